@@ -1,0 +1,2 @@
+//! The integration tests, by capability, as one program (linking is what takes long).
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
