@@ -1,0 +1,4 @@
+//! Qwen2.5-VL and MiMo-VL, as Hugging Face transformers computes them: configuration, weights, tokens and towers.
+
+pub mod config;
+mod json_section;
