@@ -24,8 +24,6 @@ pub const ARCHITECTURE: &str = "Qwen2_5_VLForConditionalGeneration";
 pub const MODEL_TYPE: &str = "qwen2_5_vl";
 /// The epsilon of every RMSNorm in the vision tower: transformers fixes it in code, not in the configuration.
 pub const VISION_RMS_EPS: f64 = 1e-6;
-/// The base of the vision tower's rotary positions, fixed in code too.
-pub const VISION_ROPE_THETA: f64 = 10_000.0;
 
 /// A configuration file is a few kilobytes; a larger one than this is not one.
 const MAX_FILE: u64 = 16 << 20;
@@ -75,7 +73,7 @@ pub struct TextConfig {
 }
 
 /// The vision tower: pre-norm blocks with windowed attention, then the merger.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VisionConfig {
     /// Blocks.
     pub depth: usize,
@@ -95,6 +93,8 @@ pub struct VisionConfig {
     pub spatial_merge_size: usize,
     /// Frames of a patch.
     pub temporal_patch_size: usize,
+    /// Base of the rotary positions.
+    pub rope_theta: f64,
     /// Pixels along a side of an attention window.
     pub window_size: usize,
     /// The blocks that attend over the whole image; the others attend within windows.

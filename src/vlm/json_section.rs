@@ -79,18 +79,16 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A positive number, or `default` if it is not there (missing is a problem where there is no default).
-    pub(crate) fn positive(&self, problems: &mut Problems, key: &str, default: Option<f64>) -> f64 {
-        let number = self.get(key).map(|value| (value, value.as_f64()));
-        match (number, default) {
-            (Some((_, Some(x))), _) if x.is_finite() && x > 0.0 => return x,
-            (Some((value, _)), _) => {
+    /// A number above 0, or `default` if it is not there.
+    pub(crate) fn positive(&self, problems: &mut Problems, key: &str, default: f64) -> f64 {
+        let Some(value) = self.get(key) else { return default };
+        match value.as_f64() {
+            Some(x) if x.is_finite() && x > 0.0 => x,
+            _ => {
                 self.blame(problems, key, format!("must be a number above 0, is {}", shown(value)));
+                default
             }
-            (None, Some(default)) => return default,
-            (None, None) => self.blame(problems, key, "is missing"),
         }
-        1.0
     }
 
     /// `true` or `false`, if it is there.

@@ -2,3 +2,5 @@
 
 pub mod config;
 mod json_section;
+pub mod mapped;
+pub mod safetensors_header;

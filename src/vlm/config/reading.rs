@@ -38,9 +38,10 @@ pub(super) fn read_config(top: &Section<'_>, problems: &mut Problems) -> Config 
         ));
     }
     let tokens = read_tokens(top, text.vocab_size, problems, &mut notes);
-    // transformers reads the top level's first, which a nested file may leave to its text_config.
-    let tied_in = if top.get("tie_word_embeddings").is_some() { top } else { &text_section };
-    let tie_word_embeddings = tied_in.flag(problems, "tie_word_embeddings").unwrap_or(false);
+    // Older nested files say it in text_config only; transformers ties if either says so.
+    let tied = |section: &Section<'_>, problems: &mut Problems| section.flag(problems, "tie_word_embeddings");
+    let tied_inside = nested.is_some() && tied(&text_section, problems) == Some(true);
+    let tie_word_embeddings = tied(top, problems) == Some(true) || tied_inside;
     let mut carried = Map::new();
     for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
         if let Some(value) = top.get(key).or_else(|| text_section.get(key)) {
@@ -83,11 +84,11 @@ fn read_text(section: &Section<'_>, problems: &mut Problems) -> TextConfig {
         num_hidden_layers: section.size(problems, "num_hidden_layers", MAX_LAYERS),
         num_attention_heads: heads,
         num_key_value_heads: kv_heads,
-        rms_norm_eps: section.positive(problems, "rms_norm_eps", None),
+        rms_norm_eps: section.positive(problems, "rms_norm_eps", 1e-5),
         rope_theta,
         mrope_section,
         max_position_embeddings: section.size_or(problems, "max_position_embeddings", 1 << 40, 32_768),
-        initializer_range: section.positive(problems, "initializer_range", Some(0.02)),
+        initializer_range: section.positive(problems, "initializer_range", 0.02),
     };
     check_activation(section, problems);
     // What a missing size would do to the sums is no news.
@@ -124,7 +125,7 @@ fn check_text_shape(section: &Section<'_>, text: &TextConfig, problems: &mut Pro
         );
     }
     let sum: usize = text.mrope_section.iter().sum();
-    if sum != head_dim / 2 && sum != 0 {
+    if sum != head_dim / 2 {
         let problem = format!("sums to {sum}, but must sum to half of a head's width: {}", head_dim / 2);
         section.blame(problems, "mrope_section", problem);
     }
@@ -149,34 +150,46 @@ fn check_sliding(section: &Section<'_>, text: &TextConfig, problems: &mut Proble
 
 /// The rotary base and sections: `rope_scaling` wins over `rope_parameters`, as in transformers.
 fn read_rope(section: &Section<'_>, problems: &mut Problems) -> (f64, [usize; 3]) {
-    const DEFAULT_THETA: f64 = 1_000_000.0;
-    let outer_theta = section.positive(problems, "rope_theta", Some(DEFAULT_THETA));
+    const DEFAULT_SECTION: [usize; 3] = [16, 24, 24];
+    let outer_theta = section.positive(problems, "rope_theta", 1_000_000.0);
     let Some((key, _)) = section.first_of(&["rope_scaling", "rope_parameters"]) else {
-        let problem = "or rope_parameters is missing: it must hold mrope_section, three numbers";
-        section.blame(problems, "rope_scaling", problem);
-        return (outer_theta, [0; 3]);
+        return (outer_theta, DEFAULT_SECTION);
     };
-    let Some(keys) = section.object(problems, key) else { return (outer_theta, [0; 3]) };
+    let Some(keys) = section.object(problems, key) else { return (outer_theta, DEFAULT_SECTION) };
     let path = section.name(key);
     let rope = Section::new(&path, keys);
+    check_rope_type(&rope, &["default", "mrope"], problems);
+    let theta = rope.positive(problems, "rope_theta", outer_theta);
+    let Some(given) = rope.get("mrope_section") else { return (theta, DEFAULT_SECTION) };
+    let numbers = rope.numbers(problems, "mrope_section", MAX_SIZE);
+    match numbers.as_deref().map(<[usize; 3]>::try_from) {
+        Some(Ok(three)) => (theta, three),
+        Some(Err(_)) => {
+            let problem = format!("must be three numbers, for time, height and width; is {}", shown(given));
+            rope.blame(problems, "mrope_section", problem);
+            (theta, DEFAULT_SECTION)
+        }
+        None => (theta, DEFAULT_SECTION),
+    }
+}
+
+fn check_rope_type(rope: &Section<'_>, supported: &[&str], problems: &mut Problems) {
     for kind in ["rope_type", "type"] {
-        if let Some(given) = rope.text(problems, kind).filter(|given| !["default", "mrope"].contains(given)) {
-            let problem = format!("is \"{given}\": only \"mrope\" and \"default\" are supported");
+        if let Some(given) = rope.text(problems, kind).filter(|given| !supported.contains(given)) {
+            let problem = format!("is \"{given}\": only {supported:?} are supported");
             rope.blame(problems, kind, problem);
         }
     }
-    let theta = rope.positive(problems, "rope_theta", Some(outer_theta));
-    let given = rope.numbers(problems, "mrope_section", MAX_SIZE);
-    let sections = given.as_deref().map(<[usize; 3]>::try_from);
-    match sections {
-        Some(Ok(three)) if three.iter().sum::<usize>() > 0 => return (theta, three),
-        Some(_) => rope.blame(problems, "mrope_section", "must be three numbers: for time, height and width"),
-        None if rope.get("mrope_section").is_none() => {
-            rope.blame(problems, "mrope_section", "is missing: it must be three numbers, for time, height and width");
-        }
-        None => {}
-    }
-    (theta, [0; 3])
+}
+
+/// The base of the vision tower's rotary positions: 10000 unless the file says otherwise (transformers 5.2x lets it).
+fn read_vision_theta(section: &Section<'_>, problems: &mut Problems) -> f64 {
+    let outer_theta = section.positive(problems, "rope_theta", 10_000.0);
+    let Some(keys) = section.object(problems, "rope_parameters") else { return outer_theta };
+    let path = section.name("rope_parameters");
+    let rope = Section::new(&path, keys);
+    check_rope_type(&rope, &["axial", "default"], problems);
+    rope.positive(problems, "rope_theta", outer_theta)
 }
 
 fn check_activation(section: &Section<'_>, problems: &mut Problems) {
@@ -199,6 +212,7 @@ fn read_vision(section: &Section<'_>, problems: &mut Problems) -> VisionConfig {
         patch_size: section.size_or(problems, "patch_size", 1024, 14),
         spatial_merge_size: section.size_or(problems, "spatial_merge_size", 64, 2),
         temporal_patch_size: section.size_or(problems, "temporal_patch_size", 64, 2),
+        rope_theta: read_vision_theta(section, problems),
         window_size: section.size_or(problems, "window_size", MAX_SIZE, 112),
         fullatt_block_indexes: section
             .numbers(problems, "fullatt_block_indexes", MAX_SIZE)
