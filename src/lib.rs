@@ -7,5 +7,9 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | the model | [`vlm`] |
+//! | foundations | [`random`] |
 
 pub mod cli;
+pub mod random;
+pub mod vlm;
