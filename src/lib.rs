@@ -8,8 +8,9 @@
 //! |---|---|
 //! | commands | [`cli`] |
 //! | the model | [`vlm`] |
-//! | foundations | [`random`] |
+//! | foundations | [`kernels`], [`random`] |
 
 pub mod cli;
+pub mod kernels;
 pub mod random;
 pub mod vlm;
