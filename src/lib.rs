@@ -7,5 +7,10 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | storage | [`store`] |
+//! | ground | [`ids`], [`canonical`] |
 
+pub mod canonical;
 pub mod cli;
+pub mod ids;
+pub mod store;
