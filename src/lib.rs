@@ -7,5 +7,8 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | plain values | [`canonical`], [`ids`] |
 
+pub mod canonical;
 pub mod cli;
+pub mod ids;
