@@ -7,8 +7,10 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | tables | [`tables`] |
 //! | plain values | [`canonical`], [`ids`] |
 
 pub mod canonical;
 pub mod cli;
 pub mod ids;
+pub mod tables;
