@@ -22,7 +22,7 @@ impl Digest {
     /// The digest, under `context`, of several parts (blake3's derive-key mode).
     ///
     /// Each part enters with its length before it, so that `["ab", "c"]` and `["a", "bc"]` differ. A context is a constant
-    /// of the program, such as `"visplay 2025 question id"`: digests of different contexts never meet.
+    /// of the program, such as `"visplay 2026 question id"`: digests of different contexts never meet.
     pub fn derive(context: &str, parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         for part in parts {
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn only_one_text_form() {
         let good = Digest::of(b"x").to_string();
-        assert_eq!(good.to_uppercase().parse::<Digest>().unwrap_err().to_string().contains("0-9 and a-f"), true);
+        assert!(good.to_uppercase().parse::<Digest>().unwrap_err().to_string().contains("0-9 and a-f"));
         assert_eq!(good[1..].parse::<Digest>(), Err(ParseDigestError::Length(63)));
         assert_eq!("".parse::<Digest>(), Err(ParseDigestError::Length(0)));
         assert_eq!("é".repeat(32).parse::<Digest>(), Err(ParseDigestError::Character { character: 'é', position: 0 }));

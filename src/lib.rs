@@ -7,10 +7,16 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
-//! | storage | [`store`] |
-//! | ground | [`ids`], [`canonical`] |
+//! | evolution | [`evolution`] |
+//! | stages | [`stages`] |
+//! | rows and bytes | [`store`], [`tables`] |
+//! | ground | [`imaging`], [`ids`], [`canonical`] |
 
 pub mod canonical;
 pub mod cli;
+pub mod evolution;
 pub mod ids;
+pub mod imaging;
+pub mod stages;
 pub mod store;
+pub mod tables;
