@@ -7,5 +7,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | pixels | [`imaging`] |
 
 pub mod cli;
+pub mod imaging;
