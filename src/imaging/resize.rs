@@ -1,7 +1,6 @@
 //! Pillow's resampling of 8-bit images, bit for bit.
 //!
-//! Source: Pillow's `Resample.c`. A separable filter, horizontal pass first, each pass rounding to 8 bits. Weights are
-//! computed in f64, normalised, and rounded to integers of 22 fractional bits; sums are 32-bit integers.
+//! Source: `Resample.c` of Pillow 13. A separable filter in two passes, each rounding to 8 bits. Weights are computed in f64, normalised, and rounded to integers of 22 fractional bits; sums are 32-bit integers.
 //!
 //! For speed each weight is held as two 16-bit halves, `weight = high * 2^12 + low`, so that the inner loops are sums of
 //! 16-bit products, which every x86-64 and ARM can do many at a time. Sums wrap: `high` and `low` parts may overflow apart,
@@ -176,18 +175,75 @@ pub(super) fn resample<const CHANNELS: usize, F>(source: &Source<F>, width: usiz
 where
     F: Fn(usize, [&mut [i16]; CHANNELS]),
 {
-    let rows = Weights::new(source.height, height, filter);
-    let used = if height == source.height { 0..height } else { rows.used() };
-    let narrowed = resample_rows(source, used.clone(), width, filter);
     if height == source.height {
-        return narrowed;
+        return resample_rows(source, 0..height, width, filter);
     }
-    let line = width * CHANNELS;
-    let mut output = vec![0; line * height];
+    let rows = Weights::new(source.height, height, filter);
+    if rows_first(source, width, height) {
+        let loaded = load_rows(source, rows.used());
+        let shortened = resample_columns(&loaded, source.width * CHANNELS, &rows);
+        let load_row = |y: usize, planes: [&mut [i16]; CHANNELS]| split_row(&shortened, source.width, y, planes);
+        return resample_rows(&Source { width: source.width, height, load_row }, 0..height, width, filter);
+    }
+    let narrowed = resample_rows(source, rows.used(), width, filter);
+    resample_columns(&narrowed, width * CHANNELS, &rows)
+}
+
+/// Since version 13 Pillow runs the vertical pass first where it takes away more than twice as many rows as the horizontal
+/// one takes away columns. The order shows in the last bit, since each pass rounds.
+fn rows_first<F>(source: &Source<F>, width: usize, height: usize) -> bool {
+    let fewer_rows = source.height as i64 - height as i64;
+    let fewer_columns = source.width as i64 - width as i64;
+    fewer_rows > 0 && fewer_rows > fewer_columns * 2
+}
+
+/// The used rows as bytes, `[rows, width, CHANNELS]`.
+fn load_rows<const CHANNELS: usize, F>(source: &Source<F>, used: std::ops::Range<usize>) -> Vec<u8>
+where
+    F: Fn(usize, [&mut [i16]; CHANNELS]),
+{
+    let mut planes = vec![0i16; source.width * CHANNELS];
+    let mut loaded = vec![0; used.len() * source.width * CHANNELS];
+    for (y, line) in used.zip(loaded.chunks_exact_mut(source.width * CHANNELS)) {
+        (source.load_row)(y, split_planes(&mut planes, source.width));
+        join_planes(&planes, source.width, line, CHANNELS);
+    }
+    loaded
+}
+
+/// Cuts a buffer into one plane a channel.
+fn split_planes<const CHANNELS: usize>(planes: &mut [i16], plane: usize) -> [&mut [i16]; CHANNELS] {
+    let mut chunks = planes.chunks_exact_mut(plane);
+    std::array::from_fn(|_| chunks.next().unwrap_or_default())
+}
+
+/// Planes of `plane` values to a line of pixels.
+fn join_planes(planes: &[i16], plane: usize, line: &mut [u8], channels: usize) {
+    for (channel, row) in planes.chunks_exact(plane).enumerate() {
+        for (pixel, value) in line.chunks_exact_mut(channels).zip(row) {
+            pixel[channel] = *value as u8;
+        }
+    }
+}
+
+/// One row of interleaved pixels into planes.
+fn split_row<const CHANNELS: usize>(pixels: &[u8], width: usize, y: usize, mut planes: [&mut [i16]; CHANNELS]) {
+    let row = &pixels[y * width * CHANNELS..(y + 1) * width * CHANNELS];
+    for (channel, plane) in planes.iter_mut().enumerate() {
+        for (value, pixel) in plane.iter_mut().zip(row.chunks_exact(CHANNELS)) {
+            *value = i16::from(pixel[channel]);
+        }
+    }
+}
+
+/// The vertical pass over lines of which the first is the first that is used.
+fn resample_columns(lines: &[u8], line: usize, rows: &Weights) -> Vec<u8> {
+    let first = rows.used().start;
+    let mut output = vec![0; line * rows.starts.len()];
     for (y, output) in output.chunks_exact_mut(line).enumerate() {
         let (high, low) = rows.halves(y);
-        let (start, count) = (rows.starts[y] - used.start, rows.counts[y]);
-        weighted_rows(&narrowed[start * line..(start + count) * line], line, &high[..count], &low[..count], output);
+        let (start, count) = (rows.starts[y] - first, rows.counts[y]);
+        weighted_rows(&lines[start * line..(start + count) * line], line, &high[..count], &low[..count], output);
     }
     output
 }
@@ -209,14 +265,9 @@ where
     let line = width * CHANNELS;
     let mut output = vec![0; line * used.len()];
     for (y, output) in used.zip(output.chunks_exact_mut(line)) {
-        let mut chunks = planes.chunks_exact_mut(plane);
-        (source.load_row)(y, std::array::from_fn(|_| chunks.next().map_or(&mut [][..], |row| &mut row[..source.width])));
+        (source.load_row)(y, split_planes(&mut planes, plane).map(|row| &mut row[..source.width]));
         if width == source.width {
-            for (channel, row) in planes.chunks_exact(plane).enumerate() {
-                for (x, value) in row[..width].iter().enumerate() {
-                    output[x * CHANNELS + channel] = *value as u8;
-                }
-            }
+            join_planes(&planes, plane, output, CHANNELS);
             continue;
         }
         for (x, pixel) in output.chunks_exact_mut(CHANNELS).enumerate() {
@@ -237,14 +288,7 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbI
     } else if (width, height) == (image.width(), image.height()) {
         image.data().to_vec()
     } else {
-        let line = image.width() as usize * 3;
-        let load_row = |y: usize, planes: [&mut [i16]; 3]| {
-            let [reds, greens, blues] = planes;
-            let pixels = image.data()[y * line..(y + 1) * line].chunks_exact(3);
-            for (((pixel, red), green), blue) in pixels.zip(reds).zip(greens).zip(blues) {
-                (*red, *green, *blue) = (i16::from(pixel[0]), i16::from(pixel[1]), i16::from(pixel[2]));
-            }
-        };
+        let load_row = |y: usize, planes: [&mut [i16]; 3]| split_row(image.data(), image.width() as usize, y, planes);
         let source = Source { width: image.width() as usize, height: image.height() as usize, load_row };
         resample(&source, width as usize, height as usize, filter)
     };
@@ -259,11 +303,7 @@ pub fn resize_grey(pixels: &[u8], size: (u32, u32), target: (u32, u32), filter: 
     if pixels.is_empty() || pixels.len() != width * height || target.0 == 0 || target.1 == 0 {
         return Vec::new();
     }
-    let load_row = |y: usize, [plane]: [&mut [i16]; 1]| {
-        for (grey, value) in pixels[y * width..(y + 1) * width].iter().zip(plane) {
-            *value = i16::from(*grey);
-        }
-    };
+    let load_row = |y: usize, planes: [&mut [i16]; 1]| split_row(pixels, width, y, planes);
     resample(&Source { width, height, load_row }, target.0 as usize, target.1 as usize, filter)
 }
 
