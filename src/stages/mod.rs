@@ -48,6 +48,14 @@ pub enum StageError {
         /// Their labels.
         labels: Vec<String>,
     },
+    /// A parameter that has no meaning.
+    #[error("{key}: {problem}")]
+    Parameter {
+        /// Its key in the pipeline file.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Another process went another way with the same name.
     #[error("{0}")]
     Conflict(String),

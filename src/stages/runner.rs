@@ -44,6 +44,8 @@ pub struct Made {
     pub counts: Counts,
     /// Further figures, functions of the action.
     pub figures: BTreeMap<String, u64>,
+    /// The results that it was made from.
+    pub upstream: Vec<ActionKey>,
 }
 
 /// Runs the shards of stages over a store.
@@ -158,7 +160,7 @@ impl Runner<'_> {
             began_ms,
             took_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        Ok(StageResult { action: key, outputs: made.outputs, counts: made.counts, figures: made.figures, run })
+        Ok(StageResult { action: key, outputs: made.outputs, counts: made.counts, figures: made.figures, upstream: made.upstream, run })
     }
 }
 

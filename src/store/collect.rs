@@ -1,10 +1,10 @@
 //! Collect (`visplay gc`): removes what no ref leads to.
 //!
-//! Live is: every result that a ref names, its action, its outputs and its action's inputs; and the result that made any live
-//! object, and so on upwards, so that the lineage of whatever is kept is kept too. What is not live and was not used for a grace
+//! Live is: every result that a ref names, its action, its outputs and its action's inputs, and the same for the results that it
+//! was made from, so that the lineage of whatever is kept is kept too. What is not live and was not used for a grace
 //! period is garbage. Workers touch a result before they build on it, and the time is looked at again right before removal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -50,7 +50,7 @@ impl Store {
     /// Finds, and with `delete` removes, what no ref leads to.
     ///
     /// # Errors
-    /// A damaged action, result or ref stops the collection: what it leads to cannot be known. `verify` comes first.
+    /// A damaged or missing action, result or ref stops the collection: what it leads to cannot be known. `verify` comes first.
     pub fn collect(&self, how: Collection) -> Result<Collected, StoreError> {
         let live = self.live()?;
         let mut found = Collected::default();
@@ -100,32 +100,21 @@ impl Store {
     }
 
     fn live(&self) -> Result<Live, StoreError> {
-        let mut producers: BTreeMap<ObjectId, Vec<ActionKey>> = BTreeMap::new();
-        let mut links: BTreeMap<ActionKey, Vec<ObjectId>> = BTreeMap::new();
-        for entry in self.backend.list(layout::RESULTS)? {
-            let StoreFile::Result(key) = StoreFile::of(&entry.name) else { continue };
-            let Some(result) = self.result(key)? else { continue };
-            let action = self.action(key)?;
-            let outputs = result.outputs.iter().map(|o| o.object);
-            for object in outputs.clone() {
-                producers.entry(object).or_default().push(key);
-            }
-            links.insert(key, outputs.chain(action.inputs.iter().map(|i| i.object)).collect());
-        }
         let mut live = Live::default();
         let mut queue = Vec::new();
         for entry in self.backend.list(layout::REFS)? {
-            queue.push(self.read_ref(&entry.name)?.result);
+            if let StoreFile::Ref(..) = StoreFile::of(&entry.name) {
+                queue.push(self.read_ref(&entry.name)?.result);
+            }
         }
         while let Some(key) = queue.pop() {
             if !live.actions.insert(key) {
                 continue;
             }
-            for object in links.get(&key).into_iter().flatten() {
-                if live.objects.insert(*object) {
-                    queue.extend(producers.get(object).into_iter().flatten());
-                }
-            }
+            let Some(result) = self.result(key)? else { return Err(StoreError::Missing { name: layout::result(key) }) };
+            live.objects.extend(result.outputs.iter().map(|o| o.object));
+            live.objects.extend(self.action(key)?.inputs.iter().map(|i| i.object));
+            queue.extend(result.upstream);
         }
         Ok(live)
     }

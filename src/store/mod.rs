@@ -196,6 +196,22 @@ impl Store {
         Ok(Some(result))
     }
 
+    /// The result of an action if nothing of it is lost: its outputs, its action and what that reads.
+    pub fn whole_result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
+        let Some(result) = self.usable_result(key)? else { return Ok(None) };
+        let action = match self.action(key) {
+            Ok(action) => action,
+            Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        for input in &action.inputs {
+            if self.backend.head(&input.object.name())?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(result))
+    }
+
     fn has(&self, output: &Output) -> Result<bool, StoreError> {
         Ok(self.backend.head(&output.object.name())?.is_some_and(|e| e.is_file && e.len == output.bytes))
     }
@@ -218,9 +234,20 @@ impl Store {
         }
     }
 
-    /// Shows an object below `views/` under a name for people.
-    pub fn show_as(&self, object: ObjectId, view: &str) -> Result<(), StoreError> {
-        self.backend.link(&object.name(), &format!("{}/{view}", layout::VIEWS))
+    /// Makes the folder `views/<view>` show these objects in order, as `NNNNN-<digest>.<ending>`, and no others.
+    pub fn show_as(&self, view: &str, objects: &[ObjectId]) -> Result<(), StoreError> {
+        let folder = format!("{}/{view}", layout::VIEWS);
+        let names: Vec<String> =
+            objects.iter().enumerate().map(|(i, object)| format!("{folder}/{i:05}-{object}")).collect();
+        for entry in self.backend.list(&folder)? {
+            if !names.contains(&entry.name) {
+                self.backend.remove(&entry)?;
+            }
+        }
+        for (object, name) in objects.iter().zip(&names) {
+            self.backend.link(&object.name(), name)?;
+        }
+        Ok(())
     }
 
     /// Finds the one object, action or result whose hexadecimal digits begin with `prefix`.

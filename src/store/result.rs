@@ -23,6 +23,8 @@ pub struct StageResult {
     pub counts: Counts,
     /// Further figures of the stage that are functions of its action, such as counts by reason.
     pub figures: BTreeMap<String, u64>,
+    /// The results that it was made from: its lineage, for people and for `gc`.
+    pub upstream: Vec<ActionKey>,
     /// Where and when it ran: for people, never part of what the result is.
     pub run: Run,
 }
@@ -83,7 +85,7 @@ pub struct Run {
 }
 
 impl StageResult {
-    /// The result's digest: over everything but [`run`](Self::run), so that two runs of one action agree on it.
+    /// The result's digest: over the action, the outputs and the figures, so that two runs of one action agree on it.
     pub fn digest(&self) -> Result<Digest, StoreError> {
         let content = (&self.action, &self.outputs, &self.counts, &self.figures);
         Ok(Digest::of(&to_canonical(&content)?))

@@ -250,6 +250,9 @@ impl Graph {
                     Some(_) => {}
                 }
             }
+            for made_from in result.upstream.iter().filter(|k| !self.results.contains_key(k)) {
+                add(layout::result(*made_from), ProblemKind::Missing, format!("{} was made from it", layout::result(*key)));
+            }
             match self.actions.get(key) {
                 None => add(layout::action(*key), ProblemKind::Missing, format!("{} is its result", layout::result(*key))),
                 Some(action) => {

@@ -89,7 +89,7 @@ impl Stage for Measure<'_> {
         runner.progress.advance(rows.len() as u64);
         let n = rows.len() as u64;
         let outputs = vec![TableOutput::write_all(runner.store, rows)?];
-        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, figures: BTreeMap::new() })
+        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, ..Made::default() })
     }
 }
 

@@ -8,7 +8,7 @@ use super::fetch::Sources;
 use super::{IngestOptions, shard_ranges};
 use crate::ids::Digest;
 use crate::stages::{Made, Runner, Stage, StageError, TableOutput};
-use crate::store::{Action, Counts, Input, ObjectId, StoreError};
+use crate::store::{Action, ActionKey, Counts, Input, ObjectId, StoreError};
 use crate::tables::{ImageFile, ImageRow, PROFILE, SourceRow, TableRow};
 
 /// Version of what packing writes.
@@ -19,6 +19,8 @@ pub(super) struct Pack<'a> {
     pub(super) sources: &'a Sources<'a>,
     /// The rows that were decided, accepted ones and others.
     pub(super) decided: ObjectId,
+    /// The result that decided.
+    pub(super) selection: ActionKey,
 }
 
 /// Images packed together.
@@ -78,7 +80,7 @@ impl<'a> Stage for Pack<'a> {
         let output = out.finish(runner.store)?;
         runner.progress.advance(output.rows);
         let counts = Counts { rows_in: shard.rows.len() as u64, rows_out: output.rows, rejects: 0 };
-        Ok(Made { outputs: vec![output], counts, figures: BTreeMap::new() })
+        Ok(Made { outputs: vec![output], counts, upstream: vec![self.selection], ..Made::default() })
     }
 }
 
