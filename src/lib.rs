@@ -7,9 +7,18 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
-//! | the model | [`vlm`] |
-//! | foundations | [`random`] |
+//! | evolution | [`evolution`] |
+//! | stages | [`stages`] |
+//! | the model, rows and bytes | [`vlm`], [`store`], [`tables`] |
+//! | ground | [`imaging`], [`ids`], [`canonical`], [`random`] |
 
+pub mod canonical;
 pub mod cli;
+pub mod evolution;
+pub mod ids;
+pub mod imaging;
 pub mod random;
+pub mod stages;
+pub mod store;
+pub mod tables;
 pub mod vlm;
