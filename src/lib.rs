@@ -7,10 +7,19 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
-//! | the model | [`vlm`] |
-//! | foundations | [`kernels`], [`random`] |
+//! | evolution | [`evolution`] |
+//! | stages | [`stages`] |
+//! | the model, rows and bytes | [`vlm`], [`store`], [`tables`] |
+//! | ground | [`imaging`], [`ids`], [`canonical`], [`kernels`], [`random`] |
 
+pub mod canonical;
 pub mod cli;
 pub mod kernels;
+pub mod evolution;
+pub mod ids;
+pub mod imaging;
 pub mod random;
+pub mod stages;
+pub mod store;
+pub mod tables;
 pub mod vlm;

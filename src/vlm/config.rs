@@ -5,14 +5,13 @@
 //! `rope_parameters: {rope_theta, rope_type, mrope_section}`. `vision_config` is the same in both. Where a key is
 //! absent the value is transformers' default, except for sizes, which must be there.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use self::reading::read_config;
-use super::json_section::{KeyProblem, Problems, Section, listed, shown};
+use super::json_file::{JsonFileError, parse_object, read_object};
+use super::json_section::{KeyProblem, Problems, Section, listed};
 
 mod reading;
 
@@ -24,9 +23,6 @@ pub const ARCHITECTURE: &str = "Qwen2_5_VLForConditionalGeneration";
 pub const MODEL_TYPE: &str = "qwen2_5_vl";
 /// The epsilon of every RMSNorm in the vision tower: transformers fixes it in code, not in the configuration.
 pub const VISION_RMS_EPS: f64 = 1e-6;
-
-/// A configuration file is a few kilobytes; a larger one than this is not one.
-const MAX_FILE: u64 = 16 << 20;
 
 /// The architecture of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,30 +115,9 @@ pub struct VisionTokens {
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The file is far too large to be a configuration.
-    #[error("{} has {bytes} bytes: that is no model configuration", file.display())]
-    TooLarge {
-        /// The file.
-        file: PathBuf,
-        /// Its size.
-        bytes: u64,
-    },
-    /// The file is not JSON, or not an object.
-    #[error("{} is not a JSON object: {reason}", file.display())]
-    Json {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong, with line and column.
-        reason: String,
-    },
+    /// The file cannot be read, or is not a JSON object.
+    #[error(transparent)]
+    File(#[from] JsonFileError),
     /// Keys are missing or wrong: all of them.
     #[error("{} cannot be used:{}", file.display(), listed(problems))]
     Keys {
@@ -161,14 +136,17 @@ impl Config {
 
     /// Reads a configuration file of any name.
     pub fn load_file(file: &Path) -> Result<Self, ConfigError> {
-        Self::parse(file, &read_json_file(file)?)
+        Self::from_keys(file, &read_object(file)?)
     }
 
     /// Reads a configuration from its text; `file` is what errors name.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let keys = json_object(file, text)?;
+        Self::from_keys(file, &parse_object(file, text)?)
+    }
+
+    fn from_keys(file: &Path, keys: &Map<String, Value>) -> Result<Self, ConfigError> {
         let mut problems = Problems::new();
-        let config = read_config(&Section::new("", &keys), &mut problems);
+        let config = read_config(&Section::new("", keys), &mut problems);
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Keys { file: file.to_owned(), problems }) }
     }
 }
@@ -214,27 +192,5 @@ impl VisionConfig {
     /// Whether a block attends over the whole image.
     pub fn is_full_attention(&self, block: usize) -> bool {
         self.fullatt_block_indexes.contains(&block)
-    }
-}
-
-/// The text of a JSON file that must not be huge.
-pub(crate) fn read_json_file(file: &Path) -> Result<String, ConfigError> {
-    let read = |source| ConfigError::Read { file: file.to_owned(), source };
-    let opened = File::open(file).map_err(read)?;
-    let bytes = opened.metadata().map_err(read)?.len();
-    if bytes > MAX_FILE {
-        return Err(ConfigError::TooLarge { file: file.to_owned(), bytes });
-    }
-    let mut text = String::new();
-    opened.take(MAX_FILE).read_to_string(&mut text).map_err(read)?;
-    Ok(text)
-}
-
-/// The object that a JSON file holds.
-pub(crate) fn json_object(file: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
-    let json = |reason| ConfigError::Json { file: file.to_owned(), reason };
-    match serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| json(e.to_string()))? {
-        Value::Object(keys) => Ok(keys),
-        other => Err(json(format!("it holds {}", shown(&other)))),
     }
 }

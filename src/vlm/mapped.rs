@@ -21,12 +21,12 @@ pub struct MappedFile {
 impl MappedFile {
     /// Maps the file.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        // Asked before opening: to open a named pipe is to wait for its other end.
+        if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
         }
-        let bytes = match metadata.len() {
+        let file = File::open(path)?;
+        let bytes = match file.metadata()?.len() {
             0 => None,
             // SAFETY: the mapping is private to this value and read only, so nothing in this program writes to it. That
             // no other program changes the file while it is mapped is the documented condition of this type.

@@ -1,14 +1,23 @@
 //! Qwen2.5-VL and MiMo-VL, as Hugging Face transformers computes them: configuration, weights, tokens and towers.
 
 pub mod cache;
+mod checkpoint_files;
 pub mod config;
+pub mod conversion;
 pub mod grid;
+mod json_file;
 mod json_section;
 pub mod mapped;
 pub mod model;
+pub mod named_tensors;
 pub mod ops;
 pub mod parameters;
 pub mod rope;
 pub mod safetensors_header;
 pub mod text;
 pub mod vision;
+pub mod weights;
+
+pub use checkpoint_files::{INDEX_FILE, SINGLE_FILE};
+pub use json_file::JsonFileError;
+pub use json_section::KeyProblem;

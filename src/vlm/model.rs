@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use super::cache::{LayerCache, Step};
 use super::config::Config;
 use super::grid::Grid;
-use super::parameters::{Parameters, Purpose};
+use super::named_tensors::{NamedTensors, Purpose};
 use super::rope::{PlaceholderError, Positions, mrope_positions};
 use super::text::{TextTower, heads};
 use super::vision::VisionTower;
@@ -23,7 +23,7 @@ pub struct Model {
 
 impl Model {
     /// Builds both towers from named tensors, all of one type on one device.
-    pub fn new(config: Config, source: &dyn Parameters, purpose: Purpose) -> Result<Self> {
+    pub fn new(config: Config, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let visual = VisionTower::new(&config.vision, source, purpose)?;
         let text = TextTower::new(&config.text, config.tie_word_embeddings, source, purpose)?;
         Ok(Self { config, visual, text })

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::cache::{LayerCache, Step};
 use super::config::TextConfig;
 use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, rotate, swiglu};
-use super::parameters::{Parameters, Purpose, Scope};
+use super::named_tensors::{NamedTensors, Purpose, Scope};
 use super::rope::TextAngles;
 use crate::kernels::attention::Heads;
 
@@ -78,7 +78,7 @@ impl Projections {
 
 impl DecoderLayer {
     /// Layer `index` from the tensors under `model.layers.{index}`.
-    pub fn new(config: &TextConfig, index: usize, source: &dyn Parameters, purpose: Purpose) -> Result<Self> {
+    pub fn new(config: &TextConfig, index: usize, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let prefix = format!("model.layers.{index}");
         let scope = Scope::new(source, &prefix, purpose);
         let linear = |name: &str| -> Result<Linear> {
@@ -141,7 +141,7 @@ impl Head {
     pub fn new(
         config: &TextConfig,
         tied: Option<&Embedding>,
-        source: &dyn Parameters,
+        source: &dyn NamedTensors,
         purpose: Purpose,
     ) -> Result<Self> {
         let norm = Scope::new(source, "model.norm", purpose).get("weight")?;
@@ -172,7 +172,7 @@ pub struct TextTower {
 
 impl TextTower {
     /// From the tensors under `model`, and `lm_head` where it is not tied.
-    pub fn new(config: &TextConfig, tied: bool, source: &dyn Parameters, purpose: Purpose) -> Result<Self> {
+    pub fn new(config: &TextConfig, tied: bool, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let weight = source.tensor("model.embed_tokens.weight")?;
         let (dtype, device) = (weight.dtype(), weight.device().clone());
         let embed_tokens = match purpose {

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::{VISION_RMS_EPS, VisionConfig};
 use super::grid::Grid;
 use super::ops::{Linear, RmsNorm, Segments, attention, rotate, swiglu};
-use super::parameters::{Parameters, Purpose, Scope};
+use super::named_tensors::{NamedTensors, Purpose, Scope};
 use super::rope::VisionAngles;
 use crate::kernels::attention::Heads;
 
@@ -48,7 +48,7 @@ pub struct VisionBlock {
 
 impl VisionBlock {
     /// Block `index` from the tensors under `visual.blocks.{index}`.
-    pub fn new(config: &VisionConfig, index: usize, source: &dyn Parameters, purpose: Purpose) -> Result<Self> {
+    pub fn new(config: &VisionConfig, index: usize, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let prefix = format!("visual.blocks.{index}");
         let scope = Scope::new(source, &prefix, purpose);
         Ok(Self {
@@ -91,7 +91,7 @@ pub struct Merger {
 
 impl Merger {
     /// From the tensors under `visual.merger`.
-    pub fn new(config: &VisionConfig, source: &dyn Parameters, purpose: Purpose) -> Result<Self> {
+    pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let scope = Scope::new(source, "visual.merger", purpose);
         Ok(Self {
             ln_q: RmsNorm::new(scope.get("ln_q.weight")?, VISION_RMS_EPS),
@@ -129,7 +129,7 @@ pub struct VisionTower {
 
 impl VisionTower {
     /// From the tensors under `visual`.
-    pub fn new(config: &VisionConfig, source: &dyn Parameters, purpose: Purpose) -> Result<Self> {
+    pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let patches = PatchEmbed::new(config, source, purpose)?;
         let blocks = (0..config.depth).map(|i| VisionBlock::new(config, i, source, purpose)).collect::<Result<_>>()?;
         Ok(Self {
@@ -185,7 +185,7 @@ struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    fn new(config: &VisionConfig, source: &dyn Parameters, purpose: Purpose) -> Result<Self> {
+    fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let scope = Scope::new(source, "visual.patch_embed", purpose);
         let weight = scope.get("proj.weight")?.reshape((config.hidden_size, config.patch_len()))?;
         let (dtype, device) = (weight.dtype(), weight.device().clone());
