@@ -7,7 +7,9 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | model | [`vlm`] |
 //! | pixels | [`imaging`] |
 
 pub mod cli;
 pub mod imaging;
+pub mod vlm;
