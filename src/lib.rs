@@ -14,10 +14,10 @@
 
 pub mod canonical;
 pub mod cli;
-pub mod kernels;
 pub mod evolution;
 pub mod ids;
 pub mod imaging;
+pub mod kernels;
 pub mod random;
 pub mod stages;
 pub mod store;

@@ -32,6 +32,7 @@ mod rgb;
 mod smart_resize;
 mod tiff;
 mod webp;
+mod weights;
 
 pub use decode::{Decoded, decode};
 pub use error::ImageError;
@@ -40,6 +41,7 @@ pub use header::{Header, Limits, probe};
 pub use near::{NearDuplicates, Twin, Verdict};
 pub use orientation::Orientation;
 pub use perceptual::{DHash, dhash};
-pub use resize::{Filter, resize, resize_grey};
+pub use resize::{resize, resize_grey};
 pub use rgb::RgbImage;
 pub use smart_resize::{PixelBudget, SmartResizeError, smart_resize};
+pub use weights::Filter;

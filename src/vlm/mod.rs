@@ -5,6 +5,7 @@ mod checkpoint_files;
 pub mod config;
 pub mod conversion;
 pub mod grid;
+pub mod image_processor;
 mod json_file;
 mod json_section;
 pub mod mapped;
