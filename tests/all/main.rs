@@ -1,4 +1,5 @@
 //! The integration tests, by capability, as one program (linking is what takes long).
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 mod config;
+mod model_parity;
 mod tables;
