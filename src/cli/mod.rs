@@ -2,6 +2,10 @@
 
 pub mod error;
 pub mod exit;
+pub mod model;
+pub mod model_export;
+pub mod model_inspect;
+pub mod model_random;
 pub mod ui;
 
 use std::process::ExitCode;
@@ -26,7 +30,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Model(model::ModelArgs),
+}
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -47,6 +53,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, _ui: &Ui) -> Result<(), CommandError> {
-    match *command {}
+fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
+    match command {
+        Command::Model(args) => model::cmd_model(args, ui),
+    }
 }
