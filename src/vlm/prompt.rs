@@ -111,7 +111,9 @@ impl Template {
         let mut segments = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
-        while let Some(at) = rest.find("{{") {
+        while let Some(mut at) = rest.find("{{") {
+            // Of three braces the last two open the placeholder: `\boxed{{{answer}}}`.
+            at += rest[at + 2..].chars().take_while(|&c| c == '{').count();
             let before = &rest[..at];
             if let Some(before) = before.strip_suffix('\\') {
                 literal.push_str(before);

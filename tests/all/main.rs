@@ -1,4 +1,7 @@
 //! The integration tests, by capability, as one program (linking is what takes long).
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+mod allocation;
 mod config;
 mod tables;
+mod tokenizer;
+mod weights;
