@@ -477,20 +477,13 @@ fn load_everything(folder: &Path) -> Result<(), String> {
 #[test]
 fn parameter_counts_are_the_published_ones() {
     let count = |name: &str| memory::parameter_counts(&Config::load_file(&data(name)).unwrap());
-    // Qwen2.5-VL: 3,754,622,976 and 8,292,166,656 parameters, as the files of the hub count them.
+    // What transformers 5.23 counts when it builds the models of these files on its meta device.
     assert_eq!(count("configs/qwen2.5-vl-3b.json").total, 3_754_622_976);
     assert_eq!(count("configs/qwen2.5-vl-7b.json").total, 8_292_166_656);
     let mimo = count("configs/mimo-vl-7b.json");
-    assert_eq!(
-        mimo.total,
-        mimo.patch_embedding
-            + mimo.vision_blocks
-            + mimo.merger
-            + mimo.embedding
-            + mimo.text_layers
-            + mimo.final_norm
-            + mimo.head
-    );
+    assert_eq!(mimo.total, 8_306_217_216);
+    let vision = mimo.patch_embedding + mimo.vision_blocks + mimo.merger;
+    assert_eq!(mimo.total, vision + mimo.embedding + mimo.text_layers + mimo.final_norm + mimo.head);
 }
 
 #[test]
