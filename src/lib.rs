@@ -9,9 +9,11 @@
 //! | commands | [`cli`] |
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
+//! | questions about tables | [`analysis`] |
 //! | rows and bytes | [`store`], [`tables`] |
 //! | ground | [`imaging`], [`ids`], [`canonical`] |
 
+pub mod analysis;
 pub mod canonical;
 pub mod cli;
 pub mod evolution;
