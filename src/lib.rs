@@ -9,9 +9,11 @@
 //! | commands | [`cli`] |
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
+//! | questions about tables | [`analysis`] |
 //! | the model, rows and bytes | [`vlm`], [`store`], [`tables`] |
 //! | ground | [`imaging`], [`ids`], [`canonical`], [`kernels`], [`random`] |
 
+pub mod analysis;
 pub mod canonical;
 pub mod cli;
 pub mod evolution;

@@ -31,6 +31,7 @@ mod result;
 mod sealed;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -239,15 +240,31 @@ impl Store {
         let folder = format!("{}/{view}", layout::VIEWS);
         let names: Vec<String> =
             objects.iter().enumerate().map(|(i, object)| format!("{folder}/{i:05}-{object}")).collect();
-        for entry in self.backend.list(&folder)? {
-            if !names.contains(&entry.name) {
-                self.backend.remove(&entry)?;
-            }
+        let there = self.backend.list(&folder)?;
+        let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        for entry in there.iter().filter(|e| !wanted.contains(e.name.as_str())) {
+            self.backend.remove(entry)?;
         }
-        for (object, name) in objects.iter().zip(&names) {
+        let there: BTreeSet<&str> = there.iter().map(|e| e.name.as_str()).collect();
+        for (object, name) in objects.iter().zip(&names).filter(|(_, name)| !there.contains(name.as_str())) {
             self.backend.link(&object.name(), name)?;
         }
         Ok(())
+    }
+
+    /// Every result that is whole, by key.
+    pub fn results(&self) -> Result<Vec<StageResult>, StoreError> {
+        let files = self.backend.list(layout::RESULTS)?;
+        let keys = files.iter().filter_map(|e| match StoreFile::of(&e.name) {
+            StoreFile::Result(key) => Some(key),
+            _ => None,
+        });
+        Ok(keys.filter_map(|key| self.result(key).ok().flatten()).collect())
+    }
+
+    /// Every file of the store.
+    pub fn files(&self) -> Result<Vec<Entry>, StoreError> {
+        self.backend.list("")
     }
 
     /// Finds the one object, action or result whose hexadecimal digits begin with `prefix`.

@@ -86,6 +86,13 @@ impl Store {
         }
     }
 
+    /// Puts a ref that was lost back into its place in the sequence.
+    pub fn restore_ref(&self, evolution: &str, name: &str, sequence: u32, result: ActionKey) -> Result<Ref, StoreError> {
+        let lost = Ref { evolution: evolution.into(), name: name.into(), sequence, result, made_ms: super::now_ms() };
+        self.put_file(&layout::reference(evolution, name, sequence), &sealed::seal(&lost)?, Publish::CreateOnly)?;
+        Ok(lost)
+    }
+
     pub(super) fn read_ref(&self, file: &str) -> Result<Ref, StoreError> {
         let bytes = self.backend.read(file)?.ok_or_else(|| StoreError::Missing { name: file.to_owned() })?;
         let read: Ref = sealed::unseal(file, &bytes)?;

@@ -14,6 +14,7 @@ use super::json_file::{JsonFileError, parse_object, read_object};
 use super::json_section::{KeyProblem, Problems, Section, listed};
 
 mod reading;
+mod writing;
 
 /// The file's name in a checkpoint.
 pub const CONFIG_FILE: &str = "config.json";

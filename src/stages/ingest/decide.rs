@@ -12,7 +12,10 @@ use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Outpu
 use crate::tables::{ImageRow, Measurement, PROFILE, RejectRow, SourceRow, TableRow};
 
 /// Version of what is decided.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
+
+/// The stage whose results are tables of images.
+pub(super) const INGEST: &str = "ingest";
 
 /// Decides what becomes of every entry of an increment; writes `sources` and `rejects`.
 pub(super) struct Decide<'a> {
@@ -146,7 +149,7 @@ impl Stage for Assemble<'_> {
 
     fn action(&self, (): &()) -> Action {
         Action {
-            stage: "ingest".into(),
+            stage: INGEST.into(),
             stage_version: VERSION,
             parameters: self.options.parameters(),
             seed: 0,

@@ -1,7 +1,7 @@
 //! Fetch: the bytes of blobs from where the scan found them, checked against their digests.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 
@@ -42,7 +42,7 @@ impl Sources<'_> {
     }
 
     fn fetch(&self, group: &[(Digest, u64)]) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
-        let mut cells = self.fetch_cells(group)?;
+        let mut cells = self.fetch_cells(group);
         let fetched: Vec<Result<(Digest, Vec<u8>), String>> = group
             .iter()
             .map(|(blob, _)| (*blob, cells.remove(blob)))
@@ -69,21 +69,20 @@ impl Sources<'_> {
     }
 
     /// The cells of a group, each Parquet file of it read once.
-    fn fetch_cells(&self, group: &[(Digest, u64)]) -> Result<HashMap<Digest, Vec<u8>>, StageError> {
+    fn fetch_cells(&self, group: &[(Digest, u64)]) -> HashMap<Digest, Vec<u8>> {
         let mut wanted: Vec<(&Path, &Option<String>, rows::Place, Digest)> = Vec::new();
         for (blob, _) in group {
-            if let Some(Origin::Cell { file, column, row, item }) = self.origins.get(blob) {
-                wanted.push((file, column, rows::Place { row: *row, item: *item }, *blob));
+            if let Some(Origin::Cell { file, column, place }) = self.origins.get(blob) {
+                wanted.push((file, column, *place, *blob));
             }
         }
         wanted.sort_by_key(|w| (w.0, w.2));
         let mut cells = HashMap::with_capacity(wanted.len());
         for run in wanted.chunk_by(|a, b| a.0 == b.0) {
-            let (file, column): (PathBuf, _) = (run[0].0.to_owned(), run[0].1.as_deref());
             let places: Vec<(rows::Place, Digest)> = run.iter().map(|w| (w.2, w.3)).collect();
-            rows::read_cells(&file, column, self.max_bytes, &places, &mut cells)?;
+            rows::read_cells(run[0].0, run[0].1.as_deref(), self.max_bytes, &places, &mut cells);
         }
-        Ok(cells)
+        cells
     }
 }
 

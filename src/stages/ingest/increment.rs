@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::scan::{Entry, refusal};
-use super::{IMAGES, IngestOptions, read_table};
+use super::{IMAGES, IngestOptions, decide, read_table};
 use crate::ids::Digest;
 use crate::stages::StageError;
 use crate::store::{ActionKey, Output, Ref, StageResult, Store};
@@ -104,6 +104,7 @@ impl History {
         let mut all: Vec<Ref> =
             store.refs()?.into_iter().filter(|r| r.evolution == evolution && r.name == IMAGES).collect();
         all.sort_by_key(|r| r.sequence);
+        restore_lost(store, &mut all)?;
         let mut refs = Vec::new();
         let mut left_behind = 0;
         for r in all {
@@ -125,6 +126,23 @@ impl History {
         }
         Ok(Self { head, refs, left_behind })
     }
+}
+
+/// Puts back refs that are gone from the middle of the sequence: each table says which one it was made from.
+fn restore_lost(store: &Store, refs: &mut Vec<Ref>) -> Result<(), StageError> {
+    let mut i = 0;
+    while let Some(r) = refs.get(i).cloned() {
+        let lost = r.sequence > 1 && (i == 0 || refs[i - 1].sequence + 1 < r.sequence);
+        let table_before = || {
+            let made_from = store.result(r.result).ok().flatten()?.upstream;
+            made_from.into_iter().find(|key| store.action(*key).is_ok_and(|a| a.stage == decide::INGEST))
+        };
+        match lost.then(table_before).flatten() {
+            Some(result) => refs.insert(i, store.restore_ref(&r.evolution, &r.name, r.sequence - 1, result)?),
+            None => i += 1,
+        }
+    }
+    Ok(())
 }
 
 /// Whether an increment and everything that it was made from is there.

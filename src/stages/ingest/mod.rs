@@ -16,6 +16,7 @@ mod fingerprints;
 mod increment;
 mod measure;
 mod pack;
+mod pending;
 mod rows;
 mod scan;
 mod select;
@@ -36,6 +37,8 @@ use super::{Runner, StageError};
 use crate::imaging::Limits;
 use crate::store::{Advanced, Output, Ref, StageResult, Store};
 use crate::tables::{self, TableRow};
+
+pub use self::pending::{Pending, pending};
 
 /// The name of the ref to the table of images.
 pub const IMAGES: &str = "images";
@@ -148,6 +151,7 @@ fn ingest_scanned(
     let (before, mended) = work.mend(&history)?;
     let new = before.new_entries(&scan.entries);
     if let (true, Some(table), Some(reference)) = (new.is_empty(), before.result(), history.refs.last()) {
+        work.show(table)?;
         return Ok(Some(work.unchanged(table.clone(), reference.clone(), mended)));
     }
     let (table, decided, made) = work.grow(&before, &new)?;
@@ -205,7 +209,6 @@ impl Work<'_> {
             shards += made;
             before = Increment::read(store, table)?;
         }
-        self.show_rows(&before)?;
         Ok((before, shards))
     }
 
@@ -263,10 +266,6 @@ impl Work<'_> {
             shards_made: mended,
             left_behind: 0,
         }
-    }
-
-    fn show_rows(&self, table: &Increment) -> Result<(), StageError> {
-        table.result().map_or(Ok(()), |result| self.show(result))
     }
 
     /// Lays out the table's files for people, below `views/<evolution>/`.

@@ -60,10 +60,8 @@ pub(super) enum Origin {
         file: PathBuf,
         /// The column, when the user named it.
         column: Option<String>,
-        /// The row, from 0.
-        row: u64,
-        /// The place within a list of images, from 0.
-        item: u32,
+        /// Where in it.
+        place: rows::Place,
     },
 }
 
@@ -311,9 +309,14 @@ fn add_file(
 }
 
 impl Scan {
-    /// Adds a row of a Parquet file.
+    /// Adds an image of a Parquet file.
     pub(super) fn push_row(&mut self, entry: Entry, origin: Origin) {
         self.push(entry, Some(origin));
+    }
+
+    /// Adds an entry without bytes.
+    pub(super) fn push_refused(&mut self, entry: Entry) {
+        self.push(entry, None);
     }
 }
 
