@@ -21,6 +21,7 @@ pub mod ids;
 pub mod imaging;
 pub mod kernels;
 pub mod random;
+pub mod sampling;
 pub mod stages;
 pub mod store;
 pub mod tables;
