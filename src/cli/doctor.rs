@@ -49,7 +49,9 @@ pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<(), CommandError> {
     ui.result(format!("memory   {}, {} free", text::bytes(memory), text::bytes(free_memory)))?;
     match disk {
         Some(free) => ui.result(format!("disk     {} free for {}", text::bytes(free), args.store.store.display()))?,
-        None => ui.result(format!("disk     unknown: no folder above {} can be looked at", args.store.store.display()))?,
+        None => {
+            ui.result(format!("disk     unknown: no folder above {} can be looked at", args.store.store.display()))?
+        }
     }
     match gpus.as_slice() {
         [] => ui.result("GPU      none")?,

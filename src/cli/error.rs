@@ -73,9 +73,10 @@ impl From<StoreError> for CommandError {
                 (exit::DAMAGED, "run `visplay verify --full`, then the same command again")
             }
             StoreError::NewerFormat { .. } => (exit::USAGE, "use the visplay that wrote it, or another --store"),
-            StoreError::NotAStore { .. } => {
-                (exit::USAGE, "name the store with --store or VISPLAY_STORE; `visplay ingest` makes a new one in an empty folder")
-            }
+            StoreError::NotAStore { .. } => (
+                exit::USAGE,
+                "name the store with --store or VISPLAY_STORE; `visplay ingest` makes a new one in an empty folder",
+            ),
             StoreError::Lookup(_) => (exit::USAGE, "`visplay status` and `visplay log` show what there is"),
             _ => (exit::FAILED, hint_of_io(&e).unwrap_or_default()),
         };
@@ -88,9 +89,7 @@ const ROOM: &str = "make room on that disk, then run the same command again; wha
 
 fn hint_of_io(e: &StoreError) -> Option<&'static str> {
     match e.io_kind()? {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Some(ROOM)
-        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(ROOM),
         ErrorKind::ReadOnlyFilesystem => Some("this file system cannot be written to; use another --store"),
         ErrorKind::PermissionDenied => Some("this user may not write there; mend the rights or use another --store"),
         _ => None,

@@ -97,7 +97,12 @@ fn print_table(done: &Ingested, store: &Store, clock: Instant, ui: &Ui) -> Resul
         (0, shards) => format!("nothing new; {shards} lost parts made again"),
         (new, _) => {
             let rejected: u64 = done.new_rejects.values().sum();
-            format!("{} new: {} images, {} rejected", text::count(new), text::count(done.new_images), text::count(rejected))
+            format!(
+                "{} new: {} images, {} rejected",
+                text::count(new),
+                text::count(done.new_images),
+                text::count(rejected)
+            )
         }
     };
     ui.result(format!("{} entries in the sources, {what} ({took})", text::count(done.entries)))?;

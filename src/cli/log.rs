@@ -42,7 +42,8 @@ pub fn cmd_log(args: &LogArgs, ui: &Ui) -> Result<(), CommandError> {
         let all: Vec<Value> = done.iter().map(|(r, a)| json!({"result": r, "action": a})).collect();
         return ui.result_json(&all);
     }
-    let mut rows = vec![["began (UTC)", "took", "stage", "in", "out", "rejects", "action", "where"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["began (UTC)", "took", "stage", "in", "out", "rejects", "action", "where"].map(str::to_owned).to_vec()];
     for (r, action) in &done {
         rows.push(vec![
             text::time(r.run.began_ms),

@@ -25,13 +25,18 @@ use self::ui::Ui;
 
 /// Evolves a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
-#[command(name = "visplay", version, max_term_width = 110, after_help = "Exit codes: 0 done, 1 failed, 2 usage or input, \
+#[command(
+    name = "visplay",
+    version,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or input, \
 3 a gate stopped the round, 4 the store is damaged, 5 busy, 130 stopped by Ctrl-C.
 
 Examples:
   visplay ingest ~/photos
   visplay status
-  visplay verify --full")]
+  visplay verify --full"
+)]
 struct Cli {
     /// Print results as JSON, for scripts.
     #[arg(long, global = true)]

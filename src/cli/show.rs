@@ -53,9 +53,8 @@ fn find_ref(store: &Store, text: &str) -> Result<Ref, CommandError> {
         None => (text, None),
     };
     let all = store.refs()?;
-    let found = all.iter().rfind(|r| {
-        format!("{}/{}", r.evolution, r.name) == path && sequence.is_none_or(|n| r.sequence == n)
-    });
+    let found =
+        all.iter().rfind(|r| format!("{}/{}", r.evolution, r.name) == path && sequence.is_none_or(|n| r.sequence == n));
     found.cloned().ok_or_else(|| {
         let names: Vec<String> = all.iter().map(|r| format!("{}/{}", r.evolution, r.name)).collect();
         let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, path));

@@ -69,7 +69,8 @@ pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<(), CommandError> {
     }
     match report.problems.len() {
         0 => Ok(()),
-        n => Err(CommandError::damaged(format!("the store {} has {n} problems", store.root().display()))
-            .with_hint("run the commands that made the lost parts again (such as `visplay ingest`); they make only what is gone")),
+        n => Err(CommandError::damaged(format!("the store {} has {n} problems", store.root().display())).with_hint(
+            "run the commands that made the lost parts again (such as `visplay ingest`); they make only what is gone",
+        )),
     }
 }
