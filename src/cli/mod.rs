@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod exit;
+pub mod schema;
 pub mod ui;
 
 use std::process::ExitCode;
@@ -26,7 +27,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Schema(schema::SchemaArgs),
+}
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -47,6 +50,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, _ui: &Ui) -> Result<(), CommandError> {
-    match *command {}
+fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
+    match command {
+        Command::Schema(args) => schema::cmd_schema(args, ui),
+    }
 }
