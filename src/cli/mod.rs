@@ -9,6 +9,7 @@ mod gc;
 mod ingest;
 mod log;
 mod progress;
+pub mod schema;
 mod show;
 mod status;
 mod text;
@@ -59,6 +60,7 @@ enum Command {
     Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
+    Schema(schema::SchemaArgs),
 }
 
 /// Runs the command line of this process.
@@ -91,5 +93,6 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Gc(args) => gc::cmd_gc(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
+        Command::Schema(args) => schema::cmd_schema(args, ui),
     }
 }

@@ -4,7 +4,9 @@
 mod commands;
 mod crash;
 mod damage;
+mod foreign_parquet;
 mod ingest;
+mod parquet_mutations;
 mod support;
 mod tables;
 
