@@ -7,9 +7,20 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | evolution | [`evolution`] |
+//! | stages | [`stages`] |
+//! | questions about tables | [`analysis`] |
 //! | model | [`vlm`] |
-//! | pixels | [`imaging`] |
+//! | rows and bytes | [`store`], [`tables`] |
+//! | ground | [`imaging`], [`ids`], [`canonical`] |
 
+pub mod analysis;
+pub mod canonical;
 pub mod cli;
+pub mod evolution;
+pub mod ids;
 pub mod imaging;
+pub mod stages;
+pub mod store;
+pub mod tables;
 pub mod vlm;

@@ -9,6 +9,7 @@ use std::{env, fs, panic};
 use visplay::imaging::{ImageError, Limits, decode, dhash};
 
 use crate::image_mutator::Mutator;
+use crate::support::Place;
 
 const MUTANTS: usize = 2000;
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_pixels: 4 << 20, max_aspect_ratio: 200 };
@@ -26,6 +27,18 @@ fn mutants_are_judged_in_bounded_memory() {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let peak = text.lines().find_map(|line| line.split_once("peak ")?.1.split(' ').next()?.parse::<usize>().ok());
     assert!(peak.unwrap() < MAX_MEMORY_KB, "{text}");
+}
+
+/// Through the command: every mutant is an image or a reject, and the store is sound.
+#[test]
+fn mutants_reconcile_through_ingest() {
+    let place = Place::new();
+    Mutator::new(7).write_files(&place.source(), 300);
+    let done = place.ingest();
+    let count = |key: &str| done[key].as_u64().unwrap();
+    assert_eq!(count("images") + count("rejects"), 300, "{done}");
+    assert!(count("images") > 50 && count("rejects") > 50, "{done}");
+    assert_eq!(place.verify(), (0, vec![]));
 }
 
 #[test]
