@@ -10,6 +10,7 @@
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
+//! | model | [`vlm`] |
 //! | rows and bytes | [`store`], [`tables`] |
 //! | ground | [`imaging`], [`ids`], [`canonical`] |
 
@@ -22,3 +23,4 @@ pub mod imaging;
 pub mod stages;
 pub mod store;
 pub mod tables;
+pub mod vlm;

@@ -7,6 +7,12 @@ mod damage;
 mod foreign_parquet;
 mod ingest;
 mod parquet_mutations;
+mod image_mutator;
+mod image_processor;
+mod imaging;
+mod imaging_mutations;
+mod ingest;
+mod oracle_files;
 mod support;
 mod tables;
 
