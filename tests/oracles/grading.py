@@ -1,6 +1,6 @@
 """Freezes what mathruler says of pairs of answers, in both directions.
 
-    python tests/oracles/grading.py [--seed 1] [--count 6400] [--out tests/oracles/grading.jsonl]
+    python tests/oracles/grading.py [--seed 1] [--count 6150] [--out tests/oracles/grading.jsonl]
 
 A line is [kind, given, gold, grade_answer(given, gold), grade_answer(gold, given)]; null where the reference did not
 come back within ten seconds. The environment needs mathruler 0.1.0 with sympy and pylatexenc.
@@ -237,7 +237,7 @@ def graded(pair):
 def main():
     options = argparse.ArgumentParser()
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--count", type=int, default=6400)
+    options.add_argument("--count", type=int, default=6150)
     options.add_argument("--out", default="tests/oracles/grading.jsonl")
     options = options.parse_args()
     maker = Maker(options.seed)
