@@ -12,7 +12,7 @@ use num_traits::{Signed, ToPrimitive, Zero};
 use super::rational::Rational;
 
 /// Bits of a mantissa.
-pub(super) const PRECISION: u64 = 448;
+pub(super) const PRECISION: u64 = 320;
 /// Exponents beyond this are out of reach; such a number is no answer.
 const MAX_EXPONENT: i64 = 1 << 40;
 /// Bits behind the point in series.
@@ -168,7 +168,7 @@ impl BigFloat {
         let k = self.magnitude();
         let x = self.shifted(-k);
         let mut y = Self::from_f64(x.to_f64().ln())?;
-        for _ in 0..3 {
+        for _ in 0..2 {
             let e = y.exponential()?;
             let step = x.minus(&e)?.over(&x.plus(&e)?)?;
             y = y.plus(&step.shifted(1))?;
@@ -212,7 +212,7 @@ impl BigFloat {
         let (x, y) = (x.shifted(-scale), y.shifted(-scale));
         let length = x.times(&x)?.plus(&y.times(&y)?)?.square_root()?;
         let mut angle = Self::from_f64(y.to_f64().atan2(x.to_f64()))?;
-        for _ in 0..4 {
+        for _ in 0..2 {
             let (sine, cosine) = angle.sine_cosine()?;
             // sin(θ* - θ); its arcsine is the step to third order.
             let off = y.times(&cosine)?.minus(&x.times(&sine)?)?.over(&length)?;
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     fn close(a: &BigFloat, b: &BigFloat) -> bool {
-        a.minus(b).unwrap().magnitude() < a.magnitude().max(b.magnitude()) - 420
+        a.minus(b).unwrap().magnitude() < a.magnitude().max(b.magnitude()) - 300
     }
 
     #[test]

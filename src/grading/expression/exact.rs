@@ -35,13 +35,23 @@ pub(super) struct Budget(u64);
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self(20_000_000)
+        Self(8_000_000)
     }
 
     /// Pays for one operation on numbers of so many bits.
     pub(super) fn pay(&mut self, bits: u64) -> Result<(), Failure> {
         let words = bits / 64 + 2;
         self.0 = self.0.checked_sub(words * words).ok_or(Failure::TooLarge)?;
+        Ok(())
+    }
+
+    /// Pays for a sum or a product of two fractions; bringing one to lowest terms costs far more than the product.
+    fn pay_for(&mut self, a: &Rational, b: &Rational) -> Result<(), Failure> {
+        let bits = a.bits() + b.bits();
+        let whole = a.as_integer().is_some() && b.as_integer().is_some();
+        let words = bits / 64 + 2;
+        let cost = if whole { words * words } else { 32 * words * words };
+        self.0 = self.0.checked_sub(cost).ok_or(Failure::TooLarge)?;
         Ok(())
     }
 }
@@ -107,7 +117,7 @@ impl Surd {
             match terms.binary_search_by_key(radicand, |term| term.0) {
                 Err(at) => terms.insert(at, (*radicand, coefficient.clone())),
                 Ok(at) => {
-                    budget.pay(terms[at].1.bits() + coefficient.bits())?;
+                    budget.pay_for(&terms[at].1, coefficient)?;
                     let sum = terms[at].1.plus(coefficient);
                     if sum.is_zero() {
                         terms.remove(at);
@@ -123,7 +133,7 @@ impl Surd {
     fn scaled(&self, factor: &Rational, budget: &mut Budget) -> Result<Self, Failure> {
         let mut terms = Vec::with_capacity(self.terms.len());
         for (radicand, coefficient) in &self.terms {
-            budget.pay(coefficient.bits() + factor.bits())?;
+            budget.pay_for(coefficient, factor)?;
             terms.push((*radicand, coefficient.times(factor)));
         }
         Self { terms }.checked()
@@ -133,7 +143,7 @@ impl Surd {
         let mut sum = Self { terms: Vec::new() };
         for (a, x) in &self.terms {
             for (b, y) in &other.terms {
-                budget.pay(x.bits() + y.bits())?;
+                budget.pay_for(x, y)?;
                 let (outside, radicand) = root_product(*a, *b).ok_or(Failure::NotExact)?;
                 let coefficient = x.times(y).times(&Rational::integer(outside));
                 sum = sum.plus(&Self { terms: vec![(radicand, coefficient)] }, budget)?;

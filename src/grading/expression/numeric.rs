@@ -25,7 +25,7 @@ pub(super) fn value(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Resu
     let mut scale = i64::MIN;
     for node in &tree.nodes {
         let costly = matches!(node, Node::Power(..) | Node::Call(..));
-        budget.pay(if costly { 24_000 } else { 1024 })?;
+        budget.pay(if costly { 16_000 } else { 640 })?;
         let step = match *node {
             Node::Number(ref number) | Node::Decimal(ref number, _) => BigFloat::rational(number).map(Complex::real),
             Node::Symbol(symbol) => Some(point[symbol].clone()),
@@ -130,6 +130,9 @@ impl Complex {
                 (_, _) => Ok(self.repeated(count)),
             };
         }
+        if exponent.is_half() {
+            return Ok(self.square_root());
+        }
         if self.is_zero() {
             return Err(Failure::Undefined);
         }
@@ -139,6 +142,11 @@ impl Complex {
     fn small_integer(&self) -> Option<i64> {
         let count = self.re.nearest().filter(|count| count.abs() <= 1024)?;
         (self.im.is_zero() && self.re.minus(&BigFloat::integer(count))?.is_zero()).then_some(count)
+    }
+
+    fn is_half(&self) -> bool {
+        let twice = self.re.plus(&self.re).and_then(|twice| twice.minus(&BigFloat::integer(1)));
+        self.im.is_zero() && twice.is_some_and(|rest| rest.is_zero())
     }
 
     fn repeated(&self, mut count: i64) -> Option<Self> {

@@ -159,8 +159,10 @@ impl<'a> Parser<'_, 'a> {
         if !self.eat("(") {
             return None;
         }
-        let argument = self.closed()?;
-        Some(self.push(Node::Call(function, argument)))
+        let argument = self.sum()?;
+        // Python lets a comma end the arguments.
+        let _ = self.eat(",");
+        self.eat(")").then(|| self.push(Node::Call(function, argument)))
     }
 
     /// What stands in brackets, behind the opening one.
