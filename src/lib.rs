@@ -7,5 +7,21 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | evolution | [`evolution`] |
+//! | stages | [`stages`] |
+//! | questions about tables | [`analysis`] |
+//! | rewards | [`reward`] |
+//! | rows and bytes | [`store`], [`tables`] |
+//! | ground | [`grading`], [`imaging`], [`ids`], [`canonical`] |
 
+pub mod analysis;
+pub mod canonical;
 pub mod cli;
+pub mod evolution;
+pub mod grading;
+pub mod ids;
+pub mod imaging;
+pub mod reward;
+pub mod stages;
+pub mod store;
+pub mod tables;

@@ -1,0 +1,336 @@
+//! Turns any `Serialize` into a tree with sorted keys, refusing what canonical JSON has no text for.
+
+use std::collections::BTreeMap;
+
+use serde::ser::{self, Serialize, Serializer};
+
+use super::CanonicalError;
+
+/// Deeper values are refused: readers of JSON commonly stop at 128.
+const MAX_DEPTH: usize = 100;
+
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+    Text(String),
+    Array(Vec<Node>),
+    Object(BTreeMap<String, Node>),
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct NodeSerializer {
+    depth: usize,
+}
+
+impl NodeSerializer {
+    pub(super) fn new() -> Self {
+        Self { depth: 0 }
+    }
+
+    fn deeper(self) -> Result<Self, CanonicalError> {
+        if self.depth == MAX_DEPTH {
+            return Err(CanonicalError::new(format!("it is nested more than {MAX_DEPTH} deep")));
+        }
+        Ok(Self { depth: self.depth + 1 })
+    }
+
+    fn items(self, variant: Option<&'static str>) -> Result<Items, CanonicalError> {
+        Ok(Items { inner: self.deeper()?, items: Vec::new(), variant })
+    }
+
+    fn fields(self, variant: Option<&'static str>) -> Result<Fields, CanonicalError> {
+        Ok(Fields { inner: self.deeper()?, fields: BTreeMap::new(), key: None, variant })
+    }
+}
+
+/// `{"Variant": node}` where there is a variant, else the node.
+fn wrapped(variant: Option<&'static str>, node: Node) -> Node {
+    match variant {
+        Some(name) => Node::Object(BTreeMap::from([(name.to_owned(), node)])),
+        None => node,
+    }
+}
+
+impl Serializer for NodeSerializer {
+    type Ok = Node;
+    type Error = CanonicalError;
+    type SerializeSeq = Items;
+    type SerializeTuple = Items;
+    type SerializeTupleStruct = Items;
+    type SerializeTupleVariant = Items;
+    type SerializeMap = Fields;
+    type SerializeStruct = Fields;
+    type SerializeStructVariant = Fields;
+
+    fn serialize_bool(self, v: bool) -> Result<Node, CanonicalError> {
+        Ok(Node::Bool(v))
+    }
+
+    fn serialize_i8(self, v: i8) -> Result<Node, CanonicalError> {
+        self.serialize_i64(v.into())
+    }
+
+    fn serialize_i16(self, v: i16) -> Result<Node, CanonicalError> {
+        self.serialize_i64(v.into())
+    }
+
+    fn serialize_i32(self, v: i32) -> Result<Node, CanonicalError> {
+        self.serialize_i64(v.into())
+    }
+
+    fn serialize_i64(self, v: i64) -> Result<Node, CanonicalError> {
+        Ok(Node::Signed(v))
+    }
+
+    fn serialize_i128(self, v: i128) -> Result<Node, CanonicalError> {
+        if let Ok(v) = u64::try_from(v) {
+            return Ok(Node::Unsigned(v));
+        }
+        let too_large = |_| CanonicalError::new(format!("{v} does not fit 64 bits"));
+        i64::try_from(v).map(Node::Signed).map_err(too_large)
+    }
+
+    fn serialize_u8(self, v: u8) -> Result<Node, CanonicalError> {
+        self.serialize_u64(v.into())
+    }
+
+    fn serialize_u16(self, v: u16) -> Result<Node, CanonicalError> {
+        self.serialize_u64(v.into())
+    }
+
+    fn serialize_u32(self, v: u32) -> Result<Node, CanonicalError> {
+        self.serialize_u64(v.into())
+    }
+
+    fn serialize_u64(self, v: u64) -> Result<Node, CanonicalError> {
+        Ok(Node::Unsigned(v))
+    }
+
+    fn serialize_u128(self, v: u128) -> Result<Node, CanonicalError> {
+        let too_large = |_| CanonicalError::new(format!("{v} does not fit 64 bits"));
+        u64::try_from(v).map(Node::Unsigned).map_err(too_large)
+    }
+
+    fn serialize_f32(self, v: f32) -> Result<Node, CanonicalError> {
+        self.serialize_f64(v.into())
+    }
+
+    fn serialize_f64(self, v: f64) -> Result<Node, CanonicalError> {
+        if !v.is_finite() {
+            return Err(CanonicalError::new(format!("{v} is not a number that can be compared")));
+        }
+        Ok(Node::Float(v))
+    }
+
+    fn serialize_char(self, v: char) -> Result<Node, CanonicalError> {
+        Ok(Node::Text(v.to_string()))
+    }
+
+    fn serialize_str(self, v: &str) -> Result<Node, CanonicalError> {
+        Ok(Node::Text(v.to_owned()))
+    }
+
+    fn serialize_bytes(self, _: &[u8]) -> Result<Node, CanonicalError> {
+        Err(CanonicalError::new("bytes; write them as text"))
+    }
+
+    fn serialize_none(self) -> Result<Node, CanonicalError> {
+        Ok(Node::Null)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Node, CanonicalError> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<Node, CanonicalError> {
+        Ok(Node::Null)
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Node, CanonicalError> {
+        Ok(Node::Null)
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Node, CanonicalError> {
+        self.serialize_str(variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Node, CanonicalError> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<Node, CanonicalError> {
+        let node = value.serialize(self.deeper()?).map_err(|e| e.within(variant))?;
+        Ok(wrapped(Some(variant), node))
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items, CanonicalError> {
+        self.items(None)
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Items, CanonicalError> {
+        self.items(None)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items, CanonicalError> {
+        self.items(None)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Items, CanonicalError> {
+        self.deeper()?.items(Some(variant))
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Fields, CanonicalError> {
+        self.fields(None)
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Fields, CanonicalError> {
+        self.fields(None)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Fields, CanonicalError> {
+        self.deeper()?.fields(Some(variant))
+    }
+}
+
+/// An array under way.
+pub(super) struct Items {
+    inner: NodeSerializer,
+    items: Vec<Node>,
+    variant: Option<&'static str>,
+}
+
+impl Items {
+    fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
+        let node = value.serialize(self.inner).map_err(|e| e.within(self.items.len().to_string()))?;
+        self.items.push(node);
+        Ok(())
+    }
+
+    fn node(self) -> Node {
+        wrapped(self.variant, Node::Array(self.items))
+    }
+}
+
+/// The four kinds of serde array are one here.
+macro_rules! array_kind {
+    ($($kind:ident, $push:ident;)+) => {$(
+        impl ser::$kind for Items {
+            type Ok = Node;
+            type Error = CanonicalError;
+
+            fn $push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
+                self.push(value)
+            }
+
+            fn end(self) -> Result<Node, CanonicalError> {
+                Ok(self.node())
+            }
+        }
+    )+};
+}
+
+array_kind! {
+    SerializeSeq, serialize_element;
+    SerializeTuple, serialize_element;
+    SerializeTupleStruct, serialize_field;
+    SerializeTupleVariant, serialize_field;
+}
+
+/// An object under way.
+pub(super) struct Fields {
+    inner: NodeSerializer,
+    fields: BTreeMap<String, Node>,
+    key: Option<String>,
+    variant: Option<&'static str>,
+}
+
+impl Fields {
+    fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), CanonicalError> {
+        let node = value.serialize(self.inner).map_err(|e| e.within(key.clone()))?;
+        if self.fields.contains_key(&key) {
+            return Err(CanonicalError::new("this key comes twice").within(key));
+        }
+        self.fields.insert(key, node);
+        Ok(())
+    }
+
+    fn node(self) -> Node {
+        wrapped(self.variant, Node::Object(self.fields))
+    }
+}
+
+impl ser::SerializeMap for Fields {
+    type Ok = Node;
+    type Error = CanonicalError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), CanonicalError> {
+        self.key = Some(match key.serialize(self.inner)? {
+            Node::Text(text) => text,
+            Node::Signed(i) => i.to_string(),
+            Node::Unsigned(u) => u.to_string(),
+            _ => return Err(CanonicalError::new("a key is neither text nor an integer")),
+        });
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
+        let key = self.key.take().ok_or_else(|| CanonicalError::new("a value without a key"))?;
+        self.insert(key, value)
+    }
+
+    fn end(self) -> Result<Node, CanonicalError> {
+        Ok(self.node())
+    }
+}
+
+/// The two kinds of serde struct are one here.
+macro_rules! struct_kind {
+    ($($kind:ident;)+) => {$(
+        impl ser::$kind for Fields {
+            type Ok = Node;
+            type Error = CanonicalError;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), CanonicalError> {
+                self.insert(key.to_owned(), value)
+            }
+
+            fn end(self) -> Result<Node, CanonicalError> {
+                Ok(self.node())
+            }
+        }
+    )+};
+}
+
+struct_kind! {
+    SerializeStruct;
+    SerializeStructVariant;
+}

@@ -1,0 +1,245 @@
+//! Digests and the typed ids made of them: what names every object, row and result.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+/// A blake3 digest: 32 bytes, written as 64 lower-case hexadecimal digits and in no other way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Length of the text form.
+    pub const HEX_LEN: usize = 64;
+
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The digest, under `context`, of several parts (blake3's derive-key mode).
+    ///
+    /// Each part enters with its length before it, so that `["ab", "c"]` and `["a", "bc"]` differ. A context is a constant
+    /// of the program, such as `"visplay 2026 question id"`: digests of different contexts never meet.
+    pub fn derive(context: &str, parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// A digest from its bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of the digest.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The text form on the stack, for writers of many ids.
+    pub fn hex(&self) -> DigestHex {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; Self::HEX_LEN];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        DigestHex(text)
+    }
+}
+
+impl From<blake3::Hash> for Digest {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(*hash.as_bytes())
+    }
+}
+
+/// The 64 hexadecimal digits of a digest.
+#[derive(Clone, Copy)]
+pub struct DigestHex([u8; Digest::HEX_LEN]);
+
+impl DigestHex {
+    /// The digits as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.hex().as_str())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.hex().as_str())
+    }
+}
+
+/// A text that is not a digest.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParseDigestError {
+    /// The wrong number of characters.
+    #[error("a digest has 64 hexadecimal digits, this has {0} characters")]
+    Length(usize),
+    /// A character that is not a lower-case hexadecimal digit.
+    #[error("a digest has only the digits 0-9 and a-f, this has {character:?} at position {position}")]
+    Character {
+        /// The offending character.
+        character: char,
+        /// Its place, counted from 0.
+        position: usize,
+    },
+}
+
+impl FromStr for Digest {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+        let wrong = text.chars().enumerate().find(|(_, c)| !matches!(c, '0'..='9' | 'a'..='f'));
+        if text.len() != Self::HEX_LEN {
+            return Err(ParseDigestError::Length(text.chars().count()));
+        }
+        if let Some((position, character)) = wrong {
+            return Err(ParseDigestError::Character { character, position });
+        }
+        let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = value(pair[0]) << 4 | value(pair[1]);
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.hex().as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A digest that names one kind of thing.
+pub trait TypedId: Copy + From<Digest> {
+    /// What it names, in words, for messages.
+    const WHAT: &'static str;
+
+    /// The digest itself.
+    fn digest(&self) -> Digest;
+}
+
+/// Declares digests that cannot be taken for one another.
+macro_rules! typed_ids {
+    ($($(#[$doc:meta])* $name:ident = $what:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Digest);
+
+        impl TypedId for $name {
+            const WHAT: &'static str = $what;
+
+            fn digest(&self) -> Digest {
+                self.0
+            }
+        }
+
+        impl From<Digest> for $name {
+            fn from(digest: Digest) -> Self {
+                Self(digest)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseDigestError;
+
+            fn from_str(text: &str) -> Result<Self, ParseDigestError> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    )+};
+}
+
+typed_ids! {
+    /// An image: the digest of its original bytes.
+    ImageId = "image";
+    /// A prompt template: the digest of its text.
+    PromptId = "prompt";
+    /// A model: the digest of its weights and config.
+    ModelId = "model";
+    /// A group: the samples that are scored against one another.
+    GroupId = "group";
+    /// One sample of the Questioner.
+    QuestionId = "question";
+    /// One sample of the Reasoner.
+    AnswerId = "answer";
+    /// An item of a benchmark.
+    ItemId = "benchmark item";
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn digest_of_nothing_is_blake3s() {
+        let empty = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+        assert_eq!(Digest::of(b"").to_string(), empty);
+        assert_eq!(format!("{:?}", ImageId(Digest::of(b""))), format!("ImageId({empty})"));
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        assert_ne!(Digest::derive("t", &[b"ab", b"c"]), Digest::derive("t", &[b"a", b"bc"]));
+        assert_ne!(Digest::derive("t", &[b"ab"]), Digest::derive("u", &[b"ab"]));
+        assert_ne!(Digest::derive("t", &[]), Digest::derive("t", &[b""]));
+    }
+
+    #[test]
+    fn only_one_text_form() {
+        let good = Digest::of(b"x").to_string();
+        assert!(good.to_uppercase().parse::<Digest>().unwrap_err().to_string().contains("0-9 and a-f"));
+        assert_eq!(good[1..].parse::<Digest>(), Err(ParseDigestError::Length(63)));
+        assert_eq!("".parse::<Digest>(), Err(ParseDigestError::Length(0)));
+        assert_eq!("é".repeat(32).parse::<Digest>(), Err(ParseDigestError::Character { character: 'é', position: 0 }));
+        assert!(serde_json::from_str::<ImageId>("\"12\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_json_round_trip(bytes: [u8; 32]) {
+            let digest = Digest::from_bytes(bytes);
+            prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
+            let json = serde_json::to_string(&QuestionId(digest)).unwrap();
+            prop_assert_eq!(&json, &format!("\"{digest}\""));
+            prop_assert_eq!(serde_json::from_str::<QuestionId>(&json).unwrap(), QuestionId(digest));
+        }
+    }
+}

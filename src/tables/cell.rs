@@ -1,0 +1,318 @@
+//! What a column's values are in Rust and in Arrow: one [`Cell`] implementation for each type.
+
+use std::sync::Arc;
+
+use arrow::array::types::{Float32Type, Float64Type, UInt8Type, UInt32Type, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, PrimitiveArray, StringArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field};
+
+use crate::ids::{AnswerId, Digest, GroupId, ImageId, ItemId, ModelId, PromptId, QuestionId};
+
+/// A value of a column.
+pub trait Cell: Sized + 'static {
+    /// Whether the column may hold nulls.
+    const NULLABLE: bool = false;
+
+    /// The Arrow type of the column.
+    fn data_type() -> DataType;
+
+    /// An array of `cells`; `None` becomes a null.
+    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef;
+
+    /// The value at `row` of an array of this type. The value there is not null, unless [`Cell::NULLABLE`].
+    fn read(array: &dyn Array, row: usize) -> Result<Self, CellError>;
+
+    /// The size of the value in bytes, the same on every machine: it decides where a row group ends.
+    fn weight(&self) -> usize;
+
+    /// Whether the value may be written.
+    fn check(&self) -> Result<(), CellError> {
+        Ok(())
+    }
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CellError {
+    /// A null where there must be a value.
+    #[error("it is null, and a value is required")]
+    Null,
+    /// A float that is NaN or infinite: its bits are not the same everywhere, and no comparison holds.
+    #[error("it is {0}; a figure that is not finite is written as null")]
+    NotFinite(String),
+    /// A text that does not read as what the column holds.
+    #[error("{text:?} is not {expected}")]
+    NotA {
+        /// The text, cut to a readable length.
+        text: String,
+        /// What the column holds.
+        expected: String,
+    },
+    /// An item of a list is wrong.
+    #[error("item {item}: {problem}")]
+    Item {
+        /// Number of the item, from 0.
+        item: usize,
+        /// What is wrong with it.
+        problem: Box<CellError>,
+    },
+    /// A value that no row group can hold.
+    #[error("the row is {bytes} bytes; at most {limit} can be written")]
+    TooLarge {
+        /// The row's size.
+        bytes: usize,
+        /// The largest that can be written.
+        limit: usize,
+    },
+}
+
+impl CellError {
+    /// `text` is not `expected`.
+    pub fn not_a(text: &str, expected: impl Into<String>) -> Self {
+        let mut text: String = text.chars().take(81).collect();
+        if text.chars().count() > 80 {
+            text.pop();
+            text.push('…');
+        }
+        Self::NotA { text, expected: expected.into() }
+    }
+}
+
+/// The value at `row`, which may be null only where the type allows it.
+pub(super) fn read_cell<T: Cell>(array: &dyn Array, row: usize) -> Result<T, CellError> {
+    if !T::NULLABLE && array.is_null(row) {
+        return Err(CellError::Null);
+    }
+    T::read(array, row)
+}
+
+impl<T: Cell> Cell for Option<T> {
+    const NULLABLE: bool = true;
+
+    fn data_type() -> DataType {
+        T::data_type()
+    }
+
+    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+        T::array(&mut cells.map(|cell| cell.and_then(Option::as_ref)))
+    }
+
+    fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
+        if array.is_null(row) { Ok(None) } else { T::read(array, row).map(Some) }
+    }
+
+    fn weight(&self) -> usize {
+        self.as_ref().map_or(1, T::weight)
+    }
+
+    fn check(&self) -> Result<(), CellError> {
+        self.as_ref().map_or(Ok(()), T::check)
+    }
+}
+
+impl<T: Cell> Cell for Vec<T> {
+    fn data_type() -> DataType {
+        DataType::List(list_item::<T>())
+    }
+
+    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+        let lists: Vec<Option<&Vec<T>>> = cells.collect();
+        let offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.map_or(0, Vec::len)));
+        let nulls = NullBuffer::from_iter(lists.iter().map(Option::is_some));
+        let items = T::array(&mut lists.iter().flatten().flat_map(|list| list.iter()).map(Some));
+        Arc::new(ListArray::new(list_item::<T>(), offsets, items, Some(nulls)))
+    }
+
+    fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
+        let items = array.as_list::<i32>().value(row);
+        let item_at = |item| {
+            read_cell(items.as_ref(), item).map_err(|problem| CellError::Item { item, problem: Box::new(problem) })
+        };
+        (0..items.len()).map(item_at).collect()
+    }
+
+    fn weight(&self) -> usize {
+        4 + self.iter().map(T::weight).sum::<usize>()
+    }
+
+    fn check(&self) -> Result<(), CellError> {
+        for (item, cell) in self.iter().enumerate() {
+            cell.check().map_err(|problem| CellError::Item { item, problem: Box::new(problem) })?;
+        }
+        Ok(())
+    }
+}
+
+/// Parquet's own name for the items of a list is `element`.
+fn list_item<T: Cell>() -> Arc<Field> {
+    Arc::new(Field::new("element", T::data_type(), T::NULLABLE))
+}
+
+impl Cell for bool {
+    fn data_type() -> DataType {
+        DataType::Boolean
+    }
+
+    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+        Arc::new(BooleanArray::from_iter(cells.map(Option::<&bool>::copied)))
+    }
+
+    fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
+        Ok(array.as_boolean().value(row))
+    }
+
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+impl Cell for String {
+    fn data_type() -> DataType {
+        DataType::Utf8
+    }
+
+    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+        Arc::new(StringArray::from_iter(cells))
+    }
+
+    fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
+        Ok(array.as_string::<i32>().value(row).to_owned())
+    }
+
+    fn weight(&self) -> usize {
+        4 + self.len()
+    }
+}
+
+/// Numbers that are stored as they are.
+macro_rules! number_cells {
+    ($($type:ty = $arrow:ty, $bytes:literal, |$value:ident| $check:expr;)+) => {$(
+        impl Cell for $type {
+            fn data_type() -> DataType {
+                <$arrow as arrow::array::ArrowPrimitiveType>::DATA_TYPE
+            }
+
+            fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+                Arc::new(PrimitiveArray::<$arrow>::from_iter(cells.map(Option::<&$type>::copied)))
+            }
+
+            fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
+                let value = array.as_primitive::<$arrow>().value(row);
+                value.check().map(|()| value)
+            }
+
+            fn weight(&self) -> usize {
+                $bytes
+            }
+
+            fn check(&self) -> Result<(), CellError> {
+                let $value = self;
+                $check
+            }
+        }
+    )+};
+}
+
+number_cells! {
+    u8 = UInt8Type, 1, |_value| Ok(());
+    u32 = UInt32Type, 4, |_value| Ok(());
+    u64 = UInt64Type, 8, |_value| Ok(());
+    f32 = Float32Type, 4, |value| finite(value.is_finite(), value);
+    f64 = Float64Type, 8, |value| finite(value.is_finite(), value);
+}
+
+fn finite(is_finite: bool, value: &impl ToString) -> Result<(), CellError> {
+    if is_finite { Ok(()) } else { Err(CellError::NotFinite(value.to_string())) }
+}
+
+/// Digests are stored as their hexadecimal text, so that every reader can join and print them.
+macro_rules! digest_cells {
+    ($($type:ty = $expected:literal;)+) => {$(
+        impl Cell for $type {
+            fn data_type() -> DataType {
+                DataType::Utf8
+            }
+
+            fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+                Arc::new(StringArray::from_iter(cells.map(|cell| cell.map(|id| id.to_string()))))
+            }
+
+            fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
+                let text = array.as_string::<i32>().value(row);
+                text.parse().map_err(|e| CellError::not_a(text, format!("{}: {e}", $expected)))
+            }
+
+            fn weight(&self) -> usize {
+                4 + Digest::HEX_LEN
+            }
+        }
+    )+};
+}
+
+digest_cells! {
+    Digest = "a digest";
+    ImageId = "an image id";
+    PromptId = "a prompt id";
+    ModelId = "a model id";
+    GroupId = "a group id";
+    QuestionId = "a question id";
+    AnswerId = "an answer id";
+    ItemId = "a benchmark item's id";
+}
+
+/// Declares an enum whose variants are stored as words.
+macro_rules! word_enum {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident ($expected:literal) {
+            $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $($(#[$variant_meta])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// Every variant, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word that is stored.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl $crate::tables::Cell for $name {
+            fn data_type() -> arrow::datatypes::DataType {
+                arrow::datatypes::DataType::Utf8
+            }
+
+            fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> arrow::array::ArrayRef {
+                std::sync::Arc::new(arrow::array::StringArray::from_iter(cells.map(|cell| cell.map(|c| c.as_str()))))
+            }
+
+            fn read(array: &dyn arrow::array::Array, row: usize) -> Result<Self, $crate::tables::CellError> {
+                let text = arrow::array::AsArray::as_string::<i32>(array).value(row);
+                let found = Self::ALL.iter().find(|variant| variant.as_str() == text);
+                found.copied().ok_or_else(|| $crate::tables::CellError::not_a(text, $expected))
+            }
+
+            fn weight(&self) -> usize {
+                4 + self.as_str().len()
+            }
+        }
+    };
+}
+
+pub(super) use word_enum;

@@ -1,0 +1,102 @@
+//! What can be wrong with a table.
+
+use thiserror::Error;
+
+use super::cell::CellError;
+
+/// A table that cannot be written or read. `file` is the name the caller gave to what it reads.
+#[derive(Debug, Error)]
+pub enum TableError {
+    /// A row that may not be written.
+    #[error("table {table}, row {row}, column `{column}`: {problem}")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// Number of the row, from 0.
+        row: u64,
+        /// The column.
+        column: String,
+        /// What is wrong with the value.
+        problem: CellError,
+    },
+    /// Writing failed.
+    #[error("table {table}: cannot write: {problem}")]
+    Write {
+        /// The table.
+        table: &'static str,
+        /// What the Parquet writer or the disk says.
+        problem: String,
+    },
+    /// A view was to be written: it has only some of its table's columns.
+    #[error("a view of table {table} can only be read")]
+    View {
+        /// The table.
+        table: &'static str,
+    },
+    /// The file cannot be opened.
+    #[error("{file}: cannot open: {problem}")]
+    Open {
+        /// The file.
+        file: String,
+        /// What the system says.
+        problem: String,
+    },
+    /// The file is not readable as Parquet.
+    #[error("{file}: damaged or not a Parquet file{}: {problem}", .row_group.map_or(String::new(), |g| format!(" (row group {g})")))]
+    Damaged {
+        /// The file.
+        file: String,
+        /// The row group, where known, from 0.
+        row_group: Option<usize>,
+        /// What the reader says.
+        problem: String,
+    },
+    /// The file lacks a column.
+    #[error("{file}: table {table} needs a column `{column}` ({expected}), and the file has none")]
+    MissingColumn {
+        /// The file.
+        file: String,
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: String,
+        /// Its type.
+        expected: String,
+    },
+    /// The file has a column that the table does not.
+    #[error("{file}: column `{column}` is not one of table {table}")]
+    ExtraColumn {
+        /// The file.
+        file: String,
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: String,
+    },
+    /// A column of the wrong type.
+    #[error("{file}: column `{column}` of table {table} must be {expected}, and is {found}")]
+    WrongType {
+        /// The file.
+        file: String,
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: String,
+        /// The type it must have.
+        expected: String,
+        /// The type it has.
+        found: String,
+    },
+    /// A value that cannot be what the column holds.
+    #[error("{file}: row {row}, column `{column}`: {problem}")]
+    Value {
+        /// The file.
+        file: String,
+        /// Number of the row in the file, from 0.
+        row: u64,
+        /// The column.
+        column: String,
+        /// What is wrong with the value.
+        problem: CellError,
+    },
+}

@@ -1,0 +1,174 @@
+//! What a table is: named, documented, typed columns of a plain Rust struct.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
+use serde_json::{Value, json};
+
+use super::cell::CellError;
+use crate::canonical::to_canonical;
+use crate::ids::Digest;
+
+/// A row of a table: the [`table!`](super) macro makes a struct one.
+pub trait TableRow: Sized + Send + 'static {
+    /// The table's name.
+    const TABLE: &'static str;
+    /// Whether the struct has all columns of the table. A view has some of them: it can be read, not written.
+    const WHOLE: bool;
+
+    /// What a row is, in words.
+    fn doc() -> String;
+
+    /// The columns, in the order in which they are stored.
+    fn columns() -> Vec<Column>;
+
+    /// The columns' arrays for `rows`.
+    fn arrays(rows: &[Self]) -> Vec<ArrayRef>;
+
+    /// Row `row` of `arrays`, which are the columns' own, of the right types. The error names the column by its number.
+    fn from_arrays(arrays: &[ArrayRef], row: usize) -> Result<Self, (usize, CellError)>;
+
+    /// The size of the row in bytes, the same on every machine.
+    fn weight(&self) -> usize;
+
+    /// Whether the row may be written. The error names the column by its number.
+    fn check(&self) -> Result<(), (usize, CellError)>;
+
+    /// The Arrow schema, with the columns' docs as metadata.
+    fn schema() -> SchemaRef {
+        let fields: Vec<Field> = Self::columns().iter().map(Column::field).collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    /// `rows` as one Arrow batch.
+    fn to_batch(rows: &[Self]) -> Result<RecordBatch, arrow::error::ArrowError> {
+        RecordBatch::try_new(Self::schema(), Self::arrays(rows))
+    }
+
+    /// What the id of the schema is the digest of: the table's name and each column's name, type and nullability.
+    /// Docs stay out: better words must not make every result stale.
+    fn schema_id() -> Digest {
+        let columns: Vec<Value> = Self::columns().iter().map(Column::identity).collect();
+        let bytes = to_canonical(&json!({"table": Self::TABLE, "columns": columns}));
+        Digest::derive("visplay 2026 table schema", &[&bytes.expect("strings and booleans have canonical JSON")])
+    }
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds, with its unit.
+    pub doc: String,
+    /// Its type.
+    pub data_type: DataType,
+    /// Whether a row may lack a value.
+    pub nullable: bool,
+}
+
+impl Column {
+    fn field(&self) -> Field {
+        Field::new(self.name, self.data_type.clone(), self.nullable)
+            .with_metadata(Metadata::from([("description", self.doc.as_str())]))
+    }
+
+    fn identity(&self) -> Value {
+        json!({"name": self.name, "type": type_text(&self.data_type), "nullable": self.nullable})
+    }
+}
+
+/// A type in words: `list<uint32>`, `struct<bytes: binary, path: string>`. A `?` follows what may be null inside.
+pub fn type_text(data_type: &DataType) -> String {
+    let inner =
+        |field: &Field| format!("{}{}", type_text(field.data_type()), if field.is_nullable() { "?" } else { "" });
+    match data_type {
+        DataType::Boolean => "boolean".to_owned(),
+        DataType::Utf8 => "string".to_owned(),
+        DataType::Binary => "binary".to_owned(),
+        DataType::List(item) => format!("list<{}>", inner(item)),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields.iter().map(|f| format!("{}: {}", f.name(), inner(f))).collect();
+            format!("struct<{}>", fields.join(", "))
+        }
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+/// The lines of a doc comment as one text.
+pub(super) fn doc_text(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Declares a row: a plain struct whose fields are the columns and whose docs are theirs.
+///
+/// `#[table("images")]` names the table; `#[view("images")]` makes a struct that reads some columns of it.
+macro_rules! table {
+    ($(#[doc = $doc:literal])+ #[table($name:literal)] $($rest:tt)+) => {
+        $crate::tables::row::table! { @row true, $name, [$($doc),+] $($rest)+ }
+    };
+    ($(#[doc = $doc:literal])+ #[view($name:literal)] $($rest:tt)+) => {
+        $crate::tables::row::table! { @row false, $name, [$($doc),+] $($rest)+ }
+    };
+    (@row $whole:literal, $name:literal, [$($doc:literal),+]
+        pub struct $row:ident {
+            $($(#[doc = $field_doc:literal])+ pub $field:ident: $type:ty,)+
+        }
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $row {
+            $($(#[doc = $field_doc])+ pub $field: $type,)+
+        }
+
+        impl $crate::tables::TableRow for $row {
+            const TABLE: &'static str = $name;
+            const WHOLE: bool = $whole;
+
+            fn doc() -> String {
+                $crate::tables::row::doc_text(&[$($doc),+])
+            }
+
+            fn columns() -> Vec<$crate::tables::Column> {
+                vec![$($crate::tables::Column {
+                    name: stringify!($field),
+                    doc: $crate::tables::row::doc_text(&[$($field_doc),+]),
+                    data_type: <$type as $crate::tables::Cell>::data_type(),
+                    nullable: <$type as $crate::tables::Cell>::NULLABLE,
+                }),+]
+            }
+
+            fn arrays(rows: &[Self]) -> Vec<arrow::array::ArrayRef> {
+                vec![$(<$type as $crate::tables::Cell>::array(&mut rows.iter().map(|row| Some(&row.$field)))),+]
+            }
+
+            fn from_arrays(
+                arrays: &[arrow::array::ArrayRef],
+                row: usize,
+            ) -> Result<Self, (usize, $crate::tables::CellError)> {
+                let mut columns = arrays.iter().enumerate();
+                Ok(Self {$($field: {
+                    let (number, array) = columns.next().expect("an array for each column");
+                    $crate::tables::cell::read_cell(array.as_ref(), row).map_err(|e| (number, e))?
+                }),+})
+            }
+
+            fn weight(&self) -> usize {
+                0 $(+ $crate::tables::Cell::weight(&self.$field))+
+            }
+
+            fn check(&self) -> Result<(), (usize, $crate::tables::CellError)> {
+                let mut number = 0..;
+                $(
+                    let column = number.next().expect("counting does not end");
+                    $crate::tables::Cell::check(&self.$field).map_err(|e| (column, e))?;
+                )+
+                Ok(())
+            }
+        }
+    };
+}
+
+pub(super) use table;

@@ -1,0 +1,59 @@
+//! Rows come back as they went in, and the same rows are the same bytes.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde::de::DeserializeOwned;
+use visplay::tables::{ImageRow, RejectRow, TableRow, TableWriter, WriterProfile, read, to_bytes};
+
+use super::samples::rows;
+
+/// Calls a generic function once for each table.
+macro_rules! for_each_table {
+    ($function:ident $(, $argument:expr)*) => {{
+        $function::<ImageRow>($($argument),*);
+        $function::<RejectRow>($($argument),*);
+    }};
+}
+
+fn assert_round_trip<R: TableRow + DeserializeOwned + PartialEq + Clone + std::fmt::Debug>(seed: u64, count: usize) {
+    let written = rows::<R>(seed, count);
+    let bytes = to_bytes(written.clone()).unwrap();
+    assert_eq!(read::<R>(R::TABLE, Bytes::from(bytes)).unwrap(), written);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn rows_come_back(seed: u64, count in 0usize..200) {
+        for_each_table!(assert_round_trip, seed, count);
+    }
+}
+
+/// A profile with row groups so small that a few rows make many.
+const SMALL: WriterProfile = WriterProfile {
+    number: 999,
+    row_group_rows: 7,
+    row_group_bytes: 3000,
+    data_page_bytes: 200,
+    data_page_rows: 3,
+    dictionary_page_bytes: 300,
+    write_batch_rows: 2,
+    ..visplay::tables::PROFILE_V1
+};
+
+fn assert_small_groups_hold_the_same<R: TableRow + DeserializeOwned + PartialEq + Clone + std::fmt::Debug>() {
+    let written = rows::<R>(3, 50);
+    let mut writer = TableWriter::with_profile(Vec::new(), SMALL).unwrap();
+    for row in written.clone() {
+        writer.push(row).unwrap();
+    }
+    assert_eq!(writer.rows(), 50);
+    let bytes = writer.finish().unwrap();
+    assert_eq!(read::<R>("small", Bytes::from(bytes)).unwrap(), written);
+}
+
+#[test]
+fn many_small_row_groups_hold_the_same_rows() {
+    for_each_table!(assert_small_groups_hold_the_same);
+}
