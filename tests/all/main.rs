@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod grading;
 mod ingest;
+mod lines;
 mod rewards;
 mod support;
 mod tables;
