@@ -11,15 +11,18 @@
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
 //! | model | [`vlm`] |
+//! | rewards | [`reward`] |
 //! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`imaging`], [`ids`], [`canonical`] |
+//! | ground | [`grading`], [`imaging`], [`ids`], [`canonical`] |
 
 pub mod analysis;
 pub mod canonical;
 pub mod cli;
 pub mod evolution;
+pub mod grading;
 pub mod ids;
 pub mod imaging;
+pub mod reward;
 pub mod stages;
 pub mod store;
 pub mod tables;

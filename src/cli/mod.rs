@@ -1,15 +1,19 @@
 //! The commands, one file each: parsing, printing and exit codes, and nothing else.
 
+mod clusters;
 mod completions;
 mod context;
 mod doctor;
 pub mod error;
 pub mod exit;
 mod gc;
+mod grade;
 mod ingest;
+mod lines;
 mod log;
 mod progress;
 pub mod schema;
+mod rewards;
 mod show;
 mod status;
 mod text;
@@ -58,6 +62,9 @@ enum Command {
     Why(why::WhyArgs),
     Verify(verify::VerifyArgs),
     Gc(gc::GcArgs),
+    Grade(grade::GradeArgs),
+    Clusters(clusters::ClustersArgs),
+    Rewards(rewards::RewardsArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Schema(schema::SchemaArgs),
@@ -91,6 +98,9 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Why(args) => why::cmd_why(args, ui),
         Command::Verify(args) => verify::cmd_verify(args, ui),
         Command::Gc(args) => gc::cmd_gc(args, ui),
+        Command::Grade(args) => grade::cmd_grade(args, ui),
+        Command::Clusters(args) => clusters::cmd_clusters(args, ui),
+        Command::Rewards(args) => rewards::cmd_rewards(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
         Command::Schema(args) => schema::cmd_schema(args, ui),

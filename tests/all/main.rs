@@ -11,8 +11,10 @@ mod image_mutator;
 mod image_processor;
 mod imaging;
 mod imaging_mutations;
-mod ingest;
 mod oracle_files;
+mod grading;
+mod lines;
+mod rewards;
 mod support;
 mod tables;
 
