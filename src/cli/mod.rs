@@ -11,9 +11,13 @@ mod grade;
 mod ingest;
 mod lines;
 mod log;
+mod model;
+mod model_export;
+mod model_inspect;
+mod model_random;
 mod progress;
-pub mod schema;
 mod rewards;
+pub mod schema;
 mod show;
 mod status;
 mod text;
@@ -60,6 +64,7 @@ enum Command {
     Show(show::ShowArgs),
     Log(log::LogArgs),
     Why(why::WhyArgs),
+    Model(model::ModelArgs),
     Verify(verify::VerifyArgs),
     Gc(gc::GcArgs),
     Grade(grade::GradeArgs),
@@ -96,6 +101,7 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Show(args) => show::cmd_show(args, ui),
         Command::Log(args) => log::cmd_log(args, ui),
         Command::Why(args) => why::cmd_why(args, ui),
+        Command::Model(args) => model::cmd_model(args, ui),
         Command::Verify(args) => verify::cmd_verify(args, ui),
         Command::Gc(args) => gc::cmd_gc(args, ui),
         Command::Grade(args) => grade::cmd_grade(args, ui),
