@@ -21,7 +21,7 @@ use crate::vlm::weights::Weights;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model inspect models/qwen2.5-vl-3b\n  \
                         visplay model inspect models/qwen2.5-vl-7b --type bf16 --sequences 64 --json")]
-pub struct ModelInspectArgs {
+pub(super) struct ModelInspectArgs {
     /// The checkpoint folder.
     dir: PathBuf,
     /// The number format to compute in.
@@ -43,7 +43,7 @@ pub struct ModelInspectArgs {
 
 /// The number formats that a model can be computed or written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ComputeType {
+pub(super) enum ComputeType {
     /// 32 bits: what a CPU computes in.
     F32,
     /// Brain float, 16 bits: what a GPU computes in.
@@ -54,7 +54,7 @@ pub enum ComputeType {
 
 impl ComputeType {
     /// The same as the library names it.
-    pub(crate) fn stored(self) -> StoredType {
+    pub(super) fn stored(self) -> StoredType {
         match self {
             Self::F32 => StoredType::F32,
             Self::Bf16 => StoredType::BF16,
@@ -112,7 +112,7 @@ struct Memory {
 }
 
 /// Runs `visplay model inspect`.
-pub fn cmd_model_inspect(args: &ModelInspectArgs, ui: &Ui) -> Result<(), CommandError> {
+pub(super) fn cmd_model_inspect(args: &ModelInspectArgs, ui: &Ui) -> Result<(), CommandError> {
     let config = Config::load(&args.dir).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let weights = Weights::open(&args.dir, &config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let inspection = inspect(args, &config, &weights);

@@ -222,6 +222,7 @@ fn headers_that_lie_are_named() {
     let one = |dtype: &str, shape: &str, offsets: &str| format!(r#"{{"a":{}}}"#, entry(dtype, shape, offsets));
     let two = |a: &str, b: &str| format!(r#"{{"a":{},"b":{}}}"#, entry("F32", "[2]", a), entry("F32", "[2]", b));
     let ok = one("F32", "[2]", "[0,8]");
+    let twice = format!(r#"{{"a":{0},"a":{0}}}"#, entry("F32", "[2]", "[0,8]"));
     assert!(read_header(&file(&ok, &[0; 8])).is_ok());
     let cases: Vec<(Vec<u8>, &[&str])> = vec![
         (vec![], &["truncated: 0 bytes"]),
@@ -231,7 +232,6 @@ fn headers_that_lie_are_named() {
         (b"PK\x03\x04aaaaaaaaaaaaaaaaaaaaaaa".to_vec(), &["zip archive", "PyTorch"]),
         (b"\x80\x02}q\x00(aaaaaaaaaaaaaaaaaaaaaaaaaaaa".to_vec(), &["Python pickle"]),
         (b"version https://git-lfs.github.com/spec/v1\noid".to_vec(), &["Git LFS pointer"]),
-        (b"GGUF\x03\0\0\0\0\0\0\0".to_vec(), &["header should have"]),
         (b"GGUF\x03\0\0\x01\0\0\0\0".to_vec(), &["GGUF"]),
         (file("not json", &[]), &["not a list of tensors", "line 1"]),
         (file("[]", &[]), &["not a list of tensors"]),
@@ -249,14 +249,7 @@ fn headers_that_lie_are_named() {
         (file(&two("[0,8]", "[4,12]"), &[0; 12]), &["tensors \"a\" and \"b\" overlap"]),
         (file(&two("[0,8]", "[0,8]"), &[0; 8]), &["tensors \"a\" and \"b\" overlap"]),
         (file(&two("[0,8]", "[12,20]"), &[0; 20]), &["before tensor \"b\"", "belong to no tensor"]),
-        (
-            file(
-                &ok.replace('}', "},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}")
-                    .replace("}}}", "}}"),
-                &[0; 8],
-            ),
-            &["tensor \"a\" is described twice"],
-        ),
+        (file(&twice, &[0; 8]), &["tensor \"a\" is described twice"]),
     ];
     for (bytes, parts) in cases {
         let text = read_header(&bytes).unwrap_err().join("\n");
