@@ -84,7 +84,9 @@ fn read_frame(marker: u8, body: &[u8]) -> Result<(u32, u32), ImageError> {
         return Err(ImageError::Corrupt("a frame header that is too short".to_owned()));
     };
     if !matches!(marker, 0xc0..=0xc2) {
-        return Err(ImageError::Unsupported(format!("JPEG of process ff{marker:02x} (lossless, arithmetic, hierarchical)")));
+        return Err(ImageError::Unsupported(format!(
+            "JPEG of process ff{marker:02x} (lossless, arithmetic, hierarchical)"
+        )));
     }
     if *precision != 8 {
         return Err(ImageError::Unsupported(format!("JPEG with {precision} bits a sample")));

@@ -37,7 +37,7 @@ pub use decode::{Decoded, decode};
 pub use error::ImageError;
 pub use format::Format;
 pub use header::{Header, Limits, probe};
-pub use near::{NearDuplicates, Twin, Verdict};
+pub use near::{NearDuplicates, ThresholdError, Twin, Verdict};
 pub use orientation::Orientation;
 pub use perceptual::{DHash, dhash};
 pub use resize::{Filter, resize, resize_grey};

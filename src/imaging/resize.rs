@@ -171,7 +171,12 @@ pub(super) struct Source<F> {
 }
 
 /// Resizes to `[height, width, CHANNELS]`.
-pub(super) fn resample<const CHANNELS: usize, F>(source: &Source<F>, width: usize, height: usize, filter: Filter) -> Vec<u8>
+pub(super) fn resample<const CHANNELS: usize, F>(
+    source: &Source<F>,
+    width: usize,
+    height: usize,
+    filter: Filter,
+) -> Vec<u8>
 where
     F: Fn(usize, [&mut [i16]; CHANNELS]),
 {

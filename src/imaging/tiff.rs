@@ -211,9 +211,13 @@ fn high_bytes(samples: DecodingResult) -> Result<Vec<u8>, ImageError> {
         DecodingResult::U8(values) => Ok(values),
         DecodingResult::U16(values) => Ok(values.iter().map(|value| (value >> 8) as u8).collect()),
         DecodingResult::U32(values) => Ok(values.iter().map(|value| (value >> 24) as u8).collect()),
-        DecodingResult::F16(values) => Ok(float_to_bytes(&values.iter().map(|value| value.to_f32()).collect::<Vec<_>>())),
+        DecodingResult::F16(values) => {
+            Ok(float_to_bytes(&values.iter().map(|value| value.to_f32()).collect::<Vec<_>>()))
+        }
         DecodingResult::F32(values) => Ok(float_to_bytes(&values)),
-        DecodingResult::F64(values) => Ok(float_to_bytes(&values.iter().map(|value| *value as f32).collect::<Vec<_>>())),
+        DecodingResult::F64(values) => {
+            Ok(float_to_bytes(&values.iter().map(|value| *value as f32).collect::<Vec<_>>()))
+        }
         _ => Err(ImageError::Unsupported("TIFF with signed colour samples".to_owned())),
     }
 }

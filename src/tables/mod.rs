@@ -6,6 +6,7 @@
 
 mod cell;
 mod error;
+pub mod foreign;
 mod hugging_face;
 mod images;
 mod measurements;

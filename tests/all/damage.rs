@@ -150,7 +150,12 @@ fn damage_is_seen_where_it_is_read() {
 #[test]
 fn gc_takes_only_what_no_ref_leads_to() {
     let (place, expected) = ingested();
-    assert_eq!(place.json(&["gc", "--delete", "--grace", "0"])["garbage"].as_array().map(|g| g.iter().filter(|f| !f["name"].as_str().unwrap().starts_with("cache/")).count()), Some(0));
+    assert_eq!(
+        place.json(&["gc", "--delete", "--grace", "0"])["garbage"]
+            .as_array()
+            .map(|g| g.iter().filter(|f| !f["name"].as_str().unwrap().starts_with("cache/")).count()),
+        Some(0)
+    );
     fs::remove_dir_all(place.store().join("refs")).unwrap();
     let spared = place.json(&["gc", "--delete"]);
     assert_eq!(spared["garbage"].as_array().unwrap().len(), 0, "all of it was used today");
