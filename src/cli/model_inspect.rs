@@ -39,6 +39,9 @@ pub(super) struct ModelInspectArgs {
     /// Tokens of a response.
     #[arg(long, default_value_t = 512)]
     response_tokens: u64,
+    /// Samples drawn for a prompt, which share its cache.
+    #[arg(long, default_value_t = 1)]
+    samples_per_prompt: u64,
 }
 
 /// The number formats that a model can be computed or written in.
@@ -161,6 +164,7 @@ fn predict(args: &ModelInspectArgs, config: &Config) -> Memory {
         prompt_tokens: args.prompt_tokens,
         image_patches: args.image_patches,
         response_tokens: args.response_tokens,
+        samples_per_prompt: args.samples_per_prompt,
     };
     Memory {
         r#type: dtype.torch_name(),
@@ -220,11 +224,12 @@ fn table(i: &Inspection) -> String {
 fn memory_tables(memory: &Memory, line: &mut impl FnMut(String)) {
     let w = memory.workload;
     line(format!(
-        "\nmemory in {}, prompts of {} tokens, images of {} patches, responses of {} tokens; {} of cache a token",
+        "\nmemory in {}, prompts of {} tokens, images of {} patches, responses of {} tokens, {} a prompt; {} of cache a token",
         memory.r#type,
         w.prompt_tokens,
         w.image_patches,
         w.response_tokens,
+        w.samples_per_prompt,
         size(memory.kv_bytes_per_token)
     ));
     line("  sampling   sequences    weights      cache  activations      total".to_owned());

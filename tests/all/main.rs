@@ -10,6 +10,7 @@ mod ingest;
 mod support;
 mod tables;
 mod tokenizer;
+mod weight_damage;
 mod weights;
 
 /// A test file that is not named above would never run.
