@@ -10,7 +10,7 @@ use super::ui::Ui;
 
 /// Inspect, export and try model checkpoints.
 #[derive(Debug, Args)]
-pub struct ModelArgs {
+pub(super) struct ModelArgs {
     #[command(subcommand)]
     command: ModelCommand,
 }
@@ -23,7 +23,7 @@ enum ModelCommand {
 }
 
 /// Runs a command of the group.
-pub fn cmd_model(args: &ModelArgs, ui: &Ui) -> Result<(), CommandError> {
+pub(super) fn cmd_model(args: &ModelArgs, ui: &Ui) -> Result<(), CommandError> {
     match &args.command {
         ModelCommand::Inspect(args) => cmd_model_inspect(args, ui),
         ModelCommand::Export(args) => cmd_model_export(args, ui),

@@ -21,6 +21,7 @@ mod rewards;
 mod support;
 mod tables;
 mod tokenizer;
+mod weight_damage;
 mod weights;
 
 /// A test file that is not named above would never run.
