@@ -7,10 +7,18 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
-//! | tables | [`tables`] |
-//! | plain values | [`canonical`], [`ids`] |
+//! | evolution | [`evolution`] |
+//! | stages | [`stages`] |
+//! | questions about tables | [`analysis`] |
+//! | rows and bytes | [`store`], [`tables`] |
+//! | ground | [`imaging`], [`ids`], [`canonical`] |
 
+pub mod analysis;
 pub mod canonical;
 pub mod cli;
+pub mod evolution;
 pub mod ids;
+pub mod imaging;
+pub mod stages;
+pub mod store;
 pub mod tables;

@@ -1,8 +1,13 @@
 //! The one place where an error becomes a message, a hint and an exit code.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 
 use super::exit;
+use crate::evolution::pipeline::PipelineError;
+use crate::stages::StageError;
+use crate::store::StoreError;
+use crate::tables::TableError;
 
 /// What a command ends with when it does not end well.
 #[derive(Debug)]
@@ -24,6 +29,11 @@ impl CommandError {
     /// An unusable command line, file or input (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self { code: exit::USAGE, message: message.into(), hint: None }
+    }
+
+    /// A store that is not as it must be (exit code 4).
+    pub fn damaged(message: impl Into<String>) -> Self {
+        Self { code: exit::DAMAGED, message: message.into(), hint: None }
     }
 
     /// The same error with what to do about it.
@@ -52,6 +62,63 @@ impl CommandError {
         eprintln!("visplay: {}", self.message);
         if let Some(hint) = &self.hint {
             eprintln!("  hint: {hint}");
+        }
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(e: StoreError) -> Self {
+        let (code, hint) = match &e {
+            StoreError::Damaged { .. } | StoreError::Missing { .. } => {
+                (exit::DAMAGED, "run `visplay verify --full`, then the same command again")
+            }
+            StoreError::NewerFormat { .. } => (exit::USAGE, "use the visplay that wrote it, or another --store"),
+            StoreError::NotAStore { .. } => (
+                exit::USAGE,
+                "name the store with --store or VISPLAY_STORE; `visplay ingest` makes a new one in an empty folder",
+            ),
+            StoreError::Lookup(_) => (exit::USAGE, "`visplay status` and `visplay log` show what there is"),
+            _ => (exit::FAILED, hint_of_io(&e).unwrap_or_default()),
+        };
+        let error = Self::from_chain(code, &e);
+        if hint.is_empty() { error } else { error.with_hint(hint) }
+    }
+}
+
+const ROOM: &str = "make room on that disk, then run the same command again; what is done is kept";
+
+fn hint_of_io(e: &StoreError) -> Option<&'static str> {
+    match e.io_kind()? {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(ROOM),
+        ErrorKind::ReadOnlyFilesystem => Some("this file system cannot be written to; use another --store"),
+        ErrorKind::PermissionDenied => Some("this user may not write there; mend the rights or use another --store"),
+        _ => None,
+    }
+}
+
+impl From<TableError> for CommandError {
+    fn from(e: TableError) -> Self {
+        let error = Self::from_chain(exit::FAILED, &e);
+        // The Parquet writer passes on what the disk said as text only.
+        let full = error.message.contains("No space left") || error.message.contains("quota exceeded");
+        if full { error.with_hint(ROOM) } else { error }
+    }
+}
+
+impl From<PipelineError> for CommandError {
+    fn from(e: PipelineError) -> Self {
+        Self::usage(e.to_string())
+    }
+}
+
+impl From<StageError> for CommandError {
+    fn from(e: StageError) -> Self {
+        match e {
+            StageError::Store(e) => e.into(),
+            StageError::Table(e) => e.into(),
+            StageError::Interrupted => Self::from_chain(exit::INTERRUPTED, &e),
+            StageError::Source { .. } | StageError::Parameter { .. } => Self::from_chain(exit::USAGE, &e),
+            _ => Self::from_chain(exit::FAILED, &e),
         }
     }
 }

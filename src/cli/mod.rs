@@ -1,9 +1,21 @@
 //! The commands, one file each: parsing, printing and exit codes, and nothing else.
 
+mod completions;
+mod context;
+mod doctor;
 pub mod error;
 pub mod exit;
-pub mod schema;
+mod gc;
+mod ingest;
+mod log;
+mod progress;
+mod schema;
+mod show;
+mod status;
+mod text;
 pub mod ui;
+mod verify;
+mod why;
 
 use std::process::ExitCode;
 
@@ -14,7 +26,18 @@ use self::ui::Ui;
 
 /// Evolves a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
-#[command(name = "visplay", version, max_term_width = 110)]
+#[command(
+    name = "visplay",
+    version,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or input, \
+3 a gate stopped the round, 4 the store is damaged, 5 busy, 130 stopped by Ctrl-C.
+
+Examples:
+  visplay ingest ~/photos
+  visplay status
+  visplay verify --full"
+)]
 struct Cli {
     /// Print results as JSON, for scripts.
     #[arg(long, global = true)]
@@ -28,7 +51,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Ingest(ingest::IngestArgs),
+    Status(status::StatusArgs),
+    Show(show::ShowArgs),
+    Log(log::LogArgs),
+    Why(why::WhyArgs),
+    Verify(verify::VerifyArgs),
+    Gc(gc::GcArgs),
+    Doctor(doctor::DoctorArgs),
     Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Runs the command line of this process.
@@ -52,6 +84,15 @@ pub fn main() -> ExitCode {
 
 fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
     match command {
+        Command::Ingest(args) => ingest::cmd_ingest(args, ui),
+        Command::Status(args) => status::cmd_status(args, ui),
+        Command::Show(args) => show::cmd_show(args, ui),
+        Command::Log(args) => log::cmd_log(args, ui),
+        Command::Why(args) => why::cmd_why(args, ui),
+        Command::Verify(args) => verify::cmd_verify(args, ui),
+        Command::Gc(args) => gc::cmd_gc(args, ui),
+        Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Schema(args) => schema::cmd_schema(args, ui),
+        Command::Completions(args) => completions::cmd_completions(args, ui),
     }
 }

@@ -6,6 +6,8 @@
 //! | table | a row is |
 //! |---|---|
 //! | images | an accepted image ([`ImageRow`]) |
+//! | sources | an entry that ingest met ([`SourceRow`]) |
+//! | measurements | the bytes of a file as an image, ingest's working notes ([`Measurement`]) |
 //! | rejects | a file or row left out, at any stage ([`RejectRow`]) |
 //! | questions | one sample of the Questioner ([`QuestionRow`]) |
 //! | answers | one sample of the Reasoner ([`AnswerRow`]) |
@@ -24,6 +26,7 @@ mod error;
 pub mod foreign;
 mod hugging_face;
 mod images;
+mod measurements;
 mod metrics;
 mod predictions;
 mod questions;
@@ -34,6 +37,7 @@ mod row;
 pub mod schema_file;
 mod scores;
 mod source;
+mod sources;
 mod timings;
 mod votes;
 mod words;
@@ -44,6 +48,7 @@ pub use self::cell::{Cell, CellError};
 pub use self::curriculum::CurriculumRow;
 pub use self::error::TableError;
 pub use self::images::{ImageFacts, ImageFile, ImageRow};
+pub use self::measurements::Measurement;
 pub use self::metrics::MetricRow;
 pub use self::predictions::PredictionRow;
 pub use self::questions::QuestionRow;
@@ -52,6 +57,7 @@ pub use self::rejects::RejectRow;
 pub use self::rewards::RewardRow;
 pub use self::row::{Column, TableRow, type_text};
 pub use self::scores::ScoreRow;
+pub use self::sources::{SourceRow, shown_source};
 pub use self::timings::TimingRow;
 pub use self::votes::VoteRow;
 pub use self::words::{Finish, QuestionType, Role};

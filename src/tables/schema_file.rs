@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::row::{Column, TableRow, type_text};
 use super::writer::PROFILE;
 use super::{
-    AnswerRow, CurriculumRow, ImageRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow,
+    AnswerRow, CurriculumRow, ImageRow, Measurement, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow, SourceRow,
     TimingRow, VoteRow,
 };
 use crate::ids::Digest;
@@ -30,6 +30,8 @@ impl Document {
 pub fn documents() -> Result<Vec<Document>, serde_json::Error> {
     [
         Description::of::<ImageRow>(),
+        Description::of::<SourceRow>(),
+        Description::of::<Measurement>(),
         Description::of::<RejectRow>(),
         Description::of::<QuestionRow>(),
         Description::of::<AnswerRow>(),

@@ -1,5 +1,23 @@
 //! The integration tests, by capability, as one program (linking is what takes long).
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+mod commands;
+mod crash;
+mod damage;
 mod foreign_parquet;
+mod ingest;
 mod parquet_mutations;
+mod support;
 mod tables;
+
+/// A test file that is not named above would never run.
+#[test]
+fn every_test_file_is_part_of_this_program() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all");
+    let this = std::fs::read_to_string(format!("{folder}/main.rs")).unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(module == "main" || this.contains(&format!("mod {module};")), "{module} is not declared");
+    }
+}

@@ -1,0 +1,64 @@
+"""Makes N varied small images: gradients, noise and shapes, 64 to 256 pixels a side, half PNG and half JPEG.
+
+    python bench/make_images.py OUT --count 100000 [--seed 1] [--processes 2]
+
+Image i depends on the seed and i alone, so a larger set holds a smaller one. Needs numpy and Pillow.
+"""
+
+import argparse
+import multiprocessing
+import os
+import time
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+FOLDER = 1000
+
+
+def picture(random: np.random.Generator) -> Image.Image:
+    """A coarse random gradient, shapes on it, and grain."""
+    width, height = (int(side) for side in random.integers(64, 257, 2))
+    coarse = random.integers(0, 256, (int(random.integers(2, 6)), int(random.integers(2, 6)), 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(random.integers(2, 9))):
+        left, top = int(random.integers(0, width)), int(random.integers(0, height))
+        size = int(random.integers(6, 90))
+        box = [left, top, left + size, top + int(size * random.uniform(0.4, 1.6))]
+        shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
+        shape(box, fill=tuple(int(value) for value in random.integers(0, 256, 3)))
+    grain = random.integers(-9, 10, (height, width, 1), dtype=np.int16)
+    return Image.fromarray((np.asarray(image, dtype=np.int16) + grain).clip(0, 255).astype(np.uint8))
+
+
+def make(job: tuple[str, int, int]) -> None:
+    out, seed, index = job
+    random = np.random.default_rng([seed, index])
+    image = picture(random)
+    stem = os.path.join(out, f"{index // FOLDER:04d}", f"{index:07d}")
+    if index % 2:
+        image.save(stem + ".jpg", quality=int(random.integers(70, 96)))
+    else:
+        image.save(stem + ".png", compress_level=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out")
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    for folder in range(-(-arguments.count // FOLDER)):
+        os.makedirs(os.path.join(arguments.out, f"{folder:04d}"), exist_ok=True)
+    started = time.perf_counter()
+    jobs = ((arguments.out, arguments.seed, index) for index in range(arguments.count))
+    with multiprocessing.Pool(arguments.processes) as pool:
+        for _ in pool.imap_unordered(make, jobs, chunksize=200):
+            pass
+    print(f"{arguments.count} images in {time.perf_counter() - started:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

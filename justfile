@@ -1,0 +1,25 @@
+# Every recipe is one line over the program: without just, run the line itself.
+
+# Build the program.
+build:
+    cargo build --release
+
+# Run all tests.
+test:
+    cargo test --release
+
+# Ingest a folder of images.
+ingest *SOURCES:
+    cargo run --release -- ingest {{SOURCES}}
+
+# Check every byte of the store.
+verify:
+    cargo run --release -- verify --full
+
+# Write the generated files in schemas/.
+schemas:
+    cargo run --release -- schema --write
+
+# Images per second against a plain Python pipeline, at growing numbers of images.
+bench-ingest *ARGS:
+    bench/ingest.py {{ARGS}}

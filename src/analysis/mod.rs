@@ -1,0 +1,3 @@
+//! Analysis: questions about tables, answered by Polars.
+
+pub mod preview;

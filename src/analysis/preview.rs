@@ -1,0 +1,29 @@
+//! A look at the first rows of a table, whatever its schema.
+
+use std::io::Cursor;
+
+use polars::prelude::{ParquetReader, PolarsError, SerReader};
+use serde::Serialize;
+
+/// The first rows of a Parquet file, and what it has.
+#[derive(Debug, Clone, Serialize)]
+pub struct Preview {
+    /// Rows in the file.
+    pub rows: u64,
+    /// Names and types of its columns.
+    pub columns: Vec<(String, String)>,
+    /// The first rows, drawn as a table.
+    pub text: String,
+}
+
+/// Looks at a Parquet file.
+///
+/// # Errors
+/// Polars cannot read it.
+pub fn of_parquet(bytes: Vec<u8>, rows: usize) -> Result<Preview, PolarsError> {
+    let mut reader = ParquetReader::new(Cursor::new(bytes));
+    let all = reader.num_rows()?;
+    let frame = reader.with_slice(Some((0, rows))).finish()?;
+    let columns = frame.schema().iter().map(|(name, kind)| (name.to_string(), kind.to_string())).collect();
+    Ok(Preview { rows: all as u64, columns, text: frame.to_string() })
+}

@@ -1,0 +1,92 @@
+//! `visplay why`: what a stage would do now and had not done before, key by key.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::context::{self, PipelineArgs, StoreArgs, ThreadArgs};
+use super::error::CommandError;
+use super::text;
+use super::ui::Ui;
+use crate::stages::Runner;
+use crate::stages::ingest::{IngestRequest, pending};
+
+/// Say what changed in a stage's key since its last result, and so why it would run again.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay why ingest                the options of the pipeline file against those of the last ingest
+  visplay why ingest ~/photos       also which files are new")]
+pub struct WhyArgs {
+    /// The stage.
+    #[arg(value_enum)]
+    stage: StageName,
+    /// Sources to compare with what was ingested.
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<PathBuf>,
+    /// The image column of Parquet files.
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
+}
+
+/// A stage that can be asked about.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StageName {
+    /// From files to the table of images.
+    Ingest,
+}
+
+/// How many new files are named.
+const NAMED: usize = 10;
+
+/// Runs `visplay why`.
+pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
+    let StageName::Ingest = args.stage;
+    let pipeline = args.pipeline.load()?;
+    args.threads.start()?;
+    let store = args.store.open()?;
+    let (interrupt, progress) = (context::listen_for_interrupt(), context::progress(ui));
+    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt };
+    let options = pipeline.ingest.options();
+    let request = IngestRequest {
+        evolution: &pipeline.evolution,
+        sources: &args.sources,
+        column: args.column.as_deref(),
+        options: &options,
+    };
+    let pending = pending(&request, &runner)?;
+    if ui.json {
+        return ui.result_json(&json!({
+            "last": pending.last.as_ref().map(ToString::to_string),
+            "differences": pending.differences,
+            "broken": pending.broken.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "new": pending.new,
+        }));
+    }
+    let Some(last) = &pending.last else {
+        return ui.result(format!("{} has no images yet: everything would be done", pipeline.evolution));
+    };
+    for d in &pending.differences {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(not there)".into());
+        ui.result(format!("{}: {} -> {}", d.key, shown(&d.before), shown(&d.after)))?;
+    }
+    for r in &pending.broken {
+        ui.result(format!("{r}: parts of it are gone and would be made again"))?;
+    }
+    for label in pending.new.iter().take(NAMED) {
+        ui.result(format!("new: {}", text::plain(label)))?;
+    }
+    if pending.new.len() > NAMED {
+        ui.result(format!("and {} more new entries", text::count((pending.new.len() - NAMED) as u64)))?;
+    }
+    if pending.differences.is_empty() && pending.new.is_empty() && pending.broken.is_empty() {
+        ui.result(format!("nothing changed since {last}: nothing would be done"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! Evolutions: the pipeline file that says how one goes.
+
+pub mod pipeline;

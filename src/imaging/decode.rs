@@ -1,0 +1,86 @@
+//! From bytes to upright RGB pixels.
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::codecs::bmp::BmpDecoder;
+use image::{DynamicImage, ImageDecoder};
+
+use super::error::ImageError;
+use super::format::Format;
+use super::header::{Header, Limits, probe};
+use super::rgb::RgbImage;
+use super::{gif, jpeg, png, tiff, webp};
+
+/// An accepted image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// What the header said.
+    pub header: Header,
+    /// The upright pixels.
+    pub pixels: RgbImage,
+}
+
+/// Decodes an image under limits: the header is held to them before anything is decoded or allocated, and the decoder
+/// may use memory in proportion to the image's pixels only.
+///
+/// The pixels are those of Pillow's `ImageOps.exif_transpose(image).convert("RGB")`: palettes expanded, alpha dropped
+/// (not blended), CMYK converted. Samples of 16 bits give their high byte. For grey images of 16 bits and more Pillow
+/// saturates at 255 instead; here samples that all fit 8 bits are taken as they are, as Pillow does, and others by the high
+/// byte. Grey floats within 0 to 1 are scaled by 255, others clamped as Pillow does.
+///
+/// # Errors
+/// Every reason of [`ImageError`].
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageError> {
+    let header = probe(bytes, limits)?;
+    // a decoder that panics on damaged input has found it corrupt; nothing it touched outlives it
+    let stored = catch_unwind(AssertUnwindSafe(|| decode_stored(bytes, &header)))
+        .unwrap_or_else(|_| Err(ImageError::Corrupt("the decoder gave up on it".to_owned())))?;
+    Ok(Decoded { header, pixels: header.orientation.apply(stored) })
+}
+
+fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
+    // the deepest pixel is 4 samples of 8 bytes; the rest is for a decoder's own tables
+    let budget = header.pixels() as usize * 32 + (4 << 20);
+    match header.format {
+        Format::Png => png::decode_pixels(bytes, header, budget),
+        Format::Jpeg => jpeg::decode_pixels(bytes, header),
+        Format::WebP => webp::decode_pixels(bytes, header, allocation(budget)),
+        Format::Gif => gif::decode_pixels(bytes, header, budget),
+        Format::Bmp => decode_bitmap(bytes, header, allocation(budget)),
+        Format::Tiff => tiff::decode_pixels(bytes, header, budget),
+    }
+}
+
+fn allocation(budget: usize) -> image::Limits {
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(budget as u64);
+    limits
+}
+
+fn decode_bitmap(bytes: &[u8], header: &Header, limits: image::Limits) -> Result<RgbImage, ImageError> {
+    let mut decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(from_image)?;
+    let (width, height) = decoder.dimensions();
+    if (width, height) != (header.stored_width, header.stored_height) {
+        return Err(ImageError::Corrupt("two headers that disagree".to_owned()));
+    }
+    decoder.set_limits(limits).map_err(from_image)?;
+    let data = DynamicImage::from_decoder(decoder).map_err(from_image)?.into_rgb8().into_raw();
+    RgbImage::new(width, height, data).ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+}
+
+pub(super) fn from_image(error: image::ImageError) -> ImageError {
+    match error {
+        image::ImageError::IoError(error) => ImageError::from_memory_io(&error),
+        image::ImageError::Unsupported(error) => ImageError::Unsupported(error.to_string()),
+        image::ImageError::Limits(error) => ImageError::Corrupt(format!("it needs more memory than its size: {error}")),
+        other => {
+            let detail = other.to_string();
+            if detail.contains("UnexpectedEof") || detail.contains("failed to fill whole buffer") {
+                ImageError::Truncated("the pixel data is cut off".to_owned())
+            } else {
+                ImageError::Corrupt(detail)
+            }
+        }
+    }
+}

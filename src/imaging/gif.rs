@@ -1,0 +1,104 @@
+//! GIF: the first frame on its canvas, laid as Pillow lays it, its indices by the `gif` crate.
+
+use std::num::NonZeroU64;
+
+use ::gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
+
+use super::error::ImageError;
+use super::header::{Claim, Header, bytes_at};
+use super::orientation::Orientation;
+use super::rgb::RgbImage;
+
+const EXTENSION: u8 = 0x21;
+const IMAGE_DESCRIPTOR: u8 = 0x2c;
+
+/// The size is that of the canvas, widened by a first frame that reaches over it.
+pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+    let short = |at| bytes_at(bytes, at).map(|raw| u32::from(u16::from_le_bytes(raw)));
+    let (canvas_width, canvas_height) = (short(6)?, short(8)?);
+    let [flags] = bytes_at(bytes, 10)?;
+    let mut at = 13 + palette_length(flags);
+    loop {
+        match bytes_at(bytes, at)? {
+            [EXTENSION] => at = skip_blocks(bytes, at + 2)?,
+            [IMAGE_DESCRIPTOR] => break,
+            [0x3b] => return Err(ImageError::Corrupt("no frame before the end".to_owned())),
+            // stray bytes between blocks are passed over, as other readers do
+            _ => at += 1,
+        }
+    }
+    let (left, top, width, height) = (short(at + 1)?, short(at + 3)?, short(at + 5)?, short(at + 7)?);
+    let [local] = bytes_at(bytes, at + 9)?;
+    if width == 0 || height == 0 {
+        return Err(ImageError::ZeroSized { width, height });
+    }
+    if (flags | local) & 0x80 == 0 {
+        return Err(ImageError::Unsupported("GIF without a colour table".to_owned()));
+    }
+    Ok((canvas_width.max(left + width), canvas_height.max(top + height), Orientation::UPRIGHT))
+}
+
+fn palette_length(flags: u8) -> usize {
+    if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) }
+}
+
+/// Past a chain of sub-blocks and its terminator.
+fn skip_blocks(bytes: &[u8], mut at: usize) -> Result<usize, ImageError> {
+    loop {
+        let [length] = bytes_at(bytes, at)?;
+        at += 1 + usize::from(length);
+        if length == 0 {
+            return Ok(at);
+        }
+    }
+}
+
+pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
+    let mut options = DecodeOptions::new();
+    options.set_color_output(ColorOutput::Indexed);
+    options.allow_unknown_blocks(true);
+    if let Some(limit) = NonZeroU64::new(budget as u64) {
+        options.set_memory_limit(MemoryLimit::Bytes(limit));
+    }
+    let mut decoder = options.read_info(bytes).map_err(from_gif)?;
+    let global = decoder.global_palette().map(<[u8]>::to_vec);
+    let frame = decoder.next_frame_info().map_err(from_gif)?;
+    let frame = frame.ok_or_else(|| ImageError::Truncated("no frame".to_owned()))?;
+    let (left, top) = (usize::from(frame.left), usize::from(frame.top));
+    let (width, height) = (usize::from(frame.width), usize::from(frame.height));
+    let around = frame.transparent.unwrap_or(0);
+    let palette = frame.palette.clone().or(global).unwrap_or_default();
+    let (canvas_width, canvas_height) = (header.stored_width as usize, header.stored_height as usize);
+    if left + width > canvas_width || top + height > canvas_height || width == 0 {
+        return Err(ImageError::Corrupt("two frame headers that disagree".to_owned()));
+    }
+    let mut indices = vec![0; width * height];
+    decoder.read_into_buffer(&mut indices).map_err(from_gif)?;
+
+    let color = |index: u8| {
+        let at = usize::from(index) * 3;
+        palette.get(at..at + 3).map_or([0; 3], |rgb| [rgb[0], rgb[1], rgb[2]])
+    };
+    let colors: Vec<[u8; 3]> = (0..=255).map(color).collect();
+    // outside the frame the canvas has the transparent index, or index 0
+    let mut canvas = vec![colors[usize::from(around)]; canvas_width * canvas_height];
+    for (row, line) in indices.chunks_exact(width).enumerate() {
+        let start = (top + row) * canvas_width + left;
+        for (pixel, index) in canvas[start..start + width].iter_mut().zip(line) {
+            *pixel = colors[usize::from(*index)];
+        }
+    }
+    let data = canvas.into_flattened();
+    RgbImage::new(header.stored_width, header.stored_height, data)
+        .ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+}
+
+fn from_gif(error: DecodingError) -> ImageError {
+    match error {
+        DecodingError::Io(error) => ImageError::from_memory_io(&error),
+        DecodingError::MemoryLimit | DecodingError::OutOfMemory => {
+            ImageError::Corrupt("it needs more memory than its size".to_owned())
+        }
+        other => ImageError::Corrupt(other.to_string()),
+    }
+}

@@ -1,0 +1,265 @@
+//! Near duplicates: which images come within a Hamming distance of one that was kept before them.
+//!
+//! The search is exact. A hash is cut into bands; by the pigeonhole principle, if the radii of the bands satisfy
+//! `sum(radius + 1) > threshold`, a hash within the threshold is within the radius of at least one band (Norouzi, Punjani,
+//! Fleet, "Fast search in Hamming space with multi-index hashing", 2012). Each band is a table from its bits to the kept
+//! hashes that have them, and a search visits the buckets within the band's radius.
+
+use std::fmt;
+
+use super::perceptual::DHash;
+
+/// A kept image that a later one is too close to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Twin {
+    /// Its place among the kept ones, from 0.
+    pub position: usize,
+    /// The Hamming distance.
+    pub distance: u32,
+}
+
+/// What becomes of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Kept, as the one of this position.
+    Kept(usize),
+    /// Left out: this kept one is nearest.
+    NearDuplicate(Twin),
+}
+
+/// A threshold that this index does not search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a near-duplicate threshold of {0} bits: use 0 to {max} of 64", max = NearDuplicates::MAX_THRESHOLD)]
+pub struct ThresholdError(u32);
+
+/// The hashes kept so far, searchable by distance.
+pub struct NearDuplicates {
+    threshold: u32,
+    bands: Vec<Band>,
+    /// The kept hashes, with their bits scattered.
+    kept: Vec<u64>,
+}
+
+/// One band: some bits of the scattered hash, and the kept hashes by these bits.
+struct Band {
+    shift: u32,
+    mask: u64,
+    /// Differences to visit: every pattern of at most `radius` bits.
+    patterns: Vec<u64>,
+    /// The newest kept hash of a bucket, plus one; 0 = none.
+    heads: Vec<u32>,
+    /// For each kept hash, the next older of its bucket, plus one.
+    older: Vec<u32>,
+}
+
+/// The most bits of a band: its table has `2^bits` heads.
+const MAX_BAND_BITS: u32 = 16;
+/// Kept hashes for which the bands are planned.
+const PLANNED: f64 = 50_000.0;
+
+impl NearDuplicates {
+    /// The largest threshold.
+    pub const MAX_THRESHOLD: u32 = 16;
+
+    /// An empty index that finds hashes within `threshold` bits.
+    ///
+    /// # Errors
+    /// A threshold above [`Self::MAX_THRESHOLD`].
+    pub fn new(threshold: u32) -> Result<Self, ThresholdError> {
+        if threshold > Self::MAX_THRESHOLD {
+            return Err(ThresholdError(threshold));
+        }
+        Ok(Self { threshold, bands: plan(threshold), kept: Vec::new() })
+    }
+
+    /// The number of kept hashes.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether nothing is kept yet.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Keeps a hash whatever its distance to the others, and answers its position: for those that an earlier run kept.
+    pub fn keep(&mut self, hash: DHash) -> usize {
+        let scattered = scatter(hash.bits());
+        let position = self.kept.len();
+        self.kept.push(scattered);
+        for band in &mut self.bands {
+            let head = &mut band.heads[(scattered >> band.shift & band.mask) as usize];
+            band.older.push(*head);
+            *head = position as u32 + 1;
+        }
+        position
+    }
+
+    /// The nearest kept hash within the threshold; of equally near ones, the earliest.
+    pub fn nearest(&self, hash: DHash) -> Option<Twin> {
+        let scattered = scatter(hash.bits());
+        let mut best: Option<(u32, usize)> = None;
+        for band in &self.bands {
+            let own = scattered >> band.shift & band.mask;
+            for pattern in &band.patterns {
+                let mut next = band.heads[(own ^ pattern) as usize] as usize;
+                while next > 0 {
+                    let position = next - 1;
+                    let distance = (self.kept[position] ^ scattered).count_ones();
+                    if distance <= self.threshold && best.is_none_or(|best| (distance, position) < best) {
+                        best = Some((distance, position));
+                    }
+                    next = band.older[position] as usize;
+                }
+            }
+        }
+        best.map(|(distance, position)| Twin { position, distance })
+    }
+
+    /// Decides on the next image in canonical order: keeps it, or names its nearest kept twin.
+    pub fn decide(&mut self, hash: DHash) -> Verdict {
+        match self.nearest(hash) {
+            Some(twin) => Verdict::NearDuplicate(twin),
+            None => Verdict::Kept(self.keep(hash)),
+        }
+    }
+}
+
+impl fmt::Debug for NearDuplicates {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { threshold, bands, kept } = self;
+        write!(out, "NearDuplicates(threshold {threshold}, {} bands, {} kept)", bands.len(), kept.len())
+    }
+}
+
+/// Moves bit `i` to bit `13 i mod 64`: neighbouring bits of a picture's hash agree more often than chance, and a band of
+/// neighbours would crowd a few buckets. Distances do not change.
+fn scatter(bits: u64) -> u64 {
+    const STEP: usize = 13;
+    const TABLES: [[u64; 256]; 8] = {
+        let mut tables = [[0; 256]; 8];
+        let mut byte = 0;
+        while byte < 8 {
+            let mut value = 0;
+            while value < 256 {
+                let mut bit = 0;
+                while bit < 8 {
+                    if value >> bit & 1 == 1 {
+                        tables[byte][value] |= 1 << ((byte * 8 + bit) * STEP % 64);
+                    }
+                    bit += 1;
+                }
+                value += 1;
+            }
+            byte += 1;
+        }
+        tables
+    };
+    static SCATTERED: [[u64; 256]; 8] = TABLES;
+    bits.to_le_bytes().iter().zip(&SCATTERED).fold(0, |all, (byte, table)| all | table[usize::from(*byte)])
+}
+
+/// Chooses the number of bands that makes a search cheapest, in buckets visited and hashes compared.
+fn plan(threshold: u32) -> Vec<Band> {
+    let layout = |count: u32| (0..count).map(move |index| (index * 64 / count, (index + 1) * 64 / count));
+    // all radii together must give threshold + 1; the remainder widens the first bands, and a band without any is not kept
+    let radius = move |count: u32, index: u32| {
+        let share = (threshold + 1) / count + u32::from(index < (threshold + 1) % count);
+        share.checked_sub(1)
+    };
+    let cost = |count: u32| -> f64 {
+        let bands = layout(count).enumerate();
+        let visits = bands.filter_map(|(index, (from, to))| {
+            let bits = to - from;
+            let buckets: u64 = (0..=radius(count, index as u32)?).map(|ones| choose(bits, ones)).sum();
+            Some(buckets as f64 * (1.0 + PLANNED / f64::from(1u32 << bits)))
+        });
+        visits.sum()
+    };
+    let counts = 64 / MAX_BAND_BITS..=threshold.max(3) + 1;
+    let best = counts.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(64 / MAX_BAND_BITS);
+    let bands = layout(best).enumerate();
+    bands.filter_map(|(index, (from, to))| Some(Band::new(from, to - from, radius(best, index as u32)?))).collect()
+}
+
+fn choose(bits: u32, ones: u32) -> u64 {
+    (0..ones).fold(1, |product, taken| product * u64::from(bits.saturating_sub(taken)) / u64::from(taken + 1))
+}
+
+impl Band {
+    fn new(shift: u32, bits: u32, radius: u32) -> Self {
+        let mut patterns: Vec<u64> = (0..1u64 << bits).filter(|pattern| pattern.count_ones() <= radius).collect();
+        patterns.sort_by_key(|pattern| pattern.count_ones());
+        Self { shift, mask: (1 << bits) - 1, patterns, heads: vec![0; 1 << bits], older: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The definition, without an index.
+    fn brute_force(hashes: &[u64], threshold: u32) -> Vec<Verdict> {
+        let mut kept: Vec<u64> = Vec::new();
+        let decide = |hash: &u64| {
+            let near = kept.iter().enumerate().map(|(position, other)| ((hash ^ other).count_ones(), position)).min();
+            match near.filter(|(distance, _)| *distance <= threshold) {
+                Some((distance, position)) => Verdict::NearDuplicate(Twin { position, distance }),
+                None => {
+                    kept.push(*hash);
+                    Verdict::Kept(kept.len() - 1)
+                }
+            }
+        };
+        hashes.iter().map(decide).collect()
+    }
+
+    /// Hashes around a few centres, so that every distance occurs.
+    fn clustered() -> impl Strategy<Value = Vec<u64>> {
+        let flips = prop::collection::vec(0u32..64, 0..24);
+        let around = (0usize..4, flips);
+        (prop::array::uniform4(any::<u64>()), prop::collection::vec(around, 1..120)).prop_map(|(centres, members)| {
+            let flip = |hash: u64, bit: u32| hash ^ 1 << bit;
+            members.into_iter().map(|(centre, bits)| bits.into_iter().fold(centres[centre], flip)).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn equals_brute_force(hashes in clustered(), threshold in 0u32..=16) {
+            let mut index = NearDuplicates::new(threshold).unwrap();
+            let verdicts: Vec<Verdict> = hashes.iter().map(|hash| index.decide(DHash::from_bits(*hash))).collect();
+            prop_assert_eq!(verdicts, brute_force(&hashes, threshold));
+        }
+
+        #[test]
+        fn kept_twins_of_an_earlier_run_stay(hashes in clustered(), threshold in 0u32..=16) {
+            let mut index = NearDuplicates::new(threshold).unwrap();
+            for hash in &hashes {
+                index.keep(DHash::from_bits(*hash));
+            }
+            for hash in &hashes {
+                let first = hashes.iter().position(|other| other == hash).unwrap();
+                let nearest = index.nearest(DHash::from_bits(*hash));
+                prop_assert_eq!(nearest, Some(Twin { position: first, distance: 0 }));
+            }
+        }
+
+        #[test]
+        fn scattering_keeps_distances(one: u64, other: u64) {
+            prop_assert_eq!((scatter(one) ^ scatter(other)).count_ones(), (one ^ other).count_ones());
+        }
+    }
+
+    #[test]
+    fn the_radii_cover_every_threshold() {
+        for threshold in 0..=NearDuplicates::MAX_THRESHOLD {
+            let bands = plan(threshold);
+            let covered: u32 = bands.iter().map(|band| band.patterns.last().unwrap().count_ones() + 1).sum();
+            assert!(covered > threshold, "threshold {threshold}: {covered}");
+            assert!(bands.iter().all(|band| band.mask.count_ones() <= MAX_BAND_BITS));
+        }
+        assert!(NearDuplicates::new(17).unwrap_err().to_string().contains("0 to 16"));
+    }
+}

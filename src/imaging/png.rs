@@ -1,0 +1,138 @@
+//! PNG: its chunks walked for size and orientation, its pixels by the `png` crate.
+
+use std::io::Cursor;
+
+use super::error::ImageError;
+use super::header::{Claim, Header, bytes_at};
+use super::orientation::Orientation;
+use super::rgb::{RgbImage, deep_grey_to_rgb, first_three, grey_to_rgb};
+
+const XMP_KEYWORD: &[u8] = b"XML:com.adobe.xmp\0";
+const RAW_EXIF_KEYWORD: &str = "Raw profile type exif";
+/// The most that a compressed text chunk may unpack to while an orientation is looked for.
+const MAX_TEXT: usize = 1 << 20;
+
+pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+    if bytes_at(bytes, 12)? != *b"IHDR" {
+        return Err(ImageError::Corrupt("the first chunk is not IHDR".to_owned()));
+    }
+    let width = u32::from_be_bytes(bytes_at(bytes, 16)?);
+    let height = u32::from_be_bytes(bytes_at(bytes, 20)?);
+    bytes_at::<5>(bytes, 24)?;
+    if width > i32::MAX as u32 || height > i32::MAX as u32 {
+        return Err(ImageError::Corrupt(format!("{width}x{height} pixels, more than PNG can hold")));
+    }
+    Ok((width, height, orientation(bytes)))
+}
+
+/// Looks for EXIF and XMP in the chunks, whose order does not matter.
+fn orientation(bytes: &[u8]) -> Orientation {
+    let (mut exif, mut xmp, mut packed) = (None, None, false);
+    let mut at = 8;
+    while let (Ok(length), Ok(kind)) = (bytes_at::<4>(bytes, at), bytes_at::<4>(bytes, at + 4)) {
+        let length = u32::from_be_bytes(length) as usize;
+        let Some(body) = bytes.get(at + 8..at + 8 + length) else { break };
+        match &kind {
+            b"eXIf" => exif = Some(body),
+            b"iTXt" if body.starts_with(XMP_KEYWORD) => match xmp_text(body) {
+                Some(text) => xmp = Some(text),
+                None => packed = true,
+            },
+            b"tEXt" | b"zTXt" => packed |= body.starts_with(RAW_EXIF_KEYWORD.as_bytes()),
+            b"IEND" => break,
+            _ => {}
+        }
+        at += 12 + length;
+    }
+    if !packed {
+        return Orientation::find(exif, xmp);
+    }
+    let (raw_exif, packed_xmp) = unpack_texts(bytes);
+    Orientation::find(exif.or(raw_exif.as_deref()), xmp.or(packed_xmp.as_deref()))
+}
+
+/// The text of an uncompressed iTXt chunk: keyword, two flags, language, translated keyword, text.
+fn xmp_text(body: &[u8]) -> Option<&[u8]> {
+    let rest = body.get(XMP_KEYWORD.len()..)?;
+    let [0, _, rest @ ..] = rest else { return None };
+    let language = rest.iter().position(|byte| *byte == 0)?;
+    let rest = &rest[language + 1..];
+    let translated = rest.iter().position(|byte| *byte == 0)?;
+    Some(&rest[translated + 1..])
+}
+
+/// The EXIF that older tools hide as hexadecimal text, and compressed XMP.
+fn unpack_texts(bytes: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let decoder = ::png::Decoder::new_with_limits(Cursor::new(bytes), ::png::Limits { bytes: 8 * MAX_TEXT });
+    let Ok(reader) = decoder.read_info() else { return (None, None) };
+    let info = reader.info();
+    let plain = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == RAW_EXIF_KEYWORD);
+    let packed = info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == RAW_EXIF_KEYWORD);
+    let raw = plain.map(|chunk| chunk.text.clone()).or_else(|| {
+        let mut chunk = packed?.clone();
+        chunk.decompress_text_with_limit(MAX_TEXT).ok()?;
+        chunk.get_text().ok()
+    });
+    let xmp = info.utf8_text.iter().find(|chunk| XMP_KEYWORD.starts_with(chunk.keyword.as_bytes())).and_then(|chunk| {
+        let mut chunk = chunk.clone();
+        chunk.decompress_text_with_limit(MAX_TEXT).ok()?;
+        chunk.get_text().ok()
+    });
+    (raw.and_then(|text| from_hexadecimal(&text)), xmp.map(String::into_bytes))
+}
+
+/// `\nexif\n    <length>\n<hexadecimal lines>`
+fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> =
+        text.split('\n').skip(3).flat_map(str::chars).filter_map(|digit| digit.to_digit(16)).collect();
+    (!digits.is_empty()).then(|| digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
+}
+
+pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
+    let mut options = ::png::DecodeOptions::default();
+    options.set_ignore_text_chunk(true);
+    options.set_ignore_iccp_chunk(true);
+    options.set_skip_ancillary_crc_failures(true);
+    let mut decoder = ::png::Decoder::new_with_options(Cursor::new(bytes), options);
+    decoder.set_limits(::png::Limits { bytes: budget });
+    decoder.set_transformations(::png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().map_err(from_png)?;
+    let (width, height) = (reader.info().width, reader.info().height);
+    if (width, height) != (header.stored_width, header.stored_height) {
+        return Err(ImageError::Corrupt("two headers that disagree".to_owned()));
+    }
+    let stored = (reader.info().color_type, reader.info().bit_depth);
+    let (color, depth) = reader.output_color_type();
+    let length = reader.output_buffer_size().filter(|length| *length <= budget);
+    let mut samples = vec![0; length.ok_or_else(|| ImageError::Corrupt("an impossible size".to_owned()))?];
+    reader.next_frame(&mut samples).map_err(from_png)?;
+
+    let channels = color.samples();
+    let data = match (depth, color) {
+        (::png::BitDepth::Sixteen, _) if stored.0 == ::png::ColorType::Grayscale => {
+            let deep = samples.chunks_exact(2 * channels).map(|pixel| u64::from(pixel[0]) << 8 | u64::from(pixel[1]));
+            deep_grey_to_rgb(deep)
+        }
+        (::png::BitDepth::Sixteen, _) => {
+            // the high byte of each big-endian sample
+            let high: Vec<u8> = samples.iter().step_by(2).copied().collect();
+            if channels < 3 {
+                grey_to_rgb(high.iter().step_by(channels).copied())
+            } else {
+                first_three(&high, channels)
+            }
+        }
+        (_, ::png::ColorType::Rgb) => samples,
+        (_, ::png::ColorType::Rgba) => first_three(&samples, 4),
+        _ => grey_to_rgb(samples.iter().step_by(channels).copied()),
+    };
+    RgbImage::new(width, height, data).ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+}
+
+fn from_png(error: ::png::DecodingError) -> ImageError {
+    match error {
+        ::png::DecodingError::IoError(error) => ImageError::from_memory_io(&error),
+        ::png::DecodingError::LimitsExceeded => ImageError::Corrupt("it needs more memory than its size".to_owned()),
+        other => ImageError::Corrupt(other.to_string()),
+    }
+}

@@ -1,0 +1,111 @@
+//! Pixels in memory: rows of R, G, B bytes, and what becomes of deeper samples.
+
+/// An image of 8-bit RGB pixels, row by row without padding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RgbImage {
+    width: u32,
+    height: u32,
+    data: Vec<u8>,
+}
+
+impl RgbImage {
+    /// Wraps `data` of `[height, width, 3]`; `None` if its length is another.
+    pub fn new(width: u32, height: u32, data: Vec<u8>) -> Option<Self> {
+        (data.len() as u64 == u64::from(width) * u64::from(height) * 3).then_some(Self { width, height, data })
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// The samples, `[height, width, 3]`.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The samples, without a copy.
+    pub fn into_data(self) -> Vec<u8> {
+        self.data
+    }
+}
+
+/// Grey samples to RGB.
+pub(super) fn grey_to_rgb(grey: impl ExactSizeIterator<Item = u8>) -> Vec<u8> {
+    let mut rgb = Vec::with_capacity(grey.len() * 3);
+    for value in grey {
+        rgb.extend_from_slice(&[value; 3]);
+    }
+    rgb
+}
+
+/// Keeps the first three samples of each pixel: alpha is dropped, not blended.
+pub(super) fn first_three(samples: &[u8], per_pixel: usize) -> Vec<u8> {
+    let mut rgb = Vec::with_capacity(samples.len() / per_pixel * 3);
+    for pixel in samples.chunks_exact(per_pixel) {
+        rgb.extend_from_slice(&pixel[..3]);
+    }
+    rgb
+}
+
+/// Inked samples (0 = no ink) to RGB, as Pillow's `cmyk2rgb`: `(255 - k) - round(c * (255 - k) / 255)`.
+pub(super) fn cmyk_to_rgb(samples: &[u8], per_pixel: usize) -> Vec<u8> {
+    let mut rgb = Vec::with_capacity(samples.len() / per_pixel * 3);
+    for pixel in samples.chunks_exact(per_pixel) {
+        let white = 255 - u32::from(pixel[3]);
+        for ink in &pixel[..3] {
+            let product = u32::from(*ink) * white + 128;
+            let darkened = (product + (product >> 8)) >> 8;
+            rgb.push((white.saturating_sub(darkened)) as u8);
+        }
+    }
+    rgb
+}
+
+/// Grey integers deeper than 8 bits to RGB. Samples that fit 8 bits are taken as they are, as Pillow does; otherwise
+/// the window of 16 or 32 bits that holds them all gives its high byte, where Pillow would saturate to white.
+pub(super) fn deep_grey_to_rgb(samples: impl ExactSizeIterator<Item = u64> + Clone) -> Vec<u8> {
+    let shift = match samples.clone().max().unwrap_or(0) {
+        0..=0xff => 0,
+        0x100..=0xffff => 8,
+        0x1_0000..=0xffff_ffff => 24,
+        _ => 56,
+    };
+    grey_to_rgb(samples.map(move |sample| (sample >> shift) as u8))
+}
+
+/// Grey floats to RGB: samples within 0 to 1 are scaled by 255; if any is above 1 they are on the scale of bytes, which is
+/// Pillow's reading. Either way clamped and truncated; not-a-number is black.
+pub(super) fn float_to_bytes(samples: &[f32]) -> Vec<u8> {
+    let of_bytes = samples.iter().any(|sample| *sample > 1.0);
+    let scale = if of_bytes { 1.0 } else { 255.0 };
+    // `as` saturates and sends not-a-number to 0
+    samples.iter().map(|sample| (sample * scale) as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deep_grey_keeps_what_fits_and_windows_what_does_not() {
+        assert_eq!(deep_grey_to_rgb([0u64, 7, 255].into_iter()), [0, 0, 0, 7, 7, 7, 255, 255, 255]);
+        assert_eq!(deep_grey_to_rgb([0u64, 0x1234, 0xffff].into_iter()), [0, 0, 0, 0x12, 0x12, 0x12, 255, 255, 255]);
+    }
+
+    #[test]
+    fn floats_of_either_scale() {
+        assert_eq!(float_to_bytes(&[-1.0, 0.0, 0.5, 1.0, f32::NAN]), [0, 0, 127, 255, 0]);
+        assert_eq!(float_to_bytes(&[-1.0, 1.0, 100.9, 300.0]), [0, 1, 100, 255]);
+    }
+
+    #[test]
+    fn no_ink_is_white_and_full_black_is_black() {
+        assert_eq!(cmyk_to_rgb(&[0, 0, 0, 0, 9, 9, 9, 255, 255, 0, 128, 0], 4), [255, 255, 255, 0, 0, 0, 0, 255, 127]);
+    }
+}

@@ -1,0 +1,97 @@
+//! The size that an image is brought to before it is cut into patches.
+//!
+//! Source: `smart_resize` of Qwen2-VL's image processor in transformers.
+
+use thiserror::Error;
+
+/// One side may be this many times the other, no more.
+const MAX_ASPECT_RATIO: f64 = 200.0;
+
+/// The fewest and the most pixels of a resized image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PixelBudget {
+    /// Smaller images are enlarged.
+    pub min_pixels: u64,
+    /// Larger images are shrunk.
+    pub max_pixels: u64,
+}
+
+/// Why an image has no size to be resized to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SmartResizeError {
+    /// One side is too many times the other.
+    #[error("{width}x{height} pixels: one side is more than 200 times the other; crop the image")]
+    AspectRatio {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// A side, the factor or the budget is zero.
+    #[error("{width}x{height} pixels by a factor of {factor}: neither may be zero")]
+    Zero {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The factor of the sides.
+        factor: u32,
+    },
+}
+
+/// The (width, height) to resize to: multiples of `factor`, within the budget, near the aspect ratio.
+///
+/// Sides are `round(side / factor) * factor`, ties to even. Above `max_pixels`, with `beta = sqrt(w * h / max)`, they are
+/// `floor(side / beta / factor) * factor`, at least one factor; below `min_pixels`, with `beta = sqrt(min / (w * h))`,
+/// `ceil(side * beta / factor) * factor`.
+///
+/// # Errors
+/// A side of zero, or an aspect ratio above 200.
+pub fn smart_resize(width: u32, height: u32, factor: u32, budget: PixelBudget) -> Result<(u32, u32), SmartResizeError> {
+    if width == 0 || height == 0 || factor == 0 {
+        return Err(SmartResizeError::Zero { width, height, factor });
+    }
+    let (w, h, f) = (f64::from(width), f64::from(height), f64::from(factor));
+    if w.max(h) / w.min(h) > MAX_ASPECT_RATIO {
+        return Err(SmartResizeError::AspectRatio { width, height });
+    }
+    let nearest = |side: f64| (side / f).round_ties_even() * f;
+    let (out_w, out_h) = (nearest(w), nearest(h));
+    let (min, max) = (budget.min_pixels as f64, budget.max_pixels as f64);
+    let (out_w, out_h) = if out_w * out_h > max {
+        let beta = (h * w / max).sqrt();
+        let shrunk = |side: f64| ((side / beta / f).floor() * f).max(f);
+        (shrunk(w), shrunk(h))
+    } else if out_w * out_h < min {
+        let beta = (min / (h * w)).sqrt();
+        let grown = |side: f64| (side * beta / f).ceil() * f;
+        (grown(w), grown(h))
+    } else {
+        (out_w, out_h)
+    };
+    // without a lower bound a side below half a factor would vanish
+    Ok((out_w.max(f) as u32, out_h.max(f) as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: PixelBudget = PixelBudget { min_pixels: 56 * 56, max_pixels: 28 * 28 * 1280 };
+
+    #[test]
+    fn ties_go_to_the_even_multiple() {
+        assert_eq!(smart_resize(70, 98, 28, BUDGET), Ok((56, 112)));
+        assert_eq!(smart_resize(112, 112, 28, BUDGET), Ok((112, 112)));
+    }
+
+    #[test]
+    fn the_budget_bounds_both_ways() {
+        assert_eq!(smart_resize(1, 1, 28, BUDGET), Ok((56, 56)));
+        let (width, height) = smart_resize(8000, 6000, 28, BUDGET).unwrap();
+        assert!(u64::from(width) * u64::from(height) <= BUDGET.max_pixels);
+        assert!(smart_resize(2001, 10, 28, BUDGET).unwrap_err().to_string().contains("200 times"));
+        assert!(smart_resize(2000, 10, 28, BUDGET).is_ok());
+        assert!(smart_resize(0, 10, 28, BUDGET).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! TIFF: its directory read for size, orientation and palette, its first page by the `tiff` crate.
+
+use std::borrow::Cow;
+use std::io::Cursor;
+
+use ::tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
+use ::tiff::{ColorType, TiffError};
+
+use super::error::ImageError;
+use super::header::{Claim, Header};
+use super::orientation::{Ordered, Orientation};
+use super::rgb::{RgbImage, cmyk_to_rgb, deep_grey_to_rgb, first_three, float_to_bytes, grey_to_rgb};
+
+const IMAGE_WIDTH: u64 = 256;
+const IMAGE_LENGTH: u64 = 257;
+const PHOTOMETRIC: u64 = 262;
+const ORIENTATION: u64 = 274;
+const COLOR_MAP: u64 = 320;
+const XMP: u64 = 700;
+
+const BLACK_IS_ZERO: u64 = 1;
+const PALETTE: u64 = 3;
+
+/// The first directory of a TIFF or BigTIFF.
+struct Directory<'a> {
+    tiff: Ordered<'a>,
+    big: bool,
+    first_entry: u64,
+    entries: u64,
+}
+
+/// A tag: where its values lie and what they are.
+struct Entry {
+    at: u64,
+    width: u64,
+    count: u64,
+}
+
+impl<'a> Directory<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let tiff = Ordered { bytes, big_endian: bytes.starts_with(b"MM") };
+        let big = tiff.uint(2, 2)? == 43;
+        let start = if big { tiff.uint(8, 8)? } else { tiff.uint(4, 4)? };
+        let count_width = if big { 8 } else { 2 };
+        let entries = tiff.uint(start, count_width)?;
+        let first_entry = start.checked_add(count_width)?;
+        let directory = Self { tiff, big, first_entry, entries };
+        tiff.slice(first_entry, entries.checked_mul(directory.entry_width())?)?;
+        Some(directory)
+    }
+
+    fn entry_width(&self) -> u64 {
+        if self.big { 20 } else { 12 }
+    }
+
+    fn find(&self, tag: u64) -> Option<Entry> {
+        let at = (0..self.entries)
+            .map(|index| self.first_entry + index * self.entry_width())
+            .find(|at| self.tiff.uint(*at, 2) == Some(tag))?;
+        let width: u64 = match self.tiff.uint(at + 2, 2)? {
+            1 | 2 | 6 | 7 => 1,
+            3 | 8 => 2,
+            4 | 9 | 13 => 4,
+            16 | 17 | 18 => 8,
+            _ => return None,
+        };
+        let (inline, count) = if self.big { (8, self.tiff.uint(at + 4, 8)?) } else { (4, self.tiff.uint(at + 4, 4)?) };
+        let value_at = at + 4 + inline;
+        let at = if width.checked_mul(count)? <= inline { value_at } else { self.tiff.uint(value_at, inline)? };
+        Some(Entry { at, width, count })
+    }
+
+    fn value(&self, tag: u64) -> Option<u64> {
+        let entry = self.find(tag)?;
+        (entry.count == 1).then(|| self.tiff.uint(entry.at, entry.width))?
+    }
+}
+
+pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+    let directory = Directory::read(bytes);
+    let directory = directory.ok_or_else(|| ImageError::Truncated("its directory lies past the end".to_owned()))?;
+    let side = |tag, name: &str| {
+        let value = directory.value(tag).ok_or_else(|| ImageError::Corrupt(format!("no {name}")))?;
+        u32::try_from(value).map_err(|_| ImageError::Corrupt(format!("a {name} of {value}")))
+    };
+    let (width, height) = (side(IMAGE_WIDTH, "width")?, side(IMAGE_LENGTH, "height")?);
+    let orientation = match directory.value(ORIENTATION) {
+        Some(tag) => Orientation::from_tag(u32::try_from(tag).unwrap_or(0)),
+        None => {
+            let xmp = directory.find(XMP).and_then(|entry| directory.tiff.slice(entry.at, entry.width * entry.count));
+            Orientation::find(None, xmp)
+        }
+    };
+    Ok((width, height, orientation))
+}
+
+/// Colours by index, where the file has a palette: reds, greens, blues of 16 bits each, one after another.
+fn read_palette(directory: &Directory<'_>) -> Option<Vec<[u8; 3]>> {
+    let entry = directory.find(COLOR_MAP).filter(|entry| entry.width == 2)?;
+    let colors = entry.count / 3;
+    let sample = |index| Some((directory.tiff.uint(entry.at + index * 2, 2)? >> 8) as u8);
+    (0..colors).map(|index| Some([sample(index)?, sample(colors + index)?, sample(2 * colors + index)?])).collect()
+}
+
+pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
+    let directory = Directory::read(bytes).ok_or_else(|| ImageError::Truncated("no directory".to_owned()))?;
+    let palette = (directory.value(PHOTOMETRIC) == Some(PALETTE)).then(|| read_palette(&directory)).flatten();
+    // the decoder refuses palettes: it is shown a grey image, whose values are the indices
+    let bytes = if palette.is_some() { Cow::Owned(declared_grey(&directory)?) } else { Cow::Borrowed(bytes) };
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = budget;
+    limits.intermediate_buffer_size = budget;
+    let mut decoder = Decoder::new(Cursor::new(&*bytes)).map_err(from_tiff)?.with_limits(limits);
+    let (width, height) = decoder.dimensions().map_err(from_tiff)?;
+    if (width, height) != (header.stored_width, header.stored_height) {
+        return Err(ImageError::Corrupt("two headers that disagree".to_owned()));
+    }
+    let color = decoder.colortype().map_err(from_tiff)?;
+    let mut samples = DecodingResult::U8(Vec::new());
+    let layout = decoder.read_image_to_buffer(&mut samples).map_err(from_tiff)?;
+    let data = match palette {
+        Some(colors) => {
+            let indices = narrow_samples(&samples, color, width, false)?;
+            let color = |index: &u8| colors.get(usize::from(*index)).copied().unwrap_or_default();
+            indices.iter().flat_map(color).collect()
+        }
+        None => to_rgb(samples, color, &layout, width)?,
+    };
+    RgbImage::new(width, height, data).ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+}
+
+fn declared_grey(directory: &Directory<'_>) -> Result<Vec<u8>, ImageError> {
+    let entry = directory.find(PHOTOMETRIC).ok_or_else(|| ImageError::Corrupt("no interpretation".to_owned()))?;
+    let mut bytes = directory.tiff.bytes.to_vec();
+    for offset in 0..entry.width {
+        let significance = if directory.tiff.big_endian { entry.width - 1 - offset } else { offset };
+        bytes[(entry.at + offset) as usize] = (BLACK_IS_ZERO >> (8 * significance)) as u8;
+    }
+    Ok(bytes)
+}
+
+fn to_rgb(
+    samples: DecodingResult,
+    color: ColorType,
+    layout: &BufferLayoutPreference,
+    width: u32,
+) -> Result<Vec<u8>, ImageError> {
+    let channels = usize::from(color.num_samples());
+    if let ColorType::Gray(bits) = color {
+        return match bits {
+            1..=8 => Ok(grey_to_rgb(narrow_samples(&samples, color, width, true)?.into_iter())),
+            _ => deep_grey(samples),
+        };
+    }
+    let bytes = interleave(&high_bytes(samples)?, channels, layout);
+    match (color, channels) {
+        (ColorType::RGB(8 | 16 | 32 | 64), 3) => Ok(bytes),
+        (ColorType::RGBA(8 | 16 | 32 | 64), 4) => Ok(first_three(&bytes, 4)),
+        (ColorType::CMYK(8 | 16) | ColorType::CMYKA(8 | 16), 4 | 5) => Ok(cmyk_to_rgb(&bytes, channels)),
+        (ColorType::YCbCr(8), 3) => Ok(bytes.chunks_exact(3).flat_map(ycbcr_to_rgb).collect()),
+        // grey and alpha
+        (ColorType::GrayA(8 | 16) | ColorType::Multiband { bit_depth: 8 | 16, .. }, 2) => {
+            Ok(grey_to_rgb(bytes.iter().step_by(2).copied()))
+        }
+        _ => Err(ImageError::Unsupported(format!("TIFF with pixels {color:?}"))),
+    }
+}
+
+/// Samples of at most 8 bits, unpacked from their rows of whole bytes; `full_scale` stretches them to 0..=255.
+fn narrow_samples(
+    samples: &DecodingResult,
+    color: ColorType,
+    width: u32,
+    full_scale: bool,
+) -> Result<Vec<u8>, ImageError> {
+    let unsupported = || ImageError::Unsupported(format!("TIFF with pixels {color:?}"));
+    let DecodingResult::U8(packed) = samples else { return Err(unsupported()) };
+    let bits = usize::from(color.bit_depth());
+    let mask = match bits {
+        8 => return Ok(packed.clone()),
+        1 | 2 | 4 => (1u8 << bits) - 1,
+        _ => return Err(unsupported()),
+    };
+    let width = width as usize;
+    let mut unpacked = Vec::with_capacity(packed.len() * 8 / bits);
+    for row in packed.chunks_exact((width * bits).div_ceil(8)) {
+        let sample = |x: usize| row[x * bits / 8] >> (8 - bits - x * bits % 8) & mask;
+        unpacked.extend((0..width).map(|x| if full_scale { sample(x) * (255 / mask) } else { sample(x) }));
+    }
+    Ok(unpacked)
+}
+
+fn deep_grey(samples: DecodingResult) -> Result<Vec<u8>, ImageError> {
+    let positive = |value: i64| value.max(0) as u64;
+    let floats = |values: Vec<f32>| Ok(grey_to_rgb(float_to_bytes(&values).into_iter()));
+    match samples {
+        DecodingResult::U16(values) => Ok(deep_grey_to_rgb(values.iter().map(|value| u64::from(*value)))),
+        DecodingResult::U32(values) => Ok(deep_grey_to_rgb(values.iter().map(|value| u64::from(*value)))),
+        DecodingResult::I16(values) => Ok(deep_grey_to_rgb(values.iter().map(|value| positive(i64::from(*value))))),
+        DecodingResult::I32(values) => Ok(deep_grey_to_rgb(values.iter().map(|value| positive(i64::from(*value))))),
+        DecodingResult::F16(values) => floats(values.iter().map(|value| value.to_f32()).collect()),
+        DecodingResult::F32(values) => floats(values),
+        DecodingResult::F64(values) => floats(values.iter().map(|value| *value as f32).collect()),
+        _ => Err(ImageError::Unsupported("TIFF with grey samples of this width".to_owned())),
+    }
+}
+
+/// One byte a sample: of integers the highest, of floats their place in the range.
+fn high_bytes(samples: DecodingResult) -> Result<Vec<u8>, ImageError> {
+    match samples {
+        DecodingResult::U8(values) => Ok(values),
+        DecodingResult::U16(values) => Ok(values.iter().map(|value| (value >> 8) as u8).collect()),
+        DecodingResult::U32(values) => Ok(values.iter().map(|value| (value >> 24) as u8).collect()),
+        DecodingResult::F16(values) => {
+            Ok(float_to_bytes(&values.iter().map(|value| value.to_f32()).collect::<Vec<_>>()))
+        }
+        DecodingResult::F32(values) => Ok(float_to_bytes(&values)),
+        DecodingResult::F64(values) => {
+            Ok(float_to_bytes(&values.iter().map(|value| *value as f32).collect::<Vec<_>>()))
+        }
+        _ => Err(ImageError::Unsupported("TIFF with signed colour samples".to_owned())),
+    }
+}
+
+/// Planes one after another become pixels; a file of one plane is left as it is.
+fn interleave(bytes: &[u8], channels: usize, layout: &BufferLayoutPreference) -> Vec<u8> {
+    if layout.planes < 2 {
+        return bytes.to_vec();
+    }
+    let plane = bytes.len() / layout.planes;
+    (0..plane).flat_map(|pixel| (0..channels.min(layout.planes)).map(move |band| bytes[band * plane + pixel])).collect()
+}
+
+/// JFIF's full-range BT.601 (ITU-T T.871, section 7) in 16-bit fixed point, as libjpeg computes it.
+fn ycbcr_to_rgb(pixel: &[u8]) -> [u8; 3] {
+    let [luma, blue, red] = [0, 1, 2].map(|band| i32::from(pixel[band]));
+    let (blue, red) = (blue - 128, red - 128);
+    let clamp = |value: i32| value.clamp(0, 255) as u8;
+    [
+        clamp(luma + ((91_881 * red + 32_768) >> 16)),
+        clamp(luma + ((-22_554 * blue - 46_802 * red + 32_768) >> 16)),
+        clamp(luma + ((116_130 * blue + 32_768) >> 16)),
+    ]
+}
+
+fn from_tiff(error: TiffError) -> ImageError {
+    match error {
+        TiffError::IoError(error) => ImageError::from_memory_io(&error),
+        TiffError::UnsupportedError(error) => ImageError::Unsupported(error.to_string()),
+        TiffError::LimitsExceeded => ImageError::Corrupt("it needs more memory than its size".to_owned()),
+        other => ImageError::Corrupt(other.to_string()),
+    }
+}

@@ -1,0 +1,72 @@
+//! WebP: its RIFF chunks walked for size and orientation, its pixels by the `image` crate.
+
+use std::io::Cursor;
+
+use image::codecs::webp::WebPDecoder;
+use image::{ColorType, ImageDecoder};
+
+use super::decode::from_image;
+use super::error::ImageError;
+use super::header::{Claim, Header, bytes_at};
+use super::orientation::Orientation;
+use super::rgb::{RgbImage, first_three};
+
+pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+    let declared = u64::from(u32::from_le_bytes(bytes_at(bytes, 4)?)) + 8;
+    if declared > bytes.len() as u64 {
+        return Err(ImageError::Truncated(format!("{} bytes of {declared}", bytes.len())));
+    }
+    let (width, height) = match &bytes_at::<4>(bytes, 12)? {
+        b"VP8X" => (1 + uint24(bytes_at(bytes, 24)?), 1 + uint24(bytes_at(bytes, 27)?)),
+        b"VP8 " => {
+            if bytes_at(bytes, 23)? != [0x9d, 0x01, 0x2a] {
+                return Err(ImageError::Corrupt("a lossy frame without its start code".to_owned()));
+            }
+            let side = |at| bytes_at(bytes, at).map(|raw| u32::from(u16::from_le_bytes(raw) & 0x3fff));
+            (side(26)?, side(28)?)
+        }
+        b"VP8L" => {
+            if bytes_at(bytes, 20)? != [0x2f] {
+                return Err(ImageError::Corrupt("a lossless frame without its signature".to_owned()));
+            }
+            let packed = u32::from_le_bytes(bytes_at(bytes, 21)?);
+            (1 + (packed & 0x3fff), 1 + (packed >> 14 & 0x3fff))
+        }
+        other => return Err(ImageError::Corrupt(format!("a first chunk {:?}", String::from_utf8_lossy(other)))),
+    };
+    Ok((width, height, orientation(bytes)))
+}
+
+fn uint24(raw: [u8; 3]) -> u32 {
+    u32::from_le_bytes([raw[0], raw[1], raw[2], 0])
+}
+
+fn orientation(bytes: &[u8]) -> Orientation {
+    let (mut exif, mut xmp) = (None, None);
+    let mut at = 12;
+    while let (Ok(kind), Ok(length)) = (bytes_at::<4>(bytes, at), bytes_at::<4>(bytes, at + 4)) {
+        let length = u32::from_le_bytes(length) as usize;
+        let Some(body) = bytes.get(at + 8..at + 8 + length) else { break };
+        match &kind {
+            b"EXIF" => exif = exif.or(Some(body)),
+            b"XMP " => xmp = xmp.or(Some(body)),
+            _ => {}
+        }
+        at += 8 + length + length % 2;
+    }
+    Orientation::find(exif, xmp)
+}
+
+pub(super) fn decode_pixels(bytes: &[u8], header: &Header, limits: image::Limits) -> Result<RgbImage, ImageError> {
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(from_image)?;
+    let (width, height) = decoder.dimensions();
+    if (width, height) != (header.stored_width, header.stored_height) {
+        return Err(ImageError::Corrupt("two headers that disagree".to_owned()));
+    }
+    decoder.set_limits(limits).map_err(from_image)?;
+    let color = decoder.color_type();
+    let mut samples = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut samples).map_err(from_image)?;
+    let data = if color == ColorType::Rgba8 { first_three(&samples, 4) } else { samples };
+    RgbImage::new(width, height, data).ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+}

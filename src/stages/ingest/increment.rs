@@ -1,0 +1,192 @@
+//! Increments: the table of images grows by one each time that new sources are ingested; earlier ones stand.
+
+use std::collections::HashSet;
+
+use super::scan::{Entry, refusal};
+use super::{IMAGES, IngestOptions, decide, read_table};
+use crate::ids::Digest;
+use crate::stages::StageError;
+use crate::store::{ActionKey, Output, Ref, StageResult, Store};
+use crate::tables::{SourceRow, TableRow};
+
+/// The table of images after some increment; empty before the first.
+#[derive(Debug, Default)]
+pub(super) struct Increment {
+    result: Option<StageResult>,
+    /// Every entry decided so far, in the order of increments.
+    rows: Vec<SourceRow>,
+    by_table: std::collections::BTreeMap<String, Vec<Output>>,
+}
+
+impl Increment {
+    /// Reads what was decided up to a result.
+    pub(super) fn read(store: &Store, result: StageResult) -> Result<Self, StageError> {
+        let mut rows = Vec::new();
+        for output in result.outputs_of(SourceRow::TABLE) {
+            rows.extend(read_table::<SourceRow>(store, output)?);
+        }
+        let mut by_table = std::collections::BTreeMap::<String, Vec<Output>>::new();
+        for output in &result.outputs {
+            by_table.entry(output.role.clone()).or_default().push(output.clone());
+        }
+        Ok(Self { result: Some(result), rows, by_table })
+    }
+
+    pub(super) fn result(&self) -> Option<&StageResult> {
+        self.result.as_ref()
+    }
+
+    pub(super) fn key(&self) -> Option<ActionKey> {
+        self.result.as_ref().map(|r| r.action)
+    }
+
+    pub(super) fn rows(&self) -> &[SourceRow] {
+        &self.rows
+    }
+
+    /// The objects of a table.
+    pub(super) fn outputs(&self, table: &str) -> &[Output] {
+        self.by_table.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// The entries that nothing was decided about yet.
+    pub(super) fn new_entries(&self, entries: &[Entry]) -> Vec<Entry> {
+        let known: HashSet<Identity<'_>> = self.rows.iter().map(row_identity).collect();
+        entries.iter().filter(|e| !known.contains(&entry_identity(e))).cloned().collect()
+    }
+
+    /// The blobs that were met.
+    pub(super) fn blobs(&self) -> HashSet<Digest> {
+        self.rows.iter().filter_map(|r| Some(r.image_id?.0)).collect()
+    }
+}
+
+/// What makes an entry another entry: its name and its bytes, or its name and why it could not be read.
+type Identity<'a> = (&'a str, Option<u64>, Option<Digest>, &'a str);
+
+fn entry_identity(e: &Entry) -> Identity<'_> {
+    let why = e.refusal.as_ref().map_or("", |r| r.reason.as_str());
+    (&e.label, e.row, e.blob, if e.blob.is_some() { "" } else { why })
+}
+
+fn row_identity(r: &SourceRow) -> Identity<'_> {
+    let why = r.reason.as_deref().unwrap_or_default();
+    (&r.source, r.source_row, r.image_id.map(|id| id.0), if r.image_id.is_some() { "" } else { why })
+}
+
+/// The entry that a decided row was made from.
+fn entry_of(row: &SourceRow) -> Entry {
+    let unread = row.image_id.is_none();
+    let why = || refusal(row.reason.as_deref().unwrap_or_default(), row.detail.as_deref().unwrap_or_default());
+    Entry {
+        label: row.source.clone(),
+        row: row.source_row,
+        blob: row.image_id.map(|id| id.0),
+        bytes: row.size,
+        refusal: unread.then(why),
+    }
+}
+
+/// The increments of an evolution that were made with the options of now, oldest first.
+pub(super) struct History {
+    /// The newest ref, whatever its options.
+    pub(super) head: Option<Ref>,
+    /// The refs of the increments that count.
+    pub(super) refs: Vec<Ref>,
+    /// Images of earlier increments that do not count, since other options made them.
+    pub(super) left_behind: u64,
+}
+
+impl History {
+    /// Reads the refs and finds where the options were last changed.
+    pub(super) fn read(store: &Store, evolution: &str, options: &IngestOptions) -> Result<Self, StageError> {
+        let head = store.head(evolution, IMAGES)?;
+        let mut all: Vec<Ref> =
+            store.refs()?.into_iter().filter(|r| r.evolution == evolution && r.name == IMAGES).collect();
+        all.sort_by_key(|r| r.sequence);
+        restore_lost(store, &mut all)?;
+        let mut refs = Vec::new();
+        let mut left_behind = 0;
+        for r in all {
+            // A lost action cannot say otherwise; if it was another, making the increment again will show it.
+            let same = store.action(r.result).map_or(true, |a| a.parameters == options.parameters());
+            if !same {
+                refs.clear();
+                left_behind = store.result(r.result).ok().flatten().map_or(0, |result| result.rows_of("images"));
+                continue;
+            }
+            // An increment that does not build on the one before it starts the table anew.
+            let builds_on = |before: &Ref| {
+                store.result(r.result).ok().flatten().is_none_or(|result| result.upstream.contains(&before.result))
+            };
+            if refs.last().is_some_and(|before| !builds_on(before)) {
+                refs.clear();
+            }
+            refs.push(r);
+        }
+        Ok(Self { head, refs, left_behind })
+    }
+}
+
+/// Puts back refs that are gone from the middle of the sequence: each table says which one it was made from.
+fn restore_lost(store: &Store, refs: &mut Vec<Ref>) -> Result<(), StageError> {
+    let mut i = 0;
+    while let Some(r) = refs.get(i).cloned() {
+        let lost = r.sequence > 1 && (i == 0 || refs[i - 1].sequence + 1 < r.sequence);
+        let table_before = || {
+            let made_from = store.result(r.result).ok().flatten()?.upstream;
+            made_from.into_iter().find(|key| store.action(*key).is_ok_and(|a| a.stage == decide::INGEST))
+        };
+        match lost.then(table_before).flatten() {
+            Some(result) => refs.insert(i, store.restore_ref(&r.evolution, &r.name, r.sequence - 1, result)?),
+            None => i += 1,
+        }
+    }
+    Ok(())
+}
+
+/// Whether an increment and everything that it was made from is there.
+pub(super) fn is_whole(store: &Store, increment: ActionKey, before: Option<ActionKey>) -> Result<bool, StageError> {
+    let mut queue = vec![increment];
+    let mut seen = HashSet::new();
+    while let Some(key) = queue.pop() {
+        if Some(key) == before || !seen.insert(key) {
+            continue;
+        }
+        let Some(result) = store.whole_result(key)? else { return Ok(false) };
+        queue.extend(result.upstream);
+    }
+    Ok(true)
+}
+
+/// The entries of increment `i` of a chain, when it has to be made again: those its own table tells of, or, when that is lost
+/// too, those of the sources that no other increment has.
+pub(super) fn entries_of(
+    store: &Store,
+    refs: &[Ref],
+    i: usize,
+    before: &Increment,
+    scanned: &[Entry],
+) -> Result<Vec<Entry>, StageError> {
+    if let Some(rows) = own_rows(store, refs, i) {
+        let mut entries: Vec<Entry> = rows.iter().map(entry_of).collect();
+        entries.sort();
+        return Ok(entries);
+    }
+    let mut left = before.new_entries(scanned);
+    for later in i + 1..refs.len() {
+        let rows = own_rows(store, refs, later).unwrap_or_default();
+        let theirs: HashSet<Identity<'_>> = rows.iter().map(row_identity).collect();
+        left.retain(|e| !theirs.contains(&entry_identity(e)));
+    }
+    Ok(left)
+}
+
+/// What increment `i` itself decided. Each increment adds one `sources` object, and every later result names it too.
+fn own_rows(store: &Store, refs: &[Ref], i: usize) -> Option<Vec<SourceRow>> {
+    refs[i..].iter().find_map(|r| {
+        let result = store.result(r.result).ok().flatten()?;
+        let own = result.outputs_of(SourceRow::TABLE).nth(i)?;
+        read_table(store, own).ok()
+    })
+}

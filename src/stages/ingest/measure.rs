@@ -1,0 +1,130 @@
+//! Measure: decodes every blob once and writes down what it is: format, size, orientation, perceptual hash, or why it is no
+//! image. A function of the bytes and the limits alone, so that no image is ever measured twice under the same limits.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde_json::Value;
+
+use super::fetch::Sources;
+use super::scan::Entry;
+use super::{IngestOptions, shard_ranges};
+use crate::ids::{Digest, ImageId};
+use crate::imaging::{self, Decoded, ImageError};
+use crate::stages::TableOutput;
+use crate::stages::{Made, Runner, Stage, StageError};
+use crate::store::{Action, Counts, Input, ObjectId, ObjectKind, Store};
+use crate::tables::{Measurement, PROFILE, TableRow};
+
+/// Version of what measuring computes.
+const VERSION: u32 = 1;
+
+/// The stage; see the module.
+pub(super) struct Measure<'a> {
+    pub(super) options: &'a IngestOptions,
+    pub(super) sources: &'a Sources<'a>,
+}
+
+/// Blobs measured together.
+pub(super) struct Shard {
+    blobs: Vec<(Digest, u64)>,
+    listing: ObjectId,
+}
+
+/// Cuts the blobs that no earlier ingest met into shards and stores their listings.
+pub(super) fn shards<'e>(
+    store: &Store,
+    options: &IngestOptions,
+    new: impl Iterator<Item = &'e Entry>,
+) -> Result<Vec<Shard>, StageError> {
+    let blobs: Vec<(Digest, u64)> = new.filter_map(|e| Some((e.blob?, e.bytes))).collect();
+    shard_ranges(options, blobs.iter().map(|b| b.1))
+        .into_par_iter()
+        .map(|range| {
+            let blobs = blobs[range].to_vec();
+            let listing = crate::canonical::to_canonical(&blobs).map_err(crate::store::StoreError::from)?;
+            Ok(Shard { listing: store.put_object(&listing, ObjectKind::Json)?, blobs })
+        })
+        .collect()
+}
+
+impl Stage for Measure<'_> {
+    type Shard = Shard;
+
+    fn phase(&self) -> &'static str {
+        "measuring images"
+    }
+
+    fn action(&self, shard: &Shard) -> Action {
+        let limits = &self.options.limits;
+        Action {
+            stage: "ingest.measure".into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([
+                ("max_bytes".into(), Value::from(limits.max_bytes)),
+                ("max_pixels".into(), Value::from(limits.max_pixels)),
+                ("max_aspect_ratio".into(), Value::from(limits.max_aspect_ratio)),
+            ]),
+            seed: 0,
+            inputs: vec![Input { role: "blobs".into(), object: shard.listing }],
+            model: None,
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::from([(Measurement::TABLE.into(), Measurement::schema_id())]),
+            writer_profile: PROFILE.number,
+        }
+    }
+
+    fn units(&self, shard: &Shard) -> u64 {
+        shard.blobs.len() as u64
+    }
+
+    fn make(&self, shard: &Shard, runner: &Runner<'_>) -> Result<Made, StageError> {
+        let mut rows = Vec::with_capacity(shard.blobs.len());
+        self.sources.for_each_group(&shard.blobs, |blobs| {
+            runner.interrupt.check()?;
+            let measured = blobs.into_par_iter().map(|(id, bytes)| self.measure(id, &bytes));
+            rows.extend(measured.collect::<Vec<_>>());
+            Ok(())
+        })?;
+        runner.progress.advance(rows.len() as u64);
+        let n = rows.len() as u64;
+        let outputs = vec![TableOutput::write_all(runner.store, rows)?];
+        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, ..Made::default() })
+    }
+}
+
+impl Measure<'_> {
+    fn measure(&self, id: Digest, bytes: &[u8]) -> Measurement {
+        let row = Measurement {
+            image_id: ImageId(id),
+            size: bytes.len() as u64,
+            format: None,
+            width: None,
+            height: None,
+            orientation: None,
+            perceptual_hash: None,
+            reason: None,
+            detail: None,
+        };
+        match imaging::decode(bytes, &self.options.limits) {
+            Ok(decoded) => accepted(row, &decoded),
+            Err(e) => rejected(row, &e),
+        }
+    }
+}
+
+fn accepted(row: Measurement, decoded: &Decoded) -> Measurement {
+    let header = &decoded.header;
+    Measurement {
+        format: Some(header.format.name().to_owned()),
+        width: Some(header.width()),
+        height: Some(header.height()),
+        orientation: Some(header.orientation.tag()),
+        perceptual_hash: Some(imaging::dhash(&decoded.pixels).bits()),
+        ..row
+    }
+}
+
+fn rejected(row: Measurement, e: &ImageError) -> Measurement {
+    Measurement { reason: Some(e.reason().to_owned()), detail: Some(e.to_string()), ..row }
+}

@@ -1,0 +1,103 @@
+//! Pack: writes the accepted images, original bytes and all, into shards of the `images` table.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::fetch::Sources;
+use super::{IngestOptions, shard_ranges};
+use crate::ids::Digest;
+use crate::stages::{Made, Runner, Stage, StageError, TableOutput};
+use crate::store::{Action, ActionKey, Counts, Input, ObjectId, StoreError};
+use crate::tables::{ImageFile, ImageRow, PROFILE, SourceRow, TableRow};
+
+/// Version of what packing writes.
+const VERSION: u32 = 1;
+
+/// The stage; see the module.
+pub(super) struct Pack<'a> {
+    pub(super) sources: &'a Sources<'a>,
+    /// The rows that were decided, accepted ones and others.
+    pub(super) decided: ObjectId,
+    /// The result that decided.
+    pub(super) selection: ActionKey,
+}
+
+/// Images packed together.
+pub(super) struct Shard<'a> {
+    rows: Vec<&'a SourceRow>,
+    /// Its place among the accepted rows of `decided`.
+    range: std::ops::Range<usize>,
+}
+
+/// Cuts the accepted rows into shards.
+pub(super) fn shards<'a>(options: &IngestOptions, decided: &'a [SourceRow]) -> Vec<Shard<'a>> {
+    let accepted: Vec<&SourceRow> = decided.iter().filter(|row| row.reason.is_none()).collect();
+    let ranges = shard_ranges(options, accepted.iter().map(|row| row.size));
+    ranges.into_iter().map(|range| Shard { rows: accepted[range.clone()].to_vec(), range }).collect()
+}
+
+impl<'a> Stage for Pack<'a> {
+    type Shard = Shard<'a>;
+
+    fn phase(&self) -> &'static str {
+        "storing images"
+    }
+
+    fn action(&self, shard: &Shard<'a>) -> Action {
+        Action {
+            stage: "ingest.pack".into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::new(),
+            seed: 0,
+            inputs: vec![Input { role: "sources".into(), object: self.decided }],
+            model: None,
+            shard: BTreeMap::from([
+                ("from".into(), Value::from(shard.range.start)),
+                ("to".into(), Value::from(shard.range.end)),
+            ]),
+            schemas: BTreeMap::from([(ImageRow::TABLE.into(), ImageRow::schema_id())]),
+            writer_profile: PROFILE.number,
+        }
+    }
+
+    fn units(&self, shard: &Shard<'a>) -> u64 {
+        shard.rows.len() as u64
+    }
+
+    fn make(&self, shard: &Shard<'a>, runner: &Runner<'_>) -> Result<Made, StageError> {
+        let blobs: Vec<(Digest, u64)> = shard.rows.iter().filter_map(|row| Some((row.image_id?.0, row.size))).collect();
+        let mut out = TableOutput::<ImageRow>::new(runner.store)?;
+        let mut rows = shard.rows.iter();
+        self.sources.for_each_group(&blobs, |group| {
+            runner.interrupt.check()?;
+            for ((_, bytes), row) in group.into_iter().zip(&mut rows) {
+                out.push(image_row(row, bytes)?)?;
+            }
+            Ok(())
+        })?;
+        let output = out.finish(runner.store)?;
+        runner.progress.advance(output.rows);
+        let counts = Counts { rows_in: shard.rows.len() as u64, rows_out: output.rows, rejects: 0 };
+        Ok(Made { outputs: vec![output], counts, upstream: vec![self.selection], ..Made::default() })
+    }
+}
+
+fn image_row(row: &SourceRow, bytes: Vec<u8>) -> Result<ImageRow, StageError> {
+    let lacking = |what: &str| {
+        let problem = format!("the accepted source {} has no {what}", row.source);
+        StageError::Store(StoreError::Damaged { name: "the sources table".into(), problem })
+    };
+    Ok(ImageRow {
+        image_id: row.image_id.ok_or_else(|| lacking("image id"))?,
+        size: row.size,
+        image: ImageFile { bytes, path: row.source.clone() },
+        width: row.width.ok_or_else(|| lacking("width"))?,
+        height: row.height.ok_or_else(|| lacking("height"))?,
+        format: row.format.clone().ok_or_else(|| lacking("format"))?,
+        orientation: row.orientation.ok_or_else(|| lacking("orientation"))?,
+        perceptual_hash: row.perceptual_hash.ok_or_else(|| lacking("perceptual hash"))?,
+        source: row.source.clone(),
+        source_row: row.source_row,
+    })
+}

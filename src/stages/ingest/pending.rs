@@ -1,0 +1,52 @@
+//! Pending: what ingest would do now, without doing it.
+
+use super::increment::{self, History, Increment};
+use super::{IMAGES, IngestRequest, scan, scan_options};
+use crate::stages::{Runner, StageError};
+use crate::store::{Difference, Ref};
+
+/// What an ingest would do.
+#[derive(Debug)]
+pub struct Pending {
+    /// The newest table; `None` when there is none.
+    pub last: Option<Ref>,
+    /// What differs in the options.
+    pub differences: Vec<Difference>,
+    /// Tables of which parts are gone.
+    pub broken: Vec<Ref>,
+    /// Entries of the sources that the table does not know.
+    pub new: Vec<String>,
+}
+
+/// Compares the options of now, and the sources given, with the newest table.
+///
+/// # Errors
+/// Those of [`ingest`](super::ingest()).
+pub fn pending(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Pending, StageError> {
+    let store = runner.store;
+    let last = store.head(request.evolution, IMAGES)?;
+    let mut differences = Vec::new();
+    if let Some(last) = &last {
+        let then = store.action(last.result)?;
+        let mut now = then.clone();
+        now.parameters = request.options.parameters();
+        now.stage_version = super::decide::VERSION;
+        now.writer_profile = crate::tables::PROFILE.number;
+        differences = then.differences(&now);
+    }
+    let history = History::read(store, request.evolution, request.options)?;
+    let (mut broken, mut before) = (Vec::new(), None);
+    for r in &history.refs {
+        if !increment::is_whole(store, r.result, before)? {
+            broken.push(r.clone());
+        }
+        before = Some(r.result);
+    }
+    let known = match history.refs.last().map(|r| store.result(r.result)).transpose()?.flatten() {
+        Some(result) => Increment::read(store, result)?,
+        None => Increment::default(),
+    };
+    let scan = scan::scan(request.sources, scan_options(request), runner)?;
+    let new = known.new_entries(&scan.entries).iter().map(scan::Entry::shown).collect();
+    Ok(Pending { last, differences, broken, new })
+}

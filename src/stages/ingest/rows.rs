@@ -1,0 +1,183 @@
+//! Rows: the images inside Parquet files, as Hugging Face datasets have them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::scan::{Entry, Origin, Refusal, Scan, ScanOptions, refusal};
+use crate::ids::Digest;
+use crate::stages::{Runner, StageError};
+use crate::store::StoreError;
+use crate::tables::foreign::{ForeignBytes, ForeignError, ForeignImage, ForeignImages, ForeignLimits};
+
+/// Where an image lies within its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The row, from 0.
+    pub(super) row: u64,
+    /// The place within the row's list of images, from 0; `None` where a row has one image.
+    pub(super) item: Option<usize>,
+}
+
+/// An image of a file, as far as its bytes say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Cell {
+    place: Place,
+    blob: Option<Digest>,
+    bytes: u64,
+    refusal: Option<Refusal>,
+}
+
+/// What a file holds: its images, and what kept the rest from being read.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Cells {
+    cells: Vec<Cell>,
+    failure: Option<Refusal>,
+}
+
+/// Adds the images of a Parquet file to a scan. `alone` is whether the user named the file itself.
+///
+/// # Errors
+/// A file named by the user that has no usable image column; a file met in a folder is a reject instead.
+pub(super) fn scan_rows(
+    file: &Path,
+    label: &str,
+    digest: Digest,
+    options: ScanOptions<'_>,
+    alone: bool,
+    runner: &Runner<'_>,
+    scan: &mut Scan,
+) -> Result<(), StageError> {
+    let found = match known_cells(digest, options, runner)? {
+        Some(found) => found,
+        None => match read_file(file, options, runner) {
+            Ok(found) => {
+                remember(&found, digest, options, runner)?;
+                found
+            }
+            Err(StageError::Source { problem, .. }) if !alone => {
+                Cells { cells: Vec::new(), failure: Some(refusal("no_image_column", &problem)) }
+            }
+            Err(e) => return Err(e),
+        },
+    };
+    for cell in found.cells {
+        let label = cell.place.item.map_or_else(|| label.to_owned(), |item| format!("{label}#{item}"));
+        let place = cell.place;
+        let entry = Entry { label, row: Some(place.row), blob: cell.blob, bytes: cell.bytes, refusal: cell.refusal };
+        let column = options.column.map(str::to_owned);
+        scan.push_row(entry, Origin::Cell { file: file.to_owned(), column, place });
+    }
+    if let Some(failure) = found.failure {
+        let bytes = file.metadata().map_or(0, |m| m.len());
+        scan.push_refused(Entry { label: label.to_owned(), row: None, blob: None, bytes, refusal: Some(failure) });
+    }
+    Ok(())
+}
+
+fn limits(max_bytes: u64) -> ForeignLimits {
+    let image_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+    ForeignLimits { image_bytes, ..ForeignLimits::default() }
+}
+
+fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Cells, StageError> {
+    let images = match ForeignImages::open(file, options.column, limits(options.max_bytes)) {
+        Ok(images) => images,
+        Err(e) if is_about_columns(&e) => {
+            let problem = e.to_string();
+            let own_name = format!("{}: ", file.display());
+            let problem = problem.strip_prefix(&own_name).unwrap_or(&problem).to_owned();
+            return Err(StageError::Source { path: file.to_owned(), problem });
+        }
+        Err(e) => return Ok(Cells { cells: Vec::new(), failure: Some(failure(file, &e)) }),
+    };
+    runner.progress.begin("reading Parquet rows", images.row_count());
+    let mut found = Cells::default();
+    for image in images.rows() {
+        runner.interrupt.check()?;
+        match image {
+            Ok(image) => found.cells.push(cell(image)),
+            Err(e) => found.failure = Some(failure(file, &e)),
+        }
+        runner.progress.advance(1);
+    }
+    runner.progress.end();
+    Ok(found)
+}
+
+fn is_about_columns(e: &ForeignError) -> bool {
+    matches!(
+        e,
+        ForeignError::NoColumn { .. }
+            | ForeignError::Ambiguous { .. }
+            | ForeignError::UnknownColumn { .. }
+            | ForeignError::NotImages { .. }
+    )
+}
+
+/// Why a file, or the rest of it, gives no images. The host's path stays out: the reject names the file.
+fn failure(file: &Path, e: &ForeignError) -> Refusal {
+    let reason = match e {
+        ForeignError::Open { .. } => "unreadable",
+        ForeignError::LargePage { .. } => "too_large",
+        _ => "corrupt",
+    };
+    let text = e.to_string();
+    let own_name = format!("{}: ", file.display());
+    refusal(reason, text.strip_prefix(&own_name).unwrap_or(&text))
+}
+
+fn cell(image: ForeignImage) -> Cell {
+    let place = Place { row: image.row, item: image.item };
+    match image.bytes {
+        ForeignBytes::Bytes(bytes) => {
+            Cell { place, blob: Some(Digest::of(&bytes)), bytes: bytes.len() as u64, refusal: None }
+        }
+        ForeignBytes::Null => {
+            Cell { place, blob: None, bytes: 0, refusal: Some(refusal("empty", "the row has no image")) }
+        }
+        ForeignBytes::TooLarge(n) => {
+            let why = refusal("too_large", &format!("{n} bytes, more than max_bytes"));
+            Cell { place, blob: None, bytes: n as u64, refusal: Some(why) }
+        }
+    }
+}
+
+/// The note on what a file holds: a function of its bytes, the column and the limit.
+fn note_key(digest: Digest, options: ScanOptions<'_>) -> Digest {
+    let column = options.column.map_or_else(|| vec![0], |c| [&[1], c.as_bytes()].concat());
+    let max_bytes = options.max_bytes.to_le_bytes();
+    Digest::derive("visplay 2026-11 cells of a Parquet file v1", &[digest.as_bytes(), &column, &max_bytes])
+}
+
+fn known_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Option<Cells>, StageError> {
+    let note = runner.store.cached(note_key(digest, options))?;
+    Ok(note.and_then(|note| serde_json::from_slice(&note).ok()))
+}
+
+fn remember(found: &Cells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<(), StageError> {
+    let note = crate::canonical::to_canonical(found).map_err(StoreError::from)?;
+    Ok(runner.store.cache(note_key(digest, options), &note)?)
+}
+
+/// Reads the cells at `wanted` places (sorted) of one file into `cells`. A place that is not there is left out: whoever needs
+/// it sees that the source has changed.
+pub(super) fn read_cells(
+    file: &Path,
+    column: Option<&str>,
+    max_bytes: u64,
+    wanted: &[(Place, Digest)],
+    cells: &mut HashMap<Digest, Vec<u8>>,
+) {
+    let (Some((first, _)), Some((last, _))) = (wanted.first(), wanted.last()) else { return };
+    let Ok(images) = ForeignImages::open(file, column, limits(max_bytes)) else { return };
+    let by_place: HashMap<Place, Digest> = wanted.iter().copied().collect();
+    for image in images.rows_in(first.row..last.row + 1) {
+        let Ok(image) = image else { return };
+        let place = Place { row: image.row, item: image.item };
+        if let (Some(digest), ForeignBytes::Bytes(bytes)) = (by_place.get(&place), image.bytes) {
+            cells.insert(*digest, bytes);
+        }
+    }
+}

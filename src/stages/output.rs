@@ -1,0 +1,49 @@
+//! A table on its way into the store: rows in, one object out.
+
+use crate::store::{ObjectKind, Output, Staged, Store};
+use crate::tables::{TableRow, TableWriter};
+
+use super::StageError;
+
+/// Writes rows of one table to a new object.
+pub struct TableOutput<R: TableRow>(TableWriter<R, Staged>);
+
+impl<R: TableRow> TableOutput<R> {
+    /// An object without rows yet, which nobody can see.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub fn new(store: &Store) -> Result<Self, StageError> {
+        Ok(Self(TableWriter::new(store.stage()?)?))
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// The row has a value that the table does not allow, or the store cannot be written to.
+    pub fn push(&mut self, row: R) -> Result<(), StageError> {
+        Ok(self.0.push(row)?)
+    }
+
+    /// Publishes the object.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub fn finish(self, store: &Store) -> Result<Output, StageError> {
+        let rows = self.0.rows();
+        let (object, bytes) = store.publish_object(self.0.finish()?, ObjectKind::Parquet)?;
+        Ok(Output { role: R::TABLE.to_owned(), object, rows, bytes })
+    }
+
+    /// Publishes rows as one object.
+    ///
+    /// # Errors
+    /// Those of [`push`](Self::push) and [`finish`](Self::finish).
+    pub fn write_all(store: &Store, rows: impl IntoIterator<Item = R>) -> Result<Output, StageError> {
+        let mut out = Self::new(store)?;
+        for row in rows {
+            out.push(row)?;
+        }
+        out.finish(store)
+    }
+}

@@ -1,0 +1,209 @@
+//! Where each kind of file lies in a store, and which kind a name is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::ActionKey;
+use crate::ids::Digest;
+
+/// The file that makes a folder a store.
+pub const FORMAT: &str = "FORMAT";
+/// Files being written.
+pub const TMP: &str = "tmp";
+/// Immutable bytes.
+pub const OBJECTS: &str = "objects";
+/// What was asked.
+pub const ACTIONS: &str = "actions";
+/// What came of it.
+pub const RESULTS: &str = "results";
+/// Names for results.
+pub const REFS: &str = "refs";
+/// Leases of work in progress.
+pub const CLAIMS: &str = "claims";
+/// Hard links for people and their tools.
+pub const VIEWS: &str = "views";
+/// What may be lost at any time: knowledge about source files that saves reading them again.
+pub const CACHE: &str = "cache";
+/// What `verify` set aside.
+pub const QUARANTINE: &str = "quarantine";
+
+/// What an object holds; its file's ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectKind {
+    /// Rows of a table.
+    Parquet,
+    /// Tensors of a model or an optimizer.
+    Safetensors,
+    /// Canonical JSON.
+    Json,
+}
+
+impl ObjectKind {
+    /// The file ending.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Safetensors => "safetensors",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl FromStr for ObjectKind {
+    type Err = ();
+
+    fn from_str(ending: &str) -> Result<Self, ()> {
+        match ending {
+            "parquet" => Ok(Self::Parquet),
+            "safetensors" => Ok(Self::Safetensors),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}
+
+/// An object's address: the digest of its bytes, and what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectId {
+    /// blake3 of the bytes.
+    pub digest: Digest,
+    /// What they are.
+    pub kind: ObjectKind,
+}
+
+impl ObjectId {
+    /// The file's name within the store.
+    pub fn name(&self) -> String {
+        fanned(OBJECTS, &self.digest.to_string(), self.kind.ending())
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.digest, self.kind.ending())
+    }
+}
+
+/// `folder/ab/<hex>.<ending>`: two hundred and fifty-six folders keep each of them small.
+fn fanned(folder: &str, hex: &str, ending: &str) -> String {
+    format!("{folder}/{}/{hex}.{ending}", &hex[..2])
+}
+
+/// The name of an action's file.
+pub fn action(key: ActionKey) -> String {
+    fanned(ACTIONS, &key.to_string(), "json")
+}
+
+/// The name of a result's file.
+pub fn result(key: ActionKey) -> String {
+    fanned(RESULTS, &key.to_string(), "json")
+}
+
+/// The name of a claim's file.
+pub fn claim(key: ActionKey) -> String {
+    format!("{CLAIMS}/{key}.lease")
+}
+
+/// The name of a ref's file.
+pub fn reference(evolution: &str, name: &str, sequence: u32) -> String {
+    format!("{REFS}/{evolution}/{name}/{sequence:06}.json")
+}
+
+/// What a file of the store is, by its name alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreFile {
+    /// `FORMAT`.
+    Format,
+    /// An object.
+    Object(ObjectId),
+    /// An action's preimage.
+    Action(ActionKey),
+    /// A result.
+    Result(ActionKey),
+    /// A ref: evolution, name, sequence number.
+    Ref(String, String, u32),
+    /// A lease.
+    Claim(ActionKey),
+    /// A hard link for people.
+    View,
+    /// Something that may be lost.
+    Cache,
+    /// A file being written, or what is left of one.
+    Temporary,
+    /// Something set aside.
+    Quarantined,
+    /// Not a file of the store.
+    Foreign,
+}
+
+impl StoreFile {
+    /// Classifies a name.
+    pub fn of(name: &str) -> Self {
+        if name == FORMAT {
+            return Self::Format;
+        }
+        let Some((folder, rest)) = name.split_once('/') else { return Self::Foreign };
+        let found = match folder {
+            OBJECTS => hex_and_ending(rest)
+                .and_then(|(digest, ending)| Some(Self::Object(ObjectId { digest, kind: ending.parse().ok()? }))),
+            ACTIONS => hex_and_ending(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Action(ActionKey(d))),
+            RESULTS => hex_and_ending(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Result(ActionKey(d))),
+            REFS => parse_ref(rest),
+            CLAIMS => rest.strip_suffix(".lease").and_then(|hex| hex.parse().ok()).map(|d| Self::Claim(ActionKey(d))),
+            VIEWS => Some(Self::View),
+            CACHE => rest.ends_with(".sealed").then_some(Self::Cache),
+            TMP => super::process::Process::parse_prefix(rest).map(|_| Self::Temporary),
+            QUARANTINE => Some(Self::Quarantined),
+            _ => None,
+        };
+        found.unwrap_or(Self::Foreign)
+    }
+}
+
+fn hex_and_ending(rest: &str) -> Option<(Digest, &str)> {
+    let (fan, file) = rest.split_once('/')?;
+    let (hex, ending) = file.split_once('.')?;
+    (hex.len() == 64 && hex.starts_with(fan) && fan.len() == 2).then_some(())?;
+    Some((hex.parse().ok()?, ending))
+}
+
+fn parse_ref(rest: &str) -> Option<StoreFile> {
+    let (path, file) = rest.rsplit_once('/')?;
+    let (evolution, name) = path.split_once('/')?;
+    let digits = file.strip_suffix(".json")?;
+    let sequence: u32 = digits.parse().ok()?;
+    (format!("{sequence:06}") == digits).then_some(())?;
+    Some(StoreFile::Ref(evolution.to_owned(), name.to_owned(), sequence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_kinds_agree() {
+        let digest = Digest::of(b"x");
+        let object = ObjectId { digest, kind: ObjectKind::Parquet };
+        let key = ActionKey(digest);
+        assert_eq!(StoreFile::of(&object.name()), StoreFile::Object(object));
+        assert_eq!(StoreFile::of(&action(key)), StoreFile::Action(key));
+        assert_eq!(StoreFile::of(&result(key)), StoreFile::Result(key));
+        assert_eq!(StoreFile::of(&claim(key)), StoreFile::Claim(key));
+        let r = reference("main", "round-0003/reasoner", 12);
+        assert_eq!(StoreFile::of(&r), StoreFile::Ref("main".into(), "round-0003/reasoner".into(), 12));
+    }
+
+    #[test]
+    fn anything_else_is_foreign() {
+        let hex = Digest::of(b"x").to_string();
+        let wrong_fan = format!("objects/zz/{hex}.parquet");
+        let no_fan = format!("objects/{hex}.parquet");
+        let wrong_ending = format!("objects/{}/{hex}.exe", &hex[..2]);
+        for name in ["x", "objects/x", &wrong_fan, &no_fan, &wrong_ending, "refs/main/1.json", "refs/main/a/01.json"] {
+            assert_eq!(StoreFile::of(name), StoreFile::Foreign, "{name}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The store: immutable objects, the actions that asked for them, the results that name them, and refs that name results.
+//!
+//! ```text
+//! FORMAT                        the format's number; a newer one is refused
+//! objects/ab/<blake3>.<ending>  immutable bytes
+//! actions/ab/<key>.json         what was asked: the canonical preimage of the key
+//! results/ab/<key>.json         what came of it; create-only, the first one wins
+//! refs/<evolution>/<name>/N.json  names for results; a create-only sequence
+//! claims/<key>.lease            leases that save work
+//! views/                        hard links for people
+//! cache/                        may be lost at any time
+//! quarantine/                   what `verify` set aside
+//! tmp/                          files being written
+//! ```
+//!
+//! Everything is published whole or not at all, objects before the result that names them and results before the ref.
+//! Nothing outside this module touches these files.
+
+mod action;
+mod backend;
+mod cache;
+mod claim;
+mod collect;
+mod error;
+mod format;
+mod layout;
+mod posix;
+mod process;
+mod refs;
+mod result;
+mod sealed;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use self::action::{Action, ActionKey, Difference, Input};
+pub use self::backend::{Entry, Staged};
+pub use self::claim::{Claim, Claimed, LEASE};
+pub use self::collect::{Collected, Collection, Garbage};
+pub use self::error::StoreError;
+pub use self::format::StoreFormat;
+pub use self::layout::{ObjectId, ObjectKind, StoreFile};
+pub use self::process::{Process, host_name};
+pub use self::refs::{Advanced, Ref, is_name};
+pub use self::result::{Counts, Output, Run, StageResult};
+pub use self::verify::{Depth, Problem, ProblemKind, Verification};
+
+use self::backend::{Backend, Publish, Published};
+use self::claim::Held;
+use self::posix::PosixFolder;
+
+/// An open store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    backend: Arc<dyn Backend>,
+    held: Arc<Held>,
+}
+
+impl Store {
+    /// Opens an existing store.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStore`] without a `FORMAT` file, [`StoreError::NewerFormat`] for one that is too new.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let store = Self::unchecked(root);
+        let text =
+            store.backend.read(layout::FORMAT)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() })?;
+        let format = StoreFormat::parse(&text)
+            .ok_or_else(|| StoreError::damaged(layout::FORMAT, "it does not say `visplay store N`"))?;
+        format.check_readable(root)?;
+        Ok(store)
+    }
+
+    /// Opens a store, making it first where there is nothing yet.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); a folder that holds other things is never turned into a store.
+    pub fn open_or_create(root: &Path) -> Result<Self, StoreError> {
+        let empty = match std::fs::read_dir(root) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
+            Err(e) => return Err(StoreError::io("open the store", root)(e)),
+        };
+        if empty {
+            std::fs::create_dir_all(root).map_err(StoreError::io("make the store", root))?;
+            let store = Self::unchecked(root);
+            store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), Publish::CreateOnly)?;
+        } else if !root.join(layout::FORMAT).exists() && Self::is_being_made(root) {
+            let store = Self::unchecked(root);
+            store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), Publish::CreateOnly)?;
+        }
+        let folder = PosixFolder::new(root);
+        folder.sweep();
+        Self::open(root)
+    }
+
+    /// A store whose making was cut short, or is under way in another process, has a `tmp` folder and nothing else.
+    fn is_being_made(root: &Path) -> bool {
+        std::fs::read_dir(root).is_ok_and(|entries| {
+            entries.flatten().all(|e| e.file_name() == layout::TMP || e.file_name() == layout::FORMAT)
+        })
+    }
+
+    fn unchecked(root: &Path) -> Self {
+        let backend: Arc<dyn Backend> = Arc::new(PosixFolder::new(root));
+        Self { root: root.to_owned(), held: Held::new(Arc::clone(&backend)), backend }
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Opens a temporary file for an object of unknown digest.
+    pub fn stage(&self) -> Result<Staged, StoreError> {
+        self.backend.stage()
+    }
+
+    /// Publishes a staged file as an object.
+    pub fn publish_object(&self, staged: Staged, kind: ObjectKind) -> Result<(ObjectId, u64), StoreError> {
+        let (digest, bytes) = staged.digest();
+        let object = ObjectId { digest, kind };
+        // Replacing is right: the name says what the bytes are, so a damaged file is mended and a good one stays itself.
+        self.backend.publish(staged, &object.name(), Publish::Replace)?;
+        Ok((object, bytes))
+    }
+
+    /// Publishes bytes as an object.
+    pub fn put_object(&self, bytes: &[u8], kind: ObjectKind) -> Result<ObjectId, StoreError> {
+        let mut staged = self.stage()?;
+        staged.write_all(bytes).map_err(StoreError::io("write", &self.root))?;
+        Ok(self.publish_object(staged, kind)?.0)
+    }
+
+    /// Reads an object and checks that it is what its name says.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] and [`StoreError::Damaged`] name the file.
+    pub fn read_object(&self, object: ObjectId) -> Result<Vec<u8>, StoreError> {
+        let name = object.name();
+        let bytes = self.backend.read(&name)?.ok_or_else(|| StoreError::Missing { name: name.clone() })?;
+        if Digest::of(&bytes) != object.digest {
+            return Err(StoreError::damaged(name, "its bytes do not have the digest of its name"));
+        }
+        Ok(bytes)
+    }
+
+    /// Writes down what is asked, before it is done.
+    pub fn put_action(&self, action: &Action) -> Result<ActionKey, StoreError> {
+        let preimage = action.preimage()?;
+        let key = ActionKey::of(&preimage);
+        let name = layout::action(key);
+        if self.backend.read(&name)?.as_deref() != Some(&preimage) {
+            self.put_file(&name, &preimage, Publish::Replace)?;
+        }
+        Ok(key)
+    }
+
+    /// The action of a key.
+    pub fn action(&self, key: ActionKey) -> Result<Action, StoreError> {
+        let name = layout::action(key);
+        let bytes = self.backend.read(&name)?.ok_or_else(|| StoreError::Missing { name: name.clone() })?;
+        if ActionKey::of(&bytes) != key {
+            return Err(StoreError::damaged(name, "its bytes do not have the key of its name"));
+        }
+        serde_json::from_slice(&bytes).map_err(|e| StoreError::damaged(name, format!("it is not an action: {e}")))
+    }
+
+    /// The result of an action, if there is one; its outputs may be gone.
+    pub fn result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
+        let name = layout::result(key);
+        let Some(bytes) = self.backend.read(&name)? else { return Ok(None) };
+        let result: StageResult = sealed::unseal(&name, &bytes)?;
+        if result.action != key {
+            return Err(StoreError::damaged(name, format!("it is the result of {}", result.action)));
+        }
+        Ok(Some(result))
+    }
+
+    /// The result of an action if it can be used: every output is there with its size. Touches what it finds, so that
+    /// `gc` lets it be. A damaged result counts as none, and [`publish_result`](Self::publish_result) replaces it.
+    pub fn usable_result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
+        let result = match self.result(key) {
+            Ok(Some(result)) => result,
+            Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        for output in &result.outputs {
+            if !self.has(output)? {
+                return Ok(None);
+            }
+        }
+        self.backend.touch(&layout::result(key))?;
+        Ok(Some(result))
+    }
+
+    /// The result of an action if nothing of it is lost: its outputs, its action and what that reads.
+    pub fn whole_result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
+        let Some(result) = self.usable_result(key)? else { return Ok(None) };
+        let action = match self.action(key) {
+            Ok(action) => action,
+            Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        for input in &action.inputs {
+            if self.backend.head(&input.object.name())?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(result))
+    }
+
+    fn has(&self, output: &Output) -> Result<bool, StoreError> {
+        Ok(self.backend.head(&output.object.name())?.is_some_and(|e| e.is_file && e.len == output.bytes))
+    }
+
+    /// Publishes the result of an action. The first one wins: when another worker was quicker, its result is returned.
+    /// An earlier result that is damaged, or whose outputs are gone and came out otherwise this time, is set aside.
+    pub fn publish_result(&self, result: &StageResult) -> Result<StageResult, StoreError> {
+        let name = layout::result(result.action);
+        let bytes = sealed::seal(result)?;
+        loop {
+            if self.put_file(&name, &bytes, Publish::CreateOnly)? == Published::Ours {
+                return Ok(result.clone());
+            }
+            if let Some(first) = self.usable_result(result.action)? {
+                return Ok(first);
+            }
+            if let Some(entry) = self.backend.head(&name)? {
+                self.quarantine(&entry)?;
+            }
+        }
+    }
+
+    /// Makes the folder `views/<view>` show these objects in order, as `NNNNN-<digest>.<ending>`, and no others.
+    pub fn show_as(&self, view: &str, objects: &[ObjectId]) -> Result<(), StoreError> {
+        let folder = format!("{}/{view}", layout::VIEWS);
+        let names: Vec<String> =
+            objects.iter().enumerate().map(|(i, object)| format!("{folder}/{i:05}-{object}")).collect();
+        let there = self.backend.list(&folder)?;
+        let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        for entry in there.iter().filter(|e| !wanted.contains(e.name.as_str())) {
+            self.backend.remove(entry)?;
+        }
+        let there: BTreeSet<&str> = there.iter().map(|e| e.name.as_str()).collect();
+        for (object, name) in objects.iter().zip(&names).filter(|(_, name)| !there.contains(name.as_str())) {
+            self.backend.link(&object.name(), name)?;
+        }
+        Ok(())
+    }
+
+    /// Every result that is whole, by key.
+    pub fn results(&self) -> Result<Vec<StageResult>, StoreError> {
+        let files = self.backend.list(layout::RESULTS)?;
+        let keys = files.iter().filter_map(|e| match StoreFile::of(&e.name) {
+            StoreFile::Result(key) => Some(key),
+            _ => None,
+        });
+        Ok(keys.filter_map(|key| self.result(key).ok().flatten()).collect())
+    }
+
+    /// Every file of the store.
+    pub fn files(&self) -> Result<Vec<Entry>, StoreError> {
+        self.backend.list("")
+    }
+
+    /// Finds the one object, action or result whose hexadecimal digits begin with `prefix`.
+    ///
+    /// # Errors
+    /// [`StoreError::Lookup`] when nothing or more than one thing is found.
+    pub fn find(&self, prefix: &str) -> Result<StoreFile, StoreError> {
+        if prefix.len() < 4 || !prefix.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
+            return Err(StoreError::Lookup(format!("`{prefix}` is no ref and no digest (4 to 64 digits 0-9 a-f)")));
+        }
+        let mut found = Vec::new();
+        for folder in [layout::OBJECTS, layout::RESULTS, layout::ACTIONS] {
+            for entry in self.backend.list(&format!("{folder}/{}", &prefix[..2]))? {
+                if entry.name[folder.len() + 4..].starts_with(prefix) {
+                    found.push(entry.name);
+                }
+            }
+        }
+        // An action and its result share their key: the result tells of both.
+        if let [result, action] = found.as_slice()
+            && let (StoreFile::Result(a), StoreFile::Action(b)) = (StoreFile::of(result), StoreFile::of(action))
+            && a == b
+        {
+            return Ok(StoreFile::Result(a));
+        }
+        match found.as_slice() {
+            [] => Err(StoreError::Lookup(format!("nothing in the store begins with `{prefix}`"))),
+            [one] => Ok(StoreFile::of(one)),
+            many => Err(StoreError::Lookup(format!(
+                "`{prefix}` is not enough: {} files begin with it, such as {} and {}",
+                many.len(),
+                many[0],
+                many[1]
+            ))),
+        }
+    }
+
+    fn put_file(&self, name: &str, bytes: &[u8], mode: Publish) -> Result<Published, StoreError> {
+        let mut staged = self.backend.stage()?;
+        staged.write_all(bytes).map_err(StoreError::io("write", self.root.join(name)))?;
+        self.backend.publish(staged, name, mode)
+    }
+
+    /// Moves a file out of the way without losing it.
+    fn quarantine(&self, entry: &Entry) -> Result<String, StoreError> {
+        let name = format!("{}/{}-{}/{}", layout::QUARANTINE, now_ms(), std::process::id(), entry.name);
+        self.backend.set_aside(entry, &name)?;
+        Ok(name)
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+use crate::ids::Digest;

@@ -1,0 +1,211 @@
+//! The store on a POSIX folder: local disks, NFS and the parallel file systems of clusters.
+//!
+//! Publishing is: write under `tmp/`, fsync, close, rename (or create-only rename), fsync the folder. A crash at any point
+//! leaves either nothing under the final name or all of it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::backend::{Backend, Entry, Publish, Published, Staged};
+use super::error::StoreError;
+use super::layout;
+use super::process::Process;
+
+/// How old a temporary file of a dead process must be before opening the store sweeps it away.
+const SWEEP_AGE: Duration = Duration::from_secs(600);
+
+/// A store folder.
+#[derive(Debug)]
+pub struct PosixFolder {
+    root: PathBuf,
+    writer: Process,
+    counter: AtomicU64,
+}
+
+impl PosixFolder {
+    /// The store folder at `root`; touches nothing.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), writer: Process::current(), counter: AtomicU64::new(0) }
+    }
+
+    /// Removes temporary files that processes of this host left behind when they died.
+    pub fn sweep(&self) {
+        let Ok(entries) = self.list(layout::TMP) else { return };
+        for entry in entries {
+            let owner = entry.name.rsplit('/').next().and_then(Process::parse_prefix);
+            let old = entry.modified.elapsed().is_ok_and(|age| age > SWEEP_AGE);
+            if old && owner.is_some_and(|p| p.is_surely_dead()) {
+                let _ = self.remove(&entry);
+            }
+        }
+    }
+
+    fn full(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Makes the folder of `path`, each new level durable.
+    fn make_parent(&self, path: &Path) -> Result<(), StoreError> {
+        let Some(parent) = path.parent() else { return Ok(()) };
+        if parent.is_dir() {
+            return Ok(());
+        }
+        self.make_parent(parent)?;
+        match fs::create_dir(parent) {
+            Ok(()) => sync_folder_of(parent),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(StoreError::io("create the folder", parent)(e)),
+        }
+    }
+}
+
+fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(StoreError::io("flush the folder", parent))
+}
+
+/// Renames without replacing; `false` when the name is taken.
+fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // Not every file system has it (NFS): a hard link is create-only everywhere.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match fs::hard_link(from, to) {
+            Ok(()) => fs::remove_file(from).map(|()| true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e),
+        },
+        Err(e) => Err(e.into()),
+    }
+}
+
+impl Backend for PosixFolder {
+    fn stage(&self) -> Result<Staged, StoreError> {
+        loop {
+            let n = self.counter.fetch_add(1, Ordering::Relaxed);
+            let path = self.full(layout::TMP).join(format!("{}-{n}", self.writer.prefix()));
+            self.make_parent(&path)?;
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Staged::new(file, path)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(StoreError::io("create the temporary file", path)(e)),
+            }
+        }
+    }
+
+    fn publish(&self, mut staged: Staged, name: &str, mode: Publish) -> Result<Published, StoreError> {
+        staged.seal()?;
+        let path = self.full(name);
+        self.make_parent(&path)?;
+        let from = staged.path().clone();
+        match mode {
+            Publish::Replace => fs::rename(&from, &path).map_err(StoreError::io("publish", &path))?,
+            Publish::CreateOnly => {
+                if !rename_new(&from, &path).map_err(StoreError::io("publish", &path))? {
+                    return Ok(Published::Taken);
+                }
+            }
+        }
+        staged.forget();
+        sync_folder_of(&path)?;
+        Ok(Published::Ours)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.full(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(StoreError::io("read", path)(e)),
+        }
+    }
+
+    fn head(&self, name: &str) -> Result<Option<Entry>, StoreError> {
+        let path = self.full(name);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) => entry(name.to_owned(), path, &meta).map(Some),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(StoreError::io("look at", path)(e)),
+        }
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
+        let top = self.full(folder);
+        let mut found = Vec::new();
+        for item in walkdir::WalkDir::new(&top).sort_by_file_name() {
+            let item = match item {
+                Ok(item) => item,
+                // Another process may remove what was just listed.
+                Err(e) if e.io_error().is_some_and(is_absent) => continue,
+                Err(e) => {
+                    let path = e.path().unwrap_or(&top).to_owned();
+                    return Err(StoreError::io("list", path)(e.into()));
+                }
+            };
+            if item.file_type().is_dir() {
+                continue;
+            }
+            let name = item.path().strip_prefix(&self.root).unwrap_or(item.path()).to_string_lossy().into_owned();
+            match item.metadata() {
+                Ok(meta) => found.push(entry(name, item.into_path(), &meta)?),
+                Err(e) if e.io_error().is_some_and(is_absent) => {}
+                Err(e) => return Err(StoreError::io("look at", item.path())(e.into())),
+            }
+        }
+        Ok(found)
+    }
+
+    fn touch(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.full(name);
+        let touched = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        match touched {
+            Ok(()) => Ok(()),
+            // A reader without the right to write cannot be racing a collection that it started.
+            Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => Ok(()),
+            Err(e) => Err(StoreError::io("touch", path)(e)),
+        }
+    }
+
+    fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
+        match fs::remove_file(&entry.path) {
+            Ok(()) => Ok(()),
+            Err(e) if is_absent(&e) => Ok(()),
+            Err(e) => Err(StoreError::io("remove", &entry.path)(e)),
+        }
+    }
+
+    fn set_aside(&self, entry: &Entry, name: &str) -> Result<(), StoreError> {
+        let to = self.full(name);
+        self.make_parent(&to)?;
+        fs::rename(&entry.path, &to).map_err(StoreError::io("set aside", &entry.path))?;
+        sync_folder_of(&entry.path)
+    }
+
+    fn link(&self, name: &str, second: &str) -> Result<(), StoreError> {
+        let (from, to) = (self.full(name), self.full(second));
+        self.make_parent(&to)?;
+        match fs::hard_link(&from, &to) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+                fs::copy(&from, &to).map(|_| ()).map_err(StoreError::io("copy to", to))
+            }
+            Err(e) => Err(StoreError::io("link", to)(e)),
+        }
+    }
+}
+
+fn is_absent(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn entry(name: String, path: PathBuf, meta: &fs::Metadata) -> Result<Entry, StoreError> {
+    let modified = meta.modified().map_err(StoreError::io("look at", &path))?;
+    Ok(Entry { name, path, len: meta.len(), modified, is_file: meta.is_file() })
+}

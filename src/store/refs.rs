@@ -1,0 +1,110 @@
+//! Refs: names for results. Each name is a sequence of files, created once and never rewritten; the last one is the head.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::action::ActionKey;
+use super::backend::{Publish, Published};
+use super::error::StoreError;
+use super::layout::{self, StoreFile};
+use super::sealed;
+
+/// A name for a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ref {
+    /// The evolution.
+    pub evolution: String,
+    /// The name within it, such as `images` or `round-0003/reasoner`.
+    pub name: String,
+    /// The place in the name's sequence, from 1.
+    pub sequence: u32,
+    /// The action whose result this is.
+    pub result: ActionKey,
+    /// When it was made, in milliseconds since 1970: for people.
+    pub made_ms: u64,
+}
+
+impl fmt::Display for Ref {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.evolution, self.name, self.sequence)
+    }
+}
+
+/// How advancing a ref went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advanced {
+    /// The name now stands for the result.
+    To(Ref),
+    /// Another process put another result into that place first.
+    Overtaken(Ref),
+}
+
+/// Whether a text can name an evolution or one part of a ref's name: letters, digits, `.`, `_`, `-`, not starting with `.` or `-`.
+pub fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !text.is_empty() && text.len() <= 64 && text.chars().all(plain) && !text.starts_with(['.', '-'])
+}
+
+impl Store {
+    /// The newest ref of a name.
+    pub fn head(&self, evolution: &str, name: &str) -> Result<Option<Ref>, StoreError> {
+        let folder = format!("{}/{evolution}/{name}", layout::REFS);
+        let newest = self.backend.list(&folder)?.into_iter().filter_map(|e| match StoreFile::of(&e.name) {
+            StoreFile::Ref(ev, n, sequence) if ev == evolution && n == name => Some((sequence, e.name)),
+            _ => None,
+        });
+        newest.max().map(|(_, file)| self.read_ref(&file)).transpose()
+    }
+
+    /// Every ref of the store, by name and sequence. Files that are not whole are left to `verify`.
+    pub fn refs(&self) -> Result<Vec<Ref>, StoreError> {
+        let files = self.backend.list(layout::REFS)?;
+        Ok(files.iter().filter_map(|e| self.read_ref(&e.name).ok()).collect())
+    }
+
+    /// Puts a result into place `after + 1` of a name's sequence, where `after` is the head that the work was based on.
+    pub fn advance(
+        &self,
+        evolution: &str,
+        name: &str,
+        after: Option<&Ref>,
+        result: ActionKey,
+    ) -> Result<Advanced, StoreError> {
+        let sequence = after.map_or(0, |r| r.sequence) + 1;
+        let new = Ref { evolution: evolution.into(), name: name.into(), sequence, result, made_ms: super::now_ms() };
+        let file = layout::reference(evolution, name, sequence);
+        match self.put_file(&file, &sealed::seal(&new)?, Publish::CreateOnly)? {
+            Published::Ours => Ok(Advanced::To(new)),
+            Published::Taken => {
+                let there = self.read_ref(&file)?;
+                let same = there.result == result;
+                Ok(if same { Advanced::To(there) } else { Advanced::Overtaken(there) })
+            }
+        }
+    }
+
+    /// Puts a ref that was lost back into its place in the sequence.
+    pub fn restore_ref(
+        &self,
+        evolution: &str,
+        name: &str,
+        sequence: u32,
+        result: ActionKey,
+    ) -> Result<Ref, StoreError> {
+        let lost = Ref { evolution: evolution.into(), name: name.into(), sequence, result, made_ms: super::now_ms() };
+        self.put_file(&layout::reference(evolution, name, sequence), &sealed::seal(&lost)?, Publish::CreateOnly)?;
+        Ok(lost)
+    }
+
+    pub(super) fn read_ref(&self, file: &str) -> Result<Ref, StoreError> {
+        let bytes = self.backend.read(file)?.ok_or_else(|| StoreError::Missing { name: file.to_owned() })?;
+        let read: Ref = sealed::unseal(file, &bytes)?;
+        if layout::reference(&read.evolution, &read.name, read.sequence) != file {
+            return Err(StoreError::damaged(file, format!("it is the file of {read}")));
+        }
+        Ok(read)
+    }
+}

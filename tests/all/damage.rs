@@ -1,0 +1,173 @@
+//! Damage to a store: every kind of file, every kind of harm. `verify` names it, the next run mends it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Place, said};
+
+/// The folders of a store whose files matter, each with a file in the middle of it.
+const KINDS: [&str; 6] = ["objects", "actions", "results", "refs", "views", "cache"];
+
+fn name(place: &Place, file: &Path) -> String {
+    file.strip_prefix(place.store()).unwrap().display().to_string()
+}
+
+fn ingested() -> (Place, String) {
+    let place = Place::new();
+    place.fill(30);
+    place.ingest();
+    place.add(30);
+    place.add(31);
+    let done = place.ingest();
+    // Times of modification this fresh are not trusted, so the cache is written by a later run.
+    (place, done["result"].as_str().unwrap().to_owned())
+}
+
+/// Harms every file of a kind in turn, and checks that it is named, and that the next run mends it.
+fn check(harm: impl Fn(&Path), is_named: impl Fn(&str, &[String]) -> bool) {
+    let (place, expected) = ingested();
+    for kind in KINDS {
+        for i in 0.. {
+            let files = place.files(kind);
+            let Some(file) = files.get(i) else { break };
+            let name = name(&place, file);
+            harm(file);
+            let (code, names) = place.verify();
+            assert!(is_named(&name, &names), "{name} is not among {names:?}");
+            assert_eq!(code, if names.is_empty() { 0 } else { 4 });
+            let done = place.ingest();
+            assert_eq!(done["result"].as_str(), Some(expected.as_str()), "after harm to {name}");
+            assert_eq!(place.verify(), (0, vec![]), "after mending {name}");
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_mended() {
+    let flip = |file: &Path| {
+        let mut bytes = fs::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        // A view is the same file as its object: harm this name alone.
+        fs::remove_file(file).unwrap();
+        fs::write(file, bytes).unwrap();
+    };
+    check(flip, |name, names| names.iter().any(|n| n == name));
+}
+
+#[test]
+fn a_truncated_file_is_found_and_mended() {
+    let truncate = |file: &Path| {
+        let bytes = fs::read(file).unwrap();
+        fs::remove_file(file).unwrap();
+        fs::write(file, &bytes[..bytes.len() - 1]).unwrap();
+    };
+    check(truncate, |name, names| names.iter().any(|n| n == name));
+}
+
+#[test]
+fn a_deleted_file_is_found_and_mended() {
+    // A cache may be lost, and a view is made again from its object: neither is damage.
+    let may_go = |name: &str| name.starts_with("cache/") || name.starts_with("views/");
+    let last_ref = |name: &str| name.starts_with("refs/") && name.ends_with("000002.json");
+    check(
+        |file| fs::remove_file(file).unwrap(),
+        |name, names| may_go(name) || last_ref(name) || names.iter().any(|n| n == name),
+    );
+}
+
+#[test]
+fn foreign_files_are_found_and_set_aside() {
+    let (place, expected) = ingested();
+    let hex = "ab".repeat(32);
+    let strangers = [
+        "notes.txt".to_owned(),
+        "objects/readme".to_owned(),
+        format!("objects/ab/{hex}.exe"),
+        format!("objects/cd/{hex}.json"),
+        format!("actions/{hex}.json"),
+        format!("results/ab/{hex}.json.tmp"),
+        "refs/t/images/last.json".to_owned(),
+        "claims/lock".to_owned(),
+        "cache/x".to_owned(),
+        "views/t/images/mine.parquet".to_owned(),
+        "tmp/x".to_owned(),
+    ];
+    for stranger in &strangers {
+        let path = place.store().join(stranger);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"x").unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/passwd", place.store().join("objects/link")).unwrap();
+    let (code, names) = place.verify();
+    assert_eq!(code, 4);
+    for stranger in strangers.iter().map(String::as_str).chain(["objects/link"]) {
+        assert!(names.iter().any(|n| n == stranger), "{stranger} is not among {names:?}");
+    }
+    assert_eq!(place.verify(), (0, vec![]));
+    assert_eq!(place.ingest()["result"].as_str(), Some(expected.as_str()));
+    assert_eq!(place.files("quarantine").len(), strangers.len(), "set aside, not deleted");
+}
+
+#[test]
+fn a_damaged_format_file_is_mended_and_a_newer_one_refused() {
+    let (place, expected) = ingested();
+    let format = place.store().join("FORMAT");
+    for bad in [&b"visplay stare 1\n"[..], b"", b"visplay store 1"] {
+        fs::write(&format, bad).unwrap();
+        let output = place.command(&["ingest", "source"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+        assert!(said(&output).contains("FORMAT"), "{}", said(&output));
+        assert_eq!(place.verify().1, ["FORMAT"]);
+        assert_eq!(place.ingest()["result"].as_str(), Some(expected.as_str()));
+    }
+    fs::remove_file(&format).unwrap();
+    let output = place.command(&["status"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(place.verify().1, ["FORMAT"]);
+    assert_eq!(place.verify(), (0, vec![]));
+    fs::write(&format, "visplay store 2\n").unwrap();
+    for command in [&["status"][..], &["ingest", "source"], &["verify", "--full"], &["gc"]] {
+        let output = place.command(command).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert!(said(&output).contains("has format 2"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn damage_is_seen_where_it_is_read() {
+    let (place, _) = ingested();
+    let biggest = place.files("objects").into_iter().max_by_key(|f| f.metadata().unwrap().len()).unwrap();
+    let mut bytes = fs::read(&biggest).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&biggest, bytes).unwrap();
+    let digest = biggest.file_stem().unwrap().to_str().unwrap().to_owned();
+    let output = place.command(&["show", &digest]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(said(&output).contains(&digest) && said(&output).contains("visplay verify"), "{}", said(&output));
+}
+
+#[test]
+fn gc_takes_only_what_no_ref_leads_to() {
+    let (place, expected) = ingested();
+    assert_eq!(
+        place.json(&["gc", "--delete", "--grace", "0"])["garbage"]
+            .as_array()
+            .map(|g| g.iter().filter(|f| !f["name"].as_str().unwrap().starts_with("cache/")).count()),
+        Some(0)
+    );
+    fs::remove_dir_all(place.store().join("refs")).unwrap();
+    let spared = place.json(&["gc", "--delete"]);
+    assert_eq!(spared["garbage"].as_array().unwrap().len(), 0, "all of it was used today");
+    let dry = place.json(&["gc", "--grace", "0"]);
+    let n = dry["garbage"].as_array().unwrap().len();
+    assert!(n > 10);
+    assert!(!place.files("objects").is_empty());
+    let wet = place.json(&["gc", "--grace", "0", "--delete"]);
+    assert_eq!(wet["garbage"].as_array().unwrap().len(), n);
+    let left: Vec<PathBuf> = ["objects", "actions", "results"].iter().flat_map(|f| place.files(f)).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+    let _ = expected;
+    assert_eq!(place.ingest()["images"], 32);
+    assert_eq!(place.verify(), (0, vec![]));
+}

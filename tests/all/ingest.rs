@@ -1,0 +1,220 @@
+//! Ingest, through the real command.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::Value;
+use visplay::tables::{self, ImageRow, RejectRow};
+
+use crate::support::{Place, picture, said};
+
+fn images(place: &Place) -> Vec<ImageRow> {
+    place.files("views/t/images").iter().flat_map(|f| tables::read_file::<ImageRow>(f).unwrap()).collect()
+}
+
+fn rejects(place: &Place) -> BTreeMap<String, RejectRow> {
+    let files = place.files("views/t/rejects");
+    let rows = files.iter().flat_map(|f| tables::read_file::<RejectRow>(f).unwrap());
+    rows.map(|r| (r.subject.clone(), r)).collect()
+}
+
+#[test]
+fn a_folder_becomes_a_table_of_its_images() {
+    let place = Place::new();
+    place.fill(20);
+    let done = place.ingest();
+    assert_eq!(done["images"], 20);
+    assert_eq!(done["rejects"], 0);
+    let rows = images(&place);
+    assert_eq!(rows.len(), 20);
+    assert!(rows.is_sorted_by_key(|r| r.source.clone()));
+    for row in &rows {
+        let original = fs::read(place.source().join(&row.source)).unwrap();
+        assert_eq!(row.image.bytes, original, "{}", row.source);
+        assert_eq!(row.image_id.0, visplay::ids::Digest::of(&original));
+    }
+    assert_eq!(place.verify(), (0, vec![]));
+}
+
+#[test]
+fn nothing_is_done_twice() {
+    let place = Place::new();
+    place.fill(20);
+    let first = place.ingest();
+    assert!(first["shards_made"].as_u64().unwrap() > 0);
+    let second = place.ingest();
+    assert_eq!((&second["new"], &second["shards_made"]), (&Value::from(0), &Value::from(0)));
+    assert_eq!(second["result"], first["result"]);
+    assert_eq!(second["ref"], "t/images@1");
+}
+
+#[test]
+fn new_images_make_only_new_shards() {
+    let place = Place::new();
+    place.fill(20);
+    place.ingest();
+    let before = place.files("views/t/images");
+    place.add(20);
+    let done = place.ingest();
+    assert_eq!((&done["new"], &done["images"]), (&Value::from(1), &Value::from(21)));
+    assert_eq!(done["ref"], "t/images@2");
+    // One shard to measure the image, one to pack it, one decision, one table.
+    assert_eq!(done["shards_made"], 4);
+    let after = place.files("views/t/images");
+    assert_eq!(after[..before.len()], before);
+    assert_eq!(images(&place).len(), 21);
+    assert_eq!(place.verify(), (0, vec![]));
+}
+
+#[test]
+fn threads_and_file_order_change_nothing() {
+    let (a, b) = (Place::new(), Place::new());
+    a.fill(40);
+    for i in (0..40).rev() {
+        b.add(i);
+    }
+    let one = a.json(&["ingest", "source", "--threads", "1"]);
+    let two = b.json(&["ingest", "source/folder-2", "source/folder-0", "source/folder-1", "--threads", "2"]);
+    let three = b.json(&["ingest", "source", "--threads", "2", "--evolution", "again"]);
+    assert_eq!(one["result"], three["result"]);
+    assert_ne!(one["result"], two["result"], "labels are relative to the sources given");
+}
+
+#[test]
+fn every_kind_of_bad_file_is_a_reject_with_its_reason() {
+    let place = Place::new();
+    place.fill(4);
+    let source = place.source();
+    let write = |name: &str, bytes: &[u8]| fs::write(source.join(name), bytes).unwrap();
+    write("empty.png", b"");
+    write("text.png", b"this is no image at all");
+    write("half.png", &picture(3)[..picture(3).len() / 2]);
+    write("copy.png", &picture(0));
+    write("renamed.txt", &picture(30));
+    let mut flipped = picture(33);
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 0xff;
+    write("flipped.png", &flipped);
+    symlink(&source, source.join("loop")).unwrap();
+    symlink("nowhere", source.join("dangling.png")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(source.join("pipe.png")).status().unwrap().success());
+    let odd = std::ffi::OsStr::from_bytes(b"not-utf8-\xff\xfe.png");
+    fs::write(source.join(odd), picture(36)).unwrap();
+    let done = place.ingest();
+
+    let rejects = rejects(&place);
+    let reasons: BTreeMap<&str, &str> = rejects.iter().map(|(s, r)| (s.as_str(), r.reason.as_str())).collect();
+    let expected = BTreeMap::from([
+        ("dangling.png", "unreadable"),
+        ("empty.png", "empty"),
+        ("flipped.png", "corrupt"),
+        ("folder-0/image-0000.png", "duplicate"),
+        ("half.png", "truncated"),
+        ("loop", "symlink_loop"),
+        ("pipe.png", "not_a_file"),
+        ("text.png", "not_an_image"),
+    ]);
+    assert_eq!(reasons, expected);
+    assert_eq!(done["images"], 6);
+    assert_eq!(done["entries"], 6 + 8);
+    let twin = rejects["folder-0/image-0000.png"].twin_id.expect("it names its twin");
+    let kept = images(&place);
+    assert!(kept.iter().any(|r| r.image_id.0 == twin && r.source == "copy.png"));
+    assert!(kept.iter().any(|r| r.source == "not-utf8-%FF%FE.png"));
+    assert!(kept.iter().any(|r| r.source == "renamed.txt" && r.format == "png"));
+    assert_eq!(place.verify(), (0, vec![]));
+    assert_eq!(place.ingest()["new"], 0);
+}
+
+#[test]
+fn near_duplicates_go_when_the_pipeline_says_so() {
+    let place = Place::new();
+    place.fill(3);
+    // The same picture, lossily encoded once more.
+    let picture = image::load_from_memory(&picture(0)).unwrap();
+    picture.to_rgb8().save(place.source().join("again.jpg")).unwrap();
+    let pipeline = "evolution = \"t\"\n[ingest]\nnear_duplicate_bits = 4\n";
+    fs::write(place.path().join("small.toml"), pipeline).unwrap();
+    let done = place.ingest();
+    assert_eq!(done["rejects_by_reason"]["near_duplicate"], 1);
+    let row = &rejects(&place)["folder-0/image-0000.png"];
+    assert!(row.detail.contains("again.jpg"), "{}", row.detail);
+    assert!(row.twin_id.is_some());
+}
+
+#[test]
+fn changed_options_start_the_table_anew() {
+    let place = Place::new();
+    place.fill(6);
+    let first = place.ingest();
+    fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nshard_rows = 8\nmax_pixels = 1500\n")
+        .unwrap();
+    let why = place.json(&["why", "ingest"]);
+    assert_eq!(why["differences"][0]["key"], "parameters.max_pixels");
+    let second = place.ingest();
+    assert_eq!(second["ref"], "t/images@2");
+    assert_ne!(second["result"], first["result"]);
+    assert!(second["rejects_by_reason"]["bomb"].as_u64().unwrap() > 0);
+    assert_eq!(second["entries"], 6);
+    assert_eq!(place.ingest()["new"], 0);
+}
+
+#[test]
+fn a_parquet_dataset_is_a_source() {
+    let folder = Place::new();
+    folder.fill(10);
+    folder.ingest();
+    let shards = folder.files("views/t/images");
+    let place = Place::new();
+    for (i, shard) in shards.iter().enumerate() {
+        fs::copy(shard, place.source().join(format!("train-{i}.parquet"))).unwrap();
+    }
+    let done = place.ingest();
+    assert_eq!(done["images"], 10);
+    let ids = |p: &Place| {
+        let mut ids: Vec<_> = images(p).iter().map(|r| r.image_id).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&place), ids(&folder));
+    assert_eq!(images(&place)[9].source_row, Some(1));
+    assert_eq!(place.ingest()["new"], 0);
+
+    let no_images = place.path().join("other.parquet");
+    fs::copy(folder.files("views/t/sources")[0].as_path(), &no_images).unwrap();
+    let output = place.command(&["ingest", "other.parquet"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("column"), "{}", said(&output));
+}
+
+#[test]
+fn a_source_that_is_not_there_is_an_error_of_one_line() {
+    let place = Place::new();
+    let output = place.command(&["ingest", "nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(said(&output), "visplay: nowhere: there is no such file\n");
+}
+
+#[test]
+fn the_store_does_not_ingest_itself() {
+    let place = Place::new();
+    place.fill(3);
+    let pipeline = Path::new("small.toml");
+    let done = place.json(&["ingest", "."]);
+    assert_eq!(done["images"], 3);
+    assert_eq!(rejects(&place).keys().collect::<Vec<_>>(), vec![&pipeline.display().to_string()]);
+    assert_eq!(place.json(&["ingest", "."])["new"], 0);
+}
+
+#[test]
+fn a_changed_file_is_seen_and_an_old_decision_stands() {
+    let place = Place::new();
+    let paths = place.fill(3);
+    place.ingest();
+    fs::write(&paths[0], picture(90)).unwrap();
+    let done = place.ingest();
+    assert_eq!((done["new"].as_u64(), done["images"].as_u64()), (Some(1), Some(4)));
+}

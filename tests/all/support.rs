@@ -1,0 +1,116 @@
+//! What the tests of the command share: images to ingest, the command itself, and reading what it made.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use image::{ImageFormat, Rgb, RgbImage};
+use serde_json::Value;
+
+/// The command under test.
+pub const VISPLAY: &str = env!("CARGO_BIN_EXE_visplay");
+
+/// A folder that goes when the test ends, with a `store` and a `source` in it.
+pub struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("source")).unwrap();
+        Self { folder }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path().join("store")
+    }
+
+    pub fn source(&self) -> PathBuf {
+        self.path().join("source")
+    }
+
+    /// Fills the source with `count` different images in a few folders, and returns their paths.
+    pub fn fill(&self, count: u32) -> Vec<PathBuf> {
+        (0..count).map(|i| self.add(i)).collect()
+    }
+
+    /// Adds image number `i`.
+    pub fn add(&self, i: u32) -> PathBuf {
+        let folder = self.source().join(format!("folder-{}", i % 3));
+        std::fs::create_dir_all(&folder).unwrap();
+        let ending = ["png", "jpg", "bmp"][i as usize % 3];
+        let path = folder.join(format!("image-{i:04}.{ending}"));
+        std::fs::write(&path, picture(i)).unwrap();
+        path
+    }
+
+    /// The command on this store. A pipeline file of small shards makes several of few images.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(VISPLAY);
+        command.args(arguments).env("VISPLAY_STORE", self.store()).current_dir(self.path());
+        if matches!(arguments.first(), Some(&"ingest" | &"why")) {
+            let pipeline = self.path().join("small.toml");
+            if !pipeline.exists() {
+                std::fs::write(&pipeline, "evolution = \"t\"\n[ingest]\nshard_rows = 8\n").unwrap();
+            }
+            command.arg("--pipeline").arg(pipeline);
+        }
+        command
+    }
+
+    /// Runs the command and takes what it prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(&[arguments, &["--json"]].concat()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Ingests the source.
+    pub fn ingest(&self) -> Value {
+        self.json(&["ingest", "source"])
+    }
+
+    /// `verify --full`: the exit code and the names of what is wrong.
+    pub fn verify(&self) -> (i32, Vec<String>) {
+        let output = self.command(&["verify", "--full", "--json"]).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problems = report["problems"].as_array().unwrap().iter();
+        let names = problems.map(|p| p["name"].as_str().unwrap().to_owned()).collect();
+        (output.status.code().unwrap(), names)
+    }
+
+    /// Every file below a folder of the store.
+    pub fn files(&self, folder: &str) -> Vec<PathBuf> {
+        let walk = walkdir::WalkDir::new(self.store().join(folder)).sort_by_file_name();
+        walk.into_iter().flatten().filter(|e| e.file_type().is_file()).map(|e| e.into_path()).collect()
+    }
+}
+
+/// The bytes of picture number `i`: every one differs from every other, by bytes and by looks.
+pub fn picture(i: u32) -> Vec<u8> {
+    let (w, h) = (40 + i % 17, 30 + i % 23);
+    let mut state = u64::from(i).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let blocks: Vec<u8> = (0..81)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect();
+    let image = RgbImage::from_fn(w, h, |x, y| {
+        let block = blocks[(x * 9 / w + y * 9 / h * 9) as usize];
+        Rgb([block, block.wrapping_add(i as u8), 255 - block])
+    });
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let format = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp][i as usize % 3];
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// What a command said on standard error.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
