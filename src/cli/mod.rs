@@ -9,7 +9,7 @@ mod gc;
 mod ingest;
 mod log;
 mod progress;
-mod schema;
+pub mod schema;
 mod show;
 mod status;
 mod text;
@@ -59,8 +59,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
-    Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
+    Schema(schema::SchemaArgs),
 }
 
 /// Runs the command line of this process.
@@ -92,7 +92,7 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Verify(args) => verify::cmd_verify(args, ui),
         Command::Gc(args) => gc::cmd_gc(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
-        Command::Schema(args) => schema::cmd_schema(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
+        Command::Schema(args) => schema::cmd_schema(args, ui),
     }
 }

@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use super::error::CommandError;
 use super::ui::Ui;
+use crate::evolution::pipeline::Pipeline;
 use crate::tables::schema_file::{self, Document};
 
-/// Write or check the files that describe the tables.
+/// Write or check the files that describe the tables and the pipeline file.
 ///
-/// Every table has a file `schemas/<table>.json` with its columns, their types and what they mean. The files are made
-/// from the program, and `--check` fails when one is stale.
+/// Every table has a file `schemas/<table>.json` with its columns, their types and what they mean; `schemas/pipeline.json`
+/// is the JSON Schema of pipeline files. All are made from the program, and `--check` fails when one is stale.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay schema --write
@@ -47,7 +48,10 @@ pub fn cmd_schema(args: &SchemaArgs, ui: &Ui) -> Result<(), CommandError> {
 
 /// Everything that is kept in the folder. A module with another document adds it here.
 fn documents() -> Result<Vec<Document>, CommandError> {
-    schema_file::documents().map_err(|e| CommandError::failed(e.to_string()))
+    let unwritable = |e: serde_json::Error| CommandError::failed(e.to_string());
+    let mut documents = schema_file::documents().map_err(unwritable)?;
+    documents.push(Document::json("pipeline.json", &schemars::schema_for!(Pipeline)).map_err(unwritable)?);
+    Ok(documents)
 }
 
 fn write(dir: &Path, documents: &[Document], ui: &Ui) -> Result<(), CommandError> {

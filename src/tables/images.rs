@@ -27,7 +27,7 @@ table! {
         /// The format by content: png, jpeg, webp, gif, bmp or tiff.
         pub format: String,
         /// The EXIF orientation tag, 1 to 8; 1 is upright and stands for none.
-        pub orientation: u8,
+        pub orientation: u32,
         /// Length of the original file in bytes.
         pub size: u64,
         /// The perceptual hash, 64 bits: the fewer bits differ, the more alike two images look.

@@ -33,6 +33,8 @@ pub fn documents() -> Result<Vec<Document>, serde_json::Error> {
         Description::of::<SourceRow>(),
         Description::of::<Measurement>(),
         Description::of::<RejectRow>(),
+        Description::of::<SourceRow>(),
+        Description::of::<Measurement>(),
         Description::of::<QuestionRow>(),
         Description::of::<AnswerRow>(),
         Description::of::<VoteRow>(),

@@ -8,7 +8,7 @@ use super::for_each_table;
 use super::samples::rows;
 
 /// Table, digest of 100 sample rows, digest of no rows.
-const GOLDEN: [(&str, &str, &str); 13] = [];
+const GOLDEN: [(&str, &str, &str); 0] = [];
 
 fn digests<R: TableRow + DeserializeOwned>(found: &mut Vec<(&'static str, String, String)>) {
     let digest = |count| Digest::of(&to_bytes(rows::<R>(1, count)).unwrap()).to_string();
