@@ -11,7 +11,7 @@
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
 //! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`imaging`], [`ids`], [`canonical`] |
+//! | ground | [`imaging`], [`ids`], [`canonical`], [`panics`] |
 
 pub mod analysis;
 pub mod canonical;
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod evolution;
 pub mod ids;
 pub mod imaging;
+pub mod panics;
 pub mod stages;
 pub mod store;
 pub mod tables;

@@ -6,8 +6,6 @@
 //! | table | a row is |
 //! |---|---|
 //! | images | an accepted image ([`ImageRow`]) |
-//! | sources | an entry that ingest met ([`SourceRow`]) |
-//! | measurements | the bytes of a file as an image, ingest's working notes ([`Measurement`]) |
 //! | rejects | a file or row left out, at any stage ([`RejectRow`]) |
 //! | questions | one sample of the Questioner ([`QuestionRow`]) |
 //! | answers | one sample of the Reasoner ([`AnswerRow`]) |
@@ -23,6 +21,7 @@ mod answers;
 mod cell;
 mod curriculum;
 mod error;
+mod footer;
 pub mod foreign;
 mod hugging_face;
 mod images;
@@ -38,6 +37,7 @@ pub mod schema_file;
 mod scores;
 mod source;
 mod sources;
+mod thrift;
 mod timings;
 mod votes;
 mod words;

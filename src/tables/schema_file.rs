@@ -30,8 +30,6 @@ impl Document {
 pub fn documents() -> Result<Vec<Document>, serde_json::Error> {
     [
         Description::of::<ImageRow>(),
-        Description::of::<SourceRow>(),
-        Description::of::<Measurement>(),
         Description::of::<RejectRow>(),
         Description::of::<SourceRow>(),
         Description::of::<Measurement>(),
