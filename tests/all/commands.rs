@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::support::{Place, VISPLAY, said};
 
-const COMMANDS: [&str; 8] = ["ingest", "status", "show", "log", "why", "verify", "gc", "doctor"];
+const COMMANDS: [&str; 11] =
+    ["ingest", "status", "show", "log", "why", "verify", "gc", "grade", "clusters", "rewards", "doctor"];
 
 #[test]
 fn every_command_has_help_with_an_example() {
