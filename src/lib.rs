@@ -12,7 +12,7 @@
 //! | questions about tables | [`analysis`] |
 //! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
 //! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`] |
+//! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`] |
 
 pub mod analysis;
 pub mod canonical;

@@ -31,6 +31,7 @@ use clap::{Parser, Subcommand};
 
 use self::error::CommandError;
 use self::ui::Ui;
+use crate::panics;
 
 /// Evolves a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
@@ -77,6 +78,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    panics::silence_guarded();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

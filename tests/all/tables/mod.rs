@@ -1,5 +1,7 @@
 //! Tables: every table through the writer and back, golden bytes, strictness, damage.
 
+mod golden;
+mod polars;
 mod readers;
 mod round_trip;
 pub(crate) mod samples;
@@ -9,6 +11,8 @@ mod strict;
 macro_rules! for_each_table {
     ($function:ident $(, $argument:expr)*) => {{
         $function::<visplay::tables::ImageRow>($($argument),*);
+        $function::<visplay::tables::SourceRow>($($argument),*);
+        $function::<visplay::tables::Measurement>($($argument),*);
         $function::<visplay::tables::RejectRow>($($argument),*);
         $function::<visplay::tables::QuestionRow>($($argument),*);
         $function::<visplay::tables::AnswerRow>($($argument),*);
