@@ -10,17 +10,21 @@
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
-//! | the model, rows and bytes | [`vlm`], [`store`], [`tables`] |
-//! | ground | [`imaging`], [`ids`], [`canonical`], [`kernels`], [`random`] |
+//! | generation | [`sampling`] |
+//! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
+//! | rows and bytes | [`store`], [`tables`] |
+//! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`] |
 
 pub mod analysis;
 pub mod canonical;
 pub mod cli;
 pub mod evolution;
+pub mod grading;
 pub mod ids;
 pub mod imaging;
 pub mod kernels;
 pub mod random;
+pub mod reward;
 pub mod sampling;
 pub mod stages;
 pub mod store;

@@ -1,12 +1,15 @@
 //! The commands, one file each: parsing, printing and exit codes, and nothing else.
 
+mod clusters;
 mod completions;
 mod context;
 mod doctor;
 pub mod error;
 pub mod exit;
 mod gc;
+mod grade;
 mod ingest;
+mod lines;
 mod log;
 mod model;
 mod model_export;
@@ -16,6 +19,8 @@ mod model_prompt;
 mod model_random;
 mod model_score;
 mod progress;
+mod rewards;
+pub mod schema;
 mod show;
 mod status;
 mod text;
@@ -29,6 +34,7 @@ use clap::{Parser, Subcommand};
 
 use self::error::CommandError;
 use self::ui::Ui;
+use crate::panics;
 
 /// Evolves a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
@@ -65,12 +71,17 @@ enum Command {
     Model(model::ModelArgs),
     Verify(verify::VerifyArgs),
     Gc(gc::GcArgs),
+    Grade(grade::GradeArgs),
+    Clusters(clusters::ClustersArgs),
+    Rewards(rewards::RewardsArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
+    Schema(schema::SchemaArgs),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    panics::silence_guarded();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -98,7 +109,11 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Model(args) => model::cmd_model(args, ui),
         Command::Verify(args) => verify::cmd_verify(args, ui),
         Command::Gc(args) => gc::cmd_gc(args, ui),
+        Command::Grade(args) => grade::cmd_grade(args, ui),
+        Command::Clusters(args) => clusters::cmd_clusters(args, ui),
+        Command::Rewards(args) => rewards::cmd_rewards(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
+        Command::Schema(args) => schema::cmd_schema(args, ui),
     }
 }

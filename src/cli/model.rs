@@ -12,7 +12,7 @@ use super::ui::Ui;
 
 /// Inspect, export and try model checkpoints.
 #[derive(Debug, Args)]
-pub struct ModelArgs {
+pub(super) struct ModelArgs {
     #[command(subcommand)]
     command: ModelCommand,
 }
@@ -27,7 +27,7 @@ enum ModelCommand {
 }
 
 /// Runs a command of the group.
-pub fn cmd_model(args: &ModelArgs, ui: &Ui) -> Result<(), CommandError> {
+pub(super) fn cmd_model(args: &ModelArgs, ui: &Ui) -> Result<(), CommandError> {
     match &args.command {
         ModelCommand::Inspect(args) => cmd_model_inspect(args, ui),
         ModelCommand::Generate(args) => cmd_model_generate(args, ui),

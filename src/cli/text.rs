@@ -1,7 +1,5 @@
 //! How results look to a person: aligned columns, sizes, times, names that cannot disturb a terminal.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 /// Rows in aligned columns, the first one the heading. Columns of numbers are aligned right.
 pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -68,11 +66,6 @@ pub fn time(ms: u64) -> String {
     let seconds = ms / 1000;
     let (year, month, day) = date(seconds / 86_400);
     format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
-}
-
-/// How long ago a time was.
-pub fn age(then: SystemTime) -> Duration {
-    SystemTime::now().duration_since(then.max(UNIX_EPOCH)).unwrap_or_default()
 }
 
 /// Year, month and day of a day since 1970-01-01 in the Gregorian calendar, by eras of 400 years (146,097 days) that begin in

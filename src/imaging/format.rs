@@ -107,7 +107,8 @@ fn bitmap_header(bytes: &[u8]) -> bool {
 /// Whether these few bytes are the beginning of a signature. Two bytes of one are too few to tell.
 fn ends_in_signature(bytes: &[u8]) -> bool {
     let cut = |signature: &[u8]| bytes.len() >= 3 && bytes.len() < signature.len() && signature.starts_with(bytes);
-    let riff = bytes.len() < 12 && bytes.starts_with(b"RIFF") && b"WEBP".starts_with(bytes.get(8..).unwrap_or_default());
+    let riff =
+        bytes.len() < 12 && bytes.starts_with(b"RIFF") && b"WEBP".starts_with(bytes.get(8..).unwrap_or_default());
     let bitmap = bytes.len() < 18
         && bytes.starts_with(b"BM")
         && bytes.get(6..10).is_some_and(|reserved| reserved == [0; 4])

@@ -54,8 +54,8 @@ fn luma(pixel: &[u8]) -> i32 {
 
 /// The difference hash of an upright image: to grey, to 9x8 by Lanczos, each pixel against its left neighbour.
 ///
-/// Pixels equal to Pillow's give a hash equal to that of `imagehash.dhash`. A JPEG's pixels may differ by a small step from
-/// libjpeg-turbo's, which can turn a bit where two neighbours are almost equal. An image without pixels hashes to 0.
+/// Pixels equal to Pillow's give a hash equal to that of `imagehash.dhash`; those of [`decode`](super::decode()) are, for every
+/// format but TIFF in YCbCr. An image without pixels hashes to 0.
 pub fn dhash(image: &RgbImage) -> DHash {
     if image.data().is_empty() {
         return DHash(0);

@@ -83,7 +83,8 @@ fn unpack_texts(bytes: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
 
 /// `\nexif\n    <length>\n<hexadecimal lines>`
 fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> = text.split('\n').skip(3).flat_map(str::chars).filter_map(|digit| digit.to_digit(16)).collect();
+    let digits: Vec<u32> =
+        text.split('\n').skip(3).flat_map(str::chars).filter_map(|digit| digit.to_digit(16)).collect();
     (!digits.is_empty()).then(|| digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
 }
 
@@ -115,7 +116,11 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
         (::png::BitDepth::Sixteen, _) => {
             // the high byte of each big-endian sample
             let high: Vec<u8> = samples.iter().step_by(2).copied().collect();
-            if channels < 3 { grey_to_rgb(high.iter().step_by(channels).copied()) } else { first_three(&high, channels) }
+            if channels < 3 {
+                grey_to_rgb(high.iter().step_by(channels).copied())
+            } else {
+                first_three(&high, channels)
+            }
         }
         (_, ::png::ColorType::Rgb) => samples,
         (_, ::png::ColorType::Rgba) => first_three(&samples, 4),

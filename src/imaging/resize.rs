@@ -30,7 +30,12 @@ fn to_pixel(sum: i32) -> u8 {
 }
 
 /// Resizes to `[height, width, CHANNELS]`.
-pub(super) fn resample<const CHANNELS: usize, F>(source: &Source<F>, width: usize, height: usize, filter: Filter) -> Vec<u8>
+pub(super) fn resample<const CHANNELS: usize, F>(
+    source: &Source<F>,
+    width: usize,
+    height: usize,
+    filter: Filter,
+) -> Vec<u8>
 where
     F: Fn(usize, [&mut [i32]; CHANNELS]),
 {
@@ -80,7 +85,11 @@ fn rows_first<F>(source: &Source<F>, width: usize, height: usize) -> bool {
 
 /// The horizontal pass: `[used rows, width, CHANNELS]`.
 #[inline(always)]
-fn pass_columns<const CHANNELS: usize, F>(source: &Source<F>, used: std::ops::Range<usize>, columns: &Weights) -> Vec<u8>
+fn pass_columns<const CHANNELS: usize, F>(
+    source: &Source<F>,
+    used: std::ops::Range<usize>,
+    columns: &Weights,
+) -> Vec<u8>
 where
     F: Fn(usize, [&mut [i32]; CHANNELS]),
 {

@@ -47,12 +47,7 @@ pub enum SmartResizeError {
 ///
 /// # Errors
 /// A side of zero, or an aspect ratio above 200.
-pub fn smart_resize(
-    width: u32,
-    height: u32,
-    factor: u32,
-    budget: PixelBudget,
-) -> Result<(u32, u32), SmartResizeError> {
+pub fn smart_resize(width: u32, height: u32, factor: u32, budget: PixelBudget) -> Result<(u32, u32), SmartResizeError> {
     if width == 0 || height == 0 || factor == 0 {
         return Err(SmartResizeError::Zero { width, height, factor });
     }

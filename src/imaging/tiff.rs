@@ -164,7 +164,9 @@ fn to_rgb(
         (ColorType::RGB(8 | 16 | 32 | 64), 3) => Ok(bytes),
         (ColorType::RGBA(8 | 16 | 32 | 64), 4) => Ok(first_three(&bytes, 4)),
         (ColorType::CMYK(8 | 16) | ColorType::CMYKA(8 | 16), 4 | 5) => Ok(cmyk_to_rgb(&bytes, channels)),
-        (ColorType::YCbCr(8), 3) => Ok(bytes.chunks_exact(3).flat_map(|pixel| ycbcr_to_rgb(pixel[0], pixel[1], pixel[2])).collect()),
+        (ColorType::YCbCr(8), 3) => {
+            Ok(bytes.chunks_exact(3).flat_map(|pixel| ycbcr_to_rgb(pixel[0], pixel[1], pixel[2])).collect())
+        }
         // grey and alpha
         (ColorType::GrayA(8 | 16) | ColorType::Multiband { bit_depth: 8 | 16, .. }, 2) => {
             Ok(grey_to_rgb(bytes.iter().step_by(2).copied()))
@@ -218,9 +220,13 @@ fn high_bytes(samples: DecodingResult) -> Result<Vec<u8>, ImageError> {
         DecodingResult::U8(values) => Ok(values),
         DecodingResult::U16(values) => Ok(values.iter().map(|value| (value >> 8) as u8).collect()),
         DecodingResult::U32(values) => Ok(values.iter().map(|value| (value >> 24) as u8).collect()),
-        DecodingResult::F16(values) => Ok(float_to_bytes(&values.iter().map(|value| value.to_f32()).collect::<Vec<_>>())),
+        DecodingResult::F16(values) => {
+            Ok(float_to_bytes(&values.iter().map(|value| value.to_f32()).collect::<Vec<_>>()))
+        }
         DecodingResult::F32(values) => Ok(float_to_bytes(&values)),
-        DecodingResult::F64(values) => Ok(float_to_bytes(&values.iter().map(|value| *value as f32).collect::<Vec<_>>())),
+        DecodingResult::F64(values) => {
+            Ok(float_to_bytes(&values.iter().map(|value| *value as f32).collect::<Vec<_>>()))
+        }
         _ => Err(ImageError::Unsupported("TIFF with signed colour samples".to_owned())),
     }
 }

@@ -92,10 +92,8 @@ impl Runner<'_> {
         let mut open: Vec<usize> = (0..keys.len()).collect();
         let mut made = 0;
         loop {
-            let tries: Vec<(usize, Result<Tried, StageError>)> = open
-                .par_iter()
-                .map(|&i| (i, self.try_shard(stage, &shards[i], keys[i], &slots[i])))
-                .collect();
+            let tries: Vec<(usize, Result<Tried, StageError>)> =
+                open.par_iter().map(|&i| (i, self.try_shard(stage, &shards[i], keys[i], &slots[i]))).collect();
             open.clear();
             let mut failure = None;
             for (i, tried) in tries {
@@ -105,7 +103,9 @@ impl Runner<'_> {
                     Ok(Tried::Elsewhere) => open.push(i),
                     // A stop that a failure caused must not hide the failure.
                     Err(StageError::Interrupted) if failure.is_some() => {}
-                    Err(e) if failure.is_none() || matches!(failure, Some(StageError::Interrupted)) => failure = Some(e),
+                    Err(e) if failure.is_none() || matches!(failure, Some(StageError::Interrupted)) => {
+                        failure = Some(e)
+                    }
                     Err(_) => {}
                 }
             }
@@ -118,7 +118,8 @@ impl Runner<'_> {
             self.interrupt.check()?;
             std::thread::sleep(LOOK_AGAIN);
         }
-        let results = slots.into_iter().filter_map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
+        let results =
+            slots.into_iter().filter_map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
         Ok(Ran { results, made })
     }
 
@@ -160,7 +161,14 @@ impl Runner<'_> {
             began_ms,
             took_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
-        Ok(StageResult { action: key, outputs: made.outputs, counts: made.counts, figures: made.figures, upstream: made.upstream, run })
+        Ok(StageResult {
+            action: key,
+            outputs: made.outputs,
+            counts: made.counts,
+            figures: made.figures,
+            upstream: made.upstream,
+            run,
+        })
     }
 }
 

@@ -57,12 +57,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(backend: Arc<dyn Backend>) -> Arc<Self> {
-        Arc::new(Self {
-            backend,
-            files: Mutex::default(),
-            watched: Mutex::default(),
-            beating: std::sync::Once::new(),
-        })
+        Arc::new(Self { backend, files: Mutex::default(), watched: Mutex::default(), beating: std::sync::Once::new() })
     }
 
     fn files(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::Store;
 use super::action::ActionKey;
+use super::backend::Entry;
 use super::error::StoreError;
 use super::layout::{self, ObjectId, StoreFile};
-use super::backend::Entry;
 
 /// What to collect and whether to.
 #[derive(Debug, Clone, Copy)]

@@ -147,9 +147,8 @@ impl StoreFile {
         }
         let Some((folder, rest)) = name.split_once('/') else { return Self::Foreign };
         let found = match folder {
-            OBJECTS => hex_and_ending(rest).and_then(|(digest, ending)| {
-                Some(Self::Object(ObjectId { digest, kind: ending.parse().ok()? }))
-            }),
+            OBJECTS => hex_and_ending(rest)
+                .and_then(|(digest, ending)| Some(Self::Object(ObjectId { digest, kind: ending.parse().ok()? }))),
             ACTIONS => hex_and_ending(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Action(ActionKey(d))),
             RESULTS => hex_and_ending(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Result(ActionKey(d))),
             REFS => parse_ref(rest),

@@ -68,7 +68,8 @@ impl Store {
     /// [`StoreError::NotAStore`] without a `FORMAT` file, [`StoreError::NewerFormat`] for one that is too new.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let store = Self::unchecked(root);
-        let text = store.backend.read(layout::FORMAT)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() })?;
+        let text =
+            store.backend.read(layout::FORMAT)?.ok_or_else(|| StoreError::NotAStore { path: root.to_owned() })?;
         let format = StoreFormat::parse(&text)
             .ok_or_else(|| StoreError::damaged(layout::FORMAT, "it does not say `visplay store N`"))?;
         format.check_readable(root)?;
@@ -100,8 +101,9 @@ impl Store {
 
     /// A store whose making was cut short, or is under way in another process, has a `tmp` folder and nothing else.
     fn is_being_made(root: &Path) -> bool {
-        std::fs::read_dir(root)
-            .is_ok_and(|entries| entries.flatten().all(|e| e.file_name() == layout::TMP || e.file_name() == layout::FORMAT))
+        std::fs::read_dir(root).is_ok_and(|entries| {
+            entries.flatten().all(|e| e.file_name() == layout::TMP || e.file_name() == layout::FORMAT)
+        })
     }
 
     fn unchecked(root: &Path) -> Self {

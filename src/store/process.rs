@@ -22,7 +22,8 @@ impl Process {
 
     /// Whether it ran on this host and is certainly gone. A process of another host is never surely dead.
     pub fn is_surely_dead(&self) -> bool {
-        self.host == host_name() && start_time(self.pid).is_none_or(|started| self.started != 0 && started != self.started)
+        self.host == host_name()
+            && start_time(self.pid).is_none_or(|started| self.started != 0 && started != self.started)
     }
 
     /// A file-name prefix that says who wrote the file.

@@ -87,7 +87,13 @@ impl Store {
     }
 
     /// Puts a ref that was lost back into its place in the sequence.
-    pub fn restore_ref(&self, evolution: &str, name: &str, sequence: u32, result: ActionKey) -> Result<Ref, StoreError> {
+    pub fn restore_ref(
+        &self,
+        evolution: &str,
+        name: &str,
+        sequence: u32,
+        result: ActionKey,
+    ) -> Result<Ref, StoreError> {
         let lost = Ref { evolution: evolution.into(), name: name.into(), sequence, result, made_ms: super::now_ms() };
         self.put_file(&layout::reference(evolution, name, sequence), &sealed::seal(&lost)?, Publish::CreateOnly)?;
         Ok(lost)

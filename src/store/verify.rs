@@ -138,7 +138,7 @@ impl Store {
             StoreError::Damaged { problem: detail, .. } => problem(ProblemKind::Damaged, detail),
             other => problem(ProblemKind::Damaged, other.to_string()),
         };
-        if !entry.is_file {
+        if !entry.is_file && *file != StoreFile::Quarantined {
             return Err(problem(ProblemKind::Foreign, "it is not a plain file".into()));
         }
         let read = || match self.backend.read(&entry.name) {
@@ -149,10 +149,9 @@ impl Store {
         };
         match file {
             StoreFile::Foreign => Err(problem(ProblemKind::Foreign, "no part of the store is named like this".into())),
-            StoreFile::Object(object) if depth == Depth::Full => self
-                .read_object(*object)
-                .map(|_| Content::Opaque)
-                .map_err(damaged),
+            StoreFile::Object(object) if depth == Depth::Full => {
+                self.read_object(*object).map(|_| Content::Opaque).map_err(damaged)
+            }
             StoreFile::Action(key) => self.action(*key).map(Content::Action).map_err(damaged),
             StoreFile::Result(key) => match self.result(*key) {
                 Ok(Some(result)) => Ok(Content::Result(result)),
@@ -170,9 +169,9 @@ impl Store {
                 let detail = "its digest does not match its content".into();
                 whole.then_some(Content::Opaque).ok_or_else(|| problem(ProblemKind::Damaged, detail))
             }
-            StoreFile::View => self.look_at_view(entry, depth).map(|()| Content::Opaque).map_err(|d| {
-                problem(ProblemKind::Damaged, d)
-            }),
+            StoreFile::View => {
+                self.look_at_view(entry, depth).map(|()| Content::Opaque).map_err(|d| problem(ProblemKind::Damaged, d))
+            }
             _ => Ok(Content::Opaque),
         }
     }
@@ -181,8 +180,11 @@ impl Store {
     fn look_at_view(&self, entry: &Entry, depth: Depth) -> Result<(), String> {
         let file = entry.name.rsplit('/').next().unwrap_or_default();
         let (stem, ending) = file.split_once('.').ok_or("its name does not end with an object's name")?;
-        let digest: Digest =
-            stem.rsplit('-').next().and_then(|hex| hex.parse().ok()).ok_or("its name does not hold an object's digest")?;
+        let digest: Digest = stem
+            .rsplit('-')
+            .next()
+            .and_then(|hex| hex.parse().ok())
+            .ok_or("its name does not hold an object's digest")?;
         ending.parse::<super::ObjectKind>().map_err(|()| "its ending is none of an object's".to_owned())?;
         if depth == Depth::Full {
             let bytes = self.backend.read(&entry.name).map_err(|e| e.to_string())?.unwrap_or_default();
@@ -199,8 +201,12 @@ impl Store {
             return Ok(());
         }
         let kind = if text.is_some() { ProblemKind::Damaged } else { ProblemKind::Missing };
-        let mut problem =
-            Problem { name: layout::FORMAT.into(), kind, detail: "it must say `visplay store 1`".into(), quarantined: None };
+        let mut problem = Problem {
+            name: layout::FORMAT.into(),
+            kind,
+            detail: "it must say `visplay store 1`".into(),
+            quarantined: None,
+        };
         if set_aside {
             if let Some(entry) = self.backend.head(layout::FORMAT)? {
                 problem.quarantined = Some(self.quarantine(&entry)?);
@@ -242,7 +248,9 @@ impl Graph {
         for (key, result) in &self.results {
             for output in &result.outputs {
                 match self.sizes.get(&output.object) {
-                    None => add(output.object.name(), ProblemKind::Missing, format!("{} names it", layout::result(*key))),
+                    None => {
+                        add(output.object.name(), ProblemKind::Missing, format!("{} names it", layout::result(*key)))
+                    }
                     Some(&len) if len != output.bytes => {
                         let detail = format!("it has {len} bytes, {} says {}", layout::result(*key), output.bytes);
                         add(output.object.name(), ProblemKind::Damaged, detail);
@@ -251,10 +259,16 @@ impl Graph {
                 }
             }
             for made_from in result.upstream.iter().filter(|k| !self.results.contains_key(k)) {
-                add(layout::result(*made_from), ProblemKind::Missing, format!("{} was made from it", layout::result(*key)));
+                add(
+                    layout::result(*made_from),
+                    ProblemKind::Missing,
+                    format!("{} was made from it", layout::result(*key)),
+                );
             }
             match self.actions.get(key) {
-                None => add(layout::action(*key), ProblemKind::Missing, format!("{} is its result", layout::result(*key))),
+                None => {
+                    add(layout::action(*key), ProblemKind::Missing, format!("{} is its result", layout::result(*key)))
+                }
                 Some(action) => {
                     for input in action.inputs.iter().filter(|i| !self.sizes.contains_key(&i.object)) {
                         let detail = format!("{} reads it", layout::action(*key));

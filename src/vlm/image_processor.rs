@@ -221,13 +221,16 @@ impl Keys<'_> {
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>, ImageProcessorError> {
-        let read = |value: &Value| value.as_f64().ok_or_else(|| self.fault(key, format!("{value}: a number is expected")));
+        let read =
+            |value: &Value| value.as_f64().ok_or_else(|| self.fault(key, format!("{value}: a number is expected")));
         self.get(key).map(read).transpose()
     }
 
     fn count(&self, key: &str, value: &Value) -> Result<u64, ImageProcessorError> {
         let whole = value.as_f64().filter(|number| number.fract() == 0.0 && (1.0..=1e15).contains(number));
-        whole.map(|number| number as u64).ok_or_else(|| self.fault(key, format!("{value}: a whole number from 1 is expected")))
+        whole
+            .map(|number| number as u64)
+            .ok_or_else(|| self.fault(key, format!("{value}: a whole number from 1 is expected")))
     }
 
     fn size(&self, key: &str, default: usize) -> Result<usize, ImageProcessorError> {
@@ -240,8 +243,7 @@ impl Keys<'_> {
 
     fn channels(&self, key: &str, default: [f64; CHANNELS]) -> Result<[f64; CHANNELS], ImageProcessorError> {
         let Some(value) = self.get(key) else { return Ok(default) };
-        let numbers: Option<Vec<f64>> =
-            value.as_array().and_then(|values| values.iter().map(Value::as_f64).collect());
+        let numbers: Option<Vec<f64>> = value.as_array().and_then(|values| values.iter().map(Value::as_f64).collect());
         numbers
             .and_then(|numbers| numbers.try_into().ok())
             .ok_or_else(|| self.fault(key, format!("{value}: a list of 3 numbers is expected")))

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::cache::{LayerCache, Step};
 use super::config::TextConfig;
-use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, rotate, swiglu};
 use super::named_tensors::{NamedTensors, Purpose, Scope};
+use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, rotate, swiglu};
 use super::rope::TextAngles;
 use crate::kernels::attention::Heads;
 
@@ -105,7 +105,13 @@ impl DecoderLayer {
     }
 
     /// `[tokens, hidden]` to the same, for tokens that go on sequences whose earlier keys and values are cached.
-    pub fn forward_cached(&self, x: &Tensor, context: &TextContext, cache: &mut LayerCache, step: &Step) -> Result<Tensor> {
+    pub fn forward_cached(
+        &self,
+        x: &Tensor,
+        context: &TextContext,
+        cache: &mut LayerCache,
+        step: &Step,
+    ) -> Result<Tensor> {
         self.with_attention(x, context, |q, k, v| cache.attend(q, k, v, step))
     }
 

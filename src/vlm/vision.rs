@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::config::{VISION_RMS_EPS, VisionConfig};
 use super::grid::Grid;
-use super::ops::{Linear, RmsNorm, Segments, attention, rotate, swiglu};
 use super::named_tensors::{NamedTensors, Purpose, Scope};
+use super::ops::{Linear, RmsNorm, Segments, attention, rotate, swiglu};
 use super::rope::VisionAngles;
 use crate::kernels::attention::Heads;
 

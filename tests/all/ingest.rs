@@ -150,7 +150,8 @@ fn changed_options_start_the_table_anew() {
     let place = Place::new();
     place.fill(6);
     let first = place.ingest();
-    fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nshard_rows = 8\nmax_pixels = 1500\n").unwrap();
+    fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nshard_rows = 8\nmax_pixels = 1500\n")
+        .unwrap();
     let why = place.json(&["why", "ingest"]);
     assert_eq!(why["differences"][0]["key"], "parameters.max_pixels");
     let second = place.ingest();

@@ -89,7 +89,8 @@ fn features(model: &Model, images: &[Patches]) -> Option<Tensor> {
         return None;
     }
     let values: Vec<f32> = images.iter().flat_map(|i| i.values.iter().copied()).collect();
-    let patches = Tensor::from_vec(values, (images.iter().map(Patches::count).sum::<usize>(), 1176), &Device::Cpu).unwrap();
+    let patches =
+        Tensor::from_vec(values, (images.iter().map(Patches::count).sum::<usize>(), 1176), &Device::Cpu).unwrap();
     Some(model.visual.forward(&patches, &grids(images)).unwrap())
 }
 
@@ -140,7 +141,11 @@ fn pixels_equal_transformers() {
         assert_eq!(ours.grid, theirs.grid, "{name}");
         for (at, value) in theirs.pixels.at.iter().zip(&theirs.pixels.values) {
             let difference = (ours.values[*at] - value).abs();
-            assert!(difference <= 1.01 / 255.0 / 0.26, "{name}[{at}]: {} here, {value} in transformers", ours.values[*at]);
+            assert!(
+                difference <= 1.01 / 255.0 / 0.26,
+                "{name}[{at}]: {} here, {value} in transformers",
+                ours.values[*at]
+            );
         }
     }
 }

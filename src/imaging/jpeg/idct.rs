@@ -53,13 +53,21 @@ fn flat(mean: i16, quantisation: u16) -> [[u8; SIDE]; SIDE] {
 
 #[inline(always)]
 fn transform(block: &Block, quantisation: &[u16; 64]) -> [[u8; SIDE]; SIDE] {
-    let row = |y: usize| -> Lanes {
-        std::array::from_fn(|x| i32::from(block[y * SIDE + x]).wrapping_mul(i32::from(quantisation[y * SIDE + x])))
-    };
-    let columns = pass(std::array::from_fn(row), CONST_BITS - PASS1_BITS);
-    let rows = pass(transpose(columns), CONST_BITS + PASS1_BITS + 3);
-    let samples = transpose(rows);
-    samples.map(|row| row.map(to_sample))
+    let mut input = [[0; SIDE]; SIDE];
+    for (y, row) in input.iter_mut().enumerate() {
+        for (x, value) in row.iter_mut().enumerate() {
+            *value = i32::from(block[y * SIDE + x]).wrapping_mul(i32::from(quantisation[y * SIDE + x]));
+        }
+    }
+    let columns = pass(&input, CONST_BITS - PASS1_BITS);
+    let rows = pass(&transpose(&columns), CONST_BITS + PASS1_BITS + 3);
+    let mut samples = [[0; SIDE]; SIDE];
+    for (samples, values) in samples.iter_mut().zip(transpose(&rows)) {
+        for (sample, value) in samples.iter_mut().zip(values) {
+            *sample = to_sample(value);
+        }
+    }
+    samples
 }
 
 #[inline(always)]
@@ -68,8 +76,14 @@ fn to_sample(value: i32) -> u8 {
 }
 
 #[inline(always)]
-fn transpose(rows: [Lanes; SIDE]) -> [Lanes; SIDE] {
-    std::array::from_fn(|x| std::array::from_fn(|y| rows[y][x]))
+fn transpose(rows: &[Lanes; SIDE]) -> [Lanes; SIDE] {
+    let mut columns = [[0; SIDE]; SIDE];
+    for x in 0..SIDE {
+        for y in 0..SIDE {
+            columns[x][y] = rows[y][x];
+        }
+    }
+    columns
 }
 
 /// Rounds away `bits` fractional bits.
@@ -78,24 +92,47 @@ fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
 }
 
+// loops rather than `array::map`: its closures would be compiled without the wide instructions
+
 #[inline(always)]
 fn add(one: Lanes, other: Lanes) -> Lanes {
-    std::array::from_fn(|lane| one[lane].wrapping_add(other[lane]))
+    let mut sum = [0; SIDE];
+    for lane in 0..SIDE {
+        sum[lane] = one[lane].wrapping_add(other[lane]);
+    }
+    sum
 }
 
 #[inline(always)]
 fn sub(one: Lanes, other: Lanes) -> Lanes {
-    std::array::from_fn(|lane| one[lane].wrapping_sub(other[lane]))
+    let mut difference = [0; SIDE];
+    for lane in 0..SIDE {
+        difference[lane] = one[lane].wrapping_sub(other[lane]);
+    }
+    difference
 }
 
 #[inline(always)]
 fn scale(one: Lanes, factor: i32) -> Lanes {
-    one.map(|value| value.wrapping_mul(factor))
+    let mut product = [0; SIDE];
+    for lane in 0..SIDE {
+        product[lane] = one[lane].wrapping_mul(factor);
+    }
+    product
+}
+
+#[inline(always)]
+fn descale_lanes(one: Lanes, bits: u32) -> Lanes {
+    let mut rounded = [0; SIDE];
+    for lane in 0..SIDE {
+        rounded[lane] = descale(one[lane], bits);
+    }
+    rounded
 }
 
 /// One dimension of the transform, for eight vectors side by side; the names of the factors are their values.
 #[inline(always)]
-fn pass(input: [Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
+fn pass(input: &[Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
     const F_0_298631336: i32 = 2446;
     const F_0_390180644: i32 = 3196;
     const F_0_541196100: i32 = 4433;
@@ -108,7 +145,7 @@ fn pass(input: [Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
     const F_2_053119869: i32 = 16819;
     const F_2_562915447: i32 = 20995;
     const F_3_072711026: i32 = 25172;
-    let [i0, i1, i2, i3, i4, i5, i6, i7] = input;
+    let [i0, i1, i2, i3, i4, i5, i6, i7] = *input;
 
     // even inputs: a rotation and two butterflies
     let turned = scale(add(i2, i6), F_0_541196100);
@@ -132,11 +169,12 @@ fn pass(input: [Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
         add(scale(i7, F_0_298631336), add(outer, left)),
     ];
 
-    let rounded = |lanes: Lanes| -> Lanes { lanes.map(|value| descale(value, bits)) };
-    std::array::from_fn(|index| {
-        let mirrored = index.min(SIDE - 1 - index);
-        rounded(if index < 4 { add(even[mirrored], odd[mirrored]) } else { sub(even[mirrored], odd[mirrored]) })
-    })
+    let mut output = [[0; SIDE]; SIDE];
+    for index in 0..SIDE / 2 {
+        output[index] = descale_lanes(add(even[index], odd[index]), bits);
+        output[SIDE - 1 - index] = descale_lanes(sub(even[index], odd[index]), bits);
+    }
+    output
 }
 
 #[cfg(test)]

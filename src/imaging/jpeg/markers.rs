@@ -39,7 +39,10 @@ pub(super) fn next_segment(bytes: &[u8], mut at: usize) -> Result<Segment<'_>, I
         at += 1;
         match marker {
             0x00 => {}
-            0x01 | 0xd0..=0xd8 | END_OF_IMAGE => return Ok(Segment { marker, body: &[], next: at }),
+            0x01 | 0xd0..=0xd7 | END_OF_IMAGE => return Ok(Segment { marker, body: &[], next: at }),
+            0x02..=0xbf | 0xd8 | 0xde | 0xdf | 0xf0..=0xfd | 0xff => {
+                return Err(ImageError::Corrupt(format!("a marker ff{marker:02x} where none may be")));
+            }
             _ => {
                 let length = bytes.get(at..at + 2).ok_or_else(cut)?;
                 let length = usize::from(u16::from_be_bytes([length[0], length[1]]));

@@ -14,6 +14,7 @@ mod frame;
 mod idct;
 mod markers;
 mod scan;
+mod standard;
 mod upsample;
 
 use super::error::ImageError;
@@ -35,7 +36,7 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, I
     check_end(bytes)?;
     let mut tables = Tables::default();
     let mut decoding: Option<Decoding> = None;
-    let (mut at, mut scans) = (2, 0);
+    let (mut at, mut scans, mut complete) = (2, 0, false);
     loop {
         let segment = next_segment(bytes, at)?;
         at = segment.next;
@@ -43,16 +44,23 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, I
             START_OF_SCAN => {
                 let decoding = decoding.as_mut().ok_or_else(|| corrupt("a scan without a frame"))?;
                 let scan = Scan::read(segment.body, &decoding.frame)?;
+                if !decoding.frame.progressive {
+                    tables.complete();
+                }
                 scans += 1;
+                if complete {
+                    return Err(corrupt("a scan after the last"));
+                }
                 if scans > MAX_SCANS {
                     return Err(ImageError::Unsupported(format!("JPEG of more than {MAX_SCANS} scans")));
                 }
                 decoding.begin(&scan, &tables, scans == 1)?;
-                if scans == 1 && decoding.is_whole(&scan) {
-                    decoding.decode_whole(&scan, &tables, bytes, at)?;
-                    break;
-                }
-                at = decoding.decode_scan(&scan, &tables, bytes, at)?;
+                complete = scans == 1 && decoding.is_whole(&scan);
+                at = if complete {
+                    decoding.decode_whole(&scan, &tables, bytes, at)?
+                } else {
+                    decoding.decode_scan(&scan, &tables, bytes, at)?
+                };
             }
             END_OF_IMAGE => break,
             _ if segment.is_frame() => {
@@ -111,8 +119,9 @@ impl Decoding {
         !self.frame.progressive && scan.parts.len() == self.frame.components.len()
     }
 
-    /// Decodes an image of one scan, a row of units at a time: its coefficients never exist all at once.
-    fn decode_whole(&mut self, scan: &Scan, tables: &Tables, bytes: &[u8], at: usize) -> Result<(), ImageError> {
+    /// Decodes an image of one scan, a row of units at a time: its coefficients never exist all at once. Answers where the
+    /// next marker may be.
+    fn decode_whole(&mut self, scan: &Scan, tables: &Tables, bytes: &[u8], at: usize) -> Result<usize, ImageError> {
         let mut entropy = Entropy::new(scan, tables, false, bytes, at)?;
         let interleaved = scan.parts.len() > 1;
         let components = &self.frame.components;
@@ -148,7 +157,7 @@ impl Decoding {
                 transform(blocks, component.padded_wide, &quantisation, &mut self.planes[index], first);
             }
         }
-        Ok(())
+        Ok(entropy.position())
     }
 
     /// Adds one scan of several to the coefficients; answers where the next marker may be.

@@ -4,6 +4,7 @@ use super::bits::{Bits, HuffmanTable};
 use super::corrupt;
 use super::frame::Frame;
 use super::markers::Segment;
+use super::standard;
 use crate::imaging::error::ImageError;
 
 /// The coefficients of a block, row by row.
@@ -11,18 +12,21 @@ pub(super) type Block = [i16; 64];
 
 /// From the order of coding to rows. Codes may run past the end in damaged data: all such places are the last.
 const ZIGZAG: [u8; 80] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35,
-    42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62,
-    63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
+    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
+    47, 55, 62, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
 ];
+
+/// What a file put into a place: nothing, or a table, which may be no code.
+type Place = Option<Option<Box<HuffmanTable>>>;
 
 /// What segments between scans set.
 #[derive(Default)]
 pub(super) struct Tables {
     /// Row by row, as blocks.
     quantisation: [Option<[u16; 64]>; 4],
-    dc: [Option<Box<HuffmanTable>>; 4],
-    ac: [Option<Box<HuffmanTable>>; 4],
+    dc: [Place; 4],
+    ac: [Place; 4],
     restart_interval: u32,
     /// Whether a JFIF header was seen.
     pub(super) jfif: bool,
@@ -66,7 +70,7 @@ impl Tables {
             let place = tables.get_mut(usize::from(selector & 15)).filter(|_| selector >> 4 < 2);
             let place = place.ok_or_else(|| corrupt("a Huffman table of an unknown kind"))?;
             // a table that is no code matters only if a scan uses it
-            *place = HuffmanTable::new(*counts, values, for_dc).ok();
+            *place = Some(HuffmanTable::new(*counts, values, for_dc).ok());
             body = &rest[16 + total..];
         }
         Ok(())
@@ -84,6 +88,16 @@ impl Tables {
             body = &rest[64 * width..];
         }
         Ok(())
+    }
+
+    /// Fills places that the file left empty with the standard tables, as libjpeg does.
+    pub(super) fn complete(&mut self) {
+        for (number, place) in self.dc.iter_mut().enumerate() {
+            place.get_or_insert_with(|| standard::table(number, true));
+        }
+        for (number, place) in self.ac.iter_mut().enumerate() {
+            place.get_or_insert_with(|| standard::table(number, false));
+        }
     }
 
     pub(super) fn quantisation(&self, place: usize) -> Result<[u16; 64], ImageError> {
@@ -124,7 +138,8 @@ impl Scan {
             let component = component.ok_or_else(|| corrupt("a scan of an unknown component"))?;
             parts.push(Part { component, dc: usize::from(entry[1] >> 4), ac: usize::from(entry[1] & 15) });
         }
-        let blocks: usize = parts.iter().map(|part| frame.components[part.component].h * frame.components[part.component].v).sum();
+        let blocks: usize =
+            parts.iter().map(|part| frame.components[part.component].h * frame.components[part.component].v).sum();
         if parts.is_empty() || (parts.len() > 1 && blocks > 10) {
             return Err(corrupt("a scan of no or too many blocks"));
         }
@@ -157,12 +172,19 @@ pub(super) struct Entropy<'a> {
 }
 
 impl<'a> Entropy<'a> {
-    pub(super) fn new(scan: &'a Scan, tables: &'a Tables, progressive: bool, bytes: &'a [u8], at: usize) -> Result<Self, ImageError> {
+    pub(super) fn new(
+        scan: &'a Scan,
+        tables: &'a Tables,
+        progressive: bool,
+        bytes: &'a [u8],
+        at: usize,
+    ) -> Result<Self, ImageError> {
         for part in &scan.parts {
             let dc_needed = !progressive || (scan.first == 0 && !scan.refines);
             let ac_needed = !progressive || scan.first > 0;
-            let has = |tables: &[Option<Box<HuffmanTable>>; 4], place: usize| tables.get(place).is_some_and(Option::is_some);
-            if (dc_needed && !has(&tables.dc, part.dc)) || (ac_needed && !has(&tables.ac, part.ac)) {
+            if (dc_needed && table(&tables.dc, part.dc).is_none())
+                || (ac_needed && table(&tables.ac, part.ac).is_none())
+            {
                 return Err(corrupt("a scan without its Huffman table"));
             }
         }
@@ -216,7 +238,7 @@ impl<'a> Entropy<'a> {
 
     #[inline(always)]
     fn dc_value(&mut self, part: usize) -> i32 {
-        let Some(Some(table)) = self.tables.dc.get(self.scan.parts[part].dc) else { return 0 };
+        let Some(table) = table(&self.tables.dc, self.scan.parts[part].dc) else { return 0 };
         self.bits.refill();
         let size = u32::from(self.bits.symbol(table));
         let difference = self.bits.take_signed(size);
@@ -226,7 +248,7 @@ impl<'a> Entropy<'a> {
 
     fn sequential(&mut self, part: usize, block: &mut Block) {
         block[0] = self.dc_value(part) as i16;
-        let Some(Some(table)) = self.tables.ac.get(self.scan.parts[part].ac) else { return };
+        let Some(table) = table(&self.tables.ac, self.scan.parts[part].ac) else { return };
         let mut index = 1;
         while index < 64 {
             self.bits.refill();
@@ -272,7 +294,7 @@ impl<'a> Entropy<'a> {
             self.end_of_band -= 1;
             return;
         }
-        let Some(Some(table)) = self.tables.ac.get(self.scan.parts[part].ac) else { return };
+        let Some(table) = table(&self.tables.ac, self.scan.parts[part].ac) else { return };
         let mut index = self.scan.first;
         while index <= self.scan.last {
             self.bits.refill();
@@ -292,7 +314,7 @@ impl<'a> Entropy<'a> {
     }
 
     fn refine_band(&mut self, part: usize, block: &mut Block) {
-        let Some(Some(table)) = self.tables.ac.get(self.scan.parts[part].ac) else { return };
+        let Some(table) = table(&self.tables.ac, self.scan.parts[part].ac) else { return };
         let bit = 1i16 << self.scan.low_bit;
         let mut index = self.scan.first;
         while self.end_of_band == 0 && index <= self.scan.last {
@@ -336,6 +358,11 @@ impl<'a> Entropy<'a> {
             self.end_of_band -= 1;
         }
     }
+}
+
+#[inline(always)]
+fn table(places: &[Place; 4], place: usize) -> Option<&HuffmanTable> {
+    places.get(place)?.as_ref()?.as_deref()
 }
 
 /// Adds a bit to the size of a coefficient that has a value.

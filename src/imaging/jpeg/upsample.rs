@@ -49,7 +49,7 @@ pub(super) struct Upsampler<'a> {
     height: usize,
     method: Method,
     /// A line between the two steps, with one more value on either side.
-    sums: Vec<i32>,
+    sums: Vec<u16>,
     output: Vec<u8>,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Upsampler<'a> {
             Method::DoubleAcross => {
                 let line = &self.plane.line(y)[..self.width];
                 for (sum, sample) in self.sums[1..].iter_mut().zip(line) {
-                    *sum = i32::from(*sample);
+                    *sum = u16::from(*sample);
                 }
                 self.double_across(2, 1);
             }
@@ -78,13 +78,13 @@ impl<'a> Upsampler<'a> {
                 let (near, far) = self.nearest(y);
                 let bias = if y % 2 == 0 { 1 } else { 2 };
                 for ((value, near), far) in self.output.iter_mut().zip(near).zip(far) {
-                    *value = ((i32::from(*near) * 3 + i32::from(*far) + bias) >> 2) as u8;
+                    *value = ((u16::from(*near) * 3 + u16::from(*far) + bias) >> 2) as u8;
                 }
             }
             Method::DoubleBoth => {
                 let (near, far) = self.nearest(y);
                 for ((sum, near), far) in self.sums[1..].iter_mut().zip(near).zip(far) {
-                    *sum = i32::from(*near) * 3 + i32::from(*far);
+                    *sum = u16::from(*near) * 3 + u16::from(*far);
                 }
                 self.double_across(4, 8);
             }
@@ -108,11 +108,11 @@ impl<'a> Upsampler<'a> {
 
     /// Doubles `sums` sideways, which are values times `1 << (bits - 2)`; `left_bias` rounds the left of each two.
     #[inline(always)]
-    fn double_across(&mut self, bits: u32, left_bias: i32) {
+    fn double_across(&mut self, bits: u32, left_bias: u16) {
         let width = self.width;
         self.sums[0] = self.sums[1];
         self.sums[width + 1] = self.sums[width];
-        let right_bias = (1 << (bits - 1)) - i32::from(bits == 4);
+        let right_bias = (1 << (bits - 1)) - u16::from(bits == 4);
         for (values, sums) in self.output.chunks_exact_mut(2).zip(self.sums.windows(3)) {
             values[0] = ((sums[1] * 3 + sums[0] + left_bias) >> bits) as u8;
             values[1] = ((sums[1] * 3 + sums[2] + right_bias) >> bits) as u8;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::scan::Entry;
 use super::select::select;
-use super::{IngestOptions, Increment};
+use super::{Increment, IngestOptions};
 use crate::ids::Digest;
 use crate::imaging::ThresholdError;
 use crate::stages::{Made, Runner, Stage, StageError, TableOutput};

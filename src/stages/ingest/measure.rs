@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::fetch::Sources;
 use super::scan::Entry;
 use super::{IngestOptions, shard_ranges};
-use crate::stages::TableOutput;
 use crate::ids::{Digest, ImageId};
 use crate::imaging::{self, Decoded, ImageError};
+use crate::stages::TableOutput;
 use crate::stages::{Made, Runner, Stage, StageError};
 use crate::store::{Action, Counts, Input, ObjectId, ObjectKind, Store};
 use crate::tables::{Measurement, PROFILE, TableRow};
@@ -119,7 +119,7 @@ fn accepted(row: Measurement, decoded: &Decoded) -> Measurement {
         format: Some(header.format.name().to_owned()),
         width: Some(header.width()),
         height: Some(header.height()),
-        orientation: Some(header.orientation.tag()),
+        orientation: Some(u32::from(header.orientation.tag())),
         perceptual_hash: Some(imaging::dhash(&decoded.pixels).bits()),
         ..row
     }

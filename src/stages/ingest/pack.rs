@@ -66,8 +66,7 @@ impl<'a> Stage for Pack<'a> {
     }
 
     fn make(&self, shard: &Shard<'a>, runner: &Runner<'_>) -> Result<Made, StageError> {
-        let blobs: Vec<(Digest, u64)> =
-            shard.rows.iter().filter_map(|row| Some((row.image_id?.0, row.size))).collect();
+        let blobs: Vec<(Digest, u64)> = shard.rows.iter().filter_map(|row| Some((row.image_id?.0, row.size))).collect();
         let mut out = TableOutput::<ImageRow>::new(runner.store)?;
         let mut rows = shard.rows.iter();
         self.sources.for_each_group(&blobs, |group| {

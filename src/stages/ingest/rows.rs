@@ -65,8 +65,7 @@ pub(super) fn scan_rows(
     for cell in found.cells {
         let label = cell.place.item.map_or_else(|| label.to_owned(), |item| format!("{label}#{item}"));
         let place = cell.place;
-        let entry =
-            Entry { label, row: Some(place.row), blob: cell.blob, bytes: cell.bytes, refusal: cell.refusal };
+        let entry = Entry { label, row: Some(place.row), blob: cell.blob, bytes: cell.bytes, refusal: cell.refusal };
         let column = options.column.map(str::to_owned);
         scan.push_row(entry, Origin::Cell { file: file.to_owned(), column, place });
     }
@@ -135,7 +134,9 @@ fn cell(image: ForeignImage) -> Cell {
         ForeignBytes::Bytes(bytes) => {
             Cell { place, blob: Some(Digest::of(&bytes)), bytes: bytes.len() as u64, refusal: None }
         }
-        ForeignBytes::Null => Cell { place, blob: None, bytes: 0, refusal: Some(refusal("empty", "the row has no image")) },
+        ForeignBytes::Null => {
+            Cell { place, blob: None, bytes: 0, refusal: Some(refusal("empty", "the row has no image")) }
+        }
         ForeignBytes::TooLarge(n) => {
             let why = refusal("too_large", &format!("{n} bytes, more than max_bytes"));
             Cell { place, blob: None, bytes: n as u64, refusal: Some(why) }

@@ -172,7 +172,8 @@ fn walk(root: &Path, store: &Path) -> Vec<Met> {
 
 /// Whether a folder is the store in use: what it holds is not a source of it.
 fn is_store(folder: &Path, store: Option<&Path>) -> bool {
-    store.is_some_and(|store| store.file_name() == folder.file_name() && folder.canonicalize().is_ok_and(|f| f == store))
+    store
+        .is_some_and(|store| store.file_name() == folder.file_name() && folder.canonicalize().is_ok_and(|f| f == store))
 }
 
 fn meet(root: &Path, path: PathBuf) -> Met {

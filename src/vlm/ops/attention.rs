@@ -86,7 +86,11 @@ fn composed(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, segments: &Segment
         let k = repeat(pick(k, heads.key_value, heads.dim)?, heads)?;
         let v = repeat(pick(v, heads.key_value, heads.dim)?, heads)?;
         let scores = (q.matmul(&k.t()?)? * scale(heads))?; // [count, heads, length, length]
-        let scores = if segments.causal { scores.broadcast_add(&causal_mask(*length, scores.dtype(), device)?)? } else { scores };
+        let scores = if segments.causal {
+            scores.broadcast_add(&causal_mask(*length, scores.dtype(), device)?)?
+        } else {
+            scores
+        };
         let mixed = softmax(&scores)?.matmul(&v)?; // [count, heads, length, dim]
         parts.push(mixed.transpose(1, 2)?.reshape((tokens.len(), heads.query * heads.dim))?);
         order.extend_from_slice(tokens);
@@ -182,9 +186,8 @@ impl CustomOp3 for Kernel {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = gradients_through(&[q, k, v], gradient, |x| {
-            composed(&x[0], &x[1], &x[2], self.heads, &self.segments)
-        })?;
+        let mut gradients =
+            gradients_through(&[q, k, v], gradient, |x| composed(&x[0], &x[1], &x[2], self.heads, &self.segments))?;
         let v = gradients.pop().flatten();
         let k = gradients.pop().flatten();
         Ok((gradients.pop().flatten(), k, v))

@@ -10,7 +10,13 @@ use crate::vlm::cache::{LayerCache, Step, Store};
 const NAME: &str = "attention with a cache";
 
 /// Stores the step's keys and values, then attends; see [`LayerCache::attend`].
-pub(crate) fn cached_attention(cache: &mut LayerCache, q: &Tensor, k: &Tensor, v: &Tensor, step: &Step) -> Result<Tensor> {
+pub(crate) fn cached_attention(
+    cache: &mut LayerCache,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    step: &Step,
+) -> Result<Tensor> {
     let heads = cache.heads;
     match &mut cache.store {
         Store::Kernel(blocks) => on_kernels(blocks, heads, [q, k, v], step),
@@ -58,7 +64,9 @@ fn composed(keys: &Tensor, values: &Tensor, heads: Heads, q: &Tensor, step: &Ste
     let (mut slots, mut rows, mut mask) = (Vec::new(), Vec::new(), Vec::new());
     let (mut back, mut first) = (Vec::new(), 0u32);
     for (i, s) in step.segments.iter().enumerate() {
-        slots.extend((0..length).map(|at| s.blocks.get(at / BLOCK).map_or(0, |b| b * BLOCK as u32 + (at % BLOCK) as u32)));
+        slots.extend(
+            (0..length).map(|at| s.blocks.get(at / BLOCK).map_or(0, |b| b * BLOCK as u32 + (at % BLOCK) as u32)),
+        );
         for query in 0..queries {
             // A query that is not there repeats the last one; its result is left out.
             let query = query.min(s.tokens - 1);

@@ -44,7 +44,8 @@ impl Linear {
             [weight] => weight.detach(),
             _ => Tensor::cat(weights, 0)?.detach(),
         };
-        let weight = if has_kernels(&weight) { Weight::Packed(Arc::new(pack(&weight)?)) } else { Weight::Dense(weight) };
+        let weight =
+            if has_kernels(&weight) { Weight::Packed(Arc::new(pack(&weight)?)) } else { Weight::Dense(weight) };
         Ok(Self { weight, bias })
     }
 
@@ -80,8 +81,11 @@ impl Embedding {
     /// The same for sampling; `packed` where the output projection shares the matrix.
     pub fn frozen(weight: &Tensor, packed: bool) -> Result<Self> {
         let weight = weight.detach();
-        let weight =
-            if packed && has_kernels(&weight) { Weight::Packed(Arc::new(pack(&weight)?)) } else { Weight::Dense(weight) };
+        let weight = if packed && has_kernels(&weight) {
+            Weight::Packed(Arc::new(pack(&weight)?))
+        } else {
+            Weight::Dense(weight)
+        };
         Ok(Self { weight })
     }
 
@@ -159,7 +163,13 @@ impl CustomOp2 for Dense {
         Self::forward(Rows::new(NAME, s1, l1)?, Rows::new(NAME, s2, l2)?, None)
     }
 
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((Some(gradient.matmul(weight)?), Some(gradient.t()?.matmul(x)?)))
     }
 }

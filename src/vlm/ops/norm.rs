@@ -58,7 +58,13 @@ impl CustomOp2 for Kernel {
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let mut gradients = gradients_through(&[x, weight], gradient, |v| composed(&v[0], &v[1], self.eps))?;
         let weight = gradients.pop().flatten();
         Ok((gradients.pop().flatten(), weight))

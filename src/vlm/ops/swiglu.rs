@@ -28,7 +28,13 @@ impl CustomOp2 for Kernel {
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
-    fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        gate: &Tensor,
+        up: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let mut gradients = gradients_through(&[gate, up], gradient, |v| v[0].silu()? * v[1].as_tensor())?;
         let up = gradients.pop().flatten();
         Ok((gradients.pop().flatten(), up))

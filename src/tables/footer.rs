@@ -1,0 +1,90 @@
+//! A look at the footer before the Parquet reader takes its word: the reader allocates what a schema's child counts ask
+//! for, and recurses as deep as it is nested, neither of which a panic guard could stop.
+
+use std::io::{self, Read};
+
+use parquet::file::reader::ChunkReader;
+
+use super::thrift::{Compact, kind};
+
+/// Groups nested deeper than this are refused.
+const MAX_NESTING: usize = 64;
+/// A larger footer is refused: no set of images needs it, and it is held in memory several times.
+const MAX_FOOTER_BYTES: u64 = 256 << 20;
+/// `FileMetaData.schema`
+const SCHEMA_FIELD: i64 = 2;
+/// `SchemaElement.num_children`
+const CHILDREN_FIELD: i64 = 5;
+
+/// Checks the schema in the footer of `source`. A file that is not Parquet at all passes: the reader says so better.
+pub(super) fn check(source: &impl ChunkReader) -> Result<(), String> {
+    let length = source.len();
+    if length < 12 {
+        return Ok(());
+    }
+    let tail = source.get_bytes(length - 8, 8).map_err(|e| e.to_string())?;
+    let (size, magic) = tail.split_at(4);
+    if magic != b"PAR1" {
+        return Ok(());
+    }
+    let footer_bytes = u64::from(u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
+    if footer_bytes > length - 8 {
+        return Ok(());
+    }
+    if footer_bytes > MAX_FOOTER_BYTES {
+        return Err(format!("its footer is {footer_bytes} bytes; at most {MAX_FOOTER_BYTES} are read"));
+    }
+    let input = source.get_read(length - 8 - footer_bytes).map_err(|e| e.to_string())?;
+    let children = schema_children(&mut Compact::new(input, footer_bytes)).map_err(|e| format!("its footer: {e}"))?;
+    check_tree(&children)
+}
+
+/// The number of children of each element of the schema, in order.
+fn schema_children<R: Read>(footer: &mut Compact<R>) -> io::Result<Vec<u64>> {
+    let mut last = 0;
+    while let Some(field) = footer.field(last)? {
+        last = field.id;
+        if field.id == SCHEMA_FIELD && field.kind == kind::LIST {
+            let (_, elements) = footer.list()?;
+            return (0..elements).map(|_| element_children(footer)).collect();
+        }
+        footer.skip(field.kind)?;
+    }
+    Ok(Vec::new())
+}
+
+fn element_children<R: Read>(footer: &mut Compact<R>) -> io::Result<u64> {
+    let (mut last, mut children) = (0, 0);
+    while let Some(field) = footer.field(last)? {
+        last = field.id;
+        if field.id == CHILDREN_FIELD && field.kind == kind::I32 {
+            children = u64::try_from(footer.integer()?).unwrap_or(u64::MAX);
+        } else {
+            footer.skip(field.kind)?;
+        }
+    }
+    Ok(children)
+}
+
+/// Every group has as many elements after it as it claims, and groups are not nested too deep.
+fn check_tree(children: &[u64]) -> Result<(), String> {
+    let mut open: Vec<u64> = Vec::new();
+    for (place, &count) in children.iter().enumerate() {
+        if count > (children.len() - place - 1) as u64 {
+            return Err(format!("element {place} of its schema claims {count} children, more than there are"));
+        }
+        while open.last() == Some(&0) {
+            open.pop();
+        }
+        if let Some(left) = open.last_mut() {
+            *left -= 1;
+        }
+        if count > 0 {
+            open.push(count);
+        }
+        if open.len() > MAX_NESTING {
+            return Err(format!("its schema is nested more than {MAX_NESTING} deep"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Which column holds the images.
+
+use arrow::datatypes::{DataType, Field};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::schema::types::SchemaDescriptor;
+use serde_json::Value;
+
+use super::ForeignError;
+use crate::tables::hugging_face;
+use crate::tables::row::type_text;
+
+/// Names by which a plain binary column is taken for one of images.
+const IMAGE_NAMES: [&str; 12] =
+    ["image", "images", "img", "imgs", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "image_data"];
+
+/// A column of images.
+#[derive(Debug, Clone)]
+pub(super) struct ImageColumn {
+    name: String,
+    root: usize,
+    shape: Shape,
+}
+
+/// How a column holds images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// The bytes themselves.
+    Bytes,
+    /// A struct with `bytes` and perhaps `path`, as Hugging Face datasets' `Image` feature.
+    File,
+    /// A list of either.
+    List(Box<Shape>),
+}
+
+impl Shape {
+    fn of(data_type: &DataType) -> Option<Self> {
+        match data_type {
+            DataType::List(item) => match Self::of(item.data_type())? {
+                Self::List(_) => None,
+                item => Some(Self::List(Box::new(item))),
+            },
+            DataType::Struct(fields) => {
+                fields.iter().any(|field| field.name() == "bytes" && is_binary(field.data_type())).then_some(Self::File)
+            }
+            other => is_binary(other).then_some(Self::Bytes),
+        }
+    }
+
+    fn holds_files(&self) -> bool {
+        match self {
+            Self::Bytes => false,
+            Self::File => true,
+            Self::List(item) => item.holds_files(),
+        }
+    }
+}
+
+fn is_binary(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::FixedSizeBinary(_))
+}
+
+impl ImageColumn {
+    /// The column called `named`, or the one that is found: first by the metadata of Hugging Face datasets, then by being
+    /// a struct with `bytes`, then by being binary with the name of an image.
+    pub(super) fn find(file: &str, metadata: &ArrowReaderMetadata, named: Option<&str>) -> Result<Self, ForeignError> {
+        let fields = metadata.schema().fields();
+        let columns = || {
+            let texts = fields.iter().map(|field| format!("{} ({})", field.name(), type_text(field.data_type())));
+            texts.collect::<Vec<_>>().join(", ")
+        };
+        let file = || file.to_owned();
+        let usable: Vec<Self> = fields.iter().enumerate().filter_map(|(root, field)| Self::of(root, field)).collect();
+        if let Some(name) = named {
+            if let Some(column) = usable.into_iter().find(|column| column.name == name) {
+                return Ok(column);
+            }
+            return Err(match metadata.schema().field_with_name(name) {
+                Ok(field) => {
+                    let found = type_text(field.data_type());
+                    ForeignError::NotImages { file: file(), column: name.to_owned(), found }
+                }
+                Err(_) => ForeignError::UnknownColumn { file: file(), column: name.to_owned(), columns: columns() },
+            });
+        }
+        let features = image_features(metadata);
+        let by_feature = |column: &Self| features.contains(&column.name);
+        let by_shape = |column: &Self| column.shape.holds_files();
+        let by_name = |column: &Self| IMAGE_NAMES.contains(&column.name.to_lowercase().as_str());
+        let rules: [&dyn Fn(&Self) -> bool; 3] = [&by_feature, &by_shape, &by_name];
+        for rule in rules {
+            let mut found: Vec<Self> = usable.iter().filter(|column| rule(column)).cloned().collect();
+            if found.len() > 1 {
+                let exact = found.iter().position(|column| column.name == "image");
+                let Some(exact) = exact else {
+                    let names: Vec<&str> = found.iter().map(Self::name).collect();
+                    return Err(ForeignError::Ambiguous { file: file(), candidates: names.join(", ") });
+                };
+                found.swap(0, exact);
+            }
+            if let Some(column) = found.into_iter().next() {
+                return Ok(column);
+            }
+        }
+        Err(ForeignError::NoColumn { file: file(), columns: columns() })
+    }
+
+    fn of(root: usize, field: &Field) -> Option<Self> {
+        Shape::of(field.data_type()).map(|shape| Self { name: field.name().clone(), root, shape })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The leaves of the Parquet schema that have to be read.
+    pub(super) fn leaves(&self, schema: &SchemaDescriptor) -> Vec<usize> {
+        let is_wanted = |leaf: &usize| {
+            let parts = schema.column(*leaf).path().parts().to_vec();
+            schema.get_column_root_idx(*leaf) == self.root
+                && (!self.shape.holds_files() || matches!(parts.last().map(String::as_str), Some("bytes" | "path")))
+        };
+        (0..schema.num_columns()).filter(is_wanted).collect()
+    }
+}
+
+/// The columns that Hugging Face datasets' metadata call images or lists of images.
+fn image_features(metadata: &ArrowReaderMetadata) -> Vec<String> {
+    let key_values = metadata.metadata().file_metadata().key_value_metadata();
+    let text = key_values.into_iter().flatten().find(|entry| entry.key == hugging_face::METADATA_KEY);
+    let info: Option<Value> =
+        text.and_then(|entry| entry.value.as_deref()).and_then(|text| serde_json::from_str(text).ok());
+    let features = info.as_ref().and_then(|info| info.pointer("/info/features")).and_then(Value::as_object);
+    let is_image = |feature: &Value| feature["_type"] == "Image";
+    let holds_images = |feature: &Value| {
+        // A list is written as [feature], or as {"_type": "Sequence" or "List", "feature": ..}, by the version.
+        is_image(feature) || is_image(&feature["feature"]) || feature.get(0).is_some_and(is_image)
+    };
+    let named = features.into_iter().flatten().filter(|(_, feature)| holds_images(feature));
+    named.map(|(name, _)| name.clone()).collect()
+}

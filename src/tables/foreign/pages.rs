@@ -1,0 +1,140 @@
+//! A look at every page header of the image column before the Parquet reader decompresses: a page is held whole, so its
+//! size is what bounds memory.
+
+use std::io::{self, Read};
+
+use parquet::basic::Compression;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::{ForeignError, ForeignImages};
+use crate::tables::thrift::{Compact, kind};
+
+/// Fields of `PageHeader`.
+const UNCOMPRESSED_SIZE: i64 = 2;
+const COMPRESSED_SIZE: i64 = 3;
+const DATA_HEADER_V2: i64 = 8;
+/// Fields of `DataPageHeaderV2`.
+const DEFINITION_LEVELS: i64 = 5;
+const REPETITION_LEVELS: i64 = 6;
+
+/// What a page's header says, and where its content starts.
+#[derive(Default)]
+struct Page {
+    content: u64,
+    compressed: u64,
+    uncompressed: u64,
+    /// Bytes of levels that lie uncompressed before the values (pages of version 2).
+    levels: u64,
+}
+
+/// Checks the pages of a row group's image column.
+pub(super) fn check(file: &ForeignImages, row_group: usize) -> Result<(), ForeignError> {
+    let metadata = file.metadata.metadata().row_group(row_group);
+    for leaf in file.column.leaves(file.metadata.parquet_schema()) {
+        let chunk = metadata.column(leaf);
+        let dictionary = chunk.dictionary_page_offset().filter(|offset| *offset > 0);
+        let start = dictionary.map_or(chunk.data_page_offset(), |offset| offset.min(chunk.data_page_offset()));
+        let (Ok(start), Ok(length)) = (u64::try_from(start), u64::try_from(chunk.compressed_size())) else {
+            return Err(file.damaged(row_group, "a column with a negative place or length".to_owned()));
+        };
+        let end = start.saturating_add(length);
+        if end > file.source.len() {
+            return Err(file.damaged(row_group, "a column that goes on beyond the end of the file".to_owned()));
+        }
+        let mut position = start;
+        while position < end {
+            let damaged = |e: String| file.damaged(row_group, format!("the page at byte {position}: {e}"));
+            let page = page_at(&file.source, position, end).map_err(damaged)?;
+            let limit = file.limits.page_bytes as u64;
+            let is_large = page.uncompressed > limit
+                || grows_beyond(&file.source, &page, chunk.compression(), limit).map_err(damaged)?;
+            if is_large {
+                let limit = file.limits.page_bytes;
+                return Err(ForeignError::LargePage { file: file.name.to_string(), row_group, limit });
+            }
+            position = page.content + page.compressed;
+        }
+    }
+    Ok(())
+}
+
+fn page_at(source: &impl ChunkReader, position: u64, end: u64) -> Result<Page, String> {
+    let input = source.get_read(position).map_err(|e| e.to_string())?;
+    let mut header = Compact::new(input, end - position);
+    let page = read_header(&mut header).map_err(|e| e.to_string())?;
+    let page = Page { content: position + header.taken(), ..page };
+    if page.content.saturating_add(page.compressed) > end || page.levels > page.compressed {
+        return Err("it goes on beyond its end".to_owned());
+    }
+    Ok(page)
+}
+
+fn read_header<R: Read>(header: &mut Compact<R>) -> io::Result<Page> {
+    let mut page = Page::default();
+    let (mut sizes, mut last) = (0, 0);
+    while let Some(field) = header.field(last)? {
+        last = field.id;
+        match (field.id, field.kind) {
+            (UNCOMPRESSED_SIZE, kind::I32) => (page.uncompressed, sizes) = (size(header)?, sizes | 1),
+            (COMPRESSED_SIZE, kind::I32) => (page.compressed, sizes) = (size(header)?, sizes | 2),
+            (DATA_HEADER_V2, kind::STRUCT) => page.levels = read_levels(header)?,
+            _ => header.skip(field.kind)?,
+        }
+    }
+    if sizes == 3 { Ok(page) } else { Err(invalid("its header has no sizes")) }
+}
+
+fn read_levels<R: Read>(header: &mut Compact<R>) -> io::Result<u64> {
+    let (mut levels, mut last) = (0, 0);
+    while let Some(field) = header.field(last)? {
+        last = field.id;
+        match (field.id, field.kind) {
+            (DEFINITION_LEVELS | REPETITION_LEVELS, kind::I32) => levels += size(header)?,
+            _ => header.skip(field.kind)?,
+        }
+    }
+    Ok(levels)
+}
+
+fn size<R: Read>(header: &mut Compact<R>) -> io::Result<u64> {
+    u32::try_from(header.integer()?).map(u64::from).map_err(|_| invalid("its header has an impossible size"))
+}
+
+fn invalid(problem: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+/// Whether a page decompresses to more than `limit`, whatever its header says. Most codecs stop at the size that the
+/// header gives; gzip, brotli and framed LZ4 go on to the end of their input, so that these are decompressed once to count.
+fn grows_beyond(source: &impl ChunkReader, page: &Page, codec: Compression, limit: u64) -> Result<bool, String> {
+    // The largest growth of gzip's and LZ4's formats; brotli's has no bound of use.
+    let growth = match codec {
+        Compression::GZIP(_) => 1032,
+        Compression::LZ4 => 255,
+        Compression::BROTLI(_) => u64::MAX,
+        _ => return Ok(false),
+    };
+    let compressed = page.compressed - page.levels;
+    if compressed.saturating_mul(growth) <= limit {
+        return Ok(false);
+    }
+    let content = source.get_read(page.content + page.levels).map_err(|e| e.to_string())?.take(compressed);
+    let mut values: Box<dyn Read> = match codec {
+        Compression::GZIP(_) => Box::new(flate2::read::MultiGzDecoder::new(content)),
+        Compression::BROTLI(_) => Box::new(brotli::Decompressor::new(content, 1 << 16)),
+        _ => Box::new(lz4_flex::frame::FrameDecoder::new(content)),
+    };
+    let (mut total, mut buffer) = (0, vec![0; 1 << 16]);
+    loop {
+        match values.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(bytes) => total += bytes as u64,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // Not what its codec says (LZ4 has two framings), or damaged: the Parquet reader finds the same and says so.
+            Err(_) => return Ok(false),
+        }
+        if total > limit {
+            return Ok(true);
+        }
+    }
+}
