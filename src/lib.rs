@@ -23,6 +23,7 @@ pub mod grading;
 pub mod ids;
 pub mod imaging;
 pub mod kernels;
+pub mod panics;
 pub mod random;
 pub mod reward;
 pub mod sampling;
