@@ -242,9 +242,9 @@ fn attend_tile<S: Simd>(
     }
     weights.resize(tile * keys, 0.0);
     let mut totals = [1f32; TILE];
-    for i in 0..tile {
+    for (i, total) in totals.iter_mut().enumerate().take(tile) {
         let row = &mut scores[i * keys..][..keys];
-        totals[i] = softmax_unscaled(simd, row, task.segment.limit(task.first + place(i).0));
+        *total = softmax_unscaled(simd, row, task.segment.limit(task.first + place(i).0));
         for (lane, x) in weights[i..].iter_mut().step_by(tile).zip(row.iter()) {
             *lane = *x;
         }

@@ -35,6 +35,21 @@ pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     });
 }
 
+/// `out = x + y`, elementwise.
+pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
+    let add = |x: &[f32], y: &[f32], out: &mut [f32]| {
+        Arch::new().dispatch(|| out.iter_mut().zip(x).zip(y).for_each(|((out, x), y)| *out = x + y));
+    };
+    let share = rows_a_thread(out.len(), out.len());
+    if out.len() <= share {
+        return add(x, y, out);
+    }
+    out.par_chunks_mut(share)
+        .zip(x.par_chunks(share))
+        .zip(y.par_chunks(share))
+        .for_each(|((out, x), y)| add(x, y, out));
+}
+
 /// Rotates the halves of every head against each other ("rotate half").
 ///
 /// `x` has rows of `heads * 2 * half` elements `stride` apart, `cos` and `sin` are `[rows, half]`; with
@@ -66,14 +81,12 @@ pub fn rotate(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], 
 
 #[inline(always)]
 fn rotate_head(x: &[f32], cos: &[f32], sin: &[f32], out: &mut [f32]) {
-    let half = cos.len();
-    let (a, b) = x.split_at(half);
-    let (first, second) = out.split_at_mut(half);
-    let sin = &sin[..half];
-    let (b, first, second) = (&b[..half], &mut first[..half], &mut second[..half]);
-    for j in 0..half {
-        first[j] = a[j] * cos[j] - b[j] * sin[j];
-        second[j] = b[j] * cos[j] + a[j] * sin[j];
+    let (a, b) = x.split_at(cos.len());
+    let (first, second) = out.split_at_mut(cos.len());
+    let halves = a.iter().zip(b).zip(first.iter_mut().zip(second));
+    for (((a, b), (first, second)), (cos, sin)) in halves.zip(cos.iter().zip(sin)) {
+        *first = a * cos - b * sin;
+        *second = b * cos + a * sin;
     }
 }
 

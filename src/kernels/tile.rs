@@ -71,10 +71,10 @@ fn tile<S: Simd, const R: usize, const V: usize>(
     let (vectors, _) = S::as_simd_f32s(panel);
     let (vectors, _) = vectors.as_chunks::<V>();
     for (a, w) in steps.iter().zip(vectors) {
-        for i in 0..R {
-            let a = simd.splat_f32s(a[i]);
-            for j in 0..V {
-                sums[i][j] = simd.mul_add_f32s(a, w[j], sums[i][j]);
+        for (a, sums) in a.iter().zip(&mut sums) {
+            let a = simd.splat_f32s(*a);
+            for (w, sum) in w.iter().zip(sums) {
+                *sum = simd.mul_add_f32s(a, *w, *sum);
             }
         }
     }

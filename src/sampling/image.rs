@@ -36,10 +36,10 @@ impl ImageInput {
     /// Its image tokens, `[tokens, hidden]`; the first call runs the vision tower, and others wait for it.
     pub fn features(&self, model: &Model) -> Result<Tensor> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Features(features) = &*state {
-            return Ok(features.clone());
-        }
-        let State::Patches(values) = &mut *state else { unreachable!("features were returned above") };
+        let values = match &*state {
+            State::Features(features) => return Ok(features.clone()),
+            State::Patches(values) => values,
+        };
         let shape = (self.grid.patches(), values.len() / self.grid.patches().max(1));
         let patches = Tensor::from_slice(values, shape, &Device::Cpu)?;
         let features = model.visual.forward(&patches, &[self.grid])?;

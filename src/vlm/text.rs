@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::cache::{LayerCache, Step};
 use super::config::TextConfig;
 use super::named_tensors::{NamedTensors, Purpose, Scope};
-use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, rotate, swiglu};
+use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, residual, rotate, swiglu};
 use super::rope::TextAngles;
 use crate::kernels::attention::Heads;
 
@@ -124,9 +124,9 @@ impl DecoderLayer {
         let qkv = self.qkv.forward(&self.input_layernorm.forward(x)?)?;
         let q = rotate(&qkv[0], &context.cos, &context.sin)?; // [tokens, heads * dim]
         let k = rotate(&qkv[1], &context.cos, &context.sin)?; // [tokens, kv_heads * dim]
-        let x = (x + self.o_proj.forward(&attend(&q, &k, &qkv[2])?)?)?;
+        let x = residual(x, &self.o_proj.forward(&attend(&q, &k, &qkv[2])?)?)?;
         let gate_up = self.gate_up.forward(&self.post_attention_layernorm.forward(&x)?)?;
-        x + self.down_proj.forward(&swiglu(&gate_up[0], &gate_up[1])?)?
+        residual(&x, &self.down_proj.forward(&swiglu(&gate_up[0], &gate_up[1])?)?)
     }
 }
 

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::{VISION_RMS_EPS, VisionConfig};
 use super::grid::Grid;
 use super::named_tensors::{NamedTensors, Purpose, Scope};
-use super::ops::{Linear, RmsNorm, Segments, attention, rotate, swiglu};
+use super::ops::{Linear, RmsNorm, Segments, attention, residual, rotate, swiglu};
 use super::rope::VisionAngles;
 use crate::kernels::attention::Heads;
 
@@ -73,10 +73,10 @@ impl VisionBlock {
         let v = qkv.narrow(1, 2 * width, width)?;
         let segments = if self.full_attention { &context.images } else { &context.windows };
         let mixed = attention(&q, &k, &v, self.heads, segments)?; // [patches, hidden]
-        let x = (x + self.proj.forward(&mixed)?)?;
+        let x = residual(x, &self.proj.forward(&mixed)?)?;
         let normed = self.norm2.forward(&x)?;
         let gated = swiglu(&self.gate_proj.forward(&normed)?, &self.up_proj.forward(&normed)?)?;
-        x + self.down_proj.forward(&gated)?
+        residual(&x, &self.down_proj.forward(&gated)?)
     }
 }
 

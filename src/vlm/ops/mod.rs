@@ -9,6 +9,7 @@ mod attention;
 mod cached;
 mod linear;
 mod norm;
+mod residual;
 mod rotary;
 mod storage;
 mod swiglu;
@@ -17,6 +18,7 @@ pub use attention::{Segments, attention};
 pub(crate) use cached::cached_attention;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
+pub use residual::residual;
 pub use rotary::rotate;
 pub use swiglu::swiglu;
 
