@@ -62,7 +62,7 @@ impl<'a> Directory<'a> {
             1 | 2 | 6 | 7 => 1,
             3 | 8 => 2,
             4 | 9 | 13 => 4,
-            16 | 17 | 18 => 8,
+            16..=18 => 8,
             _ => return None,
         };
         let (inline, count) = if self.big { (8, self.tiff.uint(at + 4, 8)?) } else { (4, self.tiff.uint(at + 4, 4)?) };
