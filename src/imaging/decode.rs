@@ -41,7 +41,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageError> {
 
 fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
     // the deepest pixel is 4 samples of 8 bytes; the rest is for a decoder's own tables
-    let budget = header.pixels() as usize * 32 + (4 << 20);
+    let budget = (header.pixels() as usize).saturating_mul(32).saturating_add(4 << 20);
     match header.format {
         Format::Png => png::decode_pixels(bytes, header, budget),
         Format::Jpeg => jpeg::decode_pixels(bytes, header),
