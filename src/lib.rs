@@ -10,16 +10,20 @@
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
-//! | model | [`vlm`] |
+//! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
 //! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`imaging`], [`ids`], [`canonical`] |
+//! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`] |
 
 pub mod analysis;
 pub mod canonical;
 pub mod cli;
 pub mod evolution;
+pub mod grading;
 pub mod ids;
 pub mod imaging;
+pub mod kernels;
+pub mod random;
+pub mod reward;
 pub mod stages;
 pub mod store;
 pub mod tables;

@@ -1,14 +1,23 @@
 //! The commands, one file each: parsing, printing and exit codes, and nothing else.
 
+mod clusters;
 mod completions;
 mod context;
 mod doctor;
 pub mod error;
 pub mod exit;
 mod gc;
+mod grade;
 mod ingest;
+mod lines;
 mod log;
+mod model;
+mod model_export;
+mod model_inspect;
+mod model_random;
 mod progress;
+mod rewards;
+pub mod schema;
 mod show;
 mod status;
 mod text;
@@ -22,6 +31,7 @@ use clap::{Parser, Subcommand};
 
 use self::error::CommandError;
 use self::ui::Ui;
+use crate::panics;
 
 /// Evolves a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
@@ -55,14 +65,20 @@ enum Command {
     Show(show::ShowArgs),
     Log(log::LogArgs),
     Why(why::WhyArgs),
+    Model(model::ModelArgs),
     Verify(verify::VerifyArgs),
     Gc(gc::GcArgs),
+    Grade(grade::GradeArgs),
+    Clusters(clusters::ClustersArgs),
+    Rewards(rewards::RewardsArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
+    Schema(schema::SchemaArgs),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    panics::silence_guarded();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -87,9 +103,14 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Show(args) => show::cmd_show(args, ui),
         Command::Log(args) => log::cmd_log(args, ui),
         Command::Why(args) => why::cmd_why(args, ui),
+        Command::Model(args) => model::cmd_model(args, ui),
         Command::Verify(args) => verify::cmd_verify(args, ui),
         Command::Gc(args) => gc::cmd_gc(args, ui),
+        Command::Grade(args) => grade::cmd_grade(args, ui),
+        Command::Clusters(args) => clusters::cmd_clusters(args, ui),
+        Command::Rewards(args) => rewards::cmd_rewards(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
+        Command::Schema(args) => schema::cmd_schema(args, ui),
     }
 }

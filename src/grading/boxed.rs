@@ -1,0 +1,38 @@
+//! The answer in a response: the content of the last `\boxed{..}`.
+
+use super::characters::strip;
+
+/// The content of the last `\boxed{`, braces matched, without white space around it.
+///
+/// `None` where there is no box or the last one is never closed: no answer. (The reference says the string "None"
+/// there, which then takes part in votes; ours does not vote.)
+pub fn last_boxed(response: &str) -> Option<&str> {
+    const OPEN: &str = r"\boxed{";
+    let start = response.rfind(OPEN)? + OPEN.len();
+    let content = &response[start..];
+    let mut depth = 0usize;
+    for (at, byte) in content.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth == 0 => return Some(strip(&content[..at])),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_boxed;
+
+    #[test]
+    fn the_last_box_counts() {
+        assert_eq!(last_boxed(r"so \boxed{1} no, \boxed{ \frac{1}{2} } ok"), Some(r"\frac{1}{2}"));
+        assert_eq!(last_boxed(r"\boxed{}"), Some(""));
+        assert_eq!(last_boxed(r"\boxed{a} and \boxed{b"), None);
+        assert_eq!(last_boxed("no box, } {"), None);
+        // A box in a box: the inner one is the last, as in the reference.
+        assert_eq!(last_boxed(r"\boxed{\boxed{7}}"), Some("7"));
+    }
+}

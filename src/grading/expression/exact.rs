@@ -1,0 +1,354 @@
+//! Exact values: rationals and sums of square roots.
+//!
+//! A value is a sum of c·√r with rational c and different square-free integers r (a negative r is imaginary, r = 1 is the
+//! rational part). Such roots are linearly independent over the rationals, so a value is zero exactly when it has no terms.
+
+use num_bigint::BigInt;
+use num_integer::{Integer, Roots};
+use num_traits::{Signed, ToPrimitive, Zero};
+
+use super::rational::Rational;
+use super::syntax::{Function, Node, Tree};
+
+/// Why there is no exact value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It is no sum of square roots, or it hangs on which branch of a root a symbol takes: evaluate numerically.
+    NotExact,
+    /// It divides by zero.
+    Undefined,
+    /// It is larger than any answer: `9^9^9` and its kin.
+    TooLarge,
+}
+
+/// The most terms of a value; a product of sums of roots grows fast.
+const MAX_TERMS: usize = 32;
+/// The most bits of a coefficient.
+const MAX_BITS: u64 = 16_384;
+/// The largest argument of a factorial.
+const MAX_FACTORIAL: u32 = 1000;
+
+/// What the work on one pair of answers may cost, in products of machine words. It makes the work bounded without a clock,
+/// so a verdict is the same on every machine.
+#[derive(Debug)]
+pub(super) struct Budget(u64);
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self(8_000_000)
+    }
+
+    /// Pays for one operation on numbers of so many bits.
+    pub(super) fn pay(&mut self, bits: u64) -> Result<(), Failure> {
+        let words = bits / 64 + 2;
+        self.0 = self.0.checked_sub(words * words).ok_or(Failure::TooLarge)?;
+        Ok(())
+    }
+
+    /// Pays for a sum or a product of two fractions; bringing one to lowest terms costs far more than the product.
+    fn pay_for(&mut self, a: &Rational, b: &Rational) -> Result<(), Failure> {
+        let bits = a.bits() + b.bits();
+        let whole = a.as_integer().is_some() && b.as_integer().is_some();
+        let words = bits / 64 + 2;
+        let cost = if whole { words * words } else { 32 * words * words };
+        self.0 = self.0.checked_sub(cost).ok_or(Failure::TooLarge)?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Surd {
+    /// Radicand and coefficient, by radicand; no coefficient is zero.
+    terms: Vec<(i64, Rational)>,
+}
+
+/// The value of a tree with the symbols at the given rationals.
+///
+/// `dependent[i]` says whether step i depends on a symbol: a root or a logarithm of such a step has no exact value here,
+/// because an equality that holds for the one sign of a number need not hold for the other.
+pub(super) fn value(tree: &Tree, dependent: &[bool], point: &[Rational], budget: &mut Budget) -> Result<Surd, Failure> {
+    let mut values: Vec<Surd> = Vec::with_capacity(tree.nodes.len());
+    for node in &tree.nodes {
+        let value = match *node {
+            Node::Number(ref number) | Node::Decimal(ref number, _) => Surd::rational(number.clone()),
+            Node::Symbol(symbol) => Surd::rational(point[symbol].clone()),
+            Node::Pi => return Err(Failure::NotExact),
+            Node::Imaginary => Surd { terms: vec![(-1, Rational::integer(1))] },
+            Node::Negative(a) => values[a].scaled(&Rational::integer(-1), budget)?,
+            Node::Sum(a, b) => values[a].plus(&values[b], budget)?,
+            Node::Difference(a, b) => {
+                let negative = values[b].scaled(&Rational::integer(-1), budget)?;
+                values[a].plus(&negative, budget)?
+            }
+            Node::Product(a, b) => values[a].times(&values[b], budget)?,
+            Node::Quotient(a, b) => {
+                let inverse = values[b].inverse(budget)?;
+                values[a].times(&inverse, budget)?
+            }
+            Node::Power(_, b) if dependent[b] => return Err(Failure::NotExact),
+            Node::Power(a, b) => values[a].power(&values[b], dependent[a], budget)?,
+            Node::Call(function, a) => values[a].applied(function, dependent[a], budget)?,
+        };
+        values.push(value);
+    }
+    values.pop().ok_or(Failure::NotExact)
+}
+
+impl Surd {
+    fn rational(value: Rational) -> Self {
+        Self { terms: if value.is_zero() { Vec::new() } else { vec![(1, value)] } }
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    pub(super) fn as_rational(&self) -> Option<Rational> {
+        match &self.terms[..] {
+            [] => Some(Rational::integer(0)),
+            [(1, value)] => Some(value.clone()),
+            _ => None,
+        }
+    }
+
+    fn plus(&self, other: &Self, budget: &mut Budget) -> Result<Self, Failure> {
+        let mut terms = self.terms.clone();
+        for (radicand, coefficient) in &other.terms {
+            match terms.binary_search_by_key(radicand, |term| term.0) {
+                Err(at) => terms.insert(at, (*radicand, coefficient.clone())),
+                Ok(at) => {
+                    budget.pay_for(&terms[at].1, coefficient)?;
+                    let sum = terms[at].1.plus(coefficient);
+                    if sum.is_zero() {
+                        terms.remove(at);
+                    } else {
+                        terms[at].1 = sum;
+                    }
+                }
+            }
+        }
+        Self { terms }.checked()
+    }
+
+    fn scaled(&self, factor: &Rational, budget: &mut Budget) -> Result<Self, Failure> {
+        let mut terms = Vec::with_capacity(self.terms.len());
+        for (radicand, coefficient) in &self.terms {
+            budget.pay_for(coefficient, factor)?;
+            terms.push((*radicand, coefficient.times(factor)));
+        }
+        Self { terms }.checked()
+    }
+
+    fn times(&self, other: &Self, budget: &mut Budget) -> Result<Self, Failure> {
+        let mut sum = Self { terms: Vec::new() };
+        for (a, x) in &self.terms {
+            for (b, y) in &other.terms {
+                budget.pay_for(x, y)?;
+                let (outside, radicand) = root_product(*a, *b).ok_or(Failure::NotExact)?;
+                let coefficient = x.times(y).times(&Rational::integer(outside));
+                sum = sum.plus(&Self { terms: vec![(radicand, coefficient)] }, budget)?;
+            }
+        }
+        sum.checked()
+    }
+
+    fn checked(self) -> Result<Self, Failure> {
+        if self.terms.len() > MAX_TERMS {
+            return Err(Failure::NotExact);
+        }
+        if self.terms.iter().any(|term| term.1.bits() > MAX_BITS) {
+            return Err(Failure::TooLarge);
+        }
+        Ok(self)
+    }
+
+    /// `1 / self`: numerator and denominator are multiplied by one conjugate after another until no root is left below.
+    fn inverse(&self, budget: &mut Budget) -> Result<Self, Failure> {
+        let mut above = Self::rational(Rational::integer(1));
+        let mut below = self.clone();
+        for _ in 0..8 {
+            if below.is_zero() {
+                return Err(Failure::Undefined);
+            }
+            if let Some(value) = below.as_rational() {
+                return above.scaled(&value.inverse(), budget);
+            }
+            if let [(radicand, coefficient)] = &below.terms[..] {
+                let root = Self { terms: vec![(*radicand, Rational::integer(1))] };
+                let square = coefficient.times(&Rational::integer(*radicand));
+                return above.times(&root, budget)?.scaled(&square.inverse(), budget);
+            }
+            let generator = below.generator().ok_or(Failure::NotExact)?;
+            let conjugate = below.conjugate(generator);
+            above = above.times(&conjugate, budget)?;
+            below = below.times(&conjugate, budget)?;
+        }
+        Err(Failure::NotExact)
+    }
+
+    /// A number g such that changing the sign of √g alone makes sense: every radicand has it as a factor or shares
+    /// nothing with it.
+    fn generator(&self) -> Option<i64> {
+        let radicand = self.terms.iter().map(|term| term.0).find(|&radicand| radicand != 1)?;
+        if radicand < 0 {
+            return Some(-1);
+        }
+        let smallest = (2..2000).find(|prime| radicand % prime == 0).unwrap_or(radicand);
+        let fits = |r: i64| r.unsigned_abs().gcd(&smallest.unsigned_abs());
+        let mut shared = self.terms.iter().map(|term| fits(term.0));
+        shared.all(|g| g == 1 || g == smallest.unsigned_abs()).then_some(smallest)
+    }
+
+    fn conjugate(&self, generator: i64) -> Self {
+        let flips = |radicand: i64| if generator < 0 { radicand < 0 } else { radicand % generator == 0 };
+        let terms = self.terms.iter();
+        Self { terms: terms.map(|(r, c)| (*r, if flips(*r) { c.negated() } else { c.clone() })).collect() }
+    }
+
+    fn power(&self, exponent: &Self, symbolic: bool, budget: &mut Budget) -> Result<Self, Failure> {
+        let exponent = exponent.as_rational().ok_or(Failure::NotExact)?;
+        let base = match exponent.denominator().to_u32() {
+            Some(1) => self.clone(),
+            Some(2) => self.applied(Function::SquareRoot, symbolic, budget)?,
+            _ => return Err(Failure::NotExact),
+        };
+        if base.is_zero() {
+            return match exponent.numerator().sign() {
+                num_bigint::Sign::Minus => Err(Failure::Undefined),
+                num_bigint::Sign::NoSign => Ok(Self::rational(Rational::integer(1))),
+                num_bigint::Sign::Plus => Ok(base),
+            };
+        }
+        let count = exponent.numerator().abs().to_u64().ok_or(Failure::TooLarge)?;
+        let base = if exponent.numerator().is_negative() { base.inverse(budget)? } else { base };
+        base.integer_power(count, budget)
+    }
+
+    fn integer_power(&self, mut count: u64, budget: &mut Budget) -> Result<Self, Failure> {
+        let one = Rational::integer(1);
+        if self
+            .as_rational()
+            .is_some_and(|value| value.numerator().abs() == *one.numerator() && value.as_integer().is_some())
+        {
+            return Ok(if count.is_multiple_of(2) { Self::rational(one) } else { self.clone() });
+        }
+        let (mut result, mut square) = (Self::rational(one), self.clone());
+        while count > 0 {
+            if count % 2 == 1 {
+                result = result.times(&square, budget)?;
+            }
+            count /= 2;
+            if count > 0 {
+                square = square.times(&square, budget)?;
+            }
+        }
+        Ok(result)
+    }
+
+    fn applied(&self, function: Function, symbolic: bool, budget: &mut Budget) -> Result<Self, Failure> {
+        let value = self.as_rational().ok_or(Failure::NotExact)?;
+        match function {
+            Function::SquareRoot if symbolic => Err(Failure::NotExact),
+            Function::SquareRoot => square_root(&value, budget),
+            Function::Logarithm if symbolic => Err(Failure::NotExact),
+            Function::Logarithm if value.is_zero() => Err(Failure::Undefined),
+            Function::Logarithm if value == Rational::integer(1) => Ok(Self { terms: Vec::new() }),
+            Function::Factorial | Function::DoubleFactorial => {
+                let step = if function == Function::Factorial { 1 } else { 2 };
+                factorial(value.as_integer().ok_or(Failure::NotExact)?, step, budget)
+            }
+            Function::Fraction if !symbolic => Ok(Self::rational(value.fraction())),
+            Function::Cosecant if value.is_zero() => Err(Failure::Undefined),
+            Function::Logarithm | Function::Fraction | Function::Cosecant => Err(Failure::NotExact),
+        }
+    }
+}
+
+/// √a·√b = outside·√radicand for square-free a and b.
+fn root_product(a: i64, b: i64) -> Option<(i64, i64)> {
+    let common = a.unsigned_abs().gcd(&b.unsigned_abs());
+    let rest = (a.unsigned_abs() / common).checked_mul(b.unsigned_abs() / common)?;
+    let (common, rest) = (i64::try_from(common).ok()?, i64::try_from(rest).ok()?);
+    Some(match (a < 0, b < 0) {
+        (false, false) => (common, rest),
+        (true, true) => (-common, rest),
+        _ => (common, -rest),
+    })
+}
+
+/// √(p/q) = √(pq)/q, the squares taken out of pq.
+fn square_root(value: &Rational, budget: &mut Budget) -> Result<Surd, Failure> {
+    budget.pay(value.bits())?;
+    let product = value.numerator() * value.denominator();
+    let size = product.abs();
+    let root = size.sqrt();
+    let (outside, inside) = if &root * &root == size {
+        (root, 1)
+    } else {
+        let (outside, inside) = size.to_u64().and_then(square_free).ok_or(Failure::NotExact)?;
+        (BigInt::from(outside), i64::try_from(inside).map_err(|_| Failure::NotExact)?)
+    };
+    if outside.is_zero() {
+        return Ok(Surd { terms: Vec::new() });
+    }
+    let radicand = if product.is_negative() { -inside } else { inside };
+    Ok(Surd { terms: vec![(radicand, Rational::new(outside, value.denominator().clone()))] })
+}
+
+/// n = outside²·inside with a square-free inside; `None` where small divisors do not settle it.
+fn square_free(mut n: u64) -> Option<(u64, u64)> {
+    let (mut outside, mut inside) = (1u64, 1u64);
+    let mut divisor = 2u64;
+    // What is left has no divisor below this one: with its cube above the rest, the rest is a prime, a product of two
+    // or a square.
+    while divisor.pow(3) <= n {
+        if divisor > 2000 {
+            return None;
+        }
+        while n % (divisor * divisor) == 0 {
+            outside *= divisor;
+            n /= divisor * divisor;
+        }
+        if n % divisor == 0 {
+            inside *= divisor;
+            n /= divisor;
+        }
+        divisor += 1;
+    }
+    let root = n.sqrt();
+    if root * root == n {
+        outside *= root;
+    } else {
+        inside = inside.checked_mul(n)?;
+    }
+    Some((outside, inside))
+}
+
+fn factorial(n: &BigInt, step: usize, budget: &mut Budget) -> Result<Surd, Failure> {
+    if n.is_negative() {
+        return Err(Failure::Undefined);
+    }
+    let n = n.to_u32().filter(|&n| n <= MAX_FACTORIAL).ok_or(Failure::TooLarge)?;
+    let mut product = BigInt::from(1);
+    for factor in (1..=n).rev().step_by(step) {
+        product *= factor;
+    }
+    budget.pay(product.bits())?;
+    Surd::rational(Rational::integer(product)).checked()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::square_free;
+
+    #[test]
+    fn squares_are_taken_out() {
+        for n in 1u64..5000 {
+            let (outside, inside) = square_free(n).unwrap();
+            assert_eq!(outside * outside * inside, n);
+            assert!((2..=70).all(|d| inside % (d * d) != 0), "{n}");
+        }
+        assert_eq!(square_free(1 << 40), Some((1 << 20, 1)));
+        assert_eq!(square_free((1 << 61) - 1), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! Rewritten tokens to a tree, by Python's grammar of expressions.
+
+use num_bigint::BigInt;
+
+use super::rational::Rational;
+use super::tokens::{Kind, Token};
+
+/// How deep the grammar may recurse: brackets, signs and towers of powers. Python gives up at a like depth.
+const MAX_DEPTH: usize = 250;
+/// The largest power of ten in a decimal that is still a number and not an attack.
+const MAX_DECIMAL_EXPONENT: i64 = 2000;
+
+/// Where a node stands in [`Tree::nodes`]. Operands always stand before what uses them.
+pub(super) type NodeId = usize;
+
+/// A function of one argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Function {
+    SquareRoot,
+    Logarithm,
+    Factorial,
+    DoubleFactorial,
+    Fraction,
+    Cosecant,
+}
+
+/// One step of a computation.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    Number(Rational),
+    /// A number written with a point or an exponent, and how many digits it is written with.
+    Decimal(Rational, u32),
+    /// The symbol with this number in [`Tree::symbols`].
+    Symbol(usize),
+    Pi,
+    Imaginary,
+    Negative(NodeId),
+    Sum(NodeId, NodeId),
+    Difference(NodeId, NodeId),
+    Product(NodeId, NodeId),
+    Quotient(NodeId, NodeId),
+    Power(NodeId, NodeId),
+    Call(Function, NodeId),
+}
+
+/// An expression as steps in the order of their computation; the last one is its value.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Tree {
+    pub(super) nodes: Vec<Node>,
+    pub(super) symbols: Vec<String>,
+}
+
+/// Reads tokens; `None` for what is no expression, or one of things that are not numbers (tuples, functions without
+/// arguments, infinities).
+pub(super) fn parse(tokens: &[Token<'_>]) -> Option<Tree> {
+    let mut parser = Parser { tokens, at: 0, depth: 0, tree: Tree::default() };
+    parser.sum()?;
+    (parser.peek()?.kind == Kind::End).then_some(parser.tree)
+}
+
+struct Parser<'t, 'a> {
+    tokens: &'t [Token<'a>],
+    at: usize,
+    depth: usize,
+    tree: Tree,
+}
+
+impl<'a> Parser<'_, 'a> {
+    fn peek(&self) -> Option<Token<'a>> {
+        self.tokens.get(self.at).copied()
+    }
+
+    fn eat(&mut self, op: &str) -> bool {
+        let found = self.peek().is_some_and(|token| token.is_op(op));
+        self.at += usize::from(found);
+        found
+    }
+
+    fn push(&mut self, node: Node) -> NodeId {
+        self.tree.nodes.push(node);
+        self.tree.nodes.len() - 1
+    }
+
+    fn sum(&mut self) -> Option<NodeId> {
+        let mut left = self.product()?;
+        loop {
+            left = if self.eat("+") {
+                let right = self.product()?;
+                self.push(Node::Sum(left, right))
+            } else if self.eat("-") {
+                let right = self.product()?;
+                self.push(Node::Difference(left, right))
+            } else {
+                return Some(left);
+            };
+        }
+    }
+
+    fn product(&mut self) -> Option<NodeId> {
+        let mut left = self.signed()?;
+        loop {
+            left = if self.eat("*") {
+                let right = self.signed()?;
+                self.push(Node::Product(left, right))
+            } else if self.eat("/") {
+                let right = self.signed()?;
+                self.push(Node::Quotient(left, right))
+            } else {
+                return Some(left);
+            };
+        }
+    }
+
+    /// A sign binds more loosely than a power on its right: `-2**2` is `-(2**2)`.
+    fn signed(&mut self) -> Option<NodeId> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return None;
+        }
+        let value = if self.eat("-") {
+            let value = self.signed()?;
+            self.push(Node::Negative(value))
+        } else if self.eat("+") {
+            self.signed()?
+        } else {
+            let base = self.atom()?;
+            if self.eat("**") {
+                let exponent = self.signed()?;
+                self.push(Node::Power(base, exponent))
+            } else {
+                base
+            }
+        };
+        self.depth -= 1;
+        Some(value)
+    }
+
+    fn atom(&mut self) -> Option<NodeId> {
+        let token = self.peek()?;
+        self.at += 1;
+        if token.is_op("(") {
+            return self.closed();
+        }
+        if token.kind != Kind::Name {
+            return None;
+        }
+        let function = match token.text {
+            "pi" => return Some(self.push(Node::Pi)),
+            "I" => return Some(self.push(Node::Imaginary)),
+            "Symbol" | "Integer" | "Float" | "Number" => return self.literal(token.text),
+            "sqrt" => Function::SquareRoot,
+            "ln" => Function::Logarithm,
+            "factorial" => Function::Factorial,
+            "factorial2" => Function::DoubleFactorial,
+            "frac" => Function::Fraction,
+            "csc" => Function::Cosecant,
+            _ => return None,
+        };
+        if !self.eat("(") {
+            return None;
+        }
+        let argument = self.sum()?;
+        // Python lets a comma end the arguments.
+        let _ = self.eat(",");
+        self.eat(")").then(|| self.push(Node::Call(function, argument)))
+    }
+
+    /// What stands in brackets, behind the opening one.
+    fn closed(&mut self) -> Option<NodeId> {
+        let value = self.sum()?;
+        self.eat(")").then_some(value)
+    }
+
+    /// The argument of a call that rewriting made: one token in brackets.
+    fn literal(&mut self, made: &str) -> Option<NodeId> {
+        if !self.eat("(") {
+            return None;
+        }
+        let token = self.peek()?;
+        self.at += 1;
+        if !self.eat(")") {
+            return None;
+        }
+        let node = match (made, token.kind) {
+            ("Symbol", Kind::Quoted) => Node::Symbol(self.symbol(token.text)),
+            ("Integer", Kind::Number) | ("Number", Kind::Quoted) => Node::Number(integer(token.text)?),
+            ("Float", Kind::Number) => decimal(token.text)?,
+            _ => return None,
+        };
+        Some(self.push(node))
+    }
+
+    fn symbol(&mut self, name: &str) -> usize {
+        let symbols = &mut self.tree.symbols;
+        symbols.iter().position(|known| known == name).unwrap_or_else(|| {
+            symbols.push(name.to_owned());
+            symbols.len() - 1
+        })
+    }
+}
+
+/// A Python integer: decimal, `0x`, `0b` or `0o`, with underscores.
+fn integer(text: &str) -> Option<Rational> {
+    let text: String = text.chars().filter(|&c| c != '_').collect();
+    let (digits, radix) = match text.get(..2) {
+        Some("0x" | "0X") => (&text[2..], 16),
+        Some("0b" | "0B") => (&text[2..], 2),
+        Some("0o" | "0O") => (&text[2..], 8),
+        _ => (text.as_str(), 10),
+    };
+    Some(Rational::integer(BigInt::parse_bytes(digits.as_bytes(), radix)?))
+}
+
+/// A decimal as the exact number that it spells: `2.50` is 5/2.
+fn decimal(text: &str) -> Option<Node> {
+    let text: String = text.chars().filter(|&c| c != '_').collect();
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (text.as_str(), 0),
+    };
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{part}");
+    let exponent = exponent.checked_sub(i64::try_from(part.len()).ok()?)?;
+    if exponent.abs() > MAX_DECIMAL_EXPONENT {
+        return None;
+    }
+    let value = BigInt::parse_bytes(if digits.is_empty() { b"0" } else { digits.as_bytes() }, 10)?;
+    let power = BigInt::from(10).pow(u32::try_from(exponent.unsigned_abs()).ok()?);
+    let written = u32::try_from(digits.trim_start_matches('0').len()).ok()?;
+    let value = if exponent < 0 { Rational::new(value, power) } else { Rational::integer(value * power) };
+    Some(Node::Decimal(value, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{rewrite::rewritten, tokens::tokens};
+    use super::{Node, parse};
+
+    fn read(source: &str) -> Option<super::Tree> {
+        parse(&rewritten(tokens(source)?)?)
+    }
+
+    #[test]
+    fn python_precedence_holds() {
+        let tree = read("-2**2").unwrap();
+        assert!(matches!(tree.nodes.last(), Some(Node::Negative(_))));
+        let tree = read("2**-1/3").unwrap();
+        assert!(matches!(tree.nodes.last(), Some(Node::Quotient(..))));
+        assert_eq!(read("xy+x").unwrap().symbols, ["x", "y"]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for source in ["", "1,2", "ln", "oo", "()", "2+", "(1", "1)", "re(5)", "1e99999999"] {
+            assert_eq!(read(source), None, "{source}");
+        }
+        assert_eq!(read(&("(".repeat(300) + "1" + &")".repeat(300))), None);
+        assert_eq!(read(&("-".repeat(3000) + "1")), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Text to tokens, as Python's `tokenize` cuts it.
+
+use crate::grading::characters::{is_letter, is_word};
+
+/// What a token is. Words and quoted names are told apart because sympy's rewriting looks at them differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A name.
+    Name,
+    /// A name in quotes: the argument of `Symbol(..)`.
+    Quoted,
+    /// A number.
+    Number,
+    /// An operator, a bracket, or anything else that is not the rest.
+    Op,
+    /// The end of the text.
+    End,
+}
+
+/// A token: what it is and its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Token<'a> {
+    pub(super) kind: Kind,
+    pub(super) text: &'a str,
+}
+
+impl<'a> Token<'a> {
+    pub(super) fn op(text: &'a str) -> Self {
+        Self { kind: Kind::Op, text }
+    }
+
+    pub(super) fn name(text: &'a str) -> Self {
+        Self { kind: Kind::Name, text }
+    }
+
+    pub(super) fn is_op(&self, text: &str) -> bool {
+        self.kind == Kind::Op && self.text == text
+    }
+}
+
+/// The tokens of a text, the end included; `None` for what Python cannot read or no answer means as mathematics
+/// (comparisons, assignments, comments, strings, indices).
+pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
+    let mut out = Vec::with_capacity(text.len() + 1);
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            ' ' | '\t' | '\n' | '\r' | '\x0c' => {
+                rest = &rest[1..];
+                continue;
+            }
+            '0'..='9' => number_length(rest),
+            '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => number_length(rest),
+            '*' if rest.starts_with("**") => 2,
+            '/' if rest.starts_with("//") => return None,
+            '+' | '-' | '*' | '/' | '(' | ')' | '!' | ',' => 1,
+            c if is_letter(c) || c == '_' => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            _ => return None,
+        };
+        let (piece, after) = rest.split_at(length);
+        let kind = match first {
+            '0'..='9' => Kind::Number,
+            '.' => Kind::Number,
+            c if is_letter(c) || c == '_' => Kind::Name,
+            _ => Kind::Op,
+        };
+        out.push(Token { kind, text: piece });
+        rest = after;
+    }
+    out.push(Token { kind: Kind::End, text: "" });
+    Some(out)
+}
+
+/// The length of the number that a text starts with (`Imagnumber | Floatnumber | Intnumber` of Python's `tokenize`).
+fn number_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    if let Some(length) = radix_length(bytes) {
+        return length;
+    }
+    let whole = digits_length(bytes, u8::is_ascii_digit);
+    let mut end = whole;
+    if bytes.get(end) == Some(&b'.') {
+        end += 1;
+        end += digits_length(&bytes[end..], u8::is_ascii_digit);
+    }
+    let with_exponent = end + exponent_length(&bytes[end..]);
+    let is_float = with_exponent > whole;
+    if matches!(bytes.get(with_exponent), Some(b'j' | b'J')) {
+        return with_exponent + 1;
+    }
+    if is_float {
+        return with_exponent;
+    }
+    // A zero in front ends a decimal integer: `007` is two numbers, `00` and `7`.
+    if bytes[0] == b'0' { digits_length(bytes, |b| *b == b'0') } else { whole }
+}
+
+/// `0x1f`, `0b11`, `0o17`.
+fn radix_length(bytes: &[u8]) -> Option<usize> {
+    let accepts: fn(&u8) -> bool = match bytes {
+        [b'0', b'x' | b'X', ..] => u8::is_ascii_hexdigit,
+        [b'0', b'b' | b'B', ..] => |b| matches!(b, b'0' | b'1'),
+        [b'0', b'o' | b'O', ..] => |b| (b'0'..=b'7').contains(b),
+        _ => return None,
+    };
+    let from = if bytes.get(2) == Some(&b'_') { 3 } else { 2 };
+    let length = digits_length(&bytes[from..], accepts);
+    (length > 0).then_some(from + length)
+}
+
+fn exponent_length(bytes: &[u8]) -> usize {
+    if !matches!(bytes.first(), Some(b'e' | b'E')) {
+        return 0;
+    }
+    let sign = usize::from(matches!(bytes.get(1), Some(b'+' | b'-')));
+    match digits_length(&bytes[1 + sign..], u8::is_ascii_digit) {
+        0 => 0,
+        digits => 1 + sign + digits,
+    }
+}
+
+/// The length of `[0-9](_?[0-9])*` for any set of digits; zero if the first byte is none.
+fn digits_length(bytes: &[u8], accepts: impl Fn(&u8) -> bool) -> usize {
+    let mut end = 0;
+    loop {
+        let gap = usize::from(end > 0 && bytes.get(end) == Some(&b'_'));
+        match bytes.get(end + gap) {
+            Some(byte) if accepts(byte) => end += gap + 1,
+            _ => return end,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tokens;
+
+    #[test]
+    fn numbers_are_cut_as_python_does() {
+        let cases: [(&str, &[&str]); 9] = [
+            ("2x", &["2", "x"]),
+            ("1e5x", &["1e5", "x"]),
+            ("1e", &["1", "e"]),
+            ("007", &["00", "7"]),
+            ("2.x", &["2.", "x"]),
+            (".5**2", &[".5", "**", "2"]),
+            ("0x1fg", &["0x1f", "g"]),
+            ("1_000j", &["1_000j"]),
+            ("00.5", &["00.5"]),
+        ];
+        for (text, parts) in cases {
+            let found = tokens(text).unwrap();
+            let texts: Vec<&str> = found.iter().map(|t| t.text).filter(|t| !t.is_empty()).collect();
+            assert_eq!(texts, parts, "{text}");
+        }
+        for text in ["x=5", "a<b", "5#", "'a'", "5//2", "x*=2", "²", "a:b"] {
+            assert_eq!(tokens(text), None, "{text}");
+        }
+    }
+}

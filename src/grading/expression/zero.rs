@@ -1,0 +1,265 @@
+//! Whether the difference of two expressions is zero.
+
+use super::bigfloat::{BigFloat, PRECISION};
+use super::exact::{self, Budget, Failure};
+use super::numeric::{self, Complex};
+use super::rational::Rational;
+use super::rewrite::rewritten;
+use super::syntax::{Function, Node, Tree, parse};
+use super::tokens::tokens;
+
+/// The longest pair of expressions that is read at all; answers are far shorter.
+const MAX_LENGTH: usize = 512;
+/// At how many integer points two expressions with symbols must agree.
+const INTEGER_POINTS: u64 = 3;
+/// At how many complex points: enough for two symbols to have stood in equal, opposite and neighbouring quadrants.
+const COMPLEX_POINTS: u64 = 8;
+/// How many points may be poles before the expression counts as undefined.
+const MAX_POLES: u64 = 5;
+/// Bits of a number that rounding may have spoiled.
+const GUARD: i64 = 128;
+
+/// What became of the comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::grading) enum Difference {
+    /// Both are the same number, or the same function of their symbols.
+    Zero,
+    /// They differ.
+    NotZero,
+    /// One of them is no expression, is undefined everywhere, or is too large to work out.
+    Unknown,
+}
+
+/// Compares two expressions as `(first)-(second)` read in one piece, as the reference does.
+///
+/// Without symbols the value is exact where it is a sum of square roots, else to some hundred digits. With symbols both
+/// are compared at seeded points: integers for a rational function, complex numbers where a root, a logarithm or
+/// a power takes a branch (√(x²) is not x). The points are fixed, so a pair has the same verdict on every machine.
+pub(in crate::grading) fn difference(first: &str, second: &str) -> Difference {
+    if first.len() + second.len() > MAX_LENGTH {
+        return Difference::Unknown;
+    }
+    let text = format!("({first})-({second})").replace('^', "**");
+    let Some(tree) = tokens(&text).and_then(rewritten).and_then(|tokens| parse(&tokens)) else {
+        return Difference::Unknown;
+    };
+    match is_zero(&tree) {
+        Ok(true) => Difference::Zero,
+        Ok(false) => Difference::NotZero,
+        Err(_) => Difference::Unknown,
+    }
+}
+
+fn is_zero(tree: &Tree) -> Result<bool, Failure> {
+    let mut budget = Budget::new();
+    let dependent = dependence(tree);
+    if tree.symbols.is_empty() {
+        return match exact::value(tree, &dependent, &[], &mut budget) {
+            Ok(value) => Ok(value.is_zero() || value.as_rational().is_some_and(|gap| decimal_of_fraction(tree, &gap))),
+            Err(Failure::NotExact) => numeric_zero(tree, &[], &mut budget),
+            Err(failure) => Err(failure),
+        };
+    }
+    let exact = |seed, budget: &mut Budget| exact_zero(tree, &dependent, seed, budget);
+    match at_points(INTEGER_POINTS, exact, &mut budget) {
+        Err(Failure::NotExact) => {
+            let numeric = |seed, budget: &mut Budget| numeric_zero(tree, &complex_point(tree, seed), budget);
+            at_points(COMPLEX_POINTS, numeric, &mut budget)
+        }
+        verdict => verdict,
+    }
+}
+
+/// Whether one side is a decimal and the other an exact number that has this decimal at the precision it is written
+/// with, 15 digits at least: 0.6923076923076923 is 9/13 as a machine prints it. `gap` is the first less the second.
+fn decimal_of_fraction(tree: &Tree, gap: &Rational) -> bool {
+    let Some(&Node::Difference(first, second)) = tree.nodes.last() else { return false };
+    if tree.nodes.iter().filter(|node| matches!(node, Node::Decimal(..))).count() != 1 {
+        return false;
+    }
+    let literal = |at: usize| match tree.nodes[at] {
+        Node::Decimal(ref value, digits) => Some((value.clone(), digits)),
+        Node::Negative(inner) => match tree.nodes[inner] {
+            Node::Decimal(ref value, digits) => Some((value.negated(), digits)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let (decimal, exact, digits) = match (literal(first), literal(second)) {
+        (Some((decimal, digits)), None) => (decimal.clone(), decimal.plus(&gap.negated()), digits),
+        (None, Some((decimal, digits))) => (decimal.clone(), decimal.plus(gap), digits),
+        _ => return false,
+    };
+    // The bits that sympy gives to so many digits.
+    let bits = (f64::from(digits.max(15) + 1) * std::f64::consts::LOG2_10).round() as u64;
+    decimal.rounded(bits) == exact.rounded(bits)
+}
+
+/// Asks at one seeded point after another; a pole makes way for the next point.
+fn at_points(
+    points: u64,
+    mut ask: impl FnMut(u64, &mut Budget) -> Result<bool, Failure>,
+    budget: &mut Budget,
+) -> Result<bool, Failure> {
+    let (mut agreed, mut poles) = (0, 0);
+    for seed in 0.. {
+        match ask(seed, budget) {
+            Ok(false) => return Ok(false),
+            Ok(true) => agreed += 1,
+            Err(Failure::Undefined) => poles += 1,
+            Err(failure) => return Err(failure),
+        }
+        if agreed == points {
+            break;
+        }
+        if poles == MAX_POLES {
+            return Err(Failure::Undefined);
+        }
+    }
+    Ok(true)
+}
+
+/// For each step, whether it depends on a symbol.
+fn dependence(tree: &Tree) -> Vec<bool> {
+    let mut dependent: Vec<bool> = Vec::with_capacity(tree.nodes.len());
+    for node in &tree.nodes {
+        let depends = match *node {
+            Node::Symbol(_) => true,
+            Node::Number(_) | Node::Decimal(..) | Node::Pi | Node::Imaginary => false,
+            Node::Negative(a) | Node::Call(_, a) => dependent[a],
+            Node::Sum(a, b)
+            | Node::Difference(a, b)
+            | Node::Product(a, b)
+            | Node::Quotient(a, b)
+            | Node::Power(a, b) => dependent[a] || dependent[b],
+        };
+        dependent.push(depends);
+    }
+    dependent
+}
+
+fn exact_zero(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budget) -> Result<bool, Failure> {
+    let factorial = |node: &Node| matches!(node, Node::Call(Function::Factorial | Function::DoubleFactorial, _));
+    // A factorial has an exact value at small positive integers only.
+    let small = tree.nodes.iter().any(factorial);
+    let mut random = SplitMix(seed ^ 0x5eed_0f7e_57ed_90e5);
+    let mut coordinate = || {
+        if small {
+            return Rational::integer(20 + i64::try_from(random.next() % 100).unwrap_or(0));
+        }
+        // Odd and between -2^22 and 2^22: far from the small numbers that answers are made of.
+        let half = i64::try_from(random.next() >> 42).unwrap_or(0) - (1 << 21);
+        Rational::integer(2 * half + 1)
+    };
+    let point: Vec<Rational> = tree.symbols.iter().map(|_| coordinate()).collect();
+    exact::value(tree, dependent, &point, budget).map(|value| value.is_zero())
+}
+
+/// Coordinates with real and imaginary parts between -2 and 2, in a quadrant that the seed picks: a root takes another
+/// branch in another quadrant, so all of them must have their turn.
+fn complex_point(tree: &Tree, seed: u64) -> Vec<Complex> {
+    let mut random = SplitMix(seed ^ 0xc0_ffee_5eed);
+    let mut part = |negative: bool| {
+        let value = Rational::new((random.next() >> 1).cast_signed().into(), num_bigint::BigInt::from(1) << 62u32);
+        let value = BigFloat::rational(&value).unwrap_or_else(BigFloat::zero);
+        if negative { value.negated() } else { value }
+    };
+    let quadrant = |symbol: u64| seed + symbol * (seed / 4) * 2;
+    let symbols = (0..).take(tree.symbols.len());
+    symbols.map(|symbol| Complex::new(part(quadrant(symbol) & 1 == 1), part(quadrant(symbol) & 2 == 2))).collect()
+}
+
+fn numeric_zero(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<bool, Failure> {
+    let result = numeric::value(tree, point, budget)?;
+    Ok(result.value.magnitude() < result.scale - PRECISION.cast_signed() + GUARD)
+}
+
+/// The SplitMix64 generator: points must be the same on every machine and for ever.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Difference, difference};
+
+    #[test]
+    fn equal_expressions_are_equal() {
+        let pairs = [
+            ("7+3/4", "31/4"),
+            ("2sqrt(3)", "sqrt(12)"),
+            ("1/sqrt(2)", "sqrt(2)/2"),
+            ("1/(sqrt(2)+sqrt(3))", "sqrt(3)-sqrt(2)"),
+            ("sqrt(2)+sqrt(3)", "sqrt(5+2sqrt(6))"),
+            ("x(x+1)", "x^2+x"),
+            ("(x^2-1)/(x-1)", "x+1"),
+            ("0.5x", "x/2"),
+            ("4^x", "2^x*2^x"),
+            ("sqrt(4x)", "2sqrt(x)"),
+            ("ln(4)", "2ln(2)"),
+            ("3pi/6", "0.5pi"),
+            ("sqrt(-4)", "2j"),
+            ("no", "on"),
+            ("n!/(n-1)!", "n"),
+            ("(x+1)!", "(1+x)!"),
+            ("(9^9)^9", "(3^9)^9*(3^9)^9"),
+            ("8**(1/3)", "2"),
+            ("x^-1", "1/x"),
+            ("5!", "120"),
+            ("5!!", "15"),
+            ("sqrt(7,)", "sqrt(7)"),
+            ("0.6923076923076923", "27/39"),
+            ("-27/39", "-0.6923076923076923"),
+        ];
+        for (a, b) in pairs {
+            assert_eq!(difference(a, b), Difference::Zero, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn different_expressions_differ() {
+        let pairs = [
+            ("sqrt(x^2)", "x"),
+            ("sqrt(x^4)", "x^2"),
+            ("ln(x^2)", "2ln(x)"),
+            ("sqrt(x)*sqrt(y)", "sqrt(x*y)"),
+            ("pi", "3.14159265358979323846264338327950288"),
+            ("x", "y"),
+            ("2^x", "x^2"),
+            ("(9^9)^9+1", "(9^9)^9"),
+            ("(x+1)!", "(x+2)!"),
+            ("csc(1)", "csc(2)"),
+            ("0.3333333333333333", "1/3"),
+            ("0.692307692307692", "9/13"),
+        ];
+        for (a, b) in pairs {
+            assert_eq!(difference(a, b), Difference::NotZero, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decided_is_unknown() {
+        let long = "1+".repeat(600) + "1";
+        let tower = "(".repeat(40) + "9" + &"^9)".repeat(40);
+        let pairs = [
+            ("1/0", "2/0"),
+            ("oo", "2oo"),
+            ("a.", "a"),
+            ("1/(x-x)", "1"),
+            (&long, "601"),
+            (&tower, "1"),
+            ("99999999!", "1"),
+        ];
+        for (a, b) in pairs {
+            assert_eq!(difference(a, b), Difference::Unknown, "{a} {b}");
+        }
+    }
+}

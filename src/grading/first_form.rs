@@ -1,0 +1,173 @@
+//! The first normal form of an answer: LaTeX tidied as the MATH data set's own checker does it.
+//!
+//! Source: `math_normalize.py` of mathruler (from Hendrycks' MATH release). Where the reference stumbles over a form that
+//! it did not foresee, it falls back to the stripped answer; so do we, step by step.
+
+use super::characters::strip;
+
+/// Two answers with the same first form are the same answer.
+pub(super) fn first_form(answer: &str) -> String {
+    let answer = strip(answer);
+    let answer = unwrap_text(answer).map_or(answer, strip);
+    tidy(answer).unwrap_or_else(|| answer.to_owned())
+}
+
+/// The content of an answer that is one `\text{..}` from end to end (`^\\text\{(.+?)\}$`; `.` is no newline).
+pub(super) fn unwrap_text(answer: &str) -> Option<&str> {
+    let inner = answer.strip_prefix(r"\text{")?;
+    let inner = inner.strip_suffix("}\n").or_else(|| inner.strip_suffix('}'))?;
+    (!inner.is_empty() && !inner.contains('\n')).then_some(inner)
+}
+
+/// The steps in their order; `None` where the reference raises.
+fn tidy(answer: &str) -> Option<String> {
+    let mut text: String = answer.chars().filter(|&c| c != '\n').collect();
+    if text.contains('\\') {
+        for (from, to) in [(r"\!", ""), (r"\\", r"\")] {
+            text = replaced(text, from, to);
+        }
+    }
+    for (from, to) in [("tfrac", "frac"), ("dfrac", "frac")] {
+        text = replaced(text, from, to);
+    }
+    if text.contains('\\') {
+        for piece in [r"\left", r"\right", r"^{\circ}", r"^\circ", r"\$"] {
+            text = replaced(text, piece, "");
+        }
+        text = without_right_unit(text)?;
+        text = replaced(text, r"\%", "");
+    }
+    for (from, to) in [("%", ""), (" .", " 0."), ("{.", "{0.")] {
+        text = replaced(text, from, to);
+    }
+    if text.is_empty() {
+        return Some(text);
+    }
+    if text.starts_with('.') {
+        text.insert(0, '0');
+    }
+    text = without_short_left_side(text);
+    text = brace_square_roots(text)?;
+    text = replaced(text, " ", "");
+    text = brace_fractions(text)?;
+    if text == "0.5" {
+        text = r"\frac{1}{2}".to_owned();
+    }
+    Some(slash_to_fraction(text))
+}
+
+/// `str.replace` that does not allocate when there is nothing to replace.
+pub(super) fn replaced(text: String, from: &str, to: &str) -> String {
+    if text.contains(from) { text.replace(from, to) } else { text }
+}
+
+/// Cuts from the first `\text{ ` on; more than one of them is a form that the reference gives up on.
+fn without_right_unit(text: String) -> Option<String> {
+    let mut parts = text.split(r"\text{ ");
+    let head = parts.next().unwrap_or("");
+    match (parts.next(), parts.next()) {
+        (None, _) => Some(text),
+        (Some(_), None) => Some(head.to_owned()),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+/// Drops `k =` in front of a value when what stands left of the only `=` has at most two characters.
+fn without_short_left_side(text: String) -> String {
+    match text.split_once('=') {
+        Some((left, right)) if !right.contains('=') && left.chars().count() <= 2 => right.to_owned(),
+        _ => text,
+    }
+}
+
+/// `\sqrt3` to `\sqrt{3}`; `None` for a `\sqrt` with nothing behind it.
+fn brace_square_roots(text: String) -> Option<String> {
+    if !text.contains(r"\sqrt") {
+        return Some(text);
+    }
+    let mut parts = text.split(r"\sqrt");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let first = part.chars().next()?;
+        out.push_str(r"\sqrt");
+        if first == '{' {
+            out.push_str(part);
+        } else {
+            out.extend(['{', first, '}']);
+            out.push_str(&part[first.len_utf8()..]);
+        }
+    }
+    Some(out)
+}
+
+/// `\frac12` to `\frac{1}{2}` and `\frac1{72}` to `\frac{1}{72}`; `None` for a `\frac` with nothing behind it.
+fn brace_fractions(text: String) -> Option<String> {
+    if !text.contains(r"\frac") {
+        return Some(text);
+    }
+    let mut parts = text.split(r"\frac");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        out.push_str(r"\frac");
+        let mut chars = part.chars();
+        let first = chars.next()?;
+        if first == '{' {
+            out.push_str(part);
+            continue;
+        }
+        let Some(second) = chars.next() else { return Some(text) };
+        out.extend(['{', first, '}']);
+        if second == '{' {
+            out.push(second);
+        } else {
+            out.extend(['{', second, '}']);
+        }
+        out.push_str(chars.as_str());
+    }
+    Some(out)
+}
+
+/// `a/b` of two plainly written integers to `\frac{a}{b}`.
+fn slash_to_fraction(text: String) -> String {
+    match text.split_once('/') {
+        Some((a, b)) if is_plain_integer(a) && is_plain_integer(b) => format!("\\frac{{{a}}}{{{b}}}"),
+        _ => text,
+    }
+}
+
+/// Whether Python's `int` prints the text back as it is.
+fn is_plain_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    // Python refuses to read an integer of more digits than that.
+    let plain = (1..=4300).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    plain && (text == "0" || !digits.starts_with('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_form;
+
+    #[test]
+    fn latex_is_tidied() {
+        let cases = [
+            (r"\text{B}", "B"),
+            (r" \dfrac12 ", r"\frac{1}{2}"),
+            (r"\sqrt3", r"\sqrt{3}"),
+            ("1/2", r"\frac{1}{2}"),
+            ("-0/2", "-0/2"),
+            (".5", r"\frac{1}{2}"),
+            ("x = 5", "5"),
+            ("abc=5", "abc=5"),
+            (r"5 \text{ cm}", "5"),
+            (r"5 \text{ cm} \text{ or so}", r"5 \text{ cm} \text{ or so}"),
+            (r"90^\circ", "90"),
+            (r"\left(1,2\right)", "(1,2)"),
+            (r"50\%", "50"),
+            (r"\frac", r"\frac"),
+            ("", ""),
+        ];
+        for (given, form) in cases {
+            assert_eq!(first_form(given), form, "{given}");
+        }
+    }
+}

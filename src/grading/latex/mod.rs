@@ -1,0 +1,49 @@
+//! LaTeX to plain text, as pylatexenc's `latex2text` does it on what answers look like.
+//!
+//! [`parse`](parse::parse) makes a tree of nodes the way its tolerant walker does, errors and all, and
+//! [`render`](render::render) writes the tree as text. What a macro takes and what it becomes is in `macros.tsv`.
+
+mod macros;
+mod parse;
+mod render;
+
+/// How deep groups, environments and arguments may nest. The reference runs out of Python's stack a little later.
+const MAX_DEPTH: usize = 200;
+
+/// The text of a piece of LaTeX; `None` where the reference raises an error (and its caller keeps the LaTeX).
+pub(super) fn to_text(latex: &str) -> Option<String> {
+    render::render(&parse::parse(latex)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_text;
+
+    #[test]
+    fn text_is_what_latex2text_says() {
+        let cases = [
+            (r"3\sqrt{2}", "3√(2)"),
+            (r" \frac{1}{2}", " 1/2"),
+            (r"\frac12x", "1/2x"),
+            (r"\sqrt[3]{8}", "√(8)"),
+            (r"\text{Yes}\textbf{ or} no", "Yes or no"),
+            (r"\textsf{B}\mbox{ cm}", ""),
+            (r"\frac{1}", "%s/%s1"),
+            (r"a } b \end{x}", "a  b "),
+            (r"\begin{pmatrix} 1 & 20 \\ 3 & 4 \end{pmatrix}", "[  1 20;  3  4 ]"),
+            (r"\mathbf{B}\mathbb{R}", "𝐁ℝ"),
+            (r"\hat{x} \'e", "x̂ é"),
+            (r"\alpha x", "αx"),
+            (r"\(\alpha x\)", "α x"),
+            (r"a\\[2mm]b", "a\nb"),
+            (r"x--y", "x–y"),
+            (r"\unknown{z}\,\circ", "z ∘"),
+            (r"5\", "5"),
+        ];
+        for (latex, text) in cases {
+            assert_eq!(to_text(latex).as_deref(), Some(text), "{latex}");
+        }
+        assert_eq!(to_text(r"\sqrt"), None);
+        assert_eq!(to_text(&"{".repeat(5000)), None);
+    }
+}

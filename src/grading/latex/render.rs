@@ -1,0 +1,215 @@
+//! Nodes to text, the way pylatexenc's `LatexNodes2Text` writes them with its default settings.
+
+use super::macros::{Becomes, Body, environment_of, macro_of};
+use super::parse::{MacroNode, Node};
+use crate::grading::characters::{compose, strip};
+
+/// The text of a list of nodes; `None` where the reference raises.
+pub(super) fn render(nodes: &[Node]) -> Option<String> {
+    Renderer { in_equation: false }.list(nodes)
+}
+
+struct Renderer {
+    /// Inside mathematics white space follows the source more loosely than outside.
+    in_equation: bool,
+}
+
+impl Renderer {
+    fn list(&mut self, nodes: &[Node]) -> Option<String> {
+        let mut out = String::new();
+        let mut before: Option<&Node> = None;
+        for node in nodes {
+            if let (true, Some(Node::Macro(bare)), Node::Chars(_)) = (self.in_equation, before, node)
+                && bare.bare
+            {
+                out.push_str(&bare.space_after);
+            }
+            out.push_str(&self.node(node)?);
+            before = Some(node);
+        }
+        Some(out)
+    }
+
+    fn node(&mut self, node: &Node) -> Option<String> {
+        match node {
+            Node::Chars(text) if self.in_equation && strip(text).is_empty() => Some(String::new()),
+            Node::Chars(text) => Some(text.clone()),
+            Node::Group(content) => self.list(content),
+            Node::Macro(node) => self.macro_text(node),
+            Node::Environment { name, content } => self.environment(name, content),
+            Node::Special(special) => Some(special_text(special).to_owned()),
+            Node::Math { display, content } => self.equation(content, *display),
+        }
+    }
+
+    fn equation(&mut self, content: &[Node], display: bool) -> Option<String> {
+        let outside = std::mem::replace(&mut self.in_equation, true);
+        let text = self.list(content);
+        self.in_equation = outside;
+        let text = text?;
+        let text = strip(&text);
+        Some(if display { format!("\n    {}\n", text.replace('\n', "\n    ")) } else { text.to_owned() })
+    }
+
+    fn macro_text(&mut self, node: &MacroNode) -> Option<String> {
+        match macro_of(&node.name).becomes {
+            Becomes::Nothing => Some(String::new()),
+            Becomes::Text(text) => Some(text.to_owned()),
+            Becomes::Arguments => {
+                let mut out = String::new();
+                for argument in &node.arguments {
+                    out.push_str(&self.argument(argument.as_ref())?);
+                }
+                Some(out)
+            }
+            Becomes::Format(format) => {
+                let arguments: Option<Vec<String>> =
+                    node.arguments.iter().map(|argument| self.argument(argument.as_ref())).collect();
+                formatted(format, &arguments?)
+            }
+            Becomes::Style(style) => {
+                let text = self.argument(node.arguments.first().and_then(Option::as_ref))?;
+                Some(text.chars().map(|c| styled(c, style)).collect())
+            }
+            Becomes::Accent(mark) => {
+                let text = match node.arguments.first() {
+                    Some(argument) => strip(&self.argument(argument.as_ref())?).to_owned(),
+                    None => " ".to_owned(),
+                };
+                Some(accented(&text, mark))
+            }
+            Becomes::Unsupported => None,
+        }
+    }
+
+    fn argument(&mut self, node: Option<&Node>) -> Option<String> {
+        node.map_or(Some(String::new()), |node| self.node(node))
+    }
+
+    fn environment(&mut self, name: &str, content: &[Node]) -> Option<String> {
+        match environment_of(name).body {
+            Body::Plain => self.list(content),
+            Body::Equation => self.equation(content, true),
+            Body::Matrix => self.matrix(content),
+            Body::Format(format) => formatted(format, &[self.list(content)?]),
+            Body::Unsupported => None,
+        }
+    }
+
+    /// `[ a b; c d ]`, each cell filled up to the widest; a matrix without a cell makes the reference raise.
+    fn matrix(&mut self, content: &[Node]) -> Option<String> {
+        let mut rows = Vec::new();
+        for row in content.split(|node| matches!(node, Node::Macro(node) if node.name == "\\")) {
+            let mut cells = Vec::new();
+            for cell in row.split(|node| matches!(node, Node::Special("&"))) {
+                if !cell.is_empty() {
+                    cells.push(strip(&self.list(cell)?).to_owned());
+                }
+            }
+            rows.push(cells);
+        }
+        let width = rows.iter().flatten().map(|cell| cell.chars().count()).max()?;
+        let line = |cells: &Vec<String>| cells.iter().map(|c| format!("{c:>width$}")).collect::<Vec<_>>().join(" ");
+        Some(format!("[ {} ]", rows.iter().map(line).collect::<Vec<_>>().join("; ")))
+    }
+}
+
+fn special_text(special: &str) -> &'static str {
+    match special {
+        "&" => "   ",
+        "~" => "\u{a0}",
+        "``" => "“",
+        "''" => "”",
+        "--" => "–",
+        "---" => "—",
+        "!`" => "¡",
+        _ => "¿",
+    }
+}
+
+/// Python's `%` on the two forms that the table holds. The wrong number of `%s` leaves the format as it stands, a
+/// missing `%(n)s` is an error.
+fn formatted(format: &str, arguments: &[String]) -> Option<String> {
+    if format.contains("%s") {
+        if format.matches("%s").count() != arguments.len() {
+            return Some(format.to_owned());
+        }
+        let mut out = String::new();
+        for (at, piece) in format.split("%s").enumerate() {
+            if at > 0 {
+                out.push_str(&arguments[at - 1]);
+            }
+            out.push_str(piece);
+        }
+        return Some(out);
+    }
+    let (head, rest) = format.split_once("%(")?;
+    let (number, tail) = rest.split_once(")s")?;
+    let argument = arguments.get(number.parse::<usize>().ok()?.checked_sub(1)?)?;
+    Some(format!("{head}{argument}{tail}"))
+}
+
+/// Each character with the mark on it, composed where Unicode has a character for both.
+fn accented(text: &str, mark: char) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let base = match c {
+            'ı' => 'i',
+            'ȷ' => 'j',
+            c => c,
+        };
+        match compose(base, mark) {
+            Some(one) => out.push(one),
+            None => out.extend([base, mark]),
+        }
+    }
+    out
+}
+
+/// A letter in a mathematical alphabet (Unicode chart U+1D400, with the holes that older blocks fill).
+fn styled(c: char, style: &str) -> char {
+    if !c.is_ascii_alphabetic() {
+        return c;
+    }
+    let hole = match (style, c) {
+        ("italic", 'h') => 0x210e,
+        ("script", _) => match c {
+            'B' => 0x212c,
+            'E' => 0x2130,
+            'F' => 0x2131,
+            'H' => 0x210b,
+            'I' => 0x2110,
+            'L' => 0x2112,
+            'M' => 0x2133,
+            'R' => 0x211b,
+            'e' => 0x212f,
+            'g' => 0x210a,
+            'o' => 0x2134,
+            _ => 0,
+        },
+        ("fraktur", 'C') => 0x212d,
+        ("fraktur", 'H') => 0x210c,
+        ("fraktur", 'I') => 0x2111,
+        ("fraktur", 'R') => 0x211c,
+        ("fraktur", 'Z') => 0x2128,
+        ("doublestruck", 'C') => 0x2102,
+        ("doublestruck", 'H') => 0x210d,
+        ("doublestruck", 'N') => 0x2115,
+        ("doublestruck", 'P') => 0x2119,
+        ("doublestruck", 'Q') => 0x211a,
+        ("doublestruck", 'R') => 0x211d,
+        ("doublestruck", 'Z') => 0x2124,
+        _ => 0,
+    };
+    let upper: u32 = match style {
+        "bold" => 0x1d400,
+        "italic" => 0x1d434,
+        "script" => 0x1d49c,
+        "fraktur" => 0x1d504,
+        "doublestruck" => 0x1d538,
+        "sans" => 0x1d5a0,
+        _ => 0x1d670,
+    };
+    let offset = if c.is_ascii_uppercase() { u32::from(c) - 65 } else { u32::from(c) - 97 + 26 };
+    char::from_u32(if hole != 0 { hole } else { upper + offset }).unwrap_or(c)
+}

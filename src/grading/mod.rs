@@ -1,0 +1,229 @@
+//! When two answers are the same: boxed answers, equality, votes.
+//!
+//! Equality decides votes, pseudo-labels, rewards and scores. It follows `grade_answer` of mathruler 0.1.0, which VisPlay
+//! calls, step by step: two normal forms of text, tuples, and symbolic equality. Everything here is a pure function of
+//! strings; the work on any input is bounded without a clock, so a pair has the same verdict on every machine.
+
+mod boxed;
+mod characters;
+mod expression;
+mod first_form;
+mod latex;
+mod second_form;
+mod tuples;
+mod votes;
+
+use serde::Serialize;
+
+pub use boxed::last_boxed;
+pub use votes::{Vote, vote};
+
+use expression::Difference;
+
+/// The rule that decided whether two answers are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// Equal: the texts are the same.
+    Text,
+    /// Equal: the first normal forms are the same.
+    FirstForm,
+    /// Equal: the second normal forms are the same.
+    SecondForm,
+    /// One of the answers is empty and the other is not.
+    Empty,
+    /// Different: the tuples or intervals have different brackets.
+    Brackets,
+    /// Different: the tuples have different numbers of elements.
+    Length,
+    /// Different: fractions are compared as they are written, so 2/4 is not 1/2.
+    Fraction,
+    /// Different: only one of the two is an integer.
+    Integer,
+    /// The mathematics decided, for each element of a tuple.
+    Symbolic,
+    /// Different: too many letters or too high powers to compare as mathematics, and the texts differ.
+    Words,
+    /// Different: not to be read as mathematics, undefined or too large, and the texts differ.
+    Unreadable,
+}
+
+/// Whether two answers are the same, and which rule says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The answers are the same.
+    pub equal: bool,
+    /// What decided.
+    pub via: Via,
+}
+
+/// An answer with what comparing it needs, worked out once.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    text: String,
+    first: String,
+    second: String,
+    elements: Vec<String>,
+}
+
+impl Answer {
+    /// Prepares an answer for comparisons.
+    pub fn new(text: &str) -> Self {
+        let second = second_form::second_form(text);
+        let elements = tuples::elements(&second);
+        Self { text: text.to_owned(), first: first_form::first_form(text), second, elements }
+    }
+
+    /// The answer as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether two answers are the same, asked in both directions as VisPlay does.
+    pub fn compare(&self, other: &Self) -> Verdict {
+        let forward = self.grade(other);
+        // The directions differ only where brackets close in one answer what the other has opened.
+        if forward.equal || (is_closed(&self.second) && is_closed(&other.second)) {
+            return forward;
+        }
+        let backward = other.grade(self);
+        if backward.equal { backward } else { forward }
+    }
+
+    /// Whether this answer is right when the other is the truth: mathruler's `grade_answer(self, truth)`.
+    pub fn grade(&self, truth: &Self) -> Verdict {
+        let verdict = |equal, via| Verdict { equal, via };
+        if self.text == truth.text {
+            return verdict(true, Via::Text);
+        }
+        if self.first == truth.first {
+            return verdict(true, Via::FirstForm);
+        }
+        if self.second == truth.second {
+            return verdict(true, Via::SecondForm);
+        }
+        if self.second.is_empty() || truth.elements.is_empty() {
+            return verdict(false, Via::Empty);
+        }
+        if truth.elements.len() > 1 && ends(&truth.second) != ends(&self.second) {
+            return verdict(false, Via::Brackets);
+        }
+        if truth.elements.len() != self.elements.len() {
+            return verdict(false, Via::Length);
+        }
+        let pairs = truth.elements.iter().zip(&self.elements);
+        let mut verdicts = pairs.map(|(truth, given)| compare_elements(truth, given));
+        verdicts.find(|verdict| !verdict.equal).unwrap_or(verdict(true, Via::Symbolic))
+    }
+}
+
+/// Whether two answers are the same, asked in both directions.
+///
+/// ```
+/// use visplay::grading::compare;
+/// assert!(compare(r"\frac{1}{2}", "0.5").equal);
+/// assert!(compare("(B)", r"\text{B}").equal);
+/// assert!(!compare("2/4", "1/2").equal);
+/// ```
+pub fn compare(given: &str, gold: &str) -> Verdict {
+    Answer::new(given).compare(&Answer::new(gold))
+}
+
+fn ends(form: &str) -> (Option<char>, Option<char>) {
+    (form.chars().next(), form.chars().next_back())
+}
+
+/// Whether every bracket of a text is closed in it.
+fn is_closed(text: &str) -> bool {
+    let mut depth = 0i64;
+    for byte in text.bytes() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return false;
+        }
+    }
+    depth == 0
+}
+
+fn compare_elements(truth: &str, given: &str) -> Verdict {
+    if tuples::is_fraction(truth) && tuples::is_fraction(given) {
+        let equal = truth == given;
+        return Verdict { equal, via: if equal { Via::Symbolic } else { Via::Fraction } };
+    }
+    let is_integer = |text| second_form::integer_value(text).is_some();
+    if is_integer(truth) != is_integer(given) {
+        return Verdict { equal: false, via: Via::Integer };
+    }
+    if !may_be_mathematics(truth, given) {
+        return Verdict { equal: false, via: Via::Words };
+    }
+    match expression::difference(truth, given) {
+        Difference::Zero => Verdict { equal: true, via: Via::Symbolic },
+        Difference::NotZero => Verdict { equal: false, via: Via::Symbolic },
+        Difference::Unknown => Verdict { equal: false, via: Via::Unreadable },
+    }
+}
+
+/// At most two different letters beside `sqrt` and `frac`, no power that is braced, bracketed, of two digits or itself
+/// raised to a power. The reference asks this of `(truth)-(given)` as one text.
+fn may_be_mathematics(truth: &str, given: &str) -> bool {
+    let text = format!("({truth})-({given})");
+    if text.contains("^{") || text.contains("^(") || has_high_power(text.as_bytes()) {
+        return false;
+    }
+    let text = first_form::replaced(first_form::replaced(text, "sqrt", ""), "frac", "");
+    let mut letters: [Option<char>; 2] = [None, None];
+    for c in text.chars().filter(|&c| characters::is_letter(c)) {
+        match letters {
+            [Some(a), _] if a == c => {}
+            [_, Some(b)] if b == c => {}
+            [None, _] => letters[0] = Some(c),
+            [_, None] => letters[1] = Some(c),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// `\^[0-9]+\^` or `\^[0-9][0-9]+`.
+fn has_high_power(text: &[u8]) -> bool {
+    let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
+    let powers = text.iter().enumerate().filter(|&(_, &byte)| byte == b'^').map(|(at, _)| at);
+    powers.into_iter().any(|at| digit(at + 1) && (digit(at + 2) || text.get(at + 2) == Some(&b'^')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Via, compare};
+
+    #[test]
+    fn rules_decide_in_their_order() {
+        let cases = [
+            ("B", "B", true, Via::Text),
+            (r"\text{B}", "B", true, Via::FirstForm),
+            ("b", "B", true, Via::SecondForm),
+            ("(B)", "B", true, Via::Symbolic),
+            ("B.", "B", false, Via::Unreadable),
+            ("", "B", false, Via::Empty),
+            ("(1,2)", "[1,2]", false, Via::Brackets),
+            ("(1,2)", "(1,2,3)", false, Via::Length),
+            ("2/4", "1/2", false, Via::Fraction),
+            ("5", "5.5", false, Via::Integer),
+            ("1/2", "0.5", true, Via::FirstForm),
+            ("3/4", "0.75", true, Via::Symbolic),
+            ("(1/2, 0.5)", "(0.5, 1/2)", true, Via::Symbolic),
+            ("red", "blue", false, Via::Words),
+            ("9^9^9", "1/3", false, Via::Words),
+            ("(2", "2)", true, Via::Symbolic),
+            ("Yes", "yes", true, Via::SecondForm),
+        ];
+        for (given, gold, equal, via) in cases {
+            let verdict = compare(given, gold);
+            assert_eq!((verdict.equal, verdict.via), (equal, via), "{given} {gold}");
+        }
+    }
+}

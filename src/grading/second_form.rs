@@ -1,0 +1,241 @@
+//! The second normal form of an answer: units and words dropped, LaTeX turned into text, lower case.
+//!
+//! Source: `_normalize` of mathruler's `grader.py` (from OpenAI's PRM800K). What comes out is what tuples, integers and
+//! symbolic equality are decided on.
+
+use super::characters::{decimal_digit, integer_text, is_near_integer, parse_float, strip};
+use super::first_form::{replaced, unwrap_text};
+use super::latex;
+
+/// Dropped wherever they stand, with a plural and a power behind them, one after the other.
+const UNITS: [&str; 16] = [
+    "degree",
+    "cm",
+    "centimeter",
+    "meter",
+    "mile",
+    "second",
+    "minute",
+    "hour",
+    "day",
+    "week",
+    "month",
+    "year",
+    "foot",
+    "feet",
+    "inch",
+    "yard",
+];
+
+/// Two answers with the same second form are the same answer.
+pub(super) fn second_form(answer: &str) -> String {
+    let mut text = unwrap_text(answer).unwrap_or(answer).to_owned();
+    for (from, to) in [(r"\%", "%"), (r"\$", "$"), ("$", ""), ("%", ""), (" or ", " , "), (" and ", " , ")] {
+        text = replaced(text, from, to);
+    }
+    for (from, to) in [("million", "*10^6"), ("billion", "*10^9"), ("trillion", "*10^12")] {
+        text = replaced(text, from, to);
+    }
+    for unit in UNITS {
+        text = without_unit(text, unit);
+    }
+    text = without_circ(text);
+    if text.len() > 1 && text.starts_with('{') && text.ends_with('}') {
+        text = text[1..text.len() - 1].to_owned();
+    }
+    text = squeezed(text, r",\!", "");
+    if let Some(value) = parse_float(&text).filter(|&value| is_near_integer(value)) {
+        text = integer_text(value.round_ties_even());
+    }
+    if text.contains('\\') {
+        text = latex_to_expression(&text).unwrap_or(text);
+    }
+    text = squeezed(text, "-", "-");
+    text = with_mixed_numbers(text);
+    text.retain(|c| !matches!(c, ' ' | '{' | '}'));
+    if text.bytes().any(|b| !b.is_ascii()) {
+        text = text.to_lowercase();
+    } else {
+        text.make_ascii_lowercase();
+    }
+    if integer_value(&text).is_some() {
+        // The reference tests the value rounded and then cuts it: 2.99999999 is an integer and becomes 2.
+        let plain = replaced(text.clone(), ",", "");
+        text = parse_float(&plain).map_or(text, |value| integer_text(value.trunc()));
+    }
+    text
+}
+
+/// The value of a text that counts as an integer: thousands separators allowed, within 1e-7 of a whole number.
+pub(super) fn integer_value(text: &str) -> Option<f64> {
+    let value = if text.contains(',') { parse_float(&without_thousands(text)) } else { parse_float(text) };
+    value.filter(|&value| is_near_integer(value))
+}
+
+/// Drops the comma of `1,234`, again and again while there is one: a digit, a comma, exactly three digits.
+///
+/// Each pass takes matches from the left that do not overlap, and a match eats the character behind it, as the
+/// reference's regular expression does. So `1,234,567,890` ends as `1234,567890` there, and here.
+pub(super) fn without_thousands(text: &str) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    loop {
+        let mut out = Vec::with_capacity(chars.len());
+        let mut at = 0;
+        while at < chars.len() {
+            if is_thousand(&chars[at..]) {
+                let end = (at + 6).min(chars.len());
+                out.push(chars[at]);
+                out.extend_from_slice(&chars[at + 2..end]);
+                at = end;
+            } else {
+                out.push(chars[at]);
+                at += 1;
+            }
+        }
+        if out.len() == chars.len() {
+            return out.into_iter().collect();
+        }
+        chars = out;
+    }
+}
+
+fn is_thousand(rest: &[char]) -> bool {
+    let digit = |at: usize| rest.get(at).is_some_and(|&c| decimal_digit(c).is_some());
+    digit(0) && rest.get(1) == Some(&',') && digit(2) && digit(3) && digit(4) && !digit(5)
+}
+
+/// Drops every `unit(es)?(s)? *(\^[0-9]+)?`.
+fn without_unit(text: String, unit: &str) -> String {
+    if !text.contains(unit) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(unit) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + unit.len()..];
+        rest = rest.strip_prefix("es").unwrap_or(rest);
+        rest = rest.strip_prefix('s').unwrap_or(rest);
+        rest = rest.trim_start_matches(' ');
+        if let Some(power) = rest.strip_prefix('^') {
+            let after = power.trim_start_matches(|c: char| c.is_ascii_digit());
+            if after.len() < power.len() {
+                rest = after;
+            }
+        }
+    }
+    out + rest
+}
+
+/// Drops every `\^ *\\circ`.
+fn without_circ(text: String) -> String {
+    const CIRC: &str = r"\circ";
+    if !text.contains(CIRC) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(CIRC) {
+        let before = rest[..at].trim_end_matches(' ');
+        match before.strip_suffix('^') {
+            Some(before) => out.push_str(before),
+            None => out.push_str(&rest[..at + CIRC.len()]),
+        }
+        rest = &rest[at + CIRC.len()..];
+    }
+    out + rest
+}
+
+/// Replaces every `from` and the spaces behind it.
+fn squeezed(text: String, from: &str, to: &str) -> String {
+    if !text.contains(from) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(from) {
+        out.push_str(&rest[..at]);
+        out.push_str(to);
+        rest = rest[at + from.len()..].trim_start_matches(' ');
+    }
+    out + rest
+}
+
+/// `7 3/4` to `7+3/4`: the spaces between two digits become a plus, in matches that do not overlap.
+fn with_mixed_numbers(text: String) -> String {
+    if !text.contains(' ') {
+        return text;
+    }
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(text.len());
+    let (mut copied, mut at) = (0, 0);
+    while at < bytes.len() {
+        if bytes[at].is_ascii_digit() {
+            let next = at + 1 + bytes[at + 1..].iter().take_while(|&&b| b == b' ').count();
+            if next > at + 1 && bytes.get(next).is_some_and(u8::is_ascii_digit) {
+                out.push_str(&text[copied..=at]);
+                out.push('+');
+                copied = next;
+                at = next + 1;
+                continue;
+            }
+        }
+        at += 1;
+    }
+    out + &text[copied..]
+}
+
+/// LaTeX to an expression in plain characters; `None` where the reference's converter raises and is ignored.
+fn latex_to_expression(text: &str) -> Option<String> {
+    let mut text = text.to_owned();
+    for (from, to) in [(r"\tfrac", r"\frac"), (r"\dfrac", r"\frac"), (r"\frac", r" \frac")] {
+        text = replaced(text, from, to);
+    }
+    let mut text = latex::to_text(&text)?;
+    for (from, to) in [("√", "sqrt"), ("π", "pi"), ("∞", "inf"), ("∪", "U"), ("·", "*"), ("×", "*")] {
+        text = replaced(text, from, to);
+    }
+    Some(strip(&text).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{second_form, without_thousands};
+
+    #[test]
+    fn answers_become_expressions() {
+        let cases = [
+            (r"7\frac{3}{4}", "7+3/4"),
+            ("7 3/4", "7+3/4"),
+            ("$1,234$", "1234"),
+            ("2.0", "2"),
+            ("2.99999999", "3"),
+            ("1,002.99999999", "1002"),
+            (r"\text{Yes}", "yes"),
+            ("5 square feet", "5square"),
+            ("12 inches^2", "12"),
+            (r"90^\circ", "90"),
+            (r"3\sqrt{2}", "3sqrt(2)"),
+            (r"\frac{\pi}{2}", "pi/2"),
+            ("5 million", "5*10^6"),
+            ("1 or 2", "1,2"),
+            ("- 3", "-3"),
+            ("1e400", "1e400"),
+            ("1 2 3", "1+23"),
+            ("{", ""),
+            (r"\sqrt", r"\sqrt"),
+        ];
+        for (given, form) in cases {
+            assert_eq!(second_form(given), form, "{given}");
+        }
+    }
+
+    #[test]
+    fn thousands_go_as_in_the_reference() {
+        let cases =
+            [("1,234", "1234"), ("1,234,567", "1234567"), ("1,234,567,890", "1234,567890"), ("1,2345", "1,2345")];
+        for (given, form) in cases {
+            assert_eq!(without_thousands(given), form);
+        }
+    }
+}

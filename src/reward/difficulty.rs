@@ -1,0 +1,146 @@
+//! The difficulty filter: which voted questions make the curriculum.
+
+use serde::{Deserialize, Serialize};
+
+use super::preset::Denominator;
+use crate::grading::Vote;
+
+/// The band of confidence, and what is dropped whatever its confidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DifficultySettings {
+    /// The lowest confidence that is kept (τ_low, included).
+    pub low: f64,
+    /// The highest confidence that is kept (τ_high, included).
+    pub high: f64,
+    /// The least lead of the majority over the runner-up, as a share of the same denominator; 0 asks for none.
+    #[serde(default)]
+    pub min_margin: f64,
+    /// A question with one of these in it, in any case of letters, is dropped.
+    #[serde(default)]
+    pub drop_question_contains: Vec<String>,
+    /// A question whose majority answer has one of these in it, in any case of letters, is dropped.
+    #[serde(default)]
+    pub drop_majority_contains: Vec<String>,
+}
+
+/// Why a question is not in the curriculum.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "reason", content = "detail")]
+pub enum Dropped {
+    /// No sample had an answer.
+    NoAnswer,
+    /// The question contains this.
+    QuestionContains(String),
+    /// The majority answer contains this.
+    MajorityContains(String),
+    /// Confidence below the band: the samples agree too little.
+    BelowBand(f64),
+    /// Confidence above the band: the samples agree too much.
+    AboveBand(f64),
+    /// The lead over the runner-up is too small.
+    SmallMargin(f64),
+}
+
+/// The confidence of a vote: the majority's share. `None` where nobody voted and the denominator is the answers; where it
+/// is the samples, such a vote has confidence 0.
+pub fn confidence(vote: &Vote, denominator: Denominator) -> Option<f64> {
+    share(vote.majority_count(), vote, denominator)
+}
+
+fn share(count: usize, vote: &Vote, denominator: Denominator) -> Option<f64> {
+    let below = match denominator {
+        Denominator::Sampled => vote.sampled(),
+        Denominator::Answered => vote.answered(),
+    };
+    (below > 0).then(|| count as f64 / below as f64)
+}
+
+/// The confidence of a question that is kept, or why it is dropped.
+///
+/// ```
+/// use visplay::{grading::vote, reward::{self, Preset}};
+/// let preset = Preset::named("paper").unwrap();
+/// let votes = vote(&[Some("4"), Some("4"), Some("5"), None]);
+/// let kept = reward::keep("How many dots?", &votes, preset.label_denominator, &preset.difficulty);
+/// assert_eq!(kept, Ok(0.5));
+/// ```
+pub fn keep(
+    question: &str,
+    vote: &Vote,
+    denominator: Denominator,
+    settings: &DifficultySettings,
+) -> Result<f64, Dropped> {
+    let (Some(answer), Some(confidence)) = (vote.majority_answer(), confidence(vote, denominator)) else {
+        return Err(Dropped::NoAnswer);
+    };
+    if let Some(word) = first_contained(question, &settings.drop_question_contains) {
+        return Err(Dropped::QuestionContains(word));
+    }
+    if let Some(word) = first_contained(answer, &settings.drop_majority_contains) {
+        return Err(Dropped::MajorityContains(word));
+    }
+    if confidence < settings.low {
+        return Err(Dropped::BelowBand(confidence));
+    }
+    if confidence > settings.high {
+        return Err(Dropped::AboveBand(confidence));
+    }
+    let lead = vote.majority_count() - vote.runner_up_count();
+    match share(lead, vote, denominator) {
+        Some(margin) if margin < settings.min_margin => Err(Dropped::SmallMargin(margin)),
+        _ => Ok(confidence),
+    }
+}
+
+fn first_contained(text: &str, words: &[String]) -> Option<String> {
+    let text = text.to_lowercase();
+    words.iter().find(|word| text.contains(&word.to_lowercase())).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dropped, confidence, keep};
+    use crate::grading::{Vote, vote};
+    use crate::reward::{Denominator, Preset};
+
+    fn votes(yes: usize, no: usize, silent: usize) -> Vote {
+        let samples = [vec![Some("yes"); yes], vec![Some("no"); no], vec![None; silent]].concat();
+        vote(&samples)
+    }
+
+    #[test]
+    fn both_ends_of_the_band_are_in() {
+        let code = Preset::named("released-code").unwrap();
+        let ask = |yes, no| keep("q", &votes(yes, no, 0), Denominator::Answered, &code.difficulty);
+        assert_eq!(ask(8, 2), Ok(0.8));
+        assert_eq!(ask(9, 1), Err(Dropped::AboveBand(0.9)));
+        let three = vote(&["a", "b", "c", "d", "e", "f", "g", "a", "a", "h"].map(Some));
+        assert_eq!(keep("q", &three, Denominator::Answered, &code.difficulty), Ok(0.3));
+    }
+
+    #[test]
+    fn denominators_differ_in_what_is_silent() {
+        let vote = votes(3, 1, 4);
+        assert_eq!(confidence(&vote, Denominator::Sampled), Some(0.375));
+        assert_eq!(confidence(&vote, Denominator::Answered), Some(0.75));
+        let silent = votes(0, 0, 4);
+        assert_eq!(confidence(&silent, Denominator::Sampled), Some(0.0));
+        assert_eq!(confidence(&silent, Denominator::Answered), None);
+        let paper = Preset::named("paper").unwrap();
+        assert_eq!(keep("q", &silent, Denominator::Sampled, &paper.difficulty), Err(Dropped::NoAnswer));
+    }
+
+    #[test]
+    fn words_and_margins_drop() {
+        let code = Preset::named("released-code").unwrap();
+        let kept = |question: &str, vote: &Vote| keep(question, vote, Denominator::Answered, &code.difficulty);
+        assert_eq!(kept("What is in the Box?", &votes(3, 2, 0)), Err(Dropped::QuestionContains("box".into())));
+        let text = vote(&[Some(r"\Text{cm} 4"), Some(r"\Text{cm} 4"), Some("7")]);
+        assert_eq!(kept("q", &text), Err(Dropped::MajorityContains("text".into())));
+        let mut settings = code.difficulty.clone();
+        settings.min_margin = 0.3;
+        let vote = votes(3, 2, 0);
+        assert_eq!(keep("q", &vote, Denominator::Answered, &settings), Err(Dropped::SmallMargin(0.2)));
+    }
+}

@@ -1,0 +1,18 @@
+//! Rewards of both roles, the clusters they need, the difficulty filter, and the presets that set their numbers.
+//!
+//! Pure functions on plain data: what a step stored can be scored again under other settings, without a model.
+
+mod bleu;
+mod clusters;
+mod difficulty;
+mod output;
+mod preset;
+mod questioner;
+mod reasoner;
+
+pub use clusters::{ClusterError, Clusters, MAX_QUESTIONS, MERGE_BELOW};
+pub use difficulty::{DifficultySettings, Dropped, confidence, keep};
+pub use output::{OutputForm, ParsedQuestion, Parsing, TYPES, parse_output};
+pub use preset::{Denominator, Preset, PresetError};
+pub use questioner::{Formula, Question, QuestionerReward, QuestionerSettings, Scope, questioner_rewards};
+pub use reasoner::{ReasonerReward, ReasonerSettings, reasoner_reward};

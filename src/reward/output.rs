@@ -1,0 +1,181 @@
+//! What the Questioner wrote: its output form, read strictly or leniently.
+
+use serde::{Deserialize, Serialize};
+
+/// The form that an output must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutputForm {
+    /// `<question>..</question>`.
+    Question,
+    /// `<type>..</type><question>..</question><answer>..</answer>`.
+    TypeQuestionAnswer,
+}
+
+/// How closely an output must keep to its form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parsing {
+    /// Nothing but white space stands around and between the blocks, and the type is one of [`TYPES`].
+    Strict,
+    /// The first place counts where the blocks follow each other, whatever else there is, and any type does (what the
+    /// released code's reward does).
+    Lenient,
+}
+
+/// The types of a question.
+pub const TYPES: [&str; 3] = ["multiple choice", "numerical", "regression"];
+
+/// A question that was read from an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedQuestion {
+    /// The type, where the form has one.
+    pub kind: Option<String>,
+    /// The question.
+    pub question: String,
+    /// The answer that the Questioner claims, where the form has one. Nothing is graded against it.
+    pub answer: Option<String>,
+}
+
+/// Reads an output; `None` if it does not have the form. A block that is blank is no block.
+pub fn parse_output(output: &str, form: OutputForm, parsing: Parsing) -> Option<ParsedQuestion> {
+    let (kind, question, answer) = match (form, parsing) {
+        (OutputForm::Question, Parsing::Strict) => (None, only_block(output.trim(), "question")?, None),
+        (OutputForm::Question, Parsing::Lenient) => (None, block(output, "question")?.0, None),
+        (OutputForm::TypeQuestionAnswer, Parsing::Strict) => strict_blocks(output.trim())?,
+        (OutputForm::TypeQuestionAnswer, Parsing::Lenient) => return lenient_blocks(&tidy_marks(output)),
+    };
+    filled(kind, question, answer)
+}
+
+fn filled(kind: Option<&str>, question: &str, answer: Option<&str>) -> Option<ParsedQuestion> {
+    let [kind, answer] = [kind, answer].map(|block| block.map(str::trim));
+    let blank = |block: Option<&str>| block.is_some_and(str::is_empty);
+    if blank(kind) || blank(answer) || question.trim().is_empty() {
+        return None;
+    }
+    Some(ParsedQuestion {
+        kind: kind.map(str::to_owned),
+        question: question.trim().to_owned(),
+        answer: answer.map(str::to_owned),
+    })
+}
+
+/// The first block of a name, and what stands behind it.
+fn block<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>"))
+}
+
+/// The content of a text that is one block and nothing else.
+fn only_block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let content = text.strip_prefix(&open)?.strip_suffix(&close)?;
+    (!content.contains(&open) && !content.contains(&close)).then_some(content)
+}
+
+/// `<type>(..)</type>\s*<question>.+?</question>\s*<answer>.+?</answer>` from end to end.
+fn strict_blocks(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
+    let (kind, rest) = text.strip_prefix("<type>")?.split_once("</type>")?;
+    if !TYPES.contains(&kind) {
+        return None;
+    }
+    let rest = rest.trim_start().strip_prefix("<question>")?;
+    const CLOSE: &str = "</question>";
+    // The first closing mark with an answer behind it ends the question.
+    let ends = rest.match_indices(CLOSE).map(|(at, _)| at);
+    let (question, rest) = ends
+        .filter_map(|at| {
+            let answer = rest[at + CLOSE.len()..].trim_start().strip_prefix("<answer>")?;
+            Some((&rest[..at], answer))
+        })
+        .next()?;
+    Some((Some(kind), question, Some(rest.strip_suffix("</answer>")?)))
+}
+
+/// `<type>(.*?)</type>.*?<question>(.*?)</question>.*?<answer>(.*?)</answer>`, wherever it is found first.
+fn lenient_blocks(text: &str) -> Option<ParsedQuestion> {
+    let (kind, rest) = block(text, "type")?;
+    let (question, rest) = block(rest, "question")?;
+    let (answer, _) = block(rest, "answer")?;
+    filled(Some(kind), question, Some(answer))
+}
+
+/// `re.sub(r"\s*(<|>|/)\s*", r"\1", text)`: no white space around angle brackets and slashes.
+///
+/// The released code does this to every output before it looks at it (some models put spaces there).
+pub(super) fn tidy_marks(text: &str) -> String {
+    let is_mark = |c: char| matches!(c, '<' | '>' | '/');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_mark) {
+        let before = &rest[..at];
+        // White space behind the mark before is gone already, so what is trimmed here stands in front of this one.
+        out.push_str(before.trim_end());
+        out.push_str(&rest[at..=at]);
+        rest = rest[at + 1..].trim_start();
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OutputForm, ParsedQuestion, Parsing, parse_output, tidy_marks};
+
+    fn question(text: &str, form: OutputForm, parsing: Parsing) -> Option<String> {
+        parse_output(text, form, parsing).map(|parsed| parsed.question)
+    }
+
+    #[test]
+    fn the_paper_form() {
+        let both = |text: &str| {
+            [Parsing::Strict, Parsing::Lenient].map(|parsing| question(text, OutputForm::Question, parsing))
+        };
+        assert_eq!(both(" <question> Why? </question>\n"), [Some("Why?".into()), Some("Why?".into())]);
+        assert_eq!(both("Sure: <question>Why?</question>"), [None, Some("Why?".into())]);
+        assert_eq!(both("<question>a</question><question>b</question>"), [None, Some("a".into())]);
+        for text in [
+            "",
+            "<question></question>",
+            "<question> </question>",
+            "<question>Why?",
+            "Why?</question>",
+            "<Question>a</Question>",
+        ] {
+            assert_eq!(both(text), [None, None], "{text}");
+        }
+    }
+
+    #[test]
+    fn the_released_form() {
+        let both = |text: &str| {
+            [Parsing::Strict, Parsing::Lenient].map(|parsing| question(text, OutputForm::TypeQuestionAnswer, parsing))
+        };
+        let good = "<type>numerical</type>\n<question>How many?</question>\n<answer>5</answer>";
+        assert_eq!(both(good), [Some("How many?".into()), Some("How many?".into())]);
+        let other_type = good.replace("numerical", "essay");
+        assert_eq!(both(&other_type), [None, Some("How many?".into())]);
+        let spaced = "< type > numerical < / type > so <question>How many?< / question><answer>5</answer> done";
+        assert_eq!(both(spaced), [None, Some("How many?".into())]);
+        for text in [
+            "",
+            "<type>numerical</type><question>q</question>",
+            "<type>numerical</type><question> </question><answer>5</answer>",
+            "<type>numerical</type><question>q</question><answer> </answer>",
+            "<question>q</question><type>numerical</type><answer>5</answer>",
+        ] {
+            assert_eq!(both(text), [None, None], "{text}");
+        }
+        let parsed = parse_output(good, OutputForm::TypeQuestionAnswer, Parsing::Strict);
+        let expected =
+            ParsedQuestion { kind: Some("numerical".into()), question: "How many?".into(), answer: Some("5".into()) };
+        assert_eq!(parsed, Some(expected));
+    }
+
+    #[test]
+    fn marks_are_tidied_as_the_released_code_does() {
+        assert_eq!(tidy_marks(" a < b / c >\n d "), " a<b/c>d ".replace(" a", " a"));
+        assert_eq!(tidy_marks("< / answer >"), "</answer>");
+        assert_eq!(tidy_marks("\n <think>"), "<think>");
+    }
+}

@@ -1,0 +1,217 @@
+//! Equality of answers against mathruler, and what must hold on any input.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use visplay::grading::{Answer, compare, last_boxed};
+
+/// A frozen pair: kind, given, gold, `grade_answer(given, gold)`, `grade_answer(gold, given)`.
+type Pair = (String, String, String, Option<bool>, Option<bool>);
+
+fn frozen() -> Vec<Pair> {
+    include_str!("../oracles/grading.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Where we differ on purpose; docs/grading.md says why for each. Every pair that differs must be here, and every pair
+/// here must differ.
+const DIFFERENCES: [(&str, &str); 4] =
+    [("0.1+0.2", "0.3"), (r"\sqrt{0.5}", r"\frac{\sqrt{2}}{2}"), ("x^2.0", "x^2"), ("x^0.5", r"\sqrt{x}")];
+
+#[test]
+fn verdicts_are_those_of_mathruler() {
+    let pairs = frozen();
+    assert!(pairs.len() >= 5000);
+    let mut differing = Vec::new();
+    for (_, given, gold, forward, backward) in &pairs {
+        let (a, b) = (Answer::new(given), Answer::new(gold));
+        if (Some(a.grade(&b).equal), Some(b.grade(&a).equal)) != (*forward, *backward) {
+            differing.push((given.as_str(), gold.as_str()));
+        }
+    }
+    assert_eq!(differing, DIFFERENCES);
+}
+
+#[test]
+fn comparing_asks_in_both_directions() {
+    for (_, given, gold, ..) in frozen() {
+        let (a, b) = (Answer::new(&given), Answer::new(&gold));
+        let either = a.grade(&b).equal || b.grade(&a).equal;
+        assert_eq!(a.compare(&b).equal, either, "{given:?} {gold:?}");
+        assert_eq!(b.compare(&a).equal, either, "{given:?} {gold:?}");
+    }
+}
+
+/// Pieces that answers and attacks are made of.
+const PIECES: [&str; 60] = [
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\\",
+    "^",
+    "_",
+    "+",
+    "-",
+    "*",
+    "/",
+    "=",
+    ".",
+    ",",
+    "!",
+    "$",
+    "%",
+    "&",
+    "~",
+    "'",
+    "\"",
+    " ",
+    "\n",
+    "0",
+    "1",
+    "9",
+    "12",
+    "999",
+    "x",
+    "y",
+    "e",
+    "j",
+    "pi",
+    "√",
+    "π",
+    "²",
+    "é",
+    "北",
+    "^9",
+    "^(",
+    "**",
+    "sqrt(",
+    "ln(",
+    "frac",
+    "\\frac",
+    "\\sqrt",
+    "\\text{",
+    "\\left(",
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "\\\\",
+    "\\boxed{",
+    "million",
+    "meters",
+    "9^9^9",
+    "!!!",
+    "\\(",
+    "1e999",
+];
+
+/// The SplitMix64 generator, so that a failing input can be made again from its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % limit as u64) as usize
+    }
+
+    /// Pieces at random, or a real answer with some of its characters changed, or one piece again and again.
+    fn text(&mut self, pairs: &[Pair]) -> String {
+        match self.below(8) {
+            0..3 => (0..self.below(24)).map(|_| PIECES[self.below(PIECES.len())]).collect(),
+            3 => {
+                let (open, close, times) = (PIECES[self.below(60)], PIECES[self.below(60)], self.below(700));
+                open.repeat(times) + PIECES[self.below(60)] + &close.repeat(times)
+            }
+            _ => {
+                let mut chars: Vec<char> = pairs[self.below(pairs.len())].1.chars().collect();
+                for _ in 0..=self.below(4) {
+                    let at = self.below(chars.len() + 1);
+                    match self.below(3) {
+                        0 => drop(chars.splice(at..at, PIECES[self.below(60)].chars())),
+                        1 if at < chars.len() => drop(chars.remove(at)),
+                        _ => chars.truncate(at.max(1)),
+                    }
+                }
+                chars.into_iter().collect()
+            }
+        }
+    }
+}
+
+/// No input makes grading panic or work for long. `VISPLAY_FUZZ=1000000` asks for as many inputs; with it the slowest
+/// verdict is held to 50 ms, which on a machine that does other things is tried three times.
+#[test]
+fn any_input_is_graded_in_bounded_work() {
+    let asked = std::env::var("VISPLAY_FUZZ").ok().and_then(|count| count.parse().ok());
+    let (count, limit) = asked.map_or((20_000, None), |count: u64| (count, Some(Duration::from_millis(50))));
+    let pairs = frozen();
+    let mut slowest = (Duration::ZERO, String::new());
+    for seed in 0..count {
+        let mut random = Random(seed);
+        let (given, gold) = (random.text(&pairs), random.text(&pairs));
+        let timed = || {
+            let start = Instant::now();
+            let _ = last_boxed(&given);
+            let verdict = compare(&given, &gold);
+            (start.elapsed(), verdict)
+        };
+        let (mut elapsed, verdict) = timed();
+        assert_eq!(verdict.equal, compare(&gold, &given).equal, "seed {seed}: {given:?} {gold:?}");
+        for _ in 0..2 {
+            elapsed = elapsed.min(timed().0);
+        }
+        if elapsed > slowest.0 {
+            slowest = (elapsed, format!("seed {seed}: {given:?} {gold:?}"));
+        }
+    }
+    println!("{count} pairs, slowest {:?}: {}", slowest.0, slowest.1);
+    assert!(limit.is_none_or(|limit| slowest.0 < limit), "{slowest:?}");
+}
+
+#[test]
+fn towers_and_walls_are_harmless() {
+    let long = [
+        "9".repeat(100_000),
+        "(".repeat(100_000),
+        "\\frac{".repeat(20_000),
+        "1,234".repeat(20_000),
+        "\\text{ ".repeat(20_000),
+        "{".repeat(100_000) + &"}".repeat(100_000),
+        "9^9*".repeat(100) + "9",
+        "(".repeat(60) + "9" + &"^9)".repeat(60),
+        "-".repeat(100_000) + "1",
+        "x^".repeat(200) + "x",
+        "sqrt(".repeat(80) + "2" + &")".repeat(80),
+        "((x+1)^9)".repeat(50),
+        "1/(".repeat(100) + "x" + &")".repeat(100),
+        "ln(".repeat(100) + "x" + &")".repeat(100),
+        "x!".to_owned() + &"!".repeat(1000),
+        "1 ".repeat(50_000),
+        "\\begin{a}".repeat(10_000),
+    ];
+    for (at, text) in long.iter().enumerate() {
+        for other in [&long[(at + 1) % long.len()], &format!("({text})"), &"1/3".to_owned()] {
+            let start = Instant::now();
+            let _ = compare(text, other);
+            println!("{at}: {:?}", start.elapsed());
+        }
+        assert!(compare(text, text).equal);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equality_is_reflexive(text in "\\PC{0,40}") {
+        prop_assert!(compare(&text, &text).equal);
+    }
+
+    #[test]
+    fn equality_is_symmetric(a in "[-0-9a-cx.,/()^ {}\\\\]{0,12}", b in "[-0-9a-cx.,/()^ {}\\\\]{0,12}") {
+        prop_assert_eq!(compare(&a, &b).equal, compare(&b, &a).equal);
+    }
+}
