@@ -38,7 +38,8 @@ fn main() {
         })
         .collect();
 
-    let values = Tensor::from_slice(&patches.values, (patches.count(), model.config.vision.patch_len()), &Device::Cpu).unwrap();
+    let values =
+        Tensor::from_slice(&patches.values, (patches.count(), model.config.vision.patch_len()), &Device::Cpu).unwrap();
     let vision = best_of(5, || drop(model.visual.forward(&values, &[grid]).unwrap()));
     let features = model.visual.forward(&values, &[grid]).unwrap();
     let embedded: Vec<Tensor> = ids.iter().take(8).map(|ids| model.embed(ids, Some(&features)).unwrap()).collect();
@@ -68,7 +69,9 @@ fn main() {
             streams: (0..samples as u64).map(|s| Seed(1).stream("bench", &i.to_string(), s)).collect(),
             options: options.clone(),
         });
-        let count = |o: visplay::sampling::Outcome| drawn += o.samples.unwrap().iter().map(|s| s.token_ids.len()).sum::<usize>();
+        let count = |o: visplay::sampling::Outcome| {
+            drawn += o.samples.unwrap().iter().map(|s| s.token_ids.len()).sum::<usize>()
+        };
         engine.run(jobs, Some, count).unwrap();
     });
     let report = serde_json::json!({
