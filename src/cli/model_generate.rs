@@ -25,9 +25,11 @@ const MAX_CACHE: usize = 4 << 30;
 /// log-probability under the temperature-scaled distribution, before top-k and top-p. The placeholders of images and
 /// videos are never drawn; an answer ends at `<|im_end|>` and at the tokens that `generation_config.json` names.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  visplay model generate --model data/nano --image scene.png --prompt \"How many red \
+#[command(
+    after_help = "Examples:\n  visplay model generate --model data/nano --image scene.png --prompt \"How many red \
                         circles are there?\" --samples 8 --seed 1\n  \
-                        visplay model generate --model models/qwen2.5-vl-3b --prompt \"Hello\" --temperature 0 --json")]
+                        visplay model generate --model models/qwen2.5-vl-3b --prompt \"Hello\" --temperature 0 --json"
+)]
 pub struct ModelGenerateArgs {
     #[command(flatten)]
     prompt: PromptArgs,
@@ -101,7 +103,11 @@ pub fn cmd_model_generate(args: &ModelGenerateArgs, ui: &Ui) -> Result<(), Comma
     Ok(())
 }
 
-fn generate(args: &ModelGenerateArgs, options: SamplingOptions, prompted: &Prompted) -> Result<Generated, CommandError> {
+fn generate(
+    args: &ModelGenerateArgs,
+    options: SamplingOptions,
+    prompted: &Prompted,
+) -> Result<Generated, CommandError> {
     let Prompted { checkpoint, ids, image } = prompted;
     let model = &checkpoint.model;
     let failed = |e: &dyn std::error::Error| CommandError::from_chain(exit::FAILED, e);

@@ -49,15 +49,16 @@ impl PromptArgs {
     /// Loads the checkpoint and makes the prompt.
     pub(super) fn load(&self) -> Result<Prompted, CommandError> {
         let unusable = |e: &dyn std::error::Error| CommandError::from_chain(exit::USAGE, e);
-        let mut checkpoint = Checkpoint::load(&self.model, DType::F32, &Device::Cpu, Purpose::Sampling)
-            .map_err(|e| unusable(&e))?;
+        let mut checkpoint =
+            Checkpoint::load(&self.model, DType::F32, &Device::Cpu, Purpose::Sampling).map_err(|e| unusable(&e))?;
         let limits = checkpoint.processor.budget();
         let budget = PixelBudget {
             min_pixels: self.min_pixels.unwrap_or(limits.min_pixels),
             max_pixels: self.max_pixels.unwrap_or(limits.max_pixels),
         };
         if budget.min_pixels > budget.max_pixels {
-            let message = format!("at least {} and at most {} pixels leave no image", budget.min_pixels, budget.max_pixels);
+            let message =
+                format!("at least {} and at most {} pixels leave no image", budget.min_pixels, budget.max_pixels);
             return Err(CommandError::usage(message).with_hint("give --min-pixels and --max-pixels together"));
         }
         checkpoint.processor = checkpoint.processor.with_budget(budget);

@@ -36,10 +36,11 @@ struct Scored {
 /// Runs `visplay model score`.
 pub fn cmd_model_score(args: &ModelScoreArgs, ui: &Ui) -> Result<(), CommandError> {
     let Prompted { checkpoint, ids, image } = args.prompt.load()?;
-    let response = checkpoint.tokenizer.encode(&args.response).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let response =
+        checkpoint.tokenizer.encode(&args.response).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let images: Vec<_> = image.as_deref().into_iter().collect();
-    let logprobs = score(&checkpoint.model, &ids, &images, &response)
-        .map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
+    let logprobs =
+        score(&checkpoint.model, &ids, &images, &response).map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
     let scored = Scored {
         prompt_tokens: ids.len(),
         image_grid: image.as_ref().map(|image| image.grid()),

@@ -320,7 +320,8 @@ impl<'a> Lane<'a> {
         with_floats(logits, |values, width| {
             let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));
             // A task takes many samples of a small vocabulary: what one costs must be worth a hand-over.
-            let picked = pairs.with_min_len((1 << 14) / width + 1).map_init(Vec::new, |s, (running, row)| one(running, row, s));
+            let picked =
+                pairs.with_min_len((1 << 14) / width + 1).map_init(Vec::new, |s, (running, row)| one(running, row, s));
             picked.collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite)
         })?
     }

@@ -90,9 +90,8 @@ fn draw(weights: &[f32], uniform: f64) -> Option<u32> {
 /// The ids that top-k, then top-p leave, in ascending order.
 fn keep(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32> {
     let mut ids: Vec<u32> = (0..weights.len() as u32).filter(|id| weights[*id as usize] >= 0.0).collect();
-    let likelier = |a: &u32, b: &u32| -> Ordering {
-        weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b))
-    };
+    let likelier =
+        |a: &u32, b: &u32| -> Ordering { weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)) };
     if top_k < ids.len() {
         ids.select_nth_unstable_by(top_k - 1, likelier);
         ids.truncate(top_k);
@@ -139,7 +138,9 @@ mod tests {
 
     fn tokens(options: &SamplingOptions, logits: &[f32], forbidden: &[u32]) -> Vec<u32> {
         let mut scratch = Vec::new();
-        (0..1000).map(|i| pick(logits, options, forbidden, f64::from(i) / 1000.0, &mut scratch).unwrap().token).collect()
+        (0..1000)
+            .map(|i| pick(logits, options, forbidden, f64::from(i) / 1000.0, &mut scratch).unwrap().token)
+            .collect()
     }
 
     #[test]

@@ -11,12 +11,7 @@ use crate::vlm::model::Model;
 const HEAD_TOKENS: usize = 128;
 
 /// The log-probability of each token of `response` after the prompt `ids` with `images`, at temperature 1.
-pub fn score(
-    model: &Model,
-    ids: &[u32],
-    images: &[&ImageInput],
-    response: &[u32],
-) -> Result<Vec<f32>, SamplingError> {
+pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<f32>, SamplingError> {
     if ids.is_empty() {
         return Err(SamplingError::EmptyPrompt);
     }
