@@ -14,6 +14,7 @@ mod imaging;
 mod imaging_mutations;
 mod ingest;
 mod lines;
+mod model_gradients;
 mod model_parity;
 mod oracle_files;
 mod parquet_mutations;
