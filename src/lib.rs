@@ -22,6 +22,7 @@ pub mod grading;
 pub mod ids;
 pub mod imaging;
 pub mod kernels;
+pub mod panics;
 pub mod random;
 pub mod reward;
 pub mod stages;

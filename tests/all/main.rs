@@ -18,6 +18,7 @@ mod model_parity;
 mod oracle_files;
 mod parquet_mutations;
 mod rewards;
+mod schema_command;
 mod support;
 mod tables;
 mod tokenizer;
