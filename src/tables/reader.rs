@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 8 << 20;
 pub struct TableReader<R: TableRow> {
     file: String,
     row_groups: std::vec::IntoIter<RowGroup>,
-    open: Box<dyn Fn(&RowGroup) -> Result<ParquetRecordBatchReader, String> + Send>,
+    open: OpenRowGroup,
     /// For each column of `R`, its place in a batch.
     places: Vec<usize>,
     current: Option<(RowGroup, ParquetRecordBatchReader)>,
@@ -41,6 +41,8 @@ pub struct TableReader<R: TableRow> {
     ended: bool,
     row_type: PhantomData<R>,
 }
+
+type OpenRowGroup = Box<dyn Fn(&RowGroup) -> Result<ParquetRecordBatchReader, String> + Send>;
 
 /// A row group whose rows are still to come.
 #[derive(Clone, Copy)]
