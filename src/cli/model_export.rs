@@ -18,7 +18,7 @@ use crate::vlm::weights::Weights;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model export models/trained exported/\n  \
                         visplay model export models/trained exported/ --type bf16 --shard-size 2000000000")]
-pub struct ModelExportArgs {
+pub(super) struct ModelExportArgs {
     /// The checkpoint folder.
     dir: PathBuf,
     /// The folder to write; it must not exist.
@@ -32,7 +32,7 @@ pub struct ModelExportArgs {
 }
 
 /// Runs `visplay model export`.
-pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), CommandError> {
+pub(super) fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), CommandError> {
     let config = Config::load(&args.dir).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let weights = Weights::open(&args.dir, &config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let options = ExportOptions { dtype: args.stored.map(ComputeType::stored), shard_bytes: args.shard_size };

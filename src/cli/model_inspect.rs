@@ -21,7 +21,7 @@ use crate::vlm::weights::Weights;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model inspect models/qwen2.5-vl-3b\n  \
                         visplay model inspect models/qwen2.5-vl-7b --type bf16 --sequences 64 --json")]
-pub struct ModelInspectArgs {
+pub(super) struct ModelInspectArgs {
     /// The checkpoint folder.
     dir: PathBuf,
     /// The number format to compute in.
@@ -39,11 +39,14 @@ pub struct ModelInspectArgs {
     /// Tokens of a response.
     #[arg(long, default_value_t = 512)]
     response_tokens: u64,
+    /// Samples drawn for a prompt, which share its cache.
+    #[arg(long, default_value_t = 1)]
+    samples_per_prompt: u64,
 }
 
 /// The number formats that a model can be computed or written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ComputeType {
+pub(super) enum ComputeType {
     /// 32 bits: what a CPU computes in.
     F32,
     /// Brain float, 16 bits: what a GPU computes in.
@@ -54,7 +57,7 @@ pub enum ComputeType {
 
 impl ComputeType {
     /// The same as the library names it.
-    pub(crate) fn stored(self) -> StoredType {
+    pub(super) fn stored(self) -> StoredType {
         match self {
             Self::F32 => StoredType::F32,
             Self::Bf16 => StoredType::BF16,
@@ -112,7 +115,7 @@ struct Memory {
 }
 
 /// Runs `visplay model inspect`.
-pub fn cmd_model_inspect(args: &ModelInspectArgs, ui: &Ui) -> Result<(), CommandError> {
+pub(super) fn cmd_model_inspect(args: &ModelInspectArgs, ui: &Ui) -> Result<(), CommandError> {
     let config = Config::load(&args.dir).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let weights = Weights::open(&args.dir, &config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let inspection = inspect(args, &config, &weights);
@@ -161,6 +164,7 @@ fn predict(args: &ModelInspectArgs, config: &Config) -> Memory {
         prompt_tokens: args.prompt_tokens,
         image_patches: args.image_patches,
         response_tokens: args.response_tokens,
+        samples_per_prompt: args.samples_per_prompt,
     };
     Memory {
         r#type: dtype.torch_name(),
@@ -220,11 +224,12 @@ fn table(i: &Inspection) -> String {
 fn memory_tables(memory: &Memory, line: &mut impl FnMut(String)) {
     let w = memory.workload;
     line(format!(
-        "\nmemory in {}, prompts of {} tokens, images of {} patches, responses of {} tokens; {} of cache a token",
+        "\nmemory in {}, prompts of {} tokens, images of {} patches, responses of {} tokens, {} a prompt; {} of cache a token",
         memory.r#type,
         w.prompt_tokens,
         w.image_patches,
         w.response_tokens,
+        w.samples_per_prompt,
         size(memory.kv_bytes_per_token)
     ));
     line("  sampling   sequences    weights      cache  activations      total".to_owned());

@@ -19,7 +19,7 @@ use crate::vlm::tokenizer::Tokenizer;
 #[command(hide = true)]
 #[command(after_help = "Examples:\n  visplay model random --config tests/data/configs/qwen2.5-vl-3b.json --seed 1 \
                         --files-from data/nano random-3b")]
-pub struct ModelRandomArgs {
+pub(super) struct ModelRandomArgs {
     /// The configuration file.
     #[arg(long)]
     config: PathBuf,
@@ -38,7 +38,7 @@ pub struct ModelRandomArgs {
 }
 
 /// Runs `visplay model random`.
-pub fn cmd_model_random(args: &ModelRandomArgs, ui: &Ui) -> Result<(), CommandError> {
+pub(super) fn cmd_model_random(args: &ModelRandomArgs, ui: &Ui) -> Result<(), CommandError> {
     let mut config = Config::load_file(&args.config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     if let Some(folder) = &args.files_from {
         let tokenizer = Tokenizer::load_unchecked(folder).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;

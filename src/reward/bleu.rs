@@ -81,8 +81,8 @@ impl Corpus {
     pub(super) fn distances_behind(&self, i: usize, row: &mut [f64], matches: &mut Vec<u64>) {
         let scores = Scores::new(self.lengths[i], &self.lengths);
         if self.lengths[i] > MAX_PACKED_WORDS {
-            for j in i + 1..self.len() {
-                row[j] = 1.0 - scores.bleu(self.matches(i, j), self.lengths[j]);
+            for (j, distance) in row.iter_mut().enumerate().take(self.len()).skip(i + 1) {
+                *distance = 1.0 - scores.bleu(self.matches(i, j), self.lengths[j]);
             }
             return;
         }

@@ -42,6 +42,8 @@ pub struct Workload {
     pub image_patches: u64,
     /// Tokens of a response.
     pub response_tokens: u64,
+    /// Samples that are drawn for a prompt, which share its keys and values.
+    pub samples_per_prompt: u64,
 }
 
 /// Memory for sampling, in bytes.
@@ -104,8 +106,9 @@ pub fn kv_bytes_per_token(config: &Config, dtype: StoredType) -> u64 {
 /// Memory for sampling `sequences` at once.
 pub fn sampling(config: &Config, work: Workload, sequences: u64, dtype: StoredType) -> SamplingMemory {
     let weights = parameter_counts(config).total * dtype.size() as u64;
-    let tokens = work.prompt_tokens + work.response_tokens;
-    let kv_cache = sequences * tokens * kv_bytes_per_token(config, dtype);
+    let prompts = sequences.div_ceil(work.samples_per_prompt.max(1));
+    let cached_tokens = prompts * work.prompt_tokens + sequences * work.response_tokens;
+    let kv_cache = cached_tokens * kv_bytes_per_token(config, dtype);
     let vocab = config.text.vocab_size as u64;
     // Decoding: a vector a sequence through the block, then its logits, their probabilities and the sorted candidates.
     let decode = sequences * (block_width(config) + 3 * vocab) * F32;

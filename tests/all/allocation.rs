@@ -45,7 +45,7 @@ fn note(size: usize) {
 }
 
 /// The largest allocation that `work` asks for on this thread, and what it gives.
-pub fn largest_of<T>(work: impl FnOnce() -> T) -> (usize, T) {
+pub(crate) fn largest_of<T>(work: impl FnOnce() -> T) -> (usize, T) {
     LARGEST.with(|largest| largest.set(0));
     let result = work();
     (LARGEST.with(Cell::get), result)

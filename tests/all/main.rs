@@ -17,11 +17,13 @@ mod lines;
 mod model_parity;
 mod oracle_files;
 mod parquet_mutations;
+mod rescore;
 mod rewards;
 mod schema_command;
 mod support;
 mod tables;
 mod tokenizer;
+mod weight_damage;
 mod weights;
 
 /// A test file that is not named above would never run.

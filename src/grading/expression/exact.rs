@@ -305,11 +305,11 @@ fn square_free(mut n: u64) -> Option<(u64, u64)> {
         if divisor > 2000 {
             return None;
         }
-        while n % (divisor * divisor) == 0 {
+        while n.is_multiple_of(divisor * divisor) {
             outside *= divisor;
             n /= divisor * divisor;
         }
-        if n % divisor == 0 {
+        if n.is_multiple_of(divisor) {
             inside *= divisor;
             n /= divisor;
         }
