@@ -20,6 +20,7 @@ mod oracle_files;
 mod parquet_mutations;
 mod rescore;
 mod rewards;
+mod schema_command;
 mod support;
 mod tables;
 mod tokenizer;
