@@ -30,7 +30,7 @@ text = ("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|
         "Question {}: what is it?<|im_end|>\n<|im_start|>assistant\n")
 rows = [tokenizer.encode(text.format(pads, i), add_special_tokens=False).ids for i in range(prompts)]
 width = max(map(len, rows))
-pad = model.config.bos_token_id or 0
+pad = tokenizer.token_to_id("<|endoftext|>")
 
 
 def batch(rows):

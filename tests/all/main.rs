@@ -21,6 +21,7 @@ mod parquet_mutations;
 mod rescore;
 mod rewards;
 mod schema_command;
+mod sampling;
 mod support;
 mod tables;
 mod tokenizer;

@@ -201,7 +201,8 @@ fn what_cannot_run_is_said_and_does_not_stop_the_rest() {
 fn chi_square(counts: &[u32], shares: &[f64]) -> (f64, usize) {
     let total: u32 = counts.iter().sum();
     let cells: Vec<_> = counts.iter().zip(shares).filter(|(_, p)| **p > 0.0).collect();
-    let statistic = cells.iter().map(|(n, p)| (f64::from(**n) - p * f64::from(total)).powi(2) / (p * f64::from(total))).sum();
+    let cell = |n: u32, p: f64| (f64::from(n) - p * f64::from(total)).powi(2) / (p * f64::from(total));
+    let statistic = cells.iter().map(|(n, p)| cell(**n, **p)).sum();
     (statistic, cells.len() - 1)
 }
 
