@@ -3,7 +3,7 @@
 use num_bigint::BigInt;
 
 use super::bigfloat::{BigFloat, pi};
-use super::exact::{Budget, Failure};
+use super::budget::{Budget, Failure};
 use super::syntax::{Function, Node, Tree};
 
 /// A complex number.
