@@ -10,9 +10,9 @@
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
-//! | rewards | [`reward`] |
+//! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
 //! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`grading`], [`imaging`], [`ids`], [`canonical`] |
+//! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`] |
 
 pub mod analysis;
 pub mod canonical;
@@ -21,7 +21,10 @@ pub mod evolution;
 pub mod grading;
 pub mod ids;
 pub mod imaging;
+pub mod kernels;
+pub mod random;
 pub mod reward;
 pub mod stages;
 pub mod store;
 pub mod tables;
+pub mod vlm;

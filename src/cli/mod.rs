@@ -11,8 +11,13 @@ mod grade;
 mod ingest;
 mod lines;
 mod log;
+mod model;
+mod model_export;
+mod model_inspect;
+mod model_random;
 mod progress;
 mod rewards;
+pub mod schema;
 mod show;
 mod status;
 mod text;
@@ -26,6 +31,7 @@ use clap::{Parser, Subcommand};
 
 use self::error::CommandError;
 use self::ui::Ui;
+use crate::panics;
 
 /// Evolves a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
@@ -59,6 +65,7 @@ enum Command {
     Show(show::ShowArgs),
     Log(log::LogArgs),
     Why(why::WhyArgs),
+    Model(model::ModelArgs),
     Verify(verify::VerifyArgs),
     Gc(gc::GcArgs),
     Grade(grade::GradeArgs),
@@ -66,10 +73,12 @@ enum Command {
     Rewards(rewards::RewardsArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
+    Schema(schema::SchemaArgs),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    panics::silence_guarded();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -94,6 +103,7 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Show(args) => show::cmd_show(args, ui),
         Command::Log(args) => log::cmd_log(args, ui),
         Command::Why(args) => why::cmd_why(args, ui),
+        Command::Model(args) => model::cmd_model(args, ui),
         Command::Verify(args) => verify::cmd_verify(args, ui),
         Command::Gc(args) => gc::cmd_gc(args, ui),
         Command::Grade(args) => grade::cmd_grade(args, ui),
@@ -101,5 +111,6 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Rewards(args) => rewards::cmd_rewards(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
+        Command::Schema(args) => schema::cmd_schema(args, ui),
     }
 }

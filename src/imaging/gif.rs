@@ -28,6 +28,8 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
         }
     }
     let (left, top, width, height) = (short(at + 1)?, short(at + 3)?, short(at + 5)?, short(at + 7)?);
+    // the last block of pixels may lack its terminator, but not its end
+    skip_data(bytes, at)?;
     let [local] = bytes_at(bytes, at + 9)?;
     if width == 0 || height == 0 {
         return Err(ImageError::ZeroSized { width, height });
@@ -51,6 +53,19 @@ fn skip_blocks(bytes: &[u8], mut at: usize) -> Result<usize, ImageError> {
             return Ok(at);
         }
     }
+}
+
+/// Past the pixels of the frame at `at`, as far as the file goes.
+fn skip_data(bytes: &[u8], at: usize) -> Result<(), ImageError> {
+    let [local] = bytes_at(bytes, at + 9)?;
+    let mut at = at + 10 + palette_length(local) + 1;
+    while let Some(length @ 1..) = bytes.get(at) {
+        at += 1 + usize::from(*length);
+    }
+    if at > bytes.len() {
+        return Err(ImageError::Truncated("it ends inside the pixels of its first frame".to_owned()));
+    }
+    Ok(())
 }
 
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
@@ -96,6 +111,7 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
 fn from_gif(error: DecodingError) -> ImageError {
     match error {
         DecodingError::Io(error) => ImageError::from_memory_io(&error),
+        DecodingError::UnexpectedEof => ImageError::Truncated("the pixel data is cut off".to_owned()),
         DecodingError::MemoryLimit | DecodingError::OutOfMemory => {
             ImageError::Corrupt("it needs more memory than its size".to_owned())
         }

@@ -11,11 +11,13 @@
 //! | a hash that survives re-encoding | [`dhash`] | one pass over the pixels |
 //! | which images are near twins | [`NearDuplicates`] | exact, sublinear in practice |
 //!
-//! Three places differ from Pillow on purpose:
+//! A few places differ from Pillow on purpose:
 //! - a grey image of more than 8 bits whose samples do not fit 8 bits is brought to 8 bits by its high byte (Pillow
 //!   saturates it to white), see [`decode`];
 //! - a PNG whose checksums are wrong is corrupt (Pillow does not look at those of pixel data);
-//! - a JPEG is decoded by another decoder than libjpeg-turbo: pixels may differ by a small step.
+//! - a PNG without its end, a JPEG without its end marker and a bitmap without the padding of its last row are truncated,
+//!   even where all pixels are there;
+//! - a TIFF in YCbCr may differ by 1 in a sample, and kinds that [`decode`] names as unsupported are more.
 
 mod decode;
 mod error;
@@ -32,6 +34,7 @@ mod rgb;
 mod smart_resize;
 mod tiff;
 mod webp;
+mod weights;
 
 pub use decode::{Decoded, decode};
 pub use error::ImageError;
@@ -40,6 +43,7 @@ pub use header::{Header, Limits, probe};
 pub use near::{NearDuplicates, ThresholdError, Twin, Verdict};
 pub use orientation::Orientation;
 pub use perceptual::{DHash, dhash};
-pub use resize::{Filter, resize, resize_grey};
+pub use resize::{resize, resize_grey};
 pub use rgb::RgbImage;
 pub use smart_resize::{PixelBudget, SmartResizeError, smart_resize};
+pub use weights::Filter;

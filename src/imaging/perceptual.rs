@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::resize::{Filter, Source, resample};
+use super::resize::{Source, resample};
 use super::rgb::RgbImage;
+use super::weights::Filter;
 
 const SIDE: usize = 8;
 
@@ -45,21 +46,22 @@ impl FromStr for DHash {
 }
 
 /// Grey as Pillow's `convert("L")`: ITU-R 601-2 luma in 16-bit fixed point.
-fn luma(pixel: &[u8]) -> i16 {
+#[inline(always)]
+fn luma(pixel: &[u8]) -> i32 {
     let sum = u32::from(pixel[0]) * 19_595 + u32::from(pixel[1]) * 38_470 + u32::from(pixel[2]) * 7_471;
-    ((sum + 0x8000) >> 16) as i16
+    ((sum + 0x8000) >> 16) as i32
 }
 
 /// The difference hash of an upright image: to grey, to 9x8 by Lanczos, each pixel against its left neighbour.
 ///
-/// Pixels equal to Pillow's give a hash equal to that of `imagehash.dhash`. A JPEG's pixels may differ by a small step from
-/// libjpeg-turbo's, which can turn a bit where two neighbours are almost equal. An image without pixels hashes to 0.
+/// Pixels equal to Pillow's give a hash equal to that of `imagehash.dhash`; those of [`decode`](super::decode()) are, for every
+/// format but TIFF in YCbCr. An image without pixels hashes to 0.
 pub fn dhash(image: &RgbImage) -> DHash {
     if image.data().is_empty() {
         return DHash(0);
     }
     let line = image.width() as usize * 3;
-    let load_row = |y: usize, [plane]: [&mut [i16]; 1]| {
+    let load_row = |y: usize, [plane]: [&mut [i32]; 1]| {
         for (pixel, value) in image.data()[y * line..(y + 1) * line].chunks_exact(3).zip(plane) {
             *value = luma(pixel);
         }

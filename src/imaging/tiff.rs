@@ -8,6 +8,7 @@ use ::tiff::{ColorType, TiffError};
 
 use super::error::ImageError;
 use super::header::{Claim, Header};
+use super::jpeg::ycbcr_to_rgb;
 use super::orientation::{Ordered, Orientation};
 use super::rgb::{RgbImage, cmyk_to_rgb, deep_grey_to_rgb, first_three, float_to_bytes, grey_to_rgb};
 
@@ -95,16 +96,22 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
 }
 
 /// Colours by index, where the file has a palette: reds, greens, blues of 16 bits each, one after another.
-fn read_palette(directory: &Directory<'_>) -> Option<Vec<[u8; 3]>> {
-    let entry = directory.find(COLOR_MAP).filter(|entry| entry.width == 2)?;
+fn read_palette(directory: &Directory<'_>) -> Result<Vec<[u8; 3]>, ImageError> {
+    let entry = directory.find(COLOR_MAP).filter(|entry| entry.width == 2);
+    let entry = entry.ok_or_else(|| ImageError::Corrupt("a palette image without a palette".to_owned()))?;
     let colors = entry.count / 3;
-    let sample = |index| Some((directory.tiff.uint(entry.at + index * 2, 2)? >> 8) as u8);
-    (0..colors).map(|index| Some([sample(index)?, sample(colors + index)?, sample(2 * colors + index)?])).collect()
+    let sample = |index| Some((directory.tiff.uint(entry.at.checked_add(index * 2)?, 2)? >> 8) as u8);
+    let color = |index| Some([sample(index)?, sample(colors + index)?, sample(2 * colors + index)?]);
+    let palette: Option<Vec<[u8; 3]>> = (0..colors.min(256)).map(color).collect();
+    palette.ok_or_else(|| ImageError::Truncated("its palette lies past the end".to_owned()))
 }
 
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
     let directory = Directory::read(bytes).ok_or_else(|| ImageError::Truncated("no directory".to_owned()))?;
-    let palette = (directory.value(PHOTOMETRIC) == Some(PALETTE)).then(|| read_palette(&directory)).flatten();
+    let palette = match directory.value(PHOTOMETRIC) {
+        Some(PALETTE) => Some(read_palette(&directory)?),
+        _ => None,
+    };
     // the decoder refuses palettes: it is shown a grey image, whose values are the indices
     let bytes = if palette.is_some() { Cow::Owned(declared_grey(&directory)?) } else { Cow::Borrowed(bytes) };
     let mut limits = Limits::default();
@@ -157,7 +164,9 @@ fn to_rgb(
         (ColorType::RGB(8 | 16 | 32 | 64), 3) => Ok(bytes),
         (ColorType::RGBA(8 | 16 | 32 | 64), 4) => Ok(first_three(&bytes, 4)),
         (ColorType::CMYK(8 | 16) | ColorType::CMYKA(8 | 16), 4 | 5) => Ok(cmyk_to_rgb(&bytes, channels)),
-        (ColorType::YCbCr(8), 3) => Ok(bytes.chunks_exact(3).flat_map(ycbcr_to_rgb).collect()),
+        (ColorType::YCbCr(8), 3) => {
+            Ok(bytes.chunks_exact(3).flat_map(|pixel| ycbcr_to_rgb(pixel[0], pixel[1], pixel[2])).collect())
+        }
         // grey and alpha
         (ColorType::GrayA(8 | 16) | ColorType::Multiband { bit_depth: 8 | 16, .. }, 2) => {
             Ok(grey_to_rgb(bytes.iter().step_by(2).copied()))
@@ -229,18 +238,6 @@ fn interleave(bytes: &[u8], channels: usize, layout: &BufferLayoutPreference) ->
     }
     let plane = bytes.len() / layout.planes;
     (0..plane).flat_map(|pixel| (0..channels.min(layout.planes)).map(move |band| bytes[band * plane + pixel])).collect()
-}
-
-/// JFIF's full-range BT.601 (ITU-T T.871, section 7) in 16-bit fixed point, as libjpeg computes it.
-fn ycbcr_to_rgb(pixel: &[u8]) -> [u8; 3] {
-    let [luma, blue, red] = [0, 1, 2].map(|band| i32::from(pixel[band]));
-    let (blue, red) = (blue - 128, red - 128);
-    let clamp = |value: i32| value.clamp(0, 255) as u8;
-    [
-        clamp(luma + ((91_881 * red + 32_768) >> 16)),
-        clamp(luma + ((-22_554 * blue - 46_802 * red + 32_768) >> 16)),
-        clamp(luma + ((116_130 * blue + 32_768) >> 16)),
-    ]
 }
 
 fn from_tiff(error: TiffError) -> ImageError {

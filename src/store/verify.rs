@@ -138,7 +138,7 @@ impl Store {
             StoreError::Damaged { problem: detail, .. } => problem(ProblemKind::Damaged, detail),
             other => problem(ProblemKind::Damaged, other.to_string()),
         };
-        if !entry.is_file {
+        if !entry.is_file && *file != StoreFile::Quarantined {
             return Err(problem(ProblemKind::Foreign, "it is not a plain file".into()));
         }
         let read = || match self.backend.read(&entry.name) {

@@ -13,12 +13,14 @@ use crate::ids::{AnswerId, Digest, GroupId, ImageId, ItemId, ModelId, PromptId, 
 pub trait Cell: Sized + 'static {
     /// Whether the column may hold nulls.
     const NULLABLE: bool = false;
+    /// Whether the column's schema says that it may hold nulls, which some readers want even where it holds none.
+    const DECLARED_NULLABLE: bool = Self::NULLABLE;
 
     /// The Arrow type of the column.
     fn data_type() -> DataType;
 
     /// An array of `cells`; `None` becomes a null.
-    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef;
+    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef;
 
     /// The value at `row` of an array of this type. The value there is not null, unless [`Cell::NULLABLE`].
     fn read(array: &dyn Array, row: usize) -> Result<Self, CellError>;
@@ -94,7 +96,7 @@ impl<T: Cell> Cell for Option<T> {
         T::data_type()
     }
 
-    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
         T::array(&mut cells.map(|cell| cell.and_then(Option::as_ref)))
     }
 
@@ -116,7 +118,7 @@ impl<T: Cell> Cell for Vec<T> {
         DataType::List(list_item::<T>())
     }
 
-    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
         let lists: Vec<Option<&Vec<T>>> = cells.collect();
         let offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.map_or(0, Vec::len)));
         let nulls = NullBuffer::from_iter(lists.iter().map(Option::is_some));
@@ -146,7 +148,7 @@ impl<T: Cell> Cell for Vec<T> {
 
 /// Parquet's own name for the items of a list is `element`.
 fn list_item<T: Cell>() -> Arc<Field> {
-    Arc::new(Field::new("element", T::data_type(), T::NULLABLE))
+    Arc::new(Field::new("element", T::data_type(), T::DECLARED_NULLABLE))
 }
 
 impl Cell for bool {
@@ -154,7 +156,7 @@ impl Cell for bool {
         DataType::Boolean
     }
 
-    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
         Arc::new(BooleanArray::from_iter(cells.map(Option::<&bool>::copied)))
     }
 
@@ -172,7 +174,7 @@ impl Cell for String {
         DataType::Utf8
     }
 
-    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
         Arc::new(StringArray::from_iter(cells))
     }
 
@@ -193,7 +195,7 @@ macro_rules! number_cells {
                 <$arrow as arrow::array::ArrowPrimitiveType>::DATA_TYPE
             }
 
-            fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+            fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
                 Arc::new(PrimitiveArray::<$arrow>::from_iter(cells.map(Option::<&$type>::copied)))
             }
 
@@ -234,7 +236,7 @@ macro_rules! digest_cells {
                 DataType::Utf8
             }
 
-            fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+            fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
                 Arc::new(StringArray::from_iter(cells.map(|cell| cell.map(|id| id.to_string()))))
             }
 
@@ -298,7 +300,7 @@ macro_rules! word_enum {
                 arrow::datatypes::DataType::Utf8
             }
 
-            fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> arrow::array::ArrayRef {
+            fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> arrow::array::ArrayRef {
                 std::sync::Arc::new(arrow::array::StringArray::from_iter(cells.map(|cell| cell.map(|c| c.as_str()))))
             }
 

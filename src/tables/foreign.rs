@@ -7,9 +7,7 @@
 
 mod cells;
 mod column;
-mod footer;
 mod pages;
-mod thrift;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -26,6 +24,7 @@ use thiserror::Error;
 
 pub use self::cells::{ForeignBytes, ForeignImage};
 use self::column::ImageColumn;
+use super::footer;
 use super::source::{SharedReader, guarded};
 
 /// How much memory a file may ask for.

@@ -1,6 +1,6 @@
 //! The metadata by which Hugging Face `datasets` and their viewer know that a column holds images.
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 
 use super::cell::Cell;
 use super::images::ImageFile;
@@ -13,21 +13,46 @@ pub(super) const METADATA_KEY: &str = "huggingface";
 /// The features of all columns, as `datasets` writes them, for a table that holds images; `None` for any other, which
 /// needs no help to be understood.
 pub(super) fn features(columns: &[Column]) -> Option<String> {
-    let is_image = |column: &Column| column.data_type == ImageFile::data_type();
-    if !columns.iter().any(is_image) {
-        return None;
-    }
-    let feature = |column: &Column| {
-        if is_image(column) { json!({"_type": "Image"}) } else { feature(&column.data_type) }
-    };
-    let features: Map<String, Value> = columns.iter().map(|c| (c.name.to_owned(), feature(c))).collect();
-    Some(json!({"info": {"features": features}}).to_string())
+    let features: Vec<(&str, Feature)> = columns.iter().map(|c| (c.name, Feature::of(&c.data_type))).collect();
+    let holds_images = features.iter().any(|(_, feature)| matches!(feature, Feature::Image));
+    let info = Info { info: Features { features: Ordered(features) } };
+    holds_images.then(|| serde_json::to_string(&info).expect("names and types have JSON"))
 }
 
-fn feature(data_type: &DataType) -> Value {
-    match data_type {
-        DataType::List(item) => json!({"feature": feature(item.data_type()), "_type": "List"}),
-        DataType::Boolean => json!({"dtype": "bool", "_type": "Value"}),
-        other => json!({"dtype": type_text(other), "_type": "Value"}),
+#[derive(Serialize)]
+struct Info<'a> {
+    info: Features<'a>,
+}
+
+#[derive(Serialize)]
+struct Features<'a> {
+    features: Ordered<'a>,
+}
+
+/// A map in the order of the columns: the order is part of the file's bytes.
+struct Ordered<'a>(Vec<(&'a str, Feature)>);
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, feature)| (name, feature)))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "_type")]
+enum Feature {
+    Image,
+    Value { dtype: String },
+    List { feature: Box<Feature> },
+}
+
+impl Feature {
+    fn of(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::List(item) => Self::List { feature: Box::new(Self::of(item.data_type())) },
+            DataType::Boolean => Self::Value { dtype: "bool".to_owned() },
+            image if *image == ImageFile::data_type() => Self::Image,
+            other => Self::Value { dtype: type_text(other) },
+        }
     }
 }

@@ -17,7 +17,8 @@ table! {
     pub struct ImageRow {
         /// The image's id: the blake3 digest of its original bytes.
         pub image_id: ImageId,
-        /// The original file: its bytes, unchanged, and its name.
+        /// The original file: its bytes, unchanged, and its name. Never null, though declared so: Hugging Face datasets take
+        /// only a nullable struct of nullable fields for an image.
         pub image: ImageFile,
         /// Width in pixels of the upright image, after its EXIF orientation.
         pub width: u32,
@@ -26,7 +27,7 @@ table! {
         /// The format by content: png, jpeg, webp, gif, bmp or tiff.
         pub format: String,
         /// The EXIF orientation tag, 1 to 8; 1 is upright and stands for none.
-        pub orientation: u8,
+        pub orientation: u32,
         /// Length of the original file in bytes.
         pub size: u64,
         /// The perceptual hash, 64 bits: the fewer bits differ, the more alike two images look.
@@ -63,20 +64,21 @@ pub struct ImageFile {
 }
 
 static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
-    Fields::from(vec![Field::new("bytes", DataType::Binary, false), Field::new("path", DataType::Utf8, false)])
+    Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
 });
 
 impl Cell for ImageFile {
+    const DECLARED_NULLABLE: bool = true;
+
     fn data_type() -> DataType {
         DataType::Struct(FIELDS.clone())
     }
 
-    fn array<'a>(cells: &mut dyn Iterator<Item = Option<&'a Self>>) -> ArrayRef {
+    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
         let files: Vec<Option<&Self>> = cells.collect();
         let nulls = NullBuffer::from_iter(files.iter().map(Option::is_some));
-        // The fields are not nullable, so a null file has empty ones.
-        let bytes = BinaryArray::from_iter_values(files.iter().map(|f| f.map_or(&[][..], |f| &f.bytes)));
-        let paths = StringArray::from_iter_values(files.iter().map(|f| f.map_or("", |f| &f.path)));
+        let bytes = BinaryArray::from_iter(files.iter().map(|file| file.map(|file| &file.bytes)));
+        let paths = StringArray::from_iter(files.iter().map(|file| file.map(|file| &file.path)));
         Arc::new(StructArray::new(FIELDS.clone(), vec![Arc::new(bytes), Arc::new(paths)], Some(nulls)))
     }
 

@@ -18,7 +18,7 @@ table! {
         /// Height in pixels of the upright image.
         pub height: Option<u32>,
         /// The EXIF orientation tag, 1 to 8.
-        pub orientation: Option<u8>,
+        pub orientation: Option<u32>,
         /// The perceptual hash, 64 bits.
         pub perceptual_hash: Option<u64>,
         /// Why it is no image that can be used, as a stable word; null when accepted.

@@ -1,28 +1,64 @@
 //! The tables: each a documented Rust row, one Arrow schema, and files that are the same bytes for the same rows.
 //!
 //! Stages meet only in tables. A table is a file of this module: its row is a plain struct whose fields are the columns
-//! (the [`TableRow`] trait is derived by the `table!` macro). [`TableWriter`] writes rows, [`TableReader`] reads them
-//! strictly.
+//! (the `table!` macro makes it a [`TableRow`]). [`TableWriter`] writes rows, [`TableReader`] reads them strictly.
+//!
+//! | table | a row is |
+//! |---|---|
+//! | images | an accepted image ([`ImageRow`]) |
+//! | rejects | a file or row left out, at any stage ([`RejectRow`]) |
+//! | questions | one sample of the Questioner ([`QuestionRow`]) |
+//! | answers | one sample of the Reasoner ([`AnswerRow`]) |
+//! | votes | a question's vote ([`VoteRow`]) |
+//! | curriculum | a kept training row ([`CurriculumRow`]) |
+//! | rewards | a scored sample ([`RewardRow`]) |
+//! | metrics | a training step, in figures that repeat ([`MetricRow`]) |
+//! | timings | a training step, in figures that do not ([`TimingRow`]) |
+//! | predictions | an answer to a benchmark item ([`PredictionRow`]) |
+//! | scores | a benchmark figure ([`ScoreRow`]) |
 
+mod answers;
 mod cell;
+mod curriculum;
 mod error;
+mod footer;
 pub mod foreign;
 mod hugging_face;
 mod images;
 mod measurements;
+mod metrics;
+mod predictions;
+mod questions;
 mod reader;
 mod rejects;
+mod rewards;
 mod row;
+pub mod schema_file;
+mod scores;
 mod source;
 mod sources;
+mod thrift;
+mod timings;
+mod votes;
+mod words;
 mod writer;
 
+pub use self::answers::AnswerRow;
 pub use self::cell::{Cell, CellError};
+pub use self::curriculum::CurriculumRow;
 pub use self::error::TableError;
 pub use self::images::{ImageFacts, ImageFile, ImageRow};
 pub use self::measurements::Measurement;
+pub use self::metrics::MetricRow;
+pub use self::predictions::PredictionRow;
+pub use self::questions::QuestionRow;
 pub use self::reader::{TableReader, read, read_file};
 pub use self::rejects::RejectRow;
+pub use self::rewards::RewardRow;
 pub use self::row::{Column, TableRow, type_text};
+pub use self::scores::ScoreRow;
 pub use self::sources::{SourceRow, shown_source};
+pub use self::timings::TimingRow;
+pub use self::votes::VoteRow;
+pub use self::words::{Finish, QuestionType, Role};
 pub use self::writer::{PROFILE, PROFILE_V1, TableWriter, WriterProfile, to_bytes};

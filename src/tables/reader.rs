@@ -16,6 +16,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::reader::ChunkReader;
 
 use super::error::TableError;
+use super::footer;
 use super::row::{Column, TableRow, type_text};
 use super::source::{SharedReader, batch_rows, guarded};
 
@@ -65,8 +66,9 @@ impl<R: TableRow> TableReader<R> {
         let source = SharedReader::new(source);
         // The Parquet schema says all there is to know; an Arrow schema beside it could only disagree.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = guarded(|| ArrowReaderMetadata::load(&source, options))
-            .map_err(|problem| TableError::Damaged { file: file.clone(), row_group: None, problem })?;
+        let damaged = |problem| TableError::Damaged { file: file.clone(), row_group: None, problem };
+        footer::check(&source).map_err(damaged)?;
+        let metadata = guarded(|| ArrowReaderMetadata::load(&source, options)).map_err(damaged)?;
         let columns = R::columns();
         check_columns::<R>(&file, &columns, metadata.schema().fields())?;
         let wanted: Vec<usize> = (metadata.schema().fields().iter().enumerate())

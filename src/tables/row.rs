@@ -64,7 +64,7 @@ pub struct Column {
     pub doc: String,
     /// Its type.
     pub data_type: DataType,
-    /// Whether a row may lack a value.
+    /// Whether it is declared to hold nulls.
     pub nullable: bool,
 }
 
@@ -136,7 +136,7 @@ macro_rules! table {
                     name: stringify!($field),
                     doc: $crate::tables::row::doc_text(&[$($field_doc),+]),
                     data_type: <$type as $crate::tables::Cell>::data_type(),
-                    nullable: <$type as $crate::tables::Cell>::NULLABLE,
+                    nullable: <$type as $crate::tables::Cell>::DECLARED_NULLABLE,
                 }),+]
             }
 

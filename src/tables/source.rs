@@ -1,13 +1,13 @@
 //! What every reader of Parquet here shares: an input that several readers can use, and a guard against panics.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
+
+use crate::panics;
 
 /// An input that is read row group by row group, each by a reader of its own.
 pub(super) struct SharedReader<C>(Arc<C>);
@@ -49,15 +49,10 @@ impl<C: ChunkReader> ChunkReader for SharedReader<C> {
 /// Runs a step of the Parquet reader. The reader has paths that panic on damaged files; as nothing it touched is used
 /// afterwards, a panic is one more way of saying that the file is damaged.
 pub(super) fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(step)) {
+    match panics::guarded(step) {
         Ok(result) => result.map_err(|e| e.to_string()),
-        Err(panic) => Err(format!("the reader gave up: {}", panic_text(panic.as_ref()))),
+        Err(panic) => Err(format!("the reader gave up: {panic}")),
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
 }
 
 /// How many rows of a group make about `bytes`, from 1 to `most`, by what the footer says of their size.

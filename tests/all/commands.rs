@@ -41,10 +41,10 @@ fn a_wrong_flag_key_or_store_is_an_error_that_says_what_to_do() {
     fails(&["show", "t/images@9"], 2, &["t/images@9"]);
     fails(&["show", "zz"], 2, &["no ref and no digest"]);
     fails(&["show", "00000000000000"], 2, &["nothing in the store"]);
-    std::fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nshard_row = 8\n").unwrap();
-    fails(&["ingest", "source"], 2, &["small.toml:3", "shard_row", "did you mean `shard_rows`"]);
     fails(&["ingest", "source", "--evolution", "../x"], 2, &["--evolution"]);
     fails(&["ingest", "source", "--threads", "0"], 2, &["--threads"]);
+    std::fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nshard_row = 8\n").unwrap();
+    fails(&["ingest", "source"], 2, &["small.toml:3", "shard_row", "did you mean `shard_rows`"]);
     std::fs::write(place.path().join("file"), "x").unwrap();
     fails(&["status", "--store", "file"], 2, &["file"]);
 }

@@ -1,15 +1,28 @@
 //! The integration tests, by capability, as one program (linking is what takes long).
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+mod allocation;
 mod commands;
+mod config;
 mod crash;
 mod damage;
+mod foreign_parquet;
 mod grading;
+mod image_mutator;
+mod image_processor;
+mod imaging;
+mod imaging_mutations;
 mod ingest;
 mod lines;
+mod model_parity;
+mod oracle_files;
+mod parquet_mutations;
 mod rewards;
 mod support;
 mod tables;
+mod tokenizer;
+mod weight_damage;
+mod weights;
 
 /// A test file that is not named above would never run.
 #[test]

@@ -119,7 +119,7 @@ fn accepted(row: Measurement, decoded: &Decoded) -> Measurement {
         format: Some(header.format.name().to_owned()),
         width: Some(header.width()),
         height: Some(header.height()),
-        orientation: Some(header.orientation.tag()),
+        orientation: Some(u32::from(header.orientation.tag())),
         perceptual_hash: Some(imaging::dhash(&decoded.pixels).bits()),
         ..row
     }

@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use parquet::basic::Compression;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::thrift::{Compact, kind};
 use super::{ForeignError, ForeignImages};
+use crate::tables::thrift::{Compact, kind};
 
 /// Fields of `PageHeader`.
 const UNCOMPRESSED_SIZE: i64 = 2;

@@ -1,4 +1,29 @@
 //! Tables: every table through the writer and back, golden bytes, strictness, damage.
 
+mod golden;
+mod polars;
+mod readers;
 mod round_trip;
-mod samples;
+pub(crate) mod samples;
+mod strict;
+
+/// Calls a generic function once for each table.
+macro_rules! for_each_table {
+    ($function:ident $(, $argument:expr)*) => {{
+        $function::<visplay::tables::ImageRow>($($argument),*);
+        $function::<visplay::tables::SourceRow>($($argument),*);
+        $function::<visplay::tables::Measurement>($($argument),*);
+        $function::<visplay::tables::RejectRow>($($argument),*);
+        $function::<visplay::tables::QuestionRow>($($argument),*);
+        $function::<visplay::tables::AnswerRow>($($argument),*);
+        $function::<visplay::tables::VoteRow>($($argument),*);
+        $function::<visplay::tables::CurriculumRow>($($argument),*);
+        $function::<visplay::tables::RewardRow>($($argument),*);
+        $function::<visplay::tables::MetricRow>($($argument),*);
+        $function::<visplay::tables::TimingRow>($($argument),*);
+        $function::<visplay::tables::PredictionRow>($($argument),*);
+        $function::<visplay::tables::ScoreRow>($($argument),*);
+    }};
+}
+
+use for_each_table;

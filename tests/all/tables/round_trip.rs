@@ -3,17 +3,10 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
-use visplay::tables::{ImageRow, RejectRow, TableRow, TableWriter, WriterProfile, read, to_bytes};
+use visplay::tables::{TableRow, TableWriter, WriterProfile, read, to_bytes};
 
+use super::for_each_table;
 use super::samples::rows;
-
-/// Calls a generic function once for each table.
-macro_rules! for_each_table {
-    ($function:ident $(, $argument:expr)*) => {{
-        $function::<ImageRow>($($argument),*);
-        $function::<RejectRow>($($argument),*);
-    }};
-}
 
 fn assert_round_trip<R: TableRow + DeserializeOwned + PartialEq + Clone + std::fmt::Debug>(seed: u64, count: usize) {
     let written = rows::<R>(seed, count);

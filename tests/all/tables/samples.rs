@@ -7,10 +7,10 @@ use visplay::ids::Digest;
 use visplay::tables::TableRow;
 
 /// Numbers from a seed (splitmix64).
-pub(super) struct Numbers(pub(super) u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,7 +18,7 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 }
@@ -39,7 +39,8 @@ const TEXTS: [&str; 10] = [
 /// The words of the columns that hold an enum.
 fn words(column: &str) -> Option<&'static [&'static str]> {
     Some(match column {
-        "finish" => &["stop", "length"],
+        "finish" => &["stop", "stop_string", "length"],
+        "question_type" => &["multiple choice", "numerical", "regression"],
         "role" => &["questioner", "reasoner"],
         _ => return None,
     })
@@ -50,7 +51,7 @@ fn holds_id(column: &str) -> bool {
 }
 
 /// `count` rows as JSON.
-pub(super) fn json_rows<R: TableRow>(seed: u64, count: usize) -> Vec<Value> {
+pub(crate) fn json_rows<R: TableRow>(seed: u64, count: usize) -> Vec<Value> {
     let mut numbers = Numbers(seed ^ R::TABLE.bytes().map(u64::from).sum::<u64>());
     let schema = R::schema();
     (0..count)
@@ -59,12 +60,14 @@ pub(super) fn json_rows<R: TableRow>(seed: u64, count: usize) -> Vec<Value> {
 }
 
 /// `count` rows.
-pub(super) fn rows<R: TableRow + DeserializeOwned>(seed: u64, count: usize) -> Vec<R> {
+pub(crate) fn rows<R: TableRow + DeserializeOwned>(seed: u64, count: usize) -> Vec<R> {
     json_rows::<R>(seed, count).into_iter().map(|row| serde_json::from_value(row).unwrap()).collect()
 }
 
 fn value(numbers: &mut Numbers, field: &Field) -> Value {
-    if field.is_nullable() && numbers.below(4) == 0 {
+    // An image is declared nullable for the sake of its readers, and is never null.
+    let holds_nulls = field.is_nullable() && !matches!(field.name().as_str(), "image" | "bytes" | "path");
+    if holds_nulls && numbers.below(4) == 0 {
         return Value::Null;
     }
     typed_value(numbers, field.name(), field.data_type())

@@ -9,18 +9,18 @@ const MAX_DEPTH: u32 = 32;
 
 /// The kinds of values, as a field's header gives them.
 pub(super) mod kind {
-    pub(in super::super) const TRUE: u8 = 1;
-    pub(in super::super) const FALSE: u8 = 2;
-    pub(in super::super) const BYTE: u8 = 3;
-    pub(in super::super) const I16: u8 = 4;
-    pub(in super::super) const I32: u8 = 5;
-    pub(in super::super) const I64: u8 = 6;
-    pub(in super::super) const DOUBLE: u8 = 7;
-    pub(in super::super) const BINARY: u8 = 8;
-    pub(in super::super) const LIST: u8 = 9;
-    pub(in super::super) const SET: u8 = 10;
-    pub(in super::super) const MAP: u8 = 11;
-    pub(in super::super) const STRUCT: u8 = 12;
+    pub(in crate::tables) const TRUE: u8 = 1;
+    pub(in crate::tables) const FALSE: u8 = 2;
+    pub(in crate::tables) const BYTE: u8 = 3;
+    pub(in crate::tables) const I16: u8 = 4;
+    pub(in crate::tables) const I32: u8 = 5;
+    pub(in crate::tables) const I64: u8 = 6;
+    pub(in crate::tables) const DOUBLE: u8 = 7;
+    pub(in crate::tables) const BINARY: u8 = 8;
+    pub(in crate::tables) const LIST: u8 = 9;
+    pub(in crate::tables) const SET: u8 = 10;
+    pub(in crate::tables) const MAP: u8 = 11;
+    pub(in crate::tables) const STRUCT: u8 = 12;
 }
 
 /// A field of a struct.

@@ -1,0 +1,121 @@
+//! From components to RGB, in the 16-bit fixed point of libjpeg.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::frame::Frame;
+use super::scan::Tables;
+use super::upsample::{Plane, Upsampler};
+use crate::imaging::rgb::cmyk_to_rgb;
+
+/// What the components mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Color {
+    Grey,
+    Rgb,
+    YCbCr,
+    /// Inks stored as their complement, as Adobe does and as Pillow always assumes.
+    Cmyk,
+    /// The same, with its first three channels as luma and chroma.
+    Ycck,
+}
+
+impl Color {
+    /// Headers decide; without them the components' names do.
+    pub(super) fn of(frame: &Frame, tables: &Tables) -> Self {
+        let names: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
+        match (names.as_slice(), tables.jfif, tables.adobe) {
+            ([_], ..) => Self::Grey,
+            ([_, _, _], false, Some(0)) | (b"RGB", false, None) => Self::Rgb,
+            ([_, _, _], ..) => Self::YCbCr,
+            (_, _, None | Some(0)) => Self::Cmyk,
+            _ => Self::Ycck,
+        }
+    }
+}
+
+/// Upsamples the planes and converts them to `[height, width, 3]`.
+pub(super) fn to_rgb(frame: &Frame, planes: &[Plane], color: Color) -> Vec<u8> {
+    Arch::new().dispatch(ToRgb { frame, planes, color })
+}
+
+struct ToRgb<'a> {
+    frame: &'a Frame,
+    planes: &'a [Plane],
+    color: Color,
+}
+
+impl WithSimd for ToRgb<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<u8> {
+        let Self { frame, planes, color } = self;
+        let pairs = planes.iter().zip(&frame.components);
+        let mut channels: Vec<Upsampler<'_>> =
+            pairs.map(|(plane, component)| Upsampler::new(plane, component, frame)).collect();
+        let mut data = vec![0; frame.width * frame.height * 3];
+        for (y, row) in data.chunks_exact_mut(frame.width * 3).enumerate() {
+            match (color, channels.as_mut_slice()) {
+                (Color::Grey, [grey]) => {
+                    for (pixel, value) in row.chunks_exact_mut(3).zip(grey.line(y)) {
+                        pixel.fill(*value);
+                    }
+                }
+                (Color::Rgb, [red, green, blue]) => join(row, [red.line(y), green.line(y), blue.line(y)]),
+                (Color::YCbCr, [luma, blue, red]) => convert(row, luma.line(y), blue.line(y), red.line(y)),
+                (Color::Cmyk, [cyan, magenta, yellow, black]) => {
+                    let mut stored = vec![0; row.len()];
+                    join(&mut stored, [cyan.line(y), magenta.line(y), yellow.line(y)]);
+                    row.copy_from_slice(&from_inks(&stored, black.line(y), true));
+                }
+                (Color::Ycck, [luma, blue, red, black]) => {
+                    // the conversion gives the complement of the inks, which are stored as their complement
+                    let mut inks = vec![0; row.len()];
+                    convert(&mut inks, luma.line(y), blue.line(y), red.line(y));
+                    row.copy_from_slice(&from_inks(&inks, black.line(y), false));
+                }
+                _ => {}
+            }
+        }
+        data
+    }
+}
+
+#[inline(always)]
+fn join(row: &mut [u8], [red, green, blue]: [&[u8]; 3]) {
+    for (((pixel, red), green), blue) in row.chunks_exact_mut(3).zip(red).zip(green).zip(blue) {
+        pixel.copy_from_slice(&[*red, *green, *blue]);
+    }
+}
+
+/// Full-range BT.601 (ITU-T T.871, section 7).
+#[inline(always)]
+fn convert(row: &mut [u8], luma: &[u8], blue: &[u8], red: &[u8]) {
+    for (((pixel, luma), blue), red) in row.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
+        let converted = ycbcr_to_rgb(*luma, *blue, *red);
+        pixel[0] = converted[0];
+        pixel[1] = converted[1];
+        pixel[2] = converted[2];
+    }
+}
+
+/// One pixel: 1.402, 0.34414, 0.71414 and 1.772 in 16 fractional bits; green is rounded once.
+#[inline(always)]
+pub(in crate::imaging) fn ycbcr_to_rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
+    let (luma, blue, red) = (i32::from(luma), i32::from(blue) - 128, i32::from(red) - 128);
+    let clamp = |value: i32| value.clamp(0, 255) as u8;
+    [
+        clamp(luma + ((91_881 * red + 32_768) >> 16)),
+        clamp(luma + ((-22_554 * blue - 46_802 * red + 32_768) >> 16)),
+        clamp(luma + ((116_130 * blue + 32_768) >> 16)),
+    ]
+}
+
+/// `black` is stored as its complement, and the other inks too if `complement` says so.
+fn from_inks(inks: &[u8], black: &[u8], complement: bool) -> Vec<u8> {
+    let mask = if complement { 0xff } else { 0 };
+    let pixels = inks.chunks_exact(3).zip(black);
+    let inked: Vec<u8> =
+        pixels.flat_map(|(inks, black)| [inks[0] ^ mask, inks[1] ^ mask, inks[2] ^ mask, !black]).collect();
+    cmyk_to_rgb(&inked, 4)
+}

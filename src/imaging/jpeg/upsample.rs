@@ -1,0 +1,121 @@
+//! From the samples of a component to a line at full width, as libjpeg's "fancy" upsampling.
+//!
+//! Halved sides are doubled by a triangle filter (3/4 of the nearer sample, 1/4 of the farther), whose rounding alternates
+//! so that it has no bias; at the borders the outermost sample stands for what lies beyond. Other factors, and
+//! components of two samples' width and less that are doubled sideways, repeat samples.
+
+use super::frame::{Component, Frame};
+
+/// The samples of a component, 8 lines a row of blocks.
+pub(super) struct Plane {
+    pub(super) stride: usize,
+    pub(super) samples: Vec<u8>,
+}
+
+impl Plane {
+    fn line(&self, y: usize) -> &[u8] {
+        &self.samples[y * self.stride..(y + 1) * self.stride]
+    }
+}
+
+/// How a component comes to full size.
+#[derive(Clone, Copy)]
+enum Method {
+    AsIs,
+    DoubleAcross,
+    DoubleDown,
+    DoubleBoth,
+    Repeat { across: usize, down: usize },
+}
+
+impl Method {
+    fn of(component: &Component, frame: &Frame) -> Self {
+        let (across, down) = (frame.max_h / component.h, frame.max_v / component.v);
+        let wide = component.width > 2;
+        match (across, down) {
+            (1, 1) => Self::AsIs,
+            (2, 1) if wide => Self::DoubleAcross,
+            (1, 2) => Self::DoubleDown,
+            (2, 2) if wide => Self::DoubleBoth,
+            _ => Self::Repeat { across, down },
+        }
+    }
+}
+
+/// Gives the lines of one component at full width.
+pub(super) struct Upsampler<'a> {
+    plane: &'a Plane,
+    width: usize,
+    height: usize,
+    method: Method,
+    /// A line between the two steps, with one more value on either side.
+    sums: Vec<u16>,
+    output: Vec<u8>,
+}
+
+impl<'a> Upsampler<'a> {
+    pub(super) fn new(plane: &'a Plane, component: &Component, frame: &Frame) -> Self {
+        let (width, height) = (component.width, component.height);
+        let method = Method::of(component, frame);
+        // an odd width has one value too many, which is cut off
+        let output = vec![0; width * (frame.max_h / component.h)];
+        Self { plane, width, height, method, sums: vec![0; width + 2], output }
+    }
+
+    /// The full-size line `y`.
+    #[inline(always)]
+    pub(super) fn line(&mut self, y: usize) -> &[u8] {
+        match self.method {
+            Method::AsIs => return &self.plane.line(y)[..self.width],
+            Method::DoubleAcross => {
+                let line = &self.plane.line(y)[..self.width];
+                for (sum, sample) in self.sums[1..].iter_mut().zip(line) {
+                    *sum = u16::from(*sample);
+                }
+                self.double_across(2, 1);
+            }
+            Method::DoubleDown => {
+                let (near, far) = self.nearest(y);
+                let bias = if y % 2 == 0 { 1 } else { 2 };
+                for ((value, near), far) in self.output.iter_mut().zip(near).zip(far) {
+                    *value = ((u16::from(*near) * 3 + u16::from(*far) + bias) >> 2) as u8;
+                }
+            }
+            Method::DoubleBoth => {
+                let (near, far) = self.nearest(y);
+                for ((sum, near), far) in self.sums[1..].iter_mut().zip(near).zip(far) {
+                    *sum = u16::from(*near) * 3 + u16::from(*far);
+                }
+                self.double_across(4, 8);
+            }
+            Method::Repeat { across, down } => {
+                let line = self.plane.line(y / down);
+                for (values, sample) in self.output.chunks_exact_mut(across).zip(line) {
+                    values.fill(*sample);
+                }
+            }
+        }
+        &self.output
+    }
+
+    /// The line of samples nearest to the full-size line `y`, and the one beyond it.
+    #[inline(always)]
+    fn nearest(&self, y: usize) -> (&'a [u8], &'a [u8]) {
+        let near = y / 2;
+        let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(self.height - 1) };
+        (&self.plane.line(near)[..self.width], &self.plane.line(far)[..self.width])
+    }
+
+    /// Doubles `sums` sideways, which are values times `1 << (bits - 2)`; `left_bias` rounds the left of each two.
+    #[inline(always)]
+    fn double_across(&mut self, bits: u32, left_bias: u16) {
+        let width = self.width;
+        self.sums[0] = self.sums[1];
+        self.sums[width + 1] = self.sums[width];
+        let right_bias = (1 << (bits - 1)) - u16::from(bits == 4);
+        for (values, sums) in self.output.chunks_exact_mut(2).zip(self.sums.windows(3)) {
+            values[0] = ((sums[1] * 3 + sums[0] + left_bias) >> bits) as u8;
+            values[1] = ((sums[1] * 3 + sums[2] + right_bias) >> bits) as u8;
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! A buffer of floats that starts on a cache line, so that no vector load straddles two.
+
+/// Floats in a cache line.
+const LINE: usize = 16;
+
+/// Zeroed floats whose first element lies on a 64-byte boundary.
+#[derive(Debug)]
+pub struct AlignedBuffer {
+    storage: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl AlignedBuffer {
+    /// A buffer of `len` zeros.
+    pub fn zeroed(len: usize) -> Self {
+        let storage = vec![0f32; len + LINE];
+        let misaligned = (storage.as_ptr() as usize / size_of::<f32>()) % LINE;
+        let start = (LINE - misaligned) % LINE;
+        Self { storage, start, len }
+    }
+
+    /// The floats.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.storage[self.start..self.start + self.len]
+    }
+
+    /// The floats, to write.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        &mut self.storage[self.start..self.start + self.len]
+    }
+}

@@ -1,0 +1,264 @@
+//! Attention over blocks of keys and values, for decoding with a cache and for whole sequences alike.
+//!
+//! Keys and values lie in blocks of [`BLOCK`] tokens, laid out for the register tile: a block's keys run along the
+//! lanes (`[dim, BLOCK]`), its values have their features along the lanes (`[panel of features, BLOCK, PANEL]`). A
+//! sequence is a list of blocks, so that sequences can share the blocks of a common prompt. A query's scores, its
+//! softmax and its weighted sum run over the keys in ascending order; its result has the same bits whether it is one
+//! of many queries or decoded alone.
+
+use std::cell::RefCell;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::aligned::AlignedBuffer;
+use super::gemm::threads_for;
+use super::packed::PANEL;
+use super::rowwise::softmax_unscaled;
+use super::tile::{TILE, multiply_tile, tile_rows};
+
+/// Tokens in a block.
+pub const BLOCK: usize = PANEL;
+/// Queries of a task that is handed to a thread.
+const TASK_QUERIES: usize = 48;
+
+/// The heads of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key and value heads; each serves `query / key_value` query heads.
+    pub key_value: usize,
+    /// Features of a head.
+    pub dim: usize,
+}
+
+impl Heads {
+    fn value_dim(self) -> usize {
+        self.dim.next_multiple_of(PANEL)
+    }
+
+    /// Floats of a block of keys.
+    pub fn key_block(self) -> usize {
+        self.key_value * self.dim * BLOCK
+    }
+
+    /// Floats of a block of values.
+    pub fn value_block(self) -> usize {
+        self.key_value * self.value_dim() * BLOCK
+    }
+}
+
+/// Blocks of keys and values.
+#[derive(Debug)]
+pub struct Blocks {
+    heads: Heads,
+    keys: AlignedBuffer,
+    values: AlignedBuffer,
+}
+
+impl Blocks {
+    /// Room for `count` blocks.
+    pub fn zeroed(heads: Heads, count: usize) -> Self {
+        let keys = AlignedBuffer::zeroed(count * heads.key_block());
+        let values = AlignedBuffer::zeroed(count * heads.value_block());
+        Self { heads, keys, values }
+    }
+
+    /// Writes the key and value of one token, each `[key_value, dim]`, at `offset` in a block.
+    pub fn store(&mut self, block: usize, offset: usize, key: &[f32], value: &[f32]) {
+        let Heads { dim, .. } = self.heads;
+        let keys = &mut self.keys.as_mut_slice()[block * self.heads.key_block()..][..self.heads.key_block()];
+        for (lane, x) in keys[offset..].iter_mut().step_by(BLOCK).zip(key) {
+            *lane = *x;
+        }
+        let values = &mut self.values.as_mut_slice()[block * self.heads.value_block()..][..self.heads.value_block()];
+        let heads = values.chunks_exact_mut(self.heads.value_dim() * BLOCK).zip(value.chunks_exact(dim));
+        for (panels, value) in heads {
+            for (panel, features) in panels.chunks_exact_mut(BLOCK * PANEL).zip(value.chunks(PANEL)) {
+                panel[offset * PANEL..][..features.len()].copy_from_slice(features);
+            }
+        }
+    }
+
+    /// Copies a whole block over another.
+    pub fn copy(&mut self, from: usize, to: usize) {
+        let (keys, values) = (self.heads.key_block(), self.heads.value_block());
+        self.keys.as_mut_slice().copy_within(from * keys..(from + 1) * keys, to * keys);
+        self.values.as_mut_slice().copy_within(from * values..(from + 1) * values, to * values);
+    }
+
+    /// A head's keys `[dim, BLOCK]` and values `[panels, BLOCK, PANEL]` in a block.
+    #[inline(always)]
+    fn head(&self, block: u32, head: usize) -> (&[f32], &[f32]) {
+        let (keys, values) = (self.heads.dim * BLOCK, self.heads.value_dim() * BLOCK);
+        let at = block as usize * self.heads.key_value + head;
+        (&self.keys.as_slice()[at * keys..][..keys], &self.values.as_slice()[at * values..][..values])
+    }
+}
+
+/// Some consecutive queries and the keys that they may see.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'a> {
+    /// Number of queries; segments follow one another in the rows of `q`.
+    pub queries: usize,
+    /// Keys that the first query sees.
+    pub first_limit: usize,
+    /// Whether each further query sees one key more (causal attention) or all see the same.
+    pub causal: bool,
+    /// The blocks of the sequence, from its first token on.
+    pub blocks: &'a [u32],
+}
+
+impl Segment<'_> {
+    #[inline(always)]
+    fn limit(&self, query: usize) -> usize {
+        self.first_limit + if self.causal { query } else { 0 }
+    }
+}
+
+/// `out = softmax(q kᵀ scale) v`; `q` has rows `[query heads, dim]` that are `stride` apart, `out` is contiguous.
+pub fn attend(q: &[f32], stride: usize, blocks: &Blocks, segments: &[Segment<'_>], scale: f32, out: &mut [f32]) {
+    let heads = blocks.heads;
+    let width = heads.query * heads.dim;
+    let work: usize = segments.iter().map(|s| s.queries * s.limit(s.queries.saturating_sub(1)) * width * 2).sum();
+    if threads_for(work) == 1 {
+        let (mut row, mut out) = (0, out);
+        for segment in segments {
+            let (mine, rest) = out.split_at_mut(segment.queries * width);
+            run(Task { q: &q[row * stride..], stride, blocks, segment, first: 0, scale, out: mine });
+            row += segment.queries;
+            out = rest;
+        }
+        return;
+    }
+    let mut tasks = Vec::new();
+    let (mut row, mut out) = (0, out);
+    for segment in segments {
+        for first in (0..segment.queries).step_by(TASK_QUERIES) {
+            let queries = TASK_QUERIES.min(segment.queries - first);
+            let (mine, rest) = out.split_at_mut(queries * width);
+            tasks.push(Task { q: &q[row * stride..], stride, blocks, segment, first, scale, out: mine });
+            row += queries;
+            out = rest;
+        }
+    }
+    tasks.into_par_iter().for_each(run);
+}
+
+/// Some queries of one segment, starting at its query `first`.
+struct Task<'a> {
+    q: &'a [f32],
+    stride: usize,
+    blocks: &'a Blocks,
+    segment: &'a Segment<'a>,
+    first: usize,
+    scale: f32,
+    out: &'a mut [f32],
+}
+
+/// Scratch of a thread, kept between calls.
+#[derive(Default)]
+struct Scratch {
+    /// A tile of queries, `[dim, rows]`.
+    queries: Vec<f32>,
+    /// Their scores, `[rows, keys]`.
+    scores: Vec<f32>,
+    /// The scores turned round, `[keys, rows]`.
+    weights: Vec<f32>,
+    /// The weighted sums, `[rows, value_dim]`.
+    sums: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+}
+
+fn run(task: Task<'_>) {
+    SCRATCH.with_borrow_mut(|scratch| Arch::new().dispatch(Attend { task, scratch }));
+}
+
+struct Attend<'a> {
+    task: Task<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl WithSimd for Attend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { task, scratch } = self;
+        let heads = task.blocks.heads;
+        let group = heads.query / heads.key_value;
+        let rows = task.out.len() / heads.dim / heads.key_value;
+        scratch.queries.resize(heads.dim * TILE, 0.0);
+        for head in 0..heads.key_value {
+            let mut first = 0;
+            while first < rows {
+                // A row is a query and one of the heads that share this key head.
+                let tile = tile_rows::<S>(rows - first);
+                let place = |i: usize| ((first + i) / group, head * group + (first + i) % group);
+                attend_tile(simd, &task, scratch, head, tile, place);
+                let sums = scratch.sums.chunks_exact(heads.value_dim());
+                for (i, sums) in sums.enumerate() {
+                    let (query, h) = place(i);
+                    task.out[(query * heads.query + h) * heads.dim..][..heads.dim].copy_from_slice(&sums[..heads.dim]);
+                }
+                first += tile;
+            }
+        }
+    }
+}
+
+/// One tile of rows against one key head; leaves the result in `scratch.sums`.
+#[inline(always)]
+fn attend_tile<S: Simd>(
+    simd: S,
+    task: &Task<'_>,
+    scratch: &mut Scratch,
+    head: usize,
+    tile: usize,
+    place: impl Fn(usize) -> (usize, usize),
+) {
+    let Heads { dim, .. } = task.blocks.heads;
+    let value_dim = task.blocks.heads.value_dim();
+    let Scratch { queries, scores, weights, sums } = scratch;
+    for i in 0..tile {
+        let (query, h) = place(i);
+        let q = &task.q[query * task.stride + h * dim..][..dim];
+        for (lane, x) in queries[i..].iter_mut().step_by(tile).zip(q) {
+            *lane = *x * task.scale;
+        }
+    }
+    let longest = task.segment.limit(task.first + place(tile - 1).0);
+    let blocks = &task.segment.blocks[..longest.div_ceil(BLOCK)];
+    let keys = blocks.len() * BLOCK;
+    scores.clear();
+    scores.resize(tile * keys, 0.0);
+    for (b, block) in blocks.iter().enumerate() {
+        let (key, _) = task.blocks.head(*block, head);
+        multiply_tile(simd, tile, &queries[..dim * tile], key, scores, keys, b * BLOCK);
+    }
+    weights.resize(tile * keys, 0.0);
+    let mut totals = [1f32; TILE];
+    for i in 0..tile {
+        let row = &mut scores[i * keys..][..keys];
+        totals[i] = softmax_unscaled(simd, row, task.segment.limit(task.first + place(i).0));
+        for (lane, x) in weights[i..].iter_mut().step_by(tile).zip(row.iter()) {
+            *lane = *x;
+        }
+    }
+    sums.clear();
+    sums.resize(tile * value_dim, 0.0);
+    for (block, weights) in blocks.iter().zip(weights.chunks_exact(BLOCK * tile)) {
+        let (_, values) = task.blocks.head(*block, head);
+        for (p, panel) in values.chunks_exact(BLOCK * PANEL).enumerate() {
+            multiply_tile(simd, tile, weights, panel, sums, value_dim, p * PANEL);
+        }
+    }
+    for (sums, total) in sums.chunks_exact_mut(value_dim).zip(totals) {
+        let scale = 1.0 / total;
+        sums.iter_mut().for_each(|x| *x *= scale);
+    }
+}

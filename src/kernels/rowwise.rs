@@ -1,0 +1,163 @@
+//! What works on a row at a time: RMS normalisation, SwiGLU, rotation by position, softmax.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::exponential::{exp, silu};
+
+/// Elements below which another thread costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 16;
+
+/// Rows for each thread of the current pool, for work of `elements` in `rows` rows.
+fn rows_a_thread(rows: usize, elements: usize) -> usize {
+    let threads = rayon::current_num_threads().min(elements / WORTH_A_THREAD).max(1);
+    rows.div_ceil(threads).max(1)
+}
+
+/// `out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight`, a row at a time.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let width = weight.len();
+    if width == 0 {
+        return;
+    }
+    let share = rows_a_thread(x.len() / width, x.len()) * width;
+    each_share(x, out, share, |x, out| Arch::new().dispatch(RmsNorm { x, weight, eps, out }));
+}
+
+/// `out = silu(gate) up`, elementwise.
+pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let share = rows_a_thread(out.len(), 4 * out.len()).next_multiple_of(64);
+    if out.len() <= share {
+        return Arch::new().dispatch(SwiGlu { gate, up, out });
+    }
+    out.par_chunks_mut(share).zip(gate.par_chunks(share)).zip(up.par_chunks(share)).for_each(|((out, gate), up)| {
+        Arch::new().dispatch(SwiGlu { gate, up, out });
+    });
+}
+
+/// Rotates the halves of every head against each other ("rotate half").
+///
+/// `x` has rows of `heads * 2 * half` elements `stride` apart, `cos` and `sin` are `[rows, half]`; with
+/// (a, b) the two halves of a head, the result is (a cos - b sin, b cos + a sin).
+pub fn rotate(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], half: usize, out: &mut [f32]) {
+    let width = heads * 2 * half;
+    if out.is_empty() {
+        return;
+    }
+    let share = rows_a_thread(out.len() / width, out.len());
+    let rotate = |first: usize, out: &mut [f32]| {
+        Arch::new().dispatch(|| {
+            for (i, out) in out.chunks_exact_mut(width).enumerate() {
+                let row = first + i;
+                let (cos, sin) = (&cos[row * half..][..half], &sin[row * half..][..half]);
+                let x = &x[row * stride..][..width];
+                for (x, out) in x.chunks_exact(2 * half).zip(out.chunks_exact_mut(2 * half)) {
+                    rotate_head(x, cos, sin, out);
+                }
+            }
+        });
+    };
+    if share * width >= out.len() {
+        rotate(0, out);
+    } else {
+        out.par_chunks_mut(share * width).enumerate().for_each(|(i, out)| rotate(i * share, out));
+    }
+}
+
+#[inline(always)]
+fn rotate_head(x: &[f32], cos: &[f32], sin: &[f32], out: &mut [f32]) {
+    let half = cos.len();
+    let (a, b) = x.split_at(half);
+    let (first, second) = out.split_at_mut(half);
+    let sin = &sin[..half];
+    let (b, first, second) = (&b[..half], &mut first[..half], &mut second[..half]);
+    for j in 0..half {
+        first[j] = a[j] * cos[j] - b[j] * sin[j];
+        second[j] = b[j] * cos[j] + a[j] * sin[j];
+    }
+}
+
+/// Runs over shares of two equally long slices, on as many threads as there are shares.
+fn each_share(x: &[f32], out: &mut [f32], share: usize, work: impl Fn(&[f32], &mut [f32]) + Sync) {
+    if x.len() <= share {
+        work(x, out);
+    } else {
+        out.par_chunks_mut(share).zip(x.par_chunks(share)).for_each(|(out, x)| work(x, out));
+    }
+}
+
+struct RmsNorm<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for RmsNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let width = self.weight.len();
+        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+            let (vectors, tail) = S::as_simd_f32s(x);
+            let mut sums = [simd.splat_f32s(0.0); 4];
+            for (i, v) in vectors.iter().enumerate() {
+                sums[i % 4] = simd.mul_add_f32s(*v, *v, sums[i % 4]);
+            }
+            let sums = simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
+            let sum = simd.reduce_sum_f32s(sums) + tail.iter().map(|v| v * v).sum::<f32>();
+            let scale = 1.0 / (sum / width as f32 + self.eps).sqrt();
+            for ((out, x), w) in out.iter_mut().zip(x).zip(self.weight) {
+                *out = *w * (*x * scale);
+            }
+        }
+    }
+}
+
+struct SwiGlu<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for SwiGlu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (gate, gate_tail) = S::as_simd_f32s(self.gate);
+        let (up, up_tail) = S::as_simd_f32s(self.up);
+        let (out, out_tail) = S::as_mut_simd_f32s(self.out);
+        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+            *out = simd.mul_f32s(silu(simd, *gate), *up);
+        }
+        if !out_tail.is_empty() {
+            let activated = silu(simd, simd.partial_load_f32s(gate_tail));
+            let product = simd.mul_f32s(activated, simd.partial_load_f32s(up_tail));
+            simd.partial_store_f32s(out_tail, product);
+        }
+    }
+}
+
+/// Turns the first `limit` scores of a row into `exp(score - largest)`, the rest into zeros; gives their sum.
+#[inline(always)]
+pub(super) fn softmax_unscaled<S: Simd>(simd: S, row: &mut [f32], limit: usize) -> f32 {
+    row[limit..].fill(f32::NEG_INFINITY);
+    let (vectors, tail) = S::as_mut_simd_f32s(row);
+    debug_assert!(tail.is_empty(), "rows of scores are whole vectors");
+    let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
+    for v in vectors.iter() {
+        largest = simd.max_f32s(*v, largest);
+    }
+    let largest = simd.splat_f32s(simd.reduce_max_f32s(largest));
+    let mut sum = simd.splat_f32s(0.0);
+    for v in vectors.iter_mut() {
+        *v = exp(simd, simd.sub_f32s(*v, largest));
+    }
+    row[limit..].fill(0.0);
+    for v in S::as_simd_f32s(row).0 {
+        sum = simd.add_f32s(sum, *v);
+    }
+    simd.reduce_sum_f32s(sum)
+}

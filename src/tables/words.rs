@@ -1,0 +1,37 @@
+//! The words of the columns that hold one of a few.
+
+use super::cell::word_enum;
+
+word_enum! {
+    /// Why a sample ended.
+    pub enum Finish("how a sample ends: stop, stop_string or length") {
+        /// The model said that it was done.
+        Stop = "stop",
+        /// A stop string appeared.
+        StopString = "stop_string",
+        /// The token limit was reached: the sample is truncated.
+        Length = "length",
+    }
+}
+
+word_enum! {
+    /// The two roles of the one model.
+    pub enum Role("a role: questioner or reasoner") {
+        /// Asks questions about images.
+        Questioner = "questioner",
+        /// Answers them.
+        Reasoner = "reasoner",
+    }
+}
+
+word_enum! {
+    /// What kind of answer a question wants, as the Questioner declares it.
+    pub enum QuestionType("a question's type: multiple choice, numerical or regression") {
+        /// One of the options given, by its letter.
+        MultipleChoice = "multiple choice",
+        /// A count or another exact number.
+        Numerical = "numerical",
+        /// A measured or estimated number.
+        Regression = "regression",
+    }
+}

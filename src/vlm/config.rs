@@ -1,0 +1,197 @@
+//! `config.json` of a Qwen2.5-VL checkpoint: both published layouts, validated.
+//!
+//! The flat layout has the text tower's keys at the top level, `rope_theta` beside them and
+//! `rope_scaling: {type: mrope, mrope_section}`; the nested one (transformers 5) has `text_config` with
+//! `rope_parameters: {rope_theta, rope_type, mrope_section}`. `vision_config` is the same in both. Where a key is
+//! absent the value is transformers' default, except for sizes, which must be there.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use self::reading::read_config;
+use super::json_file::{JsonFileError, parse_object, read_object};
+use super::json_section::{KeyProblem, Problems, Section, listed};
+
+mod reading;
+mod writing;
+
+/// The file's name in a checkpoint.
+pub const CONFIG_FILE: &str = "config.json";
+/// The architecture that this module reads.
+pub const ARCHITECTURE: &str = "Qwen2_5_VLForConditionalGeneration";
+/// The `model_type` that this module reads.
+pub const MODEL_TYPE: &str = "qwen2_5_vl";
+/// The epsilon of every RMSNorm in the vision tower: transformers fixes it in code, not in the configuration.
+pub const VISION_RMS_EPS: f64 = 1e-6;
+
+/// The architecture of a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The language model.
+    pub text: TextConfig,
+    /// The image encoder.
+    pub vision: VisionConfig,
+    /// The tokens that stand for images.
+    pub tokens: VisionTokens,
+    /// Whether the output projection is the embedding matrix.
+    pub tie_word_embeddings: bool,
+    /// Keys that mean nothing to the computation and are handed on by an export (`bos_token_id` and its kin).
+    pub carried: Map<String, Value>,
+    /// What loads but deserves a look, in whole sentences.
+    pub notes: Vec<String>,
+}
+
+/// The text tower: Qwen2 blocks with multimodal rotary positions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextConfig {
+    /// Rows of the embedding matrix; at least the tokenizer's tokens.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the SwiGLU.
+    pub intermediate_size: usize,
+    /// Blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; each serves `num_attention_heads / num_key_value_heads` query heads.
+    pub num_key_value_heads: usize,
+    /// Epsilon of every RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary positions.
+    pub rope_theta: f64,
+    /// How many of a head's `head_dim / 2` frequencies follow time, height and width.
+    pub mrope_section: [usize; 3],
+    /// The longest sequence the model was made for.
+    pub max_position_embeddings: usize,
+    /// Standard deviation of a fresh weight.
+    pub initializer_range: f64,
+}
+
+/// The vision tower: pre-norm blocks with windowed attention, then the merger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VisionConfig {
+    /// Blocks.
+    pub depth: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the SwiGLU.
+    pub intermediate_size: usize,
+    /// Attention heads.
+    pub num_heads: usize,
+    /// Channels of an image.
+    pub in_channels: usize,
+    /// Width of what the merger gives: the text tower's `hidden_size`.
+    pub out_hidden_size: usize,
+    /// Pixels along a side of a patch.
+    pub patch_size: usize,
+    /// Patches along a side of an image token.
+    pub spatial_merge_size: usize,
+    /// Frames of a patch.
+    pub temporal_patch_size: usize,
+    /// Base of the rotary positions.
+    pub rope_theta: f64,
+    /// Pixels along a side of an attention window.
+    pub window_size: usize,
+    /// The blocks that attend over the whole image; the others attend within windows.
+    pub fullatt_block_indexes: Vec<usize>,
+    /// Only used for videos; handed on by an export.
+    pub tokens_per_second: usize,
+}
+
+/// The tokens that stand for images and videos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VisionTokens {
+    /// `<|image_pad|>`: one for each image token.
+    pub image: u32,
+    /// `<|video_pad|>`.
+    pub video: u32,
+    /// `<|vision_start|>`.
+    pub vision_start: u32,
+    /// `<|vision_end|>`.
+    pub vision_end: u32,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read, or is not a JSON object.
+    #[error(transparent)]
+    File(#[from] JsonFileError),
+    /// Keys are missing or wrong: all of them.
+    #[error("{} cannot be used:{}", file.display(), listed(problems))]
+    Keys {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, one entry a key.
+        problems: Vec<KeyProblem>,
+    },
+}
+
+impl Config {
+    /// Reads `config.json` of the checkpoint folder.
+    pub fn load(folder: &Path) -> Result<Self, ConfigError> {
+        Self::load_file(&folder.join(CONFIG_FILE))
+    }
+
+    /// Reads a configuration file of any name.
+    pub fn load_file(file: &Path) -> Result<Self, ConfigError> {
+        Self::from_keys(file, &read_object(file)?)
+    }
+
+    /// Reads a configuration from its text; `file` is what errors name.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::from_keys(file, &parse_object(file, text)?)
+    }
+
+    fn from_keys(file: &Path, keys: &Map<String, Value>) -> Result<Self, ConfigError> {
+        let mut problems = Problems::new();
+        let config = read_config(&Section::new("", keys), &mut problems);
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::Keys { file: file.to_owned(), problems }) }
+    }
+}
+
+impl TextConfig {
+    /// Width of a head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+
+    /// Query heads that share a key and value head.
+    pub fn heads_per_kv(&self) -> usize {
+        self.num_attention_heads / self.num_key_value_heads
+    }
+
+    /// Width of all keys (or values) of a token.
+    pub fn kv_dim(&self) -> usize {
+        self.num_key_value_heads * self.head_dim()
+    }
+}
+
+impl VisionConfig {
+    /// Width of a head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_heads
+    }
+
+    /// Numbers in a patch: channels, frames, height, width.
+    pub fn patch_len(&self) -> usize {
+        self.in_channels * self.temporal_patch_size * self.patch_size * self.patch_size
+    }
+
+    /// Patches in an image token.
+    pub fn merge_unit(&self) -> usize {
+        self.spatial_merge_size * self.spatial_merge_size
+    }
+
+    /// Image tokens along a side of an attention window.
+    pub fn window_tokens(&self) -> usize {
+        self.window_size / self.spatial_merge_size / self.patch_size
+    }
+
+    /// Whether a block attends over the whole image.
+    pub fn is_full_attention(&self, block: usize) -> bool {
+        self.fullatt_block_indexes.contains(&block)
+    }
+}

@@ -1,0 +1,269 @@
+//! From the keys of `config.json` to a validated [`Config`]; every problem is noted, reading goes on.
+
+use serde_json::{Map, Value};
+
+use super::{ARCHITECTURE, Config, MODEL_TYPE, TextConfig, VisionConfig, VisionTokens};
+use crate::vlm::json_section::{Problems, Section, shown};
+
+/// No size in a configuration may be larger. It keeps products of two sizes far from overflow.
+const MAX_SIZE: usize = 1 << 24;
+/// No tower may have more layers.
+const MAX_LAYERS: usize = 1 << 12;
+
+/// Reads the whole file's object.
+pub(super) fn read_config(top: &Section<'_>, problems: &mut Problems) -> Config {
+    check_architecture(top, problems);
+    let nested = top.object(problems, "text_config");
+    let text_section = nested.map_or(*top, |keys| Section::new("text_config", keys));
+    let text = read_text(&text_section, problems);
+    let vision = match top.object(problems, "vision_config") {
+        Some(keys) => read_vision(&Section::new("vision_config", keys), problems),
+        None => {
+            if top.get("vision_config").is_none() {
+                top.blame(problems, "vision_config", "is missing: this is not a vision-language checkpoint");
+            }
+            read_vision(&Section::new("vision_config", &Map::new()), &mut Problems::new())
+        }
+    };
+    if problems.is_empty() && vision.out_hidden_size != text.hidden_size {
+        let (out, hidden) = (vision.out_hidden_size, text.hidden_size);
+        let problem = format!("is {out}, but must be the text tower's hidden_size, {hidden}");
+        top.blame(problems, "vision_config.out_hidden_size", problem);
+    }
+    let mut notes = Vec::new();
+    for &index in vision.fullatt_block_indexes.iter().filter(|&&index| index >= vision.depth) {
+        notes.push(format!(
+            "vision_config.fullatt_block_indexes names block {index}, but there are {} blocks: it has no effect.",
+            vision.depth
+        ));
+    }
+    let tokens = read_tokens(top, text.vocab_size, problems, &mut notes);
+    // Older nested files say it in text_config only; transformers ties if either says so.
+    let tied = |section: &Section<'_>, problems: &mut Problems| section.flag(problems, "tie_word_embeddings");
+    let tied_inside = nested.is_some() && tied(&text_section, problems) == Some(true);
+    let tie_word_embeddings = tied(top, problems) == Some(true) || tied_inside;
+    let mut carried = Map::new();
+    for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+        if let Some(value) = top.get(key).or_else(|| text_section.get(key)) {
+            carried.insert(key.to_owned(), value.clone());
+        }
+    }
+    Config { text, vision, tokens, tie_word_embeddings, carried, notes }
+}
+
+fn check_architecture(top: &Section<'_>, problems: &mut Problems) {
+    match top.text(problems, "model_type") {
+        Some(MODEL_TYPE) => {}
+        Some(other) => top.blame(problems, "model_type", format!("must be \"{MODEL_TYPE}\", is \"{other}\"")),
+        None if top.get("model_type").is_none() => {
+            top.blame(problems, "model_type", format!("is missing: it must be \"{MODEL_TYPE}\""));
+        }
+        None => {}
+    }
+    if let Some(value) = top.get("architectures") {
+        let named = value.as_array().is_some_and(|list| list.iter().any(|v| v.as_str() == Some(ARCHITECTURE)));
+        if !named {
+            top.blame(problems, "architectures", format!("must name {ARCHITECTURE}, is {}", shown(value)));
+        }
+    }
+    if top.get("quantization_config").is_some() {
+        top.blame(problems, "quantization_config", "is not supported: use the checkpoint in bf16, f16 or f32");
+    }
+}
+
+fn read_text(section: &Section<'_>, problems: &mut Problems) -> TextConfig {
+    let before = problems.len();
+    let hidden_size = section.size(problems, "hidden_size", MAX_SIZE);
+    let heads = section.size(problems, "num_attention_heads", MAX_SIZE);
+    let kv_heads = section.size_or(problems, "num_key_value_heads", MAX_SIZE, heads);
+    let (rope_theta, mrope_section) = read_rope(section, problems);
+    let text = TextConfig {
+        vocab_size: section.size(problems, "vocab_size", MAX_SIZE),
+        hidden_size,
+        intermediate_size: section.size(problems, "intermediate_size", MAX_SIZE),
+        num_hidden_layers: section.size(problems, "num_hidden_layers", MAX_LAYERS),
+        num_attention_heads: heads,
+        num_key_value_heads: kv_heads,
+        rms_norm_eps: section.positive(problems, "rms_norm_eps", 1e-5),
+        rope_theta,
+        mrope_section,
+        max_position_embeddings: section.size_or(problems, "max_position_embeddings", 1 << 40, 32_768),
+        initializer_range: section.positive(problems, "initializer_range", 0.02),
+    };
+    check_activation(section, problems);
+    // What a missing size would do to the sums is no news.
+    if problems.len() == before {
+        check_text_shape(section, &text, problems);
+    }
+    check_sliding(section, &text, problems);
+    text
+}
+
+fn check_text_shape(section: &Section<'_>, text: &TextConfig, problems: &mut Problems) {
+    let (hidden, heads, kv) = (text.hidden_size, text.num_attention_heads, text.num_key_value_heads);
+    if hidden % heads != 0 {
+        section.blame(problems, "hidden_size", format!("is {hidden}, which {heads} attention heads do not divide"));
+        return;
+    }
+    if heads % kv != 0 {
+        let problem = format!("is {heads}, which num_key_value_heads = {kv} does not divide");
+        section.blame(problems, "num_attention_heads", problem);
+    }
+    let head_dim = text.head_dim();
+    if let Some(given) = section.get("head_dim").filter(|value| value.as_u64() != Some(head_dim as u64)) {
+        let problem = format!(
+            "is {}, but this architecture's heads are hidden_size / num_attention_heads = {head_dim} wide",
+            shown(given)
+        );
+        section.blame(problems, "head_dim", problem);
+    }
+    if !head_dim.is_multiple_of(2) {
+        section.blame(
+            problems,
+            "hidden_size",
+            format!("gives heads of odd width {head_dim}: rotary positions need pairs"),
+        );
+    }
+    let sum: usize = text.mrope_section.iter().sum();
+    if sum != head_dim / 2 {
+        let problem = format!("sums to {sum}, but must sum to half of a head's width: {}", head_dim / 2);
+        section.blame(problems, "mrope_section", problem);
+    }
+}
+
+/// Some layers attending within a sliding window is a thing that no published checkpoint does and we do not compute.
+fn check_sliding(section: &Section<'_>, text: &TextConfig, problems: &mut Problems) {
+    if let Some(types) = section.get("layer_types") {
+        let all_full = types.as_array().is_some_and(|list| list.iter().all(|v| v.as_str() == Some("full_attention")));
+        if !all_full {
+            let problem = format!("must all be \"full_attention\", is {}: no other kind is supported", shown(types));
+            section.blame(problems, "layer_types", problem);
+        }
+    } else if section.flag(problems, "use_sliding_window") == Some(true) {
+        let first = section.get("max_window_layers").and_then(Value::as_u64).unwrap_or(80);
+        if first < text.num_hidden_layers as u64 {
+            let problem = format!("is true, and from layer {first} on that is a window: it is not supported");
+            section.blame(problems, "use_sliding_window", problem);
+        }
+    }
+}
+
+/// The rotary base and sections: `rope_scaling` wins over `rope_parameters`, as in transformers.
+fn read_rope(section: &Section<'_>, problems: &mut Problems) -> (f64, [usize; 3]) {
+    const DEFAULT_SECTION: [usize; 3] = [16, 24, 24];
+    let outer_theta = section.positive(problems, "rope_theta", 1_000_000.0);
+    let Some((key, _)) = section.first_of(&["rope_scaling", "rope_parameters"]) else {
+        return (outer_theta, DEFAULT_SECTION);
+    };
+    let Some(keys) = section.object(problems, key) else { return (outer_theta, DEFAULT_SECTION) };
+    let path = section.name(key);
+    let rope = Section::new(&path, keys);
+    check_rope_type(&rope, &["default", "mrope"], problems);
+    let theta = rope.positive(problems, "rope_theta", outer_theta);
+    let Some(given) = rope.get("mrope_section") else { return (theta, DEFAULT_SECTION) };
+    let numbers = rope.numbers(problems, "mrope_section", MAX_SIZE);
+    match numbers.as_deref().map(<[usize; 3]>::try_from) {
+        Some(Ok(three)) => (theta, three),
+        Some(Err(_)) => {
+            let problem = format!("must be three numbers, for time, height and width; is {}", shown(given));
+            rope.blame(problems, "mrope_section", problem);
+            (theta, DEFAULT_SECTION)
+        }
+        None => (theta, DEFAULT_SECTION),
+    }
+}
+
+fn check_rope_type(rope: &Section<'_>, supported: &[&str], problems: &mut Problems) {
+    for kind in ["rope_type", "type"] {
+        if let Some(given) = rope.text(problems, kind).filter(|given| !supported.contains(given)) {
+            let problem = format!("is \"{given}\": only {supported:?} are supported");
+            rope.blame(problems, kind, problem);
+        }
+    }
+}
+
+/// The base of the vision tower's rotary positions: 10000 unless the file says otherwise (transformers 5.2x lets it).
+fn read_vision_theta(section: &Section<'_>, problems: &mut Problems) -> f64 {
+    let outer_theta = section.positive(problems, "rope_theta", 10_000.0);
+    let Some(keys) = section.object(problems, "rope_parameters") else { return outer_theta };
+    let path = section.name("rope_parameters");
+    let rope = Section::new(&path, keys);
+    check_rope_type(&rope, &["axial", "default"], problems);
+    rope.positive(problems, "rope_theta", outer_theta)
+}
+
+fn check_activation(section: &Section<'_>, problems: &mut Problems) {
+    if let Some(other) = section.text(problems, "hidden_act").filter(|&act| act != "silu") {
+        section.blame(problems, "hidden_act", format!("is \"{other}\": only \"silu\" is supported"));
+    }
+}
+
+fn read_vision(section: &Section<'_>, problems: &mut Problems) -> VisionConfig {
+    let before = problems.len();
+    // The published files say in_chans, transformers 5 says in_channels.
+    let channels = section.first_of(&["in_channels", "in_chans"]).map_or("in_channels", |(key, _)| key);
+    let vision = VisionConfig {
+        depth: section.size(problems, "depth", MAX_LAYERS),
+        hidden_size: section.size(problems, "hidden_size", MAX_SIZE),
+        intermediate_size: section.size(problems, "intermediate_size", MAX_SIZE),
+        num_heads: section.size(problems, "num_heads", MAX_SIZE),
+        in_channels: section.size_or(problems, channels, 1024, 3),
+        out_hidden_size: section.size(problems, "out_hidden_size", MAX_SIZE),
+        patch_size: section.size_or(problems, "patch_size", 1024, 14),
+        spatial_merge_size: section.size_or(problems, "spatial_merge_size", 64, 2),
+        temporal_patch_size: section.size_or(problems, "temporal_patch_size", 64, 2),
+        rope_theta: read_vision_theta(section, problems),
+        window_size: section.size_or(problems, "window_size", MAX_SIZE, 112),
+        fullatt_block_indexes: section
+            .numbers(problems, "fullatt_block_indexes", MAX_SIZE)
+            .unwrap_or_else(|| vec![7, 15, 23, 31]),
+        tokens_per_second: section.size_or(problems, "tokens_per_second", MAX_SIZE, 4),
+    };
+    check_activation(section, problems);
+    if problems.len() == before {
+        check_vision_shape(section, &vision, problems);
+    }
+    vision
+}
+
+fn check_vision_shape(section: &Section<'_>, vision: &VisionConfig, problems: &mut Problems) {
+    let (hidden, heads) = (vision.hidden_size, vision.num_heads);
+    if hidden % heads != 0 {
+        section.blame(problems, "hidden_size", format!("is {hidden}, which num_heads = {heads} does not divide"));
+    } else if !vision.head_dim().is_multiple_of(4) {
+        let problem = format!(
+            "gives heads {} wide: positions in two directions, each of pairs, need a multiple of 4",
+            vision.head_dim()
+        );
+        section.blame(problems, "hidden_size", problem);
+    }
+    if vision.window_tokens() == 0 {
+        let token = vision.patch_size * vision.spatial_merge_size;
+        let problem = format!("is {}, less than the {token} pixels of one image token", vision.window_size);
+        section.blame(problems, "window_size", problem);
+    }
+}
+
+fn read_tokens(top: &Section<'_>, vocab: usize, problems: &mut Problems, notes: &mut Vec<String>) -> VisionTokens {
+    let tokens = VisionTokens {
+        image: top.token(problems, "image_token_id", 151_655),
+        video: top.token(problems, "video_token_id", 151_656),
+        vision_start: top.token(problems, "vision_start_token_id", 151_652),
+        vision_end: top.token(problems, "vision_end_token_id", 151_653),
+    };
+    for (key, id) in [("image_token_id", tokens.image), ("vision_start_token_id", tokens.vision_start)] {
+        if id as usize >= vocab {
+            top.blame(problems, key, format!("is {id}, which is not within vocab_size = {vocab}"));
+        }
+    }
+    // These two enter no computation on images, and a small model's file may carry a large one's defaults.
+    for (key, id) in [("video_token_id", tokens.video), ("vision_end_token_id", tokens.vision_end)] {
+        if id as usize >= vocab {
+            notes.push(format!("{key} is {id}, which is not within vocab_size = {vocab}; it is not used."));
+        }
+    }
+    if tokens.image == tokens.vision_start {
+        top.blame(problems, "image_token_id", format!("is {}, the same as vision_start_token_id", tokens.image));
+    }
+    tokens
+}

@@ -1,0 +1,104 @@
+//! From the bytes of a stored tensor to numbers of the wanted type, in parallel and without a copy in between.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::safetensors_header::StoredType;
+
+/// Numbers that a thread converts at a time: small enough for its cache, large enough to be worth a task.
+const CHUNK: usize = 1 << 16;
+
+/// A number type that stored numbers are converted to. Narrowing rounds to nearest, ties to even.
+pub trait Number: Copy + Default + Send + Sync {
+    /// The stored format of the same numbers.
+    const STORED: StoredType;
+    /// From a number of 32 bits.
+    fn from_f32(x: f32) -> Self;
+    /// To a number of 32 bits, exactly.
+    fn to_f32(self) -> f32;
+    /// From its little-endian bytes, which are as many as [`StoredType::size`] says.
+    fn from_bytes(bytes: &[u8]) -> Self;
+    /// Appends its little-endian bytes.
+    fn push_bytes(self, out: &mut Vec<u8>);
+}
+
+impl Number for f32 {
+    const STORED: StoredType = StoredType::F32;
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+    fn to_f32(self) -> f32 {
+        self
+    }
+    fn from_bytes(bytes: &[u8]) -> Self {
+        bytes.first_chunk().map_or(0.0, |b| Self::from_le_bytes(*b))
+    }
+    fn push_bytes(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+}
+
+impl Number for bf16 {
+    const STORED: StoredType = StoredType::BF16;
+    fn from_f32(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+    fn from_bytes(bytes: &[u8]) -> Self {
+        bytes.first_chunk().map_or(Self::ZERO, |b| Self::from_le_bytes(*b))
+    }
+    fn push_bytes(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+}
+
+impl Number for f16 {
+    const STORED: StoredType = StoredType::F16;
+    fn from_f32(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+    fn from_bytes(bytes: &[u8]) -> Self {
+        bytes.first_chunk().map_or(Self::ZERO, |b| Self::from_le_bytes(*b))
+    }
+    fn push_bytes(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+}
+
+/// The numbers in `bytes`, which hold numbers of type `stored`.
+pub fn numbers<T: Number>(bytes: &[u8], stored: StoredType) -> Vec<T> {
+    let mut out = vec![T::default(); bytes.len() / stored.size()];
+    out.par_chunks_mut(CHUNK).zip(bytes.par_chunks(CHUNK * stored.size())).for_each(|(out, bytes)| match stored {
+        StoredType::F32 => convert::<f32, T>(bytes, out),
+        StoredType::F16 => convert::<f16, T>(bytes, out),
+        StoredType::BF16 => convert::<bf16, T>(bytes, out),
+    });
+    out
+}
+
+/// The bytes of `numbers` stored as `stored`.
+pub fn stored_bytes<T: Number>(numbers: &[T], stored: StoredType) -> Vec<u8> {
+    let mut out = Vec::with_capacity(numbers.len() * stored.size());
+    for &number in numbers {
+        match stored {
+            _ if stored == T::STORED => number.push_bytes(&mut out),
+            StoredType::F32 => number.to_f32().push_bytes(&mut out),
+            StoredType::F16 => f16::from_f32(number.to_f32()).push_bytes(&mut out),
+            StoredType::BF16 => bf16::from_f32(number.to_f32()).push_bytes(&mut out),
+        }
+    }
+    out
+}
+
+fn convert<S: Number, T: Number>(bytes: &[u8], out: &mut [T]) {
+    for (number, bytes) in out.iter_mut().zip(bytes.chunks_exact(S::STORED.size())) {
+        // The same type keeps its bits, those of a NaN too.
+        *number =
+            if S::STORED == T::STORED { T::from_bytes(bytes) } else { T::from_f32(S::from_bytes(bytes).to_f32()) };
+    }
+}

@@ -1,0 +1,233 @@
+//! Writes a checkpoint as a Hugging Face folder: `config.json` in the flat layout, safetensors under the published
+//! names, sharded with an index above a size, and the tokenizer's and processor's files as they were.
+//!
+//! The folder appears whole or not at all (it is written beside and renamed), and the same model gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::checkpoint_files::{INDEX_FILE, SINGLE_FILE};
+use super::config::{CONFIG_FILE, Config};
+use super::parameters::{Parameter, parameters};
+use super::safetensors_header::StoredType;
+use super::safetensors_writer::{PlannedTensor, write_safetensors};
+use super::tensor_source::TensorSource;
+use super::weights::WeightsError;
+
+/// The files beside the weights that a checkpoint consists of; those that exist are copied.
+pub const SIDE_FILES: [&str; 11] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "generation_config.json",
+    "chat_template.json",
+];
+/// The chat template has two possible names; this is the newer one.
+pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
+
+/// How a checkpoint is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// The number format; none keeps each tensor's own.
+    pub dtype: Option<StoredType>,
+    /// The most bytes of tensors that a file holds (one tensor may be larger).
+    pub shard_bytes: u64,
+}
+
+impl Default for ExportOptions {
+    fn default() -> Self {
+        Self { dtype: None, shard_bytes: 5_000_000_000 }
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    /// The files, sorted by name.
+    pub files: Vec<String>,
+    /// Bytes of all tensors.
+    pub tensor_bytes: u64,
+}
+
+/// Why a checkpoint cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// There is something at the place already.
+    #[error("{} exists already: name a folder that does not", .0.display())]
+    Exists(PathBuf),
+    /// The system refuses.
+    #[error("cannot write the checkpoint: {0}")]
+    Io(#[source] io::Error),
+    /// The same, with the file.
+    #[error("cannot write {}: {source}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A tensor that is to be written is not as it must be.
+    #[error("tensor {0} {1}")]
+    Tensor(String, String),
+    /// The weights that are to be copied cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// Writes the checkpoint to the new folder `out`. The files beside the weights come from the folder `side_files`.
+pub fn export(
+    out: &Path,
+    config: &Config,
+    source: &dyn TensorSource,
+    side_files: Option<&Path>,
+    options: ExportOptions,
+) -> Result<Exported, ExportError> {
+    if out.symlink_metadata().is_ok() {
+        return Err(ExportError::Exists(out.to_owned()));
+    }
+    let folder = Unfinished::beside(out)?;
+    let tensor_bytes = write_weights(&folder.0, config, source, options)?;
+    if let Some(from) = side_files {
+        copy_side_files(from, &folder.0)?;
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder.0)? {
+        files.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    files.sort();
+    folder.publish(out)?;
+    Ok(Exported { files, tensor_bytes })
+}
+
+/// Writes `config.json`, the weight files and, if there are several, their index. Gives the bytes of all tensors.
+fn write_weights(
+    folder: &Path,
+    config: &Config,
+    source: &dyn TensorSource,
+    options: ExportOptions,
+) -> Result<u64, ExportError> {
+    let model = parameters(config);
+    let by_name: BTreeMap<&str, &Parameter> = model.iter().map(|p| (p.name.as_str(), p)).collect();
+    let mut bytes_of = BTreeMap::<StoredType, u64>::new();
+    let mut planned = Vec::with_capacity(model.len());
+    for parameter in &model {
+        let dtype = options.dtype.map_or_else(|| source.stored_type(parameter), Ok)?;
+        let tensor = PlannedTensor { name: parameter.name.clone(), dtype, shape: parameter.shape.clone() };
+        *bytes_of.entry(dtype).or_default() += tensor.bytes();
+        planned.push(tensor);
+    }
+    let main_type = bytes_of.iter().max_by_key(|(_, bytes)| **bytes).map_or(StoredType::F32, |(dtype, _)| *dtype);
+    write_text(&folder.join(CONFIG_FILE), &config.to_flat_json(main_type))?;
+    let shards = split(planned, options.shard_bytes);
+    let mut weight_map = BTreeMap::new();
+    for (i, shard) in shards.iter().enumerate() {
+        let name = match shards.len() {
+            1 => SINGLE_FILE.to_owned(),
+            n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
+        };
+        weight_map.extend(shard.iter().map(|tensor| (tensor.name.clone(), name.clone())));
+        write_safetensors(&folder.join(name), shard, |tensor, out| match by_name.get(tensor.name.as_str()) {
+            Some(parameter) => source.write(parameter, tensor.dtype, out),
+            None => Err(ExportError::Tensor(tensor.name.clone(), "is not part of the model".to_owned())),
+        })?;
+    }
+    let total = bytes_of.values().sum();
+    if shards.len() > 1 {
+        let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+        write_text(&folder.join(INDEX_FILE), &format!("{index:#}\n"))?;
+    }
+    Ok(total)
+}
+
+/// Splits the tensors, in order, into files of at most `limit` bytes (or of one tensor).
+fn split(tensors: Vec<PlannedTensor>, limit: u64) -> Vec<Vec<PlannedTensor>> {
+    let mut shards: Vec<Vec<PlannedTensor>> = Vec::new();
+    let mut filled = 0;
+    for tensor in tensors {
+        let bytes = tensor.bytes();
+        match shards.last_mut().filter(|_| filled + bytes <= limit) {
+            Some(shard) => {
+                filled += bytes;
+                shard.push(tensor);
+            }
+            None => {
+                filled = bytes;
+                shards.push(vec![tensor]);
+            }
+        }
+    }
+    shards
+}
+
+fn copy_side_files(from: &Path, to: &Path) -> Result<(), ExportError> {
+    for name in SIDE_FILES.into_iter().chain([CHAT_TEMPLATE]) {
+        match fs::read(from.join(name)) {
+            // Written anew: the copy has ordinary permissions, whatever the original has.
+            Ok(bytes) => write_bytes(&to.join(name), &bytes)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ExportError::File { file: from.join(name), source }),
+        }
+    }
+    Ok(())
+}
+
+fn write_text(file: &Path, text: &str) -> Result<(), ExportError> {
+    write_bytes(file, text.as_bytes())
+}
+
+fn write_bytes(file: &Path, bytes: &[u8]) -> Result<(), ExportError> {
+    let write = || {
+        let mut opened = fs::File::create_new(file)?;
+        io::Write::write_all(&mut opened, bytes)?;
+        opened.sync_all()
+    };
+    write().map_err(|source| ExportError::File { file: file.to_owned(), source })
+}
+
+/// A folder that is being filled; removed again unless it is published.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn beside(out: &Path) -> Result<Self, ExportError> {
+        let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let at = |file: &Path| {
+            let file = file.to_owned();
+            move |source| ExportError::File { file, source }
+        };
+        fs::create_dir_all(parent).map_err(at(parent))?;
+        let name = out.file_name().ok_or_else(|| ExportError::Exists(out.to_owned()))?;
+        let folder = parent.join(format!(".{}.unfinished-{}", name.display(), std::process::id()));
+        if folder.exists() {
+            // Of an earlier process with the same number, which did not live to remove it.
+            fs::remove_dir_all(&folder).map_err(at(&folder))?;
+        }
+        fs::create_dir(&folder).map_err(at(&folder))?;
+        Ok(Self(folder))
+    }
+
+    fn publish(self, out: &Path) -> Result<(), ExportError> {
+        fs::File::open(&self.0)?.sync_all()?;
+        fs::rename(&self.0, out).map_err(|source| ExportError::File { file: out.to_owned(), source })?;
+        if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // After publishing there is nothing here any more, and a failure leaves a hidden folder that hurts nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

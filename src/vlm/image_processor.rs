@@ -1,0 +1,324 @@
+//! From an upright RGB image to the patches that the vision tower reads.
+//!
+//! Source: `Qwen2VLImageProcessorPil` of transformers, whose arithmetic and its order are kept, so that patches are equal
+//! to the last bit. The image is resized to multiples of `patch_size * merge_size` ([`smart_resize`]), bicubically on 8-bit
+//! values; then `value = (f32(byte * rescale_factor) - mean) / std` a channel, where the product is taken in f64.
+//!
+//! A patch is `[3, temporal, patch, patch]` flattened, the one frame repeated; patches come in merge blocks of
+//! `merge_size x merge_size`, so that each block that the tower merges is contiguous.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::imaging::{Filter, PixelBudget, RgbImage, SmartResizeError, resize, smart_resize};
+
+const CHANNELS: usize = 3;
+
+/// Why a `preprocessor_config.json` cannot be used.
+#[derive(Debug, Error)]
+pub enum ImageProcessorError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read; a checkpoint folder holds it beside config.json", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a JSON object.
+    #[error("{}: not a JSON object: {problem}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        problem: String,
+    },
+    /// A key has a value that this processor cannot follow.
+    #[error("{}: key `{key}`: {problem}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
+}
+
+/// An image as the vision tower reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patches {
+    /// `[grid t * h * w, 3 * temporal * patch * patch]`, row by row.
+    pub values: Vec<f32>,
+    /// The patches' grid: time, height, width.
+    pub grid: [usize; 3],
+}
+
+impl Patches {
+    /// The number of patches.
+    pub fn count(&self) -> usize {
+        self.grid.iter().product()
+    }
+}
+
+/// What a checkpoint's `preprocessor_config.json` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageProcessor {
+    patch_size: usize,
+    temporal_patch_size: usize,
+    merge_size: usize,
+    budget: PixelBudget,
+    /// `[channel][byte]`: the normalised value.
+    table: [[f32; 256]; CHANNELS],
+}
+
+impl ImageProcessor {
+    /// Reads `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no JSON object, or has a key of another kind or beyond its range.
+    pub fn from_file(path: &Path) -> Result<Self, ImageProcessorError> {
+        let read = |source| ImageProcessorError::Read { path: path.to_owned(), source };
+        Self::from_json(&fs::read_to_string(path).map_err(read)?, path)
+    }
+
+    /// Reads the text of a `preprocessor_config.json`; `path` is for messages. Keys that are absent have the values of
+    /// transformers' `Qwen2VLImageProcessor`; `min_pixels` and `max_pixels` count over `size`.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`].
+    pub fn from_json(text: &str, path: &Path) -> Result<Self, ImageProcessorError> {
+        let json = |problem| ImageProcessorError::Json { path: path.to_owned(), problem };
+        let value: Value = serde_json::from_str(text).map_err(|error| json(error.to_string()))?;
+        let Value::Object(keys) = value else { return Err(json("the top level is not an object".to_owned())) };
+        let config = Keys { path, keys: &keys };
+        for step in ["do_resize", "do_rescale", "do_normalize"] {
+            config.require(step, &Value::Bool(true), "only `true` is supported")?;
+        }
+        config.require("resample", &Value::from(3), "only 3 (bicubic) is supported")?;
+        let mean = config.channels("image_mean", [0.481_454_66, 0.457_827_5, 0.408_210_73])?;
+        let std = config.channels("image_std", [0.268_629_54, 0.261_302_58, 0.275_777_11])?;
+        if std.iter().any(|value| *value as f32 <= 0.0) {
+            return Err(config.fault("image_std", "every value must be above 0"));
+        }
+        let rescale = config.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
+        Ok(Self {
+            patch_size: config.size("patch_size", 14)?,
+            temporal_patch_size: config.size("temporal_patch_size", 2)?,
+            merge_size: config.size("merge_size", 2)?,
+            budget: config.budget()?,
+            table: std::array::from_fn(|channel| normalised(rescale, mean[channel], std[channel])),
+        })
+    }
+
+    /// The same processor with other limits, such as those of a command's flags.
+    #[must_use]
+    pub fn with_budget(mut self, budget: PixelBudget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// The fewest and the most pixels of a resized image.
+    pub fn budget(&self) -> PixelBudget {
+        self.budget
+    }
+
+    /// Patches along a side of what the vision tower merges into one token.
+    pub fn merge_size(&self) -> usize {
+        self.merge_size
+    }
+
+    /// The length of a patch: `3 * temporal * patch * patch`.
+    pub fn patch_dim(&self) -> usize {
+        CHANNELS * self.temporal_patch_size * self.patch_size * self.patch_size
+    }
+
+    /// The grid that an image of this size will have, without its pixels.
+    ///
+    /// # Errors
+    /// An aspect ratio above 200, or a side of zero.
+    pub fn grid(&self, width: u32, height: u32) -> Result<[usize; 3], SmartResizeError> {
+        let factor = (self.patch_size * self.merge_size) as u32;
+        let (width, height) = smart_resize(width, height, factor, self.budget)?;
+        Ok([1, height as usize / self.patch_size, width as usize / self.patch_size])
+    }
+
+    /// Resizes, normalises and cuts an image.
+    ///
+    /// # Errors
+    /// As [`Self::grid`].
+    pub fn process(&self, image: &RgbImage) -> Result<Patches, SmartResizeError> {
+        let grid = self.grid(image.width(), image.height())?;
+        let [_, rows, columns] = grid;
+        let (width, height) = (columns * self.patch_size, rows * self.patch_size);
+        let resized = resize(image, width as u32, height as u32, Filter::Bicubic);
+        let merge = self.merge_size;
+        let mut values = vec![0.0; rows * columns * self.patch_dim()];
+        let mut patches = values.chunks_exact_mut(self.patch_dim());
+        for block_row in (0..rows).step_by(merge) {
+            for block_column in (0..columns).step_by(merge) {
+                for place in 0..merge * merge {
+                    let (row, column) = (block_row + place / merge, block_column + place % merge);
+                    if let Some(patch) = patches.next() {
+                        self.cut(&resized, row, column, patch);
+                    }
+                }
+            }
+        }
+        Ok(Patches { values, grid })
+    }
+
+    /// Writes the patch at (row, column) as `[3, temporal, patch, patch]`.
+    fn cut(&self, image: &RgbImage, row: usize, column: usize, patch: &mut [f32]) {
+        let (side, line) = (self.patch_size, image.width() as usize * CHANNELS);
+        let frame = side * side;
+        let channels = patch.chunks_exact_mut(frame * self.temporal_patch_size).zip(&self.table);
+        for (channel, (frames, table)) in channels.enumerate() {
+            let (first, others) = frames.split_at_mut(frame);
+            for (y, values) in first.chunks_exact_mut(side).enumerate() {
+                let start = (row * side + y) * line + column * side * CHANNELS + channel;
+                let bytes = image.data()[start..].iter().step_by(CHANNELS);
+                for (value, byte) in values.iter_mut().zip(bytes) {
+                    *value = table[usize::from(*byte)];
+                }
+            }
+            for other in others.chunks_exact_mut(frame) {
+                other.copy_from_slice(first);
+            }
+        }
+    }
+}
+
+/// `(f32(byte * rescale) - mean) / std` for every byte.
+fn normalised(rescale: f64, mean: f64, std: f64) -> [f32; 256] {
+    std::array::from_fn(|byte| ((byte as f64 * rescale) as f32 - mean as f32) / std as f32)
+}
+
+/// The configuration's keys, read with messages that name file and key.
+struct Keys<'a> {
+    path: &'a Path,
+    keys: &'a Map<String, Value>,
+}
+
+impl Keys<'_> {
+    fn fault(&self, key: &str, problem: impl Into<String>) -> ImageProcessorError {
+        ImageProcessorError::Key { path: self.path.to_owned(), key: key.to_owned(), problem: problem.into() }
+    }
+
+    /// A key's value; `null` is as good as absent.
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.keys.get(key).filter(|value| !value.is_null())
+    }
+
+    fn require(&self, key: &str, expected: &Value, problem: &str) -> Result<(), ImageProcessorError> {
+        match self.get(key) {
+            Some(value) if value != expected => Err(self.fault(key, format!("{value}: {problem}"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, ImageProcessorError> {
+        let read =
+            |value: &Value| value.as_f64().ok_or_else(|| self.fault(key, format!("{value}: a number is expected")));
+        self.get(key).map(read).transpose()
+    }
+
+    fn count(&self, key: &str, value: &Value) -> Result<u64, ImageProcessorError> {
+        let whole = value.as_f64().filter(|number| number.fract() == 0.0 && (1.0..=1e15).contains(number));
+        whole
+            .map(|number| number as u64)
+            .ok_or_else(|| self.fault(key, format!("{value}: a whole number from 1 is expected")))
+    }
+
+    fn size(&self, key: &str, default: usize) -> Result<usize, ImageProcessorError> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        match self.count(key, value)? {
+            size @ 1..=256 => Ok(size as usize),
+            size => Err(self.fault(key, format!("{size}: at most 256 is supported"))),
+        }
+    }
+
+    fn channels(&self, key: &str, default: [f64; CHANNELS]) -> Result<[f64; CHANNELS], ImageProcessorError> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        let numbers: Option<Vec<f64>> = value.as_array().and_then(|values| values.iter().map(Value::as_f64).collect());
+        numbers
+            .and_then(|numbers| numbers.try_into().ok())
+            .ok_or_else(|| self.fault(key, format!("{value}: a list of 3 numbers is expected")))
+    }
+
+    fn budget(&self) -> Result<PixelBudget, ImageProcessorError> {
+        let size = match self.get("size") {
+            None => None,
+            Some(Value::Object(size)) => Some(size),
+            Some(other) => return Err(self.fault("size", format!("{other}: an object is expected"))),
+        };
+        let bound = |flat: &str, edge: &str, default: u64| {
+            let nested = |key: &str| size.and_then(|size| size.get(key)).filter(|value| !value.is_null());
+            let named = format!("size.{edge}");
+            match (self.get(flat), nested(edge).or_else(|| nested(flat))) {
+                (Some(value), _) => self.count(flat, value),
+                (None, Some(value)) => self.count(&named, value),
+                (None, None) => Ok(default),
+            }
+        };
+        let min_pixels = bound("min_pixels", "shortest_edge", 56 * 56)?;
+        let max_pixels = bound("max_pixels", "longest_edge", 28 * 28 * 1280)?;
+        if min_pixels > max_pixels {
+            return Err(self.fault("min_pixels", format!("{min_pixels} is above max_pixels, {max_pixels}")));
+        }
+        Ok(PixelBudget { min_pixels, max_pixels })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ImageProcessor, ImageProcessorError> {
+        ImageProcessor::from_json(text, Path::new("preprocessor_config.json"))
+    }
+
+    #[test]
+    fn both_forms_of_the_limits() {
+        let flat = read(r#"{"min_pixels": 3136, "max_pixels": 12845056}"#).unwrap();
+        let nested = read(r#"{"size": {"shortest_edge": 3136, "longest_edge": 12845056}}"#).unwrap();
+        assert_eq!(flat, nested);
+        assert_eq!(flat.budget(), PixelBudget { min_pixels: 3136, max_pixels: 12_845_056 });
+        assert_eq!(flat.patch_dim(), 1176);
+    }
+
+    #[test]
+    fn a_fault_names_file_and_key() {
+        let message = |text: &str| read(text).unwrap_err().to_string();
+        assert_eq!(
+            message(r#"{"patch_size": 0}"#),
+            "preprocessor_config.json: key `patch_size`: 0: a whole number from 1 is expected"
+        );
+        assert!(message(r#"{"image_mean": [0.5, 0.5]}"#).contains("`image_mean`"));
+        assert!(message(r#"{"image_std": [0.5, 0.5, 0]}"#).contains("above 0"));
+        assert!(message(r#"{"size": {"shortest_edge": "x"}}"#).contains("`size.shortest_edge`"));
+        assert!(message(r#"{"min_pixels": 10, "max_pixels": 5}"#).contains("above max_pixels"));
+        assert!(message(r#"{"resample": 2}"#).contains("bicubic"));
+        assert!(message(r#"{"do_resize": false}"#).contains("`do_resize`"));
+        assert!(message("[1]").contains("not a JSON object"));
+        assert!(message("{\"a\": }").contains("line 1"));
+    }
+
+    #[test]
+    fn blocks_of_four_patches_are_contiguous() {
+        // the value of a pixel is the number of its patch, row by row
+        let patch = |x: usize, y: usize| (y / 14 * 8 + x / 14) as u8;
+        let data = (0..56).flat_map(|y| (0..112).flat_map(move |x| [patch(x, y); 3])).collect();
+        let image = RgbImage::new(112, 56, data).unwrap();
+        let config = r#"{"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "rescale_factor": 1}"#;
+        let patches = read(config).unwrap().process(&image).unwrap();
+        assert_eq!(patches.grid, [1, 4, 8]);
+        assert_eq!(patches.count(), 32);
+        let order: Vec<f32> = patches.values.chunks(1176).map(|values| values[0]).collect();
+        assert_eq!(order[..8], [0.0, 1.0, 8.0, 9.0, 2.0, 3.0, 10.0, 11.0]);
+        assert!(patches.values.chunks(1176).all(|values| values.iter().all(|value| *value == values[0])));
+    }
+}

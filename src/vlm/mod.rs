@@ -1,0 +1,31 @@
+//! Qwen2.5-VL and MiMo-VL, as Hugging Face transformers computes them: configuration, weights, tokens and towers.
+
+pub mod cache;
+mod checkpoint_files;
+pub mod config;
+pub mod conversion;
+pub mod export;
+pub mod grid;
+pub mod image_processor;
+mod json_file;
+mod json_section;
+pub mod mapped;
+pub mod memory;
+pub mod model;
+pub mod named_tensors;
+pub mod ops;
+pub mod parameters;
+pub mod prompt;
+pub mod rope;
+pub mod safetensors_header;
+pub mod safetensors_writer;
+pub mod tensor_source;
+pub mod text;
+mod token_text;
+pub mod tokenizer;
+pub mod vision;
+pub mod weights;
+
+pub use checkpoint_files::{INDEX_FILE, SINGLE_FILE};
+pub use json_file::JsonFileError;
+pub use json_section::KeyProblem;

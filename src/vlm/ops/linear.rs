@@ -1,0 +1,204 @@
+//! Linear maps: a weight that may be trained, or one packed once for the kernels.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+
+use super::has_kernels;
+use super::storage::{Rows, vector, with_rows};
+use crate::kernels::gemm;
+use crate::kernels::packed::PackedMatrix;
+
+const NAME: &str = "linear";
+
+/// `y = x Wᵀ + b`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+}
+
+#[derive(Debug, Clone)]
+enum Weight {
+    /// `[out, in]`; may be a variable.
+    Dense(Tensor),
+    /// Laid out for the kernels; has no gradient.
+    Packed(Arc<PackedMatrix>),
+}
+
+impl Linear {
+    /// A map with these tensors, weight `[out, in]` and bias `[out]`; gradients reach them.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight: Weight::Dense(weight), bias }
+    }
+
+    /// The same map for sampling: on a CPU in f32 the weight is laid out for the kernels, and has no gradient.
+    /// The rows of several weights are stacked.
+    pub fn frozen(weights: &[Tensor], biases: &[Tensor]) -> Result<Self> {
+        let bias = match biases {
+            [] => None,
+            [bias] => Some(bias.detach()),
+            _ => Some(Tensor::cat(biases, 0)?.detach()),
+        };
+        let weight = match weights {
+            [weight] => weight.detach(),
+            _ => Tensor::cat(weights, 0)?.detach(),
+        };
+        let weight =
+            if has_kernels(&weight) { Weight::Packed(Arc::new(pack(&weight)?)) } else { Weight::Dense(weight) };
+        Ok(Self { weight, bias })
+    }
+
+    /// A map onto the rows of an embedding: the tied output projection.
+    pub fn tied(embedding: &Embedding) -> Self {
+        Self { weight: embedding.weight.clone(), bias: None }
+    }
+
+    /// Maps `[tokens, in]` to `[tokens, out]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match (&self.weight, &self.bias) {
+            (Weight::Packed(weight), bias) => x.apply_op1(Packed { weight: weight.clone(), bias: bias.clone() }),
+            (Weight::Dense(weight), Some(bias)) if has_kernels(x) => x.apply_op3(weight, bias, Dense),
+            (Weight::Dense(weight), None) if has_kernels(x) => x.apply_op2(weight, Dense),
+            (Weight::Dense(weight), Some(bias)) => x.matmul(&weight.t()?)?.broadcast_add(bias),
+            (Weight::Dense(weight), None) => x.matmul(&weight.t()?),
+        }
+    }
+}
+
+/// Rows of a matrix by token id.
+#[derive(Debug, Clone)]
+pub struct Embedding {
+    weight: Weight,
+}
+
+impl Embedding {
+    /// An embedding with this matrix, `[vocabulary, width]`; gradients reach it.
+    pub fn new(weight: Tensor) -> Self {
+        Self { weight: Weight::Dense(weight) }
+    }
+
+    /// The same for sampling; `packed` where the output projection shares the matrix.
+    pub fn frozen(weight: &Tensor, packed: bool) -> Result<Self> {
+        let weight = weight.detach();
+        let weight = if packed && has_kernels(&weight) {
+            Weight::Packed(Arc::new(pack(&weight)?))
+        } else {
+            Weight::Dense(weight)
+        };
+        Ok(Self { weight })
+    }
+
+    /// Looks up `ids` `[tokens]` (u32), giving `[tokens, width]`.
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Dense(weight) => weight.index_select(ids, 0),
+            Weight::Packed(weight) => {
+                let ids = ids.to_vec1::<u32>()?;
+                let width = weight.inputs();
+                let mut rows = vec![0f32; ids.len() * width];
+                for (id, row) in ids.iter().zip(rows.chunks_exact_mut(width)) {
+                    if *id as usize >= weight.outputs() {
+                        bail!("token id {id} is outside the vocabulary of {}", weight.outputs());
+                    }
+                    weight.copy_row(*id as usize, row);
+                }
+                Tensor::from_vec(rows, (ids.len(), width), &candle_core::Device::Cpu)
+            }
+        }
+    }
+}
+
+fn pack(weight: &Tensor) -> Result<PackedMatrix> {
+    with_rows(NAME, &weight.to_dtype(DType::F32)?.contiguous()?, |rows| {
+        Ok(PackedMatrix::pack(rows.contiguous(NAME)?, rows.count, rows.width))
+    })
+}
+
+fn multiply(x: Rows<'_>, weight: &PackedMatrix, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+    if x.width != weight.inputs() || bias.is_some_and(|b| b.len() != weight.outputs()) {
+        bail!("linear: [{}, {}] does not fit a weight of {} inputs", x.count, x.width, weight.inputs());
+    }
+    let mut out = vec![0f32; x.count * weight.outputs()];
+    gemm::linear(x.data, x.stride, weight, bias, &mut out);
+    Ok((CpuStorage::F32(out), Shape::from((x.count, weight.outputs()))))
+}
+
+struct Packed {
+    weight: Arc<PackedMatrix>,
+    bias: Option<Tensor>,
+}
+
+impl CustomOp1 for Packed {
+    fn name(&self) -> &'static str {
+        "linear with a frozen weight"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = Rows::new(NAME, storage, layout)?;
+        let Some(bias) = &self.bias else { return multiply(x, &self.weight, None) };
+        let (storage, layout) = bias.storage_and_layout();
+        match &*storage {
+            candle_core::Storage::Cpu(storage) => multiply(x, &self.weight, Some(vector(NAME, storage, layout)?)),
+            _ => bail!("linear: the bias is not on the CPU"),
+        }
+    }
+}
+
+/// The weight is packed at each call: it changes with each training step, and many tokens share the cost.
+struct Dense;
+
+impl Dense {
+    fn forward(x: Rows<'_>, weight: Rows<'_>, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        multiply(x, &PackedMatrix::pack(weight.contiguous(NAME)?, weight.count, weight.width), bias)
+    }
+}
+
+impl CustomOp2 for Dense {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        Self::forward(Rows::new(NAME, s1, l1)?, Rows::new(NAME, s2, l2)?, None)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(gradient.matmul(weight)?), Some(gradient.t()?.matmul(x)?)))
+    }
+}
+
+impl CustomOp3 for Dense {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Self::forward(Rows::new(NAME, s1, l1)?, Rows::new(NAME, s2, l2)?, Some(vector(NAME, s3, l3)?))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(gradient.matmul(weight)?), Some(gradient.t()?.matmul(x)?), Some(gradient.sum(0)?)))
+    }
+}

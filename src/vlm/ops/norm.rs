@@ -1,0 +1,72 @@
+//! RMS normalisation (Zhang & Sennrich 2019, arXiv 1910.07467).
+
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
+
+use super::storage::{Rows, vector};
+use super::{gradients_through, has_kernels};
+use crate::kernels::rowwise;
+
+const NAME: &str = "rms-norm";
+
+/// `y = x / sqrt(mean(x^2) + eps) * weight`, the mean in f32.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// A norm with this weight, `[width]`.
+    pub fn new(weight: Tensor, eps: f64) -> Self {
+        Self { weight, eps }
+    }
+
+    /// Normalises `[tokens, width]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if has_kernels(x) {
+            x.contiguous()?.apply_op2(&self.weight, Kernel { eps: self.eps })
+        } else if x.track_op() || self.weight.track_op() || !x.device().is_cuda() {
+            composed(x, &self.weight, self.eps)
+        } else {
+            candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
+        }
+    }
+}
+
+fn composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let x = x.to_dtype(wide)?;
+    let mean = x.sqr()?.mean_keepdim(1)?; // [tokens, 1]
+    let normed = x.broadcast_div(&(mean + eps)?.sqrt()?)?;
+    normed.to_dtype(dtype)?.broadcast_mul(weight)
+}
+
+struct Kernel {
+    eps: f64,
+}
+
+impl CustomOp2 for Kernel {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = Rows::new(NAME, s1, l1)?;
+        let mut out = vec![0f32; x.count * x.width];
+        rowwise::rms_norm(x.contiguous(NAME)?, vector(NAME, s2, l2)?, self.eps as f32, &mut out);
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let mut gradients = gradients_through(&[x, weight], gradient, |v| composed(&v[0], &v[1], self.eps))?;
+        let weight = gradients.pop().flatten();
+        Ok((gradients.pop().flatten(), weight))
+    }
+}

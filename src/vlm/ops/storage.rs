@@ -1,0 +1,52 @@
+//! From candle's storages to the rows that the kernels read.
+
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+
+/// Rows of floats in a storage: row `i` starts at `i * stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) count: usize,
+    pub(super) width: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of a `[count, width]` tensor whose rows are contiguous.
+    pub(super) fn new(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        let CpuStorage::F32(data) = storage else { bail!("{op}: the kernel is for f32") };
+        let (&[count, width], &[stride, step]) = (layout.dims(), layout.stride()) else {
+            bail!("{op}: expected [tokens, width], got {:?}", layout.dims())
+        };
+        if step != 1 && width > 1 {
+            bail!("{op}: the rows are not contiguous (strides {:?})", layout.stride());
+        }
+        Ok(Self { data: &data[layout.start_offset()..], stride, count, width })
+    }
+
+    /// The same rows as one slice; an error where there are gaps between them.
+    pub(super) fn contiguous(self, op: &str) -> Result<&'a [f32]> {
+        if self.stride != self.width && self.count > 1 {
+            bail!("{op}: the rows lie apart");
+        }
+        Ok(&self.data[..self.count * self.width])
+    }
+}
+
+/// The elements of a contiguous vector.
+pub(super) fn vector<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let CpuStorage::F32(data) = storage else { bail!("{op}: the kernel is for f32") };
+    match layout.contiguous_offsets() {
+        Some((from, to)) => Ok(&data[from..to]),
+        None => bail!("{op}: the vector is not contiguous"),
+    }
+}
+
+/// Runs a function on the rows of a CPU tensor.
+pub(super) fn with_rows<T>(op: &str, x: &Tensor, f: impl FnOnce(Rows<'_>) -> Result<T>) -> Result<T> {
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => f(Rows::new(op, storage, layout)?),
+        _ => bail!("{op}: the kernel is for the CPU"),
+    }
+}

@@ -1,0 +1,137 @@
+//! The tensors that an architecture consists of: names, shapes and the part that each belongs to.
+//!
+//! The names are those of the published files (`visual.*`, `model.layers.*`, `lm_head.weight`). transformers also
+//! writes `model.visual.*` and `model.language_model.*`; [`canonical_name`] maps those here.
+
+use super::config::{Config, TextConfig, VisionConfig};
+
+/// The embedding matrix, which is the head's too where embeddings are tied.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The output projection of a model whose embeddings are not tied.
+pub const HEAD: &str = "lm_head.weight";
+
+/// The part of the model that a tensor belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The linear map from pixels to the vision tower.
+    PatchEmbedding,
+    /// A block of the vision tower.
+    VisionBlock(usize),
+    /// From the vision tower to the text tower.
+    Merger,
+    /// The embedding matrix.
+    Embedding,
+    /// A block of the text tower.
+    TextLayer(usize),
+    /// The norm before the head.
+    FinalNorm,
+    /// The output projection, where it is not the embedding matrix.
+    Head,
+}
+
+/// A tensor of the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// What it belongs to.
+    pub part: Part,
+}
+
+impl Parameter {
+    /// Numbers in the tensor.
+    pub fn len(&self) -> u64 {
+        self.shape.iter().map(|&side| side as u64).product()
+    }
+
+    /// Whether the tensor has no numbers, which no tensor of a valid configuration does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Every tensor of the model in the order in which a forward pass needs them.
+pub fn parameters(config: &Config) -> Vec<Parameter> {
+    let mut list = List::default();
+    list.vision(&config.vision);
+    list.text(&config.text);
+    if !config.tie_word_embeddings {
+        list.add(Part::Head, HEAD, &[config.text.vocab_size, config.text.hidden_size]);
+    }
+    list.0
+}
+
+/// The name of this module for a tensor's name in a file.
+pub fn canonical_name(name: &str) -> String {
+    if let Some(rest) = name.strip_prefix("model.visual.") {
+        format!("visual.{rest}")
+    } else if let Some(rest) = name.strip_prefix("model.language_model.") {
+        format!("model.{rest}")
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Whether a tensor is one that old exports carry and that is computed, not loaded.
+pub(crate) fn is_computed(name: &str) -> bool {
+    name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".rotary_pos_emb.inv_freq")
+}
+
+#[derive(Default)]
+struct List(Vec<Parameter>);
+
+impl List {
+    fn add(&mut self, part: Part, name: &str, shape: &[usize]) {
+        self.0.push(Parameter { name: name.to_owned(), shape: shape.to_vec(), part });
+    }
+
+    /// A linear map [out, in] and, where it has one, its bias [out].
+    fn linear(&mut self, part: Part, name: &str, (out, input): (usize, usize), bias: bool) {
+        self.add(part, &format!("{name}.weight"), &[out, input]);
+        if bias {
+            self.add(part, &format!("{name}.bias"), &[out]);
+        }
+    }
+
+    fn vision(&mut self, c: &VisionConfig) {
+        let (h, f) = (c.hidden_size, c.intermediate_size);
+        let patch = [h, c.in_channels, c.temporal_patch_size, c.patch_size, c.patch_size];
+        self.add(Part::PatchEmbedding, "visual.patch_embed.proj.weight", &patch);
+        for block in 0..c.depth {
+            let part = Part::VisionBlock(block);
+            let name = |rest: &str| format!("visual.blocks.{block}.{rest}");
+            self.add(part, &name("norm1.weight"), &[h]);
+            self.linear(part, &name("attn.qkv"), (3 * h, h), true);
+            self.linear(part, &name("attn.proj"), (h, h), true);
+            self.add(part, &name("norm2.weight"), &[h]);
+            self.linear(part, &name("mlp.gate_proj"), (f, h), true);
+            self.linear(part, &name("mlp.up_proj"), (f, h), true);
+            self.linear(part, &name("mlp.down_proj"), (h, f), true);
+        }
+        let merged = h * c.merge_unit();
+        self.add(Part::Merger, "visual.merger.ln_q.weight", &[h]);
+        self.linear(Part::Merger, "visual.merger.mlp.0", (merged, merged), true);
+        self.linear(Part::Merger, "visual.merger.mlp.2", (c.out_hidden_size, merged), true);
+    }
+
+    fn text(&mut self, c: &TextConfig) {
+        let (h, f) = (c.hidden_size, c.intermediate_size);
+        self.add(Part::Embedding, EMBEDDING, &[c.vocab_size, h]);
+        for layer in 0..c.num_hidden_layers {
+            let part = Part::TextLayer(layer);
+            let name = |rest: &str| format!("model.layers.{layer}.{rest}");
+            self.add(part, &name("input_layernorm.weight"), &[h]);
+            self.linear(part, &name("self_attn.q_proj"), (h, h), true);
+            self.linear(part, &name("self_attn.k_proj"), (c.kv_dim(), h), true);
+            self.linear(part, &name("self_attn.v_proj"), (c.kv_dim(), h), true);
+            self.linear(part, &name("self_attn.o_proj"), (h, h), false);
+            self.add(part, &name("post_attention_layernorm.weight"), &[h]);
+            self.linear(part, &name("mlp.gate_proj"), (f, h), false);
+            self.linear(part, &name("mlp.up_proj"), (f, h), false);
+            self.linear(part, &name("mlp.down_proj"), (h, f), false);
+        }
+        self.add(Part::FinalNorm, "model.norm.weight", &[h]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Rotary positions: which position a token has, and which angles a position has.
+//!
+//! A text token has one position. An image token has three (time, row, column), and the head's frequencies are
+//! shared out among them (mrope, Qwen2-VL, arXiv 2409.12191, section 2.1).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::grid::Grid;
+
+/// Positions in time, row and column of the tokens of a sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Positions {
+    /// `[time, row, column]` of each token.
+    pub tokens: Vec<[u32; 3]>,
+    /// The position of the next text token.
+    pub next: u32,
+}
+
+impl Positions {
+    /// Appends `count` text tokens.
+    pub fn push_text(&mut self, count: usize) {
+        for _ in 0..count {
+            self.tokens.push([self.next; 3]);
+            self.next += 1;
+        }
+    }
+}
+
+/// The placeholders in a prompt do not stand for its images.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the prompt has {placeholders} image tokens, but its {images} images stand for {expected}")]
+pub struct PlaceholderError {
+    /// Image tokens in the prompt.
+    pub placeholders: usize,
+    /// Images that came with it.
+    pub images: usize,
+    /// Image tokens that these images need.
+    pub expected: usize,
+}
+
+/// The positions of a prompt whose `image_token`s stand for `images`, in order.
+///
+/// Text: the three agree and count on. Image: (time, row, column) of the image token, plus the next position; after
+/// it, text goes on at the largest position used + 1 (transformers' `get_rope_index`; a still image's time is 0).
+pub fn mrope_positions(
+    ids: &[u32],
+    image_token: u32,
+    images: &[Grid],
+    merge: usize,
+) -> std::result::Result<Positions, PlaceholderError> {
+    let placeholders = ids.iter().filter(|id| **id == image_token).count();
+    let expected = images.iter().map(|grid| grid.tokens(merge)).sum();
+    let mut positions = Positions { tokens: Vec::with_capacity(ids.len()), next: 0 };
+    let mut grids = images.iter();
+    let mut at = 0;
+    while at < ids.len() {
+        if ids[at] != image_token {
+            positions.push_text(1);
+            at += 1;
+            continue;
+        }
+        let run = ids[at..].iter().take_while(|id| **id == image_token).count();
+        let mut placed = 0;
+        while placed < run {
+            let Some(grid) = grids.next().filter(|grid| placed + grid.tokens(merge) <= run) else {
+                return Err(PlaceholderError { placeholders, images: images.len(), expected });
+            };
+            push_image(&mut positions, *grid, merge);
+            placed += grid.tokens(merge);
+        }
+        at += run;
+    }
+    match grids.next() {
+        None => Ok(positions),
+        Some(_) => Err(PlaceholderError { placeholders, images: images.len(), expected }),
+    }
+}
+
+fn push_image(positions: &mut Positions, grid: Grid, merge: usize) {
+    let (rows, columns) = (grid.rows / merge, grid.columns / merge);
+    let start = positions.next;
+    for frame in 0..grid.frames {
+        for row in 0..rows {
+            for column in 0..columns {
+                positions.tokens.push([start + frame as u32, start + row as u32, start + column as u32]);
+            }
+        }
+    }
+    positions.next = start + rows.max(columns) as u32;
+}
+
+/// `1 / base^(2i / dim)` for i below `dim / 2`, rounded where transformers rounds.
+pub fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
+    (0..dim)
+        .step_by(2)
+        .map(|i| {
+            let exponent = i as f32 / dim as f32;
+            1.0 / base.powf(f64::from(exponent)) as f32
+        })
+        .collect()
+}
+
+/// Cosines and sines of `position * frequency`, computed once a position.
+#[derive(Debug)]
+pub struct Angles {
+    frequencies: Vec<f32>,
+    table: Mutex<Arc<Table>>,
+}
+
+/// `[positions, frequencies]`.
+#[derive(Debug, Default)]
+struct Table {
+    positions: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Angles {
+    /// Angles at these frequencies.
+    pub fn new(frequencies: Vec<f32>) -> Self {
+        Self { frequencies, table: Mutex::default() }
+    }
+
+    /// The table for at least this many positions.
+    fn table(&self, positions: usize) -> Arc<Table> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.positions < positions {
+            let positions = positions.next_power_of_two();
+            let angles = (0..positions).flat_map(|p| self.frequencies.iter().map(move |f| p as f32 * f));
+            let (cos, sin) = angles.map(|a| (a.cos(), a.sin())).unzip();
+            *table = Arc::new(Table { positions, cos, sin });
+        }
+        table.clone()
+    }
+}
+
+/// The angles of the text tower.
+#[derive(Debug)]
+pub struct TextAngles {
+    angles: Angles,
+    /// For each frequency of a head, which of time, row and column it follows.
+    stream: Vec<usize>,
+}
+
+impl TextAngles {
+    /// For heads of `head_dim`, of whose frequencies `sections[i]` follow stream i.
+    pub fn new(base: f64, head_dim: usize, sections: [usize; 3]) -> Self {
+        let stream = (0..3).flat_map(|i| std::iter::repeat_n(i, sections[i])).collect();
+        Self { angles: Angles::new(inverse_frequencies(base, head_dim)), stream }
+    }
+
+    /// Cosines and sines, `[tokens, head_dim / 2]` each.
+    pub fn at(&self, positions: &[[u32; 3]], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
+        let largest = positions.iter().flatten().max().map_or(0, |p| *p as usize);
+        let table = self.angles.table(largest + 1);
+        let half = self.stream.len();
+        let pick = |from: &[f32]| {
+            let mut picked = Vec::with_capacity(positions.len() * half);
+            for position in positions {
+                if position[0] == position[1] && position[1] == position[2] {
+                    picked.extend_from_slice(&from[position[0] as usize * half..][..half]);
+                } else {
+                    picked.extend((0..half).map(|j| from[position[self.stream[j]] as usize * half + j]));
+                }
+            }
+            Tensor::from_vec(picked, (positions.len(), half), device)?.to_dtype(dtype)
+        };
+        Ok((pick(&table.cos)?, pick(&table.sin)?))
+    }
+}
+
+/// The angles of the vision tower: a quarter of the head for the row, a quarter for the column, both twice.
+#[derive(Debug)]
+pub struct VisionAngles {
+    angles: Angles,
+}
+
+impl VisionAngles {
+    /// For heads of `head_dim`.
+    pub fn new(base: f64, head_dim: usize) -> Self {
+        Self { angles: Angles::new(inverse_frequencies(base, head_dim / 2)) }
+    }
+
+    /// Cosines and sines, `[patches, head_dim / 2]` each.
+    pub fn at(&self, positions: &[(u32, u32)], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
+        let largest = positions.iter().map(|(row, column)| *row.max(column) as usize).max().unwrap_or(0);
+        let table = self.angles.table(largest + 1);
+        let quarter = self.angles.frequencies.len();
+        let pick = |from: &[f32]| {
+            let mut picked = Vec::with_capacity(positions.len() * 2 * quarter);
+            for (row, column) in positions {
+                picked.extend_from_slice(&from[*row as usize * quarter..][..quarter]);
+                picked.extend_from_slice(&from[*column as usize * quarter..][..quarter]);
+            }
+            Tensor::from_vec(picked, (positions.len(), 2 * quarter), device)?.to_dtype(dtype)
+        };
+        Ok((pick(&table.cos)?, pick(&table.sin)?))
+    }
+}

@@ -1,0 +1,271 @@
+//! The header of a safetensors file: read without trust, so that a damaged or lying file is named and not obeyed.
+//!
+//! A file is eight bytes of header length (little endian), the header (a JSON object: tensor name to `dtype`, `shape`
+//! and `data_offsets`), then the data. The tensors must cover the data without gap or overlap. Reading allocates in
+//! proportion to the header's real size and checks everything against the file's real length.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The longest header that the format allows.
+const MAX_HEADER: u64 = 100_000_000;
+/// No tensor of a model has more axes.
+const MAX_RANK: usize = 8;
+
+/// The number formats that weights are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StoredType {
+    /// 32-bit floating point.
+    F32,
+    /// 16-bit floating point (IEEE).
+    F16,
+    /// The upper half of a 32-bit floating-point number.
+    BF16,
+}
+
+impl StoredType {
+    /// The name in a safetensors header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+        }
+    }
+
+    /// The name in a `config.json`.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+        }
+    }
+
+    /// Bytes of a number.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::BF16].into_iter().find(|t| t.name() == name)
+    }
+}
+
+/// A tensor as the header describes it, checked against the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its number format.
+    pub dtype: StoredType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where its bytes lie in the file.
+    pub bytes: Range<usize>,
+}
+
+/// The tensors of a file, in the order of their bytes, or everything that is wrong with the file.
+pub fn read_header(file: &[u8]) -> Result<Vec<StoredTensor>, Vec<String>> {
+    let (entries, data_start) = parse(file).map_err(|problem| vec![problem])?;
+    let mut problems = Vec::new();
+    let mut seen = HashMap::with_capacity(entries.len());
+    let mut tensors = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        if seen.insert(entry.name.as_str(), ()).is_some() {
+            problems.push(format!("tensor {} is described twice", quoted(&entry.name)));
+            continue;
+        }
+        match entry.check(data_start, file.len()) {
+            Ok(tensor) => tensors.push(tensor),
+            Err(problem) => problems.push(format!("tensor {} {problem}", quoted(&entry.name))),
+        }
+    }
+    if problems.is_empty() {
+        tensors.sort_by(|a, b| (a.bytes.start, a.bytes.end, &a.name).cmp(&(b.bytes.start, b.bytes.end, &b.name)));
+        problems = check_cover(&tensors, data_start, file.len());
+    }
+    if problems.is_empty() { Ok(tensors) } else { Err(problems) }
+}
+
+/// Splits the file into header and data and parses the header.
+fn parse(file: &[u8]) -> Result<(Vec<Entry>, usize), String> {
+    let Some((length, rest)) = file.split_first_chunk::<8>() else {
+        return Err(format!("is truncated: {} bytes cannot hold the header's length", file.len()));
+    };
+    let length = u64::from_le_bytes(*length);
+    let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
+        // Only where the length makes no sense: an honest length can begin with any bytes.
+        match foreign_format(file) {
+            Some(what) => format!("is {what}, not a safetensors file"),
+            None => format!(
+                "is truncated or no safetensors file: its header should have {length} bytes, only {} follow",
+                rest.len()
+            ),
+        }
+    })?;
+    if length > MAX_HEADER {
+        return Err(format!("has a header of {length} bytes, the format allows {MAX_HEADER}"));
+    }
+    let text = std::str::from_utf8(header).map_err(|e| format!("has a header that is not UTF-8: {e}"))?;
+    let Header(entries) =
+        serde_json::from_str(text).map_err(|e| format!("has a header that is not a list of tensors: {e}"))?;
+    Ok((entries, 8 + header.len()))
+}
+
+/// What a file is that people take for safetensors.
+fn foreign_format(file: &[u8]) -> Option<&'static str> {
+    match file {
+        [b'P', b'K', 3, 4, ..] => Some("a zip archive (a PyTorch pickle: convert it with save_file of safetensors)"),
+        [0x80, 2..=5, ..] => Some("a Python pickle (convert it with save_file of safetensors)"),
+        [b'G', b'G', b'U', b'F', ..] => Some("a GGUF file"),
+        _ if file.starts_with(b"version https://git-lfs") => Some("a Git LFS pointer (run: git lfs pull)"),
+        _ => None,
+    }
+}
+
+/// The tensors must cover the data exactly; `tensors` is sorted by position.
+fn check_cover(tensors: &[StoredTensor], data_start: usize, file_len: usize) -> Vec<String> {
+    let mut problems = Vec::new();
+    let (mut covered, mut last) = (data_start, None::<&StoredTensor>);
+    for tensor in tensors {
+        let start = tensor.bytes.start;
+        if let (true, Some(last)) = (start < covered, last) {
+            problems.push(format!("tensors {} and {} overlap", quoted(&last.name), quoted(&tensor.name)));
+        } else if start > covered {
+            problems
+                .push(format!("bytes {covered}..{start}, before tensor {}, belong to no tensor", quoted(&tensor.name)));
+        }
+        if tensor.bytes.end >= covered {
+            (covered, last) = (tensor.bytes.end, Some(tensor));
+        }
+    }
+    if covered < file_len {
+        problems.push(format!("bytes {covered}..{file_len}, at the end, belong to no tensor"));
+    }
+    problems
+}
+
+/// A tensor's name in a message: short, without control characters.
+pub(crate) fn quoted(name: &str) -> String {
+    const SHOWN: usize = 120;
+    match name.char_indices().nth(SHOWN) {
+        Some((cut, _)) => format!("{:?}..", &name[..cut]),
+        None => format!("{name:?}"),
+    }
+}
+
+/// The header as it stands, nothing checked.
+struct Header(Vec<Entry>);
+
+struct Entry {
+    name: String,
+    dtype: String,
+    shape: Vec<u64>,
+    offsets: [u64; 2],
+}
+
+impl Entry {
+    fn check(&self, data_start: usize, file_len: usize) -> Result<StoredTensor, String> {
+        let dtype = StoredType::from_name(&self.dtype)
+            .ok_or_else(|| format!("has dtype {}: only F32, F16 and BF16 are weights", quoted(&self.dtype)))?;
+        let [start, end] = self.offsets;
+        let data_len = (file_len - data_start) as u64;
+        if start > end {
+            return Err(format!("has data_offsets [{start}, {end}], which run backwards"));
+        }
+        if end > data_len {
+            return Err(format!(
+                "has data_offsets [{start}, {end}], but the file holds {data_len} bytes of data: it is truncated, or \
+                 the header lies"
+            ));
+        }
+        let size = self.shape.iter().try_fold(dtype.size() as u64, |size, &side| size.checked_mul(side));
+        if size != Some(end - start) {
+            return Err(format!(
+                "has shape {:?} of {}, which does not fill the {} bytes of its data_offsets [{start}, {end}]",
+                self.shape,
+                dtype.name(),
+                end - start
+            ));
+        }
+        Ok(StoredTensor {
+            name: self.name.clone(),
+            dtype,
+            // Sides of an empty tensor may be of any size; no tensor of the model is empty, so the shape check meets it.
+            shape: self.shape.iter().map(|&side| usize::try_from(side).unwrap_or(usize::MAX)).collect(),
+            bytes: data_start + start as usize..data_start + end as usize,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+/// Keeps the entries in a list: a map would hide a name that comes twice.
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object that describes tensors by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let Description { dtype, shape, data_offsets } = map.next_value()?;
+            entries.push(Entry { name, dtype, shape: shape.0, offsets: data_offsets });
+        }
+        Ok(Header(entries))
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Description {
+    dtype: String,
+    shape: Shape,
+    data_offsets: [u64; 2],
+}
+
+/// A shape of at most `MAX_RANK` sides: a list of a million small numbers would allocate more than it occupies.
+struct Shape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sides;
+        impl<'de> Visitor<'de> for Sides {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {MAX_RANK} whole numbers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sides: A) -> Result<Shape, A::Error> {
+                let mut shape = Vec::new();
+                while let Some(side) = sides.next_element()? {
+                    if shape.len() == MAX_RANK {
+                        return Err(serde::de::Error::invalid_length(MAX_RANK + 1, &self));
+                    }
+                    shape.push(side);
+                }
+                Ok(Shape(shape))
+            }
+        }
+        deserializer.deserialize_seq(Sides)
+    }
+}

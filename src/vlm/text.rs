@@ -1,0 +1,243 @@
+//! The text tower: Qwen2 blocks with multimodal rotary positions.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::cache::{LayerCache, Step};
+use super::config::TextConfig;
+use super::named_tensors::{NamedTensors, Purpose, Scope};
+use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, rotate, swiglu};
+use super::rope::TextAngles;
+use crate::kernels::attention::Heads;
+
+/// What the layers need to know of the tokens, beside their activations.
+#[derive(Debug)]
+pub struct TextContext {
+    /// Cosines and sines, `[tokens, head_dim / 2]`.
+    cos: Tensor,
+    sin: Tensor,
+    /// The sequences, one after the other.
+    segments: Arc<Segments>,
+}
+
+/// Pre-norm block: attention with grouped key heads, then SwiGLU.
+#[derive(Debug)]
+pub struct DecoderLayer {
+    input_layernorm: RmsNorm,
+    qkv: Projections,
+    o_proj: Linear,
+    post_attention_layernorm: RmsNorm,
+    gate_up: Projections,
+    down_proj: Linear,
+    heads: Heads,
+}
+
+/// Several linear maps of the same input: stacked into one for sampling, apart for training.
+#[derive(Debug)]
+enum Projections {
+    Stacked(Linear, Vec<usize>),
+    Apart(Vec<Linear>),
+}
+
+impl Projections {
+    fn new(scope: Scope<'_>, names: &[&str], bias: bool) -> Result<Self> {
+        let weights = names.iter().map(|n| scope.get(&format!("{n}.weight"))).collect::<Result<Vec<_>>>()?;
+        let biases = match bias {
+            true => names.iter().map(|n| scope.get(&format!("{n}.bias"))).collect::<Result<Vec<_>>>()?,
+            false => Vec::new(),
+        };
+        Ok(match scope.purpose {
+            Purpose::Sampling => {
+                let widths = weights.iter().map(|w| w.dim(0)).collect::<Result<_>>()?;
+                Self::Stacked(Linear::frozen(&weights, &biases)?, widths)
+            }
+            Purpose::Training => {
+                let mut biases = biases.into_iter();
+                Self::Apart(weights.into_iter().map(|w| Linear::new(w, biases.next())).collect())
+            }
+        })
+    }
+
+    /// `[tokens, in]` to the maps' results; rows may lie apart.
+    fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        match self {
+            Self::Apart(maps) => maps.iter().map(|map| map.forward(x)).collect(),
+            Self::Stacked(map, widths) => {
+                let all = map.forward(x)?;
+                let mut from = 0;
+                let part = |width: &usize| {
+                    from += width;
+                    all.narrow(1, from - width, *width)
+                };
+                widths.iter().map(part).collect()
+            }
+        }
+    }
+}
+
+impl DecoderLayer {
+    /// Layer `index` from the tensors under `model.layers.{index}`.
+    pub fn new(config: &TextConfig, index: usize, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
+        let prefix = format!("model.layers.{index}");
+        let scope = Scope::new(source, &prefix, purpose);
+        let linear = |name: &str| -> Result<Linear> {
+            let weight = scope.get(name)?;
+            match purpose {
+                Purpose::Sampling => Linear::frozen(&[weight], &[]),
+                Purpose::Training => Ok(Linear::new(weight, None)),
+            }
+        };
+        Ok(Self {
+            input_layernorm: RmsNorm::new(scope.get("input_layernorm.weight")?, config.rms_norm_eps),
+            qkv: Projections::new(scope, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], true)?,
+            o_proj: linear("self_attn.o_proj.weight")?,
+            post_attention_layernorm: RmsNorm::new(scope.get("post_attention_layernorm.weight")?, config.rms_norm_eps),
+            gate_up: Projections::new(scope, &["mlp.gate_proj", "mlp.up_proj"], false)?,
+            down_proj: linear("mlp.down_proj.weight")?,
+            heads: heads(config),
+        })
+    }
+
+    /// `[tokens, hidden]` to the same, for whole sequences.
+    pub fn forward(&self, x: &Tensor, context: &TextContext) -> Result<Tensor> {
+        self.with_attention(x, context, |q, k, v| attention(q, k, v, self.heads, &context.segments))
+    }
+
+    /// `[tokens, hidden]` to the same, for tokens that go on sequences whose earlier keys and values are cached.
+    pub fn forward_cached(
+        &self,
+        x: &Tensor,
+        context: &TextContext,
+        cache: &mut LayerCache,
+        step: &Step,
+    ) -> Result<Tensor> {
+        self.with_attention(x, context, |q, k, v| cache.attend(q, k, v, step))
+    }
+
+    fn with_attention(
+        &self,
+        x: &Tensor,
+        context: &TextContext,
+        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let qkv = self.qkv.forward(&self.input_layernorm.forward(x)?)?;
+        let q = rotate(&qkv[0], &context.cos, &context.sin)?; // [tokens, heads * dim]
+        let k = rotate(&qkv[1], &context.cos, &context.sin)?; // [tokens, kv_heads * dim]
+        let x = (x + self.o_proj.forward(&attend(&q, &k, &qkv[2])?)?)?;
+        let gate_up = self.gate_up.forward(&self.post_attention_layernorm.forward(&x)?)?;
+        x + self.down_proj.forward(&swiglu(&gate_up[0], &gate_up[1])?)?
+    }
+}
+
+/// The attention heads of the text tower.
+pub fn heads(config: &TextConfig) -> Heads {
+    Heads { query: config.num_attention_heads, key_value: config.num_key_value_heads, dim: config.head_dim() }
+}
+
+/// The final norm and the projection onto the vocabulary.
+#[derive(Debug)]
+pub struct Head {
+    norm: RmsNorm,
+    lm_head: Linear,
+}
+
+impl Head {
+    /// From `model.norm.weight` and `lm_head.weight`, or the embedding where they are tied.
+    pub fn new(
+        config: &TextConfig,
+        tied: Option<&Embedding>,
+        source: &dyn NamedTensors,
+        purpose: Purpose,
+    ) -> Result<Self> {
+        let norm = Scope::new(source, "model.norm", purpose).get("weight")?;
+        let lm_head = match (tied, purpose) {
+            (Some(embedding), _) => Linear::tied(embedding),
+            (None, Purpose::Sampling) => Linear::frozen(&[source.tensor("lm_head.weight")?], &[])?,
+            (None, Purpose::Training) => Linear::new(source.tensor("lm_head.weight")?, None),
+        };
+        Ok(Self { norm: RmsNorm::new(norm, config.rms_norm_eps), lm_head })
+    }
+
+    /// `[tokens, hidden]` from the last layer to logits `[tokens, vocabulary]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.lm_head.forward(&self.norm.forward(x)?)
+    }
+}
+
+/// The whole tower.
+#[derive(Debug)]
+pub struct TextTower {
+    embed_tokens: Embedding,
+    layers: Vec<DecoderLayer>,
+    head: Head,
+    angles: TextAngles,
+    dtype: DType,
+    device: Device,
+}
+
+impl TextTower {
+    /// From the tensors under `model`, and `lm_head` where it is not tied.
+    pub fn new(config: &TextConfig, tied: bool, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
+        let weight = source.tensor("model.embed_tokens.weight")?;
+        let (dtype, device) = (weight.dtype(), weight.device().clone());
+        let embed_tokens = match purpose {
+            Purpose::Sampling => Embedding::frozen(&weight, tied)?,
+            Purpose::Training => Embedding::new(weight),
+        };
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| DecoderLayer::new(config, index, source, purpose))
+            .collect::<Result<_>>()?;
+        let head = Head::new(config, tied.then_some(&embed_tokens), source, purpose)?;
+        let angles = TextAngles::new(config.rope_theta, config.head_dim(), config.mrope_section);
+        Ok(Self { embed_tokens, layers, head, angles, dtype, device })
+    }
+
+    /// What the layers need to know of sequences of these lengths and positions.
+    pub fn context(&self, positions: &[[u32; 3]], lengths: Vec<usize>) -> Result<TextContext> {
+        let (cos, sin) = self.angles.at(positions, self.dtype, &self.device)?;
+        Ok(TextContext { cos, sin, segments: Arc::new(Segments::causal(lengths)) })
+    }
+
+    /// Token ids to `[tokens, hidden]`.
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        self.embed_tokens.forward(&Tensor::new(ids, &self.device)?)
+    }
+
+    /// The layers.
+    pub fn layers(&self) -> &[DecoderLayer] {
+        &self.layers
+    }
+
+    /// The final norm and the projection onto the vocabulary.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The type that the tower computes in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where the tower is.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// `[tokens, hidden]` from the embedding to `[tokens, hidden]` from the last layer.
+    pub fn forward(&self, x: Tensor, context: &TextContext) -> Result<Tensor> {
+        self.layers.iter().try_fold(x, |x, layer| layer.forward(&x, context))
+    }
+
+    /// The same, going on from what `caches` (one a layer) hold.
+    pub fn forward_cached(
+        &self,
+        x: Tensor,
+        context: &TextContext,
+        caches: &mut [LayerCache],
+        step: &Step,
+    ) -> Result<Tensor> {
+        let layers = self.layers.iter().zip(caches);
+        layers.fold(Ok(x), |x, (layer, cache)| layer.forward_cached(&x?, context, cache, step))
+    }
+}

@@ -1,0 +1,145 @@
+//! From token ids to text: the bytes of every token, and text that grows token by token without breaking a character.
+
+use tokenizers::Tokenizer as Bpe;
+
+/// The bytes of every token of a byte-level vocabulary.
+#[derive(Debug)]
+pub(crate) struct TokenBytes {
+    /// The bytes of all tokens, one after the other.
+    bytes: Vec<u8>,
+    /// Where each token ends; it starts where the one before ends.
+    ends: Vec<u32>,
+    /// Whether each token is special.
+    special: Vec<bool>,
+}
+
+impl TokenBytes {
+    /// Reads the table out of a tokenizer. Ids without a token have no bytes, as in the reference.
+    pub(crate) fn new(tokenizer: &Bpe) -> Self {
+        let of_char = bytes_of_chars();
+        let vocabulary = tokenizer.get_vocab(true);
+        let count = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
+        let mut table = Self { bytes: Vec::new(), ends: Vec::with_capacity(count), special: Vec::with_capacity(count) };
+        let added = tokenizer.get_added_tokens_decoder();
+        for id in 0..count as u32 {
+            let token = tokenizer.id_to_token(id).unwrap_or_default();
+            // A token with a character outside the byte alphabet (an added one) stands for its own text.
+            let decoded: Option<Vec<u8>> = token.chars().map(|c| of_char.get(c as usize).copied().flatten()).collect();
+            table.bytes.extend(decoded.unwrap_or_else(|| token.into_bytes()));
+            table.ends.push(table.bytes.len() as u32);
+            table.special.push(added.get(&id).is_some_and(|token| token.special));
+        }
+        table
+    }
+
+    /// Ids from 0 to the largest.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of a token; none of an id without one.
+    pub(crate) fn get(&self, id: u32) -> &[u8] {
+        let Some(&end) = self.ends.get(id as usize) else { return &[] };
+        let start = id.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
+        &self.bytes[start as usize..end as usize]
+    }
+
+    /// Whether a token is special (`<|im_end|>` and its kin).
+    pub(crate) fn is_special(&self, id: u32) -> bool {
+        self.special.get(id as usize).copied().unwrap_or(false)
+    }
+}
+
+/// GPT-2's alphabet read backwards: printable Latin-1 characters stand for their own byte, the rest, in order, for the
+/// characters from U+0100 on.
+fn bytes_of_chars() -> Vec<Option<u8>> {
+    let mut of_char = vec![None; 0x200];
+    let mut next = 0x100;
+    for byte in 0..=u8::MAX {
+        let printable = matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+        let character = if printable { usize::from(byte) } else { next };
+        next += usize::from(!printable);
+        of_char[character] = Some(byte);
+    }
+    of_char
+}
+
+/// Text that arrives in pieces which may end inside a character.
+///
+/// What it gives, put together, is what decoding all bytes at once gives (invalid ones as U+FFFD).
+#[derive(Debug, Default, Clone)]
+pub struct TextStream {
+    pending: Vec<u8>,
+}
+
+impl TextStream {
+    /// Takes more bytes and gives the text that is certain now.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        self.pending.extend_from_slice(bytes);
+        let mut text = String::new();
+        let mut taken = 0;
+        loop {
+            match std::str::from_utf8(&self.pending[taken..]) {
+                Ok(valid) => {
+                    text.push_str(valid);
+                    taken = self.pending.len();
+                    break;
+                }
+                Err(error) => {
+                    let valid = &self.pending[taken..taken + error.valid_up_to()];
+                    text.push_str(&String::from_utf8_lossy(valid));
+                    taken += error.valid_up_to();
+                    // No length: the rest is the beginning of a character that may still come.
+                    let Some(invalid) = error.error_len() else { break };
+                    text.push(char::REPLACEMENT_CHARACTER);
+                    taken += invalid;
+                }
+            }
+        }
+        self.pending.drain(..taken);
+        text
+    }
+
+    /// The text of what never became a character.
+    pub fn finish(&mut self) -> String {
+        let rest = String::from_utf8_lossy(&self.pending).into_owned();
+        self.pending.clear();
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_gives_what_decoding_at_once_gives() {
+        let cases: [&[u8]; 7] = [
+            "plain é 漢字 👩‍👩‍👧 end".as_bytes(),
+            b"\xff\xfe broken \xc3",
+            b"\xe6\xbc cut \xf0\x9f\x91",
+            b"\xf0\x9f\x91\xa9\xed\xa0\x80\xc0\x80",
+            b"",
+            b"\x80\x80\x80",
+            b"ok \xe2\x82\xac\xe2\x82",
+        ];
+        for bytes in cases {
+            let whole = String::from_utf8_lossy(bytes);
+            for size in 1..=bytes.len().max(1) {
+                let mut stream = TextStream::default();
+                let mut text: String = bytes.chunks(size).map(|piece| stream.push(piece)).collect();
+                text.push_str(&stream.finish());
+                assert_eq!(text, whole, "{bytes:?} in pieces of {size}");
+                assert_eq!(stream.finish(), "");
+            }
+        }
+    }
+
+    #[test]
+    fn the_alphabet_has_every_byte_once() {
+        let mut bytes: Vec<u8> = bytes_of_chars().into_iter().flatten().collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert_eq!(bytes_of_chars()['Ġ' as usize], Some(b' '));
+    }
+}

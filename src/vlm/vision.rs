@@ -1,0 +1,224 @@
+//! The vision tower: patches to image tokens.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::config::{VISION_RMS_EPS, VisionConfig};
+use super::grid::Grid;
+use super::named_tensors::{NamedTensors, Purpose, Scope};
+use super::ops::{Linear, RmsNorm, Segments, attention, rotate, swiglu};
+use super::rope::VisionAngles;
+use crate::kernels::attention::Heads;
+
+/// A linear map with a bias, under `name` in a scope.
+fn linear(scope: Scope<'_>, name: &str) -> Result<Linear> {
+    let (weight, bias) = (scope.get(&format!("{name}.weight"))?, scope.get(&format!("{name}.bias"))?);
+    match scope.purpose {
+        Purpose::Sampling => Linear::frozen(&[weight], &[bias]),
+        Purpose::Training => Ok(Linear::new(weight, Some(bias))),
+    }
+}
+
+/// What the blocks need to know of the images, beside the patches.
+#[derive(Debug)]
+pub struct VisionContext {
+    /// Cosines and sines in window order, `[patches, head_dim / 2]`.
+    cos: Tensor,
+    sin: Tensor,
+    images: Arc<Segments>,
+    windows: Arc<Segments>,
+    /// For each place in window order, the image token that it takes.
+    order: Vec<u32>,
+}
+
+/// Pre-norm block: attention within windows or images, then SwiGLU.
+#[derive(Debug)]
+pub struct VisionBlock {
+    norm1: RmsNorm,
+    qkv: Linear,
+    proj: Linear,
+    norm2: RmsNorm,
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+    heads: Heads,
+    full_attention: bool,
+}
+
+impl VisionBlock {
+    /// Block `index` from the tensors under `visual.blocks.{index}`.
+    pub fn new(config: &VisionConfig, index: usize, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
+        let prefix = format!("visual.blocks.{index}");
+        let scope = Scope::new(source, &prefix, purpose);
+        Ok(Self {
+            norm1: RmsNorm::new(scope.get("norm1.weight")?, VISION_RMS_EPS),
+            qkv: linear(scope, "attn.qkv")?,
+            proj: linear(scope, "attn.proj")?,
+            norm2: RmsNorm::new(scope.get("norm2.weight")?, VISION_RMS_EPS),
+            gate_proj: linear(scope, "mlp.gate_proj")?,
+            up_proj: linear(scope, "mlp.up_proj")?,
+            down_proj: linear(scope, "mlp.down_proj")?,
+            heads: Heads { query: config.num_heads, key_value: config.num_heads, dim: config.head_dim() },
+            full_attention: config.is_full_attention(index),
+        })
+    }
+
+    /// `[patches, hidden]` to the same, both in window order.
+    pub fn forward(&self, x: &Tensor, context: &VisionContext) -> Result<Tensor> {
+        let width = x.dim(1)?;
+        let qkv = self.qkv.forward(&self.norm1.forward(x)?)?; // [patches, 3 hidden]
+        let q = rotate(&qkv.narrow(1, 0, width)?, &context.cos, &context.sin)?;
+        let k = rotate(&qkv.narrow(1, width, width)?, &context.cos, &context.sin)?;
+        let v = qkv.narrow(1, 2 * width, width)?;
+        let segments = if self.full_attention { &context.images } else { &context.windows };
+        let mixed = attention(&q, &k, &v, self.heads, segments)?; // [patches, hidden]
+        let x = (x + self.proj.forward(&mixed)?)?;
+        let normed = self.norm2.forward(&x)?;
+        let gated = swiglu(&self.gate_proj.forward(&normed)?, &self.up_proj.forward(&normed)?)?;
+        x + self.down_proj.forward(&gated)?
+    }
+}
+
+/// Joins each 2x2 block of patches into one image token of the text tower's width.
+#[derive(Debug)]
+pub struct Merger {
+    ln_q: RmsNorm,
+    mlp_0: Linear,
+    mlp_2: Linear,
+    unit: usize,
+}
+
+impl Merger {
+    /// From the tensors under `visual.merger`.
+    pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
+        let scope = Scope::new(source, "visual.merger", purpose);
+        Ok(Self {
+            ln_q: RmsNorm::new(scope.get("ln_q.weight")?, VISION_RMS_EPS),
+            mlp_0: linear(scope, "mlp.0")?,
+            mlp_2: linear(scope, "mlp.2")?,
+            unit: config.merge_unit(),
+        })
+    }
+
+    /// `[patches, hidden]` in window order to `[image tokens, out_hidden]` in the order of the images.
+    pub fn forward(&self, x: &Tensor, context: &VisionContext) -> Result<Tensor> {
+        let (patches, width) = x.dims2()?;
+        let normed = self.ln_q.forward(x)?.reshape((patches / self.unit, self.unit * width))?;
+        let merged = self.mlp_2.forward(&self.mlp_0.forward(&normed)?.gelu_erf()?)?;
+        let mut back = vec![0u32; context.order.len()];
+        for (place, token) in context.order.iter().enumerate() {
+            back[*token as usize] = place as u32;
+        }
+        merged.index_select(&Tensor::new(back, x.device())?, 0)
+    }
+}
+
+/// The whole tower.
+#[derive(Debug)]
+pub struct VisionTower {
+    config: VisionConfig,
+    /// `[hidden, channels * frames * patch * patch]`: the convolution covers each patch exactly once.
+    patch_embed: Linear,
+    blocks: Vec<VisionBlock>,
+    merger: Merger,
+    angles: VisionAngles,
+    dtype: DType,
+    device: Device,
+}
+
+impl VisionTower {
+    /// From the tensors under `visual`.
+    pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
+        let patches = PatchEmbed::new(config, source, purpose)?;
+        let blocks = (0..config.depth).map(|i| VisionBlock::new(config, i, source, purpose)).collect::<Result<_>>()?;
+        Ok(Self {
+            config: config.clone(),
+            dtype: patches.dtype,
+            device: patches.device,
+            patch_embed: patches.proj,
+            blocks,
+            merger: Merger::new(config, source, purpose)?,
+            angles: VisionAngles::new(config.rope_theta, config.head_dim()),
+        })
+    }
+
+    /// What the blocks need to know of these images.
+    pub fn context(&self, grids: &[Grid]) -> Result<VisionContext> {
+        vision_context(&self.config, &self.angles, grids, self.dtype, &self.device)
+    }
+
+    /// Patches `[patches, patch_len]` of the images to the first block's input, in window order.
+    pub fn embed(&self, patches: &Tensor, context: &VisionContext) -> Result<Tensor> {
+        let x = self.patch_embed.forward(&patches.to_device(&self.device)?.to_dtype(self.dtype)?)?;
+        let (count, width) = x.dims2()?;
+        let unit = self.config.merge_unit();
+        let order = Tensor::new(context.order.as_slice(), &self.device)?;
+        x.reshape((count / unit, unit * width))?.index_select(&order, 0)?.reshape((count, width))
+    }
+
+    /// The blocks.
+    pub fn blocks(&self) -> &[VisionBlock] {
+        &self.blocks
+    }
+
+    /// The merger.
+    pub fn merger(&self) -> &Merger {
+        &self.merger
+    }
+
+    /// Patches `[patches, patch_len]` of the images to image tokens `[image tokens, out_hidden]`.
+    pub fn forward(&self, patches: &Tensor, grids: &[Grid]) -> Result<Tensor> {
+        let context = self.context(grids)?;
+        let mut x = self.embed(patches, &context)?;
+        for block in &self.blocks {
+            x = block.forward(&x, &context)?;
+        }
+        self.merger.forward(&x, &context)
+    }
+}
+
+struct PatchEmbed {
+    proj: Linear,
+    dtype: DType,
+    device: Device,
+}
+
+impl PatchEmbed {
+    fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
+        let scope = Scope::new(source, "visual.patch_embed", purpose);
+        let weight = scope.get("proj.weight")?.reshape((config.hidden_size, config.patch_len()))?;
+        let (dtype, device) = (weight.dtype(), weight.device().clone());
+        let proj = match purpose {
+            Purpose::Sampling => Linear::frozen(&[weight], &[])?,
+            Purpose::Training => Linear::new(weight, None),
+        };
+        Ok(Self { proj, dtype, device })
+    }
+}
+
+fn vision_context(
+    config: &VisionConfig,
+    angles: &VisionAngles,
+    grids: &[Grid],
+    dtype: DType,
+    device: &Device,
+) -> Result<VisionContext> {
+    let (merge, unit) = (config.spatial_merge_size, config.merge_unit());
+    let mut order: Vec<u32> = Vec::new();
+    let (mut positions, mut images, mut windows) = (Vec::new(), Vec::new(), Vec::new());
+    for grid in grids {
+        let first = order.len() as u32;
+        let (window_order, lengths) = grid.windows(merge, config.window_tokens());
+        let patches = grid.patch_positions(merge);
+        for token in window_order {
+            positions.extend_from_slice(&patches[token as usize * unit..][..unit]);
+            order.push(first + token);
+        }
+        windows.extend(lengths.iter().map(|tokens| tokens * unit));
+        images.extend(std::iter::repeat_n(grid.rows * grid.columns, grid.frames));
+    }
+    let (cos, sin) = angles.at(&positions, dtype, device)?;
+    let (images, windows) = (Arc::new(Segments::full(images)), Arc::new(Segments::full(windows)));
+    Ok(VisionContext { cos, sin, images, windows, order })
+}

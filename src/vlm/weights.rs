@@ -1,0 +1,303 @@
+//! The weights of a checkpoint: safetensors only, checked against the configuration, given out tensor by tensor.
+//!
+//! Opening reads headers only, so it is instant for any size. A tensor is converted from the mapped file straight into its
+//! final vector, and the file's pages are let go at once: the peak is the converted model plus one tensor.
+//!
+//! Which type to ask for: f32 on a CPU, where candle's bf16 matmul widens the whole operand at each call (a 3B then
+//! takes 15 GB); bf16 on a GPU. Where embeddings are tied, the head is the embedding tensor: take it once and clone the
+//! handle.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+
+use super::checkpoint_files::{CheckpointFiles, Index};
+use super::config::Config;
+use super::conversion::numbers;
+use super::json_file::JsonFileError;
+use super::json_section::listed;
+use super::mapped::MappedFile;
+use super::parameters::{EMBEDDING, HEAD, Parameter, canonical_name, is_computed, parameters};
+use super::safetensors_header::{StoredTensor, StoredType, quoted, read_header};
+
+/// The weights of a checkpoint, still in their files.
+#[derive(Debug)]
+pub struct Weights {
+    files: Vec<MappedFile>,
+    tensors: BTreeMap<String, Located>,
+}
+
+#[derive(Debug)]
+struct Located {
+    /// Index into `Weights::files`.
+    file: usize,
+    tensor: StoredTensor,
+}
+
+/// A tensor as it lies in its file.
+#[derive(Debug, Clone, Copy)]
+pub struct RawTensor<'a> {
+    /// Its number format.
+    pub dtype: StoredType,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Its numbers, little endian, row by row.
+    pub bytes: &'a [u8],
+}
+
+/// Something that is wrong with a weight file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightProblem {
+    /// The file.
+    pub file: PathBuf,
+    /// The tensor that it concerns, under its name in the file.
+    pub tensor: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Why weights cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The folder has no safetensors file.
+    #[error("{} holds no weights: there is no *.safetensors file in it{}", folder.display(), pickles_said(pickles))]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// Files that are probably pickles.
+        pickles: Vec<PathBuf>,
+    },
+    /// A file or folder cannot be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The index cannot be read.
+    #[error(transparent)]
+    Json(#[from] JsonFileError),
+    /// Files are damaged or do not belong to the configuration: all that was found.
+    #[error("the weights cannot be used:{}", listed(problems))]
+    Damaged {
+        /// What is wrong.
+        problems: Vec<WeightProblem>,
+    },
+    /// A tensor was asked for that the architecture does not have.
+    #[error("the model has no tensor {0}")]
+    Unknown(String),
+    /// Weights were asked for in a type that they cannot be converted to.
+    #[error("weights cannot be converted to {0:?}: ask for F32, F16 or BF16")]
+    Type(DType),
+    /// The device does not take the tensor.
+    #[error("cannot place tensor {name}: {source}")]
+    Place {
+        /// The tensor.
+        name: String,
+        /// What candle says.
+        source: candle_core::Error,
+    },
+}
+
+impl Weights {
+    /// Opens the weights of a checkpoint folder and checks that they are exactly those of `config`.
+    pub fn open(folder: &Path, config: &Config) -> Result<Self, WeightsError> {
+        let found = CheckpointFiles::find(folder)?;
+        let (files, headers) = open_files(&found)?;
+        let mut problems = Vec::new();
+        if let Some(index) = &found.index {
+            check_index(index, &files, &headers, &mut problems);
+        }
+        let tensors = collect(&files, headers, &mut problems);
+        let mut weights = Self { files, tensors };
+        let place = found.index.map_or_else(|| found.files[0].clone(), |index| index.file);
+        weights.check(config, &place, &mut problems);
+        if problems.is_empty() { Ok(weights) } else { Err(WeightsError::Damaged { problems }) }
+    }
+
+    /// A tensor by its name (see [`parameters`]), converted to `dtype`, on `device`.
+    pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, WeightsError> {
+        let RawTensor { dtype: stored, shape, bytes } = self.raw(name)?;
+        let placed = match dtype {
+            DType::F32 => Tensor::from_vec(numbers::<f32>(bytes, stored), shape, device),
+            DType::BF16 => Tensor::from_vec(numbers::<bf16>(bytes, stored), shape, device),
+            DType::F16 => Tensor::from_vec(numbers::<f16>(bytes, stored), shape, device),
+            other => return Err(WeightsError::Type(other)),
+        };
+        self.release(name);
+        placed.map_err(|source| WeightsError::Place { name: name.to_owned(), source })
+    }
+
+    /// A tensor as it lies in its file.
+    pub fn raw(&self, name: &str) -> Result<RawTensor<'_>, WeightsError> {
+        let Located { file, tensor } = self.tensors.get(name).ok_or_else(|| WeightsError::Unknown(name.to_owned()))?;
+        let bytes = self.files[*file].bytes().get(tensor.bytes.clone()).unwrap_or_default();
+        Ok(RawTensor { dtype: tensor.dtype, shape: &tensor.shape, bytes })
+    }
+
+    /// Lets the pages of a tensor that was read leave memory.
+    pub fn release(&self, name: &str) {
+        if let Some(Located { file, tensor }) = self.tensors.get(name) {
+            self.files[*file].release(tensor.bytes.clone());
+        }
+    }
+
+    /// The weight files.
+    pub fn files(&self) -> impl Iterator<Item = &MappedFile> {
+        self.files.iter()
+    }
+
+    /// The number formats of the tensors and the bytes stored in each.
+    pub fn stored_types(&self) -> BTreeMap<StoredType, u64> {
+        let mut types = BTreeMap::new();
+        for Located { tensor, .. } in self.tensors.values() {
+            *types.entry(tensor.dtype).or_default() += tensor.bytes.len() as u64;
+        }
+        types
+    }
+
+    /// Compares what there is with what the configuration asks for. `place` is named where a tensor is in no file.
+    fn check(&mut self, config: &Config, place: &Path, problems: &mut Vec<WeightProblem>) {
+        self.tensors.retain(|name, _| !is_computed(name));
+        if config.tie_word_embeddings {
+            self.check_tied_head(problems);
+        }
+        let expected = parameters(config);
+        for parameter in &expected {
+            match self.tensors.get(&parameter.name) {
+                None => problems.push(WeightProblem {
+                    file: place.to_owned(),
+                    tensor: Some(parameter.name.clone()),
+                    problem: format!("is missing: config.json asks for it with shape {:?}", parameter.shape),
+                }),
+                Some(found) => self.check_shape(found, parameter, problems),
+            }
+        }
+        let expected: std::collections::HashSet<&str> = expected.iter().map(|p| p.name.as_str()).collect();
+        for found in self.tensors.values() {
+            if !expected.contains(canonical_name(&found.tensor.name).as_str()) {
+                let problem = "is not part of the architecture that config.json describes".to_owned();
+                problems.push(self.problem(found, problem));
+            }
+        }
+    }
+
+    fn check_shape(&self, found: &Located, parameter: &Parameter, problems: &mut Vec<WeightProblem>) {
+        if found.tensor.shape != parameter.shape {
+            let (is, must) = (&found.tensor.shape, &parameter.shape);
+            problems.push(self.problem(found, format!("has shape {is:?}, but config.json asks for {must:?}")));
+        }
+    }
+
+    /// A file with tied embeddings may carry the head all the same, if it is the same matrix.
+    fn check_tied_head(&mut self, problems: &mut Vec<WeightProblem>) {
+        let (Ok(head), Ok(embedding)) = (self.raw(HEAD), self.raw(EMBEDDING)) else { return };
+        if (head.dtype, head.bytes) != (embedding.dtype, embedding.bytes) {
+            let problem = "differs from the embeddings, but config.json says tie_word_embeddings".to_owned();
+            problems.extend(self.tensors.get(HEAD).map(|found| self.problem(found, problem)));
+        }
+        self.release(HEAD);
+        self.release(EMBEDDING);
+        self.tensors.remove(HEAD);
+    }
+
+    fn problem(&self, found: &Located, problem: String) -> WeightProblem {
+        let file = self.files[found.file].path().to_owned();
+        WeightProblem { file, tensor: Some(found.tensor.name.clone()), problem }
+    }
+}
+
+type Headers = Vec<Vec<StoredTensor>>;
+
+/// Maps all files and reads their headers; what is wrong in any of them is said together.
+fn open_files(found: &CheckpointFiles) -> Result<(Vec<MappedFile>, Headers), WeightsError> {
+    let (mut files, mut headers, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for path in &found.files {
+        let mut wrong = |problem| problems.push(WeightProblem { file: path.clone(), tensor: None, problem });
+        match MappedFile::open(path) {
+            Ok(file) => {
+                match read_header(file.bytes()) {
+                    Ok(header) => headers.push(header),
+                    Err(found) => found.into_iter().for_each(wrong),
+                }
+                files.push(file);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => match &found.index {
+                Some(index) => wrong(format!("is missing: {} names it", index.file.display())),
+                None => wrong("is missing".to_owned()),
+            },
+            Err(e) => wrong(format!("cannot be read: {e}")),
+        }
+    }
+    if problems.is_empty() { Ok((files, headers)) } else { Err(WeightsError::Damaged { problems }) }
+}
+
+/// The index and the shards must say the same.
+fn check_index(index: &Index, files: &[MappedFile], headers: &Headers, problems: &mut Vec<WeightProblem>) {
+    let mut unseen: BTreeMap<&str, &str> = index.weight_map.iter().map(|(t, f)| (t.as_str(), f.as_str())).collect();
+    for (file, header) in files.iter().zip(headers) {
+        let file_name = file.path().file_name().unwrap_or_default();
+        for tensor in header {
+            match unseen.get(tensor.name.as_str()) {
+                Some(&named) if file_name == named => {
+                    unseen.remove(tensor.name.as_str());
+                }
+                _ => problems.push(WeightProblem {
+                    file: file.path().to_owned(),
+                    tensor: Some(tensor.name.clone()),
+                    problem: match index.weight_map.get(&tensor.name) {
+                        Some(other) => format!("is here, but {} says it is in {other}", index.file.display()),
+                        None => format!("is here, but {} does not name it", index.file.display()),
+                    },
+                }),
+            }
+        }
+    }
+    for (tensor, shard) in unseen {
+        problems.push(WeightProblem {
+            file: index.file.with_file_name(shard),
+            tensor: Some(tensor.to_owned()),
+            problem: format!("is not in this file, though {} says so", index.file.display()),
+        });
+    }
+}
+
+/// All tensors under the names of this program.
+fn collect(files: &[MappedFile], headers: Headers, problems: &mut Vec<WeightProblem>) -> BTreeMap<String, Located> {
+    let mut tensors = BTreeMap::<String, Located>::new();
+    for (file, header) in headers.into_iter().enumerate() {
+        for tensor in header {
+            let name = canonical_name(&tensor.name);
+            if let Some(first) = tensors.get(&name) {
+                let other = files[first.file].path().display();
+                let problem = format!("is in {other} too, as {}", quoted(&first.tensor.name));
+                let file = files[file].path().to_owned();
+                problems.push(WeightProblem { file, tensor: Some(tensor.name), problem });
+            } else {
+                tensors.insert(name, Located { file, tensor });
+            }
+        }
+    }
+    tensors
+}
+
+fn pickles_said(pickles: &[PathBuf]) -> String {
+    let names: Vec<String> = pickles.iter().map(|p| p.file_name().unwrap_or_default().display().to_string()).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(" ({} may be PyTorch pickles: convert them with save_file of safetensors)", names.join(", "))
+}
+
+impl fmt::Display for WeightProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tensor {
+            Some(tensor) => write!(f, "{}: tensor {} {}", self.file.display(), quoted(tensor), self.problem),
+            None => write!(f, "{}: {}", self.file.display(), self.problem),
+        }
+    }
+}

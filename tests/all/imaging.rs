@@ -1,0 +1,188 @@
+//! Decoding, resizing and hashing against Pillow and imagehash, as frozen by `tests/oracles/imaging.py`.
+
+use serde::Deserialize;
+use visplay::imaging::{
+    DHash, Filter, Format, ImageError, Limits, RgbImage, decode, dhash, probe, resize, resize_grey,
+};
+
+use crate::oracle_files::{encoded_images, fnv, json_lines, pattern};
+
+#[test]
+fn every_kind_of_file_has_pillows_pixels() {
+    let images = encoded_images();
+    assert!(images.len() > 400, "{}", images.len());
+    for image in images {
+        let decoded = decode(&image.bytes, &Limits::default());
+        let (name, Some(expected)) = (&image.name, &image.accepted) else {
+            assert!(decoded.is_err(), "{}: Pillow refuses it, and so should we", image.name);
+            continue;
+        };
+        let decoded = decoded.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (header, pixels) = (decoded.header, decoded.pixels);
+        assert_eq!((pixels.width(), pixels.height()), (expected.width, expected.height), "{name}");
+        assert_eq!((header.width(), header.height()), (expected.width, expected.height), "{name}");
+        assert_eq!(dhash(&pixels).to_string(), expected.dhash, "{name}");
+        assert_eq!(fnv(pixels.into_data()), expected.pixels, "{name}");
+        let suffix = header.format.name().replace("jpeg", "jpg").replace("tiff", "tif");
+        assert!(name.ends_with(&suffix), "{name}: {suffix}");
+    }
+}
+
+/// Pillow is the judge of what is cut off, but for whole pixels without the format's end: that of a PNG, a JPEG's marker,
+/// the padding of a bitmap's last row.
+#[test]
+fn cut_files_are_truncated() {
+    let mut cut = 0;
+    for image in encoded_images() {
+        let verdict = |length: &u32| decode(&image.bytes[..*length as usize], &Limits::default());
+        for length in &image.cut_refused {
+            let error = verdict(length).expect_err(&image.name);
+            let few = ["empty", "not_an_image"].contains(&error.reason()) && *length < 18;
+            let between_blocks = image.name.ends_with("gif") && error.reason() == "corrupt";
+            assert!(few || between_blocks || error.reason() == "truncated", "{} cut to {length}: {error}", image.name);
+            cut += 1;
+        }
+        for length in &image.cut_accepted {
+            match verdict(length) {
+                Ok(_) => {}
+                Err(ImageError::Truncated(_)) if image.name.ends_with("png") => {
+                    assert!(!image.bytes[..*length as usize].ends_with(b"IEND"), "{} cut to {length}", image.name);
+                }
+                Err(ImageError::Truncated(_)) if image.name.ends_with("jpg") || image.name.ends_with("bmp") => {
+                    assert!(image.bytes.len() - *length as usize <= 3, "{} cut to {length}", image.name);
+                }
+                Err(error) => panic!("{} cut to {length}: {error}", image.name),
+            }
+        }
+    }
+    assert!(cut > 1000, "{cut}");
+}
+
+#[derive(Deserialize)]
+struct Resized {
+    kind: String,
+    seed: u64,
+    channels: usize,
+    filter: String,
+    from: (u32, u32),
+    to: (u32, u32),
+    pixels: String,
+}
+
+#[test]
+fn resizing_is_pillows_bit_for_bit() {
+    let rows: Vec<Resized> = json_lines("imaging-resize.jsonl", |line| line.contains("\"filter\""));
+    assert_eq!(rows.len(), 300);
+    for row in rows {
+        let (width, height) = row.from;
+        let data = pattern(&row.kind, row.seed, width as usize, height as usize, row.channels);
+        let filter = if row.filter == "bicubic" { Filter::Bicubic } else { Filter::Lanczos3 };
+        let resized = match row.channels {
+            1 => resize_grey(&data, row.from, row.to, filter),
+            _ => resize(&RgbImage::new(width, height, data).unwrap(), row.to.0, row.to.1, filter).into_data(),
+        };
+        assert_eq!(fnv(resized), row.pixels, "seed {}: {:?} to {:?}, {filter:?}", row.seed, row.from, row.to);
+    }
+}
+
+#[derive(Deserialize)]
+struct Hashed {
+    kind: String,
+    seed: u64,
+    from: (u32, u32),
+    dhash: String,
+}
+
+#[test]
+fn dhash_is_imagehashs() {
+    let rows: Vec<Hashed> = json_lines("imaging-resize.jsonl", |line| line.contains("\"dhash\""));
+    assert_eq!(rows.len(), 300);
+    for row in rows {
+        let (width, height) = row.from;
+        let data = pattern(&row.kind, row.seed, width as usize, height as usize, 3);
+        let hash = dhash(&RgbImage::new(width, height, data).unwrap());
+        assert_eq!(hash.to_string(), row.dhash, "{} {}: {width}x{height}", row.kind, row.seed);
+        assert_eq!(row.dhash.parse::<DHash>().unwrap(), hash);
+    }
+}
+
+fn file(name: &str) -> Vec<u8> {
+    encoded_images().into_iter().find(|image| image.name == name).unwrap().bytes
+}
+
+#[test]
+fn limits_hold_before_anything_is_decoded() {
+    // the header says 65000x65000; there is no such data
+    let mut png = file("RGB-37x29.png");
+    png[16..24].copy_from_slice(&[0, 0, 0xfd, 0xe8, 0, 0, 0xfd, 0xe8]);
+    let error = decode(&png, &Limits::default()).unwrap_err();
+    assert_eq!(error.reason(), "bomb");
+    assert!(error.to_string().contains("65000x65000"), "{error}");
+    let small = Limits { max_bytes: 1000, ..Limits::default() };
+    assert_eq!(decode(&png, &small).unwrap_err().reason(), "too_large");
+    let square = Limits { max_aspect_ratio: 16, ..Limits::default() };
+    assert_eq!(probe(&file("RGB-3x50.png"), &square).unwrap_err().reason(), "aspect_ratio");
+}
+
+#[test]
+fn a_probe_reads_what_a_decode_finds() {
+    let header = probe(&file("exif6.jpg"), &Limits::default()).unwrap();
+    assert_eq!((header.format, header.orientation.tag()), (Format::Jpeg, 6));
+    assert_eq!((header.stored_width, header.stored_height), (21, 13));
+    assert_eq!((header.width(), header.height()), (13, 21));
+}
+
+#[test]
+fn other_content_is_named() {
+    let reason = |bytes: &[u8]| decode(bytes, &Limits::default()).unwrap_err().reason();
+    assert_eq!(reason(b""), "empty");
+    assert_eq!(reason(b"<html><body>not found</body></html>"), "not_an_image");
+    assert_eq!(reason(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1"), "unsupported");
+    let mut arithmetic = file("q75-s2-37x29.jpg");
+    let frame = arithmetic.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    arithmetic[frame + 1] = 0xc9;
+    assert_eq!(reason(&arithmetic), "unsupported");
+    assert!(ImageError::REASONS.contains(&"bomb"));
+}
+
+/// 16-bit grey whose samples do not fit 8 bits gives its high byte, where Pillow shows white.
+#[test]
+fn deep_grey_keeps_its_picture() {
+    let mut deep = tiff_of_grey(16, 1);
+    let values = [0u16, 0x0100, 0x7fff, 0x8000, 0xffff];
+    deep.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    let decoded = decode(&deep, &Limits::default()).unwrap();
+    assert_eq!(decoded.pixels.data(), [0u8, 1, 0x7f, 0x80, 0xff].map(|value| [value; 3]).as_flattened());
+
+    let mut unit = tiff_of_grey(32, 3);
+    unit.extend([0.0f32, 0.25, 0.5, 1.0, -1.0].iter().flat_map(|value| value.to_le_bytes()));
+    let decoded = decode(&unit, &Limits::default()).unwrap();
+    assert_eq!(decoded.pixels.data(), [0u8, 63, 127, 255, 0].map(|value| [value; 3]).as_flattened());
+}
+
+/// The head of a TIFF of 5x1 grey samples, which follow it.
+fn tiff_of_grey(bits: u16, sample_format: u16) -> Vec<u8> {
+    const DIRECTORY: u32 = 8;
+    let tags: [(u16, u16, u32); 9] = [
+        (256, 3, 5),
+        (257, 3, 1),
+        (258, 3, u32::from(bits)),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, DIRECTORY + 2 + 9 * 12 + 4),
+        (278, 3, 1),
+        (279, 4, 5 * u32::from(bits) / 8),
+        (339, 3, u32::from(sample_format)),
+    ];
+    let mut bytes = b"II*\0".to_vec();
+    bytes.extend(DIRECTORY.to_le_bytes());
+    bytes.extend((tags.len() as u16).to_le_bytes());
+    for (tag, kind, value) in tags {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(1u32.to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend([0; 4]);
+    bytes
+}

@@ -1,0 +1,99 @@
+//! Reads the frozen results under `tests/oracles/`, and makes the patterns that their scripts make.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::UInt32Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::de::DeserializeOwned;
+
+/// The path of a frozen file.
+pub fn oracle(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles").join(name)
+}
+
+/// The rows of a file of JSON lines that `keep` takes.
+pub fn json_lines<T: DeserializeOwned>(name: &str, keep: impl Fn(&str) -> bool) -> Vec<T> {
+    let text = fs::read_to_string(oracle(name)).unwrap();
+    text.lines().filter(|line| keep(line)).map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// An encoded file and what Pillow makes of it.
+pub struct EncodedImage {
+    pub name: String,
+    pub bytes: Vec<u8>,
+    pub accepted: Option<Accepted>,
+    /// Lengths of a cut file that Pillow accepts, and those it refuses.
+    pub cut_accepted: Vec<u32>,
+    pub cut_refused: Vec<u32>,
+}
+
+pub struct Accepted {
+    pub width: u32,
+    pub height: u32,
+    pub pixels: String,
+    pub dhash: String,
+}
+
+/// Every row of `imaging-decode.parquet`.
+pub fn encoded_images() -> Vec<EncodedImage> {
+    let file = File::open(oracle("imaging-decode.parquet")).unwrap();
+    let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let mut images = Vec::new();
+    for batch in batches.map(Result::unwrap) {
+        let text = |column: &str, row: usize| batch[column].as_string::<i32>().value(row).to_owned();
+        let number = |column: &str, row: usize| batch[column].as_primitive::<UInt32Type>().value(row);
+        let lengths = |column: &str, row: usize| match batch[column].is_null(row) {
+            true => Vec::new(),
+            false => batch[column].as_list::<i32>().value(row).as_primitive::<UInt32Type>().values().to_vec(),
+        };
+        for row in 0..batch.num_rows() {
+            let accepted = batch["accepted"].as_boolean().value(row).then(|| Accepted {
+                width: number("width", row),
+                height: number("height", row),
+                pixels: text("pixels", row),
+                dhash: text("dhash", row),
+            });
+            images.push(EncodedImage {
+                name: text("name", row),
+                bytes: batch["bytes"].as_binary::<i32>().value(row).to_vec(),
+                accepted,
+                cut_accepted: lengths("cut_accepted", row),
+                cut_refused: lengths("cut_refused", row),
+            });
+        }
+    }
+    images
+}
+
+/// FNV-1a, 64 bits, in hexadecimal.
+pub fn fnv(bytes: impl IntoIterator<Item = u8>) -> String {
+    let step = |value: u64, byte: u8| (value ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step))
+}
+
+/// `pattern` of `tests/oracles/imaging.py`: `[height, width, channels]`.
+pub fn pattern(kind: &str, seed: u64, width: usize, height: usize, channels: usize) -> Vec<u8> {
+    let random = |index: usize| {
+        let mut state = (index as u64).wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        state = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        state = (state ^ state >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        state ^ state >> 31
+    };
+    let smooth = |index: usize| {
+        let (x, y, channel) = (index / channels % width, index / channels / width, index % channels);
+        let (x, y, channel) = (x as u64, y as u64, channel as u64);
+        let period = 60 + (seed * 7 + channel * 31) % 90;
+        let wave = (x * (2 + seed % 3) + y * (1 + seed % 4)) % (2 * period);
+        let wave = wave.min(2 * period - wave) * 255 / period;
+        (wave as i64 + (random(index) >> 60) as i64 - 8).clamp(0, 255) as u8
+    };
+    let sample = |index: usize| match kind {
+        "noise" => (random(index) >> 56) as u8,
+        "binary" => (random(index) >> 63) as u8 * 255,
+        "smooth" => smooth(index),
+        other => panic!("no pattern {other}"),
+    };
+    (0..width * height * channels).map(sample).collect()
+}
