@@ -10,6 +10,7 @@
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
+//! | generation | [`sampling`] |
 //! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
 //! | rows and bytes | [`store`], [`tables`] |
 //! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`] |
@@ -22,8 +23,10 @@ pub mod grading;
 pub mod ids;
 pub mod imaging;
 pub mod kernels;
+pub mod panics;
 pub mod random;
 pub mod reward;
+pub mod sampling;
 pub mod stages;
 pub mod store;
 pub mod tables;

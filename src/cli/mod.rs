@@ -13,9 +13,13 @@ mod lines;
 mod log;
 mod model;
 mod model_export;
+mod model_generate;
 mod model_inspect;
+mod model_prompt;
 mod model_random;
+mod model_score;
 mod progress;
+mod rescore;
 mod rewards;
 pub mod schema;
 mod show;
@@ -71,6 +75,7 @@ enum Command {
     Grade(grade::GradeArgs),
     Clusters(clusters::ClustersArgs),
     Rewards(rewards::RewardsArgs),
+    Rescore(rescore::RescoreArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Schema(schema::SchemaArgs),
@@ -109,6 +114,7 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Grade(args) => grade::cmd_grade(args, ui),
         Command::Clusters(args) => clusters::cmd_clusters(args, ui),
         Command::Rewards(args) => rewards::cmd_rewards(args, ui),
+        Command::Rescore(args) => rescore::cmd_rescore(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
         Command::Schema(args) => schema::cmd_schema(args, ui),

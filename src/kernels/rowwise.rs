@@ -161,3 +161,60 @@ pub(super) fn softmax_unscaled<S: Simd>(simd: S, row: &mut [f32], limit: usize) 
     }
     simd.reduce_sum_f32s(sum)
 }
+
+/// `out = exp(x scale - largest)`; gives the largest of `x scale`, and the sum of `out`.
+pub fn exponentials(x: &[f32], scale: f32, out: &mut [f32]) -> (f32, f64) {
+    Arch::new().dispatch(Exponentials { x, scale, out })
+}
+
+struct Exponentials<'a> {
+    x: &'a [f32],
+    scale: f32,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Exponentials<'_> {
+    type Output = (f32, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (f32, f64) {
+        /// Vectors whose sum is formed in f32 before it is added up in f64.
+        const RUN: usize = 64;
+        let Self { x, scale, out } = self;
+        let (vectors, tail) = S::as_simd_f32s(x);
+        let (out, out_tail) = S::as_mut_simd_f32s(out);
+        let scale_all = simd.splat_f32s(scale);
+        let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
+        let mut finite = simd.splat_f32s(0.0);
+        for (out, v) in out.iter_mut().zip(vectors) {
+            *out = simd.mul_f32s(*v, scale_all);
+            largest = simd.max_f32s(*out, largest);
+            // Not a number stays one in a sum, but is lost in a maximum.
+            finite = simd.mul_add_f32s(*out, simd.splat_f32s(0.0), finite);
+        }
+        let mut top = simd.reduce_max_f32s(largest);
+        for (out, v) in out_tail.iter_mut().zip(tail) {
+            *out = v * scale;
+            top = if *out > top || out.is_nan() { *out } else { top };
+        }
+        // An infinity times zero is not a number either, but minus infinity is a fair logit.
+        if simd.reduce_sum_f32s(finite).is_nan() && x.iter().any(|v| v.is_nan() || *v == f32::INFINITY) {
+            return (f32::NAN, f64::NAN);
+        }
+        let shift = simd.splat_f32s(top);
+        let mut total = 0f64;
+        for run in out.chunks_mut(RUN) {
+            let mut sum = simd.splat_f32s(0.0);
+            for v in run {
+                *v = exp(simd, simd.sub_f32s(*v, shift));
+                sum = simd.add_f32s(sum, *v);
+            }
+            total += f64::from(simd.reduce_sum_f32s(sum));
+        }
+        for v in out_tail {
+            *v = (*v - top).exp();
+            total += f64::from(*v);
+        }
+        (top, total)
+    }
+}

@@ -1,6 +1,7 @@
 //! Qwen2.5-VL and MiMo-VL, as Hugging Face transformers computes them: configuration, weights, tokens and towers.
 
 pub mod cache;
+pub mod checkpoint;
 mod checkpoint_files;
 pub mod config;
 pub mod conversion;

@@ -17,6 +17,7 @@ mod lines;
 mod model_parity;
 mod oracle_files;
 mod parquet_mutations;
+mod rescore;
 mod rewards;
 mod support;
 mod tables;

@@ -185,7 +185,8 @@ def process(images):
     processor = Qwen2VLImageProcessorPil(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
     out = {}
     for name in images:
-        image = ImageOps.exif_transpose(Image.open(ROOT / "images" / name))
+        # Alpha is dropped, as Pillow does and as the model was trained; transformers from 5 on would lay it over white.
+        image = ImageOps.exif_transpose(Image.open(ROOT / "images" / name)).convert("RGB")
         done = processor(images=[image], return_tensors="pt")
         pixels = done["pixel_values"].float().contiguous()
         # The 8-bit values behind the floats are what a digest can be taken of.

@@ -107,7 +107,10 @@ fn composed(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, segments: &Segment
 
 /// Key heads repeated for the query heads that they serve.
 fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
-    candle_transformers::utils::repeat_kv(x, heads.query / heads.key_value)
+    let (count, key_value, length, dim) = x.dims4()?;
+    let group = heads.query / heads.key_value;
+    let repeated = x.unsqueeze(2)?.broadcast_as((count, key_value, group, length, dim))?;
+    repeated.reshape((count, heads.query, length, dim))
 }
 
 /// The softmax over the last dimension, in f32 at least.

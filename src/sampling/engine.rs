@@ -1,0 +1,132 @@
+//! The engine: lanes that share a model, fed and emptied through bounded channels.
+
+use std::sync::Mutex;
+use std::thread;
+
+use crossbeam_channel::bounded;
+
+use super::job::{Job, Outcome, SamplingError};
+use super::lane::Lane;
+use crate::kernels::attention::BLOCK;
+use crate::vlm::cache::LayerCache;
+use crate::vlm::model::Model;
+use crate::vlm::text::heads;
+use crate::vlm::tokenizer::Tokenizer;
+
+/// Multiply-adds a token below which threads are better used on samples of their own than on parts of one product.
+const SMALL_MODEL: usize = 400_000_000;
+
+/// What the engine may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Memory of the cache of keys and values, in bytes, all lanes together.
+    pub cache_bytes: usize,
+    /// Samples that run at once, all lanes together.
+    pub max_sequences: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// Draws samples; its cache is allocated once.
+#[derive(Debug)]
+pub struct Engine<'a> {
+    model: &'a Model,
+    tokenizer: &'a Tokenizer,
+    lanes: Vec<LaneMemory>,
+    max_sequences: usize,
+}
+
+#[derive(Debug)]
+struct LaneMemory {
+    caches: Vec<LayerCache>,
+    blocks: usize,
+    pool: rayon::ThreadPool,
+}
+
+impl<'a> Engine<'a> {
+    /// Allocates the cache and starts the threads. A small model on a CPU gets a lane a thread; otherwise all threads
+    /// work on the products of one lane.
+    pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self, SamplingError> {
+        let threads = options.threads.max(1);
+        let small = model.device().is_cpu() && multiply_adds_a_token(model) < SMALL_MODEL;
+        let lanes = if small { threads.min(options.max_sequences.div_ceil(16)).max(1) } else { 1 };
+        let blocks = options.cache_bytes / lanes / bytes_a_block(model);
+        let lane = |_| -> Result<LaneMemory, SamplingError> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads / lanes).build();
+            let pool = pool.map_err(|e| SamplingError::Threads(e.to_string()))?;
+            Ok(LaneMemory { caches: model.caches(blocks)?, blocks, pool })
+        };
+        let memory = (0..lanes).map(lane).collect::<Result<_, _>>()?;
+        Ok(Self { model, tokenizer, lanes: memory, max_sequences: options.max_sequences.div_ceil(lanes).max(1) })
+    }
+
+    /// The bytes of cache that hold `sequences` of up to `tokens` tokens at once, in the worst case of no shared prompt.
+    pub fn cache_bytes_for(model: &Model, sequences: usize, tokens: usize) -> usize {
+        // A prompt and a sample of it meet inside a block.
+        sequences * (tokens.div_ceil(BLOCK) + 2) * bytes_a_block(model)
+    }
+
+    /// Draws the samples of every job. `prepare` makes jobs of `items` on other threads, ahead of the model; `finish`
+    /// takes the outcomes on this one, in the order in which they come about.
+    ///
+    /// # Errors
+    /// What concerns one prompt is in its outcome; an error here means that the model or a thread failed.
+    pub fn run<T: Send>(
+        &mut self,
+        items: impl Iterator<Item = T> + Send,
+        prepare: impl Fn(T) -> Option<Job> + Sync,
+        mut finish: impl FnMut(Outcome),
+    ) -> Result<(), SamplingError> {
+        /// Jobs that wait ready for a lane.
+        const AHEAD: usize = 16;
+        let (send_job, jobs) = bounded::<Job>(AHEAD);
+        let (done, outcomes) = bounded::<Outcome>(4 * AHEAD);
+        let items = Mutex::new(items);
+        let (model, tokenizer, max_sequences) = (self.model, self.tokenizer, self.max_sequences);
+        thread::scope(|scope| {
+            let (items, prepare) = (&items, &prepare);
+            for _ in 0..self.lanes.len() {
+                let send_job = send_job.clone();
+                scope.spawn(move || {
+                    loop {
+                        let item = items.lock().ok().and_then(|mut items| items.next());
+                        let Some(item) = item else { return };
+                        if let Some(job) = prepare(item)
+                            && send_job.send(job).is_err()
+                        {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(send_job);
+            let lanes: Vec<_> = self
+                .lanes
+                .iter_mut()
+                .map(|LaneMemory { caches, blocks, pool }| {
+                    let (jobs, done) = (jobs.clone(), done.clone());
+                    let lane = Lane::new(model, tokenizer, caches, *blocks, max_sequences);
+                    scope.spawn(move || pool.install(|| lane.run(&jobs, &done)))
+                })
+                .collect();
+            drop((jobs, done));
+            outcomes.iter().for_each(&mut finish);
+            let ended = lanes.into_iter().map(|lane| {
+                lane.join().unwrap_or_else(|_| Err(SamplingError::Threads("a sampling thread panicked".to_owned())))
+            });
+            ended.collect::<Result<Vec<()>, _>>().map(|_| ())
+        })
+    }
+}
+
+fn bytes_a_block(model: &Model) -> usize {
+    let heads = heads(&model.config.text);
+    let floats = heads.key_block() + heads.value_block();
+    floats * model.dtype().size_in_bytes() * model.config.text.num_hidden_layers
+}
+
+fn multiply_adds_a_token(model: &Model) -> usize {
+    let text = &model.config.text;
+    let layer = text.hidden_size * (2 * text.hidden_size + 2 * text.kv_dim() + 3 * text.intermediate_size);
+    text.num_hidden_layers * layer + text.vocab_size * text.hidden_size
+}

@@ -1,0 +1,369 @@
+//! One lane of the engine: a cache, the samples that run on it, and the loop that keeps it full.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Storage, Tensor};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use rayon::prelude::*;
+
+use super::blocks::BlockPool;
+use super::job::{Job, Outcome, Sample, SamplingError};
+use super::pick::{Picked, pick};
+use super::stopping::Growing;
+use crate::kernels::attention::BLOCK;
+use crate::vlm::cache::{LayerCache, Step, StepSegment};
+use crate::vlm::model::Model;
+use crate::vlm::rope::Positions;
+use crate::vlm::tokenizer::Tokenizer;
+
+/// Prompt tokens that are prefilled in one pass.
+const PREFILL_TOKENS: usize = 1024;
+
+/// A job and the samples that are done.
+struct Progress {
+    job: Job,
+    samples: Vec<Option<Sample>>,
+    left: usize,
+}
+
+/// A prefilled prompt whose samples are not all started.
+struct Prompt {
+    number: usize,
+    blocks: Vec<u32>,
+    length: usize,
+    next_position: u32,
+    /// Of the token after the prompt.
+    logits: Arc<Vec<f32>>,
+    started: usize,
+}
+
+/// A running sample; its last token is not in the cache yet.
+struct Running {
+    /// Its job's place among the lane's jobs.
+    number: usize,
+    sample: usize,
+    blocks: Vec<u32>,
+    /// Blocks that it may still take.
+    promised: usize,
+    length: usize,
+    next_position: u32,
+    growing: Growing,
+}
+
+/// One lane.
+pub(super) struct Lane<'a> {
+    pub(super) model: &'a Model,
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) caches: &'a mut [LayerCache],
+    pub(super) max_sequences: usize,
+    pub(super) forbidden: Vec<u32>,
+    pool: BlockPool,
+    /// Jobs by number; finished ones are `None`.
+    jobs: Vec<Option<Progress>>,
+    vacant: Vec<usize>,
+    prompts: VecDeque<Prompt>,
+    running: Vec<Running>,
+    /// A job that did not fit yet.
+    waiting: Option<Job>,
+}
+
+impl<'a> Lane<'a> {
+    pub(super) fn new(
+        model: &'a Model,
+        tokenizer: &'a Tokenizer,
+        caches: &'a mut [LayerCache],
+        blocks: usize,
+        max_sequences: usize,
+    ) -> Self {
+        let tokens = model.config.tokens;
+        Self {
+            model,
+            tokenizer,
+            caches,
+            max_sequences,
+            forbidden: vec![tokens.image, tokens.video],
+            pool: BlockPool::new(blocks),
+            jobs: Vec::new(),
+            vacant: Vec::new(),
+            prompts: VecDeque::new(),
+            running: Vec::new(),
+            waiting: None,
+        }
+    }
+
+    /// Works until the jobs end and all are done.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<(), SamplingError> {
+        loop {
+            let open = self.admit(jobs, done)?;
+            if self.running.is_empty() && self.prompts.is_empty() && self.waiting.is_none() {
+                if open {
+                    continue;
+                }
+                return Ok(());
+            }
+            if !self.running.is_empty() {
+                self.decode(done)?;
+            }
+        }
+    }
+
+    /// Starts what fits: samples of prefilled prompts first, then new prompts. Says whether more jobs may come.
+    fn admit(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<bool, SamplingError> {
+        loop {
+            self.start_samples(done)?;
+            if self.running.len() >= self.max_sequences || !self.prompts.is_empty() {
+                return Ok(true);
+            }
+            let (batch, open) = self.collect(jobs, done);
+            if batch.is_empty() {
+                return Ok(open);
+            }
+            self.prefill(batch)?;
+        }
+    }
+
+    /// Jobs for one prefill pass: as many as fit the cache, the batch and [`PREFILL_TOKENS`].
+    fn collect(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> (Vec<(Job, Positions)>, bool) {
+        let (mut batch, mut tokens, mut samples) = (Vec::new(), 0, self.running.len());
+        let mut room = self.pool.available();
+        loop {
+            let idle = self.running.is_empty() && self.prompts.is_empty() && batch.is_empty();
+            let job = match self.waiting.take() {
+                Some(job) => job,
+                None if idle => match jobs.recv() {
+                    Ok(job) => job,
+                    Err(_) => return (batch, false),
+                },
+                None => match jobs.try_recv() {
+                    Ok(job) => job,
+                    Err(TryRecvError::Empty) => return (batch, true),
+                    Err(TryRecvError::Disconnected) => return (batch, false),
+                },
+            };
+            let positions = match self.check(&job) {
+                Ok(positions) => positions,
+                Err(error) => {
+                    let _ = done.send(Outcome { id: job.id, prompt_tokens: job.ids.len(), samples: Err(error) });
+                    continue;
+                }
+            };
+            let needed = blocks_for_sample(job.ids.len(), job.options.max_tokens) + job.ids.len().div_ceil(BLOCK);
+            let fits = needed <= room && (tokens == 0 || tokens + job.ids.len() <= PREFILL_TOKENS);
+            if !fits || samples >= self.max_sequences {
+                self.waiting = Some(job);
+                return (batch, true);
+            }
+            room -= needed;
+            tokens += job.ids.len();
+            samples += job.streams.len();
+            batch.push((job, positions));
+        }
+    }
+
+    /// Whether a job can ever run; the positions of its prompt.
+    fn check(&self, job: &Job) -> Result<Positions, SamplingError> {
+        job.options.validate()?;
+        if job.ids.is_empty() {
+            return Err(SamplingError::EmptyPrompt);
+        }
+        let vocabulary = self.model.config.text.vocab_size;
+        if let Some(token) = job.ids.iter().find(|id| **id as usize >= vocabulary) {
+            return Err(SamplingError::Vocabulary { token: *token, vocabulary });
+        }
+        let needed = blocks_for_sample(job.ids.len(), job.options.max_tokens) + job.ids.len().div_ceil(BLOCK);
+        if needed > self.pool.len() {
+            let room = self.pool.len() * BLOCK;
+            return Err(SamplingError::TooLong { needed: needed * BLOCK, room });
+        }
+        let grids: Vec<_> = job.images.iter().map(|image| image.grid()).collect();
+        Ok(self.model.positions(&job.ids, &grids)?)
+    }
+
+    /// Runs prompts through the model, each once, and keeps the logits of the token that comes next.
+    fn prefill(&mut self, batch: Vec<(Job, Positions)>) -> Result<(), SamplingError> {
+        let (mut embedded, mut positions, mut step, mut last) = (Vec::new(), Vec::new(), Step::default(), Vec::new());
+        for (job, its_positions) in &batch {
+            let features = job.images.iter().map(|image| image.features(self.model)).collect::<Result<Vec<_>, _>>()?;
+            let features = if features.is_empty() { None } else { Some(Tensor::cat(&features, 0)?) };
+            embedded.push(self.model.embed(&job.ids, features.as_ref())?);
+            positions.extend_from_slice(&its_positions.tokens);
+            last.push(positions.len() as u32 - 1);
+            let count = job.ids.len().div_ceil(BLOCK);
+            self.pool.promise(count);
+            let blocks = (0..count).filter_map(|_| self.pool.take_promised()).collect();
+            step.segments.push(StepSegment { tokens: job.ids.len(), context: 0, blocks });
+        }
+        let x = self.model.step(Tensor::cat(&embedded, 0)?, &positions, self.caches, &step)?;
+        let x = x.index_select(&Tensor::new(last, x.device())?, 0)?;
+        let rows = rows_of(&self.model.logits(&x)?)?;
+        for ((row, (job, positions)), segment) in rows.into_iter().zip(batch).zip(step.segments) {
+            let (length, next_position) = (job.ids.len(), positions.next);
+            let number = self.enter(job);
+            let blocks = segment.blocks;
+            self.prompts.push_back(Prompt { number, blocks, length, next_position, logits: Arc::new(row), started: 0 });
+        }
+        Ok(())
+    }
+
+    /// Gives a job its place.
+    fn enter(&mut self, job: Job) -> usize {
+        let count = job.streams.len();
+        let progress = Progress { job, samples: vec![None; count], left: count };
+        match self.vacant.pop() {
+            Some(number) => {
+                self.jobs[number] = Some(progress);
+                number
+            }
+            None => {
+                self.jobs.push(Some(progress));
+                self.jobs.len() - 1
+            }
+        }
+    }
+
+    /// Starts samples of prefilled prompts while there is room for a whole sample.
+    fn start_samples(&mut self, done: &Sender<Outcome>) -> Result<(), SamplingError> {
+        while let Some(mut prompt) = self.prompts.pop_front() {
+            let Some(progress) = &self.jobs[prompt.number] else { continue };
+            let (count, options) = (progress.samples.len(), progress.job.options.clone());
+            let needed = blocks_for_sample(prompt.length, options.max_tokens);
+            while prompt.started < count && self.running.len() < self.max_sequences && needed <= self.pool.available() {
+                self.start_sample(&prompt, needed, done)?;
+                prompt.started += 1;
+            }
+            if prompt.started < count {
+                self.prompts.push_front(prompt);
+                return Ok(());
+            }
+            prompt.blocks.iter().for_each(|block| self.pool.release(*block));
+            if count == 0 {
+                self.report(prompt.number, done);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_sample(&mut self, prompt: &Prompt, needed: usize, done: &Sender<Outcome>) -> Result<(), SamplingError> {
+        let sample = prompt.started;
+        let Some(progress) = &self.jobs[prompt.number] else { return Ok(()) };
+        let options = progress.job.options.clone();
+        let uniform = if options.temperature > 0.0 { progress.job.streams[sample].uniform(0) } else { 0.0 };
+        let picked = pick(&prompt.logits, &options, &self.forbidden, uniform, &mut Vec::new());
+        let Picked { token, logprob } = picked.ok_or(SamplingError::NotFinite)?;
+        let mut growing = Growing::default();
+        if let Some(reason) = growing.push(token, logprob, &options, self.tokenizer) {
+            self.complete(prompt.number, sample, growing.finish(reason, self.tokenizer), done);
+            return Ok(());
+        }
+        self.pool.promise(needed);
+        let mut promised = needed;
+        let whole = prompt.length / BLOCK;
+        let mut blocks = prompt.blocks[..whole].to_vec();
+        blocks.iter().for_each(|block| self.pool.share(*block));
+        if let Some(partial) = prompt.blocks.get(whole)
+            && let Some(own) = self.pool.take_promised()
+        {
+            // The prompt's last block is not full: the sample goes on in a copy.
+            promised -= 1;
+            self.caches.iter_mut().try_for_each(|cache| cache.copy_block(*partial, own))?;
+            blocks.push(own);
+        }
+        let (number, length, next_position) = (prompt.number, prompt.length, prompt.next_position);
+        self.running.push(Running { number, sample, blocks, promised, length, next_position, growing });
+        Ok(())
+    }
+
+    /// One token more for every running sample.
+    fn decode(&mut self, done: &Sender<Outcome>) -> Result<(), SamplingError> {
+        let (mut ids, mut positions, mut step) = (Vec::new(), Vec::new(), Step::default());
+        for running in &mut self.running {
+            if running.length / BLOCK == running.blocks.len()
+                && let Some(block) = self.pool.take_promised()
+            {
+                running.promised -= 1;
+                running.blocks.push(block);
+            }
+            ids.extend(running.growing.tokens.last());
+            positions.push([running.next_position; 3]);
+            step.segments.push(StepSegment { tokens: 1, context: running.length, blocks: running.blocks.clone() });
+        }
+        let x = self.model.step(self.model.text.embed(&ids)?, &positions, self.caches, &step)?;
+        let picked = self.pick_all(&self.model.logits(&x)?)?;
+        let mut ended = Vec::new();
+        for (place, (running, picked)) in self.running.iter_mut().zip(picked).enumerate() {
+            running.length += 1;
+            running.next_position += 1;
+            let Some(progress) = &self.jobs[running.number] else { continue };
+            let reason = running.growing.push(picked.token, picked.logprob, &progress.job.options, self.tokenizer);
+            ended.extend(reason.map(|reason| (place, reason)));
+        }
+        for (place, reason) in ended.into_iter().rev() {
+            let running = self.running.swap_remove(place);
+            running.blocks.iter().for_each(|block| self.pool.release(*block));
+            self.pool.give_up(running.promised);
+            let sample = running.growing.finish(reason, self.tokenizer);
+            self.complete(running.number, running.sample, sample, done);
+        }
+        Ok(())
+    }
+
+    /// A token for every running sample from its row of the logits.
+    fn pick_all(&self, logits: &Tensor) -> Result<Vec<Picked>, SamplingError> {
+        let one = |running: &Running, row: &[f32], scratch: &mut Vec<f32>| -> Option<Picked> {
+            let job = &self.jobs[running.number].as_ref()?.job;
+            let greedy = job.options.temperature == 0.0;
+            let position = running.growing.tokens.len() as u64;
+            let uniform = if greedy { 0.0 } else { job.streams[running.sample].uniform(position) };
+            pick(row, &job.options, &self.forbidden, uniform, scratch)
+        };
+        with_floats(logits, |values, width| {
+            let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));
+            // A task takes many samples of a small vocabulary: what one costs must be worth a hand-over.
+            let picked =
+                pairs.with_min_len((1 << 14) / width + 1).map_init(Vec::new, |s, (running, row)| one(running, row, s));
+            picked.collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite)
+        })?
+    }
+
+    /// Enters a finished sample; reports the job with its last.
+    fn complete(&mut self, number: usize, sample: usize, finished: Sample, done: &Sender<Outcome>) {
+        if let Some(progress) = &mut self.jobs[number] {
+            progress.samples[sample] = Some(finished);
+            progress.left -= 1;
+            if progress.left == 0 {
+                self.report(number, done);
+            }
+        }
+    }
+
+    fn report(&mut self, number: usize, done: &Sender<Outcome>) {
+        if let Some(Progress { job, samples, .. }) = self.jobs[number].take() {
+            let samples = Ok(samples.into_iter().flatten().collect());
+            // Nobody listens any more when the caller gave up; the loop then ends with the jobs.
+            let _ = done.send(Outcome { id: job.id, prompt_tokens: job.ids.len(), samples });
+            self.vacant.push(number);
+        }
+    }
+}
+
+/// Blocks that a sample may need beside the whole ones that it shares with its prompt.
+fn blocks_for_sample(prompt: usize, max_tokens: usize) -> usize {
+    // The last token of a sample never enters the cache.
+    (prompt + max_tokens - 1).div_ceil(BLOCK) - prompt / BLOCK
+}
+
+/// Runs a function on the values of `[rows, width]` in f32 on the CPU.
+fn with_floats<T>(x: &Tensor, f: impl FnOnce(&[f32], usize) -> T) -> Result<T, candle_core::Error> {
+    let width = x.dim(1)?;
+    let x = x.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(f(&storage.as_slice::<f32>()?[layout.start_offset()..][..x.elem_count()], width)),
+        _ => candle_core::bail!("the logits are not on the CPU"),
+    }
+}
+
+fn rows_of(x: &Tensor) -> Result<Vec<Vec<f32>>, candle_core::Error> {
+    with_floats(x, |values, width| values.chunks_exact(width).map(<[f32]>::to_vec).collect())
+}

@@ -1,0 +1,200 @@
+//! One token from one row of logits.
+
+use std::cmp::Ordering;
+
+use super::options::SamplingOptions;
+use crate::kernels::rowwise::exponentials;
+
+/// A drawn token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Picked {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability under softmax(logits / temperature) over the whole vocabulary: before top-k, top-p and
+    /// forbidden tokens, so that it is what a trainer or `score` computes. Greedy: at temperature 1.
+    pub logprob: f32,
+}
+
+/// Draws a token; `uniform` in [0, 1) is the sample's random number for this position.
+///
+/// `None` where the logits are not finite or every token is forbidden. Of equally likely tokens the lower id comes
+/// first. `scratch` is reused between calls.
+pub fn pick(
+    logits: &[f32],
+    options: &SamplingOptions,
+    forbidden: &[u32],
+    uniform: f64,
+    scratch: &mut Vec<f32>,
+) -> Option<Picked> {
+    let greedy = options.temperature == 0.0;
+    let inverse = if greedy { 1.0 } else { (1.0 / options.temperature) as f32 };
+    scratch.resize(logits.len(), 0.0);
+    let (largest, sum) = exponentials(logits, inverse, scratch);
+    if !largest.is_finite() || !sum.is_finite() {
+        return None;
+    }
+    for id in forbidden.iter().chain(&options.forbidden) {
+        if let Some(weight) = scratch.get_mut(*id as usize) {
+            // Below every weight, the zeros of tokens that are merely hopeless included.
+            *weight = -1.0;
+        }
+    }
+    let token = if greedy {
+        likeliest(scratch)?
+    } else if options.top_k.is_none() && options.top_p.is_none_or(|p| p >= 1.0) {
+        draw(scratch, uniform)?
+    } else {
+        let kept = keep(scratch, options.top_k.unwrap_or(usize::MAX), options.top_p.unwrap_or(1.0));
+        let weights: Vec<f32> = kept.iter().map(|id| scratch[*id as usize]).collect();
+        kept[draw(&weights, uniform)? as usize]
+    };
+    let scaled = f64::from(logits[token as usize] * inverse) - f64::from(largest);
+    Some(Picked { token, logprob: (scaled - sum.ln()) as f32 })
+}
+
+fn likeliest(weights: &[f32]) -> Option<u32> {
+    let mut best = None;
+    for (id, weight) in weights.iter().enumerate() {
+        if *weight >= 0.0 && best.is_none_or(|(_, w)| *weight > w) {
+            best = Some((id as u32, *weight));
+        }
+    }
+    best.map(|(id, _)| id)
+}
+
+/// The place where the running sum of the weights passes `uniform` of their total; negative weights do not count.
+fn draw(weights: &[f32], uniform: f64) -> Option<u32> {
+    /// Weights whose sum is formed first, so that the search for the place is short.
+    const GROUP: usize = 32;
+    let sum = |group: &[f32]| group.iter().map(|w| f64::from(w.max(0.0))).sum::<f64>();
+    let sums: Vec<f64> = weights.chunks(GROUP).map(sum).collect();
+    let target = uniform * sums.iter().sum::<f64>();
+    let mut passed = 0.0;
+    for (i, group_sum) in sums.iter().enumerate() {
+        if passed + group_sum <= target {
+            passed += group_sum;
+            continue;
+        }
+        let group = &weights[i * GROUP..weights.len().min((i + 1) * GROUP)];
+        for (j, weight) in group.iter().enumerate() {
+            passed += f64::from(weight.max(0.0));
+            if passed > target {
+                return Some((i * GROUP + j) as u32);
+            }
+        }
+    }
+    // Rounding can leave the target just behind the last weight.
+    weights.iter().rposition(|w| *w > 0.0).map(|id| id as u32)
+}
+
+/// The ids that top-k, then top-p leave, in ascending order.
+fn keep(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32> {
+    let mut ids: Vec<u32> = (0..weights.len() as u32).filter(|id| weights[*id as usize] >= 0.0).collect();
+    let likelier =
+        |a: &u32, b: &u32| -> Ordering { weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)) };
+    if top_k < ids.len() {
+        ids.select_nth_unstable_by(top_k - 1, likelier);
+        ids.truncate(top_k);
+    }
+    if top_p < 1.0 && !ids.is_empty() {
+        let target = top_p * ids.iter().map(|id| f64::from(weights[*id as usize])).sum::<f64>();
+        let count = nucleus(&mut ids, weights, target, likelier);
+        ids.truncate(count);
+    }
+    ids.sort_unstable();
+    ids
+}
+
+/// Brings the fewest likeliest ids whose weights reach `target` to the front; gives their number.
+fn nucleus(ids: &mut [u32], weights: &[f32], target: f64, likelier: impl Fn(&u32, &u32) -> Ordering) -> usize {
+    let (mut sorted, mut part, mut sum) = (0, 64, 0.0);
+    while sorted < ids.len() {
+        // The whole vocabulary is rarely needed: sort growing parts of what is left.
+        let rest = &mut ids[sorted..];
+        let size = part.min(rest.len());
+        if size < rest.len() {
+            rest.select_nth_unstable_by(size - 1, &likelier);
+        }
+        rest[..size].sort_unstable_by(&likelier);
+        for id in &rest[..size] {
+            sorted += 1;
+            sum += f64::from(weights[*id as usize]);
+            if sum >= target {
+                return sorted;
+            }
+        }
+        part *= 8;
+    }
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SamplingOptions, pick};
+
+    fn options(temperature: f64, top_k: Option<usize>, top_p: Option<f64>) -> SamplingOptions {
+        SamplingOptions { temperature, top_k, top_p, ..SamplingOptions::greedy(1, vec![]) }
+    }
+
+    fn tokens(options: &SamplingOptions, logits: &[f32], forbidden: &[u32]) -> Vec<u32> {
+        let mut scratch = Vec::new();
+        (0..1000)
+            .map(|i| pick(logits, options, forbidden, f64::from(i) / 1000.0, &mut scratch).unwrap().token)
+            .collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_likeliest() {
+        let picked = pick(&[1.0, 3.0, 3.0], &options(0.0, None, None), &[], 0.9, &mut Vec::new()).unwrap();
+        assert_eq!(picked.token, 1);
+        assert!((picked.logprob + (2.0 + (-2f32).exp()).ln()).abs() < 1e-6);
+        assert_eq!(tokens(&options(0.0, None, None), &[1.0, 3.0, 3.0], &[1])[0], 2);
+    }
+
+    #[test]
+    fn shares_follow_the_temperature() {
+        let logits = [0.5f32, -1.0, 2.0, 0.0];
+        for temperature in [0.5, 1.0, 2.0] {
+            let drawn = tokens(&options(temperature, None, None), &logits, &[]);
+            let weights: Vec<f64> = logits.iter().map(|x| (f64::from(*x) / temperature).exp()).collect();
+            for (id, weight) in weights.iter().enumerate() {
+                let share = drawn.iter().filter(|t| **t == id as u32).count() as f64 / 1000.0;
+                assert!((share - weight / weights.iter().sum::<f64>()).abs() < 2e-3, "{temperature} {id} {share}");
+            }
+        }
+    }
+
+    #[test]
+    fn top_k_then_top_p_then_neither() {
+        let logits: Vec<f32> = [0.4f32, 0.3, 0.2, 0.1].iter().map(|p| p.ln()).collect();
+        let seen = |k, p| {
+            let mut seen = tokens(&options(1.0, k, p), &logits, &[]);
+            seen.dedup();
+            seen
+        };
+        assert_eq!(seen(Some(2), None), [0, 1]);
+        assert_eq!(seen(None, Some(0.65)), [0, 1]);
+        assert_eq!(seen(None, Some(0.75)), [0, 1, 2]);
+        // Of the two that top-k leaves the first has 4/7.
+        assert_eq!(seen(Some(2), Some(0.5)), [0]);
+        assert_eq!(seen(Some(9), Some(1.0)), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn the_nucleus_may_need_many_tokens() {
+        let logits = vec![0f32; 2000];
+        let mut seen = tokens(&options(1.0, None, Some(0.5)), &logits, &[3]);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 1000);
+        assert!(*seen.last().unwrap() == 1000 && !seen.contains(&3));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused() {
+        for logits in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY, f32::NEG_INFINITY]] {
+            assert_eq!(pick(&logits, &options(1.0, None, None), &[], 0.5, &mut Vec::new()), None);
+        }
+        assert_eq!(pick(&[0.0, 1.0], &options(1.0, None, None), &[0, 1], 0.5, &mut Vec::new()), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! The log-probabilities of a given response.
+
+use candle_core::Tensor;
+
+use super::image::ImageInput;
+use super::job::SamplingError;
+use crate::kernels::rowwise::exponentials;
+use crate::vlm::model::Model;
+
+/// Tokens whose logits are alive at once.
+const HEAD_TOKENS: usize = 128;
+
+/// The log-probability of each token of `response` after the prompt `ids` with `images`, at temperature 1.
+pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<f32>, SamplingError> {
+    if ids.is_empty() {
+        return Err(SamplingError::EmptyPrompt);
+    }
+    let vocabulary = model.config.text.vocab_size;
+    if let Some(token) = ids.iter().chain(response).find(|id| **id as usize >= vocabulary) {
+        return Err(SamplingError::Vocabulary { token: *token, vocabulary });
+    }
+    let grids: Vec<_> = images.iter().map(|image| image.grid()).collect();
+    let mut positions = model.positions(ids, &grids)?;
+    positions.push_text(response.len());
+    let features = images.iter().map(|image| image.features(model)).collect::<Result<Vec<_>, _>>()?;
+    let features = if features.is_empty() { None } else { Some(Tensor::cat(&features, 0)?) };
+    let prompt = model.embed(ids, features.as_ref())?;
+    // A placeholder in the response stands for itself: it is looked up, not replaced.
+    let x = if response.is_empty() { prompt } else { Tensor::cat(&[prompt, model.text.embed(response)?], 0)? };
+    let x = model.forward(x, &positions.tokens, vec![ids.len() + response.len()])?;
+    let mut logprobs = Vec::with_capacity(response.len());
+    for (chunk, tokens) in response.chunks(HEAD_TOKENS).enumerate() {
+        let first = ids.len() - 1 + chunk * HEAD_TOKENS;
+        let logits = model.logits(&x.narrow(0, first, tokens.len())?)?;
+        let rows = logits.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?;
+        for (row, token) in rows.iter().zip(tokens) {
+            let (largest, sum) = exponentials(row, 1.0, &mut vec![0.0; row.len()]);
+            if !largest.is_finite() || !sum.is_finite() {
+                return Err(SamplingError::NotFinite);
+            }
+            logprobs.push((f64::from(row[*token as usize]) - f64::from(largest) - sum.ln()) as f32);
+        }
+    }
+    Ok(logprobs)
+}

@@ -1,0 +1,60 @@
+//! When a sample ends.
+
+use super::job::{FinishReason, Sample};
+use super::options::SamplingOptions;
+use crate::vlm::tokenizer::Tokenizer;
+
+/// A sample while it is drawn.
+#[derive(Debug, Default)]
+pub(super) struct Growing {
+    pub(super) tokens: Vec<u32>,
+    logprobs: Vec<f32>,
+    /// The text so far, where a stop string may appear in it.
+    bytes: Vec<u8>,
+    /// Where in `bytes` a stop string begins.
+    cut: Option<usize>,
+}
+
+impl Growing {
+    /// Adds a token; says whether and why the sample ends with it.
+    pub(super) fn push(
+        &mut self,
+        token: u32,
+        logprob: f32,
+        options: &SamplingOptions,
+        tokenizer: &Tokenizer,
+    ) -> Option<FinishReason> {
+        self.tokens.push(token);
+        self.logprobs.push(logprob);
+        if options.stop_tokens.contains(&token) || self.reaches_stop_string(token, options, tokenizer) {
+            Some(FinishReason::Stop)
+        } else {
+            (self.tokens.len() >= options.max_tokens).then_some(FinishReason::Length)
+        }
+    }
+
+    fn reaches_stop_string(&mut self, token: u32, options: &SamplingOptions, tokenizer: &Tokenizer) -> bool {
+        if options.stop_strings.is_empty() || tokenizer.is_special(token) {
+            return false;
+        }
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(tokenizer.token_bytes(token));
+        let find = |stop: &String| {
+            // A match may begin in earlier tokens, but ends in this one.
+            let from = before.saturating_sub(stop.len() - 1);
+            let found = self.bytes[from..].windows(stop.len()).position(|w| w == stop.as_bytes());
+            found.map(|at| from + at)
+        };
+        self.cut = options.stop_strings.iter().filter_map(find).min();
+        self.cut.is_some()
+    }
+
+    /// The finished sample.
+    pub(super) fn finish(self, finish_reason: FinishReason, tokenizer: &Tokenizer) -> Sample {
+        let text = match self.cut {
+            Some(cut) => String::from_utf8_lossy(&self.bytes[..cut]).into_owned(),
+            None => tokenizer.decode(&self.tokens, true),
+        };
+        Sample { text, token_ids: self.tokens, logprobs: self.logprobs, finish_reason }
+    }
+}

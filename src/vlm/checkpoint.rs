@@ -1,0 +1,111 @@
+//! A checkpoint folder, loaded whole: model, tokenizer, image processor, and where an answer ends.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use serde_json::{Map, Value};
+
+use super::config::{Config, ConfigError};
+use super::image_processor::{ImageProcessor, ImageProcessorError};
+use super::json_file::{JsonFileError, read_object};
+use super::model::Model;
+use super::named_tensors::{CheckpointTensors, Purpose};
+use super::tokenizer::{Tokenizer, TokenizerError};
+use super::weights::{Weights, WeightsError};
+
+/// The image processor's file in a checkpoint.
+pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
+/// The file with the tokens that end an answer.
+pub const GENERATION_FILE: &str = "generation_config.json";
+
+/// Everything that answering a prompt needs.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The model.
+    pub model: Model,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// Images to patches.
+    pub processor: ImageProcessor,
+    /// The tokens that end an answer: `<|im_end|>`, and what `generation_config.json` names.
+    pub stop_tokens: Vec<u32>,
+}
+
+/// Why a checkpoint cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The image processor.
+    #[error(transparent)]
+    Processor(#[from] ImageProcessorError),
+    /// The generation configuration.
+    #[error(transparent)]
+    Json(#[from] JsonFileError),
+    /// The image processor cuts other patches than the vision tower takes.
+    #[error("{}: {what} is {processor}, but the vision tower of config.json takes {model}", file.display())]
+    Patches {
+        /// The processor's file.
+        file: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// In the processor.
+        processor: usize,
+        /// In the model.
+        model: usize,
+    },
+    /// The towers cannot be built.
+    #[error("cannot build the model: {0}")]
+    Model(#[from] candle_core::Error),
+}
+
+impl Checkpoint {
+    /// Loads a checkpoint folder in `dtype` onto `device`.
+    pub fn load(folder: &Path, dtype: DType, device: &Device, purpose: Purpose) -> Result<Self, CheckpointError> {
+        let config = Config::load(folder)?;
+        let tokenizer = Tokenizer::load(folder, &config)?;
+        let processor = ImageProcessor::from_file(&folder.join(PROCESSOR_FILE))?;
+        check_patches(folder, &processor, &config)?;
+        let stop_tokens = stop_tokens(folder, &tokenizer)?;
+        let weights = Weights::open(folder, &config)?;
+        let model = Model::new(config, &CheckpointTensors { weights: &weights, dtype, device }, purpose)?;
+        Ok(Self { model, tokenizer, processor, stop_tokens })
+    }
+}
+
+fn check_patches(folder: &Path, processor: &ImageProcessor, config: &Config) -> Result<(), CheckpointError> {
+    let pairs = [
+        ("merge_size", processor.merge_size(), config.vision.spatial_merge_size),
+        ("the length of a patch", processor.patch_dim(), config.vision.patch_len()),
+    ];
+    match pairs.into_iter().find(|(_, processor, model)| processor != model) {
+        None => Ok(()),
+        Some((what, processor, model)) => {
+            Err(CheckpointError::Patches { file: folder.join(PROCESSOR_FILE), what, processor, model })
+        }
+    }
+}
+
+fn stop_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>, CheckpointError> {
+    let keys = match read_object(&folder.join(GENERATION_FILE)) {
+        Err(error) if error.is_absent() => Map::new(),
+        read => read?,
+    };
+    let named = match keys.get("eos_token_id") {
+        Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
+        Some(id) => id.as_u64().into_iter().collect(),
+        None => Vec::new(),
+    };
+    let mut tokens = vec![tokenizer.special().im_end];
+    tokens.extend(named.into_iter().filter_map(|id| u32::try_from(id).ok()));
+    tokens.sort_unstable();
+    tokens.dedup();
+    Ok(tokens)
+}
