@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::sync::OnceLock;
 
-use num_bigint::{BigInt, Sign};
+use num_bigint::BigInt;
 use num_traits::{Signed, ToPrimitive, Zero};
 
 use super::rational::Rational;
@@ -147,7 +147,7 @@ impl BigFloat {
         let x: BigInt = rest.fixed() >> 16;
         let one = BigInt::from(1) << FIXED;
         let (mut sum, mut term, mut n) = (one.clone(), one, 1u32);
-        while !term.is_zero() && term.sign() != Sign::NoSign && n < 200 {
+        while !term.is_zero() && n < 200 {
             term = ((&term * &x) >> FIXED) / n;
             // A negative term ends at -1, because the shift rounds downwards.
             if term == BigInt::from(-1) {
