@@ -165,7 +165,11 @@ fn f64_autograd_has_the_gradients_of_finite_differences() {
                 let slope = (at_step(STEP) - at_step(-STEP)) / (2.0 * STEP);
                 at_step(0.0);
                 let tolerance = 1e-6 * (1.0 + slope.abs());
-                assert!((slope - gradient[at]).abs() <= tolerance, "{name}: {tensor}[{at}]: {} and {slope}", gradient[at]);
+                assert!(
+                    (slope - gradient[at]).abs() <= tolerance,
+                    "{name}: {tensor}[{at}]: {} and {slope}",
+                    gradient[at]
+                );
             }
         }
     }
