@@ -19,6 +19,7 @@ mod model_prompt;
 mod model_random;
 mod model_score;
 mod progress;
+mod rescore;
 mod rewards;
 pub mod schema;
 mod show;
@@ -74,6 +75,7 @@ enum Command {
     Grade(grade::GradeArgs),
     Clusters(clusters::ClustersArgs),
     Rewards(rewards::RewardsArgs),
+    Rescore(rescore::RescoreArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Schema(schema::SchemaArgs),
@@ -112,6 +114,7 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Grade(args) => grade::cmd_grade(args, ui),
         Command::Clusters(args) => clusters::cmd_clusters(args, ui),
         Command::Rewards(args) => rewards::cmd_rewards(args, ui),
+        Command::Rescore(args) => rescore::cmd_rescore(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
         Command::Schema(args) => schema::cmd_schema(args, ui),

@@ -65,10 +65,10 @@ impl Progress for TerminalProgress {
     }
 
     fn end(&self) {
-        if let Some(phase) = self.phase.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            if let Some(bar) = phase.bar {
-                bar.finish_and_clear();
-            }
+        if let Some(phase) = self.phase.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && let Some(bar) = phase.bar
+        {
+            bar.finish_and_clear();
         }
     }
 

@@ -111,7 +111,7 @@ pub(super) fn parse_float(text: &str) -> Option<f64> {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         if c == '_' {
-            if !after_digit || !chars.peek().is_some_and(|&next| decimal_digit(next).is_some()) {
+            if !after_digit || chars.peek().is_none_or(|&next| decimal_digit(next).is_none()) {
                 return None;
             }
             after_digit = false;

@@ -1,7 +1,6 @@
 //! From bytes to upright RGB pixels.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::codecs::bmp::BmpDecoder;
 use image::{DynamicImage, ImageDecoder};
@@ -11,6 +10,7 @@ use super::format::Format;
 use super::header::{Header, Limits, probe};
 use super::rgb::RgbImage;
 use super::{gif, jpeg, png, tiff, webp};
+use crate::panics::guarded;
 
 /// An accepted image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,14 +34,14 @@ pub struct Decoded {
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageError> {
     let header = probe(bytes, limits)?;
     // a decoder that panics on damaged input has found it corrupt; nothing it touched outlives it
-    let stored = catch_unwind(AssertUnwindSafe(|| decode_stored(bytes, &header)))
-        .unwrap_or_else(|_| Err(ImageError::Corrupt("the decoder gave up on it".to_owned())))?;
+    let stored = guarded(|| decode_stored(bytes, &header))
+        .unwrap_or_else(|message| Err(ImageError::Corrupt(format!("the decoder gave up on it: {message}"))))?;
     Ok(Decoded { header, pixels: header.orientation.apply(stored) })
 }
 
 fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
     // the deepest pixel is 4 samples of 8 bytes; the rest is for a decoder's own tables
-    let budget = header.pixels() as usize * 32 + (4 << 20);
+    let budget = (header.pixels() as usize).saturating_mul(32).saturating_add(4 << 20);
     match header.format {
         Format::Png => png::decode_pixels(bytes, header, budget),
         Format::Jpeg => jpeg::decode_pixels(bytes, header),

@@ -62,13 +62,20 @@ impl<'a> Directory<'a> {
             1 | 2 | 6 | 7 => 1,
             3 | 8 => 2,
             4 | 9 | 13 => 4,
-            16 | 17 | 18 => 8,
+            16..=18 => 8,
             _ => return None,
         };
         let (inline, count) = if self.big { (8, self.tiff.uint(at + 4, 8)?) } else { (4, self.tiff.uint(at + 4, 4)?) };
         let value_at = at + 4 + inline;
         let at = if width.checked_mul(count)? <= inline { value_at } else { self.tiff.uint(value_at, inline)? };
         Some(Entry { at, width, count })
+    }
+
+    /// Whether a text claims more bytes than the decoder may allocate; asked first, since the decoder would print that.
+    fn has_boundless_text(&self, budget: usize) -> bool {
+        let mut entries = (0..self.entries).map(|index| self.first_entry + index * self.entry_width());
+        let count = |at: u64| self.tiff.uint(at + 4, if self.big { 8 } else { 4 });
+        entries.any(|at| self.tiff.uint(at + 2, 2) == Some(2) && count(at) > Some(budget as u64))
     }
 
     fn value(&self, tag: u64) -> Option<u64> {
@@ -108,6 +115,9 @@ fn read_palette(directory: &Directory<'_>) -> Result<Vec<[u8; 3]>, ImageError> {
 
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
     let directory = Directory::read(bytes).ok_or_else(|| ImageError::Truncated("no directory".to_owned()))?;
+    if directory.has_boundless_text(budget) {
+        return Err(ImageError::Corrupt("a text longer than the image".to_owned()));
+    }
     let palette = match directory.value(PHOTOMETRIC) {
         Some(PALETTE) => Some(read_palette(&directory)?),
         _ => None,

@@ -80,10 +80,9 @@ impl Corpus {
     /// Writes the distances 1 - BLEU of sentence `i` as hypothesis to every later one into `row`.
     pub(super) fn distances_behind(&self, i: usize, row: &mut [f64], matches: &mut Vec<u64>) {
         let scores = Scores::new(self.lengths[i], &self.lengths);
+        let behind = row.iter_mut().enumerate().skip(i + 1);
         if self.lengths[i] > MAX_PACKED_WORDS {
-            for j in i + 1..self.len() {
-                row[j] = 1.0 - scores.bleu(self.matches(i, j), self.lengths[j]);
-            }
+            behind.for_each(|(j, distance)| *distance = 1.0 - scores.bleu(self.matches(i, j), self.lengths[j]));
             return;
         }
         // Four 16-bit counters a sentence: the clipped matches of orders 1 to 4.
@@ -97,10 +96,9 @@ impl Corpus {
                 matches[j as usize] += u64::from(count.min(gram.count)) << shift;
             }
         }
-        for j in i + 1..self.len() {
-            let packed = matches[j];
-            let counts = [0, 16, 32, 48].map(|shift| (packed >> shift & 0xffff) as usize);
-            row[j] = 1.0 - scores.bleu(counts, self.lengths[j]);
+        for (j, distance) in behind {
+            let counts = [0, 16, 32, 48].map(|shift| ((matches[j] >> shift) & 0xffff) as usize);
+            *distance = 1.0 - scores.bleu(counts, self.lengths[j]);
         }
     }
 

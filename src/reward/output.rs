@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn marks_are_tidied_as_the_released_code_does() {
-        assert_eq!(tidy_marks(" a < b / c >\n d "), " a<b/c>d ".replace(" a", " a"));
+        assert_eq!(tidy_marks(" a < b / c >\n d "), " a<b/c>d ");
         assert_eq!(tidy_marks("< / answer >"), "</answer>");
         assert_eq!(tidy_marks("\n <think>"), "<think>");
     }

@@ -88,3 +88,73 @@ fn check_tree(children: &[u64]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// A file that is all footer: a schema whose elements have these numbers of children.
+    fn file(children: &[u8]) -> Bytes {
+        let mut footer = vec![0x15, 2, 0x19, 0xfc]; // version 1; a list of structs, its length apart
+        footer.extend(varint(children.len()));
+        for &count in children {
+            // field 4, the name: "x"; field 5, the number of children, zigzag
+            footer.extend([0x48, 1, b'x', 0x15]);
+            footer.extend(varint(usize::from(count) * 2));
+            footer.push(0);
+        }
+        footer.push(0);
+        let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
+        [b"PAR1".as_slice(), &footer, &length, b"PAR1"].concat().into()
+    }
+
+    fn varint(mut value: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value > 127 {
+            bytes.push(value as u8 | 128);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    }
+
+    #[test]
+    fn a_true_schema_passes() {
+        assert_eq!(check(&file(&[3, 0, 2, 0, 0, 0])), Ok(()));
+        assert_eq!(check(&file(&[0])), Ok(()));
+        assert_eq!(check(&file(&[])), Ok(()));
+    }
+
+    #[test]
+    fn children_that_are_not_there_are_refused() {
+        let error = check(&file(&[2, 100, 0])).unwrap_err();
+        assert_eq!(error, "element 1 of its schema claims 100 children, more than there are");
+    }
+
+    #[test]
+    fn a_schema_nested_without_end_is_refused() {
+        let mut chain = vec![1; 63];
+        chain.push(0);
+        assert_eq!(check(&file(&chain)), Ok(()));
+        let mut chain = vec![1; 50_000];
+        chain.push(0);
+        assert!(check(&file(&chain)).unwrap_err().contains("nested more than 64 deep"));
+    }
+
+    #[test]
+    fn a_footer_that_is_cut_is_refused() {
+        let whole = file(&[3, 0, 0, 0]);
+        let mut cut = whole.to_vec();
+        let length = cut.len();
+        cut[length - 8] -= 3;
+        assert!(check(&Bytes::from(cut)).is_err());
+    }
+
+    #[test]
+    fn what_is_not_parquet_is_left_to_the_reader() {
+        assert_eq!(check(&Bytes::from_static(b"hello, this is no parquet")), Ok(()));
+        assert_eq!(check(&Bytes::new()), Ok(()));
+    }
+}

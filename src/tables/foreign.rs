@@ -243,10 +243,8 @@ impl ForeignRows {
             };
             let row_group = current.span.row_group;
             let step = guarded(|| current.step(&self.file));
-            if step.map_err(|problem| self.file.damaged(row_group, problem))?.is_some_and(|images| {
+            if let Some(images) = step.map_err(|problem| self.file.damaged(row_group, problem))? {
                 self.ready = images;
-                true
-            }) {
                 self.current = Some(current);
             }
         }

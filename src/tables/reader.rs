@@ -25,11 +25,14 @@ const BATCH_ROWS: usize = 1024;
 /// Bytes that a batch should not exceed by much.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Starts to read a row group.
+type OpenRowGroup = dyn Fn(&RowGroup) -> Result<ParquetRecordBatchReader, String> + Send;
+
 /// Reads the rows of one file, one after the other.
 pub struct TableReader<R: TableRow> {
     file: String,
     row_groups: std::vec::IntoIter<RowGroup>,
-    open: Box<dyn Fn(&RowGroup) -> Result<ParquetRecordBatchReader, String> + Send>,
+    open: Box<OpenRowGroup>,
     /// For each column of `R`, its place in a batch.
     places: Vec<usize>,
     current: Option<(RowGroup, ParquetRecordBatchReader)>,

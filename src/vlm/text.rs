@@ -237,7 +237,7 @@ impl TextTower {
         caches: &mut [LayerCache],
         step: &Step,
     ) -> Result<Tensor> {
-        let layers = self.layers.iter().zip(caches);
-        layers.fold(Ok(x), |x, (layer, cache)| layer.forward_cached(&x?, context, cache, step))
+        let mut layers = self.layers.iter().zip(caches);
+        layers.try_fold(x, |x, (layer, cache)| layer.forward_cached(&x, context, cache, step))
     }
 }

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::support::{Place, VISPLAY, said};
 
-const COMMANDS: [&str; 11] =
-    ["ingest", "status", "show", "log", "why", "verify", "gc", "grade", "clusters", "rewards", "doctor"];
+const COMMANDS: [&str; 12] =
+    ["ingest", "status", "show", "log", "why", "verify", "gc", "grade", "clusters", "rewards", "rescore", "doctor"];
 
 #[test]
 fn every_command_has_help_with_an_example() {

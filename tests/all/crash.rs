@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::support::Place;
 
-/// How often to kill. `VISPLAY_KILLS=100` is the full measure; a test run takes fewer.
+/// How often to kill; `VISPLAY_KILLS` says otherwise.
 fn kills() -> u64 {
-    std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(15)
+    std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
 }
 
 fn spawn(command: &mut Command) -> Child {

@@ -89,6 +89,7 @@ fn foreign_files_are_found_and_set_aside() {
         format!("results/ab/{hex}.json.tmp"),
         "refs/t/images/last.json".to_owned(),
         "claims/lock".to_owned(),
+        format!("claims/{hex}.lease"),
         "cache/x".to_owned(),
         "views/t/images/mine.parquet".to_owned(),
         "tmp/x".to_owned(),

@@ -42,7 +42,16 @@ fn comparing_asks_in_both_directions() {
 }
 
 /// Pieces that answers and attacks are made of.
-const PIECES: [&str; 60] = [
+const PIECES: &[&str] = &[
+    "\\frac{",
+    "\\sqrt[",
+    "\\sqrt{",
+    "\\begin{a}",
+    "\\hat{",
+    "(1,",
+    "x^",
+    "sqrt(x+",
+    "2*",
     "(",
     ")",
     "[",
@@ -122,15 +131,17 @@ impl Random {
         match self.below(8) {
             0..3 => (0..self.below(24)).map(|_| PIECES[self.below(PIECES.len())]).collect(),
             3 => {
-                let (open, close, times) = (PIECES[self.below(60)], PIECES[self.below(60)], self.below(700));
-                open.repeat(times) + PIECES[self.below(60)] + &close.repeat(times)
+                let most = [40, 700][self.below(2)];
+                let (open, close, times) =
+                    (PIECES[self.below(PIECES.len())], PIECES[self.below(PIECES.len())], self.below(most));
+                open.repeat(times) + PIECES[self.below(PIECES.len())] + &close.repeat(times)
             }
             _ => {
                 let mut chars: Vec<char> = pairs[self.below(pairs.len())].1.chars().collect();
                 for _ in 0..=self.below(4) {
                     let at = self.below(chars.len() + 1);
                     match self.below(3) {
-                        0 => drop(chars.splice(at..at, PIECES[self.below(60)].chars())),
+                        0 => drop(chars.splice(at..at, PIECES[self.below(PIECES.len())].chars())),
                         1 if at < chars.len() => drop(chars.remove(at)),
                         _ => chars.truncate(at.max(1)),
                     }
@@ -191,6 +202,11 @@ fn towers_and_walls_are_harmless() {
         "x!".to_owned() + &"!".repeat(1000),
         "1 ".repeat(50_000),
         "\\begin{a}".repeat(10_000),
+        "\\hat{x".repeat(60) + "y" + &"}".repeat(60),
+        "\\begin{pmatrix} 1 & x \\\\ 2 & ".repeat(60),
+        "\\frac{".repeat(40),
+        "\\sqrt[\\frac{".repeat(30),
+        "\\text{\\frac{1".repeat(50) + "}",
     ];
     for (at, text) in long.iter().enumerate() {
         for other in [&long[(at + 1) % long.len()], &format!("({text})"), &"1/3".to_owned()] {

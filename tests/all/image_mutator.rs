@@ -13,7 +13,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut state = self.0;
         state = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ impl Random {
 
     /// A number below `bound`, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        (self.draw() % bound as u64) as usize
     }
 }
 
@@ -39,8 +39,8 @@ impl Mutator {
         Self { random: Random::new(seed), corpus }
     }
 
-    /// The next mutant: a name that says what it is, and its bytes.
-    pub fn next(&mut self) -> (String, Vec<u8>) {
+    /// A mutant: a name that says what it is, and its bytes.
+    pub fn mutant(&mut self) -> (String, Vec<u8>) {
         let (name, mut bytes) = self.pick();
         let kind = ["flip", "flip", "burst", "cut", "header", "size", "splice", "swap"][self.random.below(8)];
         match kind {
@@ -48,7 +48,7 @@ impl Mutator {
             "burst" => {
                 let start = self.random.below(bytes.len());
                 let end = bytes.len().min(start + 1 + self.random.below(40));
-                bytes[start..end].iter_mut().for_each(|byte| *byte = self.random.next() as u8);
+                bytes[start..end].iter_mut().for_each(|byte| *byte = self.random.draw() as u8);
             }
             "cut" => bytes.truncate(self.random.below(bytes.len())),
             "header" => {
@@ -77,7 +77,7 @@ impl Mutator {
     /// Writes `count` mutants into a folder, for a test that ingests them. Names repeat no other and keep the suffix.
     pub fn write_files(&mut self, folder: &Path, count: usize) {
         for number in 0..count {
-            let (name, bytes) = self.next();
+            let (name, bytes) = self.mutant();
             fs::write(folder.join(format!("{number:05}-{name}")), bytes).unwrap();
         }
     }

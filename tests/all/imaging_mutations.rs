@@ -55,7 +55,7 @@ fn judge_mutants() {
     let mut verdicts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut mutator = Mutator::new(20_251_123);
     for _ in 0..MUTANTS {
-        let (name, bytes) = mutator.next();
+        let (name, bytes) = mutator.mutant();
         let before = panics.load(Ordering::Relaxed);
         let verdict = match decode(&bytes, &LIMITS) {
             Ok(decoded) => {

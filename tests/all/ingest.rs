@@ -218,3 +218,51 @@ fn a_changed_file_is_seen_and_an_old_decision_stands() {
     let done = place.ingest();
     assert_eq!((done["new"].as_u64(), done["images"].as_u64()), (Some(1), Some(4)));
 }
+
+#[test]
+fn two_thousand_broken_images_are_all_accounted_for() {
+    let place = Place::new();
+    crate::image_mutator::Mutator::new(7).write_files(&place.source(), 2_000);
+    let output = place.command(&["ingest", "source", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!said(&output).contains("panic"), "{}", said(&output));
+    let done: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let count = |key: &str| done[key].as_u64().unwrap();
+    assert_eq!(count("entries"), 2_000);
+    assert_eq!(count("images") + count("rejects"), 2_000);
+    assert!(count("images") > 100 && count("rejects") > 100, "{done}");
+    assert_eq!(rejects(&place).values().filter(|r| r.reason.is_empty()).count(), 0);
+    assert_eq!(place.verify(), (0, vec![]));
+}
+
+#[test]
+fn broken_parquet_files_are_rejected_and_the_rest_goes_on() {
+    let folder = Place::new();
+    folder.fill(10);
+    folder.ingest();
+    let whole = fs::read(&folder.files("views/t/images")[0]).unwrap();
+    let place = Place::new();
+    place.fill(3);
+    let mut random = crate::image_mutator::Random::new(11);
+    for i in 0..60 {
+        let mut bytes = whole.clone();
+        match i % 3 {
+            0 => bytes.truncate(random.below(whole.len())),
+            1 => (0..8).for_each(|_| bytes[random.below(whole.len())] ^= 1 << random.below(8)),
+            _ => {
+                // The footer says where everything is: lie there.
+                let from = whole.len() - 300;
+                (0..3).for_each(|_| bytes[from + random.below(292)] = random.draw() as u8);
+            }
+        }
+        fs::write(place.source().join(format!("broken-{i:02}.parquet")), bytes).unwrap();
+    }
+    let output = place.command(&["ingest", "source", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!said(&output).contains("panic"), "{}", said(&output));
+    let done: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(done["images"].as_u64().unwrap() + done["rejects"].as_u64().unwrap(), done["entries"].as_u64().unwrap());
+    assert!(done["images"].as_u64().unwrap() >= 3);
+    assert!(done["rejects_by_reason"]["corrupt"].as_u64().unwrap() > 10, "{done}");
+    assert_eq!(place.verify(), (0, vec![]));
+}

@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::sync::OnceLock;
 
-use num_bigint::{BigInt, Sign};
+use num_bigint::BigInt;
 use num_traits::{Signed, ToPrimitive, Zero};
 
 use super::rational::Rational;
@@ -147,8 +147,8 @@ impl BigFloat {
         let x: BigInt = rest.fixed() >> 16;
         let one = BigInt::from(1) << FIXED;
         let (mut sum, mut term, mut n) = (one.clone(), one, 1u32);
-        while !term.is_zero() && term.sign() != Sign::NoSign && n < 200 {
-            term = (&term * &x >> FIXED) / n;
+        while !term.is_zero() && n < 200 {
+            term = ((&term * &x) >> FIXED) / n;
             // A negative term ends at -1, because the shift rounds downwards.
             if term == BigInt::from(-1) {
                 break;
@@ -157,7 +157,7 @@ impl BigFloat {
             n += 1;
         }
         for _ in 0..16 {
-            sum = &sum * &sum >> FIXED;
+            sum = (&sum * &sum) >> FIXED;
         }
         let value = Self::from_fixed(sum)?;
         (value.exponent.checked_add(k)?.abs() < MAX_EXPONENT).then(|| value.shifted(k))
@@ -186,17 +186,17 @@ impl BigFloat {
         let angle = self.minus(&turn.times(&Self::integer(turns))?)?;
         let x: BigInt = angle.fixed() >> 12;
         let one = BigInt::from(1) << FIXED;
-        let square = &x * &x >> FIXED;
+        let square = (&x * &x) >> FIXED;
         let (mut sine, mut cosine) = (x.clone(), one.clone());
         let (mut s, mut c) = (x, one);
         for n in 1u32..40 {
-            c = -(&c * &square >> FIXED) / ((2 * n - 1) * (2 * n));
-            s = -(&s * &square >> FIXED) / ((2 * n) * (2 * n + 1));
+            c = -((&c * &square) >> FIXED) / ((2 * n - 1) * (2 * n));
+            s = -((&s * &square) >> FIXED) / ((2 * n) * (2 * n + 1));
             cosine += &c;
             sine += &s;
         }
         for _ in 0..12 {
-            let next = &sine * &cosine >> (FIXED - 1);
+            let next = (&sine * &cosine) >> (FIXED - 1);
             cosine = (&cosine * &cosine - &sine * &sine) >> FIXED;
             sine = next;
         }

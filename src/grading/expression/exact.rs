@@ -7,19 +7,9 @@ use num_bigint::BigInt;
 use num_integer::{Integer, Roots};
 use num_traits::{Signed, ToPrimitive, Zero};
 
+use super::budget::{Budget, Failure};
 use super::rational::Rational;
 use super::syntax::{Function, Node, Tree};
-
-/// Why there is no exact value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It is no sum of square roots, or it hangs on which branch of a root a symbol takes: evaluate numerically.
-    NotExact,
-    /// It divides by zero.
-    Undefined,
-    /// It is larger than any answer: `9^9^9` and its kin.
-    TooLarge,
-}
 
 /// The most terms of a value; a product of sums of roots grows fast.
 const MAX_TERMS: usize = 32;
@@ -27,34 +17,6 @@ const MAX_TERMS: usize = 32;
 const MAX_BITS: u64 = 16_384;
 /// The largest argument of a factorial.
 const MAX_FACTORIAL: u32 = 1000;
-
-/// What the work on one pair of answers may cost, in products of machine words. It makes the work bounded without a clock,
-/// so a verdict is the same on every machine.
-#[derive(Debug)]
-pub(super) struct Budget(u64);
-
-impl Budget {
-    pub(super) fn new() -> Self {
-        Self(8_000_000)
-    }
-
-    /// Pays for one operation on numbers of so many bits.
-    pub(super) fn pay(&mut self, bits: u64) -> Result<(), Failure> {
-        let words = bits / 64 + 2;
-        self.0 = self.0.checked_sub(words * words).ok_or(Failure::TooLarge)?;
-        Ok(())
-    }
-
-    /// Pays for a sum or a product of two fractions; bringing one to lowest terms costs far more than the product.
-    fn pay_for(&mut self, a: &Rational, b: &Rational) -> Result<(), Failure> {
-        let bits = a.bits() + b.bits();
-        let whole = a.as_integer().is_some() && b.as_integer().is_some();
-        let words = bits / 64 + 2;
-        let cost = if whole { words * words } else { 32 * words * words };
-        self.0 = self.0.checked_sub(cost).ok_or(Failure::TooLarge)?;
-        Ok(())
-    }
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Surd {
@@ -305,11 +267,11 @@ fn square_free(mut n: u64) -> Option<(u64, u64)> {
         if divisor > 2000 {
             return None;
         }
-        while n % (divisor * divisor) == 0 {
+        while n.is_multiple_of(divisor * divisor) {
             outside *= divisor;
             n /= divisor * divisor;
         }
-        if n % divisor == 0 {
+        if n.is_multiple_of(divisor) {
             inside *= divisor;
             n /= divisor;
         }

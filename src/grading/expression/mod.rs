@@ -5,7 +5,9 @@
 //! and square roots ([`exact`]), or else at seeded points to some hundred digits ([`numeric`]).
 
 mod bigfloat;
+mod budget;
 mod exact;
+mod implicit;
 mod numeric;
 mod rational;
 mod rewrite;

@@ -2,9 +2,12 @@
 
 use num_bigint::BigInt;
 
-use super::bigfloat::{BigFloat, pi};
-use super::exact::{Budget, Failure};
+use super::bigfloat::{BigFloat, PRECISION, pi};
+use super::budget::{Budget, Failure};
 use super::syntax::{Function, Node, Tree};
+
+/// What a logarithm or a general power costs, as the size of one product that takes as long.
+const TRANSCENDENTAL: u64 = 16_000;
 
 /// A complex number.
 #[derive(Debug, Clone)]
@@ -24,8 +27,7 @@ pub(super) fn value(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Resu
     let mut values: Vec<Complex> = Vec::with_capacity(tree.nodes.len());
     let mut scale = i64::MIN;
     for node in &tree.nodes {
-        let costly = matches!(node, Node::Power(..) | Node::Call(..));
-        budget.pay(if costly { 16_000 } else { 640 })?;
+        budget.pay(2 * PRECISION)?;
         let step = match *node {
             Node::Number(ref number) | Node::Decimal(ref number, _) => BigFloat::rational(number).map(Complex::real),
             Node::Symbol(symbol) => Some(point[symbol].clone()),
@@ -37,8 +39,8 @@ pub(super) fn value(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Resu
             Node::Product(a, b) => values[a].times(&values[b]),
             Node::Quotient(_, b) if values[b].is_zero() => return Err(Failure::Undefined),
             Node::Quotient(a, b) => values[a].over(&values[b]),
-            Node::Power(a, b) => values[a].power(&values[b])?,
-            Node::Call(function, a) => values[a].applied(function)?,
+            Node::Power(a, b) => values[a].power(&values[b], budget)?,
+            Node::Call(function, a) => values[a].applied(function, budget)?,
         };
         let step = step.ok_or(Failure::TooLarge)?;
         scale = scale.max(step.magnitude());
@@ -120,7 +122,7 @@ impl Complex {
     }
 
     /// z^w = e^(w ln z), by products where w is a small integer.
-    fn power(&self, exponent: &Self) -> Result<Option<Self>, Failure> {
+    fn power(&self, exponent: &Self, budget: &mut Budget) -> Result<Option<Self>, Failure> {
         if let Some(count) = exponent.small_integer() {
             return match (self.is_zero(), count) {
                 (true, i64::MIN..0) => Err(Failure::Undefined),
@@ -136,6 +138,7 @@ impl Complex {
         if self.is_zero() {
             return Err(Failure::Undefined);
         }
+        budget.pay(TRANSCENDENTAL)?;
         Ok(self.logarithm().and_then(|log| exponent.times(&log)).and_then(|product| product.exponential()))
     }
 
@@ -163,11 +166,14 @@ impl Complex {
         Some(result)
     }
 
-    fn applied(&self, function: Function) -> Result<Option<Self>, Failure> {
+    fn applied(&self, function: Function, budget: &mut Budget) -> Result<Option<Self>, Failure> {
         match function {
             Function::SquareRoot => Ok(self.square_root()),
             Function::Logarithm if self.is_zero() => Err(Failure::Undefined),
-            Function::Logarithm => Ok(self.logarithm()),
+            Function::Logarithm => {
+                budget.pay(TRANSCENDENTAL)?;
+                Ok(self.logarithm())
+            }
             Function::Factorial => Ok(self.opaque(3)),
             Function::DoubleFactorial => Ok(self.opaque(5)),
             Function::Fraction => Ok(self.opaque(7)),

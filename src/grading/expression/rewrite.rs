@@ -1,14 +1,12 @@
-//! The rewriting of tokens that sympy does before it evaluates them: symbols, factorials, implicit multiplication,
-//! implicit application, functions with a power.
+//! The rewriting of tokens that sympy does before it evaluates them: symbols, numbers and factorials here, what it leaves
+//! to the reader in [`super::implicit`].
 //!
 //! Source: `sympy_parser.py` of sympy 1.14, `standard_transformations` and `implicit_multiplication_application`. The steps
 //! work on tokens and not on a tree, and their order shows (`x(x+1)` is a product, `ln^2(3)` a square), so they are
 //! the same steps here.
 
+use super::implicit::{implicit, with_applications, with_function_powers, with_multiplications};
 use super::tokens::{Kind, Token};
-
-/// How deep brackets may nest (Python's own limit).
-const MAX_DEPTH: usize = 200;
 
 /// What sympy and Python define among the names of at most two letters that get this far, and can be called.
 const CALLABLE: [&str; 20] = [
@@ -35,7 +33,7 @@ pub(super) fn rewritten<'a>(tokens: Vec<Token<'a>>) -> Option<Vec<Token<'a>>> {
     Some(with_function_powers(&tokens))
 }
 
-fn is_callable(token: &Token<'_>) -> bool {
+pub(super) fn is_callable(token: &Token<'_>) -> bool {
     CALLABLE.contains(&token.text) || MADE.contains(&token.text)
 }
 
@@ -163,206 +161,6 @@ fn with_split_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
 
 fn is_splittable(name: &str) -> bool {
     !name.contains('_') && !GREEK.contains(&name) && name.chars().nth(1).is_some()
-}
-
-/// A token, or a function with its bracketed arguments.
-enum Item<'a> {
-    Token(Token<'a>),
-    Applied(Token<'a>, Vec<Token<'a>>),
-}
-
-impl Item<'_> {
-    fn is_op(&self, text: &str) -> bool {
-        matches!(self, Item::Token(token) if token.is_op(text))
-    }
-
-    fn is_name(&self) -> bool {
-        matches!(self, Item::Token(token) if token.kind == Kind::Name)
-    }
-
-    fn is_callable_name(&self) -> bool {
-        matches!(self, Item::Token(token) if token.kind == Kind::Name && is_callable(token))
-    }
-}
-
-type Step = dyn for<'a> Fn(Vec<Item<'a>>) -> Vec<Item<'a>>;
-
-/// Does a step inside every bracket, from the outermost in, then on the whole.
-fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &Step) -> Option<Vec<Token<'a>>> {
-    if depth > MAX_DEPTH {
-        return None;
-    }
-    let mut items: Vec<Item<'a>> = Vec::with_capacity(tokens.len());
-    let mut function: Option<Token<'a>> = None;
-    let mut at = 0;
-    while at < tokens.len() {
-        let token = tokens[at];
-        if token.is_op(")") {
-            return None;
-        }
-        if !token.is_op("(") {
-            function = (token.kind == Kind::Name).then_some(token);
-            items.push(Item::Token(token));
-            at += 1;
-            continue;
-        }
-        let end = closing(&tokens, at)?;
-        // A single token in brackets is left as it is by every step.
-        let inner = if end - at <= 2 {
-            tokens[at + 1..end].to_vec()
-        } else {
-            implicit(tokens[at + 1..end].to_vec(), depth + 1, step)?
-        };
-        let mut group = Vec::with_capacity(inner.len() + 2);
-        group.push(token);
-        group.extend(inner);
-        group.push(tokens[end]);
-        match function.take().filter(is_callable) {
-            Some(function) => {
-                items.pop();
-                items.push(Item::Applied(function, group));
-            }
-            None => items.extend(group.into_iter().map(Item::Token)),
-        }
-        at = end + 1;
-    }
-    let mut out = Vec::with_capacity(tokens.len() + 4);
-    for item in step(items) {
-        match item {
-            Item::Token(token) => out.push(token),
-            Item::Applied(function, group) => {
-                out.push(function);
-                out.extend(group);
-            }
-        }
-    }
-    Some(out)
-}
-
-/// The bracket that closes the one at `open`.
-fn closing(tokens: &[Token<'_>], open: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    for (at, token) in tokens.iter().enumerate().skip(open) {
-        if token.is_op("(") {
-            depth += 1;
-        } else if token.is_op(")") {
-            depth -= 1;
-            if depth == 0 {
-                return Some(at);
-            }
-        }
-    }
-    None
-}
-
-/// `_implicit_multiplication`: a `*` between operands that stand side by side.
-fn with_multiplications(items: Vec<Item<'_>>) -> Vec<Item<'_>> {
-    let mut out = Vec::with_capacity(items.len() * 2);
-    let mut items = items.into_iter().peekable();
-    while let Some(mut item) = items.next() {
-        let Some(next) = items.peek() else {
-            out.push(item);
-            break;
-        };
-        let operand = matches!(next, Item::Applied(..)) || next.is_op("(") || next.is_name();
-        let multiply = match &mut item {
-            Item::Applied(function, _) => {
-                if next.is_op("(") && function.text == "Function" {
-                    *function = Token::name("Symbol");
-                }
-                operand
-            }
-            Item::Token(token) if token.is_op(")") => operand,
-            Item::Token(token) => token.kind == Kind::Name && !is_callable(token) && operand,
-        };
-        out.push(item);
-        if multiply {
-            out.push(Item::Token(Token::op("*")));
-        }
-    }
-    out
-}
-
-/// `_implicit_application`: brackets around the argument of a function that has none.
-fn with_applications(items: Vec<Item<'_>>) -> Vec<Item<'_>> {
-    let mut out = Vec::with_capacity(items.len() + 4);
-    let (mut open, mut skip, mut after_power) = (0usize, false, false);
-    let mut items = items.into_iter().peekable();
-    while let Some(item) = items.next() {
-        let Some(next) = items.peek() else {
-            out.push(item);
-            break;
-        };
-        let next_is_op = matches!(next, Item::Token(token) if matches!(token.kind, Kind::Op | Kind::End));
-        let (name, callable) = (item.is_name(), item.is_callable_name());
-        let ends_power = matches!(item, Item::Applied(..)) || item.is_op("*");
-        out.push(item);
-        if name && !next_is_op {
-            if callable {
-                out.push(Item::Token(Token::op("(")));
-                open += 1;
-            }
-        } else if name && next.is_op("**") {
-            after_power |= callable;
-        } else if after_power {
-            if ends_power && !next.is_op("*") {
-                if !next.is_op("(") {
-                    out.push(Item::Token(Token::op("(")));
-                    open += 1;
-                }
-                after_power = false;
-            }
-        } else if open > 0 {
-            if next.is_op("**") || next.is_op("*") {
-                skip = true;
-            } else if skip {
-                skip = false;
-            } else {
-                out.push(Item::Token(Token::op(")")));
-                open -= 1;
-            }
-        }
-    }
-    out.extend((0..open).map(|_| Item::Token(Token::op(")"))));
-    out
-}
-
-/// `function_exponentiation`: `ln**2(3)` becomes `ln(3)**2`.
-fn with_function_powers<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
-    let mut out = Vec::with_capacity(tokens.len());
-    let mut power: Vec<Token<'a>> = Vec::new();
-    let mut consuming = false;
-    let mut level = 0i32;
-    for pair in tokens.windows(2) {
-        let (token, next) = (pair[0], pair[1]);
-        if token.kind == Kind::Name && next.is_op("**") {
-            consuming |= is_callable(&token);
-        } else if consuming {
-            power.push(if token.text == "Function" { Token::name("Symbol") } else { token });
-            if token.is_op(")") && next.is_op("(") {
-                consuming = false;
-            } else if token.is_op("*") && next.is_op("(") {
-                consuming = false;
-                power.pop();
-            }
-            continue;
-        } else if !power.is_empty() {
-            match token.text {
-                "(" => level += 1,
-                ")" => level -= 1,
-                _ => {}
-            }
-            if level == 0 {
-                out.push(token);
-                out.append(&mut power);
-                continue;
-            }
-        }
-        out.push(token);
-    }
-    out.extend(tokens.last());
-    out.append(&mut power);
-    out
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Whether the difference of two expressions is zero.
 
 use super::bigfloat::{BigFloat, PRECISION};
-use super::exact::{self, Budget, Failure};
+use super::budget::{Budget, Failure};
+use super::exact;
 use super::numeric::{self, Complex};
 use super::rational::Rational;
 use super::rewrite::rewritten;

@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 200;
 
 /// The text of a piece of LaTeX; `None` where the reference raises an error (and its caller keeps the LaTeX).
 pub(super) fn to_text(latex: &str) -> Option<String> {
-    render::render(&parse::parse(latex)?)
+    render::render(&parse::parse(latex)?, latex.len())
 }
 
 #[cfg(test)]
@@ -45,5 +45,8 @@ mod tests {
         }
         assert_eq!(to_text(r"\sqrt"), None);
         assert_eq!(to_text(&"{".repeat(5000)), None);
+        assert_eq!(to_text(&r"\frac{".repeat(60)), None);
+        assert_eq!(to_text(&r"\hat{x".repeat(60)), None);
+        assert_eq!(to_text(&r"\frac{".repeat(3)).as_deref(), Some("%s/%s%s/%s%s/%s"));
     }
 }

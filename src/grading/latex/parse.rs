@@ -7,6 +7,10 @@ use super::MAX_DEPTH;
 use super::macros::{environment_of, macro_of};
 use crate::grading::characters::{is_letter, is_space, is_word};
 
+/// How many tokens may be read beyond a few for each character. Arguments that turn out to be missing are read again as
+/// text, once more at each level, so `\frac{\frac{\frac{..` would double the work with every `\frac`.
+const MAX_REREADING: usize = 8_000;
+
 /// A piece of parsed LaTeX.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
@@ -36,11 +40,13 @@ pub(super) struct MacroNode {
     pub(super) bare: bool,
 }
 
-/// Parses a whole source; `None` when it nests deeper than anything an answer could mean.
+/// Parses a whole source; `None` when it nests deeper, or hangs together worse, than any answer.
 pub(super) fn parse(source: &str) -> Option<Vec<Node>> {
-    let mut walker = Walker { source: source.chars().collect(), depth: 0, too_deep: false };
+    let source: Vec<char> = source.chars().collect();
+    let work = MAX_REREADING + 8 * source.len();
+    let mut walker = Walker { source, depth: 0, work, given_up: false };
     let (nodes, _) = walker.nodes(0, &Until::End);
-    (!walker.too_deep).then_some(nodes)
+    (!walker.given_up).then_some(nodes)
 }
 
 /// What ends a list of nodes.
@@ -82,7 +88,9 @@ struct Token {
 struct Walker {
     source: Vec<char>,
     depth: usize,
-    too_deep: bool,
+    /// How many more nodes may be begun.
+    work: usize,
+    given_up: bool,
 }
 
 /// The end of the source was reached; the white space in front of it.
@@ -187,9 +195,13 @@ impl Walker {
         let mut at = from;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            self.too_deep = true;
+            self.given_up = true;
         }
-        while !self.too_deep {
+        while !self.given_up {
+            match self.work.checked_sub(1) {
+                Some(left) => self.work = left,
+                None => self.given_up = true,
+            }
             let token = match self.token(at, *until == Until::Bracket, true) {
                 Ok(token) => token,
                 Err(EndOfSource(space)) => {

@@ -4,14 +4,17 @@ use super::macros::{Becomes, Body, environment_of, macro_of};
 use super::parse::{MacroNode, Node};
 use crate::grading::characters::{compose, strip};
 
-/// The text of a list of nodes; `None` where the reference raises.
-pub(super) fn render(nodes: &[Node]) -> Option<String> {
-    Renderer { in_equation: false }.list(nodes)
+/// The text of a list of nodes; `None` where the reference raises, or where the text grows far beyond its source of so
+/// many bytes (each accent on an accent doubles it).
+pub(super) fn render(nodes: &[Node], source: usize) -> Option<String> {
+    Renderer { in_equation: false, longest: 4096 + 16 * source }.list(nodes)
 }
 
 struct Renderer {
     /// Inside mathematics white space follows the source more loosely than outside.
     in_equation: bool,
+    /// The longest text of any node.
+    longest: usize,
 }
 
 impl Renderer {
@@ -31,15 +34,16 @@ impl Renderer {
     }
 
     fn node(&mut self, node: &Node) -> Option<String> {
-        match node {
-            Node::Chars(text) if self.in_equation && strip(text).is_empty() => Some(String::new()),
-            Node::Chars(text) => Some(text.clone()),
-            Node::Group(content) => self.list(content),
-            Node::Macro(node) => self.macro_text(node),
-            Node::Environment { name, content } => self.environment(name, content),
-            Node::Special(special) => Some(special_text(special).to_owned()),
-            Node::Math { display, content } => self.equation(content, *display),
-        }
+        let text = match node {
+            Node::Chars(text) if self.in_equation && strip(text).is_empty() => String::new(),
+            Node::Chars(text) => text.clone(),
+            Node::Group(content) => self.list(content)?,
+            Node::Macro(node) => self.macro_text(node)?,
+            Node::Environment { name, content } => self.environment(name, content)?,
+            Node::Special(special) => special_text(special).to_owned(),
+            Node::Math { display, content } => self.equation(content, *display)?,
+        };
+        (text.len() <= self.longest).then_some(text)
     }
 
     fn equation(&mut self, content: &[Node], display: bool) -> Option<String> {
@@ -109,6 +113,9 @@ impl Renderer {
             rows.push(cells);
         }
         let width = rows.iter().flatten().map(|cell| cell.chars().count()).max()?;
+        if width * rows.iter().map(Vec::len).sum::<usize>() > self.longest {
+            return None;
+        }
         let line = |cells: &Vec<String>| cells.iter().map(|c| format!("{c:>width$}")).collect::<Vec<_>>().join(" ");
         Some(format!("[ {} ]", rows.iter().map(line).collect::<Vec<_>>().join("; ")))
     }

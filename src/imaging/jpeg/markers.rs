@@ -71,7 +71,8 @@ pub(in crate::imaging) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError>
             },
             0xe1 => xmp = segment.body.strip_prefix(XMP).or(xmp),
             _ if segment.is_frame() => {
-                if size.replace(read_size(&segment)?).is_some() {
+                let earlier = size.replace(read_size(&segment)?);
+                if earlier.is_some() {
                     return Err(ImageError::Corrupt("two frames".to_owned()));
                 }
             }

@@ -76,7 +76,7 @@ impl<'a> Upsampler<'a> {
             }
             Method::DoubleDown => {
                 let (near, far) = self.nearest(y);
-                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 for ((value, near), far) in self.output.iter_mut().zip(near).zip(far) {
                     *value = ((u16::from(*near) * 3 + u16::from(*far) + bias) >> 2) as u8;
                 }
@@ -102,7 +102,7 @@ impl<'a> Upsampler<'a> {
     #[inline(always)]
     fn nearest(&self, y: usize) -> (&'a [u8], &'a [u8]) {
         let near = y / 2;
-        let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(self.height - 1) };
+        let far = if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(self.height - 1) };
         (&self.plane.line(near)[..self.width], &self.plane.line(far)[..self.width])
     }
 

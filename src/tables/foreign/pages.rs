@@ -138,3 +138,73 @@ fn grows_beyond(source: &impl ChunkReader, page: &Page, codec: Compression, limi
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use bytes::Bytes;
+    use parquet::basic::{BrotliLevel, GzipLevel};
+
+    use super::*;
+
+    const SIZE: usize = 4 << 20;
+
+    /// A page whose header says that it is small.
+    fn lying_page(content: &Bytes, levels: u64) -> Page {
+        Page { content: 0, compressed: content.len() as u64, uncompressed: 10, levels }
+    }
+
+    fn gzip() -> Vec<u8> {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        writer.write_all(&vec![0; SIZE]).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn brotli() -> Vec<u8> {
+        let mut writer = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
+        writer.write_all(&vec![0; SIZE]).unwrap();
+        writer.into_inner()
+    }
+
+    fn lz4() -> Vec<u8> {
+        let mut writer = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        writer.write_all(&vec![0; SIZE]).unwrap();
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn pages_that_grow_more_than_they_say_are_found() {
+        let codecs = [
+            (Compression::GZIP(GzipLevel::default()), gzip()),
+            (Compression::BROTLI(BrotliLevel::default()), brotli()),
+            (Compression::LZ4, lz4()),
+        ];
+        for (codec, content) in codecs {
+            assert!(content.len() < SIZE / 100);
+            let levelled = Bytes::from([b"levels".as_slice(), &content].concat());
+            let content = Bytes::from(content);
+            for (content, levels) in [(content, 0), (levelled, 6)] {
+                let page = lying_page(&content, levels);
+                let limit = SIZE as u64;
+                assert_eq!(grows_beyond(&content, &page, codec, limit), Ok(false), "{codec:?}");
+                assert_eq!(grows_beyond(&content, &page, codec, limit - 1), Ok(true), "{codec:?}");
+                assert_eq!(grows_beyond(&content, &page, Compression::SNAPPY, 1), Ok(false));
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_headers_are_refused() {
+        let page =
+            |bytes: &[u8]| page_at(&Bytes::copy_from_slice(bytes), 0, bytes.len() as u64).map(|page| page.content);
+        // type 0, uncompressed 3, compressed 3, and three bytes of content
+        assert_eq!(page(&[0x15, 0, 0x15, 6, 0x15, 6, 0, 1, 2, 3]), Ok(7));
+        assert!(page(&[0x15, 0, 0x15, 6, 0x15, 8, 0, 1, 2, 3]).is_err(), "content beyond the end");
+        assert!(page(&[0x15, 0, 0x15, 6, 0x15, 5, 0, 1, 2, 3]).is_err(), "a negative size");
+        assert!(page(&[0x15, 0, 0x15, 6, 0]).is_err(), "no compressed size");
+        assert!(page(&[0x15, 0, 0x15]).is_err(), "cut");
+        assert!(page(&[0x1c; 400]).is_err(), "structs without end");
+        assert!(page(&[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0]).is_err(), "a text without end");
+    }
+}

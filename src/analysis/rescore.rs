@@ -1,0 +1,152 @@
+//! Rescore: what other settings would make of stored questions and votes, without a model.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use crate::grading::Vote;
+use crate::ids::{GroupId, QuestionId};
+use crate::reward::{self, ClusterError, Dropped, Preset, Question, questioner_rewards};
+use crate::tables::{QuestionRow, VoteRow};
+
+/// What settings make of a set of questions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scored {
+    /// Every question in order, with its reward and whether the curriculum keeps it.
+    pub questions: Vec<ScoredQuestion>,
+    /// Questions kept.
+    pub kept: usize,
+    /// Questions dropped, by reason.
+    pub dropped: BTreeMap<String, usize>,
+    /// The rewards.
+    pub rewards: Distribution,
+}
+
+/// A question under some settings.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScoredQuestion {
+    /// The question.
+    pub question_id: QuestionId,
+    /// The Questioner's reward; `None` for a valid question without a vote.
+    pub reward: Option<f64>,
+    /// The confidence by which it is kept, or why it is dropped.
+    pub kept: Result<f64, String>,
+}
+
+/// How figures are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Distribution {
+    /// How many.
+    pub n: usize,
+    /// Their mean; 0 of none.
+    pub mean: f64,
+    /// Their standard deviation (n - 1); 0 of fewer than two.
+    pub std: f64,
+    /// The smallest, the quartiles and the largest, the nearest figure each; zeros of none.
+    pub quartiles: [f64; 5],
+}
+
+impl Distribution {
+    /// Of some figures.
+    pub fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_by(f64::total_cmp);
+        let n = figures.len();
+        let mean = if n == 0 { 0.0 } else { figures.iter().sum::<f64>() / n as f64 };
+        let squares: f64 = figures.iter().map(|x| (x - mean) * (x - mean)).sum();
+        let std = if n < 2 { 0.0 } else { (squares / (n - 1) as f64).sqrt() };
+        let at = |quarter: usize| figures.get((n.saturating_sub(1) * quarter + 2) / 4).copied().unwrap_or(0.0);
+        Self { n, mean, std, quartiles: [0, 1, 2, 3, 4].map(at) }
+    }
+}
+
+/// Scores questions (one step, all its groups) under a preset. A vote without its question is of no account.
+///
+/// # Errors
+/// More questions in a scope than can be clustered.
+pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) -> Result<Scored, ClusterError> {
+    let votes: HashMap<QuestionId, Vote> = votes.iter().map(|row| (row.question_id, vote_of(row))).collect();
+    let rewards = rewards(questions, &votes, preset)?;
+    let mut dropped = BTreeMap::new();
+    let scored: Vec<ScoredQuestion> = questions
+        .iter()
+        .zip(rewards)
+        .map(|(row, reward)| {
+            let kept = keep(row, votes.get(&row.question_id), preset);
+            if let Err(reason) = &kept {
+                *dropped.entry(reason.clone()).or_insert(0) += 1;
+            }
+            ScoredQuestion { question_id: row.question_id, reward, kept }
+        })
+        .collect();
+    Ok(Scored {
+        kept: scored.iter().filter(|q| q.kept.is_ok()).count(),
+        rewards: Distribution::of(scored.iter().filter_map(|q| q.reward).collect()),
+        questions: scored,
+        dropped,
+    })
+}
+
+/// The vote of a row: its classes and who was silent.
+fn vote_of(row: &VoteRow) -> Vote {
+    let counts: Vec<usize> = row.class_counts.iter().map(|&n| n as usize).collect();
+    let members = counts.iter().enumerate().flat_map(|(class, &n)| std::iter::repeat_n(Some(class), n));
+    let mut class_of: Vec<Option<usize>> = members.collect();
+    class_of.resize((row.sampled as usize).max(class_of.len()), None);
+    Vote { class_of, classes: row.class_answers.clone(), counts }
+}
+
+/// The reward of each question, in order.
+fn rewards(
+    questions: &[QuestionRow],
+    votes: &HashMap<QuestionId, Vote>,
+    preset: &Preset,
+) -> Result<Vec<Option<f64>>, ClusterError> {
+    let mut group_of: HashMap<GroupId, usize> = HashMap::new();
+    let mut groups: Vec<Vec<Question>> = Vec::new();
+    let mut places = Vec::with_capacity(questions.len());
+    for row in questions {
+        let group = *group_of.entry(row.group_id).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(Vec::new());
+        }
+        let confidence =
+            votes.get(&row.question_id).and_then(|vote| reward::confidence(vote, preset.reward_denominator));
+        let text = row.question.clone().unwrap_or_default();
+        places.push((group, groups[group].len(), !row.valid || votes.contains_key(&row.question_id)));
+        groups[group].push(Question { text, valid: row.valid, confidence: confidence.unwrap_or(0.0) });
+    }
+    let rewards = questioner_rewards(&groups, &preset.questioner)?;
+    Ok(places.into_iter().map(|(group, place, known)| known.then(|| rewards[group][place].reward)).collect())
+}
+
+fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Result<f64, String> {
+    let Some(question) = row.question.as_ref().filter(|_| row.valid) else { return Err("invalid".into()) };
+    let Some(vote) = vote else { return Err("no_vote".into()) };
+    let kept = reward::keep(question, vote, preset.label_denominator, &preset.difficulty);
+    kept.map_err(|why| reason(&why).to_owned())
+}
+
+/// The word of the `rejects` table for a dropped question.
+fn reason(why: &Dropped) -> &'static str {
+    match why {
+        Dropped::NoAnswer => "no_answer",
+        Dropped::QuestionContains(_) => "question_contains",
+        Dropped::MajorityContains(_) => "majority_contains",
+        Dropped::BelowBand(_) => "below_band",
+        Dropped::AboveBand(_) => "above_band",
+        Dropped::SmallMargin(_) => "small_margin",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartiles_are_figures_of_the_set() {
+        let d = Distribution::of(vec![4.0, 1.0, 3.0, 2.0, 5.0]);
+        assert_eq!((d.mean, d.quartiles), (3.0, [1.0, 2.0, 3.0, 4.0, 5.0]));
+        assert!((d.std - 2.5_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(Distribution::of(vec![]).quartiles, [0.0; 5]);
+    }
+}
