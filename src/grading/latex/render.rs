@@ -7,7 +7,8 @@ use crate::grading::characters::{compose, strip};
 /// The text of a list of nodes; `None` where the reference raises, or where the text grows far beyond its source of so
 /// many bytes (each accent on an accent doubles it).
 pub(super) fn render(nodes: &[Node], source: usize) -> Option<String> {
-    Renderer { in_equation: false, longest: 4096 + 16 * source }.list(nodes)
+    let longest = 4096 + 16 * source;
+    Renderer { in_equation: false, longest, work: 64 * longest }.list(nodes)
 }
 
 struct Renderer {
@@ -15,6 +16,8 @@ struct Renderer {
     in_equation: bool,
     /// The longest text of any node.
     longest: usize,
+    /// How many more bytes the texts of all nodes together may have.
+    work: usize,
 }
 
 impl Renderer {
@@ -43,6 +46,7 @@ impl Renderer {
             Node::Special(special) => special_text(special).to_owned(),
             Node::Math { display, content } => self.equation(content, *display)?,
         };
+        self.work = self.work.checked_sub(text.len())?;
         (text.len() <= self.longest).then_some(text)
     }
 
