@@ -59,7 +59,9 @@ impl CommandError {
 
     /// Prints the message and the hint to standard error.
     pub fn print(&self) {
-        eprintln!("visplay: {}", self.message);
+        // A message may hold a file's name, and a name may hold anything.
+        let lines: Vec<String> = self.message.lines().map(super::text::plain).collect();
+        eprintln!("visplay: {}", lines.join("\n"));
         if let Some(hint) = &self.hint {
             eprintln!("  hint: {hint}");
         }
@@ -118,7 +120,21 @@ impl From<StageError> for CommandError {
             StageError::Table(e) => e.into(),
             StageError::Interrupted => Self::from_chain(exit::INTERRUPTED, &e),
             StageError::Source { .. } | StageError::Parameter { .. } => Self::from_chain(exit::USAGE, &e),
+            StageError::Conflict(_) => Self::from_chain(exit::DAMAGED, &e),
             _ => Self::from_chain(exit::FAILED, &e),
         }
     }
+}
+
+/// What is wrong with a command line, in one line: clap's own words without its paragraphs.
+pub fn of_command_line(e: &clap::Error) -> CommandError {
+    let text = e.render().to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let usage = lines.iter().find_map(|l| l.strip_prefix("Usage: "));
+    // `visplay model generate [OPTIONS] ..`: the words before the first one that stands for others.
+    let words = usage.unwrap_or("visplay").split(' ').take_while(|w| !w.starts_with(['[', '<', '-']));
+    let command: Vec<&str> = words.collect();
+    let said = lines.iter().take_while(|l| !l.starts_with("Usage: ") && !l.starts_with("For more information"));
+    let said: Vec<&str> = said.map(|l| l.strip_prefix("error: ").unwrap_or(l)).collect();
+    CommandError::usage(said.join(" ")).with_hint(format!("`{} --help` shows what there is", command.join(" ")))
 }

@@ -92,7 +92,7 @@ fn print_table(done: &Ingested, store: &Store, clock: Instant, ui: &Ui) -> Resul
         ));
     }
     let took = text::duration(u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let what = match (done.new, done.shards_made) {
+    let what = match (done.new, done.shards_mended) {
         (0, 0) => "nothing new".to_owned(),
         (0, shards) => format!("nothing new; {shards} lost parts made again"),
         (new, _) => {

@@ -86,9 +86,15 @@ pub fn main() -> ExitCode {
     panics::silence_guarded();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(e) if e.use_stderr() => {
+            let e = error::of_command_line(&e);
+            e.print();
+            return ExitCode::from(e.code);
+        }
+        // Help and the version are results.
         Err(e) => {
             let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { exit::USAGE } else { exit::DONE });
+            return ExitCode::from(exit::DONE);
         }
     };
     let ui = Ui { json: cli.json, quiet: cli.quiet };

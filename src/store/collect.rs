@@ -1,6 +1,6 @@
 //! Collect (`visplay gc`): removes what no ref leads to.
 //!
-//! Live is: every result that a ref names, its action, its outputs and its action's inputs, and the same for the results that it
+//! Live is: every result that a ref names or that was used within a grace period (a run may be about to name it), its action, its outputs and its action's inputs, and the same for the results that it
 //! was made from, so that the lineage of whatever is kept is kept too. What is not live and was not used for a grace
 //! period is garbage. Workers touch a result before they build on it, and the time is looked at again right before removal.
 
@@ -52,7 +52,7 @@ impl Store {
     /// # Errors
     /// A damaged or missing action, result or ref stops the collection: what it leads to cannot be known. `verify` comes first.
     pub fn collect(&self, how: Collection) -> Result<Collected, StoreError> {
-        let live = self.live()?;
+        let live = self.live(how.grace)?;
         let mut found = Collected::default();
         for entry in self.backend.list("")? {
             match StoreFile::of(&entry.name) {
@@ -73,8 +73,7 @@ impl Store {
         }
         // The listing may be old by now: a worker may have used the file since.
         let Some(now) = self.backend.head(&entry.name)? else { return Ok(()) };
-        let unused = now.modified.elapsed().unwrap_or_default();
-        if unused < how.grace {
+        if is_fresh(&now, how.grace) {
             found.spared += 1;
             return Ok(());
         }
@@ -99,12 +98,17 @@ impl Store {
         }
     }
 
-    fn live(&self) -> Result<Live, StoreError> {
+    fn live(&self, grace: Duration) -> Result<Live, StoreError> {
         let mut live = Live::default();
         let mut queue = Vec::new();
         for entry in self.backend.list(layout::REFS)? {
             if let StoreFile::Ref(..) = StoreFile::of(&entry.name) {
                 queue.push(self.read_ref(&entry.name)?.result);
+            }
+        }
+        for entry in self.backend.list(layout::RESULTS)? {
+            if let (StoreFile::Result(key), true) = (StoreFile::of(&entry.name), is_fresh(&entry, grace)) {
+                queue.push(key);
             }
         }
         while let Some(key) = queue.pop() {
@@ -118,6 +122,11 @@ impl Store {
         }
         Ok(live)
     }
+}
+
+/// Whether a file was used within the grace period. A time in the future, by another host's clock, is fresh.
+fn is_fresh(entry: &Entry, grace: Duration) -> bool {
+    entry.modified.elapsed().unwrap_or_default() < grace
 }
 
 #[derive(Default)]

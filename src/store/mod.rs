@@ -155,7 +155,9 @@ impl Store {
         let preimage = action.preimage()?;
         let key = ActionKey::of(&preimage);
         let name = layout::action(key);
-        if self.backend.read(&name)?.as_deref() != Some(&preimage) {
+        if self.backend.read(&name)?.as_deref() == Some(&preimage) {
+            self.backend.touch(&name)?;
+        } else {
             self.put_file(&name, &preimage, Publish::Replace)?;
         }
         Ok(key)
@@ -182,20 +184,23 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// The result of an action if it can be used: every output is there with its size. Touches what it finds, so that
-    /// `gc` lets it be. A damaged result counts as none, and [`publish_result`](Self::publish_result) replaces it.
+    /// The result of an action if it can be used: every output is there with its size. Touches all of it, so that `gc` lets
+    /// it be. A damaged result counts as none, and [`publish_result`](Self::publish_result) replaces it.
     pub fn usable_result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
         let result = match self.result(key) {
             Ok(Some(result)) => result,
             Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
             Err(e) => return Err(e),
         };
+        // Touched first and looked at then: what is there after the touch is safe from a collection for a grace period.
+        self.backend.touch(&layout::result(key))?;
+        self.backend.touch(&layout::action(key))?;
         for output in &result.outputs {
+            self.backend.touch(&output.object.name())?;
             if !self.has(output)? {
                 return Ok(None);
             }
         }
-        self.backend.touch(&layout::result(key))?;
         Ok(Some(result))
     }
 
@@ -208,6 +213,7 @@ impl Store {
             Err(e) => return Err(e),
         };
         for input in &action.inputs {
+            self.backend.touch(&input.object.name())?;
             if self.backend.head(&input.object.name())?.is_none() {
                 return Ok(None);
             }
@@ -280,7 +286,12 @@ impl Store {
         let mut found = Vec::new();
         for folder in [layout::OBJECTS, layout::RESULTS, layout::ACTIONS] {
             for entry in self.backend.list(&format!("{folder}/{}", &prefix[..2]))? {
-                if entry.name[folder.len() + 4..].starts_with(prefix) {
+                let digest = match StoreFile::of(&entry.name) {
+                    StoreFile::Object(object) => object.digest,
+                    StoreFile::Action(key) | StoreFile::Result(key) => key.0,
+                    _ => continue,
+                };
+                if digest.hex().as_str().starts_with(prefix) {
                     found.push(entry.name);
                 }
             }

@@ -7,9 +7,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, UTIME_NOW, renameat_with, utimensat};
 use rustix::io::Errno;
 
 use super::backend::{Backend, Entry, Publish, Published, Staged};
@@ -163,10 +163,14 @@ impl Backend for PosixFolder {
 
     fn touch(&self, name: &str) -> Result<(), StoreError> {
         let path = self.full(name);
-        let touched = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        match touched {
+        // "Now" needs only the right to write; a time of one's own would need ownership, which a shared store may not give.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        match utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from) {
             Ok(()) => Ok(()),
-            // A reader without the right to write cannot be racing a collection that it started.
+            // Gone already: whoever needs it sees that when reading.
+            Err(e) if is_absent(&e) => Ok(()),
+            // Who may only read cannot protect what is read.
             Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => Ok(()),
             Err(e) => Err(StoreError::io("touch", path)(e)),
         }
@@ -183,8 +187,12 @@ impl Backend for PosixFolder {
     fn set_aside(&self, entry: &Entry, name: &str) -> Result<(), StoreError> {
         let to = self.full(name);
         self.make_parent(&to)?;
-        fs::rename(&entry.path, &to).map_err(StoreError::io("set aside", &entry.path))?;
-        sync_folder_of(&entry.path)
+        match fs::rename(&entry.path, &to) {
+            Ok(()) => sync_folder_of(&entry.path),
+            // Another process took it away first.
+            Err(e) if is_absent(&e) => Ok(()),
+            Err(e) => Err(StoreError::io("set aside", &entry.path)(e)),
+        }
     }
 
     fn link(&self, name: &str, second: &str) -> Result<(), StoreError> {

@@ -23,6 +23,8 @@ pub struct Ref {
     pub sequence: u32,
     /// The action whose result this is.
     pub result: ActionKey,
+    /// The result of the ref before it, so that a lost ref can be put back.
+    pub previous: Option<ActionKey>,
     /// When it was made, in milliseconds since 1970: for people.
     pub made_ms: u64,
 }
@@ -74,7 +76,14 @@ impl Store {
         result: ActionKey,
     ) -> Result<Advanced, StoreError> {
         let sequence = after.map_or(0, |r| r.sequence) + 1;
-        let new = Ref { evolution: evolution.into(), name: name.into(), sequence, result, made_ms: super::now_ms() };
+        let new = Ref {
+            evolution: evolution.into(),
+            name: name.into(),
+            sequence,
+            result,
+            previous: after.map(|r| r.result),
+            made_ms: super::now_ms(),
+        };
         let file = layout::reference(evolution, name, sequence);
         match self.put_file(&file, &sealed::seal(&new)?, Publish::CreateOnly)? {
             Published::Ours => Ok(Advanced::To(new)),
@@ -86,17 +95,30 @@ impl Store {
         }
     }
 
-    /// Puts a ref that was lost back into its place in the sequence.
-    pub fn restore_ref(
-        &self,
-        evolution: &str,
-        name: &str,
-        sequence: u32,
-        result: ActionKey,
-    ) -> Result<Ref, StoreError> {
-        let lost = Ref { evolution: evolution.into(), name: name.into(), sequence, result, made_ms: super::now_ms() };
-        self.put_file(&layout::reference(evolution, name, sequence), &sealed::seal(&lost)?, Publish::CreateOnly)?;
-        Ok(lost)
+    /// Puts refs that are gone from the middle of a name's sequence back: each says what the one before it named. The
+    /// sequence, oldest first, as far as it can be read.
+    pub fn restored_sequence(&self, evolution: &str, name: &str) -> Result<Vec<Ref>, StoreError> {
+        let mut refs: Vec<Ref> =
+            self.refs()?.into_iter().filter(|r| r.evolution == evolution && r.name == name).collect();
+        refs.sort_by_key(|r| r.sequence);
+        let mut i = 0;
+        while let Some(r) = refs.get(i).cloned() {
+            let lost = r.sequence > 1 && (i == 0 || refs[i - 1].sequence + 1 < r.sequence);
+            let (true, Some(result)) = (lost, r.previous) else {
+                i += 1;
+                continue;
+            };
+            let sequence = r.sequence - 1;
+            let made_ms = super::now_ms();
+            // What the one before the lost one named is known by its table's lineage alone; the next gap shows it again.
+            let restored = Ref { sequence, result, previous: None, made_ms, ..r };
+            let file = layout::reference(evolution, name, sequence);
+            if self.put_file(&file, &sealed::seal(&restored)?, Publish::CreateOnly)? == Published::Taken {
+                return Err(StoreError::damaged(file, "it is there and cannot be read"));
+            }
+            refs.insert(i, restored);
+        }
+        Ok(refs)
     }
 
     pub(super) fn read_ref(&self, file: &str) -> Result<Ref, StoreError> {

@@ -118,22 +118,38 @@ impl Store {
                 Ok(content) => graph.add(&entry, &file, content),
                 Err(mut problem) => {
                     if set_aside {
-                        problem.quarantined = Some(self.quarantine(&entry)?);
+                        match self.quarantine(&entry) {
+                            Ok(place) => problem.quarantined = Some(place),
+                            Err(e) => problem.detail = format!("{}; it stays where it is: {e}", problem.detail),
+                        }
                     }
                     report.problems.push(problem);
                 }
             }
         }
         self.check_format(&mut report, set_aside)?;
-        report.problems.extend(graph.missing());
+        let known: BTreeSet<String> = report.problems.iter().map(|p| p.name.clone()).collect();
+        for problem in graph.missing() {
+            // A damaged file is one problem, however many refer to it; and what was listed before another process published
+            // it is not missing.
+            if !known.contains(&problem.name) && self.still_holds(&problem)? {
+                report.problems.push(problem);
+            }
+        }
         report.problems.sort();
-        report.problems.dedup();
+        report.problems.dedup_by(|a, b| a.name == b.name);
         Ok(report)
+    }
+
+    /// Looks at a missing file once more.
+    fn still_holds(&self, problem: &Problem) -> Result<bool, StoreError> {
+        Ok(problem.kind != ProblemKind::Missing || self.backend.head(&problem.name)?.is_none())
     }
 
     /// Checks one file by itself.
     fn look(&self, entry: &Entry, file: &StoreFile, depth: Depth) -> Result<Content, Problem> {
         let problem = |kind, detail: String| Problem { name: entry.name.clone(), kind, detail, quarantined: None };
+        let gone = || matches!(self.backend.head(&entry.name), Ok(None));
         let damaged = |e: StoreError| match e {
             StoreError::Damaged { problem: detail, .. } => problem(ProblemKind::Damaged, detail),
             other => problem(ProblemKind::Damaged, other.to_string()),
@@ -143,11 +159,10 @@ impl Store {
         }
         let read = || match self.backend.read(&entry.name) {
             Ok(Some(bytes)) => Ok(bytes),
-            // Gone since it was listed: another process took it away, as it may with leases and temporary files.
             Ok(None) => Ok(Vec::new()),
             Err(e) => Err(damaged(e)),
         };
-        match file {
+        let looked = match file {
             StoreFile::Foreign => Err(problem(ProblemKind::Foreign, "no part of the store is named like this".into())),
             StoreFile::Object(object) if depth == Depth::Full => {
                 self.read_object(*object).map(|_| Content::Opaque).map_err(damaged)
@@ -173,6 +188,11 @@ impl Store {
                 self.look_at_view(entry, depth).map(|()| Content::Opaque).map_err(|d| problem(ProblemKind::Damaged, d))
             }
             _ => Ok(Content::Opaque),
+        };
+        match looked {
+            // Gone since it was listed: another process took it away, as it may with leases, views and notes.
+            Err(_) if gone() => Ok(Content::Opaque),
+            looked => looked,
         }
     }
 

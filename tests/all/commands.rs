@@ -40,6 +40,9 @@ fn a_wrong_flag_key_or_store_is_an_error_that_says_what_to_do() {
     fails(&["show", "t/imagse"], 2, &["did you mean `t/images`"]);
     fails(&["show", "t/images@9"], 2, &["t/images@9"]);
     fails(&["show", "zz"], 2, &["no ref and no digest"]);
+    std::fs::create_dir_all(place.store().join("objects/ef")).unwrap();
+    std::fs::write(place.store().join("objects/ef/x"), "x").unwrap();
+    fails(&["show", "efab"], 2, &["nothing in the store"]);
     fails(&["show", "00000000000000"], 2, &["nothing in the store"]);
     fails(&["ingest", "source", "--evolution", "../x"], 2, &["--evolution"]);
     fails(&["ingest", "source", "--threads", "0"], 2, &["--threads"]);

@@ -170,3 +170,76 @@ fn gc_takes_only_what_no_ref_leads_to() {
     assert_eq!(place.ingest()["images"], 32);
     assert_eq!(place.verify(), (0, vec![]));
 }
+
+#[test]
+fn a_lost_part_comes_back_though_the_sources_have_grown() {
+    let (place, _) = ingested();
+    let sources = place.files("views/t/sources");
+    assert_eq!(sources.len(), 2);
+    let digest = sources[0].file_stem().unwrap().to_str().unwrap().rsplit('-').next().unwrap().to_owned();
+    let object = place.store().join(format!("objects/{}/{digest}.parquet", &digest[..2]));
+    fs::remove_file(&object).unwrap();
+    fs::remove_file(&sources[0]).unwrap();
+    let why = place.json(&["why", "ingest", "source"]);
+    assert_eq!(why["broken"].as_array().unwrap().len(), 2, "{why}");
+    place.add(60);
+    let done = place.ingest();
+    assert_eq!((done["images"].as_u64(), done["new"].as_u64()), (Some(33), Some(1)));
+    assert!(object.exists());
+    assert_eq!(place.verify(), (0, vec![]));
+}
+
+#[test]
+fn a_lost_ref_comes_back_after_the_options_changed() {
+    let (place, _) = ingested();
+    let small = fs::read_to_string(place.path().join("small.toml")).unwrap();
+    fs::write(place.path().join("small.toml"), small.replace("shard_rows = 8", "shard_rows = 9")).unwrap();
+    place.ingest();
+    fs::remove_file(place.store().join("refs/t/images/000002.json")).unwrap();
+    assert_eq!(place.verify().1, ["refs/t/images/000002.json"]);
+    place.ingest();
+    assert_eq!(place.verify(), (0, vec![]));
+}
+
+#[test]
+fn looking_disturbs_no_run_and_no_run_disturbs_looking() {
+    let expected = {
+        let alone = Place::new();
+        alone.fill(200);
+        alone.ingest()
+    };
+    let place = Place::new();
+    place.fill(200);
+    for _ in 0..5 {
+        let _ = fs::remove_dir_all(place.store());
+        fs::create_dir(place.store()).unwrap();
+        fs::write(place.store().join("FORMAT"), "visplay store 1\n").unwrap();
+        let mut run = place.command(&["ingest", "source"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+        while run.try_wait().unwrap().is_none() {
+            assert_eq!(place.verify(), (0, vec![]));
+        }
+        assert!(run.wait().unwrap().success());
+        assert_eq!(place.ingest()["result"], expected["result"]);
+    }
+}
+
+#[test]
+fn gc_beside_a_run_takes_nothing_that_the_run_builds_on() {
+    let (place, _) = ingested();
+    let expected = place.ingest();
+    let week_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7 * 24 * 3600);
+    for _ in 0..5 {
+        // As after a run that was stopped before its ref, a week ago.
+        fs::remove_dir_all(place.store().join("refs")).unwrap();
+        for file in ["objects", "actions", "results"].iter().flat_map(|f| place.files(f)) {
+            fs::File::open(file).unwrap().set_modified(week_ago).unwrap();
+        }
+        let mut run = place.command(&["ingest", "source"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+        while run.try_wait().unwrap().is_none() {
+            place.command(&["gc", "--delete", "--quiet"]).output().unwrap();
+        }
+        assert!(run.wait().unwrap().success());
+        assert_eq!(place.ingest()["images"], expected["images"]);
+        assert_eq!(place.verify(), (0, vec![]));
+    }
+}

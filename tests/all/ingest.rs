@@ -266,3 +266,75 @@ fn broken_parquet_files_are_rejected_and_the_rest_goes_on() {
     assert!(done["rejects_by_reason"]["corrupt"].as_u64().unwrap() > 10, "{done}");
     assert_eq!(place.verify(), (0, vec![]));
 }
+
+#[test]
+fn flat_images_are_not_near_duplicates_of_each_other() {
+    let place = Place::new();
+    for (name, colour) in [("red", [255, 0, 0]), ("green", [0, 255, 0]), ("black", [0, 0, 0])] {
+        image::RgbImage::from_pixel(40, 30, image::Rgb(colour))
+            .save(place.source().join(format!("{name}.png")))
+            .unwrap();
+    }
+    fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nnear_duplicate_bits = 16\n").unwrap();
+    assert_eq!(place.ingest()["images"], 3);
+}
+
+#[test]
+fn a_copy_of_a_near_duplicate_names_the_same_twin() {
+    let place = Place::new();
+    fs::write(place.source().join("a.png"), picture(0)).unwrap();
+    let again = image::load_from_memory(&picture(0)).unwrap().to_rgb8();
+    again.save(place.source().join("b.bmp")).unwrap();
+    fs::copy(place.source().join("b.bmp"), place.source().join("c.bmp")).unwrap();
+    fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nnear_duplicate_bits = 0\n").unwrap();
+    assert_eq!(place.ingest()["rejects_by_reason"]["near_duplicate"], 2);
+    let rejects = rejects(&place);
+    assert!(rejects["b.bmp"].twin_id.is_some());
+    assert_eq!(rejects["b.bmp"].twin_id, rejects["c.bmp"].twin_id);
+}
+
+#[test]
+fn the_store_is_no_source_by_whatever_way() {
+    let place = Place::new();
+    place.fill(3);
+    place.ingest();
+    symlink(place.store(), place.source().join("link")).unwrap();
+    symlink(place.store().join("views/t/images"), place.source().join("shards")).unwrap();
+    assert_eq!(place.ingest()["new"], 0);
+    let output = place.command(&["ingest", "store"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("within the store"), "{}", said(&output));
+}
+
+#[test]
+fn what_is_parquet_is_told_by_content() {
+    let folder = Place::new();
+    folder.fill(5);
+    folder.ingest();
+    let place = Place::new();
+    fs::copy(&folder.files("views/t/images")[0], place.source().join("data.bin")).unwrap();
+    fs::write(place.source().join("picture.parquet"), picture(40)).unwrap();
+    assert_eq!(place.ingest()["images"], 6);
+}
+
+#[test]
+fn a_parquet_file_that_changes_while_it_is_read_leaves_no_false_note() {
+    let whole = Place::new();
+    whole.fill(30);
+    whole.ingest();
+    let bytes = fs::read(&whole.files("views/t/images")[0]).unwrap();
+    let (place, other) = (Place::new(), Place::new());
+    fs::write(other.source().join("data.parquet"), &bytes).unwrap();
+    let expected = other.ingest();
+    for cut in [4, bytes.len() / 2, bytes.len() - 1] {
+        // Whatever was seen of the file while somebody truncated it, the whole one is read whole afterwards.
+        let file = place.source().join("data.parquet");
+        fs::write(&file, &bytes).unwrap();
+        let run = place.command(&["ingest", "source"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(cut as u64).unwrap();
+        run.wait_with_output().unwrap();
+        fs::write(&file, &bytes).unwrap();
+        let done = place.json(&["ingest", "source", "--evolution", &format!("after-{cut}")]);
+        assert_eq!((&done["images"], &done["rejects"]), (&expected["images"], &expected["rejects"]));
+    }
+}

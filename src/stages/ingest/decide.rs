@@ -17,6 +17,40 @@ pub(super) const VERSION: u32 = 1;
 /// The stage whose results are tables of images.
 pub(super) const INGEST: &str = "ingest";
 
+/// The stage that decides what becomes of entries.
+pub(super) const DECIDE: &str = "ingest.decide";
+/// The role of the entries among its inputs.
+pub(super) const LISTING: &str = "listing";
+
+/// Whether an action made its table of images as the options and this program would.
+pub(super) fn is_made_by(action: &Action, options: &IngestOptions) -> bool {
+    let now = table_action(options, action.inputs.clone());
+    *action == now
+}
+
+/// What is asked for a table of images of certain parts. The versions of the steps before it are among its parameters, so that
+/// a table of an older program is not added to but made anew.
+pub(super) fn table_action(options: &IngestOptions, inputs: Vec<Input>) -> Action {
+    let mut parameters = options.parameters();
+    let versions = [("decide", VERSION), ("measure", super::measure::VERSION), ("pack", super::pack::VERSION)];
+    parameters.extend(versions.map(|(step, version)| (format!("{step}_version"), version.into())));
+    Action {
+        stage: INGEST.into(),
+        stage_version: VERSION,
+        parameters,
+        seed: 0,
+        inputs,
+        model: None,
+        shard: BTreeMap::new(),
+        schemas: BTreeMap::from([
+            (ImageRow::TABLE.into(), ImageRow::schema_id()),
+            (RejectRow::TABLE.into(), RejectRow::schema_id()),
+            (SourceRow::TABLE.into(), SourceRow::schema_id()),
+        ]),
+        writer_profile: PROFILE.number,
+    }
+}
+
 /// Decides what becomes of every entry of an increment; writes `sources` and `rejects`.
 pub(super) struct Decide<'a> {
     pub(super) options: &'a IngestOptions,
@@ -50,9 +84,9 @@ impl Stage for Decide<'_> {
     fn action(&self, (): &()) -> Action {
         let mut inputs = inputs_of(self.before.outputs(SourceRow::TABLE));
         inputs.extend(self.measured.iter().flat_map(|m| inputs_of(&m.outputs)));
-        inputs.push(Input { role: "listing".into(), object: self.listing });
+        inputs.push(Input { role: LISTING.into(), object: self.listing });
         Action {
-            stage: "ingest.decide".into(),
+            stage: DECIDE.into(),
             stage_version: VERSION,
             parameters: self.options.selection_parameters(),
             seed: 0,
@@ -148,17 +182,7 @@ impl Stage for Assemble<'_> {
     }
 
     fn action(&self, (): &()) -> Action {
-        Action {
-            stage: INGEST.into(),
-            stage_version: VERSION,
-            parameters: self.options.parameters(),
-            seed: 0,
-            inputs: inputs_of(&self.outputs()),
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::new(),
-            writer_profile: PROFILE.number,
-        }
+        table_action(self.options, inputs_of(&self.outputs()))
     }
 
     fn units(&self, (): &()) -> u64 {

@@ -1,11 +1,10 @@
 //! Fetch: the bytes of blobs from where the scan found them, checked against their digests.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::rows;
+use super::rows::CellReader;
 use super::scan::Origin;
 use crate::ids::Digest;
 use crate::stages::StageError;
@@ -33,23 +32,26 @@ impl Sources<'_> {
         mut work: impl FnMut(Vec<(Digest, Vec<u8>)>) -> Result<(), StageError>,
     ) -> Result<(), StageError> {
         let mut rest = blobs;
+        let mut cells = CellReader::new(self.max_bytes);
         while !rest.is_empty() {
             let (group, after) = rest.split_at(group_len(rest));
-            work(self.fetch(group)?)?;
+            work(self.fetch(group, &mut cells)?)?;
             rest = after;
         }
         Ok(())
     }
 
-    fn fetch(&self, group: &[(Digest, u64)]) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
-        let mut cells = self.fetch_cells(group);
-        let fetched: Vec<Result<(Digest, Vec<u8>), String>> = group
+    fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
+        // Cells come from one reader, in order; files are read and everything is checked on all threads.
+        let found: Vec<(Digest, Option<Vec<u8>>)> = group
             .iter()
-            .map(|(blob, _)| (*blob, cells.remove(blob)))
-            .collect::<Vec<_>>()
-            .into_par_iter()
-            .map(|(blob, cell)| self.check(blob, cell))
+            .map(|(blob, _)| match self.origins.get(blob) {
+                Some(Origin::Cell { file, column, place }) => (*blob, cells.read(file, column.as_deref(), *place)),
+                _ => (*blob, None),
+            })
             .collect();
+        let fetched: Vec<Result<(Digest, Vec<u8>), String>> =
+            found.into_par_iter().map(|(blob, cell)| self.check(blob, cell)).collect();
         let changed: Vec<String> = fetched.iter().filter_map(|f| f.as_ref().err().cloned()).collect();
         if !changed.is_empty() {
             return Err(StageError::SourceChanged { labels: changed });
@@ -66,23 +68,6 @@ impl Sources<'_> {
         };
         let whole = bytes.filter(|bytes| Digest::of(bytes) == blob);
         whole.map(|bytes| (blob, bytes)).ok_or_else(|| path.display().to_string())
-    }
-
-    /// The cells of a group, each Parquet file of it read once.
-    fn fetch_cells(&self, group: &[(Digest, u64)]) -> HashMap<Digest, Vec<u8>> {
-        let mut wanted: Vec<(&Path, &Option<String>, rows::Place, Digest)> = Vec::new();
-        for (blob, _) in group {
-            if let Some(Origin::Cell { file, column, place }) = self.origins.get(blob) {
-                wanted.push((file, column, *place, *blob));
-            }
-        }
-        wanted.sort_by_key(|w| (w.0, w.2));
-        let mut cells = HashMap::with_capacity(wanted.len());
-        for run in wanted.chunk_by(|a, b| a.0 == b.0) {
-            let places: Vec<(rows::Place, Digest)> = run.iter().map(|w| (w.2, w.3)).collect();
-            rows::read_cells(run[0].0, run[0].1.as_deref(), self.max_bytes, &places, &mut cells);
-        }
-        cells
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ids::Digest;
 use crate::stages::StageError;
-use crate::store::{Store, now_ms};
+use crate::store::Store;
 
 /// How close to the reading a change may hide.
 const RACY_MS: i128 = 2_000;
@@ -45,7 +45,7 @@ impl Fingerprint {
 /// The digests of the files below one source, by path relative to it.
 #[derive(Debug, Default)]
 pub(super) struct Fingerprints {
-    known: HashMap<PathBuf, (Fingerprint, Digest)>,
+    known: HashMap<PathBuf, (Fingerprint, Digest, bool)>,
 }
 
 impl Fingerprints {
@@ -54,27 +54,28 @@ impl Fingerprints {
         let note = store.cached(note_key(root))?.unwrap_or_default();
         let mut known = HashMap::with_capacity(note.len() / 128);
         let mut rest = note.as_slice();
-        while let Some((path, fingerprint, digest)) = read_line(&mut rest) {
-            known.insert(path, (fingerprint, digest));
+        while let Some((path, fingerprint, digest, is_parquet)) = read_line(&mut rest) {
+            known.insert(path, (fingerprint, digest, is_parquet));
         }
         Ok(Self { known })
     }
 
-    /// The digest of a file that has not changed since it was read.
-    pub(super) fn get(&self, path: &Path, now: Fingerprint) -> Option<Digest> {
-        self.known.get(path).filter(|(then, _)| *then == now).map(|(_, digest)| *digest)
+    /// The digest of a file that has not changed since it was read, and whether it is Parquet.
+    pub(super) fn get(&self, path: &Path, now: Fingerprint) -> Option<(Digest, bool)> {
+        self.known.get(path).filter(|(then, ..)| *then == now).map(|(_, digest, is_parquet)| (*digest, *is_parquet))
     }
 
-    /// Writes down what is known of a source now.
+    /// Writes down what is known of a source that was looked at from `began_ms` on: a file that changed later than shortly before
+    /// that may have changed again since it was read.
     pub(super) fn save(
         store: &Store,
         root: &Path,
-        files: impl Iterator<Item = (PathBuf, Fingerprint, Digest)>,
+        began_ms: u64,
+        files: impl Iterator<Item = (PathBuf, Fingerprint, Digest, bool)>,
     ) -> Result<(), StageError> {
-        let now = now_ms();
         let mut note = Vec::new();
-        for (path, fingerprint, digest) in files.filter(|(_, f, _)| f.is_settled(now)) {
-            write_line(&mut note, &path, fingerprint, digest);
+        for (path, fingerprint, digest, is_parquet) in files.filter(|(_, f, ..)| f.is_settled(began_ms)) {
+            write_line(&mut note, &path, fingerprint, digest, is_parquet);
         }
         store.cache(note_key(root), &note)?;
         Ok(())
@@ -88,10 +89,10 @@ impl Fingerprints {
 
 /// The name of a source's note. The path is the host's own, and stays out of every action and result.
 fn note_key(root: &Path) -> Digest {
-    Digest::derive("visplay 2026-11 file fingerprints v1", &[root.as_os_str().as_bytes()])
+    Digest::derive("visplay 2026-11 file fingerprints v2", &[root.as_os_str().as_bytes()])
 }
 
-fn write_line(note: &mut Vec<u8>, path: &Path, f: Fingerprint, digest: Digest) {
+fn write_line(note: &mut Vec<u8>, path: &Path, f: Fingerprint, digest: Digest, is_parquet: bool) {
     let path = path.as_os_str().as_bytes();
     note.extend_from_slice(&(path.len() as u32).to_le_bytes());
     note.extend_from_slice(path);
@@ -100,9 +101,10 @@ fn write_line(note: &mut Vec<u8>, path: &Path, f: Fingerprint, digest: Digest) {
     note.extend_from_slice(&f.modified_ns.to_le_bytes());
     note.extend_from_slice(&f.changed_ns.to_le_bytes());
     note.extend_from_slice(digest.as_bytes());
+    note.push(u8::from(is_parquet));
 }
 
-fn read_line(rest: &mut &[u8]) -> Option<(PathBuf, Fingerprint, Digest)> {
+fn read_line(rest: &mut &[u8]) -> Option<(PathBuf, Fingerprint, Digest, bool)> {
     let length = u32::from_le_bytes(take(rest)?) as usize;
     let (path, after) = rest.split_at_checked(length)?;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
@@ -112,7 +114,8 @@ fn read_line(rest: &mut &[u8]) -> Option<(PathBuf, Fingerprint, Digest)> {
     let modified_ns = i128::from_le_bytes(take(rest)?);
     let changed_ns = i128::from_le_bytes(take(rest)?);
     let digest = Digest::from_bytes(take(rest)?);
-    Some((path, Fingerprint { size, inode, modified_ns, changed_ns }, digest))
+    let [is_parquet] = take(rest)?;
+    Some((path, Fingerprint { size, inode, modified_ns, changed_ns }, digest, is_parquet == 1))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -129,11 +132,11 @@ mod tests {
     fn what_is_written_is_read() {
         let mut note = Vec::new();
         let f = Fingerprint { size: 1, inode: 2, modified_ns: -3, changed_ns: 4 };
-        write_line(&mut note, Path::new("a/b\nc"), f, Digest::of(b"x"));
-        write_line(&mut note, Path::new(""), f, Digest::of(b"y"));
+        write_line(&mut note, Path::new("a/b\nc"), f, Digest::of(b"x"), true);
+        write_line(&mut note, Path::new(""), f, Digest::of(b"y"), false);
         let mut rest = note.as_slice();
-        assert_eq!(read_line(&mut rest), Some((PathBuf::from("a/b\nc"), f, Digest::of(b"x"))));
-        assert_eq!(read_line(&mut rest), Some((PathBuf::new(), f, Digest::of(b"y"))));
+        assert_eq!(read_line(&mut rest), Some((PathBuf::from("a/b\nc"), f, Digest::of(b"x"), true)));
+        assert_eq!(read_line(&mut rest), Some((PathBuf::new(), f, Digest::of(b"y"), false)));
         assert_eq!(read_line(&mut rest), None);
         for cut in 0..note.len() {
             let mut rest = &note[..cut];

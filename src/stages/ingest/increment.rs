@@ -101,15 +101,11 @@ impl History {
     /// Reads the refs and finds where the options were last changed.
     pub(super) fn read(store: &Store, evolution: &str, options: &IngestOptions) -> Result<Self, StageError> {
         let head = store.head(evolution, IMAGES)?;
-        let mut all: Vec<Ref> =
-            store.refs()?.into_iter().filter(|r| r.evolution == evolution && r.name == IMAGES).collect();
-        all.sort_by_key(|r| r.sequence);
-        restore_lost(store, &mut all)?;
-        let mut refs = Vec::new();
+        let mut refs: Vec<Ref> = Vec::new();
         let mut left_behind = 0;
-        for r in all {
+        for r in store.restored_sequence(evolution, IMAGES)? {
             // A lost action cannot say otherwise; if it was another, making the increment again will show it.
-            let same = store.action(r.result).map_or(true, |a| a.parameters == options.parameters());
+            let same = store.action(r.result).map_or(true, |action| decide::is_made_by(&action, options));
             if !same {
                 refs.clear();
                 left_behind = store.result(r.result).ok().flatten().map_or(0, |result| result.rows_of("images"));
@@ -124,25 +120,11 @@ impl History {
             }
             refs.push(r);
         }
+        if !refs.is_empty() {
+            left_behind = 0;
+        }
         Ok(Self { head, refs, left_behind })
     }
-}
-
-/// Puts back refs that are gone from the middle of the sequence: each table says which one it was made from.
-fn restore_lost(store: &Store, refs: &mut Vec<Ref>) -> Result<(), StageError> {
-    let mut i = 0;
-    while let Some(r) = refs.get(i).cloned() {
-        let lost = r.sequence > 1 && (i == 0 || refs[i - 1].sequence + 1 < r.sequence);
-        let table_before = || {
-            let made_from = store.result(r.result).ok().flatten()?.upstream;
-            made_from.into_iter().find(|key| store.action(*key).is_ok_and(|a| a.stage == decide::INGEST))
-        };
-        match lost.then(table_before).flatten() {
-            Some(result) => refs.insert(i, store.restore_ref(&r.evolution, &r.name, r.sequence - 1, result)?),
-            None => i += 1,
-        }
-    }
-    Ok(())
 }
 
 /// Whether an increment and everything that it was made from is there.
@@ -159,8 +141,8 @@ pub(super) fn is_whole(store: &Store, increment: ActionKey, before: Option<Actio
     Ok(true)
 }
 
-/// The entries of increment `i` of a chain, when it has to be made again: those its own table tells of, or, when that is lost
-/// too, those of the sources that no other increment has.
+/// The entries of increment `i` of a chain, when it has to be made again: those of its listing, or of its own table, or, when both
+/// are lost, those of the sources that no other increment has.
 pub(super) fn entries_of(
     store: &Store,
     refs: &[Ref],
@@ -168,6 +150,9 @@ pub(super) fn entries_of(
     before: &Increment,
     scanned: &[Entry],
 ) -> Result<Vec<Entry>, StageError> {
+    if let Some(entries) = listing(store, &refs[i]) {
+        return Ok(entries);
+    }
     if let Some(rows) = own_rows(store, refs, i) {
         let mut entries: Vec<Entry> = rows.iter().map(entry_of).collect();
         entries.sort();
@@ -180,6 +165,14 @@ pub(super) fn entries_of(
         left.retain(|e| !theirs.contains(&entry_identity(e)));
     }
     Ok(left)
+}
+
+/// The entries that an increment was decided over, as its decision read them.
+fn listing(store: &Store, increment: &Ref) -> Option<Vec<Entry>> {
+    let upstream = store.result(increment.result).ok().flatten()?.upstream;
+    let decision = upstream.iter().find_map(|key| store.action(*key).ok().filter(|a| a.stage == decide::DECIDE))?;
+    let listing = decision.inputs.iter().find(|input| input.role == decide::LISTING)?;
+    serde_json::from_slice(&store.read_object(listing.object).ok()?).ok()
 }
 
 /// What increment `i` itself decided. Each increment adds one `sources` object, and every later result names it too.

@@ -17,7 +17,7 @@ use crate::store::{Action, Counts, Input, ObjectId, ObjectKind, Store};
 use crate::tables::{Measurement, PROFILE, TableRow};
 
 /// Version of what measuring computes.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// The stage; see the module.
 pub(super) struct Measure<'a> {

@@ -108,8 +108,10 @@ pub struct Ingested {
     pub new_images: u64,
     /// Of the new ones, those left out, by reason.
     pub new_rejects: BTreeMap<String, u64>,
-    /// Shards that had to be made.
+    /// Shards that had to be made, those that were lost included.
     pub shards_made: usize,
+    /// Of these, the ones that were lost.
+    pub shards_mended: usize,
     /// Images of earlier ingests, under other options, that the table no longer has.
     pub left_behind: u64,
 }
@@ -164,6 +166,7 @@ fn ingest_scanned(
         new_images: decided.counts.rows_out,
         new_rejects: decided.figures.iter().filter_map(figures).collect(),
         shards_made: mended + made,
+        shards_mended: mended,
         entries: scan.entries.len() as u64,
         read: scan.read as u64,
         left_behind: history.left_behind,
@@ -264,6 +267,7 @@ impl Work<'_> {
             new_images: 0,
             new_rejects: BTreeMap::new(),
             shards_made: mended,
+            shards_mended: mended,
             left_behind: 0,
         }
     }

@@ -12,7 +12,7 @@ use crate::store::{Action, ActionKey, Counts, Input, ObjectId, StoreError};
 use crate::tables::{ImageFile, ImageRow, PROFILE, SourceRow, TableRow};
 
 /// Version of what packing writes.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// The stage; see the module.
 pub(super) struct Pack<'a> {

@@ -26,13 +26,8 @@ pub fn pending(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Pendi
     let store = runner.store;
     let last = store.head(request.evolution, IMAGES)?;
     let mut differences = Vec::new();
-    if let Some(last) = &last {
-        let then = store.action(last.result)?;
-        let mut now = then.clone();
-        now.parameters = request.options.parameters();
-        now.stage_version = super::decide::VERSION;
-        now.writer_profile = crate::tables::PROFILE.number;
-        differences = then.differences(&now);
+    if let Some(then) = last.as_ref().and_then(|last| store.action(last.result).ok()) {
+        differences = then.differences(&super::decide::table_action(request.options, then.inputs.clone()));
     }
     let history = History::read(store, request.evolution, request.options)?;
     let (mut broken, mut before) = (Vec::new(), None);
@@ -42,10 +37,9 @@ pub fn pending(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Pendi
         }
         before = Some(r.result);
     }
-    let known = match history.refs.last().map(|r| store.result(r.result)).transpose()?.flatten() {
-        Some(result) => Increment::read(store, result)?,
-        None => Increment::default(),
-    };
+    // What cannot be read is among the broken ones.
+    let table = history.refs.last().and_then(|r| store.result(r.result).ok().flatten());
+    let known = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
     let scan = scan::scan(request.sources, scan_options(request), runner)?;
     let new = known.new_entries(&scan.entries).iter().map(scan::Entry::shown).collect();
     Ok(Pending { last, differences, broken, new })

@@ -1,15 +1,22 @@
 //! Rows: the images inside Parquet files, as Hugging Face datasets have them.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::iter::Peekable;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::fingerprints::Fingerprint;
 use super::scan::{Entry, Origin, Refusal, Scan, ScanOptions, refusal};
 use crate::ids::Digest;
 use crate::stages::{Runner, StageError};
 use crate::store::StoreError;
-use crate::tables::foreign::{ForeignBytes, ForeignError, ForeignImage, ForeignImages, ForeignLimits};
+use crate::tables::foreign::{ForeignBytes, ForeignError, ForeignImage, ForeignImages, ForeignLimits, ForeignRows};
+
+/// The largest page of a Parquet file that is read: each thread may hold one, whole.
+const PAGE_BYTES: usize = 128 << 20;
+
+/// Version of what is noted of a file: another reader may find other images.
+const NOTE_VERSION: u32 = 2;
 
 /// Where an image lies within its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,24 +43,46 @@ struct Cells {
     failure: Option<Refusal>,
 }
 
+/// A Parquet file that the scan met.
+#[derive(Clone, Copy)]
+pub(super) struct ParquetFile<'a> {
+    pub(super) path: &'a Path,
+    pub(super) label: &'a str,
+    /// The digest of its bytes.
+    pub(super) digest: Digest,
+    /// Its state when they were read.
+    pub(super) state: Option<Fingerprint>,
+}
+
+impl ParquetFile<'_> {
+    /// What is read of the file now must be of the bytes that its digest was taken of.
+    fn check_unchanged(&self) -> Result<(), StageError> {
+        let now = self.path.metadata().ok().map(|meta| Fingerprint::of(&meta));
+        if now.is_some() && now == self.state {
+            return Ok(());
+        }
+        Err(StageError::SourceChanged { labels: vec![self.path.display().to_string()] })
+    }
+}
+
 /// Adds the images of a Parquet file to a scan. `alone` is whether the user named the file itself.
 ///
 /// # Errors
 /// A file named by the user that has no usable image column; a file met in a folder is a reject instead.
 pub(super) fn scan_rows(
-    file: &Path,
-    label: &str,
-    digest: Digest,
+    file: ParquetFile<'_>,
     options: ScanOptions<'_>,
     alone: bool,
     runner: &Runner<'_>,
     scan: &mut Scan,
 ) -> Result<(), StageError> {
+    let ParquetFile { path, label, digest, .. } = file;
     let found = match known_cells(digest, options, runner)? {
         Some(found) => found,
-        None => match read_file(file, options, runner) {
+        None => match read_file(path, options, runner) {
             Ok(found) => {
-                remember(&found, digest, options, runner)?;
+                file.check_unchanged()?;
+                remember(&found, digest, options, runner);
                 found
             }
             Err(StageError::Source { problem, .. }) if !alone => {
@@ -67,10 +96,10 @@ pub(super) fn scan_rows(
         let place = cell.place;
         let entry = Entry { label, row: Some(place.row), blob: cell.blob, bytes: cell.bytes, refusal: cell.refusal };
         let column = options.column.map(str::to_owned);
-        scan.push_row(entry, Origin::Cell { file: file.to_owned(), column, place });
+        scan.push_row(entry, Origin::Cell { file: path.to_owned(), column, place });
     }
     if let Some(failure) = found.failure {
-        let bytes = file.metadata().map_or(0, |m| m.len());
+        let bytes = path.metadata().map_or(0, |m| m.len());
         scan.push_refused(Entry { label: label.to_owned(), row: None, blob: None, bytes, refusal: Some(failure) });
     }
     Ok(())
@@ -78,7 +107,7 @@ pub(super) fn scan_rows(
 
 fn limits(max_bytes: u64) -> ForeignLimits {
     let image_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    ForeignLimits { image_bytes, ..ForeignLimits::default() }
+    ForeignLimits { image_bytes, page_bytes: PAGE_BYTES }
 }
 
 fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Cells, StageError> {
@@ -148,7 +177,8 @@ fn cell(image: ForeignImage) -> Cell {
 fn note_key(digest: Digest, options: ScanOptions<'_>) -> Digest {
     let column = options.column.map_or_else(|| vec![0], |c| [&[1], c.as_bytes()].concat());
     let max_bytes = options.max_bytes.to_le_bytes();
-    Digest::derive("visplay 2026-11 cells of a Parquet file v1", &[digest.as_bytes(), &column, &max_bytes])
+    let reader = [NOTE_VERSION.to_le_bytes(), (PAGE_BYTES as u32).to_le_bytes()].concat();
+    Digest::derive("visplay 2026-11 cells of a Parquet file", &[digest.as_bytes(), &column, &max_bytes, &reader])
 }
 
 fn known_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Option<Cells>, StageError> {
@@ -156,28 +186,55 @@ fn known_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) ->
     Ok(note.and_then(|note| serde_json::from_slice(&note).ok()))
 }
 
-fn remember(found: &Cells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<(), StageError> {
-    let note = crate::canonical::to_canonical(found).map_err(StoreError::from)?;
-    Ok(runner.store.cache(note_key(digest, options), &note)?)
+/// Notes what a file holds, if that is a function of its bytes: a file that could not be opened may be opened next time.
+fn remember(found: &Cells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) {
+    if found.failure.as_ref().is_some_and(|f| f.reason == "unreadable") {
+        return;
+    }
+    let note = crate::canonical::to_canonical(found).map_err(StoreError::from);
+    if let Err(e) = note.and_then(|note| runner.store.cache(note_key(digest, options), &note)) {
+        runner.progress.say(&format!("the rows will be read again next time: {e}"));
+    }
 }
 
-/// Reads the cells at `wanted` places (sorted) of one file into `cells`. A place that is not there is left out: whoever needs
-/// it sees that the source has changed.
-pub(super) fn read_cells(
-    file: &Path,
-    column: Option<&str>,
+/// Reads cells of Parquet files one after the other. As long as the places asked for lie behind each other in one file, that file
+/// is read once.
+pub(super) struct CellReader {
     max_bytes: u64,
-    wanted: &[(Place, Digest)],
-    cells: &mut HashMap<Digest, Vec<u8>>,
-) {
-    let (Some((first, _)), Some((last, _))) = (wanted.first(), wanted.last()) else { return };
-    let Ok(images) = ForeignImages::open(file, column, limits(max_bytes)) else { return };
-    let by_place: HashMap<Place, Digest> = wanted.iter().copied().collect();
-    for image in images.rows_in(first.row..last.row + 1) {
-        let Ok(image) = image else { return };
-        let place = Place { row: image.row, item: image.item };
-        if let (Some(digest), ForeignBytes::Bytes(bytes)) = (by_place.get(&place), image.bytes) {
-            cells.insert(*digest, bytes);
-        }
+    open: Option<OpenFile>,
+}
+
+/// A file that is being read.
+struct OpenFile {
+    path: PathBuf,
+    images: Peekable<ForeignRows>,
+}
+
+impl CellReader {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self { max_bytes, open: None }
     }
+
+    /// The bytes at a place; `None` when they are not there (any more): whoever needs them sees that the source has changed.
+    pub(super) fn read(&mut self, path: &Path, column: Option<&str>, place: Place) -> Option<Vec<u8>> {
+        let is_behind = |open: &mut OpenFile| {
+            open.path == path && matches!(open.images.peek(), Some(Ok(next)) if place_of(next) <= place)
+        };
+        if !self.open.as_mut().is_some_and(is_behind) {
+            let images = ForeignImages::open(path, column, limits(self.max_bytes)).ok()?.rows_in(place.row..u64::MAX);
+            self.open = Some(OpenFile { path: path.to_owned(), images: images.peekable() });
+        }
+        let open = self.open.as_mut()?;
+        while let Some(image) = open.images.next_if(|image| image.as_ref().is_ok_and(|i| place_of(i) <= place)) {
+            let image = image.ok()?;
+            if place_of(&image) == place {
+                return if let ForeignBytes::Bytes(bytes) = image.bytes { Some(bytes) } else { None };
+            }
+        }
+        None
+    }
+}
+
+fn place_of(image: &ForeignImage) -> Place {
+    Place { row: image.row, item: image.item }
 }

@@ -17,6 +17,7 @@ use super::fingerprints::{Fingerprint, Fingerprints};
 use super::rows;
 use crate::ids::Digest;
 use crate::stages::{Runner, StageError};
+use crate::store::now_ms;
 
 /// An entry of the sources, without where it lies: what the ingest of it depends on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -140,16 +141,22 @@ fn scan_source(
 ) -> Result<(), StageError> {
     let refuse = |e: io::Error| StageError::Source { path: source.to_owned(), problem: plain(&e) };
     let root = source.canonicalize().map_err(refuse)?;
+    let store = runner.store.root().canonicalize().ok();
+    if is_within(&root, store.as_deref()) {
+        let problem = "it lies within the store itself".to_owned();
+        return Err(StageError::Source { path: source.to_owned(), problem });
+    }
     let is_folder = root.metadata().map_err(refuse)?.is_dir();
     if is_folder {
         // A folder that cannot be listed is an error of the command, not an empty source.
         root.read_dir().map_err(refuse)?;
     }
+    let began_ms = now_ms();
     let known = Fingerprints::load(runner.store, &root)?;
-    let met = if is_folder { walk(&root, runner.store.root()) } else { vec![lone_file(source, &root)] };
+    let met = if is_folder { walk(&root, store.as_deref()) } else { vec![lone_file(source, &root)] };
     runner.interrupt.check()?;
     let files = read_all(met, &known, options, runner)?;
-    remember(&files, &known, &root, runner)?;
+    remember(&files, &known, &root, began_ms, runner)?;
     for file in files {
         add_file(file, options, !is_folder, runner, scan)?;
     }
@@ -157,10 +164,9 @@ fn scan_source(
 }
 
 /// Every entry below a folder that is not a folder, the store itself left out.
-fn walk(root: &Path, store: &Path) -> Vec<Met> {
-    let store = store.canonicalize().ok();
+fn walk(root: &Path, store: Option<&Path>) -> Vec<Met> {
     let walk = WalkDir::new(root).follow_links(true).into_iter();
-    let outside_store = walk.filter_entry(|e| !(e.file_type().is_dir() && is_store(e.path(), store.as_deref())));
+    let outside_store = walk.filter_entry(|e| !(e.file_type().is_dir() && is_within(e.path(), store)));
     outside_store
         .filter_map(|item| match item {
             Ok(item) if item.file_type().is_dir() => None,
@@ -170,10 +176,9 @@ fn walk(root: &Path, store: &Path) -> Vec<Met> {
         .collect()
 }
 
-/// Whether a folder is the store in use: what it holds is not a source of it.
-fn is_store(folder: &Path, store: Option<&Path>) -> bool {
-    store
-        .is_some_and(|store| store.file_name() == folder.file_name() && folder.canonicalize().is_ok_and(|f| f == store))
+/// Whether a folder lies within the store in use, by whatever way it was reached: what that holds is not a source of it.
+fn is_within(folder: &Path, store: Option<&Path>) -> bool {
+    store.is_some_and(|store| folder.canonicalize().is_ok_and(|folder| folder.starts_with(store)))
 }
 
 fn meet(root: &Path, path: PathBuf) -> Met {
@@ -241,17 +246,23 @@ fn read_one(
     known: &Fingerprints,
     options: ScanOptions<'_>,
 ) -> Result<Content, Refusal> {
-    // Parquet files are told by their ending here: a file of another kind may be too large to be read at all.
-    let is_parquet = met.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
+    if let Some((digest, is_parquet)) = known.get(&met.relative, fingerprint) {
+        return Ok(Content { digest, is_parquet, was_read: false });
+    }
+    let is_parquet = begins_as_parquet(&met.path).map_err(|e| unreadable(&e))?;
     if bytes > options.max_bytes && !is_parquet {
         let detail = format!("{bytes} bytes, the limit is {}", options.max_bytes);
         return Err(refusal("too_large", &detail));
     }
-    if let Some(digest) = known.get(&met.relative, fingerprint) {
-        return Ok(Content { digest, is_parquet, was_read: false });
-    }
     let digest = digest_file(&met.path, fingerprint).map_err(|e| unreadable(&e))?;
     Ok(Content { digest, is_parquet, was_read: true })
+}
+
+/// Whether a file begins as Parquet files do. Its name says nothing.
+fn begins_as_parquet(path: &Path) -> io::Result<bool> {
+    let mut magic = Vec::with_capacity(4);
+    File::open(path)?.take(4).read_to_end(&mut magic)?;
+    Ok(magic == b"PAR1")
 }
 
 /// The digest of a file that does not change meanwhile.
@@ -274,16 +285,27 @@ fn digest_file(path: &Path, before: Fingerprint) -> io::Result<Digest> {
 }
 
 /// Notes the digests of the files read, unless nothing is new.
-fn remember(files: &[Known], known: &Fingerprints, root: &Path, runner: &Runner<'_>) -> Result<(), StageError> {
+fn remember(
+    files: &[Known],
+    known: &Fingerprints,
+    root: &Path,
+    began_ms: u64,
+    runner: &Runner<'_>,
+) -> Result<(), StageError> {
     let all_known = files.iter().all(|f| f.content.as_ref().is_ok_and(|c| !c.was_read));
     if all_known && files.len() == known.len() {
         return Ok(());
     }
     let lines = files.iter().filter_map(|f| match (&f.met.state, &f.content) {
-        (Ok((fingerprint, _)), Ok(content)) => Some((f.met.relative.clone(), *fingerprint, content.digest)),
+        (Ok((fingerprint, _)), Ok(content)) => {
+            Some((f.met.relative.clone(), *fingerprint, content.digest, content.is_parquet))
+        }
         _ => None,
     });
-    Fingerprints::save(runner.store, root, lines)
+    if let Err(e) = Fingerprints::save(runner.store, root, began_ms, lines) {
+        runner.progress.say(&format!("the files will be read again next time: {e}"));
+    }
+    Ok(())
 }
 
 fn add_file(
@@ -300,7 +322,9 @@ fn add_file(
         Ok(content) => {
             scan.read += usize::from(content.was_read);
             if content.is_parquet {
-                return rows::scan_rows(&file.met.path, &label, content.digest, options, alone, runner, scan);
+                let state = file.met.state.as_ref().ok().map(|(fingerprint, _)| *fingerprint);
+                let found = rows::ParquetFile { path: &file.met.path, label: &label, digest: content.digest, state };
+                return rows::scan_rows(found, options, alone, runner, scan);
             }
             let entry = Entry { label, row: None, blob: Some(content.digest), bytes, refusal: None };
             scan.push(entry, Some(Origin::File(file.met.path)));

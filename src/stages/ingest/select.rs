@@ -28,7 +28,7 @@ pub(super) fn select(
 /// What is decided so far.
 struct Selection {
     /// The first label of each blob, and why it was left out, if it was.
-    seen: HashMap<Digest, (String, Option<Refusal>)>,
+    seen: HashMap<Digest, (String, Option<LeftOut>)>,
     near: Option<NearDuplicates>,
     /// The images of the near-duplicate index, by their place in it.
     kept: Vec<(ImageId, String)>,
@@ -43,7 +43,8 @@ impl Selection {
             if row.reason.as_deref() == Some("duplicate") {
                 continue;
             }
-            let left_out = row.reason.as_deref().map(|r| refusal(r, row.detail.as_deref().unwrap_or_default()));
+            let why = |reason| refusal(reason, row.detail.as_deref().unwrap_or_default());
+            let left_out = row.reason.as_deref().map(|reason| (why(reason), row.twin_id));
             if left_out.is_none() {
                 selection.keep(image, &row.shown(), row.perceptual_hash);
             }
@@ -54,6 +55,7 @@ impl Selection {
 
     /// Enters an accepted image of an earlier ingest into the near-duplicate index.
     fn keep(&mut self, image: ImageId, label: &str, hash: Option<u64>) {
+        let hash = hash.filter(|hash| says_something(*hash));
         if let (Some(near), Some(hash)) = (&mut self.near, hash.map(DHash::from_bits)) {
             near.keep(hash);
             self.kept.push((image, label.to_owned()));
@@ -87,7 +89,9 @@ impl Selection {
         if let Some((first, left_out)) = self.seen.get(&id.0) {
             return Some(match left_out {
                 None => (refusal("duplicate", &format!("the same bytes as {first}")), Some(id)),
-                Some(why) => (refusal(&why.reason, &format!("the same bytes as {first}: {}", why.detail)), None),
+                Some((why, twin)) => {
+                    (refusal(&why.reason, &format!("the same bytes as {first}: {}", why.detail)), *twin)
+                }
             });
         }
         let shown = entry.shown();
@@ -98,12 +102,12 @@ impl Selection {
             }
             Some(m) => self.near_twin(id, &shown, m.perceptual_hash?),
         };
-        self.seen.insert(id.0, (shown, left_out.as_ref().map(|(why, _)| why.clone())));
+        self.seen.insert(id.0, (shown, left_out.clone()));
         left_out
     }
 
     fn near_twin(&mut self, id: ImageId, shown: &str, hash: u64) -> Option<LeftOut> {
-        let near = self.near.as_mut()?;
+        let near = self.near.as_mut().filter(|_| says_something(hash))?;
         match near.decide(DHash::from_bits(hash)) {
             Verdict::Kept(_) => {
                 self.kept.push((id, shown.to_owned()));
@@ -117,6 +121,15 @@ impl Selection {
         }
     }
 }
+
+/// Whether a perceptual hash tells one image from another. Flat images and plain gradients all have (nearly) the same: every
+/// pixel is brighter than its left neighbour, or none is.
+fn says_something(hash: u64) -> bool {
+    (MIN_EDGES..=64 - MIN_EDGES).contains(&hash.count_ones())
+}
+
+/// The fewest bits of either kind in a hash that says something.
+const MIN_EDGES: u32 = 8;
 
 /// Why an entry is left out, and the image kept in its place.
 type LeftOut = (Refusal, Option<ImageId>);
