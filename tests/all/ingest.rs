@@ -338,3 +338,22 @@ fn a_parquet_file_that_changes_while_it_is_read_leaves_no_false_note() {
         assert_eq!((&done["images"], &done["rejects"]), (&expected["images"], &expected["rejects"]));
     }
 }
+
+#[test]
+fn the_size_limit_holds_whether_a_file_was_read_before_or_not() {
+    let place = Place::new();
+    let paths = place.fill(6);
+    let early = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    for path in &paths {
+        fs::File::open(path).unwrap().set_modified(early).unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    place.ingest();
+    assert_eq!(place.ingest()["read"], 0, "the files are known now");
+    fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nmax_bytes = 2000\n").unwrap();
+    let known = place.ingest();
+    fs::remove_dir_all(place.store()).unwrap();
+    let fresh = place.ingest();
+    assert!(fresh["rejects_by_reason"]["too_large"].as_u64().unwrap() > 0, "{fresh}");
+    assert_eq!(known["result"], fresh["result"]);
+}

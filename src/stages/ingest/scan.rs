@@ -246,42 +246,49 @@ fn read_one(
     known: &Fingerprints,
     options: ScanOptions<'_>,
 ) -> Result<Content, Refusal> {
+    // Whether a file is too large must not depend on whether it was read before, so that both ways end at the same digests.
+    let is_allowed = |is_parquet| {
+        if bytes <= options.max_bytes || is_parquet {
+            return Ok(());
+        }
+        Err(refusal("too_large", &format!("{bytes} bytes, the limit is {}", options.max_bytes)))
+    };
     if let Some((digest, is_parquet)) = known.get(&met.relative, fingerprint) {
+        is_allowed(is_parquet)?;
         return Ok(Content { digest, is_parquet, was_read: false });
     }
-    let is_parquet = begins_as_parquet(&met.path).map_err(|e| unreadable(&e))?;
-    if bytes > options.max_bytes && !is_parquet {
-        let detail = format!("{bytes} bytes, the limit is {}", options.max_bytes);
-        return Err(refusal("too_large", &detail));
-    }
-    let digest = digest_file(&met.path, fingerprint).map_err(|e| unreadable(&e))?;
+    let mut file = File::open(&met.path).map_err(|e| unreadable(&e))?;
+    let mut buffer = [0; 1 << 16];
+    let start = read_some(&mut file, &mut buffer).map_err(|e| unreadable(&e))?;
+    // What a file is, its content says and not its name.
+    let is_parquet = buffer[..start].starts_with(b"PAR1");
+    is_allowed(is_parquet)?;
+    let digest = digest_file(file, &mut buffer, start, fingerprint).map_err(|e| unreadable(&e))?;
     Ok(Content { digest, is_parquet, was_read: true })
 }
 
-/// Whether a file begins as Parquet files do. Its name says nothing.
-fn begins_as_parquet(path: &Path) -> io::Result<bool> {
-    let mut magic = Vec::with_capacity(4);
-    File::open(path)?.take(4).read_to_end(&mut magic)?;
-    Ok(magic == b"PAR1")
-}
-
-/// The digest of a file that does not change meanwhile.
-fn digest_file(path: &Path, before: Fingerprint) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
+/// The digest of a file that does not change meanwhile. The first `start` bytes are in the buffer already.
+fn digest_file(mut file: File, buffer: &mut [u8], start: usize, before: Fingerprint) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = [0; 1 << 16];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
+    let mut n = start;
+    while n > 0 {
+        hasher.update(&buffer[..n]);
+        n = read_some(&mut file, buffer)?;
     }
     if Fingerprint::of(&file.metadata()?) != before {
         return Err(io::Error::other("it changed while it was read"));
     }
     Ok(Digest::from(hasher.finalize()))
+}
+
+/// The next bytes of a file; none at its end.
+fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
 }
 
 /// Notes the digests of the files read, unless nothing is new.
