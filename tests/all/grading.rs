@@ -167,7 +167,8 @@ fn long_tuples(random: &mut Random) -> (String, String) {
         ("x/3+1/7y", "1/7y+x/3"),
     ];
     let (a, b) = SAME[random.below(SAME.len())];
-    let times = 1 + random.below([12, 300, 3000][random.below(3)]);
+    let most = [12, 300, 3000][random.below(3)];
+    let times = 1 + random.below(most);
     (format!("({})", vec![a; times].join(",")), format!("({})", vec![b; times].join(",")))
 }
 

@@ -24,6 +24,7 @@ impl Budget {
     }
 
     /// Whether something could not be paid for. From then on nothing can.
+    #[cfg(test)]
     pub(in crate::grading) fn is_spent(&self) -> bool {
         self.0 == 0
     }
