@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
+use serde::ser::SerializeMap;
 
 use crate::grading::Vote;
 use crate::ids::{GroupId, QuestionId};
-use crate::reward::{self, ClusterError, Dropped, Preset, Question, questioner_rewards};
+use crate::reward::{self, Dropped, Preset, Question, questioner_rewards};
 use crate::tables::{QuestionRow, VoteRow};
 
 /// What settings make of a set of questions.
@@ -20,6 +21,8 @@ pub struct Scored {
     pub dropped: BTreeMap<String, usize>,
     /// The rewards.
     pub rewards: Distribution,
+    /// Why no question has a reward: too many of them in a scope to be clustered.
+    pub note: Option<String>,
 }
 
 /// A question under some settings.
@@ -27,10 +30,39 @@ pub struct Scored {
 pub struct ScoredQuestion {
     /// The question.
     pub question_id: QuestionId,
-    /// The Questioner's reward; `None` for a valid question without a vote.
+    /// The Questioner's reward; `None` for a valid question without a vote, and for all where clustering is refused.
     pub reward: Option<f64>,
-    /// The confidence by which it is kept, or why it is dropped.
-    pub kept: Result<f64, String>,
+    /// Whether the curriculum keeps it.
+    #[serde(flatten)]
+    pub fate: Fate,
+}
+
+/// Whether a question is kept: `{"kept": true, "confidence": 0.5}` or `{"kept": false, "dropped": "below_band"}`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// Kept, by this confidence.
+    Kept(f64),
+    /// Dropped, for this reason.
+    Dropped(String),
+}
+
+impl Fate {
+    /// Whether the question is kept.
+    pub fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+}
+
+impl Serialize for Fate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("kept", &self.is_kept())?;
+        match self {
+            Self::Kept(confidence) => map.serialize_entry("confidence", confidence)?,
+            Self::Dropped(reason) => map.serialize_entry("dropped", reason)?,
+        }
+        map.end()
+    }
 }
 
 /// How figures are spread.
@@ -59,31 +91,33 @@ impl Distribution {
     }
 }
 
-/// Scores questions (one step, all its groups) under a preset. A vote without its question is of no account.
-///
-/// # Errors
-/// More questions in a scope than can be clustered.
-pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) -> Result<Scored, ClusterError> {
+/// Scores questions (one step, all its groups) under a preset. A vote without its question is of no account. Where a scope
+/// has more questions than can be clustered, no question has a reward and the note says so; the filter needs none.
+pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) -> Scored {
     let votes: HashMap<QuestionId, Vote> = votes.iter().map(|row| (row.question_id, vote_of(row))).collect();
-    let rewards = rewards(questions, &votes, preset)?;
+    let (rewards, note) = match rewards(questions, &votes, preset) {
+        Ok(rewards) => (rewards, None),
+        Err(error) => (vec![None; questions.len()], Some(format!("no rewards: {error}"))),
+    };
     let mut dropped = BTreeMap::new();
     let scored: Vec<ScoredQuestion> = questions
         .iter()
         .zip(rewards)
         .map(|(row, reward)| {
-            let kept = keep(row, votes.get(&row.question_id), preset);
-            if let Err(reason) = &kept {
+            let fate = keep(row, votes.get(&row.question_id), preset);
+            if let Fate::Dropped(reason) = &fate {
                 *dropped.entry(reason.clone()).or_insert(0) += 1;
             }
-            ScoredQuestion { question_id: row.question_id, reward, kept }
+            ScoredQuestion { question_id: row.question_id, reward, fate }
         })
         .collect();
-    Ok(Scored {
-        kept: scored.iter().filter(|q| q.kept.is_ok()).count(),
+    Scored {
+        kept: scored.iter().filter(|q| q.fate.is_kept()).count(),
         rewards: Distribution::of(scored.iter().filter_map(|q| q.reward).collect()),
         questions: scored,
         dropped,
-    })
+        note,
+    }
 }
 
 /// The vote of a row: its classes and who was silent.
@@ -100,7 +134,7 @@ fn rewards(
     questions: &[QuestionRow],
     votes: &HashMap<QuestionId, Vote>,
     preset: &Preset,
-) -> Result<Vec<Option<f64>>, ClusterError> {
+) -> Result<Vec<Option<f64>>, reward::ClusterError> {
     let mut group_of: HashMap<GroupId, usize> = HashMap::new();
     let mut groups: Vec<Vec<Question>> = Vec::new();
     let mut places = Vec::with_capacity(questions.len());
@@ -119,11 +153,13 @@ fn rewards(
     Ok(places.into_iter().map(|(group, place, known)| known.then(|| rewards[group][place].reward)).collect())
 }
 
-fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Result<f64, String> {
-    let Some(question) = row.question.as_ref().filter(|_| row.valid) else { return Err("invalid".into()) };
-    let Some(vote) = vote else { return Err("no_vote".into()) };
-    let kept = reward::keep(question, vote, preset.label_denominator, &preset.difficulty);
-    kept.map_err(|why| reason(&why).to_owned())
+fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Fate {
+    let Some(question) = row.question.as_ref().filter(|_| row.valid) else { return Fate::Dropped("invalid".into()) };
+    let Some(vote) = vote else { return Fate::Dropped("no_vote".into()) };
+    match reward::keep(question, vote, preset.label_denominator, &preset.difficulty) {
+        Ok(confidence) => Fate::Kept(confidence),
+        Err(why) => Fate::Dropped(reason(&why).to_owned()),
+    }
 }
 
 /// The word of the `rejects` table for a dropped question.
@@ -141,6 +177,13 @@ fn reason(why: &Dropped) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_spelt_in_one_way() {
+        for why in [Dropped::NoAnswer, Dropped::BelowBand(0.1), Dropped::QuestionContains("box".into())] {
+            assert_eq!(serde_json::to_value(&why).unwrap()["reason"], reason(&why));
+        }
+    }
 
     #[test]
     fn quartiles_are_figures_of_the_set() {

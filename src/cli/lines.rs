@@ -185,9 +185,10 @@ impl Line {
         let mut out = String::with_capacity(text.len() + 64);
         if self.entries.iter().any(|(name, _)| is_added(name)) {
             out.push('{');
-            for (at, (name, value)) in self.entries.iter().filter(|(name, _)| !is_added(name)).enumerate() {
+            let written = self.entries.iter().zip(as_written(text)).filter(|((name, _), _)| !is_added(name));
+            for (at, (_, entry)) in written.enumerate() {
                 out.push_str(if at > 0 { "," } else { "" });
-                out.push_str(&format!("{}:{value}", Value::from(name.as_str())));
+                out.push_str(entry);
             }
         } else {
             out.push_str(text.trim_end().strip_suffix('}').unwrap_or(text).trim());
@@ -199,6 +200,31 @@ impl Line {
         out.push('}');
         out
     }
+}
+
+/// The entries of an object that is known to be JSON, each as it is written.
+fn as_written(text: &str) -> Vec<&str> {
+    let text = text.trim();
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
+    let (mut entries, mut start) = (Vec::new(), 0);
+    let (mut depth, mut quoted, mut escaped) = (0u32, false, false);
+    for (at, byte) in inner.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => {
+                entries.push(inner[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    entries.push(inner[start..].trim());
+    entries
 }
 
 impl<'de> Deserialize<'de> for Line {

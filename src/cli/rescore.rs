@@ -8,7 +8,7 @@ use serde_json::json;
 use super::error::CommandError;
 use super::text;
 use super::ui::Ui;
-use crate::analysis::rescore::{Scored, rescore};
+use crate::analysis::rescore::{Fate, Scored, rescore};
 use crate::reward::{Preset, Scope};
 use crate::tables::{self, QuestionRow, TableRow, VoteRow};
 
@@ -36,19 +36,19 @@ pub struct RescoreArgs {
     #[arg(long, value_name = "NAME")]
     to: Option<String>,
     /// Another weight of the diversity penalty.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     lambda: Option<f64>,
     /// Compare questions within the `group` of an image or within the whole `step`.
     #[arg(long, value_name = "SCOPE", value_parser = scope)]
     scope: Option<Scope>,
     /// Another lower end of the band of confidence, 0 to 1.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     low: Option<f64>,
     /// Another upper end of the band, 0 to 1.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     high: Option<f64>,
     /// Another least lead of the majority over the runner-up, 0 to 1.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     min_margin: Option<f64>,
 }
 
@@ -63,8 +63,12 @@ pub fn cmd_rescore(args: &RescoreArgs, ui: &Ui) -> Result<(), CommandError> {
     let after = changed(args.to.as_deref().map_or(Ok(before), preset)?, args)?;
     let questions: Vec<QuestionRow> = read_all(&args.questions)?;
     let votes: Vec<VoteRow> = read_all(&args.votes)?;
-    let score = |preset| rescore(&questions, &votes, preset).map_err(|e| CommandError::failed(e.to_string()));
-    let (before, after) = (score(before)?, score(&after)?);
+    let (before, after) = (rescore(&questions, &votes, before), rescore(&questions, &votes, &after));
+    for (name, scored) in [("before", &before), ("after", &after)] {
+        if let Some(note) = &scored.note {
+            ui.say(format!("{name}: {note}"));
+        }
+    }
     if ui.json { print_json(&before, &after, ui) } else { print_table(&before, &after, ui) }
 }
 
@@ -127,11 +131,15 @@ fn print_json(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandErr
     let changed = before.questions.iter().zip(&after.questions).filter(|(b, a)| b != a);
     let changed: Vec<_> = changed
         .map(|(b, a)| {
-            json!({"question_id": b.question_id, "before": {"reward": b.reward, "kept": b.kept},
-            "after": {"reward": a.reward, "kept": a.kept}})
+            let side = |reward: Option<f64>, fate: &Fate| {
+                let mut side = json!(fate);
+                side["reward"] = json!(reward);
+                side
+            };
+            json!({"question_id": b.question_id, "before": side(b.reward, &b.fate), "after": side(a.reward, &a.fate)})
         })
         .collect();
-    let summary = |s: &Scored| json!({"kept": s.kept, "dropped": s.dropped, "rewards": s.rewards});
+    let summary = |s: &Scored| json!({"kept": s.kept, "dropped": s.dropped, "rewards": s.rewards, "note": s.note});
     ui.result_json(&json!({
         "questions": before.questions.len(), "before": summary(before), "after": summary(after), "changed": changed,
     }))
@@ -154,8 +162,8 @@ fn print_table(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandEr
         row(name, &|s| format!("{:.4}", s.rewards.quartiles[i]));
     }
     let pairs = || before.questions.iter().zip(&after.questions);
-    let kept = pairs().filter(|(b, a)| b.kept.is_err() && a.kept.is_ok()).count();
-    let lost = pairs().filter(|(b, a)| b.kept.is_ok() && a.kept.is_err()).count();
+    let kept = pairs().filter(|(b, a)| !b.fate.is_kept() && a.fate.is_kept()).count();
+    let lost = pairs().filter(|(b, a)| b.fate.is_kept() && !a.fate.is_kept()).count();
     for line in text::columns(&rows) {
         ui.result(line)?;
     }

@@ -26,7 +26,7 @@ pub struct RewardsArgs {
     #[arg(long, value_name = "NAME")]
     preset: String,
     /// Another weight of the diversity penalty than the preset's.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     lambda: Option<f64>,
     /// Compare questions within the `group` of an image or within the whole `step`, whatever the preset says.
     #[arg(long, value_name = "SCOPE", value_parser = scope)]

@@ -18,7 +18,12 @@ use serde::Serialize;
 pub use boxed::last_boxed;
 pub use votes::{Vote, vote};
 
-use expression::Difference;
+use expression::{Budget, Difference};
+
+/// The longest answer, in bytes, that has normal forms. A longer one equals only its own text.
+const MAX_ANSWER: usize = 16 * 1024;
+/// The longest tuple that is compared element by element.
+const MAX_ELEMENTS: usize = 256;
 
 /// The rule that decided whether two answers are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -69,6 +74,10 @@ pub struct Answer {
 impl Answer {
     /// Prepares an answer for comparisons.
     pub fn new(text: &str) -> Self {
+        if text.len() > MAX_ANSWER {
+            let [first, second] = [String::new(), String::new()];
+            return Self { text: text.to_owned(), first, second, elements: Vec::new() };
+        }
         let second = second_form::second_form(text);
         let elements = tuples::elements(&second);
         Self { text: text.to_owned(), first: first_form::first_form(text), second, elements }
@@ -92,9 +101,21 @@ impl Answer {
 
     /// Whether this answer is right when the other is the truth: mathruler's `grade_answer(self, truth)`.
     pub fn grade(&self, truth: &Self) -> Verdict {
+        self.grade_within(truth, &mut Budget::new())
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.text.len() > MAX_ANSWER
+    }
+
+    /// All elements of a tuple share one budget.
+    fn grade_within(&self, truth: &Self, budget: &mut Budget) -> Verdict {
         let verdict = |equal, via| Verdict { equal, via };
         if self.text == truth.text {
             return verdict(true, Via::Text);
+        }
+        if self.is_too_long() || truth.is_too_long() {
+            return verdict(false, Via::Unreadable);
         }
         if self.first == truth.first {
             return verdict(true, Via::FirstForm);
@@ -111,8 +132,11 @@ impl Answer {
         if truth.elements.len() != self.elements.len() {
             return verdict(false, Via::Length);
         }
+        if self.elements.len() > MAX_ELEMENTS {
+            return verdict(false, Via::Unreadable);
+        }
         let pairs = truth.elements.iter().zip(&self.elements);
-        let mut verdicts = pairs.map(|(truth, given)| compare_elements(truth, given));
+        let mut verdicts = pairs.map(|(truth, given)| compare_elements(truth, given, budget));
         verdicts.find(|verdict| !verdict.equal).unwrap_or(verdict(true, Via::Symbolic))
     }
 }
@@ -149,7 +173,7 @@ fn is_closed(text: &str) -> bool {
     depth == 0
 }
 
-fn compare_elements(truth: &str, given: &str) -> Verdict {
+fn compare_elements(truth: &str, given: &str, budget: &mut Budget) -> Verdict {
     if tuples::is_fraction(truth) && tuples::is_fraction(given) {
         let equal = truth == given;
         return Verdict { equal, via: if equal { Via::Symbolic } else { Via::Fraction } };
@@ -161,7 +185,7 @@ fn compare_elements(truth: &str, given: &str) -> Verdict {
     if !may_be_mathematics(truth, given) {
         return Verdict { equal: false, via: Via::Words };
     }
-    match expression::difference(truth, given) {
+    match expression::difference(truth, given, budget) {
         Difference::Zero => Verdict { equal: true, via: Via::Symbolic },
         Difference::NotZero => Verdict { equal: false, via: Via::Symbolic },
         Difference::Unknown => Verdict { equal: false, via: Via::Unreadable },
@@ -198,7 +222,7 @@ fn has_high_power(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Via, compare};
+    use super::{Answer, Budget, MAX_ANSWER, MAX_ELEMENTS, Via, compare};
 
     #[test]
     fn rules_decide_in_their_order() {
@@ -224,6 +248,66 @@ mod tests {
         for (given, gold, equal, via) in cases {
             let verdict = compare(given, gold);
             assert_eq!((verdict.equal, verdict.via), (equal, via), "{given} {gold}");
+        }
+    }
+
+    fn tuple(element: &str, times: usize) -> String {
+        format!("({})", vec![element; times].join(","))
+    }
+
+    #[test]
+    fn the_elements_of_a_tuple_share_one_budget() {
+        let sum = "x**y+".repeat(7);
+        let pairs = [
+            (tuple("x**y+1", 200), tuple("1+x**y", 200)),
+            (tuple("e^x", 200), tuple("e*e^x/e", 200)),
+            (tuple(&format!("+{sum}1"), 60), tuple(&format!("1+{}", sum.trim_end_matches('+')), 60)),
+        ];
+        for (given, gold) in pairs {
+            let mut budget = Budget::new();
+            let verdict = Answer::new(&given).grade_within(&Answer::new(&gold), &mut budget);
+            assert!(budget.is_spent(), "{given}");
+            assert_eq!((verdict.equal, verdict.via), (false, Via::Unreadable), "{given}");
+        }
+        assert!(compare(&tuple("x**y+1", 4), &tuple("1+x**y", 4)).equal);
+        assert!(compare(&tuple("3/4", MAX_ELEMENTS), &tuple("0.75", MAX_ELEMENTS)).equal);
+    }
+
+    #[test]
+    fn what_is_too_long_equals_only_its_text() {
+        let more = MAX_ELEMENTS + 1;
+        assert_eq!(compare(&tuple("3/4", more), &tuple("0.75", more)).via, Via::Unreadable);
+        assert_eq!(compare(&tuple("X", more), &tuple("x", more)).via, Via::SecondForm);
+        let long = "1".repeat(MAX_ANSWER + 1);
+        assert_eq!(compare(&long, &long).via, Via::Text);
+        assert_eq!(compare(&long, &format!(" {long}")).via, Via::Unreadable);
+        assert_eq!(compare(&long, "").via, Via::Unreadable);
+    }
+
+    /// mathruler 0.1.0 gives each of these in both directions.
+    #[test]
+    fn line_ends_are_no_spaces() {
+        let cases = [
+            ("B\n0.5", r"\text{(B) 0.5}", false),
+            ("(B)\n3", "B3", false),
+            (r"A\\3", "A3", false),
+            ("5\r\nx", "5*x", false),
+            ("5\rx", "5*x", false),
+            ("5\tx", "5*x", true),
+            ("5\x0cx", "5*x", true),
+            ("0.5\t!\t", "0.5!", false),
+            ("2\n3/4", "2+3/4", false),
+            ("x\n(x)", "x*x", false),
+            ("x(\nx)", "x*x", true),
+            ("x(x)\ny", "x*x*y", false),
+            ("x+1\n\n", "1+x", true),
+            ("x**834", "(x**834)", true),
+            ("(x**834,3/4)", "(x**834,0.75)", true),
+            ("(x/0,3/4)", "(x/0,0.75)", false),
+            ("(a.,3/2)", "(a.,1.5)", false),
+        ];
+        for (given, gold, equal) in cases {
+            assert_eq!(compare(given, gold).equal, equal, "{given:?} {gold:?}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct DifficultySettings {
 
 /// Why a question is not in the curriculum.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "reason", content = "detail")]
+#[serde(rename_all = "snake_case", tag = "reason", content = "detail")]
 pub enum Dropped {
     /// No sample had an answer.
     NoAnswer,

@@ -42,6 +42,9 @@ fn grade_adds_its_verdict_and_leaves_the_rest() {
 fn grading_again_replaces_the_verdict() {
     let output = run(&["grade", "-"], br#"{"given":"1","equal":false,"gold":"1","via":"words","k":0.10}"#);
     assert_eq!(lines(&output), [json!({"given": "1", "gold": "1", "k": 0.1, "equal": true, "via": "text"})]);
+    let input = r#" { "id": 12345678901234567890123, "given":"1", "equal":true,"s":"\"},{\u0041\\", "l": [1.50, {"equal": 1e2}],"gold":"1"} "#;
+    let expected = r#"{"id": 12345678901234567890123,"given":"1","s":"\"},{\u0041\\","l": [1.50, {"equal": 1e2}],"gold":"1","equal":true,"via":"text"}"#;
+    assert_eq!(String::from_utf8(run(&["grade"], input.as_bytes()).stdout).unwrap().trim_end(), expected);
 }
 
 #[test]
@@ -145,6 +148,7 @@ fn rewards_say_what_is_wrong_with_a_step() {
         (&["rewards", "--preset", "papr"][..], "paper, released-code"),
         (&["rewards"], "--preset"),
         (&["rewards", "--preset", "paper", "--lambda", "NaN"], "--lambda"),
+        (&["rewards", "--preset", "paper", "--lambda", "-0.5"], "--lambda is -0.5"),
         (&["rewards", "--preset", "paper", "--scope", "all"], "group and step"),
     ] {
         let output = run(arguments, b"");

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use visplay::ids::{Digest, GroupId, ImageId, ModelId, PromptId, QuestionId};
+use visplay::reward::Preset;
 use visplay::tables::{self, Finish, QuestionRow, VoteRow};
 
 use crate::support::{Place, VISPLAY, said};
@@ -84,7 +85,13 @@ fn it_shows_what_other_settings_would_change() {
     assert_eq!(before["dropped"], serde_json::json!({"above_band": 1, "invalid": 1, "no_answer": 1}));
     assert_eq!(found["after"]["kept"], 3);
     assert_eq!(found["after"]["dropped"], serde_json::json!({"small_margin": 1, "invalid": 1, "no_answer": 1}));
-    assert_eq!(found["changed"].as_array().unwrap().len(), 2);
+    let changed = found["changed"].as_array().unwrap();
+    assert_eq!(changed.len(), 2);
+    assert!(
+        changed.iter().any(|c| c["before"]["dropped"] == "above_band" && c["after"]["kept"] == true),
+        "{changed:?}"
+    );
+    assert!(changed.iter().any(|c| c["after"]["dropped"] == "small_margin" && c["before"]["confidence"].is_f64()));
     assert_eq!(before["rewards"]["n"], 6);
     // Rewards of the paper: max(0, u - cluster / 3): the two equal questions lose 2/3, the others 1/3.
     let rewards = [1.0 - 2.0 / 3.0, 0.0, 0.0, 0.8 - 1.0 / 3.0, 0.0, 1.0 - 1.0 / 3.0];
@@ -98,6 +105,16 @@ fn presets_can_be_compared() {
     // The answers without a box leave the denominator: 0.5, 0.8, -, 0.75, -, 5/9; and one question has "box" in it.
     assert_eq!(found["after"]["kept"], 3);
     assert_eq!(found["after"]["dropped"], serde_json::json!({"question_contains": 1, "invalid": 1, "no_answer": 1}));
+}
+
+#[test]
+fn the_filter_is_shown_where_clustering_is_refused() {
+    let questions: Vec<QuestionRow> = (0..16_385).map(|n| question(n, 0, Some("how many"))).collect();
+    let votes = [vote(&questions[0], &[5, 5], 0), vote(&questions[1], &[9, 1], 0)];
+    let scored = visplay::analysis::rescore::rescore(&questions, &votes, Preset::named("paper").unwrap());
+    assert_eq!((scored.kept, scored.dropped["above_band"], scored.dropped["no_vote"]), (1, 1, 16_383));
+    assert!(scored.questions.iter().all(|q| q.reward.is_none()));
+    assert!(scored.note.unwrap().contains("16385 questions in one scope"));
 }
 
 #[test]
@@ -117,6 +134,8 @@ fn bad_settings_and_files_are_named() {
         assert!(said(&output).contains(part), "{more:?}: {}", said(&output));
     };
     fails(&["--votes", "v.parquet", "--low", "2"], "--low is 2");
+    fails(&["--votes", "v.parquet", "--lambda", "-1"], "--lambda is -1");
+    fails(&["--votes", "v.parquet", "--low", "-0.1"], "--low is -0.1");
     fails(&["--votes", "v.parquet", "--low", "0.9"], "--low is above --high");
     fails(&["--votes", "v.parquet", "--to", "papre"], "papre");
     fails(&["--votes", "q.parquet"], "q.parquet");

@@ -16,18 +16,41 @@ pub(super) enum Failure {
 /// What the work on one pair of answers may cost, in products of machine words. It makes the work bounded without a clock,
 /// so a verdict is the same on every machine.
 #[derive(Debug)]
-pub(super) struct Budget(u64);
+pub(in crate::grading) struct Budget(u64);
 
 impl Budget {
-    pub(super) fn new() -> Self {
+    pub(in crate::grading) fn new() -> Self {
         Self(8_000_000)
+    }
+
+    /// Whether something could not be paid for. From then on nothing can.
+    #[cfg(test)]
+    pub(in crate::grading) fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Pays for reading a text of so many bytes, whatever is in it.
+    pub(super) fn pay_for_text(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.take(1000 + 100 * bytes as u64)
+    }
+
+    fn take(&mut self, cost: u64) -> Result<(), Failure> {
+        match self.0.checked_sub(cost) {
+            Some(left) if left > 0 => {
+                self.0 = left;
+                Ok(())
+            }
+            _ => {
+                self.0 = 0;
+                Err(Failure::TooLarge)
+            }
+        }
     }
 
     /// Pays for one operation on numbers of so many bits.
     pub(super) fn pay(&mut self, bits: u64) -> Result<(), Failure> {
         let words = bits / 64 + 2;
-        self.0 = self.0.checked_sub(words * words).ok_or(Failure::TooLarge)?;
-        Ok(())
+        self.take(words * words)
     }
 
     /// Pays for a sum or a product of two fractions; bringing one to lowest terms costs far more than the product.
@@ -36,7 +59,6 @@ impl Budget {
         let whole = a.as_integer().is_some() && b.as_integer().is_some();
         let words = bits / 64 + 2;
         let cost = if whole { words * words } else { 32 * words * words };
-        self.0 = self.0.checked_sub(cost).ok_or(Failure::TooLarge)?;
-        Ok(())
+        self.take(cost)
     }
 }

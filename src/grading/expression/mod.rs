@@ -11,9 +11,11 @@ mod implicit;
 mod numeric;
 mod rational;
 mod rewrite;
+mod same;
 mod syntax;
 mod tokens;
 mod zero;
 
+pub(super) use budget::Budget;
 pub(super) use zero::Difference;
 pub(super) use zero::difference;

@@ -53,7 +53,8 @@ pub(super) struct Tree {
 /// Reads tokens; `None` for what is no expression, or one of things that are not numbers (tuples, functions without
 /// arguments, infinities).
 pub(super) fn parse(tokens: &[Token<'_>]) -> Option<Tree> {
-    let mut parser = Parser { tokens, at: 0, depth: 0, tree: Tree::default() };
+    let tokens: Vec<Token<'_>> = tokens.iter().filter(|token| token.kind != Kind::Blank).copied().collect();
+    let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, tree: Tree::default() };
     parser.sum()?;
     (parser.peek()?.kind == Kind::End).then_some(parser.tree)
 }

@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Number,
     /// An operator, a bracket, or anything else that is not the rest.
     Op,
+    /// A line end, or white space before `!`: Python keeps a token for it, so sympy puts no product there.
+    Blank,
     /// The end of the text.
     End,
 }
@@ -42,10 +44,22 @@ impl<'a> Token<'a> {
 /// (comparisons, assignments, comments, strings, indices).
 pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     let mut out = Vec::with_capacity(text.len() + 1);
-    let mut rest = text;
+    let (mut rest, mut depth) = (text, 0i64);
     while let Some(first) = rest.chars().next() {
         let length = match first {
-            ' ' | '\t' | '\n' | '\r' | '\x0c' => {
+            '\n' | '\r' => {
+                // Behind the last bracket that was opened, a line end would end the expression.
+                if depth == 0 {
+                    return None;
+                }
+                out.push(Token { kind: Kind::Blank, text: &rest[..1] });
+                rest = &rest[1..];
+                continue;
+            }
+            ' ' | '\t' | '\x0c' => {
+                if rest.trim_start_matches([' ', '\t', '\x0c']).starts_with('!') {
+                    out.push(Token { kind: Kind::Blank, text: &rest[..1] });
+                }
                 rest = &rest[1..];
                 continue;
             }
@@ -58,6 +72,7 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
             _ => return None,
         };
         let (piece, after) = rest.split_at(length);
+        depth += i64::from(first == '(') - i64::from(first == ')');
         let kind = match first {
             '0'..='9' => Kind::Number,
             '.' => Kind::Number,
