@@ -110,7 +110,7 @@ impl Store {
             };
             let sequence = r.sequence - 1;
             let made_ms = super::now_ms();
-            // What the one before the lost one named is known by its table's lineage alone; the next gap shows it again.
+            // What the ref before the lost one named went with it: a gap of two cannot be filled.
             let restored = Ref { sequence, result, previous: None, made_ms, ..r };
             let file = layout::reference(evolution, name, sequence);
             if self.put_file(&file, &sealed::seal(&restored)?, Publish::CreateOnly)? == Published::Taken {
