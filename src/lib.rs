@@ -10,7 +10,7 @@
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
-//! | generation | [`sampling`] |
+//! | generation, training | [`sampling`], [`training`] |
 //! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
 //! | rows and bytes | [`store`], [`tables`] |
 //! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`] |
@@ -30,4 +30,5 @@ pub mod sampling;
 pub mod stages;
 pub mod store;
 pub mod tables;
+pub mod training;
 pub mod vlm;

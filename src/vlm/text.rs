@@ -21,6 +21,20 @@ pub struct TextContext {
     segments: Arc<Segments>,
 }
 
+impl TextContext {
+    /// Of tokens at these positions, which attend within `segments`.
+    pub fn new(
+        angles: &TextAngles,
+        positions: &[[u32; 3]],
+        segments: Segments,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let (cos, sin) = angles.at(positions, dtype, device)?;
+        Ok(Self { cos, sin, segments: Arc::new(segments) })
+    }
+}
+
 /// Pre-norm block: attention with grouped key heads, then SwiGLU.
 #[derive(Debug)]
 pub struct DecoderLayer {
@@ -150,19 +164,28 @@ impl Head {
         source: &dyn NamedTensors,
         purpose: Purpose,
     ) -> Result<Self> {
-        let norm = Scope::new(source, "model.norm", purpose).get("weight")?;
         let lm_head = match (tied, purpose) {
             (Some(embedding), _) => Linear::tied(embedding),
             (None, Purpose::Sampling) => Linear::frozen(&[source.tensor("lm_head.weight")?], &[])?,
             (None, Purpose::Training) => Linear::new(source.tensor("lm_head.weight")?, None),
         };
-        Ok(Self { norm: RmsNorm::new(norm, config.rms_norm_eps), lm_head })
+        Ok(Self { norm: final_norm(config, source, purpose)?, lm_head })
     }
 
     /// `[tokens, hidden]` from the last layer to logits `[tokens, vocabulary]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.lm_head.forward(&self.norm.forward(x)?)
     }
+}
+
+/// The norm before the projection onto the vocabulary.
+pub fn final_norm(config: &TextConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<RmsNorm> {
+    Ok(RmsNorm::new(Scope::new(source, "model.norm", purpose).get("weight")?, config.rms_norm_eps))
+}
+
+/// The rotary angles of the tower.
+pub fn angles(config: &TextConfig) -> TextAngles {
+    TextAngles::new(config.rope_theta, config.head_dim(), config.mrope_section)
 }
 
 /// The whole tower.
@@ -189,14 +212,12 @@ impl TextTower {
             .map(|index| DecoderLayer::new(config, index, source, purpose))
             .collect::<Result<_>>()?;
         let head = Head::new(config, tied.then_some(&embed_tokens), source, purpose)?;
-        let angles = TextAngles::new(config.rope_theta, config.head_dim(), config.mrope_section);
-        Ok(Self { embed_tokens, layers, head, angles, dtype, device })
+        Ok(Self { embed_tokens, layers, head, angles: angles(config), dtype, device })
     }
 
     /// What the layers need to know of sequences of these lengths and positions.
     pub fn context(&self, positions: &[[u32; 3]], lengths: Vec<usize>) -> Result<TextContext> {
-        let (cos, sin) = self.angles.at(positions, self.dtype, &self.device)?;
-        Ok(TextContext { cos, sin, segments: Arc::new(Segments::causal(lengths)) })
+        TextContext::new(&self.angles, positions, Segments::causal(lengths), self.dtype, &self.device)
     }
 
     /// Token ids to `[tokens, hidden]`.

@@ -32,6 +32,35 @@ pub struct VisionContext {
     order: Vec<u32>,
 }
 
+impl VisionContext {
+    /// Of images with these grids.
+    pub fn new(
+        config: &VisionConfig,
+        angles: &VisionAngles,
+        grids: &[Grid],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let (merge, unit) = (config.spatial_merge_size, config.merge_unit());
+        let mut order: Vec<u32> = Vec::new();
+        let (mut positions, mut images, mut windows) = (Vec::new(), Vec::new(), Vec::new());
+        for grid in grids {
+            let first = order.len() as u32;
+            let (window_order, lengths) = grid.windows(merge, config.window_tokens());
+            let patches = grid.patch_positions(merge);
+            for token in window_order {
+                positions.extend_from_slice(&patches[token as usize * unit..][..unit]);
+                order.push(first + token);
+            }
+            windows.extend(lengths.iter().map(|tokens| tokens * unit));
+            images.extend(std::iter::repeat_n(grid.rows * grid.columns, grid.frames));
+        }
+        let (cos, sin) = angles.at(&positions, dtype, device)?;
+        let (images, windows) = (Arc::new(Segments::full(images)), Arc::new(Segments::full(windows)));
+        Ok(Self { cos, sin, images, windows, order })
+    }
+}
+
 /// Pre-norm block: attention within windows or images, then SwiGLU.
 #[derive(Debug)]
 pub struct VisionBlock {
@@ -118,59 +147,33 @@ impl Merger {
 #[derive(Debug)]
 pub struct VisionTower {
     config: VisionConfig,
-    /// `[hidden, channels * frames * patch * patch]`: the convolution covers each patch exactly once.
-    patch_embed: Linear,
+    patch_embed: PatchEmbed,
     blocks: Vec<VisionBlock>,
     merger: Merger,
     angles: VisionAngles,
-    dtype: DType,
-    device: Device,
 }
 
 impl VisionTower {
     /// From the tensors under `visual`.
     pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
-        let patches = PatchEmbed::new(config, source, purpose)?;
-        let blocks = (0..config.depth).map(|i| VisionBlock::new(config, i, source, purpose)).collect::<Result<_>>()?;
         Ok(Self {
             config: config.clone(),
-            dtype: patches.dtype,
-            device: patches.device,
-            patch_embed: patches.proj,
-            blocks,
+            patch_embed: PatchEmbed::new(config, source, purpose)?,
+            blocks: (0..config.depth).map(|i| VisionBlock::new(config, i, source, purpose)).collect::<Result<_>>()?,
             merger: Merger::new(config, source, purpose)?,
-            angles: VisionAngles::new(config.rope_theta, config.head_dim()),
+            angles: angles(config),
         })
     }
 
     /// What the blocks need to know of these images.
     pub fn context(&self, grids: &[Grid]) -> Result<VisionContext> {
-        vision_context(&self.config, &self.angles, grids, self.dtype, &self.device)
-    }
-
-    /// Patches `[patches, patch_len]` of the images to the first block's input, in window order.
-    pub fn embed(&self, patches: &Tensor, context: &VisionContext) -> Result<Tensor> {
-        let x = self.patch_embed.forward(&patches.to_device(&self.device)?.to_dtype(self.dtype)?)?;
-        let (count, width) = x.dims2()?;
-        let unit = self.config.merge_unit();
-        let order = Tensor::new(context.order.as_slice(), &self.device)?;
-        x.reshape((count / unit, unit * width))?.index_select(&order, 0)?.reshape((count, width))
-    }
-
-    /// The blocks.
-    pub fn blocks(&self) -> &[VisionBlock] {
-        &self.blocks
-    }
-
-    /// The merger.
-    pub fn merger(&self) -> &Merger {
-        &self.merger
+        VisionContext::new(&self.config, &self.angles, grids, self.patch_embed.dtype, &self.patch_embed.device)
     }
 
     /// Patches `[patches, patch_len]` of the images to image tokens `[image tokens, out_hidden]`.
     pub fn forward(&self, patches: &Tensor, grids: &[Grid]) -> Result<Tensor> {
         let context = self.context(grids)?;
-        let mut x = self.embed(patches, &context)?;
+        let mut x = self.patch_embed.forward(patches, &context)?;
         for block in &self.blocks {
             x = block.forward(&x, &context)?;
         }
@@ -178,14 +181,24 @@ impl VisionTower {
     }
 }
 
-struct PatchEmbed {
+/// The rotary angles of the tower.
+pub fn angles(config: &VisionConfig) -> VisionAngles {
+    VisionAngles::new(config.rope_theta, config.head_dim())
+}
+
+/// The linear map from pixels.
+#[derive(Debug)]
+pub struct PatchEmbed {
+    /// `[hidden, channels * frames * patch * patch]`: the convolution covers each patch exactly once.
     proj: Linear,
+    unit: usize,
     dtype: DType,
     device: Device,
 }
 
 impl PatchEmbed {
-    fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
+    /// From the tensor under `visual.patch_embed`.
+    pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let scope = Scope::new(source, "visual.patch_embed", purpose);
         let weight = scope.get("proj.weight")?.reshape((config.hidden_size, config.patch_len()))?;
         let (dtype, device) = (weight.dtype(), weight.device().clone());
@@ -193,32 +206,14 @@ impl PatchEmbed {
             Purpose::Sampling => Linear::frozen(&[weight], &[])?,
             Purpose::Training => Linear::new(weight, None),
         };
-        Ok(Self { proj, dtype, device })
+        Ok(Self { proj, unit: config.merge_unit(), dtype, device })
     }
-}
 
-fn vision_context(
-    config: &VisionConfig,
-    angles: &VisionAngles,
-    grids: &[Grid],
-    dtype: DType,
-    device: &Device,
-) -> Result<VisionContext> {
-    let (merge, unit) = (config.spatial_merge_size, config.merge_unit());
-    let mut order: Vec<u32> = Vec::new();
-    let (mut positions, mut images, mut windows) = (Vec::new(), Vec::new(), Vec::new());
-    for grid in grids {
-        let first = order.len() as u32;
-        let (window_order, lengths) = grid.windows(merge, config.window_tokens());
-        let patches = grid.patch_positions(merge);
-        for token in window_order {
-            positions.extend_from_slice(&patches[token as usize * unit..][..unit]);
-            order.push(first + token);
-        }
-        windows.extend(lengths.iter().map(|tokens| tokens * unit));
-        images.extend(std::iter::repeat_n(grid.rows * grid.columns, grid.frames));
+    /// Patches `[patches, patch_len]` of the images to the first block's input, in window order.
+    pub fn forward(&self, patches: &Tensor, context: &VisionContext) -> Result<Tensor> {
+        let x = self.proj.forward(&patches.to_device(&self.device)?.to_dtype(self.dtype)?)?;
+        let (count, width) = x.dims2()?;
+        let order = Tensor::new(context.order.as_slice(), &self.device)?;
+        x.reshape((count / self.unit, self.unit * width))?.index_select(&order, 0)?.reshape((count, width))
     }
-    let (cos, sin) = angles.at(&positions, dtype, device)?;
-    let (images, windows) = (Arc::new(Segments::full(images)), Arc::new(Segments::full(windows)));
-    Ok(VisionContext { cos, sin, images, windows, order })
 }

@@ -1,0 +1,219 @@
+//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) as `torch.optim.AdamW` computes it, with f32 moments that are saved.
+
+use std::collections::BTreeMap;
+
+use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::gradients::Gradients;
+use super::trainable::Trainable;
+
+/// Numbers that a thread takes at a time. What comes of a number does not depend on it.
+const PIECE: usize = 1 << 16;
+
+/// The optimizer's constants; the learning rate comes with each update.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdamWSettings {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, times the learning rate.
+    pub weight_decay: f64,
+    /// Gradients are scaled so that their global norm is at most this.
+    pub max_grad_norm: f64,
+}
+
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 }
+    }
+}
+
+/// The two moments of a tensor, f32.
+#[derive(Debug, Clone)]
+pub struct Moments {
+    /// Of the gradient.
+    pub first: Tensor,
+    /// Of its square.
+    pub second: Tensor,
+}
+
+/// The optimizer's state.
+#[derive(Debug)]
+pub struct AdamW {
+    settings: AdamWSettings,
+    moments: BTreeMap<String, Moments>,
+    updates: u64,
+}
+
+/// What an update did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// The global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Whether the update was skipped because the norm is not finite.
+    pub skipped: bool,
+}
+
+impl AdamW {
+    /// A fresh state for the trained tensors.
+    pub fn new(settings: AdamWSettings, weights: &Trainable) -> Result<Self> {
+        let zero = |tensor: &Tensor| tensor.zeros_like();
+        let moments = weights
+            .variables()
+            .iter()
+            .map(|(name, variable)| Ok((name.clone(), Moments { first: zero(variable)?, second: zero(variable)? })));
+        Ok(Self { settings, moments: moments.collect::<Result<_>>()?, updates: 0 })
+    }
+
+    /// A state that was saved.
+    pub fn resumed(settings: AdamWSettings, moments: BTreeMap<String, Moments>, updates: u64) -> Self {
+        Self { settings, moments, updates }
+    }
+
+    /// The moments by the names of their tensors.
+    pub fn moments(&self) -> &BTreeMap<String, Moments> {
+        &self.moments
+    }
+
+    /// Updates made, skipped ones not counted.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// The constants.
+    pub fn settings(&self) -> AdamWSettings {
+        self.settings
+    }
+
+    /// Moves the weights by the gradients, unless their norm is not finite. A tensor without a gradient stays.
+    pub fn update(&mut self, weights: &Trainable, gradients: &Gradients, rate: f64) -> Result<Update> {
+        let grad_norm = gradients.norm()?;
+        if !grad_norm.is_finite() {
+            return Ok(Update { grad_norm, skipped: true });
+        }
+        self.updates += 1;
+        let AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm } = self.settings;
+        // torch.nn.utils.clip_grad_norm_ scales by max / (norm + 1e-6), and never up.
+        let scale = (max_grad_norm / (grad_norm + 1e-6)).min(1.0) as f32;
+        let time = i32::try_from(self.updates).unwrap_or(i32::MAX);
+        let (correction1, correction2) = (1.0 - beta1.powi(time), 1.0 - beta2.powi(time));
+        let step = Step {
+            keep: (1.0 - rate * weight_decay) as f32,
+            size: (rate / correction1) as f32,
+            root: (1.0 / correction2.sqrt()) as f32,
+            eps: eps as f32,
+        };
+        for (name, variable) in weights.variables() {
+            let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get_mut(name)) else { continue };
+            let average1 = Average { decay: beta1 as f32, scale, squared: false };
+            let average2 = Average { decay: beta2 as f32, scale, squared: true };
+            if variable.device().is_cpu() && variable.dtype() == DType::F32 {
+                moments.first.inplace_op2(gradient, &average1)?;
+                moments.second.inplace_op2(gradient, &average2)?;
+                variable.as_tensor().inplace_op3(&moments.first, &moments.second, &step)?;
+            } else {
+                moments.first = average1.composed(&moments.first, gradient)?;
+                moments.second = average2.composed(&moments.second, gradient)?;
+                variable.set(&step.composed(variable, &moments.first, &moments.second)?)?;
+            }
+        }
+        Ok(Update { grad_norm, skipped: false })
+    }
+}
+
+/// `m = decay m + (1 - decay) g`, or with the square of g; g scaled.
+struct Average {
+    decay: f32,
+    scale: f32,
+    squared: bool,
+}
+
+impl Average {
+    fn composed(&self, moment: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        let gradient = (gradient * f64::from(self.scale))?;
+        let gradient = if self.squared { gradient.sqr()? } else { gradient };
+        (moment * f64::from(self.decay))? + (gradient * f64::from(1.0 - self.decay))?
+    }
+}
+
+impl InplaceOp2 for Average {
+    fn name(&self) -> &'static str {
+        "moment"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        let moment = floats_mut(s1, l1)?;
+        let gradient = floats(s2, l2)?;
+        let Self { decay, scale, squared } = *self;
+        moment.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE)).for_each(|(moment, gradient)| {
+            for (m, g) in moment.iter_mut().zip(gradient) {
+                let g = g * scale;
+                let g = if squared { g * g } else { g };
+                *m = decay * *m + (1.0 - decay) * g;
+            }
+        });
+        Ok(())
+    }
+}
+
+/// `w = keep w - size m / (sqrt(v) root + eps)`.
+struct Step {
+    keep: f32,
+    size: f32,
+    root: f32,
+    eps: f32,
+}
+
+impl Step {
+    fn composed(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<Tensor> {
+        let divisor = ((second.sqrt()? * f64::from(self.root))? + f64::from(self.eps))?;
+        (weight * f64::from(self.keep))? - ((first / divisor)? * f64::from(self.size))?
+    }
+}
+
+impl InplaceOp3 for Step {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &mut CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<()> {
+        let weight = floats_mut(s1, l1)?;
+        let (first, second) = (floats(s2, l2)?, floats(s3, l3)?);
+        let Self { keep, size, root, eps } = *self;
+        let pieces = weight.par_chunks_mut(PIECE).zip(first.par_chunks(PIECE)).zip(second.par_chunks(PIECE));
+        pieces.for_each(|((weight, first), second)| {
+            for ((w, m), v) in weight.iter_mut().zip(first).zip(second) {
+                *w = keep * *w - size * (m / (v.sqrt() * root + eps));
+            }
+        });
+        Ok(())
+    }
+}
+
+fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((from, to))) => Ok(&values[from..to]),
+        _ => bail!("adamw: expected contiguous f32"),
+    }
+}
+
+fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((from, to))) => Ok(&mut values[from..to]),
+        _ => bail!("adamw: expected contiguous f32"),
+    }
+}

@@ -1,0 +1,132 @@
+//! Gradients by the names of the tensors that they belong to, summed over micro-batches.
+
+use std::collections::BTreeMap;
+
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
+
+/// Sums of gradients, f32.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    sums: BTreeMap<String, Tensor>,
+}
+
+impl Gradients {
+    /// Adds a gradient to a tensor's sum.
+    pub fn add(&mut self, name: &str, gradient: Tensor) -> Result<()> {
+        let gradient = gradient.detach().to_dtype(DType::F32)?;
+        match self.sums.get_mut(name) {
+            None => {
+                // A gradient may be a view of something that others hold, or broadcast: the sum has its own memory.
+                let own = if gradient.is_contiguous() { gradient.copy()? } else { gradient.contiguous()? };
+                self.sums.insert(name.to_owned(), own);
+            }
+            Some(sum) if sum.device().is_cpu() => sum.inplace_op2(&gradient.contiguous()?, &AddTo)?,
+            Some(sum) => *sum = (&*sum + gradient)?,
+        }
+        Ok(())
+    }
+
+    /// Adds `rows[i]` to row `ids[i]` of a tensor's sum, `[count, width]`.
+    pub fn add_rows(&mut self, name: &str, shape: (usize, usize), ids: &Tensor, rows: &Tensor) -> Result<()> {
+        let rows = rows.detach().to_dtype(DType::F32)?.contiguous()?;
+        let sum = match self.sums.remove(name) {
+            Some(sum) => sum,
+            None => Tensor::zeros(shape, DType::F32, rows.device())?,
+        };
+        let sum = if sum.device().is_cpu() {
+            sum.inplace_op3(ids, &rows, &AddRows)?;
+            sum
+        } else {
+            sum.index_add(ids, &rows, 0)?
+        };
+        self.sums.insert(name.to_owned(), sum);
+        Ok(())
+    }
+
+    /// Adds all sums of another.
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        if self.sums.is_empty() {
+            self.sums = other.sums;
+            return Ok(());
+        }
+        other.sums.into_iter().try_for_each(|(name, gradient)| self.add(&name, gradient))
+    }
+
+    /// The sum of a tensor's gradients.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.sums.get(name)
+    }
+
+    /// All sums by name, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.sums.iter()
+    }
+
+    /// The global L2 norm over all tensors, summed in f64 in the order of their names.
+    pub fn norm(&self) -> Result<f64> {
+        let mut sum = 0.0;
+        for gradient in self.sums.values() {
+            sum += match super::head::with_floats(gradient, |values| {
+                values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()
+            })? {
+                Some(squares) => squares,
+                None => f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?),
+            };
+        }
+        Ok(sum.sqrt())
+    }
+}
+
+struct AddTo;
+
+impl InplaceOp2 for AddTo {
+    fn name(&self) -> &'static str {
+        "add-to"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        let (CpuStorage::F32(sum), CpuStorage::F32(term)) = (s1, s2) else { bail!("add-to: expected f32") };
+        let (Some((a, b)), Some((c, d))) = (l1.contiguous_offsets(), l2.contiguous_offsets()) else {
+            bail!("add-to: not contiguous")
+        };
+        if b - a != d - c {
+            bail!("add-to: {:?} and {:?}", l1.dims(), l2.dims());
+        }
+        sum[a..b].iter_mut().zip(&term[c..d]).for_each(|(sum, term)| *sum += term);
+        Ok(())
+    }
+}
+
+struct AddRows;
+
+impl candle_core::InplaceOp3 for AddRows {
+    fn name(&self) -> &'static str {
+        "add-rows"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &mut CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<()> {
+        let (CpuStorage::F32(sum), CpuStorage::U32(ids), CpuStorage::F32(rows)) = (s1, s2, s3) else {
+            bail!("add-rows: expected f32, u32, f32")
+        };
+        let offsets = (l1.contiguous_offsets(), l2.contiguous_offsets(), l3.contiguous_offsets());
+        let (Some((a, b)), Some((c, d)), Some((e, f))) = offsets else { bail!("add-rows: not contiguous") };
+        let width = l1.dims().last().copied().unwrap_or(1).max(1);
+        let (sum, ids, rows) = (&mut sum[a..b], &ids[c..d], &rows[e..f]);
+        if rows.len() != ids.len() * width || ids.iter().any(|id| (*id as usize + 1) * width > sum.len()) {
+            bail!("add-rows: {:?} by {:?} into {:?}", l3.dims(), l2.dims(), l1.dims());
+        }
+        for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
+            let sum = &mut sum[*id as usize * width..][..width];
+            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        Ok(())
+    }
+}

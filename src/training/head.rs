@@ -1,0 +1,183 @@
+//! The last projection, in pieces: log-probabilities of the targets and the way back, without keeping the logits.
+
+use candle_core::{D, DType, Result, Storage, Tensor};
+use rayon::prelude::*;
+
+use crate::kernels::rowwise::exponentials;
+use crate::vlm::ops::Linear;
+
+/// Logits that are alive at once.
+const LOGITS: usize = 1 << 24;
+
+/// What the model thinks of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TokenFigures {
+    /// Log-probability of the target under the temperature-scaled distribution.
+    pub logprob: f32,
+    /// Entropy of that distribution, in nats.
+    pub entropy: f32,
+}
+
+/// What comes back from the head.
+pub(super) struct Back {
+    /// By the normed rows, `[targets, hidden]`.
+    pub(super) rows: Tensor,
+    /// By the projection, `[vocabulary, hidden]`, where it is wanted.
+    pub(super) weight: Option<Tensor>,
+}
+
+/// The projection and the temperature of its distribution.
+pub(super) struct Head<'a> {
+    /// `[vocabulary, hidden]`, without a graph.
+    pub(super) weight: &'a Tensor,
+    /// Divides the logits.
+    pub(super) temperature: f64,
+}
+
+impl Head<'_> {
+    fn rows_at_once(&self) -> Result<usize> {
+        Ok((LOGITS / self.weight.dim(0)?.max(1)).max(1))
+    }
+
+    /// The figures of every target, given the normed rows `[targets, hidden]` that predict them.
+    pub(super) fn forward(&self, normed: &Tensor, targets: &[u32]) -> Result<Vec<TokenFigures>> {
+        let mut figures = Vec::with_capacity(targets.len());
+        let mut at = 0;
+        for targets in targets.chunks(self.rows_at_once()?) {
+            let logits = self.logits(&normed.narrow(0, at, targets.len())?)?;
+            figures.extend(self.distributions(&logits, targets, |_, _| 0.0, false)?.0);
+            at += targets.len();
+        }
+        Ok(figures)
+    }
+
+    /// The same, and back: `gradient(i, figures)` is the derivative of the loss by the log-probability of target `i`.
+    pub(super) fn forward_backward(
+        &self,
+        normed: &Tensor,
+        targets: &[u32],
+        gradient: &(dyn Fn(usize, f32) -> f32 + Sync),
+        wants_weight: bool,
+    ) -> Result<(Vec<TokenFigures>, Back)> {
+        let mut figures = Vec::with_capacity(targets.len());
+        let (mut rows, mut weight) = (Vec::new(), None);
+        let mut at = 0;
+        for targets in targets.chunks(self.rows_at_once()?) {
+            let x = normed.narrow(0, at, targets.len())?;
+            let logits = self.logits(&x)?;
+            let first = at;
+            let (piece, back) =
+                self.distributions(&logits, targets, |i, logprob| gradient(first + i, logprob), true)?;
+            figures.extend(piece);
+            let back = back.to_dtype(normed.dtype())?;
+            rows.push(back.matmul(self.weight)?);
+            if wants_weight {
+                let piece = back.t()?.matmul(&x)?.to_dtype(DType::F32)?; // [vocabulary, hidden]
+                weight = Some(match weight {
+                    None => piece,
+                    Some(sum) => (sum + piece)?,
+                });
+            }
+            at += targets.len();
+        }
+        let rows = if rows.len() == 1 { rows.swap_remove(0) } else { Tensor::cat(&rows, 0)? };
+        Ok((figures, Back { rows, weight }))
+    }
+
+    fn logits(&self, normed: &Tensor) -> Result<Tensor> {
+        Linear::new(self.weight.clone(), None).forward(normed)
+    }
+
+    /// The figures of rows of logits, and if `back` is set the loss's derivative by the logits.
+    fn distributions(
+        &self,
+        logits: &Tensor,
+        targets: &[u32],
+        gradient: impl Fn(usize, f32) -> f32 + Sync,
+        back: bool,
+    ) -> Result<(Vec<TokenFigures>, Tensor)> {
+        let (count, vocabulary) = logits.dims2()?;
+        let scale = 1.0 / self.temperature;
+        let by_row = with_floats(&logits.contiguous()?, |values| {
+            let mut out = vec![0f32; if back { values.len() } else { 0 }];
+            let one = |i: usize, row: &[f32], out: &mut [f32]| {
+                let figures = distribution(row, targets[i], scale, out);
+                let factor = f64::from(gradient(i, figures.0.logprob)) * scale;
+                // d logp / d logit_j = (1 if j is the target, else 0) - p_j, over the temperature.
+                let share = (factor / figures.1) as f32;
+                out.iter_mut().for_each(|p| *p *= -share);
+                out[targets[i] as usize] += factor as f32;
+                figures.0
+            };
+            let figures: Vec<TokenFigures> = if back {
+                let rows = values.par_chunks_exact(vocabulary).zip(out.par_chunks_exact_mut(vocabulary)).enumerate();
+                rows.map(|(i, (row, out))| one(i, row, out)).collect()
+            } else {
+                let rows = values.par_chunks_exact(vocabulary).enumerate();
+                rows.map_init(|| vec![0f32; vocabulary], |out, (i, row)| distribution(row, targets[i], scale, out).0)
+                    .collect()
+            };
+            (figures, out)
+        })?;
+        match by_row {
+            Some((figures, out)) if back => {
+                Ok((figures, Tensor::from_vec(out, (count, vocabulary), &candle_core::Device::Cpu)?))
+            }
+            Some((figures, _)) => Ok((figures, logits.clone())),
+            None => composed(logits, targets, scale, gradient, back),
+        }
+    }
+}
+
+/// The figures of a row; `out` gets `exp(x - largest)` and the second figure is their sum.
+fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (TokenFigures, f64) {
+    let (largest, sum) = exponentials(row, scale as f32, out);
+    // H = ln(sum) - mean of (x - largest), x the scaled logits.
+    let weighted = |(e, x): (&f32, &f32)| match *e {
+        // A word without any chance adds nothing, even where its logit is minus infinity.
+        0.0 => 0.0,
+        e => f64::from(e) * (f64::from(*x) * scale - f64::from(largest)),
+    };
+    let mean = out.iter().zip(row).map(weighted).sum::<f64>() / sum;
+    let logprob = f64::from(row[target as usize]) * scale - f64::from(largest) - sum.ln();
+    (TokenFigures { logprob: logprob as f32, entropy: (sum.ln() - mean) as f32 }, sum)
+}
+
+/// The same by candle's operations, for other devices; only the targets' figures come to the host.
+fn composed(
+    logits: &Tensor,
+    targets: &[u32],
+    scale: f64,
+    gradient: impl Fn(usize, f32) -> f32,
+    back: bool,
+) -> Result<(Vec<TokenFigures>, Tensor)> {
+    let device = logits.device();
+    let log_p = candle_nn::ops::log_softmax(&(logits.to_dtype(DType::F32)? * scale)?, D::Minus1)?;
+    let p = log_p.exp()?;
+    let entropies = (&p * &log_p)?.sum(1)?.neg()?.to_vec1::<f32>()?;
+    let index = Tensor::new(targets, device)?.unsqueeze(1)?; // [count, 1]
+    let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;
+    let figures: Vec<TokenFigures> = logprobs
+        .iter()
+        .zip(&entropies)
+        .map(|(logprob, entropy)| TokenFigures { logprob: *logprob, entropy: *entropy })
+        .collect();
+    if !back {
+        return Ok((figures, p));
+    }
+    let factors: Vec<f32> =
+        logprobs.iter().enumerate().map(|(i, logprob)| (f64::from(gradient(i, *logprob)) * scale) as f32).collect();
+    let factors = Tensor::new(factors, device)?.unsqueeze(1)?; // [count, 1]
+    let back = p.broadcast_mul(&factors.neg()?)?.scatter_add(&index, &factors, 1)?;
+    Ok((figures, back))
+}
+
+/// Runs a function on the numbers of a contiguous f32 tensor on the CPU; none elsewhere.
+pub(super) fn with_floats<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<Option<T>> {
+    let (storage, layout) = x.storage_and_layout();
+    let (Storage::Cpu(storage), Some((from, to))) = (&*storage, layout.contiguous_offsets()) else { return Ok(None) };
+    if x.dtype() != DType::F32 {
+        return Ok(None);
+    }
+    Ok(Some(f(&storage.as_slice::<f32>()?[from..to])))
+}

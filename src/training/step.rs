@@ -1,0 +1,166 @@
+//! Steps: a batch cut into micro-batches, taken through the model on all threads, added up and applied.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crossbeam_channel::bounded;
+
+use super::TrainingError;
+use super::gradients::Gradients;
+use super::layerwise::{Layerwise, Objective, Pass, TokenFigures};
+use super::micro_batch::{MicroBatch, Piece, cut};
+use super::trainable::Trainable;
+use super::tree::{Tree, check};
+
+/// Multiply-adds a token below which threads are better used on micro-batches of their own.
+const SMALL_MODEL: usize = 400_000_000;
+
+/// How a batch is computed. None of it changes a result but for rounding, and `threads` not even that.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compute {
+    /// Divides the logits.
+    pub temperature: f64,
+    /// Tokens that go through the model together.
+    pub micro_batch_tokens: usize,
+    /// Layers whose graph is alive at once.
+    pub layers_at_once: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl Compute {
+    fn pass(&self) -> Pass {
+        Pass { temperature: self.temperature, layers_at_once: self.layers_at_once }
+    }
+}
+
+/// The log-probability and entropy of every target of the batch (trees, branches and tokens in order).
+pub fn figures(weights: &Trainable, trees: &[Tree], compute: Compute) -> Result<Vec<TokenFigures>, TrainingError> {
+    run(weights, trees, compute, None).map(|(figures, _)| figures)
+}
+
+/// The same, and the gradients of the objective by every trained tensor.
+pub fn gradients(
+    weights: &Trainable,
+    trees: &[Tree],
+    objective: &dyn Objective,
+    compute: Compute,
+) -> Result<(Vec<TokenFigures>, Gradients), TrainingError> {
+    run(weights, trees, compute, Some(objective))
+}
+
+/// One micro-batch's part of a result.
+type Part = (Vec<usize>, Vec<TokenFigures>, Gradients);
+
+fn run(
+    weights: &Trainable,
+    trees: &[Tree],
+    compute: Compute,
+    objective: Option<&dyn Objective>,
+) -> Result<(Vec<TokenFigures>, Gradients), TrainingError> {
+    let config = weights.config();
+    check(trees, config.text.vocab_size, config.tokens.image)?;
+    let pieces = cut(trees, compute.micro_batch_tokens);
+    let mut figures = vec![TokenFigures::default(); trees.iter().map(Tree::targets).sum()];
+    let mut sums = Gradients::default();
+    let mut take = |(numbers, part, gradients): Part| -> Result<(), TrainingError> {
+        numbers.into_iter().zip(part).for_each(|(number, token)| figures[number] = token);
+        Ok(sums.merge(gradients)?)
+    };
+    // Every micro-batch has sums of its own, added in order: so the number of threads changes no bit.
+    let small = weights.device().is_cpu() && multiply_adds_a_token(weights) < SMALL_MODEL;
+    let lanes = if small { compute.threads.max(1).min(pieces.len()) } else { 1 };
+    if lanes > 1 {
+        run_lanes(weights, &pieces, compute, objective, lanes, &mut take)?;
+    } else {
+        let pool = pool(compute.threads)?;
+        let layerwise = Layerwise::new(weights, compute.pass());
+        for piece in &pieces {
+            take(pool.install(|| one(&layerwise, piece, weights, objective))?)?;
+        }
+    }
+    Ok((figures, sums))
+}
+
+fn one(
+    layerwise: &Layerwise<'_>,
+    pieces: &[Piece<'_>],
+    weights: &Trainable,
+    objective: Option<&dyn Objective>,
+) -> Result<Part, TrainingError> {
+    let batch = MicroBatch::new(pieces, weights.config())?;
+    let mut gradients = Gradients::default();
+    let figures = match objective {
+        None => layerwise.forward(&batch)?,
+        Some(objective) => layerwise.forward_backward(&batch, objective, &mut gradients)?,
+    };
+    Ok((batch.numbers, figures, gradients))
+}
+
+/// A thread a lane; each takes the next micro-batch, and results are taken in the order of the micro-batches.
+fn run_lanes(
+    weights: &Trainable,
+    pieces: &[Vec<Piece<'_>>],
+    compute: Compute,
+    objective: Option<&dyn Objective>,
+    lanes: usize,
+    take: &mut impl FnMut(Part) -> Result<(), TrainingError>,
+) -> Result<(), TrainingError> {
+    let next = AtomicUsize::new(0);
+    let failure: Mutex<Option<TrainingError>> = Mutex::new(None);
+    let (send, parts) = bounded::<(usize, Part)>(2 * lanes);
+    let pools = (0..lanes).map(|_| pool(1)).collect::<Result<Vec<_>, _>>()?;
+    thread::scope(|scope| {
+        for pool in &pools {
+            let (send, next, failure) = (send.clone(), &next, &failure);
+            scope.spawn(move || {
+                let layerwise = Layerwise::new(weights, compute.pass());
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(piece) = pieces.get(number) else { return };
+                    match pool.install(|| one(&layerwise, piece, weights, objective)) {
+                        Ok(part) => {
+                            if send.send((number, part)).is_err() {
+                                return;
+                            }
+                        }
+                        Err(error) => {
+                            failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+                            next.store(pieces.len(), Ordering::Relaxed);
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut early = std::collections::BTreeMap::new();
+        let mut due = 0;
+        for (number, part) in parts {
+            early.insert(number, part);
+            while let Some(part) = early.remove(&due) {
+                take(part)?;
+                due += 1;
+            }
+        }
+        match failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None if due < pieces.len() => Err(TrainingError::Threads("a micro-batch was not finished".to_owned())),
+            None => Ok(()),
+        }
+    })
+}
+
+fn pool(threads: usize) -> Result<rayon::ThreadPool, TrainingError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build()
+        .map_err(|error| TrainingError::Threads(error.to_string()))
+}
+
+fn multiply_adds_a_token(weights: &Trainable) -> usize {
+    let text = &weights.config().text;
+    let layer = text.hidden_size * (2 * text.hidden_size + 2 * text.kv_dim() + 3 * text.intermediate_size);
+    text.num_hidden_layers * layer + text.vocab_size * text.hidden_size
+}

@@ -1,0 +1,205 @@
+//! The weights of a model in training: which of them move, and how layers get at them.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use serde::{Deserialize, Serialize};
+
+use super::lora::{LoraSettings, adapter_names, fresh};
+use crate::random::Seed;
+use crate::vlm::config::Config;
+use crate::vlm::named_tensors::NamedTensors;
+use crate::vlm::parameters::{Part, parameters};
+
+/// What is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Trained {
+    /// Every tensor.
+    All,
+    /// Every tensor of the text tower; the vision tower and the merger stay as they are.
+    Text,
+    /// Adapters on linear maps of the text tower; every tensor of the model stays as it is.
+    Lora(LoraSettings),
+}
+
+/// The weights of a model in training.
+///
+/// Trained tensors are variables in f32. Layers get them in the computing type, through a graph that leads the gradient
+/// back to f32; frozen ones are kept in the computing type.
+#[derive(Debug)]
+pub struct Trainable {
+    config: Config,
+    /// None: nothing moves.
+    trained: Option<Trained>,
+    variables: BTreeMap<String, Var>,
+    frozen: BTreeMap<String, Tensor>,
+    compute: DType,
+    device: Device,
+}
+
+impl Trainable {
+    /// The weights of `source`, to be computed with in `compute`. Fresh adapters are drawn from `seed`.
+    pub fn new(
+        config: &Config,
+        trained: Trained,
+        source: &dyn NamedTensors,
+        seed: Seed,
+        compute: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        Self::with(config, Some(trained), source, seed, compute, device)
+    }
+
+    /// Weights of which none moves: a reference.
+    pub fn frozen(config: &Config, source: &dyn NamedTensors, compute: DType, device: &Device) -> Result<Self> {
+        Self::with(config, None, source, Seed(0), compute, device)
+    }
+
+    fn with(
+        config: &Config,
+        trained: Option<Trained>,
+        source: &dyn NamedTensors,
+        seed: Seed,
+        compute: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let (mut variables, mut frozen) = (BTreeMap::new(), BTreeMap::new());
+        for parameter in parameters(config) {
+            let tensor = source.tensor(&parameter.name)?.detach();
+            let in_vision = matches!(parameter.part, Part::PatchEmbedding | Part::VisionBlock(_) | Part::Merger);
+            let moves = match &trained {
+                None => false,
+                Some(Trained::All) => true,
+                Some(Trained::Text) => !in_vision,
+                Some(Trained::Lora(lora)) => {
+                    if lora.covers(&parameter) {
+                        for (name, half) in
+                            adapter_names(&parameter.name).into_iter().zip(fresh(&parameter, lora.rank, seed, device)?)
+                        {
+                            variables.insert(name, Var::from_tensor(&half)?);
+                        }
+                    }
+                    false
+                }
+            };
+            let tensor = tensor.to_device(device)?;
+            if moves {
+                variables.insert(parameter.name, Var::from_tensor(&tensor.to_dtype(DType::F32)?)?);
+            } else {
+                frozen.insert(parameter.name, tensor.to_dtype(compute)?);
+            }
+        }
+        Ok(Self { config: config.clone(), trained, variables, frozen, compute, device: device.clone() })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is trained; none of a reference.
+    pub fn trained(&self) -> Option<&Trained> {
+        self.trained.as_ref()
+    }
+
+    /// The type that layers compute in.
+    pub fn compute_type(&self) -> DType {
+        self.compute
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The trained tensors by name, in order.
+    pub fn variables(&self) -> &BTreeMap<String, Var> {
+        &self.variables
+    }
+
+    /// The variables behind a tensor of the model: itself, its adapter, or none.
+    pub(super) fn variables_of(&self, name: &str) -> impl Iterator<Item = (&str, &Var)> {
+        let [a, b] = adapter_names(name);
+        [name, a.as_str(), b.as_str()]
+            .into_iter()
+            .filter_map(|name| self.variables.get_key_value(name))
+            .map(|(name, variable)| (name.as_str(), variable))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// Whether any tensor of the vision tower is trained.
+    pub fn trains_vision(&self) -> bool {
+        self.trained == Some(Trained::All)
+    }
+
+    /// Whether the embedding matrix is trained.
+    pub fn trains_embedding(&self) -> bool {
+        matches!(self.trained, Some(Trained::All | Trained::Text))
+    }
+
+    /// Replaces a trained tensor: what loading a checkpoint does.
+    pub fn set(&self, name: &str, value: &Tensor) -> Result<()> {
+        match self.variables.get(name) {
+            Some(variable) => variable.set(&value.to_dtype(DType::F32)?.to_device(&self.device)?),
+            None => bail!("{name} is not trained"),
+        }
+    }
+
+    /// The model's tensors as they are now, adapters merged: what sampling, export and checkpoints take. Trained tensors
+    /// are in f32.
+    pub fn merged(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut merged = BTreeMap::new();
+        for parameter in parameters(&self.config) {
+            let tensor = match self.variables.get(&parameter.name) {
+                // A copy: the variable will move on.
+                Some(variable) => variable.as_detached_tensor().copy()?,
+                None => Detached(self).tensor(&parameter.name)?,
+            };
+            merged.insert(parameter.name, tensor);
+        }
+        Ok(merged)
+    }
+
+    /// The tensor of this name and, if it has one, its adapter.
+    fn find(&self, name: &str) -> Result<(Tensor, Option<[&Var; 2]>)> {
+        if let Some(variable) = self.variables.get(name) {
+            return Ok((variable.as_tensor().clone(), None));
+        }
+        let Some(tensor) = self.frozen.get(name) else { bail!("there is no tensor {name}") };
+        let [a, b] = adapter_names(name);
+        let adapter = match (self.variables.get(&a), self.variables.get(&b)) {
+            (Some(a), Some(b)) => Some([a, b]),
+            _ => None,
+        };
+        Ok((tensor.clone(), adapter))
+    }
+
+    fn composed(&self, tensor: Tensor, adapter: Option<[Tensor; 2]>) -> Result<Tensor> {
+        let (Some([a, b]), Some(Trained::Lora(lora))) = (adapter, &self.trained) else {
+            return tensor.to_dtype(self.compute);
+        };
+        let change = (b.matmul(&a)? * lora.factor())?;
+        (tensor.to_dtype(DType::F32)? + change)?.to_dtype(self.compute)
+    }
+}
+
+/// Layers built from this lead gradients to the variables.
+impl NamedTensors for Trainable {
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let (tensor, adapter) = self.find(name)?;
+        self.composed(tensor, adapter.map(|halves| halves.map(|half| half.as_tensor().clone())))
+    }
+}
+
+/// The same tensors for layers that only go forward.
+#[derive(Debug, Clone, Copy)]
+pub struct Detached<'a>(pub &'a Trainable);
+
+impl NamedTensors for Detached<'_> {
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let (tensor, adapter) = self.0.find(name)?;
+        self.0.composed(tensor.detach(), adapter.map(|halves| halves.map(Var::as_detached_tensor)))
+    }
+}
