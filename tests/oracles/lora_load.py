@@ -4,7 +4,7 @@
     python tests/oracles/lora_load.py BASE ADAPTER               compares the merge that peft makes itself
 
 Says "equal" with the largest difference of the logits of a prompt with an image, and that the adapter changes them; fails
-if a tensor of the adapter found no place, or if the logits differ by more than 1e-4. Nothing is frozen: this is run by
+if a tensor of the adapter found no place, or if the logits differ by more than 1e-3. Nothing is frozen: this is run by
 hand, or in CI, after a change of the exporter. `tests/oracles/lora` is an adapter of `tests/data/model/untied-2`.
 """
 
@@ -56,7 +56,7 @@ def main() -> None:
         sys.exit("the adapter changes nothing")
     merged = logits(base(sys.argv[3]) if len(sys.argv) == 4 else adapted.merge_and_unload())
     apart = (with_adapter - merged).abs().max().item()
-    if not apart <= 1e-4:
+    if not apart <= 1e-3:
         sys.exit(f"the logits differ by {apart}")
     print(f"equal: {len(stored)} tensors, logits within {apart:.1e}; the adapter moves them by {(with_adapter - without).abs().max():.3f}")
 
