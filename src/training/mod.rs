@@ -15,6 +15,7 @@ mod head;
 pub mod layerwise;
 pub mod lora;
 mod micro_batch;
+pub mod objective;
 pub mod policy;
 pub mod schedule;
 mod seed;

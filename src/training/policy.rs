@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
 use super::adamw::AdamW;
-use super::grpo::{GrpoSettings, PolicyLoss, importance_weight, k3, policy_loss, token_weights};
-use super::layerwise::{Objective, TokenFigures};
+use super::grpo::{GrpoSettings, token_weights};
+use super::layerwise::TokenFigures;
+use super::objective::{PolicyObjective, PolicyToken};
 use super::step::{Compute, figures, gradients};
 use super::trainable::Trainable;
 use super::tree::{Branch, Tree};
@@ -121,56 +122,6 @@ pub struct PolicyReport {
     pub optimizer_time: Duration,
 }
 
-/// The log-probabilities and worth of every token of an update.
-struct Policy<'a> {
-    settings: &'a GrpoSettings,
-    tokens: Vec<Token>,
-}
-
-/// What is known of a token before the update.
-#[derive(Debug, Clone, Copy)]
-struct Token {
-    advantage: f64,
-    /// None: the trainer's own, as they come.
-    old: Option<f32>,
-    sampler: f32,
-    reference: Option<f32>,
-    /// In the loss.
-    weight: f64,
-}
-
-/// A token's parts of the loss.
-struct Parts {
-    policy: PolicyLoss,
-    importance: f64,
-    importance_capped: bool,
-    k3: f64,
-    k3_gradient: f64,
-}
-
-impl Policy<'_> {
-    fn parts(&self, token: Token, logprob: f32) -> Parts {
-        let logp = f64::from(logprob);
-        let old = f64::from(token.old.unwrap_or(logprob));
-        let (importance, importance_capped) = match self.settings.importance_cap {
-            Some(cap) => importance_weight(old, f64::from(token.sampler), cap),
-            None => (1.0, false),
-        };
-        let (k3, k3_gradient) = token.reference.map_or((0.0, 0.0), |reference| k3(logp, f64::from(reference)));
-        let policy = policy_loss(logp, old, token.advantage, self.settings);
-        Parts { policy, importance, importance_capped, k3, k3_gradient }
-    }
-}
-
-impl Objective for Policy<'_> {
-    fn gradient(&self, number: usize, logprob: f32) -> f32 {
-        let Some(token) = self.tokens.get(number) else { return 0.0 };
-        let parts = self.parts(*token, logprob);
-        let gradient = parts.importance * parts.policy.gradient + self.settings.beta * parts.k3_gradient;
-        (token.weight * gradient) as f32
-    }
-}
-
 /// Makes the updates of a step. `reference` is needed where beta is not 0; `rate` gives the learning rate of an update by
 /// the optimizer's count.
 pub fn policy_step(
@@ -207,7 +158,7 @@ pub fn policy_step(
                 OldLogprobs::Sampler => Some(sampler),
                 OldLogprobs::Trainer => slice(&before, i),
             };
-            let policy = Policy {
+            let policy = PolicyObjective {
                 settings: &settings.loss,
                 tokens: tokens(kept, &settings.loss, old, |i| slice(&reference, i)),
             };
@@ -280,7 +231,7 @@ fn tokens(
     settings: &GrpoSettings,
     old: impl Fn(usize, f32) -> Option<f32>,
     reference: impl Fn(usize) -> Option<f32>,
-) -> Vec<Token> {
+) -> Vec<PolicyToken> {
     let rollouts = || kept.iter().flat_map(|(_, rollouts)| rollouts);
     let lengths: Vec<usize> = rollouts().map(|rollout| rollout.token_ids.len()).collect();
     let weights = token_weights(&lengths, settings.aggregation, settings.max_tokens);
@@ -289,7 +240,7 @@ fn tokens(
         for sampler in &rollout.logprobs {
             let i = tokens.len();
             let (old, reference) = (old(i, *sampler), reference(i));
-            tokens.push(Token { advantage: rollout.advantage, old, sampler: *sampler, reference, weight });
+            tokens.push(PolicyToken { advantage: rollout.advantage, old, sampler: *sampler, reference, weight });
         }
     }
     tokens
@@ -325,11 +276,12 @@ impl Sums {
         self.norm_max = if norm > self.norm_max || norm.is_nan() { norm } else { self.norm_max };
     }
 
-    fn tokens(&mut self, policy: &Policy<'_>, figures: &[TokenFigures], before: &[TokenFigures]) {
+    fn tokens(&mut self, policy: &PolicyObjective<'_>, figures: &[TokenFigures], before: &[TokenFigures]) {
+        let (policy_loss, k3_loss) = policy.losses(figures);
+        self.policy_loss += policy_loss;
+        self.k3_loss += k3_loss;
         for (token, figures) in policy.tokens.iter().zip(figures) {
-            let parts = policy.parts(*token, figures.logprob);
-            self.policy_loss += token.weight * parts.importance * parts.policy.loss;
-            self.k3_loss += token.weight * parts.k3;
+            let parts = policy.parts(token, figures.logprob);
             self.tokens += 1.0;
             self.k3 += parts.k3;
             self.kl_old += f64::from(token.old.unwrap_or(figures.logprob)) - f64::from(figures.logprob);

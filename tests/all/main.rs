@@ -26,6 +26,7 @@ mod schema_command;
 mod support;
 mod tables;
 mod tokenizer;
+mod training_gradients;
 mod weight_damage;
 mod weights;
 

@@ -71,7 +71,7 @@ fn load(name: &str, dtype: DType, purpose: Purpose) -> Model {
     Model::new(config, &source, purpose).unwrap()
 }
 
-fn process(names: &[String]) -> Vec<Patches> {
+pub(crate) fn process(names: &[String]) -> Vec<Patches> {
     let processor = ImageProcessor::from_file(&folder().join("tied-1/preprocessor_config.json")).unwrap();
     let read = |name: &String| {
         let bytes = std::fs::read(folder().join("images").join(name)).unwrap();

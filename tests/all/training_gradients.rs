@@ -1,0 +1,228 @@
+//! Gradients of every tensor against PyTorch autograd through transformers: what `tests/oracles/gradients.py` froze.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+use visplay::random::Seed;
+use visplay::training::gradients::Gradients;
+use visplay::training::grpo::{Aggregation, GrpoSettings, token_weights};
+use visplay::training::objective::{PolicyObjective, PolicyToken};
+use visplay::training::step::{self, Compute};
+use visplay::training::supervised::cross_entropy;
+use visplay::training::{Branch, TokenFigures, Trainable, Trained, Tree};
+use visplay::vlm::config::Config;
+use visplay::vlm::image_processor::Patches;
+use visplay::vlm::named_tensors::CheckpointTensors;
+use visplay::vlm::weights::Weights;
+
+use crate::model_parity::{folder, process};
+
+#[derive(Deserialize)]
+struct Oracle {
+    examples: Vec<Example>,
+    advantages: Vec<f64>,
+    eps_low: f64,
+    eps_high: f64,
+    dual: f64,
+    beta: f64,
+    max_tokens: usize,
+    checkpoints: BTreeMap<String, BTreeMap<String, Case>>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Example {
+    pub(crate) images: Vec<String>,
+    pub(crate) prompt_ids: Vec<u32>,
+    pub(crate) response_ids: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    loss: f64,
+    aggregation: Option<Aggregation>,
+    temperature: Option<f64>,
+    policy_loss: Option<f64>,
+    kl: Option<f64>,
+    logps: Vec<Vec<f64>>,
+    entropies: Vec<Vec<f64>>,
+    old: Option<Vec<Vec<f32>>>,
+    reference: Option<Vec<Vec<f32>>>,
+    gradients: BTreeMap<String, (f64, f64, usize)>,
+}
+
+fn oracles() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles")
+}
+
+/// Reads the weights of a tiny checkpoint for training.
+pub(crate) fn trainable(name: &str, trained: Trained) -> Trainable {
+    let folder = folder().join(name);
+    let config = Config::load(&folder).unwrap();
+    let weights = Weights::open(&folder, &config).unwrap();
+    let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu };
+    Trainable::new(&config, trained, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
+}
+
+/// Consecutive examples of one prompt share a tree.
+pub(crate) fn trees(examples: &[Example]) -> Vec<Tree> {
+    let mut images: BTreeMap<String, Arc<Patches>> = BTreeMap::new();
+    let mut trees: Vec<Tree> = Vec::new();
+    for example in examples {
+        for name in &example.images {
+            images.entry(name.clone()).or_insert_with(|| Arc::new(process(std::slice::from_ref(name)).swap_remove(0)));
+        }
+        let branch = Branch::response(example.response_ids.clone());
+        match trees.last_mut() {
+            Some(tree) if tree.prefix == example.prompt_ids => tree.branches.push(branch),
+            _ => trees.push(Tree {
+                prefix: example.prompt_ids.clone(),
+                images: example.images.iter().map(|name| images[name].clone()).collect(),
+                branches: vec![branch],
+            }),
+        }
+    }
+    trees
+}
+
+/// Ways to compute the same thing.
+fn computes() -> [Compute; 4] {
+    let compute = |micro_batch_tokens, layers_at_once, threads| Compute {
+        temperature: 1.0,
+        micro_batch_tokens,
+        layers_at_once,
+        threads,
+    };
+    [compute(1, 1, 1), compute(120, 2, 2), compute(10_000, 1, 2), compute(10_000, 100, 1)]
+}
+
+fn check_tokens(what: &str, found: &[TokenFigures], case: &Case) {
+    let expected = case.logps.iter().flatten().zip(case.entropies.iter().flatten());
+    assert_eq!(found.len(), case.logps.iter().flatten().count());
+    for (i, (found, (logp, entropy))) in found.iter().zip(expected).enumerate() {
+        assert!((f64::from(found.logprob) - logp).abs() < 1e-4, "{what}, token {i}: {found:?}, {logp}");
+        assert!((f64::from(found.entropy) - entropy).abs() < 1e-4, "{what}, token {i}: {found:?}, {entropy}");
+    }
+}
+
+/// Relative error under 1e-4 of the norm of every tensor's gradient, and of its entries beside that norm.
+fn check_gradients(what: &str, found: &Gradients, case: &Case, frozen: &BTreeMap<String, Tensor>, key: [&str; 2]) {
+    let names: Vec<&String> = found.iter().map(|(name, _)| name).collect();
+    let expected: Vec<&String> = case.gradients.keys().collect();
+    assert_eq!(names, expected, "{what}");
+    for (name, gradient) in found.iter() {
+        let (norm, _, count) = case.gradients[name];
+        let values: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(values.len(), count, "{what} {name}");
+        let own = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        assert!((own - norm).abs() <= 1e-4 * norm, "{what} {name}: norm {own}, {norm}");
+        let kept: Vec<f32> = frozen[&format!("{}/{}/{name}", key[0], key[1])].to_vec1().unwrap();
+        let places: Vec<usize> = match frozen.get(&format!("{}/places/{name}", key[0])) {
+            Some(places) => places.to_vec1::<u32>().unwrap().into_iter().map(|p| p as usize).collect(),
+            None => (0..count).collect(),
+        };
+        assert_eq!(places.len(), kept.len());
+        let error: f64 = places.iter().zip(&kept).map(|(p, k)| (f64::from(values[*p]) - f64::from(*k)).powi(2)).sum();
+        let size: f64 = kept.iter().map(|k| f64::from(*k).powi(2)).sum::<f64>().sqrt();
+        // Entries that are small by cancellation are compared with the whole gradient's spread over its numbers.
+        let floor = norm * (places.len() as f64 / count as f64).sqrt();
+        assert!(error.sqrt() <= 1e-4 * size.max(floor), "{what} {name}: error {} of {size}", error.sqrt());
+    }
+}
+
+fn read() -> (Oracle, BTreeMap<String, Tensor>) {
+    let oracle = serde_json::from_slice(&std::fs::read(oracles().join("gradients.json")).unwrap()).unwrap();
+    let frozen = candle_core::safetensors::load(oracles().join("gradients.safetensors"), &Device::Cpu).unwrap();
+    (oracle, frozen.into_iter().collect())
+}
+
+#[test]
+fn supervised_gradients_are_those_of_autograd() {
+    let (oracle, frozen) = read();
+    let trees = trees(&oracle.examples);
+    for (name, cases) in &oracle.checkpoints {
+        let weights = trainable(name, Trained::All);
+        let case = &cases["supervised"];
+        for compute in computes() {
+            let what = format!("{name} {compute:?}");
+            let (loss, figures, gradients) = cross_entropy(&weights, &trees, compute).unwrap();
+            assert!((loss - case.loss).abs() < 1e-4, "{what}: {loss}, {}", case.loss);
+            check_tokens(&what, &figures, case);
+            check_gradients(&what, &gradients, case, &frozen, [name, "supervised"]);
+        }
+    }
+}
+
+#[test]
+fn grpo_gradients_are_those_of_autograd() {
+    let (oracle, frozen) = read();
+    let trees = trees(&oracle.examples);
+    let lengths: Vec<usize> = oracle.examples.iter().map(|e| e.response_ids.len()).collect();
+    for (name, cases) in &oracle.checkpoints {
+        let weights = trainable(name, Trained::All);
+        for (key, case) in cases.iter().filter(|(_, case)| case.aggregation.is_some()) {
+            let settings = GrpoSettings {
+                eps_low: oracle.eps_low,
+                eps_high: oracle.eps_high,
+                dual: Some(oracle.dual),
+                beta: oracle.beta,
+                aggregation: case.aggregation.unwrap(),
+                max_tokens: oracle.max_tokens,
+                ..GrpoSettings::default()
+            };
+            let shares = token_weights(&lengths, settings.aggregation, settings.max_tokens);
+            let (old, reference) = (case.old.as_ref().unwrap(), case.reference.as_ref().unwrap());
+            let tokens = |i: usize| {
+                let (advantage, weight) = (oracle.advantages[i], shares[i]);
+                let pairs = old[i].iter().zip(&reference[i]);
+                pairs.map(move |(old, reference)| PolicyToken {
+                    advantage,
+                    old: Some(*old),
+                    sampler: *old,
+                    reference: Some(*reference),
+                    weight,
+                })
+            };
+            let objective =
+                PolicyObjective { settings: &settings, tokens: (0..oracle.examples.len()).flat_map(tokens).collect() };
+            for compute in computes() {
+                let compute = Compute { temperature: case.temperature.unwrap(), ..compute };
+                let what = format!("{name} {key} {compute:?}");
+                let (figures, gradients) = step::gradients(&weights, &trees, &objective, compute).unwrap();
+                check_tokens(&what, &figures, case);
+                let (policy, kl) = objective.losses(&figures);
+                for (found, expected) in [
+                    (policy, case.policy_loss.unwrap()),
+                    (kl, case.kl.unwrap()),
+                    (policy + oracle.beta * kl, case.loss),
+                ] {
+                    assert!((found - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{what}: {found}, {expected}");
+                }
+                check_gradients(&what, &gradients, case, &frozen, [name, key]);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_no_bit_and_frozen_tensors_get_no_gradient() {
+    let (oracle, _) = read();
+    let trees = trees(&oracle.examples);
+    for trained in [Trained::All, Trained::Text] {
+        let weights = trainable("nano-like", trained.clone());
+        let compute = |threads| Compute { temperature: 1.0, micro_batch_tokens: 130, layers_at_once: 2, threads };
+        let bits = |threads| -> BTreeMap<String, Vec<u32>> {
+            let (_, _, gradients) = cross_entropy(&weights, &trees, compute(threads)).unwrap();
+            let bits =
+                |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect();
+            gradients.iter().map(|(name, gradient)| (name.clone(), bits(gradient))).collect()
+        };
+        let one = bits(1);
+        assert_eq!(one, bits(2));
+        assert_eq!(one, bits(3));
+        assert!(one.keys().eq(weights.variables().keys()), "every trained tensor and no other");
+        assert_eq!(one.keys().any(|name| name.starts_with("visual.")), trained == Trained::All);
+    }
+}
