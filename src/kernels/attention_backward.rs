@@ -46,7 +46,7 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn from_row(self, row: usize) -> Self {
+    fn skip_rows(self, row: usize) -> Self {
         Self { data: self.data.get(row * self.stride..).unwrap_or_default(), ..self }
     }
 }
@@ -83,10 +83,10 @@ pub fn attend_backward(
         let longest = group.prompt + group.responses.iter().max().unwrap_or(&0);
         work += count * longest * heads.query * heads.dim * 5;
         let inputs = Inputs {
-            q: inputs.q.from_row(first),
-            k: inputs.k.from_row(first),
-            v: inputs.v.from_row(first),
-            gradient: inputs.gradient.from_row(first),
+            q: inputs.q.skip_rows(first),
+            k: inputs.k.skip_rows(first),
+            v: inputs.v.skip_rows(first),
+            gradient: inputs.gradient.skip_rows(first),
         };
         for head in 0..heads.key_value {
             let (result, after) = rest.split_at_mut(count * part);
@@ -240,7 +240,7 @@ fn pack_keys(task: &Task<'_>, scratch: &mut Scratch, spans: &[Span], blocks: usi
         for i in 0..span.tokens {
             let (block, lane) = (span.block + i / PANEL, i % PANEL);
             let [key, value] =
-                [task.inputs.k, task.inputs.v].map(|x| &x.from_row(span.first + i).data[task.head * dim..][..dim]);
+                [task.inputs.k, task.inputs.v].map(|x| &x.skip_rows(span.first + i).data[task.head * dim..][..dim]);
             for (x, to) in [(key, &mut scratch.keys), (value, &mut scratch.values)] {
                 let lanes = to[block * dim * PANEL..].chunks_exact_mut(PANEL);
                 x.iter().zip(lanes).for_each(|(x, lanes)| lanes[lane] = *x);
@@ -359,7 +359,7 @@ fn pack_queries(task: &Task<'_>, scratch: &mut Scratch, span: Span, first: usize
         to.resize(panels * ROWS * PANEL, 0.0);
         for i in 0..count {
             let (token, head) = ((first + i) / group, task.head * group + (first + i) % group);
-            let row = &from.from_row(span.first + token).data[head * dim..][..dim];
+            let row = &from.skip_rows(span.first + token).data[head * dim..][..dim];
             for (features, panel) in row.chunks(PANEL).zip(to.chunks_exact_mut(ROWS * PANEL)) {
                 let lanes = &mut panel[i * PANEL..][..features.len()];
                 lanes.iter_mut().zip(features).for_each(|(lane, x)| *lane = x * scale);

@@ -10,15 +10,8 @@ use super::rowwise::rows_a_thread;
 const LARGEST: f32 = 4.0;
 /// The numerator of the error function over x, and its denominator, in powers of x², highest first: the rational
 /// approximation that Eigen and XLA use.
-const NUMERATOR: [f32; 7] = [
-    -2.726_142_3e-10,
-    2.770_681_4e-8,
-    -2.101_024_1e-6,
-    -5.692_506_4e-5,
-    -7.349_906_5e-4,
-    -2.954_599_8e-3,
-    -1.609_603_3e-2,
-];
+const NUMERATOR: [f32; 7] =
+    [-2.726_142_3e-10, 2.770_681_4e-8, -2.101_024_1e-6, -5.692_506_4e-5, -7.349_906_5e-4, -2.954_6e-3, -1.609_603_3e-2];
 const DENOMINATOR: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
 
 /// `out = x Φ(x)`, elementwise.

@@ -33,7 +33,7 @@ struct Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    fn from_row(self, row: usize) -> Self {
+    fn skip_rows(self, row: usize) -> Self {
         Self { data: &self.data[row * self.row..], ..self }
     }
 }
@@ -85,7 +85,7 @@ fn product(x: Left<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [
         let share = rows.div_ceil(threads).next_multiple_of(TILE);
         out.par_chunks_mut(share * outputs).enumerate().for_each(|(i, out)| {
             fill_bias(out, outputs, bias);
-            multiply(x.from_row(i * share), weight.inputs(), weight.panels(), out, outputs);
+            multiply(x.skip_rows(i * share), weight.inputs(), weight.panels(), out, outputs);
         });
     } else {
         product_by_panels(x, weight, bias, out, threads);
@@ -150,7 +150,7 @@ impl WithSimd for Multiply<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, inputs, panels, out, outputs, packed } = self;
         for (block, out) in out.chunks_mut(ROW_BLOCK * outputs).enumerate() {
-            let x = x.from_row(block * ROW_BLOCK);
+            let x = x.skip_rows(block * ROW_BLOCK);
             let rows = out.len() / outputs;
             for from in (0..inputs).step_by(INPUT_BLOCK) {
                 let depth = INPUT_BLOCK.min(inputs - from);
