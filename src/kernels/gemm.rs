@@ -1,4 +1,4 @@
-//! The matrix product of rows with a packed weight: `y = x Wᵀ + b`.
+//! The matrix product of rows with a packed weight, `y = x Wᵀ + b`, and the products of its backward pass.
 //!
 //! Every output is one chain of fused multiply-adds over the inputs in ascending order, starting from the bias.
 //! It therefore has the same bits for any number of rows, threads or neighbours, which is what makes a sample
@@ -10,7 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::packed::{PANEL, PackedMatrix};
-use super::tile::{TILE, multiply_tile, tile_rows};
+use super::tile::{TILE, multiply_tile, pack_tile, tile_rows};
 
 /// Rows that share one pass over the weight.
 const ROW_BLOCK: usize = 8 * TILE;
@@ -24,8 +24,53 @@ thread_local! {
     static ROWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The left operand of a product: element `(m, k)` lies at `m * row + k * step`, and one of the two is 1.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    data: &'a [f32],
+    row: usize,
+    step: usize,
+}
+
+impl<'a> Left<'a> {
+    fn skip_rows(self, row: usize) -> Self {
+        Self { data: &self.data[row * self.row..], ..self }
+    }
+}
+
 /// `out[m, n] = bias[n] + sum_k x[m, k] w[n, k]`, rows of `x` being `stride` apart.
 pub fn linear(x: &[f32], stride: usize, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [f32]) {
+    product(Left { data: x, row: stride, step: 1 }, weight, bias, out);
+}
+
+/// `out[n, k] = sum_m g[m, n] x[m, k]`: the gradient of a weight `[n, k]`, from the gradient of the result and from the
+/// input, which is packed by [`PackedMatrix::pack_transposed`]. Rows of `g` are `stride` apart.
+pub fn weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut [f32]) {
+    product(Left { data: g, row: 1, step: stride }, x, None, out);
+}
+
+/// `out[n] = sum_m g[m, n]`: the gradient of a bias. Rows of `g` are `stride` apart.
+pub fn bias_gradient(g: &[f32], stride: usize, out: &mut [f32]) {
+    /// Rows that are summed up before they join the total.
+    const RUN: usize = 64;
+    let width = out.len();
+    out.fill(0.0);
+    if width == 0 || g.is_empty() {
+        return;
+    }
+    let mut sums = vec![0f32; width];
+    Arch::new().dispatch(|| {
+        for run in g.chunks(RUN * stride) {
+            sums.fill(0.0);
+            for row in run.chunks(stride) {
+                sums.iter_mut().zip(&row[..width]).for_each(|(sum, g)| *sum += g);
+            }
+            out.iter_mut().zip(&sums).for_each(|(out, sum)| *out += sum);
+        }
+    });
+}
+
+fn product(x: Left<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [f32]) {
     let outputs = weight.outputs();
     if outputs == 0 || out.is_empty() {
         return;
@@ -34,28 +79,21 @@ pub fn linear(x: &[f32], stride: usize, weight: &PackedMatrix, bias: Option<&[f3
     let threads = threads_for(rows * outputs * weight.inputs());
     if threads == 1 {
         fill_bias(out, outputs, bias);
-        multiply(x, stride, weight.inputs(), weight.panels(), out, outputs);
+        multiply(x, weight.inputs(), weight.panels(), out, outputs);
     } else if rows >= 2 * TILE {
         // Whole tiles a thread; every thread streams the weight.
         let share = rows.div_ceil(threads).next_multiple_of(TILE);
         out.par_chunks_mut(share * outputs).enumerate().for_each(|(i, out)| {
             fill_bias(out, outputs, bias);
-            multiply(&x[i * share * stride..], stride, weight.inputs(), weight.panels(), out, outputs);
+            multiply(x.skip_rows(i * share), weight.inputs(), weight.panels(), out, outputs);
         });
     } else {
-        linear_by_panels(x, stride, weight, bias, out, threads);
+        product_by_panels(x, weight, bias, out, threads);
     }
 }
 
 /// Few rows: each thread takes some panels of the weight, so that it is read only once.
-fn linear_by_panels(
-    x: &[f32],
-    stride: usize,
-    weight: &PackedMatrix,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-    threads: usize,
-) {
+fn product_by_panels(x: Left<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [f32], threads: usize) {
     let (outputs, inputs) = (weight.outputs(), weight.inputs());
     let rows = out.len() / outputs;
     let panels = outputs.div_ceil(PANEL);
@@ -66,7 +104,7 @@ fn linear_by_panels(
         let width = out.len() / rows;
         fill_bias(out, width, bias.map(|b| &b[i * share..i * share + width]));
         let panels = &weight.panels()[i * share * inputs..][..width.next_multiple_of(PANEL) * inputs];
-        multiply(x, stride, inputs, panels, out, width);
+        multiply(x, inputs, panels, out, width);
     });
     for (i, block) in columns.chunks(share * rows).enumerate() {
         let width = block.len() / rows;
@@ -89,16 +127,15 @@ fn fill_bias(out: &mut [f32], outputs: usize, bias: Option<&[f32]>) {
 }
 
 /// `out[m, n] += sum_k x[m, k] panels[n, k]` on this thread.
-fn multiply(x: &[f32], stride: usize, inputs: usize, panels: &[f32], out: &mut [f32], outputs: usize) {
+fn multiply(x: Left<'_>, inputs: usize, panels: &[f32], out: &mut [f32], outputs: usize) {
     ROWS.with_borrow_mut(|packed| {
         packed.resize(ROW_BLOCK * INPUT_BLOCK, 0.0);
-        Arch::new().dispatch(Multiply { x, stride, inputs, panels, out, outputs, packed });
+        Arch::new().dispatch(Multiply { x, inputs, panels, out, outputs, packed });
     });
 }
 
 struct Multiply<'a> {
-    x: &'a [f32],
-    stride: usize,
+    x: Left<'a>,
     inputs: usize,
     panels: &'a [f32],
     out: &'a mut [f32],
@@ -111,13 +148,13 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, stride, inputs, panels, out, outputs, packed } = self;
+        let Self { x, inputs, panels, out, outputs, packed } = self;
         for (block, out) in out.chunks_mut(ROW_BLOCK * outputs).enumerate() {
-            let x = &x[block * ROW_BLOCK * stride..];
+            let x = x.skip_rows(block * ROW_BLOCK);
             let rows = out.len() / outputs;
             for from in (0..inputs).step_by(INPUT_BLOCK) {
                 let depth = INPUT_BLOCK.min(inputs - from);
-                pack_rows::<S>(&x[from..], stride, rows, depth, packed);
+                pack_rows::<S>(x, from, rows, depth, packed);
                 for (p, panel) in panels.chunks_exact(PANEL * inputs).enumerate() {
                     let panel = &panel[from * PANEL..(from + depth) * PANEL];
                     let mut first = 0;
@@ -133,19 +170,14 @@ impl WithSimd for Multiply<'_> {
     }
 }
 
-/// Copies `[rows, depth]` into tiles `[depth, tile]`, one after the other.
+/// Copies `[rows, depth]`, from column `from` on, into tiles `[depth, tile]`, one after the other.
 #[inline(always)]
-fn pack_rows<S: Simd>(x: &[f32], stride: usize, rows: usize, depth: usize, packed: &mut [f32]) {
+fn pack_rows<S: Simd>(x: Left<'_>, from: usize, rows: usize, depth: usize, packed: &mut [f32]) {
     let mut first = 0;
     while first < rows {
         let tile = tile_rows::<S>(rows - first);
         let packed = &mut packed[first * depth..(first + tile) * depth];
-        for i in 0..tile {
-            let row = &x[(first + i) * stride..][..depth];
-            for (lane, value) in packed[i..].iter_mut().step_by(tile).zip(row) {
-                *lane = *value;
-            }
-        }
+        pack_tile(&x.data[first * x.row + from * x.step..], x.row, x.step, tile, depth, packed);
         first += tile;
     }
 }

@@ -2,8 +2,11 @@
 
 pub mod aligned;
 pub mod attention;
+pub mod attention_backward;
 mod exponential;
+pub mod gelu;
 pub mod gemm;
 pub mod packed;
 pub mod rowwise;
+pub mod rowwise_backward;
 mod tile;

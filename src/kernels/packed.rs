@@ -26,6 +26,22 @@ impl PackedMatrix {
         Self { outputs, inputs, panels }
     }
 
+    /// Packs the transpose of a matrix `[inputs, outputs]` whose rows are `stride` apart.
+    pub fn pack_transposed(matrix: &[f32], stride: usize, inputs: usize, outputs: usize) -> Self {
+        let mut panels = AlignedBuffer::zeroed(outputs.div_ceil(PANEL) * PANEL * inputs);
+        for (p, panel) in panels.as_mut_slice().chunks_exact_mut(PANEL * inputs).enumerate() {
+            let width = PANEL.min(outputs - p * PANEL);
+            for (lanes, row) in panel.as_chunks_mut::<PANEL>().0.iter_mut().zip(matrix.chunks(stride)) {
+                let row = &row[p * PANEL..][..width];
+                match row.first_chunk::<PANEL>() {
+                    Some(row) => *lanes = *row,
+                    None => lanes[..width].copy_from_slice(row),
+                }
+            }
+        }
+        Self { outputs, inputs, panels }
+    }
+
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
         self.outputs

@@ -9,7 +9,7 @@ use super::exponential::{exp, silu};
 const WORTH_A_THREAD: usize = 1 << 16;
 
 /// Rows for each thread of the current pool, for work of `elements` in `rows` rows.
-fn rows_a_thread(rows: usize, elements: usize) -> usize {
+pub(super) fn rows_a_thread(rows: usize, elements: usize) -> usize {
     let threads = rayon::current_num_threads().min(elements / WORTH_A_THREAD).max(1);
     rows.div_ceil(threads).max(1)
 }
@@ -55,6 +55,16 @@ pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
 /// `x` has rows of `heads * 2 * half` elements `stride` apart, `cos` and `sin` are `[rows, half]`; with
 /// (a, b) the two halves of a head, the result is (a cos - b sin, b cos + a sin).
 pub fn rotate(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], half: usize, out: &mut [f32]) {
+    turn::<false>(x, stride, heads, [cos, sin], half, out);
+}
+
+/// Rotates back: the transpose of [`rotate`], which is its gradient.
+pub fn rotate_back(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], half: usize, out: &mut [f32]) {
+    turn::<true>(x, stride, heads, [cos, sin], half, out);
+}
+
+fn turn<const BACK: bool>(x: &[f32], stride: usize, heads: usize, angles: [&[f32]; 2], half: usize, out: &mut [f32]) {
+    let [cos, sin] = angles;
     let width = heads * 2 * half;
     if out.is_empty() {
         return;
@@ -67,7 +77,7 @@ pub fn rotate(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], 
                 let (cos, sin) = (&cos[row * half..][..half], &sin[row * half..][..half]);
                 let x = &x[row * stride..][..width];
                 for (x, out) in x.chunks_exact(2 * half).zip(out.chunks_exact_mut(2 * half)) {
-                    rotate_head(x, cos, sin, out);
+                    rotate_head::<BACK>(x, cos, sin, out);
                 }
             }
         });
@@ -80,11 +90,12 @@ pub fn rotate(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], 
 }
 
 #[inline(always)]
-fn rotate_head(x: &[f32], cos: &[f32], sin: &[f32], out: &mut [f32]) {
+fn rotate_head<const BACK: bool>(x: &[f32], cos: &[f32], sin: &[f32], out: &mut [f32]) {
     let (a, b) = x.split_at(cos.len());
     let (first, second) = out.split_at_mut(cos.len());
     let halves = a.iter().zip(b).zip(first.iter_mut().zip(second));
     for (((a, b), (first, second)), (cos, sin)) in halves.zip(cos.iter().zip(sin)) {
+        let sin = if BACK { -sin } else { *sin };
         *first = a * cos - b * sin;
         *second = b * cos + a * sin;
     }

@@ -33,23 +33,89 @@ pub(super) fn multiply_tile<S: Simd>(
     column: usize,
 ) {
     match (S::F32_LANES, rows) {
-        (16, 12) => tile::<S, 12, 2>(simd, a, panel, out, stride, column),
-        (16, 8) => tile::<S, 8, 2>(simd, a, panel, out, stride, column),
-        (16, 4) => tile::<S, 4, 2>(simd, a, panel, out, stride, column),
-        (16, 2) => tile::<S, 2, 2>(simd, a, panel, out, stride, column),
-        (16, _) => tile::<S, 1, 2>(simd, a, panel, out, stride, column),
-        (8, 2) => tile::<S, 2, 4>(simd, a, panel, out, stride, column),
-        (8, _) => tile::<S, 1, 4>(simd, a, panel, out, stride, column),
-        (4, _) => tile::<S, 1, 8>(simd, a, panel, out, stride, column),
-        (_, _) => tile::<S, 1, 32>(simd, a, panel, out, stride, column),
+        (16, 12) => tile::<S, 12, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (16, 8) => tile::<S, 8, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (16, 4) => tile::<S, 4, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (16, 2) => tile::<S, 2, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (16, _) => tile::<S, 1, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (8, 2) => tile::<S, 2, 4>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (8, _) => tile::<S, 1, 4>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (4, _) => tile::<S, 1, 8>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (_, _) => tile::<S, 1, 32>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+    }
+}
+
+/// The same with `a[k, i]` at `k * a_stride + i`: the rows of a matrix are what is summed over.
+#[inline(always)]
+pub(super) fn multiply_rows<S: Simd>(
+    simd: S,
+    rows: usize,
+    (a, a_stride): (&[f32], usize),
+    panel: &[f32],
+    out: &mut [f32],
+    stride: usize,
+    column: usize,
+) {
+    match (S::F32_LANES, rows) {
+        (16, 12) => tile::<S, 12, 2>(simd, strided(a, a_stride), panel, out, stride, column),
+        (16, 8) => tile::<S, 8, 2>(simd, strided(a, a_stride), panel, out, stride, column),
+        (16, 4) => tile::<S, 4, 2>(simd, strided(a, a_stride), panel, out, stride, column),
+        (16, 2) => tile::<S, 2, 2>(simd, strided(a, a_stride), panel, out, stride, column),
+        (16, _) => tile::<S, 1, 2>(simd, strided(a, a_stride), panel, out, stride, column),
+        (8, 2) => tile::<S, 2, 4>(simd, strided(a, a_stride), panel, out, stride, column),
+        (8, _) => tile::<S, 1, 4>(simd, strided(a, a_stride), panel, out, stride, column),
+        (4, _) => tile::<S, 1, 8>(simd, strided(a, a_stride), panel, out, stride, column),
+        (_, _) => tile::<S, 1, 32>(simd, strided(a, a_stride), panel, out, stride, column),
+    }
+}
+
+/// The first `R` elements of each row.
+#[inline(always)]
+fn strided<const R: usize>(a: &[f32], stride: usize) -> impl Iterator<Item = &[f32; R]> {
+    a.chunks(stride).map_while(|row| row.first_chunk::<R>())
+}
+
+/// Copies a tile of `rows` rows, element `(i, k)` of which lies at `i * row + k * step`, to `[depth, rows]`.
+#[inline(always)]
+pub(super) fn pack_tile(x: &[f32], row: usize, step: usize, rows: usize, depth: usize, packed: &mut [f32]) {
+    match (step, rows) {
+        (1, 12) => transpose::<12>(x, row, depth, packed),
+        (1, 8) => transpose::<8>(x, row, depth, packed),
+        (1, 4) => transpose::<4>(x, row, depth, packed),
+        (1, 2) => transpose::<2>(x, row, depth, packed),
+        (_, 12) if row == 1 => copy::<12>(x, step, packed),
+        (_, 8) if row == 1 => copy::<8>(x, step, packed),
+        (_, 4) if row == 1 => copy::<4>(x, step, packed),
+        (_, _) => {
+            for (k, packed) in packed.chunks_exact_mut(rows).enumerate() {
+                packed.iter_mut().enumerate().for_each(|(i, value)| *value = x[i * row + k * step]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn transpose<const R: usize>(x: &[f32], row: usize, depth: usize, packed: &mut [f32]) {
+    let rows: [&[f32]; R] = std::array::from_fn(|i| &x[i * row..][..depth]);
+    let (packed, _) = packed.as_chunks_mut::<R>();
+    for (k, packed) in packed.iter_mut().enumerate().take(depth) {
+        *packed = std::array::from_fn(|i| rows[i][k]);
+    }
+}
+
+#[inline(always)]
+fn copy<const R: usize>(x: &[f32], step: usize, packed: &mut [f32]) {
+    let (packed, _) = packed.as_chunks_mut::<R>();
+    for (packed, row) in packed.iter_mut().zip(strided::<R>(x, step)) {
+        *packed = *row;
     }
 }
 
 /// The tile of `R` rows and `V` vectors of outputs.
 #[inline(always)]
-fn tile<S: Simd, const R: usize, const V: usize>(
+fn tile<'a, S: Simd, const R: usize, const V: usize>(
     simd: S,
-    a: &[f32],
+    steps: impl Iterator<Item = &'a [f32; R]>,
     panel: &[f32],
     out: &mut [f32],
     stride: usize,
@@ -67,10 +133,9 @@ fn tile<S: Simd, const R: usize, const V: usize>(
             sums.copy_from_slice(&S::as_simd_f32s(&padded).0[..V]);
         }
     }
-    let (steps, _) = a.as_chunks::<R>();
     let (vectors, _) = S::as_simd_f32s(panel);
     let (vectors, _) = vectors.as_chunks::<V>();
-    for (a, w) in steps.iter().zip(vectors) {
+    for (a, w) in steps.zip(vectors) {
         for (a, sums) in a.iter().zip(&mut sums) {
             let a = simd.splat_f32s(*a);
             for (w, sum) in w.iter().zip(sums) {

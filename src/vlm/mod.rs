@@ -16,6 +16,7 @@ pub mod model;
 pub mod named_tensors;
 pub mod ops;
 pub mod parameters;
+mod projections;
 pub mod prompt;
 pub mod rope;
 pub mod safetensors_header;

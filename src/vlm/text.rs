@@ -8,6 +8,7 @@ use super::cache::{LayerCache, Step};
 use super::config::TextConfig;
 use super::named_tensors::{NamedTensors, Purpose, Scope};
 use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, residual, rotate, swiglu};
+use super::projections::Projections;
 use super::rope::TextAngles;
 use crate::kernels::attention::Heads;
 
@@ -45,49 +46,6 @@ pub struct DecoderLayer {
     gate_up: Projections,
     down_proj: Linear,
     heads: Heads,
-}
-
-/// Several linear maps of the same input: stacked into one for sampling, apart for training.
-#[derive(Debug)]
-enum Projections {
-    Stacked(Linear, Vec<usize>),
-    Apart(Vec<Linear>),
-}
-
-impl Projections {
-    fn new(scope: Scope<'_>, names: &[&str], bias: bool) -> Result<Self> {
-        let weights = names.iter().map(|n| scope.get(&format!("{n}.weight"))).collect::<Result<Vec<_>>>()?;
-        let biases = match bias {
-            true => names.iter().map(|n| scope.get(&format!("{n}.bias"))).collect::<Result<Vec<_>>>()?,
-            false => Vec::new(),
-        };
-        Ok(match scope.purpose {
-            Purpose::Sampling => {
-                let widths = weights.iter().map(|w| w.dim(0)).collect::<Result<_>>()?;
-                Self::Stacked(Linear::frozen(&weights, &biases)?, widths)
-            }
-            Purpose::Training => {
-                let mut biases = biases.into_iter();
-                Self::Apart(weights.into_iter().map(|w| Linear::new(w, biases.next())).collect())
-            }
-        })
-    }
-
-    /// `[tokens, in]` to the maps' results; rows may lie apart.
-    fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
-        match self {
-            Self::Apart(maps) => maps.iter().map(|map| map.forward(x)).collect(),
-            Self::Stacked(map, widths) => {
-                let all = map.forward(x)?;
-                let mut from = 0;
-                let part = |width: &usize| {
-                    from += width;
-                    all.narrow(1, from - width, *width)
-                };
-                widths.iter().map(part).collect()
-            }
-        }
-    }
 }
 
 impl DecoderLayer {

@@ -7,7 +7,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::{VISION_RMS_EPS, VisionConfig};
 use super::grid::Grid;
 use super::named_tensors::{NamedTensors, Purpose, Scope};
-use super::ops::{Linear, RmsNorm, Segments, attention, residual, rotate, swiglu};
+use super::ops::{Linear, RmsNorm, Segments, attention, gather, gelu, residual, rotate, swiglu};
+use super::projections::Projections;
 use super::rope::VisionAngles;
 use crate::kernels::attention::Heads;
 
@@ -65,7 +66,7 @@ impl VisionContext {
 #[derive(Debug)]
 pub struct VisionBlock {
     norm1: RmsNorm,
-    qkv: Linear,
+    qkv: Projections,
     proj: Linear,
     norm2: RmsNorm,
     gate_proj: Linear,
@@ -82,7 +83,7 @@ impl VisionBlock {
         let scope = Scope::new(source, &prefix, purpose);
         Ok(Self {
             norm1: RmsNorm::new(scope.get("norm1.weight")?, VISION_RMS_EPS),
-            qkv: linear(scope, "attn.qkv")?,
+            qkv: Projections::cut(scope, "attn.qkv", 3)?,
             proj: linear(scope, "attn.proj")?,
             norm2: RmsNorm::new(scope.get("norm2.weight")?, VISION_RMS_EPS),
             gate_proj: linear(scope, "mlp.gate_proj")?,
@@ -95,13 +96,11 @@ impl VisionBlock {
 
     /// `[patches, hidden]` to the same, both in window order.
     pub fn forward(&self, x: &Tensor, context: &VisionContext) -> Result<Tensor> {
-        let width = x.dim(1)?;
-        let qkv = self.qkv.forward(&self.norm1.forward(x)?)?; // [patches, 3 hidden]
-        let q = rotate(&qkv.narrow(1, 0, width)?, &context.cos, &context.sin)?;
-        let k = rotate(&qkv.narrow(1, width, width)?, &context.cos, &context.sin)?;
-        let v = qkv.narrow(1, 2 * width, width)?;
+        let qkv = self.qkv.forward(&self.norm1.forward(x)?)?; // three of [patches, hidden]
+        let q = rotate(&qkv[0], &context.cos, &context.sin)?;
+        let k = rotate(&qkv[1], &context.cos, &context.sin)?;
         let segments = if self.full_attention { &context.images } else { &context.windows };
-        let mixed = attention(&q, &k, &v, self.heads, segments)?; // [patches, hidden]
+        let mixed = attention(&q, &k, &qkv[2], self.heads, segments)?; // [patches, hidden]
         let x = residual(x, &self.proj.forward(&mixed)?)?;
         let normed = self.norm2.forward(&x)?;
         let gated = swiglu(&self.gate_proj.forward(&normed)?, &self.up_proj.forward(&normed)?)?;
@@ -134,12 +133,12 @@ impl Merger {
     pub fn forward(&self, x: &Tensor, context: &VisionContext) -> Result<Tensor> {
         let (patches, width) = x.dims2()?;
         let normed = self.ln_q.forward(x)?.reshape((patches / self.unit, self.unit * width))?;
-        let merged = self.mlp_2.forward(&self.mlp_0.forward(&normed)?.gelu_erf()?)?;
+        let merged = self.mlp_2.forward(&gelu(&self.mlp_0.forward(&normed)?)?)?;
         let mut back = vec![0u32; context.order.len()];
         for (place, token) in context.order.iter().enumerate() {
             back[*token as usize] = place as u32;
         }
-        merged.index_select(&Tensor::new(back, x.device())?, 0)
+        gather(&merged, &back)
     }
 }
 
@@ -213,7 +212,6 @@ impl PatchEmbed {
     pub fn forward(&self, patches: &Tensor, context: &VisionContext) -> Result<Tensor> {
         let x = self.proj.forward(&patches.to_device(&self.device)?.to_dtype(self.dtype)?)?;
         let (count, width) = x.dims2()?;
-        let order = Tensor::new(context.order.as_slice(), &self.device)?;
-        x.reshape((count / self.unit, self.unit * width))?.index_select(&order, 0)?.reshape((count, width))
+        gather(&x.reshape((count / self.unit, self.unit * width))?, &context.order)?.reshape((count, width))
     }
 }

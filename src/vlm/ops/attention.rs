@@ -5,40 +5,13 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::storage::Rows;
-use super::{gradients_through, has_kernels};
+use super::has_kernels;
+use super::segments::{Part, Segments};
+use super::storage::{Rows, tensor};
 use crate::kernels::attention::{BLOCK, Blocks, Heads, Segment, attend};
+use crate::kernels::attention_backward::{self, Inputs, attend_backward};
 
 const NAME: &str = "attention";
-
-/// Lengths of the segments that tokens attend within, one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segments {
-    lengths: Vec<usize>,
-    causal: bool,
-}
-
-impl Segments {
-    /// Sequences in which a token sees itself and what came before.
-    pub fn causal(lengths: Vec<usize>) -> Self {
-        Self { lengths, causal: true }
-    }
-
-    /// Groups in which every token sees every other.
-    pub fn full(lengths: Vec<usize>) -> Self {
-        Self { lengths, causal: false }
-    }
-
-    /// The lengths.
-    pub fn lengths(&self) -> &[usize] {
-        &self.lengths
-    }
-
-    /// Tokens in all segments.
-    pub fn tokens(&self) -> usize {
-        self.lengths.iter().sum()
-    }
-}
 
 /// `softmax(q kᵀ / sqrt(dim)) v` within each segment.
 ///
@@ -60,40 +33,38 @@ pub(crate) fn scale(heads: Heads) -> f64 {
     1.0 / (heads.dim as f64).sqrt()
 }
 
-/// Segments of the same length are one batch of matrix products.
+/// Sequences of the same lengths are one batch of matrix products.
 fn composed(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, segments: &Segments) -> Result<Tensor> {
     let device = q.device();
-    let mut by_length: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-    let mut start = 0u32;
-    for length in &segments.lengths {
-        by_length.entry(*length).or_default().extend(start..start + *length as u32);
-        start += *length as u32;
+    // By the number of keys before the first query and the number of queries: the queries' tokens and the keys'.
+    let mut by_lengths: BTreeMap<(usize, usize), (Vec<u32>, Vec<u32>)> = BTreeMap::new();
+    for part in segments.parts() {
+        let (queries, keys) = by_lengths.entry((part.prefix.len(), part.own.len())).or_default();
+        queries.extend(part.own.clone().map(|i| i as u32));
+        keys.extend(part.prefix.chain(part.own).map(|i| i as u32));
     }
-    let only_one = by_length.len() == 1;
+    let only_one = by_lengths.len() == 1 && by_lengths.contains_key(&(0, segments.longest()));
     let mut parts = Vec::new();
-    let mut order = Vec::with_capacity(start as usize);
-    for (length, tokens) in by_length.iter().filter(|(length, _)| **length > 0) {
-        let count = tokens.len() / length;
-        let pick = |x: &Tensor, heads: usize, dim: usize| -> Result<Tensor> {
-            let x = if only_one {
-                x.contiguous()?
-            } else {
-                x.contiguous()?.index_select(&Tensor::new(tokens.as_slice(), device)?, 0)?
-            };
-            x.reshape((count, *length, heads, dim))?.transpose(1, 2)?.contiguous()
+    let mut order = Vec::with_capacity(segments.tokens());
+    for ((prefix, own), (queries, keys)) in &by_lengths {
+        let count = queries.len() / own;
+        let pick = |x: &Tensor, tokens: &[u32], heads: usize, dim: usize| -> Result<Tensor> {
+            let x = x.contiguous()?;
+            let x = if only_one { x } else { x.index_select(&Tensor::new(tokens, device)?, 0)? };
+            x.reshape((count, tokens.len() / count, heads, dim))?.transpose(1, 2)?.contiguous()
         };
-        let q = pick(q, heads.query, heads.dim)?; // [count, heads, length, dim]
-        let k = repeat(pick(k, heads.key_value, heads.dim)?, heads)?;
-        let v = repeat(pick(v, heads.key_value, heads.dim)?, heads)?;
-        let scores = (q.matmul(&k.t()?)? * scale(heads))?; // [count, heads, length, length]
-        let scores = if segments.causal {
-            scores.broadcast_add(&causal_mask(*length, scores.dtype(), device)?)?
+        let q = pick(q, queries, heads.query, heads.dim)?; // [count, heads, own, dim]
+        let k = repeat(pick(k, keys, heads.key_value, heads.dim)?, heads)?; // [count, heads, prefix + own, dim]
+        let v = repeat(pick(v, keys, heads.key_value, heads.dim)?, heads)?;
+        let scores = (q.matmul(&k.t()?)? * scale(heads))?; // [count, heads, own, prefix + own]
+        let scores = if segments.is_causal() {
+            scores.broadcast_add(&causal_mask(*prefix, *own, scores.dtype(), device)?)?
         } else {
             scores
         };
-        let mixed = softmax(&scores)?.matmul(&v)?; // [count, heads, length, dim]
-        parts.push(mixed.transpose(1, 2)?.reshape((tokens.len(), heads.query * heads.dim))?);
-        order.extend_from_slice(tokens);
+        let mixed = softmax(&scores)?.matmul(&v)?; // [count, heads, own, dim]
+        parts.push(mixed.transpose(1, 2)?.reshape((queries.len(), heads.query * heads.dim))?);
+        order.extend_from_slice(queries);
     }
     if only_one {
         return Ok(parts.swap_remove(0));
@@ -125,10 +96,11 @@ pub(crate) fn softmax(scores: &Tensor) -> Result<Tensor> {
     weights.to_dtype(dtype)
 }
 
-fn causal_mask(length: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    let mask: Vec<f32> =
-        (0..length).flat_map(|i| (0..length).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 })).collect();
-    Tensor::from_vec(mask, (length, length), device)?.to_dtype(dtype)
+/// A query sees the keys before the first query, itself and what came between.
+fn causal_mask(prefix: usize, own: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    let row = |i: usize| (0..prefix + own).map(move |j| if j > prefix + i { f32::NEG_INFINITY } else { 0.0 });
+    let mask: Vec<f32> = (0..own).flat_map(row).collect();
+    Tensor::from_vec(mask, (own, prefix + own), device)?.to_dtype(dtype)
 }
 
 struct Kernel {
@@ -155,24 +127,14 @@ impl CustomOp3 for Kernel {
         if q.width != query * dim || k.width != key_value * dim || v.width != k.width {
             bail!("attention: widths {}, {}, {} do not fit {:?}", q.width, k.width, v.width, self.heads);
         }
-        let counts: Vec<usize> = self.segments.lengths.iter().map(|n| n.div_ceil(BLOCK)).collect();
-        let total: usize = counts.iter().sum();
-        let numbers: Vec<u32> = (0..total as u32).collect();
-        let mut blocks = Blocks::zeroed(self.heads, total);
-        let (mut token, mut first) = (0, 0);
-        let mut segments = Vec::with_capacity(counts.len());
-        for (length, count) in self.segments.lengths.iter().zip(&counts) {
-            for i in 0..*length {
-                let key = &k.data[(token + i) * k.stride..][..k.width];
-                let value = &v.data[(token + i) * v.stride..][..v.width];
-                blocks.store(first + i / BLOCK, i % BLOCK, key, value);
-            }
-            let causal = self.segments.causal;
-            let first_limit = if causal { 1 } else { *length };
-            segments.push(Segment { queries: *length, first_limit, causal, blocks: &numbers[first..first + count] });
-            token += length;
-            first += count;
-        }
+        let (blocks, lists) = store(self.heads, &self.segments, k, v);
+        let causal = self.segments.is_causal();
+        let segment = |(part, blocks)| {
+            let Part { prefix, own }: Part = part;
+            let first_limit = prefix.len() + if causal { 1 } else { own.len() };
+            Segment { queries: own.len(), first_limit, causal, blocks }
+        };
+        let segments: Vec<_> = self.segments.parts().zip(lists.iter().map(Vec::as_slice)).map(segment).collect();
         let mut out = vec![0f32; q.count * q.width];
         attend(q.data, q.stride, &blocks, &segments, scale(self.heads) as f32, &mut out);
         Ok((CpuStorage::F32(out), l1.shape().clone()))
@@ -186,10 +148,58 @@ impl CustomOp3 for Kernel {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut gradients =
-            gradients_through(&[q, k, v], gradient, |x| composed(&x[0], &x[1], &x[2], self.heads, &self.segments))?;
-        let v = gradients.pop().flatten();
-        let k = gradients.pop().flatten();
-        Ok((gradients.pop().flatten(), k, v))
+        let gradient = gradient.contiguous()?;
+        let (q, k, v) = (q.storage_and_layout(), k.storage_and_layout(), v.storage_and_layout());
+        let gradient = gradient.storage_and_layout();
+        let (q, k, v) = (Rows::of(NAME, &q)?, Rows::of(NAME, &k)?, Rows::of(NAME, &v)?);
+        let inputs = Inputs { q: rows(q), k: rows(k), v: rows(v), gradient: rows(Rows::of(NAME, &gradient)?) };
+        let mut dq = vec![0f32; q.count * q.width];
+        let (mut dk, mut dv) = (vec![0f32; k.count * k.width], vec![0f32; v.count * v.width]);
+        let groups: Vec<_> = self.segments.groups().collect();
+        let gradients = [dq.as_mut_slice(), dk.as_mut_slice(), dv.as_mut_slice()];
+        attend_backward(&inputs, self.heads, &groups, scale(self.heads) as f32, gradients);
+        let some = |x: Vec<f32>, like: Rows<'_>| tensor(x, (like.count, like.width)).map(Some);
+        Ok((some(dq, q)?, some(dk, k)?, some(dv, v)?))
     }
+}
+
+fn rows(x: Rows<'_>) -> attention_backward::Rows<'_> {
+    attention_backward::Rows { data: x.data, stride: x.stride }
+}
+
+/// The keys and values in blocks, and each part's list of blocks: whole blocks of a prompt are shared by its
+/// responses, what lies in the last is copied to where a response begins. So a response's tokens have the places, and
+/// their sums the order, that they have in a sequence of the prompt and that response alone.
+fn store(heads: Heads, segments: &Segments, k: Rows<'_>, v: Rows<'_>) -> (Blocks, Vec<Vec<u32>>) {
+    let mut lists: Vec<Vec<u32>> = Vec::new();
+    let mut count = 0;
+    let mut prompt = 0;
+    for part in segments.parts() {
+        let shared = part.prefix.len() / BLOCK;
+        let own = (part.prefix.len() + part.own.len()).div_ceil(BLOCK) - shared;
+        let from = lists.get(prompt).map(|blocks| &blocks[..shared]).unwrap_or_default();
+        let list = from.iter().copied().chain(count..count + own as u32).collect();
+        if part.prefix.is_empty() {
+            prompt = lists.len();
+        }
+        lists.push(list);
+        count += own as u32;
+    }
+    let mut blocks = Blocks::zeroed(heads, count as usize);
+    let mut prompt = 0;
+    for (i, part) in segments.parts().enumerate() {
+        let before = part.prefix.len();
+        if before == 0 {
+            prompt = i;
+        } else if before % BLOCK != 0 {
+            let at = before / BLOCK;
+            blocks.copy(lists[prompt][at] as usize, lists[i][at] as usize);
+        }
+        for (at, token) in part.own.enumerate() {
+            let at = before + at;
+            let (key, value) = (&k.data[token * k.stride..][..k.width], &v.data[token * v.stride..][..v.width]);
+            blocks.store(lists[i][at / BLOCK] as usize, at % BLOCK, key, value);
+        }
+    }
+    (blocks, lists)
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::has_kernels;
-use super::storage::{Rows, vector, with_rows};
+use super::storage::{Rows, tensor, vector, with_rows};
+use super::{gather, has_kernels};
 use crate::kernels::gemm;
 use crate::kernels::packed::PackedMatrix;
 
@@ -92,6 +92,7 @@ impl Embedding {
     /// Looks up `ids` `[tokens]` (u32), giving `[tokens, width]`.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         match &self.weight {
+            Weight::Dense(weight) if has_kernels(weight) => gather(weight, &ids.to_vec1::<u32>()?),
             Weight::Dense(weight) => weight.index_select(ids, 0),
             Weight::Packed(weight) => {
                 let ids = ids.to_vec1::<u32>()?;
@@ -152,6 +153,34 @@ impl Dense {
     fn forward(x: Rows<'_>, weight: Rows<'_>, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
         multiply(x, &PackedMatrix::pack(weight.contiguous(NAME)?, weight.count, weight.width), bias)
     }
+
+    /// The gradients of input and weight: `g W` and `gᵀ x`; of what is a constant, none.
+    fn backward(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (x_rows, weight_rows) = (x.storage_and_layout(), weight.storage_and_layout());
+        let (x_rows, weight_rows) = (Rows::of(NAME, &x_rows)?, Rows::of(NAME, &weight_rows)?);
+        let (inputs, outputs) = (x_rows.width, weight_rows.count);
+        with_rows(NAME, gradient, |g| {
+            let dx = match x.track_op() {
+                true => {
+                    let packed = PackedMatrix::pack_transposed(weight_rows.data, weight_rows.stride, outputs, inputs);
+                    let mut dx = vec![0f32; g.count * inputs];
+                    gemm::linear(g.data, g.stride, &packed, None, &mut dx);
+                    Some(tensor(dx, (g.count, inputs))?)
+                }
+                false => None,
+            };
+            let dw = match weight.track_op() {
+                true => {
+                    let packed = PackedMatrix::pack_transposed(x_rows.data, x_rows.stride, g.count, inputs);
+                    let mut dw = vec![0f32; outputs * inputs];
+                    gemm::weight_gradient(g.data, g.stride, &packed, &mut dw);
+                    Some(tensor(dw, (outputs, inputs))?)
+                }
+                false => None,
+            };
+            Ok((dx, dw))
+        })
+    }
 }
 
 impl CustomOp2 for Dense {
@@ -170,7 +199,7 @@ impl CustomOp2 for Dense {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(gradient.matmul(weight)?), Some(gradient.t()?.matmul(x)?)))
+        Self::backward(x, weight, &gradient.contiguous()?)
     }
 }
 
@@ -195,10 +224,20 @@ impl CustomOp3 for Dense {
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _: &Tensor,
+        bias: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(gradient.matmul(weight)?), Some(gradient.t()?.matmul(x)?), Some(gradient.sum(0)?)))
+        let gradient = gradient.contiguous()?;
+        let (dx, dw) = Self::backward(x, weight, &gradient)?;
+        if !bias.track_op() {
+            return Ok((dx, dw, None));
+        }
+        let mut db = vec![0f32; weight.dim(0)?];
+        with_rows(NAME, &gradient, |g| {
+            gemm::bias_gradient(g.data, g.stride, &mut db);
+            Ok(())
+        })?;
+        Ok((dx, dw, Some(tensor(db, weight.dim(0)?)?)))
     }
 }

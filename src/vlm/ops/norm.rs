@@ -2,9 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
-use super::storage::{Rows, vector};
-use super::{gradients_through, has_kernels};
-use crate::kernels::rowwise;
+use super::has_kernels;
+use super::storage::{Rows, tensor, vector, vector_of};
+use crate::kernels::{rowwise, rowwise_backward};
 
 const NAME: &str = "rms-norm";
 
@@ -65,8 +65,14 @@ impl CustomOp2 for Kernel {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = gradients_through(&[x, weight], gradient, |v| composed(&v[0], &v[1], self.eps))?;
-        let weight = gradients.pop().flatten();
-        Ok((gradients.pop().flatten(), weight))
+        let gradient = gradient.contiguous()?;
+        let (x, weight, gradient) =
+            (x.storage_and_layout(), weight.storage_and_layout(), gradient.storage_and_layout());
+        let (x, weight, gradient) = (Rows::of(NAME, &x)?, vector_of(NAME, &weight)?, Rows::of(NAME, &gradient)?);
+        let (mut dx, mut dw) = (vec![0f32; x.count * x.width], vec![0f32; x.width]);
+        let eps = self.eps as f32;
+        let (rows, gradient) = (x.contiguous(NAME)?, gradient.contiguous(NAME)?);
+        rowwise_backward::rms_norm_backward(rows, weight, eps, gradient, &mut dx, &mut dw);
+        Ok((Some(tensor(dx, (x.count, x.width))?), Some(tensor(dw, x.width)?)))
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 
 use super::has_kernels;
-use super::storage::Rows;
+use super::storage::{Rows, tensor, with_rows};
 use crate::kernels::rowwise;
 
 const NAME: &str = "rotary";
@@ -62,7 +62,15 @@ impl CustomOp3 for Kernel {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = rotate(&gradient.contiguous()?.detach(), cos, &sin.neg()?)?;
+        let (cos, sin) = (cos.storage_and_layout(), sin.storage_and_layout());
+        let (cos, sin) = (Rows::of(NAME, &cos)?, Rows::of(NAME, &sin)?);
+        let half = cos.width;
+        let (cos, sin) = (cos.contiguous(NAME)?, sin.contiguous(NAME)?);
+        let gradient = with_rows(NAME, &gradient.contiguous()?, |g| {
+            let mut out = vec![0f32; g.count * g.width];
+            rowwise::rotate_back(g.data, g.stride, g.width / (2 * half), cos, sin, half, &mut out);
+            tensor(out, (g.count, g.width))
+        })?;
         Ok((Some(gradient), None, None))
     }
 }

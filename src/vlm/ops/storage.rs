@@ -1,6 +1,8 @@
 //! From candle's storages to the rows that the kernels read.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+use std::ops::Deref;
+
+use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// Rows of floats in a storage: row `i` starts at `i * stride`.
 #[derive(Clone, Copy)]
@@ -24,6 +26,14 @@ impl<'a> Rows<'a> {
         Ok(Self { data: &data[layout.start_offset()..], stride, count, width })
     }
 
+    /// The rows of what `storage_and_layout` gave for a `[count, width]` tensor.
+    pub(super) fn of(op: &str, (storage, layout): &'a (impl Deref<Target = Storage>, &Layout)) -> Result<Self> {
+        match &**storage {
+            Storage::Cpu(storage) => Self::new(op, storage, layout),
+            _ => bail!("{op}: the kernel is for the CPU"),
+        }
+    }
+
     /// The same rows as one slice; an error where there are gaps between them.
     pub(super) fn contiguous(self, op: &str) -> Result<&'a [f32]> {
         if self.stride != self.width && self.count > 1 {
@@ -42,11 +52,23 @@ pub(super) fn vector<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> 
     }
 }
 
-/// Runs a function on the rows of a CPU tensor.
-pub(super) fn with_rows<T>(op: &str, x: &Tensor, f: impl FnOnce(Rows<'_>) -> Result<T>) -> Result<T> {
-    let (storage, layout) = x.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => f(Rows::new(op, storage, layout)?),
+/// The elements of a contiguous vector, of what `storage_and_layout` gave.
+pub(super) fn vector_of<'a>(
+    op: &str,
+    (storage, layout): &'a (impl Deref<Target = Storage>, &Layout),
+) -> Result<&'a [f32]> {
+    match &**storage {
+        Storage::Cpu(storage) => vector(op, storage, layout),
         _ => bail!("{op}: the kernel is for the CPU"),
     }
+}
+
+/// A tensor on the CPU from its elements.
+pub(super) fn tensor(elements: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(elements, shape.into(), &Device::Cpu)
+}
+
+/// Runs a function on the rows of a CPU tensor.
+pub(super) fn with_rows<T>(op: &str, x: &Tensor, f: impl FnOnce(Rows<'_>) -> Result<T>) -> Result<T> {
+    f(Rows::of(op, &x.storage_and_layout())?)
 }

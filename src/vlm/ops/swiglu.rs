@@ -2,9 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::storage::Rows;
-use super::{gradients_through, has_kernels};
-use crate::kernels::rowwise;
+use super::has_kernels;
+use super::storage::{Rows, tensor};
+use crate::kernels::{rowwise, rowwise_backward};
 
 const NAME: &str = "swiglu";
 
@@ -35,8 +35,13 @@ impl CustomOp2 for Kernel {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = gradients_through(&[gate, up], gradient, |v| v[0].silu()? * v[1].as_tensor())?;
-        let up = gradients.pop().flatten();
-        Ok((gradients.pop().flatten(), up))
+        let shape = gate.shape();
+        let gradient = gradient.contiguous()?;
+        let (gate, up, gradient) = (gate.storage_and_layout(), up.storage_and_layout(), gradient.storage_and_layout());
+        let (gate, up, gradient) = (Rows::of(NAME, &gate)?, Rows::of(NAME, &up)?, Rows::of(NAME, &gradient)?);
+        let (gate, up, gradient) = (gate.contiguous(NAME)?, up.contiguous(NAME)?, gradient.contiguous(NAME)?);
+        let (mut dgate, mut dup) = (vec![0f32; gate.len()], vec![0f32; gate.len()]);
+        rowwise_backward::swiglu_backward(gate, up, gradient, &mut dgate, &mut dup);
+        Ok((Some(tensor(dgate, shape)?), Some(tensor(dup, shape)?)))
     }
 }

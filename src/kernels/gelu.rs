@@ -1,0 +1,91 @@
+//! The activation x Φ(x) with the distribution Φ of the standard normal (Hendrycks & Gimpel 2016, arXiv 1606.08415).
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::exponential::exp;
+use super::rowwise::rows_a_thread;
+
+/// Beyond this the error function rounds to one.
+const LARGEST: f32 = 4.0;
+/// The numerator of the error function over x, and its denominator, in powers of x², highest first: the rational
+/// approximation that Eigen and XLA use.
+const NUMERATOR: [f32; 7] =
+    [-2.726_142_3e-10, 2.770_681_4e-8, -2.101_024_1e-6, -5.692_506_4e-5, -7.349_906_5e-4, -2.954_6e-3, -1.609_603_3e-2];
+const DENOMINATOR: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
+
+/// `out = x Φ(x)`, elementwise.
+pub fn gelu(x: &[f32], out: &mut [f32]) {
+    run::<false>(x, x, out);
+}
+
+/// The gradient of [`gelu`], given that of its result: dx = g (Φ(x) + x φ(x)), φ being the density.
+pub fn gelu_backward(x: &[f32], gradient: &[f32], dx: &mut [f32]) {
+    run::<true>(x, gradient, dx);
+}
+
+fn run<const BACKWARD: bool>(x: &[f32], gradient: &[f32], out: &mut [f32]) {
+    let share = rows_a_thread(x.len(), 8 * x.len()).next_multiple_of(64);
+    if x.len() <= share {
+        return Arch::new().dispatch(Gelu::<BACKWARD> { x, gradient, out });
+    }
+    x.par_chunks(share).zip(gradient.par_chunks(share)).zip(out.par_chunks_mut(share)).for_each(
+        |((x, gradient), out)| {
+            Arch::new().dispatch(Gelu::<BACKWARD> { x, gradient, out });
+        },
+    );
+}
+
+struct Gelu<'a, const BACKWARD: bool> {
+    x: &'a [f32],
+    gradient: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl<const BACKWARD: bool> WithSimd for Gelu<'_, BACKWARD> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let splat = |v: f32| simd.splat_f32s(v);
+        let value = |x: S::f32s, gradient: S::f32s| {
+            let normal = normal_distribution(simd, x);
+            if BACKWARD {
+                let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, x), splat(-0.5)));
+                let density = simd.mul_f32s(density, splat(0.398_942_3)); // 1 / sqrt(2 pi)
+                simd.mul_f32s(gradient, simd.mul_add_f32s(x, density, normal))
+            } else {
+                simd.mul_f32s(x, normal)
+            }
+        };
+        let (x, x_tail) = S::as_simd_f32s(self.x);
+        let (gradient, gradient_tail) = S::as_simd_f32s(self.gradient);
+        let (out, out_tail) = S::as_mut_simd_f32s(self.out);
+        for ((x, gradient), out) in x.iter().zip(gradient).zip(out) {
+            *out = value(*x, *gradient);
+        }
+        if !out_tail.is_empty() {
+            let value = value(simd.partial_load_f32s(x_tail), simd.partial_load_f32s(gradient_tail));
+            simd.partial_store_f32s(out_tail, value);
+        }
+    }
+}
+
+/// (1 + erf(x / sqrt 2)) / 2.
+#[inline(always)]
+fn normal_distribution<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let splat = |v: f32| simd.splat_f32s(v);
+    let polynomial = |coefficients: &[f32], square: S::f32s| {
+        let mut sum = splat(0.0);
+        for c in coefficients {
+            sum = simd.mul_add_f32s(sum, square, splat(*c));
+        }
+        sum
+    };
+    // The limit comes first: x86 gives the second operand when one is NaN.
+    let x = simd.mul_f32s(x, splat(std::f32::consts::FRAC_1_SQRT_2));
+    let x = simd.min_f32s(splat(LARGEST), simd.max_f32s(splat(-LARGEST), x));
+    let square = simd.mul_f32s(x, x);
+    let erf = simd.div_f32s(simd.mul_f32s(x, polynomial(&NUMERATOR, square)), polynomial(&DENOMINATOR, square));
+    simd.mul_add_f32s(erf, splat(0.5), splat(0.5))
+}

@@ -1,0 +1,149 @@
+//! The gradients of what works on a row at a time.
+//!
+//! Sums over rows are formed in runs of a fixed number of rows and then added up in order, so that a gradient has the
+//! same bits for any number of threads.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::exponential::exp;
+use super::rowwise::rows_a_thread;
+
+/// Rows whose part of a weight's gradient is summed up before it joins the total.
+const RUN: usize = 64;
+
+/// The gradients of [`rms_norm`](super::rowwise::rms_norm), given that of its result.
+///
+/// With s = 1 / sqrt(mean(x²) + eps): dx = s (w g) - x s³ mean(w g x), and dw sums g x s over the rows.
+pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32], dx: &mut [f32], dw: &mut [f32]) {
+    let width = weight.len();
+    dw.fill(0.0);
+    if width == 0 || x.is_empty() {
+        return;
+    }
+    let rows = x.len() / width;
+    let runs = rows.div_ceil(RUN);
+    let mut sums = vec![0f32; runs * width];
+    let share = rows_a_thread(rows, 2 * x.len()).div_ceil(RUN);
+    let work = |x: &[f32], gradient: &[f32], dx: &mut [f32], dw: &mut [f32]| {
+        Arch::new().dispatch(RmsNormBackward { x, weight, eps, gradient, dx, dw });
+    };
+    if share >= runs {
+        work(x, gradient, dx, &mut sums);
+    } else {
+        let part = share * RUN * width;
+        let inputs = x.par_chunks(part).zip(gradient.par_chunks(part));
+        let outputs = dx.par_chunks_mut(part).zip(sums.par_chunks_mut(share * width));
+        inputs.zip(outputs).for_each(|((x, gradient), (dx, dw))| work(x, gradient, dx, dw));
+    }
+    for sums in sums.chunks_exact(width) {
+        dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
+    }
+}
+
+struct RmsNormBackward<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    gradient: &'a [f32],
+    dx: &'a mut [f32],
+    /// `[runs, width]`, zeros at first.
+    dw: &'a mut [f32],
+}
+
+impl WithSimd for RmsNormBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let width = self.weight.len();
+        let run = RUN * width;
+        let runs = self.x.chunks(run).zip(self.gradient.chunks(run));
+        for ((x, gradient), (dx, dw)) in runs.zip(self.dx.chunks_mut(run).zip(self.dw.chunks_exact_mut(width))) {
+            let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width));
+            for ((x, gradient), dx) in rows.zip(dx.chunks_exact_mut(width)) {
+                let (squares, products) = sums(simd, x, gradient, self.weight);
+                let scale = 1.0 / (squares / width as f32 + self.eps).sqrt();
+                let pull = products / width as f32 * scale * scale;
+                for ((dx, dw), ((x, g), w)) in dx.iter_mut().zip(&mut *dw).zip(x.iter().zip(gradient).zip(self.weight))
+                {
+                    *dx = scale * (w * g - x * pull);
+                    *dw += g * (x * scale);
+                }
+            }
+        }
+    }
+}
+
+/// The sums of x² and of w g x, in the lanes of two registers each.
+#[inline(always)]
+fn sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
+    let ((x, x_tail), (g, g_tail), (w, w_tail)) = (S::as_simd_f32s(x), S::as_simd_f32s(g), S::as_simd_f32s(w));
+    let mut squares = [simd.splat_f32s(0.0); 2];
+    let mut products = squares;
+    let mut add = |i: usize, x: S::f32s, g: S::f32s, w: S::f32s| {
+        squares[i % 2] = simd.mul_add_f32s(x, x, squares[i % 2]);
+        products[i % 2] = simd.mul_add_f32s(simd.mul_f32s(w, g), x, products[i % 2]);
+    };
+    for (i, ((x, g), w)) in x.iter().zip(g).zip(w).enumerate() {
+        add(i, *x, *g, *w);
+    }
+    if !x_tail.is_empty() {
+        let load = |tail: &[f32]| simd.partial_load_f32s(tail);
+        add(0, load(x_tail), load(g_tail), load(w_tail));
+    }
+    let total = |sums: [S::f32s; 2]| simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
+    (total(squares), total(products))
+}
+
+/// The gradients of [`swiglu`](super::rowwise::swiglu), given that of its result.
+///
+/// With σ the logistic function: d gate = g up σ(gate) (1 + gate (1 - σ(gate))), d up = g gate σ(gate).
+pub fn swiglu_backward(gate: &[f32], up: &[f32], gradient: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+    let share = rows_a_thread(gate.len(), 8 * gate.len()).next_multiple_of(64);
+    if gate.len() <= share {
+        return Arch::new().dispatch(SwiGluBackward { gate, up, gradient, dgate, dup });
+    }
+    let inputs = gate.par_chunks(share).zip(up.par_chunks(share)).zip(gradient.par_chunks(share));
+    let outputs = dgate.par_chunks_mut(share).zip(dup.par_chunks_mut(share));
+    inputs.zip(outputs).for_each(|(((gate, up), gradient), (dgate, dup))| {
+        Arch::new().dispatch(SwiGluBackward { gate, up, gradient, dgate, dup });
+    });
+}
+
+struct SwiGluBackward<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    gradient: &'a [f32],
+    dgate: &'a mut [f32],
+    dup: &'a mut [f32],
+}
+
+impl WithSimd for SwiGluBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let one = simd.splat_f32s(1.0);
+        let both = |gate, up, gradient| {
+            let logistic = simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(gate))));
+            let silu = simd.mul_f32s(gate, logistic);
+            let slope = simd.mul_f32s(logistic, simd.add_f32s(one, simd.sub_f32s(gate, silu)));
+            (simd.mul_f32s(simd.mul_f32s(gradient, up), slope), simd.mul_f32s(gradient, silu))
+        };
+        let (gate, gate_tail) = S::as_simd_f32s(self.gate);
+        let (up, up_tail) = S::as_simd_f32s(self.up);
+        let (gradient, gradient_tail) = S::as_simd_f32s(self.gradient);
+        let (dgate, dgate_tail) = S::as_mut_simd_f32s(self.dgate);
+        let (dup, dup_tail) = S::as_mut_simd_f32s(self.dup);
+        for (((gate, up), gradient), (dgate, dup)) in gate.iter().zip(up).zip(gradient).zip(dgate.iter_mut().zip(dup)) {
+            (*dgate, *dup) = both(*gate, *up, *gradient);
+        }
+        if !dgate_tail.is_empty() {
+            let load = |tail: &[f32]| simd.partial_load_f32s(tail);
+            let (dgate, dup) = both(load(gate_tail), load(up_tail), load(gradient_tail));
+            simd.partial_store_f32s(dgate_tail, dgate);
+            simd.partial_store_f32s(dup_tail, dup);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Rows of a matrix by number: the lookup of an embedding, and the change of order between windows and images.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+
+use super::has_kernels;
+use super::storage::{Rows, tensor, with_rows};
+
+const NAME: &str = "gather";
+
+/// Row `rows[i]` of `x` `[count, width]` as row `i` of the result `[rows, width]`.
+pub fn gather(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
+    if has_kernels(x) {
+        x.apply_op1(Kernel { rows: rows.to_vec() })
+    } else {
+        x.index_select(&Tensor::new(rows, x.device())?, 0)
+    }
+}
+
+struct Kernel {
+    rows: Vec<u32>,
+}
+
+impl CustomOp1 for Kernel {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = Rows::new(NAME, storage, layout)?;
+        let mut out = Vec::with_capacity(self.rows.len() * x.width);
+        for row in &self.rows {
+            if *row as usize >= x.count {
+                bail!("{NAME}: row {row} of a matrix of {} rows", x.count);
+            }
+            out.extend_from_slice(&x.data[*row as usize * x.stride..][..x.width]);
+        }
+        Ok((CpuStorage::F32(out), Shape::from((self.rows.len(), x.width))))
+    }
+
+    /// The gradients of a row's uses are added up in their order.
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let (count, width) = x.dims2()?;
+        let mut dx = vec![0f32; count * width];
+        with_rows(NAME, &gradient.contiguous()?, |g| {
+            for (row, g) in self.rows.iter().zip(g.contiguous(NAME)?.chunks_exact(width)) {
+                dx[*row as usize * width..][..width].iter_mut().zip(g).for_each(|(dx, g)| *dx += g);
+            }
+            Ok(())
+        })?;
+        Ok(Some(tensor(dx, (count, width))?))
+    }
+}

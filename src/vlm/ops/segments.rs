@@ -1,0 +1,87 @@
+//! Which tokens attend to which.
+
+use std::ops::Range;
+
+use crate::kernels::attention_backward::Group;
+
+/// A prompt and the responses that share it; its tokens lie as prompt, first response, second response and so on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Tokens of each response.
+    pub responses: Vec<usize>,
+}
+
+/// The segments that tokens attend within, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segments {
+    groups: Vec<Shared>,
+    causal: bool,
+}
+
+/// Consecutive tokens, and those before them that they all see.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) prefix: Range<usize>,
+    pub(super) own: Range<usize>,
+}
+
+impl Segments {
+    /// Sequences of these lengths in which a token sees itself and what came before.
+    pub fn causal(lengths: Vec<usize>) -> Self {
+        Self { groups: lengths.into_iter().map(alone).collect(), causal: true }
+    }
+
+    /// Groups of these lengths in which every token sees every other.
+    pub fn full(lengths: Vec<usize>) -> Self {
+        Self { groups: lengths.into_iter().map(alone).collect(), causal: false }
+    }
+
+    /// Prompts that several responses share: a response's token sees the whole prompt, itself and what came before in
+    /// its response, as in a sequence of the prompt and that response alone.
+    pub fn shared(groups: Vec<Shared>) -> Self {
+        Self { groups, causal: true }
+    }
+
+    /// Tokens in all segments.
+    pub fn tokens(&self) -> usize {
+        self.groups().map(|group| group.tokens()).sum()
+    }
+
+    pub(super) fn is_causal(&self) -> bool {
+        self.causal
+    }
+
+    /// Tokens of the longest part.
+    pub(super) fn longest(&self) -> usize {
+        self.parts().map(|part| part.own.len()).max().unwrap_or(0)
+    }
+
+    pub(super) fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+        self.groups.iter().map(|g| Group { prompt: g.prompt, responses: &g.responses, causal: self.causal })
+    }
+
+    /// The parts that have tokens, in order; a response follows its prompt.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
+        let mut first = 0;
+        self.groups
+            .iter()
+            .flat_map(move |group| {
+                let prompt = first..first + group.prompt;
+                first = prompt.end;
+                let whole = Part { prefix: prompt.end..prompt.end, own: prompt.clone() };
+                let mut parts = vec![whole];
+                for tokens in &group.responses {
+                    parts.push(Part { prefix: prompt.clone(), own: first..first + tokens });
+                    first += tokens;
+                }
+                parts
+            })
+            .filter(|part| !part.own.is_empty())
+    }
+}
+
+fn alone(length: usize) -> Shared {
+    Shared { prompt: length, responses: Vec::new() }
+}

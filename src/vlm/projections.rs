@@ -1,0 +1,68 @@
+//! Several linear maps of the same input.
+
+use candle_core::{Result, Tensor};
+
+use super::named_tensors::{Purpose, Scope};
+use super::ops::Linear;
+
+/// Several linear maps of the same input: stacked into one for sampling, apart for training.
+#[derive(Debug)]
+pub(super) enum Projections {
+    Stacked(Linear, Vec<usize>),
+    Apart(Vec<Linear>),
+}
+
+impl Projections {
+    /// Of the tensors `{name}.weight`, and `{name}.bias` where they have one.
+    pub(super) fn new(scope: Scope<'_>, names: &[&str], bias: bool) -> Result<Self> {
+        let weights = names.iter().map(|n| scope.get(&format!("{n}.weight"))).collect::<Result<Vec<_>>>()?;
+        let biases = match bias {
+            true => names.iter().map(|n| scope.get(&format!("{n}.bias"))).collect::<Result<Vec<_>>>()?,
+            false => Vec::new(),
+        };
+        Ok(match scope.purpose {
+            Purpose::Sampling => {
+                let widths = weights.iter().map(|w| w.dim(0)).collect::<Result<_>>()?;
+                Self::Stacked(Linear::frozen(&weights, &biases)?, widths)
+            }
+            Purpose::Training => {
+                let mut biases = biases.into_iter();
+                Self::Apart(weights.into_iter().map(|w| Linear::new(w, biases.next())).collect())
+            }
+        })
+    }
+
+    /// One map, `name`, whose result is cut into `parts` of equal width.
+    ///
+    /// For training it is the weight that is cut: the gradient of a piece of a result is as large as the result.
+    pub(super) fn cut(scope: Scope<'_>, name: &str, parts: usize) -> Result<Self> {
+        let (weight, bias) = (scope.get(&format!("{name}.weight"))?, scope.get(&format!("{name}.bias"))?);
+        let width = weight.dim(0)? / parts;
+        Ok(match scope.purpose {
+            Purpose::Sampling => Self::Stacked(Linear::frozen(&[weight], &[bias])?, vec![width; parts]),
+            Purpose::Training => {
+                let part = |i: usize| -> Result<Linear> {
+                    let bias = bias.narrow(0, i * width, width)?;
+                    Ok(Linear::new(weight.narrow(0, i * width, width)?, Some(bias)))
+                };
+                Self::Apart((0..parts).map(part).collect::<Result<_>>()?)
+            }
+        })
+    }
+
+    /// `[tokens, in]` to the maps' results; rows may lie apart.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
+        match self {
+            Self::Apart(maps) => maps.iter().map(|map| map.forward(x)).collect(),
+            Self::Stacked(map, widths) => {
+                let all = map.forward(x)?;
+                let mut from = 0;
+                let part = |width: &usize| {
+                    from += width;
+                    all.narrow(1, from - width, *width)
+                };
+                widths.iter().map(part).collect()
+            }
+        }
+    }
+}
