@@ -52,7 +52,13 @@ pub struct ScenesArgs {
     #[arg(long)]
     demonstrations: bool,
     /// Make this share of the straight answers wrong, 0 to 1 in hundredths.
-    #[arg(long, value_name = "SHARE", requires = "demonstrations", default_value_t = 0.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        requires = "demonstrations",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     wrong: f64,
     /// Answer a family so many times as often as another one with weight 1; may be given several times.
     #[arg(long = "weight", value_name = "FAMILY=N", requires = "demonstrations", value_parser = weight)]

@@ -70,12 +70,16 @@ fn look(question: &Question, scene: &Scene) -> String {
         Question::MostShape(kind, options) => {
             listed(LETTERS.into_iter().zip(options.iter().map(|&shape| scene.count(kind_of_shape(*kind, shape)))))
         }
-        Question::OnlyColour(shape, options) => listed(LETTERS.into_iter().zip(
-            options.iter().map(|&colour| scene.count(Kind { colour: Some(colour), shape: Some(*shape) })),
-        )),
-        Question::OnlyShape(colour, options) => listed(LETTERS.into_iter().zip(
-            options.iter().map(|&shape| scene.count(Kind { colour: Some(*colour), shape: Some(shape) })),
-        )),
+        Question::OnlyColour(shape, options) => listed(
+            LETTERS
+                .into_iter()
+                .zip(options.iter().map(|&colour| scene.count(Kind { colour: Some(colour), shape: Some(*shape) }))),
+        ),
+        Question::OnlyShape(colour, options) => listed(
+            LETTERS
+                .into_iter()
+                .zip(options.iter().map(|&shape| scene.count(Kind { colour: Some(*colour), shape: Some(shape) }))),
+        ),
         Question::Share(kind, attribute) => {
             let part = sum(&|object| kind.holds(object) && attribute.holds(object));
             format!("{part}\n{}", sum(&|object| kind.holds(object)))
@@ -126,4 +130,3 @@ pub(super) fn wrong_answer(question: &Question, right: &str, dice: &mut Dice) ->
 pub(super) fn asked(question: &Question) -> String {
     format!("<type>{}</type><question>{question}</question>", question.family().question_type())
 }
-

@@ -7,10 +7,12 @@ use super::question::Question;
 use super::scene::Scene;
 use super::truth::{self, Truth};
 
-/// Tries for a question whose answer is not the dull one.
+/// Tries for a question whose answer says something.
 const TRIES: usize = 4;
-/// In so many of a hundred cases a dull answer (none, 0, no) is tried to be avoided.
-const AVOID: usize = 60;
+/// In so many of a hundred cases an answer `none` is avoided by another try.
+const AVOID_NONE: usize = 85;
+/// The same for the answers 0 and 1.0.
+const AVOID_NOTHING: usize = 60;
 
 /// Draws questions about one scene.
 pub struct Asker<'a> {
@@ -30,7 +32,7 @@ impl<'a> Asker<'a> {
         let mut question = self.any(family);
         let mut truth = truth::of(&question, self.scene);
         for _ in 1..TRIES {
-            if !is_dull(&truth) || !self.dice.percent(AVOID) {
+            if !self.dice.percent(avoidance(&truth)) {
                 break;
             }
             question = self.any(family);
@@ -45,7 +47,7 @@ impl<'a> Asker<'a> {
 
     fn any(&mut self, family: Family) -> Question {
         match family {
-            Family::CountKind => Question::Count(self.colour_shape()),
+            Family::CountKind => Question::Count(self.colour_shape(50)),
             Family::CountColour => Question::Count(Kind::of_colour(self.colour())),
             Family::CountShape => {
                 let any = self.dice.percent(15);
@@ -66,7 +68,7 @@ impl<'a> Asker<'a> {
                 Question::Colours(if all { None } else { Some(self.shape()) })
             }
             Family::Exists => {
-                let (kind, yes_first) = (self.colour_shape(), self.dice.percent(75));
+                let (kind, yes_first) = (self.colour_shape(25), self.dice.percent(75));
                 Question::Exists(kind, None, yes_first)
             }
             Family::ExistsIn => {
@@ -102,9 +104,9 @@ impl<'a> Asker<'a> {
         if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&Shape::ALL) }
     }
 
-    /// A colour and a shape, half of the time those of an object.
-    fn colour_shape(&mut self) -> Kind {
-        if self.dice.percent(50) {
+    /// A colour and a shape: those of an object in so many of a hundred cases, else any.
+    fn colour_shape(&mut self, of_object: usize) -> Kind {
+        if self.dice.percent(of_object) {
             let object = self.dice.choose(self.scene.objects());
             return Kind { colour: Some(object.colour), shape: Some(object.shape) };
         }
@@ -113,7 +115,7 @@ impl<'a> Asker<'a> {
 
     fn kind(&mut self) -> Kind {
         match self.dice.below(3) {
-            0 => self.colour_shape(),
+            0 => self.colour_shape(50),
             1 => Kind::of_colour(self.colour()),
             _ => Kind::of_shape(self.shape()),
         }
@@ -133,7 +135,7 @@ impl<'a> Asker<'a> {
             let [a, b] = [(); 2].map(|()| match sort {
                 Some(0) => Kind::of_colour(self.colour()),
                 Some(1) => Kind::of_shape(self.shape()),
-                Some(_) => self.colour_shape(),
+                Some(_) => self.colour_shape(50),
                 None => self.kind(),
             });
             if fit(a, b) {
@@ -144,11 +146,8 @@ impl<'a> Asker<'a> {
 
     /// A kind, and a colour or shape that it leaves open.
     fn kind_and_attribute(&mut self) -> (Kind, Attribute) {
-        let attribute = if self.dice.percent(50) {
-            Attribute::Colour(self.colour())
-        } else {
-            Attribute::Shape(self.shape())
-        };
+        let attribute =
+            if self.dice.percent(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
         let kind = match attribute {
             _ if self.dice.percent(50) => Kind::ANY,
             Attribute::Colour(_) => Kind::of_shape(self.shape()),
@@ -175,9 +174,10 @@ impl<'a> Asker<'a> {
     }
 }
 
-fn is_dull(truth: &Truth) -> bool {
+fn avoidance(truth: &Truth) -> usize {
     match truth {
-        Truth::Answer(answer) => matches!(answer.as_str(), "0" | "0.0" | "1.0"),
-        Truth::Tie | Truth::FalsePremise => true,
+        Truth::Answer(answer) if matches!(answer.as_str(), "0" | "0.0" | "1.0") => AVOID_NOTHING,
+        Truth::Answer(_) => 0,
+        Truth::Tie | Truth::FalsePremise => AVOID_NONE,
     }
 }

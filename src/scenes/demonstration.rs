@@ -76,8 +76,7 @@ pub fn demonstrations(scene: &Scene, image: &str, options: &DemonstrationOptions
         let (question, truth) = asker.ask(family);
         let style = if asker.dice().percent(LOOK_FIRST) { Style::LookFirst } else { Style::Straight };
         let wrong = style == Style::Straight && asker.dice().percent(options.wrong_percent);
-        let answer =
-            if wrong { wrong_answer(&question, truth.text(), asker.dice()) } else { truth.text().to_owned() };
+        let answer = if wrong { wrong_answer(&question, truth.text(), asker.dice()) } else { truth.text().to_owned() };
         let response = response(&question, scene, style, &answer);
         rows.push(row(&question.to_string(), response, style, Some(family), wrong));
     }

@@ -38,9 +38,7 @@ fn how_many(words: &[&str]) -> Option<Reading> {
     if let ["different", "colours", rest @ ..] = words {
         return match rest {
             ["are", "there"] => Some(Reading::Known(Question::Colours(None))),
-            ["do", "the", shape, "have"] => {
-                Some(Reading::Known(Question::Colours(Some(Shape::from_plural(shape)?))))
-            }
+            ["do", "the", shape, "have"] => Some(Reading::Known(Question::Colours(Some(Shape::from_plural(shape)?)))),
             _ => None,
         };
     }

@@ -81,7 +81,9 @@ pub fn of(question: &Question, scene: &Scene) -> Truth {
             let yes = scene.objects().iter().any(holds);
             letter(usize::from(yes != *yes_first))
         }
-        Question::MostColour(kind, options) => most(options, &Colour::ALL, |colour| count(kind_of_colour(*kind, colour))),
+        Question::MostColour(kind, options) => {
+            most(options, &Colour::ALL, |colour| count(kind_of_colour(*kind, colour)))
+        }
         Question::MostShape(kind, options) => most(options, &Shape::ALL, |shape| count(kind_of_shape(*kind, shape))),
         Question::MoreOf(a, b) => match count(*a).cmp(&count(*b)) {
             std::cmp::Ordering::Greater => letter(0),

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::row::{Column, TableRow, type_text};
 use super::writer::PROFILE;
 use super::{
-    AnswerRow, BenchmarkRow, CurriculumRow, DemonstrationRow, ImageRow, Measurement, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow,
-    SceneObjectRow, SceneQuestionRow, ScoreRow, SourceRow, TimingRow, VoteRow,
+    AnswerRow, BenchmarkRow, CurriculumRow, DemonstrationRow, ImageRow, Measurement, MetricRow, PredictionRow,
+    QuestionRow, RejectRow, RewardRow, SceneObjectRow, SceneQuestionRow, ScoreRow, SourceRow, TimingRow, VoteRow,
 };
 use crate::ids::Digest;
 

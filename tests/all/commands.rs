@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::support::{Place, VISPLAY, said};
 
 const COMMANDS: [&str; 13] = [
-    "ingest", "status", "show", "log", "why", "verify", "gc", "grade", "clusters", "rewards", "rescore", "scenes", "doctor",
+    "ingest", "status", "show", "log", "why", "verify", "gc", "grade", "clusters", "rewards", "rescore", "scenes",
+    "doctor",
 ];
 
 #[test]
