@@ -213,7 +213,7 @@ fn a_word_of_a_template_is_one_token() {
     assert_eq!(lengths("You are a helpful assistant."), 6);
     assert_eq!(lengths("1+0+2+0\n\\boxed{3}"), 12);
     let asked = "<type>numerical</type><question>How many red circles are there?</question>";
-    assert_eq!(lengths(asked), 14);
+    assert_eq!(lengths(asked), 15);
 }
 
 #[test]
