@@ -12,6 +12,7 @@
 //! | questions about tables | [`analysis`] |
 //! | generation, training | [`sampling`], [`training`] |
 //! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
+//! | drawn scenes, their questions and truth | [`scenes`] |
 //! | rows and bytes | [`store`], [`tables`] |
 //! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`] |
 
@@ -27,6 +28,7 @@ pub mod panics;
 pub mod random;
 pub mod reward;
 pub mod sampling;
+pub mod scenes;
 pub mod stages;
 pub mod store;
 pub mod tables;

@@ -21,6 +21,7 @@ mod model_score;
 mod progress;
 mod rescore;
 mod rewards;
+mod scenes;
 pub mod schema;
 mod show;
 mod status;
@@ -76,6 +77,7 @@ enum Command {
     Clusters(clusters::ClustersArgs),
     Rewards(rewards::RewardsArgs),
     Rescore(rescore::RescoreArgs),
+    Scenes(scenes::ScenesArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Schema(schema::SchemaArgs),
@@ -121,6 +123,7 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Clusters(args) => clusters::cmd_clusters(args, ui),
         Command::Rewards(args) => rewards::cmd_rewards(args, ui),
         Command::Rescore(args) => rescore::cmd_rescore(args, ui),
+        Command::Scenes(args) => scenes::cmd_scenes(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
         Command::Schema(args) => schema::cmd_schema(args, ui),

@@ -10,6 +10,8 @@ pub enum OutputForm {
     Question,
     /// `<type>..</type><question>..</question><answer>..</answer>`.
     TypeQuestionAnswer,
+    /// `<type>..</type><question>..</question>` (ours, for the nano model: no answer is claimed).
+    TypeQuestion,
 }
 
 /// How closely an output must keep to its form.
@@ -44,6 +46,8 @@ pub fn parse_output(output: &str, form: OutputForm, parsing: Parsing) -> Option<
         (OutputForm::Question, Parsing::Lenient) => (None, block(output, "question")?.0, None),
         (OutputForm::TypeQuestionAnswer, Parsing::Strict) => strict_blocks(output.trim())?,
         (OutputForm::TypeQuestionAnswer, Parsing::Lenient) => return lenient_blocks(&tidy_marks(output)),
+        (OutputForm::TypeQuestion, Parsing::Strict) => strict_pair(output.trim())?,
+        (OutputForm::TypeQuestion, Parsing::Lenient) => return lenient_pair(&tidy_marks(output)),
     };
     filled(kind, question, answer)
 }
@@ -91,6 +95,22 @@ fn strict_blocks(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
         })
         .next()?;
     Some((Some(kind), question, Some(rest.strip_suffix("</answer>")?)))
+}
+
+/// `<type>(..)</type>\s*<question>.+</question>` from end to end, one question.
+fn strict_pair(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
+    let (kind, rest) = text.strip_prefix("<type>")?.split_once("</type>")?;
+    if !TYPES.contains(&kind) {
+        return None;
+    }
+    Some((Some(kind), only_block(rest.trim_start(), "question")?, None))
+}
+
+/// `<type>(.*?)</type>.*?<question>(.*?)</question>`, wherever it is found first.
+fn lenient_pair(text: &str) -> Option<ParsedQuestion> {
+    let (kind, rest) = block(text, "type")?;
+    let (question, _) = block(rest, "question")?;
+    filled(Some(kind), question, None)
 }
 
 /// `<type>(.*?)</type>.*?<question>(.*?)</question>.*?<answer>(.*?)</answer>`, wherever it is found first.
@@ -170,6 +190,39 @@ mod tests {
         let expected =
             ParsedQuestion { kind: Some("numerical".into()), question: "How many?".into(), answer: Some("5".into()) };
         assert_eq!(parsed, Some(expected));
+    }
+
+    #[test]
+    fn the_nano_form() {
+        let both = |text: &str| {
+            [Parsing::Strict, Parsing::Lenient].map(|parsing| question(text, OutputForm::TypeQuestion, parsing))
+        };
+        let good = "<type>multiple choice</type><question>Is there a red circle? A yes B no</question>";
+        let asked = Some("Is there a red circle? A yes B no".to_owned());
+        assert_eq!(both(good), [asked.clone(), asked.clone()]);
+        assert_eq!(both(&format!(" {} ", good.replace("><", "> <"))), [asked.clone(), asked.clone()]);
+        for lenient_only in [
+            format!("Sure: {good}"),
+            format!("{good}<answer>A</answer>"),
+            format!("{good}<question>Why?</question>"),
+            good.replace("multiple choice", "essay"),
+            good.replace("</type>", "< / type > so"),
+        ] {
+            assert_eq!(both(&lenient_only), [None, asked.clone()], "{lenient_only}");
+        }
+        for text in [
+            "",
+            "<question>Why?</question>",
+            "<type>numerical</type><question> </question>",
+            "<type> </type><question>Why?</question>",
+            "<question>Why?</question><type>numerical</type>",
+            "<type>numerical</type><question>Why?",
+        ] {
+            assert_eq!(both(text), [None, None], "{text}");
+        }
+        let parsed = parse_output(good, OutputForm::TypeQuestion, Parsing::Strict);
+        let parsed = parsed.map(|parsed| (parsed.kind, parsed.answer));
+        assert_eq!(parsed, Some((Some("multiple choice".to_owned()), None)));
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub struct ImageFile {
     pub path: String,
 }
 
-static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
+/// The fields of an image.
+pub(super) static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
 });
 

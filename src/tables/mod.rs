@@ -16,14 +16,21 @@
 //! | timings | a training step, in figures that do not ([`TimingRow`]) |
 //! | predictions | an answer to a benchmark item ([`PredictionRow`]) |
 //! | scores | a benchmark figure ([`ScoreRow`]) |
+//! | benchmarks | a held-out question with its right answer ([`BenchmarkRow`]) |
+//! | demonstrations | a response that the warm start learns ([`DemonstrationRow`]) |
+//! | scene_objects | an object of a drawn scene ([`SceneObjectRow`]) |
+//! | scene_questions | a question about a drawn scene with its right answer ([`SceneQuestionRow`]) |
 
 mod answers;
+mod benchmarks;
 mod cell;
 mod curriculum;
+mod demonstrations;
 mod error;
 mod footer;
 pub mod foreign;
 mod hugging_face;
+mod image_link;
 mod images;
 mod measurements;
 mod metrics;
@@ -33,6 +40,8 @@ mod reader;
 mod rejects;
 mod rewards;
 mod row;
+mod scene_objects;
+mod scene_questions;
 pub mod schema_file;
 mod scores;
 mod source;
@@ -44,9 +53,12 @@ mod words;
 mod writer;
 
 pub use self::answers::AnswerRow;
+pub use self::benchmarks::BenchmarkRow;
 pub use self::cell::{Cell, CellError};
 pub use self::curriculum::CurriculumRow;
+pub use self::demonstrations::DemonstrationRow;
 pub use self::error::TableError;
+pub use self::image_link::ImageLink;
 pub use self::images::{ImageFacts, ImageFile, ImageRow};
 pub use self::measurements::Measurement;
 pub use self::metrics::MetricRow;
@@ -56,6 +68,8 @@ pub use self::reader::{TableReader, read, read_file};
 pub use self::rejects::RejectRow;
 pub use self::rewards::RewardRow;
 pub use self::row::{Column, TableRow, type_text};
+pub use self::scene_objects::SceneObjectRow;
+pub use self::scene_questions::SceneQuestionRow;
 pub use self::scores::ScoreRow;
 pub use self::sources::{SourceRow, shown_source};
 pub use self::timings::TimingRow;

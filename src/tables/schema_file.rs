@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::row::{Column, TableRow, type_text};
 use super::writer::PROFILE;
 use super::{
-    AnswerRow, CurriculumRow, ImageRow, Measurement, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow,
-    ScoreRow, SourceRow, TimingRow, VoteRow,
+    AnswerRow, BenchmarkRow, CurriculumRow, DemonstrationRow, ImageRow, Measurement, MetricRow, PredictionRow,
+    QuestionRow, RejectRow, RewardRow, SceneObjectRow, SceneQuestionRow, ScoreRow, SourceRow, TimingRow, VoteRow,
 };
 use crate::ids::Digest;
 
@@ -42,6 +42,10 @@ pub fn documents() -> Result<Vec<Document>, serde_json::Error> {
         Description::of::<TimingRow>(),
         Description::of::<PredictionRow>(),
         Description::of::<ScoreRow>(),
+        Description::of::<BenchmarkRow>(),
+        Description::of::<DemonstrationRow>(),
+        Description::of::<SceneObjectRow>(),
+        Description::of::<SceneQuestionRow>(),
     ]
     .iter()
     .map(|description| Document::json(format!("{}.json", description.table), description))

@@ -6,8 +6,10 @@ use serde_json::Value;
 
 use crate::support::{Place, VISPLAY, said};
 
-const COMMANDS: [&str; 12] =
-    ["ingest", "status", "show", "log", "why", "verify", "gc", "grade", "clusters", "rewards", "rescore", "doctor"];
+const COMMANDS: [&str; 13] = [
+    "ingest", "status", "show", "log", "why", "verify", "gc", "grade", "clusters", "rewards", "rescore", "scenes",
+    "doctor",
+];
 
 #[test]
 fn every_command_has_help_with_an_example() {

@@ -23,6 +23,8 @@ mod parquet_mutations;
 mod rescore;
 mod rewards;
 mod sampling;
+mod scenes;
+mod scenes_command;
 mod schema_command;
 mod support;
 mod tables;

@@ -8,7 +8,7 @@ use super::for_each_table;
 use super::samples::rows;
 
 /// Table, digest of 100 sample rows, digest of no rows.
-const GOLDEN: [(&str, &str, &str); 13] = [
+const GOLDEN: [(&str, &str, &str); 17] = [
     (
         "images",
         "65bf6fb4f6a7bb9cb9d4f2018de42e4dec47f595de64f5709043eb6a7481c19c",
@@ -73,6 +73,26 @@ const GOLDEN: [(&str, &str, &str); 13] = [
         "scores",
         "5d6302bf1bc28ee7313ada7bea9f81f0bd204b06118538ac589a0e2fd0387705",
         "1600e5547831ee883427d0cbc3407bd4919d5559adba9c3147ee632c99211833",
+    ),
+    (
+        "benchmarks",
+        "3cf541eb2a5cbea96341b7d6b2d3901f9283cae9c062e3d796ef6731cc7020f8",
+        "d65c1165c23d8a708f0c95fb13459a2240e26950f0c6e9450140c1c1b61546fa",
+    ),
+    (
+        "demonstrations",
+        "22911667d3df442367bc7f54632d788b4733318e6a37cad103c57302ea92db9b",
+        "59802f426765870df82c05e59b5839d4e42f8e0a8bbdf39db3e7d4a08baad52a",
+    ),
+    (
+        "scene_objects",
+        "069b2cf2600e0e7d8aa1e3ded00359fb2c5dd15595f245e1037622e016d6af7a",
+        "f9c085a8166e34b04c0ba4c7c47fcb7559d55cb72fe6558a31fec13a0b144d70",
+    ),
+    (
+        "scene_questions",
+        "979453290549e987d16f862abae1674f5d80c4c521d329a897cb66f5d09a0052",
+        "3346a909e9db12390ab7fcd898571f80fc7b44d7bd6c2dd02a1bfd22d0b61ff1",
     ),
 ];
 

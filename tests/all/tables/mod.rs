@@ -23,6 +23,10 @@ macro_rules! for_each_table {
         $function::<visplay::tables::TimingRow>($($argument),*);
         $function::<visplay::tables::PredictionRow>($($argument),*);
         $function::<visplay::tables::ScoreRow>($($argument),*);
+        $function::<visplay::tables::BenchmarkRow>($($argument),*);
+        $function::<visplay::tables::DemonstrationRow>($($argument),*);
+        $function::<visplay::tables::SceneObjectRow>($($argument),*);
+        $function::<visplay::tables::SceneQuestionRow>($($argument),*);
     }};
 }
 

@@ -1,0 +1,132 @@
+//! How a demonstration answers: straight into the box, or looking first.
+
+use std::fmt::Write as _;
+
+use super::dice::Dice;
+use super::kind::{Colour, Kind};
+use super::question::{LETTERS, Question};
+use super::scene::{GRID, Object, Scene};
+use super::truth::{kind_of_colour, kind_of_shape};
+use crate::tables::QuestionType;
+
+/// What a row of the warm start demonstrates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Style {
+    /// Says what is in each of the 16 cells.
+    Describe,
+    /// Counts row by row, then answers.
+    LookFirst,
+    /// Answers at once.
+    Straight,
+    /// Asks a question.
+    Ask,
+}
+
+impl Style {
+    /// The word that is stored.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Describe => "describe",
+            Self::LookFirst => "look-first",
+            Self::Straight => "straight",
+            Self::Ask => "ask",
+        }
+    }
+}
+
+/// A response with an answer in its box.
+pub(super) fn response(question: &Question, scene: &Scene, style: Style, answer: &str) -> String {
+    match style {
+        Style::LookFirst => format!("{}\n\\boxed{{{answer}}}", look(question, scene)),
+        _ => format!("\\boxed{{{answer}}}"),
+    }
+}
+
+/// What is seen on the way to an answer: `1+0+2+0`, the objects of a kind in each row; with `=3` behind where there are
+/// several kinds; `A=3,B=1` where options are compared.
+fn look(question: &Question, scene: &Scene) -> String {
+    let rows = |holds: &dyn Fn(&Object) -> bool| by_row(scene, holds);
+    let sum = |holds: &dyn Fn(&Object) -> bool| {
+        let number = scene.objects().iter().filter(|object| holds(object)).count();
+        format!("{}={number}", by_row(scene, holds))
+    };
+    match question {
+        Question::Count(kind) => rows(&|object| kind.holds(object)),
+        Question::CountIn(kind, region) => rows(&|object| kind.holds(object) && region.holds(object)),
+        Question::Total(a, b) | Question::More(a, b) | Question::MoreOf(a, b) => {
+            format!("{}\n{}", sum(&|object| a.holds(object)), sum(&|object| b.holds(object)))
+        }
+        Question::Except(kind, attribute) => rows(&|object| kind.holds(object) && !attribute.holds(object)),
+        Question::Exists(kind, region, _) => {
+            rows(&|object| kind.holds(object) && region.is_none_or(|region| region.holds(object)))
+        }
+        Question::Colours(shape) => {
+            let count = |colour: &Colour| scene.count(Kind { colour: Some(*colour), shape: *shape });
+            listed(Colour::ALL.iter().map(|colour| (colour.word(), count(colour))))
+        }
+        Question::MostColour(kind, options) => {
+            listed(LETTERS.into_iter().zip(options.iter().map(|&colour| scene.count(kind_of_colour(*kind, colour)))))
+        }
+        Question::MostShape(kind, options) => {
+            listed(LETTERS.into_iter().zip(options.iter().map(|&shape| scene.count(kind_of_shape(*kind, shape)))))
+        }
+        Question::OnlyColour(shape, options) => listed(
+            LETTERS
+                .into_iter()
+                .zip(options.iter().map(|&colour| scene.count(Kind { colour: Some(colour), shape: Some(*shape) }))),
+        ),
+        Question::OnlyShape(colour, options) => listed(
+            LETTERS
+                .into_iter()
+                .zip(options.iter().map(|&shape| scene.count(Kind { colour: Some(*colour), shape: Some(shape) }))),
+        ),
+        Question::Share(kind, attribute) => {
+            let part = sum(&|object| kind.holds(object) && attribute.holds(object));
+            format!("{part}\n{}", sum(&|object| kind.holds(object)))
+        }
+    }
+}
+
+fn by_row(scene: &Scene, holds: &dyn Fn(&Object) -> bool) -> String {
+    let mut rows = [0; GRID];
+    for object in scene.objects().iter().filter(|object| holds(object)) {
+        rows[usize::from(object.row) - 1] += 1;
+    }
+    rows.map(|n| n.to_string()).join("+")
+}
+
+fn listed<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> String {
+    counts.map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(",")
+}
+
+/// What is in each of the 16 cells, a line for a row: `no red circle no no`.
+pub(super) fn description(scene: &Scene) -> String {
+    let mut cells = vec!["no".to_owned(); GRID * GRID];
+    for object in scene.objects() {
+        let cell = (usize::from(object.row) - 1) * GRID + usize::from(object.column) - 1;
+        cells[cell] = Kind { colour: Some(object.colour), shape: Some(object.shape) }.singular();
+    }
+    let mut text = String::new();
+    for (number, row) in cells.chunks_exact(GRID).enumerate() {
+        let line_end = if number == 0 { "" } else { "\n" };
+        // Writing to a text does not fail.
+        let _ = write!(text, "{line_end}{}", row.join(" "));
+    }
+    text
+}
+
+/// A wrong answer of the kind that the question wants.
+pub(super) fn wrong_answer(question: &Question, right: &str, dice: &mut Dice) -> String {
+    let possible: Vec<String> = match question.family().question_type() {
+        QuestionType::MultipleChoice => LETTERS[..question.options()].iter().map(|&letter| letter.to_owned()).collect(),
+        QuestionType::Numerical => (0..6).map(|number| number.to_string()).collect(),
+        QuestionType::Regression => (0..=10).map(|tenth| format!("{}.{}", tenth / 10, tenth % 10)).collect(),
+    };
+    let wrong: Vec<&String> = possible.iter().filter(|answer| *answer != right).collect();
+    dice.choose(&wrong).clone()
+}
+
+/// A question as the Questioner writes it.
+pub(super) fn asked(question: &Question) -> String {
+    format!("<type>{}</type><question>{question}</question>", question.family().question_type())
+}

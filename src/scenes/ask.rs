@@ -1,0 +1,183 @@
+//! Questions about a scene, drawn so that answers vary.
+
+use super::dice::Dice;
+use super::family::Family;
+use super::kind::{Attribute, Colour, Kind, Region, Shape};
+use super::question::Question;
+use super::scene::Scene;
+use super::truth::{self, Truth};
+
+/// Tries for a question whose answer says something.
+const TRIES: usize = 4;
+/// In so many of a hundred cases an answer `none` is avoided by another try.
+const AVOID_NONE: usize = 85;
+/// The same for the answers 0 and 1.0.
+const AVOID_NOTHING: usize = 60;
+
+/// Draws questions about one scene.
+pub struct Asker<'a> {
+    scene: &'a Scene,
+    dice: Dice,
+}
+
+impl<'a> Asker<'a> {
+    /// Questions about a scene; `stage` names what they are for, and every stage has its own.
+    pub fn new(scene: &'a Scene, stage: &str) -> Self {
+        Self { scene, dice: Dice::new(scene.stream(stage)) }
+    }
+
+    /// A question of a family with its right answer. Most questions are about what there is: of questions drawn at random
+    /// most have the answers 0, no and none.
+    pub fn ask(&mut self, family: Family) -> (Question, Truth) {
+        let mut question = self.any(family);
+        let mut truth = truth::of(&question, self.scene);
+        for _ in 1..TRIES {
+            if !self.dice.percent(avoidance(&truth)) {
+                break;
+            }
+            question = self.any(family);
+            truth = truth::of(&question, self.scene);
+        }
+        (question, truth)
+    }
+
+    pub(super) fn dice(&mut self) -> &mut Dice {
+        &mut self.dice
+    }
+
+    fn any(&mut self, family: Family) -> Question {
+        match family {
+            Family::CountKind => Question::Count(self.colour_shape(50)),
+            Family::CountColour => Question::Count(Kind::of_colour(self.colour())),
+            Family::CountShape => {
+                let any = self.dice.percent(15);
+                Question::Count(if any { Kind::ANY } else { Kind::of_shape(self.shape()) })
+            }
+            Family::CountIn => {
+                let kind = if self.dice.percent(20) { Kind::ANY } else { self.kind() };
+                Question::CountIn(kind, self.region())
+            }
+            Family::CountTotal => self.two(|a, b| !a.overlaps(b), Question::Total),
+            Family::CountMore => self.two(|a, b| a != b, Question::More),
+            Family::CountExcept => {
+                let (kind, attribute) = self.kind_and_attribute();
+                Question::Except(kind, attribute)
+            }
+            Family::CountColours => {
+                let all = self.dice.percent(40);
+                Question::Colours(if all { None } else { Some(self.shape()) })
+            }
+            Family::Exists => {
+                let (kind, yes_first) = (self.colour_shape(25), self.dice.percent(75));
+                Question::Exists(kind, None, yes_first)
+            }
+            Family::ExistsIn => {
+                let (kind, region, yes_first) = (self.kind(), self.region(), self.dice.percent(75));
+                Question::Exists(kind, Some(region), yes_first)
+            }
+            Family::MostColour => {
+                let among = if self.dice.percent(70) { Kind::ANY } else { Kind::of_shape(self.shape()) };
+                Question::MostColour(among, self.dice.shuffled(&Colour::ALL))
+            }
+            Family::MostShape => {
+                let among = if self.dice.percent(70) { Kind::ANY } else { Kind::of_colour(self.colour()) };
+                Question::MostShape(among, self.dice.shuffled(&Shape::ALL))
+            }
+            Family::MoreOf => self.two(|a, b| a != b, Question::MoreOf),
+            Family::OnlyOne => self.only_one(),
+            Family::Share => {
+                let (kind, attribute) = self.kind_and_attribute();
+                Question::Share(kind, attribute)
+            }
+        }
+    }
+
+    /// A colour, more likely one that the scene has.
+    fn colour(&mut self) -> Colour {
+        let seen: Vec<Colour> = self.scene.objects().iter().map(|object| object.colour).collect();
+        if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&Colour::ALL) }
+    }
+
+    /// A shape, more likely one that the scene has.
+    fn shape(&mut self) -> Shape {
+        let seen: Vec<Shape> = self.scene.objects().iter().map(|object| object.shape).collect();
+        if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&Shape::ALL) }
+    }
+
+    /// A colour and a shape: those of an object in so many of a hundred cases, else any.
+    fn colour_shape(&mut self, of_object: usize) -> Kind {
+        if self.dice.percent(of_object) {
+            let object = self.dice.choose(self.scene.objects());
+            return Kind { colour: Some(object.colour), shape: Some(object.shape) };
+        }
+        Kind { colour: Some(self.colour()), shape: Some(self.shape()) }
+    }
+
+    fn kind(&mut self) -> Kind {
+        match self.dice.below(3) {
+            0 => self.colour_shape(50),
+            1 => Kind::of_colour(self.colour()),
+            _ => Kind::of_shape(self.shape()),
+        }
+    }
+
+    fn region(&mut self) -> Region {
+        // Halves and lines equally often.
+        let regions = if self.dice.percent(50) { &Region::ALL[..4] } else { &Region::ALL[4..] };
+        self.dice.choose(regions)
+    }
+
+    /// A question about two kinds that go together.
+    fn two(&mut self, fit: fn(Kind, Kind) -> bool, question: fn(Kind, Kind) -> Question) -> Question {
+        // Half of the time the two are of one sort, such as two colours.
+        let sort = self.dice.percent(50).then(|| self.dice.below(3));
+        loop {
+            let [a, b] = [(); 2].map(|()| match sort {
+                Some(0) => Kind::of_colour(self.colour()),
+                Some(1) => Kind::of_shape(self.shape()),
+                Some(_) => self.colour_shape(50),
+                None => self.kind(),
+            });
+            if fit(a, b) {
+                return question(a, b);
+            }
+        }
+    }
+
+    /// A kind, and a colour or shape that it leaves open.
+    fn kind_and_attribute(&mut self) -> (Kind, Attribute) {
+        let attribute =
+            if self.dice.percent(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
+        let kind = match attribute {
+            _ if self.dice.percent(50) => Kind::ANY,
+            Attribute::Colour(_) => Kind::of_shape(self.shape()),
+            Attribute::Shape(_) => Kind::of_colour(self.colour()),
+        };
+        (kind, attribute)
+    }
+
+    /// About the only object of a kind: one that is alone in its kind, if there is one.
+    fn only_one(&mut self) -> Question {
+        let colours: Vec<Colour> = self.alone(&Colour::ALL, Kind::of_colour);
+        let shapes: Vec<Shape> = self.alone(&Shape::ALL, Kind::of_shape);
+        if self.dice.percent(50) {
+            let colour = if colours.is_empty() { self.colour() } else { self.dice.choose(&colours) };
+            Question::OnlyShape(colour, self.dice.shuffled(&Shape::ALL))
+        } else {
+            let shape = if shapes.is_empty() { self.shape() } else { self.dice.choose(&shapes) };
+            Question::OnlyColour(shape, self.dice.shuffled(&Colour::ALL))
+        }
+    }
+
+    fn alone<T: Copy>(&self, items: &[T], kind: fn(T) -> Kind) -> Vec<T> {
+        items.iter().copied().filter(|&item| self.scene.count(kind(item)) == 1).collect()
+    }
+}
+
+fn avoidance(truth: &Truth) -> usize {
+    match truth {
+        Truth::Answer(answer) if matches!(answer.as_str(), "0" | "0.0" | "1.0") => AVOID_NOTHING,
+        Truth::Answer(_) => 0,
+        Truth::Tie | Truth::FalsePremise => AVOID_NONE,
+    }
+}

@@ -1,0 +1,88 @@
+//! Rows of the warm start: for each image a description, three answered questions and an asked one.
+//!
+//! The description is dense supervision of seeing; without it nothing else is learnt. What is asked leans to the easy
+//! families, which leaves the Questioner room to find the hard ones by itself.
+
+use super::answer::{Style, asked, description, response, wrong_answer};
+use super::ask::Asker;
+use super::family::Family;
+use super::scene::Scene;
+use crate::tables::{DemonstrationRow, ImageLink};
+
+/// The system text of every prompt: the one that the chat format of this family has when nobody gives another.
+pub const SYSTEM: &str = "You are a helpful assistant.";
+/// What the Questioner is told, `pipelines/prompts/nano-questioner.txt`.
+pub const ASK_PROMPT: &str = "Ask a question.";
+/// What a description is asked by.
+pub const DESCRIBE_PROMPT: &str = "Describe the image.";
+
+/// Answered questions for each image.
+const ANSWERS: usize = 3;
+/// Of a hundred answers so many look first.
+const LOOK_FIRST: usize = 40;
+/// How often an easy family is asked beside a hard one.
+const EASY_ASKED: u64 = 10;
+
+/// How much each family is answered beside the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weights([u64; Family::ALL.len()]);
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self([1; Family::ALL.len()])
+    }
+}
+
+impl Weights {
+    /// The weight of a family.
+    pub fn set(&mut self, family: Family, weight: u64) {
+        self.0[family as usize] = weight;
+    }
+
+    /// Whether an image's answers can be of different families.
+    pub fn are_enough(&self) -> bool {
+        self.0.iter().filter(|weight| **weight > 0).count() >= ANSWERS
+    }
+}
+
+/// How demonstrations are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DemonstrationOptions {
+    /// Of a hundred straight answers so many are wrong. Looking first stays right: so the model knows more than it says
+    /// at once, and can learn to look.
+    pub wrong_percent: usize,
+    /// How much each family is answered.
+    pub weights: Weights,
+}
+
+/// The rows of one scene, in training order.
+pub fn demonstrations(scene: &Scene, image: &str, options: &DemonstrationOptions) -> Vec<DemonstrationRow> {
+    let row = |prompt: &str, response: String, style: Style, family: Option<Family>, wrong: bool| DemonstrationRow {
+        scene: scene.index(),
+        image: ImageLink { bytes: None, path: image.to_owned() },
+        system: SYSTEM.to_owned(),
+        prompt: prompt.to_owned(),
+        response,
+        style: style.word().to_owned(),
+        family: family.map(|family| family.name().to_owned()),
+        wrong,
+    };
+    let mut rows = vec![row(DESCRIBE_PROMPT, description(scene), Style::Describe, None, false)];
+    let mut asker = Asker::new(scene, "demonstrations");
+    let mut weights = options.weights.0;
+    for _ in 0..ANSWERS {
+        let family = Family::ALL[asker.dice().weighted(&weights)];
+        weights[family as usize] = 0;
+        let (question, truth) = asker.ask(family);
+        let style = if asker.dice().percent(LOOK_FIRST) { Style::LookFirst } else { Style::Straight };
+        let wrong = style == Style::Straight && asker.dice().percent(options.wrong_percent);
+        let answer = if wrong { wrong_answer(&question, truth.text(), asker.dice()) } else { truth.text().to_owned() };
+        let response = response(&question, scene, style, &answer);
+        rows.push(row(&question.to_string(), response, style, Some(family), wrong));
+    }
+    let asked_weights = Family::ALL.map(|family| if family.is_hard() { 1 } else { EASY_ASKED });
+    let family = Family::ALL[asker.dice().weighted(&asked_weights)];
+    let (question, _) = asker.ask(family);
+    rows.push(row(ASK_PROMPT, asked(&question), Style::Ask, Some(family), false));
+    rows
+}

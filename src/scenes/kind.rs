@@ -1,0 +1,232 @@
+//! The words of scenes: colours, shapes, kinds of object, parts of the picture.
+
+use std::fmt;
+
+use super::scene::Object;
+
+/// The colour of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Colour {
+    /// Red.
+    Red,
+    /// Green.
+    Green,
+    /// Blue.
+    Blue,
+    /// Yellow.
+    Yellow,
+}
+
+impl Colour {
+    /// Every colour.
+    pub const ALL: [Self; 4] = [Self::Red, Self::Green, Self::Blue, Self::Yellow];
+
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Red => "red",
+            Self::Green => "green",
+            Self::Blue => "blue",
+            Self::Yellow => "yellow",
+        }
+    }
+
+    /// The colour of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|colour| colour.word() == word)
+    }
+}
+
+/// The shape of an object. Their areas differ, too: about 130, 360 and 190 pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// A small disc.
+    Circle,
+    /// A large square.
+    Square,
+    /// A triangle that points upwards.
+    Triangle,
+}
+
+impl Shape {
+    /// Every shape.
+    pub const ALL: [Self; 3] = [Self::Circle, Self::Square, Self::Triangle];
+
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Circle => "circle",
+            Self::Square => "square",
+            Self::Triangle => "triangle",
+        }
+    }
+
+    /// The word for several.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Circle => "circles",
+            Self::Square => "squares",
+            Self::Triangle => "triangles",
+        }
+    }
+
+    /// The shape of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|shape| shape.word() == word)
+    }
+
+    /// The shape of a word for several.
+    pub fn from_plural(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|shape| shape.plural() == word)
+    }
+}
+
+/// A colour or a shape, as what an object is said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Attribute {
+    /// Being of a colour.
+    Colour(Colour),
+    /// Being of a shape.
+    Shape(Shape),
+}
+
+impl Attribute {
+    /// Whether an object is so.
+    pub fn holds(self, object: &Object) -> bool {
+        match self {
+            Self::Colour(colour) => object.colour == colour,
+            Self::Shape(shape) => object.shape == shape,
+        }
+    }
+
+    /// As one says it of several: `red`, `circles`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Colour(colour) => colour.word(),
+            Self::Shape(shape) => shape.plural(),
+        }
+    }
+
+    /// The attribute of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Colour::from_word(word).map(Self::Colour).or_else(|| Shape::from_plural(word).map(Self::Shape))
+    }
+}
+
+/// A kind of object: of a colour, of a shape, of both, or any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Kind {
+    /// The colour, if it matters.
+    pub colour: Option<Colour>,
+    /// The shape, if it matters.
+    pub shape: Option<Shape>,
+}
+
+impl Kind {
+    /// Any object.
+    pub const ANY: Self = Self { colour: None, shape: None };
+
+    /// Objects of a colour.
+    pub const fn of_colour(colour: Colour) -> Self {
+        Self { colour: Some(colour), shape: None }
+    }
+
+    /// Objects of a shape.
+    pub const fn of_shape(shape: Shape) -> Self {
+        Self { colour: None, shape: Some(shape) }
+    }
+
+    /// Whether an object is of this kind.
+    pub fn holds(self, object: &Object) -> bool {
+        self.colour.is_none_or(|colour| object.colour == colour) && self.shape.is_none_or(|shape| object.shape == shape)
+    }
+
+    /// Whether some object could be of both kinds.
+    pub fn overlaps(self, other: Self) -> bool {
+        let meet = |a: Option<u8>, b: Option<u8>| a.is_none() || b.is_none() || a == b;
+        meet(self.colour.map(|c| c as u8), other.colour.map(|c| c as u8))
+            && meet(self.shape.map(|s| s as u8), other.shape.map(|s| s as u8))
+    }
+
+    /// Whether the kind leaves open what the attribute fixes.
+    pub fn leaves_open(self, attribute: Attribute) -> bool {
+        match attribute {
+            Attribute::Colour(_) => self.colour.is_none(),
+            Attribute::Shape(_) => self.shape.is_none(),
+        }
+    }
+
+    /// For one: `red circle`, `red shape`, `circle`, `shape`.
+    pub fn singular(self) -> String {
+        self.with_noun(self.shape.map_or("shape", Shape::word))
+    }
+
+    /// For several: `red circles`, `red shapes`, `circles`, `shapes`.
+    pub fn plural(self) -> String {
+        self.with_noun(self.shape.map_or("shapes", Shape::plural))
+    }
+
+    fn with_noun(self, noun: &str) -> String {
+        self.colour.map_or_else(|| noun.to_owned(), |colour| format!("{} {noun}", colour.word()))
+    }
+}
+
+/// A part of the picture, by the cells of the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Region {
+    /// Rows 1 and 2.
+    Top,
+    /// Rows 3 and 4.
+    Bottom,
+    /// Columns 1 and 2.
+    Left,
+    /// Columns 3 and 4.
+    Right,
+    /// A row, 1 to 4 from the top.
+    Row(u8),
+    /// A column, 1 to 4 from the left.
+    Column(u8),
+}
+
+impl Region {
+    /// Every part.
+    pub const ALL: [Self; 12] = [
+        Self::Top,
+        Self::Bottom,
+        Self::Left,
+        Self::Right,
+        Self::Row(1),
+        Self::Row(2),
+        Self::Row(3),
+        Self::Row(4),
+        Self::Column(1),
+        Self::Column(2),
+        Self::Column(3),
+        Self::Column(4),
+    ];
+
+    /// Whether an object lies in it.
+    pub fn holds(self, object: &Object) -> bool {
+        match self {
+            Self::Top => object.row <= 2,
+            Self::Bottom => object.row > 2,
+            Self::Left => object.column <= 2,
+            Self::Right => object.column > 2,
+            Self::Row(row) => object.row == row,
+            Self::Column(column) => object.column == column,
+        }
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Top => f.write_str("the top half"),
+            Self::Bottom => f.write_str("the bottom half"),
+            Self::Left => f.write_str("the left half"),
+            Self::Right => f.write_str("the right half"),
+            Self::Row(row) => write!(f, "row {row}"),
+            Self::Column(column) => write!(f, "column {column}"),
+        }
+    }
+}

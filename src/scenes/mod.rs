@@ -1,0 +1,46 @@
+//! Drawn scenes: pictures whose truth is known, for the nano model that ships and for measuring.
+//!
+//! A scene is a pure function of what it is for, a seed and an index: noise over a gradient, with 3 to 8 small shapes in
+//! the cells of a 4 x 4 grid. Integer arithmetic and a PNG encoder of our own make its file the same bytes everywhere.
+//!
+//! **What the truth is for.** [`truth`] decides the right answer of a question about a scene. It makes the warm start's
+//! demonstrations, which teach the nano model to see, to ask and to answer; and it measures. Evolution never sees it: its
+//! labels are the votes of the model itself.
+//!
+//! | step | where |
+//! |---|---|
+//! | what is in a scene | [`Scene::draw`] |
+//! | its pixels and its file | [`Scene::paint`], [`Scene::to_png`] |
+//! | a question as data, its text, its family | [`Question`], [`Family`] |
+//! | a text back into a question | [`read_question`] |
+//! | the right answer | [`truth`] |
+//! | questions about a scene | [`Asker`] |
+//! | rows of the warm start | [`demonstrations`] |
+//! | the tokenizer of the nano model | [`tokenizer_json`] |
+
+mod answer;
+mod ask;
+mod bpe;
+mod demonstration;
+mod dice;
+mod family;
+mod kind;
+mod paint;
+mod png;
+mod question;
+mod read;
+mod rows;
+mod scene;
+mod tokenizer;
+pub mod truth;
+
+pub use answer::Style;
+pub use ask::Asker;
+pub use demonstration::{ASK_PROMPT, DESCRIBE_PROMPT, DemonstrationOptions, SYSTEM, Weights, demonstrations};
+pub use family::Family;
+pub use kind::{Attribute, Colour, Kind, Region, Shape};
+pub use question::Question;
+pub use read::{Reading, read_question};
+pub use rows::{benchmark_row, image_path, object_rows, question_rows};
+pub use scene::{CELL, GRID, Object, Purpose, SIDE, Scene};
+pub use tokenizer::tokenizer_json;

@@ -1,0 +1,197 @@
+//! A text back into a question: what a generated question asks, if it belongs to a known family.
+
+use super::kind::{Attribute, Colour, Kind, Region, Shape};
+use super::question::{LETTERS, Question};
+
+/// What a text asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// A question of a known family.
+    Known(Question),
+    /// It has the words of a known family but more than one meaning, or none: the reason.
+    Ambiguous(&'static str),
+    /// No known family.
+    Unknown,
+}
+
+/// Reads the text of a question. White space may be more or less than the templates have; words may not.
+pub fn read_question(text: &str) -> Reading {
+    // Exactly one question mark, and the options behind it.
+    let mut parts = text.split('?');
+    let (Some(asked), Some(options), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Reading::Unknown;
+    };
+    let asked: Vec<&str> = asked.split_whitespace().collect();
+    let options: Vec<&str> = options.split_whitespace().collect();
+    let read = match asked[..] {
+        ["How", "many", ref rest @ ..] if options.is_empty() => how_many(rest),
+        ["What", "share", "of", "the", ref rest @ ..] if options.is_empty() => share(rest),
+        ["Is", "there", "a", ref rest @ ..] => exists(rest, &options),
+        ["Which", ref rest @ ..] => which(rest, &options),
+        _ => None,
+    };
+    read.unwrap_or(Reading::Unknown)
+}
+
+/// What follows `How many`.
+fn how_many(words: &[&str]) -> Option<Reading> {
+    if let ["different", "colours", rest @ ..] = words {
+        return match rest {
+            ["are", "there"] => Some(Reading::Known(Question::Colours(None))),
+            ["do", "the", shape, "have"] => Some(Reading::Known(Question::Colours(Some(Shape::from_plural(shape)?)))),
+            _ => None,
+        };
+    }
+    if let ["more", rest @ ..] = words {
+        let (a, rest) = plural(rest)?;
+        let ["than", rest @ ..] = rest else { return None };
+        let (b, rest) = plural(rest)?;
+        let (["are", "there"], false) = (rest, a == b) else {
+            return (rest == ["are", "there"]).then_some(Reading::Ambiguous("a kind is compared with itself"));
+        };
+        return Some(Reading::Known(Question::More(a, b)));
+    }
+    let (kind, rest) = plural(words)?;
+    match rest {
+        ["are", "there"] => Some(Reading::Known(Question::Count(kind))),
+        ["are", "in", rest @ ..] => Some(Reading::Known(Question::CountIn(kind, region(rest)?))),
+        ["are", "not", word] => {
+            let attribute = Attribute::from_word(word)?;
+            Some(if kind.leaves_open(attribute) {
+                Reading::Known(Question::Except(kind, attribute))
+            } else {
+                Reading::Ambiguous("the kind already says what is left out")
+            })
+        }
+        ["and", rest @ ..] => {
+            let (other, ["are", "there", "in", "total"]) = plural(rest)? else { return None };
+            Some(if kind.overlaps(other) {
+                Reading::Ambiguous("the two kinds overlap")
+            } else {
+                Reading::Known(Question::Total(kind, other))
+            })
+        }
+        _ => None,
+    }
+}
+
+/// What follows `What share of the`.
+fn share(words: &[&str]) -> Option<Reading> {
+    let (kind, ["are", word, "to", "one", "decimal"]) = plural(words)? else { return None };
+    let attribute = Attribute::from_word(word)?;
+    Some(if kind.leaves_open(attribute) {
+        Reading::Known(Question::Share(kind, attribute))
+    } else {
+        Reading::Ambiguous("the kind already says what is counted")
+    })
+}
+
+/// What follows `Is there a`, and the options.
+fn exists(words: &[&str], options: &[&str]) -> Option<Reading> {
+    let yes_first = match options {
+        ["A", "yes", "B", "no"] => true,
+        ["A", "no", "B", "yes"] => false,
+        ["A", a, "B", b] if a == b && matches!(*a, "yes" | "no") => return Some(Reading::Ambiguous("equal options")),
+        _ => return None,
+    };
+    let (kind, rest) = singular(words)?;
+    let region = match rest {
+        [] => None,
+        ["in", rest @ ..] => Some(region(rest)?),
+        _ => return None,
+    };
+    Some(Reading::Known(Question::Exists(kind, region, yes_first)))
+}
+
+/// What follows `Which`, and the options.
+fn which(words: &[&str], options: &[&str]) -> Option<Reading> {
+    match words {
+        ["are", "there", "more", "of"] => {
+            let ["A", rest @ ..] = options else { return None };
+            let (a, ["B", rest @ ..]) = plural(rest)? else { return None };
+            let (b, []) = plural(rest)? else { return None };
+            let equal = Reading::Ambiguous("equal options");
+            Some(if a == b { equal } else { Reading::Known(Question::MoreOf(a, b)) })
+        }
+        ["colour", "is", "most", "common", rest @ ..] => {
+            let kind = among(rest)?;
+            with_options(options, Colour::from_word, |options| Question::MostColour(kind, options))
+                .map(|reading| if kind.colour.is_none() { reading } else { Reading::Ambiguous("the colour is given") })
+        }
+        ["shape", "is", "most", "common", rest @ ..] => {
+            let kind = among(rest)?;
+            with_options(options, Shape::from_word, |options| Question::MostShape(kind, options))
+                .map(|reading| if kind.shape.is_none() { reading } else { Reading::Ambiguous("the shape is given") })
+        }
+        ["colour", "is", "the", "only", rest @ ..] => {
+            let (Kind { colour: None, shape: Some(shape) }, []) = singular(rest)? else { return None };
+            with_options(options, Colour::from_word, |options| Question::OnlyColour(shape, options))
+        }
+        ["shape", "is", "the", "only", rest @ ..] => {
+            let (Kind { colour: Some(colour), shape: None }, []) = singular(rest)? else { return None };
+            with_options(options, Shape::from_word, |options| Question::OnlyShape(colour, options))
+        }
+        _ => None,
+    }
+}
+
+/// A question with at least two options of one word each.
+fn with_options<T: PartialEq>(
+    words: &[&str],
+    option: fn(&str) -> Option<T>,
+    question: impl FnOnce(Vec<T>) -> Question,
+) -> Option<Reading> {
+    if !words.len().is_multiple_of(2) || words.len() < 4 || words.len() > 2 * LETTERS.len() {
+        return None;
+    }
+    let mut options = Vec::new();
+    let mut repeated = false;
+    for (pair, letter) in words.chunks_exact(2).zip(LETTERS) {
+        let option = option(pair[1]).filter(|_| pair[0] == letter)?;
+        repeated |= options.contains(&option);
+        options.push(option);
+    }
+    Some(if repeated { Reading::Ambiguous("equal options") } else { Reading::Known(question(options)) })
+}
+
+/// Nothing, or `among the` and a kind.
+fn among(words: &[&str]) -> Option<Kind> {
+    match words {
+        [] => Some(Kind::ANY),
+        ["among", "the", rest @ ..] => {
+            let (kind, []) = plural(rest)? else { return None };
+            (kind != Kind::ANY).then_some(kind)
+        }
+        _ => None,
+    }
+}
+
+/// A kind for several, and what follows it.
+fn plural<'w, 't>(words: &'w [&'t str]) -> Option<(Kind, &'w [&'t str])> {
+    kind(words, "shapes", Shape::from_plural)
+}
+
+/// A kind for one, and what follows it.
+fn singular<'w, 't>(words: &'w [&'t str]) -> Option<(Kind, &'w [&'t str])> {
+    kind(words, "shape", Shape::from_word)
+}
+
+fn kind<'w, 't>(words: &'w [&'t str], any: &str, shape: fn(&str) -> Option<Shape>) -> Option<(Kind, &'w [&'t str])> {
+    let colour = words.first().and_then(|word| Colour::from_word(word));
+    let (noun, rest) = words[usize::from(colour.is_some())..].split_first()?;
+    let shape = if *noun == any { None } else { Some(shape(noun)?) };
+    Some((Kind { colour, shape }, rest))
+}
+
+fn region(words: &[&str]) -> Option<Region> {
+    let line = |number: &str| number.parse().ok().filter(|n| (1..=4).contains(n) && number.len() == 1);
+    match words {
+        ["the", "top", "half"] => Some(Region::Top),
+        ["the", "bottom", "half"] => Some(Region::Bottom),
+        ["the", "left", "half"] => Some(Region::Left),
+        ["the", "right", "half"] => Some(Region::Right),
+        ["row", number] => Some(Region::Row(line(number)?)),
+        ["column", number] => Some(Region::Column(line(number)?)),
+        _ => None,
+    }
+}

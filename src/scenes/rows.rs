@@ -1,0 +1,64 @@
+//! Scenes as rows of tables.
+
+use super::ask::Asker;
+use super::family::Family;
+use super::scene::{Purpose, Scene};
+use crate::ids::{Digest, ItemId};
+use crate::random::Seed;
+use crate::tables::{BenchmarkRow, ImageFile, SceneObjectRow, SceneQuestionRow};
+
+/// The file of a scene's image, relative to its tables.
+pub fn image_path(index: u64) -> String {
+    format!("images/{index:06}.png")
+}
+
+/// A row for each object.
+pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
+    let row = |(number, object): (usize, &super::Object)| SceneObjectRow {
+        scene: scene.index(),
+        image: image_path(scene.index()),
+        object: number as u32,
+        colour: object.colour.word().to_owned(),
+        shape: object.shape.word().to_owned(),
+        row: u32::from(object.row),
+        column: u32::from(object.column),
+        x: object.x as u32,
+        y: object.y as u32,
+        size: object.size as u32,
+    };
+    scene.objects().iter().enumerate().map(row).collect()
+}
+
+/// A question of each family, with its right answer.
+pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
+    let mut asker = Asker::new(scene, "questions");
+    let row = |family: Family| {
+        let (question, truth) = asker.ask(family);
+        SceneQuestionRow {
+            scene: scene.index(),
+            image: image_path(scene.index()),
+            family: family.name().to_owned(),
+            question_type: family.question_type(),
+            hard: family.is_hard(),
+            question: question.to_string(),
+            answer: truth.text().to_owned(),
+        }
+    };
+    Family::ALL.into_iter().map(row).collect()
+}
+
+/// Item `index` of the held-out benchmark: a scene of its own, and the families in turn.
+pub fn benchmark_row(seed: Seed, index: u64) -> BenchmarkRow {
+    let scene = Scene::draw(Purpose::Benchmark, seed, index);
+    let family = Family::ALL[(index % Family::ALL.len() as u64) as usize];
+    let (question, truth) = Asker::new(&scene, "benchmark").ask(family);
+    let (bytes, question) = (scene.to_png(), question.to_string());
+    BenchmarkRow {
+        item_id: ItemId(Digest::derive("visplay 2026 benchmark item", &[&bytes, question.as_bytes()])),
+        category: Some(family.name().to_owned()),
+        image: ImageFile { bytes, path: format!("{index:06}.png") },
+        question_type: family.question_type(),
+        question,
+        answer: truth.text().to_owned(),
+    }
+}

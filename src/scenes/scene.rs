@@ -1,0 +1,122 @@
+//! What is in a scene: objects in the cells of a grid, drawn from a seed and an index.
+
+use super::dice::Dice;
+use super::kind::{Colour, Kind, Shape};
+use crate::random::{Seed, Stream};
+
+/// Width and height of a scene in pixels: 16 image tokens of 28 x 28.
+pub const SIDE: usize = 112;
+/// Width and height of a cell in pixels: one image token.
+pub const CELL: usize = 28;
+/// Rows and columns of cells.
+pub const GRID: usize = 4;
+/// How far an object is moved from the middle of its cell, at most, in pixels.
+const SHIFT: i32 = 3;
+/// How often each colour comes in a scene, in an order that the scene draws: counts vary because of it.
+const COLOUR_WEIGHTS: [u64; 4] = [6, 3, 2, 1];
+/// The same for shapes.
+const SHAPE_WEIGHTS: [u64; 3] = [5, 3, 2];
+
+/// What a scene is for. It is part of the key of its randomness: whatever the seeds, a scene for one purpose is none for
+/// another, so that what a model was trained on is never what it is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Unlabelled images to evolve on.
+    Images,
+    /// Demonstrations for the warm start.
+    WarmStart,
+    /// Held-out questions.
+    Benchmark,
+}
+
+impl Purpose {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::WarmStart => "warm-start",
+            Self::Benchmark => "benchmark",
+        }
+    }
+}
+
+/// An object of a scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Object {
+    /// Its colour.
+    pub colour: Colour,
+    /// Its shape.
+    pub shape: Shape,
+    /// The row of its cell, 1 to 4 from the top.
+    pub row: u8,
+    /// The column of its cell, 1 to 4 from the left.
+    pub column: u8,
+    /// Its middle in pixels from the left.
+    pub x: i32,
+    /// Its middle in pixels from the top.
+    pub y: i32,
+    /// Its size: the radius of a disc, half a side of a square, half the height and half the base of a triangle.
+    pub size: i32,
+}
+
+/// A scene: what is in it, and how it was drawn.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    purpose: Purpose,
+    seed: Seed,
+    index: u64,
+    /// The objects, row by row from the left.
+    objects: Vec<Object>,
+}
+
+impl Scene {
+    /// Scene `index` of a purpose and a seed.
+    pub fn draw(purpose: Purpose, seed: Seed, index: u64) -> Self {
+        let mut scene = Self { purpose, seed, index, objects: Vec::new() };
+        let mut dice = Dice::new(scene.stream("layout"));
+        let colours = dice.shuffled(&Colour::ALL);
+        let shapes = dice.shuffled(&Shape::ALL);
+        let number = dice.between(3, 8) as usize;
+        let mut cells = dice.shuffled(&(0..GRID * GRID).collect::<Vec<_>>());
+        cells.truncate(number);
+        cells.sort_unstable();
+        for cell in cells {
+            let (row, column) = (cell / GRID, cell % GRID);
+            let shape = shapes[dice.weighted(&SHAPE_WEIGHTS)];
+            let middle = |cell: usize| (cell * CELL + CELL / 2) as i32;
+            scene.objects.push(Object {
+                colour: colours[dice.weighted(&COLOUR_WEIGHTS)],
+                shape,
+                row: row as u8 + 1,
+                column: column as u8 + 1,
+                x: middle(column) + dice.between(-SHIFT, SHIFT),
+                y: middle(row) + dice.between(-SHIFT, SHIFT),
+                size: match shape {
+                    Shape::Circle => dice.between(6, 7),
+                    Shape::Square => dice.between(9, 10),
+                    Shape::Triangle => dice.between(9, 10),
+                },
+            });
+        }
+        scene
+    }
+
+    /// The objects, row by row from the left.
+    pub fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
+    /// The scene's number in its seed.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// How many objects are of a kind.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.objects.iter().filter(|object| kind.holds(object)).count()
+    }
+
+    /// The random numbers of this scene for one use.
+    pub(super) fn stream(&self, stage: &str) -> Stream {
+        self.seed.stream(&format!("scenes/{}/{stage}", self.purpose.word()), "", self.index)
+    }
+}

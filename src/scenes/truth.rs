@@ -1,0 +1,145 @@
+//! The right answer of a question about a scene. **For the warm start's demonstrations and for evaluation only**: nothing
+//! that evolves a model may read it.
+
+use super::kind::{Attribute, Colour, Kind, Shape};
+use super::question::{LETTERS, Question};
+use super::read::{Reading, read_question};
+use super::scene::Scene;
+
+/// The answer of a question that has none: a tie, or a premise that does not hold.
+pub const NONE: &str = "none";
+
+/// The right answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Truth {
+    /// A number, or the letter of an option.
+    Answer(String),
+    /// Two things are equally common.
+    Tie,
+    /// The question takes for granted what is not so.
+    FalsePremise,
+}
+
+impl Truth {
+    /// What should stand in the box: [`NONE`] for a tie and a false premise.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Answer(answer) => answer,
+            Self::Tie | Self::FalsePremise => NONE,
+        }
+    }
+}
+
+/// What is known about a text that somebody or some model wrote about a scene.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// A question of a known family, with its right answer.
+    Known(Question, Truth),
+    /// A question of a known family with more than one meaning, or none.
+    Ambiguous(&'static str),
+    /// No known family.
+    Unknown,
+}
+
+/// Reads a text and decides its right answer.
+pub fn judge(text: &str, scene: &Scene) -> Verdict {
+    match read_question(text) {
+        Reading::Known(question) => {
+            let truth = of(&question, scene);
+            Verdict::Known(question, truth)
+        }
+        Reading::Ambiguous(why) => Verdict::Ambiguous(why),
+        Reading::Unknown => Verdict::Unknown,
+    }
+}
+
+/// The right answer of a question about a scene.
+pub fn of(question: &Question, scene: &Scene) -> Truth {
+    let count = |kind: Kind| scene.count(kind);
+    let number = |n: usize| Truth::Answer(n.to_string());
+    let having = |kind: Kind, attribute: Attribute| {
+        scene.objects().iter().filter(|object| kind.holds(object) && attribute.holds(object)).count()
+    };
+    match question {
+        Question::Count(kind) => number(count(*kind)),
+        Question::CountIn(kind, region) => {
+            number(scene.objects().iter().filter(|object| kind.holds(object) && region.holds(object)).count())
+        }
+        Question::Total(a, b) => number(count(*a) + count(*b)),
+        // As many of both: none more, which is a number. Fewer: there are no more, so the question is void.
+        Question::More(a, b) => count(*a).checked_sub(count(*b)).map_or(Truth::FalsePremise, number),
+        Question::Except(kind, attribute) => number(count(*kind) - having(*kind, *attribute)),
+        Question::Colours(shape) => {
+            let colours = Colour::ALL.iter().filter(|&&colour| count(Kind { colour: Some(colour), shape: *shape }) > 0);
+            match colours.count() {
+                0 => Truth::FalsePremise,
+                colours => number(colours),
+            }
+        }
+        Question::Exists(kind, region, yes_first) => {
+            let holds = |object| kind.holds(object) && region.is_none_or(|region| region.holds(object));
+            let yes = scene.objects().iter().any(holds);
+            letter(usize::from(yes != *yes_first))
+        }
+        Question::MostColour(kind, options) => {
+            most(options, &Colour::ALL, |colour| count(kind_of_colour(*kind, colour)))
+        }
+        Question::MostShape(kind, options) => most(options, &Shape::ALL, |shape| count(kind_of_shape(*kind, shape))),
+        Question::MoreOf(a, b) => match count(*a).cmp(&count(*b)) {
+            std::cmp::Ordering::Greater => letter(0),
+            std::cmp::Ordering::Equal => Truth::Tie,
+            std::cmp::Ordering::Less => letter(1),
+        },
+        Question::OnlyColour(shape, options) => only(scene, Kind::of_shape(*shape), options, |object| object.colour),
+        Question::OnlyShape(colour, options) => only(scene, Kind::of_colour(*colour), options, |object| object.shape),
+        Question::Share(kind, attribute) => match count(*kind) {
+            0 => Truth::FalsePremise,
+            all => Truth::Answer(one_decimal(having(*kind, *attribute), all)),
+        },
+    }
+}
+
+pub(super) fn kind_of_colour(kind: Kind, colour: Colour) -> Kind {
+    Kind { colour: Some(colour), ..kind }
+}
+
+pub(super) fn kind_of_shape(kind: Kind, shape: Shape) -> Kind {
+    Kind { shape: Some(shape), ..kind }
+}
+
+fn letter(option: usize) -> Truth {
+    Truth::Answer(LETTERS[option].to_owned())
+}
+
+/// The option that is most common of all, where there is one alone and it is among the options.
+fn most<T: Copy + PartialEq>(options: &[T], all: &[T], count: impl Fn(T) -> usize) -> Truth {
+    let highest = all.iter().map(|&item| count(item)).max().unwrap_or(0);
+    if highest == 0 {
+        return Truth::FalsePremise;
+    }
+    let mut winners = all.iter().filter(|&&item| count(item) == highest);
+    match (winners.next(), winners.next()) {
+        (Some(winner), None) => chosen(options, *winner),
+        _ => Truth::Tie,
+    }
+}
+
+/// What the only object of a kind is, where there is exactly one.
+fn only<T: Copy + PartialEq>(scene: &Scene, kind: Kind, options: &[T], is: fn(&super::scene::Object) -> T) -> Truth {
+    let mut objects = scene.objects().iter().filter(|object| kind.holds(object));
+    match (objects.next(), objects.next()) {
+        (Some(object), None) => chosen(options, is(object)),
+        _ => Truth::FalsePremise,
+    }
+}
+
+/// The letter of the right option; without it the options are a false premise.
+fn chosen<T: PartialEq>(options: &[T], right: T) -> Truth {
+    options.iter().position(|option| *option == right).map_or(Truth::FalsePremise, letter)
+}
+
+/// `part / all` to one decimal, a half rounded up.
+fn one_decimal(part: usize, all: usize) -> String {
+    let tenths = (20 * part + all) / (2 * all);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}

@@ -1,0 +1,53 @@
+//! An image that a table holds or that lies beside it.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray, StructArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
+use serde::{Deserialize, Serialize};
+
+use super::cell::{Cell, CellError};
+use super::images::FIELDS;
+
+/// An image by its bytes or by its file, as Hugging Face datasets' `Image` feature stores it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLink {
+    /// The file's bytes; null where they are in the file.
+    pub bytes: Option<Vec<u8>>,
+    /// The file, relative to the table's folder; only a name where the bytes are here.
+    pub path: String,
+}
+
+impl Cell for ImageLink {
+    const DECLARED_NULLABLE: bool = true;
+
+    fn data_type() -> DataType {
+        DataType::Struct(FIELDS.clone())
+    }
+
+    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
+        let links: Vec<Option<&Self>> = cells.collect();
+        let nulls = NullBuffer::from_iter(links.iter().map(Option::is_some));
+        let bytes = BinaryArray::from_iter(links.iter().map(|link| link.and_then(|link| link.bytes.as_ref())));
+        let paths = StringArray::from_iter(links.iter().map(|link| link.map(|link| &link.path)));
+        Arc::new(StructArray::new(FIELDS.clone(), vec![Arc::new(bytes), Arc::new(paths)], Some(nulls)))
+    }
+
+    fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
+        let link = array.as_struct();
+        // The reader has checked that both are there and of these types.
+        let (Some(bytes), Some(paths)) = (link.column_by_name("bytes"), link.column_by_name("path")) else {
+            return Err(CellError::Null);
+        };
+        if paths.is_null(row) {
+            return Err(CellError::Null);
+        }
+        let bytes = (!bytes.is_null(row)).then(|| bytes.as_binary::<i32>().value(row).to_vec());
+        Ok(Self { bytes, path: paths.as_string::<i32>().value(row).to_owned() })
+    }
+
+    fn weight(&self) -> usize {
+        8 + self.bytes.as_ref().map_or(0, Vec::len) + self.path.len()
+    }
+}

@@ -1,0 +1,336 @@
+//! Scenes: what is drawn, what is asked, what is true, and that none of it changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use visplay::ids::Digest;
+use visplay::imaging::{Limits, decode};
+use visplay::random::Seed;
+use visplay::scenes::truth::{self, Truth, Verdict, judge};
+use visplay::scenes::{
+    Asker, Attribute, Colour, Family, Kind, Object, Purpose, Question, Reading, Region, SIDE, Scene, Shape,
+    read_question,
+};
+
+fn scene(index: u64) -> Scene {
+    Scene::draw(Purpose::Images, Seed(1), index)
+}
+
+fn colours() -> impl Strategy<Value = Colour> {
+    prop::sample::select(Colour::ALL.to_vec())
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    prop::sample::select(Shape::ALL.to_vec())
+}
+
+fn regions() -> impl Strategy<Value = Region> {
+    prop::sample::select(Region::ALL.to_vec())
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    (prop::option::of(colours()), prop::option::of(shapes())).prop_map(|(colour, shape)| Kind { colour, shape })
+}
+
+fn attributes() -> impl Strategy<Value = Attribute> {
+    prop_oneof![colours().prop_map(Attribute::Colour), shapes().prop_map(Attribute::Shape)]
+}
+
+fn some_of<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Value = Vec<T>> + use<T> {
+    let most = all.len();
+    prop::sample::subsequence(all.to_vec(), 2..=most).prop_shuffle()
+}
+
+/// Any question that can be asked, far beyond what the templates draw.
+fn questions() -> impl Strategy<Value = Question> {
+    let of_colours = kinds().prop_map(|kind| Kind { colour: None, ..kind });
+    let of_shapes = kinds().prop_map(|kind| Kind { shape: None, ..kind });
+    let open = || (kinds(), attributes()).prop_filter("the attribute is open", |(kind, a)| kind.leaves_open(*a));
+    let two = || (kinds(), kinds()).prop_filter("different kinds", |(a, b)| a != b);
+    prop_oneof![
+        kinds().prop_map(Question::Count),
+        (kinds(), regions()).prop_map(|(kind, region)| Question::CountIn(kind, region)),
+        (kinds(), kinds()).prop_filter("apart", |(a, b)| !a.overlaps(*b)).prop_map(|(a, b)| Question::Total(a, b)),
+        two().prop_map(|(a, b)| Question::More(a, b)),
+        open().prop_map(|(kind, attribute)| Question::Except(kind, attribute)),
+        prop::option::of(shapes()).prop_map(Question::Colours),
+        (kinds(), prop::option::of(regions()), any::<bool>())
+            .prop_map(|(kind, region, yes)| Question::Exists(kind, region, yes)),
+        (of_colours, some_of(&Colour::ALL)).prop_map(|(kind, options)| Question::MostColour(kind, options)),
+        (of_shapes, some_of(&Shape::ALL)).prop_map(|(kind, options)| Question::MostShape(kind, options)),
+        two().prop_map(|(a, b)| Question::MoreOf(a, b)),
+        (shapes(), some_of(&Colour::ALL)).prop_map(|(shape, options)| Question::OnlyColour(shape, options)),
+        (colours(), some_of(&Shape::ALL)).prop_map(|(colour, options)| Question::OnlyShape(colour, options)),
+        open().prop_map(|(kind, attribute)| Question::Share(kind, attribute)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_question_reads_as_itself(question in questions(), index in 0u64..500) {
+        let text = question.to_string();
+        prop_assert_eq!(read_question(&text), Reading::Known(question.clone()), "{}", text);
+        let spaced = format!("  {} ", text.replace(' ', "  "));
+        prop_assert_eq!(read_question(&spaced), Reading::Known(question.clone()));
+        let scene = scene(index);
+        let right = truth::of(&question, &scene);
+        prop_assert_eq!(judge(&text, &scene), Verdict::Known(question.clone(), right.clone()));
+        // A question mark at the end, or options behind it.
+        let options = text.split_once('?').unwrap().1;
+        let wants_options = question.family().question_type() == visplay::tables::QuestionType::MultipleChoice;
+        prop_assert_eq!(wants_options, options.starts_with(" A "), "{}", text);
+        prop_assert_eq!(!wants_options, options.is_empty());
+        if let Truth::Answer(answer) = right {
+            let option = format!(" {answer} ");
+            prop_assert!(!wants_options || options.contains(&option), "{} lacks {}", text, answer);
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_without_a_panic(words in prop::collection::vec(prop::sample::select(vec![
+        "How", "many", "more", "Which", "What", "Is", "there", "a", "colour", "shape", "shapes", "red", "blue", "circles",
+        "circle", "square", "are", "and", "than", "there?", "in", "total?", "the", "only", "most", "common?", "A", "B", "C",
+        "D", "yes", "no", "row", "5?", "2?", "top", "half?", "not", "different", "colours", "share", "of", "?", "\u{e9}",
+    ]), 0..16), text in ".*") {
+        let _ = read_question(&words.join(" "));
+        let _ = read_question(&text);
+    }
+}
+
+/// The truth once more, in the plainest words, from the objects alone.
+fn plain_truth(question: &Question, objects: &[Object]) -> String {
+    let count = |holds: &dyn Fn(&Object) -> bool| objects.iter().filter(|object| holds(object)).count() as i64;
+    let of = |kind: &Kind| {
+        let kind = *kind;
+        count(&|o| kind.colour.is_none_or(|c| c == o.colour) && kind.shape.is_none_or(|s| s == o.shape))
+    };
+    let is =
+        |o: &Object, kind: &Kind| kind.colour.is_none_or(|c| c == o.colour) && kind.shape.is_none_or(|s| s == o.shape);
+    let inside = |o: &Object, region: &Region| {
+        // An object stays in its cell, so its middle says where it lies.
+        match region {
+            Region::Top => o.y < 56,
+            Region::Bottom => o.y >= 56,
+            Region::Left => o.x < 56,
+            Region::Right => o.x >= 56,
+            Region::Row(n) => o.y / 28 + 1 == i32::from(*n),
+            Region::Column(n) => o.x / 28 + 1 == i32::from(*n),
+        }
+    };
+    let has = |o: &Object, attribute: &Attribute| match attribute {
+        Attribute::Colour(colour) => o.colour == *colour,
+        Attribute::Shape(shape) => o.shape == *shape,
+    };
+    let letter = |place: usize| ["A", "B", "C", "D"][place].to_owned();
+    let best = |counts: Vec<i64>, options: Vec<usize>| {
+        let most = *counts.iter().max().unwrap();
+        let winners: Vec<usize> = (0..counts.len()).filter(|&i| counts[i] == most).collect();
+        let place = options.iter().position(|&option| option == winners[0]);
+        match place {
+            Some(place) if most > 0 && winners.len() == 1 => letter(place),
+            _ => "none".to_owned(),
+        }
+    };
+    match question {
+        Question::Count(kind) => of(kind).to_string(),
+        Question::CountIn(kind, region) => count(&|o| is(o, kind) && inside(o, region)).to_string(),
+        Question::Total(a, b) => count(&|o| is(o, a) || is(o, b)).to_string(),
+        Question::More(a, b) if of(a) >= of(b) => (of(a) - of(b)).to_string(),
+        Question::More(..) => "none".to_owned(),
+        Question::Except(kind, attribute) => count(&|o| is(o, kind) && !has(o, attribute)).to_string(),
+        Question::Colours(shape) => {
+            let of_shape = objects.iter().filter(|o| shape.is_none_or(|s| s == o.shape));
+            let colours: BTreeSet<Colour> = of_shape.map(|o| o.colour).collect();
+            if colours.is_empty() { "none".to_owned() } else { colours.len().to_string() }
+        }
+        Question::Exists(kind, region, yes_first) => {
+            let yes = count(&|o| is(o, kind) && region.as_ref().is_none_or(|r| inside(o, r))) > 0;
+            letter(usize::from(yes != *yes_first))
+        }
+        Question::MostColour(kind, options) => best(
+            Colour::ALL.iter().map(|c| count(&|o| is(o, kind) && o.colour == *c)).collect(),
+            options.iter().map(|option| *option as usize).collect(),
+        ),
+        Question::MostShape(kind, options) => best(
+            Shape::ALL.iter().map(|s| count(&|o| is(o, kind) && o.shape == *s)).collect(),
+            options.iter().map(|option| *option as usize).collect(),
+        ),
+        Question::MoreOf(a, b) => match of(a) - of(b) {
+            0 => "none".to_owned(),
+            more => letter(usize::from(more < 0)),
+        },
+        Question::OnlyColour(shape, options) => {
+            let found: Vec<&Object> = objects.iter().filter(|o| o.shape == *shape).collect();
+            let place = options.iter().position(|option| found.len() == 1 && *option == found[0].colour);
+            place.map_or("none".to_owned(), letter)
+        }
+        Question::OnlyShape(colour, options) => {
+            let found: Vec<&Object> = objects.iter().filter(|o| o.colour == *colour).collect();
+            let place = options.iter().position(|option| found.len() == 1 && *option == found[0].shape);
+            place.map_or("none".to_owned(), letter)
+        }
+        Question::Share(kind, _) if of(kind) == 0 => "none".to_owned(),
+        Question::Share(kind, attribute) => {
+            let share = count(&|o| is(o, kind) && has(o, attribute)) as f64 / of(kind) as f64;
+            // All shares of at most 8 objects are exact enough for a half to be a half.
+            format!("{:.1}", (share * 10.0 + 0.5 + 1e-9).floor() / 10.0)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn the_truth_is_what_a_second_program_says(question in questions(), index in 0u64..2000) {
+        let scene = scene(index);
+        let right = truth::of(&question, &scene);
+        prop_assert_eq!(right.text(), plain_truth(&question, scene.objects()), "{}", question);
+    }
+}
+
+#[test]
+fn every_family_is_drawn_read_and_varied() {
+    for family in Family::ALL {
+        let mut answers: BTreeMap<String, u32> = BTreeMap::new();
+        let mut texts = BTreeSet::new();
+        for index in 0..600 {
+            let scene = scene(index);
+            let (question, right) = Asker::new(&scene, "test").ask(family);
+            let text = question.to_string();
+            assert_eq!(question.family(), family);
+            assert_eq!(judge(&text, &scene), Verdict::Known(question, right.clone()), "{text}");
+            *answers.entry(right.text().to_owned()).or_default() += 1;
+            texts.insert(text);
+        }
+        let most = answers.values().max().unwrap();
+        assert!(*most < 420, "{family}: one answer has {most} of 600: {answers:?}");
+        let none = answers.get(truth::NONE).copied().unwrap_or(0);
+        assert!(none < 180, "{family}: none has {none} of 600");
+        assert!(answers.len() > 1 && texts.len() > 3, "{family}: {answers:?}, {} texts", texts.len());
+        assert_eq!(family.name().parse::<Family>(), Ok(family));
+    }
+}
+
+#[test]
+fn what_is_ambiguous_false_or_unknown_is_said() {
+    let ambiguous = [
+        "How many red shapes and circles are there in total?",
+        "How many circles and circles are there in total?",
+        "How many more red shapes than red shapes are there?",
+        "How many red circles are not blue?",
+        "What share of the red shapes are blue to one decimal?",
+        "Is there a red circle? A yes B yes",
+        "Which colour is most common? A red B green C red D yellow",
+        "Which colour is most common among the red shapes? A red B green",
+        "Which are there more of? A circles B circles",
+        "Which shape is the only red shape? A circle B circle C square",
+    ];
+    for text in ambiguous {
+        assert!(matches!(read_question(text), Reading::Ambiguous(_)), "{text}: {:?}", read_question(text));
+    }
+    let unknown = [
+        "",
+        "?",
+        "How many?",
+        "How many red red circles are there?",
+        "How many red circles are there",
+        "How many red circles are there??",
+        "How many red circles are there? A 1 B 2",
+        "how many red circles are there?",
+        "Is there a red circle?",
+        "Is there a red circle? A yes C no",
+        "How many shapes are in row 5?",
+        "How many shapes are in row 02?",
+        "How many circles are in the middle half?",
+        "Which colour is most common? A red",
+        "Which colour is most common? A red B circle",
+        "Which colour is the only red circle? A red B green",
+        "What is this?",
+    ];
+    for text in unknown {
+        assert_eq!(read_question(text), Reading::Unknown, "{text}");
+    }
+    let scene = (0..).map(scene).find(|scene| scene.count(Kind::of_shape(Shape::Circle)) == 0).unwrap();
+    for text in ["Which colour is the only circle? A red B green", "How many different colours do the circles have?"] {
+        assert!(matches!(judge(text, &scene), Verdict::Known(_, Truth::FalsePremise)), "{text}");
+    }
+    let tie = judge("Which are there more of? A red circles B blue circles", &scene);
+    assert!(matches!(tie, Verdict::Known(_, Truth::Tie)));
+}
+
+#[test]
+fn a_scene_is_as_described() {
+    let mut counts = [0; 9];
+    for index in 0..1000 {
+        let scene = scene(index);
+        counts[scene.objects().len()] += 1;
+        let cells: BTreeSet<_> = scene.objects().iter().map(|o| (o.row, o.column)).collect();
+        assert_eq!(cells.len(), scene.objects().len(), "at most one object in a cell");
+        assert!(scene.objects().is_sorted_by_key(|o| (o.row, o.column)));
+        for object in scene.objects() {
+            let middle = |cell: u8| (i32::from(cell) - 1) * 28 + 14;
+            assert!((object.x - middle(object.column)).abs() <= 3 && (object.y - middle(object.row)).abs() <= 3);
+        }
+    }
+    assert_eq!(counts[..3], [0; 3]);
+    assert!(counts[3..].iter().all(|&n| n > 100), "{counts:?}");
+}
+
+#[test]
+fn an_image_shows_its_objects() {
+    for index in 0..50 {
+        let scene = scene(index);
+        let image = scene.paint();
+        assert_eq!((image.width() as usize, image.height() as usize), (SIDE, SIDE));
+        let decoded = decode(&scene.to_png(), &Limits::default()).unwrap();
+        assert_eq!(decoded.pixels, image);
+        for object in scene.objects() {
+            // The mean around the middle is of the object's colour in spite of the noise.
+            let mut mean = [0; 3];
+            for (dx, dy) in (-3..=3).flat_map(|dx| (0..=4).map(move |dy| (dx, dy))) {
+                let at = ((object.y + dy) as usize * SIDE + (object.x + dx) as usize) * 3;
+                (0..3).for_each(|channel| mean[channel] += i32::from(image.data()[at + channel]));
+            }
+            let [r, g, b] = mean.map(|sum| sum / 35);
+            let seen = match object.colour {
+                Colour::Red => r > g + 50 && r > b + 50,
+                Colour::Green => g > r + 40 && g > b + 25,
+                Colour::Blue => b > r + 50 && b > g + 30,
+                Colour::Yellow => r > b + 50 && g > b + 50,
+            };
+            assert!(seen, "scene {index}: {object:?} has mean {:?}", [r, g, b]);
+        }
+    }
+}
+
+#[test]
+fn the_bytes_of_scenes_are_frozen() {
+    let digest = |purpose| {
+        let files: Vec<Vec<u8>> = (0..64).map(|index| Scene::draw(purpose, Seed(7), index).to_png()).collect();
+        Digest::derive("test", &files.iter().map(Vec::as_slice).collect::<Vec<_>>()).to_string()
+    };
+    let found = [Purpose::Images, Purpose::WarmStart, Purpose::Benchmark].map(digest);
+    assert_eq!(found, FROZEN);
+}
+
+/// What the ids of every scene depend on: a change here makes every result that was measured another one.
+const FROZEN: [&str; 3] = [
+    "04061cd69b261ff7588c4a619265424192616433216bbb15bd1cbd71a9727f1c",
+    "5ec6a642db9efbf4c132bb068a9c20bba8958a4d5e795b0cf877c5bf2eae7b2c",
+    "d719f46e0653f06fad15dc07d2d3e55cb18092ccebbd953ba38e3e035223096e",
+];
+
+#[test]
+fn scenes_of_different_purposes_seeds_and_numbers_differ() {
+    let mut seen = BTreeSet::new();
+    for purpose in [Purpose::Images, Purpose::WarmStart, Purpose::Benchmark] {
+        for seed in 0..3 {
+            for index in 0..100 {
+                assert!(seen.insert(Digest::of(&Scene::draw(purpose, Seed(seed), index).to_png())));
+            }
+        }
+    }
+}
