@@ -7,7 +7,7 @@ use super::tree::Tree;
 use crate::vlm::config::Config;
 use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::Patches;
-use crate::vlm::ops::Segments;
+use crate::vlm::ops::{Segments, Shared};
 use crate::vlm::rope::mrope_positions;
 
 /// A part of a tree: its prefix and some of its branches.
@@ -68,7 +68,6 @@ pub(super) fn cut(trees: &[Tree], limit: usize) -> Vec<Vec<Piece<'_>>> {
             }
             filled += branch.ids.len();
             number += branch.targets().len();
-            open = false;
         }
     }
     batches
@@ -81,7 +80,7 @@ impl MicroBatch {
         let mut batch = Self {
             ids: Vec::new(),
             positions: Vec::new(),
-            segments: Segments::causal(Vec::new()),
+            segments: Segments::shared(Vec::new()),
             images: Vec::new(),
             image_rows: Vec::new(),
             rows: Vec::new(),
@@ -112,9 +111,9 @@ impl MicroBatch {
                     number += 1;
                 }
             }
-            shared.push(tree.prefix.len() + branches.iter().map(|b| b.ids.len()).sum::<usize>());
+            shared.push(Shared { prompt: tree.prefix.len(), responses: branches.iter().map(|b| b.ids.len()).collect() });
         }
-        batch.segments = Segments::causal(shared);
+        batch.segments = Segments::shared(shared);
         Ok(batch)
     }
 
