@@ -18,6 +18,7 @@
 //! | scores | a benchmark figure ([`ScoreRow`]) |
 
 mod answers;
+mod benchmark;
 mod cell;
 mod curriculum;
 mod error;
@@ -44,6 +45,7 @@ mod words;
 mod writer;
 
 pub use self::answers::AnswerRow;
+pub use self::benchmark::{BenchmarkCategory, BenchmarkItem};
 pub use self::cell::{Cell, CellError};
 pub use self::curriculum::CurriculumRow;
 pub use self::error::TableError;
