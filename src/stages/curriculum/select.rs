@@ -13,7 +13,7 @@ use crate::tables::{QuestionRow, QuestionType, VoteRow};
 
 /// The knobs of the curriculum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct CurriculumSettings {
     /// The lowest confidence that is kept (included).
     pub low: f64,
@@ -51,6 +51,25 @@ pub enum Labels {
     AsVoted,
     /// The majority answers, shuffled among the rows.
     Shuffled,
+}
+
+impl Default for CurriculumSettings {
+    fn default() -> Self {
+        Self {
+            low: 0.25,
+            high: 0.75,
+            label_samples: 10,
+            label_denominator: Denominator::Sampled,
+            min_margin: 0.0,
+            greedy_agrees: false,
+            drop_question_contains: Vec::new(),
+            drop_majority_contains: Vec::new(),
+            deduplicate: false,
+            max_type_share: 1.0,
+            share_equal: false,
+            labels: Labels::AsVoted,
+        }
+    }
 }
 
 impl CurriculumSettings {
@@ -253,20 +272,7 @@ mod tests {
     }
 
     fn settings() -> CurriculumSettings {
-        CurriculumSettings {
-            low: 0.25,
-            high: 0.75,
-            label_samples: 10,
-            label_denominator: Denominator::Sampled,
-            min_margin: 0.0,
-            greedy_agrees: false,
-            drop_question_contains: Vec::new(),
-            drop_majority_contains: Vec::new(),
-            deduplicate: false,
-            max_type_share: 1.0,
-            share_equal: false,
-            labels: Labels::AsVoted,
-        }
+        CurriculumSettings::default()
     }
 
     fn reasons(questions: &[QuestionRow], votes: &[VoteRow], settings: &CurriculumSettings) -> Vec<&'static str> {

@@ -37,7 +37,7 @@ const VERSION: u32 = 1;
 
 /// Which protocols are run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Protocols {
     /// The likeliest token each time.
     pub greedy: bool,
@@ -53,6 +53,12 @@ pub struct Protocols {
     pub top_p: f64,
     /// The most tokens of an answer.
     pub max_tokens: u32,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self { greedy: true, sampled: 1, majority: 0, temperature: 1.0, top_k: 0, top_p: 1.0, max_tokens: 1024 }
+    }
 }
 
 impl Protocols {
