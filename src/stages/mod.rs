@@ -14,6 +14,7 @@ pub mod questions;
 pub mod rewards;
 pub mod role_prompt;
 mod runner;
+pub mod update;
 
 pub use self::output::TableOutput;
 pub use self::progress::{Interrupt, Progress, Silent};
@@ -79,6 +80,9 @@ pub enum StageError {
     /// Sampling failed.
     #[error(transparent)]
     Sampling(#[from] crate::sampling::SamplingError),
+    /// A training step failed.
+    #[error(transparent)]
+    Training(#[from] crate::training::TrainingError),
     /// Questions that cannot be compared with one another.
     #[error(transparent)]
     Clusters(#[from] crate::reward::ClusterError),

@@ -13,6 +13,7 @@ use crate::reward::{
 };
 use crate::store::{Action, Counts, Input, StageResult};
 use crate::tables::{AnswerRow, CurriculumRow, PROFILE, QuestionRow, RewardRow, Role, TableRow, VoteRow};
+use crate::training::grpo::{Advantages, Aggregation, advantages, overlong_penalty};
 
 /// The stage's name.
 pub const REWARDS: &str = "rewards";
@@ -57,22 +58,22 @@ pub struct Rewards<'a> {
 /// How rewards become advantages.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct AdvantageSettings {
-    /// Whether the difference from the mean is divided by the standard deviation; not for Dr. GRPO.
-    pub divide: bool,
+    /// How token losses become one number, which decides whether advantages are divided by the standard deviation.
+    pub aggregation: Aggregation,
     /// Whether a group whose rewards are all equal is left out of the update (DAPO).
     pub drop_zero_std: bool,
+    /// Tokens before the limit over which a penalty for length rises to 1; 0: none.
+    pub overlong_tokens: u32,
+    /// The most tokens of a sample.
+    pub max_tokens: u32,
 }
 
-/// A group's mean, its sample standard deviation (n - 1), and its advantages: A = (r - mean) / (std + 1e-6), 0 where all are equal.
-pub fn advantages(rewards: &[f64], divide: bool) -> (f64, f64, Vec<f64>) {
-    let n = rewards.len() as f64;
-    let mean = rewards.iter().sum::<f64>() / n.max(1.0);
-    if rewards.iter().all(|reward| *reward == rewards[0]) {
-        return (mean, 0.0, vec![0.0; rewards.len()]);
+impl AdvantageSettings {
+    /// What a sample of so many tokens loses; `None` where the penalty is off.
+    fn overlong(&self, tokens: usize) -> Option<f64> {
+        let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
+        (cache > 0).then(|| overlong_penalty(tokens, limit, cache))
     }
-    let std = (rewards.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
-    let divisor = if divide { std + 1e-6 } else { 1.0 };
-    (mean, std, rewards.iter().map(|reward| (reward - mean) / divisor).collect())
 }
 
 impl Stage for Rewards<'_> {
@@ -184,7 +185,13 @@ impl Rewards<'_> {
                     cluster_size: Some(cluster_size as u32),
                     scope_size: Some(scope as u32),
                     valid: question.valid,
-                    ..self.row(Role::Questioner, row.question_id.0, row.image_id, row.group_id, row.sample, reward)
+                    ..self.row(
+                        Role::Questioner,
+                        row.question_id.0,
+                        row.image_id,
+                        row.group_id,
+                        (row.sample, reward, row.token_ids.len()),
+                    )
                 });
             }
         }
@@ -215,7 +222,13 @@ impl Rewards<'_> {
                     form: Some(if scored.well_formed { settings.form } else { 0.0 }),
                     // Without a weight of its own the form asked for is a box.
                     valid: if settings.form > 0.0 { scored.well_formed } else { row.boxed_answer.is_some() },
-                    ..self.row(Role::Reasoner, row.answer_id.0, row.image_id, row.group_id, row.sample, scored.reward)
+                    ..self.row(
+                        Role::Reasoner,
+                        row.answer_id.0,
+                        row.image_id,
+                        row.group_id,
+                        (row.sample, scored.reward, row.token_ids.len()),
+                    )
                 })
             })
             .collect()
@@ -227,9 +240,9 @@ impl Rewards<'_> {
         subject_id: Digest,
         image_id: crate::ids::ImageId,
         group_id: GroupId,
-        sample: u32,
-        reward: f64,
+        (sample, reward, tokens): (u32, f64, usize),
     ) -> RewardRow {
+        let overlong_penalty = self.advantage.overlong(tokens);
         RewardRow {
             role,
             step: self.step,
@@ -238,7 +251,7 @@ impl Rewards<'_> {
             group_id,
             sample,
             preset: self.preset.to_owned(),
-            reward,
+            reward: reward - overlong_penalty.unwrap_or(0.0),
             valid: false,
             confidence: None,
             uncertainty: None,
@@ -249,7 +262,7 @@ impl Rewards<'_> {
             correct: None,
             correctness: None,
             form: None,
-            overlong_penalty: None,
+            overlong_penalty,
             group_mean: 0.0,
             group_std: 0.0,
             advantage: 0.0,
@@ -261,9 +274,9 @@ impl Rewards<'_> {
     fn compare(&self, rows: &mut [RewardRow]) {
         for group in rows.chunk_by_mut(|a, b| a.group_id == b.group_id) {
             let rewards: Vec<f64> = group.iter().map(|row| row.reward).collect();
-            let (mean, std, advantages) = advantages(&rewards, self.advantage.divide);
-            let in_update = std > 0.0 || !self.advantage.drop_zero_std;
-            for (row, advantage) in group.iter_mut().zip(advantages) {
+            let Advantages { values, mean, std, zero_std } = advantages(&rewards, self.advantage.aggregation);
+            let in_update = !(zero_std && self.advantage.drop_zero_std);
+            for (row, advantage) in group.iter_mut().zip(values) {
                 (row.group_mean, row.group_std, row.advantage, row.in_update) = (mean, std, advantage, in_update);
             }
         }
@@ -279,19 +292,4 @@ fn cluster_numbers(groups: &[Vec<Question>], scope: Scope) -> Result<Vec<Vec<usi
     }
     let mut labels = of(groups.iter().flatten().map(text).collect())?.into_iter();
     Ok(groups.iter().map(|group| labels.by_ref().take(group.len()).collect()).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::advantages;
-
-    #[test]
-    fn advantages_are_standard_scores() {
-        let (mean, std, values) = advantages(&[1.0, 0.0, 0.0, 1.0], true);
-        assert_eq!(mean, 0.5);
-        assert!((std - (1.0f64 / 3.0).sqrt()).abs() < 1e-12);
-        assert!((values[0] - 0.5 / (std + 1e-6)).abs() < 1e-12 && values[0] == -values[1]);
-        assert_eq!(advantages(&[0.3; 8], true), (0.3, 0.0, vec![0.0; 8]));
-        assert_eq!(advantages(&[2.0, 0.0], false).2, [1.0, -1.0]);
-    }
 }

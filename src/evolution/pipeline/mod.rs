@@ -22,10 +22,10 @@ pub use self::gates::{Gates, Thresholds};
 pub use self::ingest::Ingest;
 pub use self::model::{ComputeType, Model, Prompts};
 pub use self::problem::PipelineError;
+use self::problem::{explain, line_of_key};
 pub use self::roles::{Questioner, Reasoner, SamplingSection};
 pub use self::round::{EvaluationSection, Round};
 pub use self::update::Updates;
-use self::problem::{explain, line_of_key};
 use crate::stages::curriculum::CurriculumSettings;
 use crate::stages::role_prompt::RolePrompt;
 use crate::store::is_name;
@@ -156,8 +156,10 @@ impl Pipeline {
             let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
             return Some(("evolution", format!("`{}` cannot name an evolution: {rule}", self.evolution)));
         }
-        let bad = self.ingest.ranges().into_iter().chain(self.counts()).find(|(_, value, range)| !range.contains(value));
-        let bad = bad.map(|(key, value, range)| (key, format!("{value} is not within {} to {}", range.start(), range.end())));
+        let bad =
+            self.ingest.ranges().into_iter().chain(self.counts()).find(|(_, value, range)| !range.contains(value));
+        let bad =
+            bad.map(|(key, value, range)| (key, format!("{value} is not within {} to {}", range.start(), range.end())));
         let shares = || {
             let bad = self.shares().into_iter().find(|(_, value, range)| !range.contains(value));
             bad.map(|(key, value, range)| (key, format!("{value} is not within {} to {}", range.start(), range.end())))
