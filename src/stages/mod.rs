@@ -1,9 +1,20 @@
 //! The stages of the pipeline, and the shard runner that they share.
 
+pub mod answers;
+pub mod curriculum;
+pub mod draw;
+pub mod evaluation;
+pub mod image_set;
 pub mod ingest;
+pub mod model;
 mod output;
 mod progress;
+pub mod question_form;
+pub mod questions;
+pub mod rewards;
+pub mod role_prompt;
 mod runner;
+pub mod update;
 
 pub use self::output::TableOutput;
 pub use self::progress::{Interrupt, Progress, Silent};
@@ -11,7 +22,11 @@ pub use self::runner::{Made, Ran, Runner, Stage};
 
 use std::path::PathBuf;
 
-use crate::store::{Counts, StoreError};
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::store::{Counts, ObjectId, ObjectKind, StageResult, Store, StoreError};
+use crate::tables::{self, TableRow};
 
 /// What can go wrong while a stage runs.
 #[derive(Debug, thiserror::Error)]
@@ -59,4 +74,35 @@ pub enum StageError {
     /// Another process went another way with the same name.
     #[error("{0}")]
     Conflict(String),
+    /// A model that cannot be used.
+    #[error("the model cannot be used: {0}")]
+    Model(String),
+    /// Sampling failed.
+    #[error(transparent)]
+    Sampling(#[from] crate::sampling::SamplingError),
+    /// A training step failed.
+    #[error(transparent)]
+    Training(#[from] crate::training::TrainingError),
+    /// Questions that cannot be compared with one another.
+    #[error(transparent)]
+    Clusters(#[from] crate::reward::ClusterError),
+}
+
+/// Stores the rows that a shard is about, so that its action can name them by digest.
+fn listing<T: Serialize + ?Sized>(store: &Store, rows: &T) -> Result<ObjectId, StageError> {
+    let listing = crate::canonical::to_canonical(rows).map_err(StoreError::from)?;
+    Ok(store.put_object(&listing, ObjectKind::Json)?)
+}
+
+/// Reads a table from the objects of results, in order.
+///
+/// # Errors
+/// An object is missing or damaged.
+pub fn read_rows<R: TableRow>(store: &Store, results: &[StageResult]) -> Result<Vec<R>, StageError> {
+    let mut rows = Vec::new();
+    for output in results.iter().flat_map(|result| result.outputs_of(R::TABLE)) {
+        let bytes = Bytes::from(store.read_object(output.object)?);
+        rows.extend(tables::read::<R>(output.object.name(), bytes)?);
+    }
+    Ok(rows)
 }

@@ -26,6 +26,10 @@ pub trait Stage: Sync {
     fn phase(&self) -> &'static str;
     /// What is asked for a shard: everything that its result depends on.
     fn action(&self, shard: &Self::Shard) -> Action;
+    /// Whether several shards may be made at once. Not where a shard keeps the whole machine busy by itself.
+    fn concurrent(&self) -> bool {
+        true
+    }
     /// How many units of progress a shard is.
     fn units(&self, shard: &Self::Shard) -> u64;
     /// Makes a shard: a function of its action, whatever the thread, the batch or the attempt.
@@ -92,8 +96,12 @@ impl Runner<'_> {
         let mut open: Vec<usize> = (0..keys.len()).collect();
         let mut made = 0;
         loop {
-            let tries: Vec<(usize, Result<Tried, StageError>)> =
-                open.par_iter().map(|&i| (i, self.try_shard(stage, &shards[i], keys[i], &slots[i]))).collect();
+            let try_one = |&i: &usize| (i, self.try_shard(stage, &shards[i], keys[i], &slots[i]));
+            let tries: Vec<(usize, Result<Tried, StageError>)> = if stage.concurrent() {
+                open.par_iter().map(try_one).collect()
+            } else {
+                open.iter().map(try_one).collect()
+            };
             open.clear();
             let mut failure = None;
             for (i, tried) in tries {

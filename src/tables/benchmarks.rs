@@ -1,4 +1,4 @@
-//! `benchmarks`: held-out questions with their right answers.
+//! `benchmarks`: held-out questions with their right answers; and the columns of it that any benchmark must have.
 
 use super::images::ImageFile;
 use super::row::table;
@@ -21,5 +21,27 @@ table! {
         pub question: String,
         /// The right answer.
         pub answer: String,
+    }
+}
+
+table! {
+    /// An item of a benchmark.
+    #[view("benchmark")]
+    pub struct BenchmarkItem {
+        /// The image's file.
+        pub image: ImageFile,
+        /// The question.
+        pub question: String,
+        /// The right answer.
+        pub answer: String,
+    }
+}
+
+table! {
+    /// The division of an item, where the benchmark has one.
+    #[view("benchmark")]
+    pub struct BenchmarkCategory {
+        /// A subject or family.
+        pub category: String,
     }
 }

@@ -25,3 +25,25 @@ table! {
         pub wrong: bool,
     }
 }
+
+table! {
+    /// The columns that a table of demonstrations must have; others may stand beside them.
+    #[view("demonstrations")]
+    pub struct Demonstration {
+        /// The image.
+        pub image: ImageLink,
+        /// What is asked about it.
+        pub prompt: String,
+        /// The response to learn.
+        pub response: String,
+    }
+}
+
+table! {
+    /// The column that a table of demonstrations may have.
+    #[view("demonstrations")]
+    pub struct DemonstrationSystem {
+        /// The system text of the prompt.
+        pub system: String,
+    }
+}

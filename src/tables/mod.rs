@@ -53,10 +53,10 @@ mod words;
 mod writer;
 
 pub use self::answers::AnswerRow;
-pub use self::benchmarks::BenchmarkRow;
+pub use self::benchmarks::{BenchmarkCategory, BenchmarkItem, BenchmarkRow};
 pub use self::cell::{Cell, CellError};
 pub use self::curriculum::CurriculumRow;
-pub use self::demonstrations::DemonstrationRow;
+pub use self::demonstrations::{Demonstration, DemonstrationRow, DemonstrationSystem};
 pub use self::error::TableError;
 pub use self::image_link::ImageLink;
 pub use self::images::{ImageFacts, ImageFile, ImageRow};

@@ -98,7 +98,12 @@ fn stop_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>, Checkpo
         Err(error) if error.is_absent() => Map::new(),
         read => read?,
     };
-    let named = match keys.get("eos_token_id") {
+    Ok(stop_tokens_of(&Value::Object(keys), tokenizer))
+}
+
+/// The tokens that end an answer: `<|im_end|>`, and what a generation configuration names.
+pub fn stop_tokens_of(generation: &Value, tokenizer: &Tokenizer) -> Vec<u32> {
+    let named = match generation.get("eos_token_id") {
         Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
         Some(id) => id.as_u64().into_iter().collect(),
         None => Vec::new(),
@@ -107,5 +112,5 @@ fn stop_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>, Checkpo
     tokens.extend(named.into_iter().filter_map(|id| u32::try_from(id).ok()));
     tokens.sort_unstable();
     tokens.dedup();
-    Ok(tokens)
+    tokens
 }

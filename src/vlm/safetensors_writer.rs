@@ -28,25 +28,35 @@ impl PlannedTensor {
 pub fn write_safetensors<E: From<io::Error>>(
     path: &Path,
     tensors: &[PlannedTensor],
+    fill: impl FnMut(&PlannedTensor, &mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create_new(path)?);
+    write_tensors(&mut out, tensors, fill)?;
+    let file = out.into_inner().map_err(|e| e.into_error())?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// Writes what such a file holds.
+pub fn write_tensors<W: Write, E: From<io::Error>>(
+    out: &mut W,
+    tensors: &[PlannedTensor],
     mut fill: impl FnMut(&PlannedTensor, &mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
     // Wider numbers first keeps every tensor aligned to its type, as the reference writer does.
     let mut ordered: Vec<&PlannedTensor> = tensors.iter().collect();
     ordered.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.size()));
     let header = header(&ordered);
-    let mut out = BufWriter::with_capacity(1 << 20, File::create_new(path)?);
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
     for tensor in ordered {
-        let mut counted = Counted { out: &mut out, written: 0 };
+        let mut counted = Counted { out: &mut *out, written: 0 };
         fill(tensor, &mut counted)?;
         if counted.written != tensor.bytes() {
             let message = format!("tensor {} came with {} bytes, not {}", tensor.name, counted.written, tensor.bytes());
             return Err(io::Error::new(io::ErrorKind::InvalidData, message).into());
         }
     }
-    let file = out.into_inner().map_err(|e| e.into_error())?;
-    file.sync_all()?;
     Ok(())
 }
 

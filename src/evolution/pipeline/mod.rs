@@ -1,0 +1,253 @@
+//! The pipeline file: every knob of an evolution, in TOML. An unknown key, a wrong type or a value out of range is an error that
+//! names the file, the line and the key.
+//!
+//! A file names a preset and says what is otherwise; what neither says has the default that the section's type documents.
+
+mod gates;
+mod ingest;
+mod model;
+mod presets;
+mod problem;
+mod roles;
+mod round;
+mod update;
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::gates::{Gates, Thresholds};
+pub use self::ingest::Ingest;
+pub use self::model::{ComputeType, Model, Prompts};
+pub use self::problem::PipelineError;
+use self::problem::{explain, line_of_key};
+pub use self::roles::{Questioner, Reasoner, SamplingSection};
+pub use self::round::{EvaluationSection, Round};
+pub use self::update::Updates;
+use crate::stages::curriculum::CurriculumSettings;
+use crate::stages::role_prompt::RolePrompt;
+use crate::store::is_name;
+
+/// The bundled pipeline, used where no file is named and `pipelines/nano.toml` is not at hand.
+const NANO: &str = include_str!("../../../pipelines/nano.toml");
+
+/// Where the default pipeline file lies in a checkout.
+pub const DEFAULT_FILE: &str = "pipelines/nano.toml";
+
+/// The bundled prompts, used where the pipeline file's folder has none of that name.
+const BUNDLED_PROMPTS: [(&str, &str); 2] = [
+    ("prompts/nano-questioner.txt", include_str!("../../../pipelines/prompts/nano-questioner.txt")),
+    ("prompts/nano-reasoner.txt", include_str!("../../../pipelines/prompts/nano-reasoner.txt")),
+];
+
+/// A pipeline file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// The evolution that results are named under, unless the command line says otherwise.
+    pub evolution: String,
+    /// What every key is that the file does not name: paper or released-code.
+    #[serde(default = "paper")]
+    pub preset: String,
+    /// What becomes an image.
+    #[serde(default)]
+    pub ingest: Ingest,
+    /// The base model.
+    #[serde(default)]
+    pub model: Model,
+    /// The prompts of both roles.
+    #[serde(default)]
+    pub prompts: Prompts,
+    /// The Questioner.
+    #[serde(default)]
+    pub questioner: Questioner,
+    /// The Reasoner.
+    #[serde(default)]
+    pub reasoner: Reasoner,
+    /// How both draw.
+    #[serde(default)]
+    pub sampling: SamplingSection,
+    /// What the Reasoner learns from.
+    #[serde(default)]
+    pub curriculum: CurriculumSettings,
+    /// How both are trained.
+    #[serde(default)]
+    pub update: Updates,
+    /// What measures the Reasoner.
+    #[serde(default)]
+    pub evaluation: EvaluationSection,
+    /// What stops a round.
+    #[serde(default)]
+    pub gates: Gates,
+    /// How much a round does.
+    #[serde(default)]
+    pub round: Round,
+    /// The folder of the pipeline file, which its prompts are relative to.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+fn paper() -> String {
+    "paper".to_owned()
+}
+
+impl Pipeline {
+    /// Reads a pipeline file; without one, `pipelines/nano.toml`, or the bundled copy of it.
+    ///
+    /// # Errors
+    /// See [`PipelineError`].
+    pub fn load(file: Option<&Path>) -> Result<Self, PipelineError> {
+        let name = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let failed = |problem| PipelineError { file: name.to_owned(), line: None, problem, nearest: None };
+        match std::fs::read_to_string(name) {
+            Ok(text) => Self::parse(name, &text),
+            Err(e) if file.is_none() && e.kind() == std::io::ErrorKind::NotFound => Self::parse(name, NANO),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(failed("there is no such file".into())),
+            Err(e) => Err(failed(format!("cannot be read: {e}"))),
+        }
+    }
+
+    /// Reads the text of a pipeline file.
+    ///
+    /// # Errors
+    /// See [`PipelineError`].
+    pub fn parse(file: &Path, text: &str) -> Result<Self, PipelineError> {
+        // Read by itself first: only so an error knows its place in the text.
+        let said: Self = toml::from_str(text).map_err(|e| explain(file, text, &e))?;
+        let wrong = |key: &str, problem: String| PipelineError {
+            file: file.to_owned(),
+            line: line_of_key(text, key),
+            problem: format!("`{key}`: {problem}"),
+            nearest: None,
+        };
+        let mut table = presets::table(&said.preset).map_err(|e| wrong("preset", e.to_string()))?;
+        presets::merge(&mut table, toml::from_str(text).map_err(|e| explain(file, text, &e))?);
+        let mut pipeline: Self =
+            toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| explain(file, text, &e))?;
+        pipeline.folder = file.parent().map(Path::to_owned).unwrap_or_default();
+        match pipeline.out_of_range() {
+            None => Ok(pipeline),
+            Some((key, problem)) => Err(wrong(key, problem)),
+        }
+    }
+
+    /// The prompt template of a key of `[prompts]`.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no template.
+    pub fn prompt(&self, name: &str) -> Result<RolePrompt, PipelineError> {
+        let file = self.folder.join(name);
+        let failed = |problem: String| PipelineError { file: file.clone(), line: None, problem, nearest: None };
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(e) => match BUNDLED_PROMPTS.iter().find(|(bundled, _)| *bundled == name) {
+                Some((_, text)) if e.kind() == std::io::ErrorKind::NotFound => (*text).to_owned(),
+                _ => return Err(failed(format!("the prompt cannot be read: {e}"))),
+            },
+        };
+        RolePrompt::parse(&file, &text).map_err(|e| failed(e.to_string()))
+    }
+
+    /// The first key whose value has no meaning.
+    fn out_of_range(&self) -> Option<(&'static str, String)> {
+        if !is_name(&self.evolution) {
+            let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
+            return Some(("evolution", format!("`{}` cannot name an evolution: {rule}", self.evolution)));
+        }
+        let bad =
+            self.ingest.ranges().into_iter().chain(self.counts()).find(|(_, value, range)| !range.contains(value));
+        let bad =
+            bad.map(|(key, value, range)| (key, format!("{value} is not within {} to {}", range.start(), range.end())));
+        let shares = || {
+            let bad = self.shares().into_iter().find(|(_, value, range)| !range.contains(value));
+            bad.map(|(key, value, range)| (key, format!("{value} is not within {} to {}", range.start(), range.end())))
+        };
+        bad.or_else(shares)
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64, RangeInclusive<u64>)> {
+        let small = 1..=1 << 16;
+        let (questioner, reasoner) = (&self.update.questioner, &self.update.reasoner);
+        vec![
+            ("questioner.group_size", self.questioner.group_size.into(), small.clone()),
+            ("questioner.reward_samples", self.questioner.reward_samples.into(), small.clone()),
+            ("reasoner.group_size", self.reasoner.group_size.into(), small.clone()),
+            ("curriculum.label_samples", self.curriculum.label_samples.into(), small.clone()),
+            ("sampling.max_sequences", self.sampling.max_sequences.into(), small.clone()),
+            ("sampling.questioner.max_tokens", self.sampling.questioner.max_tokens.into(), 1..=1 << 20),
+            ("sampling.reasoner.max_tokens", self.sampling.reasoner.max_tokens.into(), 1..=1 << 20),
+            ("update.questioner.prompts_per_step", questioner.prompts_per_step.into(), small.clone()),
+            ("update.reasoner.prompts_per_step", reasoner.prompts_per_step.into(), small.clone()),
+            ("update.questioner.prompts_per_update", questioner.prompts_per_update.into(), small.clone()),
+            ("update.reasoner.prompts_per_update", reasoner.prompts_per_update.into(), small.clone()),
+            ("update.questioner.checkpoint_every", questioner.checkpoint_every.into(), small.clone()),
+            ("update.reasoner.checkpoint_every", reasoner.checkpoint_every.into(), small.clone()),
+            ("round.questions_per_image", self.round.questions_per_image.into(), small.clone()),
+            ("round.shard_rows", self.round.shard_rows.into(), 1..=1 << 20),
+            // Seeds are JSON integers in actions and TOML integers here.
+            ("round.seed", self.round.seed, 0..=i64::MAX as u64),
+            ("evaluation.protocols.max_tokens", self.evaluation.protocols.max_tokens.into(), 1..=1 << 20),
+        ]
+    }
+
+    fn shares(&self) -> Vec<(&'static str, f64, RangeInclusive<f64>)> {
+        let curriculum = &self.curriculum;
+        vec![
+            ("questioner.lambda", self.questioner.lambda, 0.0..=1e6),
+            ("curriculum.low", curriculum.low, 0.0..=1.0),
+            ("curriculum.high", curriculum.high, curriculum.low..=1.0),
+            ("curriculum.min_margin", curriculum.min_margin, 0.0..=1.0),
+            ("curriculum.max_type_share", curriculum.max_type_share, 0.0..=1.0),
+            ("sampling.questioner.temperature", self.sampling.questioner.temperature, 1e-3..=1e3),
+            ("sampling.reasoner.temperature", self.sampling.reasoner.temperature, 1e-3..=1e3),
+            ("sampling.questioner.top_p", self.sampling.questioner.top_p, 1e-6..=1.0),
+            ("sampling.reasoner.top_p", self.sampling.reasoner.top_p, 1e-6..=1.0),
+            ("update.questioner.learning_rate", self.update.questioner.learning_rate, 0.0..=1.0),
+            ("update.reasoner.learning_rate", self.update.reasoner.learning_rate, 0.0..=1.0),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> PipelineError {
+        Pipeline::parse(Path::new("p.toml"), text).expect_err("must not parse")
+    }
+
+    #[test]
+    fn the_bundled_pipeline_is_usable_and_lists_every_key() {
+        let pipeline = Pipeline::parse(Path::new("nano.toml"), NANO).expect("usable");
+        let all = toml::Value::try_from(&pipeline).expect("a table");
+        for key in all["ingest"].as_table().expect("a table").keys() {
+            assert!(line_of_key(NANO, &format!("ingest.{key}")).is_some(), "{key} is not in nano.toml");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_nearest() {
+        let e = error("evolution = \"a\"\n[ingest]\nmax_byte = 3\n");
+        assert_eq!(e.to_string(), "p.toml:3: unknown key `max_byte`; did you mean `max_bytes`?");
+        let e = error("evolution = \"a\"\n[ingets]\nmax_bytes = 3\n");
+        assert_eq!((e.line, e.nearest.as_deref()), (Some(2), Some("ingest")));
+        assert_eq!(error("evolution = \"a\"\nzzzzzzzzzz = 1\n").nearest, None);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line() {
+        let e = error("evolution = \"a\"\n[ingest]\n\nshard_rows = 0\n");
+        assert_eq!(e.to_string(), "p.toml:4: `ingest.shard_rows`: 0 is not within 1 to 1048576");
+        let e = error("evolution = \"a\"\n[ingest]\nmax_bytes = \"x\"\n");
+        assert_eq!(e.line, Some(3));
+        assert!(e.problem.contains("max_bytes"), "{e}");
+        let e = error("evolution = \"../x\"\n");
+        assert_eq!(e.line, Some(1));
+        let e = error("evolution = \"a\"\n[ingest]\nnear_duplicate_bits = 17\n");
+        assert!(e.to_string().contains("ingest.near_duplicate_bits"), "{e}");
+        assert!(error("evolution = \"a\"\n[ingest\n").line.is_some());
+        assert!(error("").problem.contains("evolution"));
+    }
+}

@@ -1,0 +1,76 @@
+//! `[model]` and `[prompts]`: what the evolution starts from.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::imaging::PixelBudget;
+
+/// The base model and how it computes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// The base checkpoint: a folder as Hugging Face has them, relative to the working folder.
+    pub base: String,
+    /// The number format that sampling computes in.
+    pub dtype: ComputeType,
+    /// An image is resized to at least this many pixels; 0: as the checkpoint says.
+    pub min_pixels: u64,
+    /// An image is resized to at most this many pixels; 0: as the checkpoint says.
+    pub max_pixels: u64,
+    /// Memory for images that are cut into patches, in bytes; beyond it they are cut again.
+    pub image_memory: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        let (base, dtype) = ("data/nano".to_owned(), ComputeType::F32);
+        Self { base, dtype, min_pixels: 0, max_pixels: 0, image_memory: 2 << 30 }
+    }
+}
+
+/// A number format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ComputeType {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the exponent of f32.
+    Bf16,
+    /// 16 bits.
+    F16,
+}
+
+impl ComputeType {
+    /// As tensors name it.
+    pub fn dtype(self) -> candle_core::DType {
+        match self {
+            Self::F32 => candle_core::DType::F32,
+            Self::Bf16 => candle_core::DType::BF16,
+            Self::F16 => candle_core::DType::F16,
+        }
+    }
+}
+
+impl Model {
+    /// The image limits; `None`: those of the checkpoint.
+    pub fn pixels(&self) -> Option<PixelBudget> {
+        (self.max_pixels > 0).then_some(PixelBudget { min_pixels: self.min_pixels, max_pixels: self.max_pixels })
+    }
+}
+
+/// The prompts of both roles: template files, relative to the pipeline file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prompts {
+    /// What the Questioner is told.
+    pub questioner: String,
+    /// What the Reasoner is told.
+    pub reasoner: String,
+}
+
+impl Default for Prompts {
+    fn default() -> Self {
+        let [questioner, reasoner] = ["questioner", "reasoner"].map(|role| format!("prompts/nano-{role}.txt"));
+        Self { questioner, reasoner }
+    }
+}

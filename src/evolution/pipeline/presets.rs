@@ -1,0 +1,52 @@
+//! Presets: what every key is unless the file says otherwise.
+
+use toml::{Table, Value};
+
+use crate::reward::{Preset, PresetError};
+
+/// What the presets say beyond rewards.
+const SHIPPED: &str = include_str!("presets.toml");
+
+/// The keys that a preset sets, as a pipeline file would.
+///
+/// # Errors
+/// There is no such preset.
+pub(super) fn table(name: &str) -> Result<Table, PresetError> {
+    let preset = Preset::named(name)?;
+    let unreadable = |problem: String| PresetError::Unreadable(problem);
+    let mut shipped: Table = toml::from_str(SHIPPED).map_err(|e| unreadable(e.to_string()))?;
+    let mut table = match shipped.remove(name) {
+        Some(Value::Table(table)) => table,
+        _ => Table::new(),
+    };
+    let of = |value: Result<Table, toml::ser::Error>| value.map_err(|e| unreadable(e.to_string()));
+    let mut questioner = of(Table::try_from(&preset.questioner))?;
+    questioner.insert("group_size".into(), Value::from(preset.group_size as i64));
+    questioner.insert("reward_samples".into(), Value::from(preset.reward_samples as i64));
+    questioner.insert("reward_denominator".into(), word(preset.reward_denominator)?);
+    let mut reasoner = of(Table::try_from(&preset.reasoner))?;
+    reasoner.insert("group_size".into(), Value::from(preset.group_size as i64));
+    let mut curriculum = of(Table::try_from(&preset.difficulty))?;
+    curriculum.insert("label_samples".into(), Value::from(preset.label_samples as i64));
+    curriculum.insert("label_denominator".into(), word(preset.label_denominator)?);
+    for (section, keys) in [("questioner", questioner), ("reasoner", reasoner), ("curriculum", curriculum)] {
+        merge(&mut table, Table::from_iter([(section.to_owned(), Value::Table(keys))]));
+    }
+    Ok(table)
+}
+
+fn word(value: impl serde::Serialize) -> Result<Value, PresetError> {
+    Value::try_from(value).map_err(|e| PresetError::Unreadable(e.to_string()))
+}
+
+/// Puts the keys of `over` over those of `table`, section by section.
+pub(super) fn merge(table: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}

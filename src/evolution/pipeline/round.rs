@@ -1,0 +1,52 @@
+//! `[round]` and `[evaluation]`: how much a round does, and how its Reasoner is measured.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::stages::evaluation::Protocols;
+
+/// A round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Round {
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Images of a round: its own slice of all of them; 0 takes all.
+    pub images: u32,
+    /// Questions that the trained Questioner writes about each of them.
+    pub questions_per_image: u32,
+    /// Rows of a shard, the unit in which an interrupted stage goes on.
+    pub shard_rows: u32,
+    /// Whether a round whose Reasoner scores lower, without labels, than the one before is kept but not current.
+    pub keep_best: bool,
+    /// Questions of the label-free score of `keep_best`, asked and voted on by the base model once.
+    pub keep_best_questions: u32,
+    /// Answers of the base model to each of them.
+    pub keep_best_samples: u32,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            images: 0,
+            questions_per_image: 8,
+            shard_rows: 256,
+            keep_best: false,
+            keep_best_questions: 1000,
+            keep_best_samples: 20,
+        }
+    }
+}
+
+/// What measures a Reasoner.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationSection {
+    /// Parquet files with the columns image, question, answer and, if they have one, category; relative to the working folder.
+    pub benchmarks: Vec<String>,
+    /// The most items of a benchmark; 0 takes all.
+    pub items: u32,
+    /// How answers are drawn.
+    pub protocols: Protocols,
+}

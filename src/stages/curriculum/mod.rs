@@ -1,0 +1,132 @@
+//! Curriculum: from voted questions to the rows that the Reasoner trains on, each left-out question with its reason.
+
+mod select;
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::json;
+
+pub use self::select::{CurriculumSettings, Labels, Left, select, type_word, vote_of};
+
+use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};
+use crate::random::Seed;
+use crate::store::{Action, Counts, Input, StageResult};
+use crate::tables::{CurriculumRow, PROFILE, QuestionRow, RejectRow, TableRow, VoteRow};
+
+/// The stage's name.
+pub const CURRICULUM: &str = "curriculum";
+const VERSION: u32 = 1;
+
+/// The stage; see the module. It has one shard: caps and duplicates are about all rows.
+pub struct Curriculum<'a> {
+    /// The results with the questions.
+    pub questions: &'a [StageResult],
+    /// The results with their votes.
+    pub votes: &'a [StageResult],
+    /// The knobs.
+    pub settings: &'a CurriculumSettings,
+    /// The seed of the control that shuffles labels.
+    pub seed: u64,
+}
+
+impl Stage for Curriculum<'_> {
+    type Shard = ();
+
+    fn phase(&self) -> &'static str {
+        "choosing the curriculum"
+    }
+
+    fn action(&self, _shard: &()) -> Action {
+        let input = |results: &[StageResult], table: &str| -> Vec<Input> {
+            let outputs = results.iter().flat_map(|result| result.outputs_of(table));
+            outputs.map(|output| Input { role: table.to_owned(), object: output.object }).collect()
+        };
+        let mut inputs = input(self.questions, QuestionRow::TABLE);
+        inputs.extend(input(self.votes, VoteRow::TABLE));
+        Action {
+            stage: CURRICULUM.into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([("settings".into(), json!(self.settings))]),
+            seed: self.seed,
+            inputs,
+            model: None,
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::from([
+                (CurriculumRow::TABLE.into(), CurriculumRow::schema_id()),
+                (RejectRow::TABLE.into(), RejectRow::schema_id()),
+            ]),
+            writer_profile: PROFILE.number,
+        }
+    }
+
+    fn units(&self, _shard: &()) -> u64 {
+        1
+    }
+
+    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+        let questions: Vec<QuestionRow> = read_rows(runner.store, self.questions)?;
+        let votes: Vec<VoteRow> = read_rows(runner.store, self.votes)?;
+        let by_id: HashMap<_, _> = questions.iter().map(|question| (question.question_id, question)).collect();
+        let (mut kept, mut rejects) = (Vec::new(), Vec::new());
+        let mut figures = BTreeMap::<String, u64>::new();
+        for (row, decision) in votes.iter().zip(select(&votes, &by_id, self.settings)) {
+            match decision {
+                Ok(confidence) => kept.extend(curriculum_row(row, &by_id, confidence)),
+                Err(left) => {
+                    *figures.entry(format!("rejected.{}", left.reason)).or_default() += 1;
+                    rejects.push(reject(row, left));
+                }
+            }
+        }
+        if self.settings.labels == Labels::Shuffled {
+            shuffle_labels(&mut kept, Seed(self.seed));
+        }
+        for row in &kept {
+            let kind = row.question_type.map_or("none", type_word);
+            *figures.entry(format!("kept.{}", kind.replace(' ', "_"))).or_default() += 1;
+        }
+        let counts = Counts { rows_in: votes.len() as u64, rows_out: kept.len() as u64, rejects: rejects.len() as u64 };
+        runner.progress.advance(1);
+        let outputs = vec![TableOutput::write_all(runner.store, kept)?, TableOutput::write_all(runner.store, rejects)?];
+        let upstream = self.questions.iter().chain(self.votes).map(|result| result.action).collect();
+        Ok(Made { outputs, counts, figures, upstream })
+    }
+}
+
+fn curriculum_row(
+    vote: &VoteRow,
+    questions: &HashMap<crate::ids::QuestionId, &QuestionRow>,
+    confidence: f64,
+) -> Option<CurriculumRow> {
+    let question = questions.get(&vote.question_id)?;
+    Some(CurriculumRow {
+        question_id: vote.question_id,
+        image_id: vote.image_id,
+        problem: question.question.clone()?,
+        pseudo_label: vote.majority_answer.clone()?,
+        confidence,
+        margin: vote.margin.unwrap_or(0.0),
+        question_type: question.question_type,
+    })
+}
+
+/// Gives every row the label of another one: the control that training must not gain from.
+fn shuffle_labels(rows: &mut [CurriculumRow], seed: Seed) {
+    let mut labels: Vec<String> = rows.iter().map(|row| row.pseudo_label.clone()).collect();
+    seed.stream(CURRICULUM, "shuffled labels", 0).shuffle(&mut labels);
+    for (row, label) in rows.iter_mut().zip(labels) {
+        row.pseudo_label = label;
+    }
+}
+
+fn reject(row: &VoteRow, left: Left) -> RejectRow {
+    RejectRow {
+        stage: CURRICULUM.into(),
+        subject: format!("question {}", row.question_id),
+        subject_row: None,
+        subject_id: Some(row.question_id.0),
+        reason: left.reason.into(),
+        detail: left.detail,
+        twin_id: left.twin.map(|twin| twin.0),
+    }
+}

@@ -1,0 +1,326 @@
+//! Which voted questions the Reasoner learns from: a pure function of questions, votes and settings.
+
+use std::collections::{BTreeMap, HashMap};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::grading::Vote;
+use crate::ids::{Digest, ImageId, QuestionId};
+use crate::reward::{Denominator, DifficultySettings, Dropped, keep};
+use crate::stages::question_form::normalised;
+use crate::tables::{QuestionRow, QuestionType, VoteRow};
+
+/// The knobs of the curriculum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CurriculumSettings {
+    /// The lowest confidence that is kept (included).
+    pub low: f64,
+    /// The highest confidence that is kept (included).
+    pub high: f64,
+    /// Answers that the Reasoner gives to a question for its pseudo-label (m).
+    pub label_samples: u32,
+    /// What a majority is a share of: sampled, or answered.
+    #[schemars(with = "String")]
+    pub label_denominator: Denominator,
+    /// The least lead of the majority over the runner-up, as a share of the same denominator; 0 asks for none.
+    pub min_margin: f64,
+    /// Keep a question only if the greedy answer equals the majority.
+    pub greedy_agrees: bool,
+    /// A question with one of these in it, in any case of letters, is dropped.
+    pub drop_question_contains: Vec<String>,
+    /// A question whose majority answer has one of these in it, in any case of letters, is dropped.
+    pub drop_majority_contains: Vec<String>,
+    /// Of equal questions about one image keep the first only.
+    pub deduplicate: bool,
+    /// The largest share of the curriculum that one type of question may have; 1 sets no cap.
+    pub max_type_share: f64,
+    /// Whether equal questions about one image share their answers (see the answers stage).
+    pub share_equal: bool,
+    /// What the pseudo-labels become before they are trained on: `as-voted`, or `shuffled` among the rows as a control that must not
+    /// gain.
+    pub labels: Labels,
+}
+
+/// What the labels of a curriculum are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Labels {
+    /// The majority answers.
+    AsVoted,
+    /// The majority answers, shuffled among the rows.
+    Shuffled,
+}
+
+impl Default for CurriculumSettings {
+    fn default() -> Self {
+        Self {
+            low: 0.25,
+            high: 0.75,
+            label_samples: 10,
+            label_denominator: Denominator::Sampled,
+            min_margin: 0.0,
+            greedy_agrees: false,
+            drop_question_contains: Vec::new(),
+            drop_majority_contains: Vec::new(),
+            deduplicate: false,
+            max_type_share: 1.0,
+            share_equal: false,
+            labels: Labels::AsVoted,
+        }
+    }
+}
+
+impl CurriculumSettings {
+    /// The part that the difficulty filter reads.
+    pub fn difficulty(&self) -> DifficultySettings {
+        DifficultySettings {
+            low: self.low,
+            high: self.high,
+            min_margin: self.min_margin,
+            drop_question_contains: self.drop_question_contains.clone(),
+            drop_majority_contains: self.drop_majority_contains.clone(),
+        }
+    }
+}
+
+/// Why a voted question is not in the curriculum.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Left {
+    /// A stable word.
+    pub reason: &'static str,
+    /// Words for a person.
+    pub detail: String,
+    /// The question that was kept instead.
+    pub twin: Option<QuestionId>,
+}
+
+impl Left {
+    fn because(reason: &'static str, detail: String) -> Self {
+        Self { reason, detail, twin: None }
+    }
+}
+
+/// Decides about every voted question, in order: the confidence of those that are kept, or why they are not.
+pub fn select(
+    votes: &[VoteRow],
+    questions: &HashMap<QuestionId, &QuestionRow>,
+    settings: &CurriculumSettings,
+) -> Vec<Result<f64, Left>> {
+    let difficulty = settings.difficulty();
+    let mut decided: Vec<Result<f64, Left>> = votes
+        .iter()
+        .map(|row| match questions.get(&row.question_id).and_then(|question| question.question.as_deref()) {
+            Some(text) => by_vote(text, row, settings, &difficulty),
+            None => Err(Left::because("invalid_question", "the sample is no question".into())),
+        })
+        .collect();
+    if settings.deduplicate {
+        drop_duplicates(votes, questions, &mut decided);
+    }
+    cap_types(votes, questions, settings.max_type_share, &mut decided);
+    decided
+}
+
+fn by_vote(
+    text: &str,
+    row: &VoteRow,
+    settings: &CurriculumSettings,
+    difficulty: &DifficultySettings,
+) -> Result<f64, Left> {
+    let confidence = keep(text, &vote_of(row), settings.label_denominator, difficulty).map_err(left)?;
+    if settings.greedy_agrees && row.greedy_agrees != Some(true) {
+        let greedy = row.greedy_answer.as_deref().unwrap_or("nothing");
+        let majority = row.majority_answer.as_deref().unwrap_or_default();
+        return Err(Left::because("greedy_differs", format!("greedy says {greedy}, the majority {majority}")));
+    }
+    Ok(confidence)
+}
+
+/// The vote that a row stores. Which sample voted for what is not in it, and not needed.
+pub fn vote_of(row: &VoteRow) -> Vote {
+    let counts: Vec<usize> = row.class_counts.iter().map(|&count| count as usize).collect();
+    let voted = counts.iter().enumerate().flat_map(|(class, &count)| std::iter::repeat_n(Some(class), count));
+    let silent = row.sampled.saturating_sub(row.boxed) as usize;
+    let class_of = voted.chain(std::iter::repeat_n(None, silent)).collect();
+    Vote { class_of, classes: row.class_answers.clone(), counts }
+}
+
+fn left(dropped: Dropped) -> Left {
+    match dropped {
+        Dropped::NoAnswer => Left::because("no_answer", String::new()),
+        Dropped::QuestionContains(word) => Left::because("question_contains", word),
+        Dropped::MajorityContains(word) => Left::because("majority_contains", word),
+        Dropped::BelowBand(c) => Left::because("below_band", format!("confidence {c:.3}")),
+        Dropped::AboveBand(c) => Left::because("above_band", format!("confidence {c:.3}")),
+        Dropped::SmallMargin(margin) => Left::because("small_margin", format!("margin {margin:.3}")),
+    }
+}
+
+/// Of equal questions about one image the first that would be kept stays.
+fn drop_duplicates(
+    votes: &[VoteRow],
+    questions: &HashMap<QuestionId, &QuestionRow>,
+    decided: &mut [Result<f64, Left>],
+) {
+    let mut first: HashMap<(ImageId, String), QuestionId> = HashMap::new();
+    for (row, decision) in votes.iter().zip(decided) {
+        let Some(text) = questions.get(&row.question_id).and_then(|question| question.question.as_deref()) else {
+            continue;
+        };
+        if decision.is_err() {
+            continue;
+        }
+        let kept = *first.entry((row.image_id, normalised(text))).or_insert(row.question_id);
+        if kept != row.question_id {
+            *decision = Err(Left { reason: "duplicate", detail: text.to_owned(), twin: Some(kept) });
+        }
+    }
+}
+
+/// Drops rows of a type that is too common until it has at most its share, in an order that only the ids decide. A type that stands
+/// alone has nothing to be balanced with.
+fn cap_types(
+    votes: &[VoteRow],
+    questions: &HashMap<QuestionId, &QuestionRow>,
+    cap: f64,
+    decided: &mut [Result<f64, Left>],
+) {
+    let mut of_type: BTreeMap<Option<&str>, Vec<(Digest, usize)>> = BTreeMap::new();
+    for (i, row) in votes.iter().enumerate() {
+        if decided[i].is_ok() {
+            let kind = questions.get(&row.question_id).and_then(|question| question.question_type);
+            let order = Digest::derive("visplay 2026 cap order", &[row.question_id.0.as_bytes()]);
+            of_type.entry(kind.map(type_word)).or_default().push((order, i));
+        }
+    }
+    let most = of_type.values().map(Vec::len).max().unwrap_or(0);
+    let total = |limit: usize| of_type.values().map(|rows| rows.len().min(limit)).sum::<usize>();
+    // The largest number that every type may have. A cap below an equal share cannot be met, and then nothing is dropped.
+    let fits = |limit: &usize| *limit as f64 <= cap * total(*limit) as f64;
+    let Some(limit) = (1..=most).rev().find(fits).filter(|_| of_type.len() > 1) else { return };
+    for (kind, mut rows) in of_type {
+        rows.sort_unstable();
+        for (_, i) in rows.into_iter().skip(limit) {
+            let detail = format!("{} has more than {cap} of the rows", kind.unwrap_or("no type"));
+            decided[i] = Err(Left::because("type_cap", detail));
+        }
+    }
+}
+
+/// The word of a type.
+pub fn type_word(kind: QuestionType) -> &'static str {
+    match kind {
+        QuestionType::MultipleChoice => "multiple choice",
+        QuestionType::Numerical => "numerical",
+        QuestionType::Regression => "regression",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{GroupId, ModelId, PromptId};
+    use crate::tables::Finish;
+
+    fn id(n: u8) -> QuestionId {
+        QuestionId(Digest::of(&[n]))
+    }
+
+    fn question(n: u8, text: &str, kind: QuestionType) -> QuestionRow {
+        QuestionRow {
+            question_id: id(n),
+            image_id: ImageId(Digest::of(b"image")),
+            group_id: GroupId(Digest::of(b"group")),
+            sample: u32::from(n),
+            seed: 0,
+            prompt_id: PromptId(Digest::of(b"prompt")),
+            model_id: ModelId(Digest::of(b"model")),
+            prompt_tokens: 1,
+            raw_text: text.to_owned(),
+            token_ids: Vec::new(),
+            logprobs: Vec::new(),
+            finish: Finish::Stop,
+            valid: true,
+            invalid_reason: None,
+            question_type: Some(kind),
+            question: Some(text.to_owned()),
+            claimed_answer: None,
+        }
+    }
+
+    fn voted(n: u8, counts: &[u32], silent: u32, greedy: Option<bool>) -> VoteRow {
+        let boxed = counts.iter().sum::<u32>();
+        let mut sorted = counts.to_vec();
+        sorted.sort_unstable_by(|a, b| b.cmp(a));
+        VoteRow {
+            question_id: id(n),
+            image_id: ImageId(Digest::of(b"image")),
+            sampled: boxed + silent,
+            boxed,
+            class_answers: (0..counts.len()).map(|class| class.to_string()).collect(),
+            class_counts: counts.to_vec(),
+            majority_answer: (!counts.is_empty()).then(|| "0".to_owned()),
+            majority_count: sorted.first().copied().unwrap_or(0),
+            runner_up_count: sorted.get(1).copied().unwrap_or(0),
+            confidence: None,
+            margin: None,
+            greedy_answer: None,
+            greedy_agrees: greedy,
+        }
+    }
+
+    fn settings() -> CurriculumSettings {
+        CurriculumSettings::default()
+    }
+
+    fn reasons(questions: &[QuestionRow], votes: &[VoteRow], settings: &CurriculumSettings) -> Vec<&'static str> {
+        let by_id = questions.iter().map(|question| (question.question_id, question)).collect();
+        select(votes, &by_id, settings).into_iter().map(|d| d.map_or_else(|left| left.reason, |_| "kept")).collect()
+    }
+
+    #[test]
+    fn a_vote_comes_back_from_its_row() {
+        let vote = vote_of(&voted(1, &[3, 1], 2, None));
+        assert_eq!((vote.sampled(), vote.answered(), vote.majority_count(), vote.runner_up_count()), (6, 4, 3, 1));
+    }
+
+    #[test]
+    fn every_knob_has_its_reason() {
+        let text = ["How many?", "How  many?", "What colour?", "Easy?", "Hard?", "Silent?"];
+        let questions: Vec<QuestionRow> =
+            (0..).zip(text).map(|(n, text)| question(n, text, QuestionType::Numerical)).collect();
+        let votes = [
+            voted(0, &[6, 4], 0, Some(true)),
+            voted(1, &[5, 5], 0, Some(true)),
+            voted(2, &[5, 4], 1, Some(false)),
+            voted(3, &[10], 0, Some(true)),
+            voted(4, &[2, 2, 2, 2, 2], 0, Some(true)),
+            voted(5, &[], 10, None),
+        ];
+        let plain = settings();
+        assert_eq!(
+            reasons(&questions, &votes, &plain),
+            ["kept", "kept", "kept", "above_band", "below_band", "no_answer"]
+        );
+        let greedy = CurriculumSettings { greedy_agrees: true, ..plain.clone() };
+        assert_eq!(reasons(&questions, &votes, &greedy)[2], "greedy_differs");
+        let margin = CurriculumSettings { min_margin: 0.2, ..plain.clone() };
+        assert_eq!(reasons(&questions, &votes, &margin)[..3], ["kept", "small_margin", "small_margin"]);
+        let distinct = CurriculumSettings { deduplicate: true, ..plain };
+        assert_eq!(reasons(&questions, &votes, &distinct)[..3], ["kept", "duplicate", "kept"]);
+    }
+
+    #[test]
+    fn a_common_type_is_cut_to_its_share() {
+        let kinds = [QuestionType::Numerical; 6].into_iter().chain([QuestionType::MultipleChoice; 2]);
+        let questions: Vec<QuestionRow> = (0..).zip(kinds).map(|(n, kind)| question(n, "How many?", kind)).collect();
+        let votes: Vec<VoteRow> = (0..8).map(|n| voted(n, &[6, 4], 0, None)).collect();
+        let kept = |cap: f64| {
+            let settings = CurriculumSettings { max_type_share: cap, ..settings() };
+            reasons(&questions, &votes, &settings).iter().filter(|reason| **reason == "kept").count()
+        };
+        assert_eq!([kept(1.0), kept(0.75), kept(0.6), kept(0.5), kept(0.4)], [8, 8, 5, 4, 8]);
+    }
+}

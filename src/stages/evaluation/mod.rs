@@ -1,0 +1,362 @@
+//! Evaluation: a model answers the items of a benchmark, and the share of right answers is given with its interval.
+//!
+//! | protocol | answers an item | right when |
+//! |---|---|---|
+//! | `greedy` | one, the likeliest token each time | it equals the gold answer |
+//! | `sampled` | several at the settings' temperature | the figure is the mean over answers, its interval over items |
+//! | `majority` | several, which vote | the majority answer equals the gold answer |
+//!
+//! Sampled and majority share their samples.
+
+mod benchmark;
+mod interval;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub use self::benchmark::{Benchmark, Item};
+pub use self::interval::{bootstrap, wilson};
+
+use super::draw::{Ask, Drawer, Drawn, Sampling, finish};
+use super::image_set::Refusal;
+use super::{Made, Runner, Stage, StageError, TableOutput, listing, read_rows};
+use crate::grading::{last_boxed, vote};
+use crate::ids::{ItemId, ModelId};
+use crate::random::Seed;
+use crate::sampling::Sample;
+use crate::store::{Action, Counts, Input, ObjectId, StageResult, Store};
+use crate::tables::{Finish, PROFILE, PredictionRow, RejectRow, ScoreRow, TableRow};
+
+/// The stage's name, which also keys its randomness.
+pub const EVALUATION: &str = "evaluation";
+const VERSION: u32 = 1;
+
+/// Which protocols are run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Protocols {
+    /// The likeliest token each time.
+    pub greedy: bool,
+    /// Answers an item at the temperature below; 0 leaves the protocol out.
+    pub sampled: u32,
+    /// Answers an item that vote; 0 leaves the protocol out.
+    pub majority: u32,
+    /// The temperature of sampled and majority.
+    pub temperature: f64,
+    /// Draw from this many of the likeliest tokens; 0 draws from all.
+    pub top_k: u32,
+    /// Draw from the fewest likeliest tokens that together have this probability; 1 draws from all.
+    pub top_p: f64,
+    /// The most tokens of an answer.
+    pub max_tokens: u32,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self { greedy: true, sampled: 1, majority: 0, temperature: 1.0, top_k: 0, top_p: 1.0, max_tokens: 1024 }
+    }
+}
+
+impl Protocols {
+    fn sampling(&self) -> Sampling {
+        let Self { temperature, top_k, top_p, max_tokens, .. } = *self;
+        Sampling { temperature, top_k, top_p, max_tokens }
+    }
+}
+
+/// The stage that answers; see the module.
+pub struct Evaluation<'a> {
+    /// The model that is measured.
+    pub drawer: &'a Drawer<'a>,
+    /// What goes into every action: how the model computes.
+    pub compute: &'a Value,
+    /// The benchmark's name.
+    pub benchmark: &'a str,
+    /// How answers are drawn.
+    pub protocols: Protocols,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// Items answered together.
+pub struct Shard {
+    items: Vec<Item>,
+    listing: ObjectId,
+}
+
+/// Cuts items into shards of `rows`.
+///
+/// # Errors
+/// The store cannot be written to.
+pub fn shards(store: &Store, items: &[Item], rows: usize) -> Result<Vec<Shard>, StageError> {
+    items
+        .chunks(rows.max(1))
+        .map(|items| Ok(Shard { items: items.to_vec(), listing: listing(store, &items)? }))
+        .collect()
+}
+
+impl Evaluation<'_> {
+    fn samples(&self) -> u32 {
+        self.protocols.sampled.max(self.protocols.majority)
+    }
+
+    fn predictions(
+        &self,
+        item: &Item,
+        sampled: Option<&Result<Drawn, Refusal>>,
+        greedy: Option<&Result<Drawn, Refusal>>,
+    ) -> Result<Vec<PredictionRow>, Refusal> {
+        let mut rows = Vec::new();
+        if let Some(drawn) = greedy {
+            let drawn = drawn.as_ref().map_err(Clone::clone)?;
+            rows.extend(drawn.samples.first().map(|sample| self.row(item, "greedy", 0, sample)));
+        }
+        if let Some(drawn) = sampled {
+            let drawn = drawn.as_ref().map_err(Clone::clone)?;
+            let answers = (0..).zip(drawn.samples.iter().take(self.protocols.sampled as usize));
+            rows.extend(answers.map(|(n, sample)| self.row(item, "sampled", n, sample)));
+            if self.protocols.majority > 0 {
+                rows.push(self.majority_row(item, &drawn.samples[..self.protocols.majority as usize]));
+            }
+        }
+        Ok(rows)
+    }
+
+    fn row(&self, item: &Item, protocol: &str, n: u32, sample: &Sample) -> PredictionRow {
+        let extracted = last_boxed(&sample.text).filter(|answer| !answer.is_empty()).map(str::to_owned);
+        let graded = PredictionRow {
+            response: sample.text.clone(),
+            token_ids: sample.token_ids.clone(),
+            logprobs: sample.logprobs.clone(),
+            finish: finish(sample.finish_reason),
+            ..self.judged(item, protocol, extracted)
+        };
+        PredictionRow { sample: n, ..graded }
+    }
+
+    /// The vote of several samples as one prediction: the response of the first sample that voted for the majority.
+    fn majority_row(&self, item: &Item, samples: &[Sample]) -> PredictionRow {
+        let boxed: Vec<Option<&str>> = samples.iter().map(|sample| last_boxed(&sample.text)).collect();
+        let vote = vote(&boxed);
+        let judged = self.judged(item, "majority", vote.majority_answer().map(str::to_owned));
+        let first = vote.majority().and_then(|class| vote.class_of.iter().position(|of| *of == Some(class)));
+        match first.map(|n| &samples[n]) {
+            Some(sample) => PredictionRow {
+                response: sample.text.clone(),
+                token_ids: sample.token_ids.clone(),
+                logprobs: sample.logprobs.clone(),
+                finish: finish(sample.finish_reason),
+                ..judged
+            },
+            None => judged,
+        }
+    }
+
+    fn judged(&self, item: &Item, protocol: &str, extracted: Option<String>) -> PredictionRow {
+        let verdict = extracted.as_deref().map(|given| crate::grading::compare(given, &item.gold));
+        let correct = verdict.is_some_and(|verdict| verdict.equal);
+        let reason = verdict.map(|verdict| json!(verdict.via).as_str().unwrap_or_default().to_owned());
+        PredictionRow {
+            benchmark: self.benchmark.to_owned(),
+            item_id: item.item_id,
+            category: item.category.clone(),
+            image_id: Some(item.image_id),
+            model_id: self.drawer.model.id,
+            prompt_id: self.drawer.prompt.id,
+            protocol: protocol.to_owned(),
+            sample: 0,
+            question: item.question.clone(),
+            response: String::new(),
+            token_ids: Vec::new(),
+            logprobs: Vec::new(),
+            finish: Finish::Stop,
+            extracted_answer: extracted,
+            gold: Some(item.gold.clone()),
+            correct: Some(correct),
+            mark: f64::from(u8::from(correct)),
+            judge: "grader".to_owned(),
+            judge_reason: reason.unwrap_or_else(|| "no-answer".to_owned()),
+        }
+    }
+}
+
+impl Stage for Evaluation<'_> {
+    type Shard = Shard;
+
+    fn phase(&self) -> &'static str {
+        "answering a benchmark"
+    }
+
+    fn concurrent(&self) -> bool {
+        false
+    }
+
+    fn action(&self, shard: &Shard) -> Action {
+        Action {
+            stage: EVALUATION.into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([
+                ("benchmark".into(), json!(self.benchmark)),
+                ("compute".into(), self.compute.clone()),
+                ("prompt".into(), json!(self.drawer.prompt.id)),
+                ("protocols".into(), json!(self.protocols)),
+            ]),
+            seed: self.seed,
+            inputs: vec![Input { role: "items".into(), object: shard.listing }],
+            model: Some(self.drawer.model.id.0),
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::from([
+                (PredictionRow::TABLE.into(), PredictionRow::schema_id()),
+                (RejectRow::TABLE.into(), RejectRow::schema_id()),
+            ]),
+            writer_profile: PROFILE.number,
+        }
+    }
+
+    fn units(&self, shard: &Shard) -> u64 {
+        shard.items.len() as u64 * u64::from(self.samples() + u32::from(self.protocols.greedy))
+    }
+
+    fn make(&self, shard: &Shard, runner: &Runner<'_>) -> Result<Made, StageError> {
+        let ask =
+            |item: &Item| Ask { row: item.item_id.0, image: Some(item.image_id), question: item.question.clone() };
+        let asks: Vec<Ask> = shard.items.iter().map(ask).collect();
+        let key = (EVALUATION, self.seed);
+        let draw = |samples: u32, sampling: &Sampling| self.drawer.draw(&asks, samples, sampling, key, runner);
+        let sampled = (self.samples() > 0).then(|| draw(self.samples(), &self.protocols.sampling())).transpose()?;
+        let greedy = self.protocols.greedy.then(|| draw(1, &self.protocols.sampling().greedy())).transpose()?;
+        let judge = |i: usize| {
+            self.predictions(&shard.items[i], sampled.as_ref().map(|d| &d[i]), greedy.as_ref().map(|d| &d[i]))
+        };
+        let judged: Vec<_> = (0..shard.items.len()).into_par_iter().map(judge).collect();
+        let mut rows = TableOutput::<PredictionRow>::new(runner.store)?;
+        let (mut answered, mut rejects) = (0, Vec::new());
+        for (item, judged) in shard.items.iter().zip(judged) {
+            match judged {
+                Ok(predictions) => {
+                    answered += 1;
+                    predictions.into_iter().try_for_each(|row| rows.push(row))?;
+                }
+                Err(refusal) => rejects.push(reject(item, refusal)),
+            }
+        }
+        let counts = Counts { rows_in: shard.items.len() as u64, rows_out: answered, rejects: rejects.len() as u64 };
+        let outputs = vec![rows.finish(runner.store)?, TableOutput::write_all(runner.store, rejects)?];
+        Ok(Made { outputs, counts, ..Made::default() })
+    }
+}
+
+fn reject(item: &Item, refusal: Refusal) -> RejectRow {
+    RejectRow {
+        stage: EVALUATION.into(),
+        subject: format!("item {}", item.item_id),
+        subject_row: None,
+        subject_id: Some(item.item_id.0),
+        reason: refusal.reason.into(),
+        detail: refusal.detail,
+        twin_id: None,
+    }
+}
+
+/// The stage that counts: predictions to scores. An item that could not be put to the model is among the rejects of the predictions
+/// and in no score.
+pub struct Scores<'a> {
+    /// The results with the predictions.
+    pub predictions: &'a [StageResult],
+    /// The benchmark's name.
+    pub benchmark: &'a str,
+    /// The model that is measured.
+    pub model: ModelId,
+}
+
+impl Stage for Scores<'_> {
+    type Shard = ();
+
+    fn phase(&self) -> &'static str {
+        "counting right answers"
+    }
+
+    fn action(&self, _shard: &()) -> Action {
+        let outputs = self.predictions.iter().flat_map(|result| &result.outputs);
+        Action {
+            stage: "evaluation.scores".into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([("benchmark".into(), json!(self.benchmark))]),
+            seed: 0,
+            inputs: outputs.map(|o| Input { role: o.role.clone(), object: o.object }).collect(),
+            model: Some(self.model.0),
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::from([(ScoreRow::TABLE.into(), ScoreRow::schema_id())]),
+            writer_profile: PROFILE.number,
+        }
+    }
+
+    fn units(&self, _shard: &()) -> u64 {
+        1
+    }
+
+    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+        let rows: Vec<PredictionRow> = read_rows(runner.store, self.predictions)?;
+        let scores = scores(self.benchmark, self.model, &rows);
+        runner.progress.advance(1);
+        let n = rows.len() as u64;
+        let outputs = vec![TableOutput::write_all(runner.store, scores)?];
+        let upstream = self.predictions.iter().map(|result| result.action).collect();
+        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, upstream, ..Made::default() })
+    }
+}
+
+/// The scores of predictions: each protocol on the whole benchmark, then on each category.
+pub fn scores(benchmark: &str, model: ModelId, rows: &[PredictionRow]) -> Vec<ScoreRow> {
+    let protocols: BTreeSet<&str> = rows.iter().map(|row| row.protocol.as_str()).collect();
+    let categories: BTreeSet<Option<&str>> = rows.iter().filter_map(|row| row.category.as_deref()).map(Some).collect();
+    let mut scores = Vec::new();
+    for protocol in protocols {
+        for category in std::iter::once(None).chain(categories.iter().copied()) {
+            let of = |row: &&PredictionRow| {
+                row.protocol == protocol && (category.is_none() || row.category.as_deref() == category)
+            };
+            let mut marks: BTreeMap<ItemId, (f64, u64)> = BTreeMap::new();
+            for row in rows.iter().filter(of) {
+                let (sum, n) = marks.entry(row.item_id).or_default();
+                (*sum, *n) = (*sum + row.mark, *n + 1);
+            }
+            scores.push(score(benchmark, model, protocol, category, &marks));
+        }
+    }
+    scores
+}
+
+fn score(
+    benchmark: &str,
+    model: ModelId,
+    protocol: &str,
+    category: Option<&str>,
+    marks: &BTreeMap<ItemId, (f64, u64)>,
+) -> ScoreRow {
+    let answers: u64 = marks.values().map(|(_, n)| n).sum();
+    let means: Vec<f64> = marks.values().map(|(sum, n)| sum / *n as f64).collect();
+    let value = if means.is_empty() { 0.0 } else { means.iter().sum::<f64>() / means.len() as f64 };
+    // Of one answer an item the share has an exact theory; of several the items are resampled.
+    let interval = if answers == marks.len() as u64 {
+        wilson(means.iter().filter(|mean| **mean > 0.5).count() as u64, answers)
+    } else {
+        bootstrap(&means, Seed(0))
+    };
+    ScoreRow {
+        benchmark: benchmark.to_owned(),
+        category: category.map(str::to_owned),
+        model_id: model,
+        protocol: protocol.to_owned(),
+        metric: "accuracy".to_owned(),
+        value,
+        low: interval.map(|(low, _)| low),
+        high: interval.map(|(_, high)| high),
+        items: marks.len() as u32,
+        answers,
+    }
+}

@@ -1,0 +1,302 @@
+//! Models in the store: a file for each part of the weights, so that what did not change is stored once, and the files beside
+//! them as they were. A model's id is a digest over all of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use super::{Made, Runner, Stage, StageError};
+use crate::ids::{Digest, ModelId};
+use crate::imaging::PixelBudget;
+use crate::store::{Action, Counts, ObjectId, ObjectKind, Output, StageResult, Store};
+use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, stop_tokens_of};
+use crate::vlm::config::{CONFIG_FILE, Config};
+use crate::vlm::export::ExportError;
+use crate::vlm::image_processor::ImageProcessor;
+use crate::vlm::model::Model;
+use crate::vlm::named_tensors::Purpose;
+use crate::vlm::parameters::{Part, parameters};
+use crate::vlm::safetensors_header::StoredType;
+use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
+use crate::vlm::tensor_source::TensorSource;
+use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use crate::vlm::weights::Weights;
+
+/// The part that a file of weights plays in a result.
+pub const WEIGHTS: &str = "weights";
+/// The files beside the weights that answering needs, in the order in which they enter the model's id.
+const SIDE_FILES: [&str; 4] = [CONFIG_FILE, TOKENIZER_FILE, PROCESSOR_FILE, GENERATION_FILE];
+
+/// A model in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredModel {
+    /// The digest of its weights and of the files beside them.
+    pub id: ModelId,
+    side: BTreeMap<&'static str, Output>,
+    weights: Vec<Output>,
+}
+
+impl StoredModel {
+    /// The model among the outputs of a result.
+    ///
+    /// # Errors
+    /// A part is missing.
+    pub fn of(result: &StageResult) -> Result<Self, StageError> {
+        let lacks = |what: &str| StageError::Conflict(format!("the result {} holds no {what}", result.action));
+        let mut side = BTreeMap::new();
+        for name in SIDE_FILES {
+            if let Some(output) = result.outputs_of(name).next() {
+                side.insert(name, output.clone());
+            } else if name != GENERATION_FILE {
+                return Err(lacks(name));
+            }
+        }
+        let weights: Vec<Output> = result.outputs_of(WEIGHTS).cloned().collect();
+        if weights.is_empty() { Err(lacks(WEIGHTS)) } else { Ok(Self::new(side, weights)) }
+    }
+
+    fn new(side: BTreeMap<&'static str, Output>, weights: Vec<Output>) -> Self {
+        let files = SIDE_FILES.iter().filter_map(|name| side.get(name)).chain(&weights);
+        let parts: Vec<&[u8]> = files.map(|output| output.object.digest.as_bytes().as_slice()).collect();
+        Self { id: ModelId(Digest::derive("visplay 2026 model id", &parts)), side, weights }
+    }
+
+    /// The same model with other weights.
+    #[must_use]
+    pub fn with_weights(&self, weights: Vec<Output>) -> Self {
+        Self::new(self.side.clone(), weights)
+    }
+
+    /// Its objects, as the outputs of a result.
+    pub fn outputs(&self) -> Vec<Output> {
+        self.side.values().chain(&self.weights).cloned().collect()
+    }
+
+    /// The files beside the weights, ready for use. `pixels` replaces the image limits of the checkpoint.
+    ///
+    /// # Errors
+    /// An object is missing, damaged or not what it must be.
+    pub fn frame(&self, store: &Store, pixels: Option<PixelBudget>) -> Result<Frame, StageError> {
+        let read = |name: &str| match self.side.get(name) {
+            Some(output) => Ok(Some(store.read_object(output.object)?)),
+            None => Ok::<_, StageError>(None),
+        };
+        let text =
+            |name: &str| Ok::<_, StageError>(String::from_utf8_lossy(&read(name)?.unwrap_or_default()).into_owned());
+        let bad = |e: &dyn std::error::Error| StageError::Model(e.to_string());
+        let config = Config::parse(Path::new(CONFIG_FILE), &text(CONFIG_FILE)?).map_err(|e| bad(&e))?;
+        let tokenizer = read(TOKENIZER_FILE)?.unwrap_or_default();
+        let tokenizer = Tokenizer::from_bytes(Path::new(TOKENIZER_FILE), &tokenizer).map_err(|e| bad(&e))?;
+        let processor = ImageProcessor::from_json(&text(PROCESSOR_FILE)?, Path::new(PROCESSOR_FILE));
+        let mut processor = processor.map_err(|e| bad(&e))?;
+        if let Some(budget) = pixels {
+            processor = processor.with_budget(budget);
+        }
+        let generation: Value = match read(GENERATION_FILE)? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| bad(&e))?,
+            None => Value::Null,
+        };
+        let stop_tokens = stop_tokens_of(&generation, &tokenizer);
+        Ok(Frame { config, tokenizer, processor, stop_tokens })
+    }
+
+    /// The tensors, as they are stored.
+    ///
+    /// # Errors
+    /// An object is missing or damaged.
+    pub fn tensors(&self, store: &Store) -> Result<HashMap<String, Tensor>, StageError> {
+        let mut tensors = HashMap::new();
+        for output in &self.weights {
+            let bytes = store.read_object(output.object)?;
+            let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+            tensors.extend(read.map_err(|e| StageError::Model(format!("{}: {e}", output.object)))?);
+        }
+        Ok(tensors)
+    }
+}
+
+/// What goes with the weights.
+#[derive(Debug)]
+pub struct Frame {
+    /// What the model is.
+    pub config: Config,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// Images to patches.
+    pub processor: ImageProcessor,
+    /// The tokens that end an answer.
+    pub stop_tokens: Vec<u32>,
+}
+
+/// A model that can answer.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub model: Model,
+    /// What goes with it.
+    pub frame: Arc<Frame>,
+}
+
+impl Loaded {
+    /// A model for sampling from tensors, converted to `dtype`.
+    ///
+    /// # Errors
+    /// The tensors are not those of the configuration.
+    pub fn new(frame: Arc<Frame>, tensors: HashMap<String, Tensor>, dtype: DType) -> Result<Self, StageError> {
+        let convert = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_dtype(dtype)?));
+        let tensors = tensors.into_iter().map(convert).collect::<candle_core::Result<HashMap<_, _>>>();
+        let model = tensors.and_then(|tensors| Model::new(frame.config.clone(), &tensors, Purpose::Sampling));
+        Ok(Self { model: model.map_err(|e| StageError::Model(e.to_string()))?, frame })
+    }
+}
+
+/// A model that is loaded when it is first needed: a stage that has all its results needs none.
+pub struct ModelHandle<'a> {
+    /// The id that goes into actions and rows.
+    pub id: ModelId,
+    load: Box<dyn Fn() -> Result<Loaded, StageError> + Send + Sync + 'a>,
+    loaded: OnceLock<Loaded>,
+    loading: Mutex<()>,
+}
+
+impl<'a> ModelHandle<'a> {
+    /// A model that `load` gives.
+    pub fn new(id: ModelId, load: impl Fn() -> Result<Loaded, StageError> + Send + Sync + 'a) -> Self {
+        Self { id, load: Box::new(load), loaded: OnceLock::new(), loading: Mutex::new(()) }
+    }
+
+    /// The model.
+    ///
+    /// # Errors
+    /// It cannot be loaded.
+    pub fn get(&self) -> Result<&Loaded, StageError> {
+        let _one_loader = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.loaded.get().is_none() {
+            // Only the holder of the lock sets it.
+            let _ = self.loaded.set((self.load)()?);
+        }
+        self.loaded.get().ok_or_else(|| StageError::Model("it was not loaded".into()))
+    }
+}
+
+/// Stores weights, a file for each part of the model. The same tensors give the same objects.
+///
+/// # Errors
+/// A tensor is missing or has another shape, or the store cannot be written to.
+pub fn store_weights(store: &Store, config: &Config, source: &dyn TensorSource) -> Result<Vec<Output>, StageError> {
+    let mut parts: Vec<(Part, Vec<_>)> = Vec::new();
+    for parameter in parameters(config) {
+        match parts.last_mut().filter(|(part, _)| *part == parameter.part) {
+            Some((_, of_part)) => of_part.push(parameter),
+            None => parts.push((parameter.part, vec![parameter])),
+        }
+    }
+    let bad = |e: ExportError| StageError::Model(e.to_string());
+    let mut outputs = Vec::with_capacity(parts.len());
+    for (_, of_part) in &parts {
+        let mut planned = Vec::with_capacity(of_part.len());
+        for parameter in of_part {
+            let dtype: StoredType = source.stored_type(parameter).map_err(bad)?;
+            planned.push(PlannedTensor { name: parameter.name.clone(), dtype, shape: parameter.shape.clone() });
+        }
+        let mut staged = store.stage()?;
+        write_tensors(&mut staged, &planned, |tensor, out: &mut dyn Write| {
+            let parameter = of_part.iter().find(|parameter| parameter.name == tensor.name);
+            let lost = || ExportError::Tensor(tensor.name.clone(), "is not part of the model".to_owned());
+            source.write(parameter.ok_or_else(lost)?, tensor.dtype, out)
+        })
+        .map_err(bad)?;
+        let (object, bytes) = store.publish_object(staged, ObjectKind::Safetensors)?;
+        outputs.push(Output { role: WEIGHTS.to_owned(), object, rows: 0, bytes });
+    }
+    Ok(outputs)
+}
+
+/// Takes a checkpoint folder into the store.
+///
+/// # Errors
+/// The folder is not a checkpoint, or the store cannot be written to.
+pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, StoredModel), StageError> {
+    let files = Files::of(folder)?;
+    let result = runner.run(&Import { folder }, &[files])?.results.remove(0);
+    let model = StoredModel::of(&result)?;
+    Ok((result, model))
+}
+
+/// The digests of a checkpoint's files by name.
+struct Files(BTreeMap<String, Digest>);
+
+impl Files {
+    fn of(folder: &Path) -> Result<Self, StageError> {
+        let source =
+            |path: &Path, e: std::io::Error| StageError::Source { path: path.to_owned(), problem: e.to_string() };
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(folder).map_err(|e| source(folder, e))? {
+            let path = entry.map_err(|e| source(folder, e))?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if SIDE_FILES.contains(&name.as_str()) || name.ends_with(".safetensors") {
+                let mut hasher = blake3::Hasher::new();
+                let file = std::fs::File::open(&path).map_err(|e| source(&path, e))?;
+                hasher.update_reader(file).map_err(|e| source(&path, e))?;
+                files.insert(name, Digest::from(hasher.finalize()));
+            }
+        }
+        Ok(Self(files))
+    }
+}
+
+struct Import<'a> {
+    folder: &'a Path,
+}
+
+impl Stage for Import<'_> {
+    type Shard = Files;
+
+    fn phase(&self) -> &'static str {
+        "storing the base model"
+    }
+
+    fn action(&self, files: &Files) -> Action {
+        let digests = files.0.iter().map(|(name, digest)| (name.clone(), Value::from(digest.to_string())));
+        Action {
+            stage: "model.import".into(),
+            stage_version: 1,
+            parameters: digests.collect(),
+            seed: 0,
+            inputs: Vec::new(),
+            model: None,
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::new(),
+            writer_profile: 0,
+        }
+    }
+
+    fn units(&self, _files: &Files) -> u64 {
+        1
+    }
+
+    fn make(&self, _files: &Files, runner: &Runner<'_>) -> Result<Made, StageError> {
+        let bad = |e: &dyn std::error::Error| StageError::Model(e.to_string());
+        let config = Config::load(self.folder).map_err(|e| bad(&e))?;
+        Tokenizer::load(self.folder, &config).map_err(|e| bad(&e))?;
+        let weights = Weights::open(self.folder, &config).map_err(|e| bad(&e))?;
+        let mut outputs = Vec::new();
+        for name in SIDE_FILES {
+            match std::fs::read(self.folder.join(name)) {
+                Ok(bytes) => {
+                    let object: ObjectId = runner.store.put_object(&bytes, ObjectKind::Json)?;
+                    outputs.push(Output { role: name.to_owned(), object, rows: 0, bytes: bytes.len() as u64 });
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name == GENERATION_FILE => {}
+                Err(e) => return Err(StageError::Source { path: self.folder.join(name), problem: e.to_string() }),
+            }
+        }
+        outputs.extend(store_weights(runner.store, &config, &weights)?);
+        runner.progress.advance(1);
+        Ok(Made { outputs, counts: Counts::default(), ..Made::default() })
+    }
+}

@@ -1,0 +1,112 @@
+//! What a sample of the Questioner says, and whether it has the form that is asked for. Pure functions of its text.
+
+use crate::reward::{OutputForm, Parsing, parse_output};
+use crate::tables::QuestionType;
+
+/// What was read from a sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadQuestion {
+    /// The declared type, where the form has one that is known.
+    pub kind: Option<QuestionType>,
+    /// The question.
+    pub question: String,
+    /// The answer that the Questioner claims, where the form has one.
+    pub claimed: Option<String>,
+}
+
+/// Reads a sample, or says in a stable word why it is no question. With `check` its question must also suit its type.
+///
+/// # Errors
+/// `form`: not the form; `options`: a multiple choice without distinct options; `question_mark`: another question without `?`.
+pub fn read_question(
+    text: &str,
+    form: OutputForm,
+    parsing: Parsing,
+    check: bool,
+) -> Result<ReadQuestion, &'static str> {
+    let parsed = parse_output(text, form, parsing).ok_or("form")?;
+    let kind = parsed.kind.as_deref().and_then(question_type);
+    if check {
+        if kind == Some(QuestionType::MultipleChoice) {
+            if !has_distinct_options(&parsed.question) {
+                return Err("options");
+            }
+        } else if !parsed.question.contains('?') {
+            return Err("question_mark");
+        }
+    }
+    Ok(ReadQuestion { kind, question: parsed.question, claimed: parsed.answer })
+}
+
+fn question_type(word: &str) -> Option<QuestionType> {
+    match word {
+        "multiple choice" => Some(QuestionType::MultipleChoice),
+        "numerical" => Some(QuestionType::Numerical),
+        "regression" => Some(QuestionType::Regression),
+        _ => None,
+    }
+}
+
+/// Whether a question offers options `A .. B ..`, at least two, in order, each with a text of its own.
+///
+/// An option begins with its letter as a word of its own, plain or as `A.`, `A)`, `(A)` or `A:`.
+pub fn has_distinct_options(question: &str) -> bool {
+    let mut options: Vec<Vec<&str>> = Vec::new();
+    for word in question.split_whitespace() {
+        let bare = word.trim_start_matches('(').trim_end_matches(['.', ')', ':']);
+        let next = char::from(b'A' + options.len().min(25) as u8);
+        if bare.len() == 1 && bare.starts_with(next) {
+            options.push(Vec::new());
+        } else if let Some(option) = options.last_mut() {
+            option.push(word.trim_end_matches([',', ';', '.', '?']));
+        }
+    }
+    let texts: std::collections::BTreeSet<&Vec<&str>> = options.iter().collect();
+    options.len() >= 2 && texts.len() == options.len() && options.iter().all(|option| !option.is_empty())
+}
+
+/// A question as duplicates are told by: its words in lower case, with single spaces.
+pub fn normalised(question: &str) -> String {
+    question.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_letters_in_order_with_texts_of_their_own() {
+        for good in [
+            "Which colour is most common? A red B green C blue D yellow",
+            "Are there more? (A) yes (B) no",
+            "Pick: A. one B. two",
+            "Which? A: a big one B: a small one",
+        ] {
+            assert!(has_distinct_options(good), "{good}");
+        }
+        for bad in
+            ["Which colour is most common?", "Which? A red", "Which? A red B red", "Which? A B", "Which? B x A y", ""]
+        {
+            assert!(!has_distinct_options(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_check_is_a_knob() {
+        let read = |text: &str, check| read_question(text, OutputForm::TypeQuestionAnswer, Parsing::Strict, check);
+        let of = |kind: &str, question: &str| {
+            format!("<type>{kind}</type><question>{question}</question><answer>1</answer>")
+        };
+        assert_eq!(read(&of("multiple choice", "Which one?"), true), Err("options"));
+        assert!(read(&of("multiple choice", "Which one?"), false).is_ok());
+        assert_eq!(read(&of("numerical", "Count them"), true), Err("question_mark"));
+        let good = read(&of("numerical", "How many?"), true).unwrap();
+        assert_eq!((good.kind, good.claimed.as_deref()), (Some(QuestionType::Numerical), Some("1")));
+        assert_eq!(read("How many?", true), Err("form"));
+    }
+
+    #[test]
+    fn duplicates_differ_in_spaces_and_case_only() {
+        assert_eq!(normalised(" How  many\nRed ones? "), "how many red ones?");
+    }
+}

@@ -1,0 +1,295 @@
+//! Rewards: the samples of a training step, scored and compared within their groups.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+
+use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};
+use crate::grading::Answer;
+use crate::ids::{Digest, GroupId, QuestionId};
+use crate::reward::{
+    Clusters, Denominator, Question, QuestionerReward, QuestionerSettings, ReasonerSettings, Scope, questioner_rewards,
+    reasoner_reward,
+};
+use crate::store::{Action, Counts, Input, StageResult};
+use crate::tables::{AnswerRow, CurriculumRow, PROFILE, QuestionRow, RewardRow, Role, TableRow, VoteRow};
+use crate::training::grpo::{Advantages, Aggregation, advantages, overlong_penalty};
+
+/// The stage's name.
+pub const REWARDS: &str = "rewards";
+const VERSION: u32 = 1;
+
+/// What is scored: the samples of one training step of one role.
+pub enum Scored<'a> {
+    /// Questions by what the Reasoner's answers to them say.
+    Questioner {
+        /// The results with the questions.
+        questions: &'a [StageResult],
+        /// The results with the votes on them.
+        votes: &'a [StageResult],
+        /// How they are rewarded.
+        settings: &'a QuestionerSettings,
+        /// Whether a question must suit its type; then a sample that failed the check counts as invalid as it is stored.
+        denominator: Denominator,
+    },
+    /// Answers by their pseudo-labels.
+    Reasoner {
+        /// The results with the answers.
+        answers: &'a [StageResult],
+        /// The result with the curriculum.
+        curriculum: &'a [StageResult],
+        /// How they are rewarded.
+        settings: &'a ReasonerSettings,
+    },
+}
+
+/// The stage; see the module.
+pub struct Rewards<'a> {
+    /// What is scored.
+    pub scored: Scored<'a>,
+    /// The name of the preset that the settings began as.
+    pub preset: &'a str,
+    /// The training step, from 0.
+    pub step: u32,
+    /// How rewards become advantages.
+    pub advantage: AdvantageSettings,
+}
+
+/// How rewards become advantages.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct AdvantageSettings {
+    /// How token losses become one number, which decides whether advantages are divided by the standard deviation.
+    pub aggregation: Aggregation,
+    /// Whether a group whose rewards are all equal is left out of the update (DAPO).
+    pub drop_zero_std: bool,
+    /// Tokens before the limit over which a penalty for length rises to 1; 0: none.
+    pub overlong_tokens: u32,
+    /// The most tokens of a sample.
+    pub max_tokens: u32,
+}
+
+impl AdvantageSettings {
+    /// What a sample of so many tokens loses; `None` where the penalty is off.
+    fn overlong(&self, tokens: usize) -> Option<f64> {
+        let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
+        (cache > 0).then(|| overlong_penalty(tokens, limit, cache))
+    }
+}
+
+impl Stage for Rewards<'_> {
+    type Shard = ();
+
+    fn phase(&self) -> &'static str {
+        "scoring samples"
+    }
+
+    fn action(&self, _shard: &()) -> Action {
+        let inputs = |parts: &[(&[StageResult], &str)]| -> Vec<Input> {
+            let of = |(results, table): &(&[StageResult], &str)| {
+                let table = (*table).to_owned();
+                let outputs = results.iter().flat_map(|result| result.outputs_of(&table).cloned().collect::<Vec<_>>());
+                outputs.map(|output| Input { role: output.role, object: output.object }).collect::<Vec<_>>()
+            };
+            parts.iter().flat_map(of).collect()
+        };
+        let (inputs, settings): (Vec<Input>, Value) = match &self.scored {
+            Scored::Questioner { questions, votes, settings, denominator } => (
+                inputs(&[(questions, QuestionRow::TABLE), (votes, VoteRow::TABLE)]),
+                json!({"questioner": settings, "denominator": denominator}),
+            ),
+            Scored::Reasoner { answers, curriculum, settings } => (
+                inputs(&[(answers, AnswerRow::TABLE), (curriculum, CurriculumRow::TABLE)]),
+                json!({"reasoner": settings}),
+            ),
+        };
+        Action {
+            stage: REWARDS.into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([
+                ("advantage".into(), json!(self.advantage)),
+                ("preset".into(), json!(self.preset)),
+                ("settings".into(), settings),
+                ("step".into(), json!(self.step)),
+            ]),
+            seed: 0,
+            inputs,
+            model: None,
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::from([(RewardRow::TABLE.into(), RewardRow::schema_id())]),
+            writer_profile: PROFILE.number,
+        }
+    }
+
+    fn units(&self, _shard: &()) -> u64 {
+        1
+    }
+
+    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+        let (mut rows, upstream) = match &self.scored {
+            Scored::Questioner { questions, votes, settings, .. } => {
+                let rows =
+                    self.questioner(&read_rows(runner.store, questions)?, &read_rows(runner.store, votes)?, settings)?;
+                (rows, [*questions, *votes].concat())
+            }
+            Scored::Reasoner { answers, curriculum, settings } => {
+                let rows =
+                    self.reasoner(&read_rows(runner.store, answers)?, &read_rows(runner.store, curriculum)?, settings)?;
+                (rows, [*answers, *curriculum].concat())
+            }
+        };
+        self.compare(&mut rows);
+        runner.progress.advance(1);
+        let n = rows.len() as u64;
+        let counts = Counts { rows_in: n, rows_out: n, rejects: 0 };
+        let outputs = vec![TableOutput::write_all(runner.store, rows)?];
+        let upstream = upstream.iter().map(|result| result.action).collect();
+        Ok(Made { outputs, counts, upstream, ..Made::default() })
+    }
+}
+
+/// Groups that stand one after the other.
+fn groups<T>(rows: &[T], group: impl Fn(&T) -> GroupId) -> Vec<&[T]> {
+    rows.chunk_by(|a, b| group(a) == group(b)).collect()
+}
+
+impl Rewards<'_> {
+    fn questioner(
+        &self,
+        questions: &[QuestionRow],
+        votes: &[VoteRow],
+        settings: &QuestionerSettings,
+    ) -> Result<Vec<RewardRow>, StageError> {
+        let votes: HashMap<QuestionId, &VoteRow> = votes.iter().map(|vote| (vote.question_id, vote)).collect();
+        // A question that could not be put to the Reasoner is as good as none.
+        let vote_on = |row: &QuestionRow| votes.get(&row.question_id).copied().filter(|_| row.valid);
+        let question = |row: &QuestionRow| Question {
+            text: row.question.clone().unwrap_or_default(),
+            valid: vote_on(row).is_some(),
+            confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
+        };
+        let groups = groups(questions, |row| row.group_id);
+        let asked: Vec<Vec<Question>> = groups.iter().map(|group| group.iter().map(question).collect()).collect();
+        let rewards = questioner_rewards(&asked, settings)?;
+        let clusters = cluster_numbers(&asked, settings.scope)?;
+        let step_size = questions.len();
+        let mut rows = Vec::with_capacity(questions.len());
+        for (((group, asked), rewards), clusters) in groups.iter().zip(&asked).zip(&rewards).zip(&clusters) {
+            let scope = if settings.scope == Scope::Group { group.len() } else { step_size };
+            for (((row, question), reward), cluster) in group.iter().zip(asked).zip(rewards).zip(clusters) {
+                let QuestionerReward { reward, uncertainty, diversity, cluster_size, .. } = *reward;
+                rows.push(RewardRow {
+                    confidence: vote_on(row).and_then(|vote| vote.confidence),
+                    uncertainty: Some(uncertainty),
+                    diversity_penalty: Some(diversity),
+                    cluster: Some(*cluster as u32),
+                    cluster_size: Some(cluster_size as u32),
+                    scope_size: Some(scope as u32),
+                    valid: question.valid,
+                    ..self.row(
+                        Role::Questioner,
+                        row.question_id.0,
+                        row.image_id,
+                        row.group_id,
+                        (row.sample, reward, row.token_ids.len()),
+                    )
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    fn reasoner(
+        &self,
+        answers: &[AnswerRow],
+        curriculum: &[CurriculumRow],
+        settings: &ReasonerSettings,
+    ) -> Result<Vec<RewardRow>, StageError> {
+        let labels: HashMap<QuestionId, Answer> =
+            curriculum.iter().map(|row| (row.question_id, Answer::new(&row.pseudo_label))).collect();
+        answers
+            .iter()
+            .map(|row| {
+                let label = labels.get(&row.question_id).ok_or_else(|| {
+                    StageError::Conflict(format!(
+                        "question {} was answered without being in the curriculum",
+                        row.question_id
+                    ))
+                })?;
+                let scored = reasoner_reward(&row.raw_text, label, settings);
+                Ok(RewardRow {
+                    correct: Some(scored.correct),
+                    correctness: Some(if scored.correct { settings.correct } else { 0.0 }),
+                    form: Some(if scored.well_formed { settings.form } else { 0.0 }),
+                    // Without a weight of its own the form asked for is a box.
+                    valid: if settings.form > 0.0 { scored.well_formed } else { row.boxed_answer.is_some() },
+                    ..self.row(
+                        Role::Reasoner,
+                        row.answer_id.0,
+                        row.image_id,
+                        row.group_id,
+                        (row.sample, scored.reward, row.token_ids.len()),
+                    )
+                })
+            })
+            .collect()
+    }
+
+    fn row(
+        &self,
+        role: Role,
+        subject_id: Digest,
+        image_id: crate::ids::ImageId,
+        group_id: GroupId,
+        (sample, reward, tokens): (u32, f64, usize),
+    ) -> RewardRow {
+        let overlong_penalty = self.advantage.overlong(tokens);
+        RewardRow {
+            role,
+            step: self.step,
+            subject_id,
+            image_id,
+            group_id,
+            sample,
+            preset: self.preset.to_owned(),
+            reward: reward - overlong_penalty.unwrap_or(0.0),
+            valid: false,
+            confidence: None,
+            uncertainty: None,
+            diversity_penalty: None,
+            cluster: None,
+            cluster_size: None,
+            scope_size: None,
+            correct: None,
+            correctness: None,
+            form: None,
+            overlong_penalty,
+            group_mean: 0.0,
+            group_std: 0.0,
+            advantage: 0.0,
+            in_update: true,
+        }
+    }
+
+    /// Fills in the statistics of each group and the advantages.
+    fn compare(&self, rows: &mut [RewardRow]) {
+        for group in rows.chunk_by_mut(|a, b| a.group_id == b.group_id) {
+            let rewards: Vec<f64> = group.iter().map(|row| row.reward).collect();
+            let Advantages { values, mean, std, zero_std } = advantages(&rewards, self.advantage.aggregation);
+            let in_update = !(zero_std && self.advantage.drop_zero_std);
+            for (row, advantage) in group.iter_mut().zip(values) {
+                (row.group_mean, row.group_std, row.advantage, row.in_update) = (mean, std, advantage, in_update);
+            }
+        }
+    }
+}
+
+/// The number of each question's cluster within its scope.
+fn cluster_numbers(groups: &[Vec<Question>], scope: Scope) -> Result<Vec<Vec<usize>>, StageError> {
+    let text = |question: &Question| if question.valid { question.text.clone() } else { String::new() };
+    let of = |questions: Vec<String>| Ok::<_, StageError>(Clusters::of(&questions)?.label);
+    if scope == Scope::Group {
+        return groups.iter().map(|group| of(group.iter().map(text).collect())).collect();
+    }
+    let mut labels = of(groups.iter().flatten().map(text).collect())?.into_iter();
+    Ok(groups.iter().map(|group| labels.by_ref().take(group.len()).collect()).collect())
+}

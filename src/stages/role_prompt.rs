@@ -1,0 +1,61 @@
+//! The prompt of a role: a template file, the digest that names it, and the tokens that it becomes.
+
+use std::path::Path;
+
+use crate::ids::{Digest, PromptId};
+use crate::vlm::prompt::{Fill, Prompt, PromptError, Template};
+use crate::vlm::tokenizer::{Tokenizer, TokenizerError};
+
+/// The placeholders that the template of a role may use.
+const PLACEHOLDERS: [&str; 2] = ["image", "question"];
+
+/// A role's prompt.
+#[derive(Debug, Clone)]
+pub struct RolePrompt {
+    /// The digest of the template's text.
+    pub id: PromptId,
+    template: Template,
+}
+
+impl RolePrompt {
+    /// Parses the text of a template: the whole conversation up to where the model goes on, with `{{image}}` and, for the
+    /// Reasoner, `{{question}}`. `file` is what errors name.
+    ///
+    /// # Errors
+    /// An unknown placeholder or a malformed one.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, PromptError> {
+        let template = Template::parse(file, text, &PLACEHOLDERS)?;
+        Ok(Self { id: PromptId(Digest::of(text.as_bytes())), template })
+    }
+
+    /// Whether the prompt has a place for this.
+    pub fn has(&self, placeholder: &str) -> bool {
+        self.template.placeholders().any(|name| name == placeholder)
+    }
+
+    /// The tokens of the prompt for an image of so many image tokens, or none, and a question.
+    ///
+    /// # Errors
+    /// Text that the tokenizer cannot take.
+    pub fn tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        image_tokens: Option<usize>,
+        question: &str,
+    ) -> Result<Vec<u32>, RolePromptError> {
+        let image = image_tokens.map_or(Fill::Empty, Fill::Image);
+        let prompt: Prompt = self.template.prompt(&[("image", image), ("question", Fill::Text(question))])?;
+        Ok(tokenizer.encode_prompt(&prompt)?)
+    }
+}
+
+/// Why a prompt has no tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum RolePromptError {
+    /// The template.
+    #[error(transparent)]
+    Template(#[from] PromptError),
+    /// The text.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}

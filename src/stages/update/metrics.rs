@@ -1,0 +1,73 @@
+//! The row of a step in the `metrics` table.
+
+use crate::tables::{MetricRow, RewardRow, Role};
+use crate::training::policy::{Group, PolicyReport};
+
+/// The mean of what is there; `None` of nothing.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, n) = values.fold((0.0, 0u32), |(sum, n), value| (sum + value, n + 1));
+    (n > 0).then(|| sum / f64::from(n))
+}
+
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// What a step did, from the trainer's report, its samples and their rewards.
+pub(super) fn row(role: Role, step: u32, report: &PolicyReport, groups: &[Group], rewards: &[RewardRow]) -> MetricRow {
+    let lengths: Vec<u32> = rollouts(groups).map(|rollout| rollout.token_ids.len() as u32).collect();
+    let reward_mean = mean(rewards.iter().map(|row| row.reward));
+    let deviation = |mean: f64| {
+        let squares: f64 = rewards.iter().map(|row| (row.reward - mean).powi(2)).sum();
+        (rewards.len() > 1).then(|| (squares / (rewards.len() as f64 - 1.0)).sqrt())
+    };
+    let share = |of: &dyn Fn(&RewardRow) -> Option<bool>| {
+        mean(rewards.iter().filter_map(|row| of(row).map(|yes| f64::from(u8::from(yes)))))
+    };
+    let of_groups = || rewards.chunk_by(|a, b| a.group_id == b.group_id);
+    MetricRow {
+        role: Some(role),
+        step,
+        learning_rate: report.learning_rate,
+        updates: report.updates,
+        updates_skipped: report.updates_skipped,
+        loss: finite(report.loss),
+        policy_loss: finite(report.policy_loss),
+        kl_loss: finite(report.kl_loss),
+        kl_reference: report.kl_reference.and_then(finite),
+        kl_old: finite(report.kl_old),
+        entropy: finite(report.entropy),
+        ratio_mean: finite(report.ratio_mean),
+        ratio_max: finite(report.ratio_max),
+        clip_low_fraction: finite(report.clip_low_fraction),
+        clip_high_fraction: finite(report.clip_high_fraction),
+        dual_clip_fraction: finite(report.dual_clip_fraction),
+        grad_norm: finite(report.grad_norm),
+        grad_norm_max: finite(report.grad_norm_max),
+        groups: groups.len() as u32,
+        groups_dropped: of_groups().filter(|group| group.iter().all(|row| !row.in_update)).count() as u32,
+        frac_zero_std: mean(of_groups().map(|group| f64::from(u8::from(group[0].group_std == 0.0)))),
+        samples: report.samples,
+        reward_mean,
+        reward_std: reward_mean.and_then(deviation),
+        advantage_mean: mean(rewards.iter().map(|row| row.advantage)),
+        confidence_mean: mean(rewards.iter().filter_map(|row| row.confidence)),
+        uncertainty_mean: mean(rewards.iter().filter_map(|row| row.uncertainty)),
+        diversity_penalty_mean: mean(rewards.iter().filter_map(|row| row.diversity_penalty)),
+        valid_share: share(&|row| Some(row.valid)),
+        correct_share: share(&|row| row.correct),
+        prompt_tokens: report.prompt_tokens,
+        response_tokens: report.response_tokens,
+        response_length_mean: mean(lengths.iter().map(|&length| f64::from(length))),
+        response_length_min: lengths.iter().min().copied(),
+        response_length_max: lengths.iter().max().copied(),
+        truncated_share: mean(rollouts(groups).map(|rollout| f64::from(u8::from(rollout.truncated)))),
+        sampler_gap_mean: finite(report.sampler_gap_mean),
+        sampler_gap_max: finite(report.sampler_gap_max),
+        importance_truncated_share: report.importance_truncated_share,
+    }
+}
+
+fn rollouts(groups: &[Group]) -> impl Iterator<Item = &crate::training::policy::Rollout> {
+    groups.iter().flat_map(|group| &group.rollouts)
+}

@@ -1,0 +1,124 @@
+//! A role in training: weights and optimizer in memory, and as objects of the store.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::random::Seed;
+use crate::stages::StageError;
+use crate::stages::model::{Frame, store_weights};
+use crate::store::{ObjectKind, Output, StageResult, Store};
+use crate::training::adamw::Moments;
+use crate::training::{AdamW, Trainable, TrainingError};
+use crate::vlm::conversion::stored_bytes;
+use crate::vlm::export::ExportError;
+use crate::vlm::safetensors_header::StoredType;
+use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
+
+use super::UpdateSettings;
+
+/// The part that the optimizer's state plays in a result.
+const OPTIMIZER: &str = "optimizer";
+/// The figure with the optimizer's count of updates.
+pub(super) const UPDATES: &str = "optimizer_updates";
+
+/// Weights, optimizer and reference after some steps.
+pub(super) struct Live {
+    /// Steps made.
+    pub(super) step: u32,
+    pub(super) weights: Trainable,
+    pub(super) optimizer: AdamW,
+    pub(super) reference: Option<Trainable>,
+}
+
+impl Live {
+    /// The beginning of a role's training.
+    pub(super) fn start(
+        frame: &Frame,
+        tensors: &HashMap<String, Tensor>,
+        settings: &UpdateSettings,
+        dtype: DType,
+        seed: u64,
+    ) -> Result<Self, TrainingError> {
+        let device = Device::Cpu;
+        let weights = Trainable::new(&frame.config, settings.trained(), tensors, Seed(seed), dtype, &device)?;
+        let optimizer = AdamW::new(settings.optimizer(), &weights)?;
+        let reference = match settings.beta > 0.0 {
+            true => Some(Trainable::frozen(&frame.config, tensors, dtype, &device)?),
+            false => None,
+        };
+        Ok(Self { step: 0, weights, optimizer, reference })
+    }
+
+    /// Puts this at the place of a kept checkpoint.
+    pub(super) fn resume(
+        &mut self,
+        store: &Store,
+        kept: &StageResult,
+        step: u32,
+        settings: &UpdateSettings,
+    ) -> Result<(), StageError> {
+        let mut tensors = HashMap::new();
+        for output in kept.outputs_of(OPTIMIZER) {
+            let bytes = store.read_object(output.object)?;
+            let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+            tensors.extend(read.map_err(TrainingError::from)?);
+        }
+        let take = |kind: &str, name: &str| {
+            let tensor = tensors.get(&format!("{kind}.{name}")).cloned();
+            tensor.ok_or_else(|| StageError::Conflict(format!("the checkpoint {} lacks {kind} of {name}", kept.action)))
+        };
+        let mut moments = BTreeMap::new();
+        for name in self.weights.variables().keys() {
+            moments.insert(name.clone(), Moments { first: take("first", name)?, second: take("second", name)? });
+            self.weights.set(name, &take("weight", name)?).map_err(TrainingError::from)?;
+        }
+        let updates = kept.figures.get(UPDATES).copied().unwrap_or(0);
+        self.optimizer = AdamW::resumed(settings.optimizer(), moments, updates);
+        self.step = step;
+        Ok(())
+    }
+
+    /// Stores the model as it is now and what going on from here needs.
+    pub(super) fn keep(&self, store: &Store, frame: &Frame) -> Result<Vec<Output>, StageError> {
+        let merged = self.weights.merged().map_err(TrainingError::from)?;
+        let mut outputs = store_weights(store, &frame.config, &merged)?;
+        let mut state = BTreeMap::new();
+        for (name, moments) in self.optimizer.moments() {
+            state.insert(format!("first.{name}"), moments.first.clone());
+            state.insert(format!("second.{name}"), moments.second.clone());
+        }
+        for (name, variable) in self.weights.variables() {
+            state.insert(format!("weight.{name}"), variable.as_detached_tensor());
+        }
+        outputs.push(put_tensors(store, OPTIMIZER, &state)?);
+        Ok(outputs)
+    }
+}
+
+/// Stores tensors in f32 as one object.
+fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) -> Result<Output, StageError> {
+    let planned: Vec<PlannedTensor> = tensors
+        .iter()
+        .map(|(name, tensor)| PlannedTensor {
+            name: name.clone(),
+            dtype: StoredType::F32,
+            shape: tensor.dims().to_vec(),
+        })
+        .collect();
+    let mut staged = store.stage()?;
+    write_tensors(&mut staged, &planned, |tensor, out| {
+        let values = tensors
+            .get(&tensor.name)
+            .map(|t| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
+        let wrong = |problem: String| ExportError::Tensor(tensor.name.clone(), problem);
+        let values: Vec<f32> = match values {
+            Some(values) => values.map_err(|e: candle_core::Error| wrong(e.to_string()))?,
+            None => return Err(wrong("is not there".to_owned())),
+        };
+        Ok(out.write_all(&stored_bytes(&values, StoredType::F32))?)
+    })
+    .map_err(|e| StageError::Model(e.to_string()))?;
+    let (object, bytes) = store.publish_object(staged, ObjectKind::Safetensors)?;
+    Ok(Output { role: role.to_owned(), object, rows: 0, bytes })
+}
