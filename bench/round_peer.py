@@ -7,7 +7,7 @@ MODEL is a Hugging Face folder, IMAGES a folder of pictures. With --pipeline the
 that file where it has them; options on the command line win. What a round is stands in `spec/method.md`: the
 Questioner trains, then writes questions, the Reasoner answers and votes, the band keeps, the Reasoner trains. Generation is
 transformers' `generate`, questions are clustered by NLTK and scikit-learn, answers compared by mathruler, updates are TRL's
-(one update a step, so that the old log-probabilities are the model's own, and a forward pass of the reference). Evaluation is not
+(one update a step, whatever the file says, so that the old log-probabilities are the model's own, and a forward pass of the reference). Evaluation is not
 part of it. f32, SDPA. Prints one JSON object: seconds of each part, of all, tokens sampled, rows, peak memory.
 
 With --untrained every output of the Questioner counts as a question and every question is kept, so that random weights can be
@@ -232,7 +232,7 @@ class Round:
             self.timed("questioner's updates", self.update, self.questioner, reference, optimizer, rows, drawn, rewards)
 
     def curriculum(self):
-        images = [i % len(self.files) for i in range(self.o.slice)]
+        images = [i % len(self.files) for i in range(self.o.slice or len(self.files))]
         self.random.shuffle(images)
         _, drawn = self.timed("candidates", self.ask, images, self.o.questions_per_image)
         asked = [(image, q) for image, group in zip(images, drawn) for q in map(self.parse, group) if q]
