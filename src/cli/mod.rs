@@ -28,6 +28,7 @@ mod status;
 mod text;
 pub mod ui;
 mod verify;
+mod warm_start;
 mod why;
 
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ enum Command {
     Rewards(rewards::RewardsArgs),
     Rescore(rescore::RescoreArgs),
     Scenes(scenes::ScenesArgs),
+    WarmStart(warm_start::WarmStartArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Schema(schema::SchemaArgs),
@@ -124,6 +126,7 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Rewards(args) => rewards::cmd_rewards(args, ui),
         Command::Rescore(args) => rescore::cmd_rescore(args, ui),
         Command::Scenes(args) => scenes::cmd_scenes(args, ui),
+        Command::WarmStart(args) => warm_start::cmd_warm_start(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
         Command::Schema(args) => schema::cmd_schema(args, ui),

@@ -14,7 +14,9 @@ pub mod questions;
 pub mod rewards;
 pub mod role_prompt;
 mod runner;
+mod training_state;
 pub mod update;
+pub mod warm_start;
 
 pub use self::output::TableOutput;
 pub use self::progress::{Interrupt, Progress, Silent};

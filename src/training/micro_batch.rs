@@ -111,7 +111,8 @@ impl MicroBatch {
                     number += 1;
                 }
             }
-            shared.push(Shared { prompt: tree.prefix.len(), responses: branches.iter().map(|b| b.ids.len()).collect() });
+            shared
+                .push(Shared { prompt: tree.prefix.len(), responses: branches.iter().map(|b| b.ids.len()).collect() });
         }
         batch.segments = Segments::shared(shared);
         Ok(batch)

@@ -6,7 +6,6 @@
 mod metrics;
 mod rollouts;
 mod settings;
-mod state;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +16,10 @@ use serde_json::{Value, json};
 pub use self::settings::{TrainedPart, UpdateSettings};
 
 use self::rollouts::Prompting;
-use self::state::{Live, UPDATES};
 use super::image_set::ImageSet;
 use super::model::{Frame, Loaded, ModelHandle, StoredModel, WEIGHTS};
 use super::role_prompt::RolePrompt;
+use super::training_state::{Beginning, Live, UPDATES};
 use super::{Made, Runner, Stage, StageError, TableOutput};
 use crate::ids::{Digest, ModelId, QuestionId};
 use crate::store::{Action, ActionKey, Counts, Input, StageResult, Store};
@@ -171,9 +170,16 @@ impl<'a> Chain<'a> {
         if !usable {
             let training = &self.training;
             let tensors = training.base.tensors(self.store)?;
-            let mut fresh = Live::start(&training.frame, &tensors, training.settings, training.dtype, training.seed)?;
+            let begin = Beginning {
+                trained: training.settings.trained(),
+                optimizer: training.settings.optimizer(),
+                reference: training.settings.beta > 0.0,
+                dtype: training.dtype,
+                seed: training.seed,
+            };
+            let mut fresh = Live::start(&training.frame, &tensors, begin)?;
             if let Some((n, result)) = nearest.and_then(|n| Some((n, links[n as usize - 1].result.as_ref()?))) {
-                fresh.resume(self.store, result, n, training.settings)?;
+                fresh.resume(self.store, result, n)?;
             }
             *live = Some(fresh);
         }

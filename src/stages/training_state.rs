@@ -9,18 +9,29 @@ use crate::stages::StageError;
 use crate::stages::model::{Frame, store_weights};
 use crate::store::{ObjectKind, Output, StageResult, Store};
 use crate::training::adamw::Moments;
-use crate::training::{AdamW, Trainable, TrainingError};
+use crate::training::{AdamW, AdamWSettings, Trainable, Trained, TrainingError};
 use crate::vlm::conversion::stored_bytes;
 use crate::vlm::export::ExportError;
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
 
-use super::UpdateSettings;
-
 /// The part that the optimizer's state plays in a result.
 const OPTIMIZER: &str = "optimizer";
 /// The figure with the optimizer's count of updates.
 pub(super) const UPDATES: &str = "optimizer_updates";
+
+/// What a training begins with, beside the weights.
+#[derive(Debug, Clone)]
+pub(super) struct Beginning {
+    pub(super) trained: Trained,
+    pub(super) optimizer: AdamWSettings,
+    /// Whether a copy of the weights is kept to compare with.
+    pub(super) reference: bool,
+    /// The type to compute in.
+    pub(super) dtype: DType,
+    /// Of fresh adapters.
+    pub(super) seed: u64,
+}
 
 /// Weights, optimizer and reference after some steps.
 pub(super) struct Live {
@@ -36,14 +47,13 @@ impl Live {
     pub(super) fn start(
         frame: &Frame,
         tensors: &HashMap<String, Tensor>,
-        settings: &UpdateSettings,
-        dtype: DType,
-        seed: u64,
+        begin: Beginning,
     ) -> Result<Self, TrainingError> {
+        let Beginning { trained, optimizer, reference, dtype, seed } = begin;
         let device = Device::Cpu;
-        let weights = Trainable::new(&frame.config, settings.trained(), tensors, Seed(seed), dtype, &device)?;
-        let optimizer = AdamW::new(settings.optimizer(), &weights)?;
-        let reference = match settings.beta > 0.0 {
+        let weights = Trainable::new(&frame.config, trained, tensors, Seed(seed), dtype, &device)?;
+        let optimizer = AdamW::new(optimizer, &weights)?;
+        let reference = match reference {
             true => Some(Trainable::frozen(&frame.config, tensors, dtype, &device)?),
             false => None,
         };
@@ -51,13 +61,7 @@ impl Live {
     }
 
     /// Puts this at the place of a kept checkpoint.
-    pub(super) fn resume(
-        &mut self,
-        store: &Store,
-        kept: &StageResult,
-        step: u32,
-        settings: &UpdateSettings,
-    ) -> Result<(), StageError> {
+    pub(super) fn resume(&mut self, store: &Store, kept: &StageResult, step: u32) -> Result<(), StageError> {
         let mut tensors = HashMap::new();
         for output in kept.outputs_of(OPTIMIZER) {
             let bytes = store.read_object(output.object)?;
@@ -74,7 +78,7 @@ impl Live {
             self.weights.set(name, &take("weight", name)?).map_err(TrainingError::from)?;
         }
         let updates = kept.figures.get(UPDATES).copied().unwrap_or(0);
-        self.optimizer = AdamW::resumed(settings.optimizer(), moments, updates);
+        self.optimizer = AdamW::resumed(self.optimizer.settings(), moments, updates);
         self.step = step;
         Ok(())
     }

@@ -1,0 +1,199 @@
+//! What a warm start learns from: the rows of a table, as trees of tokens.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::ids::Digest;
+use crate::imaging::{Limits, decode};
+use crate::stages::StageError;
+use crate::stages::image_set::Refusal;
+use crate::stages::model::Frame;
+use crate::tables::{self, Demonstration, DemonstrationSystem, ImageLink, TableError};
+use crate::training::tree::common_prefix;
+use crate::training::{Branch, Tree};
+use crate::vlm::image_processor::Patches;
+use crate::vlm::prompt::Prompt;
+
+/// The system text of a row whose table has none.
+const SYSTEM: &str = "You are a helpful assistant.";
+
+/// A row.
+#[derive(Debug, Clone)]
+struct Row {
+    image: ImageLink,
+    system: String,
+    prompt: String,
+    response: String,
+}
+
+/// A table of demonstrations, in training order.
+#[derive(Debug)]
+pub struct Demonstrations {
+    file: PathBuf,
+    rows: Vec<Row>,
+    digest: Digest,
+}
+
+/// A row as tokens.
+struct Sequence {
+    prompt: Vec<u32>,
+    response: Vec<u32>,
+}
+
+impl Demonstrations {
+    /// Reads a Parquet file with the columns `image` (a struct of `bytes` and `path`), `prompt`, `response` and, if it has
+    /// one, `system`. An image without bytes is the file at its path, relative to the table's folder.
+    ///
+    /// # Errors
+    /// The table or an image's file cannot be read, or a column is missing.
+    pub fn read(file: &Path) -> Result<Self, StageError> {
+        let name = file.display().to_string();
+        let demonstrations: Vec<Demonstration> = tables::read_file(file)?;
+        let systems: Vec<String> = match tables::read_file::<DemonstrationSystem>(file) {
+            Ok(rows) => rows.into_iter().map(|row| row.system).collect(),
+            Err(TableError::MissingColumn { .. }) => vec![SYSTEM.to_owned(); demonstrations.len()],
+            Err(e) => return Err(e.into()),
+        };
+        if demonstrations.is_empty() {
+            return Err(StageError::Source {
+                path: file.to_owned(),
+                problem: "there are no rows to learn from".into(),
+            });
+        }
+        let rows: Vec<Row> = demonstrations
+            .into_iter()
+            .zip(systems)
+            .map(|(row, system)| Row { image: row.image, system, prompt: row.prompt, response: row.response })
+            .collect();
+        let mut this = Self { file: file.to_owned(), rows, digest: Digest::of(name.as_bytes()) };
+        this.digest = this.contents()?;
+        Ok(this)
+    }
+
+    /// The digest of every row and every image.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What rejected rows name: the table's file.
+    pub(super) fn name(&self) -> String {
+        self.file.display().to_string()
+    }
+
+    /// Rows in the table.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none, which [`read`](Self::read) refuses.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn contents(&self) -> Result<Digest, StageError> {
+        let one = |i: usize| -> Result<Digest, StageError> {
+            let row = &self.rows[i];
+            // Rows of one image stand together, so it is read once for them all.
+            let image = match i.checked_sub(1).map(|before| &self.rows[before].image) {
+                Some(before) if *before == row.image => b"the image before".to_vec(),
+                _ => self.image_bytes(&row.image)?,
+            };
+            let texts = [&row.system, &row.prompt, &row.response].map(|text| text.as_bytes());
+            Ok(Digest::derive("visplay 2026 demonstration", &[&image, texts[0], texts[1], texts[2]]))
+        };
+        let digests: Vec<Digest> = (0..self.rows.len()).into_par_iter().map(one).collect::<Result<_, _>>()?;
+        let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+        Ok(Digest::derive("visplay 2026 demonstrations", &parts))
+    }
+
+    fn image_bytes(&self, image: &ImageLink) -> Result<Vec<u8>, StageError> {
+        if let Some(bytes) = &image.bytes {
+            return Ok(bytes.clone());
+        }
+        let path = self.file.parent().unwrap_or(Path::new("")).join(&image.path);
+        std::fs::read(&path).map_err(|e| StageError::Source { path, problem: e.to_string() })
+    }
+
+    /// The trees of the rows `from..to`, those of one image sharing their beginning; and the rows that cannot be learnt from.
+    pub(super) fn trees(
+        &self,
+        from: usize,
+        to: usize,
+        frame: &Frame,
+        max_tokens: usize,
+    ) -> Result<(Vec<Tree>, Vec<(usize, Refusal)>), StageError> {
+        let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
+        for i in from..to.min(self.rows.len()) {
+            match groups.last_mut() {
+                Some(group) if self.rows[group.start].image == self.rows[i].image => group.end = i + 1,
+                _ => groups.push(i..i + 1),
+            }
+        }
+        let made: Vec<_> =
+            groups.into_par_iter().map(|rows| self.tree(rows, frame, max_tokens)).collect::<Result<_, _>>()?;
+        let (mut trees, mut refused) = (Vec::new(), Vec::new());
+        for (tree, mut refusals) in made {
+            trees.extend(tree);
+            refused.append(&mut refusals);
+        }
+        Ok((trees, refused))
+    }
+
+    /// The tree of rows about one image.
+    fn tree(
+        &self,
+        rows: std::ops::Range<usize>,
+        frame: &Frame,
+        max_tokens: usize,
+    ) -> Result<(Option<Tree>, Vec<(usize, Refusal)>), StageError> {
+        let image = match self.patches(&self.rows[rows.start].image, frame)? {
+            Ok(image) => image,
+            Err(refusal) => return Ok((None, rows.map(|i| (i, refusal.clone())).collect())),
+        };
+        let merge = frame.config.vision.spatial_merge_size;
+        let image_tokens = image.grid[1] * image.grid[2] / (merge * merge) * image.grid[0];
+        let (mut sequences, mut refused) = (Vec::new(), Vec::new());
+        for i in rows {
+            match self.sequence(&self.rows[i], image_tokens, frame) {
+                Err(refusal) => refused.push((i, refusal)),
+                Ok(Sequence { prompt, response }) if prompt.len() + response.len() > max_tokens => {
+                    let tokens = prompt.len() + response.len();
+                    let detail = format!("{tokens} tokens of prompt and response are more than {max_tokens}");
+                    refused.push((i, Refusal::new("too_long", detail)));
+                }
+                Ok(sequence) => sequences.push(sequence),
+            }
+        }
+        let prompts: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.prompt.as_slice()).collect();
+        let shared = common_prefix(&prompts);
+        let Some(first) = sequences.first() else { return Ok((None, refused)) };
+        let prefix = first.prompt[..shared].to_vec();
+        let branch = |sequence: &Sequence| Branch {
+            ids: [&sequence.prompt[shared..], &sequence.response].concat(),
+            first_target: sequence.prompt.len() - shared,
+        };
+        let branches = sequences.iter().map(branch).collect();
+        Ok((Some(Tree { prefix, images: vec![Arc::new(image)], branches }), refused))
+    }
+
+    fn sequence(&self, row: &Row, image_tokens: usize, frame: &Frame) -> Result<Sequence, Refusal> {
+        let text = |e: &dyn std::error::Error| Refusal::new("text", e.to_string());
+        let prompt = Prompt::chat(&row.system, Some(image_tokens), &row.prompt);
+        let prompt = frame.tokenizer.encode_prompt(&prompt).map_err(|e| text(&e))?;
+        let mut response = frame.tokenizer.encode_plain(&row.response).map_err(|e| text(&e))?;
+        response.push(frame.tokenizer.special().im_end);
+        Ok(Sequence { prompt, response })
+    }
+
+    fn patches(&self, image: &ImageLink, frame: &Frame) -> Result<Result<Patches, Refusal>, StageError> {
+        let bytes = self.image_bytes(image)?;
+        let decoded = match decode(&bytes, &Limits::default()) {
+            Ok(decoded) => decoded,
+            Err(e) => return Ok(Err(Refusal::new("image", format!("{}: {e}", image.path)))),
+        };
+        let processed = frame.processor.process(&decoded.pixels);
+        Ok(processed.map_err(|e| Refusal::new("image", format!("{}: {e}", image.path))))
+    }
+}

@@ -1,0 +1,388 @@
+//! Warm start: supervised cross-entropy on the responses of a table, before any evolution.
+//!
+//! A chain of pieces of some steps each; a piece is an action, and keeps the weights and the optimizer after its last step.
+
+mod data;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use candle_core::DType;
+use crossbeam_channel::bounded;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub use self::data::Demonstrations;
+
+use super::image_set::Refusal;
+use super::model::{Frame, StoredModel, WEIGHTS};
+use super::training_state::{Beginning, Live, UPDATES};
+use super::{Made, Runner, Stage, StageError, TableOutput};
+use crate::store::{Action, ActionKey, Counts, StageResult};
+use crate::tables::{MetricRow, PROFILE, RejectRow, TableRow};
+use crate::training::lora::{LoraSettings, TARGETS};
+use crate::training::step::Compute;
+use crate::training::supervised::cross_entropy;
+use crate::training::{AdamWSettings, Schedule, ScheduleKind, Trained, Tree};
+
+/// The stage's name.
+pub const WARM_START: &str = "warm-start";
+const VERSION: u32 = 1;
+
+/// How a warm start is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStartSettings {
+    /// Rows of a step.
+    pub rows_per_step: u32,
+    /// How often the table is gone through.
+    pub epochs: u32,
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// How the rate goes on after the warm-up: constant or cosine.
+    pub schedule: ScheduleKind,
+    /// Steps over which the rate rises; the first is never 0.
+    pub warmup_steps: u32,
+    /// The share of the rate that a cosine falls to.
+    pub final_share: f64,
+    /// AdamW: decay of the first moment.
+    pub beta1: f64,
+    /// AdamW: decay of the second moment.
+    pub beta2: f64,
+    /// AdamW: added to the root of the second moment.
+    pub epsilon: f64,
+    /// AdamW: decoupled weight decay, times the learning rate.
+    pub weight_decay: f64,
+    /// Gradients are scaled so that their global norm is at most this.
+    pub max_grad_norm: f64,
+    /// Leave the vision tower as it is.
+    pub freeze_vision: bool,
+    /// Width of LoRA adapters on the text tower, which alone are trained then; 0: no adapters.
+    pub lora_rank: u32,
+    /// LoRA: the adapter's factor is alpha / rank.
+    pub lora_alpha: f64,
+    /// A longer row is left out, in tokens of prompt and response.
+    pub max_tokens: u32,
+    /// Tokens that go through the model together. Changes results by rounding only.
+    pub micro_batch_tokens: u32,
+    /// Layers whose graph is alive at once: fewer take less memory and more time.
+    pub layers_at_once: u32,
+    /// Weights and optimizer are kept every so many steps, and after the last one.
+    pub checkpoint_every: u32,
+    /// The seed of fresh adapters.
+    pub seed: u64,
+}
+
+impl Default for WarmStartSettings {
+    fn default() -> Self {
+        Self {
+            rows_per_step: 64,
+            epochs: 1,
+            learning_rate: 1e-5,
+            schedule: ScheduleKind::Cosine,
+            warmup_steps: 20,
+            final_share: 0.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            freeze_vision: false,
+            lora_rank: 0,
+            lora_alpha: 32.0,
+            max_tokens: 4096,
+            micro_batch_tokens: 4096,
+            layers_at_once: 4,
+            checkpoint_every: 100,
+            seed: 0,
+        }
+    }
+}
+
+impl WarmStartSettings {
+    fn trained(&self) -> Trained {
+        match (self.lora_rank, self.freeze_vision) {
+            (0, false) => Trained::All,
+            (0, true) => Trained::Text,
+            (rank, _) => Trained::Lora(LoraSettings {
+                rank: rank as usize,
+                alpha: self.lora_alpha,
+                targets: TARGETS.map(str::to_owned).to_vec(),
+            }),
+        }
+    }
+
+    fn optimizer(&self) -> AdamWSettings {
+        AdamWSettings {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.epsilon,
+            weight_decay: self.weight_decay,
+            max_grad_norm: self.max_grad_norm,
+        }
+    }
+
+    fn schedule(&self, steps: u32) -> Schedule {
+        Schedule {
+            kind: self.schedule,
+            peak: self.learning_rate,
+            warmup: u64::from(self.warmup_steps),
+            total: u64::from(steps),
+            final_share: self.final_share,
+        }
+    }
+
+    fn compute(&self, threads: usize) -> Compute {
+        Compute {
+            temperature: 1.0,
+            micro_batch_tokens: self.micro_batch_tokens as usize,
+            layers_at_once: self.layers_at_once as usize,
+            threads,
+        }
+    }
+
+    /// Steps over a table of so many rows.
+    pub fn steps(&self, rows: usize) -> u32 {
+        rows.div_ceil(self.rows_per_step.max(1) as usize) as u32 * self.epochs
+    }
+}
+
+/// Trains `base` on the table. Gives the results of the pieces, and the model after the last.
+///
+/// # Errors
+/// A step fails, the store fails, or somebody asked to stop.
+pub fn warm_start(
+    base: &StoredModel,
+    data: &Demonstrations,
+    settings: &WarmStartSettings,
+    runner: &Runner<'_>,
+) -> Result<(Vec<StageResult>, StoredModel), StageError> {
+    let frame = Arc::new(base.frame(runner.store, None)?);
+    let steps = settings.steps(data.len());
+    let stage = WarmStart { base, data, settings, frame, steps, live: Mutex::default() };
+    let mut done: Vec<StageResult> = Vec::new();
+    for first in (0..steps).step_by(settings.checkpoint_every.max(1) as usize) {
+        let end = steps.min(first + settings.checkpoint_every.max(1));
+        let piece = Piece { steps: first..end, before: done.last().cloned() };
+        let mut ran = runner.run(&stage, std::slice::from_ref(&piece))?;
+        done.append(&mut ran.results);
+    }
+    let Some(last) = done.last() else {
+        return Err(StageError::Parameter { key: "epochs", problem: "there is no step to make".into() });
+    };
+    let model = base.with_weights(last.outputs_of(WEIGHTS).cloned().collect());
+    Ok((done, model))
+}
+
+struct WarmStart<'a> {
+    base: &'a StoredModel,
+    data: &'a Demonstrations,
+    settings: &'a WarmStartSettings,
+    frame: Arc<Frame>,
+    /// Of the whole warm start.
+    steps: u32,
+    live: Mutex<Option<Live>>,
+}
+
+/// Some steps, and what they start from.
+struct Piece {
+    steps: Range<u32>,
+    before: Option<StageResult>,
+}
+
+/// A step's batch, made ahead of the model.
+type Batch = Result<(Vec<Tree>, Vec<(usize, Refusal)>), StageError>;
+
+impl WarmStart<'_> {
+    /// The rows of a step.
+    fn rows(&self, step: u32) -> Range<usize> {
+        let a_step = self.settings.rows_per_step.max(1) as usize;
+        let first = step as usize % self.data.len().div_ceil(a_step) * a_step;
+        first..self.data.len().min(first + a_step)
+    }
+
+    fn start(&self, piece: &Piece, runner: &Runner<'_>) -> Result<Live, StageError> {
+        let begin = Beginning {
+            trained: self.settings.trained(),
+            optimizer: self.settings.optimizer(),
+            reference: false,
+            dtype: DType::F32,
+            seed: self.settings.seed,
+        };
+        let mut live = Live::start(&self.frame, &self.base.tensors(runner.store)?, begin)?;
+        if let Some(before) = &piece.before {
+            live.resume(runner.store, before, piece.steps.start)?;
+        }
+        Ok(live)
+    }
+
+    /// Makes the steps of a piece: a row of metrics each, and the rows left out.
+    fn train(
+        &self,
+        piece: &Piece,
+        live: &mut Live,
+        runner: &Runner<'_>,
+    ) -> Result<(Vec<MetricRow>, Vec<RejectRow>), StageError> {
+        /// Batches that wait ready.
+        const AHEAD: usize = 2;
+        let schedule = self.settings.schedule(self.steps);
+        let compute = self.settings.compute(rayon::current_num_threads());
+        let (mut metrics, mut rejects) = (Vec::new(), Vec::new());
+        let (send, batches) = bounded::<Batch>(AHEAD);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for step in piece.steps.clone() {
+                    let rows = self.rows(step);
+                    let batch = self.data.trees(rows.start, rows.end, &self.frame, self.settings.max_tokens as usize);
+                    if send.send(batch).is_err() {
+                        return;
+                    }
+                }
+            });
+            for step in piece.steps.clone() {
+                runner.interrupt.check()?;
+                let lost = || StageError::Conflict("the thread that reads ahead died".into());
+                let (trees, refused) = batches.recv().map_err(|_| lost())??;
+                rejects.extend(refused.into_iter().map(|(row, refusal)| self.reject(row, refusal)));
+                metrics.push(self.step(step, &trees, live, &schedule, compute)?);
+                runner.progress.advance(1);
+            }
+            Ok::<(), StageError>(())
+        })?;
+        live.step = piece.steps.end;
+        Ok((metrics, rejects))
+    }
+
+    fn step(
+        &self,
+        step: u32,
+        trees: &[Tree],
+        live: &mut Live,
+        schedule: &Schedule,
+        compute: Compute,
+    ) -> Result<MetricRow, StageError> {
+        let (loss, figures, gradients) = cross_entropy(&live.weights, trees, compute)?;
+        let rate = schedule.rate(live.optimizer.updates());
+        let update =
+            live.optimizer.update(&live.weights, &gradients, rate).map_err(crate::training::TrainingError::from)?;
+        let lengths = || trees.iter().flat_map(|tree| &tree.branches).map(|branch| branch.targets().len());
+        let samples = lengths().count();
+        let tokens: usize = lengths().sum();
+        let prompts: usize =
+            trees.iter().flat_map(|t| t.branches.iter().map(|b| t.prefix.len() + b.first_target)).sum();
+        let finite = |value: f64| value.is_finite().then_some(value);
+        let mean = |sum: f64, of: usize| if of == 0 { None } else { finite(sum / of as f64) };
+        Ok(MetricRow {
+            role: None,
+            step,
+            learning_rate: rate,
+            updates: u32::from(!update.skipped),
+            updates_skipped: u32::from(update.skipped),
+            loss: finite(loss),
+            policy_loss: None,
+            kl_loss: None,
+            kl_reference: None,
+            kl_old: None,
+            entropy: mean(figures.iter().map(|token| f64::from(token.entropy)).sum(), figures.len()),
+            ratio_mean: None,
+            ratio_max: None,
+            clip_low_fraction: None,
+            clip_high_fraction: None,
+            dual_clip_fraction: None,
+            grad_norm: finite(update.grad_norm),
+            grad_norm_max: finite(update.grad_norm),
+            groups: 0,
+            groups_dropped: 0,
+            frac_zero_std: None,
+            samples: samples as u32,
+            reward_mean: None,
+            reward_std: None,
+            advantage_mean: None,
+            confidence_mean: None,
+            uncertainty_mean: None,
+            diversity_penalty_mean: None,
+            valid_share: None,
+            correct_share: None,
+            prompt_tokens: prompts as u64,
+            response_tokens: tokens as u64,
+            response_length_mean: mean(tokens as f64, samples),
+            response_length_min: lengths().min().map(|n| n as u32),
+            response_length_max: lengths().max().map(|n| n as u32),
+            truncated_share: None,
+            sampler_gap_mean: None,
+            sampler_gap_max: None,
+            importance_truncated_share: None,
+        })
+    }
+
+    fn reject(&self, row: usize, refusal: Refusal) -> RejectRow {
+        RejectRow {
+            stage: WARM_START.to_owned(),
+            subject: self.data.name(),
+            subject_row: Some(row as u64),
+            subject_id: None,
+            reason: refusal.reason.to_owned(),
+            detail: refusal.detail,
+            twin_id: None,
+        }
+    }
+}
+
+impl Stage for WarmStart<'_> {
+    type Shard = Piece;
+
+    fn phase(&self) -> &'static str {
+        "learning from demonstrations"
+    }
+
+    fn concurrent(&self) -> bool {
+        false
+    }
+
+    fn action(&self, piece: &Piece) -> Action {
+        Action {
+            stage: WARM_START.into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([
+                ("data".into(), json!(self.data.digest())),
+                ("previous".into(), json!(piece.before.as_ref().map(|result| result.action))),
+                ("settings".into(), json!(self.settings)),
+                ("steps".into(), json!([piece.steps.start, piece.steps.end])),
+            ]),
+            seed: self.settings.seed,
+            inputs: Vec::new(),
+            model: Some(self.base.id.0),
+            shard: BTreeMap::<String, Value>::new(),
+            schemas: BTreeMap::from([
+                (MetricRow::TABLE.into(), MetricRow::schema_id()),
+                (RejectRow::TABLE.into(), RejectRow::schema_id()),
+            ]),
+            writer_profile: PROFILE.number,
+        }
+    }
+
+    fn units(&self, piece: &Piece) -> u64 {
+        u64::from(piece.steps.end - piece.steps.start)
+    }
+
+    fn make(&self, piece: &Piece, runner: &Runner<'_>) -> Result<Made, StageError> {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = match live.take().filter(|live| live.step == piece.steps.start) {
+            Some(state) => state,
+            None => self.start(piece, runner)?,
+        };
+        let (metrics, rejects) = self.train(piece, &mut state, runner)?;
+        let rows_in: u64 = piece.steps.clone().map(|step| self.rows(step).len() as u64).sum();
+        let counts = Counts { rows_in, rows_out: rows_in - rejects.len() as u64, rejects: rejects.len() as u64 };
+        let mut outputs =
+            vec![TableOutput::write_all(runner.store, metrics)?, TableOutput::write_all(runner.store, rejects)?];
+        outputs.extend(state.keep(runner.store, &self.frame)?);
+        let figures = BTreeMap::from([(UPDATES.to_owned(), state.optimizer.updates())]);
+        let upstream: Vec<ActionKey> = piece.before.iter().map(|result| result.action).collect();
+        *live = Some(state);
+        Ok(Made { outputs, counts, figures, upstream })
+    }
+}
