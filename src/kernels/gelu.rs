@@ -47,45 +47,49 @@ impl<const BACKWARD: bool> WithSimd for Gelu<'_, BACKWARD> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let splat = |v: f32| simd.splat_f32s(v);
-        let value = |x: S::f32s, gradient: S::f32s| {
-            let normal = normal_distribution(simd, x);
-            if BACKWARD {
-                let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, x), splat(-0.5)));
-                let density = simd.mul_f32s(density, splat(0.398_942_3)); // 1 / sqrt(2 pi)
-                simd.mul_f32s(gradient, simd.mul_add_f32s(x, density, normal))
-            } else {
-                simd.mul_f32s(x, normal)
-            }
-        };
         let (x, x_tail) = S::as_simd_f32s(self.x);
         let (gradient, gradient_tail) = S::as_simd_f32s(self.gradient);
         let (out, out_tail) = S::as_mut_simd_f32s(self.out);
         for ((x, gradient), out) in x.iter().zip(gradient).zip(out) {
-            *out = value(*x, *gradient);
+            *out = value::<S, BACKWARD>(simd, *x, *gradient);
         }
         if !out_tail.is_empty() {
-            let value = value(simd.partial_load_f32s(x_tail), simd.partial_load_f32s(gradient_tail));
+            let (x, gradient) = (simd.partial_load_f32s(x_tail), simd.partial_load_f32s(gradient_tail));
+            let value = value::<S, BACKWARD>(simd, x, gradient);
             simd.partial_store_f32s(out_tail, value);
         }
     }
 }
 
+/// x Φ(x), or the gradient.
+#[inline(always)]
+fn value<S: Simd, const BACKWARD: bool>(simd: S, x: S::f32s, gradient: S::f32s) -> S::f32s {
+    let normal = normal_distribution(simd, x);
+    if !BACKWARD {
+        return simd.mul_f32s(x, normal);
+    }
+    let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, x), simd.splat_f32s(-0.5)));
+    let density = simd.mul_f32s(density, simd.splat_f32s(0.398_942_3)); // 1 / sqrt(2 pi)
+    simd.mul_f32s(gradient, simd.mul_add_f32s(x, density, normal))
+}
+
 /// (1 + erf(x / sqrt 2)) / 2.
 #[inline(always)]
 fn normal_distribution<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let splat = |v: f32| simd.splat_f32s(v);
-    let polynomial = |coefficients: &[f32], square: S::f32s| {
-        let mut sum = splat(0.0);
-        for c in coefficients {
-            sum = simd.mul_add_f32s(sum, square, splat(*c));
-        }
-        sum
-    };
     // The limit comes first: x86 gives the second operand when one is NaN.
-    let x = simd.mul_f32s(x, splat(std::f32::consts::FRAC_1_SQRT_2));
-    let x = simd.min_f32s(splat(LARGEST), simd.max_f32s(splat(-LARGEST), x));
+    let x = simd.mul_f32s(x, simd.splat_f32s(std::f32::consts::FRAC_1_SQRT_2));
+    let x = simd.min_f32s(simd.splat_f32s(LARGEST), simd.max_f32s(simd.splat_f32s(-LARGEST), x));
     let square = simd.mul_f32s(x, x);
-    let erf = simd.div_f32s(simd.mul_f32s(x, polynomial(&NUMERATOR, square)), polynomial(&DENOMINATOR, square));
-    simd.mul_add_f32s(erf, splat(0.5), splat(0.5))
+    let numerator = simd.mul_f32s(x, polynomial(simd, &NUMERATOR, square));
+    let erf = simd.div_f32s(numerator, polynomial(simd, &DENOMINATOR, square));
+    simd.mul_add_f32s(erf, simd.splat_f32s(0.5), simd.splat_f32s(0.5))
+}
+
+#[inline(always)]
+fn polynomial<S: Simd>(simd: S, coefficients: &[f32], x: S::f32s) -> S::f32s {
+    let mut sum = simd.splat_f32s(0.0);
+    for c in coefficients {
+        sum = simd.mul_add_f32s(sum, x, simd.splat_f32s(*c));
+    }
+    sum
 }

@@ -81,19 +81,18 @@ fn sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
     let ((x, x_tail), (g, g_tail), (w, w_tail)) = (S::as_simd_f32s(x), S::as_simd_f32s(g), S::as_simd_f32s(w));
     let mut squares = [simd.splat_f32s(0.0); 2];
     let mut products = squares;
-    let mut add = |i: usize, x: S::f32s, g: S::f32s, w: S::f32s| {
-        squares[i % 2] = simd.mul_add_f32s(x, x, squares[i % 2]);
-        products[i % 2] = simd.mul_add_f32s(simd.mul_f32s(w, g), x, products[i % 2]);
-    };
     for (i, ((x, g), w)) in x.iter().zip(g).zip(w).enumerate() {
-        add(i, *x, *g, *w);
+        squares[i % 2] = simd.mul_add_f32s(*x, *x, squares[i % 2]);
+        products[i % 2] = simd.mul_add_f32s(simd.mul_f32s(*w, *g), *x, products[i % 2]);
     }
     if !x_tail.is_empty() {
-        let load = |tail: &[f32]| simd.partial_load_f32s(tail);
-        add(0, load(x_tail), load(g_tail), load(w_tail));
+        let x = simd.partial_load_f32s(x_tail);
+        let scaled = simd.mul_f32s(simd.partial_load_f32s(w_tail), simd.partial_load_f32s(g_tail));
+        squares[0] = simd.mul_add_f32s(x, x, squares[0]);
+        products[0] = simd.mul_add_f32s(scaled, x, products[0]);
     }
-    let total = |sums: [S::f32s; 2]| simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
-    (total(squares), total(products))
+    let squares = simd.reduce_sum_f32s(simd.add_f32s(squares[0], squares[1]));
+    (squares, simd.reduce_sum_f32s(simd.add_f32s(products[0], products[1])))
 }
 
 /// The gradients of [`swiglu`](super::rowwise::swiglu), given that of its result.
@@ -124,26 +123,29 @@ impl WithSimd for SwiGluBackward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let one = simd.splat_f32s(1.0);
-        let both = |gate, up, gradient| {
-            let logistic = simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(gate))));
-            let silu = simd.mul_f32s(gate, logistic);
-            let slope = simd.mul_f32s(logistic, simd.add_f32s(one, simd.sub_f32s(gate, silu)));
-            (simd.mul_f32s(simd.mul_f32s(gradient, up), slope), simd.mul_f32s(gradient, silu))
-        };
         let (gate, gate_tail) = S::as_simd_f32s(self.gate);
         let (up, up_tail) = S::as_simd_f32s(self.up);
         let (gradient, gradient_tail) = S::as_simd_f32s(self.gradient);
         let (dgate, dgate_tail) = S::as_mut_simd_f32s(self.dgate);
         let (dup, dup_tail) = S::as_mut_simd_f32s(self.dup);
         for (((gate, up), gradient), (dgate, dup)) in gate.iter().zip(up).zip(gradient).zip(dgate.iter_mut().zip(dup)) {
-            (*dgate, *dup) = both(*gate, *up, *gradient);
+            (*dgate, *dup) = swiglu_slopes(simd, *gate, *up, *gradient);
         }
         if !dgate_tail.is_empty() {
-            let load = |tail: &[f32]| simd.partial_load_f32s(tail);
-            let (dgate, dup) = both(load(gate_tail), load(up_tail), load(gradient_tail));
+            let (gate, up) = (simd.partial_load_f32s(gate_tail), simd.partial_load_f32s(up_tail));
+            let (dgate, dup) = swiglu_slopes(simd, gate, up, simd.partial_load_f32s(gradient_tail));
             simd.partial_store_f32s(dgate_tail, dgate);
             simd.partial_store_f32s(dup_tail, dup);
         }
     }
+}
+
+/// The gradients of gate and up.
+#[inline(always)]
+fn swiglu_slopes<S: Simd>(simd: S, gate: S::f32s, up: S::f32s, gradient: S::f32s) -> (S::f32s, S::f32s) {
+    let one = simd.splat_f32s(1.0);
+    let logistic = simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(gate))));
+    let silu = simd.mul_f32s(gate, logistic);
+    let slope = simd.mul_f32s(logistic, simd.add_f32s(one, simd.sub_f32s(gate, silu)));
+    (simd.mul_f32s(simd.mul_f32s(gradient, up), slope), simd.mul_f32s(gradient, silu))
 }
