@@ -6,6 +6,7 @@ pub mod attention_backward;
 mod exponential;
 pub mod gelu;
 pub mod gemm;
+pub mod heap;
 pub mod packed;
 pub mod rowwise;
 pub mod rowwise_backward;

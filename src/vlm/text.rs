@@ -11,6 +11,7 @@ use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, residual, rota
 use super::projections::Projections;
 use super::rope::TextAngles;
 use crate::kernels::attention::Heads;
+use crate::kernels::heap::keep_freed_memory;
 
 /// What the layers need to know of the tokens, beside their activations.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl TextContext {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
+        keep_freed_memory();
         let (cos, sin) = angles.at(positions, dtype, device)?;
         Ok(Self { cos, sin, segments: Arc::new(segments) })
     }

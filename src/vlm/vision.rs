@@ -11,6 +11,7 @@ use super::ops::{Linear, RmsNorm, Segments, attention, gather, gelu, residual, r
 use super::projections::Projections;
 use super::rope::VisionAngles;
 use crate::kernels::attention::Heads;
+use crate::kernels::heap::keep_freed_memory;
 
 /// A linear map with a bias, under `name` in a scope.
 fn linear(scope: Scope<'_>, name: &str) -> Result<Linear> {
@@ -42,6 +43,7 @@ impl VisionContext {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
+        keep_freed_memory();
         let (merge, unit) = (config.spatial_merge_size, config.merge_unit());
         let mut order: Vec<u32> = Vec::new();
         let (mut positions, mut images, mut windows) = (Vec::new(), Vec::new(), Vec::new());
