@@ -99,7 +99,9 @@ fn transpose<const R: usize>(x: &[f32], row: usize, depth: usize, packed: &mut [
     let rows: [&[f32]; R] = std::array::from_fn(|i| &x[i * row..][..depth]);
     let (packed, _) = packed.as_chunks_mut::<R>();
     for (k, packed) in packed.iter_mut().enumerate().take(depth) {
-        *packed = std::array::from_fn(|i| rows[i][k]);
+        for (value, row) in packed.iter_mut().zip(&rows) {
+            *value = row[k];
+        }
     }
 }
 
