@@ -14,9 +14,10 @@
 //! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
 //! | drawn scenes, their questions and truth | [`scenes`] |
 //! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`] |
+//! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`], [`candle_threads`] |
 
 pub mod analysis;
+pub mod candle_threads;
 pub mod canonical;
 pub mod cli;
 pub mod evolution;

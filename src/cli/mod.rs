@@ -37,7 +37,7 @@ use clap::{Parser, Subcommand};
 
 use self::error::CommandError;
 use self::ui::Ui;
-use crate::panics;
+use crate::{candle_threads, panics};
 
 /// Evolves a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
@@ -87,6 +87,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    candle_threads::limit();
     panics::silence_guarded();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
