@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::ErrorKind;
 
 use super::exit;
+use crate::evolution::EvolutionError;
 use crate::evolution::pipeline::PipelineError;
 use crate::stages::StageError;
 use crate::store::StoreError;
@@ -110,6 +111,19 @@ impl From<TableError> for CommandError {
 impl From<PipelineError> for CommandError {
     fn from(e: PipelineError) -> Self {
         Self::usage(e.to_string())
+    }
+}
+
+impl From<EvolutionError> for CommandError {
+    fn from(e: EvolutionError) -> Self {
+        match e {
+            EvolutionError::Stage(e) => e.into(),
+            EvolutionError::Pipeline(e) => e.into(),
+            EvolutionError::Gate { .. } => Self::from_chain(exit::GATE, &e).with_hint(
+                "look at the round's tables with `visplay log`; a gate's thresholds are in the pipeline file",
+            ),
+            EvolutionError::Nothing { .. } => Self::from_chain(exit::FAILED, &e),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<(), CommandError> {
     let interrupt = context::listen_for_interrupt();
     let progress = context::progress(ui);
     let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt };
+    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
     let options = pipeline.ingest.options();
     let request = IngestRequest {
         evolution: &pipeline.evolution,

@@ -5,6 +5,7 @@ mod completions;
 mod context;
 mod doctor;
 pub mod error;
+mod evolve_round;
 pub mod exit;
 mod gc;
 mod grade;
@@ -21,6 +22,7 @@ mod model_score;
 mod progress;
 mod rescore;
 mod rewards;
+mod round_table;
 mod scenes;
 pub mod schema;
 mod show;
@@ -67,6 +69,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Ingest(ingest::IngestArgs),
+    EvolveRound(evolve_round::EvolveRoundArgs),
     Status(status::StatusArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
 fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
     match command {
         Command::Ingest(args) => ingest::cmd_ingest(args, ui),
+        Command::EvolveRound(args) => evolve_round::cmd_evolve_round(args, ui),
         Command::Status(args) => status::cmd_status(args, ui),
         Command::Show(args) => show::cmd_show(args, ui),
         Command::Log(args) => log::cmd_log(args, ui),

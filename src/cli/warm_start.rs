@@ -141,7 +141,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     let interrupt = listen_for_interrupt();
     let shown = progress(ui);
     let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &shown, interrupt: &interrupt };
+    let runner = Runner { store: &store, progress: &shown, interrupt: &interrupt, dry_run: false };
     let data = Demonstrations::read(&args.data)?;
     let (_, base) = import(&args.model, &runner)?;
     let (pieces, model) = warm_start(&base, &data, &settings, &runner)?;

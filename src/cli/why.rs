@@ -52,7 +52,7 @@ pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
     args.threads.start()?;
     let store = args.store.open()?;
     let (interrupt, progress) = (context::listen_for_interrupt(), context::progress(ui));
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt };
+    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
     let options = pipeline.ingest.options();
     let request = IngestRequest {
         evolution: &pipeline.evolution,

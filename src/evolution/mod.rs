@@ -1,3 +1,26 @@
-//! Evolutions: the pipeline file that says how one goes.
+//! The evolution: pipeline file -> plan of a round -> run it.
+//!
+//! ```text
+//! images --questions(Q)--> questions --answers(S, m)--> answers, votes --update(Q)--> Q'      x steps
+//! images --questions(Q')--> questions --answers(S, m)--> votes --curriculum--> curriculum
+//! curriculum --answers(S, G)--> answers --update(S)--> S'                                     x steps
+//! benchmarks --evaluation(S')--> predictions, scores
+//! ```
+//!
+//! A round is a function of the store and the pipeline file. It asks every stage for what it needs in order, and a stage that has
+//! its results gives them: so a stopped round goes on where it was, and nothing here remembers how far it came.
 
+mod error;
+mod gates;
+mod ground;
 pub mod pipeline;
+mod report;
+mod round;
+mod slices;
+mod training;
+
+pub use self::error::EvolutionError;
+pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures};
+pub use self::ground::{Ground, Roles};
+pub use self::report::{RoundReport, ScoreChange, TrainingFigures};
+pub use self::round::{Done, PhaseTime, evolve_round, next_round};

@@ -60,9 +60,9 @@ pub struct AnswerSettings {
 }
 
 /// The stage; see the module.
-pub struct Answers<'a> {
+pub struct Answers<'a, 'd> {
     /// The Reasoner.
-    pub drawer: &'a Drawer<'a>,
+    pub drawer: &'a Drawer<'d>,
     /// What goes into every action: how the model computes.
     pub compute: &'a Value,
     /// How answers are drawn and counted.
@@ -96,7 +96,7 @@ struct Answered {
     greedy: Option<Result<Drawn, Refusal>>,
 }
 
-impl Answers<'_> {
+impl Answers<'_, '_> {
     /// What keys the answers of a question.
     fn row_key(&self, asked: &Asked) -> Digest {
         match (&asked.text, self.settings.share_equal) {
@@ -218,7 +218,7 @@ fn vote_row(asked: &Asked, vote: &Vote, greedy: Option<Option<String>>, denomina
     }
 }
 
-impl Stage for Answers<'_> {
+impl Stage for Answers<'_, '_> {
     type Shard = Shard;
 
     fn phase(&self) -> &'static str {

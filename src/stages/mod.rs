@@ -76,6 +76,16 @@ pub enum StageError {
     /// Another process went another way with the same name.
     #[error("{0}")]
     Conflict(String),
+    /// What a dry run would begin with.
+    #[error("{phase}: {missing} of {shards} parts are to be made")]
+    WouldRun {
+        /// The stage's phase.
+        phase: &'static str,
+        /// Shards without a result.
+        missing: usize,
+        /// Shards of the stage.
+        shards: usize,
+    },
     /// A model that cannot be used.
     #[error("the model cannot be used: {0}")]
     Model(String),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Made, Runner, Stage, StageError};
 use crate::ids::{Digest, ModelId};
 use crate::imaging::PixelBudget;
-use crate::store::{Action, Counts, ObjectId, ObjectKind, Output, StageResult, Store};
+use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Output, StageResult, Store};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, stop_tokens_of};
 use crate::vlm::config::{CONFIG_FILE, Config};
 use crate::vlm::export::ExportError;
@@ -246,6 +246,51 @@ impl Files {
             }
         }
         Ok(Self(files))
+    }
+}
+
+/// Puts the files of a model together as one result, which a ref can name. `upstream` is where its weights come from.
+///
+/// # Errors
+/// The store cannot be written to.
+pub fn assemble(model: &StoredModel, upstream: Vec<ActionKey>, runner: &Runner<'_>) -> Result<StageResult, StageError> {
+    Ok(runner.run(&Assemble { model, upstream }, &[()])?.results.remove(0))
+}
+
+struct Assemble<'a> {
+    model: &'a StoredModel,
+    upstream: Vec<ActionKey>,
+}
+
+impl Stage for Assemble<'_> {
+    type Shard = ();
+
+    fn phase(&self) -> &'static str {
+        "naming the model"
+    }
+
+    fn action(&self, _shard: &()) -> Action {
+        let inputs = self.model.outputs().into_iter().map(|o| Input { role: o.role, object: o.object });
+        Action {
+            stage: "model.assemble".into(),
+            stage_version: 1,
+            parameters: BTreeMap::new(),
+            seed: 0,
+            inputs: inputs.collect(),
+            model: Some(self.model.id.0),
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::new(),
+            writer_profile: 0,
+        }
+    }
+
+    fn units(&self, _shard: &()) -> u64 {
+        1
+    }
+
+    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+        runner.progress.advance(1);
+        Ok(Made { outputs: self.model.outputs(), upstream: self.upstream.clone(), ..Made::default() })
     }
 }
 

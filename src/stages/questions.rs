@@ -35,9 +35,9 @@ pub struct QuestionForm {
 }
 
 /// The stage; see the module.
-pub struct Questions<'a> {
+pub struct Questions<'a, 'd> {
     /// The Questioner.
-    pub drawer: &'a Drawer<'a>,
+    pub drawer: &'a Drawer<'d>,
     /// What goes into every action: how the model computes.
     pub compute: &'a Value,
     /// The form of its outputs.
@@ -67,7 +67,7 @@ pub fn shards(store: &Store, images: &[ImageId], rows: usize) -> Result<Vec<Shar
         .collect()
 }
 
-impl Questions<'_> {
+impl Questions<'_, '_> {
     fn group(&self, image: ImageId) -> GroupId {
         let (model, prompt) = (self.drawer.model.id.0, self.drawer.prompt.id.0);
         let knobs = Digest::of(json!([self.compute, self.sampling]).to_string().as_bytes());
@@ -114,7 +114,7 @@ fn question_id(group: GroupId, sample: u32) -> QuestionId {
     QuestionId(Digest::derive("visplay 2026 question id", &[group.0.as_bytes(), &sample.to_le_bytes()]))
 }
 
-impl Stage for Questions<'_> {
+impl Stage for Questions<'_, '_> {
     type Shard = Shard;
 
     fn phase(&self) -> &'static str {

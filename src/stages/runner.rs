@@ -61,6 +61,8 @@ pub struct Runner<'a> {
     pub progress: &'a dyn Progress,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
+    /// Make nothing: a shard that has no result yet ends the run with [`StageError::WouldRun`].
+    pub dry_run: bool,
 }
 
 /// The results of a stage's shards, and how much of it was there already.
@@ -79,6 +81,9 @@ impl Runner<'_> {
     /// That of the first shard (in order) which failed; shards that were finished stay finished.
     pub fn run<S: Stage>(&self, stage: &S, shards: &[S::Shard]) -> Result<Ran, StageError> {
         let keys = self.plan(stage, shards)?;
+        if self.dry_run {
+            return self.find(stage, &keys);
+        }
         let total = shards.iter().map(|s| stage.units(s)).sum();
         self.progress.begin(stage.phase(), total);
         let ran = self.run_planned(stage, shards, &keys);
@@ -89,6 +94,16 @@ impl Runner<'_> {
     /// Writes down the action of every shard.
     fn plan<S: Stage>(&self, stage: &S, shards: &[S::Shard]) -> Result<Vec<ActionKey>, StageError> {
         shards.par_iter().map(|shard| Ok(self.store.put_action(&stage.action(shard))?)).collect()
+    }
+
+    /// The results that are there, or what would have to be made.
+    fn find<S: Stage>(&self, stage: &S, keys: &[ActionKey]) -> Result<Ran, StageError> {
+        let found = keys.iter().map(|&key| self.store.usable_result(key)).collect::<Result<Vec<_>, _>>()?;
+        let missing = found.iter().filter(|result| result.is_none()).count();
+        if missing > 0 {
+            return Err(StageError::WouldRun { phase: stage.phase(), missing, shards: keys.len() });
+        }
+        Ok(Ran { results: found.into_iter().flatten().collect(), made: 0 })
     }
 
     fn run_planned<S: Stage>(&self, stage: &S, shards: &[S::Shard], keys: &[ActionKey]) -> Result<Ran, StageError> {

@@ -69,9 +69,9 @@ impl Protocols {
 }
 
 /// The stage that answers; see the module.
-pub struct Evaluation<'a> {
+pub struct Evaluation<'a, 'd> {
     /// The model that is measured.
-    pub drawer: &'a Drawer<'a>,
+    pub drawer: &'a Drawer<'d>,
     /// What goes into every action: how the model computes.
     pub compute: &'a Value,
     /// The benchmark's name.
@@ -99,7 +99,7 @@ pub fn shards(store: &Store, items: &[Item], rows: usize) -> Result<Vec<Shard>, 
         .collect()
 }
 
-impl Evaluation<'_> {
+impl Evaluation<'_, '_> {
     fn samples(&self) -> u32 {
         self.protocols.sampled.max(self.protocols.majority)
     }
@@ -184,7 +184,7 @@ impl Evaluation<'_> {
     }
 }
 
-impl Stage for Evaluation<'_> {
+impl Stage for Evaluation<'_, '_> {
     type Shard = Shard;
 
     fn phase(&self) -> &'static str {

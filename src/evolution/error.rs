@@ -1,0 +1,41 @@
+//! Why an evolution does not go on.
+
+use super::gates::Checked;
+use super::pipeline::PipelineError;
+use crate::stages::StageError;
+use crate::store::StoreError;
+
+/// Why an evolution does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EvolutionError {
+    /// A stage failed.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// A file that the pipeline names cannot be used.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// A gate stopped the round.
+    #[error(
+        "round {round} is stopped by the gate {gate}; everything it made is kept, and the round before stays current"
+    )]
+    Gate {
+        /// The round.
+        round: u32,
+        /// The gate, its figure and its threshold.
+        gate: Checked,
+    },
+    /// There is nothing to learn from.
+    #[error("round {round}: {problem}")]
+    Nothing {
+        /// The round.
+        round: u32,
+        /// What is missing.
+        problem: String,
+    },
+}
+
+impl From<StoreError> for EvolutionError {
+    fn from(e: StoreError) -> Self {
+        Self::Stage(e.into())
+    }
+}

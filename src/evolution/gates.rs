@@ -1,0 +1,219 @@
+//! Gates: figures of a round's data, checked before anything is trained on it. Pure functions of tables.
+//!
+//! A later study (arXiv 2605.22217) finds that gating the data, more than any reward, is what keeps self-play stable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::pipeline::{Gates, Thresholds};
+use crate::stages::curriculum::type_word;
+use crate::stages::question_form::normalised;
+use crate::tables::{QuestionRow, VoteRow};
+
+/// Which side of its thresholds a figure should be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// Below a threshold is bad.
+    AtLeast,
+    /// Above a threshold is bad.
+    AtMost,
+}
+
+/// What a gate says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All is well.
+    Passed,
+    /// Worth a look.
+    Warned,
+    /// The round must not go on.
+    Stopped,
+}
+
+/// A gate that was checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The gate's name in the pipeline file.
+    pub gate: String,
+    /// The figure; `None` where there was nothing to take it of.
+    pub figure: Option<f64>,
+    /// The side it should be on.
+    pub side: Side,
+    /// The threshold of a warning.
+    pub warn: Option<f64>,
+    /// The threshold of a stop.
+    pub stop: Option<f64>,
+    /// What the gate says.
+    pub verdict: Verdict,
+}
+
+impl Checked {
+    fn new(gate: &str, figure: Option<f64>, side: Side, thresholds: Thresholds) -> Self {
+        let beyond = |threshold: Option<f64>| match (figure, threshold, side) {
+            (_, None, _) => false,
+            (Some(figure), Some(threshold), Side::AtLeast) => figure < threshold,
+            (Some(figure), Some(threshold), Side::AtMost) => figure > threshold,
+            // Nothing to measure is as bad as it gets.
+            (None, Some(_), _) => true,
+        };
+        let verdict = match (beyond(thresholds.stop), beyond(thresholds.warn)) {
+            (true, _) => Verdict::Stopped,
+            (_, true) => Verdict::Warned,
+            _ => Verdict::Passed,
+        };
+        let Thresholds { warn, stop } = thresholds;
+        Self { gate: gate.to_owned(), figure, side, warn, stop, verdict }
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let threshold = if self.verdict == Verdict::Stopped { self.stop } else { self.warn };
+        let figure = self.figure.map_or_else(|| "nothing".to_owned(), |figure| format!("{figure:.3}"));
+        let side = if self.side == Side::AtLeast { "at least" } else { "at most" };
+        write!(f, "gates.{}: {figure}", self.gate)?;
+        threshold.map_or(Ok(()), |threshold| write!(f, ", which must be {side} {threshold}"))
+    }
+}
+
+/// What the questions of a round are like.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuestionFigures {
+    /// Samples of the Questioner.
+    pub asked: u64,
+    /// Those with the required form.
+    pub valid: u64,
+    /// Valid ones that differ, within an image.
+    pub distinct: u64,
+    /// Texts that differ, over all images.
+    pub distinct_texts: u64,
+    /// Valid ones by type.
+    pub types: BTreeMap<String, u64>,
+    /// Invalid ones by reason.
+    pub invalid: BTreeMap<String, u64>,
+    /// Mean of minus the log-probability of a sampled token, in nats: an estimate of the entropy.
+    pub entropy: Option<f64>,
+}
+
+impl QuestionFigures {
+    /// The figures of these questions.
+    pub fn of(rows: &[QuestionRow]) -> Self {
+        let mut figures = Self { asked: rows.len() as u64, ..Self::default() };
+        let (mut of_image, mut texts) = (BTreeSet::new(), BTreeSet::new());
+        let (mut nats, mut tokens) = (0.0, 0u64);
+        for row in rows {
+            nats -= row.logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
+            tokens += row.logprobs.len() as u64;
+            if let (true, Some(question)) = (row.valid, &row.question) {
+                figures.valid += 1;
+                let text = normalised(question);
+                of_image.insert((row.image_id, text.clone()));
+                texts.insert(text);
+                let kind = row.question_type.map_or("none", type_word);
+                *figures.types.entry(kind.to_owned()).or_default() += 1;
+            } else {
+                let reason = row.invalid_reason.clone().unwrap_or_default();
+                *figures.invalid.entry(reason).or_default() += 1;
+            }
+        }
+        (figures.distinct, figures.distinct_texts) = (of_image.len() as u64, texts.len() as u64);
+        figures.entropy = (tokens > 0).then(|| nats / tokens as f64);
+        figures
+    }
+
+    /// The gates behind the questions.
+    pub fn check(&self, gates: &Gates) -> Vec<Checked> {
+        let valid = share(self.valid, self.asked);
+        let top = share(self.types.values().max().copied().unwrap_or(0), self.valid);
+        vec![
+            Checked::new("valid_share", valid, Side::AtLeast, gates.valid_share),
+            Checked::new("distinct_share", share(self.distinct, self.valid), Side::AtLeast, gates.distinct_share),
+            Checked::new("distinct_texts", share(self.distinct_texts, self.valid), Side::AtLeast, gates.distinct_texts),
+            Checked::new("top_type_share", top, Side::AtMost, gates.top_type_share),
+            Checked::new("entropy", self.entropy, Side::AtLeast, gates.entropy),
+        ]
+    }
+}
+
+/// What the votes of a round are like.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VoteFigures {
+    /// Questions voted on.
+    pub voted: u64,
+    /// Answers.
+    pub answers: u64,
+    /// Answers with a box.
+    pub boxed: u64,
+    /// Mean confidence.
+    pub mean_confidence: Option<f64>,
+    /// Questions by confidence, in tenths: 0 to below 0.1, .., 0.9 to 1.
+    pub confidence_tenths: [u64; 10],
+    /// Rows of the curriculum.
+    pub kept: u64,
+}
+
+impl VoteFigures {
+    /// The figures of these votes, of which `kept` are in the curriculum.
+    pub fn of(rows: &[VoteRow], kept: u64) -> Self {
+        let mut figures = Self { voted: rows.len() as u64, kept, ..Self::default() };
+        let (mut sum, mut n) = (0.0, 0u64);
+        for row in rows {
+            figures.answers += u64::from(row.sampled);
+            figures.boxed += u64::from(row.boxed);
+            if let Some(confidence) = row.confidence {
+                (sum, n) = (sum + confidence, n + 1);
+                // 0.3 of ten answers is 0.30000000000000004 times ten and still belongs to the third tenth.
+                let tenth = ((confidence * 10.0 + 1e-9) as usize).min(9);
+                figures.confidence_tenths[tenth] += 1;
+            }
+        }
+        figures.mean_confidence = (n > 0).then(|| sum / n as f64);
+        figures
+    }
+
+    /// The gates behind the votes.
+    pub fn check(&self, gates: &Gates) -> Vec<Checked> {
+        vec![
+            Checked::new("mean_confidence", self.mean_confidence, Side::AtMost, gates.mean_confidence),
+            Checked::new("boxed_share", share(self.boxed, self.answers), Side::AtLeast, gates.boxed_share),
+            Checked::new("kept_share", share(self.kept, self.voted), Side::AtLeast, gates.kept_share),
+            Checked::new("kept_rows", Some(self.kept as f64), Side::AtLeast, gates.kept_rows),
+        ]
+    }
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_names_its_figure_and_threshold() {
+        let thresholds = Thresholds { warn: Some(0.5), stop: Some(0.2) };
+        let verdict = |figure| Checked::new("valid_share", figure, Side::AtLeast, thresholds).verdict;
+        assert_eq!(
+            [verdict(Some(0.6)), verdict(Some(0.5)), verdict(Some(0.3)), verdict(Some(0.1)), verdict(None)],
+            [Verdict::Passed, Verdict::Passed, Verdict::Warned, Verdict::Stopped, Verdict::Stopped]
+        );
+        let stopped =
+            Checked::new("mean_confidence", Some(0.987_6), Side::AtMost, Thresholds { warn: None, stop: Some(0.95) });
+        assert_eq!(stopped.to_string(), "gates.mean_confidence: 0.988, which must be at most 0.95");
+        let open = Checked::new("entropy", None, Side::AtLeast, Thresholds::default());
+        assert_eq!((open.verdict, open.to_string().as_str()), (Verdict::Passed, "gates.entropy: nothing"));
+    }
+
+    #[test]
+    fn no_questions_at_all_stop_every_set_gate() {
+        let all = Thresholds { warn: None, stop: Some(0.1) };
+        let gates = Gates { valid_share: all, distinct_share: all, ..Gates::default() };
+        let stopped = QuestionFigures::of(&[]).check(&gates);
+        assert_eq!(stopped.iter().filter(|gate| gate.verdict == Verdict::Stopped).count(), 2);
+    }
+}

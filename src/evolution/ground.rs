@@ -1,0 +1,140 @@
+//! What all rounds of an evolution stand on: the base model, the prompts, the images, and where they are in the store.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Value, json};
+
+use super::EvolutionError;
+use super::pipeline::Pipeline;
+use super::slices::{ranked, seed_of, slice};
+use crate::ids::ImageId;
+use crate::stages::draw::Drawer;
+use crate::stages::image_set::{ImageSet, image_ids};
+use crate::stages::ingest::IMAGES;
+use crate::stages::model::{Frame, Loaded, ModelHandle, StoredModel, import};
+use crate::stages::role_prompt::RolePrompt;
+use crate::stages::{Runner, StageError};
+use crate::store::{ObjectId, StageResult};
+use crate::tables::{ImageRow, TableRow};
+
+/// What all rounds of an evolution stand on.
+pub struct Ground<'a> {
+    /// The pipeline file.
+    pub pipeline: &'a Pipeline,
+    /// Runs the stages.
+    pub runner: &'a Runner<'a>,
+    /// The Questioner's prompt.
+    pub questioner_prompt: RolePrompt,
+    /// The Reasoner's prompt.
+    pub reasoner_prompt: RolePrompt,
+    /// How models compute, as actions name it.
+    pub compute: Value,
+    /// The base model, which both roles start as.
+    pub base: StoredModel,
+    /// The result that holds it.
+    pub base_result: StageResult,
+    /// The result that holds the images.
+    pub images: StageResult,
+    frame: OnceLock<Arc<Frame>>,
+}
+
+/// The two roles at the beginning or the end of a round.
+#[derive(Debug, Clone)]
+pub struct Roles {
+    /// The Questioner.
+    pub questioner: StoredModel,
+    /// The Reasoner.
+    pub reasoner: StoredModel,
+}
+
+impl<'a> Ground<'a> {
+    /// Reads the prompts, takes the base model into the store and finds the images.
+    ///
+    /// # Errors
+    /// A file that the pipeline names cannot be used, or the evolution has no images.
+    pub fn new(pipeline: &'a Pipeline, runner: &'a Runner<'a>) -> Result<Self, EvolutionError> {
+        let questioner_prompt = pipeline.prompt(&pipeline.prompts.questioner)?;
+        let reasoner_prompt = pipeline.prompt(&pipeline.prompts.reasoner)?;
+        if !reasoner_prompt.has("question") {
+            let problem = format!("{} has no place for {{{{question}}}}", pipeline.prompts.reasoner);
+            return Err(StageError::Parameter { key: "prompts.reasoner", problem }.into());
+        }
+        let (base_result, base) = import(Path::new(&pipeline.model.base), runner)?;
+        let head = runner.store.head(&pipeline.evolution, IMAGES)?;
+        let images = match &head {
+            Some(head) => runner.store.usable_result(head.result)?,
+            None => None,
+        };
+        let images = images.ok_or_else(|| StageError::Parameter {
+            key: "evolution",
+            problem: format!(
+                "`{}` has no images yet: name a folder with --images, or run `visplay ingest FOLDER`",
+                pipeline.evolution
+            ),
+        })?;
+        let model = &pipeline.model;
+        let compute = json!({"dtype": model.dtype, "min_pixels": model.min_pixels, "max_pixels": model.max_pixels});
+        let frame = OnceLock::new();
+        Ok(Self { pipeline, runner, questioner_prompt, reasoner_prompt, compute, base, base_result, images, frame })
+    }
+
+    /// What goes with every model's weights.
+    ///
+    /// # Errors
+    /// The base model cannot be read from the store.
+    pub fn frame(&self) -> Result<Arc<Frame>, StageError> {
+        if let Some(frame) = self.frame.get() {
+            return Ok(Arc::clone(frame));
+        }
+        let frame = Arc::new(self.base.frame(self.runner.store, self.pipeline.model.pixels())?);
+        Ok(Arc::clone(self.frame.get_or_init(|| frame)))
+    }
+
+    /// A model of the store, loaded when it is needed.
+    pub fn handle<'m>(&'m self, model: &'m StoredModel) -> ModelHandle<'m> {
+        ModelHandle::new(model.id, move || {
+            let tensors = model.tensors(self.runner.store)?;
+            Loaded::new(self.frame()?, tensors, self.pipeline.model.dtype.dtype())
+        })
+    }
+
+    /// A drawer of the Questioner.
+    pub fn questioner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> Drawer<'m> {
+        Drawer::new(model, &self.questioner_prompt, images, self.pipeline.sampling.room())
+    }
+
+    /// A drawer of the Reasoner.
+    pub fn reasoner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> Drawer<'m> {
+        Drawer::new(model, &self.reasoner_prompt, images, self.pipeline.sampling.room())
+    }
+
+    /// The images of a round, in the round's order.
+    ///
+    /// # Errors
+    /// The images table is damaged.
+    pub fn slice(&self, round: u32) -> Result<Vec<ImageId>, StageError> {
+        let ids = image_ids(self.runner.store, &self.image_objects())?;
+        let ranked = ranked(&ids, seed_of(self.pipeline.round.seed, &["images"]), |id: ImageId| id.0);
+        Ok(slice(&ranked, round, self.pipeline.round.images as usize))
+    }
+
+    /// These images, read when they are needed.
+    pub fn image_set(&self, wanted: &[ImageId]) -> ImageSet<'_> {
+        let wanted: BTreeSet<ImageId> = wanted.iter().copied().collect();
+        ImageSet::of_table(self.runner.store, self.image_objects(), wanted, self.pipeline.model.image_memory)
+    }
+
+    /// The objects of the images table.
+    pub fn image_objects(&self) -> Vec<ObjectId> {
+        self.images.outputs_of(ImageRow::TABLE).map(|output| output.object).collect()
+    }
+
+    /// The seed of a part of a round.
+    pub fn seed(&self, round: u32, part: &[&str]) -> u64 {
+        let round = format!("round {round}");
+        let parts: Vec<&str> = std::iter::once(round.as_str()).chain(part.iter().copied()).collect();
+        seed_of(self.pipeline.round.seed, &parts)
+    }
+}

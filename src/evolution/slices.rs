@@ -1,0 +1,102 @@
+//! Which images and rows a round and each of its steps take: pure functions of ids, seed and numbers.
+
+use crate::ids::Digest;
+
+/// The seed of a part of an evolution: a function of the evolution's seed and the part's name, such as
+/// `["round 2", "questions"]`.
+pub fn seed_of(seed: u64, parts: &[&str]) -> u64 {
+    let seed = seed.to_le_bytes();
+    let parts: Vec<&[u8]> = std::iter::once(&seed[..]).chain(parts.iter().map(|part| part.as_bytes())).collect();
+    let digest = Digest::derive("visplay 2026 seed of a part", &parts);
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}
+
+/// Items in an order that the seed decides for each by itself, so that further items leave the order of the others as it is.
+pub fn ranked<T: Copy>(items: &[T], seed: u64, id: impl Fn(T) -> Digest) -> Vec<T> {
+    let seed = seed.to_le_bytes();
+    let rank = |item: T| Digest::derive("visplay 2026 rank", &[&seed, id(item).as_bytes()]);
+    let mut ranked: Vec<(Digest, T)> = items.iter().map(|&item| (rank(item), item)).collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, item)| item).collect()
+}
+
+/// The slice of round `round` (from 1): `size` items behind those of the round before, from the start again at the end. 0 takes all.
+pub fn slice<T: Copy>(items: &[T], round: u32, size: usize) -> Vec<T> {
+    if size == 0 || size >= items.len() {
+        return items.to_vec();
+    }
+    let start = (round as usize - 1) * size;
+    (start..start + size).map(|i| items[i % items.len()]).collect()
+}
+
+/// The items of each step: all of them in one order, then in another, and so on. A step has no item twice.
+pub fn batches<T: Copy>(items: &[T], steps: u32, size: usize, seed: u64, id: impl Fn(T) -> Digest) -> Vec<Vec<T>> {
+    let size = size.min(items.len());
+    let (mut batches, mut waiting, mut epoch) = (Vec::new(), Vec::<T>::new(), 0u64);
+    for _ in 0..steps {
+        if items.is_empty() {
+            break;
+        }
+        // What is left of an order is dropped when it is too short for a step, so that no step has an item twice.
+        if waiting.len() < size {
+            let order = seed_of(seed, &["epoch", &epoch.to_string()]);
+            waiting = ranked(items, order, &id);
+            waiting.reverse();
+            epoch += 1;
+        }
+        batches.push(waiting.split_off(waiting.len() - size).into_iter().rev().collect());
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn id(n: u32) -> Digest {
+        Digest::of(&n.to_le_bytes())
+    }
+
+    #[test]
+    fn rounds_take_slices_of_their_own() {
+        let items: Vec<u32> = (0..10).collect();
+        let slices: Vec<Vec<u32>> = (1..=4).map(|round| slice(&items, round, 3)).collect();
+        assert_eq!(slices, [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7, 8], vec![9, 0, 1]]);
+        assert_eq!(slice(&items, 7, 0), items);
+        assert_eq!(slice(&items, 2, 50), items);
+    }
+
+    #[test]
+    fn more_items_leave_the_order_of_the_others() {
+        let few = ranked(&(0..20).collect::<Vec<u32>>(), 7, id);
+        let mut more = ranked(&(0..40).collect::<Vec<u32>>(), 7, id);
+        more.retain(|n| *n < 20);
+        assert_eq!(few, more);
+        assert_ne!(few, ranked(&(0..20).collect::<Vec<u32>>(), 8, id));
+    }
+
+    #[test]
+    fn steps_go_through_all_items_before_one_comes_again() {
+        let items: Vec<u32> = (0..12).collect();
+        let steps = batches(&items, 6, 4, 1, id);
+        assert_eq!(steps.len(), 6);
+        for epoch in steps.chunks(3) {
+            let seen: BTreeSet<u32> = epoch.iter().flatten().copied().collect();
+            assert_eq!(seen.len(), 12);
+        }
+        assert_ne!(steps[..3], steps[3..]);
+        assert_eq!(batches(&items, 2, 50, 1, id)[0].len(), 12);
+        assert!(batches(&[], 3, 4, 1, id).is_empty());
+    }
+
+    #[test]
+    fn seeds_of_parts_differ() {
+        let seeds: BTreeSet<u64> =
+            [seed_of(0, &["a", "b"]), seed_of(0, &["ab"]), seed_of(1, &["a", "b"]), seed_of(0, &[])].into();
+        assert_eq!(seeds.len(), 4);
+    }
+}

@@ -1,0 +1,231 @@
+//! The training of each role in a round: samples, what they are worth, an update, and again.
+
+use std::collections::HashMap;
+
+use super::ground::Ground;
+use super::slices::batches;
+use crate::ids::{ImageId, QuestionId};
+use crate::stages::answers::{self, AnswerSettings, Answers, Asked};
+use crate::stages::image_set::ImageSet;
+use crate::stages::model::StoredModel;
+use crate::stages::questions::{self, Questions};
+use crate::stages::rewards::{AdvantageSettings, Rewards, Scored};
+use crate::stages::role_prompt::RolePrompt;
+use crate::stages::update::{Chain, Training, UpdateSettings};
+use crate::stages::{StageError, read_rows};
+use crate::store::StageResult;
+use crate::tables::{CurriculumRow, MetricRow, QuestionRow, Role};
+
+/// What training a role gave.
+pub(super) struct Trained {
+    /// The role's model afterwards.
+    pub(super) model: StoredModel,
+    /// Every result, in order.
+    pub(super) results: Vec<StageResult>,
+    /// The rows of the steps.
+    pub(super) metrics: Vec<MetricRow>,
+}
+
+/// Trains the Questioner on a round's images against a Reasoner that stays as it is.
+pub(super) fn questioner(
+    ground: &Ground<'_>,
+    round: u32,
+    (questioner, reasoner): (&StoredModel, &StoredModel),
+    slice: &[ImageId],
+    images: &ImageSet<'_>,
+) -> Result<Trained, StageError> {
+    let (pipeline, runner) = (ground.pipeline, ground.runner);
+    let settings = &pipeline.update.questioner;
+    let chain = Chain::new(
+        Training {
+            temperature: pipeline.sampling.questioner.temperature,
+            max_tokens: pipeline.sampling.questioner.max_tokens,
+            ..training(ground, Role::Questioner, settings, questioner, images, &ground.questioner_prompt, round)?
+        },
+        runner.store,
+    );
+    let judge = ground.handle(reasoner);
+    let judge = ground.reasoner(&judge, images);
+    let order = ground.seed(round, &["questioner", "order"]);
+    let steps = batches(slice, settings.steps, settings.prompts_per_step as usize, order, |id: ImageId| id.0);
+    let mut results = Vec::new();
+    for (step, batch) in (0..).zip(&steps) {
+        let name = format!("step {step}");
+        let asked = {
+            let model = chain.model();
+            let drawer = ground.questioner(&model, images);
+            let stage = Questions {
+                drawer: &drawer,
+                compute: &ground.compute,
+                form: pipeline.questioner.question_form(),
+                sampling: pipeline.sampling.questioner,
+                samples: pipeline.questioner.group_size,
+                seed: ground.seed(round, &["questioner", &name, "questions"]),
+            };
+            runner.run(&stage, &questions::shards(runner.store, batch, rows(ground))?)?.results
+        };
+        let rows_asked: Vec<QuestionRow> = read_rows(runner.store, &asked)?;
+        let upstream: Vec<_> = asked.iter().map(|result| result.action).collect();
+        let stage = Answers {
+            drawer: &judge,
+            compute: &ground.compute,
+            settings: AnswerSettings {
+                samples: pipeline.questioner.reward_samples,
+                sampling: pipeline.sampling.reasoner,
+                denominator: pipeline.questioner.reward_denominator,
+                greedy: false,
+                share_equal: pipeline.questioner.share_equal,
+            },
+            seed: ground.seed(round, &["questioner", &name, "answers"]),
+            upstream: &upstream,
+        };
+        let questions: Vec<Asked> = rows_asked.iter().map(Asked::from).collect();
+        let voted = runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results;
+        let stage = Rewards {
+            scored: Scored::Questioner {
+                questions: &asked,
+                votes: &voted,
+                settings: &pipeline.questioner.reward(),
+                denominator: pipeline.questioner.reward_denominator,
+            },
+            preset: &pipeline.preset,
+            step,
+            advantage: advantage(settings, pipeline.sampling.questioner.max_tokens),
+        };
+        let rewards = runner.run(&stage, &[()])?.results.remove(0);
+        chain.step(asked.clone(), rewards.clone(), runner)?;
+        results.extend(asked.into_iter().chain(voted).chain([rewards]));
+        said(ground, &chain, Role::Questioner, settings.steps)?;
+    }
+    finished(ground, &chain, results)
+}
+
+/// Trains the Reasoner on a curriculum.
+pub(super) fn reasoner(
+    ground: &Ground<'_>,
+    round: u32,
+    reasoner: &StoredModel,
+    curriculum: &StageResult,
+    images: &ImageSet<'_>,
+) -> Result<Trained, StageError> {
+    let (pipeline, runner) = (ground.pipeline, ground.runner);
+    let settings = &pipeline.update.reasoner;
+    let rows_kept: Vec<CurriculumRow> = read_rows(runner.store, std::slice::from_ref(curriculum))?;
+    let texts: HashMap<QuestionId, String> =
+        rows_kept.iter().map(|row| (row.question_id, row.problem.clone())).collect();
+    let chain = Chain::new(
+        Training {
+            texts,
+            temperature: pipeline.sampling.reasoner.temperature,
+            max_tokens: pipeline.sampling.reasoner.max_tokens,
+            ..training(ground, Role::Reasoner, settings, reasoner, images, &ground.reasoner_prompt, round)?
+        },
+        runner.store,
+    );
+    let refs: Vec<&CurriculumRow> = rows_kept.iter().collect();
+    let order = ground.seed(round, &["reasoner", "order"]);
+    let id = |row: &CurriculumRow| row.question_id.0;
+    let steps = batches(&refs, settings.steps, settings.prompts_per_step as usize, order, id);
+    let mut results = Vec::new();
+    for (step, batch) in (0..).zip(&steps) {
+        let questions: Vec<Asked> = batch.iter().map(|row| Asked::from(*row)).collect();
+        let answered = {
+            let model = chain.model();
+            let drawer = ground.reasoner(&model, images);
+            let stage = Answers {
+                drawer: &drawer,
+                compute: &ground.compute,
+                settings: AnswerSettings {
+                    samples: pipeline.reasoner.group_size,
+                    sampling: pipeline.sampling.reasoner,
+                    denominator: pipeline.curriculum.label_denominator,
+                    greedy: false,
+                    // The samples of a row are a group of their own.
+                    share_equal: false,
+                },
+                seed: ground.seed(round, &["reasoner", &format!("step {step}"), "answers"]),
+                upstream: &[curriculum.action],
+            };
+            runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results
+        };
+        let stage = Rewards {
+            scored: Scored::Reasoner {
+                answers: &answered,
+                curriculum: std::slice::from_ref(curriculum),
+                settings: &pipeline.reasoner.reward(),
+            },
+            preset: &pipeline.preset,
+            step,
+            advantage: advantage(settings, pipeline.sampling.reasoner.max_tokens),
+        };
+        let rewards = runner.run(&stage, &[()])?.results.remove(0);
+        chain.step(answered.clone(), rewards.clone(), runner)?;
+        results.extend(answered.into_iter().chain([rewards]));
+        said(ground, &chain, Role::Reasoner, settings.steps)?;
+    }
+    finished(ground, &chain, results)
+}
+
+fn training<'t>(
+    ground: &'t Ground<'_>,
+    role: Role,
+    settings: &'t UpdateSettings,
+    base: &'t StoredModel,
+    images: &'t ImageSet<'t>,
+    prompt: &'t RolePrompt,
+    round: u32,
+) -> Result<Training<'t>, StageError> {
+    let name = if role == Role::Questioner { "questioner" } else { "reasoner" };
+    Ok(Training {
+        role,
+        settings,
+        compute: &ground.compute,
+        dtype: ground.pipeline.model.dtype.dtype(),
+        base,
+        frame: ground.frame()?,
+        images,
+        prompt,
+        texts: HashMap::new(),
+        temperature: 1.0,
+        max_tokens: 1,
+        seed: ground.seed(round, &[name, "adapters"]),
+    })
+}
+
+fn advantage(settings: &UpdateSettings, max_tokens: u32) -> AdvantageSettings {
+    AdvantageSettings {
+        aggregation: settings.aggregation,
+        drop_zero_std: settings.drop_zero_std,
+        overlong_tokens: settings.overlong_tokens,
+        max_tokens,
+    }
+}
+
+fn rows(ground: &Ground<'_>) -> usize {
+    ground.pipeline.round.shard_rows as usize
+}
+
+/// Says how the last step went.
+fn said(ground: &Ground<'_>, chain: &Chain<'_>, role: Role, steps: u32) -> Result<(), StageError> {
+    let results = chain.results();
+    let Some(last) = results.last() else { return Ok(()) };
+    let metrics: Vec<MetricRow> = read_rows(ground.runner.store, std::slice::from_ref(last))?;
+    let Some(row) = metrics.first() else { return Ok(()) };
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+    let who = if role == Role::Questioner { "Questioner" } else { "Reasoner" };
+    ground.runner.progress.say(&format!(
+        "{who} step {} of {steps}: reward {}, entropy {}, gradient {}",
+        row.step + 1,
+        figure(row.reward_mean),
+        figure(row.entropy),
+        figure(row.grad_norm)
+    ));
+    Ok(())
+}
+
+fn finished(ground: &Ground<'_>, chain: &Chain<'_>, mut results: Vec<StageResult>) -> Result<Trained, StageError> {
+    let steps = chain.results();
+    let metrics = read_rows(ground.runner.store, &steps)?;
+    results.extend(steps);
+    Ok(Trained { model: chain.finish()?, results, metrics })
+}
