@@ -5,6 +5,7 @@ mod completions;
 mod context;
 mod doctor;
 pub mod error;
+mod evaluate;
 mod evolve_round;
 pub mod exit;
 mod gc;
@@ -83,6 +84,7 @@ enum Command {
     Rescore(rescore::RescoreArgs),
     Scenes(scenes::ScenesArgs),
     WarmStart(warm_start::WarmStartArgs),
+    Evaluate(evaluate::EvaluateArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Schema(schema::SchemaArgs),
@@ -131,6 +133,7 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
         Command::Rewards(args) => rewards::cmd_rewards(args, ui),
         Command::Rescore(args) => rescore::cmd_rescore(args, ui),
         Command::Scenes(args) => scenes::cmd_scenes(args, ui),
+        Command::Evaluate(args) => evaluate::cmd_evaluate(args, ui),
         Command::WarmStart(args) => warm_start::cmd_warm_start(args, ui),
         Command::Doctor(args) => doctor::cmd_doctor(args, ui),
         Command::Completions(args) => completions::cmd_completions(args, ui),
