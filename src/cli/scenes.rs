@@ -48,7 +48,7 @@ pub struct ScenesArgs {
     /// The folder to write to; it is made if needed, and files of the same names are replaced.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["benchmark", "tokenizer"])]
     out: Option<PathBuf>,
-    /// Write `demonstrations.parquet` for the warm start: for each scene a description, three answers, an asked question.
+    /// Write `demonstrations.parquet` for the warm start: for each scene a description, six answers, an asked question.
     #[arg(long)]
     demonstrations: bool,
     /// Make this share of the straight answers wrong, 0 to 1 in hundredths.

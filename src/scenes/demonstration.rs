@@ -1,4 +1,4 @@
-//! Rows of the warm start: for each image a description, three answered questions and an asked one.
+//! Rows of the warm start: for each image a description, six answered questions and an asked one.
 //!
 //! The description is dense supervision of seeing; without it nothing else is learnt. What is asked leans to the easy
 //! families, which leaves the Questioner room to find the hard ones by itself.
@@ -17,7 +17,7 @@ pub const ASK_PROMPT: &str = "Ask a question.";
 pub const DESCRIBE_PROMPT: &str = "Describe the image.";
 
 /// Answered questions for each image.
-const ANSWERS: usize = 3;
+const ANSWERS: usize = 6;
 /// Of a hundred answers so many look first.
 const LOOK_FIRST: usize = 40;
 /// How often an easy family is asked beside a hard one.
