@@ -1,6 +1,6 @@
 //! A round: from the roles of the round before to the roles of this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -11,11 +11,12 @@ use super::ground::{Ground, Roles};
 use super::keep_best;
 use super::pipeline::Pipeline;
 use super::report::{RoundReport, ScoreChange, TrainingFigures};
+use super::slices::{ranked, seed_of, slice};
 use super::training::{self, Trained};
 use crate::ids::ImageId;
 use crate::stages::answers::{self, AnswerSettings, Answers, Asked};
-use crate::stages::curriculum::Curriculum;
-use crate::stages::evaluation::{self, Benchmark, Evaluation, Scores};
+use crate::stages::curriculum::{Curriculum, Labelled};
+use crate::stages::evaluation::{self, Benchmark, Evaluation, Item, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
 use crate::stages::questions::{self, Questions};
@@ -169,39 +170,25 @@ struct Under<'g, 'a> {
     gates: Vec<Checked>,
 }
 
+/// What a Reasoner is to learn in a round, and where it came from.
+struct Lesson<'g> {
+    questioner: StoredModel,
+    questioner_steps: Vec<MetricRow>,
+    questions: QuestionFigures,
+    votes: VoteFigures,
+    curriculum: StageResult,
+    images: ImageSet<'g>,
+    image_count: u64,
+}
+
 fn run(ground: &Ground<'_>, round: u32, before: &[Done]) -> Result<Done, EvolutionError> {
     let roles = roles_before(ground, before)?;
-    let slice = ground.slice(round)?;
-    if slice.is_empty() {
-        return Err(EvolutionError::Nothing { round, problem: "the images table is empty".into() });
-    }
-    let images = ground.image_set(&slice);
     let mut under = Under { ground, round, results: Vec::new(), gates: Vec::new() };
-
-    let Trained { model: questioner, results, metrics: questioner_steps } =
-        training::questioner(ground, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
-    under.results.extend(results);
-
-    let asked = under.questions(&questioner, &slice, &images)?;
-    let questions: Vec<QuestionRow> = read_rows(ground.runner.store, &asked)?;
-    let question_figures = QuestionFigures::of(&questions);
-    under.check(question_figures.check(&ground.pipeline.gates))?;
-
-    let voted = under.votes(&roles.reasoner, &asked, &questions, &images)?;
-    let curriculum = under.curriculum(&asked, &voted)?;
-    let votes: Vec<VoteRow> = read_rows(ground.runner.store, &voted)?;
-    let vote_figures = VoteFigures::of(&votes, curriculum.counts.rows_out);
-    under.check(vote_figures.check(&ground.pipeline.gates))?;
-    if curriculum.counts.rows_out == 0 && ground.pipeline.update.reasoner.steps > 0 {
-        let problem = format!(
-            "the curriculum is empty: of {} questions {} were valid, {} were voted on and none was kept ({})",
-            question_figures.asked,
-            question_figures.valid,
-            vote_figures.voted,
-            listed(&left_out(&curriculum)),
-        );
-        return Err(EvolutionError::Nothing { round, problem });
-    }
+    let lesson = match ground.pipeline.round.labelled.as_str() {
+        "" => under.evolved_lesson(&roles)?,
+        file => under.labelled_lesson(&roles, Path::new(file))?,
+    };
+    let Lesson { questioner, questioner_steps, questions, votes, curriculum, images, image_count } = lesson;
 
     let Trained { model: reasoner, results, metrics: reasoner_steps } =
         training::reasoner(ground, round, &roles.reasoner, &curriculum, &images)?;
@@ -218,10 +205,10 @@ fn run(ground: &Ground<'_>, round: u32, before: &[Done]) -> Result<Done, Evoluti
     let scores_after = under.evaluate(&reasoner)?;
     let report = RoundReport {
         round,
-        images: slice.len() as u64,
+        images: image_count,
         questioner: TrainingFigures::of(&questioner_steps),
-        questions: question_figures,
-        votes: vote_figures,
+        questions,
+        votes,
         left_out: left_out(&curriculum),
         reasoner: TrainingFigures::of(&reasoner_steps),
         gates: under.gates.clone(),
@@ -244,7 +231,68 @@ fn listed(counts: &BTreeMap<String, u64>) -> String {
     if parts.is_empty() { "no reasons".to_owned() } else { parts.join(", ") }
 }
 
-impl Under<'_, '_> {
+impl<'g> Under<'g, '_> {
+    /// The method's own lesson: the Questioner learns to ask, asks, and the Reasoner's votes are the labels.
+    fn evolved_lesson(&mut self, roles: &Roles) -> Result<Lesson<'g>, EvolutionError> {
+        let (ground, round) = (self.ground, self.round);
+        let slice = ground.slice(round)?;
+        if slice.is_empty() {
+            return Err(EvolutionError::Nothing { round, problem: "the images table is empty".into() });
+        }
+        let images = ground.image_set(&slice);
+        let Trained { model: questioner, results, metrics: questioner_steps } =
+            training::questioner(ground, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
+        self.results.extend(results);
+
+        let asked = self.questions(&questioner, &slice, &images)?;
+        let rows: Vec<QuestionRow> = read_rows(ground.runner.store, &asked)?;
+        let questions = QuestionFigures::of(&rows);
+        self.check(questions.check(&ground.pipeline.gates))?;
+
+        let voted = self.votes(&roles.reasoner, &asked, &rows, &images)?;
+        let curriculum = self.curriculum(&asked, &voted)?;
+        let rows: Vec<VoteRow> = read_rows(ground.runner.store, &voted)?;
+        let votes = VoteFigures::of(&rows, curriculum.counts.rows_out);
+        self.check(votes.check(&ground.pipeline.gates))?;
+        if curriculum.counts.rows_out == 0 && ground.pipeline.update.reasoner.steps > 0 {
+            let problem = format!(
+                "the curriculum is empty: of {} questions {} were valid, {} were voted on and none was kept ({})",
+                questions.asked,
+                questions.valid,
+                votes.voted,
+                listed(&left_out(&curriculum)),
+            );
+            return Err(EvolutionError::Nothing { round, problem });
+        }
+        let image_count = slice.len() as u64;
+        Ok(Lesson { questioner, questioner_steps, questions, votes, curriculum, images, image_count })
+    }
+
+    /// The labelled baseline's lesson: given questions with their right answers.
+    fn labelled_lesson(&mut self, roles: &Roles, file: &Path) -> Result<Lesson<'g>, EvolutionError> {
+        let (ground, round) = (self.ground, self.round);
+        let Benchmark { items, images, .. } = Benchmark::read(file, usize::MAX)?;
+        let all: Vec<&Item> = items.iter().collect();
+        let order = seed_of(ground.pipeline.round.seed, &["labelled"]);
+        let ranked = ranked(&all, order, |item: &Item| item.item_id.0);
+        let taken: Vec<Item> =
+            slice(&ranked, round, ground.pipeline.round.images as usize).into_iter().cloned().collect();
+        let image_count = taken.iter().map(|item| item.image_id).collect::<BTreeSet<_>>().len() as u64;
+        let kept = taken.len() as u64;
+        let stage = Labelled::new(ground.runner.store, taken)?;
+        let curriculum = ground.runner.run(&stage, &[()])?.results.remove(0);
+        self.results.push(curriculum.clone());
+        Ok(Lesson {
+            questioner: roles.questioner.clone(),
+            questioner_steps: Vec::new(),
+            questions: QuestionFigures::default(),
+            votes: VoteFigures { kept, ..VoteFigures::default() },
+            curriculum,
+            images: ImageSet::new(ground.pipeline.model.image_memory, move || Ok(images.clone())),
+            image_count,
+        })
+    }
+
     fn questions(
         &mut self,
         questioner: &StoredModel,
@@ -412,6 +460,7 @@ fn settings_of(pipeline: &Pipeline) -> Value {
         "/sampling/cache_bytes",
         "/sampling/max_sequences",
         "/evaluation/benchmarks",
+        "/round/labelled",
     ] {
         let (parent, key) = path.rsplit_once('/').unwrap_or_default();
         if let Some(Value::Object(section)) = settings.pointer_mut(parent) {

@@ -44,6 +44,9 @@ checkpoint_every = 2
 images = 8
 questions_per_image = 8
 shard_rows = 5
+keep_best = true
+keep_best_questions = 16
+keep_best_samples = 3
 "#;
 
 /// A place with a base model, prompts, images and a pipeline file.
@@ -107,6 +110,7 @@ fn a_round_is_the_same_bytes_at_any_thread_count_and_wherever_it_was_killed() {
     assert_eq!(counted["questions"]["asked"], 64);
     assert!(counted["votes"]["kept"].as_u64().unwrap() > 0, "{counted}");
     assert_eq!(counted["reasoner"]["steps"], 3);
+    assert!(counted["kept"]["score"].is_number(), "{counted}");
     assert_ne!(counted["questioner_model"], counted["reasoner_model"]);
 
     // Killed at growing times until it gets through.
@@ -151,6 +155,31 @@ fn a_gate_stops_the_round_and_names_its_figure() {
     let dry = report(&evolve(&place, "store", &["next", "--dry-run"]).output().unwrap());
     assert_eq!((&dry["round"], &dry["next"]), (&json!(1), &json!("answering questions")));
     assert_eq!(report(&evolve(&place, "store", &["next"]).output().unwrap())["round"], 1);
+}
+
+#[test]
+fn the_labelled_baseline_trains_on_given_answers_and_is_measured() {
+    let place = place();
+    for (file, seed) in [("labelled.parquet", "101"), ("bench.parquet", "7")] {
+        let arguments = ["scenes", "--count", "24", "--seed", seed, "--benchmark", file];
+        let made = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
+        assert!(made.status.success(), "{}", said(&made));
+    }
+    let evaluation = "[evaluation]\nbenchmarks = [\"bench.parquet\"]\n\
+                      protocols = { greedy = true, sampled = 2, majority = 3, max_tokens = 1 }\n";
+    let labelled = PIPELINE.replace("images = 8", "labelled = \"labelled.parquet\"\nimages = 0") + evaluation;
+    std::fs::write(place.path().join("p.toml"), labelled).unwrap();
+    let report = report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
+    let report = &report["report"];
+    assert_eq!((&report["votes"]["kept"], &report["questions"]["asked"]), (&json!(24), &json!(0)));
+    assert_eq!((&report["questioner"], &report["reasoner"]["steps"]), (&Value::Null, &json!(3)));
+    let scores = report["scores"].as_array().unwrap();
+    let protocols: Vec<&str> = scores.iter().map(|score| score["protocol"].as_str().unwrap()).collect();
+    assert_eq!(protocols, ["greedy", "majority", "sampled"]);
+    for score in scores {
+        let [value, low, high] = [0, 1, 2].map(|i| score["after"][i].as_f64().unwrap());
+        assert!(low <= value && value <= high && score["items"] == 24, "{score}");
+    }
 }
 
 #[test]
