@@ -73,6 +73,10 @@ fn figures(report: &RoundReport) -> Vec<Vec<String>> {
     for (reason, n) in &report.left_out {
         row(&format!("left out: {}", reason.replace('_', " ")), text::count(*n));
     }
+    if let Some(kept) = report.kept {
+        let state = if kept.current { "current" } else { "kept, not current" };
+        row("agreement with the base's majority", format!("{:.3} -> {:.3} ({state})", kept.before, kept.score));
+    }
     for (role, training) in [("Questioner", &report.questioner), ("Reasoner", &report.reasoner)] {
         if let Some(TrainingFigures { steps, reward, entropy, kl_reference, frac_zero_std, .. }) = training {
             row(&format!("{role} steps"), text::count(u64::from(*steps)));

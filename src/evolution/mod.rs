@@ -13,6 +13,7 @@
 mod error;
 mod gates;
 mod ground;
+mod keep_best;
 pub mod pipeline;
 mod report;
 mod round;
@@ -22,5 +23,5 @@ mod training;
 pub use self::error::EvolutionError;
 pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures};
 pub use self::ground::{Ground, Roles};
-pub use self::report::{RoundReport, ScoreChange, TrainingFigures};
+pub use self::report::{KeepBest, RoundReport, ScoreChange, TrainingFigures};
 pub use self::round::{Done, PhaseTime, evolve_round, next_round};

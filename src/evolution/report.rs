@@ -28,10 +28,27 @@ pub struct RoundReport {
     pub gates: Vec<Checked>,
     /// Scores of the Reasoner before the round and after it.
     pub scores: Vec<ScoreChange>,
+    /// The label-free score, where it decides which round is current.
+    pub kept: Option<KeepBest>,
     /// The Questioner's weights after the round.
     pub questioner_model: ModelId,
     /// The Reasoner's weights after the round.
     pub reasoner_model: ModelId,
+}
+
+/// How a round's Reasoner agrees with what the base model's majority says about the base model's questions, greedily and without
+/// any label: what ranked rounds rightly in our study, which mean confidence does not.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepBest {
+    /// The share of questions on which they agree.
+    pub score: f64,
+    /// That of the Reasoner that the round started from.
+    pub before: f64,
+    /// Questions.
+    pub questions: u64,
+    /// Whether the round is current: the next one starts from it, and not from what this one started from.
+    pub current: bool,
 }
 
 /// A role's training, by its first and last steps.

@@ -1,19 +1,22 @@
 //! A round: from the roles of the round before to the roles of this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::EvolutionError;
 use super::gates::{Checked, QuestionFigures, Verdict, VoteFigures};
 use super::ground::{Ground, Roles};
+use super::keep_best;
+use super::pipeline::Pipeline;
 use super::report::{RoundReport, ScoreChange, TrainingFigures};
+use super::slices::{ranked, seed_of, slice};
 use super::training::{self, Trained};
 use crate::ids::ImageId;
 use crate::stages::answers::{self, AnswerSettings, Answers, Asked};
-use crate::stages::curriculum::Curriculum;
-use crate::stages::evaluation::{self, Benchmark, Evaluation, Scores};
+use crate::stages::curriculum::{Curriculum, Labelled};
+use crate::stages::evaluation::{self, Benchmark, Evaluation, Item, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
 use crate::stages::questions::{self, Questions};
@@ -103,7 +106,7 @@ fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, Stage
 /// # Errors
 /// A stage fails, a gate stops a round, or somebody asked to stop; what is done is kept.
 pub fn evolve_round(
-    pipeline: &super::pipeline::Pipeline,
+    pipeline: &Pipeline,
     runner: &Runner<'_>,
     round: u32,
     mut begun: impl FnMut(u32),
@@ -112,6 +115,7 @@ pub fn evolve_round(
     let mut ground = None;
     for number in 1..=round {
         if let Some(found) = find(runner.store, &pipeline.evolution, number)? {
+            say_differences(pipeline, runner, number, &found)?;
             done.push(found);
             continue;
         }
@@ -120,19 +124,35 @@ pub fn evolve_round(
             ground = Some(Ground::new(pipeline, runner)?);
         }
         if let Some(ground) = &ground {
-            done.push(run(ground, number, done.last())?);
+            let round = run(ground, number, &done)?;
+            done.push(round);
         }
     }
     Ok(done)
 }
 
-/// The roles that a round starts from.
-fn roles_before(ground: &Ground<'_>, round: u32) -> Result<Roles, EvolutionError> {
-    if round == 1 {
-        return Ok(Roles { questioner: ground.base.clone(), reasoner: ground.base.clone() });
+/// Says so when a round was made with other settings than those of now: it stands as it was made.
+fn say_differences(pipeline: &Pipeline, runner: &Runner<'_>, round: u32, found: &Done) -> Result<(), StageError> {
+    let action = runner.store.action(found.result.action)?;
+    let mut keys = Vec::new();
+    if let Some(then) = action.parameters.get("pipeline") {
+        differing(then, &settings_of(pipeline), "", &mut keys);
     }
+    if !keys.is_empty() {
+        let message = format!("round {round} was made with another {}; it stays as it is", keys.join(", "));
+        runner.progress.say(&format!("{message}, and another --evolution starts anew"));
+    }
+    Ok(())
+}
+
+/// The roles that a round starts from: those of the last round before it that is current.
+fn roles_before(ground: &Ground<'_>, before: &[Done]) -> Result<Roles, EvolutionError> {
+    let is_current = |done: &&Done| done.report.kept.is_none_or(|kept| kept.current);
+    let Some(last) = before.iter().rfind(is_current) else {
+        return Ok(Roles { questioner: ground.base.clone(), reasoner: ground.base.clone() });
+    };
     let of = |part: &str| -> Result<StoredModel, EvolutionError> {
-        let name = ref_name(round - 1, part);
+        let name = ref_name(last.report.round, part);
         let head = ground.runner.store.head(&ground.pipeline.evolution, &name)?;
         let result = head.map(|head| ground.runner.store.usable_result(head.result)).transpose()?.flatten();
         let lost =
@@ -150,60 +170,54 @@ struct Under<'g, 'a> {
     gates: Vec<Checked>,
 }
 
-fn run(ground: &Ground<'_>, round: u32, before: Option<&Done>) -> Result<Done, EvolutionError> {
-    let roles = roles_before(ground, round)?;
-    let slice = ground.slice(round)?;
-    if slice.is_empty() {
-        return Err(EvolutionError::Nothing { round, problem: "the images table is empty".into() });
-    }
-    let images = ground.image_set(&slice);
+/// What a Reasoner is to learn in a round, and where it came from.
+struct Lesson<'g> {
+    questioner: StoredModel,
+    questioner_steps: Vec<MetricRow>,
+    questions: QuestionFigures,
+    votes: VoteFigures,
+    curriculum: StageResult,
+    images: ImageSet<'g>,
+    image_count: u64,
+}
+
+fn run(ground: &Ground<'_>, round: u32, before: &[Done]) -> Result<Done, EvolutionError> {
+    let roles = roles_before(ground, before)?;
     let mut under = Under { ground, round, results: Vec::new(), gates: Vec::new() };
-
-    let Trained { model: questioner, results, metrics: questioner_steps } =
-        training::questioner(ground, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
-    under.results.extend(results);
-
-    let asked = under.questions(&questioner, &slice, &images)?;
-    let questions: Vec<QuestionRow> = read_rows(ground.runner.store, &asked)?;
-    let question_figures = QuestionFigures::of(&questions);
-    under.check(question_figures.check(&ground.pipeline.gates))?;
-
-    let voted = under.votes(&roles.reasoner, &asked, &questions, &images)?;
-    let curriculum = under.curriculum(&asked, &voted)?;
-    let votes: Vec<VoteRow> = read_rows(ground.runner.store, &voted)?;
-    let vote_figures = VoteFigures::of(&votes, curriculum.counts.rows_out);
-    under.check(vote_figures.check(&ground.pipeline.gates))?;
-    if curriculum.counts.rows_out == 0 && ground.pipeline.update.reasoner.steps > 0 {
-        let problem = format!(
-            "the curriculum is empty: of {} questions {} were valid, {} were voted on and none was kept ({})",
-            question_figures.asked,
-            question_figures.valid,
-            vote_figures.voted,
-            listed(&left_out(&curriculum)),
-        );
-        return Err(EvolutionError::Nothing { round, problem });
-    }
+    let lesson = match ground.pipeline.round.labelled.as_str() {
+        "" => under.evolved_lesson(&roles)?,
+        file => under.labelled_lesson(&roles, Path::new(file))?,
+    };
+    let Lesson { questioner, questioner_steps, questions, votes, curriculum, images, image_count } = lesson;
 
     let Trained { model: reasoner, results, metrics: reasoner_steps } =
         training::reasoner(ground, round, &roles.reasoner, &curriculum, &images)?;
     under.results.extend(results);
 
+    let kept = if ground.pipeline.round.keep_best {
+        let (kept, results) = keep_best::judge(ground, &roles.reasoner, &reasoner)?;
+        under.results.extend(results);
+        Some(kept)
+    } else {
+        None
+    };
     let scores_before = under.evaluate(&roles.reasoner)?;
     let scores_after = under.evaluate(&reasoner)?;
     let report = RoundReport {
         round,
-        images: slice.len() as u64,
+        images: image_count,
         questioner: TrainingFigures::of(&questioner_steps),
-        questions: question_figures,
-        votes: vote_figures,
+        questions,
+        votes,
         left_out: left_out(&curriculum),
         reasoner: TrainingFigures::of(&reasoner_steps),
         gates: under.gates.clone(),
         scores: ScoreChange::of(&scores_before, &scores_after),
+        kept,
         questioner_model: questioner.id,
         reasoner_model: reasoner.id,
     };
-    under.publish(report, &questioner, &reasoner, before)
+    under.publish(report, &questioner, &reasoner, before.last())
 }
 
 /// Left-out questions by reason, from the curriculum's figures.
@@ -217,7 +231,68 @@ fn listed(counts: &BTreeMap<String, u64>) -> String {
     if parts.is_empty() { "no reasons".to_owned() } else { parts.join(", ") }
 }
 
-impl Under<'_, '_> {
+impl<'g> Under<'g, '_> {
+    /// The method's own lesson: the Questioner learns to ask, asks, and the Reasoner's votes are the labels.
+    fn evolved_lesson(&mut self, roles: &Roles) -> Result<Lesson<'g>, EvolutionError> {
+        let (ground, round) = (self.ground, self.round);
+        let slice = ground.slice(round)?;
+        if slice.is_empty() {
+            return Err(EvolutionError::Nothing { round, problem: "the images table is empty".into() });
+        }
+        let images = ground.image_set(&slice);
+        let Trained { model: questioner, results, metrics: questioner_steps } =
+            training::questioner(ground, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
+        self.results.extend(results);
+
+        let asked = self.questions(&questioner, &slice, &images)?;
+        let rows: Vec<QuestionRow> = read_rows(ground.runner.store, &asked)?;
+        let questions = QuestionFigures::of(&rows);
+        self.check(questions.check(&ground.pipeline.gates))?;
+
+        let voted = self.votes(&roles.reasoner, &asked, &rows, &images)?;
+        let curriculum = self.curriculum(&asked, &voted)?;
+        let rows: Vec<VoteRow> = read_rows(ground.runner.store, &voted)?;
+        let votes = VoteFigures::of(&rows, curriculum.counts.rows_out);
+        self.check(votes.check(&ground.pipeline.gates))?;
+        if curriculum.counts.rows_out == 0 && ground.pipeline.update.reasoner.steps > 0 {
+            let problem = format!(
+                "the curriculum is empty: of {} questions {} were valid, {} were voted on and none was kept ({})",
+                questions.asked,
+                questions.valid,
+                votes.voted,
+                listed(&left_out(&curriculum)),
+            );
+            return Err(EvolutionError::Nothing { round, problem });
+        }
+        let image_count = slice.len() as u64;
+        Ok(Lesson { questioner, questioner_steps, questions, votes, curriculum, images, image_count })
+    }
+
+    /// The labelled baseline's lesson: given questions with their right answers.
+    fn labelled_lesson(&mut self, roles: &Roles, file: &Path) -> Result<Lesson<'g>, EvolutionError> {
+        let (ground, round) = (self.ground, self.round);
+        let Benchmark { items, images, .. } = Benchmark::read(file, usize::MAX)?;
+        let all: Vec<&Item> = items.iter().collect();
+        let order = seed_of(ground.pipeline.round.seed, &["labelled"]);
+        let ranked = ranked(&all, order, |item: &Item| item.item_id.0);
+        let taken: Vec<Item> =
+            slice(&ranked, round, ground.pipeline.round.images as usize).into_iter().cloned().collect();
+        let image_count = taken.iter().map(|item| item.image_id).collect::<BTreeSet<_>>().len() as u64;
+        let kept = taken.len() as u64;
+        let stage = Labelled::new(ground.runner.store, taken)?;
+        let curriculum = ground.runner.run(&stage, &[()])?.results.remove(0);
+        self.results.push(curriculum.clone());
+        Ok(Lesson {
+            questioner: roles.questioner.clone(),
+            questioner_steps: Vec::new(),
+            questions: QuestionFigures::default(),
+            votes: VoteFigures { kept, ..VoteFigures::default() },
+            curriculum,
+            images: ImageSet::new(ground.pipeline.model.image_memory, move || Ok(images.clone())),
+            image_count,
+        })
+    }
+
     fn questions(
         &mut self,
         questioner: &StoredModel,
@@ -372,6 +447,45 @@ const TABLES: [&str; 9] = [
     RejectRow::TABLE,
 ];
 
+/// What a pipeline file says about a round. Names, places and the memory that may be taken are not what a round is.
+fn settings_of(pipeline: &Pipeline) -> Value {
+    let mut settings = json!(pipeline);
+    for path in [
+        "/evolution",
+        "/ingest",
+        "/gates",
+        "/prompts",
+        "/model/base",
+        "/model/image_memory",
+        "/sampling/cache_bytes",
+        "/sampling/max_sequences",
+        "/evaluation/benchmarks",
+        "/round/labelled",
+    ] {
+        let (parent, key) = path.rsplit_once('/').unwrap_or_default();
+        if let Some(Value::Object(section)) = settings.pointer_mut(parent) {
+            section.remove(key);
+        }
+    }
+    settings
+}
+
+/// The keys in which two settings differ.
+fn differing(a: &Value, b: &Value, path: &str, keys: &mut Vec<String>) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                let dotted = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let of = |side: &serde_json::Map<String, Value>| side.get(name).cloned().unwrap_or_default();
+                differing(&of(a), &of(b), &dotted, keys);
+            }
+        }
+        _ if a != b => keys.push(path.to_owned()),
+        _ => {}
+    }
+}
+
 /// The last stage of a round: all of its tables and its report under one result.
 struct Publish<'p, 'g, 'a> {
     under: &'p Under<'g, 'a>,
@@ -398,20 +512,13 @@ impl Stage for Publish<'_, '_, '_> {
 
     fn action(&self, _shard: &()) -> Action {
         let pipeline = self.under.ground.pipeline;
-        let mut settings = json!(pipeline);
-        if let Some(settings) = settings.as_object_mut() {
-            // Where things are and how much memory they may take is not what a round is.
-            for key in ["evolution", "ingest", "gates"] {
-                settings.remove(key);
-            }
-        }
         let outputs = self.outputs().into_iter().chain(self.models.iter().flat_map(|model| model.outputs.clone()));
         Action {
             stage: "evolution.round".into(),
             stage_version: VERSION,
             parameters: BTreeMap::from([
                 ("before".into(), json!(self.before.map(|before| before.result.action))),
-                ("pipeline".into(), settings),
+                ("pipeline".into(), settings_of(pipeline)),
             ]),
             seed: pipeline.round.seed,
             inputs: outputs.map(|output| Input { role: output.role, object: output.object }).collect(),

@@ -22,6 +22,7 @@ mod oracle_files;
 mod parquet_mutations;
 mod rescore;
 mod rewards;
+mod rounds;
 mod sampling;
 mod scenes;
 mod scenes_command;

@@ -218,13 +218,55 @@ mod tests {
         Pipeline::parse(Path::new("p.toml"), text).expect_err("must not parse")
     }
 
-    #[test]
-    fn the_bundled_pipeline_is_usable_and_lists_every_key() {
-        let pipeline = Pipeline::parse(Path::new("nano.toml"), NANO).expect("usable");
-        let all = toml::Value::try_from(&pipeline).expect("a table");
-        for key in all["ingest"].as_table().expect("a table").keys() {
-            assert!(line_of_key(NANO, &format!("ingest.{key}")).is_some(), "{key} is not in nano.toml");
+    /// Every key of a table by its dotted path; a table's own is not one.
+    fn keys(table: &toml::Table, path: &str, found: &mut Vec<String>) {
+        for (key, value) in table {
+            let dotted = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            match value {
+                toml::Value::Table(inner) => keys(inner, &dotted, found),
+                _ => found.push(dotted),
+            }
         }
+    }
+
+    #[test]
+    fn the_pipelines_that_ship_are_usable_and_list_every_key() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(&folder).expect("the folder of pipelines") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|ending| ending != "toml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("readable");
+            let pipeline = Pipeline::parse(&path, &text).expect("usable");
+            let mut all = Vec::new();
+            keys(&toml::Table::try_from(&pipeline).expect("a table"), "", &mut all);
+            for key in all {
+                assert!(line_of_key(&text, &key).is_some(), "{key} is not in {}", path.display());
+            }
+            for prompt in [&pipeline.prompts.questioner, &pipeline.prompts.reasoner] {
+                pipeline.prompt(prompt).expect("a prompt");
+            }
+            seen += 1;
+        }
+        assert!(seen >= 7, "{seen} pipelines");
+    }
+
+    #[test]
+    fn a_preset_sets_what_the_file_does_not() {
+        let of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
+        let paper = of("evolution = \"a\"\n");
+        assert_eq!((paper.curriculum.low, paper.questioner.scope), (0.25, crate::reward::Scope::Group));
+        assert_eq!(paper.sampling.reasoner.top_k, 40);
+        let code = of("evolution = \"a\"\npreset = \"released-code\"\n[curriculum]\nlow = 0.4\n");
+        assert_eq!((code.curriculum.low, code.curriculum.high, code.curriculum.label_samples), (0.4, 0.8, 9));
+        assert_eq!((code.reasoner.form, code.update.reasoner.steps), (0.1, 40));
+        let e = error("evolution = \"a\"\npreset = \"papr\"\n");
+        assert_eq!(
+            e.to_string(),
+            "p.toml:2: `preset`: there is no preset \"papr\"; the presets are paper, released-code"
+        );
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Round {
     pub images: u32,
     /// Questions that the trained Questioner writes about each of them.
     pub questions_per_image: u32,
+    /// The labelled baseline: a Parquet file with the columns image, question and answer (the right one), relative to the working
+    /// folder, whose rows are the Reasoner's curriculum; the Questioner rests. Empty: the method itself, which sees no label.
+    pub labelled: String,
     /// Rows of a shard, the unit in which an interrupted stage goes on.
     pub shard_rows: u32,
     /// Whether a round whose Reasoner scores lower, without labels, than the one before is kept but not current.
@@ -31,6 +34,7 @@ impl Default for Round {
             seed: 0,
             images: 0,
             questions_per_image: 8,
+            labelled: String::new(),
             shard_rows: 256,
             keep_best: false,
             keep_best_questions: 1000,

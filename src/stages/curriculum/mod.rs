@@ -1,11 +1,13 @@
 //! Curriculum: from voted questions to the rows that the Reasoner trains on, each left-out question with its reason.
 
+mod labelled;
 mod select;
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::json;
 
+pub use self::labelled::Labelled;
 pub use self::select::{CurriculumSettings, Labels, Left, select, type_word, vote_of};
 
 use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};

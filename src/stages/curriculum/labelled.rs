@@ -1,0 +1,72 @@
+//! The curriculum of the labelled baseline: given questions with their right answers, in place of what the model asked and voted for.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::CURRICULUM;
+use crate::ids::QuestionId;
+use crate::stages::evaluation::Item;
+use crate::stages::{Made, Runner, Stage, StageError, TableOutput, listing};
+use crate::store::{Action, Counts, Input, ObjectId, Store};
+use crate::tables::{CurriculumRow, PROFILE, TableRow};
+
+const VERSION: u32 = 1;
+
+/// The stage; see the module. It is the one way in which a true label reaches training, and only where a pipeline asks for it.
+pub struct Labelled {
+    items: Vec<Item>,
+    listing: ObjectId,
+}
+
+impl Labelled {
+    /// A curriculum of these items.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub fn new(store: &Store, items: Vec<Item>) -> Result<Self, StageError> {
+        Ok(Self { listing: listing(store, &items)?, items })
+    }
+}
+
+impl Stage for Labelled {
+    type Shard = ();
+
+    fn phase(&self) -> &'static str {
+        "taking the labelled questions"
+    }
+
+    fn action(&self, _shard: &()) -> Action {
+        Action {
+            stage: format!("{CURRICULUM}.labelled"),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([("labels".into(), json!("true"))]),
+            seed: 0,
+            inputs: vec![Input { role: "items".into(), object: self.listing }],
+            model: None,
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::from([(CurriculumRow::TABLE.into(), CurriculumRow::schema_id())]),
+            writer_profile: PROFILE.number,
+        }
+    }
+
+    fn units(&self, _shard: &()) -> u64 {
+        1
+    }
+
+    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+        let rows = self.items.iter().map(|item| CurriculumRow {
+            question_id: QuestionId(item.item_id.0),
+            image_id: item.image_id,
+            problem: item.question.clone(),
+            pseudo_label: item.gold.clone(),
+            confidence: 1.0,
+            margin: 1.0,
+            question_type: None,
+        });
+        let outputs = vec![TableOutput::write_all(runner.store, rows)?];
+        runner.progress.advance(1);
+        let n = self.items.len() as u64;
+        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, ..Made::default() })
+    }
+}

@@ -1,0 +1,193 @@
+//! Whole rounds through the command, with a model of random weights whose vocabulary has whole questions and whole answers as
+//! tokens: so it asks and answers by chance, and everything behind that is real.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, VISPLAY, said};
+
+const PIPELINE: &str = r#"
+evolution = "t"
+[model]
+base = "base"
+min_pixels = 3136
+max_pixels = 3136
+[questioner]
+group_size = 4
+reward_samples = 4
+[reasoner]
+group_size = 4
+[sampling]
+cache_bytes = 16777216
+questioner = { max_tokens = 1 }
+reasoner = { max_tokens = 1, top_k = 0 }
+[curriculum]
+label_samples = 6
+low = 0.1
+deduplicate = true
+[update.questioner]
+steps = 3
+prompts_per_step = 4
+prompts_per_update = 4
+learning_rate = 1e-3
+checkpoint_every = 2
+[update.reasoner]
+steps = 3
+prompts_per_step = 4
+prompts_per_update = 2
+learning_rate = 1e-3
+checkpoint_every = 2
+[round]
+images = 8
+questions_per_image = 8
+shard_rows = 5
+keep_best = true
+keep_best_questions = 16
+keep_best_samples = 3
+"#;
+
+/// A place with a base model, prompts, images and a pipeline file.
+fn place() -> Place {
+    let place = Place::new();
+    place.fill(12);
+    let (project, files) = (Path::new(env!("CARGO_MANIFEST_DIR")), place.path().join("files"));
+    std::fs::create_dir_all(&files).unwrap();
+    for name in ["preprocessor_config.json", "generation_config.json"] {
+        std::fs::copy(project.join("tests/data/model/nano-like").join(name), files.join(name)).unwrap();
+    }
+    std::fs::write(files.join("tokenizer.json"), tokenizer(project)).unwrap();
+    let config = project.join("bench/configs/nano.json");
+    let arguments = ["model", "random", "--seed", "1", "--type", "f32", "--files-from", "files", "base", "--config"];
+    let made = Command::new(VISPLAY).args(arguments).arg(config).current_dir(place.path()).output().unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
+    place
+}
+
+/// The tests' tokenizer with 60 questions and 60 answers as tokens.
+fn tokenizer(project: &Path) -> String {
+    let text = std::fs::read_to_string(project.join("tests/data/model/tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&text).unwrap();
+    let tokens = tokenizer["added_tokens"].as_array_mut().unwrap();
+    let first = tokens.iter().map(|token| token["id"].as_u64().unwrap()).max().unwrap() + 1;
+    let questions = (0..60).map(|n| format!("<question>How many of {n}?</question>"));
+    let answers = (0..60).map(|n| format!("{n}: \\boxed{{{}}}", n % 4));
+    for (id, content) in (first..).zip(questions.chain(answers)) {
+        let mut token = tokens[0].clone();
+        token["id"] = json!(id);
+        token["content"] = json!(content);
+        token["special"] = json!(false);
+        tokens.push(token);
+    }
+    tokenizer.to_string()
+}
+
+fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(VISPLAY);
+    command.args(["evolve-round", "--pipeline", "p.toml", "--store", store, "--json"]).args(arguments);
+    command.current_dir(place.path());
+    command
+}
+
+fn report(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", said(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_round_is_the_same_bytes_at_any_thread_count_and_wherever_it_was_killed() {
+    let place = place();
+    let once = |store: &str, threads: &str| {
+        report(&evolve(&place, store, &["2", "--images", "source", "--threads", threads]).output().unwrap())
+    };
+    let (two, one) = (once("two", "2"), once("one", "1"));
+    assert_eq!(two["result"], one["result"]);
+    assert_eq!(two["report"], one["report"]);
+    let counted = &two["report"];
+    assert_eq!(counted["questions"]["asked"], 64);
+    assert!(counted["votes"]["kept"].as_u64().unwrap() > 0, "{counted}");
+    assert_eq!(counted["reasoner"]["steps"], 3);
+    assert!(counted["kept"]["score"].is_number(), "{counted}");
+    assert_ne!(counted["questioner_model"], counted["reasoner_model"]);
+
+    // Killed at growing times until it gets through.
+    let mut patience = Duration::from_millis(30);
+    let survived = loop {
+        let mut command = evolve(&place, "killed", &["2", "--images", "source", "--threads", "2"]);
+        let mut running = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        while began.elapsed() < patience && running.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if running.try_wait().unwrap().is_some() {
+            break report(&running.wait_with_output().unwrap());
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+        patience = patience * 3 / 2;
+    };
+    assert_eq!(survived["result"], two["result"]);
+
+    // What is done is found at once, and the tables lie where people look.
+    let began = Instant::now();
+    let found = report(&evolve(&place, "two", &["2"]).output().unwrap());
+    assert_eq!(found["found"], true);
+    assert!(began.elapsed() < Duration::from_secs(1));
+    let view = place.path().join("two/views/t/round=2/curriculum");
+    assert_eq!(std::fs::read_dir(view).unwrap().count(), 1);
+    let checked = Command::new(VISPLAY).args(["verify", "--full", "--store", "two"]).current_dir(place.path()).output();
+    assert!(checked.unwrap().status.success());
+}
+
+#[test]
+fn a_gate_stops_the_round_and_names_its_figure() {
+    let place = place();
+    let strict = format!("{PIPELINE}[gates.valid_share]\nstop = 0.99\n");
+    std::fs::write(place.path().join("p.toml"), strict).unwrap();
+    let stopped = evolve(&place, "store", &["next", "--images", "source"]).output().unwrap();
+    assert_eq!(stopped.status.code(), Some(3), "{}", said(&stopped));
+    assert!(said(&stopped).contains("gates.valid_share: 0."), "{}", said(&stopped));
+    // The round did not end: it is still the next one, and goes on from where it is under another threshold.
+    std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
+    let dry = report(&evolve(&place, "store", &["next", "--dry-run"]).output().unwrap());
+    assert_eq!((&dry["round"], &dry["next"]), (&json!(1), &json!("answering questions")));
+    assert_eq!(report(&evolve(&place, "store", &["next"]).output().unwrap())["round"], 1);
+}
+
+#[test]
+fn the_labelled_baseline_trains_on_given_answers_and_is_measured() {
+    let place = place();
+    for (file, seed) in [("labelled.parquet", "101"), ("bench.parquet", "7")] {
+        let arguments = ["scenes", "--count", "24", "--seed", seed, "--benchmark", file];
+        let made = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
+        assert!(made.status.success(), "{}", said(&made));
+    }
+    let evaluation = "[evaluation]\nbenchmarks = [\"bench.parquet\"]\n\
+                      protocols = { greedy = true, sampled = 2, majority = 3, max_tokens = 1 }\n";
+    let labelled = PIPELINE.replace("images = 8", "labelled = \"labelled.parquet\"\nimages = 0") + evaluation;
+    std::fs::write(place.path().join("p.toml"), labelled).unwrap();
+    let report = report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
+    let report = &report["report"];
+    assert_eq!((&report["votes"]["kept"], &report["questions"]["asked"]), (&json!(24), &json!(0)));
+    assert_eq!((&report["questioner"], &report["reasoner"]["steps"]), (&Value::Null, &json!(3)));
+    let scores = report["scores"].as_array().unwrap();
+    let protocols: Vec<&str> = scores.iter().map(|score| score["protocol"].as_str().unwrap()).collect();
+    assert_eq!(protocols, ["greedy", "majority", "sampled"]);
+    for score in scores {
+        let [value, low, high] = [0, 1, 2].map(|i| score["after"][i].as_f64().unwrap());
+        assert!(low <= value && value <= high && score["items"] == 24, "{score}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let place = place();
+    let none = evolve(&place, "store", &["1"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(2));
+    assert!(said(&none).contains("has no images yet"), "{}", said(&none));
+    let odd = evolve(&place, "store", &["0"]).output().unwrap();
+    assert!(said(&odd).contains("a round is a number from 1"), "{}", said(&odd));
+}
