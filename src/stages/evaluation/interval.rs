@@ -18,7 +18,10 @@ pub fn wilson(hits: u64, n: u64) -> Option<(f64, f64)> {
     let z2 = Z * Z;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    Some(((centre - half).max(0.0), (centre + half).min(1.0)))
+    // At the ends the interval touches 0 and 1 exactly, which the arithmetic above may miss by a last bit.
+    let low = if hits == 0 { 0.0 } else { (centre - half).max(0.0) };
+    let high = if p == 1.0 { 1.0 } else { (centre + half).min(1.0) };
+    Some((low, high))
 }
 
 /// The percentile bootstrap interval of the mean of independent values, such as the share right of each item: answers to one item
@@ -46,8 +49,9 @@ mod tests {
         // 3 of 10: statsmodels' proportion_confint(3, 10, method="wilson").
         let (low, high) = wilson(3, 10).unwrap();
         assert!((low - 0.107_789).abs() < 1e-5 && (high - 0.603_222).abs() < 1e-5, "{low} {high}");
-        assert_eq!(wilson(0, 5).unwrap().0, 0.0);
-        assert!(wilson(5, 5).unwrap().1 > 0.999_999);
+        for n in [5, 24, 600] {
+            assert_eq!((wilson(0, n).unwrap().0, wilson(n, n).unwrap().1), (0.0, 1.0));
+        }
         assert_eq!(wilson(0, 0), None);
     }
 
