@@ -48,7 +48,7 @@ pub struct ScenesArgs {
     /// The folder to write to; it is made if needed, and files of the same names are replaced.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["benchmark", "tokenizer"])]
     out: Option<PathBuf>,
-    /// Write `demonstrations.parquet` for the warm start: for each scene a description, six answers, an asked question.
+    /// Write `demonstrations.parquet` for the warm start: for each scene a description, some answers, an asked question.
     #[arg(long)]
     demonstrations: bool,
     /// Make this share of the straight answers wrong, 0 to 1 in hundredths.
@@ -60,6 +60,9 @@ pub struct ScenesArgs {
         allow_negative_numbers = true
     )]
     wrong: f64,
+    /// Answered questions for each scene, all of different families.
+    #[arg(long, value_name = "N", requires = "demonstrations", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=15))]
+    answers: u8,
     /// Answer a family so many times as often as another one with weight 1; may be given several times.
     #[arg(long = "weight", value_name = "FAMILY=N", requires = "demonstrations", value_parser = weight)]
     weights: Vec<(Family, u64)>,
@@ -120,10 +123,12 @@ fn demonstration_options(args: &ScenesArgs) -> Result<DemonstrationOptions, Comm
     for (family, weight) in &args.weights {
         weights.set(*family, *weight);
     }
-    if !weights.are_enough() {
-        return Err(CommandError::usage("--weight must leave at least three families above 0"));
+    let answers = usize::from(args.answers);
+    if !weights.are_enough(answers) {
+        let message = format!("{answers} answers an image need as many families with a weight above 0");
+        return Err(CommandError::usage(message));
     }
-    Ok(DemonstrationOptions { wrong_percent: (args.wrong * 100.0).round() as usize, weights })
+    Ok(DemonstrationOptions { answers, wrong_percent: (args.wrong * 100.0).round() as usize, weights })
 }
 
 /// Draws scenes: their images, the table of their objects, and another table.

@@ -1,4 +1,4 @@
-//! Rows of the warm start: for each image a description, six answered questions and an asked one.
+//! Rows of the warm start: for each image a description, some answered questions and an asked one.
 //!
 //! The description is dense supervision of seeing; without it nothing else is learnt. What is asked leans to the easy
 //! families, which leaves the Questioner room to find the hard ones by itself.
@@ -16,8 +16,8 @@ pub const ASK_PROMPT: &str = "Ask a question.";
 /// What a description is asked by.
 pub const DESCRIBE_PROMPT: &str = "Describe the image.";
 
-/// Answered questions for each image.
-const ANSWERS: usize = 6;
+/// Answered questions for each image, unless it is said otherwise.
+const ANSWERS: usize = 3;
 /// Of a hundred answers so many look first.
 const LOOK_FIRST: usize = 40;
 /// How often an easy family is asked beside a hard one.
@@ -39,20 +39,28 @@ impl Weights {
         self.0[family as usize] = weight;
     }
 
-    /// Whether an image's answers can be of different families.
-    pub fn are_enough(&self) -> bool {
-        self.0.iter().filter(|weight| **weight > 0).count() >= ANSWERS
+    /// Whether so many answers of an image can be of different families.
+    pub fn are_enough(&self, answers: usize) -> bool {
+        self.0.iter().filter(|weight| **weight > 0).count() >= answers
     }
 }
 
 /// How demonstrations are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemonstrationOptions {
+    /// Answered questions for each image, all of different families.
+    pub answers: usize,
     /// Of a hundred straight answers so many are wrong. Looking first stays right: so the model knows more than it says
     /// at once, and can learn to look.
     pub wrong_percent: usize,
     /// How much each family is answered.
     pub weights: Weights,
+}
+
+impl Default for DemonstrationOptions {
+    fn default() -> Self {
+        Self { answers: ANSWERS, wrong_percent: 0, weights: Weights::default() }
+    }
 }
 
 /// The rows of one scene, in training order.
@@ -70,7 +78,7 @@ pub fn demonstrations(scene: &Scene, image: &str, options: &DemonstrationOptions
     let mut rows = vec![row(DESCRIBE_PROMPT, description(scene), Style::Describe, None, false)];
     let mut asker = Asker::new(scene, "demonstrations");
     let mut weights = options.weights.0;
-    for _ in 0..ANSWERS {
+    for _ in 0..options.answers {
         let family = Family::ALL[asker.dice().weighted(&weights)];
         weights[family as usize] = 0;
         let (question, truth) = asker.ask(family);
