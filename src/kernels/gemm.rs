@@ -40,13 +40,23 @@ impl<'a> Left<'a> {
 
 /// `out[m, n] = bias[n] + sum_k x[m, k] w[n, k]`, rows of `x` being `stride` apart.
 pub fn linear(x: &[f32], stride: usize, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [f32]) {
-    product(Left { data: x, row: stride, step: 1 }, weight, bias, out);
+    product(Left { data: x, row: stride, step: 1 }, weight, bias.map_or(Start::Zero, Start::Bias), out);
+}
+
+/// `out[m, n] += sum_k x[m, k] w[n, k]`, rows of `x` being `stride` apart.
+pub fn add_linear(x: &[f32], stride: usize, weight: &PackedMatrix, out: &mut [f32]) {
+    product(Left { data: x, row: stride, step: 1 }, weight, Start::Out, out);
 }
 
 /// `out[n, k] = sum_m g[m, n] x[m, k]`: the gradient of a weight `[n, k]`, from the gradient of the result and from the
 /// input, which is packed by [`PackedMatrix::pack_transposed`]. Rows of `g` are `stride` apart.
 pub fn weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut [f32]) {
-    product(Left { data: g, row: 1, step: stride }, x, None, out);
+    product(Left { data: g, row: 1, step: stride }, x, Start::Zero, out);
+}
+
+/// The same, added to `out`.
+pub fn add_weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut [f32]) {
+    product(Left { data: g, row: 1, step: stride }, x, Start::Out, out);
 }
 
 /// `out[n] = sum_m g[m, n]`: the gradient of a bias. Rows of `g` are `stride` apart.
@@ -70,7 +80,34 @@ pub fn bias_gradient(g: &[f32], stride: usize, out: &mut [f32]) {
     });
 }
 
-fn product(x: Left<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [f32]) {
+/// What the sums of a product begin with.
+#[derive(Clone, Copy)]
+enum Start<'a> {
+    Zero,
+    Bias(&'a [f32]),
+    /// What is in the result already.
+    Out,
+}
+
+impl<'a> Start<'a> {
+    /// For some of the outputs.
+    fn columns(self, from: usize, to: usize) -> Self {
+        match self {
+            Self::Bias(bias) => Self::Bias(&bias[from..to]),
+            other => other,
+        }
+    }
+
+    fn fill(self, out: &mut [f32], outputs: usize) {
+        match self {
+            Self::Bias(bias) => out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias)),
+            Self::Zero => out.fill(0.0),
+            Self::Out => {}
+        }
+    }
+}
+
+fn product(x: Left<'_>, weight: &PackedMatrix, start: Start<'_>, out: &mut [f32]) {
     let outputs = weight.outputs();
     if outputs == 0 || out.is_empty() {
         return;
@@ -78,31 +115,39 @@ fn product(x: Left<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [
     let rows = out.len() / outputs;
     let threads = threads_for(rows * outputs * weight.inputs());
     if threads == 1 {
-        fill_bias(out, outputs, bias);
+        start.fill(out, outputs);
         multiply(x, weight.inputs(), weight.panels(), out, outputs);
     } else if rows >= 2 * TILE {
         // Whole tiles a thread; every thread streams the weight.
         let share = rows.div_ceil(threads).next_multiple_of(TILE);
         out.par_chunks_mut(share * outputs).enumerate().for_each(|(i, out)| {
-            fill_bias(out, outputs, bias);
+            start.fill(out, outputs);
             multiply(x.skip_rows(i * share), weight.inputs(), weight.panels(), out, outputs);
         });
     } else {
-        product_by_panels(x, weight, bias, out, threads);
+        product_by_panels(x, weight, start, out, threads);
     }
 }
 
 /// Few rows: each thread takes some panels of the weight, so that it is read only once.
-fn product_by_panels(x: Left<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [f32], threads: usize) {
+fn product_by_panels(x: Left<'_>, weight: &PackedMatrix, start: Start<'_>, out: &mut [f32], threads: usize) {
     let (outputs, inputs) = (weight.outputs(), weight.inputs());
     let rows = out.len() / outputs;
     let panels = outputs.div_ceil(PANEL);
     // More shares than threads: one that is held up does not hold up all.
     let share = panels.div_ceil(4 * threads) * PANEL;
     let mut columns = vec![0f32; rows * outputs];
+    if let Start::Out = start {
+        for (i, block) in columns.chunks_mut(share * rows).enumerate() {
+            let width = block.len() / rows;
+            for (row, values) in out.chunks_exact(outputs).zip(block.chunks_exact_mut(width)) {
+                values.copy_from_slice(&row[i * share..i * share + width]);
+            }
+        }
+    }
     columns.par_chunks_mut(share * rows).enumerate().for_each(|(i, out)| {
         let width = out.len() / rows;
-        fill_bias(out, width, bias.map(|b| &b[i * share..i * share + width]));
+        start.columns(i * share, i * share + width).fill(out, width);
         let panels = &weight.panels()[i * share * inputs..][..width.next_multiple_of(PANEL) * inputs];
         multiply(x, inputs, panels, out, width);
     });
@@ -117,13 +162,6 @@ fn product_by_panels(x: Left<'_>, weight: &PackedMatrix, bias: Option<&[f32]>, o
 /// How many threads of the current pool some work is worth.
 pub(super) fn threads_for(multiply_adds: usize) -> usize {
     rayon::current_num_threads().min(multiply_adds / WORTH_A_THREAD).max(1)
-}
-
-fn fill_bias(out: &mut [f32], outputs: usize, bias: Option<&[f32]>) {
-    match bias {
-        Some(bias) => out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias)),
-        None => out.fill(0.0),
-    }
 }
 
 /// `out[m, n] += sum_k x[m, k] panels[n, k]` on this thread.

@@ -1,8 +1,9 @@
 //! Gradients by the names of the tensors that they belong to, summed over micro-batches.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 
 /// Sums of gradients, f32.
 #[derive(Debug, Default)]
@@ -24,6 +25,17 @@ impl Gradients {
             Some(sum) => *sum = (&*sum + gradient)?,
         }
         Ok(())
+    }
+
+    /// Lets `add` add to a tensor's sum, which is on the CPU and zero at first.
+    pub(super) fn with_sum(&mut self, name: &str, shape: &Shape, add: impl FnOnce(&mut [f32])) -> Result<()> {
+        if !self.sums.contains_key(name) {
+            self.sums.insert(name.to_owned(), Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+        }
+        match self.sums.get(name) {
+            Some(sum) => sum.inplace_op1(&InPlace(Cell::new(Some(add)))),
+            None => Ok(()),
+        }
     }
 
     /// Adds `rows[i]` to row `ids[i]` of a tensor's sum, `[count, width]`.
@@ -74,6 +86,23 @@ impl Gradients {
             };
         }
         Ok(sum.sqrt())
+    }
+}
+
+/// Runs once on the numbers of a tensor.
+struct InPlace<F>(Cell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32])> InplaceOp1 for InPlace<F> {
+    fn name(&self) -> &'static str {
+        "in-place"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        match (storage, layout.contiguous_offsets(), self.0.take()) {
+            (CpuStorage::F32(values), Some((from, to)), Some(run)) => run(&mut values[from..to]),
+            _ => bail!("in-place: expected contiguous f32"),
+        }
+        Ok(())
     }
 }
 

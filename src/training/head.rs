@@ -101,13 +101,7 @@ impl Head<'_> {
         let by_row = with_floats(&logits.contiguous()?, |values| {
             let mut out = vec![0f32; if back { values.len() } else { 0 }];
             let one = |i: usize, row: &[f32], out: &mut [f32]| {
-                let figures = distribution(row, targets[i], scale, out);
-                let factor = f64::from(gradient(i, figures.0.logprob)) * scale;
-                // d logp / d logit_j = (1 if j is the target, else 0) - p_j, over the temperature.
-                let share = (factor / figures.1) as f32;
-                out.iter_mut().for_each(|p| *p *= -share);
-                out[targets[i] as usize] += factor as f32;
-                figures.0
+                back_row(row, targets[i], scale, |logprob| gradient(i, logprob), out)
             };
             let figures: Vec<TokenFigures> = if back {
                 let rows = values.par_chunks_exact(vocabulary).zip(out.par_chunks_exact_mut(vocabulary)).enumerate();
@@ -127,6 +121,24 @@ impl Head<'_> {
             None => composed(logits, targets, scale, gradient, back),
         }
     }
+}
+
+/// The figures of a row of logits; `out` gets the derivative of the loss by them, `gradient` being the one by the
+/// log-probability of the target.
+pub(super) fn back_row(
+    row: &[f32],
+    target: u32,
+    scale: f64,
+    gradient: impl Fn(f32) -> f32,
+    out: &mut [f32],
+) -> TokenFigures {
+    let (figures, sum) = distribution(row, target, scale, out);
+    let factor = f64::from(gradient(figures.logprob)) * scale;
+    // d logp / d logit_j = (1 if j is the target, else 0) - p_j, over the temperature.
+    let share = (factor / sum) as f32;
+    out.iter_mut().for_each(|p| *p *= -share);
+    out[target as usize] += factor as f32;
+    figures
 }
 
 /// The figures of a row; `out` gets `exp(x - largest)` and the second figure is their sum.

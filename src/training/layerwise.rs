@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 
 use super::TrainingError;
+use super::by_kernels::{self, Block, BlockKept, Buffers, MergerKept, PatchEmbedding, Tokens, floats};
 use super::gradients::Gradients;
 use super::head::Head;
 pub use super::head::TokenFigures;
@@ -19,6 +20,7 @@ use super::trainable::{Detached, Trainable};
 use crate::vlm::config::Config;
 use crate::vlm::image_processor::Patches;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
+use crate::vlm::ops::{gather, scatter};
 use crate::vlm::parameters::{EMBEDDING, HEAD, Part, parameters};
 use crate::vlm::rope::{TextAngles, VisionAngles};
 use crate::vlm::text::{self, DecoderLayer, TextContext, final_norm};
@@ -38,6 +40,7 @@ pub(super) struct Layerwise<'a> {
     vision_angles: VisionAngles,
     names: Names,
     settings: Pass,
+    buffers: Buffers,
 }
 
 /// How a pass is made.
@@ -97,10 +100,27 @@ struct Contexts {
 
 /// What a forward pass keeps for the way back.
 struct Kept {
-    /// The links, in order, and the input of each.
+    /// The groups of links, in order, and the input of each.
     inputs: Vec<(Vec<Link>, Tensor)>,
-    /// The last link, run with a graph.
-    last: Option<(Vec<Link>, Var, Tensor)>,
+    /// The last group and its graph.
+    last: Option<(Vec<Link>, Graph)>,
+    /// What came out of the chain, without a graph.
+    output: Option<Tensor>,
+}
+
+/// What leads back through some links.
+enum Graph {
+    /// candle's graph from the variable to the result.
+    Autograd(Var, Tensor),
+    /// What each link's kernels need.
+    Kernels(Vec<LinkKept>),
+}
+
+/// What the way back through a link needs.
+enum LinkKept {
+    Patches(Tensor),
+    Block(BlockKept),
+    Merger(MergerKept),
 }
 
 impl<'a> Layerwise<'a> {
@@ -112,6 +132,7 @@ impl<'a> Layerwise<'a> {
             vision_angles: vision::angles(&config.vision),
             names: Names::new(config),
             settings,
+            buffers: Buffers::default(),
         }
     }
 
@@ -121,7 +142,7 @@ impl<'a> Layerwise<'a> {
         let features = self.features(batch, &contexts)?;
         let x = self.embed(batch, features.as_ref())?;
         let x = self.run(&self.text_chain(), x, &contexts, &Detached(self.weights))?;
-        let rows = x.index_select(&self.indexes(&batch.rows)?, 0)?;
+        let rows = gather(&x, &batch.rows)?;
         let normed =
             final_norm(&self.weights.config().text, &Detached(self.weights), Purpose::Training)?.forward(&rows)?;
         let weight = Detached(self.weights).tensor(self.head_name())?;
@@ -139,18 +160,20 @@ impl<'a> Layerwise<'a> {
         let trains_vision = self.weights.trains_vision() && !batch.images.is_empty();
         let (features, vision) = if trains_vision {
             let kept = self.forward_keeping(&self.vision_chain(), self.patches(batch)?, &contexts)?;
-            (kept.output(), Some(kept))
+            (kept.output.clone(), Some(kept))
         } else {
             (self.features(batch, &contexts)?, None)
         };
         let x = self.embed(batch, features.as_ref())?;
         let text = self.forward_keeping(&self.text_chain(), x, &contexts)?;
-        let Some(x) = text.output() else { return Ok(Vec::new()) };
+        let Some(x) = text.output.clone() else { return Ok(Vec::new()) };
         let (figures, gradient) = self.head(&x, batch, objective, gradients)?;
-        let gradient = self.backward(text, gradient, &contexts, gradients)?;
+        drop(x);
+        let wants_input = self.weights.trains_embedding() || trains_vision;
+        let gradient = self.backward(text, gradient, &contexts, wants_input, gradients)?;
         let gradient = self.embedding_backward(batch, gradient, gradients)?;
         if let (Some(vision), Some(gradient)) = (vision, gradient) {
-            self.backward(vision, gradient, &contexts, gradients)?;
+            self.backward(vision, gradient, &contexts, false, gradients)?;
         }
         Ok(figures)
     }
@@ -198,9 +221,9 @@ impl<'a> Layerwise<'a> {
     /// The input of the text tower, `[tokens, hidden]`: rows of the embedding, or of `features` for image tokens.
     fn embed(&self, batch: &MicroBatch, features: Option<&Tensor>) -> Result<Tensor, TrainingError> {
         let matrix = Detached(self.weights).tensor(EMBEDDING)?;
-        let text = matrix.index_select(&self.indexes(&batch.ids)?, 0)?;
+        let text = gather(&matrix, &batch.ids)?;
         let Some(features) = features else { return Ok(text) };
-        let rows = features.index_select(&self.indexes(&batch.image_rows)?, 0)?;
+        let rows = gather(features, &batch.image_rows)?;
         // Behind the embedded tokens stand the image's rows: one selection brings each to its place.
         let both = Tensor::cat(&[text, rows], 0)?;
         let (image, tokens) = (self.weights.config().tokens.image, batch.ids.len() as u32);
@@ -214,7 +237,7 @@ impl<'a> Layerwise<'a> {
                 next - 1
             })
             .collect();
-        Ok(both.index_select(&self.indexes(&order)?, 0)?)
+        Ok(gather(&both, &order)?)
     }
 
     /// From the gradient by the text tower's input to that of the embedding and, if it is trained, the vision tower's output.
@@ -236,7 +259,7 @@ impl<'a> Layerwise<'a> {
             }
         }
         if self.weights.trains_embedding() {
-            let rows = gradient.index_select(&self.indexes(&word_rows)?, 0)?;
+            let rows = gather(&gradient, &word_rows)?;
             let shape = (config.text.vocab_size, config.text.hidden_size);
             gradients.add_rows(EMBEDDING, shape, &self.indexes(&words)?, &rows)?;
         }
@@ -245,9 +268,8 @@ impl<'a> Layerwise<'a> {
         }
         let merge = config.vision.spatial_merge_size;
         let tokens = batch.images.iter().map(|image| grid(image).tokens(merge)).sum::<usize>();
-        let rows = gradient.index_select(&self.indexes(&image_places)?, 0)?;
-        let zero = Tensor::zeros((tokens, config.text.hidden_size), gradient.dtype(), gradient.device())?;
-        Ok(Some(zero.index_add(&self.indexes(&batch.image_rows)?, &rows, 0)?))
+        let rows = gather(&gradient, &image_places)?;
+        Ok(Some(scatter(&rows, &batch.image_rows, tokens)?))
     }
 
     fn head_name(&self) -> &'static str {
@@ -262,12 +284,18 @@ impl<'a> Layerwise<'a> {
         objective: &dyn Objective,
         gradients: &mut Gradients,
     ) -> Result<(Vec<TokenFigures>, Tensor), TrainingError> {
-        let indexes = self.indexes(&batch.rows)?;
-        let rows = Var::from_tensor(&x.index_select(&indexes, 0)?)?;
+        let gradient = |i: usize, logprob: f32| objective.gradient(batch.numbers[i], logprob);
+        let rows = gather(x, &batch.rows)?;
+        if self.has_kernels() {
+            let head = by_kernels::Head::new(self.weights, self.head_name(), self.settings.temperature)?;
+            let back = head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, &self.buffers, gradients)?;
+            let by_rows = by_kernels::tensor(back.1, x.dim(1)?)?;
+            return Ok((back.0, scatter(&by_rows, &batch.rows, x.dim(0)?)?));
+        }
+        let rows = Var::from_tensor(&rows)?;
         let normed = final_norm(&self.weights.config().text, self.weights, Purpose::Training)?.forward(&rows)?;
         let weight = Detached(self.weights).tensor(self.head_name())?;
         let head = Head { weight: &weight, temperature: self.settings.temperature };
-        let gradient = |i: usize, logprob: f32| objective.gradient(batch.numbers[i], logprob);
         let wants_weight = self.weights.trains_embedding();
         let (figures, back) = head.forward_backward(&normed.detach(), &batch.targets, &gradient, wants_weight)?;
         if let Some(gradient) = back.weight {
@@ -276,48 +304,157 @@ impl<'a> Layerwise<'a> {
         let mut store = seeded(&normed, back.rows)?.backward()?;
         self.collect(Part::FinalNorm, &mut store, gradients)?;
         let Some(by_rows) = store.remove(&rows) else { return Ok((figures, x.zeros_like()?)) };
-        Ok((figures, x.zeros_like()?.index_add(&indexes, &by_rows, 0)?))
+        Ok((figures, scatter(&by_rows, &batch.rows, x.dim(0)?)?))
+    }
+
+    /// Whether the way back is computed by kernels; elsewhere it is by candle's graph.
+    fn has_kernels(&self) -> bool {
+        self.weights.device().is_cpu() && self.weights.compute_type() == DType::F32
     }
 
     /// Runs a chain forward, keeping what the way back needs.
     fn forward_keeping(&self, chain: &[Link], x: Tensor, contexts: &Contexts) -> Result<Kept, TrainingError> {
-        let mut kept = Kept { inputs: Vec::new(), last: None };
+        let mut kept = Kept { inputs: Vec::new(), last: None, output: None };
         let mut x = x;
-        let links: Vec<&[Link]> = chain.chunks(self.settings.layers_at_once.max(1)).collect();
-        for (i, links_here) in links.iter().enumerate() {
-            if i + 1 == links.len() {
-                let input = Var::from_tensor(&x)?;
-                let output = self.run(links_here, input.as_tensor().clone(), contexts, self.weights)?;
-                kept.last = Some((links_here.to_vec(), input, output));
+        let groups: Vec<&[Link]> = chain.chunks(self.settings.layers_at_once.max(1)).collect();
+        for (i, links) in groups.iter().enumerate() {
+            if i + 1 == groups.len() {
+                let (output, graph) = self.run_keeping(links, &x, contexts, true)?;
+                kept.last = Some((links.to_vec(), graph));
+                kept.output = output;
             } else {
-                let output = self.run(links_here, x.clone(), contexts, &Detached(self.weights))?;
-                kept.inputs.push((links_here.to_vec(), std::mem::replace(&mut x, output)));
+                let output = self.run(links, x.clone(), contexts, &Detached(self.weights))?;
+                kept.inputs.push((links.to_vec(), std::mem::replace(&mut x, output)));
             }
         }
         Ok(kept)
     }
 
-    /// Takes a gradient back through a chain: that of its input, and those of its tensors into `gradients`.
+    /// Takes a gradient back through a chain: that of its input, if it is wanted, and those of its tensors into
+    /// `gradients`.
     fn backward(
         &self,
         kept: Kept,
         gradient: Tensor,
         contexts: &Contexts,
+        wants_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, TrainingError> {
-        let Some((links, input, output)) = kept.last else { return Ok(Some(gradient)) };
-        let mut gradient = self.link_backward(&links, &input, &output, gradient, gradients)?;
+        let Kept { mut inputs, last, output } = kept;
         drop(output);
-        for (links, x) in kept.inputs.into_iter().rev() {
+        let Some((links, graph)) = last else { return Ok(Some(gradient)) };
+        let wants = wants_input || !inputs.is_empty();
+        let mut gradient = self.group_backward(&links, graph, gradient, contexts, wants, gradients)?;
+        while let Some((links, x)) = inputs.pop() {
             let Some(seed) = gradient else { return Ok(None) };
-            let input = Var::from_tensor(&x)?;
-            let output = self.run(&links, input.as_tensor().clone(), contexts, self.weights)?;
-            gradient = self.link_backward(&links, &input, &output, seed, gradients)?;
+            let (_, graph) = self.run_keeping(&links, &x, contexts, false)?;
+            drop(x);
+            let wants = wants_input || !inputs.is_empty();
+            gradient = self.group_backward(&links, graph, seed, contexts, wants, gradients)?;
         }
         Ok(gradient)
     }
 
-    fn link_backward(
+    /// Runs some links, keeping what leads back through them; their result, if it is wanted.
+    fn run_keeping(
+        &self,
+        links: &[Link],
+        x: &Tensor,
+        contexts: &Contexts,
+        wants_output: bool,
+    ) -> Result<(Option<Tensor>, Graph), TrainingError> {
+        if !self.has_kernels() {
+            let input = Var::from_tensor(x)?;
+            let output = self.run(links, input.as_tensor().clone(), contexts, self.weights)?;
+            return Ok((Some(output.detach()), Graph::Autograd(input, output)));
+        }
+        let mut kept = Vec::with_capacity(links.len());
+        let mut x = Some(x.clone());
+        for (i, link) in links.iter().enumerate() {
+            let Some(input) = x else { break };
+            let wants_output = wants_output || i + 1 < links.len();
+            let (output, link) = match (*link, &contexts.vision) {
+                (Link::TextLayer(_) | Link::VisionBlock(_), _) => {
+                    let (block, tokens) = self.block(*link, contexts)?;
+                    let (output, kept) = block.forward(input, tokens, wants_output)?;
+                    (output, LinkKept::Block(kept))
+                }
+                (Link::PatchEmbedding, Some(vision)) => {
+                    let embedding = PatchEmbedding::new(self.weights)?;
+                    let output = match wants_output {
+                        true => Some(embedding.forward(&input, vision.order(), &self.buffers)?),
+                        false => None,
+                    };
+                    (output, LinkKept::Patches(input))
+                }
+                (Link::Merger, Some(vision)) => {
+                    let merger = by_kernels::Merger::new(self.weights)?;
+                    let (output, kept) = merger.forward(input, vision.order(), &self.buffers)?;
+                    (Some(output), LinkKept::Merger(kept))
+                }
+                (_, None) => return Err(without_images()),
+            };
+            x = output;
+            kept.push(link);
+        }
+        Ok((x, Graph::Kernels(kept)))
+    }
+
+    /// A block and what it knows of its tokens.
+    fn block<'b>(&'b self, link: Link, contexts: &'b Contexts) -> Result<(Block<'b>, Tokens<'b>), TrainingError> {
+        let buffers = &self.buffers;
+        match (link, &contexts.vision) {
+            (Link::TextLayer(i), _) => {
+                let (angles, segments) = (contexts.text.angles(), contexts.text.segments());
+                Ok((Block::text(self.weights, i)?, Tokens { angles, segments, buffers }))
+            }
+            (Link::VisionBlock(i), Some(vision)) => {
+                let segments = vision.segments(self.weights.config().vision.is_full_attention(i));
+                Ok((Block::vision(self.weights, i)?, Tokens { angles: vision.angles(), segments, buffers }))
+            }
+            _ => Err(without_images()),
+        }
+    }
+
+    fn group_backward(
+        &self,
+        links: &[Link],
+        graph: Graph,
+        gradient: Tensor,
+        contexts: &Contexts,
+        wants_input: bool,
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>, TrainingError> {
+        let kept = match graph {
+            Graph::Autograd(input, output) => {
+                return self.autograd_backward(links, &input, &output, gradient, gradients);
+            }
+            Graph::Kernels(kept) => kept,
+        };
+        let mut gradient = Some(gradient);
+        for (i, (link, kept)) in links.iter().zip(kept).enumerate().rev() {
+            let Some(by_output) = gradient else { return Ok(None) };
+            gradient = match (kept, &contexts.vision) {
+                (LinkKept::Block(kept), _) => {
+                    let (block, tokens) = self.block(*link, contexts)?;
+                    block.backward(kept, &by_output, tokens, wants_input || i > 0, gradients)?
+                }
+                (LinkKept::Merger(kept), Some(vision)) => {
+                    let merger = by_kernels::Merger::new(self.weights)?;
+                    Some(merger.backward(kept, &by_output, vision.order(), &self.buffers, gradients)?)
+                }
+                (LinkKept::Patches(patches), Some(vision)) => {
+                    let embedding = PatchEmbedding::new(self.weights)?;
+                    embedding.backward(&patches, &by_output, vision.order(), &self.buffers, gradients)?;
+                    None
+                }
+                (_, None) => return Err(without_images()),
+            };
+        }
+        Ok(gradient)
+    }
+
+    fn autograd_backward(
         &self,
         links: &[Link],
         input: &Var,
@@ -366,9 +503,7 @@ impl<'a> Layerwise<'a> {
                     VisionBlock::new(&config.vision, i, source, training)?.forward(&x, vision)?
                 }
                 (Link::Merger, Some(vision)) => Merger::new(&config.vision, source, training)?.forward(&x, vision)?,
-                (_, None) => {
-                    return Err(TrainingError::Model(candle_core::Error::msg("a vision tower without images")));
-                }
+                (_, None) => return Err(without_images()),
             };
         }
         Ok(x)
@@ -379,9 +514,6 @@ impl<'a> Layerwise<'a> {
     }
 }
 
-impl Kept {
-    /// What came out of the chain, without a graph.
-    fn output(&self) -> Option<Tensor> {
-        self.last.as_ref().map(|(_, _, output)| output.detach())
-    }
+fn without_images() -> TrainingError {
+    TrainingError::Model(candle_core::Error::msg("a vision tower without images"))
 }

@@ -9,6 +9,7 @@
 //! gradients are added in their order.
 
 pub mod adamw;
+mod by_kernels;
 pub mod gradients;
 pub mod grpo;
 mod head;

@@ -38,6 +38,15 @@ pub struct Trainable {
     device: Device,
 }
 
+/// The adapter of a tensor: `factor B A` is added to it.
+#[derive(Debug)]
+pub(super) struct Adapter<'a> {
+    /// A and B with their names.
+    pub(super) halves: [(&'a str, &'a Var); 2],
+    /// The factor.
+    pub(super) factor: f64,
+}
+
 impl Trainable {
     /// The weights of `source`, to be computed with in `compute`. Fresh adapters are drawn from `seed`.
     pub fn new(
@@ -160,6 +169,19 @@ impl Trainable {
             merged.insert(parameter.name, tensor);
         }
         Ok(merged)
+    }
+
+    /// Whether the tensor of this name is trained itself.
+    pub(super) fn trains(&self, name: &str) -> bool {
+        self.variables.contains_key(name)
+    }
+
+    /// The adapter of the tensor of this name.
+    pub(super) fn adapter(&self, name: &str) -> Option<Adapter<'_>> {
+        let Some(Trained::Lora(lora)) = &self.trained else { return None };
+        let [a, b] = adapter_names(name).map(|half| self.variables.get_key_value(&half));
+        let halves = [a?, b?].map(|(name, half)| (name.as_str(), half));
+        Some(Adapter { halves, factor: lora.factor() })
     }
 
     /// The tensor of this name and, if it has one, its adapter.

@@ -36,6 +36,16 @@ impl TextContext {
         let (cos, sin) = angles.at(positions, dtype, device)?;
         Ok(Self { cos, sin, segments: Arc::new(segments) })
     }
+
+    /// Cosines and sines, `[tokens, head_dim / 2]`.
+    pub(crate) fn angles(&self) -> [&Tensor; 2] {
+        [&self.cos, &self.sin]
+    }
+
+    /// The sequences.
+    pub(crate) fn segments(&self) -> &Segments {
+        &self.segments
+    }
 }
 
 /// Pre-norm block: attention with grouped key heads, then SwiGLU.

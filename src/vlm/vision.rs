@@ -62,6 +62,21 @@ impl VisionContext {
         let (images, windows) = (Arc::new(Segments::full(images)), Arc::new(Segments::full(windows)));
         Ok(Self { cos, sin, images, windows, order })
     }
+
+    /// Cosines and sines in window order, `[patches, head_dim / 2]`.
+    pub(crate) fn angles(&self) -> [&Tensor; 2] {
+        [&self.cos, &self.sin]
+    }
+
+    /// The tokens that attend to one another in a block.
+    pub(crate) fn segments(&self, full_attention: bool) -> &Segments {
+        if full_attention { &self.images } else { &self.windows }
+    }
+
+    /// For each place in window order, the image token that it takes.
+    pub(crate) fn order(&self) -> &[u32] {
+        &self.order
+    }
 }
 
 /// Pre-norm block: attention within windows or images, then SwiGLU.

@@ -9,7 +9,7 @@ use super::has_kernels;
 use super::segments::{Part, Segments};
 use super::storage::{Rows, tensor};
 use crate::kernels::attention::{BLOCK, Blocks, Heads, Segment, attend};
-use crate::kernels::attention_backward::{self, Inputs, attend_backward};
+use crate::kernels::attention_backward::{Inputs, Rows as KernelRows, attend_backward};
 
 const NAME: &str = "attention";
 
@@ -127,16 +127,8 @@ impl CustomOp3 for Kernel {
         if q.width != query * dim || k.width != key_value * dim || v.width != k.width {
             bail!("attention: widths {}, {}, {} do not fit {:?}", q.width, k.width, v.width, self.heads);
         }
-        let (blocks, lists) = store(self.heads, &self.segments, k, v);
-        let causal = self.segments.is_causal();
-        let segment = |(part, blocks)| {
-            let Part { prefix, own }: Part = part;
-            let first_limit = prefix.len() + if causal { 1 } else { own.len() };
-            Segment { queries: own.len(), first_limit, causal, blocks }
-        };
-        let segments: Vec<_> = self.segments.parts().zip(lists.iter().map(Vec::as_slice)).map(segment).collect();
         let mut out = vec![0f32; q.count * q.width];
-        attend(q.data, q.stride, &blocks, &segments, scale(self.heads) as f32, &mut out);
+        attend_rows([rows(q), rows(k), rows(v)], self.heads, &self.segments, &mut out);
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -152,25 +144,49 @@ impl CustomOp3 for Kernel {
         let (q, k, v) = (q.storage_and_layout(), k.storage_and_layout(), v.storage_and_layout());
         let gradient = gradient.storage_and_layout();
         let (q, k, v) = (Rows::of(NAME, &q)?, Rows::of(NAME, &k)?, Rows::of(NAME, &v)?);
-        let inputs = Inputs { q: rows(q), k: rows(k), v: rows(v), gradient: rows(Rows::of(NAME, &gradient)?) };
+        let gradient = rows(Rows::of(NAME, &gradient)?);
         let mut dq = vec![0f32; q.count * q.width];
         let (mut dk, mut dv) = (vec![0f32; k.count * k.width], vec![0f32; v.count * v.width]);
-        let groups: Vec<_> = self.segments.groups().collect();
         let gradients = [dq.as_mut_slice(), dk.as_mut_slice(), dv.as_mut_slice()];
-        attend_backward(&inputs, self.heads, &groups, scale(self.heads) as f32, gradients);
+        attend_rows_backward([rows(q), rows(k), rows(v)], gradient, self.heads, &self.segments, gradients);
         let some = |x: Vec<f32>, like: Rows<'_>| tensor(x, (like.count, like.width)).map(Some);
         Ok((some(dq, q)?, some(dk, k)?, some(dv, v)?))
     }
 }
 
-fn rows(x: Rows<'_>) -> attention_backward::Rows<'_> {
-    attention_backward::Rows { data: x.data, stride: x.stride }
+/// Attention on rows of queries, keys and values.
+pub(crate) fn attend_rows([q, k, v]: [KernelRows<'_>; 3], heads: Heads, segments: &Segments, out: &mut [f32]) {
+    let (blocks, lists) = store(heads, segments, k, v);
+    let causal = segments.is_causal();
+    let segment = |(part, blocks)| {
+        let Part { prefix, own }: Part = part;
+        let first_limit = prefix.len() + if causal { 1 } else { own.len() };
+        Segment { queries: own.len(), first_limit, causal, blocks }
+    };
+    let segments: Vec<_> = segments.parts().zip(lists.iter().map(Vec::as_slice)).map(segment).collect();
+    attend(q.data, q.stride, &blocks, &segments, scale(heads) as f32, out);
+}
+
+/// The gradients of queries, keys and values, given that of the result.
+pub(crate) fn attend_rows_backward(
+    [q, k, v]: [KernelRows<'_>; 3],
+    gradient: KernelRows<'_>,
+    heads: Heads,
+    segments: &Segments,
+    gradients: [&mut [f32]; 3],
+) {
+    let groups: Vec<_> = segments.groups().collect();
+    attend_backward(&Inputs { q, k, v, gradient }, heads, &groups, scale(heads) as f32, gradients);
+}
+
+fn rows(x: Rows<'_>) -> KernelRows<'_> {
+    KernelRows { data: x.data, stride: x.stride }
 }
 
 /// The keys and values in blocks, and each part's list of blocks: whole blocks of a prompt are shared by its
 /// responses, what lies in the last is copied to where a response begins. So a response's tokens have the places, and
 /// their sums the order, that they have in a sequence of the prompt and that response alone.
-fn store(heads: Heads, segments: &Segments, k: Rows<'_>, v: Rows<'_>) -> (Blocks, Vec<Vec<u32>>) {
+fn store(heads: Heads, segments: &Segments, k: KernelRows<'_>, v: KernelRows<'_>) -> (Blocks, Vec<Vec<u32>>) {
     let mut lists: Vec<Vec<u32>> = Vec::new();
     let mut count = 0;
     let mut prompt = 0;
@@ -186,6 +202,7 @@ fn store(heads: Heads, segments: &Segments, k: Rows<'_>, v: Rows<'_>) -> (Blocks
         count += own as u32;
     }
     let mut blocks = Blocks::zeroed(heads, count as usize);
+    let width = heads.key_value * heads.dim;
     let mut prompt = 0;
     for (i, part) in segments.parts().enumerate() {
         let before = part.prefix.len();
@@ -197,7 +214,7 @@ fn store(heads: Heads, segments: &Segments, k: Rows<'_>, v: Rows<'_>) -> (Blocks
         }
         for (at, token) in part.own.enumerate() {
             let at = before + at;
-            let (key, value) = (&k.data[token * k.stride..][..k.width], &v.data[token * v.stride..][..v.width]);
+            let (key, value) = (&k.data[token * k.stride..][..width], &v.data[token * v.stride..][..width]);
             blocks.store(lists[i][at / BLOCK] as usize, at % BLOCK, key, value);
         }
     }

@@ -16,6 +16,24 @@ pub fn gather(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
     }
 }
 
+/// Row `i` of `x` `[rows, width]` added to row `rows[i]` of a result of `count` rows, zero elsewhere: what takes the
+/// gradient of [`gather`]'s result to that of its input. Has no gradient itself.
+pub fn scatter(x: &Tensor, rows: &[u32], count: usize) -> Result<Tensor> {
+    let width = x.dim(1)?;
+    if !has_kernels(x) {
+        let zero = Tensor::zeros((count, width), x.dtype(), x.device())?;
+        return zero.index_add(&Tensor::new(rows, x.device())?, x, 0);
+    }
+    let mut out = vec![0f32; count * width];
+    with_rows(NAME, &x.contiguous()?, |x| {
+        for (row, x) in rows.iter().zip(x.contiguous(NAME)?.chunks_exact(width)) {
+            out[*row as usize * width..][..width].iter_mut().zip(x).for_each(|(out, x)| *out += x);
+        }
+        Ok(())
+    })?;
+    tensor(out, (count, width))
+}
+
 struct Kernel {
     rows: Vec<u32>,
 }
@@ -39,14 +57,6 @@ impl CustomOp1 for Kernel {
 
     /// The gradients of a row's uses are added up in their order.
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let (count, width) = x.dims2()?;
-        let mut dx = vec![0f32; count * width];
-        with_rows(NAME, &gradient.contiguous()?, |g| {
-            for (row, g) in self.rows.iter().zip(g.contiguous(NAME)?.chunks_exact(width)) {
-                dx[*row as usize * width..][..width].iter_mut().zip(g).for_each(|(dx, g)| *dx += g);
-            }
-            Ok(())
-        })?;
-        Ok(Some(tensor(dx, (count, width))?))
+        Ok(Some(scatter(gradient, &self.rows, x.dim(0)?)?))
     }
 }

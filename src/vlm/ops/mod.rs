@@ -18,8 +18,9 @@ mod storage;
 mod swiglu;
 
 pub use attention::attention;
+pub(crate) use attention::{attend_rows, attend_rows_backward};
 pub(crate) use cached::cached_attention;
-pub use gather::gather;
+pub use gather::{gather, scatter};
 pub use gelu::gelu;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
@@ -31,6 +32,6 @@ pub use swiglu::swiglu;
 use candle_core::{DType, Tensor};
 
 /// Whether the kernels serve this tensor.
-fn has_kernels(x: &Tensor) -> bool {
+pub(crate) fn has_kernels(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }

@@ -1,0 +1,219 @@
+//! The block of both towers: attention, then SwiGLU, each after a norm and added to its input.
+
+use candle_core::{Result, Tensor};
+
+use super::map::{Map, packed};
+use super::norm::Norm;
+use super::{Buffers, floats, tensor};
+use crate::kernels::attention::Heads;
+use crate::kernels::attention_backward::Rows;
+use crate::kernels::{rowwise, rowwise_backward};
+use crate::training::gradients::Gradients;
+use crate::training::trainable::Trainable;
+use crate::vlm::config::VISION_RMS_EPS;
+use crate::vlm::ops::{Segments, attend_rows, attend_rows_backward};
+use crate::vlm::text;
+
+/// A block with its weights.
+pub(in crate::training) struct Block<'a> {
+    norm1: Norm,
+    /// Queries, keys, values.
+    qkv: [Map<'a>; 3],
+    out: Map<'a>,
+    norm2: Norm,
+    gate: Map<'a>,
+    up: Map<'a>,
+    down: Map<'a>,
+    heads: Heads,
+}
+
+/// What the way back needs; `[tokens, width]` each.
+pub(in crate::training) struct BlockKept {
+    x: Tensor,
+    /// After the first norm.
+    normed1: Vec<f32>,
+    /// Queries and keys, rotated, and values.
+    qkv: [Vec<f32>; 3],
+    mixed: Vec<f32>,
+    /// After attention.
+    middle: Vec<f32>,
+    /// After the second norm.
+    normed2: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    gated: Vec<f32>,
+}
+
+/// What a block knows of its tokens.
+#[derive(Clone, Copy)]
+pub(in crate::training) struct Tokens<'a> {
+    /// Cosines and sines.
+    pub(in crate::training) angles: [&'a Tensor; 2],
+    /// Who sees whom.
+    pub(in crate::training) segments: &'a Segments,
+    /// Memory for activations.
+    pub(in crate::training) buffers: &'a Buffers,
+}
+
+impl<'a> Block<'a> {
+    /// Layer `index` of the text tower.
+    pub(in crate::training) fn text(weights: &'a Trainable, index: usize) -> Result<Self> {
+        let config = &weights.config().text;
+        let map = |name: &str, biased| Map::new(weights, &format!("model.layers.{index}.{name}"), biased);
+        let norm = |name| Norm::new(weights, format!("model.layers.{index}.{name}.weight"), config.rms_norm_eps);
+        Ok(Self {
+            norm1: norm("input_layernorm")?,
+            qkv: [map("self_attn.q_proj", true)?, map("self_attn.k_proj", true)?, map("self_attn.v_proj", true)?],
+            out: map("self_attn.o_proj", false)?,
+            norm2: norm("post_attention_layernorm")?,
+            gate: map("mlp.gate_proj", false)?,
+            up: map("mlp.up_proj", false)?,
+            down: map("mlp.down_proj", false)?,
+            heads: text::heads(config),
+        })
+    }
+
+    /// Block `index` of the vision tower.
+    pub(in crate::training) fn vision(weights: &'a Trainable, index: usize) -> Result<Self> {
+        let config = &weights.config().vision;
+        let map = |name: &str| Map::new(weights, &format!("visual.blocks.{index}.{name}"), true);
+        let norm = |name| Norm::new(weights, format!("visual.blocks.{index}.{name}.weight"), VISION_RMS_EPS);
+        let part = |i| Ok::<_, candle_core::Error>(map("attn.qkv")?.cut(i, 3));
+        Ok(Self {
+            norm1: norm("norm1")?,
+            qkv: [part(0)?, part(1)?, part(2)?],
+            out: map("attn.proj")?,
+            norm2: norm("norm2")?,
+            gate: map("mlp.gate_proj")?,
+            up: map("mlp.up_proj")?,
+            down: map("mlp.down_proj")?,
+            heads: Heads { query: config.num_heads, key_value: config.num_heads, dim: config.head_dim() },
+        })
+    }
+
+    /// The block's result, if it is wanted, and what the way back needs.
+    pub(in crate::training) fn forward(
+        &self,
+        x: Tensor,
+        on: Tokens<'_>,
+        wants_output: bool,
+    ) -> Result<(Option<Tensor>, BlockKept)> {
+        let input = floats(&x)?;
+        let width = self.out.outputs();
+        let tokens = input.len() / width;
+        let take = |width: usize| on.buffers.take(tokens * width);
+        let mut normed1 = take(width);
+        self.norm1.forward(&input, &mut normed1)?;
+        let mut qkv = [take(self.qkv[0].outputs()), take(self.qkv[1].outputs()), take(self.qkv[2].outputs())];
+        for (map, out) in self.qkv.iter().zip(&mut qkv) {
+            map.forward(&normed1, out)?;
+        }
+        for (x, heads) in qkv.iter_mut().zip([self.heads.query, self.heads.key_value]) {
+            let rotated = self.rotated::<false>(x, heads, on)?;
+            on.buffers.give([std::mem::replace(x, rotated)]);
+        }
+        let mut mixed = take(self.out.inputs());
+        attend_rows(self.rows(&qkv), self.heads, on.segments, &mut mixed);
+        let (mut added, mut middle) = (take(width), take(width));
+        self.out.forward(&mixed, &mut added)?;
+        rowwise::add(&input, &added, &mut middle);
+        let mut normed2 = take(width);
+        self.norm2.forward(&middle, &mut normed2)?;
+        let (mut gate, mut up) = (take(self.gate.outputs()), take(self.up.outputs()));
+        self.gate.forward(&normed2, &mut gate)?;
+        self.up.forward(&normed2, &mut up)?;
+        let mut gated = take(self.down.inputs());
+        rowwise::swiglu(&gate, &up, &mut gated);
+        let output = match wants_output {
+            true => {
+                self.down.forward(&gated, &mut added)?;
+                let mut output = vec![0f32; input.len()];
+                rowwise::add(&middle, &added, &mut output);
+                Some(tensor(output, width)?)
+            }
+            false => None,
+        };
+        on.buffers.give([added]);
+        drop(input);
+        Ok((output, BlockKept { x, normed1, qkv, mixed, middle, normed2, gate, up, gated }))
+    }
+
+    /// From the gradient by the result to that by the input, if it is wanted; those of the weights are added to `gradients`.
+    pub(in crate::training) fn backward(
+        &self,
+        kept: BlockKept,
+        gradient: &Tensor,
+        on: Tokens<'_>,
+        wants_input: bool,
+        gradients: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        let BlockKept { x, normed1, qkv, mixed, middle, normed2, gate, up, gated } = kept;
+        let (input, gradient) = (floats(&x)?, floats(gradient)?);
+        let take = |like: &[f32]| on.buffers.take(like.len());
+        // SwiGLU.
+        self.down.weight_gradient(&gradient, packed(&[&self.down], &gated).as_ref(), gradients)?;
+        let (mut by_gate, mut by_up, mut by_gated) = (take(&gate), take(&up), gated);
+        self.down.input_gradient(&gradient, &mut by_gated)?;
+        rowwise_backward::swiglu_backward(&gate, &up, &by_gated, &mut by_gate, &mut by_up);
+        let packed2 = packed(&[&self.gate, &self.up], &normed2);
+        self.gate.weight_gradient(&by_gate, packed2.as_ref(), gradients)?;
+        self.up.weight_gradient(&by_up, packed2.as_ref(), gradients)?;
+        drop(packed2);
+        let mut by_normed = normed2;
+        self.gate.input_gradient(&by_gate, &mut by_normed)?;
+        self.up.add_input_gradient(&by_up, &mut by_normed)?;
+        on.buffers.give([gate, up, by_gate, by_up, by_gated]);
+        let mut by_middle = take(&middle);
+        self.norm2.backward(&middle, &by_normed, &mut by_middle, gradients)?;
+        by_middle.iter_mut().zip(gradient.iter()).for_each(|(sum, g)| *sum += g);
+        // Attention.
+        self.out.weight_gradient(&by_middle, packed(&[&self.out], &mixed).as_ref(), gradients)?;
+        let mut by_mixed = mixed;
+        self.out.input_gradient(&by_middle, &mut by_mixed)?;
+        let mut by_qkv = [take(&qkv[0]), take(&qkv[1]), take(&qkv[2])];
+        let by_result = Rows { data: &by_mixed, stride: self.out.inputs() };
+        attend_rows_backward(
+            self.rows(&qkv),
+            by_result,
+            self.heads,
+            on.segments,
+            by_qkv.each_mut().map(|rows| rows.as_mut_slice()),
+        );
+        for (x, heads) in by_qkv.iter_mut().zip([self.heads.query, self.heads.key_value]) {
+            let rotated = self.rotated::<true>(x, heads, on)?;
+            on.buffers.give([std::mem::replace(x, rotated)]);
+        }
+        let packed1 = packed(&self.qkv.each_ref(), &normed1);
+        for (map, g) in self.qkv.iter().zip(&by_qkv) {
+            map.weight_gradient(g, packed1.as_ref(), gradients)?;
+        }
+        drop(packed1);
+        self.qkv[0].input_gradient(&by_qkv[0], &mut by_normed)?;
+        self.qkv[1].add_input_gradient(&by_qkv[1], &mut by_normed)?;
+        self.qkv[2].add_input_gradient(&by_qkv[2], &mut by_normed)?;
+        let mut by_input = vec![0f32; if wants_input { input.len() } else { 0 }];
+        let mut scratch = middle;
+        self.norm1.backward(&input, &by_normed, &mut scratch, gradients)?;
+        if wants_input {
+            rowwise::add(&scratch, &by_middle, &mut by_input);
+        }
+        on.buffers.give([normed1, by_mixed, by_middle, by_normed, scratch]);
+        on.buffers.give(qkv);
+        on.buffers.give(by_qkv);
+        wants_input.then(|| tensor(by_input, self.out.outputs())).transpose()
+    }
+
+    fn rotated<const BACK: bool>(&self, x: &[f32], heads: usize, on: Tokens<'_>) -> Result<Vec<f32>> {
+        let (cos, sin) = (floats(on.angles[0])?, floats(on.angles[1])?);
+        let mut out = on.buffers.take(x.len());
+        let rotate = if BACK { rowwise::rotate_back } else { rowwise::rotate };
+        rotate(x, heads * self.heads.dim, heads, &cos, &sin, self.heads.dim / 2, &mut out);
+        Ok(out)
+    }
+
+    fn rows<'b>(&self, qkv: &'b [Vec<f32>; 3]) -> [Rows<'b>; 3] {
+        let Heads { query, key_value, dim } = self.heads;
+        let rows = |x: &'b Vec<f32>, heads: usize| Rows { data: x, stride: heads * dim };
+        [rows(&qkv[0], query), rows(&qkv[1], key_value), rows(&qkv[2], key_value)]
+    }
+}

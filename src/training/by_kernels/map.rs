@@ -1,0 +1,122 @@
+//! Linear maps whose weights may be trained, or have adapters that are.
+
+use std::ops::Range;
+
+use candle_core::{Device, Result, Tensor};
+
+use super::floats;
+use crate::kernels::gemm;
+use crate::kernels::packed::PackedMatrix;
+use crate::training::gradients::Gradients;
+use crate::training::trainable::{Detached, Trainable};
+use crate::vlm::named_tensors::NamedTensors;
+
+/// `y = x Wᵀ + b`, W being some rows of the tensor `{name}.weight`.
+pub(super) struct Map<'a> {
+    weights: &'a Trainable,
+    name: String,
+    weight: Tensor,
+    bias: Option<(String, Tensor)>,
+    rows: Range<usize>,
+    inputs: usize,
+}
+
+impl<'a> Map<'a> {
+    /// The map under `name`, with a bias or without.
+    pub(super) fn new(weights: &'a Trainable, name: &str, biased: bool) -> Result<Self> {
+        let tensor = |name: &str| Detached(weights).tensor(name)?.contiguous();
+        let weight = tensor(&format!("{name}.weight"))?;
+        let bias = match biased {
+            true => {
+                let name = format!("{name}.bias");
+                let bias = tensor(&name)?;
+                Some((name, bias))
+            }
+            false => None,
+        };
+        let rows = weight.dim(0)?;
+        let inputs = weight.elem_count() / rows.max(1);
+        Ok(Self { weights, name: format!("{name}.weight"), weight, bias, rows: 0..rows, inputs })
+    }
+
+    /// Part `i` of `parts` of its outputs.
+    pub(super) fn cut(self, i: usize, parts: usize) -> Self {
+        let width = self.rows.len() / parts;
+        Self { rows: i * width..(i + 1) * width, ..self }
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn elements(&self) -> Range<usize> {
+        self.rows.start * self.inputs..self.rows.end * self.inputs
+    }
+
+    /// `[tokens, inputs]` to `[tokens, outputs]`.
+    pub(super) fn forward(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
+        let weight = floats(&self.weight)?;
+        let packed = PackedMatrix::pack(&weight[self.elements()], self.outputs(), self.inputs);
+        let bias = self.bias.as_ref().map(|(_, bias)| floats(bias)).transpose()?;
+        gemm::linear(x, self.inputs, &packed, bias.as_ref().map(|bias| &bias[self.rows.clone()]), out);
+        Ok(())
+    }
+
+    /// The gradient by the input, `g W`.
+    pub(super) fn input_gradient(&self, g: &[f32], out: &mut [f32]) -> Result<()> {
+        gemm::linear(g, self.outputs(), &self.transposed()?, None, out);
+        Ok(())
+    }
+
+    /// The same, added to `out`.
+    pub(super) fn add_input_gradient(&self, g: &[f32], out: &mut [f32]) -> Result<()> {
+        gemm::add_linear(g, self.outputs(), &self.transposed()?, out);
+        Ok(())
+    }
+
+    fn transposed(&self) -> Result<PackedMatrix> {
+        let weight = floats(&self.weight)?;
+        Ok(PackedMatrix::pack_transposed(&weight[self.elements()], self.inputs, self.outputs(), self.inputs))
+    }
+
+    /// Whether the weight's gradient is asked for, by itself or by its adapter.
+    pub(super) fn wants_weight(&self) -> bool {
+        self.weights.trains(&self.name) || self.weights.adapter(&self.name).is_some()
+    }
+
+    /// Adds the gradients of weight and bias, or of the adapter, to `gradients`; `x` is the input as [`packed`] gives it.
+    pub(super) fn weight_gradient(&self, g: &[f32], x: Option<&PackedMatrix>, gradients: &mut Gradients) -> Result<()> {
+        if let Some((name, bias)) = self.bias.as_ref().filter(|(name, _)| self.weights.trains(name)) {
+            let mut db = vec![0f32; self.outputs()];
+            gemm::bias_gradient(g, self.outputs(), &mut db);
+            gradients.with_sum(name, bias.shape(), |sum| {
+                sum[self.rows.clone()].iter_mut().zip(&db).for_each(|(sum, db)| *sum += db);
+            })?;
+        }
+        let Some(x) = x else { return Ok(()) };
+        if self.weights.trains(&self.name) {
+            return gradients.with_sum(&self.name, self.weight.shape(), |sum| {
+                gemm::add_weight_gradient(g, self.outputs(), x, &mut sum[self.elements()]);
+            });
+        }
+        let Some(adapter) = self.weights.adapter(&self.name) else { return Ok(()) };
+        // With W + f B A: the gradient of A is f Bᵀ G, that of B is f G Aᵀ.
+        let mut change = vec![0f32; self.outputs() * self.inputs];
+        gemm::weight_gradient(g, self.outputs(), x, &mut change);
+        let change = (Tensor::from_vec(change, (self.outputs(), self.inputs), &Device::Cpu)? * adapter.factor)?;
+        let [(a_name, a), (b_name, b)] = adapter.halves;
+        let (a, b) = (a.as_detached_tensor(), b.as_detached_tensor());
+        gradients.add(a_name, b.t()?.matmul(&change)?)?;
+        gradients.add(b_name, change.matmul(&a.t()?)?)
+    }
+}
+
+/// An input of maps, laid out for their weights' gradients; none if no map asks for one.
+pub(super) fn packed(maps: &[&Map<'_>], x: &[f32]) -> Option<PackedMatrix> {
+    let map = maps.iter().find(|map| map.wants_weight())?;
+    Some(PackedMatrix::pack_transposed(x, map.inputs, x.len() / map.inputs.max(1), map.inputs))
+}

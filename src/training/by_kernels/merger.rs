@@ -1,0 +1,94 @@
+//! From the vision tower to the text tower.
+
+use candle_core::{Result, Tensor};
+
+use super::map::{Map, packed};
+use super::norm::Norm;
+use super::{Buffers, floats, tensor};
+use crate::kernels::gelu;
+use crate::training::gradients::Gradients;
+use crate::training::trainable::Trainable;
+use crate::vlm::config::VISION_RMS_EPS;
+
+/// The merger with its weights.
+pub(in crate::training) struct Merger<'a> {
+    norm: Norm,
+    first: Map<'a>,
+    second: Map<'a>,
+}
+
+/// What the way back needs.
+pub(in crate::training) struct MergerKept {
+    x: Tensor,
+    normed: Vec<f32>,
+    /// Before and after the activation.
+    hidden: Vec<f32>,
+    active: Vec<f32>,
+}
+
+impl<'a> Merger<'a> {
+    pub(in crate::training) fn new(weights: &'a Trainable) -> Result<Self> {
+        Ok(Self {
+            norm: Norm::new(weights, "visual.merger.ln_q.weight".to_owned(), VISION_RMS_EPS)?,
+            first: Map::new(weights, "visual.merger.mlp.0", true)?,
+            second: Map::new(weights, "visual.merger.mlp.2", true)?,
+        })
+    }
+
+    /// The image tokens, and what the way back needs. `order` says for each place in window order the image token.
+    pub(in crate::training) fn forward(
+        &self,
+        x: Tensor,
+        order: &[u32],
+        buffers: &Buffers,
+    ) -> Result<(Tensor, MergerKept)> {
+        let input = floats(&x)?;
+        let tokens = order.len();
+        let mut normed = buffers.take(input.len());
+        self.norm.forward(&input, &mut normed)?;
+        let take = |map: &Map<'_>| buffers.take(tokens * map.outputs());
+        let (mut hidden, mut active) = (take(&self.first), take(&self.first));
+        self.first.forward(&normed, &mut hidden)?;
+        gelu::gelu(&hidden, &mut active);
+        let mut merged = take(&self.second);
+        self.second.forward(&active, &mut merged)?;
+        let width = self.second.outputs();
+        let mut output = vec![0f32; merged.len()];
+        for (token, row) in order.iter().zip(merged.chunks_exact(width)) {
+            output[*token as usize * width..][..width].copy_from_slice(row);
+        }
+        buffers.give([merged]);
+        drop(input);
+        Ok((tensor(output, width)?, MergerKept { x, normed, hidden, active }))
+    }
+
+    /// From the gradient by the image tokens to that by the last block's result.
+    pub(in crate::training) fn backward(
+        &self,
+        kept: MergerKept,
+        gradient: &Tensor,
+        order: &[u32],
+        buffers: &Buffers,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        let MergerKept { x, normed, hidden, active } = kept;
+        let (input, gradient) = (floats(&x)?, floats(gradient)?);
+        let width = self.second.outputs();
+        let mut by_merged = buffers.take(gradient.len());
+        for (token, row) in order.iter().zip(by_merged.chunks_exact_mut(width)) {
+            row.copy_from_slice(&gradient[*token as usize * width..][..width]);
+        }
+        self.second.weight_gradient(&by_merged, packed(&[&self.second], &active).as_ref(), gradients)?;
+        let mut by_active = active;
+        self.second.input_gradient(&by_merged, &mut by_active)?;
+        let mut by_hidden = buffers.take(hidden.len());
+        gelu::gelu_backward(&hidden, &by_active, &mut by_hidden);
+        self.first.weight_gradient(&by_hidden, packed(&[&self.first], &normed).as_ref(), gradients)?;
+        let mut by_normed = normed;
+        self.first.input_gradient(&by_hidden, &mut by_normed)?;
+        let mut by_input = vec![0f32; input.len()];
+        self.norm.backward(&input, &by_normed, &mut by_input, gradients)?;
+        buffers.give([by_merged, by_active, by_hidden, by_normed, hidden]);
+        tensor(by_input, x.dim(1)?)
+    }
+}

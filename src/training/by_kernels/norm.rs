@@ -1,0 +1,47 @@
+//! RMS normalisation with a weight that may be trained.
+
+use candle_core::{Result, Tensor};
+
+use super::floats;
+use crate::kernels::{rowwise, rowwise_backward};
+use crate::training::gradients::Gradients;
+use crate::training::trainable::{Detached, Trainable};
+use crate::vlm::named_tensors::NamedTensors;
+
+/// The weight `name` and the norm's constant.
+pub(super) struct Norm {
+    name: String,
+    weight: Tensor,
+    eps: f32,
+    trains: bool,
+}
+
+impl Norm {
+    pub(super) fn new(weights: &Trainable, name: String, eps: f64) -> Result<Self> {
+        let weight = Detached(weights).tensor(&name)?.contiguous()?;
+        Ok(Self { trains: weights.trains(&name), name, weight, eps: eps as f32 })
+    }
+
+    pub(super) fn forward(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
+        rowwise::rms_norm(x, &floats(&self.weight)?, self.eps, out);
+        Ok(())
+    }
+
+    /// The gradient by `x` from that of the result; that of the weight is added to `gradients`.
+    pub(super) fn backward(
+        &self,
+        x: &[f32],
+        gradient: &[f32],
+        dx: &mut [f32],
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let mut dw = vec![0f32; self.weight.elem_count()];
+        rowwise_backward::rms_norm_backward(x, &floats(&self.weight)?, self.eps, gradient, dx, &mut dw);
+        if self.trains {
+            gradients.with_sum(&self.name, self.weight.shape(), |sum| {
+                sum.iter_mut().zip(&dw).for_each(|(sum, dw)| *sum += dw);
+            })?;
+        }
+        Ok(())
+    }
+}

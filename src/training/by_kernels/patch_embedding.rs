@@ -1,0 +1,55 @@
+//! The linear map from pixels.
+
+use candle_core::{Result, Tensor};
+
+use super::map::{Map, packed};
+use super::{Buffers, floats, tensor};
+use crate::training::gradients::Gradients;
+use crate::training::trainable::Trainable;
+
+/// The map with its weight.
+pub(in crate::training) struct PatchEmbedding<'a> {
+    map: Map<'a>,
+    /// Patches that stay together when they are put in window order.
+    unit: usize,
+}
+
+impl<'a> PatchEmbedding<'a> {
+    pub(in crate::training) fn new(weights: &'a Trainable) -> Result<Self> {
+        let map = Map::new(weights, "visual.patch_embed.proj", false)?;
+        Ok(Self { map, unit: weights.config().vision.merge_unit() })
+    }
+
+    /// `[patches, patch_len]` to `[patches, hidden]` in window order.
+    pub(in crate::training) fn forward(&self, patches: &Tensor, order: &[u32], buffers: &Buffers) -> Result<Tensor> {
+        let patches = floats(patches)?;
+        let width = self.map.outputs();
+        let mut embedded = buffers.take(patches.len() / self.map.inputs() * width);
+        self.map.forward(&patches, &mut embedded)?;
+        let mut output = Vec::with_capacity(embedded.len());
+        let unit = self.unit * width;
+        order.iter().for_each(|token| output.extend_from_slice(&embedded[*token as usize * unit..][..unit]));
+        buffers.give([embedded]);
+        tensor(output, width)
+    }
+
+    /// The weight's gradient from that of the result; pixels have none.
+    pub(in crate::training) fn backward(
+        &self,
+        patches: &Tensor,
+        gradient: &Tensor,
+        order: &[u32],
+        buffers: &Buffers,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let (patches, gradient) = (floats(patches)?, floats(gradient)?);
+        let unit = self.unit * self.map.outputs();
+        let mut by_embedded = buffers.take(gradient.len());
+        for (token, row) in order.iter().zip(gradient.chunks_exact(unit)) {
+            by_embedded[*token as usize * unit..][..unit].copy_from_slice(row);
+        }
+        self.map.weight_gradient(&by_embedded, packed(&[&self.map], &patches).as_ref(), gradients)?;
+        buffers.give([by_embedded]);
+        Ok(())
+    }
+}
