@@ -52,7 +52,7 @@ impl Live {
         let Beginning { trained, optimizer, reference, dtype, seed } = begin;
         let device = Device::Cpu;
         let weights = Trainable::new(&frame.config, trained, tensors, Seed(seed), dtype, &device)?;
-        let optimizer = AdamW::new(optimizer, &weights)?;
+        let optimizer = AdamW::new(optimizer, weights.variables())?;
         let reference = match reference {
             true => Some(Trainable::frozen(&frame.config, tensors, dtype, &device)?),
             false => None,

@@ -17,6 +17,7 @@ pub mod lora;
 mod micro_batch;
 pub mod objective;
 pub mod policy;
+pub mod policy_figures;
 pub mod schedule;
 mod seed;
 pub mod step;

@@ -267,7 +267,7 @@ impl WarmStart<'_> {
         let (loss, figures, gradients) = cross_entropy(&live.weights, trees, compute)?;
         let rate = schedule.rate(live.optimizer.updates());
         let update =
-            live.optimizer.update(&live.weights, &gradients, rate).map_err(crate::training::TrainingError::from)?;
+            live.optimizer.update(live.weights.variables(), &gradients, rate).map_err(crate::training::TrainingError::from)?;
         let lengths = || trees.iter().flat_map(|tree| &tree.branches).map(|branch| branch.targets().len());
         let samples = lengths().count();
         let tokens: usize = lengths().sum();
