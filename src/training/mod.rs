@@ -9,6 +9,7 @@
 //! gradients are added in their order.
 
 pub mod adamw;
+pub mod adapter;
 pub mod gradients;
 pub mod grpo;
 mod head;
