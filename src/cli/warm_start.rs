@@ -11,7 +11,7 @@ use super::error::CommandError;
 use super::exit;
 use super::ui::Ui;
 use crate::stages::model::import;
-use crate::stages::warm_start::{Demonstrations, WarmStartSettings, warm_start};
+use crate::stages::warm_start::{Demonstrations, WarmStartSettings, trained_adapter, warm_start};
 use crate::stages::{Runner, read_rows};
 use crate::store::Store;
 use crate::tables::MetricRow;
@@ -29,7 +29,8 @@ use crate::vlm::tensor_source::TensorSource;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay warm-start --model models/qwen2.5-vl-3b --data questions.parquet --out models/questioner
-  visplay warm-start --model random --data warm-1/demonstrations.parquet --rows 160 --learning-rate 2e-3 --beta2 0.98 --out warm-1/model")]
+  visplay warm-start --model random --data warm-1/demonstrations.parquet --rows 160 --learning-rate 2e-3 --beta2 0.98 --out warm-1/model
+  visplay warm-start --model models/qwen2.5-vl-3b --data questions.parquet --lora-rank 16 --adapter-out models/adapter --out models/questioner")]
 pub struct WarmStartArgs {
     /// The checkpoint folder to start from.
     #[arg(long, value_name = "DIR")]
@@ -75,6 +76,9 @@ pub struct WarmStartArgs {
     /// Train only LoRA adapters of this rank on the text tower; the result has them merged.
     #[arg(long, value_name = "RANK", default_value_t = 0)]
     lora_rank: u32,
+    /// LoRA: also write the adapter to this new folder, as PEFT does.
+    #[arg(long, value_name = "DIR")]
+    adapter_out: Option<PathBuf>,
     /// LoRA: the adapter's factor is alpha / rank.
     #[arg(long, value_name = "ALPHA", default_value_t = WarmStartSettings::default().lora_alpha)]
     lora_alpha: f64,
@@ -133,9 +137,17 @@ impl WarmStartArgs {
 /// Runs `visplay warm-start`.
 pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError> {
     let settings = args.settings()?;
-    if args.out.symlink_metadata().is_ok() {
-        let message = format!("{} exists already: name a folder that does not", args.out.display());
-        return Err(CommandError::usage(message));
+    if args.adapter_out.is_some() && args.lora_rank == 0 {
+        return Err(CommandError::usage("--adapter-out needs --lora-rank: without it no adapter is trained"));
+    }
+    if args.adapter_out.as_ref() == Some(&args.out) {
+        return Err(CommandError::usage("--adapter-out and --out are the same folder"));
+    }
+    for out in args.adapter_out.iter().chain([&args.out]) {
+        if out.symlink_metadata().is_ok() {
+            let message = format!("{} exists already: name a folder that does not", out.display());
+            return Err(CommandError::usage(message));
+        }
     }
     args.threads.start()?;
     let interrupt = listen_for_interrupt();
@@ -147,6 +159,12 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     let (pieces, model) = warm_start(&base, &data, &settings, &runner)?;
     let metrics: Vec<MetricRow> = read_rows(&store, &pieces)?;
     let config = Config::load(&args.model).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    if let (Some(out), Some(last)) = (&args.adapter_out, pieces.last())
+        && let Some(adapter) = trained_adapter(&store, last, &settings)?
+    {
+        let base = args.model.display().to_string();
+        adapter.write(out, &base).map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
+    }
     let tensors: BTreeMap<_, _> = model.tensors(&store)?.into_iter().collect();
     let source: &dyn TensorSource = &tensors;
     export(&args.out, &config, source, Some(&args.model), ExportOptions::default())
@@ -158,7 +176,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     let (first, last) = (losses.first().copied(), losses.last().copied());
     if ui.json {
         return ui.result_json(&json!({
-            "out": args.out, "model": model.id, "steps": metrics.len(), "rows": data.len(), "rejects": rejects,
+            "out": args.out, "adapter": args.adapter_out, "model": model.id, "steps": metrics.len(), "rows": data.len(), "rejects": rejects,
             "response_tokens": tokens, "updates_skipped": skipped, "first_loss": first, "last_loss": last,
         }));
     }

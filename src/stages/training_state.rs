@@ -52,7 +52,7 @@ impl Live {
         let Beginning { trained, optimizer, reference, dtype, seed } = begin;
         let device = Device::Cpu;
         let weights = Trainable::new(&frame.config, trained, tensors, Seed(seed), dtype, &device)?;
-        let optimizer = AdamW::new(optimizer, &weights)?;
+        let optimizer = AdamW::new(optimizer, weights.variables())?;
         let reference = match reference {
             true => Some(Trainable::frozen(&frame.config, tensors, dtype, &device)?),
             false => None,
@@ -62,12 +62,7 @@ impl Live {
 
     /// Puts this at the place of a kept checkpoint.
     pub(super) fn resume(&mut self, store: &Store, kept: &StageResult, step: u32) -> Result<(), StageError> {
-        let mut tensors = HashMap::new();
-        for output in kept.outputs_of(OPTIMIZER) {
-            let bytes = store.read_object(output.object)?;
-            let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
-            tensors.extend(read.map_err(TrainingError::from)?);
-        }
+        let tensors = kept_state(store, kept)?;
         let take = |kind: &str, name: &str| {
             let tensor = tensors.get(&format!("{kind}.{name}")).cloned();
             tensor.ok_or_else(|| StageError::Conflict(format!("the checkpoint {} lacks {kind} of {name}", kept.action)))
@@ -98,6 +93,23 @@ impl Live {
         outputs.push(put_tensors(store, OPTIMIZER, &state)?);
         Ok(outputs)
     }
+}
+
+/// The trained tensors of a kept checkpoint, by their own names: of an adapter, its halves.
+pub(super) fn trained_tensors(store: &Store, kept: &StageResult) -> Result<BTreeMap<String, Tensor>, StageError> {
+    let state = kept_state(store, kept)?.into_iter();
+    Ok(state.filter_map(|(name, tensor)| Some((name.strip_prefix("weight.")?.to_owned(), tensor))).collect())
+}
+
+/// What [`Live::keep`] stored beside the model.
+fn kept_state(store: &Store, kept: &StageResult) -> Result<HashMap<String, Tensor>, StageError> {
+    let mut tensors = HashMap::new();
+    for output in kept.outputs_of(OPTIMIZER) {
+        let bytes = store.read_object(output.object)?;
+        let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+        tensors.extend(read.map_err(TrainingError::from)?);
+    }
+    Ok(tensors)
 }
 
 /// Stores tensors in f32 as one object.

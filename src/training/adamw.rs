@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::gradients::Gradients;
-use super::trainable::Trainable;
 
 /// Numbers that a thread takes at a time. What comes of a number does not depend on it.
 const PIECE: usize = 1 << 16;
@@ -61,11 +60,10 @@ pub struct Update {
 }
 
 impl AdamW {
-    /// A fresh state for the trained tensors.
-    pub fn new(settings: AdamWSettings, weights: &Trainable) -> Result<Self> {
+    /// A fresh state for trained tensors, by name and in f32.
+    pub fn new(settings: AdamWSettings, variables: &BTreeMap<String, Var>) -> Result<Self> {
         let zero = |tensor: &Tensor| tensor.zeros_like();
-        let moments = weights
-            .variables()
+        let moments = variables
             .iter()
             .map(|(name, variable)| Ok((name.clone(), Moments { first: zero(variable)?, second: zero(variable)? })));
         Ok(Self { settings, moments: moments.collect::<Result<_>>()?, updates: 0 })
@@ -91,8 +89,8 @@ impl AdamW {
         self.settings
     }
 
-    /// Moves the weights by the gradients, unless their norm is not finite. A tensor without a gradient stays.
-    pub fn update(&mut self, weights: &Trainable, gradients: &Gradients, rate: f64) -> Result<Update> {
+    /// Moves the variables by their gradients, unless the norm of these is not finite. A tensor without a gradient stays.
+    pub fn update(&mut self, variables: &BTreeMap<String, Var>, gradients: &Gradients, rate: f64) -> Result<Update> {
         let grad_norm = gradients.norm()?;
         if !grad_norm.is_finite() {
             return Ok(Update { grad_norm, skipped: true });
@@ -109,7 +107,7 @@ impl AdamW {
             root: (1.0 / correction2.sqrt()) as f32,
             eps: eps as f32,
         };
-        for (name, variable) in weights.variables() {
+        for (name, variable) in variables {
             let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get_mut(name)) else { continue };
             let average1 = Average { decay: beta1 as f32, scale, squared: false };
             let average2 = Average { decay: beta2 as f32, scale, squared: true };

@@ -193,3 +193,41 @@ pub(super) fn with_floats<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<
     }
     Ok(Some(f(&storage.as_slice::<f32>()?[from..to])))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn distributions_equal_the_oracle() {
+        let frozen = include_str!("../../tests/oracles/grpo.jsonl");
+        let cases: Vec<Value> = frozen.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let floats = |value: &Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
+        let mut seen = 0;
+        for case in cases.iter().filter(|case| case["kind"] == "distribution") {
+            let targets: Vec<u32> = serde_json::from_value(case["tokens"].clone()).unwrap();
+            let temperature = case["temperature"].as_f64().unwrap();
+            let (logprobs, entropies) = (floats(&case["logps"]), floats(&case["entropies"]));
+            for (i, row) in case["logits"].as_array().unwrap().iter().enumerate() {
+                let row: Vec<f32> = serde_json::from_value(row.clone()).unwrap();
+                // Scaled logits are f32: their rounding is what the figures can be off by.
+                let largest = row.iter().fold(0f32, |a, b| a.max(b.abs()));
+                let tolerance = 1e-5 + 1.2e-7 * f64::from(largest) / temperature;
+                let (own, _) = distribution(&row, targets[i], 1.0 / temperature, &mut vec![0.0; row.len()]);
+                let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
+                let (elsewhere, _) = composed(&logits, &targets[i..=i], 1.0 / temperature, |_, _| 0.0, false).unwrap();
+                for found in [own, elsewhere[0]] {
+                    for (found, expected) in [(found.logprob, logprobs[i]), (found.entropy, entropies[i])] {
+                        let apart = (f64::from(found) - expected).abs();
+                        let allowed = tolerance + 1e-6 * expected.abs();
+                        assert!(apart <= allowed, "{row:?} at {temperature}: {found}, {expected}");
+                    }
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen >= 40);
+    }
+}

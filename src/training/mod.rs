@@ -9,6 +9,7 @@
 //! gradients are added in their order.
 
 pub mod adamw;
+pub mod adapter;
 mod by_kernels;
 pub mod gradients;
 pub mod grpo;
@@ -18,6 +19,7 @@ pub mod lora;
 mod micro_batch;
 pub mod objective;
 pub mod policy;
+pub mod policy_figures;
 pub mod schedule;
 mod seed;
 pub mod step;

@@ -10,6 +10,7 @@ use super::adamw::AdamW;
 use super::grpo::{GrpoSettings, token_weights};
 use super::layerwise::TokenFigures;
 use super::objective::{PolicyObjective, PolicyToken};
+use super::policy_figures::{PolicySums, TokenMeans};
 use super::step::{Compute, figures, gradients};
 use super::trainable::Trainable;
 use super::tree::{Branch, Tree};
@@ -41,6 +42,14 @@ pub struct Rollout {
     pub in_update: bool,
 }
 
+impl Rollout {
+    /// Whether it counts: among the tokens, among the samples, and in the figures. What is masked counts nowhere; only its
+    /// reward is in its group's mean.
+    pub fn counts(&self, settings: &GrpoSettings) -> bool {
+        self.in_update && !self.token_ids.is_empty() && !(settings.mask_truncated && self.truncated)
+    }
+}
+
 /// Whose log-probabilities the ratio compares with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -67,7 +76,7 @@ pub struct PolicySettings {
     pub compute: Compute,
 }
 
-/// What a step did: figures of log-probabilities in nats, means over the step's updates weighted by tokens.
+/// What a step did: figures of log-probabilities in nats.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PolicyReport {
     /// Updates made.
@@ -82,32 +91,12 @@ pub struct PolicyReport {
     pub policy_loss: f64,
     /// Its part of beta times k3.
     pub kl_loss: f64,
-    /// Mean k3 a token.
-    pub kl_reference: Option<f64>,
-    /// Mean of `logp_old - logp`, a token.
-    pub kl_old: f64,
-    /// Mean entropy, a token.
-    pub entropy: f64,
-    /// Mean ratio.
-    pub ratio_mean: f64,
-    /// Largest ratio.
-    pub ratio_max: f64,
-    /// Share of tokens clipped below.
-    pub clip_low_fraction: f64,
-    /// Share of tokens clipped above.
-    pub clip_high_fraction: f64,
-    /// Share of tokens held by the dual clip.
-    pub dual_clip_fraction: f64,
-    /// Mean global norm of the gradient before clipping.
-    pub grad_norm: f64,
+    /// Means over the tokens.
+    pub tokens: TokenMeans,
+    /// Mean global norm of the gradient before clipping; none where there was nothing to update by.
+    pub grad_norm: Option<f64>,
     /// Largest one.
-    pub grad_norm_max: f64,
-    /// Mean absolute difference between the trainer's log-probability before the first update and the sampler's.
-    pub sampler_gap_mean: f64,
-    /// Largest one.
-    pub sampler_gap_max: f64,
-    /// Share of tokens whose importance weight was held at its cap.
-    pub importance_truncated_share: Option<f64>,
+    pub grad_norm_max: Option<f64>,
     /// Prompt tokens of all samples.
     pub prompt_tokens: u64,
     /// Response tokens in the updates.
@@ -148,7 +137,8 @@ pub fn policy_step(
         _ => None,
     };
     report.reference_time = clock.elapsed();
-    let mut sums = Sums::default();
+    let mut norms = Vec::new();
+    let mut sums = PolicySums::default();
     for epoch in 0..settings.epochs.max(1) {
         let mut first = 0;
         for (kept, trees) in kept.chunks(per_update).zip(trees.chunks(per_update)) {
@@ -160,16 +150,16 @@ pub fn policy_step(
             };
             let policy = PolicyObjective {
                 settings: &settings.loss,
-                tokens: tokens(kept, &settings.loss, old, |i| slice(&reference, i)),
+                tokens: policy_tokens(rollouts(kept), &settings.loss, old, |i| slice(&reference, i)),
             };
             let clock = Instant::now();
             let (after, gradients) = gradients(weights, trees, &policy, settings.compute)?;
             report.gradient_time += clock.elapsed();
             let clock = Instant::now();
             report.learning_rate = rate(optimizer.updates());
-            let update = optimizer.update(weights, &gradients, report.learning_rate)?;
+            let update = optimizer.update(weights.variables(), &gradients, report.learning_rate)?;
             report.optimizer_time += clock.elapsed();
-            sums.update(update.grad_norm);
+            norms.push(update.grad_norm);
             if update.skipped {
                 report.updates_skipped += 1
             } else {
@@ -177,7 +167,7 @@ pub fn policy_step(
             }
             let gap =
                 if epoch == 0 { before.as_ref().map_or(after.as_slice(), |b| &b[first..first + targets]) } else { &[] };
-            sums.tokens(&policy, &after, gap);
+            sums.add(&policy, &after, gap);
             first += targets;
         }
     }
@@ -186,7 +176,16 @@ pub fn policy_step(
         report.prompt_tokens += (tree.prefix.len() * rollouts.len()) as u64;
         report.response_tokens += tree.targets() as u64;
     }
-    sums.enter(&mut report, settings);
+    if !norms.is_empty() {
+        let updates = norms.len() as f64;
+        let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+        report.grad_norm = Some(norms.iter().sum::<f64>() / updates);
+        report.grad_norm_max = Some(norms.iter().copied().fold(0.0, larger));
+        report.policy_loss = sums.policy_loss() / updates;
+        report.kl_loss = settings.loss.beta * sums.k3_loss() / updates;
+        report.loss = report.policy_loss + report.kl_loss;
+    }
+    report.tokens = sums.means();
     Ok(report)
 }
 
@@ -216,27 +215,28 @@ fn check(groups: &[Group], settings: &PolicySettings, reference: Option<&Trainab
 
 /// The part of a group that is trained on; none if nothing is left of it.
 fn tree<'a>(group: &'a Group, settings: &GrpoSettings) -> Option<(Tree, Vec<&'a Rollout>)> {
-    let takes_part = |rollout: &&Rollout| {
-        rollout.in_update && !rollout.token_ids.is_empty() && !(settings.mask_truncated && rollout.truncated)
-    };
-    let rollouts: Vec<&Rollout> = group.rollouts.iter().filter(takes_part).collect();
+    let rollouts: Vec<&Rollout> = group.rollouts.iter().filter(|rollout| rollout.counts(settings)).collect();
     let branches: Vec<Branch> = rollouts.iter().map(|r| Branch::response(r.token_ids.clone())).collect();
     let tree = Tree { prefix: group.prompt.clone(), images: group.images.clone(), branches };
     (!rollouts.is_empty()).then_some((tree, rollouts))
 }
 
-/// What is known of every token of an update.
-fn tokens(
-    kept: &[(Tree, Vec<&Rollout>)],
+fn rollouts<'a>(kept: &'a [(Tree, Vec<&'a Rollout>)]) -> Vec<&'a Rollout> {
+    kept.iter().flat_map(|(_, rollouts)| rollouts.iter().copied()).collect()
+}
+
+/// What is known of every token of an update: its samples are those that count, and `old` and `reference` give the
+/// log-probabilities of a token by its number, `old` from the sampler's.
+pub fn policy_tokens(
+    rollouts: Vec<&Rollout>,
     settings: &GrpoSettings,
     old: impl Fn(usize, f32) -> Option<f32>,
     reference: impl Fn(usize) -> Option<f32>,
 ) -> Vec<PolicyToken> {
-    let rollouts = || kept.iter().flat_map(|(_, rollouts)| rollouts);
-    let lengths: Vec<usize> = rollouts().map(|rollout| rollout.token_ids.len()).collect();
+    let lengths: Vec<usize> = rollouts.iter().map(|rollout| rollout.token_ids.len()).collect();
     let weights = token_weights(&lengths, settings.aggregation, settings.max_tokens);
     let mut tokens = Vec::with_capacity(lengths.iter().sum());
-    for (rollout, weight) in rollouts().zip(weights) {
+    for (rollout, weight) in rollouts.into_iter().zip(weights) {
         for sampler in &rollout.logprobs {
             let i = tokens.len();
             let (old, reference) = (old(i, *sampler), reference(i));
@@ -244,81 +244,4 @@ fn tokens(
         }
     }
     tokens
-}
-
-/// Sums over the tokens of all updates.
-#[derive(Debug, Default)]
-struct Sums {
-    updates: f64,
-    norm: f64,
-    norm_max: f64,
-    policy_loss: f64,
-    k3_loss: f64,
-    tokens: f64,
-    k3: f64,
-    kl_old: f64,
-    entropy: f64,
-    ratio: f64,
-    ratio_max: f64,
-    low: f64,
-    high: f64,
-    dual: f64,
-    capped: f64,
-    gap_tokens: f64,
-    gap: f64,
-    gap_max: f64,
-}
-
-impl Sums {
-    fn update(&mut self, norm: f64) {
-        self.updates += 1.0;
-        self.norm += norm;
-        self.norm_max = if norm > self.norm_max || norm.is_nan() { norm } else { self.norm_max };
-    }
-
-    fn tokens(&mut self, policy: &PolicyObjective<'_>, figures: &[TokenFigures], before: &[TokenFigures]) {
-        let (policy_loss, k3_loss) = policy.losses(figures);
-        self.policy_loss += policy_loss;
-        self.k3_loss += k3_loss;
-        for (token, figures) in policy.tokens.iter().zip(figures) {
-            let parts = policy.parts(token, figures.logprob);
-            self.tokens += 1.0;
-            self.k3 += parts.k3;
-            self.kl_old += f64::from(token.old.unwrap_or(figures.logprob)) - f64::from(figures.logprob);
-            self.entropy += f64::from(figures.entropy);
-            self.ratio += parts.policy.ratio;
-            self.ratio_max = self.ratio_max.max(parts.policy.ratio);
-            self.low += f64::from(u8::from(parts.policy.clipped_low));
-            self.high += f64::from(u8::from(parts.policy.clipped_high));
-            self.dual += f64::from(u8::from(parts.policy.dual_clipped));
-            self.capped += f64::from(u8::from(parts.importance_capped));
-        }
-        for (token, before) in policy.tokens.iter().zip(before) {
-            let gap = (f64::from(before.logprob) - f64::from(token.sampler)).abs();
-            self.gap_tokens += 1.0;
-            self.gap += gap;
-            self.gap_max = self.gap_max.max(gap);
-        }
-    }
-
-    fn enter(&self, report: &mut PolicyReport, settings: &PolicySettings) {
-        let tokens = self.tokens.max(1.0);
-        let updates = self.updates.max(1.0);
-        report.policy_loss = self.policy_loss / updates;
-        report.kl_loss = settings.loss.beta * self.k3_loss / updates;
-        report.loss = report.policy_loss + report.kl_loss;
-        report.kl_reference = (settings.loss.beta != 0.0).then_some(self.k3 / tokens);
-        report.kl_old = self.kl_old / tokens;
-        report.entropy = self.entropy / tokens;
-        report.ratio_mean = self.ratio / tokens;
-        report.ratio_max = self.ratio_max;
-        report.clip_low_fraction = self.low / tokens;
-        report.clip_high_fraction = self.high / tokens;
-        report.dual_clip_fraction = self.dual / tokens;
-        report.grad_norm = self.norm / updates;
-        report.grad_norm_max = self.norm_max;
-        report.sampler_gap_mean = self.gap / self.gap_tokens.max(1.0);
-        report.sampler_gap_max = self.gap_max;
-        report.importance_truncated_share = settings.loss.importance_cap.map(|_| self.capped / tokens);
-    }
 }

@@ -181,7 +181,7 @@ fn copy_side_files(from: &Path, to: &Path) -> Result<(), ExportError> {
     Ok(())
 }
 
-fn write_text(file: &Path, text: &str) -> Result<(), ExportError> {
+pub(crate) fn write_text(file: &Path, text: &str) -> Result<(), ExportError> {
     write_bytes(file, text.as_bytes())
 }
 
@@ -195,10 +195,10 @@ fn write_bytes(file: &Path, bytes: &[u8]) -> Result<(), ExportError> {
 }
 
 /// A folder that is being filled; removed again unless it is published.
-struct Unfinished(PathBuf);
+pub(crate) struct Unfinished(pub(crate) PathBuf);
 
 impl Unfinished {
-    fn beside(out: &Path) -> Result<Self, ExportError> {
+    pub(crate) fn beside(out: &Path) -> Result<Self, ExportError> {
         let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let at = |file: &Path| {
             let file = file.to_owned();
@@ -215,7 +215,7 @@ impl Unfinished {
         Ok(Self(folder))
     }
 
-    fn publish(self, out: &Path) -> Result<(), ExportError> {
+    pub(crate) fn publish(self, out: &Path) -> Result<(), ExportError> {
         fs::File::open(&self.0)?.sync_all()?;
         fs::rename(&self.0, out).map_err(|source| ExportError::File { file: out.to_owned(), source })?;
         if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty()) {

@@ -30,7 +30,10 @@ mod schema_command;
 mod support;
 mod tables;
 mod tokenizer;
+mod training_adamw;
 mod training_gradients;
+mod training_grpo;
+mod training_lora;
 mod weight_damage;
 mod weights;
 

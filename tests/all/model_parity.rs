@@ -84,7 +84,7 @@ fn grids(images: &[Patches]) -> Vec<Grid> {
     images.iter().map(|i| Grid { frames: i.grid[0], rows: i.grid[1], columns: i.grid[2] }).collect()
 }
 
-fn features(model: &Model, images: &[Patches]) -> Option<Tensor> {
+pub(crate) fn features(model: &Model, images: &[Patches]) -> Option<Tensor> {
     if images.is_empty() {
         return None;
     }
@@ -106,7 +106,7 @@ fn flat(x: &Tensor) -> Vec<f32> {
 }
 
 /// Logits of all tokens, `[tokens][vocabulary]`, by one forward pass without a cache.
-fn full_forward(model: &Model, ids: &[u32], images: &[Patches], features: Option<&Tensor>) -> Vec<Vec<f32>> {
+pub(crate) fn full_forward(model: &Model, ids: &[u32], images: &[Patches], features: Option<&Tensor>) -> Vec<Vec<f32>> {
     let mut positions = model.positions(ids, &grids(images)).unwrap();
     positions.tokens.truncate(ids.len());
     let x = model.embed(ids, features).unwrap();

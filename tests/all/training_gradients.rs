@@ -53,7 +53,7 @@ struct Case {
     gradients: BTreeMap<String, (f64, f64, usize)>,
 }
 
-fn oracles() -> std::path::PathBuf {
+pub(crate) fn oracles() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles")
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn trees(examples: &[Example]) -> Vec<Tree> {
 }
 
 /// Ways to compute the same thing.
-fn computes() -> [Compute; 4] {
+pub(crate) fn computes() -> [Compute; 4] {
     let compute = |micro_batch_tokens, layers_at_once, threads| Compute {
         temperature: 1.0,
         micro_batch_tokens,
@@ -132,10 +132,18 @@ fn check_gradients(what: &str, found: &Gradients, case: &Case, frozen: &BTreeMap
     }
 }
 
+/// What a script froze as JSON.
+pub(crate) fn oracle<T: serde::de::DeserializeOwned>(name: &str) -> T {
+    serde_json::from_slice(&std::fs::read(oracles().join(name)).unwrap()).unwrap()
+}
+
+/// What a script froze as tensors.
+pub(crate) fn frozen(name: &str) -> BTreeMap<String, Tensor> {
+    candle_core::safetensors::load(oracles().join(name), &Device::Cpu).unwrap().into_iter().collect()
+}
+
 fn read() -> (Oracle, BTreeMap<String, Tensor>) {
-    let oracle = serde_json::from_slice(&std::fs::read(oracles().join("gradients.json")).unwrap()).unwrap();
-    let frozen = candle_core::safetensors::load(oracles().join("gradients.safetensors"), &Device::Cpu).unwrap();
-    (oracle, frozen.into_iter().collect())
+    (oracle("gradients.json"), frozen("gradients.safetensors"))
 }
 
 #[test]

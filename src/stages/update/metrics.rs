@@ -24,6 +24,7 @@ pub(super) fn row(role: Role, step: u32, report: &PolicyReport, groups: &[Group]
     let share = |of: &dyn Fn(&RewardRow) -> Option<bool>| {
         mean(rewards.iter().filter_map(|row| of(row).map(|yes| f64::from(u8::from(yes)))))
     };
+    let tokens = &report.tokens;
     let of_groups = || rewards.chunk_by(|a, b| a.group_id == b.group_id);
     MetricRow {
         role: Some(role),
@@ -34,16 +35,16 @@ pub(super) fn row(role: Role, step: u32, report: &PolicyReport, groups: &[Group]
         loss: finite(report.loss),
         policy_loss: finite(report.policy_loss),
         kl_loss: finite(report.kl_loss),
-        kl_reference: report.kl_reference.and_then(finite),
-        kl_old: finite(report.kl_old),
-        entropy: finite(report.entropy),
-        ratio_mean: finite(report.ratio_mean),
-        ratio_max: finite(report.ratio_max),
-        clip_low_fraction: finite(report.clip_low_fraction),
-        clip_high_fraction: finite(report.clip_high_fraction),
-        dual_clip_fraction: finite(report.dual_clip_fraction),
-        grad_norm: finite(report.grad_norm),
-        grad_norm_max: finite(report.grad_norm_max),
+        kl_reference: tokens.kl_reference.and_then(finite),
+        kl_old: tokens.kl_old.and_then(finite),
+        entropy: tokens.entropy.and_then(finite),
+        ratio_mean: tokens.ratio_mean.and_then(finite),
+        ratio_max: tokens.ratio_max.and_then(finite),
+        clip_low_fraction: tokens.clip_low_fraction.and_then(finite),
+        clip_high_fraction: tokens.clip_high_fraction.and_then(finite),
+        dual_clip_fraction: tokens.dual_clip_fraction.and_then(finite),
+        grad_norm: report.grad_norm.and_then(finite),
+        grad_norm_max: report.grad_norm_max.and_then(finite),
         groups: groups.len() as u32,
         groups_dropped: of_groups().filter(|group| group.iter().all(|row| !row.in_update)).count() as u32,
         frac_zero_std: mean(of_groups().map(|group| f64::from(u8::from(group[0].group_std == 0.0)))),
@@ -62,9 +63,9 @@ pub(super) fn row(role: Role, step: u32, report: &PolicyReport, groups: &[Group]
         response_length_min: lengths.iter().min().copied(),
         response_length_max: lengths.iter().max().copied(),
         truncated_share: mean(rollouts(groups).map(|rollout| f64::from(u8::from(rollout.truncated)))),
-        sampler_gap_mean: finite(report.sampler_gap_mean),
-        sampler_gap_max: finite(report.sampler_gap_max),
-        importance_truncated_share: report.importance_truncated_share,
+        sampler_gap_mean: tokens.sampler_gap_mean.and_then(finite),
+        sampler_gap_max: tokens.sampler_gap_max.and_then(finite),
+        importance_truncated_share: tokens.importance_truncated_share,
     }
 }
 

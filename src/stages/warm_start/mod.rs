@@ -19,10 +19,11 @@ pub use self::data::Demonstrations;
 
 use super::image_set::Refusal;
 use super::model::{Frame, StoredModel, WEIGHTS};
-use super::training_state::{Beginning, Live, UPDATES};
+use super::training_state::{Beginning, Live, UPDATES, trained_tensors};
 use super::{Made, Runner, Stage, StageError, TableOutput};
-use crate::store::{Action, ActionKey, Counts, StageResult};
+use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{MetricRow, PROFILE, RejectRow, TableRow};
+use crate::training::adapter::Adapter;
 use crate::training::lora::{LoraSettings, TARGETS};
 use crate::training::step::Compute;
 use crate::training::supervised::cross_entropy;
@@ -177,6 +178,19 @@ pub fn warm_start(
     Ok((done, model))
 }
 
+/// The adapter that a warm start trained, from its last piece; none where the model itself was trained.
+///
+/// # Errors
+/// The store fails.
+pub fn trained_adapter(
+    store: &Store,
+    last: &StageResult,
+    settings: &WarmStartSettings,
+) -> Result<Option<Adapter>, StageError> {
+    let Trained::Lora(settings) = settings.trained() else { return Ok(None) };
+    Ok(Some(Adapter { settings, tensors: trained_tensors(store, last)? }))
+}
+
 struct WarmStart<'a> {
     base: &'a StoredModel,
     data: &'a Demonstrations,
@@ -266,8 +280,10 @@ impl WarmStart<'_> {
     ) -> Result<MetricRow, StageError> {
         let (loss, figures, gradients) = cross_entropy(&live.weights, trees, compute)?;
         let rate = schedule.rate(live.optimizer.updates());
-        let update =
-            live.optimizer.update(&live.weights, &gradients, rate).map_err(crate::training::TrainingError::from)?;
+        let update = live
+            .optimizer
+            .update(live.weights.variables(), &gradients, rate)
+            .map_err(crate::training::TrainingError::from)?;
         let lengths = || trees.iter().flat_map(|tree| &tree.branches).map(|branch| branch.targets().len());
         let samples = lengths().count();
         let tokens: usize = lengths().sum();

@@ -1,0 +1,235 @@
+//! LoRA adapters as the folders that PEFT writes and loads: `adapter_config.json` and `adapter_model.safetensors`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::lora::{ADAPTER_CONFIG, ADAPTER_FILE, LoraSettings, TARGETS, adapter_names};
+use super::trainable::{Trainable, Trained};
+use crate::random::Seed;
+use crate::vlm::config::Config;
+use crate::vlm::conversion::stored_bytes;
+use crate::vlm::export::{ExportError, Unfinished, write_text};
+use crate::vlm::named_tensors::NamedTensors;
+use crate::vlm::parameters::{Part, parameters};
+use crate::vlm::safetensors_header::StoredType;
+use crate::vlm::safetensors_writer::{PlannedTensor, write_safetensors};
+
+/// An adapter: what was trained beside a model that stayed as it was.
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    /// Its size, and the maps that it is on.
+    pub settings: LoraSettings,
+    /// A `[rank, in]` and B `[out, rank]` of every map, f32, by the names of [`adapter_names`].
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// Why an adapter cannot be read, written or merged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdapterError {
+    /// A file cannot be read.
+    #[error("cannot read the adapter's {}: {problem}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The adapter does something that is not done here, and would be merged wrongly without it.
+    #[error("{}: {problem}", file.display())]
+    Unsupported {
+        /// The file.
+        file: PathBuf,
+        /// What it asks for.
+        problem: String,
+    },
+    /// Its tensors are not those of an adapter of the model.
+    #[error("the adapter does not fit the model: {0}")]
+    Misfit(String),
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] ExportError),
+    /// It cannot be merged.
+    #[error("the adapter cannot be merged: {0}")]
+    Merge(#[from] candle_core::Error),
+}
+
+/// What counts of a PEFT configuration.
+#[derive(Debug, Deserialize)]
+struct PeftConfig {
+    peft_type: String,
+    r: usize,
+    lora_alpha: f64,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+/// The expression by which PEFT finds the maps: those of the text tower only, the vision tower has some of the same name.
+fn target_modules(targets: &[String]) -> String {
+    format!(r".*language_model.*\.({})", targets.join("|"))
+}
+
+/// The factor as PEFT writes it: an integer where it is one.
+fn number(alpha: f64) -> Value {
+    if alpha.fract() == 0.0 && alpha.abs() < 1e15 { json!(alpha as i64) } else { json!(alpha) }
+}
+
+impl Adapter {
+    /// Writes the new folder `out`, whole or not at all. `base` is the name of the model that the adapter belongs to.
+    ///
+    /// # Errors
+    /// There is something at the place already, or the system refuses.
+    pub fn write(&self, out: &Path, base: &str) -> Result<(), AdapterError> {
+        if out.symlink_metadata().is_ok() {
+            return Err(ExportError::Exists(out.to_owned()).into());
+        }
+        let folder = Unfinished::beside(out)?;
+        let LoraSettings { rank, alpha, targets } = &self.settings;
+        let config = json!({
+            "base_model_name_or_path": base,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+            "lora_alpha": number(*alpha),
+            "lora_dropout": 0.0,
+            "modules_to_save": null,
+            "peft_type": "LORA",
+            "r": rank,
+            "target_modules": target_modules(targets),
+            "task_type": null,
+            "use_dora": false,
+            "use_rslora": false,
+        });
+        write_text(&folder.0.join(ADAPTER_CONFIG), &format!("{config:#}\n"))?;
+        let planned: Vec<PlannedTensor> = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| PlannedTensor {
+                name: name.clone(),
+                dtype: StoredType::F32,
+                shape: tensor.dims().to_vec(),
+            })
+            .collect();
+        write_safetensors(&folder.0.join(ADAPTER_FILE), &planned, |planned, out| -> Result<(), ExportError> {
+            let wrong = |problem: String| ExportError::Tensor(planned.name.clone(), problem);
+            let tensor = self.tensors.get(&planned.name).ok_or_else(|| wrong("is not there".to_owned()))?;
+            let values = tensor.to_device(&Device::Cpu).and_then(|t| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
+            let values: Vec<f32> = values.map_err(|e| wrong(e.to_string()))?;
+            Ok(out.write_all(&stored_bytes(&values, StoredType::F32))?)
+        })?;
+        Ok(folder.publish(out)?)
+    }
+
+    /// Reads an adapter of a model of this configuration from a folder that PEFT or [`write`](Self::write) made.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, a tensor belongs to no map of the text tower or has another shape, or the adapter is of
+    /// a kind that is more than `W + alpha / rank * B A`.
+    pub fn read(folder: &Path, config: &Config) -> Result<Self, AdapterError> {
+        let file = folder.join(ADAPTER_CONFIG);
+        let unreadable = |file: &Path, problem: String| AdapterError::Read { file: file.to_owned(), problem };
+        let bytes = fs::read(&file).map_err(|e| unreadable(&file, e.to_string()))?;
+        let peft: PeftConfig = serde_json::from_slice(&bytes).map_err(|e| unreadable(&file, e.to_string()))?;
+        if let Some(problem) = peft.unsupported() {
+            return Err(AdapterError::Unsupported { file, problem });
+        }
+        let file = folder.join(ADAPTER_FILE);
+        let read = candle_core::safetensors::load(&file, &Device::Cpu);
+        let read = read.map_err(|e| unreadable(&file, e.to_string()))?;
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in read {
+            tensors.insert(name, tensor.to_dtype(DType::F32)?);
+        }
+        let targets = check(&tensors, peft.r, config)?;
+        Ok(Self { settings: LoraSettings { rank: peft.r, alpha: peft.lora_alpha, targets }, tensors })
+    }
+
+    /// The tensors of the model with the adapter merged, f32.
+    ///
+    /// # Errors
+    /// The model lacks a tensor.
+    pub fn merged(&self, config: &Config, source: &dyn NamedTensors) -> Result<BTreeMap<String, Tensor>, AdapterError> {
+        let trained = Trained::Lora(self.settings.clone());
+        // Where an adapter leaves out a layer, the fresh one there changes nothing.
+        let weights = Trainable::new(config, trained, source, Seed(0), DType::F32, &Device::Cpu)?;
+        self.tensors.iter().try_for_each(|(name, tensor)| weights.set(name, tensor))?;
+        Ok(weights.merged()?)
+    }
+}
+
+impl PeftConfig {
+    /// What the adapter asks for beyond `W + alpha / rank * B A`.
+    fn unsupported(&self) -> Option<String> {
+        if self.peft_type != "LORA" {
+            return Some(format!("peft_type is {}; only LORA is known", self.peft_type));
+        }
+        if self.r == 0 {
+            return Some("r is 0: there is no adapter".to_owned());
+        }
+        let empty = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::String(text) => text == "none",
+            Value::Array(items) => items.is_empty(),
+            Value::Object(items) => items.is_empty(),
+            _ => false,
+        };
+        const BEYOND: [&str; 12] = [
+            "alpha_pattern",
+            "bias",
+            "fan_in_fan_out",
+            "layer_replication",
+            "lora_bias",
+            "modules_to_save",
+            "rank_pattern",
+            "trainable_token_indices",
+            "use_bdlora",
+            "use_dora",
+            "use_qalora",
+            "use_rslora",
+        ];
+        BEYOND.iter().find_map(|key| {
+            let value = self.rest.get(*key).filter(|value| !empty(value))?;
+            Some(format!("{key} is {value}, which cannot be merged here; merge it with peft"))
+        })
+    }
+}
+
+/// Checks names and shapes, and gives the targets.
+fn check(tensors: &BTreeMap<String, Tensor>, rank: usize, config: &Config) -> Result<Vec<String>, AdapterError> {
+    let misfit = |problem: String| Err(AdapterError::Misfit(problem));
+    let mut left: BTreeSet<&str> = tensors.keys().map(String::as_str).collect();
+    let mut targets = BTreeSet::new();
+    for parameter in parameters(config).iter().filter(|p| matches!(p.part, Part::TextLayer(_))) {
+        let map = parameter.name.strip_suffix(".weight").and_then(|name| name.rsplit('.').next());
+        let Some(target) = TARGETS.iter().position(|target| Some(*target) == map) else { continue };
+        let names = adapter_names(&parameter.name);
+        let shapes = [[rank, parameter.shape[1]], [parameter.shape[0], rank]];
+        match names.each_ref().map(|name| tensors.get(name)) {
+            [None, None] => continue,
+            [Some(_), Some(_)] => {}
+            [found, _] => {
+                let [there, missing] = if found.is_some() { [0, 1] } else { [1, 0] };
+                return misfit(format!("there is {} without {}", names[there], names[missing]));
+            }
+        }
+        targets.insert(target);
+        for (name, shape) in names.iter().zip(shapes) {
+            let found = tensors.get(name).map(Tensor::dims).unwrap_or_default();
+            if found != shape {
+                return misfit(format!("{name} has the shape {found:?}, not {shape:?}"));
+            }
+            left.remove(name.as_str());
+        }
+    }
+    match left.first() {
+        Some(name) => misfit(format!("{name} belongs to no linear map of the text tower")),
+        None if targets.is_empty() => misfit("it has no tensors".to_owned()),
+        None => Ok(targets.into_iter().map(|target| TARGETS[target].to_owned()).collect()),
+    }
+}

@@ -1,0 +1,117 @@
+//! What people watch in a policy's updates: means over the tokens that count.
+
+use super::layerwise::TokenFigures;
+use super::objective::PolicyObjective;
+
+/// Means over tokens, in nats where they are of log-probabilities. Without a token they are none.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TokenMeans {
+    /// k3; none without a reference.
+    pub kl_reference: Option<f64>,
+    /// `logp_old - logp`.
+    pub kl_old: Option<f64>,
+    /// Entropy of the next token's distribution.
+    pub entropy: Option<f64>,
+    /// Ratio.
+    pub ratio_mean: Option<f64>,
+    /// Largest ratio.
+    pub ratio_max: Option<f64>,
+    /// Share clipped below, which only a negative advantage brings about.
+    pub clip_low_fraction: Option<f64>,
+    /// Share clipped above, which only a positive advantage brings about.
+    pub clip_high_fraction: Option<f64>,
+    /// Share held by the dual clip.
+    pub dual_clip_fraction: Option<f64>,
+    /// Absolute difference between the trainer's log-probability before the first update and the sampler's.
+    pub sampler_gap_mean: Option<f64>,
+    /// Largest one.
+    pub sampler_gap_max: Option<f64>,
+    /// Share whose importance weight was held at its cap; none without a cap.
+    pub importance_truncated_share: Option<f64>,
+}
+
+/// Sums over the tokens of updates.
+#[derive(Debug, Default)]
+pub struct PolicySums {
+    policy_loss: f64,
+    k3_loss: f64,
+    tokens: f64,
+    with_reference: f64,
+    k3: f64,
+    kl_old: f64,
+    entropy: f64,
+    ratio: f64,
+    ratio_max: f64,
+    low: f64,
+    high: f64,
+    dual: f64,
+    with_cap: f64,
+    capped: f64,
+    gap_tokens: f64,
+    gap: f64,
+    gap_max: f64,
+}
+
+fn one_if(yes: bool) -> f64 {
+    f64::from(u8::from(yes))
+}
+
+impl PolicySums {
+    /// Adds an update: its tokens' figures now, and those before the step's first update, as far as the gap to the sampler is
+    /// to be counted.
+    pub fn add(&mut self, policy: &PolicyObjective<'_>, figures: &[TokenFigures], before: &[TokenFigures]) {
+        let (policy_loss, k3_loss) = policy.losses(figures);
+        self.policy_loss += policy_loss;
+        self.k3_loss += k3_loss;
+        for (token, figures) in policy.tokens.iter().zip(figures) {
+            let parts = policy.parts(token, figures.logprob);
+            self.tokens += 1.0;
+            self.with_reference += one_if(token.reference.is_some());
+            self.k3 += parts.k3;
+            self.kl_old += f64::from(token.old.unwrap_or(figures.logprob)) - f64::from(figures.logprob);
+            self.entropy += f64::from(figures.entropy);
+            self.ratio += parts.policy.ratio;
+            self.ratio_max = self.ratio_max.max(parts.policy.ratio);
+            self.low += one_if(parts.policy.clipped_low);
+            self.high += one_if(parts.policy.clipped_high);
+            self.dual += one_if(parts.policy.dual_clipped);
+            self.with_cap += one_if(policy.settings.importance_cap.is_some());
+            self.capped += one_if(parts.importance_capped);
+        }
+        for (token, before) in policy.tokens.iter().zip(before) {
+            let gap = (f64::from(before.logprob) - f64::from(token.sampler)).abs();
+            self.gap_tokens += 1.0;
+            self.gap += gap;
+            self.gap_max = self.gap_max.max(gap);
+        }
+    }
+
+    /// The sum over the updates of their policy loss.
+    pub fn policy_loss(&self) -> f64 {
+        self.policy_loss
+    }
+
+    /// The sum over the updates of their aggregated k3, without beta.
+    pub fn k3_loss(&self) -> f64 {
+        self.k3_loss
+    }
+
+    /// The means.
+    pub fn means(&self) -> TokenMeans {
+        let mean = |sum: f64, tokens: f64| (tokens > 0.0).then(|| sum / tokens);
+        let of_all = |sum: f64| mean(sum, self.tokens);
+        TokenMeans {
+            kl_reference: mean(self.k3, self.with_reference),
+            kl_old: of_all(self.kl_old),
+            entropy: of_all(self.entropy),
+            ratio_mean: of_all(self.ratio),
+            ratio_max: (self.tokens > 0.0).then_some(self.ratio_max),
+            clip_low_fraction: of_all(self.low),
+            clip_high_fraction: of_all(self.high),
+            dual_clip_fraction: of_all(self.dual),
+            sampler_gap_mean: mean(self.gap, self.gap_tokens),
+            sampler_gap_max: (self.gap_tokens > 0.0).then_some(self.gap_max),
+            importance_truncated_share: mean(self.capped, self.with_cap),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The optimizer against `torch.optim.AdamW`: what `tests/oracles/adamw.py` froze.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor, Var};
+use serde::Deserialize;
+use visplay::training::gradients::Gradients;
+use visplay::training::supervised::cross_entropy;
+use visplay::training::{AdamW, AdamWSettings, Schedule, ScheduleKind, Trained};
+
+use crate::training_gradients::{Example, computes, frozen, oracle, trainable, trees};
+
+#[derive(Deserialize)]
+pub(crate) struct Settings {
+    lr: f64,
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    max_norm: f64,
+    warm_up: u64,
+    total: u64,
+}
+
+impl Settings {
+    pub(crate) fn optimizer(&self) -> AdamWSettings {
+        let Self { betas: [beta1, beta2], eps, weight_decay, max_norm, .. } = *self;
+        AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm: max_norm }
+    }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        let Self { lr, warm_up, total, .. } = *self;
+        Schedule { kind: ScheduleKind::Cosine, peak: lr, warmup: warm_up, total, final_share: 0.0 }
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Step {
+    rate: f64,
+    loss: Option<f64>,
+    norm: Option<f64>,
+    #[serde(default)]
+    skipped: bool,
+}
+
+#[derive(Deserialize)]
+struct Steps {
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Oracle {
+    settings: Settings,
+    examples: Vec<Example>,
+    plain: Steps,
+    checkpoints: BTreeMap<String, Steps>,
+}
+
+/// Entries of a tensor equal frozen ones within 1e-5.
+pub(crate) fn check_entries(what: &str, found: &Tensor, frozen: &Tensor, places: Option<&Tensor>) {
+    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (found, expected) = (flat(found), flat(frozen));
+    let places = match places {
+        Some(places) => places.to_vec1::<u32>().unwrap(),
+        None => (0..found.len() as u32).collect(),
+    };
+    assert_eq!(places.len(), expected.len(), "{what}");
+    for (place, expected) in places.into_iter().zip(expected) {
+        let found = found[place as usize];
+        assert!((found - expected).abs() <= 1e-5, "{what}[{place}]: {found} here, {expected} in torch");
+    }
+}
+
+/// Makes the steps on the examples, comparing rate, loss and norm of each; `after` looks at the weights.
+pub(crate) fn train(
+    weights: &visplay::training::Trainable,
+    examples: &[Example],
+    settings: &Settings,
+    steps: &[Step],
+    mut after: impl FnMut(usize, &BTreeMap<String, Var>),
+) {
+    let trees = trees(examples);
+    let mut optimizer = AdamW::new(settings.optimizer(), weights.variables()).unwrap();
+    for (number, step) in steps.iter().enumerate() {
+        let (loss, _, gradients) = cross_entropy(weights, &trees, computes()[1]).unwrap();
+        let rate = settings.schedule().rate(optimizer.updates());
+        assert!((rate - step.rate).abs() <= 1e-12, "rate {rate}, {}", step.rate);
+        let update = optimizer.update(weights.variables(), &gradients, rate).unwrap();
+        let (expected, norm) = (step.loss.unwrap(), step.norm.unwrap());
+        assert!((loss - expected).abs() <= 1e-4 * expected, "step {number}: loss {loss}, {expected}");
+        assert!((update.grad_norm - norm).abs() <= 1e-3 * norm, "step {number}: {update:?}, {norm}");
+        after(number, weights.variables());
+    }
+}
+
+#[test]
+fn five_steps_on_a_model_are_torchs() {
+    let (oracle, frozen): (Oracle, _) = (oracle("adamw.json"), frozen("adamw.safetensors"));
+    for (name, Steps { steps }) in &oracle.checkpoints {
+        assert_eq!(steps.len(), 5);
+        let weights = trainable(name, Trained::All);
+        train(&weights, &oracle.examples, &oracle.settings, steps, |step, variables| {
+            for (parameter, variable) in variables {
+                let what = format!("{name}/{step}/{parameter}");
+                let places = frozen.get(&format!("{name}/places/{parameter}"));
+                check_entries(&what, variable, &frozen[&what], places);
+            }
+        });
+    }
+}
+
+#[test]
+fn steps_on_plain_tensors_are_torchs() {
+    let (oracle, frozen): (Oracle, _) = (oracle("adamw.json"), frozen("adamw.safetensors"));
+    let start = frozen.iter().filter_map(|(key, tensor)| Some((key.strip_prefix("plain/start/")?, tensor)));
+    let variables: BTreeMap<String, Var> =
+        start.map(|(name, tensor)| (name.to_owned(), Var::from_tensor(&tensor.copy().unwrap()).unwrap())).collect();
+    assert_eq!(variables.len(), 4);
+    let mut optimizer = AdamW::new(oracle.settings.optimizer(), &variables).unwrap();
+    for (number, step) in oracle.plain.steps.iter().enumerate() {
+        let mut gradients = Gradients::default();
+        for name in variables.keys() {
+            gradients.add(name, frozen[&format!("plain/gradient/{number}/{name}")].clone()).unwrap();
+        }
+        let update = optimizer.update(&variables, &gradients, step.rate).unwrap();
+        assert_eq!(update.skipped, step.skipped, "step {number}");
+        match step.norm {
+            Some(norm) => assert!((update.grad_norm - norm).abs() <= 1e-6 * norm, "step {number}: {update:?}"),
+            None => assert!(!update.grad_norm.is_finite()),
+        }
+        for (name, variable) in &variables {
+            let what = format!("plain/{number}/{name}");
+            check_entries(&what, variable, &frozen[&what], None);
+        }
+    }
+    // The step that was skipped left no trace in the count either.
+    assert_eq!(optimizer.updates(), 5);
+    let moved = frozen["plain/5/still"].sub(&frozen["plain/start/still"]).unwrap().abs().unwrap();
+    let decay = moved.to_device(&Device::Cpu).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!(decay > 0.0, "a tensor whose gradient is zero decays");
+}
+
+#[test]
+fn a_tensor_without_a_gradient_stays() {
+    let variable = |value: f32| Var::new(&[value], &Device::Cpu).unwrap();
+    let variables = BTreeMap::from([("a".to_owned(), variable(1.0)), ("b".to_owned(), variable(2.0))]);
+    let mut optimizer = AdamW::new(AdamWSettings::default(), &variables).unwrap();
+    let mut gradients = Gradients::default();
+    gradients.add("a", Tensor::new(&[0.5f32], &Device::Cpu).unwrap()).unwrap();
+    optimizer.update(&variables, &gradients, 0.1).unwrap();
+    let value = |name: &str| variables[name].to_vec1::<f32>().unwrap()[0];
+    assert_eq!(value("b"), 2.0);
+    assert!(value("a") < 0.91);
+}
