@@ -13,7 +13,7 @@ use super::round_table;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{EvolutionError, evolve_round, next_round};
-use crate::stages::ingest::{IngestRequest, ingest};
+use crate::stages::ingest::{IMAGES, IngestRequest, ingest};
 use crate::stages::{Runner, StageError};
 use crate::store::Store;
 
@@ -74,10 +74,8 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     let progress = context::progress(ui);
     let store = Store::open_or_create(&args.store.store)?;
     let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: args.dry_run };
-    if !args.images.is_empty() && !args.dry_run {
-        let (evolution, sources) = (pipeline.evolution.as_str(), args.images.as_slice());
-        let options = pipeline.ingest.options();
-        ingest(&IngestRequest { evolution, sources, column: None, options: &options }, &runner)?;
+    if !args.dry_run {
+        take_images(args, &pipeline, &runner)?;
     }
     let round = match args.round {
         RoundChoice::Next => next_round(&store, &pipeline.evolution)?,
@@ -108,6 +106,21 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
         }));
     }
     round_table::print(&done, &times, &store, &pipeline, clock, ui)
+}
+
+/// Ingests what the command names, or what the pipeline names if the evolution has no images yet.
+fn take_images(args: &EvolveRoundArgs, pipeline: &Pipeline, runner: &Runner<'_>) -> Result<(), CommandError> {
+    let evolution = pipeline.evolution.as_str();
+    let sources = if !args.images.is_empty() {
+        &args.images
+    } else if runner.store.head(evolution, IMAGES)?.is_none() && !pipeline.ingest.sources.is_empty() {
+        &pipeline.ingest.sources
+    } else {
+        return Ok(());
+    };
+    let options = pipeline.ingest.options();
+    ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner)?;
+    Ok(())
 }
 
 fn would_run(

@@ -1,6 +1,7 @@
 //! `[ingest]`: what becomes an image.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,9 @@ use crate::stages::ingest::IngestOptions;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ingest {
+    /// What is ingested when an evolution has no images yet and the command names none: folders, image files, Parquet files,
+    /// relative to the working folder.
+    pub sources: Vec<PathBuf>,
     /// A file larger than this is rejected unread, in bytes.
     pub max_bytes: u64,
     /// An image of more pixels is rejected by its header, before it is decoded.
@@ -30,6 +34,7 @@ pub struct Ingest {
 impl Default for Ingest {
     fn default() -> Self {
         Self {
+            sources: Vec::new(),
             max_bytes: 64 << 20,
             max_pixels: 89_478_485,
             max_aspect_ratio: 200,
