@@ -8,6 +8,14 @@ build:
 test:
     cargo test --release
 
+# Run the evolution up to round N (or `next`); `just evolve-round 1 --images ~/photos` takes other images.
+evolve-round N *ARGS:
+    cargo run --release -- evolve-round {{N}} {{ARGS}}
+
+# Make the nano model from nothing: scenes, warm start, export.
+nano *ARGS:
+    scripts/nano {{ARGS}}
+
 # Ingest a folder of images.
 ingest *SOURCES:
     cargo run --release -- ingest {{SOURCES}}
