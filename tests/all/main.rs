@@ -17,6 +17,7 @@ mod lines;
 mod model_commands;
 mod model_gradients;
 mod model_parity;
+mod nano_model;
 mod op_gradients;
 mod oracle_files;
 mod parquet_mutations;
