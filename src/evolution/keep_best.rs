@@ -39,7 +39,7 @@ pub(super) fn judge(
     let before = score(ground, before, &mut probe, &set, order)?;
     let after = score(ground, after, &mut probe, &set, order)?;
     let questions = probe.majority.len() as u64;
-    Ok((KeepBest { score: after, before, questions, current: after >= before }, probe.results))
+    Ok((KeepBest { score: after, before, questions, current: after + round.keep_best_slack >= before }, probe.results))
 }
 
 fn probe(ground: &Ground<'_>, chosen: &[ImageId], images: &ImageSet<'_>, seed: u64) -> Result<Probe, StageError> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::stages::evaluation::Protocols;
 
 /// A round.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Round {
     /// The seed of everything random.
@@ -22,6 +22,8 @@ pub struct Round {
     pub shard_rows: u32,
     /// Whether a round whose Reasoner scores lower, without labels, than the one before is kept but not current.
     pub keep_best: bool,
+    /// How much lower a score may be before it counts as lower: its noise, since a score near 1 wavers by a question or two.
+    pub keep_best_slack: f64,
     /// Questions of the label-free score of `keep_best`, asked and voted on by the base model once.
     pub keep_best_questions: u32,
     /// Answers of the base model to each of them.
@@ -37,6 +39,7 @@ impl Default for Round {
             labelled: String::new(),
             shard_rows: 256,
             keep_best: false,
+            keep_best_slack: 0.0,
             keep_best_questions: 1000,
             keep_best_samples: 20,
         }
