@@ -200,6 +200,7 @@ impl Pipeline {
             ("curriculum.high", curriculum.high, curriculum.low..=1.0),
             ("curriculum.min_margin", curriculum.min_margin, 0.0..=1.0),
             ("curriculum.max_type_share", curriculum.max_type_share, 0.0..=1.0),
+            ("round.keep_best_slack", self.round.keep_best_slack, 0.0..=1.0),
             ("sampling.questioner.temperature", self.sampling.questioner.temperature, 1e-3..=1e3),
             ("sampling.reasoner.temperature", self.sampling.reasoner.temperature, 1e-3..=1e3),
             ("sampling.questioner.top_p", self.sampling.questioner.top_p, 1e-6..=1.0),
