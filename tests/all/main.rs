@@ -35,6 +35,7 @@ mod training_adamw;
 mod training_gradients;
 mod training_grpo;
 mod training_lora;
+mod warm_start;
 mod weight_damage;
 mod weights;
 

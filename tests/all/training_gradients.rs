@@ -163,38 +163,43 @@ fn supervised_gradients_are_those_of_autograd() {
     }
 }
 
+/// The settings and the tokens of a case of the policy loss.
+fn policy(oracle: &Oracle, case: &Case) -> (GrpoSettings, Vec<PolicyToken>) {
+    let settings = GrpoSettings {
+        eps_low: oracle.eps_low,
+        eps_high: oracle.eps_high,
+        dual: Some(oracle.dual),
+        beta: oracle.beta,
+        aggregation: case.aggregation.unwrap(),
+        max_tokens: oracle.max_tokens,
+        ..GrpoSettings::default()
+    };
+    let lengths: Vec<usize> = oracle.examples.iter().map(|e| e.response_ids.len()).collect();
+    let shares = token_weights(&lengths, settings.aggregation, settings.max_tokens);
+    let (old, reference) = (case.old.as_ref().unwrap(), case.reference.as_ref().unwrap());
+    let tokens = |i: usize| {
+        let (advantage, weight) = (oracle.advantages[i], shares[i]);
+        let pairs = old[i].iter().zip(&reference[i]);
+        pairs.map(move |(old, reference)| PolicyToken {
+            advantage,
+            old: Some(*old),
+            sampler: *old,
+            reference: Some(*reference),
+            weight,
+        })
+    };
+    (settings, (0..oracle.examples.len()).flat_map(tokens).collect())
+}
+
 #[test]
 fn grpo_gradients_are_those_of_autograd() {
     let (oracle, frozen) = read();
     let trees = trees(&oracle.examples);
-    let lengths: Vec<usize> = oracle.examples.iter().map(|e| e.response_ids.len()).collect();
     for (name, cases) in &oracle.checkpoints {
         let weights = trainable(name, Trained::All);
         for (key, case) in cases.iter().filter(|(_, case)| case.aggregation.is_some()) {
-            let settings = GrpoSettings {
-                eps_low: oracle.eps_low,
-                eps_high: oracle.eps_high,
-                dual: Some(oracle.dual),
-                beta: oracle.beta,
-                aggregation: case.aggregation.unwrap(),
-                max_tokens: oracle.max_tokens,
-                ..GrpoSettings::default()
-            };
-            let shares = token_weights(&lengths, settings.aggregation, settings.max_tokens);
-            let (old, reference) = (case.old.as_ref().unwrap(), case.reference.as_ref().unwrap());
-            let tokens = |i: usize| {
-                let (advantage, weight) = (oracle.advantages[i], shares[i]);
-                let pairs = old[i].iter().zip(&reference[i]);
-                pairs.map(move |(old, reference)| PolicyToken {
-                    advantage,
-                    old: Some(*old),
-                    sampler: *old,
-                    reference: Some(*reference),
-                    weight,
-                })
-            };
-            let objective =
-                PolicyObjective { settings: &settings, tokens: (0..oracle.examples.len()).flat_map(tokens).collect() };
+            let (settings, tokens) = policy(&oracle, case);
+            let objective = PolicyObjective { settings: &settings, tokens };
             for compute in computes() {
                 let compute = Compute { temperature: case.temperature.unwrap(), ..compute };
                 let what = format!("{name} {key} {compute:?}");
@@ -209,6 +214,47 @@ fn grpo_gradients_are_those_of_autograd() {
                     assert!((found - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{what}: {found}, {expected}");
                 }
                 check_gradients(&what, &gradients, case, &frozen, [name, key]);
+            }
+        }
+    }
+}
+
+/// Moving a tensor along its own gradient, and one of its numbers alone, changes the loss as the gradient says.
+#[test]
+fn grpo_gradients_are_slopes() {
+    let (oracle, _) = read();
+    let trees = trees(&oracle.examples);
+    let name = "untied-2";
+    let weights = trainable(name, Trained::All);
+    for case in oracle.checkpoints[name].values().filter(|case| case.aggregation.is_some()) {
+        let (settings, tokens) = policy(&oracle, case);
+        let objective = PolicyObjective { settings: &settings, tokens };
+        let compute = Compute { temperature: case.temperature.unwrap(), ..computes()[3] };
+        let loss = || {
+            let (policy, kl) = objective.losses(&step::figures(&weights, &trees, compute).unwrap());
+            policy + settings.beta * kl
+        };
+        let (_, gradients) = step::gradients(&weights, &trees, &objective, compute).unwrap();
+        for (number, (name, gradient)) in gradients.iter().enumerate().step_by(5) {
+            let values: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
+            let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            let largest = (0..values.len()).max_by(|a, b| values[*a].abs().total_cmp(&values[*b].abs())).unwrap();
+            let alone = (0..values.len()).map(|i| if i == largest { 1.0 } else { 0.0 }).collect();
+            let along = values.iter().map(|v| (f64::from(*v) / norm) as f32).collect();
+            for (direction, slope) in [(along, norm), (alone, f64::from(values[largest]))] {
+                let direction: Vec<f32> = direction;
+                let direction = Tensor::from_vec(direction, gradient.shape(), &Device::Cpu).unwrap();
+                let start = weights.variables()[name].as_detached_tensor().copy().unwrap();
+                // A step that changes the loss by about a thousandth: above its rounding, below the distance of most bends.
+                let size = (5e-4 / slope.abs()).min(2e-2);
+                let moved = |by: f64| {
+                    weights.set(name, &(&start + (&direction * by).unwrap()).unwrap()).unwrap();
+                    loss()
+                };
+                let found = (moved(size) - moved(-size)) / (2.0 * size);
+                weights.set(name, &start).unwrap();
+                let allowed = 0.02 * slope.abs() + 1e-6 / size;
+                assert!((found - slope).abs() <= allowed, "{number} {name}: slope {found}, gradient {slope}");
             }
         }
     }

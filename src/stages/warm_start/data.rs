@@ -77,6 +77,11 @@ impl Demonstrations {
         self.digest
     }
 
+    /// The table's file.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// What rejected rows name: the table's file.
     pub(super) fn name(&self) -> String {
         self.file.display().to_string()

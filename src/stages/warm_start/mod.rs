@@ -20,7 +20,7 @@ pub use self::data::Demonstrations;
 use super::image_set::Refusal;
 use super::model::{Frame, StoredModel, WEIGHTS};
 use super::training_state::{Beginning, Live, UPDATES, trained_tensors};
-use super::{Made, Runner, Stage, StageError, TableOutput};
+use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{MetricRow, PROFILE, RejectRow, TableRow};
 use crate::training::adapter::Adapter;
@@ -174,6 +174,12 @@ pub fn warm_start(
     let Some(last) = done.last() else {
         return Err(StageError::Parameter { key: "epochs", problem: "there is no step to make".into() });
     };
+    if done.iter().all(|piece| piece.counts.rows_out == 0) {
+        let rejects: Vec<RejectRow> = read_rows(runner.store, &done[..1])?;
+        let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
+        let problem = format!("none of its {} rows can be learnt from{why}", data.len());
+        return Err(StageError::Source { path: data.file().to_owned(), problem });
+    }
     let model = base.with_weights(last.outputs_of(WEIGHTS).cloned().collect());
     Ok((done, model))
 }
@@ -297,7 +303,8 @@ impl WarmStart<'_> {
             learning_rate: rate,
             updates: u32::from(!update.skipped),
             updates_skipped: u32::from(update.skipped),
-            loss: finite(loss),
+            // Where every row was left out nothing was learnt: there is no loss of 0.
+            loss: if tokens == 0 { None } else { finite(loss) },
             policy_loss: None,
             kl_loss: None,
             kl_reference: None,
