@@ -173,9 +173,13 @@ def check_votes(votes, groups, denominators, report):
         rows = stored[question]
         made = of_question.get(question, [])
         left = list(made)
-        report.same("votes of a question", question, len(made), len(rows))
+        says = lambda m, row: all(m[k] == row[k] for k in m)
+        # Equal bytes are stored once: two shards of votes that are alike in every row are one file.
+        alone = [m[1] for i, m in enumerate(made) if not any(m[1] == other[1] for other in made[:i])]
+        report.same("votes of a question", question, True, len(alone) <= len(rows) <= len(made) or (len(made), len(rows)))
+        report.same("each group has its vote", question, [], [m for m in alone if not any(says(m, row) for row in rows)])
         for row in rows:
-            plain = lambda m: all(m[k] == row[k] for k in m)
+            plain = lambda m: says(m, row)
             match = next((m for m in left if plain(m[1])), None)
             if match is None:
                 report.same("vote", question, [m[1] for m in left], {k: row[k] for k in ("sampled", "boxed", "class_answers", "class_counts", "majority_answer")})
@@ -351,8 +355,15 @@ def main():
             check_reasoner(rewards, answers, curriculum, settings["reasoner"], report)
         check_advantages(rewards, settings["update"], report)
     if curriculum is not None:
+        # Questions of one seed were asked together; those of the seed that the curriculum's come from are the candidates. The
+        # others trained the Questioner, or are the base model's own, which only judge whether a round is kept.
+        chosen = set(curriculum["question_id"])
+        if "rejects" in found:
+            chosen |= set(found["rejects"].filter(pl.col("stage") == "curriculum")["subject_id"])
+        seeds = questions.filter(pl.col("question_id").is_in(list(chosen)))["seed"].unique().to_list()
+        asked = questions.filter(pl.col("seed").is_in(seeds))["question_id"].to_list()
         # A candidate is answered first for its label and again, if kept, in training: the first vote by its number of samples.
-        candidates = votes.filter(~pl.col("question_id").is_in(list(training_questions)))
+        candidates = votes.filter(pl.col("question_id").is_in(asked))
         labelled = candidates.filter(pl.col("sampled") == settings["curriculum"]["label_samples"])
         check_curriculum(curriculum, found.get("rejects"), questions, labelled.unique("question_id", keep="first", maintain_order=True), settings["curriculum"], report)
         report.checked["skipped: votes not of labels"] += candidates.height - labelled.height
