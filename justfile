@@ -28,6 +28,10 @@ verify:
 schemas:
     cargo run --release -- schema --write
 
+# Evidence that the learning is real: docs/results/nano.md (12 evolutions, about ten minutes).
+evidence *ARGS:
+    bench/evidence.py {{ARGS}}
+
 # Images per second against a plain Python pipeline, at growing numbers of images.
 bench-ingest *ARGS:
     bench/ingest.py {{ARGS}}

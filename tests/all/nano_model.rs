@@ -48,11 +48,8 @@ fn greedy_answers_are_those_of_transformers() {
         let streams = vec![Seed(0).stream("test", "", 0)];
         jobs.push(Job { id: i as u64, ids, images: vec![image], streams, options: options.clone() });
     }
-    let engine_options = EngineOptions {
-        cache_bytes: Engine::cache_bytes_for(&nano.model, 64, 200),
-        max_sequences: 64,
-        threads: 2,
-    };
+    let engine_options =
+        EngineOptions { cache_bytes: Engine::cache_bytes_for(&nano.model, 64, 200), max_sequences: 64, threads: 2 };
     let mut engine = Engine::new(&nano.model, &nano.tokenizer, engine_options).unwrap();
     let mut answers = vec![Vec::new(); frozen.len()];
     engine
