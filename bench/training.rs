@@ -39,7 +39,7 @@ fn main() {
     };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
     let weights = load(Path::new(&args[2]), &config);
-    let mut optimizer = AdamW::new(AdamWSettings::default(), &weights).unwrap();
+    let mut optimizer = AdamW::new(AdamWSettings::default(), weights.variables()).unwrap();
     let (trees, advantages) = batch(&spec, &config);
     let lengths: Vec<usize> = trees.iter().flat_map(|t| t.branches.iter().map(|b| b.ids.len())).collect();
     let responses: usize = lengths.iter().sum();
@@ -78,7 +78,7 @@ fn main() {
             }
         };
         let backward = start.elapsed();
-        let update = optimizer.update(&weights, &sums, rate).unwrap();
+        let update = optimizer.update(weights.variables(), &sums, rate).unwrap();
         drop(sums);
         optimizer_seconds.push((start.elapsed() - backward).as_secs_f64());
         seconds.push(start.elapsed().as_secs_f64());

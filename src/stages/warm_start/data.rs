@@ -36,6 +36,9 @@ pub struct Demonstrations {
     digest: Digest,
 }
 
+/// Rows that cannot be learnt from, each with the reason.
+pub(super) type Refused = Vec<(usize, Refusal)>;
+
 /// A row as tokens.
 struct Sequence {
     prompt: Vec<u32>,
@@ -128,7 +131,7 @@ impl Demonstrations {
         to: usize,
         frame: &Frame,
         max_tokens: usize,
-    ) -> Result<(Vec<Tree>, Vec<(usize, Refusal)>), StageError> {
+    ) -> Result<(Vec<Tree>, Refused), StageError> {
         let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
         for i in from..to.min(self.rows.len()) {
             match groups.last_mut() {
@@ -152,7 +155,7 @@ impl Demonstrations {
         rows: std::ops::Range<usize>,
         frame: &Frame,
         max_tokens: usize,
-    ) -> Result<(Option<Tree>, Vec<(usize, Refusal)>), StageError> {
+    ) -> Result<(Option<Tree>, Refused), StageError> {
         let image = match self.patches(&self.rows[rows.start].image, frame)? {
             Ok(image) => image,
             Err(refusal) => return Ok((None, rows.map(|i| (i, refusal.clone())).collect())),

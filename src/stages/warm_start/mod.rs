@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::data::Demonstrations;
+use self::data::Refused;
 
 use super::image_set::Refusal;
 use super::model::{Frame, StoredModel, WEIGHTS};
@@ -214,7 +215,7 @@ struct Piece {
 }
 
 /// A step's batch, made ahead of the model.
-type Batch = Result<(Vec<Tree>, Vec<(usize, Refusal)>), StageError>;
+type Batch = Result<(Vec<Tree>, Refused), StageError>;
 
 impl WarmStart<'_> {
     /// The rows of a step.
