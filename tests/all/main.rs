@@ -35,7 +35,6 @@ mod training_adamw;
 mod training_gradients;
 mod training_grpo;
 mod training_lora;
-mod warm_start;
 mod weight_damage;
 mod weights;
 
