@@ -14,6 +14,7 @@ use crate::training_gradients::oracles;
 
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant)] // read once from a file, never moved about
 enum Case {
     Advantages(AdvantageCase),
     Loss(LossCase),
