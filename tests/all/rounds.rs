@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Place, VISPLAY, said};
 
-const PIPELINE: &str = r#"
+pub const PIPELINE: &str = r#"
 evolution = "t"
 [model]
 base = "base"
@@ -50,7 +50,7 @@ keep_best_samples = 3
 "#;
 
 /// A place with a base model, prompts, images and a pipeline file.
-fn place() -> Place {
+pub fn place() -> Place {
     let place = Place::new();
     place.fill(12);
     let (project, files) = (Path::new(env!("CARGO_MANIFEST_DIR")), place.path().join("files"));
@@ -85,14 +85,14 @@ fn tokenizer(project: &Path) -> String {
     tokenizer.to_string()
 }
 
-fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
+pub fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(VISPLAY);
     command.args(["evolve-round", "--pipeline", "p.toml", "--store", store, "--json"]).args(arguments);
     command.current_dir(place.path());
     command
 }
 
-fn report(output: &Output) -> Value {
+pub fn report(output: &Output) -> Value {
     assert!(output.status.success(), "{}", said(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
