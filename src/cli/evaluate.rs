@@ -103,6 +103,9 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     };
     let file = args.prompt.as_deref().unwrap_or(Path::new(PROMPT.0));
     let prompt = RolePrompt::parse(file, &text).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    if let Some(missing) = ["image", "question"].into_iter().find(|name| !prompt.has(name)) {
+        return Err(CommandError::usage(format!("{}: it has no place for {{{{{missing}}}}}", file.display())));
+    }
     let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
     let (_, base) = import(&args.model, &runner)?;
     let load = || {

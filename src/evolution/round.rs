@@ -104,6 +104,7 @@ pub fn evolve_round(
         let broken = match find(runner.store, &pipeline.evolution, number)? {
             Found::Whole(found) => {
                 say_differences(pipeline, runner, number, &found)?;
+                show(runner.store, &pipeline.evolution, number, &found.result)?;
                 done.push(*found);
                 continue;
             }
@@ -260,11 +261,12 @@ impl<'g> Under<'g, '_> {
         let (ground, round) = (self.ground, self.round);
         let slice = ground.slice(round)?;
         if slice.is_empty() {
-            let rejects = ground.images.counts.rejects;
-            let problem = format!(
-                "there is no image in the images table ({rejects} files were left out, and the view `rejects` says why); name a \
-                 folder with images with --images"
-            );
+            let why = match ground.images.counts.rejects {
+                0 => String::new(),
+                n => format!(" ({n} files were left out, and the view `rejects` says why)"),
+            };
+            let problem =
+                format!("there is no image in the images table{why}; name a folder with images with --images");
             return Err(EvolutionError::Nothing { round, problem });
         }
         let images = ground.image_set(&slice);
@@ -465,12 +467,18 @@ impl<'g> Under<'g, '_> {
                 return Err(EvolutionError::Changed { problem });
             }
         }
-        for table in TABLES {
-            let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
-            runner.store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
-        }
+        show(runner.store, evolution, round, &result)?;
         Ok(Done { report, result, found: false })
     }
+}
+
+/// Lays out a round's tables for people.
+fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
+    for table in TABLES {
+        let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
+        store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
+    }
+    Ok(())
 }
 
 /// The tables that a round shows.

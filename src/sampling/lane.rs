@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device, Storage, Tensor};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -92,9 +93,17 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Works until the jobs end and all are done.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<(), SamplingError> {
+    /// Works until the jobs end and all are done, or until somebody asks to stop.
+    pub(super) fn run(
+        mut self,
+        jobs: &Receiver<Job>,
+        done: &Sender<Outcome>,
+        stop: &AtomicBool,
+    ) -> Result<(), SamplingError> {
         loop {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let open = self.admit(jobs, done)?;
             if self.running.is_empty() && self.prompts.is_empty() && self.waiting.is_none() {
                 if open {

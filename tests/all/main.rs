@@ -24,6 +24,7 @@ mod parquet_mutations;
 mod rescore;
 mod rewards;
 mod round_crash;
+mod round_input;
 mod rounds;
 mod sampling;
 mod scenes;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::rounds::{PIPELINE, evolve, place, report};
+use crate::rounds::{PIPELINE, evolve, place_in, report};
 use crate::support::{Place, VISPLAY, said};
 
 /// How often to kill; `VISPLAY_KILLS` says otherwise.
 fn kills() -> usize {
-    std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(50)
+    std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
 }
 
 /// Numbers that look random.
@@ -88,7 +88,7 @@ fn same(place: &Place, store: &str, other: &str) {
 
 /// The bundled model, pipeline and images, with little of everything; `VISPLAY_NANO=whole` takes the pipeline as it ships.
 fn nano() -> Place {
-    let (place, project) = (Place::new(), Path::new(env!("CARGO_MANIFEST_DIR")));
+    let (place, project) = (Place::in_memory(), Path::new(env!("CARGO_MANIFEST_DIR")));
     std::fs::remove_dir(place.source()).unwrap();
     std::os::unix::fs::symlink(project.join("data/images"), place.source()).unwrap();
     let mut file = std::fs::read_to_string(project.join("pipelines/nano.toml")).unwrap();
@@ -121,7 +121,7 @@ fn nano() -> Place {
 
 #[test]
 fn killed_at_any_moment_a_round_comes_out_the_same() {
-    killed(&place(), kills());
+    killed(&place_in(Place::in_memory()), kills());
 }
 
 #[test]
@@ -156,13 +156,14 @@ fn killed(place: &Place, kills: usize) {
         };
         assert_eq!(survived["result"], expected["result"]);
         same(place, &store, "one");
+        std::fs::remove_dir_all(place.path().join(store)).unwrap();
     }
     assert!(moments.len() * 3 >= kills.min(60), "the moments lie too close together: {moments:?}");
 }
 
 #[test]
 fn two_processes_on_one_store_make_one_round() {
-    let place = place();
+    let place = place_in(Place::in_memory());
     let expected = whole(&place, "alone", "2");
     for (store, kill) in [("shared", false), ("widowed", true)] {
         let children = [begin(&place, store, "1"), begin(&place, store, "1")];
@@ -181,7 +182,7 @@ fn two_processes_on_one_store_make_one_round() {
 
 #[test]
 fn ctrl_c_stops_a_round_soon_and_the_same_command_goes_on() {
-    let place = place();
+    let place = place_in(Place::in_memory());
     let began = Instant::now();
     let expected = whole(&place, "alone", "2");
     let whole_time = began.elapsed();
@@ -209,6 +210,32 @@ fn ctrl_c_stops_a_round_soon_and_the_same_command_goes_on() {
     same(&place, "stopped", "alone");
 }
 
+#[test]
+fn ctrl_c_does_not_wait_for_the_samples_that_are_being_drawn() {
+    let place = place_in(Place::in_memory());
+    let many =
+        PIPELINE.replace("steps = 3", "steps = 0").replace("questions_per_image = 8", "questions_per_image = 65536");
+    std::fs::write(place.path().join("p.toml"), many).unwrap();
+    let mut child = begin(&place, "store", "1");
+    // The last thing before the drawing is the listing of what is asked about.
+    let asks = || {
+        files(&place, "store", "actions").values().any(|path| {
+            std::fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("\"stage\":\"questions\""))
+        })
+    };
+    while !asks() {
+        assert!(child.try_wait().unwrap().is_none(), "{}", said(&child.wait_with_output().unwrap()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let asked = Instant::now();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    assert_eq!(verify(&place, "store"), (0, BTreeSet::new()));
+}
+
 /// Steps of updates that a store holds.
 fn steps(place: &Place, store: &str) -> usize {
     let done = files(place, store, "results");
@@ -221,37 +248,24 @@ fn steps(place: &Place, store: &str) -> usize {
 
 #[test]
 fn training_goes_on_from_any_step_to_the_same_bytes() {
-    let place = place();
+    let place = place_in(Place::in_memory());
     let all = "epochs = 2\nschedule = \"cosine\"\nwarmup_updates = 2\nold_logprobs = \"trainer\"\n";
     let lora = "train = \"lora\"\nlora_rank = 4\nold_logprobs = \"sampler\"\n";
     let text = "train = \"text\"\nbeta = 0.0\naggregation = \"token\"\ndrop_zero_std = true\n";
     for (name, knobs) in [("all", all), ("lora", lora), ("text", text)] {
-        let pipeline = |every: u32| {
-            let kept = format!("checkpoint_every = {every}\nmicro_batch_tokens = 64\n{knobs}");
-            let file = PIPELINE.replace("steps = 3", "steps = 4").replace("checkpoint_every = 2\n", &kept);
-            std::fs::write(place.path().join("p.toml"), file).unwrap();
-        };
-        let model =
-            |done: &Value| [&done["report"]["questioner_model"], &done["report"]["reasoner_model"]].map(Value::clone);
-        let [straight, every_step, resumed] =
-            ["straight", "every-step", "resumed"].map(|part| format!("{name}-{part}"));
-        pipeline(3);
+        let [straight, resumed] = ["straight", "resumed"].map(|part| format!("{name}-{part}"));
+        let kept = format!("checkpoint_every = 3\nmicro_batch_tokens = 64\n{knobs}");
+        let file = PIPELINE.replace("steps = 3", "steps = 4").replace("checkpoint_every = 2\n", &kept);
+        std::fs::write(place.path().join("p.toml"), file).unwrap();
         let expected = whole(&place, &straight, "2");
         assert_eq!(steps(&place, &straight), 8);
-        pipeline(1);
-        assert_eq!(
-            model(&whole(&place, &every_step, "1")),
-            model(&expected),
-            "{name}: how often it is kept changes nothing"
-        );
         // Killed behind each step, most of which keep no weights.
-        pipeline(3);
         let mut kills = 0;
         let done = loop {
             let before = steps(&place, &resumed);
             let mut child = begin(&place, &resumed, "2");
             while child.try_wait().unwrap().is_none() && steps(&place, &resumed) <= before {
-                std::thread::sleep(Duration::from_millis(2));
+                std::thread::sleep(Duration::from_millis(10));
             }
             child.kill().unwrap();
             let output = child.wait_with_output().unwrap();
@@ -282,19 +296,20 @@ fn damage(path: &Path, dice: &mut Dice) {
 
 #[test]
 fn whatever_is_lost_of_a_round_verify_names_and_the_same_command_makes_again() {
-    let place = place();
+    let place = place_in(Place::in_memory());
     let expected = whole(&place, "whole", "2");
     whole(&place, "hurt", "2");
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
-    for folder in ["objects", "results", "actions", "refs", "objects", "results"] {
+    for folder in ["objects", "results", "actions", "refs", "views", "cache", "objects", "results"] {
         let all: Vec<(String, PathBuf)> = files(&place, "hurt", folder).into_iter().collect();
         let hurt: BTreeSet<usize> = (0..3).map(|_| dice.next() as usize % all.len()).collect();
         hurt.iter().for_each(|&i| damage(&all[i].1, &mut dice));
         let (code, named) = verify(&place, "hurt");
-        // Of the newest ref of a name nothing says that it was there.
-        assert!(code == 4 || folder == "refs", "{code}");
+        // Of the newest ref of a name nothing says that it was there, and views and notes may be lost.
+        let may_be_lost = ["refs", "views", "cache"].contains(&folder);
+        assert!(code == 4 || may_be_lost, "{code}");
         for &i in &hurt {
-            assert!(named.contains(&all[i].0) || folder == "refs", "{}: {named:?}", all[i].0);
+            assert!(named.contains(&all[i].0) || may_be_lost && !all[i].1.exists(), "{}: {named:?}", all[i].0);
         }
         assert_eq!(whole(&place, "hurt", "2")["result"], expected["result"], "{folder}");
         same(&place, "hurt", "whole");
@@ -303,7 +318,7 @@ fn whatever_is_lost_of_a_round_verify_names_and_the_same_command_makes_again() {
 
 #[test]
 fn a_round_that_is_damaged_half_way_goes_on_once_verify_has_looked() {
-    let place = place();
+    let place = place_in(Place::in_memory());
     let began = Instant::now();
     let expected = whole(&place, "whole", "2");
     let whole_time = began.elapsed();
@@ -327,7 +342,7 @@ fn a_round_that_is_damaged_half_way_goes_on_once_verify_has_looked() {
 
 #[test]
 fn a_round_is_mended_as_it_was_or_not_at_all() {
-    let place = place();
+    let place = place_in(Place::in_memory());
     whole(&place, "store", "2");
     let lose = |table: &str| {
         let view = place.path().join("store/views/t/round=1").join(table);

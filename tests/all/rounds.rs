@@ -50,8 +50,12 @@ keep_best_samples = 3
 "#;
 
 /// A place with a base model, prompts, images and a pipeline file.
-pub fn place() -> Place {
-    let place = Place::new();
+fn place() -> Place {
+    place_in(Place::new())
+}
+
+/// The same in a folder of one's choice.
+pub fn place_in(place: Place) -> Place {
     place.fill(12);
     let (project, files) = (Path::new(env!("CARGO_MANIFEST_DIR")), place.path().join("files"));
     std::fs::create_dir_all(&files).unwrap();

@@ -26,7 +26,7 @@ fn project(path: &str) -> PathBuf {
 
 /// A place with a tiny random `model` and 48 demonstrations in `data`, eight about each image.
 fn place() -> Place {
-    let place = Place::new();
+    let place = Place::in_memory();
     let mut config: Value = serde_json::from_slice(&std::fs::read(project("data/nano/config.json")).unwrap()).unwrap();
     let text = json!({"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2});
     let vision = json!({"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 32, "depth": 1, "fullatt_block_indexes": [0]});
@@ -41,7 +41,7 @@ fn place() -> Place {
     let nano = nano.to_str().unwrap();
     let model =
         ["model", "random", "--config", "config.json", "--seed", "1", "--type", "f32", "--files-from", nano, "model"];
-    let scenes = ["scenes", "--count", "6", "--seed", "3", "--demonstrations", "--out", "data"];
+    let scenes = ["scenes", "--count", "6", "--seed", "3", "--demonstrations", "--answers", "6", "--out", "data"];
     for command in [&model[..], &scenes] {
         let output = place.command(command).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
@@ -116,7 +116,7 @@ fn rows_of<R: TableRow>(place: &Place, table: &str) -> Vec<R> {
     for file in files {
         let result: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         for output in result["outputs"].as_array().unwrap().iter().filter(|output| output["role"] == table) {
-            let object = output["object"].as_str().unwrap();
+            let object = output["object"]["digest"].as_str().unwrap();
             let found = place
                 .files("objects")
                 .into_iter()
@@ -412,7 +412,7 @@ fn options_without_a_meaning_are_named() {
     let place = place();
     let cases: [(&[&str], &str); 19] = [
         (&["--learning-rate", "0"], "--learning-rate is 0"),
-        (&["--learning-rate", "-1e-3"], "--learning-rate is -0.001"),
+        (&["--learning-rate", "-0.001"], "--learning-rate is -0.001"),
         (&["--learning-rate", "NaN"], "--learning-rate is NaN"),
         (&["--learning-rate", "inf"], "--learning-rate is inf"),
         (&["--learning-rate", "50"], "--learning-rate is 50"),
@@ -425,14 +425,15 @@ fn options_without_a_meaning_are_named() {
         (&["--lora-rank", "4000000000"], "lora_rank: 4000000000 is not within 1 to 32"),
         (&["--rows", "0"], "--rows"),
         (&["--epochs", "0"], "--epochs"),
-        (&["--epochs", "4294967295"], "more steps than can be counted"),
+        (&["--rows", "6", "--epochs", "4294967295"], "more steps than can be counted"),
         (&["--checkpoint-every", "0"], "--checkpoint-every"),
         (&["--micro-batch-tokens", "0"], "--micro-batch-tokens"),
         (&["--layers-at-once", "0"], "--layers-at-once"),
         (&["--lora-rank", "4", "--adapter-out", "out/adapter"], "neither within the other"),
     ];
     for (options, part) in cases {
-        let output = plain(&place, &[&["--data", TABLE, "--out", "out"], options].concat()).output().unwrap();
+        let least = ["warm-start", "--model", "model", "--data", TABLE, "--out", "out"];
+        let output = place.command(&[&least[..], options].concat()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{options:?}: {}", said(&output));
         assert!(said(&output).contains(part), "{options:?}: {}", said(&output));
         assert!(!place.path().join("out").exists());
