@@ -71,6 +71,13 @@ impl<'a> Ground<'a> {
                 return Err(StageError::Parameter { key, problem }.into());
             }
         }
+        // What a round needs at its end is looked for at its beginning.
+        for file in
+            pipeline.evaluation.benchmarks.iter().chain([&pipeline.round.labelled]).filter(|file| !file.is_empty())
+        {
+            let source = |e: std::io::Error| StageError::Source { path: file.into(), problem: e.to_string() };
+            std::fs::File::open(file).map_err(source)?;
+        }
         let (base_result, base) = import(Path::new(&pipeline.model.base), runner)?;
         let images = match images {
             Some(images) => images,
@@ -79,7 +86,26 @@ impl<'a> Ground<'a> {
         let model = &pipeline.model;
         let compute = json!({"dtype": model.dtype, "min_pixels": model.min_pixels, "max_pixels": model.max_pixels});
         let frame = OnceLock::new();
-        Ok(Self { pipeline, runner, questioner_prompt, reasoner_prompt, compute, base, base_result, images, frame })
+        let this =
+            Self { pipeline, runner, questioner_prompt, reasoner_prompt, compute, base, base_result, images, frame };
+        this.try_prompts()?;
+        Ok(this)
+    }
+
+    /// Whether the base model's tokenizer knows the special tokens of the prompts.
+    fn try_prompts(&self) -> Result<(), StageError> {
+        let frame = self.frame()?;
+        let prompts = &self.pipeline.prompts;
+        for (key, name, prompt) in [
+            ("prompts.questioner", &prompts.questioner, &self.questioner_prompt),
+            ("prompts.reasoner", &prompts.reasoner, &self.reasoner_prompt),
+        ] {
+            prompt.tokens(&frame.tokenizer, Some(1), "?").map_err(|e| {
+                let problem = format!("{name} does not suit the base model: {e}");
+                StageError::Parameter { key, problem }
+            })?;
+        }
+        Ok(())
     }
 
     /// What goes with every model's weights.

@@ -114,9 +114,9 @@ impl<'a> Engine<'a> {
                 .lanes
                 .iter_mut()
                 .map(|LaneMemory { caches, blocks, pool }| {
-                    let (jobs, done, stop) = (jobs.clone(), done.clone(), Arc::clone(&stop));
-                    let lane = Lane::new(model, tokenizer, caches, *blocks, max_sequences);
-                    scope.spawn(move || pool.install(|| lane.run(&jobs, &done, &stop)))
+                    let (jobs, done) = (jobs.clone(), done.clone());
+                    let lane = Lane::new(model, tokenizer, caches, *blocks, max_sequences, Arc::clone(&stop));
+                    scope.spawn(move || pool.install(|| lane.run(&jobs, &done)))
                 })
                 .collect();
             drop((jobs, done));

@@ -148,7 +148,15 @@ impl Pipeline {
                 _ => return Err(failed(format!("the prompt cannot be read: {e}"))),
             },
         };
-        RolePrompt::parse(&file, &text).map_err(|e| failed(e.to_string()))
+        RolePrompt::parse(&file, &text).map_err(|e| {
+            // The error names the file itself.
+            let (said, name) = (e.to_string(), file.display().to_string());
+            let rest = said.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':'));
+            match rest.and_then(|rest| rest.split_once(": ")) {
+                Some((line, problem)) => PipelineError { line: line.parse().ok(), ..failed(problem.to_owned()) },
+                None => failed(said),
+            }
+        })
     }
 }
 
