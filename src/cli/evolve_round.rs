@@ -10,10 +10,11 @@ use serde_json::json;
 use super::context::{self, PipelineArgs, StoreArgs, ThreadArgs};
 use super::error::CommandError;
 use super::round_table;
+use super::text;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{EvolutionError, evolve_round, next_round};
-use crate::stages::ingest::{IMAGES, IngestRequest, ingest};
+use crate::stages::ingest::{IMAGES, IngestRequest, Ingested, ingest};
 use crate::stages::{Runner, StageError};
 use crate::store::Store;
 
@@ -32,7 +33,7 @@ pub struct EvolveRoundArgs {
     /// The round, from 1, or `next` for the first that is not done.
     #[arg(value_name = "N|next")]
     round: RoundChoice,
-    /// Folders, image files and Parquet files that are ingested first.
+    /// Folders, image files and Parquet files that are ingested first; images that the evolution has already stay beside them.
     #[arg(long, value_name = "DIR")]
     images: Vec<PathBuf>,
     /// Say what would run, and run nothing.
@@ -74,17 +75,31 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     let progress = context::progress(ui);
     let store = Store::open_or_create(&args.store.store)?;
     let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: args.dry_run };
-    if !args.dry_run {
-        take_images(args, &pipeline, &runner)?;
-    }
     let round = match args.round {
         RoundChoice::Next => next_round(&store, &pipeline.evolution)?,
         RoundChoice::Number(number) => number,
     };
     let mut begun = Vec::new();
-    let evolved = evolve_round(&pipeline, &runner, round, |number| {
-        begun.push(number);
-        ui.say(plan(&pipeline, number));
+    let taken = take_images(args, &pipeline, &runner);
+    let evolved = taken.map_err(EvolutionError::from).and_then(|taken| {
+        if let Some(taken) = &taken {
+            say_images(taken, &store, ui);
+        }
+        for remark in pipeline.remarks() {
+            ui.say(format!("note: {remark}"));
+        }
+        let done = evolve_round(&pipeline, &runner, round, |number| {
+            begun.push(number);
+            ui.say(plan(&pipeline, number, images_of(&store, &pipeline.evolution)));
+        })?;
+        let made_before = done.iter().filter(|done| done.found).map(|done| done.report.round).max();
+        if let (Some(round), Some(taken)) = (made_before, taken.filter(|taken| taken.new_images > 0)) {
+            ui.say(format!(
+                "rounds up to {round} were done before the {} new images came; later rounds take them too",
+                text::count(taken.new_images)
+            ));
+        }
+        Ok(done)
     });
     let done = match evolved {
         Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards })) => {
@@ -108,19 +123,58 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     round_table::print(&done, &times, &store, &pipeline, clock, ui)
 }
 
-/// Ingests what the command names, or what the pipeline names if the evolution has no images yet.
-fn take_images(args: &EvolveRoundArgs, pipeline: &Pipeline, runner: &Runner<'_>) -> Result<(), CommandError> {
+/// Ingests what the command names, or what the pipeline names if the evolution has no images yet or parts of them are lost.
+fn take_images(
+    args: &EvolveRoundArgs,
+    pipeline: &Pipeline,
+    runner: &Runner<'_>,
+) -> Result<Option<Ingested>, StageError> {
     let evolution = pipeline.evolution.as_str();
+    let there = || -> Result<bool, StageError> {
+        let Some(head) = runner.store.head(evolution, IMAGES)? else { return Ok(false) };
+        Ok(runner.store.usable_result(head.result)?.is_some())
+    };
     let sources = if !args.images.is_empty() {
         &args.images
-    } else if runner.store.head(evolution, IMAGES)?.is_none() && !pipeline.ingest.sources.is_empty() {
+    } else if !pipeline.ingest.sources.is_empty() && !there()? {
         &pipeline.ingest.sources
     } else {
-        return Ok(());
+        return Ok(None);
     };
     let options = pipeline.ingest.options();
-    ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner)?;
-    Ok(())
+    ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner).map(Some)
+}
+
+/// Says what became of the files that were named, and what the evolution has now.
+fn say_images(taken: &Ingested, store: &Store, ui: &Ui) {
+    if taken.left_behind > 0 {
+        ui.say(format!(
+            "the ingest options changed: {} images of earlier ingests are no longer among the evolution's images",
+            text::count(taken.left_behind)
+        ));
+    }
+    let all = taken.table.counts.rows_out;
+    let mut said =
+        format!("{} files looked at: {} new images", text::count(taken.entries), text::count(taken.new_images));
+    if all > taken.new_images {
+        said = format!("{said} beside {} that were there before", text::count(all - taken.new_images));
+    }
+    let reasons: Vec<String> = taken
+        .new_rejects
+        .iter()
+        .map(|(reason, n)| format!("{} {}", text::count(*n), reason.replace('_', " ")))
+        .collect();
+    if !reasons.is_empty() {
+        let view = store.root().join("views").join(&taken.reference.evolution).join("rejects");
+        said = format!("{said}; left out: {} (why: {})", reasons.join(", "), view.display());
+    }
+    ui.say(said);
+}
+
+/// The images of an evolution, as far as they are known.
+fn images_of(store: &Store, evolution: &str) -> Option<u64> {
+    let head = store.head(evolution, IMAGES).ok().flatten()?;
+    Some(store.result(head.result).ok().flatten()?.counts.rows_out)
 }
 
 fn would_run(
@@ -136,6 +190,11 @@ fn would_run(
             "round": round, "first_missing_round": first, "next": phase, "missing": missing, "parts": shards,
         }));
     }
+    if begun.is_empty() {
+        return ui.result(format!(
+            "the images come first: {phase} ({missing} of {shards} parts), then rounds up to {round}"
+        ));
+    }
     ui.result(format!(
         "rounds before {first} are done; round {first} would go on with {phase} ({missing} of {shards} parts)"
     ))?;
@@ -145,12 +204,14 @@ fn would_run(
     Ok(())
 }
 
-/// What a round will do, in a few lines.
-fn plan(pipeline: &Pipeline, round: u32) -> String {
+/// What a round will do, in a few lines. `images` is how many there are, where it is known.
+fn plan(pipeline: &Pipeline, round: u32, images: Option<u64>) -> String {
     let (asks, answers) = (&pipeline.update.questioner, &pipeline.update.reasoner);
-    let slice = match pipeline.round.images {
-        0 => "all images".to_owned(),
-        n => format!("{n} images"),
+    let slice = match (u64::from(pipeline.round.images), images) {
+        (0, None) => "all images".to_owned(),
+        (n, Some(all)) if n == 0 || n >= all => format!("all {} images", text::count(all)),
+        (n, Some(all)) => format!("{} of {} images", text::count(n), text::count(all)),
+        (n, None) => format!("{} images", text::count(n)),
     };
     format!(
         "round {round} of {}: {slice}\n  Questioner: {} steps of {} images x {} questions x {} answers\n  \

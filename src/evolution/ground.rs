@@ -50,34 +50,62 @@ pub struct Roles {
 }
 
 impl<'a> Ground<'a> {
-    /// Reads the prompts, takes the base model into the store and finds the images.
+    /// Reads the prompts, takes the base model into the store and finds the images: those given, or the newest table.
     ///
     /// # Errors
     /// A file that the pipeline names cannot be used, or the evolution has no images.
-    pub fn new(pipeline: &'a Pipeline, runner: &'a Runner<'a>) -> Result<Self, EvolutionError> {
+    pub fn new(
+        pipeline: &'a Pipeline,
+        runner: &'a Runner<'a>,
+        images: Option<StageResult>,
+    ) -> Result<Self, EvolutionError> {
         let questioner_prompt = pipeline.prompt(&pipeline.prompts.questioner)?;
         let reasoner_prompt = pipeline.prompt(&pipeline.prompts.reasoner)?;
-        if !reasoner_prompt.has("question") {
-            let problem = format!("{} has no place for {{{{question}}}}", pipeline.prompts.reasoner);
-            return Err(StageError::Parameter { key: "prompts.reasoner", problem }.into());
+        for (key, prompt, name, wanted) in [
+            ("prompts.questioner", &questioner_prompt, &pipeline.prompts.questioner, "image"),
+            ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "image"),
+            ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "question"),
+        ] {
+            if !prompt.has(wanted) {
+                let problem = format!("{name} has no place for {{{{{wanted}}}}}");
+                return Err(StageError::Parameter { key, problem }.into());
+            }
+        }
+        // What a round needs at its end is looked for at its beginning.
+        for file in
+            pipeline.evaluation.benchmarks.iter().chain([&pipeline.round.labelled]).filter(|file| !file.is_empty())
+        {
+            let source = |e: std::io::Error| StageError::Source { path: file.into(), problem: e.to_string() };
+            std::fs::File::open(file).map_err(source)?;
         }
         let (base_result, base) = import(Path::new(&pipeline.model.base), runner)?;
-        let head = runner.store.head(&pipeline.evolution, IMAGES)?;
-        let images = match &head {
-            Some(head) => runner.store.usable_result(head.result)?,
-            None => None,
+        let images = match images {
+            Some(images) => images,
+            None => newest_images(&pipeline.evolution, runner)?,
         };
-        let images = images.ok_or_else(|| StageError::Parameter {
-            key: "evolution",
-            problem: format!(
-                "`{}` has no images yet: name a folder with --images, or run `visplay ingest FOLDER`",
-                pipeline.evolution
-            ),
-        })?;
         let model = &pipeline.model;
         let compute = json!({"dtype": model.dtype, "min_pixels": model.min_pixels, "max_pixels": model.max_pixels});
         let frame = OnceLock::new();
-        Ok(Self { pipeline, runner, questioner_prompt, reasoner_prompt, compute, base, base_result, images, frame })
+        let this =
+            Self { pipeline, runner, questioner_prompt, reasoner_prompt, compute, base, base_result, images, frame };
+        this.try_prompts()?;
+        Ok(this)
+    }
+
+    /// Whether the base model's tokenizer knows the special tokens of the prompts.
+    fn try_prompts(&self) -> Result<(), StageError> {
+        let frame = self.frame()?;
+        let prompts = &self.pipeline.prompts;
+        for (key, name, prompt) in [
+            ("prompts.questioner", &prompts.questioner, &self.questioner_prompt),
+            ("prompts.reasoner", &prompts.reasoner, &self.reasoner_prompt),
+        ] {
+            prompt.tokens(&frame.tokenizer, Some(1), "?").map_err(|e| {
+                let problem = format!("{name} does not suit the base model: {e}");
+                StageError::Parameter { key, problem }
+            })?;
+        }
+        Ok(())
     }
 
     /// What goes with every model's weights.
@@ -137,4 +165,18 @@ impl<'a> Ground<'a> {
         let parts: Vec<&str> = std::iter::once(round.as_str()).chain(part.iter().copied()).collect();
         seed_of(self.pipeline.round.seed, &parts)
     }
+}
+
+/// The newest table of images.
+fn newest_images(evolution: &str, runner: &Runner<'_>) -> Result<StageResult, StageError> {
+    let problem = match runner.store.head(evolution, IMAGES)? {
+        Some(head) => match runner.store.usable_result(head.result)? {
+            Some(images) => return Ok(images),
+            None => format!("parts of {head} are lost: give its sources again with --images, or to `visplay ingest`"),
+        },
+        None => {
+            format!("`{evolution}` has no images yet: name a folder with --images, or run `visplay ingest FOLDER`")
+        }
+    };
+    Err(StageError::Parameter { key: "evolution", problem })
 }

@@ -11,6 +11,7 @@
 //! its results gives them: so a stopped round goes on where it was, and nothing here remembers how far it came.
 
 mod error;
+mod found;
 mod gates;
 mod ground;
 mod keep_best;

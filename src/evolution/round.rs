@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::EvolutionError;
+use super::found::{Broken, Found, find};
 use super::gates::{Checked, QuestionFigures, Verdict, VoteFigures};
 use super::ground::{Ground, Roles};
 use super::keep_best;
@@ -21,13 +22,13 @@ use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
 use crate::stages::questions::{self, Questions};
 use crate::stages::{Made, Runner, Stage, StageError, read_rows};
-use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageResult, Store};
+use crate::store::{Action, ActionKey, Advanced, Counts, Input, ObjectKind, Output, StageResult, Store};
 use crate::tables::{
     AnswerRow, CurriculumRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow, TableRow, VoteRow,
 };
 
 /// The part that the report plays in a round's result.
-const REPORT: &str = "report";
+pub(super) const REPORT: &str = "report";
 const VERSION: u32 = 1;
 
 /// A round that is done.
@@ -70,7 +71,7 @@ impl Done {
 }
 
 /// The name of a round's ref, such as `round-0003/reasoner`.
-fn ref_name(round: u32, part: &str) -> String {
+pub(super) fn ref_name(round: u32, part: &str) -> String {
     format!("round-{round:04}/{part}")
 }
 
@@ -84,20 +85,6 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
         round += 1;
     }
     Ok(round)
-}
-
-/// A round that is done: by its ref, or by its action where only the ref is missing.
-fn find(store: &Store, evolution: &str, round: u32) -> Result<Option<Done>, EvolutionError> {
-    let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
-    let Some(result) = store.usable_result(head.result)? else { return Ok(None) };
-    let report = read_report(store, &result)?;
-    Ok(Some(Done { report, result, found: true }))
-}
-
-fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
-    let lost = |problem: String| StageError::Conflict(format!("the result of the round {}: {problem}", result.action));
-    let output = result.outputs_of(REPORT).next().ok_or_else(|| lost("it has no report".into()))?;
-    serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))
 }
 
 /// Runs the rounds up to `round` that are not done yet, and gives what came of each, in order. `begun` hears of each round that
@@ -114,21 +101,56 @@ pub fn evolve_round(
     let mut done = Vec::new();
     let mut ground = None;
     for number in 1..=round {
-        if let Some(found) = find(runner.store, &pipeline.evolution, number)? {
-            say_differences(pipeline, runner, number, &found)?;
-            done.push(found);
+        let broken = match find(runner.store, &pipeline.evolution, number)? {
+            Found::Whole(found) => {
+                say_differences(pipeline, runner, number, &found)?;
+                show(runner.store, &pipeline.evolution, number, &found.result)?;
+                done.push(*found);
+                continue;
+            }
+            Found::Broken(broken) => Some(broken),
+            Found::Nothing => None,
+        };
+        begun(number);
+        if let Some(broken) = broken {
+            let round = mend(pipeline, runner, number, *broken, &done)?;
+            done.push(round);
             continue;
         }
-        begun(number);
         if ground.is_none() {
-            ground = Some(Ground::new(pipeline, runner)?);
+            ground = Some(Ground::new(pipeline, runner, None)?);
         }
         if let Some(ground) = &ground {
-            let round = run(ground, number, &done)?;
+            let round = run(ground, number, &done, None)?;
             done.push(round);
         }
     }
     Ok(done)
+}
+
+/// Makes what is lost of a round again. It must come out as it was: what later rounds and people built on is not replaced in silence.
+fn mend(
+    pipeline: &Pipeline,
+    runner: &Runner<'_>,
+    round: u32,
+    broken: Broken,
+    before: &[Done],
+) -> Result<Done, EvolutionError> {
+    let mut keys = Vec::new();
+    if let Some(then) = &broken.settings {
+        differing(then, &settings_of(pipeline), "", &mut keys);
+    }
+    if !keys.is_empty() {
+        let problem = format!(
+            "parts of round {round} are lost, and it was made with another {}; with the pipeline file as it was then, the same \
+             command makes them again; another --evolution starts anew",
+            keys.join(", ")
+        );
+        return Err(EvolutionError::Changed { problem });
+    }
+    runner.progress.say(&format!("parts of round {round} are lost; making them again"));
+    let ground = Ground::new(pipeline, runner, broken.images)?;
+    run(&ground, round, before, Some(broken.action))
 }
 
 /// Says so when a round was made with other settings than those of now: it stands as it was made.
@@ -166,6 +188,8 @@ fn roles_before(ground: &Ground<'_>, before: &[Done]) -> Result<Roles, Evolution
 struct Under<'g, 'a> {
     ground: &'g Ground<'a>,
     round: u32,
+    /// What it must come out as, where it was done before.
+    expected: Option<ActionKey>,
     results: Vec<StageResult>,
     gates: Vec<Checked>,
 }
@@ -181,9 +205,9 @@ struct Lesson<'g> {
     image_count: u64,
 }
 
-fn run(ground: &Ground<'_>, round: u32, before: &[Done]) -> Result<Done, EvolutionError> {
+fn run(ground: &Ground<'_>, round: u32, before: &[Done], expected: Option<ActionKey>) -> Result<Done, EvolutionError> {
     let roles = roles_before(ground, before)?;
-    let mut under = Under { ground, round, results: Vec::new(), gates: Vec::new() };
+    let mut under = Under { ground, round, expected, results: Vec::new(), gates: Vec::new() };
     let lesson = match ground.pipeline.round.labelled.as_str() {
         "" => under.evolved_lesson(&roles)?,
         file => under.labelled_lesson(&roles, Path::new(file))?,
@@ -237,7 +261,13 @@ impl<'g> Under<'g, '_> {
         let (ground, round) = (self.ground, self.round);
         let slice = ground.slice(round)?;
         if slice.is_empty() {
-            return Err(EvolutionError::Nothing { round, problem: "the images table is empty".into() });
+            let why = match ground.images.counts.rejects {
+                0 => String::new(),
+                n => format!(" ({n} files were left out, and the view `rejects` says why)"),
+            };
+            let problem =
+                format!("there is no image in the images table{why}; name a folder with images with --images");
+            return Err(EvolutionError::Nothing { round, problem });
         }
         let images = ground.image_set(&slice);
         let Trained { model: questioner, results, metrics: questioner_steps } =
@@ -418,20 +448,37 @@ impl<'g> Under<'g, '_> {
         let reasoner = assemble(reasoner, made_by, runner)?;
         let stage = Publish { under: &self, report: &report, models: [&questioner, &reasoner], before };
         let result = runner.run(&stage, &[()])?.results.remove(0);
+        if self.expected.is_some_and(|expected| expected != result.action) {
+            let problem = format!(
+                "parts of round {round} are lost and cannot be made again as they were, because the base model, the prompts, the \
+                 images, the benchmarks or this program are not what they were; another --evolution starts anew"
+            );
+            return Err(EvolutionError::Changed { problem });
+        }
         let evolution = &ground.pipeline.evolution;
         for (part, named) in [("questioner", &questioner), ("reasoner", &reasoner), ("round", &result)] {
             let name = ref_name(round, part);
             let head = runner.store.head(evolution, &name)?;
-            if head.as_ref().is_none_or(|head| head.result != named.action) {
-                runner.store.advance(evolution, &name, head.as_ref(), named.action)?;
+            if head.as_ref().is_some_and(|head| head.result == named.action) {
+                continue;
+            }
+            if let Advanced::Overtaken(other) = runner.store.advance(evolution, &name, head.as_ref(), named.action)? {
+                let problem = format!("another process, with other settings, was quicker and named {other}");
+                return Err(EvolutionError::Changed { problem });
             }
         }
-        for table in TABLES {
-            let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
-            runner.store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
-        }
+        show(runner.store, evolution, round, &result)?;
         Ok(Done { report, result, found: false })
     }
+}
+
+/// Lays out a round's tables for people.
+fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
+    for table in TABLES {
+        let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
+        store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
+    }
+    Ok(())
 }
 
 /// The tables that a round shows.

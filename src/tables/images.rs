@@ -59,7 +59,7 @@ table! {
 pub struct ImageFile {
     /// The file's bytes.
     pub bytes: Vec<u8>,
-    /// The file's name.
+    /// The file's name; empty where there is none.
     pub path: String,
 }
 
@@ -89,11 +89,13 @@ impl Cell for ImageFile {
         let (Some(bytes), Some(paths)) = (file.column_by_name("bytes"), file.column_by_name("path")) else {
             return Err(CellError::Null);
         };
-        if bytes.is_null(row) || paths.is_null(row) {
+        if bytes.is_null(row) {
             return Err(CellError::Null);
         }
         let bytes = bytes.as_binary::<i32>().value(row).to_vec();
-        Ok(Self { bytes, path: paths.as_string::<i32>().value(row).to_owned() })
+        // An image that never was a file has no name.
+        let path = if paths.is_null(row) { "" } else { paths.as_string::<i32>().value(row) };
+        Ok(Self { bytes, path: path.to_owned() })
     }
 
     fn weight(&self) -> usize {

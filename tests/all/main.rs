@@ -23,6 +23,8 @@ mod oracle_files;
 mod parquet_mutations;
 mod rescore;
 mod rewards;
+mod round_crash;
+mod round_input;
 mod rounds;
 mod sampling;
 mod scenes;
@@ -35,6 +37,7 @@ mod training_adamw;
 mod training_gradients;
 mod training_grpo;
 mod training_lora;
+mod warm_start;
 mod weight_damage;
 mod weights;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Place, VISPLAY, said};
 
-const PIPELINE: &str = r#"
+pub const PIPELINE: &str = r#"
 evolution = "t"
 [model]
 base = "base"
@@ -51,7 +51,11 @@ keep_best_samples = 3
 
 /// A place with a base model, prompts, images and a pipeline file.
 fn place() -> Place {
-    let place = Place::new();
+    place_in(Place::new())
+}
+
+/// The same in a folder of one's choice.
+pub fn place_in(place: Place) -> Place {
     place.fill(12);
     let (project, files) = (Path::new(env!("CARGO_MANIFEST_DIR")), place.path().join("files"));
     std::fs::create_dir_all(&files).unwrap();
@@ -85,14 +89,14 @@ fn tokenizer(project: &Path) -> String {
     tokenizer.to_string()
 }
 
-fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
+pub fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(VISPLAY);
     command.args(["evolve-round", "--pipeline", "p.toml", "--store", store, "--json"]).args(arguments);
     command.current_dir(place.path());
     command
 }
 
-fn report(output: &Output) -> Value {
+pub fn report(output: &Output) -> Value {
     assert!(output.status.success(), "{}", said(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -38,6 +38,7 @@ use crate::imaging::Limits;
 use crate::store::{Advanced, Output, Ref, StageResult, Store};
 use crate::tables::{self, TableRow};
 
+pub use self::decide::INGEST;
 pub use self::pending::{Pending, pending};
 
 /// The name of the ref to the table of images.
@@ -157,6 +158,9 @@ fn ingest_scanned(
         return Ok(Some(work.unchanged(table.clone(), reference.clone(), mended)));
     }
     let (table, decided, made) = work.grow(&before, &new)?;
+    if runner.dry_run {
+        return Err(StageError::WouldRun { phase: "naming the table of images", missing: 1, shards: 1 });
+    }
     let advanced = runner.store.advance(request.evolution, IMAGES, history.head.as_ref(), table.action)?;
     let Advanced::To(reference) = advanced else { return Ok(None) };
     let figures = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
