@@ -249,7 +249,9 @@ fn every_trained_tensor_moves_and_no_frozen_one_does() {
     let base = tensors(&place, "model", "model.safetensors");
     let in_vision = |name: &str| name.starts_with("visual.");
     let in_maps = |name: &str| !in_vision(name) && name.contains("_proj.weight");
-    let cases: [(&str, &[&str], &dyn Fn(&str) -> bool); 3] = [
+    /// A run's name, its options, and which tensors it moves.
+    type Case<'a> = (&'a str, &'a [&'a str], &'a dyn Fn(&str) -> bool);
+    let cases: [Case<'_>; 3] = [
         ("all", &[], &|_| true),
         ("text", &["--freeze-vision"], &|name| !in_vision(name)),
         ("maps", &["--lora-rank", "4"], &in_maps),
