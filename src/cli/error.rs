@@ -80,6 +80,7 @@ impl From<StoreError> for CommandError {
                 exit::USAGE,
                 "name the store with --store or VISPLAY_STORE; `visplay ingest` makes a new one in an empty folder",
             ),
+            StoreError::NotStored { .. } => (exit::FAILED, "the settings or files are not those that it was made with"),
             StoreError::Lookup(_) => (exit::USAGE, "`visplay status` and `visplay log` show what there is"),
             _ => (exit::FAILED, hint_of_io(&e).unwrap_or_default()),
         };

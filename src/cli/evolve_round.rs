@@ -1,5 +1,7 @@
 //! `visplay evolve-round`: runs a round of the method, and whatever is missing before it.
 
+mod dry_run;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
@@ -7,14 +9,16 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
+use super::audit::truth_of;
 use super::context::{self, PipelineArgs, StoreArgs, ThreadArgs};
 use super::error::CommandError;
 use super::round_table;
+use super::text;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{EvolutionError, evolve_round, next_round};
+use crate::evolution::{EvolutionError, PlannedPart, curriculum_truth, evolve_round, next_round, plan};
+use crate::stages::Runner;
 use crate::stages::ingest::{IMAGES, IngestRequest, ingest};
-use crate::stages::{Runner, StageError};
 use crate::store::Store;
 
 /// Run rounds of the evolution up to round N.
@@ -70,30 +74,20 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     let clock = Instant::now();
     let pipeline = args.pipeline.load()?;
     args.threads.start()?;
+    if args.dry_run {
+        return dry_run::print(args, &pipeline, ui);
+    }
     let interrupt = context::listen_for_interrupt();
     let progress = context::progress(ui);
     let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: args.dry_run };
-    if !args.dry_run {
-        take_images(args, &pipeline, &runner)?;
-    }
-    let round = match args.round {
-        RoundChoice::Next => next_round(&store, &pipeline.evolution)?,
-        RoundChoice::Number(number) => number,
-    };
-    let mut begun = Vec::new();
-    let evolved = evolve_round(&pipeline, &runner, round, |number| {
-        begun.push(number);
-        ui.say(plan(&pipeline, number));
-    });
-    let done = match evolved {
-        Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards })) => {
-            return would_run(&begun, round, phase, (missing, shards), ui);
-        }
-        evolved => evolved?,
-    };
+    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
+    take_images(args, &pipeline, &runner)?;
+    let round = round_of(args, &store, &pipeline)?;
+    let done = evolve_round(&pipeline, &runner, round, |number| ui.say(plan_text(&pipeline, number)))?;
     let Some(last) = done.last() else { return Err(CommandError::failed("no round was run")) };
     let times = last.times(&store)?;
+    let truth = truth_of(&pipeline, ui);
+    let labels = truth.map(|truth| curriculum_truth(&store, last, &truth)).transpose()?;
     if ui.json {
         return ui.result_json(&json!({
             "round": round,
@@ -101,15 +95,16 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
             "action": last.result.action,
             "report": last.report,
             "times": times,
+            "labels": labels,
             "found": last.found,
             "store": store.root(),
         }));
     }
-    round_table::print(&done, &times, &store, &pipeline, clock, ui)
+    round_table::print(&done, &times, &store, &pipeline, labels.as_ref(), clock, ui)
 }
 
 /// Ingests what the command names, or what the pipeline names if the evolution has no images yet.
-fn take_images(args: &EvolveRoundArgs, pipeline: &Pipeline, runner: &Runner<'_>) -> Result<(), CommandError> {
+fn take_images(args: &EvolveRoundArgs, pipeline: &Pipeline, runner: &Runner<'_>) -> Result<(), EvolutionError> {
     let evolution = pipeline.evolution.as_str();
     let sources = if !args.images.is_empty() {
         &args.images
@@ -123,51 +118,17 @@ fn take_images(args: &EvolveRoundArgs, pipeline: &Pipeline, runner: &Runner<'_>)
     Ok(())
 }
 
-fn would_run(
-    begun: &[u32],
-    round: u32,
-    phase: &str,
-    (missing, shards): (usize, usize),
-    ui: &Ui,
-) -> Result<(), CommandError> {
-    let first = begun.first().copied().unwrap_or(round);
-    if ui.json {
-        return ui.result_json(&json!({
-            "round": round, "first_missing_round": first, "next": phase, "missing": missing, "parts": shards,
-        }));
+/// The round that is meant.
+fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Result<u32, CommandError> {
+    match args.round {
+        RoundChoice::Next => Ok(next_round(store, &pipeline.evolution)?),
+        RoundChoice::Number(number) => Ok(number),
     }
-    ui.result(format!(
-        "rounds before {first} are done; round {first} would go on with {phase} ({missing} of {shards} parts)"
-    ))?;
-    if first < round {
-        ui.result(format!("then rounds {} to {round}", first + 1))?;
-    }
-    Ok(())
 }
 
 /// What a round will do, in a few lines.
-fn plan(pipeline: &Pipeline, round: u32) -> String {
-    let (asks, answers) = (&pipeline.update.questioner, &pipeline.update.reasoner);
-    let slice = match pipeline.round.images {
-        0 => "all images".to_owned(),
-        n => format!("{n} images"),
-    };
-    format!(
-        "round {round} of {}: {slice}\n  Questioner: {} steps of {} images x {} questions x {} answers\n  \
-         curriculum: {} questions an image x {} answers, confidence {} to {}\n  \
-         Reasoner: {} steps of {} rows x {} answers\n  evaluation: {} benchmarks",
-        pipeline.evolution,
-        asks.steps,
-        asks.prompts_per_step,
-        pipeline.questioner.group_size,
-        pipeline.questioner.reward_samples,
-        pipeline.round.questions_per_image,
-        pipeline.curriculum.label_samples,
-        pipeline.curriculum.low,
-        pipeline.curriculum.high,
-        answers.steps,
-        answers.prompts_per_step,
-        pipeline.reasoner.group_size,
-        pipeline.evaluation.benchmarks.len(),
-    )
+fn plan_text(pipeline: &Pipeline, round: u32) -> String {
+    let rows: Vec<Vec<String>> =
+        plan(pipeline).into_iter().map(|PlannedPart { part, what }| vec![part.to_owned(), what]).collect();
+    format!("round {round} of {}\n  {}", pipeline.evolution, text::columns(&rows).join("\n  "))
 }

@@ -40,6 +40,18 @@ pub struct Ground<'a> {
     frame: OnceLock<Arc<Frame>>,
 }
 
+/// What a round is to be made with again: found in the store, not in files.
+pub struct Footing {
+    /// The Questioner's prompt.
+    pub questioner_prompt: RolePrompt,
+    /// The Reasoner's prompt.
+    pub reasoner_prompt: RolePrompt,
+    /// The result that holds the base model.
+    pub base: StageResult,
+    /// The result that holds the images.
+    pub images: StageResult,
+}
+
 /// The two roles at the beginning or the end of a round.
 #[derive(Debug, Clone)]
 pub struct Roles {
@@ -61,7 +73,7 @@ impl<'a> Ground<'a> {
             let problem = format!("{} has no place for {{{{question}}}}", pipeline.prompts.reasoner);
             return Err(StageError::Parameter { key: "prompts.reasoner", problem }.into());
         }
-        let (base_result, base) = import(Path::new(&pipeline.model.base), runner)?;
+        let (base, _) = import(Path::new(&pipeline.model.base), runner)?;
         let head = runner.store.head(&pipeline.evolution, IMAGES)?;
         let images = match &head {
             Some(head) => runner.store.usable_result(head.result)?,
@@ -74,6 +86,16 @@ impl<'a> Ground<'a> {
                 pipeline.evolution
             ),
         })?;
+        Self::on(pipeline, runner, Footing { questioner_prompt, reasoner_prompt, base, images })
+    }
+
+    /// The same on what is given.
+    ///
+    /// # Errors
+    /// The base model is not whole.
+    pub fn on(pipeline: &'a Pipeline, runner: &'a Runner<'a>, footing: Footing) -> Result<Self, EvolutionError> {
+        let Footing { questioner_prompt, reasoner_prompt, base: base_result, images } = footing;
+        let base = StoredModel::of(&base_result)?;
         let model = &pipeline.model;
         let compute = json!({"dtype": model.dtype, "min_pixels": model.min_pixels, "max_pixels": model.max_pixels});
         let frame = OnceLock::new();
