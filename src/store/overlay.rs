@@ -39,6 +39,11 @@ impl Overlay {
         matches!(StoreFile::of(name), StoreFile::Result(key) if self.again().contains(&key))
     }
 
+    /// A file as the store has it. Leases of others are no concern of what goes on over it.
+    fn below(&self, name: &str) -> Result<Option<Entry>, StoreError> {
+        if matches!(StoreFile::of(name), StoreFile::Claim(_)) { Ok(None) } else { self.lower.head(name) }
+    }
+
     /// Whether an action may be asked for now.
     pub(super) fn admit(&self, key: ActionKey, action: &Action) -> Result<(), StoreError> {
         if !self.stored_only {
@@ -62,13 +67,13 @@ impl Backend for Overlay {
     fn publish(&self, staged: Staged, name: &str, mode: Publish) -> Result<Published, StoreError> {
         match StoreFile::of(name) {
             // The name is the digest of the bytes, so there is nothing to write down twice.
-            StoreFile::Object(_) if self.lower.head(name)?.is_some() => Ok(Published::Ours),
+            StoreFile::Object(_) if self.below(name)?.is_some() => Ok(Published::Ours),
             StoreFile::Result(key) if self.again().contains(&key) => {
                 self.upper.publish(staged, name, Publish::Replace)?;
                 self.again().remove(&key);
                 Ok(Published::Taken)
             }
-            _ if mode == Publish::CreateOnly && self.lower.head(name)?.is_some() => Ok(Published::Taken),
+            _ if mode == Publish::CreateOnly && self.below(name)?.is_some() => Ok(Published::Taken),
             _ => self.upper.publish(staged, name, mode),
         }
     }
@@ -77,8 +82,8 @@ impl Backend for Overlay {
         if self.is_hidden(name) {
             return Ok(None);
         }
-        match self.lower.read(name)? {
-            Some(bytes) => Ok(Some(bytes)),
+        match self.below(name)? {
+            Some(_) => self.lower.read(name),
             None => self.upper.read(name),
         }
     }
@@ -87,7 +92,7 @@ impl Backend for Overlay {
         if self.is_hidden(name) {
             return Ok(None);
         }
-        match self.lower.head(name)? {
+        match self.below(name)? {
             Some(entry) => Ok(Some(entry)),
             None => self.upper.head(name),
         }
@@ -104,8 +109,7 @@ impl Backend for Overlay {
 
     fn touch(&self, name: &str) -> Result<(), StoreError> {
         // What a replay reads must not be collected under it.
-        self.lower.touch(name)?;
-        self.upper.touch(name)
+        if self.below(name)?.is_some() { self.lower.touch(name) } else { self.upper.touch(name) }
     }
 
     fn remove(&self, entry: &Entry) -> Result<(), StoreError> {

@@ -59,7 +59,7 @@ pub use self::curriculum::CurriculumRow;
 pub use self::demonstrations::{Demonstration, DemonstrationRow, DemonstrationSystem};
 pub use self::error::TableError;
 pub use self::image_link::ImageLink;
-pub use self::images::{ImageFacts, ImageFile, ImageRow};
+pub use self::images::{ImageFacts, ImageFile, ImageOrigin, ImageRow};
 pub use self::measurements::Measurement;
 pub use self::metrics::MetricRow;
 pub use self::predictions::{PredictionKey, PredictionRow};

@@ -8,7 +8,7 @@ use super::LineageError;
 use super::catalogue::{Catalogue, Made, Place};
 use crate::ids::{Digest, ImageId};
 use crate::store::ActionKey;
-use crate::tables::{ImageRow, RejectRow, SourceRow, TableRow, shown_source};
+use crate::tables::{ImageOrigin, RejectRow, SourceRow, shown_source};
 
 /// How many things of a kind are named.
 const NAMED: usize = 8;
@@ -115,7 +115,7 @@ fn place(place: &Place) -> String {
 /// An image: where it came from.
 pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, LineageError> {
     for made in catalogue.made.values().filter(|made| made.action.stage == "ingest.pack") {
-        for row in catalogue.rows::<ImageRow>(&made.result)? {
+        for row in catalogue.rows::<ImageOrigin>(&made.result)? {
             if row.image_id == id {
                 return Ok(json!({
                     "id": id,
@@ -154,7 +154,6 @@ pub(super) fn twins(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>
 
 /// Rejects about an id.
 pub(super) fn rejects(catalogue: &Catalogue<'_>, made: &Made, id: Digest) -> Result<Vec<RejectRow>, LineageError> {
-    debug_assert_eq!(RejectRow::TABLE, "rejects");
     let rows = catalogue.rows::<RejectRow>(&made.result)?;
     Ok(rows.into_iter().filter(|row| row.subject_id == Some(id)).collect())
 }

@@ -125,6 +125,25 @@ struct Target {
     result: StageResult,
 }
 
+/// Progress without talk: what a round has to say it said when it was made.
+struct Quiet<'a>(&'a dyn Progress);
+
+impl Progress for Quiet<'_> {
+    fn begin(&self, phase: &str, total: u64) {
+        self.0.begin(phase, total);
+    }
+
+    fn advance(&self, units: u64) {
+        self.0.advance(units);
+    }
+
+    fn end(&self) {
+        self.0.end();
+    }
+
+    fn say(&self, _message: &str) {}
+}
+
 struct Work<'a> {
     request: &'a ReplayRequest<'a>,
     scratch: &'a Scratch,
@@ -143,8 +162,8 @@ impl Work<'_> {
         // Each walk has a folder of its own, so that none finds what another one made.
         let folder = self.scratch.path().join(first.part.word());
         let store = stored.again(&folder, keys);
-        let Self { request: ReplayRequest { progress, interrupt, .. }, .. } = self;
-        let runner = Runner { store: &store, progress: *progress, interrupt, dry_run: false };
+        let progress = Quiet(self.request.progress);
+        let runner = Runner { store: &store, progress: &progress, interrupt: self.request.interrupt, dry_run: false };
         let ended = match walk(&runner) {
             Ok(()) | Err(EvolutionError::Stage(StageError::Store(StoreError::AllMadeAgain))) => None,
             Err(e @ EvolutionError::Stage(StageError::Interrupted)) => return Err(e),
