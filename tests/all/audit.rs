@@ -26,7 +26,11 @@ fn evolved() -> Place {
     let scenes = ["scenes", "--count", "12", "--seed", "5", "--out", "data"];
     assert!(place.command(&scenes).output().unwrap().status.success());
     let truth = "[evaluation]\ntruth = \"data/scenes.parquet\"\n";
-    fs::write(place.path().join("p.toml"), format!("{PIPELINE}{truth}")).unwrap();
+    fs::write(
+        place.path().join("p.toml"),
+        PIPELINE.replace("questions_per_image = 8", "questions_per_image = 40") + truth,
+    )
+    .unwrap();
     place
 }
 
@@ -35,7 +39,8 @@ fn run(place: &Place, store: &str) -> Value {
 }
 
 fn audit(place: &Place, more: &[&str]) -> (i32, Value, String) {
-    let output = place.command(&[&["audit", "1", "--pipeline", "p.toml", "--json"], more].concat()).output().unwrap();
+    let output =
+        place.command(&[&["audit", "1", "--pipeline", "p.toml", "--json"][..], more].concat()).output().unwrap();
     let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output.status.code().unwrap(), value, said(&output))
 }
@@ -164,7 +169,7 @@ fn a_row_that_does_not_fit_is_named() {
     names(&|place| tamper::<CurriculumRow>(place, "curriculum", |rows| drop(rows.remove(0))), &["\"curriculum\""]);
     names(
         &|place| tamper::<RejectRow>(place, "curriculum", |rows| rows[0].reason = "below".into()),
-        &["\"rejects\"", "below for question"],
+        &["\"rejects\"", "the reason is below"],
     );
     names(
         &|place| tamper::<RewardRow>(place, "rewards", |rows| rows[0].advantage += 0.5),

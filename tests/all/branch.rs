@@ -25,7 +25,7 @@ fn stored(place: &Place) -> BTreeMap<PathBuf, u64> {
 }
 
 fn branch(place: &Place, more: &[&str]) -> Value {
-    place.json(&[&["branch", "--pipeline", "p.toml"], more].concat())
+    place.json(&[&["branch", "--pipeline", "p.toml"][..], more].concat())
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
     // Round 2 is the branch's own.
     let run = |arguments: &[&str]| {
         let more = [arguments, &["--pipeline", "tighter.toml"]].concat();
-        let mut command = place.command(&[&["evolve-round"], &more[..], &["--json"]].concat());
+        let mut command = place.command(&[&["evolve-round"][..], &more[..], &["--json"]].concat());
         report(&command.output().unwrap())
     };
     let [shared, own] = [run(&["1"]), run(&["2"])];
@@ -110,7 +110,7 @@ fn what_cannot_be_branched_is_said_and_nothing_is_written() {
     let place = evolved("1");
     let before = (stored(&place), place.files("refs"));
     let fails = |more: &[&str], parts: &[&str]| {
-        let output = place.command(&[&["branch", "--pipeline", "p.toml"], more].concat()).output().unwrap();
+        let output = place.command(&[&["branch", "--pipeline", "p.toml"][..], more].concat()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{more:?}: {}", said(&output));
         for part in parts {
             assert!(said(&output).contains(part), "{more:?}: {} lacks {part}", said(&output));
@@ -132,7 +132,7 @@ fn what_cannot_be_branched_is_said_and_nothing_is_written() {
     fails(&set("a b=1"), &["no key"]);
     fails(&["b", "--from", "round-2"], &["round 2 of `t` is not done", "round-1"]);
     fails(&["b", "--from", "round-x"], &["round-2", "base"]);
-    fails(&["b", "--from", "-1"], &["--from"]);
+    fails(&["b", "--from=-1"], &["--from"]);
     fails(&["../b", "--from", "base"], &["cannot name an evolution"]);
     fails(&["t", "--from", "round-1"], &["needs a name of its own"]);
     fails(&["b", "--from", "base", "--evolution", "u"], &["no evolution `u`", "there: t"]);
@@ -144,18 +144,23 @@ fn what_cannot_be_branched_is_said_and_nothing_is_written() {
     assert!(place.command(&["ingest", "source", "--evolution", "b"]).output().unwrap().status.success());
     fails(&["b", "--from", "base"], &["`b` is there already"]);
     // Two that are wrong only together.
-    let together = place.command(&[
-        "branch",
-        "c",
-        "--pipeline",
-        "p.toml",
-        "--from",
-        "base",
-        "--set",
-        "curriculum.low=0.9",
-        "--set",
-        "curriculum.high=0.95",
-    ]);
-    let mut together = together;
-    assert!(together.output().unwrap().status.success());
+    assert!(
+        place
+            .command(&[
+                "branch",
+                "c",
+                "--pipeline",
+                "p.toml",
+                "--from",
+                "base",
+                "--set",
+                "curriculum.low=0.9",
+                "--set",
+                "curriculum.high=0.95",
+            ])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
 }

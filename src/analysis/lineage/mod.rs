@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod describe;
+mod picture;
 mod question;
 mod search;
 mod weights;
@@ -130,8 +131,8 @@ pub fn lineage(store: &Store, prefix: &str) -> Result<Lineage, LineageError> {
     let (what, up, down) = match kind {
         Kind::Question => question::of_question(&catalogue, id, &places)?,
         Kind::Answer => question::of_answer(&catalogue, id, &places)?,
-        Kind::Image => question::of_image(&catalogue, id, &places)?,
-        Kind::Item => question::of_item(&catalogue, id, &places)?,
+        Kind::Image => picture::of_image(&catalogue, id, &places)?,
+        Kind::Item => picture::of_item(&catalogue, id, &places)?,
         Kind::Model => weights::of_model(&catalogue, id)?,
         Kind::Prompt => (describe::prompt(&catalogue, id)?, json!({}), describe::used_prompt(&catalogue, id)),
         Kind::Result => describe::of_results(&catalogue, &places)?,

@@ -1,6 +1,6 @@
 //! The checks of an audit: each result of a round against what it was made from.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -174,7 +174,7 @@ impl<'a> Checks<'a> {
         let how = Counting { samples, denominator, greedy };
         let mut found = alignment::votes(&answers, &votes, &asked, how);
         let rejects: Vec<RejectRow> = self.rows(&made.result)?;
-        let mut open: HashSet<QuestionId> = asked.keys().copied().collect();
+        let mut open: BTreeSet<QuestionId> = asked.keys().copied().collect();
         for vote in &votes {
             open.remove(&vote.question_id);
         }
@@ -199,7 +199,8 @@ impl<'a> Checks<'a> {
                 _ => {}
             }
         }
-        for question in asked.keys().filter(|question| !known.contains(question)) {
+        let all: BTreeSet<QuestionId> = asked.keys().copied().collect();
+        for question in all.iter().filter(|question| !known.contains(question)) {
             found.add("answers", question, "the question is in no table that was asked from");
         }
         Ok(found)
@@ -214,19 +215,18 @@ impl<'a> Checks<'a> {
         found.checked("curriculum", kept.len());
         let by_id: HashMap<QuestionId, &QuestionRow> =
             self.questions.iter().map(|question| (question.question_id, question)).collect();
-        let (mut kept_rows, mut left_rows) = (kept.iter(), rejects.iter());
+        let mut kept_rows: HashMap<QuestionId, &CurriculumRow> =
+            kept.iter().map(|row| (row.question_id, row)).collect();
+        let mut left_rows: HashMap<QuestionId, &RejectRow> =
+            rejects.iter().filter_map(|row| Some((QuestionId(row.subject_id?), row))).collect();
         for (vote, decision) in self.votes.iter().zip(select(&self.votes, &by_id, &settings)) {
             let id = vote.question_id;
             let Some(question) = by_id.get(&id) else {
                 found.add("votes", id, "its question is not in the questions table");
                 continue;
             };
-            match decision {
-                Ok(confidence) => {
-                    let Some(row) = kept_rows.next() else {
-                        found.add("curriculum", id, "the rule keeps it, and it is not there");
-                        continue;
-                    };
+            match (decision, kept_rows.remove(&id), left_rows.remove(&id)) {
+                (Ok(confidence), Some(row), None) => {
                     let expected = CurriculumRow {
                         question_id: id,
                         image_id: vote.image_id,
@@ -241,29 +241,35 @@ impl<'a> Checks<'a> {
                         question_type: question.question_type,
                     };
                     if *row != expected {
-                        found.add("curriculum", row.question_id, format!("it is {row:?} and should be {expected:?}"));
+                        found.add("curriculum", id, format!("it is {row:?} and should be {expected:?}"));
                     }
                 }
-                Err(left) => match left_rows.next() {
-                    Some(row) if row.subject_id == Some(id.0) && row.reason == left.reason => {}
-                    Some(row) => {
-                        let problem =
-                            format!("{} for {}, where the rule says {} for {id}", row.reason, row.subject, left.reason);
+                (Ok(_), Some(_), Some(_)) => found.add("rejects", id, "it is in the curriculum as well"),
+                (Ok(_), None, _) => found.add("curriculum", id, "the rule keeps it, and it is not there"),
+                (Err(left), None, Some(row)) => {
+                    if row.reason != left.reason {
+                        let problem = format!("the reason is {}, where the rule says {}", row.reason, left.reason);
                         found.add("rejects", id, problem);
                     }
-                    None => found.add(
-                        "rejects",
-                        id,
-                        format!("the rule leaves it out ({}), and it is not there", left.reason),
-                    ),
-                },
+                }
+                (Err(left), Some(_), _) => {
+                    found.add("curriculum", id, format!("the rule leaves it out ({})", left.reason));
+                }
+                (Err(left), None, None) => {
+                    found.add("rejects", id, format!("the rule leaves it out ({}), and it is not there", left.reason));
+                }
             }
         }
-        for row in kept_rows {
-            found.add("curriculum", row.question_id, "the rule does not keep it");
+        for row in kept.iter().filter(|row| kept_rows.contains_key(&row.question_id)) {
+            found.add("curriculum", row.question_id, "it has no vote");
         }
-        for row in left_rows {
-            found.add("rejects", &row.subject, "the rule does not leave it out");
+        for row in rejects.iter().filter(|row| row.subject_id.is_some_and(|id| left_rows.contains_key(&QuestionId(id))))
+        {
+            found.add("rejects", &row.subject, "it has no vote");
+        }
+        if kept.len() + rejects.len() != self.votes.len() {
+            let problem = format!("{} rows and {} rejects of {} votes", kept.len(), rejects.len(), self.votes.len());
+            found.add("curriculum", made.result.action, problem);
         }
         if settings.labels == Labels::Shuffled {
             let sorted = |mut labels: Vec<String>| {
