@@ -11,7 +11,7 @@ use crate::support::{Place, said};
 
 /// An evolution of one round on drawn scenes, by a model that knows some of their questions.
 fn evolved() -> Place {
-    let mut questions: Vec<String> = (0..12).map(|n| format!("What is {n}?")).collect();
+    let mut questions: Vec<String> = (0..8).map(|n| format!("What is {n}?")).collect();
     for colour in ["red", "green", "blue", "yellow"] {
         questions.extend(
             ["circles", "squares", "triangles", "shapes"].map(|shape| format!("How many {colour} {shape} are there?")),
@@ -20,6 +20,7 @@ fn evolved() -> Place {
         questions.push(format!("Is there a {colour} circle? A yes B no"));
         questions.push(format!("How many more {colour} shapes than squares are there?"));
         questions.push(format!("How many {colour} shapes and {colour} circles are there in total?"));
+        questions.push(format!("How many {colour} shapes are not {colour}?"));
         questions.push(format!("What share of the circles are {colour} to one decimal?"));
     }
     let place = place_of(&questions);

@@ -195,13 +195,17 @@ fn what_has_no_lineage_is_said() {
     fails("../../etc", &["no id"]);
     fails(&"0".repeat(65), &["no id"]);
     fails(&"0".repeat(64), &["nothing in the store"]);
-    // Some answers share their first four digits, of which there are 65,536.
-    let mut of_prefix: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for row in rows::<AnswerRow>(&place) {
-        let id = row.answer_id.to_string();
-        of_prefix.entry(id[..4].to_owned()).or_default().push(id);
+    // Some of all ids share their first four digits, of which there are 65,536.
+    let answers = rows::<AnswerRow>(&place).into_iter().map(|row| row.answer_id.to_string());
+    let questions = rows::<QuestionRow>(&place).into_iter().map(|row| row.question_id.to_string());
+    let files = ["objects", "results"].into_iter().flat_map(|folder| place.files(folder));
+    let digests = files.map(|file| file.file_stem().unwrap().to_string_lossy().into_owned());
+    let mut of_prefix: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for id in answers.chain(questions).chain(digests) {
+        of_prefix.entry(id[..4].to_owned()).or_default().insert(id);
     }
     let (prefix, ids) = of_prefix.iter().find(|(_, ids)| ids.len() > 1).unwrap();
-    fails(prefix, &["is not enough", &format!("answer {}", ids[0]), &format!("answer {}", ids[1]), "give more digits"]);
-    assert_eq!(lineage(&place, &ids[0])["id"], json!(ids[0]));
+    let ids: Vec<&String> = ids.iter().collect();
+    fails(prefix, &["is not enough", ids[0], ids[1], "give more digits"]);
+    assert_eq!(lineage(&place, ids[0])["id"], json!(ids[0]));
 }
