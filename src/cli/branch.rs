@@ -27,7 +27,7 @@ pub struct BranchArgs {
     name: String,
     /// The last round that is shared: `round-2`, or `base` (round-0) for the images and the base model alone.
     #[arg(long, value_name = "ROUND")]
-    from: From,
+    from: Start,
     /// A key of the pipeline file and its new value; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Setting::parse)]
     settings: Vec<Setting>,
@@ -46,9 +46,9 @@ pub struct BranchArgs {
 
 /// The last shared round.
 #[derive(Debug, Clone, Copy)]
-struct From(u32);
+struct Start(u32);
 
-impl FromStr for From {
+impl FromStr for Start {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

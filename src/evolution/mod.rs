@@ -31,7 +31,7 @@ pub use self::error::EvolutionError;
 pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures};
 pub use self::ground::{Footing, Ground, Roles};
 pub use self::plan::{PlannedPart, part_of, plan};
-pub use self::replay::{Part, Replay, ReplayRequest, ReplayTarget, Replayed, nearest, replay};
+pub use self::replay::{Part, Replay, ReplayRequest, ReplayTarget, Replayed, nearest_differences, replay};
 pub use self::report::{KeepBest, RoundReport, ScoreChange, TrainingFigures};
 pub use self::round::{Done, PhaseTime, evolve_round, find, next_round, read_report, ref_name};
 pub use self::settings::{SettingChange, changes, settings_of};

@@ -10,7 +10,7 @@ use crate::cli::error::CommandError;
 use crate::cli::text;
 use crate::cli::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{EvolutionError, evolve_round, nearest, part_of, plan};
+use crate::evolution::{EvolutionError, evolve_round, nearest_differences, part_of, plan};
 use crate::stages::{Runner, StageError};
 use crate::store::{Action, Difference, Scratch, Store, StoreError};
 
@@ -158,13 +158,17 @@ fn would_run(
 /// Why an action has no result: what differs from the nearest one that has.
 fn why(store: &Store, action: &Action) -> Result<(String, Vec<Difference>), StoreError> {
     let stage = &action.stage;
-    let Some(differences) = nearest(store, action)? else {
+    let Some(differences) = nearest_differences(store, action)? else {
         return Ok((format!("the store has no result of {stage} yet"), Vec::new()));
     };
     let shown = |value: &Option<String>| {
-        let text = value.clone().unwrap_or_else(|| "nothing".to_owned());
+        let text = value.as_deref().unwrap_or("nothing").trim_matches('"');
         // A digest is told by its first digits.
-        if text.len() >= 64 && !text.contains(' ') && !text.contains('{') { format!("{text:.12}") } else { text }
+        if text.len() >= 64 && !text.contains(' ') && !text.contains('{') {
+            format!("{text:.12}")
+        } else {
+            text.to_owned()
+        }
     };
     let named: Vec<String> = (differences.iter().take(NAMED))
         .map(|d| format!("{} {} -> {}", d.key, shown(&d.before), shown(&d.after)))

@@ -10,7 +10,7 @@ const NAMED: usize = 3;
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn nearest(store: &Store, asked: &Action) -> Result<Option<Vec<Difference>>, StoreError> {
+pub fn nearest_differences(store: &Store, asked: &Action) -> Result<Option<Vec<Difference>>, StoreError> {
     let mut nearest: Option<Vec<Difference>> = None;
     for result in store.results()? {
         let action = match store.action(result.action) {
@@ -28,7 +28,7 @@ pub fn nearest(store: &Store, asked: &Action) -> Result<Option<Vec<Difference>>,
 /// Says what differs between what is asked for and what is stored.
 pub(super) fn divergence(store: &Store, asked: &Action) -> Result<String, EvolutionError> {
     let stage = &asked.stage;
-    let Some(differences) = nearest(store, asked)? else {
+    let Some(differences) = nearest_differences(store, asked)? else {
         return Ok(format!("the store has no result of the stage {stage}"));
     };
     let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());

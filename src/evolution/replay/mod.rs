@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use self::divergence::nearest;
+pub use self::divergence::nearest_differences;
 pub use self::targets::{Part, ReplayTarget};
 
 use self::divergence::divergence;
