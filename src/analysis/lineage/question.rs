@@ -122,6 +122,8 @@ fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&Made]) -> Resu
     for made in &chosen {
         trained.extend(trained_on(catalogue, made, id, &mut updates)?);
     }
+    trained.sort_by_key(|row| (row["step"].as_u64(), row["sample"].as_u64()));
+    updates.sort_by_key(|update| update["step"].as_u64());
     let gated = chosen.first().copied().or(rewards.first().copied());
     Ok(json!({
         "votes": votes,
