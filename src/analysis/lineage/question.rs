@@ -113,7 +113,7 @@ fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&Made]) -> Resu
             votes.push(json!({"in": place, "rejected": row.reason, "detail": row.detail}));
         }
     }
-    let mut trained = Vec::new();
+    let mut trained: Vec<Value> = Vec::new();
     let mut updates = Vec::new();
     for made in &rewards {
         // A question of the Questioner's training is a sample itself.
