@@ -1,5 +1,7 @@
 //! `visplay evolve-round`: runs a round of the method, and whatever is missing before it.
 
+mod dry_run;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
@@ -7,15 +9,16 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
+use super::audit::truth_of;
 use super::context::{self, PipelineArgs, StoreArgs, ThreadArgs};
 use super::error::CommandError;
 use super::round_table;
 use super::text;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{EvolutionError, evolve_round, next_round};
+use crate::evolution::{EvolutionError, PlannedPart, curriculum_truth, evolve_round, next_round, plan};
+use crate::stages::Runner;
 use crate::stages::ingest::{IMAGES, IngestRequest, Ingested, ingest};
-use crate::stages::{Runner, StageError};
 use crate::store::Store;
 
 /// Run rounds of the evolution up to round N.
@@ -71,44 +74,35 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     let clock = Instant::now();
     let pipeline = args.pipeline.load()?;
     args.threads.start()?;
+    if args.dry_run {
+        return dry_run::print(args, &pipeline, ui);
+    }
     let interrupt = context::listen_for_interrupt();
     let progress = context::progress(ui);
     let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: args.dry_run };
-    let round = match args.round {
-        RoundChoice::Next => next_round(&store, &pipeline.evolution)?,
-        RoundChoice::Number(number) => number,
-    };
-    let mut begun = Vec::new();
-    let taken = take_images(args, &pipeline, &runner);
-    let evolved = taken.map_err(EvolutionError::from).and_then(|taken| {
-        if let Some(taken) = &taken {
-            say_images(taken, &store, ui);
-        }
-        for remark in pipeline.remarks() {
-            ui.say(format!("note: {remark}"));
-        }
-        let done = evolve_round(&pipeline, &runner, round, |number| {
-            begun.push(number);
-            ui.say(plan(&pipeline, number, images_of(&store, &pipeline.evolution)));
-        })?;
-        let made_before = done.iter().filter(|done| done.found).map(|done| done.report.round).max();
-        if let (Some(round), Some(taken)) = (made_before, taken.filter(|taken| taken.new_images > 0)) {
-            ui.say(format!(
-                "rounds up to {round} were done before the {} new images came; later rounds take them too",
-                text::count(taken.new_images)
-            ));
-        }
-        Ok(done)
-    });
-    let done = match evolved {
-        Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards })) => {
-            return would_run(&begun, round, phase, (missing, shards), ui);
-        }
-        evolved => evolved?,
-    };
+    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
+    let taken = take_images(args, &pipeline, &runner)?;
+    if let Some(taken) = &taken {
+        say_images(taken, &store, ui);
+    }
+    for remark in pipeline.remarks() {
+        ui.say(format!("note: {remark}"));
+    }
+    let round = round_of(args, &store, &pipeline)?;
+    let done = evolve_round(&pipeline, &runner, round, |number| {
+        ui.say(plan_text(&pipeline, number, images_of(&store, &pipeline.evolution)));
+    })?;
+    let made_before = done.iter().filter(|done| done.found).map(|done| done.report.round).max();
+    if let (Some(round), Some(taken)) = (made_before, taken.filter(|taken| taken.new_images > 0)) {
+        ui.say(format!(
+            "rounds up to {round} were done before the {} new images came; later rounds take them too",
+            text::count(taken.new_images)
+        ));
+    }
     let Some(last) = done.last() else { return Err(CommandError::failed("no round was run")) };
     let times = last.times(&store)?;
+    let truth = truth_of(&pipeline, ui);
+    let labels = truth.map(|truth| curriculum_truth(&store, last, &truth)).transpose()?;
     if ui.json {
         return ui.result_json(&json!({
             "round": round,
@@ -116,11 +110,12 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
             "action": last.result.action,
             "report": last.report,
             "times": times,
+            "labels": labels,
             "found": last.found,
             "store": store.root(),
         }));
     }
-    round_table::print(&done, &times, &store, &pipeline, clock, ui)
+    round_table::print(&done, &times, &store, &pipeline, labels.as_ref(), clock, ui)
 }
 
 /// Ingests what the command names, or what the pipeline names if the evolution has no images yet or parts of them are lost.
@@ -128,9 +123,9 @@ fn take_images(
     args: &EvolveRoundArgs,
     pipeline: &Pipeline,
     runner: &Runner<'_>,
-) -> Result<Option<Ingested>, StageError> {
+) -> Result<Option<Ingested>, EvolutionError> {
     let evolution = pipeline.evolution.as_str();
-    let there = || -> Result<bool, StageError> {
+    let there = || -> Result<bool, EvolutionError> {
         let Some(head) = runner.store.head(evolution, IMAGES)? else { return Ok(false) };
         Ok(runner.store.usable_result(head.result)?.is_some())
     };
@@ -142,7 +137,7 @@ fn take_images(
         return Ok(None);
     };
     let options = pipeline.ingest.options();
-    ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner).map(Some)
+    Ok(Some(ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner)?))
 }
 
 /// Says what became of the files that were named, and what the evolution has now.
@@ -177,58 +172,17 @@ fn images_of(store: &Store, evolution: &str) -> Option<u64> {
     Some(store.result(head.result).ok().flatten()?.counts.rows_out)
 }
 
-fn would_run(
-    begun: &[u32],
-    round: u32,
-    phase: &str,
-    (missing, shards): (usize, usize),
-    ui: &Ui,
-) -> Result<(), CommandError> {
-    let first = begun.first().copied().unwrap_or(round);
-    if ui.json {
-        return ui.result_json(&json!({
-            "round": round, "first_missing_round": first, "next": phase, "missing": missing, "parts": shards,
-        }));
+/// The round that is meant.
+fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Result<u32, CommandError> {
+    match args.round {
+        RoundChoice::Next => Ok(next_round(store, &pipeline.evolution)?),
+        RoundChoice::Number(number) => Ok(number),
     }
-    if begun.is_empty() {
-        return ui.result(format!(
-            "the images come first: {phase} ({missing} of {shards} parts), then rounds up to {round}"
-        ));
-    }
-    ui.result(format!(
-        "rounds before {first} are done; round {first} would go on with {phase} ({missing} of {shards} parts)"
-    ))?;
-    if first < round {
-        ui.result(format!("then rounds {} to {round}", first + 1))?;
-    }
-    Ok(())
 }
 
 /// What a round will do, in a few lines. `images` is how many there are, where it is known.
-fn plan(pipeline: &Pipeline, round: u32, images: Option<u64>) -> String {
-    let (asks, answers) = (&pipeline.update.questioner, &pipeline.update.reasoner);
-    let slice = match (u64::from(pipeline.round.images), images) {
-        (0, None) => "all images".to_owned(),
-        (n, Some(all)) if n == 0 || n >= all => format!("all {} images", text::count(all)),
-        (n, Some(all)) => format!("{} of {} images", text::count(n), text::count(all)),
-        (n, None) => format!("{} images", text::count(n)),
-    };
-    format!(
-        "round {round} of {}: {slice}\n  Questioner: {} steps of {} images x {} questions x {} answers\n  \
-         curriculum: {} questions an image x {} answers, confidence {} to {}\n  \
-         Reasoner: {} steps of {} rows x {} answers\n  evaluation: {} benchmarks",
-        pipeline.evolution,
-        asks.steps,
-        asks.prompts_per_step,
-        pipeline.questioner.group_size,
-        pipeline.questioner.reward_samples,
-        pipeline.round.questions_per_image,
-        pipeline.curriculum.label_samples,
-        pipeline.curriculum.low,
-        pipeline.curriculum.high,
-        answers.steps,
-        answers.prompts_per_step,
-        pipeline.reasoner.group_size,
-        pipeline.evaluation.benchmarks.len(),
-    )
+fn plan_text(pipeline: &Pipeline, round: u32, images: Option<u64>) -> String {
+    let rows: Vec<Vec<String>> =
+        plan(pipeline, images).into_iter().map(|PlannedPart { part, what }| vec![part.to_owned(), what]).collect();
+    format!("round {round} of {}\n  {}", pipeline.evolution, text::columns(&rows).join("\n  "))
 }

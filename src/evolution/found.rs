@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::EvolutionError;
 use super::report::RoundReport;
-use super::round::{Done, REPORT, ref_name};
+use super::round::{Done, REPORT, SETTINGS, ref_name};
 use crate::stages::StageError;
 use crate::stages::ingest::INGEST;
 use crate::store::{ActionKey, StageResult, Store, StoreError};
@@ -38,7 +38,7 @@ pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<Found, 
     if let Some(done) = whole(store, evolution, round, head.result)? {
         return Ok(Found::Whole(Box::new(done)));
     }
-    let settings = readable(store.action(head.result))?.and_then(|action| action.parameters.get("pipeline").cloned());
+    let settings = readable(store.action(head.result))?.and_then(|action| action.parameters.get(SETTINGS).cloned());
     let mut images = None;
     for key in readable(store.result(head.result))?.flatten().map(|result| result.upstream).unwrap_or_default() {
         if readable(store.action(key))?.is_some_and(|action| action.stage == INGEST) {
@@ -65,7 +65,21 @@ fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<O
     Ok(Some(Done { report: read_report(store, &result)?, result, found: true }))
 }
 
-fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
+/// A round that is done, as far as its own result goes.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn done(store: &Store, evolution: &str, round: u32) -> Result<Option<Done>, EvolutionError> {
+    let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
+    let Some(result) = store.usable_result(head.result)? else { return Ok(None) };
+    Ok(Some(Done { report: read_report(store, &result)?, result, found: true }))
+}
+
+/// The report of a round's result.
+///
+/// # Errors
+/// It is not there or not to be read.
+pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
     let lost = |problem: String| StageError::Conflict(format!("the result of the round {}: {problem}", result.action));
     let output = result.outputs_of(REPORT).next().ok_or_else(|| lost("it has no report".into()))?;
     serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))

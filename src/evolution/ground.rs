@@ -40,6 +40,18 @@ pub struct Ground<'a> {
     frame: OnceLock<Arc<Frame>>,
 }
 
+/// What a round is to be made with again: found in the store, not in files.
+pub struct Footing {
+    /// The Questioner's prompt.
+    pub questioner_prompt: RolePrompt,
+    /// The Reasoner's prompt.
+    pub reasoner_prompt: RolePrompt,
+    /// The result that holds the base model.
+    pub base: StageResult,
+    /// The result that holds the images.
+    pub images: StageResult,
+}
+
 /// The two roles at the beginning or the end of a round.
 #[derive(Debug, Clone)]
 pub struct Roles {
@@ -78,11 +90,21 @@ impl<'a> Ground<'a> {
             let source = |e: std::io::Error| StageError::Source { path: file.into(), problem: e.to_string() };
             std::fs::File::open(file).map_err(source)?;
         }
-        let (base_result, base) = import(Path::new(&pipeline.model.base), runner)?;
+        let (base, _) = import(Path::new(&pipeline.model.base), runner)?;
         let images = match images {
             Some(images) => images,
             None => newest_images(&pipeline.evolution, runner)?,
         };
+        Self::on(pipeline, runner, Footing { questioner_prompt, reasoner_prompt, base, images })
+    }
+
+    /// The same on what is given.
+    ///
+    /// # Errors
+    /// The base model is not whole, or its tokenizer does not know a prompt's special tokens.
+    pub fn on(pipeline: &'a Pipeline, runner: &'a Runner<'a>, footing: Footing) -> Result<Self, EvolutionError> {
+        let Footing { questioner_prompt, reasoner_prompt, base: base_result, images } = footing;
+        let base = StoredModel::of(&base_result)?;
         let model = &pipeline.model;
         let compute = json!({"dtype": model.dtype, "min_pixels": model.min_pixels, "max_pixels": model.max_pixels});
         let frame = OnceLock::new();

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::EvolutionError;
-use super::found::{Broken, Found, find};
+use super::found::{Broken, Found, done, find};
 use super::gates::{Checked, QuestionFigures, Verdict, VoteFigures};
-use super::ground::{Ground, Roles};
+use super::ground::{Footing, Ground, Roles};
 use super::keep_best;
 use super::pipeline::Pipeline;
 use super::report::{RoundReport, ScoreChange, TrainingFigures};
+use super::settings::{changes, settings_of};
 use super::slices::{ranked, seed_of, slice};
 use super::training::{self, Trained};
 use crate::ids::ImageId;
@@ -29,7 +30,13 @@ use crate::tables::{
 
 /// The part that the report plays in a round's result.
 pub(super) const REPORT: &str = "report";
-const VERSION: u32 = 1;
+/// The parts that the texts of the prompts play in it.
+pub(super) const PROMPTS: [&str; 2] = ["prompt.questioner", "prompt.reasoner"];
+/// The parameter of a round's action that holds its settings.
+pub(super) const SETTINGS: &str = "pipeline";
+/// The stage that ends a round.
+pub(super) const ROUND: &str = "evolution.round";
+const VERSION: u32 = 2;
 
 /// A round that is done.
 #[derive(Debug, Clone)]
@@ -71,7 +78,7 @@ impl Done {
 }
 
 /// The name of a round's ref, such as `round-0003/reasoner`.
-pub(super) fn ref_name(round: u32, part: &str) -> String {
+pub fn ref_name(round: u32, part: &str) -> String {
     format!("round-{round:04}/{part}")
 }
 
@@ -136,10 +143,8 @@ fn mend(
     broken: Broken,
     before: &[Done],
 ) -> Result<Done, EvolutionError> {
-    let mut keys = Vec::new();
-    if let Some(then) = &broken.settings {
-        differing(then, &settings_of(pipeline), "", &mut keys);
-    }
+    let found = broken.settings.as_ref().map(|then| changes(then, &settings_of(pipeline))).unwrap_or_default();
+    let keys: Vec<String> = found.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let problem = format!(
             "parts of round {round} are lost, and it was made with another {}; with the pipeline file as it was then, the same \
@@ -156,10 +161,9 @@ fn mend(
 /// Says so when a round was made with other settings than those of now: it stands as it was made.
 fn say_differences(pipeline: &Pipeline, runner: &Runner<'_>, round: u32, found: &Done) -> Result<(), StageError> {
     let action = runner.store.action(found.result.action)?;
-    let mut keys = Vec::new();
-    if let Some(then) = action.parameters.get("pipeline") {
-        differing(then, &settings_of(pipeline), "", &mut keys);
-    }
+    let then = action.parameters.get(SETTINGS);
+    let found = then.map(|then| changes(then, &settings_of(pipeline))).unwrap_or_default();
+    let keys: Vec<String> = found.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let message = format!("round {round} was made with another {}; it stays as it is", keys.join(", "));
         runner.progress.say(&format!("{message}, and another --evolution starts anew"));
@@ -472,13 +476,33 @@ impl<'g> Under<'g, '_> {
     }
 }
 
-/// Lays out a round's tables for people.
-fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
+/// Lays out the tables of a round for people, below `views/<evolution>/`.
+///
+/// # Errors
+/// The store cannot be written to.
+pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
     for table in TABLES {
         let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
         store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
     }
     Ok(())
+}
+
+/// Goes through a round again, on what is given. Whatever has its result is found; what has none is made.
+///
+/// # Errors
+/// Those of [`evolve_round`].
+pub(super) fn run_again(
+    pipeline: &Pipeline,
+    runner: &Runner<'_>,
+    round: u32,
+    footing: Footing,
+) -> Result<Done, EvolutionError> {
+    let mut before = Vec::new();
+    for number in 1..round {
+        before.extend(done(runner.store, &pipeline.evolution, number)?);
+    }
+    run(&Ground::on(pipeline, runner, footing)?, round, &before, None)
 }
 
 /// The tables that a round shows.
@@ -494,45 +518,6 @@ const TABLES: [&str; 9] = [
     RejectRow::TABLE,
 ];
 
-/// What a pipeline file says about a round. Names, places and the memory that may be taken are not what a round is.
-fn settings_of(pipeline: &Pipeline) -> Value {
-    let mut settings = json!(pipeline);
-    for path in [
-        "/evolution",
-        "/ingest",
-        "/gates",
-        "/prompts",
-        "/model/base",
-        "/model/image_memory",
-        "/sampling/cache_bytes",
-        "/sampling/max_sequences",
-        "/evaluation/benchmarks",
-        "/round/labelled",
-    ] {
-        let (parent, key) = path.rsplit_once('/').unwrap_or_default();
-        if let Some(Value::Object(section)) = settings.pointer_mut(parent) {
-            section.remove(key);
-        }
-    }
-    settings
-}
-
-/// The keys in which two settings differ.
-fn differing(a: &Value, b: &Value, path: &str, keys: &mut Vec<String>) {
-    match (a, b) {
-        (Value::Object(a), Value::Object(b)) => {
-            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for name in names {
-                let dotted = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let of = |side: &serde_json::Map<String, Value>| side.get(name).cloned().unwrap_or_default();
-                differing(&of(a), &of(b), &dotted, keys);
-            }
-        }
-        _ if a != b => keys.push(path.to_owned()),
-        _ => {}
-    }
-}
-
 /// The last stage of a round: all of its tables and its report under one result.
 struct Publish<'p, 'g, 'a> {
     under: &'p Under<'g, 'a>,
@@ -542,6 +527,10 @@ struct Publish<'p, 'g, 'a> {
 }
 
 impl Publish<'_, '_, '_> {
+    fn prompts(&self) -> [&crate::stages::role_prompt::RolePrompt; 2] {
+        [&self.under.ground.questioner_prompt, &self.under.ground.reasoner_prompt]
+    }
+
     fn outputs(&self) -> Vec<Output> {
         let mut seen = std::collections::BTreeSet::new();
         let outputs = self.under.results.iter().flat_map(|result| &result.outputs);
@@ -561,11 +550,14 @@ impl Stage for Publish<'_, '_, '_> {
         let pipeline = self.under.ground.pipeline;
         let outputs = self.outputs().into_iter().chain(self.models.iter().flat_map(|model| model.outputs.clone()));
         Action {
-            stage: "evolution.round".into(),
+            stage: ROUND.into(),
             stage_version: VERSION,
             parameters: BTreeMap::from([
                 ("before".into(), json!(self.before.map(|before| before.result.action))),
-                ("pipeline".into(), settings_of(pipeline)),
+                // Their thresholds are in the report.
+                ("gates".into(), json!(self.report.gates)),
+                (SETTINGS.into(), settings_of(pipeline)),
+                ("prompts".into(), json!(self.prompts().map(|prompt| prompt.id))),
             ]),
             seed: pipeline.round.seed,
             inputs: outputs.map(|output| Input { role: output.role, object: output.object }).collect(),
@@ -584,6 +576,11 @@ impl Stage for Publish<'_, '_, '_> {
         let report = crate::canonical::to_canonical(self.report).map_err(crate::store::StoreError::from)?;
         let object = runner.store.put_object(&report, ObjectKind::Json)?;
         let mut outputs = vec![Output { role: REPORT.to_owned(), object, rows: 0, bytes: report.len() as u64 }];
+        for (role, prompt) in PROMPTS.iter().zip(self.prompts()) {
+            let text = crate::canonical::to_canonical(&prompt.text).map_err(crate::store::StoreError::from)?;
+            let object = runner.store.put_object(&text, ObjectKind::Json)?;
+            outputs.push(Output { role: (*role).to_owned(), object, rows: 0, bytes: text.len() as u64 });
+        }
         outputs.extend(self.outputs());
         let rows = self.report.questions.asked;
         let mut upstream: Vec<ActionKey> = self.under.results.iter().map(|result| result.action).collect();

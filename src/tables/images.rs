@@ -54,6 +54,27 @@ table! {
     }
 }
 
+table! {
+    /// Where an image comes from, without its bytes.
+    #[view("images")]
+    pub struct ImageOrigin {
+        /// The image's id.
+        pub image_id: ImageId,
+        /// Width in pixels of the upright image.
+        pub width: u32,
+        /// Height in pixels of the upright image.
+        pub height: u32,
+        /// The format by content.
+        pub format: String,
+        /// Length of the original file in bytes.
+        pub size: u64,
+        /// Where the image was first found.
+        pub source: String,
+        /// The row in a source that is a table; null for a file.
+        pub source_row: Option<u64>,
+    }
+}
+
 /// An image file inside a table, as Hugging Face datasets' `Image` feature stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFile {

@@ -2,6 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod allocation;
+mod audit;
+mod branch;
 mod commands;
 mod config;
 mod crash;
@@ -13,14 +15,17 @@ mod image_processor;
 mod imaging;
 mod imaging_mutations;
 mod ingest;
+mod lineage;
 mod lines;
 mod model_commands;
 mod model_gradients;
 mod model_parity;
 mod nano_model;
+mod next_round;
 mod op_gradients;
 mod oracle_files;
 mod parquet_mutations;
+mod replay;
 mod rescore;
 mod rewards;
 mod round_crash;

@@ -3,6 +3,7 @@
 //!
 //! A file names a preset and says what is otherwise; what neither says has the default that the section's type documents.
 
+mod edit;
 mod gates;
 mod ingest;
 mod model;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::edit::Setting;
 pub use self::gates::{Gates, Thresholds};
 pub use self::ingest::Ingest;
 pub use self::model::{ComputeType, Model, Prompts};
@@ -100,14 +102,35 @@ impl Pipeline {
     /// # Errors
     /// See [`PipelineError`].
     pub fn load(file: Option<&Path>) -> Result<Self, PipelineError> {
-        let name = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let failed = |problem| PipelineError { file: name.to_owned(), line: None, problem, nearest: None };
-        match std::fs::read_to_string(name) {
-            Ok(text) => Self::parse(name, &text),
-            Err(e) if file.is_none() && e.kind() == std::io::ErrorKind::NotFound => Self::parse(name, NANO),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(failed("there is no such file".into())),
-            Err(e) => Err(failed(format!("cannot be read: {e}"))),
-        }
+        let (name, text) = Self::text(file)?;
+        Self::parse(&name, &text)
+    }
+
+    /// The text of a pipeline file, and the name that errors give it; without one as [`load`](Self::load) finds it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn text(file: Option<&Path>) -> Result<(PathBuf, String), PipelineError> {
+        let name = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
+        let failed = |problem| PipelineError { file: name.clone(), line: None, problem, nearest: None };
+        let text = match std::fs::read_to_string(&name) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => match file {
+                None => NANO.to_owned(),
+                Some(_) => return Err(failed("there is no such file".into())),
+            },
+            Err(e) => return Err(failed(format!("cannot be read: {e}"))),
+        };
+        Ok((name, text))
+    }
+
+    /// A pipeline that says nothing but its preset.
+    ///
+    /// # Errors
+    /// There is no such preset.
+    pub fn of_preset(preset: &str) -> Result<Self, PipelineError> {
+        let text = format!("evolution = \"preset\"\npreset = {}\n", toml::Value::from(preset));
+        Self::parse(Path::new(preset), &text)
     }
 
     /// Reads the text of a pipeline file.
@@ -134,6 +157,11 @@ impl Pipeline {
         }
     }
 
+    /// What the bundled pipeline file says above a key: where its values come from.
+    pub fn bundled_comment(key: &str) -> Option<String> {
+        edit::comment_of(NANO, key)
+    }
+
     /// The prompt template of a key of `[prompts]`.
     ///
     /// # Errors
@@ -158,6 +186,14 @@ impl Pipeline {
             }
         })
     }
+}
+
+/// The text of a pipeline file with a key set, and everything else as it is written.
+///
+/// # Errors
+/// The text is no TOML.
+pub fn with_setting(file: &Path, text: &str, setting: &Setting) -> Result<String, PipelineError> {
+    edit::with(text, setting).map_err(|e| explain(file, text, &e))
 }
 
 #[cfg(test)]
