@@ -16,9 +16,9 @@ use super::round_table;
 use super::text;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{EvolutionError, PlannedPart, curriculum_truth, evolve_round, next_round, plan};
-use crate::stages::Runner;
+use crate::evolution::{PlannedPart, curriculum_truth, evolve_round, next_round, plan};
 use crate::stages::ingest::{IMAGES, IngestRequest, Ingested, ingest};
+use crate::stages::{Runner, StageError};
 use crate::store::Store;
 
 /// Run rounds of the evolution up to round N.
@@ -81,6 +81,7 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     let progress = context::progress(ui);
     let store = Store::open_or_create(&args.store.store)?;
     let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
+    let round = round_of(args, &store, &pipeline)?;
     let taken = take_images(args, &pipeline, &runner)?;
     if let Some(taken) = &taken {
         say_images(taken, &store, ui);
@@ -88,7 +89,6 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     for remark in pipeline.remarks() {
         ui.say(format!("note: {remark}"));
     }
-    let round = round_of(args, &store, &pipeline)?;
     let done = evolve_round(&pipeline, &runner, round, |number| {
         ui.say(plan_text(&pipeline, number, images_of(&store, &pipeline.evolution)));
     })?;
@@ -123,9 +123,9 @@ fn take_images(
     args: &EvolveRoundArgs,
     pipeline: &Pipeline,
     runner: &Runner<'_>,
-) -> Result<Option<Ingested>, EvolutionError> {
+) -> Result<Option<Ingested>, StageError> {
     let evolution = pipeline.evolution.as_str();
-    let there = || -> Result<bool, EvolutionError> {
+    let there = || -> Result<bool, StageError> {
         let Some(head) = runner.store.head(evolution, IMAGES)? else { return Ok(false) };
         Ok(runner.store.usable_result(head.result)?.is_some())
     };
@@ -137,7 +137,7 @@ fn take_images(
         return Ok(None);
     };
     let options = pipeline.ingest.options();
-    Ok(Some(ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner)?))
+    ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner).map(Some)
 }
 
 /// Says what became of the files that were named, and what the evolution has now.

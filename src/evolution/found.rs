@@ -3,9 +3,7 @@
 use serde_json::Value;
 
 use super::EvolutionError;
-use super::report::RoundReport;
-use super::round::{Done, REPORT, SETTINGS, ref_name};
-use crate::stages::StageError;
+use super::round::{Done, SETTINGS, read_report, ref_name};
 use crate::stages::ingest::INGEST;
 use crate::store::{ActionKey, StageResult, Store, StoreError};
 
@@ -63,26 +61,6 @@ fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<O
         }
     }
     Ok(Some(Done { report: read_report(store, &result)?, result, found: true }))
-}
-
-/// A round that is done, as far as its own result goes.
-///
-/// # Errors
-/// The store cannot be read.
-pub fn done(store: &Store, evolution: &str, round: u32) -> Result<Option<Done>, EvolutionError> {
-    let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
-    let Some(result) = store.usable_result(head.result)? else { return Ok(None) };
-    Ok(Some(Done { report: read_report(store, &result)?, result, found: true }))
-}
-
-/// The report of a round's result.
-///
-/// # Errors
-/// It is not there or not to be read.
-pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
-    let lost = |problem: String| StageError::Conflict(format!("the result of the round {}: {problem}", result.action));
-    let output = result.outputs_of(REPORT).next().ok_or_else(|| lost("it has no report".into()))?;
-    serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))
 }
 
 /// What could be read; nothing of what is lost or damaged.

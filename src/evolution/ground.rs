@@ -95,23 +95,22 @@ impl<'a> Ground<'a> {
             Some(images) => images,
             None => newest_images(&pipeline.evolution, runner)?,
         };
-        Self::on(pipeline, runner, Footing { questioner_prompt, reasoner_prompt, base, images })
+        let this = Self::on(pipeline, runner, Footing { questioner_prompt, reasoner_prompt, base, images })?;
+        this.try_prompts()?;
+        Ok(this)
     }
 
     /// The same on what is given.
     ///
     /// # Errors
-    /// The base model is not whole, or its tokenizer does not know a prompt's special tokens.
+    /// The base model is not whole.
     pub fn on(pipeline: &'a Pipeline, runner: &'a Runner<'a>, footing: Footing) -> Result<Self, EvolutionError> {
         let Footing { questioner_prompt, reasoner_prompt, base: base_result, images } = footing;
         let base = StoredModel::of(&base_result)?;
         let model = &pipeline.model;
         let compute = json!({"dtype": model.dtype, "min_pixels": model.min_pixels, "max_pixels": model.max_pixels});
         let frame = OnceLock::new();
-        let this =
-            Self { pipeline, runner, questioner_prompt, reasoner_prompt, compute, base, base_result, images, frame };
-        this.try_prompts()?;
-        Ok(this)
+        Ok(Self { pipeline, runner, questioner_prompt, reasoner_prompt, compute, base, base_result, images, frame })
     }
 
     /// Whether the base model's tokenizer knows the special tokens of the prompts.

@@ -26,10 +26,10 @@ const KEEP_BEST: &str = "keep-best";
 const EVALUATION: &str = "evaluation";
 const PUBLISHING: &str = "publishing";
 
-/// The parts of every round of a pipeline; `available` images, where it is known how many there are.
-pub fn plan(pipeline: &Pipeline, available: Option<u64>) -> Vec<PlannedPart> {
+/// The parts of every round of a pipeline. `images` is how many there are, where it is known.
+pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
     let Pipeline { update, questioner, reasoner, curriculum, round, evaluation, .. } = pipeline;
-    let images = match (u64::from(round.images), available) {
+    let images = match (u64::from(round.images), images) {
         (0, None) => "all images".to_owned(),
         (n, Some(all)) if n == 0 || n >= all => format!("all {all} images"),
         (n, Some(all)) => format!("{n} of {all} images"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::EvolutionError;
-use super::found::{Broken, Found, done, find};
+use super::found::{Broken, Found, find};
 use super::gates::{Checked, QuestionFigures, Verdict, VoteFigures};
 use super::ground::{Footing, Ground, Roles};
 use super::keep_best;
@@ -29,7 +29,7 @@ use crate::tables::{
 };
 
 /// The part that the report plays in a round's result.
-pub(super) const REPORT: &str = "report";
+const REPORT: &str = "report";
 /// The parts that the texts of the prompts play in it.
 pub(super) const PROMPTS: [&str; 2] = ["prompt.questioner", "prompt.reasoner"];
 /// The parameter of a round's action that holds its settings.
@@ -94,6 +94,27 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
     Ok(round)
 }
 
+/// A round that was done, by its ref and its own result alone: what went into it may be lost, or hidden from a replay.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn done_round(store: &Store, evolution: &str, round: u32) -> Result<Option<Done>, EvolutionError> {
+    let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
+    let Some(result) = store.usable_result(head.result)? else { return Ok(None) };
+    let report = read_report(store, &result)?;
+    Ok(Some(Done { report, result, found: true }))
+}
+
+/// The report of a round's result.
+///
+/// # Errors
+/// It is not there or not to be read.
+pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
+    let lost = |problem: String| StageError::Conflict(format!("the result of the round {}: {problem}", result.action));
+    let output = result.outputs_of(REPORT).next().ok_or_else(|| lost("it has no report".into()))?;
+    serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))
+}
+
 /// Runs the rounds up to `round` that are not done yet, and gives what came of each, in order. `begun` hears of each round that
 /// has to be run.
 ///
@@ -143,8 +164,8 @@ fn mend(
     broken: Broken,
     before: &[Done],
 ) -> Result<Done, EvolutionError> {
-    let found = broken.settings.as_ref().map(|then| changes(then, &settings_of(pipeline))).unwrap_or_default();
-    let keys: Vec<String> = found.into_iter().map(|change| change.key).collect();
+    let changed = broken.settings.as_ref().map(|then| changes(then, &settings_of(pipeline))).unwrap_or_default();
+    let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let problem = format!(
             "parts of round {round} are lost, and it was made with another {}; with the pipeline file as it was then, the same \
@@ -500,7 +521,7 @@ pub(super) fn run_again(
 ) -> Result<Done, EvolutionError> {
     let mut before = Vec::new();
     for number in 1..round {
-        before.extend(done(runner.store, &pipeline.evolution, number)?);
+        before.extend(done_round(runner.store, &pipeline.evolution, number)?);
     }
     run(&Ground::on(pipeline, runner, footing)?, round, &before, None)
 }

@@ -49,22 +49,22 @@ keep_best_questions = 16
 keep_best_samples = 3
 "#;
 
-/// A place with a base model, prompts, images and a pipeline file.
+/// A place with a base model, images and a pipeline file.
 pub fn place() -> Place {
     place_in(Place::new())
 }
 
 /// The same in a folder of one's choice.
 pub fn place_in(place: Place) -> Place {
-    place_with(place, &(0..60).map(|n| format!("How many of {n}?")).collect::<Vec<_>>())
+    filled(place, &(0..60).map(|n| format!("How many of {n}?")).collect::<Vec<_>>())
 }
 
 /// The same with a model that knows these questions.
 pub fn place_of(questions: &[String]) -> Place {
-    place_with(Place::new(), questions)
+    filled(Place::new(), questions)
 }
 
-fn place_with(place: Place, questions: &[String]) -> Place {
+fn filled(place: Place, questions: &[String]) -> Place {
     place.fill(12);
     let (project, files) = (Path::new(env!("CARGO_MANIFEST_DIR")), place.path().join("files"));
     std::fs::create_dir_all(&files).unwrap();

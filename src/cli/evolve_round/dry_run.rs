@@ -34,7 +34,7 @@ pub(super) fn print(args: &EvolveRoundArgs, pipeline: &Pipeline, ui: &Ui) -> Res
     let round = round_of(args, &store, pipeline)?;
     let mut begun = Vec::new();
     let next = match take_images(args, pipeline, &runner) {
-        Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards, action })) => {
+        Err(StageError::WouldRun { phase, missing, shards, action }) => {
             let next = Next { phase, missing, parts: shards, action: *action };
             return ingest_first(pipeline, round, &next, &store, ui);
         }

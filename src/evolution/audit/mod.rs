@@ -10,10 +10,9 @@ use serde_json::Value;
 
 use self::checks::Checks;
 use super::EvolutionError;
-use super::found::done;
 use super::gates::{Checked, QuestionFigures, VoteFigures};
 use super::pipeline::Pipeline;
-use super::round::{Done, SETTINGS};
+use super::round::{Done, SETTINGS, done_round};
 use super::settings::{SettingChange, changes, settings_of};
 use crate::analysis::alignment::Findings;
 use crate::analysis::labels::{self, LabelFigures, Labelled};
@@ -90,7 +89,7 @@ pub struct FromPaper {
 /// # Errors
 /// The round is not done, or its tables cannot be read. Rows that do not fit are no error here but findings.
 pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&SceneTruth>) -> Result<Audit, EvolutionError> {
-    let done = done(store, evolution, round)?.ok_or_else(|| EvolutionError::Nothing {
+    let done = done_round(store, evolution, round)?.ok_or_else(|| EvolutionError::Nothing {
         round,
         problem: format!("it is not done in `{evolution}`, so there is nothing to audit"),
     })?;
