@@ -28,9 +28,9 @@ verify:
 schemas:
     cargo run --release -- schema --write
 
-# Evidence that the learning is real: docs/results/nano.md (12 evolutions, about ten minutes).
+# Evidence that the learning is real: docs/results/nano.md and its figures (over forty evolutions; needs polars).
 evidence *ARGS:
-    bench/evidence.py {{ARGS}}
+    python3 bench/evidence {{ARGS}}
 
 # Images per second against a plain Python pipeline, at growing numbers of images.
 bench-ingest *ARGS:

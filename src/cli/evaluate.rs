@@ -15,7 +15,7 @@ use crate::random::Seed;
 use crate::stages::draw::{Drawer, Room};
 use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores, shards};
 use crate::stages::image_set::ImageSet;
-use crate::stages::model::{Loaded, ModelHandle, import};
+use crate::stages::model::{Loaded, ModelHandle, StoredModel, import, named};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, read_rows};
 use crate::store::Store;
@@ -36,10 +36,11 @@ const IMAGE_MEMORY: u64 = 1 << 30;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay evaluate --model data/nano --benchmark data/benchmarks/scenes.parquet --majority 10
+  visplay evaluate --model nano/round-0003/reasoner --benchmark data/benchmarks/scenes.parquet
   visplay evaluate --model models/qwen2.5-vl-3b --benchmark mmmu.parquet --sampled 0 --max-tokens 2048")]
 pub struct EvaluateArgs {
-    /// The checkpoint folder.
-    #[arg(long, value_name = "DIR")]
+    /// The checkpoint folder, or a model of the store by its ref.
+    #[arg(long, value_name = "DIR|REF")]
     model: PathBuf,
     /// The benchmark.
     #[arg(long, value_name = "FILE")]
@@ -107,7 +108,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         return Err(CommandError::usage(format!("{}: it has no place for {{{{{missing}}}}}", file.display())));
     }
     let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
-    let (_, base) = import(&args.model, &runner)?;
+    let base = model_of(&args.model, &runner)?;
     let load = || {
         let frame = Arc::new(base.frame(&store, None)?);
         Loaded::new(frame, base.tensors(&store)?, DType::F32)
@@ -171,6 +172,19 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         ui.result(format!("{}{category}: {:.3}{interval} of {}", score.protocol, score.value, score.items))?;
     }
     straight.map_or(Ok(()), |share| ui.result(format!("sampled answers that begin with the box: {share:.3}")))
+}
+
+/// The checkpoint of a folder, or the model that a ref of the store names.
+fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel, CommandError> {
+    if model.is_dir() {
+        return Ok(import(model, runner)?.1);
+    }
+    let name = model.to_string_lossy();
+    named(&name, runner.store)?.ok_or_else(|| {
+        let message = format!("--model: there is no folder {name}, and no ref of that name in the store");
+        CommandError::usage(message)
+            .with_hint("`visplay status` lists the refs; a model's is EVOLUTION/round-0003/reasoner")
+    })
 }
 
 /// The share of sampled answers that begin with the box, without a word before it.

@@ -1,16 +1,17 @@
 //! `visplay rescore`: stored questions and votes under other settings.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 
 use super::error::CommandError;
+use super::table_files::read_all;
 use super::text;
 use super::ui::Ui;
 use crate::analysis::rescore::{Fate, Scored, rescore};
 use crate::reward::{Preset, Scope};
-use crate::tables::{self, QuestionRow, TableRow, VoteRow};
+use crate::tables::{QuestionRow, VoteRow};
 
 /// Score stored questions and votes under other settings, without a model, and show what would change.
 ///
@@ -95,36 +96,6 @@ fn changed(preset: &Preset, args: &RescoreArgs) -> Result<Preset, CommandError> 
         return Err(CommandError::usage(format!("--lambda is {}; it is a number from 0 on", q.lambda)));
     }
     Ok(preset)
-}
-
-/// The rows of a table in files and in folders of files, in the order of their names.
-fn read_all<R: TableRow>(paths: &[PathBuf]) -> Result<Vec<R>, CommandError> {
-    let mut rows = Vec::new();
-    for path in paths {
-        for file in files_of(path)? {
-            rows.extend(tables::read_file::<R>(&file)?);
-        }
-    }
-    Ok(rows)
-}
-
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let unreadable = |e: std::io::Error| CommandError::failed(format!("{}: cannot be listed: {e}", path.display()));
-    let mut files = Vec::new();
-    for entry in path.read_dir().map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        if file.extension().is_some_and(|e| e == "parquet") {
-            files.push(file);
-        }
-    }
-    if files.is_empty() {
-        return Err(CommandError::usage(format!("{} has no .parquet files", path.display())));
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn print_json(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandError> {

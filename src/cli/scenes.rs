@@ -5,12 +5,13 @@ use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::context::ThreadArgs;
 use super::error::CommandError;
+use super::scenes_truth::{ScenesTruthArgs, cmd_scenes_truth};
 use super::text;
 use super::ui::Ui;
 use crate::random::Seed;
@@ -30,12 +31,19 @@ const CHUNK: u64 = 1024;
 /// the questions; with --benchmark one file with held-out questions is written instead. Scenes for these three purposes
 /// are never the same, whatever their seeds. The truth is for warm start and evaluation; evolution never sees it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Examples:
   visplay scenes --count 300 --seed 1 --out data
   visplay scenes --count 28000 --seed 1 --out warm-1 --demonstrations
   visplay scenes --count 8960 --seed 1 --first 28000 --out warm-2 --demonstrations --wrong 0.35 --weight count-more=3
-  visplay scenes --count 600 --seed 1 --benchmark data/benchmarks/scenes.parquet")]
+  visplay scenes --count 600 --seed 1 --benchmark data/benchmarks/scenes.parquet
+  visplay scenes truth data/store/views/nano/round=1/questions --out truth.parquet",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct ScenesArgs {
+    #[command(subcommand)]
+    command: Option<ScenesCommand>,
     /// The number of scenes.
     #[arg(long, value_name = "N", required_unless_present = "tokenizer")]
     count: Option<u64>,
@@ -76,6 +84,11 @@ pub struct ScenesArgs {
     threads: ThreadArgs,
 }
 
+#[derive(Debug, Subcommand)]
+enum ScenesCommand {
+    Truth(ScenesTruthArgs),
+}
+
 fn weight(text: &str) -> Result<(Family, u64), String> {
     let (family, weight) = text.split_once('=').ok_or("a weight is written FAMILY=N")?;
     let number = weight.parse().ok().filter(|n| *n <= 1_000_000);
@@ -84,6 +97,9 @@ fn weight(text: &str) -> Result<(Family, u64), String> {
 
 /// Runs `visplay scenes`.
 pub fn cmd_scenes(args: &ScenesArgs, ui: &Ui) -> Result<(), CommandError> {
+    if let Some(ScenesCommand::Truth(args)) = &args.command {
+        return cmd_scenes_truth(args, ui);
+    }
     if let Some(file) = &args.tokenizer {
         let json = tokenizer_json().map_err(|e| CommandError::failed(format!("cannot make the tokenizer: {e}")))?;
         make_folder(file.parent())?;
@@ -166,20 +182,20 @@ fn chunks(indexes: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 }
 
 /// What was written where.
-struct Written {
-    path: PathBuf,
-    rows: u64,
+pub(super) struct Written {
+    pub(super) path: PathBuf,
+    pub(super) rows: u64,
 }
 
 /// A table that has its name only when it is whole.
-struct TableFile<R: TableRow> {
+pub(super) struct TableFile<R: TableRow> {
     path: PathBuf,
     partial: PathBuf,
     writer: TableWriter<R, std::io::BufWriter<fs::File>>,
 }
 
 impl<R: TableRow> TableFile<R> {
-    fn new(path: &Path) -> Result<Self, CommandError> {
+    pub(super) fn new(path: &Path) -> Result<Self, CommandError> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
@@ -187,11 +203,11 @@ impl<R: TableRow> TableFile<R> {
         Ok(Self { path: path.to_owned(), partial, writer: TableWriter::new(std::io::BufWriter::new(file))? })
     }
 
-    fn extend(&mut self, rows: Vec<Vec<R>>) -> Result<(), CommandError> {
+    pub(super) fn extend(&mut self, rows: Vec<Vec<R>>) -> Result<(), CommandError> {
         Ok(rows.into_iter().flatten().try_for_each(|row| self.writer.push(row))?)
     }
 
-    fn finish(self) -> Result<Written, CommandError> {
+    pub(super) fn finish(self) -> Result<Written, CommandError> {
         let rows = self.writer.rows();
         let mut file = self.writer.finish()?;
         file.flush().map_err(|e| unwritable(&self.partial, &e))?;
@@ -200,7 +216,7 @@ impl<R: TableRow> TableFile<R> {
     }
 }
 
-fn make_folder(folder: Option<&Path>) -> Result<(), CommandError> {
+pub(super) fn make_folder(folder: Option<&Path>) -> Result<(), CommandError> {
     let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))
 }

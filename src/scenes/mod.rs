@@ -15,6 +15,7 @@
 //! | a text back into a question | [`read_question`] |
 //! | the right answer | [`truth`] |
 //! | questions about a scene | [`Asker`] |
+//! | which images are scenes, and what generated questions about them ask | [`known_scenes`], [`truth_row`] |
 //! | rows of the warm start | [`demonstrations`] |
 //! | the tokenizer of the nano model | [`tokenizer_json`] |
 
@@ -25,6 +26,7 @@ mod demonstration;
 mod dice;
 mod family;
 mod kind;
+mod known;
 mod paint;
 mod png;
 mod question;
@@ -39,6 +41,7 @@ pub use ask::Asker;
 pub use demonstration::{ASK_PROMPT, DESCRIBE_PROMPT, DemonstrationOptions, SYSTEM, Weights, demonstrations};
 pub use family::Family;
 pub use kind::{Attribute, Colour, Kind, Region, Shape};
+pub use known::{KnownScene, KnownSceneError, known_scenes, truth_row};
 pub use question::Question;
 pub use read::{Reading, read_question};
 pub use rows::{benchmark_row, image_path, object_of, object_rows, question_rows};

@@ -237,6 +237,16 @@ pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, Stored
     Ok((result, model))
 }
 
+/// A model that a ref of the store names, such as `nano/round-0003/reasoner`; `None` where there is no such ref.
+///
+/// # Errors
+/// The ref names something else, or the store is damaged.
+pub fn named(name: &str, store: &Store) -> Result<Option<StoredModel>, StageError> {
+    let Some((evolution, name)) = name.split_once('/') else { return Ok(None) };
+    let Some(head) = store.head(evolution, name)? else { return Ok(None) };
+    store.usable_result(head.result)?.map(|result| StoredModel::of(&result)).transpose()
+}
+
 /// The digests of a checkpoint's files by name.
 struct Files(BTreeMap<String, Digest>);
 

@@ -20,6 +20,7 @@
 //! | demonstrations | a response that the warm start learns ([`DemonstrationRow`]) |
 //! | scene_objects | an object of a drawn scene ([`SceneObjectRow`]) |
 //! | scene_questions | a question about a drawn scene with its right answer ([`SceneQuestionRow`]) |
+//! | scene_truths | a generated question about a drawn scene with its right answer ([`SceneTruthRow`]) |
 
 mod answers;
 mod benchmarks;
@@ -42,6 +43,7 @@ mod rewards;
 mod row;
 mod scene_objects;
 mod scene_questions;
+mod scene_truths;
 pub mod schema_file;
 mod scores;
 mod source;
@@ -70,9 +72,10 @@ pub use self::rewards::RewardRow;
 pub use self::row::{Column, TableRow, type_text};
 pub use self::scene_objects::SceneObjectRow;
 pub use self::scene_questions::SceneQuestionRow;
+pub use self::scene_truths::SceneTruthRow;
 pub use self::scores::ScoreRow;
 pub use self::sources::{SourceRow, shown_source};
 pub use self::timings::TimingRow;
 pub use self::votes::VoteRow;
-pub use self::words::{Finish, QuestionType, Role};
+pub use self::words::{Finish, QuestionType, QuestionVerdict, Role};
 pub use self::writer::{PROFILE, PROFILE_V1, TableWriter, WriterProfile, to_bytes};

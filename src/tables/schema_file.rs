@@ -6,7 +6,8 @@ use super::row::{Column, TableRow, type_text};
 use super::writer::PROFILE;
 use super::{
     AnswerRow, BenchmarkRow, CurriculumRow, DemonstrationRow, ImageRow, Measurement, MetricRow, PredictionRow,
-    QuestionRow, RejectRow, RewardRow, SceneObjectRow, SceneQuestionRow, ScoreRow, SourceRow, TimingRow, VoteRow,
+    QuestionRow, RejectRow, RewardRow, SceneObjectRow, SceneQuestionRow, SceneTruthRow, ScoreRow, SourceRow, TimingRow,
+    VoteRow,
 };
 use crate::ids::Digest;
 
@@ -46,6 +47,7 @@ pub fn documents() -> Result<Vec<Document>, serde_json::Error> {
         Description::of::<DemonstrationRow>(),
         Description::of::<SceneObjectRow>(),
         Description::of::<SceneQuestionRow>(),
+        Description::of::<SceneTruthRow>(),
     ]
     .iter()
     .map(|description| Document::json(format!("{}.json", description.table), description))

@@ -25,6 +25,24 @@ word_enum! {
 }
 
 word_enum! {
+    /// What is known about a generated question about a drawn scene.
+    pub enum QuestionVerdict("a verdict: answered, tie, false_premise, ambiguous, unknown or no_scene") {
+        /// It has one right answer.
+        Answered = "answered",
+        /// Two things are equally common: the right answer is `none`.
+        Tie = "tie",
+        /// It takes for granted what is not so: the right answer is `none`.
+        FalsePremise = "false_premise",
+        /// It has more than one meaning, or none.
+        Ambiguous = "ambiguous",
+        /// It belongs to no known family.
+        Unknown = "unknown",
+        /// Its image is no known scene.
+        NoScene = "no_scene",
+    }
+}
+
+word_enum! {
     /// What kind of answer a question wants, as the Questioner declares it.
     pub enum QuestionType("a question's type: multiple choice, numerical or regression") {
         /// One of the options given, by its letter.

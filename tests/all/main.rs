@@ -34,6 +34,7 @@ mod rounds;
 mod sampling;
 mod scenes;
 mod scenes_command;
+mod scenes_truth;
 mod schema_command;
 mod support;
 mod tables;

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use visplay::tables::{BenchmarkRow, SceneObjectRow, SceneQuestionRow, TableRow, read_file, to_bytes};
 
 use crate::support::{Place, VISPLAY, said};
 
@@ -192,6 +193,63 @@ fn the_labelled_baseline_trains_on_given_answers_and_is_measured() {
     for score in scores {
         let [value, low, high] = [0, 1, 2].map(|i| score["after"][i].as_f64().unwrap());
         assert!(low <= value && value <= high && score["items"] == 24, "{score}");
+    }
+}
+
+/// Every file of a table of a round, by its bytes.
+fn table(place: &Place, store: &str, round: u32, table: &str) -> Vec<Vec<u8>> {
+    let folder = place.path().join(store).join(format!("views/t/round={round}/{table}"));
+    let mut files: Vec<Vec<u8>> =
+        std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    files.sort();
+    files
+}
+
+/// Changes every row of a Parquet file.
+fn change<R: TableRow>(file: &Path, change: impl FnMut(&mut R)) {
+    let mut rows: Vec<R> = read_file(file).unwrap();
+    assert!(!rows.is_empty());
+    rows.iter_mut().for_each(change);
+    std::fs::write(file, to_bytes(rows).unwrap()).unwrap();
+}
+
+#[test]
+fn truth_replaced_with_noise_gives_the_same_weights() {
+    let place = place();
+    let drawn: [&[&str]; 2] = [
+        &["scenes", "--count", "12", "--seed", "3", "--out", "drawn"],
+        &["scenes", "--count", "24", "--seed", "7", "--benchmark", "bench.parquet"],
+    ];
+    for arguments in drawn {
+        let made = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
+        assert!(made.status.success(), "{}", said(&made));
+    }
+    let evaluation = "[evaluation]\nbenchmarks = [\"bench.parquet\"]\n\
+                      protocols = { greedy = true, sampled = 4, majority = 4, max_tokens = 1 }\n";
+    std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}{evaluation}")).unwrap();
+    let evolved = |store: &str| report(&evolve(&place, store, &["2", "--images", "drawn/images"]).output().unwrap());
+    let true_ones = evolved("true");
+
+    // All truth that there is: the benchmark's answers, what is in each scene, and the answers of the scenes' questions.
+    let mut noise = (0..).map(|n: u32| n.wrapping_mul(2_654_435_761) >> 29);
+    let mut word = || noise.next().unwrap().to_string();
+    change(&place.path().join("bench.parquet"), |row: &mut BenchmarkRow| row.answer = word());
+    change(&place.path().join("drawn/questions.parquet"), |row: &mut SceneQuestionRow| row.answer = word());
+    change(&place.path().join("drawn/scenes.parquet"), |row: &mut SceneObjectRow| {
+        row.colour = ["red", "green", "blue", "yellow"][row.object as usize % 4].to_owned();
+        row.shape = ["circle", "square", "triangle"][row.object as usize % 3].to_owned();
+    });
+    let noisy = evolved("noisy");
+
+    assert_ne!(true_ones["report"]["scores"], noisy["report"]["scores"], "the benchmark was not read again");
+    for model in ["questioner_model", "reasoner_model", "kept"] {
+        assert_eq!(true_ones["report"][model], noisy["report"][model], "{model}");
+    }
+    for round in [1, 2] {
+        for name in ["questions", "answers", "votes", "curriculum", "rewards", "metrics"] {
+            let [a, b] = ["true", "noisy"].map(|store| table(&place, store, round, name));
+            assert!(!a.is_empty() && a == b, "{name} of round {round}");
+        }
     }
 }
 

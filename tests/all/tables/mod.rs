@@ -27,6 +27,7 @@ macro_rules! for_each_table {
         $function::<visplay::tables::DemonstrationRow>($($argument),*);
         $function::<visplay::tables::SceneObjectRow>($($argument),*);
         $function::<visplay::tables::SceneQuestionRow>($($argument),*);
+        $function::<visplay::tables::SceneTruthRow>($($argument),*);
     }};
 }
 

@@ -41,6 +41,7 @@ fn words(column: &str) -> Option<&'static [&'static str]> {
     Some(match column {
         "finish" => &["stop", "stop_string", "length"],
         "question_type" => &["multiple choice", "numerical", "regression"],
+        "verdict" => &["answered", "tie", "false_premise", "ambiguous", "unknown", "no_scene"],
         "role" => &["questioner", "reasoner"],
         _ => return None,
     })

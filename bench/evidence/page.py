@@ -1,0 +1,187 @@
+"""The page and its figures, from the reports of the evolutions and their tables."""
+
+from figures import Chart
+from intervals import mean, of_mean, of_share, text
+from measure import PROTOCOLS, pooled_share
+from variants import ABLATIONS, FROZEN, LABELLED, METHOD, ROUNDS, SHUFFLED
+
+MAIN = [METHOD, LABELLED, FROZEN, SHUFFLED]
+NUMBERS = range(1, ROUNDS + 1)
+
+
+def written(bench, reports, stopped, seeds, pairs, commit):
+    """The files of docs/results: name and text."""
+    of = Figures(bench, reports, seeds, pairs)
+    steps = {role: bench.steps(METHOD, range(seeds), role) for role in ("questioner", "reasoner")}
+    parts = [opening(commit, seeds), in_short(of, stopped), by_round(of), trained_and_frozen(of), by_step(steps), table_two(of), ablations(of),
+             collapse(stopped), rounds(of), seed_by_seed(of)]
+    return {"nano.md": "\n".join(line for part in parts for line in [*part, ""]).rstrip() + "\n", "nano-rounds.svg": rounds_chart(of),
+            "nano-steps.svg": steps_chart(steps)}
+
+
+class Figures:
+    """What the page is made of."""
+
+    def __init__(self, bench, reports, seeds, pairs):
+        self.bench, self.reports, self.seeds, self.pairs = bench, reports, seeds, pairs
+        self.curves = {key: bench.curve(of) for key, of in reports.items()}
+
+    def values(self, variant, protocol, number, seeds=None):
+        """A figure of a variant after a round (0: before the first), seed by seed."""
+        return [self.curves[variant.name, s][protocol][number][0] for s in range(seeds or self.seeds)]
+
+    def gains(self, variant, protocol="sampled", seeds=None):
+        first, last = (self.values(variant, protocol, n, seeds) for n in (0, ROUNDS))
+        return [100 * (b - a) for a, b in zip(first, last)]
+
+    def difference(self, a, b, protocol, number, seeds=None):
+        """Points by which a variant is better than another, seed by seed the same: mean and interval."""
+        pairs = zip(self.values(a, protocol, number, seeds), self.values(b, protocol, number, seeds))
+        return of_mean([100 * (x - y) for x, y in pairs])
+
+
+def table(head, rows):
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
+
+
+def opening(commit, seeds):
+    return ["# The nano evolution, measured", "",
+            f"Made by `just evidence` at commit {commit}, on a CPU; not run on a GPU. 600 held-out scene questions",
+            "(`data/benchmarks/scenes.parquet`), 4 answers each at T = 1, 10 for the majority. In brackets 95 % intervals: of a mean over seeds by",
+            "Student's t, of one evolution's T = 1 by bootstrap over items, of a share by Wilson.", "",
+            "What is learnt is mostly to look before answering, and to agree with oneself: elicitation and denoising, as in the paper, not new",
+            "ability. The base model was made with the generator's truth (docs/scenes.md); evolution sees no label but in the labelled baseline."]
+
+
+def in_short(of, stopped):
+    own, best = of.gains(METHOD), of.gains(LABELLED)
+    falls = [100 * (of.curves[METHOD.name, s]["greedy"][n][0] - of.curves[METHOD.name, s]["greedy"][n - 1][0]) for s in range(of.pairs) for n in NUMBERS]
+    points = lambda values: ", ".join(f"{v:+.1f}" for v in values)
+    return ["## In short", "",
+            f"- T = 1, gain of three rounds: {points(own)} points; the labelled baseline: {points(best)}; share of it {100 * sum(own) / sum(best):.0f} %.",
+            f"- Greedy, gain: {points(of.gains(METHOD, 'greedy'))} points; the worst change from one round to the next: {min(falls):+.1f}.",
+            f"- Shuffled pseudo-labels: {points(of.gains(SHUFFLED))} points at T = 1.",
+            f"- The trained Questioner over the frozen one, {of.pairs} seeds, points of T = 1 by round: "
+            + "; ".join(text(of.difference(METHOD, FROZEN, "sampled", n, of.pairs), 1, True) for n in NUMBERS) + ".",
+            f"- The pipeline that is meant to collapse {'is stopped by a gate' if stopped else 'was not stopped'}."]
+
+
+def by_round(of):
+    rows = [[variant.name, words, *(text(of_mean(of.values(variant, protocol, n))) for n in range(ROUNDS + 1))]
+            for variant in MAIN for protocol, words in PROTOCOLS.items()]
+    what = [f"- {variant.name}: {variant.what}" for variant in MAIN]
+    return ["## Accuracy by round (the paper's Fig. 1 and Table 3)", "", "![accuracy by round](nano-rounds.svg)", "", *what, "",
+            f"Mean of {of.seeds} seeds.", "", *table(["", "protocol", "base", *(f"round {n}" for n in NUMBERS)], rows)]
+
+
+def rounds_chart(of):
+    marks = [(n, "base" if n == 0 else f"round {n}") for n in range(ROUNDS + 1)]
+    line = lambda variant, protocol: (variant.name, [(n, *of_mean(of.values(variant, protocol, n))) for n in range(ROUNDS + 1)])
+    panels = [(words, marks, [line(variant, protocol) for variant in MAIN]) for protocol, words in PROTOCOLS.items()]
+    return Chart("accuracy by round, mean of the seeds with its 95 % interval", panels, 0.4, 1.0).text()
+
+
+def trained_and_frozen(of):
+    seeds = range(of.pairs)
+    rows = [[words, n, *(text(of_mean(of.values(v, protocol, n, of.pairs))) for v in (METHOD, FROZEN)),
+             text(of.difference(METHOD, FROZEN, protocol, n, of.pairs), 1, True)] for protocol, words in PROTOCOLS.items() for n in NUMBERS]
+    by_family = {v.name: {n: of.bench.families(v, seeds, n) for n in NUMBERS} for v in (METHOD, FROZEN)}
+    for name in ("easy", "hard"):
+        for n in NUMBERS:
+            a, b = (by_family[v.name][n][name] for v in (METHOD, FROZEN))
+            rows.append([f"T = 1, {name} families", n, text(of_mean(a)), text(of_mean(b)), text(of_mean([100 * (x - y) for x, y in zip(a, b)]), 1, True)])
+    asked = []
+    for n in NUMBERS:
+        row = [n]
+        for v in (METHOD, FROZEN):
+            labels = [of.bench.label_accuracy(v, s, n) for s in range(of.seeds)]
+            kept = [of.reports[v.name, s][n - 1]["votes"] for s in range(of.seeds)]
+            row += [f"{mean([k['mean_confidence'] for k in kept]):.3f}", f"{mean([k['kept'] for k in kept]):.0f}",
+                    f"{sum(l['hard'] for l in labels) / sum(l['known'] for l in labels):.2f}", text(pooled_share(labels))]
+        asked.append(row)
+    head = ["round", *(f"{what}, {v}" for v in ("trained", "frozen") for what in ("mean confidence", "kept", "hard families of kept", "pseudo-labels right"))]
+    return ["## The trained Questioner beside a frozen one", "",
+            f"The same Reasoner steps, rows and answers. {of.pairs} seeds, seed by seed the same images, prompts and evaluation; the difference is in points.", "",
+            *table(["", "round", "trained", "frozen", "difference"], rows), "", f"What they ask, {of.seeds} seeds:", "", *table(head, asked)]
+
+
+def by_step(steps):
+    thirds = lambda values: [values[0], *(values[len(values) * n // ROUNDS - 1] for n in NUMBERS)]
+    names = [("questioner", "difficulty", "1 - c of the Questioner's questions"), ("reasoner", "reward", "Reasoner's reward (equals the pseudo-label)"),
+             ("reasoner", "right", "Reasoner's answers that are really right")]
+    rows = [[words, *(text(step[name]) for step in thirds(steps[role]))] for role, name, words in names]
+    return ["## Difficulty and accuracy by step (the paper's Fig. 3)", "", "![by step](nano-steps.svg)", "",
+            "Mean over the groups of a step, all seeds together. Difficulty is judged by the Reasoner of the round before, so it falls where a",
+            "round begins and rises while the Questioner trains.", "", *table(["", "first step", *(f"end of round {n}" for n in NUMBERS)], rows)]
+
+
+def steps_chart(steps):
+    def panel(title, role, names):
+        count = len(steps[role])
+        marks = [(count * n / ROUNDS, f"round {n} ends") for n in NUMBERS]
+        return title, marks, [(name, [(at + 1, *step[name]) for at, step in enumerate(steps[role])]) for name in names]
+
+    panels = [panel("difficulty 1 - c, Questioner's steps", "questioner", ["difficulty"]), panel("accuracy, Reasoner's steps", "reasoner", ["reward", "right"])]
+    return Chart("difficulty and accuracy by step with 95 % intervals", panels, 0.0, 1.0, width=440).text()
+
+
+def table_two(of):
+    rows = []
+    models = ["base", *(f"round {n}" for n in NUMBERS)]
+    for protocol, words in PROTOCOLS.items():
+        for at, name in enumerate(models):
+            row = [words, name]
+            for n in NUMBERS:
+                parts = []
+                for seed in range(of.seeds):
+                    model = of.bench.base_model() if at == 0 else f"{METHOD.name}-{seed}/round-{at:04}/reasoner"
+                    parts.append(of.bench.evaluate(model, of.bench.question_set(METHOD, seed, n))[protocol])
+                row.append(text(of_mean([part["value"] for part in parts])))
+            rows.append(row)
+    labels = []
+    for n in NUMBERS:
+        parts = [of.bench.label_accuracy(METHOD, s, n) for s in range(of.seeds)]
+        count = sum(p["rows"] for p in parts)
+        verdicts = {v: sum(p["verdicts"].get(v, 0) for p in parts) for v in ("answered", "tie", "false_premise", "ambiguous", "unknown", "no_scene")}
+        labels.append([n, count, text(pooled_share(parts)), *(text(of_share(k, count)) for k in verdicts.values())])
+    return ["## Reasoners and question sets, pseudo-labels (the paper's Table 2)", "",
+            "Each round's questions, kept or not, that have a right answer (`visplay scenes truth`), each once, answered by every Reasoner.",
+            f"Mean of {of.seeds} seeds.", "", *table(["", "Reasoner", *(f"questions of round {n}" for n in NUMBERS)], rows), "",
+            "The curriculum, all seeds together: pseudo-labels that are right, of those with a right answer (`none` where the question has a tie or a",
+            "false premise), and what its questions are.", "",
+            *table(["round", "rows", "pseudo-labels right", "one answer", "tie", "false premise", "ambiguous", "no known family", "no scene"], labels)]
+
+
+def ablations(of):
+    rows = []
+    for v in [METHOD, *ABLATIONS]:
+        labels = [of.bench.label_accuracy(v, s, n) for s in range(of.seeds) for n in NUMBERS]
+        row = [v.what if v is not METHOD else "the method", *(text(of_mean(of.values(v, "sampled", n))) for n in NUMBERS)]
+        row += [text(of_mean(of.values(v, protocol, ROUNDS))) for protocol in ("greedy", "majority")]
+        row += ["" if v is METHOD else text(of.difference(v, METHOD, "sampled", ROUNDS), 1, True), f"{sum(l['rows'] for l in labels) / len(labels):.0f}", text(pooled_share(labels))]
+        rows.append(row)
+    head = ["", *(f"T = 1, round {n}" for n in NUMBERS), "greedy, round 3", "majority, round 3", "T = 1 to the method, points", "rows kept a round", "pseudo-labels right"]
+    return ["## Ablations", "", f"One knob changed, everything else the method's; {of.seeds} seeds.", "", *table(head, rows)]
+
+
+def collapse(stopped):
+    said = ["```", stopped, "```"] if stopped else ["It was not stopped."]
+    return ["## A pipeline that is meant to collapse", "",
+            "`questioner.lambda = 0`, `questioner.scope = \"step\"`, `update.questioner.learning_rate = 3e-3`; exit code 3, and the round before stays current:", "", *said]
+
+
+def rounds(of):
+    rows = []
+    for seed in range(of.seeds):
+        for report in of.reports[METHOD.name, seed]:
+            q, v, kept = report["questions"], report["votes"], report["kept"] or {}
+            rows.append([seed, report["round"], q["asked"], q["valid"], q["distinct"], q["distinct_texts"], f"{v['mean_confidence']:.3f}", v["kept"],
+                         f"{kept.get('score', 0):.3f}", "yes" if kept.get("current", True) else "no", f"{report['seconds']:.0f}"])
+    head = ["seed", "round", "asked", "valid", "distinct", "distinct texts", "mean confidence", "kept", "label-free score", "current", "seconds"]
+    return ["## Rounds of the method", "", "Seconds are the stages' own, added up, on two cores that other work shared; docs/speed.md has the time of a round.", "", *table(head, rows)]
+
+
+def seed_by_seed(of):
+    rows = [[v.name, s, words, *(text(figure) for figure in of.curves[v.name, s][protocol])]
+            for v in MAIN for s in range(of.pairs if v.paired else of.seeds) for protocol, words in PROTOCOLS.items()]
+    return ["## Seed by seed", "", *table(["", "seed", "protocol", "base", *(f"round {n}" for n in NUMBERS)], rows)]

@@ -1,0 +1,62 @@
+"""The evolutions that the evidence is made of: each is a pipeline file with some keys changed."""
+
+import re
+from dataclasses import dataclass, field
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An evolution, run for several seeds."""
+
+    name: str
+    what: str
+    keys: dict = field(default_factory=dict)
+    pipeline: str = "nano.toml"
+    # A seed of the method and of the frozen Questioner, whose difference is small, costs as much as any other and says more.
+    paired: bool = False
+    # It is meant to be stopped by a gate.
+    stops: bool = False
+
+
+METHOD = Variant("nano", "the method, `pipelines/nano.toml`", paired=True)
+FROZEN = Variant("frozen", "the Questioner is not trained: `update.questioner.steps = 0`", {"update.questioner.steps": "0"}, paired=True)
+LABELLED = Variant("labelled", "GRPO on right answers, equal steps, `pipelines/nano-labelled.toml`", pipeline="nano-labelled.toml")
+SHUFFLED = Variant("shuffled", 'control: `curriculum.labels = "shuffled"`, `round.keep_best = false`',
+                   {"curriculum.labels": '"shuffled"', "round.keep_best": "false"})
+ABLATIONS = [
+    Variant("no-margin", "`curriculum.min_margin = 0`", {"curriculum.min_margin": "0.0"}),
+    Variant("greedy-agrees", "`curriculum.greedy_agrees = true`", {"curriculum.greedy_agrees": "true"}),
+    Variant("no-form-check", "`questioner.form_check = false`", {"questioner.form_check": "false"}),
+    Variant("duplicates", "`curriculum.deduplicate = false`", {"curriculum.deduplicate": "false"}),
+    Variant("no-keep-best", "`round.keep_best = false`", {"round.keep_best": "false"}),
+    Variant("ten-votes", "`curriculum.label_samples = 10`", {"curriculum.label_samples": "10"}),
+    Variant("no-sharing", "`questioner.share_equal` and `curriculum.share_equal = false`",
+            {"questioner.share_equal": "false", "curriculum.share_equal": "false"}),
+    Variant("band-paper", "the paper's band, 0.25 to 0.75", {"curriculum.low": "0.25", "curriculum.high": "0.75"}),
+    Variant("band-code", "the released code's band, 0.3 to 0.8", {"curriculum.low": "0.3", "curriculum.high": "0.8"}),
+]
+COLLAPSE = Variant("collapse", "meant to collapse: `questioner.lambda = 0`, `questioner.scope = \"step\"`, `update.questioner.learning_rate = 3e-3`",
+                   {"questioner.lambda": "0.0", "questioner.scope": '"step"', "update.questioner.learning_rate": "3e-3"}, stops=True)
+
+
+def put(text, key, value):
+    """The text of a pipeline file with a key of one of its sections changed; the key must be there."""
+    section, name = key.rsplit(".", 1)
+    head, mark, rest = text.partition(f"\n[{section}]\n")
+    body, end, tail = rest.partition("\n[")
+    body, changed = re.subn(rf"^{name} = .*$", f"{name} = {value}", body, count=1, flags=re.M)
+    if not (mark and changed):
+        raise SystemExit(f"the pipeline file has no key {key}")
+    return head + mark + body + end + tail
+
+
+def pipeline_text(variant, seed, folder, labelled):
+    """The pipeline file of a variant, as it is written for a seed."""
+    text = (folder / variant.pipeline).read_text()
+    text = re.sub(r"^evolution = .*", f'evolution = "{variant.name}-{seed}"', text, flags=re.M)
+    text = text.replace('"prompts/', f'"{folder}/prompts/').replace("data/scenes-labelled.parquet", str(labelled))
+    for key, value in {"round.seed": seed, **variant.keys}.items():
+        text = put(text, key, value)
+    return text

@@ -1,0 +1,122 @@
+//! Scenes whose objects a table tells, by their images: for judging what a model asked about them. **For evaluation only.**
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::kind::{Colour, Shape};
+use super::scene::Object;
+use super::truth::{Truth, Verdict, judge};
+use crate::ids::{Digest, ImageId};
+use crate::tables::{QuestionRow, QuestionVerdict, SceneObjectRow, SceneTruthRow, TableError, read_file};
+
+/// A scene that a table of objects tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownScene {
+    /// Its image file, relative to the table's folder.
+    pub image: String,
+    /// Its objects.
+    pub objects: Vec<Object>,
+}
+
+impl AsRef<[Object]> for KnownScene {
+    fn as_ref(&self) -> &[Object] {
+        &self.objects
+    }
+}
+
+/// Why the scenes of a table are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum KnownSceneError {
+    /// The table cannot be read.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A row says what no scene has.
+    #[error("{file}: row {row}: `{column}` is {value:?}, which no scene has")]
+    Word {
+        /// The table.
+        file: PathBuf,
+        /// The row, from 0.
+        row: usize,
+        /// The column.
+        column: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// An image of the table is not beside it.
+    #[error("{image}: the image of a scene cannot be read: {problem}")]
+    Image {
+        /// The file.
+        image: PathBuf,
+        /// Why.
+        problem: std::io::Error,
+    },
+}
+
+/// The scenes of a `scene_objects` table, by the ids of their images, whose files lie where the table says.
+///
+/// # Errors
+/// The table or an image cannot be read, or a row says what no scene has.
+pub fn known_scenes(table: &Path) -> Result<BTreeMap<ImageId, KnownScene>, KnownSceneError> {
+    let rows: Vec<SceneObjectRow> = read_file(table)?;
+    let mut of_image: BTreeMap<String, Vec<Object>> = BTreeMap::new();
+    for (number, row) in rows.into_iter().enumerate() {
+        let object = object(&row).map_err(|(column, value)| KnownSceneError::Word {
+            file: table.to_owned(),
+            row: number,
+            column,
+            value,
+        })?;
+        of_image.entry(row.image).or_default().push(object);
+    }
+    let folder = table.parent().unwrap_or(Path::new(""));
+    let known = of_image.into_iter().map(|(image, objects)| {
+        let path = folder.join(&image);
+        let bytes = std::fs::read(&path).map_err(|problem| KnownSceneError::Image { image: path, problem })?;
+        Ok((ImageId(Digest::of(&bytes)), KnownScene { image, objects }))
+    });
+    known.collect()
+}
+
+/// A row as an object, or the column that says what no scene has.
+fn object(row: &SceneObjectRow) -> Result<Object, (&'static str, String)> {
+    let cell = |column, value: u32| u8::try_from(value).map_err(|_| (column, value.to_string()));
+    let pixels = |column, value: u32| i32::try_from(value).map_err(|_| (column, value.to_string()));
+    Ok(Object {
+        colour: Colour::from_word(&row.colour).ok_or_else(|| ("colour", row.colour.clone()))?,
+        shape: Shape::from_word(&row.shape).ok_or_else(|| ("shape", row.shape.clone()))?,
+        row: cell("row", row.row)?,
+        column: cell("column", row.column)?,
+        x: pixels("x", row.x)?,
+        y: pixels("y", row.y)?,
+        size: pixels("size", row.size)?,
+    })
+}
+
+/// What a generated question asks and its right answer; `None` for a sample that is no question.
+pub fn truth_row(row: &QuestionRow, scenes: &BTreeMap<ImageId, KnownScene>) -> Option<SceneTruthRow> {
+    let question = row.question.clone().filter(|_| row.valid)?;
+    let scene = scenes.get(&row.image_id);
+    let (family, verdict, answer) = match scene.map(|scene| judge(&question, scene)) {
+        None => (None, QuestionVerdict::NoScene, None),
+        Some(Verdict::Ambiguous(_)) => (None, QuestionVerdict::Ambiguous, None),
+        Some(Verdict::Unknown) => (None, QuestionVerdict::Unknown, None),
+        Some(Verdict::Known(asked, truth)) => {
+            let verdict = match truth {
+                Truth::Answer(_) => QuestionVerdict::Answered,
+                Truth::Tie => QuestionVerdict::Tie,
+                Truth::FalsePremise => QuestionVerdict::FalsePremise,
+            };
+            (Some(asked.family()), verdict, Some(truth.text().to_owned()))
+        }
+    };
+    Some(SceneTruthRow {
+        question_id: row.question_id,
+        image_id: row.image_id,
+        image: scene.map(|scene| scene.image.clone()),
+        question,
+        family: family.map(|family| family.name().to_owned()),
+        hard: family.map(super::Family::is_hard),
+        verdict,
+        answer,
+    })
+}
