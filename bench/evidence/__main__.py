@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Evidence that the learning is real: runs evolutions of the nano pipeline and writes docs/results/nano.md and its figures.
 
-    python3 bench/evidence [--visplay target/release/visplay] [--work target/evidence] [--seeds 3] [--pairs 6] [--out docs/results]
+    python3 bench/evidence [--visplay target/release/visplay] [--work target/evidence] [--seeds 3] [--pairs 6] [--ablated 3] [--out docs/results]
 
-For each seed three rounds of the method, of the labelled baseline (GRPO on right answers, equal steps), of the control with shuffled
-pseudo-labels and of an ablation of each knob of ours; and for more seeds the method beside itself with the Questioner left untrained.
-All lie in one store, so that a stopped run goes on and a second one only reads. Needs polars (`pip install polars`).
+Three rounds of each: for each seed the method, the labelled baseline (GRPO on right answers, equal steps) and the control with shuffled
+pseudo-labels; for more seeds the method beside itself with the Questioner left untrained; and an ablation of each knob of ours. All lie in one store, so that a stopped run goes on and a second one only reads. Needs polars (`pip install polars`).
 """
 
 import argparse
@@ -21,15 +20,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--visplay", type=Path, default=ROOT / "target/release/visplay")
     parser.add_argument("--work", type=Path, default=ROOT / "target/evidence")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of every variant")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of the method, the baseline and the control")
+    parser.add_argument("--ablated", type=int, default=3, help="seeds of each ablation, at most as many as --seeds")
     parser.add_argument("--pairs", type=int, default=6, help="seeds of the method and of the frozen Questioner")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results")
     args = parser.parse_args()
     bench = Bench(args.visplay.resolve(), args.work.resolve())
 
+    pairs, ablated = max(args.seeds, args.pairs), min(args.seeds, args.ablated)
     reports, stopped = {}, None
     for variant in [METHOD, FROZEN, LABELLED, SHUFFLED, *ABLATIONS]:
-        for seed in range(max(args.seeds, args.pairs) if variant.paired else args.seeds):
+        for seed in range(pairs if variant.paired else ablated if variant in ABLATIONS else args.seeds):
             reports[variant.name, seed] = bench.evolve(variant, seed)
             after = [next(s["after"][0] for s in r["scores"] if s["protocol"] == "sampled") for r in reports[variant.name, seed]]
             print(variant.name, seed, " ".join(f"{value:.3f}" for value in after), flush=True)
@@ -41,7 +42,7 @@ def main():
 
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, text in page.written(bench, reports, stopped, args.seeds, max(args.seeds, args.pairs), commit).items():
+    for name, text in page.written(page.Figures(bench, reports, args.seeds, pairs, ablated), stopped, commit).items():
         (args.out / name).write_text(text)
 
 

@@ -9,11 +9,10 @@ MAIN = [METHOD, LABELLED, FROZEN, SHUFFLED]
 NUMBERS = range(1, ROUNDS + 1)
 
 
-def written(bench, reports, stopped, seeds, pairs, commit):
+def written(of, stopped, commit):
     """The files of docs/results: name and text."""
-    of = Figures(bench, reports, seeds, pairs)
-    steps = {role: bench.steps(METHOD, range(seeds), role) for role in ("questioner", "reasoner")}
-    parts = [opening(commit, seeds), in_short(of, stopped), by_round(of), trained_and_frozen(of), by_step(steps), table_two(of), ablations(of),
+    steps = {role: of.bench.steps(METHOD, range(of.seeds), role) for role in ("questioner", "reasoner")}
+    parts = [opening(commit), in_short(of, stopped), by_round(of), trained_and_frozen(of), by_step(steps), table_two(of), ablations(of),
              collapse(stopped), rounds(of), seed_by_seed(of)]
     return {"nano.md": "\n".join(line for part in parts for line in [*part, ""]).rstrip() + "\n", "nano-rounds.svg": rounds_chart(of),
             "nano-steps.svg": steps_chart(steps)}
@@ -22,8 +21,8 @@ def written(bench, reports, stopped, seeds, pairs, commit):
 class Figures:
     """What the page is made of."""
 
-    def __init__(self, bench, reports, seeds, pairs):
-        self.bench, self.reports, self.seeds, self.pairs = bench, reports, seeds, pairs
+    def __init__(self, bench, reports, seeds, pairs, ablated):
+        self.bench, self.reports, self.seeds, self.pairs, self.ablated = bench, reports, seeds, pairs, ablated
         self.curves = {key: bench.curve(of) for key, of in reports.items()}
 
     def values(self, variant, protocol, number, seeds=None):
@@ -44,7 +43,7 @@ def table(head, rows):
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
 
 
-def opening(commit, seeds):
+def opening(commit):
     return ["# The nano evolution, measured", "",
             f"Made by `just evidence` at commit {commit}, on a CPU; not run on a GPU. 600 held-out scene questions",
             "(`data/benchmarks/scenes.parquet`), 4 answers each at T = 1, 10 for the majority. In brackets 95 % intervals: of a mean over seeds by",
@@ -152,16 +151,23 @@ def table_two(of):
             *table(["round", "rows", "pseudo-labels right", "one answer", "tie", "false premise", "ambiguous", "no known family", "no scene"], labels)]
 
 
+def figure(of, variant, protocol, number):
+    """An ablation's figure: of one seed that of its items, of several that of the seeds."""
+    if of.ablated == 1:
+        return text(of.curves[variant.name, 0][protocol][number])
+    return text(of_mean(of.values(variant, protocol, number, of.ablated)))
+
+
 def ablations(of):
     rows = []
     for v in [METHOD, *ABLATIONS]:
-        labels = [of.bench.label_accuracy(v, s, n) for s in range(of.seeds) for n in NUMBERS]
-        row = [v.what if v is not METHOD else "the method", *(text(of_mean(of.values(v, "sampled", n))) for n in NUMBERS)]
-        row += [text(of_mean(of.values(v, protocol, ROUNDS))) for protocol in ("greedy", "majority")]
-        row += ["" if v is METHOD else text(of.difference(v, METHOD, "sampled", ROUNDS), 1, True), f"{sum(l['rows'] for l in labels) / len(labels):.0f}", text(pooled_share(labels))]
+        labels = [of.bench.label_accuracy(v, s, n) for s in range(of.ablated) for n in NUMBERS]
+        row = [v.what if v is not METHOD else "the method", *(figure(of, v, "sampled", n) for n in NUMBERS)]
+        row += [figure(of, v, protocol, ROUNDS) for protocol in ("greedy", "majority")]
+        row += ["" if v is METHOD else text(of.difference(v, METHOD, "sampled", ROUNDS, of.ablated), 1, True), f"{sum(l['rows'] for l in labels) / len(labels):.0f}", text(pooled_share(labels))]
         rows.append(row)
     head = ["", *(f"T = 1, round {n}" for n in NUMBERS), "greedy, round 3", "majority, round 3", "T = 1 to the method, points", "rows kept a round", "pseudo-labels right"]
-    return ["## Ablations", "", f"One knob changed, everything else the method's; {of.seeds} seeds.", "", *table(head, rows)]
+    return ["## Ablations", "", f"One knob changed, everything else the method's; {'seed 0' if of.ablated == 1 else f'{of.ablated} seeds'}.", "", *table(head, rows)]
 
 
 def collapse(stopped):

@@ -4,6 +4,7 @@
 mod allocation;
 mod audit;
 mod branch;
+mod collapse;
 mod commands;
 mod config;
 mod crash;

@@ -1,0 +1,83 @@
+//! A pipeline that collapses is stopped by a gate, and the round before stays current: with the bundled nano model, pipeline and gates.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::{VISPLAY, said};
+
+/// Makes a round small enough for a test.
+const SMALL: [(&str, &str, &str); 12] = [
+    ("round", "images", "40"),
+    ("round", "keep_best", "false"),
+    ("evaluation", "items", "15"),
+    ("curriculum", "label_samples", "6"),
+    ("gates.kept_rows", "warn", "4"),
+    ("gates.kept_rows", "stop", "1"),
+    ("update.questioner", "steps", "2"),
+    ("update.questioner", "prompts_per_step", "8"),
+    ("update.questioner", "prompts_per_update", "8"),
+    ("update.reasoner", "steps", "2"),
+    ("update.reasoner", "prompts_per_step", "8"),
+    ("update.reasoner", "prompts_per_update", "8"),
+];
+
+/// Nothing keeps questions apart, and the Questioner's rate is far too high.
+const COLLAPSING: [(&str, &str, &str); 4] = [
+    ("questioner", "lambda", "0.0"),
+    ("questioner", "scope", "\"step\""),
+    ("update.questioner", "learning_rate", "3e-3"),
+    ("update.questioner", "steps", "6"),
+];
+
+/// The text of a pipeline file with a key changed, which must be there.
+fn put(text: &str, (section, key, value): (&str, &str, &str)) -> String {
+    let (before, rest) = text.split_once(&format!("\n[{section}]\n")).unwrap();
+    let end = rest.find("\n[").unwrap_or(rest.len());
+    let line = rest[..end].lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+    format!("{before}\n[{section}]\n{}", rest.replacen(line, &format!("{key} = {value}"), 1))
+}
+
+/// `visplay evolve-round` in the project's folder, where the pipeline finds its model, images and prompts.
+fn evolve(place: &Path, pipeline: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(VISPLAY);
+    command.arg("evolve-round").args(arguments).arg("--pipeline").arg(place.join(pipeline));
+    command.arg("--store").arg(place.join("store")).arg("--json").current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.output().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", said(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_collapse_is_stopped_by_a_gate_and_the_round_before_stays_current() {
+    let place = tempfile::tempdir().unwrap();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shipped = std::fs::read_to_string(project.join("pipelines/nano.toml")).unwrap();
+    let shipped = shipped.replace("\"prompts/", &format!("\"{}/pipelines/prompts/", project.display()));
+    let sound = SMALL.into_iter().fold(shipped, |text, change| put(&text, change));
+    let collapsing = COLLAPSING.into_iter().fold(sound.clone(), |text, change| put(&text, change));
+    std::fs::write(place.path().join("sound.toml"), sound).unwrap();
+    std::fs::write(place.path().join("collapsing.toml"), collapsing).unwrap();
+    let first = report(&evolve(place.path(), "sound.toml", &["1"]));
+
+    let stopped = evolve(place.path(), "collapsing.toml", &["next"]);
+    assert_eq!(stopped.status.code(), Some(3), "{}", said(&stopped));
+    let message = said(&stopped);
+    let reason = message.lines().find(|line| line.contains("round 2 is stopped by the gate gates.")).unwrap();
+    let numbers: Vec<f64> = reason.split([' ', ',', ';']).filter_map(|word| word.parse().ok()).collect();
+    let [round, figure, threshold] = numbers[..] else { panic!("{reason}") };
+    let beyond = if reason.contains("at least") { figure < threshold } else { figure > threshold };
+    assert!(round == 2.0 && beyond, "{reason}");
+
+    // The round before is what there is, and what a sound pipeline goes on from.
+    let status = Command::new(VISPLAY).args(["status", "--json", "--store"]).arg(place.path().join("store")).output();
+    let status = String::from_utf8(status.unwrap().stdout).unwrap();
+    assert!(status.contains("round-0001/reasoner") && !status.contains("round-0002"), "{status}");
+    assert_eq!(report(&evolve(place.path(), "sound.toml", &["next", "--dry-run"]))["round"], json!(2));
+    let second = report(&evolve(place.path(), "sound.toml", &["2"]));
+    assert_eq!(second["report"]["scores"][0]["before"], first["report"]["scores"][0]["after"]);
+}
