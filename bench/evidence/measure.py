@@ -9,6 +9,8 @@ from intervals import of_mean, of_share
 from variants import ROUNDS, pipeline_text
 
 ROOT = Path(__file__).resolve().parents[2]
+# Questions of a round, in the order of their ids, that every Reasoner answers.
+SET_ITEMS = 300
 PROTOCOLS = {"sampled": "T = 1", "greedy": "greedy", "majority": "majority of 10"}
 
 
@@ -101,7 +103,7 @@ class Bench:
 
     def evaluate(self, model, benchmark):
         """Figures of a model on a benchmark, by protocol."""
-        said = self.run("evaluate", "--model", model, "--benchmark", benchmark, "--sampled", 4, "--majority", 10, "--max-tokens", 96,
+        said = self.run("evaluate", "--model", model, "--benchmark", benchmark, "--items", SET_ITEMS, "--sampled", 4, "--majority", 10, "--max-tokens", 96,
                         "--store", self.store, "--json", "--quiet")
         whole = [s for s in json.loads(said)["scores"] if s["category"] is None]
         return {s["protocol"]: s for s in whole}

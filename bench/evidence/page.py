@@ -2,7 +2,7 @@
 
 from figures import Chart
 from intervals import mean, of_mean, of_share, text
-from measure import PROTOCOLS, pooled_share
+from measure import PROTOCOLS, SET_ITEMS, pooled_share
 from variants import ABLATIONS, FROZEN, LABELLED, METHOD, ROUNDS, SHUFFLED
 
 MAIN = [METHOD, LABELLED, FROZEN, SHUFFLED]
@@ -144,7 +144,7 @@ def table_two(of):
         verdicts = {v: sum(p["verdicts"].get(v, 0) for p in parts) for v in ("answered", "tie", "false_premise", "ambiguous", "unknown", "no_scene")}
         labels.append([n, count, text(pooled_share(parts)), *(text(of_share(k, count)) for k in verdicts.values())])
     return ["## Reasoners and question sets, pseudo-labels (the paper's Table 2)", "",
-            "Each round's questions, kept or not, that have a right answer (`visplay scenes truth`), each once, answered by every Reasoner.",
+            f"{SET_ITEMS} of each round's questions, kept or not, that have a right answer (`visplay scenes truth`), answered by every Reasoner.",
             f"Mean of {of.seeds} seeds.", "", *table(["", "Reasoner", *(f"questions of round {n}" for n in NUMBERS)], rows), "",
             "The curriculum, all seeds together: pseudo-labels that are right, of those with a right answer (`none` where the question has a tie or a",
             "false premise), and what its questions are.", "",
