@@ -96,12 +96,14 @@ def trained_and_frozen(of):
             labels = [of.bench.label_accuracy(v, s, n) for s in range(of.seeds)]
             kept = [of.reports[v.name, s][n - 1]["votes"] for s in range(of.seeds)]
             row += [f"{mean([k['mean_confidence'] for k in kept]):.3f}", f"{mean([k['kept'] for k in kept]):.0f}",
-                    f"{sum(l['hard'] for l in labels) / sum(l['known'] for l in labels):.2f}", text(pooled_share(labels))]
+                    f"{sum(l['hard'] for l in labels) / sum(l['known'] for l in labels):.2f}",
+                    f"{1 - sum(l['known'] for l in labels) / sum(l['rows'] for l in labels):.2f}", text(pooled_share(labels))]
         asked.append(row)
-    head = ["round", *(f"{what}, {v}" for v in ("trained", "frozen") for what in ("mean confidence", "kept", "hard families of kept", "pseudo-labels right"))]
+    head = ["round", *(f"{what}, {v}" for v in ("trained", "frozen") for what in ("mean confidence", "kept", "hard of kept", "of no meaning", "pseudo-labels right"))]
     return ["## The trained Questioner beside a frozen one", "",
             f"The same Reasoner steps, rows and answers. {of.pairs} seeds, seed by seed the same images, prompts and evaluation; the difference is in points.", "",
-            *table(["", "round", "trained", "frozen", "difference"], rows), "", f"What they ask, {of.seeds} seeds:", "", *table(head, asked)]
+            *table(["", "round", "trained", "frozen", "difference"], rows), "",
+            f"What they ask, {of.seeds} seeds: of the kept questions, the share of hard families, and the share that is ambiguous or of no family:", "", *table(head, asked)]
 
 
 def by_step(steps):

@@ -8,7 +8,7 @@ use super::for_each_table;
 use super::samples::rows;
 
 /// Table, digest of 100 sample rows, digest of no rows.
-const GOLDEN: [(&str, &str, &str); 17] = [
+const GOLDEN: [(&str, &str, &str); 18] = [
     (
         "images",
         "65bf6fb4f6a7bb9cb9d4f2018de42e4dec47f595de64f5709043eb6a7481c19c",
@@ -93,6 +93,11 @@ const GOLDEN: [(&str, &str, &str); 17] = [
         "scene_questions",
         "979453290549e987d16f862abae1674f5d80c4c521d329a897cb66f5d09a0052",
         "3346a909e9db12390ab7fcd898571f80fc7b44d7bd6c2dd02a1bfd22d0b61ff1",
+    ),
+    (
+        "scene_truths",
+        "db67dc1a5c43482df8f09eedc5dffe9d0ff7cb7cf71ec60894911a55a2ecead7",
+        "5203637910e2a9294d9914b0ab88ef5bfeae8ab432bddecd71135481fa91aadd",
     ),
 ];
 
