@@ -4,7 +4,8 @@
     python3 bench/evidence [--visplay target/release/visplay] [--work target/evidence] [--seeds 3] [--pairs 6] [--ablated 3] [--out docs/results]
 
 Three rounds of each: for each seed the method, the labelled baseline (GRPO on right answers, equal steps) and the control with shuffled
-pseudo-labels; for more seeds the method beside itself with the Questioner left untrained; and an ablation of each knob of ours. All lie in one store, so that a stopped run goes on and a second one only reads. Needs polars (`pip install polars`).
+pseudo-labels; for more seeds the method beside itself with the Questioner left untrained,
+with all images and with a quarter of them; and an ablation of each knob of ours. All lie in one store, so that a stopped run goes on and a second one only reads. Needs polars (`pip install polars`).
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import page
 from measure import ROOT, Bench, Stopped
-from variants import ABLATIONS, COLLAPSE, FROZEN, LABELLED, METHOD, SHUFFLED
+from variants import ABLATIONS, COLLAPSE, FEW, FEW_FROZEN, FROZEN, LABELLED, METHOD, SHUFFLED
 
 
 def main():
@@ -22,14 +23,14 @@ def main():
     parser.add_argument("--work", type=Path, default=ROOT / "target/evidence")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the method, the baseline and the control")
     parser.add_argument("--ablated", type=int, default=3, help="seeds of each ablation, at most as many as --seeds")
-    parser.add_argument("--pairs", type=int, default=6, help="seeds of the method and of the frozen Questioner")
+    parser.add_argument("--pairs", type=int, default=6, help="seeds of the trained Questioner beside the frozen one")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results")
     args = parser.parse_args()
     bench = Bench(args.visplay.resolve(), args.work.resolve())
 
     pairs, ablated = max(args.seeds, args.pairs), min(args.seeds, args.ablated)
     reports, stopped = {}, None
-    for variant in [METHOD, FROZEN, LABELLED, SHUFFLED, *ABLATIONS]:
+    for variant in [METHOD, FROZEN, LABELLED, SHUFFLED, FEW, FEW_FROZEN, *ABLATIONS]:
         for seed in range(pairs if variant.paired else ablated if variant in ABLATIONS else args.seeds):
             reports[variant.name, seed] = bench.evolve(variant, seed)
             after = [next(s["after"][0] for s in r["scores"] if s["protocol"] == "sampled") for r in reports[variant.name, seed]]

@@ -3,7 +3,7 @@
 from figures import Chart
 from intervals import mean, of_mean, of_share, text
 from measure import PROTOCOLS, SET_ITEMS, pooled_share
-from variants import ABLATIONS, FROZEN, LABELLED, METHOD, ROUNDS, SHUFFLED
+from variants import ABLATIONS, FEW, FEW_FROZEN, FROZEN, LABELLED, METHOD, ROUNDS, SHUFFLED
 
 MAIN = [METHOD, LABELLED, FROZEN, SHUFFLED]
 NUMBERS = range(1, ROUNDS + 1)
@@ -12,7 +12,7 @@ NUMBERS = range(1, ROUNDS + 1)
 def written(of, stopped, commit):
     """The files of docs/results: name and text."""
     steps = {role: of.bench.steps(METHOD, range(of.seeds), role) for role in ("questioner", "reasoner")}
-    parts = [opening(commit), in_short(of, stopped), by_round(of), trained_and_frozen(of), by_step(steps), table_two(of), ablations(of),
+    parts = [opening(commit), in_short(of, stopped), by_round(of), trained_and_frozen(of), pair(of, METHOD, FROZEN), pair(of, FEW, FEW_FROZEN), by_step(steps), table_two(of), ablations(of),
              collapse(stopped), rounds(of), seed_by_seed(of)]
     return {"nano.md": "\n".join(line for part in parts for line in [*part, ""]).rstrip() + "\n", "nano-rounds.svg": rounds_chart(of),
             "nano-steps.svg": steps_chart(steps)}
@@ -61,7 +61,8 @@ def in_short(of, stopped):
             f"- Greedy, gain: {points(of.gains(METHOD, 'greedy'))} points; the worst change from one round to the next: {min(falls):+.1f}.",
             f"- Shuffled pseudo-labels: {points(of.gains(SHUFFLED))} points at T = 1.",
             f"- The trained Questioner over the frozen one, {of.pairs} seeds, points of T = 1 by round: "
-            + "; ".join(text(of.difference(METHOD, FROZEN, "sampled", n, of.pairs), 1, True) for n in NUMBERS) + ".",
+            + "; ".join(text(of.difference(METHOD, FROZEN, "sampled", n, of.pairs), 1, True) for n in NUMBERS)
+            + "; with a quarter of the images: " + "; ".join(text(of.difference(FEW, FEW_FROZEN, "sampled", n, of.pairs), 1, True) for n in NUMBERS) + ".",
             f"- The pipeline that is meant to collapse {'is stopped by a gate' if stopped else 'was not stopped'}."]
 
 
@@ -81,18 +82,24 @@ def rounds_chart(of):
 
 
 def trained_and_frozen(of):
+    return ["## The trained Questioner beside a frozen one", "",
+            f"The same Reasoner steps, rows and answers. {of.pairs} seeds, seed by seed the same images, prompts and evaluation; the difference is in points."]
+
+
+def pair(of, trained, frozen):
+    """A trained Questioner beside a frozen one."""
     seeds = range(of.pairs)
-    rows = [[words, n, *(text(of_mean(of.values(v, protocol, n, of.pairs))) for v in (METHOD, FROZEN)),
-             text(of.difference(METHOD, FROZEN, protocol, n, of.pairs), 1, True)] for protocol, words in PROTOCOLS.items() for n in NUMBERS]
-    by_family = {v.name: {n: of.bench.families(v, seeds, n) for n in NUMBERS} for v in (METHOD, FROZEN)}
+    rows = [[words, n, *(text(of_mean(of.values(v, protocol, n, of.pairs))) for v in (trained, frozen)),
+             text(of.difference(trained, frozen, protocol, n, of.pairs), 1, True)] for protocol, words in PROTOCOLS.items() for n in NUMBERS]
+    by_family = {v.name: {n: of.bench.families(v, seeds, n) for n in NUMBERS} for v in (trained, frozen)}
     for name in ("easy", "hard"):
         for n in NUMBERS:
-            a, b = (by_family[v.name][n][name] for v in (METHOD, FROZEN))
+            a, b = (by_family[v.name][n][name] for v in (trained, frozen))
             rows.append([f"T = 1, {name} families", n, text(of_mean(a)), text(of_mean(b)), text(of_mean([100 * (x - y) for x, y in zip(a, b)]), 1, True)])
     asked = []
     for n in NUMBERS:
         row = [n]
-        for v in (METHOD, FROZEN):
+        for v in (trained, frozen):
             labels = [of.bench.label_accuracy(v, s, n) for s in range(of.seeds)]
             kept = [of.reports[v.name, s][n - 1]["votes"] for s in range(of.seeds)]
             row += [f"{mean([k['mean_confidence'] for k in kept]):.3f}", f"{mean([k['kept'] for k in kept]):.0f}",
@@ -100,9 +107,7 @@ def trained_and_frozen(of):
                     f"{1 - sum(l['known'] for l in labels) / sum(l['rows'] for l in labels):.2f}", text(pooled_share(labels))]
         asked.append(row)
     head = ["round", *(f"{what}, {v}" for v in ("trained", "frozen") for what in ("mean confidence", "kept", "hard of kept", "of no meaning", "pseudo-labels right"))]
-    return ["## The trained Questioner beside a frozen one", "",
-            f"The same Reasoner steps, rows and answers. {of.pairs} seeds, seed by seed the same images, prompts and evaluation; the difference is in points.", "",
-            *table(["", "round", "trained", "frozen", "difference"], rows), "",
+    return [f"### {trained.name}: {trained.what}", "", *table(["", "round", "trained", "frozen", "difference"], rows), "",
             f"What they ask, {of.seeds} seeds: of the kept questions, the share of hard families, and the share that is ambiguous or of no family:", "", *table(head, asked)]
 
 
@@ -175,7 +180,7 @@ def ablations(of):
 def collapse(stopped):
     said = ["```", stopped, "```"] if stopped else ["It was not stopped."]
     return ["## A pipeline that is meant to collapse", "",
-            "`questioner.lambda = 0`, `questioner.scope = \"step\"`, `update.questioner.learning_rate = 3e-3`; exit code 3, and the round before stays current:", "", *said]
+            "`questioner.lambda = 0`, `questioner.scope = \"step\"`, `update.questioner.learning_rate = 1e-2`, `update.questioner.beta = 0`; exit code 3, and the round before stays current:", "", *said]
 
 
 def rounds(of):

@@ -23,12 +23,13 @@ const SMALL: [(&str, &str, &str); 12] = [
     ("update.reasoner", "prompts_per_update", "8"),
 ];
 
-/// Nothing keeps questions apart, and the Questioner's rate is far too high.
-const COLLAPSING: [(&str, &str, &str); 4] = [
+/// Nothing keeps questions apart or the Questioner where it was, and its rate is far too high.
+const COLLAPSING: [(&str, &str, &str); 5] = [
     ("questioner", "lambda", "0.0"),
     ("questioner", "scope", "\"step\""),
-    ("update.questioner", "learning_rate", "3e-3"),
-    ("update.questioner", "steps", "6"),
+    ("update.questioner", "learning_rate", "1e-2"),
+    ("update.questioner", "beta", "0.0"),
+    ("update.questioner", "steps", "8"),
 ];
 
 /// The text of a pipeline file with a key changed, which must be there.
