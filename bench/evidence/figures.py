@@ -22,11 +22,11 @@ class Chart:
         last = max([x for x, _ in marks] + [p[0] for _, points in lines for p in points])
         place = lambda x: left + 8 + x / last * (self.width - 16)
         self.say(f'<text x="{left}" y="20" font-weight="bold">{title}</text>')
-        for tenth in range(11):
-            value = self.low + (self.high - self.low) * tenth / 10
-            if tenth % 2 == 0:
-                self.say(f'<line x1="{left}" x2="{left + self.width}" y1="{self.y(value):.1f}" y2="{self.y(value):.1f}" stroke="#ddd"/>')
-                self.say(f'<text x="{left - 6}" y="{self.y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>' if left == 50 else "")
+        for tenth in range(round((self.high - self.low) * 10) + 1):
+            value = self.low + tenth / 10
+            self.say(f'<line x1="{left}" x2="{left + self.width}" y1="{self.y(value):.1f}" y2="{self.y(value):.1f}" stroke="#ddd"/>')
+            if left == 50:
+                self.say(f'<text x="{left - 6}" y="{self.y(value) + 4:.1f}" text-anchor="end">{value:.1f}</text>')
         for x, text in marks:
             self.say(f'<text x="{place(x):.1f}" y="{self.height + 48}" text-anchor="middle">{text}</text>')
         for number, (name, points) in enumerate(lines):
@@ -43,8 +43,7 @@ class Chart:
             self.say(f'<text x="{left + column * (self.width / 2):.0f}" y="{self.height + 66 + 14 * row}" fill="{colour}">{name}</text>')
 
     def say(self, line):
-        if line:
-            self.out.append(line)
+        self.out.append(line)
 
     def text(self):
         return "\n".join([self.head, *self.out, "</svg>"]) + "\n"
