@@ -124,7 +124,7 @@ def by_step(steps):
 def steps_chart(steps):
     def panel(title, role, names):
         count = len(steps[role])
-        marks = [(count * n / ROUNDS, f"round {n} ends") for n in NUMBERS]
+        marks = [(count * (n - 0.5) / ROUNDS, f"round {n}") for n in NUMBERS]
         return title, marks, [(name, [(at + 1, *step[name]) for at, step in enumerate(steps[role])]) for name in names]
 
     panels = [panel("difficulty 1 - c, Questioner's steps", "questioner", ["difficulty"]), panel("accuracy, Reasoner's steps", "reasoner", ["reward", "right"])]
