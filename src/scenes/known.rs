@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::kind::{Colour, Shape};
+use super::rows::object_of;
 use super::scene::Object;
 use super::truth::{Truth, Verdict, judge};
 use crate::ids::{Digest, ImageId};
@@ -31,19 +31,15 @@ pub enum KnownSceneError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// A row says what no scene has.
-    #[error("{file}: row {row}: `{column}` is {value:?}, which no scene has")]
-    Word {
+    #[error("{}: row {row} is no object of a scene", file.display())]
+    Row {
         /// The table.
         file: PathBuf,
         /// The row, from 0.
         row: usize,
-        /// The column.
-        column: &'static str,
-        /// What it says.
-        value: String,
     },
     /// An image of the table is not beside it.
-    #[error("{image}: the image of a scene cannot be read: {problem}")]
+    #[error("{}: the image of a scene cannot be read: {problem}", image.display())]
     Image {
         /// The file.
         image: PathBuf,
@@ -60,12 +56,7 @@ pub fn known_scenes(table: &Path) -> Result<BTreeMap<ImageId, KnownScene>, Known
     let rows: Vec<SceneObjectRow> = read_file(table)?;
     let mut of_image: BTreeMap<String, Vec<Object>> = BTreeMap::new();
     for (number, row) in rows.into_iter().enumerate() {
-        let object = object(&row).map_err(|(column, value)| KnownSceneError::Word {
-            file: table.to_owned(),
-            row: number,
-            column,
-            value,
-        })?;
+        let object = object_of(&row).ok_or_else(|| KnownSceneError::Row { file: table.to_owned(), row: number })?;
         of_image.entry(row.image).or_default().push(object);
     }
     let folder = table.parent().unwrap_or(Path::new(""));
@@ -75,21 +66,6 @@ pub fn known_scenes(table: &Path) -> Result<BTreeMap<ImageId, KnownScene>, Known
         Ok((ImageId(Digest::of(&bytes)), KnownScene { image, objects }))
     });
     known.collect()
-}
-
-/// A row as an object, or the column that says what no scene has.
-fn object(row: &SceneObjectRow) -> Result<Object, (&'static str, String)> {
-    let cell = |column, value: u32| u8::try_from(value).map_err(|_| (column, value.to_string()));
-    let pixels = |column, value: u32| i32::try_from(value).map_err(|_| (column, value.to_string()));
-    Ok(Object {
-        colour: Colour::from_word(&row.colour).ok_or_else(|| ("colour", row.colour.clone()))?,
-        shape: Shape::from_word(&row.shape).ok_or_else(|| ("shape", row.shape.clone()))?,
-        row: cell("row", row.row)?,
-        column: cell("column", row.column)?,
-        x: pixels("x", row.x)?,
-        y: pixels("y", row.y)?,
-        size: pixels("size", row.size)?,
-    })
 }
 
 /// What a generated question asks and its right answer; `None` for a sample that is no question.
