@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{self, PipelineArgs, StoreArgs, ThreadArgs};
+use super::context::{self, DeviceArgs, PipelineArgs, StoreArgs, ThreadArgs};
 use super::error::CommandError;
 use super::round_table;
 use super::ui::Ui;
@@ -43,6 +43,8 @@ pub struct EvolveRoundArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
 }
 
@@ -68,7 +70,8 @@ impl FromStr for RoundChoice {
 /// Runs `visplay evolve-round`.
 pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandError> {
     let clock = Instant::now();
-    let pipeline = args.pipeline.load()?;
+    let mut pipeline = args.pipeline.load()?;
+    pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
     args.threads.start()?;
     let interrupt = context::listen_for_interrupt();
     let progress = context::progress(ui);

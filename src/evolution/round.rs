@@ -456,6 +456,7 @@ fn settings_of(pipeline: &Pipeline) -> Value {
         "/gates",
         "/prompts",
         "/model/base",
+        "/model/device",
         "/model/image_memory",
         "/sampling/cache_bytes",
         "/sampling/max_sequences",
