@@ -12,6 +12,7 @@ use super::layerwise::{Layerwise, Objective, Pass, TokenFigures};
 use super::micro_batch::{MicroBatch, Piece, cut};
 use super::trainable::Trainable;
 use super::tree::{Tree, check};
+use crate::vlm::ops::kernels_serve;
 
 /// Multiply-adds a token below which threads are better used on micro-batches of their own.
 const SMALL_MODEL: usize = 400_000_000;
@@ -69,7 +70,7 @@ fn run(
         Ok(sums.merge(gradients)?)
     };
     // Every micro-batch has sums of its own, added in order: so the number of threads changes no bit.
-    let small = weights.device().is_cpu() && multiply_adds_a_token(weights) < SMALL_MODEL;
+    let small = kernels_serve(weights.device(), weights.compute_type()) && multiply_adds_a_token(weights) < SMALL_MODEL;
     let lanes = if small { compute.threads.max(1).min(pieces.len()) } else { 1 };
     if lanes > 1 {
         run_lanes(weights, &pieces, compute, objective, lanes, &mut take)?;

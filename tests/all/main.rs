@@ -2,12 +2,14 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod allocation;
+mod arithmetic;
 mod commands;
 mod config;
 mod crash;
 mod damage;
 mod foreign_parquet;
 mod grading;
+mod greedy;
 mod image_mutator;
 mod image_processor;
 mod imaging;
