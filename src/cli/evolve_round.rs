@@ -121,6 +121,8 @@ fn take_images(args: &EvolveRoundArgs, pipeline: &Pipeline, runner: &Runner<'_>)
     } else {
         return Ok(());
     };
+    // What cannot be computed on is said before the images are read, not after.
+    pipeline.model.device.open()?;
     let options = pipeline.ingest.options();
     ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner)?;
     Ok(())

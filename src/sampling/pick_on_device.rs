@@ -284,9 +284,11 @@ mod tests {
                 for (row, found) in found.into_iter().enumerate() {
                     let expected = pick(&rows[row], &options, &forbidden, uniform(row), &mut Vec::new());
                     let what = format!("{vocabulary}, {kind}, {options:?}, row {row}: {found:?}, {expected:?}");
-                    let (Some(found), Some(expected)) = (found, expected) else { panic!("{what}") };
-                    assert_eq!(found.token, expected.token, "{what}");
-                    assert!((found.logprob - expected.logprob).abs() < 1e-5, "{what}");
+                    assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "{what}");
+                    // In a vocabulary of three nothing may be left.
+                    assert!(found.is_some() || vocabulary == 3, "{what}");
+                    let logprob = |picked: Option<Picked>| picked.map_or(0.0, |p| p.logprob);
+                    assert!((logprob(found) - logprob(expected)).abs() < 1e-5, "{what}");
                 }
             }
         }

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod crash;
 mod damage;
+mod device;
 mod foreign_parquet;
 mod grading;
 mod greedy;
