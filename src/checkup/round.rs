@@ -35,13 +35,19 @@ fn small(choice: DeviceChoice) -> Result<Pipeline, CheckupError> {
     pipeline.model.device = choice;
     pipeline.gates = Gates::default();
     pipeline.evaluation.benchmarks.clear();
-    pipeline.round.images = 48;
+    pipeline.round.images = 8;
+    pipeline.round.questions_per_image = 2;
     pipeline.round.keep_best = false;
-    pipeline.curriculum.label_samples = 8;
+    pipeline.questioner.group_size = 4;
+    pipeline.questioner.reward_samples = 4;
+    pipeline.reasoner.group_size = 4;
+    // Whatever is voted on is learnt from.
+    let curriculum = &mut pipeline.curriculum;
+    (curriculum.label_samples, curriculum.low, curriculum.high, curriculum.min_margin) = (4, 0.0, 1.0, 0.0);
     for update in [&mut pipeline.update.questioner, &mut pipeline.update.reasoner] {
         update.steps = 2;
-        update.prompts_per_step = 8;
-        update.prompts_per_update = 8;
+        update.prompts_per_step = 4;
+        update.prompts_per_update = 4;
     }
     Ok(pipeline)
 }
