@@ -202,6 +202,14 @@ typed_ids! {
     ItemId = "benchmark item";
 }
 
+impl ModelId {
+    /// The id of the weights that a training step made, named by the key of its action: between checkpoints there are no bytes to take
+    /// a digest of.
+    pub fn of_step(action: &str) -> Self {
+        Self(Digest::derive("visplay 2026 trained model id", &[action.as_bytes()]))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,4 +1,10 @@
-//! Analysis: questions about tables, answered by Polars.
+//! Analysis: questions about tables.
 
+pub mod alignment;
+pub mod compare;
+pub mod interval;
+pub mod labels;
+pub mod lineage;
 pub mod preview;
 pub mod rescore;
+pub mod truth;

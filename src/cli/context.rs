@@ -112,7 +112,7 @@ pub fn listen_for_interrupt() -> Interrupt {
             std::process::exit(i32::from(super::exit::INTERRUPTED));
         }
         heard.request();
-        eprintln!("visplay: stopping; what is done is kept");
+        eprintln!("visplay: stopping; what is done is kept (once more stops at once)");
     });
     interrupt
 }

@@ -7,9 +7,13 @@ use super::exit;
 use crate::device::DeviceError;
 use crate::evolution::EvolutionError;
 use crate::evolution::pipeline::PipelineError;
+use crate::sampling::SamplingError;
 use crate::stages::StageError;
 use crate::store::StoreError;
 use crate::tables::TableError;
+use crate::training::TrainingError;
+use crate::training::adapter::AdapterError;
+use crate::vlm::export::ExportError;
 
 /// What a command ends with when it does not end well.
 #[derive(Debug)]
@@ -81,8 +85,9 @@ impl From<StoreError> for CommandError {
                 exit::USAGE,
                 "name the store with --store or VISPLAY_STORE; `visplay ingest` makes a new one in an empty folder",
             ),
+            StoreError::NotStored { .. } => (exit::FAILED, "the settings or files are not those that it was made with"),
             StoreError::Lookup(_) => (exit::USAGE, "`visplay status` and `visplay log` show what there is"),
-            _ => (exit::FAILED, hint_of_io(&e).unwrap_or_default()),
+            _ => (exit::FAILED, e.io_kind().and_then(hint_of_io).unwrap_or_default()),
         };
         let error = Self::from_chain(code, &e);
         if hint.is_empty() { error } else { error.with_hint(hint) }
@@ -91,18 +96,43 @@ impl From<StoreError> for CommandError {
 
 const ROOM: &str = "make room on that disk, then run the same command again; what is done is kept";
 
-fn hint_of_io(e: &StoreError) -> Option<&'static str> {
-    match e.io_kind()? {
+fn hint_of_io(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(ROOM),
-        ErrorKind::ReadOnlyFilesystem => Some("this file system cannot be written to; use another --store"),
-        ErrorKind::PermissionDenied => Some("this user may not write there; mend the rights or use another --store"),
+        ErrorKind::ReadOnlyFilesystem => Some("this file system cannot be written to; use another place"),
+        ErrorKind::PermissionDenied => Some("this user may not write there; mend the rights or use another place"),
         _ => None,
+    }
+}
+
+impl From<ExportError> for CommandError {
+    fn from(e: ExportError) -> Self {
+        let hint = match &e {
+            ExportError::Io(source) | ExportError::File { source, .. } => hint_of_io(source.kind()),
+            _ => None,
+        };
+        let error = Self::from_chain(exit::FAILED, &e);
+        hint.into_iter().fold(error, |error, hint| error.with_hint(hint))
+    }
+}
+
+impl From<AdapterError> for CommandError {
+    fn from(e: AdapterError) -> Self {
+        match e {
+            AdapterError::Write(e) => e.into(),
+            e => Self::from_chain(exit::FAILED, &e),
+        }
     }
 }
 
 impl From<TableError> for CommandError {
     fn from(e: TableError) -> Self {
-        let error = Self::from_chain(exit::FAILED, &e);
+        let code = match e {
+            TableError::Row { .. } | TableError::Write { .. } | TableError::View { .. } => exit::FAILED,
+            // What the store holds is checked before it is read, so this is a file that somebody gave.
+            _ => exit::USAGE,
+        };
+        let error = Self::from_chain(code, &e);
         // The Parquet writer passes on what the disk said as text only.
         let full = error.message.contains("No space left") || error.message.contains("quota exceeded");
         if full { error.with_hint(ROOM) } else { error }
@@ -133,7 +163,7 @@ impl From<EvolutionError> for CommandError {
             EvolutionError::Gate { .. } => Self::from_chain(exit::GATE, &e).with_hint(
                 "look at the round's tables with `visplay log`; a gate's thresholds are in the pipeline file",
             ),
-            EvolutionError::Nothing { .. } => Self::from_chain(exit::FAILED, &e),
+            EvolutionError::Nothing { .. } | EvolutionError::Changed { .. } => Self::from_chain(exit::FAILED, &e),
         }
     }
 }
@@ -145,7 +175,11 @@ impl From<StageError> for CommandError {
             StageError::Table(e) => e.into(),
             StageError::Device(e) => e.into(),
             StageError::Interrupted => Self::from_chain(exit::INTERRUPTED, &e),
-            StageError::Source { .. } | StageError::Parameter { .. } => Self::from_chain(exit::USAGE, &e),
+            StageError::Source { .. }
+            | StageError::Model(_)
+            | StageError::Parameter { .. }
+            | StageError::Sampling(SamplingError::Options(_) | SamplingError::TooLong { .. })
+            | StageError::Training(TrainingError::Setting { .. }) => Self::from_chain(exit::USAGE, &e),
             StageError::Conflict(_) => Self::from_chain(exit::DAMAGED, &e),
             _ => Self::from_chain(exit::FAILED, &e),
         }

@@ -18,7 +18,7 @@ use crate::stages::model::{Loaded, ModelHandle, compute, import};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, read_rows};
 use crate::store::Store;
-use crate::tables::{PredictionRow, ScoreRow};
+use crate::tables::{PredictionRow, RejectRow, ScoreRow};
 
 /// The prompt where none is named: the chat format with the image and the question.
 const PROMPT: (&str, &str) =
@@ -44,8 +44,8 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "FILE")]
     benchmark: PathBuf,
     /// The first N items only.
-    #[arg(long, value_name = "N")]
-    items: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    items: Option<u32>,
     /// The prompt's template file, with {{image}} and {{question}} [default: the question alone].
     #[arg(long, value_name = "FILE")]
     prompt: Option<PathBuf>,
@@ -53,25 +53,25 @@ pub struct EvaluateArgs {
     #[arg(long)]
     no_greedy: bool,
     /// Sampled answers an item; 0 leaves the protocol out.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=65536))]
     sampled: u32,
     /// Sampled answers an item that vote; 0 leaves the protocol out.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=65536))]
     majority: u32,
     /// The temperature of sampled answers.
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from the K likeliest tokens; 0 draws from all.
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: u32,
     /// The most tokens of an answer.
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_tokens: u32,
     /// Memory for keys and values, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1 << 12..=1 << 42))]
     cache_bytes: u64,
     /// Samples that run at once.
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
     max_sequences: u32,
     /// The seed.
     #[arg(long, value_name = "S", default_value_t = Seed(0))]
@@ -88,6 +88,11 @@ pub struct EvaluateArgs {
 
 /// Runs `visplay evaluate`.
 pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
+    if args.no_greedy && args.sampled == 0 && args.majority == 0 {
+        return Err(CommandError::usage(
+            "there is nothing to measure: leave out --no-greedy, or name --sampled or --majority",
+        ));
+    }
     let device = args.device.open()?;
     let dtype = args.compute.on(&device);
     args.threads.start()?;
@@ -103,7 +108,10 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     };
     let file = args.prompt.as_deref().unwrap_or(Path::new(PROMPT.0));
     let prompt = RolePrompt::parse(file, &text).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
-    let benchmark = Benchmark::read(&args.benchmark, args.items.unwrap_or(usize::MAX))?;
+    if let Some(missing) = ["image", "question"].into_iter().find(|name| !prompt.has(name)) {
+        return Err(CommandError::usage(format!("{}: it has no place for {{{{{missing}}}}}", file.display())));
+    }
+    let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
     let (_, base) = import(&args.model, &runner)?;
     let load = || {
         let frame = Arc::new(base.frame(&store, None)?);
@@ -141,8 +149,23 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     let scores: Vec<ScoreRow> = read_rows(&store, &counted)?;
     let answers: Vec<PredictionRow> = read_rows(&store, &predictions)?;
     let straight = straight_share(&answers);
+    let left_out: u64 = predictions.iter().map(|result| result.counts.rejects).sum();
+    if left_out > 0 {
+        let rejects: Vec<RejectRow> = read_rows(&store, &predictions)?;
+        let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
+        ui.say(format!(
+            "{left_out} of {} items could not be put to the model and are in no figure{why}",
+            benchmark.items.len()
+        ));
+    }
+    if scores.is_empty() {
+        return Err(CommandError::usage(format!(
+            "{}: not one item could be put to the model",
+            args.benchmark.display()
+        )));
+    }
     if ui.json {
-        return ui.result_json(&json!({ "scores": scores, "straight_share": straight }));
+        return ui.result_json(&json!({ "scores": scores, "straight_share": straight, "left_out": left_out }));
     }
     for score in &scores {
         let category = score.category.as_deref().map_or(String::new(), |category| format!(" {category}"));

@@ -1,5 +1,7 @@
 //! `visplay evolve-round`: runs a round of the method, and whatever is missing before it.
 
+mod dry_run;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
@@ -7,13 +9,15 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
+use super::audit::truth_of;
 use super::context::{self, DeviceArgs, PipelineArgs, StoreArgs, ThreadArgs};
 use super::error::CommandError;
 use super::round_table;
+use super::text;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{EvolutionError, evolve_round, next_round};
-use crate::stages::ingest::{IMAGES, IngestRequest, ingest};
+use crate::evolution::{PlannedPart, curriculum_truth, evolve_round, next_round, plan};
+use crate::stages::ingest::{IMAGES, IngestRequest, Ingested, ingest};
 use crate::stages::{Runner, StageError};
 use crate::store::Store;
 
@@ -32,7 +36,7 @@ pub struct EvolveRoundArgs {
     /// The round, from 1, or `next` for the first that is not done.
     #[arg(value_name = "N|next")]
     round: RoundChoice,
-    /// Folders, image files and Parquet files that are ingested first.
+    /// Folders, image files and Parquet files that are ingested first; images that the evolution has already stay beside them.
     #[arg(long, value_name = "DIR")]
     images: Vec<PathBuf>,
     /// Say what would run, and run nothing.
@@ -73,30 +77,35 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     let mut pipeline = args.pipeline.load()?;
     pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
     args.threads.start()?;
+    if args.dry_run {
+        return dry_run::print(args, &pipeline, ui);
+    }
     let interrupt = context::listen_for_interrupt();
     let progress = context::progress(ui);
     let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: args.dry_run };
-    if !args.dry_run {
-        take_images(args, &pipeline, &runner)?;
+    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
+    let round = round_of(args, &store, &pipeline)?;
+    let taken = take_images(args, &pipeline, &runner)?;
+    if let Some(taken) = &taken {
+        say_images(taken, &store, ui);
     }
-    let round = match args.round {
-        RoundChoice::Next => next_round(&store, &pipeline.evolution)?,
-        RoundChoice::Number(number) => number,
-    };
-    let mut begun = Vec::new();
-    let evolved = evolve_round(&pipeline, &runner, round, |number| {
-        begun.push(number);
-        ui.say(plan(&pipeline, number));
-    });
-    let done = match evolved {
-        Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards })) => {
-            return would_run(&begun, round, phase, (missing, shards), ui);
-        }
-        evolved => evolved?,
-    };
+    for remark in pipeline.remarks() {
+        ui.say(format!("note: {remark}"));
+    }
+    let done = evolve_round(&pipeline, &runner, round, |number| {
+        ui.say(plan_text(&pipeline, number, images_of(&store, &pipeline.evolution)));
+    })?;
+    let made_before = done.iter().filter(|done| done.found).map(|done| done.report.round).max();
+    if let (Some(round), Some(taken)) = (made_before, taken.filter(|taken| taken.new_images > 0)) {
+        ui.say(format!(
+            "rounds up to {round} were done before the {} new images came; later rounds take them too",
+            text::count(taken.new_images)
+        ));
+    }
     let Some(last) = done.last() else { return Err(CommandError::failed("no round was run")) };
     let times = last.times(&store)?;
+    let truth = truth_of(&pipeline, ui);
+    let labels = truth.map(|truth| curriculum_truth(&store, last, &truth)).transpose()?;
     if ui.json {
         return ui.result_json(&json!({
             "round": round,
@@ -104,75 +113,81 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
             "action": last.result.action,
             "report": last.report,
             "times": times,
+            "labels": labels,
             "found": last.found,
             "store": store.root(),
         }));
     }
-    round_table::print(&done, &times, &store, &pipeline, clock, ui)
+    round_table::print(&done, &times, &store, &pipeline, labels.as_ref(), clock, ui)
 }
 
-/// Ingests what the command names, or what the pipeline names if the evolution has no images yet.
-fn take_images(args: &EvolveRoundArgs, pipeline: &Pipeline, runner: &Runner<'_>) -> Result<(), CommandError> {
+/// Ingests what the command names, or what the pipeline names if the evolution has no images yet or parts of them are lost.
+fn take_images(
+    args: &EvolveRoundArgs,
+    pipeline: &Pipeline,
+    runner: &Runner<'_>,
+) -> Result<Option<Ingested>, StageError> {
     let evolution = pipeline.evolution.as_str();
+    let there = || -> Result<bool, StageError> {
+        let Some(head) = runner.store.head(evolution, IMAGES)? else { return Ok(false) };
+        Ok(runner.store.usable_result(head.result)?.is_some())
+    };
     let sources = if !args.images.is_empty() {
         &args.images
-    } else if runner.store.head(evolution, IMAGES)?.is_none() && !pipeline.ingest.sources.is_empty() {
+    } else if !pipeline.ingest.sources.is_empty() && !there()? {
         &pipeline.ingest.sources
     } else {
-        return Ok(());
+        return Ok(None);
     };
     // What cannot be computed on is said before the images are read, not after.
     pipeline.model.device.open()?;
     let options = pipeline.ingest.options();
-    ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner)?;
-    Ok(())
+    ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner).map(Some)
 }
 
-fn would_run(
-    begun: &[u32],
-    round: u32,
-    phase: &str,
-    (missing, shards): (usize, usize),
-    ui: &Ui,
-) -> Result<(), CommandError> {
-    let first = begun.first().copied().unwrap_or(round);
-    if ui.json {
-        return ui.result_json(&json!({
-            "round": round, "first_missing_round": first, "next": phase, "missing": missing, "parts": shards,
-        }));
+/// Says what became of the files that were named, and what the evolution has now.
+fn say_images(taken: &Ingested, store: &Store, ui: &Ui) {
+    if taken.left_behind > 0 {
+        ui.say(format!(
+            "the ingest options changed: {} images of earlier ingests are no longer among the evolution's images",
+            text::count(taken.left_behind)
+        ));
     }
-    ui.result(format!(
-        "rounds before {first} are done; round {first} would go on with {phase} ({missing} of {shards} parts)"
-    ))?;
-    if first < round {
-        ui.result(format!("then rounds {} to {round}", first + 1))?;
+    let all = taken.table.counts.rows_out;
+    let mut said =
+        format!("{} files looked at: {} new images", text::count(taken.entries), text::count(taken.new_images));
+    if all > taken.new_images {
+        said = format!("{said} beside {} that were there before", text::count(all - taken.new_images));
     }
-    Ok(())
+    let reasons: Vec<String> = taken
+        .new_rejects
+        .iter()
+        .map(|(reason, n)| format!("{} {}", text::count(*n), reason.replace('_', " ")))
+        .collect();
+    if !reasons.is_empty() {
+        let view = store.root().join("views").join(&taken.reference.evolution).join("rejects");
+        said = format!("{said}; left out: {} (why: {})", reasons.join(", "), view.display());
+    }
+    ui.say(said);
 }
 
-/// What a round will do, in a few lines.
-fn plan(pipeline: &Pipeline, round: u32) -> String {
-    let (asks, answers) = (&pipeline.update.questioner, &pipeline.update.reasoner);
-    let slice = match pipeline.round.images {
-        0 => "all images".to_owned(),
-        n => format!("{n} images"),
-    };
-    format!(
-        "round {round} of {}: {slice}\n  Questioner: {} steps of {} images x {} questions x {} answers\n  \
-         curriculum: {} questions an image x {} answers, confidence {} to {}\n  \
-         Reasoner: {} steps of {} rows x {} answers\n  evaluation: {} benchmarks",
-        pipeline.evolution,
-        asks.steps,
-        asks.prompts_per_step,
-        pipeline.questioner.group_size,
-        pipeline.questioner.reward_samples,
-        pipeline.round.questions_per_image,
-        pipeline.curriculum.label_samples,
-        pipeline.curriculum.low,
-        pipeline.curriculum.high,
-        answers.steps,
-        answers.prompts_per_step,
-        pipeline.reasoner.group_size,
-        pipeline.evaluation.benchmarks.len(),
-    )
+/// The images of an evolution, as far as they are known.
+fn images_of(store: &Store, evolution: &str) -> Option<u64> {
+    let head = store.head(evolution, IMAGES).ok().flatten()?;
+    Some(store.result(head.result).ok().flatten()?.counts.rows_out)
+}
+
+/// The round that is meant.
+fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Result<u32, CommandError> {
+    match args.round {
+        RoundChoice::Next => Ok(next_round(store, &pipeline.evolution)?),
+        RoundChoice::Number(number) => Ok(number),
+    }
+}
+
+/// What a round will do, in a few lines. `images` is how many there are, where it is known.
+fn plan_text(pipeline: &Pipeline, round: u32, images: Option<u64>) -> String {
+    let rows: Vec<Vec<String>> =
+        plan(pipeline, images).into_iter().map(|PlannedPart { part, what }| vec![part.to_owned(), what]).collect();
+    format!("round {round} of {}\n  {}", pipeline.evolution, text::columns(&rows).join("\n  "))
 }

@@ -1,5 +1,7 @@
 //! The commands, one file each: parsing, printing and exit codes, and nothing else.
 
+mod audit;
+mod branch;
 mod clusters;
 mod completions;
 mod context;
@@ -12,6 +14,7 @@ pub mod exit;
 mod gc;
 mod grade;
 mod ingest;
+mod lineage;
 mod lines;
 mod log;
 mod machine;
@@ -23,6 +26,7 @@ mod model_prompt;
 mod model_random;
 mod model_score;
 mod progress;
+mod replay;
 mod rescore;
 mod rewards;
 mod round_table;
@@ -73,10 +77,14 @@ struct Cli {
 enum Command {
     Ingest(ingest::IngestArgs),
     EvolveRound(evolve_round::EvolveRoundArgs),
+    Branch(branch::BranchArgs),
     Status(status::StatusArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
     Why(why::WhyArgs),
+    Lineage(lineage::LineageArgs),
+    Replay(replay::ReplayArgs),
+    Audit(audit::AuditArgs),
     Model(model::ModelArgs),
     Verify(verify::VerifyArgs),
     Gc(gc::GcArgs),
@@ -123,10 +131,14 @@ fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
     match command {
         Command::Ingest(args) => ingest::cmd_ingest(args, ui),
         Command::EvolveRound(args) => evolve_round::cmd_evolve_round(args, ui),
+        Command::Branch(args) => branch::cmd_branch(args, ui),
         Command::Status(args) => status::cmd_status(args, ui),
         Command::Show(args) => show::cmd_show(args, ui),
         Command::Log(args) => log::cmd_log(args, ui),
         Command::Why(args) => why::cmd_why(args, ui),
+        Command::Lineage(args) => lineage::cmd_lineage(args, ui),
+        Command::Replay(args) => replay::cmd_replay(args, ui),
+        Command::Audit(args) => audit::cmd_audit(args, ui),
         Command::Model(args) => model::cmd_model(args, ui),
         Command::Verify(args) => verify::cmd_verify(args, ui),
         Command::Gc(args) => gc::cmd_gc(args, ui),

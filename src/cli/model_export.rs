@@ -53,8 +53,7 @@ pub(super) fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), Co
         None => None,
     };
     let source = merged.as_ref().map_or(&weights as &dyn TensorSource, |merged| merged);
-    let exported = export(&args.out, &config, source, Some(&args.dir), options)
-        .map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
+    let exported = export(&args.out, &config, source, Some(&args.dir), options)?;
     if ui.json {
         return ui.result_json(&exported);
     }

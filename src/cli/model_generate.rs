@@ -34,20 +34,20 @@ pub struct ModelGenerateArgs {
     #[command(flatten)]
     prompt: PromptArgs,
     /// Samples to draw.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    samples: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    samples: u32,
     /// Divides the logits; 0 takes the likeliest token each time.
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw from the K likeliest tokens only.
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
     /// Draw from the fewest likeliest tokens that together have probability P.
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f64>,
     /// The most tokens of an answer.
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    max_tokens: usize,
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_tokens: u32,
     /// A text that ends an answer; may be given several times.
     #[arg(long = "stop", value_name = "TEXT")]
     stop_strings: Vec<String>,
@@ -73,14 +73,11 @@ struct GeneratedSample {
 
 /// Runs `visplay model generate`.
 pub fn cmd_model_generate(args: &ModelGenerateArgs, ui: &Ui) -> Result<(), CommandError> {
-    if args.samples == 0 {
-        return Err(CommandError::usage("--samples must be at least 1"));
-    }
     let mut options = SamplingOptions {
         temperature: args.temperature,
         top_k: args.top_k,
         top_p: args.top_p,
-        max_tokens: args.max_tokens,
+        max_tokens: args.max_tokens as usize,
         stop_tokens: Vec::new(),
         stop_strings: args.stop_strings.clone(),
         forbidden: Vec::new(),
@@ -111,11 +108,12 @@ fn generate(
     let Prompted { checkpoint, ids, image } = prompted;
     let model = &checkpoint.model;
     let failed = |e: &dyn std::error::Error| CommandError::from_chain(exit::FAILED, e);
-    let sequences = args.samples.min(MAX_SEQUENCES);
-    let one = Engine::cache_bytes_for(model, 1, ids.len() + args.max_tokens);
+    let sequences = (args.samples as usize).min(MAX_SEQUENCES);
+    let most = ids.len() + args.max_tokens as usize;
+    let one = Engine::cache_bytes_for(model, 1, most);
     let engine_options = EngineOptions {
         // At least one sample must fit; beyond the limit fewer run at once.
-        cache_bytes: Engine::cache_bytes_for(model, sequences, ids.len() + args.max_tokens).min(MAX_CACHE.max(2 * one)),
+        cache_bytes: Engine::cache_bytes_for(model, sequences, most).min(MAX_CACHE.max(2 * one)),
         max_sequences: sequences,
         threads: thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
@@ -124,7 +122,7 @@ fn generate(
         id: 0,
         ids: ids.clone(),
         images: image.iter().cloned().collect(),
-        streams: (0..args.samples as u64).map(|sample| args.seed.stream("generate", "", sample)).collect(),
+        streams: (0..u64::from(args.samples)).map(|sample| args.seed.stream("generate", "", sample)).collect(),
         options: Arc::new(options),
     };
     let mut outcome = None;

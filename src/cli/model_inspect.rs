@@ -242,26 +242,28 @@ fn memory_tables(memory: &Memory, line: &mut impl FnMut(String)) {
         w.samples_per_prompt,
         size(memory.kv_bytes_per_token)
     ));
-    line("  sampling   sequences    weights      cache  activations      total".to_owned());
+    line("  sampling   sequences    weights    loading      cache  activations      total".to_owned());
     for m in &memory.sampling {
         line(format!(
-            "             {:>9} {:>10} {:>10} {:>12} {:>10}",
+            "             {:>9} {:>10} {:>10} {:>10} {:>12} {:>10}",
             m.sequences,
             size(m.weights),
+            size(m.loading),
             size(m.kv_cache),
             size(m.activations),
             size(m.total)
         ));
     }
-    line("  training   sequences    weights  optimizer layer inputs  one layer      total".to_owned());
+    line("  training   sequences    weights  optimizer layer inputs  one layer      freed      total".to_owned());
     for m in &memory.training {
         line(format!(
-            "             {:>9} {:>10} {:>10} {:>12} {:>10} {:>10}",
+            "             {:>9} {:>10} {:>10} {:>12} {:>10} {:>10} {:>10}",
             m.sequences,
             size(m.weights),
             size(m.optimizer),
             size(m.layer_inputs),
             size(m.one_layer),
+            size(m.freed),
             size(m.total)
         ));
     }

@@ -48,8 +48,7 @@ pub(super) fn cmd_model_random(args: &ModelRandomArgs, ui: &Ui) -> Result<(), Co
     }
     let dtype = args.stored.stored();
     let source = RandomTensors { seed: args.seed, dtype, deviation: config.text.initializer_range };
-    let exported = export(&args.out, &config, &source, args.files_from.as_deref(), ExportOptions::default())
-        .map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
+    let exported = export(&args.out, &config, &source, args.files_from.as_deref(), ExportOptions::default())?;
     ui.say(format!("{} bytes of weights in {}", exported.tensor_bytes, args.out.display()));
     Ok(())
 }

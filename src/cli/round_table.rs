@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use super::audit::share_of;
 use super::error::CommandError;
 use super::text;
 use super::ui::Ui;
+use crate::analysis::labels::LabelFigures;
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{Done, PhaseTime, RoundReport, TrainingFigures, Verdict};
 use crate::store::Store;
@@ -15,6 +17,7 @@ pub(super) fn print(
     times: &[PhaseTime],
     store: &Store,
     pipeline: &Pipeline,
+    labels: Option<&LabelFigures>,
     clock: Instant,
     ui: &Ui,
 ) -> Result<(), CommandError> {
@@ -23,7 +26,7 @@ pub(super) fn print(
     let state = if last.found { "was done already" } else { "is done" };
     let took = text::duration(u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX));
     ui.result(format!("round {} of {} {state} ({took})", report.round, pipeline.evolution))?;
-    for line in text::columns(&figures(report)) {
+    for line in text::columns(&figures(report, labels)) {
         ui.result(format!("  {line}"))?;
     }
     if !report.scores.is_empty() {
@@ -56,7 +59,7 @@ fn share(part: u64, whole: u64) -> String {
     }
 }
 
-fn figures(report: &RoundReport) -> Vec<Vec<String>> {
+fn figures(report: &RoundReport, labels: Option<&LabelFigures>) -> Vec<Vec<String>> {
     let (asked, votes) = (&report.questions, &report.votes);
     let mut rows = vec![vec!["figure".to_owned(), "value".to_owned()]];
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
@@ -72,6 +75,9 @@ fn figures(report: &RoundReport) -> Vec<Vec<String>> {
     row("kept for training", share(votes.kept, votes.voted));
     for (reason, n) in &report.left_out {
         row(&format!("left out: {}", reason.replace('_', " ")), text::count(*n));
+    }
+    if let Some(labels) = labels.filter(|labels| labels.labels.of > 0) {
+        row("pseudo-labels right (by the truth)", share_of(&labels.labels));
     }
     if let Some(kept) = report.kept {
         let state = if kept.current { "current" } else { "kept, not current" };

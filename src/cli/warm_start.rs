@@ -50,7 +50,7 @@ pub struct WarmStartArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
     /// The highest learning rate.
-    #[arg(long, value_name = "RATE", default_value_t = WarmStartSettings::default().learning_rate)]
+    #[arg(long, value_name = "RATE", default_value_t = WarmStartSettings::default().learning_rate, allow_negative_numbers = true)]
     learning_rate: f64,
     /// Keep the rate after the warm-up, instead of half a cosine down.
     #[arg(long)]
@@ -59,16 +59,16 @@ pub struct WarmStartArgs {
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().warmup_steps)]
     warmup: u32,
     /// The share of the rate that the cosine falls to.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     final_share: f64,
     /// AdamW: decay of the first moment.
-    #[arg(long, value_name = "BETA", default_value_t = WarmStartSettings::default().beta1)]
+    #[arg(long, value_name = "BETA", default_value_t = WarmStartSettings::default().beta1, allow_negative_numbers = true)]
     beta1: f64,
     /// AdamW: decay of the second moment.
-    #[arg(long, value_name = "BETA", default_value_t = WarmStartSettings::default().beta2)]
+    #[arg(long, value_name = "BETA", default_value_t = WarmStartSettings::default().beta2, allow_negative_numbers = true)]
     beta2: f64,
     /// AdamW: weight decay.
-    #[arg(long, value_name = "DECAY", default_value_t = WarmStartSettings::default().weight_decay)]
+    #[arg(long, value_name = "DECAY", default_value_t = WarmStartSettings::default().weight_decay, allow_negative_numbers = true)]
     weight_decay: f64,
     /// Leave the vision tower as it is.
     #[arg(long)]
@@ -80,16 +80,16 @@ pub struct WarmStartArgs {
     #[arg(long, value_name = "DIR")]
     adapter_out: Option<PathBuf>,
     /// LoRA: the adapter's factor is alpha / rank.
-    #[arg(long, value_name = "ALPHA", default_value_t = WarmStartSettings::default().lora_alpha)]
+    #[arg(long, value_name = "ALPHA", default_value_t = WarmStartSettings::default().lora_alpha, allow_negative_numbers = true)]
     lora_alpha: f64,
     /// A longer row is left out, in tokens.
-    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().max_tokens)]
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().max_tokens, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
     /// Tokens that go through the model together; fewer take less memory.
-    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().micro_batch_tokens)]
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().micro_batch_tokens, value_parser = clap::value_parser!(u32).range(1..))]
     micro_batch_tokens: u32,
     /// Layers whose graph is alive at once; fewer take less memory and more time.
-    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().layers_at_once)]
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().layers_at_once, value_parser = clap::value_parser!(u32).range(1..))]
     layers_at_once: u32,
     /// Keep weights and optimizer every so many steps.
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().checkpoint_every, value_parser = clap::value_parser!(u32).range(1..))]
@@ -107,9 +107,9 @@ pub struct WarmStartArgs {
 
 impl WarmStartArgs {
     fn settings(&self) -> Result<WarmStartSettings, CommandError> {
-        let positive = |name: &str, value: f64| match value > 0.0 && value.is_finite() {
+        let positive = |name: &str, value: f64, most: f64| match value > 0.0 && value <= most {
             true => Ok(value),
-            false => Err(CommandError::usage(format!("--{name} is {value}; it must be above 0"))),
+            false => Err(CommandError::usage(format!("--{name} is {value}; it must be above 0 and at most {most}"))),
         };
         let share = |name: &str, value: f64| match (0.0..1.0).contains(&value) {
             true => Ok(value),
@@ -118,7 +118,7 @@ impl WarmStartArgs {
         Ok(WarmStartSettings {
             rows_per_step: self.rows,
             epochs: self.epochs,
-            learning_rate: positive("learning-rate", self.learning_rate)?,
+            learning_rate: positive("learning-rate", self.learning_rate, 1.0)?,
             schedule: if self.constant { ScheduleKind::Constant } else { ScheduleKind::Cosine },
             warmup_steps: self.warmup,
             final_share: share("final-share", self.final_share)?,
@@ -127,7 +127,7 @@ impl WarmStartArgs {
             weight_decay: share("weight-decay", self.weight_decay)?,
             freeze_vision: self.freeze_vision,
             lora_rank: self.lora_rank,
-            lora_alpha: positive("lora-alpha", self.lora_alpha)?,
+            lora_alpha: positive("lora-alpha", self.lora_alpha, 1e6)?,
             max_tokens: self.max_tokens,
             micro_batch_tokens: self.micro_batch_tokens,
             layers_at_once: self.layers_at_once,
@@ -144,8 +144,10 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     if args.adapter_out.is_some() && args.lora_rank == 0 {
         return Err(CommandError::usage("--adapter-out needs --lora-rank: without it no adapter is trained"));
     }
-    if args.adapter_out.as_ref() == Some(&args.out) {
-        return Err(CommandError::usage("--adapter-out and --out are the same folder"));
+    if let Some(adapter) = &args.adapter_out
+        && (adapter.starts_with(&args.out) || args.out.starts_with(adapter))
+    {
+        return Err(CommandError::usage("--adapter-out and --out must be two folders, neither within the other"));
     }
     for out in args.adapter_out.iter().chain([&args.out]) {
         if out.symlink_metadata().is_ok() {
@@ -164,17 +166,23 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     let (_, base) = import(&args.model, &runner)?;
     let (pieces, model) = warm_start(&base, &data, &settings, (dtype, &device), &runner)?;
     let metrics: Vec<MetricRow> = read_rows(&store, &pieces)?;
+    if metrics.iter().all(|row| row.updates == 0) {
+        let message =
+            "not one update was made, because no gradient was finite; the model is as it was and is not written";
+        return Err(
+            CommandError::failed(message).with_hint("are the model's weights finite, is --learning-rate too high?")
+        );
+    }
     let config = Config::load(&args.model).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     if let (Some(out), Some(last)) = (&args.adapter_out, pieces.last())
         && let Some(adapter) = trained_adapter(&store, last, &settings)?
     {
         let base = args.model.display().to_string();
-        adapter.write(out, &base).map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
+        adapter.write(out, &base)?;
     }
     let tensors: BTreeMap<_, _> = model.tensors(&store)?.into_iter().collect();
     let source: &dyn TensorSource = &tensors;
-    export(&args.out, &config, source, Some(&args.model), ExportOptions::default())
-        .map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
+    export(&args.out, &config, source, Some(&args.model), ExportOptions::default())?;
     let rejects: u64 = pieces.iter().map(|piece| piece.counts.rejects).sum();
     let skipped: u32 = metrics.iter().map(|row| row.updates_skipped).sum();
     let losses: Vec<f64> = metrics.iter().filter_map(|row| row.loss).collect();

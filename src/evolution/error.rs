@@ -32,6 +32,12 @@ pub enum EvolutionError {
         /// What is missing.
         problem: String,
     },
+    /// A round that was done would come out otherwise now.
+    #[error("{problem}")]
+    Changed {
+        /// What is not as it was.
+        problem: String,
+    },
 }
 
 impl From<StoreError> for EvolutionError {

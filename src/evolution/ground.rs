@@ -43,6 +43,18 @@ pub struct Ground<'a> {
     frame: OnceLock<Arc<Frame>>,
 }
 
+/// What a round is to be made with again: found in the store, not in files.
+pub struct Footing {
+    /// The Questioner's prompt.
+    pub questioner_prompt: RolePrompt,
+    /// The Reasoner's prompt.
+    pub reasoner_prompt: RolePrompt,
+    /// The result that holds the base model.
+    pub base: StageResult,
+    /// The result that holds the images.
+    pub images: StageResult,
+}
+
 /// The two roles at the beginning or the end of a round.
 #[derive(Debug, Clone)]
 pub struct Roles {
@@ -53,30 +65,51 @@ pub struct Roles {
 }
 
 impl<'a> Ground<'a> {
-    /// Reads the prompts, takes the base model into the store and finds the images.
+    /// Reads the prompts, takes the base model into the store and finds the images: those given, or the newest table.
     ///
     /// # Errors
     /// A file that the pipeline names cannot be used, or the evolution has no images.
-    pub fn new(pipeline: &'a Pipeline, runner: &'a Runner<'a>) -> Result<Self, EvolutionError> {
+    pub fn new(
+        pipeline: &'a Pipeline,
+        runner: &'a Runner<'a>,
+        images: Option<StageResult>,
+    ) -> Result<Self, EvolutionError> {
         let questioner_prompt = pipeline.prompt(&pipeline.prompts.questioner)?;
         let reasoner_prompt = pipeline.prompt(&pipeline.prompts.reasoner)?;
-        if !reasoner_prompt.has("question") {
-            let problem = format!("{} has no place for {{{{question}}}}", pipeline.prompts.reasoner);
-            return Err(StageError::Parameter { key: "prompts.reasoner", problem }.into());
+        for (key, prompt, name, wanted) in [
+            ("prompts.questioner", &questioner_prompt, &pipeline.prompts.questioner, "image"),
+            ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "image"),
+            ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "question"),
+        ] {
+            if !prompt.has(wanted) {
+                let problem = format!("{name} has no place for {{{{{wanted}}}}}");
+                return Err(StageError::Parameter { key, problem }.into());
+            }
         }
-        let (base_result, base) = import(Path::new(&pipeline.model.base), runner)?;
-        let head = runner.store.head(&pipeline.evolution, IMAGES)?;
-        let images = match &head {
-            Some(head) => runner.store.usable_result(head.result)?,
-            None => None,
+        // What a round needs at its end is looked for at its beginning.
+        for file in
+            pipeline.evaluation.benchmarks.iter().chain([&pipeline.round.labelled]).filter(|file| !file.is_empty())
+        {
+            let source = |e: std::io::Error| StageError::Source { path: file.into(), problem: e.to_string() };
+            std::fs::File::open(file).map_err(source)?;
+        }
+        let (base, _) = import(Path::new(&pipeline.model.base), runner)?;
+        let images = match images {
+            Some(images) => images,
+            None => newest_images(&pipeline.evolution, runner)?,
         };
-        let images = images.ok_or_else(|| StageError::Parameter {
-            key: "evolution",
-            problem: format!(
-                "`{}` has no images yet: name a folder with --images, or run `visplay ingest FOLDER`",
-                pipeline.evolution
-            ),
-        })?;
+        let this = Self::on(pipeline, runner, Footing { questioner_prompt, reasoner_prompt, base, images })?;
+        this.try_prompts()?;
+        Ok(this)
+    }
+
+    /// The same on what is given.
+    ///
+    /// # Errors
+    /// The base model is not whole.
+    pub fn on(pipeline: &'a Pipeline, runner: &'a Runner<'a>, footing: Footing) -> Result<Self, EvolutionError> {
+        let Footing { questioner_prompt, reasoner_prompt, base: base_result, images } = footing;
+        let base = StoredModel::of(&base_result)?;
         let model = &pipeline.model;
         let device = model.device.open().map_err(StageError::from)?;
         let compute = compute(model.dtype.dtype(), &device, json!(model.min_pixels), json!(model.max_pixels));
@@ -92,6 +125,22 @@ impl<'a> Ground<'a> {
             images,
             frame: OnceLock::new(),
         })
+    }
+
+    /// Whether the base model's tokenizer knows the special tokens of the prompts.
+    fn try_prompts(&self) -> Result<(), StageError> {
+        let frame = self.frame()?;
+        let prompts = &self.pipeline.prompts;
+        for (key, name, prompt) in [
+            ("prompts.questioner", &prompts.questioner, &self.questioner_prompt),
+            ("prompts.reasoner", &prompts.reasoner, &self.reasoner_prompt),
+        ] {
+            prompt.tokens(&frame.tokenizer, Some(1), "?").map_err(|e| {
+                let problem = format!("{name} does not suit the base model: {e}");
+                StageError::Parameter { key, problem }
+            })?;
+        }
+        Ok(())
     }
 
     /// What goes with every model's weights.
@@ -151,4 +200,18 @@ impl<'a> Ground<'a> {
         let parts: Vec<&str> = std::iter::once(round.as_str()).chain(part.iter().copied()).collect();
         seed_of(self.pipeline.round.seed, &parts)
     }
+}
+
+/// The newest table of images.
+fn newest_images(evolution: &str, runner: &Runner<'_>) -> Result<StageResult, StageError> {
+    let problem = match runner.store.head(evolution, IMAGES)? {
+        Some(head) => match runner.store.usable_result(head.result)? {
+            Some(images) => return Ok(images),
+            None => format!("parts of {head} are lost: give its sources again with --images, or to `visplay ingest`"),
+        },
+        None => {
+            format!("`{evolution}` has no images yet: name a folder with --images, or run `visplay ingest FOLDER`")
+        }
+    };
+    Err(StageError::Parameter { key: "evolution", problem })
 }

@@ -10,18 +10,29 @@
 //! A round is a function of the store and the pipeline file. It asks every stage for what it needs in order, and a stage that has
 //! its results gives them: so a stopped round goes on where it was, and nothing here remembers how far it came.
 
+mod audit;
+mod branch;
 mod error;
+mod found;
 mod gates;
 mod ground;
 mod keep_best;
 pub mod pipeline;
+mod plan;
+mod replay;
 mod report;
 mod round;
+mod settings;
 mod slices;
 mod training;
 
+pub use self::audit::{Audit, Misaligned, audit, curriculum_truth};
+pub use self::branch::{Branch, Branched, branch};
 pub use self::error::EvolutionError;
 pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures};
-pub use self::ground::{Ground, Roles};
+pub use self::ground::{Footing, Ground, Roles};
+pub use self::plan::{PlannedPart, part_of, plan};
+pub use self::replay::{Part, Replay, ReplayRequest, ReplayTarget, Replayed, nearest_differences, replay};
 pub use self::report::{KeepBest, RoundReport, ScoreChange, TrainingFigures};
-pub use self::round::{Done, PhaseTime, evolve_round, next_round};
+pub use self::round::{Done, PhaseTime, done_round, evolve_round, next_round, read_report, ref_name};
+pub use self::settings::{SettingChange, changes, settings_of};

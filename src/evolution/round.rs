@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::EvolutionError;
+use super::found::{Broken, Found, find};
 use super::gates::{Checked, QuestionFigures, Verdict, VoteFigures};
-use super::ground::{Ground, Roles};
+use super::ground::{Footing, Ground, Roles};
 use super::keep_best;
 use super::pipeline::Pipeline;
 use super::report::{RoundReport, ScoreChange, TrainingFigures};
+use super::settings::{changes, settings_of};
 use super::slices::{ranked, seed_of, slice};
 use super::training::{self, Trained};
 use crate::ids::ImageId;
@@ -21,14 +23,20 @@ use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
 use crate::stages::questions::{self, Questions};
 use crate::stages::{Made, Runner, Stage, StageError, read_rows};
-use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageResult, Store};
+use crate::store::{Action, ActionKey, Advanced, Counts, Input, ObjectKind, Output, StageResult, Store};
 use crate::tables::{
     AnswerRow, CurriculumRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow, TableRow, VoteRow,
 };
 
 /// The part that the report plays in a round's result.
 const REPORT: &str = "report";
-const VERSION: u32 = 1;
+/// The parts that the texts of the prompts play in it.
+pub(super) const PROMPTS: [&str; 2] = ["prompt.questioner", "prompt.reasoner"];
+/// The parameter of a round's action that holds its settings.
+pub(super) const SETTINGS: &str = "pipeline";
+/// The stage that ends a round.
+pub(super) const ROUND: &str = "evolution.round";
+const VERSION: u32 = 2;
 
 /// A round that is done.
 #[derive(Debug, Clone)]
@@ -70,7 +78,7 @@ impl Done {
 }
 
 /// The name of a round's ref, such as `round-0003/reasoner`.
-fn ref_name(round: u32, part: &str) -> String {
+pub fn ref_name(round: u32, part: &str) -> String {
     format!("round-{round:04}/{part}")
 }
 
@@ -86,15 +94,22 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
     Ok(round)
 }
 
-/// A round that is done: by its ref, or by its action where only the ref is missing.
-fn find(store: &Store, evolution: &str, round: u32) -> Result<Option<Done>, EvolutionError> {
+/// A round that was done, by its ref and its own result alone: what went into it may be lost, or hidden from a replay.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn done_round(store: &Store, evolution: &str, round: u32) -> Result<Option<Done>, EvolutionError> {
     let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
     let Some(result) = store.usable_result(head.result)? else { return Ok(None) };
     let report = read_report(store, &result)?;
     Ok(Some(Done { report, result, found: true }))
 }
 
-fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
+/// The report of a round's result.
+///
+/// # Errors
+/// It is not there or not to be read.
+pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
     let lost = |problem: String| StageError::Conflict(format!("the result of the round {}: {problem}", result.action));
     let output = result.outputs_of(REPORT).next().ok_or_else(|| lost("it has no report".into()))?;
     serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))
@@ -114,30 +129,62 @@ pub fn evolve_round(
     let mut done = Vec::new();
     let mut ground = None;
     for number in 1..=round {
-        if let Some(found) = find(runner.store, &pipeline.evolution, number)? {
-            say_differences(pipeline, runner, number, &found)?;
-            done.push(found);
+        let broken = match find(runner.store, &pipeline.evolution, number)? {
+            Found::Whole(found) => {
+                say_differences(pipeline, runner, number, &found)?;
+                show(runner.store, &pipeline.evolution, number, &found.result)?;
+                done.push(*found);
+                continue;
+            }
+            Found::Broken(broken) => Some(broken),
+            Found::Nothing => None,
+        };
+        begun(number);
+        if let Some(broken) = broken {
+            let round = mend(pipeline, runner, number, *broken, &done)?;
+            done.push(round);
             continue;
         }
-        begun(number);
         if ground.is_none() {
-            ground = Some(Ground::new(pipeline, runner)?);
+            ground = Some(Ground::new(pipeline, runner, None)?);
         }
         if let Some(ground) = &ground {
-            let round = run(ground, number, &done)?;
+            let round = run(ground, number, &done, None)?;
             done.push(round);
         }
     }
     Ok(done)
 }
 
+/// Makes what is lost of a round again. It must come out as it was: what later rounds and people built on is not replaced in silence.
+fn mend(
+    pipeline: &Pipeline,
+    runner: &Runner<'_>,
+    round: u32,
+    broken: Broken,
+    before: &[Done],
+) -> Result<Done, EvolutionError> {
+    let changed = broken.settings.as_ref().map(|then| changes(then, &settings_of(pipeline))).unwrap_or_default();
+    let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
+    if !keys.is_empty() {
+        let problem = format!(
+            "parts of round {round} are lost, and it was made with another {}; with the pipeline file as it was then, the same \
+             command makes them again; another --evolution starts anew",
+            keys.join(", ")
+        );
+        return Err(EvolutionError::Changed { problem });
+    }
+    runner.progress.say(&format!("parts of round {round} are lost; making them again"));
+    let ground = Ground::new(pipeline, runner, broken.images)?;
+    run(&ground, round, before, Some(broken.action))
+}
+
 /// Says so when a round was made with other settings than those of now: it stands as it was made.
 fn say_differences(pipeline: &Pipeline, runner: &Runner<'_>, round: u32, found: &Done) -> Result<(), StageError> {
     let action = runner.store.action(found.result.action)?;
-    let mut keys = Vec::new();
-    if let Some(then) = action.parameters.get("pipeline") {
-        differing(then, &settings_of(pipeline), "", &mut keys);
-    }
+    let then = action.parameters.get(SETTINGS);
+    let found = then.map(|then| changes(then, &settings_of(pipeline))).unwrap_or_default();
+    let keys: Vec<String> = found.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let message = format!("round {round} was made with another {}; it stays as it is", keys.join(", "));
         runner.progress.say(&format!("{message}, and another --evolution starts anew"));
@@ -166,6 +213,8 @@ fn roles_before(ground: &Ground<'_>, before: &[Done]) -> Result<Roles, Evolution
 struct Under<'g, 'a> {
     ground: &'g Ground<'a>,
     round: u32,
+    /// What it must come out as, where it was done before.
+    expected: Option<ActionKey>,
     results: Vec<StageResult>,
     gates: Vec<Checked>,
 }
@@ -181,9 +230,9 @@ struct Lesson<'g> {
     image_count: u64,
 }
 
-fn run(ground: &Ground<'_>, round: u32, before: &[Done]) -> Result<Done, EvolutionError> {
+fn run(ground: &Ground<'_>, round: u32, before: &[Done], expected: Option<ActionKey>) -> Result<Done, EvolutionError> {
     let roles = roles_before(ground, before)?;
-    let mut under = Under { ground, round, results: Vec::new(), gates: Vec::new() };
+    let mut under = Under { ground, round, expected, results: Vec::new(), gates: Vec::new() };
     let lesson = match ground.pipeline.round.labelled.as_str() {
         "" => under.evolved_lesson(&roles)?,
         file => under.labelled_lesson(&roles, Path::new(file))?,
@@ -237,7 +286,13 @@ impl<'g> Under<'g, '_> {
         let (ground, round) = (self.ground, self.round);
         let slice = ground.slice(round)?;
         if slice.is_empty() {
-            return Err(EvolutionError::Nothing { round, problem: "the images table is empty".into() });
+            let why = match ground.images.counts.rejects {
+                0 => String::new(),
+                n => format!(" ({n} files were left out, and the view `rejects` says why)"),
+            };
+            let problem =
+                format!("there is no image in the images table{why}; name a folder with images with --images");
+            return Err(EvolutionError::Nothing { round, problem });
         }
         let images = ground.image_set(&slice);
         let Trained { model: questioner, results, metrics: questioner_steps } =
@@ -418,20 +473,57 @@ impl<'g> Under<'g, '_> {
         let reasoner = assemble(reasoner, made_by, runner)?;
         let stage = Publish { under: &self, report: &report, models: [&questioner, &reasoner], before };
         let result = runner.run(&stage, &[()])?.results.remove(0);
+        if self.expected.is_some_and(|expected| expected != result.action) {
+            let problem = format!(
+                "parts of round {round} are lost and cannot be made again as they were, because the base model, the prompts, the \
+                 images, the benchmarks or this program are not what they were; another --evolution starts anew"
+            );
+            return Err(EvolutionError::Changed { problem });
+        }
         let evolution = &ground.pipeline.evolution;
         for (part, named) in [("questioner", &questioner), ("reasoner", &reasoner), ("round", &result)] {
             let name = ref_name(round, part);
             let head = runner.store.head(evolution, &name)?;
-            if head.as_ref().is_none_or(|head| head.result != named.action) {
-                runner.store.advance(evolution, &name, head.as_ref(), named.action)?;
+            if head.as_ref().is_some_and(|head| head.result == named.action) {
+                continue;
+            }
+            if let Advanced::Overtaken(other) = runner.store.advance(evolution, &name, head.as_ref(), named.action)? {
+                let problem = format!("another process, with other settings, was quicker and named {other}");
+                return Err(EvolutionError::Changed { problem });
             }
         }
-        for table in TABLES {
-            let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
-            runner.store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
-        }
+        show(runner.store, evolution, round, &result)?;
         Ok(Done { report, result, found: false })
     }
+}
+
+/// Lays out the tables of a round for people, below `views/<evolution>/`.
+///
+/// # Errors
+/// The store cannot be written to.
+pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
+    for table in TABLES {
+        let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
+        store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
+    }
+    Ok(())
+}
+
+/// Goes through a round again, on what is given. Whatever has its result is found; what has none is made.
+///
+/// # Errors
+/// Those of [`evolve_round`].
+pub(super) fn run_again(
+    pipeline: &Pipeline,
+    runner: &Runner<'_>,
+    round: u32,
+    footing: Footing,
+) -> Result<Done, EvolutionError> {
+    let mut before = Vec::new();
+    for number in 1..round {
+        before.extend(done_round(runner.store, &pipeline.evolution, number)?);
+    }
+    run(&Ground::on(pipeline, runner, footing)?, round, &before, None)
 }
 
 /// The tables that a round shows.
@@ -447,46 +539,6 @@ const TABLES: [&str; 9] = [
     RejectRow::TABLE,
 ];
 
-/// What a pipeline file says about a round. Names, places and the memory that may be taken are not what a round is.
-fn settings_of(pipeline: &Pipeline) -> Value {
-    let mut settings = json!(pipeline);
-    for path in [
-        "/evolution",
-        "/ingest",
-        "/gates",
-        "/prompts",
-        "/model/base",
-        "/model/device",
-        "/model/image_memory",
-        "/sampling/cache_bytes",
-        "/sampling/max_sequences",
-        "/evaluation/benchmarks",
-        "/round/labelled",
-    ] {
-        let (parent, key) = path.rsplit_once('/').unwrap_or_default();
-        if let Some(Value::Object(section)) = settings.pointer_mut(parent) {
-            section.remove(key);
-        }
-    }
-    settings
-}
-
-/// The keys in which two settings differ.
-fn differing(a: &Value, b: &Value, path: &str, keys: &mut Vec<String>) {
-    match (a, b) {
-        (Value::Object(a), Value::Object(b)) => {
-            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for name in names {
-                let dotted = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let of = |side: &serde_json::Map<String, Value>| side.get(name).cloned().unwrap_or_default();
-                differing(&of(a), &of(b), &dotted, keys);
-            }
-        }
-        _ if a != b => keys.push(path.to_owned()),
-        _ => {}
-    }
-}
-
 /// The last stage of a round: all of its tables and its report under one result.
 struct Publish<'p, 'g, 'a> {
     under: &'p Under<'g, 'a>,
@@ -496,6 +548,10 @@ struct Publish<'p, 'g, 'a> {
 }
 
 impl Publish<'_, '_, '_> {
+    fn prompts(&self) -> [&crate::stages::role_prompt::RolePrompt; 2] {
+        [&self.under.ground.questioner_prompt, &self.under.ground.reasoner_prompt]
+    }
+
     fn outputs(&self) -> Vec<Output> {
         let mut seen = std::collections::BTreeSet::new();
         let outputs = self.under.results.iter().flat_map(|result| &result.outputs);
@@ -515,11 +571,14 @@ impl Stage for Publish<'_, '_, '_> {
         let pipeline = self.under.ground.pipeline;
         let outputs = self.outputs().into_iter().chain(self.models.iter().flat_map(|model| model.outputs.clone()));
         Action {
-            stage: "evolution.round".into(),
+            stage: ROUND.into(),
             stage_version: VERSION,
             parameters: BTreeMap::from([
                 ("before".into(), json!(self.before.map(|before| before.result.action))),
-                ("pipeline".into(), settings_of(pipeline)),
+                // Their thresholds are in the report.
+                ("gates".into(), json!(self.report.gates)),
+                (SETTINGS.into(), settings_of(pipeline)),
+                ("prompts".into(), json!(self.prompts().map(|prompt| prompt.id))),
             ]),
             seed: pipeline.round.seed,
             inputs: outputs.map(|output| Input { role: output.role, object: output.object }).collect(),
@@ -538,6 +597,11 @@ impl Stage for Publish<'_, '_, '_> {
         let report = crate::canonical::to_canonical(self.report).map_err(crate::store::StoreError::from)?;
         let object = runner.store.put_object(&report, ObjectKind::Json)?;
         let mut outputs = vec![Output { role: REPORT.to_owned(), object, rows: 0, bytes: report.len() as u64 }];
+        for (role, prompt) in PROMPTS.iter().zip(self.prompts()) {
+            let text = crate::canonical::to_canonical(&prompt.text).map_err(crate::store::StoreError::from)?;
+            let object = runner.store.put_object(&text, ObjectKind::Json)?;
+            outputs.push(Output { role: (*role).to_owned(), object, rows: 0, bytes: text.len() as u64 });
+        }
         outputs.extend(self.outputs());
         let rows = self.report.questions.asked;
         let mut upstream: Vec<ActionKey> = self.under.results.iter().map(|result| result.action).collect();

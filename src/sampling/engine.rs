@@ -1,6 +1,7 @@
 //! The engine: lanes that share a model, fed and emptied through bounded channels.
 
-use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam_channel::bounded;
@@ -35,6 +36,7 @@ pub struct Engine<'a> {
     tokenizer: &'a Tokenizer,
     lanes: Vec<LaneMemory>,
     max_sequences: usize,
+    stop: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,14 @@ impl<'a> Engine<'a> {
             Ok(LaneMemory { caches: model.caches(blocks)?, blocks, pool })
         };
         let memory = (0..lanes).map(lane).collect::<Result<_, _>>()?;
-        Ok(Self { model, tokenizer, lanes: memory, max_sequences: options.max_sequences.div_ceil(lanes).max(1) })
+        let max_sequences = options.max_sequences.div_ceil(lanes).max(1);
+        Ok(Self { model, tokenizer, lanes: memory, max_sequences, stop: Arc::default() })
+    }
+
+    /// The same engine, which drops what it is drawing once `stop` is true: jobs that are not done then have no outcome.
+    #[must_use]
+    pub fn stopping_at(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop, ..self }
     }
 
     /// The bytes of cache that hold `sequences` of up to `tokens` tokens at once, in the worst case of no shared prompt.
@@ -84,6 +93,7 @@ impl<'a> Engine<'a> {
         let (done, outcomes) = bounded::<Outcome>(4 * AHEAD);
         let items = Mutex::new(items);
         let (model, tokenizer, max_sequences) = (self.model, self.tokenizer, self.max_sequences);
+        let stop = Arc::clone(&self.stop);
         thread::scope(|scope| {
             let (items, prepare) = (&items, &prepare);
             for _ in 0..self.lanes.len() {
@@ -106,7 +116,7 @@ impl<'a> Engine<'a> {
                 .iter_mut()
                 .map(|LaneMemory { caches, blocks, pool }| {
                     let (jobs, done) = (jobs.clone(), done.clone());
-                    let lane = Lane::new(model, tokenizer, caches, *blocks, max_sequences);
+                    let lane = Lane::new(model, tokenizer, caches, *blocks, max_sequences, Arc::clone(&stop));
                     scope.spawn(move || pool.install(|| lane.run(&jobs, &done)))
                 })
                 .collect();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device, Storage, Tensor};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -68,6 +69,8 @@ pub(super) struct Lane<'a> {
     running: Vec<Running>,
     /// A job that did not fit yet.
     waiting: Option<Job>,
+    /// True once what is being drawn is to be dropped.
+    stop: Arc<AtomicBool>,
 }
 
 impl<'a> Lane<'a> {
@@ -77,6 +80,7 @@ impl<'a> Lane<'a> {
         caches: &'a mut [LayerCache],
         blocks: usize,
         max_sequences: usize,
+        stop: Arc<AtomicBool>,
     ) -> Self {
         let tokens = model.config.tokens;
         Self {
@@ -91,12 +95,16 @@ impl<'a> Lane<'a> {
             prompts: VecDeque::new(),
             running: Vec::new(),
             waiting: None,
+            stop,
         }
     }
 
-    /// Works until the jobs end and all are done.
+    /// Works until the jobs end and all are done, or until somebody asks to stop.
     pub(super) fn run(mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<(), SamplingError> {
         loop {
+            if self.is_stopped() {
+                return Ok(());
+            }
             let open = self.admit(jobs, done)?;
             if self.running.is_empty() && self.prompts.is_empty() && self.waiting.is_none() {
                 if open {
@@ -108,6 +116,10 @@ impl<'a> Lane<'a> {
                 self.decode(done)?;
             }
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Starts what fits: samples of prefilled prompts first, then new prompts. Says whether more jobs may come.
@@ -230,7 +242,8 @@ impl<'a> Lane<'a> {
             let Some(progress) = &self.jobs[prompt.number] else { continue };
             let (count, options) = (progress.samples.len(), progress.job.options.clone());
             let needed = blocks_for_sample(prompt.length, options.max_tokens);
-            while prompt.started < count && self.running.len() < self.max_sequences && needed <= self.pool.available() {
+            let has_room = |lane: &Self| lane.running.len() < lane.max_sequences && needed <= lane.pool.available();
+            while prompt.started < count && has_room(self) && !self.is_stopped() {
                 self.start_sample(&prompt, needed, done)?;
                 prompt.started += 1;
             }

@@ -22,8 +22,8 @@ pub struct SamplingOptions {
 /// An option out of its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OptionsError {
-    /// The temperature is negative or not a number.
-    #[error("the temperature must be 0 (greedy) or a positive number, not {0}")]
+    /// The temperature is negative, not a number, or so small or large that no probabilities are left.
+    #[error("the temperature must be 0 (greedy) or 0.001 to 1000, not {0}")]
     Temperature(f64),
     /// No token to draw from.
     #[error("top-k must be at least 1")]
@@ -55,7 +55,7 @@ impl SamplingOptions {
 
     /// Checks the ranges.
     pub fn validate(&self) -> Result<(), OptionsError> {
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+        if !(self.temperature == 0.0 || (1e-3..=1e3).contains(&self.temperature)) {
             return Err(OptionsError::Temperature(self.temperature));
         }
         if self.top_k == Some(0) {

@@ -41,6 +41,6 @@ pub use family::Family;
 pub use kind::{Attribute, Colour, Kind, Region, Shape};
 pub use question::Question;
 pub use read::{Reading, read_question};
-pub use rows::{benchmark_row, image_path, object_rows, question_rows};
+pub use rows::{benchmark_row, image_path, object_of, object_rows, question_rows};
 pub use scene::{CELL, GRID, Object, Purpose, SIDE, Scene};
 pub use tokenizer::tokenizer_json;

@@ -2,7 +2,8 @@
 
 use super::ask::Asker;
 use super::family::Family;
-use super::scene::{Purpose, Scene};
+use super::kind::{Colour, Shape};
+use super::scene::{GRID, Object, Purpose, Scene};
 use crate::ids::{Digest, ItemId};
 use crate::random::Seed;
 use crate::tables::{BenchmarkRow, ImageFile, SceneObjectRow, SceneQuestionRow};
@@ -27,6 +28,21 @@ pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
         size: object.size as u32,
     };
     scene.objects().iter().enumerate().map(row).collect()
+}
+
+/// The object of a row; `None` where a word or a place is none that a scene has.
+pub fn object_of(row: &SceneObjectRow) -> Option<Object> {
+    let cell = |n: u32| u8::try_from(n).ok().filter(|n| (1..=GRID as u8).contains(n));
+    let pixels = |n: u32| i32::try_from(n).ok();
+    Some(Object {
+        colour: Colour::from_word(&row.colour)?,
+        shape: Shape::from_word(&row.shape)?,
+        row: cell(row.row)?,
+        column: cell(row.column)?,
+        x: pixels(row.x)?,
+        y: pixels(row.y)?,
+        size: pixels(row.size)?,
+    })
 }
 
 /// A question of each family, with its right answer.

@@ -120,3 +120,9 @@ impl Scene {
         self.seed.stream(&format!("scenes/{}/{stage}", self.purpose.word()), "", self.index)
     }
 }
+
+impl AsRef<[Object]> for Scene {
+    fn as_ref(&self) -> &[Object] {
+        &self.objects
+    }
+}

@@ -4,7 +4,7 @@
 use super::kind::{Attribute, Colour, Kind, Shape};
 use super::question::{LETTERS, Question};
 use super::read::{Reading, read_question};
-use super::scene::Scene;
+use super::scene::Object;
 
 /// The answer of a question that has none: a tie, or a premise that does not hold.
 pub const NONE: &str = "none";
@@ -42,7 +42,7 @@ pub enum Verdict {
 }
 
 /// Reads a text and decides its right answer.
-pub fn judge(text: &str, scene: &Scene) -> Verdict {
+pub fn judge(text: &str, scene: impl AsRef<[Object]>) -> Verdict {
     match read_question(text) {
         Reading::Known(question) => {
             let truth = of(&question, scene);
@@ -54,16 +54,17 @@ pub fn judge(text: &str, scene: &Scene) -> Verdict {
 }
 
 /// The right answer of a question about a scene.
-pub fn of(question: &Question, scene: &Scene) -> Truth {
-    let count = |kind: Kind| scene.count(kind);
+pub fn of(question: &Question, scene: impl AsRef<[Object]>) -> Truth {
+    let objects = scene.as_ref();
+    let count = |kind: Kind| objects.iter().filter(|object| kind.holds(object)).count();
     let number = |n: usize| Truth::Answer(n.to_string());
     let having = |kind: Kind, attribute: Attribute| {
-        scene.objects().iter().filter(|object| kind.holds(object) && attribute.holds(object)).count()
+        objects.iter().filter(|object| kind.holds(object) && attribute.holds(object)).count()
     };
     match question {
         Question::Count(kind) => number(count(*kind)),
         Question::CountIn(kind, region) => {
-            number(scene.objects().iter().filter(|object| kind.holds(object) && region.holds(object)).count())
+            number(objects.iter().filter(|object| kind.holds(object) && region.holds(object)).count())
         }
         Question::Total(a, b) => number(count(*a) + count(*b)),
         // As many of both: none more, which is a number. Fewer: there are no more, so the question is void.
@@ -78,7 +79,7 @@ pub fn of(question: &Question, scene: &Scene) -> Truth {
         }
         Question::Exists(kind, region, yes_first) => {
             let holds = |object| kind.holds(object) && region.is_none_or(|region| region.holds(object));
-            let yes = scene.objects().iter().any(holds);
+            let yes = objects.iter().any(holds);
             letter(usize::from(yes != *yes_first))
         }
         Question::MostColour(kind, options) => {
@@ -90,8 +91,8 @@ pub fn of(question: &Question, scene: &Scene) -> Truth {
             std::cmp::Ordering::Equal => Truth::Tie,
             std::cmp::Ordering::Less => letter(1),
         },
-        Question::OnlyColour(shape, options) => only(scene, Kind::of_shape(*shape), options, |object| object.colour),
-        Question::OnlyShape(colour, options) => only(scene, Kind::of_colour(*colour), options, |object| object.shape),
+        Question::OnlyColour(shape, options) => only(objects, Kind::of_shape(*shape), options, |object| object.colour),
+        Question::OnlyShape(colour, options) => only(objects, Kind::of_colour(*colour), options, |object| object.shape),
         Question::Share(kind, attribute) => match count(*kind) {
             0 => Truth::FalsePremise,
             all => Truth::Answer(one_decimal(having(*kind, *attribute), all)),
@@ -125,8 +126,8 @@ fn most<T: Copy + PartialEq>(options: &[T], all: &[T], count: impl Fn(T) -> usiz
 }
 
 /// What the only object of a kind is, where there is exactly one.
-fn only<T: Copy + PartialEq>(scene: &Scene, kind: Kind, options: &[T], is: fn(&super::scene::Object) -> T) -> Truth {
-    let mut objects = scene.objects().iter().filter(|object| kind.holds(object));
+fn only<T: Copy + PartialEq>(objects: &[Object], kind: Kind, options: &[T], is: fn(&Object) -> T) -> Truth {
+    let mut objects = objects.iter().filter(|object| kind.holds(object));
     match (objects.next(), objects.next()) {
         (Some(object), None) => chosen(options, is(object)),
         _ => Truth::FalsePremise,

@@ -125,7 +125,7 @@ impl<'a> Drawer<'a> {
         runner: &Runner<'_>,
     ) -> Result<Vec<Result<Drawn, Refusal>>, StageError> {
         let loaded = self.model.get()?;
-        let mut engine = self.engine(loaded)?.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut engine = self.engine(loaded, runner)?.lock().unwrap_or_else(PoisonError::into_inner);
         let work = Work {
             loaded,
             drawer: self,
@@ -164,7 +164,7 @@ impl<'a> Drawer<'a> {
             .collect()
     }
 
-    fn engine(&self, loaded: &'a Loaded) -> Result<&Mutex<Engine<'a>>, StageError> {
+    fn engine(&self, loaded: &'a Loaded, runner: &Runner<'_>) -> Result<&Mutex<Engine<'a>>, StageError> {
         if self.engine.get().is_none() {
             let options = EngineOptions {
                 cache_bytes: usize::try_from(self.room.cache_bytes).unwrap_or(usize::MAX),
@@ -172,6 +172,7 @@ impl<'a> Drawer<'a> {
                 threads: rayon::current_num_threads(),
             };
             let engine = Engine::new(&loaded.model, &loaded.frame.tokenizer, options)?;
+            let engine = engine.stopping_at(runner.interrupt.flag());
             let _ = self.engine.set(Mutex::new(engine));
         }
         self.engine.get().ok_or_else(|| StageError::Conflict("the engine was not started".into()))

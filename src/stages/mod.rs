@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::store::{Counts, ObjectId, ObjectKind, StageResult, Store, StoreError};
+use crate::store::{Action, Counts, ObjectId, ObjectKind, StageResult, Store, StoreError};
 use crate::tables::{self, TableRow};
 
 /// What can go wrong while a stage runs.
@@ -85,6 +85,8 @@ pub enum StageError {
         missing: usize,
         /// Shards of the stage.
         shards: usize,
+        /// What is asked for the first of them.
+        action: Box<Action>,
     },
     /// A model that cannot be used.
     #[error("the model cannot be used: {0}")]

@@ -13,7 +13,7 @@ use super::{Made, Runner, Stage, StageError};
 use crate::device::DeviceClass;
 use crate::ids::{Digest, ModelId};
 use crate::imaging::PixelBudget;
-use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Output, StageResult, Store};
+use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Output, StageResult, Store, StoreError};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, stop_tokens_of};
 use crate::vlm::config::{CONFIG_FILE, Config};
 use crate::vlm::export::ExportError;
@@ -230,7 +230,7 @@ pub fn store_weights(store: &Store, config: &Config, source: &dyn TensorSource) 
             None => parts.push((parameter.part, vec![parameter])),
         }
     }
-    let bad = |e: ExportError| StageError::Model(e.to_string());
+    let bad = |e: ExportError| unwritten(store, e);
     let mut outputs = Vec::with_capacity(parts.len());
     for (_, of_part) in &parts {
         let mut planned = Vec::with_capacity(of_part.len());
@@ -249,6 +249,16 @@ pub fn store_weights(store: &Store, config: &Config, source: &dyn TensorSource) 
         outputs.push(Output { role: WEIGHTS.to_owned(), object, rows: 0, bytes });
     }
     Ok(outputs)
+}
+
+/// Why tensors are not in the store: the disk's reason, or the model's.
+pub(super) fn unwritten(store: &Store, e: ExportError) -> StageError {
+    match e {
+        ExportError::Io(source) | ExportError::File { source, .. } => {
+            StoreError::Io { doing: "write weights to", path: store.root().to_owned(), source }.into()
+        }
+        e => StageError::Model(e.to_string()),
+    }
 }
 
 /// Takes a checkpoint folder into the store.

@@ -43,6 +43,11 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// What is true once work is to stop, for those who cannot ask this.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
     /// Ends work that should stop.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ const PLACEHOLDERS: [&str; 2] = ["image", "question"];
 pub struct RolePrompt {
     /// The digest of the template's text.
     pub id: PromptId,
+    /// The template's text.
+    pub text: String,
     template: Template,
 }
 
@@ -25,7 +27,7 @@ impl RolePrompt {
     /// An unknown placeholder or a malformed one.
     pub fn parse(file: &Path, text: &str) -> Result<Self, PromptError> {
         let template = Template::parse(file, text, &PLACEHOLDERS)?;
-        Ok(Self { id: PromptId(Digest::of(text.as_bytes())), template })
+        Ok(Self { id: PromptId(Digest::of(text.as_bytes())), text: text.to_owned(), template })
     }
 
     /// Whether the prompt has a place for this.

@@ -100,8 +100,9 @@ impl Runner<'_> {
     fn find<S: Stage>(&self, stage: &S, keys: &[ActionKey]) -> Result<Ran, StageError> {
         let found = keys.iter().map(|&key| self.store.usable_result(key)).collect::<Result<Vec<_>, _>>()?;
         let missing = found.iter().filter(|result| result.is_none()).count();
-        if missing > 0 {
-            return Err(StageError::WouldRun { phase: stage.phase(), missing, shards: keys.len() });
+        if let Some(first) = found.iter().position(Option::is_none) {
+            let action = Box::new(self.store.action(keys[first])?);
+            return Err(StageError::WouldRun { phase: stage.phase(), missing, shards: keys.len(), action });
         }
         Ok(Ran { results: found.into_iter().flatten().collect(), made: 0 })
     }

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::random::Seed;
 use crate::stages::StageError;
-use crate::stages::model::{Frame, store_weights};
+use crate::stages::model::{Frame, store_weights, unwritten};
 use crate::store::{ObjectKind, Output, StageResult, Store};
 use crate::training::adamw::Moments;
 use crate::training::trainable::Snapshot;
@@ -53,6 +53,13 @@ impl Live {
         begin: Beginning<'_>,
     ) -> Result<Self, TrainingError> {
         let Beginning { trained, optimizer, reference, dtype, device, seed } = begin;
+        if let Trained::Lora(lora) = &trained
+            && !(1..=frame.config.text.hidden_size).contains(&lora.rank)
+        {
+            let problem =
+                format!("{} is not within 1 to {}, the model's width", lora.rank, frame.config.text.hidden_size);
+            return Err(TrainingError::Setting { key: "lora_rank", problem });
+        }
         let weights = Trainable::new(&frame.config, trained, tensors, Seed(seed), dtype, device)?;
         let optimizer = AdamW::new(optimizer, weights.variables())?;
         let reference = match reference {
@@ -138,7 +145,7 @@ fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) ->
         };
         Ok(out.write_all(&stored_bytes(&values, StoredType::F32))?)
     })
-    .map_err(|e| StageError::Model(e.to_string()))?;
+    .map_err(|e| unwritten(store, e))?;
     let (object, bytes) = store.publish_object(staged, ObjectKind::Safetensors)?;
     Ok(Output { role: role.to_owned(), object, rows: 0, bytes })
 }

@@ -128,7 +128,9 @@ impl Action {
             ("seed".to_owned(), self.seed.to_string()),
             ("writer_profile".to_owned(), self.writer_profile.to_string()),
         ]);
-        leaves.extend(self.parameters.iter().map(|(k, v)| (format!("parameters.{k}"), v.to_string())));
+        for (name, value) in &self.parameters {
+            flatten(&format!("parameters.{name}"), value, &mut leaves);
+        }
         leaves.extend(self.shard.iter().map(|(k, v)| (format!("shard.{k}"), v.to_string())));
         leaves.extend(self.schemas.iter().map(|(k, v)| (format!("schemas.{k}"), v.to_string())));
         leaves.extend(self.model.iter().map(|m| ("model".to_owned(), m.to_string())));
@@ -139,6 +141,18 @@ impl Action {
             *n += 1;
         }
         leaves
+    }
+}
+
+/// The leaves of a value by their paths.
+fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            fields.iter().for_each(|(name, value)| flatten(&format!("{path}.{name}"), value, leaves));
+        }
+        value => {
+            leaves.insert(path.to_owned(), value.to_string());
+        }
     }
 }
 
@@ -216,5 +230,11 @@ mod tests {
         let d = a.differences(&b);
         assert_eq!(d.len(), 1);
         assert_eq!((d[0].key.as_str(), d[0].after.as_deref()), ("parameters.max_pixels", Some("11")));
+        let mut c = a.clone();
+        b.parameters.insert("settings".into(), serde_json::json!({"band": {"low": 1, "high": 2}}));
+        c.parameters.insert("settings".into(), serde_json::json!({"band": {"low": 3, "high": 2}}));
+        b.parameters.insert("max_pixels".into(), Value::from(10));
+        let d = b.differences(&c);
+        assert_eq!((d.len(), d[0].key.as_str()), (1, "parameters.settings.band.low"));
     }
 }

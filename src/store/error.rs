@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::action::Action;
 use crate::canonical::CanonicalError;
 
 /// An error of the store; each names the file that it is about.
@@ -52,6 +53,15 @@ pub enum StoreError {
     /// Nothing, or more than one thing, goes by a digest prefix or a ref name.
     #[error("{0}")]
     Lookup(String),
+    /// A replay asks for what was never stored, so it goes another way than what it replays.
+    #[error("the stage {} is asked for otherwise than it was stored", action.stage)]
+    NotStored {
+        /// What is asked for.
+        action: Box<Action>,
+    },
+    /// All that was to be made again is made.
+    #[error("everything is made again")]
+    AllMadeAgain,
     /// A value has no canonical form.
     #[error(transparent)]
     Canonical(#[from] CanonicalError),

@@ -24,6 +24,7 @@ mod collect;
 mod error;
 mod format;
 mod layout;
+mod overlay;
 mod posix;
 mod process;
 mod refs;
@@ -37,6 +38,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rayon::prelude::*;
+
 pub use self::action::{Action, ActionKey, Difference, Input};
 pub use self::backend::{Entry, Staged};
 pub use self::claim::{Claim, Claimed, LEASE};
@@ -44,6 +47,7 @@ pub use self::collect::{Collected, Collection, Garbage};
 pub use self::error::StoreError;
 pub use self::format::StoreFormat;
 pub use self::layout::{ObjectId, ObjectKind, StoreFile};
+pub use self::overlay::Scratch;
 pub use self::process::{Process, host_name};
 pub use self::refs::{Advanced, Ref, is_name};
 pub use self::result::{Counts, Output, Run, StageResult};
@@ -51,6 +55,7 @@ pub use self::verify::{Depth, Problem, ProblemKind, Verification};
 
 use self::backend::{Backend, Publish, Published};
 use self::claim::Held;
+use self::overlay::Overlay;
 use self::posix::PosixFolder;
 
 /// An open store.
@@ -59,6 +64,8 @@ pub struct Store {
     root: PathBuf,
     backend: Arc<dyn Backend>,
     held: Arc<Held>,
+    /// What is written goes to a scratch folder.
+    overlay: Option<Arc<Overlay>>,
 }
 
 impl Store {
@@ -108,7 +115,7 @@ impl Store {
 
     fn unchecked(root: &Path) -> Self {
         let backend: Arc<dyn Backend> = Arc::new(PosixFolder::new(root));
-        Self { root: root.to_owned(), held: Held::new(Arc::clone(&backend)), backend }
+        Self { root: root.to_owned(), held: Held::new(Arc::clone(&backend)), backend, overlay: None }
     }
 
     /// The store's folder.
@@ -154,6 +161,9 @@ impl Store {
     pub fn put_action(&self, action: &Action) -> Result<ActionKey, StoreError> {
         let preimage = action.preimage()?;
         let key = ActionKey::of(&preimage);
+        if let Some(overlay) = &self.overlay {
+            overlay.admit(key, action)?;
+        }
         let name = layout::action(key);
         if self.backend.read(&name)?.as_deref() == Some(&preimage) {
             self.backend.touch(&name)?;
@@ -263,11 +273,13 @@ impl Store {
     /// Every result that is whole, by key.
     pub fn results(&self) -> Result<Vec<StageResult>, StoreError> {
         let files = self.backend.list(layout::RESULTS)?;
-        let keys = files.iter().filter_map(|e| match StoreFile::of(&e.name) {
-            StoreFile::Result(key) => Some(key),
-            _ => None,
-        });
-        Ok(keys.filter_map(|key| self.result(key).ok().flatten()).collect())
+        let keys: Vec<ActionKey> = (files.iter())
+            .filter_map(|e| match StoreFile::of(&e.name) {
+                StoreFile::Result(key) => Some(key),
+                _ => None,
+            })
+            .collect();
+        Ok(keys.into_par_iter().filter_map(|key| self.result(key).ok().flatten()).collect())
     }
 
     /// Every file of the store.

@@ -34,6 +34,11 @@ impl PosixFolder {
         Self { root: root.into(), writer: Process::current(), counter: AtomicU64::new(0) }
     }
 
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Removes temporary files that processes of this host left behind when they died.
     pub fn sweep(&self) {
         let Ok(entries) = self.list(layout::TMP) else { return };

@@ -47,11 +47,13 @@ pub fn host_name() -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect()
 }
 
+/// When a living process started. One that has ended and that nobody waited for, as in a container without an init, lives no more.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name, in parentheses, may hold spaces; the fields after it do not.
-    let fields = &stat[stat.rfind(')')? + 1..];
-    fields.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
 #[cfg(test)]
@@ -65,5 +67,20 @@ mod tests {
         assert!(!me.is_surely_dead());
         assert!(Process { started: me.started + 1, ..me.clone() }.is_surely_dead());
         assert!(!Process { host: "elsewhere".into(), ..me }.is_surely_dead());
+    }
+
+    #[test]
+    fn a_process_that_ended_is_dead_before_anybody_waits_for_it() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat");
+        let other =
+            Process { pid: child.id(), started: start_time(child.id()).expect("it lives"), ..Process::current() };
+        assert!(!other.is_surely_dead());
+        drop(child.stdin.take());
+        let begun = std::time::Instant::now();
+        while !other.is_surely_dead() {
+            assert!(begun.elapsed().as_secs() < 20, "it is taken for alive");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.wait().expect("waited for");
     }
 }

@@ -40,3 +40,12 @@ table! {
         pub vote_class: Option<u32>,
     }
 }
+
+table! {
+    /// Which answer it is, without what was said.
+    #[view("answers")]
+    pub struct AnswerKey {
+        /// The sample's id.
+        pub answer_id: AnswerId,
+    }
+}

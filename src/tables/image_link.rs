@@ -15,7 +15,7 @@ use super::images::FIELDS;
 pub struct ImageLink {
     /// The file's bytes; null where they are in the file.
     pub bytes: Option<Vec<u8>>,
-    /// The file, relative to the table's folder; only a name where the bytes are here.
+    /// The file, relative to the table's folder; only a name where the bytes are here, and empty where there is none.
     pub path: String,
 }
 
@@ -40,11 +40,13 @@ impl Cell for ImageLink {
         let (Some(bytes), Some(paths)) = (link.column_by_name("bytes"), link.column_by_name("path")) else {
             return Err(CellError::Null);
         };
-        if paths.is_null(row) {
-            return Err(CellError::Null);
-        }
         let bytes = (!bytes.is_null(row)).then(|| bytes.as_binary::<i32>().value(row).to_vec());
-        Ok(Self { bytes, path: paths.as_string::<i32>().value(row).to_owned() })
+        match (paths.is_null(row), &bytes) {
+            (true, None) => Err(CellError::Null),
+            // An image that never was a file has no name.
+            (true, Some(_)) => Ok(Self { bytes, path: String::new() }),
+            (false, _) => Ok(Self { bytes, path: paths.as_string::<i32>().value(row).to_owned() }),
+        }
     }
 
     fn weight(&self) -> usize {

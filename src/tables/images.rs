@@ -54,12 +54,33 @@ table! {
     }
 }
 
+table! {
+    /// Where an image comes from, without its bytes.
+    #[view("images")]
+    pub struct ImageOrigin {
+        /// The image's id.
+        pub image_id: ImageId,
+        /// Width in pixels of the upright image.
+        pub width: u32,
+        /// Height in pixels of the upright image.
+        pub height: u32,
+        /// The format by content.
+        pub format: String,
+        /// Length of the original file in bytes.
+        pub size: u64,
+        /// Where the image was first found.
+        pub source: String,
+        /// The row in a source that is a table; null for a file.
+        pub source_row: Option<u64>,
+    }
+}
+
 /// An image file inside a table, as Hugging Face datasets' `Image` feature stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFile {
     /// The file's bytes.
     pub bytes: Vec<u8>,
-    /// The file's name.
+    /// The file's name; empty where there is none.
     pub path: String,
 }
 
@@ -89,11 +110,13 @@ impl Cell for ImageFile {
         let (Some(bytes), Some(paths)) = (file.column_by_name("bytes"), file.column_by_name("path")) else {
             return Err(CellError::Null);
         };
-        if bytes.is_null(row) || paths.is_null(row) {
+        if bytes.is_null(row) {
             return Err(CellError::Null);
         }
         let bytes = bytes.as_binary::<i32>().value(row).to_vec();
-        Ok(Self { bytes, path: paths.as_string::<i32>().value(row).to_owned() })
+        // An image that never was a file has no name.
+        let path = if paths.is_null(row) { "" } else { paths.as_string::<i32>().value(row) };
+        Ok(Self { bytes, path: path.to_owned() })
     }
 
     fn weight(&self) -> usize {

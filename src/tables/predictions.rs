@@ -48,3 +48,12 @@ table! {
         pub judge_reason: String,
     }
 }
+
+table! {
+    /// Which item was answered, without the answer.
+    #[view("predictions")]
+    pub struct PredictionKey {
+        /// The item.
+        pub item_id: ItemId,
+    }
+}

@@ -44,3 +44,14 @@ table! {
         pub claimed_answer: Option<String>,
     }
 }
+
+table! {
+    /// Which question it is, without what was said.
+    #[view("questions")]
+    pub struct QuestionKey {
+        /// The sample's id.
+        pub question_id: QuestionId,
+        /// The image it was shown.
+        pub image_id: ImageId,
+    }
+}

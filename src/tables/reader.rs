@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Fields};
+use arrow::datatypes::{DataType, FieldRef, Fields};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -217,13 +217,15 @@ fn check_columns<R: TableRow>(file: &str, columns: &[Column], found: &Fields) ->
 }
 
 /// Whether values of both types are the same. What may be null is checked value by value: other programs declare every
-/// column nullable. They also name the items of lists differently.
+/// column nullable. They also name the items of lists differently, and order the fields of structs as they like.
 fn same_type(expected: &DataType, found: &DataType) -> bool {
     match (expected, found) {
         (DataType::List(a), DataType::List(b)) => same_type(a.data_type(), b.data_type()),
         (DataType::Struct(a), DataType::Struct(b)) => {
-            a.len() == b.len()
-                && a.iter().zip(b).all(|(a, b)| a.name() == b.name() && same_type(a.data_type(), b.data_type()))
+            let is_there = |field: &FieldRef| {
+                b.find(field.name()).is_some_and(|(_, other)| same_type(field.data_type(), other.data_type()))
+            };
+            a.len() == b.len() && a.iter().all(is_there)
         }
         (a, b) => a == b,
     }

@@ -14,8 +14,9 @@ use super::trainable::Trainable;
 use super::tree::{Tree, check};
 use crate::vlm::ops::kernels_serve;
 
-/// Multiply-adds a token below which threads are better used on micro-batches of their own.
-const SMALL_MODEL: usize = 400_000_000;
+/// Multiply-adds a token below which threads are better used on micro-batches of their own. Each then needs gradients of its own,
+/// which a larger model cannot afford.
+const SMALL_MODEL: usize = 20_000_000;
 
 /// How a batch is computed. None of it changes a result but for rounding, and `threads` not even that.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,34 +70,35 @@ fn run(
         numbers.into_iter().zip(part).for_each(|(number, token)| figures[number] = token);
         Ok(sums.merge(gradients)?)
     };
-    // Every micro-batch has sums of its own, added in order: so the number of threads changes no bit.
-    let small = kernels_serve(weights.device(), weights.compute_type()) && multiply_adds_a_token(weights) < SMALL_MODEL;
-    let lanes = if small { compute.threads.max(1).min(pieces.len()) } else { 1 };
-    if lanes > 1 {
+    if kernels_serve(weights.device(), weights.compute_type()) && multiply_adds_a_token(weights) < SMALL_MODEL {
+        // Every micro-batch has sums of its own, added in order: so the number of threads changes no bit.
+        let lanes = compute.threads.max(1).min(pieces.len());
         run_lanes(weights, &pieces, compute, objective, lanes, &mut take)?;
     } else {
         let pool = pool(compute.threads)?;
         let layerwise = Layerwise::new(weights, compute.pass());
         for piece in &pieces {
-            take(pool.install(|| one(&layerwise, piece, weights, objective))?)?;
+            let (numbers, part) = pool.install(|| one(&layerwise, piece, weights, objective, &mut sums))?;
+            numbers.into_iter().zip(part).for_each(|(number, token)| figures[number] = token);
         }
     }
     Ok((figures, sums))
 }
 
+/// Takes a micro-batch through the model: its targets' numbers and figures; gradients are added to `gradients`.
 fn one(
     layerwise: &Layerwise<'_>,
     pieces: &[Piece<'_>],
     weights: &Trainable,
     objective: Option<&dyn Objective>,
-) -> Result<Part, TrainingError> {
+    gradients: &mut Gradients,
+) -> Result<(Vec<usize>, Vec<TokenFigures>), TrainingError> {
     let batch = MicroBatch::new(pieces, weights.config())?;
-    let mut gradients = Gradients::default();
     let figures = match objective {
         None => layerwise.forward(&batch)?,
-        Some(objective) => layerwise.forward_backward(&batch, objective, &mut gradients)?,
+        Some(objective) => layerwise.forward_backward(&batch, objective, gradients)?,
     };
-    Ok((batch.numbers, figures, gradients))
+    Ok((batch.numbers, figures))
 }
 
 /// A thread a lane; each takes the next micro-batch, and results are taken in the order of the micro-batches.
@@ -120,9 +122,10 @@ fn run_lanes(
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(piece) = pieces.get(number) else { return };
-                    match pool.install(|| one(&layerwise, piece, weights, objective)) {
-                        Ok(part) => {
-                            if send.send((number, part)).is_err() {
+                    let mut gradients = Gradients::default();
+                    match pool.install(|| one(&layerwise, piece, weights, objective, &mut gradients)) {
+                        Ok((numbers, figures)) => {
+                            if send.send((number, (numbers, figures, gradients))).is_err() {
                                 return;
                             }
                         }

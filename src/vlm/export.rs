@@ -96,7 +96,10 @@ pub fn export(
         return Err(ExportError::Exists(out.to_owned()));
     }
     let folder = Unfinished::beside(out)?;
-    let tensor_bytes = write_weights(&folder.0, config, source, options)?;
+    let tensor_bytes = write_weights(&folder.0, config, source, options).map_err(|e| match e {
+        ExportError::Io(source) => ExportError::File { file: out.to_owned(), source },
+        e => e,
+    })?;
     if let Some(from) = side_files {
         copy_side_files(from, &folder.0)?;
     }

@@ -1,7 +1,8 @@
 //! How much memory a model will need: for sampling and for layer-wise training, by part, from its configuration alone.
 //!
 //! Weights, cache, moments and gradients are exact; activations are the largest set of vectors alive at once in the
-//! forward pass as it is written (residual stream, the wider of attention's and the SwiGLU's intermediates, logits).
+//! forward pass as it is written (residual stream, the wider of attention's and the SwiGLU's intermediates, logits). The
+//! program's own memory was measured. `docs/checkpoints.md` holds predictions beside what processes took.
 
 use serde::Serialize;
 
@@ -11,6 +12,9 @@ use super::safetensors_header::StoredType;
 
 /// Bytes of the numbers that are always kept in 32 bits: activations on a CPU, logits, moments, gradients.
 const F32: u64 = 4;
+/// The program without a model: code, tokenizer, stacks of threads (the resident memory of a process with the nano model, less the
+/// model).
+const PROGRAM: u64 = 21_000_000;
 
 /// How many parameters each part of the model has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -51,13 +55,17 @@ pub struct Workload {
 pub struct SamplingMemory {
     /// Sequences that run at once.
     pub sequences: u64,
+    /// The program itself.
+    pub program: u64,
     /// The weights in the computing type.
     pub weights: u64,
+    /// What laying out the largest matrix takes while the weights are loaded, before anything is sampled.
+    pub loading: u64,
     /// Keys and values of all sequences.
     pub kv_cache: u64,
     /// The most that is alive of encoding an image, filling a prompt or decoding a token for every sequence.
     pub activations: u64,
-    /// The sum.
+    /// Program and weights, and the larger of what loading and what sampling takes.
     pub total: u64,
 }
 
@@ -66,15 +74,19 @@ pub struct SamplingMemory {
 pub struct TrainingMemory {
     /// Sequences in a micro-batch: those whose graph is alive at once.
     pub sequences: u64,
+    /// The program itself.
+    pub program: u64,
     /// The weights in the computing type.
     pub weights: u64,
     /// The two moments of AdamW and the accumulated gradient, 32 bits each; and the 32-bit weights where the computing
     /// type is narrower.
     pub optimizer: u64,
-    /// The input of every layer, kept for the way back.
+    /// The input of every layer of both towers, kept for the way back.
     pub layer_inputs: u64,
-    /// The graph of the one layer, or the piece of the head, that is being differentiated.
+    /// What is alive of the one layer, or the piece of the head, that is being differentiated.
     pub one_layer: u64,
+    /// Freed activations that the allocator keeps.
+    pub freed: u64,
     /// The sum.
     pub total: u64,
 }
@@ -114,30 +126,51 @@ pub fn sampling(config: &Config, work: Workload, sequences: u64, dtype: StoredTy
     let decode = sequences * (block_width(config) + 3 * vocab) * F32;
     let prefill = (work.prompt_tokens * block_width(config) + 3 * vocab) * F32;
     let activations = decode.max(prefill).max(vision_activations(config, work.image_patches));
-    SamplingMemory { sequences, weights, kv_cache, activations, total: weights + kv_cache + activations }
+    let loading = loading(config) * dtype.size() as u64;
+    let total = PROGRAM + weights + loading.max(kv_cache + activations);
+    SamplingMemory { sequences, program: PROGRAM, weights, loading, kv_cache, activations, total }
 }
 
-/// Memory for training the text tower layer by layer on a micro-batch of `sequences`.
+/// Numbers that are alive twice or more while the largest matrix is laid out: the two halves of the SwiGLU's input as they
+/// were stored and stacked, or an output projection of its own as it was stored.
+fn loading(config: &Config) -> u64 {
+    let text = &config.text;
+    let head = if config.tie_word_embeddings { 0 } else { text.vocab_size };
+    (text.hidden_size * head.max(4 * text.intermediate_size)) as u64
+}
+
+/// Memory for training all weights layer by layer (one layer's graph at a time) on micro-batches of `sequences`, each with its
+/// own prompt and image.
 pub fn training(config: &Config, work: Workload, sequences: u64, dtype: StoredType) -> TrainingMemory {
-    /// Tokens whose logits are alive at once: the head is done in pieces.
-    const HEAD_TOKENS: u64 = 256;
+    /// Logits that are alive at once, and their gradients: the head is done in pieces.
+    const LOGITS: u64 = 1 << 22;
     let counts = parameter_counts(config);
-    let trained = counts.embedding + counts.text_layers + counts.final_norm + counts.head;
     let weights = counts.total * dtype.size() as u64;
     let copies = if dtype == StoredType::F32 { 3 } else { 4 };
-    let optimizer = copies * trained * F32;
-    let text = &config.text;
+    let optimizer = copies * counts.total * F32;
+    let (text, vision) = (&config.text, &config.vision);
     let tokens = sequences * (work.prompt_tokens + work.response_tokens);
-    let hidden = text.hidden_size as u64;
-    let layer_inputs = (text.num_hidden_layers as u64 + 1) * tokens * hidden * F32;
-    // Scores and probabilities of every head over the sequence, and the vectors of the block with their gradients.
-    let length = work.prompt_tokens + work.response_tokens;
-    let attention = 4 * tokens * length * text.num_attention_heads as u64;
-    let graph = (2 * tokens * (8 * hidden + 4 * text.intermediate_size as u64) + attention) * F32;
-    let head = 4 * tokens.min(HEAD_TOKENS) * text.vocab_size as u64 * F32;
-    let one_layer = graph.max(head).max(vision_activations(config, work.image_patches));
-    let total = weights + optimizer + layer_inputs + one_layer;
-    TrainingMemory { sequences, weights, optimizer, layer_inputs, one_layer, total }
+    let patches = sequences * work.image_patches;
+    let (hidden, vision_hidden) = (text.hidden_size as u64, vision.hidden_size as u64);
+    let text_inputs = (text.num_hidden_layers as u64 + 1) * tokens * hidden;
+    let vision_inputs = patches * (vision.patch_len() as u64 + (vision.depth as u64 + 1) * vision_hidden);
+    let layer_inputs = (text_inputs + vision_inputs) * F32;
+    let block = |rows: u64, hidden: usize, kv: usize, ffn: usize| {
+        let kept = 6 * hidden + 2 * kv + 3 * ffn;
+        // On the way back through the SwiGLU: the gradients of its two inputs and its result laid out.
+        (rows * kept as u64, rows * (kept + 3 * ffn + hidden) as u64)
+    };
+    let (kept, text_back) = block(tokens, text.hidden_size, text.kv_dim(), text.intermediate_size);
+    let (_, vision_back) = block(patches, vision.hidden_size, vision.hidden_size, vision.intermediate_size);
+    // The projection is laid out both ways beside what the last layer keeps.
+    let vocabulary = text.vocab_size as u64;
+    let logits = LOGITS.max(vocabulary).min(sequences * work.response_tokens * vocabulary);
+    let head = kept + 2 * vocabulary * hidden + 2 * logits;
+    let one_layer = text_back.max(vision_back).max(head) * F32;
+    // The allocator keeps what was freed: measured, one and a half times what is alive.
+    let freed = 3 * (layer_inputs + one_layer) / 2;
+    let total = PROGRAM + weights + optimizer + layer_inputs + one_layer + freed;
+    TrainingMemory { sequences, program: PROGRAM, weights, optimizer, layer_inputs, one_layer, freed, total }
 }
 
 /// Numbers a token that are alive at once inside a text block: the residual stream and its norm beside the wider of

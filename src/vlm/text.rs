@@ -172,11 +172,15 @@ pub struct TextTower {
 impl TextTower {
     /// From the tensors under `model`, and `lm_head` where it is not tied.
     pub fn new(config: &TextConfig, tied: bool, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
-        let weight = source.tensor("model.embed_tokens.weight")?;
-        let (dtype, device) = (weight.dtype(), weight.device().clone());
-        let embed_tokens = match purpose {
-            Purpose::Sampling => Embedding::frozen(&weight, tied)?,
-            Purpose::Training => Embedding::new(weight),
+        let (embed_tokens, dtype, device) = {
+            // Let go of before the layers are made, where the embedding has it laid out anew.
+            let weight = source.tensor("model.embed_tokens.weight")?;
+            let (dtype, device) = (weight.dtype(), weight.device().clone());
+            let embed_tokens = match purpose {
+                Purpose::Sampling => Embedding::frozen(&weight, tied)?,
+                Purpose::Training => Embedding::new(weight),
+            };
+            (embed_tokens, dtype, device)
         };
         let layers = (0..config.num_hidden_layers)
             .map(|index| DecoderLayer::new(config, index, source, purpose))

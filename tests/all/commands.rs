@@ -6,9 +6,25 @@ use serde_json::Value;
 
 use crate::support::{Place, VISPLAY, said};
 
-const COMMANDS: [&str; 13] = [
-    "ingest", "status", "show", "log", "why", "verify", "gc", "grade", "clusters", "rewards", "rescore", "scenes",
+const COMMANDS: [&str; 18] = [
+    "ingest",
+    "status",
+    "show",
+    "log",
+    "why",
+    "verify",
+    "gc",
+    "grade",
+    "clusters",
+    "rewards",
+    "rescore",
+    "scenes",
     "doctor",
+    "branch",
+    "lineage",
+    "replay",
+    "audit",
+    "evolve-round",
 ];
 
 #[test]

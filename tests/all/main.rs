@@ -3,6 +3,8 @@
 
 mod allocation;
 mod arithmetic;
+mod audit;
+mod branch;
 mod commands;
 mod config;
 mod crash;
@@ -16,16 +18,21 @@ mod image_processor;
 mod imaging;
 mod imaging_mutations;
 mod ingest;
+mod lineage;
 mod lines;
 mod model_commands;
 mod model_gradients;
 mod model_parity;
 mod nano_model;
+mod next_round;
 mod op_gradients;
 mod oracle_files;
 mod parquet_mutations;
+mod replay;
 mod rescore;
 mod rewards;
+mod round_crash;
+mod round_input;
 mod rounds;
 mod sampling;
 mod scenes;
@@ -38,6 +45,7 @@ mod training_adamw;
 mod training_gradients;
 mod training_grpo;
 mod training_lora;
+mod warm_start;
 mod weight_damage;
 mod weights;
 

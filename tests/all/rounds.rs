@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Place, VISPLAY, said};
 
-const PIPELINE: &str = r#"
+pub const PIPELINE: &str = r#"
 evolution = "t"
 [model]
 base = "base"
@@ -49,16 +49,29 @@ keep_best_questions = 16
 keep_best_samples = 3
 "#;
 
-/// A place with a base model, prompts, images and a pipeline file.
-fn place() -> Place {
-    let place = Place::new();
+/// A place with a base model, images and a pipeline file.
+pub fn place() -> Place {
+    place_in(Place::new())
+}
+
+/// The same in a folder of one's choice.
+pub fn place_in(place: Place) -> Place {
+    filled(place, &(0..60).map(|n| format!("How many of {n}?")).collect::<Vec<_>>())
+}
+
+/// The same with a model that knows these questions.
+pub fn place_of(questions: &[String]) -> Place {
+    filled(Place::new(), questions)
+}
+
+fn filled(place: Place, questions: &[String]) -> Place {
     place.fill(12);
     let (project, files) = (Path::new(env!("CARGO_MANIFEST_DIR")), place.path().join("files"));
     std::fs::create_dir_all(&files).unwrap();
     for name in ["preprocessor_config.json", "generation_config.json"] {
         std::fs::copy(project.join("tests/data/model/nano-like").join(name), files.join(name)).unwrap();
     }
-    std::fs::write(files.join("tokenizer.json"), tokenizer(project)).unwrap();
+    std::fs::write(files.join("tokenizer.json"), tokenizer(project, questions)).unwrap();
     let config = project.join("bench/configs/nano.json");
     let arguments = ["model", "random", "--seed", "1", "--type", "f32", "--files-from", "files", "base", "--config"];
     let made = Command::new(VISPLAY).args(arguments).arg(config).current_dir(place.path()).output().unwrap();
@@ -67,13 +80,13 @@ fn place() -> Place {
     place
 }
 
-/// The tests' tokenizer with 60 questions and 60 answers as tokens.
-fn tokenizer(project: &Path) -> String {
+/// The tests' tokenizer with questions and 60 answers as tokens.
+fn tokenizer(project: &Path, questions: &[String]) -> String {
     let text = std::fs::read_to_string(project.join("tests/data/model/tokenizer.json")).unwrap();
     let mut tokenizer: Value = serde_json::from_str(&text).unwrap();
     let tokens = tokenizer["added_tokens"].as_array_mut().unwrap();
     let first = tokens.iter().map(|token| token["id"].as_u64().unwrap()).max().unwrap() + 1;
-    let questions = (0..60).map(|n| format!("<question>How many of {n}?</question>"));
+    let questions = questions.iter().map(|text| format!("<question>{text}</question>"));
     let answers = (0..60).map(|n| format!("{n}: \\boxed{{{}}}", n % 4));
     for (id, content) in (first..).zip(questions.chain(answers)) {
         let mut token = tokens[0].clone();
@@ -85,14 +98,14 @@ fn tokenizer(project: &Path) -> String {
     tokenizer.to_string()
 }
 
-fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
+pub fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(VISPLAY);
     command.args(["evolve-round", "--pipeline", "p.toml", "--store", store, "--json"]).args(arguments);
     command.current_dir(place.path());
     command
 }
 
-fn report(output: &Output) -> Value {
+pub fn report(output: &Output) -> Value {
     assert!(output.status.success(), "{}", said(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -21,6 +21,14 @@ impl Place {
         Self { folder }
     }
 
+    /// The same in memory, where the system shows memory as a folder: for tests that start over again and again, which a disk that
+    /// flushes every file would take minutes for.
+    pub fn in_memory() -> Self {
+        let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return Self::new() };
+        std::fs::create_dir(folder.path().join("source")).unwrap();
+        Self { folder }
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

@@ -360,11 +360,13 @@ fn predictions_follow_the_configuration() {
     // Ten samples of two prompts.
     let tokens = 2 * 100 + 10 * 28;
     assert_eq!(memory::sampling(&config, shared, 10, StoredType::F32).kv_cache, tokens * 73_728);
-    assert_eq!(one.total, one.weights + one.kv_cache + one.activations);
-    assert!(ten.total > one.total && ten.weights == one.weights);
+    assert_eq!(one.loading, 2 * 2 * 11_008 * 2048 * 4);
+    assert_eq!(one.total, one.program + one.weights + one.loading);
+    let many = memory::sampling(&config, work, 100, StoredType::F32);
+    assert_eq!(many.total, many.program + many.weights + many.kv_cache + many.activations);
     let training = memory::training(&config, work, 4, StoredType::BF16);
     assert_eq!(training.weights, 3_754_622_976 * 2);
-    assert_eq!(training.layer_inputs, 37 * 4 * 128 * 2048 * 4);
+    assert_eq!(training.layer_inputs, (37 * 4 * 128 * 2048 + 4 * 64 * (1176 + 33 * 1280)) * 4);
 }
 
 fn visplay() -> Command {

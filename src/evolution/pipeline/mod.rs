@@ -3,32 +3,35 @@
 //!
 //! A file names a preset and says what is otherwise; what neither says has the default that the section's type documents.
 
+mod edit;
 mod gates;
 mod ingest;
 mod model;
 mod presets;
 mod problem;
+mod ranges;
+mod remarks;
 mod roles;
 mod round;
 mod update;
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::edit::Setting;
 pub use self::gates::{Gates, Thresholds};
 pub use self::ingest::Ingest;
 pub use self::model::{ComputeType, Model, Prompts};
 pub use self::problem::PipelineError;
 use self::problem::{explain, line_of_key};
+use self::ranges::out_of_range;
 pub use self::roles::{Questioner, Reasoner, SamplingSection};
 pub use self::round::{EvaluationSection, Round};
 pub use self::update::Updates;
 use crate::stages::curriculum::CurriculumSettings;
 use crate::stages::role_prompt::RolePrompt;
-use crate::store::is_name;
 
 /// The bundled pipeline, used where no file is named and `pipelines/nano.toml` is not at hand.
 const NANO: &str = include_str!("../../../pipelines/nano.toml");
@@ -99,14 +102,35 @@ impl Pipeline {
     /// # Errors
     /// See [`PipelineError`].
     pub fn load(file: Option<&Path>) -> Result<Self, PipelineError> {
-        let name = file.unwrap_or(Path::new(DEFAULT_FILE));
-        let failed = |problem| PipelineError { file: name.to_owned(), line: None, problem, nearest: None };
-        match std::fs::read_to_string(name) {
-            Ok(text) => Self::parse(name, &text),
-            Err(e) if file.is_none() && e.kind() == std::io::ErrorKind::NotFound => Self::parse(name, NANO),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(failed("there is no such file".into())),
-            Err(e) => Err(failed(format!("cannot be read: {e}"))),
-        }
+        let (name, text) = Self::text(file)?;
+        Self::parse(&name, &text)
+    }
+
+    /// The text of a pipeline file, and the name that errors give it; without one as [`load`](Self::load) finds it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn text(file: Option<&Path>) -> Result<(PathBuf, String), PipelineError> {
+        let name = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
+        let failed = |problem| PipelineError { file: name.clone(), line: None, problem, nearest: None };
+        let text = match std::fs::read_to_string(&name) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => match file {
+                None => NANO.to_owned(),
+                Some(_) => return Err(failed("there is no such file".into())),
+            },
+            Err(e) => return Err(failed(format!("cannot be read: {e}"))),
+        };
+        Ok((name, text))
+    }
+
+    /// A pipeline that says nothing but its preset.
+    ///
+    /// # Errors
+    /// There is no such preset.
+    pub fn of_preset(preset: &str) -> Result<Self, PipelineError> {
+        let text = format!("evolution = \"preset\"\npreset = {}\n", toml::Value::from(preset));
+        Self::parse(Path::new(preset), &text)
     }
 
     /// Reads the text of a pipeline file.
@@ -127,10 +151,15 @@ impl Pipeline {
         let mut pipeline: Self =
             toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| explain(file, text, &e))?;
         pipeline.folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        match pipeline.out_of_range() {
+        match out_of_range(&pipeline) {
             None => Ok(pipeline),
-            Some((key, problem)) => Err(wrong(key, problem)),
+            Some((key, problem)) => Err(wrong(&key, problem)),
         }
+    }
+
+    /// What the bundled pipeline file says above a key: where its values come from.
+    pub fn bundled_comment(key: &str) -> Option<String> {
+        edit::comment_of(NANO, key)
     }
 
     /// The prompt template of a key of `[prompts]`.
@@ -147,68 +176,24 @@ impl Pipeline {
                 _ => return Err(failed(format!("the prompt cannot be read: {e}"))),
             },
         };
-        RolePrompt::parse(&file, &text).map_err(|e| failed(e.to_string()))
+        RolePrompt::parse(&file, &text).map_err(|e| {
+            // The error names the file itself.
+            let (said, name) = (e.to_string(), file.display().to_string());
+            let rest = said.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':'));
+            match rest.and_then(|rest| rest.split_once(": ")) {
+                Some((line, problem)) => PipelineError { line: line.parse().ok(), ..failed(problem.to_owned()) },
+                None => failed(said),
+            }
+        })
     }
+}
 
-    /// The first key whose value has no meaning.
-    fn out_of_range(&self) -> Option<(&'static str, String)> {
-        if !is_name(&self.evolution) {
-            let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
-            return Some(("evolution", format!("`{}` cannot name an evolution: {rule}", self.evolution)));
-        }
-        let bad =
-            self.ingest.ranges().into_iter().chain(self.counts()).find(|(_, value, range)| !range.contains(value));
-        let bad =
-            bad.map(|(key, value, range)| (key, format!("{value} is not within {} to {}", range.start(), range.end())));
-        let shares = || {
-            let bad = self.shares().into_iter().find(|(_, value, range)| !range.contains(value));
-            bad.map(|(key, value, range)| (key, format!("{value} is not within {} to {}", range.start(), range.end())))
-        };
-        bad.or_else(shares)
-    }
-
-    fn counts(&self) -> Vec<(&'static str, u64, RangeInclusive<u64>)> {
-        let small = 1..=1 << 16;
-        let (questioner, reasoner) = (&self.update.questioner, &self.update.reasoner);
-        vec![
-            ("questioner.group_size", self.questioner.group_size.into(), small.clone()),
-            ("questioner.reward_samples", self.questioner.reward_samples.into(), small.clone()),
-            ("reasoner.group_size", self.reasoner.group_size.into(), small.clone()),
-            ("curriculum.label_samples", self.curriculum.label_samples.into(), small.clone()),
-            ("sampling.max_sequences", self.sampling.max_sequences.into(), small.clone()),
-            ("sampling.questioner.max_tokens", self.sampling.questioner.max_tokens.into(), 1..=1 << 20),
-            ("sampling.reasoner.max_tokens", self.sampling.reasoner.max_tokens.into(), 1..=1 << 20),
-            ("update.questioner.prompts_per_step", questioner.prompts_per_step.into(), small.clone()),
-            ("update.reasoner.prompts_per_step", reasoner.prompts_per_step.into(), small.clone()),
-            ("update.questioner.prompts_per_update", questioner.prompts_per_update.into(), small.clone()),
-            ("update.reasoner.prompts_per_update", reasoner.prompts_per_update.into(), small.clone()),
-            ("update.questioner.checkpoint_every", questioner.checkpoint_every.into(), small.clone()),
-            ("update.reasoner.checkpoint_every", reasoner.checkpoint_every.into(), small.clone()),
-            ("round.questions_per_image", self.round.questions_per_image.into(), small.clone()),
-            ("round.shard_rows", self.round.shard_rows.into(), 1..=1 << 20),
-            // Seeds are JSON integers in actions and TOML integers here.
-            ("round.seed", self.round.seed, 0..=i64::MAX as u64),
-            ("evaluation.protocols.max_tokens", self.evaluation.protocols.max_tokens.into(), 1..=1 << 20),
-        ]
-    }
-
-    fn shares(&self) -> Vec<(&'static str, f64, RangeInclusive<f64>)> {
-        let curriculum = &self.curriculum;
-        vec![
-            ("questioner.lambda", self.questioner.lambda, 0.0..=1e6),
-            ("curriculum.low", curriculum.low, 0.0..=1.0),
-            ("curriculum.high", curriculum.high, curriculum.low..=1.0),
-            ("curriculum.min_margin", curriculum.min_margin, 0.0..=1.0),
-            ("curriculum.max_type_share", curriculum.max_type_share, 0.0..=1.0),
-            ("round.keep_best_slack", self.round.keep_best_slack, 0.0..=1.0),
-            ("sampling.questioner.temperature", self.sampling.questioner.temperature, 1e-3..=1e3),
-            ("sampling.reasoner.temperature", self.sampling.reasoner.temperature, 1e-3..=1e3),
-            ("sampling.questioner.top_p", self.sampling.questioner.top_p, 1e-6..=1.0),
-            ("sampling.reasoner.top_p", self.sampling.reasoner.top_p, 1e-6..=1.0),
-            ("update.questioner.learning_rate", self.update.questioner.learning_rate, 0.0..=1.0),
-            ("update.reasoner.learning_rate", self.update.reasoner.learning_rate, 0.0..=1.0),
-        ]
-    }
+/// The text of a pipeline file with a key set, and everything else as it is written.
+///
+/// # Errors
+/// The text is no TOML.
+pub fn with_setting(file: &Path, text: &str, setting: &Setting) -> Result<String, PipelineError> {
+    edit::with(text, setting).map_err(|e| explain(file, text, &e))
 }
 
 #[cfg(test)]

@@ -52,6 +52,10 @@ impl Default for Round {
 pub struct EvaluationSection {
     /// Parquet files with the columns image, question, answer and, if they have one, category; relative to the working folder.
     pub benchmarks: Vec<String>,
+    /// What is in the images, where they are drawn scenes: the `scenes.parquet` that `visplay scenes` writes beside them, relative to
+    /// the working folder. It tells, when a round is shown or audited, how many pseudo-labels are right; no stage reads it. Empty: not
+    /// known.
+    pub truth: String,
     /// The most items of a benchmark; 0 takes all.
     pub items: u32,
     /// How answers are drawn.

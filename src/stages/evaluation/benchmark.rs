@@ -39,7 +39,7 @@ impl Benchmark {
     /// Reads a Parquet file with the columns `image`, `question`, `answer` and, if it has one, `category`. At most `limit` items.
     ///
     /// # Errors
-    /// The file cannot be read or lacks a column.
+    /// The file cannot be read, lacks a column, or has no items.
     pub fn read(path: &Path, limit: usize) -> Result<Self, StageError> {
         let source = |problem: String| StageError::Source { path: PathBuf::from(path), problem };
         let bytes = Bytes::from(std::fs::read(path).map_err(|e| source(e.to_string()))?);
@@ -59,6 +59,9 @@ impl Benchmark {
             let item_id = ItemId(Digest::derive("visplay 2026 benchmark item id", &parts));
             images.insert(image_id, row.image.bytes);
             items.push(Item { item_id, image_id, question: row.question, gold: row.answer, category });
+        }
+        if items.is_empty() {
+            return Err(source("there are no items in it".into()));
         }
         Ok(Self { name, items, images })
     }

@@ -9,7 +9,6 @@
 //! Sampled and majority share their samples.
 
 mod benchmark;
-mod interval;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::benchmark::{Benchmark, Item};
-pub use self::interval::{bootstrap, wilson};
+pub use crate::analysis::interval::{bootstrap, wilson};
 
 use super::draw::{Ask, Drawer, Drawn, Sampling, finish};
 use super::image_set::Refusal;

@@ -15,7 +15,7 @@ use crate::tables::{ImageRow, Measurement, PROFILE, RejectRow, SourceRow, TableR
 pub(super) const VERSION: u32 = 1;
 
 /// The stage whose results are tables of images.
-pub(super) const INGEST: &str = "ingest";
+pub const INGEST: &str = "ingest";
 
 /// The stage that decides what becomes of entries.
 pub(super) const DECIDE: &str = "ingest.decide";

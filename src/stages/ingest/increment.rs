@@ -169,7 +169,11 @@ pub(super) fn entries_of(
 
 /// The entries that an increment was decided over, as its decision read them.
 fn listing(store: &Store, increment: &Ref) -> Option<Vec<Entry>> {
-    let upstream = store.result(increment.result).ok().flatten()?.upstream;
+    listing_of(store, &store.result(increment.result).ok().flatten()?.upstream)
+}
+
+/// The same, by the results that the increment was made from.
+pub(super) fn listing_of(store: &Store, upstream: &[ActionKey]) -> Option<Vec<Entry>> {
     let decision = upstream.iter().find_map(|key| store.action(*key).ok().filter(|a| a.stage == decide::DECIDE))?;
     let listing = decision.inputs.iter().find(|input| input.role == decide::LISTING)?;
     serde_json::from_slice(&store.read_object(listing.object).ok()?).ok()

@@ -10,6 +10,7 @@
 //! Only the first step looks at names, times and paths. Ingesting again adds an increment with what is new; shards that
 //! exist are never made again, and decisions once made stand.
 
+mod again;
 mod decide;
 mod fetch;
 mod fingerprints;
@@ -38,6 +39,8 @@ use crate::imaging::Limits;
 use crate::store::{Advanced, Output, Ref, StageResult, Store};
 use crate::tables::{self, TableRow};
 
+pub use self::again::ingest_again;
+pub use self::decide::INGEST;
 pub use self::pending::{Pending, pending};
 
 /// The name of the ref to the table of images.
@@ -157,6 +160,10 @@ fn ingest_scanned(
         return Ok(Some(work.unchanged(table.clone(), reference.clone(), mended)));
     }
     let (table, decided, made) = work.grow(&before, &new)?;
+    if runner.dry_run {
+        let action = Box::new(runner.store.action(table.action)?);
+        return Err(StageError::WouldRun { phase: "naming the table of images", missing: 1, shards: 1, action });
+    }
     let advanced = runner.store.advance(request.evolution, IMAGES, history.head.as_ref(), table.action)?;
     let Advanced::To(reference) = advanced else { return Ok(None) };
     let figures = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
@@ -272,14 +279,21 @@ impl Work<'_> {
         }
     }
 
-    /// Lays out the table's files for people, below `views/<evolution>/`.
     fn show(&self, table: &StageResult) -> Result<(), StageError> {
-        for name in [tables::ImageRow::TABLE, tables::RejectRow::TABLE, tables::SourceRow::TABLE] {
-            let objects: Vec<_> = table.outputs_of(name).map(|o| o.object).collect();
-            self.runner.store.show_as(&format!("{}/{name}", self.request.evolution), &objects)?;
-        }
-        Ok(())
+        show(self.runner.store, self.request.evolution, table)
     }
+}
+
+/// Lays out the files of a table of images for people, below `views/<evolution>/`.
+///
+/// # Errors
+/// The store cannot be written to.
+pub fn show(store: &Store, evolution: &str, table: &StageResult) -> Result<(), StageError> {
+    for name in [tables::ImageRow::TABLE, tables::RejectRow::TABLE, tables::SourceRow::TABLE] {
+        let objects: Vec<_> = table.outputs_of(name).map(|o| o.object).collect();
+        store.show_as(&format!("{evolution}/{name}"), &objects)?;
+    }
+    Ok(())
 }
 
 /// Reads a table's object whole.

@@ -21,7 +21,7 @@ use super::model::{Frame, Loaded, ModelHandle, StoredModel, WEIGHTS};
 use super::role_prompt::RolePrompt;
 use super::training_state::{Beginning, Live, UPDATES};
 use super::{Made, Runner, Stage, StageError, TableOutput};
-use crate::ids::{Digest, ModelId, QuestionId};
+use crate::ids::{ModelId, QuestionId};
 use crate::store::{Action, ActionKey, Counts, Input, StageResult, Store};
 use crate::tables::{MetricRow, PROFILE, RewardRow, Role, TableRow};
 use crate::training::policy::{PolicyReport, policy_step};
@@ -99,7 +99,7 @@ impl<'a> Chain<'a> {
     pub fn model_id(&self) -> ModelId {
         match self.links().last().and_then(|link| link.result.as_ref()) {
             None => self.training.base.id,
-            Some(result) => trained_id(result.action),
+            Some(result) => ModelId::of_step(&result.action.to_string()),
         }
     }
 
@@ -219,11 +219,6 @@ struct Applied {
     report: PolicyReport,
     groups: Vec<crate::training::policy::Group>,
     rewards: Vec<RewardRow>,
-}
-
-/// The id of weights that a step made.
-fn trained_id(step: ActionKey) -> ModelId {
-    ModelId(Digest::derive("visplay 2026 trained model id", &[step.to_string().as_bytes()]))
 }
 
 struct Update<'c, 'a> {

@@ -1,5 +1,6 @@
 //! What a warm start learns from: the rows of a table, as trees of tokens.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ struct Row {
 pub struct Demonstrations {
     file: PathBuf,
     rows: Vec<Row>,
+    /// The digest of each row's image; where it is the image before, there is none.
+    images: Vec<Option<Digest>>,
     digest: Digest,
 }
 
@@ -52,7 +55,6 @@ impl Demonstrations {
     /// # Errors
     /// The table or an image's file cannot be read, or a column is missing.
     pub fn read(file: &Path) -> Result<Self, StageError> {
-        let name = file.display().to_string();
         let demonstrations: Vec<Demonstration> = tables::read_file(file)?;
         let systems: Vec<String> = match tables::read_file::<DemonstrationSystem>(file) {
             Ok(rows) => rows.into_iter().map(|row| row.system).collect(),
@@ -70,9 +72,10 @@ impl Demonstrations {
             .zip(systems)
             .map(|(row, system)| Row { image: row.image, system, prompt: row.prompt, response: row.response })
             .collect();
-        let mut this = Self { file: file.to_owned(), rows, digest: Digest::of(name.as_bytes()) };
-        this.digest = this.contents()?;
-        Ok(this)
+        let images: Vec<Option<Digest>> =
+            (0..rows.len()).into_par_iter().map(|i| image_digest(file, &rows, i)).collect::<Result<_, _>>()?;
+        let digest = contents(&rows, &images);
+        Ok(Self { file: file.to_owned(), rows, images, digest })
     }
 
     /// The digest of every row and every image.
@@ -85,11 +88,6 @@ impl Demonstrations {
         &self.file
     }
 
-    /// What rejected rows name: the table's file.
-    pub(super) fn name(&self) -> String {
-        self.file.display().to_string()
-    }
-
     /// Rows in the table.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -98,30 +96,6 @@ impl Demonstrations {
     /// Whether there are none, which [`read`](Self::read) refuses.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
-    }
-
-    fn contents(&self) -> Result<Digest, StageError> {
-        let one = |i: usize| -> Result<Digest, StageError> {
-            let row = &self.rows[i];
-            // Rows of one image stand together, so it is read once for them all.
-            let image = match i.checked_sub(1).map(|before| &self.rows[before].image) {
-                Some(before) if *before == row.image => b"the image before".to_vec(),
-                _ => self.image_bytes(&row.image)?,
-            };
-            let texts = [&row.system, &row.prompt, &row.response].map(|text| text.as_bytes());
-            Ok(Digest::derive("visplay 2026 demonstration", &[&image, texts[0], texts[1], texts[2]]))
-        };
-        let digests: Vec<Digest> = (0..self.rows.len()).into_par_iter().map(one).collect::<Result<_, _>>()?;
-        let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
-        Ok(Digest::derive("visplay 2026 demonstrations", &parts))
-    }
-
-    fn image_bytes(&self, image: &ImageLink) -> Result<Vec<u8>, StageError> {
-        if let Some(bytes) = &image.bytes {
-            return Ok(bytes.clone());
-        }
-        let path = self.file.parent().unwrap_or(Path::new("")).join(&image.path);
-        std::fs::read(&path).map_err(|e| StageError::Source { path, problem: e.to_string() })
     }
 
     /// The trees of the rows `from..to`, those of one image sharing their beginning; and the rows that cannot be learnt from.
@@ -156,7 +130,7 @@ impl Demonstrations {
         frame: &Frame,
         max_tokens: usize,
     ) -> Result<(Option<Tree>, Refused), StageError> {
-        let image = match self.patches(&self.rows[rows.start].image, frame)? {
+        let image = match self.patches(rows.start, frame)? {
             Ok(image) => image,
             Err(refusal) => return Ok((None, rows.map(|i| (i, refusal.clone())).collect())),
         };
@@ -195,8 +169,13 @@ impl Demonstrations {
         Ok(Sequence { prompt, response })
     }
 
-    fn patches(&self, image: &ImageLink, frame: &Frame) -> Result<Result<Patches, Refusal>, StageError> {
-        let bytes = self.image_bytes(image)?;
+    fn patches(&self, row: usize, frame: &Frame) -> Result<Result<Patches, Refusal>, StageError> {
+        let image = &self.rows[row].image;
+        let bytes = image_bytes(&self.file, image)?;
+        // What is learnt from must be what the action names.
+        if self.images[row].is_some_and(|digest| digest != Digest::of(&bytes)) {
+            return Err(StageError::SourceChanged { labels: vec![image.path.clone()] });
+        }
         let decoded = match decode(&bytes, &Limits::default()) {
             Ok(decoded) => decoded,
             Err(e) => return Ok(Err(Refusal::new("image", format!("{}: {e}", image.path)))),
@@ -204,4 +183,34 @@ impl Demonstrations {
         let processed = frame.processor.process(&decoded.pixels);
         Ok(processed.map_err(|e| Refusal::new("image", format!("{}: {e}", image.path))))
     }
+}
+
+/// The bytes of an image: in the table, or in a file relative to the table's folder.
+fn image_bytes<'i>(table: &Path, image: &'i ImageLink) -> Result<Cow<'i, [u8]>, StageError> {
+    if let Some(bytes) = &image.bytes {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let path = table.parent().unwrap_or(Path::new("")).join(&image.path);
+    std::fs::read(&path).map(Cow::Owned).map_err(|e| StageError::Source { path, problem: e.to_string() })
+}
+
+/// The digest of a row's image, unless it is that of the row before: rows of one image stand together, so it is read once for
+/// them all.
+fn image_digest(table: &Path, rows: &[Row], i: usize) -> Result<Option<Digest>, StageError> {
+    if i > 0 && rows[i - 1].image == rows[i].image {
+        return Ok(None);
+    }
+    Ok(Some(Digest::of(&image_bytes(table, &rows[i].image)?)))
+}
+
+/// The digest of all that the rows say, the images' names included: a row that is left out names its image.
+fn contents(rows: &[Row], images: &[Option<Digest>]) -> Digest {
+    let one = |(row, image): (&Row, &Option<Digest>)| {
+        let image = image.as_ref().map_or(&b"the image before"[..], |digest| digest.as_bytes());
+        let texts = [&row.image.path, &row.system, &row.prompt, &row.response].map(|text| text.as_bytes());
+        Digest::derive("visplay 2026 demonstration", &[image, texts[0], texts[1], texts[2], texts[3]])
+    };
+    let digests: Vec<Digest> = rows.par_iter().zip(images).map(one).collect();
+    let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+    Digest::derive("visplay 2026 demonstrations", &parts)
 }

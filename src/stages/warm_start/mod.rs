@@ -24,7 +24,7 @@ use super::training_state::{Beginning, Live, UPDATES, trained_tensors};
 use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};
 use crate::device::DeviceClass;
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
-use crate::tables::{MetricRow, PROFILE, RejectRow, TableRow};
+use crate::tables::{DemonstrationRow, MetricRow, PROFILE, RejectRow, TableRow};
 use crate::training::adapter::Adapter;
 use crate::training::lora::{LoraSettings, TARGETS};
 use crate::training::step::Compute;
@@ -33,7 +33,7 @@ use crate::training::{AdamWSettings, Schedule, ScheduleKind, Trained, Tree};
 
 /// The stage's name.
 pub const WARM_START: &str = "warm-start";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How a warm start is made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -147,9 +147,10 @@ impl WarmStartSettings {
         }
     }
 
-    /// Steps over a table of so many rows.
-    pub fn steps(&self, rows: usize) -> u32 {
-        rows.div_ceil(self.rows_per_step.max(1) as usize) as u32 * self.epochs
+    /// Steps over a table of so many rows; `None` where they are more than can be counted.
+    pub fn steps(&self, rows: usize) -> Option<u32> {
+        let an_epoch = u32::try_from(rows.div_ceil(self.rows_per_step.max(1) as usize)).ok()?;
+        an_epoch.checked_mul(self.epochs)
     }
 }
 
@@ -165,11 +166,13 @@ pub fn warm_start(
     runner: &Runner<'_>,
 ) -> Result<(Vec<StageResult>, StoredModel), StageError> {
     let frame = Arc::new(base.frame(runner.store, None)?);
-    let steps = settings.steps(data.len());
+    let too_many =
+        || StageError::Parameter { key: "epochs", problem: "there are more steps than can be counted".into() };
+    let steps = settings.steps(data.len()).ok_or_else(too_many)?;
     let stage = WarmStart { base, data, settings, dtype, device, frame, steps, live: Mutex::default() };
     let mut done: Vec<StageResult> = Vec::new();
     for first in (0..steps).step_by(settings.checkpoint_every.max(1) as usize) {
-        let end = steps.min(first + settings.checkpoint_every.max(1));
+        let end = steps.min(first.saturating_add(settings.checkpoint_every.max(1)));
         let piece = Piece { steps: first..end, before: done.last().cloned() };
         let mut ran = runner.run(&stage, std::slice::from_ref(&piece))?;
         done.append(&mut ran.results);
@@ -257,8 +260,9 @@ impl WarmStart<'_> {
         let schedule = self.settings.schedule(self.steps);
         let compute = self.settings.compute(rayon::current_num_threads());
         let (mut metrics, mut rejects) = (Vec::new(), Vec::new());
-        let (send, batches) = bounded::<Batch>(AHEAD);
         thread::scope(|scope| {
+            // Both ends live in here: however this ends, the thread that reads ahead finds nobody to send to and ends too.
+            let (send, batches) = bounded::<Batch>(AHEAD);
             scope.spawn(move || {
                 for step in piece.steps.clone() {
                     let rows = self.rows(step);
@@ -292,25 +296,28 @@ impl WarmStart<'_> {
     ) -> Result<MetricRow, StageError> {
         let (loss, figures, gradients) = cross_entropy(&live.weights, trees, compute)?;
         let rate = schedule.rate(live.optimizer.updates());
-        let update = live
-            .optimizer
-            .update(live.weights.variables(), &gradients, rate)
-            .map_err(crate::training::TrainingError::from)?;
+        // Where every row was left out there is nothing to update by, and the optimizer counts nothing.
+        let update = match trees.is_empty() {
+            true => None,
+            false => {
+                let update = live.optimizer.update(live.weights.variables(), &gradients, rate);
+                Some(update.map_err(crate::training::TrainingError::from)?)
+            }
+        };
+        let grad_norm = update.and_then(|update| finite(update.grad_norm));
         let lengths = || trees.iter().flat_map(|tree| &tree.branches).map(|branch| branch.targets().len());
         let samples = lengths().count();
         let tokens: usize = lengths().sum();
         let prompts: usize =
             trees.iter().flat_map(|t| t.branches.iter().map(|b| t.prefix.len() + b.first_target)).sum();
-        let finite = |value: f64| value.is_finite().then_some(value);
         let mean = |sum: f64, of: usize| if of == 0 { None } else { finite(sum / of as f64) };
         Ok(MetricRow {
             role: None,
             step,
             learning_rate: rate,
-            updates: u32::from(!update.skipped),
-            updates_skipped: u32::from(update.skipped),
-            // Where every row was left out nothing was learnt: there is no loss of 0.
-            loss: if tokens == 0 { None } else { finite(loss) },
+            updates: u32::from(update.is_some_and(|update| !update.skipped)),
+            updates_skipped: u32::from(update.is_some_and(|update| update.skipped)),
+            loss: if update.is_some() { finite(loss) } else { None },
             policy_loss: None,
             kl_loss: None,
             kl_reference: None,
@@ -321,8 +328,8 @@ impl WarmStart<'_> {
             clip_low_fraction: None,
             clip_high_fraction: None,
             dual_clip_fraction: None,
-            grad_norm: finite(update.grad_norm),
-            grad_norm_max: finite(update.grad_norm),
+            grad_norm,
+            grad_norm_max: grad_norm,
             groups: 0,
             groups_dropped: 0,
             frac_zero_std: None,
@@ -350,7 +357,7 @@ impl WarmStart<'_> {
     fn reject(&self, row: usize, refusal: Refusal) -> RejectRow {
         RejectRow {
             stage: WARM_START.to_owned(),
-            subject: self.data.name(),
+            subject: DemonstrationRow::TABLE.to_owned(),
             subject_row: Some(row as u64),
             subject_id: None,
             reason: refusal.reason.to_owned(),
@@ -358,6 +365,10 @@ impl WarmStart<'_> {
             twin_id: None,
         }
     }
+}
+
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
 }
 
 impl Stage for WarmStart<'_> {

@@ -1,0 +1,166 @@
+//! Rewards, advantages and metrics: what votes, labels and settings make of a training step's samples.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use super::Findings;
+use crate::grading::Answer;
+use crate::ids::QuestionId;
+use crate::reward::{Question, QuestionerSettings, ReasonerSettings, questioner_rewards, reasoner_reward};
+use crate::tables::{AnswerRow, CurriculumRow, MetricRow, QuestionRow, RewardRow, Role, VoteRow};
+use crate::training::grpo::{Aggregation, advantages, overlong_penalty};
+
+/// How rewards were made.
+#[derive(Debug, Clone, Copy)]
+pub struct Rewarding {
+    /// The training step.
+    pub step: u32,
+    /// How advantages are made.
+    pub aggregation: Aggregation,
+    /// Whether groups without a difference are left out.
+    pub drop_zero_std: bool,
+    /// Tokens before the limit over which a penalty for length rises; 0: none.
+    pub overlong_tokens: u32,
+    /// The most tokens of a sample.
+    pub max_tokens: u32,
+}
+
+impl Rewarding {
+    fn penalty(&self, tokens: usize) -> f64 {
+        let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
+        if cache > 0 { overlong_penalty(tokens, limit, cache) } else { 0.0 }
+    }
+}
+
+/// Rewards of the Questioner: what the votes, the clusters and the settings make of its samples.
+pub fn questioner_step(
+    rewards: &[RewardRow],
+    questions: &[QuestionRow],
+    votes: &[VoteRow],
+    settings: &QuestionerSettings,
+    how: Rewarding,
+) -> Findings {
+    let mut found = Findings::default();
+    let votes: HashMap<QuestionId, &VoteRow> = votes.iter().map(|vote| (vote.question_id, vote)).collect();
+    let vote_on = |row: &QuestionRow| votes.get(&row.question_id).copied().filter(|_| row.valid);
+    let groups: Vec<&[QuestionRow]> = questions.chunk_by(|a, b| a.group_id == b.group_id).collect();
+    let asked: Vec<Vec<Question>> = groups
+        .iter()
+        .map(|group| {
+            let question = |row: &QuestionRow| Question {
+                text: row.question.clone().unwrap_or_default(),
+                valid: vote_on(row).is_some(),
+                confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
+            };
+            group.iter().map(question).collect()
+        })
+        .collect();
+    let expected = match questioner_rewards(&asked, settings) {
+        Ok(expected) => expected,
+        Err(e) => {
+            found.add("rewards", format!("step {}", how.step), e.to_string());
+            return found;
+        }
+    };
+    let rows: HashMap<_, &RewardRow> = rewards.iter().map(|row| (row.subject_id, row)).collect();
+    for (row, reward) in questions.iter().zip(expected.into_iter().flatten()) {
+        let Some(stored) = rows.get(&row.question_id.0) else {
+            found.add("rewards", row.question_id, "the sample has no reward");
+            continue;
+        };
+        let id = &row.question_id;
+        let confidence = vote_on(row).and_then(|vote| vote.confidence);
+        found.expect_near(("rewards", id, "confidence"), stored.confidence, confidence);
+        found.expect_near(("rewards", id, "uncertainty"), stored.uncertainty, Some(reward.uncertainty));
+        found.expect_near(("rewards", id, "diversity_penalty"), stored.diversity_penalty, Some(reward.diversity));
+        found.expect(("rewards", id, "cluster_size"), &stored.cluster_size, &Some(reward.cluster_size as u32));
+        let out = reward.reward - how.penalty(row.token_ids.len());
+        found.expect_near(("rewards", id, "reward"), Some(stored.reward), Some(out));
+        found.expect(("rewards", id, "sample"), &(stored.group_id, stored.sample), &(row.group_id, row.sample));
+    }
+    compared(&mut found, rewards, Role::Questioner, questions.len(), how);
+    found
+}
+
+/// Rewards of the Reasoner: what the pseudo-labels and the settings make of its answers.
+pub fn reasoner_step(
+    rewards: &[RewardRow],
+    answers: &[AnswerRow],
+    curriculum: &[CurriculumRow],
+    settings: &ReasonerSettings,
+    how: Rewarding,
+) -> Findings {
+    let mut found = Findings::default();
+    let labels: HashMap<QuestionId, Answer> =
+        curriculum.iter().map(|row| (row.question_id, Answer::new(&row.pseudo_label))).collect();
+    let rows: HashMap<_, &RewardRow> = rewards.iter().map(|row| (row.subject_id, row)).collect();
+    for row in answers {
+        let id = &row.answer_id;
+        let Some(label) = labels.get(&row.question_id) else {
+            found.add("answers", id, format!("its question {} is not in the curriculum", row.question_id));
+            continue;
+        };
+        let Some(stored) = rows.get(&row.answer_id.0) else {
+            found.add("rewards", id, "the sample has no reward");
+            continue;
+        };
+        let reward = reasoner_reward(&row.raw_text, label, settings);
+        found.expect(("rewards", id, "correct"), &stored.correct, &Some(reward.correct));
+        let out = reward.reward - how.penalty(row.token_ids.len());
+        found.expect_near(("rewards", id, "reward"), Some(stored.reward), Some(out));
+        found.expect(("rewards", id, "sample"), &(stored.group_id, stored.sample), &(row.group_id, row.sample));
+    }
+    compared(&mut found, rewards, Role::Reasoner, answers.len(), how);
+    found
+}
+
+/// Group statistics and advantages.
+fn compared(found: &mut Findings, rewards: &[RewardRow], role: Role, samples: usize, how: Rewarding) {
+    found.checked("rewards", rewards.len());
+    if rewards.len() != samples {
+        let problem = format!("{} rewards of {samples} samples", rewards.len());
+        found.add("rewards", format!("step {}", how.step), problem);
+    }
+    for group in rewards.chunk_by(|a, b| a.group_id == b.group_id) {
+        let values: Vec<f64> = group.iter().map(|row| row.reward).collect();
+        let out = advantages(&values, how.aggregation);
+        for (row, advantage) in group.iter().zip(out.values) {
+            let id = &row.subject_id;
+            found.expect(("rewards", id, "role"), &row.role, &role);
+            found.expect(("rewards", id, "step"), &row.step, &how.step);
+            found.expect_near(("rewards", id, "group_mean"), Some(row.group_mean), Some(out.mean));
+            found.expect_near(("rewards", id, "group_std"), Some(row.group_std), Some(out.std));
+            found.expect_near(("rewards", id, "advantage"), Some(row.advantage), Some(advantage));
+            found.expect(("rewards", id, "in_update"), &row.in_update, &!(out.zero_std && how.drop_zero_std));
+        }
+    }
+}
+
+/// The figures of a training step that its rewards decide.
+pub fn metrics(rows: &[MetricRow], rewards: &[RewardRow]) -> Findings {
+    let mut found = Findings::default();
+    found.checked("metrics", rows.len());
+    let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    let share = |of: &dyn Fn(&RewardRow) -> Option<bool>| {
+        mean(rewards.iter().filter_map(|row| of(row).map(|yes| f64::from(u8::from(yes)))).collect())
+    };
+    for row in rows {
+        let id = format!("{} step {}", row.role.map_or_else(String::new, |role| role.to_string()), row.step);
+        let at = |column: &'static str| ("metrics", &id as &dyn Display, column);
+        let groups: Vec<&[RewardRow]> = rewards.chunk_by(|a, b| a.group_id == b.group_id).collect();
+        found.expect(at("groups"), &(row.groups as usize), &groups.len());
+        let zero = groups.iter().map(|group| f64::from(u8::from(group[0].group_std == 0.0))).collect();
+        found.expect_near(at("frac_zero_std"), row.frac_zero_std, mean(zero));
+        found.expect_near(at("reward_mean"), row.reward_mean, mean(rewards.iter().map(|r| r.reward).collect()));
+        found.expect_near(
+            at("advantage_mean"),
+            row.advantage_mean,
+            mean(rewards.iter().map(|r| r.advantage).collect()),
+        );
+        let confidences = rewards.iter().filter_map(|r| r.confidence).collect();
+        found.expect_near(at("confidence_mean"), row.confidence_mean, mean(confidences));
+        found.expect_near(at("valid_share"), row.valid_share, share(&|r| Some(r.valid)));
+        found.expect_near(at("correct_share"), row.correct_share, share(&|r| r.correct));
+    }
+    found
+}

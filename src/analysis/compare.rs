@@ -1,0 +1,331 @@
+//! Whether two results of one action are the same: by the digests of their objects, else by their rows, else within tolerances.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::store::{ObjectKind, Output, StageResult};
+use crate::tables::{
+    self, AnswerRow, CurriculumRow, ImageRow, Measurement, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow,
+    ScoreRow, SourceRow, TableRow, VoteRow,
+};
+
+/// By how much log-probabilities may differ within tolerances.
+pub const LOGPROB_TOLERANCE: f64 = 1e-5;
+/// By how much weights may differ within tolerances.
+pub const WEIGHT_TOLERANCE: f64 = 1e-5;
+/// By how much other figures may differ within tolerances: so much, and so much of the larger of the two.
+pub const FIGURE_TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+/// How many differences of a result are named.
+const NAMED: usize = 3;
+
+/// How two results are the same, the strictest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// The objects have the same digests: every byte.
+    Bits,
+    /// The rows (or tensors) are the same, and written otherwise.
+    Rows,
+    /// Numbers differ by rounding: log-probabilities and weights by at most 1e-5, other figures by 1e-5 and 1e-4 of their size.
+    Tolerances,
+}
+
+/// A place where two results differ.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mismatch {
+    /// The table, or another part of the result.
+    pub table: String,
+    /// The row's id, or the name within the part.
+    pub row: String,
+    /// The column.
+    pub column: String,
+    /// What is stored.
+    pub stored: Value,
+    /// What came out this time.
+    pub again: Value,
+}
+
+/// How two results compare.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Compared {
+    /// The strictest level that holds; `None` when none does.
+    pub level: Option<Level>,
+    /// Where they differ, the first few places, where no level holds.
+    pub mismatches: Vec<Mismatch>,
+    /// The largest difference of numbers that were compared within tolerances.
+    pub largest: Option<f64>,
+}
+
+/// Compares the stored result of an action with the one made again. The functions read an output of each.
+pub fn results<E: std::fmt::Display>(
+    stored: &StageResult,
+    again: &StageResult,
+    read_stored: impl Fn(&Output) -> Result<Vec<u8>, E>,
+    read_again: impl Fn(&Output) -> Result<Vec<u8>, E>,
+) -> Compared {
+    let mut finding = Finding::default();
+    if (&stored.counts, &stored.figures) != (&again.counts, &again.figures) {
+        let of = |result: &StageResult| serde_json::json!({"counts": result.counts, "figures": result.figures});
+        finding.values("result", "counts and figures", "", &of(stored), &of(again));
+    }
+    let roles = |result: &StageResult| result.outputs.iter().map(|output| output.role.clone()).collect::<Vec<_>>();
+    if roles(stored) != roles(again) {
+        finding.differs("result", "outputs", "role", roles(stored).into(), roles(again).into());
+        return finding.compared();
+    }
+    for (a, b) in stored.outputs.iter().zip(&again.outputs) {
+        let digest = |output: &Output| Value::from(output.object.to_string());
+        match (read_stored(a), read_again(b)) {
+            // What is read is checked against its digest, so equal names are equal bytes.
+            (Ok(_), Ok(_)) if a.object == b.object => {}
+            (Ok(one), Ok(other)) => finding.objects(a, one, other),
+            (Err(e), _) => finding.differs(&a.role, "", "object", format!("{e}").into(), digest(b)),
+            (_, Err(e)) => finding.differs(&a.role, "", "object", digest(a), format!("{e}").into()),
+        }
+    }
+    finding.compared()
+}
+
+/// What is found so far.
+struct Finding {
+    level: Option<Level>,
+    mismatches: Vec<Mismatch>,
+    largest: Option<f64>,
+}
+
+impl Default for Finding {
+    fn default() -> Self {
+        Self { level: Some(Level::Bits), mismatches: Vec::new(), largest: None }
+    }
+}
+
+impl Finding {
+    fn compared(self) -> Compared {
+        let Self { level, mismatches, largest } = self;
+        Compared { level, mismatches, largest }
+    }
+
+    /// No better level than this one holds.
+    fn at_most(&mut self, level: Level) {
+        self.level = self.level.map(|so_far| so_far.max(level));
+    }
+
+    fn differs(&mut self, table: &str, row: &str, column: &str, stored: Value, again: Value) {
+        self.level = None;
+        if self.mismatches.len() < NAMED {
+            let (table, row, column) = (table.to_owned(), row.to_owned(), column.to_owned());
+            self.mismatches.push(Mismatch { table, row, column, stored, again });
+        }
+    }
+
+    fn objects(&mut self, output: &Output, stored: Vec<u8>, again: Vec<u8>) {
+        self.at_most(Level::Rows);
+        let table = output.role.as_str();
+        match output.object.kind {
+            ObjectKind::Parquet => match (rows(table, stored), rows(table, again)) {
+                (Ok(stored), Ok(again)) => self.rows(table, &stored, &again),
+                (Err(e), _) | (_, Err(e)) => self.differs(table, "", "", e.into(), Value::Null),
+            },
+            ObjectKind::Json => {
+                let [a, b] = [stored, again].map(|bytes| serde_json::from_slice(&bytes).unwrap_or(Value::Null));
+                self.values(table, "", "", &a, &b);
+            }
+            ObjectKind::Safetensors => match (tensors(&stored), tensors(&again)) {
+                (Ok(stored), Ok(again)) => self.tensors(table, &stored, &again),
+                (Err(e), _) | (_, Err(e)) => self.differs(table, "", "", e.to_string().into(), Value::Null),
+            },
+        }
+    }
+
+    fn rows(&mut self, table: &str, stored: &[Value], again: &[Value]) {
+        if stored.len() != again.len() {
+            self.differs(table, "", "number of rows", stored.len().into(), again.len().into());
+        }
+        for (a, b) in stored.iter().zip(again) {
+            if a != b {
+                self.values(table, &row_id(table, a), "", a, b);
+            }
+        }
+    }
+
+    /// Compares two values, `column` being where in the row they are.
+    fn values(&mut self, table: &str, row: &str, column: &str, a: &Value, b: &Value) {
+        match (a, b) {
+            _ if a == b => {}
+            (Value::Object(x), Value::Object(y)) => {
+                let names: std::collections::BTreeSet<&String> = x.keys().chain(y.keys()).collect();
+                for name in names {
+                    let path = if column.is_empty() { name.clone() } else { format!("{column}.{name}") };
+                    let of = |side: &Map<String, Value>| side.get(name).cloned().unwrap_or_default();
+                    self.values(table, row, &path, &of(x), &of(y));
+                }
+            }
+            (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
+                for (n, (x, y)) in x.iter().zip(y).enumerate() {
+                    self.values(table, row, &format!("{column}[{n}]"), x, y);
+                }
+            }
+            (Value::Number(x), Value::Number(y)) if x.is_f64() || y.is_f64() => {
+                let [x, y] = [x, y].map(|number| number.as_f64().unwrap_or(f64::NAN));
+                let allowed = if column.starts_with("logprobs") {
+                    LOGPROB_TOLERANCE
+                } else {
+                    FIGURE_TOLERANCE.0 + FIGURE_TOLERANCE.1 * x.abs().max(y.abs())
+                };
+                if self.near(x, y, allowed) {
+                    return;
+                }
+                self.differs(table, row, column, a.clone(), b.clone());
+            }
+            _ => self.differs(table, row, column, a.clone(), b.clone()),
+        }
+    }
+
+    fn near(&mut self, a: f64, b: f64, allowed: f64) -> bool {
+        let difference = (a - b).abs();
+        self.largest = Some(self.largest.unwrap_or(0.0).max(difference));
+        // What is no number is near nothing.
+        let near = difference <= allowed;
+        if near && difference > 0.0 {
+            self.at_most(Level::Tolerances);
+        }
+        near
+    }
+
+    fn tensors(&mut self, part: &str, stored: &HashMap<String, Vec<f32>>, again: &HashMap<String, Vec<f32>>) {
+        let names: std::collections::BTreeSet<&String> = stored.keys().chain(again.keys()).collect();
+        for name in names {
+            match (stored.get(name), again.get(name)) {
+                (Some(a), Some(b)) if a.len() == b.len() => {
+                    for (n, (&a, &b)) in a.iter().zip(b).enumerate() {
+                        if a.to_bits() != b.to_bits() && !self.near(a.into(), b.into(), WEIGHT_TOLERANCE) {
+                            self.differs(part, name, &format!("[{n}]"), a.into(), b.into());
+                            break;
+                        }
+                    }
+                }
+                (a, b) => {
+                    let elements = |side: Option<&Vec<f32>>| side.map_or(Value::Null, |values| values.len().into());
+                    self.differs(part, name, "number of elements", elements(a), elements(b));
+                }
+            }
+        }
+    }
+}
+
+fn tensors(bytes: &[u8]) -> candle_core::Result<HashMap<String, Vec<f32>>> {
+    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
+    let values = |tensor: Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+    tensors.into_iter().map(|(name, tensor)| Ok((name, values(tensor)?))).collect()
+}
+
+/// The rows of a table as values.
+fn rows(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
+    macro_rules! of_tables {
+        ($($row:ty),+) => {
+            match table {
+                $(<$row>::TABLE => of::<$row>(table, bytes),)+
+                _ => Err(format!("{table} is no table of a result")),
+            }
+        };
+    }
+    of_tables!(
+        AnswerRow,
+        CurriculumRow,
+        ImageRow,
+        Measurement,
+        MetricRow,
+        PredictionRow,
+        QuestionRow,
+        RejectRow,
+        RewardRow,
+        ScoreRow,
+        SourceRow,
+        VoteRow
+    )
+}
+
+fn of<R: TableRow + Serialize>(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
+    let rows = tables::read::<R>(table, Bytes::from(bytes)).map_err(|e| e.to_string())?;
+    rows.iter().map(|row| serde_json::to_value(row).map_err(|e| e.to_string())).collect()
+}
+
+/// What names a row of a table.
+pub fn row_id(table: &str, row: &Value) -> String {
+    let columns: &[&str] = match table {
+        QuestionRow::TABLE | VoteRow::TABLE | CurriculumRow::TABLE => &["question_id"],
+        AnswerRow::TABLE => &["answer_id"],
+        RewardRow::TABLE => &["subject_id"],
+        MetricRow::TABLE => &["role", "step"],
+        PredictionRow::TABLE => &["item_id", "protocol", "sample"],
+        ScoreRow::TABLE => &["benchmark", "category", "protocol"],
+        ImageRow::TABLE | Measurement::TABLE => &["image_id"],
+        SourceRow::TABLE => &["source", "source_row"],
+        RejectRow::TABLE => &["subject"],
+        _ => &[],
+    };
+    let text = |column: &&str| match &row[*column] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    columns.iter().map(text).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn level(a: &Value, b: &Value) -> Option<Level> {
+        let mut finding = Finding { level: Some(Level::Rows), ..Finding::default() };
+        finding.values("answers", "r", "", a, b);
+        finding.level
+    }
+
+    #[test]
+    fn levels_are_told_apart() {
+        let row = json!({"logprobs": [-0.5, -1.25], "token_ids": [3], "text": "a"});
+        let with = |column: &str, value: Value| {
+            let mut other = row.clone();
+            other[column] = value;
+            other
+        };
+        assert_eq!(level(&row, &row), Some(Level::Rows));
+        assert_eq!(level(&row, &with("logprobs", json!([-0.500_001, -1.25]))), Some(Level::Tolerances));
+        assert_eq!(level(&row, &with("logprobs", json!([-0.501, -1.25]))), None);
+        assert_eq!(level(&row, &with("logprobs", json!([-0.5]))), None);
+        assert_eq!(level(&row, &with("token_ids", json!([4]))), None);
+        assert_eq!(level(&row, &with("text", json!(null))), None);
+        assert_eq!(level(&json!({"loss": 1000.0}), &json!({"loss": 1000.05})), Some(Level::Tolerances));
+        assert_eq!(level(&json!({"loss": 1.0}), &json!({"loss": 1.05})), None);
+    }
+
+    #[test]
+    fn a_difference_names_its_place() {
+        let mut finding = Finding::default();
+        finding.values("answers", "r", "", &json!({"logprobs": [1.0, 2.0]}), &json!({"logprobs": [1.0, 2.5]}));
+        let found = finding.compared();
+        assert_eq!(found.level, None);
+        assert_eq!((found.mismatches[0].row.as_str(), found.mismatches[0].column.as_str()), ("r", "logprobs[1]"));
+        assert_eq!(found.mismatches[0].again, json!(2.5));
+    }
+
+    #[test]
+    fn weights_have_a_tolerance() {
+        let of = |value: f32| HashMap::from([("w".to_owned(), vec![1.0, value])]);
+        let level = |a: f32, b: f32| {
+            let mut finding = Finding { level: Some(Level::Rows), ..Finding::default() };
+            finding.tensors("weights", &of(a), &of(b));
+            finding.level
+        };
+        assert_eq!(level(0.5, 0.5), Some(Level::Rows));
+        assert_eq!(level(0.5, 0.500_001), Some(Level::Tolerances));
+        assert_eq!(level(0.5, 0.6), None);
+        assert_eq!(level(0.5, f32::NAN), None);
+    }
+}

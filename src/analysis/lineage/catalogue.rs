@@ -1,0 +1,211 @@
+//! The catalogue: every result of a store with its action, what was made from what, and where in which round it belongs.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::LineageError;
+use crate::store::{Action, ActionKey, ObjectId, Ref, StageResult, Store, StoreError};
+use crate::tables::{self, TableRow};
+
+/// A result with what was asked for it.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) action: Action,
+    pub(super) result: StageResult,
+}
+
+/// Where a result belongs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The evolution.
+    pub evolution: String,
+    /// The round.
+    pub round: u32,
+    /// What part of the round.
+    pub part: String,
+    /// The training step, from 0.
+    pub step: Option<u32>,
+}
+
+/// A round that is done.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) evolution: String,
+    pub(super) number: u32,
+    pub(super) result: StageResult,
+}
+
+/// See the module.
+pub(super) struct Catalogue<'a> {
+    pub(super) store: &'a Store,
+    pub(super) made: BTreeMap<ActionKey, Made>,
+    /// Results that were made from a result.
+    pub(super) after: HashMap<ActionKey, Vec<ActionKey>>,
+    pub(super) refs: Vec<Ref>,
+    pub(super) rounds: Vec<Round>,
+    places: HashMap<ActionKey, Vec<Place>>,
+}
+
+impl<'a> Catalogue<'a> {
+    pub(super) fn read(store: &'a Store) -> Result<Self, LineageError> {
+        let with_action =
+            |result: StageResult| Some((result.action, Made { action: store.action(result.action).ok()?, result }));
+        let made: BTreeMap<ActionKey, Made> = store.results()?.into_par_iter().filter_map(with_action).collect();
+        let mut after: HashMap<ActionKey, Vec<ActionKey>> = HashMap::new();
+        for (key, Made { result, .. }) in &made {
+            for from in &result.upstream {
+                after.entry(*from).or_default().push(*key);
+            }
+        }
+        let refs = store.refs()?;
+        let mut rounds = Vec::new();
+        for r in &refs {
+            let number = r.name.strip_prefix("round-").and_then(|name| name.strip_suffix("/round")?.parse().ok());
+            if let (Some(number), Some(made)) = (number, made.get(&r.result)) {
+                rounds.push(Round { evolution: r.evolution.clone(), number, result: made.result.clone() });
+            }
+        }
+        let mut catalogue = Self { store, made, after, refs, rounds, places: HashMap::new() };
+        catalogue.place();
+        Ok(catalogue)
+    }
+
+    /// Says of every result of a round what part of it it is.
+    fn place(&mut self) {
+        let mut places: HashMap<ActionKey, Vec<Place>> = HashMap::new();
+        for round in &self.rounds {
+            let mut parts: BTreeMap<ActionKey, (String, Option<u32>)> = BTreeMap::new();
+            let upstream = || round.result.upstream.iter().filter_map(|key| Some((*key, self.made.get(key)?)));
+            for (key, made) in upstream() {
+                let part = match made.action.stage.as_str() {
+                    "questions" | "answers" => "keep-best".to_owned(),
+                    "rewards" | "update" => training(&made.action),
+                    "model.import" => "base model".to_owned(),
+                    "model.assemble" => "models".to_owned(),
+                    "evolution.round" => continue,
+                    stage => stage.split('.').next().unwrap_or(stage).to_owned(),
+                };
+                parts.insert(key, (part, step(&made.action)));
+            }
+            // What samples are for, those say that were made from them.
+            for (_, made) in upstream() {
+                for from in &made.result.upstream {
+                    let Some(stage) = self.made.get(from).map(|made| made.action.stage.as_str()) else { continue };
+                    let part = match (made.action.stage.as_str(), stage) {
+                        ("rewards", "questions" | "answers") => (training(&made.action), step(&made.action)),
+                        ("curriculum", "questions") => ("asking".to_owned(), None),
+                        ("curriculum", "answers") => ("voting".to_owned(), None),
+                        _ => continue,
+                    };
+                    if parts.contains_key(from) {
+                        parts.insert(*from, part);
+                    }
+                }
+            }
+            for (key, (part, step)) in parts {
+                let (evolution, round) = (round.evolution.clone(), round.number);
+                places.entry(key).or_default().push(Place { evolution, round, part, step });
+            }
+        }
+        self.places = places;
+    }
+
+    /// Where a result belongs.
+    pub(super) fn places_of(&self, key: ActionKey) -> &[Place] {
+        self.places.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The results that were made from one, of a stage.
+    pub(super) fn after(&self, key: ActionKey, stage: &str) -> Vec<&Made> {
+        let all = self.after.get(&key).into_iter().flatten().filter_map(|key| self.made.get(key));
+        all.filter(|made| made.action.stage == stage).collect()
+    }
+
+    /// The results that one was made from, of a stage.
+    pub(super) fn before(&self, made: &Made, stage: &str) -> Vec<&Made> {
+        let all = made.result.upstream.iter().filter_map(|key| self.made.get(key));
+        all.filter(|made| made.action.stage == stage).collect()
+    }
+
+    /// The rows of a table of a result.
+    pub(super) fn rows<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, LineageError> {
+        let mut rows = Vec::new();
+        for output in result.outputs_of(R::TABLE) {
+            rows.extend(self.object_rows(output.object)?);
+        }
+        Ok(rows)
+    }
+
+    /// The rows of some results that are wanted, in order.
+    pub(super) fn rows_where<R: TableRow>(
+        &self,
+        results: &[&StageResult],
+        wanted: impl Fn(&R) -> bool + Sync,
+    ) -> Result<Vec<(ActionKey, R)>, LineageError> {
+        let found: Vec<Vec<(ActionKey, R)>> = results
+            .par_iter()
+            .map(|result| {
+                let rows = self.rows::<R>(result)?;
+                Ok(rows.into_iter().filter(|row| wanted(row)).map(|row| (result.action, row)).collect())
+            })
+            .collect::<Result<_, LineageError>>()?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The rows of an object.
+    pub(super) fn object_rows<R: TableRow>(&self, object: ObjectId) -> Result<Vec<R>, LineageError> {
+        match self.store.read_object(object) {
+            Ok(bytes) => Ok(tables::read(object.name(), Bytes::from(bytes))?),
+            // What a collection took away has no rows any more.
+            Err(StoreError::Missing { .. }) => Ok(Vec::new()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The names of a result.
+    pub(super) fn names_of(&self, key: ActionKey) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.refs.iter().filter(|r| r.result == key).map(|r| format!("{}/{}", r.evolution, r.name)).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The text of a prompt, as rounds keep it.
+    pub(super) fn prompt_text(&self, id: crate::ids::Digest) -> Option<String> {
+        let outputs = self.rounds.iter().flat_map(|round| &round.result.outputs);
+        let prompts = outputs.filter(|output| output.role.starts_with("prompt."));
+        prompts.map(|output| output.object).find_map(|object| {
+            let text: String = serde_json::from_slice(&self.store.read_object(object).ok()?).ok()?;
+            (crate::ids::Digest::of(text.as_bytes()) == id).then_some(text)
+        })
+    }
+
+    /// The report of a round.
+    pub(super) fn report(&self, round: &Round) -> Value {
+        let report = round.result.outputs_of("report").next().map(|output| self.store.read_object(output.object));
+        report.and_then(Result::ok).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
+    }
+}
+
+/// Whose training an action belongs to.
+fn training(action: &Action) -> String {
+    let of_settings = || {
+        let settings = action.parameters.get("settings")?;
+        Some(if settings.get("questioner").is_some() { "questioner" } else { "reasoner" })
+    };
+    let role = action.parameters.get("role").and_then(Value::as_str).or_else(of_settings);
+    match role {
+        Some("questioner") => "Questioner's training".to_owned(),
+        _ => "Reasoner's training".to_owned(),
+    }
+}
+
+/// The training step of an action.
+pub(super) fn step(action: &Action) -> Option<u32> {
+    action.parameters.get("step").and_then(Value::as_u64).and_then(|step| u32::try_from(step).ok())
+}

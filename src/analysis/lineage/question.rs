@@ -1,0 +1,339 @@
+//! Questions and answers: from the image and the prompt to the votes, the curriculum and the updates.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::LineageError;
+use super::catalogue::{Catalogue, Made};
+use super::describe::{image, made_by, places, prompt, rejects};
+use super::weights::{brief, checkpoint, gates, step_figures};
+use crate::grading::compare;
+use crate::ids::{AnswerId, Digest, QuestionId};
+use crate::store::{ActionKey, StageResult};
+use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RewardRow, VoteRow};
+
+/// What, up and down.
+pub(super) type Parts = (Value, Value, Value);
+
+fn mean(logprobs: &[f32]) -> Option<f64> {
+    (!logprobs.is_empty()).then(|| logprobs.iter().map(|&p| f64::from(p)).sum::<f64>() / logprobs.len() as f64)
+}
+
+/// The results among some keys, of a stage.
+pub(super) fn of_stage<'m>(catalogue: &'m Catalogue<'_>, keys: &BTreeSet<ActionKey>, stage: &str) -> Vec<&'m Made> {
+    let made = keys.iter().filter_map(|key| catalogue.made.get(key));
+    made.filter(|made| made.action.stage.starts_with(stage)).collect()
+}
+
+/// The lineage of a question, which may also be a row of the labelled baseline's curriculum.
+pub(super) fn of_question(
+    catalogue: &Catalogue<'_>,
+    id: Digest,
+    keys: &BTreeSet<ActionKey>,
+) -> Result<Parts, LineageError> {
+    let question_id = QuestionId(id);
+    let asked = of_stage(catalogue, keys, "questions");
+    let chosen = of_stage(catalogue, keys, "curriculum");
+    let row = asked.first().map(|made| row_of(catalogue, made, question_id)).transpose()?.flatten();
+    let kept = chosen.first().map(|made| kept_row(catalogue, made, question_id)).transpose()?.flatten();
+    let image_id = row.as_ref().map(|row| row.image_id).or_else(|| kept.as_ref().map(|row| row.image_id));
+    let what = match (&row, &kept) {
+        (Some(row), _) => described(row),
+        (None, Some(row)) => json!({"id": id, "question": row.problem, "label": row.pseudo_label}),
+        (None, None) => json!({"id": id}),
+    };
+    let up = json!({
+        "image": image_id.map(|id| image(catalogue, id)).transpose()?,
+        "prompt": row.as_ref().map(|row| prompt(catalogue, row.prompt_id.0)).transpose()?,
+        "weights": row.as_ref().map(|row| brief(catalogue, row.model_id)),
+        "seed": row.as_ref().map(|row| row.seed),
+        "made by": asked.first().or(chosen.first()).map(|made| made_by(catalogue, made.result.action)),
+    });
+    let sources = if asked.is_empty() { &chosen } else { &asked };
+    Ok((what, up, down_of(catalogue, question_id, sources)?))
+}
+
+fn row_of(catalogue: &Catalogue<'_>, made: &Made, id: QuestionId) -> Result<Option<QuestionRow>, LineageError> {
+    Ok(catalogue.rows::<QuestionRow>(&made.result)?.into_iter().find(|row| row.question_id == id))
+}
+
+fn kept_row(catalogue: &Catalogue<'_>, made: &Made, id: QuestionId) -> Result<Option<CurriculumRow>, LineageError> {
+    Ok(catalogue.rows::<CurriculumRow>(&made.result)?.into_iter().find(|row| row.question_id == id))
+}
+
+fn described(row: &QuestionRow) -> Value {
+    json!({
+        "id": row.question_id,
+        "question": row.question,
+        "type": row.question_type,
+        "valid": row.valid,
+        "invalid reason": row.invalid_reason,
+        "raw text": row.raw_text,
+        "claimed answer": row.claimed_answer,
+        "sample": row.sample,
+        "finish": row.finish,
+        "tokens": row.token_ids.len(),
+        "mean log-probability": mean(&row.logprobs),
+    })
+}
+
+/// What came of a question, from the results that asked it or, of a labelled row, that chose it.
+fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&Made]) -> Result<Value, LineageError> {
+    let keys: Vec<ActionKey> = sources.iter().map(|made| made.result.action).collect();
+    let after = |stage: &str| -> Vec<&Made> {
+        let mut seen = BTreeSet::new();
+        let all = keys.iter().flat_map(|key| catalogue.after(*key, stage));
+        all.filter(|made| seen.insert(made.result.action)).collect()
+    };
+    let mut chosen = after("curriculum");
+    chosen.extend(sources.iter().filter(|made| made.action.stage.starts_with("curriculum")));
+    let rewards = after("rewards");
+    let mut fate = Vec::new();
+    for made in &chosen {
+        let place = places(catalogue, made.result.action);
+        if let Some(row) = kept_row(catalogue, made, id)? {
+            fate.push(json!({
+                "kept": true, "label": row.pseudo_label, "confidence": row.confidence, "margin": row.margin,
+                "in": place, "by": made.result.action,
+            }));
+        }
+        for row in rejects(catalogue, made, id.0)? {
+            fate.push(json!({
+                "kept": false, "reason": row.reason, "detail": row.detail, "instead": row.twin_id, "in": place,
+                "by": made.result.action,
+            }));
+        }
+    }
+    let mut votes = Vec::new();
+    for made in after("answers") {
+        votes.extend(vote_of(catalogue, made, id)?);
+        for row in rejects(catalogue, made, id.0)? {
+            let place = places(catalogue, made.result.action);
+            votes.push(json!({"in": place, "rejected": row.reason, "detail": row.detail}));
+        }
+    }
+    let mut trained: Vec<Value> = Vec::new();
+    let mut updates = Vec::new();
+    for made in &rewards {
+        // A question of the Questioner's training is a sample itself.
+        trained.extend(scored(catalogue, made, &|subject| subject == id.0, &mut updates)?);
+    }
+    for made in &chosen {
+        trained.extend(trained_on(catalogue, made, id, &mut updates)?);
+    }
+    trained.sort_by_key(|row| (row["step"].as_u64(), row["sample"].as_u64()));
+    updates.sort_by_key(|update| update["step"].as_u64());
+    let gated = chosen.first().copied().or(rewards.first().copied());
+    Ok(json!({
+        "votes": votes,
+        "fate": fate,
+        "gates": gated.map(|made| gates(catalogue, made.result.action)),
+        "rewards": trained,
+        "updates": updates,
+    }))
+}
+
+/// The vote on a question in a result of answers, with every sample and the rule that put it into its class.
+fn vote_of(catalogue: &Catalogue<'_>, made: &Made, id: QuestionId) -> Result<Option<Value>, LineageError> {
+    let Some(vote) = catalogue.rows::<VoteRow>(&made.result)?.into_iter().find(|row| row.question_id == id) else {
+        return Ok(None);
+    };
+    let mut answers = catalogue.rows::<AnswerRow>(&made.result)?;
+    answers.retain(|row| row.question_id == id);
+    answers.sort_by_key(|row| row.sample);
+    let mut seen = BTreeSet::new();
+    let samples: Vec<Value> = answers
+        .iter()
+        .map(|row| {
+            let is_first = row.vote_class.is_some_and(|class| seen.insert(class));
+            json!({
+                "sample": row.sample,
+                "id": row.answer_id,
+                "answer": row.boxed_answer,
+                "class": row.vote_class,
+                "rule": rule(row, &vote, is_first),
+                "text": row.raw_text,
+                "finish": row.finish,
+                "mean log-probability": mean(&row.logprobs),
+            })
+        })
+        .collect();
+    let classes = vote.class_answers.iter().zip(&vote.class_counts);
+    let classes: Vec<Value> = classes.map(|(answer, n)| json!({"answer": answer, "count": n})).collect();
+    let reasoner = answers.first().map(|row| brief(catalogue, row.model_id));
+    Ok(Some(json!({
+        "in": places(catalogue, made.result.action),
+        "by": made.result.action,
+        "sampled": vote.sampled,
+        "boxed": vote.boxed,
+        "majority": vote.majority_answer,
+        "majority count": vote.majority_count,
+        "runner-up count": vote.runner_up_count,
+        "confidence": vote.confidence,
+        "margin": vote.margin,
+        "greedy answer": vote.greedy_answer,
+        "greedy agrees": vote.greedy_agrees,
+        "classes": classes,
+        "answered by": reasoner,
+        "prompt": answers.first().map(|row| prompt(catalogue, row.prompt_id.0)).transpose()?,
+        "samples": samples,
+    })))
+}
+
+/// The grader's rule by which an answer is in its class: of the first of a class, that it equals none of those before.
+fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
+    let (Some(answer), Some(class)) = (&row.boxed_answer, row.vote_class) else { return "no box".into() };
+    if is_first {
+        return "first of its class".into();
+    }
+    match vote.class_answers.get(class as usize) {
+        Some(of_class) => json!(compare(answer, of_class).via),
+        None => "the class is lost".into(),
+    }
+}
+
+/// The rewards of some subjects in a result, and the updates that they entered.
+fn scored(
+    catalogue: &Catalogue<'_>,
+    made: &Made,
+    is_subject: &(dyn Fn(Digest) -> bool + Sync),
+    updates: &mut Vec<Value>,
+) -> Result<Vec<Value>, LineageError> {
+    let rows = catalogue.rows::<RewardRow>(&made.result)?;
+    let own: Vec<&RewardRow> = rows.iter().filter(|row| is_subject(row.subject_id)).collect();
+    if own.is_empty() {
+        return Ok(Vec::new());
+    }
+    for update in catalogue.after(made.result.action, "update") {
+        let mut figures = step_figures(catalogue, update)?;
+        figures["in"] = json!(places(catalogue, update.result.action));
+        figures["checkpoint"] = checkpoint(catalogue, update);
+        if !updates.contains(&figures) {
+            updates.push(figures);
+        }
+    }
+    let shown = own.into_iter().map(|row| {
+        let mut value = json!({"subject": row.subject_id, "role": row.role, "step": row.step, "sample": row.sample});
+        let parts = json!({
+            "reward": row.reward, "confidence": row.confidence, "uncertainty": row.uncertainty,
+            "diversity penalty": row.diversity_penalty, "cluster size": row.cluster_size, "correct": row.correct,
+            "form": row.form, "overlong penalty": row.overlong_penalty, "group mean": row.group_mean,
+            "group std": row.group_std, "advantage": row.advantage, "in update": row.in_update,
+        });
+        if let (Value::Object(value), Value::Object(parts)) = (&mut value, parts) {
+            value.extend(parts.into_iter().filter(|(_, part)| !part.is_null()));
+        }
+        value
+    });
+    Ok(shown.collect())
+}
+
+/// The Reasoner's answers to a kept question in its training: their rewards, and the updates that they entered.
+fn trained_on(
+    catalogue: &Catalogue<'_>,
+    chosen: &Made,
+    id: QuestionId,
+    updates: &mut Vec<Value>,
+) -> Result<Vec<Value>, LineageError> {
+    let answered = catalogue.after(chosen.result.action, "answers");
+    let results: Vec<&StageResult> = answered.iter().map(|made| &made.result).collect();
+    let rows = catalogue.rows_where::<AnswerRow>(&results, |row| row.question_id == id)?;
+    let ids: BTreeSet<Digest> = rows.iter().map(|(_, row)| row.answer_id.0).collect();
+    let keys: BTreeSet<ActionKey> = rows.iter().map(|(key, _)| *key).collect();
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for made in keys.iter().flat_map(|key| catalogue.after(*key, "rewards")) {
+        if seen.insert(made.result.action) {
+            found.extend(scored(catalogue, made, &|subject| ids.contains(&subject), updates)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The lineage of an answer.
+pub(super) fn of_answer(
+    catalogue: &Catalogue<'_>,
+    id: Digest,
+    keys: &BTreeSet<ActionKey>,
+) -> Result<Parts, LineageError> {
+    let made = of_stage(catalogue, keys, "answers");
+    let Some(made) = made.first() else { return Ok((json!({"id": id}), json!({}), json!({}))) };
+    let rows = catalogue.rows::<AnswerRow>(&made.result)?;
+    let Some(row) = rows.iter().find(|row| row.answer_id == AnswerId(id)) else {
+        return Ok((json!({"id": id}), json!({}), json!({})));
+    };
+    let vote = vote_of(catalogue, made, row.question_id)?.unwrap_or(Value::Null);
+    let of_vote = |column: &str| vote["samples"].get(row.sample as usize).map(|sample| sample[column].clone());
+    let what = json!({
+        "id": id,
+        "answer": row.boxed_answer,
+        "text": row.raw_text,
+        "sample": row.sample,
+        "class": row.vote_class,
+        "rule": of_vote("rule"),
+        "finish": row.finish,
+        "tokens": row.token_ids.len(),
+        "mean log-probability": mean(&row.logprobs),
+    });
+    let mut question = json!({"id": row.question_id});
+    for (_, asked) in question_rows(catalogue, made, row.question_id)? {
+        question = asked;
+    }
+    let up = json!({
+        "question": question,
+        "image": image(catalogue, row.image_id)?,
+        "prompt": prompt(catalogue, row.prompt_id.0)?,
+        "weights": brief(catalogue, row.model_id),
+        "seed": row.seed,
+        "made by": made_by(catalogue, made.result.action),
+    });
+    let mut updates = Vec::new();
+    let mut rewards = Vec::new();
+    for scored_by in catalogue.after(made.result.action, "rewards") {
+        rewards.extend(scored(catalogue, scored_by, &|subject| subject == id, &mut updates)?);
+    }
+    let mut fate = Vec::new();
+    for chosen in catalogue.after(made.result.action, "curriculum") {
+        if let Some(kept) = kept_row(catalogue, chosen, row.question_id)? {
+            fate.push(json!({"kept": true, "label": kept.pseudo_label, "confidence": kept.confidence}));
+        }
+        for left in rejects(catalogue, chosen, row.question_id.0)? {
+            fate.push(json!({"kept": false, "reason": left.reason, "detail": left.detail}));
+        }
+    }
+    let mut vote = vote;
+    if let Value::Object(vote) = &mut vote {
+        // The other samples belong to the question's own lineage.
+        vote.remove("samples");
+        vote.remove("answered by");
+        vote.remove("prompt");
+    }
+    let down = json!({
+        "vote": vote,
+        "question's fate": fate,
+        "gates": gates(catalogue, made.result.action),
+        "rewards": rewards,
+        "updates": updates,
+    });
+    Ok((what, up, down))
+}
+
+/// The question that a result of answers is about, from where it was asked or chosen.
+fn question_rows(
+    catalogue: &Catalogue<'_>,
+    made: &Made,
+    id: QuestionId,
+) -> Result<Vec<(ActionKey, Value)>, LineageError> {
+    let mut found = Vec::new();
+    for from in made.result.upstream.iter().filter_map(|key| catalogue.made.get(key)) {
+        let row = match from.action.stage.as_str() {
+            "questions" => row_of(catalogue, from, id)?.map(|row| described(&row)),
+            stage if stage.starts_with("curriculum") => kept_row(catalogue, from, id)?
+                .map(|row| json!({"id": id, "question": row.problem, "label": row.pseudo_label, "confidence": row.confidence})),
+            _ => None,
+        };
+        found.extend(row.map(|row| (from.result.action, row)));
+    }
+    Ok(found)
+}

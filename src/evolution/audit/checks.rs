@@ -1,0 +1,366 @@
+//! The checks of an audit: each result of a round against what it was made from.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use rayon::prelude::*;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::super::EvolutionError;
+use super::super::round::Done;
+use crate::analysis::alignment::{self, Counting, Findings, Rewarding};
+use crate::ids::{ImageId, ModelId, QuestionId};
+use crate::reward::{Denominator, QuestionerSettings, ReasonerSettings};
+use crate::stages::answers::ANSWERS;
+use crate::stages::curriculum::{CURRICULUM, CurriculumSettings, Labels, select};
+use crate::stages::evaluation::{self, EVALUATION};
+use crate::stages::image_set::image_ids;
+use crate::stages::ingest::INGEST;
+use crate::stages::questions::QUESTIONS;
+use crate::stages::rewards::REWARDS;
+use crate::stages::update::UPDATE;
+use crate::stages::{StageError, read_rows};
+use crate::store::{Action, ActionKey, Counts, StageResult, Store};
+use crate::tables::{
+    AnswerRow, CurriculumRow, ImageRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow,
+    TableRow, VoteRow,
+};
+use crate::training::grpo::Aggregation;
+
+/// A result with what was asked for it.
+struct Made {
+    action: Action,
+    result: StageResult,
+}
+
+/// A round's results, and the tables of its own questions.
+pub(super) struct Checks<'a> {
+    store: &'a Store,
+    made: BTreeMap<ActionKey, Made>,
+    images: HashSet<ImageId>,
+    /// The round's own questions, their votes and the curriculum.
+    pub(super) questions: Vec<QuestionRow>,
+    pub(super) votes: Vec<VoteRow>,
+    pub(super) curriculum: Vec<CurriculumRow>,
+    /// What a majority is a share of, in the labels.
+    pub(super) denominator: String,
+    /// Rows by stage.
+    pub(super) counts: BTreeMap<String, Counts>,
+}
+
+impl<'a> Checks<'a> {
+    /// Reads what a round was made from.
+    pub(super) fn of(store: &'a Store, done: &Done) -> Result<Self, EvolutionError> {
+        let mut made = BTreeMap::new();
+        let mut images = HashSet::new();
+        let mut counts = BTreeMap::<String, Counts>::new();
+        for &key in &done.result.upstream {
+            let lost = || StageError::Conflict(format!("the result {key} is lost; run `visplay verify`"));
+            let (action, result) = (store.action(key)?, store.result(key)?.ok_or_else(lost)?);
+            if action.stage == INGEST {
+                let objects: Vec<_> = result.outputs_of(ImageRow::TABLE).map(|output| output.object).collect();
+                images.extend(image_ids(store, &objects)?);
+            }
+            if made.insert(key, Made { action: action.clone(), result: result.clone() }).is_none() {
+                *counts.entry(action.stage).or_default() += result.counts;
+            }
+        }
+        let chosen = made.values().find(|made| made.action.stage.starts_with(CURRICULUM));
+        let mut checks = Self {
+            store,
+            images,
+            questions: Vec::new(),
+            votes: Vec::new(),
+            curriculum: Vec::new(),
+            denominator: "none".into(),
+            counts,
+            made: BTreeMap::new(),
+        };
+        if let Some(Made { result, .. }) = chosen {
+            checks.curriculum = read_rows(store, std::slice::from_ref(result))?;
+            let of = |stage: &str| -> Vec<StageResult> {
+                let upstream = result.upstream.iter().filter_map(|key| made.get(key));
+                upstream.filter(|made| made.action.stage == stage).map(|made| made.result.clone()).collect()
+            };
+            checks.questions = read_rows(store, &of(QUESTIONS))?;
+            checks.votes = read_rows(store, &of(ANSWERS))?;
+            let voted =
+                result.upstream.iter().filter_map(|key| made.get(key)).find(|made| made.action.stage == ANSWERS);
+            if let Some(denominator) = voted.and_then(|made| made.action.parameters["settings"].get("denominator")) {
+                checks.denominator = denominator.as_str().unwrap_or_default().to_owned();
+            }
+        }
+        checks.made = made;
+        Ok(checks)
+    }
+
+    /// Checks every result.
+    pub(super) fn run(&self) -> Result<Findings, EvolutionError> {
+        let results: Vec<&Made> = self.made.values().collect();
+        let found: Vec<Findings> = results.par_iter().map(|made| self.check(made)).collect::<Result<_, _>>()?;
+        let mut all = Findings::default();
+        found.into_iter().for_each(|found| all.merge(found));
+        Ok(all)
+    }
+
+    fn check(&self, made: &Made) -> Result<Findings, StageError> {
+        let mut found = match made.action.stage.as_str() {
+            QUESTIONS => self.asked(made)?,
+            ANSWERS => self.answered(made)?,
+            CURRICULUM => self.chosen(made)?,
+            REWARDS => self.rewarded(made)?,
+            UPDATE => self.updated(made)?,
+            EVALUATION => alignment::predictions(&self.rows(&made.result)?),
+            "evaluation.scores" => self.scored(made)?,
+            _ => Findings::default(),
+        };
+        self.reconcile(made, &mut found)?;
+        Ok(found)
+    }
+
+    fn rows<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, StageError> {
+        read_rows(self.store, std::slice::from_ref(result))
+    }
+
+    /// Rows in are rows out and rejects, and there are as many rejects as are counted.
+    fn reconcile(&self, made: &Made, found: &mut Findings) -> Result<(), StageError> {
+        let Made { action, result } = made;
+        let row = format!("{} {}", action.stage, result.action);
+        if !result.counts.reconcile() {
+            found.add("result", &row, format!("its counts do not add up: {:?}", result.counts));
+        }
+        // The table of images names the rejects of every increment, each counted where it was decided.
+        if action.stage.starts_with(INGEST) {
+            return Ok(());
+        }
+        let rejects: Vec<RejectRow> = self.rows(result)?;
+        found.checked("rejects", rejects.len());
+        if rejects.len() as u64 != result.counts.rejects {
+            found.add("rejects", &row, format!("{} rows of {} rejects", rejects.len(), result.counts.rejects));
+        }
+        Ok(())
+    }
+
+    fn asked(&self, made: &Made) -> Result<Findings, StageError> {
+        let rows: Vec<QuestionRow> = self.rows(&made.result)?;
+        let samples: u32 = parameter(&made.action, "samples")?;
+        let mut found = alignment::questions(&rows, &self.images, samples);
+        let images: Vec<ImageId> = self.listing(&made.action, "images")?;
+        let rejects: Vec<RejectRow> = self.rows(&made.result)?;
+        let expected = images.len() * samples as usize;
+        if rows.len() + rejects.len() != expected {
+            let problem = format!("{} rows and {} rejects of {expected} samples", rows.len(), rejects.len());
+            found.add("questions", made.result.action, problem);
+        }
+        Ok(found)
+    }
+
+    fn answered(&self, made: &Made) -> Result<Findings, StageError> {
+        #[derive(Deserialize)]
+        struct Settings {
+            samples: u32,
+            denominator: Denominator,
+            greedy: bool,
+        }
+        #[derive(Deserialize)]
+        struct Asked {
+            question_id: QuestionId,
+            image_id: ImageId,
+        }
+        let Settings { samples, denominator, greedy } = parameter(&made.action, "settings")?;
+        let asked: Vec<Asked> = self.listing(&made.action, "asked")?;
+        let asked: HashMap<QuestionId, ImageId> = asked.iter().map(|row| (row.question_id, row.image_id)).collect();
+        let (answers, votes): (Vec<AnswerRow>, Vec<VoteRow>) = (self.rows(&made.result)?, self.rows(&made.result)?);
+        let how = Counting { samples, denominator, greedy };
+        let mut found = alignment::votes(&answers, &votes, &asked, how);
+        let rejects: Vec<RejectRow> = self.rows(&made.result)?;
+        let mut open: BTreeSet<QuestionId> = asked.keys().copied().collect();
+        for vote in &votes {
+            open.remove(&vote.question_id);
+        }
+        for reject in &rejects {
+            let known = reject.subject_id.is_some_and(|id| open.remove(&QuestionId(id)));
+            if !known {
+                found.add("rejects", &reject.subject, "it was not asked, or has a vote as well");
+            }
+        }
+        for question in open {
+            found.add("votes", question, "the question was asked and has neither a vote nor a reject");
+        }
+        // Where the questions are a stage's, they must be its rows.
+        let upstream: Vec<&Made> = made.result.upstream.iter().filter_map(|key| self.made.get(key)).collect();
+        let mut known: HashSet<QuestionId> = HashSet::new();
+        for made in &upstream {
+            match made.action.stage.as_str() {
+                QUESTIONS => known.extend(self.rows::<QuestionRow>(&made.result)?.iter().map(|row| row.question_id)),
+                stage if stage.starts_with(CURRICULUM) => {
+                    known.extend(self.rows::<CurriculumRow>(&made.result)?.iter().map(|row| row.question_id));
+                }
+                _ => {}
+            }
+        }
+        let all: BTreeSet<QuestionId> = asked.keys().copied().collect();
+        for question in all.iter().filter(|question| !known.contains(question)) {
+            found.add("answers", question, "the question is in no table that was asked from");
+        }
+        Ok(found)
+    }
+
+    /// The curriculum and its rejects are what the band and the other rules make of the votes.
+    fn chosen(&self, made: &Made) -> Result<Findings, StageError> {
+        let mut found = Findings::default();
+        let settings: CurriculumSettings = parameter(&made.action, "settings")?;
+        let kept: Vec<CurriculumRow> = self.rows(&made.result)?;
+        let rejects: Vec<RejectRow> = self.rows(&made.result)?;
+        found.checked("curriculum", kept.len());
+        let by_id: HashMap<QuestionId, &QuestionRow> =
+            self.questions.iter().map(|question| (question.question_id, question)).collect();
+        let mut kept_rows: HashMap<QuestionId, &CurriculumRow> =
+            kept.iter().map(|row| (row.question_id, row)).collect();
+        let mut left_rows: HashMap<QuestionId, &RejectRow> =
+            rejects.iter().filter_map(|row| Some((QuestionId(row.subject_id?), row))).collect();
+        for (vote, decision) in self.votes.iter().zip(select(&self.votes, &by_id, &settings)) {
+            let id = vote.question_id;
+            let Some(question) = by_id.get(&id) else {
+                found.add("votes", id, "its question is not in the questions table");
+                continue;
+            };
+            match (decision, kept_rows.remove(&id), left_rows.remove(&id)) {
+                (Ok(confidence), Some(row), None) => {
+                    let expected = CurriculumRow {
+                        question_id: id,
+                        image_id: vote.image_id,
+                        problem: question.question.clone().unwrap_or_default(),
+                        pseudo_label: match settings.labels {
+                            Labels::AsVoted => vote.majority_answer.clone().unwrap_or_default(),
+                            // Which row has whose label is the seed's to say.
+                            Labels::Shuffled => row.pseudo_label.clone(),
+                        },
+                        confidence,
+                        margin: vote.margin.unwrap_or(0.0),
+                        question_type: question.question_type,
+                    };
+                    if *row != expected {
+                        found.add("curriculum", id, format!("it is {row:?} and should be {expected:?}"));
+                    }
+                }
+                (Ok(_), Some(_), Some(_)) => found.add("rejects", id, "it is in the curriculum as well"),
+                (Ok(_), None, _) => found.add("curriculum", id, "the rule keeps it, and it is not there"),
+                (Err(left), None, Some(row)) => {
+                    if row.reason != left.reason {
+                        let problem = format!("the reason is {}, where the rule says {}", row.reason, left.reason);
+                        found.add("rejects", id, problem);
+                    }
+                }
+                (Err(left), Some(_), _) => {
+                    found.add("curriculum", id, format!("the rule leaves it out ({})", left.reason));
+                }
+                (Err(left), None, None) => {
+                    found.add("rejects", id, format!("the rule leaves it out ({}), and it is not there", left.reason));
+                }
+            }
+        }
+        for row in kept.iter().filter(|row| kept_rows.contains_key(&row.question_id)) {
+            found.add("curriculum", row.question_id, "it has no vote");
+        }
+        for row in rejects.iter().filter(|row| row.subject_id.is_some_and(|id| left_rows.contains_key(&QuestionId(id))))
+        {
+            found.add("rejects", &row.subject, "it has no vote");
+        }
+        if kept.len() + rejects.len() != self.votes.len() {
+            let problem = format!("{} rows and {} rejects of {} votes", kept.len(), rejects.len(), self.votes.len());
+            found.add("curriculum", made.result.action, problem);
+        }
+        if settings.labels == Labels::Shuffled {
+            let sorted = |mut labels: Vec<String>| {
+                labels.sort();
+                labels
+            };
+            let voted: HashMap<QuestionId, &VoteRow> = self.votes.iter().map(|vote| (vote.question_id, vote)).collect();
+            let majority = |row: &CurriculumRow| voted.get(&row.question_id)?.majority_answer.clone();
+            let labels = kept.iter().map(|row| row.pseudo_label.clone()).collect();
+            if sorted(labels) != sorted(kept.iter().filter_map(majority).collect()) {
+                found.add("curriculum", made.result.action, "its labels are not those of the votes in another order");
+            }
+        }
+        Ok(found)
+    }
+
+    fn rewarded(&self, made: &Made) -> Result<Findings, StageError> {
+        #[derive(Deserialize)]
+        struct Advantage {
+            aggregation: Aggregation,
+            drop_zero_std: bool,
+            overlong_tokens: u32,
+            max_tokens: u32,
+        }
+        #[derive(Deserialize)]
+        struct Settings {
+            questioner: Option<QuestionerSettings>,
+            reasoner: Option<ReasonerSettings>,
+        }
+        let Advantage { aggregation, drop_zero_std, overlong_tokens, max_tokens } =
+            parameter(&made.action, "advantage")?;
+        let step = parameter(&made.action, "step")?;
+        let how = Rewarding { step, aggregation, drop_zero_std, overlong_tokens, max_tokens };
+        let rewards: Vec<RewardRow> = self.rows(&made.result)?;
+        let upstream: Vec<StageResult> =
+            made.result.upstream.iter().filter_map(|key| Some(self.made.get(key)?.result.clone())).collect();
+        let settings: Settings = parameter(&made.action, "settings")?;
+        Ok(match (settings.questioner, settings.reasoner) {
+            (Some(settings), _) => {
+                let (questions, votes): (Vec<QuestionRow>, Vec<VoteRow>) =
+                    (read_rows(self.store, &upstream)?, read_rows(self.store, &upstream)?);
+                alignment::questioner_step(&rewards, &questions, &votes, &settings, how)
+            }
+            (None, Some(settings)) => {
+                let (answers, curriculum): (Vec<AnswerRow>, Vec<CurriculumRow>) =
+                    (read_rows(self.store, &upstream)?, read_rows(self.store, &upstream)?);
+                alignment::reasoner_step(&rewards, &answers, &curriculum, &settings, how)
+            }
+            (None, None) => Findings::default(),
+        })
+    }
+
+    fn updated(&self, made: &Made) -> Result<Findings, StageError> {
+        let metrics: Vec<MetricRow> = self.rows(&made.result)?;
+        let scored = made.result.upstream.iter().filter_map(|key| self.made.get(key));
+        let scored: Vec<StageResult> =
+            scored.filter(|made| made.action.stage == REWARDS).map(|made| made.result.clone()).collect();
+        Ok(alignment::metrics(&metrics, &read_rows(self.store, &scored)?))
+    }
+
+    fn scored(&self, made: &Made) -> Result<Findings, StageError> {
+        let mut found = Findings::default();
+        let stored: Vec<ScoreRow> = self.rows(&made.result)?;
+        found.checked("scores", stored.len());
+        let predictions: Vec<StageResult> =
+            made.result.upstream.iter().filter_map(|key| Some(self.made.get(key)?.result.clone())).collect();
+        let rows: Vec<PredictionRow> = read_rows(self.store, &predictions)?;
+        let benchmark: String = parameter(&made.action, "benchmark")?;
+        let model = ModelId(made.action.model.unwrap_or(crate::ids::Digest::from_bytes([0; 32])));
+        let expected = evaluation::scores(&benchmark, model, &rows);
+        for row in stored.iter().filter(|row| !expected.contains(row)) {
+            found.add("scores", format!("{} {}", row.benchmark, row.protocol), "its predictions give another figure");
+        }
+        if stored.len() != expected.len() {
+            found.add("scores", &benchmark, format!("{} rows and {} figures", stored.len(), expected.len()));
+        }
+        Ok(found)
+    }
+
+    /// The rows that an action is about.
+    fn listing<T: DeserializeOwned>(&self, action: &Action, role: &str) -> Result<Vec<T>, StageError> {
+        let lacks = || StageError::Conflict(format!("an action of {} has no listing `{role}`", action.stage));
+        let input = action.inputs.iter().find(|input| input.role == role).ok_or_else(lacks)?;
+        let bytes = self.store.read_object(input.object)?;
+        serde_json::from_slice(&bytes).map_err(|e| StageError::Conflict(format!("{}: {e}", input.object.name())))
+    }
+}
+
+/// A parameter of an action.
+fn parameter<T: DeserializeOwned>(action: &Action, name: &str) -> Result<T, StageError> {
+    let value = action.parameters.get(name).cloned().unwrap_or_default();
+    serde_json::from_value(value)
+        .map_err(|e| StageError::Conflict(format!("the parameter `{name}` of an action of {}: {e}", action.stage)))
+}

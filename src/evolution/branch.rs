@@ -1,0 +1,233 @@
+//! Branch: another evolution that has the first rounds of one, and goes on from there by other settings.
+//!
+//! The rounds are the same results under another name: refs, and nothing copied. The settings are a pipeline file of its own.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::EvolutionError;
+use super::pipeline::{Pipeline, PipelineError, Setting, with_setting};
+use super::round::{self, ref_name};
+use crate::stages::StageError;
+use crate::stages::ingest::{self, IMAGES};
+use crate::store::{Advanced, Ref, Store, is_name};
+
+/// What to branch, and how.
+pub struct Branch<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The new evolution.
+    pub name: &'a str,
+    /// The last round that it shares; 0 shares the images and the base model.
+    pub from: u32,
+    /// The evolution that it comes from.
+    pub evolution: &'a str,
+    /// The pipeline file that it comes from: how it is named, and its text.
+    pub pipeline: (&'a Path, &'a str),
+    /// What changes.
+    pub settings: &'a [Setting],
+    /// The pipeline file that is written.
+    pub out: &'a Path,
+}
+
+/// A branch that is there.
+#[derive(Debug, Clone, Serialize)]
+pub struct Branched {
+    /// The evolution.
+    pub evolution: String,
+    /// Its pipeline file.
+    pub pipeline: PathBuf,
+    /// Refs that it shares.
+    pub shared: usize,
+    /// Whether it was there before.
+    pub found: bool,
+}
+
+/// Makes the branch. Doing it again changes nothing.
+///
+/// # Errors
+/// A name that is taken, a round that is not done, or settings that make no pipeline.
+pub fn branch(request: &Branch<'_>) -> Result<Branched, EvolutionError> {
+    let Branch { store, name, from, evolution, .. } = *request;
+    if !is_name(name) {
+        let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
+        return Err(parameter("NAME", format!("`{name}` cannot name an evolution: {rule}")));
+    }
+    if name == evolution {
+        return Err(parameter(
+            "NAME",
+            format!("`{name}` is the evolution to branch from; the branch needs a name of its own"),
+        ));
+    }
+    let text = text_of(request)?;
+    let all = store.refs()?;
+    let shared = shared_refs(&all, evolution, from)?;
+    check_name(&all, request, &text, &shared)?;
+    let wrote = write(request.out, &text)?;
+    let mut made = 0;
+    for r in &shared {
+        let before = store.head(name, &r.name)?;
+        if before.as_ref().is_some_and(|before| before.sequence >= r.sequence) {
+            continue;
+        }
+        match store.advance(name, &r.name, before.as_ref(), r.result)? {
+            Advanced::To(_) => made += 1,
+            Advanced::Overtaken(_) => return Err(taken(name)),
+        }
+    }
+    show(store, name, &shared)?;
+    let (evolution, pipeline) = (name.to_owned(), request.out.to_owned());
+    Ok(Branched { evolution, pipeline, shared: shared.len(), found: !wrote && made == 0 })
+}
+
+fn parameter(key: &'static str, problem: String) -> EvolutionError {
+    StageError::Parameter { key, problem }.into()
+}
+
+fn taken(name: &str) -> EvolutionError {
+    parameter("NAME", format!("the evolution `{name}` is there already, and is not this branch; take another name"))
+}
+
+/// The refs to share, each name's oldest first: the images and the rounds up to `from`.
+fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, EvolutionError> {
+    let of: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
+    if of.is_empty() {
+        let mut names: Vec<&str> = all.iter().map(|r| r.evolution.as_str()).collect();
+        names.dedup();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        return Err(parameter("--evolution", format!("the store has no evolution `{evolution}` (there: {there})")));
+    }
+    let is_done = |number: u32| of.iter().any(|r| r.name == ref_name(number, "round"));
+    if let Some(missing) = (1..=from).find(|number| !is_done(*number)) {
+        let last = match missing {
+            1 => "no round is".to_owned(),
+            n => format!("the last that is, is round-{}", n - 1),
+        };
+        return Err(parameter("--from", format!("round {missing} of `{evolution}` is not done; {last}")));
+    }
+    let number = |r: &Ref| r.name.strip_prefix("round-")?.split('/').next()?.parse::<u32>().ok();
+    let is_shared = |r: &&&Ref| r.name == IMAGES || number(r).is_some_and(|number| (1..=from).contains(&number));
+    let mut shared: Vec<Ref> = of.iter().filter(is_shared).map(|r| (**r).clone()).collect();
+    shared.sort_by(|a, b| (&a.name, a.sequence).cmp(&(&b.name, b.sequence)));
+    Ok(shared)
+}
+
+/// A name may be taken by this very branch only: its pipeline file, which is written before any ref, is there as it would be written
+/// now, and no ref of it names something else.
+fn check_name(all: &[Ref], request: &Branch<'_>, text: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
+    let mut own = all.iter().filter(|r| r.evolution == request.name).peekable();
+    if own.peek().is_none() {
+        return Ok(());
+    }
+    let is_same_file = fs::read_to_string(request.out).is_ok_and(|there| there == text);
+    let differs =
+        |r: &Ref| shared.iter().any(|s| (&s.name, s.sequence) == (&r.name, r.sequence) && s.result != r.result);
+    if !is_same_file || own.any(differs) { Err(taken(request.name)) } else { Ok(()) }
+}
+
+/// The text of the branch's pipeline file, checked as a pipeline file is.
+fn text_of(request: &Branch<'_>) -> Result<String, EvolutionError> {
+    let (file, original) = request.pipeline;
+    // What is wrong with the file itself is no fault of the settings.
+    let base = Pipeline::parse(file, original)?;
+    if let Some(setting) = request.settings.iter().find(|setting| setting.key == "evolution") {
+        let problem = format!("`{}` is NAME's to say", setting.key);
+        return Err(parameter("--set", problem));
+    }
+    let named = Setting { key: "evolution".into(), value: toml::Value::from(request.name).to_string() };
+    let mut settings = vec![named];
+    settings.extend(moved_prompts(request, &base));
+    settings.extend(request.settings.iter().cloned());
+    match edited(request.out, original, &settings) {
+        Ok(text) => Ok(text),
+        Err(all) => {
+            // Which of them is to blame shows when each is tried alone; together they may be wrong where none is by itself.
+            let alone = |setting: &&Setting| edited(request.out, original, std::slice::from_ref(*setting)).is_err();
+            let (what, e) = match request.settings.iter().find(alone) {
+                Some(setting) => {
+                    let e = edited(request.out, original, std::slice::from_ref(setting)).err().unwrap_or(all);
+                    (format!("{}={}", setting.key, setting.value), e)
+                }
+                None => ("these settings together".to_owned(), all),
+            };
+            Err(parameter("--set", format!("{what}: {}", e.problem)))
+        }
+    }
+}
+
+fn edited(file: &Path, text: &str, settings: &[Setting]) -> Result<String, PipelineError> {
+    let mut text = text.to_owned();
+    for setting in settings {
+        text = with_setting(file, &text, setting)?;
+    }
+    Pipeline::parse(file, &text)?;
+    Ok(text)
+}
+
+/// Prompts are named relative to their pipeline file: elsewhere they need their whole path. Bundled ones are found everywhere.
+fn moved_prompts(request: &Branch<'_>, base: &Pipeline) -> Vec<Setting> {
+    let same = |a: Option<&Path>, b: Option<&Path>| {
+        let folder = |path: Option<&Path>| {
+            let path = path.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            path.canonicalize().unwrap_or_else(|_| path.to_owned())
+        };
+        folder(a) == folder(b)
+    };
+    if same(request.pipeline.0.parent(), request.out.parent()) {
+        return Vec::new();
+    }
+    let prompts = [("prompts.questioner", &base.prompts.questioner), ("prompts.reasoner", &base.prompts.reasoner)];
+    let moved = prompts.into_iter().filter_map(|(key, name)| {
+        let path = base.folder.join(name).canonicalize().ok()?;
+        let value = toml::Value::from(path.to_string_lossy().into_owned()).to_string();
+        Some(Setting { key: key.into(), value })
+    });
+    moved.collect()
+}
+
+/// Writes a file that is not there yet, whole or not at all; `false` where it is there with this text.
+fn write(path: &Path, text: &str) -> Result<bool, EvolutionError> {
+    let failed = |e: std::io::Error| -> EvolutionError {
+        StageError::Source { path: path.to_owned(), problem: format!("cannot be written: {e}") }.into()
+    };
+    match fs::read_to_string(path) {
+        Ok(there) if there == text => return Ok(false),
+        Ok(_) => {
+            let problem = "there is another file of this name; name one that is not there with --out, or remove it";
+            return Err(StageError::Source { path: path.to_owned(), problem: problem.into() }.into());
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(failed(e)),
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".{}.partial", std::process::id()));
+    let partial = PathBuf::from(partial);
+    let written = fs::File::create(&partial).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    });
+    if written.is_err() {
+        // Nothing to be mended: the error is what counts.
+        let _ = fs::remove_file(&partial);
+    }
+    written.map_err(failed).map(|()| true)
+}
+
+/// Shows the tables of what is shared under the new name.
+fn show(store: &Store, name: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
+    for r in shared {
+        let Some(result) = store.result(r.result)? else { continue };
+        if r.name == IMAGES {
+            ingest::show(store, name, &result)?;
+        }
+        let number = r.name.strip_prefix("round-").and_then(|rest| rest.strip_suffix("/round")?.parse().ok());
+        if let Some(number) = number {
+            round::show(store, name, number, &result)?;
+        }
+    }
+    Ok(())
+}

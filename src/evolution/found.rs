@@ -1,0 +1,73 @@
+//! Rounds that were done: found by their refs, and looked through for what is lost of them.
+
+use serde_json::Value;
+
+use super::EvolutionError;
+use super::round::{Done, SETTINGS, read_report, ref_name};
+use crate::stages::ingest::INGEST;
+use crate::store::{ActionKey, StageResult, Store, StoreError};
+
+/// What there is of a round.
+pub(super) enum Found {
+    /// It was never done.
+    Nothing,
+    /// All of it.
+    Whole(Box<Done>),
+    /// It was done, and something is lost of it.
+    Broken(Box<Broken>),
+}
+
+/// What is still known of a round of which something is lost.
+pub(super) struct Broken {
+    /// The action of the round.
+    pub(super) action: ActionKey,
+    /// What the pipeline file said about it.
+    pub(super) settings: Option<Value>,
+    /// The table of images that it took its slice of; images that came later must not change it.
+    pub(super) images: Option<StageResult>,
+}
+
+/// Looks for a round.
+///
+/// # Errors
+/// A ref is damaged, or the store cannot be read.
+pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<Found, EvolutionError> {
+    let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(Found::Nothing) };
+    if let Some(done) = whole(store, evolution, round, head.result)? {
+        return Ok(Found::Whole(Box::new(done)));
+    }
+    let settings = readable(store.action(head.result))?.and_then(|action| action.parameters.get(SETTINGS).cloned());
+    let mut images = None;
+    for key in readable(store.result(head.result))?.flatten().map(|result| result.upstream).unwrap_or_default() {
+        if readable(store.action(key))?.is_some_and(|action| action.stage == INGEST) {
+            images = store.usable_result(key)?;
+        }
+    }
+    Ok(Found::Broken(Box::new(Broken { action: head.result, settings, images })))
+}
+
+/// The round, if every result that went into it is there.
+fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<Option<Done>, EvolutionError> {
+    let Some(result) = store.whole_result(key)? else { return Ok(None) };
+    for part in ["questioner", "reasoner"] {
+        match store.head(evolution, &ref_name(round, part))? {
+            Some(head) if result.upstream.contains(&head.result) => {}
+            _ => return Ok(None),
+        }
+    }
+    for &part in &result.upstream {
+        if store.whole_result(part)?.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Done { report: read_report(store, &result)?, result, found: true }))
+}
+
+/// What could be read; nothing of what is lost or damaged.
+fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,56 @@
+//! Values of a pipeline file that have a meaning, but hardly the wanted one.
+
+use super::Pipeline;
+
+impl Pipeline {
+    /// What somebody should know before a round is run with these values, each in a sentence.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let roles = [
+            ("questioner", self.questioner.group_size, &self.update.questioner),
+            ("reasoner", self.reasoner.group_size, &self.update.reasoner),
+        ];
+        let labelled = !self.round.labelled.is_empty();
+        for (role, group_size, update) in roles {
+            if update.steps == 0 || labelled && role == "questioner" {
+                continue;
+            }
+            if group_size == 1 {
+                remarks.push(format!(
+                    "{role}.group_size is 1: a sample that is compared with no other has no advantage, and nothing is learnt"
+                ));
+            }
+            if update.learning_rate == 0.0 {
+                remarks.push(format!("update.{role}.learning_rate is 0: nothing is learnt"));
+            }
+        }
+        if self.questioner.reward_samples == 1 && self.update.questioner.steps > 0 && !labelled {
+            remarks.push(
+                "questioner.reward_samples is 1: one answer always agrees with itself, so every question counts as too easy"
+                    .to_owned(),
+            );
+        }
+        remarks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_group_of_one_is_remarked_where_it_would_learn() {
+        let of = |text: &str| {
+            let text = format!("evolution = \"a\"\n{text}\n");
+            Pipeline::parse(Path::new("p.toml"), &text).expect("usable").remarks()
+        };
+        assert!(of("").is_empty());
+        assert!(of("[questioner]\ngroup_size = 1")[0].contains("questioner.group_size is 1"));
+        assert!(of("[questioner]\ngroup_size = 1\n[update.questioner]\nsteps = 0").is_empty());
+        assert!(of("[reasoner]\ngroup_size = 1\n[update.reasoner]\nsteps = 0").is_empty());
+        assert_eq!(of("[update.reasoner]\nlearning_rate = 0.0").len(), 1);
+        assert!(of("[questioner]\nreward_samples = 1")[0].contains("reward_samples"));
+    }
+}

@@ -1,0 +1,359 @@
+//! What a replay is asked for, and the results that this is.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::EvolutionError;
+use super::super::round::{ROUND, SETTINGS, ref_name};
+use super::super::slices::seed_of;
+use super::{OfRound, Target};
+use crate::stages::StageError;
+use crate::stages::answers::ANSWERS;
+use crate::stages::curriculum::CURRICULUM;
+use crate::stages::ingest::{IMAGES, INGEST};
+use crate::stages::questions::QUESTIONS;
+use crate::stages::rewards::REWARDS;
+use crate::stages::update::UPDATE;
+use crate::store::{Action, ActionKey, StageResult, Store, StoreError, StoreFile};
+
+/// A part of a round, by what it does there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// The base model's import.
+    Base,
+    /// The ingest of the images.
+    Images,
+    /// Questions, in training and for the curriculum.
+    Questions,
+    /// Answers and votes.
+    Answers,
+    /// Rewards.
+    Rewards,
+    /// Training steps.
+    Update,
+    /// The curriculum.
+    Curriculum,
+    /// The label-free score.
+    KeepBest,
+    /// Benchmarks.
+    Evaluation,
+    /// The models as they are named.
+    Models,
+    /// The round itself.
+    Round,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Self; 11] = [
+        Self::Base,
+        Self::Images,
+        Self::Questions,
+        Self::Answers,
+        Self::Rewards,
+        Self::Update,
+        Self::Curriculum,
+        Self::KeepBest,
+        Self::Evaluation,
+        Self::Models,
+        Self::Round,
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Images => "images",
+            Self::Questions => "questions",
+            Self::Answers => "answers",
+            Self::Rewards => "rewards",
+            Self::Update => "update",
+            Self::Curriculum => "curriculum",
+            Self::KeepBest => "keep-best",
+            Self::Evaluation => "evaluation",
+            Self::Models => "models",
+            Self::Round => "round",
+        }
+    }
+
+    /// The part that an action plays in a round; `keep_best` is the seed of that part.
+    fn of(action: &Action, keep_best: Option<u64>) -> Option<Self> {
+        let is_probe = Some(action.seed) == keep_best;
+        Some(match action.stage.as_str() {
+            QUESTIONS | ANSWERS if is_probe => Self::KeepBest,
+            QUESTIONS => Self::Questions,
+            ANSWERS => Self::Answers,
+            REWARDS => Self::Rewards,
+            UPDATE => Self::Update,
+            "model.import" => Self::Base,
+            "model.assemble" => Self::Models,
+            ROUND => Self::Round,
+            stage if stage.starts_with(CURRICULUM) => Self::Curriculum,
+            stage if stage.starts_with("evaluation") => Self::Evaluation,
+            stage if stage.starts_with(INGEST) => Self::Images,
+            _ => return None,
+        })
+    }
+}
+
+/// What a replay is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplayTarget {
+    /// A round, or what of it is named so: a part, a table, or a role with its training.
+    Round {
+        /// The evolution.
+        evolution: String,
+        /// The round, from 1.
+        number: u32,
+        /// What of it; `None`: everything.
+        part: Option<String>,
+    },
+    /// The table of images of an evolution.
+    Images {
+        /// The evolution.
+        evolution: String,
+    },
+    /// An action, a result or an object, by the first digits of its digest.
+    Digest(String),
+}
+
+impl ReplayTarget {
+    /// Reads `EVOLUTION/round-N`, `EVOLUTION/round-N/PART`, `EVOLUTION/images`, or a digest.
+    ///
+    /// # Errors
+    /// It is none of these.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = text.split('/');
+        let (Some(evolution), name, part, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+            return Err(format!("`{text}` has too many parts"));
+        };
+        let evolution = evolution.to_owned();
+        match (name, part) {
+            (None, _) => Ok(Self::Digest(evolution)),
+            (Some(IMAGES), None) => Ok(Self::Images { evolution }),
+            (Some(round), part) => {
+                let number =
+                    round.strip_prefix("round-").and_then(|n| n.parse().ok()).filter(|n| (1..=9999).contains(n));
+                let number =
+                    number.ok_or_else(|| format!("`{round}` is no round such as round-1, and not `{IMAGES}`"))?;
+                Ok(Self::Round { evolution, number, part: part.map(str::to_owned) })
+            }
+        }
+    }
+}
+
+/// The results that are asked for, and the round that they belong to.
+pub(super) struct Targets {
+    pub(super) round: Option<OfRound>,
+    pub(super) results: Vec<Target>,
+}
+
+/// Finds what is asked for.
+pub(super) fn targets(store: &Store, asked: &ReplayTarget) -> Result<Targets, EvolutionError> {
+    match asked {
+        ReplayTarget::Round { evolution, number, part } => {
+            let round = of_round(store, evolution, *number)?;
+            let all = all_of(store, &round)?;
+            let results = match part {
+                None => all,
+                Some(part) => select(store, all, part)?,
+            };
+            Ok(Targets { round: Some(round), results })
+        }
+        ReplayTarget::Images { evolution } => {
+            let head = store.head(evolution, IMAGES)?;
+            let none = || lookup(format!("`{evolution}` has no images"));
+            let key = head.ok_or_else(none)?.result;
+            Ok(Targets { round: None, results: ingest_of(store, key)? })
+        }
+        ReplayTarget::Digest(prefix) => by_digest(store, prefix),
+    }
+}
+
+fn lookup(problem: String) -> EvolutionError {
+    StoreError::Lookup(problem).into()
+}
+
+fn of_round(store: &Store, evolution: &str, number: u32) -> Result<OfRound, EvolutionError> {
+    let name = ref_name(number, "round");
+    let Some(head) = store.head(evolution, &name)? else {
+        return Err(lookup(format!("round {number} of `{evolution}` is not done")));
+    };
+    let result = store.result(head.result)?;
+    let lost = || StageError::Conflict(format!("the result of {evolution}/{name} is lost; run `visplay verify`"));
+    Ok(OfRound { evolution: evolution.to_owned(), number, result: result.ok_or_else(lost)? })
+}
+
+/// Everything that a round made or stands on, but not what earlier rounds are.
+fn all_of(store: &Store, round: &OfRound) -> Result<Vec<Target>, EvolutionError> {
+    let seed = store.action(round.result.action)?;
+    let seed = seed.parameters.get(SETTINGS).and_then(|settings| settings.pointer("/round/seed")?.as_u64());
+    let keep_best = seed.map(|seed| seed_of(seed, &["keep best"]));
+    let mut all = Vec::new();
+    let mut seen = BTreeSet::new();
+    for &key in &round.result.upstream {
+        // A role that rests in a round is the same model before and after.
+        if !seen.insert(key) {
+            continue;
+        }
+        let action = store.action(key)?;
+        match action.stage.as_str() {
+            ROUND => {}
+            INGEST => all.extend(ingest_of(store, key)?),
+            _ => all.extend(target(store, key, &action, keep_best)?),
+        }
+    }
+    let action = store.action(round.result.action)?;
+    all.extend(target(store, round.result.action, &action, keep_best)?);
+    Ok(all)
+}
+
+fn target(
+    store: &Store,
+    key: ActionKey,
+    action: &Action,
+    keep_best: Option<u64>,
+) -> Result<Option<Target>, EvolutionError> {
+    let Some(part) = Part::of(action, keep_best) else { return Ok(None) };
+    let lost = || StageError::Conflict(format!("the result {key} is lost; run `visplay verify`"));
+    let result = store.result(key)?.ok_or_else(lost)?;
+    Ok(Some(Target { stage: action.stage.clone(), part, result }))
+}
+
+/// The results of every step of the ingest that made a table of images.
+fn ingest_of(store: &Store, table: ActionKey) -> Result<Vec<Target>, EvolutionError> {
+    let (mut queue, mut seen, mut found) = (vec![table], BTreeSet::new(), Vec::new());
+    while let Some(key) = queue.pop() {
+        if seen.insert(key) {
+            let action = store.action(key)?;
+            if let Some(target) = target(store, key, &action, None)? {
+                queue.extend(target.result.upstream.clone());
+                found.push(target);
+            }
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// The results of a round that a word names.
+fn select(store: &Store, all: Vec<Target>, word: &str) -> Result<Vec<Target>, EvolutionError> {
+    let wanted = match word {
+        "votes" => "answers",
+        "scores" | "predictions" => "evaluation",
+        "metrics" => "update",
+        word => word,
+    };
+    let mut chosen = Vec::new();
+    for target in &all {
+        let of_role = || -> Result<bool, EvolutionError> {
+            let action = store.action(target.result.action)?;
+            let role = action.parameters.get("role").and_then(|role| role.as_str());
+            Ok(target.part == Part::Update && role == Some(wanted))
+        };
+        if target.part.word() == wanted || matches!(wanted, "questioner" | "reasoner") && of_role()? {
+            chosen.push(target.clone());
+        }
+    }
+    if !chosen.is_empty() {
+        return Ok(chosen);
+    }
+    let words = Part::ALL.map(Part::word).into_iter().chain(["votes", "scores", "questioner", "reasoner"]);
+    let words: Vec<&str> = words.collect();
+    if words.contains(&word) {
+        return Err(lookup(format!("the round has no {word}")));
+    }
+    let nearest = words.iter().min_by_key(|known| strsim::damerau_levenshtein(known, word)).copied();
+    let all = words.join(", ");
+    Err(lookup(format!(
+        "`{word}` is no part of a round; did you mean `{}`? (parts: {all})",
+        nearest.unwrap_or_default()
+    )))
+}
+
+/// A result, or the results that have an object.
+fn by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
+    let keys: BTreeSet<ActionKey> = match store.find(prefix)? {
+        StoreFile::Action(key) | StoreFile::Result(key) => BTreeSet::from([key]),
+        StoreFile::Object(object) => {
+            let has = |result: &StageResult| result.outputs.iter().any(|output| output.object == object);
+            store.results()?.iter().filter(|result| has(result)).map(|result| result.action).collect()
+        }
+        _ => BTreeSet::new(),
+    };
+    let mut rounds = rounds(store)?;
+    // An object may be in the results of many rounds: the first of them made it.
+    rounds.sort_by_key(|round| (round.number, round.result.run.began_ms));
+    for round in rounds {
+        let all = all_of(store, &round)?;
+        let is_asked = |target: &&Target| keys.contains(&target.result.action);
+        // An object is made by one result; later ones, such as the round's own, only name it.
+        let results: Vec<Target> = match all.iter().find(is_asked) {
+            Some(first) if keys.len() > 1 => vec![first.clone()],
+            _ => all.iter().filter(is_asked).cloned().collect(),
+        };
+        if !results.is_empty() {
+            return Ok(Targets { round: Some(round), results });
+        }
+    }
+    for r in store.refs()?.iter().filter(|r| r.name == IMAGES) {
+        let results: Vec<Target> =
+            ingest_of(store, r.result)?.into_iter().filter(|target| keys.contains(&target.result.action)).collect();
+        if !results.is_empty() {
+            return Ok(Targets { round: None, results });
+        }
+    }
+    Err(lookup(format!(
+        "`{prefix}` is part of no round that is done and of no table of images; a replay needs one to know its settings"
+    )))
+}
+
+/// Every round that is done.
+fn rounds(store: &Store) -> Result<Vec<OfRound>, EvolutionError> {
+    let mut rounds = Vec::new();
+    for r in store.refs()? {
+        let number = r.name.strip_prefix("round-").and_then(|name| name.strip_suffix("/round")?.parse().ok());
+        if let (Some(number), Some(result)) = (number, store.result(r.result)?) {
+            rounds.push(OfRound { evolution: r.evolution, number, result });
+        }
+    }
+    Ok(rounds)
+}
+
+/// The table of images that some results of an ingest are parts of.
+pub(super) fn table_of(store: &Store, keys: impl Iterator<Item = ActionKey>) -> Result<StageResult, EvolutionError> {
+    let keys: BTreeSet<ActionKey> = keys.collect();
+    for r in store.refs()?.iter().filter(|r| r.name == IMAGES) {
+        let of_table: BTreeSet<ActionKey> =
+            ingest_of(store, r.result)?.iter().map(|target| target.result.action).collect();
+        if keys.is_subset(&of_table)
+            && let Some(table) = store.result(r.result)?
+        {
+            return Ok(table);
+        }
+    }
+    Err(lookup("no table of images has all of these results".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read_as_people_write_them() {
+        let round = |part: Option<&str>| ReplayTarget::Round {
+            evolution: "nano".into(),
+            number: 1,
+            part: part.map(str::to_owned),
+        };
+        assert_eq!(ReplayTarget::parse("nano/round-0001"), Ok(round(None)));
+        assert_eq!(ReplayTarget::parse("nano/round-1/questions"), Ok(round(Some("questions"))));
+        assert_eq!(ReplayTarget::parse("nano/images"), Ok(ReplayTarget::Images { evolution: "nano".into() }));
+        assert_eq!(ReplayTarget::parse("3fa9c0"), Ok(ReplayTarget::Digest("3fa9c0".into())));
+        for bad in ["nano/round-0", "nano/rounds-1", "nano/round-1/a/b", "nano/round-x/questions", "nano/"] {
+            assert!(ReplayTarget::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What a pipeline file says about a round, as the round's action keeps it: taken from a file, compared, and put back.
+
+use serde_json::{Map, Value, json};
+
+use super::gates::Checked;
+use super::pipeline::{Pipeline, PipelineError};
+
+/// What a round does not depend on: names, places, the memory that may be taken, the truth that only measures; and the gates, whose
+/// thresholds a round keeps with their figures.
+const LEFT_OUT: [&str; 12] = [
+    "/evolution",
+    "/ingest",
+    "/gates",
+    "/prompts",
+    "/model/base",
+    "/model/device",
+    "/model/image_memory",
+    "/sampling/cache_bytes",
+    "/sampling/max_sequences",
+    "/evaluation/benchmarks",
+    "/evaluation/truth",
+    "/round/labelled",
+];
+
+/// What a pipeline file says about a round.
+pub fn settings_of(pipeline: &Pipeline) -> Value {
+    let mut settings = json!(pipeline);
+    for path in LEFT_OUT {
+        let (parent, key) = path.rsplit_once('/').unwrap_or_default();
+        if let Some(Value::Object(section)) = settings.pointer_mut(parent) {
+            section.remove(key);
+        }
+    }
+    settings
+}
+
+/// A pipeline with the settings of a round that was made, and its gates; what a round does not depend on is as in `today`.
+///
+/// # Errors
+/// A setting that this program does not know.
+pub fn restored(then: &Value, gates: &[Checked], today: &Pipeline) -> Result<Pipeline, PipelineError> {
+    let failed = |problem: String| PipelineError {
+        file: today.folder.join("the round's own settings"),
+        line: None,
+        problem,
+        nearest: None,
+    };
+    let preset = then.get("preset").and_then(Value::as_str).unwrap_or("paper");
+    // A key that came into being after the round has its default, not what today's file says.
+    let mut settings = json!(Pipeline::of_preset(preset)?);
+    let now = json!(today);
+    for path in LEFT_OUT {
+        let (parent, key) = path.rsplit_once('/').unwrap_or_default();
+        if let (Some(Value::Object(section)), Some(value)) = (settings.pointer_mut(parent), now.pointer(path)) {
+            section.insert(key.to_owned(), value.clone());
+        }
+    }
+    put_over(&mut settings, then);
+    let mut pipeline: Pipeline = serde_json::from_value(settings).map_err(|e| failed(e.to_string()))?;
+    let thresholds: Map<String, Value> =
+        gates.iter().map(|gate| (gate.gate.clone(), json!({"warn": gate.warn, "stop": gate.stop}))).collect();
+    pipeline.gates = serde_json::from_value(Value::Object(thresholds)).map_err(|e| failed(e.to_string()))?;
+    pipeline.folder.clone_from(&today.folder);
+    Ok(pipeline)
+}
+
+fn put_over(below: &mut Value, above: &Value) {
+    match (below, above) {
+        (Value::Object(below), Value::Object(above)) => {
+            for (key, value) in above {
+                put_over(below.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (below, above) => *below = above.clone(),
+    }
+}
+
+/// A key in which two settings differ.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct SettingChange {
+    /// The key.
+    pub key: String,
+    /// Its value in the first; null where it has none.
+    pub a: Value,
+    /// Its value in the second.
+    pub b: Value,
+}
+
+/// The keys in which two settings differ.
+pub fn changes(a: &Value, b: &Value) -> Vec<SettingChange> {
+    let mut found = Vec::new();
+    differing(a, b, "", &mut found);
+    found
+}
+
+fn differing(a: &Value, b: &Value, path: &str, found: &mut Vec<SettingChange>) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                let dotted = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let of = |side: &Map<String, Value>| side.get(name).cloned().unwrap_or_default();
+                differing(&of(a), &of(b), &dotted, found);
+            }
+        }
+        // 1 and 1.0 are one number; canonical JSON writes the second as the first.
+        _ if a == b || a.as_f64().is_some_and(|a| Some(a) == b.as_f64()) => {}
+        _ => found.push(SettingChange { key: path.to_owned(), a: a.clone(), b: b.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_round_s_settings_come_back_whatever_the_file_says_now() {
+        let of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
+        let then = of("evolution = \"a\"\n[curriculum]\nlow = 0.4\n[sampling]\nquestioner = { max_tokens = 7 }\n");
+        let now =
+            of("evolution = \"b\"\npreset = \"released-code\"\n[model]\nbase = \"elsewhere\"\n[round]\nseed = 9\n");
+        let gates = [Checked {
+            gate: "valid_share".into(),
+            figure: None,
+            side: super::super::gates::Side::AtLeast,
+            warn: Some(0.5),
+            stop: None,
+            verdict: super::super::gates::Verdict::Passed,
+        }];
+        let back = restored(&settings_of(&then), &gates, &now).expect("restored");
+        assert_eq!(settings_of(&back), settings_of(&then));
+        assert_eq!((back.evolution.as_str(), back.model.base.as_str()), ("b", "elsewhere"));
+        assert_eq!(back.gates.valid_share.warn, Some(0.5));
+        assert!(restored(&json!({"curriculum": {"lo": 1}}), &[], &now).is_err());
+    }
+
+    #[test]
+    fn changes_are_named_by_their_keys() {
+        let found = changes(&json!({"a": {"b": 1, "c": 2}, "d": 1.0}), &json!({"a": {"b": 3}, "d": 1}));
+        let keys: Vec<&str> = found.iter().map(|change| change.key.as_str()).collect();
+        assert_eq!(keys, ["a.b", "a.c"]);
+    }
+}

@@ -1,0 +1,114 @@
+//! Again: makes a stored table of images once more, from the bytes and the listings that the store holds.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::increment::{Increment, listing_of};
+use super::scan::{Origin, Scan};
+use super::{IngestOptions, IngestRequest, Work, decide, read_table, scan};
+use crate::imaging::Limits;
+use crate::stages::{Runner, StageError};
+use crate::store::{Action, StageResult, Store};
+use crate::tables::{ImageRow, TableRow};
+
+/// Makes the increments of a table of images again, oldest first, through `runner`; `stored` is the store that has them. The bytes of
+/// images come from the table itself; those of files that became no image, which no store keeps, from `sources` where these are
+/// still there. `scratch` takes files.
+///
+/// # Errors
+/// Bytes that are not to be had, or whatever keeps a step from being made.
+pub fn ingest_again(
+    stored: &Store,
+    table: &StageResult,
+    sources: &[PathBuf],
+    scratch: &Path,
+    runner: &Runner<'_>,
+) -> Result<(), StageError> {
+    let options = options_of(&stored.action(table.action)?)?;
+    let there: Vec<PathBuf> = sources.iter().filter(|source| source.exists()).cloned().collect();
+    let request = IngestRequest { evolution: "again", sources: &there, column: None, options: &options };
+    let found = scan::scan(&there, super::scan_options(&request), runner)?;
+    let origins = origins(stored, table, scratch, found.origins)?;
+    let scan = Scan { origins, ..Scan::default() };
+    let work = Work { request: &request, scan: &scan, runner };
+    let mut before = Increment::default();
+    for table in chain(stored, table)? {
+        let lost = || StageError::Conflict(format!("the listing of the ingest {} is gone", table.action));
+        let entries = listing_of(stored, &table.upstream).ok_or_else(lost)?;
+        work.grow(&before, &entries).map_err(without_bytes)?;
+        before = Increment::read(stored, table)?;
+    }
+    Ok(())
+}
+
+/// A table and those that it adds to, oldest first.
+fn chain(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>, StageError> {
+    let mut chain = vec![newest.clone()];
+    while let Some(last) = chain.last() {
+        let mut before = None;
+        for &key in &last.upstream {
+            if store.action(key)?.stage == decide::INGEST {
+                before = store.result(key)?;
+            }
+        }
+        match before {
+            Some(before) => chain.push(before),
+            None => break,
+        }
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+/// Where the bytes of every blob can be had: of images, from files that are written for it.
+fn origins(
+    store: &Store,
+    table: &StageResult,
+    scratch: &Path,
+    mut origins: HashMap<crate::ids::Digest, Origin>,
+) -> Result<HashMap<crate::ids::Digest, Origin>, StageError> {
+    let failed = |path: &Path, e: std::io::Error| StageError::Source { path: path.to_owned(), problem: e.to_string() };
+    let folder = scratch.join("blobs");
+    std::fs::create_dir_all(&folder).map_err(|e| failed(&folder, e))?;
+    for output in table.outputs_of(ImageRow::TABLE) {
+        for row in read_table::<ImageRow>(store, output)? {
+            let path = folder.join(row.image_id.to_string());
+            std::fs::write(&path, &row.image.bytes).map_err(|e| failed(&path, e))?;
+            origins.insert(row.image_id.0, Origin::File(path));
+        }
+    }
+    Ok(origins)
+}
+
+fn without_bytes(e: StageError) -> StageError {
+    match e {
+        StageError::SourceChanged { labels } => StageError::Parameter {
+            key: "images",
+            problem: format!(
+                "the store does not keep the bytes of files that became no image, such as {}; name the folders that were \
+                 ingested with --images",
+                labels.first().map_or("", String::as_str)
+            ),
+        },
+        other => other,
+    }
+}
+
+/// The options that a table was made with.
+fn options_of(action: &Action) -> Result<IngestOptions, StageError> {
+    let number = |key: &'static str| {
+        let value = action.parameters.get(key).and_then(serde_json::Value::as_u64);
+        value.ok_or_else(|| StageError::Conflict(format!("an action of ingest has no {key}")))
+    };
+    let bits = action.parameters.get("near_duplicate_bits").and_then(serde_json::Value::as_u64);
+    Ok(IngestOptions {
+        limits: Limits {
+            max_bytes: number("max_bytes")?,
+            max_pixels: number("max_pixels")?,
+            max_aspect_ratio: u32::try_from(number("max_aspect_ratio")?).unwrap_or(u32::MAX),
+        },
+        near_duplicate_bits: bits.and_then(|bits| u32::try_from(bits).ok()),
+        shard_rows: usize::try_from(number("shard_rows")?).unwrap_or(usize::MAX),
+        shard_bytes: number("shard_bytes")?,
+    })
+}

@@ -1,0 +1,271 @@
+//! A store seen through a scratch folder: everything is read from the store, everything is written to the folder.
+//!
+//! A replay runs over it. The results that it is to make again look as if they were not there yet; once one has been made, the
+//! stored one is what the work goes on with, so that a result that comes out otherwise does not carry everything behind it along.
+//! A dry run uses it too, to leave the store as it is.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::action::{Action, ActionKey};
+use super::backend::{Backend, Entry, Publish, Published, Staged};
+use super::claim::Held;
+use super::error::StoreError;
+use super::layout::{self, ObjectId, StoreFile};
+use super::posix::PosixFolder;
+use super::result::StageResult;
+use super::{Store, sealed};
+
+/// What is made again over a store, and where.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    lower: Arc<dyn Backend>,
+    upper: PosixFolder,
+    /// The results that are still to be made again.
+    again: Mutex<BTreeSet<ActionKey>>,
+    /// Whether only stored actions may be asked for.
+    stored_only: bool,
+}
+
+impl Overlay {
+    fn again(&self) -> MutexGuard<'_, BTreeSet<ActionKey>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a file of the store is to look as if it were not there.
+    fn is_hidden(&self, name: &str) -> bool {
+        matches!(StoreFile::of(name), StoreFile::Result(key) if self.again().contains(&key))
+    }
+
+    /// A file as the store has it. Leases of others are no concern of what goes on over it.
+    fn below(&self, name: &str) -> Result<Option<Entry>, StoreError> {
+        if matches!(StoreFile::of(name), StoreFile::Claim(_)) { Ok(None) } else { self.lower.head(name) }
+    }
+
+    /// Whether an action may be asked for now.
+    pub(super) fn admit(&self, key: ActionKey, action: &Action) -> Result<(), StoreError> {
+        if !self.stored_only {
+            return Ok(());
+        }
+        if self.again().is_empty() {
+            return Err(StoreError::AllMadeAgain);
+        }
+        match self.lower.head(&layout::action(key))? {
+            Some(_) => Ok(()),
+            None => Err(StoreError::NotStored { action: Box::new(action.clone()) }),
+        }
+    }
+}
+
+impl Backend for Overlay {
+    fn stage(&self) -> Result<Staged, StoreError> {
+        self.upper.stage()
+    }
+
+    fn publish(&self, staged: Staged, name: &str, mode: Publish) -> Result<Published, StoreError> {
+        match StoreFile::of(name) {
+            // The name is the digest of the bytes, so there is nothing to write down twice.
+            StoreFile::Object(_) if self.below(name)?.is_some() => Ok(Published::Ours),
+            StoreFile::Result(key) if self.again().contains(&key) => {
+                self.upper.publish(staged, name, Publish::Replace)?;
+                self.again().remove(&key);
+                Ok(Published::Taken)
+            }
+            _ if mode == Publish::CreateOnly && self.below(name)?.is_some() => Ok(Published::Taken),
+            _ => self.upper.publish(staged, name, mode),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.is_hidden(name) {
+            return Ok(None);
+        }
+        match self.below(name)? {
+            Some(_) => self.lower.read(name),
+            None => self.upper.read(name),
+        }
+    }
+
+    fn head(&self, name: &str) -> Result<Option<Entry>, StoreError> {
+        if self.is_hidden(name) {
+            return Ok(None);
+        }
+        match self.below(name)? {
+            Some(entry) => Ok(Some(entry)),
+            None => self.upper.head(name),
+        }
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = self.lower.list(folder)?;
+        let there: BTreeSet<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+        entries.extend(self.upper.list(folder)?.into_iter().filter(|entry| !there.contains(&entry.name)));
+        entries.retain(|entry| !self.is_hidden(&entry.name));
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn touch(&self, name: &str) -> Result<(), StoreError> {
+        // What a replay reads must not be collected under it.
+        if self.below(name)?.is_some() { self.lower.touch(name) } else { self.upper.touch(name) }
+    }
+
+    fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
+        if self.is_own(&entry.path) { self.upper.remove(entry) } else { Ok(()) }
+    }
+
+    fn set_aside(&self, entry: &Entry, name: &str) -> Result<(), StoreError> {
+        if self.is_own(&entry.path) {
+            return self.upper.set_aside(entry, name);
+        }
+        Err(StoreError::damaged(entry.name.clone(), "what it names is not there as it must be"))
+    }
+
+    fn link(&self, _name: &str, _second: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+impl Overlay {
+    fn is_own(&self, path: &Path) -> bool {
+        path.starts_with(self.upper.root())
+    }
+}
+
+impl Store {
+    /// This store read through a scratch folder, which takes everything that is written. The results of `again` look as if they
+    /// were not there until they have been made; the stored ones then stand again. No action may be asked for that the store
+    /// does not have ([`StoreError::NotStored`]), and none once all of `again` is made ([`StoreError::AllMadeAgain`]).
+    pub fn again(&self, scratch: &Path, again: BTreeSet<ActionKey>) -> Self {
+        self.over(scratch, again, true)
+    }
+
+    /// This store read through a scratch folder, which takes everything that is written.
+    pub fn untouched(&self, scratch: &Path) -> Self {
+        self.over(scratch, BTreeSet::new(), false)
+    }
+
+    fn over(&self, scratch: &Path, again: BTreeSet<ActionKey>, stored_only: bool) -> Self {
+        let (lower, upper) = (Arc::clone(&self.backend), PosixFolder::new(scratch));
+        let overlay = Arc::new(Overlay { lower, upper, again: Mutex::new(again), stored_only });
+        let backend: Arc<dyn Backend> = Arc::<Overlay>::clone(&overlay);
+        Self { root: self.root.clone(), held: Held::new(Arc::clone(&backend)), backend, overlay: Some(overlay) }
+    }
+
+    /// What was made again of an action over this store; `None` when it was not.
+    ///
+    /// # Errors
+    /// The scratch folder cannot be read.
+    pub fn made_again(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
+        let Some(overlay) = &self.overlay else { return Ok(None) };
+        let name = layout::result(key);
+        overlay.upper.read(&name)?.map(|bytes| sealed::unseal(&name, &bytes)).transpose()
+    }
+
+    /// Whether an object is there and has the bytes of its name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn is_whole(&self, object: ObjectId) -> Result<bool, StoreError> {
+        match self.read_object(object) {
+            Ok(_) => Ok(true),
+            Err(StoreError::Damaged { .. } | StoreError::Missing { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// A folder for the files of one piece of work, gone when dropped.
+#[derive(Debug)]
+pub struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    /// A new folder below `parent`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn new(parent: &Path) -> Result<Self, StoreError> {
+        // The clock tells two of one process apart.
+        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let path = parent.join(format!("visplay-{}-{nanos}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(StoreError::io("make the scratch folder", &path))?;
+        Ok(Self(path))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A leftover below a folder for temporary files is harmless.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::store::{Counts, ObjectKind, Process, Run};
+
+    fn action(seed: u64) -> Action {
+        Action {
+            stage: "t".into(),
+            stage_version: 1,
+            parameters: BTreeMap::new(),
+            seed,
+            inputs: Vec::new(),
+            model: None,
+            shard: BTreeMap::new(),
+            schemas: BTreeMap::new(),
+            writer_profile: 1,
+        }
+    }
+
+    fn result(action: ActionKey, figure: u64) -> StageResult {
+        StageResult {
+            action,
+            outputs: Vec::new(),
+            counts: Counts::default(),
+            figures: BTreeMap::from([("n".into(), figure)]),
+            upstream: Vec::new(),
+            run: Run { process: Process::current(), program: "t".into(), began_ms: 0, took_ms: 0 },
+        }
+    }
+
+    #[test]
+    fn what_is_made_again_is_compared_and_the_stored_one_stands() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open_or_create(&place.path().join("store")).unwrap();
+        let keys = [0, 1].map(|seed| store.put_action(&action(seed)).unwrap());
+        for key in keys {
+            store.publish_result(&result(key, 1)).unwrap();
+        }
+        let files = |store: &Store| {
+            let files = store.files().unwrap();
+            files.iter().map(|entry| (entry.name.clone(), entry.len)).collect::<Vec<_>>()
+        };
+        let before = files(&store);
+        let scratch = Scratch::new(place.path()).unwrap();
+        let over = store.again(scratch.path(), BTreeSet::from([keys[0]]));
+        assert!(over.usable_result(keys[0]).unwrap().is_none());
+        assert!(over.usable_result(keys[1]).unwrap().is_some());
+        assert!(matches!(over.put_action(&action(2)), Err(StoreError::NotStored { .. })));
+        over.put_object(b"{}", ObjectKind::Json).unwrap();
+        let stands = over.publish_result(&result(keys[0], 2)).unwrap();
+        assert_eq!(stands.figures["n"], 1);
+        assert_eq!(over.made_again(keys[0]).unwrap().unwrap().figures["n"], 2);
+        assert!(over.made_again(keys[1]).unwrap().is_none());
+        assert!(matches!(over.put_action(&action(1)), Err(StoreError::AllMadeAgain)));
+        assert_eq!(files(&store), before);
+        let kept = scratch.path().to_owned();
+        drop(scratch);
+        assert!(!kept.exists());
+    }
+}

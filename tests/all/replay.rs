@@ -1,0 +1,225 @@
+//! Replays: every stage of a round comes out as it is stored, and what does not is named.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use visplay::store::{ObjectKind, Output, StageResult, Store};
+use visplay::tables::{self, AnswerRow, PROFILE, ScoreRow, TableRow, TableWriter, WriterProfile};
+
+use crate::rounds::{PIPELINE, evolve, place, report};
+use crate::support::{Place, VISPLAY, said};
+
+/// An evolution of one round that has every part.
+fn evolved() -> Place {
+    let place = place();
+    let bench = ["scenes", "--count", "10", "--seed", "7", "--benchmark", "bench.parquet"];
+    assert!(place.command(&bench).output().unwrap().status.success());
+    let evaluation = "[evaluation]\nbenchmarks = [\"bench.parquet\"]\n\
+                      protocols = { greedy = true, sampled = 2, majority = 3, max_tokens = 1 }\n";
+    std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}{evaluation}")).unwrap();
+    std::fs::write(place.path().join("source/broken.png"), "no image").unwrap();
+    report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
+    place
+}
+
+fn run(place: &Place, what: &str, more: &[&str]) -> (i32, Value, String) {
+    let scratch = place.path().join("scratch");
+    std::fs::create_dir_all(&scratch).unwrap();
+    let start = ["replay", what, "--pipeline", "p.toml", "--images", "source", "--json", "--scratch", "scratch"];
+    let output = place.command(&[&start[..], more].concat()).output().unwrap();
+    // Nothing is left of the scratch folder.
+    assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
+    let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code().unwrap(), value, said(&output))
+}
+
+fn levels(replayed: &Value) -> BTreeSet<String> {
+    replayed["results"].as_array().unwrap().iter().map(|result| result["level"].to_string()).collect()
+}
+
+fn parts(replayed: &Value) -> BTreeMap<String, usize> {
+    let mut parts = BTreeMap::new();
+    for result in replayed["results"].as_array().unwrap() {
+        *parts.entry(result["part"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    parts
+}
+
+#[test]
+fn every_stage_of_a_round_comes_out_bit_for_bit() {
+    let place = evolved();
+    let files = || -> BTreeMap<_, _> {
+        let all = place.files("").into_iter();
+        all.map(|file| (file.clone(), std::fs::read(&file).unwrap())).collect()
+    };
+    let before = files();
+    let (code, all, talk) = run(&place, "t/round-0001", &[]);
+    assert_eq!((code, levels(&all)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{talk} {all}");
+    let found = parts(&all);
+    let words = [
+        "answers",
+        "base",
+        "curriculum",
+        "evaluation",
+        "images",
+        "keep-best",
+        "models",
+        "questions",
+        "rewards",
+        "round",
+        "update",
+    ];
+    assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), words);
+    // Three steps of each role.
+    assert_eq!((found["update"], found["rewards"]), (6, 6));
+    assert_eq!(files(), before);
+
+    // Today's files are not what counts: settings, prompts and images are the round's own.
+    let text = std::fs::read_to_string(place.path().join("p.toml")).unwrap();
+    std::fs::write(place.path().join("p.toml"), text.replace("low = 0.1", "low = 0.2")).unwrap();
+    std::fs::create_dir(place.path().join("prompts")).unwrap();
+    std::fs::write(place.path().join("prompts/nano-questioner.txt"), "Ask {{image}}").unwrap();
+    for (what, least) in [
+        ("t/round-1/questions", 4),
+        ("t/round-1/votes", 4),
+        ("t/round-1/reasoner", 3),
+        ("t/round-1/curriculum", 1),
+        ("t/images", 4),
+    ] {
+        let (code, some, talk) = run(&place, what, &[]);
+        assert_eq!((code, levels(&some)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{what}: {talk}");
+        assert!(some["results"].as_array().unwrap().len() >= least, "{what}: {some}");
+    }
+    let (code, sample, _) = run(&place, "t/round-1", &["--sample", "5", "--seed", "3"]);
+    assert_eq!((code, sample["results"].as_array().unwrap().len()), (0, 5));
+    assert_eq!(sample["of"].as_u64().unwrap() as usize, all["results"].as_array().unwrap().len());
+    let (_, same, _) = run(&place, "t/round-1", &["--sample", "5", "--seed", "3"]);
+    assert_eq!(same["results"], sample["results"]);
+    let (_, other, _) = run(&place, "t/round-1", &["--sample", "5", "--seed", "4"]);
+    assert_ne!(other["results"], sample["results"]);
+    // By an action's key, and by an object that a result has.
+    let key = all["results"][0]["action"].as_str().unwrap();
+    let (code, one, _) = run(&place, &key[..16], &[]);
+    assert_eq!((code, &one["results"][0]["action"]), (0, &json!(key)));
+    let shown = place.json(&["show", key]);
+    let object = shown["result"]["outputs"][0]["object"]["digest"].as_str().unwrap();
+    let (code, by_object, talk) = run(&place, object, &[]);
+    assert_eq!((code, levels(&by_object)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{talk}");
+    // And as people read it.
+    let text = place.command(&["replay", "t/round-1/curriculum", "--pipeline", "p.toml"]).output().unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("the same, bit for bit"), "{text}");
+}
+
+/// Puts other rows in the place of those of a result of a part.
+fn tamper<R: TableRow + Serialize>(
+    place: &Place,
+    part: &str,
+    profile: WriterProfile,
+    change: impl Fn(&mut Vec<R>),
+) -> StageResult {
+    let (_, replayed, talk) = run(place, &format!("t/round-1/{part}"), &[]);
+    let results = replayed["results"].as_array().unwrap_or_else(|| panic!("{talk}"));
+    let store = Store::open(&place.store()).unwrap();
+    let all = results
+        .iter()
+        .map(|result| store.result(result["action"].as_str().unwrap().parse().unwrap()).unwrap().unwrap());
+    let mut all = all;
+    let mut result = all.find(|result| result.rows_of(R::TABLE) > 0).unwrap();
+    let at = result.outputs.iter().position(|output| output.role == R::TABLE).unwrap();
+    let bytes = store.read_object(result.outputs[at].object).unwrap();
+    let mut rows: Vec<R> = tables::read(R::TABLE, bytes::Bytes::from(bytes)).unwrap();
+    change(&mut rows);
+    let mut writer = TableWriter::with_profile(Vec::new(), profile).unwrap();
+    let n = rows.len() as u64;
+    rows.into_iter().for_each(|row| writer.push(row).unwrap());
+    let bytes = writer.finish().unwrap();
+    let object = store.put_object(&bytes, ObjectKind::Parquet).unwrap();
+    result.outputs[at] = Output { role: R::TABLE.into(), object, rows: n, bytes: bytes.len() as u64 };
+    let key = result.action.to_string();
+    std::fs::remove_file(place.store().join(format!("results/{}/{key}.json", &key[..2]))).unwrap();
+    store.publish_result(&result).unwrap();
+    result
+}
+
+#[test]
+fn what_comes_out_otherwise_is_named() {
+    let place = evolved();
+    let level = |result: &StageResult| {
+        let (code, replayed, talk) = run(&place, &result.action.to_string(), &[]);
+        (code, replayed["results"][0].clone(), talk)
+    };
+    // The same rows, written otherwise.
+    let result = tamper::<AnswerRow>(&place, "votes", WriterProfile { number: 99, ..PROFILE }, |_| {});
+    let (code, found, _) = level(&result);
+    assert_eq!((code, &found["level"]), (0, &json!("rows")), "{found}");
+    // A log-probability within the tolerance, and one beyond it.
+    let result = tamper::<AnswerRow>(&place, "votes", PROFILE, |rows| rows[1].logprobs[0] += 4e-6);
+    let (code, found, _) = level(&result);
+    assert_eq!((code, &found["level"]), (0, &json!("tolerances")), "{found}");
+    let result = tamper::<AnswerRow>(&place, "votes", PROFILE, |rows| rows[1].logprobs[0] += 1e-3);
+    let id = {
+        let store = Store::open(&place.store()).unwrap();
+        let object = result.outputs_of(AnswerRow::TABLE).next().unwrap().object;
+        let rows: Vec<AnswerRow> =
+            tables::read("answers", bytes::Bytes::from(store.read_object(object).unwrap())).unwrap();
+        rows[1].answer_id.to_string()
+    };
+    let (code, found, talk) = level(&result);
+    assert_eq!((code, &found["level"]), (1, &Value::Null), "{found}");
+    assert!(talk.contains("1 of 1 results"), "{talk}");
+    let first = &found["mismatches"][0];
+    assert_eq!(
+        (&first["table"], &first["row"], &first["column"]),
+        (&json!("answers"), &json!(id), &json!("logprobs[0]"))
+    );
+    let [stored, again] = ["stored", "again"].map(|side| first[side].as_f64().unwrap());
+    assert!((stored - again - 1e-3).abs() < 1e-5, "{first}");
+    // A row that is gone.
+    let result = tamper::<ScoreRow>(&place, "scores", PROFILE, |rows| drop(rows.pop()));
+    let (code, found, _) = level(&result);
+    assert_eq!((code, &found["mismatches"][0]["column"]), (1, &json!("number of rows")), "{found}");
+    // In a replay of all, what lies behind the altered answers is not reached by the way that it was made.
+    let (code, all, _) = run(&place, "t/round-1", &[]);
+    assert_eq!(code, 1);
+    let reasons: Vec<&str> = all["results"].as_array().unwrap().iter().filter_map(|r| r["not_made"].as_str()).collect();
+    assert!(reasons.iter().all(|why| why.contains("asked for otherwise than it was stored")), "{reasons:?}");
+    assert!(!reasons.is_empty());
+}
+
+#[test]
+fn what_cannot_be_replayed_is_said() {
+    let place = evolved();
+    let fails = |what: &str, code: i32, parts: &[&str]| {
+        let output = place.command(&["replay", what, "--pipeline", "p.toml"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{what}: {}", said(&output));
+        for part in parts {
+            assert!(said(&output).contains(part), "{what}: {} lacks {part}", said(&output));
+        }
+    };
+    fails("t/round-1/questons", 2, &["no part of a round", "did you mean `questions`"]);
+    fails("t/round-2", 2, &["round 2 of `t` is not done"]);
+    fails("u/round-1", 2, &["`u` is not done"]);
+    fails("u/images", 2, &["`u` has no images"]);
+    fails("t/rounds-1", 2, &["no round such as round-1"]);
+    fails("t/round-1/a/b", 2, &["too many parts"]);
+    fails("zz", 2, &["no ref and no digest"]);
+    fails("00000000", 2, &["nothing in the store"]);
+    // A benchmark that is another one now: said for its results, and only for those.
+    let bench = ["scenes", "--count", "10", "--seed", "8", "--benchmark", "bench.parquet"];
+    assert!(place.command(&bench).output().unwrap().status.success());
+    let (code, replayed, talk) = run(&place, "t/round-1/evaluation", &[]);
+    assert_eq!(code, 1, "{talk}");
+    assert!(replayed["results"][0]["not_made"].as_str().unwrap().contains("inputs.items"), "{replayed}");
+    let (code, ..) = run(&place, "t/round-1/questions", &[]);
+    assert_eq!(code, 0);
+    // The bytes of what became no image are in no store.
+    let without = std::process::Command::new(VISPLAY)
+        .args(["replay", "t/images", "--pipeline", "p.toml", "--store", "store", "--json"])
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    assert_eq!(without.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&without.stdout).contains("name the folders"), "{}", said(&without));
+}

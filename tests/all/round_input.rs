@@ -1,0 +1,164 @@
+//! What a round is given: folders of ordinary files, prompts, benchmarks and options; what cannot be used is said at once, by name.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::rounds::{PIPELINE, evolve, place_in, report};
+use crate::support::{Place, VISPLAY, picture, said};
+
+fn run(place: &Place, arguments: &[&str]) -> Output {
+    evolve(place, "store", arguments).output().unwrap()
+}
+
+fn refused(output: &Output, code: i32, parts: &[&str]) {
+    assert_eq!(output.status.code(), Some(code), "{}", said(output));
+    parts.iter().for_each(|part| assert!(said(output).contains(part), "{part}: {}", said(output)));
+}
+
+/// A folder as people have them: pictures, and what lies beside them.
+fn photos(place: &Place, name: &str, pictures: std::ops::Range<u32>) {
+    let folder = place.path().join(name);
+    std::fs::create_dir_all(folder.join("sub folder")).unwrap();
+    for i in pictures {
+        let ending = ["png", "jpg", "bmp"][i as usize % 3];
+        std::fs::write(folder.join(format!("sub folder/picture {i}.{ending}")), picture(i)).unwrap();
+    }
+    let whole = picture(1000);
+    std::fs::write(folder.join("broken.jpg"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(folder.join("notes.txt"), "not a picture").unwrap();
+    std::fs::write(folder.join("empty.png"), "").unwrap();
+    let long = image::RgbImage::from_fn(2100, 7, |x, y| image::Rgb([x as u8, y as u8, 9]));
+    long.save(folder.join("panorama.png")).unwrap();
+}
+
+#[test]
+fn a_folder_of_ordinary_files_goes_through_and_every_file_is_accounted_for() {
+    let place = place_in(Place::in_memory());
+    photos(&place, "photos", 0..10);
+    let dry = run(&place, &["1", "--images", "photos", "--dry-run"]);
+    assert_eq!(report(&dry)["next"], "measuring images");
+    assert!(!place.path().join("store/refs").exists());
+    let first = run(&place, &["1", "--images", "photos"]);
+    assert_eq!(report(&first)["report"]["images"], 8);
+    for part in
+        ["14 files looked at: 10 new images; left out: ", "1 aspect ratio", "1 empty", "1 not an image", "1 truncated"]
+    {
+        assert!(said(&first).contains(part), "{part}: {}", said(&first));
+    }
+    assert!(said(&first).contains("8 of 10 images"), "{}", said(&first));
+    // More of them: both are there now, and what is done stays.
+    photos(&place, "more", 20..24);
+    let again = run(&place, &["1", "--images", "more"]);
+    assert_eq!(report(&again)["found"], true);
+    assert!(said(&again).contains("4 new images beside 10 that were there before"), "{}", said(&again));
+    assert!(said(&again).contains("rounds up to 1 were done before the 4 new images came"), "{}", said(&again));
+    let next = run(&place, &["next"]);
+    assert!(said(&next).contains("round 2 of t: 8 of 14 images"), "{}", said(&next));
+    assert_eq!(report(&next)["round"], 2);
+}
+
+#[test]
+fn a_folder_without_images_is_said() {
+    let place = place_in(Place::in_memory());
+    photos(&place, "photos", 0..0);
+    refused(
+        &run(&place, &["1", "--images", "photos"]),
+        1,
+        &["0 new images; left out: ", "there is no image", "4 files", "--images"],
+    );
+    refused(&run(&place, &["1", "--images", "nowhere"]), 2, &["nowhere"]);
+    // The evolution is not spoilt by it.
+    assert_eq!(report(&run(&place, &["1", "--images", "source"]))["round"], 1);
+}
+
+#[test]
+fn prompts_and_benchmarks_that_cannot_be_used_are_named_before_anything_is_done() {
+    let place = place_in(Place::in_memory());
+    let with = |change: &str, by: &str| {
+        let file = format!("{PIPELINE}{change}");
+        std::fs::write(place.path().join("p.toml"), file).unwrap();
+        std::fs::write(place.path().join("prompt.txt"), by).unwrap();
+        let output = run(&place, &["1", "--images", "source"]);
+        let views = place.path().join("store/views/t/round=1");
+        assert!(!views.exists(), "{}", said(&output));
+        output
+    };
+    let (reasoner, questioner) = ("[prompts]\nreasoner = \"prompt.txt\"\n", "[prompts]\nquestioner = \"prompt.txt\"\n");
+    for (change, prompt, part) in [
+        (reasoner, "{{image}}", "prompts.reasoner: prompt.txt has no place for {{question}}"),
+        (reasoner, "{{question}}", "prompts.reasoner: prompt.txt has no place for {{image}}"),
+        (questioner, "", "prompts.questioner: prompt.txt has no place for {{image}}"),
+        (
+            reasoner,
+            "{{image}}\n{{qestion}}",
+            "prompt.txt:2: there is no placeholder {{qestion}}; is {{question}} meant?",
+        ),
+        (reasoner, "{{image", "prompt.txt:1: {{ is not followed by a name"),
+        (questioner, "<|im_strat|>{{image}}", "prompts.questioner: prompt.txt does not suit the base model"),
+        ("[evaluation]\nbenchmarks = [\"gone.parquet\"]\n", "", "gone.parquet: No such file"),
+    ] {
+        refused(&with(change, prompt), 2, &[part]);
+    }
+    let base = PIPELINE.replace("base = \"base\"", "base = \"nowhere\"");
+    std::fs::write(place.path().join("p.toml"), base).unwrap();
+    refused(&run(&place, &["1", "--images", "source"]), 2, &["nowhere"]);
+}
+
+#[test]
+fn groups_of_one_are_remarked() {
+    let place = place_in(Place::in_memory());
+    let file = PIPELINE.replace("group_size = 4", "group_size = 1");
+    std::fs::write(place.path().join("p.toml"), file).unwrap();
+    let output = run(&place, &["1", "--images", "source"]);
+    report(&output);
+    assert!(said(&output).contains("note: questioner.group_size is 1"), "{}", said(&output));
+    assert!(said(&output).contains("note: reasoner.group_size is 1"), "{}", said(&output));
+}
+
+#[test]
+fn evaluate_names_what_it_cannot_use() {
+    let place = place_in(Place::in_memory());
+    let arguments = ["scenes", "--count", "3", "--seed", "7", "--benchmark", "bench.parquet"];
+    assert!(Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap().status.success());
+    std::fs::write(place.path().join("no-question.txt"), "{{image}}").unwrap();
+    std::fs::write(place.path().join("no-image.txt"), "{{question}}").unwrap();
+    let evaluate = |more: &[&str]| {
+        let fixed = ["evaluate", "--model", "base", "--benchmark", "bench.parquet", "--max-tokens", "2", "--json"];
+        place.command(&[&fixed[..], more].concat()).output().unwrap()
+    };
+    for (more, part) in [
+        (&["--temperature", "-1"][..], "the temperature must be 0"),
+        (&["--temperature", "1e-300"], "the temperature must be 0"),
+        (&["--no-greedy", "--sampled", "0"], "there is nothing to measure"),
+        (&["--items", "0"], "--items"),
+        (&["--cache-bytes", "99999999999999999"], "--cache-bytes"),
+        (&["--cache-bytes", "5000"], "raise its memory limit"),
+        (&["--prompt", "no-question.txt"], "no-question.txt: it has no place for {{question}}"),
+        (&["--prompt", "no-image.txt"], "no-image.txt: it has no place for {{image}}"),
+        (&["--prompt", "nowhere.txt"], "nowhere.txt"),
+    ] {
+        refused(&evaluate(more), 2, &[part]);
+    }
+    let done = evaluate(&[]);
+    assert!(done.status.success(), "{}", said(&done));
+    let done: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(done["left_out"], 0);
+    // A picture that is none is left out and said; where all are, that is an error.
+    let mut rows: Vec<visplay::tables::BenchmarkRow> =
+        visplay::tables::read_file(&place.path().join("bench.parquet")).unwrap();
+    rows[1].image.bytes = b"no picture".to_vec();
+    std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows.clone()).unwrap()).unwrap();
+    let one = evaluate(&[]);
+    assert!(
+        one.status.success() && said(&one).contains("1 of 3 items could not be put to the model"),
+        "{}",
+        said(&one)
+    );
+    rows.iter_mut().for_each(|row| row.image.bytes = b"no picture".to_vec());
+    std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows.clone()).unwrap()).unwrap();
+    refused(&evaluate(&[]), 2, &["3 of 3 items", "not one item could be put to the model"]);
+    rows.clear();
+    std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows).unwrap()).unwrap();
+    refused(&evaluate(&[]), 2, &["bench.parquet", "there are no items"]);
+}
