@@ -35,3 +35,11 @@ evidence *ARGS:
 # Images per second against a plain Python pipeline, at growing numbers of images.
 bench-ingest *ARGS:
     bench/ingest.py {{ARGS}}
+
+# Build for NVIDIA cards; no card is needed: docs/cuda.md.
+build-cuda *ARGS:
+    scripts/build-cuda {{ARGS}}
+
+# Check and measure a card, beside transformers where Python has it: docs/cuda.md.
+gpu-check *ARGS:
+    scripts/gpu-check {{ARGS}}

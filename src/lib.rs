@@ -7,6 +7,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
+//! | checks of a device | [`checkup`] |
 //! | evolution | [`evolution`] |
 //! | stages | [`stages`] |
 //! | questions about tables | [`analysis`] |
@@ -14,12 +15,16 @@
 //! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
 //! | drawn scenes, their questions and truth | [`scenes`] |
 //! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`grading`], [`imaging`], [`kernels`], [`random`], [`ids`], [`canonical`], [`panics`], [`candle_threads`] |
+//! | ground | [`grading`], [`imaging`], [`kernels`], [`device`], [`random`], [`ids`], [`canonical`], [`panics`], [`candle_threads`] |
 
 pub mod analysis;
 pub mod candle_threads;
 pub mod canonical;
+pub mod checkup;
 pub mod cli;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod device;
 pub mod evolution;
 pub mod grading;
 pub mod ids;

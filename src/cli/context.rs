@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use candle_core::{DType, Device};
 use clap::Args;
 
 use super::error::CommandError;
+use super::model_inspect::ComputeType;
 use super::progress::TerminalProgress;
 use super::ui::Ui;
+use crate::device::{DeviceChoice, DeviceClass};
 use crate::evolution::pipeline::Pipeline;
 use crate::stages::Interrupt;
 use crate::store::{Store, is_name};
@@ -49,6 +52,36 @@ impl PipelineArgs {
             pipeline.evolution.clone_from(name);
         }
         Ok(pipeline)
+    }
+}
+
+/// Where models compute.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// Where to compute: auto, cpu, cuda or cuda:N [default: the pipeline file's, or a card where this build and machine have one].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+}
+
+impl DeviceArgs {
+    /// Opens the device.
+    pub fn open(&self) -> Result<Device, CommandError> {
+        Ok(self.device.unwrap_or_default().open()?)
+    }
+}
+
+/// The number format to compute in.
+#[derive(Debug, Args)]
+pub struct TypeArgs {
+    /// The number format to compute in [default: f32 on the CPU, bf16 on a card].
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    compute: Option<ComputeType>,
+}
+
+impl TypeArgs {
+    /// The number format on a device.
+    pub fn on(&self, device: &Device) -> DType {
+        self.compute.map_or(DeviceClass::of(device).usual_type(), ComputeType::dtype)
     }
 }
 

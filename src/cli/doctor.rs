@@ -5,24 +5,38 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::context::StoreArgs;
+use super::context::{DeviceArgs, StoreArgs};
+use super::doctor_full::{FullArgs, cmd_doctor_full};
 use super::error::CommandError;
+use super::machine::Machine;
 use super::text;
 use super::ui::Ui;
 use crate::store::Store;
 
 /// Look at this machine: cores, instruction sets, memory, disk, GPUs, and whether the store can be used.
+///
+/// With --full, compute: compare a device with the CPU and with transformers on tiny checkpoints, run a round on it twice, and measure
+/// how fast it is beside what it could be.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay doctor
-  visplay doctor --json")]
+  visplay doctor --json
+  visplay doctor --device cuda --full --out docs/results")]
 pub struct DoctorArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    full: FullArgs,
     #[command(flatten)]
     store: StoreArgs,
 }
 
 /// Runs `visplay doctor`.
 pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<(), CommandError> {
+    if args.full.full {
+        return cmd_doctor_full(&args.full, args.device.device.unwrap_or_default(), ui);
+    }
+    let device = Machine::of(args.device.open()?)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (memory, free_memory) = memory();
     let disk = disk(&args.store.store);
@@ -37,12 +51,14 @@ pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<(), CommandError> {
             "free_memory_bytes": free_memory,
             "free_disk_bytes": disk,
             "gpus": gpus,
-            "cuda_build": false,
+            "cuda_build": cfg!(feature = "cuda"),
+            "device": device,
             "store": args.store.store,
             "store_state": store,
         }));
     }
-    ui.result(format!("visplay  {}, built for the CPU", env!("CARGO_PKG_VERSION")))?;
+    let build = if cfg!(feature = "cuda") { "CUDA" } else { "the CPU" };
+    ui.result(format!("visplay  {}, built for {build}", env!("CARGO_PKG_VERSION")))?;
     ui.result(format!("cores    {cores}"))?;
     let sets = instruction_sets();
     ui.result(format!("vectors  {}", if sets.is_empty() { "none known".into() } else { sets.join(", ") }))?;
@@ -55,8 +71,10 @@ pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<(), CommandError> {
     }
     match gpus.as_slice() {
         [] => ui.result("GPU      none")?,
+        gpus if cfg!(feature = "cuda") => ui.result(format!("GPU      {}", gpus.join(", ")))?,
         gpus => ui.result(format!("GPU      {} (this build computes on the CPU)", gpus.join(", ")))?,
     }
+    ui.result(format!("device   {}", device.in_words()))?;
     ui.result(format!("store    {}: {store}", args.store.store.display()))
 }
 

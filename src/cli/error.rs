@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::ErrorKind;
 
 use super::exit;
+use crate::device::DeviceError;
 use crate::evolution::EvolutionError;
 use crate::evolution::pipeline::PipelineError;
 use crate::sampling::SamplingError;
@@ -138,6 +139,16 @@ impl From<TableError> for CommandError {
     }
 }
 
+impl From<DeviceError> for CommandError {
+    fn from(e: DeviceError) -> Self {
+        let code = match &e {
+            DeviceError::NotBuilt | DeviceError::NoSuchCard { .. } => exit::USAGE,
+            _ => exit::FAILED,
+        };
+        Self::from_chain(code, &e)
+    }
+}
+
 impl From<PipelineError> for CommandError {
     fn from(e: PipelineError) -> Self {
         Self::usage(e.to_string())
@@ -162,6 +173,7 @@ impl From<StageError> for CommandError {
         match e {
             StageError::Store(e) => e.into(),
             StageError::Table(e) => e.into(),
+            StageError::Device(e) => e.into(),
             StageError::Interrupted => Self::from_chain(exit::INTERRUPTED, &e),
             StageError::Source { .. }
             | StageError::Model(_)

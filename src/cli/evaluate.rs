@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::DType;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{StoreArgs, ThreadArgs, listen_for_interrupt, progress};
+use super::context::{DeviceArgs, StoreArgs, ThreadArgs, TypeArgs, listen_for_interrupt, progress};
 use super::error::CommandError;
 use super::exit;
 use super::ui::Ui;
@@ -15,7 +14,7 @@ use crate::random::Seed;
 use crate::stages::draw::{Drawer, Room};
 use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores, shards};
 use crate::stages::image_set::ImageSet;
-use crate::stages::model::{Loaded, ModelHandle, StoredModel, import, named};
+use crate::stages::model::{Loaded, ModelHandle, StoredModel, compute, import, named};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, read_rows};
 use crate::store::Store;
@@ -79,6 +78,10 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "S", default_value_t = Seed(0))]
     seed: Seed,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    compute: TypeArgs,
+    #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
     threads: ThreadArgs,
@@ -91,6 +94,8 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
             "there is nothing to measure: leave out --no-greedy, or name --sampled or --majority",
         ));
     }
+    let device = args.device.open()?;
+    let dtype = args.compute.on(&device);
     args.threads.start()?;
     let interrupt = listen_for_interrupt();
     let shown = progress(ui);
@@ -111,7 +116,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     let base = model_of(&args.model, &runner)?;
     let load = || {
         let frame = Arc::new(base.frame(&store, None)?);
-        Loaded::new(frame, base.tensors(&store)?, DType::F32)
+        Loaded::stored(frame, &base.tensors(&store)?, dtype, &device)
     };
     let model = ModelHandle::new(base.id, load);
     let files = benchmark.images.clone();
@@ -122,7 +127,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         &images,
         Room { cache_bytes: args.cache_bytes, max_sequences: args.max_sequences },
     );
-    let compute = json!({"dtype": "f32", "min_pixels": null, "max_pixels": null});
+    let compute = compute(dtype, &device, json!(null), json!(null));
     let stage = Evaluation {
         drawer: &drawer,
         compute: &compute,

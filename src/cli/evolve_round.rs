@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::audit::truth_of;
-use super::context::{self, PipelineArgs, StoreArgs, ThreadArgs};
+use super::context::{self, DeviceArgs, PipelineArgs, StoreArgs, ThreadArgs};
 use super::error::CommandError;
 use super::round_table;
 use super::text;
@@ -47,6 +47,8 @@ pub struct EvolveRoundArgs {
     #[command(flatten)]
     pipeline: PipelineArgs,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
 }
 
@@ -72,7 +74,8 @@ impl FromStr for RoundChoice {
 /// Runs `visplay evolve-round`.
 pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandError> {
     let clock = Instant::now();
-    let pipeline = args.pipeline.load()?;
+    let mut pipeline = args.pipeline.load()?;
+    pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
     args.threads.start()?;
     if args.dry_run {
         return dry_run::print(args, &pipeline, ui);
@@ -136,6 +139,8 @@ fn take_images(
     } else {
         return Ok(None);
     };
+    // What cannot be computed on is said before the images are read, not after.
+    pipeline.model.device.open()?;
     let options = pipeline.ingest.options();
     ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner).map(Some)
 }

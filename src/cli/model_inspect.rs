@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use candle_core::DType;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -56,7 +57,16 @@ pub(super) enum ComputeType {
 }
 
 impl ComputeType {
-    /// The same as the library names it.
+    /// As tensors name it.
+    pub(super) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
+
+    /// As files name it.
     pub(super) fn stored(self) -> StoredType {
         match self {
             Self::F32 => StoredType::F32,

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
 use clap::Args;
 
+use super::context::{DeviceArgs, TypeArgs};
 use super::error::CommandError;
 use super::exit;
 use crate::imaging::{Limits, PixelBudget, decode};
@@ -36,6 +36,10 @@ pub struct PromptArgs {
     /// The most pixels of the resized image, instead of the checkpoint's limit.
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    compute: TypeArgs,
 }
 
 /// A loaded checkpoint and the prompt's tokens and image.
@@ -49,8 +53,10 @@ impl PromptArgs {
     /// Loads the checkpoint and makes the prompt.
     pub(super) fn load(&self) -> Result<Prompted, CommandError> {
         let unusable = |e: &dyn std::error::Error| CommandError::from_chain(exit::USAGE, e);
+        let device = self.device.open()?;
+        let dtype = self.compute.on(&device);
         let mut checkpoint =
-            Checkpoint::load(&self.model, DType::F32, &Device::Cpu, Purpose::Sampling).map_err(|e| unusable(&e))?;
+            Checkpoint::load(&self.model, dtype, &device, Purpose::Sampling).map_err(|e| unusable(&e))?;
         let limits = checkpoint.processor.budget();
         let budget = PixelBudget {
             min_pixels: self.min_pixels.unwrap_or(limits.min_pixels),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{StoreArgs, ThreadArgs, listen_for_interrupt, progress};
+use super::context::{DeviceArgs, StoreArgs, ThreadArgs, TypeArgs, listen_for_interrupt, progress};
 use super::error::CommandError;
 use super::exit;
 use super::ui::Ui;
@@ -98,6 +98,10 @@ pub struct WarmStartArgs {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    compute: TypeArgs,
+    #[command(flatten)]
     threads: ThreadArgs,
 }
 
@@ -151,6 +155,8 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
             return Err(CommandError::usage(message));
         }
     }
+    let device = args.device.open()?;
+    let dtype = args.compute.on(&device);
     args.threads.start()?;
     let interrupt = listen_for_interrupt();
     let shown = progress(ui);
@@ -158,7 +164,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     let runner = Runner { store: &store, progress: &shown, interrupt: &interrupt, dry_run: false };
     let data = Demonstrations::read(&args.data)?;
     let (_, base) = import(&args.model, &runner)?;
-    let (pieces, model) = warm_start(&base, &data, &settings, &runner)?;
+    let (pieces, model) = warm_start(&base, &data, &settings, (dtype, &device), &runner)?;
     let metrics: Vec<MetricRow> = read_rows(&store, &pieces)?;
     if metrics.iter().all(|row| row.updates == 0) {
         let message =

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::EvolutionError;
@@ -13,7 +14,7 @@ use crate::ids::ImageId;
 use crate::stages::draw::Drawer;
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::ingest::IMAGES;
-use crate::stages::model::{Frame, Loaded, ModelHandle, StoredModel, import};
+use crate::stages::model::{Frame, Loaded, ModelHandle, StoredModel, compute, import};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, StageError};
 use crate::store::{ObjectId, StageResult};
@@ -31,6 +32,8 @@ pub struct Ground<'a> {
     pub reasoner_prompt: RolePrompt,
     /// How models compute, as actions name it.
     pub compute: Value,
+    /// Where they compute.
+    pub device: Device,
     /// The base model, which both roles start as.
     pub base: StoredModel,
     /// The result that holds it.
@@ -108,9 +111,20 @@ impl<'a> Ground<'a> {
         let Footing { questioner_prompt, reasoner_prompt, base: base_result, images } = footing;
         let base = StoredModel::of(&base_result)?;
         let model = &pipeline.model;
-        let compute = json!({"dtype": model.dtype, "min_pixels": model.min_pixels, "max_pixels": model.max_pixels});
-        let frame = OnceLock::new();
-        Ok(Self { pipeline, runner, questioner_prompt, reasoner_prompt, compute, base, base_result, images, frame })
+        let device = model.device.open().map_err(StageError::from)?;
+        let compute = compute(model.dtype.dtype(), &device, json!(model.min_pixels), json!(model.max_pixels));
+        Ok(Self {
+            pipeline,
+            runner,
+            questioner_prompt,
+            reasoner_prompt,
+            compute,
+            device,
+            base,
+            base_result,
+            images,
+            frame: OnceLock::new(),
+        })
     }
 
     /// Whether the base model's tokenizer knows the special tokens of the prompts.
@@ -145,7 +159,7 @@ impl<'a> Ground<'a> {
     pub fn handle<'m>(&'m self, model: &'m StoredModel) -> ModelHandle<'m> {
         ModelHandle::new(model.id, move || {
             let tensors = model.tensors(self.runner.store)?;
-            Loaded::new(self.frame()?, tensors, self.pipeline.model.dtype.dtype())
+            Loaded::stored(self.frame()?, &tensors, self.pipeline.model.dtype.dtype(), &self.device)
         })
     }
 

@@ -7,12 +7,13 @@ use super::pipeline::{Pipeline, PipelineError};
 
 /// What a round does not depend on: names, places, the memory that may be taken, the truth that only measures; and the gates, whose
 /// thresholds a round keeps with their figures.
-const LEFT_OUT: [&str; 11] = [
+const LEFT_OUT: [&str; 12] = [
     "/evolution",
     "/ingest",
     "/gates",
     "/prompts",
     "/model/base",
+    "/model/device",
     "/model/image_memory",
     "/sampling/cache_bytes",
     "/sampling/max_sequences",

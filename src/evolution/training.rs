@@ -181,6 +181,7 @@ fn training<'t>(
         settings,
         compute: &ground.compute,
         dtype: ground.pipeline.model.dtype.dtype(),
+        device: &ground.device,
         base,
         frame: ground.frame()?,
         images,

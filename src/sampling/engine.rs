@@ -11,6 +11,7 @@ use super::lane::Lane;
 use crate::kernels::attention::BLOCK;
 use crate::vlm::cache::LayerCache;
 use crate::vlm::model::Model;
+use crate::vlm::ops::kernels_serve;
 use crate::vlm::text::heads;
 use crate::vlm::tokenizer::Tokenizer;
 
@@ -50,7 +51,7 @@ impl<'a> Engine<'a> {
     /// work on the products of one lane.
     pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self, SamplingError> {
         let threads = options.threads.max(1);
-        let small = model.device().is_cpu() && multiply_adds_a_token(model) < SMALL_MODEL;
+        let small = kernels_serve(model.device(), model.dtype()) && multiply_adds_a_token(model) < SMALL_MODEL;
         let lanes = if small { threads.min(options.max_sequences.div_ceil(16)).max(1) } else { 1 };
         let blocks = options.cache_bytes / lanes / bytes_a_block(model);
         let lane = |_| -> Result<LaneMemory, SamplingError> {

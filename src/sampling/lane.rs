@@ -11,10 +11,12 @@ use rayon::prelude::*;
 use super::blocks::BlockPool;
 use super::job::{Job, Outcome, Sample, SamplingError};
 use super::pick::{Picked, pick};
+use super::pick_on_device::{Draw, pick_on_device};
 use super::stopping::Growing;
 use crate::kernels::attention::BLOCK;
 use crate::vlm::cache::{LayerCache, Step, StepSegment};
 use crate::vlm::model::Model;
+use crate::vlm::ops::has_kernels;
 use crate::vlm::rope::Positions;
 use crate::vlm::tokenizer::Tokenizer;
 
@@ -323,12 +325,21 @@ impl<'a> Lane<'a> {
 
     /// A token for every running sample from its row of the logits.
     fn pick_all(&self, logits: &Tensor) -> Result<Vec<Picked>, SamplingError> {
-        let one = |running: &Running, row: &[f32], scratch: &mut Vec<f32>| -> Option<Picked> {
+        let how = |running: &Running| -> Option<Draw<'_>> {
             let job = &self.jobs[running.number].as_ref()?.job;
             let greedy = job.options.temperature == 0.0;
             let position = running.growing.tokens.len() as u64;
             let uniform = if greedy { 0.0 } else { job.streams[running.sample].uniform(position) };
-            pick(row, &job.options, &self.forbidden, uniform, scratch)
+            Some(Draw { options: &job.options, forbidden: &self.forbidden, uniform })
+        };
+        if !has_kernels(logits) {
+            let draws: Option<Vec<Draw<'_>>> = self.running.iter().map(how).collect();
+            let picked = pick_on_device(logits, &draws.unwrap_or_default())?;
+            return picked.into_iter().collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite);
+        }
+        let one = |running: &Running, row: &[f32], scratch: &mut Vec<f32>| -> Option<Picked> {
+            let Draw { options, forbidden, uniform } = how(running)?;
+            pick(row, options, forbidden, uniform, scratch)
         };
         with_floats(logits, |values, width| {
             let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));

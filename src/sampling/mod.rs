@@ -13,6 +13,7 @@ mod job;
 mod lane;
 mod options;
 mod pick;
+mod pick_on_device;
 mod score;
 mod stopping;
 

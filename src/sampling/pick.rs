@@ -52,7 +52,8 @@ pub fn pick(
     Some(Picked { token, logprob: (scaled - sum.ln()) as f32 })
 }
 
-fn likeliest(weights: &[f32]) -> Option<u32> {
+/// The place of the largest weight that is not negative, the first of equal ones.
+pub(super) fn likeliest(weights: &[f32]) -> Option<u32> {
     let mut best = None;
     for (id, weight) in weights.iter().enumerate() {
         if *weight >= 0.0 && best.is_none_or(|(_, w)| *weight > w) {
@@ -63,7 +64,7 @@ fn likeliest(weights: &[f32]) -> Option<u32> {
 }
 
 /// The place where the running sum of the weights passes `uniform` of their total; negative weights do not count.
-fn draw(weights: &[f32], uniform: f64) -> Option<u32> {
+pub(super) fn draw(weights: &[f32], uniform: f64) -> Option<u32> {
     /// Weights whose sum is formed first, so that the search for the place is short.
     const GROUP: usize = 32;
     let sum = |group: &[f32]| group.iter().map(|w| f64::from(w.max(0.0))).sum::<f64>();
@@ -88,7 +89,7 @@ fn draw(weights: &[f32], uniform: f64) -> Option<u32> {
 }
 
 /// The ids that top-k, then top-p leave, in ascending order.
-fn keep(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32> {
+pub(super) fn keep(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32> {
     let mut ids: Vec<u32> = (0..weights.len() as u32).filter(|id| weights[*id as usize] >= 0.0).collect();
     let likelier =
         |a: &u32, b: &u32| -> Ordering { weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)) };

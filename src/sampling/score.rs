@@ -1,11 +1,13 @@
 //! The log-probabilities of a given response.
 
-use candle_core::Tensor;
+use candle_core::{D, DType, Tensor};
+use candle_nn::ops::log_softmax;
 
 use super::image::ImageInput;
 use super::job::SamplingError;
 use crate::kernels::rowwise::exponentials;
 use crate::vlm::model::Model;
+use crate::vlm::ops::has_kernels;
 
 /// Tokens whose logits are alive at once.
 const HEAD_TOKENS: usize = 128;
@@ -32,7 +34,11 @@ pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32
     for (chunk, tokens) in response.chunks(HEAD_TOKENS).enumerate() {
         let first = ids.len() - 1 + chunk * HEAD_TOKENS;
         let logits = model.logits(&x.narrow(0, first, tokens.len())?)?;
-        let rows = logits.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?;
+        if !has_kernels(&logits) {
+            logprobs.extend(on_device(&logits, tokens)?);
+            continue;
+        }
+        let rows = logits.to_vec2::<f32>()?;
         for (row, token) in rows.iter().zip(tokens) {
             let (largest, sum) = exponentials(row, 1.0, &mut vec![0.0; row.len()]);
             if !largest.is_finite() || !sum.is_finite() {
@@ -42,4 +48,12 @@ pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32
         }
     }
     Ok(logprobs)
+}
+
+/// The log-probabilities of tokens by rows of logits on a card; only they come to the host.
+fn on_device(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f32>, SamplingError> {
+    let log_p = log_softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
+    let index = Tensor::new(tokens, logits.device())?.unsqueeze(1)?; // [tokens, 1]
+    let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;
+    if logprobs.iter().any(|logprob| logprob.is_nan()) { Err(SamplingError::NotFinite) } else { Ok(logprobs) }
 }

@@ -91,6 +91,9 @@ pub enum StageError {
     /// A model that cannot be used.
     #[error("the model cannot be used: {0}")]
     Model(String),
+    /// There is no device to compute on.
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
     /// Sampling failed.
     #[error(transparent)]
     Sampling(#[from] crate::sampling::SamplingError),

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Made, Runner, Stage, StageError};
+use crate::device::DeviceClass;
 use crate::ids::{Digest, ModelId};
 use crate::imaging::PixelBudget;
 use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Output, StageResult, Store, StoreError};
@@ -18,7 +19,7 @@ use crate::vlm::config::{CONFIG_FILE, Config};
 use crate::vlm::export::ExportError;
 use crate::vlm::image_processor::ImageProcessor;
 use crate::vlm::model::Model;
-use crate::vlm::named_tensors::Purpose;
+use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::parameters::{Part, parameters};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
@@ -142,15 +143,49 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// A model for sampling from tensors, converted to `dtype`.
+    /// A model for sampling from stored tensors, converted to `dtype` and brought to `device` one after the other.
     ///
     /// # Errors
     /// The tensors are not those of the configuration.
-    pub fn new(frame: Arc<Frame>, tensors: HashMap<String, Tensor>, dtype: DType) -> Result<Self, StageError> {
-        let convert = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_dtype(dtype)?));
-        let tensors = tensors.into_iter().map(convert).collect::<candle_core::Result<HashMap<_, _>>>();
-        let model = tensors.and_then(|tensors| Model::new(frame.config.clone(), &tensors, Purpose::Sampling));
+    pub fn stored(
+        frame: Arc<Frame>,
+        tensors: &HashMap<String, Tensor>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self, StageError> {
+        Self::of(frame, &Placed { tensors, dtype, device })
+    }
+
+    /// A model for sampling from tensors that are where, and as, it computes.
+    ///
+    /// # Errors
+    /// The tensors are not those of the configuration.
+    pub fn of(frame: Arc<Frame>, source: &dyn NamedTensors) -> Result<Self, StageError> {
+        let model = Model::new(frame.config.clone(), source, Purpose::Sampling);
         Ok(Self { model: model.map_err(|e| StageError::Model(e.to_string()))?, frame })
+    }
+}
+
+/// How a model computes, as actions name it: what its results depend on beside its weights. The CPU is not named.
+pub fn compute(dtype: DType, device: &Device, min_pixels: Value, max_pixels: Value) -> Value {
+    let mut compute = json!({"dtype": dtype.as_str(), "min_pixels": min_pixels, "max_pixels": max_pixels});
+    if let (class @ DeviceClass::Cuda, Some(compute)) = (DeviceClass::of(device), compute.as_object_mut()) {
+        compute.insert("device".to_owned(), json!(class));
+    }
+    compute
+}
+
+/// Tensors converted and placed as they are asked for.
+pub(super) struct Placed<'a> {
+    pub(super) tensors: &'a HashMap<String, Tensor>,
+    pub(super) dtype: DType,
+    pub(super) device: &'a Device,
+}
+
+impl NamedTensors for Placed<'_> {
+    fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
+        // Converted where it is computed with: a card is faster at it.
+        self.tensors.tensor(name)?.to_device(self.device)?.to_dtype(self.dtype)
     }
 }
 

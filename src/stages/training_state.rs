@@ -9,6 +9,7 @@ use crate::stages::StageError;
 use crate::stages::model::{Frame, store_weights, unwritten};
 use crate::store::{ObjectKind, Output, StageResult, Store};
 use crate::training::adamw::Moments;
+use crate::training::trainable::Snapshot;
 use crate::training::{AdamW, AdamWSettings, Trainable, Trained, TrainingError};
 use crate::vlm::conversion::stored_bytes;
 use crate::vlm::export::ExportError;
@@ -22,13 +23,15 @@ pub(super) const UPDATES: &str = "optimizer_updates";
 
 /// What a training begins with, beside the weights.
 #[derive(Debug, Clone)]
-pub(super) struct Beginning {
+pub(super) struct Beginning<'a> {
     pub(super) trained: Trained,
     pub(super) optimizer: AdamWSettings,
     /// Whether a copy of the weights is kept to compare with.
     pub(super) reference: bool,
     /// The type to compute in.
     pub(super) dtype: DType,
+    /// Where to compute.
+    pub(super) device: &'a Device,
     /// Of fresh adapters.
     pub(super) seed: u64,
 }
@@ -47,9 +50,9 @@ impl Live {
     pub(super) fn start(
         frame: &Frame,
         tensors: &HashMap<String, Tensor>,
-        begin: Beginning,
+        begin: Beginning<'_>,
     ) -> Result<Self, TrainingError> {
-        let Beginning { trained, optimizer, reference, dtype, seed } = begin;
+        let Beginning { trained, optimizer, reference, dtype, device, seed } = begin;
         if let Trained::Lora(lora) = &trained
             && !(1..=frame.config.text.hidden_size).contains(&lora.rank)
         {
@@ -57,11 +60,10 @@ impl Live {
                 format!("{} is not within 1 to {}, the model's width", lora.rank, frame.config.text.hidden_size);
             return Err(TrainingError::Setting { key: "lora_rank", problem });
         }
-        let device = Device::Cpu;
-        let weights = Trainable::new(&frame.config, trained, tensors, Seed(seed), dtype, &device)?;
+        let weights = Trainable::new(&frame.config, trained, tensors, Seed(seed), dtype, device)?;
         let optimizer = AdamW::new(optimizer, weights.variables())?;
         let reference = match reference {
-            true => Some(Trainable::frozen(&frame.config, tensors, dtype, &device)?),
+            true => Some(Trainable::frozen(&frame.config, tensors, dtype, device)?),
             false => None,
         };
         Ok(Self { step: 0, weights, optimizer, reference })
@@ -76,7 +78,10 @@ impl Live {
         };
         let mut moments = BTreeMap::new();
         for name in self.weights.variables().keys() {
-            moments.insert(name.clone(), Moments { first: take("first", name)?, second: take("second", name)? });
+            let moment = |kind| -> Result<Tensor, StageError> {
+                Ok(take(kind, name)?.to_device(self.weights.device()).map_err(TrainingError::from)?)
+            };
+            moments.insert(name.clone(), Moments { first: moment("first")?, second: moment("second")? });
             self.weights.set(name, &take("weight", name)?).map_err(TrainingError::from)?;
         }
         let updates = kept.figures.get(UPDATES).copied().unwrap_or(0);
@@ -87,8 +92,7 @@ impl Live {
 
     /// Stores the model as it is now and what going on from here needs.
     pub(super) fn keep(&self, store: &Store, frame: &Frame) -> Result<Vec<Output>, StageError> {
-        let merged = self.weights.merged().map_err(TrainingError::from)?;
-        let mut outputs = store_weights(store, &frame.config, &merged)?;
+        let mut outputs = store_weights(store, &frame.config, &Snapshot(&self.weights))?;
         let mut state = BTreeMap::new();
         for (name, moments) in self.optimizer.moments() {
             state.insert(format!("first.{name}"), moments.first.clone());

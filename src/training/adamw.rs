@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::gradients::Gradients;
+use crate::vlm::ops::has_kernels;
 
 /// Numbers that a thread takes at a time. What comes of a number does not depend on it.
 const PIECE: usize = 1 << 16;
@@ -111,7 +112,7 @@ impl AdamW {
             let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get_mut(name)) else { continue };
             let average1 = Average { decay: beta1 as f32, scale, squared: false };
             let average2 = Average { decay: beta2 as f32, scale, squared: true };
-            if variable.device().is_cpu() && variable.dtype() == DType::F32 {
+            if has_kernels(variable) {
                 moments.first.inplace_op2(gradient, &average1)?;
                 moments.second.inplace_op2(gradient, &average2)?;
                 variable.as_tensor().inplace_op3(&moments.first, &moments.second, &step)?;

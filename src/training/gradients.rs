@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 
+use crate::vlm::ops::has_kernels;
+
 /// Sums of gradients, f32.
 #[derive(Debug, Default)]
 pub struct Gradients {
@@ -21,7 +23,7 @@ impl Gradients {
                 let own = if gradient.is_contiguous() { gradient.copy()? } else { gradient.contiguous()? };
                 self.sums.insert(name.to_owned(), own);
             }
-            Some(sum) if sum.device().is_cpu() => sum.inplace_op2(&gradient.contiguous()?, &AddTo)?,
+            Some(sum) if has_kernels(sum) => sum.inplace_op2(&gradient.contiguous()?, &AddTo)?,
             Some(sum) => *sum = (&*sum + gradient)?,
         }
         Ok(())
@@ -45,7 +47,7 @@ impl Gradients {
             Some(sum) => sum,
             None => Tensor::zeros(shape, DType::F32, rows.device())?,
         };
-        let sum = if sum.device().is_cpu() {
+        let sum = if has_kernels(&sum) {
             sum.inplace_op3(ids, &rows, &AddRows)?;
             sum
         } else {
@@ -76,14 +78,19 @@ impl Gradients {
 
     /// The global L2 norm over all tensors, summed in f64 in the order of their names.
     pub fn norm(&self) -> Result<f64> {
-        let mut sum = 0.0;
+        let (mut sum, mut elsewhere) = (0.0, Vec::new());
         for gradient in self.sums.values() {
-            sum += match super::head::with_floats(gradient, |values| {
+            match super::head::with_floats(gradient, |values| {
                 values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()
             })? {
-                Some(squares) => squares,
-                None => f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?),
-            };
+                Some(squares) => sum += squares,
+                None => elsewhere.push(gradient.sqr()?.sum_all()?),
+            }
+        }
+        // What lies on a card comes over at once.
+        if !elsewhere.is_empty() {
+            let squares = Tensor::stack(&elsewhere, 0)?.to_vec1::<f32>()?;
+            sum += squares.into_iter().map(f64::from).sum::<f64>();
         }
         Ok(sum.sqrt())
     }

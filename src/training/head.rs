@@ -4,10 +4,10 @@ use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use crate::kernels::rowwise::exponentials;
-use crate::vlm::ops::Linear;
+use crate::vlm::ops::{Linear, has_kernels};
 
-/// Logits that are alive at once.
-const LOGITS: usize = 1 << 24;
+/// Logits that are alive at once: small on a CPU, which has caches, and enough to fill a card.
+const LOGITS: [usize; 2] = [1 << 24, 1 << 27];
 
 /// What the model thinks of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -36,7 +36,9 @@ pub(super) struct Head<'a> {
 
 impl Head<'_> {
     fn rows_at_once(&self) -> Result<usize> {
-        Ok((LOGITS / self.weight.dim(0)?.max(1)).max(1))
+        let [cpu, card] = LOGITS;
+        let logits = if self.weight.device().is_cpu() { cpu } else { card };
+        Ok((logits / self.weight.dim(0)?.max(1)).max(1))
     }
 
     /// The figures of every target, given the normed rows `[targets, hidden]` that predict them.
@@ -184,13 +186,13 @@ fn composed(
     Ok((figures, back))
 }
 
-/// Runs a function on the numbers of a contiguous f32 tensor on the CPU; none elsewhere.
+/// Runs a function on the numbers of a contiguous tensor that the kernels serve; none elsewhere.
 pub(super) fn with_floats<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<Option<T>> {
-    let (storage, layout) = x.storage_and_layout();
-    let (Storage::Cpu(storage), Some((from, to))) = (&*storage, layout.contiguous_offsets()) else { return Ok(None) };
-    if x.dtype() != DType::F32 {
+    if !has_kernels(x) {
         return Ok(None);
     }
+    let (storage, layout) = x.storage_and_layout();
+    let (Storage::Cpu(storage), Some((from, to))) = (&*storage, layout.contiguous_offsets()) else { return Ok(None) };
     Ok(Some(f(&storage.as_slice::<f32>()?[from..to])))
 }
 

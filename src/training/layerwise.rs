@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Tensor, Var};
+use candle_core::{Tensor, Var};
 
 use super::TrainingError;
 use super::by_kernels::{self, Block, BlockKept, Buffers, MergerKept, PatchEmbedding, Tokens, floats};
@@ -20,7 +20,7 @@ use super::trainable::{Detached, Trainable};
 use crate::vlm::config::Config;
 use crate::vlm::image_processor::Patches;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
-use crate::vlm::ops::{gather, scatter};
+use crate::vlm::ops::{gather, kernels_serve, scatter};
 use crate::vlm::parameters::{EMBEDDING, HEAD, Part, parameters};
 use crate::vlm::rope::{TextAngles, VisionAngles};
 use crate::vlm::text::{self, DecoderLayer, TextContext, final_norm};
@@ -309,7 +309,7 @@ impl<'a> Layerwise<'a> {
 
     /// Whether the way back is computed by kernels; elsewhere it is by candle's graph.
     fn has_kernels(&self) -> bool {
-        self.weights.device().is_cpu() && self.weights.compute_type() == DType::F32
+        kernels_serve(self.weights.device(), self.weights.compute_type())
     }
 
     /// Runs a chain forward, keeping what the way back needs.

@@ -12,6 +12,7 @@ use super::layerwise::{Layerwise, Objective, Pass, TokenFigures};
 use super::micro_batch::{MicroBatch, Piece, cut};
 use super::trainable::Trainable;
 use super::tree::{Tree, check};
+use crate::vlm::ops::kernels_serve;
 
 /// Multiply-adds a token below which threads are better used on micro-batches of their own. Each then needs gradients of its own,
 /// which a larger model cannot afford.
@@ -69,7 +70,7 @@ fn run(
         numbers.into_iter().zip(part).for_each(|(number, token)| figures[number] = token);
         Ok(sums.merge(gradients)?)
     };
-    if weights.device().is_cpu() && multiply_adds_a_token(weights) < SMALL_MODEL {
+    if kernels_serve(weights.device(), weights.compute_type()) && multiply_adds_a_token(weights) < SMALL_MODEL {
         // Every micro-batch has sums of its own, added in order: so the number of threads changes no bit.
         let lanes = compute.threads.max(1).min(pieces.len());
         run_lanes(weights, &pieces, compute, objective, lanes, &mut take)?;

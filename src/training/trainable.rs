@@ -1,6 +1,7 @@
 //! The weights of a model in training: which of them move, and how layers get at them.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use serde::{Deserialize, Serialize};
@@ -8,8 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::lora::{LoraSettings, adapter_names, fresh};
 use crate::random::Seed;
 use crate::vlm::config::Config;
+use crate::vlm::export::ExportError;
 use crate::vlm::named_tensors::NamedTensors;
-use crate::vlm::parameters::{Part, parameters};
+use crate::vlm::parameters::{Parameter, Part, parameters};
+use crate::vlm::safetensors_header::StoredType;
+use crate::vlm::tensor_source::{TensorSource, write_tensor};
 
 /// What is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,14 +165,20 @@ impl Trainable {
     pub fn merged(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut merged = BTreeMap::new();
         for parameter in parameters(&self.config) {
-            let tensor = match self.variables.get(&parameter.name) {
-                // A copy: the variable will move on.
-                Some(variable) => variable.as_detached_tensor().copy()?,
-                None => Detached(self).tensor(&parameter.name)?,
-            };
+            let tensor = self.merged_tensor(&parameter.name)?;
+            // A copy: a variable will move on.
+            let tensor = if self.trains(&parameter.name) { tensor.copy()? } else { tensor };
             merged.insert(parameter.name, tensor);
         }
         Ok(merged)
+    }
+
+    /// One of [`merged`](Self::merged), which moves on with its variable.
+    fn merged_tensor(&self, name: &str) -> Result<Tensor> {
+        match self.variables.get(name) {
+            Some(variable) => Ok(variable.as_detached_tensor()),
+            None => Detached(self).tensor(name),
+        }
     }
 
     /// Whether the tensor of this name is trained itself.
@@ -212,6 +222,40 @@ impl NamedTensors for Trainable {
     fn tensor(&self, name: &str) -> Result<Tensor> {
         let (tensor, adapter) = self.find(name)?;
         self.composed(tensor, adapter.map(|halves| halves.map(|half| half.as_tensor().clone())))
+    }
+}
+
+/// The model as it is now, adapters merged, a tensor at a time: a second copy of all the weights need not fit beside the first.
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot<'a>(pub &'a Trainable);
+
+/// What samples: the tensors in the computing type, which stay as they are while the variables move on.
+impl NamedTensors for Snapshot<'_> {
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let tensor = Detached(self.0).tensor(name)?;
+        // Only where nothing was converted is it the variable itself.
+        if self.0.trains(name) && self.0.compute == DType::F32 { tensor.copy() } else { Ok(tensor) }
+    }
+}
+
+/// What is kept: trained tensors in f32, the others in the computing type.
+impl TensorSource for Snapshot<'_> {
+    fn stored_type(&self, parameter: &Parameter) -> std::result::Result<StoredType, ExportError> {
+        match if self.0.trains(&parameter.name) { DType::F32 } else { self.0.compute } {
+            DType::BF16 => Ok(StoredType::BF16),
+            DType::F16 => Ok(StoredType::F16),
+            _ => Ok(StoredType::F32),
+        }
+    }
+
+    fn write(
+        &self,
+        parameter: &Parameter,
+        dtype: StoredType,
+        out: &mut dyn Write,
+    ) -> std::result::Result<(), ExportError> {
+        let lost = |e: candle_core::Error| ExportError::Tensor(parameter.name.clone(), e.to_string());
+        write_tensor(&self.0.merged_tensor(&parameter.name).map_err(lost)?, parameter, dtype, out)
     }
 }
 

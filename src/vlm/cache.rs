@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::ops::cached_attention;
+use super::ops::{Derived, Gathering, cached_attention, kernels_serve};
 use crate::kernels::attention::{BLOCK, Blocks, Heads};
 
 /// The keys and values of one layer.
@@ -40,6 +40,8 @@ pub struct StepSegment {
 pub struct Step {
     /// The sequences.
     pub segments: Vec<StepSegment>,
+    /// For the composed attention; made when the first layer attends, so the sequences must be complete by then.
+    pub(super) gathering: Derived<Gathering>,
 }
 
 impl Step {
@@ -58,7 +60,7 @@ impl Step {
 impl LayerCache {
     /// Room for `blocks` blocks.
     pub fn new(heads: Heads, blocks: usize, dtype: DType, device: &Device) -> Result<Self> {
-        let store = if device.is_cpu() && dtype == DType::F32 {
+        let store = if kernels_serve(device, dtype) {
             Store::Kernel(Blocks::zeroed(heads, blocks))
         } else {
             let shape = (blocks * BLOCK, heads.key_value * heads.dim);

@@ -136,6 +136,11 @@ impl Angles {
     }
 }
 
+/// Heads of 16 bits are rotated in 32: a cosine of 16 bits would put far positions on top of each other.
+fn wide(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
 /// The angles of the text tower.
 #[derive(Debug)]
 pub struct TextAngles {
@@ -151,7 +156,7 @@ impl TextAngles {
         Self { angles: Angles::new(inverse_frequencies(base, head_dim)), stream }
     }
 
-    /// Cosines and sines, `[tokens, head_dim / 2]` each.
+    /// Cosines and sines, `[tokens, head_dim / 2]` each, for heads of `dtype`.
     pub fn at(&self, positions: &[[u32; 3]], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
         let largest = positions.iter().flatten().max().map_or(0, |p| *p as usize);
         let table = self.angles.table(largest + 1);
@@ -165,7 +170,7 @@ impl TextAngles {
                     picked.extend((0..half).map(|j| from[position[self.stream[j]] as usize * half + j]));
                 }
             }
-            Tensor::from_vec(picked, (positions.len(), half), device)?.to_dtype(dtype)
+            Tensor::from_vec(picked, (positions.len(), half), device)?.to_dtype(wide(dtype))
         };
         Ok((pick(&table.cos)?, pick(&table.sin)?))
     }
@@ -183,7 +188,7 @@ impl VisionAngles {
         Self { angles: Angles::new(inverse_frequencies(base, head_dim / 2)) }
     }
 
-    /// Cosines and sines, `[patches, head_dim / 2]` each.
+    /// Cosines and sines, `[patches, head_dim / 2]` each, for heads of `dtype`.
     pub fn at(&self, positions: &[(u32, u32)], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
         let largest = positions.iter().map(|(row, column)| *row.max(column) as usize).max().unwrap_or(0);
         let table = self.angles.table(largest + 1);
@@ -194,7 +199,7 @@ impl VisionAngles {
                 picked.extend_from_slice(&from[*row as usize * quarter..][..quarter]);
                 picked.extend_from_slice(&from[*column as usize * quarter..][..quarter]);
             }
-            Tensor::from_vec(picked, (positions.len(), 2 * quarter), device)?.to_dtype(dtype)
+            Tensor::from_vec(picked, (positions.len(), 2 * quarter), device)?.to_dtype(wide(dtype))
         };
         Ok((pick(&table.cos)?, pick(&table.sin)?))
     }

@@ -59,22 +59,34 @@ impl TensorSource for BTreeMap<String, Tensor> {
     }
 
     fn write(&self, parameter: &Parameter, dtype: StoredType, out: &mut dyn Write) -> Result<(), ExportError> {
-        let wrong = |problem: String| ExportError::Tensor(parameter.name.clone(), problem);
-        let tensor = self.get(&parameter.name).ok_or_else(|| wrong("is not there".to_owned()))?;
-        if tensor.dims() != parameter.shape {
-            return Err(wrong(format!("has shape {:?}, not {:?}", tensor.dims(), parameter.shape)));
+        match self.get(&parameter.name) {
+            Some(tensor) => write_tensor(tensor, parameter, dtype, out),
+            None => Err(ExportError::Tensor(parameter.name.clone(), "is not there".to_owned())),
         }
-        let read = || -> candle_core::Result<Vec<u8>> {
-            let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
-            Ok(match flat.dtype() {
-                DType::BF16 => stored_bytes(&flat.to_vec1::<bf16>()?, dtype),
-                DType::F16 => stored_bytes(&flat.to_vec1::<f16>()?, dtype),
-                _ => stored_bytes(&flat.to_vec1::<f32>()?, dtype),
-            })
-        };
-        out.write_all(&read().map_err(|e| wrong(e.to_string()))?)?;
-        Ok(())
     }
+}
+
+/// Writes a tensor of any device as `dtype`.
+pub(crate) fn write_tensor(
+    tensor: &Tensor,
+    parameter: &Parameter,
+    dtype: StoredType,
+    out: &mut dyn Write,
+) -> Result<(), ExportError> {
+    let wrong = |problem: String| ExportError::Tensor(parameter.name.clone(), problem);
+    if tensor.dims() != parameter.shape {
+        return Err(wrong(format!("has shape {:?}, not {:?}", tensor.dims(), parameter.shape)));
+    }
+    let read = || -> candle_core::Result<Vec<u8>> {
+        let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
+        Ok(match flat.dtype() {
+            DType::BF16 => stored_bytes(&flat.to_vec1::<bf16>()?, dtype),
+            DType::F16 => stored_bytes(&flat.to_vec1::<f16>()?, dtype),
+            _ => stored_bytes(&flat.to_vec1::<f32>()?, dtype),
+        })
+    };
+    out.write_all(&read().map_err(|e| wrong(e.to_string()))?)?;
+    Ok(())
 }
 
 /// Random weights of a seed, for benchmarks and tests: norms are one, everything else is uniform with the standard

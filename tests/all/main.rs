@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 mod allocation;
+mod arithmetic;
 mod audit;
 mod branch;
 mod collapse;
@@ -9,8 +10,10 @@ mod commands;
 mod config;
 mod crash;
 mod damage;
+mod device;
 mod foreign_parquet;
 mod grading;
+mod greedy;
 mod image_mutator;
 mod image_processor;
 mod imaging;

@@ -26,6 +26,7 @@ struct Variables {
 
 impl Variables {
     fn load(dtype: DType) -> (Config, Self) {
+        crate::arithmetic::choose();
         let config = Config::load(&folder()).unwrap();
         let weights = Weights::open(&folder(), &config).unwrap();
         let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu };
@@ -48,6 +49,7 @@ impl NamedTensors for Variables {
 
 /// Numbers around zero, the same for each type.
 fn numbers(label: &str, shape: (usize, usize), dtype: DType) -> Tensor {
+    crate::arithmetic::choose();
     let stream = Seed(5).stream("gradients", label, 0);
     let values: Vec<f64> = (0..shape.0 * shape.1).map(|i| f64::from(stream.normal(i as u64) as f32)).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()

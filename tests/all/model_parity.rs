@@ -14,11 +14,11 @@ use visplay::vlm::named_tensors::{CheckpointTensors, Purpose};
 use visplay::vlm::weights::Weights;
 
 #[derive(Deserialize)]
-struct Oracle {
+pub(crate) struct Oracle {
     response_ids: Vec<u32>,
     images: BTreeMap<String, OracleImage>,
-    prompts: Vec<Prompt>,
-    checkpoints: BTreeMap<String, Vec<Case>>,
+    pub(crate) prompts: Vec<Prompt>,
+    pub(crate) checkpoints: BTreeMap<String, Vec<Case>>,
 }
 
 #[derive(Deserialize)]
@@ -34,9 +34,9 @@ struct Pixels {
 }
 
 #[derive(Deserialize)]
-struct Prompt {
-    images: Vec<String>,
-    prompt_ids: Vec<u32>,
+pub(crate) struct Prompt {
+    pub(crate) images: Vec<String>,
+    pub(crate) prompt_ids: Vec<u32>,
     positions: [Vec<u32>; 3],
 }
 
@@ -47,11 +47,11 @@ struct Figures {
 }
 
 #[derive(Deserialize)]
-struct Case {
+pub(crate) struct Case {
     features: Option<Figures>,
     logits: Figures,
     middle_logits: Figures,
-    greedy: Vec<u32>,
+    pub(crate) greedy: Vec<u32>,
     logprobs: Vec<f64>,
 }
 
@@ -59,11 +59,12 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")
 }
 
-fn oracle() -> Oracle {
+pub(crate) fn oracle() -> Oracle {
     serde_json::from_slice(&std::fs::read(folder().join("parity.json")).unwrap()).unwrap()
 }
 
 fn load(name: &str, dtype: DType, purpose: Purpose) -> Model {
+    crate::arithmetic::choose();
     let folder = folder().join(name);
     let config = Config::load(&folder).unwrap();
     let weights = Weights::open(&folder, &config).unwrap();

@@ -110,6 +110,7 @@ fn five_steps_on_a_model_are_torchs() {
 
 #[test]
 fn steps_on_plain_tensors_are_torchs() {
+    crate::arithmetic::choose();
     let (oracle, frozen): (Oracle, _) = (oracle("adamw.json"), frozen("adamw.safetensors"));
     let start = frozen.iter().filter_map(|(key, tensor)| Some((key.strip_prefix("plain/start/")?, tensor)));
     let variables: BTreeMap<String, Var> =

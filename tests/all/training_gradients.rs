@@ -59,6 +59,7 @@ pub(crate) fn oracles() -> std::path::PathBuf {
 
 /// Reads the weights of a tiny checkpoint for training.
 pub(crate) fn trainable(name: &str, trained: Trained) -> Trainable {
+    crate::arithmetic::choose();
     let folder = folder().join(name);
     let config = Config::load(&folder).unwrap();
     let weights = Weights::open(&folder, &config).unwrap();

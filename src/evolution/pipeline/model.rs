@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceChoice;
 use crate::imaging::PixelBudget;
 
 /// The base model and how it computes.
@@ -13,6 +14,9 @@ pub struct Model {
     pub base: String,
     /// The number format that sampling computes in.
     pub dtype: ComputeType,
+    /// Where models compute: auto (a card where this build and this machine have one, else the CPU), cpu, cuda, or cuda:N with the
+    /// number of a card. `--device` goes before it.
+    pub device: DeviceChoice,
     /// An image is resized to at least this many pixels; 0: as the checkpoint says.
     pub min_pixels: u64,
     /// An image is resized to at most this many pixels; 0: as the checkpoint says.
@@ -24,7 +28,7 @@ pub struct Model {
 impl Default for Model {
     fn default() -> Self {
         let (base, dtype) = ("data/nano".to_owned(), ComputeType::F32);
-        Self { base, dtype, min_pixels: 0, max_pixels: 0, image_memory: 2 << 30 }
+        Self { base, dtype, device: DeviceChoice::Auto, min_pixels: 0, max_pixels: 0, image_memory: 2 << 30 }
     }
 }
 

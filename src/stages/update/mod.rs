@@ -10,7 +10,7 @@ mod settings;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use serde_json::{Value, json};
 
 pub use self::settings::{TrainedPart, UpdateSettings};
@@ -25,6 +25,7 @@ use crate::ids::{ModelId, QuestionId};
 use crate::store::{Action, ActionKey, Counts, Input, StageResult, Store};
 use crate::tables::{MetricRow, PROFILE, RewardRow, Role, TableRow};
 use crate::training::policy::{PolicyReport, policy_step};
+use crate::training::trainable::Snapshot;
 
 /// The stage's name.
 pub const UPDATE: &str = "update";
@@ -40,6 +41,8 @@ pub struct Training<'a> {
     pub compute: &'a Value,
     /// The number format that it computes in.
     pub dtype: DType,
+    /// Where it computes.
+    pub device: &'a Device,
     /// The model at the start.
     pub base: &'a StoredModel,
     /// What goes with its weights.
@@ -106,8 +109,7 @@ impl<'a> Chain<'a> {
         ModelHandle::new(self.model_id(), move || {
             let mut live = self.live();
             let live = self.advance(&mut live, step)?;
-            let tensors = live.weights.merged().map_err(crate::training::TrainingError::from)?;
-            Loaded::new(Arc::clone(&self.training.frame), tensors.into_iter().collect(), self.training.dtype)
+            Loaded::of(Arc::clone(&self.training.frame), &Snapshot(&live.weights))
         })
     }
 
@@ -175,6 +177,7 @@ impl<'a> Chain<'a> {
                 optimizer: training.settings.optimizer(),
                 reference: training.settings.beta > 0.0,
                 dtype: training.dtype,
+                device: training.device,
                 seed: training.seed,
             };
             let mut fresh = Live::start(&training.frame, &tensors, begin)?;

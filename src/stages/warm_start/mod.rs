@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use crossbeam_channel::bounded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use super::image_set::Refusal;
 use super::model::{Frame, StoredModel, WEIGHTS};
 use super::training_state::{Beginning, Live, UPDATES, trained_tensors};
 use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};
+use crate::device::DeviceClass;
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{DemonstrationRow, MetricRow, PROFILE, RejectRow, TableRow};
 use crate::training::adapter::Adapter;
@@ -153,7 +154,7 @@ impl WarmStartSettings {
     }
 }
 
-/// Trains `base` on the table. Gives the results of the pieces, and the model after the last.
+/// Trains `base` on the table, computing in a number format on a device. Gives the results of the pieces, and the model after the last.
 ///
 /// # Errors
 /// A step fails, the store fails, or somebody asked to stop.
@@ -161,13 +162,14 @@ pub fn warm_start(
     base: &StoredModel,
     data: &Demonstrations,
     settings: &WarmStartSettings,
+    (dtype, device): (DType, &Device),
     runner: &Runner<'_>,
 ) -> Result<(Vec<StageResult>, StoredModel), StageError> {
     let frame = Arc::new(base.frame(runner.store, None)?);
     let too_many =
         || StageError::Parameter { key: "epochs", problem: "there are more steps than can be counted".into() };
     let steps = settings.steps(data.len()).ok_or_else(too_many)?;
-    let stage = WarmStart { base, data, settings, frame, steps, live: Mutex::default() };
+    let stage = WarmStart { base, data, settings, dtype, device, frame, steps, live: Mutex::default() };
     let mut done: Vec<StageResult> = Vec::new();
     for first in (0..steps).step_by(settings.checkpoint_every.max(1) as usize) {
         let end = steps.min(first.saturating_add(settings.checkpoint_every.max(1)));
@@ -205,6 +207,8 @@ struct WarmStart<'a> {
     base: &'a StoredModel,
     data: &'a Demonstrations,
     settings: &'a WarmStartSettings,
+    dtype: DType,
+    device: &'a Device,
     frame: Arc<Frame>,
     /// Of the whole warm start.
     steps: u32,
@@ -233,7 +237,8 @@ impl WarmStart<'_> {
             trained: self.settings.trained(),
             optimizer: self.settings.optimizer(),
             reference: false,
-            dtype: DType::F32,
+            dtype: self.dtype,
+            device: self.device,
             seed: self.settings.seed,
         };
         let mut live = Live::start(&self.frame, &self.base.tensors(runner.store)?, begin)?;
@@ -378,15 +383,23 @@ impl Stage for WarmStart<'_> {
     }
 
     fn action(&self, piece: &Piece) -> Action {
+        let mut parameters = BTreeMap::from([
+            ("data".into(), json!(self.data.digest())),
+            ("previous".into(), json!(piece.before.as_ref().map(|result| result.action))),
+            ("settings".into(), json!(self.settings)),
+            ("steps".into(), json!([piece.steps.start, piece.steps.end])),
+        ]);
+        // f32 on a CPU is not named.
+        if self.dtype != DType::F32 || !self.device.is_cpu() {
+            parameters.insert(
+                "compute".into(),
+                json!({"dtype": self.dtype.as_str(), "device": DeviceClass::of(self.device)}),
+            );
+        }
         Action {
             stage: WARM_START.into(),
             stage_version: VERSION,
-            parameters: BTreeMap::from([
-                ("data".into(), json!(self.data.digest())),
-                ("previous".into(), json!(piece.before.as_ref().map(|result| result.action))),
-                ("settings".into(), json!(self.settings)),
-                ("steps".into(), json!([piece.steps.start, piece.steps.end])),
-            ]),
+            parameters,
             seed: self.settings.seed,
             inputs: Vec::new(),
             model: Some(self.base.id.0),

@@ -1,10 +1,10 @@
 //! Attention within segments of a row of tokens: causal sequences, images, windows.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::attention_composed::{SCORES, composed};
 use super::has_kernels;
 use super::segments::{Part, Segments};
 use super::storage::{Rows, tensor};
@@ -24,83 +24,13 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, segments: &Ar
     if has_kernels(q) {
         q.apply_op3(k, v, Kernel { heads, segments: segments.clone() })
     } else {
-        composed(q, k, v, heads, segments)
+        composed(q, k, v, heads, segments, SCORES)
     }
 }
 
 /// The factor on the scores.
 pub(crate) fn scale(heads: Heads) -> f64 {
     1.0 / (heads.dim as f64).sqrt()
-}
-
-/// Sequences of the same lengths are one batch of matrix products.
-fn composed(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, segments: &Segments) -> Result<Tensor> {
-    let device = q.device();
-    // By the number of keys before the first query and the number of queries: the queries' tokens and the keys'.
-    let mut by_lengths: BTreeMap<(usize, usize), (Vec<u32>, Vec<u32>)> = BTreeMap::new();
-    for part in segments.parts() {
-        let (queries, keys) = by_lengths.entry((part.prefix.len(), part.own.len())).or_default();
-        queries.extend(part.own.clone().map(|i| i as u32));
-        keys.extend(part.prefix.chain(part.own).map(|i| i as u32));
-    }
-    let only_one = by_lengths.len() == 1 && by_lengths.contains_key(&(0, segments.longest()));
-    let mut parts = Vec::new();
-    let mut order = Vec::with_capacity(segments.tokens());
-    for ((prefix, own), (queries, keys)) in &by_lengths {
-        let count = queries.len() / own;
-        let pick = |x: &Tensor, tokens: &[u32], heads: usize, dim: usize| -> Result<Tensor> {
-            let x = x.contiguous()?;
-            let x = if only_one { x } else { x.index_select(&Tensor::new(tokens, device)?, 0)? };
-            x.reshape((count, tokens.len() / count, heads, dim))?.transpose(1, 2)?.contiguous()
-        };
-        let q = pick(q, queries, heads.query, heads.dim)?; // [count, heads, own, dim]
-        let k = repeat(pick(k, keys, heads.key_value, heads.dim)?, heads)?; // [count, heads, prefix + own, dim]
-        let v = repeat(pick(v, keys, heads.key_value, heads.dim)?, heads)?;
-        let scores = (q.matmul(&k.t()?)? * scale(heads))?; // [count, heads, own, prefix + own]
-        let scores = if segments.is_causal() {
-            scores.broadcast_add(&causal_mask(*prefix, *own, scores.dtype(), device)?)?
-        } else {
-            scores
-        };
-        let mixed = softmax(&scores)?.matmul(&v)?; // [count, heads, own, dim]
-        parts.push(mixed.transpose(1, 2)?.reshape((queries.len(), heads.query * heads.dim))?);
-        order.extend_from_slice(queries);
-    }
-    if only_one {
-        return Ok(parts.swap_remove(0));
-    }
-    let mut back = vec![0u32; order.len()];
-    for (from, to) in order.iter().enumerate() {
-        back[*to as usize] = from as u32;
-    }
-    Tensor::cat(&parts, 0)?.index_select(&Tensor::new(back, device)?, 0)
-}
-
-/// Key heads repeated for the query heads that they serve.
-fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
-    let (count, key_value, length, dim) = x.dims4()?;
-    let group = heads.query / heads.key_value;
-    let repeated = x.unsqueeze(2)?.broadcast_as((count, key_value, group, length, dim))?;
-    repeated.reshape((count, heads.query, length, dim))
-}
-
-/// The softmax over the last dimension, in f32 at least.
-pub(crate) fn softmax(scores: &Tensor) -> Result<Tensor> {
-    let dtype = scores.dtype();
-    let wide = if dtype == DType::F64 { scores.clone() } else { scores.to_dtype(DType::F32)? };
-    let weights = if scores.track_op() || !scores.device().is_cuda() {
-        candle_nn::ops::softmax(&wide, D::Minus1)?
-    } else {
-        candle_nn::ops::softmax_last_dim(&wide.contiguous()?)?
-    };
-    weights.to_dtype(dtype)
-}
-
-/// A query sees the keys before the first query, itself and what came between.
-fn causal_mask(prefix: usize, own: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    let row = |i: usize| (0..prefix + own).map(move |j| if j > prefix + i { f32::NEG_INFINITY } else { 0.0 });
-    let mask: Vec<f32> = (0..own).flat_map(row).collect();
-    Tensor::from_vec(mask, (own, prefix + own), device)?.to_dtype(dtype)
 }
 
 struct Kernel {

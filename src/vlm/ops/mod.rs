@@ -1,12 +1,15 @@
 //! The operations of both towers on tensors: our kernels on a CPU in f32, candle's operations everywhere else.
 //!
 //! Every operation can be differentiated. On the CPU both passes are kernels of [`crate::kernels`]; elsewhere
-//! (CUDA, or f64 as the reference in tests) it is composed of candle's differentiable operations, and where no
-//! gradient is asked for of its fused ones. Activations are `[tokens, width]`: sequences follow one another without
+//! (CUDA, other number formats, or while a [`Composed`] lives) it is composed of candle's differentiable operations, and
+//! where no gradient is asked for of its fused ones. Activations are `[tokens, width]`: sequences follow one another without
 //! padding, and [`Segments`] says where each begins.
 
 mod attention;
+mod attention_composed;
 mod cached;
+mod choice;
+mod derived;
 mod gather;
 mod gelu;
 mod linear;
@@ -19,7 +22,10 @@ mod swiglu;
 
 pub use attention::attention;
 pub(crate) use attention::{attend_rows, attend_rows_backward};
-pub(crate) use cached::cached_attention;
+pub(crate) use cached::{Gathering, cached_attention};
+pub use choice::Composed;
+pub(crate) use choice::{has_kernels, kernels_serve};
+pub(crate) use derived::Derived;
 pub use gather::{gather, scatter};
 pub use gelu::gelu;
 pub use linear::{Embedding, Linear};
@@ -28,10 +34,3 @@ pub use residual::residual;
 pub use rotary::rotate;
 pub use segments::{Segments, Shared};
 pub use swiglu::swiglu;
-
-use candle_core::{DType, Tensor};
-
-/// Whether the kernels serve this tensor.
-pub(crate) fn has_kernels(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32
-}

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
-use super::has_kernels;
+use super::choice::{has_fused, has_kernels};
 use super::storage::{Rows, tensor, vector, vector_of};
 use crate::kernels::{rowwise, rowwise_backward};
 
@@ -25,10 +25,10 @@ impl RmsNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if has_kernels(x) {
             x.contiguous()?.apply_op2(&self.weight, Kernel { eps: self.eps })
-        } else if x.track_op() || self.weight.track_op() || !x.device().is_cuda() {
-            composed(x, &self.weight, self.eps)
-        } else {
+        } else if has_fused(&[x, &self.weight]) {
             candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
+        } else {
+            composed(x, &self.weight, self.eps)
         }
     }
 }

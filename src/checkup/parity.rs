@@ -1,0 +1,258 @@
+//! Whether a device computes what the CPU's kernels and transformers compute, on the tiny checkpoints of `tests/data/model`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+
+use super::{Check, CheckupError, composed};
+use crate::ids::Digest;
+use crate::imaging::{Limits, decode};
+use crate::random::Seed;
+use crate::sampling::{Engine, EngineOptions, ImageInput, Job, Sample, SamplingOptions, score};
+use crate::training::supervised::cross_entropy;
+use crate::training::{AdamW, AdamWSettings, Branch, Compute, Trainable, Trained, Tree};
+use crate::vlm::checkpoint::PROCESSOR_FILE;
+use crate::vlm::config::Config;
+use crate::vlm::image_processor::{ImageProcessor, Patches};
+use crate::vlm::model::Model;
+use crate::vlm::named_tensors::{CheckpointTensors, Purpose};
+use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use crate::vlm::weights::Weights;
+
+/// What `tests/oracles/model.py` froze.
+#[derive(Deserialize)]
+struct Frozen {
+    response_ids: Vec<u32>,
+    prompts: Vec<FrozenPrompt>,
+    checkpoints: BTreeMap<String, Vec<FrozenFigures>>,
+}
+
+#[derive(Deserialize)]
+struct FrozenPrompt {
+    images: Vec<String>,
+    prompt_ids: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct FrozenFigures {
+    greedy: Vec<u32>,
+    logprobs: Vec<f32>,
+}
+
+/// A prompt and its images, cut into patches.
+struct Prompt {
+    ids: Vec<u32>,
+    images: Vec<Arc<Patches>>,
+}
+
+/// What is common to all checkpoints.
+struct Material {
+    folder: PathBuf,
+    frozen: Frozen,
+    prompts: Vec<Prompt>,
+    tokenizer: Tokenizer,
+}
+
+/// What a device computes of a checkpoint.
+struct Computed {
+    /// Of the frozen response after each prompt.
+    logprobs: Vec<Vec<f32>>,
+    /// Greedy and random samples after each prompt.
+    greedy: Vec<Vec<u32>>,
+    samples: Vec<Sample>,
+    /// Gradients, and what a step of AdamW makes of the weights.
+    gradients: BTreeMap<String, Vec<f32>>,
+    stepped: BTreeMap<String, Vec<f32>>,
+}
+
+pub(super) fn check(data: &Path, device: &Device) -> Result<Vec<Check>, CheckupError> {
+    let material = Material::read(data)?;
+    let (mut frozen, mut logprobs, mut gradients, mut steps) = (0f64, 0f64, 0f64, 0f64);
+    let (mut greedy, mut unequal) = (0u32, 0u32);
+    let (mut half, mut tokens) = (0f64, 0usize);
+    for (name, figures) in &material.frozen.checkpoints {
+        let reference = material.compute(name, &Device::Cpu)?;
+        let found = composed(device, || material.compute(name, device))?;
+        let again = composed(device, || material.compute(name, device))?;
+        unequal += u32::from(found.digest() != again.digest());
+        for (i, figures) in figures.iter().enumerate() {
+            frozen = frozen.max(apart(&found.logprobs[i], &figures.logprobs));
+            logprobs = logprobs.max(apart(&found.logprobs[i], &reference.logprobs[i]));
+            greedy += u32::from(found.greedy[i] != figures.greedy);
+        }
+        for (name, gradient) in &reference.gradients {
+            let other = found.gradients.get(name).map_or(&[][..], Vec::as_slice);
+            gradients = gradients.max(distance(other, gradient) / norm(gradient).max(f64::MIN_POSITIVE));
+            let other = found.stepped.get(name).map_or(&[][..], Vec::as_slice);
+            steps = steps.max(distance(other, &reference.stepped[name]) / norm(&reference.stepped[name]));
+        }
+        let narrow = composed(device, || material.logprobs(&material.model(name, DType::BF16, device)?))?;
+        for (ours, exact) in narrow.iter().flatten().zip(reference.logprobs.iter().flatten()) {
+            half += f64::from((ours - exact).abs());
+            tokens += 1;
+        }
+    }
+    Ok(vec![
+        Check::new("log-probabilities in f32, beside transformers", frozen, 1e-4, "nats, the largest difference"),
+        Check::new("log-probabilities in f32, beside the CPU", logprobs, 1e-4, "nats, the largest difference"),
+        Check::new("greedy samples with the cache, beside transformers", f64::from(greedy), 0.0, "that differ"),
+        Check::new("gradients in f32, beside the CPU", gradients, 1e-4, "of a tensor's norm, the largest"),
+        Check::new("weights after a step in f32, beside the CPU", steps, 1e-4, "of a tensor's norm, the largest"),
+        Check::new("everything computed twice", f64::from(unequal), 0.0, "checkpoints with other bits"),
+        Check::new("log-probabilities in bf16, beside f32 on the CPU", half / tokens as f64, 2e-2, "nats, on average"),
+    ])
+}
+
+impl Material {
+    fn read(folder: &Path) -> Result<Self, CheckupError> {
+        let read = |name: &str| {
+            let file = folder.join(name);
+            std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))
+        };
+        let file = folder.join("parity.json");
+        let frozen: Frozen = serde_json::from_slice(&read("parity.json")?).map_err(|e| CheckupError::data(&file, e))?;
+        let file = folder.join(TOKENIZER_FILE);
+        let tokenizer = Tokenizer::from_bytes(&file, &read(TOKENIZER_FILE)?);
+        let tokenizer = tokenizer.map_err(|e| CheckupError::data(&file, e))?;
+        // All checkpoints see alike; any of their processors will do.
+        let file = folder.join("tied-1").join(PROCESSOR_FILE);
+        let processor = ImageProcessor::from_file(&file).map_err(|e| CheckupError::data(&file, e))?;
+        let image = |name: &String| -> Result<Arc<Patches>, CheckupError> {
+            let file = folder.join("images").join(name);
+            let bytes = read(&format!("images/{name}"))?;
+            let pixels = decode(&bytes, &Limits::default()).map_err(|e| CheckupError::data(&file, e))?.pixels;
+            Ok(Arc::new(processor.process(&pixels).map_err(|e| CheckupError::data(&file, e))?))
+        };
+        let prompt = |prompt: &FrozenPrompt| -> Result<Prompt, CheckupError> {
+            let images = prompt.images.iter().map(image).collect::<Result<_, _>>()?;
+            Ok(Prompt { ids: prompt.prompt_ids.clone(), images })
+        };
+        let prompts = frozen.prompts.iter().map(prompt).collect::<Result<_, _>>()?;
+        Ok(Self { folder: folder.to_owned(), frozen, prompts, tokenizer })
+    }
+
+    fn compute(&self, name: &str, device: &Device) -> Result<Computed, CheckupError> {
+        let model = self.model(name, DType::F32, device)?;
+        let logprobs = self.logprobs(&model)?;
+        let lengths: Vec<usize> = self.frozen.checkpoints[name].iter().map(|figures| figures.greedy.len()).collect();
+        let greedy = self.draw(&model, |i| SamplingOptions::greedy(lengths[i], Vec::new()))?;
+        let random = SamplingOptions { temperature: 1.0, top_k: Some(40), ..SamplingOptions::greedy(16, Vec::new()) };
+        let samples = self.draw(&model, |_| random.clone())?;
+        let (gradients, stepped) = self.train(name, device)?;
+        let greedy = greedy.into_iter().map(|sample| sample.token_ids).collect();
+        Ok(Computed { logprobs, greedy, samples, gradients, stepped })
+    }
+
+    fn open(&self, name: &str) -> Result<(Config, Weights), CheckupError> {
+        let folder = self.folder.join(name);
+        let config = Config::load(&folder).map_err(|e| CheckupError::data(&folder, e))?;
+        let weights = Weights::open(&folder, &config).map_err(|e| CheckupError::data(&folder, e))?;
+        Ok((config, weights))
+    }
+
+    fn model(&self, name: &str, dtype: DType, device: &Device) -> Result<Model, CheckupError> {
+        let (config, weights) = self.open(name)?;
+        Ok(Model::new(config, &CheckpointTensors { weights: &weights, dtype, device }, Purpose::Sampling)?)
+    }
+
+    /// Of the frozen response after each prompt.
+    fn logprobs(&self, model: &Model) -> Result<Vec<Vec<f32>>, CheckupError> {
+        let one = |prompt: &Prompt| -> Result<Vec<f32>, CheckupError> {
+            let images: Vec<ImageInput> = prompt.images.iter().map(|p| ImageInput::new(p.as_ref().clone())).collect();
+            let images: Vec<&ImageInput> = images.iter().collect();
+            Ok(score(model, &prompt.ids, &images, &self.frozen.response_ids)?)
+        };
+        self.prompts.iter().map(one).collect()
+    }
+
+    /// A sample after each prompt.
+    fn draw(&self, model: &Model, options: impl Fn(usize) -> SamplingOptions) -> Result<Vec<Sample>, CheckupError> {
+        const SEQUENCES: usize = 16;
+        let cache_bytes = Engine::cache_bytes_for(model, SEQUENCES, 300);
+        let engine_options = EngineOptions { cache_bytes, max_sequences: SEQUENCES, threads: threads() };
+        let mut engine = Engine::new(model, &self.tokenizer, engine_options)?;
+        let jobs = self.prompts.iter().enumerate().map(|(i, prompt)| Job {
+            id: i as u64,
+            ids: prompt.ids.clone(),
+            images: prompt.images.iter().map(|p| Arc::new(ImageInput::new(p.as_ref().clone()))).collect(),
+            streams: vec![Seed(3).stream("checkup", &i.to_string(), 0)],
+            options: Arc::new(options(i)),
+        });
+        let jobs: Vec<Job> = jobs.collect();
+        let mut drawn = BTreeMap::new();
+        engine.run(jobs.into_iter(), Some, |outcome| {
+            drawn.insert(outcome.id, outcome.samples);
+        })?;
+        drawn.into_values().map(|samples| Ok(samples?.swap_remove(0))).collect()
+    }
+
+    /// The gradients of all tensors, and the weights after a step.
+    #[allow(clippy::type_complexity)]
+    fn train(
+        &self,
+        name: &str,
+        device: &Device,
+    ) -> Result<(BTreeMap<String, Vec<f32>>, BTreeMap<String, Vec<f32>>), CheckupError> {
+        let (config, weights) = self.open(name)?;
+        let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu };
+        let weights = Trainable::new(&config, Trained::All, &source, Seed(0), DType::F32, device)?;
+        let tree = |prompt: &Prompt| Tree {
+            prefix: prompt.ids.clone(),
+            images: prompt.images.clone(),
+            branches: vec![Branch::response(self.frozen.response_ids.clone())],
+        };
+        let trees: Vec<Tree> = self.prompts.iter().map(tree).collect();
+        let compute = Compute { temperature: 1.0, micro_batch_tokens: 400, layers_at_once: 1, threads: threads() };
+        let (_, _, gradients) = cross_entropy(&weights, &trees, compute)?;
+        // The second moment's root is kept away from zero: with the usual epsilon the first step of a number whose gradient is
+        // rounding alone is as large as any other, in either direction.
+        let settings = AdamWSettings { eps: 1e-3, ..AdamWSettings::default() };
+        AdamW::new(settings, weights.variables())?.update(weights.variables(), &gradients, 1e-3)?;
+        let found = gradients.iter().map(|(name, gradient)| Ok((name.clone(), numbers(gradient)?)));
+        let found = found.collect::<Result<_, CheckupError>>()?;
+        let stepped = weights.variables().iter().map(|(name, v)| Ok((name.clone(), numbers(v.as_tensor())?)));
+        Ok((found, stepped.collect::<Result<_, CheckupError>>()?))
+    }
+}
+
+impl Computed {
+    /// Of every bit.
+    fn digest(&self) -> Digest {
+        let mut bytes = Vec::new();
+        let mut put = |values: &[f32]| values.iter().for_each(|v| bytes.extend_from_slice(&v.to_bits().to_le_bytes()));
+        self.logprobs.iter().for_each(|values| put(values));
+        self.samples.iter().for_each(|sample| put(&sample.logprobs));
+        self.gradients.values().chain(self.stepped.values()).for_each(|values| put(values));
+        let tokens = self.greedy.iter().chain(self.samples.iter().map(|sample| &sample.token_ids));
+        tokens.flatten().for_each(|token| bytes.extend_from_slice(&token.to_le_bytes()));
+        Digest::of(&bytes)
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn numbers(x: &Tensor) -> Result<Vec<f32>, CheckupError> {
+    Ok(x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+/// The largest difference; infinite where there is another number of numbers, or one that is none.
+fn apart(a: &[f32], b: &[f32]) -> f64 {
+    let pairs = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs()));
+    let largest = pairs.fold(0.0, |largest, d| if d.is_nan() { f64::INFINITY } else { d.max(largest) });
+    if a.len() == b.len() { largest } else { f64::INFINITY }
+}
+
+fn norm(x: &[f32]) -> f64 {
+    x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
+}
+
+/// The norm of the difference; infinite where there is another number of numbers.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let sum = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt();
+    if a.len() == b.len() && sum.is_finite() { sum } else { f64::INFINITY }
+}

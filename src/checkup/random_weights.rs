@@ -1,0 +1,55 @@
+//! Models of random weights, made where they are computed with: what is measured does not depend on the numbers.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+
+use crate::random::Seed;
+use crate::vlm::config::Config;
+use crate::vlm::named_tensors::NamedTensors;
+use crate::vlm::parameters::{Parameter, parameters};
+
+/// Numbers that are drawn; a larger tensor repeats them.
+const DRAWN: usize = 1 << 20;
+
+/// A tensor of uniform numbers of this standard deviation.
+pub(super) fn uniform(shape: impl Into<Shape>, deviation: f64, dtype: DType, device: &Device) -> Result<Tensor> {
+    let shape = shape.into();
+    let drawn = shape.elem_count().clamp(1, DRAWN);
+    let stream = Seed(0).stream("checkup", "uniform", 0);
+    let width = deviation * 12f64.sqrt();
+    let numbers: Vec<f32> = (0..drawn as u64).map(|i| ((stream.uniform(i) - 0.5) * width) as f32).collect();
+    let piece = Tensor::from_vec(numbers, drawn, device)?.to_dtype(dtype)?;
+    let times = shape.elem_count().div_ceil(drawn);
+    if times <= 1 {
+        return piece.narrow(0, 0, shape.elem_count())?.reshape(shape);
+    }
+    let repeated = piece.unsqueeze(0)?.broadcast_as((times, drawn))?.contiguous()?.flatten_all()?;
+    repeated.narrow(0, 0, shape.elem_count())?.contiguous()?.reshape(shape)
+}
+
+/// The tensors of a model: norms are one, everything else is uniform.
+pub(super) struct RandomWeights<'a> {
+    parameters: BTreeMap<String, Parameter>,
+    deviation: f64,
+    dtype: DType,
+    device: &'a Device,
+}
+
+impl<'a> RandomWeights<'a> {
+    pub(super) fn new(config: &Config, dtype: DType, device: &'a Device) -> Self {
+        let parameters = parameters(config).into_iter().map(|parameter| (parameter.name.clone(), parameter)).collect();
+        Self { parameters, deviation: config.text.initializer_range, dtype, device }
+    }
+}
+
+impl NamedTensors for RandomWeights<'_> {
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let Some(parameter) = self.parameters.get(name) else { bail!("there is no tensor {name}") };
+        let is_norm = parameter.shape.len() == 1 && !name.ends_with(".bias");
+        match is_norm {
+            true => Tensor::ones(parameter.shape.as_slice(), self.dtype, self.device),
+            false => uniform(parameter.shape.as_slice(), self.deviation, self.dtype, self.device),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! One token from each row of logits that lie on a card, by the rule of [`pick`](super::pick): most of the logits never leave it.
+//!
+//! The vocabulary is cut into chunks. Their largest logits and their sums of weights come to the host, which then asks for the few
+//! chunks that the drawn token can be in: the k likeliest tokens lie in the k chunks of the largest logits, and the running sum of
+//! all weights passes the random number within one chunk.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::options::SamplingOptions;
+use super::pick::{Picked, draw, keep, likeliest};
+
+/// Tokens of a chunk: what a request brings at least.
+const CHUNK: usize = 128;
+/// Chunks that are asked for first where it is not known how many are needed; then eight times as many, and so on.
+const FIRST_CHUNKS: usize = 64;
+
+/// What a row's token is drawn by.
+pub(super) struct Draw<'a> {
+    pub(super) options: &'a SamplingOptions,
+    /// Tokens that are never drawn, beside those of the options.
+    pub(super) forbidden: &'a [u32],
+    /// The sample's random number in [0, 1) for this position.
+    pub(super) uniform: f64,
+}
+
+/// What came over from a row: of all its chunks, in order.
+struct Row<'a> {
+    /// The largest logit of a chunk that may be drawn, divided by the temperature.
+    maxima: &'a [f32],
+    /// The sum of the chunk's weights.
+    sums: &'a [f32],
+    /// The largest logit of all, and the sum of all weights.
+    largest: f32,
+    sum: f32,
+}
+
+/// A row that has no token yet.
+struct Open {
+    row: usize,
+    /// The chunks asked for, in ascending order.
+    chunks: Vec<u32>,
+    /// No token outside them is likelier than this.
+    beyond: f32,
+}
+
+/// A token for each row of `[rows, vocabulary]`; `None` where [`pick`](super::pick) gives none.
+pub(super) fn pick_on_device(logits: &Tensor, draws: &[Draw<'_>]) -> Result<Vec<Option<Picked>>> {
+    let (rows, vocabulary) = logits.dims2()?;
+    let device = logits.device();
+    let count = vocabulary.div_ceil(CHUNK);
+    let inverse: Vec<f32> = draws.iter().map(|draw| inverse(draw.options)).collect();
+    let scaled = logits.to_dtype(DType::F32)?.broadcast_mul(&Tensor::from_vec(inverse, (rows, 1), device)?)?;
+    let largest = scaled.max_keepdim(D::Minus1)?; // [rows, 1]
+    let all = scaled.broadcast_sub(&largest)?.exp()?.sum(D::Minus1)?; // [rows]
+    let allowed = (scaled + penalties(draws, vocabulary, device)?)?;
+    let allowed = match count * CHUNK - vocabulary {
+        0 => allowed,
+        // What pads the last chunk cannot be drawn either.
+        padding => {
+            let end = Tensor::full(f32::NEG_INFINITY, (rows, padding), device)?;
+            Tensor::cat(&[allowed, end], 1)?
+        }
+    };
+    let chunks = allowed.reshape((rows, count, CHUNK))?;
+    let maxima = host(&chunks.max(2)?)?;
+    let sums = host(&chunks.broadcast_sub(&largest.unsqueeze(2)?)?.exp()?.sum(2)?)?;
+    let (largest, all) = (host(&largest)?, host(&all)?);
+    let row = |i: usize| Row {
+        maxima: &maxima[i * count..][..count],
+        sums: &sums[i * count..][..count],
+        largest: largest[i],
+        sum: all[i],
+    };
+    let chunks = chunks.reshape((rows * count, CHUNK))?;
+    let mut picked = vec![None; rows];
+    let mut open: Vec<Open> = (0..rows).filter_map(|i| ask(i, &row(i), &draws[i], FIRST_CHUNKS)).collect();
+    let mut asked = FIRST_CHUNKS;
+    while !open.is_empty() {
+        let wanted: Vec<u32> =
+            open.iter().flat_map(|open| open.chunks.iter().map(|c| (open.row * count) as u32 + c)).collect();
+        let values = host(&chunks.index_select(&Tensor::new(wanted, device)?, 0)?)?;
+        asked *= 8;
+        let mut rest = Vec::new();
+        let mut first = 0;
+        for open in open {
+            let values = &values[first * CHUNK..][..open.chunks.len() * CHUNK];
+            first += open.chunks.len();
+            let i = open.row;
+            match choose(&row(i), &open, values, &draws[i]) {
+                Some(found) => picked[i] = found,
+                None => rest.extend(ask(i, &row(i), &draws[i], asked)),
+            }
+        }
+        open = rest;
+    }
+    Ok(picked)
+}
+
+fn inverse(options: &SamplingOptions) -> f32 {
+    if options.temperature == 0.0 { 1.0 } else { (1.0 / options.temperature) as f32 }
+}
+
+/// Minus infinity for what must not be drawn: `[1, vocabulary]` where all rows forbid the same, else `[rows, vocabulary]`.
+fn penalties(draws: &[Draw<'_>], vocabulary: usize, device: &Device) -> Result<Tensor> {
+    let forbidden =
+        |draw: &Draw<'_>| -> Vec<u32> { draw.forbidden.iter().chain(&draw.options.forbidden).copied().collect() };
+    let sets: Vec<Vec<u32>> = draws.iter().map(forbidden).collect();
+    let same = sets.windows(2).all(|pair| pair[0] == pair[1]);
+    let sets = if same { &sets[..sets.len().min(1)] } else { &sets[..] };
+    let mut values = vec![0f32; sets.len() * vocabulary];
+    for (set, values) in sets.iter().zip(values.chunks_exact_mut(vocabulary)) {
+        for id in set {
+            if let Some(value) = values.get_mut(*id as usize) {
+                *value = f32::NEG_INFINITY;
+            }
+        }
+    }
+    Tensor::from_vec(values, (sets.len(), vocabulary), device)?.broadcast_as((draws.len(), vocabulary))
+}
+
+fn host(x: &Tensor) -> Result<Vec<f32>> {
+    x.flatten_all()?.to_vec1()
+}
+
+/// Whether the whole distribution is drawn from.
+fn is_plain(options: &SamplingOptions) -> bool {
+    options.top_k.is_none() && options.top_p.is_none_or(|p| p >= 1.0)
+}
+
+/// The chunks that a row's token may be in, at most `limit` where their number is not known; none where there is no token.
+fn ask(i: usize, row: &Row<'_>, draw: &Draw<'_>, limit: usize) -> Option<Open> {
+    if !row.largest.is_finite() || !row.sum.is_finite() || row.maxima.iter().all(|m| *m == f32::NEG_INFINITY) {
+        return None;
+    }
+    let greedy = draw.options.temperature == 0.0;
+    if !greedy && is_plain(draw.options) {
+        return Some(Open { row: i, chunks: vec![passing(row.sums, draw.uniform)?.0], beyond: f32::NEG_INFINITY });
+    }
+    let wanted = if greedy { 1 } else { draw.options.top_k.unwrap_or(limit) };
+    let mut order: Vec<u32> = (0..row.maxima.len() as u32).collect();
+    let larger = |a: &u32, b: &u32| row.maxima[*b as usize].total_cmp(&row.maxima[*a as usize]).then(a.cmp(b));
+    let mut beyond = f32::NEG_INFINITY;
+    if wanted < order.len() {
+        let (_, next, _) = order.select_nth_unstable_by(wanted, larger);
+        beyond = row.maxima[*next as usize];
+        order.truncate(wanted);
+    }
+    order.sort_unstable();
+    Some(Open { row: i, chunks: order, beyond })
+}
+
+/// The chunk in which the running sum passes `uniform` of the total, and the sum before it.
+fn passing(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
+    let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
+    let mut passed = 0.0;
+    for (c, sum) in sums.iter().enumerate() {
+        if passed + f64::from(*sum) > target {
+            return Some((c as u32, passed));
+        }
+        passed += f64::from(*sum);
+    }
+    // Rounding can leave the target just behind the last weight.
+    let last = sums.iter().rposition(|sum| *sum > 0.0)?;
+    Some((last as u32, passed - f64::from(sums[last])))
+}
+
+/// The token among the chunks that came over; none where more of them are needed.
+fn choose(row: &Row<'_>, open: &Open, values: &[f32], by: &Draw<'_>) -> Option<Option<Picked>> {
+    let id = |place: usize| open.chunks[place / CHUNK] * CHUNK as u32 + (place % CHUNK) as u32;
+    let weight = |scaled: &f32| if *scaled == f32::NEG_INFINITY { -1.0 } else { (scaled - row.largest).exp() };
+    let weights: Vec<f32> = values.iter().map(weight).collect();
+    let options = by.options;
+    let place = if options.temperature == 0.0 {
+        likeliest(&weights).map(|place| place as usize)
+    } else if is_plain(options) {
+        within(row.sums, by.uniform, &weights)
+    } else {
+        let kept = match options.top_k {
+            Some(k) => keep(&weights, k, options.top_p.unwrap_or(1.0)),
+            None => nucleus(row, open, &weights, options.top_p.unwrap_or(1.0))?,
+        };
+        let chosen: Vec<f32> = kept.iter().map(|place| weights[*place as usize]).collect();
+        draw(&chosen, by.uniform).map(|i| kept[i as usize] as usize)
+    };
+    let token = |place: usize| {
+        let logprob = f64::from(values[place]) - f64::from(row.largest) - f64::from(row.sum).ln();
+        Picked { token: id(place), logprob: logprob as f32 }
+    };
+    Some(place.map(token))
+}
+
+/// The place in the passing chunk where the running sum passes.
+fn within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
+    let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
+    let (_, mut passed) = passing(sums, uniform)?;
+    for (place, weight) in weights.iter().enumerate() {
+        passed += f64::from(weight.max(0.0));
+        if passed > target {
+            return Some(place);
+        }
+    }
+    weights.iter().rposition(|weight| *weight > 0.0)
+}
+
+/// The places that top-p leaves, in ascending order; none where tokens that did not come over may belong to them.
+fn nucleus(row: &Row<'_>, open: &Open, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
+    let target = top_p * row.sums.iter().map(|s| f64::from(*s)).sum::<f64>();
+    let beyond = if open.beyond == f32::NEG_INFINITY { -1.0 } else { (open.beyond - row.largest).exp() };
+    let mut places: Vec<u32> = (0..weights.len() as u32).filter(|p| weights[*p as usize] >= 0.0).collect();
+    places.sort_unstable_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)));
+    let mut sum = 0.0;
+    for (n, place) in places.iter().enumerate() {
+        let weight = weights[*place as usize];
+        if weight <= beyond {
+            return None;
+        }
+        sum += f64::from(weight);
+        if sum >= target {
+            places.truncate(n + 1);
+            break;
+        }
+    }
+    if sum < target && open.chunks.len() < row.maxima.len() {
+        return None;
+    }
+    places.sort_unstable();
+    Some(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Seed;
+    use crate::sampling::pick;
+
+    fn cases() -> Vec<SamplingOptions> {
+        let with = |temperature, top_k, top_p, forbidden: &[u32]| SamplingOptions {
+            temperature,
+            top_k,
+            top_p,
+            forbidden: forbidden.to_vec(),
+            ..SamplingOptions::greedy(1, vec![])
+        };
+        vec![
+            with(0.0, None, None, &[]),
+            with(1.0, None, None, &[]),
+            with(0.7, None, None, &[3, 500]),
+            with(1.0, Some(1), None, &[]),
+            with(1.3, Some(40), None, &[0, 1]),
+            with(1.0, Some(40), Some(0.8), &[]),
+            with(1.0, Some(5000), None, &[]),
+            with(1.0, None, Some(0.99), &[]),
+            with(2.0, None, Some(0.5), &[7]),
+            with(1.0, None, Some(1.0), &[]),
+        ]
+    }
+
+    /// Logits of a peaked, a flat and a coarse distribution (with many equal ones).
+    fn logits(kind: usize, row: usize, vocabulary: usize) -> Vec<f32> {
+        let stream = Seed(21).stream("logits", &kind.to_string(), row as u64);
+        let normal = |i: usize| stream.normal(i as u64) as f32;
+        (0..vocabulary)
+            .map(|i| match kind {
+                0 => 4.0 * normal(i),
+                1 => 0.01 * normal(i),
+                _ => (2.0 * normal(i)).round(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn tokens_are_those_of_pick() {
+        for vocabulary in [3, 128, 272, 20_001] {
+            for (kind, options) in (0..3).flat_map(|kind| cases().into_iter().map(move |options| (kind, options))) {
+                const ROWS: usize = 24;
+                let forbidden = [2u32, 99];
+                let rows: Vec<Vec<f32>> = (0..ROWS).map(|row| logits(kind, row, vocabulary)).collect();
+                let uniform = |row: usize| Seed(4).stream("uniform", "", row as u64).uniform(0);
+                let draws: Vec<Draw<'_>> = (0..ROWS)
+                    .map(|row| Draw { options: &options, forbidden: &forbidden, uniform: uniform(row) })
+                    .collect();
+                let tensor = Tensor::from_vec(rows.concat(), (ROWS, vocabulary), &Device::Cpu).unwrap();
+                let found = pick_on_device(&tensor, &draws).unwrap();
+                for (row, found) in found.into_iter().enumerate() {
+                    let expected = pick(&rows[row], &options, &forbidden, uniform(row), &mut Vec::new());
+                    let what = format!("{vocabulary}, {kind}, {options:?}, row {row}: {found:?}, {expected:?}");
+                    assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "{what}");
+                    // In a vocabulary of three nothing may be left.
+                    assert!(found.is_some() || vocabulary == 3, "{what}");
+                    let logprob = |picked: Option<Picked>| picked.map_or(0.0, |p| p.logprob);
+                    assert!((logprob(found) - logprob(expected)).abs() < 1e-5, "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_different_options_and_rows_without_a_token() {
+        let cases = cases();
+        let vocabulary = 300;
+        let mut rows: Vec<Vec<f32>> = (0..cases.len()).map(|row| logits(0, row, vocabulary)).collect();
+        rows[2][17] = f32::NAN;
+        rows[3] = vec![f32::NEG_INFINITY; vocabulary];
+        rows[4][5] = f32::INFINITY;
+        let all: Vec<u32> = (0..vocabulary as u32).collect();
+        let forbidden = |row: usize| if row == 5 { all.as_slice() } else { &[] };
+        let draws: Vec<Draw<'_>> = (cases.iter().enumerate())
+            .map(|(row, options)| Draw { options, forbidden: forbidden(row), uniform: 0.37 })
+            .collect();
+        let tensor = Tensor::from_vec(rows.concat(), (rows.len(), vocabulary), &Device::Cpu).unwrap();
+        let found = pick_on_device(&tensor, &draws).unwrap();
+        for (row, found) in found.iter().enumerate() {
+            let expected = pick(&rows[row], &cases[row], forbidden(row), 0.37, &mut Vec::new());
+            assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "row {row}");
+            assert_eq!(found.is_none(), (2..=5).contains(&row), "row {row}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Attention by candle's operations: what a card computes by, with gradients or without.
+
+use std::collections::BTreeMap;
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::attention::scale;
+use super::choice::has_fused;
+use super::segments::Segments;
+use crate::kernels::attention::Heads;
+
+/// Scores that are alive at once. candle's kernels count elements in 32 bits, and a large image has more: 16 heads over 21,400
+/// patches are seven thousand millions.
+pub(super) const SCORES: usize = 1 << 28;
+
+/// Where the tokens of segments lie, by the shape of the segments; the same in every layer.
+#[derive(Debug)]
+pub(super) struct Plan {
+    batches: Vec<Batch>,
+    /// Brings the batches' tokens, one after the other, back to their places; none where they are in place.
+    back: Option<Tensor>,
+}
+
+/// Segments of the same lengths, which are one batch of matrix products.
+#[derive(Debug)]
+struct Batch {
+    /// Segments.
+    count: usize,
+    /// Queries of each.
+    own: usize,
+    /// The queries' tokens and the keys'; none where they are all tokens in their order.
+    tokens: Option<[Tensor; 2]>,
+    /// Minus infinity where a query does not see a key, `[own, prefix + own]` in f32.
+    mask: Option<Tensor>,
+}
+
+impl Plan {
+    pub(super) fn new(segments: &Segments, device: &Device) -> Result<Self> {
+        // By the number of keys before the first query and the number of queries: the queries' tokens and the keys'.
+        let mut by_lengths: BTreeMap<(usize, usize), (Vec<u32>, Vec<u32>)> = BTreeMap::new();
+        for part in segments.parts() {
+            let (queries, keys) = by_lengths.entry((part.prefix.len(), part.own.len())).or_default();
+            queries.extend(part.own.clone().map(|i| i as u32));
+            keys.extend(part.prefix.chain(part.own).map(|i| i as u32));
+        }
+        let in_place = by_lengths.len() == 1 && by_lengths.contains_key(&(0, segments.longest()));
+        let mut batches = Vec::new();
+        let mut back = vec![0u32; segments.tokens()];
+        let mut place = 0;
+        for ((prefix, own), (queries, keys)) in by_lengths {
+            for token in &queries {
+                back[*token as usize] = place;
+                place += 1;
+            }
+            let mask = if segments.is_causal() { Some(causal_mask(prefix, own, device)?) } else { None };
+            let count = queries.len() / own;
+            let tokens = match in_place {
+                true => None,
+                false => Some([Tensor::new(queries, device)?, Tensor::new(keys, device)?]),
+            };
+            batches.push(Batch { count, own, tokens, mask });
+        }
+        let back = if in_place { None } else { Some(Tensor::new(back, device)?) };
+        Ok(Self { batches, back })
+    }
+}
+
+/// A query sees the keys before the first query, itself and what came between.
+fn causal_mask(prefix: usize, own: usize, device: &Device) -> Result<Tensor> {
+    let row = |i: usize| (0..prefix + own).map(move |j| if j > prefix + i { f32::NEG_INFINITY } else { 0.0 });
+    let mask: Vec<f32> = (0..own).flat_map(row).collect();
+    Tensor::from_vec(mask, (own, prefix + own), device)
+}
+
+/// See [`attention`](super::attention()); at most `limit` scores are alive at once, but for those of one query.
+pub(super) fn composed(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    segments: &Segments,
+    limit: usize,
+) -> Result<Tensor> {
+    let plan = segments.plan.get(|| Plan::new(segments, q.device()))?;
+    let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
+    let mut parts = Vec::with_capacity(plan.batches.len());
+    for batch in &plan.batches {
+        let pick = |x: &Tensor, which: usize, heads: usize| -> Result<Tensor> {
+            let x = match &batch.tokens {
+                Some(tokens) => x.index_select(&tokens[which], 0)?,
+                None => x.clone(),
+            };
+            let (tokens, width) = x.dims2()?;
+            x.reshape((batch.count, tokens / batch.count, heads, width / heads))?.transpose(1, 2)?.contiguous()
+        };
+        let q = pick(&q, 0, heads.query)?; // [count, heads, own, dim]
+        let k = repeat(pick(&k, 1, heads.key_value)?, heads)?; // [count, heads, prefix + own, dim]
+        let v = repeat(pick(&v, 1, heads.key_value)?, heads)?;
+        let mixed = in_pieces(&q, &k, &v, heads, batch.mask.as_ref(), limit)?;
+        parts.push(mixed.transpose(1, 2)?.reshape((batch.count * batch.own, heads.query * heads.dim))?);
+    }
+    match &plan.back {
+        None => Ok(parts.swap_remove(0)),
+        Some(back) => Tensor::cat(&parts, 0)?.index_select(back, 0),
+    }
+}
+
+/// Segments at a time, or where one is too large rows of its queries.
+fn in_pieces(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor>, limit: usize) -> Result<Tensor> {
+    let (count, _, own, _) = q.dims4()?;
+    let keys = k.dim(2)?;
+    let a_query = (heads.query * keys).max(1);
+    if count * own * a_query <= limit {
+        return attend(q, k, v, heads, mask);
+    }
+    let at_once = (limit / (own * a_query)).max(1);
+    let rows = (limit / a_query).clamp(1, own);
+    let mut parts = Vec::new();
+    for first in (0..count).step_by(at_once) {
+        let some = |x: &Tensor| x.narrow(0, first, at_once.min(count - first));
+        let (q, k, v) = (some(q)?, some(k)?, some(v)?);
+        if at_once > 1 || rows == own {
+            parts.push(attend(&q, &k, &v, heads, mask)?);
+            continue;
+        }
+        let mut row_parts = Vec::new();
+        for row in (0..own).step_by(rows) {
+            let len = rows.min(own - row);
+            let mask = mask.map(|mask| mask.narrow(0, row, len)).transpose()?;
+            row_parts.push(attend(&q.narrow(2, row, len)?.contiguous()?, &k, &v, heads, mask.as_ref())?);
+        }
+        parts.push(Tensor::cat(&row_parts, 2)?);
+    }
+    Tensor::cat(&parts, 0)
+}
+
+/// `softmax(q kᵀ / sqrt(dim) + mask) v`, `[count, heads, queries, dim]`.
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor>) -> Result<Tensor> {
+    let scores = (wide(&q.matmul(&k.t()?)?)? * scale(heads))?; // [count, heads, queries, keys]
+    let scores = match mask {
+        Some(mask) => scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?,
+        None => scores,
+    };
+    softmax(&scores)?.to_dtype(q.dtype())?.matmul(v)
+}
+
+/// Key heads repeated for the query heads that they serve.
+fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
+    let (count, key_value, length, dim) = x.dims4()?;
+    let group = heads.query / heads.key_value;
+    let repeated = x.unsqueeze(2)?.broadcast_as((count, key_value, group, length, dim))?;
+    repeated.reshape((count, heads.query, length, dim))
+}
+
+/// Scores in f32 at least: what the mask and the softmax are computed in.
+pub(super) fn wide(scores: &Tensor) -> Result<Tensor> {
+    if scores.dtype() == DType::F64 { Ok(scores.clone()) } else { scores.to_dtype(DType::F32) }
+}
+
+/// The softmax over the last dimension.
+pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
+    match has_fused(&[scores]) {
+        true => candle_nn::ops::softmax_last_dim(&scores.contiguous()?),
+        false => candle_nn::ops::softmax(scores, D::Minus1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Seed;
+    use crate::vlm::ops::Shared;
+
+    fn numbers(label: &str, shape: (usize, usize)) -> Tensor {
+        let stream = Seed(11).stream("pieces of attention", label, 0);
+        let values: Vec<f32> = (0..shape.0 * shape.1).map(|i| stream.normal(i as u64) as f32).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn pieces_make_the_whole() {
+        let heads = Heads { query: 4, key_value: 2, dim: 6 };
+        let shared = vec![
+            Shared { prompt: 9, responses: vec![3, 3, 1] },
+            Shared { prompt: 9, responses: vec![] },
+            Shared { prompt: 5, responses: vec![7] },
+        ];
+        for segments in [Segments::causal(vec![7; 5]), Segments::full(vec![16, 4, 4, 16]), Segments::shared(shared)] {
+            let tokens = segments.tokens();
+            let (q, k, v) = (numbers("q", (tokens, 24)), numbers("k", (tokens, 12)), numbers("v", (tokens, 12)));
+            let whole = composed(&q, &k, &v, heads, &segments, usize::MAX).unwrap();
+            // A segment at a time, two, some rows of one, and a row at a time.
+            for limit in [4 * 7 * 7, 2 * 4 * 7 * 7, 4 * 16 * 5, 150, 1] {
+                let pieces = composed(&q, &k, &v, heads, &segments, limit).unwrap();
+                let apart = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+                assert!(apart.to_scalar::<f32>().unwrap() < 1e-6, "{segments:?}, {limit}: {apart}");
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Which operations serve a tensor: our kernels, or candle's.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{DType, Device, Tensor};
+
+/// How many [`Composed`] live.
+static COMPOSED: AtomicUsize = AtomicUsize::new(0);
+
+/// While one lives, no kernel serves in this process: the CPU computes by the operations that a card computes by.
+///
+/// `visplay doctor` and the tests compare the two. Results differ by rounding, so nothing that is kept may be computed meanwhile.
+#[derive(Debug)]
+pub struct Composed(());
+
+impl Composed {
+    /// From here on.
+    pub fn begin() -> Self {
+        COMPOSED.fetch_add(1, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Composed {
+    fn drop(&mut self) {
+        COMPOSED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether the kernels serve tensors of this type on this device: f32 on a CPU.
+pub(crate) fn kernels_serve(device: &Device, dtype: DType) -> bool {
+    device.is_cpu() && dtype == DType::F32 && COMPOSED.load(Ordering::SeqCst) == 0
+}
+
+/// Whether the kernels serve this tensor.
+pub(crate) fn has_kernels(x: &Tensor) -> bool {
+    kernels_serve(x.device(), x.dtype())
+}
+
+/// Whether candle's fused operations serve: they have no backward pass and none for f64.
+pub(super) fn has_fused(operands: &[&Tensor]) -> bool {
+    operands.iter().all(|x| !x.track_op() && x.dtype() != DType::F64)
+}

@@ -1,0 +1,76 @@
+//! Where models compute: what the commands and the pipeline file take, and what a build for the CPU says when asked for a card.
+
+use std::process::Command;
+
+use crate::support::{Place, VISPLAY, said};
+
+/// Every command that runs a model, with arguments that would do on the CPU.
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_for_the_cpu_says_in_one_line_that_it_has_no_card() {
+    let place = Place::new();
+    place.fill(2);
+    let root = env!("CARGO_MANIFEST_DIR");
+    let nano = format!("{root}/data/nano");
+    let benchmark = format!("{root}/data/benchmarks/scenes.parquet");
+    let commands: [&[&str]; 6] = [
+        &["doctor"],
+        &["model", "generate", "--model", &nano, "--prompt", "How many?"],
+        &["model", "score", "--model", &nano, "--prompt", "How many?", "--response", "2"],
+        &["evaluate", "--model", &nano, "--benchmark", &benchmark, "--items", "1"],
+        &["warm-start", "--model", &nano, "--data", "none.parquet", "--out", "out"],
+        &["evolve-round", "1", "--images", "source"],
+    ];
+    for arguments in commands {
+        for device in ["cuda", "cuda:0"] {
+            let output = place.command(&[arguments, &["--device", device]].concat()).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
+            let lines = said(&output);
+            assert_eq!(lines.lines().count(), 1, "{lines}");
+            assert!(lines.contains("built for the CPU") && lines.contains("just build-cuda"), "{lines}");
+        }
+    }
+    assert!(!place.store().join("refs").join("nano").exists(), "nothing was ingested");
+}
+
+#[test]
+fn a_device_that_is_none_is_refused_where_it_stands() {
+    let place = Place::new();
+    let output = place.command(&["doctor", "--device", "gpu"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("auto, cpu, cuda, or cuda:N"), "{}", said(&output));
+    let file = place.path().join("p.toml");
+    std::fs::write(&file, "evolution = \"t\"\n[model]\ndevice = \"cuda:x\"\n").unwrap();
+    let output = Command::new(VISPLAY)
+        .args(["evolve-round", "1", "--pipeline"])
+        .arg(&file)
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let lines = said(&output);
+    assert!(lines.contains("p.toml:3") && lines.contains("auto, cpu, cuda"), "{lines}");
+}
+
+/// The checks themselves, on the CPU: the arithmetic that a card computes by beside the kernels and transformers, and a round.
+#[test]
+fn the_checks_of_a_device_run_on_the_cpu() {
+    let out = tempfile::tempdir().unwrap();
+    let output = Command::new(VISPLAY)
+        .args(["doctor", "--device", "cpu", "--full", "--shapes", "small", "--json", "--out"])
+        .arg(out.path())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.len() >= 10 && checks.iter().all(|check| check["passed"] == true), "{checks:#?}");
+    let rates = report["rates"].as_array().unwrap();
+    for what in ["vision", "prefill", "decode", "update"] {
+        assert!(rates.iter().any(|rate| rate["what"] == what && rate["per_second"].as_f64() > Some(0.0)), "{what}");
+    }
+    let table = std::fs::read_to_string(out.path().join("device-cpu.md")).unwrap();
+    assert!(table.contains("| check ") && table.contains("passed") && !table.contains("FAILED"), "{table}");
+    assert!(out.path().join("device-cpu.json").exists());
+}

@@ -1,0 +1,28 @@
+//! The sampling engine, with its cache, against transformers: the greedy tokens that `tests/oracles/model.py` froze.
+
+use std::sync::Arc;
+
+use visplay::random::Seed;
+use visplay::sampling::{ImageInput, Job, SamplingOptions};
+
+use crate::model_parity::{oracle, process};
+use crate::sampling::{checkpoint, engine_options, run};
+
+#[test]
+fn the_engine_draws_the_tokens_of_transformers() {
+    let oracle = oracle();
+    for (name, cases) in &oracle.checkpoints {
+        let (_folder, checkpoint) = checkpoint(name);
+        let jobs = oracle.prompts.iter().zip(cases).enumerate().map(|(i, (prompt, case))| Job {
+            id: i as u64,
+            ids: prompt.prompt_ids.clone(),
+            images: process(&prompt.images).into_iter().map(|image| Arc::new(ImageInput::new(image))).collect(),
+            streams: vec![Seed(0).stream("greedy", "", 0)],
+            options: Arc::new(SamplingOptions::greedy(case.greedy.len(), Vec::new())),
+        });
+        let drawn = run(&checkpoint, engine_options(&checkpoint, 8, 2), jobs.collect());
+        for (i, case) in cases.iter().enumerate() {
+            assert_eq!(drawn[&(i as u64)][0].token_ids, case.greedy, "{name}, prompt {i}");
+        }
+    }
+}
