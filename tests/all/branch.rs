@@ -156,7 +156,7 @@ fn what_cannot_be_branched_is_said_and_nothing_is_written() {
                 "--set",
                 "curriculum.low=0.9",
                 "--set",
-                "curriculum.high=0.95",
+                "curriculum.high=1.0",
             ])
             .output()
             .unwrap()

@@ -114,7 +114,7 @@ fn what_is_wrong_is_said() {
         (vec!["--prompt", "x", "--top-k", "0"], "top-k"),
         (vec!["--prompt", "x", "--top-p", "0"], "top-p"),
         (vec!["--prompt", "x", "--samples", "0"], "--samples"),
-        (vec!["--prompt", "x", "--max-tokens", "0"], "at least one token"),
+        (vec!["--prompt", "x", "--max-tokens", "0"], "--max-tokens"),
         (vec!["--prompt", "x", "--image", "nowhere.png"], "nowhere.png"),
         (vec!["--prompt", "x", "--image", image, "--min-pixels", "99999999"], "pixels"),
         (vec!["--prompt", "x", "--stop", ""], "stop string"),
