@@ -12,9 +12,11 @@ fn main() -> PolarsResult<()> {
         LazyFrame::scan_parquet(files.as_str().into(), ScanArgsParquet::default())
     };
 
-    let kept = rows("curriculum")?
-        .sort(["confidence", "problem"], SortMultipleOptions::default())
-        .select([col("problem"), col("pseudo_label"), col("confidence")]);
+    let kept = rows("curriculum")?.sort(["confidence", "problem"], SortMultipleOptions::default()).select([
+        col("problem"),
+        col("pseudo_label"),
+        col("confidence"),
+    ]);
     println!("{}", kept.limit(3).collect()?);
 
     let left_out = rows("rejects")?
