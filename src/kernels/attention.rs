@@ -15,7 +15,7 @@ use super::aligned::AlignedBuffer;
 use super::gemm::threads_for;
 use super::packed::PANEL;
 use super::rowwise::softmax_unscaled;
-use super::tile::{TILE, multiply_tile, tile_rows};
+use super::tile::{Start, Sums, TILE, multiply_tile, tile_rows};
 
 /// Tokens in a block.
 pub const BLOCK: usize = PANEL;
@@ -234,11 +234,11 @@ fn attend_tile<S: Simd>(
     let longest = task.segment.limit(task.first + place(tile - 1).0);
     let blocks = &task.segment.blocks[..longest.div_ceil(BLOCK)];
     let keys = blocks.len() * BLOCK;
-    scores.clear();
     scores.resize(tile * keys, 0.0);
     for (b, block) in blocks.iter().enumerate() {
         let (key, _) = task.blocks.head(*block, head);
-        multiply_tile(simd, tile, &queries[..dim * tile], key, scores, keys, b * BLOCK);
+        let sums = Sums { start: Start::Zero, out: scores, stride: keys, column: b * BLOCK };
+        multiply_tile(simd, tile, &queries[..dim * tile], key, sums);
     }
     weights.resize(tile * keys, 0.0);
     let mut totals = [1f32; TILE];
@@ -249,13 +249,17 @@ fn attend_tile<S: Simd>(
             *lane = *x;
         }
     }
-    sums.clear();
     sums.resize(tile * value_dim, 0.0);
+    if blocks.is_empty() {
+        sums.fill(0.0);
+    }
+    let mut start = Start::Zero;
     for (block, weights) in blocks.iter().zip(weights.chunks_exact(BLOCK * tile)) {
         let (_, values) = task.blocks.head(*block, head);
         for (p, panel) in values.chunks_exact(BLOCK * PANEL).enumerate() {
-            multiply_tile(simd, tile, weights, panel, sums, value_dim, p * PANEL);
+            multiply_tile(simd, tile, weights, panel, Sums { start, out: sums, stride: value_dim, column: p * PANEL });
         }
+        start = Start::Out;
     }
     for (sums, total) in sums.chunks_exact_mut(value_dim).zip(totals) {
         let scale = 1.0 / total;

@@ -13,7 +13,7 @@ use super::attention::Heads;
 use super::exponential::exp;
 use super::gemm::threads_for;
 use super::packed::PANEL;
-use super::tile::{multiply_rows, multiply_tile, pack_tile, tile_rows};
+use super::tile::{Start, Sums, multiply_rows, multiply_tile, pack_tile, tile_rows};
 
 /// Rows of queries whose probabilities are held at once; a multiple of every tile's height.
 const ROWS: usize = 48;
@@ -268,10 +268,8 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
         let keys = (prompt.blocks() + own) * PANEL;
         let masks = |row: usize| [prompt.tokens, prompt.blocks() * PANEL, prompt.blocks() * PANEL + limit(row)];
         pack_queries(task, scratch, span, first, count);
-        for buffer in [&mut scratch.weights, &mut scratch.slopes] {
-            buffer.clear();
-            buffer.resize(count * keys, 0.0);
-        }
+        scratch.weights.resize(count * keys, 0.0);
+        scratch.slopes.resize(count * keys, 0.0);
         scratch.turned.resize(ROWS * keys, 0.0);
         scratch.tile.resize(ROWS * dim, 0.0);
         let mut done = 0;
@@ -290,7 +288,8 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
                 }
                 for (b, block) in blocks().enumerate() {
                     let columns = &columns[block * dim * PANEL..][..dim * PANEL];
-                    multiply_tile(simd, tile, &scratch.tile[..dim * tile], columns, out, keys, b * PANEL);
+                    let sums = Sums { start: Start::Zero, out, stride: keys, column: b * PANEL };
+                    multiply_tile(simd, tile, &scratch.tile[..dim * tile], columns, sums);
                 }
             }
             for (i, (weights, slopes)) in weights.chunks_exact_mut(keys).zip(slopes.chunks_exact_mut(keys)).enumerate()
@@ -299,14 +298,16 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
             }
             let turned = &mut turned[..tile * keys];
             pack_tile(slopes, keys, 1, tile, keys, turned);
-            sums.clear();
             sums.resize(tile * value_dim, 0.0);
+            let mut start = Start::Zero;
             for (slopes, block) in turned.chunks_exact(PANEL * tile).zip(blocks()) {
                 let panels =
                     scratch.key_rows[block * value_dim * PANEL..][..value_dim * PANEL].chunks_exact(PANEL * PANEL);
                 for (p, panel) in panels.enumerate() {
-                    multiply_tile(simd, tile, slopes, panel, sums, value_dim, p * PANEL);
+                    let sums = Sums { start, out: sums, stride: value_dim, column: p * PANEL };
+                    multiply_tile(simd, tile, slopes, panel, sums);
                 }
+                start = Start::Out;
             }
             let out = task.result[(span.first * group + first + done) * dim..].chunks_exact_mut(dim);
             for (sums, out) in sums.chunks_exact(value_dim).zip(out) {
@@ -340,7 +341,8 @@ fn add_products<S: Simd>(
         let tile = tile_rows::<S>(PANEL - key);
         for (p, panel) in rows.chunks_exact(ROWS * PANEL).enumerate() {
             let out = &mut out[key * value_dim..];
-            multiply_rows(simd, tile, (&a[key..], keys), &panel[..count * PANEL], out, value_dim, p * PANEL);
+            let sums = Sums { start: Start::Out, out, stride: value_dim, column: p * PANEL };
+            multiply_rows(simd, tile, (&a[key..], keys), &panel[..count * PANEL], sums);
         }
         key += tile;
     }

@@ -4,8 +4,36 @@ use pulp::Simd;
 
 use super::packed::PANEL;
 
-/// Rows of the highest tile: 12 x 2 of the 32 AVX-512 registers accumulate.
+/// Rows of the highest tile: 12 x 2 of the 32 AVX-512 registers accumulate. With AVX2 3 x 4 of 16 do; 3 divides it.
 pub(super) const TILE: usize = 12;
+
+/// What the sums of a product begin with.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    Zero,
+    /// A value for each output.
+    Bias(&'a [f32]),
+    /// What is in the result already.
+    Out,
+}
+
+impl Start<'_> {
+    /// For some of the outputs.
+    pub(super) fn columns(self, from: usize, to: usize) -> Self {
+        match self {
+            Self::Bias(bias) => Self::Bias(&bias[from..to]),
+            other => other,
+        }
+    }
+}
+
+/// Where a tile's sums go: to a panel's width of columns, from `column` on, of rows that are `stride` long.
+pub(super) struct Sums<'a> {
+    pub(super) start: Start<'a>,
+    pub(super) out: &'a mut [f32],
+    pub(super) stride: usize,
+    pub(super) column: usize,
+}
 
 /// The height of the next tile when `left` rows are left.
 #[inline(always)]
@@ -14,34 +42,28 @@ pub(super) fn tile_rows<S: Simd>(left: usize) -> usize {
         (16, TILE..) => TILE,
         (16, 8..) => 8,
         (16, 4..) => 4,
+        (8, 3..) => 3,
         (8 | 16, 2..) => 2,
         _ => 1,
     }
 }
 
-/// `out[i, column + n] += sum_k a[k, i] panel[k, n]` for a tile of [`tile_rows`] rows; rows of `out` are `stride` long.
+/// `out[i, column + n] = start + sum_k a[k, i] panel[k, n]` for a tile of [`tile_rows`] rows.
 ///
 /// Each sum is one chain of multiply-adds in ascending `k`, whatever the tile.
 #[inline(always)]
-pub(super) fn multiply_tile<S: Simd>(
-    simd: S,
-    rows: usize,
-    a: &[f32],
-    panel: &[f32],
-    out: &mut [f32],
-    stride: usize,
-    column: usize,
-) {
+pub(super) fn multiply_tile<S: Simd>(simd: S, rows: usize, a: &[f32], panel: &[f32], sums: Sums<'_>) {
     match (S::F32_LANES, rows) {
-        (16, 12) => tile::<S, 12, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
-        (16, 8) => tile::<S, 8, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
-        (16, 4) => tile::<S, 4, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
-        (16, 2) => tile::<S, 2, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
-        (16, _) => tile::<S, 1, 2>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
-        (8, 2) => tile::<S, 2, 4>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
-        (8, _) => tile::<S, 1, 4>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
-        (4, _) => tile::<S, 1, 8>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
-        (_, _) => tile::<S, 1, 32>(simd, a.as_chunks().0.iter(), panel, out, stride, column),
+        (16, 12) => tile::<S, 12, 2>(simd, a.as_chunks().0.iter(), panel, sums),
+        (16, 8) => tile::<S, 8, 2>(simd, a.as_chunks().0.iter(), panel, sums),
+        (16, 4) => tile::<S, 4, 2>(simd, a.as_chunks().0.iter(), panel, sums),
+        (16, 2) => tile::<S, 2, 2>(simd, a.as_chunks().0.iter(), panel, sums),
+        (16, _) => tile::<S, 1, 2>(simd, a.as_chunks().0.iter(), panel, sums),
+        (8, 3) => tile::<S, 3, 4>(simd, a.as_chunks().0.iter(), panel, sums),
+        (8, 2) => tile::<S, 2, 4>(simd, a.as_chunks().0.iter(), panel, sums),
+        (8, _) => tile::<S, 1, 4>(simd, a.as_chunks().0.iter(), panel, sums),
+        (4, _) => tile::<S, 1, 8>(simd, a.as_chunks().0.iter(), panel, sums),
+        (_, _) => tile::<S, 1, 32>(simd, a.as_chunks().0.iter(), panel, sums),
     }
 }
 
@@ -52,20 +74,19 @@ pub(super) fn multiply_rows<S: Simd>(
     rows: usize,
     (a, a_stride): (&[f32], usize),
     panel: &[f32],
-    out: &mut [f32],
-    stride: usize,
-    column: usize,
+    sums: Sums<'_>,
 ) {
     match (S::F32_LANES, rows) {
-        (16, 12) => tile::<S, 12, 2>(simd, strided(a, a_stride), panel, out, stride, column),
-        (16, 8) => tile::<S, 8, 2>(simd, strided(a, a_stride), panel, out, stride, column),
-        (16, 4) => tile::<S, 4, 2>(simd, strided(a, a_stride), panel, out, stride, column),
-        (16, 2) => tile::<S, 2, 2>(simd, strided(a, a_stride), panel, out, stride, column),
-        (16, _) => tile::<S, 1, 2>(simd, strided(a, a_stride), panel, out, stride, column),
-        (8, 2) => tile::<S, 2, 4>(simd, strided(a, a_stride), panel, out, stride, column),
-        (8, _) => tile::<S, 1, 4>(simd, strided(a, a_stride), panel, out, stride, column),
-        (4, _) => tile::<S, 1, 8>(simd, strided(a, a_stride), panel, out, stride, column),
-        (_, _) => tile::<S, 1, 32>(simd, strided(a, a_stride), panel, out, stride, column),
+        (16, 12) => tile::<S, 12, 2>(simd, strided(a, a_stride), panel, sums),
+        (16, 8) => tile::<S, 8, 2>(simd, strided(a, a_stride), panel, sums),
+        (16, 4) => tile::<S, 4, 2>(simd, strided(a, a_stride), panel, sums),
+        (16, 2) => tile::<S, 2, 2>(simd, strided(a, a_stride), panel, sums),
+        (16, _) => tile::<S, 1, 2>(simd, strided(a, a_stride), panel, sums),
+        (8, 3) => tile::<S, 3, 4>(simd, strided(a, a_stride), panel, sums),
+        (8, 2) => tile::<S, 2, 4>(simd, strided(a, a_stride), panel, sums),
+        (8, _) => tile::<S, 1, 4>(simd, strided(a, a_stride), panel, sums),
+        (4, _) => tile::<S, 1, 8>(simd, strided(a, a_stride), panel, sums),
+        (_, _) => tile::<S, 1, 32>(simd, strided(a, a_stride), panel, sums),
     }
 }
 
@@ -82,9 +103,11 @@ pub(super) fn pack_tile(x: &[f32], row: usize, step: usize, rows: usize, depth: 
         (1, 12) => transpose::<12>(x, row, depth, packed),
         (1, 8) => transpose::<8>(x, row, depth, packed),
         (1, 4) => transpose::<4>(x, row, depth, packed),
+        (1, 3) => transpose::<3>(x, row, depth, packed),
         (1, 2) => transpose::<2>(x, row, depth, packed),
         (_, 12) if row == 1 => copy::<12>(x, step, packed),
         (_, 8) if row == 1 => copy::<8>(x, step, packed),
+        (_, 3) if row == 1 => copy::<3>(x, step, packed),
         (_, 4) if row == 1 => copy::<4>(x, step, packed),
         (_, _) => {
             for (k, packed) in packed.chunks_exact_mut(rows).enumerate() {
@@ -113,35 +136,61 @@ fn copy<const R: usize>(x: &[f32], step: usize, packed: &mut [f32]) {
     }
 }
 
+/// Some outputs of a row, filled up with zeros.
+#[inline(always)]
+fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
+    let mut vectors = [simd.splat_f32s(0.0); V];
+    match row.first_chunk::<PANEL>() {
+        Some(row) => vectors.copy_from_slice(&S::as_simd_f32s(row).0[..V]),
+        None => {
+            let mut padded = [0f32; PANEL];
+            padded[..row.len()].copy_from_slice(row);
+            vectors.copy_from_slice(&S::as_simd_f32s(&padded).0[..V]);
+        }
+    }
+    vectors
+}
+
 /// The tile of `R` rows and `V` vectors of outputs.
 #[inline(always)]
 fn tile<'a, S: Simd, const R: usize, const V: usize>(
     simd: S,
     steps: impl Iterator<Item = &'a [f32; R]>,
     panel: &[f32],
-    out: &mut [f32],
-    stride: usize,
-    column: usize,
+    sums: Sums<'_>,
 ) {
+    let Sums { start, out, stride, column } = sums;
     let width = PANEL.min(stride - column);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
-    for (i, sums) in sums.iter_mut().enumerate() {
-        let row = &out[i * stride + column..][..width];
-        if width == PANEL {
-            sums.copy_from_slice(&S::as_simd_f32s(row).0[..V]);
-        } else {
-            let mut padded = [0f32; PANEL];
-            padded[..width].copy_from_slice(row);
-            sums.copy_from_slice(&S::as_simd_f32s(&padded).0[..V]);
+    match start {
+        Start::Zero => {}
+        Start::Bias(bias) => {
+            let row = load::<S, V>(simd, &bias[column..][..width]);
+            sums.fill(row);
+        }
+        Start::Out => {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                *sums = load(simd, &out[i * stride + column..][..width]);
+            }
         }
     }
     let (vectors, _) = S::as_simd_f32s(panel);
     let (vectors, _) = vectors.as_chunks::<V>();
     for (a, w) in steps.zip(vectors) {
-        for (a, sums) in a.iter().zip(&mut sums) {
-            let a = simd.splat_f32s(*a);
-            for (w, sum) in w.iter().zip(sums) {
-                *sum = simd.mul_add_f32s(a, *w, *sum);
+        // The shorter side stays in registers while the longer one streams past: AVX2 has none to spare.
+        if R < V {
+            let a: [_; R] = std::array::from_fn(|i| simd.splat_f32s(a[i]));
+            for (v, w) in w.iter().enumerate() {
+                for (a, sums) in a.iter().zip(&mut sums) {
+                    sums[v] = simd.mul_add_f32s(*a, *w, sums[v]);
+                }
+            }
+        } else {
+            for (a, sums) in a.iter().zip(&mut sums) {
+                let a = simd.splat_f32s(*a);
+                for (w, sum) in w.iter().zip(sums) {
+                    *sum = simd.mul_add_f32s(a, *w, *sum);
+                }
             }
         }
     }
