@@ -15,12 +15,14 @@ use super::aligned::AlignedBuffer;
 use super::gemm::threads_for;
 use super::packed::PANEL;
 use super::rowwise::softmax_unscaled;
-use super::tile::{Start, Sums, TILE, multiply_tile, tile_rows};
+use super::tile::{Start, Sums, multiply_tile, pack_tile, tiles};
 
 /// Tokens in a block.
 pub const BLOCK: usize = PANEL;
 /// Queries of a task that is handed to a thread.
 const TASK_QUERIES: usize = 48;
+/// Rows of queries whose scores are held at once; a multiple of every tile's height.
+const ROWS: usize = 48;
 
 /// The heads of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,11 +162,11 @@ struct Task<'a> {
 /// Scratch of a thread, kept between calls.
 #[derive(Default)]
 struct Scratch {
-    /// A tile of queries, `[dim, rows]`.
+    /// Tiles of queries, `[dim, rows]` each.
     queries: Vec<f32>,
     /// Their scores, `[rows, keys]`.
     scores: Vec<f32>,
-    /// The scores turned round, `[keys, rows]`.
+    /// The same in tiles, turned round, `[keys, rows]` each.
     weights: Vec<f32>,
     /// The weighted sums, `[rows, value_dim]`.
     sums: Vec<f32>,
@@ -192,72 +194,85 @@ impl WithSimd for Attend<'_> {
         let heads = task.blocks.heads;
         let group = heads.query / heads.key_value;
         let rows = task.out.len() / heads.dim / heads.key_value;
-        scratch.queries.resize(heads.dim * TILE, 0.0);
         for head in 0..heads.key_value {
             let mut first = 0;
             while first < rows {
                 // A row is a query and one of the heads that share this key head.
-                let tile = tile_rows::<S>(rows - first);
+                let count = ROWS.min(rows - first);
                 let place = |i: usize| ((first + i) / group, head * group + (first + i) % group);
-                attend_tile(simd, &task, scratch, head, tile, place);
+                attend_rows(simd, &task, scratch, head, count, place);
                 let sums = scratch.sums.chunks_exact(heads.value_dim());
                 for (i, sums) in sums.enumerate() {
                     let (query, h) = place(i);
                     task.out[(query * heads.query + h) * heads.dim..][..heads.dim].copy_from_slice(&sums[..heads.dim]);
                 }
-                first += tile;
+                first += count;
             }
         }
     }
 }
 
-/// One tile of rows against one key head; leaves the result in `scratch.sums`.
+/// Some rows against one key head; leaves the result in `scratch.sums`.
+///
+/// The rows' tiles take turns at a block of keys or values, so that it is fetched into the nearest cache once.
 #[inline(always)]
-fn attend_tile<S: Simd>(
+fn attend_rows<S: Simd>(
     simd: S,
     task: &Task<'_>,
     scratch: &mut Scratch,
     head: usize,
-    tile: usize,
+    rows: usize,
     place: impl Fn(usize) -> (usize, usize),
 ) {
     let Heads { dim, .. } = task.blocks.heads;
     let value_dim = task.blocks.heads.value_dim();
     let Scratch { queries, scores, weights, sums } = scratch;
-    for i in 0..tile {
-        let (query, h) = place(i);
-        let q = &task.q[query * task.stride + h * dim..][..dim];
-        for (lane, x) in queries[i..].iter_mut().step_by(tile).zip(q) {
-            *lane = *x * task.scale;
+    queries.resize(ROWS * dim, 0.0);
+    for (first, tile) in tiles::<S>(rows) {
+        for i in 0..tile {
+            let (query, h) = place(first + i);
+            let q = &task.q[query * task.stride + h * dim..][..dim];
+            for (lane, x) in queries[first * dim + i..].iter_mut().step_by(tile).zip(q) {
+                *lane = *x * task.scale;
+            }
         }
     }
-    let longest = task.segment.limit(task.first + place(tile - 1).0);
-    let blocks = &task.segment.blocks[..longest.div_ceil(BLOCK)];
+    let limit = |i: usize| task.segment.limit(task.first + place(i).0);
+    // The blocks that a tile sees, and the scores' row that holds them.
+    let seen = |first: usize, tile: usize| limit(first + tile - 1).div_ceil(BLOCK);
+    let blocks = &task.segment.blocks[..limit(rows - 1).div_ceil(BLOCK)];
     let keys = blocks.len() * BLOCK;
-    scores.resize(tile * keys, 0.0);
+    scores.resize(rows * keys, 0.0);
     for (b, block) in blocks.iter().enumerate() {
         let (key, _) = task.blocks.head(*block, head);
-        let sums = Sums { start: Start::Zero, out: scores, stride: keys, column: b * BLOCK };
-        multiply_tile(simd, tile, &queries[..dim * tile], key, sums);
-    }
-    weights.resize(tile * keys, 0.0);
-    let mut totals = [1f32; TILE];
-    for (i, total) in totals.iter_mut().enumerate().take(tile) {
-        let row = &mut scores[i * keys..][..keys];
-        *total = softmax_unscaled(simd, row, task.segment.limit(task.first + place(i).0));
-        for (lane, x) in weights[i..].iter_mut().step_by(tile).zip(row.iter()) {
-            *lane = *x;
+        for (first, tile) in tiles::<S>(rows).filter(|(first, tile)| b < seen(*first, *tile)) {
+            let out = &mut scores[first * keys..];
+            let sums = Sums { start: Start::Zero, out, stride: keys, column: b * BLOCK };
+            multiply_tile(simd, tile, &queries[first * dim..][..dim * tile], key, sums);
         }
     }
-    sums.resize(tile * value_dim, 0.0);
+    weights.resize(rows * keys, 0.0);
+    let mut totals = [1f32; ROWS];
+    for (first, tile) in tiles::<S>(rows) {
+        let seen = seen(first, tile) * BLOCK;
+        for i in first..first + tile {
+            totals[i] = softmax_unscaled(simd, &mut scores[i * keys..][..seen], limit(i));
+        }
+        pack_tile(&scores[first * keys..], keys, 1, tile, seen, &mut weights[first * keys..][..seen * tile]);
+    }
+    sums.resize(rows * value_dim, 0.0);
     if blocks.is_empty() {
         sums.fill(0.0);
     }
     let mut start = Start::Zero;
-    for (block, weights) in blocks.iter().zip(weights.chunks_exact(BLOCK * tile)) {
+    for (b, block) in blocks.iter().enumerate() {
         let (_, values) = task.blocks.head(*block, head);
         for (p, panel) in values.chunks_exact(BLOCK * PANEL).enumerate() {
-            multiply_tile(simd, tile, weights, panel, Sums { start, out: sums, stride: value_dim, column: p * PANEL });
+            for (first, tile) in tiles::<S>(rows).filter(|(first, tile)| b < seen(*first, *tile)) {
+                let weights = &weights[first * keys + b * BLOCK * tile..][..BLOCK * tile];
+                let out = &mut sums[first * value_dim..];
+                multiply_tile(simd, tile, weights, panel, Sums { start, out, stride: value_dim, column: p * PANEL });
+            }
         }
         start = Start::Out;
     }

@@ -13,7 +13,8 @@ use super::attention::Heads;
 use super::exponential::exp;
 use super::gemm::threads_for;
 use super::packed::PANEL;
-use super::tile::{Start, Sums, multiply_rows, multiply_tile, pack_tile, tile_rows};
+use super::rowwise::largest;
+use super::tile::{Start, Sums, multiply_rows, multiply_tile, pack_tile, tiles};
 
 /// Rows of queries whose probabilities are held at once; a multiple of every tile's height.
 const ROWS: usize = 48;
@@ -145,14 +146,14 @@ struct Scratch {
     /// Queries, scaled, and gradients of a block of rows, `[panel of features, ROWS, PANEL]`.
     queries: Vec<f32>,
     gradients: Vec<f32>,
-    /// A tile of queries or gradients, `[dim, tile]`.
-    tile: Vec<f32>,
+    /// Queries or gradients in tiles, `[dim, tile]` each.
+    tiled: Vec<f32>,
     /// Probabilities and the gradients of scores, `[ROWS, keys]`.
     weights: Vec<f32>,
     slopes: Vec<f32>,
-    /// A tile of them turned round, `[keys, tile]`.
+    /// The latter in tiles, turned round, `[keys, tile]` each.
     turned: Vec<f32>,
-    /// A tile's gradient of queries, `[tile, value_dim]`.
+    /// The gradients of queries, `[ROWS, value_dim]`.
     sums: Vec<f32>,
 }
 
@@ -266,60 +267,64 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
         let own = limit(first + count - 1).div_ceil(PANEL);
         let blocks = || (0..prompt.blocks()).chain(span.block..span.block + own);
         let keys = (prompt.blocks() + own) * PANEL;
+        // A cache line more than the keys: rows a power of two apart would all want the same places of the cache.
+        let stride = keys + 16;
         let masks = |row: usize| [prompt.tokens, prompt.blocks() * PANEL, prompt.blocks() * PANEL + limit(row)];
         pack_queries(task, scratch, span, first, count);
-        scratch.weights.resize(count * keys, 0.0);
-        scratch.slopes.resize(count * keys, 0.0);
-        scratch.turned.resize(ROWS * keys, 0.0);
-        scratch.tile.resize(ROWS * dim, 0.0);
-        let mut done = 0;
-        while done < count {
-            let tile = tile_rows::<S>(count - done);
-            let Scratch { weights, slopes, turned, sums, .. } = scratch;
-            let weights = &mut weights[done * keys..][..tile * keys];
-            let slopes = &mut slopes[done * keys..][..tile * keys];
-            for (rows, columns, out) in
-                [(&scratch.queries, &scratch.keys, &mut *weights), (&scratch.gradients, &scratch.values, &mut *slopes)]
-            {
-                let packed = &mut scratch.tile[..dim * tile];
-                for (p, packed) in packed.chunks_mut(PANEL * tile).enumerate() {
+        let Scratch { weights, slopes, turned, sums, tiled, .. } = scratch;
+        weights.resize(count * stride, 0.0);
+        slopes.resize(count * stride, 0.0);
+        turned.resize(count * keys, 0.0);
+        tiled.resize(ROWS * dim, 0.0);
+        sums.resize(count * value_dim, 0.0);
+        // The rows' tiles take turns at a block, so that it is fetched into the nearest cache once.
+        for (rows, columns, out) in
+            [(&scratch.queries, &scratch.keys, &mut *weights), (&scratch.gradients, &scratch.values, &mut *slopes)]
+        {
+            for (row, tile) in tiles::<S>(count) {
+                let packed = tiled[row * dim..][..dim * tile].chunks_mut(PANEL * tile);
+                for (p, packed) in packed.enumerate() {
                     let depth = packed.len() / tile;
-                    pack_tile(&rows[(p * ROWS + done) * PANEL..], PANEL, 1, tile, depth, packed);
-                }
-                for (b, block) in blocks().enumerate() {
-                    let columns = &columns[block * dim * PANEL..][..dim * PANEL];
-                    let sums = Sums { start: Start::Zero, out, stride: keys, column: b * PANEL };
-                    multiply_tile(simd, tile, &scratch.tile[..dim * tile], columns, sums);
+                    pack_tile(&rows[(p * ROWS + row) * PANEL..], PANEL, 1, tile, depth, packed);
                 }
             }
-            for (i, (weights, slopes)) in weights.chunks_exact_mut(keys).zip(slopes.chunks_exact_mut(keys)).enumerate()
-            {
-                softmax_gradient(simd, weights, slopes, masks(first + done + i));
-            }
-            let turned = &mut turned[..tile * keys];
-            pack_tile(slopes, keys, 1, tile, keys, turned);
-            sums.resize(tile * value_dim, 0.0);
-            let mut start = Start::Zero;
-            for (slopes, block) in turned.chunks_exact(PANEL * tile).zip(blocks()) {
-                let panels =
-                    scratch.key_rows[block * value_dim * PANEL..][..value_dim * PANEL].chunks_exact(PANEL * PANEL);
-                for (p, panel) in panels.enumerate() {
-                    let sums = Sums { start, out: sums, stride: value_dim, column: p * PANEL };
-                    multiply_tile(simd, tile, slopes, panel, sums);
+            for (b, block) in blocks().enumerate() {
+                let columns = &columns[block * dim * PANEL..][..dim * PANEL];
+                for (row, tile) in tiles::<S>(count) {
+                    let out = &mut out[row * stride..];
+                    let sums = Sums { start: Start::Zero, out, stride, column: b * PANEL };
+                    multiply_tile(simd, tile, &tiled[row * dim..][..dim * tile], columns, sums);
                 }
-                start = Start::Out;
             }
-            let out = task.result[(span.first * group + first + done) * dim..].chunks_exact_mut(dim);
-            for (sums, out) in sums.chunks_exact(value_dim).zip(out) {
-                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * task.scale);
+        }
+        let rows = weights.chunks_exact_mut(stride).zip(slopes.chunks_exact_mut(stride));
+        for (i, (weights, slopes)) in rows.enumerate() {
+            softmax_gradient(simd, &mut weights[..keys], &mut slopes[..keys], masks(first + i));
+        }
+        for (row, tile) in tiles::<S>(count) {
+            pack_tile(&slopes[row * stride..], stride, 1, tile, keys, &mut turned[row * keys..][..tile * keys]);
+        }
+        let mut start = Start::Zero;
+        for (b, block) in blocks().enumerate() {
+            let panels = &scratch.key_rows[block * value_dim * PANEL..][..value_dim * PANEL];
+            for (p, panel) in panels.chunks_exact(PANEL * PANEL).enumerate() {
+                for (row, tile) in tiles::<S>(count) {
+                    let slopes = &turned[row * keys + b * PANEL * tile..][..PANEL * tile];
+                    let out = &mut sums[row * value_dim..];
+                    multiply_tile(simd, tile, slopes, panel, Sums { start, out, stride: value_dim, column: p * PANEL });
+                }
             }
-            done += tile;
+            start = Start::Out;
+        }
+        let out = task.result[(span.first * group + first) * dim..].chunks_exact_mut(dim);
+        for (sums, out) in sums.chunks_exact(value_dim).zip(out) {
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * task.scale);
         }
         let Scratch { weights, slopes, queries, gradients, dk, dv, .. } = scratch;
         for (a, rows, out) in [(&*weights, &*gradients, dv), (&*slopes, &*queries, dk)] {
             for (b, block) in blocks().enumerate() {
                 let out = &mut out[block * PANEL * value_dim..][..PANEL * value_dim];
-                add_products(simd, &a[b * PANEL..], keys, rows, count, out, value_dim);
+                add_products(simd, (&a[b * PANEL..], stride), rows, count, out, value_dim);
             }
         }
     }
@@ -329,22 +334,18 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
 #[inline(always)]
 fn add_products<S: Simd>(
     simd: S,
-    a: &[f32],
-    keys: usize,
+    (a, stride): (&[f32], usize),
     rows: &[f32],
     count: usize,
     out: &mut [f32],
     value_dim: usize,
 ) {
-    let mut key = 0;
-    while key < PANEL {
-        let tile = tile_rows::<S>(PANEL - key);
-        for (p, panel) in rows.chunks_exact(ROWS * PANEL).enumerate() {
+    for (p, panel) in rows.chunks_exact(ROWS * PANEL).enumerate() {
+        for (key, tile) in tiles::<S>(PANEL) {
             let out = &mut out[key * value_dim..];
             let sums = Sums { start: Start::Out, out, stride: value_dim, column: p * PANEL };
-            multiply_rows(simd, tile, (&a[key..], keys), &panel[..count * PANEL], sums);
+            multiply_rows(simd, tile, (&a[key..], stride), &panel[..count * PANEL], sums);
         }
-        key += tile;
     }
 }
 
@@ -381,11 +382,7 @@ fn softmax_gradient<S: Simd>(simd: S, weights: &mut [f32], slopes: &mut [f32], m
         row[end..].fill(value);
     };
     fill(weights, f32::NEG_INFINITY);
-    let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
-    for v in S::as_simd_f32s(weights).0 {
-        largest = simd.max_f32s(*v, largest);
-    }
-    let largest = simd.splat_f32s(simd.reduce_max_f32s(largest));
+    let largest = largest(simd, S::as_simd_f32s(weights).0);
     for v in S::as_mut_simd_f32s(weights).0 {
         *v = exp(simd, simd.sub_f32s(*v, largest));
     }

@@ -1,13 +1,18 @@
 //! A weight matrix laid out for the matrix product: panels of [`PANEL`] outputs, inputs running down the panel.
 
+use rayon::prelude::*;
+
 use super::aligned::AlignedBuffer;
 
 /// Outputs in a panel: two AVX-512 registers, four AVX2 registers.
 pub const PANEL: usize = 32;
 
+/// Floats below which another thread costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 16;
+
 /// A weight `[outputs, inputs]` as panels: element `(n, k)` is at panel `n / PANEL`, row `k`, lane `n % PANEL`.
 /// The last panel is filled up with zeros.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PackedMatrix {
     outputs: usize,
     inputs: usize,
@@ -17,19 +22,32 @@ pub struct PackedMatrix {
 impl PackedMatrix {
     /// Packs a row-major weight `[outputs, inputs]`.
     pub fn pack(weight: &[f32], outputs: usize, inputs: usize) -> Self {
+        Self::pack_into(AlignedBuffer::default(), weight, outputs, inputs)
+    }
+
+    /// The same in memory that is no longer needed.
+    pub fn pack_into(memory: AlignedBuffer, weight: &[f32], outputs: usize, inputs: usize) -> Self {
         debug_assert_eq!(weight.len(), outputs * inputs, "a weight has outputs x inputs elements");
-        let mut panels = AlignedBuffer::zeroed(outputs.div_ceil(PANEL) * PANEL * inputs);
-        let rows = weight.chunks(PANEL * inputs);
-        for (panel, rows) in panels.as_mut_slice().chunks_exact_mut(PANEL * inputs).zip(rows) {
+        Self::filled(memory, outputs, inputs, |p, panel| {
+            let rows = weight[p * PANEL * inputs..].chunks(PANEL * inputs).next().unwrap_or_default();
             pack_panel(panel, rows, inputs);
-        }
-        Self { outputs, inputs, panels }
+        })
     }
 
     /// Packs the transpose of a matrix `[inputs, outputs]` whose rows are `stride` apart.
     pub fn pack_transposed(matrix: &[f32], stride: usize, inputs: usize, outputs: usize) -> Self {
-        let mut panels = AlignedBuffer::zeroed(outputs.div_ceil(PANEL) * PANEL * inputs);
-        for (p, panel) in panels.as_mut_slice().chunks_exact_mut(PANEL * inputs).enumerate() {
+        Self::pack_transposed_into(AlignedBuffer::default(), matrix, stride, inputs, outputs)
+    }
+
+    /// The same in memory that is no longer needed.
+    pub fn pack_transposed_into(
+        memory: AlignedBuffer,
+        matrix: &[f32],
+        stride: usize,
+        inputs: usize,
+        outputs: usize,
+    ) -> Self {
+        Self::filled(memory, outputs, inputs, |p, panel| {
             let width = PANEL.min(outputs - p * PANEL);
             for (lanes, row) in panel.as_chunks_mut::<PANEL>().0.iter_mut().zip(matrix.chunks(stride)) {
                 let row = &row[p * PANEL..][..width];
@@ -38,8 +56,30 @@ impl PackedMatrix {
                     None => lanes[..width].copy_from_slice(row),
                 }
             }
+        })
+    }
+
+    /// Has `fill` write each panel's outputs; large matrices are shared out to the threads of the pool.
+    fn filled(memory: AlignedBuffer, outputs: usize, inputs: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+        let mut panels = memory.resized(outputs.div_ceil(PANEL) * PANEL * inputs);
+        let panel = PANEL * inputs;
+        let all = panels.as_mut_slice();
+        if outputs % PANEL != 0
+            && let Some(last) = all.len().checked_sub(panel)
+        {
+            all[last..].fill(0.0);
+        }
+        if all.len() < WORTH_A_THREAD || rayon::current_num_threads() == 1 {
+            all.chunks_exact_mut(panel.max(1)).enumerate().for_each(|(p, panel)| fill(p, panel));
+        } else {
+            all.par_chunks_exact_mut(panel).enumerate().for_each(|(p, panel)| fill(p, panel));
         }
         Self { outputs, inputs, panels }
+    }
+
+    /// The memory, for another.
+    pub fn into_memory(self) -> AlignedBuffer {
+        self.panels
     }
 
     /// Number of outputs.

@@ -164,23 +164,42 @@ impl WithSimd for SwiGlu<'_> {
     }
 }
 
+/// The largest of some numbers, in every lane.
+#[inline(always)]
+pub(super) fn largest<S: Simd>(simd: S, vectors: &[S::f32s]) -> S::f32s {
+    // Several at a time: one would wait for its last comparison.
+    let mut largest = [simd.splat_f32s(f32::NEG_INFINITY); 4];
+    let (chunks, rest) = vectors.as_chunks::<4>();
+    for chunk in chunks {
+        for (v, largest) in chunk.iter().zip(&mut largest) {
+            *largest = simd.max_f32s(*v, *largest);
+        }
+    }
+    for (v, largest) in rest.iter().zip(&mut largest) {
+        *largest = simd.max_f32s(*v, *largest);
+    }
+    let [a, b, c, d] = largest;
+    simd.splat_f32s(simd.reduce_max_f32s(simd.max_f32s(simd.max_f32s(a, b), simd.max_f32s(c, d))))
+}
+
 /// Turns the first `limit` scores of a row into `exp(score - largest)`, the rest into zeros; gives their sum.
 #[inline(always)]
 pub(super) fn softmax_unscaled<S: Simd>(simd: S, row: &mut [f32], limit: usize) -> f32 {
     row[limit..].fill(f32::NEG_INFINITY);
     let (vectors, tail) = S::as_mut_simd_f32s(row);
     debug_assert!(tail.is_empty(), "rows of scores are whole vectors");
-    let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
-    for v in vectors.iter() {
-        largest = simd.max_f32s(*v, largest);
-    }
-    let largest = simd.splat_f32s(simd.reduce_max_f32s(largest));
+    let largest = largest(simd, vectors);
     let mut sum = simd.splat_f32s(0.0);
-    for v in vectors.iter_mut() {
+    let (whole, rest) = vectors.split_at_mut(limit / S::F32_LANES);
+    for v in whole {
+        *v = exp(simd, simd.sub_f32s(*v, largest));
+        sum = simd.add_f32s(sum, *v);
+    }
+    if let Some(v) = rest.first_mut() {
         *v = exp(simd, simd.sub_f32s(*v, largest));
     }
     row[limit..].fill(0.0);
-    for v in S::as_simd_f32s(row).0 {
+    if let Some(v) = S::as_simd_f32s(row).0.get(limit / S::F32_LANES) {
         sum = simd.add_f32s(sum, *v);
     }
     simd.reduce_sum_f32s(sum)

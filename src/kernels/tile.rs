@@ -48,6 +48,17 @@ pub(super) fn tile_rows<S: Simd>(left: usize) -> usize {
     }
 }
 
+/// The tiles of some rows: the first row of each and how many it has.
+#[inline(always)]
+pub(super) fn tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let tile = (first < rows).then(|| (first, tile_rows::<S>(rows - first)))?;
+        first += tile.1;
+        Some(tile)
+    })
+}
+
 /// `out[i, column + n] = start + sum_k a[k, i] panel[k, n]` for a tile of [`tile_rows`] rows.
 ///
 /// Each sum is one chain of multiply-adds in ascending `k`, whatever the tile.

@@ -106,7 +106,7 @@ impl<'a> Block<'a> {
         self.norm1.forward(&input, &mut normed1)?;
         let mut qkv = [take(self.qkv[0].outputs()), take(self.qkv[1].outputs()), take(self.qkv[2].outputs())];
         for (map, out) in self.qkv.iter().zip(&mut qkv) {
-            map.forward(&normed1, out)?;
+            map.forward(&normed1, out, on.buffers)?;
         }
         for (x, heads) in qkv.iter_mut().zip([self.heads.query, self.heads.key_value]) {
             let rotated = self.rotated::<false>(x, heads, on)?;
@@ -115,18 +115,18 @@ impl<'a> Block<'a> {
         let mut mixed = take(self.out.inputs());
         attend_rows(self.rows(&qkv), self.heads, on.segments, &mut mixed);
         let (mut added, mut middle) = (take(width), take(width));
-        self.out.forward(&mixed, &mut added)?;
+        self.out.forward(&mixed, &mut added, on.buffers)?;
         rowwise::add(&input, &added, &mut middle);
         let mut normed2 = take(width);
         self.norm2.forward(&middle, &mut normed2)?;
         let (mut gate, mut up) = (take(self.gate.outputs()), take(self.up.outputs()));
-        self.gate.forward(&normed2, &mut gate)?;
-        self.up.forward(&normed2, &mut up)?;
+        self.gate.forward(&normed2, &mut gate, on.buffers)?;
+        self.up.forward(&normed2, &mut up, on.buffers)?;
         let mut gated = take(self.down.inputs());
         rowwise::swiglu(&gate, &up, &mut gated);
         let output = match wants_output {
             true => {
-                self.down.forward(&gated, &mut added)?;
+                self.down.forward(&gated, &mut added, on.buffers)?;
                 let mut output = vec![0f32; input.len()];
                 rowwise::add(&middle, &added, &mut output);
                 Some(tensor(output, width)?)
@@ -151,25 +151,25 @@ impl<'a> Block<'a> {
         let (input, gradient) = (floats(&x)?, floats(gradient)?);
         let take = |like: &[f32]| on.buffers.take(like.len());
         // SwiGLU.
-        self.down.weight_gradient(&gradient, packed(&[&self.down], &gated).as_ref(), gradients)?;
+        self.down.weight_gradient(&gradient, packed(&[&self.down], &gated, on.buffers).as_deref(), gradients)?;
         let (mut by_gate, mut by_up, mut by_gated) = (take(&gate), take(&up), gated);
-        self.down.input_gradient(&gradient, &mut by_gated)?;
+        self.down.input_gradient(&gradient, &mut by_gated, on.buffers)?;
         rowwise_backward::swiglu_backward(&gate, &up, &by_gated, &mut by_gate, &mut by_up);
-        let packed2 = packed(&[&self.gate, &self.up], &normed2);
-        self.gate.weight_gradient(&by_gate, packed2.as_ref(), gradients)?;
-        self.up.weight_gradient(&by_up, packed2.as_ref(), gradients)?;
+        let packed2 = packed(&[&self.gate, &self.up], &normed2, on.buffers);
+        self.gate.weight_gradient(&by_gate, packed2.as_deref(), gradients)?;
+        self.up.weight_gradient(&by_up, packed2.as_deref(), gradients)?;
         drop(packed2);
         let mut by_normed = normed2;
-        self.gate.input_gradient(&by_gate, &mut by_normed)?;
-        self.up.add_input_gradient(&by_up, &mut by_normed)?;
+        self.gate.input_gradient(&by_gate, &mut by_normed, on.buffers)?;
+        self.up.add_input_gradient(&by_up, &mut by_normed, on.buffers)?;
         on.buffers.give([gate, up, by_gate, by_up, by_gated]);
         let mut by_middle = take(&middle);
         self.norm2.backward(&middle, &by_normed, &mut by_middle, gradients)?;
         by_middle.iter_mut().zip(gradient.iter()).for_each(|(sum, g)| *sum += g);
         // Attention.
-        self.out.weight_gradient(&by_middle, packed(&[&self.out], &mixed).as_ref(), gradients)?;
+        self.out.weight_gradient(&by_middle, packed(&[&self.out], &mixed, on.buffers).as_deref(), gradients)?;
         let mut by_mixed = mixed;
-        self.out.input_gradient(&by_middle, &mut by_mixed)?;
+        self.out.input_gradient(&by_middle, &mut by_mixed, on.buffers)?;
         let mut by_qkv = [take(&qkv[0]), take(&qkv[1]), take(&qkv[2])];
         let by_result = Rows { data: &by_mixed, stride: self.out.inputs() };
         attend_rows_backward(
@@ -183,14 +183,14 @@ impl<'a> Block<'a> {
             let rotated = self.rotated::<true>(x, heads, on)?;
             on.buffers.give([std::mem::replace(x, rotated)]);
         }
-        let packed1 = packed(&self.qkv.each_ref(), &normed1);
+        let packed1 = packed(&self.qkv.each_ref(), &normed1, on.buffers);
         for (map, g) in self.qkv.iter().zip(&by_qkv) {
-            map.weight_gradient(g, packed1.as_ref(), gradients)?;
+            map.weight_gradient(g, packed1.as_deref(), gradients)?;
         }
         drop(packed1);
-        self.qkv[0].input_gradient(&by_qkv[0], &mut by_normed)?;
-        self.qkv[1].add_input_gradient(&by_qkv[1], &mut by_normed)?;
-        self.qkv[2].add_input_gradient(&by_qkv[2], &mut by_normed)?;
+        self.qkv[0].input_gradient(&by_qkv[0], &mut by_normed, on.buffers)?;
+        self.qkv[1].add_input_gradient(&by_qkv[1], &mut by_normed, on.buffers)?;
+        self.qkv[2].add_input_gradient(&by_qkv[2], &mut by_normed, on.buffers)?;
         let mut by_input = vec![0f32; if wants_input { input.len() } else { 0 }];
         let mut scratch = middle;
         self.norm1.backward(&input, &by_normed, &mut scratch, gradients)?;

@@ -1,21 +1,26 @@
-//! Memory for activations that is used again.
+//! Memory for activations and packed matrices that is used again.
 
+use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 
-/// Vectors that were given back.
+use crate::kernels::aligned::AlignedBuffer;
+use crate::kernels::packed::{PANEL, PackedMatrix};
+
+/// Floats of the largest packed matrix whose memory is kept: beyond it memory counts for more than the time to clear it.
+const LARGEST: usize = 1 << 22;
+
+/// Memory that was given back.
 #[derive(Debug, Default)]
-pub(in crate::training) struct Buffers(Mutex<Vec<Vec<f32>>>);
+pub(in crate::training) struct Buffers {
+    vectors: Mutex<Vec<Vec<f32>>>,
+    packed: Mutex<Vec<AlignedBuffer>>,
+}
 
 impl Buffers {
     /// A vector of `len` numbers, whatever they are: the smallest that is free and has room, or a new one.
     pub(super) fn take(&self, len: usize) -> Vec<f32> {
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let best = (free.iter().enumerate())
-            .filter(|(_, buffer)| buffer.capacity() >= len && buffer.capacity() / 2 <= len)
-            .min_by_key(|(_, buffer)| buffer.capacity());
-        match best.map(|(place, _)| place) {
-            Some(place) => {
-                let mut buffer = free.swap_remove(place);
+        match best(&self.vectors, len, Vec::capacity) {
+            Some(mut buffer) => {
                 buffer.resize(len, 0.0);
                 buffer
             }
@@ -25,7 +30,58 @@ impl Buffers {
 
     /// Takes back what is no longer needed.
     pub(super) fn give<const N: usize>(&self, buffers: [Vec<f32>; N]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
+        self.vectors.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
+    }
+
+    /// [`PackedMatrix::pack`].
+    pub(super) fn pack(&self, weight: &[f32], outputs: usize, inputs: usize) -> Packed<'_> {
+        self.packed(outputs, inputs, |memory| PackedMatrix::pack_into(memory, weight, outputs, inputs))
+    }
+
+    /// [`PackedMatrix::pack_transposed`] of a contiguous matrix `[inputs, outputs]`.
+    pub(super) fn pack_transposed(&self, matrix: &[f32], inputs: usize, outputs: usize) -> Packed<'_> {
+        let pack = |memory| PackedMatrix::pack_transposed_into(memory, matrix, outputs, inputs, outputs);
+        self.packed(outputs, inputs, pack)
+    }
+
+    fn packed(&self, outputs: usize, inputs: usize, pack: impl FnOnce(AlignedBuffer) -> PackedMatrix) -> Packed<'_> {
+        let len = outputs.next_multiple_of(PANEL) * inputs;
+        let memory = best(&self.packed, len, AlignedBuffer::capacity).unwrap_or_default();
+        Packed { matrix: pack(memory), buffers: self }
+    }
+}
+
+/// Takes the smallest that has room for `len` and not for more than twice as much.
+fn best<T>(free: &Mutex<Vec<T>>, len: usize, capacity: impl Fn(&T) -> usize) -> Option<T> {
+    let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
+    let best = (free.iter().enumerate())
+        .filter(|(_, buffer)| capacity(buffer) >= len && capacity(buffer) / 2 <= len)
+        .min_by_key(|(_, buffer)| capacity(buffer));
+    let place = best.map(|(place, _)| place)?;
+    Some(free.swap_remove(place))
+}
+
+/// A packed matrix whose memory goes back to the buffers.
+pub(super) struct Packed<'a> {
+    matrix: PackedMatrix,
+    buffers: &'a Buffers,
+}
+
+impl Deref for Packed<'_> {
+    type Target = PackedMatrix;
+
+    fn deref(&self) -> &PackedMatrix {
+        &self.matrix
+    }
+}
+
+impl Drop for Packed<'_> {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.matrix).into_memory();
+        if memory.capacity() > LARGEST {
+            return;
+        }
+        self.buffers.packed.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
     }
 }
 

@@ -6,7 +6,6 @@ use rayon::prelude::*;
 use super::norm::Norm;
 use super::{Buffers, floats};
 use crate::kernels::gemm;
-use crate::kernels::packed::PackedMatrix;
 use crate::training::gradients::Gradients;
 use crate::training::head::{TokenFigures, back_row};
 use crate::training::trainable::{Detached, Trainable};
@@ -45,8 +44,8 @@ impl<'a> Head<'a> {
     ) -> Result<(Vec<TokenFigures>, Vec<f32>)> {
         let (vocabulary, hidden) = self.weight.dims2()?;
         let weight = floats(&self.weight)?;
-        let packed = PackedMatrix::pack(&weight, vocabulary, hidden);
-        let transposed = PackedMatrix::pack_transposed(&weight, hidden, vocabulary, hidden);
+        let packed = buffers.pack(&weight, vocabulary, hidden);
+        let transposed = buffers.pack_transposed(&weight, vocabulary, hidden);
         let (mut normed, mut by_normed) = (buffers.take(x.len()), buffers.take(x.len()));
         self.norm.forward(x, &mut normed)?;
         let at_once = (LOGITS / vocabulary.max(1)).clamp(1, targets.len().max(1));
@@ -67,7 +66,7 @@ impl<'a> Head<'a> {
             figures.extend(piece);
             gemm::linear(back, vocabulary, &transposed, None, dx);
             if self.trains {
-                let x = PackedMatrix::pack_transposed(x, hidden, targets.len(), hidden);
+                let x = buffers.pack_transposed(x, targets.len(), hidden);
                 gradients.with_sum(self.name, self.weight.shape(), |sum| {
                     gemm::add_weight_gradient(back, vocabulary, &x, sum);
                 })?;

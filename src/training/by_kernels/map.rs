@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
 
-use super::floats;
+use super::buffers::Packed;
+use super::{Buffers, floats};
 use crate::kernels::gemm;
 use crate::kernels::packed::PackedMatrix;
 use crate::training::gradients::Gradients;
@@ -58,29 +59,31 @@ impl<'a> Map<'a> {
     }
 
     /// `[tokens, inputs]` to `[tokens, outputs]`.
-    pub(super) fn forward(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
+    pub(super) fn forward(&self, x: &[f32], out: &mut [f32], buffers: &Buffers) -> Result<()> {
         let weight = floats(&self.weight)?;
-        let packed = PackedMatrix::pack(&weight[self.elements()], self.outputs(), self.inputs);
+        let packed = buffers.pack(&weight[self.elements()], self.outputs(), self.inputs);
         let bias = self.bias.as_ref().map(|(_, bias)| floats(bias)).transpose()?;
         gemm::linear(x, self.inputs, &packed, bias.as_ref().map(|bias| &bias[self.rows.clone()]), out);
         Ok(())
     }
 
     /// The gradient by the input, `g W`.
-    pub(super) fn input_gradient(&self, g: &[f32], out: &mut [f32]) -> Result<()> {
-        gemm::linear(g, self.outputs(), &self.transposed()?, None, out);
+    pub(super) fn input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &Buffers) -> Result<()> {
+        let weight = self.transposed(buffers)?;
+        gemm::linear(g, self.outputs(), &weight, None, out);
         Ok(())
     }
 
     /// The same, added to `out`.
-    pub(super) fn add_input_gradient(&self, g: &[f32], out: &mut [f32]) -> Result<()> {
-        gemm::add_linear(g, self.outputs(), &self.transposed()?, out);
+    pub(super) fn add_input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &Buffers) -> Result<()> {
+        let weight = self.transposed(buffers)?;
+        gemm::add_linear(g, self.outputs(), &weight, out);
         Ok(())
     }
 
-    fn transposed(&self) -> Result<PackedMatrix> {
+    fn transposed<'b>(&self, buffers: &'b Buffers) -> Result<Packed<'b>> {
         let weight = floats(&self.weight)?;
-        Ok(PackedMatrix::pack_transposed(&weight[self.elements()], self.inputs, self.outputs(), self.inputs))
+        Ok(buffers.pack_transposed(&weight[self.elements()], self.outputs(), self.inputs))
     }
 
     /// Whether the weight's gradient is asked for, by itself or by its adapter.
@@ -116,7 +119,7 @@ impl<'a> Map<'a> {
 }
 
 /// An input of maps, laid out for their weights' gradients; none if no map asks for one.
-pub(super) fn packed(maps: &[&Map<'_>], x: &[f32]) -> Option<PackedMatrix> {
+pub(super) fn packed<'b>(maps: &[&Map<'_>], x: &[f32], buffers: &'b Buffers) -> Option<Packed<'b>> {
     let map = maps.iter().find(|map| map.wants_weight())?;
-    Some(PackedMatrix::pack_transposed(x, map.inputs, x.len() / map.inputs.max(1), map.inputs))
+    Some(buffers.pack_transposed(x, x.len() / map.inputs.max(1), map.inputs))
 }

@@ -48,10 +48,10 @@ impl<'a> Merger<'a> {
         self.norm.forward(&input, &mut normed)?;
         let take = |map: &Map<'_>| buffers.take(tokens * map.outputs());
         let (mut hidden, mut active) = (take(&self.first), take(&self.first));
-        self.first.forward(&normed, &mut hidden)?;
+        self.first.forward(&normed, &mut hidden, buffers)?;
         gelu::gelu(&hidden, &mut active);
         let mut merged = take(&self.second);
-        self.second.forward(&active, &mut merged)?;
+        self.second.forward(&active, &mut merged, buffers)?;
         let width = self.second.outputs();
         let mut output = vec![0f32; merged.len()];
         for (token, row) in order.iter().zip(merged.chunks_exact(width)) {
@@ -78,14 +78,14 @@ impl<'a> Merger<'a> {
         for (token, row) in order.iter().zip(by_merged.chunks_exact_mut(width)) {
             row.copy_from_slice(&gradient[*token as usize * width..][..width]);
         }
-        self.second.weight_gradient(&by_merged, packed(&[&self.second], &active).as_ref(), gradients)?;
+        self.second.weight_gradient(&by_merged, packed(&[&self.second], &active, buffers).as_deref(), gradients)?;
         let mut by_active = active;
-        self.second.input_gradient(&by_merged, &mut by_active)?;
+        self.second.input_gradient(&by_merged, &mut by_active, buffers)?;
         let mut by_hidden = buffers.take(hidden.len());
         gelu::gelu_backward(&hidden, &by_active, &mut by_hidden);
-        self.first.weight_gradient(&by_hidden, packed(&[&self.first], &normed).as_ref(), gradients)?;
+        self.first.weight_gradient(&by_hidden, packed(&[&self.first], &normed, buffers).as_deref(), gradients)?;
         let mut by_normed = normed;
-        self.first.input_gradient(&by_hidden, &mut by_normed)?;
+        self.first.input_gradient(&by_hidden, &mut by_normed, buffers)?;
         let mut by_input = vec![0f32; input.len()];
         self.norm.backward(&input, &by_normed, &mut by_input, gradients)?;
         buffers.give([by_merged, by_active, by_hidden, by_normed, hidden]);

@@ -25,7 +25,7 @@ impl<'a> PatchEmbedding<'a> {
         let patches = floats(patches)?;
         let width = self.map.outputs();
         let mut embedded = buffers.take(patches.len() / self.map.inputs() * width);
-        self.map.forward(&patches, &mut embedded)?;
+        self.map.forward(&patches, &mut embedded, buffers)?;
         let mut output = Vec::with_capacity(embedded.len());
         let unit = self.unit * width;
         order.iter().for_each(|token| output.extend_from_slice(&embedded[*token as usize * unit..][..unit]));
@@ -48,7 +48,7 @@ impl<'a> PatchEmbedding<'a> {
         for (token, row) in order.iter().zip(gradient.chunks_exact(unit)) {
             by_embedded[*token as usize * unit..][..unit].copy_from_slice(row);
         }
-        self.map.weight_gradient(&by_embedded, packed(&[&self.map], &patches).as_ref(), gradients)?;
+        self.map.weight_gradient(&by_embedded, packed(&[&self.map], &patches, buffers).as_deref(), gradients)?;
         buffers.give([by_embedded]);
         Ok(())
     }
