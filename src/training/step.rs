@@ -78,7 +78,7 @@ fn run(
         let pool = shared_pool(compute.threads)?;
         let layerwise = Layerwise::new(weights, compute.pass());
         for piece in &pieces {
-            let (numbers, part) = pool.install(|| one(&layerwise, piece, weights, objective, &mut sums))?;
+            let (numbers, part) = on_first(&pool, || one(&layerwise, piece, weights, objective, &mut sums))?;
             numbers.into_iter().zip(part).for_each(|(number, token)| figures[number] = token);
         }
     }
@@ -167,6 +167,21 @@ fn shared_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, TrainingError> 
     let pool = Arc::new(pool(threads)?);
     *kept = Some(Arc::clone(&pool));
     Ok(pool)
+}
+
+/// Does some work on the pool's first thread, which shares it out to the others. What one thread frees does not serve
+/// another's allocations, so on whichever is free the memory of each would grow to what the work takes.
+fn on_first<T: Send>(
+    pool: &rayon::ThreadPool,
+    work: impl FnOnce() -> Result<T, TrainingError> + Send,
+) -> Result<T, TrainingError> {
+    let work = Mutex::new(Some(work));
+    let take = || work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let done = pool.broadcast(|thread| if thread.index() == 0 { take().map(|work| work()) } else { None });
+    match done.into_iter().flatten().next() {
+        Some(result) => result,
+        None => Err(TrainingError::Threads("the pool has no thread".to_owned())),
+    }
 }
 
 fn pool(threads: usize) -> Result<rayon::ThreadPool, TrainingError> {
