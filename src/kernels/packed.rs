@@ -64,7 +64,7 @@ impl PackedMatrix {
         let mut panels = memory.resized(outputs.div_ceil(PANEL) * PANEL * inputs);
         let panel = PANEL * inputs;
         let all = panels.as_mut_slice();
-        if outputs % PANEL != 0
+        if !outputs.is_multiple_of(PANEL)
             && let Some(last) = all.len().checked_sub(panel)
         {
             all[last..].fill(0.0);

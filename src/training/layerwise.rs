@@ -96,6 +96,8 @@ impl Link {
 struct Contexts {
     text: TextContext,
     vision: Option<VisionContext>,
+    /// The tokens that the kernels of the last text layer put out.
+    needed: Vec<u32>,
 }
 
 /// What a forward pass keeps for the way back.
@@ -188,7 +190,7 @@ impl<'a> Layerwise<'a> {
             let config = &self.weights.config().vision;
             Some(VisionContext::new(config, &self.vision_angles, &grids, dtype, device)?)
         };
-        Ok(Contexts { text, vision })
+        Ok(Contexts { text, vision, needed: batch.needed.clone() })
     }
 
     fn vision_chain(&self) -> Vec<Link> {
@@ -276,7 +278,8 @@ impl<'a> Layerwise<'a> {
         if self.weights.config().tie_word_embeddings { EMBEDDING } else { HEAD }
     }
 
-    /// The final norm and the head, there and back: the figures, and the gradient by `x` `[tokens, hidden]`.
+    /// The final norm and the head, there and back: the figures, and the gradient by `x`, which has a row for each token
+    /// or, from the kernels, for each that is needed.
     fn head(
         &self,
         x: &Tensor,
@@ -285,12 +288,13 @@ impl<'a> Layerwise<'a> {
         gradients: &mut Gradients,
     ) -> Result<(Vec<TokenFigures>, Tensor), TrainingError> {
         let gradient = |i: usize, logprob: f32| objective.gradient(batch.numbers[i], logprob);
-        let rows = gather(x, &batch.rows)?;
+        let places = if self.has_kernels() { &batch.places } else { &batch.rows };
+        let rows = gather(x, places)?;
         if self.has_kernels() {
             let head = by_kernels::Head::new(self.weights, self.head_name(), self.settings.temperature)?;
             let back = head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, &self.buffers, gradients)?;
             let by_rows = by_kernels::tensor(back.1, x.dim(1)?)?;
-            return Ok((back.0, scatter(&by_rows, &batch.rows, x.dim(0)?)?));
+            return Ok((back.0, scatter(&by_rows, places, x.dim(0)?)?));
         }
         let rows = Var::from_tensor(&rows)?;
         let normed = final_norm(&self.weights.config().text, self.weights, Purpose::Training)?.forward(&rows)?;
@@ -304,7 +308,7 @@ impl<'a> Layerwise<'a> {
         let mut store = seeded(&normed, back.rows)?.backward()?;
         self.collect(Part::FinalNorm, &mut store, gradients)?;
         let Some(by_rows) = store.remove(&rows) else { return Ok((figures, x.zeros_like()?)) };
-        Ok((figures, scatter(&by_rows, &batch.rows, x.dim(0)?)?))
+        Ok((figures, scatter(&by_rows, places, x.dim(0)?)?))
     }
 
     /// Whether the way back is computed by kernels; elsewhere it is by candle's graph.
@@ -406,11 +410,16 @@ impl<'a> Layerwise<'a> {
         match (link, &contexts.vision) {
             (Link::TextLayer(i), _) => {
                 let (angles, segments) = (contexts.text.angles(), contexts.text.segments());
-                Ok((Block::text(self.weights, i)?, Tokens { angles, segments, buffers }))
+                let last = i + 1 == self.weights.config().text.num_hidden_layers;
+                let wanted = last.then_some(contexts.needed.as_slice());
+                Ok((Block::text(self.weights, i)?, Tokens { angles, segments, wanted, buffers }))
             }
             (Link::VisionBlock(i), Some(vision)) => {
                 let segments = vision.segments(self.weights.config().vision.is_full_attention(i));
-                Ok((Block::vision(self.weights, i)?, Tokens { angles: vision.angles(), segments, buffers }))
+                Ok((
+                    Block::vision(self.weights, i)?,
+                    Tokens { angles: vision.angles(), segments, wanted: None, buffers },
+                ))
             }
             _ => Err(without_images()),
         }

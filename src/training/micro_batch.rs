@@ -37,6 +37,10 @@ pub(super) struct MicroBatch {
     pub(super) image_rows: Vec<u32>,
     /// For each target, the token whose output predicts it.
     pub(super) rows: Vec<u32>,
+    /// The tokens among `rows`, each once and ascending: all that the last layer has to put out.
+    pub(super) needed: Vec<u32>,
+    /// For each target, the place of its row in `needed`.
+    pub(super) places: Vec<u32>,
     /// The targets.
     pub(super) targets: Vec<u32>,
     /// For each target, its number among the targets of the batch.
@@ -84,6 +88,8 @@ impl MicroBatch {
             images: Vec::new(),
             image_rows: Vec::new(),
             rows: Vec::new(),
+            needed: Vec::new(),
+            places: Vec::new(),
             targets: Vec::new(),
             numbers: Vec::new(),
         };
@@ -115,6 +121,11 @@ impl MicroBatch {
                 .push(Shared { prompt: tree.prefix.len(), responses: branches.iter().map(|b| b.ids.len()).collect() });
         }
         batch.segments = Segments::shared(shared);
+        batch.needed.clone_from(&batch.rows);
+        batch.needed.sort_unstable();
+        batch.needed.dedup();
+        let place = |row| batch.needed.partition_point(|needed| needed < row) as u32;
+        batch.places = batch.rows.iter().map(place).collect();
         Ok(batch)
     }
 

@@ -27,7 +27,7 @@ pub(in crate::training) struct Block<'a> {
     heads: Heads,
 }
 
-/// What the way back needs; `[tokens, width]` each.
+/// What the way back needs; `[tokens, width]` each, from `mixed` on only the rows that are wanted.
 pub(in crate::training) struct BlockKept {
     x: Tensor,
     /// After the first norm.
@@ -51,6 +51,8 @@ pub(in crate::training) struct Tokens<'a> {
     pub(in crate::training) angles: [&'a Tensor; 2],
     /// Who sees whom.
     pub(in crate::training) segments: &'a Segments,
+    /// The tokens whose result is wanted, ascending; all if there is no list.
+    pub(in crate::training) wanted: Option<&'a [u32]>,
     /// Memory for activations.
     pub(in crate::training) buffers: &'a Buffers,
 }
@@ -91,7 +93,7 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// The block's result, if it is wanted, and what the way back needs.
+    /// The block's result for the wanted tokens, if it is wanted, and what the way back needs.
     pub(in crate::training) fn forward(
         &self,
         x: Tensor,
@@ -114,9 +116,19 @@ impl<'a> Block<'a> {
         }
         let mut mixed = take(self.out.inputs());
         attend_rows(self.rows(&qkv), self.heads, on.segments, &mut mixed);
+        // Beyond attention a token needs no other: those that nobody asks for go no further.
+        let mut residual = None;
+        if let Some(wanted) = on.wanted {
+            let rows = gathered(&mixed, wanted, self.out.inputs(), on.buffers);
+            on.buffers.give([std::mem::replace(&mut mixed, rows)]);
+            residual = Some(gathered(&input, wanted, width, on.buffers));
+        }
+        let tokens = on.wanted.map_or(tokens, <[u32]>::len);
+        let take = |width: usize| on.buffers.take(tokens * width);
         let (mut added, mut middle) = (take(width), take(width));
         self.out.forward(&mixed, &mut added, on.buffers)?;
-        rowwise::add(&input, &added, &mut middle);
+        rowwise::add(residual.as_deref().unwrap_or(&input), &added, &mut middle);
+        on.buffers.give([residual.unwrap_or_default()]);
         let mut normed2 = take(width);
         self.norm2.forward(&middle, &mut normed2)?;
         let (mut gate, mut up) = (take(self.gate.outputs()), take(self.up.outputs()));
@@ -127,7 +139,7 @@ impl<'a> Block<'a> {
         let output = match wants_output {
             true => {
                 self.down.forward(&gated, &mut added, on.buffers)?;
-                let mut output = vec![0f32; input.len()];
+                let mut output = vec![0f32; middle.len()];
                 rowwise::add(&middle, &added, &mut output);
                 Some(tensor(output, width)?)
             }
@@ -170,6 +182,12 @@ impl<'a> Block<'a> {
         self.out.weight_gradient(&by_middle, packed(&[&self.out], &mixed, on.buffers).as_deref(), gradients)?;
         let mut by_mixed = mixed;
         self.out.input_gradient(&by_middle, &mut by_mixed, on.buffers)?;
+        if let Some(wanted) = on.wanted {
+            let mut all = take(&qkv[0]);
+            all.fill(0.0);
+            add_rows(&by_mixed, wanted, self.out.inputs(), &mut all);
+            on.buffers.give([std::mem::replace(&mut by_mixed, all)]);
+        }
         let mut by_qkv = [take(&qkv[0]), take(&qkv[1]), take(&qkv[2])];
         let by_result = Rows { data: &by_mixed, stride: self.out.inputs() };
         attend_rows_backward(
@@ -188,14 +206,21 @@ impl<'a> Block<'a> {
             map.weight_gradient(g, packed1.as_deref(), gradients)?;
         }
         drop(packed1);
+        let mut by_normed = on.buffers.fit(by_normed, normed1.len());
         self.qkv[0].input_gradient(&by_qkv[0], &mut by_normed, on.buffers)?;
         self.qkv[1].add_input_gradient(&by_qkv[1], &mut by_normed, on.buffers)?;
         self.qkv[2].add_input_gradient(&by_qkv[2], &mut by_normed, on.buffers)?;
         let mut by_input = vec![0f32; if wants_input { input.len() } else { 0 }];
-        let mut scratch = middle;
+        let mut scratch = on.buffers.fit(middle, input.len());
         self.norm1.backward(&input, &by_normed, &mut scratch, gradients)?;
         if wants_input {
-            rowwise::add(&scratch, &by_middle, &mut by_input);
+            match on.wanted {
+                None => rowwise::add(&scratch, &by_middle, &mut by_input),
+                Some(wanted) => {
+                    by_input.copy_from_slice(&scratch);
+                    add_rows(&by_middle, wanted, self.out.outputs(), &mut by_input);
+                }
+            }
         }
         on.buffers.give([normed1, by_mixed, by_middle, by_normed, scratch]);
         on.buffers.give(qkv);
@@ -215,5 +240,21 @@ impl<'a> Block<'a> {
         let Heads { query, key_value, dim } = self.heads;
         let rows = |x: &'b Vec<f32>, heads: usize| Rows { data: x, stride: heads * dim };
         [rows(&qkv[0], query), rows(&qkv[1], key_value), rows(&qkv[2], key_value)]
+    }
+}
+
+/// Some rows of `x`, each `width` long.
+fn gathered(x: &[f32], rows: &[u32], width: usize, buffers: &Buffers) -> Vec<f32> {
+    let mut out = buffers.take(rows.len() * width);
+    for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
+        out.copy_from_slice(&x[*row as usize * width..][..width]);
+    }
+    out
+}
+
+/// Adds row `i` of `x` to row `rows[i]` of `out`.
+fn add_rows(x: &[f32], rows: &[u32], width: usize, out: &mut [f32]) {
+    for (row, x) in rows.iter().zip(x.chunks_exact(width)) {
+        out[*row as usize * width..][..width].iter_mut().zip(x).for_each(|(out, x)| *out += x);
     }
 }

@@ -33,6 +33,15 @@ impl Buffers {
         self.vectors.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
     }
 
+    /// A vector of `len` numbers, whatever they are: this one, if it has that length.
+    pub(super) fn fit(&self, buffer: Vec<f32>, len: usize) -> Vec<f32> {
+        if buffer.len() == len {
+            return buffer;
+        }
+        self.give([buffer]);
+        self.take(len)
+    }
+
     /// [`PackedMatrix::pack`].
     pub(super) fn pack(&self, weight: &[f32], outputs: usize, inputs: usize) -> Packed<'_> {
         self.packed(outputs, inputs, |memory| PackedMatrix::pack_into(memory, weight, outputs, inputs))
