@@ -15,7 +15,7 @@ use crate::random::Seed;
 use crate::sampling::{Engine, EngineOptions, Job, SamplingOptions};
 use crate::training::lora::{LoraSettings, TARGETS};
 use crate::training::supervised::cross_entropy;
-use crate::training::{AdamW, AdamWSettings, Branch, Compute, Trainable, Trained, Tree};
+use crate::training::{AdamW, AdamWSettings, Branch, Compute, MomentType, Trainable, Trained, Tree};
 use crate::vlm::cache::{Step, StepSegment};
 use crate::vlm::config::Config;
 use crate::vlm::grid::Grid;
@@ -316,11 +316,18 @@ impl Bench<'_> {
         let tokens = (groups * (prompt_tokens + image + responses * response_tokens)) as f64;
         let targets = (groups * responses * response_tokens) as f64;
         let patches = (groups * image_side * image_side) as f64;
-        // Master weights, two moments and gradients of 32 bits, and the computing type's copy of a layer.
-        let fits = self.free_memory().is_none_or(|free| free as f64 > 17.0 * self.counts.total as f64);
-        let (trained, note) = match fits {
-            true => (Trained::All, None),
-            false => (self.adapters(), Some("adapters only: the optimizer of all weights does not fit".to_owned())),
+        // Master weights, two moments and gradients of 32 bits, and the computing type's copy of a layer; or moments of 16.
+        let fits = |bytes: f64| self.free_memory().is_none_or(|free| free as f64 > bytes * self.counts.total as f64);
+        let all = fits(13.0);
+        let (trained, moments, note) = match (fits(17.0), all) {
+            (true, _) => (Trained::All, MomentType::F32, None),
+            (false, true) => {
+                (Trained::All, MomentType::Bf16, Some("moments in bf16: those in f32 do not fit".to_owned()))
+            }
+            (false, false) => {
+                let note = "adapters only: the optimizer of all weights does not fit".to_owned();
+                (self.adapters(), MomentType::F32, Some(note))
+            }
         };
         let products = self.counts.text_layers as f64 * tokens + self.head() * targets;
         let vision = (self.counts.patch_embedding + self.counts.vision_blocks) as f64 * patches;
@@ -333,11 +340,11 @@ impl Bench<'_> {
             unit: "tokens",
             count: tokens,
             // Forward, and back by inputs and by weights; what is computed again is not counted.
-            needed: if fits { 6.0 * (products + vision) } else { 4.0 * products + 2.0 * vision },
+            needed: if all { 6.0 * (products + vision) } else { 4.0 * products + 2.0 * vision },
             limit: "products",
         };
         said(&format!("{}: {}", self.work.model, planned.shape));
-        rates.push(self.rate(planned, note, || self.step(trained)));
+        rates.push(self.rate(planned, note, || self.step(trained, moments)));
     }
 
     fn adapters(&self) -> Trained {
@@ -354,11 +361,12 @@ impl Bench<'_> {
         None
     }
 
-    fn step(&self, trained: Trained) -> Result<f64, CheckupError> {
+    fn step(&self, trained: Trained, moments: MomentType) -> Result<f64, CheckupError> {
         let Work { groups, responses, response_tokens, prompt_tokens, image_side, .. } = *self.work;
         let source = RandomWeights::new(&self.config, self.dtype(), self.device);
         let weights = Trainable::new(&self.config, trained, &source, Seed(0), self.dtype(), self.device)?;
-        let mut optimizer = AdamW::new(AdamWSettings::default(), weights.variables())?;
+        let settings = AdamWSettings { moments, ..AdamWSettings::default() };
+        let mut optimizer = AdamW::new(settings, weights.variables())?;
         let tokens = self.config.tokens;
         let image = self.grid().tokens(self.config.vision.spatial_merge_size);
         let values = vec![0.5f32; self.grid().patches() * self.config.vision.patch_len()];

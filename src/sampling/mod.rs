@@ -22,4 +22,4 @@ pub use image::ImageInput;
 pub use job::{FinishReason, Job, Outcome, Sample, SamplingError};
 pub use options::{OptionsError, SamplingOptions};
 pub use pick::{Picked, pick};
-pub use score::score;
+pub use score::{most_likely, score};

@@ -1,4 +1,4 @@
-//! The log-probabilities of a given response.
+//! The log-probabilities of a given response, and what the model would rather have said.
 
 use candle_core::{D, DType, Tensor};
 use candle_nn::ops::log_softmax;
@@ -14,6 +14,48 @@ const HEAD_TOKENS: usize = 128;
 
 /// The log-probability of each token of `response` after the prompt `ids` with `images`, at temperature 1.
 pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<f32>, SamplingError> {
+    let mut logprobs = Vec::with_capacity(response.len());
+    each_logits(model, ids, images, response, |logits, tokens| {
+        if !has_kernels(logits) {
+            logprobs.extend(on_device(logits, tokens)?);
+            return Ok(());
+        }
+        let rows = logits.to_vec2::<f32>()?;
+        for (row, token) in rows.iter().zip(tokens) {
+            let (largest, sum) = exponentials(row, 1.0, &mut vec![0.0; row.len()]);
+            if !largest.is_finite() || !sum.is_finite() {
+                return Err(SamplingError::NotFinite);
+            }
+            logprobs.push((f64::from(row[*token as usize]) - f64::from(largest) - sum.ln()) as f32);
+        }
+        Ok(())
+    })?;
+    Ok(logprobs)
+}
+
+/// The most likely token in the place of each token of `response`, given the prompt, the images and the response before it.
+pub fn most_likely(
+    model: &Model,
+    ids: &[u32],
+    images: &[&ImageInput],
+    response: &[u32],
+) -> Result<Vec<u32>, SamplingError> {
+    let mut tokens = Vec::with_capacity(response.len());
+    each_logits(model, ids, images, response, |logits, _| {
+        tokens.extend(logits.to_dtype(DType::F32)?.argmax(D::Minus1)?.to_vec1::<u32>()?);
+        Ok(())
+    })?;
+    Ok(tokens)
+}
+
+/// Takes the response through the model; `take` gets logits `[tokens, vocabulary]` and the tokens that they predict, in order.
+fn each_logits(
+    model: &Model,
+    ids: &[u32],
+    images: &[&ImageInput],
+    response: &[u32],
+    mut take: impl FnMut(&Tensor, &[u32]) -> Result<(), SamplingError>,
+) -> Result<(), SamplingError> {
     if ids.is_empty() {
         return Err(SamplingError::EmptyPrompt);
     }
@@ -30,24 +72,11 @@ pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32
     // A placeholder in the response stands for itself: it is looked up, not replaced.
     let x = if response.is_empty() { prompt } else { Tensor::cat(&[prompt, model.text.embed(response)?], 0)? };
     let x = model.forward(x, &positions.tokens, vec![ids.len() + response.len()])?;
-    let mut logprobs = Vec::with_capacity(response.len());
     for (chunk, tokens) in response.chunks(HEAD_TOKENS).enumerate() {
         let first = ids.len() - 1 + chunk * HEAD_TOKENS;
-        let logits = model.logits(&x.narrow(0, first, tokens.len())?)?;
-        if !has_kernels(&logits) {
-            logprobs.extend(on_device(&logits, tokens)?);
-            continue;
-        }
-        let rows = logits.to_vec2::<f32>()?;
-        for (row, token) in rows.iter().zip(tokens) {
-            let (largest, sum) = exponentials(row, 1.0, &mut vec![0.0; row.len()]);
-            if !largest.is_finite() || !sum.is_finite() {
-                return Err(SamplingError::NotFinite);
-            }
-            logprobs.push((f64::from(row[*token as usize]) - f64::from(largest) - sum.ln()) as f32);
-        }
+        take(&model.logits(&x.narrow(0, first, tokens.len())?)?, tokens)?;
     }
-    Ok(logprobs)
+    Ok(())
 }
 
 /// The log-probabilities of tokens by rows of logits on a card; only they come to the host.

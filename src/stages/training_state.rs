@@ -123,13 +123,13 @@ fn kept_state(store: &Store, kept: &StageResult) -> Result<HashMap<String, Tenso
     Ok(tensors)
 }
 
-/// Stores tensors in f32 as one object.
+/// Stores tensors as one object: bf16 as it is, whatever else in f32.
 fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) -> Result<Output, StageError> {
     let planned: Vec<PlannedTensor> = tensors
         .iter()
         .map(|(name, tensor)| PlannedTensor {
             name: name.clone(),
-            dtype: StoredType::F32,
+            dtype: if tensor.dtype() == DType::BF16 { StoredType::BF16 } else { StoredType::F32 },
             shape: tensor.dims().to_vec(),
         })
         .collect();
@@ -143,7 +143,7 @@ fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) ->
             Some(values) => values.map_err(|e: candle_core::Error| wrong(e.to_string()))?,
             None => return Err(wrong("is not there".to_owned())),
         };
-        Ok(out.write_all(&stored_bytes(&values, StoredType::F32))?)
+        Ok(out.write_all(&stored_bytes(&values, tensor.dtype))?)
     })
     .map_err(|e| unwritten(store, e))?;
     let (object, bytes) = store.publish_object(staged, ObjectKind::Safetensors)?;

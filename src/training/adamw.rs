@@ -1,12 +1,15 @@
-//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) as `torch.optim.AdamW` computes it, with f32 moments that are saved.
+//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) as `torch.optim.AdamW` computes it, with moments that are saved: in f32, or to
+//! save memory in bf16.
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::gradients::Gradients;
+use super::rounding::Chances;
 use crate::vlm::ops::has_kernels;
 
 /// Numbers that a thread takes at a time. What comes of a number does not depend on it.
@@ -26,15 +29,50 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
     /// Gradients are scaled so that their global norm is at most this.
     pub max_grad_norm: f64,
+    /// What the moments are kept in.
+    #[serde(default, skip_serializing_if = "MomentType::is_f32")]
+    pub moments: MomentType,
+}
+
+/// What the optimizer's moments are kept in. They are computed in f32 either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MomentType {
+    /// 8 bytes a parameter.
+    #[default]
+    F32,
+    /// 4 bytes a parameter; rounded up or down by chance.
+    Bf16,
+}
+
+impl MomentType {
+    /// Whether they are kept as they are computed.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 impl Default for AdamWSettings {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: 1.0 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            moments: MomentType::default(),
+        }
     }
 }
 
-/// The two moments of a tensor, f32.
+/// The two moments of a tensor, f32 or bf16.
 #[derive(Debug, Clone)]
 pub struct Moments {
     /// Of the gradient.
@@ -49,6 +87,8 @@ pub struct AdamW {
     settings: AdamWSettings,
     moments: BTreeMap<String, Moments>,
     updates: u64,
+    /// How moments are rounded; made when the first is.
+    chances: Option<Chances>,
 }
 
 /// What an update did.
@@ -63,16 +103,16 @@ pub struct Update {
 impl AdamW {
     /// A fresh state for trained tensors, by name and in f32.
     pub fn new(settings: AdamWSettings, variables: &BTreeMap<String, Var>) -> Result<Self> {
-        let zero = |tensor: &Tensor| tensor.zeros_like();
+        let zero = |tensor: &Tensor| Tensor::zeros(tensor.shape(), settings.moments.dtype(), tensor.device());
         let moments = variables
             .iter()
             .map(|(name, variable)| Ok((name.clone(), Moments { first: zero(variable)?, second: zero(variable)? })));
-        Ok(Self { settings, moments: moments.collect::<Result<_>>()?, updates: 0 })
+        Ok(Self { settings, moments: moments.collect::<Result<_>>()?, updates: 0, chances: None })
     }
 
     /// A state that was saved.
     pub fn resumed(settings: AdamWSettings, moments: BTreeMap<String, Moments>, updates: u64) -> Self {
-        Self { settings, moments, updates }
+        Self { settings, moments, updates, chances: None }
     }
 
     /// The moments by the names of their tensors.
@@ -97,7 +137,7 @@ impl AdamW {
             return Ok(Update { grad_norm, skipped: true });
         }
         self.updates += 1;
-        let AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm } = self.settings;
+        let AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm, moments: kept } = self.settings;
         // torch.nn.utils.clip_grad_norm_ scales by max / (norm + 1e-6), and never up.
         let scale = (max_grad_norm / (grad_norm + 1e-6)).min(1.0) as f32;
         let time = i32::try_from(self.updates).unwrap_or(i32::MAX);
@@ -112,7 +152,17 @@ impl AdamW {
             let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get_mut(name)) else { continue };
             let average1 = Average { decay: beta1 as f32, scale, squared: false };
             let average2 = Average { decay: beta2 as f32, scale, squared: true };
-            if has_kernels(variable) {
+            if !kept.is_f32() {
+                let chances = match &mut self.chances {
+                    Some(chances) => chances,
+                    none => none.insert(Chances::new(variable.device())?),
+                };
+                let first = average1.composed(&moments.first.to_dtype(DType::F32)?, gradient)?;
+                let second = average2.composed(&moments.second.to_dtype(DType::F32)?, gradient)?;
+                variable.set(&step.composed(variable, &first, &second)?)?;
+                moments.first = chances.round(&first, &format!("first.{name}"), self.updates)?;
+                moments.second = chances.round(&second, &format!("second.{name}"), self.updates)?;
+            } else if has_kernels(variable) {
                 moments.first.inplace_op2(gradient, &average1)?;
                 moments.second.inplace_op2(gradient, &average2)?;
                 variable.as_tensor().inplace_op3(&moments.first, &moments.second, &step)?;

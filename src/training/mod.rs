@@ -3,7 +3,7 @@
 //! A step takes [`Tree`]s: token sequences that share a beginning (and its images), computed once. Each micro-batch of
 //! trees goes forward through both towers keeping the inputs of a few layers at a time, through the head in pieces, and
 //! back ([`layerwise`]). What a token's log-probability is worth is an [`Objective`]: cross-entropy ([`supervised`]) or the
-//! policy loss ([`grpo`]). AdamW with f32 moments ([`adamw`]) then moves the [`Trainable`] weights.
+//! policy loss ([`grpo`]). AdamW with moments in f32 or bf16 ([`adamw`]) then moves the [`Trainable`] weights.
 //!
 //! The same step gives the same bytes on one class of machine: micro-batches do not depend on threads, and their
 //! gradients are added in their order.
@@ -20,6 +20,7 @@ mod micro_batch;
 pub mod objective;
 pub mod policy;
 pub mod policy_figures;
+mod rounding;
 pub mod schedule;
 mod seed;
 pub mod step;
@@ -27,7 +28,7 @@ pub mod supervised;
 pub mod trainable;
 pub mod tree;
 
-pub use adamw::{AdamW, AdamWSettings};
+pub use adamw::{AdamW, AdamWSettings, MomentType};
 pub use layerwise::{Objective, TokenFigures};
 pub use policy::{Group, OldLogprobs, PolicyReport, PolicySettings, Rollout, policy_step};
 pub use schedule::{Schedule, ScheduleKind};

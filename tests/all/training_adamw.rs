@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use serde::Deserialize;
+use visplay::random::Seed;
 use visplay::training::gradients::Gradients;
 use visplay::training::supervised::cross_entropy;
-use visplay::training::{AdamW, AdamWSettings, Schedule, ScheduleKind, Trained};
+use visplay::training::{AdamW, AdamWSettings, MomentType, Schedule, ScheduleKind, Trained};
 
 use crate::training_gradients::{Example, computes, frozen, oracle, trainable, trees};
 
@@ -24,7 +25,7 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn optimizer(&self) -> AdamWSettings {
         let Self { betas: [beta1, beta2], eps, weight_decay, max_norm, .. } = *self;
-        AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm: max_norm }
+        AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm: max_norm, moments: MomentType::F32 }
     }
 
     pub(crate) fn schedule(&self) -> Schedule {
@@ -151,4 +152,73 @@ fn a_tensor_without_a_gradient_stays() {
     let value = |name: &str| variables[name].to_vec1::<f32>().unwrap()[0];
     assert_eq!(value("b"), 2.0);
     assert!(value("a") < 0.91);
+}
+
+/// A tensor of ones, and gradients of it around 0.01 for as many updates as are asked for.
+fn steady(update: u64) -> Gradients {
+    let stream = Seed(11).stream("gradients", "", update);
+    let values: Vec<f32> = (0..256).map(|i| 0.01 * (1.0 + 0.5 * stream.normal(i)) as f32).collect();
+    let mut gradients = Gradients::default();
+    gradients.add("w", Tensor::new(values.as_slice(), &Device::Cpu).unwrap()).unwrap();
+    gradients
+}
+
+fn ones() -> BTreeMap<String, Var> {
+    BTreeMap::from([("w".to_owned(), Var::ones(256, DType::F32, &Device::Cpu).unwrap())])
+}
+
+fn in_bf16() -> AdamWSettings {
+    AdamWSettings { moments: MomentType::Bf16, ..AdamWSettings::default() }
+}
+
+fn floats(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_dtype(DType::F32).unwrap().to_vec1().unwrap()
+}
+
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64
+}
+
+/// Rounded to the nearest, the second moment stops at a fraction of what it should be, and steps are too large for ever.
+#[test]
+fn moments_in_bf16_follow_those_in_f32() {
+    let (exact, narrow) = (ones(), ones());
+    let mut in_f32 = AdamW::new(AdamWSettings::default(), &exact).unwrap();
+    let mut optimizer = AdamW::new(in_bf16(), &narrow).unwrap();
+    for update in 0..2000 {
+        let gradients = steady(update);
+        in_f32.update(&exact, &gradients, 1e-4).unwrap();
+        optimizer.update(&narrow, &gradients, 1e-4).unwrap();
+    }
+    let (exact_moments, moments) = (&in_f32.moments()["w"], &optimizer.moments()["w"]);
+    assert_eq!((moments.first.dtype(), moments.second.dtype()), (DType::BF16, DType::BF16));
+    let second = mean(&floats(&moments.second)) / mean(&floats(&exact_moments.second));
+    assert!((second - 1.0).abs() < 0.01, "the second moments are {second} of those in f32");
+    let moved = |w: &BTreeMap<String, Var>| floats(&w["w"]).iter().map(|w| 1.0 - w).collect::<Vec<_>>();
+    let (by_exact, by_narrow) = (moved(&exact), moved(&narrow));
+    assert!((mean(&by_narrow) / mean(&by_exact) - 1.0).abs() < 0.002, "{} and {}", mean(&by_narrow), mean(&by_exact));
+    for (a, b) in by_narrow.iter().zip(&by_exact) {
+        assert!((a / b - 1.0).abs() < 0.08, "a weight moved by {a}, in f32 by {b}");
+    }
+}
+
+#[test]
+fn moments_in_bf16_go_on_as_if_never_stopped() {
+    let (straight, stopped) = (ones(), ones());
+    let mut optimizer = AdamW::new(in_bf16(), &straight).unwrap();
+    let mut first_half = AdamW::new(in_bf16(), &stopped).unwrap();
+    for update in 0..20 {
+        optimizer.update(&straight, &steady(update), 1e-3).unwrap();
+        if update < 10 {
+            first_half.update(&stopped, &steady(update), 1e-3).unwrap();
+        }
+    }
+    let mut rest = AdamW::resumed(in_bf16(), first_half.moments().clone(), first_half.updates());
+    for update in 10..20 {
+        rest.update(&stopped, &steady(update), 1e-3).unwrap();
+    }
+    assert_eq!(floats(&straight["w"]), floats(&stopped["w"]));
+    for (a, b) in [(&optimizer, &rest)].map(|(a, b)| (&a.moments()["w"], &b.moments()["w"])) {
+        assert_eq!((floats(&a.first), floats(&a.second)), (floats(&b.first), floats(&b.second)));
+    }
 }

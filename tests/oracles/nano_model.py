@@ -60,4 +60,5 @@ def main():
     print(f"{len(frozen)} items, smallest margin {min(f['margin'] for f in frozen)}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ use crate::training::grpo::{Aggregation, GrpoSettings};
 use crate::training::lora::{LoraSettings, TARGETS};
 use crate::training::policy::{OldLogprobs, PolicySettings};
 use crate::training::step::Compute;
-use crate::training::{AdamWSettings, Schedule, ScheduleKind, Trained};
+use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, Trained};
 
 /// How a role is trained by GRPO.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +39,9 @@ pub struct UpdateSettings {
     pub weight_decay: f64,
     /// Gradients are scaled so that their global norm is at most this.
     pub max_grad_norm: f64,
+    /// AdamW: what its moments are kept in, f32 or bf16 (half the memory, rounded up or down by chance).
+    #[serde(skip_serializing_if = "MomentType::is_f32")]
+    pub moments: MomentType,
     /// A ratio below 1 - eps_low is clipped.
     pub eps_low: f64,
     /// A ratio above 1 + eps_high is clipped.
@@ -101,6 +104,7 @@ impl Default for UpdateSettings {
             epsilon: 1e-8,
             weight_decay: 0.01,
             max_grad_norm: 1.0,
+            moments: MomentType::F32,
             eps_low: 0.2,
             eps_high: 0.3,
             dual: 3.0,
@@ -137,8 +141,8 @@ impl UpdateSettings {
 
     /// The optimizer's constants.
     pub fn optimizer(&self) -> AdamWSettings {
-        let Self { beta1, beta2, epsilon: eps, weight_decay, max_grad_norm, .. } = *self;
-        AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm }
+        let Self { beta1, beta2, epsilon: eps, weight_decay, max_grad_norm, moments, .. } = *self;
+        AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm, moments }
     }
 
     /// The learning rates.

@@ -29,7 +29,7 @@ use crate::training::adapter::Adapter;
 use crate::training::lora::{LoraSettings, TARGETS};
 use crate::training::step::Compute;
 use crate::training::supervised::cross_entropy;
-use crate::training::{AdamWSettings, Schedule, ScheduleKind, Trained, Tree};
+use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, Trained, Tree};
 
 /// The stage's name.
 pub const WARM_START: &str = "warm-start";
@@ -125,6 +125,7 @@ impl WarmStartSettings {
             eps: self.epsilon,
             weight_decay: self.weight_decay,
             max_grad_norm: self.max_grad_norm,
+            moments: MomentType::F32,
         }
     }
 
