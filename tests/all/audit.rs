@@ -96,6 +96,17 @@ fn a_round_fits_and_its_labels_are_measured() {
     }
 }
 
+/// The round before is among what it was made from, and has rejects that its stages counted.
+#[test]
+fn a_second_round_fits_with_the_first() {
+    let place = evolved();
+    report(&evolve(&place, "store", &["2", "--images", "data/images"]).output().unwrap());
+    let output = place.command(&["audit", "2", "--pipeline", "p.toml", "--json"]).output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["alignment"]["count"], json!(0), "{} {}", said(&output), found["alignment"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
 #[test]
 fn the_truth_reaches_no_training() {
     let place = evolved();
