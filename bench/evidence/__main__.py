@@ -24,26 +24,31 @@ def main():
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the method, the baseline and the control")
     parser.add_argument("--ablated", type=int, default=3, help="seeds of each ablation, at most as many as --seeds")
     parser.add_argument("--pairs", type=int, default=6, help="seeds of the trained Questioner beside the frozen one")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these evolutions, `nano` among them, and leave out what the page makes of the others")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results")
     args = parser.parse_args()
     bench = Bench(args.visplay.resolve(), args.work.resolve())
 
     pairs, ablated = max(args.seeds, args.pairs), min(args.seeds, args.ablated)
     reports, stopped = {}, None
-    for variant in [METHOD, FROZEN, LABELLED, SHUFFLED, FEW, FEW_FROZEN, *ABLATIONS]:
+    variants = [METHOD, LABELLED, FROZEN, SHUFFLED, FEW, FEW_FROZEN, *ABLATIONS]
+    if args.only and (METHOD.name not in args.only or set(args.only) - {v.name for v in variants}):
+        parser.error(f"--only takes {METHOD.name} and any of: {' '.join(v.name for v in variants[1:])}")
+    for variant in (v for v in variants if not args.only or v.name in args.only):
         for seed in range(pairs if variant.paired else ablated if variant in ABLATIONS else args.seeds):
             reports[variant.name, seed] = bench.evolve(variant, seed)
             after = [next(s["after"][0] for s in r["scores"] if s["protocol"] == "sampled") for r in reports[variant.name, seed]]
             print(variant.name, seed, " ".join(f"{value:.3f}" for value in after), flush=True)
-    try:
-        bench.evolve(COLLAPSE, 0)
-    except Stopped as gate:
-        stopped = str(gate)
-    print("collapse:", stopped, flush=True)
+    if not args.only:
+        try:
+            bench.evolve(COLLAPSE, 0)
+        except Stopped as gate:
+            stopped = str(gate)
+        print("collapse:", stopped, flush=True)
 
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, text in page.written(page.Figures(bench, reports, args.seeds, pairs, ablated), stopped, commit).items():
+    for name, text in page.written(page.Figures(bench, reports, args.seeds, pairs, ablated, args.only), stopped, commit).items():
         (args.out / name).write_text(text)
 
 

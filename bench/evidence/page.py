@@ -12,8 +12,10 @@ NUMBERS = range(1, ROUNDS + 1)
 def written(of, stopped, commit):
     """The files of docs/results: name and text."""
     steps = {role: of.bench.steps(METHOD, range(of.seeds), role) for role in ("questioner", "reasoner")}
-    parts = [opening(commit), in_short(of, stopped), by_round(of), trained_and_frozen(of), pair(of, METHOD, FROZEN), pair(of, FEW, FEW_FROZEN), by_step(steps), table_two(of), ablations(of),
-             collapse(stopped), rounds(of), seed_by_seed(of)]
+    parts = [opening(commit, of), in_short(of, stopped), by_round(of)]
+    pairs = [both for both in ((METHOD, FROZEN), (FEW, FEW_FROZEN)) if all(map(of.has, both))]
+    parts += [trained_and_frozen(of), *(pair(of, *both) for both in pairs)] if pairs else []
+    parts += [by_step(steps)] + ([] if of.only else [table_two(of), ablations(of), collapse(stopped)]) + [rounds(of), seed_by_seed(of)]
     return {"nano.md": "\n".join(line for part in parts for line in [*part, ""]).rstrip() + "\n", "nano-rounds.svg": rounds_chart(of),
             "nano-steps.svg": steps_chart(steps)}
 
@@ -21,9 +23,14 @@ def written(of, stopped, commit):
 class Figures:
     """What the page is made of."""
 
-    def __init__(self, bench, reports, seeds, pairs, ablated):
-        self.bench, self.reports, self.seeds, self.pairs, self.ablated = bench, reports, seeds, pairs, ablated
+    def __init__(self, bench, reports, seeds, pairs, ablated, only=None):
+        self.bench, self.reports, self.seeds, self.pairs, self.ablated, self.only = bench, reports, seeds, pairs, ablated, only
         self.curves = {key: bench.curve(of) for key, of in reports.items()}
+        self.main = [variant for variant in MAIN if self.has(variant)]
+
+    def has(self, variant):
+        """Whether a variant was run."""
+        return (variant.name, 0) in self.reports
 
     def values(self, variant, protocol, number, seeds=None):
         """A figure of a variant after a round (0: before the first), seed by seed."""
@@ -43,9 +50,11 @@ def table(head, rows):
     return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
 
 
-def opening(commit):
-    return ["# The nano evolution, measured", "",
-            f"Made by `just evidence` at commit {commit}, on a CPU; not run on a GPU. 600 held-out scene questions",
+def opening(commit, of):
+    seeds = f" --seeds {of.seeds} --pairs {of.pairs}"
+    left_out = [] if not of.only else ["Only these evolutions were run: without Table 2, the ablations and the pipeline that is meant to collapse.", ""]
+    return ["# The nano evolution, measured", "", *left_out,
+            f"Made by `just evidence{seeds + ' --only ' + ' '.join(of.only) if of.only else ''}` at commit {commit}, on a CPU; not run on a GPU. 600 held-out scene questions",
             "(`data/benchmarks/scenes.parquet`), 4 answers each at T = 1, 10 for the majority. In brackets 95 % intervals: of a mean over seeds by",
             "Student's t, of one evolution's T = 1 by bootstrap over items, of a share by Wilson.", "",
             "What is learnt is mostly to look before answering, and to agree with oneself: elicitation and denoising, as in the paper, not new",
@@ -53,23 +62,30 @@ def opening(commit):
 
 
 def in_short(of, stopped):
-    own, best = of.gains(METHOD), of.gains(LABELLED)
+    own = of.gains(METHOD)
     falls = [100 * (of.curves[METHOD.name, s]["greedy"][n][0] - of.curves[METHOD.name, s]["greedy"][n - 1][0]) for s in range(of.pairs) for n in NUMBERS]
     points = lambda values: ", ".join(f"{v:+.1f}" for v in values)
-    return ["## In short", "",
-            f"- T = 1, gain of three rounds: {points(own)} points; the labelled baseline: {points(best)}; share of it {100 * sum(own) / sum(best):.0f} %.",
-            f"- Greedy, gain: {points(of.gains(METHOD, 'greedy'))} points; the worst change from one round to the next: {min(falls):+.1f}.",
-            f"- Shuffled pseudo-labels: {points(of.gains(SHUFFLED))} points at T = 1.",
-            f"- The trained Questioner over the frozen one, {of.pairs} seeds, points of T = 1 by round: "
-            + "; ".join(text(of.difference(METHOD, FROZEN, "sampled", n, of.pairs), 1, True) for n in NUMBERS)
-            + "; with a quarter of the images: " + "; ".join(text(of.difference(FEW, FEW_FROZEN, "sampled", n, of.pairs), 1, True) for n in NUMBERS) + ".",
-            f"- The pipeline that is meant to collapse {'is stopped by a gate' if stopped else 'was not stopped'}."]
+    lines = [f"- T = 1, gain of three rounds: {points(own)} points" + (baseline(own, of.gains(LABELLED), points) if of.has(LABELLED) else "."),
+             f"- Greedy, gain: {points(of.gains(METHOD, 'greedy'))} points; the worst change from one round to the next: {min(falls):+.1f}."]
+    if of.has(SHUFFLED):
+        lines.append(f"- Shuffled pseudo-labels: {points(of.gains(SHUFFLED))} points at T = 1.")
+    for trained, frozen, words in ((METHOD, FROZEN, "The trained Questioner over the frozen one"), (FEW, FEW_FROZEN, "The same with a quarter of the images")):
+        if of.has(trained) and of.has(frozen):
+            lines.append(f"- {words}, {of.pairs} seeds, points of T = 1 by round: "
+                         + "; ".join(text(of.difference(trained, frozen, "sampled", n, of.pairs), 1, True) for n in NUMBERS) + ".")
+    if not of.only:
+        lines.append(f"- The pipeline that is meant to collapse {'is stopped by a gate' if stopped else 'was not stopped'}.")
+    return ["## In short", "", *lines]
+
+
+def baseline(own, best, points):
+    return f"; the labelled baseline: {points(best)}; share of it {100 * sum(own) / sum(best):.0f} %."
 
 
 def by_round(of):
     rows = [[variant.name, words, *(text(of_mean(of.values(variant, protocol, n))) for n in range(ROUNDS + 1))]
-            for variant in MAIN for protocol, words in PROTOCOLS.items()]
-    what = [f"- {variant.name}: {variant.what}" for variant in MAIN]
+            for variant in of.main for protocol, words in PROTOCOLS.items()]
+    what = [f"- {variant.name}: {variant.what}" for variant in of.main]
     return ["## Accuracy by round (the paper's Fig. 1 and Table 3)", "", "![accuracy by round](nano-rounds.svg)", "", *what, "",
             f"Mean of {of.seeds} seeds.", "", *table(["", "protocol", "base", *(f"round {n}" for n in NUMBERS)], rows)]
 
@@ -77,7 +93,7 @@ def by_round(of):
 def rounds_chart(of):
     marks = [(n, "base" if n == 0 else f"round {n}") for n in range(ROUNDS + 1)]
     line = lambda variant, protocol: (variant.name, [(n, *of_mean(of.values(variant, protocol, n))) for n in range(ROUNDS + 1)])
-    panels = [(words, marks, [line(variant, protocol) for variant in MAIN]) for protocol, words in PROTOCOLS.items()]
+    panels = [(words, marks, [line(variant, protocol) for variant in of.main]) for protocol, words in PROTOCOLS.items()]
     return Chart("accuracy by round, mean of the seeds with its 95 % interval", panels, 0.4, 1.0).text()
 
 
@@ -196,5 +212,5 @@ def rounds(of):
 
 def seed_by_seed(of):
     rows = [[v.name, s, words, *(text(figure) for figure in of.curves[v.name, s][protocol])]
-            for v in MAIN for s in range(of.pairs if v.paired else of.seeds) for protocol, words in PROTOCOLS.items()]
+            for v in of.main for s in range(of.pairs if v.paired else of.seeds) for protocol, words in PROTOCOLS.items()]
     return ["## Seed by seed", "", *table(["", "seed", "protocol", "base", *(f"round {n}" for n in NUMBERS)], rows)]
