@@ -29,21 +29,24 @@ pub(super) struct ModelInspectArgs {
     #[arg(long = "type", value_enum, default_value_t = ComputeType::F32)]
     compute: ComputeType,
     /// Sequences at once, for the memory tables.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u64).range(1..=MOST))]
     sequences: Vec<u64>,
     /// Tokens of a prompt, those of its image included.
-    #[arg(long, default_value_t = 384)]
+    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u64).range(..=MOST))]
     prompt_tokens: u64,
     /// Patches of an image: width/14 * height/14 after resizing, four to an image token.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(..=MOST))]
     image_patches: u64,
     /// Tokens of a response.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(..=MOST))]
     response_tokens: u64,
     /// Samples drawn for a prompt, which share its cache.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST))]
     samples_per_prompt: u64,
 }
+
+/// The most of any count: the product of three with a model's bytes a token stays within 64 bits.
+const MOST: u64 = 1 << 20;
 
 /// The number formats that a model can be computed or written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

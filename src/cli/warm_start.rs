@@ -174,15 +174,19 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
         );
     }
     let config = Config::load(&args.model).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    // The adapter gets its name only when the model is written too: killed in between, the same command goes on.
+    let mut adapter = None;
     if let (Some(out), Some(last)) = (&args.adapter_out, pieces.last())
-        && let Some(adapter) = trained_adapter(&store, last, &settings)?
+        && let Some(trained) = trained_adapter(&store, last, &settings)?
     {
-        let base = args.model.display().to_string();
-        adapter.write(out, &base)?;
+        adapter = Some((out, trained.prepare(out, &args.model.display().to_string())?));
     }
     let tensors: BTreeMap<_, _> = model.tensors(&store)?.into_iter().collect();
     let source: &dyn TensorSource = &tensors;
     export(&args.out, &config, source, Some(&args.model), ExportOptions::default())?;
+    if let Some((out, folder)) = adapter {
+        folder.publish(out)?;
+    }
     let rejects: u64 = pieces.iter().map(|piece| piece.counts.rejects).sum();
     let skipped: u32 = metrics.iter().map(|row| row.updates_skipped).sum();
     let losses: Vec<f64> = metrics.iter().filter_map(|row| row.loss).collect();

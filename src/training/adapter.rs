@@ -85,6 +85,14 @@ impl Adapter {
     /// # Errors
     /// There is something at the place already, or the system refuses.
     pub fn write(&self, out: &Path, base: &str) -> Result<(), AdapterError> {
+        Ok(self.prepare(out, base)?.publish(out)?)
+    }
+
+    /// Writes all of the folder beside `out`, where it becomes `out` by being published.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(crate) fn prepare(&self, out: &Path, base: &str) -> Result<Unfinished, AdapterError> {
         if out.symlink_metadata().is_ok() {
             return Err(ExportError::Exists(out.to_owned()).into());
         }
@@ -123,7 +131,7 @@ impl Adapter {
             let values: Vec<f32> = values.map_err(|e| wrong(e.to_string()))?;
             Ok(out.write_all(&stored_bytes(&values, StoredType::F32))?)
         })?;
-        Ok(folder.publish(out)?)
+        Ok(folder)
     }
 
     /// Reads an adapter of a model of this configuration from a folder that PEFT or [`write`](Self::write) made.
@@ -193,6 +201,12 @@ impl PeftConfig {
             "use_qalora",
             "use_rslora",
         ];
+        // Other ways to begin (PiSSA, OLoRA, CorDA, LoftQ) change the base's weights too.
+        if let Some(value) = self.rest.get("init_lora_weights")
+            && !(value.is_null() || value.is_boolean() || value.as_str() == Some("gaussian"))
+        {
+            return Some(format!("init_lora_weights is {value}, which changes the base's weights; merge it with peft"));
+        }
         BEYOND.iter().find_map(|key| {
             let value = self.rest.get(*key).filter(|value| !empty(value))?;
             Some(format!("{key} is {value}, which cannot be merged here; merge it with peft"))

@@ -168,7 +168,8 @@ fn composed(
     let device = logits.device();
     let log_p = candle_nn::ops::log_softmax(&(logits.to_dtype(DType::F32)? * scale)?, D::Minus1)?;
     let p = log_p.exp()?;
-    let entropies = (&p * &log_p)?.sum(1)?.neg()?.to_vec1::<f32>()?;
+    // A logit of -inf adds nothing to the entropy, where 0 * -inf would make it no number.
+    let entropies = (&p * &log_p.maximum(f64::from(f32::MIN))?)?.sum(1)?.neg()?.to_vec1::<f32>()?;
     let index = Tensor::new(targets, device)?.unsqueeze(1)?; // [count, 1]
     let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;
     let figures: Vec<TokenFigures> = logprobs

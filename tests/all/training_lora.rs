@@ -200,6 +200,7 @@ fn adapters_that_would_be_merged_wrongly_are_refused() {
     assert_eq!(copy(&|_| ()), Ok(()));
     for (key, value) in [
         ("use_dora", Value::from(true)),
+        ("init_lora_weights", Value::from("pissa")),
         ("use_rslora", Value::from(true)),
         ("bias", Value::from("all")),
         ("peft_type", Value::from("LOHA")),

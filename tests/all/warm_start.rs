@@ -290,6 +290,20 @@ fn what_it_writes_loads_and_has_learnt() {
 }
 
 #[test]
+fn one_image_may_have_several_system_texts() {
+    let place = place();
+    let mut rows = demonstrations(&place);
+    rows.iter_mut().skip(1).step_by(2).for_each(|row| row.system = format!("Answer shortly. {}", row.system));
+    rows[0].system = "Speak.".to_owned();
+    let output = train_on(&place, rows, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(shown.contains("(0 left out)"), "{shown}");
+    let metrics: Vec<MetricRow> = rows_of(&place, "metrics");
+    assert_eq!(metrics.iter().map(|row| row.samples).sum::<u32>(), 48);
+}
+
+#[test]
 fn an_adapter_and_the_merged_model_are_one() {
     let place = place();
     let lora = ["--lora-rank", "4", "--lora-alpha", "8", "--adapter-out", "adapter"];

@@ -98,7 +98,7 @@ impl Demonstrations {
         self.rows.is_empty()
     }
 
-    /// The trees of the rows `from..to`, those of one image sharing their beginning; and the rows that cannot be learnt from.
+    /// The trees of the rows `from..to`, those of one image and system text sharing their beginning; and the rows that cannot be learnt from.
     pub(super) fn trees(
         &self,
         from: usize,
@@ -107,9 +107,11 @@ impl Demonstrations {
         max_tokens: usize,
     ) -> Result<(Vec<Tree>, Refused), StageError> {
         let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
+        // The system text stands before the image: where it differs, the image is not in what they share.
+        let alike = |a: &Row, b: &Row| a.image == b.image && a.system == b.system;
         for i in from..to.min(self.rows.len()) {
             match groups.last_mut() {
-                Some(group) if self.rows[group.start].image == self.rows[i].image => group.end = i + 1,
+                Some(group) if alike(&self.rows[group.start], &self.rows[i]) => group.end = i + 1,
                 _ => groups.push(i..i + 1),
             }
         }
@@ -123,7 +125,7 @@ impl Demonstrations {
         Ok((trees, refused))
     }
 
-    /// The tree of rows about one image.
+    /// The tree of rows about one image, with one system text.
     fn tree(
         &self,
         rows: std::ops::Range<usize>,
