@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::EvolutionError;
+use super::done::{self, ref_name};
 use super::pipeline::{Pipeline, PipelineError, Setting, with_setting};
-use super::round::{self, ref_name};
 use crate::stages::StageError;
 use crate::stages::ingest::{self, IMAGES};
 use crate::store::{Advanced, Ref, Store, is_name};
@@ -226,7 +226,7 @@ fn show(store: &Store, name: &str, shared: &[Ref]) -> Result<(), EvolutionError>
         }
         let number = r.name.strip_prefix("round-").and_then(|rest| rest.strip_suffix("/round")?.parse().ok());
         if let Some(number) = number {
-            round::show(store, name, number, &result)?;
+            done::show(store, name, number, &result)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::EvolutionError;
-use super::round::{Done, SETTINGS, read_report, ref_name};
+use super::done::{Done, SETTINGS, read_report, ref_name};
 use crate::stages::ingest::INGEST;
 use crate::store::{ActionKey, StageResult, Store, StoreError};
 

@@ -12,13 +12,16 @@
 
 mod audit;
 mod branch;
+mod done;
 mod error;
+mod evolve;
 mod found;
 mod gates;
 mod ground;
 mod keep_best;
 pub mod pipeline;
 mod plan;
+mod publish;
 mod replay;
 mod report;
 mod round;
@@ -28,11 +31,12 @@ mod training;
 
 pub use self::audit::{Audit, Misaligned, audit, curriculum_truth};
 pub use self::branch::{Branch, Branched, branch};
+pub use self::done::{Done, PhaseTime, done_round, next_round, read_report, ref_name};
 pub use self::error::EvolutionError;
+pub use self::evolve::evolve_round;
 pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures};
 pub use self::ground::{Footing, Ground, Roles};
 pub use self::plan::{PlannedPart, part_of, plan};
 pub use self::replay::{Part, Replay, ReplayRequest, ReplayTarget, Replayed, nearest_differences, replay};
 pub use self::report::{KeepBest, RoundReport, ScoreChange, TrainingFigures};
-pub use self::round::{Done, PhaseTime, done_round, evolve_round, next_round, read_report, ref_name};
 pub use self::settings::{SettingChange, changes, settings_of};

@@ -11,6 +11,7 @@
 pub mod adamw;
 pub mod adapter;
 mod by_kernels;
+mod chain;
 pub mod gradients;
 pub mod grpo;
 mod head;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::EvolutionError;
-use super::super::round::{Done, ROUND};
+use super::super::done::{Done, ROUND};
 use crate::analysis::alignment::{self, Counting, Findings, Rewarding};
 use crate::ids::{ImageId, ModelId, QuestionId};
 use crate::reward::{Denominator, QuestionerSettings, ReasonerSettings};

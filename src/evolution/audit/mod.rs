@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use self::checks::Checks;
 use super::EvolutionError;
+use super::done::{Done, SETTINGS, done_round};
 use super::gates::{Checked, QuestionFigures, VoteFigures};
 use super::pipeline::Pipeline;
-use super::round::{Done, SETTINGS, done_round};
 use super::settings::{SettingChange, changes, settings_of};
 use crate::analysis::alignment::Findings;
 use crate::analysis::labels::{self, LabelFigures, Labelled};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::super::EvolutionError;
-use super::super::round::{ROUND, SETTINGS, ref_name};
+use super::super::done::{ROUND, SETTINGS, ref_name};
 use super::super::slices::seed_of;
 use super::{OfRound, Target};
 use crate::stages::StageError;

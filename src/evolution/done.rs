@@ -1,0 +1,121 @@
+//! A done round as the store has it: its refs, its result, its report and its tables.
+
+use std::collections::BTreeMap;
+
+use super::EvolutionError;
+use super::report::RoundReport;
+use crate::stages::StageError;
+use crate::store::{StageResult, Store};
+use crate::tables::{
+    AnswerRow, CurriculumRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow, TableRow, VoteRow,
+};
+
+/// The part that the report plays in a round's result.
+pub(super) const REPORT: &str = "report";
+/// The parts that the texts of the prompts play in it.
+pub(super) const PROMPTS: [&str; 2] = ["prompt.questioner", "prompt.reasoner"];
+/// The parameter of a round's action that holds its settings.
+pub(super) const SETTINGS: &str = "pipeline";
+/// The stage that ends a round.
+pub(super) const ROUND: &str = "evolution.round";
+/// The tables that a round shows.
+pub(super) const TABLES: [&str; 9] = [
+    QuestionRow::TABLE,
+    AnswerRow::TABLE,
+    VoteRow::TABLE,
+    CurriculumRow::TABLE,
+    RewardRow::TABLE,
+    MetricRow::TABLE,
+    PredictionRow::TABLE,
+    ScoreRow::TABLE,
+    RejectRow::TABLE,
+];
+
+/// A round that is done.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// What came of it.
+    pub report: RoundReport,
+    /// Its result.
+    pub result: StageResult,
+    /// Whether it was done before.
+    pub found: bool,
+}
+
+/// What a stage of a round cost, all its shards together.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PhaseTime {
+    /// The stage.
+    pub stage: String,
+    /// Results.
+    pub results: u64,
+    /// Milliseconds that making them took, on whatever machine made each.
+    pub ms: u64,
+}
+
+impl Done {
+    /// What the round cost, by stage.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn times(&self, store: &Store) -> Result<Vec<PhaseTime>, EvolutionError> {
+        let mut times = BTreeMap::<String, (u64, u64)>::new();
+        for &key in &self.result.upstream {
+            if let Some(result) = store.result(key)? {
+                let time = times.entry(store.action(key)?.stage).or_default();
+                *time = (time.0 + 1, time.1 + result.run.took_ms);
+            }
+        }
+        Ok(times.into_iter().map(|(stage, (results, ms))| PhaseTime { stage, results, ms }).collect())
+    }
+}
+
+/// The name of a round's ref, such as `round-0003/reasoner`.
+pub fn ref_name(round: u32, part: &str) -> String {
+    format!("round-{round:04}/{part}")
+}
+
+/// The first round that is not done.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError> {
+    let mut round = 1;
+    while store.head(evolution, &ref_name(round, "round"))?.is_some() {
+        round += 1;
+    }
+    Ok(round)
+}
+
+/// A round that was done, by its ref and its own result alone: what went into it may be lost, or hidden from a replay.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn done_round(store: &Store, evolution: &str, round: u32) -> Result<Option<Done>, EvolutionError> {
+    let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
+    let Some(result) = store.usable_result(head.result)? else { return Ok(None) };
+    let report = read_report(store, &result)?;
+    Ok(Some(Done { report, result, found: true }))
+}
+
+/// The report of a round's result.
+///
+/// # Errors
+/// It is not there or not to be read.
+pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
+    let lost = |problem: String| StageError::Conflict(format!("the result of the round {}: {problem}", result.action));
+    let output = result.outputs_of(REPORT).next().ok_or_else(|| lost("it has no report".into()))?;
+    serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))
+}
+
+/// Lays out the tables of a round for people, below `views/<evolution>/`.
+///
+/// # Errors
+/// The store cannot be written to.
+pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
+    for table in TABLES {
+        let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
+        store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The last stage of a round: what its stages made, under one result.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::done::{Done, PROMPTS, REPORT, ROUND, SETTINGS, TABLES};
+use super::ground::Ground;
+use super::report::RoundReport;
+use super::settings::settings_of;
+use crate::canonical::to_canonical;
+use crate::stages::role_prompt::RolePrompt;
+use crate::stages::{Made, Runner, Stage, StageError};
+use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageResult, StoreError};
+
+const VERSION: u32 = 2;
+
+/// The last stage of a round: all of its tables and its report under one result.
+pub(super) struct Publish<'p, 'a> {
+    pub ground: &'p Ground<'a>,
+    pub round: u32,
+    /// What the round's stages made.
+    pub results: &'p [StageResult],
+    pub report: &'p RoundReport,
+    pub models: [&'p StageResult; 2],
+    pub before: Option<&'p Done>,
+}
+
+impl Publish<'_, '_> {
+    fn prompts(&self) -> [&RolePrompt; 2] {
+        [&self.ground.questioner_prompt, &self.ground.reasoner_prompt]
+    }
+
+    fn outputs(&self) -> Vec<Output> {
+        let mut seen = BTreeSet::new();
+        let outputs = self.results.iter().flat_map(|result| &result.outputs);
+        let tables = outputs.filter(|output| TABLES.contains(&output.role.as_str()));
+        tables.filter(|output| seen.insert(output.object)).cloned().collect()
+    }
+}
+
+impl Stage for Publish<'_, '_> {
+    type Shard = ();
+
+    fn phase(&self) -> &'static str {
+        "publishing the round"
+    }
+
+    fn action(&self, _shard: &()) -> Action {
+        let pipeline = self.ground.pipeline;
+        let outputs = self.outputs().into_iter().chain(self.models.iter().flat_map(|model| model.outputs.clone()));
+        Action {
+            stage: ROUND.into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([
+                ("before".into(), json!(self.before.map(|before| before.result.action))),
+                // Their thresholds are in the report.
+                ("gates".into(), json!(self.report.gates)),
+                (SETTINGS.into(), settings_of(pipeline)),
+                ("prompts".into(), json!(self.prompts().map(|prompt| prompt.id))),
+            ]),
+            seed: pipeline.round.seed,
+            inputs: outputs.map(|output| Input { role: output.role, object: output.object }).collect(),
+            model: Some(self.ground.base.id.0),
+            shard: BTreeMap::from([("round".into(), json!(self.round))]),
+            schemas: BTreeMap::new(),
+            writer_profile: 0,
+        }
+    }
+
+    fn units(&self, _shard: &()) -> u64 {
+        1
+    }
+
+    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+        let report = to_canonical(self.report).map_err(StoreError::from)?;
+        let object = runner.store.put_object(&report, ObjectKind::Json)?;
+        let mut outputs = vec![Output { role: REPORT.to_owned(), object, rows: 0, bytes: report.len() as u64 }];
+        for (role, prompt) in PROMPTS.iter().zip(self.prompts()) {
+            let text = to_canonical(&prompt.text).map_err(StoreError::from)?;
+            let object = runner.store.put_object(&text, ObjectKind::Json)?;
+            outputs.push(Output { role: (*role).to_owned(), object, rows: 0, bytes: text.len() as u64 });
+        }
+        outputs.extend(self.outputs());
+        let rows = self.report.questions.asked;
+        let mut upstream: Vec<ActionKey> = self.results.iter().map(|result| result.action).collect();
+        upstream.extend(self.models.iter().map(|model| model.action));
+        upstream.extend(self.before.map(|before| before.result.action));
+        upstream.extend([self.ground.base_result.action, self.ground.images.action]);
+        runner.progress.advance(1);
+        Ok(Made { outputs, counts: Counts { rows_in: rows, rows_out: rows, rejects: 0 }, upstream, ..Made::default() })
+    }
+}
