@@ -69,7 +69,7 @@ fn each_logits(
     let features = images.iter().map(|image| image.features(model)).collect::<Result<Vec<_>, _>>()?;
     let features = if features.is_empty() { None } else { Some(Tensor::cat(&features, 0)?) };
     let prompt = model.embed(ids, features.as_ref())?;
-    // A placeholder in the response stands for itself: it is looked up, not replaced.
+    // An image token in the response stands for itself: its own row of the embedding, not an image's.
     let x = if response.is_empty() { prompt } else { Tensor::cat(&[prompt, model.text.embed(response)?], 0)? };
     let x = model.forward(x, &positions.tokens, vec![ids.len() + response.len()])?;
     for (chunk, tokens) in response.chunks(HEAD_TOKENS).enumerate() {

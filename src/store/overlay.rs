@@ -44,7 +44,7 @@ impl Overlay {
         if matches!(StoreFile::of(name), StoreFile::Claim(_)) { Ok(None) } else { self.lower.head(name) }
     }
 
-    /// Whether an action may be asked for now.
+    /// Refuses an action that may not be run over this store.
     pub(super) fn admit(&self, key: ActionKey, action: &Action) -> Result<(), StoreError> {
         if !self.stored_only {
             return Ok(());

@@ -324,6 +324,19 @@ fn an_adapter_and_the_merged_model_are_one() {
     assert!(said(&without).contains("--lora-rank"), "{}", said(&without));
 }
 
+#[test]
+fn no_adapter_is_left_where_the_model_cannot_be_written() {
+    let place = place();
+    std::fs::write(place.path().join("file"), b"in the way").unwrap();
+    let fixed = ["--data", TABLE, "--lora-rank", "4", "--adapter-out", "adapter"];
+    let output = warm_start(&place, &[&fixed[..], &["--out", "file/out"]].concat()).output().unwrap();
+    assert!(!output.status.success() && said(&output).contains("file"), "{}", said(&output));
+    let left = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().contains("adapter")));
+    let output = warm_start(&place, &[&fixed[..], &["--out", "out"]].concat()).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+}
+
 fn demonstrations(place: &Place) -> Vec<DemonstrationRow> {
     read_file(&place.path().join(TABLE)).unwrap()
 }

@@ -374,6 +374,17 @@ fn visplay() -> Command {
 }
 
 #[test]
+fn inspect_refuses_counts_whose_memory_no_number_holds() {
+    let most = u64::MAX.to_string();
+    for count in ["--sequences", "--prompt-tokens", "--image-patches", "--response-tokens", "--samples-per-prompt"] {
+        let output = visplay().args(["model", "inspect", "data/nano", count, &most]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{count}: {said}");
+        assert!(said.contains(count) && said.contains("1048576"), "{said}");
+    }
+}
+
+#[test]
 fn the_commands_inspect_and_export() {
     let folder = checkpoint(&tiny(true), StoredType::BF16, u64::MAX);
     let (model, out) = (folder.path().join("model"), folder.path().join("out"));

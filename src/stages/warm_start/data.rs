@@ -98,7 +98,8 @@ impl Demonstrations {
         self.rows.is_empty()
     }
 
-    /// The trees of the rows `from..to`, those of one image and system text sharing their beginning; and the rows that cannot be learnt from.
+    /// The trees of the rows `from..to`, those of one image and system text sharing their beginning; and the rows
+    /// that cannot be learnt from.
     pub(super) fn trees(
         &self,
         from: usize,
