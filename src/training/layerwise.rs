@@ -1,4 +1,4 @@
-//! Trees of a batch through a model and back: embedding, both towers ([`super::chain`]), head, and what joins them.
+//! Trees of a batch through a model and back: embedding, both towers (`chain.rs`), head, and what joins them.
 
 use std::sync::Arc;
 
