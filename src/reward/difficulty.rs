@@ -60,11 +60,11 @@ fn share(count: usize, vote: &Vote, denominator: Denominator) -> Option<f64> {
 ///
 /// ```
 /// use visplay::{grading::vote, reward::{self, Preset}};
-/// let preset = Preset::named("paper").ok_or("no such preset")?;
+/// let preset = Preset::named("paper")?;
 /// let votes = vote(&[Some("4"), Some("4"), Some("5"), None]);
 /// let kept = reward::keep("How many dots?", &votes, preset.label_denominator, &preset.difficulty);
 /// assert_eq!(kept, Ok(0.5));
-/// # Ok::<(), &str>(())
+/// # Ok::<(), visplay::reward::PresetError>(())
 /// ```
 pub fn keep(
     question: &str,
