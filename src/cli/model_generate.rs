@@ -111,9 +111,18 @@ fn generate(
     let sequences = (args.samples as usize).min(MAX_SEQUENCES);
     let most = ids.len() + args.max_tokens as usize;
     let one = Engine::cache_bytes_for(model, 1, most);
+    if one > MAX_CACHE {
+        return Err(CommandError::usage(format!(
+            "a prompt of {} tokens and an answer of --max-tokens {} would keep {:.1} GiB of keys and values; this command keeps at most {} GiB: ask for fewer tokens",
+            ids.len(),
+            args.max_tokens,
+            one as f64 / f64::from(1 << 30),
+            MAX_CACHE >> 30,
+        )));
+    }
     let engine_options = EngineOptions {
-        // At least one sample must fit; beyond the limit fewer run at once.
-        cache_bytes: Engine::cache_bytes_for(model, sequences, most).min(MAX_CACHE.max(2 * one)),
+        // Beyond the limit fewer samples run at once.
+        cache_bytes: Engine::cache_bytes_for(model, sequences, most).min(MAX_CACHE),
         max_sequences: sequences,
         threads: thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };

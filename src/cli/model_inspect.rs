@@ -11,7 +11,7 @@ use super::error::CommandError;
 use super::exit;
 use super::ui::Ui;
 use crate::vlm::config::Config;
-use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, Workload};
+use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, TrainingState, Workload};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::weights::Weights;
 
@@ -43,6 +43,21 @@ pub(super) struct ModelInspectArgs {
     /// Samples drawn for a prompt, which share its cache.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST))]
     samples_per_prompt: u64,
+    /// What training keeps AdamW's moments in.
+    #[arg(long, value_enum, default_value_t = Moments::F32)]
+    moments: Moments,
+    /// Count the weights that training measures the divergence from (`beta` above 0).
+    #[arg(long)]
+    reference: bool,
+}
+
+/// What AdamW's moments can be kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Moments {
+    /// 8 bytes a parameter.
+    F32,
+    /// 4 bytes a parameter.
+    Bf16,
 }
 
 /// The most of any count: the product of three with a model's bytes a token stays within 64 bits.
@@ -179,12 +194,17 @@ fn predict(args: &ModelInspectArgs, config: &Config) -> Memory {
         response_tokens: args.response_tokens,
         samples_per_prompt: args.samples_per_prompt,
     };
+    let moments = match args.moments {
+        Moments::F32 => StoredType::F32,
+        Moments::Bf16 => StoredType::BF16,
+    };
+    let state = TrainingState { moments, reference: args.reference };
     Memory {
         r#type: dtype.torch_name(),
         workload,
         kv_bytes_per_token: memory::kv_bytes_per_token(config, dtype),
         sampling: args.sequences.iter().map(|&n| memory::sampling(config, workload, n, dtype)).collect(),
-        training: args.sequences.iter().map(|&n| memory::training(config, workload, n, dtype)).collect(),
+        training: args.sequences.iter().map(|&n| memory::training(config, workload, n, dtype, state)).collect(),
     }
 }
 
@@ -257,13 +277,17 @@ fn memory_tables(memory: &Memory, line: &mut impl FnMut(String)) {
             size(m.total)
         ));
     }
-    line("  training   sequences    weights  optimizer layer inputs  one layer      freed      total".to_owned());
+    line(
+        "  training   sequences    weights  optimizer  reference layer inputs  one layer      freed      total"
+            .to_owned(),
+    );
     for m in &memory.training {
         line(format!(
-            "             {:>9} {:>10} {:>10} {:>12} {:>10} {:>10} {:>10}",
+            "             {:>9} {:>10} {:>10} {:>10} {:>12} {:>10} {:>10} {:>10}",
             m.sequences,
             size(m.weights),
             size(m.optimizer),
+            size(m.reference),
             size(m.layer_inputs),
             size(m.one_layer),
             size(m.freed),

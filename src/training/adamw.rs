@@ -9,11 +9,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::gradients::Gradients;
-use super::rounding::Chances;
+use super::rounding::{Chances, PERIOD};
 use crate::vlm::ops::has_kernels;
 
 /// Numbers that a thread takes at a time. What comes of a number does not depend on it.
 const PIECE: usize = 1 << 16;
+/// Numbers that are updated at a time where the update is composed of tensor operations, so that what these hold in between, some ten
+/// times as much in f32, stays small beside a large tensor. As slices are whole periods of the chances, roundings do not depend on it.
+const SLICE: usize = 4 * PERIOD;
 
 /// The optimizer's constants; the learning rate comes with each update.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -152,24 +155,35 @@ impl AdamW {
             let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get_mut(name)) else { continue };
             let average1 = Average { decay: beta1 as f32, scale, squared: false };
             let average2 = Average { decay: beta2 as f32, scale, squared: true };
-            if !kept.is_f32() {
-                let chances = match &mut self.chances {
-                    Some(chances) => chances,
-                    none => none.insert(Chances::new(variable.device())?),
-                };
-                let first = average1.composed(&moments.first.to_dtype(DType::F32)?, gradient)?;
-                let second = average2.composed(&moments.second.to_dtype(DType::F32)?, gradient)?;
-                variable.set(&step.composed(variable, &first, &second)?)?;
-                moments.first = chances.round(&first, &format!("first.{name}"), self.updates)?;
-                moments.second = chances.round(&second, &format!("second.{name}"), self.updates)?;
-            } else if has_kernels(variable) {
+            if kept.is_f32() && has_kernels(variable) {
                 moments.first.inplace_op2(gradient, &average1)?;
                 moments.second.inplace_op2(gradient, &average2)?;
                 variable.as_tensor().inplace_op3(&moments.first, &moments.second, &step)?;
-            } else {
-                moments.first = average1.composed(&moments.first, gradient)?;
-                moments.second = average2.composed(&moments.second, gradient)?;
-                variable.set(&step.composed(variable, &moments.first, &moments.second)?)?;
+                continue;
+            }
+            // In place, and a tensor that is not contiguous would be flattened into a copy.
+            if ![variable.as_tensor(), &moments.first, &moments.second].iter().all(|tensor| tensor.is_contiguous()) {
+                bail!("adamw: {name} is not contiguous");
+            }
+            let weights = variable.as_tensor().flatten_all()?;
+            let (firsts, seconds) = (moments.first.flatten_all()?, moments.second.flatten_all()?);
+            let gradients = gradient.flatten_all()?;
+            for from in (0..weights.elem_count()).step_by(SLICE) {
+                let slice = |all: &Tensor| all.narrow(0, from, SLICE.min(all.elem_count() - from));
+                let gradient = slice(&gradients)?;
+                let mut first = average1.composed(&slice(&firsts)?.to_dtype(DType::F32)?, &gradient)?;
+                let mut second = average2.composed(&slice(&seconds)?.to_dtype(DType::F32)?, &gradient)?;
+                weights.slice_set(&step.composed(&slice(&weights)?, &first, &second)?, 0, from)?;
+                if !kept.is_f32() {
+                    let chances = match &mut self.chances {
+                        Some(chances) => chances,
+                        none => none.insert(Chances::new(variable.device())?),
+                    };
+                    first = chances.round(&first, &format!("first.{name}"), self.updates)?;
+                    second = chances.round(&second, &format!("second.{name}"), self.updates)?;
+                }
+                firsts.slice_set(&first, 0, from)?;
+                seconds.slice_set(&second, 0, from)?;
             }
         }
         Ok(Update { grad_norm, skipped: false })
@@ -264,5 +278,54 @@ fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mu
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(values), Some((from, to))) => Ok(&mut values[from..to]),
         _ => bail!("adamw: expected contiguous f32"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::random::Seed;
+
+    #[test]
+    fn an_update_in_slices_is_the_update_of_the_whole() {
+        let stream = Seed(3).stream("test", "", 0);
+        let count = SLICE + PERIOD + 3;
+        let drawn = |times: u64| {
+            let value = |i: usize| (stream.uniform(times * count as u64 + i as u64) - 0.5) as f32;
+            Tensor::from_vec((0..count).map(value).collect(), (1, count), &Device::Cpu).unwrap()
+        };
+        let (start, gradient) = (drawn(0), drawn(1));
+        let settings = AdamWSettings { moments: MomentType::Bf16, ..AdamWSettings::default() };
+        let variables = BTreeMap::from([("w".to_owned(), Var::from_tensor(&start).unwrap())]);
+        let mut optimizer = AdamW::new(settings, &variables).unwrap();
+        let mut gradients = Gradients::default();
+        gradients.add("w", gradient.clone()).unwrap();
+        optimizer.update(&variables, &gradients, 0.1).unwrap();
+
+        let norm = gradients.norm().unwrap();
+        let scale = (settings.max_grad_norm / (norm + 1e-6)) as f32;
+        let chances = Chances::new(&Device::Cpu).unwrap();
+        let average = |decay: f64, squared| {
+            let zero = Tensor::zeros((1, count), DType::F32, &Device::Cpu).unwrap();
+            Average { decay: decay as f32, scale, squared }.composed(&zero, &gradient).unwrap()
+        };
+        let (first, second) = (average(settings.beta1, false), average(settings.beta2, true));
+        let (correction1, correction2) = (1.0 - settings.beta1, 1.0 - settings.beta2);
+        let step = Step {
+            keep: (1.0 - 0.1 * settings.weight_decay) as f32,
+            size: (0.1 / correction1) as f32,
+            root: (1.0 / correction2.sqrt()) as f32,
+            eps: settings.eps as f32,
+        };
+        let bits = |tensor: &Tensor| -> Vec<u32> {
+            let values: Vec<f32> = tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap();
+            values.into_iter().map(f32::to_bits).collect()
+        };
+        assert!(bits(&variables["w"]) == bits(&step.composed(&start, &first, &second).unwrap()), "the weights");
+        let kept = &optimizer.moments()["w"];
+        assert!(bits(&kept.first) == bits(&chances.round(&first, "first.w", 1).unwrap()), "the first moment");
+        assert!(bits(&kept.second) == bits(&chances.round(&second, "second.w", 1).unwrap()), "the second moment");
     }
 }

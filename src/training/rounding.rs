@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::random::Seed;
 
 /// Numbers that get chances of their own; those so far apart share them.
-const PERIOD: usize = 1 << 20;
+pub(super) const PERIOD: usize = 1 << 20;
 
 /// The chances: fixed numbers in [0, 1), read from another place for every tensor and update. So the same training gives the same
 /// bits, resumed or not, on whatever device, and nothing is drawn while it runs.

@@ -69,6 +69,15 @@ pub struct SamplingMemory {
     pub total: u64,
 }
 
+/// What training keeps beside the weights, the gradients and the activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainingState {
+    /// What AdamW's two moments are kept in.
+    pub moments: StoredType,
+    /// Whether the weights of before are kept too, for the divergence from them.
+    pub reference: bool,
+}
+
 /// Memory for a layer-wise training step, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
@@ -78,9 +87,11 @@ pub struct TrainingMemory {
     pub program: u64,
     /// The weights in the computing type.
     pub weights: u64,
-    /// The two moments of AdamW and the accumulated gradient, 32 bits each; and the 32-bit weights where the computing
-    /// type is narrower.
+    /// The two moments of AdamW; the accumulated gradient, 32 bits; and the 32-bit weights where the computing type is
+    /// narrower.
     pub optimizer: u64,
+    /// The weights that the divergence is measured from, in the computing type.
+    pub reference: u64,
     /// The input of every layer of both towers, kept for the way back.
     pub layer_inputs: u64,
     /// What is alive of the one layer, or the piece of the head, that is being differentiated.
@@ -141,13 +152,20 @@ fn loading(config: &Config) -> u64 {
 
 /// Memory for training all weights layer by layer (one layer's graph at a time) on micro-batches of `sequences`, each with its
 /// own prompt and image.
-pub fn training(config: &Config, work: Workload, sequences: u64, dtype: StoredType) -> TrainingMemory {
+pub fn training(
+    config: &Config,
+    work: Workload,
+    sequences: u64,
+    dtype: StoredType,
+    state: TrainingState,
+) -> TrainingMemory {
     /// Logits that are alive at once, and their gradients: the head is done in pieces.
     const LOGITS: u64 = 1 << 22;
     let counts = parameter_counts(config);
     let weights = counts.total * dtype.size() as u64;
-    let copies = if dtype == StoredType::F32 { 3 } else { 4 };
-    let optimizer = copies * counts.total * F32;
+    let master = if dtype == StoredType::F32 { 0 } else { F32 };
+    let optimizer = counts.total * (2 * state.moments.size() as u64 + F32 + master);
+    let reference = if state.reference { weights } else { 0 };
     let (text, vision) = (&config.text, &config.vision);
     let tokens = sequences * (work.prompt_tokens + work.response_tokens);
     let patches = sequences * work.image_patches;
@@ -169,8 +187,8 @@ pub fn training(config: &Config, work: Workload, sequences: u64, dtype: StoredTy
     let one_layer = text_back.max(vision_back).max(head) * F32;
     // The allocator keeps what was freed: measured, one and a half times what is alive.
     let freed = 3 * (layer_inputs + one_layer) / 2;
-    let total = PROGRAM + weights + optimizer + layer_inputs + one_layer + freed;
-    TrainingMemory { sequences, program: PROGRAM, weights, optimizer, layer_inputs, one_layer, freed, total }
+    let total = PROGRAM + weights + optimizer + reference + layer_inputs + one_layer + freed;
+    TrainingMemory { sequences, program: PROGRAM, weights, optimizer, reference, layer_inputs, one_layer, freed, total }
 }
 
 /// Numbers a token that are alive at once inside a text block: the residual stream and its norm beside the wider of

@@ -131,3 +131,22 @@ fn what_is_wrong_is_said() {
         .clone();
     assert!(String::from_utf8(output).unwrap().contains("preprocessor_config.json"));
 }
+
+#[test]
+fn an_answer_whose_cache_is_too_large_is_refused_before_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/nano");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(nano.join("config.json")).unwrap()).unwrap();
+    // 12 layers of 64 numbers for keys and for values: 6 KiB a token.
+    config["num_hidden_layers"] = 12.into();
+    let (file, made) = (folder.path().join("config.json"), folder.path().join("made"));
+    std::fs::write(&file, config.to_string()).unwrap();
+    let mut random = Command::cargo_bin("visplay").unwrap();
+    random.args(["model", "random", "--seed", "1", "--config"]).arg(file).arg("--files-from").arg(nano).arg(&made);
+    random.assert().success();
+    let few = visplay("generate", &made, &["--prompt", "x", "--max-tokens", "2"]);
+    json(few);
+    let output = visplay("generate", &made, &["--prompt", "x", "--max-tokens", "1048576"]).assert().code(2);
+    let said = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("--max-tokens 1048576") && said.contains("4 GiB"), "{said}");
+}

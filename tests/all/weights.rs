@@ -364,8 +364,16 @@ fn predictions_follow_the_configuration() {
     assert_eq!(one.total, one.program + one.weights + one.loading);
     let many = memory::sampling(&config, work, 100, StoredType::F32);
     assert_eq!(many.total, many.program + many.weights + many.kv_cache + many.activations);
-    let training = memory::training(&config, work, 4, StoredType::BF16);
+    let state = |moments, reference| memory::TrainingState { moments, reference };
+    let training = memory::training(&config, work, 4, StoredType::BF16, state(StoredType::F32, false));
     assert_eq!(training.weights, 3_754_622_976 * 2);
+    // Two moments, the gradient and the weights, 4 bytes each.
+    assert_eq!((training.optimizer, training.reference), (3_754_622_976 * 16, 0));
+    let small = memory::training(&config, work, 4, StoredType::BF16, state(StoredType::BF16, true));
+    assert_eq!((small.optimizer, small.reference), (3_754_622_976 * 12, 3_754_622_976 * 2));
+    assert_eq!(small.total + 3_754_622_976 * 2, training.total);
+    let on_cpu = memory::training(&config, work, 4, StoredType::F32, state(StoredType::F32, false));
+    assert_eq!(on_cpu.optimizer, 3_754_622_976 * 12);
     assert_eq!(training.layer_inputs, (37 * 4 * 128 * 2048 + 4 * 64 * (1176 + 33 * 1280)) * 4);
 }
 

@@ -207,9 +207,11 @@ impl<'a> Chain<'a> {
         let (groups, rewards) = prompting.groups(training.role, &link.samples, &link.rewards)?;
         let rates = training.settings.rates();
         let policy = training.settings.policy(training.max_tokens, training.temperature);
+        // Part-way after an error, the weights must not be taken for those of any step.
+        let step = std::mem::replace(&mut live.step, u32::MAX);
         let Live { weights, optimizer, reference, .. } = live;
         let report = policy_step(weights, optimizer, reference.as_ref(), &groups, &policy, |n| rates.rate(n))?;
-        live.step += 1;
+        live.step = step + 1;
         Ok(Applied { report, groups, rewards })
     }
 }
