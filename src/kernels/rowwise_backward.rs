@@ -95,27 +95,22 @@ fn sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
     (squares, simd.reduce_sum_f32s(simd.add_f32s(products[0], products[1])))
 }
 
-/// The gradients of [`swiglu`](super::rowwise::swiglu), given that of its result.
+/// Puts the gradients of [`swiglu`](super::rowwise::swiglu) in the place of gate and up, given that of its result.
 ///
 /// With σ the logistic function: d gate = g up σ(gate) (1 + gate (1 - σ(gate))), d up = g gate σ(gate).
-pub fn swiglu_backward(gate: &[f32], up: &[f32], gradient: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], gradient: &[f32]) {
     let share = rows_a_thread(gate.len(), 8 * gate.len()).next_multiple_of(64);
     if gate.len() <= share {
-        return Arch::new().dispatch(SwiGluBackward { gate, up, gradient, dgate, dup });
+        return Arch::new().dispatch(SwiGluBackward { gate, up, gradient });
     }
-    let inputs = gate.par_chunks(share).zip(up.par_chunks(share)).zip(gradient.par_chunks(share));
-    let outputs = dgate.par_chunks_mut(share).zip(dup.par_chunks_mut(share));
-    inputs.zip(outputs).for_each(|(((gate, up), gradient), (dgate, dup))| {
-        Arch::new().dispatch(SwiGluBackward { gate, up, gradient, dgate, dup });
-    });
+    let shares = gate.par_chunks_mut(share).zip(up.par_chunks_mut(share)).zip(gradient.par_chunks(share));
+    shares.for_each(|((gate, up), gradient)| Arch::new().dispatch(SwiGluBackward { gate, up, gradient }));
 }
 
 struct SwiGluBackward<'a> {
-    gate: &'a [f32],
-    up: &'a [f32],
+    gate: &'a mut [f32],
+    up: &'a mut [f32],
     gradient: &'a [f32],
-    dgate: &'a mut [f32],
-    dup: &'a mut [f32],
 }
 
 impl WithSimd for SwiGluBackward<'_> {
@@ -123,19 +118,17 @@ impl WithSimd for SwiGluBackward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (gate, gate_tail) = S::as_simd_f32s(self.gate);
-        let (up, up_tail) = S::as_simd_f32s(self.up);
+        let (gate, gate_tail) = S::as_mut_simd_f32s(self.gate);
+        let (up, up_tail) = S::as_mut_simd_f32s(self.up);
         let (gradient, gradient_tail) = S::as_simd_f32s(self.gradient);
-        let (dgate, dgate_tail) = S::as_mut_simd_f32s(self.dgate);
-        let (dup, dup_tail) = S::as_mut_simd_f32s(self.dup);
-        for (((gate, up), gradient), (dgate, dup)) in gate.iter().zip(up).zip(gradient).zip(dgate.iter_mut().zip(dup)) {
-            (*dgate, *dup) = swiglu_slopes(simd, *gate, *up, *gradient);
+        for ((gate, up), gradient) in gate.iter_mut().zip(up).zip(gradient) {
+            (*gate, *up) = swiglu_slopes(simd, *gate, *up, *gradient);
         }
-        if !dgate_tail.is_empty() {
+        if !gate_tail.is_empty() {
             let (gate, up) = (simd.partial_load_f32s(gate_tail), simd.partial_load_f32s(up_tail));
             let (dgate, dup) = swiglu_slopes(simd, gate, up, simd.partial_load_f32s(gradient_tail));
-            simd.partial_store_f32s(dgate_tail, dgate);
-            simd.partial_store_f32s(dup_tail, dup);
+            simd.partial_store_f32s(gate_tail, dgate);
+            simd.partial_store_f32s(up_tail, dup);
         }
     }
 }

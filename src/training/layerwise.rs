@@ -86,16 +86,21 @@ impl<'a> Layerwise<'a> {
         } else {
             (self.features(batch, &contexts)?, None)
         };
+        self.chains.buffers().trim();
         let x = self.embed(batch, features.as_ref())?;
         let text = self.chains.forward_keeping(&self.chains.text_chain(), x, &contexts)?;
         let Some(x) = text.output.clone() else { return Ok(Vec::new()) };
+        self.chains.buffers().trim();
         let (figures, gradient) = self.head(&x, batch, objective, gradients)?;
+        self.chains.buffers().trim();
         drop(x);
         let wants_input = self.weights.trains_embedding() || trains_vision;
         let gradient = self.chains.backward(text, gradient, &contexts, wants_input, gradients)?;
+        self.chains.buffers().trim();
         let gradient = self.embedding_backward(batch, gradient, gradients)?;
         if let (Some(vision), Some(gradient)) = (vision, gradient) {
             self.chains.backward(vision, gradient, &contexts, false, gradients)?;
+            self.chains.buffers().trim();
         }
         Ok(figures)
     }

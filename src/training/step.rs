@@ -75,6 +75,9 @@ fn run(
         let lanes = compute.threads.max(1).min(pieces.len());
         run_lanes(weights, &pieces, compute, objective, lanes, &mut take)?;
     } else {
+        if objective.is_some() && kernels_serve(weights.device(), weights.compute_type()) {
+            sums = Gradients::reserved(weights.variables())?;
+        }
         let pool = shared_pool(compute.threads)?;
         let layerwise = Layerwise::new(weights, compute.pass());
         for piece in &pieces {

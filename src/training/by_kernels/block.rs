@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor};
 use super::map::{Map, packed};
 use super::norm::Norm;
 use super::{Buffers, floats, tensor};
+use crate::kernels::aligned::AlignedBuffer;
 use crate::kernels::attention::Heads;
 use crate::kernels::attention_backward::Rows;
 use crate::kernels::{rowwise, rowwise_backward};
@@ -31,17 +32,17 @@ pub(in crate::training) struct Block<'a> {
 pub(in crate::training) struct BlockKept {
     x: Tensor,
     /// After the first norm.
-    normed1: Vec<f32>,
+    normed1: AlignedBuffer,
     /// Queries and keys, rotated, and values.
-    qkv: [Vec<f32>; 3],
-    mixed: Vec<f32>,
+    qkv: [AlignedBuffer; 3],
+    mixed: AlignedBuffer,
     /// After attention.
-    middle: Vec<f32>,
+    middle: AlignedBuffer,
     /// After the second norm.
-    normed2: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    gated: Vec<f32>,
+    normed2: AlignedBuffer,
+    gate: AlignedBuffer,
+    up: AlignedBuffer,
+    gated: AlignedBuffer,
 }
 
 /// What a block knows of its tokens.
@@ -159,14 +160,15 @@ impl<'a> Block<'a> {
         wants_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>> {
-        let BlockKept { x, normed1, qkv, mixed, middle, normed2, gate, up, gated } = kept;
+        let BlockKept { x, normed1, qkv, mixed, middle, normed2, mut gate, mut up, gated } = kept;
         let (input, gradient) = (floats(&x)?, floats(gradient)?);
         let take = |like: &[f32]| on.buffers.take(like.len());
         // SwiGLU.
         self.down.weight_gradient(&gradient, packed(&[&self.down], &gated, on.buffers).as_deref(), gradients)?;
-        let (mut by_gate, mut by_up, mut by_gated) = (take(&gate), take(&up), gated);
+        let mut by_gated = gated;
         self.down.input_gradient(&gradient, &mut by_gated, on.buffers)?;
-        rowwise_backward::swiglu_backward(&gate, &up, &by_gated, &mut by_gate, &mut by_up);
+        rowwise_backward::swiglu_backward(&mut gate, &mut up, &by_gated);
+        let (by_gate, by_up) = (gate, up);
         let packed2 = packed(&[&self.gate, &self.up], &normed2, on.buffers);
         self.gate.weight_gradient(&by_gate, packed2.as_deref(), gradients)?;
         self.up.weight_gradient(&by_up, packed2.as_deref(), gradients)?;
@@ -174,7 +176,7 @@ impl<'a> Block<'a> {
         let mut by_normed = normed2;
         self.gate.input_gradient(&by_gate, &mut by_normed, on.buffers)?;
         self.up.add_input_gradient(&by_up, &mut by_normed, on.buffers)?;
-        on.buffers.give([gate, up, by_gate, by_up, by_gated]);
+        on.buffers.give([by_gate, by_up, by_gated]);
         let mut by_middle = take(&middle);
         self.norm2.backward(&middle, &by_normed, &mut by_middle, gradients)?;
         by_middle.iter_mut().zip(gradient.iter()).for_each(|(sum, g)| *sum += g);
@@ -228,7 +230,7 @@ impl<'a> Block<'a> {
         wants_input.then(|| tensor(by_input, self.out.outputs())).transpose()
     }
 
-    fn rotated<const BACK: bool>(&self, x: &[f32], heads: usize, on: Tokens<'_>) -> Result<Vec<f32>> {
+    fn rotated<const BACK: bool>(&self, x: &[f32], heads: usize, on: Tokens<'_>) -> Result<AlignedBuffer> {
         let (cos, sin) = (floats(on.angles[0])?, floats(on.angles[1])?);
         let mut out = on.buffers.take(x.len());
         let rotate = if BACK { rowwise::rotate_back } else { rowwise::rotate };
@@ -236,15 +238,15 @@ impl<'a> Block<'a> {
         Ok(out)
     }
 
-    fn rows<'b>(&self, qkv: &'b [Vec<f32>; 3]) -> [Rows<'b>; 3] {
+    fn rows<'b>(&self, qkv: &'b [AlignedBuffer; 3]) -> [Rows<'b>; 3] {
         let Heads { query, key_value, dim } = self.heads;
-        let rows = |x: &'b Vec<f32>, heads: usize| Rows { data: x, stride: heads * dim };
+        let rows = |x: &'b AlignedBuffer, heads: usize| Rows { data: x, stride: heads * dim };
         [rows(&qkv[0], query), rows(&qkv[1], key_value), rows(&qkv[2], key_value)]
     }
 }
 
 /// Some rows of `x`, each `width` long.
-fn gathered(x: &[f32], rows: &[u32], width: usize, buffers: &Buffers) -> Vec<f32> {
+fn gathered(x: &[f32], rows: &[u32], width: usize, buffers: &Buffers) -> AlignedBuffer {
     let mut out = buffers.take(rows.len() * width);
     for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
         out.copy_from_slice(&x[*row as usize * width..][..width]);

@@ -9,32 +9,43 @@ use crate::kernels::packed::{PANEL, PackedMatrix};
 /// Floats of the largest packed matrix whose memory is kept: beyond it memory counts for more than the time to clear it.
 const LARGEST: usize = 1 << 22;
 
+/// Bytes that are kept from one part of a pass to the next: all that a small model needs, and of a large one little beside its
+/// weights.
+const KEPT: usize = 32 << 20;
+
 /// Memory that was given back.
 #[derive(Debug, Default)]
 pub(in crate::training) struct Buffers {
-    vectors: Mutex<Vec<Vec<f32>>>,
+    vectors: Mutex<Vec<AlignedBuffer>>,
     packed: Mutex<Vec<AlignedBuffer>>,
 }
 
 impl Buffers {
     /// A vector of `len` numbers, whatever they are: the smallest that is free and has room, or a new one.
-    pub(super) fn take(&self, len: usize) -> Vec<f32> {
-        match best(&self.vectors, len, Vec::capacity) {
-            Some(mut buffer) => {
-                buffer.resize(len, 0.0);
-                buffer
-            }
-            None => vec![0.0; len],
-        }
+    pub(super) fn take(&self, len: usize) -> AlignedBuffer {
+        best(&self.vectors, len).unwrap_or_default().resized(len)
     }
 
     /// Takes back what is no longer needed.
-    pub(super) fn give<const N: usize>(&self, buffers: [Vec<f32>; N]) {
+    pub(super) fn give<const N: usize>(&self, buffers: [AlignedBuffer; N]) {
         self.vectors.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
     }
 
+    /// Lets go of what is free, if it is much. Called where one part of a pass ends: the next is of other sizes (a tower, the head),
+    /// and would take its memory beside it.
+    pub(in crate::training) fn trim(&self) {
+        let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        let floats = vectors.iter().map(AlignedBuffer::capacity).sum::<usize>();
+        let floats = floats + packed.iter().map(AlignedBuffer::capacity).sum::<usize>();
+        if floats * size_of::<f32>() > KEPT {
+            vectors.clear();
+            packed.clear();
+        }
+    }
+
     /// A vector of `len` numbers, whatever they are: this one, if it has that length.
-    pub(super) fn fit(&self, buffer: Vec<f32>, len: usize) -> Vec<f32> {
+    pub(super) fn fit(&self, buffer: AlignedBuffer, len: usize) -> AlignedBuffer {
         if buffer.len() == len {
             return buffer;
         }
@@ -55,17 +66,17 @@ impl Buffers {
 
     fn packed(&self, outputs: usize, inputs: usize, pack: impl FnOnce(AlignedBuffer) -> PackedMatrix) -> Packed<'_> {
         let len = outputs.next_multiple_of(PANEL) * inputs;
-        let memory = best(&self.packed, len, AlignedBuffer::capacity).unwrap_or_default();
+        let memory = best(&self.packed, len).unwrap_or_default();
         Packed { matrix: pack(memory), buffers: self }
     }
 }
 
 /// Takes the smallest that has room for `len` and not for more than twice as much.
-fn best<T>(free: &Mutex<Vec<T>>, len: usize, capacity: impl Fn(&T) -> usize) -> Option<T> {
+fn best(free: &Mutex<Vec<AlignedBuffer>>, len: usize) -> Option<AlignedBuffer> {
     let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
     let best = (free.iter().enumerate())
-        .filter(|(_, buffer)| capacity(buffer) >= len && capacity(buffer) / 2 <= len)
-        .min_by_key(|(_, buffer)| capacity(buffer));
+        .filter(|(_, buffer)| buffer.capacity() >= len && buffer.capacity() / 2 <= len)
+        .min_by_key(|(_, buffer)| buffer.capacity());
     let place = best.map(|(place, _)| place)?;
     Some(free.swap_remove(place))
 }
@@ -101,13 +112,27 @@ mod tests {
     #[test]
     fn a_buffer_that_was_used_for_less_still_has_its_room() {
         let buffers = Buffers::default();
-        buffers.give([vec![0.0; 1000]]);
+        let capacity = AlignedBuffer::zeroed(1000).capacity();
+        buffers.give([AlignedBuffer::zeroed(1000)]);
         for len in [1000, 600, 1000, 500, 1000] {
             let buffer = buffers.take(len);
-            assert_eq!((buffer.len(), buffer.capacity()), (len, 1000));
+            assert_eq!((buffer.len(), buffer.capacity()), (len, capacity));
             buffers.give([buffer]);
         }
-        assert_eq!(buffers.take(499).capacity(), 499);
-        assert_eq!(buffers.take(1001).capacity(), 1001);
+        assert!(buffers.take(capacity / 2 - 1).capacity() < capacity);
+        assert!(buffers.take(capacity + 1).capacity() > capacity);
+    }
+
+    #[test]
+    fn what_is_free_is_let_go_of_when_it_is_much() {
+        let free = |buffers: &Buffers| buffers.vectors.lock().unwrap().len() + buffers.packed.lock().unwrap().len();
+        let buffers = Buffers::default();
+        drop(buffers.pack(&[1.0; 64], 8, 8));
+        buffers.give([AlignedBuffer::zeroed(KEPT / 8)]);
+        buffers.trim();
+        assert_eq!(free(&buffers), 2);
+        buffers.give([AlignedBuffer::zeroed(KEPT / 8)]);
+        buffers.trim();
+        assert_eq!(free(&buffers), 0);
     }
 }

@@ -11,8 +11,12 @@ use crate::training::head::{TokenFigures, back_row};
 use crate::training::trainable::{Detached, Trainable};
 use crate::vlm::named_tensors::NamedTensors;
 
-/// Logits that are alive at once.
+/// Logits that are alive at once, and of how many targets at least: for fewer, laying out the projection would take longer than the
+/// product with it.
 const LOGITS: usize = 1 << 22;
+const TARGETS: usize = 128;
+/// Numbers of the projection that are laid out at once. Sums go on from one slice to the next in the same order.
+const SLICE: usize = 1 << 21;
 
 /// The norm, the projection and the temperature of its distribution.
 pub(in crate::training) struct Head<'a> {
@@ -43,12 +47,9 @@ impl<'a> Head<'a> {
         gradients: &mut Gradients,
     ) -> Result<(Vec<TokenFigures>, Vec<f32>)> {
         let (vocabulary, hidden) = self.weight.dims2()?;
-        let weight = floats(&self.weight)?;
-        let packed = buffers.pack(&weight, vocabulary, hidden);
-        let transposed = buffers.pack_transposed(&weight, vocabulary, hidden);
         let (mut normed, mut by_normed) = (buffers.take(x.len()), buffers.take(x.len()));
         self.norm.forward(x, &mut normed)?;
-        let at_once = (LOGITS / vocabulary.max(1)).clamp(1, targets.len().max(1));
+        let at_once = (LOGITS / vocabulary.max(1)).max(TARGETS).min(targets.len().max(1));
         let (mut logits, mut back) = (buffers.take(at_once * vocabulary), buffers.take(at_once * vocabulary));
         let mut figures = Vec::with_capacity(targets.len());
         let scale = 1.0 / self.temperature;
@@ -56,7 +57,7 @@ impl<'a> Head<'a> {
         for (targets, (x, dx)) in targets.chunks(at_once).zip(pieces) {
             let first = figures.len();
             let (logits, back) = (&mut logits[..targets.len() * vocabulary], &mut back[..targets.len() * vocabulary]);
-            gemm::linear(x, hidden, &packed, None, logits);
+            self.logits(x, logits, buffers)?;
             let rows = logits.par_chunks_exact(vocabulary).zip(back.par_chunks_exact_mut(vocabulary));
             let piece: Vec<TokenFigures> = (rows.zip(targets).enumerate())
                 .map(|(i, ((row, out), target))| {
@@ -64,7 +65,7 @@ impl<'a> Head<'a> {
                 })
                 .collect();
             figures.extend(piece);
-            gemm::linear(back, vocabulary, &transposed, None, dx);
+            self.input_gradient(back, dx, buffers)?;
             if self.trains {
                 let x = buffers.pack_transposed(x, targets.len(), hidden);
                 gradients.with_sum(self.name, self.weight.shape(), |sum| {
@@ -77,4 +78,46 @@ impl<'a> Head<'a> {
         buffers.give([normed, by_normed, logits, back]);
         Ok((figures, dx))
     }
+
+    /// `[rows, hidden]` to `[rows, vocabulary]`.
+    fn logits(&self, x: &[f32], logits: &mut [f32], buffers: &Buffers) -> Result<()> {
+        let (vocabulary, hidden) = self.weight.dims2()?;
+        let weight = floats(&self.weight)?;
+        let words = slice(hidden);
+        if words >= vocabulary {
+            gemm::linear(x, hidden, &buffers.pack(&weight, vocabulary, hidden), None, logits);
+            return Ok(());
+        }
+        let mut part = buffers.take(x.len() / hidden * words);
+        for (i, weight) in weight.chunks(words * hidden).enumerate() {
+            let words_here = weight.len() / hidden;
+            let part = &mut part[..x.len() / hidden * words_here];
+            gemm::linear(x, hidden, &buffers.pack(weight, words_here, hidden), None, part);
+            for (row, part) in logits.chunks_exact_mut(vocabulary).zip(part.chunks_exact(words_here)) {
+                row[i * words..][..words_here].copy_from_slice(part);
+            }
+        }
+        buffers.give([part]);
+        Ok(())
+    }
+
+    /// The gradient by the rows, `[rows, hidden]`, from that by their logits.
+    fn input_gradient(&self, back: &[f32], dx: &mut [f32], buffers: &Buffers) -> Result<()> {
+        let (vocabulary, hidden) = self.weight.dims2()?;
+        let weight = floats(&self.weight)?;
+        let words = slice(hidden);
+        for (i, weight) in weight.chunks(words * hidden).enumerate() {
+            let transposed = buffers.pack_transposed(weight, weight.len() / hidden, hidden);
+            match i {
+                0 => gemm::linear(back, vocabulary, &transposed, None, dx),
+                _ => gemm::add_linear(&back[i * words..], vocabulary, &transposed, dx),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Words of the vocabulary whose rows are laid out at once.
+fn slice(hidden: usize) -> usize {
+    (SLICE / hidden.max(1)).max(1)
 }

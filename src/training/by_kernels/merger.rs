@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor};
 use super::map::{Map, packed};
 use super::norm::Norm;
 use super::{Buffers, floats, tensor};
+use crate::kernels::aligned::AlignedBuffer;
 use crate::kernels::gelu;
 use crate::training::gradients::Gradients;
 use crate::training::trainable::Trainable;
@@ -20,10 +21,10 @@ pub(in crate::training) struct Merger<'a> {
 /// What the way back needs.
 pub(in crate::training) struct MergerKept {
     x: Tensor,
-    normed: Vec<f32>,
+    normed: AlignedBuffer,
     /// Before and after the activation.
-    hidden: Vec<f32>,
-    active: Vec<f32>,
+    hidden: AlignedBuffer,
+    active: AlignedBuffer,
 }
 
 impl<'a> Merger<'a> {

@@ -40,8 +40,8 @@ impl CustomOp2 for Kernel {
         let (gate, up, gradient) = (gate.storage_and_layout(), up.storage_and_layout(), gradient.storage_and_layout());
         let (gate, up, gradient) = (Rows::of(NAME, &gate)?, Rows::of(NAME, &up)?, Rows::of(NAME, &gradient)?);
         let (gate, up, gradient) = (gate.contiguous(NAME)?, up.contiguous(NAME)?, gradient.contiguous(NAME)?);
-        let (mut dgate, mut dup) = (vec![0f32; gate.len()], vec![0f32; gate.len()]);
-        rowwise_backward::swiglu_backward(gate, up, gradient, &mut dgate, &mut dup);
+        let (mut dgate, mut dup) = (gate.to_vec(), up.to_vec());
+        rowwise_backward::swiglu_backward(&mut dgate, &mut dup, gradient);
         Ok((Some(tensor(dgate, shape)?), Some(tensor(dup, shape)?)))
     }
 }
