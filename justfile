@@ -40,6 +40,10 @@ bench-ingest *ARGS:
 build-cuda *ARGS:
     scripts/build-cuda {{ARGS}}
 
+# Check the types of the CUDA build, without a card or a toolkit: docs/cuda.md.
+check-cuda *ARGS:
+    scripts/check-cuda {{ARGS}}
+
 # Check and measure a card, beside transformers where Python has it: docs/cuda.md.
 gpu-check *ARGS:
     scripts/gpu-check {{ARGS}}

@@ -88,7 +88,7 @@ enum Graph {
 /// What the way back through a link needs.
 enum LinkKept {
     Patches(Tensor),
-    Block(BlockKept),
+    Block(Box<BlockKept>),
     Merger(MergerKept),
 }
 
@@ -201,7 +201,7 @@ impl<'a> Chains<'a> {
                 (Link::TextLayer(_) | Link::VisionBlock(_), _) => {
                     let (block, tokens) = self.block(*link, contexts)?;
                     let (output, kept) = block.forward(input, tokens, wants_output)?;
-                    (output, LinkKept::Block(kept))
+                    (output, LinkKept::Block(Box::new(kept)))
                 }
                 (Link::PatchEmbedding, Some(vision)) => {
                     let embedding = PatchEmbedding::new(self.weights)?;
@@ -267,7 +267,7 @@ impl<'a> Chains<'a> {
             gradient = match (kept, &contexts.vision) {
                 (LinkKept::Block(kept), _) => {
                     let (block, tokens) = self.block(*link, contexts)?;
-                    block.backward(kept, &by_output, tokens, wants_input || i > 0, gradients)?
+                    block.backward(*kept, &by_output, tokens, wants_input || i > 0, gradients)?
                 }
                 (LinkKept::Merger(kept), Some(vision)) => {
                     let merger = by_kernels::Merger::new(self.weights)?;
