@@ -197,12 +197,11 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
                 }
             }
         } else {
-            for (a, sums) in a.iter().zip(&mut sums) {
-                let a = simd.splat_f32s(*a);
-                for (w, sum) in w.iter().zip(sums) {
-                    *sum = simd.mul_add_f32s(a, *w, *sum);
-                }
-            }
+            // Made anew rather than changed: so the sums stay in registers, where otherwise each would be stored at every step.
+            sums = std::array::from_fn(|i| {
+                let a = simd.splat_f32s(a[i]);
+                std::array::from_fn(|v| simd.mul_add_f32s(a, w[v], sums[i][v]))
+            });
         }
     }
     for (i, sums) in sums.iter().enumerate() {

@@ -31,9 +31,10 @@ fn branch(place: &Place, more: &[&str]) -> Value {
 #[test]
 fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
     let place = evolved("2");
+    // Of six votes any answer is enough: what a tiny random model agrees on depends on how its processor adds up.
     let before = stored(&place);
     let made =
-        branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.2", "--set", "round.seed=5"]);
+        branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
     assert_eq!((&made["found"], &made["pipeline"]), (&json!(false), &json!("tighter.toml")));
     assert_eq!(stored(&place), before);
 
@@ -43,7 +44,7 @@ fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
     let changed: Vec<(&str, &str)> = original.lines().zip(written.lines()).filter(|(a, b)| a != b).collect();
     let expected = [
         ("evolution = \"t\"", "evolution = \"tighter\""),
-        ("low = 0.1 # kept from here", "low = 0.2 # kept from here"),
+        ("low = 0.1 # kept from here", "low = 0.12 # kept from here"),
     ];
     assert_eq!(changed[..2], expected, "{written}");
     assert!(written.contains("[round]\nseed = 5\nimages = 8\n"), "{written}");
@@ -61,7 +62,7 @@ fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
     // Doing it again changes nothing.
     let refs = place.files("refs");
     let again =
-        branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.2", "--set", "round.seed=5"]);
+        branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
     assert_eq!((&again["found"], place.files("refs")), (&json!(true), refs));
 
     // Round 2 is the branch's own.
@@ -75,14 +76,14 @@ fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
     assert_eq!((&shared["result"], &shared["found"]), (&original["result"], &json!(true)));
     assert_eq!(own["found"], false);
     let settings = place.json(&["show", "tighter/round-0002/round"])["action"]["parameters"]["pipeline"].clone();
-    assert_eq!((&settings["curriculum"]["low"], &settings["round"]["seed"]), (&json!(0.2), &json!(5)));
+    assert_eq!((&settings["curriculum"]["low"], &settings["round"]["seed"]), (&json!(0.12), &json!(5)));
     assert!(
         place.files("results").len()
             > before.keys().filter(|file| file.to_string_lossy().contains("/results/")).count()
     );
     // And still the same branch.
     let again =
-        branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.2", "--set", "round.seed=5"]);
+        branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
     assert_eq!(again["found"], true);
     assert_eq!(place.verify(), (0, vec![]));
 }
