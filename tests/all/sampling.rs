@@ -103,11 +103,12 @@ fn assert_same(a: &[Sample], b: &[Sample], what: &str) {
     }
 }
 
-/// Log-probabilities that are equal up to rounding.
+/// Log-probabilities that are equal up to rounding. Where products are summed in an order that depends on the batch and on the
+/// processor, 2.0e-5 has been seen between two batches (AVX-512, where candle's products are summed otherwise than on AVX2).
 fn assert_close(a: &[f32], b: &[f32], what: &str) {
     assert_eq!(a.len(), b.len(), "{what}");
     for (a, b) in a.iter().zip(b) {
-        assert!((a - b).abs() < 2e-5, "{what}: {a} and {b}");
+        assert!((a - b).abs() < if EXACT { 2e-5 } else { 1e-4 }, "{what}: {a} and {b}");
     }
 }
 
