@@ -134,7 +134,7 @@ fn batch(spec: &Value, config: &Config) -> (Vec<Tree>, Vec<f64>) {
         let value = |i: u64| ((split_mix(seed, (1 << 22) + g, i) >> 40) as f64 / f64::from(1 << 22) - 2.0) as f32;
         let values = (0..(count * config.vision.patch_len()) as u64).map(value).collect();
         let branches = branches.collect();
-        trees.push(Tree { prefix, images: vec![Arc::new(Patches { values, grid })], branches });
+        trees.push(Tree { prefix, images: vec![Arc::new(Patches { values, grid }.into())], branches });
     }
     (trees, advantages)
 }

@@ -205,7 +205,7 @@ impl Material {
         let weights = Trainable::new(&config, Trained::All, &source, Seed(0), DType::F32, device)?;
         let tree = |prompt: &Prompt| Tree {
             prefix: prompt.ids.clone(),
-            images: prompt.images.clone(),
+            images: prompt.images.iter().map(|image| Arc::new(Arc::clone(image).into())).collect(),
             branches: vec![Branch::response(self.frozen.response_ids.clone())],
         };
         let trees: Vec<Tree> = self.prompts.iter().map(tree).collect();

@@ -375,7 +375,7 @@ impl Bench<'_> {
             prefix: std::iter::repeat_n(tokens.image, image)
                 .chain((0..prompt_tokens).map(|i| word(group + i)))
                 .collect(),
-            images: vec![Arc::new(patches.as_ref().clone())],
+            images: vec![Arc::new(Arc::clone(&patches).into())],
             branches: (0..responses)
                 .map(|r| Branch::response((0..response_tokens).map(|i| word(group * 31 + r * 7 + i)).collect()))
                 .collect(),

@@ -15,10 +15,9 @@ use super::tile::{Start, Sums, TILE, multiply_tile, pack_tile, tiles};
 /// Rows that share one pass over the weight.
 const ROW_BLOCK: usize = 8 * TILE;
 /// Inputs of one pass: the block of rows stays in the second-level cache, a panel's slice near the first. No sum depends on it.
-const INPUT_BLOCK: usize = 384;
-/// The same with AVX2, whose tile asks for less of the panel an operation. On Zen 3, 93 to 97 % of the core's multiply-adds
-/// on the products of models of 1 to 60 million parameters; with 256, 88 to 93 %.
-const INPUT_BLOCK_AVX2: usize = 512;
+/// On Zen 3 (AVX2), 93 to 97 % of the core's multiply-adds on the products of models of 1 to 60 million parameters, with 256 88 to
+/// 93 %; on Zen 4 (AVX-512) 88 to 94 %, with 384 75 to 90 %.
+const INPUT_BLOCK: usize = 512;
 /// Rows of memory that are turned at a time when the left operand runs down the columns: what the ways of a first-level
 /// cache hold when rows are a power of two apart.
 const COLUMN_RUN: usize = 8;
@@ -151,7 +150,7 @@ pub(super) fn threads_for(multiply_adds: usize) -> usize {
 /// `out[m, n] = start + sum_k x[m, k] panels[n, k]` on this thread.
 fn multiply(x: Left<'_>, inputs: usize, panels: &[f32], start: Start<'_>, out: &mut [f32], outputs: usize) {
     ROWS.with_borrow_mut(|packed| {
-        packed.resize(ROW_BLOCK * INPUT_BLOCK_AVX2, 0.0);
+        packed.resize(ROW_BLOCK * INPUT_BLOCK, 0.0);
         Arch::new().dispatch(Multiply { x, inputs, panels, start, out, outputs, packed });
     });
 }
@@ -172,12 +171,11 @@ impl WithSimd for Multiply<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, inputs, panels, start, out, outputs, packed } = self;
-        let input_block = if S::F32_LANES == 8 { INPUT_BLOCK_AVX2 } else { INPUT_BLOCK };
         for (block, out) in out.chunks_mut(ROW_BLOCK * outputs).enumerate() {
             let x = x.skip_rows(block * ROW_BLOCK);
             let rows = out.len() / outputs;
-            for from in (0..inputs).step_by(input_block) {
-                let depth = input_block.min(inputs - from);
+            for from in (0..inputs).step_by(INPUT_BLOCK) {
+                let depth = INPUT_BLOCK.min(inputs - from);
                 let start = if from == 0 { start } else { Start::Out };
                 pack_rows::<S>(x, from, rows, depth, packed);
                 for (p, panel) in panels.chunks_exact(PANEL * inputs).enumerate() {

@@ -170,6 +170,7 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
     panel: &[f32],
     sums: Sums<'_>,
 ) {
+    const { assert!(R <= TILE, "the rows that are written out below") };
     let Sums { start, out, stride, column } = sums;
     let width = PANEL.min(stride - column);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
@@ -190,18 +191,28 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
     for (a, w) in steps.zip(vectors) {
         // The shorter side stays in registers while the longer one streams past: AVX2 has none to spare.
         if R < V {
-            let a: [_; R] = std::array::from_fn(|i| simd.splat_f32s(a[i]));
+            let mut spread = [simd.splat_f32s(0.0); R];
+            for (spread, a) in spread.iter_mut().zip(a) {
+                *spread = simd.splat_f32s(*a);
+            }
             for (v, w) in w.iter().enumerate() {
-                for (a, sums) in a.iter().zip(&mut sums) {
+                for (a, sums) in spread.iter().zip(&mut sums) {
                     sums[v] = simd.mul_add_f32s(*a, *w, sums[v]);
                 }
             }
         } else {
-            // Made anew rather than changed: so the sums stay in registers, where otherwise each would be stored at every step.
-            sums = std::array::from_fn(|i| {
-                let a = simd.splat_f32s(a[i]);
-                std::array::from_fn(|v| simd.mul_add_f32s(a, w[v], sums[i][v]))
-            });
+            // Written out, row by row: in a loop, or in a closure that is not inlined, the sums would be stored at every step.
+            macro_rules! rows {
+                ($($i:literal)*) => {
+                    $(if $i < R {
+                        let a = simd.splat_f32s(a[$i]);
+                        for (w, sum) in w.iter().zip(&mut sums[$i]) {
+                            *sum = simd.mul_add_f32s(a, *w, *sum);
+                        }
+                    })*
+                };
+            }
+            rows!(0 1 2 3 4 5 6 7 8 9 10 11);
         }
     }
     for (i, sums) in sums.iter().enumerate() {

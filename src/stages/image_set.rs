@@ -10,6 +10,8 @@ use crate::ids::ImageId;
 use crate::imaging::{self, Limits};
 use crate::store::{ObjectId, Store};
 use crate::tables::{self, ImageFacts, ImageRow, TableReader};
+use crate::training::Picture;
+use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::{ImageProcessor, Patches};
 
 /// Why a row was left out: a stable word and words for a person.
@@ -29,7 +31,7 @@ impl Refusal {
 }
 
 /// Files of images by their ids.
-type Files = BTreeMap<ImageId, Vec<u8>>;
+pub type Files = BTreeMap<ImageId, Bytes>;
 
 /// Images by id. Nothing is read before the first one is asked for.
 pub struct ImageSet<'a> {
@@ -62,7 +64,7 @@ impl<'a> ImageSet<'a> {
                 for row in TableReader::<ImageRow>::new(object.name(), bytes)? {
                     let row = row?;
                     if wanted.contains(&row.image_id) {
-                        files.insert(row.image_id, row.image.bytes);
+                        files.insert(row.image_id, row.image.bytes.into());
                     }
                 }
             }
@@ -95,6 +97,25 @@ impl<'a> ImageSet<'a> {
             kept.bytes += bytes;
         }
         Ok(Ok(cut))
+    }
+
+    /// The same for training, which goes through many images in a step: what is beyond the memory is cut when it is looked at.
+    ///
+    /// # Errors
+    /// As [`Self::patches`].
+    pub fn picture(&self, id: ImageId, processor: &ImageProcessor) -> Result<Result<Picture, Refusal>, StageError> {
+        let patches = match self.patches(id, processor)? {
+            Ok(patches) => patches,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if self.kept().patches.contains_key(&id) {
+            return Ok(Ok(patches.into()));
+        }
+        let Some(file) = self.files()?.get(&id).cloned() else { return Ok(Ok(patches.into())) };
+        let [frames, rows, columns] = patches.grid;
+        let processor = processor.clone();
+        let again = move || cut(&file, &processor).map_err(|refusal| format!("{id}: {}", refusal.detail));
+        Ok(Ok(Picture::later(Grid { frames, rows, columns }, again)))
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {

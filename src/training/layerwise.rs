@@ -1,7 +1,5 @@
 //! Trees of a batch through a model and back: embedding, both towers (`chain.rs`), head, and what joins them.
 
-use std::sync::Arc;
-
 use candle_core::{Tensor, Var};
 
 use super::TrainingError;
@@ -10,10 +8,9 @@ use super::chain::{Chains, Contexts};
 use super::gradients::Gradients;
 use super::head::Head;
 pub use super::head::TokenFigures;
-use super::micro_batch::{MicroBatch, grid};
+use super::micro_batch::MicroBatch;
 use super::seed::seeded;
 use super::trainable::{Detached, Trainable};
-use crate::vlm::image_processor::Patches;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::ops::{gather, scatter};
 use crate::vlm::parameters::{EMBEDDING, HEAD, Part};
@@ -108,7 +105,7 @@ impl<'a> Layerwise<'a> {
     fn contexts(&self, batch: &MicroBatch) -> Result<Contexts, TrainingError> {
         let (dtype, device) = (self.weights.compute_type(), self.weights.device());
         let text = TextContext::new(&self.text_angles, &batch.positions, batch.segments.clone(), dtype, device)?;
-        let grids: Vec<_> = batch.images.iter().map(|image| grid(image)).collect();
+        let grids: Vec<_> = batch.images.iter().map(|image| image.grid()).collect();
         let vision = if grids.is_empty() {
             None
         } else {
@@ -120,11 +117,13 @@ impl<'a> Layerwise<'a> {
 
     /// All patches of the micro-batch's images, `[patches, patch_len]`.
     fn patches(&self, batch: &MicroBatch) -> Result<Tensor, TrainingError> {
-        let values: usize = batch.images.iter().map(|image| image.values.len()).sum();
-        let mut all = Vec::with_capacity(values);
-        batch.images.iter().for_each(|image: &Arc<Patches>| all.extend_from_slice(&image.values));
         let width = self.weights.config().vision.patch_len();
-        Ok(Tensor::from_vec(all, (values / width, width), self.weights.device())?)
+        let patches: usize = batch.images.iter().map(|image| image.grid().patches()).sum();
+        let mut all = Vec::with_capacity(patches * width);
+        for image in &batch.images {
+            all.extend_from_slice(&image.patches()?.values);
+        }
+        Ok(Tensor::from_vec(all, (patches, width), self.weights.device())?)
     }
 
     /// The image tokens of a tower that is not trained, or of a pass without a way back.
@@ -186,7 +185,7 @@ impl<'a> Layerwise<'a> {
             return Ok(None);
         }
         let merge = config.vision.spatial_merge_size;
-        let tokens = batch.images.iter().map(|image| grid(image).tokens(merge)).sum::<usize>();
+        let tokens = batch.images.iter().map(|image| image.grid().tokens(merge)).sum::<usize>();
         let rows = gather(&gradient, &image_places)?;
         Ok(Some(scatter(&rows, &batch.image_rows, tokens)?))
     }

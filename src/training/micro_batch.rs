@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::TrainingError;
+use super::picture::Picture;
 use super::tree::Tree;
 use crate::vlm::config::Config;
 use crate::vlm::grid::Grid;
-use crate::vlm::image_processor::Patches;
 use crate::vlm::ops::{Segments, Shared};
 use crate::vlm::rope::mrope_positions;
 
@@ -32,7 +32,7 @@ pub(super) struct MicroBatch {
     /// Who sees whom.
     pub(super) segments: Segments,
     /// The images, each once.
-    pub(super) images: Vec<Arc<Patches>>,
+    pub(super) images: Vec<Arc<Picture>>,
     /// For each image token among `ids`, in order, its row among the tokens of `images`.
     pub(super) image_rows: Vec<u32>,
     /// For each target, the token whose output predicts it.
@@ -96,7 +96,7 @@ impl MicroBatch {
         let mut shared = Vec::with_capacity(pieces.len());
         for piece in pieces {
             let tree = piece.tree;
-            let grids: Vec<Grid> = tree.images.iter().map(|image| grid(image)).collect();
+            let grids: Vec<Grid> = tree.images.iter().map(|image| image.grid()).collect();
             let mut positions = mrope_positions(&tree.prefix, config.tokens.image, &grids, merge)?;
             for image in &tree.images {
                 batch.place(image, merge);
@@ -130,7 +130,7 @@ impl MicroBatch {
     }
 
     /// Enters the rows of an image, which is added unless it is here already.
-    fn place(&mut self, image: &Arc<Patches>, merge: usize) {
+    fn place(&mut self, image: &Arc<Picture>, merge: usize) {
         let mut row = 0;
         let mut known = false;
         for other in &self.images {
@@ -138,19 +138,13 @@ impl MicroBatch {
                 known = true;
                 break;
             }
-            row += grid(other).tokens(merge) as u32;
+            row += other.grid().tokens(merge) as u32;
         }
         if !known {
             self.images.push(image.clone());
         }
-        self.image_rows.extend(row..row + grid(image).tokens(merge) as u32);
+        self.image_rows.extend(row..row + image.grid().tokens(merge) as u32);
     }
-}
-
-/// The grid of an image's patches.
-pub(super) fn grid(image: &Patches) -> Grid {
-    let [frames, rows, columns] = image.grid;
-    Grid { frames, rows, columns }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod layerwise;
 pub mod lora;
 mod micro_batch;
 pub mod objective;
+pub mod picture;
 pub mod policy;
 pub mod policy_figures;
 mod rounding;
@@ -31,6 +32,7 @@ pub mod tree;
 
 pub use adamw::{AdamW, AdamWSettings, MomentType};
 pub use layerwise::{Objective, TokenFigures};
+pub use picture::Picture;
 pub use policy::{Group, OldLogprobs, PolicyReport, PolicySettings, Rollout, policy_step};
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::Compute;
@@ -57,6 +59,9 @@ pub enum TrainingError {
         /// What is wrong with it.
         problem: String,
     },
+    /// An image that cannot be cut into patches.
+    #[error("an image cannot be looked at: {0}")]
+    Image(String),
     /// A setting without a meaning.
     #[error("{key}: {problem}")]
     Setting {

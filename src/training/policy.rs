@@ -10,11 +10,11 @@ use super::adamw::AdamW;
 use super::grpo::{GrpoSettings, token_weights};
 use super::layerwise::TokenFigures;
 use super::objective::{PolicyObjective, PolicyToken};
+use super::picture::Picture;
 use super::policy_figures::{PolicySums, TokenMeans};
 use super::step::{Compute, figures, gradients};
 use super::trainable::Trainable;
 use super::tree::{Branch, Tree};
-use crate::vlm::image_processor::Patches;
 
 /// Samples of one prompt, compared with each other.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Group {
     /// The prompt.
     pub prompt: Vec<u32>,
     /// Its images.
-    pub images: Vec<Arc<Patches>>,
+    pub images: Vec<Arc<Picture>>,
     /// Its samples.
     pub rollouts: Vec<Rollout>,
 }

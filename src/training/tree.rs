@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::TrainingError;
-use crate::vlm::image_processor::Patches;
+use super::picture::Picture;
 
 /// Sequences that share a beginning: a prompt and its samples, or an image and what is asked about it.
 ///
@@ -14,7 +14,7 @@ pub struct Tree {
     /// The shared tokens. All image tokens are here.
     pub prefix: Vec<u32>,
     /// The images that the placeholders of the prefix stand for, in order. Trees about one image share it.
-    pub images: Vec<Arc<Patches>>,
+    pub images: Vec<Arc<Picture>>,
     /// What follows the prefix, each by itself.
     pub branches: Vec<Branch>,
 }

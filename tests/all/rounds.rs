@@ -157,6 +157,15 @@ fn a_round_is_the_same_bytes_at_any_thread_count_and_wherever_it_was_killed() {
 }
 
 #[test]
+fn images_beyond_the_memory_change_nothing() {
+    let place = place();
+    let round = |store: &str| report(&evolve(&place, store, &["1", "--images", "source"]).output().unwrap());
+    let held = round("held");
+    std::fs::write(place.path().join("p.toml"), PIPELINE.replace("[model]\n", "[model]\nimage_memory = 1\n")).unwrap();
+    assert_eq!(round("cut again")["result"], held["result"]);
+}
+
+#[test]
 fn a_gate_stops_the_round_and_names_its_figure() {
     let place = place();
     let strict = format!("{PIPELINE}[gates.valid_share]\nstop = 0.99\n");

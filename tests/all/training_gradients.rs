@@ -12,9 +12,8 @@ use visplay::training::grpo::{Aggregation, GrpoSettings, token_weights};
 use visplay::training::objective::{PolicyObjective, PolicyToken};
 use visplay::training::step::{self, Compute};
 use visplay::training::supervised::cross_entropy;
-use visplay::training::{Branch, TokenFigures, Trainable, Trained, Tree};
+use visplay::training::{Branch, Picture, TokenFigures, Trainable, Trained, Tree};
 use visplay::vlm::config::Config;
-use visplay::vlm::image_processor::Patches;
 use visplay::vlm::named_tensors::CheckpointTensors;
 use visplay::vlm::weights::Weights;
 
@@ -69,11 +68,13 @@ pub(crate) fn trainable(name: &str, trained: Trained) -> Trainable {
 
 /// Consecutive examples of one prompt share a tree.
 pub(crate) fn trees(examples: &[Example]) -> Vec<Tree> {
-    let mut images: BTreeMap<String, Arc<Patches>> = BTreeMap::new();
+    let mut images: BTreeMap<String, Arc<Picture>> = BTreeMap::new();
     let mut trees: Vec<Tree> = Vec::new();
     for example in examples {
         for name in &example.images {
-            images.entry(name.clone()).or_insert_with(|| Arc::new(process(std::slice::from_ref(name)).swap_remove(0)));
+            images
+                .entry(name.clone())
+                .or_insert_with(|| Arc::new(process(std::slice::from_ref(name)).swap_remove(0).into()));
         }
         let branch = Branch::response(example.response_ids.clone());
         match trees.last_mut() {
@@ -162,6 +163,30 @@ fn supervised_gradients_are_those_of_autograd() {
             check_gradients(&what, &gradients, case, &frozen, [name, "supervised"]);
         }
     }
+}
+
+#[test]
+fn an_image_may_be_cut_when_it_is_looked_at() {
+    let (oracle, _) = read();
+    let held = trees(&oracle.examples);
+    let later = |change: fn(&mut [usize; 3])| -> Vec<Tree> {
+        let mut trees = held.clone();
+        for image in trees.iter_mut().flat_map(|tree| &mut tree.images) {
+            let patches = image.patches().unwrap();
+            let cut = move || {
+                let mut patches = patches.as_ref().clone();
+                change(&mut patches.grid);
+                Ok(patches)
+            };
+            *image = Arc::new(Picture::later(image.grid(), cut));
+        }
+        trees
+    };
+    let name = oracle.checkpoints.keys().next().unwrap();
+    let (weights, compute) = (trainable(name, Trained::All), computes()[0]);
+    let loss = |trees: &[Tree]| cross_entropy(&weights, trees, compute).map(|(loss, ..)| loss.to_bits());
+    assert_eq!(loss(&later(|_| ())).unwrap(), loss(&held).unwrap());
+    assert!(loss(&later(|grid| grid.swap(0, 1))).unwrap_err().to_string().contains("was expected"));
 }
 
 /// The settings and the tokens of a case of the policy loss.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::ids::{Digest, ImageId, ItemId};
 use crate::stages::StageError;
+use crate::stages::image_set::Files;
 use crate::tables::{self, BenchmarkCategory, BenchmarkItem, TableError};
 
 /// An item.
@@ -32,7 +33,7 @@ pub struct Benchmark {
     /// Its items.
     pub items: Vec<Item>,
     /// The files of its images.
-    pub images: BTreeMap<ImageId, Vec<u8>>,
+    pub images: Files,
 }
 
 impl Benchmark {
@@ -57,7 +58,7 @@ impl Benchmark {
             let number = (n as u64).to_le_bytes();
             let parts = [&number[..], image_id.0.as_bytes(), row.question.as_bytes(), row.answer.as_bytes()];
             let item_id = ItemId(Digest::derive("visplay 2026 benchmark item id", &parts));
-            images.insert(image_id, row.image.bytes);
+            images.insert(image_id, row.image.bytes.into());
             items.push(Item { item_id, image_id, question: row.question, gold: row.answer, category });
         }
         if items.is_empty() {

@@ -11,7 +11,6 @@ use crate::stages::{StageError, read_rows};
 use crate::store::{StageResult, Store};
 use crate::tables::{AnswerRow, Finish, QuestionRow, RewardRow, Role};
 use crate::training::policy::{Group, Rollout};
-use crate::vlm::grid::Grid;
 
 /// A sample of either role.
 struct Drawn {
@@ -48,22 +47,22 @@ impl Prompting<'_> {
         };
         let rewards: Vec<RewardRow> = read_rows(self.store, std::slice::from_ref(rewards))?;
         let by_subject: HashMap<Digest, &RewardRow> = rewards.iter().map(|row| (row.subject_id, row)).collect();
-        let mut patches = BTreeMap::new();
+        let mut pictures = BTreeMap::new();
         let mut groups = Vec::new();
         for of_group in drawn.chunk_by(|a, b| a.group == b.group) {
             let first = &of_group[0];
-            let image = match patches.get(&first.image) {
+            let image = match pictures.get(&first.image) {
                 Some(image) => Arc::clone(image),
                 None => {
-                    let cut = self.images.patches(first.image, &self.frame.processor)?;
-                    let image =
-                        cut.map_err(|refusal| StageError::Conflict(format!("{}: {}", first.image, refusal.detail)))?;
-                    patches.insert(first.image, Arc::clone(&image));
+                    let picture = self.images.picture(first.image, &self.frame.processor)?;
+                    let image = picture
+                        .map_err(|refusal| StageError::Conflict(format!("{}: {}", first.image, refusal.detail)))?;
+                    let image = Arc::new(image);
+                    pictures.insert(first.image, Arc::clone(&image));
                     image
                 }
             };
-            let [frames, rows, columns] = image.grid;
-            let tokens = Grid { frames, rows, columns }.tokens(self.frame.config.vision.spatial_merge_size);
+            let tokens = image.grid().tokens(self.frame.config.vision.spatial_merge_size);
             let prompt = self.prompt.tokens(&self.frame.tokenizer, Some(tokens), &first.question);
             let prompt = prompt.map_err(|e| StageError::Model(e.to_string()))?;
             let rollout = |sample: &Drawn| {

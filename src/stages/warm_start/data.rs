@@ -160,7 +160,7 @@ impl Demonstrations {
             first_target: sequence.prompt.len() - shared,
         };
         let branches = sequences.iter().map(branch).collect();
-        Ok((Some(Tree { prefix, images: vec![Arc::new(image)], branches }), refused))
+        Ok((Some(Tree { prefix, images: vec![Arc::new(image.into())], branches }), refused))
     }
 
     fn sequence(&self, row: &Row, image_tokens: usize, frame: &Frame) -> Result<Sequence, Refusal> {
