@@ -126,8 +126,15 @@ impl WithSimd for RmsNorm<'_> {
         for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
             let (vectors, tail) = S::as_simd_f32s(x);
             let mut sums = [simd.splat_f32s(0.0); 4];
-            for (i, v) in vectors.iter().enumerate() {
-                sums[i % 4] = simd.mul_add_f32s(*v, *v, sums[i % 4]);
+            let (fours, rest) = vectors.as_chunks::<4>();
+            for v in fours {
+                sums[0] = simd.mul_add_f32s(v[0], v[0], sums[0]);
+                sums[1] = simd.mul_add_f32s(v[1], v[1], sums[1]);
+                sums[2] = simd.mul_add_f32s(v[2], v[2], sums[2]);
+                sums[3] = simd.mul_add_f32s(v[3], v[3], sums[3]);
+            }
+            for (v, sum) in rest.iter().zip(&mut sums) {
+                *sum = simd.mul_add_f32s(*v, *v, *sum);
             }
             let sums = simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
             let sum = simd.reduce_sum_f32s(sums) + tail.iter().map(|v| v * v).sum::<f32>();

@@ -81,9 +81,18 @@ fn sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
     let ((x, x_tail), (g, g_tail), (w, w_tail)) = (S::as_simd_f32s(x), S::as_simd_f32s(g), S::as_simd_f32s(w));
     let mut squares = [simd.splat_f32s(0.0); 2];
     let mut products = squares;
-    for (i, ((x, g), w)) in x.iter().zip(g).zip(w).enumerate() {
-        squares[i % 2] = simd.mul_add_f32s(*x, *x, squares[i % 2]);
-        products[i % 2] = simd.mul_add_f32s(simd.mul_f32s(*w, *g), *x, products[i % 2]);
+    let (pairs, last) = x.as_chunks::<2>();
+    let (gradients, last_gradient) = g.as_chunks::<2>();
+    let (weights, last_weight) = w.as_chunks::<2>();
+    for ((x, g), w) in pairs.iter().zip(gradients).zip(weights) {
+        squares[0] = simd.mul_add_f32s(x[0], x[0], squares[0]);
+        squares[1] = simd.mul_add_f32s(x[1], x[1], squares[1]);
+        products[0] = simd.mul_add_f32s(simd.mul_f32s(w[0], g[0]), x[0], products[0]);
+        products[1] = simd.mul_add_f32s(simd.mul_f32s(w[1], g[1]), x[1], products[1]);
+    }
+    for ((x, g), w) in last.iter().zip(last_gradient).zip(last_weight) {
+        squares[0] = simd.mul_add_f32s(*x, *x, squares[0]);
+        products[0] = simd.mul_add_f32s(simd.mul_f32s(*w, *g), *x, products[0]);
     }
     if !x_tail.is_empty() {
         let x = simd.partial_load_f32s(x_tail);

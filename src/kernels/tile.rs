@@ -130,11 +130,33 @@ pub(super) fn pack_tile(x: &[f32], row: usize, step: usize, rows: usize, depth: 
 
 #[inline(always)]
 fn transpose<const R: usize>(x: &[f32], row: usize, depth: usize, packed: &mut [f32]) {
-    let rows: [&[f32]; R] = std::array::from_fn(|i| &x[i * row..][..depth]);
+    /// Rows and columns that change places at a time, in registers.
+    const SIDE: usize = 4;
     let (packed, _) = packed.as_chunks_mut::<R>();
-    for (k, packed) in packed.iter_mut().enumerate().take(depth) {
-        for (value, row) in packed.iter_mut().zip(&rows) {
-            *value = row[k];
+    let (whole, rest) = packed[..depth].split_at_mut(depth / SIDE * SIDE);
+    // Few rows at a time, from end to end: more streams than the processor follows would each be waited for.
+    for first in (0..R / SIDE * SIDE).step_by(SIDE) {
+        for (block, packed) in whole.chunks_exact_mut(SIDE).enumerate() {
+            let mut square = [[0f32; SIDE]; SIDE];
+            for (i, line) in square.iter_mut().enumerate() {
+                line.copy_from_slice(&x[(first + i) * row + block * SIDE..][..SIDE]);
+            }
+            for (k, packed) in packed.iter_mut().enumerate() {
+                for (value, line) in packed[first..first + SIDE].iter_mut().zip(&square) {
+                    *value = line[k];
+                }
+            }
+        }
+    }
+    for i in R / SIDE * SIDE..R {
+        for (packed, value) in whole.iter_mut().zip(&x[i * row..]) {
+            packed[i] = *value;
+        }
+    }
+    let done = whole.len();
+    for (k, packed) in rest.iter_mut().enumerate() {
+        for (i, value) in packed.iter_mut().enumerate() {
+            *value = x[i * row + done + k];
         }
     }
 }
@@ -162,6 +184,22 @@ fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
     vectors
 }
 
+/// Does something for each row of a tile, written out: in a loop, or in a closure that is not inlined, the compiler keeps the tile's
+/// sums in memory and stores them at every step.
+macro_rules! each_row {
+    ($rows:expr, $i:ident, $body:block) => {
+        each_row!($rows, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    ($rows:expr, $i:ident, $body:block, $($row:literal)*) => {
+        {
+            $(if $row < $rows {
+                let $i: usize = $row;
+                $body
+            })*
+        }
+    };
+}
+
 /// The tile of `R` rows and `V` vectors of outputs.
 #[inline(always)]
 fn tile<'a, S: Simd, const R: usize, const V: usize>(
@@ -170,7 +208,7 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
     panel: &[f32],
     sums: Sums<'_>,
 ) {
-    const { assert!(R <= TILE, "the rows that are written out below") };
+    const { assert!(R <= TILE, "as many rows as are written out") };
     let Sums { start, out, stride, column } = sums;
     let width = PANEL.min(stride - column);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
@@ -178,13 +216,9 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
         Start::Zero => {}
         Start::Bias(bias) => {
             let row = load::<S, V>(simd, &bias[column..][..width]);
-            sums.fill(row);
+            each_row!(R, i, { sums[i] = row });
         }
-        Start::Out => {
-            for (i, sums) in sums.iter_mut().enumerate() {
-                *sums = load(simd, &out[i * stride + column..][..width]);
-            }
-        }
+        Start::Out => each_row!(R, i, { sums[i] = load(simd, &out[i * stride + column..][..width]) }),
     }
     let (vectors, _) = S::as_simd_f32s(panel);
     let (vectors, _) = vectors.as_chunks::<V>();
@@ -192,37 +226,27 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
         // The shorter side stays in registers while the longer one streams past: AVX2 has none to spare.
         if R < V {
             let mut spread = [simd.splat_f32s(0.0); R];
-            for (spread, a) in spread.iter_mut().zip(a) {
-                *spread = simd.splat_f32s(*a);
-            }
+            each_row!(R, i, { spread[i] = simd.splat_f32s(a[i]) });
             for (v, w) in w.iter().enumerate() {
-                for (a, sums) in spread.iter().zip(&mut sums) {
-                    sums[v] = simd.mul_add_f32s(*a, *w, sums[v]);
-                }
+                each_row!(R, i, { sums[i][v] = simd.mul_add_f32s(spread[i], *w, sums[i][v]) });
             }
         } else {
-            // Written out, row by row: in a loop, or in a closure that is not inlined, the sums would be stored at every step.
-            macro_rules! rows {
-                ($($i:literal)*) => {
-                    $(if $i < R {
-                        let a = simd.splat_f32s(a[$i]);
-                        for (w, sum) in w.iter().zip(&mut sums[$i]) {
-                            *sum = simd.mul_add_f32s(a, *w, *sum);
-                        }
-                    })*
-                };
-            }
-            rows!(0 1 2 3 4 5 6 7 8 9 10 11);
+            each_row!(R, i, {
+                let a = simd.splat_f32s(a[i]);
+                for (w, sum) in w.iter().zip(&mut sums[i]) {
+                    *sum = simd.mul_add_f32s(a, *w, *sum);
+                }
+            });
         }
     }
-    for (i, sums) in sums.iter().enumerate() {
+    each_row!(R, i, {
         let row = &mut out[i * stride + column..][..width];
         if width == PANEL {
-            S::as_mut_simd_f32s(row).0[..V].copy_from_slice(sums);
+            S::as_mut_simd_f32s(row).0[..V].copy_from_slice(&sums[i]);
         } else {
             let mut padded = [0f32; PANEL];
-            S::as_mut_simd_f32s(&mut padded).0[..V].copy_from_slice(sums);
+            S::as_mut_simd_f32s(&mut padded).0[..V].copy_from_slice(&sums[i]);
             row.copy_from_slice(&padded[..width]);
         }
-    }
+    });
 }
