@@ -19,7 +19,7 @@ use crate::evolution::{Branch, branch};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay branch tighter --from round-2 --set curriculum.low=0.3
-  visplay branch code --from base --set preset=released-code --pipeline pipelines/qwen2.5-vl-3b.toml
+  visplay branch low --from base --set curriculum.low=0.2 --pipeline pipelines/qwen2.5-vl-3b.toml
   visplay evolve-round next --pipeline pipelines/tighter.toml")]
 pub struct BranchArgs {
     /// The name of the new evolution.

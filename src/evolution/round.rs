@@ -328,9 +328,18 @@ impl<'g> Under<'g, '_> {
             return Err(EvolutionError::Changed { problem });
         }
         let evolution = &ground.pipeline.evolution;
+        // A round stands as it was made: what another process named while this one ran, from other inputs, is not replaced.
+        let standing = runner.store.head(evolution, &ref_name(round, "round"))?;
+        if standing.as_ref().is_some_and(|standing| standing.result != result.action) {
+            let problem = format!(
+                "another process finished round {round} meanwhile, from other images, models or settings, and that one stands; run the \
+                 command again for the next"
+            );
+            return Err(EvolutionError::Changed { problem });
+        }
         for (part, named) in [("questioner", &questioner), ("reasoner", &reasoner), ("round", &result)] {
             let name = ref_name(round, part);
-            let head = runner.store.head(evolution, &name)?;
+            let head = if part == "round" { standing.clone() } else { runner.store.head(evolution, &name)? };
             if head.as_ref().is_some_and(|head| head.result == named.action) {
                 continue;
             }
