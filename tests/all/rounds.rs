@@ -166,26 +166,6 @@ fn images_beyond_the_memory_change_nothing() {
 }
 
 #[test]
-fn of_two_processes_with_other_images_the_first_to_finish_stands() {
-    let place = place();
-    let other = place.path().join("other");
-    std::fs::create_dir(&other).unwrap();
-    for file in std::fs::read_dir(place.path().join("source")).unwrap().skip(2) {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), other.join(file.file_name())).unwrap();
-    }
-    let start = |images: &str| {
-        let mut command = evolve(&place, "store", &["1", "--images", images]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    let ended = [start("source"), start("other")].map(|running| running.wait_with_output().unwrap());
-    let (won, lost): (Vec<&Output>, Vec<&Output>) = ended.iter().partition(|output| output.status.success());
-    assert_eq!((won.len(), lost.len()), (1, 1), "{}, {}", said(&ended[0]), said(&ended[1]));
-    assert!(said(lost[0]).contains("finished round 1 meanwhile"), "{}", said(lost[0]));
-    assert_eq!(report(&evolve(&place, "store", &["1"]).output().unwrap())["result"], report(won[0])["result"]);
-}
-
-#[test]
 fn a_gate_stops_the_round_and_names_its_figure() {
     let place = place();
     let strict = format!("{PIPELINE}[gates.valid_share]\nstop = 0.99\n");
