@@ -119,7 +119,8 @@ fn composed(keys: &Tensor, values: &Tensor, heads: Heads, q: &Tensor, gathering:
     let q = q.reshape((count, queries, heads.key_value, group, dim))?.permute((0, 2, 3, 1, 4))?.contiguous()?;
     let q = q.reshape((count, heads.key_value, group * queries, dim))?;
     let scores = (wide(&q.matmul(&gather(keys)?.t()?)?)? * scale(heads))?;
-    let scores = scores.reshape((count, heads.key_value, group, queries, length))?.broadcast_add(mask)?;
+    let scores = scores.reshape((count, heads.key_value, group, queries, length))?;
+    let scores = scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?;
     let weights = softmax(&scores)?.to_dtype(q.dtype())?.reshape((count, heads.key_value, group * queries, length))?;
     let mixed = weights.matmul(&gather(values)?)?.reshape((count, heads.key_value, group, queries, dim))?;
     let mixed = mixed.permute((0, 3, 1, 2, 4))?.contiguous()?.reshape((count * queries, heads.query * dim))?;
