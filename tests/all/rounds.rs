@@ -1,6 +1,7 @@
 //! Whole rounds through the command, with a model of random weights whose vocabulary has whole questions and whole answers as
 //! tokens: so it asks and answers by chance, and everything behind that is real.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -163,6 +164,36 @@ fn images_beyond_the_memory_change_nothing() {
     let held = round("held");
     std::fs::write(place.path().join("p.toml"), PIPELINE.replace("[model]\n", "[model]\nimage_memory = 1\n")).unwrap();
     assert_eq!(round("cut again")["result"], held["result"]);
+}
+
+#[test]
+fn of_two_processes_with_other_images_the_first_to_finish_stands() {
+    let place = place();
+    let arguments = ["scenes", "--count", "12", "--seed", "3", "--out", "drawn"];
+    let made = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    let long = PIPELINE.replace("steps = 3", "steps = 12");
+    std::fs::write(place.path().join("p.toml"), long).unwrap();
+    let start = |images: &str| {
+        let mut command = evolve(&place, "store", &["1", "--images", images]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // The second begins when the images of the first are settled.
+    let mut first = start("source");
+    let mut said_first = BufReader::new(first.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("Questioner step 1 ") {
+        line.clear();
+        assert_ne!(said_first.read_line(&mut line).unwrap(), 0, "it ended before its first step");
+    }
+    let second = start("drawn/images");
+    let mut rest = String::new();
+    said_first.read_to_string(&mut rest).unwrap();
+    let ended = [first, second].map(|running| running.wait_with_output().unwrap());
+    let (won, lost): (Vec<&Output>, Vec<&Output>) = ended.iter().partition(|output| output.status.success());
+    assert_eq!((won.len(), lost.len()), (1, 1), "{rest}{}, {}", said(&ended[0]), said(&ended[1]));
+    assert!(format!("{rest}{}", said(lost[0])).contains("finished round 1 meanwhile"), "{rest}{}", said(lost[0]));
+    assert_eq!(report(&evolve(&place, "store", &["1"]).output().unwrap())["result"], report(won[0])["result"]);
 }
 
 #[test]
