@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import polars as pl
-from intervals import of_mean, of_share
+from intervals import of_mean, of_share, worth
 from variants import ROUNDS, pipeline_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,12 +49,13 @@ class Bench:
         return pl.concat([pl.read_parquet(file) for file in files])
 
     def curve(self, reports):
-        """For each protocol its figures before the first round and after each: value, low, high."""
-        curve = {}
+        """For each protocol its figures before the first round and after each: value, low, high; and of how many questions they are."""
+        curve, questions = {}, {}
         for protocol in PROTOCOLS:
             scores = [next(s for s in r["scores"] if s["protocol"] == protocol) for r in reports]
             curve[protocol] = [scores[0]["before"]] + [s["after"] for s in scores]
-        return curve
+            questions[protocol] = [questions_worth(protocol, figure, scores[0]["items"]) for figure in curve[protocol]]
+        return curve, questions
 
     def truths(self, variant, seed, number):
         """The right answers of a round's questions."""
@@ -152,6 +153,11 @@ class Bench:
         file = self.work / f"{variant.name}-{seed}.toml"
         said = json.loads(self.run("evolve-round", number, "--pipeline", file, "--store", self.store, "--quiet", "--json"))
         return said["report"]["reasoner_model"]
+
+
+def questions_worth(protocol, figure, items):
+    """What a figure's questions are worth: several answers to a question at T = 1 are worth more than one and less than as many questions."""
+    return max(items, worth(figure)) if protocol == "sampled" and figure[1] < figure[2] else items
 
 
 def pooled_share(parts):

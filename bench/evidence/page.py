@@ -1,8 +1,8 @@
 """The page and its figures, from the reports of the evolutions and their tables."""
 
 from figures import Chart
-from intervals import mean, of_mean, of_share, text
-from measure import PROTOCOLS, SET_ITEMS, pooled_share
+from intervals import mean, of_mean, of_share, of_shares, text
+from measure import PROTOCOLS, SET_ITEMS, pooled_share, questions_worth
 from variants import ABLATIONS, FEW, FEW_FROZEN, FROZEN, LABELLED, METHOD, ROUNDS, SHUFFLED
 
 MAIN = [METHOD, LABELLED, FROZEN, SHUFFLED]
@@ -25,7 +25,7 @@ class Figures:
 
     def __init__(self, bench, reports, seeds, pairs, ablated, only=None):
         self.bench, self.reports, self.seeds, self.pairs, self.ablated, self.only = bench, reports, seeds, pairs, ablated, only
-        self.curves = {key: bench.curve(of) for key, of in reports.items()}
+        self.curves, self.questions = ({key: bench.curve(of)[at] for key, of in reports.items()} for at in (0, 1))
         self.main = [variant for variant in MAIN if self.has(variant)]
 
     def has(self, variant):
@@ -35,6 +35,11 @@ class Figures:
     def values(self, variant, protocol, number, seeds=None):
         """A figure of a variant after a round (0: before the first), seed by seed."""
         return [self.curves[variant.name, s][protocol][number][0] for s in range(seeds or self.seeds)]
+
+    def mean(self, variant, protocol, number, seeds=None):
+        """The mean of these over the seeds, with its interval."""
+        questions = [self.questions[variant.name, s][protocol][number] for s in range(seeds or self.seeds)]
+        return of_shares(self.values(variant, protocol, number, seeds), mean(questions))
 
     def gains(self, variant, protocol="sampled", seeds=None):
         first, last = (self.values(variant, protocol, n, seeds) for n in (0, ROUNDS))
@@ -51,12 +56,15 @@ def table(head, rows):
 
 
 def opening(commit, of):
-    seeds = f" --seeds {of.seeds} --pairs {of.pairs}"
     left_out = [] if not of.only else ["Only these evolutions were run: without Table 2, the ablations and the pipeline that is meant to collapse.", ""]
+    only = f" --only {' '.join(of.only)}" if of.only else ""
     return ["# The nano evolution, measured", "", *left_out,
-            f"Made by `just evidence{seeds + ' --only ' + ' '.join(of.only) if of.only else ''}` at commit {commit}, on a CPU; not run on a GPU. 600 held-out scene questions",
-            "(`data/benchmarks/scenes.parquet`), 4 answers each at T = 1, 10 for the majority. In brackets 95 % intervals: of a mean over seeds by",
-            "Student's t, of one evolution's T = 1 by bootstrap over items, of a share by Wilson.", "",
+            f"Made by `just evidence --seeds {of.seeds} --pairs {of.pairs} --ablated {of.ablated}{only}` at commit {commit}, on a CPU; not run on a GPU. 600 held-out scene questions",
+            "(`data/benchmarks/scenes.parquet`), 4 answers each at T = 1, 10 for the majority.", "",
+            "In brackets 95 % intervals. Of one evolution's T = 1: by bootstrap over the questions. Of a share: Wilson's; rows about one image are",
+            "counted there as if they were independent, so where several are, it is somewhat too narrow. Of a mean of accuracies over seeds: Wilson's",
+            "for as many questions as would have the spread between seeds that Student's t finds, at most what one seed's are worth, since all seeds",
+            "answer the same ones. Of a difference: by Student's t over the seeds, so it is about these questions. Of a training step: by Student's t over its groups.", "",
             "What is learnt is mostly to look before answering, and to agree with oneself: elicitation and denoising, as in the paper, not new",
             "ability. The base model was made with the generator's truth (docs/scenes.md); evolution sees no label but in the labelled baseline."]
 
@@ -72,7 +80,8 @@ def in_short(of, stopped):
     for trained, frozen, words in ((METHOD, FROZEN, "The trained Questioner over the frozen one"), (FEW, FEW_FROZEN, "The same with a quarter of the images")):
         if of.has(trained) and of.has(frozen):
             lines.append(f"- {words}, {of.pairs} seeds, points of T = 1 by round: "
-                         + "; ".join(text(of.difference(trained, frozen, "sampled", n, of.pairs), 1, True) for n in NUMBERS) + ".")
+                         + "; ".join(text(of.difference(trained, frozen, "sampled", n, of.pairs), 1, True) for n in NUMBERS) + ". "
+                         + whether_shown(of, trained, frozen))
     if not of.only:
         lines.append(f"- The pipeline that is meant to collapse {'is stopped by a gate' if stopped else 'was not stopped'}.")
     return ["## In short", "", *lines]
@@ -82,8 +91,22 @@ def baseline(own, best, points):
     return f"; the labelled baseline: {points(best)}; share of it {100 * sum(own) / sum(best):.0f} %."
 
 
+def whether_shown(of, trained, frozen):
+    """In words, what the intervals at T = 1 say of a trained Questioner beside a frozen one."""
+    differences = {n: of.difference(trained, frozen, "sampled", n, of.pairs) for n in NUMBERS}
+    if of.pairs < 2:
+        return "One seed has no interval: **that training the Questioner helps is not shown.**"
+    rounds = lambda held: ", ".join(str(n) for n, d in differences.items() if held(d))
+    better, worse = rounds(lambda d: d[1] > 0), rounds(lambda d: d[2] < 0)
+    if not (better or worse):
+        return "Every one of these intervals includes 0: **that training the Questioner helps is not shown.**"
+    said = [f"{what} in round {of_rounds}" for what, of_rounds in (("better", better), ("worse", worse)) if of_rounds]
+    rest = rounds(lambda d: d[1] <= 0 <= d[2])
+    return f"Trained is {' and '.join(said)}" + (f"; in round {rest} the interval includes 0, and nothing is shown." if rest else ".")
+
+
 def by_round(of):
-    rows = [[variant.name, words, *(text(of_mean(of.values(variant, protocol, n))) for n in range(ROUNDS + 1))]
+    rows = [[variant.name, words, *(text(of.mean(variant, protocol, n)) for n in range(ROUNDS + 1))]
             for variant in of.main for protocol, words in PROTOCOLS.items()]
     what = [f"- {variant.name}: {variant.what}" for variant in of.main]
     return ["## Accuracy by round (the paper's Fig. 1 and Table 3)", "", "![accuracy by round](nano-rounds.svg)", "", *what, "",
@@ -92,7 +115,7 @@ def by_round(of):
 
 def rounds_chart(of):
     marks = [(n, "base" if n == 0 else f"round {n}") for n in range(ROUNDS + 1)]
-    line = lambda variant, protocol: (variant.name, [(n, *of_mean(of.values(variant, protocol, n))) for n in range(ROUNDS + 1)])
+    line = lambda variant, protocol: (variant.name, [(n, *of.mean(variant, protocol, n)) for n in range(ROUNDS + 1)])
     panels = [(words, marks, [line(variant, protocol) for variant in of.main]) for protocol, words in PROTOCOLS.items()]
     return Chart("accuracy by round, mean of the seeds with its 95 % interval", panels, 0.4, 1.0).text()
 
@@ -105,13 +128,13 @@ def trained_and_frozen(of):
 def pair(of, trained, frozen):
     """A trained Questioner beside a frozen one."""
     seeds = range(of.pairs)
-    rows = [[words, n, *(text(of_mean(of.values(v, protocol, n, of.pairs))) for v in (trained, frozen)),
+    rows = [[words, n, *(text(of.mean(v, protocol, n, of.pairs)) for v in (trained, frozen)),
              text(of.difference(trained, frozen, protocol, n, of.pairs), 1, True)] for protocol, words in PROTOCOLS.items() for n in NUMBERS]
     by_family = {v.name: {n: of.bench.families(v, seeds, n) for n in NUMBERS} for v in (trained, frozen)}
     for name in ("easy", "hard"):
         for n in NUMBERS:
             a, b = (by_family[v.name][n][name] for v in (trained, frozen))
-            rows.append([f"T = 1, {name} families", n, text(of_mean(a)), text(of_mean(b)), text(of_mean([100 * (x - y) for x, y in zip(a, b)]), 1, True)])
+            rows.append([f"T = 1, {name} families", n, f"{mean(a):.3f}", f"{mean(b):.3f}", text(of_mean([100 * (x - y) for x, y in zip(a, b)]), 1, True)])
     asked = []
     for n in NUMBERS:
         row = [n]
@@ -123,7 +146,7 @@ def pair(of, trained, frozen):
                     f"{1 - sum(l['known'] for l in labels) / sum(l['rows'] for l in labels):.2f}", text(pooled_share(labels))]
         asked.append(row)
     head = ["round", *(f"{what}, {v}" for v in ("trained", "frozen") for what in ("mean confidence", "kept", "hard of kept", "of no meaning", "pseudo-labels right"))]
-    return [f"### {trained.name}: {trained.what}", "", *table(["", "round", "trained", "frozen", "difference"], rows), "",
+    return [f"### {trained.name}: {trained.what}", "", whether_shown(of, trained, frozen), "", *table(["", "round", "trained", "frozen", "difference"], rows), "",
             f"What they ask, {of.seeds} seeds: of the kept questions, the share of hard families, and the share that is ambiguous or of no family:", "", *table(head, asked)]
 
 
@@ -158,7 +181,8 @@ def table_two(of):
                 for seed in range(of.seeds):
                     model = of.bench.base_model() if at == 0 else f"{METHOD.name}-{seed}/round-{at:04}/reasoner"
                     parts.append(of.bench.evaluate(model, of.bench.question_set(METHOD, seed, n))[protocol])
-                row.append(text(of_mean([part["value"] for part in parts])))
+                questions = [questions_worth(protocol, [part[k] for k in ("value", "low", "high")], part["items"]) for part in parts]
+                row.append(text(of_shares([part["value"] for part in parts], mean(questions))))
             rows.append(row)
     labels = []
     for n in NUMBERS:
@@ -168,7 +192,7 @@ def table_two(of):
         labels.append([n, count, text(pooled_share(parts)), *(text(of_share(k, count)) for k in verdicts.values())])
     return ["## Reasoners and question sets, pseudo-labels (the paper's Table 2)", "",
             f"{SET_ITEMS} of each round's questions, kept or not, that have a right answer (`visplay scenes truth`), answered by every Reasoner.",
-            f"Mean of {of.seeds} seeds.", "", *table(["", "Reasoner", *(f"questions of round {n}" for n in NUMBERS)], rows), "",
+            f"Mean of {of.seeds} seeds, each with questions of its own, for which these intervals are on the wide side.", "", *table(["", "Reasoner", *(f"questions of round {n}" for n in NUMBERS)], rows), "",
             "The curriculum, all seeds together: pseudo-labels that are right, of those with a right answer (`none` where the question has a tie or a",
             "false premise), and what its questions are.", "",
             *table(["round", "rows", "pseudo-labels right", "one answer", "tie", "false premise", "ambiguous", "no known family", "no scene"], labels)]
@@ -178,7 +202,7 @@ def figure(of, variant, protocol, number):
     """An ablation's figure: of one seed that of its items, of several that of the seeds."""
     if of.ablated == 1:
         return text(of.curves[variant.name, 0][protocol][number])
-    return text(of_mean(of.values(variant, protocol, number, of.ablated)))
+    return text(of.mean(variant, protocol, number, of.ablated))
 
 
 def ablations(of):
@@ -190,7 +214,19 @@ def ablations(of):
         row += ["" if v is METHOD else text(of.difference(v, METHOD, "sampled", ROUNDS, of.ablated), 1, True), f"{sum(l['rows'] for l in labels) / len(labels):.0f}", text(pooled_share(labels))]
         rows.append(row)
     head = ["", *(f"T = 1, round {n}" for n in NUMBERS), "greedy, round 3", "majority, round 3", "T = 1 to the method, points", "rows kept a round", "pseudo-labels right"]
-    return ["## Ablations", "", f"One knob changed, everything else the method's; {'seed 0' if of.ablated == 1 else f'{of.ablated} seeds'}.", "", *table(head, rows)]
+    return ["## Ablations", "", f"One knob changed, everything else the method's; {'seed 0' if of.ablated == 1 else f'{of.ablated} seeds'}. {warning(of)}", "", *table(head, rows)]
+
+
+def warning(of):
+    """In words, what the ablations' differences at T = 1 after the last round are worth."""
+    differences = [of.difference(v, METHOD, "sampled", ROUNDS, of.ablated) for v in ABLATIONS]
+    if of.ablated > 1:
+        shown = sum(low > 0 or high < 0 for _, low, high in differences)
+        return f"Of the {len(differences)} differences {shown} have an interval without 0; of so many one in twenty would have by chance."
+    spread, of_which = max((100 * (max(v) - min(v)), variant.name) for variant in of.main if variant is not SHUFFLED for v in [of.values(variant, "sampled", ROUNDS)])
+    within = sum(abs(value) <= spread for value, _, _ in differences)
+    return (f"**One seed of each: no difference in this table has an interval.** After round {ROUNDS} the seeds of one and the same evolution ({of_which}) lie up to "
+            f"{spread:.1f} points apart at T = 1; {within} of the {len(differences)} differences are no larger, and show nothing.")
 
 
 def collapse(stopped):
