@@ -160,9 +160,12 @@ impl From<EvolutionError> for CommandError {
         match e {
             EvolutionError::Stage(e) => e.into(),
             EvolutionError::Pipeline(e) => e.into(),
-            EvolutionError::Gate { .. } => Self::from_chain(exit::GATE, &e).with_hint(
-                "look at the round's tables with `visplay log`; a gate's thresholds are in the pipeline file",
-            ),
+            EvolutionError::Gate { ref tables, .. } => {
+                let tables = tables.as_ref().map(|folder| format!("its tables: {}; ", folder.display()));
+                let tables = tables.unwrap_or_default();
+                Self::from_chain(exit::GATE, &e)
+                    .with_hint(format!("{tables}a gate's thresholds are in the pipeline file, under [gates]"))
+            }
             EvolutionError::Nothing { .. } | EvolutionError::Changed { .. } => Self::from_chain(exit::FAILED, &e),
         }
     }

@@ -16,7 +16,7 @@ use super::round_table;
 use super::text;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{PlannedPart, curriculum_truth, evolve_round, next_round, plan};
+use crate::evolution::{EvolutionError, PlannedPart, curriculum_truth, evolve_round, next_round, plan};
 use crate::stages::ingest::{IMAGES, IngestRequest, Ingested, ingest};
 use crate::stages::{Runner, StageError};
 use crate::store::Store;
@@ -92,9 +92,15 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     for remark in pipeline.remarks() {
         ui.say(format!("note: {remark}"));
     }
-    let done = evolve_round(&pipeline, &runner, round, |number| {
+    let run = evolve_round(&pipeline, &runner, round, |number| {
         ui.say(plan_text(&pipeline, number, images_of(&store, &pipeline.evolution)));
-    })?;
+    });
+    if let Err(EvolutionError::Gate { gates, .. }) = &run {
+        for line in text::columns(&round_table::gates(gates)) {
+            ui.say(format!("  {line}"));
+        }
+    }
+    let done = run?;
     let made_before = done.iter().filter(|done| done.found).map(|done| done.report.round).max();
     if let (Some(round), Some(taken)) = (made_before, taken.filter(|taken| taken.new_images > 0)) {
         ui.say(format!(
@@ -112,6 +118,7 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
             "result": last.result.digest()?,
             "action": last.result.action,
             "report": last.report,
+            "rounds": done.iter().map(|done| &done.report).collect::<Vec<_>>(),
             "times": times,
             "labels": labels,
             "found": last.found,

@@ -8,10 +8,10 @@ use super::text;
 use super::ui::Ui;
 use crate::analysis::labels::LabelFigures;
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{Done, PhaseTime, RoundReport, TrainingFigures, Verdict};
+use crate::evolution::{Checked, Done, PhaseTime, RoundReport, ScoreChange, Side, TrainingFigures, Verdict, label_gate};
 use crate::store::Store;
 
-/// Prints what came of the last of these rounds.
+/// Prints what came of the last of these rounds, and, where there are several, a line for each.
 pub(super) fn print(
     done: &[Done],
     times: &[PhaseTime],
@@ -34,13 +34,21 @@ pub(super) fn print(
             ui.result(format!("  {line}"))?;
         }
     }
-    for gate in report.gates.iter().filter(|gate| gate.verdict != Verdict::Passed) {
-        ui.result(format!("  warned: {gate}"))?;
+    let of_labels = labels.filter(|labels| labels.labels.of > 0);
+    let of_labels = of_labels.map(|labels| label_gate(&pipeline.gates, labels.labels.right, labels.labels.of));
+    let checked: Vec<Checked> = report.gates.iter().cloned().chain(of_labels).collect();
+    for line in text::columns(&gates(&checked)) {
+        ui.result(format!("  {line}"))?;
     }
     let mut rows = vec![["stage", "results", "time"].map(str::to_owned).to_vec()];
     rows.extend(times.iter().map(|time| vec![time.stage.clone(), text::count(time.results), text::duration(time.ms)]));
     for line in text::columns(&rows) {
         ui.result(format!("  {line}"))?;
+    }
+    if done.len() > 1 {
+        for line in text::columns(&rounds(done)) {
+            ui.result(format!("  {line}"))?;
+        }
     }
     let name = format!("{}/round-{:04}", pipeline.evolution, report.round);
     let view = store.root().join("views").join(&pipeline.evolution).join(format!("round={}", report.round));
@@ -72,6 +80,10 @@ fn figures(report: &RoundReport, labels: Option<&LabelFigures>) -> Vec<Vec<Strin
     }
     row("voted on", text::count(votes.voted));
     row("mean confidence", figure(votes.mean_confidence));
+    if votes.voted > 0 {
+        let tenths: Vec<String> = votes.confidence_tenths.iter().map(|&n| text::count(n)).collect();
+        row("by tenths of confidence", tenths.join(" "));
+    }
     row("kept for training", share(votes.kept, votes.voted));
     for (reason, n) in &report.left_out {
         row(&format!("left out: {}", reason.replace('_', " ")), text::count(*n));
@@ -91,6 +103,60 @@ fn figures(report: &RoundReport, labels: Option<&LabelFigures>) -> Vec<Vec<Strin
             row(&format!("{role} divergence"), figure(*kl_reference));
             row(&format!("{role} groups without a difference"), figure(*frac_zero_std));
         }
+    }
+    rows
+}
+
+/// The gates with their figures and thresholds.
+pub(super) fn gates(gates: &[Checked]) -> Vec<Vec<String>> {
+    let mut rows = vec![["gate", "figure", "warns", "stops", "verdict"].map(str::to_owned).to_vec()];
+    for gate in gates {
+        let side = if gate.side == Side::AtLeast { "below" } else { "above" };
+        let threshold = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{side} {value}"));
+        let verdict = match gate.verdict {
+            Verdict::Passed if gate.warn.is_none() && gate.stop.is_none() => "no threshold",
+            Verdict::Passed => "passed",
+            Verdict::Warned => "warned",
+            Verdict::Stopped => "stopped",
+        };
+        let row = [gate.gate.clone(), figure(gate.figure), threshold(gate.warn), threshold(gate.stop), verdict.into()];
+        rows.push(row.to_vec());
+    }
+    rows
+}
+
+/// A line for each round: what became of its questions, and accuracy after it by every protocol of the last.
+fn rounds(done: &[Done]) -> Vec<Vec<String>> {
+    let protocols: Vec<&ScoreChange> = done.last().into_iter().flat_map(|last| &last.report.scores).collect();
+    let one_benchmark = protocols.iter().all(|change| change.benchmark == protocols[0].benchmark);
+    let name = |change: &&ScoreChange| {
+        if one_benchmark { change.protocol.clone() } else { format!("{} {}", change.benchmark, change.protocol) }
+    };
+    let of = |report: &RoundReport, wanted: &ScoreChange, side: fn(&ScoreChange) -> Option<f64>| {
+        let is_it = |change: &&ScoreChange| (&change.benchmark, &change.protocol) == (&wanted.benchmark, &wanted.protocol);
+        figure(report.scores.iter().find(is_it).and_then(side))
+    };
+    let mut heading: Vec<String> = ["round", "valid", "voted on", "kept", "confidence"].map(str::to_owned).to_vec();
+    heading.extend(protocols.iter().map(name));
+    heading.push("state".into());
+    let mut rows = vec![heading];
+    if let Some(first) = done.first() {
+        let mut row: Vec<String> = vec!["before".into(), "-".into(), "-".into(), "-".into(), "-".into()];
+        row.extend(protocols.iter().map(|protocol| of(&first.report, protocol, |change| change.before[0])));
+        rows.push(row);
+    }
+    for Done { report, found, .. } in done {
+        let mut row = vec![
+            report.round.to_string(),
+            text::count(report.questions.valid),
+            text::count(report.votes.voted),
+            text::count(report.votes.kept),
+            figure(report.votes.mean_confidence),
+        ];
+        row.extend(protocols.iter().map(|protocol| of(report, protocol, |change| change.after[0])));
+        let state = if *found { "was done" } else { "done now" };
+        row.push(if report.is_current() { state.to_owned() } else { format!("{state}, not current") });
+        rows.push(row);
     }
     rows
 }

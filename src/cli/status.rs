@@ -9,6 +9,7 @@ use super::context::StoreArgs;
 use super::error::CommandError;
 use super::text;
 use super::ui::Ui;
+use crate::evolution::{current_round, ref_name};
 use crate::store::{Ref, Store, StoreFile};
 
 /// Show the evolutions of the store, what their refs hold, and how much room the store takes.
@@ -28,7 +29,8 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
     let room = room(&store)?;
     if ui.json {
         let refs: Result<Vec<Value>, CommandError> = heads.iter().map(|r| describe(&store, r)).collect();
-        return ui.result_json(&json!({"store": store.root(), "refs": refs?, "room": room}));
+        let current = current(&store, &heads)?;
+        return ui.result_json(&json!({"store": store.root(), "refs": refs?, "current": current, "room": room}));
     }
     if heads.is_empty() {
         ui.result(format!("{} holds nothing yet; `visplay ingest FOLDER` fills it", store.root().display()))?;
@@ -39,6 +41,10 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
         }
         for line in text::columns(&rows) {
             ui.result(line)?;
+        }
+        for (evolution, round) in current(&store, &heads)? {
+            let round = round.map_or_else(|| "the base model".to_owned(), |round| format!("round {round}"));
+            ui.result(format!("{evolution}: {round} is current, and the next round starts from it"))?;
         }
     }
     let total: u64 = room.values().map(|k| k.bytes).sum();
@@ -54,6 +60,13 @@ fn heads(store: &Store) -> Result<Vec<Ref>, CommandError> {
         heads.insert((r.evolution.clone(), r.name.clone()), r);
     }
     Ok(heads.into_values().collect())
+}
+
+/// The round that is current in every evolution that has one; `None` where keep-best let none be.
+fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, Option<u32>>, CommandError> {
+    let first = ref_name(1, "round");
+    let begun = heads.iter().filter(|r| r.name == first);
+    begun.map(|r| Ok((r.evolution.clone(), current_round(store, &r.evolution)?))).collect()
 }
 
 fn row(store: &Store, r: &Ref) -> Result<Vec<String>, CommandError> {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::EvolutionError;
-use super::done::{self, ref_name};
+use super::done::{self, STOPPED, ref_name};
 use super::pipeline::{Pipeline, PipelineError, Setting, with_setting};
+use super::settings::{changes, settings_of};
 use crate::stages::StageError;
 use crate::stages::ingest::{self, IMAGES};
 use crate::store::{Advanced, Ref, Store, is_name};
@@ -108,7 +109,11 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, Evol
         };
         return Err(parameter("--from", format!("round {missing} of `{evolution}` is not done; {last}")));
     }
-    let number = |r: &Ref| r.name.strip_prefix("round-")?.split('/').next()?.parse::<u32>().ok();
+    // What a gate stopped on the way is the evolution's own story, no part of its rounds.
+    let number = |r: &Ref| {
+        let (number, part) = r.name.strip_prefix("round-")?.split_once('/')?;
+        number.parse::<u32>().ok().filter(|_| part != STOPPED)
+    };
     let is_shared = |r: &&&Ref| r.name == IMAGES || number(r).is_some_and(|number| (1..=from).contains(&number));
     let mut shared: Vec<Ref> = of.iter().filter(is_shared).map(|r| (**r).clone()).collect();
     shared.sort_by(|a, b| (&a.name, a.sequence).cmp(&(&b.name, b.sequence)));
@@ -137,6 +142,9 @@ fn text_of(request: &Branch<'_>) -> Result<String, EvolutionError> {
         let problem = format!("`{}` is NAME's to say", setting.key);
         return Err(parameter("--set", problem));
     }
+    if let Some(setting) = request.settings.iter().find(|setting| setting.key == "preset") {
+        check_preset(file, original, setting)?;
+    }
     let named = Setting { key: "evolution".into(), value: toml::Value::from(request.name).to_string() };
     let mut settings = vec![named];
     settings.extend(moved_prompts(request, &base));
@@ -156,6 +164,24 @@ fn text_of(request: &Branch<'_>) -> Result<String, EvolutionError> {
             Err(parameter("--set", format!("{what}: {}", e.problem)))
         }
     }
+}
+
+/// Another preset is of use only where the file leaves keys to it.
+fn check_preset(file: &Path, text: &str, setting: &Setting) -> Result<(), EvolutionError> {
+    // A preset that there is not is told with the other settings.
+    let Ok(changed) = edited(file, text, std::slice::from_ref(setting)) else { return Ok(()) };
+    let of = |text: &str| Pipeline::parse(file, text).map(|pipeline| settings_of(&pipeline));
+    let differs = changes(&of(text)?, &of(&changed)?).iter().any(|change| change.key != "preset");
+    if differs || changed == text {
+        return Ok(());
+    }
+    let problem = format!(
+        "preset={}: {} names every key itself, so the word alone changes nothing; branch from a file of that preset with --pipeline, \
+         or set the keys that are meant",
+        setting.value,
+        file.display()
+    );
+    Err(parameter("--set", problem))
 }
 
 fn edited(file: &Path, text: &str, settings: &[Setting]) -> Result<String, PipelineError> {

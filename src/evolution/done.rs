@@ -1,11 +1,12 @@
 //! A done round as the store has it: its refs, its result, its report and its tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::EvolutionError;
 use super::report::RoundReport;
 use crate::stages::StageError;
-use crate::store::{StageResult, Store};
+use crate::store::{Output, StageResult, Store};
 use crate::tables::{
     AnswerRow, CurriculumRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow, TableRow, VoteRow,
 };
@@ -18,6 +19,8 @@ pub(super) const PROMPTS: [&str; 2] = ["prompt.questioner", "prompt.reasoner"];
 pub(super) const SETTINGS: &str = "pipeline";
 /// The stage that ends a round.
 pub(super) const ROUND: &str = "evolution.round";
+/// The part of a ref's name that stands for what a stopped round made.
+pub(super) const STOPPED: &str = "stopped";
 /// The tables that a round shows.
 pub(super) const TABLES: [&str; 9] = [
     QuestionRow::TABLE,
@@ -108,14 +111,55 @@ pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, S
     serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))
 }
 
+/// The round that the next one starts from: the last one done that keep-best lets be current. `None` is the base model.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn current_round(store: &Store, evolution: &str) -> Result<Option<u32>, EvolutionError> {
+    for round in (1..next_round(store, evolution)?).rev() {
+        if done_round(store, evolution, round)?.is_some_and(|done| done.report.is_current()) {
+            return Ok(Some(round));
+        }
+    }
+    Ok(None)
+}
+
+/// The tables among what stages made, each object once.
+pub(super) fn tables_of(results: &[StageResult]) -> impl Iterator<Item = &Output> {
+    let mut seen = BTreeSet::new();
+    let outputs = results.iter().flat_map(|result| &result.outputs);
+    let tables = outputs.filter(|output| TABLES.contains(&output.role.as_str()));
+    tables.filter(move |output| seen.insert(output.object))
+}
+
 /// Lays out the tables of a round for people, below `views/<evolution>/`.
 ///
 /// # Errors
 /// The store cannot be written to.
 pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
+    lay_out(store, &format!("{evolution}/round={round}"), result)
+}
+
+/// Lays out the tables of a round that was stopped, apart from those of done rounds: queries over `round=*` do not take them in.
+/// Gives their folder.
+///
+/// # Errors
+/// The store cannot be written to.
+pub(super) fn show_stopped(
+    store: &Store,
+    evolution: &str,
+    round: u32,
+    result: &StageResult,
+) -> Result<PathBuf, StageError> {
+    let folder = format!("{evolution}/{STOPPED}/round={round}");
+    lay_out(store, &folder, result)?;
+    Ok(store.root().join("views").join(folder))
+}
+
+fn lay_out(store: &Store, folder: &str, result: &StageResult) -> Result<(), StageError> {
     for table in TABLES {
         let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
-        store.show_as(&format!("{evolution}/round={round}/{table}"), &objects)?;
+        store.show_as(&format!("{folder}/{table}"), &objects)?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Why an evolution does not go on.
 
+use std::path::PathBuf;
+
 use super::gates::Checked;
 use super::pipeline::PipelineError;
 use crate::stages::StageError;
@@ -22,7 +24,11 @@ pub enum EvolutionError {
         /// The round.
         round: u32,
         /// The gate, its figure and its threshold.
-        gate: Checked,
+        gate: Box<Checked>,
+        /// Every gate that was checked.
+        gates: Vec<Checked>,
+        /// Where the tables of the stopped round are laid out; `None` in a dry run.
+        tables: Option<PathBuf>,
     },
     /// There is nothing to learn from.
     #[error("round {round}: {problem}")]

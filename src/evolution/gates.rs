@@ -186,6 +186,11 @@ impl VoteFigures {
     }
 }
 
+/// The gate behind pseudo-labels whose truth is known: `right` of `of`. It is looked at when a round is shown, not while it runs.
+pub fn label_gate(gates: &Gates, right: u64, of: u64) -> Checked {
+    Checked::new("label_accuracy", share(right, of), Side::AtLeast, gates.label_accuracy)
+}
+
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }

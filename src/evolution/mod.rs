@@ -27,14 +27,15 @@ mod report;
 mod round;
 mod settings;
 mod slices;
+mod stopped;
 mod training;
 
 pub use self::audit::{Audit, Misaligned, audit, curriculum_truth};
 pub use self::branch::{Branch, Branched, branch};
-pub use self::done::{Done, PhaseTime, done_round, next_round, read_report, ref_name};
+pub use self::done::{Done, PhaseTime, current_round, done_round, next_round, read_report, ref_name};
 pub use self::error::EvolutionError;
 pub use self::evolve::evolve_round;
-pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures};
+pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures, label_gate};
 pub use self::ground::{Footing, Ground, Roles};
 pub use self::plan::{PlannedPart, part_of, plan};
 pub use self::replay::{Part, Replay, ReplayRequest, ReplayTarget, Replayed, nearest_differences, replay};

@@ -1,10 +1,10 @@
 //! The last stage of a round: what its stages made, under one result.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::done::{Done, PROMPTS, REPORT, ROUND, SETTINGS, TABLES};
+use super::done::{Done, PROMPTS, REPORT, ROUND, SETTINGS, tables_of};
 use super::ground::Ground;
 use super::report::RoundReport;
 use super::settings::settings_of;
@@ -30,13 +30,6 @@ impl Publish<'_, '_> {
     fn prompts(&self) -> [&RolePrompt; 2] {
         [&self.ground.questioner_prompt, &self.ground.reasoner_prompt]
     }
-
-    fn outputs(&self) -> Vec<Output> {
-        let mut seen = BTreeSet::new();
-        let outputs = self.results.iter().flat_map(|result| &result.outputs);
-        let tables = outputs.filter(|output| TABLES.contains(&output.role.as_str()));
-        tables.filter(|output| seen.insert(output.object)).cloned().collect()
-    }
 }
 
 impl Stage for Publish<'_, '_> {
@@ -48,7 +41,7 @@ impl Stage for Publish<'_, '_> {
 
     fn action(&self, _shard: &()) -> Action {
         let pipeline = self.ground.pipeline;
-        let outputs = self.outputs().into_iter().chain(self.models.iter().flat_map(|model| model.outputs.clone()));
+        let outputs = tables_of(self.results).chain(self.models.iter().flat_map(|model| &model.outputs));
         Action {
             stage: ROUND.into(),
             stage_version: VERSION,
@@ -60,7 +53,7 @@ impl Stage for Publish<'_, '_> {
                 ("prompts".into(), json!(self.prompts().map(|prompt| prompt.id))),
             ]),
             seed: pipeline.round.seed,
-            inputs: outputs.map(|output| Input { role: output.role, object: output.object }).collect(),
+            inputs: outputs.map(|output| Input { role: output.role.clone(), object: output.object }).collect(),
             model: Some(self.ground.base.id.0),
             shard: BTreeMap::from([("round".into(), json!(self.round))]),
             schemas: BTreeMap::new(),
@@ -81,7 +74,7 @@ impl Stage for Publish<'_, '_> {
             let object = runner.store.put_object(&text, ObjectKind::Json)?;
             outputs.push(Output { role: (*role).to_owned(), object, rows: 0, bytes: text.len() as u64 });
         }
-        outputs.extend(self.outputs());
+        outputs.extend(tables_of(self.results).cloned());
         let rows = self.report.questions.asked;
         let mut upstream: Vec<ActionKey> = self.results.iter().map(|result| result.action).collect();
         upstream.extend(self.models.iter().map(|model| model.action));

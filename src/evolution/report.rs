@@ -36,6 +36,13 @@ pub struct RoundReport {
     pub reasoner_model: ModelId,
 }
 
+impl RoundReport {
+    /// Whether the next round may start from this one.
+    pub fn is_current(&self) -> bool {
+        self.kept.is_none_or(|kept| kept.current)
+    }
+}
+
 /// How a round's Reasoner agrees with what the base model's majority says about the base model's questions, greedily and without
 /// any label: what ranked rounds rightly in our study, which mean confidence does not.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

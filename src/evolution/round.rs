@@ -11,6 +11,7 @@ use super::keep_best;
 use super::publish::Publish;
 use super::report::{RoundReport, ScoreChange, TrainingFigures};
 use super::slices::{ranked, seed_of, slice};
+use super::stopped::Stopped;
 use super::training::{self, Trained};
 use crate::ids::ImageId;
 use crate::stages::answers::{self, AnswerSettings, Answers, Asked};
@@ -25,8 +26,7 @@ use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
 /// The roles that a round starts from: those of the last round before it that is current.
 fn roles_before(ground: &Ground<'_>, before: &[Done]) -> Result<Roles, EvolutionError> {
-    let is_current = |done: &&Done| done.report.kept.is_none_or(|kept| kept.current);
-    let Some(last) = before.iter().rfind(is_current) else {
+    let Some(last) = before.iter().rfind(|done| done.report.is_current()) else {
         return Ok(Roles { questioner: ground.base.clone(), reasoner: ground.base.clone() });
     };
     let of = |part: &str| -> Result<StoredModel, EvolutionError> {
@@ -134,6 +134,7 @@ impl<'g> Under<'g, '_> {
                 format!("there is no image in the images table{why}; name a folder with images with --images");
             return Err(EvolutionError::Nothing { round, problem });
         }
+        self.check_room(slice.len() as u64)?;
         let images = ground.image_set(&slice);
         let Trained { model: questioner, results, metrics: questioner_steps } =
             training::questioner(ground, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
@@ -157,6 +158,7 @@ impl<'g> Under<'g, '_> {
                 votes.voted,
                 listed(&left_out(&curriculum)),
             );
+            self.stopped().keep()?;
             return Err(EvolutionError::Nothing { round, problem });
         }
         let image_count = slice.len() as u64;
@@ -283,6 +285,19 @@ impl<'g> Under<'g, '_> {
         Ok(scores)
     }
 
+    /// Ends a round that cannot pass, before anything is trained: where all that can be asked is less than what must be kept.
+    fn check_room(&self, images: u64) -> Result<(), EvolutionError> {
+        let pipeline = self.ground.pipeline;
+        let questions = u64::from(pipeline.round.questions_per_image);
+        let most = images * questions;
+        let Some(stop) = pipeline.gates.kept_rows.stop.filter(|stop| (most as f64) < *stop) else { return Ok(()) };
+        let problem = format!(
+            "{images} images with {questions} questions each make at most {most} rows to learn from, and gates.kept_rows stops a round \
+             below {stop}: name more images with --images, or lower that threshold in the pipeline file"
+        );
+        Err(EvolutionError::Nothing { round: self.round, problem })
+    }
+
     /// Says what gates warn of, and ends the round at one that stops it.
     fn check(&mut self, checked: Vec<Checked>) -> Result<(), EvolutionError> {
         for gate in &checked {
@@ -292,10 +307,14 @@ impl<'g> Under<'g, '_> {
         }
         let stopped = checked.iter().find(|gate| gate.verdict == Verdict::Stopped).cloned();
         self.gates.extend(checked);
-        match stopped {
-            Some(gate) => Err(EvolutionError::Gate { round: self.round, gate }),
-            None => Ok(()),
-        }
+        let Some(gate) = stopped else { return Ok(()) };
+        let tables = self.stopped().keep()?;
+        Err(EvolutionError::Gate { round: self.round, gate: Box::new(gate), gates: self.gates.clone(), tables })
+    }
+
+    /// What there is of the round, if it ends here.
+    fn stopped(&self) -> Stopped<'_, '_> {
+        Stopped { ground: self.ground, round: self.round, results: &self.results, gates: &self.gates }
     }
 
     /// Names the models and the round.

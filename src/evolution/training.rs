@@ -44,8 +44,8 @@ pub(super) fn questioner(
         },
         runner.store,
     );
-    let judge = ground.handle(reasoner);
-    let judge = ground.reasoner(&judge, images);
+    // On a card the judge's weights leave before an update, which takes nearly all of the memory there; on the host they stay.
+    let staying = ground.device.is_cpu().then(|| ground.handle(reasoner));
     let order = ground.seed(round, &["questioner", "order"]);
     let steps = batches(slice, settings.steps, settings.prompts_per_step as usize, order, |id: ImageId| id.0);
     let mut results = Vec::new();
@@ -66,21 +66,32 @@ pub(super) fn questioner(
         };
         let rows_asked: Vec<QuestionRow> = read_rows(runner.store, &asked)?;
         let upstream: Vec<_> = asked.iter().map(|result| result.action).collect();
-        let stage = Answers {
-            drawer: &judge,
-            compute: &ground.compute,
-            settings: AnswerSettings {
-                samples: pipeline.questioner.reward_samples,
-                sampling: pipeline.sampling.reasoner,
-                denominator: pipeline.questioner.reward_denominator,
-                greedy: false,
-                share_equal: pipeline.questioner.share_equal,
-            },
-            seed: ground.seed(round, &["questioner", &name, "answers"]),
-            upstream: &upstream,
-        };
         let questions: Vec<Asked> = rows_asked.iter().map(Asked::from).collect();
-        let voted = runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results;
+        let voted = {
+            let passing;
+            let judge = match &staying {
+                Some(judge) => judge,
+                None => {
+                    passing = ground.handle(reasoner);
+                    &passing
+                }
+            };
+            let drawer = ground.reasoner(judge, images);
+            let stage = Answers {
+                drawer: &drawer,
+                compute: &ground.compute,
+                settings: AnswerSettings {
+                    samples: pipeline.questioner.reward_samples,
+                    sampling: pipeline.sampling.reasoner,
+                    denominator: pipeline.questioner.reward_denominator,
+                    greedy: false,
+                    share_equal: pipeline.questioner.share_equal,
+                },
+                seed: ground.seed(round, &["questioner", &name, "answers"]),
+                upstream: &upstream,
+            };
+            runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results
+        };
         let stage = Rewards {
             scored: Scored::Questioner {
                 questions: &asked,
@@ -93,9 +104,10 @@ pub(super) fn questioner(
             advantage: advantage(settings, pipeline.sampling.questioner.max_tokens),
         };
         let rewards = runner.run(&stage, &[()])?.results.remove(0);
-        chain.step(asked.clone(), rewards.clone(), runner)?;
+        if chain.step(asked.clone(), rewards.clone(), runner)? {
+            say_step(ground, &chain, Role::Questioner, settings.steps)?;
+        }
         results.extend(asked.into_iter().chain(voted).chain([rewards]));
-        said(ground, &chain, Role::Questioner, settings.steps)?;
     }
     finished(ground, &chain, results)
 }
@@ -159,9 +171,10 @@ pub(super) fn reasoner(
             advantage: advantage(settings, pipeline.sampling.reasoner.max_tokens),
         };
         let rewards = runner.run(&stage, &[()])?.results.remove(0);
-        chain.step(answered.clone(), rewards.clone(), runner)?;
+        if chain.step(answered.clone(), rewards.clone(), runner)? {
+            say_step(ground, &chain, Role::Reasoner, settings.steps)?;
+        }
         results.extend(answered.into_iter().chain([rewards]));
-        said(ground, &chain, Role::Reasoner, settings.steps)?;
     }
     finished(ground, &chain, results)
 }
@@ -206,8 +219,8 @@ fn rows(ground: &Ground<'_>) -> usize {
     ground.pipeline.round.shard_rows as usize
 }
 
-/// Says how the last step went.
-fn said(ground: &Ground<'_>, chain: &Chain<'_>, role: Role, steps: u32) -> Result<(), StageError> {
+/// Says how the step that was just made went.
+fn say_step(ground: &Ground<'_>, chain: &Chain<'_>, role: Role, steps: u32) -> Result<(), StageError> {
     let results = chain.results();
     let Some(last) = results.last() else { return Ok(()) };
     let metrics: Vec<MetricRow> = read_rows(ground.runner.store, std::slice::from_ref(last))?;

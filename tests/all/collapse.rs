@@ -77,7 +77,22 @@ fn a_collapse_is_stopped_by_a_gate_and_the_round_before_stays_current() {
     // The round before is what there is, and what a sound pipeline goes on from.
     let status = Command::new(VISPLAY).args(["status", "--json", "--store"]).arg(place.path().join("store")).output();
     let status = String::from_utf8(status.unwrap().stdout).unwrap();
-    assert!(status.contains("round-0001/reasoner") && !status.contains("round-0002"), "{status}");
+    assert!(status.contains("round-0001/reasoner") && !status.contains("round-0002/round"), "{status}");
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["current"]["nano"], json!(1));
+    // What the stopped round made can be looked at, apart from the done rounds, and is not collected.
+    let questions = place.path().join("store/views/nano/stopped/round=2/questions");
+    assert!(message.contains("store/views/nano/stopped/round=2") && message.contains("verdict"), "{message}");
+    let rows = |folder: &Path| {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let count = |file: PathBuf| SerializedFileReader::new(File::open(file).unwrap()).unwrap().metadata().file_metadata().num_rows();
+        files.map(count).sum::<i64>()
+    };
+    let asked = rows(&questions);
+    assert!(asked > 0);
+    let gc = Command::new(VISPLAY).args(["gc", "--store"]).arg(place.path().join("store")).output().unwrap();
+    assert!(gc.status.success(), "{}", said(&gc));
+    assert_eq!(rows(&questions), asked);
     assert_eq!(report(&evolve(place.path(), "sound.toml", &["next", "--dry-run"]))["round"], json!(2));
     let second = report(&evolve(place.path(), "sound.toml", &["2"]));
     for protocol in 0..3 {

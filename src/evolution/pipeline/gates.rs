@@ -35,4 +35,7 @@ pub struct Gates {
     pub kept_share: Thresholds,
     /// After the votes: the fewest rows of the curriculum.
     pub kept_rows: Thresholds,
+    /// When the round is shown, where the truth is known (`evaluation.truth`): the least share of pseudo-labels that are right. It can
+    /// warn only: what the truth says steers no round.
+    pub label_accuracy: Thresholds,
 }

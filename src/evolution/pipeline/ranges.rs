@@ -193,7 +193,7 @@ fn update_numbers(update: &UpdateSettings) -> Vec<(&'static str, f64, RangeInclu
 /// A figure is neither above nor below NaN, so such a threshold would never hold.
 fn thresholds(pipeline: &Pipeline) -> Vec<Number> {
     let gates = &pipeline.gates;
-    let named: [(&str, &Thresholds); 9] = [
+    let named: [(&str, &Thresholds); 10] = [
         ("valid_share", &gates.valid_share),
         ("distinct_share", &gates.distinct_share),
         ("distinct_texts", &gates.distinct_texts),
@@ -203,6 +203,7 @@ fn thresholds(pipeline: &Pipeline) -> Vec<Number> {
         ("boxed_share", &gates.boxed_share),
         ("kept_share", &gates.kept_share),
         ("kept_rows", &gates.kept_rows),
+        ("label_accuracy", &gates.label_accuracy),
     ];
     let of = |(gate, thresholds): (&str, &Thresholds)| {
         let both = [("warn", thresholds.warn), ("stop", thresholds.stop)];

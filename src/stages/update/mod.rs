@@ -113,7 +113,7 @@ impl<'a> Chain<'a> {
         })
     }
 
-    /// Makes the next step from its samples and their rewards.
+    /// Makes the next step from its samples and their rewards; `false` where its result was there already.
     ///
     /// # Errors
     /// The step fails, the store fails, or somebody asked to stop.

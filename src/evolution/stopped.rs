@@ -1,0 +1,98 @@
+//! A round that was stopped: the tables it made as far as it came, under a name, so that they can be looked at and are not collected.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::EvolutionError;
+use super::done::{SETTINGS, STOPPED, ref_name, show_stopped, tables_of};
+use super::gates::Checked;
+use super::ground::Ground;
+use super::settings::settings_of;
+use crate::canonical::to_canonical;
+use crate::stages::{Made, Runner, Stage, StageError};
+use crate::store::{Action, Advanced, Counts, Input, ObjectKind, Output, StageResult, StoreError};
+
+/// The stage that ends a round which does not go on.
+const STAGE: &str = "evolution.stopped";
+const VERSION: u32 = 1;
+/// The part that the gates play in its result.
+const GATES: &str = "gates";
+
+/// What a stopped round made.
+pub(super) struct Stopped<'p, 'a> {
+    pub ground: &'p Ground<'a>,
+    pub round: u32,
+    /// What the round's stages made.
+    pub results: &'p [StageResult],
+    /// The gates that were checked.
+    pub gates: &'p [Checked],
+}
+
+impl Stopped<'_, '_> {
+    /// Names it `round-NNNN/stopped` and lays out its tables; gives their folder. A dry run leaves the store alone.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub(super) fn keep(&self) -> Result<Option<PathBuf>, EvolutionError> {
+        let (runner, evolution) = (self.ground.runner, &self.ground.pipeline.evolution);
+        if runner.dry_run {
+            return Ok(None);
+        }
+        let result = runner.run(self, &[()])?.results.remove(0);
+        let name = ref_name(self.round, STOPPED);
+        loop {
+            let head = runner.store.head(evolution, &name)?;
+            if head.as_ref().is_some_and(|head| head.result == result.action) {
+                break;
+            }
+            // Two processes may be stopped at once; what either made is named in turn.
+            if let Advanced::To(_) = runner.store.advance(evolution, &name, head.as_ref(), result.action)? {
+                break;
+            }
+        }
+        Ok(Some(show_stopped(runner.store, evolution, self.round, &result)?))
+    }
+}
+
+impl Stage for Stopped<'_, '_> {
+    type Shard = ();
+
+    fn phase(&self) -> &'static str {
+        "keeping what the stopped round made"
+    }
+
+    fn action(&self, _shard: &()) -> Action {
+        let inputs = tables_of(self.results).map(|output| Input { role: output.role.clone(), object: output.object });
+        Action {
+            stage: STAGE.into(),
+            stage_version: VERSION,
+            parameters: BTreeMap::from([
+                (GATES.into(), json!(self.gates)),
+                (SETTINGS.into(), settings_of(self.ground.pipeline)),
+            ]),
+            seed: self.ground.pipeline.round.seed,
+            inputs: inputs.collect(),
+            model: Some(self.ground.base.id.0),
+            shard: BTreeMap::from([("round".into(), json!(self.round))]),
+            schemas: BTreeMap::new(),
+            writer_profile: 0,
+        }
+    }
+
+    fn units(&self, _shard: &()) -> u64 {
+        1
+    }
+
+    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+        let gates = to_canonical(self.gates).map_err(StoreError::from)?;
+        let object = runner.store.put_object(&gates, ObjectKind::Json)?;
+        let mut outputs = vec![Output { role: GATES.to_owned(), object, rows: 0, bytes: gates.len() as u64 }];
+        outputs.extend(tables_of(self.results).cloned());
+        let upstream = self.results.iter().map(|result| result.action);
+        let upstream = upstream.chain([self.ground.base_result.action, self.ground.images.action]).collect();
+        runner.progress.advance(1);
+        Ok(Made { outputs, counts: Counts::default(), upstream, ..Made::default() })
+    }
+}
