@@ -4,7 +4,7 @@
     python bench/round_peer.py MODEL IMAGES [--pipeline FILE.toml] [--questioner-steps 10] [--reasoner-steps 20] .. [--threads 2]
 
 MODEL is a Hugging Face folder, IMAGES a folder of pictures. With --pipeline the counts, samplings, rewards and prompts come from
-that file where it has them; options on the command line win. What a round is stands in `spec/method.md`: the
+that file where it has them; options on the command line win. What a round is stands in docs/rounds.md: the
 Questioner trains, then writes questions, the Reasoner answers and votes, the band keeps, the Reasoner trains. Generation is
 transformers' `generate`, questions are clustered by NLTK and scikit-learn, answers compared by mathruler, updates are TRL's
 (one update a step, whatever the file says, so that the old log-probabilities are the model's own, and a forward pass of the reference). Evaluation is not

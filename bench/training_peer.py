@@ -18,7 +18,7 @@ The spec says the batch by integers, so that any program makes the same one. `gr
   is lo + h(2^21 + g * responses + r, t) mod (hi - lo);
 - the image of group g is given as processed patches: value i (row-major, patches in the order of the processor) is
   (h(2^22 + g, i) >> 40) / 2^22 - 2, an f32 in [-2, 2);
-- `loss`: `supervised` is the mean cross-entropy over response tokens. `grpo` is the loss of `spec/method.md` with `token`
+- `loss`: `supervised` is the mean cross-entropy over response tokens. `grpo` is the loss of docs/training.md with `token`
   aggregation, eps 0.2 and 0.3, dual 3, beta 0.01 and temperature 1; response r of a group has the advantage +s if r is even
   and -s if odd, s = sqrt((responses - 1) / responses); old and reference log-probabilities are those of the weights before
   the first step, computed before the clock starts.

@@ -1,4 +1,4 @@
-//! The nano model that ships: transformers answers the same, and it is what `spec/nano.md` asks of it.
+//! The nano model that ships: transformers answers the same.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 Writes `tests/data/model/bf16.json`: by checkpoint the mean distance, in nats, of the log-probabilities of the frozen responses with
 bf16 weights and activations (CPU, SDPA) from those in f32; and for the nano model the same and the share of tokens whose most likely
 token is another. `visplay doctor --full` holds a device's own bf16 to these: the tiny random models are so sharp (log-probabilities
-to -14) that no bf16 keeps within the 2e-2 of the specification on them, that of transformers neither.
+to -14) that no bf16 keeps within the 2e-2 that are asked of the nano model on them, that of transformers neither.
 """
 
 import io

@@ -51,7 +51,7 @@ def inputs(model, examples, temperature):
 
 
 def grpo(model, examples, case, old, reference, seen):
-    """The loss of `spec/method.md`: total, policy part, k3 part, log-probabilities and entropies."""
+    """The loss of docs/training.md (GRPO): total, policy part, k3 part, log-probabilities and entropies."""
     policy, divergence, logps, entropies = [], [], [], []
     for i, example in enumerate(examples):
         logp, entropy = tiny.logps_and_entropies(model, example, case["temperature"])

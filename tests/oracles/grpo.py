@@ -1,4 +1,4 @@
-"""GRPO by `spec/method.md` in NumPy (f64), frozen, and held against PyTorch's autograd, verl and TRL where they agree.
+"""GRPO as docs/training.md has it, in NumPy (f64), frozen, and held against PyTorch's autograd, verl and TRL where they agree.
 
     python tests/oracles/grpo.py             # needs numpy; torch, and verl and trl if they are to be compared
 
@@ -12,7 +12,7 @@ Writes `grpo.jsonl`, an object a line, by `kind`:
 - `overlong`: DAPO's soft penalty, what is taken off a reward.
 - `distribution`: logits, temperature, tokens -> log-probabilities and entropies.
 
-What the specification leaves open is settled so: a truncated response that is masked counts nowhere, neither among tokens
+What the published method leaves open is settled so: a truncated response that is masked counts nowhere, neither among tokens
 nor among responses (as verl does), but its reward is in its group's mean; nothing counted gives loss 0 and no figures (null);
 the importance weight exp(old - sampler), held at its cap, multiplies the policy part only, after both clips, and has no
 gradient; a group of one has equal rewards, hence advantage 0. Rewards are equal if the numbers are.
@@ -205,7 +205,7 @@ def mask_of(case, torch):
 
 
 def against_autograd(case, torch):
-    """The gradient by autograd of the formulas as the specification writes them."""
+    """The gradient by autograd of the formulas as docs/training.md writes them."""
     logp, old, reference, sampler = (padded(case, k, torch) for k in ("logp", "old", "reference", "sampler"))
     logp.requires_grad_()
     mask, a = mask_of(case, torch), torch.tensor([[r["advantage"]] for r in case["responses"]], dtype=torch.float64)

@@ -184,7 +184,7 @@ def process(images):
     processor = Qwen2VLImageProcessorPil(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
     out = {}
     for name in images:
-        # Alpha is dropped, as the specification says; transformers 5.23 would blend it onto white.
+        # Alpha is dropped (docs/sampling.md, Transparency); transformers 5.23 would blend it onto white.
         image = ImageOps.exif_transpose(Image.open(ROOT / "images" / name)).convert("RGB")
         done = processor(images=[image], return_tensors="pt")
         pixels = done["pixel_values"].float().contiguous()

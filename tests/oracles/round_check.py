@@ -31,7 +31,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 warnings.filterwarnings("ignore")
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
-# spec/method.md, Rewards of the Questioner.
+# docs/rewards.md, where the two presets stand beside each other.
 PRESETS = {
     "paper": dict(
         questioner=dict(formula="clamped", **{"lambda": 1.0}, scope="group", reward_denominator="sampled"),

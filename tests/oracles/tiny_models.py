@@ -2,7 +2,7 @@
 them, and how a tensor is frozen.
 
 An example is a prompt of `parity.json` (its images and token ids) and a response of token ids. Everything is computed from
-the files as written, widened from their type. Parameters go by the first naming of `spec/model.md` (`visual.*`,
+the files as written, widened from their type. Parameters go by the naming of the published files (`visual.*`,
 `model.layers.*`, `lm_head.weight`), whatever naming the checkpoint's file has.
 """
 
