@@ -146,6 +146,16 @@ class Bench:
                 found[name].append(scores.filter(of)["mark"].mean())
         return found
 
+    def straight(self, variant, seed):
+        """The shares of T = 1 answers that begin with the box, before the first round and after each."""
+        shares = []
+        for number in range(ROUNDS + 1):
+            answers = self.table(variant, seed, max(number, 1), "predictions").filter(pl.col("protocol") == "sampled")
+            last = pl.col("model_id") == self.reasoner(variant, seed, max(number, 1))
+            answers = answers.filter(last if number else ~last)["response"]
+            shares.append(answers.str.strip_chars_start().str.starts_with("\\boxed{").mean())
+        return shares
+
     def base_model(self):
         return ROOT / "data/nano"
 

@@ -75,6 +75,8 @@ def in_short(of, stopped):
     points = lambda values: ", ".join(f"{v:+.1f}" for v in values)
     lines = [f"- T = 1, gain of three rounds: {points(own)} points" + (baseline(own, of.gains(LABELLED), points) if of.has(LABELLED) else "."),
              f"- Greedy, gain: {points(of.gains(METHOD, 'greedy'))} points; the worst change from one round to the next: {min(falls):+.1f}."]
+    before, *after = (100 * mean(shares) for shares in zip(*(of.bench.straight(METHOD, s) for s in range(of.seeds))))
+    lines.append(f"- Answers at T = 1 that begin with the box, without looking first: {before:.0f} % before; {', '.join(f'{x:.0f} %' for x in after)} after the rounds.")
     if of.has(SHUFFLED):
         lines.append(f"- Shuffled pseudo-labels: {points(of.gains(SHUFFLED))} points at T = 1.")
     for trained, frozen, words in ((METHOD, FROZEN, "The trained Questioner over the frozen one"), (FEW, FEW_FROZEN, "The same with a quarter of the images")):
