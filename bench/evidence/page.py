@@ -225,9 +225,12 @@ def warning(of):
     if of.ablated > 1:
         shown = sum(low > 0 or high < 0 for _, low, high in differences)
         return f"Of the {len(differences)} differences {shown} have an interval without 0; of so many one in twenty would have by chance."
+    one = "**One seed of each: no difference in this table has an interval.**"
+    if of.seeds == 1:
+        return f"{one} How far seeds lie apart was not measured."
     spread, of_which = max((100 * (max(v) - min(v)), variant.name) for variant in of.main if variant is not SHUFFLED for v in [of.values(variant, "sampled", ROUNDS)])
     within = sum(abs(value) <= spread for value, _, _ in differences)
-    return (f"**One seed of each: no difference in this table has an interval.** After round {ROUNDS} the seeds of one and the same evolution ({of_which}) lie up to "
+    return (f"{one} After round {ROUNDS} the seeds of one and the same evolution ({of_which}) lie up to "
             f"{spread:.1f} points apart at T = 1; {within} of the {len(differences)} differences are no larger, and show nothing.")
 
 
