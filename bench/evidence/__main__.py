@@ -43,7 +43,8 @@ def main():
         try:
             bench.evolve(COLLAPSE, 0)
         except Stopped as gate:
-            stopped = str(gate)
+            # Where the store lies is this machine's own.
+            stopped = str(gate).replace(f"{bench.work}/", "")
         print("collapse:", stopped, flush=True)
 
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
