@@ -8,7 +8,9 @@ use super::text;
 use super::ui::Ui;
 use crate::analysis::labels::LabelFigures;
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{Checked, Done, PhaseTime, RoundReport, ScoreChange, Side, TrainingFigures, Verdict, label_gate};
+use crate::evolution::{
+    Checked, Done, PhaseTime, RoundReport, ScoreChange, Side, TrainingFigures, Verdict, label_gate,
+};
 use crate::store::Store;
 
 /// Prints what came of the last of these rounds, and, where there are several, a line for each.
@@ -133,7 +135,8 @@ fn rounds(done: &[Done]) -> Vec<Vec<String>> {
         if one_benchmark { change.protocol.clone() } else { format!("{} {}", change.benchmark, change.protocol) }
     };
     let of = |report: &RoundReport, wanted: &ScoreChange, side: fn(&ScoreChange) -> Option<f64>| {
-        let is_it = |change: &&ScoreChange| (&change.benchmark, &change.protocol) == (&wanted.benchmark, &wanted.protocol);
+        let is_it =
+            |change: &&ScoreChange| (&change.benchmark, &change.protocol) == (&wanted.benchmark, &wanted.protocol);
         figure(report.scores.iter().find(is_it).and_then(side))
     };
     let mut heading: Vec<String> = ["round", "valid", "voted on", "kept", "confidence"].map(str::to_owned).to_vec();

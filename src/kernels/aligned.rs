@@ -8,8 +8,8 @@ use memmap2::MmapMut;
 const LINE: usize = 16;
 
 /// Floats from which on memory is the system's own mapping, which goes back to it when it is freed. The heaps that glibc gives to
-/// threads are of 64 MiB: blocks of an eighth of that leave holes that are of no use to anyone.
-const MAPPED: usize = 1 << 21;
+/// threads are of 64 MiB: blocks of a part of that leave holes that are of no use to anyone.
+const MAPPED: usize = 1 << 20;
 
 /// Floats whose first element lies on a 64-byte boundary.
 #[derive(Debug, Default)]
@@ -47,6 +47,7 @@ impl AlignedBuffer {
         if len >= MAPPED
             && let Ok(pages) = MmapMut::map_anon(len * size_of::<f32>())
         {
+            prefer_huge_pages(&pages);
             return Self { storage: Storage::Mapped(pages), start: 0, len };
         }
         Self::on_heap(vec![0f32; len + LINE], len)
@@ -94,6 +95,16 @@ impl AlignedBuffer {
         &mut floats[self.start..self.start + self.len]
     }
 }
+
+/// Asks for pages of 2 MiB: a page at a time, memory that is written for the first time costs several times what the write does,
+/// above all in a virtual machine. A system that has none gives small ones.
+#[cfg(target_os = "linux")]
+fn prefer_huge_pages(pages: &MmapMut) {
+    let _ = pages.advise(memmap2::Advice::HugePage);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn prefer_huge_pages(_: &MmapMut) {}
 
 impl Deref for AlignedBuffer {
     type Target = [f32];

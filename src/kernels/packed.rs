@@ -10,6 +10,9 @@ pub const PANEL: usize = 32;
 /// Floats below which another thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 16;
 
+/// Rows of a matrix that are laid out at a time: as many streams as a processor follows.
+const RUN: usize = 16;
+
 /// A weight `[outputs, inputs]` as panels: element `(n, k)` is at panel `n / PANEL`, row `k`, lane `n % PANEL`.
 /// The last panel is filled up with zeros.
 #[derive(Debug, Default)]
@@ -28,9 +31,12 @@ impl PackedMatrix {
     /// The same in memory that is no longer needed.
     pub fn pack_into(memory: AlignedBuffer, weight: &[f32], outputs: usize, inputs: usize) -> Self {
         debug_assert_eq!(weight.len(), outputs * inputs, "a weight has outputs x inputs elements");
-        Self::filled(memory, outputs, inputs, |p, panel| {
-            let rows = weight[p * PANEL * inputs..].chunks(PANEL * inputs).next().unwrap_or_default();
-            pack_panel(panel, rows, inputs);
+        Self::filled(memory, outputs, inputs, |first, panels| {
+            let rows = weight[first * PANEL * inputs..].chunks((PANEL * inputs).max(1));
+            panels
+                .chunks_exact_mut((PANEL * inputs).max(1))
+                .zip(rows)
+                .for_each(|(panel, rows)| pack_panel(panel, rows, inputs));
         })
     }
 
@@ -47,19 +53,28 @@ impl PackedMatrix {
         inputs: usize,
         outputs: usize,
     ) -> Self {
-        Self::filled(memory, outputs, inputs, |p, panel| {
-            let width = PANEL.min(outputs - p * PANEL);
-            for (lanes, row) in panel.as_chunks_mut::<PANEL>().0.iter_mut().zip(matrix.chunks(stride)) {
-                let row = &row[p * PANEL..][..width];
-                match row.first_chunk::<PANEL>() {
-                    Some(row) => *lanes = *row,
-                    None => lanes[..width].copy_from_slice(row),
+        Self::filled(memory, outputs, inputs, |first, panels| {
+            let panel = PANEL * inputs;
+            // Some rows at a time, from end to end: their pages are gone through in order, where one panel after the other would take
+            // a line or two of every page of the matrix each time.
+            for (block, rows) in matrix.chunks(RUN * stride).enumerate() {
+                for (p, panel) in panels.chunks_exact_mut(panel).enumerate() {
+                    let column = (first + p) * PANEL;
+                    let width = PANEL.min(outputs - column);
+                    let lanes = panel[block * RUN * PANEL..].as_chunks_mut::<PANEL>().0;
+                    for (lanes, row) in lanes.iter_mut().zip(rows.chunks(stride)) {
+                        let row = &row[column..][..width];
+                        match row.first_chunk::<PANEL>() {
+                            Some(row) => *lanes = *row,
+                            None => lanes[..width].copy_from_slice(row),
+                        }
+                    }
                 }
             }
         })
     }
 
-    /// Has `fill` write each panel's outputs; large matrices are shared out to the threads of the pool.
+    /// Has `fill` write panels, from the first that it is told on; large matrices are shared out to the threads of the pool.
     fn filled(memory: AlignedBuffer, outputs: usize, inputs: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Self {
         let mut panels = memory.resized(outputs.div_ceil(PANEL) * PANEL * inputs);
         let panel = PANEL * inputs;
@@ -69,10 +84,12 @@ impl PackedMatrix {
         {
             all[last..].fill(0.0);
         }
-        if all.len() < WORTH_A_THREAD || rayon::current_num_threads() == 1 {
-            all.chunks_exact_mut(panel.max(1)).enumerate().for_each(|(p, panel)| fill(p, panel));
+        let threads = rayon::current_num_threads();
+        if all.len() < WORTH_A_THREAD || threads == 1 {
+            fill(0, all);
         } else {
-            all.par_chunks_exact_mut(panel).enumerate().for_each(|(p, panel)| fill(p, panel));
+            let share = outputs.div_ceil(PANEL).div_ceil(threads);
+            all.par_chunks_mut(share * panel).enumerate().for_each(|(i, panels)| fill(i * share, panels));
         }
         Self { outputs, inputs, panels }
     }
@@ -109,12 +126,32 @@ impl PackedMatrix {
 /// Transposes up to [`PANEL`] rows of a weight into a panel, in blocks that stay in the first-level cache.
 pub(super) fn pack_panel(panel: &mut [f32], rows: &[f32], inputs: usize) {
     const BLOCK: usize = 64;
-    for (n, row) in rows.chunks_exact(inputs).enumerate() {
-        debug_assert!(n < PANEL, "a panel has {PANEL} outputs");
-        for (block, values) in row.chunks(BLOCK).enumerate() {
-            let lanes = &mut panel[block * BLOCK * PANEL..];
-            for (value, lane) in values.iter().zip(lanes.chunks_exact_mut(PANEL)) {
-                lane[n] = *value;
+    /// Rows and columns that change places at a time, in registers.
+    const SIDE: usize = 4;
+    let (lanes, _) = panel.as_chunks_mut::<PANEL>();
+    let count = rows.len() / inputs.max(1);
+    debug_assert!(count <= PANEL, "a panel has {PANEL} outputs");
+    for from in (0..inputs).step_by(BLOCK) {
+        let depth = BLOCK.min(inputs - from);
+        let lanes = &mut lanes[from..from + depth];
+        let (whole, rest) = lanes.split_at_mut(depth / SIDE * SIDE);
+        for n in (0..count / SIDE * SIDE).step_by(SIDE) {
+            for (k, lanes) in (from..).step_by(SIDE).zip(whole.chunks_exact_mut(SIDE)) {
+                let mut square = [[0f32; SIDE]; SIDE];
+                for (i, line) in square.iter_mut().enumerate() {
+                    line.copy_from_slice(&rows[(n + i) * inputs + k..][..SIDE]);
+                }
+                for (j, lanes) in lanes.iter_mut().enumerate() {
+                    lanes[n..n + SIDE].iter_mut().zip(&square).for_each(|(lane, line)| *lane = line[j]);
+                }
+            }
+            for (k, lanes) in (from + depth / SIDE * SIDE..).zip(rest.iter_mut()) {
+                (n..n + SIDE).for_each(|n| lanes[n] = rows[n * inputs + k]);
+            }
+        }
+        for n in count / SIDE * SIDE..count {
+            for (k, lanes) in (from..).zip(whole.iter_mut().chain(rest.iter_mut())) {
+                lanes[n] = rows[n * inputs + k];
             }
         }
     }

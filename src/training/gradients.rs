@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::hint::black_box;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var, bail};
 
@@ -19,7 +20,13 @@ impl Gradients {
     /// No gradients yet, and memory for those of all `variables`, which are on the CPU. Taken one by one during a pass, it would
     /// stand between what the pass frees and leave holes: a quarter of the activations of a model of 60 million parameters.
     pub(super) fn reserved(variables: &BTreeMap<String, Var>) -> Result<Self> {
-        let zeros = |variable: &Var| Tensor::zeros(variable.shape(), DType::F32, &Device::Cpu);
+        // Written, not only promised: a page that is read before it is written is first one of zeros that all share, and its copy takes
+        // as long as several pages of sums.
+        let zeros = |variable: &Var| {
+            let mut zeros = Vec::with_capacity(variable.elem_count());
+            zeros.resize(variable.elem_count(), black_box(0f32));
+            Tensor::from_vec(zeros, variable.shape(), &Device::Cpu)
+        };
         let reserved = variables.iter().map(|(name, variable)| Ok((name.clone(), zeros(variable)?)));
         Ok(Self { sums: BTreeMap::new(), reserved: reserved.collect::<Result<_>>()? })
     }

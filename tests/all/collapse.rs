@@ -85,7 +85,9 @@ fn a_collapse_is_stopped_by_a_gate_and_the_round_before_stays_current() {
     assert!(message.contains("store/views/nano/stopped/round=2") && message.contains("verdict"), "{message}");
     let rows = |folder: &Path| {
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let count = |file: PathBuf| SerializedFileReader::new(File::open(file).unwrap()).unwrap().metadata().file_metadata().num_rows();
+        let count = |file: PathBuf| {
+            SerializedFileReader::new(File::open(file).unwrap()).unwrap().metadata().file_metadata().num_rows()
+        };
         files.map(count).sum::<i64>()
     };
     let asked = rows(&questions);

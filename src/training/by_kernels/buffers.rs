@@ -7,11 +7,11 @@ use crate::kernels::aligned::AlignedBuffer;
 use crate::kernels::packed::{PANEL, PackedMatrix};
 
 /// Floats of the largest packed matrix whose memory is kept: beyond it memory counts for more than the time to clear it.
-const LARGEST: usize = 1 << 22;
+const LARGEST: usize = usize::MAX;
 
 /// Bytes that are kept from one part of a pass to the next: all that a small model needs, and of a large one little beside its
 /// weights.
-const KEPT: usize = 32 << 20;
+const KEPT: usize = usize::MAX;
 
 /// Memory that was given back.
 #[derive(Debug, Default)]
