@@ -41,8 +41,13 @@ pub enum DeviceError {
         "this visplay is built for the CPU and cannot use a card: build it with `just build-cuda`, or say --device cpu"
     )]
     NotBuilt,
-    /// The driver or one of CUDA's libraries is not on this machine.
-    #[error("CUDA cannot be used here, {library} is missing ({problem}): {remedy}, or say --device cpu")]
+    /// There is no driver on this machine.
+    #[error(
+        "CUDA cannot be used here, libcuda.so.1 is missing ({0}): run it on a machine with an NVIDIA driver, or say --device cpu"
+    )]
+    NoDriver(String),
+    /// One of CUDA's libraries is not on this machine, or cannot be brought in.
+    #[error("CUDA cannot be used here, {library} is missing or unusable ({problem}): {remedy}, or say --device cpu")]
     Library {
         /// The file that was looked for.
         library: String,
@@ -79,19 +84,51 @@ pub enum DeviceError {
     Open(String),
 }
 
+/// The file of the driver.
+#[cfg_attr(not(feature = "cuda"), cfg(test))]
+pub(crate) const DRIVER: &str = "libcuda.so.1";
+
+#[cfg_attr(not(feature = "cuda"), cfg(test))]
+impl DeviceError {
+    /// Why the driver cannot be brought in, by what the loader says: the file is not there, or something else is wrong with it.
+    pub(crate) fn driver(problem: String) -> Self {
+        if problem.is_empty() || (problem.contains(DRIVER) && problem.contains("No such file")) {
+            return Self::NoDriver(problem);
+        }
+        Self::Library { library: DRIVER.to_owned(), problem, remedy: "mend the NVIDIA driver (look at `nvidia-smi`)" }
+    }
+}
+
 impl DeviceChoice {
     /// Opens the device; opened again it is the same one.
     ///
     /// # Errors
-    /// A card was asked for, and this build or this machine has none, or none of that number.
+    /// A card was asked for, and this build or this machine has none, or none of that number; or there is one that cannot be used.
     pub fn open(self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(index) => cards::open(index),
-            Self::Auto if cards::any() => cards::open(None),
+            Self::Auto if cards::any()? => cards::open(None),
             Self::Auto => Ok(Device::Cpu),
         }
     }
+}
+
+/// Whether `auto` is a card, by the count of the cards. A machine without a driver or without a card has none; where the count failed
+/// for another reason there may be one, and nobody would know why an evolution takes a hundred times as long.
+#[cfg_attr(not(feature = "cuda"), cfg(test))]
+fn any_card(count: Result<usize, DeviceError>) -> Result<bool, DeviceError> {
+    match count {
+        Ok(cards) => Ok(cards > 0),
+        Err(DeviceError::NoDriver(_)) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Memory that tensors can still have: what the driver calls free, and what the pool of freed tensors keeps.
+#[cfg_attr(not(feature = "cuda"), cfg(test))]
+pub(crate) fn free_memory(driver_free: usize, pool_reserved: u64, pool_used: u64) -> usize {
+    driver_free.saturating_add(usize::try_from(pool_reserved.saturating_sub(pool_used)).unwrap_or(0))
 }
 
 impl DeviceClass {
@@ -123,11 +160,11 @@ fn own_card(local_id: Option<&str>, cards: usize) -> Result<usize, DeviceError> 
 mod cards {
     use candle_core::Device;
 
-    use super::{DeviceError, own_card};
+    use super::{DeviceError, any_card, own_card};
     use crate::cuda;
 
-    pub(super) fn any() -> bool {
-        cuda::count().is_ok_and(|cards| cards > 0)
+    pub(super) fn any() -> Result<bool, DeviceError> {
+        any_card(cuda::count())
     }
 
     pub(super) fn open(index: Option<usize>) -> Result<Device, DeviceError> {
@@ -148,8 +185,8 @@ mod cards {
 
     use super::DeviceError;
 
-    pub(super) fn any() -> bool {
-        false
+    pub(super) fn any() -> Result<bool, DeviceError> {
+        Ok(false)
     }
 
     pub(super) fn open(_: Option<usize>) -> Result<Device, DeviceError> {
@@ -239,6 +276,36 @@ mod tests {
         let crowded = own_card(Some("4"), 4).unwrap_err().to_string();
         assert!(crowded.contains("SLURM_LOCALID is 4") && crowded.contains("4 cards"), "{crowded}");
         assert!(own_card(Some("x"), 2).is_err());
+    }
+
+    #[test]
+    fn auto_is_the_cpu_only_where_there_is_no_card() {
+        let no_file = "libcuda.so.1: cannot open shared object file: No such file or directory";
+        assert_eq!(any_card(Ok(2)), Ok(true));
+        assert_eq!(any_card(Ok(0)), Ok(false));
+        assert_eq!(any_card(Err(DeviceError::driver(no_file.to_owned()))), Ok(false));
+        let broken = "libnvidia-x.so.1: cannot open shared object file: No such file or directory";
+        for problem in [
+            DeviceError::driver(broken.to_owned()),
+            DeviceError::Library {
+                library: "libcublas.so.13".to_owned(),
+                problem: "libcublas.so.13: cannot open shared object file: No such file or directory".to_owned(),
+                remedy: "put it there",
+            },
+            DeviceError::Open("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH".to_owned()),
+        ] {
+            let said = problem.to_string();
+            assert!(said.contains("--device cpu"), "{said}");
+            assert_eq!(any_card(Err(problem.clone())), Err(problem));
+        }
+    }
+
+    #[test]
+    fn what_the_pool_keeps_is_free() {
+        assert_eq!(free_memory(1000, 900, 300), 1600);
+        assert_eq!(free_memory(1000, 0, 0), 1000);
+        // Read one after the other, the two may contradict each other.
+        assert_eq!(free_memory(1000, 300, 301), 1000);
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -9,7 +9,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::device::DeviceError;
+use crate::device::{DRIVER, DeviceError};
 
 unsafe extern "C" {
     fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void;
@@ -23,12 +23,10 @@ const RTLD_NOW: c_int = 2;
 /// A library, by the names of its files.
 struct Library {
     files: &'static [&'static str],
-    remedy: &'static str,
     functions: &'static [&'static str],
     required: bool,
 }
 
-const DRIVER: &str = "run it on a machine with an NVIDIA driver";
 const TOOLKIT: &str = "put CUDA 13's libraries on LD_LIBRARY_PATH or into a folder `cuda` beside the program (docs/cuda.md says where they come from)";
 
 macro_rules! libraries {
@@ -74,42 +72,50 @@ extern "C" fn visplay_cuda_absent() -> ! {
     std::process::abort();
 }
 
-/// Brings the libraries in, once; later calls give the same answer.
-pub(super) fn load() -> Result<(), DeviceError> {
+/// Brings the driver in, once; later calls give the same answer. It is all that counting cards takes: a machine without a card needs
+/// nothing else of CUDA.
+pub(super) fn load_driver() -> Result<(), DeviceError> {
     static LOADED: OnceLock<Result<(), DeviceError>> = OnceLock::new();
-    LOADED.get_or_init(load_all).clone()
+    let driver = Library { files: &[DRIVER], functions: CUDA, required: true };
+    LOADED.get_or_init(|| load_some(&[driver], 0).map_err(|(_, problem)| DeviceError::driver(problem))).clone()
 }
 
-fn load_all() -> Result<(), DeviceError> {
+/// Brings all libraries in, once; later calls give the same answer.
+pub(super) fn load() -> Result<(), DeviceError> {
+    static LOADED: OnceLock<Result<(), DeviceError>> = OnceLock::new();
+    load_driver()?;
     // In the order of the table; cublasLt goes before cublas, which needs it.
     let libraries = [
-        Library { files: &["libcuda.so.1"], remedy: DRIVER, functions: CUDA, required: true },
-        Library {
-            files: &["libcublasLt.so.13", "libcublasLt.so.12"],
-            remedy: TOOLKIT,
-            functions: CUBLAS_LT,
-            required: true,
-        },
-        Library { files: &["libcublas.so.13", "libcublas.so.12"], remedy: TOOLKIT, functions: CUBLAS, required: true },
-        Library { files: &["libcurand.so.10"], remedy: TOOLKIT, functions: CURAND, required: true },
-        Library { files: &["libnvrtc.so.13", "libnvrtc.so.12"], remedy: TOOLKIT, functions: NVRTC, required: false },
+        Library { files: &["libcublasLt.so.13", "libcublasLt.so.12"], functions: CUBLAS_LT, required: true },
+        Library { files: &["libcublas.so.13", "libcublas.so.12"], functions: CUBLAS, required: true },
+        Library { files: &["libcurand.so.10"], functions: CURAND, required: true },
+        Library { files: &["libnvrtc.so.13", "libnvrtc.so.12"], functions: NVRTC, required: false },
     ];
+    let missing = |(library, problem): Missing| DeviceError::Library { library, problem, remedy: TOOLKIT };
+    LOADED.get_or_init(|| load_some(&libraries, CUDA.len()).map_err(missing)).clone()
+}
+
+/// A library that cannot be brought in, and what the loader says of it.
+type Missing = (String, String);
+
+/// Brings libraries in whose functions have their places in the table from `place` on.
+fn load_some(libraries: &[Library], mut place: usize) -> Result<(), Missing> {
     let folders = folders();
-    let mut place = 0;
     for library in libraries {
-        match open(&library, &folders) {
+        match open(library, &folders) {
             Ok(handle) => {
                 for (i, name) in library.functions.iter().enumerate() {
                     // SAFETY: the handle is open, the name ends with a zero byte.
                     let address = unsafe { dlsym(handle, name.as_ptr().cast()) };
                     if !address.is_null() {
-                        // SAFETY: `place + i` counts functions in the order of the table. Nothing reads it before this returns:
-                        // only what opens a card calls CUDA, after `load`, which a `OnceLock` lets run once.
+                        // SAFETY: `place + i` counts functions in the order of the table. Nothing reads a place before the call
+                        // returns that fills it, which a `OnceLock` lets run once: what counts cards calls the driver, after
+                        // `load_driver`, and only what opens one calls the rest, after `load`.
                         unsafe { (&raw mut visplay_cuda_table).cast::<usize>().add(place + i).write(address as usize) };
                     }
                 }
             }
-            Err(error) if library.required => return Err(error),
+            Err(problem) if library.required => return Err((library.files[0].to_owned(), problem)),
             Err(_) => {}
         }
         place += library.functions.len();
@@ -130,7 +136,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-fn open(library: &Library, folders: &[PathBuf]) -> Result<*mut c_void, DeviceError> {
+fn open(library: &Library, folders: &[PathBuf]) -> Result<*mut c_void, String> {
     let mut problem = None;
     let places = std::iter::once(None).chain(folders.iter().map(Some));
     for folder in places {
@@ -145,8 +151,7 @@ fn open(library: &Library, folders: &[PathBuf]) -> Result<*mut c_void, DeviceErr
             }
         }
     }
-    let problem = problem.unwrap_or_default();
-    Err(DeviceError::Library { library: library.files[0].to_owned(), problem, remedy: library.remedy })
+    Err(problem.unwrap_or_default())
 }
 
 fn try_open(path: &Path) -> Result<*mut c_void, String> {

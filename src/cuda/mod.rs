@@ -12,15 +12,27 @@ use candle_core::cuda_backend::cudarc::driver::sys::{CUmemPool_attribute, CUmemo
 use candle_core::{Device, Result, bail};
 use serde::Serialize;
 
-use crate::device::DeviceError;
+use crate::device::{DeviceError, free_memory};
 
-/// The driver's libraries are part of the process.
+/// The driver is part of the process.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn load_driver() -> std::result::Result<(), DeviceError> {
+    libraries::load_driver()
+}
+
+/// The driver and CUDA's libraries are part of the process.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn load() -> std::result::Result<(), DeviceError> {
     libraries::load()
 }
 
 /// Elsewhere the system's loader has brought them before `main`.
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn load_driver() -> std::result::Result<(), DeviceError> {
+    Ok(())
+}
+
+/// As for the driver.
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn load() -> std::result::Result<(), DeviceError> {
     Ok(())
@@ -29,9 +41,9 @@ fn load() -> std::result::Result<(), DeviceError> {
 /// Cards that this process may see: `CUDA_VISIBLE_DEVICES` is the driver's to read.
 ///
 /// # Errors
-/// A library is missing, or the driver does not start.
+/// The driver is missing, or does not start.
 pub fn count() -> std::result::Result<usize, DeviceError> {
-    load()?;
+    load_driver()?;
     let started = result::init().and_then(|()| result::device::get_count());
     match started {
         Ok(count) => Ok(usize::try_from(count).unwrap_or(0)),
@@ -122,7 +134,7 @@ pub struct Card {
     pub compute_capability: String,
     /// Its memory in bytes.
     pub memory: usize,
-    /// Memory that is free, in bytes.
+    /// Memory that tensors can still have, in bytes: what the driver calls free, and what this process keeps of freed tensors.
     pub free_memory: usize,
     /// The newest CUDA that the driver knows, such as 13.0.
     pub driver_cuda: String,
@@ -140,8 +152,16 @@ pub fn card(device: &Device) -> Result<Card> {
         let (free_memory, memory) = context.mem_get_info()?;
         Ok((context.name()?, format!("{major}.{minor}"), free_memory, memory))
     };
-    let (name, compute_capability, free_memory, memory) =
+    let (name, compute_capability, driver_free, memory) =
         read().map_err(|error: result::DriverError| candle_core::Error::wrap(error))?;
+    let free_memory = match context.has_async_alloc() {
+        true => {
+            let pool = pool(device)?;
+            let reserved = get(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+            free_memory(driver_free, reserved, get(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?)
+        }
+        false => driver_free,
+    };
     let mut version = 0;
     // SAFETY: the driver writes one int.
     if unsafe { cuDriverGetVersion(&raw mut version) }.result().is_err() {

@@ -45,5 +45,5 @@ pub use orientation::Orientation;
 pub use perceptual::{DHash, dhash};
 pub use resize::{resize, resize_grey};
 pub use rgb::RgbImage;
-pub use smart_resize::{PixelBudget, SmartResizeError, smart_resize};
+pub use smart_resize::{MOST_PIXELS, PixelBudget, SmartResizeError, smart_resize};
 pub use weights::Filter;

@@ -7,6 +7,10 @@ use thiserror::Error;
 /// One side may be this many times the other, no more.
 const MAX_ASPECT_RATIO: f64 = 200.0;
 
+/// The most pixels that an image is resized to: as many as one may have, and five times what published checkpoints ask for. More would
+/// be memory that nobody has, and a vision tower that is never done.
+pub const MOST_PIXELS: u64 = 64 << 20;
+
 /// The fewest and the most pixels of a resized image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PixelBudget {
@@ -37,6 +41,18 @@ pub enum SmartResizeError {
         /// The factor of the sides.
         factor: u32,
     },
+    /// The limits ask for more than there can be.
+    #[error(
+        "{width}x{height} pixels would be resized to {pixels} pixels, at most 67108864 are supported: lower min_pixels or max_pixels"
+    )]
+    TooLarge {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Pixels that it would be resized to.
+        pixels: u64,
+    },
 }
 
 /// The (width, height) to resize to: multiples of `factor`, within the budget, near the aspect ratio.
@@ -46,7 +62,7 @@ pub enum SmartResizeError {
 /// `ceil(side * beta / factor) * factor`.
 ///
 /// # Errors
-/// A side of zero, or an aspect ratio above 200.
+/// A side of zero, an aspect ratio above 200, or more than [`MOST_PIXELS`] to resize to.
 pub fn smart_resize(width: u32, height: u32, factor: u32, budget: PixelBudget) -> Result<(u32, u32), SmartResizeError> {
     if width == 0 || height == 0 || factor == 0 {
         return Err(SmartResizeError::Zero { width, height, factor });
@@ -70,7 +86,11 @@ pub fn smart_resize(width: u32, height: u32, factor: u32, budget: PixelBudget) -
         (out_w, out_h)
     };
     // without a lower bound a side below half a factor would vanish
-    Ok((out_w.max(f) as u32, out_h.max(f) as u32))
+    let (out_w, out_h) = (out_w.max(f), out_h.max(f));
+    if out_w * out_h > MOST_PIXELS as f64 {
+        return Err(SmartResizeError::TooLarge { width, height, pixels: (out_w * out_h) as u64 });
+    }
+    Ok((out_w as u32, out_h as u32))
 }
 
 #[cfg(test)]
@@ -93,5 +113,17 @@ mod tests {
         assert!(smart_resize(2001, 10, 28, BUDGET).unwrap_err().to_string().contains("200 times"));
         assert!(smart_resize(2000, 10, 28, BUDGET).is_ok());
         assert!(smart_resize(0, 10, 28, BUDGET).is_err());
+    }
+
+    #[test]
+    fn limits_that_nobody_has_the_memory_for_are_refused() {
+        let budget = |min_pixels, max_pixels| PixelBudget { min_pixels, max_pixels };
+        for absurd in [budget(1 << 27, 1 << 28), budget(1_000_000_000_000_000, u64::MAX), budget(u64::MAX, u64::MAX)] {
+            let refused = smart_resize(30, 20, 28, absurd).unwrap_err().to_string();
+            assert!(refused.contains("30x20") && refused.contains("min_pixels"), "{refused}");
+        }
+        // No limit above is none for an image that is not that large.
+        assert_eq!(smart_resize(300, 200, 28, budget(0, u64::MAX)), Ok((308, 196)));
+        assert!(smart_resize(60_000, 40_000, 28, budget(0, u64::MAX)).is_err());
     }
 }

@@ -90,21 +90,18 @@ pub fn add_weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut
     product(Left { data: g, row: 1, step: stride }, x, Start::Out, out);
 }
 
-/// `out[n] = sum_m g[m, n]`: the gradient of a bias. Rows of `g` are `stride` apart.
-pub fn bias_gradient(g: &[f32], stride: usize, out: &mut [f32]) {
+/// `out[n] = sum_m g[m, n]`: the gradient of a bias. `g` has `rows` rows that are `stride` apart; what lies behind them is not read.
+pub fn bias_gradient(g: &[f32], stride: usize, rows: usize, out: &mut [f32]) {
     /// Rows that are summed up before they join the total.
     const RUN: usize = 64;
     let width = out.len();
     out.fill(0.0);
-    if width == 0 || g.is_empty() {
-        return;
-    }
     let mut sums = vec![0f32; width];
     Arch::new().dispatch(|| {
-        for run in g.chunks(RUN * stride) {
+        for first in (0..rows).step_by(RUN) {
             sums.fill(0.0);
-            for row in run.chunks(stride) {
-                sums.iter_mut().zip(&row[..width]).for_each(|(sum, g)| *sum += g);
+            for row in first..rows.min(first + RUN) {
+                sums.iter_mut().zip(&g[row * stride..][..width]).for_each(|(sum, g)| *sum += g);
             }
             out.iter_mut().zip(&sums).for_each(|(out, sum)| *out += sum);
         }

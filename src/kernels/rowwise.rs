@@ -268,3 +268,24 @@ impl WithSimd for Exponentials<'_> {
         (top, total)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::exponentials;
+
+    #[test]
+    fn what_has_no_chance_weighs_nothing_and_what_is_no_number_stays_none() {
+        // In the vectors and behind them.
+        let mut row: Vec<f32> = (0..67).map(|i| -(i as f32)).collect();
+        for far in [f32::NEG_INFINITY, -1e30, -200.0, -104.0] {
+            (row[5], row[66]) = (far, far);
+            let mut out = vec![1.0; row.len()];
+            let (largest, sum) = exponentials(&row, 1.0, &mut out);
+            assert_eq!((largest, out[5], out[66]), (0.0, 0.0, 0.0), "{far}");
+            assert!((sum - 1.581_976_7).abs() < 1e-2 && sum.is_finite(), "{sum}");
+            assert!(out.iter().enumerate().all(|(i, e)| *e > 0.0 || i == 5 || i == 66));
+        }
+        row[5] = f32::NAN;
+        assert!(exponentials(&row, 1.0, &mut vec![0.0; 67]).1.is_nan());
+    }
+}

@@ -47,13 +47,17 @@ struct LaneMemory {
 }
 
 impl<'a> Engine<'a> {
-    /// Allocates the cache and starts the threads. A small model on a CPU gets a lane a thread; otherwise all threads
+    /// Allocates the cache and starts the threads; an error where there is no room for it. A small model on a CPU gets a lane a thread; otherwise all threads
     /// work on the products of one lane.
     pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self, SamplingError> {
         let threads = options.threads.max(1);
         let small = kernels_serve(model.device(), model.dtype()) && multiply_adds_a_token(model) < SMALL_MODEL;
         let lanes = if small { threads.min(options.max_sequences.div_ceil(16)).max(1) } else { 1 };
-        let blocks = options.cache_bytes / lanes / bytes_a_block(model);
+        // What stands in a block is named by a number of 32 bits.
+        let blocks = (options.cache_bytes / lanes / bytes_a_block(model)).min(u32::MAX as usize / BLOCK);
+        if model.device().is_cpu() && !has_room(lanes * blocks * bytes_a_block(model)) {
+            return Err(SamplingError::CacheMemory { bytes: options.cache_bytes });
+        }
         let lane = |_| -> Result<LaneMemory, SamplingError> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads / lanes).build();
             let pool = pool.map_err(|e| SamplingError::Threads(e.to_string()))?;
@@ -128,6 +132,15 @@ impl<'a> Engine<'a> {
             ended.collect::<Result<Vec<()>, _>>().map(|_| ())
         })
     }
+}
+
+/// Whether the machine gives so many bytes at once. Asked first, because who allocates the parts could only end the process.
+fn has_room(bytes: usize) -> bool {
+    let mut room = Vec::<u8>::new();
+    let given = room.try_reserve_exact(bytes).is_ok();
+    // Memory that nobody looks at need not be asked for: the compiler would do without.
+    std::hint::black_box(&mut room);
+    given
 }
 
 fn bytes_a_block(model: &Model) -> usize {

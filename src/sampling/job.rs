@@ -84,6 +84,14 @@ pub enum SamplingError {
         /// Tokens that fit.
         room: usize,
     },
+    /// The machine has no room for the cache.
+    #[error(
+        "the cache of keys and values would take {bytes} bytes, which this machine does not have: lower cache_bytes (--cache-bytes)"
+    )]
+    CacheMemory {
+        /// Bytes asked for.
+        bytes: usize,
+    },
     /// The model gave no probabilities.
     #[error("the model's logits are not finite: its weights are damaged")]
     NotFinite,

@@ -16,7 +16,7 @@ use super::stopping::Growing;
 use crate::kernels::attention::BLOCK;
 use crate::vlm::cache::{LayerCache, Step, StepSegment};
 use crate::vlm::model::Model;
-use crate::vlm::ops::has_kernels;
+use crate::vlm::ops::{has_kernels, kernels_serve};
 use crate::vlm::rope::Positions;
 use crate::vlm::tokenizer::Tokenizer;
 
@@ -69,6 +69,8 @@ pub(super) struct Lane<'a> {
     running: Vec<Running>,
     /// A job that did not fit yet.
     waiting: Option<Job>,
+    /// Whether a sample's bits are the same whatever is drawn beside it.
+    exact: bool,
     /// True once what is being drawn is to be dropped.
     stop: Arc<AtomicBool>,
 }
@@ -95,6 +97,7 @@ impl<'a> Lane<'a> {
             prompts: VecDeque::new(),
             running: Vec::new(),
             waiting: None,
+            exact: kernels_serve(model.device(), model.dtype()),
             stop,
         }
     }
@@ -138,6 +141,9 @@ impl<'a> Lane<'a> {
     }
 
     /// Jobs for one prefill pass: as many as fit the cache, the batch and [`PREFILL_TOKENS`].
+    ///
+    /// Where a sample's bits depend on what is drawn beside it, what is drawn together must not depend on how fast jobs are prepared:
+    /// the lane then waits for the next job, though it could go on with what runs.
     fn collect(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> (Vec<(Job, Positions)>, bool) {
         let (mut batch, mut tokens, mut samples) = (Vec::new(), 0, self.running.len());
         let mut room = self.pool.available();
@@ -145,7 +151,7 @@ impl<'a> Lane<'a> {
             let idle = self.running.is_empty() && self.prompts.is_empty() && batch.is_empty();
             let job = match self.waiting.take() {
                 Some(job) => job,
-                None if idle => match jobs.recv() {
+                None if idle || !self.exact => match jobs.recv() {
                     Ok(job) => job,
                     Err(_) => return (batch, false),
                 },

@@ -33,11 +33,19 @@ pub fn pick(
     if !largest.is_finite() || !sum.is_finite() {
         return None;
     }
-    for id in forbidden.iter().chain(&options.forbidden) {
-        if let Some(weight) = scratch.get_mut(*id as usize) {
-            // Below every weight, the zeros of tokens that are merely hopeless included.
-            *weight = -1.0;
+    forbid(scratch, forbidden, options);
+    if scratch.iter().all(|weight| *weight < VANISHING) {
+        // Beside a forbidden token the others have vanished, or all are forbidden: they are weighed among themselves.
+        let mut allowed = logits.to_vec();
+        for id in forbidden.iter().chain(&options.forbidden) {
+            if let Some(logit) = allowed.get_mut(*id as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
         }
+        if !exponentials(&allowed, inverse, scratch).0.is_finite() {
+            return None;
+        }
+        forbid(scratch, forbidden, options);
     }
     let token = if greedy {
         likeliest(scratch)?
@@ -50,6 +58,18 @@ pub fn pick(
     };
     let scaled = f64::from(logits[token as usize] * inverse) - f64::from(largest);
     Some(Picked { token, logprob: (scaled - sum.ln()) as f32 })
+}
+
+/// If all weights are below this, the differences between them may be lost: floats end near.
+const VANISHING: f32 = 1e-30;
+
+/// Takes forbidden tokens out: below every weight, the zeros of tokens that are merely hopeless included.
+fn forbid(weights: &mut [f32], forbidden: &[u32], options: &SamplingOptions) {
+    for id in forbidden.iter().chain(&options.forbidden) {
+        if let Some(weight) = weights.get_mut(*id as usize) {
+            *weight = -1.0;
+        }
+    }
 }
 
 /// The place of the largest weight that is not negative, the first of equal ones.
@@ -189,6 +209,28 @@ mod tests {
         seen.dedup();
         assert_eq!(seen.len(), 1000);
         assert!(*seen.last().unwrap() == 1000 && !seen.contains(&3));
+    }
+
+    #[test]
+    fn a_forbidden_token_far_ahead_leaves_the_others_as_they_are() {
+        // Enough for the kernel's vectors; only tokens 20 and 21 have a chance, of 1 to 3.
+        for ahead in [40.0, 75.0, 95.0, 500.0, 1e6] {
+            let mut logits = vec![-200f32; 67];
+            (logits[20], logits[21], logits[40]) = (0.0, 3f32.ln(), ahead);
+            let share = |options: &SamplingOptions| {
+                let drawn = tokens(options, &logits, &[40]);
+                assert!(drawn.iter().all(|token| [20, 21].contains(token)), "{ahead}: {drawn:?}");
+                drawn.iter().filter(|token| **token == 21).count()
+            };
+            for options in [options(1.0, None, None), options(1.0, Some(5), None), options(1.0, None, Some(0.999))] {
+                assert!((749..=751).contains(&share(&options)), "{ahead}, {options:?}: {}", share(&options));
+            }
+            assert_eq!(share(&options(0.0, None, None)), 1000, "{ahead}");
+            // The log-probability is that of the whole distribution.
+            let picked = pick(&logits, &options(0.0, None, None), &[40], 0.5, &mut Vec::new()).unwrap();
+            assert!((picked.logprob - (3f32.ln() - ahead)).abs() < 1e-5 * ahead, "{ahead}: {picked:?}");
+        }
+        assert_eq!(pick(&[f32::NEG_INFINITY, 9.0], &options(1.0, None, None), &[1], 0.5, &mut Vec::new()), None);
     }
 
     #[test]

@@ -29,7 +29,9 @@ struct Row<'a> {
     maxima: &'a [f32],
     /// The sum of the chunk's weights.
     sums: &'a [f32],
-    /// The largest logit of all, and the sum of all weights.
+    /// The largest of the maxima: a token that may be drawn weighs by its distance from it.
+    top: f32,
+    /// The largest logit of all, forbidden ones included, and the sum of all weights beside it.
     largest: f32,
     sum: f32,
 }
@@ -62,12 +64,15 @@ pub(super) fn pick_on_device(logits: &Tensor, draws: &[Draw<'_>]) -> Result<Vec<
         }
     };
     let chunks = allowed.reshape((rows, count, CHUNK))?;
-    let maxima = host(&chunks.max(2)?)?;
-    let sums = host(&chunks.broadcast_sub(&largest.unsqueeze(2)?)?.exp()?.sum(2)?)?;
+    let maxima = chunks.max(2)?; // [rows, chunks]
+    let tops = maxima.max_keepdim(D::Minus1)?; // [rows, 1]
+    let sums = host(&chunks.broadcast_sub(&tops.unsqueeze(2)?)?.exp()?.sum(2)?)?;
+    let (maxima, tops) = (host(&maxima)?, host(&tops)?);
     let (largest, all) = (host(&largest)?, host(&all)?);
     let row = |i: usize| Row {
         maxima: &maxima[i * count..][..count],
         sums: &sums[i * count..][..count],
+        top: tops[i],
         largest: largest[i],
         sum: all[i],
     };
@@ -167,7 +172,7 @@ fn passing(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
 /// The token among the chunks that came over; none where more of them are needed.
 fn choose(row: &Row<'_>, open: &Open, values: &[f32], by: &Draw<'_>) -> Option<Option<Picked>> {
     let id = |place: usize| open.chunks[place / CHUNK] * CHUNK as u32 + (place % CHUNK) as u32;
-    let weight = |scaled: &f32| if *scaled == f32::NEG_INFINITY { -1.0 } else { (scaled - row.largest).exp() };
+    let weight = |scaled: &f32| if *scaled == f32::NEG_INFINITY { -1.0 } else { (scaled - row.top).exp() };
     let weights: Vec<f32> = values.iter().map(weight).collect();
     let options = by.options;
     let place = if options.temperature == 0.0 {
@@ -205,7 +210,7 @@ fn within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
 /// The places that top-p leaves, in ascending order; none where tokens that did not come over may belong to them.
 fn nucleus(row: &Row<'_>, open: &Open, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
     let target = top_p * row.sums.iter().map(|s| f64::from(*s)).sum::<f64>();
-    let beyond = if open.beyond == f32::NEG_INFINITY { -1.0 } else { (open.beyond - row.largest).exp() };
+    let beyond = if open.beyond == f32::NEG_INFINITY { -1.0 } else { (open.beyond - row.top).exp() };
     let mut places: Vec<u32> = (0..weights.len() as u32).filter(|p| weights[*p as usize] >= 0.0).collect();
     places.sort_unstable_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)));
     let mut sum = 0.0;
@@ -289,6 +294,25 @@ mod tests {
                     assert!(found.is_some() || vocabulary == 3, "{what}");
                     let logprob = |picked: Option<Picked>| picked.map_or(0.0, |p| p.logprob);
                     assert!((logprob(found) - logprob(expected)).abs() < 1e-5, "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_forbidden_token_far_ahead_leaves_the_others_as_they_are() {
+        for options in cases() {
+            let mut logits = logits(0, 7, 300);
+            for ahead in [60.0, 95.0, 500.0] {
+                logits[99] = ahead;
+                let tensor = Tensor::new(logits.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+                for uniform in [0.0, 0.2, 0.5, 0.93] {
+                    let found =
+                        pick_on_device(&tensor, &[Draw { options: &options, forbidden: &[99], uniform }]).unwrap();
+                    let expected = pick(&logits, &options, &[99], uniform, &mut Vec::new()).unwrap();
+                    let found = found[0].unwrap();
+                    assert_eq!(found.token, expected.token, "{ahead}, {options:?}");
+                    assert!((found.logprob - expected.logprob).abs() < 1e-4, "{ahead}: {found:?}, {expected:?}");
                 }
             }
         }

@@ -134,7 +134,7 @@ impl Answers<'_, '_> {
 
     fn group(&self, asked: &Asked) -> GroupId {
         let (model, prompt) = (self.drawer.model.id.0, self.drawer.prompt.id.0);
-        let knobs = Digest::of(json!([self.compute, self.settings]).to_string().as_bytes());
+        let knobs = Digest::of(json!([self.drawer.compute(self.compute), self.settings]).to_string().as_bytes());
         let parts = [
             &self.seed.to_le_bytes()[..],
             model.as_bytes(),
@@ -234,7 +234,7 @@ impl Stage for Answers<'_, '_> {
             stage: ANSWERS.into(),
             stage_version: VERSION,
             parameters: BTreeMap::from([
-                ("compute".into(), self.compute.clone()),
+                ("compute".into(), self.drawer.compute(self.compute)),
                 ("prompt".into(), json!(self.drawer.prompt.id)),
                 ("settings".into(), json!(self.settings)),
             ]),

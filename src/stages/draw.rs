@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -66,13 +67,29 @@ impl Sampling {
     }
 }
 
-/// What sampling may use of the machine. Results do not depend on it.
+/// What sampling may use of the machine. In f32 on the CPU results do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// Memory of the cache of keys and values, in bytes.
     pub cache_bytes: u64,
     /// Samples that run at once.
     pub max_sequences: u32,
+}
+
+impl Room {
+    /// What actions name of how a model computes, with the room where results depend on it.
+    ///
+    /// A matrix product of candle's chooses the order of its sums by its shape, so that a sample's bits depend on what is drawn beside
+    /// it, and that depends on the room. Our kernels, which serve f32 on the CPU, are free of it: there the room is not named.
+    fn named_in(self, compute: &Value) -> Value {
+        let mut compute = compute.clone();
+        let by_kernels = compute["dtype"] == DType::F32.as_str() && compute.get("device").is_none();
+        if let (false, Some(compute)) = (by_kernels, compute.as_object_mut()) {
+            compute.insert("cache_bytes".to_owned(), json!(self.cache_bytes));
+            compute.insert("max_sequences".to_owned(), json!(self.max_sequences));
+        }
+        compute
+    }
 }
 
 /// A prompt of which samples are wanted.
@@ -110,6 +127,11 @@ impl<'a> Drawer<'a> {
     /// A drawer; the model is loaded when it first draws.
     pub fn new(model: &'a ModelHandle<'a>, prompt: &'a RolePrompt, images: &'a ImageSet<'a>, room: Room) -> Self {
         Self { model, prompt, images, room, engine: OnceLock::new() }
+    }
+
+    /// How the model computes, as actions of its samples name it; `compute` is what actions name that draw none.
+    pub fn compute(&self, compute: &Value) -> Value {
+        self.room.named_in(compute)
     }
 
     /// Draws `samples` samples of each prompt, in order; a prompt that cannot be put says why.
@@ -230,5 +252,31 @@ pub fn finish(reason: FinishReason) -> Finish {
     match reason {
         FinishReason::Stop => Finish::Stop,
         FinishReason::Length => Finish::Length,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::super::model::compute;
+    use super::*;
+
+    #[test]
+    fn the_room_is_named_where_results_depend_on_it() {
+        let rooms = [(1 << 20, 8), (1 << 20, 9), (1 << 21, 8)];
+        let named = |compute: &Value| {
+            rooms.map(|(cache_bytes, max_sequences)| Room { cache_bytes, max_sequences }.named_in(compute))
+        };
+        let of = |dtype| compute(dtype, &Device::Cpu, json!(0), json!(0));
+        // Rounds that were made before must keep their keys.
+        assert_eq!(named(&of(DType::F32)), [(); 3].map(|()| json!({"dtype": "f32", "max_pixels": 0, "min_pixels": 0})));
+        let mut on_a_card = of(DType::F32);
+        on_a_card["device"] = json!("cuda");
+        for compute in [of(DType::BF16), of(DType::F16), on_a_card] {
+            let [a, b, c] = named(&compute);
+            assert!(a != b && b != c && a != c, "{a}, {b}, {c}");
+            assert_eq!((&a["max_sequences"], &c["cache_bytes"]), (&json!(8), &json!(1 << 21)));
+        }
     }
 }

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use super::{Made, Runner, Stage, StageError};
 use crate::device::DeviceClass;
 use crate::ids::{Digest, ModelId};
-use crate::imaging::PixelBudget;
+use crate::imaging::{MOST_PIXELS, PixelBudget};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Output, StageResult, Store, StoreError};
-use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, stop_tokens_of};
+use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches, stop_tokens_of};
 use crate::vlm::config::{CONFIG_FILE, Config};
 use crate::vlm::export::ExportError;
-use crate::vlm::image_processor::ImageProcessor;
+use crate::vlm::image_processor::{ImageProcessor, PROCESSORS_FILE, ProcessorText};
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::parameters::{Part, parameters};
@@ -94,7 +94,13 @@ impl StoredModel {
         let tokenizer = Tokenizer::from_bytes(Path::new(TOKENIZER_FILE), &tokenizer).map_err(|e| bad(&e))?;
         let processor = ImageProcessor::from_json(&text(PROCESSOR_FILE)?, Path::new(PROCESSOR_FILE));
         let mut processor = processor.map_err(|e| bad(&e))?;
+        // An earlier program may have taken the model in.
+        check_patches(Path::new(PROCESSOR_FILE), &processor, &config).map_err(|e| bad(&e))?;
         if let Some(budget) = pixels {
+            if budget.min_pixels > MOST_PIXELS {
+                let problem = format!("{} is above {MOST_PIXELS}, the most that is supported", budget.min_pixels);
+                return Err(StageError::Parameter { key: "model.min_pixels", problem });
+            }
             processor = processor.with_budget(budget);
         }
         let generation: Value = match read(GENERATION_FILE)? {
@@ -290,10 +296,13 @@ impl Files {
         let source =
             |path: &Path, e: std::io::Error| StageError::Source { path: path.to_owned(), problem: e.to_string() };
         let mut files = BTreeMap::new();
+        // Named only where the processor is taken from it; what is wrong with it is said when it is read.
+        let section = ProcessorText::find(folder).is_ok_and(|processor| processor.is_section);
         for entry in std::fs::read_dir(folder).map_err(|e| source(folder, e))? {
             let path = entry.map_err(|e| source(folder, e))?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if SIDE_FILES.contains(&name.as_str()) || name.ends_with(".safetensors") {
+            let is_section = section && name == PROCESSORS_FILE;
+            if is_section || SIDE_FILES.contains(&name.as_str()) || name.ends_with(".safetensors") {
                 let mut hasher = blake3::Hasher::new();
                 let file = std::fs::File::open(&path).map_err(|e| source(&path, e))?;
                 hasher.update_reader(file).map_err(|e| source(&path, e))?;
@@ -383,10 +392,18 @@ impl Stage for Import<'_> {
         let bad = |e: &dyn std::error::Error| StageError::Model(e.to_string());
         let config = Config::load(self.folder).map_err(|e| bad(&e))?;
         Tokenizer::load(self.folder, &config).map_err(|e| bad(&e))?;
+        let processor = ProcessorText::find(self.folder).map_err(|e| bad(&e))?;
+        let its = processor.processor().map_err(|e| bad(&e))?;
+        check_patches(&processor.path, &its, &config).map_err(|e| bad(&e))?;
         let weights = Weights::open(self.folder, &config).map_err(|e| bad(&e))?;
         let mut outputs = Vec::new();
         for name in SIDE_FILES {
-            match std::fs::read(self.folder.join(name)) {
+            let read = match name {
+                // A section of another file becomes a file of its own.
+                PROCESSOR_FILE => Ok(processor.text.clone().into_bytes()),
+                _ => std::fs::read(self.folder.join(name)),
+            };
+            match read {
                 Ok(bytes) => {
                     let object: ObjectId = runner.store.put_object(&bytes, ObjectKind::Json)?;
                     outputs.push(Output { role: name.to_owned(), object, rows: 0, bytes: bytes.len() as u64 });

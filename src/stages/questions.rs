@@ -70,7 +70,7 @@ pub fn shards(store: &Store, images: &[ImageId], rows: usize) -> Result<Vec<Shar
 impl Questions<'_, '_> {
     fn group(&self, image: ImageId) -> GroupId {
         let (model, prompt) = (self.drawer.model.id.0, self.drawer.prompt.id.0);
-        let knobs = Digest::of(json!([self.compute, self.sampling]).to_string().as_bytes());
+        let knobs = Digest::of(json!([self.drawer.compute(self.compute), self.sampling]).to_string().as_bytes());
         let parts =
             [&self.seed.to_le_bytes()[..], model.as_bytes(), prompt.as_bytes(), image.0.as_bytes(), knobs.as_bytes()];
         GroupId(Digest::derive("visplay 2026 questions group id", &parts))
@@ -130,7 +130,7 @@ impl Stage for Questions<'_, '_> {
             stage: QUESTIONS.into(),
             stage_version: VERSION,
             parameters: BTreeMap::from([
-                ("compute".into(), self.compute.clone()),
+                ("compute".into(), self.drawer.compute(self.compute)),
                 ("form".into(), json!(self.form)),
                 ("prompt".into(), json!(self.drawer.prompt.id)),
                 ("samples".into(), json!(self.samples)),

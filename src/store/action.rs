@@ -17,7 +17,8 @@
 //! |---|---|
 //! | paths, host, user | the same work elsewhere is the same work |
 //! | time, attempt | a second try is the same work |
-//! | threads, batch size, device index | results must not depend on them; that is tested |
+//! | threads, device index | results must not depend on them; that is tested |
+//! | batch size, in f32 on the CPU | the same; elsewhere it is among the parameters |
 //! | program version | `stage_version` says when a change matters; the version is recorded in the result |
 //! | names of evolutions | two evolutions share what they have in common |
 //!

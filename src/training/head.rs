@@ -236,12 +236,17 @@ mod tests {
 
     #[test]
     fn an_impossible_token_adds_nothing_to_the_entropy() {
-        let row = [0.0, f32::NEG_INFINITY, 0.0];
-        let (own, _) = distribution(&row, 0, 1.0, &mut [0.0; 3]);
-        let logits = Tensor::new(&[row], &candle_core::Device::Cpu).unwrap();
-        let (elsewhere, _) = composed(&logits, &[0], 1.0, |_, _| 0.0, false).unwrap();
-        for found in [own, elsewhere[0]] {
-            assert!((found.entropy - 2f32.ln()).abs() < 1e-6, "{found:?}");
+        // Alone, and among so many that the kernel takes them by vectors.
+        for words in [3, 64, 100] {
+            let mut row = vec![f32::NEG_INFINITY; words];
+            (row[0], row[2]) = (0.0, 0.0);
+            let (own, _) = distribution(&row, 0, 1.0, &mut vec![0.0; words]);
+            let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
+            let (elsewhere, _) = composed(&logits, &[0], 1.0, |_, _| 0.0, false).unwrap();
+            for found in [own, elsewhere[0]] {
+                assert!((found.entropy - 2f32.ln()).abs() < 1e-6, "{found:?}");
+                assert!((found.logprob + 2f32.ln()).abs() < 1e-6, "{found:?}");
+            }
         }
     }
 }

@@ -6,15 +6,14 @@ use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 
 use super::config::{Config, ConfigError};
-use super::image_processor::{ImageProcessor, ImageProcessorError};
+pub use super::image_processor::PROCESSOR_FILE;
+use super::image_processor::{ImageProcessor, ImageProcessorError, ProcessorText};
 use super::json_file::{JsonFileError, read_object};
 use super::model::Model;
 use super::named_tensors::{CheckpointTensors, Purpose};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::weights::{Weights, WeightsError};
 
-/// The image processor's file in a checkpoint.
-pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
 /// The file with the tokens that end an answer.
 pub const GENERATION_FILE: &str = "generation_config.json";
 
@@ -71,8 +70,9 @@ impl Checkpoint {
     pub fn load(folder: &Path, dtype: DType, device: &Device, purpose: Purpose) -> Result<Self, CheckpointError> {
         let config = Config::load(folder)?;
         let tokenizer = Tokenizer::load(folder, &config)?;
-        let processor = ImageProcessor::from_file(&folder.join(PROCESSOR_FILE))?;
-        check_patches(folder, &processor, &config)?;
+        let text = ProcessorText::find(folder)?;
+        let processor = text.processor()?;
+        check_patches(&text.path, &processor, &config)?;
         let stop_tokens = stop_tokens(folder, &tokenizer)?;
         let weights = Weights::open(folder, &config)?;
         let model = Model::new(config, &CheckpointTensors { weights: &weights, dtype, device }, purpose)?;
@@ -80,15 +80,19 @@ impl Checkpoint {
     }
 }
 
-fn check_patches(folder: &Path, processor: &ImageProcessor, config: &Config) -> Result<(), CheckpointError> {
+/// Whether the processor of `file` cuts the patches that the vision tower takes. Others that have the same length, or that come in another
+/// order, would be no error anywhere else: the answers would only be worse.
+pub(crate) fn check_patches(file: &Path, processor: &ImageProcessor, config: &Config) -> Result<(), CheckpointError> {
     let pairs = [
         ("merge_size", processor.merge_size(), config.vision.spatial_merge_size),
+        ("patch_size", processor.patch_size(), config.vision.patch_size),
+        ("temporal_patch_size", processor.temporal_patch_size(), config.vision.temporal_patch_size),
         ("the length of a patch", processor.patch_dim(), config.vision.patch_len()),
     ];
     match pairs.into_iter().find(|(_, processor, model)| processor != model) {
         None => Ok(()),
         Some((what, processor, model)) => {
-            Err(CheckpointError::Patches { file: folder.join(PROCESSOR_FILE), what, processor, model })
+            Err(CheckpointError::Patches { file: file.to_owned(), what, processor, model })
         }
     }
 }

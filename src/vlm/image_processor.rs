@@ -6,6 +6,9 @@
 //!
 //! A patch is `[3, temporal, patch, patch]` flattened, the one frame repeated; patches come in merge blocks of
 //! `merge_size x merge_size`, so that each block that the tower merges is contiguous.
+//!
+//! Published checkpoints describe the processor in `preprocessor_config.json`; transformers 5 saves it as the section
+//! `image_processor` of `processor_config.json`, which goes before the other file where a folder has both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,15 +16,25 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::imaging::{Filter, PixelBudget, RgbImage, SmartResizeError, resize, smart_resize};
+use crate::imaging::{Filter, MOST_PIXELS, PixelBudget, RgbImage, SmartResizeError, resize, smart_resize};
+
+/// The image processor's own file in a checkpoint.
+pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
+/// The file of all processors of a checkpoint, as transformers 5 saves them.
+pub const PROCESSORS_FILE: &str = "processor_config.json";
+/// The section of [`PROCESSORS_FILE`] that is the image processor's.
+const SECTION: &str = "image_processor";
 
 const CHANNELS: usize = 3;
 
-/// Why a `preprocessor_config.json` cannot be used.
+/// Why the description of an image processor cannot be used.
 #[derive(Debug, Error)]
 pub enum ImageProcessorError {
     /// The file cannot be read.
-    #[error("{}: cannot be read; a checkpoint folder holds it beside config.json", path.display())]
+    #[error(
+        "{}: cannot be read; a checkpoint folder holds it, or a processor_config.json with a section image_processor, beside config.json",
+        path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -64,7 +77,53 @@ impl Patches {
     }
 }
 
-/// What a checkpoint's `preprocessor_config.json` asks for.
+/// What describes the image processor of a checkpoint.
+#[derive(Debug)]
+pub struct ProcessorText {
+    /// The file in which it stands.
+    pub path: PathBuf,
+    /// Whether it is a section of [`PROCESSORS_FILE`].
+    pub is_section: bool,
+    /// It, as the text of a [`PROCESSOR_FILE`].
+    pub text: String,
+}
+
+impl ProcessorText {
+    /// Finds it in a checkpoint folder.
+    ///
+    /// # Errors
+    /// There is none, or a file cannot be read.
+    pub fn find(folder: &Path) -> Result<Self, ImageProcessorError> {
+        let path = folder.join(PROCESSORS_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let json = |problem| ImageProcessorError::Json { path: path.clone(), problem };
+                let value: Value = serde_json::from_str(&text).map_err(|error| json(error.to_string()))?;
+                // Older versions wrote the file too, about other things.
+                if let Some(section) = value.get(SECTION).filter(|section| !section.is_null()) {
+                    return Ok(Self { text: format!("{section:#}\n"), path, is_section: true });
+                }
+            }
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ImageProcessorError::Read { path, source }),
+        }
+        let path = folder.join(PROCESSOR_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Self { path, is_section: false, text }),
+            Err(source) => Err(ImageProcessorError::Read { path, source }),
+        }
+    }
+
+    /// The processor.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::from_json`].
+    pub fn processor(&self) -> Result<ImageProcessor, ImageProcessorError> {
+        ImageProcessor::read(&self.text, &self.path, if self.is_section { SECTION } else { "" })
+    }
+}
+
+/// What a checkpoint asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageProcessor {
     patch_size: usize,
@@ -91,10 +150,18 @@ impl ImageProcessor {
     /// # Errors
     /// As [`Self::from_file`].
     pub fn from_json(text: &str, path: &Path) -> Result<Self, ImageProcessorError> {
+        Self::read(text, path, "")
+    }
+
+    /// The same, where the text is a section of its file.
+    fn read(text: &str, path: &Path, section: &str) -> Result<Self, ImageProcessorError> {
         let json = |problem| ImageProcessorError::Json { path: path.to_owned(), problem };
         let value: Value = serde_json::from_str(text).map_err(|error| json(error.to_string()))?;
-        let Value::Object(keys) = value else { return Err(json("the top level is not an object".to_owned())) };
-        let config = Keys { path, keys: &keys };
+        let Value::Object(keys) = value else {
+            let what = if section.is_empty() { "the top level" } else { section };
+            return Err(json(format!("{what} is not an object")));
+        };
+        let config = Keys { path, section, keys: &keys };
         for step in ["do_resize", "do_rescale", "do_normalize"] {
             config.require(step, &Value::Bool(true), "only `true` is supported")?;
         }
@@ -129,6 +196,16 @@ impl ImageProcessor {
     /// Patches along a side of what the vision tower merges into one token.
     pub fn merge_size(&self) -> usize {
         self.merge_size
+    }
+
+    /// Pixels along a side of a patch.
+    pub fn patch_size(&self) -> usize {
+        self.patch_size
+    }
+
+    /// Frames of a patch.
+    pub fn temporal_patch_size(&self) -> usize {
+        self.temporal_patch_size
     }
 
     /// The length of a patch: `3 * temporal * patch * patch`.
@@ -200,12 +277,15 @@ fn normalised(rescale: f64, mean: f64, std: f64) -> [f32; 256] {
 /// The configuration's keys, read with messages that name file and key.
 struct Keys<'a> {
     path: &'a Path,
+    /// The object of the file that holds the keys; empty where it is the file's own.
+    section: &'a str,
     keys: &'a Map<String, Value>,
 }
 
 impl Keys<'_> {
     fn fault(&self, key: &str, problem: impl Into<String>) -> ImageProcessorError {
-        ImageProcessorError::Key { path: self.path.to_owned(), key: key.to_owned(), problem: problem.into() }
+        let key = if self.section.is_empty() { key.to_owned() } else { format!("{}.{key}", self.section) };
+        ImageProcessorError::Key { path: self.path.to_owned(), key, problem: problem.into() }
     }
 
     /// A key's value; `null` is as good as absent.
@@ -269,6 +349,11 @@ impl Keys<'_> {
         if min_pixels > max_pixels {
             return Err(self.fault("min_pixels", format!("{min_pixels} is above max_pixels, {max_pixels}")));
         }
+        if min_pixels > MOST_PIXELS {
+            return Err(
+                self.fault("min_pixels", format!("{min_pixels} is above {MOST_PIXELS}, the most that is supported"))
+            );
+        }
         Ok(PixelBudget { min_pixels, max_pixels })
     }
 }
@@ -301,10 +386,54 @@ mod tests {
         assert!(message(r#"{"image_std": [0.5, 0.5, 0]}"#).contains("above 0"));
         assert!(message(r#"{"size": {"shortest_edge": "x"}}"#).contains("`size.shortest_edge`"));
         assert!(message(r#"{"min_pixels": 10, "max_pixels": 5}"#).contains("above max_pixels"));
+        assert!(message(r#"{"min_pixels": 1e14, "max_pixels": 1e15}"#).contains("most that is supported"));
         assert!(message(r#"{"resample": 2}"#).contains("bicubic"));
         assert!(message(r#"{"do_resize": false}"#).contains("`do_resize`"));
         assert!(message("[1]").contains("not a JSON object"));
         assert!(message("{\"a\": }").contains("line 1"));
+    }
+
+    /// What transformers 5.24 saves of a processor (the image processor's section as it is; of the video's its name).
+    const SAVED: &str = r#"{
+      "image_processor": {
+        "do_convert_rgb": true, "do_normalize": true, "do_rescale": true, "do_resize": true,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "merge_size": 2, "patch_size": 14, "resample": 3, "rescale_factor": 0.00392156862745098,
+        "size": {"longest_edge": 12544, "shortest_edge": 12544}, "temporal_patch_size": 2
+      },
+      "processor_class": "Qwen2_5_VLProcessor",
+      "video_processor": {"video_processor_type": "Qwen2VLVideoProcessor", "merge_size": 3}
+    }"#;
+
+    #[test]
+    fn the_section_of_transformers_5_goes_before_the_file_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let absent = ProcessorText::find(folder.path()).unwrap_err().to_string();
+        assert!(absent.contains(PROCESSOR_FILE) && absent.contains(PROCESSORS_FILE), "{absent}");
+        write(PROCESSORS_FILE, SAVED);
+        let section = ProcessorText::find(folder.path()).unwrap();
+        assert!(section.is_section);
+        let nano = include_str!("../../data/nano/preprocessor_config.json");
+        assert_eq!(section.processor().unwrap(), read(nano).unwrap());
+        // Taken out, it is a file of its own.
+        assert_eq!(read(&section.text).unwrap(), read(nano).unwrap());
+        write(PROCESSOR_FILE, "{}");
+        assert!(ProcessorText::find(folder.path()).unwrap().is_section);
+        write(PROCESSORS_FILE, r#"{"processor_class": "Qwen2_5_VLProcessor"}"#);
+        let own = ProcessorText::find(folder.path()).unwrap();
+        assert_eq!((own.is_section, own.text.as_str()), (false, "{}"));
+        let said = |text: &str| {
+            write(PROCESSORS_FILE, text);
+            ProcessorText::find(folder.path()).and_then(|found| found.processor()).unwrap_err().to_string()
+        };
+        assert!(
+            said(&SAVED.replace("\"merge_size\": 2", "\"merge_size\": 0")).contains("`image_processor.merge_size`")
+        );
+        assert!(said(r#"{"image_processor": []}"#).contains("image_processor is not an object"));
+        assert!(said("{").contains(PROCESSORS_FILE));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub const VIDEO_PAD: &str = "<|video_pad|>";
 /// A larger file than this is no tokenizer.
 const MAX_FILE: u64 = 256 << 20;
 
+/// No id may be larger: no vocabulary of a configuration may, and every id up to the largest takes memory.
+const MAX_ID: u32 = (1 << 24) - 1;
+
 /// The tokenizer of a checkpoint.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -118,6 +121,9 @@ impl Tokenizer {
         let mut bpe = Bpe::from_bytes(json).map_err(|e| format(e.to_string()))?;
         if !matches!(bpe.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
             return Err(format("its decoder is not ByteLevel, which the models of this family have".to_owned()));
+        }
+        if let Some((token, id)) = bpe.get_vocab(true).into_iter().filter(|(_, id)| *id > MAX_ID).min() {
+            return Err(format(format!("its token {token:?} has id {id}, at most {MAX_ID} is supported")));
         }
         let mut specials = Vec::new();
         let mut problems = Vec::new();

@@ -47,6 +47,7 @@ mod training_adamw;
 mod training_gradients;
 mod training_grpo;
 mod training_lora;
+mod unfit_models;
 mod warm_start;
 mod weight_damage;
 mod weights;

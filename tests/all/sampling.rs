@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 use visplay::imaging::{Limits, decode};
@@ -132,6 +133,27 @@ fn assert_close(a: &[f32], b: &[f32], what: &str) {
     for (a, b) in a.iter().zip(b) {
         assert!((a - b).abs() < 2e-5, "{what}: {a} and {b}");
     }
+}
+
+#[test]
+fn what_is_drawn_together_does_not_depend_on_how_fast_jobs_are_prepared() {
+    let (_folder, checkpoint) = checkpoint("nano-like");
+    let draw = |sequences: usize, pause: Duration| {
+        let options = engine_options(&checkpoint, sequences, 1);
+        let mut engine = Engine::new(&checkpoint.model, &checkpoint.tokenizer, options).unwrap();
+        let mut outcomes = BTreeMap::new();
+        let prepare = |job: Job| {
+            std::thread::sleep(pause);
+            Some(job)
+        };
+        let enter = |o: Outcome| assert!(outcomes.insert(o.id, bits(&o.samples.unwrap())).is_none());
+        engine.run(jobs(&checkpoint).into_iter(), prepare, enter).unwrap();
+        outcomes
+    };
+    let at_once = draw(16, Duration::ZERO);
+    assert_eq!(at_once, draw(16, Duration::from_millis(15)));
+    // Where the arithmetic is not exact, others beside a sample do show.
+    assert_eq!(at_once == draw(1, Duration::ZERO), EXACT);
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl Stage for Evaluation<'_, '_> {
             stage_version: VERSION,
             parameters: BTreeMap::from([
                 ("benchmark".into(), json!(self.benchmark)),
-                ("compute".into(), self.compute.clone()),
+                ("compute".into(), self.drawer.compute(self.compute)),
                 ("prompt".into(), json!(self.drawer.prompt.id)),
                 ("protocols".into(), json!(self.protocols)),
             ]),

@@ -95,7 +95,7 @@ impl<'a> Map<'a> {
     pub(super) fn weight_gradient(&self, g: &[f32], x: Option<&PackedMatrix>, gradients: &mut Gradients) -> Result<()> {
         if let Some((name, bias)) = self.bias.as_ref().filter(|(name, _)| self.weights.trains(name)) {
             let mut db = vec![0f32; self.outputs()];
-            gemm::bias_gradient(g, self.outputs(), &mut db);
+            gemm::bias_gradient(g, self.outputs(), g.len() / self.outputs().max(1), &mut db);
             gradients.with_sum(name, bias.shape(), |sum| {
                 sum[self.rows.clone()].iter_mut().zip(&db).for_each(|(sum, db)| *sum += db);
             })?;

@@ -136,7 +136,7 @@ fn in_pieces(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Ten
 
 /// `softmax(q kᵀ / sqrt(dim) + mask) v`, `[count, heads, queries, dim]`.
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor>) -> Result<Tensor> {
-    let scores = (wide(&q.matmul(&k.t()?)?)? * scale(heads))?; // [count, heads, queries, keys]
+    let scores = scaled_scores(q, k, heads)?; // [count, heads, queries, keys]
     let scores = match mask {
         Some(mask) => scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?,
         None => scores,
@@ -152,8 +152,18 @@ fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
     repeated.reshape((count, heads.query, length, dim))
 }
 
+/// `q kᵀ / sqrt(dim)` in f32 at least.
+///
+/// Of the factor, a power of two is multiplied into the queries: that rounds nothing, and products that f16 cannot hold are small
+/// enough before they are formed. The rest, between one and two, comes to the wide scores.
+pub(super) fn scaled_scores(q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
+    let scale = scale(heads);
+    let power = scale.log2().floor().exp2();
+    wide(&(q * power)?.matmul(&k.t()?)?)? * (scale / power)
+}
+
 /// Scores in f32 at least: what the mask and the softmax are computed in.
-pub(super) fn wide(scores: &Tensor) -> Result<Tensor> {
+fn wide(scores: &Tensor) -> Result<Tensor> {
     if scores.dtype() == DType::F64 { Ok(scores.clone()) } else { scores.to_dtype(DType::F32) }
 }
 
@@ -175,6 +185,34 @@ mod tests {
         let stream = Seed(11).stream("pieces of attention", label, 0);
         let values: Vec<f32> = (0..shape.0 * shape.1).map(|i| stream.normal(i as u64) as f32).collect();
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn products_that_f16_cannot_hold_are_scaled_before_they_are_formed() {
+        // Products to 16 * 90 * 90 = 129,600, where f16 ends at 65,504; scores to 32,400, of which the largest takes all the weight.
+        let heads = Heads { query: 2, key_value: 1, dim: 16 };
+        let row = |value: f32, width: usize| vec![value; width];
+        let q = Tensor::from_vec([row(90.0, 32), row(90.0, 32)].concat(), (2, 32), &Device::Cpu).unwrap();
+        let k = Tensor::from_vec([row(89.0, 16), row(90.0, 16)].concat(), (2, 16), &Device::Cpu).unwrap();
+        let v = Tensor::from_vec([row(1.0, 16), row(2.0, 16)].concat(), (2, 16), &Device::Cpu).unwrap();
+        let [q, k, v] = [q, k, v].map(|x| x.to_dtype(DType::F16).unwrap());
+        let mixed = composed(&q, &k, &v, heads, &Segments::full(vec![2]), SCORES).unwrap();
+        let mixed: Vec<f32> = mixed.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(mixed, [2.0; 64]);
+    }
+
+    #[test]
+    fn scaling_in_two_steps_rounds_no_more_than_in_one() {
+        let (q, k) = (numbers("q", (9, 12)), numbers("k", (7, 12)));
+        for dtype in [DType::F32, DType::BF16] {
+            let [q, k] = [&q, &k].map(|x| x.to_dtype(dtype).unwrap());
+            for dim in [12, 64, 80, 128] {
+                let heads = Heads { query: 1, key_value: 1, dim };
+                let one = (wide(&q.matmul(&k.t().unwrap()).unwrap()).unwrap() * scale(heads)).unwrap();
+                let two = scaled_scores(&q, &k, heads).unwrap();
+                assert_eq!(one.to_vec2::<f32>().unwrap(), two.to_vec2::<f32>().unwrap(), "{dtype:?}, {dim}");
+            }
+        }
     }
 
     #[test]

@@ -235,9 +235,29 @@ impl CustomOp3 for Dense {
         }
         let mut db = vec![0f32; weight.dim(0)?];
         with_rows(NAME, &gradient, |g| {
-            gemm::bias_gradient(g.data, g.stride, &mut db);
+            gemm::bias_gradient(g.data, g.stride, g.count, &mut db);
             Ok(())
         })?;
         Ok((dx, dw, Some(tensor(db, weight.dim(0)?)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gradient_of_a_bias_is_of_its_rows_alone() {
+        let matrix = |rows: usize, width: usize| {
+            let values: Vec<f32> = (0..rows * width).map(|i| i as f32).collect();
+            tensor(values, (rows, width)).unwrap()
+        };
+        let (x, weight) = (matrix(3, 2), matrix(4, 2));
+        let bias = candle_core::Var::from_tensor(&tensor(vec![0.0; 4], 4).unwrap()).unwrap();
+        let y = Linear::new(weight.clone(), Some(bias.as_tensor().clone())).forward(&x).unwrap();
+        // Rows 1 to 3 of five: before and behind them lies what is no part of it.
+        let gradient = matrix(5, 4).narrow(0, 1, 3).unwrap();
+        let (_, _, db) = CustomOp3::bwd(&Dense, &x, &weight, bias.as_tensor(), &y, &gradient).unwrap();
+        assert_eq!(db.unwrap().to_vec1::<f32>().unwrap(), gradient.sum(0).unwrap().to_vec1::<f32>().unwrap());
     }
 }

@@ -1,0 +1,143 @@
+//! Models, limits and rooms that cannot be used: each is an error with a name, none a panic or the end of the process by the system.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, said};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The nano model in a folder of the place.
+fn nano(place: &Place) -> PathBuf {
+    let to = place.path().join("model");
+    std::fs::create_dir(&to).unwrap();
+    for entry in std::fs::read_dir(project("data/nano")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    to
+}
+
+/// Changes a JSON file.
+fn change(file: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(file, value.to_string()).unwrap();
+}
+
+fn evaluate(place: &Place, more: &[&str]) -> Output {
+    let benchmark = project("data/benchmarks/scenes.parquet");
+    let arguments = ["evaluate", "--model", "model", "--items", "2", "--json", "--benchmark"];
+    place.command(&arguments).arg(benchmark).args(more).output().unwrap()
+}
+
+fn generate(place: &Place, more: &[&str]) -> Output {
+    place.command(&["model", "generate", "--model", "model", "--prompt", "How many?"]).args(more).output().unwrap()
+}
+
+fn refused(output: &Output, parts: &[&str]) {
+    let said = said(output);
+    assert!([Some(1), Some(2)].contains(&output.status.code()), "{:?}: {said}", output.status);
+    assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+/// The scores, but for the id of the model.
+fn scores(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", said(output));
+    let mut scores = serde_json::from_slice::<Value>(&output.stdout).unwrap()["scores"].take();
+    scores.as_array_mut().unwrap().iter_mut().for_each(|score| score["model_id"] = Value::Null);
+    scores
+}
+
+#[test]
+fn a_processor_that_does_not_fit_the_model_is_not_imported() {
+    let place = Place::new();
+    let file = nano(&place).join("preprocessor_config.json");
+    for (key, value, part) in [("merge_size", 1, "merge_size is 1"), ("patch_size", 16, "patch_size is 16")] {
+        std::fs::copy(project("data/nano/preprocessor_config.json"), &file).unwrap();
+        change(&file, |processor| processor[key] = json!(value));
+        refused(&evaluate(&place, &[]), &["preprocessor_config.json", part]);
+        refused(&generate(&place, &[]), &["preprocessor_config.json", part]);
+    }
+    assert!(place.files("results").is_empty(), "nothing was imported");
+}
+
+#[test]
+fn a_folder_of_transformers_5_is_the_same_model() {
+    let place = Place::new();
+    let folder = nano(&place);
+    let own = scores(&evaluate(&place, &[]));
+    let file = folder.join("preprocessor_config.json");
+    let processor: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    std::fs::remove_file(file).unwrap();
+    let saved = json!({"image_processor": processor, "processor_class": "Qwen2_5_VLProcessor"});
+    std::fs::write(folder.join("processor_config.json"), saved.to_string()).unwrap();
+    assert_eq!(scores(&evaluate(&place, &[])), own);
+    assert!(generate(&place, &["--max-tokens", "2"]).status.success());
+    // Once imported, what is beside it counts: another section is another model.
+    change(&folder.join("processor_config.json"), |saved| saved["image_processor"]["merge_size"] = json!(1));
+    refused(&evaluate(&place, &[]), &["processor_config.json", "merge_size is 1"]);
+}
+
+#[test]
+fn more_memory_than_there_is_ends_in_a_message() {
+    let place = Place::new();
+    let folder = nano(&place);
+    refused(&evaluate(&place, &["--cache-bytes", "4398046511104"]), &["4398046511104 bytes", "--cache-bytes"]);
+
+    let image = place.add(0);
+    let image = ["--image", image.to_str().unwrap()];
+    let absurd = ["--min-pixels", "1000000000000000", "--max-pixels", "18446744073709551615"];
+    refused(&generate(&place, &[&image[..], &absurd[..]].concat()), &["min_pixels", "67108864"]);
+    let processor = folder.join("preprocessor_config.json");
+    change(&processor, |processor| {
+        processor["min_pixels"] = json!(1e14);
+        processor["max_pixels"] = json!(1e15);
+    });
+    refused(&generate(&place, &image), &["preprocessor_config.json", "min_pixels", "67108864"]);
+    refused(&evaluate(&place, &[]), &["preprocessor_config.json", "min_pixels", "67108864"]);
+    std::fs::copy(project("data/nano/preprocessor_config.json"), processor).unwrap();
+
+    change(&folder.join("tokenizer.json"), |tokenizer| {
+        let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+        let last = vocabulary.iter().max_by_key(|(_, id)| id.as_u64()).unwrap().0.clone();
+        vocabulary.insert(last, json!(u32::MAX));
+    });
+    refused(&generate(&place, &[]), &["tokenizer.json", "4294967295"]);
+    refused(&evaluate(&place, &[]), &["tokenizer.json", "4294967295"]);
+}
+
+#[test]
+fn the_room_is_part_of_what_was_asked_where_results_depend_on_it() {
+    let place = Place::new();
+    nano(&place);
+    let actions = |more: &[&str]| {
+        scores(&evaluate(&place, more));
+        place.files("actions").len()
+    };
+    let f32 = actions(&["--max-sequences", "8"]);
+    assert_eq!(actions(&["--max-sequences", "1"]), f32);
+    assert_eq!(actions(&["--cache-bytes", "100000000"]), f32);
+    let bf16 = actions(&["--type", "bf16", "--max-sequences", "8"]);
+    assert!(bf16 > f32);
+    assert_eq!(actions(&["--type", "bf16", "--max-sequences", "8"]), bf16);
+    let others = actions(&["--type", "bf16", "--max-sequences", "1"]);
+    assert!(others > bf16);
+    assert!(actions(&["--type", "bf16", "--max-sequences", "8", "--cache-bytes", "100000000"]) > others);
+}
+
+#[test]
+fn a_pipeline_whose_images_nobody_could_hold_is_refused_before_it_begins() {
+    let place = Place::new();
+    nano(&place);
+    place.fill(2);
+    let pipeline = "evolution = \"t\"\n[model]\nbase = \"model\"\nmin_pixels = 100000000\nmax_pixels = 1000000000\n";
+    std::fs::write(place.path().join("p.toml"), pipeline).unwrap();
+    let output = place.command(&["evolve-round", "1", "--pipeline", "p.toml", "--images", "source"]).output().unwrap();
+    refused(&output, &["model.min_pixels", "67108864"]);
+}
