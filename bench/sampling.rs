@@ -20,6 +20,7 @@ use visplay::vlm::prompt::Prompt;
 
 fn main() {
     visplay::candle_threads::limit();
+    visplay::huge_pages::prefer();
     let args: Vec<String> = std::env::args().collect();
     let number = |i: usize, default: usize| args.get(i).map_or(default, |a| a.parse().unwrap());
     let (prompts, samples, tokens) = (number(3, 32), number(4, 8), number(5, 24));

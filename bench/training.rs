@@ -26,6 +26,7 @@ use visplay::vlm::weights::Weights;
 
 fn main() {
     visplay::candle_threads::limit();
+    visplay::huge_pages::prefer();
     let args: Vec<String> = std::env::args().collect();
     let option = |name: &str| args.iter().position(|a| a == name).map(|i| args[i + 1].parse::<usize>().unwrap());
     let spec: Value = serde_json::from_str(&std::fs::read_to_string(&args[1]).unwrap()).unwrap();

@@ -15,7 +15,7 @@
 //! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
 //! | drawn scenes, their questions and truth | [`scenes`] |
 //! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`grading`], [`imaging`], [`kernels`], [`device`], [`random`], [`ids`], [`canonical`], [`panics`], [`candle_threads`] |
+//! | ground | [`grading`], [`imaging`], [`kernels`], [`device`], [`random`], [`ids`], [`canonical`], [`panics`], [`candle_threads`], [`huge_pages`] |
 
 pub mod analysis;
 pub mod candle_threads;
@@ -27,6 +27,7 @@ pub mod cuda;
 pub mod device;
 pub mod evolution;
 pub mod grading;
+pub mod huge_pages;
 pub mod ids;
 pub mod imaging;
 pub mod kernels;

@@ -102,11 +102,14 @@ pub(super) struct Chains<'a> {
 
 impl<'a> Chains<'a> {
     pub(super) fn new(weights: &'a Trainable, layers_at_once: usize) -> Self {
+        let config = weights.config();
+        // The patch embedding and the merger are links of the vision tower's chain too.
+        let longest = config.text.num_hidden_layers.max(config.vision.depth + 2);
         Self {
             weights,
-            names: Names::new(weights.config()),
+            names: Names::new(config),
             layers_at_once: layers_at_once.max(1),
-            buffers: Buffers::default(),
+            buffers: Buffers::new(layers_at_once >= longest),
         }
     }
 

@@ -7,20 +7,29 @@ use crate::kernels::aligned::AlignedBuffer;
 use crate::kernels::packed::{PANEL, PackedMatrix};
 
 /// Floats of the largest packed matrix whose memory is kept: beyond it memory counts for more than the time to clear it.
-const LARGEST: usize = usize::MAX;
+const LARGEST: usize = 1 << 22;
 
-/// Bytes that are kept from one part of a pass to the next: all that a small model needs, and of a large one little beside its
-/// weights.
-const KEPT: usize = usize::MAX;
+/// Bytes that are kept from one part of a pass to the next where memory is short: all that a small model needs, and of a large one little
+/// beside its weights.
+const KEPT: usize = 32 << 20;
 
 /// Memory that was given back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::training) struct Buffers {
+    /// Bytes that are kept from one part of a pass to the next.
+    kept: usize,
     vectors: Mutex<Vec<AlignedBuffer>>,
     packed: Mutex<Vec<AlignedBuffer>>,
 }
 
 impl Buffers {
+    /// Memory that is used again throughout a pass: within its parts, and, with `throughout`, from one part and one pass to the next. A
+    /// pass that keeps all of its activations then takes no more for it: what one part leaves is less than the next one adds.
+    pub(in crate::training) fn new(throughout: bool) -> Self {
+        let kept = if throughout { usize::MAX } else { KEPT };
+        Self { kept, vectors: Mutex::default(), packed: Mutex::default() }
+    }
+
     /// A vector of `len` numbers, whatever they are: the smallest that is free and has room, or a new one.
     pub(super) fn take(&self, len: usize) -> AlignedBuffer {
         best(&self.vectors, len).unwrap_or_default().resized(len)
@@ -31,14 +40,14 @@ impl Buffers {
         self.vectors.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
     }
 
-    /// Lets go of what is free, if it is much. Called where one part of a pass ends: the next is of other sizes (a tower, the head),
+    /// Lets go of what is free, if it is more than is kept. Called where one part of a pass ends: the next is of other sizes (a tower, the head),
     /// and would take its memory beside it.
     pub(in crate::training) fn trim(&self) {
         let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         let floats = vectors.iter().map(AlignedBuffer::capacity).sum::<usize>();
         let floats = floats + packed.iter().map(AlignedBuffer::capacity).sum::<usize>();
-        if floats * size_of::<f32>() > KEPT {
+        if floats * size_of::<f32>() > self.kept {
             vectors.clear();
             packed.clear();
         }
@@ -111,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_used_for_less_still_has_its_room() {
-        let buffers = Buffers::default();
+        let buffers = Buffers::new(false);
         let capacity = AlignedBuffer::zeroed(1000).capacity();
         buffers.give([AlignedBuffer::zeroed(1000)]);
         for len in [1000, 600, 1000, 500, 1000] {
@@ -126,7 +135,7 @@ mod tests {
     #[test]
     fn what_is_free_is_let_go_of_when_it_is_much() {
         let free = |buffers: &Buffers| buffers.vectors.lock().unwrap().len() + buffers.packed.lock().unwrap().len();
-        let buffers = Buffers::default();
+        let buffers = Buffers::new(false);
         drop(buffers.pack(&[1.0; 64], 8, 8));
         buffers.give([AlignedBuffer::zeroed(KEPT / 8)]);
         buffers.trim();
@@ -134,5 +143,9 @@ mod tests {
         buffers.give([AlignedBuffer::zeroed(KEPT / 8)]);
         buffers.trim();
         assert_eq!(free(&buffers), 0);
+        let throughout = Buffers::new(true);
+        throughout.give([AlignedBuffer::zeroed(KEPT)]);
+        throughout.trim();
+        assert_eq!(free(&throughout), 1);
     }
 }
