@@ -5,7 +5,6 @@
 //! independent of its batch, and training see the log-probabilities that sampling saw.
 
 use std::cell::RefCell;
-use std::sync::OnceLock;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -15,35 +14,10 @@ use super::tile::{Start, Sums, TILE, multiply_tile, pack_tile, tiles};
 
 /// Rows that share one pass over the weight.
 const ROW_BLOCK: usize = 8 * TILE;
-/// Inputs of one pass, at most: the block of rows stays in the second-level cache, a panel's slice in the first or near it. No sum
-/// depends on it.
-const LONGEST_PASS: usize = 512;
-
-/// Inputs of one pass on this processor. With a first-level cache of 48 KiB a panel's slice stays in it, beside a tile's rows: on Granite
-/// Rapids 60 to 75 % of the core's multiply-adds on the products of models of 1 to 60 million parameters, with 512 50 to 70 %. A smaller
-/// one is better passed by: on Zen 3 (AVX2) 93 to 97 %, with 256 88 to 93 %; on Zen 4 (AVX-512) 88 to 94 %, with 384 75 to 90 %.
-fn pass() -> usize {
-    static PASS: OnceLock<usize> = OnceLock::new();
-    *PASS.get_or_init(|| if first_level_cache() >= 48 << 10 { 192 } else { LONGEST_PASS })
-}
-
-/// Bytes of the first-level data cache; 0 where the processor does not say.
-#[cfg(target_arch = "x86_64")]
-fn first_level_cache() -> usize {
-    let caches = raw_cpuid::CpuId::new().get_cache_parameters();
-    let is_first =
-        |cache: &raw_cpuid::CacheParameter| cache.level() == 1 && cache.cache_type() == raw_cpuid::CacheType::Data;
-    let size = |cache: raw_cpuid::CacheParameter| {
-        cache.sets() * cache.associativity() * cache.physical_line_partitions() * cache.coherency_line_size()
-    };
-    caches.and_then(|mut caches| caches.find(is_first)).map_or(0, size)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn first_level_cache() -> usize {
-    0
-}
-
+/// Inputs of one pass: the block of rows stays in the second-level cache, a panel's slice near the first. No sum depends on it.
+/// On Zen 3 (AVX2), 93 to 97 % of the core's multiply-adds on the products of models of 1 to 60 million parameters, with 256 88 to
+/// 93 %; on Zen 4 (AVX-512) 88 to 94 %, with 384 75 to 90 %; on Granite Rapids, memory in huge pages, 74 to 83 %, with 192 70 to 80 %.
+const INPUT_BLOCK: usize = 512;
 /// Rows of memory that are turned at a time when the left operand runs down the columns: what the ways of a first-level
 /// cache hold when rows are a power of two apart.
 const COLUMN_RUN: usize = 8;
@@ -173,8 +147,8 @@ pub(super) fn threads_for(multiply_adds: usize) -> usize {
 /// `out[m, n] = start + sum_k x[m, k] panels[n, k]` on this thread.
 fn multiply(x: Left<'_>, inputs: usize, panels: &[f32], start: Start<'_>, out: &mut [f32], outputs: usize) {
     ROWS.with_borrow_mut(|packed| {
-        packed.resize(ROW_BLOCK * LONGEST_PASS, 0.0);
-        Arch::new().dispatch(Multiply { x, inputs, panels, start, out, outputs, packed, pass: pass() });
+        packed.resize(ROW_BLOCK * INPUT_BLOCK, 0.0);
+        Arch::new().dispatch(Multiply { x, inputs, panels, start, out, outputs, packed });
     });
 }
 
@@ -186,7 +160,6 @@ struct Multiply<'a> {
     out: &'a mut [f32],
     outputs: usize,
     packed: &'a mut [f32],
-    pass: usize,
 }
 
 impl WithSimd for Multiply<'_> {
@@ -194,12 +167,12 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, inputs, panels, start, out, outputs, packed, pass } = self;
+        let Self { x, inputs, panels, start, out, outputs, packed } = self;
         for (block, out) in out.chunks_mut(ROW_BLOCK * outputs).enumerate() {
             let x = x.skip_rows(block * ROW_BLOCK);
             let rows = out.len() / outputs;
-            for from in (0..inputs).step_by(pass) {
-                let depth = pass.min(inputs - from);
+            for from in (0..inputs).step_by(INPUT_BLOCK) {
+                let depth = INPUT_BLOCK.min(inputs - from);
                 let start = if from == 0 { start } else { Start::Out };
                 pack_rows::<S>(x, from, rows, depth, packed);
                 for (p, panel) in panels.chunks_exact(PANEL * inputs).enumerate() {
