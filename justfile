@@ -8,7 +8,7 @@ build:
 test:
     cargo test --release
 
-# Run the evolution up to round N (or `next`); `just evolve-round 1 --images ~/photos` takes other images.
+# Run the evolution up to round N (or `next`); `just evolve-round 1 --images ~/photos --evolution mine` takes other images.
 evolve-round N *ARGS:
     cargo run --release -- evolve-round {{N}} {{ARGS}}
 

@@ -18,9 +18,11 @@ use visplay::vlm::checkpoint::Checkpoint;
 use visplay::vlm::named_tensors::Purpose;
 use visplay::vlm::prompt::Prompt;
 
+#[global_allocator]
+static ALLOCATOR: visplay::huge_pages::HugePages = visplay::huge_pages::HugePages;
+
 fn main() {
     visplay::candle_threads::limit();
-    visplay::huge_pages::prefer();
     let args: Vec<String> = std::env::args().collect();
     let number = |i: usize, default: usize| args.get(i).map_or(default, |a| a.parse().unwrap());
     let (prompts, samples, tokens) = (number(3, 32), number(4, 8), number(5, 24));

@@ -24,9 +24,11 @@ use visplay::vlm::image_processor::Patches;
 use visplay::vlm::named_tensors::CheckpointTensors;
 use visplay::vlm::weights::Weights;
 
+#[global_allocator]
+static ALLOCATOR: visplay::huge_pages::HugePages = visplay::huge_pages::HugePages;
+
 fn main() {
     visplay::candle_threads::limit();
-    visplay::huge_pages::prefer();
     let args: Vec<String> = std::env::args().collect();
     let option = |name: &str| args.iter().position(|a| a == name).map(|i| args[i + 1].parse::<usize>().unwrap());
     let spec: Value = serde_json::from_str(&std::fs::read_to_string(&args[1]).unwrap()).unwrap();

@@ -2,40 +2,114 @@
 //!
 //! Weights, gradients and activations are gone through from end to end. In pages of 4 KiB much of that time goes into finding the next
 //! page, and into its first write, above all in a virtual machine: a training step of a model of 60 million parameters takes a sixth
-//! longer (`docs/speed.md`). glibc asks for large pages if a tunable says so, which it reads when a process starts
-//! (`glibc.malloc.hugetlb`, since 2.35): so the process starts itself once more, with that tunable.
+//! longer (`docs/speed.md`). glibc can ask for large pages itself, by a tunable that a process must be started with, and that its
+//! version 2.36 heeds by chance; so the allocator here asks.
+#![allow(unsafe_code)]
 
-/// The tunables that glibc reads.
-const TUNABLES: &str = "GLIBC_TUNABLES";
-/// Set once it was tried; whoever sets it has pages as the system gives them.
-const TRIED: &str = "VISPLAY_HUGE_PAGES";
-/// What the system gives: the word in brackets.
-const SYSTEM: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+use std::alloc::{GlobalAlloc, Layout, System};
 
-/// Has the heap ask for large pages, if the system gives them only to those who ask and the user's environment says nothing else.
+/// Bytes of a large page; smaller blocks hold none.
+const PAGE: usize = 2 << 20;
+
+/// The system's allocator. What is large begins on a large page and asks for as many as it fills.
 ///
-/// To be called at the beginning of `main`: it replaces the process by itself, with the same arguments, number and open files. Where that
-/// cannot be done it does nothing.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub fn prefer() {
-    use std::env;
-    use std::os::unix::process::CommandExt as _;
-    use std::process::Command;
+/// ```
+/// #[global_allocator]
+/// static ALLOCATOR: visplay::huge_pages::HugePages = visplay::huge_pages::HugePages;
+/// ```
+#[derive(Debug)]
+pub struct HugePages;
 
-    let is_asked_for = std::fs::read_to_string(SYSTEM).is_ok_and(|modes| modes.contains("[madvise]"));
-    if !is_asked_for || env::var_os(TUNABLES).is_some() || env::var_os(TRIED).is_some() {
-        return;
+// SAFETY: every block is the system allocator's own, with the size and at least the alignment asked for; on Linux it frees a block by its
+// address alone, whatever alignment was asked for; and the advice changes no byte.
+unsafe impl GlobalAlloc for HugePages {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let Some(wide) = widened(layout) else {
+            // SAFETY: the caller keeps to the contract of `alloc`, which is passed on.
+            return unsafe { System.alloc(layout) };
+        };
+        // SAFETY: as above; the size is the caller's.
+        let block = unsafe { System.alloc(wide) };
+        advise(block, wide.size());
+        block
     }
-    let Ok(program) = env::current_exe() else { return };
-    let mut arguments = env::args_os();
-    let mut again = Command::new(program);
-    if let Some(name) = arguments.next() {
-        again.arg0(name);
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // What is fresh from the system is zero without being written, and may be promised for much more than is ever used, such as a
+        // cache: so these are left as they are.
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
     }
-    // It comes back only if it failed, and then all is as before.
-    let _ = again.args(arguments).env(TUNABLES, "glibc.malloc.hugetlb=1").env(TRIED, "1").exec();
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if size < PAGE {
+            // SAFETY: as above; it keeps the alignment that the caller asked for.
+            return unsafe { System.realloc(block, layout, size) };
+        }
+        // SAFETY: the caller promises that the size, rounded up to the alignment, is no overflow.
+        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        if !new.is_null() {
+            // SAFETY: both blocks hold that much, and they are not the same.
+            unsafe { std::ptr::copy_nonoverlapping(block, new, layout.size().min(size)) };
+            // SAFETY: the old block is the allocator's, and nobody has it any more.
+            unsafe { System.dealloc(block, layout) };
+        }
+        new
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
 }
 
-/// Has the heap ask for large pages: not on this system.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn prefer() {}
+/// The layout of a large block, which begins on a large page; `None` for a small one, and where large pages cannot be asked for.
+fn widened(layout: Layout) -> Option<Layout> {
+    if cfg!(not(target_os = "linux")) || layout.size() < PAGE {
+        return None;
+    }
+    layout.align_to(PAGE).ok()
+}
+
+/// Asks for large pages for all that a block fills. A system that has none, or gives them unasked, does as it would have.
+#[cfg(target_os = "linux")]
+fn advise(block: *mut u8, size: usize) {
+    if !block.is_null() {
+        // SAFETY: the range lies within the block, and this advice leaves what is in memory as it is. An error is of no consequence.
+        let _ = unsafe { libc::madvise(block.cast(), size / PAGE * PAGE, libc::MADV_HUGEPAGE) };
+    }
+}
+
+/// Asks for large pages for a block: not on this system.
+#[cfg(not(target_os = "linux"))]
+fn advise(_: *mut u8, _: usize) {}
+
+#[cfg(test)]
+mod tests {
+    #[global_allocator]
+    static ALLOCATOR: super::HugePages = super::HugePages;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn large_blocks_have_the_advice_and_small_ones_their_contents() {
+        let mut block = vec![7u8; 3 * super::PAGE];
+        block.extend_from_slice(&vec![8u8; super::PAGE]);
+        assert!(block[..3 * super::PAGE].iter().all(|b| *b == 7) && block[3 * super::PAGE..].iter().all(|b| *b == 8));
+        let mut less = block.clone();
+        less.truncate(10);
+        less.shrink_to_fit();
+        assert_eq!(less, [7; 10]);
+        let within = |line: &str, at: usize| {
+            let (from, to) = line.split_whitespace().next()?.split_once('-')?;
+            let [from, to] = [from, to].map(|end| usize::from_str_radix(end, 16));
+            Some((from.ok()?..to.ok()?).contains(&at))
+        };
+        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("Linux has it");
+        let at = block.as_ptr() as usize + super::PAGE;
+        let mut lines = smaps.lines().skip_while(|line| within(line, at) != Some(true));
+        let flags = lines.find(|line| line.starts_with("VmFlags:")).expect("flags of the block's pages");
+        // A kernel built without large pages has no such advice to take.
+        let has_pages = std::path::Path::new("/sys/kernel/mm/transparent_hugepage/enabled").exists();
+        assert!(!has_pages || flags.split_whitespace().any(|flag| flag == "hg"), "{flags}");
+    }
+}

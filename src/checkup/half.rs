@@ -1,4 +1,4 @@
-//! How near a device's bf16 comes to f32: on the nano model by the specification, and beside what bf16 does to transformers.
+//! How near a device's bf16 comes to f32: on the nano model by bounds of our own, and beside what bf16 does to transformers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -92,7 +92,7 @@ pub(super) fn check(data: &Path, device: &Device) -> Result<Vec<Check>, CheckupE
     if peer.tokens != tokens {
         return Err(CheckupError::data(items, format!("{tokens} tokens, but bf16.json is of {}", peer.tokens)));
     }
-    // One in a hundred, by the specification, or as many as turn in transformers: some of these choices are near ties.
+    // One in a hundred, by our own bound, or as many as turn in transformers: some of these choices are near ties.
     let allowed = f64::from(peer.other_tokens).max(f64::from(tokens) / 100.0);
     Ok(vec![
         Check::new(

@@ -181,7 +181,9 @@ impl From<StageError> for CommandError {
             StageError::Source { .. }
             | StageError::Model(_)
             | StageError::Parameter { .. }
-            | StageError::Sampling(SamplingError::Options(_) | SamplingError::TooLong { .. })
+            | StageError::Sampling(
+                SamplingError::Options(_) | SamplingError::TooLong { .. } | SamplingError::CacheMemory { .. },
+            )
             | StageError::Training(TrainingError::Setting { .. }) => Self::from_chain(exit::USAGE, &e),
             StageError::Conflict(_) => Self::from_chain(exit::DAMAGED, &e),
             _ => Self::from_chain(exit::FAILED, &e),

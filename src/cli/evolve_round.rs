@@ -28,7 +28,7 @@ use crate::store::Store;
 /// that was stopped goes on by the same command, and several processes may run it at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  visplay evolve-round 1 --images ~/photos
+  visplay evolve-round 1 --images ~/photos --evolution mine
   visplay evolve-round 3
   visplay evolve-round next --pipeline pipelines/qwen2.5-vl-3b.toml
   visplay evolve-round 3 --dry-run")]

@@ -48,7 +48,7 @@ use clap::{Parser, Subcommand};
 
 use self::error::CommandError;
 use self::ui::Ui;
-use crate::{candle_threads, huge_pages, panics};
+use crate::{candle_threads, panics};
 
 /// Evolves a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
@@ -102,21 +102,6 @@ enum Command {
     Schema(schema::SchemaArgs),
 }
 
-impl Command {
-    /// Whether it takes a model's weights through memory.
-    fn computes(&self) -> bool {
-        matches!(
-            self,
-            Self::EvolveRound(_)
-                | Self::Replay(_)
-                | Self::Model(_)
-                | Self::WarmStart(_)
-                | Self::Evaluate(_)
-                | Self::Doctor(_)
-        )
-    }
-}
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     candle_threads::limit();
@@ -134,9 +119,6 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit::DONE);
         }
     };
-    if cli.command.computes() {
-        huge_pages::prefer();
-    }
     let ui = Ui { json: cli.json, quiet: cli.quiet };
     match run(&cli.command, &ui) {
         Ok(()) => ExitCode::from(exit::DONE),

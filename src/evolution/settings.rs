@@ -3,11 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::gates::Checked;
-use super::pipeline::{Pipeline, PipelineError};
+use super::pipeline::{ComputeType, Pipeline, PipelineError};
 
 /// What a round does not depend on: names, places, the memory that may be taken, the truth that only measures; and the gates, whose
 /// thresholds a round keeps with their figures.
-const LEFT_OUT: [&str; 12] = [
+const LEFT_OUT: [&str; 10] = [
     "/evolution",
     "/ingest",
     "/gates",
@@ -15,17 +15,19 @@ const LEFT_OUT: [&str; 12] = [
     "/model/base",
     "/model/device",
     "/model/image_memory",
-    "/sampling/cache_bytes",
-    "/sampling/max_sequences",
     "/evaluation/benchmarks",
     "/evaluation/truth",
     "/round/labelled",
 ];
 
+/// What a round in f32 does not depend on either; in other formats a product's rounding may depend on what runs beside it.
+const ROOM: [&str; 2] = ["/sampling/cache_bytes", "/sampling/max_sequences"];
+
 /// What a pipeline file says about a round.
 pub fn settings_of(pipeline: &Pipeline) -> Value {
     let mut settings = json!(pipeline);
-    for path in LEFT_OUT {
+    let room = ROOM.iter().filter(|_| pipeline.model.dtype == ComputeType::F32);
+    for path in LEFT_OUT.iter().chain(room) {
         let (parent, key) = path.rsplit_once('/').unwrap_or_default();
         if let Some(Value::Object(section)) = settings.pointer_mut(parent) {
             section.remove(key);
@@ -49,7 +51,7 @@ pub fn restored(then: &Value, gates: &[Checked], today: &Pipeline) -> Result<Pip
     // A key that came into being after the round has its default, not what today's file says.
     let mut settings = json!(Pipeline::of_preset(preset)?);
     let now = json!(today);
-    for path in LEFT_OUT {
+    for path in LEFT_OUT.iter().chain(&ROOM) {
         let (parent, key) = path.rsplit_once('/').unwrap_or_default();
         if let (Some(Value::Object(section)), Some(value)) = (settings.pointer_mut(parent), now.pointer(path)) {
             section.insert(key.to_owned(), value.clone());
@@ -134,6 +136,16 @@ mod tests {
         assert_eq!((back.evolution.as_str(), back.model.base.as_str()), ("b", "elsewhere"));
         assert_eq!(back.gates.valid_share.warn, Some(0.5));
         assert!(restored(&json!({"curriculum": {"lo": 1}}), &[], &now).is_err());
+    }
+
+    #[test]
+    fn the_room_is_a_setting_where_results_depend_on_it() {
+        let of = |dtype: &str| {
+            let text = format!("evolution = \"a\"\n[model]\ndtype = \"{dtype}\"\n[sampling]\ncache_bytes = 8192\n");
+            settings_of(&Pipeline::parse(Path::new("p.toml"), &text).expect("usable"))
+        };
+        let room = |settings: &Value| settings.pointer("/sampling/cache_bytes").cloned();
+        assert_eq!((room(&of("f32")), room(&of("bf16"))), (None, Some(json!(8192))));
     }
 
     #[test]

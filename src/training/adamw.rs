@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::gradients::Gradients;
+use super::gradients::{Gradients, zeros};
 use super::rounding::{Chances, PERIOD};
 use crate::vlm::ops::has_kernels;
 
@@ -106,7 +106,7 @@ pub struct Update {
 impl AdamW {
     /// A fresh state for trained tensors, by name and in f32.
     pub fn new(settings: AdamWSettings, variables: &BTreeMap<String, Var>) -> Result<Self> {
-        let zero = |tensor: &Tensor| Tensor::zeros(tensor.shape(), settings.moments.dtype(), tensor.device());
+        let zero = |tensor: &Tensor| zeros(tensor.shape(), settings.moments.dtype(), tensor.device());
         let moments = variables
             .iter()
             .map(|(name, variable)| Ok((name.clone(), Moments { first: zero(variable)?, second: zero(variable)? })));

@@ -20,13 +20,7 @@ impl Gradients {
     /// No gradients yet, and memory for those of all `variables`, which are on the CPU. Taken one by one during a pass, it would
     /// stand between what the pass frees and leave holes: a quarter of the activations of a model of 60 million parameters.
     pub(super) fn reserved(variables: &BTreeMap<String, Var>) -> Result<Self> {
-        // Written, not only promised: a page that is read before it is written is first one of zeros that all share, and its copy takes
-        // as long as several pages of sums.
-        let zeros = |variable: &Var| {
-            let mut zeros = Vec::with_capacity(variable.elem_count());
-            zeros.resize(variable.elem_count(), black_box(0f32));
-            Tensor::from_vec(zeros, variable.shape(), &Device::Cpu)
-        };
+        let zeros = |variable: &Var| zeros(variable.shape(), DType::F32, &Device::Cpu);
         let reserved = variables.iter().map(|(name, variable)| Ok((name.clone(), zeros(variable)?)));
         Ok(Self { sums: BTreeMap::new(), reserved: reserved.collect::<Result<_>>()? })
     }
@@ -78,7 +72,7 @@ impl Gradients {
     fn zeros(&mut self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
         match self.reserved.remove(name) {
             Some(zeros) => Ok(zeros),
-            None => Tensor::zeros(shape, DType::F32, device),
+            None => zeros(shape, DType::F32, device),
         }
     }
 
@@ -119,6 +113,17 @@ impl Gradients {
         }
         Ok(sum.sqrt())
     }
+}
+
+/// Zeros. On the CPU they are written, not only promised: a page that is read before it is written is first one of zeros that all share,
+/// and its copy then takes as long as several pages of sums.
+pub(super) fn zeros(shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+    if !device.is_cpu() || dtype != DType::F32 {
+        return Tensor::zeros(shape, dtype, device);
+    }
+    let mut written = Vec::with_capacity(shape.elem_count());
+    written.resize(shape.elem_count(), black_box(0f32));
+    Tensor::from_vec(written, shape, device)
 }
 
 /// Runs once on the numbers of a tensor.

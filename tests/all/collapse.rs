@@ -1,8 +1,10 @@
 //! A pipeline that collapses is stopped by a gate, and the round before stays current: with the bundled nano model, pipeline and gates.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::{Value, json};
 
 use crate::support::{VISPLAY, said};

@@ -99,9 +99,10 @@ impl Reasoner {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingSection {
-    /// Memory of the cache of keys and values, in bytes.
+    /// Memory of the cache of keys and values, in bytes. In f32 on the CPU no result depends on it; elsewhere it is part of what a result is
+    /// named by, as a product's rounding may depend on what runs beside it.
     pub cache_bytes: u64,
-    /// Samples that run at once.
+    /// Samples that run at once; as for `cache_bytes`.
     pub max_sequences: u32,
     /// The Questioner's questions.
     pub questioner: Sampling,
