@@ -57,7 +57,7 @@ impl PackedMatrix {
             let panel = PANEL * inputs;
             // Some rows at a time, from end to end: their pages are gone through in order, where one panel after the other would take
             // a line or two of every page of the matrix each time.
-            for (block, rows) in matrix.chunks(RUN * stride).enumerate() {
+            for (block, rows) in matrix.chunks(RUN * stride).take(inputs.div_ceil(RUN)).enumerate() {
                 for (p, panel) in panels.chunks_exact_mut(panel).enumerate() {
                     let column = (first + p) * PANEL;
                     let width = PANEL.min(outputs - column);
@@ -153,6 +153,29 @@ pub(super) fn pack_panel(panel: &mut [f32], rows: &[f32], inputs: usize) {
             for (k, lanes) in (from..).zip(whole.iter_mut().chain(rest.iter_mut())) {
                 lanes[n] = rows[n * inputs + k];
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_takes_the_rows_it_is_told_whatever_lies_behind_them() {
+        for (inputs, outputs, stride) in
+            [(1, 1, 1), (3, 5, 7), (16, 32, 32), (17, 33, 40), (48, 70, 70), (67, 130, 131)]
+        {
+            let matrix: Vec<f32> = (0..(inputs + 40) * stride).map(|i| i as f32).collect();
+            let packed = PackedMatrix::pack_transposed(&matrix, stride, inputs, outputs);
+            let rows: Vec<f32> = (0..outputs).flat_map(|n| (0..inputs).map(move |k| (k * stride + n) as f32)).collect();
+            let same = PackedMatrix::pack(&rows, outputs, inputs);
+            let mut row = vec![0.0; inputs];
+            for n in 0..outputs {
+                packed.copy_row(n, &mut row);
+                assert_eq!(row, rows[n * inputs..][..inputs], "row {n} of {outputs} x {inputs}");
+            }
+            assert_eq!(packed.panels(), same.panels(), "{outputs} x {inputs}");
         }
     }
 }
