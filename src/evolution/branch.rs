@@ -142,7 +142,9 @@ fn text_of(request: &Branch<'_>) -> Result<String, EvolutionError> {
         let problem = format!("`{}` is NAME's to say", setting.key);
         return Err(parameter("--set", problem));
     }
-    if let Some(setting) = request.settings.iter().find(|setting| setting.key == "preset") {
+    if let [setting] = request.settings
+        && setting.key == "preset"
+    {
         check_preset(file, original, setting)?;
     }
     let named = Setting { key: "evolution".into(), value: toml::Value::from(request.name).to_string() };

@@ -308,7 +308,11 @@ impl<'g> Under<'g, '_> {
         let stopped = checked.iter().find(|gate| gate.verdict == Verdict::Stopped).cloned();
         self.gates.extend(checked);
         let Some(gate) = stopped else { return Ok(()) };
-        let tables = self.stopped().keep()?;
+        // That it could not be kept must not hide why the round stopped.
+        let tables = self.stopped().keep().unwrap_or_else(|e| {
+            self.ground.runner.progress.say(&format!("what the stopped round made is not named: {e}"));
+            None
+        });
         Err(EvolutionError::Gate { round: self.round, gate: Box::new(gate), gates: self.gates.clone(), tables })
     }
 

@@ -151,6 +151,10 @@ impl Pipeline {
         let mut pipeline: Self =
             toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| explain(file, text, &e))?;
         pipeline.folder = file.parent().map(Path::to_owned).unwrap_or_default();
+        if pipeline.gates.label_accuracy.stop.is_some() {
+            let problem = "this gate can only warn, since no truth steers a round; take the line out";
+            return Err(wrong("gates.label_accuracy.stop", problem.to_owned()));
+        }
         match out_of_range(&pipeline) {
             None => Ok(pipeline),
             Some((key, problem)) => Err(wrong(&key, problem)),

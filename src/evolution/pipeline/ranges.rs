@@ -243,6 +243,7 @@ mod tests {
             ("[update.reasoner]\nlearning_rate = -1e-5", "p.toml:3: `update.reasoner.learning_rate`: -0.00001"),
             ("[update.reasoner]\nmax_grad_norm = inf", "`update.reasoner.max_grad_norm`: inf"),
             ("[update.reasoner]\ntrain = \"lora\"\nlora_rank = 0", "`update.reasoner.lora_rank`: 0 is not within"),
+            ("[gates.label_accuracy]\nstop = 0.5", "p.toml:3: `gates.label_accuracy.stop`: this gate can only warn"),
             ("[gates.kept_share]\nstop = nan", "p.toml:3: `gates.kept_share.stop`: NaN is no number to compare with"),
             ("[sampling]\ncache_bytes = 0", "`sampling.cache_bytes`: 0 is not within"),
             ("[evaluation.protocols]\ntop_p = 0.0", "`evaluation.protocols.top_p`: 0 is not within"),

@@ -80,13 +80,19 @@ impl Buffers {
     }
 }
 
-/// Takes the smallest that has room for `len` and not for more than twice as much.
+/// Takes the smallest that has room for `len` and not for more than twice as much. Where there is none, the largest that is too small
+/// goes, so that batches that grow do not leave a set of buffers each.
 fn best(free: &Mutex<Vec<AlignedBuffer>>, len: usize) -> Option<AlignedBuffer> {
     let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
     let best = (free.iter().enumerate())
         .filter(|(_, buffer)| buffer.capacity() >= len && buffer.capacity() / 2 <= len)
         .min_by_key(|(_, buffer)| buffer.capacity());
-    let place = best.map(|(place, _)| place)?;
+    let Some((place, _)) = best else {
+        let too_small = free.iter().enumerate().filter(|(_, buffer)| buffer.capacity() < len);
+        let largest = too_small.max_by_key(|(_, buffer)| buffer.capacity()).map(|(place, _)| place);
+        largest.into_iter().for_each(|place| drop(free.swap_remove(place)));
+        return None;
+    };
     Some(free.swap_remove(place))
 }
 
@@ -130,6 +136,16 @@ mod tests {
         }
         assert!(buffers.take(capacity / 2 - 1).capacity() < capacity);
         assert!(buffers.take(capacity + 1).capacity() > capacity);
+    }
+
+    #[test]
+    fn batches_that_grow_leave_no_buffers_behind() {
+        let buffers = Buffers::new(true);
+        for len in (1000..3000).step_by(10) {
+            let (first, second) = (buffers.take(len), buffers.take(len));
+            buffers.give([first, second]);
+        }
+        assert_eq!(buffers.vectors.lock().unwrap().len(), 2);
     }
 
     #[test]
