@@ -6,8 +6,8 @@ use crate::ids::{Digest, PromptId};
 use crate::vlm::prompt::{Fill, Prompt, PromptError, Template};
 use crate::vlm::tokenizer::{Tokenizer, TokenizerError};
 
-/// The placeholders that the template of a role may use.
-const PLACEHOLDERS: [&str; 2] = ["image", "question"];
+/// The variables that the template of a role may use.
+const VARIABLES: [&str; 2] = ["image", "question"];
 
 /// A role's prompt.
 #[derive(Debug, Clone)]
@@ -24,15 +24,15 @@ impl RolePrompt {
     /// Reasoner, `{{question}}`. `file` is what errors name.
     ///
     /// # Errors
-    /// An unknown placeholder or a malformed one.
+    /// An unknown variable or a malformed one.
     pub fn parse(file: &Path, text: &str) -> Result<Self, PromptError> {
-        let template = Template::parse(file, text, &PLACEHOLDERS)?;
+        let template = Template::parse(file, text, &VARIABLES)?;
         Ok(Self { id: PromptId(Digest::of(text.as_bytes())), text: text.to_owned(), template })
     }
 
     /// Whether the prompt has a place for this.
-    pub fn has(&self, placeholder: &str) -> bool {
-        self.template.placeholders().any(|name| name == placeholder)
+    pub fn has(&self, variable: &str) -> bool {
+        self.template.variables().any(|name| name == variable)
     }
 
     /// The tokens of the prompt for an image of so many image tokens, or none, and a question.

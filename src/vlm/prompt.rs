@@ -1,7 +1,7 @@
 //! Prompts from template files.
 //!
-//! A template is a text with placeholders `{{name}}`; `\{{` is a literal `{{`. Its own special tokens (`<|im_start|>`) are
-//! special. What is put into a placeholder is plain text, whatever it contains (see [`super::tokenizer`]), or an image,
+//! A template is a text with variables `{{name}}`; `\{{` is a literal `{{`. Its own special tokens (`<|im_start|>`) are
+//! special. What is put into a variable is plain text, whatever it contains (see [`super::tokenizer`]), or an image,
 //! which becomes `<|vision_start|>`, one `<|image_pad|>` for each image token, and `<|vision_end|>`.
 
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 const CHAT: &str = include_str!("../../pipelines/prompts/chat.txt");
 /// Where [`CHAT`] lies in the source tree, for messages.
 const CHAT_FILE: &str = "pipelines/prompts/chat.txt";
-/// The placeholders of [`CHAT`].
-const CHAT_PLACEHOLDERS: [&str; 3] = ["system", "image", "question"];
+/// The variables of [`CHAT`].
+const CHAT_VARIABLES: [&str; 3] = ["system", "image", "question"];
 
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +24,10 @@ pub struct Template {
 enum Segment {
     Text(String),
     Special(String),
-    Placeholder { name: String, line: usize },
+    Variable { name: String, line: usize },
 }
 
-/// What is put into a placeholder.
+/// What is put into a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fill<'a> {
     /// Text, in which nothing is special.
@@ -66,14 +66,14 @@ pub enum PromptError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// A placeholder that nothing fills.
-    #[error("{}:{line}: there is no placeholder {{{{{name}}}}}; {known}", file.display())]
+    /// A variable that nothing fills.
+    #[error("{}:{line}: there is no variable {{{{{name}}}}}; {known}", file.display())]
     Unknown {
         /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The placeholder's name.
+        /// The variable's name.
         name: String,
         /// The ones there are, in a sentence.
         known: String,
@@ -93,26 +93,26 @@ pub enum PromptError {
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The placeholder's name.
+        /// The variable's name.
         name: String,
     },
 }
 
 impl Template {
-    /// Reads a template file that may use the placeholders `known`.
+    /// Reads a template file that may use the variables `known`.
     pub fn load(file: &Path, known: &[&str]) -> Result<Self, PromptError> {
         let text =
             std::fs::read_to_string(file).map_err(|source| PromptError::Read { file: file.to_owned(), source })?;
         Self::parse(file, &text, known)
     }
 
-    /// Parses a template that may use the placeholders `known`; `file` is what errors name.
+    /// Parses a template that may use the variables `known`; `file` is what errors name.
     pub fn parse(file: &Path, text: &str, known: &[&str]) -> Result<Self, PromptError> {
         let mut segments = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
         while let Some(mut at) = rest.find("{{") {
-            // Of three braces the last two open the placeholder: `\boxed{{{answer}}}`.
+            // Of three braces the last two open the variable: `\boxed{{{answer}}}`.
             at += rest[at + 2..].chars().take_while(|&c| c == '{').count();
             let before = &rest[..at];
             if let Some(before) = before.strip_suffix('\\') {
@@ -124,12 +124,12 @@ impl Template {
             literal.push_str(before);
             let line = 1 + text[..text.len() - rest.len() + at].matches('\n').count();
             let (name, after) =
-                placeholder(&rest[at + 2..]).ok_or_else(|| PromptError::Malformed { file: file.to_owned(), line })?;
+                variable(&rest[at + 2..]).ok_or_else(|| PromptError::Malformed { file: file.to_owned(), line })?;
             if !known.contains(&name) {
                 return Err(unknown(file, line, name, known));
             }
             push_literal(&std::mem::take(&mut literal), &mut segments);
-            segments.push(Segment::Placeholder { name: name.to_owned(), line });
+            segments.push(Segment::Variable { name: name.to_owned(), line });
             rest = after;
         }
         literal.push_str(rest);
@@ -139,25 +139,25 @@ impl Template {
 
     /// The chat format: `{{system}}`, `{{image}}` and `{{question}}`, up to where the answer begins.
     pub fn chat() -> Self {
-        Self::parse(Path::new(CHAT_FILE), CHAT, &CHAT_PLACEHOLDERS).expect("the template is compiled in and tested")
+        Self::parse(Path::new(CHAT_FILE), CHAT, &CHAT_VARIABLES).expect("the template is compiled in and tested")
     }
 
-    /// The names of the placeholders, in order.
-    pub fn placeholders(&self) -> impl Iterator<Item = &str> {
+    /// The names of the variables, in order.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
-            Segment::Placeholder { name, .. } => Some(name.as_str()),
+            Segment::Variable { name, .. } => Some(name.as_str()),
             _ => None,
         })
     }
 
-    /// Fills the placeholders into a prompt.
+    /// Fills the variables into a prompt.
     pub fn prompt(&self, fills: &[(&str, Fill<'_>)]) -> Result<Prompt, PromptError> {
         let mut prompt = Prompt::default();
         for segment in &self.segments {
             match segment {
                 Segment::Text(text) => prompt.push_text(text),
                 Segment::Special(token) => prompt.pieces.push(Piece::Special(token.clone())),
-                Segment::Placeholder { name, line } => match self.fill(name, *line, fills)? {
+                Segment::Variable { name, line } => match self.fill(name, *line, fills)? {
                     Fill::Text(text) => prompt.push_text(text),
                     Fill::Image(tokens) => prompt.pieces.push(Piece::Image(tokens)),
                     Fill::Empty => {}
@@ -167,13 +167,13 @@ impl Template {
         Ok(prompt)
     }
 
-    /// Fills the placeholders into a text, such as a question that then goes into the chat format. Nothing in it is special.
+    /// Fills the variables into a text, such as a question that then goes into the chat format. Nothing in it is special.
     pub fn text(&self, fills: &[(&str, Fill<'_>)]) -> Result<String, PromptError> {
         let mut out = String::new();
         for segment in &self.segments {
             match segment {
                 Segment::Text(text) | Segment::Special(text) => out.push_str(text),
-                Segment::Placeholder { name, line } => match self.fill(name, *line, fills)? {
+                Segment::Variable { name, line } => match self.fill(name, *line, fills)? {
                     Fill::Text(text) => out.push_str(text),
                     Fill::Empty => {}
                     Fill::Image(_) => {
@@ -198,7 +198,7 @@ impl Prompt {
         let image = image_tokens.map_or(Fill::Empty, Fill::Image);
         Template::chat()
             .prompt(&[("system", Fill::Text(system)), ("image", image), ("question", Fill::Text(question))])
-            .expect("every placeholder of the chat format is filled")
+            .expect("every variable of the chat format is filled")
     }
 
     /// The parts, in order.
@@ -217,7 +217,7 @@ impl Prompt {
 }
 
 /// The name after `{{` and what follows the `}}`.
-fn placeholder(text: &str) -> Option<(&str, &str)> {
+fn variable(text: &str) -> Option<(&str, &str)> {
     let (name, after) = text.split_once("}}")?;
     let name = name.trim();
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

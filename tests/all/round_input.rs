@@ -89,11 +89,7 @@ fn prompts_and_benchmarks_that_cannot_be_used_are_named_before_anything_is_done(
         (reasoner, "{{image}}", "prompts.reasoner: prompt.txt has no place for {{question}}"),
         (reasoner, "{{question}}", "prompts.reasoner: prompt.txt has no place for {{image}}"),
         (questioner, "", "prompts.questioner: prompt.txt has no place for {{image}}"),
-        (
-            reasoner,
-            "{{image}}\n{{qestion}}",
-            "prompt.txt:2: there is no placeholder {{qestion}}; is {{question}} meant?",
-        ),
+        (reasoner, "{{image}}\n{{qestion}}", "prompt.txt:2: there is no variable {{qestion}}; is {{question}} meant?"),
         (reasoner, "{{image", "prompt.txt:1: {{ is not followed by a name"),
         (questioner, "<|im_strat|>{{image}}", "prompts.questioner: prompt.txt does not suit the base model"),
         ("[evaluation]\nbenchmarks = [\"gone.parquet\"]\n", "", "gone.parquet: No such file"),

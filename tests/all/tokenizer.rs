@@ -166,19 +166,19 @@ fn unusable_tokenizers_say_why() {
 }
 
 #[test]
-fn templates_name_file_line_and_placeholder() {
+fn templates_name_file_line_and_variable() {
     let file = Path::new("prompts/q.txt");
     let parse = |text: &str| Template::parse(file, text, &["question", "image"]);
     let text = parse("one\ntwo {{qestion}}").unwrap_err().to_string();
-    assert_eq!(text, "prompts/q.txt:2: there is no placeholder {{qestion}}; is {{question}} meant?");
+    assert_eq!(text, "prompts/q.txt:2: there is no variable {{qestion}}; is {{question}} meant?");
     let text = parse("{{xyz}}").unwrap_err().to_string();
-    assert_eq!(text, "prompts/q.txt:1: there is no placeholder {{xyz}}; there are: question, image");
+    assert_eq!(text, "prompts/q.txt:1: there is no variable {{xyz}}; there are: question, image");
     for malformed in ["a\n\n{{ }}", "a\n\n{{question", "a\n\n{{a b}}"] {
         let text = parse(malformed).unwrap_err().to_string();
         assert!(text.starts_with("prompts/q.txt:3: {{ is not followed by a name and }}"), "{text}");
     }
     let template = parse("{{ question }} \\{{literal}} {{image}}").unwrap();
-    assert_eq!(template.placeholders().collect::<Vec<_>>(), ["question", "image"]);
+    assert_eq!(template.variables().collect::<Vec<_>>(), ["question", "image"]);
     let text = template.text(&[("question", Fill::Text("{{image}}")), ("image", Fill::Empty)]).unwrap();
     assert_eq!(text, "{{image}} {{literal}} ", "what is filled in is not looked at again");
     let text = template.text(&[("question", Fill::Empty), ("image", Fill::Image(1))]).unwrap_err().to_string();
