@@ -1,0 +1,316 @@
+//! What a checkpoint says of its image processor, read with messages that name file and key.
+//!
+//! Published checkpoints describe the processor in `preprocessor_config.json`; transformers 5 saves it as the section
+//! `image_processor` of `processor_config.json`, which goes before the other file where a folder has both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::{CHANNELS, ImageProcessor};
+use crate::imaging::{MOST_PIXELS, PixelBudget};
+
+/// The image processor's own file in a checkpoint.
+pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
+/// The file of all processors of a checkpoint, as transformers 5 saves them.
+pub const PROCESSORS_FILE: &str = "processor_config.json";
+/// The section of [`PROCESSORS_FILE`] that is the image processor's.
+const SECTION: &str = "image_processor";
+
+/// Why the description of an image processor cannot be used.
+#[derive(Debug, Error)]
+pub enum ImageProcessorError {
+    /// The file cannot be read.
+    #[error(
+        "{}: cannot be read; a checkpoint folder holds it, or a processor_config.json with a section image_processor, beside config.json",
+        path.display()
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a JSON object.
+    #[error("{}: not a JSON object: {problem}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        problem: String,
+    },
+    /// A key has a value that this processor cannot follow.
+    #[error("{}: key `{key}`: {problem}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
+}
+
+/// What describes the image processor of a checkpoint.
+#[derive(Debug)]
+pub struct ProcessorText {
+    /// The file in which it stands.
+    pub path: PathBuf,
+    /// Whether it is a section of [`PROCESSORS_FILE`].
+    pub is_section: bool,
+    /// It, as the text of a [`PROCESSOR_FILE`].
+    pub text: String,
+}
+
+impl ProcessorText {
+    /// Finds it in a checkpoint folder.
+    ///
+    /// # Errors
+    /// There is none, or a file cannot be read.
+    pub fn find(folder: &Path) -> Result<Self, ImageProcessorError> {
+        let path = folder.join(PROCESSORS_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let json = |problem| ImageProcessorError::Json { path: path.clone(), problem };
+                let value: Value = serde_json::from_str(&text).map_err(|error| json(error.to_string()))?;
+                // Older versions wrote the file too, about other things.
+                if let Some(section) = value.get(SECTION).filter(|section| !section.is_null()) {
+                    return Ok(Self { text: format!("{section:#}\n"), path, is_section: true });
+                }
+            }
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ImageProcessorError::Read { path, source }),
+        }
+        let path = folder.join(PROCESSOR_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Self { path, is_section: false, text }),
+            Err(source) => Err(ImageProcessorError::Read { path, source }),
+        }
+    }
+
+    /// The processor.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::from_json`].
+    pub fn processor(&self) -> Result<ImageProcessor, ImageProcessorError> {
+        ImageProcessor::read(&self.text, &self.path, if self.is_section { SECTION } else { "" })
+    }
+}
+
+impl ImageProcessor {
+    /// Reads `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no JSON object, or has a key of another kind or beyond its range.
+    pub fn from_file(path: &Path) -> Result<Self, ImageProcessorError> {
+        let read = |source| ImageProcessorError::Read { path: path.to_owned(), source };
+        Self::from_json(&fs::read_to_string(path).map_err(read)?, path)
+    }
+
+    /// Reads the text of a `preprocessor_config.json`; `path` is for messages. Keys that are absent have the values of
+    /// transformers' `Qwen2VLImageProcessor`; `min_pixels` and `max_pixels` count over `size`.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`].
+    pub fn from_json(text: &str, path: &Path) -> Result<Self, ImageProcessorError> {
+        Self::read(text, path, "")
+    }
+
+    /// The same, where the text is a section of its file.
+    fn read(text: &str, path: &Path, section: &str) -> Result<Self, ImageProcessorError> {
+        let json = |problem| ImageProcessorError::Json { path: path.to_owned(), problem };
+        let value: Value = serde_json::from_str(text).map_err(|error| json(error.to_string()))?;
+        let Value::Object(keys) = value else {
+            let what = if section.is_empty() { "the top level" } else { section };
+            return Err(json(format!("{what} is not an object")));
+        };
+        let config = Keys { path, section, keys: &keys };
+        for step in ["do_resize", "do_rescale", "do_normalize"] {
+            config.require(step, &Value::Bool(true), "only `true` is supported")?;
+        }
+        config.require("resample", &Value::from(3), "only 3 (bicubic) is supported")?;
+        let mean = config.channels("image_mean", [0.481_454_66, 0.457_827_5, 0.408_210_73])?;
+        let std = config.channels("image_std", [0.268_629_54, 0.261_302_58, 0.275_777_11])?;
+        if std.iter().any(|value| *value as f32 <= 0.0) {
+            return Err(config.fault("image_std", "every value must be above 0"));
+        }
+        let rescale = config.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
+        Ok(Self {
+            patch_size: config.size("patch_size", 14)?,
+            temporal_patch_size: config.size("temporal_patch_size", 2)?,
+            merge_size: config.size("merge_size", 2)?,
+            budget: config.budget()?,
+            table: std::array::from_fn(|channel| normalised(rescale, mean[channel], std[channel])),
+        })
+    }
+}
+
+/// `(f32(byte * rescale) - mean) / std` for every byte.
+fn normalised(rescale: f64, mean: f64, std: f64) -> [f32; 256] {
+    std::array::from_fn(|byte| ((byte as f64 * rescale) as f32 - mean as f32) / std as f32)
+}
+
+/// The configuration's keys, read with messages that name file and key.
+struct Keys<'a> {
+    path: &'a Path,
+    /// The object of the file that holds the keys; empty where it is the file's own.
+    section: &'a str,
+    keys: &'a Map<String, Value>,
+}
+
+impl Keys<'_> {
+    fn fault(&self, key: &str, problem: impl Into<String>) -> ImageProcessorError {
+        let key = if self.section.is_empty() { key.to_owned() } else { format!("{}.{key}", self.section) };
+        ImageProcessorError::Key { path: self.path.to_owned(), key, problem: problem.into() }
+    }
+
+    /// A key's value; `null` is as good as absent.
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.keys.get(key).filter(|value| !value.is_null())
+    }
+
+    fn require(&self, key: &str, expected: &Value, problem: &str) -> Result<(), ImageProcessorError> {
+        match self.get(key) {
+            Some(value) if value != expected => Err(self.fault(key, format!("{value}: {problem}"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, ImageProcessorError> {
+        let read =
+            |value: &Value| value.as_f64().ok_or_else(|| self.fault(key, format!("{value}: a number is expected")));
+        self.get(key).map(read).transpose()
+    }
+
+    fn count(&self, key: &str, value: &Value) -> Result<u64, ImageProcessorError> {
+        let whole = value.as_f64().filter(|number| number.fract() == 0.0 && (1.0..=1e15).contains(number));
+        whole
+            .map(|number| number as u64)
+            .ok_or_else(|| self.fault(key, format!("{value}: a whole number from 1 is expected")))
+    }
+
+    fn size(&self, key: &str, default: usize) -> Result<usize, ImageProcessorError> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        match self.count(key, value)? {
+            size @ 1..=256 => Ok(size as usize),
+            size => Err(self.fault(key, format!("{size}: at most 256 is supported"))),
+        }
+    }
+
+    fn channels(&self, key: &str, default: [f64; CHANNELS]) -> Result<[f64; CHANNELS], ImageProcessorError> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        let numbers: Option<Vec<f64>> = value.as_array().and_then(|values| values.iter().map(Value::as_f64).collect());
+        numbers
+            .and_then(|numbers| numbers.try_into().ok())
+            .ok_or_else(|| self.fault(key, format!("{value}: a list of 3 numbers is expected")))
+    }
+
+    fn budget(&self) -> Result<PixelBudget, ImageProcessorError> {
+        let size = match self.get("size") {
+            None => None,
+            Some(Value::Object(size)) => Some(size),
+            Some(other) => return Err(self.fault("size", format!("{other}: an object is expected"))),
+        };
+        let bound = |flat: &str, edge: &str, default: u64| {
+            let nested = |key: &str| size.and_then(|size| size.get(key)).filter(|value| !value.is_null());
+            let named = format!("size.{edge}");
+            match (self.get(flat), nested(edge).or_else(|| nested(flat))) {
+                (Some(value), _) => self.count(flat, value),
+                (None, Some(value)) => self.count(&named, value),
+                (None, None) => Ok(default),
+            }
+        };
+        let min_pixels = bound("min_pixels", "shortest_edge", 56 * 56)?;
+        let max_pixels = bound("max_pixels", "longest_edge", 28 * 28 * 1280)?;
+        if min_pixels > max_pixels {
+            return Err(self.fault("min_pixels", format!("{min_pixels} is above max_pixels, {max_pixels}")));
+        }
+        if min_pixels > MOST_PIXELS {
+            return Err(
+                self.fault("min_pixels", format!("{min_pixels} is above {MOST_PIXELS}, the most that is supported"))
+            );
+        }
+        Ok(PixelBudget { min_pixels, max_pixels })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ImageProcessor, ImageProcessorError> {
+        ImageProcessor::from_json(text, Path::new("preprocessor_config.json"))
+    }
+
+    #[test]
+    fn both_forms_of_the_limits() {
+        let flat = read(r#"{"min_pixels": 3136, "max_pixels": 12845056}"#).unwrap();
+        let nested = read(r#"{"size": {"shortest_edge": 3136, "longest_edge": 12845056}}"#).unwrap();
+        assert_eq!(flat, nested);
+        assert_eq!(flat.budget(), PixelBudget { min_pixels: 3136, max_pixels: 12_845_056 });
+        assert_eq!(flat.patch_dim(), 1176);
+    }
+
+    #[test]
+    fn a_fault_names_file_and_key() {
+        let message = |text: &str| read(text).unwrap_err().to_string();
+        assert_eq!(
+            message(r#"{"patch_size": 0}"#),
+            "preprocessor_config.json: key `patch_size`: 0: a whole number from 1 is expected"
+        );
+        assert!(message(r#"{"image_mean": [0.5, 0.5]}"#).contains("`image_mean`"));
+        assert!(message(r#"{"image_std": [0.5, 0.5, 0]}"#).contains("above 0"));
+        assert!(message(r#"{"size": {"shortest_edge": "x"}}"#).contains("`size.shortest_edge`"));
+        assert!(message(r#"{"min_pixels": 10, "max_pixels": 5}"#).contains("above max_pixels"));
+        assert!(message(r#"{"min_pixels": 1e14, "max_pixels": 1e15}"#).contains("most that is supported"));
+        assert!(message(r#"{"resample": 2}"#).contains("bicubic"));
+        assert!(message(r#"{"do_resize": false}"#).contains("`do_resize`"));
+        assert!(message("[1]").contains("not a JSON object"));
+        assert!(message("{\"a\": }").contains("line 1"));
+    }
+
+    /// What transformers 5.24 saves of a processor (the image processor's section as it is; of the video's its name).
+    const SAVED: &str = r#"{
+      "image_processor": {
+        "do_convert_rgb": true, "do_normalize": true, "do_rescale": true, "do_resize": true,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "merge_size": 2, "patch_size": 14, "resample": 3, "rescale_factor": 0.00392156862745098,
+        "size": {"longest_edge": 12544, "shortest_edge": 12544}, "temporal_patch_size": 2
+      },
+      "processor_class": "Qwen2_5_VLProcessor",
+      "video_processor": {"video_processor_type": "Qwen2VLVideoProcessor", "merge_size": 3}
+    }"#;
+
+    #[test]
+    fn the_section_of_transformers_5_goes_before_the_file_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let absent = ProcessorText::find(folder.path()).unwrap_err().to_string();
+        assert!(absent.contains(PROCESSOR_FILE) && absent.contains(PROCESSORS_FILE), "{absent}");
+        write(PROCESSORS_FILE, SAVED);
+        let section = ProcessorText::find(folder.path()).unwrap();
+        assert!(section.is_section);
+        let nano = include_str!("../../../data/nano/preprocessor_config.json");
+        assert_eq!(section.processor().unwrap(), read(nano).unwrap());
+        // Taken out, it is a file of its own.
+        assert_eq!(read(&section.text).unwrap(), read(nano).unwrap());
+        write(PROCESSOR_FILE, "{}");
+        assert!(ProcessorText::find(folder.path()).unwrap().is_section);
+        write(PROCESSORS_FILE, r#"{"processor_class": "Qwen2_5_VLProcessor"}"#);
+        let own = ProcessorText::find(folder.path()).unwrap();
+        assert_eq!((own.is_section, own.text.as_str()), (false, "{}"));
+        let said = |text: &str| {
+            write(PROCESSORS_FILE, text);
+            ProcessorText::find(folder.path()).and_then(|found| found.processor()).unwrap_err().to_string()
+        };
+        assert!(
+            said(&SAVED.replace("\"merge_size\": 2", "\"merge_size\": 0")).contains("`image_processor.merge_size`")
+        );
+        assert!(said(r#"{"image_processor": []}"#).contains("image_processor is not an object"));
+        assert!(said("{").contains(PROCESSORS_FILE));
+    }
+}
