@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::done::{Done, PROMPTS, REPORT, ROUND, SETTINGS, tables_of};
+use super::gates::Checked;
 use super::ground::Ground;
 use super::report::RoundReport;
 use super::settings::settings_of;
@@ -14,6 +15,30 @@ use crate::stages::{Made, Runner, Stage, StageError};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageResult, StoreError};
 
 const VERSION: u32 = 2;
+
+/// The action of a stage that ends a round: over what the round made, by its gates and settings, and what the stage has of its own.
+pub(super) fn closing_action<'o, const N: usize>(
+    ground: &Ground<'_>,
+    round: u32,
+    (stage, stage_version): (&str, u32),
+    gates: &[Checked],
+    outputs: impl Iterator<Item = &'o Output>,
+    own: [(&str, Value); N],
+) -> Action {
+    // The gates' thresholds are with their figures.
+    let common = [("gates", json!(gates)), (SETTINGS, settings_of(ground.pipeline))];
+    Action {
+        stage: stage.into(),
+        stage_version,
+        parameters: common.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect(),
+        seed: ground.pipeline.round.seed,
+        inputs: outputs.map(|output| Input { role: output.role.clone(), object: output.object }).collect(),
+        model: Some(ground.base.id.0),
+        shard: BTreeMap::from([("round".into(), json!(round))]),
+        schemas: BTreeMap::new(),
+        writer_profile: 0,
+    }
+}
 
 /// The last stage of a round: all of its tables and its report under one result.
 pub(super) struct Publish<'p, 'a> {
@@ -40,25 +65,12 @@ impl Stage for Publish<'_, '_> {
     }
 
     fn action(&self, _shard: &()) -> Action {
-        let pipeline = self.ground.pipeline;
         let outputs = tables_of(self.results).chain(self.models.iter().flat_map(|model| &model.outputs));
-        Action {
-            stage: ROUND.into(),
-            stage_version: VERSION,
-            parameters: BTreeMap::from([
-                ("before".into(), json!(self.before.map(|before| before.result.action))),
-                // Their thresholds are in the report.
-                ("gates".into(), json!(self.report.gates)),
-                (SETTINGS.into(), settings_of(pipeline)),
-                ("prompts".into(), json!(self.prompts().map(|prompt| prompt.id))),
-            ]),
-            seed: pipeline.round.seed,
-            inputs: outputs.map(|output| Input { role: output.role.clone(), object: output.object }).collect(),
-            model: Some(self.ground.base.id.0),
-            shard: BTreeMap::from([("round".into(), json!(self.round))]),
-            schemas: BTreeMap::new(),
-            writer_profile: 0,
-        }
+        let own = [
+            ("before", json!(self.before.map(|before| before.result.action))),
+            ("prompts", json!(self.prompts().map(|prompt| prompt.id))),
+        ];
+        closing_action(self.ground, self.round, (ROUND, VERSION), &self.report.gates, outputs, own)
     }
 
     fn units(&self, _shard: &()) -> u64 {

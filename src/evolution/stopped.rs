@@ -1,18 +1,15 @@
 //! A round that was stopped: the tables it made as far as it came, under a name, so that they can be looked at and are not collected.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde_json::json;
-
 use super::EvolutionError;
-use super::done::{SETTINGS, STOPPED, ref_name, show_stopped, tables_of};
+use super::done::{STOPPED, ref_name, show_stopped, tables_of};
 use super::gates::Checked;
 use super::ground::Ground;
-use super::settings::settings_of;
+use super::publish::closing_action;
 use crate::canonical::to_canonical;
 use crate::stages::{Made, Runner, Stage, StageError};
-use crate::store::{Action, Advanced, Counts, Input, ObjectKind, Output, StageResult, StoreError};
+use crate::store::{Action, Advanced, Counts, ObjectKind, Output, StageResult, StoreError};
 
 /// The stage that ends a round which does not go on.
 const STAGE: &str = "evolution.stopped";
@@ -64,21 +61,7 @@ impl Stage for Stopped<'_, '_> {
     }
 
     fn action(&self, _shard: &()) -> Action {
-        let inputs = tables_of(self.results).map(|output| Input { role: output.role.clone(), object: output.object });
-        Action {
-            stage: STAGE.into(),
-            stage_version: VERSION,
-            parameters: BTreeMap::from([
-                (GATES.into(), json!(self.gates)),
-                (SETTINGS.into(), settings_of(self.ground.pipeline)),
-            ]),
-            seed: self.ground.pipeline.round.seed,
-            inputs: inputs.collect(),
-            model: Some(self.ground.base.id.0),
-            shard: BTreeMap::from([("round".into(), json!(self.round))]),
-            schemas: BTreeMap::new(),
-            writer_profile: 0,
-        }
+        closing_action(self.ground, self.round, (STAGE, VERSION), self.gates, tables_of(self.results), [])
     }
 
     fn units(&self, _shard: &()) -> u64 {

@@ -7,7 +7,7 @@ use super::slices::batches;
 use crate::ids::{ImageId, QuestionId};
 use crate::stages::answers::{self, AnswerSettings, Answers, Asked};
 use crate::stages::image_set::ImageSet;
-use crate::stages::model::StoredModel;
+use crate::stages::model::{ModelHandle, StoredModel};
 use crate::stages::questions::{self, Questions};
 use crate::stages::rewards::{AdvantageSettings, Rewards, Scored};
 use crate::stages::role_prompt::RolePrompt;
@@ -67,15 +67,7 @@ pub(super) fn questioner(
         let rows_asked: Vec<QuestionRow> = read_rows(runner.store, &asked)?;
         let upstream: Vec<_> = asked.iter().map(|result| result.action).collect();
         let questions: Vec<Asked> = rows_asked.iter().map(Asked::from).collect();
-        let voted = {
-            let passing;
-            let judge = match &staying {
-                Some(judge) => judge,
-                None => {
-                    passing = ground.handle(reasoner);
-                    &passing
-                }
-            };
+        let votes = |judge: &ModelHandle<'_>| -> Result<Vec<StageResult>, StageError> {
             let drawer = ground.reasoner(judge, images);
             let stage = Answers {
                 drawer: &drawer,
@@ -90,7 +82,11 @@ pub(super) fn questioner(
                 seed: ground.seed(round, &["questioner", &name, "answers"]),
                 upstream: &upstream,
             };
-            runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results
+            Ok(runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results)
+        };
+        let voted = match &staying {
+            Some(judge) => votes(judge)?,
+            None => votes(&ground.handle(reasoner))?,
         };
         let stage = Rewards {
             scored: Scored::Questioner {
