@@ -23,8 +23,8 @@ pub(in crate::training) struct Buffers {
 }
 
 impl Buffers {
-    /// Memory that is used again throughout a pass: within its parts, and, with `throughout`, from one part and one pass to the next. A
-    /// pass that keeps all of its activations then takes no more for it: what one part leaves is less than the next one adds.
+    /// Memory that is used again throughout a pass: within its parts, and, with `throughout`, from one part and one pass to the next. It
+    /// is for passes that keep all of their activations: beside these, what a part leaves is little.
     pub(in crate::training) fn new(throughout: bool) -> Self {
         let kept = if throughout { usize::MAX } else { KEPT };
         Self { kept, vectors: Mutex::default(), packed: Mutex::default() }
