@@ -154,8 +154,8 @@ fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
 
 /// `q kᵀ / sqrt(dim)` in f32 at least.
 ///
-/// Of the factor, a power of two is multiplied into the queries: that rounds nothing, and products that f16 cannot hold are small
-/// enough before they are formed. The rest, between one and two, comes to the wide scores.
+/// Of the factor, a power of two is multiplied into the queries: that rounds nothing but f16 numbers next to zero, and products
+/// that f16 cannot hold are small enough before they are formed. The rest, between one and two, comes to the wide scores.
 pub(super) fn scaled_scores(q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
     let scale = scale(heads);
     let power = scale.log2().floor().exp2();
