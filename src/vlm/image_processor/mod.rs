@@ -7,7 +7,7 @@
 //! A patch is `[3, temporal, patch, patch]` flattened, the one frame repeated; patches come in merge blocks of
 //! `merge_size x merge_size`, so that each block that the tower merges is contiguous.
 //!
-//! What a checkpoint says of its processor is read in [`description`].
+//! What a checkpoint says of its processor is read in `description.rs`.
 
 mod description;
 
