@@ -107,9 +107,9 @@ mod tests {
             let [from, to] = [from, to].map(|end| usize::from_str_radix(end, 16));
             Some((from.ok()?..to.ok()?).contains(&at))
         };
-        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("Linux has it");
         let block = black_box(vec![9u8; 3 * super::PAGE]);
         let at = block.as_ptr() as usize + super::PAGE;
+        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("Linux has it");
         let mut lines = smaps.lines().skip_while(|line| within(line, at) != Some(true));
         let flags = lines.find(|line| line.starts_with("VmFlags:")).expect("flags of the block's pages");
         drop(black_box(block));
