@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use super::exit;
 use crate::device::DeviceError;
@@ -155,18 +156,27 @@ impl From<PipelineError> for CommandError {
     }
 }
 
+const THRESHOLDS: &str = "a gate's thresholds are in the pipeline file, under [gates]";
+
+fn tables_at(folder: &Path) -> String {
+    format!("its tables: {}", folder.display())
+}
+
 impl From<EvolutionError> for CommandError {
     fn from(e: EvolutionError) -> Self {
         match e {
             EvolutionError::Stage(e) => e.into(),
             EvolutionError::Pipeline(e) => e.into(),
             EvolutionError::Gate { ref tables, .. } => {
-                let tables = tables.as_ref().map(|folder| format!("its tables: {}; ", folder.display()));
-                let tables = tables.unwrap_or_default();
-                Self::from_chain(exit::GATE, &e)
-                    .with_hint(format!("{tables}a gate's thresholds are in the pipeline file, under [gates]"))
+                let hints = tables.as_deref().map(tables_at).into_iter().chain([THRESHOLDS.to_owned()]);
+                Self::from_chain(exit::GATE, &e).with_hint(hints.collect::<Vec<_>>().join("; "))
             }
-            EvolutionError::Nothing { .. } | EvolutionError::Changed { .. } => Self::from_chain(exit::FAILED, &e),
+            EvolutionError::Hopeless { .. } => Self::from_chain(exit::GATE, &e).with_hint(THRESHOLDS),
+            EvolutionError::Nothing { ref tables, .. } => {
+                let error = Self::from_chain(exit::FAILED, &e);
+                tables.as_deref().map(tables_at).into_iter().fold(error, Self::with_hint)
+            }
+            EvolutionError::Changed { .. } => Self::from_chain(exit::FAILED, &e),
         }
     }
 }
@@ -200,6 +210,9 @@ pub fn of_command_line(e: &clap::Error) -> CommandError {
     let words = usage.unwrap_or("visplay").split(' ').take_while(|w| !w.starts_with(['[', '<', '-']));
     let command: Vec<&str> = words.collect();
     let said = lines.iter().take_while(|l| !l.starts_with("Usage: ") && !l.starts_with("For more information"));
-    let said: Vec<&str> = said.map(|l| l.strip_prefix("error: ").unwrap_or(l)).collect();
-    CommandError::usage(said.join(" ")).with_hint(format!("`{} --help` shows what there is", command.join(" ")))
+    let (tips, said): (Vec<&str>, Vec<&str>) = said.partition(|l| l.starts_with("tip: "));
+    let said: Vec<&str> = said.into_iter().map(|l| l.strip_prefix("error: ").unwrap_or(l)).collect();
+    let tips = tips.into_iter().filter_map(|l| l.strip_prefix("tip: ").map(str::to_owned));
+    let hints: Vec<String> = tips.chain([format!("`{} --help` shows what there is", command.join(" "))]).collect();
+    CommandError::usage(said.join(" ")).with_hint(hints.join("; "))
 }

@@ -9,7 +9,7 @@ use super::context::StoreArgs;
 use super::error::CommandError;
 use super::text;
 use super::ui::Ui;
-use crate::evolution::{current_round, ref_name};
+use crate::evolution::{Current, current_round, ref_name};
 use crate::store::{Ref, Store, StoreFile};
 
 /// Show the evolutions of the store, what their refs hold, and how much room the store takes.
@@ -42,9 +42,13 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
         for line in text::columns(&rows) {
             ui.result(line)?;
         }
-        for (evolution, round) in current(&store, &heads)? {
-            let round = round.map_or_else(|| "the base model".to_owned(), |round| format!("round {round}"));
-            ui.result(format!("{evolution}: {round} is current, and the next round starts from it"))?;
+        for (evolution, current) in current(&store, &heads)? {
+            let current = match current {
+                Current::Round(round) => format!("round {round} is current, and the next round starts from it"),
+                Current::Base => "the base model is current, and the next round starts from it".to_owned(),
+                Current::Lost { lost } => format!("parts of round {lost} are lost; `evolve-round` makes them again"),
+            };
+            ui.result(format!("{evolution}: {current}"))?;
         }
     }
     let total: u64 = room.values().map(|k| k.bytes).sum();
@@ -62,8 +66,8 @@ fn heads(store: &Store) -> Result<Vec<Ref>, CommandError> {
     Ok(heads.into_values().collect())
 }
 
-/// The round that is current in every evolution that has one; `None` where keep-best let none be.
-fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, Option<u32>>, CommandError> {
+/// What is current in every evolution that has a round.
+fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, Current>, CommandError> {
     let first = ref_name(1, "round");
     let begun = heads.iter().filter(|r| r.name == first);
     begun.map(|r| Ok((r.evolution.clone(), current_round(store, &r.evolution)?))).collect()

@@ -172,7 +172,7 @@ fn text_of(request: &Branch<'_>) -> Result<String, EvolutionError> {
 fn check_preset(file: &Path, text: &str, setting: &Setting) -> Result<(), EvolutionError> {
     // A preset that there is not is told with the other settings.
     let Ok(changed) = edited(file, text, std::slice::from_ref(setting)) else { return Ok(()) };
-    let of = |text: &str| Pipeline::parse(file, text).map(|pipeline| settings_of(&pipeline));
+    let of = |text: &str| Pipeline::parse(file, text).map(|pipeline| settings_of(&pipeline, true));
     let differs = changes(&of(text)?, &of(&changed)?).iter().any(|change| change.key != "preset");
     if differs || changed == text {
         return Ok(());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::EvolutionError;
 use super::report::RoundReport;
 use crate::stages::StageError;
-use crate::store::{Output, StageResult, Store};
+use crate::store::{Output, StageResult, Store, StoreError};
 use crate::tables::{
     AnswerRow, CurriculumRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow, TableRow, VoteRow,
 };
@@ -111,17 +111,45 @@ pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, S
     serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))
 }
 
-/// The round that the next one starts from: the last one done that keep-best lets be current. `None` is the base model.
+/// What the next round of an evolution starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Current {
+    /// The last round done that keep-best lets be current.
+    Round(u32),
+    /// The base model.
+    Base,
+    /// This round, or one before it if keep-best does not let it be current: its report is lost.
+    Lost {
+        /// The round.
+        lost: u32,
+    },
+}
+
+/// What the next round of an evolution starts from.
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn current_round(store: &Store, evolution: &str) -> Result<Option<u32>, EvolutionError> {
+pub fn current_round(store: &Store, evolution: &str) -> Result<Current, EvolutionError> {
     for round in (1..next_round(store, evolution)?).rev() {
-        if done_round(store, evolution, round)?.is_some_and(|done| done.report.is_current()) {
-            return Ok(Some(round));
+        match readable(done_round(store, evolution, round))?.flatten() {
+            Some(done) if done.report.is_current() => return Ok(Current::Round(round)),
+            Some(_) => {}
+            None => return Ok(Current::Lost { lost: round }),
         }
     }
-    Ok(None)
+    Ok(Current::Base)
+}
+
+/// What could be read; nothing of what is lost or damaged.
+pub(super) fn readable<T>(read: Result<T, EvolutionError>) -> Result<Option<T>, EvolutionError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(EvolutionError::Stage(StageError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }))) => {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// The tables among what stages made, each object once.

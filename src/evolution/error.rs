@@ -37,6 +37,16 @@ pub enum EvolutionError {
         round: u32,
         /// What is missing.
         problem: String,
+        /// Where the tables of the round are laid out, as far as it came.
+        tables: Option<PathBuf>,
+    },
+    /// A gate would stop the round whatever came of it, so that it is not begun.
+    #[error("round {round} is not begun: {problem}")]
+    Hopeless {
+        /// The round.
+        round: u32,
+        /// Which gate, and why.
+        problem: String,
     },
     /// A round that was done would come out otherwise now.
     #[error("{problem}")]

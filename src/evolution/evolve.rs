@@ -6,7 +6,7 @@ use super::found::{Broken, Found, find};
 use super::ground::{Footing, Ground};
 use super::pipeline::Pipeline;
 use super::round;
-use super::settings::{changes, settings_of};
+use super::settings::changes_since;
 use crate::stages::{Runner, StageError};
 
 /// Runs the rounds up to `round` that are not done yet, and gives what came of each, in order. `begun` hears of each round that
@@ -58,7 +58,7 @@ fn mend(
     broken: Broken,
     before: &[Done],
 ) -> Result<Done, EvolutionError> {
-    let changed = broken.settings.as_ref().map(|then| changes(then, &settings_of(pipeline))).unwrap_or_default();
+    let changed = broken.settings.as_ref().map(|then| changes_since(then, pipeline)).unwrap_or_default();
     let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let problem = format!(
@@ -77,7 +77,7 @@ fn mend(
 fn say_differences(pipeline: &Pipeline, runner: &Runner<'_>, round: u32, found: &Done) -> Result<(), StageError> {
     let action = runner.store.action(found.result.action)?;
     let then = action.parameters.get(SETTINGS);
-    let found = then.map(|then| changes(then, &settings_of(pipeline))).unwrap_or_default();
+    let found = then.map(|then| changes_since(then, pipeline)).unwrap_or_default();
     let keys: Vec<String> = found.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let message = format!("round {round} was made with another {}; it stays as it is", keys.join(", "));

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::EvolutionError;
-use super::done::{Done, SETTINGS, read_report, ref_name};
+use super::done::{Done, SETTINGS, read_report, readable, ref_name};
 use crate::stages::ingest::INGEST;
-use crate::store::{ActionKey, StageResult, Store, StoreError};
+use crate::store::{ActionKey, StageResult, Store};
 
 /// What there is of a round.
 pub(super) enum Found {
@@ -36,10 +36,15 @@ pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<Found, 
     if let Some(done) = whole(store, evolution, round, head.result)? {
         return Ok(Found::Whole(Box::new(done)));
     }
-    let settings = readable(store.action(head.result))?.and_then(|action| action.parameters.get(SETTINGS).cloned());
+    let settings = readable(store.action(head.result).map_err(Into::into))?
+        .and_then(|action| action.parameters.get(SETTINGS).cloned());
     let mut images = None;
-    for key in readable(store.result(head.result))?.flatten().map(|result| result.upstream).unwrap_or_default() {
-        if readable(store.action(key))?.is_some_and(|action| action.stage == INGEST) {
+    for key in readable(store.result(head.result).map_err(Into::into))?
+        .flatten()
+        .map(|result| result.upstream)
+        .unwrap_or_default()
+    {
+        if readable(store.action(key).map_err(Into::into))?.is_some_and(|action| action.stage == INGEST) {
             images = store.usable_result(key)?;
         }
     }
@@ -61,13 +66,4 @@ fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<O
         }
     }
     Ok(Some(Done { report: read_report(store, &result)?, result, found: true }))
-}
-
-/// What could be read; nothing of what is lost or damaged.
-fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-    match read {
-        Ok(read) => Ok(Some(read)),
-        Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => Ok(None),
-        Err(e) => Err(e),
-    }
 }

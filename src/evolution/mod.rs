@@ -32,7 +32,7 @@ mod training;
 
 pub use self::audit::{Audit, Misaligned, audit, curriculum_truth};
 pub use self::branch::{Branch, Branched, branch};
-pub use self::done::{Done, PhaseTime, current_round, done_round, next_round, read_report, ref_name};
+pub use self::done::{Current, Done, PhaseTime, current_round, done_round, next_round, read_report, ref_name};
 pub use self::error::EvolutionError;
 pub use self::evolve::evolve_round;
 pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures, label_gate};

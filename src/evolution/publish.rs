@@ -10,6 +10,7 @@ use super::ground::Ground;
 use super::report::RoundReport;
 use super::settings::settings_of;
 use crate::canonical::to_canonical;
+use crate::stages::draw::room_matters;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Made, Runner, Stage, StageError};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageResult, StoreError};
@@ -26,7 +27,7 @@ pub(super) fn closing_action<'o, const N: usize>(
     own: [(&str, Value); N],
 ) -> Action {
     // The gates' thresholds are with their figures.
-    let common = [("gates", json!(gates)), (SETTINGS, settings_of(ground.pipeline))];
+    let common = [("gates", json!(gates)), (SETTINGS, settings_of(ground.pipeline, room_matters(&ground.compute)))];
     Action {
         stage: stage.into(),
         stage_version,

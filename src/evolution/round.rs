@@ -1,7 +1,7 @@
 //! A round: from the roles of the round before to the roles of this one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::EvolutionError;
 use super::done::{Done, ref_name, show};
@@ -132,7 +132,7 @@ impl<'g> Under<'g, '_> {
             };
             let problem =
                 format!("there is no image in the images table{why}; name a folder with images with --images");
-            return Err(EvolutionError::Nothing { round, problem });
+            return Err(EvolutionError::Nothing { round, problem, tables: None });
         }
         self.check_room(slice.len() as u64)?;
         let images = ground.image_set(&slice);
@@ -158,8 +158,7 @@ impl<'g> Under<'g, '_> {
                 votes.voted,
                 listed(&left_out(&curriculum)),
             );
-            self.stopped().keep()?;
-            return Err(EvolutionError::Nothing { round, problem });
+            return Err(EvolutionError::Nothing { round, problem, tables: self.keep_stopped() });
         }
         let image_count = slice.len() as u64;
         Ok(Lesson { questioner, questioner_steps, questions, votes, curriculum, images, image_count })
@@ -293,9 +292,9 @@ impl<'g> Under<'g, '_> {
         let Some(stop) = pipeline.gates.kept_rows.stop.filter(|stop| (most as f64) < *stop) else { return Ok(()) };
         let problem = format!(
             "{images} images with {questions} questions each make at most {most} rows to learn from, and gates.kept_rows stops a round \
-             below {stop}: name more images with --images, or lower that threshold in the pipeline file"
+             below {stop}: name more images with --images, or lower that threshold"
         );
-        Err(EvolutionError::Nothing { round: self.round, problem })
+        Err(EvolutionError::Hopeless { round: self.round, problem })
     }
 
     /// Says what gates warn of, and ends the round at one that stops it.
@@ -308,17 +307,18 @@ impl<'g> Under<'g, '_> {
         let stopped = checked.iter().find(|gate| gate.verdict == Verdict::Stopped).cloned();
         self.gates.extend(checked);
         let Some(gate) = stopped else { return Ok(()) };
-        // That it could not be kept must not hide why the round stopped.
-        let tables = self.stopped().keep().unwrap_or_else(|e| {
-            self.ground.runner.progress.say(&format!("what the stopped round made is not named: {e}"));
-            None
-        });
+        let tables = self.keep_stopped();
         Err(EvolutionError::Gate { round: self.round, gate: Box::new(gate), gates: self.gates.clone(), tables })
     }
 
-    /// What there is of the round, if it ends here.
-    fn stopped(&self) -> Stopped<'_, '_> {
-        Stopped { ground: self.ground, round: self.round, results: &self.results, gates: &self.gates }
+    /// Names what there is of the round, which ends here; gives the folder of its tables.
+    fn keep_stopped(&self) -> Option<PathBuf> {
+        let stopped = Stopped { ground: self.ground, round: self.round, results: &self.results, gates: &self.gates };
+        // That it could not be kept must not hide why the round stopped.
+        stopped.keep().unwrap_or_else(|e| {
+            self.ground.runner.progress.say(&format!("what the stopped round made is not named: {e}"));
+            None
+        })
     }
 
     /// Names the models and the round.

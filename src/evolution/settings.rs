@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::gates::Checked;
-use super::pipeline::{ComputeType, Pipeline, PipelineError};
+use super::pipeline::{Pipeline, PipelineError};
 
 /// What a round does not depend on: names, places, the memory that may be taken, the truth that only measures; and the gates, whose
 /// thresholds a round keeps with their figures.
@@ -20,13 +20,13 @@ const LEFT_OUT: [&str; 10] = [
     "/round/labelled",
 ];
 
-/// What a round in f32 does not depend on either; in other formats a product's rounding may depend on what runs beside it.
+/// What a round depends on only where [`room_matters`](crate::stages::draw::room_matters).
 const ROOM: [&str; 2] = ["/sampling/cache_bytes", "/sampling/max_sequences"];
 
-/// What a pipeline file says about a round.
-pub fn settings_of(pipeline: &Pipeline) -> Value {
+/// What a pipeline file says about a round, the room that sampling may take among it if `with_room`.
+pub fn settings_of(pipeline: &Pipeline, with_room: bool) -> Value {
     let mut settings = json!(pipeline);
-    let room = ROOM.iter().filter(|_| pipeline.model.dtype == ComputeType::F32);
+    let room = ROOM.iter().filter(|_| !with_room);
     for path in LEFT_OUT.iter().chain(room) {
         let (parent, key) = path.rsplit_once('/').unwrap_or_default();
         if let Some(Value::Object(section)) = settings.pointer_mut(parent) {
@@ -34,6 +34,16 @@ pub fn settings_of(pipeline: &Pipeline) -> Value {
         }
     }
     settings
+}
+
+/// What a pipeline file says, beside the settings of a round that was made: the room is compared where it was named.
+fn beside(then: &Value, pipeline: &Pipeline) -> Value {
+    settings_of(pipeline, ROOM.iter().any(|path| then.pointer(path).is_some()))
+}
+
+/// The keys in which a round that was made differs from a pipeline file.
+pub fn changes_since(then: &Value, pipeline: &Pipeline) -> Vec<SettingChange> {
+    changes(then, &beside(then, pipeline))
 }
 
 /// A pipeline with the settings of a round that was made, and its gates; what a round does not depend on is as in `today`.
@@ -131,21 +141,26 @@ mod tests {
             stop: None,
             verdict: super::super::gates::Verdict::Passed,
         }];
-        let back = restored(&settings_of(&then), &gates, &now).expect("restored");
-        assert_eq!(settings_of(&back), settings_of(&then));
+        let back = restored(&settings_of(&then, true), &gates, &now).expect("restored");
+        assert_eq!(settings_of(&back, true), settings_of(&then, true));
         assert_eq!((back.evolution.as_str(), back.model.base.as_str()), ("b", "elsewhere"));
         assert_eq!(back.gates.valid_share.warn, Some(0.5));
         assert!(restored(&json!({"curriculum": {"lo": 1}}), &[], &now).is_err());
     }
 
     #[test]
-    fn the_room_is_a_setting_where_results_depend_on_it() {
-        let of = |dtype: &str| {
-            let text = format!("evolution = \"a\"\n[model]\ndtype = \"{dtype}\"\n[sampling]\ncache_bytes = 8192\n");
-            settings_of(&Pipeline::parse(Path::new("p.toml"), &text).expect("usable"))
+    fn the_room_is_compared_where_it_was_named() {
+        let of = |bytes: u32| {
+            let text = format!("evolution = \"a\"\n[sampling]\ncache_bytes = {bytes}\n");
+            Pipeline::parse(Path::new("p.toml"), &text).expect("usable")
         };
-        let room = |settings: &Value| settings.pointer("/sampling/cache_bytes").cloned();
-        assert_eq!((room(&of("f32")), room(&of("bf16"))), (None, Some(json!(8192))));
+        let (small, large) = (of(8192), of(16384));
+        assert_eq!(settings_of(&small, true).pointer("/sampling/cache_bytes"), Some(&json!(8192)));
+        assert_eq!(settings_of(&small, false).pointer("/sampling/cache_bytes"), None);
+        assert_eq!(changes_since(&settings_of(&small, false), &large), []);
+        let changed: Vec<String> =
+            changes_since(&settings_of(&small, true), &large).into_iter().map(|change| change.key).collect();
+        assert_eq!(changed, ["sampling.cache_bytes"]);
     }
 
     #[test]

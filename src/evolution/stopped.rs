@@ -49,7 +49,15 @@ impl Stopped<'_, '_> {
                 break;
             }
         }
-        Ok(Some(show_stopped(runner.store, evolution, self.round, &result)?))
+        let folder = show_stopped(runner.store, evolution, self.round, &result)?;
+        // Another process may have named its own since: what is laid out is what is named.
+        let mut shown = result.action;
+        while let Some(head) = runner.store.head(evolution, &name)?.filter(|head| head.result != shown) {
+            let Some(result) = runner.store.usable_result(head.result)? else { break };
+            show_stopped(runner.store, evolution, self.round, &result)?;
+            shown = head.result;
+        }
+        Ok(Some(folder))
     }
 }
 

@@ -1,11 +1,12 @@
 //! The engine: lanes that share a model, fed and emptied through bounded channels.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam_channel::bounded;
 
+use super::in_order::InOrder;
 use super::job::{Job, Outcome, SamplingError};
 use super::lane::Lane;
 use crate::kernels::attention::BLOCK;
@@ -36,6 +37,7 @@ pub struct Engine<'a> {
     tokenizer: &'a Tokenizer,
     lanes: Vec<LaneMemory>,
     max_sequences: usize,
+    threads: usize,
     stop: Arc<AtomicBool>,
 }
 
@@ -65,7 +67,7 @@ impl<'a> Engine<'a> {
         };
         let memory = (0..lanes).map(lane).collect::<Result<_, _>>()?;
         let max_sequences = options.max_sequences.div_ceil(lanes).max(1);
-        Ok(Self { model, tokenizer, lanes: memory, max_sequences, stop: Arc::default() })
+        Ok(Self { model, tokenizer, lanes: memory, max_sequences, threads, stop: Arc::default() })
     }
 
     /// The same engine, which drops what it is drawing once `stop` is true: jobs that are not done then have no outcome.
@@ -80,8 +82,8 @@ impl<'a> Engine<'a> {
         sequences * (tokens.div_ceil(BLOCK) + 2) * bytes_a_block(model)
     }
 
-    /// Draws the samples of every job. `prepare` makes jobs of `items` on other threads, ahead of the model; `finish`
-    /// takes the outcomes on this one, in the order in which they come about.
+    /// Draws the samples of every job. `prepare` makes jobs of `items` on other threads, ahead of the model, which gets them in the
+    /// items' order; `finish` takes the outcomes on this one, in the order in which they come about.
     ///
     /// # Errors
     /// What concerns one prompt is in its outcome; an error here means that the model or a thread failed.
@@ -95,20 +97,17 @@ impl<'a> Engine<'a> {
         const AHEAD: usize = 16;
         let (send_job, jobs) = bounded::<Job>(AHEAD);
         let (done, outcomes) = bounded::<Outcome>(4 * AHEAD);
-        let items = Mutex::new(items);
+        let items = InOrder::new(items);
         let (model, tokenizer, max_sequences) = (self.model, self.tokenizer, self.max_sequences);
         let stop = Arc::clone(&self.stop);
         thread::scope(|scope| {
             let (items, prepare) = (&items, &prepare);
-            for _ in 0..self.lanes.len() {
+            for _ in 0..self.threads {
                 let send_job = send_job.clone();
                 scope.spawn(move || {
-                    loop {
-                        let item = items.lock().ok().and_then(|mut items| items.next());
-                        let Some(item) = item else { return };
-                        if let Some(job) = prepare(item)
-                            && send_job.send(job).is_err()
-                        {
+                    while let Some((mut turn, item)) = items.take() {
+                        let job = prepare(item);
+                        if !turn.wait() || job.is_some_and(|job| send_job.send(job).is_err()) {
                             return;
                         }
                     }

@@ -9,6 +9,7 @@
 mod blocks;
 mod engine;
 mod image;
+mod in_order;
 mod job;
 mod lane;
 mod options;

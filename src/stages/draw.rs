@@ -78,18 +78,22 @@ pub struct Room {
 
 impl Room {
     /// What actions name of how a model computes, with the room where results depend on it.
-    ///
-    /// A matrix product of candle's chooses the order of its sums by its shape, so that a sample's bits depend on what is drawn beside
-    /// it, and that depends on the room. Our kernels, which serve f32 on the CPU, are free of it: there the room is not named.
     fn named_in(self, compute: &Value) -> Value {
         let mut compute = compute.clone();
-        let by_kernels = compute["dtype"] == DType::F32.as_str() && compute.get("device").is_none();
-        if let (false, Some(compute)) = (by_kernels, compute.as_object_mut()) {
+        if let (true, Some(compute)) = (room_matters(&compute), compute.as_object_mut()) {
             compute.insert("cache_bytes".to_owned(), json!(self.cache_bytes));
             compute.insert("max_sequences".to_owned(), json!(self.max_sequences));
         }
         compute
     }
+}
+
+/// Whether results depend on the room, by what an action names of how a model computes.
+///
+/// A matrix product of candle's chooses the order of its sums by its shape, so that a sample's bits depend on what is drawn beside
+/// it, and that depends on the room. Our kernels, which serve f32 on the CPU, are free of it.
+pub fn room_matters(compute: &Value) -> bool {
+    compute["dtype"] != DType::F32.as_str() || compute.get("device").is_some()
 }
 
 /// A prompt of which samples are wanted.

@@ -64,6 +64,11 @@ fn a_wrong_flag_key_or_store_is_an_error_that_says_what_to_do() {
     fails(&["show", "00000000000000"], 2, &["nothing in the store"]);
     fails(&["ingest", "source", "--evolution", "../x"], 2, &["--evolution"]);
     fails(&["ingest", "source", "--threads", "0"], 2, &["--threads"]);
+    fails(
+        &["staus"],
+        2,
+        &["unrecognized subcommand 'staus'\n", "hint: a similar subcommand exists: 'status'; `visplay --help`"],
+    );
     std::fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nshard_row = 8\n").unwrap();
     fails(&["ingest", "source"], 2, &["small.toml:3", "shard_row", "did you mean `shard_rows`"]);
     std::fs::write(place.path().join("file"), "x").unwrap();

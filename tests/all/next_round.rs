@@ -102,6 +102,10 @@ fn a_dry_run_says_what_and_why_and_leaves_everything_as_it_is() {
     }
     assert_eq!(files(&place), before);
     assert!(before_ingest.len() < before.len());
+    // Pictures that another evolution has ingested need but a name.
+    let named = dry(&["1", "--images", "source", "--evolution", "v"]);
+    assert_eq!(named["part"], "images");
+    assert!(named["why"].as_str().unwrap().contains("only its name is to be given"), "{named}");
     // What cannot run is said by a dry run too.
     let output = evolve(&place, "store", &["1", "--evolution", "none", "--dry-run"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

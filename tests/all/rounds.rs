@@ -302,3 +302,53 @@ fn what_is_missing_is_said() {
     let odd = evolve(&place, "store", &["0"]).output().unwrap();
     assert!(said(&odd).contains("a round is a number from 1"), "{}", said(&odd));
 }
+
+#[test]
+fn a_round_that_no_outcome_could_let_pass_is_not_begun() {
+    let place = place();
+    std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}[gates.kept_rows]\nstop = 65\n")).unwrap();
+    let hopeless = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
+    assert_eq!(hopeless.status.code(), Some(3), "{}", said(&hopeless));
+    for part in ["round 1 is not begun: 8 images with 8 questions each", "at most 64 rows", "below 65", "[gates]"] {
+        assert!(said(&hopeless).contains(part), "{part} is not in {}", said(&hopeless));
+    }
+    assert!(!place.store().join("views/t/stopped").exists() && place.files("refs/t/round-0001").is_empty());
+}
+
+#[test]
+fn an_empty_curriculum_is_said_and_its_tables_are_kept() {
+    let place = place();
+    // Six answers of a random model are never all the same.
+    let nothing = PIPELINE.replace("low = 0.1", "low = 0.99\nhigh = 1.0");
+    std::fs::write(place.path().join("p.toml"), nothing).unwrap();
+    let empty = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
+    assert_eq!(empty.status.code(), Some(1), "{}", said(&empty));
+    for part in ["round 1: the curriculum is empty", "its tables: store/views/t/stopped/round=1"] {
+        assert!(said(&empty).contains(part), "{part} is not in {}", said(&empty));
+    }
+    assert!(!place.files("views/t/stopped/round=1/votes").is_empty());
+    assert_eq!(place.files("refs/t/round-0001/stopped").len(), 1);
+}
+
+#[test]
+fn a_round_whose_result_is_lost_is_not_taken_for_one_that_is_not_current() {
+    let place = place();
+    let done = report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
+    let current = || place.json(&["status"])["current"]["t"].clone();
+    let before = current();
+    assert!(before == json!(1) || before.is_null(), "{before}");
+    let action = done["action"].as_str().unwrap();
+    let (fan, rest) = action.split_at(2);
+    let results = place.files("results").into_iter();
+    let lost = results.filter(|file| file.to_string_lossy().replace('/', "").contains(&format!("{fan}{rest}")));
+    let lost: Vec<_> = lost.collect();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    std::fs::remove_file(&lost[0]).unwrap();
+    assert_eq!(current(), json!({"lost": 1}));
+    let text = place.command(&["status"]).output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&text.stdout).contains("t: parts of round 1 are lost; `evolve-round` makes them again")
+    );
+    report(&evolve(&place, "store", &["1"]).output().unwrap());
+    assert_eq!(current(), before);
+}

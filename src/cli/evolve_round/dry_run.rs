@@ -175,7 +175,11 @@ fn why(store: &Store, action: &Action) -> Result<(String, Vec<Difference>), Stor
         .collect();
     let more = differences.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    let text = if differences.is_empty() {
+    let text = if differences.is_empty() && store.usable_result(action.key()?)?.is_some() {
+        format!(
+            "the result of {stage} is there, which another evolution or an earlier run made; only its name is to be given"
+        )
+    } else if differences.is_empty() {
         format!("parts of the result of {stage} are gone")
     } else {
         format!("no result of {stage} has this key; the nearest differs in {}{more}", named.join(", "))

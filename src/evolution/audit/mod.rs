@@ -13,7 +13,7 @@ use super::EvolutionError;
 use super::done::{Done, SETTINGS, done_round};
 use super::gates::{Checked, QuestionFigures, VoteFigures};
 use super::pipeline::Pipeline;
-use super::settings::{SettingChange, changes, settings_of};
+use super::settings::{SettingChange, changes_since};
 use crate::analysis::alignment::Findings;
 use crate::analysis::labels::{self, LabelFigures, Labelled};
 use crate::analysis::truth::SceneTruth;
@@ -92,6 +92,7 @@ pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&SceneTru
     let done = done_round(store, evolution, round)?.ok_or_else(|| EvolutionError::Nothing {
         round,
         problem: format!("it is not done in `{evolution}`, so there is nothing to audit"),
+        tables: None,
     })?;
     let checks = Checks::of(store, &done)?;
     let questions = QuestionFigures::of(&checks.questions);
@@ -177,8 +178,8 @@ pub fn curriculum_truth(store: &Store, done: &Done, truth: &SceneTruth) -> Resul
 }
 
 fn from_paper(settings: &Value) -> Result<Vec<FromPaper>, EvolutionError> {
-    let paper = settings_of(&Pipeline::of_preset("paper")?);
-    let differences = changes(settings, &paper).into_iter().map(|SettingChange { key, a, b }| FromPaper {
+    let paper = Pipeline::of_preset("paper")?;
+    let differences = changes_since(settings, &paper).into_iter().map(|SettingChange { key, a, b }| FromPaper {
         source: Pipeline::bundled_comment(&key).unwrap_or_else(|| "ours".to_owned()),
         key,
         round: a,

@@ -1,0 +1,111 @@
+//! Work of several threads, let through in the order in which it was taken.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Hands out items with numbers, and lets the threads that took them pass in the order of these.
+#[derive(Debug)]
+pub(super) struct InOrder<I> {
+    items: Mutex<(u64, I)>,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    /// Whose turn it is.
+    next: u64,
+    /// The first that left without passing, so that no turn after it would come.
+    left: Option<u64>,
+}
+
+/// A place in the order. Who drops it lets the next one pass.
+#[derive(Debug)]
+pub(super) struct Turn<'a, I: Iterator> {
+    order: &'a InOrder<I>,
+    number: u64,
+    passed: bool,
+}
+
+impl<I: Iterator> InOrder<I> {
+    pub(super) fn new(items: I) -> Self {
+        Self { items: Mutex::new((0, items)), gate: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// The next item, with its place; `None` when there are no more.
+    pub(super) fn take(&self) -> Option<(Turn<'_, I>, I::Item)> {
+        // An iterator that panicked is not asked again.
+        let mut items = self.items.lock().ok()?;
+        let item = items.1.next()?;
+        let number = items.0;
+        items.0 += 1;
+        Some((Turn { order: self, number, passed: false }, item))
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I: Iterator> Turn<'_, I> {
+    /// Waits until all who took items before are through; false if one of them never will be.
+    pub(super) fn wait(&mut self) -> bool {
+        let waiting = |gate: &mut Gate| gate.next != self.number && gate.left.is_none_or(|left| left > self.number);
+        let gate = self.order.changed.wait_while(self.order.gate(), waiting).unwrap_or_else(PoisonError::into_inner);
+        self.passed = gate.next == self.number;
+        self.passed
+    }
+}
+
+impl<I: Iterator> Drop for Turn<'_, I> {
+    fn drop(&mut self) {
+        let mut gate = self.order.gate();
+        if self.passed {
+            gate.next = self.number + 1;
+        } else {
+            gate.left = Some(gate.left.map_or(self.number, |left| left.min(self.number)));
+        }
+        drop(gate);
+        self.order.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Numbers as four threads let them through; `work` is done before a turn is waited for.
+    fn through(count: u64, work: impl Fn(u64) + Sync) -> Vec<u64> {
+        let (order, seen) = (InOrder::new(0..count), Mutex::new(Vec::new()));
+        let worker = || {
+            while let Some((mut turn, item)) = order.take() {
+                work(item);
+                if !turn.wait() {
+                    return;
+                }
+                seen.lock().unwrap().push(item);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| catch_unwind(AssertUnwindSafe(worker)));
+            }
+        });
+        seen.into_inner().unwrap()
+    }
+
+    #[test]
+    fn what_takes_longer_is_waited_for() {
+        let slow = |item: u64| thread::sleep(Duration::from_millis(if item.is_multiple_of(3) { 5 } else { 0 }));
+        assert_eq!(through(60, slow), (0..60).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_panic_ends_the_others_too() {
+        let seen = through(60, |item| assert_ne!(item, 20, "on purpose"));
+        assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    }
+}
