@@ -11,7 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 /// Bytes of a large page; smaller blocks hold none.
 const PAGE: usize = 2 << 20;
 
-/// The system's allocator. What is large begins on a large page and asks for as many as it fills.
+/// The system's allocator. What is allocated large, or grows to be, begins on a large page and asks for as many as it fills.
 ///
 /// ```
 /// #[global_allocator]
@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for HugePages {
         let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
         if !new.is_null() {
             // SAFETY: both blocks hold that much, and they are not the same.
-            unsafe { std::ptr::copy_nonoverlapping(block, new, layout.size().min(size)) };
+            unsafe { std::ptr::copy_nonoverlapping(block, new, layout.size()) };
             // SAFETY: the old block is the allocator's, and nobody has it any more.
             unsafe { System.dealloc(block, layout) };
         }
@@ -95,26 +95,34 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn large_blocks_have_the_advice_and_small_ones_their_contents() {
-        let mut block = vec![7u8; 3 * super::PAGE];
-        block.extend_from_slice(&vec![8u8; super::PAGE]);
-        assert!(block[..3 * super::PAGE].iter().all(|b| *b == 7) && block[3 * super::PAGE..].iter().all(|b| *b == 8));
-        let mut less = block.clone();
-        less.truncate(10);
-        less.shrink_to_fit();
-        assert_eq!(less, [7; 10]);
+        // A small one becomes a large one, a large one a larger one, and that a small one.
+        let mut block = vec![7u8; super::PAGE / 2];
+        for (from, to, byte) in [(super::PAGE / 2, 3 * super::PAGE, 8), (3 * super::PAGE, 8 * super::PAGE, 9)] {
+            let before = block.clone();
+            block.reserve_exact(to - from);
+            block.resize(to, byte);
+            assert!(block[..from] == before && block[from..].iter().all(|b| *b == byte));
+        }
+        block.truncate(10);
+        block.shrink_to_fit();
+        assert_eq!(block, [7; 10]);
         let within = |line: &str, at: usize| {
             let (from, to) = line.split_whitespace().next()?.split_once('-')?;
             let [from, to] = [from, to].map(|end| usize::from_str_radix(end, 16));
             Some((from.ok()?..to.ok()?).contains(&at))
         };
-        let block = black_box(vec![9u8; 3 * super::PAGE]);
-        let at = block.as_ptr() as usize + super::PAGE;
-        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("Linux has it");
-        let mut lines = smaps.lines().skip_while(|line| within(line, at) != Some(true));
-        let flags = lines.find(|line| line.starts_with("VmFlags:")).expect("flags of the block's pages");
-        drop(black_box(block));
         // A kernel built without large pages has no such advice to take.
         let has_pages = std::path::Path::new("/sys/kernel/mm/transparent_hugepage/enabled").exists();
-        assert!(!has_pages || flags.split_whitespace().any(|flag| flag == "hg"), "{flags}");
+        let made = vec![9u8; 3 * super::PAGE];
+        let mut grown = vec![9u8; super::PAGE / 2];
+        grown.resize(3 * super::PAGE, 9);
+        for block in [made, grown].map(black_box) {
+            let at = block.as_ptr() as usize;
+            assert_eq!(at % super::PAGE, 0);
+            let smaps = std::fs::read_to_string("/proc/self/smaps").expect("Linux has it");
+            let mut lines = smaps.lines().skip_while(|line| within(line, at) != Some(true));
+            let flags = lines.find(|line| line.starts_with("VmFlags:")).expect("flags of the block's pages");
+            assert!(!has_pages || flags.split_whitespace().any(|flag| flag == "hg"), "{flags}");
+        }
     }
 }

@@ -171,7 +171,7 @@ impl From<EvolutionError> for CommandError {
                 let hints = tables.as_deref().map(tables_at).into_iter().chain([THRESHOLDS.to_owned()]);
                 Self::from_chain(exit::GATE, &e).with_hint(hints.collect::<Vec<_>>().join("; "))
             }
-            EvolutionError::Hopeless { .. } => Self::from_chain(exit::GATE, &e).with_hint(THRESHOLDS),
+            EvolutionError::GateUnreachable { .. } => Self::from_chain(exit::GATE, &e).with_hint(THRESHOLDS),
             EvolutionError::Nothing { ref tables, .. } => {
                 let error = Self::from_chain(exit::FAILED, &e);
                 tables.as_deref().map(tables_at).into_iter().fold(error, Self::with_hint)

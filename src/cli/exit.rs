@@ -6,7 +6,7 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line, a pipeline file or another input is not usable as written.
 pub const USAGE: u8 = 2;
-/// A gate stopped the round; the previous round stays current.
+/// A gate stopped the round, or would have whatever came of it; the previous round stays current.
 pub const GATE: u8 = 3;
 /// The store is damaged; `visplay verify` names what.
 pub const DAMAGED: u8 = 4;

@@ -46,7 +46,9 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
             let current = match current {
                 Current::Round(round) => format!("round {round} is current, and the next round starts from it"),
                 Current::Base => "the base model is current, and the next round starts from it".to_owned(),
-                Current::Lost { lost } => format!("parts of round {lost} are lost; `evolve-round` makes them again"),
+                Current::Lost { lost } => format!(
+                    "parts of round {lost} are lost; `visplay verify --full`, then `evolve-round`, brings them back"
+                ),
             };
             ui.result(format!("{evolution}: {current}"))?;
         }

@@ -119,7 +119,7 @@ pub enum Current {
     Round(u32),
     /// The base model.
     Base,
-    /// This round, or one before it if keep-best does not let it be current: its report is lost.
+    /// This round, or one before it if keep-best does not let it be current: parts of its result are lost, or cannot be read.
     Lost {
         /// The round.
         lost: u32,
@@ -142,8 +142,8 @@ pub fn current_round(store: &Store, evolution: &str) -> Result<Current, Evolutio
 }
 
 /// What could be read; nothing of what is lost or damaged.
-pub(super) fn readable<T>(read: Result<T, EvolutionError>) -> Result<Option<T>, EvolutionError> {
-    match read {
+pub(super) fn readable<T>(read: Result<T, impl Into<EvolutionError>>) -> Result<Option<T>, EvolutionError> {
+    match read.map_err(Into::into) {
         Ok(read) => Ok(Some(read)),
         Err(EvolutionError::Stage(StageError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }))) => {
             Ok(None)

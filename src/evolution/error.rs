@@ -37,12 +37,12 @@ pub enum EvolutionError {
         round: u32,
         /// What is missing.
         problem: String,
-        /// Where the tables of the round are laid out, as far as it came.
+        /// Where the tables of the round are laid out, as far as it came; `None` where nothing was made or could be kept.
         tables: Option<PathBuf>,
     },
     /// A gate would stop the round whatever came of it, so that it is not begun.
     #[error("round {round} is not begun: {problem}")]
-    Hopeless {
+    GateUnreachable {
         /// The round.
         round: u32,
         /// Which gate, and why.

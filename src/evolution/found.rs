@@ -36,15 +36,10 @@ pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<Found, 
     if let Some(done) = whole(store, evolution, round, head.result)? {
         return Ok(Found::Whole(Box::new(done)));
     }
-    let settings = readable(store.action(head.result).map_err(Into::into))?
-        .and_then(|action| action.parameters.get(SETTINGS).cloned());
+    let settings = readable(store.action(head.result))?.and_then(|action| action.parameters.get(SETTINGS).cloned());
     let mut images = None;
-    for key in readable(store.result(head.result).map_err(Into::into))?
-        .flatten()
-        .map(|result| result.upstream)
-        .unwrap_or_default()
-    {
-        if readable(store.action(key).map_err(Into::into))?.is_some_and(|action| action.stage == INGEST) {
+    for key in readable(store.result(head.result))?.flatten().map(|result| result.upstream).unwrap_or_default() {
+        if readable(store.action(key))?.is_some_and(|action| action.stage == INGEST) {
             images = store.usable_result(key)?;
         }
     }

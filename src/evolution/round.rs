@@ -134,7 +134,7 @@ impl<'g> Under<'g, '_> {
                 format!("there is no image in the images table{why}; name a folder with images with --images");
             return Err(EvolutionError::Nothing { round, problem, tables: None });
         }
-        self.check_room(slice.len() as u64)?;
+        self.check_reach(slice.len() as u64)?;
         let images = ground.image_set(&slice);
         let Trained { model: questioner, results, metrics: questioner_steps } =
             training::questioner(ground, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
@@ -158,7 +158,7 @@ impl<'g> Under<'g, '_> {
                 votes.voted,
                 listed(&left_out(&curriculum)),
             );
-            return Err(EvolutionError::Nothing { round, problem, tables: self.keep_stopped() });
+            return Err(EvolutionError::Nothing { round, problem, tables: self.keep_stopped()? });
         }
         let image_count = slice.len() as u64;
         Ok(Lesson { questioner, questioner_steps, questions, votes, curriculum, images, image_count })
@@ -285,7 +285,7 @@ impl<'g> Under<'g, '_> {
     }
 
     /// Ends a round that cannot pass, before anything is trained: where all that can be asked is less than what must be kept.
-    fn check_room(&self, images: u64) -> Result<(), EvolutionError> {
+    fn check_reach(&self, images: u64) -> Result<(), EvolutionError> {
         let pipeline = self.ground.pipeline;
         let questions = u64::from(pipeline.round.questions_per_image);
         let most = images * questions;
@@ -294,7 +294,7 @@ impl<'g> Under<'g, '_> {
             "{images} images with {questions} questions each make at most {most} rows to learn from, and gates.kept_rows stops a round \
              below {stop}: name more images with --images, or lower that threshold"
         );
-        Err(EvolutionError::Hopeless { round: self.round, problem })
+        Err(EvolutionError::GateUnreachable { round: self.round, problem })
     }
 
     /// Says what gates warn of, and ends the round at one that stops it.
@@ -307,18 +307,22 @@ impl<'g> Under<'g, '_> {
         let stopped = checked.iter().find(|gate| gate.verdict == Verdict::Stopped).cloned();
         self.gates.extend(checked);
         let Some(gate) = stopped else { return Ok(()) };
-        let tables = self.keep_stopped();
+        let tables = self.keep_stopped()?;
         Err(EvolutionError::Gate { round: self.round, gate: Box::new(gate), gates: self.gates.clone(), tables })
     }
 
     /// Names what there is of the round, which ends here; gives the folder of its tables.
-    fn keep_stopped(&self) -> Option<PathBuf> {
+    fn keep_stopped(&self) -> Result<Option<PathBuf>, EvolutionError> {
         let stopped = Stopped { ground: self.ground, round: self.round, results: &self.results, gates: &self.gates };
-        // That it could not be kept must not hide why the round stopped.
-        stopped.keep().unwrap_or_else(|e| {
-            self.ground.runner.progress.say(&format!("what the stopped round made is not named: {e}"));
-            None
-        })
+        match stopped.keep() {
+            Err(EvolutionError::Stage(StageError::Interrupted)) => Err(StageError::Interrupted.into()),
+            // That it could not be kept must not hide why the round stopped.
+            Err(e) => {
+                self.ground.runner.progress.say(&format!("what the stopped round made is not named: {e}"));
+                Ok(None)
+            }
+            kept => kept,
+        }
     }
 
     /// Names the models and the round.

@@ -36,14 +36,10 @@ pub fn settings_of(pipeline: &Pipeline, with_room: bool) -> Value {
     settings
 }
 
-/// What a pipeline file says, beside the settings of a round that was made: the room is compared where it was named.
-fn beside(then: &Value, pipeline: &Pipeline) -> Value {
-    settings_of(pipeline, ROOM.iter().any(|path| then.pointer(path).is_some()))
-}
-
-/// The keys in which a round that was made differs from a pipeline file.
+/// The keys in which a round that was made differs from a pipeline file; the room is compared where the round named it.
 pub fn changes_since(then: &Value, pipeline: &Pipeline) -> Vec<SettingChange> {
-    changes(then, &beside(then, pipeline))
+    let with_room = ROOM.iter().any(|path| then.pointer(path).is_some());
+    changes(then, &settings_of(pipeline, with_room))
 }
 
 /// A pipeline with the settings of a round that was made, and its gates; what a round does not depend on is as in `today`.

@@ -12,8 +12,12 @@ use rayon::prelude::*;
 use super::packed::{PANEL, PackedMatrix};
 use super::tile::{Start, Sums, TILE, multiply_tile, pack_tile, tiles};
 
-/// Rows that share one pass over the weight.
-const ROW_BLOCK: usize = 8 * TILE;
+/// Rows that share one pass over the weight: as many as stay in the second-level cache, which is larger where there is AVX-512. On an
+/// Intel Xeon with 2 MiB of it 16 tiles make the weight's gradient 5 to 9 % faster than 8.
+const fn row_block(lanes: usize) -> usize {
+    if lanes == 16 { 16 * TILE } else { 8 * TILE }
+}
+
 /// Inputs of one pass: the block of rows stays in the second-level cache, a panel's slice near the first. No sum depends on it.
 /// On Zen 3 (AVX2), 93 to 97 % of the core's multiply-adds on the products of models of 1 to 60 million parameters, with 256 88 to
 /// 93 %; on Zen 4 (AVX-512) 88 to 94 %, with 384 75 to 90 %; on an Intel Xeon (AVX-512), memory in huge pages, 74 to 83 %, with 192 70 to 80 %.
@@ -147,7 +151,6 @@ pub(super) fn threads_for(multiply_adds: usize) -> usize {
 /// `out[m, n] = start + sum_k x[m, k] panels[n, k]` on this thread.
 fn multiply(x: Left<'_>, inputs: usize, panels: &[f32], start: Start<'_>, out: &mut [f32], outputs: usize) {
     ROWS.with_borrow_mut(|packed| {
-        packed.resize(ROW_BLOCK * INPUT_BLOCK, 0.0);
         Arch::new().dispatch(Multiply { x, inputs, panels, start, out, outputs, packed });
     });
 }
@@ -159,7 +162,7 @@ struct Multiply<'a> {
     start: Start<'a>,
     out: &'a mut [f32],
     outputs: usize,
-    packed: &'a mut [f32],
+    packed: &'a mut Vec<f32>,
 }
 
 impl WithSimd for Multiply<'_> {
@@ -168,8 +171,10 @@ impl WithSimd for Multiply<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, inputs, panels, start, out, outputs, packed } = self;
-        for (block, out) in out.chunks_mut(ROW_BLOCK * outputs).enumerate() {
-            let x = x.skip_rows(block * ROW_BLOCK);
+        let row_block = const { row_block(S::F32_LANES) };
+        packed.resize(row_block * INPUT_BLOCK, 0.0);
+        for (block, out) in out.chunks_mut(row_block * outputs).enumerate() {
+            let x = x.skip_rows(block * row_block);
             let rows = out.len() / outputs;
             for from in (0..inputs).step_by(INPUT_BLOCK) {
                 let depth = INPUT_BLOCK.min(inputs - from);

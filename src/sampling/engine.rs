@@ -93,7 +93,7 @@ impl<'a> Engine<'a> {
         prepare: impl Fn(T) -> Option<Job> + Sync,
         mut finish: impl FnMut(Outcome),
     ) -> Result<(), SamplingError> {
-        /// Jobs that wait ready for a lane.
+        /// Jobs that wait ready for a lane; each thread that prepares may hold one more.
         const AHEAD: usize = 16;
         let (send_job, jobs) = bounded::<Job>(AHEAD);
         let (done, outcomes) = bounded::<Outcome>(4 * AHEAD);
@@ -102,7 +102,7 @@ impl<'a> Engine<'a> {
         let stop = Arc::clone(&self.stop);
         thread::scope(|scope| {
             let (items, prepare) = (&items, &prepare);
-            for _ in 0..self.threads {
+            for _ in 0..self.threads.min(AHEAD) {
                 let send_job = send_job.clone();
                 scope.spawn(move || {
                     while let Some((mut turn, item)) = items.take() {
@@ -124,7 +124,8 @@ impl<'a> Engine<'a> {
                 })
                 .collect();
             drop((jobs, done));
-            outcomes.iter().for_each(&mut finish);
+            // Taken in here, so that a panic in `finish` closes the channel and the lanes end.
+            outcomes.into_iter().for_each(&mut finish);
             let ended = lanes.into_iter().map(|lane| {
                 lane.join().unwrap_or_else(|_| Err(SamplingError::Threads("a sampling thread panicked".to_owned())))
             });

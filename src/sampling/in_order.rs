@@ -6,19 +6,19 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct InOrder<I> {
     items: Mutex<(u64, I)>,
-    gate: Mutex<Gate>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Gate {
+struct State {
     /// Whose turn it is.
     next: u64,
     /// The first that left without passing, so that no turn after it would come.
-    left: Option<u64>,
+    abandoned: Option<u64>,
 }
 
-/// A place in the order. Who drops it lets the next one pass.
+/// A place in the order. Dropped after its turn has come it lets the next one pass; dropped before, it ends all later turns.
 #[derive(Debug)]
 pub(super) struct Turn<'a, I: Iterator> {
     order: &'a InOrder<I>,
@@ -28,7 +28,7 @@ pub(super) struct Turn<'a, I: Iterator> {
 
 impl<I: Iterator> InOrder<I> {
     pub(super) fn new(items: I) -> Self {
-        Self { items: Mutex::new((0, items)), gate: Mutex::default(), changed: Condvar::new() }
+        Self { items: Mutex::new((0, items)), state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// The next item, with its place; `None` when there are no more.
@@ -41,30 +41,30 @@ impl<I: Iterator> InOrder<I> {
         Some((Turn { order: self, number, passed: false }, item))
     }
 
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<I: Iterator> Turn<'_, I> {
     /// Waits until all who took items before are through; false if one of them never will be.
     pub(super) fn wait(&mut self) -> bool {
-        let waiting = |gate: &mut Gate| gate.next != self.number && gate.left.is_none_or(|left| left > self.number);
-        let gate = self.order.changed.wait_while(self.order.gate(), waiting).unwrap_or_else(PoisonError::into_inner);
-        self.passed = gate.next == self.number;
+        let waiting = |state: &mut State| state.next != self.number && state.abandoned.is_none_or(|n| n > self.number);
+        let state = self.order.changed.wait_while(self.order.state(), waiting).unwrap_or_else(PoisonError::into_inner);
+        self.passed = state.next == self.number;
         self.passed
     }
 }
 
 impl<I: Iterator> Drop for Turn<'_, I> {
     fn drop(&mut self) {
-        let mut gate = self.order.gate();
+        let mut state = self.order.state();
         if self.passed {
-            gate.next = self.number + 1;
+            state.next = self.number + 1;
         } else {
-            gate.left = Some(gate.left.map_or(self.number, |left| left.min(self.number)));
+            state.abandoned = Some(state.abandoned.map_or(self.number, |n| n.min(self.number)));
         }
-        drop(gate);
+        drop(state);
         self.order.changed.notify_all();
     }
 }

@@ -220,8 +220,9 @@ struct Work<'w, 'a> {
     loaded: &'w Loaded,
     drawer: &'w Drawer<'a>,
     options: Arc<SamplingOptions>,
-    /// Images in use: prompts about one image that are drawn together share what the vision tower makes of it.
-    inputs: Mutex<BTreeMap<ImageId, Weak<ImageInput>>>,
+    /// Images in use, each in a slot of its own: prompts about one image that are drawn together share what the vision tower makes of
+    /// it, and who asks for an image while another thread prepares it waits for that one.
+    inputs: Mutex<BTreeMap<ImageId, Arc<Mutex<Weak<ImageInput>>>>>,
     stage: &'w str,
     seed: Seed,
     samples: u32,
@@ -240,13 +241,14 @@ impl Work<'_, '_> {
     }
 
     fn input(&self, id: ImageId) -> Result<Arc<ImageInput>, Result<Refusal, StageError>> {
-        let inputs = || self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(input) = inputs().get(&id).and_then(Weak::upgrade) {
+        let slot = Arc::clone(self.inputs.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(input) = slot.upgrade() {
             return Ok(input);
         }
         let patches = self.drawer.images.patches(id, &self.loaded.frame.processor).map_err(Err)?.map_err(Ok)?;
         let input = Arc::new(ImageInput::new(patches.as_ref().clone()));
-        inputs().insert(id, Arc::downgrade(&input));
+        *slot = Arc::downgrade(&input);
         Ok(input)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var, bail};
+use rayon::prelude::*;
 
 use crate::vlm::ops::has_kernels;
 
@@ -97,11 +98,15 @@ impl Gradients {
 
     /// The global L2 norm over all tensors, summed in f64 in the order of their names.
     pub fn norm(&self) -> Result<f64> {
+        let squares = |gradient: &Tensor| -> Result<Option<f64>> {
+            super::head::with_floats(gradient, |values| values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum())
+        };
+        // Each tensor's on a thread, added up in their order.
+        let gradients: Vec<&Tensor> = self.sums.values().collect();
+        let each: Vec<Option<f64>> = gradients.par_iter().map(|gradient| squares(gradient)).collect::<Result<_>>()?;
         let (mut sum, mut elsewhere) = (0.0, Vec::new());
-        for gradient in self.sums.values() {
-            match super::head::with_floats(gradient, |values| {
-                values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()
-            })? {
+        for (gradient, squares) in gradients.into_iter().zip(each) {
+            match squares {
                 Some(squares) => sum += squares,
                 None => elsewhere.push(gradient.sqr()?.sum_all()?),
             }

@@ -347,7 +347,7 @@ fn a_round_whose_result_is_lost_is_not_taken_for_one_that_is_not_current() {
     assert_eq!(current(), json!({"lost": 1}));
     let text = place.command(&["status"]).output().unwrap();
     assert!(
-        String::from_utf8_lossy(&text.stdout).contains("t: parts of round 1 are lost; `evolve-round` makes them again")
+        String::from_utf8_lossy(&text.stdout).contains("t: parts of round 1 are lost; `visplay verify --full`, then")
     );
     report(&evolve(&place, "store", &["1"]).output().unwrap());
     assert_eq!(current(), before);

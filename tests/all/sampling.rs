@@ -139,11 +139,12 @@ fn assert_close(a: &[f32], b: &[f32], what: &str) {
 fn what_is_drawn_together_does_not_depend_on_how_fast_jobs_are_prepared() {
     let (_folder, checkpoint) = checkpoint("nano-like");
     let draw = |sequences: usize, pause: Duration| {
-        let options = engine_options(&checkpoint, sequences, 1);
+        // Four threads prepare, one lane draws.
+        let options = engine_options(&checkpoint, sequences, 4);
         let mut engine = Engine::new(&checkpoint.model, &checkpoint.tokenizer, options).unwrap();
         let mut outcomes = BTreeMap::new();
         let prepare = |job: Job| {
-            std::thread::sleep(pause);
+            std::thread::sleep(pause * (3 - job.id as u32 % 4).min(2));
             Some(job)
         };
         let enter = |o: Outcome| assert!(outcomes.insert(o.id, bits(&o.samples.unwrap())).is_none());
