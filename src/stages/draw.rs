@@ -4,7 +4,7 @@
 //! thread it is drawn in.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::DType;
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::image_set::{ImageSet, Refusal};
+use super::in_use::InUse;
 use super::model::{Loaded, ModelHandle};
 use super::role_prompt::RolePrompt;
 use super::{Runner, StageError};
@@ -156,7 +157,7 @@ impl<'a> Drawer<'a> {
             loaded,
             drawer: self,
             options: Arc::new(sampling.options(&loaded.frame.stop_tokens)),
-            inputs: Mutex::default(),
+            inputs: InUse::default(),
             stage,
             seed: Seed(seed),
             samples,
@@ -220,9 +221,8 @@ struct Work<'w, 'a> {
     loaded: &'w Loaded,
     drawer: &'w Drawer<'a>,
     options: Arc<SamplingOptions>,
-    /// Images in use, each in a slot of its own: prompts about one image that are drawn together share what the vision tower makes of
-    /// it, and who asks for an image while another thread prepares it waits for that one.
-    inputs: Mutex<BTreeMap<ImageId, Arc<Mutex<Weak<ImageInput>>>>>,
+    /// Images in use: prompts about one image that are drawn together share what the vision tower makes of it.
+    inputs: InUse<ImageId, ImageInput>,
     stage: &'w str,
     seed: Seed,
     samples: u32,
@@ -241,15 +241,10 @@ impl Work<'_, '_> {
     }
 
     fn input(&self, id: ImageId) -> Result<Arc<ImageInput>, Result<Refusal, StageError>> {
-        let slot = Arc::clone(self.inputs.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(input) = slot.upgrade() {
-            return Ok(input);
-        }
-        let patches = self.drawer.images.patches(id, &self.loaded.frame.processor).map_err(Err)?.map_err(Ok)?;
-        let input = Arc::new(ImageInput::new(patches.as_ref().clone()));
-        *slot = Arc::downgrade(&input);
-        Ok(input)
+        self.inputs.get(id, || {
+            let patches = self.drawer.images.patches(id, &self.loaded.frame.processor).map_err(Err)?.map_err(Ok)?;
+            Ok(ImageInput::new(patches.as_ref().clone()))
+        })
     }
 }
 

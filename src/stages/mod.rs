@@ -5,6 +5,7 @@ pub mod curriculum;
 pub mod draw;
 pub mod evaluation;
 pub mod image_set;
+mod in_use;
 pub mod ingest;
 pub mod model;
 mod output;
