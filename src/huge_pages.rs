@@ -11,7 +11,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 /// Bytes of a large page; smaller blocks hold none.
 const PAGE: usize = 2 << 20;
 
-/// The system's allocator. What is allocated large, or grows to be, begins on a large page and asks for as many as it fills.
+/// The system's allocator. What is allocated large, or grows to be, begins on a large page and asks for as many as it fills; what is
+/// asked for as zeros, or was large already when it grew, lies where the system puts it.
 ///
 /// ```
 /// #[global_allocator]

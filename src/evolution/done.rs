@@ -119,7 +119,7 @@ pub enum Current {
     Round(u32),
     /// The base model.
     Base,
-    /// This round, or one before it if keep-best does not let it be current: parts of its result are lost, or cannot be read.
+    /// This round, or one before it if keep-best does not let it be current: parts of its result are lost or damaged.
     Lost {
         /// The round.
         lost: u32,

@@ -20,7 +20,8 @@ const fn row_block(lanes: usize) -> usize {
 
 /// Inputs of one pass: the block of rows stays in the second-level cache, a panel's slice near the first. No sum depends on it.
 /// On Zen 3 (AVX2), 93 to 97 % of the core's multiply-adds on the products of models of 1 to 60 million parameters, with 256 88 to
-/// 93 %; on Zen 4 (AVX-512) 88 to 94 %, with 384 75 to 90 %; on an Intel Xeon (AVX-512), memory in huge pages, 74 to 83 %, with 192 70 to 80 %.
+/// 93 %; on Zen 4 (AVX-512) 88 to 94 %, with 384 75 to 90 %; on an Intel Xeon (AVX-512), memory in huge pages, 74 to 83 %, with 192 70 to 80 %
+/// (those with AVX-512 by blocks of 8 tiles).
 const INPUT_BLOCK: usize = 512;
 /// Rows of memory that are turned at a time when the left operand runs down the columns: what the ways of a first-level
 /// cache hold when rows are a power of two apart.

@@ -124,7 +124,7 @@ impl<'a> Engine<'a> {
                 })
                 .collect();
             drop((jobs, done));
-            // Taken in here, so that a panic in `finish` closes the channel and the lanes end.
+            // Taken in here, so that a panic in `finish` closes the channel: no lane waits for room in it.
             outcomes.into_iter().for_each(&mut finish);
             let ended = lanes.into_iter().map(|lane| {
                 lane.join().unwrap_or_else(|_| Err(SamplingError::Threads("a sampling thread panicked".to_owned())))

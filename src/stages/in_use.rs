@@ -42,6 +42,8 @@ mod tests {
     #[test]
     fn threads_that_ask_at_once_share_what_one_of_them_makes() {
         let (values, made, together) = (InUse::default(), AtomicU32::new(0), Barrier::new(4));
+        // Who makes one value is not in the way of another.
+        assert_eq!(*values.get(1, || values.get(2, || Ok::<u32, ()>(5)).map(|two| *two + 1)).unwrap(), 6);
         let ask = || {
             together.wait();
             let value = values.get(7, || {

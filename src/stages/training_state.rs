@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::kernels::heap::GiveBack;
 use crate::random::Seed;
 use crate::stages::StageError;
 use crate::stages::model::{Frame, store_weights, unwritten};
@@ -43,6 +44,8 @@ pub(super) struct Live {
     pub(super) weights: Trainable,
     pub(super) optimizer: AdamW,
     pub(super) reference: Option<Trainable>,
+    /// Dropped last: what the steps went through is given back with the weights.
+    _memory: GiveBack,
 }
 
 impl Live {
@@ -66,7 +69,7 @@ impl Live {
             true => Some(Trainable::frozen(&frame.config, tensors, dtype, device)?),
             false => None,
         };
-        Ok(Self { step: 0, weights, optimizer, reference })
+        Ok(Self { step: 0, weights, optimizer, reference, _memory: GiveBack })
     }
 
     /// Puts this at the place of a kept checkpoint.

@@ -12,6 +12,7 @@ use super::by_kernels::{self, Block, BlockKept, Buffers, MergerKept, PatchEmbedd
 use super::gradients::Gradients;
 use super::seed::seeded;
 use super::trainable::{Detached, Trainable};
+use crate::kernels::heap::keep_all_freed_memory;
 use crate::vlm::config::Config;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::ops::kernels_serve;
@@ -105,12 +106,17 @@ impl<'a> Chains<'a> {
         let config = weights.config();
         // The patch embedding and the merger are links of the vision tower's chain too.
         let longest = config.text.num_hidden_layers.max(config.vision.depth + 2);
-        Self {
+        let throughout = layers_at_once >= longest;
+        let chains = Self {
             weights,
             names: Names::new(config),
             layers_at_once: layers_at_once.max(1),
-            buffers: Buffers::new(layers_at_once >= longest),
+            buffers: Buffers::new(throughout),
+        };
+        if throughout && chains.has_kernels() {
+            keep_all_freed_memory();
         }
+        chains
     }
 
     /// Memory that the kernels use again.

@@ -4,7 +4,6 @@ use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 
 use crate::kernels::aligned::AlignedBuffer;
-use crate::kernels::heap::keep_all_freed_memory;
 use crate::kernels::packed::{PANEL, PackedMatrix};
 
 /// Floats of the largest packed matrix whose memory is kept: beyond it memory counts for more than the time to clear it.
@@ -27,9 +26,6 @@ impl Buffers {
     /// Memory that is used again throughout a pass: within its parts, and, with `throughout`, from one part and one pass to the next. It
     /// is for passes that keep all of their activations: beside these, what a part leaves is little.
     pub(in crate::training) fn new(throughout: bool) -> Self {
-        if throughout {
-            keep_all_freed_memory();
-        }
         let kept = if throughout { usize::MAX } else { KEPT };
         Self { kept, vectors: Mutex::default(), packed: Mutex::default() }
     }
