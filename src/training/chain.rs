@@ -12,7 +12,7 @@ use super::by_kernels::{self, Block, BlockKept, Buffers, MergerKept, PatchEmbedd
 use super::gradients::Gradients;
 use super::seed::seeded;
 use super::trainable::{Detached, Trainable};
-use crate::kernels::heap::keep_all_freed_memory;
+use crate::kernels::heap::keep_freed_memory_up_to;
 use crate::vlm::config::Config;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::ops::kernels_serve;
@@ -93,6 +93,9 @@ enum LinkKept {
     Merger(MergerKept),
 }
 
+/// Freed bytes that stay at the heap's end where layers are recomputed to save memory.
+const LITTLE: i32 = 16 << 20;
+
 /// Takes a model's weights through chains of their layers.
 pub(super) struct Chains<'a> {
     weights: &'a Trainable,
@@ -113,8 +116,8 @@ impl<'a> Chains<'a> {
             layers_at_once: layers_at_once.max(1),
             buffers: Buffers::new(throughout),
         };
-        if throughout && chains.has_kernels() {
-            keep_all_freed_memory();
+        if chains.has_kernels() {
+            keep_freed_memory_up_to(if throughout { i32::MAX } else { LITTLE });
         }
         chains
     }
