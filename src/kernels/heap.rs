@@ -24,6 +24,7 @@ pub fn keep_freed_memory() {
 /// With all of it three steps of a model of 60 million parameters spend 1.5 to 2.3 seconds of processor time in the system instead of 5.5
 /// to 5.9; where every layer is recomputed, with 16 MiB the peak is 1,168 MiB, with 64 it is 1,188 (`docs/speed.md`).
 pub fn keep_freed_memory_up_to(bytes: i32) {
+    // Before, since a model's first pass asks for it and would set this back.
     keep_freed_memory();
     keep_up_to(bytes);
 }

@@ -39,7 +39,7 @@ def main() -> None:
             content = [{"type": "image"}, {"type": "text", "text": question}]
             messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            # What Qwen2_5_VLProcessor does with the placeholder before it tokenises.
+            # Qwen2_5_VLProcessor repeats the image token, once a merged patch, before it tokenises.
             text = text.replace("<|image_pad|>", "<|image_pad|>" * 16)
             chats.append({"system": system, "question": question, "ids": ids(text)})
     frozen = {"texts": [{"text": text, "ids": ids(text)} for text in texts], "chats": chats}

@@ -116,7 +116,7 @@ def chat_cases(reference) -> list:
                 content = ([] if k is None else [{"type": "image"}]) + [{"type": "text", "text": question}]
                 messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
                 text = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-                # What Qwen2_5_VLProcessor does with the placeholder before it tokenises.
+                # Qwen2_5_VLProcessor repeats the image token, once a merged patch, before it tokenises.
                 text = text.replace("<|image_pad|>", "<|image_pad|>" * (k or 1))
                 ids = reference(text, add_special_tokens=False)["input_ids"]
                 cases.append({"system": system, "question": question, "image_tokens": k, "ids": runs(ids)})
