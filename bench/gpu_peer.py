@@ -157,6 +157,9 @@ def main():
     device = "cpu" if report["device"]["class"] == "cpu" else f"cuda:{report['device']['index']}"
     rows, models = [], (None, None)
     for rate in report["rates"]:
+        # What visplay did without its own kernels is there to be compared with itself.
+        if not rate.get("own_kernels", True):
+            continue
         print(f"{rate['model']}: {rate['what']}, {rate['shape']}", file=sys.stderr)
         peer = Peer(rate["config"], rate["dtype"], device)
         needs = None if rate["what"] == "update" else rate["config"]

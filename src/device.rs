@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -144,6 +144,23 @@ impl DeviceClass {
             Self::Cuda => DType::BF16,
         }
     }
+}
+
+/// Brings what was prepared on the CPU to where a model computes; images in f32 go to a card through pinned memory, so that the host can
+/// prepare the next ones meanwhile.
+///
+/// # Errors
+/// The device has no memory left, or fails.
+pub fn bring(x: &Tensor, device: &Device) -> candle_core::Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() && x.device().is_cpu() && x.dtype() == DType::F32 && x.elem_count() > 0 {
+        let x = x.contiguous()?;
+        let (storage, layout) = x.storage_and_layout();
+        if let (candle_core::Storage::Cpu(storage), Some((first, end))) = (&*storage, layout.contiguous_offsets()) {
+            return crate::cuda::staging::upload(&storage.as_slice::<f32>()?[first..end], x.shape(), device);
+        }
+    }
+    x.to_device(device)
 }
 
 /// The card for a process that named none: by its place among the tasks of its node where it sees several.

@@ -4,6 +4,8 @@
 //! On the CPU the device's part is done by the operations that a card computes by ([`Composed`]), so that the checks themselves, and
 //! the arithmetic that they look at, are checked on machines without a card.
 
+#[cfg(feature = "cuda")]
+mod card_kernels;
 mod half;
 mod limits;
 mod parity;
@@ -110,6 +112,11 @@ pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupErr
     let device = request.choice.open().map_err(crate::stages::StageError::from)?;
     said("the arithmetic of both towers, with gradients, on tiny checkpoints");
     let mut checks = parity::check(&request.data, &device)?;
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        said("our kernels for a card");
+        checks.extend(card_kernels::check(&device)?);
+    }
     said("the nano model in bf16");
     checks.extend(half::check(&request.data, &device)?);
     said("a round of the nano pipeline, twice");

@@ -28,6 +28,8 @@ pub(super) struct Work {
     pub(super) prompt_tokens: usize,
     /// Samples that are decoded together, after a prompt of so many tokens, so many tokens each.
     pub(super) batches: &'static [usize],
+    /// The one of them that is decoded without our kernels too.
+    pub(super) compared_batch: usize,
     pub(super) decoded_tokens: usize,
     /// A training step: groups of responses to a prompt with one image, and their tokens.
     pub(super) groups: usize,
@@ -46,6 +48,7 @@ const SMALL: [Work; 1] = [Work {
     prompts: 4,
     prompt_tokens: 48,
     batches: &[1, 8],
+    compared_batch: 8,
     decoded_tokens: 8,
     groups: 2,
     responses: 4,
@@ -63,6 +66,7 @@ const FULL: [Work; 2] = [
         prompts: 8,
         prompt_tokens: 128,
         batches: &[1, 32, 128, 256],
+        compared_batch: 128,
         decoded_tokens: 64,
         groups: 8,
         responses: 8,
@@ -78,6 +82,7 @@ const FULL: [Work; 2] = [
         prompts: 8,
         prompt_tokens: 128,
         batches: &[1, 32, 128, 256],
+        compared_batch: 128,
         decoded_tokens: 64,
         groups: 8,
         responses: 8,

@@ -23,6 +23,7 @@ use crate::vlm::image_processor::Patches;
 use crate::vlm::memory::{ParameterCounts, kv_bytes_per_token, parameter_counts};
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::Purpose;
+use crate::vlm::ops::Composed;
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
 
@@ -51,6 +52,8 @@ pub struct Rate {
     pub share: Option<f64>,
     /// The limit: copies of memory, or products of matrices.
     pub limit: &'static str,
+    /// Whether our own kernels served; without them it is candle's operations alone, to be compared with.
+    pub own_kernels: bool,
     /// The most memory that tensors took at once, in bytes; none on a CPU.
     pub peak_memory: Option<u64>,
     /// What there is to say about it.
@@ -131,12 +134,31 @@ impl Bench<'_> {
         let planned = self.prefill_plan();
         said(&format!("{}: {}", self.work.model, planned.shape));
         rates.push(self.rate(planned, None, || self.prefill(&model)));
+        rates.extend(self.without_kernels(self.prefill_plan(), said, || self.prefill(&model)));
         for batch in self.work.batches {
             let planned = self.decode_plan(*batch);
             said(&format!("{}: {}", self.work.model, planned.shape));
             rates.push(self.rate(planned, None, || self.decode(&model, tokenizer, *batch)));
         }
+        let batch = self.work.compared_batch;
+        rates.extend(self.without_kernels(self.decode_plan(batch), said, || self.decode(&model, tokenizer, batch)));
         Ok(())
+    }
+
+    /// The same by candle's operations alone, on a card: what our kernels for it are worth.
+    fn without_kernels(
+        &self,
+        planned: Planned,
+        said: &impl Fn(&str),
+        measure: impl FnOnce() -> Result<f64, CheckupError>,
+    ) -> Option<Rate> {
+        if self.device.is_cpu() {
+            return None;
+        }
+        said(&format!("{}: {}, without our kernels", self.work.model, planned.shape));
+        let _composed = Composed::begin();
+        let rate = self.rate(planned, Some("without our kernels".to_owned()), measure);
+        Some(Rate { own_kernels: false, ..rate })
     }
 
     /// Measures one thing; what fails is a rate without figures and with the reason.
@@ -167,6 +189,7 @@ impl Bench<'_> {
             per_second: seconds.map(|seconds| planned.count / seconds),
             share: seconds.map(|seconds| planned.needed / seconds / a_second),
             limit: planned.limit,
+            own_kernels: true,
             peak_memory: self.peak_memory(),
             note: problem.or(note),
         }

@@ -1,8 +1,10 @@
-//! CUDA: counts cards, opens one, and reads what the driver knows of it. Nothing else names the driver.
+//! CUDA: counts cards, opens one, and reads what the driver knows of it; our own kernels. Nothing else names the driver.
 #![allow(unsafe_code)]
 
+pub mod kernels;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod libraries;
+pub mod staging;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

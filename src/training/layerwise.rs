@@ -1,6 +1,6 @@
 //! Trees of a batch through a model and back: embedding, both towers (`chain.rs`), head, and what joins them.
 
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 
 use super::TrainingError;
 use super::by_kernels::{self, floats};
@@ -11,6 +11,7 @@ pub use super::head::TokenFigures;
 use super::micro_batch::MicroBatch;
 use super::seed::seeded;
 use super::trainable::{Detached, Trainable};
+use crate::device::bring;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::ops::{gather, scatter};
 use crate::vlm::parameters::{EMBEDDING, HEAD, Part};
@@ -123,7 +124,7 @@ impl<'a> Layerwise<'a> {
         for image in &batch.images {
             all.extend_from_slice(&image.patches()?.values);
         }
-        Ok(Tensor::from_vec(all, (patches, width), self.weights.device())?)
+        Ok(bring(&Tensor::from_vec(all, (patches, width), &Device::Cpu)?, self.weights.device())?)
     }
 
     /// The image tokens of a tower that is not trained, or of a pass without a way back.

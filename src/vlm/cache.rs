@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::ops::{Derived, Gathering, cached_attention, kernels_serve};
+use super::ops::{Places, cached_attention, kernels_serve};
 use crate::kernels::attention::{BLOCK, Blocks, Heads};
 
 /// The keys and values of one layer.
@@ -40,8 +40,8 @@ pub struct StepSegment {
 pub struct Step {
     /// The sequences.
     pub segments: Vec<StepSegment>,
-    /// For the composed attention; made when the first layer attends, so the sequences must be complete by then.
-    pub(super) gathering: Derived<Gathering>,
+    /// Where the cache is rows; made when the first layer attends, so the sequences must be complete by then.
+    pub(super) places: Places,
 }
 
 impl Step {

@@ -3,7 +3,9 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::attention::scale;
-use super::attention_composed::{SCORES, scaled_scores, softmax};
+use super::attention_composed::SCORES;
+use super::cached_composed::{Gathering, composed};
+use super::derived::Derived;
 use super::storage::with_rows;
 use crate::kernels::attention::{BLOCK, Blocks, Heads, Segment, attend};
 use crate::vlm::cache::{LayerCache, Step, Store};
@@ -22,12 +24,66 @@ pub(crate) fn cached_attention(
     match &mut cache.store {
         Store::Kernel(blocks) => on_kernels(blocks, heads, [q, k, v], step),
         Store::Rows { keys, values } => {
-            let gathering = step.gathering.get(|| Gathering::new(step, k.dim(1)?, q.device()))?;
-            keys.scatter_set(&gathering.store, &k.contiguous()?, 0)?;
-            values.scatter_set(&gathering.store, &v.contiguous()?, 0)?;
+            #[cfg(feature = "cuda")]
+            if super::choice::has_card_kernels(&[q, k, v]) {
+                return on_card(keys, values, heads, [q, k, v], step);
+            }
+            let to = step.places.scattering.get(|| scattering(step, k.dim(1)?, k.device()))?;
+            keys.scatter_set(to, &k.contiguous()?, 0)?;
+            values.scatter_set(to, &v.contiguous()?, 0)?;
+            let gathering = step.places.gathering.get(|| Gathering::new(step, q.device()))?;
             composed(keys, values, heads, q, gathering, SCORES)
         }
     }
+}
+
+/// Where a step's tokens and their keys lie in a cache of rows, on its device: the same in every layer, so made once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// For each new token its slot, `[tokens, width]`: what candle stores keys and values by.
+    scattering: Derived<Tensor>,
+    /// For the composed attention.
+    gathering: Derived<Gathering>,
+    /// For each new token its slot, `[tokens]`: what our kernel stores them by.
+    #[cfg(feature = "cuda")]
+    slots: Derived<Tensor>,
+    /// For our attention kernel.
+    #[cfg(feature = "cuda")]
+    decoding: Derived<crate::cuda::kernels::Decoding>,
+}
+
+fn scattering(step: &Step, width: usize, device: &Device) -> Result<Tensor> {
+    Tensor::new(step.slots(), device)?.unsqueeze(1)?.broadcast_as((step.tokens(), width))?.contiguous()
+}
+
+/// Our kernels for a card: they store keys and values, and attend where each sequence goes on by one token. A prompt's attention is
+/// candle's matrix products.
+#[cfg(feature = "cuda")]
+fn on_card(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
+    use crate::cuda::kernels;
+
+    let slots = step.places.slots.get(|| Tensor::new(step.slots(), k.device()))?;
+    kernels::store(k, v, slots, keys, values)?;
+    let (group, dim) = (heads.query / heads.key_value, heads.dim);
+    if kernels::can_attend(group, dim) && step.segments.iter().all(|s| s.tokens == 1) {
+        let decoding = step.places.decoding.get(|| decoding(step, q.device()))?;
+        return kernels::attend(q, keys, values, (group, dim), scale(heads) as f32, decoding);
+    }
+    let gathering = step.places.gathering.get(|| Gathering::new(step, q.device()))?;
+    composed(keys, values, heads, q, gathering, SCORES)
+}
+
+#[cfg(feature = "cuda")]
+fn decoding(step: &Step, device: &Device) -> Result<crate::cuda::kernels::Decoding> {
+    let most = step.segments.iter().map(|s| s.blocks.len()).max().unwrap_or(0);
+    let lengths: Vec<u32> = step.segments.iter().map(|s| (s.context + s.tokens) as u32).collect();
+    let blocks = step.segments.iter().flat_map(|s| (0..most).map(|i| s.blocks.get(i).copied().unwrap_or(0))).collect();
+    Ok(crate::cuda::kernels::Decoding {
+        longest: lengths.iter().max().map_or(0, |longest| *longest as usize),
+        blocks: Tensor::from_vec(blocks, (step.segments.len(), most), device)?,
+        lengths: Tensor::new(lengths, device)?,
+        block: BLOCK,
+    })
 }
 
 fn on_kernels(blocks: &mut Blocks, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
@@ -54,198 +110,4 @@ fn on_kernels(blocks: &mut Blocks, heads: Heads, [q, k, v]: [&Tensor; 3], step: 
         attend(q.data, q.stride, blocks, &segments, scale(heads) as f32, &mut out);
         Tensor::from_vec(out, (q.count, q.width), &Device::Cpu)
     })
-}
-
-/// Where a step's tokens and their keys lie; the same in every layer.
-#[derive(Debug)]
-pub(crate) struct Gathering {
-    /// Queries of a sequence, the most, and keys of one, the most.
-    queries: usize,
-    length: usize,
-    /// For each new token its slot, `[tokens, width]`: what its keys and values are stored by.
-    store: Tensor,
-    /// For each query of each sequence, all made as many as the most, its row; a query that is not there repeats the last one.
-    rows: Tensor,
-    /// For each key of each sequence, all made as many as the most, its slot.
-    slots: Tensor,
-    /// Minus infinity where a query does not see a key, `[sequences, 1, 1, queries, keys]` in f32.
-    mask: Tensor,
-    /// For each new token its place among the queries.
-    back: Tensor,
-}
-
-impl Gathering {
-    fn new(step: &Step, width: usize, device: &Device) -> Result<Self> {
-        let count = step.segments.len();
-        let queries = step.segments.iter().map(|s| s.tokens).max().unwrap_or(0);
-        let length = step.segments.iter().map(|s| s.context + s.tokens).max().unwrap_or(0);
-        let (mut slots, mut rows, mut mask) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut back, mut first) = (Vec::new(), 0u32);
-        for (i, s) in step.segments.iter().enumerate() {
-            slots.extend(
-                (0..length).map(|at| s.blocks.get(at / BLOCK).map_or(0, |b| b * BLOCK as u32 + (at % BLOCK) as u32)),
-            );
-            for query in 0..queries {
-                let query = query.min(s.tokens - 1);
-                rows.push(first + query as u32);
-                mask.extend((0..length).map(|at| if at > s.context + query { f32::NEG_INFINITY } else { 0.0 }));
-            }
-            back.extend((0..s.tokens).map(|query| (i * queries + query) as u32));
-            first += s.tokens as u32;
-        }
-        let store = Tensor::new(step.slots(), device)?.unsqueeze(1)?;
-        Ok(Self {
-            queries,
-            length,
-            store: store.broadcast_as((step.tokens(), width))?.contiguous()?,
-            rows: Tensor::new(rows, device)?,
-            slots: Tensor::new(slots, device)?,
-            mask: Tensor::from_vec(mask, (count, 1, 1, queries, length), device)?,
-            back: Tensor::new(back, device)?,
-        })
-    }
-}
-
-/// Gathers every sequence's keys and values and masks what is not there; at most `limit` scores, and keys, are alive at once, but for
-/// those of one query and of one sequence.
-fn composed(
-    keys: &Tensor,
-    values: &Tensor,
-    heads: Heads,
-    q: &Tensor,
-    gathering: &Gathering,
-    limit: usize,
-) -> Result<Tensor> {
-    let Gathering { queries, length, slots, mask, .. } = gathering;
-    let (queries, length, count) = (*queries, *length, mask.dim(0)?);
-    let (group, dim) = (heads.query / heads.key_value, heads.dim);
-    // [count, key heads, group, queries, dim]: the heads that share a key head are more queries.
-    let q = q.contiguous()?.index_select(&gathering.rows, 0)?;
-    let q = q.reshape((count, queries, heads.key_value, group, dim))?.permute((0, 2, 3, 1, 4))?.contiguous()?;
-    let pieces = Pieces::within(limit, heads, [count, queries, length]);
-    let mut parts = Vec::new();
-    for first in (0..count).step_by(pieces.sequences) {
-        let some = pieces.sequences.min(count - first);
-        let slots = slots.narrow(0, first * length, some * length)?;
-        let gather = |x: &Tensor| -> Result<Tensor> {
-            x.index_select(&slots, 0)?.reshape((some, length, heads.key_value, dim))?.transpose(1, 2)?.contiguous()
-        };
-        let (k, v) = (gather(keys)?, gather(values)?);
-        let (q, mask) = (q.narrow(0, first, some)?, mask.narrow(0, first, some)?);
-        let mut rows = Vec::new();
-        for row in (0..queries).step_by(pieces.queries) {
-            let len = pieces.queries.min(queries - row);
-            rows.push(attend_rows(&q.narrow(3, row, len)?, &k, &v, &mask.narrow(3, row, len)?, heads)?);
-        }
-        parts.push(Tensor::cat(&rows, 3)?);
-    }
-    let mixed = Tensor::cat(&parts, 0)?.permute((0, 3, 1, 2, 4))?.contiguous()?;
-    mixed.reshape((count * queries, heads.query * dim))?.index_select(&gathering.back, 0)
-}
-
-/// How much of a step attends at once.
-#[derive(Debug, PartialEq, Eq)]
-struct Pieces {
-    /// Sequences.
-    sequences: usize,
-    /// Queries of each.
-    queries: usize,
-}
-
-impl Pieces {
-    /// Of some sequences, their queries and their keys: sequences at a time, or where one is too large rows of its queries.
-    fn within(limit: usize, heads: Heads, [count, queries, length]: [usize; 3]) -> Self {
-        let a_query = (heads.query * length).max(1);
-        let gathered = heads.key_value * heads.dim * length;
-        Self {
-            sequences: (limit / (queries * a_query).max(gathered).max(1)).clamp(1, count.max(1)),
-            queries: (limit / a_query).clamp(1, queries.max(1)),
-        }
-    }
-}
-
-/// `softmax(q kᵀ / sqrt(dim) + mask) v`, `[count, key heads, group, queries, dim]`.
-fn attend_rows(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, heads: Heads) -> Result<Tensor> {
-    let (count, key_heads, group, queries, dim) = q.dims5()?;
-    let length = k.dim(2)?;
-    let q = q.contiguous()?.reshape((count, key_heads, group * queries, dim))?;
-    let scores = scaled_scores(&q, k, heads)?.reshape((count, key_heads, group, queries, length))?;
-    let scores = scores.broadcast_add(&mask.to_dtype(scores.dtype())?)?;
-    let weights = softmax(&scores)?.to_dtype(q.dtype())?.reshape((count, key_heads, group * queries, length))?;
-    weights.matmul(v)?.reshape((count, key_heads, group, queries, dim))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::Seed;
-    use crate::vlm::cache::StepSegment;
-    use candle_core::DType;
-
-    const HEADS: Heads = Heads { query: 4, key_value: 2, dim: 6 };
-
-    fn numbers(label: &str, shape: (usize, usize)) -> Tensor {
-        let stream = Seed(12).stream("pieces of cached attention", label, 0);
-        let values: Vec<f32> = (0..shape.0 * shape.1).map(|i| stream.normal(i as u64) as f32).collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
-
-    fn step(sequences: &[(usize, usize)]) -> Step {
-        let mut step = Step::default();
-        let mut block = 0;
-        for &(context, tokens) in sequences {
-            let blocks: Vec<u32> = (block..).take((context + tokens).div_ceil(BLOCK)).collect();
-            block += blocks.len() as u32;
-            step.segments.push(StepSegment { tokens, context, blocks });
-        }
-        step
-    }
-
-    #[test]
-    fn pieces_make_the_whole() {
-        for sequences in [&[(0, 40)][..], &[(5, 1), (70, 1), (31, 1)], &[(3, 9), (0, 20), (17, 2), (0, 1)]] {
-            let step = step(sequences);
-            let (keys, values) = (numbers("k", (20 * BLOCK, 12)), numbers("v", (20 * BLOCK, 12)));
-            let q = numbers("q", (step.tokens(), 24));
-            let gathering = Gathering::new(&step, 12, &Device::Cpu).unwrap();
-            let whole = composed(&keys, &values, HEADS, &q, &gathering, usize::MAX).unwrap();
-            // All but one sequence, one, some rows of one, and a row at a time.
-            for limit in [2 * 4 * 20 * 20, 4 * 40 * 40, 4 * 71 * 2, 700, 1] {
-                let pieces = composed(&keys, &values, HEADS, &q, &gathering, limit).unwrap();
-                let apart = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-                assert!(apart.to_scalar::<f32>().unwrap() < 1e-6, "{sequences:?}, {limit}: {apart}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_large_image_and_many_long_sequences_stay_within_32_bits() {
-        let mimo = Heads { query: 32, key_value: 8, dim: 128 };
-        // The prompt with an image of 12.8 megapixels, the first step of 1024 sequences with one, and a usual step.
-        let [image, many, usual] = [[1, 16_500, 16_500], [1024, 1, 17_000], [256, 1, 900]];
-        for shape @ [count, queries, length] in [image, many, usual] {
-            let pieces = Pieces::within(SCORES, mimo, shape);
-            let scores = pieces.sequences * pieces.queries * mimo.query * length;
-            let keys = pieces.sequences * mimo.key_value * mimo.dim * length;
-            assert!(scores <= SCORES && keys <= SCORES, "{shape:?}: {pieces:?}");
-            assert!(pieces.sequences <= count && pieces.queries <= queries);
-        }
-        assert_eq!(Pieces::within(SCORES, mimo, usual), Pieces { sequences: 256, queries: 1 });
-        assert_eq!(Pieces::within(SCORES, mimo, image), Pieces { sequences: 1, queries: 508 });
-    }
-
-    #[test]
-    fn products_that_f16_cannot_hold_are_scaled_before_they_are_formed() {
-        let heads = Heads { query: 1, key_value: 1, dim: 16 };
-        let step = step(&[(0, 2)]);
-        let rows = |first: f32, second: f32, count: usize| {
-            let values: Vec<f32> = [vec![first; 16], vec![second; 16 * (count - 1)]].concat();
-            Tensor::from_vec(values, (count, 16), &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap()
-        };
-        let gathering = Gathering::new(&step, 16, &Device::Cpu).unwrap();
-        let (keys, values) = (rows(89.0, 90.0, BLOCK), rows(1.0, 2.0, BLOCK));
-        let mixed = composed(&keys, &values, heads, &rows(90.0, 90.0, 2), &gathering, SCORES).unwrap();
-        let mixed: Vec<f32> = mixed.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        assert_eq!(mixed, [[1.0; 16], [2.0; 16]].concat());
-    }
 }

@@ -1,4 +1,4 @@
-//! Which operations serve a tensor: our kernels, or candle's.
+//! Which operations serve a tensor: our kernels for the CPU or for a card, or candle's.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +7,8 @@ use candle_core::{DType, Device, Tensor};
 /// How many [`Composed`] live.
 static COMPOSED: AtomicUsize = AtomicUsize::new(0);
 
-/// While one lives, no kernel serves in this process: the CPU computes by the operations that a card computes by.
+/// While one lives, no kernel of ours serves in this process: the CPU computes by the operations that a card computes by where there is no
+/// kernel of ours, and so does a card.
 ///
 /// `visplay doctor` and the tests compare the two. Results differ by rounding, so nothing that is kept may be computed meanwhile.
 #[derive(Debug)]
@@ -35,6 +36,13 @@ pub(crate) fn kernels_serve(device: &Device, dtype: DType) -> bool {
 /// Whether the kernels serve this tensor.
 pub(crate) fn has_kernels(x: &Tensor) -> bool {
     kernels_serve(x.device(), x.dtype())
+}
+
+/// Whether our kernels for a card serve: they have no backward pass, and know some number formats.
+#[cfg(feature = "cuda")]
+pub(super) fn has_card_kernels(operands: &[&Tensor]) -> bool {
+    let serves = |x: &&Tensor| x.device().is_cuda() && !x.track_op() && crate::cuda::kernels::know(x.dtype());
+    COMPOSED.load(Ordering::SeqCst) == 0 && operands.iter().all(serves)
 }
 
 /// Whether candle's fused operations serve: they have no backward pass and none for f64.

@@ -10,7 +10,14 @@ const NAME: &str = "rotary";
 
 /// Rotates every head of `x` `[tokens, heads * dim]` by the angles of its token; `cos` and `sin` are `[tokens, dim / 2]`.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    if has_kernels(x) { x.apply_op3(cos, sin, Kernel) } else { composed(x, cos, sin) }
+    if has_kernels(x) {
+        return x.apply_op3(cos, sin, Kernel);
+    }
+    #[cfg(feature = "cuda")]
+    if super::choice::has_card_kernels(&[x, cos, sin]) {
+        return crate::cuda::kernels::rotate(x, cos, sin);
+    }
+    composed(x, cos, sin)
 }
 
 fn composed(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {

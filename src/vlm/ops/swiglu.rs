@@ -10,7 +10,14 @@ const NAME: &str = "swiglu";
 
 /// `silu(gate) up`, elementwise on `[tokens, width]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if has_kernels(gate) { gate.contiguous()?.apply_op2(&up.contiguous()?, Kernel) } else { gate.silu()? * up }
+    if has_kernels(gate) {
+        return gate.contiguous()?.apply_op2(&up.contiguous()?, Kernel);
+    }
+    #[cfg(feature = "cuda")]
+    if super::choice::has_card_kernels(&[gate, up]) {
+        return crate::cuda::kernels::swiglu(gate, up);
+    }
+    gate.silu()? * up
 }
 
 struct Kernel;

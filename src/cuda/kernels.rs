@@ -1,0 +1,295 @@
+//! Our own kernels for a card (`kernels.cu`): what decoding a token takes beside matrix products.
+//!
+//! They have no gradients. Their twins are candle's operations in `vlm/ops`, which serve where gradients are asked for and in number
+//! formats that these do not know; `visplay doctor --full` compares the two.
+
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaSlice, CudaView, DeviceRepr, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaStorage, DType, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
+use half::{bf16, f16};
+
+/// `kernels.cu`, compiled by build.rs.
+const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+const MODULE: &str = "visplay";
+/// Threads of a block where one thread computes one element.
+const THREADS: u32 = 256;
+/// As in `kernels.cu`: keys of a tile, the largest head, and what a tile has beside a head's sums.
+const TILE: usize = 128;
+const MOST_DIM: usize = 128;
+const MARKS: usize = 2;
+/// Query heads of a key head, the most.
+const MOST_GROUP: usize = 8;
+/// Numbers of tiles that are alive at once.
+const PARTS: usize = 1 << 28;
+
+/// Whether the kernels know a number format.
+pub fn know(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+}
+
+/// Calls a generic function with the type of a number format.
+macro_rules! typed {
+    ($dtype:expr, $function:ident($($argument:expr),*)) => {
+        match $dtype {
+            DType::F32 => $function::<f32>($($argument),*),
+            DType::F16 => $function::<f16>($($argument),*),
+            DType::BF16 => $function::<bf16>($($argument),*),
+            other => bail!("there is no kernel for {}", other.as_str()),
+        }
+    };
+}
+
+/// A matrix on the card whose rows may lie apart, or a row of numbers.
+struct Rows<'a, T> {
+    numbers: CudaView<'a, T>,
+    stride: u64,
+}
+
+/// The numbers of a tensor of one or two dimensions, those of a row side by side.
+fn rows<'a, T: CudaDType>(storage: &'a Storage, layout: &Layout) -> Result<Rows<'a, T>> {
+    let Storage::Cuda(storage) = storage else { bail!("a kernel of the card was given a tensor that is not on it") };
+    let stride = match *layout.stride() {
+        [1] => 1,
+        [stride, 1] => stride,
+        // Of rows of one number, or of one row, candle may say anything.
+        _ if layout.is_contiguous() => layout.dims().last().copied().unwrap_or(1),
+        _ => bail!("a kernel of the card needs rows whose numbers lie side by side: {layout:?}"),
+    };
+    let numbers = storage.as_cuda_slice::<T>()?.slice(layout.start_offset()..);
+    Ok(Rows { numbers, stride: stride as u64 })
+}
+
+/// The kernel of this name for numbers of type `T`.
+fn function<T: WithDType>(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
+    named(device, &format!("{name}_{}", T::DTYPE.as_str()))
+}
+
+fn named(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
+    Ok(device.get_or_load_custom_func(name, MODULE, PTX)?.into_cuda_function())
+}
+
+/// A thread for each element.
+fn a_thread_each(elements: usize) -> Result<LaunchConfig> {
+    let blocks = u32::try_from(elements.div_ceil(THREADS as usize)).map_err(candle_core::Error::wrap)?;
+    Ok(LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 })
+}
+
+fn whole(number: usize) -> Result<u32> {
+    u32::try_from(number).map_err(candle_core::Error::wrap)
+}
+
+/// What a kernel has written.
+fn made<T: CudaDType>(numbers: CudaSlice<T>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(numbers, device.clone()));
+    Tensor::from_storage(storage, shape, BackpropOp::none(), false)
+}
+
+/// Rotates every head of `x` `[tokens, heads * dim]` by the angles of its token; `cos` and `sin` are `[tokens, dim / 2]`.
+///
+/// # Errors
+/// Shapes or number formats do not fit, or the card fails.
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let ((tokens, width), half) = (x.dims2()?, cos.dim(1)?);
+    if half == 0 || width % (2 * half) != 0 || cos.dims() != [tokens, half] || sin.dims() != [tokens, half] {
+        bail!("rotary: {:?} does not fit angles {:?} and {:?}", x.dims(), cos.dims(), sin.dims());
+    }
+    if x.elem_count() == 0 {
+        return x.contiguous();
+    }
+    typed!(x.dtype(), rotate_as(x, &cos.contiguous()?, &sin.contiguous()?))
+}
+
+fn rotate_as<T: CudaDType + WithDType + DeviceRepr>(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let device = x.device().as_cuda_device()?;
+    let stream = device.cuda_stream();
+    let ((tokens, width), half) = (x.dims2()?, cos.dim(1)?);
+    let (x_is, cos_is, sin_is) = (x.storage_and_layout(), cos.storage_and_layout(), sin.storage_and_layout());
+    let (from, cos, sin) =
+        (rows::<T>(&x_is.0, x_is.1)?, rows::<T>(&cos_is.0, cos_is.1)?, rows::<T>(&sin_is.0, sin_is.1)?);
+    // SAFETY: the kernel writes every element.
+    let out = unsafe { device.alloc::<T>(tokens * width) }?;
+    let kernel = function::<T>(device, "rotate")?;
+    let (count, heads, half) = (tokens as u64, whole(width / (2 * half))?, whole(half)?);
+    let mut launch = stream.launch_builder(&kernel);
+    launch.arg(&from.numbers).arg(&from.stride).arg(&cos.numbers).arg(&sin.numbers).arg(&out);
+    launch.arg(&count).arg(&heads).arg(&half);
+    // SAFETY: the arguments are those of the kernel, and the shapes were compared above.
+    unsafe { launch.launch(a_thread_each(tokens * width / 2)?) }.w()?;
+    Ok(made(out, device, (tokens, width)))
+}
+
+/// `silu(gate) up`, elementwise on `[tokens, width]`.
+///
+/// # Errors
+/// Shapes or number formats do not fit, or the card fails.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    if gate.dims2()? != up.dims2()? {
+        bail!("swiglu: {:?} does not fit {:?}", gate.dims(), up.dims());
+    }
+    if gate.elem_count() == 0 {
+        return gate.contiguous();
+    }
+    typed!(gate.dtype(), swiglu_as(gate, up))
+}
+
+fn swiglu_as<T: CudaDType + WithDType + DeviceRepr>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    let device = gate.device().as_cuda_device()?;
+    let stream = device.cuda_stream();
+    let (tokens, width) = gate.dims2()?;
+    let (gate_is, up_is) = (gate.storage_and_layout(), up.storage_and_layout());
+    let (from, beside) = (rows::<T>(&gate_is.0, gate_is.1)?, rows::<T>(&up_is.0, up_is.1)?);
+    // SAFETY: the kernel writes every element.
+    let out = unsafe { device.alloc::<T>(tokens * width) }?;
+    let kernel = function::<T>(device, "swiglu")?;
+    let (count, columns) = (tokens as u64, whole(width)?);
+    let mut launch = stream.launch_builder(&kernel);
+    launch.arg(&from.numbers).arg(&from.stride).arg(&beside.numbers).arg(&beside.stride).arg(&out);
+    launch.arg(&count).arg(&columns);
+    // SAFETY: the arguments are those of the kernel, and the shapes were compared above.
+    unsafe { launch.launch(a_thread_each(tokens * width)?) }.w()?;
+    Ok(made(out, device, (tokens, width)))
+}
+
+/// Writes `k` and `v` `[tokens, width]` to the rows `slots` `[tokens]` (u32) of a cache's `keys` and `values` `[slots, width]`. The slots
+/// must be rows of the cache, each at most once.
+///
+/// # Errors
+/// Shapes or number formats do not fit, or the card fails.
+pub fn store(k: &Tensor, v: &Tensor, slots: &Tensor, keys: &Tensor, values: &Tensor) -> Result<()> {
+    let (tokens, width) = k.dims2()?;
+    let fits = v.dims() == [tokens, width] && slots.dims() == [tokens] && keys.dims() == values.dims();
+    if !fits || keys.dim(1)? != width || !keys.is_contiguous() || !values.is_contiguous() {
+        bail!("keys and values {:?}, {:?} do not fit a cache {:?}", k.dims(), v.dims(), keys.dims());
+    }
+    if k.elem_count() == 0 {
+        return Ok(());
+    }
+    typed!(k.dtype(), store_as(k, v, slots, keys, values))
+}
+
+fn store_as<T: CudaDType + WithDType + DeviceRepr>(
+    k: &Tensor,
+    v: &Tensor,
+    slots: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+) -> Result<()> {
+    let device = k.device().as_cuda_device()?;
+    let stream = device.cuda_stream();
+    let (tokens, width) = k.dims2()?;
+    let (k_is, v_is, slots_is) = (k.storage_and_layout(), v.storage_and_layout(), slots.storage_and_layout());
+    let (keys_is, values_is) = (keys.storage_and_layout(), values.storage_and_layout());
+    let (k, v, slots) =
+        (rows::<T>(&k_is.0, k_is.1)?, rows::<T>(&v_is.0, v_is.1)?, rows::<u32>(&slots_is.0, slots_is.1)?);
+    let (keys, values) = (rows::<T>(&keys_is.0, keys_is.1)?, rows::<T>(&values_is.0, values_is.1)?);
+    let kernel = function::<T>(device, "store")?;
+    let (count, columns) = (tokens as u64, whole(width)?);
+    let mut launch = stream.launch_builder(&kernel);
+    launch.arg(&k.numbers).arg(&k.stride).arg(&v.numbers).arg(&v.stride).arg(&slots.numbers);
+    launch.arg(&keys.numbers).arg(&values.numbers).arg(&count).arg(&columns);
+    // SAFETY: the arguments are those of the kernel, the shapes were compared, and the caller's slots are rows of the cache. What reads
+    // the cache is issued before or after this, on the same stream.
+    unsafe { launch.launch(a_thread_each(tokens * width)?) }.w()?;
+    Ok(())
+}
+
+/// Sequences that each go on by one token: where their keys and values are.
+#[derive(Debug)]
+pub struct Decoding {
+    /// Each sequence's blocks in a row, `[sequences, most blocks]` (u32).
+    pub blocks: Tensor,
+    /// Keys that each sequence's token sees, `[sequences]` (u32); one at least.
+    pub lengths: Tensor,
+    /// The largest of the lengths.
+    pub longest: usize,
+    /// Slots of a block.
+    pub block: usize,
+}
+
+/// Whether [`attend`] serves heads of this width, of which `group` share a key head.
+pub fn can_attend(group: usize, dim: usize) -> bool {
+    (1..=MOST_GROUP).contains(&group) && dim.is_multiple_of(8) && (8..=MOST_DIM).contains(&dim)
+}
+
+/// `softmax(scale q kᵀ) v` for one token a sequence: `q` `[sequences, key heads * group * dim]`, `keys` and `values`
+/// `[slots, key heads * dim]`. Blocks and lengths must be within the cache.
+///
+/// # Errors
+/// Shapes or number formats do not fit, or the card fails.
+pub fn attend(
+    q: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    (group, dim): (usize, usize),
+    scale: f32,
+    decoding: &Decoding,
+) -> Result<Tensor> {
+    let (sequences, width) = q.dims2()?;
+    let fits = keys.dims() == values.dims() && keys.dim(1)? * group == width && width % (group * dim) == 0;
+    let placed = decoding.blocks.dim(0)? == sequences && decoding.lengths.dims() == [sequences];
+    if !can_attend(group, dim) || !fits || !placed || decoding.longest > decoding.blocks.dim(1)? * decoding.block {
+        bail!("attention: queries {:?} do not fit a cache {:?}, heads of {dim}", q.dims(), keys.dims());
+    }
+    if sequences == 0 {
+        return q.contiguous();
+    }
+    let a_sequence = width / dim * decoding.longest.div_ceil(TILE) * (MARKS + dim);
+    let at_once = (PARTS / a_sequence).max(1);
+    let mut parts = Vec::new();
+    for first in (0..sequences).step_by(at_once) {
+        let some = |x: &Tensor| x.narrow(0, first, at_once.min(sequences - first))?.contiguous();
+        let (q, blocks, lengths) = (some(q)?, some(&decoding.blocks)?, some(&decoding.lengths)?);
+        let placed = Decoding { blocks, lengths, ..*decoding };
+        parts.push(typed!(q.dtype(), attend_as(&q, keys, values, (group, dim), scale, &placed))?);
+    }
+    if parts.len() == 1 { Ok(parts.swap_remove(0)) } else { Tensor::cat(&parts, 0) }
+}
+
+fn attend_as<T: CudaDType + WithDType + DeviceRepr>(
+    q: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    (group, dim): (usize, usize),
+    scale: f32,
+    decoding: &Decoding,
+) -> Result<Tensor> {
+    let device = q.device().as_cuda_device()?;
+    let stream = device.cuda_stream();
+    let (sequences, width) = q.dims2()?;
+    let (heads, tiles) = (width / dim, decoding.longest.div_ceil(TILE));
+    let (q_is, keys_is, values_is) = (q.storage_and_layout(), keys.storage_and_layout(), values.storage_and_layout());
+    let (blocks_is, lengths_is) = (decoding.blocks.storage_and_layout(), decoding.lengths.storage_and_layout());
+    let (queries, blocks, lengths) = (
+        rows::<T>(&q_is.0, q_is.1)?,
+        rows::<u32>(&blocks_is.0, blocks_is.1)?,
+        rows::<u32>(&lengths_is.0, lengths_is.1)?,
+    );
+    let (keys, values) = (rows::<T>(&keys_is.0, keys_is.1)?, rows::<T>(&values_is.0, values_is.1)?);
+    // SAFETY: of each sequence the first kernel writes the tiles that its length has, and the second reads those; it writes all of `out`.
+    let (parts, out) = unsafe {
+        (device.alloc::<f32>(sequences * heads * tiles * (MARKS + dim))?, device.alloc::<T>(sequences * width)?)
+    };
+    let grid = (whole(sequences)?, whole(heads / group)?, whole(tiles)?);
+    let most_blocks = whole(decoding.blocks.dim(1)?)?;
+    let (block, key_heads, dim_is) = (whole(decoding.block)?, whole(heads / group)?, whole(dim)?);
+    let name = format!("attend_tile_{}_{group}", T::DTYPE.as_str());
+    let kernel = named(device, &name)?;
+    let mut launch = stream.launch_builder(&kernel);
+    launch.arg(&queries.numbers).arg(&keys.numbers).arg(&values.numbers).arg(&blocks.numbers).arg(&lengths.numbers);
+    launch.arg(&parts).arg(&most_blocks).arg(&block).arg(&key_heads).arg(&dim_is).arg(&scale);
+    // SAFETY: the arguments are those of the kernel, the shapes were compared, and the caller's blocks are within the cache.
+    unsafe { launch.launch(LaunchConfig { grid_dim: grid, block_dim: (TILE as u32, 1, 1), shared_mem_bytes: 0 }) }
+        .w()?;
+    let kernel = function::<T>(device, "attend_whole")?;
+    let most_tiles = whole(tiles)?;
+    let mut launch = stream.launch_builder(&kernel);
+    launch.arg(&parts).arg(&lengths.numbers).arg(&out).arg(&most_tiles).arg(&dim_is);
+    let grid = (whole(sequences)?, whole(heads)?, 1);
+    // SAFETY: as above.
+    unsafe { launch.launch(LaunchConfig { grid_dim: grid, block_dim: (dim as u32, 1, 1), shared_mem_bytes: 0 }) }
+        .w()?;
+    Ok(made(out, device, (sequences, width)))
+}

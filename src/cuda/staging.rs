@@ -1,0 +1,59 @@
+//! Pinned memory that images pass through on their way to a card.
+//!
+//! A copy from ordinary memory holds the host until the card has done all work before it. From pinned memory it takes its turn, and the
+//! host goes on to the next image.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaStorage, Device, Result, Shape, Storage, Tensor};
+
+/// Pinned memory, and when the card will have read it.
+struct Staging {
+    memory: PinnedHostSlice<f32>,
+    read: CudaEvent,
+    card: usize,
+}
+
+/// While one is read the other is filled.
+const BUFFERS: usize = 2;
+
+/// Those of this process, the one that was used first at the front.
+static STAGING: Mutex<Vec<Staging>> = Mutex::new(Vec::new());
+
+/// Brings numbers to a card. It returns when they are in pinned memory; work that is issued afterwards finds them on the card.
+///
+/// # Errors
+/// The card or the host has no memory left, or the card fails.
+pub fn upload(values: &[f32], shape: impl Into<Shape>, device: &Device) -> Result<Tensor> {
+    let card = device.as_cuda_device()?;
+    let stream = card.cuda_stream();
+    let context = stream.context();
+    // SAFETY: the copy writes every element.
+    let mut numbers = unsafe { card.alloc::<f32>(values.len()) }?;
+    let mut staging = STAGING.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = staging.iter().filter(|staging| staging.card == context.ordinal()).count();
+    let place = staging.iter().position(|staging| staging.card == context.ordinal()).filter(|_| own >= BUFFERS);
+    let oldest = place.map(|place| staging.remove(place));
+    if let Some(oldest) = &oldest {
+        oldest.read.synchronize().w()?;
+    }
+    let mut next = match oldest {
+        Some(oldest) if oldest.memory.len() >= values.len() => oldest,
+        _ => Staging {
+            // SAFETY: of this memory only what was written is read.
+            memory: unsafe { context.alloc_pinned::<f32>(values.len()) }.w()?,
+            read: context.new_event(None).w()?,
+            card: context.ordinal(),
+        },
+    };
+    let memory = &mut next.memory.as_mut_slice().w()?[..values.len()];
+    memory.copy_from_slice(values);
+    card.memcpy_htod(&*memory, &mut numbers)?;
+    next.read.record(&stream).w()?;
+    staging.push(next);
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(numbers, card.clone()));
+    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
+}

@@ -1,0 +1,705 @@
+// A CUDA driver (libcuda.so.1) that computes on the CPU, for testing a CUDA program on a machine without a card.
+//
+// It keeps to what a card does where a program can go wrong without noticing:
+// - Work is queued and done when the host waits, so host memory that a copy reads too late, and results that are read too early, show.
+//   A copy from pageable memory takes its bytes at once, one from pinned memory when its turn comes: as on a card.
+// - New memory is full of NaN, and so is freed memory; bytes behind an allocation that a kernel writes are found when it is freed.
+// - Launches that a card refuses (no block, too many threads, too large a grid) are refused.
+// A kernel is CUDA C++ compiled for the CPU (kernels.h); the types of its arguments are read from the PTX that the program gives.
+// It says nothing of a card's speed, of its rounding, or of races between kernels of several streams: all work is done in one order.
+#include <cuda.h>
+#include <dirent.h>
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "vector_types.h"
+
+namespace {
+
+[[noreturn]] void give_up(const std::string &why) {
+    std::fprintf(stderr, "emulated card: %s\n", why.c_str());
+    std::abort();
+}
+
+// ---- Memory ----
+
+constexpr size_t GUARD = 256;
+constexpr unsigned char GUARD_BYTE = 0xA5, NAN_BYTE = 0xFF;
+const size_t CARD_MEMORY = size_t(std::getenv("EMULATED_CARD_GIB") ? std::atoi(std::getenv("EMULATED_CARD_GIB")) : 16) << 30;
+
+std::recursive_mutex everything;
+std::map<uintptr_t, size_t> allocations, pinned;
+size_t in_use = 0, most_in_use = 0;
+
+// Whether `size` bytes from `place` on lie in one of `ranges`.
+bool within(const std::map<uintptr_t, size_t> &ranges, uintptr_t place, size_t size) {
+    auto after = ranges.upper_bound(place);
+    if (after == ranges.begin()) return false;
+    auto [start, length] = *std::prev(after);
+    return place - start <= length && size <= length - (place - start);
+}
+
+CUresult allocate(CUdeviceptr *out, size_t size) {
+    std::lock_guard lock(everything);
+    if (size == 0) return CUDA_ERROR_INVALID_VALUE;
+    if (in_use + size > CARD_MEMORY) return CUDA_ERROR_OUT_OF_MEMORY;
+    auto *bytes = static_cast<unsigned char *>(std::aligned_alloc(256, (size + GUARD + 255) / 256 * 256));
+    if (!bytes) return CUDA_ERROR_OUT_OF_MEMORY;
+    std::memset(bytes, NAN_BYTE, size);
+    std::memset(bytes + size, GUARD_BYTE, GUARD);
+    allocations[uintptr_t(bytes)] = size;
+    in_use += size;
+    most_in_use = std::max(most_in_use, in_use);
+    *out = CUdeviceptr(bytes);
+    return CUDA_SUCCESS;
+}
+
+void release(uintptr_t place, size_t size) {
+    auto *bytes = reinterpret_cast<unsigned char *>(place);
+    for (size_t i = 0; i < GUARD; i++)
+        if (bytes[size + i] != GUARD_BYTE) give_up("a kernel wrote behind an allocation of " + std::to_string(size) + " bytes");
+    std::memset(bytes, NAN_BYTE, size);
+    std::free(bytes);
+}
+
+// ---- The queue ----
+
+std::vector<std::function<void()>> queue;
+
+void finish_queue() {
+    std::lock_guard lock(everything);
+    // What is queued never queues.
+    for (auto &work : queue) work();
+    queue.clear();
+}
+
+// ---- Kernels: a block's threads are fibers, which change places where they wait for one another ----
+
+struct Place {
+    uint3 thread, block, block_size, grid_size;
+};
+
+// Calls a kernel: the first six whole numbers and the first eight floating ones go into registers, what is left to the stack.
+struct Call {
+    void *function;
+    uint64_t whole[6] = {};
+    double floating[8] = {};
+    uint64_t stack[24] = {};
+
+    void operator()() const {
+        using Function = void (*)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, double, double, double, double, double,
+                                  double, double, double, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
+                                  uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
+                                  uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+        auto *w = whole;
+        auto *f = floating;
+        auto *s = stack;
+        reinterpret_cast<Function>(function)(w[0], w[1], w[2], w[3], w[4], w[5], f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], s[0], s[1],
+                                             s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15],
+                                             s[16], s[17], s[18], s[19], s[20], s[21], s[22], s[23]);
+    }
+};
+
+extern "C" void emulated_switch(void **from, void *to);
+// Puts the registers that a function keeps onto the stack of `from` and takes those of `to`.
+asm(R"(
+.text
+.globl emulated_switch
+.hidden emulated_switch
+.type emulated_switch, @function
+emulated_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+
+constexpr size_t STACK = 64 << 10;
+constexpr unsigned MOST_THREADS = 1024;
+// A block's threads from the last to the first: a thread that does not wait where it must finds other numbers then.
+const bool reversed = std::getenv("EMULATED_CARD_REVERSED") != nullptr;
+
+// Runs the blocks that one thread of the CPU is given.
+struct Worker {
+    enum State { Ready, AtBarrier, AtExchange, Done };
+    struct Fiber {
+        unsigned thread;
+        State state;
+        void *sp;
+    };
+    // What the lanes of a warp give one another: two places each, since a lane may come to its next exchange before another has read.
+    struct Lane {
+        uint64_t bits[2];
+        unsigned exchanges;
+    };
+
+    unsigned char *stacks;
+    std::vector<Fiber> fibers = std::vector<Fiber>(MOST_THREADS);
+    std::vector<Lane> lanes = std::vector<Lane>(MOST_THREADS);
+    unsigned begun = 0, threads = 0, running = 0;
+    const std::function<void()> *call = nullptr;
+    void *home = nullptr;
+
+    Worker() {
+        void *made = mmap(nullptr, STACK * MOST_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (made == MAP_FAILED) give_up("no memory for the threads' stacks");
+        stacks = static_cast<unsigned char *>(made);
+    }
+    ~Worker() { munmap(stacks, STACK * MOST_THREADS); }
+
+    // Runs `thread` as each thread of the block that `emulated_place` says.
+    void block(const std::function<void()> &thread, const std::string &name);
+    void wait(State state) {
+        Fiber &fiber = fibers[running];
+        fiber.state = state;
+        emulated_switch(&fiber.sp, home);
+    }
+    void resume(unsigned index);
+    [[noreturn]] static void body();
+};
+
+thread_local Worker *worker = nullptr;
+
+} // namespace
+
+extern "C" {
+thread_local Place emulated_place __attribute__((tls_model("initial-exec")));
+
+void emulated_barrier() { worker->wait(Worker::AtBarrier); }
+
+uint64_t emulated_exchange(uint64_t bits, unsigned lane) {
+    unsigned thread = worker->fibers[worker->running].thread, other = thread / 32 * 32 + lane;
+    Worker::Lane &own = worker->lanes[thread];
+    unsigned turn = own.exchanges++ % 2;
+    own.bits[turn] = bits;
+    worker->wait(Worker::AtExchange);
+    // A lane that is not there gives what was asked with, as undefined as on a card.
+    return other < worker->threads ? worker->lanes[other].bits[turn] : bits;
+}
+}
+
+namespace {
+
+void set_thread(unsigned thread) {
+    const uint3 &size = emulated_place.block_size;
+    emulated_place.thread = {thread % size.x, thread / size.x % size.y, thread / size.x / size.y};
+}
+
+// A fiber takes threads that have not begun, one after another: only a thread that waits keeps its fiber.
+void Worker::body() {
+    Worker &own = *worker;
+    const unsigned index = own.running;
+    while (own.begun < own.threads) {
+        Fiber &fiber = own.fibers[index];
+        fiber.thread = own.begun++;
+        if (reversed) fiber.thread = own.threads - 1 - fiber.thread;
+        fiber.state = Ready;
+        set_thread(fiber.thread);
+        (*own.call)();
+    }
+    own.fibers[index].state = Done;
+    emulated_switch(&own.fibers[index].sp, own.home);
+    give_up("a fiber ran on after its end");
+}
+
+void Worker::resume(unsigned index) {
+    running = index;
+    fibers[index].state = Ready;
+    set_thread(fibers[index].thread);
+    emulated_switch(&home, fibers[index].sp);
+}
+
+void Worker::block(const std::function<void()> &thread, const std::string &name) {
+    const uint3 &size = emulated_place.block_size;
+    call = &thread;
+    threads = size.x * size.y * size.z;
+    begun = 0;
+    std::fill_n(lanes.begin(), threads, Lane{});
+    unsigned used = 0;
+    while (begun < threads) {
+        // A new stack: six registers, and the address that the switch returns to, where a call would have left the stack.
+        auto *top = reinterpret_cast<void **>(stacks + STACK * (used + 1)) - 1;
+        *top = nullptr;
+        *--top = reinterpret_cast<void *>(&Worker::body);
+        for (int i = 0; i < 6; i++) *--top = nullptr;
+        fibers[used].sp = top;
+        running = used++;
+        emulated_switch(&home, fibers[running].sp);
+    }
+    for (;;) {
+        bool alive = false, moved = false, all_at_barrier = true;
+        // Lanes of a warp go on together once all that are left of it wait for one another; threads that have ended count for nothing.
+        std::vector<unsigned> at_exchange(threads / 32 + 1), left(threads / 32 + 1);
+        for (unsigned i = 0; i < used; i++) {
+            if (fibers[i].state == Done) continue;
+            alive = true;
+            left[fibers[i].thread / 32]++;
+            if (fibers[i].state == AtExchange) at_exchange[fibers[i].thread / 32]++;
+            if (fibers[i].state != AtBarrier) all_at_barrier = false;
+        }
+        if (!alive) return;
+        for (unsigned i = 0; i < used; i++) {
+            if (fibers[i].state == Done) continue;
+            unsigned warp = fibers[i].thread / 32;
+            if (all_at_barrier || (fibers[i].state == AtExchange && at_exchange[warp] == left[warp])) {
+                resume(i);
+                moved = true;
+            }
+        }
+        if (!moved) give_up("threads of " + name + " wait for one another for ever");
+    }
+}
+
+// Runs `thread` as each thread of each block of a grid.
+void run(const std::function<void()> &thread, const std::string &name, uint3 grid, uint3 block) {
+    static const unsigned cores = std::getenv("EMULATED_CARD_CORES") ? unsigned(std::atoi(std::getenv("EMULATED_CARD_CORES")))
+                                                                     : std::thread::hardware_concurrency();
+    static std::vector<Worker> workers(std::max(cores, 1u));
+    const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+    std::atomic<uint64_t> next{0};
+    auto take_blocks = [&](unsigned index) {
+        Worker *before = worker;
+        worker = &workers[index];
+        emulated_place.grid_size = grid;
+        emulated_place.block_size = block;
+        for (uint64_t i = next++; i < blocks; i = next++) {
+            emulated_place.block = {unsigned(i % grid.x), unsigned(i / grid.x % grid.y), unsigned(i / grid.x / grid.y)};
+            worker->block(thread, name);
+        }
+        worker = before;
+    };
+    std::vector<std::thread> others;
+    const uint64_t large = 1 << 15;
+    if (blocks > 1 && blocks * block.x * block.y * block.z >= large)
+        for (unsigned i = 1; i < workers.size(); i++) others.emplace_back(take_blocks, i);
+    take_blocks(0);
+    for (auto &other : others) other.join();
+}
+
+// ---- Modules ----
+
+struct Kernel {
+    std::string name;
+    void *function;
+    // Of each argument its bytes, and whether it goes into a floating register.
+    struct Argument {
+        unsigned bytes;
+        bool floating;
+    };
+    std::vector<Argument> arguments;
+    std::atomic<uint64_t> launches{0}, threads{0};
+};
+
+struct Module {
+    std::map<std::string, Kernel> kernels;
+};
+
+std::vector<Module *> modules;
+
+// The compiled kernels lie beside this library.
+const std::vector<void *> &compiled() {
+    static const std::vector<void *> handles = [] {
+        Dl_info own;
+        if (!dladdr(reinterpret_cast<void *>(&finish_queue), &own)) give_up("it does not know where it lies");
+        std::string folder = own.dli_fname;
+        folder = folder.substr(0, folder.rfind('/') + 1) + "kernels/";
+        std::vector<void *> found;
+        DIR *listing = opendir(folder.c_str());
+        if (!listing) give_up("there is no folder " + folder);
+        while (dirent *entry = readdir(listing)) {
+            std::string file = entry->d_name;
+            if (file.size() < 3 || file.substr(file.size() - 3) != ".so") continue;
+            void *handle = dlopen((folder + file).c_str(), RTLD_NOW | RTLD_LOCAL);
+            if (!handle) give_up(dlerror());
+            found.push_back(handle);
+        }
+        closedir(listing);
+        return found;
+    }();
+    return handles;
+}
+
+// The kernels of a PTX text, with their arguments: `.entry NAME(.param .u64 .ptr .align 1 NAME_param_0, .param .align 2 .b8 NAME_param_1[2])`.
+Module *read_ptx(const char *ptx) {
+    auto *module = new Module;
+    for (const char *entry = std::strstr(ptx, ".entry "); entry; entry = std::strstr(entry, ".entry ")) {
+        entry += std::strlen(".entry ");
+        const char *open = std::strchr(entry, '('), *body = std::strchr(entry, '{');
+        if (!open || !body) give_up("a PTX text ends within an entry");
+        std::string name(entry, open > body ? body : open);
+        while (!name.empty() && std::isspace(static_cast<unsigned char>(name.back()))) name.pop_back();
+        Kernel &kernel = module->kernels[name];
+        kernel.name = name;
+        kernel.function = nullptr;
+        for (void *library : compiled())
+            if (void *function = dlsym(library, name.c_str())) kernel.function = function;
+        const char *close = open > body ? open : std::strchr(open, ')');
+        for (const char *at = std::strstr(open, ".param "); at && at < close; at = std::strstr(at, ".param ")) {
+            at += std::strlen(".param ");
+            const char *end = at;
+            while (*end != ',' && *end != ')') end++;
+            std::string text(at, end);
+            unsigned count = 1;
+            if (size_t bracket = text.find('['); bracket != std::string::npos) count = unsigned(std::atoi(text.c_str() + bracket + 1));
+            auto has = [&](const char *type) { return text.find(type) != std::string::npos; };
+            bool floating = has(".f32") || has(".f64");
+            unsigned bytes = has(".b8") || has(".u8") || has(".s8") ? 1
+                             : has(".b16") || has(".u16") || has(".s16") ? 2
+                             : has(".b32") || has(".u32") || has(".s32") || has(".f32") ? 4
+                                                                                        : 8;
+            kernel.arguments.push_back({bytes * count, floating});
+        }
+    }
+    return module;
+}
+
+void write_counts() {
+    const char *path = std::getenv("EMULATED_CARD_COUNTS");
+    if (!path) return;
+    FILE *file = std::fopen(path, "w");
+    if (!file) return;
+    std::fprintf(file, "kernel,launches,threads\n");
+    for (Module *module : modules)
+        for (auto &[name, kernel] : module->kernels)
+            if (kernel.launches) std::fprintf(file, "%s,%lu,%lu\n", name.c_str(), kernel.launches.load(), kernel.threads.load());
+    std::fclose(file);
+}
+
+struct Event {
+    uint64_t recorded = 0, done = 0;
+};
+
+CUcontext the_context() { return reinterpret_cast<CUcontext>(&everything); }
+thread_local CUcontext current = nullptr;
+std::atomic<uintptr_t> handles{1};
+
+} // namespace
+
+extern "C" {
+
+// For the libraries that come with the driver: does `work` in its turn.
+void emulated_queue(std::function<void()> work) {
+    std::lock_guard lock(everything);
+    queue.push_back(std::move(work));
+    // The host never runs ahead further than this.
+    if (queue.size() >= 1024) finish_queue();
+}
+
+// For tests of kernels: runs `thread` as each thread of a grid, at once.
+void emulated_grid(const std::function<void()> &thread, uint3 grid, uint3 block) { run(thread, "a kernel", grid, block); }
+
+// For those libraries: whether these bytes are the card's.
+bool emulated_is_on_card(const void *place, size_t size) {
+    std::lock_guard lock(everything);
+    return within(allocations, uintptr_t(place), size);
+}
+
+CUresult cuInit(unsigned) {
+    static const bool counted = (std::atexit(write_counts), true);
+    (void)counted;
+    return CUDA_SUCCESS;
+}
+CUresult cuDriverGetVersion(int *version) {
+    *version = 13000;
+    return CUDA_SUCCESS;
+}
+CUresult cuDeviceGetCount(int *count) {
+    const char *cards = std::getenv("EMULATED_CARDS");
+    *count = cards ? std::atoi(cards) : 1;
+    return CUDA_SUCCESS;
+}
+CUresult cuDeviceGet(CUdevice *device, int index) {
+    int count;
+    cuDeviceGetCount(&count);
+    if (index < 0 || index >= count) return CUDA_ERROR_INVALID_DEVICE;
+    *device = index;
+    return CUDA_SUCCESS;
+}
+CUresult cuDeviceGetName(char *name, int length, CUdevice) {
+    std::snprintf(name, size_t(length), "Emulated card");
+    return CUDA_SUCCESS;
+}
+CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device) {
+    std::memset(uuid, device, sizeof *uuid);
+    return CUDA_SUCCESS;
+}
+CUresult cuDeviceTotalMem(size_t *bytes, CUdevice) {
+    *bytes = CARD_MEMORY;
+    return CUDA_SUCCESS;
+}
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice) {
+    switch (attribute) {
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = 9; break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = 0; break;
+    case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED: *value = 1; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = MOST_THREADS; break;
+    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 132; break;
+    case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *value = 32; break;
+    default: return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    return CUDA_SUCCESS;
+}
+CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
+    *context = the_context();
+    return CUDA_SUCCESS;
+}
+CUresult cuDevicePrimaryCtxRelease(CUdevice) { return CUDA_SUCCESS; }
+CUresult cuCtxSetCurrent(CUcontext context) {
+    current = context;
+    return CUDA_SUCCESS;
+}
+CUresult cuCtxGetCurrent(CUcontext *context) {
+    *context = current;
+    return CUDA_SUCCESS;
+}
+CUresult cuCtxSynchronize() {
+    finish_queue();
+    return CUDA_SUCCESS;
+}
+CUresult cuGetErrorName(CUresult error, const char **name) {
+    switch (error) {
+    case CUDA_ERROR_INVALID_VALUE: *name = "CUDA_ERROR_INVALID_VALUE"; break;
+    case CUDA_ERROR_OUT_OF_MEMORY: *name = "CUDA_ERROR_OUT_OF_MEMORY"; break;
+    case CUDA_ERROR_INVALID_DEVICE: *name = "CUDA_ERROR_INVALID_DEVICE"; break;
+    case CUDA_ERROR_NOT_FOUND: *name = "CUDA_ERROR_NOT_FOUND"; break;
+    case CUDA_ERROR_NOT_SUPPORTED: *name = "CUDA_ERROR_NOT_SUPPORTED"; break;
+    default: *name = "CUDA_ERROR_UNKNOWN"; break;
+    }
+    return CUDA_SUCCESS;
+}
+CUresult cuGetErrorString(CUresult error, const char **text) {
+    cuGetErrorName(error, text);
+    return CUDA_SUCCESS;
+}
+
+// All work is in one order, so a stream is a number, and an event how often it was recorded, and how much of that was done.
+CUresult cuStreamCreate(CUstream *stream, unsigned) {
+    *stream = reinterpret_cast<CUstream>(handles++ << 4);
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned flags, int) { return cuStreamCreate(stream, flags); }
+CUresult cuStreamDestroy(CUstream) { return CUDA_SUCCESS; }
+CUresult cuStreamSynchronize(CUstream) {
+    finish_queue();
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) { return CUDA_SUCCESS; }
+CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus *status) {
+    *status = CU_STREAM_CAPTURE_STATUS_NONE;
+    return CUDA_SUCCESS;
+}
+CUresult cuEventCreate(CUevent *event, unsigned) {
+    *event = reinterpret_cast<CUevent>(new Event);
+    return CUDA_SUCCESS;
+}
+// An event may be destroyed before its turn, so its memory is kept.
+CUresult cuEventDestroy(CUevent) { return CUDA_SUCCESS; }
+CUresult cuEventRecord(CUevent event, CUstream) {
+    std::lock_guard lock(everything);
+    auto *it = reinterpret_cast<Event *>(event);
+    const uint64_t turn = ++it->recorded;
+    emulated_queue([=] { it->done = turn; });
+    return CUDA_SUCCESS;
+}
+CUresult cuEventQuery(CUevent event) {
+    std::lock_guard lock(everything);
+    auto *it = reinterpret_cast<Event *>(event);
+    return it->done == it->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+}
+// An event that was never recorded is waited for no longer than on a card: not at all.
+CUresult cuEventSynchronize(CUevent event) {
+    std::lock_guard lock(everything);
+    if (cuEventQuery(event) != CUDA_SUCCESS) finish_queue();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemAlloc(CUdeviceptr *out, size_t size) { return allocate(out, size); }
+CUresult cuMemAllocAsync(CUdeviceptr *out, size_t size, CUstream) { return allocate(out, size); }
+CUresult cuMemFreeAsync(CUdeviceptr place, CUstream) {
+    std::lock_guard lock(everything);
+    auto found = allocations.find(place);
+    if (found == allocations.end()) return CUDA_ERROR_INVALID_VALUE;
+    size_t size = found->second;
+    allocations.erase(found);
+    in_use -= size;
+    emulated_queue([=] { release(place, size); });
+    return CUDA_SUCCESS;
+}
+CUresult cuMemFree(CUdeviceptr place) {
+    CUresult freed = cuMemFreeAsync(place, nullptr);
+    finish_queue();
+    return freed;
+}
+CUresult cuMemGetInfo(size_t *free, size_t *total) {
+    std::lock_guard lock(everything);
+    *free = CARD_MEMORY - in_use;
+    *total = CARD_MEMORY;
+    return CUDA_SUCCESS;
+}
+CUresult cuMemHostAlloc(void **out, size_t size, unsigned) {
+    std::lock_guard lock(everything);
+    if (size == 0) return CUDA_ERROR_INVALID_VALUE;
+    *out = std::aligned_alloc(4096, (size + 4095) / 4096 * 4096);
+    if (!*out) return CUDA_ERROR_OUT_OF_MEMORY;
+    std::memset(*out, NAN_BYTE, size);
+    pinned[uintptr_t(*out)] = size;
+    return CUDA_SUCCESS;
+}
+CUresult cuMemFreeHost(void *place) {
+    std::lock_guard lock(everything);
+    auto found = pinned.find(uintptr_t(place));
+    if (found == pinned.end()) return CUDA_ERROR_INVALID_VALUE;
+    // A card does not wait here: where a copy has yet to read these bytes it is too late.
+    std::memset(place, NAN_BYTE, found->second);
+    pinned.erase(found);
+    emulated_queue([=] { std::free(place); });
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice) {
+    *pool = reinterpret_cast<CUmemoryPool>(&allocations);
+    return CUDA_SUCCESS;
+}
+CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device) { return cuDeviceGetDefaultMemPool(pool, device); }
+CUresult cuMemPoolSetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void *) {
+    std::lock_guard lock(everything);
+    if (attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH) most_in_use = in_use;
+    return CUDA_SUCCESS;
+}
+CUresult cuMemPoolGetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void *value) {
+    std::lock_guard lock(everything);
+    auto *out = static_cast<uint64_t *>(value);
+    switch (attribute) {
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *out = most_in_use; break;
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: *out = in_use; break;
+    default: return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    return CUDA_SUCCESS;
+}
+CUresult cuMemPoolTrimTo(CUmemoryPool, size_t) { return CUDA_SUCCESS; }
+
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t size, CUstream) {
+    std::lock_guard lock(everything);
+    if (size == 0) return CUDA_SUCCESS;
+    if (!within(allocations, to, size)) return CUDA_ERROR_INVALID_VALUE;
+    if (within(pinned, uintptr_t(from), size)) {
+        emulated_queue([=] { std::memcpy(reinterpret_cast<void *>(to), from, size); });
+    } else {
+        auto *bytes = static_cast<const unsigned char *>(from);
+        emulated_queue([to, taken = std::vector(bytes, bytes + size)] { std::memcpy(reinterpret_cast<void *>(to), taken.data(), taken.size()); });
+    }
+    return CUDA_SUCCESS;
+}
+CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t size) {
+    CUresult copied = cuMemcpyHtoDAsync(to, from, size, nullptr);
+    finish_queue();
+    return copied;
+}
+CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t size, CUstream) {
+    std::lock_guard lock(everything);
+    if (size == 0) return CUDA_SUCCESS;
+    if (!within(allocations, from, size)) return CUDA_ERROR_INVALID_VALUE;
+    const bool to_pinned = within(pinned, uintptr_t(to), size);
+    emulated_queue([=] { std::memcpy(to, reinterpret_cast<void *>(from), size); });
+    if (!to_pinned) finish_queue();
+    return CUDA_SUCCESS;
+}
+CUresult cuMemcpyDtoH(void *to, CUdeviceptr from, size_t size) {
+    CUresult copied = cuMemcpyDtoHAsync(to, from, size, nullptr);
+    finish_queue();
+    return copied;
+}
+CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) {
+    std::lock_guard lock(everything);
+    if (size == 0) return CUDA_SUCCESS;
+    if (!within(allocations, to, size) || !within(allocations, from, size)) return CUDA_ERROR_INVALID_VALUE;
+    emulated_queue([=] { std::memmove(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), size); });
+    return CUDA_SUCCESS;
+}
+CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t size) { return cuMemcpyDtoDAsync(to, from, size, nullptr); }
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t size, CUstream) {
+    std::lock_guard lock(everything);
+    if (size == 0) return CUDA_SUCCESS;
+    if (!within(allocations, to, size)) return CUDA_ERROR_INVALID_VALUE;
+    emulated_queue([=] { std::memset(reinterpret_cast<void *>(to), value, size); });
+    return CUDA_SUCCESS;
+}
+CUresult cuMemsetD8(CUdeviceptr to, unsigned char value, size_t size) { return cuMemsetD8Async(to, value, size, nullptr); }
+
+CUresult cuModuleLoadData(CUmodule *module, const void *image) {
+    std::lock_guard lock(everything);
+    modules.push_back(read_ptx(static_cast<const char *>(image)));
+    *module = reinterpret_cast<CUmodule>(modules.back());
+    return CUDA_SUCCESS;
+}
+CUresult cuModuleUnload(CUmodule) { return CUDA_SUCCESS; }
+CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
+    std::lock_guard lock(everything);
+    auto &kernels = reinterpret_cast<Module *>(module)->kernels;
+    auto found = kernels.find(name);
+    if (found == kernels.end()) return CUDA_ERROR_NOT_FOUND;
+    if (!found->second.function) {
+        std::fprintf(stderr, "emulated card: the kernel %s is not compiled for it\n", name);
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    *function = reinterpret_cast<CUfunction>(&found->second);
+    return CUDA_SUCCESS;
+}
+CUresult cuFuncSetAttribute(CUfunction, CUfunction_attribute, int) { return CUDA_SUCCESS; }
+
+CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                        unsigned block_z, unsigned shared, CUstream, void **values, void **) {
+    std::lock_guard lock(everything);
+    auto &kernel = *reinterpret_cast<Kernel *>(function);
+    const uint64_t threads = uint64_t(block_x) * block_y * block_z;
+    if (grid_x == 0 || grid_y == 0 || grid_z == 0 || threads == 0 || threads > MOST_THREADS || block_z > 64 || grid_x > 0x7fffffff ||
+        grid_y > 65535 || grid_z > 65535)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (shared > 48 << 10) return CUDA_ERROR_INVALID_VALUE;
+    Call call{kernel.function};
+    unsigned whole = 0, floating = 0, on_stack = 0;
+    for (size_t i = 0; i < kernel.arguments.size(); i++) {
+        auto [bytes, in_floating] = kernel.arguments[i];
+        if (bytes > 8) give_up("an argument of " + kernel.name + " has more than eight bytes");
+        uint64_t value = 0;
+        std::memcpy(&value, values[i], bytes);
+        if (in_floating && floating < 8) {
+            std::memcpy(&call.floating[floating++], &value, 8);
+        } else if (!in_floating && whole < 6) {
+            call.whole[whole++] = value;
+        } else {
+            if (on_stack == std::size(call.stack)) give_up(kernel.name + " has too many arguments");
+            call.stack[on_stack++] = value;
+        }
+    }
+    const uint3 grid{grid_x, grid_y, grid_z}, block{block_x, block_y, block_z};
+    kernel.launches++;
+    kernel.threads += threads * grid_x * grid_y * grid_z;
+    emulated_queue([&kernel, call, grid, block] { run(call, kernel.name, grid, block); });
+    return CUDA_SUCCESS;
+}
+}
