@@ -44,6 +44,14 @@ build-cuda *ARGS:
 check-cuda *ARGS:
     scripts/check-cuda {{ARGS}}
 
+# Test our CUDA kernels on the CPU, without a card or a CUDA compiler: docs/cuda.md.
+test-cuda-kernels:
+    scripts/test-cuda-kernels
+
+# Run a command of the CUDA program on an emulated card: docs/cuda.md.
+emulate-card *COMMAND:
+    scripts/emulated-card {{COMMAND}}
+
 # Check and measure a card, beside transformers where Python has it: docs/cuda.md.
 gpu-check *ARGS:
     scripts/gpu-check {{ARGS}}

@@ -6,12 +6,13 @@ use super::random_weights::uniform;
 use super::{Check, CheckupError};
 use crate::kernels::attention::{BLOCK, Heads};
 use crate::vlm::cache::{LayerCache, Step, StepSegment};
-use crate::vlm::ops::{Composed, rotate, swiglu};
+use crate::vlm::ops::{Composed, Linear, rotate, swiglu};
 
 /// Of each operation its largest difference from what candle computes in f32 of the same numbers, as a share of the largest number.
 pub(super) fn check(device: &Device) -> std::result::Result<Vec<Check>, CheckupError> {
     let kernels = [
         ("our rotary kernel, beside candle's operations in f32", rotary as fn(&Device, DType) -> Result<f64>),
+        ("our linear map with a bias, beside candle's operations in f32", linear),
         ("our SwiGLU kernel, beside candle's operations in f32", gated),
         ("our attention kernels with the cache, beside candle's operations in f32", attention),
     ];
@@ -50,10 +51,25 @@ fn rotary(device: &Device, dtype: DType) -> Result<f64> {
     {
         let x = rows(tokens, heads * 2 * half, gap, dtype, device)?;
         let angles = uniform((tokens, half), 0.5, DType::F32, device)?;
-        let (cos, sin) = (angles.cos()?.to_dtype(dtype)?, angles.sin()?.to_dtype(dtype)?);
-        let found = rotate(&x, &cos, &sin)?;
+        for angles_type in [dtype, DType::F32] {
+            let (cos, sin) = (angles.cos()?.to_dtype(angles_type)?, angles.sin()?.to_dtype(angles_type)?);
+            let found = rotate(&x, &cos, &sin)?;
+            let _composed = Composed::begin();
+            largest = largest.max(apart(&found, &rotate(&wide(&x)?, &wide(&cos)?, &wide(&sin)?)?)?);
+        }
+    }
+    Ok(largest)
+}
+
+fn linear(device: &Device, dtype: DType) -> Result<f64> {
+    let mut largest = 0f64;
+    for (tokens, inputs, outputs) in [(1, 8, 1), (3, 16, 257), (129, 40, 96)] {
+        let (x, weight) = (rows(tokens, inputs, 0, dtype, device)?, rows(outputs, inputs, 0, dtype, device)?);
+        let bias = uniform(outputs, 1.0, dtype, device)?;
+        let map = |x: &Tensor, w: &Tensor, b: &Tensor| Linear::new(w.clone(), Some(b.clone())).forward(x);
+        let found = map(&x, &weight, &bias)?;
         let _composed = Composed::begin();
-        largest = largest.max(apart(&found, &rotate(&wide(&x)?, &wide(&cos)?, &wide(&sin)?)?)?);
+        largest = largest.max(apart(&found, &map(&wide(&x)?, &wide(&weight)?, &wide(&bias)?)?)?);
     }
     Ok(largest)
 }

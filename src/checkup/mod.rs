@@ -110,13 +110,14 @@ pub struct Request {
 /// A file is missing or the device fails; a figure that is not as it should be is a check that did not pass.
 pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupError> {
     let device = request.choice.open().map_err(crate::stages::StageError::from)?;
-    said("the arithmetic of both towers, with gradients, on tiny checkpoints");
-    let mut checks = parity::check(&request.data, &device)?;
+    let mut checks = Vec::new();
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
         said("our kernels for a card");
         checks.extend(card_kernels::check(&device)?);
     }
+    said("the arithmetic of both towers, with gradients, on tiny checkpoints");
+    checks.extend(parity::check(&request.data, &device)?);
     said("the nano model in bf16");
     checks.extend(half::check(&request.data, &device)?);
     said("a round of the nano pipeline, twice");

@@ -16,9 +16,17 @@ __device__ __forceinline__ void round_to(float x, __nv_bfloat16 &to) { to = __fl
 
 __device__ __forceinline__ uint64_t own_index() { return uint64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 
-// Rotates the halves of every head: x [tokens, heads * 2 * half], cos and sin [tokens, half], out as x without gaps.
-template <typename T>
-__device__ void rotate(const T *x, uint64_t stride, const T *cos, const T *sin, T *out, uint64_t tokens, unsigned heads, unsigned half) {
+// Adds a row to each of [rows, width], in place.
+template <typename T> __device__ void add_row(T *x, const T *row, uint64_t rows, unsigned width) {
+    const uint64_t index = own_index();
+    if (index >= rows * width) return;
+    round_to(wide(x[index]) + wide(row[index % width]), x[index]);
+}
+
+// Rotates the halves of every head: x [tokens, heads * 2 * half], cos and sin [tokens, half], out as x without gaps. Angles are in x's
+// format or in f32.
+template <typename T, typename Angle>
+__device__ void rotate(const T *x, uint64_t stride, const Angle *cos, const Angle *sin, T *out, uint64_t tokens, unsigned heads, unsigned half) {
     const uint64_t index = own_index(), pairs = uint64_t(heads) * half;
     if (index >= tokens * pairs) return;
     const uint64_t token = index / pairs;
@@ -181,11 +189,15 @@ __device__ void attend_whole(const float *parts, const uint32_t *lengths, T *out
         attend_tile<T, GROUP>(q, keys, values, blocks, lengths, parts, most_blocks, block_size, key_heads, dim, scale);                    \
     }
 
-#define KERNELS(T, NAME)                                                                                                                   \
-    extern "C" __global__ void rotate_##NAME(const T *x, uint64_t stride, const T *cos, const T *sin, T *out, uint64_t tokens,             \
+#define ROTATE(T, Angle, NAME)                                                                                                             \
+    extern "C" __global__ void rotate_##NAME(const T *x, uint64_t stride, const Angle *cos, const Angle *sin, T *out, uint64_t tokens,     \
                                              unsigned heads, unsigned half) {                                                              \
         rotate(x, stride, cos, sin, out, tokens, heads, half);                                                                             \
-    }                                                                                                                                      \
+    }
+
+#define KERNELS(T, NAME)                                                                                                                   \
+    ROTATE(T, T, NAME)                                                                                                                     \
+    extern "C" __global__ void add_row_##NAME(T *x, const T *row, uint64_t rows, unsigned width) { add_row(x, row, rows, width); }         \
     extern "C" __global__ void swiglu_##NAME(const T *gate, uint64_t gate_stride, const T *up, uint64_t up_stride, T *out, uint64_t rows,  \
                                              unsigned width) {                                                                             \
         swiglu(gate, gate_stride, up, up_stride, out, rows, width);                                                                        \
@@ -210,3 +222,5 @@ __device__ void attend_whole(const float *parts, const uint32_t *lengths, T *out
 KERNELS(float, f32)
 KERNELS(__half, f16)
 KERNELS(__nv_bfloat16, bf16)
+ROTATE(__half, float, f16_f32)
+ROTATE(__nv_bfloat16, float, bf16_f32)

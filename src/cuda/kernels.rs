@@ -87,6 +87,38 @@ fn made<T: CudaDType>(numbers: CudaSlice<T>, device: &CudaDevice, shape: impl In
     Tensor::from_storage(storage, shape, BackpropOp::none(), false)
 }
 
+/// `x Wᵀ + b`: the product is candle's, to which our kernel adds the bias where it lies; `x` `[tokens, in]`, weight `[out, in]`, bias
+/// `[out]`.
+///
+/// # Errors
+/// Shapes or number formats do not fit, or the card fails.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let product = x.matmul(&weight.t()?)?;
+    if bias.dims() != [product.dim(1)?] {
+        bail!("linear: a bias {:?} does not fit a weight {:?}", bias.dims(), weight.dims());
+    }
+    if product.elem_count() > 0 {
+        typed!(x.dtype(), add_row(&product, &bias.contiguous()?))?;
+    }
+    Ok(product)
+}
+
+/// Nobody else may hold `x`.
+fn add_row<T: CudaDType + WithDType + DeviceRepr>(x: &Tensor, row: &Tensor) -> Result<()> {
+    let device = x.device().as_cuda_device()?;
+    let stream = device.cuda_stream();
+    let (tokens, width) = x.dims2()?;
+    let (x_is, row_is) = (x.storage_and_layout(), row.storage_and_layout());
+    let (x, row) = (rows::<T>(&x_is.0, x_is.1)?, rows::<T>(&row_is.0, row_is.1)?);
+    let kernel = function::<T>(device, "add_row")?;
+    let (count, columns) = (tokens as u64, whole(width)?);
+    let mut launch = stream.launch_builder(&kernel);
+    launch.arg(&x.numbers).arg(&row.numbers).arg(&count).arg(&columns);
+    // SAFETY: the arguments are those of the kernel, the shapes were compared, and a product's rows lie without gaps.
+    unsafe { launch.launch(a_thread_each(tokens * width)?) }.w()?;
+    Ok(())
+}
+
 /// Rotates every head of `x` `[tokens, heads * dim]` by the angles of its token; `cos` and `sin` are `[tokens, dim / 2]`.
 ///
 /// # Errors
@@ -99,19 +131,31 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     if x.elem_count() == 0 {
         return x.contiguous();
     }
-    typed!(x.dtype(), rotate_as(x, &cos.contiguous()?, &sin.contiguous()?))
+    let (cos, sin) = (cos.contiguous()?, sin.contiguous()?);
+    match (x.dtype(), cos.dtype()) {
+        (DType::F32, DType::F32) => rotate_as::<f32, f32>(x, &cos, &sin, "rotate_f32"),
+        (DType::F16, DType::F16) => rotate_as::<f16, f16>(x, &cos, &sin, "rotate_f16"),
+        (DType::F16, DType::F32) => rotate_as::<f16, f32>(x, &cos, &sin, "rotate_f16_f32"),
+        (DType::BF16, DType::BF16) => rotate_as::<bf16, bf16>(x, &cos, &sin, "rotate_bf16"),
+        (DType::BF16, DType::F32) => rotate_as::<bf16, f32>(x, &cos, &sin, "rotate_bf16_f32"),
+        (x, angles) => bail!("there is no rotary kernel for {} and angles in {}", x.as_str(), angles.as_str()),
+    }
 }
 
-fn rotate_as<T: CudaDType + WithDType + DeviceRepr>(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+fn rotate_as<T, A>(x: &Tensor, cos: &Tensor, sin: &Tensor, kernel: &str) -> Result<Tensor>
+where
+    T: CudaDType + DeviceRepr,
+    A: CudaDType,
+{
     let device = x.device().as_cuda_device()?;
     let stream = device.cuda_stream();
     let ((tokens, width), half) = (x.dims2()?, cos.dim(1)?);
     let (x_is, cos_is, sin_is) = (x.storage_and_layout(), cos.storage_and_layout(), sin.storage_and_layout());
     let (from, cos, sin) =
-        (rows::<T>(&x_is.0, x_is.1)?, rows::<T>(&cos_is.0, cos_is.1)?, rows::<T>(&sin_is.0, sin_is.1)?);
+        (rows::<T>(&x_is.0, x_is.1)?, rows::<A>(&cos_is.0, cos_is.1)?, rows::<A>(&sin_is.0, sin_is.1)?);
     // SAFETY: the kernel writes every element.
     let out = unsafe { device.alloc::<T>(tokens * width) }?;
-    let kernel = function::<T>(device, "rotate")?;
+    let kernel = named(device, kernel)?;
     let (count, heads, half) = (tokens as u64, whole(width / (2 * half))?, whole(half)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&from.numbers).arg(&from.stride).arg(&cos.numbers).arg(&sin.numbers).arg(&out);

@@ -32,7 +32,7 @@ impl Gradients {
         match self.sums.get_mut(name) {
             None => {
                 // A gradient may be a view of something that others hold, or broadcast: the sum has its own memory.
-                let own = if gradient.is_contiguous() { gradient.copy()? } else { gradient.contiguous()? };
+                let own = gradient.force_contiguous()?;
                 self.sums.insert(name.to_owned(), own);
             }
             Some(sum) if has_kernels(sum) => sum.inplace_op2(&gradient.contiguous()?, &AddTo)?,

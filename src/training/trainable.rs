@@ -167,7 +167,7 @@ impl Trainable {
         for parameter in parameters(&self.config) {
             let tensor = self.merged_tensor(&parameter.name)?;
             // A copy: a variable will move on.
-            let tensor = if self.trains(&parameter.name) { tensor.copy()? } else { tensor };
+            let tensor = if self.trains(&parameter.name) { tensor.force_contiguous()? } else { tensor };
             merged.insert(parameter.name, tensor);
         }
         Ok(merged)

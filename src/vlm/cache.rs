@@ -75,7 +75,8 @@ impl LayerCache {
             Store::Kernel(blocks) => blocks.copy(from as usize, to as usize),
             Store::Rows { keys, values } => {
                 for rows in [keys, values] {
-                    let block = rows.narrow(0, from as usize * BLOCK, BLOCK)?.copy()?;
+                    // candle's `copy` would copy the whole cache.
+                    let block = rows.narrow(0, from as usize * BLOCK, BLOCK)?.force_contiguous()?;
                     rows.slice_set(&block, 0, to as usize * BLOCK)?;
                 }
             }

@@ -40,6 +40,18 @@ constexpr unsigned char GUARD_BYTE = 0xA5, NAN_BYTE = 0xFF;
 const size_t CARD_MEMORY = size_t(std::getenv("EMULATED_CARD_GIB") ? std::atoi(std::getenv("EMULATED_CARD_GIB")) : 16) << 30;
 
 std::recursive_mutex everything;
+
+// How often something was done, and the bytes of it.
+struct Traffic {
+    const char *what;
+    uint64_t times = 0, bytes = 0;
+    void add(size_t size) {
+        times++;
+        bytes += size;
+    }
+};
+Traffic to_card{"copy to the card"}, from_card{"copy from the card"}, on_card{"copy on the card"}, filled{"fill"}, allocated{"allocate"};
+
 std::map<uintptr_t, size_t> allocations, pinned;
 size_t in_use = 0, most_in_use = 0;
 
@@ -61,6 +73,7 @@ CUresult allocate(CUdeviceptr *out, size_t size) {
     std::memset(bytes + size, GUARD_BYTE, GUARD);
     allocations[uintptr_t(bytes)] = size;
     in_use += size;
+    allocated.add(size);
     most_in_use = std::max(most_in_use, in_use);
     *out = CUdeviceptr(bytes);
     return CUDA_SUCCESS;
@@ -381,7 +394,9 @@ void write_counts() {
     if (!path) return;
     FILE *file = std::fopen(path, "w");
     if (!file) return;
-    std::fprintf(file, "kernel,launches,threads\n");
+    std::fprintf(file, "what,times,threads or bytes\n");
+    for (const Traffic *traffic : {&to_card, &from_card, &on_card, &filled, &allocated})
+        if (traffic->times) std::fprintf(file, "%s,%lu,%lu\n", traffic->what, traffic->times, traffic->bytes);
     for (Module *module : modules)
         for (auto &[name, kernel] : module->kernels)
             if (kernel.launches) std::fprintf(file, "%s,%lu,%lu\n", name.c_str(), kernel.launches.load(), kernel.threads.load());
@@ -606,6 +621,7 @@ CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t size, CUstre
     std::lock_guard lock(everything);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, to, size)) return CUDA_ERROR_INVALID_VALUE;
+    to_card.add(size);
     if (within(pinned, uintptr_t(from), size)) {
         emulated_queue([=] { std::memcpy(reinterpret_cast<void *>(to), from, size); });
     } else {
@@ -623,6 +639,7 @@ CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t size, CUstream) {
     std::lock_guard lock(everything);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, from, size)) return CUDA_ERROR_INVALID_VALUE;
+    from_card.add(size);
     const bool to_pinned = within(pinned, uintptr_t(to), size);
     emulated_queue([=] { std::memcpy(to, reinterpret_cast<void *>(from), size); });
     if (!to_pinned) finish_queue();
@@ -637,6 +654,7 @@ CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstre
     std::lock_guard lock(everything);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, to, size) || !within(allocations, from, size)) return CUDA_ERROR_INVALID_VALUE;
+    on_card.add(size);
     emulated_queue([=] { std::memmove(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), size); });
     return CUDA_SUCCESS;
 }
@@ -645,6 +663,7 @@ CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t size, CUstr
     std::lock_guard lock(everything);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, to, size)) return CUDA_ERROR_INVALID_VALUE;
+    filled.add(size);
     emulated_queue([=] { std::memset(reinterpret_cast<void *>(to), value, size); });
     return CUDA_SUCCESS;
 }

@@ -78,11 +78,12 @@ template <typename T> void compare(const Result<T> &found, const std::vector<dou
 
 static uint3 blocks_for(uint64_t elements, unsigned threads) { return {unsigned((elements + threads - 1) / threads), 1, 1}; }
 
-template <typename T> void test_rotate() {
+template <typename T, typename Angle> void test_rotate() {
     const unsigned shapes[][4] = {{1, 1, 1, 0}, {3, 5, 4, 7}, {257, 2, 40, 0}, {33, 16, 64, 24}, {100, 3, 16, 1}};
     for (const auto &[tokens, heads, half, gap] : shapes) {
         const unsigned width = heads * 2 * half;
-        Rows<T> x(tokens, width, gap, 1), cos(tokens, half, 0, 2), sin(tokens, half, 0, 3);
+        Rows<T> x(tokens, width, gap, 1);
+        Rows<Angle> cos(tokens, half, 0, 2), sin(tokens, half, 0, 3);
         Result<T> out(uint64_t(tokens) * width);
         emulated_grid([&, heads = heads, half = half, tokens = tokens] { rotate(x.data(), x.stride, cos.data(), sin.data(), out.all.data(), tokens, heads, half); },
                       blocks_for(uint64_t(tokens) * width / 2, 256), {256, 1, 1});
@@ -95,6 +96,22 @@ template <typename T> void test_rotate() {
                     expected[t * width + b] = x.at(t, b) * cos.at(t, i) + x.at(t, a) * sin.at(t, i);
                 }
         compare(out, expected, 1e-6, std::string("rotate ") + type_name<T>() + " " + std::to_string(tokens) + " x " + std::to_string(width));
+    }
+}
+
+template <typename T> void test_add_row() {
+    const unsigned shapes[][2] = {{1, 1}, {3, 257}, {100, 33}};
+    for (const auto &[rows, width] : shapes) {
+        Rows<T> x(rows, width, 0, 9), row(1, width, 0, 10);
+        Result<T> out(uint64_t(rows) * width);
+        std::vector<double> expected(uint64_t(rows) * width);
+        for (uint64_t i = 0; i < expected.size(); i++) {
+            out.all[i] = x.data()[i];
+            expected[i] = x.at(i / width, i % width) + row.at(0, i % width);
+        }
+        emulated_grid([&, rows = rows, width = width] { add_row(out.all.data(), row.data(), rows, width); },
+                      blocks_for(uint64_t(rows) * width, 256), {256, 1, 1});
+        compare(out, expected, 1e-6, std::string("add a row ") + type_name<T>() + " " + std::to_string(rows) + " x " + std::to_string(width));
     }
 }
 
@@ -177,7 +194,9 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
 }
 
 template <typename T> void test_all() {
-    test_rotate<T>();
+    test_rotate<T, T>();
+    test_rotate<T, float>();
+    test_add_row<T>();
     test_swiglu<T>();
     // Heads of the models that are supported, and odd ones; scores that are all alike, and some that take all the weight.
     for (double scale : {1.0, 60.0}) {

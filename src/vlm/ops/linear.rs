@@ -56,6 +56,12 @@ impl Linear {
 
     /// Maps `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let (Weight::Dense(weight), Some(bias)) = (&self.weight, &self.bias)
+            && super::choice::has_card_kernels(&[x, weight, bias])
+        {
+            return crate::cuda::kernels::linear(x, weight, bias);
+        }
         match (&self.weight, &self.bias) {
             (Weight::Packed(weight), bias) => x.apply_op1(Packed { weight: weight.clone(), bias: bias.clone() }),
             (Weight::Dense(weight), Some(bias)) if has_kernels(x) => x.apply_op3(weight, bias, Dense),
