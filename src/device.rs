@@ -146,8 +146,7 @@ impl DeviceClass {
     }
 }
 
-/// Brings what was prepared on the CPU to where a model computes; images in f32 go to a card through pinned memory, so that the host can
-/// prepare the next ones meanwhile.
+/// Brings what was prepared on the CPU to where a model computes; numbers in f32 go to a card through pinned memory.
 ///
 /// # Errors
 /// The device has no memory left, or fails.

@@ -2,33 +2,46 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::random_weights::uniform;
+use super::random_weights::uniform_for;
 use super::{Check, CheckupError};
+use crate::cuda::kernels::{self, Decoding, launches};
 use crate::kernels::attention::{BLOCK, Heads};
 use crate::vlm::cache::{LayerCache, Step, StepSegment};
 use crate::vlm::ops::{Composed, Linear, rotate, swiglu};
 
-/// Of each operation its largest difference from what candle computes in f32 of the same numbers, as a share of the largest number.
+/// Of each operation its largest difference from candle's, as a share of the largest number. What our kernels did not serve is infinitely
+/// far.
 pub(super) fn check(device: &Device) -> std::result::Result<Vec<Check>, CheckupError> {
-    let kernels = [
-        ("our rotary kernel, beside candle's operations in f32", rotary as fn(&Device, DType) -> Result<f64>),
-        ("our linear map with a bias, beside candle's operations in f32", linear),
-        ("our SwiGLU kernel, beside candle's operations in f32", gated),
-        ("our attention kernels with the cache, beside candle's operations in f32", attention),
+    // Half a unit in the last place of bf16; twice where a number is rounded on its way.
+    let (once, twice) = (2f64.powi(-8), 2f64.powi(-7));
+    type Apart = fn(&Device, DType) -> Result<f64>;
+    let kernels: [(&'static str, Apart, f64); 5] = [
+        ("our rotary kernel, beside candle's operations in f32", rotary, once),
+        ("our linear map with a bias, beside candle's operations", linear, 0.0),
+        ("our SwiGLU kernel, beside candle's operations in f32", gated, twice),
+        ("our attention kernels with the cache, beside candle's operations in f32", attention, twice),
+        ("our attention in pieces, beside the whole", pieces, 0.0),
     ];
     let mut checks = Vec::new();
-    for (what, apart) in kernels {
-        checks.push(Check::new(what, apart(device, DType::F32)?, 1e-5, "of the largest, in f32"));
-        // Half a unit in the last place of bf16, twice where a number is rounded on its way.
-        let short = apart(device, DType::BF16)?.max(apart(device, DType::F16)?);
-        checks.push(Check::new(what, short, 2f64.powi(-8), "of the largest, in bf16 and f16"));
+    for (what, apart, short) in kernels {
+        let wide = if short == 0.0 { 0.0 } else { 1e-5 };
+        checks.push(Check::new(what, apart(device, DType::F32)?, wide, "of the largest, in f32"));
+        let found = apart(device, DType::BF16)?.max(apart(device, DType::F16)?);
+        checks.push(Check::new(what, found, short, "of the largest, in bf16 and f16"));
     }
     Ok(checks)
 }
 
+/// Runs what our kernels should serve by so many launches; infinite where they did not.
+fn served<T>(expected: u64, f: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+    let before = launches();
+    let found = f()?;
+    Ok((found, if launches() - before == expected { 0.0 } else { f64::INFINITY }))
+}
+
 /// Rows of a wider matrix, as a stacked projection gives them.
-fn rows(count: usize, width: usize, gap: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    uniform((count, gap + width + gap), 1.0, dtype, device)?.narrow(1, gap, width)
+fn rows(label: &str, [count, width, gap]: [usize; 3], dtype: DType, device: &Device) -> Result<Tensor> {
+    uniform_for(label, (count, gap + width + gap), 1.0, dtype, device)?.narrow(1, gap, width)
 }
 
 /// The largest difference of `found` from `expected`, as a share of the largest number; infinite where a number is none.
@@ -49,13 +62,13 @@ fn rotary(device: &Device, dtype: DType) -> Result<f64> {
     let mut largest = 0f64;
     for (tokens, heads, half, gap) in [(1, 1, 1, 0), (3, 5, 4, 8), (257, 2, 40, 0), (129, 16, 64, 24), (1000, 3, 16, 2)]
     {
-        let x = rows(tokens, heads * 2 * half, gap, dtype, device)?;
-        let angles = uniform((tokens, half), 0.5, DType::F32, device)?;
+        let x = rows("x", [tokens, heads * 2 * half, gap], dtype, device)?;
+        let angles = uniform_for("angles", (tokens, half), 0.5, DType::F32, device)?;
         for angles_type in [dtype, DType::F32] {
             let (cos, sin) = (angles.cos()?.to_dtype(angles_type)?, angles.sin()?.to_dtype(angles_type)?);
-            let found = rotate(&x, &cos, &sin)?;
+            let (found, unserved) = served(1, || rotate(&x, &cos, &sin))?;
             let _composed = Composed::begin();
-            largest = largest.max(apart(&found, &rotate(&wide(&x)?, &wide(&cos)?, &wide(&sin)?)?)?);
+            largest = largest.max(unserved).max(apart(&found, &rotate(&wide(&x)?, &wide(&cos)?, &wide(&sin)?)?)?);
         }
     }
     Ok(largest)
@@ -64,12 +77,14 @@ fn rotary(device: &Device, dtype: DType) -> Result<f64> {
 fn linear(device: &Device, dtype: DType) -> Result<f64> {
     let mut largest = 0f64;
     for (tokens, inputs, outputs) in [(1, 8, 1), (3, 16, 257), (129, 40, 96)] {
-        let (x, weight) = (rows(tokens, inputs, 0, dtype, device)?, rows(outputs, inputs, 0, dtype, device)?);
-        let bias = uniform(outputs, 1.0, dtype, device)?;
+        let x = rows("x", [tokens, inputs, 0], dtype, device)?;
+        let weight = rows("weight", [outputs, inputs, 0], dtype, device)?;
+        let bias = uniform_for("bias", outputs, 1.0, dtype, device)?;
         let map = |x: &Tensor, w: &Tensor, b: &Tensor| Linear::new(w.clone(), Some(b.clone())).forward(x);
-        let found = map(&x, &weight, &bias)?;
+        let (found, unserved) = served(1, || map(&x, &weight, &bias))?;
         let _composed = Composed::begin();
-        largest = largest.max(apart(&found, &map(&wide(&x)?, &wide(&weight)?, &wide(&bias)?)?)?);
+        // In the same number format: the product, which is candle's in both, is rounded before the bias comes to it.
+        largest = largest.max(unserved).max(apart(&found, &map(&x, &weight, &bias)?)?);
     }
     Ok(largest)
 }
@@ -78,11 +93,11 @@ fn gated(device: &Device, dtype: DType) -> Result<f64> {
     let mut largest = 0f64;
     for (tokens, width, gap) in [(1, 1, 0), (3, 257, 5), (1000, 33, 0), (128, 1376, 8)] {
         // Large numbers of both signs too: the exponential must not overflow into something that is no number.
-        let gate = (rows(tokens, width, gap, dtype, device)? * 30.0)?;
-        let up = rows(tokens, width, gap, dtype, device)?;
-        let found = swiglu(&gate, &up)?;
+        let gate = uniform_for("gate", (tokens, gap + width), 30.0, dtype, device)?.narrow(1, gap, width)?;
+        let up = rows("up", [tokens, width, gap + 3], dtype, device)?;
+        let (found, unserved) = served(1, || swiglu(&gate, &up))?;
         let _composed = Composed::begin();
-        largest = largest.max(apart(&found, &swiglu(&wide(&gate)?, &wide(&up)?)?)?);
+        largest = largest.max(unserved).max(apart(&found, &swiglu(&wide(&gate)?, &wide(&up)?)?)?);
     }
     Ok(largest)
 }
@@ -110,10 +125,15 @@ fn attention(device: &Device, dtype: DType) -> Result<f64> {
                 let (tokens, context) = if turn == 0 { (*length, 0) } else { (1, length + turn - 1) };
                 step.segments.push(StepSegment { tokens, context, blocks: blocks.clone() });
             }
-            let q = rows(step.tokens(), heads.query * dim, turn, dtype, device)?;
-            let k = rows(step.tokens(), key_heads * dim, 0, dtype, device)?;
-            let v = rows(step.tokens(), key_heads * dim, 16, dtype, device)?;
-            let found = ours.attend(&q, &k, &v, &step)?;
+            let numbers = |what: &str, width: usize, gap: usize| {
+                rows(&format!("{what}, turn {turn}"), [step.tokens(), width, gap], dtype, device)
+            };
+            let q = numbers("q", heads.query * dim, turn)?;
+            let (k, v) = (numbers("k", key_heads * dim, 0)?, numbers("v", key_heads * dim, 16)?);
+            // Stored by one kernel, and of sequences that go on by a token attended to by two, where they know the heads.
+            let expected = if turn > 0 && kernels::can_attend(group, dim) { 3 } else { 1 };
+            let (found, unserved) = served(expected, || ours.attend(&q, &k, &v, &step))?;
+            largest = largest.max(unserved);
             let _composed = Composed::begin();
             let expected = candles.attend(&wide(&q)?, &wide(&k)?, &wide(&v)?, &step.clone())?;
             // A prompt's attention is candle's in both, and in short formats rounds where it will.
@@ -123,4 +143,28 @@ fn attention(device: &Device, dtype: DType) -> Result<f64> {
         }
     }
     Ok(largest)
+}
+
+/// Few sequences at a time, as where a cache is large: the same bits.
+fn pieces(device: &Device, dtype: DType) -> Result<f64> {
+    const GROUP: usize = 2;
+    const DIM: usize = 32;
+    let lengths = [300u32, 1, 129, 64, 128];
+    let most = 300usize.div_ceil(BLOCK);
+    let count = lengths.len();
+    let blocks: Vec<u32> = (0..(count * most) as u32).rev().collect();
+    let decoding = Decoding {
+        blocks: Tensor::from_vec(blocks, (count, most), device)?,
+        lengths: Tensor::new(&lengths, device)?,
+        longest: 300,
+        block: BLOCK,
+    };
+    let cache = |label: &str| rows(label, [count * most * BLOCK, 3 * DIM, 0], dtype, device);
+    let (keys, values) = (cache("keys")?, cache("values")?);
+    let q = rows("q", [count, 3 * GROUP * DIM, 0], dtype, device)?;
+    let attend = |limit| kernels::attend(&q, &keys, &values, (GROUP, DIM), 0.25, &decoding, limit);
+    let whole = attend(kernels::PARTS)?;
+    // A sequence at a time, and two.
+    let a_sequence = 3 * GROUP * 300usize.div_ceil(128) * (DIM + 2);
+    Ok(apart(&attend(1)?, &whole)?.max(apart(&attend(2 * a_sequence)?, &whole)?))
 }

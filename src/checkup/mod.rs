@@ -112,9 +112,19 @@ pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupErr
     let device = request.choice.open().map_err(crate::stages::StageError::from)?;
     let mut checks = Vec::new();
     #[cfg(feature = "cuda")]
+    let mut without_kernels = None;
+    #[cfg(feature = "cuda")]
     if device.is_cuda() {
         said("our kernels for a card");
-        checks.extend(card_kernels::check(&device)?);
+        match card_kernels::check(&device) {
+            Ok(of_kernels) => checks.extend(of_kernels),
+            // What the card is worth without them is still of use.
+            Err(error) => {
+                said(&format!("everything else without them, since they failed: {error}"));
+                checks.push(Check::new("our kernels for a card", f64::INFINITY, 0.0, "that failed"));
+                without_kernels = Some(Composed::begin());
+            }
+        }
     }
     said("the arithmetic of both towers, with gradients, on tiny checkpoints");
     checks.extend(parity::check(&request.data, &device)?);
@@ -125,6 +135,8 @@ pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupErr
     said("what the device can do at most");
     let limits = limits::measure(&device, request.shapes)?;
     let rates = throughput::measure(&request.data, &device, request.shapes, &limits, &said)?;
+    #[cfg(feature = "cuda")]
+    drop(without_kernels);
     Ok(Checkup { checks, limits, rates })
 }
 

@@ -14,9 +14,20 @@ const DRAWN: usize = 1 << 20;
 
 /// A tensor of uniform numbers of this standard deviation.
 pub(super) fn uniform(shape: impl Into<Shape>, deviation: f64, dtype: DType, device: &Device) -> Result<Tensor> {
+    uniform_for("uniform", shape, deviation, dtype, device)
+}
+
+/// The same, other numbers for another label.
+pub(super) fn uniform_for(
+    label: &str,
+    shape: impl Into<Shape>,
+    deviation: f64,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
     let shape = shape.into();
     let drawn = shape.elem_count().clamp(1, DRAWN);
-    let stream = Seed(0).stream("checkup", "uniform", 0);
+    let stream = Seed(0).stream("checkup", label, 0);
     let width = deviation * 12f64.sqrt();
     let numbers: Vec<f32> = (0..drawn as u64).map(|i| ((stream.uniform(i) - 0.5) * width) as f32).collect();
     let piece = Tensor::from_vec(numbers, drawn, device)?.to_dtype(dtype)?;

@@ -191,7 +191,8 @@ impl Bench<'_> {
             limit: planned.limit,
             own_kernels: true,
             peak_memory: self.peak_memory(),
-            note: problem.or(note),
+            note: (problem.is_some() || note.is_some())
+                .then(|| problem.into_iter().chain(note).collect::<Vec<_>>().join("; ")),
         }
     }
 

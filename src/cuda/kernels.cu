@@ -1,6 +1,6 @@
 // Our own kernels for a card: what decoding a token takes beside matrix products, in one launch each where candle takes ten to twenty.
-// scripts/cuda-kernels compiles them to kernels.ptx; src/cuda/kernels.rs launches them. Arithmetic is in f32 whatever the number format,
-// and each result is rounded once. Rows may lie apart: strides count elements. One thread computes one element unless said otherwise.
+// build.rs compiles them to PTX; src/cuda/kernels.rs launches them. Arithmetic is in f32 whatever the number format, and rounded where torch
+// rounds. Rows may lie apart: strides count elements. One thread computes one element unless said otherwise.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdint.h>
@@ -60,6 +60,14 @@ __device__ void store(const T *key, uint64_t key_stride, const T *value, uint64_
     const uint64_t token = index / width, column = index % width, to = uint64_t(slots[token]) * width + column;
     keys[to] = key[token * key_stride + column];
     values[to] = value[token * value_stride + column];
+}
+
+// Copies rows of a cache's keys and values over others that do not overlap them: numbers from `from` on to `to` on.
+template <typename T> __device__ void copy_rows(T *keys, T *values, uint64_t from, uint64_t to, uint64_t count) {
+    const uint64_t index = own_index();
+    if (index >= count) return;
+    keys[to + index] = keys[from + index];
+    values[to + index] = values[from + index];
 }
 
 // Keys that one block of threads attends to; the sums over them are put together by `attend_whole`. The number does not depend on what
@@ -205,6 +213,9 @@ __device__ void attend_whole(const float *parts, const uint32_t *lengths, T *out
     extern "C" __global__ void store_##NAME(const T *key, uint64_t key_stride, const T *value, uint64_t value_stride,                      \
                                             const uint32_t *slots, T *keys, T *values, uint64_t tokens, unsigned width) {                  \
         store(key, key_stride, value, value_stride, slots, keys, values, tokens, width);                                                   \
+    }                                                                                                                                      \
+    extern "C" __global__ void copy_rows_##NAME(T *keys, T *values, uint64_t from, uint64_t to, uint64_t count) {                          \
+        copy_rows(keys, values, from, to, count);                                                                                          \
     }                                                                                                                                      \
     extern "C" __global__ void attend_whole_##NAME(const float *parts, const uint32_t *lengths, T *out, unsigned most_tiles,               \
                                                    unsigned dim) {                                                                         \

@@ -3,6 +3,8 @@
 //! They have no gradients. Their twins are candle's operations in `vlm/ops`, which serve where gradients are asked for and in number
 //! formats that these do not know; `visplay doctor --full` compares the two.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaView, DeviceRepr, LaunchConfig, PushKernelArg,
 };
@@ -22,8 +24,16 @@ const MOST_DIM: usize = 128;
 const MARKS: usize = 2;
 /// Query heads of a key head, the most.
 const MOST_GROUP: usize = 8;
-/// Numbers of tiles that are alive at once.
-const PARTS: usize = 1 << 28;
+/// Numbers of tiles that are alive at once in [`attend`].
+pub const PARTS: usize = 1 << 28;
+
+/// Launches so far.
+static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+
+/// How many of our kernels were launched in this process: whether they served.
+pub fn launches() -> u64 {
+    LAUNCHES.load(Ordering::Relaxed)
+}
 
 /// Whether the kernels know a number format.
 pub fn know(dtype: DType) -> bool {
@@ -67,7 +77,9 @@ fn function<T: WithDType>(device: &CudaDevice, name: &str) -> Result<CudaFunctio
     named(device, &format!("{name}_{}", T::DTYPE.as_str()))
 }
 
+/// A kernel that is launched once.
 fn named(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
+    LAUNCHES.fetch_add(1, Ordering::Relaxed);
     Ok(device.get_or_load_custom_func(name, MODULE, PTX)?.into_cuda_function())
 }
 
@@ -240,6 +252,46 @@ fn store_as<T: CudaDType + WithDType + DeviceRepr>(
     Ok(())
 }
 
+/// Copies `count` rows of a cache's `keys` and `values`, from row `from` on, over those from row `to` on, which must not overlap.
+///
+/// # Errors
+/// There are not that many rows, the two overlap, or the card fails.
+pub fn copy_rows(keys: &Tensor, values: &Tensor, from: usize, to: usize, count: usize) -> Result<()> {
+    let (rows, _) = keys.dims2()?;
+    let within = |first: usize| first.checked_add(count).is_some_and(|end| end <= rows);
+    if keys.dims() != values.dims() || !within(from) || !within(to) || from.abs_diff(to) < count {
+        bail!("a cache of {rows} rows cannot copy {count} from row {from} to row {to}");
+    }
+    if !keys.is_contiguous() || !values.is_contiguous() {
+        bail!("a cache's rows must lie without gaps");
+    }
+    if keys.elem_count() == 0 || count == 0 {
+        return Ok(());
+    }
+    typed!(keys.dtype(), copy_rows_as(keys, values, from, to, count))
+}
+
+fn copy_rows_as<T: CudaDType + WithDType + DeviceRepr>(
+    keys: &Tensor,
+    values: &Tensor,
+    from: usize,
+    to: usize,
+    count: usize,
+) -> Result<()> {
+    let device = keys.device().as_cuda_device()?;
+    let stream = device.cuda_stream();
+    let width = keys.dim(1)?;
+    let (keys_is, values_is) = (keys.storage_and_layout(), values.storage_and_layout());
+    let (keys, values) = (rows::<T>(&keys_is.0, keys_is.1)?, rows::<T>(&values_is.0, values_is.1)?);
+    let kernel = function::<T>(device, "copy_rows")?;
+    let (from, to, numbers) = ((from * width) as u64, (to * width) as u64, (count * width) as u64);
+    let mut launch = stream.launch_builder(&kernel);
+    launch.arg(&keys.numbers).arg(&values.numbers).arg(&from).arg(&to).arg(&numbers);
+    // SAFETY: the arguments are those of the kernel, and the rows were compared with the cache's.
+    unsafe { launch.launch(a_thread_each(count * width)?) }.w()?;
+    Ok(())
+}
+
 /// Sequences that each go on by one token: where their keys and values are.
 #[derive(Debug)]
 pub struct Decoding {
@@ -259,7 +311,8 @@ pub fn can_attend(group: usize, dim: usize) -> bool {
 }
 
 /// `softmax(scale q kᵀ) v` for one token a sequence: `q` `[sequences, key heads * group * dim]`, `keys` and `values`
-/// `[slots, key heads * dim]`. Blocks and lengths must be within the cache.
+/// `[slots, key heads * dim]`. Blocks and lengths must be within the cache. At most `limit` numbers of tiles are alive at once, but for those of
+/// one sequence.
 ///
 /// # Errors
 /// Shapes or number formats do not fit, or the card fails.
@@ -270,6 +323,7 @@ pub fn attend(
     (group, dim): (usize, usize),
     scale: f32,
     decoding: &Decoding,
+    limit: usize,
 ) -> Result<Tensor> {
     let (sequences, width) = q.dims2()?;
     let fits = keys.dims() == values.dims() && keys.dim(1)? * group == width && width % (group * dim) == 0;
@@ -277,11 +331,15 @@ pub fn attend(
     if !can_attend(group, dim) || !fits || !placed || decoding.longest > decoding.blocks.dim(1)? * decoding.block {
         bail!("attention: queries {:?} do not fit a cache {:?}, heads of {dim}", q.dims(), keys.dims());
     }
+    let whole = |x: &Tensor| x.is_contiguous() && x.layout().start_offset() == 0;
+    if !whole(keys) || !whole(values) {
+        bail!("attention: a cache's rows must lie without gaps, from the beginning of its memory");
+    }
     if sequences == 0 {
         return q.contiguous();
     }
     let a_sequence = width / dim * decoding.longest.div_ceil(TILE) * (MARKS + dim);
-    let at_once = (PARTS / a_sequence).max(1);
+    let at_once = (limit / a_sequence).max(1);
     let mut parts = Vec::new();
     for first in (0..sequences).step_by(at_once) {
         let some = |x: &Tensor| x.narrow(0, first, at_once.min(sequences - first))?.contiguous();

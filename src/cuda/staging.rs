@@ -1,12 +1,12 @@
-//! Pinned memory that images pass through on their way to a card.
+//! Pinned memory that images and their angles pass through on their way to a card.
 //!
-//! A copy from ordinary memory holds the host until the card has done all work before it. From pinned memory it takes its turn, and the
-//! host goes on to the next image.
+//! A copy from ordinary memory may hold the host until the card has done all work before it. From pinned memory it takes its turn, so that the
+//! host can go on to the next image. Not measured yet.
 
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice};
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, DriverError, PinnedHostSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, Device, Result, Shape, Storage, Tensor};
 
@@ -17,16 +17,16 @@ struct Staging {
     card: usize,
 }
 
-/// While one is read the other is filled.
-const BUFFERS: usize = 2;
+/// Two images' patches, cosines and sines: while one image's are read the next one's are filled.
+const BUFFERS: usize = 6;
 
 /// Those of this process, the one that was used first at the front.
 static STAGING: Mutex<Vec<Staging>> = Mutex::new(Vec::new());
 
-/// Brings numbers to a card. It returns when they are in pinned memory; work that is issued afterwards finds them on the card.
+/// Brings numbers to a card; where the host has no memory to pin, from ordinary memory. Work that is issued afterwards finds them there.
 ///
 /// # Errors
-/// The card or the host has no memory left, or the card fails.
+/// The card has no memory left, or fails.
 pub fn upload(values: &[f32], shape: impl Into<Shape>, device: &Device) -> Result<Tensor> {
     let card = device.as_cuda_device()?;
     let stream = card.cuda_stream();
@@ -40,20 +40,25 @@ pub fn upload(values: &[f32], shape: impl Into<Shape>, device: &Device) -> Resul
     if let Some(oldest) = &oldest {
         oldest.read.synchronize().w()?;
     }
-    let mut next = match oldest {
-        Some(oldest) if oldest.memory.len() >= values.len() => oldest,
-        _ => Staging {
-            // SAFETY: of this memory only what was written is read.
-            memory: unsafe { context.alloc_pinned::<f32>(values.len()) }.w()?,
-            read: context.new_event(None).w()?,
-            card: context.ordinal(),
-        },
+    let next = match oldest {
+        Some(oldest) if oldest.memory.len() >= values.len() => Some(oldest),
+        // SAFETY: of this memory only what was written is read.
+        _ => unsafe { context.alloc_pinned::<f32>(values.len()) }
+            .ok()
+            .map(|memory| Ok(Staging { memory, read: context.new_event(None)?, card: context.ordinal() }))
+            .transpose()
+            .map_err(|error: DriverError| candle_core::Error::wrap(error))?,
     };
-    let memory = &mut next.memory.as_mut_slice().w()?[..values.len()];
-    memory.copy_from_slice(values);
-    card.memcpy_htod(&*memory, &mut numbers)?;
-    next.read.record(&stream).w()?;
-    staging.push(next);
+    match next {
+        Some(mut next) => {
+            let memory = &mut next.memory.as_mut_slice().w()?[..values.len()];
+            memory.copy_from_slice(values);
+            card.memcpy_htod(&*memory, &mut numbers)?;
+            next.read.record(&stream).w()?;
+            staging.push(next);
+        }
+        None => card.memcpy_htod(values, &mut numbers)?,
+    }
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(numbers, card.clone()));
     Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
 }

@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::ops::{Places, cached_attention, kernels_serve};
+use super::ops::{Places, cached_attention, copy_rows, kernels_serve};
 use crate::kernels::attention::{BLOCK, Blocks, Heads};
 
 /// The keys and values of one layer.
@@ -73,13 +73,7 @@ impl LayerCache {
     pub fn copy_block(&mut self, from: u32, to: u32) -> Result<()> {
         match &mut self.store {
             Store::Kernel(blocks) => blocks.copy(from as usize, to as usize),
-            Store::Rows { keys, values } => {
-                for rows in [keys, values] {
-                    // candle's `copy` would copy the whole cache.
-                    let block = rows.narrow(0, from as usize * BLOCK, BLOCK)?.force_contiguous()?;
-                    rows.slice_set(&block, 0, to as usize * BLOCK)?;
-                }
-            }
+            Store::Rows { keys, values } => copy_rows(keys, values, from as usize * BLOCK, to as usize * BLOCK)?,
         }
         Ok(())
     }

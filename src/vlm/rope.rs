@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::grid::Grid;
+use crate::device::bring;
 
 /// Positions in time, row and column of the tokens of a sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -170,7 +171,7 @@ impl TextAngles {
                     picked.extend((0..half).map(|j| from[position[self.stream[j]] as usize * half + j]));
                 }
             }
-            Tensor::from_vec(picked, (positions.len(), half), device)?.to_dtype(wide(dtype))
+            bring(&Tensor::from_vec(picked, (positions.len(), half), &Device::Cpu)?, device)?.to_dtype(wide(dtype))
         };
         Ok((pick(&table.cos)?, pick(&table.sin)?))
     }
@@ -199,7 +200,8 @@ impl VisionAngles {
                 picked.extend_from_slice(&from[*row as usize * quarter..][..quarter]);
                 picked.extend_from_slice(&from[*column as usize * quarter..][..quarter]);
             }
-            Tensor::from_vec(picked, (positions.len(), 2 * quarter), device)?.to_dtype(wide(dtype))
+            bring(&Tensor::from_vec(picked, (positions.len(), 2 * quarter), &Device::Cpu)?, device)?
+                .to_dtype(wide(dtype))
         };
         Ok((pick(&table.cos)?, pick(&table.sin)?))
     }

@@ -36,7 +36,9 @@ namespace {
 // ---- Memory ----
 
 constexpr size_t GUARD = 256;
-constexpr unsigned char GUARD_BYTE = 0xA5, NAN_BYTE = 0xFF;
+constexpr unsigned char NAN_BYTE = 0xFF;
+// What lies behind an allocation: no number in any format, and not what memory that nobody wrote holds.
+unsigned char guard_byte(size_t i) { return i % 2 ? 0xFF : 0xA5; }
 const size_t CARD_MEMORY = size_t(std::getenv("EMULATED_CARD_GIB") ? std::atoi(std::getenv("EMULATED_CARD_GIB")) : 16) << 30;
 
 std::recursive_mutex everything;
@@ -70,7 +72,7 @@ CUresult allocate(CUdeviceptr *out, size_t size) {
     auto *bytes = static_cast<unsigned char *>(std::aligned_alloc(256, (size + GUARD + 255) / 256 * 256));
     if (!bytes) return CUDA_ERROR_OUT_OF_MEMORY;
     std::memset(bytes, NAN_BYTE, size);
-    std::memset(bytes + size, GUARD_BYTE, GUARD);
+    for (size_t i = 0; i < GUARD; i++) bytes[size + i] = guard_byte(i);
     allocations[uintptr_t(bytes)] = size;
     in_use += size;
     allocated.add(size);
@@ -79,10 +81,15 @@ CUresult allocate(CUdeviceptr *out, size_t size) {
     return CUDA_SUCCESS;
 }
 
-void release(uintptr_t place, size_t size) {
+void check_guard(uintptr_t place, size_t size) {
     auto *bytes = reinterpret_cast<unsigned char *>(place);
     for (size_t i = 0; i < GUARD; i++)
-        if (bytes[size + i] != GUARD_BYTE) give_up("a kernel wrote behind an allocation of " + std::to_string(size) + " bytes");
+        if (bytes[size + i] != guard_byte(i)) give_up("a kernel wrote behind an allocation of " + std::to_string(size) + " bytes");
+}
+
+void release(uintptr_t place, size_t size) {
+    auto *bytes = reinterpret_cast<unsigned char *>(place);
+    check_guard(place, size);
     std::memset(bytes, NAN_BYTE, size);
     std::free(bytes);
 }
@@ -389,7 +396,11 @@ Module *read_ptx(const char *ptx) {
     return module;
 }
 
-void write_counts() {
+// At the end of the program: what was not freed, and how often everything was done.
+void last_words() {
+    finish_queue();
+    for (auto [place, size] : allocations) check_guard(place, size);
+
     const char *path = std::getenv("EMULATED_CARD_COUNTS");
     if (!path) return;
     FILE *file = std::fopen(path, "w");
@@ -433,7 +444,7 @@ bool emulated_is_on_card(const void *place, size_t size) {
 }
 
 CUresult cuInit(unsigned) {
-    static const bool counted = (std::atexit(write_counts), true);
+    static const bool counted = (std::atexit(last_words), true);
     (void)counted;
     return CUDA_SUCCESS;
 }

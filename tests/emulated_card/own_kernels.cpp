@@ -162,6 +162,16 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
             stored &= wide(keys.all[uint64_t(to[t]) * width + c]) == k.at(t, c) && wide(values.all[uint64_t(to[t]) * width + c]) == v.at(t, c);
     check(stored, "store " + name);
 
+    // The first sequence's block over one that belongs to nobody yet, in the place of a sample's own copy.
+    Result<T> more_keys(uint64_t(block_size) * width * 2), more_values(uint64_t(block_size) * width * 2);
+    const uint64_t block = uint64_t(block_size) * width;
+    for (uint64_t i = 0; i < block; i++) more_keys.all[block + i] = k.data()[i % width], more_values.all[block + i] = v.data()[i % width];
+    emulated_grid([&] { copy_rows(more_keys.all.data(), more_values.all.data(), block, 0, block); }, blocks_for(block, 256), {256, 1, 1});
+    bool copied = more_keys.is_untouched_behind() && more_values.is_untouched_behind();
+    for (uint64_t i = 0; i < 2 * block; i++)
+        copied &= wide(more_keys.all[i]) == k.at(0, i % width) && wide(more_values.all[i]) == v.at(0, i % width);
+    check(copied, "copy rows " + name);
+
     const unsigned tiles = (300 + TILE - 1) / TILE;
     const float scale = float(1.0 / std::sqrt(double(dim)));
     Rows<T> q(sequences, heads * dim, 0, 8);

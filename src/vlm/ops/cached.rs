@@ -62,15 +62,31 @@ fn scattering(step: &Step, width: usize, device: &Device) -> Result<Tensor> {
 fn on_card(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
     use crate::cuda::kernels;
 
-    let slots = step.places.slots.get(|| Tensor::new(step.slots(), k.device()))?;
+    let slots = step.places.slots.get(|| slots(step, keys.dim(0)?, k.device()))?;
     kernels::store(k, v, slots, keys, values)?;
     let (group, dim) = (heads.query / heads.key_value, heads.dim);
     if kernels::can_attend(group, dim) && step.segments.iter().all(|s| s.tokens == 1) {
         let decoding = step.places.decoding.get(|| decoding(step, q.device()))?;
-        return kernels::attend(q, keys, values, (group, dim), scale(heads) as f32, decoding);
+        return kernels::attend(q, keys, values, (group, dim), scale(heads) as f32, decoding, kernels::PARTS);
     }
     let gathering = step.places.gathering.get(|| Gathering::new(step, q.device()))?;
     composed(keys, values, heads, q, gathering, SCORES)
+}
+
+/// For each new token its slot; a kernel must not be given one outside the cache of `rows` slots.
+#[cfg(feature = "cuda")]
+fn slots(step: &Step, rows: usize, device: &Device) -> Result<Tensor> {
+    for s in &step.segments {
+        let last = s.blocks.iter().max().map_or(0, |block| *block as usize);
+        if (last + 1) * BLOCK > rows || s.blocks.len() * BLOCK < s.context + s.tokens {
+            bail!(
+                "{NAME}: {} tokens in {} blocks up to {last} of a cache of {rows} slots",
+                s.context + s.tokens,
+                s.blocks.len()
+            );
+        }
+    }
+    Tensor::new(step.slots(), device)
 }
 
 #[cfg(feature = "cuda")]
@@ -84,6 +100,20 @@ fn decoding(step: &Step, device: &Device) -> Result<crate::cuda::kernels::Decodi
         lengths: Tensor::new(lengths, device)?,
         block: BLOCK,
     })
+}
+
+/// Copies a block of a cache of rows, from row `from` on, over the one from row `to` on.
+pub(crate) fn copy_rows(keys: &Tensor, values: &Tensor, from: usize, to: usize) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if super::choice::has_card_kernels(&[keys, values]) {
+        return if from == to { Ok(()) } else { crate::cuda::kernels::copy_rows(keys, values, from, to, BLOCK) };
+    }
+    for rows in [keys, values] {
+        // candle's `copy` would copy the whole cache.
+        let block = rows.narrow(0, from, BLOCK)?.force_contiguous()?;
+        rows.slice_set(&block, 0, to)?;
+    }
+    Ok(())
 }
 
 fn on_kernels(blocks: &mut Blocks, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {

@@ -24,7 +24,7 @@ mod swiglu;
 
 pub use attention::attention;
 pub(crate) use attention::{attend_rows, attend_rows_backward};
-pub(crate) use cached::{Places, cached_attention};
+pub(crate) use cached::{Places, cached_attention, copy_rows};
 pub use choice::Composed;
 pub(crate) use choice::{has_kernels, kernels_serve};
 pub use gather::{gather, scatter};

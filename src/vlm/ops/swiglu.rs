@@ -1,6 +1,6 @@
 //! The gated activation of both towers (Shazeer 2020, arXiv 2002.05202).
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
 use super::has_kernels;
 use super::storage::{Rows, tensor};
@@ -17,7 +17,10 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if super::choice::has_card_kernels(&[gate, up]) {
         return crate::cuda::kernels::swiglu(gate, up);
     }
-    gate.silu()? * up
+    // candle's activation of a short format rounds within; ours rounds its result, as torch does.
+    let dtype = gate.dtype();
+    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    gate.to_dtype(wide)?.silu()?.to_dtype(dtype)? * up
 }
 
 struct Kernel;
