@@ -44,6 +44,9 @@ fn rows(label: &str, [count, width, gap]: [usize; 3], dtype: DType, device: &Dev
     uniform_for(label, (count, gap + width + gap), 1.0, dtype, device)?.narrow(1, gap, width)
 }
 
+/// Numbers that are all smaller are compared as if one were this: f16 has no digits for them.
+const LEAST: f32 = 1e-4;
+
 /// The largest difference of `found` from `expected`, as a share of the largest number; infinite where a number is none.
 fn apart(found: &Tensor, expected: &Tensor) -> Result<f64> {
     let numbers = |x: &Tensor| x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
@@ -51,7 +54,7 @@ fn apart(found: &Tensor, expected: &Tensor) -> Result<f64> {
     let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
     let apart = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs()));
     let apart = apart.fold(0.0, |apart, d| if d.is_nan() { f64::INFINITY } else { d.max(apart) });
-    Ok(if found.len() == expected.len() { apart / f64::from(largest.max(f32::MIN_POSITIVE)) } else { f64::INFINITY })
+    Ok(if found.len() == expected.len() { apart / f64::from(largest.max(LEAST)) } else { f64::INFINITY })
 }
 
 fn wide(x: &Tensor) -> Result<Tensor> {
