@@ -64,6 +64,15 @@ impl CommandError {
         Self { code, message, hint: None }
     }
 
+    /// The same, with what to do where a card has no memory left: wherever that happens, the driver's words are all that comes up.
+    pub fn of_full_card(self) -> Self {
+        const SAID: &str = "CUDA_ERROR_OUT_OF_MEMORY";
+        match self.message.contains(SAID) {
+            true => Self { code: exit::FAILED, ..self }.with_hint(FULL_CARD),
+            false => self,
+        }
+    }
+
     /// Prints the message and the hint to standard error.
     pub fn print(&self) {
         // A message may hold a file's name, and a name may hold anything.
@@ -94,6 +103,10 @@ impl From<StoreError> for CommandError {
         if hint.is_empty() { error } else { error.with_hint(hint) }
     }
 }
+
+const FULL_CARD: &str = "the card has no memory left. `nvidia-smi` shows what else runs on it, `visplay model inspect` what a model needs. In the \
+                         pipeline file sampling.cache_bytes is for sampling; for training update.*.micro_batch_tokens, \
+                         update.*.moments = \"bf16\", or update.*.train = \"lora\" for adapters only";
 
 const ROOM: &str = "make room on that disk, then run the same command again; what is done is kept";
 
@@ -215,4 +228,19 @@ pub fn of_command_line(e: &clap::Error) -> CommandError {
     let tips = tips.into_iter().filter_map(|l| l.strip_prefix("tip: ").map(str::to_owned));
     let hints: Vec<String> = tips.chain([format!("`{} --help` shows what there is", command.join(" "))]).collect();
     CommandError::usage(said.join(" ")).with_hint(hints.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_card_is_said_to_be_one() {
+        let said = "cannot place tensor lm_head.weight: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        let error = CommandError::usage(said).of_full_card();
+        assert_eq!((error.code, error.message.as_str()), (exit::FAILED, said));
+        assert!(error.hint.is_some_and(|hint| hint.contains("cache_bytes") && hint.contains("moments")));
+        let other = CommandError::usage("there is no such file").of_full_card();
+        assert_eq!((other.code, other.hint), (exit::USAGE, None));
+    }
 }

@@ -123,6 +123,7 @@ pub fn main() -> ExitCode {
     match run(&cli.command, &ui) {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(e) => {
+            let e = e.of_full_card();
             e.print();
             ExitCode::from(e.code)
         }
