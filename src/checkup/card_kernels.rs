@@ -1,7 +1,8 @@
 //! Our kernels for a card beside candle's operations on the same card, in shapes that models have and in odd ones.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Tensor};
 
+use super::parity::{self, numbers};
 use super::random_weights::uniform_for;
 use super::{Check, CheckupError};
 use crate::cuda::kernels::{self, Decoding, launches};
@@ -11,10 +12,10 @@ use crate::vlm::ops::{Composed, Linear, rotate, swiglu};
 
 /// Of each operation its largest difference from candle's, as a share of the largest number. What our kernels did not serve is infinitely
 /// far.
-pub(super) fn check(device: &Device) -> std::result::Result<Vec<Check>, CheckupError> {
+pub(super) fn check(device: &Device) -> Result<Vec<Check>, CheckupError> {
     // Half a unit in the last place of bf16; twice where a number is rounded on its way.
     let (once, twice) = (2f64.powi(-8), 2f64.powi(-7));
-    type Apart = fn(&Device, DType) -> Result<f64>;
+    type Apart = fn(&Device, DType) -> Result<f64, CheckupError>;
     let kernels: [(&'static str, Apart, f64); 5] = [
         ("our rotary kernel, beside candle's operations in f32", rotary, once),
         ("our linear map with a bias, beside candle's operations", linear, 0.0),
@@ -33,14 +34,14 @@ pub(super) fn check(device: &Device) -> std::result::Result<Vec<Check>, CheckupE
 }
 
 /// Runs what our kernels should serve by so many launches; infinite where they did not.
-fn served<T>(expected: u64, f: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
+fn served<T>(expected: u64, f: impl FnOnce() -> candle_core::Result<T>) -> Result<(T, f64), CheckupError> {
     let before = launches();
     let found = f()?;
     Ok((found, if launches() - before == expected { 0.0 } else { f64::INFINITY }))
 }
 
 /// Rows of a wider matrix, as a stacked projection gives them.
-fn rows(label: &str, [count, width, gap]: [usize; 3], dtype: DType, device: &Device) -> Result<Tensor> {
+fn rows(label: &str, [count, width, gap]: [usize; 3], dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
     uniform_for(label, (count, gap + width + gap), 1.0, dtype, device)?.narrow(1, gap, width)
 }
 
@@ -48,20 +49,17 @@ fn rows(label: &str, [count, width, gap]: [usize; 3], dtype: DType, device: &Dev
 const LEAST: f32 = 1e-4;
 
 /// The largest difference of `found` from `expected`, as a share of the largest number; infinite where a number is none.
-fn apart(found: &Tensor, expected: &Tensor) -> Result<f64> {
-    let numbers = |x: &Tensor| x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+fn apart(found: &Tensor, expected: &Tensor) -> Result<f64, CheckupError> {
     let (found, expected) = (numbers(found)?, numbers(expected)?);
-    let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
-    let apart = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs()));
-    let apart = apart.fold(0.0, |apart, d| if d.is_nan() { f64::INFINITY } else { d.max(apart) });
-    Ok(if found.len() == expected.len() { apart / f64::from(largest.max(LEAST)) } else { f64::INFINITY })
+    let largest = expected.iter().fold(LEAST, |largest, x| largest.max(x.abs()));
+    Ok(parity::apart(&found, &expected) / f64::from(largest))
 }
 
-fn wide(x: &Tensor) -> Result<Tensor> {
+fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
     x.to_dtype(DType::F32)
 }
 
-fn rotary(device: &Device, dtype: DType) -> Result<f64> {
+fn rotary(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     let mut largest = 0f64;
     for (tokens, heads, half, gap) in [(1, 1, 1, 0), (3, 5, 4, 8), (257, 2, 40, 0), (129, 16, 64, 24), (1000, 3, 16, 2)]
     {
@@ -77,7 +75,7 @@ fn rotary(device: &Device, dtype: DType) -> Result<f64> {
     Ok(largest)
 }
 
-fn linear(device: &Device, dtype: DType) -> Result<f64> {
+fn linear(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     let mut largest = 0f64;
     for (tokens, inputs, outputs) in [(1, 8, 1), (3, 16, 257), (129, 40, 96)] {
         let x = rows("x", [tokens, inputs, 0], dtype, device)?;
@@ -92,7 +90,7 @@ fn linear(device: &Device, dtype: DType) -> Result<f64> {
     Ok(largest)
 }
 
-fn gated(device: &Device, dtype: DType) -> Result<f64> {
+fn gated(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     let mut largest = 0f64;
     for (tokens, width, gap) in [(1, 1, 0), (3, 257, 5), (1000, 33, 0), (128, 1376, 8)] {
         // Large numbers of both signs too: the exponential must not overflow into something that is no number.
@@ -106,7 +104,7 @@ fn gated(device: &Device, dtype: DType) -> Result<f64> {
 }
 
 /// Prompts are stored and attended to, then each goes on by a token, twice; blocks lie anywhere.
-fn attention(device: &Device, dtype: DType) -> Result<f64> {
+fn attention(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     const LENGTHS: [usize; 9] = [1, 31, 32, 33, 127, 128, 129, 300, 5];
     let mut largest = 0f64;
     for (group, key_heads, dim) in
@@ -116,8 +114,7 @@ fn attention(device: &Device, dtype: DType) -> Result<f64> {
         let needed = |length: usize| (length + 2).div_ceil(BLOCK);
         let blocks: usize = LENGTHS.iter().map(|length| needed(*length)).sum();
         // Every block once, in no order: the stride shares no factor with their number.
-        let shared = |a: usize, b: usize| (2..=a).any(|d| a.is_multiple_of(d) && b.is_multiple_of(d));
-        let stride = (7..).find(|stride| !shared(*stride, blocks)).unwrap_or(1);
+        let stride = (7..).find(|stride| num_integer::gcd(*stride, blocks) == 1).unwrap_or(1);
         let mut free = (0..blocks).map(|i| (i * stride % blocks) as u32);
         let own: Vec<Vec<u32>> = LENGTHS.iter().map(|l| free.by_ref().take(needed(*l)).collect()).collect();
         let mut ours = LayerCache::new(heads, blocks, dtype, device)?;
@@ -134,7 +131,7 @@ fn attention(device: &Device, dtype: DType) -> Result<f64> {
             let q = numbers("q", heads.query * dim, turn)?;
             let (k, v) = (numbers("k", key_heads * dim, 0)?, numbers("v", key_heads * dim, 16)?);
             // Stored by one kernel, and of sequences that go on by a token attended to by two, where they know the heads.
-            let expected = if turn > 0 && kernels::can_attend(group, dim) { 3 } else { 1 };
+            let expected = if turn > 0 && kernels::can_attend(heads) { 3 } else { 1 };
             let (found, unserved) = served(expected, || ours.attend(&q, &k, &v, &step))?;
             largest = largest.max(unserved);
             let _composed = Composed::begin();
@@ -149,9 +146,8 @@ fn attention(device: &Device, dtype: DType) -> Result<f64> {
 }
 
 /// Few sequences at a time, as where a cache is large: the same bits.
-fn pieces(device: &Device, dtype: DType) -> Result<f64> {
-    const GROUP: usize = 2;
-    const DIM: usize = 32;
+fn pieces(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
+    const HEADS: Heads = Heads { query: 6, key_value: 3, dim: 32 };
     let lengths = [300u32, 1, 129, 64, 128];
     let most = 300usize.div_ceil(BLOCK);
     let count = lengths.len();
@@ -160,14 +156,13 @@ fn pieces(device: &Device, dtype: DType) -> Result<f64> {
         blocks: Tensor::from_vec(blocks, (count, most), device)?,
         lengths: Tensor::new(&lengths, device)?,
         longest: 300,
-        block: BLOCK,
     };
-    let cache = |label: &str| rows(label, [count * most * BLOCK, 3 * DIM, 0], dtype, device);
+    let cache = |label: &str| rows(label, [count * most * BLOCK, HEADS.key_value * HEADS.dim, 0], dtype, device);
     let (keys, values) = (cache("keys")?, cache("values")?);
-    let q = rows("q", [count, 3 * GROUP * DIM, 0], dtype, device)?;
-    let attend = |limit| kernels::attend(&q, &keys, &values, (GROUP, DIM), 0.25, &decoding, limit);
+    let q = rows("q", [count, HEADS.query * HEADS.dim, 0], dtype, device)?;
+    let attend = |limit| kernels::attend(&q, [&keys, &values], HEADS, 0.25, &decoding, limit);
     let whole = attend(kernels::PARTS)?;
     // A sequence at a time, and two.
-    let a_sequence = 3 * GROUP * 300usize.div_ceil(128) * (DIM + 2);
+    let a_sequence = HEADS.query * 300usize.div_ceil(128) * (HEADS.dim + 2);
     Ok(apart(&attend(1)?, &whole)?.max(apart(&attend(2 * a_sequence)?, &whole)?))
 }

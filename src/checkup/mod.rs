@@ -110,22 +110,7 @@ pub struct Request {
 /// A file is missing or the device fails; a figure that is not as it should be is a check that did not pass.
 pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupError> {
     let device = request.choice.open().map_err(crate::stages::StageError::from)?;
-    let mut checks = Vec::new();
-    #[cfg(feature = "cuda")]
-    let mut without_kernels = None;
-    #[cfg(feature = "cuda")]
-    if device.is_cuda() {
-        said("our kernels for a card");
-        match card_kernels::check(&device) {
-            Ok(of_kernels) => checks.extend(of_kernels),
-            // What the card is worth without them is still of use.
-            Err(error) => {
-                said(&format!("everything else without them, since they failed: {error}"));
-                checks.push(Check::new("our kernels for a card", f64::INFINITY, 0.0, "that failed"));
-                without_kernels = Some(Composed::begin());
-            }
-        }
-    }
+    let (mut checks, _without_kernels) = own_kernels(&device, &said);
     said("the arithmetic of both towers, with gradients, on tiny checkpoints");
     checks.extend(parity::check(&request.data, &device)?);
     said("the nano model in bf16");
@@ -135,9 +120,30 @@ pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupErr
     said("what the device can do at most");
     let limits = limits::measure(&device, request.shapes)?;
     let rates = throughput::measure(&request.data, &device, request.shapes, &limits, &said)?;
-    #[cfg(feature = "cuda")]
-    drop(without_kernels);
     Ok(Checkup { checks, limits, rates })
+}
+
+/// Our kernels for a card, by themselves. Where they fail to run, everything else is done without them: what the card is worth so is
+/// still of use.
+#[cfg(feature = "cuda")]
+fn own_kernels(device: &Device, said: impl Fn(&str)) -> (Vec<Check>, Option<Composed>) {
+    if device.is_cpu() {
+        return (Vec::new(), None);
+    }
+    said("our kernels for a card");
+    match card_kernels::check(device) {
+        Ok(checks) => (checks, None),
+        Err(error) => {
+            said(&format!("everything else without them, since they failed: {error}"));
+            (vec![Check::new("our kernels for a card", f64::INFINITY, 0.0, "that failed")], Some(Composed::begin()))
+        }
+    }
+}
+
+/// A build for the CPU has none.
+#[cfg(not(feature = "cuda"))]
+fn own_kernels(_: &Device, _: impl Fn(&str)) -> (Vec<Check>, Option<Composed>) {
+    (Vec::new(), None)
 }
 
 /// Runs a function by the operations that a card computes by, whatever the device is.

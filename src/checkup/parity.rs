@@ -240,12 +240,12 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn numbers(x: &Tensor) -> Result<Vec<f32>, CheckupError> {
+pub(super) fn numbers(x: &Tensor) -> Result<Vec<f32>, CheckupError> {
     Ok(x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
 /// The largest difference; infinite where there is another number of numbers, or one that is none.
-fn apart(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn apart(a: &[f32], b: &[f32]) -> f64 {
     let pairs = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs()));
     let largest = pairs.fold(0.0, |largest, d| if d.is_nan() { f64::INFINITY } else { d.max(largest) });
     if a.len() == b.len() { largest } else { f64::INFINITY }

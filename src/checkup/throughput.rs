@@ -152,13 +152,13 @@ impl Bench<'_> {
         said: &impl Fn(&str),
         measure: impl FnOnce() -> Result<f64, CheckupError>,
     ) -> Option<Rate> {
-        if self.device.is_cpu() {
+        // Where they failed to run, everything was measured without them.
+        if self.device.is_cpu() || Composed::lives() {
             return None;
         }
         said(&format!("{}: {}, without our kernels", self.work.model, planned.shape));
         let _composed = Composed::begin();
-        let rate = self.rate(planned, Some("without our kernels".to_owned()), measure);
-        Some(Rate { own_kernels: false, ..rate })
+        Some(self.rate(planned, Some("without our kernels".to_owned()), measure))
     }
 
     /// Measures one thing; what fails is a rate without figures and with the reason.
@@ -189,10 +189,12 @@ impl Bench<'_> {
             per_second: seconds.map(|seconds| planned.count / seconds),
             share: seconds.map(|seconds| planned.needed / seconds / a_second),
             limit: planned.limit,
-            own_kernels: true,
+            own_kernels: !Composed::lives(),
             peak_memory: self.peak_memory(),
-            note: (problem.is_some() || note.is_some())
-                .then(|| problem.into_iter().chain(note).collect::<Vec<_>>().join("; ")),
+            note: match (note, problem) {
+                (Some(note), Some(problem)) => Some(format!("{note}; {problem}")),
+                (note, problem) => note.or(problem),
+            },
         }
     }
 

@@ -13,6 +13,8 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, DType, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
 use half::{bf16, f16};
 
+use crate::kernels::attention::{BLOCK, Heads};
+
 /// `kernels.cu`, compiled by build.rs.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 const MODULE: &str = "visplay";
@@ -301,35 +303,35 @@ pub struct Decoding {
     pub lengths: Tensor,
     /// The largest of the lengths.
     pub longest: usize,
-    /// Slots of a block.
-    pub block: usize,
 }
 
-/// Whether [`attend`] serves heads of this width, of which `group` share a key head.
-pub fn can_attend(group: usize, dim: usize) -> bool {
-    (1..=MOST_GROUP).contains(&group) && dim.is_multiple_of(8) && (8..=MOST_DIM).contains(&dim)
+/// Whether [`attend`] serves such heads.
+pub fn can_attend(heads: Heads) -> bool {
+    let group = heads.query / heads.key_value;
+    (1..=MOST_GROUP).contains(&group) && heads.dim.is_multiple_of(8) && (8..=MOST_DIM).contains(&heads.dim)
 }
 
-/// `softmax(scale q kᵀ) v` for one token a sequence: `q` `[sequences, key heads * group * dim]`, `keys` and `values`
-/// `[slots, key heads * dim]`. Blocks and lengths must be within the cache. At most `limit` numbers of tiles are alive at once, but for those of
-/// one sequence.
+/// `softmax(scale q kᵀ) v` for one token a sequence: `q` `[sequences, heads * dim]`, `keys` and `values` `[slots, key heads * dim]`. Blocks and
+/// lengths must be within the cache. At most `limit` numbers of tiles are alive at once, but for those of one sequence.
 ///
 /// # Errors
 /// Shapes or number formats do not fit, or the card fails.
 pub fn attend(
     q: &Tensor,
-    keys: &Tensor,
-    values: &Tensor,
-    (group, dim): (usize, usize),
+    [keys, values]: [&Tensor; 2],
+    heads: Heads,
     scale: f32,
     decoding: &Decoding,
     limit: usize,
 ) -> Result<Tensor> {
     let (sequences, width) = q.dims2()?;
-    let fits = keys.dims() == values.dims() && keys.dim(1)? * group == width && width % (group * dim) == 0;
+    let fits = width == heads.query * heads.dim
+        && keys.dim(1)? == heads.key_value * heads.dim
+        && keys.dims() == values.dims()
+        && heads.query.is_multiple_of(heads.key_value);
     let placed = decoding.blocks.dim(0)? == sequences && decoding.lengths.dims() == [sequences];
-    if !can_attend(group, dim) || !fits || !placed || decoding.longest > decoding.blocks.dim(1)? * decoding.block {
-        bail!("attention: queries {:?} do not fit a cache {:?}, heads of {dim}", q.dims(), keys.dims());
+    if !can_attend(heads) || !fits || !placed || decoding.longest > decoding.blocks.dim(1)? * BLOCK {
+        bail!("attention: queries {:?} do not fit a cache {:?}, {heads:?}", q.dims(), keys.dims());
     }
     let whole = |x: &Tensor| x.is_contiguous() && x.layout().start_offset() == 0;
     if !whole(keys) || !whole(values) {
@@ -338,30 +340,33 @@ pub fn attend(
     if sequences == 0 {
         return q.contiguous();
     }
-    let a_sequence = width / dim * decoding.longest.div_ceil(TILE) * (MARKS + dim);
+    let a_sequence = heads.query * decoding.longest.div_ceil(TILE) * (MARKS + heads.dim);
     let at_once = (limit / a_sequence).max(1);
     let mut parts = Vec::new();
     for first in (0..sequences).step_by(at_once) {
         let some = |x: &Tensor| x.narrow(0, first, at_once.min(sequences - first))?.contiguous();
         let (q, blocks, lengths) = (some(q)?, some(&decoding.blocks)?, some(&decoding.lengths)?);
         let placed = Decoding { blocks, lengths, ..*decoding };
-        parts.push(typed!(q.dtype(), attend_as(&q, keys, values, (group, dim), scale, &placed))?);
+        parts.push(typed!(q.dtype(), attend_as(&q, [keys, values], heads, scale, &placed))?);
     }
     if parts.len() == 1 { Ok(parts.swap_remove(0)) } else { Tensor::cat(&parts, 0) }
 }
 
-fn attend_as<T: CudaDType + WithDType + DeviceRepr>(
+fn attend_as<T>(
     q: &Tensor,
-    keys: &Tensor,
-    values: &Tensor,
-    (group, dim): (usize, usize),
+    [keys, values]: [&Tensor; 2],
+    heads: Heads,
     scale: f32,
     decoding: &Decoding,
-) -> Result<Tensor> {
+) -> Result<Tensor>
+where
+    T: CudaDType + WithDType + DeviceRepr,
+{
     let device = q.device().as_cuda_device()?;
     let stream = device.cuda_stream();
     let (sequences, width) = q.dims2()?;
-    let (heads, tiles) = (width / dim, decoding.longest.div_ceil(TILE));
+    let Heads { query, key_value, dim } = heads;
+    let tiles = decoding.longest.div_ceil(TILE);
     let (q_is, keys_is, values_is) = (q.storage_and_layout(), keys.storage_and_layout(), values.storage_and_layout());
     let (blocks_is, lengths_is) = (decoding.blocks.storage_and_layout(), decoding.lengths.storage_and_layout());
     let (queries, blocks, lengths) = (
@@ -372,12 +377,12 @@ fn attend_as<T: CudaDType + WithDType + DeviceRepr>(
     let (keys, values) = (rows::<T>(&keys_is.0, keys_is.1)?, rows::<T>(&values_is.0, values_is.1)?);
     // SAFETY: of each sequence the first kernel writes the tiles that its length has, and the second reads those; it writes all of `out`.
     let (parts, out) = unsafe {
-        (device.alloc::<f32>(sequences * heads * tiles * (MARKS + dim))?, device.alloc::<T>(sequences * width)?)
+        (device.alloc::<f32>(sequences * query * tiles * (MARKS + dim))?, device.alloc::<T>(sequences * width)?)
     };
-    let grid = (whole(sequences)?, whole(heads / group)?, whole(tiles)?);
+    let grid = (whole(sequences)?, whole(key_value)?, whole(tiles)?);
     let most_blocks = whole(decoding.blocks.dim(1)?)?;
-    let (block, key_heads, dim_is) = (whole(decoding.block)?, whole(heads / group)?, whole(dim)?);
-    let name = format!("attend_tile_{}_{group}", T::DTYPE.as_str());
+    let (block, key_heads, dim_is) = (whole(BLOCK)?, whole(key_value)?, whole(dim)?);
+    let name = format!("attend_tile_{}_{}", T::DTYPE.as_str(), query / key_value);
     let kernel = named(device, &name)?;
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&queries.numbers).arg(&keys.numbers).arg(&values.numbers).arg(&blocks.numbers).arg(&lengths.numbers);
@@ -389,7 +394,7 @@ fn attend_as<T: CudaDType + WithDType + DeviceRepr>(
     let most_tiles = whole(tiles)?;
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&parts).arg(&lengths.numbers).arg(&out).arg(&most_tiles).arg(&dim_is);
-    let grid = (whole(sequences)?, whole(heads)?, 1);
+    let grid = (whole(sequences)?, whole(query)?, 1);
     // SAFETY: as above.
     unsafe { launch.launch(LaunchConfig { grid_dim: grid, block_dim: (dim as u32, 1, 1), shared_mem_bytes: 0 }) }
         .w()?;

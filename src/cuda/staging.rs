@@ -14,7 +14,6 @@ use candle_core::{CudaStorage, Device, Result, Shape, Storage, Tensor};
 struct Staging {
     memory: PinnedHostSlice<f32>,
     read: CudaEvent,
-    card: usize,
 }
 
 /// Two images' patches, cosines and sines: while one image's are read the next one's are filled.
@@ -34,9 +33,8 @@ pub fn upload(values: &[f32], shape: impl Into<Shape>, device: &Device) -> Resul
     // SAFETY: the copy writes every element.
     let mut numbers = unsafe { card.alloc::<f32>(values.len()) }?;
     let mut staging = STAGING.lock().unwrap_or_else(PoisonError::into_inner);
-    let own = staging.iter().filter(|staging| staging.card == context.ordinal()).count();
-    let place = staging.iter().position(|staging| staging.card == context.ordinal()).filter(|_| own >= BUFFERS);
-    let oldest = place.map(|place| staging.remove(place));
+    let own: Vec<usize> = (0..staging.len()).filter(|i| staging[*i].memory.context() == context).collect();
+    let oldest = (own.len() >= BUFFERS).then(|| staging.remove(own[0]));
     if let Some(oldest) = &oldest {
         oldest.read.synchronize().w()?;
     }
@@ -45,7 +43,7 @@ pub fn upload(values: &[f32], shape: impl Into<Shape>, device: &Device) -> Resul
         // SAFETY: of this memory only what was written is read.
         _ => unsafe { context.alloc_pinned::<f32>(values.len()) }
             .ok()
-            .map(|memory| Ok(Staging { memory, read: context.new_event(None)?, card: context.ordinal() }))
+            .map(|memory| Ok(Staging { memory, read: context.new_event(None)? }))
             .transpose()
             .map_err(|error: DriverError| candle_core::Error::wrap(error))?,
     };

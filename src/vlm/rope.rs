@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::grid::Grid;
+use super::ops::wide;
 use crate::device::bring;
 
 /// Positions in time, row and column of the tokens of a sequence.
@@ -137,11 +138,6 @@ impl Angles {
     }
 }
 
-/// Heads of 16 bits are rotated in 32: a cosine of 16 bits would put far positions on top of each other.
-fn wide(dtype: DType) -> DType {
-    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
-}
-
 /// The angles of the text tower.
 #[derive(Debug)]
 pub struct TextAngles {
@@ -157,7 +153,8 @@ impl TextAngles {
         Self { angles: Angles::new(inverse_frequencies(base, head_dim)), stream }
     }
 
-    /// Cosines and sines, `[tokens, head_dim / 2]` each, for heads of `dtype`.
+    /// Cosines and sines, `[tokens, head_dim / 2]` each, for heads of `dtype`. Heads of 16 bits are rotated in 32: a cosine of 16 bits would put
+    /// far positions on top of each other.
     pub fn at(&self, positions: &[[u32; 3]], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
         let largest = positions.iter().flatten().max().map_or(0, |p| *p as usize);
         let table = self.angles.table(largest + 1);

@@ -10,7 +10,6 @@
 #include <cuda.h>
 #include <dirent.h>
 #include <dlfcn.h>
-#include <sys/mman.h>
 
 #include <atomic>
 #include <cstdint>
@@ -21,17 +20,14 @@
 #include <map>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "vector_types.h"
+#include "emulated.h"
 
 namespace {
 
-[[noreturn]] void give_up(const std::string &why) {
-    std::fprintf(stderr, "emulated card: %s\n", why.c_str());
-    std::abort();
-}
+using emulated::give_up;
+using emulated::MOST_THREADS;
 
 // ---- Memory ----
 
@@ -105,11 +101,7 @@ void finish_queue() {
     queue.clear();
 }
 
-// ---- Kernels: a block's threads are fibers, which change places where they wait for one another ----
-
-struct Place {
-    uint3 thread, block, block_size, grid_size;
-};
+// ---- Modules ----
 
 // Calls a kernel: the first six whole numbers and the first eight floating ones go into registers, what is left to the stack.
 struct Call {
@@ -131,195 +123,6 @@ struct Call {
                                              s[16], s[17], s[18], s[19], s[20], s[21], s[22], s[23]);
     }
 };
-
-extern "C" void emulated_switch(void **from, void *to);
-// Puts the registers that a function keeps onto the stack of `from` and takes those of `to`.
-asm(R"(
-.text
-.globl emulated_switch
-.hidden emulated_switch
-.type emulated_switch, @function
-emulated_switch:
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, (%rdi)
-    movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    ret
-)");
-
-constexpr size_t STACK = 64 << 10;
-constexpr unsigned MOST_THREADS = 1024;
-// A block's threads from the last to the first: a thread that does not wait where it must finds other numbers then.
-const bool reversed = std::getenv("EMULATED_CARD_REVERSED") != nullptr;
-
-// Runs the blocks that one thread of the CPU is given.
-struct Worker {
-    enum State { Ready, AtBarrier, AtExchange, Done };
-    struct Fiber {
-        unsigned thread;
-        State state;
-        void *sp;
-    };
-    // What the lanes of a warp give one another: two places each, since a lane may come to its next exchange before another has read.
-    struct Lane {
-        uint64_t bits[2];
-        unsigned exchanges;
-    };
-
-    unsigned char *stacks;
-    std::vector<Fiber> fibers = std::vector<Fiber>(MOST_THREADS);
-    std::vector<Lane> lanes = std::vector<Lane>(MOST_THREADS);
-    unsigned begun = 0, threads = 0, running = 0;
-    const std::function<void()> *call = nullptr;
-    void *home = nullptr;
-
-    Worker() {
-        void *made = mmap(nullptr, STACK * MOST_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (made == MAP_FAILED) give_up("no memory for the threads' stacks");
-        stacks = static_cast<unsigned char *>(made);
-    }
-    ~Worker() { munmap(stacks, STACK * MOST_THREADS); }
-
-    // Runs `thread` as each thread of the block that `emulated_place` says.
-    void block(const std::function<void()> &thread, const std::string &name);
-    void wait(State state) {
-        Fiber &fiber = fibers[running];
-        fiber.state = state;
-        emulated_switch(&fiber.sp, home);
-    }
-    void resume(unsigned index);
-    [[noreturn]] static void body();
-};
-
-thread_local Worker *worker = nullptr;
-
-} // namespace
-
-extern "C" {
-thread_local Place emulated_place __attribute__((tls_model("initial-exec")));
-
-void emulated_barrier() { worker->wait(Worker::AtBarrier); }
-
-uint64_t emulated_exchange(uint64_t bits, unsigned lane) {
-    unsigned thread = worker->fibers[worker->running].thread, other = thread / 32 * 32 + lane;
-    Worker::Lane &own = worker->lanes[thread];
-    unsigned turn = own.exchanges++ % 2;
-    own.bits[turn] = bits;
-    worker->wait(Worker::AtExchange);
-    // A lane that is not there gives what was asked with, as undefined as on a card.
-    return other < worker->threads ? worker->lanes[other].bits[turn] : bits;
-}
-}
-
-namespace {
-
-void set_thread(unsigned thread) {
-    const uint3 &size = emulated_place.block_size;
-    emulated_place.thread = {thread % size.x, thread / size.x % size.y, thread / size.x / size.y};
-}
-
-// A fiber takes threads that have not begun, one after another: only a thread that waits keeps its fiber.
-void Worker::body() {
-    Worker &own = *worker;
-    const unsigned index = own.running;
-    while (own.begun < own.threads) {
-        Fiber &fiber = own.fibers[index];
-        fiber.thread = own.begun++;
-        if (reversed) fiber.thread = own.threads - 1 - fiber.thread;
-        fiber.state = Ready;
-        set_thread(fiber.thread);
-        (*own.call)();
-    }
-    own.fibers[index].state = Done;
-    emulated_switch(&own.fibers[index].sp, own.home);
-    give_up("a fiber ran on after its end");
-}
-
-void Worker::resume(unsigned index) {
-    running = index;
-    fibers[index].state = Ready;
-    set_thread(fibers[index].thread);
-    emulated_switch(&home, fibers[index].sp);
-}
-
-void Worker::block(const std::function<void()> &thread, const std::string &name) {
-    const uint3 &size = emulated_place.block_size;
-    call = &thread;
-    threads = size.x * size.y * size.z;
-    begun = 0;
-    std::fill_n(lanes.begin(), threads, Lane{});
-    unsigned used = 0;
-    while (begun < threads) {
-        // A new stack: six registers, and the address that the switch returns to, where a call would have left the stack.
-        auto *top = reinterpret_cast<void **>(stacks + STACK * (used + 1)) - 1;
-        *top = nullptr;
-        *--top = reinterpret_cast<void *>(&Worker::body);
-        for (int i = 0; i < 6; i++) *--top = nullptr;
-        fibers[used].sp = top;
-        running = used++;
-        emulated_switch(&home, fibers[running].sp);
-    }
-    for (;;) {
-        bool alive = false, moved = false, all_at_barrier = true;
-        // Lanes of a warp go on together once all that are left of it wait for one another; threads that have ended count for nothing.
-        std::vector<unsigned> at_exchange(threads / 32 + 1), left(threads / 32 + 1);
-        for (unsigned i = 0; i < used; i++) {
-            if (fibers[i].state == Done) continue;
-            alive = true;
-            left[fibers[i].thread / 32]++;
-            if (fibers[i].state == AtExchange) at_exchange[fibers[i].thread / 32]++;
-            if (fibers[i].state != AtBarrier) all_at_barrier = false;
-        }
-        if (!alive) return;
-        for (unsigned i = 0; i < used; i++) {
-            if (fibers[i].state == Done) continue;
-            unsigned warp = fibers[i].thread / 32;
-            if (all_at_barrier || (fibers[i].state == AtExchange && at_exchange[warp] == left[warp])) {
-                resume(i);
-                moved = true;
-            }
-        }
-        if (!moved) give_up("threads of " + name + " wait for one another for ever");
-    }
-}
-
-// Runs `thread` as each thread of each block of a grid.
-void run(const std::function<void()> &thread, const std::string &name, uint3 grid, uint3 block) {
-    static const unsigned cores = std::getenv("EMULATED_CARD_CORES") ? unsigned(std::atoi(std::getenv("EMULATED_CARD_CORES")))
-                                                                     : std::thread::hardware_concurrency();
-    static std::vector<Worker> workers(std::max(cores, 1u));
-    const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
-    std::atomic<uint64_t> next{0};
-    auto take_blocks = [&](unsigned index) {
-        Worker *before = worker;
-        worker = &workers[index];
-        emulated_place.grid_size = grid;
-        emulated_place.block_size = block;
-        for (uint64_t i = next++; i < blocks; i = next++) {
-            emulated_place.block = {unsigned(i % grid.x), unsigned(i / grid.x % grid.y), unsigned(i / grid.x / grid.y)};
-            worker->block(thread, name);
-        }
-        worker = before;
-    };
-    std::vector<std::thread> others;
-    const uint64_t large = 1 << 15;
-    if (blocks > 1 && blocks * block.x * block.y * block.z >= large)
-        for (unsigned i = 1; i < workers.size(); i++) others.emplace_back(take_blocks, i);
-    take_blocks(0);
-    for (auto &other : others) other.join();
-}
-
-// ---- Modules ----
 
 struct Kernel {
     std::string name;
@@ -424,9 +227,6 @@ std::atomic<uintptr_t> handles{1};
 
 } // namespace
 
-extern "C" {
-
-// For the libraries that come with the driver: does `work` in its turn.
 void emulated_queue(std::function<void()> work) {
     std::lock_guard lock(everything);
     queue.push_back(std::move(work));
@@ -434,14 +234,12 @@ void emulated_queue(std::function<void()> work) {
     if (queue.size() >= 1024) finish_queue();
 }
 
-// For tests of kernels: runs `thread` as each thread of a grid, at once.
-void emulated_grid(const std::function<void()> &thread, uint3 grid, uint3 block) { run(thread, "a kernel", grid, block); }
-
-// For those libraries: whether these bytes are the card's.
 bool emulated_is_on_card(const void *place, size_t size) {
     std::lock_guard lock(everything);
     return within(allocations, uintptr_t(place), size);
 }
+
+extern "C" {
 
 CUresult cuInit(unsigned) {
     static const bool counted = (std::atexit(last_words), true);
@@ -729,7 +527,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
     const uint3 grid{grid_x, grid_y, grid_z}, block{block_x, block_y, block_z};
     kernel.launches++;
     kernel.threads += threads * grid_x * grid_y * grid_z;
-    emulated_queue([&kernel, call, grid, block] { run(call, kernel.name, grid, block); });
+    emulated_queue([&kernel, call, grid, block] { emulated_grid(kernel.name, call, grid, block); });
     return CUDA_SUCCESS;
 }
 }

@@ -1,5 +1,5 @@
 // What CUDA C++ adds to C++, for compiling a kernel with the CPU's compiler: `g++ -include kernels.h -x c++ KERNEL.cu`.
-// A block's threads run one after another, each until it waits for others (`__syncthreads`, `__shfl_xor_sync`): see driver.cpp.
+// A block's threads run one after another, each until it waits for others (`__syncthreads`, `__shfl_xor_sync`): see grid.cpp.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -13,6 +13,8 @@
 #include "cuda_fp16.h"
 #include "cuda_fp8.h"
 #include "vector_functions.h"
+
+#include "emulated.h"
 
 #define __CUDA_ARCH__ 900
 #define __CUDACC_VER_MAJOR__ 13
@@ -34,19 +36,6 @@
 // One block at a time runs on a thread of the CPU, so what its threads share belongs to that.
 #define __shared__ static thread_local
 
-namespace emulated {
-// Where the running thread is: set by the driver. Names as CUDA's.
-struct Place {
-    uint3 thread, block, block_size, grid_size;
-};
-} // namespace emulated
-extern "C" {
-extern thread_local emulated::Place emulated_place __attribute__((tls_model("initial-exec")));
-// Waits for all threads of the block.
-void emulated_barrier();
-// Gives `bits` to the lanes of the warp and returns those of lane `lane`.
-uint64_t emulated_exchange(uint64_t bits, unsigned lane);
-}
 #define threadIdx (emulated_place.thread)
 #define blockIdx (emulated_place.block)
 #define blockDim (emulated_place.block_size)

@@ -8,8 +8,6 @@
 
 #include "../../src/cuda/kernels.cu"
 
-extern "C" void emulated_grid(const std::function<void()> &thread, uint3 grid, uint3 block);
-
 static int cases = 0, failed = 0;
 
 // Numbers of a fixed sequence in [-1, 1).
@@ -85,7 +83,7 @@ template <typename T, typename Angle> void test_rotate() {
         Rows<T> x(tokens, width, gap, 1);
         Rows<Angle> cos(tokens, half, 0, 2), sin(tokens, half, 0, 3);
         Result<T> out(uint64_t(tokens) * width);
-        emulated_grid([&, heads = heads, half = half, tokens = tokens] { rotate(x.data(), x.stride, cos.data(), sin.data(), out.all.data(), tokens, heads, half); },
+        emulated_grid("a kernel", [&, heads = heads, half = half, tokens = tokens] { rotate(x.data(), x.stride, cos.data(), sin.data(), out.all.data(), tokens, heads, half); },
                       blocks_for(uint64_t(tokens) * width / 2, 256), {256, 1, 1});
         std::vector<double> expected(uint64_t(tokens) * width);
         for (unsigned t = 0; t < tokens; t++)
@@ -109,7 +107,7 @@ template <typename T> void test_add_row() {
             out.all[i] = x.data()[i];
             expected[i] = x.at(i / width, i % width) + row.at(0, i % width);
         }
-        emulated_grid([&, rows = rows, width = width] { add_row(out.all.data(), row.data(), rows, width); },
+        emulated_grid("a kernel", [&, rows = rows, width = width] { add_row(out.all.data(), row.data(), rows, width); },
                       blocks_for(uint64_t(rows) * width, 256), {256, 1, 1});
         compare(out, expected, 1e-6, std::string("add a row ") + type_name<T>() + " " + std::to_string(rows) + " x " + std::to_string(width));
     }
@@ -121,7 +119,7 @@ template <typename T> void test_swiglu() {
         for (double scale : {1.0, 200.0}) {
             Rows<T> gate(rows, width, gap, 4, scale), up(rows, width, gap + 3, 5);
             Result<T> out(uint64_t(rows) * width);
-            emulated_grid([&, rows = rows, width = width] { swiglu(gate.data(), gate.stride, up.data(), up.stride, out.all.data(), rows, width); },
+            emulated_grid("a kernel", [&, rows = rows, width = width] { swiglu(gate.data(), gate.stride, up.data(), up.stride, out.all.data(), rows, width); },
                           blocks_for(uint64_t(rows) * width, 256), {256, 1, 1});
             std::vector<double> expected(uint64_t(rows) * width);
             for (unsigned r = 0; r < rows; r++)
@@ -154,7 +152,7 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
     std::vector<uint32_t> to;
     for (unsigned s = 0; s < sequences; s++)
         for (unsigned at = 0; at < lengths[s]; at++) to.push_back(slot(blocks, most, block_size, s, at));
-    emulated_grid([&] { store(k.data(), k.stride, v.data(), v.stride, to.data(), keys.all.data(), values.all.data(), tokens, width); },
+    emulated_grid("a kernel", [&] { store(k.data(), k.stride, v.data(), v.stride, to.data(), keys.all.data(), values.all.data(), tokens, width); },
                   blocks_for(uint64_t(tokens) * width, 256), {256, 1, 1});
     bool stored = keys.is_untouched_behind() && values.is_untouched_behind();
     for (unsigned t = 0; t < tokens; t++)
@@ -166,7 +164,7 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
     Result<T> more_keys(uint64_t(block_size) * width * 2), more_values(uint64_t(block_size) * width * 2);
     const uint64_t block = uint64_t(block_size) * width;
     for (uint64_t i = 0; i < block; i++) more_keys.all[block + i] = k.data()[i % width], more_values.all[block + i] = v.data()[i % width];
-    emulated_grid([&] { copy_rows(more_keys.all.data(), more_values.all.data(), block, 0, block); }, blocks_for(block, 256), {256, 1, 1});
+    emulated_grid("a kernel", [&] { copy_rows(more_keys.all.data(), more_values.all.data(), block, 0, block); }, blocks_for(block, 256), {256, 1, 1});
     bool copied = more_keys.is_untouched_behind() && more_values.is_untouched_behind();
     for (uint64_t i = 0; i < 2 * block; i++)
         copied &= wide(more_keys.all[i]) == k.at(0, i % width) && wide(more_values.all[i]) == v.at(0, i % width);
@@ -177,9 +175,9 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
     Rows<T> q(sequences, heads * dim, 0, 8);
     Result<float> parts(uint64_t(sequences) * heads * tiles * (MARKS + dim));
     Result<T> out(uint64_t(sequences) * heads * dim);
-    emulated_grid([&] { attend_tile<T, GROUP>(q.data(), keys.all.data(), values.all.data(), blocks.data(), lengths.data(), parts.all.data(), most, block_size, key_heads, dim, scale); },
+    emulated_grid("a kernel", [&] { attend_tile<T, GROUP>(q.data(), keys.all.data(), values.all.data(), blocks.data(), lengths.data(), parts.all.data(), most, block_size, key_heads, dim, scale); },
                   {sequences, key_heads, tiles}, {TILE, 1, 1});
-    emulated_grid([&] { attend_whole(parts.all.data(), lengths.data(), out.all.data(), tiles, dim); }, {sequences, heads, 1}, {dim, 1, 1});
+    emulated_grid("a kernel", [&] { attend_whole(parts.all.data(), lengths.data(), out.all.data(), tiles, dim); }, {sequences, heads, 1}, {dim, 1, 1});
     check(parts.is_untouched_behind(), "attend " + name + ": written behind the parts");
 
     std::vector<double> expected(uint64_t(sequences) * heads * dim);

@@ -4,12 +4,10 @@
 #include <cuda_fp16.h>
 
 #include <cstdio>
-#include <functional>
 #include <thread>
 #include <vector>
 
-extern "C" void emulated_queue(std::function<void()> work);
-extern "C" bool emulated_is_on_card(const void *place, size_t size);
+#include "emulated.h"
 
 namespace {
 

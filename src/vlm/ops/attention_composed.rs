@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 
 use super::attention::scale;
-use super::choice::has_fused;
+use super::choice::{has_fused, wide};
 use super::segments::Segments;
 use crate::kernels::attention::Heads;
 
@@ -159,12 +159,12 @@ fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
 pub(super) fn scaled_scores(q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
     let scale = scale(heads);
     let power = scale.log2().floor().exp2();
-    wide(&(q * power)?.matmul(&k.t()?)?)? * (scale / power)
+    widened(&(q * power)?.matmul(&k.t()?)?)? * (scale / power)
 }
 
-/// Scores in f32 at least: what the mask and the softmax are computed in.
-fn wide(scores: &Tensor) -> Result<Tensor> {
-    if scores.dtype() == DType::F64 { Ok(scores.clone()) } else { scores.to_dtype(DType::F32) }
+/// Scores in the format that the mask and the softmax are computed in.
+fn widened(scores: &Tensor) -> Result<Tensor> {
+    scores.to_dtype(wide(scores.dtype()))
 }
 
 /// The softmax over the last dimension.
@@ -180,6 +180,7 @@ mod tests {
     use super::*;
     use crate::random::Seed;
     use crate::vlm::ops::Shared;
+    use candle_core::DType;
 
     fn numbers(label: &str, shape: (usize, usize)) -> Tensor {
         let stream = Seed(11).stream("pieces of attention", label, 0);
@@ -208,7 +209,7 @@ mod tests {
             let [q, k] = [&q, &k].map(|x| x.to_dtype(dtype).unwrap());
             for dim in [12, 64, 80, 128] {
                 let heads = Heads { query: 1, key_value: 1, dim };
-                let one = (wide(&q.matmul(&k.t().unwrap()).unwrap()).unwrap() * scale(heads)).unwrap();
+                let one = (widened(&q.matmul(&k.t().unwrap()).unwrap()).unwrap() * scale(heads)).unwrap();
                 let two = scaled_scores(&q, &k, heads).unwrap();
                 assert_eq!(one.to_vec2::<f32>().unwrap(), two.to_vec2::<f32>().unwrap(), "{dtype:?}, {dim}");
             }

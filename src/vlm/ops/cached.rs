@@ -64,10 +64,9 @@ fn on_card(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tensor; 3]
 
     let slots = step.places.slots.get(|| slots(step, keys.dim(0)?, k.device()))?;
     kernels::store(k, v, slots, keys, values)?;
-    let (group, dim) = (heads.query / heads.key_value, heads.dim);
-    if kernels::can_attend(group, dim) && step.segments.iter().all(|s| s.tokens == 1) {
+    if kernels::can_attend(heads) && step.segments.iter().all(|s| s.tokens == 1) {
         let decoding = step.places.decoding.get(|| decoding(step, q.device()))?;
-        return kernels::attend(q, keys, values, (group, dim), scale(heads) as f32, decoding, kernels::PARTS);
+        return kernels::attend(q, [keys, values], heads, scale(heads) as f32, decoding, kernels::PARTS);
     }
     let gathering = step.places.gathering.get(|| Gathering::new(step, q.device()))?;
     composed(keys, values, heads, q, gathering, SCORES)
@@ -98,7 +97,6 @@ fn decoding(step: &Step, device: &Device) -> Result<crate::cuda::kernels::Decodi
         longest: lengths.iter().max().map_or(0, |longest| *longest as usize),
         blocks: Tensor::from_vec(blocks, (step.segments.len(), most), device)?,
         lengths: Tensor::new(lengths, device)?,
-        block: BLOCK,
     })
 }
 
@@ -106,7 +104,7 @@ fn decoding(step: &Step, device: &Device) -> Result<crate::cuda::kernels::Decodi
 pub(crate) fn copy_rows(keys: &Tensor, values: &Tensor, from: usize, to: usize) -> Result<()> {
     #[cfg(feature = "cuda")]
     if super::choice::has_card_kernels(&[keys, values]) {
-        return if from == to { Ok(()) } else { crate::cuda::kernels::copy_rows(keys, values, from, to, BLOCK) };
+        return crate::cuda::kernels::copy_rows(keys, values, from, to, BLOCK);
     }
     for rows in [keys, values] {
         // candle's `copy` would copy the whole cache.

@@ -20,6 +20,11 @@ impl Composed {
         COMPOSED.fetch_add(1, Ordering::SeqCst);
         Self(())
     }
+
+    /// Whether one lives.
+    pub fn lives() -> bool {
+        COMPOSED.load(Ordering::SeqCst) > 0
+    }
 }
 
 impl Drop for Composed {
@@ -30,7 +35,7 @@ impl Drop for Composed {
 
 /// Whether the kernels serve tensors of this type on this device: f32 on a CPU.
 pub(crate) fn kernels_serve(device: &Device, dtype: DType) -> bool {
-    device.is_cpu() && dtype == DType::F32 && COMPOSED.load(Ordering::SeqCst) == 0
+    device.is_cpu() && dtype == DType::F32 && !Composed::lives()
 }
 
 /// Whether the kernels serve this tensor.
@@ -42,10 +47,15 @@ pub(crate) fn has_kernels(x: &Tensor) -> bool {
 #[cfg(feature = "cuda")]
 pub(super) fn has_card_kernels(operands: &[&Tensor]) -> bool {
     let serves = |x: &&Tensor| x.device().is_cuda() && !x.track_op() && crate::cuda::kernels::know(x.dtype());
-    COMPOSED.load(Ordering::SeqCst) == 0 && operands.iter().all(serves)
+    !Composed::lives() && operands.iter().all(serves)
 }
 
 /// Whether candle's fused operations serve: they have no backward pass and none for f64.
 pub(super) fn has_fused(operands: &[&Tensor]) -> bool {
     operands.iter().all(|x| !x.track_op() && x.dtype() != DType::F64)
+}
+
+/// The number format that sums and functions of one are computed in: f32 at least.
+pub(crate) fn wide(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }

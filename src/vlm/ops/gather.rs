@@ -1,8 +1,8 @@
 //! Rows of a matrix by number: the lookup of an embedding, and the change of order between windows and images.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::has_kernels;
+use super::choice::{has_kernels, wide};
 use super::storage::{Rows, tensor, with_rows};
 
 const NAME: &str = "gather";
@@ -22,7 +22,7 @@ pub fn scatter(x: &Tensor, rows: &[u32], count: usize) -> Result<Tensor> {
     let width = x.dim(1)?;
     if !has_kernels(x) {
         // Many rows may be added to one: not in 16 bits.
-        let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let wide = wide(x.dtype());
         let zero = Tensor::zeros((count, width), wide, x.device())?;
         let sums = zero.index_add(&Tensor::new(rows, x.device())?, &x.to_dtype(wide)?.contiguous()?, 0)?;
         return sums.to_dtype(x.dtype());

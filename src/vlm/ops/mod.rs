@@ -3,8 +3,9 @@
 //!
 //! Every operation can be differentiated. On the CPU both passes are kernels of [`crate::kernels`]; elsewhere
 //! (CUDA, other number formats, or while a [`Composed`] lives) it is composed of candle's differentiable operations, and
-//! where no gradient is asked for of its fused ones, or of our own kernels for a card (`cuda::kernels`). Activations are `[tokens, width]`: sequences follow one another without
-//! padding, and [`Segments`] says where each begins.
+//! where no gradient is asked for of its fused ones, or of our own kernels for a card (`cuda::kernels`).
+//!
+//! Activations are `[tokens, width]`: sequences follow one another without padding, and [`Segments`] says where each begins.
 
 mod attention;
 mod attention_composed;
@@ -26,7 +27,7 @@ pub use attention::attention;
 pub(crate) use attention::{attend_rows, attend_rows_backward};
 pub(crate) use cached::{Places, cached_attention, copy_rows};
 pub use choice::Composed;
-pub(crate) use choice::{has_kernels, kernels_serve};
+pub(crate) use choice::{has_kernels, kernels_serve, wide};
 pub use gather::{gather, scatter};
 pub use gelu::gelu;
 pub use linear::{Embedding, Linear};

@@ -1,8 +1,8 @@
 //! RMS normalisation (Zhang & Sennrich 2019, arXiv 1910.07467).
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::choice::{has_fused, has_kernels};
+use super::choice::{has_fused, has_kernels, wide};
 use super::storage::{Rows, tensor, vector, vector_of};
 use crate::kernels::{rowwise, rowwise_backward};
 
@@ -35,8 +35,7 @@ impl RmsNorm {
 
 fn composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let dtype = x.dtype();
-    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
-    let x = x.to_dtype(wide)?;
+    let x = x.to_dtype(wide(dtype))?;
     let mean = x.sqr()?.mean_keepdim(1)?; // [tokens, 1]
     let normed = x.broadcast_div(&(mean + eps)?.sqrt()?)?;
     normed.to_dtype(dtype)?.broadcast_mul(weight)

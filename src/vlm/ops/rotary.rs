@@ -1,8 +1,8 @@
 //! Rotary positions (Su et al. 2021, arXiv 2104.09864), the variant that rotates the halves of a head.
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
-use super::has_kernels;
+use super::choice::{has_kernels, wide};
 use super::storage::{Rows, tensor, with_rows};
 use crate::kernels::rowwise;
 
@@ -23,7 +23,7 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 fn composed(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (tokens, width) = x.dims2()?;
     let half = cos.dim(1)?;
-    let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let wide = wide(x.dtype());
     let heads = x.to_dtype(wide)?.reshape((tokens, width / (2 * half), 2 * half))?; // [tokens, heads, dim]
     let (a, b) = (heads.narrow(D::Minus1, 0, half)?, heads.narrow(D::Minus1, half, half)?);
     let (cos, sin) = (cos.to_dtype(wide)?.unsqueeze(1)?, sin.to_dtype(wide)?.unsqueeze(1)?); // [tokens, 1, half]

@@ -1,8 +1,8 @@
 //! The gated activation of both towers (Shazeer 2020, arXiv 2002.05202).
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::has_kernels;
+use super::choice::{has_kernels, wide};
 use super::storage::{Rows, tensor};
 use crate::kernels::{rowwise, rowwise_backward};
 
@@ -18,9 +18,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         return crate::cuda::kernels::swiglu(gate, up);
     }
     // candle's activation of a short format rounds within; ours rounds its result, as torch does.
-    let dtype = gate.dtype();
-    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
-    gate.to_dtype(wide)?.silu()?.to_dtype(dtype)? * up
+    gate.to_dtype(wide(gate.dtype()))?.silu()?.to_dtype(gate.dtype())? * up
 }
 
 struct Kernel;

@@ -1,0 +1,207 @@
+// Runs kernels: a block's threads are fibers, which change places where they wait for one another.
+#include "emulated.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+
+void emulated::give_up(const std::string &why) {
+    std::fprintf(stderr, "emulated card: %s\n", why.c_str());
+    std::abort();
+}
+
+namespace {
+
+extern "C" void emulated_switch(void **from, void *to);
+// Puts the registers that a function keeps onto the stack of `from` and takes those of `to`.
+asm(R"(
+.text
+.globl emulated_switch
+.hidden emulated_switch
+.type emulated_switch, @function
+emulated_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+
+constexpr size_t STACK = 64 << 10;
+using emulated::MOST_THREADS;
+// A block's threads from the last to the first: a thread that does not wait where it must finds other numbers then.
+const bool reversed = std::getenv("EMULATED_CARD_REVERSED") != nullptr;
+
+// Runs the blocks that one thread of the CPU is given.
+struct Worker {
+    enum State { Ready, AtBarrier, AtExchange, Done };
+    struct Fiber {
+        unsigned thread;
+        State state;
+        void *sp;
+    };
+    // What the lanes of a warp give one another: two places each, since a lane may come to its next exchange before another has read.
+    struct Lane {
+        uint64_t bits[2];
+        unsigned exchanges;
+    };
+
+    unsigned char *stacks;
+    std::vector<Fiber> fibers = std::vector<Fiber>(MOST_THREADS);
+    std::vector<Lane> lanes = std::vector<Lane>(MOST_THREADS);
+    unsigned begun = 0, threads = 0, running = 0;
+    const std::function<void()> *call = nullptr;
+    void *home = nullptr;
+
+    Worker() {
+        void *made = mmap(nullptr, STACK * MOST_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (made == MAP_FAILED) emulated::give_up("no memory for the threads' stacks");
+        stacks = static_cast<unsigned char *>(made);
+    }
+    ~Worker() { munmap(stacks, STACK * MOST_THREADS); }
+
+    // Runs `thread` as each thread of the block that `emulated_place` says.
+    void block(const std::function<void()> &thread, const std::string &name);
+    void wait(State state) {
+        Fiber &fiber = fibers[running];
+        fiber.state = state;
+        emulated_switch(&fiber.sp, home);
+    }
+    void resume(unsigned index);
+    [[noreturn]] static void body();
+};
+
+thread_local Worker *worker = nullptr;
+
+} // namespace
+
+extern "C" {
+thread_local emulated::Place emulated_place __attribute__((tls_model("initial-exec")));
+
+void emulated_barrier() { worker->wait(Worker::AtBarrier); }
+
+uint64_t emulated_exchange(uint64_t bits, unsigned lane) {
+    unsigned thread = worker->fibers[worker->running].thread, other = thread / 32 * 32 + lane;
+    Worker::Lane &own = worker->lanes[thread];
+    unsigned turn = own.exchanges++ % 2;
+    own.bits[turn] = bits;
+    worker->wait(Worker::AtExchange);
+    // A lane that is not there gives what was asked with, as undefined as on a card.
+    return other < worker->threads ? worker->lanes[other].bits[turn] : bits;
+}
+}
+
+namespace {
+
+void set_thread(unsigned thread) {
+    const uint3 &size = emulated_place.block_size;
+    emulated_place.thread = {thread % size.x, thread / size.x % size.y, thread / size.x / size.y};
+}
+
+// A fiber takes threads that have not begun, one after another: only a thread that waits keeps its fiber.
+void Worker::body() {
+    Worker &own = *worker;
+    const unsigned index = own.running;
+    while (own.begun < own.threads) {
+        Fiber &fiber = own.fibers[index];
+        fiber.thread = own.begun++;
+        if (reversed) fiber.thread = own.threads - 1 - fiber.thread;
+        fiber.state = Ready;
+        set_thread(fiber.thread);
+        (*own.call)();
+    }
+    own.fibers[index].state = Done;
+    emulated_switch(&own.fibers[index].sp, own.home);
+    emulated::give_up("a fiber ran on after its end");
+}
+
+void Worker::resume(unsigned index) {
+    running = index;
+    fibers[index].state = Ready;
+    set_thread(fibers[index].thread);
+    emulated_switch(&home, fibers[index].sp);
+}
+
+void Worker::block(const std::function<void()> &thread, const std::string &name) {
+    const uint3 &size = emulated_place.block_size;
+    call = &thread;
+    threads = size.x * size.y * size.z;
+    begun = 0;
+    std::fill_n(lanes.begin(), threads, Lane{});
+    unsigned used = 0;
+    while (begun < threads) {
+        // A new stack: six registers, and the address that the switch returns to, where a call would have left the stack.
+        auto *top = reinterpret_cast<void **>(stacks + STACK * (used + 1)) - 1;
+        *top = nullptr;
+        *--top = reinterpret_cast<void *>(&Worker::body);
+        for (int i = 0; i < 6; i++) *--top = nullptr;
+        fibers[used].sp = top;
+        running = used++;
+        emulated_switch(&home, fibers[running].sp);
+    }
+    for (;;) {
+        bool alive = false, moved = false, all_at_barrier = true;
+        // Lanes of a warp go on together once all that are left of it wait for one another; threads that have ended count for nothing.
+        std::array<unsigned, MOST_THREADS / 32> at_exchange{}, left{};
+        for (unsigned i = 0; i < used; i++) {
+            if (fibers[i].state == Done) continue;
+            alive = true;
+            left[fibers[i].thread / 32]++;
+            if (fibers[i].state == AtExchange) at_exchange[fibers[i].thread / 32]++;
+            if (fibers[i].state != AtBarrier) all_at_barrier = false;
+        }
+        if (!alive) return;
+        for (unsigned i = 0; i < used; i++) {
+            if (fibers[i].state == Done) continue;
+            unsigned warp = fibers[i].thread / 32;
+            if (all_at_barrier || (fibers[i].state == AtExchange && at_exchange[warp] == left[warp])) {
+                resume(i);
+                moved = true;
+            }
+        }
+        if (!moved) emulated::give_up("threads of " + name + " wait for one another for ever");
+    }
+}
+
+} // namespace
+
+void emulated_grid(const std::string &name, const std::function<void()> &thread, uint3 grid, uint3 block) {
+    static const unsigned cores = std::getenv("EMULATED_CARD_CORES") ? unsigned(std::atoi(std::getenv("EMULATED_CARD_CORES")))
+                                                                     : std::thread::hardware_concurrency();
+    static std::vector<Worker> workers(std::max(cores, 1u));
+    const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+    std::atomic<uint64_t> next{0};
+    auto take_blocks = [&](unsigned index) {
+        Worker *before = worker;
+        worker = &workers[index];
+        emulated_place.grid_size = grid;
+        emulated_place.block_size = block;
+        for (uint64_t i = next++; i < blocks; i = next++) {
+            emulated_place.block = {unsigned(i % grid.x), unsigned(i / grid.x % grid.y), unsigned(i / grid.x / grid.y)};
+            worker->block(thread, name);
+        }
+        worker = before;
+    };
+    std::vector<std::thread> others;
+    const uint64_t large = 1 << 15;
+    if (blocks > 1 && blocks * block.x * block.y * block.z >= large)
+        for (unsigned i = 1; i < workers.size(); i++) others.emplace_back(take_blocks, i);
+    take_blocks(0);
+    for (auto &other : others) other.join();
+}
