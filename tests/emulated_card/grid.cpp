@@ -184,7 +184,8 @@ void Worker::block(const std::function<void()> &thread, const std::string &name)
 void emulated_grid(const std::string &name, const std::function<void()> &thread, uint3 grid, uint3 block) {
     static const unsigned cores = std::getenv("EMULATED_CARD_CORES") ? unsigned(std::atoi(std::getenv("EMULATED_CARD_CORES")))
                                                                      : std::thread::hardware_concurrency();
-    static std::vector<Worker> workers(std::max(cores, 1u));
+    // Never destroyed: what is still queued when the program ends is done then.
+    static auto &workers = *new std::vector<Worker>(std::max(cores, 1u));
     const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
     std::atomic<uint64_t> next{0};
     auto take_blocks = [&](unsigned index) {
