@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod damage;
 mod device;
+mod floors;
 mod foreign_parquet;
 mod grading;
 mod greedy;
