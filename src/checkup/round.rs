@@ -9,7 +9,7 @@ use crate::device::DeviceChoice;
 use crate::evolution::pipeline::{Gates, Pipeline};
 use crate::evolution::{RoundReport, evolve_round};
 use crate::stages::ingest::{IngestRequest, ingest};
-use crate::stages::{Interrupt, Runner, Silent, StageError};
+use crate::stages::{Interrupt, NoProgress, Runner, StageError};
 use crate::store::Store;
 
 pub(super) fn check(choice: DeviceChoice, device: &Device) -> Result<Vec<Check>, CheckupError> {
@@ -56,7 +56,7 @@ fn one_round(pipeline: &Pipeline) -> Result<RoundReport, CheckupError> {
     let folder = Scratch::new()?;
     let store = Store::open_or_create(&folder.0.join("store")).map_err(StageError::from)?;
     let interrupt = Interrupt::default();
-    let runner = Runner { store: &store, progress: &Silent, interrupt: &interrupt, dry_run: false };
+    let runner = Runner { store: &store, progress: &NoProgress, interrupt: &interrupt, dry_run: false };
     let (sources, options) = (&pipeline.ingest.sources, pipeline.ingest.options());
     ingest(&IngestRequest { evolution: &pipeline.evolution, sources, column: None, options: &options }, &runner)?;
     let mut done = evolve_round(pipeline, &runner, 1, |_| {})?;

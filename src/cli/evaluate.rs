@@ -11,16 +11,16 @@ use super::error::CommandError;
 use super::exit;
 use super::ui::Ui;
 use crate::random::Seed;
-use crate::stages::draw::{Drawer, Room};
 use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores, shards};
 use crate::stages::image_set::ImageSet;
-use crate::stages::model::{Loaded, ModelHandle, StoredModel, compute, import, named};
+use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, compute, find_by_ref, import};
+use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, read_rows};
 use crate::store::Store;
 use crate::tables::{PredictionRow, RejectRow, ScoreRow};
 
-/// The prompt where none is named: the chat format with the image and the question.
+/// The prompt where none is find_by_ref: the chat format with the image and the question.
 const PROMPT: (&str, &str) =
     ("pipelines/prompts/nano-reasoner.txt", include_str!("../../pipelines/prompts/nano-reasoner.txt"));
 /// Items answered together.
@@ -115,21 +115,21 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
     let base = model_of(&args.model, &runner)?;
     let load = || {
-        let frame = Arc::new(base.frame(&store, None)?);
-        Loaded::stored(frame, &base.tensors(&store)?, dtype, &device)
+        let assets = Arc::new(base.assets(&store, None)?);
+        LoadedModel::from_stored(assets, &base.tensors(&store)?, dtype, &device)
     };
     let model = ModelHandle::new(base.id, load);
     let files = benchmark.images.clone();
     let images = ImageSet::new(IMAGE_MEMORY, move || Ok(files.clone()));
-    let drawer = Drawer::new(
+    let sampler = PromptSampler::new(
         &model,
         &prompt,
         &images,
-        Room { cache_bytes: args.cache_bytes, max_sequences: args.max_sequences },
+        SamplingLimits { cache_bytes: args.cache_bytes, max_sequences: args.max_sequences },
     );
     let compute = compute(dtype, &device, json!(null), json!(null));
     let stage = Evaluation {
-        drawer: &drawer,
+        sampler: &sampler,
         compute: &compute,
         benchmark: &benchmark.name,
         protocols: Protocols {
@@ -185,7 +185,7 @@ fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel, CommandErr
         return Ok(import(model, runner)?.1);
     }
     let name = model.to_string_lossy();
-    named(&name, runner.store)?.ok_or_else(|| {
+    find_by_ref(&name, runner.store)?.ok_or_else(|| {
         let message = format!("--model: there is no folder {name}, and no ref of that name in the store");
         CommandError::usage(message)
             .with_hint("`visplay status` lists the refs; a model's is EVOLUTION/round-0003/reasoner")

@@ -17,7 +17,7 @@ use super::text;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{EvolutionError, PlannedPart, curriculum_truth, evolve_round, next_round, plan};
-use crate::stages::ingest::{IMAGES, IngestRequest, Ingested, ingest};
+use crate::stages::ingest::{IMAGES, IngestRequest, IngestSummary, ingest};
 use crate::stages::{Runner, StageError};
 use crate::store::Store;
 
@@ -133,7 +133,7 @@ fn take_images(
     args: &EvolveRoundArgs,
     pipeline: &Pipeline,
     runner: &Runner<'_>,
-) -> Result<Option<Ingested>, StageError> {
+) -> Result<Option<IngestSummary>, StageError> {
     let evolution = pipeline.evolution.as_str();
     let there = || -> Result<bool, StageError> {
         let Some(head) = runner.store.head(evolution, IMAGES)? else { return Ok(false) };
@@ -153,7 +153,7 @@ fn take_images(
 }
 
 /// Says what became of the files that were named, and what the evolution has now.
-fn say_images(taken: &Ingested, store: &Store, ui: &Ui) {
+fn say_images(taken: &IngestSummary, store: &Store, ui: &Ui) {
     if taken.left_behind > 0 {
         ui.say(format!(
             "the ingest options changed: {} images of earlier ingests are no longer among the evolution's images",

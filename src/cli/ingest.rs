@@ -11,7 +11,7 @@ use super::error::CommandError;
 use super::text;
 use super::ui::Ui;
 use crate::stages::Runner;
-use crate::stages::ingest::{IngestRequest, Ingested, ingest};
+use crate::stages::ingest::{IngestRequest, IngestSummary, ingest};
 use crate::store::Store;
 
 /// Add images to the evolution's table of images.
@@ -59,7 +59,7 @@ pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<(), CommandError> {
     if ui.json { print_json(&done, &store, ui) } else { print_table(&done, &store, clock, ui) }
 }
 
-fn print_json(done: &Ingested, store: &Store, ui: &Ui) -> Result<(), CommandError> {
+fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<(), CommandError> {
     ui.result_json(&json!({
         "ref": done.reference.to_string(),
         "result": done.table.digest()?,
@@ -78,12 +78,12 @@ fn print_json(done: &Ingested, store: &Store, ui: &Ui) -> Result<(), CommandErro
     }))
 }
 
-fn rejects_by_reason(done: &Ingested) -> std::collections::BTreeMap<&str, u64> {
+fn rejects_by_reason(done: &IngestSummary) -> std::collections::BTreeMap<&str, u64> {
     let reasons = done.table.figures.iter();
     reasons.filter_map(|(figure, n)| Some((figure.strip_prefix("rejected.")?, *n))).collect()
 }
 
-fn print_table(done: &Ingested, store: &Store, clock: Instant, ui: &Ui) -> Result<(), CommandError> {
+fn print_table(done: &IngestSummary, store: &Store, clock: Instant, ui: &Ui) -> Result<(), CommandError> {
     if done.left_behind > 0 {
         ui.say(format!(
             "the ingest options changed: {} images of earlier ingests are not in the new table unless their sources were \

@@ -10,7 +10,7 @@ use super::error::CommandError;
 use super::text;
 use super::ui::Ui;
 use crate::stages::Runner;
-use crate::stages::ingest::{IngestRequest, pending};
+use crate::stages::ingest::{IngestRequest, preview};
 
 /// Say what changed in a stage's key since its last result, and so why it would run again.
 #[derive(Debug, Args)]
@@ -60,32 +60,32 @@ pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
         column: args.column.as_deref(),
         options: &options,
     };
-    let pending = pending(&request, &runner)?;
+    let preview = preview(&request, &runner)?;
     if ui.json {
         return ui.result_json(&json!({
-            "last": pending.last.as_ref().map(ToString::to_string),
-            "differences": pending.differences,
-            "broken": pending.broken.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "new": pending.new,
+            "last": preview.last.as_ref().map(ToString::to_string),
+            "differences": preview.differences,
+            "broken": preview.broken.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "new": preview.new,
         }));
     }
-    let Some(last) = &pending.last else {
+    let Some(last) = &preview.last else {
         return ui.result(format!("{} has no images yet: everything would be done", pipeline.evolution));
     };
-    for d in &pending.differences {
+    for d in &preview.differences {
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(not there)".into());
         ui.result(format!("{}: {} -> {}", d.key, shown(&d.before), shown(&d.after)))?;
     }
-    for r in &pending.broken {
+    for r in &preview.broken {
         ui.result(format!("{r}: parts of it are gone and would be made again"))?;
     }
-    for label in pending.new.iter().take(NAMED) {
+    for label in preview.new.iter().take(NAMED) {
         ui.result(format!("new: {}", text::plain(label)))?;
     }
-    if pending.new.len() > NAMED {
-        ui.result(format!("and {} more new entries", text::count((pending.new.len() - NAMED) as u64)))?;
+    if preview.new.len() > NAMED {
+        ui.result(format!("and {} more new entries", text::count((preview.new.len() - NAMED) as u64)))?;
     }
-    if pending.differences.is_empty() && pending.new.is_empty() && pending.broken.is_empty() {
+    if preview.differences.is_empty() && preview.new.is_empty() && preview.broken.is_empty() {
         ui.result(format!("nothing changed since {last}: nothing would be done"))?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pipeline::{Gates, Thresholds};
 use crate::stages::curriculum::type_word;
-use crate::stages::question_form::normalised;
+use crate::stages::question_form::normalise;
 use crate::tables::{QuestionRow, VoteRow};
 
 /// Which side of its thresholds a figure should be on.
@@ -110,7 +110,7 @@ impl QuestionFigures {
             tokens += row.logprobs.len() as u64;
             if let (true, Some(question)) = (row.valid, &row.question) {
                 figures.valid += 1;
-                let text = normalised(question);
+                let text = normalise(question);
                 of_image.insert((row.image_id, text.clone()));
                 texts.insert(text);
                 let kind = row.question_type.map_or("none", type_word);

@@ -11,10 +11,10 @@ use super::EvolutionError;
 use super::pipeline::Pipeline;
 use super::slices::{ranked, seed_of, slice};
 use crate::ids::ImageId;
-use crate::stages::draw::Drawer;
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::ingest::IMAGES;
-use crate::stages::model::{Frame, Loaded, ModelHandle, StoredModel, compute, import};
+use crate::stages::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, compute, import};
+use crate::stages::prompt_sampler::PromptSampler;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, StageError};
 use crate::store::{ObjectId, StageResult};
@@ -40,7 +40,7 @@ pub struct Ground<'a> {
     pub base_result: StageResult,
     /// The result that holds the images.
     pub images: StageResult,
-    frame: OnceLock<Arc<Frame>>,
+    assets: OnceLock<Arc<ModelAssets>>,
 }
 
 /// What a round is to be made with again: found in the store, not in files.
@@ -109,7 +109,7 @@ impl<'a> Ground<'a> {
     /// The base model is not whole.
     pub fn on(pipeline: &'a Pipeline, runner: &'a Runner<'a>, footing: Footing) -> Result<Self, EvolutionError> {
         let Footing { questioner_prompt, reasoner_prompt, base: base_result, images } = footing;
-        let base = StoredModel::of(&base_result)?;
+        let base = StoredModel::from_result(&base_result)?;
         let model = &pipeline.model;
         let device = model.device.open().map_err(StageError::from)?;
         let compute = compute(model.dtype.dtype(), &device, json!(model.min_pixels), json!(model.max_pixels));
@@ -123,19 +123,19 @@ impl<'a> Ground<'a> {
             base,
             base_result,
             images,
-            frame: OnceLock::new(),
+            assets: OnceLock::new(),
         })
     }
 
     /// Whether the base model's tokenizer knows the special tokens of the prompts.
     fn try_prompts(&self) -> Result<(), StageError> {
-        let frame = self.frame()?;
+        let assets = self.assets()?;
         let prompts = &self.pipeline.prompts;
         for (key, name, prompt) in [
             ("prompts.questioner", &prompts.questioner, &self.questioner_prompt),
             ("prompts.reasoner", &prompts.reasoner, &self.reasoner_prompt),
         ] {
-            prompt.tokens(&frame.tokenizer, Some(1), "?").map_err(|e| {
+            prompt.tokens(&assets.tokenizer, Some(1), "?").map_err(|e| {
                 let problem = format!("{name} does not suit the base model: {e}");
                 StageError::Parameter { key, problem }
             })?;
@@ -147,30 +147,30 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// The base model cannot be read from the store.
-    pub fn frame(&self) -> Result<Arc<Frame>, StageError> {
-        if let Some(frame) = self.frame.get() {
-            return Ok(Arc::clone(frame));
+    pub fn assets(&self) -> Result<Arc<ModelAssets>, StageError> {
+        if let Some(assets) = self.assets.get() {
+            return Ok(Arc::clone(assets));
         }
-        let frame = Arc::new(self.base.frame(self.runner.store, self.pipeline.model.pixels())?);
-        Ok(Arc::clone(self.frame.get_or_init(|| frame)))
+        let assets = Arc::new(self.base.assets(self.runner.store, self.pipeline.model.pixels())?);
+        Ok(Arc::clone(self.assets.get_or_init(|| assets)))
     }
 
     /// A model of the store, loaded when it is needed.
     pub fn handle<'m>(&'m self, model: &'m StoredModel) -> ModelHandle<'m> {
         ModelHandle::new(model.id, move || {
             let tensors = model.tensors(self.runner.store)?;
-            Loaded::stored(self.frame()?, &tensors, self.pipeline.model.dtype.dtype(), &self.device)
+            LoadedModel::from_stored(self.assets()?, &tensors, self.pipeline.model.dtype.dtype(), &self.device)
         })
     }
 
-    /// A drawer of the Questioner.
-    pub fn questioner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> Drawer<'m> {
-        Drawer::new(model, &self.questioner_prompt, images, self.pipeline.sampling.room())
+    /// A sampler of the Questioner.
+    pub fn questioner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> PromptSampler<'m> {
+        PromptSampler::new(model, &self.questioner_prompt, images, self.pipeline.sampling.room())
     }
 
-    /// A drawer of the Reasoner.
-    pub fn reasoner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> Drawer<'m> {
-        Drawer::new(model, &self.reasoner_prompt, images, self.pipeline.sampling.room())
+    /// A sampler of the Reasoner.
+    pub fn reasoner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> PromptSampler<'m> {
+        PromptSampler::new(model, &self.reasoner_prompt, images, self.pipeline.sampling.room())
     }
 
     /// The images of a round, in the round's order.

@@ -7,7 +7,7 @@ use super::report::KeepBest;
 use super::slices::{ranked, seed_of};
 use crate::grading::compare;
 use crate::ids::{ImageId, QuestionId};
-use crate::stages::answers::{self, AnswerSettings, Answers, Asked};
+use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::model::StoredModel;
 use crate::stages::questions::{self, Questions};
@@ -17,7 +17,7 @@ use crate::tables::{AnswerRow, QuestionRow, VoteRow};
 
 /// The base model's questions and its majority's answers: asked and voted on once in an evolution.
 struct Probe {
-    asked: Vec<Asked>,
+    asked: Vec<QuestionToAnswer>,
     majority: HashMap<QuestionId, String>,
     results: Vec<StageResult>,
 }
@@ -45,9 +45,9 @@ pub(super) fn judge(
 fn probe(ground: &Ground<'_>, chosen: &[ImageId], images: &ImageSet<'_>, seed: u64) -> Result<Probe, StageError> {
     let (pipeline, runner) = (ground.pipeline, ground.runner);
     let model = ground.handle(&ground.base);
-    let drawer = ground.questioner(&model, images);
+    let sampler = ground.questioner(&model, images);
     let stage = Questions {
-        drawer: &drawer,
+        sampler: &sampler,
         compute: &ground.compute,
         form: pipeline.questioner.question_form(),
         sampling: pipeline.sampling.questioner,
@@ -57,7 +57,7 @@ fn probe(ground: &Ground<'_>, chosen: &[ImageId], images: &ImageSet<'_>, seed: u
     let rows = pipeline.round.shard_rows as usize;
     let mut results = runner.run(&stage, &questions::shards(runner.store, chosen, rows)?)?.results;
     let questions: Vec<QuestionRow> = read_rows(runner.store, &results)?;
-    let asked: Vec<Asked> = questions.iter().filter(|row| row.valid).map(Asked::from).collect();
+    let asked: Vec<QuestionToAnswer> = questions.iter().filter(|row| row.valid).map(QuestionToAnswer::from).collect();
     let upstream: Vec<ActionKey> = results.iter().map(|result| result.action).collect();
     let settings = AnswerSettings {
         samples: pipeline.round.keep_best_samples,
@@ -66,8 +66,8 @@ fn probe(ground: &Ground<'_>, chosen: &[ImageId], images: &ImageSet<'_>, seed: u
         greedy: false,
         share_equal: true,
     };
-    let drawer = ground.reasoner(&model, images);
-    let stage = Answers { drawer: &drawer, compute: &ground.compute, settings, seed, upstream: &upstream };
+    let sampler = ground.reasoner(&model, images);
+    let stage = Answers { sampler: &sampler, compute: &ground.compute, settings, seed, upstream: &upstream };
     let voted = runner.run(&stage, &answers::shards(runner.store, &asked, rows)?)?.results;
     let votes: Vec<VoteRow> = read_rows(runner.store, &voted)?;
     let majority = votes.into_iter().filter_map(|vote| Some((vote.question_id, vote.majority_answer?))).collect();
@@ -85,7 +85,7 @@ fn score(
 ) -> Result<f64, StageError> {
     let (pipeline, runner) = (ground.pipeline, ground.runner);
     let model = ground.handle(reasoner);
-    let drawer = ground.reasoner(&model, images);
+    let sampler = ground.reasoner(&model, images);
     let settings = AnswerSettings {
         samples: 1,
         sampling: pipeline.sampling.reasoner.greedy(),
@@ -94,7 +94,7 @@ fn score(
         share_equal: true,
     };
     let upstream: Vec<ActionKey> = probe.results.iter().map(|result| result.action).collect();
-    let stage = Answers { drawer: &drawer, compute: &ground.compute, settings, seed, upstream: &upstream };
+    let stage = Answers { sampler: &sampler, compute: &ground.compute, settings, seed, upstream: &upstream };
     let shards = answers::shards(runner.store, &probe.asked, pipeline.round.shard_rows as usize)?;
     let results = runner.run(&stage, &shards)?.results;
     let answers: Vec<AnswerRow> = read_rows(runner.store, &results)?;

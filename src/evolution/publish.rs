@@ -10,9 +10,9 @@ use super::ground::Ground;
 use super::report::RoundReport;
 use super::settings::settings_of;
 use crate::canonical::to_canonical;
-use crate::stages::draw::room_matters;
+use crate::stages::prompt_sampler::limits_affect_results;
 use crate::stages::role_prompt::RolePrompt;
-use crate::stages::{Made, Runner, Stage, StageError};
+use crate::stages::{Runner, ShardOutput, Stage, StageError};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageResult, StoreError};
 
 const VERSION: u32 = 2;
@@ -27,7 +27,8 @@ pub(super) fn closing_action<'o, const N: usize>(
     own: [(&str, Value); N],
 ) -> Action {
     // The gates' thresholds are with their figures.
-    let common = [("gates", json!(gates)), (SETTINGS, settings_of(ground.pipeline, room_matters(&ground.compute)))];
+    let common =
+        [("gates", json!(gates)), (SETTINGS, settings_of(ground.pipeline, limits_affect_results(&ground.compute)))];
     Action {
         stage: stage.into(),
         stage_version,
@@ -78,7 +79,7 @@ impl Stage for Publish<'_, '_> {
         1
     }
 
-    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let report = to_canonical(self.report).map_err(StoreError::from)?;
         let object = runner.store.put_object(&report, ObjectKind::Json)?;
         let mut outputs = vec![Output { role: REPORT.to_owned(), object, rows: 0, bytes: report.len() as u64 }];
@@ -94,6 +95,11 @@ impl Stage for Publish<'_, '_> {
         upstream.extend(self.before.map(|before| before.result.action));
         upstream.extend([self.ground.base_result.action, self.ground.images.action]);
         runner.progress.advance(1);
-        Ok(Made { outputs, counts: Counts { rows_in: rows, rows_out: rows, rejects: 0 }, upstream, ..Made::default() })
+        Ok(ShardOutput {
+            outputs,
+            counts: Counts { rows_in: rows, rows_out: rows, rejects: 0 },
+            upstream,
+            ..ShardOutput::default()
+        })
     }
 }

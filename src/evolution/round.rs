@@ -14,8 +14,8 @@ use super::slices::{ranked, seed_of, slice};
 use super::stopped::Stopped;
 use super::training::{self, Trained};
 use crate::ids::ImageId;
-use crate::stages::answers::{self, AnswerSettings, Answers, Asked};
-use crate::stages::curriculum::{Curriculum, Labelled};
+use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
+use crate::stages::curriculum::{Curriculum, LabelledCurriculum};
 use crate::stages::evaluation::{self, Benchmark, Evaluation, Item, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
@@ -35,7 +35,7 @@ fn roles_before(ground: &Ground<'_>, before: &[Done]) -> Result<Roles, Evolution
         let result = head.map(|head| ground.runner.store.usable_result(head.result)).transpose()?.flatten();
         let lost =
             || StageError::Conflict(format!("{}/{name} is lost; run `visplay verify`", ground.pipeline.evolution));
-        Ok(StoredModel::of(&result.ok_or_else(lost)?)?)
+        Ok(StoredModel::from_result(&result.ok_or_else(lost)?)?)
     };
     Ok(Roles { questioner: of("questioner")?, reasoner: of("reasoner")? })
 }
@@ -175,7 +175,7 @@ impl<'g> Under<'g, '_> {
             slice(&ranked, round, ground.pipeline.round.images as usize).into_iter().cloned().collect();
         let image_count = taken.iter().map(|item| item.image_id).collect::<BTreeSet<_>>().len() as u64;
         let kept = taken.len() as u64;
-        let stage = Labelled::new(ground.runner.store, taken)?;
+        let stage = LabelledCurriculum::new(ground.runner.store, taken)?;
         let curriculum = ground.runner.run(&stage, &[()])?.results.remove(0);
         self.results.push(curriculum.clone());
         Ok(Lesson {
@@ -197,9 +197,9 @@ impl<'g> Under<'g, '_> {
     ) -> Result<Vec<StageResult>, StageError> {
         let (ground, pipeline) = (self.ground, self.ground.pipeline);
         let model = ground.handle(questioner);
-        let drawer = ground.questioner(&model, images);
+        let sampler = ground.questioner(&model, images);
         let stage = Questions {
-            drawer: &drawer,
+            sampler: &sampler,
             compute: &ground.compute,
             form: pipeline.questioner.question_form(),
             sampling: pipeline.sampling.questioner,
@@ -221,10 +221,10 @@ impl<'g> Under<'g, '_> {
     ) -> Result<Vec<StageResult>, StageError> {
         let (ground, pipeline) = (self.ground, self.ground.pipeline);
         let model = ground.handle(reasoner);
-        let drawer = ground.reasoner(&model, images);
+        let sampler = ground.reasoner(&model, images);
         let upstream: Vec<ActionKey> = asked.iter().map(|result| result.action).collect();
         let stage = Answers {
-            drawer: &drawer,
+            sampler: &sampler,
             compute: &ground.compute,
             settings: AnswerSettings {
                 samples: pipeline.curriculum.label_samples,
@@ -236,7 +236,7 @@ impl<'g> Under<'g, '_> {
             seed: ground.seed(self.round, &["votes"]),
             upstream: &upstream,
         };
-        let questions: Vec<Asked> = questions.iter().map(Asked::from).collect();
+        let questions: Vec<QuestionToAnswer> = questions.iter().map(QuestionToAnswer::from).collect();
         let shards = answers::shards(ground.runner.store, &questions, pipeline.round.shard_rows as usize)?;
         let results = ground.runner.run(&stage, &shards)?.results;
         self.results.extend(results.clone());
@@ -263,9 +263,9 @@ impl<'g> Under<'g, '_> {
             let files = benchmark.images.clone();
             let images = ImageSet::new(pipeline.model.image_memory, move || Ok(files.clone()));
             let model = ground.handle(reasoner);
-            let drawer = ground.reasoner(&model, &images);
+            let sampler = ground.reasoner(&model, &images);
             let stage = Evaluation {
-                drawer: &drawer,
+                sampler: &sampler,
                 compute: &ground.compute,
                 benchmark: &benchmark.name,
                 protocols: settings.protocols,

@@ -8,7 +8,7 @@ use super::gates::Checked;
 use super::ground::Ground;
 use super::publish::closing_action;
 use crate::canonical::to_canonical;
-use crate::stages::{Made, Runner, Stage, StageError};
+use crate::stages::{Runner, ShardOutput, Stage, StageError};
 use crate::store::{Action, Advanced, Counts, ObjectKind, Output, StageResult, StoreError};
 
 /// The stage that ends a round which does not go on.
@@ -76,7 +76,7 @@ impl Stage for Stopped<'_, '_> {
         1
     }
 
-    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let gates = to_canonical(self.gates).map_err(StoreError::from)?;
         let object = runner.store.put_object(&gates, ObjectKind::Json)?;
         let mut outputs = vec![Output { role: GATES.to_owned(), object, rows: 0, bytes: gates.len() as u64 }];
@@ -84,6 +84,6 @@ impl Stage for Stopped<'_, '_> {
         let upstream = self.results.iter().map(|result| result.action);
         let upstream = upstream.chain([self.ground.base_result.action, self.ground.images.action]).collect();
         runner.progress.advance(1);
-        Ok(Made { outputs, counts: Counts::default(), upstream, ..Made::default() })
+        Ok(ShardOutput { outputs, counts: Counts::default(), upstream, ..ShardOutput::default() })
     }
 }

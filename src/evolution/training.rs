@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use super::ground::Ground;
 use super::slices::batches;
 use crate::ids::{ImageId, QuestionId};
-use crate::stages::answers::{self, AnswerSettings, Answers, Asked};
+use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{ModelHandle, StoredModel};
 use crate::stages::questions::{self, Questions};
-use crate::stages::rewards::{AdvantageSettings, Rewards, Scored};
+use crate::stages::rewards::{AdvantageSettings, RewardInputs, Rewards};
 use crate::stages::role_prompt::RolePrompt;
-use crate::stages::update::{Chain, Training, UpdateSettings};
+use crate::stages::update::{TrainingChain, TrainingSpec, UpdateSettings};
 use crate::stages::{StageError, read_rows};
 use crate::store::StageResult;
 use crate::tables::{CurriculumRow, MetricRow, QuestionRow, Role};
@@ -36,8 +36,8 @@ pub(super) fn questioner(
 ) -> Result<Trained, StageError> {
     let (pipeline, runner) = (ground.pipeline, ground.runner);
     let settings = &pipeline.update.questioner;
-    let chain = Chain::new(
-        Training {
+    let chain = TrainingChain::new(
+        TrainingSpec {
             temperature: pipeline.sampling.questioner.temperature,
             max_tokens: pipeline.sampling.questioner.max_tokens,
             ..training(ground, Role::Questioner, settings, questioner, images, &ground.questioner_prompt, round)?
@@ -53,9 +53,9 @@ pub(super) fn questioner(
         let name = format!("step {step}");
         let asked = {
             let model = chain.model();
-            let drawer = ground.questioner(&model, images);
+            let sampler = ground.questioner(&model, images);
             let stage = Questions {
-                drawer: &drawer,
+                sampler: &sampler,
                 compute: &ground.compute,
                 form: pipeline.questioner.question_form(),
                 sampling: pipeline.sampling.questioner,
@@ -66,11 +66,11 @@ pub(super) fn questioner(
         };
         let rows_asked: Vec<QuestionRow> = read_rows(runner.store, &asked)?;
         let upstream: Vec<_> = asked.iter().map(|result| result.action).collect();
-        let questions: Vec<Asked> = rows_asked.iter().map(Asked::from).collect();
+        let questions: Vec<QuestionToAnswer> = rows_asked.iter().map(QuestionToAnswer::from).collect();
         let votes = |judge: &ModelHandle<'_>| -> Result<Vec<StageResult>, StageError> {
-            let drawer = ground.reasoner(judge, images);
+            let sampler = ground.reasoner(judge, images);
             let stage = Answers {
-                drawer: &drawer,
+                sampler: &sampler,
                 compute: &ground.compute,
                 settings: AnswerSettings {
                     samples: pipeline.questioner.reward_samples,
@@ -89,7 +89,7 @@ pub(super) fn questioner(
             None => votes(&ground.handle(reasoner))?,
         };
         let stage = Rewards {
-            scored: Scored::Questioner {
+            inputs: RewardInputs::Questioner {
                 questions: &asked,
                 votes: &voted,
                 settings: &pipeline.questioner.reward(),
@@ -121,8 +121,8 @@ pub(super) fn reasoner(
     let rows_kept: Vec<CurriculumRow> = read_rows(runner.store, std::slice::from_ref(curriculum))?;
     let texts: HashMap<QuestionId, String> =
         rows_kept.iter().map(|row| (row.question_id, row.problem.clone())).collect();
-    let chain = Chain::new(
-        Training {
+    let chain = TrainingChain::new(
+        TrainingSpec {
             texts,
             temperature: pipeline.sampling.reasoner.temperature,
             max_tokens: pipeline.sampling.reasoner.max_tokens,
@@ -136,12 +136,12 @@ pub(super) fn reasoner(
     let steps = batches(&refs, settings.steps, settings.prompts_per_step as usize, order, id);
     let mut results = Vec::new();
     for (step, batch) in (0..).zip(&steps) {
-        let questions: Vec<Asked> = batch.iter().map(|row| Asked::from(*row)).collect();
+        let questions: Vec<QuestionToAnswer> = batch.iter().map(|row| QuestionToAnswer::from(*row)).collect();
         let answered = {
             let model = chain.model();
-            let drawer = ground.reasoner(&model, images);
+            let sampler = ground.reasoner(&model, images);
             let stage = Answers {
-                drawer: &drawer,
+                sampler: &sampler,
                 compute: &ground.compute,
                 settings: AnswerSettings {
                     samples: pipeline.reasoner.group_size,
@@ -157,7 +157,7 @@ pub(super) fn reasoner(
             runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results
         };
         let stage = Rewards {
-            scored: Scored::Reasoner {
+            inputs: RewardInputs::Reasoner {
                 answers: &answered,
                 curriculum: std::slice::from_ref(curriculum),
                 settings: &pipeline.reasoner.reward(),
@@ -183,16 +183,16 @@ fn training<'t>(
     images: &'t ImageSet<'t>,
     prompt: &'t RolePrompt,
     round: u32,
-) -> Result<Training<'t>, StageError> {
+) -> Result<TrainingSpec<'t>, StageError> {
     let name = if role == Role::Questioner { "questioner" } else { "reasoner" };
-    Ok(Training {
+    Ok(TrainingSpec {
         role,
         settings,
         compute: &ground.compute,
         dtype: ground.pipeline.model.dtype.dtype(),
         device: &ground.device,
         base,
-        frame: ground.frame()?,
+        assets: ground.assets()?,
         images,
         prompt,
         texts: HashMap::new(),
@@ -216,7 +216,7 @@ fn rows(ground: &Ground<'_>) -> usize {
 }
 
 /// Says how the step that was just made went.
-fn say_step(ground: &Ground<'_>, chain: &Chain<'_>, role: Role, steps: u32) -> Result<(), StageError> {
+fn say_step(ground: &Ground<'_>, chain: &TrainingChain<'_>, role: Role, steps: u32) -> Result<(), StageError> {
     let results = chain.results();
     let Some(last) = results.last() else { return Ok(()) };
     let metrics: Vec<MetricRow> = read_rows(ground.runner.store, std::slice::from_ref(last))?;
@@ -233,7 +233,11 @@ fn say_step(ground: &Ground<'_>, chain: &Chain<'_>, role: Role, steps: u32) -> R
     Ok(())
 }
 
-fn finished(ground: &Ground<'_>, chain: &Chain<'_>, mut results: Vec<StageResult>) -> Result<Trained, StageError> {
+fn finished(
+    ground: &Ground<'_>,
+    chain: &TrainingChain<'_>,
+    mut results: Vec<StageResult>,
+) -> Result<Trained, StageError> {
     let steps = chain.results();
     let metrics = read_rows(ground.runner.store, &steps)?;
     results.extend(steps);

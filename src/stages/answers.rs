@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::draw::{Ask, Drawer, Drawn, Sampling, finish};
 use super::image_set::Refusal;
-use super::{Made, Runner, Stage, StageError, TableOutput, listing};
+use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing};
 use crate::grading::{Vote, last_boxed, vote};
 use crate::ids::{AnswerId, Digest, GroupId, ImageId, QuestionId};
 use crate::reward::{Denominator, confidence};
@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 
 /// A question to be answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Asked {
+pub struct QuestionToAnswer {
     /// The question.
     pub question_id: QuestionId,
     /// Its image.
@@ -31,13 +31,13 @@ pub struct Asked {
     pub text: Option<String>,
 }
 
-impl From<&QuestionRow> for Asked {
+impl From<&QuestionRow> for QuestionToAnswer {
     fn from(row: &QuestionRow) -> Self {
         Self { question_id: row.question_id, image_id: row.image_id, text: row.question.clone() }
     }
 }
 
-impl From<&CurriculumRow> for Asked {
+impl From<&CurriculumRow> for QuestionToAnswer {
     fn from(row: &CurriculumRow) -> Self {
         Self { question_id: row.question_id, image_id: row.image_id, text: Some(row.problem.clone()) }
     }
@@ -62,7 +62,7 @@ pub struct AnswerSettings {
 /// The stage; see the module.
 pub struct Answers<'a, 'd> {
     /// The Reasoner.
-    pub drawer: &'a Drawer<'d>,
+    pub sampler: &'a PromptSampler<'d>,
     /// What goes into every action: how the model computes.
     pub compute: &'a Value,
     /// How answers are drawn and counted.
@@ -75,7 +75,7 @@ pub struct Answers<'a, 'd> {
 
 /// Questions answered together.
 pub struct Shard {
-    asked: Vec<Asked>,
+    asked: Vec<QuestionToAnswer>,
     listing: ObjectId,
 }
 
@@ -83,22 +83,22 @@ pub struct Shard {
 ///
 /// # Errors
 /// The store cannot be written to.
-pub fn shards(store: &Store, asked: &[Asked], rows: usize) -> Result<Vec<Shard>, StageError> {
+pub fn shards(store: &Store, asked: &[QuestionToAnswer], rows: usize) -> Result<Vec<Shard>, StageError> {
     asked
         .chunks(rows.max(1))
-        .map(|asked| Ok(Shard { asked: asked.to_vec(), listing: listing(store, &asked)? }))
+        .map(|asked| Ok(Shard { asked: asked.to_vec(), listing: put_listing(store, &asked)? }))
         .collect()
 }
 
 /// A question's answers.
-struct Answered {
-    drawn: Result<Drawn, Refusal>,
-    greedy: Option<Result<Drawn, Refusal>>,
+struct QuestionSamples {
+    drawn: Result<PromptSamples, Refusal>,
+    greedy: Option<Result<PromptSamples, Refusal>>,
 }
 
 impl Answers<'_, '_> {
     /// What keys the answers of a question.
-    fn row_key(&self, asked: &Asked) -> Digest {
+    fn row_key(&self, asked: &QuestionToAnswer) -> Digest {
         match (&asked.text, self.settings.share_equal) {
             (Some(text), true) => {
                 Digest::derive("visplay 2026 question of an image", &[asked.image_id.0.as_bytes(), text.as_bytes()])
@@ -108,33 +108,33 @@ impl Answers<'_, '_> {
     }
 
     /// The answers of each different question, by its key.
-    fn answered(&self, shard: &Shard, runner: &Runner<'_>) -> Result<BTreeMap<Digest, Answered>, StageError> {
-        let mut asks: Vec<Ask> = Vec::new();
+    fn answered(&self, shard: &Shard, runner: &Runner<'_>) -> Result<BTreeMap<Digest, QuestionSamples>, StageError> {
+        let mut requests: Vec<PromptRequest> = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
         for asked in &shard.asked {
             let row = self.row_key(asked);
             if let Some(text) = &asked.text
                 && seen.insert(row)
             {
-                asks.push(Ask { row, image: Some(asked.image_id), question: text.clone() });
+                requests.push(PromptRequest { row, image: Some(asked.image_id), question: text.clone() });
             }
         }
         let settings = &self.settings;
         let key = (ANSWERS, self.seed);
-        let drawn = self.drawer.draw(&asks, settings.samples, &settings.sampling, key, runner)?;
+        let drawn = self.sampler.sample(&requests, settings.samples, &settings.sampling, key, runner)?;
         let greedy: Vec<Option<_>> = if settings.greedy {
-            let drawn = self.drawer.draw(&asks, 1, &settings.sampling.greedy(), key, runner)?;
+            let drawn = self.sampler.sample(&requests, 1, &settings.sampling.greedy(), key, runner)?;
             drawn.into_iter().map(Some).collect()
         } else {
-            asks.iter().map(|_| None).collect()
+            requests.iter().map(|_| None).collect()
         };
-        let all = asks.iter().zip(drawn).zip(greedy);
-        Ok(all.map(|((ask, drawn), greedy)| (ask.row, Answered { drawn, greedy })).collect())
+        let all = requests.iter().zip(drawn).zip(greedy);
+        Ok(all.map(|((ask, drawn), greedy)| (ask.row, QuestionSamples { drawn, greedy })).collect())
     }
 
-    fn group(&self, asked: &Asked) -> GroupId {
-        let (model, prompt) = (self.drawer.model.id.0, self.drawer.prompt.id.0);
-        let knobs = Digest::of(json!([self.drawer.compute(self.compute), self.settings]).to_string().as_bytes());
+    fn group(&self, asked: &QuestionToAnswer) -> GroupId {
+        let (model, prompt) = (self.sampler.model.id.0, self.sampler.prompt.id.0);
+        let knobs = Digest::of(json!([self.sampler.compute(self.compute), self.settings]).to_string().as_bytes());
         let parts = [
             &self.seed.to_le_bytes()[..],
             model.as_bytes(),
@@ -145,7 +145,7 @@ impl Answers<'_, '_> {
         GroupId(Digest::derive("visplay 2026 answers group id", &parts))
     }
 
-    fn rows(&self, asked: &Asked, answered: &Answered) -> Result<(Vec<AnswerRow>, VoteRow), Refusal> {
+    fn rows(&self, asked: &QuestionToAnswer, answered: &QuestionSamples) -> Result<(Vec<AnswerRow>, VoteRow), Refusal> {
         let drawn = answered.drawn.as_ref().map_err(Clone::clone)?;
         let boxed: Vec<Option<&str>> = drawn.samples.iter().map(|sample| boxed(&sample.text)).collect();
         let vote = vote(&boxed);
@@ -161,13 +161,13 @@ impl Answers<'_, '_> {
                 group_id: group,
                 sample: number,
                 seed: self.seed,
-                prompt_id: self.drawer.prompt.id,
-                model_id: self.drawer.model.id,
+                prompt_id: self.sampler.prompt.id,
+                model_id: self.sampler.model.id,
                 prompt_tokens: drawn.prompt_tokens,
                 raw_text: sample.text.clone(),
                 token_ids: sample.token_ids.clone(),
                 logprobs: sample.logprobs.clone(),
-                finish: finish(sample.finish_reason),
+                finish: sample.finish_reason.into(),
                 boxed_answer: boxed[n].map(str::to_owned),
                 vote_class: vote.class_of[n].map(|class| class as u32),
             }
@@ -191,7 +191,12 @@ fn boxed_owned(text: &str) -> Option<String> {
 }
 
 /// A vote as a row. `greedy` is the greedy answer where one was asked for.
-fn vote_row(asked: &Asked, vote: &Vote, greedy: Option<Option<String>>, denominator: Denominator) -> VoteRow {
+fn vote_row(
+    asked: &QuestionToAnswer,
+    vote: &Vote,
+    greedy: Option<Option<String>>,
+    denominator: Denominator,
+) -> VoteRow {
     let below = match denominator {
         Denominator::Sampled => vote.sampled(),
         Denominator::Answered => vote.answered(),
@@ -225,7 +230,7 @@ impl Stage for Answers<'_, '_> {
         "answering questions"
     }
 
-    fn concurrent(&self) -> bool {
+    fn runs_concurrently(&self) -> bool {
         false
     }
 
@@ -234,13 +239,13 @@ impl Stage for Answers<'_, '_> {
             stage: ANSWERS.into(),
             stage_version: VERSION,
             parameters: BTreeMap::from([
-                ("compute".into(), self.drawer.compute(self.compute)),
-                ("prompt".into(), json!(self.drawer.prompt.id)),
+                ("compute".into(), self.sampler.compute(self.compute)),
+                ("prompt".into(), json!(self.sampler.prompt.id)),
                 ("settings".into(), json!(self.settings)),
             ]),
             seed: self.seed,
             inputs: vec![Input { role: "asked".into(), object: shard.listing }],
-            model: Some(self.drawer.model.id.0),
+            model: Some(self.sampler.model.id.0),
             shard: BTreeMap::new(),
             schemas: BTreeMap::from([
                 (AnswerRow::TABLE.into(), AnswerRow::schema_id()),
@@ -255,7 +260,7 @@ impl Stage for Answers<'_, '_> {
         shard.asked.len() as u64 * u64::from(self.settings.samples)
     }
 
-    fn make(&self, shard: &Shard, runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let answered = self.answered(shard, runner)?;
         // Grading is the costly part after sampling, and each question is graded by itself.
         let rows: Vec<Result<(Vec<AnswerRow>, VoteRow), Refusal>> = shard
@@ -285,11 +290,11 @@ impl Stage for Answers<'_, '_> {
             TableOutput::write_all(runner.store, votes)?,
             TableOutput::write_all(runner.store, rejects)?,
         ];
-        Ok(Made { outputs, counts, figures, upstream: self.upstream.to_vec() })
+        Ok(ShardOutput { outputs, counts, figures, upstream: self.upstream.to_vec() })
     }
 }
 
-fn reject(asked: &Asked, refusal: Refusal) -> RejectRow {
+fn reject(asked: &QuestionToAnswer, refusal: Refusal) -> RejectRow {
     RejectRow {
         stage: ANSWERS.into(),
         subject: format!("question {}", asked.question_id),

@@ -30,27 +30,27 @@ impl Refusal {
     }
 }
 
-/// Files of images by their ids.
-pub type Files = BTreeMap<ImageId, Bytes>;
+/// ImageFiles of images by their ids.
+pub type ImageFiles = BTreeMap<ImageId, Bytes>;
 
 /// Images by id. Nothing is read before the first one is asked for.
 pub struct ImageSet<'a> {
-    read: Box<dyn Fn() -> Result<Files, StageError> + Send + Sync + 'a>,
-    files: OnceLock<Files>,
+    read: Box<dyn Fn() -> Result<ImageFiles, StageError> + Send + Sync + 'a>,
+    files: OnceLock<ImageFiles>,
     reading: Mutex<()>,
-    patches: Mutex<Kept>,
+    patches: Mutex<PatchCache>,
     memory: u64,
 }
 
 #[derive(Default)]
-struct Kept {
+struct PatchCache {
     patches: BTreeMap<ImageId, Arc<Patches>>,
     bytes: u64,
 }
 
 impl<'a> ImageSet<'a> {
     /// Images that `read` gives. Patches are kept up to `memory` bytes; beyond that they are cut again when they are needed.
-    pub fn new(memory: u64, read: impl Fn() -> Result<Files, StageError> + Send + Sync + 'a) -> Self {
+    pub fn new(memory: u64, read: impl Fn() -> Result<ImageFiles, StageError> + Send + Sync + 'a) -> Self {
         let (files, reading, patches) = (OnceLock::new(), Mutex::new(()), Mutex::default());
         Self { read: Box::new(read), files, reading, patches, memory }
     }
@@ -58,7 +58,7 @@ impl<'a> ImageSet<'a> {
     /// The `wanted` images of the images table.
     pub fn of_table(store: &'a Store, objects: Vec<ObjectId>, wanted: BTreeSet<ImageId>, memory: u64) -> Self {
         Self::new(memory, move || {
-            let mut files = Files::new();
+            let mut files = ImageFiles::new();
             for object in &objects {
                 let bytes = Bytes::from(store.read_object(*object)?);
                 for row in TableReader::<ImageRow>::new(object.name(), bytes)? {
@@ -118,11 +118,11 @@ impl<'a> ImageSet<'a> {
         Ok(Ok(Picture::later(Grid { frames, rows, columns }, again)))
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, PatchCache> {
         self.patches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn files(&self) -> Result<&Files, StageError> {
+    fn files(&self) -> Result<&ImageFiles, StageError> {
         let _one_reader = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if self.files.get().is_none() {
             // Only the holder of the lock sets it.

@@ -2,26 +2,26 @@
 
 pub mod answers;
 pub mod curriculum;
-pub mod draw;
 pub mod evaluation;
 pub mod image_set;
-mod in_use;
 pub mod ingest;
 pub mod model;
 mod output;
 mod progress;
+pub mod prompt_sampler;
 pub mod question_form;
 pub mod questions;
 pub mod rewards;
 pub mod role_prompt;
 mod runner;
+mod shared_while_used;
 mod training_state;
 pub mod update;
 pub mod warm_start;
 
 pub use self::output::TableOutput;
-pub use self::progress::{Interrupt, Progress, Silent};
-pub use self::runner::{Made, Ran, Runner, Stage};
+pub use self::progress::{Interrupt, NoProgress, Progress};
+pub use self::runner::{Runner, ShardOutput, Stage, StageRun};
 
 use std::path::PathBuf;
 
@@ -107,7 +107,7 @@ pub enum StageError {
 }
 
 /// Stores the rows that a shard is about, so that its action can name them by digest.
-fn listing<T: Serialize + ?Sized>(store: &Store, rows: &T) -> Result<ObjectId, StageError> {
+fn put_listing<T: Serialize + ?Sized>(store: &Store, rows: &T) -> Result<ObjectId, StageError> {
     let listing = crate::canonical::to_canonical(rows).map_err(StoreError::from)?;
     Ok(store.put_object(&listing, ObjectKind::Json)?)
 }

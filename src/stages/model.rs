@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
-use super::{Made, Runner, Stage, StageError};
+use super::{Runner, ShardOutput, Stage, StageError};
 use crate::device::DeviceClass;
 use crate::ids::{Digest, ModelId};
 use crate::imaging::{MOST_PIXELS, PixelBudget};
@@ -46,7 +46,7 @@ impl StoredModel {
     ///
     /// # Errors
     /// A part is missing.
-    pub fn of(result: &StageResult) -> Result<Self, StageError> {
+    pub fn from_result(result: &StageResult) -> Result<Self, StageError> {
         let lacks = |what: &str| StageError::Conflict(format!("the result {} holds no {what}", result.action));
         let mut side = BTreeMap::new();
         for name in SIDE_FILES {
@@ -81,7 +81,7 @@ impl StoredModel {
     ///
     /// # Errors
     /// An object is missing, damaged or not what it must be.
-    pub fn frame(&self, store: &Store, pixels: Option<PixelBudget>) -> Result<Frame, StageError> {
+    pub fn assets(&self, store: &Store, pixels: Option<PixelBudget>) -> Result<ModelAssets, StageError> {
         let read = |name: &str| match self.side.get(name) {
             Some(output) => Ok(Some(store.read_object(output.object)?)),
             None => Ok::<_, StageError>(None),
@@ -108,7 +108,7 @@ impl StoredModel {
             None => Value::Null,
         };
         let stop_tokens = stop_tokens_of(&generation, &tokenizer);
-        Ok(Frame { config, tokenizer, processor, stop_tokens })
+        Ok(ModelAssets { config, tokenizer, processor, stop_tokens })
     }
 
     /// The tensors, as they are stored.
@@ -128,7 +128,7 @@ impl StoredModel {
 
 /// What goes with the weights.
 #[derive(Debug)]
-pub struct Frame {
+pub struct ModelAssets {
     /// What the model is.
     pub config: Config,
     /// Text to tokens and back.
@@ -141,34 +141,34 @@ pub struct Frame {
 
 /// A model that can answer.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedModel {
     /// The model.
     pub model: Model,
     /// What goes with it.
-    pub frame: Arc<Frame>,
+    pub assets: Arc<ModelAssets>,
 }
 
-impl Loaded {
+impl LoadedModel {
     /// A model for sampling from stored tensors, converted to `dtype` and brought to `device` one after the other.
     ///
     /// # Errors
     /// The tensors are not those of the configuration.
-    pub fn stored(
-        frame: Arc<Frame>,
+    pub fn from_stored(
+        assets: Arc<ModelAssets>,
         tensors: &HashMap<String, Tensor>,
         dtype: DType,
         device: &Device,
     ) -> Result<Self, StageError> {
-        Self::of(frame, &Placed { tensors, dtype, device })
+        Self::new(assets, &TensorsOnDevice { tensors, dtype, device })
     }
 
     /// A model for sampling from tensors that are where, and as, it computes.
     ///
     /// # Errors
     /// The tensors are not those of the configuration.
-    pub fn of(frame: Arc<Frame>, source: &dyn NamedTensors) -> Result<Self, StageError> {
-        let model = Model::new(frame.config.clone(), source, Purpose::Sampling);
-        Ok(Self { model: model.map_err(|e| StageError::Model(e.to_string()))?, frame })
+    pub fn new(assets: Arc<ModelAssets>, source: &dyn NamedTensors) -> Result<Self, StageError> {
+        let model = Model::new(assets.config.clone(), source, Purpose::Sampling);
+        Ok(Self { model: model.map_err(|e| StageError::Model(e.to_string()))?, assets })
     }
 }
 
@@ -182,13 +182,13 @@ pub fn compute(dtype: DType, device: &Device, min_pixels: Value, max_pixels: Val
 }
 
 /// Tensors converted and placed as they are asked for.
-pub(super) struct Placed<'a> {
+pub(super) struct TensorsOnDevice<'a> {
     pub(super) tensors: &'a HashMap<String, Tensor>,
     pub(super) dtype: DType,
     pub(super) device: &'a Device,
 }
 
-impl NamedTensors for Placed<'_> {
+impl NamedTensors for TensorsOnDevice<'_> {
     fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
         // Converted where it is computed with: a card is faster at it.
         self.tensors.tensor(name)?.to_device(self.device)?.to_dtype(self.dtype)
@@ -199,14 +199,14 @@ impl NamedTensors for Placed<'_> {
 pub struct ModelHandle<'a> {
     /// The id that goes into actions and rows.
     pub id: ModelId,
-    load: Box<dyn Fn() -> Result<Loaded, StageError> + Send + Sync + 'a>,
-    loaded: OnceLock<Loaded>,
+    load: Box<dyn Fn() -> Result<LoadedModel, StageError> + Send + Sync + 'a>,
+    loaded: OnceLock<LoadedModel>,
     loading: Mutex<()>,
 }
 
 impl<'a> ModelHandle<'a> {
     /// A model that `load` gives.
-    pub fn new(id: ModelId, load: impl Fn() -> Result<Loaded, StageError> + Send + Sync + 'a) -> Self {
+    pub fn new(id: ModelId, load: impl Fn() -> Result<LoadedModel, StageError> + Send + Sync + 'a) -> Self {
         Self { id, load: Box::new(load), loaded: OnceLock::new(), loading: Mutex::new(()) }
     }
 
@@ -214,7 +214,7 @@ impl<'a> ModelHandle<'a> {
     ///
     /// # Errors
     /// It cannot be loaded.
-    pub fn get(&self) -> Result<&Loaded, StageError> {
+    pub fn get(&self) -> Result<&LoadedModel, StageError> {
         let _one_loader = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         if self.loaded.get().is_none() {
             // Only the holder of the lock sets it.
@@ -272,9 +272,9 @@ pub(super) fn unwritten(store: &Store, e: ExportError) -> StageError {
 /// # Errors
 /// The folder is not a checkpoint, or the store cannot be written to.
 pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, StoredModel), StageError> {
-    let files = Files::of(folder)?;
-    let result = runner.run(&Import { folder }, &[files])?.results.remove(0);
-    let model = StoredModel::of(&result)?;
+    let files = CheckpointFiles::of(folder)?;
+    let result = runner.run(&ImportStage { folder }, &[files])?.results.remove(0);
+    let model = StoredModel::from_result(&result)?;
     Ok((result, model))
 }
 
@@ -282,16 +282,16 @@ pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, Stored
 ///
 /// # Errors
 /// The ref names something else, or the store is damaged.
-pub fn named(name: &str, store: &Store) -> Result<Option<StoredModel>, StageError> {
+pub fn find_by_ref(name: &str, store: &Store) -> Result<Option<StoredModel>, StageError> {
     let Some((evolution, name)) = name.split_once('/') else { return Ok(None) };
     let Some(head) = store.head(evolution, name)? else { return Ok(None) };
-    store.usable_result(head.result)?.map(|result| StoredModel::of(&result)).transpose()
+    store.usable_result(head.result)?.map(|result| StoredModel::from_result(&result)).transpose()
 }
 
 /// The digests of a checkpoint's files by name.
-struct Files(BTreeMap<String, Digest>);
+struct CheckpointFiles(BTreeMap<String, Digest>);
 
-impl Files {
+impl CheckpointFiles {
     fn of(folder: &Path) -> Result<Self, StageError> {
         let source =
             |path: &Path, e: std::io::Error| StageError::Source { path: path.to_owned(), problem: e.to_string() };
@@ -318,15 +318,15 @@ impl Files {
 /// # Errors
 /// The store cannot be written to.
 pub fn assemble(model: &StoredModel, upstream: Vec<ActionKey>, runner: &Runner<'_>) -> Result<StageResult, StageError> {
-    Ok(runner.run(&Assemble { model, upstream }, &[()])?.results.remove(0))
+    Ok(runner.run(&AssembleStage { model, upstream }, &[()])?.results.remove(0))
 }
 
-struct Assemble<'a> {
+struct AssembleStage<'a> {
     model: &'a StoredModel,
     upstream: Vec<ActionKey>,
 }
 
-impl Stage for Assemble<'_> {
+impl Stage for AssembleStage<'_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
@@ -352,24 +352,24 @@ impl Stage for Assemble<'_> {
         1
     }
 
-    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         runner.progress.advance(1);
-        Ok(Made { outputs: self.model.outputs(), upstream: self.upstream.clone(), ..Made::default() })
+        Ok(ShardOutput { outputs: self.model.outputs(), upstream: self.upstream.clone(), ..ShardOutput::default() })
     }
 }
 
-struct Import<'a> {
+struct ImportStage<'a> {
     folder: &'a Path,
 }
 
-impl Stage for Import<'_> {
-    type Shard = Files;
+impl Stage for ImportStage<'_> {
+    type Shard = CheckpointFiles;
 
     fn phase(&self) -> &'static str {
         "storing the base model"
     }
 
-    fn action(&self, files: &Files) -> Action {
+    fn action(&self, files: &CheckpointFiles) -> Action {
         let digests = files.0.iter().map(|(name, digest)| (name.clone(), Value::from(digest.to_string())));
         Action {
             stage: "model.import".into(),
@@ -384,11 +384,11 @@ impl Stage for Import<'_> {
         }
     }
 
-    fn units(&self, _files: &Files) -> u64 {
+    fn units(&self, _files: &CheckpointFiles) -> u64 {
         1
     }
 
-    fn make(&self, _files: &Files, runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, _files: &CheckpointFiles, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let bad = |e: &dyn std::error::Error| StageError::Model(e.to_string());
         let config = Config::load(self.folder).map_err(|e| bad(&e))?;
         Tokenizer::load(self.folder, &config).map_err(|e| bad(&e))?;
@@ -414,6 +414,6 @@ impl Stage for Import<'_> {
         }
         outputs.extend(store_weights(runner.store, &config, &weights)?);
         runner.progress.advance(1);
-        Ok(Made { outputs, counts: Counts::default(), ..Made::default() })
+        Ok(ShardOutput { outputs, counts: Counts::default(), ..ShardOutput::default() })
     }
 }

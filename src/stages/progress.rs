@@ -19,9 +19,9 @@ pub trait Progress: Send + Sync {
 
 /// Tells nobody.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
+pub struct NoProgress;
 
-impl Progress for Silent {
+impl Progress for NoProgress {
     fn begin(&self, _phase: &str, _total: u64) {}
     fn advance(&self, _units: u64) {}
     fn end(&self) {}

@@ -5,7 +5,7 @@ use crate::tables::QuestionType;
 
 /// What was read from a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadQuestion {
+pub struct ParsedQuestion {
     /// The declared type, where the form has one that is known.
     pub kind: Option<QuestionType>,
     /// The question.
@@ -18,12 +18,12 @@ pub struct ReadQuestion {
 ///
 /// # Errors
 /// `form`: not the form; `options`: a multiple choice without distinct options; `question_mark`: another question without `?`.
-pub fn read_question(
+pub fn parse_question(
     text: &str,
     form: OutputForm,
     parsing: Parsing,
     check: bool,
-) -> Result<ReadQuestion, &'static str> {
+) -> Result<ParsedQuestion, &'static str> {
     let parsed = parse_output(text, form, parsing).ok_or("form")?;
     let kind = parsed.kind.as_deref().and_then(question_type);
     if check {
@@ -35,7 +35,7 @@ pub fn read_question(
             return Err("question_mark");
         }
     }
-    Ok(ReadQuestion { kind, question: parsed.question, claimed: parsed.answer })
+    Ok(ParsedQuestion { kind, question: parsed.question, claimed: parsed.answer })
 }
 
 fn question_type(word: &str) -> Option<QuestionType> {
@@ -66,7 +66,7 @@ pub fn has_distinct_options(question: &str) -> bool {
 }
 
 /// A question as duplicates are told by: its words in lower case, with single spaces.
-pub fn normalised(question: &str) -> String {
+pub fn normalise(question: &str) -> String {
     question.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }
 
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_check_is_a_knob() {
-        let read = |text: &str, check| read_question(text, OutputForm::TypeQuestionAnswer, Parsing::Strict, check);
+        let read = |text: &str, check| parse_question(text, OutputForm::TypeQuestionAnswer, Parsing::Strict, check);
         let of = |kind: &str, question: &str| {
             format!("<type>{kind}</type><question>{question}</question><answer>1</answer>")
         };
@@ -107,6 +107,6 @@ mod tests {
 
     #[test]
     fn duplicates_differ_in_spaces_and_case_only() {
-        assert_eq!(normalised(" How  many\nRed ones? "), "how many red ones?");
+        assert_eq!(normalise(" How  many\nRed ones? "), "how many red ones?");
     }
 }

@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::draw::{Ask, Drawer, Drawn, Sampling, finish};
 use super::image_set::Refusal;
-use super::question_form::{ReadQuestion, read_question};
-use super::{Made, Runner, Stage, StageError, TableOutput, listing};
+use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
+use super::question_form::{ParsedQuestion, parse_question};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing};
 use crate::ids::{Digest, GroupId, ImageId, ModelId, PromptId, QuestionId};
 use crate::reward::{OutputForm, Parsing};
 use crate::sampling::Sample;
@@ -37,7 +37,7 @@ pub struct QuestionForm {
 /// The stage; see the module.
 pub struct Questions<'a, 'd> {
     /// The Questioner.
-    pub drawer: &'a Drawer<'d>,
+    pub sampler: &'a PromptSampler<'d>,
     /// What goes into every action: how the model computes.
     pub compute: &'a Value,
     /// The form of its outputs.
@@ -63,30 +63,30 @@ pub struct Shard {
 pub fn shards(store: &Store, images: &[ImageId], rows: usize) -> Result<Vec<Shard>, StageError> {
     images
         .chunks(rows.max(1))
-        .map(|images| Ok(Shard { images: images.to_vec(), listing: listing(store, &images)? }))
+        .map(|images| Ok(Shard { images: images.to_vec(), listing: put_listing(store, &images)? }))
         .collect()
 }
 
 impl Questions<'_, '_> {
     fn group(&self, image: ImageId) -> GroupId {
-        let (model, prompt) = (self.drawer.model.id.0, self.drawer.prompt.id.0);
-        let knobs = Digest::of(json!([self.drawer.compute(self.compute), self.sampling]).to_string().as_bytes());
+        let (model, prompt) = (self.sampler.model.id.0, self.sampler.prompt.id.0);
+        let knobs = Digest::of(json!([self.sampler.compute(self.compute), self.sampling]).to_string().as_bytes());
         let parts =
             [&self.seed.to_le_bytes()[..], model.as_bytes(), prompt.as_bytes(), image.0.as_bytes(), knobs.as_bytes()];
         GroupId(Digest::derive("visplay 2026 questions group id", &parts))
     }
 
     fn row(&self, image: ImageId, group: GroupId, n: u32, prompt_tokens: u32, sample: Sample) -> QuestionRow {
-        let read = read_question(&sample.text, self.form.form, self.form.parsing, self.form.form_check);
+        let read = parse_question(&sample.text, self.form.form, self.form.parsing, self.form.form_check);
         let (invalid_reason, read) = match read {
             Ok(read) => (None, Some(read)),
             Err(reason) => (Some(reason.to_owned()), None),
         };
         let (question_type, question, claimed_answer) = match read {
-            Some(ReadQuestion { kind, question, claimed }) => (kind, Some(question), claimed),
+            Some(ParsedQuestion { kind, question, claimed }) => (kind, Some(question), claimed),
             None => (None, None, None),
         };
-        let (prompt_id, model_id): (PromptId, ModelId) = (self.drawer.prompt.id, self.drawer.model.id);
+        let (prompt_id, model_id): (PromptId, ModelId) = (self.sampler.prompt.id, self.sampler.model.id);
         QuestionRow {
             question_id: question_id(group, n),
             image_id: image,
@@ -99,7 +99,7 @@ impl Questions<'_, '_> {
             raw_text: sample.text,
             token_ids: sample.token_ids,
             logprobs: sample.logprobs,
-            finish: finish(sample.finish_reason),
+            finish: sample.finish_reason.into(),
             valid: invalid_reason.is_none(),
             invalid_reason,
             question_type,
@@ -121,7 +121,7 @@ impl Stage for Questions<'_, '_> {
         "asking questions"
     }
 
-    fn concurrent(&self) -> bool {
+    fn runs_concurrently(&self) -> bool {
         false
     }
 
@@ -130,15 +130,15 @@ impl Stage for Questions<'_, '_> {
             stage: QUESTIONS.into(),
             stage_version: VERSION,
             parameters: BTreeMap::from([
-                ("compute".into(), self.drawer.compute(self.compute)),
+                ("compute".into(), self.sampler.compute(self.compute)),
                 ("form".into(), json!(self.form)),
-                ("prompt".into(), json!(self.drawer.prompt.id)),
+                ("prompt".into(), json!(self.sampler.prompt.id)),
                 ("samples".into(), json!(self.samples)),
                 ("sampling".into(), self.sampling.parameters()),
             ]),
             seed: self.seed,
             inputs: vec![Input { role: "images".into(), object: shard.listing }],
-            model: Some(self.drawer.model.id.0),
+            model: Some(self.sampler.model.id.0),
             shard: BTreeMap::new(),
             schemas: BTreeMap::from([
                 (QuestionRow::TABLE.into(), QuestionRow::schema_id()),
@@ -152,17 +152,20 @@ impl Stage for Questions<'_, '_> {
         shard.images.len() as u64 * u64::from(self.samples)
     }
 
-    fn make(&self, shard: &Shard, runner: &Runner<'_>) -> Result<Made, StageError> {
-        let asks: Vec<Ask> =
-            shard.images.iter().map(|id| Ask { row: id.0, image: Some(*id), question: String::new() }).collect();
-        let drawn = self.drawer.draw(&asks, self.samples, &self.sampling, (QUESTIONS, self.seed), runner)?;
+    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+        let requests: Vec<PromptRequest> = shard
+            .images
+            .iter()
+            .map(|id| PromptRequest { row: id.0, image: Some(*id), question: String::new() })
+            .collect();
+        let drawn = self.sampler.sample(&requests, self.samples, &self.sampling, (QUESTIONS, self.seed), runner)?;
         let mut rows = TableOutput::<QuestionRow>::new(runner.store)?;
         let mut rejects = Vec::new();
         let mut invalid = 0;
         for (&image, drawn) in shard.images.iter().zip(drawn) {
             let group = self.group(image);
             match drawn {
-                Ok(Drawn { prompt_tokens, samples }) => {
+                Ok(PromptSamples { prompt_tokens, samples }) => {
                     for (n, sample) in (0..).zip(samples) {
                         let row = self.row(image, group, n, prompt_tokens, sample);
                         invalid += u64::from(!row.valid);
@@ -178,7 +181,7 @@ impl Stage for Questions<'_, '_> {
         let counts = Counts { rows_in: self.units(shard), rows_out: rows.rows, rejects: rejects.len() as u64 };
         let figures = BTreeMap::from([("invalid".to_owned(), invalid), ("valid".to_owned(), rows.rows - invalid)]);
         let outputs = vec![rows, TableOutput::write_all(runner.store, rejects)?];
-        Ok(Made { outputs, counts, figures, ..Made::default() })
+        Ok(ShardOutput { outputs, counts, figures, ..ShardOutput::default() })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, read_rows};
 use crate::grading::Answer;
 use crate::ids::{Digest, GroupId, QuestionId};
 use crate::reward::{
@@ -20,7 +20,7 @@ pub const REWARDS: &str = "rewards";
 const VERSION: u32 = 1;
 
 /// What is scored: the samples of one training step of one role.
-pub enum Scored<'a> {
+pub enum RewardInputs<'a> {
     /// Questions by what the Reasoner's answers to them say.
     Questioner {
         /// The results with the questions.
@@ -46,7 +46,7 @@ pub enum Scored<'a> {
 /// The stage; see the module.
 pub struct Rewards<'a> {
     /// What is scored.
-    pub scored: Scored<'a>,
+    pub inputs: RewardInputs<'a>,
     /// The name of the preset that the settings began as.
     pub preset: &'a str,
     /// The training step, from 0.
@@ -92,12 +92,12 @@ impl Stage for Rewards<'_> {
             };
             parts.iter().flat_map(of).collect()
         };
-        let (inputs, settings): (Vec<Input>, Value) = match &self.scored {
-            Scored::Questioner { questions, votes, settings, denominator } => (
+        let (inputs, settings): (Vec<Input>, Value) = match &self.inputs {
+            RewardInputs::Questioner { questions, votes, settings, denominator } => (
                 inputs(&[(questions, QuestionRow::TABLE), (votes, VoteRow::TABLE)]),
                 json!({"questioner": settings, "denominator": denominator}),
             ),
-            Scored::Reasoner { answers, curriculum, settings } => (
+            RewardInputs::Reasoner { answers, curriculum, settings } => (
                 inputs(&[(answers, AnswerRow::TABLE), (curriculum, CurriculumRow::TABLE)]),
                 json!({"reasoner": settings}),
             ),
@@ -124,14 +124,14 @@ impl Stage for Rewards<'_> {
         1
     }
 
-    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
-        let (mut rows, upstream) = match &self.scored {
-            Scored::Questioner { questions, votes, settings, .. } => {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+        let (mut rows, upstream) = match &self.inputs {
+            RewardInputs::Questioner { questions, votes, settings, .. } => {
                 let rows =
                     self.questioner(&read_rows(runner.store, questions)?, &read_rows(runner.store, votes)?, settings)?;
                 (rows, [*questions, *votes].concat())
             }
-            Scored::Reasoner { answers, curriculum, settings } => {
+            RewardInputs::Reasoner { answers, curriculum, settings } => {
                 let rows =
                     self.reasoner(&read_rows(runner.store, answers)?, &read_rows(runner.store, curriculum)?, settings)?;
                 (rows, [*answers, *curriculum].concat())
@@ -143,7 +143,7 @@ impl Stage for Rewards<'_> {
         let counts = Counts { rows_in: n, rows_out: n, rejects: 0 };
         let outputs = vec![TableOutput::write_all(runner.store, rows)?];
         let upstream = upstream.iter().map(|result| result.action).collect();
-        Ok(Made { outputs, counts, upstream, ..Made::default() })
+        Ok(ShardOutput { outputs, counts, upstream, ..ShardOutput::default() })
     }
 }
 

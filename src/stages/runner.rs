@@ -27,7 +27,7 @@ pub trait Stage: Sync {
     /// What is asked for a shard: everything that its result depends on.
     fn action(&self, shard: &Self::Shard) -> Action;
     /// Whether several shards may be made at once. Not where a shard keeps the whole machine busy by itself.
-    fn concurrent(&self) -> bool {
+    fn runs_concurrently(&self) -> bool {
         true
     }
     /// How many units of progress a shard is.
@@ -36,12 +36,12 @@ pub trait Stage: Sync {
     ///
     /// # Errors
     /// Whatever keeps the shard from being made; nothing of it is published then.
-    fn make(&self, shard: &Self::Shard, runner: &Runner<'_>) -> Result<Made, StageError>;
+    fn run_shard(&self, shard: &Self::Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError>;
 }
 
 /// What making a shard gave.
 #[derive(Debug, Default)]
-pub struct Made {
+pub struct ShardOutput {
     /// The objects made, in reading order.
     pub outputs: Vec<Output>,
     /// The reconciliation of rows.
@@ -67,7 +67,7 @@ pub struct Runner<'a> {
 
 /// The results of a stage's shards, and how much of it was there already.
 #[derive(Debug, Default)]
-pub struct Ran {
+pub struct StageRun {
     /// A result for each shard, in order.
     pub results: Vec<StageResult>,
     /// Shards that this process made.
@@ -79,7 +79,7 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// That of the first shard (in order) which failed; shards that were finished stay finished.
-    pub fn run<S: Stage>(&self, stage: &S, shards: &[S::Shard]) -> Result<Ran, StageError> {
+    pub fn run<S: Stage>(&self, stage: &S, shards: &[S::Shard]) -> Result<StageRun, StageError> {
         let keys = self.plan(stage, shards)?;
         if self.dry_run {
             return self.find(stage, &keys);
@@ -97,23 +97,28 @@ impl Runner<'_> {
     }
 
     /// The results that are there, or what would have to be made.
-    fn find<S: Stage>(&self, stage: &S, keys: &[ActionKey]) -> Result<Ran, StageError> {
+    fn find<S: Stage>(&self, stage: &S, keys: &[ActionKey]) -> Result<StageRun, StageError> {
         let found = keys.iter().map(|&key| self.store.usable_result(key)).collect::<Result<Vec<_>, _>>()?;
         let missing = found.iter().filter(|result| result.is_none()).count();
         if let Some(first) = found.iter().position(Option::is_none) {
             let action = Box::new(self.store.action(keys[first])?);
             return Err(StageError::WouldRun { phase: stage.phase(), missing, shards: keys.len(), action });
         }
-        Ok(Ran { results: found.into_iter().flatten().collect(), made: 0 })
+        Ok(StageRun { results: found.into_iter().flatten().collect(), made: 0 })
     }
 
-    fn run_planned<S: Stage>(&self, stage: &S, shards: &[S::Shard], keys: &[ActionKey]) -> Result<Ran, StageError> {
+    fn run_planned<S: Stage>(
+        &self,
+        stage: &S,
+        shards: &[S::Shard],
+        keys: &[ActionKey],
+    ) -> Result<StageRun, StageError> {
         let slots: Vec<Mutex<Option<StageResult>>> = keys.iter().map(|_| Mutex::new(None)).collect();
         let mut open: Vec<usize> = (0..keys.len()).collect();
         let mut made = 0;
         loop {
             let try_one = |&i: &usize| (i, self.try_shard(stage, &shards[i], keys[i], &slots[i]));
-            let tries: Vec<(usize, Result<Tried, StageError>)> = if stage.concurrent() {
+            let tries: Vec<(usize, Result<ShardAttempt, StageError>)> = if stage.runs_concurrently() {
                 open.par_iter().map(try_one).collect()
             } else {
                 open.iter().map(try_one).collect()
@@ -122,9 +127,9 @@ impl Runner<'_> {
             let mut failure = None;
             for (i, tried) in tries {
                 match tried {
-                    Ok(Tried::Made) => made += 1,
-                    Ok(Tried::Found) => {}
-                    Ok(Tried::Elsewhere) => open.push(i),
+                    Ok(ShardAttempt::Computed) => made += 1,
+                    Ok(ShardAttempt::Found) => {}
+                    Ok(ShardAttempt::Elsewhere) => open.push(i),
                     // A stop that a failure caused must not hide the failure.
                     Err(StageError::Interrupted) if failure.is_some() => {}
                     Err(e) if failure.is_none() || matches!(failure, Some(StageError::Interrupted)) => {
@@ -144,7 +149,7 @@ impl Runner<'_> {
         }
         let results =
             slots.into_iter().filter_map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-        Ok(Ran { results, made })
+        Ok(StageRun { results, made })
     }
 
     fn try_shard<S: Stage>(
@@ -153,7 +158,7 @@ impl Runner<'_> {
         shard: &S::Shard,
         key: ActionKey,
         slot: &Mutex<Option<StageResult>>,
-    ) -> Result<Tried, StageError> {
+    ) -> Result<ShardAttempt, StageError> {
         self.interrupt.check()?;
         let done = |result, tried| {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
@@ -161,21 +166,21 @@ impl Runner<'_> {
         };
         if let Some(result) = self.store.usable_result(key)? {
             self.progress.advance(stage.units(shard));
-            return done(result, Tried::Found);
+            return done(result, ShardAttempt::Found);
         }
-        let Claimed::Ours(_claim) = self.store.claim(key)? else { return Ok(Tried::Elsewhere) };
+        let Claimed::Ours(_claim) = self.store.claim(key)? else { return Ok(ShardAttempt::Elsewhere) };
         // It may have been finished between the look and the claim.
         if let Some(result) = self.store.usable_result(key)? {
             self.progress.advance(stage.units(shard));
-            return done(result, Tried::Found);
+            return done(result, ShardAttempt::Found);
         }
         let result = self.make(stage, shard, key)?;
-        done(self.store.publish_result(&result)?, Tried::Made)
+        done(self.store.publish_result(&result)?, ShardAttempt::Computed)
     }
 
     fn make<S: Stage>(&self, stage: &S, shard: &S::Shard, key: ActionKey) -> Result<StageResult, StageError> {
         let (began_ms, clock) = (now_ms(), Instant::now());
-        let made = stage.make(shard, self)?;
+        let made = stage.run_shard(shard, self)?;
         if !made.counts.reconcile() {
             return Err(StageError::Unreconciled { phase: stage.phase(), counts: made.counts });
         }
@@ -196,8 +201,8 @@ impl Runner<'_> {
     }
 }
 
-enum Tried {
-    Made,
+enum ShardAttempt {
+    Computed,
     Found,
     Elsewhere,
 }

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::kernels::heap::GiveBack;
 use crate::random::Seed;
 use crate::stages::StageError;
-use crate::stages::model::{Frame, store_weights, unwritten};
+use crate::stages::model::{ModelAssets, store_weights, unwritten};
 use crate::store::{ObjectKind, Output, StageResult, Store};
 use crate::training::adamw::Moments;
 use crate::training::trainable::Snapshot;
@@ -24,7 +24,7 @@ pub(super) const UPDATES: &str = "optimizer_updates";
 
 /// What a training begins with, beside the weights.
 #[derive(Debug, Clone)]
-pub(super) struct Beginning<'a> {
+pub(super) struct TrainingInit<'a> {
     pub(super) trained: Trained,
     pub(super) optimizer: AdamWSettings,
     /// Whether a copy of the weights is kept to compare with.
@@ -38,7 +38,7 @@ pub(super) struct Beginning<'a> {
 }
 
 /// Weights, optimizer and reference after some steps.
-pub(super) struct Live {
+pub(super) struct TrainingState {
     /// Steps made.
     pub(super) step: u32,
     pub(super) weights: Trainable,
@@ -48,25 +48,25 @@ pub(super) struct Live {
     _memory: GiveBack,
 }
 
-impl Live {
+impl TrainingState {
     /// The beginning of a role's training.
     pub(super) fn start(
-        frame: &Frame,
+        assets: &ModelAssets,
         tensors: &HashMap<String, Tensor>,
-        begin: Beginning<'_>,
+        begin: TrainingInit<'_>,
     ) -> Result<Self, TrainingError> {
-        let Beginning { trained, optimizer, reference, dtype, device, seed } = begin;
+        let TrainingInit { trained, optimizer, reference, dtype, device, seed } = begin;
         if let Trained::Lora(lora) = &trained
-            && !(1..=frame.config.text.hidden_size).contains(&lora.rank)
+            && !(1..=assets.config.text.hidden_size).contains(&lora.rank)
         {
             let problem =
-                format!("{} is not within 1 to {}, the model's width", lora.rank, frame.config.text.hidden_size);
+                format!("{} is not within 1 to {}, the model's width", lora.rank, assets.config.text.hidden_size);
             return Err(TrainingError::Setting { key: "lora_rank", problem });
         }
-        let weights = Trainable::new(&frame.config, trained, tensors, Seed(seed), dtype, device)?;
+        let weights = Trainable::new(&assets.config, trained, tensors, Seed(seed), dtype, device)?;
         let optimizer = AdamW::new(optimizer, weights.variables())?;
         let reference = match reference {
-            true => Some(Trainable::frozen(&frame.config, tensors, dtype, device)?),
+            true => Some(Trainable::frozen(&assets.config, tensors, dtype, device)?),
             false => None,
         };
         Ok(Self { step: 0, weights, optimizer, reference, _memory: GiveBack })
@@ -94,8 +94,8 @@ impl Live {
     }
 
     /// Stores the model as it is now and what going on from here needs.
-    pub(super) fn keep(&self, store: &Store, frame: &Frame) -> Result<Vec<Output>, StageError> {
-        let mut outputs = store_weights(store, &frame.config, &Snapshot(&self.weights))?;
+    pub(super) fn keep(&self, store: &Store, assets: &ModelAssets) -> Result<Vec<Output>, StageError> {
+        let mut outputs = store_weights(store, &assets.config, &Snapshot(&self.weights))?;
         let mut state = BTreeMap::new();
         for (name, moments) in self.optimizer.moments() {
             state.insert(format!("first.{name}"), moments.first.clone());
@@ -115,7 +115,7 @@ pub(super) fn trained_tensors(store: &Store, kept: &StageResult) -> Result<BTree
     Ok(state.filter_map(|(name, tensor)| Some((name.strip_prefix("weight.")?.to_owned(), tensor))).collect())
 }
 
-/// What [`Live::keep`] stored beside the model.
+/// What [`TrainingState::keep`] stored beside the model.
 fn kept_state(store: &Store, kept: &StageResult) -> Result<HashMap<String, Tensor>, StageError> {
     let mut tensors = HashMap::new();
     for output in kept.outputs_of(OPTIMIZER) {

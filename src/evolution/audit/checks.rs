@@ -164,12 +164,12 @@ impl<'a> Checks<'a> {
             greedy: bool,
         }
         #[derive(Deserialize)]
-        struct Asked {
+        struct QuestionToAnswer {
             question_id: QuestionId,
             image_id: ImageId,
         }
         let Settings { samples, denominator, greedy } = parameter(&made.action, "settings")?;
-        let asked: Vec<Asked> = self.listing(&made.action, "asked")?;
+        let asked: Vec<QuestionToAnswer> = self.listing(&made.action, "asked")?;
         let asked: HashMap<QuestionId, ImageId> = asked.iter().map(|row| (row.question_id, row.image_id)).collect();
         let (answers, votes): (Vec<AnswerRow>, Vec<VoteRow>) = (self.rows(&made.result)?, self.rows(&made.result)?);
         let how = Counting { samples, denominator, greedy };

@@ -18,7 +18,7 @@ use crate::analysis::alignment::Findings;
 use crate::analysis::labels::{self, LabelFigures, Labelled};
 use crate::analysis::truth::SceneTruth;
 use crate::stages::StageError;
-use crate::stages::question_form::normalised;
+use crate::stages::question_form::normalise;
 use crate::store::{Counts, Store};
 use crate::tables::{CurriculumRow, QuestionRow, VoteRow};
 
@@ -131,7 +131,7 @@ fn duplicates(rows: &[QuestionRow]) -> Duplicates {
     for row in rows {
         if let (true, Some(question)) = (row.valid, &row.question) {
             valid += 1;
-            let text = normalised(question);
+            let text = normalise(question);
             of_image.insert((row.image_id, text.clone()));
             over_all.insert(text);
         }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::reward::{Denominator, Formula, OutputForm, Parsing, QuestionerSettings, ReasonerSettings, Scope};
-use crate::stages::draw::{Room, Sampling};
+use crate::stages::prompt_sampler::{Sampling, SamplingLimits};
 use crate::stages::questions::QuestionForm;
 
 /// The Questioner: the form of its outputs and its reward.
@@ -123,7 +123,7 @@ impl Default for SamplingSection {
 
 impl SamplingSection {
     /// The room that sampling may take.
-    pub fn room(&self) -> Room {
-        Room { cache_bytes: self.cache_bytes, max_sequences: self.max_sequences }
+    pub fn room(&self) -> SamplingLimits {
+        SamplingLimits { cache_bytes: self.cache_bytes, max_sequences: self.max_sequences }
     }
 }

@@ -26,7 +26,7 @@ use super::settings::restored;
 use crate::analysis::compare::{self, Compared};
 use crate::ids::{Digest, PromptId};
 use crate::random::Seed;
-use crate::stages::ingest::{INGEST, ingest_again};
+use crate::stages::ingest::{INGEST, replay_ingest};
 use crate::stages::model::import;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Interrupt, Progress, Runner, StageError};
@@ -212,7 +212,7 @@ impl Work<'_> {
         };
         let sources =
             if self.request.images.is_empty() { &self.request.pipeline.ingest.sources } else { self.request.images };
-        Ok(ingest_again(store, &table, sources, self.scratch.path(), runner)?)
+        Ok(replay_ingest(store, &table, sources, self.scratch.path(), runner)?)
     }
 
     /// Goes through a round with what it was made with.

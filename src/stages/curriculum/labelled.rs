@@ -7,29 +7,29 @@ use serde_json::json;
 use super::CURRICULUM;
 use crate::ids::QuestionId;
 use crate::stages::evaluation::Item;
-use crate::stages::{Made, Runner, Stage, StageError, TableOutput, listing};
+use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing};
 use crate::store::{Action, Counts, Input, ObjectId, Store};
 use crate::tables::{CurriculumRow, PROFILE, TableRow};
 
 const VERSION: u32 = 1;
 
-/// The stage; see the module. It is the one way in which a true label reaches training, and only where a pipeline asks for it.
-pub struct Labelled {
+/// The stage; see the module. It is the one way in which a true label reaches training, and only where a pipeline requests for it.
+pub struct LabelledCurriculum {
     items: Vec<Item>,
     listing: ObjectId,
 }
 
-impl Labelled {
+impl LabelledCurriculum {
     /// A curriculum of these items.
     ///
     /// # Errors
     /// The store cannot be written to.
     pub fn new(store: &Store, items: Vec<Item>) -> Result<Self, StageError> {
-        Ok(Self { listing: listing(store, &items)?, items })
+        Ok(Self { listing: put_listing(store, &items)?, items })
     }
 }
 
-impl Stage for Labelled {
+impl Stage for LabelledCurriculum {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
@@ -54,7 +54,7 @@ impl Stage for Labelled {
         1
     }
 
-    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let rows = self.items.iter().map(|item| CurriculumRow {
             question_id: QuestionId(item.item_id.0),
             image_id: item.image_id,
@@ -67,6 +67,6 @@ impl Stage for Labelled {
         let outputs = vec![TableOutput::write_all(runner.store, rows)?];
         runner.progress.advance(1);
         let n = self.items.len() as u64;
-        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, ..Made::default() })
+        Ok(ShardOutput { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, ..ShardOutput::default() })
     }
 }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::json;
 
-pub use self::labelled::Labelled;
-pub use self::select::{CurriculumSettings, Labels, Left, select, type_word, vote_of};
+pub use self::labelled::LabelledCurriculum;
+pub use self::select::{CurriculumSettings, Labels, Rejection, select, type_word, vote_of};
 
-use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, read_rows};
 use crate::random::Seed;
 use crate::store::{Action, Counts, Input, StageResult};
 use crate::tables::{CurriculumRow, PROFILE, QuestionRow, RejectRow, TableRow, VoteRow};
@@ -65,7 +65,7 @@ impl Stage for Curriculum<'_> {
         1
     }
 
-    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let questions: Vec<QuestionRow> = read_rows(runner.store, self.questions)?;
         let votes: Vec<VoteRow> = read_rows(runner.store, self.votes)?;
         let by_id: HashMap<_, _> = questions.iter().map(|question| (question.question_id, question)).collect();
@@ -91,7 +91,7 @@ impl Stage for Curriculum<'_> {
         runner.progress.advance(1);
         let outputs = vec![TableOutput::write_all(runner.store, kept)?, TableOutput::write_all(runner.store, rejects)?];
         let upstream = self.questions.iter().chain(self.votes).map(|result| result.action).collect();
-        Ok(Made { outputs, counts, figures, upstream })
+        Ok(ShardOutput { outputs, counts, figures, upstream })
     }
 }
 
@@ -121,7 +121,7 @@ fn shuffle_labels(rows: &mut [CurriculumRow], seed: Seed) {
     }
 }
 
-fn reject(row: &VoteRow, left: Left) -> RejectRow {
+fn reject(row: &VoteRow, left: Rejection) -> RejectRow {
     RejectRow {
         stage: CURRICULUM.into(),
         subject: format!("question {}", row.question_id),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::grading::Vote;
 use crate::ids::{Digest, ImageId, QuestionId};
 use crate::reward::{Denominator, DifficultySettings, Dropped, keep};
-use crate::stages::question_form::normalised;
+use crate::stages::question_form::normalise;
 use crate::tables::{QuestionRow, QuestionType, VoteRow};
 
 /// The knobs of the curriculum.
@@ -24,7 +24,7 @@ pub struct CurriculumSettings {
     /// What a majority is a share of: sampled, or answered.
     #[schemars(with = "String")]
     pub label_denominator: Denominator,
-    /// The least lead of the majority over the runner-up, as a share of the same denominator; 0 asks for none.
+    /// The least lead of the majority over the runner-up, as a share of the same denominator; 0 requests for none.
     pub min_margin: f64,
     /// Keep a question only if the greedy answer equals the majority.
     pub greedy_agrees: bool,
@@ -87,7 +87,7 @@ impl CurriculumSettings {
 
 /// Why a voted question is not in the curriculum.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Left {
+pub struct Rejection {
     /// A stable word.
     pub reason: &'static str,
     /// Words for a person.
@@ -96,7 +96,7 @@ pub struct Left {
     pub twin: Option<QuestionId>,
 }
 
-impl Left {
+impl Rejection {
     fn because(reason: &'static str, detail: String) -> Self {
         Self { reason, detail, twin: None }
     }
@@ -107,13 +107,13 @@ pub fn select(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
     settings: &CurriculumSettings,
-) -> Vec<Result<f64, Left>> {
+) -> Vec<Result<f64, Rejection>> {
     let difficulty = settings.difficulty();
-    let mut decided: Vec<Result<f64, Left>> = votes
+    let mut decided: Vec<Result<f64, Rejection>> = votes
         .iter()
         .map(|row| match questions.get(&row.question_id).and_then(|question| question.question.as_deref()) {
             Some(text) => by_vote(text, row, settings, &difficulty),
-            None => Err(Left::because("invalid_question", "the sample is no question".into())),
+            None => Err(Rejection::because("invalid_question", "the sample is no question".into())),
         })
         .collect();
     if settings.deduplicate {
@@ -128,12 +128,12 @@ fn by_vote(
     row: &VoteRow,
     settings: &CurriculumSettings,
     difficulty: &DifficultySettings,
-) -> Result<f64, Left> {
+) -> Result<f64, Rejection> {
     let confidence = keep(text, &vote_of(row), settings.label_denominator, difficulty).map_err(left)?;
     if settings.greedy_agrees && row.greedy_agrees != Some(true) {
         let greedy = row.greedy_answer.as_deref().unwrap_or("nothing");
         let majority = row.majority_answer.as_deref().unwrap_or_default();
-        return Err(Left::because("greedy_differs", format!("greedy says {greedy}, the majority {majority}")));
+        return Err(Rejection::because("greedy_differs", format!("greedy says {greedy}, the majority {majority}")));
     }
     Ok(confidence)
 }
@@ -147,14 +147,14 @@ pub fn vote_of(row: &VoteRow) -> Vote {
     Vote { class_of, classes: row.class_answers.clone(), counts }
 }
 
-fn left(dropped: Dropped) -> Left {
+fn left(dropped: Dropped) -> Rejection {
     match dropped {
-        Dropped::NoAnswer => Left::because("no_answer", String::new()),
-        Dropped::QuestionContains(word) => Left::because("question_contains", word),
-        Dropped::MajorityContains(word) => Left::because("majority_contains", word),
-        Dropped::BelowBand(c) => Left::because("below_band", format!("confidence {c:.3}")),
-        Dropped::AboveBand(c) => Left::because("above_band", format!("confidence {c:.3}")),
-        Dropped::SmallMargin(margin) => Left::because("small_margin", format!("margin {margin:.3}")),
+        Dropped::NoAnswer => Rejection::because("no_answer", String::new()),
+        Dropped::QuestionContains(word) => Rejection::because("question_contains", word),
+        Dropped::MajorityContains(word) => Rejection::because("majority_contains", word),
+        Dropped::BelowBand(c) => Rejection::because("below_band", format!("confidence {c:.3}")),
+        Dropped::AboveBand(c) => Rejection::because("above_band", format!("confidence {c:.3}")),
+        Dropped::SmallMargin(margin) => Rejection::because("small_margin", format!("margin {margin:.3}")),
     }
 }
 
@@ -162,7 +162,7 @@ fn left(dropped: Dropped) -> Left {
 fn drop_duplicates(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
-    decided: &mut [Result<f64, Left>],
+    decided: &mut [Result<f64, Rejection>],
 ) {
     let mut first: HashMap<(ImageId, String), QuestionId> = HashMap::new();
     for (row, decision) in votes.iter().zip(decided) {
@@ -172,9 +172,9 @@ fn drop_duplicates(
         if decision.is_err() {
             continue;
         }
-        let kept = *first.entry((row.image_id, normalised(text))).or_insert(row.question_id);
+        let kept = *first.entry((row.image_id, normalise(text))).or_insert(row.question_id);
         if kept != row.question_id {
-            *decision = Err(Left { reason: "duplicate", detail: text.to_owned(), twin: Some(kept) });
+            *decision = Err(Rejection { reason: "duplicate", detail: text.to_owned(), twin: Some(kept) });
         }
     }
 }
@@ -185,7 +185,7 @@ fn cap_types(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
     cap: f64,
-    decided: &mut [Result<f64, Left>],
+    decided: &mut [Result<f64, Rejection>],
 ) {
     let mut of_type: BTreeMap<Option<&str>, Vec<(Digest, usize)>> = BTreeMap::new();
     for (i, row) in votes.iter().enumerate() {
@@ -204,7 +204,7 @@ fn cap_types(
         rows.sort_unstable();
         for (_, i) in rows.into_iter().skip(limit) {
             let detail = format!("{} has more than {cap} of the rows", kind.unwrap_or("no type"));
-            decided[i] = Err(Left::because("type_cap", detail));
+            decided[i] = Err(Rejection::because("type_cap", detail));
         }
     }
 }
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn every_knob_has_its_reason() {
-        let text = ["How many?", "How  many?", "What colour?", "Easy?", "Hard?", "Silent?"];
+        let text = ["How many?", "How  many?", "What colour?", "Easy?", "Hard?", "NoProgress?"];
         let questions: Vec<QuestionRow> =
             (0..).zip(text).map(|(n, text)| question(n, text, QuestionType::Numerical)).collect();
         let votes = [

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::ids::{Digest, ImageId, ItemId};
 use crate::stages::StageError;
-use crate::stages::image_set::Files;
+use crate::stages::image_set::ImageFiles;
 use crate::tables::{self, BenchmarkCategory, BenchmarkItem, TableError};
 
 /// An item.
@@ -33,7 +33,7 @@ pub struct Benchmark {
     /// Its items.
     pub items: Vec<Item>,
     /// The files of its images.
-    pub images: Files,
+    pub images: ImageFiles,
 }
 
 impl Benchmark {

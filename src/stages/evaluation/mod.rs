@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 pub use self::benchmark::{Benchmark, Item};
 pub use crate::analysis::interval::{bootstrap, wilson};
 
-use super::draw::{Ask, Drawer, Drawn, Sampling, finish};
 use super::image_set::Refusal;
-use super::{Made, Runner, Stage, StageError, TableOutput, listing, read_rows};
+use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing, read_rows};
 use crate::grading::{last_boxed, vote};
 use crate::ids::{ItemId, ModelId};
 use crate::random::Seed;
@@ -70,7 +70,7 @@ impl Protocols {
 /// The stage that answers; see the module.
 pub struct Evaluation<'a, 'd> {
     /// The model that is measured.
-    pub drawer: &'a Drawer<'d>,
+    pub sampler: &'a PromptSampler<'d>,
     /// What goes into every action: how the model computes.
     pub compute: &'a Value,
     /// The benchmark's name.
@@ -94,7 +94,7 @@ pub struct Shard {
 pub fn shards(store: &Store, items: &[Item], rows: usize) -> Result<Vec<Shard>, StageError> {
     items
         .chunks(rows.max(1))
-        .map(|items| Ok(Shard { items: items.to_vec(), listing: listing(store, &items)? }))
+        .map(|items| Ok(Shard { items: items.to_vec(), listing: put_listing(store, &items)? }))
         .collect()
 }
 
@@ -106,8 +106,8 @@ impl Evaluation<'_, '_> {
     fn predictions(
         &self,
         item: &Item,
-        sampled: Option<&Result<Drawn, Refusal>>,
-        greedy: Option<&Result<Drawn, Refusal>>,
+        sampled: Option<&Result<PromptSamples, Refusal>>,
+        greedy: Option<&Result<PromptSamples, Refusal>>,
     ) -> Result<Vec<PredictionRow>, Refusal> {
         let mut rows = Vec::new();
         if let Some(drawn) = greedy {
@@ -131,7 +131,7 @@ impl Evaluation<'_, '_> {
             response: sample.text.clone(),
             token_ids: sample.token_ids.clone(),
             logprobs: sample.logprobs.clone(),
-            finish: finish(sample.finish_reason),
+            finish: sample.finish_reason.into(),
             ..self.judged(item, protocol, extracted)
         };
         PredictionRow { sample: n, ..graded }
@@ -148,7 +148,7 @@ impl Evaluation<'_, '_> {
                 response: sample.text.clone(),
                 token_ids: sample.token_ids.clone(),
                 logprobs: sample.logprobs.clone(),
-                finish: finish(sample.finish_reason),
+                finish: sample.finish_reason.into(),
                 ..judged
             },
             None => judged,
@@ -164,8 +164,8 @@ impl Evaluation<'_, '_> {
             item_id: item.item_id,
             category: item.category.clone(),
             image_id: Some(item.image_id),
-            model_id: self.drawer.model.id,
-            prompt_id: self.drawer.prompt.id,
+            model_id: self.sampler.model.id,
+            prompt_id: self.sampler.prompt.id,
             protocol: protocol.to_owned(),
             sample: 0,
             question: item.question.clone(),
@@ -190,7 +190,7 @@ impl Stage for Evaluation<'_, '_> {
         "answering a benchmark"
     }
 
-    fn concurrent(&self) -> bool {
+    fn runs_concurrently(&self) -> bool {
         false
     }
 
@@ -200,13 +200,13 @@ impl Stage for Evaluation<'_, '_> {
             stage_version: VERSION,
             parameters: BTreeMap::from([
                 ("benchmark".into(), json!(self.benchmark)),
-                ("compute".into(), self.drawer.compute(self.compute)),
-                ("prompt".into(), json!(self.drawer.prompt.id)),
+                ("compute".into(), self.sampler.compute(self.compute)),
+                ("prompt".into(), json!(self.sampler.prompt.id)),
                 ("protocols".into(), json!(self.protocols)),
             ]),
             seed: self.seed,
             inputs: vec![Input { role: "items".into(), object: shard.listing }],
-            model: Some(self.drawer.model.id.0),
+            model: Some(self.sampler.model.id.0),
             shard: BTreeMap::new(),
             schemas: BTreeMap::from([
                 (PredictionRow::TABLE.into(), PredictionRow::schema_id()),
@@ -220,12 +220,15 @@ impl Stage for Evaluation<'_, '_> {
         shard.items.len() as u64 * u64::from(self.samples() + u32::from(self.protocols.greedy))
     }
 
-    fn make(&self, shard: &Shard, runner: &Runner<'_>) -> Result<Made, StageError> {
-        let ask =
-            |item: &Item| Ask { row: item.item_id.0, image: Some(item.image_id), question: item.question.clone() };
-        let asks: Vec<Ask> = shard.items.iter().map(ask).collect();
+    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+        let ask = |item: &Item| PromptRequest {
+            row: item.item_id.0,
+            image: Some(item.image_id),
+            question: item.question.clone(),
+        };
+        let requests: Vec<PromptRequest> = shard.items.iter().map(ask).collect();
         let key = (EVALUATION, self.seed);
-        let draw = |samples: u32, sampling: &Sampling| self.drawer.draw(&asks, samples, sampling, key, runner);
+        let draw = |samples: u32, sampling: &Sampling| self.sampler.sample(&requests, samples, sampling, key, runner);
         let sampled = (self.samples() > 0).then(|| draw(self.samples(), &self.protocols.sampling())).transpose()?;
         let greedy = self.protocols.greedy.then(|| draw(1, &self.protocols.sampling().greedy())).transpose()?;
         let judge = |i: usize| {
@@ -245,7 +248,7 @@ impl Stage for Evaluation<'_, '_> {
         }
         let counts = Counts { rows_in: shard.items.len() as u64, rows_out: answered, rejects: rejects.len() as u64 };
         let outputs = vec![rows.finish(runner.store)?, TableOutput::write_all(runner.store, rejects)?];
-        Ok(Made { outputs, counts, ..Made::default() })
+        Ok(ShardOutput { outputs, counts, ..ShardOutput::default() })
     }
 }
 
@@ -298,14 +301,19 @@ impl Stage for Scores<'_> {
         1
     }
 
-    fn make(&self, _shard: &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let rows: Vec<PredictionRow> = read_rows(runner.store, self.predictions)?;
         let scores = scores(self.benchmark, self.model, &rows);
         runner.progress.advance(1);
         let n = rows.len() as u64;
         let outputs = vec![TableOutput::write_all(runner.store, scores)?];
         let upstream = self.predictions.iter().map(|result| result.action).collect();
-        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, upstream, ..Made::default() })
+        Ok(ShardOutput {
+            outputs,
+            counts: Counts { rows_in: n, rows_out: n, rejects: 0 },
+            upstream,
+            ..ShardOutput::default()
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use super::select::select;
 use super::{Increment, IngestOptions};
 use crate::ids::Digest;
 use crate::imaging::ThresholdError;
-use crate::stages::{Made, Runner, Stage, StageError, TableOutput};
+use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Output, StageResult, Store, StoreError};
 use crate::tables::{ImageRow, Measurement, PROFILE, RejectRow, SourceRow, TableRow};
 
@@ -52,7 +52,7 @@ pub(super) fn table_action(options: &IngestOptions, inputs: Vec<Input>) -> Actio
 }
 
 /// Decides what becomes of every entry of an increment; writes `sources` and `rejects`.
-pub(super) struct Decide<'a> {
+pub(super) struct DecideStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) before: &'a Increment,
     pub(super) entries: &'a [Entry],
@@ -60,7 +60,7 @@ pub(super) struct Decide<'a> {
     pub(super) measured: &'a [StageResult],
 }
 
-impl<'a> Decide<'a> {
+impl<'a> DecideStage<'a> {
     pub(super) fn new(
         store: &Store,
         options: &'a IngestOptions,
@@ -74,7 +74,7 @@ impl<'a> Decide<'a> {
     }
 }
 
-impl Stage for Decide<'_> {
+impl Stage for DecideStage<'_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
@@ -105,7 +105,7 @@ impl Stage for Decide<'_> {
         self.entries.len() as u64
     }
 
-    fn make(&self, (): &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let measured = read_measurements(runner.store, self.measured)?;
         let bits = self.options.near_duplicate_bits;
         let rows = select(self.before.rows(), self.entries, &measured, bits).map_err(unsearchable)?;
@@ -124,7 +124,7 @@ impl Stage for Decide<'_> {
         let counts = Counts { rows_in, rows_out: rows_in - left_out, rejects: left_out };
         let mut upstream: Vec<ActionKey> = self.measured.iter().map(|m| m.action).collect();
         upstream.extend(self.before.key());
-        Ok(Made { outputs, counts, figures, upstream })
+        Ok(ShardOutput { outputs, counts, figures, upstream })
     }
 }
 
@@ -154,14 +154,14 @@ fn reject_row(row: &SourceRow) -> Option<RejectRow> {
 }
 
 /// Puts the tables of all increments side by side: the result that the `images` ref names. Makes no object.
-pub(super) struct Assemble<'a> {
+pub(super) struct AssembleStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) before: &'a Increment,
     pub(super) decided: &'a StageResult,
     pub(super) packed: &'a [StageResult],
 }
 
-impl Assemble<'_> {
+impl AssembleStage<'_> {
     /// `images` first, then `rejects`, then `sources`; within each the earlier increments first.
     fn outputs(&self) -> Vec<Output> {
         let mut all: Vec<Output> = Vec::new();
@@ -174,7 +174,7 @@ impl Assemble<'_> {
     }
 }
 
-impl Stage for Assemble<'_> {
+impl Stage for AssembleStage<'_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
@@ -189,7 +189,7 @@ impl Stage for Assemble<'_> {
         1
     }
 
-    fn make(&self, (): &(), runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let mut counts = self.decided.counts;
         let mut figures = self.decided.figures.clone();
         if let Some(before) = self.before.result() {
@@ -202,7 +202,7 @@ impl Stage for Assemble<'_> {
         upstream.extend(self.packed.iter().map(|p| p.action));
         upstream.extend(self.before.key());
         runner.progress.advance(1);
-        Ok(Made { outputs: self.outputs(), counts, figures, upstream })
+        Ok(ShardOutput { outputs: self.outputs(), counts, figures, upstream })
     }
 }
 

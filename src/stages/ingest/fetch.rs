@@ -42,7 +42,7 @@ impl Sources<'_> {
     }
 
     fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
-        // Cells come from one reader, in order; files are read and everything is checked on all threads.
+        // FileCells come from one reader, in order; files are read and everything is checked on all threads.
         let found: Vec<(Digest, Option<Vec<u8>>)> = group
             .iter()
             .map(|(blob, _)| match self.origins.get(blob) {

@@ -12,7 +12,7 @@ use super::{IngestOptions, shard_ranges};
 use crate::ids::{Digest, ImageId};
 use crate::imaging::{self, Decoded, ImageError};
 use crate::stages::TableOutput;
-use crate::stages::{Made, Runner, Stage, StageError};
+use crate::stages::{Runner, ShardOutput, Stage, StageError};
 use crate::store::{Action, Counts, Input, ObjectId, ObjectKind, Store};
 use crate::tables::{Measurement, PROFILE, TableRow};
 
@@ -20,7 +20,7 @@ use crate::tables::{Measurement, PROFILE, TableRow};
 pub(super) const VERSION: u32 = 1;
 
 /// The stage; see the module.
-pub(super) struct Measure<'a> {
+pub(super) struct MeasureStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) sources: &'a Sources<'a>,
 }
@@ -48,7 +48,7 @@ pub(super) fn shards<'e>(
         .collect()
 }
 
-impl Stage for Measure<'_> {
+impl Stage for MeasureStage<'_> {
     type Shard = Shard;
 
     fn phase(&self) -> &'static str {
@@ -78,7 +78,7 @@ impl Stage for Measure<'_> {
         shard.blobs.len() as u64
     }
 
-    fn make(&self, shard: &Shard, runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let mut rows = Vec::with_capacity(shard.blobs.len());
         self.sources.for_each_group(&shard.blobs, |blobs| {
             runner.interrupt.check()?;
@@ -89,11 +89,11 @@ impl Stage for Measure<'_> {
         runner.progress.advance(rows.len() as u64);
         let n = rows.len() as u64;
         let outputs = vec![TableOutput::write_all(runner.store, rows)?];
-        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, ..Made::default() })
+        Ok(ShardOutput { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, ..ShardOutput::default() })
     }
 }
 
-impl Measure<'_> {
+impl MeasureStage<'_> {
     fn measure(&self, id: Digest, bytes: &[u8]) -> Measurement {
         let row = Measurement {
             image_id: ImageId(id),

@@ -10,14 +10,14 @@
 //! Only the first step looks at names, times and paths. Ingesting again adds an increment with what is new; shards that
 //! exist are never made again, and decisions once made stand.
 
-mod again;
 mod decide;
 mod fetch;
 mod fingerprints;
 mod increment;
 mod measure;
 mod pack;
-mod pending;
+mod preview;
+mod replay;
 mod rows;
 mod scan;
 mod select;
@@ -28,20 +28,20 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use self::decide::{Assemble, Decide};
+use self::decide::{AssembleStage, DecideStage};
 use self::fetch::Sources;
 use self::increment::{History, Increment};
-use self::measure::Measure;
-use self::pack::Pack;
+use self::measure::MeasureStage;
+use self::pack::PackStage;
 use self::scan::{Entry, Scan, ScanOptions};
 use super::{Runner, StageError};
 use crate::imaging::Limits;
 use crate::store::{Advanced, Output, Ref, StageResult, Store};
 use crate::tables::{self, TableRow};
 
-pub use self::again::ingest_again;
 pub use self::decide::INGEST;
-pub use self::pending::{Pending, pending};
+pub use self::preview::{IngestPreview, preview};
+pub use self::replay::replay_ingest;
 
 /// The name of the ref to the table of images.
 pub const IMAGES: &str = "images";
@@ -96,7 +96,7 @@ pub struct IngestRequest<'a> {
 
 /// What came of an ingest.
 #[derive(Debug)]
-pub struct Ingested {
+pub struct IngestSummary {
     /// The ref to the table of images as it is now.
     pub reference: Ref,
     /// The table.
@@ -124,7 +124,7 @@ pub struct Ingested {
 /// # Errors
 /// A source that is not there, a store that cannot be written, or a wish to stop. Files that are no images are not errors but rows
 /// of the `rejects` table.
-pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Ingested, StageError> {
+pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestSummary, StageError> {
     let mut patience = PATIENCE;
     loop {
         let scan = scan::scan(request.sources, scan_options(request), runner)?;
@@ -150,8 +150,8 @@ fn ingest_scanned(
     request: &IngestRequest<'_>,
     scan: &Scan,
     runner: &Runner<'_>,
-) -> Result<Option<Ingested>, StageError> {
-    let work = Work { request, scan, runner };
+) -> Result<Option<IngestSummary>, StageError> {
+    let work = IngestAttempt { request, scan, runner };
     let history = History::read(runner.store, request.evolution, request.options)?;
     let (before, mended) = work.mend(&history)?;
     let new = before.new_entries(&scan.entries);
@@ -159,7 +159,7 @@ fn ingest_scanned(
         work.show(table)?;
         return Ok(Some(work.unchanged(table.clone(), reference.clone(), mended)));
     }
-    let (table, decided, made) = work.grow(&before, &new)?;
+    let (table, decided, made) = work.append_increment(&before, &new)?;
     if runner.dry_run {
         let action = Box::new(runner.store.action(table.action)?);
         return Err(StageError::WouldRun { phase: "naming the table of images", missing: 1, shards: 1, action });
@@ -167,7 +167,7 @@ fn ingest_scanned(
     let advanced = runner.store.advance(request.evolution, IMAGES, history.head.as_ref(), table.action)?;
     let Advanced::To(reference) = advanced else { return Ok(None) };
     let figures = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
-    let ingested = Ingested {
+    let ingested = IngestSummary {
         reference,
         new: new.len() as u64,
         new_images: decided.counts.rows_out,
@@ -184,13 +184,13 @@ fn ingest_scanned(
 }
 
 /// One try at ingesting what a scan found.
-struct Work<'a> {
+struct IngestAttempt<'a> {
     request: &'a IngestRequest<'a>,
     scan: &'a Scan,
     runner: &'a Runner<'a>,
 }
 
-impl Work<'_> {
+impl IngestAttempt<'_> {
     /// The table of earlier increments, with whatever was lost of it made again. Also the number of shards that this took.
     fn mend(&self, history: &History) -> Result<(Increment, usize), StageError> {
         let store = self.runner.store;
@@ -209,7 +209,7 @@ impl Work<'_> {
         for (i, r) in history.refs.iter().enumerate().skip(broken) {
             self.runner.progress.say(&format!("parts of {r} are gone; making them again"));
             let entries = increment::entries_of(store, &history.refs, i, &before, &self.scan.entries)?;
-            let (table, _, made) = self.grow(&before, &entries)?;
+            let (table, _, made) = self.append_increment(&before, &entries)?;
             if table.action != r.result {
                 return Err(StageError::Conflict(format!(
                     "parts of {r} are gone, and its sources are not what they were, so they cannot be made again; \
@@ -239,33 +239,37 @@ impl Work<'_> {
     }
 
     /// Makes the table that `entries` are added to. Also what was decided, and how many shards had to be made.
-    fn grow(&self, before: &Increment, entries: &[Entry]) -> Result<(StageResult, StageResult, usize), StageError> {
+    fn append_increment(
+        &self,
+        before: &Increment,
+        entries: &[Entry],
+    ) -> Result<(StageResult, StageResult, usize), StageError> {
         let (runner, options) = (self.runner, self.request.options);
         let sources = Sources { origins: &self.scan.origins, max_bytes: options.limits.max_bytes };
 
         let mut met: HashSet<_> = before.blobs();
         let unmet = entries.iter().filter(|e| e.refusal.is_none() && e.blob.is_some_and(|blob| met.insert(blob)));
         let shards = measure::shards(runner.store, options, unmet)?;
-        let measured = runner.run(&Measure { options, sources: &sources }, &shards)?;
+        let measured = runner.run(&MeasureStage { options, sources: &sources }, &shards)?;
 
-        let decide = Decide::new(runner.store, options, before, entries, &measured.results)?;
+        let decide = DecideStage::new(runner.store, options, before, entries, &measured.results)?;
         let mut decided = runner.run(&decide, &[()])?;
         let made_deciding = decided.made;
         let decided = decided.results.remove(0);
         let rows = &decided.outputs[0];
         let decided_rows: Vec<tables::SourceRow> = read_table(runner.store, rows)?;
 
-        let pack = Pack { sources: &sources, decided: rows.object, selection: decided.action };
+        let pack = PackStage { sources: &sources, decided: rows.object, selection: decided.action };
         let packed = runner.run(&pack, &pack::shards(options, &decided_rows))?;
 
-        let assemble = Assemble { options, before, decided: &decided, packed: &packed.results };
+        let assemble = AssembleStage { options, before, decided: &decided, packed: &packed.results };
         let mut table = runner.run(&assemble, &[()])?;
         let made = measured.made + made_deciding + packed.made + table.made;
         Ok((table.results.remove(0), decided, made))
     }
 
-    fn unchanged(&self, table: StageResult, reference: Ref, mended: usize) -> Ingested {
-        Ingested {
+    fn unchanged(&self, table: StageResult, reference: Ref, mended: usize) -> IngestSummary {
+        IngestSummary {
             reference,
             table,
             entries: self.scan.entries.len() as u64,

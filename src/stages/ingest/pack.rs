@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::fetch::Sources;
 use super::{IngestOptions, shard_ranges};
 use crate::ids::Digest;
-use crate::stages::{Made, Runner, Stage, StageError, TableOutput};
+use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectId, StoreError};
 use crate::tables::{ImageFile, ImageRow, PROFILE, SourceRow, TableRow};
 
@@ -15,7 +15,7 @@ use crate::tables::{ImageFile, ImageRow, PROFILE, SourceRow, TableRow};
 pub(super) const VERSION: u32 = 1;
 
 /// The stage; see the module.
-pub(super) struct Pack<'a> {
+pub(super) struct PackStage<'a> {
     pub(super) sources: &'a Sources<'a>,
     /// The rows that were decided, accepted ones and others.
     pub(super) decided: ObjectId,
@@ -37,7 +37,7 @@ pub(super) fn shards<'a>(options: &IngestOptions, decided: &'a [SourceRow]) -> V
     ranges.into_iter().map(|range| Shard { rows: accepted[range.clone()].to_vec(), range }).collect()
 }
 
-impl<'a> Stage for Pack<'a> {
+impl<'a> Stage for PackStage<'a> {
     type Shard = Shard<'a>;
 
     fn phase(&self) -> &'static str {
@@ -65,7 +65,7 @@ impl<'a> Stage for Pack<'a> {
         shard.rows.len() as u64
     }
 
-    fn make(&self, shard: &Shard<'a>, runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, shard: &Shard<'a>, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let blobs: Vec<(Digest, u64)> = shard.rows.iter().filter_map(|row| Some((row.image_id?.0, row.size))).collect();
         let mut out = TableOutput::<ImageRow>::new(runner.store)?;
         let mut rows = shard.rows.iter();
@@ -79,7 +79,7 @@ impl<'a> Stage for Pack<'a> {
         let output = out.finish(runner.store)?;
         runner.progress.advance(output.rows);
         let counts = Counts { rows_in: shard.rows.len() as u64, rows_out: output.rows, rejects: 0 };
-        Ok(Made { outputs: vec![output], counts, upstream: vec![self.selection], ..Made::default() })
+        Ok(ShardOutput { outputs: vec![output], counts, upstream: vec![self.selection], ..ShardOutput::default() })
     }
 }
 

@@ -20,7 +20,7 @@ const NOTE_VERSION: u32 = 2;
 
 /// Where an image lies within its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct CellPosition {
     /// The row, from 0.
     pub(super) row: u64,
     /// The place within the row's list of images, from 0; `None` where a row has one image.
@@ -30,7 +30,7 @@ pub(super) struct Place {
 /// An image of a file, as far as its bytes say.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Cell {
-    place: Place,
+    place: CellPosition,
     blob: Option<Digest>,
     bytes: u64,
     refusal: Option<Refusal>,
@@ -38,7 +38,7 @@ struct Cell {
 
 /// What a file holds: its images, and what kept the rest from being read.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Cells {
+struct FileCells {
     cells: Vec<Cell>,
     failure: Option<Refusal>,
 }
@@ -86,7 +86,7 @@ pub(super) fn scan_rows(
                 found
             }
             Err(StageError::Source { problem, .. }) if !alone => {
-                Cells { cells: Vec::new(), failure: Some(refusal("no_image_column", &problem)) }
+                FileCells { cells: Vec::new(), failure: Some(refusal("no_image_column", &problem)) }
             }
             Err(e) => return Err(e),
         },
@@ -110,7 +110,7 @@ fn limits(max_bytes: u64) -> ForeignLimits {
     ForeignLimits { image_bytes, page_bytes: PAGE_BYTES }
 }
 
-fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Cells, StageError> {
+fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<FileCells, StageError> {
     let images = match ForeignImages::open(file, options.column, limits(options.max_bytes)) {
         Ok(images) => images,
         Err(e) if is_about_columns(&e) => {
@@ -119,10 +119,10 @@ fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Resu
             let problem = problem.strip_prefix(&own_name).unwrap_or(&problem).to_owned();
             return Err(StageError::Source { path: file.to_owned(), problem });
         }
-        Err(e) => return Ok(Cells { cells: Vec::new(), failure: Some(failure(file, &e)) }),
+        Err(e) => return Ok(FileCells { cells: Vec::new(), failure: Some(failure(file, &e)) }),
     };
     runner.progress.begin("reading Parquet rows", images.row_count());
-    let mut found = Cells::default();
+    let mut found = FileCells::default();
     for image in images.rows() {
         runner.interrupt.check()?;
         match image {
@@ -158,7 +158,7 @@ fn failure(file: &Path, e: &ForeignError) -> Refusal {
 }
 
 fn cell(image: ForeignImage) -> Cell {
-    let place = Place { row: image.row, item: image.item };
+    let place = CellPosition { row: image.row, item: image.item };
     match image.bytes {
         ForeignBytes::Bytes(bytes) => {
             Cell { place, blob: Some(Digest::of(&bytes)), bytes: bytes.len() as u64, refusal: None }
@@ -181,13 +181,13 @@ fn note_key(digest: Digest, options: ScanOptions<'_>) -> Digest {
     Digest::derive("visplay 2026-11 cells of a Parquet file", &[digest.as_bytes(), &column, &max_bytes, &reader])
 }
 
-fn known_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Option<Cells>, StageError> {
+fn known_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Option<FileCells>, StageError> {
     let note = runner.store.cached(note_key(digest, options))?;
     Ok(note.and_then(|note| serde_json::from_slice(&note).ok()))
 }
 
 /// Notes what a file holds, if that is a function of its bytes: a file that could not be opened may be opened next time.
-fn remember(found: &Cells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) {
+fn remember(found: &FileCells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) {
     if found.failure.as_ref().is_some_and(|f| f.reason == "unreadable") {
         return;
     }
@@ -216,7 +216,7 @@ impl CellReader {
     }
 
     /// The bytes at a place; `None` when they are not there (any more): whoever needs them sees that the source has changed.
-    pub(super) fn read(&mut self, path: &Path, column: Option<&str>, place: Place) -> Option<Vec<u8>> {
+    pub(super) fn read(&mut self, path: &Path, column: Option<&str>, place: CellPosition) -> Option<Vec<u8>> {
         let is_behind = |open: &mut OpenFile| {
             open.path == path && matches!(open.images.peek(), Some(Ok(next)) if place_of(next) <= place)
         };
@@ -235,6 +235,6 @@ impl CellReader {
     }
 }
 
-fn place_of(image: &ForeignImage) -> Place {
-    Place { row: image.row, item: image.item }
+fn place_of(image: &ForeignImage) -> CellPosition {
+    CellPosition { row: image.row, item: image.item }
 }

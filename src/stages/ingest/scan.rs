@@ -62,7 +62,7 @@ pub(super) enum Origin {
         /// The column, when the user named it.
         column: Option<String>,
         /// Where in it.
-        place: rows::Place,
+        place: rows::CellPosition,
     },
 }
 
@@ -101,7 +101,7 @@ pub(super) struct ScanOptions<'a> {
 }
 
 /// A file met on the walk.
-struct Met {
+struct WalkedEntry {
     /// Path relative to the source.
     relative: PathBuf,
     path: PathBuf,
@@ -109,12 +109,12 @@ struct Met {
 }
 
 /// A file whose bytes are known.
-struct Known {
-    met: Met,
-    content: Result<Content, Refusal>,
+struct DigestedFile {
+    met: WalkedEntry,
+    content: Result<FileContent, Refusal>,
 }
 
-struct Content {
+struct FileContent {
     digest: Digest,
     is_parquet: bool,
     was_read: bool,
@@ -164,13 +164,13 @@ fn scan_source(
 }
 
 /// Every entry below a folder that is not a folder, the store itself left out.
-fn walk(root: &Path, store: Option<&Path>) -> Vec<Met> {
+fn walk(root: &Path, store: Option<&Path>) -> Vec<WalkedEntry> {
     let walk = WalkDir::new(root).follow_links(true).into_iter();
     let outside_store = walk.filter_entry(|e| !(e.file_type().is_dir() && is_within(e.path(), store)));
     outside_store
         .filter_map(|item| match item {
             Ok(item) if item.file_type().is_dir() => None,
-            Ok(item) => Some(meet(root, item.into_path())),
+            Ok(item) => Some(stat_entry(root, item.into_path())),
             Err(e) => Some(refused(root, &e)),
         })
         .collect()
@@ -181,7 +181,7 @@ fn is_within(folder: &Path, store: Option<&Path>) -> bool {
     store.is_some_and(|store| folder.canonicalize().is_ok_and(|folder| folder.starts_with(store)))
 }
 
-fn meet(root: &Path, path: PathBuf) -> Met {
+fn stat_entry(root: &Path, path: PathBuf) -> WalkedEntry {
     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
     let state = match std::fs::metadata(&path) {
         // Opening a pipe would wait for ever, and a device has no end.
@@ -189,14 +189,14 @@ fn meet(root: &Path, path: PathBuf) -> Met {
         Ok(meta) => Ok(state_of(&meta)),
         Err(e) => Err(unreadable(&e)),
     };
-    Met { relative, path, state }
+    WalkedEntry { relative, path, state }
 }
 
 fn state_of(meta: &Metadata) -> (Fingerprint, u64) {
     (Fingerprint::of(meta), meta.len())
 }
 
-fn refused(root: &Path, e: &walkdir::Error) -> Met {
+fn refused(root: &Path, e: &walkdir::Error) -> WalkedEntry {
     let path = e.path().unwrap_or(root).to_owned();
     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
     let refusal = match (e.loop_ancestor(), e.io_error()) {
@@ -207,21 +207,21 @@ fn refused(root: &Path, e: &walkdir::Error) -> Met {
         (None, Some(io)) => unreadable(io),
         (None, None) => refusal("unreadable", "it cannot be listed"),
     };
-    Met { relative, path, state: Err(refusal) }
+    WalkedEntry { relative, path, state: Err(refusal) }
 }
 
-fn lone_file(source: &Path, root: &Path) -> Met {
+fn lone_file(source: &Path, root: &Path) -> WalkedEntry {
     let name = source.file_name().map_or_else(|| PathBuf::from("file"), PathBuf::from);
-    Met { relative: name, ..meet(Path::new("/"), root.to_owned()) }
+    WalkedEntry { relative: name, ..stat_entry(Path::new("/"), root.to_owned()) }
 }
 
 /// Digests of all files, those that did not change taken from what is known.
 fn read_all(
-    met: Vec<Met>,
+    met: Vec<WalkedEntry>,
     known: &Fingerprints,
     options: ScanOptions<'_>,
     runner: &Runner<'_>,
-) -> Result<Vec<Known>, StageError> {
+) -> Result<Vec<DigestedFile>, StageError> {
     runner.progress.begin("reading sources", met.len() as u64);
     let files = met
         .into_par_iter()
@@ -232,7 +232,7 @@ fn read_all(
                 Ok((fingerprint, bytes)) => read_one(&met, *fingerprint, *bytes, known, options),
             };
             runner.progress.advance(1);
-            Ok(Known { met, content })
+            Ok(DigestedFile { met, content })
         })
         .collect();
     runner.progress.end();
@@ -240,12 +240,12 @@ fn read_all(
 }
 
 fn read_one(
-    met: &Met,
+    met: &WalkedEntry,
     fingerprint: Fingerprint,
     bytes: u64,
     known: &Fingerprints,
     options: ScanOptions<'_>,
-) -> Result<Content, Refusal> {
+) -> Result<FileContent, Refusal> {
     // Whether a file is too large must not depend on whether it was read before, so that both ways end at the same digests.
     let is_allowed = |is_parquet| {
         if bytes <= options.max_bytes || is_parquet {
@@ -255,7 +255,7 @@ fn read_one(
     };
     if let Some((digest, is_parquet)) = known.get(&met.relative, fingerprint) {
         is_allowed(is_parquet)?;
-        return Ok(Content { digest, is_parquet, was_read: false });
+        return Ok(FileContent { digest, is_parquet, was_read: false });
     }
     let mut file = File::open(&met.path).map_err(|e| unreadable(&e))?;
     let mut buffer = [0; 1 << 16];
@@ -264,7 +264,7 @@ fn read_one(
     let is_parquet = buffer[..start].starts_with(b"PAR1");
     is_allowed(is_parquet)?;
     let digest = digest_file(file, &mut buffer, start, fingerprint).map_err(|e| unreadable(&e))?;
-    Ok(Content { digest, is_parquet, was_read: true })
+    Ok(FileContent { digest, is_parquet, was_read: true })
 }
 
 /// The digest of a file that does not change meanwhile. The first `start` bytes are in the buffer already.
@@ -293,7 +293,7 @@ fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Notes the digests of the files read, unless nothing is new.
 fn remember(
-    files: &[Known],
+    files: &[DigestedFile],
     known: &Fingerprints,
     root: &Path,
     began_ms: u64,
@@ -316,7 +316,7 @@ fn remember(
 }
 
 fn add_file(
-    file: Known,
+    file: DigestedFile,
     options: ScanOptions<'_>,
     alone: bool,
     runner: &Runner<'_>,

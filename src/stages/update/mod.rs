@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 pub use self::settings::{TrainedPart, UpdateSettings};
 
-use self::rollouts::Prompting;
+use self::rollouts::RolloutBuilder;
 use super::image_set::ImageSet;
-use super::model::{Frame, Loaded, ModelHandle, StoredModel, WEIGHTS};
+use super::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, WEIGHTS};
 use super::role_prompt::RolePrompt;
-use super::training_state::{Beginning, Live, UPDATES};
-use super::{Made, Runner, Stage, StageError, TableOutput};
+use super::training_state::{TrainingInit, TrainingState, UPDATES};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput};
 use crate::ids::{ModelId, QuestionId};
 use crate::store::{Action, ActionKey, Counts, Input, StageResult, Store};
 use crate::tables::{MetricRow, PROFILE, RewardRow, Role, TableRow};
@@ -32,7 +32,7 @@ pub const UPDATE: &str = "update";
 const VERSION: u32 = 1;
 
 /// What a chain of updates is about.
-pub struct Training<'a> {
+pub struct TrainingSpec<'a> {
     /// The role.
     pub role: Role,
     /// The knobs.
@@ -46,7 +46,7 @@ pub struct Training<'a> {
     /// The model at the start.
     pub base: &'a StoredModel,
     /// What goes with its weights.
-    pub frame: Arc<Frame>,
+    pub assets: Arc<ModelAssets>,
     /// The images that samples are about.
     pub images: &'a ImageSet<'a>,
     /// The role's prompt.
@@ -62,25 +62,25 @@ pub struct Training<'a> {
 }
 
 /// A role in training.
-pub struct Chain<'a> {
-    training: Training<'a>,
+pub struct TrainingChain<'a> {
+    training: TrainingSpec<'a>,
     store: &'a Store,
-    links: Mutex<Vec<Link>>,
-    live: Mutex<Option<Live>>,
+    links: Mutex<Vec<ChainStep>>,
+    live: Mutex<Option<TrainingState>>,
 }
 
 /// A step that is done, or about to be.
 #[derive(Debug, Clone)]
-struct Link {
+struct ChainStep {
     samples: Vec<StageResult>,
     rewards: StageResult,
     /// The step's own result, once there is one.
     result: Option<StageResult>,
 }
 
-impl<'a> Chain<'a> {
+impl<'a> TrainingChain<'a> {
     /// The beginning of a role's training.
-    pub fn new(training: Training<'a>, store: &'a Store) -> Self {
+    pub fn new(training: TrainingSpec<'a>, store: &'a Store) -> Self {
         Self { training, store, links: Mutex::default(), live: Mutex::default() }
     }
 
@@ -109,7 +109,7 @@ impl<'a> Chain<'a> {
         ModelHandle::new(self.model_id(), move || {
             let mut live = self.live();
             let live = self.advance(&mut live, step)?;
-            Loaded::of(Arc::clone(&self.training.frame), &Snapshot(&live.weights))
+            LoadedModel::new(Arc::clone(&self.training.assets), &Snapshot(&live.weights))
         })
     }
 
@@ -125,11 +125,11 @@ impl<'a> Chain<'a> {
     ) -> Result<bool, StageError> {
         let step = self.steps();
         let previous = self.links().last().and_then(|link| link.result.as_ref()).map(|result| result.action);
-        let link = Link { samples, rewards, result: None };
+        let link = ChainStep { samples, rewards, result: None };
         let shard = Shard { step, previous, link };
-        let mut ran = runner.run(&Update { chain: self }, std::slice::from_ref(&shard))?;
+        let mut ran = runner.run(&UpdateStage { chain: self }, std::slice::from_ref(&shard))?;
         let result = Some(ran.results.remove(0));
-        self.links().push(Link { result, ..shard.link });
+        self.links().push(ChainStep { result, ..shard.link });
         Ok(ran.made > 0)
     }
 
@@ -149,11 +149,11 @@ impl<'a> Chain<'a> {
         Ok(self.training.base.with_weights(weights))
     }
 
-    fn links(&self) -> MutexGuard<'_, Vec<Link>> {
+    fn links(&self) -> MutexGuard<'_, Vec<ChainStep>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live(&self) -> MutexGuard<'_, Option<Live>> {
+    fn live(&self) -> MutexGuard<'_, Option<TrainingState>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -163,16 +163,17 @@ impl<'a> Chain<'a> {
     }
 
     /// Brings the weights in memory to where `step` steps are done.
-    fn advance<'l>(&self, live: &'l mut Option<Live>, step: u32) -> Result<&'l mut Live, StageError> {
+    fn advance<'l>(&self, live: &'l mut Option<TrainingState>, step: u32) -> Result<&'l mut TrainingState, StageError> {
         let links = self.links().clone();
-        let kept = |link: &Link| link.result.as_ref().is_some_and(|result| result.outputs_of(WEIGHTS).next().is_some());
+        let kept =
+            |link: &ChainStep| link.result.as_ref().is_some_and(|result| result.outputs_of(WEIGHTS).next().is_some());
         let nearest = links.iter().take(step as usize).rposition(kept).map(|i| i as u32 + 1);
         // What is in memory will do unless it is ahead, or a checkpoint is nearer.
         let usable = live.as_ref().is_some_and(|live| live.step <= step && nearest.is_none_or(|n| n <= live.step));
         if !usable {
             let training = &self.training;
             let tensors = training.base.tensors(self.store)?;
-            let begin = Beginning {
+            let begin = TrainingInit {
                 trained: training.settings.trained(),
                 optimizer: training.settings.optimizer(),
                 reference: training.settings.beta > 0.0,
@@ -180,7 +181,7 @@ impl<'a> Chain<'a> {
                 device: training.device,
                 seed: training.seed,
             };
-            let mut fresh = Live::start(&training.frame, &tensors, begin)?;
+            let mut fresh = TrainingState::start(&training.assets, &tensors, begin)?;
             if let Some((n, result)) = nearest.and_then(|n| Some((n, links[n as usize - 1].result.as_ref()?))) {
                 fresh.resume(self.store, result, n)?;
             }
@@ -195,11 +196,11 @@ impl<'a> Chain<'a> {
     }
 
     /// Makes one step's updates on the weights in memory.
-    fn apply(&self, live: &mut Live, link: &Link) -> Result<Applied, StageError> {
+    fn apply(&self, live: &mut TrainingState, link: &ChainStep) -> Result<StepOutcome, StageError> {
         let training = &self.training;
-        let prompting = Prompting {
+        let prompting = RolloutBuilder {
             store: self.store,
-            frame: &training.frame,
+            assets: &training.assets,
             images: training.images,
             prompt: training.prompt,
             texts: &training.texts,
@@ -209,31 +210,31 @@ impl<'a> Chain<'a> {
         let policy = training.settings.policy(training.max_tokens, training.temperature);
         // Part-way after an error, the weights must not be taken for those of any step.
         let step = std::mem::replace(&mut live.step, u32::MAX);
-        let Live { weights, optimizer, reference, .. } = live;
+        let TrainingState { weights, optimizer, reference, .. } = live;
         let report = policy_step(weights, optimizer, reference.as_ref(), &groups, &policy, |n| rates.rate(n))?;
         live.step = step + 1;
-        Ok(Applied { report, groups, rewards })
+        Ok(StepOutcome { report, groups, rewards })
     }
 }
 
 /// What a step did, and to what.
-struct Applied {
+struct StepOutcome {
     report: PolicyReport,
     groups: Vec<crate::training::policy::Group>,
     rewards: Vec<RewardRow>,
 }
 
-struct Update<'c, 'a> {
-    chain: &'c Chain<'a>,
+struct UpdateStage<'c, 'a> {
+    chain: &'c TrainingChain<'a>,
 }
 
 struct Shard {
     step: u32,
     previous: Option<ActionKey>,
-    link: Link,
+    link: ChainStep,
 }
 
-impl Stage for Update<'_, '_> {
+impl Stage for UpdateStage<'_, '_> {
     type Shard = Shard;
 
     fn phase(&self) -> &'static str {
@@ -243,7 +244,7 @@ impl Stage for Update<'_, '_> {
         }
     }
 
-    fn concurrent(&self) -> bool {
+    fn runs_concurrently(&self) -> bool {
         false
     }
 
@@ -282,21 +283,21 @@ impl Stage for Update<'_, '_> {
         1
     }
 
-    fn make(&self, shard: &Shard, runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let chain = self.chain;
         let mut live = chain.live();
         let live = chain.advance(&mut live, shard.step)?;
-        let Applied { report, groups, rewards } = chain.apply(live, &shard.link)?;
+        let StepOutcome { report, groups, rewards } = chain.apply(live, &shard.link)?;
         let row = metrics::row(chain.training.role, shard.step, &report, &groups, &rewards);
         let n = rewards.len() as u64;
         let mut outputs = vec![TableOutput::write_all(runner.store, [row])?];
         if chain.is_kept(shard.step) {
-            outputs.extend(live.keep(runner.store, &chain.training.frame)?);
+            outputs.extend(live.keep(runner.store, &chain.training.assets)?);
         }
         runner.progress.advance(1);
         let figures = BTreeMap::from([(UPDATES.to_owned(), live.optimizer.updates())]);
         let mut upstream: Vec<ActionKey> = shard.previous.into_iter().collect();
         upstream.extend(shard.link.samples.iter().chain([&shard.link.rewards]).map(|result| result.action));
-        Ok(Made { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, figures, upstream })
+        Ok(ShardOutput { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, figures, upstream })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::ids::{Digest, GroupId, ImageId, QuestionId};
 use crate::stages::image_set::ImageSet;
-use crate::stages::model::Frame;
+use crate::stages::model::ModelAssets;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{StageError, read_rows};
 use crate::store::{StageResult, Store};
@@ -13,7 +13,7 @@ use crate::tables::{AnswerRow, Finish, QuestionRow, RewardRow, Role};
 use crate::training::policy::{Group, Rollout};
 
 /// A sample of either role.
-struct Drawn {
+struct StoredSample {
     subject: Digest,
     group: GroupId,
     image: ImageId,
@@ -24,16 +24,16 @@ struct Drawn {
 }
 
 /// What turns rows into prompts.
-pub(super) struct Prompting<'a> {
+pub(super) struct RolloutBuilder<'a> {
     pub(super) store: &'a Store,
-    pub(super) frame: &'a Frame,
+    pub(super) assets: &'a ModelAssets,
     pub(super) images: &'a ImageSet<'a>,
     pub(super) prompt: &'a RolePrompt,
     /// The texts of the questions that the Reasoner answers.
     pub(super) texts: &'a HashMap<QuestionId, String>,
 }
 
-impl Prompting<'_> {
+impl RolloutBuilder<'_> {
     /// The groups of a step, in the order of their rows, and the rewards of their samples.
     pub(super) fn groups(
         &self,
@@ -54,7 +54,7 @@ impl Prompting<'_> {
             let image = match pictures.get(&first.image) {
                 Some(image) => Arc::clone(image),
                 None => {
-                    let picture = self.images.picture(first.image, &self.frame.processor)?;
+                    let picture = self.images.picture(first.image, &self.assets.processor)?;
                     let image = picture
                         .map_err(|refusal| StageError::Conflict(format!("{}: {}", first.image, refusal.detail)))?;
                     let image = Arc::new(image);
@@ -62,10 +62,10 @@ impl Prompting<'_> {
                     image
                 }
             };
-            let tokens = image.grid().tokens(self.frame.config.vision.spatial_merge_size);
-            let prompt = self.prompt.tokens(&self.frame.tokenizer, Some(tokens), &first.question);
+            let tokens = image.grid().tokens(self.assets.config.vision.spatial_merge_size);
+            let prompt = self.prompt.tokens(&self.assets.tokenizer, Some(tokens), &first.question);
             let prompt = prompt.map_err(|e| StageError::Model(e.to_string()))?;
-            let rollout = |sample: &Drawn| {
+            let rollout = |sample: &StoredSample| {
                 let reward = by_subject
                     .get(&sample.subject)
                     .ok_or_else(|| StageError::Conflict(format!("the sample {} has no reward", sample.subject)))?;
@@ -83,9 +83,9 @@ impl Prompting<'_> {
         Ok((groups, rewards))
     }
 
-    fn questions(&self, samples: &[StageResult]) -> Result<Vec<Drawn>, StageError> {
+    fn questions(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>, StageError> {
         let rows: Vec<QuestionRow> = read_rows(self.store, samples)?;
-        let drawn = rows.into_iter().map(|row| Drawn {
+        let drawn = rows.into_iter().map(|row| StoredSample {
             subject: row.question_id.0,
             group: row.group_id,
             image: row.image_id,
@@ -97,11 +97,11 @@ impl Prompting<'_> {
         Ok(drawn.collect())
     }
 
-    fn answers(&self, samples: &[StageResult]) -> Result<Vec<Drawn>, StageError> {
+    fn answers(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>, StageError> {
         let rows: Vec<AnswerRow> = read_rows(self.store, samples)?;
         let drawn = rows.into_iter().map(|row| {
             let text = self.texts.get(&row.question_id).cloned();
-            Ok(Drawn {
+            Ok(StoredSample {
                 subject: row.answer_id.0,
                 group: row.group_id,
                 image: row.image_id,

@@ -10,7 +10,7 @@ use crate::ids::Digest;
 use crate::imaging::{Limits, decode};
 use crate::stages::StageError;
 use crate::stages::image_set::Refusal;
-use crate::stages::model::Frame;
+use crate::stages::model::ModelAssets;
 use crate::tables::{self, Demonstration, DemonstrationSystem, ImageLink, TableError};
 use crate::training::tree::common_prefix;
 use crate::training::{Branch, Tree};
@@ -40,7 +40,7 @@ pub struct Demonstrations {
 }
 
 /// Rows that cannot be learnt from, each with the reason.
-pub(super) type Refused = Vec<(usize, Refusal)>;
+pub(super) type RejectedRows = Vec<(usize, Refusal)>;
 
 /// A row as tokens.
 struct Sequence {
@@ -104,9 +104,9 @@ impl Demonstrations {
         &self,
         from: usize,
         to: usize,
-        frame: &Frame,
+        assets: &ModelAssets,
         max_tokens: usize,
-    ) -> Result<(Vec<Tree>, Refused), StageError> {
+    ) -> Result<(Vec<Tree>, RejectedRows), StageError> {
         let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
         // The system text stands before the image: where it differs, the image is not in what they share.
         let alike = |a: &Row, b: &Row| a.image == b.image && a.system == b.system;
@@ -117,7 +117,7 @@ impl Demonstrations {
             }
         }
         let made: Vec<_> =
-            groups.into_par_iter().map(|rows| self.tree(rows, frame, max_tokens)).collect::<Result<_, _>>()?;
+            groups.into_par_iter().map(|rows| self.tree(rows, assets, max_tokens)).collect::<Result<_, _>>()?;
         let (mut trees, mut refused) = (Vec::new(), Vec::new());
         for (tree, mut refusals) in made {
             trees.extend(tree);
@@ -130,18 +130,18 @@ impl Demonstrations {
     fn tree(
         &self,
         rows: std::ops::Range<usize>,
-        frame: &Frame,
+        assets: &ModelAssets,
         max_tokens: usize,
-    ) -> Result<(Option<Tree>, Refused), StageError> {
-        let image = match self.patches(rows.start, frame)? {
+    ) -> Result<(Option<Tree>, RejectedRows), StageError> {
+        let image = match self.patches(rows.start, assets)? {
             Ok(image) => image,
             Err(refusal) => return Ok((None, rows.map(|i| (i, refusal.clone())).collect())),
         };
-        let merge = frame.config.vision.spatial_merge_size;
+        let merge = assets.config.vision.spatial_merge_size;
         let image_tokens = image.grid[1] * image.grid[2] / (merge * merge) * image.grid[0];
         let (mut sequences, mut refused) = (Vec::new(), Vec::new());
         for i in rows {
-            match self.sequence(&self.rows[i], image_tokens, frame) {
+            match self.sequence(&self.rows[i], image_tokens, assets) {
                 Err(refusal) => refused.push((i, refusal)),
                 Ok(Sequence { prompt, response }) if prompt.len() + response.len() > max_tokens => {
                     let tokens = prompt.len() + response.len();
@@ -163,16 +163,16 @@ impl Demonstrations {
         Ok((Some(Tree { prefix, images: vec![Arc::new(image.into())], branches }), refused))
     }
 
-    fn sequence(&self, row: &Row, image_tokens: usize, frame: &Frame) -> Result<Sequence, Refusal> {
+    fn sequence(&self, row: &Row, image_tokens: usize, assets: &ModelAssets) -> Result<Sequence, Refusal> {
         let text = |e: &dyn std::error::Error| Refusal::new("text", e.to_string());
         let prompt = Prompt::chat(&row.system, Some(image_tokens), &row.prompt);
-        let prompt = frame.tokenizer.encode_prompt(&prompt).map_err(|e| text(&e))?;
-        let mut response = frame.tokenizer.encode_plain(&row.response).map_err(|e| text(&e))?;
-        response.push(frame.tokenizer.special().im_end);
+        let prompt = assets.tokenizer.encode_prompt(&prompt).map_err(|e| text(&e))?;
+        let mut response = assets.tokenizer.encode_plain(&row.response).map_err(|e| text(&e))?;
+        response.push(assets.tokenizer.special().im_end);
         Ok(Sequence { prompt, response })
     }
 
-    fn patches(&self, row: usize, frame: &Frame) -> Result<Result<Patches, Refusal>, StageError> {
+    fn patches(&self, row: usize, assets: &ModelAssets) -> Result<Result<Patches, Refusal>, StageError> {
         let image = &self.rows[row].image;
         let bytes = image_bytes(&self.file, image)?;
         // What is learnt from must be what the action names.
@@ -183,7 +183,7 @@ impl Demonstrations {
             Ok(decoded) => decoded,
             Err(e) => return Ok(Err(Refusal::new("image", format!("{}: {e}", image.path)))),
         };
-        let processed = frame.processor.process(&decoded.pixels);
+        let processed = assets.processor.process(&decoded.pixels);
         Ok(processed.map_err(|e| Refusal::new("image", format!("{}: {e}", image.path))))
     }
 }

@@ -1,6 +1,6 @@
 //! Warm start: supervised cross-entropy on the responses of a table, before any evolution.
 //!
-//! A chain of pieces of some steps each; a piece is an action, and keeps the weights and the optimizer after its last step.
+//! A chain of segments of some steps each; a segment is an action, and keeps the weights and the optimizer after its last step.
 
 mod data;
 
@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::data::Demonstrations;
-use self::data::Refused;
+use self::data::RejectedRows;
 
 use super::image_set::Refusal;
-use super::model::{Frame, StoredModel, WEIGHTS};
-use super::training_state::{Beginning, Live, UPDATES, trained_tensors};
-use super::{Made, Runner, Stage, StageError, TableOutput, read_rows};
+use super::model::{ModelAssets, StoredModel, WEIGHTS};
+use super::training_state::{TrainingInit, TrainingState, UPDATES, trained_tensors};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, read_rows};
 use crate::device::DeviceClass;
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{DemonstrationRow, MetricRow, PROFILE, RejectRow, TableRow};
@@ -155,7 +155,7 @@ impl WarmStartSettings {
     }
 }
 
-/// Trains `base` on the table, computing in a number format on a device. Gives the results of the pieces, and the model after the last.
+/// Trains `base` on the table, computing in a number format on a device. Gives the results of the segments, and the model after the last.
 ///
 /// # Errors
 /// A step fails, the store fails, or somebody asked to stop.
@@ -166,22 +166,22 @@ pub fn warm_start(
     (dtype, device): (DType, &Device),
     runner: &Runner<'_>,
 ) -> Result<(Vec<StageResult>, StoredModel), StageError> {
-    let frame = Arc::new(base.frame(runner.store, None)?);
+    let assets = Arc::new(base.assets(runner.store, None)?);
     let too_many =
         || StageError::Parameter { key: "epochs", problem: "there are more steps than can be counted".into() };
     let steps = settings.steps(data.len()).ok_or_else(too_many)?;
-    let stage = WarmStart { base, data, settings, dtype, device, frame, steps, live: Mutex::default() };
+    let stage = WarmStart { base, data, settings, dtype, device, assets, steps, live: Mutex::default() };
     let mut done: Vec<StageResult> = Vec::new();
     for first in (0..steps).step_by(settings.checkpoint_every.max(1) as usize) {
         let end = steps.min(first.saturating_add(settings.checkpoint_every.max(1)));
-        let piece = Piece { steps: first..end, before: done.last().cloned() };
-        let mut ran = runner.run(&stage, std::slice::from_ref(&piece))?;
+        let segment = Segment { steps: first..end, before: done.last().cloned() };
+        let mut ran = runner.run(&stage, std::slice::from_ref(&segment))?;
         done.append(&mut ran.results);
     }
     let Some(last) = done.last() else {
         return Err(StageError::Parameter { key: "epochs", problem: "there is no step to make".into() });
     };
-    if done.iter().all(|piece| piece.counts.rows_out == 0) {
+    if done.iter().all(|segment| segment.counts.rows_out == 0) {
         let rejects: Vec<RejectRow> = read_rows(runner.store, &done[..1])?;
         let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
         let problem = format!("none of its {} rows can be learnt from{why}", data.len());
@@ -191,7 +191,7 @@ pub fn warm_start(
     Ok((done, model))
 }
 
-/// The adapter that a warm start trained, from its last piece; none where the model itself was trained.
+/// The adapter that a warm start trained, from its last segment; none where the model itself was trained.
 ///
 /// # Errors
 /// The store fails.
@@ -210,20 +210,20 @@ struct WarmStart<'a> {
     settings: &'a WarmStartSettings,
     dtype: DType,
     device: &'a Device,
-    frame: Arc<Frame>,
+    assets: Arc<ModelAssets>,
     /// Of the whole warm start.
     steps: u32,
-    live: Mutex<Option<Live>>,
+    live: Mutex<Option<TrainingState>>,
 }
 
 /// Some steps, and what they start from.
-struct Piece {
+struct Segment {
     steps: Range<u32>,
     before: Option<StageResult>,
 }
 
 /// A step's batch, made ahead of the model.
-type Batch = Result<(Vec<Tree>, Refused), StageError>;
+type Batch = Result<(Vec<Tree>, RejectedRows), StageError>;
 
 impl WarmStart<'_> {
     /// The rows of a step.
@@ -233,8 +233,8 @@ impl WarmStart<'_> {
         first..self.data.len().min(first + a_step)
     }
 
-    fn start(&self, piece: &Piece, runner: &Runner<'_>) -> Result<Live, StageError> {
-        let begin = Beginning {
+    fn start(&self, segment: &Segment, runner: &Runner<'_>) -> Result<TrainingState, StageError> {
+        let begin = TrainingInit {
             trained: self.settings.trained(),
             optimizer: self.settings.optimizer(),
             reference: false,
@@ -242,18 +242,18 @@ impl WarmStart<'_> {
             device: self.device,
             seed: self.settings.seed,
         };
-        let mut live = Live::start(&self.frame, &self.base.tensors(runner.store)?, begin)?;
-        if let Some(before) = &piece.before {
-            live.resume(runner.store, before, piece.steps.start)?;
+        let mut live = TrainingState::start(&self.assets, &self.base.tensors(runner.store)?, begin)?;
+        if let Some(before) = &segment.before {
+            live.resume(runner.store, before, segment.steps.start)?;
         }
         Ok(live)
     }
 
-    /// Makes the steps of a piece: a row of metrics each, and the rows left out.
+    /// Makes the steps of a segment: a row of metrics each, and the rows left out.
     fn train(
         &self,
-        piece: &Piece,
-        live: &mut Live,
+        segment: &Segment,
+        live: &mut TrainingState,
         runner: &Runner<'_>,
     ) -> Result<(Vec<MetricRow>, Vec<RejectRow>), StageError> {
         /// Batches that wait ready.
@@ -265,15 +265,15 @@ impl WarmStart<'_> {
             // Both ends live in here: however this ends, the thread that reads ahead finds nobody to send to and ends too.
             let (send, batches) = bounded::<Batch>(AHEAD);
             scope.spawn(move || {
-                for step in piece.steps.clone() {
+                for step in segment.steps.clone() {
                     let rows = self.rows(step);
-                    let batch = self.data.trees(rows.start, rows.end, &self.frame, self.settings.max_tokens as usize);
+                    let batch = self.data.trees(rows.start, rows.end, &self.assets, self.settings.max_tokens as usize);
                     if send.send(batch).is_err() {
                         return;
                     }
                 }
             });
-            for step in piece.steps.clone() {
+            for step in segment.steps.clone() {
                 runner.interrupt.check()?;
                 let lost = || StageError::Conflict("the thread that reads ahead died".into());
                 let (trees, refused) = batches.recv().map_err(|_| lost())??;
@@ -283,7 +283,7 @@ impl WarmStart<'_> {
             }
             Ok::<(), StageError>(())
         })?;
-        live.step = piece.steps.end;
+        live.step = segment.steps.end;
         Ok((metrics, rejects))
     }
 
@@ -291,7 +291,7 @@ impl WarmStart<'_> {
         &self,
         step: u32,
         trees: &[Tree],
-        live: &mut Live,
+        live: &mut TrainingState,
         schedule: &Schedule,
         compute: Compute,
     ) -> Result<MetricRow, StageError> {
@@ -373,22 +373,22 @@ fn finite(value: f64) -> Option<f64> {
 }
 
 impl Stage for WarmStart<'_> {
-    type Shard = Piece;
+    type Shard = Segment;
 
     fn phase(&self) -> &'static str {
         "learning from demonstrations"
     }
 
-    fn concurrent(&self) -> bool {
+    fn runs_concurrently(&self) -> bool {
         false
     }
 
-    fn action(&self, piece: &Piece) -> Action {
+    fn action(&self, segment: &Segment) -> Action {
         let mut parameters = BTreeMap::from([
             ("data".into(), json!(self.data.digest())),
-            ("previous".into(), json!(piece.before.as_ref().map(|result| result.action))),
+            ("previous".into(), json!(segment.before.as_ref().map(|result| result.action))),
             ("settings".into(), json!(self.settings)),
-            ("steps".into(), json!([piece.steps.start, piece.steps.end])),
+            ("steps".into(), json!([segment.steps.start, segment.steps.end])),
         ]);
         // f32 on a CPU is not named.
         if self.dtype != DType::F32 || !self.device.is_cpu() {
@@ -413,25 +413,25 @@ impl Stage for WarmStart<'_> {
         }
     }
 
-    fn units(&self, piece: &Piece) -> u64 {
-        u64::from(piece.steps.end - piece.steps.start)
+    fn units(&self, segment: &Segment) -> u64 {
+        u64::from(segment.steps.end - segment.steps.start)
     }
 
-    fn make(&self, piece: &Piece, runner: &Runner<'_>) -> Result<Made, StageError> {
+    fn run_shard(&self, segment: &Segment, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = match live.take().filter(|live| live.step == piece.steps.start) {
+        let mut state = match live.take().filter(|live| live.step == segment.steps.start) {
             Some(state) => state,
-            None => self.start(piece, runner)?,
+            None => self.start(segment, runner)?,
         };
-        let (metrics, rejects) = self.train(piece, &mut state, runner)?;
-        let rows_in: u64 = piece.steps.clone().map(|step| self.rows(step).len() as u64).sum();
+        let (metrics, rejects) = self.train(segment, &mut state, runner)?;
+        let rows_in: u64 = segment.steps.clone().map(|step| self.rows(step).len() as u64).sum();
         let counts = Counts { rows_in, rows_out: rows_in - rejects.len() as u64, rejects: rejects.len() as u64 };
         let mut outputs =
             vec![TableOutput::write_all(runner.store, metrics)?, TableOutput::write_all(runner.store, rejects)?];
-        outputs.extend(state.keep(runner.store, &self.frame)?);
+        outputs.extend(state.keep(runner.store, &self.assets)?);
         let figures = BTreeMap::from([(UPDATES.to_owned(), state.optimizer.updates())]);
-        let upstream: Vec<ActionKey> = piece.before.iter().map(|result| result.action).collect();
+        let upstream: Vec<ActionKey> = segment.before.iter().map(|result| result.action).collect();
         *live = Some(state);
-        Ok(Made { outputs, counts, figures, upstream })
+        Ok(ShardOutput { outputs, counts, figures, upstream })
     }
 }

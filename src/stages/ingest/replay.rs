@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::increment::{Increment, listing_of};
 use super::scan::{Origin, Scan};
-use super::{IngestOptions, IngestRequest, Work, decide, read_table, scan};
+use super::{IngestAttempt, IngestOptions, IngestRequest, decide, read_table, scan};
 use crate::imaging::Limits;
 use crate::stages::{Runner, StageError};
 use crate::store::{Action, StageResult, Store};
@@ -17,7 +17,7 @@ use crate::tables::{ImageRow, TableRow};
 ///
 /// # Errors
 /// Bytes that are not to be had, or whatever keeps a step from being made.
-pub fn ingest_again(
+pub fn replay_ingest(
     stored: &Store,
     table: &StageResult,
     sources: &[PathBuf],
@@ -30,12 +30,12 @@ pub fn ingest_again(
     let found = scan::scan(&there, super::scan_options(&request), runner)?;
     let origins = origins(stored, table, scratch, found.origins)?;
     let scan = Scan { origins, ..Scan::default() };
-    let work = Work { request: &request, scan: &scan, runner };
+    let work = IngestAttempt { request: &request, scan: &scan, runner };
     let mut before = Increment::default();
     for table in chain(stored, table)? {
         let lost = || StageError::Conflict(format!("the listing of the ingest {} is gone", table.action));
         let entries = listing_of(stored, &table.upstream).ok_or_else(lost)?;
-        work.grow(&before, &entries).map_err(without_bytes)?;
+        work.append_increment(&before, &entries).map_err(without_bytes)?;
         before = Increment::read(stored, table)?;
     }
     Ok(())

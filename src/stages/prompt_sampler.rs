@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::image_set::{ImageSet, Refusal};
-use super::in_use::InUse;
-use super::model::{Loaded, ModelHandle};
+use super::model::{LoadedModel, ModelHandle};
 use super::role_prompt::RolePrompt;
+use super::shared_while_used::SharedWhileUsed;
 use super::{Runner, StageError};
 use crate::ids::{Digest, ImageId};
 use crate::random::Seed;
@@ -70,18 +70,18 @@ impl Sampling {
 
 /// What sampling may use of the machine. In f32 on the CPU results do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct SamplingLimits {
     /// Memory of the cache of keys and values, in bytes.
     pub cache_bytes: u64,
     /// Samples that run at once.
     pub max_sequences: u32,
 }
 
-impl Room {
+impl SamplingLimits {
     /// What actions name of how a model computes, with the room where results depend on it.
     fn named_in(self, compute: &Value) -> Value {
         let mut compute = compute.clone();
-        if let (true, Some(compute)) = (room_matters(&compute), compute.as_object_mut()) {
+        if let (true, Some(compute)) = (limits_affect_results(&compute), compute.as_object_mut()) {
             compute.insert("cache_bytes".to_owned(), json!(self.cache_bytes));
             compute.insert("max_sequences".to_owned(), json!(self.max_sequences));
         }
@@ -93,13 +93,13 @@ impl Room {
 ///
 /// A matrix product of candle's chooses the order of its sums by its shape, so that a sample's bits depend on what is drawn beside
 /// it, and that depends on the room. Our kernels, which serve f32 on the CPU, are free of it.
-pub fn room_matters(compute: &Value) -> bool {
+pub fn limits_affect_results(compute: &Value) -> bool {
     compute["dtype"] != DType::F32.as_str() || compute.get("device").is_some()
 }
 
 /// A prompt of which samples are wanted.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct PromptRequest {
     /// What keys the randomness of its samples.
     pub row: Digest,
     /// The image; `None` for a text alone.
@@ -110,7 +110,7 @@ pub struct Ask {
 
 /// The samples of a prompt.
 #[derive(Debug)]
-pub struct Drawn {
+pub struct PromptSamples {
     /// Tokens of the prompt, those of the image included.
     pub prompt_tokens: u32,
     /// The samples.
@@ -118,19 +118,24 @@ pub struct Drawn {
 }
 
 /// Draws samples with one model, one prompt template and one engine.
-pub struct Drawer<'a> {
+pub struct PromptSampler<'a> {
     /// The model.
     pub model: &'a ModelHandle<'a>,
     /// The role's prompt.
     pub prompt: &'a RolePrompt,
     images: &'a ImageSet<'a>,
-    room: Room,
+    room: SamplingLimits,
     engine: OnceLock<Mutex<Engine<'a>>>,
 }
 
-impl<'a> Drawer<'a> {
-    /// A drawer; the model is loaded when it first draws.
-    pub fn new(model: &'a ModelHandle<'a>, prompt: &'a RolePrompt, images: &'a ImageSet<'a>, room: Room) -> Self {
+impl<'a> PromptSampler<'a> {
+    /// A sampler; the model is loaded when it first draws.
+    pub fn new(
+        model: &'a ModelHandle<'a>,
+        prompt: &'a RolePrompt,
+        images: &'a ImageSet<'a>,
+        room: SamplingLimits,
+    ) -> Self {
         Self { model, prompt, images, room, engine: OnceLock::new() }
     }
 
@@ -143,21 +148,21 @@ impl<'a> Drawer<'a> {
     ///
     /// # Errors
     /// The model cannot be loaded or fails, the store fails, or somebody asked to stop.
-    pub fn draw(
+    pub fn sample(
         &self,
-        asks: &[Ask],
+        requests: &[PromptRequest],
         samples: u32,
         sampling: &Sampling,
         (stage, seed): (&str, u64),
         runner: &Runner<'_>,
-    ) -> Result<Vec<Result<Drawn, Refusal>>, StageError> {
+    ) -> Result<Vec<Result<PromptSamples, Refusal>>, StageError> {
         let loaded = self.model.get()?;
         let mut engine = self.engine(loaded, runner)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let work = Work {
+        let work = JobBuilder {
             loaded,
-            drawer: self,
-            options: Arc::new(sampling.options(&loaded.frame.stop_tokens)),
-            inputs: InUse::default(),
+            sampler: self,
+            options: Arc::new(sampling.options(&loaded.assets.stop_tokens)),
+            inputs: SharedWhileUsed::default(),
             stage,
             seed: Seed(seed),
             samples,
@@ -167,7 +172,7 @@ impl<'a> Drawer<'a> {
             if runner.interrupt.is_requested() {
                 return None;
             }
-            match work.job(i, &asks[i]) {
+            match work.job(i, &requests[i]) {
                 Ok(job) => Some(job),
                 Err(why) => {
                     refused.lock().unwrap_or_else(PoisonError::into_inner).insert(i, why);
@@ -176,13 +181,13 @@ impl<'a> Drawer<'a> {
             }
         };
         let mut drawn: BTreeMap<usize, Outcome> = BTreeMap::new();
-        engine.run(0..asks.len(), prepare, |outcome| {
+        engine.run(0..requests.len(), prepare, |outcome| {
             runner.progress.advance(u64::from(samples));
             drawn.insert(outcome.id as usize, outcome);
         })?;
         runner.interrupt.check()?;
         let mut refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (0..asks.len())
+        (0..requests.len())
             .map(|i| match (drawn.remove(&i), refused.remove(&i)) {
                 (Some(outcome), _) => finished(outcome),
                 (None, Some(refusal)) => Ok(Err(refusal?)),
@@ -191,14 +196,14 @@ impl<'a> Drawer<'a> {
             .collect()
     }
 
-    fn engine(&self, loaded: &'a Loaded, runner: &Runner<'_>) -> Result<&Mutex<Engine<'a>>, StageError> {
+    fn engine(&self, loaded: &'a LoadedModel, runner: &Runner<'_>) -> Result<&Mutex<Engine<'a>>, StageError> {
         if self.engine.get().is_none() {
             let options = EngineOptions {
                 cache_bytes: usize::try_from(self.room.cache_bytes).unwrap_or(usize::MAX),
                 max_sequences: self.room.max_sequences as usize,
                 threads: rayon::current_num_threads(),
             };
-            let engine = Engine::new(&loaded.model, &loaded.frame.tokenizer, options)?;
+            let engine = Engine::new(&loaded.model, &loaded.assets.tokenizer, options)?;
             let engine = engine.stopping_at(runner.interrupt.flag());
             let _ = self.engine.set(Mutex::new(engine));
         }
@@ -206,9 +211,9 @@ impl<'a> Drawer<'a> {
     }
 }
 
-fn finished(outcome: Outcome) -> Result<Result<Drawn, Refusal>, StageError> {
+fn finished(outcome: Outcome) -> Result<Result<PromptSamples, Refusal>, StageError> {
     match outcome.samples {
-        Ok(samples) => Ok(Ok(Drawn { prompt_tokens: outcome.prompt_tokens as u32, samples })),
+        Ok(samples) => Ok(Ok(PromptSamples { prompt_tokens: outcome.prompt_tokens as u32, samples })),
         // What the prompt itself is to blame for is a rejected row; everything else would be wrong for every prompt.
         Err(e @ (SamplingError::Placeholders(_) | SamplingError::EmptyPrompt | SamplingError::Vocabulary { .. })) => {
             Ok(Err(Refusal::new("prompt", e.to_string())))
@@ -217,23 +222,23 @@ fn finished(outcome: Outcome) -> Result<Result<Drawn, Refusal>, StageError> {
     }
 }
 
-struct Work<'w, 'a> {
-    loaded: &'w Loaded,
-    drawer: &'w Drawer<'a>,
+struct JobBuilder<'w, 'a> {
+    loaded: &'w LoadedModel,
+    sampler: &'w PromptSampler<'a>,
     options: Arc<SamplingOptions>,
     /// Images in use: prompts about one image that are drawn together share what the vision tower makes of it.
-    inputs: InUse<ImageId, ImageInput>,
+    inputs: SharedWhileUsed<ImageId, ImageInput>,
     stage: &'w str,
     seed: Seed,
     samples: u32,
 }
 
-impl Work<'_, '_> {
-    fn job(&self, i: usize, ask: &Ask) -> Result<Job, Result<Refusal, StageError>> {
+impl JobBuilder<'_, '_> {
+    fn job(&self, i: usize, ask: &PromptRequest) -> Result<Job, Result<Refusal, StageError>> {
         let image = ask.image.map(|id| self.input(id)).transpose()?;
-        let frame = &self.loaded.frame;
-        let image_tokens = image.as_ref().map(|image| image.grid().tokens(frame.config.vision.spatial_merge_size));
-        let tokens = self.drawer.prompt.tokens(&frame.tokenizer, image_tokens, &ask.question);
+        let assets = &self.loaded.assets;
+        let image_tokens = image.as_ref().map(|image| image.grid().tokens(assets.config.vision.spatial_merge_size));
+        let tokens = self.sampler.prompt.tokens(&assets.tokenizer, image_tokens, &ask.question);
         let ids = tokens.map_err(|e| Ok(Refusal::new("prompt", e.to_string())))?;
         let row = ask.row.to_string();
         let streams = (0..u64::from(self.samples)).map(|n| self.seed.stream(self.stage, &row, n)).collect();
@@ -242,17 +247,18 @@ impl Work<'_, '_> {
 
     fn input(&self, id: ImageId) -> Result<Arc<ImageInput>, Result<Refusal, StageError>> {
         self.inputs.get(id, || {
-            let patches = self.drawer.images.patches(id, &self.loaded.frame.processor).map_err(Err)?.map_err(Ok)?;
+            let patches = self.sampler.images.patches(id, &self.loaded.assets.processor).map_err(Err)?.map_err(Ok)?;
             Ok(ImageInput::new(patches.as_ref().clone()))
         })
     }
 }
 
-/// The finish as the tables name it.
-pub fn finish(reason: FinishReason) -> Finish {
-    match reason {
-        FinishReason::Stop => Finish::Stop,
-        FinishReason::Length => Finish::Length,
+impl From<FinishReason> for Finish {
+    fn from(reason: FinishReason) -> Self {
+        match reason {
+            FinishReason::Stop => Self::Stop,
+            FinishReason::Length => Self::Length,
+        }
     }
 }
 
@@ -267,7 +273,7 @@ mod tests {
     fn the_room_is_named_where_results_depend_on_it() {
         let rooms = [(1 << 20, 8), (1 << 20, 9), (1 << 21, 8)];
         let named = |compute: &Value| {
-            rooms.map(|(cache_bytes, max_sequences)| Room { cache_bytes, max_sequences }.named_in(compute))
+            rooms.map(|(cache_bytes, max_sequences)| SamplingLimits { cache_bytes, max_sequences }.named_in(compute))
         };
         let of = |dtype| compute(dtype, &Device::Cpu, json!(0), json!(0));
         // Rounds that were made before must keep their keys.

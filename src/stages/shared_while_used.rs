@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Values by key, each in a slot of its own: who asks for one while another thread makes it waits for that one, and nobody else waits.
+/// Values by key, each in a slot of its own: who requests for one while another thread makes it waits for that one, and nobody else waits.
 #[derive(Debug)]
-pub(super) struct InUse<K, V>(Mutex<BTreeMap<K, Arc<Mutex<Weak<V>>>>>);
+pub(super) struct SharedWhileUsed<K, V>(Mutex<BTreeMap<K, Arc<Mutex<Weak<V>>>>>);
 
-impl<K, V> Default for InUse<K, V> {
+impl<K, V> Default for SharedWhileUsed<K, V> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Ord, V> InUse<K, V> {
+impl<K: Ord, V> SharedWhileUsed<K, V> {
     /// The value of a key; made anew when nobody holds it.
     ///
     /// # Errors
-    /// Those of `make`; the next who asks has it made again.
+    /// Those of `make`; the next who requests has it made again.
     pub(super) fn get<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
         let slot = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn threads_that_ask_at_once_share_what_one_of_them_makes() {
-        let (values, made, together) = (InUse::default(), AtomicU32::new(0), Barrier::new(4));
+        let (values, made, together) = (SharedWhileUsed::default(), AtomicU32::new(0), Barrier::new(4));
         // Who makes one value is not in the way of another.
         assert_eq!(*values.get(1, || values.get(2, || Ok::<u32, ()>(5)).map(|two| *two + 1)).unwrap(), 6);
         let ask = || {

@@ -1,4 +1,4 @@
-//! Pending: what ingest would do now, without doing it.
+//! IngestPreview: what ingest would do now, without doing it.
 
 use super::increment::{self, History, Increment};
 use super::{IMAGES, IngestRequest, scan, scan_options};
@@ -7,7 +7,7 @@ use crate::store::{Difference, Ref};
 
 /// What an ingest would do.
 #[derive(Debug)]
-pub struct Pending {
+pub struct IngestPreview {
     /// The newest table; `None` when there is none.
     pub last: Option<Ref>,
     /// What differs in the options.
@@ -22,7 +22,7 @@ pub struct Pending {
 ///
 /// # Errors
 /// Those of [`ingest`](super::ingest()).
-pub fn pending(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Pending, StageError> {
+pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestPreview, StageError> {
     let store = runner.store;
     let last = store.head(request.evolution, IMAGES)?;
     let mut differences = Vec::new();
@@ -42,5 +42,5 @@ pub fn pending(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Pendi
     let known = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
     let scan = scan::scan(request.sources, scan_options(request), runner)?;
     let new = known.new_entries(&scan.entries).iter().map(scan::Entry::shown).collect();
-    Ok(Pending { last, differences, broken, new })
+    Ok(IngestPreview { last, differences, broken, new })
 }
