@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::CommandError;
 use super::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
-use crate::tables::schema_file::{self, Document};
+use crate::tables::schema_file::{self, SchemaDocument};
 
 /// Write or check the files that describe the tables and the pipeline file.
 ///
@@ -47,14 +47,14 @@ pub fn cmd_schema(args: &SchemaArgs, ui: &Ui) -> Result<(), CommandError> {
 }
 
 /// Everything that is kept in the folder. A module with another document adds it here.
-fn documents() -> Result<Vec<Document>, CommandError> {
+fn documents() -> Result<Vec<SchemaDocument>, CommandError> {
     let unwritable = |e: serde_json::Error| CommandError::failed(e.to_string());
     let mut documents = schema_file::documents().map_err(unwritable)?;
-    documents.push(Document::json("pipeline.json", &schemars::schema_for!(Pipeline)).map_err(unwritable)?);
+    documents.push(SchemaDocument::json("pipeline.json", &schemars::schema_for!(Pipeline)).map_err(unwritable)?);
     Ok(documents)
 }
 
-fn write(dir: &Path, documents: &[Document], ui: &Ui) -> Result<(), CommandError> {
+fn write(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<(), CommandError> {
     fs::create_dir_all(dir).map_err(|e| CommandError::failed(format!("{}: cannot create: {e}", dir.display())))?;
     let mut outcomes = Vec::new();
     for document in documents {
@@ -71,7 +71,7 @@ fn write(dir: &Path, documents: &[Document], ui: &Ui) -> Result<(), CommandError
     report(&outcomes, ui)
 }
 
-fn check(dir: &Path, documents: &[Document], ui: &Ui) -> Result<(), CommandError> {
+fn check(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<(), CommandError> {
     let mut wrong = Vec::new();
     for document in documents {
         let path = dir.join(&document.name);
@@ -87,7 +87,7 @@ fn check(dir: &Path, documents: &[Document], ui: &Ui) -> Result<(), CommandError
         let hint = format!("run `visplay schema --write --dir {}` and commit what it writes", dir.display());
         return Err(CommandError::failed(wrong.join("; ")).with_hint(hint));
     }
-    let outcome = |document: &Document| {
+    let outcome = |document: &SchemaDocument| {
         let file = dir.join(&document.name).display().to_string();
         Outcome { file, state: "current" }
     };
@@ -95,7 +95,7 @@ fn check(dir: &Path, documents: &[Document], ui: &Ui) -> Result<(), CommandError
 }
 
 /// JSON files in the folder that the program does not write, as after a table is renamed.
-fn strangers(dir: &Path, documents: &[Document]) -> Vec<String> {
+fn strangers(dir: &Path, documents: &[SchemaDocument]) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut strangers: Vec<String> = names

@@ -1,20 +1,16 @@
 //! From bytes to upright RGB pixels.
 
-use std::io::Cursor;
-
-use image::codecs::bmp::BmpDecoder;
-use image::{DynamicImage, ImageDecoder};
-
 use super::error::ImageError;
 use super::format::Format;
-use super::header::{Header, Limits, probe};
+use super::header::{Header, Limits};
+use super::probe::probe;
 use super::rgb::RgbImage;
-use super::{gif, jpeg, png, tiff, webp};
+use super::{bmp, gif, jpeg, png, tiff, webp};
 use crate::panics::guarded;
 
 /// An accepted image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decoded {
+pub struct DecodedImage {
     /// What the header said.
     pub header: Header,
     /// The upright pixels.
@@ -31,12 +27,12 @@ pub struct Decoded {
 ///
 /// # Errors
 /// Every reason of [`ImageError`].
-pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, ImageError> {
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<DecodedImage, ImageError> {
     let header = probe(bytes, limits)?;
     // a decoder that panics on damaged input has found it corrupt; nothing it touched outlives it
     let stored = guarded(|| decode_stored(bytes, &header))
         .unwrap_or_else(|message| Err(ImageError::Corrupt(format!("the decoder gave up on it: {message}"))))?;
-    Ok(Decoded { header, pixels: header.orientation.apply(stored) })
+    Ok(DecodedImage { header, pixels: header.orientation.apply(stored) })
 }
 
 fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
@@ -47,7 +43,7 @@ fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> 
         Format::Jpeg => jpeg::decode_pixels(bytes, header),
         Format::WebP => webp::decode_pixels(bytes, header, allocation(budget)),
         Format::Gif => gif::decode_pixels(bytes, header, budget),
-        Format::Bmp => decode_bitmap(bytes, header, allocation(budget)),
+        Format::Bmp => bmp::decode_pixels(bytes, header, allocation(budget)),
         Format::Tiff => tiff::decode_pixels(bytes, header, budget),
     }
 }
@@ -56,31 +52,4 @@ fn allocation(budget: usize) -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(budget as u64);
     limits
-}
-
-fn decode_bitmap(bytes: &[u8], header: &Header, limits: image::Limits) -> Result<RgbImage, ImageError> {
-    let mut decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(from_image)?;
-    let (width, height) = decoder.dimensions();
-    if (width, height) != (header.stored_width, header.stored_height) {
-        return Err(ImageError::Corrupt("two headers that disagree".to_owned()));
-    }
-    decoder.set_limits(limits).map_err(from_image)?;
-    let data = DynamicImage::from_decoder(decoder).map_err(from_image)?.into_rgb8().into_raw();
-    RgbImage::new(width, height, data).ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
-}
-
-pub(super) fn from_image(error: image::ImageError) -> ImageError {
-    match error {
-        image::ImageError::IoError(error) => ImageError::from_memory_io(&error),
-        image::ImageError::Unsupported(error) => ImageError::Unsupported(error.to_string()),
-        image::ImageError::Limits(error) => ImageError::Corrupt(format!("it needs more memory than its size: {error}")),
-        other => {
-            let detail = other.to_string();
-            if detail.contains("UnexpectedEof") || detail.contains("failed to fill whole buffer") {
-                ImageError::Truncated("the pixel data is cut off".to_owned())
-            } else {
-                ImageError::Corrupt(detail)
-            }
-        }
-    }
 }

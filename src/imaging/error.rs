@@ -88,11 +88,34 @@ impl ImageError {
         }
     }
 
+    /// A file that contradicts its format in this way.
+    pub(super) fn corrupt(problem: &str) -> Self {
+        Self::Corrupt(problem.to_owned())
+    }
+
     /// An input/output error of a decoder that reads from memory: only "no more bytes" can truly happen.
     pub(crate) fn from_memory_io(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Self::Truncated("the pixel data is cut off".to_owned()),
             _ => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
+impl From<image::ImageError> for ImageError {
+    fn from(error: image::ImageError) -> Self {
+        match error {
+            image::ImageError::IoError(error) => Self::from_memory_io(&error),
+            image::ImageError::Unsupported(error) => Self::Unsupported(error.to_string()),
+            image::ImageError::Limits(error) => Self::Corrupt(format!("it needs more memory than its size: {error}")),
+            other => {
+                let detail = other.to_string();
+                if detail.contains("UnexpectedEof") || detail.contains("failed to fill whole buffer") {
+                    Self::Truncated("the pixel data is cut off".to_owned())
+                } else {
+                    Self::Corrupt(detail)
+                }
+            }
         }
     }
 }

@@ -5,15 +5,15 @@ use std::num::NonZeroU64;
 use ::gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 
 use super::error::ImageError;
-use super::header::{Claim, Header, bytes_at};
-use super::orientation::Orientation;
+use super::format::Format;
+use super::header::{Header, bytes_at};
 use super::rgb::RgbImage;
 
 const EXTENSION: u8 = 0x21;
 const IMAGE_DESCRIPTOR: u8 = 0x2c;
 
 /// The size is that of the canvas, widened by a first frame that reaches over it.
-pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let short = |at| bytes_at(bytes, at).map(|raw| u32::from(u16::from_le_bytes(raw)));
     let (canvas_width, canvas_height) = (short(6)?, short(8)?);
     let [flags] = bytes_at(bytes, 10)?;
@@ -22,7 +22,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
         match bytes_at(bytes, at)? {
             [EXTENSION] => at = skip_blocks(bytes, at + 2)?,
             [IMAGE_DESCRIPTOR] => break,
-            [0x3b] => return Err(ImageError::Corrupt("no frame before the end".to_owned())),
+            [0x3b] => return Err(ImageError::corrupt("no frame before the end")),
             // stray bytes between blocks are passed over, as other readers do
             _ => at += 1,
         }
@@ -37,7 +37,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
     if (flags | local) & 0x80 == 0 {
         return Err(ImageError::Unsupported("GIF without a colour table".to_owned()));
     }
-    Ok((canvas_width.max(left + width), canvas_height.max(top + height), Orientation::UPRIGHT))
+    Ok(Header::upright(Format::Gif, canvas_width.max(left + width), canvas_height.max(top + height)))
 }
 
 fn palette_length(flags: u8) -> usize {
@@ -75,9 +75,9 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     if let Some(limit) = NonZeroU64::new(budget as u64) {
         options.set_memory_limit(MemoryLimit::Bytes(limit));
     }
-    let mut decoder = options.read_info(bytes).map_err(from_gif)?;
+    let mut decoder = options.read_info(bytes)?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
-    let frame = decoder.next_frame_info().map_err(from_gif)?;
+    let frame = decoder.next_frame_info()?;
     let frame = frame.ok_or_else(|| ImageError::Truncated("no frame".to_owned()))?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (width, height) = (usize::from(frame.width), usize::from(frame.height));
@@ -85,10 +85,10 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     let palette = frame.palette.clone().or(global).unwrap_or_default();
     let (canvas_width, canvas_height) = (header.stored_width as usize, header.stored_height as usize);
     if left + width > canvas_width || top + height > canvas_height || width == 0 {
-        return Err(ImageError::Corrupt("two frame headers that disagree".to_owned()));
+        return Err(ImageError::corrupt("two frame headers that disagree"));
     }
     let mut indices = vec![0; width * height];
-    decoder.read_into_buffer(&mut indices).map_err(from_gif)?;
+    decoder.read_into_buffer(&mut indices)?;
 
     let color = |index: u8| {
         let at = usize::from(index) * 3;
@@ -104,17 +104,18 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
         }
     }
     let data = canvas.into_flattened();
-    RgbImage::new(header.stored_width, header.stored_height, data)
-        .ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+    RgbImage::from_decoder(header.stored_width, header.stored_height, data)
 }
 
-fn from_gif(error: DecodingError) -> ImageError {
-    match error {
-        DecodingError::Io(error) => ImageError::from_memory_io(&error),
-        DecodingError::UnexpectedEof => ImageError::Truncated("the pixel data is cut off".to_owned()),
-        DecodingError::MemoryLimit | DecodingError::OutOfMemory => {
-            ImageError::Corrupt("it needs more memory than its size".to_owned())
+impl From<DecodingError> for ImageError {
+    fn from(error: DecodingError) -> Self {
+        match error {
+            DecodingError::Io(error) => Self::from_memory_io(&error),
+            DecodingError::UnexpectedEof => Self::Truncated("the pixel data is cut off".to_owned()),
+            DecodingError::MemoryLimit | DecodingError::OutOfMemory => {
+                Self::corrupt("it needs more memory than its size")
+            }
+            other => Self::Corrupt(other.to_string()),
         }
-        other => ImageError::Corrupt(other.to_string()),
     }
 }

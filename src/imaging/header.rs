@@ -3,7 +3,6 @@
 use super::error::ImageError;
 use super::format::Format;
 use super::orientation::Orientation;
-use super::{gif, jpeg, png, tiff, webp};
 
 /// The most that a file and its image may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,37 +45,26 @@ impl Header {
         if self.orientation.swaps_sides() { self.stored_width } else { self.stored_height }
     }
 
+    /// The header of an image that is stored upright.
+    pub(super) fn upright(format: Format, width: u32, height: u32) -> Self {
+        Self { format, stored_width: width, stored_height: height, orientation: Orientation::UPRIGHT }
+    }
+
+    /// Checks that the decoder found the size that the header declares.
+    pub(super) fn check_same_size(&self, width: u32, height: u32) -> Result<(), ImageError> {
+        let is_same = (width, height) == (self.stored_width, self.stored_height);
+        is_same.then_some(()).ok_or_else(|| ImageError::corrupt("two headers that disagree"))
+    }
+
+    /// Number of pixels.
     pub(super) fn pixels(&self) -> u64 {
         u64::from(self.stored_width) * u64::from(self.stored_height)
     }
 }
 
-/// Reads the header and holds it to the limits, without decoding.
-///
-/// # Errors
-/// Any reason of [`ImageError`]; a file that passes may still be found truncated or corrupt by
-/// [`decode`](super::decode()).
-pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
-    let size = bytes.len() as u64;
-    if size > limits.max_bytes {
-        return Err(ImageError::TooLarge { bytes: size, limit: limits.max_bytes });
-    }
-    let format = Format::sniff(bytes)?;
-    let (stored_width, stored_height, orientation) = match format {
-        Format::Png => png::read_header(bytes)?,
-        Format::Jpeg => jpeg::read_header(bytes)?,
-        Format::WebP => webp::read_header(bytes)?,
-        Format::Gif => gif::read_header(bytes)?,
-        Format::Bmp => read_bitmap_header(bytes)?,
-        Format::Tiff => tiff::read_header(bytes)?,
-    };
-    let header = Header { format, stored_width, stored_height, orientation };
-    limits.check(&header)?;
-    Ok(header)
-}
-
 impl Limits {
-    fn check(&self, header: &Header) -> Result<(), ImageError> {
+    /// Checks the size that a header declares.
+    pub(super) fn check(&self, header: &Header) -> Result<(), ImageError> {
         let (width, height) = (header.stored_width, header.stored_height);
         if width == 0 || height == 0 {
             return Err(ImageError::ZeroSized { width, height });
@@ -92,57 +80,10 @@ impl Limits {
     }
 }
 
-/// Width, height and orientation, as every format's header reader answers.
-pub(super) type Claim = (u32, u32, Orientation);
-
 /// `N` bytes at `at`, or the file ends too early.
 pub(super) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], ImageError> {
     let slice = at.checked_add(N).and_then(|end| bytes.get(at..end));
     slice
         .and_then(|slice| slice.try_into().ok())
         .ok_or_else(|| ImageError::Truncated(format!("{} bytes end inside the header", bytes.len())))
-}
-
-/// BITMAPCOREHEADER has 16-bit sides, every later header 32-bit ones; a negative height stores rows from the top.
-fn read_bitmap_header(bytes: &[u8]) -> Result<Claim, ImageError> {
-    let header_size = u32::from_le_bytes(bytes_at(bytes, 14)?);
-    let (width, height) = if header_size == 12 {
-        let width = u16::from_le_bytes(bytes_at(bytes, 18)?);
-        let height = u16::from_le_bytes(bytes_at(bytes, 20)?);
-        (i32::from(width), u32::from(height))
-    } else {
-        let width = i32::from_le_bytes(bytes_at(bytes, 18)?);
-        (width, i32::from_le_bytes(bytes_at(bytes, 22)?).unsigned_abs())
-    };
-    let width = u32::try_from(width).map_err(|_| ImageError::Corrupt(format!("a width of {width}")))?;
-    Ok((width, height, Orientation::UPRIGHT))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bitmap(width: i32, height: i32) -> Vec<u8> {
-        let mut bytes = b"BM".to_vec();
-        bytes.extend_from_slice(&[0; 12]);
-        bytes.extend_from_slice(&40u32.to_le_bytes());
-        bytes.extend_from_slice(&width.to_le_bytes());
-        bytes.extend_from_slice(&height.to_le_bytes());
-        bytes
-    }
-
-    #[test]
-    fn limits_are_held_by_the_header_alone() {
-        let limits = Limits { max_bytes: 1000, max_pixels: 10_000, max_aspect_ratio: 10 };
-        let reason = |bytes: &[u8]| probe(bytes, &limits).map_err(|error| error.reason());
-        assert!(reason(&bitmap(100, -100)).is_ok());
-        assert_eq!(reason(&bitmap(101, 100)), Err("bomb"));
-        assert_eq!(reason(&bitmap(i32::MAX, i32::MIN)), Err("bomb"));
-        assert_eq!(reason(&bitmap(101, 10)), Err("aspect_ratio"));
-        assert_eq!(reason(&bitmap(0, 10)), Err("zero_sized"));
-        assert_eq!(reason(&bitmap(-3, 10)), Err("corrupt"));
-        assert_eq!(reason(&bitmap(3, 10)[..22]), Err("truncated"));
-        assert_eq!(reason(&[0; 1001]), Err("too_large"));
-        assert_eq!(reason(&[]), Err("empty"));
-    }
 }

@@ -19,8 +19,10 @@
 //!   even where all pixels are there;
 //! - a TIFF in YCbCr may differ by 1 in a sample, and kinds that [`decode`] names as unsupported are more.
 
+mod bmp;
 mod decode;
 mod error;
+mod filter;
 mod format;
 mod gif;
 mod header;
@@ -29,21 +31,22 @@ mod near;
 mod orientation;
 mod perceptual;
 mod png;
+mod probe;
 mod resize;
 mod rgb;
 mod smart_resize;
 mod tiff;
 mod webp;
-mod weights;
 
-pub use decode::{Decoded, decode};
+pub use decode::{DecodedImage, decode};
 pub use error::ImageError;
+pub use filter::Filter;
 pub use format::Format;
-pub use header::{Header, Limits, probe};
-pub use near::{NearDuplicates, ThresholdError, Twin, Verdict};
+pub use header::{Header, Limits};
+pub use near::{DuplicateDecision, NearDuplicates, ThresholdError, Twin};
 pub use orientation::Orientation;
 pub use perceptual::{DHash, dhash};
+pub use probe::probe;
 pub use resize::{resize, resize_grey};
 pub use rgb::RgbImage;
-pub use smart_resize::{MOST_PIXELS, PixelBudget, SmartResizeError, smart_resize};
-pub use weights::Filter;
+pub use smart_resize::{MAX_RESIZED_PIXELS, PixelBudget, SmartResizeError, smart_resize};

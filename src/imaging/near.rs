@@ -20,7 +20,7 @@ pub struct Twin {
 
 /// What becomes of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DuplicateDecision {
     /// Kept, as the one of this position.
     Kept(usize),
     /// Left out: this kept one is nearest.
@@ -35,13 +35,13 @@ pub struct ThresholdError(u32);
 /// The hashes kept so far, searchable by distance.
 pub struct NearDuplicates {
     threshold: u32,
-    bands: Vec<Band>,
+    bands: Vec<HashBand>,
     /// The kept hashes, with their bits scattered.
     kept: Vec<u64>,
 }
 
 /// One band: some bits of the scattered hash, and the kept hashes by these bits.
-struct Band {
+struct HashBand {
     shift: u32,
     mask: u64,
     /// Differences to visit: every pattern of at most `radius` bits.
@@ -117,10 +117,10 @@ impl NearDuplicates {
     }
 
     /// Decides on the next image in canonical order: keeps it, or names its nearest kept twin.
-    pub fn decide(&mut self, hash: DHash) -> Verdict {
+    pub fn decide(&mut self, hash: DHash) -> DuplicateDecision {
         match self.nearest(hash) {
-            Some(twin) => Verdict::NearDuplicate(twin),
-            None => Verdict::Kept(self.keep(hash)),
+            Some(twin) => DuplicateDecision::NearDuplicate(twin),
+            None => DuplicateDecision::Kept(self.keep(hash)),
         }
     }
 }
@@ -160,7 +160,7 @@ fn scatter(bits: u64) -> u64 {
 }
 
 /// Chooses the number of bands that makes a search cheapest, in buckets visited and hashes compared.
-fn plan(threshold: u32) -> Vec<Band> {
+fn plan(threshold: u32) -> Vec<HashBand> {
     let layout = |count: u32| (0..count).map(move |index| (index * 64 / count, (index + 1) * 64 / count));
     // all radii together must give threshold + 1; the remainder widens the first bands, and a band without any is not kept
     let radius = move |count: u32, index: u32| {
@@ -179,14 +179,14 @@ fn plan(threshold: u32) -> Vec<Band> {
     let counts = 64 / MAX_BAND_BITS..=threshold.max(3) + 1;
     let best = counts.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(64 / MAX_BAND_BITS);
     let bands = layout(best).enumerate();
-    bands.filter_map(|(index, (from, to))| Some(Band::new(from, to - from, radius(best, index as u32)?))).collect()
+    bands.filter_map(|(index, (from, to))| Some(HashBand::new(from, to - from, radius(best, index as u32)?))).collect()
 }
 
 fn choose(bits: u32, ones: u32) -> u64 {
     (0..ones).fold(1, |product, taken| product * u64::from(bits.saturating_sub(taken)) / u64::from(taken + 1))
 }
 
-impl Band {
+impl HashBand {
     fn new(shift: u32, bits: u32, radius: u32) -> Self {
         let mut patterns: Vec<u64> = (0..1u64 << bits).filter(|pattern| pattern.count_ones() <= radius).collect();
         patterns.sort_by_key(|pattern| pattern.count_ones());
@@ -200,15 +200,15 @@ mod tests {
     use proptest::prelude::*;
 
     /// The definition, without an index.
-    fn brute_force(hashes: &[u64], threshold: u32) -> Vec<Verdict> {
+    fn brute_force(hashes: &[u64], threshold: u32) -> Vec<DuplicateDecision> {
         let mut kept: Vec<u64> = Vec::new();
         let decide = |hash: &u64| {
             let near = kept.iter().enumerate().map(|(position, other)| ((hash ^ other).count_ones(), position)).min();
             match near.filter(|(distance, _)| *distance <= threshold) {
-                Some((distance, position)) => Verdict::NearDuplicate(Twin { position, distance }),
+                Some((distance, position)) => DuplicateDecision::NearDuplicate(Twin { position, distance }),
                 None => {
                     kept.push(*hash);
-                    Verdict::Kept(kept.len() - 1)
+                    DuplicateDecision::Kept(kept.len() - 1)
                 }
             }
         };
@@ -229,7 +229,7 @@ mod tests {
         #[test]
         fn equals_brute_force(hashes in clustered(), threshold in 0u32..=16) {
             let mut index = NearDuplicates::new(threshold).unwrap();
-            let verdicts: Vec<Verdict> = hashes.iter().map(|hash| index.decide(DHash::from_bits(*hash))).collect();
+            let verdicts: Vec<DuplicateDecision> = hashes.iter().map(|hash| index.decide(DHash::from_bits(*hash))).collect();
             prop_assert_eq!(verdicts, brute_force(&hashes, threshold));
         }
 

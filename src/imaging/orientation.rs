@@ -64,12 +64,12 @@ impl Orientation {
 
 /// A reader of integers in a TIFF's byte order that answers `None` past the end.
 #[derive(Clone, Copy)]
-pub(super) struct Ordered<'a> {
+pub(super) struct TiffBytes<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) big_endian: bool,
 }
 
-impl<'a> Ordered<'a> {
+impl<'a> TiffBytes<'a> {
     pub(super) fn slice(self, at: u64, len: u64) -> Option<&'a [u8]> {
         let start = usize::try_from(at).ok()?;
         let end = usize::try_from(at.checked_add(len)?).ok()?;
@@ -95,7 +95,7 @@ fn in_exif(block: &[u8]) -> Option<u32> {
         b"MM\0*" => true,
         _ => return None,
     };
-    let tiff = Ordered { bytes, big_endian };
+    let tiff = TiffBytes { bytes, big_endian };
     let directory = tiff.uint(4, 4)?;
     let entries = tiff.uint(directory, 2)?;
     let mut found = None;

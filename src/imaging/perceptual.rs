@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::resize::{Source, resample};
+use super::filter::Filter;
+use super::resize::{PixelSource, resample};
 use super::rgb::RgbImage;
-use super::weights::Filter;
 
 const SIDE: usize = 8;
 
@@ -66,7 +66,7 @@ pub fn dhash(image: &RgbImage) -> DHash {
             *value = luma(pixel);
         }
     };
-    let source = Source { width: image.width() as usize, height: image.height() as usize, load_row };
+    let source = PixelSource { width: image.width() as usize, height: image.height() as usize, load_row };
     let grey = resample(&source, SIDE + 1, SIDE, Filter::Lanczos3);
     let rows = grey.chunks_exact(SIDE + 1).flat_map(|row| row.windows(2));
     DHash(rows.fold(0, |bits, pair| bits << 1 | u64::from(pair[1] > pair[0])))

@@ -3,7 +3,8 @@
 use std::io::Cursor;
 
 use super::error::ImageError;
-use super::header::{Claim, Header, bytes_at};
+use super::format::Format;
+use super::header::{Header, bytes_at};
 use super::orientation::Orientation;
 use super::rgb::{RgbImage, deep_grey_to_rgb, first_three, grey_to_rgb};
 
@@ -12,9 +13,9 @@ const RAW_EXIF_KEYWORD: &str = "Raw profile type exif";
 /// The most that a compressed text chunk may unpack to while an orientation is looked for.
 const MAX_TEXT: usize = 1 << 20;
 
-pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     if bytes_at(bytes, 12)? != *b"IHDR" {
-        return Err(ImageError::Corrupt("the first chunk is not IHDR".to_owned()));
+        return Err(ImageError::corrupt("the first chunk is not IHDR"));
     }
     let width = u32::from_be_bytes(bytes_at(bytes, 16)?);
     let height = u32::from_be_bytes(bytes_at(bytes, 20)?);
@@ -22,7 +23,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
     if width > i32::MAX as u32 || height > i32::MAX as u32 {
         return Err(ImageError::Corrupt(format!("{width}x{height} pixels, more than PNG can hold")));
     }
-    Ok((width, height, orientation(bytes)))
+    Ok(Header { format: Format::Png, stored_width: width, stored_height: height, orientation: orientation(bytes) })
 }
 
 /// Looks for EXIF and XMP in the chunks, whose order does not matter.
@@ -96,16 +97,14 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     let mut decoder = ::png::Decoder::new_with_options(Cursor::new(bytes), options);
     decoder.set_limits(::png::Limits { bytes: budget });
     decoder.set_transformations(::png::Transformations::EXPAND);
-    let mut reader = decoder.read_info().map_err(from_png)?;
+    let mut reader = decoder.read_info()?;
     let (width, height) = (reader.info().width, reader.info().height);
-    if (width, height) != (header.stored_width, header.stored_height) {
-        return Err(ImageError::Corrupt("two headers that disagree".to_owned()));
-    }
+    header.check_same_size(width, height)?;
     let stored = (reader.info().color_type, reader.info().bit_depth);
     let (color, depth) = reader.output_color_type();
     let length = reader.output_buffer_size().filter(|length| *length <= budget);
-    let mut samples = vec![0; length.ok_or_else(|| ImageError::Corrupt("an impossible size".to_owned()))?];
-    reader.next_frame(&mut samples).map_err(from_png)?;
+    let mut samples = vec![0; length.ok_or_else(|| ImageError::corrupt("an impossible size"))?];
+    reader.next_frame(&mut samples)?;
 
     let channels = color.samples();
     let data = match (depth, color) {
@@ -126,13 +125,15 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
         (_, ::png::ColorType::Rgba) => first_three(&samples, 4),
         _ => grey_to_rgb(samples.iter().step_by(channels).copied()),
     };
-    RgbImage::new(width, height, data).ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+    RgbImage::from_decoder(width, height, data)
 }
 
-fn from_png(error: ::png::DecodingError) -> ImageError {
-    match error {
-        ::png::DecodingError::IoError(error) => ImageError::from_memory_io(&error),
-        ::png::DecodingError::LimitsExceeded => ImageError::Corrupt("it needs more memory than its size".to_owned()),
-        other => ImageError::Corrupt(other.to_string()),
+impl From<::png::DecodingError> for ImageError {
+    fn from(error: ::png::DecodingError) -> Self {
+        match error {
+            ::png::DecodingError::IoError(error) => Self::from_memory_io(&error),
+            ::png::DecodingError::LimitsExceeded => Self::corrupt("it needs more memory than its size"),
+            other => Self::Corrupt(other.to_string()),
+        }
     }
 }

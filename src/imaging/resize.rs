@@ -1,20 +1,20 @@
 //! Pillow's resampling of 8-bit images, bit for bit.
 //!
-//! Source: `Resample.c` of Pillow 13. A separable filter in two passes, each rounding to 8 bits: integer sums of 32 bits
-//! over the fixed-point [`Weights`]. The loops are written for the compiler to vectorise, and `pulp` chooses the
+//! PixelSource: `Resample.c` of Pillow 13. A separable filter in two passes, each rounding to 8 bits: integer sums of 32 bits
+//! over the fixed-point [`FilterWeights`]. The loops are written for the compiler to vectorise, and `pulp` chooses the
 //! widest instructions that the machine has; integers make the result the same on all of them.
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::filter::{Filter, FilterWeights, PRECISION_BITS};
 use super::rgb::RgbImage;
-use super::weights::{Filter, PRECISION_BITS, Weights};
 
 const ROUNDING: i32 = 1 << (PRECISION_BITS - 1);
 /// Columns of the vertical pass summed at a time.
 const BLOCK: usize = 64;
 
 /// What is resized, one row at a time, so that a conversion on the way costs no image in between.
-pub(super) struct Source<F> {
+pub(super) struct PixelSource<F> {
     /// Width in pixels.
     pub(super) width: usize,
     /// Height in pixels.
@@ -31,7 +31,7 @@ fn to_pixel(sum: i32) -> u8 {
 
 /// Resizes to `[height, width, CHANNELS]`.
 pub(super) fn resample<const CHANNELS: usize, F>(
-    source: &Source<F>,
+    source: &PixelSource<F>,
     width: usize,
     height: usize,
     filter: Filter,
@@ -39,19 +39,19 @@ pub(super) fn resample<const CHANNELS: usize, F>(
 where
     F: Fn(usize, [&mut [i32]; CHANNELS]),
 {
-    let columns = Weights::of(source.width, width, filter);
-    let rows = Weights::of(source.height, height, filter);
-    Arch::new().dispatch(Resampling { source, columns: &columns, rows: &rows })
+    let columns = FilterWeights::of(source.width, width, filter);
+    let rows = FilterWeights::of(source.height, height, filter);
+    Arch::new().dispatch(ResampleTask { source, columns: &columns, rows: &rows })
 }
 
 /// Both passes, in the form in which they are compiled once for each set of instructions.
-struct Resampling<'a, F, const CHANNELS: usize> {
-    source: &'a Source<F>,
-    columns: &'a Weights,
-    rows: &'a Weights,
+struct ResampleTask<'a, F, const CHANNELS: usize> {
+    source: &'a PixelSource<F>,
+    columns: &'a FilterWeights,
+    rows: &'a FilterWeights,
 }
 
-impl<F, const CHANNELS: usize> WithSimd for Resampling<'_, F, CHANNELS>
+impl<F, const CHANNELS: usize> WithSimd for ResampleTask<'_, F, CHANNELS>
 where
     F: Fn(usize, [&mut [i32]; CHANNELS]),
 {
@@ -68,7 +68,7 @@ where
             let loaded = load_rows(source, rows.used());
             let shortened = pass_rows(&loaded, source.width * CHANNELS, rows);
             let load_row = |y: usize, planes: [&mut [i32]; CHANNELS]| split_row(&shortened, source.width, y, planes);
-            return pass_columns(&Source { width: source.width, height, load_row }, 0..height, columns);
+            return pass_columns(&PixelSource { width: source.width, height, load_row }, 0..height, columns);
         }
         let narrowed = pass_columns(source, rows.used(), columns);
         pass_rows(&narrowed, width * CHANNELS, rows)
@@ -77,7 +77,7 @@ where
 
 /// Since version 13 Pillow runs the vertical pass first where it takes away more than twice as many rows as the horizontal
 /// one takes away columns. The order shows in the last bit, since each pass rounds.
-fn rows_first<F>(source: &Source<F>, width: usize, height: usize) -> bool {
+fn rows_first<F>(source: &PixelSource<F>, width: usize, height: usize) -> bool {
     let fewer_rows = source.height as i64 - height as i64;
     let fewer_columns = source.width as i64 - width as i64;
     fewer_rows > 0 && fewer_rows > fewer_columns * 2
@@ -86,9 +86,9 @@ fn rows_first<F>(source: &Source<F>, width: usize, height: usize) -> bool {
 /// The horizontal pass: `[used rows, width, CHANNELS]`.
 #[inline(always)]
 fn pass_columns<const CHANNELS: usize, F>(
-    source: &Source<F>,
+    source: &PixelSource<F>,
     used: std::ops::Range<usize>,
-    columns: &Weights,
+    columns: &FilterWeights,
 ) -> Vec<u8>
 where
     F: Fn(usize, [&mut [i32]; CHANNELS]),
@@ -123,7 +123,7 @@ fn weighted(pixels: &[i32], weights: &[i32]) -> u8 {
 
 /// The vertical pass over lines of which the first is the first that is used.
 #[inline(always)]
-fn pass_rows(lines: &[u8], line: usize, rows: &Weights) -> Vec<u8> {
+fn pass_rows(lines: &[u8], line: usize, rows: &FilterWeights) -> Vec<u8> {
     let first = rows.used().start;
     let mut output = vec![0; line * rows.len()];
     for (y, output) in output.chunks_exact_mut(line).enumerate() {
@@ -147,7 +147,7 @@ fn pass_rows(lines: &[u8], line: usize, rows: &Weights) -> Vec<u8> {
 
 /// The used rows as bytes, `[rows, width, CHANNELS]`.
 #[inline(always)]
-fn load_rows<const CHANNELS: usize, F>(source: &Source<F>, used: std::ops::Range<usize>) -> Vec<u8>
+fn load_rows<const CHANNELS: usize, F>(source: &PixelSource<F>, used: std::ops::Range<usize>) -> Vec<u8>
 where
     F: Fn(usize, [&mut [i32]; CHANNELS]),
 {
@@ -197,7 +197,7 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbI
     } else {
         let (from_width, from_height) = (image.width() as usize, image.height() as usize);
         let load_row = |y: usize, planes: [&mut [i32]; 3]| split_row(image.data(), from_width, y, planes);
-        let source = Source { width: from_width, height: from_height, load_row };
+        let source = PixelSource { width: from_width, height: from_height, load_row };
         resample(&source, width as usize, height as usize, filter)
     };
     let (width, height) = if empty { (0, 0) } else { (width, height) };
@@ -212,7 +212,7 @@ pub fn resize_grey(pixels: &[u8], size: (u32, u32), target: (u32, u32), filter: 
         return Vec::new();
     }
     let load_row = |y: usize, planes: [&mut [i32]; 1]| split_row(pixels, width, y, planes);
-    resample(&Source { width, height, load_row }, target.0 as usize, target.1 as usize, filter)
+    resample(&PixelSource { width, height, load_row }, target.0 as usize, target.1 as usize, filter)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Pixels in memory: rows of R, G, B bytes, and what becomes of deeper samples.
 
+use super::error::ImageError;
+
 /// An image of 8-bit RGB pixels, row by row without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
@@ -12,6 +14,11 @@ impl RgbImage {
     /// Wraps `data` of `[height, width, 3]`; `None` if its length is another.
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Option<Self> {
         (data.len() as u64 == u64::from(width) * u64::from(height) * 3).then_some(Self { width, height, data })
+    }
+
+    /// Wraps the pixels that a decoder returned.
+    pub(super) fn from_decoder(width: u32, height: u32, data: Vec<u8>) -> Result<Self, ImageError> {
+        Self::new(width, height, data).ok_or_else(|| ImageError::corrupt("pixels and size disagree"))
     }
 
     /// Width in pixels.
@@ -65,6 +72,18 @@ pub(super) fn cmyk_to_rgb(samples: &[u8], per_pixel: usize) -> Vec<u8> {
         }
     }
     rgb
+}
+
+/// One pixel: 1.402, 0.34414, 0.71414 and 1.772 in 16 fractional bits; green is rounded once.
+#[inline(always)]
+pub(super) fn ycbcr_to_rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
+    let (luma, blue, red) = (i32::from(luma), i32::from(blue) - 128, i32::from(red) - 128);
+    let clamp = |value: i32| value.clamp(0, 255) as u8;
+    [
+        clamp(luma + ((91_881 * red + 32_768) >> 16)),
+        clamp(luma + ((-22_554 * blue - 46_802 * red + 32_768) >> 16)),
+        clamp(luma + ((116_130 * blue + 32_768) >> 16)),
+    ]
 }
 
 /// Grey integers deeper than 8 bits to RGB. Samples that fit 8 bits are taken as they are, as Pillow does; otherwise

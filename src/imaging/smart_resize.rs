@@ -9,7 +9,7 @@ const MAX_ASPECT_RATIO: f64 = 200.0;
 
 /// The most pixels that an image is resized to: as many as one may have, and five times what published checkpoints ask for. More would
 /// be memory that nobody has, and a vision tower that is never done.
-pub const MOST_PIXELS: u64 = 64 << 20;
+pub const MAX_RESIZED_PIXELS: u64 = 64 << 20;
 
 /// The fewest and the most pixels of a resized image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub enum SmartResizeError {
 /// `ceil(side * beta / factor) * factor`.
 ///
 /// # Errors
-/// A side of zero, an aspect ratio above 200, or more than [`MOST_PIXELS`] to resize to.
+/// A side of zero, an aspect ratio above 200, or more than [`MAX_RESIZED_PIXELS`] to resize to.
 pub fn smart_resize(width: u32, height: u32, factor: u32, budget: PixelBudget) -> Result<(u32, u32), SmartResizeError> {
     if width == 0 || height == 0 || factor == 0 {
         return Err(SmartResizeError::Zero { width, height, factor });
@@ -87,7 +87,7 @@ pub fn smart_resize(width: u32, height: u32, factor: u32, budget: PixelBudget) -
     };
     // without a lower bound a side below half a factor would vanish
     let (out_w, out_h) = (out_w.max(f), out_h.max(f));
-    if out_w * out_h > MOST_PIXELS as f64 {
+    if out_w * out_h > MAX_RESIZED_PIXELS as f64 {
         return Err(SmartResizeError::TooLarge { width, height, pixels: (out_w * out_h) as u64 });
     }
     Ok((out_w as u32, out_h as u32))

@@ -7,10 +7,10 @@ use ::tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
 use ::tiff::{ColorType, TiffError};
 
 use super::error::ImageError;
-use super::header::{Claim, Header};
-use super::jpeg::ycbcr_to_rgb;
-use super::orientation::{Ordered, Orientation};
-use super::rgb::{RgbImage, cmyk_to_rgb, deep_grey_to_rgb, first_three, float_to_bytes, grey_to_rgb};
+use super::format::Format;
+use super::header::Header;
+use super::orientation::{Orientation, TiffBytes};
+use super::rgb::{RgbImage, cmyk_to_rgb, deep_grey_to_rgb, first_three, float_to_bytes, grey_to_rgb, ycbcr_to_rgb};
 
 const IMAGE_WIDTH: u64 = 256;
 const IMAGE_LENGTH: u64 = 257;
@@ -24,14 +24,14 @@ const PALETTE: u64 = 3;
 
 /// The first directory of a TIFF or BigTIFF.
 struct Directory<'a> {
-    tiff: Ordered<'a>,
+    tiff: TiffBytes<'a>,
     big: bool,
     first_entry: u64,
     entries: u64,
 }
 
 /// A tag: where its values lie and what they are.
-struct Entry {
+struct TagEntry {
     at: u64,
     width: u64,
     count: u64,
@@ -39,7 +39,7 @@ struct Entry {
 
 impl<'a> Directory<'a> {
     fn read(bytes: &'a [u8]) -> Option<Self> {
-        let tiff = Ordered { bytes, big_endian: bytes.starts_with(b"MM") };
+        let tiff = TiffBytes { bytes, big_endian: bytes.starts_with(b"MM") };
         let big = tiff.uint(2, 2)? == 43;
         let start = if big { tiff.uint(8, 8)? } else { tiff.uint(4, 4)? };
         let count_width = if big { 8 } else { 2 };
@@ -54,7 +54,7 @@ impl<'a> Directory<'a> {
         if self.big { 20 } else { 12 }
     }
 
-    fn find(&self, tag: u64) -> Option<Entry> {
+    fn find(&self, tag: u64) -> Option<TagEntry> {
         let at = (0..self.entries)
             .map(|index| self.first_entry + index * self.entry_width())
             .find(|at| self.tiff.uint(*at, 2) == Some(tag))?;
@@ -68,7 +68,7 @@ impl<'a> Directory<'a> {
         let (inline, count) = if self.big { (8, self.tiff.uint(at + 4, 8)?) } else { (4, self.tiff.uint(at + 4, 4)?) };
         let value_at = at + 4 + inline;
         let at = if width.checked_mul(count)? <= inline { value_at } else { self.tiff.uint(value_at, inline)? };
-        Some(Entry { at, width, count })
+        Some(TagEntry { at, width, count })
     }
 
     /// Whether a text claims more bytes than the decoder may allocate; asked first, since the decoder would print that.
@@ -84,7 +84,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let directory = Directory::read(bytes);
     let directory = directory.ok_or_else(|| ImageError::Truncated("its directory lies past the end".to_owned()))?;
     let side = |tag, name: &str| {
@@ -99,13 +99,13 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
             Orientation::find(None, xmp)
         }
     };
-    Ok((width, height, orientation))
+    Ok(Header { format: Format::Tiff, stored_width: width, stored_height: height, orientation })
 }
 
 /// Colours by index, where the file has a palette: reds, greens, blues of 16 bits each, one after another.
 fn read_palette(directory: &Directory<'_>) -> Result<Vec<[u8; 3]>, ImageError> {
     let entry = directory.find(COLOR_MAP).filter(|entry| entry.width == 2);
-    let entry = entry.ok_or_else(|| ImageError::Corrupt("a palette image without a palette".to_owned()))?;
+    let entry = entry.ok_or_else(|| ImageError::corrupt("a palette image without a palette"))?;
     let colors = entry.count / 3;
     let sample = |index| Some((directory.tiff.uint(entry.at.checked_add(index * 2)?, 2)? >> 8) as u8);
     let color = |index| Some([sample(index)?, sample(colors + index)?, sample(2 * colors + index)?]);
@@ -116,7 +116,7 @@ fn read_palette(directory: &Directory<'_>) -> Result<Vec<[u8; 3]>, ImageError> {
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
     let directory = Directory::read(bytes).ok_or_else(|| ImageError::Truncated("no directory".to_owned()))?;
     if directory.has_boundless_text(budget) {
-        return Err(ImageError::Corrupt("a text longer than the image".to_owned()));
+        return Err(ImageError::corrupt("a text longer than the image"));
     }
     let palette = match directory.value(PHOTOMETRIC) {
         Some(PALETTE) => Some(read_palette(&directory)?),
@@ -127,14 +127,12 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     let mut limits = Limits::default();
     limits.decoding_buffer_size = budget;
     limits.intermediate_buffer_size = budget;
-    let mut decoder = Decoder::new(Cursor::new(&*bytes)).map_err(from_tiff)?.with_limits(limits);
-    let (width, height) = decoder.dimensions().map_err(from_tiff)?;
-    if (width, height) != (header.stored_width, header.stored_height) {
-        return Err(ImageError::Corrupt("two headers that disagree".to_owned()));
-    }
-    let color = decoder.colortype().map_err(from_tiff)?;
+    let mut decoder = Decoder::new(Cursor::new(&*bytes))?.with_limits(limits);
+    let (width, height) = decoder.dimensions()?;
+    header.check_same_size(width, height)?;
+    let color = decoder.colortype()?;
     let mut samples = DecodingResult::U8(Vec::new());
-    let layout = decoder.read_image_to_buffer(&mut samples).map_err(from_tiff)?;
+    let layout = decoder.read_image_to_buffer(&mut samples)?;
     let data = match palette {
         Some(colors) => {
             let indices = narrow_samples(&samples, color, width, false)?;
@@ -143,11 +141,11 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
         }
         None => to_rgb(samples, color, &layout, width)?,
     };
-    RgbImage::new(width, height, data).ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+    RgbImage::from_decoder(width, height, data)
 }
 
 fn declared_grey(directory: &Directory<'_>) -> Result<Vec<u8>, ImageError> {
-    let entry = directory.find(PHOTOMETRIC).ok_or_else(|| ImageError::Corrupt("no interpretation".to_owned()))?;
+    let entry = directory.find(PHOTOMETRIC).ok_or_else(|| ImageError::corrupt("no interpretation"))?;
     let mut bytes = directory.tiff.bytes.to_vec();
     for offset in 0..entry.width {
         let significance = if directory.tiff.big_endian { entry.width - 1 - offset } else { offset };
@@ -250,11 +248,13 @@ fn interleave(bytes: &[u8], channels: usize, layout: &BufferLayoutPreference) ->
     (0..plane).flat_map(|pixel| (0..channels.min(layout.planes)).map(move |band| bytes[band * plane + pixel])).collect()
 }
 
-fn from_tiff(error: TiffError) -> ImageError {
-    match error {
-        TiffError::IoError(error) => ImageError::from_memory_io(&error),
-        TiffError::UnsupportedError(error) => ImageError::Unsupported(error.to_string()),
-        TiffError::LimitsExceeded => ImageError::Corrupt("it needs more memory than its size".to_owned()),
-        other => ImageError::Corrupt(other.to_string()),
+impl From<TiffError> for ImageError {
+    fn from(error: TiffError) -> Self {
+        match error {
+            TiffError::IoError(error) => Self::from_memory_io(&error),
+            TiffError::UnsupportedError(error) => Self::Unsupported(error.to_string()),
+            TiffError::LimitsExceeded => Self::corrupt("it needs more memory than its size"),
+            other => Self::Corrupt(other.to_string()),
+        }
     }
 }

@@ -5,13 +5,13 @@ use std::io::Cursor;
 use image::codecs::webp::WebPDecoder;
 use image::{ColorType, ImageDecoder};
 
-use super::decode::from_image;
 use super::error::ImageError;
-use super::header::{Claim, Header, bytes_at};
+use super::format::Format;
+use super::header::{Header, bytes_at};
 use super::orientation::Orientation;
 use super::rgb::{RgbImage, first_three};
 
-pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let declared = u64::from(u32::from_le_bytes(bytes_at(bytes, 4)?)) + 8;
     if declared > bytes.len() as u64 {
         return Err(ImageError::Truncated(format!("{} bytes of {declared}", bytes.len())));
@@ -20,21 +20,21 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
         b"VP8X" => (1 + uint24(bytes_at(bytes, 24)?), 1 + uint24(bytes_at(bytes, 27)?)),
         b"VP8 " => {
             if bytes_at(bytes, 23)? != [0x9d, 0x01, 0x2a] {
-                return Err(ImageError::Corrupt("a lossy frame without its start code".to_owned()));
+                return Err(ImageError::corrupt("a lossy frame without its start code"));
             }
             let side = |at| bytes_at(bytes, at).map(|raw| u32::from(u16::from_le_bytes(raw) & 0x3fff));
             (side(26)?, side(28)?)
         }
         b"VP8L" => {
             if bytes_at(bytes, 20)? != [0x2f] {
-                return Err(ImageError::Corrupt("a lossless frame without its signature".to_owned()));
+                return Err(ImageError::corrupt("a lossless frame without its signature"));
             }
             let packed = u32::from_le_bytes(bytes_at(bytes, 21)?);
             (1 + (packed & 0x3fff), 1 + (packed >> 14 & 0x3fff))
         }
         other => return Err(ImageError::Corrupt(format!("a first chunk {:?}", String::from_utf8_lossy(other)))),
     };
-    Ok((width, height, orientation(bytes)))
+    Ok(Header { format: Format::WebP, stored_width: width, stored_height: height, orientation: orientation(bytes) })
 }
 
 fn uint24(raw: [u8; 3]) -> u32 {
@@ -58,15 +58,13 @@ fn orientation(bytes: &[u8]) -> Orientation {
 }
 
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, limits: image::Limits) -> Result<RgbImage, ImageError> {
-    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(from_image)?;
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
-    if (width, height) != (header.stored_width, header.stored_height) {
-        return Err(ImageError::Corrupt("two headers that disagree".to_owned()));
-    }
-    decoder.set_limits(limits).map_err(from_image)?;
+    header.check_same_size(width, height)?;
+    decoder.set_limits(limits)?;
     let color = decoder.color_type();
     let mut samples = vec![0; decoder.total_bytes() as usize];
-    decoder.read_image(&mut samples).map_err(from_image)?;
+    decoder.read_image(&mut samples)?;
     let data = if color == ColorType::Rgba8 { first_three(&samples, 4) } else { samples };
-    RgbImage::new(width, height, data).ok_or_else(|| ImageError::Corrupt("pixels and size disagree".to_owned()))
+    RgbImage::from_decoder(width, height, data)
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Runner, ShardOutput, Stage, StageError};
 use crate::device::DeviceClass;
 use crate::ids::{Digest, ModelId};
-use crate::imaging::{MOST_PIXELS, PixelBudget};
+use crate::imaging::{MAX_RESIZED_PIXELS, PixelBudget};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Output, StageResult, Store, StoreError};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches, stop_tokens_of};
 use crate::vlm::config::{CONFIG_FILE, Config};
@@ -97,8 +97,9 @@ impl StoredModel {
         // An earlier program may have taken the model in.
         check_patches(Path::new(PROCESSOR_FILE), &processor, &config).map_err(|e| bad(&e))?;
         if let Some(budget) = pixels {
-            if budget.min_pixels > MOST_PIXELS {
-                let problem = format!("{} is above {MOST_PIXELS}, the most that is supported", budget.min_pixels);
+            if budget.min_pixels > MAX_RESIZED_PIXELS {
+                let problem =
+                    format!("{} is above {MAX_RESIZED_PIXELS}, the most that is supported", budget.min_pixels);
                 return Err(StageError::Parameter { key: "model.min_pixels", problem });
             }
             processor = processor.with_budget(budget);

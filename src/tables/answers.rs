@@ -1,7 +1,7 @@
 //! `answers`: what the Reasoner answered, every sample of it, drawn for votes and for training alike.
 
+use super::enums::Finish;
 use super::row::table;
-use super::words::Finish;
 use crate::ids::{AnswerId, GroupId, ImageId, ModelId, PromptId, QuestionId};
 
 table! {

@@ -1,8 +1,8 @@
 //! `benchmarks`: held-out questions with their right answers; and the columns of it that any benchmark must have.
 
+use super::enums::QuestionType;
 use super::images::ImageFile;
 use super::row::table;
-use super::words::QuestionType;
 use crate::ids::ItemId;
 
 table! {

@@ -26,7 +26,7 @@ pub trait Cell: Sized + 'static {
     fn read(array: &dyn Array, row: usize) -> Result<Self, CellError>;
 
     /// The size of the value in bytes, the same on every machine: it decides where a row group ends.
-    fn weight(&self) -> usize;
+    fn byte_size(&self) -> usize;
 
     /// Whether the value may be written.
     fn check(&self) -> Result<(), CellError> {
@@ -104,8 +104,8 @@ impl<T: Cell> Cell for Option<T> {
         if array.is_null(row) { Ok(None) } else { T::read(array, row).map(Some) }
     }
 
-    fn weight(&self) -> usize {
-        self.as_ref().map_or(1, T::weight)
+    fn byte_size(&self) -> usize {
+        self.as_ref().map_or(1, T::byte_size)
     }
 
     fn check(&self) -> Result<(), CellError> {
@@ -134,8 +134,8 @@ impl<T: Cell> Cell for Vec<T> {
         (0..items.len()).map(item_at).collect()
     }
 
-    fn weight(&self) -> usize {
-        4 + self.iter().map(T::weight).sum::<usize>()
+    fn byte_size(&self) -> usize {
+        4 + self.iter().map(T::byte_size).sum::<usize>()
     }
 
     fn check(&self) -> Result<(), CellError> {
@@ -164,7 +164,7 @@ impl Cell for bool {
         Ok(array.as_boolean().value(row))
     }
 
-    fn weight(&self) -> usize {
+    fn byte_size(&self) -> usize {
         1
     }
 }
@@ -182,7 +182,7 @@ impl Cell for String {
         Ok(array.as_string::<i32>().value(row).to_owned())
     }
 
-    fn weight(&self) -> usize {
+    fn byte_size(&self) -> usize {
         4 + self.len()
     }
 }
@@ -204,7 +204,7 @@ macro_rules! number_cells {
                 value.check().map(|()| value)
             }
 
-            fn weight(&self) -> usize {
+            fn byte_size(&self) -> usize {
                 $bytes
             }
 
@@ -245,7 +245,7 @@ macro_rules! digest_cells {
                 text.parse().map_err(|e| CellError::not_a(text, format!("{}: {e}", $expected)))
             }
 
-            fn weight(&self) -> usize {
+            fn byte_size(&self) -> usize {
                 4 + Digest::HEX_LEN
             }
         }
@@ -264,7 +264,7 @@ digest_cells! {
 }
 
 /// Declares an enum whose variants are stored as words.
-macro_rules! word_enum {
+macro_rules! string_enum {
     (
         $(#[$meta:meta])*
         pub enum $name:ident ($expected:literal) {
@@ -295,7 +295,7 @@ macro_rules! word_enum {
             }
         }
 
-        impl $crate::tables::Cell for $name {
+        impl $crate::tables::cell::Cell for $name {
             fn data_type() -> arrow::datatypes::DataType {
                 arrow::datatypes::DataType::Utf8
             }
@@ -304,17 +304,17 @@ macro_rules! word_enum {
                 std::sync::Arc::new(arrow::array::StringArray::from_iter(cells.map(|cell| cell.map(|c| c.as_str()))))
             }
 
-            fn read(array: &dyn arrow::array::Array, row: usize) -> Result<Self, $crate::tables::CellError> {
+            fn read(array: &dyn arrow::array::Array, row: usize) -> Result<Self, $crate::tables::cell::CellError> {
                 let text = arrow::array::AsArray::as_string::<i32>(array).value(row);
                 let found = Self::ALL.iter().find(|variant| variant.as_str() == text);
-                found.copied().ok_or_else(|| $crate::tables::CellError::not_a(text, $expected))
+                found.copied().ok_or_else(|| $crate::tables::cell::CellError::not_a(text, $expected))
             }
 
-            fn weight(&self) -> usize {
+            fn byte_size(&self) -> usize {
                 4 + self.as_str().len()
             }
         }
     };
 }
 
-pub(super) use word_enum;
+pub(super) use string_enum;

@@ -1,7 +1,7 @@
 //! `curriculum`: what the Reasoner trains on: questions neither too easy nor too hard, with their pseudo-labels.
 
+use super::enums::QuestionType;
 use super::row::table;
-use super::words::QuestionType;
 use crate::ids::{ImageId, QuestionId};
 
 table! {

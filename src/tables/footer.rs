@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use parquet::file::reader::ChunkReader;
 
-use super::thrift::{Compact, kind};
+use super::thrift::{CompactReader, kind};
 
 /// Groups nested deeper than this are refused.
 const MAX_NESTING: usize = 64;
@@ -35,12 +35,13 @@ pub(super) fn check(source: &impl ChunkReader) -> Result<(), String> {
         return Err(format!("its footer is {footer_bytes} bytes; at most {MAX_FOOTER_BYTES} are read"));
     }
     let input = source.get_read(length - 8 - footer_bytes).map_err(|e| e.to_string())?;
-    let children = schema_children(&mut Compact::new(input, footer_bytes)).map_err(|e| format!("its footer: {e}"))?;
+    let children =
+        schema_children(&mut CompactReader::new(input, footer_bytes)).map_err(|e| format!("its footer: {e}"))?;
     check_tree(&children)
 }
 
 /// The number of children of each element of the schema, in order.
-fn schema_children<R: Read>(footer: &mut Compact<R>) -> io::Result<Vec<u64>> {
+fn schema_children<R: Read>(footer: &mut CompactReader<R>) -> io::Result<Vec<u64>> {
     let mut last = 0;
     while let Some(field) = footer.field(last)? {
         last = field.id;
@@ -53,7 +54,7 @@ fn schema_children<R: Read>(footer: &mut Compact<R>) -> io::Result<Vec<u64>> {
     Ok(Vec::new())
 }
 
-fn element_children<R: Read>(footer: &mut Compact<R>) -> io::Result<u64> {
+fn element_children<R: Read>(footer: &mut CompactReader<R>) -> io::Result<u64> {
     let (mut last, mut children) = (0, 0);
     while let Some(field) = footer.field(last)? {
         last = field.id;

@@ -15,7 +15,7 @@ pub(super) const METADATA_KEY: &str = "huggingface";
 pub(super) fn features(columns: &[Column]) -> Option<String> {
     let features: Vec<(&str, Feature)> = columns.iter().map(|c| (c.name, Feature::of(&c.data_type))).collect();
     let holds_images = features.iter().any(|(_, feature)| matches!(feature, Feature::Image));
-    let info = Info { info: Features { features: Ordered(features) } };
+    let info = Info { info: Features { features: OrderedFeatures(features) } };
     holds_images.then(|| serde_json::to_string(&info).expect("names and types have JSON"))
 }
 
@@ -26,13 +26,13 @@ struct Info<'a> {
 
 #[derive(Serialize)]
 struct Features<'a> {
-    features: Ordered<'a>,
+    features: OrderedFeatures<'a>,
 }
 
 /// A map in the order of the columns: the order is part of the file's bytes.
-struct Ordered<'a>(Vec<(&'a str, Feature)>);
+struct OrderedFeatures<'a>(Vec<(&'a str, Feature)>);
 
-impl Serialize for Ordered<'_> {
+impl Serialize for OrderedFeatures<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, feature)| (name, feature)))
     }

@@ -49,7 +49,7 @@ impl Cell for ImageLink {
         }
     }
 
-    fn weight(&self) -> usize {
+    fn byte_size(&self) -> usize {
         8 + self.bytes.as_ref().map_or(0, Vec::len) + self.path.len()
     }
 }

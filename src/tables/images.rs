@@ -119,7 +119,7 @@ impl Cell for ImageFile {
         Ok(Self { bytes, path: path.to_owned() })
     }
 
-    fn weight(&self) -> usize {
+    fn byte_size(&self) -> usize {
         8 + self.bytes.len() + self.path.len()
     }
 }

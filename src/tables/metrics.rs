@@ -2,8 +2,8 @@
 //!
 //! What differs from run to run (seconds, memory) is in `timings`, so that this table has a digest worth comparing.
 
+use super::enums::Role;
 use super::row::table;
-use super::words::Role;
 
 table! {
     /// A training step. Figures of log-probabilities are in nats. What was not computed or not finite is null.

@@ -1,7 +1,7 @@
 //! `predictions`: a model's answers to the items of a benchmark, and how each was judged.
 
+use super::enums::Finish;
 use super::row::table;
-use super::words::Finish;
 use crate::ids::{ImageId, ItemId, ModelId, PromptId};
 
 table! {

@@ -1,7 +1,7 @@
 //! `questions`: what the Questioner said about the images, every sample of it.
 
+use super::enums::{Finish, QuestionType};
 use super::row::table;
-use super::words::{Finish, QuestionType};
 use crate::ids::{GroupId, ImageId, ModelId, PromptId, QuestionId};
 
 table! {

@@ -209,7 +209,7 @@ fn check_columns<R: TableRow>(file: &str, columns: &[Column], found: &Fields) ->
     for (place, field) in found.iter().enumerate() {
         let known = columns.iter().any(|column| column.name == field.name());
         let twice = found.iter().take(place).any(|other| other.name() == field.name());
-        if R::WHOLE && !known || known && twice {
+        if R::HAS_ALL_COLUMNS && !known || known && twice {
             return Err(TableError::ExtraColumn { file: file(), table, column: field.name().clone() });
         }
     }

@@ -1,7 +1,7 @@
 //! `rewards`: every scored sample of either role, with each part of its reward and its advantage.
 
+use super::enums::Role;
 use super::row::table;
-use super::words::Role;
 use crate::ids::{Digest, GroupId, ImageId};
 
 table! {

@@ -15,7 +15,7 @@ pub trait TableRow: Sized + Send + 'static {
     /// The table's name.
     const TABLE: &'static str;
     /// Whether the struct has all columns of the table. A view has some of them: it can be read, not written.
-    const WHOLE: bool;
+    const HAS_ALL_COLUMNS: bool;
 
     /// What a row is, in words.
     fn doc() -> String;
@@ -30,7 +30,7 @@ pub trait TableRow: Sized + Send + 'static {
     fn from_arrays(arrays: &[ArrayRef], row: usize) -> Result<Self, (usize, CellError)>;
 
     /// The size of the row in bytes, the same on every machine.
-    fn weight(&self) -> usize;
+    fn byte_size(&self) -> usize;
 
     /// Whether the row may be written. The error names the column by its number.
     fn check(&self) -> Result<(), (usize, CellError)>;
@@ -123,31 +123,31 @@ macro_rules! table {
             $($(#[doc = $field_doc])+ pub $field: $type,)+
         }
 
-        impl $crate::tables::TableRow for $row {
+        impl $crate::tables::row::TableRow for $row {
             const TABLE: &'static str = $name;
-            const WHOLE: bool = $whole;
+            const HAS_ALL_COLUMNS: bool = $whole;
 
             fn doc() -> String {
                 $crate::tables::row::doc_text(&[$($doc),+])
             }
 
-            fn columns() -> Vec<$crate::tables::Column> {
-                vec![$($crate::tables::Column {
+            fn columns() -> Vec<$crate::tables::row::Column> {
+                vec![$($crate::tables::row::Column {
                     name: stringify!($field),
                     doc: $crate::tables::row::doc_text(&[$($field_doc),+]),
-                    data_type: <$type as $crate::tables::Cell>::data_type(),
-                    nullable: <$type as $crate::tables::Cell>::DECLARED_NULLABLE,
+                    data_type: <$type as $crate::tables::cell::Cell>::data_type(),
+                    nullable: <$type as $crate::tables::cell::Cell>::DECLARED_NULLABLE,
                 }),+]
             }
 
             fn arrays(rows: &[Self]) -> Vec<arrow::array::ArrayRef> {
-                vec![$(<$type as $crate::tables::Cell>::array(&mut rows.iter().map(|row| Some(&row.$field)))),+]
+                vec![$(<$type as $crate::tables::cell::Cell>::array(&mut rows.iter().map(|row| Some(&row.$field)))),+]
             }
 
             fn from_arrays(
                 arrays: &[arrow::array::ArrayRef],
                 row: usize,
-            ) -> Result<Self, (usize, $crate::tables::CellError)> {
+            ) -> Result<Self, (usize, $crate::tables::cell::CellError)> {
                 let mut columns = arrays.iter().enumerate();
                 Ok(Self {$($field: {
                     let (number, array) = columns.next().expect("an array for each column");
@@ -155,15 +155,15 @@ macro_rules! table {
                 }),+})
             }
 
-            fn weight(&self) -> usize {
-                0 $(+ $crate::tables::Cell::weight(&self.$field))+
+            fn byte_size(&self) -> usize {
+                0 $(+ $crate::tables::cell::Cell::byte_size(&self.$field))+
             }
 
-            fn check(&self) -> Result<(), (usize, $crate::tables::CellError)> {
+            fn check(&self) -> Result<(), (usize, $crate::tables::cell::CellError)> {
                 let mut number = 0..;
                 $(
                     let column = number.next().expect("counting does not end");
-                    $crate::tables::Cell::check(&self.$field).map_err(|e| (column, e))?;
+                    $crate::tables::cell::Cell::check(&self.$field).map_err(|e| (column, e))?;
                 )+
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! `scene_questions`: questions about drawn scenes, with their right answers.
 
+use super::enums::QuestionType;
 use super::row::table;
-use super::words::QuestionType;
 
 table! {
     /// A question about a drawn scene, with the right answer: for evaluation, never to evolve on.

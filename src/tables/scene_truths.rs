@@ -1,7 +1,7 @@
 //! `scene_truths`: what generated questions about drawn scenes ask, and their right answers.
 
+use super::enums::QuestionVerdict;
 use super::row::table;
-use super::words::QuestionVerdict;
 use crate::ids::{ImageId, QuestionId};
 
 table! {

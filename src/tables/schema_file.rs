@@ -2,25 +2,38 @@
 
 use serde::Serialize;
 
+use super::answers::AnswerRow;
+use super::benchmarks::BenchmarkRow;
+use super::curriculum::CurriculumRow;
+use super::demonstrations::DemonstrationRow;
+use super::images::ImageRow;
+use super::measurements::Measurement;
+use super::metrics::MetricRow;
+use super::predictions::PredictionRow;
+use super::questions::QuestionRow;
+use super::rejects::RejectRow;
+use super::rewards::RewardRow;
 use super::row::{Column, TableRow, type_text};
+use super::scene_objects::SceneObjectRow;
+use super::scene_questions::SceneQuestionRow;
+use super::scene_truths::SceneTruthRow;
+use super::scores::ScoreRow;
+use super::sources::SourceRow;
+use super::timings::TimingRow;
+use super::votes::VoteRow;
 use super::writer::PROFILE;
-use super::{
-    AnswerRow, BenchmarkRow, CurriculumRow, DemonstrationRow, ImageRow, Measurement, MetricRow, PredictionRow,
-    QuestionRow, RejectRow, RewardRow, SceneObjectRow, SceneQuestionRow, SceneTruthRow, ScoreRow, SourceRow, TimingRow,
-    VoteRow,
-};
 use crate::ids::Digest;
 
 /// A generated file that is kept under version control.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Document {
+pub struct SchemaDocument {
     /// The file's name within its folder.
     pub name: String,
     /// What it holds.
     pub text: String,
 }
 
-impl Document {
+impl SchemaDocument {
     /// A document of `value` as JSON for people: indented, fields in the order of declaration, a line end at the end.
     pub fn json<T: Serialize>(name: impl Into<String>, value: &T) -> Result<Self, serde_json::Error> {
         Ok(Self { name: name.into(), text: serde_json::to_string_pretty(value)? + "\n" })
@@ -28,34 +41,34 @@ impl Document {
 }
 
 /// A description for each table.
-pub fn documents() -> Result<Vec<Document>, serde_json::Error> {
+pub fn documents() -> Result<Vec<SchemaDocument>, serde_json::Error> {
     [
-        Description::of::<ImageRow>(),
-        Description::of::<RejectRow>(),
-        Description::of::<SourceRow>(),
-        Description::of::<Measurement>(),
-        Description::of::<QuestionRow>(),
-        Description::of::<AnswerRow>(),
-        Description::of::<VoteRow>(),
-        Description::of::<CurriculumRow>(),
-        Description::of::<RewardRow>(),
-        Description::of::<MetricRow>(),
-        Description::of::<TimingRow>(),
-        Description::of::<PredictionRow>(),
-        Description::of::<ScoreRow>(),
-        Description::of::<BenchmarkRow>(),
-        Description::of::<DemonstrationRow>(),
-        Description::of::<SceneObjectRow>(),
-        Description::of::<SceneQuestionRow>(),
-        Description::of::<SceneTruthRow>(),
+        TableDescription::of::<ImageRow>(),
+        TableDescription::of::<RejectRow>(),
+        TableDescription::of::<SourceRow>(),
+        TableDescription::of::<Measurement>(),
+        TableDescription::of::<QuestionRow>(),
+        TableDescription::of::<AnswerRow>(),
+        TableDescription::of::<VoteRow>(),
+        TableDescription::of::<CurriculumRow>(),
+        TableDescription::of::<RewardRow>(),
+        TableDescription::of::<MetricRow>(),
+        TableDescription::of::<TimingRow>(),
+        TableDescription::of::<PredictionRow>(),
+        TableDescription::of::<ScoreRow>(),
+        TableDescription::of::<BenchmarkRow>(),
+        TableDescription::of::<DemonstrationRow>(),
+        TableDescription::of::<SceneObjectRow>(),
+        TableDescription::of::<SceneQuestionRow>(),
+        TableDescription::of::<SceneTruthRow>(),
     ]
     .iter()
-    .map(|description| Document::json(format!("{}.json", description.table), description))
+    .map(|description| SchemaDocument::json(format!("{}.json", description.table), description))
     .collect()
 }
 
 #[derive(Serialize)]
-struct Description {
+struct TableDescription {
     table: &'static str,
     row: String,
     schema_id: Digest,
@@ -72,7 +85,7 @@ struct ColumnDescription {
     doc: String,
 }
 
-impl Description {
+impl TableDescription {
     fn of<R: TableRow>() -> Self {
         Self {
             table: R::TABLE,

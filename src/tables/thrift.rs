@@ -31,13 +31,13 @@ pub(super) struct Field {
 }
 
 /// A reader of compact Thrift that counts what it takes and takes no more than a limit.
-pub(super) struct Compact<R> {
+pub(super) struct CompactReader<R> {
     input: R,
     taken: u64,
     limit: u64,
 }
 
-impl<R: Read> Compact<R> {
+impl<R: Read> CompactReader<R> {
     pub(super) fn new(input: R, limit: u64) -> Self {
         Self { input, taken: 0, limit }
     }

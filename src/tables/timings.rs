@@ -1,8 +1,8 @@
 //! `timings`: what a training step cost. Never the same twice, so no digest of a result covers it: it is kept beside the
 //! result, and whatever compares runs leaves it out.
 
+use super::enums::Role;
 use super::row::table;
-use super::words::Role;
 
 table! {
     /// The cost of a training step, on the machine that ran it.

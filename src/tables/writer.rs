@@ -2,7 +2,7 @@
 //!
 //! Rows are gathered until a row group is full, and each row group is handed to the encoder as one batch: where pages end
 //! depends on the rows alone, not on how they arrived. A row group ends by the profile's number of rows or bytes, the
-//! bytes counted on the values ([`TableRow::weight`]), never on buffers. Memory is bounded by a row group.
+//! bytes counted on the values ([`TableRow::byte_size`]), never on buffers. Memory is bounded by a row group.
 //!
 //! Stages hand in rows sorted; the order is theirs to fix, and the writer keeps it. No time, host, path or library version
 //! is written. Column docs stay out of the files, too (they are in `schemas/*.json`): better words must not change bytes.
@@ -136,7 +136,7 @@ impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
 
     /// Starts a file of the table on `out`.
     pub fn with_profile(out: W, profile: WriterProfile) -> Result<Self, TableError> {
-        if !R::WHOLE {
+        if !R::HAS_ALL_COLUMNS {
             return Err(TableError::View { table: R::TABLE });
         }
         let properties = profile.properties::<R>().map_err(cannot_write::<R>)?;
@@ -149,7 +149,7 @@ impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
     pub fn push(&mut self, row: R) -> Result<(), TableError> {
         let bad_row = |column: String, problem| TableError::Row { table: R::TABLE, row: self.rows, column, problem };
         row.check().map_err(|(number, problem)| bad_row(R::columns()[number].name.to_owned(), problem))?;
-        let bytes = row.weight();
+        let bytes = row.byte_size();
         if bytes > MAX_ROW_BYTES {
             return Err(bad_row("*".to_owned(), CellError::TooLarge { bytes, limit: MAX_ROW_BYTES }));
         }

@@ -3,10 +3,10 @@
 use std::fs;
 
 use bytes::Bytes;
-use visplay::tables::foreign::{ForeignBytes, ForeignImages, ForeignLimits};
+use visplay::tables::import::{ImportFile, ImportLimits, ImportedBytes};
 use visplay::tables::{AnswerRow, ImageRow, TableReader, TableRow, VoteRow, to_bytes};
 
-use crate::foreign_parquet::folder;
+use crate::imported_parquet::folder;
 use crate::tables::samples::{Numbers, rows};
 
 /// One to three changes: flipped bits, bytes and runs, cuts, swaps, and figures that lie.
@@ -40,18 +40,18 @@ fn mutate(numbers: &mut Numbers, file: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn foreign_files_are_read_or_refused() {
+fn imported_files_are_read_or_refused() {
     let mut names: Vec<_> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));
     names.sort();
     let scratch = tempfile::NamedTempFile::new().unwrap();
-    let limits = ForeignLimits { image_bytes: 1 << 20, page_bytes: 16 << 20 };
+    let limits = ImportLimits { image_bytes: 1 << 20, page_bytes: 16 << 20 };
     let (mut refused, mut whole) = (0, 0);
     for number in 0..cases() {
         let mut numbers = Numbers(number);
         let original = fs::read(&names[number as usize % names.len()]).unwrap();
         fs::write(scratch.path(), mutate(&mut numbers, &original)).unwrap();
-        let Ok(images) = ForeignImages::open(scratch.path(), None, limits) else {
+        let Ok(images) = ImportFile::open(scratch.path(), None, limits) else {
             refused += 1;
             continue;
         };
@@ -61,7 +61,7 @@ fn foreign_files_are_read_or_refused() {
                 Ok(image) => {
                     assert!(rows <= images.row_count() && image.row < images.row_count());
                     rows = image.row + 1;
-                    if let ForeignBytes::Bytes(bytes) = image.bytes {
+                    if let ImportedBytes::Bytes(bytes) = image.bytes {
                         assert!(bytes.len() <= limits.image_bytes);
                     }
                 }

@@ -1,17 +1,16 @@
-//! Bits of entropy-coded data, and the Huffman codes in them (T.81, annexes C and F.2.2).
+//! BitReader of entropy-coded data, and the Huffman codes in them (T.81, annexes C and F.2.2).
 
-use super::corrupt;
 use crate::imaging::error::ImageError;
 
-/// Bits that the first look at a code takes in.
+/// BitReader that the first look at a code takes in.
 const LOOK: usize = 10;
 /// The longest code.
 const LONGEST: usize = 16;
-/// Bits that one refill provides for: a code, wrong by one bit, and a value behind it.
+/// BitReader that one refill provides for: a code, wrong by one bit, and a value behind it.
 const ENOUGH: u32 = 32;
 
 /// Reads bits up to the next marker; beyond it there are zeros.
-pub(super) struct Bits<'a> {
+pub(super) struct BitReader<'a> {
     bytes: &'a [u8],
     at: usize,
     /// The next bits, from the highest.
@@ -24,7 +23,7 @@ pub(super) struct Bits<'a> {
     pub(super) exhausted: bool,
 }
 
-impl<'a> Bits<'a> {
+impl<'a> BitReader<'a> {
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at, buffer: 0, count: 0, marker: None, exhausted: false }
     }
@@ -190,7 +189,7 @@ fn extend(value: i32, size: u32) -> i32 {
 
 /// A run of zeros and the value after it, whose code and bits fit in one look; a length of 0 stands for none.
 #[derive(Clone, Copy, Default)]
-struct Pair {
+struct RunAndValue {
     value: i16,
     run: u8,
     length: u8,
@@ -200,7 +199,7 @@ struct Pair {
 pub(super) struct HuffmanTable {
     /// By the next bits: length and symbol of a code that fits; a length of 0 for the others.
     short: [(u8, u8); 1 << LOOK],
-    pairs: [Pair; 1 << LOOK],
+    pairs: [RunAndValue; 1 << LOOK],
     /// By length: the last code, -1 for none; and what turns a code into a symbol's place.
     last_code: [i32; LONGEST + 1],
     offset: [i32; LONGEST + 1],
@@ -212,7 +211,7 @@ impl HuffmanTable {
     pub(super) fn new(counts: [u8; LONGEST], values: &[u8], for_dc: bool) -> Result<Box<Self>, ImageError> {
         let mut table = Box::new(Self {
             short: [(0, 0); 1 << LOOK],
-            pairs: [Pair::default(); 1 << LOOK],
+            pairs: [RunAndValue::default(); 1 << LOOK],
             last_code: [-1; LONGEST + 1],
             offset: [0; LONGEST + 1],
             symbols: [0; 256],
@@ -222,12 +221,12 @@ impl HuffmanTable {
         for (length, count) in (1..).zip(counts) {
             let count = usize::from(count);
             if code as usize + count > 1 << length {
-                return Err(corrupt("a Huffman table with too many codes"));
+                return Err(ImageError::corrupt("a Huffman table with too many codes"));
             }
             table.offset[length] = place as i32 - code;
             for symbol in &values[place..place + count] {
                 if for_dc && *symbol > 15 {
-                    return Err(corrupt("a Huffman table with an impossible difference"));
+                    return Err(ImageError::corrupt("a Huffman table with an impossible difference"));
                 }
                 if length <= LOOK {
                     let first = (code as usize) << (LOOK - length);
@@ -253,7 +252,7 @@ impl HuffmanTable {
             let total = u32::from(*length) + size;
             if *length > 0 && size > 0 && total <= LOOK as u32 {
                 let value = (bits >> (LOOK as u32 - total)) as i32 & ((1 << size) - 1);
-                self.pairs[bits] = Pair { value: extend(value, size) as i16, run, length: total as u8 };
+                self.pairs[bits] = RunAndValue { value: extend(value, size) as i16, run, length: total as u8 };
             }
         }
     }

@@ -3,13 +3,13 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::frame::Frame;
-use super::scan::Tables;
+use super::scan::DecoderTables;
 use super::upsample::{Plane, Upsampler};
-use crate::imaging::rgb::cmyk_to_rgb;
+use crate::imaging::rgb::{cmyk_to_rgb, ycbcr_to_rgb};
 
 /// What the components mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Color {
+pub(super) enum ColorSpace {
     Grey,
     Rgb,
     YCbCr,
@@ -19,9 +19,9 @@ pub(super) enum Color {
     Ycck,
 }
 
-impl Color {
+impl ColorSpace {
     /// Headers decide; without them the components' names do.
-    pub(super) fn of(frame: &Frame, tables: &Tables) -> Self {
+    pub(super) fn of(frame: &Frame, tables: &DecoderTables) -> Self {
         let names: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
         match (names.as_slice(), tables.jfif, tables.adobe) {
             ([_], ..) => Self::Grey,
@@ -34,17 +34,17 @@ impl Color {
 }
 
 /// Upsamples the planes and converts them to `[height, width, 3]`.
-pub(super) fn to_rgb(frame: &Frame, planes: &[Plane], color: Color) -> Vec<u8> {
-    Arch::new().dispatch(ToRgb { frame, planes, color })
+pub(super) fn to_rgb(frame: &Frame, planes: &[Plane], color: ColorSpace) -> Vec<u8> {
+    Arch::new().dispatch(PlanesToRgb { frame, planes, color })
 }
 
-struct ToRgb<'a> {
+struct PlanesToRgb<'a> {
     frame: &'a Frame,
     planes: &'a [Plane],
-    color: Color,
+    color: ColorSpace,
 }
 
-impl WithSimd for ToRgb<'_> {
+impl WithSimd for PlanesToRgb<'_> {
     type Output = Vec<u8>;
 
     #[inline(always)]
@@ -56,19 +56,19 @@ impl WithSimd for ToRgb<'_> {
         let mut data = vec![0; frame.width * frame.height * 3];
         for (y, row) in data.chunks_exact_mut(frame.width * 3).enumerate() {
             match (color, channels.as_mut_slice()) {
-                (Color::Grey, [grey]) => {
+                (ColorSpace::Grey, [grey]) => {
                     for (pixel, value) in row.chunks_exact_mut(3).zip(grey.line(y)) {
                         pixel.fill(*value);
                     }
                 }
-                (Color::Rgb, [red, green, blue]) => join(row, [red.line(y), green.line(y), blue.line(y)]),
-                (Color::YCbCr, [luma, blue, red]) => convert(row, luma.line(y), blue.line(y), red.line(y)),
-                (Color::Cmyk, [cyan, magenta, yellow, black]) => {
+                (ColorSpace::Rgb, [red, green, blue]) => join(row, [red.line(y), green.line(y), blue.line(y)]),
+                (ColorSpace::YCbCr, [luma, blue, red]) => convert(row, luma.line(y), blue.line(y), red.line(y)),
+                (ColorSpace::Cmyk, [cyan, magenta, yellow, black]) => {
                     let mut stored = vec![0; row.len()];
                     join(&mut stored, [cyan.line(y), magenta.line(y), yellow.line(y)]);
                     row.copy_from_slice(&from_inks(&stored, black.line(y), true));
                 }
-                (Color::Ycck, [luma, blue, red, black]) => {
+                (ColorSpace::Ycck, [luma, blue, red, black]) => {
                     // the conversion gives the complement of the inks, which are stored as their complement
                     let mut inks = vec![0; row.len()];
                     convert(&mut inks, luma.line(y), blue.line(y), red.line(y));
@@ -97,18 +97,6 @@ fn convert(row: &mut [u8], luma: &[u8], blue: &[u8], red: &[u8]) {
         pixel[1] = converted[1];
         pixel[2] = converted[2];
     }
-}
-
-/// One pixel: 1.402, 0.34414, 0.71414 and 1.772 in 16 fractional bits; green is rounded once.
-#[inline(always)]
-pub(in crate::imaging) fn ycbcr_to_rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
-    let (luma, blue, red) = (i32::from(luma), i32::from(blue) - 128, i32::from(red) - 128);
-    let clamp = |value: i32| value.clamp(0, 255) as u8;
-    [
-        clamp(luma + ((91_881 * red + 32_768) >> 16)),
-        clamp(luma + ((-22_554 * blue - 46_802 * red + 32_768) >> 16)),
-        clamp(luma + ((116_130 * blue + 32_768) >> 16)),
-    ]
 }
 
 /// `black` is stored as its complement, and the other inks too if `complement` says so.

@@ -1,6 +1,5 @@
 //! The frame of a JPEG: its components and how they are sampled (T.81, B.2.2 and A.1.1).
 
-use super::corrupt;
 use super::markers::Segment;
 use crate::imaging::error::ImageError;
 
@@ -40,7 +39,7 @@ pub(super) struct Component {
 
 impl Frame {
     pub(super) fn read(segment: &Segment<'_>) -> Result<Self, ImageError> {
-        let short = || corrupt("a frame header that is too short");
+        let short = || ImageError::corrupt("a frame header that is too short");
         let [_, height_high, height_low, width_high, width_low, count, list @ ..] = segment.body else {
             return Err(short());
         };
@@ -53,7 +52,7 @@ impl Frame {
         let list = list.get(..count * 3).ok_or_else(short)?;
         let factors = |entry: &[u8]| (usize::from(entry[1] >> 4), usize::from(entry[1] & 15));
         if list.chunks_exact(3).map(factors).any(|(h, v)| !(1..=4).contains(&h) || !(1..=4).contains(&v)) {
-            return Err(corrupt("sampling factors outside 1 to 4"));
+            return Err(ImageError::corrupt("sampling factors outside 1 to 4"));
         }
         let max_h = list.chunks_exact(3).map(|entry| factors(entry).0).max().unwrap_or(1);
         let max_v = list.chunks_exact(3).map(|entry| factors(entry).1).max().unwrap_or(1);

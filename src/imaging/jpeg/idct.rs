@@ -16,16 +16,16 @@ type Lanes = [i32; SIDE];
 
 /// Transforms a row of blocks into 8 lines of samples.
 pub(super) fn inverse(blocks: &[Block], quantisation: &[u16; 64], lines: &mut [u8]) {
-    Arch::new().dispatch(Inverse { blocks, quantisation, lines });
+    Arch::new().dispatch(InverseDct { blocks, quantisation, lines });
 }
 
-struct Inverse<'a> {
+struct InverseDct<'a> {
     blocks: &'a [Block],
     quantisation: &'a [u16; 64],
     lines: &'a mut [u8],
 }
 
-impl WithSimd for Inverse<'_> {
+impl WithSimd for InverseDct<'_> {
     type Output = ();
 
     #[inline(always)]

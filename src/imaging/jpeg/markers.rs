@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 
 use crate::imaging::error::ImageError;
-use crate::imaging::header::Claim;
+use crate::imaging::format::Format;
+use crate::imaging::header::Header;
 use crate::imaging::orientation::Orientation;
 
 const EXIF: &[u8] = b"Exif\0\0";
@@ -57,7 +58,7 @@ pub(super) fn next_segment(bytes: &[u8], mut at: usize) -> Result<Segment<'_>, I
 }
 
 /// Reads the size and the orientation.
-pub(in crate::imaging) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError> {
+pub(in crate::imaging) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let (mut size, mut xmp) = (None, None);
     let mut exif: Option<Cow<'_, [u8]>> = None;
     let mut at = 2;
@@ -73,7 +74,7 @@ pub(in crate::imaging) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError>
             _ if segment.is_frame() => {
                 let earlier = size.replace(read_size(&segment)?);
                 if earlier.is_some() {
-                    return Err(ImageError::Corrupt("two frames".to_owned()));
+                    return Err(ImageError::corrupt("two frames"));
                 }
             }
             START_OF_SCAN | END_OF_IMAGE => break,
@@ -81,14 +82,15 @@ pub(in crate::imaging) fn read_header(bytes: &[u8]) -> Result<Claim, ImageError>
         }
         at = segment.next;
     }
-    let (width, height) = size.ok_or_else(|| ImageError::Corrupt("a scan without a frame".to_owned()))?;
-    Ok((width, height, Orientation::find(exif.as_deref(), xmp)))
+    let (width, height) = size.ok_or_else(|| ImageError::corrupt("a scan without a frame"))?;
+    let orientation = Orientation::find(exif.as_deref(), xmp);
+    Ok(Header { format: Format::Jpeg, stored_width: width, stored_height: height, orientation })
 }
 
 /// Start of frame: precision, height, width, components.
 fn read_size(segment: &Segment<'_>) -> Result<(u32, u32), ImageError> {
     let [precision, height_high, height_low, width_high, width_low, ..] = segment.body else {
-        return Err(ImageError::Corrupt("a frame header that is too short".to_owned()));
+        return Err(ImageError::corrupt("a frame header that is too short"));
     };
     if !matches!(segment.marker, 0xc0..=0xc2) {
         let kind = "lossless, arithmetic or hierarchical";

@@ -20,13 +20,12 @@ mod upsample;
 use super::error::ImageError;
 use super::header::Header;
 use super::rgb::RgbImage;
-use color::{Color, to_rgb};
+use color::{ColorSpace, to_rgb};
 use frame::{Frame, SIDE};
 use markers::{END_OF_IMAGE, START_OF_SCAN, check_end, next_segment};
-use scan::{Block, Entropy, Scan, Tables};
+use scan::{Block, DecoderTables, EntropyDecoder, Scan};
 use upsample::Plane;
 
-pub(super) use color::ycbcr_to_rgb;
 pub(super) use markers::read_header;
 
 /// Real files have a dozen scans; without a bound a small file could ask for endless passes over a large image.
@@ -34,22 +33,22 @@ const MAX_SCANS: usize = 256;
 
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
     check_end(bytes)?;
-    let mut tables = Tables::default();
-    let mut decoding: Option<Decoding> = None;
+    let mut tables = DecoderTables::default();
+    let mut decoding: Option<FrameDecoder> = None;
     let (mut at, mut scans, mut complete) = (2, 0, false);
     loop {
         let segment = next_segment(bytes, at)?;
         at = segment.next;
         match segment.marker {
             START_OF_SCAN => {
-                let decoding = decoding.as_mut().ok_or_else(|| corrupt("a scan without a frame"))?;
+                let decoding = decoding.as_mut().ok_or_else(|| ImageError::corrupt("a scan without a frame"))?;
                 let scan = Scan::read(segment.body, &decoding.frame)?;
                 if !decoding.frame.progressive {
                     tables.complete();
                 }
                 scans += 1;
                 if complete {
-                    return Err(corrupt("a scan after the last"));
+                    return Err(ImageError::corrupt("a scan after the last"));
                 }
                 if scans > MAX_SCANS {
                     return Err(ImageError::Unsupported(format!("JPEG of more than {MAX_SCANS} scans")));
@@ -65,26 +64,24 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, I
             END_OF_IMAGE => break,
             _ if segment.is_frame() => {
                 let frame = Frame::read(&segment)?;
-                if (frame.width, frame.height) != (header.stored_width as usize, header.stored_height as usize) {
-                    return Err(corrupt("two headers that disagree"));
-                }
+                header.check_same_size(frame.width as u32, frame.height as u32)?;
                 if decoding.is_some() {
-                    return Err(corrupt("two frames"));
+                    return Err(ImageError::corrupt("two frames"));
                 }
-                decoding = Some(Decoding::new(frame));
+                decoding = Some(FrameDecoder::new(frame));
             }
             _ => tables.read(&segment)?,
         }
     }
-    let decoding = decoding.filter(|_| scans > 0).ok_or_else(|| corrupt("no pixels"))?;
+    let decoding = decoding.filter(|_| scans > 0).ok_or_else(|| ImageError::corrupt("no pixels"))?;
     let data = decoding.finish();
-    RgbImage::new(header.stored_width, header.stored_height, data).ok_or_else(|| corrupt("pixels and size disagree"))
+    RgbImage::from_decoder(header.stored_width, header.stored_height, data)
 }
 
 /// A frame and what its scans have given so far.
-struct Decoding {
+struct FrameDecoder {
     frame: Frame,
-    color: Color,
+    color: ColorSpace,
     /// By component, as it was when its first scan began.
     quantisation: Vec<Option<[u16; 64]>>,
     /// By component, of an image of several scans: every block.
@@ -92,18 +89,18 @@ struct Decoding {
     planes: Vec<Plane>,
 }
 
-impl Decoding {
+impl FrameDecoder {
     fn new(frame: Frame) -> Self {
         let plane = |component: &frame::Component| Plane { stride: component.padded_wide * SIDE, samples: Vec::new() };
         let planes = frame.components.iter().map(plane).collect();
         let quantisation = vec![None; frame.components.len()];
-        Self { frame, color: Color::Grey, quantisation, coefficients: Vec::new(), planes }
+        Self { frame, color: ColorSpace::Grey, quantisation, coefficients: Vec::new(), planes }
     }
 
     /// Notes what headers and tables say at the beginning of a scan.
-    fn begin(&mut self, scan: &Scan, tables: &Tables, first: bool) -> Result<(), ImageError> {
+    fn begin(&mut self, scan: &Scan, tables: &DecoderTables, first: bool) -> Result<(), ImageError> {
         if first {
-            self.color = Color::of(&self.frame, tables);
+            self.color = ColorSpace::of(&self.frame, tables);
         }
         for part in &scan.parts {
             let table = &mut self.quantisation[part.component];
@@ -121,8 +118,14 @@ impl Decoding {
 
     /// Decodes an image of one scan, a row of units at a time: its coefficients never exist all at once. Answers where the
     /// next marker may be.
-    fn decode_whole(&mut self, scan: &Scan, tables: &Tables, bytes: &[u8], at: usize) -> Result<usize, ImageError> {
-        let mut entropy = Entropy::new(scan, tables, false, bytes, at)?;
+    fn decode_whole(
+        &mut self,
+        scan: &Scan,
+        tables: &DecoderTables,
+        bytes: &[u8],
+        at: usize,
+    ) -> Result<usize, ImageError> {
+        let mut entropy = EntropyDecoder::new(scan, tables, false, bytes, at)?;
         let interleaved = scan.parts.len() > 1;
         let components = &self.frame.components;
         let (across, down) = match components.as_slice() {
@@ -161,13 +164,19 @@ impl Decoding {
     }
 
     /// Adds one scan of several to the coefficients; answers where the next marker may be.
-    fn decode_scan(&mut self, scan: &Scan, tables: &Tables, bytes: &[u8], at: usize) -> Result<usize, ImageError> {
+    fn decode_scan(
+        &mut self,
+        scan: &Scan,
+        tables: &DecoderTables,
+        bytes: &[u8],
+        at: usize,
+    ) -> Result<usize, ImageError> {
         let components = &self.frame.components;
         if self.coefficients.is_empty() {
             let blocks = |component: &frame::Component| vec![[0; 64]; component.padded_wide * component.padded_high];
             self.coefficients = components.iter().map(blocks).collect();
         }
-        let mut entropy = Entropy::new(scan, tables, self.frame.progressive, bytes, at)?;
+        let mut entropy = EntropyDecoder::new(scan, tables, self.frame.progressive, bytes, at)?;
         let alone = matches!(scan.parts.as_slice(), [_]).then(|| &components[scan.parts[0].component]);
         let (across, down) = match alone {
             Some(component) => (component.blocks_wide, component.blocks_high),
@@ -214,8 +223,4 @@ fn transform(blocks: &[Block], wide: usize, quantisation: &[u16; 64], plane: &mu
         let start = (first + row) * lines;
         idct::inverse(blocks, quantisation, &mut plane.samples[start..start + lines]);
     }
-}
-
-fn corrupt(problem: &str) -> ImageError {
-    ImageError::Corrupt(problem.to_owned())
 }

@@ -1,7 +1,6 @@
 //! Scans: from entropy-coded data to the coefficients of blocks (T.81, annexes F and G).
 
-use super::bits::{Bits, HuffmanTable};
-use super::corrupt;
+use super::bits::{BitReader, HuffmanTable};
 use super::frame::Frame;
 use super::markers::Segment;
 use super::standard;
@@ -18,15 +17,15 @@ const ZIGZAG: [u8; 80] = [
 ];
 
 /// What a file put into a place: nothing, or a table, which may be no code.
-type Place = Option<Option<Box<HuffmanTable>>>;
+type TableSlot = Option<Option<Box<HuffmanTable>>>;
 
 /// What segments between scans set.
 #[derive(Default)]
-pub(super) struct Tables {
+pub(super) struct DecoderTables {
     /// Row by row, as blocks.
     quantisation: [Option<[u16; 64]>; 4],
-    dc: [Place; 4],
-    ac: [Place; 4],
+    dc: [TableSlot; 4],
+    ac: [TableSlot; 4],
     restart_interval: u32,
     /// Whether a JFIF header was seen.
     pub(super) jfif: bool,
@@ -34,14 +33,16 @@ pub(super) struct Tables {
     pub(super) adobe: Option<u8>,
 }
 
-impl Tables {
+impl DecoderTables {
     pub(super) fn read(&mut self, segment: &Segment<'_>) -> Result<(), ImageError> {
         let body = segment.body;
         match segment.marker {
             0xc4 => self.read_huffman(body),
             0xdb => self.read_quantisation(body),
             0xdd => {
-                let [high, low, ..] = body else { return Err(corrupt("a restart interval that is too short")) };
+                let [high, low, ..] = body else {
+                    return Err(ImageError::corrupt("a restart interval that is too short"));
+                };
                 self.restart_interval = u32::from(u16::from_be_bytes([*high, *low]));
                 Ok(())
             }
@@ -61,14 +62,15 @@ impl Tables {
 
     fn read_huffman(&mut self, mut body: &[u8]) -> Result<(), ImageError> {
         while let [selector, rest @ ..] = body {
-            let counts = rest.first_chunk::<16>().ok_or_else(|| corrupt("a Huffman table that is too short"))?;
+            let counts =
+                rest.first_chunk::<16>().ok_or_else(|| ImageError::corrupt("a Huffman table that is too short"))?;
             let total: usize = counts.iter().map(|count| usize::from(*count)).sum();
             let values = rest.get(16..16 + total).filter(|values| values.len() <= 256);
-            let values = values.ok_or_else(|| corrupt("a Huffman table that is too short"))?;
+            let values = values.ok_or_else(|| ImageError::corrupt("a Huffman table that is too short"))?;
             let for_dc = selector >> 4 == 0;
             let tables = if for_dc { &mut self.dc } else { &mut self.ac };
             let place = tables.get_mut(usize::from(selector & 15)).filter(|_| selector >> 4 < 2);
-            let place = place.ok_or_else(|| corrupt("a Huffman table of an unknown kind"))?;
+            let place = place.ok_or_else(|| ImageError::corrupt("a Huffman table of an unknown kind"))?;
             // a table that is no code matters only if a scan uses it
             *place = Some(HuffmanTable::new(*counts, values, for_dc).ok());
             body = &rest[16 + total..];
@@ -79,9 +81,11 @@ impl Tables {
     fn read_quantisation(&mut self, mut body: &[u8]) -> Result<(), ImageError> {
         while let [selector, rest @ ..] = body {
             let width = if selector >> 4 == 0 { 1 } else { 2 };
-            let values = rest.get(..64 * width).ok_or_else(|| corrupt("a quantisation table that is too short"))?;
+            let values =
+                rest.get(..64 * width).ok_or_else(|| ImageError::corrupt("a quantisation table that is too short"))?;
             let place = self.quantisation.get_mut(usize::from(selector & 15));
-            let table = place.ok_or_else(|| corrupt("a quantisation table of an unknown place"))?.insert([0; 64]);
+            let table =
+                place.ok_or_else(|| ImageError::corrupt("a quantisation table of an unknown place"))?.insert([0; 64]);
             for (value, position) in values.chunks_exact(width).zip(ZIGZAG) {
                 table[usize::from(position)] = value.iter().fold(0, |sum, byte| sum << 8 | u16::from(*byte));
             }
@@ -101,12 +105,16 @@ impl Tables {
     }
 
     pub(super) fn quantisation(&self, place: usize) -> Result<[u16; 64], ImageError> {
-        self.quantisation.get(place).copied().flatten().ok_or_else(|| corrupt("a missing quantisation table"))
+        self.quantisation
+            .get(place)
+            .copied()
+            .flatten()
+            .ok_or_else(|| ImageError::corrupt("a missing quantisation table"))
     }
 }
 
 /// A component's part in a scan.
-pub(super) struct Part {
+pub(super) struct ScanComponent {
     /// Its place in the frame.
     pub(super) component: usize,
     dc: usize,
@@ -115,7 +123,7 @@ pub(super) struct Part {
 
 /// A scan's header (T.81, B.2.3).
 pub(super) struct Scan {
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<ScanComponent>,
     /// First and last coefficient.
     first: usize,
     last: usize,
@@ -127,21 +135,21 @@ pub(super) struct Scan {
 
 impl Scan {
     pub(super) fn read(body: &[u8], frame: &Frame) -> Result<Self, ImageError> {
-        let short = || corrupt("a scan header that is too short");
+        let short = || ImageError::corrupt("a scan header that is too short");
         let [count, rest @ ..] = body else { return Err(short()) };
         let count = usize::from(*count);
         let [first, last, approximation, ..] = *rest.get(count * 2..).ok_or_else(short)? else { return Err(short()) };
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<ScanComponent> = Vec::new();
         for entry in rest[..count * 2].chunks_exact(2) {
             let component = frame.components.iter().position(|component| component.id == entry[0]);
             let component = component.filter(|found| parts.iter().all(|part| part.component != *found));
-            let component = component.ok_or_else(|| corrupt("a scan of an unknown component"))?;
-            parts.push(Part { component, dc: usize::from(entry[1] >> 4), ac: usize::from(entry[1] & 15) });
+            let component = component.ok_or_else(|| ImageError::corrupt("a scan of an unknown component"))?;
+            parts.push(ScanComponent { component, dc: usize::from(entry[1] >> 4), ac: usize::from(entry[1] & 15) });
         }
         let blocks: usize =
             parts.iter().map(|part| frame.components[part.component].h * frame.components[part.component].v).sum();
         if parts.is_empty() || (parts.len() > 1 && blocks > 10) {
-            return Err(corrupt("a scan of no or too many blocks"));
+            return Err(ImageError::corrupt("a scan of no or too many blocks"));
         }
         let (first, last) = (usize::from(first), usize::from(last));
         let (high_bit, low_bit) = (approximation >> 4, u32::from(approximation & 15));
@@ -149,7 +157,7 @@ impl Scan {
         if frame.progressive {
             let band = if first == 0 { last == 0 } else { first <= last && last < 64 && scan.parts.len() == 1 };
             if !band || low_bit > 13 || (high_bit > 0 && u32::from(high_bit) != low_bit + 1) {
-                return Err(corrupt("a progressive scan of impossible parameters"));
+                return Err(ImageError::corrupt("a progressive scan of impossible parameters"));
             }
         }
         Ok(scan)
@@ -157,11 +165,11 @@ impl Scan {
 }
 
 /// The state of decoding one scan.
-pub(super) struct Entropy<'a> {
+pub(super) struct EntropyDecoder<'a> {
     scan: &'a Scan,
-    tables: &'a Tables,
+    tables: &'a DecoderTables,
     progressive: bool,
-    bits: Bits<'a>,
+    bits: BitReader<'a>,
     /// Units until the next restart marker.
     until_restart: u32,
     next_restart: u8,
@@ -171,10 +179,10 @@ pub(super) struct Entropy<'a> {
     end_of_band: u32,
 }
 
-impl<'a> Entropy<'a> {
+impl<'a> EntropyDecoder<'a> {
     pub(super) fn new(
         scan: &'a Scan,
-        tables: &'a Tables,
+        tables: &'a DecoderTables,
         progressive: bool,
         bytes: &'a [u8],
         at: usize,
@@ -185,14 +193,14 @@ impl<'a> Entropy<'a> {
             if (dc_needed && table(&tables.dc, part.dc).is_none())
                 || (ac_needed && table(&tables.ac, part.ac).is_none())
             {
-                return Err(corrupt("a scan without its Huffman table"));
+                return Err(ImageError::corrupt("a scan without its Huffman table"));
             }
         }
         Ok(Self {
             scan,
             tables,
             progressive,
-            bits: Bits::new(bytes, at),
+            bits: BitReader::new(bytes, at),
             until_restart: tables.restart_interval,
             next_restart: 0,
             predictions: [0; 4],
@@ -361,7 +369,7 @@ impl<'a> Entropy<'a> {
 }
 
 #[inline(always)]
-fn table(places: &[Place; 4], place: usize) -> Option<&HuffmanTable> {
+fn table(places: &[TableSlot; 4], place: usize) -> Option<&HuffmanTable> {
     places.get(place)?.as_ref()?.as_deref()
 }
 

@@ -20,7 +20,7 @@ impl Plane {
 
 /// How a component comes to full size.
 #[derive(Clone, Copy)]
-enum Method {
+enum UpsamplingMethod {
     AsIs,
     DoubleAcross,
     DoubleDown,
@@ -28,7 +28,7 @@ enum Method {
     Repeat { across: usize, down: usize },
 }
 
-impl Method {
+impl UpsamplingMethod {
     fn of(component: &Component, frame: &Frame) -> Self {
         let (across, down) = (frame.max_h / component.h, frame.max_v / component.v);
         let wide = component.width > 2;
@@ -47,7 +47,7 @@ pub(super) struct Upsampler<'a> {
     plane: &'a Plane,
     width: usize,
     height: usize,
-    method: Method,
+    method: UpsamplingMethod,
     /// A line between the two steps, with one more value on either side.
     sums: Vec<u16>,
     output: Vec<u8>,
@@ -56,7 +56,7 @@ pub(super) struct Upsampler<'a> {
 impl<'a> Upsampler<'a> {
     pub(super) fn new(plane: &'a Plane, component: &Component, frame: &Frame) -> Self {
         let (width, height) = (component.width, component.height);
-        let method = Method::of(component, frame);
+        let method = UpsamplingMethod::of(component, frame);
         // an odd width has one value too many, which is cut off
         let output = vec![0; width * (frame.max_h / component.h)];
         Self { plane, width, height, method, sums: vec![0; width + 2], output }
@@ -66,29 +66,29 @@ impl<'a> Upsampler<'a> {
     #[inline(always)]
     pub(super) fn line(&mut self, y: usize) -> &[u8] {
         match self.method {
-            Method::AsIs => return &self.plane.line(y)[..self.width],
-            Method::DoubleAcross => {
+            UpsamplingMethod::AsIs => return &self.plane.line(y)[..self.width],
+            UpsamplingMethod::DoubleAcross => {
                 let line = &self.plane.line(y)[..self.width];
                 for (sum, sample) in self.sums[1..].iter_mut().zip(line) {
                     *sum = u16::from(*sample);
                 }
                 self.double_across(2, 1);
             }
-            Method::DoubleDown => {
+            UpsamplingMethod::DoubleDown => {
                 let (near, far) = self.nearest(y);
                 let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 for ((value, near), far) in self.output.iter_mut().zip(near).zip(far) {
                     *value = ((u16::from(*near) * 3 + u16::from(*far) + bias) >> 2) as u8;
                 }
             }
-            Method::DoubleBoth => {
+            UpsamplingMethod::DoubleBoth => {
                 let (near, far) = self.nearest(y);
                 for ((sum, near), far) in self.sums[1..].iter_mut().zip(near).zip(far) {
                     *sum = u16::from(*near) * 3 + u16::from(*far);
                 }
                 self.double_across(4, 8);
             }
-            Method::Repeat { across, down } => {
+            UpsamplingMethod::Repeat { across, down } => {
                 let line = self.plane.line(y / down);
                 for (values, sample) in self.output.chunks_exact_mut(across).zip(line) {
                     values.fill(*sample);

@@ -10,7 +10,7 @@ use super::fetch::Sources;
 use super::scan::Entry;
 use super::{IngestOptions, shard_ranges};
 use crate::ids::{Digest, ImageId};
-use crate::imaging::{self, Decoded, ImageError};
+use crate::imaging::{self, DecodedImage, ImageError};
 use crate::stages::TableOutput;
 use crate::stages::{Runner, ShardOutput, Stage, StageError};
 use crate::store::{Action, Counts, Input, ObjectId, ObjectKind, Store};
@@ -113,7 +113,7 @@ impl MeasureStage<'_> {
     }
 }
 
-fn accepted(row: Measurement, decoded: &Decoded) -> Measurement {
+fn accepted(row: Measurement, decoded: &DecodedImage) -> Measurement {
     let header = &decoded.header;
     Measurement {
         format: Some(header.format.name().to_owned()),

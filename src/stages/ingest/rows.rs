@@ -10,7 +10,7 @@ use super::scan::{Entry, Origin, Refusal, Scan, ScanOptions, refusal};
 use crate::ids::Digest;
 use crate::stages::{Runner, StageError};
 use crate::store::StoreError;
-use crate::tables::foreign::{ForeignBytes, ForeignError, ForeignImage, ForeignImages, ForeignLimits, ForeignRows};
+use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, ImportedBytes, ImportedImage};
 
 /// The largest page of a Parquet file that is read: each thread may hold one, whole.
 const PAGE_BYTES: usize = 128 << 20;
@@ -105,13 +105,13 @@ pub(super) fn scan_rows(
     Ok(())
 }
 
-fn limits(max_bytes: u64) -> ForeignLimits {
+fn limits(max_bytes: u64) -> ImportLimits {
     let image_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    ForeignLimits { image_bytes, page_bytes: PAGE_BYTES }
+    ImportLimits { image_bytes, page_bytes: PAGE_BYTES }
 }
 
 fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<FileCells, StageError> {
-    let images = match ForeignImages::open(file, options.column, limits(options.max_bytes)) {
+    let images = match ImportFile::open(file, options.column, limits(options.max_bytes)) {
         Ok(images) => images,
         Err(e) if is_about_columns(&e) => {
             let problem = e.to_string();
@@ -135,21 +135,21 @@ fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Resu
     Ok(found)
 }
 
-fn is_about_columns(e: &ForeignError) -> bool {
+fn is_about_columns(e: &ImportError) -> bool {
     matches!(
         e,
-        ForeignError::NoColumn { .. }
-            | ForeignError::Ambiguous { .. }
-            | ForeignError::UnknownColumn { .. }
-            | ForeignError::NotImages { .. }
+        ImportError::NoColumn { .. }
+            | ImportError::Ambiguous { .. }
+            | ImportError::UnknownColumn { .. }
+            | ImportError::NotImages { .. }
     )
 }
 
 /// Why a file, or the rest of it, gives no images. The host's path stays out: the reject names the file.
-fn failure(file: &Path, e: &ForeignError) -> Refusal {
+fn failure(file: &Path, e: &ImportError) -> Refusal {
     let reason = match e {
-        ForeignError::Open { .. } => "unreadable",
-        ForeignError::LargePage { .. } => "too_large",
+        ImportError::Open { .. } => "unreadable",
+        ImportError::LargePage { .. } => "too_large",
         _ => "corrupt",
     };
     let text = e.to_string();
@@ -157,16 +157,16 @@ fn failure(file: &Path, e: &ForeignError) -> Refusal {
     refusal(reason, text.strip_prefix(&own_name).unwrap_or(&text))
 }
 
-fn cell(image: ForeignImage) -> Cell {
+fn cell(image: ImportedImage) -> Cell {
     let place = CellPosition { row: image.row, item: image.item };
     match image.bytes {
-        ForeignBytes::Bytes(bytes) => {
+        ImportedBytes::Bytes(bytes) => {
             Cell { place, blob: Some(Digest::of(&bytes)), bytes: bytes.len() as u64, refusal: None }
         }
-        ForeignBytes::Null => {
+        ImportedBytes::Null => {
             Cell { place, blob: None, bytes: 0, refusal: Some(refusal("empty", "the row has no image")) }
         }
-        ForeignBytes::TooLarge(n) => {
+        ImportedBytes::TooLarge(n) => {
             let why = refusal("too_large", &format!("{n} bytes, more than max_bytes"));
             Cell { place, blob: None, bytes: n as u64, refusal: Some(why) }
         }
@@ -207,7 +207,7 @@ pub(super) struct CellReader {
 /// A file that is being read.
 struct OpenFile {
     path: PathBuf,
-    images: Peekable<ForeignRows>,
+    images: Peekable<ImportRows>,
 }
 
 impl CellReader {
@@ -221,20 +221,20 @@ impl CellReader {
             open.path == path && matches!(open.images.peek(), Some(Ok(next)) if place_of(next) <= place)
         };
         if !self.open.as_mut().is_some_and(is_behind) {
-            let images = ForeignImages::open(path, column, limits(self.max_bytes)).ok()?.rows_in(place.row..u64::MAX);
+            let images = ImportFile::open(path, column, limits(self.max_bytes)).ok()?.rows_in(place.row..u64::MAX);
             self.open = Some(OpenFile { path: path.to_owned(), images: images.peekable() });
         }
         let open = self.open.as_mut()?;
         while let Some(image) = open.images.next_if(|image| image.as_ref().is_ok_and(|i| place_of(i) <= place)) {
             let image = image.ok()?;
             if place_of(&image) == place {
-                return if let ForeignBytes::Bytes(bytes) = image.bytes { Some(bytes) } else { None };
+                return if let ImportedBytes::Bytes(bytes) = image.bytes { Some(bytes) } else { None };
             }
         }
         None
     }
 }
 
-fn place_of(image: &ForeignImage) -> CellPosition {
+fn place_of(image: &ImportedImage) -> CellPosition {
     CellPosition { row: image.row, item: image.item }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::scan::{Entry, Refusal, refusal};
 use crate::ids::{Digest, ImageId};
-use crate::imaging::{DHash, NearDuplicates, ThresholdError, Verdict};
+use crate::imaging::{DHash, DuplicateDecision, NearDuplicates, ThresholdError};
 use crate::tables::{Measurement, SourceRow};
 
 /// Decides over the new `entries` (sorted), after what was decided over earlier ones (`prior`).
@@ -109,11 +109,11 @@ impl Selection {
     fn near_twin(&mut self, id: ImageId, shown: &str, hash: u64) -> Option<LeftOut> {
         let near = self.near.as_mut().filter(|_| says_something(hash))?;
         match near.decide(DHash::from_bits(hash)) {
-            Verdict::Kept(_) => {
+            DuplicateDecision::Kept(_) => {
                 self.kept.push((id, shown.to_owned()));
                 None
             }
-            Verdict::NearDuplicate(twin) => {
+            DuplicateDecision::NearDuplicate(twin) => {
                 let (image, first) = &self.kept[twin.position];
                 let detail = format!("its perceptual hash is {} of 64 bits from that of {first}", twin.distance);
                 Some((refusal("near_duplicate", &detail), Some(*image)))

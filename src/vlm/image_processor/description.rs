@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::{CHANNELS, ImageProcessor};
-use crate::imaging::{MOST_PIXELS, PixelBudget};
+use crate::imaging::{MAX_RESIZED_PIXELS, PixelBudget};
 
 /// The image processor's own file in a checkpoint.
 pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
@@ -227,10 +227,11 @@ impl Keys<'_> {
         if min_pixels > max_pixels {
             return Err(self.fault("min_pixels", format!("{min_pixels} is above max_pixels, {max_pixels}")));
         }
-        if min_pixels > MOST_PIXELS {
-            return Err(
-                self.fault("min_pixels", format!("{min_pixels} is above {MOST_PIXELS}, the most that is supported"))
-            );
+        if min_pixels > MAX_RESIZED_PIXELS {
+            return Err(self.fault(
+                "min_pixels",
+                format!("{min_pixels} is above {MAX_RESIZED_PIXELS}, the most that is supported"),
+            ));
         }
         Ok(PixelBudget { min_pixels, max_pixels })
     }

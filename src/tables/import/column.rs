@@ -5,7 +5,7 @@ use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::Value;
 
-use super::ForeignError;
+use super::error::ImportError;
 use crate::tables::hugging_face;
 use crate::tables::row::type_text;
 
@@ -18,21 +18,21 @@ const IMAGE_NAMES: [&str; 12] =
 pub(super) struct ImageColumn {
     name: String,
     root: usize,
-    shape: Shape,
+    shape: ColumnLayout,
 }
 
 /// How a column holds images.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum ColumnLayout {
     /// The bytes themselves.
     Bytes,
     /// A struct with `bytes` and perhaps `path`, as Hugging Face datasets' `Image` feature.
     File,
     /// A list of either.
-    List(Box<Shape>),
+    List(Box<ColumnLayout>),
 }
 
-impl Shape {
+impl ColumnLayout {
     fn of(data_type: &DataType) -> Option<Self> {
         match data_type {
             DataType::List(item) => match Self::of(item.data_type())? {
@@ -62,7 +62,7 @@ fn is_binary(data_type: &DataType) -> bool {
 impl ImageColumn {
     /// The column called `named`, or the one that is found: first by the metadata of Hugging Face datasets, then by being
     /// a struct with `bytes`, then by being binary with the name of an image.
-    pub(super) fn find(file: &str, metadata: &ArrowReaderMetadata, named: Option<&str>) -> Result<Self, ForeignError> {
+    pub(super) fn find(file: &str, metadata: &ArrowReaderMetadata, named: Option<&str>) -> Result<Self, ImportError> {
         let fields = metadata.schema().fields();
         let columns = || {
             let texts = fields.iter().map(|field| format!("{} ({})", field.name(), type_text(field.data_type())));
@@ -77,9 +77,9 @@ impl ImageColumn {
             return Err(match metadata.schema().field_with_name(name) {
                 Ok(field) => {
                     let found = type_text(field.data_type());
-                    ForeignError::NotImages { file: file(), column: name.to_owned(), found }
+                    ImportError::NotImages { file: file(), column: name.to_owned(), found }
                 }
-                Err(_) => ForeignError::UnknownColumn { file: file(), column: name.to_owned(), columns: columns() },
+                Err(_) => ImportError::UnknownColumn { file: file(), column: name.to_owned(), columns: columns() },
             });
         }
         let features = image_features(metadata);
@@ -93,7 +93,7 @@ impl ImageColumn {
                 let exact = found.iter().position(|column| column.name == "image");
                 let Some(exact) = exact else {
                     let names: Vec<&str> = found.iter().map(Self::name).collect();
-                    return Err(ForeignError::Ambiguous { file: file(), candidates: names.join(", ") });
+                    return Err(ImportError::Ambiguous { file: file(), candidates: names.join(", ") });
                 };
                 found.swap(0, exact);
             }
@@ -101,18 +101,18 @@ impl ImageColumn {
                 return Ok(column);
             }
         }
-        Err(ForeignError::NoColumn { file: file(), columns: columns() })
+        Err(ImportError::NoColumn { file: file(), columns: columns() })
     }
 
     fn of(root: usize, field: &Field) -> Option<Self> {
-        Shape::of(field.data_type()).map(|shape| Self { name: field.name().clone(), root, shape })
+        ColumnLayout::of(field.data_type()).map(|shape| Self { name: field.name().clone(), root, shape })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn shape(&self) -> &Shape {
+    pub(super) fn shape(&self) -> &ColumnLayout {
         &self.shape
     }
 

@@ -4,10 +4,10 @@
 use std::io::{self, Read};
 
 use parquet::basic::Compression;
-use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::ChunkReader;
 
-use super::{ForeignError, ForeignImages};
-use crate::tables::thrift::{Compact, kind};
+use crate::tables::thrift::{CompactReader, kind};
 
 /// Fields of `PageHeader`.
 const UNCOMPRESSED_SIZE: i64 = 2;
@@ -19,7 +19,7 @@ const REPETITION_LEVELS: i64 = 6;
 
 /// What a page's header says, and where its content starts.
 #[derive(Default)]
-struct Page {
+struct PageHeader {
     content: u64,
     compressed: u64,
     uncompressed: u64,
@@ -27,30 +27,44 @@ struct Page {
     levels: u64,
 }
 
-/// Checks the pages of a row group's image column.
-pub(super) fn check(file: &ForeignImages, row_group: usize) -> Result<(), ForeignError> {
-    let metadata = file.metadata.metadata().row_group(row_group);
-    for leaf in file.column.leaves(file.metadata.parquet_schema()) {
-        let chunk = metadata.column(leaf);
+/// The reason why the pages of a column are not read.
+pub(super) enum PageProblem {
+    /// The pages contradict the format.
+    Damaged(String),
+    /// A page decompresses to more than the limit.
+    TooLarge,
+}
+
+impl From<String> for PageProblem {
+    fn from(problem: String) -> Self {
+        Self::Damaged(problem)
+    }
+}
+
+/// Checks the pages of some column chunks: none may decompress to more than `limit` bytes.
+pub(super) fn check<'a>(
+    source: &impl ChunkReader,
+    chunks: impl Iterator<Item = &'a ColumnChunkMetaData>,
+    limit: usize,
+) -> Result<(), PageProblem> {
+    for chunk in chunks {
         let dictionary = chunk.dictionary_page_offset().filter(|offset| *offset > 0);
         let start = dictionary.map_or(chunk.data_page_offset(), |offset| offset.min(chunk.data_page_offset()));
         let (Ok(start), Ok(length)) = (u64::try_from(start), u64::try_from(chunk.compressed_size())) else {
-            return Err(file.damaged(row_group, "a column with a negative place or length".to_owned()));
+            return Err("a column with a negative place or length".to_owned().into());
         };
         let end = start.saturating_add(length);
-        if end > file.source.len() {
-            return Err(file.damaged(row_group, "a column that goes on beyond the end of the file".to_owned()));
+        if end > source.len() {
+            return Err("a column that goes on beyond the end of the file".to_owned().into());
         }
         let mut position = start;
         while position < end {
-            let damaged = |e: String| file.damaged(row_group, format!("the page at byte {position}: {e}"));
-            let page = page_at(&file.source, position, end).map_err(damaged)?;
-            let limit = file.limits.page_bytes as u64;
-            let is_large = page.uncompressed > limit
-                || grows_beyond(&file.source, &page, chunk.compression(), limit).map_err(damaged)?;
-            if is_large {
-                let limit = file.limits.page_bytes;
-                return Err(ForeignError::LargePage { file: file.name.to_string(), row_group, limit });
+            let damaged = |e: String| PageProblem::Damaged(format!("the page at byte {position}: {e}"));
+            let page = page_at(source, position, end).map_err(damaged)?;
+            if page.uncompressed > limit as u64
+                || grows_beyond(source, &page, chunk.compression(), limit as u64).map_err(damaged)?
+            {
+                return Err(PageProblem::TooLarge);
             }
             position = page.content + page.compressed;
         }
@@ -58,19 +72,19 @@ pub(super) fn check(file: &ForeignImages, row_group: usize) -> Result<(), Foreig
     Ok(())
 }
 
-fn page_at(source: &impl ChunkReader, position: u64, end: u64) -> Result<Page, String> {
+fn page_at(source: &impl ChunkReader, position: u64, end: u64) -> Result<PageHeader, String> {
     let input = source.get_read(position).map_err(|e| e.to_string())?;
-    let mut header = Compact::new(input, end - position);
+    let mut header = CompactReader::new(input, end - position);
     let page = read_header(&mut header).map_err(|e| e.to_string())?;
-    let page = Page { content: position + header.taken(), ..page };
+    let page = PageHeader { content: position + header.taken(), ..page };
     if page.content.saturating_add(page.compressed) > end || page.levels > page.compressed {
         return Err("it goes on beyond its end".to_owned());
     }
     Ok(page)
 }
 
-fn read_header<R: Read>(header: &mut Compact<R>) -> io::Result<Page> {
-    let mut page = Page::default();
+fn read_header<R: Read>(header: &mut CompactReader<R>) -> io::Result<PageHeader> {
+    let mut page = PageHeader::default();
     let (mut sizes, mut last) = (0, 0);
     while let Some(field) = header.field(last)? {
         last = field.id;
@@ -84,7 +98,7 @@ fn read_header<R: Read>(header: &mut Compact<R>) -> io::Result<Page> {
     if sizes == 3 { Ok(page) } else { Err(invalid("its header has no sizes")) }
 }
 
-fn read_levels<R: Read>(header: &mut Compact<R>) -> io::Result<u64> {
+fn read_levels<R: Read>(header: &mut CompactReader<R>) -> io::Result<u64> {
     let (mut levels, mut last) = (0, 0);
     while let Some(field) = header.field(last)? {
         last = field.id;
@@ -96,7 +110,7 @@ fn read_levels<R: Read>(header: &mut Compact<R>) -> io::Result<u64> {
     Ok(levels)
 }
 
-fn size<R: Read>(header: &mut Compact<R>) -> io::Result<u64> {
+fn size<R: Read>(header: &mut CompactReader<R>) -> io::Result<u64> {
     u32::try_from(header.integer()?).map(u64::from).map_err(|_| invalid("its header has an impossible size"))
 }
 
@@ -106,7 +120,7 @@ fn invalid(problem: &str) -> io::Error {
 
 /// Whether a page decompresses to more than `limit`, whatever its header says. Most codecs stop at the size that the
 /// header gives; gzip, brotli and framed LZ4 go on to the end of their input, so that these are decompressed once to count.
-fn grows_beyond(source: &impl ChunkReader, page: &Page, codec: Compression, limit: u64) -> Result<bool, String> {
+fn grows_beyond(source: &impl ChunkReader, page: &PageHeader, codec: Compression, limit: u64) -> Result<bool, String> {
     // The largest growth of gzip's and LZ4's formats; brotli's has no bound of use.
     let growth = match codec {
         Compression::GZIP(_) => 1032,
@@ -151,8 +165,8 @@ mod tests {
     const SIZE: usize = 4 << 20;
 
     /// A page whose header says that it is small.
-    fn lying_page(content: &Bytes, levels: u64) -> Page {
-        Page { content: 0, compressed: content.len() as u64, uncompressed: 10, levels }
+    fn lying_page(content: &Bytes, levels: u64) -> PageHeader {
+        PageHeader { content: 0, compressed: content.len() as u64, uncompressed: 10, levels }
     }
 
     fn gzip() -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use visplay::tables::foreign::{ForeignBytes, ForeignError, ForeignImage, ForeignImages, ForeignLimits};
+use visplay::tables::import::{ImportError, ImportFile, ImportLimits, ImportedBytes, ImportedImage};
 
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/foreign_parquet")
@@ -14,8 +14,8 @@ fn expected() -> Value {
     serde_json::from_slice(&fs::read(folder().join("expected.json")).unwrap()).unwrap()
 }
 
-fn open(path: &Path) -> ForeignImages {
-    ForeignImages::open(path, None, ForeignLimits::default()).unwrap()
+fn open(path: &Path) -> ImportFile {
+    ImportFile::open(path, None, ImportLimits::default()).unwrap()
 }
 
 fn bytes_of(hex: &str) -> Vec<u8> {
@@ -23,12 +23,12 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     hex.as_bytes().chunks(2).map(digits).collect()
 }
 
-fn wanted(images: &Value, contents: &[Vec<u8>]) -> Vec<ForeignImage> {
-    let image = |image: &Value| ForeignImage {
+fn wanted(images: &Value, contents: &[Vec<u8>]) -> Vec<ImportedImage> {
+    let image = |image: &Value| ImportedImage {
         row: image[0].as_u64().unwrap(),
         item: image[1].as_u64().map(|item| item as usize),
         path: image[2].as_str().map(str::to_owned),
-        bytes: image[3].as_u64().map_or(ForeignBytes::Null, |i| ForeignBytes::Bytes(contents[i as usize].clone())),
+        bytes: image[3].as_u64().map_or(ImportedBytes::Null, |i| ImportedBytes::Bytes(contents[i as usize].clone())),
     };
     images.as_array().unwrap().iter().map(image).collect()
 }
@@ -43,13 +43,13 @@ fn files_of_every_writer_are_read() {
     for (name, file) in files {
         let images = open(&folder().join(name));
         assert_eq!(images.column(), file["column"].as_str().unwrap(), "{name}");
-        let read: Vec<ForeignImage> = images.rows().map(|image| image.unwrap()).collect();
+        let read: Vec<ImportedImage> = images.rows().map(|image| image.unwrap()).collect();
         let wanted = wanted(&file["images"], &contents);
         assert_eq!(read, wanted, "{name}");
         assert_eq!(images.row_count(), wanted.last().map_or(0, |image| image.row + 1), "{name}");
         let rows = images.row_count();
         for (from, to) in [(0, 1), (1, rows), (rows / 2, rows / 2 + 13), (rows, rows + 5), (3, 3)] {
-            let part: Vec<ForeignImage> = images.rows_in(from..to).map(|image| image.unwrap()).collect();
+            let part: Vec<ImportedImage> = images.rows_in(from..to).map(|image| image.unwrap()).collect();
             let wanted_part: Vec<_> = wanted.iter().filter(|image| (from..to).contains(&image.row)).cloned().collect();
             assert_eq!(part, wanted_part, "{name}, rows {from} to {to}");
         }
@@ -58,17 +58,17 @@ fn files_of_every_writer_are_read() {
 
 #[test]
 fn an_image_over_the_limit_is_told_by_its_size() {
-    let limits = ForeignLimits { image_bytes: 100, ..ForeignLimits::default() };
-    let images = ForeignImages::open(&folder().join("pandas.parquet"), None, limits).unwrap();
-    let whole: Vec<ForeignImage> = open(&folder().join("pandas.parquet")).rows().map(|image| image.unwrap()).collect();
+    let limits = ImportLimits { image_bytes: 100, ..ImportLimits::default() };
+    let images = ImportFile::open(&folder().join("pandas.parquet"), None, limits).unwrap();
+    let whole: Vec<ImportedImage> = open(&folder().join("pandas.parquet")).rows().map(|image| image.unwrap()).collect();
     let mut large = 0;
     for (image, whole) in images.rows().map(|image| image.unwrap()).zip(whole) {
-        let ForeignBytes::Bytes(bytes) = whole.bytes else { panic!("no bytes") };
+        let ImportedBytes::Bytes(bytes) = whole.bytes else { panic!("no bytes") };
         if bytes.len() > 100 {
             large += 1;
-            assert_eq!(image.bytes, ForeignBytes::TooLarge(bytes.len()));
+            assert_eq!(image.bytes, ImportedBytes::TooLarge(bytes.len()));
         } else {
-            assert_eq!(image.bytes, ForeignBytes::Bytes(bytes));
+            assert_eq!(image.bytes, ImportedBytes::Bytes(bytes));
         }
     }
     assert!(large > 0);
@@ -78,23 +78,23 @@ fn an_image_over_the_limit_is_told_by_its_size() {
 fn a_page_over_the_limit_is_refused_whatever_the_codec() {
     for codec in ["none", "snappy", "gzip", "brotli", "lz4", "zstd"] {
         let path = folder().join(format!("codec-{codec}-v1.parquet"));
-        let limits = ForeignLimits { page_bytes: 50, ..ForeignLimits::default() };
-        let images = ForeignImages::open(&path, None, limits).unwrap();
+        let limits = ImportLimits { page_bytes: 50, ..ImportLimits::default() };
+        let images = ImportFile::open(&path, None, limits).unwrap();
         let error = images.rows().find_map(Result::err).unwrap();
-        assert!(matches!(error, ForeignError::LargePage { row_group: 0, limit: 50, .. }), "{error}");
+        assert!(matches!(error, ImportError::LargePage { row_group: 0, limit: 50, .. }), "{error}");
     }
 }
 
 fn error_of(name: &str, column: Option<&str>) -> String {
     let path = folder().join(name);
-    let error = ForeignImages::open(&path, column, ForeignLimits::default()).err().unwrap().to_string();
+    let error = ImportFile::open(&path, column, ImportLimits::default()).err().unwrap().to_string();
     error.replace(path.to_str().unwrap(), "FILE")
 }
 
 #[test]
 fn a_column_can_be_named() {
     let path = folder().join("codec-none-v1.parquet");
-    let named = ForeignImages::open(&path, Some("image"), ForeignLimits::default()).unwrap();
+    let named = ImportFile::open(&path, Some("image"), ImportLimits::default()).unwrap();
     assert_eq!(named.rows().count(), 28);
     assert_eq!(
         error_of("codec-none-v1.parquet", Some("picture")),

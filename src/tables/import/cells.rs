@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 
-use super::ForeignLimits;
-use super::column::{ImageColumn, Shape};
+use super::column::{ColumnLayout, ImageColumn};
+use super::error::ImportLimits;
 
 /// An image of a foreign file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForeignImage {
+pub struct ImportedImage {
     /// The row in the file, from 0.
     pub row: u64,
     /// Where the column holds lists, the number in its list, from 0; `None` also for a row whose list is null or empty.
@@ -18,12 +18,12 @@ pub struct ForeignImage {
     /// The name that the file gives to the image.
     pub path: Option<String>,
     /// Its bytes.
-    pub bytes: ForeignBytes,
+    pub bytes: ImportedBytes,
 }
 
 /// The bytes of a foreign image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ForeignBytes {
+pub enum ImportedBytes {
     /// The bytes.
     Bytes(Vec<u8>),
     /// There are none: a null, or an empty list.
@@ -39,9 +39,9 @@ impl ImageColumn {
         array: &dyn Array,
         index: usize,
         row: u64,
-        limits: &ForeignLimits,
-    ) -> Result<VecDeque<ForeignImage>, String> {
-        let Shape::List(item_shape) = self.shape() else {
+        limits: &ImportLimits,
+    ) -> Result<VecDeque<ImportedImage>, String> {
+        let ColumnLayout::List(item_shape) = self.shape() else {
             return Ok([image(self.shape(), array, index, row, None, limits)?].into());
         };
         if array.is_null(index) {
@@ -56,24 +56,24 @@ impl ImageColumn {
     }
 }
 
-fn nothing(row: u64) -> ForeignImage {
-    ForeignImage { row, item: None, path: None, bytes: ForeignBytes::Null }
+fn nothing(row: u64) -> ImportedImage {
+    ImportedImage { row, item: None, path: None, bytes: ImportedBytes::Null }
 }
 
 fn image(
-    shape: &Shape,
+    shape: &ColumnLayout,
     array: &dyn Array,
     index: usize,
     row: u64,
     item: Option<usize>,
-    limits: &ForeignLimits,
-) -> Result<ForeignImage, String> {
-    let mut image = ForeignImage { item, ..nothing(row) };
+    limits: &ImportLimits,
+) -> Result<ImportedImage, String> {
+    let mut image = ImportedImage { item, ..nothing(row) };
     if array.is_null(index) {
         return Ok(image);
     }
     let bytes = match shape {
-        Shape::File => {
+        ColumnLayout::File => {
             let file = array.as_struct_opt().ok_or("the column is not the struct that its schema says")?;
             let paths = file.column_by_name("path").and_then(|paths| paths.as_string_opt::<i32>());
             image.path = paths.filter(|paths| paths.is_valid(index)).map(|paths| paths.value(index).to_owned());
@@ -83,9 +83,9 @@ fn image(
         _ => binary(array, index)?,
     };
     image.bytes = match bytes {
-        None => ForeignBytes::Null,
-        Some(bytes) if bytes.len() > limits.image_bytes => ForeignBytes::TooLarge(bytes.len()),
-        Some(bytes) => ForeignBytes::Bytes(bytes.to_vec()),
+        None => ImportedBytes::Null,
+        Some(bytes) if bytes.len() > limits.image_bytes => ImportedBytes::TooLarge(bytes.len()),
+        Some(bytes) => ImportedBytes::Bytes(bytes.to_vec()),
     };
     Ok(image)
 }

@@ -1,8 +1,8 @@
 //! The words of the columns that hold one of a few.
 
-use super::cell::word_enum;
+use super::cell::string_enum;
 
-word_enum! {
+string_enum! {
     /// Why a sample ended.
     pub enum Finish("how a sample ends: stop, stop_string or length") {
         /// The model said that it was done.
@@ -14,7 +14,7 @@ word_enum! {
     }
 }
 
-word_enum! {
+string_enum! {
     /// The two roles of the one model.
     pub enum Role("a role: questioner or reasoner") {
         /// Asks questions about images.
@@ -24,7 +24,7 @@ word_enum! {
     }
 }
 
-word_enum! {
+string_enum! {
     /// What is known about a generated question about a drawn scene.
     pub enum QuestionVerdict("a verdict: answered, tie, false_premise, ambiguous, unknown or no_scene") {
         /// It has one right answer.
@@ -42,7 +42,7 @@ word_enum! {
     }
 }
 
-word_enum! {
+string_enum! {
     /// What kind of answer a question wants, as the Questioner declares it.
     pub enum QuestionType("a question's type: multiple choice, numerical or regression") {
         /// One of the options given, by its letter.

@@ -1,6 +1,6 @@
 //! The weights of Pillow's resampling filters, in its fixed point.
 //!
-//! Source: `precompute_coeffs` and `normalize_coeffs_8bpc` of `Resample.c` in Pillow 13. Weights are computed in f64,
+//! Source: `precompute_coeffs` and `normalize_coeffs_8bpc` of `Resample.c` in Pillow 13. FilterWeights are computed in f64,
 //! normalised, and rounded to integers of 22 fractional bits.
 
 use std::cell::RefCell;
@@ -59,7 +59,7 @@ fn sinc(x: f64) -> f64 {
 }
 
 /// The weights of every output position of one pass.
-pub(super) struct Weights {
+pub(super) struct FilterWeights {
     /// First input of each output.
     starts: Vec<usize>,
     /// Number of inputs of each output.
@@ -69,7 +69,7 @@ pub(super) struct Weights {
     fixed: Vec<i32>,
 }
 
-impl Weights {
+impl FilterWeights {
     fn new(input: usize, output: usize, filter: Filter) -> Self {
         let scale = input as f64 / output as f64;
         // antialiasing: shrinking widens the filter
@@ -102,7 +102,7 @@ impl Weights {
     /// The weights for resizing `input` to `output` pixels, remembered: a data set's images share few sizes, and computing
     /// the weights of a small image costs as much as using them.
     pub(super) fn of(input: usize, output: usize, filter: Filter) -> Rc<Self> {
-        type Remembered = HashMap<(usize, usize, Filter), Rc<Weights>>;
+        type Remembered = HashMap<(usize, usize, Filter), Rc<FilterWeights>>;
         /// The most weights of one set that is kept, and the most sets: 8 MB a thread.
         const MOST: (usize, usize) = (8192, 256);
         thread_local!(static REMEMBERED: RefCell<Remembered> = RefCell::default());

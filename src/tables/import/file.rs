@@ -1,0 +1,112 @@
+//! A Parquet file of another program, opened and with its image column found.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+
+use super::column::ImageColumn;
+use super::error::{ImportError, ImportLimits};
+use super::pages::{self, PageProblem};
+use crate::tables::footer;
+use crate::tables::source::{SharedReader, guarded};
+
+/// A Parquet file with a column of images. It is opened once and may be read from many threads.
+#[derive(Clone)]
+pub struct ImportFile {
+    name: Arc<str>,
+    source: SharedReader<File>,
+    pub(super) metadata: ArrowReaderMetadata,
+    pub(super) column: ImageColumn,
+    mask: ProjectionMask,
+    pub(super) limits: ImportLimits,
+}
+
+impl ImportFile {
+    /// Opens the file at `path` and finds its column of images, which is `column` if one is named.
+    pub fn open(path: &Path, column: Option<&str>, limits: ImportLimits) -> Result<Self, ImportError> {
+        let file = path.display().to_string();
+        let opened = File::open(path).and_then(|opened| opened.metadata().map(|metadata| (opened, metadata)));
+        let (opened, metadata) =
+            opened.map_err(|e| ImportError::Open { file: file.clone(), problem: e.to_string() })?;
+        if !metadata.is_file() {
+            return Err(ImportError::Open { file, problem: "it is not a file".to_owned() });
+        }
+        let source = SharedReader::new(opened);
+        let damaged = |problem| ImportError::Damaged { file: file.clone(), row_group: None, problem };
+        footer::check(&source).map_err(damaged)?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = guarded(|| ArrowReaderMetadata::load(&source, options)).map_err(damaged)?;
+        if metadata.metadata().row_groups().iter().any(|group| group.num_rows() < 0) {
+            return Err(damaged("a row group with a negative number of rows".to_owned()));
+        }
+        let column = ImageColumn::find(&file, &metadata, column)?;
+        let mask = ProjectionMask::leaves(metadata.parquet_schema(), column.leaves(metadata.parquet_schema()));
+        Ok(Self { name: file.into(), source, metadata, column, mask, limits })
+    }
+
+    /// The column of images.
+    pub fn column(&self) -> &str {
+        self.column.name()
+    }
+
+    /// Rows in the file, by its footer.
+    pub fn row_count(&self) -> u64 {
+        self.metadata.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs()).sum()
+    }
+
+    /// Starts to read the rows of `span`, after a check of the pages that hold them.
+    pub(super) fn open_span(&self, span: &RowSpan) -> Result<ParquetRecordBatchReader, ImportError> {
+        let group = self.metadata.metadata().row_group(span.row_group);
+        let leaves = self.column.leaves(self.metadata.parquet_schema());
+        let chunks = leaves.iter().map(|&leaf| group.column(leaf));
+        pages::check(&self.source, chunks, self.limits.page_bytes).map_err(|problem| match problem {
+            PageProblem::Damaged(problem) => self.damaged(span.row_group, problem),
+            PageProblem::TooLarge => ImportError::LargePage {
+                file: self.name.to_string(),
+                row_group: span.row_group,
+                limit: self.limits.page_bytes,
+            },
+        })?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone())
+            .with_row_groups(vec![span.row_group])
+            .with_projection(self.mask.clone())
+            .with_batch_size(self.batch_rows(span.row_group))
+            .with_offset(usize::try_from(span.skip).unwrap_or(usize::MAX))
+            .with_limit(usize::try_from(span.end_row - span.next_row).unwrap_or(usize::MAX));
+        guarded(|| builder.build()).map_err(|problem| self.damaged(span.row_group, problem))
+    }
+
+    /// Few enough rows that a batch is a small part of what a page may be.
+    fn batch_rows(&self, row_group: usize) -> usize {
+        const BATCH_BYTES: u64 = 8 << 20;
+        const BATCH_ROWS: u64 = 256;
+        let group = self.metadata.metadata().row_group(row_group);
+        let leaves = self.column.leaves(self.metadata.parquet_schema());
+        let bytes: u64 = leaves.iter().map(|&leaf| group.column(leaf).uncompressed_size().unsigned_abs()).sum();
+        let row_bytes = bytes / group.num_rows().unsigned_abs().max(1);
+        (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS) as usize
+    }
+
+    /// An error in a row group.
+    pub(super) fn damaged(&self, row_group: usize, problem: String) -> ImportError {
+        ImportError::Damaged { file: self.name.to_string(), row_group: Some(row_group), problem }
+    }
+}
+
+/// The rows of one row group that are still to come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowSpan {
+    /// The row group, from 0.
+    pub(super) row_group: usize,
+    /// Rows of the group before the first one that is read.
+    pub(super) skip: u64,
+    /// The next row to read, counted in the whole file.
+    pub(super) next_row: u64,
+    /// One past the last row to read.
+    pub(super) end_row: u64,
+}
