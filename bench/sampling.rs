@@ -16,6 +16,7 @@ use visplay::random::Seed;
 use visplay::sampling::{Engine, EngineOptions, ImageInput, Job, SamplingOptions};
 use visplay::vlm::checkpoint::Checkpoint;
 use visplay::vlm::named_tensors::Purpose;
+use visplay::vlm::ops::Ops;
 use visplay::vlm::prompt::Prompt;
 
 #[global_allocator]
@@ -28,7 +29,8 @@ fn main() {
     let (prompts, samples, tokens) = (number(3, 32), number(4, 8), number(5, 24));
     let threads = number(6, std::thread::available_parallelism().map_or(1, NonZero::get));
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
-    let checkpoint = Checkpoint::load(Path::new(&args[1]), DType::F32, &Device::Cpu, Purpose::Sampling).unwrap();
+    let checkpoint =
+        Checkpoint::load(Path::new(&args[1]), DType::F32, &Device::Cpu, Ops::Kernels, Purpose::Sampling).unwrap();
     let (model, tokenizer) = (&checkpoint.model, &checkpoint.tokenizer);
     let pixels = decode(&std::fs::read(&args[2]).unwrap(), &Limits::default()).unwrap().pixels;
     let patches = checkpoint.processor.process(&pixels).unwrap();

@@ -22,6 +22,7 @@ use visplay::training::{AdamW, AdamWSettings, Branch, Compute, Trainable, Traine
 use visplay::vlm::config::Config;
 use visplay::vlm::image_processor::Patches;
 use visplay::vlm::named_tensors::CheckpointTensors;
+use visplay::vlm::ops::Ops;
 use visplay::vlm::weights::Weights;
 
 #[global_allocator]
@@ -102,7 +103,7 @@ fn main() {
 
 fn load(folder: &Path, config: &Config) -> Trainable {
     let weights = Weights::open(folder, config).unwrap();
-    let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu };
+    let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops: Ops::Kernels };
     Trainable::new(config, Trained::All, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
 }
 

@@ -8,7 +8,7 @@ use super::{Check, CheckupError};
 use crate::cuda::kernels::{self, Decoding, launches};
 use crate::kernels::attention::{BLOCK, Heads};
 use crate::vlm::cache::{LayerCache, Step, StepSegment};
-use crate::vlm::ops::{Composed, Linear, rotate, swiglu};
+use crate::vlm::ops::{Linear, Ops};
 
 /// Of each operation its largest difference from candle's, as a share of the largest number. What our kernels did not serve is infinitely
 /// far.
@@ -67,9 +67,10 @@ fn rotary(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         let angles = uniform_for("angles", (tokens, half), 0.5, DType::F32, device)?;
         for angles_type in [dtype, DType::F32] {
             let (cos, sin) = (angles.cos()?.to_dtype(angles_type)?, angles.sin()?.to_dtype(angles_type)?);
-            let (found, unserved) = served(1, || rotate(&x, &cos, &sin))?;
-            let _composed = Composed::begin();
-            largest = largest.max(unserved).max(apart(&found, &rotate(&wide(&x)?, &wide(&cos)?, &wide(&sin)?)?)?);
+            let (found, unserved) = served(1, || Ops::Kernels.rotate(&x, &cos, &sin))?;
+            largest = largest
+                .max(unserved)
+                .max(apart(&found, &Ops::Reference.rotate(&wide(&x)?, &wide(&cos)?, &wide(&sin)?)?)?);
         }
     }
     Ok(largest)
@@ -81,11 +82,10 @@ fn linear(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         let x = rows("x", [tokens, inputs, 0], dtype, device)?;
         let weight = rows("weight", [outputs, inputs, 0], dtype, device)?;
         let bias = uniform_for("bias", outputs, 1.0, dtype, device)?;
-        let map = |x: &Tensor, w: &Tensor, b: &Tensor| Linear::new(w.clone(), Some(b.clone())).forward(x);
-        let (found, unserved) = served(1, || map(&x, &weight, &bias))?;
-        let _composed = Composed::begin();
+        let map = |ops| Linear::new(ops, weight.clone(), Some(bias.clone())).forward(&x);
+        let (found, unserved) = served(1, || map(Ops::Kernels))?;
         // In the same number format: the product, which is candle's in both, is rounded before the bias comes to it.
-        largest = largest.max(unserved).max(apart(&found, &map(&x, &weight, &bias)?)?);
+        largest = largest.max(unserved).max(apart(&found, &map(Ops::Reference)?)?);
     }
     Ok(largest)
 }
@@ -96,9 +96,8 @@ fn gated(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         // Large numbers of both signs too: the exponential must not overflow into something that is no number.
         let gate = uniform_for("gate", (tokens, gap + width), 30.0, dtype, device)?.narrow(1, gap, width)?;
         let up = rows("up", [tokens, width, gap + 3], dtype, device)?;
-        let (found, unserved) = served(1, || swiglu(&gate, &up))?;
-        let _composed = Composed::begin();
-        largest = largest.max(unserved).max(apart(&found, &swiglu(&wide(&gate)?, &wide(&up)?)?)?);
+        let (found, unserved) = served(1, || Ops::Kernels.swiglu(&gate, &up))?;
+        largest = largest.max(unserved).max(apart(&found, &Ops::Reference.swiglu(&wide(&gate)?, &wide(&up)?)?)?);
     }
     Ok(largest)
 }
@@ -117,8 +116,8 @@ fn attention(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         let stride = (7..).find(|stride| num_integer::gcd(*stride, blocks) == 1).unwrap_or(1);
         let mut free = (0..blocks).map(|i| (i * stride % blocks) as u32);
         let own: Vec<Vec<u32>> = LENGTHS.iter().map(|l| free.by_ref().take(needed(*l)).collect()).collect();
-        let mut ours = LayerCache::new(heads, blocks, dtype, device)?;
-        let mut candles = LayerCache::new(heads, blocks, DType::F32, device)?;
+        let mut ours = LayerCache::new(Ops::Kernels, heads, blocks, dtype, device)?;
+        let mut candles = LayerCache::new(Ops::Reference, heads, blocks, DType::F32, device)?;
         for turn in 0..3 {
             let mut step = Step::default();
             for (length, blocks) in LENGTHS.iter().zip(&own) {
@@ -134,7 +133,6 @@ fn attention(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
             let expected = if turn > 0 && kernels::can_attend(heads) { 3 } else { 1 };
             let (found, unserved) = served(expected, || ours.attend(&q, &k, &v, &step))?;
             largest = largest.max(unserved);
-            let _composed = Composed::begin();
             let expected = candles.attend(&wide(&q)?, &wide(&k)?, &wide(&v)?, &step.clone())?;
             // A prompt's attention is candle's in both, and in short formats rounds where it will.
             if turn > 0 || dtype == DType::F32 {

@@ -6,12 +6,13 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use serde::Deserialize;
 
-use super::{Check, CheckupError, composed};
+use super::{Check, CheckupError};
 use crate::imaging::{Limits, decode};
 use crate::sampling::{ImageInput, most_likely, score};
 use crate::tables::{BenchmarkItem, read_file};
 use crate::vlm::checkpoint::Checkpoint;
 use crate::vlm::named_tensors::Purpose;
+use crate::vlm::ops::Ops;
 
 /// What transformers computes in f32 for the nano model, and the images that it sees.
 const ITEMS: (&str, &str) = ("tests/oracles/nano_model.json", "data/benchmarks/scenes.parquet");
@@ -66,25 +67,22 @@ pub(super) fn transformers(data: &Path) -> Result<Frozen, CheckupError> {
 }
 
 /// The nano model's greedy responses, with bf16 weights and activations.
-pub(super) fn check(data: &Path, device: &Device) -> Result<Vec<Check>, CheckupError> {
+pub(super) fn check(data: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>, CheckupError> {
     let (items, images) = (Path::new(ITEMS.0), Path::new(ITEMS.1));
     let frozen: Vec<Item> = json(items)?;
     let rows: Vec<BenchmarkItem> = read_file(images).map_err(|e| CheckupError::data(images, e))?;
     let folder = Path::new(NANO);
-    let nano = Checkpoint::load(folder, DType::BF16, device, Purpose::Sampling);
+    let nano = Checkpoint::load(folder, DType::BF16, device, ops, Purpose::Sampling);
     let nano = nano.map_err(|e| CheckupError::data(folder, e))?;
     let (mut gaps, mut others, mut tokens) = (Gaps::default(), 0u32, 0u32);
     for (item, row) in frozen.iter().zip(&rows) {
         let problem = |e: &dyn std::fmt::Display| CheckupError::data(images, format!("{}: {e}", row.question));
         let pixels = decode(&row.image.bytes, &Limits::default()).map_err(|e| problem(&e))?.pixels;
         let patches = nano.processor.process(&pixels).map_err(|e| problem(&e))?;
-        let (logprobs, likely) = composed(device, || -> Result<_, CheckupError> {
-            let image = ImageInput::new(patches);
-            let (ids, response) = (&item.prompt_ids, &item.response_ids);
-            let logprobs = score(&nano.model, ids, &[&image], response)?;
-            Ok((logprobs, most_likely(&nano.model, ids, &[&image], response)?))
-        })?;
-        gaps.add(&logprobs, &item.logprobs);
+        let image = ImageInput::new(patches);
+        let (ids, response) = (&item.prompt_ids, &item.response_ids);
+        gaps.add(&score(&nano.model, ids, &[&image], response)?, &item.logprobs);
+        let likely = most_likely(&nano.model, ids, &[&image], response)?;
         others += likely.iter().zip(&item.response_ids).filter(|(found, greedy)| found != greedy).count() as u32;
         tokens += item.response_ids.len() as u32;
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::random_weights::uniform;
 use super::{CheckupError, Shapes, seconds};
-use crate::vlm::ops::Linear;
+use crate::vlm::ops::{Linear, Ops};
 
 /// Measured limits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -35,7 +35,7 @@ pub(super) fn measure(device: &Device, shapes: Shapes) -> Result<Limits, Checkup
     drop(x);
     let product = |dtype| -> Result<f64, CheckupError> {
         let [a, b] = [uniform((side, side), 1.0, dtype, device)?, uniform((side, side), 1.0, dtype, device)?];
-        let map = Linear::frozen(&[b], &[])?;
+        let map = Linear::frozen(Ops::Kernels, &[b], &[])?;
         let took = seconds(device, runs, || map.forward(&a).map(drop))?;
         Ok(2.0 * (side as f64).powi(3) / took)
     };

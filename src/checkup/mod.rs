@@ -1,8 +1,8 @@
 //! Checks of a device: that it computes what the CPU's kernels compute, that a round runs on it, and how fast it is beside what it
 //! could be. `visplay doctor --full` runs them.
 //!
-//! On the CPU the device's part is done by the operations that a card computes by ([`Composed`]), so that the checks themselves, and
-//! the arithmetic that they look at, are checked on machines without a card.
+//! On a CPU the reference ops ([`Ops::Reference`]) stand in for the device, so that the checks themselves, and the arithmetic
+//! that a GPU computes by, are checked on machines without one.
 
 #[cfg(feature = "cuda")]
 mod card_kernels;
@@ -24,7 +24,7 @@ pub use self::limits::Limits;
 pub use self::shapes::Shapes;
 pub use self::throughput::Rate;
 use crate::device::DeviceChoice;
-use crate::vlm::ops::Composed;
+use crate::vlm::ops::Ops;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -110,46 +110,41 @@ pub struct Request {
 /// A file is missing or the device fails; a figure that is not as it should be is a check that did not pass.
 pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupError> {
     let device = request.choice.open().map_err(crate::stages::StageError::from)?;
-    let (mut checks, _without_kernels) = own_kernels(&device, &said);
+    let (mut checks, ops) = own_kernels(&device, &said);
+    // On a CPU the reference ops stand in for the GPU.
+    let checked_ops = if device.is_cpu() { Ops::Reference } else { ops };
     said("the arithmetic of both towers, with gradients, on tiny checkpoints");
-    checks.extend(parity::check(&request.data, &device)?);
+    checks.extend(parity::check(&request.data, &device, checked_ops)?);
     said("the nano model in bf16");
-    checks.extend(half::check(&request.data, &device)?);
+    checks.extend(half::check(&request.data, &device, checked_ops)?);
     said("a round of the nano pipeline, twice");
-    checks.extend(round::check(request.choice, &device)?);
+    checks.extend(round::check(request.choice, checked_ops)?);
     said("what the device can do at most");
     let limits = limits::measure(&device, request.shapes)?;
-    let rates = throughput::measure(&request.data, &device, request.shapes, &limits, &said)?;
+    let rates = throughput::measure(&request.data, &device, ops, request.shapes, &limits, &said)?;
     Ok(Checkup { checks, limits, rates })
 }
 
-/// Our kernels for a card, by themselves. Where they fail to run, everything else is done without them: what the card is worth so is
-/// still of use.
+/// Checks our GPU kernels, and returns the implementation of the ops for the other checks: candle's where our kernels fail.
 #[cfg(feature = "cuda")]
-fn own_kernels(device: &Device, said: impl Fn(&str)) -> (Vec<Check>, Option<Composed>) {
+fn own_kernels(device: &Device, said: impl Fn(&str)) -> (Vec<Check>, Ops) {
     if device.is_cpu() {
-        return (Vec::new(), None);
+        return (Vec::new(), Ops::Kernels);
     }
     said("our kernels for a card");
     match card_kernels::check(device) {
-        Ok(checks) => (checks, None),
+        Ok(checks) => (checks, Ops::Kernels),
         Err(error) => {
             said(&format!("everything else without them, since they failed: {error}"));
-            (vec![Check::new("our kernels for a card", f64::INFINITY, 0.0, "that failed")], Some(Composed::begin()))
+            (vec![Check::new("our kernels for a card", f64::INFINITY, 0.0, "that failed")], Ops::Reference)
         }
     }
 }
 
-/// A build for the CPU has none.
+/// A build for the CPU has no GPU kernels.
 #[cfg(not(feature = "cuda"))]
-fn own_kernels(_: &Device, _: impl Fn(&str)) -> (Vec<Check>, Option<Composed>) {
-    (Vec::new(), None)
-}
-
-/// Runs a function by the operations that a card computes by, whatever the device is.
-fn composed<T>(device: &Device, f: impl FnOnce() -> T) -> T {
-    let _composed = device.is_cpu().then(Composed::begin);
-    f()
+fn own_kernels(_: &Device, _: impl Fn(&str)) -> (Vec<Check>, Ops) {
+    (Vec::new(), Ops::Kernels)
 }
 
 /// The seconds that a function takes, until the device is done with it: the median of some runs after a first that does not count.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
-use super::{Check, CheckupError, composed, half};
+use super::{Check, CheckupError, half};
 use crate::ids::Digest;
 use crate::imaging::{Limits, decode};
 use crate::random::Seed;
@@ -19,6 +19,7 @@ use crate::vlm::config::Config;
 use crate::vlm::image_processor::{ImageProcessor, Patches};
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::{CheckpointTensors, Purpose};
+use crate::vlm::ops::Ops;
 use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use crate::vlm::weights::Weights;
 
@@ -68,15 +69,15 @@ struct Computed {
     stepped: BTreeMap<String, Vec<f32>>,
 }
 
-pub(super) fn check(data: &Path, device: &Device) -> Result<Vec<Check>, CheckupError> {
+pub(super) fn check(data: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>, CheckupError> {
     let material = Material::read(data)?;
     let (mut frozen, mut logprobs, mut gradients, mut steps) = (0f64, 0f64, 0f64, 0f64);
     let (mut greedy, mut unequal) = (0u32, 0u32);
     let mut half = half::Gaps::default();
     for (name, figures) in &material.frozen.checkpoints {
-        let reference = material.compute(name, &Device::Cpu)?;
-        let found = composed(device, || material.compute(name, device))?;
-        let again = composed(device, || material.compute(name, device))?;
+        let reference = material.compute(name, &Device::Cpu, Ops::Kernels)?;
+        let found = material.compute(name, device, ops)?;
+        let again = material.compute(name, device, ops)?;
         unequal += u32::from(found.digest() != again.digest());
         for (i, figures) in figures.iter().enumerate() {
             frozen = frozen.max(apart(&found.logprobs[i], &figures.logprobs));
@@ -89,7 +90,7 @@ pub(super) fn check(data: &Path, device: &Device) -> Result<Vec<Check>, CheckupE
             let other = found.stepped.get(name).map_or(&[][..], Vec::as_slice);
             steps = steps.max(distance(other, &reference.stepped[name]) / norm(&reference.stepped[name]));
         }
-        let narrow = composed(device, || material.logprobs(&material.model(name, DType::BF16, device)?))?;
+        let narrow = material.logprobs(&material.model(name, DType::BF16, device, ops)?)?;
         half.add(&narrow.concat(), &reference.logprobs.concat());
     }
     let peer = half::transformers(data)?;
@@ -138,14 +139,14 @@ impl Material {
         Ok(Self { folder: folder.to_owned(), frozen, prompts, tokenizer })
     }
 
-    fn compute(&self, name: &str, device: &Device) -> Result<Computed, CheckupError> {
-        let model = self.model(name, DType::F32, device)?;
+    fn compute(&self, name: &str, device: &Device, ops: Ops) -> Result<Computed, CheckupError> {
+        let model = self.model(name, DType::F32, device, ops)?;
         let logprobs = self.logprobs(&model)?;
         let lengths: Vec<usize> = self.frozen.checkpoints[name].iter().map(|figures| figures.greedy.len()).collect();
         let greedy = self.draw(&model, |i| SamplingOptions::greedy(lengths[i], Vec::new()))?;
         let random = SamplingOptions { temperature: 1.0, top_k: Some(40), ..SamplingOptions::greedy(16, Vec::new()) };
         let samples = self.draw(&model, |_| random.clone())?;
-        let (gradients, stepped) = self.train(name, device)?;
+        let (gradients, stepped) = self.train(name, device, ops)?;
         let greedy = greedy.into_iter().map(|sample| sample.token_ids).collect();
         Ok(Computed { logprobs, greedy, samples, gradients, stepped })
     }
@@ -157,9 +158,9 @@ impl Material {
         Ok((config, weights))
     }
 
-    fn model(&self, name: &str, dtype: DType, device: &Device) -> Result<Model, CheckupError> {
+    fn model(&self, name: &str, dtype: DType, device: &Device, ops: Ops) -> Result<Model, CheckupError> {
         let (config, weights) = self.open(name)?;
-        Ok(Model::new(config, &CheckpointTensors { weights: &weights, dtype, device }, Purpose::Sampling)?)
+        Ok(Model::new(config, &CheckpointTensors { weights: &weights, dtype, device, ops }, Purpose::Sampling)?)
     }
 
     /// Of the frozen response after each prompt.
@@ -199,9 +200,10 @@ impl Material {
         &self,
         name: &str,
         device: &Device,
+        ops: Ops,
     ) -> Result<(BTreeMap<String, Vec<f32>>, BTreeMap<String, Vec<f32>>), CheckupError> {
         let (config, weights) = self.open(name)?;
-        let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu };
+        let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops };
         let weights = Trainable::new(&config, Trained::All, &source, Seed(0), DType::F32, device)?;
         let tree = |prompt: &Prompt| Tree {
             prefix: prompt.ids.clone(),

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::named_tensors::NamedTensors;
+use crate::vlm::ops::Ops;
 use crate::vlm::parameters::{Parameter, parameters};
 
 /// Numbers that are drawn; a larger tensor repeats them.
@@ -45,12 +46,13 @@ pub(super) struct RandomWeights<'a> {
     deviation: f64,
     dtype: DType,
     device: &'a Device,
+    ops: Ops,
 }
 
 impl<'a> RandomWeights<'a> {
-    pub(super) fn new(config: &Config, dtype: DType, device: &'a Device) -> Self {
+    pub(super) fn new(config: &Config, dtype: DType, device: &'a Device, ops: Ops) -> Self {
         let parameters = parameters(config).into_iter().map(|parameter| (parameter.name.clone(), parameter)).collect();
-        Self { parameters, deviation: config.text.initializer_range, dtype, device }
+        Self { parameters, deviation: config.text.initializer_range, dtype, device, ops }
     }
 }
 
@@ -62,5 +64,9 @@ impl NamedTensors for RandomWeights<'_> {
             true => Tensor::ones(parameter.shape.as_slice(), self.dtype, self.device),
             false => uniform(parameter.shape.as_slice(), self.deviation, self.dtype, self.device),
         }
+    }
+
+    fn ops(&self) -> Ops {
+        self.ops
     }
 }

@@ -2,20 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
-
-use super::{Check, CheckupError, composed};
+use super::{Check, CheckupError};
 use crate::device::DeviceChoice;
 use crate::evolution::pipeline::{Gates, Pipeline};
 use crate::evolution::{RoundReport, evolve_round};
 use crate::stages::ingest::{IngestRequest, ingest};
 use crate::stages::{Interrupt, NoProgress, Runner, StageError};
 use crate::store::Store;
+use crate::vlm::ops::Ops;
 
-pub(super) fn check(choice: DeviceChoice, device: &Device) -> Result<Vec<Check>, CheckupError> {
-    let pipeline = small(choice)?;
-    let once = composed(device, || one_round(&pipeline))?;
-    let again = composed(device, || one_round(&pipeline))?;
+pub(super) fn check(choice: DeviceChoice, ops: Ops) -> Result<Vec<Check>, CheckupError> {
+    let pipeline = small(choice, ops)?;
+    let once = one_round(&pipeline)?;
+    let again = one_round(&pipeline)?;
     let unfinished = [&once.questioner, &once.reasoner].iter().filter(|steps| steps.is_none()).count();
     let skipped: u32 =
         [&once.questioner, &once.reasoner].iter().filter_map(|t| t.as_ref()).map(|t| t.updates_skipped).sum();
@@ -27,12 +26,12 @@ pub(super) fn check(choice: DeviceChoice, device: &Device) -> Result<Vec<Check>,
 }
 
 /// The nano pipeline with a little of everything.
-fn small(choice: DeviceChoice) -> Result<Pipeline, CheckupError> {
+fn small(choice: DeviceChoice, ops: Ops) -> Result<Pipeline, CheckupError> {
     let mut pipeline = Pipeline::load(None).map_err(crate::evolution::EvolutionError::from)?;
     if !Path::new(&pipeline.model.base).is_dir() {
         return Err(CheckupError::data(Path::new(&pipeline.model.base), "there is no such folder"));
     }
-    pipeline.model.device = choice;
+    (pipeline.model.device, pipeline.model.ops) = (choice, ops);
     pipeline.gates = Gates::default();
     pipeline.evaluation.benchmarks.clear();
     pipeline.round.images = 8;

@@ -23,7 +23,7 @@ use crate::vlm::image_processor::Patches;
 use crate::vlm::memory::{ParameterCounts, kv_bytes_per_token, parameter_counts};
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::Purpose;
-use crate::vlm::ops::Composed;
+use crate::vlm::ops::Ops;
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
 
@@ -93,6 +93,7 @@ struct Planned {
 pub(super) fn measure(
     data: &Path,
     device: &Device,
+    ops: Ops,
     shapes: Shapes,
     limits: &Limits,
     said: &impl Fn(&str),
@@ -104,8 +105,9 @@ pub(super) fn measure(
     for work in shapes.work() {
         let file = Path::new(work.file);
         let config = Config::parse(file, work.config).map_err(|e| CheckupError::data(file, e))?;
-        let bench = Bench { work, counts: parameter_counts(&config), config, device, limits };
+        let bench = Bench { work, counts: parameter_counts(&config), config, device, ops, limits };
         bench.sampling(&tokenizer, &mut rates, said)?;
+        bench.sampling_without_kernels(&tokenizer, &mut rates, said)?;
         bench.update(&mut rates, said);
     }
     Ok(rates)
@@ -116,6 +118,7 @@ struct Bench<'a> {
     config: Config,
     counts: ParameterCounts,
     device: &'a Device,
+    ops: Ops,
     limits: &'a Limits,
 }
 
@@ -126,39 +129,47 @@ impl Bench<'_> {
 
     /// Images, prompts and samples, by one model.
     fn sampling(&self, tokenizer: &Tokenizer, rates: &mut Vec<Rate>, said: &impl Fn(&str)) -> Result<(), CheckupError> {
-        let source = RandomWeights::new(&self.config, self.dtype(), self.device);
-        let model = Model::new(self.config.clone(), &source, Purpose::Sampling)?;
+        let model = self.model(self.ops)?;
         let planned = self.vision_plan();
         said(&format!("{}: {}", self.work.model, planned.shape));
         rates.push(self.rate(planned, None, || self.vision(&model)));
         let planned = self.prefill_plan();
         said(&format!("{}: {}", self.work.model, planned.shape));
         rates.push(self.rate(planned, None, || self.prefill(&model)));
-        rates.extend(self.without_kernels(self.prefill_plan(), said, || self.prefill(&model)));
         for batch in self.work.batches {
             let planned = self.decode_plan(*batch);
             said(&format!("{}: {}", self.work.model, planned.shape));
             rates.push(self.rate(planned, None, || self.decode(&model, tokenizer, *batch)));
         }
-        let batch = self.work.compared_batch;
-        rates.extend(self.without_kernels(self.decode_plan(batch), said, || self.decode(&model, tokenizer, batch)));
         Ok(())
     }
 
-    /// The same by candle's operations alone, on a card: what our kernels for it are worth.
-    fn without_kernels(
+    /// On a GPU, measures a prompt and samples by candle's operations alone, to be compared with our kernels for it.
+    fn sampling_without_kernels(
         &self,
-        planned: Planned,
+        tokenizer: &Tokenizer,
+        rates: &mut Vec<Rate>,
         said: &impl Fn(&str),
-        measure: impl FnOnce() -> Result<f64, CheckupError>,
-    ) -> Option<Rate> {
-        // Where they failed to run, everything was measured without them.
-        if self.device.is_cpu() || Composed::lives() {
-            return None;
+    ) -> Result<(), CheckupError> {
+        // Where our kernels failed to run, everything was measured without them.
+        if self.device.is_cpu() || self.ops == Ops::Reference {
+            return Ok(());
         }
-        said(&format!("{}: {}, without our kernels", self.work.model, planned.shape));
-        let _composed = Composed::begin();
-        Some(self.rate(planned, Some("without our kernels".to_owned()), measure))
+        let model = self.model(Ops::Reference)?;
+        let mut add = |planned: Planned, measure: &dyn Fn() -> Result<f64, CheckupError>| {
+            said(&format!("{}: {}, without our kernels", self.work.model, planned.shape));
+            let rate = self.rate(planned, Some("without our kernels".to_owned()), measure);
+            rates.push(Rate { own_kernels: false, ..rate });
+        };
+        let batch = self.work.compared_batch;
+        add(self.prefill_plan(), &|| self.prefill(&model));
+        add(self.decode_plan(batch), &|| self.decode(&model, tokenizer, batch));
+        Ok(())
+    }
+
+    fn model(&self, ops: Ops) -> Result<Model, CheckupError> {
+        let source = RandomWeights::new(&self.config, self.dtype(), self.device, ops);
+        Ok(Model::new(self.config.clone(), &source, Purpose::Sampling)?)
     }
 
     /// Measures one thing; what fails is a rate without figures and with the reason.
@@ -189,7 +200,7 @@ impl Bench<'_> {
             per_second: seconds.map(|seconds| planned.count / seconds),
             share: seconds.map(|seconds| planned.needed / seconds / a_second),
             limit: planned.limit,
-            own_kernels: !Composed::lives(),
+            own_kernels: self.ops == Ops::Kernels,
             peak_memory: self.peak_memory(),
             note: match (note, problem) {
                 (Some(note), Some(problem)) => Some(format!("{note}; {problem}")),
@@ -389,7 +400,7 @@ impl Bench<'_> {
 
     fn step(&self, trained: Trained, moments: MomentType) -> Result<f64, CheckupError> {
         let Work { groups, responses, response_tokens, prompt_tokens, image_side, .. } = *self.work;
-        let source = RandomWeights::new(&self.config, self.dtype(), self.device);
+        let source = RandomWeights::new(&self.config, self.dtype(), self.device, self.ops);
         let weights = Trainable::new(&self.config, trained, &source, Seed(0), self.dtype(), self.device)?;
         let settings = AdamWSettings { moments, ..AdamWSettings::default() };
         let mut optimizer = AdamW::new(settings, weights.variables())?;

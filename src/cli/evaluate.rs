@@ -19,6 +19,7 @@ use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, read_rows};
 use crate::store::Store;
 use crate::tables::{PredictionRow, RejectRow, ScoreRow};
+use crate::vlm::ops::Ops;
 
 /// The prompt where none is find_by_ref: the chat format with the image and the question.
 const PROMPT: (&str, &str) =
@@ -116,7 +117,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     let base = model_of(&args.model, &runner)?;
     let load = || {
         let assets = Arc::new(base.assets(&store, None)?);
-        LoadedModel::from_stored(assets, &base.tensors(&store)?, dtype, &device)
+        LoadedModel::from_stored(assets, &base.tensors(&store)?, dtype, &device, Ops::Kernels)
     };
     let model = ModelHandle::new(base.id, load);
     let files = benchmark.images.clone();

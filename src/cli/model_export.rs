@@ -14,6 +14,7 @@ use crate::training::adapter::{Adapter, AdapterError};
 use crate::vlm::config::Config;
 use crate::vlm::export::{ExportOptions, export};
 use crate::vlm::named_tensors::CheckpointTensors;
+use crate::vlm::ops::Ops;
 use crate::vlm::parameters::parameters;
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::tensor_source::TensorSource;
@@ -63,7 +64,7 @@ pub(super) fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), Co
 /// The tensors with the adapter merged, in the formats that the checkpoint has them in.
 fn merge(adapter: &Path, config: &Config, weights: &Weights) -> Result<BTreeMap<String, Tensor>, CommandError> {
     let wrong = |e: AdapterError| CommandError::from_chain(exit::USAGE, &e);
-    let source = CheckpointTensors { weights, dtype: DType::F32, device: &Device::Cpu };
+    let source = CheckpointTensors { weights, dtype: DType::F32, device: &Device::Cpu, ops: Ops::Kernels };
     let mut merged = Adapter::read(adapter, config).and_then(|a| a.merged(config, &source)).map_err(wrong)?;
     for parameter in parameters(config) {
         let Some(tensor) = merged.get_mut(&parameter.name) else { continue };

@@ -13,6 +13,7 @@ use crate::imaging::{Limits, PixelBudget, decode};
 use crate::sampling::ImageInput;
 use crate::vlm::checkpoint::Checkpoint;
 use crate::vlm::named_tensors::Purpose;
+use crate::vlm::ops::Ops;
 use crate::vlm::prompt::Prompt;
 
 /// The prompt: in the model's chat format, the system text, then the image, then the text.
@@ -56,7 +57,7 @@ impl PromptArgs {
         let device = self.device.open()?;
         let dtype = self.compute.on(&device);
         let mut checkpoint =
-            Checkpoint::load(&self.model, dtype, &device, Purpose::Sampling).map_err(|e| unusable(&e))?;
+            Checkpoint::load(&self.model, dtype, &device, Ops::Kernels, Purpose::Sampling).map_err(|e| unusable(&e))?;
         let limits = checkpoint.processor.budget();
         let budget = PixelBudget {
             min_pixels: self.min_pixels.unwrap_or(limits.min_pixels),

@@ -159,7 +159,8 @@ impl<'a> Ground<'a> {
     pub fn handle<'m>(&'m self, model: &'m StoredModel) -> ModelHandle<'m> {
         ModelHandle::new(model.id, move || {
             let tensors = model.tensors(self.runner.store)?;
-            LoadedModel::from_stored(self.assets()?, &tensors, self.pipeline.model.dtype.dtype(), &self.device)
+            let model = &self.pipeline.model;
+            LoadedModel::from_stored(self.assets()?, &tensors, model.dtype.dtype(), &self.device, model.ops)
         })
     }
 

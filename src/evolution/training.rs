@@ -191,6 +191,7 @@ fn training<'t>(
         compute: &ground.compute,
         dtype: ground.pipeline.model.dtype.dtype(),
         device: &ground.device,
+        ops: ground.pipeline.model.ops,
         base,
         assets: ground.assets()?,
         images,

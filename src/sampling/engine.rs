@@ -12,7 +12,6 @@ use super::lane::Lane;
 use crate::kernels::attention::BLOCK;
 use crate::vlm::cache::LayerCache;
 use crate::vlm::model::Model;
-use crate::vlm::ops::kernels_serve;
 use crate::vlm::text::heads;
 use crate::vlm::tokenizer::Tokenizer;
 
@@ -53,7 +52,7 @@ impl<'a> Engine<'a> {
     /// work on the products of one lane.
     pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self, SamplingError> {
         let threads = options.threads.max(1);
-        let small = kernels_serve(model.device(), model.dtype()) && multiply_adds_a_token(model) < SMALL_MODEL;
+        let small = model.uses_cpu_kernels() && model.config.text.multiply_adds_per_token() < SMALL_MODEL;
         let lanes = if small { threads.min(options.max_sequences.div_ceil(16)).max(1) } else { 1 };
         // What stands in a block is named by a number of 32 bits.
         let blocks = (options.cache_bytes / lanes / bytes_a_block(model)).min(u32::MAX as usize / BLOCK);
@@ -147,10 +146,4 @@ fn bytes_a_block(model: &Model) -> usize {
     let heads = heads(&model.config.text);
     let floats = heads.key_block() + heads.value_block();
     floats * model.dtype().size_in_bytes() * model.config.text.num_hidden_layers
-}
-
-fn multiply_adds_a_token(model: &Model) -> usize {
-    let text = &model.config.text;
-    let layer = text.hidden_size * (2 * text.hidden_size + 2 * text.kv_dim() + 3 * text.intermediate_size);
-    text.num_hidden_layers * layer + text.vocab_size * text.hidden_size
 }

@@ -16,7 +16,6 @@ use super::stopping::Growing;
 use crate::kernels::attention::BLOCK;
 use crate::vlm::cache::{LayerCache, Step, StepSegment};
 use crate::vlm::model::Model;
-use crate::vlm::ops::{has_kernels, kernels_serve};
 use crate::vlm::rope::Positions;
 use crate::vlm::tokenizer::Tokenizer;
 
@@ -97,7 +96,7 @@ impl<'a> Lane<'a> {
             prompts: VecDeque::new(),
             running: Vec::new(),
             waiting: None,
-            exact: kernels_serve(model.device(), model.dtype()),
+            exact: model.uses_cpu_kernels(),
             stop,
         }
     }
@@ -338,7 +337,7 @@ impl<'a> Lane<'a> {
             let uniform = if greedy { 0.0 } else { job.streams[running.sample].uniform(position) };
             Some(Draw { options: &job.options, forbidden: &self.forbidden, uniform })
         };
-        if !has_kernels(logits) {
+        if !self.model.uses_cpu_kernels() {
             let draws: Option<Vec<Draw<'_>>> = self.running.iter().map(how).collect();
             let picked = pick_on_device(logits, &draws.unwrap_or_default())?;
             return picked.into_iter().collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite);

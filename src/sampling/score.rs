@@ -7,7 +7,6 @@ use super::image::ImageInput;
 use super::job::SamplingError;
 use crate::kernels::rowwise::exponentials;
 use crate::vlm::model::Model;
-use crate::vlm::ops::has_kernels;
 
 /// Tokens whose logits are alive at once.
 const HEAD_TOKENS: usize = 128;
@@ -16,7 +15,7 @@ const HEAD_TOKENS: usize = 128;
 pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<f32>, SamplingError> {
     let mut logprobs = Vec::with_capacity(response.len());
     each_logits(model, ids, images, response, |logits, tokens| {
-        if !has_kernels(logits) {
+        if !model.uses_cpu_kernels() {
             logprobs.extend(on_device(logits, tokens)?);
             return Ok(());
         }

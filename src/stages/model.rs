@@ -20,6 +20,7 @@ use crate::vlm::export::ExportError;
 use crate::vlm::image_processor::{ImageProcessor, PROCESSORS_FILE, ProcessorText};
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
+use crate::vlm::ops::Ops;
 use crate::vlm::parameters::{Part, parameters};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
@@ -159,8 +160,9 @@ impl LoadedModel {
         tensors: &HashMap<String, Tensor>,
         dtype: DType,
         device: &Device,
+        ops: Ops,
     ) -> Result<Self, StageError> {
-        Self::new(assets, &TensorsOnDevice { tensors, dtype, device })
+        Self::new(assets, &TensorsOnDevice { tensors, dtype, device, ops })
     }
 
     /// A model for sampling from tensors that are where, and as, it computes.
@@ -187,12 +189,17 @@ pub(super) struct TensorsOnDevice<'a> {
     pub(super) tensors: &'a HashMap<String, Tensor>,
     pub(super) dtype: DType,
     pub(super) device: &'a Device,
+    pub(super) ops: Ops,
 }
 
 impl NamedTensors for TensorsOnDevice<'_> {
     fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
         // Converted where it is computed with: a card is faster at it.
         self.tensors.tensor(name)?.to_device(self.device)?.to_dtype(self.dtype)
+    }
+
+    fn ops(&self) -> Ops {
+        self.ops
     }
 }
 

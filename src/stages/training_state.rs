@@ -14,6 +14,7 @@ use crate::training::trainable::Snapshot;
 use crate::training::{AdamW, AdamWSettings, Trainable, Trained, TrainingError};
 use crate::vlm::conversion::stored_bytes;
 use crate::vlm::export::ExportError;
+use crate::vlm::ops::Ops;
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
 
@@ -33,6 +34,8 @@ pub(super) struct TrainingInit<'a> {
     pub(super) dtype: DType,
     /// Where to compute.
     pub(super) device: &'a Device,
+    /// The implementation of the ops to compute by.
+    pub(super) ops: Ops,
     /// Of fresh adapters.
     pub(super) seed: u64,
 }
@@ -55,7 +58,7 @@ impl TrainingState {
         tensors: &HashMap<String, Tensor>,
         begin: TrainingInit<'_>,
     ) -> Result<Self, TrainingError> {
-        let TrainingInit { trained, optimizer, reference, dtype, device, seed } = begin;
+        let TrainingInit { trained, optimizer, reference, dtype, device, ops, seed } = begin;
         if let Trained::Lora(lora) = &trained
             && !(1..=assets.config.text.hidden_size).contains(&lora.rank)
         {
@@ -63,10 +66,10 @@ impl TrainingState {
                 format!("{} is not within 1 to {}, the model's width", lora.rank, assets.config.text.hidden_size);
             return Err(TrainingError::Setting { key: "lora_rank", problem });
         }
-        let weights = Trainable::new(&assets.config, trained, tensors, Seed(seed), dtype, device)?;
+        let weights = Trainable::new(&assets.config, trained, tensors, Seed(seed), dtype, device)?.with_ops(ops);
         let optimizer = AdamW::new(optimizer, weights.variables())?;
         let reference = match reference {
-            true => Some(Trainable::frozen(&assets.config, tensors, dtype, device)?),
+            true => Some(Trainable::frozen(&assets.config, tensors, dtype, device)?.with_ops(ops)),
             false => None,
         };
         Ok(Self { step: 0, weights, optimizer, reference, _memory: GiveBack })

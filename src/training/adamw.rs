@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::gradients::{Gradients, zeros};
 use super::rounding::{Chances, PERIOD};
-use crate::vlm::ops::has_kernels;
 
 /// Numbers that a thread takes at a time. What comes of a number does not depend on it.
 const PIECE: usize = 1 << 16;
@@ -155,7 +154,7 @@ impl AdamW {
             let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get_mut(name)) else { continue };
             let average1 = Average { decay: beta1 as f32, scale, squared: false };
             let average2 = Average { decay: beta2 as f32, scale, squared: true };
-            if kept.is_f32() && has_kernels(variable) {
+            if kept.is_f32() && gradients.ops().uses_cpu_kernels_for(variable) {
                 moments.first.inplace_op2(gradient, &average1)?;
                 moments.second.inplace_op2(gradient, &average2)?;
                 variable.as_tensor().inplace_op3(&moments.first, &moments.second, &step)?;

@@ -15,7 +15,6 @@ use super::trainable::{Detached, Trainable};
 use crate::kernels::heap::keep_freed_memory_up_to;
 use crate::vlm::config::Config;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
-use crate::vlm::ops::kernels_serve;
 use crate::vlm::parameters::{Part, parameters};
 use crate::vlm::text::{DecoderLayer, TextContext};
 use crate::vlm::vision::{Merger, PatchEmbed, VisionBlock, VisionContext};
@@ -140,7 +139,7 @@ impl<'a> Chains<'a> {
 
     /// Whether the way back is computed by kernels; elsewhere it is by candle's graph.
     pub(super) fn has_kernels(&self) -> bool {
-        kernels_serve(self.weights.device(), self.weights.compute_type())
+        self.weights.uses_cpu_kernels()
     }
 
     /// Runs a chain forward, keeping what the way back needs.

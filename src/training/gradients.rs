@@ -7,7 +7,7 @@ use std::hint::black_box;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use crate::vlm::ops::has_kernels;
+use crate::vlm::ops::Ops;
 
 /// Sums of gradients, f32.
 #[derive(Debug, Default)]
@@ -15,15 +15,26 @@ pub struct Gradients {
     sums: BTreeMap<String, Tensor>,
     /// Memory for sums to come, zero.
     reserved: BTreeMap<String, Tensor>,
+    ops: Ops,
 }
 
 impl Gradients {
+    /// No gradients yet; `ops` adds them up.
+    pub fn new(ops: Ops) -> Self {
+        Self { ops, ..Self::default() }
+    }
+
+    /// The implementation of the ops that adds the gradients up.
+    pub(super) fn ops(&self) -> Ops {
+        self.ops
+    }
+
     /// No gradients yet, and memory for those of all `variables`, which are on the CPU. Taken one by one during a pass, it would
     /// stand between what the pass frees and leave holes: a quarter of the activations of a model of 60 million parameters.
-    pub(super) fn reserved(variables: &BTreeMap<String, Var>) -> Result<Self> {
+    pub(super) fn reserved(ops: Ops, variables: &BTreeMap<String, Var>) -> Result<Self> {
         let zeros = |variable: &Var| zeros(variable.shape(), DType::F32, &Device::Cpu);
         let reserved = variables.iter().map(|(name, variable)| Ok((name.clone(), zeros(variable)?)));
-        Ok(Self { sums: BTreeMap::new(), reserved: reserved.collect::<Result<_>>()? })
+        Ok(Self { reserved: reserved.collect::<Result<_>>()?, ..Self::new(ops) })
     }
 
     /// Adds a gradient to a tensor's sum.
@@ -35,7 +46,7 @@ impl Gradients {
                 let own = gradient.force_contiguous()?;
                 self.sums.insert(name.to_owned(), own);
             }
-            Some(sum) if has_kernels(sum) => sum.inplace_op2(&gradient.contiguous()?, &AddTo)?,
+            Some(sum) if self.ops.uses_cpu_kernels_for(sum) => sum.inplace_op2(&gradient.contiguous()?, &AddTo)?,
             Some(sum) => *sum = (&*sum + gradient)?,
         }
         Ok(())
@@ -60,7 +71,7 @@ impl Gradients {
             Some(sum) => sum,
             None => self.zeros(name, &shape.into(), rows.device())?,
         };
-        let sum = if has_kernels(&sum) {
+        let sum = if self.ops.uses_cpu_kernels_for(&sum) {
             sum.inplace_op3(ids, &rows, &AddRows)?;
             sum
         } else {
@@ -99,7 +110,9 @@ impl Gradients {
     /// The global L2 norm over all tensors, summed in f64 in the order of their names.
     pub fn norm(&self) -> Result<f64> {
         let squares = |gradient: &Tensor| -> Result<Option<f64>> {
-            super::head::with_floats(gradient, |values| values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum())
+            super::head::with_floats(self.ops, gradient, |values| {
+                values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum()
+            })
         };
         // Each tensor's on a thread, added up in their order.
         let gradients: Vec<&Tensor> = self.sums.values().collect();

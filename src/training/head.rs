@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use crate::kernels::rowwise::exponentials;
-use crate::vlm::ops::{Linear, has_kernels};
+use crate::vlm::ops::{Linear, Ops};
 
 /// Logits that are alive at once: small on a CPU, which has caches, and enough to fill a card.
 const LOGITS: [usize; 2] = [1 << 24, 1 << 27];
@@ -32,6 +32,7 @@ pub(super) struct Head<'a> {
     pub(super) weight: &'a Tensor,
     /// Divides the logits.
     pub(super) temperature: f64,
+    pub(super) ops: Ops,
 }
 
 impl Head<'_> {
@@ -87,7 +88,7 @@ impl Head<'_> {
     }
 
     fn logits(&self, normed: &Tensor) -> Result<Tensor> {
-        Linear::new(self.weight.clone(), None).forward(normed)
+        Linear::new(self.ops, self.weight.clone(), None).forward(normed)
     }
 
     /// The figures of rows of logits, and if `back` is set the loss's derivative by the logits.
@@ -100,7 +101,7 @@ impl Head<'_> {
     ) -> Result<(Vec<TokenFigures>, Tensor)> {
         let (count, vocabulary) = logits.dims2()?;
         let scale = 1.0 / self.temperature;
-        let by_row = with_floats(&logits.contiguous()?, |values| {
+        let by_row = with_floats(self.ops, &logits.contiguous()?, |values| {
             let mut out = vec![0f32; if back { values.len() } else { 0 }];
             let one = |i: usize, row: &[f32], out: &mut [f32]| {
                 back_row(row, targets[i], scale, |logprob| gradient(i, logprob), out)
@@ -188,8 +189,8 @@ fn composed(
 }
 
 /// Runs a function on the numbers of a contiguous tensor that the kernels serve; none elsewhere.
-pub(super) fn with_floats<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<Option<T>> {
-    if !has_kernels(x) {
+pub(super) fn with_floats<T>(ops: Ops, x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<Option<T>> {
+    if !ops.uses_cpu_kernels_for(x) {
         return Ok(None);
     }
     let (storage, layout) = x.storage_and_layout();

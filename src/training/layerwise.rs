@@ -13,7 +13,6 @@ use super::seed::seeded;
 use super::trainable::{Detached, Trainable};
 use crate::device::bring;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
-use crate::vlm::ops::{gather, scatter};
 use crate::vlm::parameters::{EMBEDDING, HEAD, Part};
 use crate::vlm::rope::{TextAngles, VisionAngles};
 use crate::vlm::text::{self, TextContext, final_norm};
@@ -62,11 +61,12 @@ impl<'a> Layerwise<'a> {
         let features = self.features(batch, &contexts)?;
         let x = self.embed(batch, features.as_ref())?;
         let x = self.chains.run(&self.chains.text_chain(), x, &contexts, &Detached(self.weights))?;
-        let rows = gather(&x, &batch.rows)?;
+        let rows = self.weights.ops().gather(&x, &batch.rows)?;
         let normed =
             final_norm(&self.weights.config().text, &Detached(self.weights), Purpose::Training)?.forward(&rows)?;
         let weight = Detached(self.weights).tensor(self.head_name())?;
-        Ok(Head { weight: &weight, temperature: self.temperature }.forward(&normed, &batch.targets)?)
+        Ok(Head { weight: &weight, temperature: self.temperature, ops: self.weights.ops() }
+            .forward(&normed, &batch.targets)?)
     }
 
     /// The figures of the micro-batch's targets; the gradients of the objective are added to `gradients`.
@@ -140,9 +140,9 @@ impl<'a> Layerwise<'a> {
     /// The input of the text tower, `[tokens, hidden]`: rows of the embedding, or of `features` for image tokens.
     fn embed(&self, batch: &MicroBatch, features: Option<&Tensor>) -> Result<Tensor, TrainingError> {
         let matrix = Detached(self.weights).tensor(EMBEDDING)?;
-        let text = gather(&matrix, &batch.ids)?;
+        let text = self.weights.ops().gather(&matrix, &batch.ids)?;
         let Some(features) = features else { return Ok(text) };
-        let rows = gather(features, &batch.image_rows)?;
+        let rows = self.weights.ops().gather(features, &batch.image_rows)?;
         // Behind the embedded tokens stand the image's rows: one selection brings each to its place.
         let both = Tensor::cat(&[text, rows], 0)?;
         let (image, tokens) = (self.weights.config().tokens.image, batch.ids.len() as u32);
@@ -156,7 +156,7 @@ impl<'a> Layerwise<'a> {
                 next - 1
             })
             .collect();
-        Ok(gather(&both, &order)?)
+        Ok(self.weights.ops().gather(&both, &order)?)
     }
 
     /// From the gradient by the text tower's input to that of the embedding and, if it is trained, the vision tower's output.
@@ -178,7 +178,7 @@ impl<'a> Layerwise<'a> {
             }
         }
         if self.weights.trains_embedding() {
-            let rows = gather(&gradient, &word_rows)?;
+            let rows = self.weights.ops().gather(&gradient, &word_rows)?;
             let shape = (config.text.vocab_size, config.text.hidden_size);
             gradients.add_rows(EMBEDDING, shape, &self.indexes(&words)?, &rows)?;
         }
@@ -187,8 +187,8 @@ impl<'a> Layerwise<'a> {
         }
         let merge = config.vision.spatial_merge_size;
         let tokens = batch.images.iter().map(|image| image.grid().tokens(merge)).sum::<usize>();
-        let rows = gather(&gradient, &image_places)?;
-        Ok(Some(scatter(&rows, &batch.image_rows, tokens)?))
+        let rows = self.weights.ops().gather(&gradient, &image_places)?;
+        Ok(Some(self.weights.ops().scatter(&rows, &batch.image_rows, tokens)?))
     }
 
     fn head_name(&self) -> &'static str {
@@ -206,18 +206,18 @@ impl<'a> Layerwise<'a> {
     ) -> Result<(Vec<TokenFigures>, Tensor), TrainingError> {
         let gradient = |i: usize, logprob: f32| objective.gradient(batch.numbers[i], logprob);
         let places = if self.chains.has_kernels() { &batch.places } else { &batch.rows };
-        let rows = gather(x, places)?;
+        let rows = self.weights.ops().gather(x, places)?;
         if self.chains.has_kernels() {
             let head = by_kernels::Head::new(self.weights, self.head_name(), self.temperature)?;
             let back =
                 head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, self.chains.buffers(), gradients)?;
             let by_rows = by_kernels::tensor(back.1, x.dim(1)?)?;
-            return Ok((back.0, scatter(&by_rows, places, x.dim(0)?)?));
+            return Ok((back.0, self.weights.ops().scatter(&by_rows, places, x.dim(0)?)?));
         }
         let rows = Var::from_tensor(&rows)?;
         let normed = final_norm(&self.weights.config().text, self.weights, Purpose::Training)?.forward(&rows)?;
         let weight = Detached(self.weights).tensor(self.head_name())?;
-        let head = Head { weight: &weight, temperature: self.temperature };
+        let head = Head { weight: &weight, temperature: self.temperature, ops: self.weights.ops() };
         let wants_weight = self.weights.trains_embedding();
         let (figures, back) = head.forward_backward(&normed.detach(), &batch.targets, &gradient, wants_weight)?;
         if let Some(gradient) = back.weight {
@@ -226,7 +226,7 @@ impl<'a> Layerwise<'a> {
         let mut store = seeded(&normed, back.rows)?.backward()?;
         self.chains.collect(Part::FinalNorm, &mut store, gradients)?;
         let Some(by_rows) = store.remove(&rows) else { return Ok((figures, x.zeros_like()?)) };
-        Ok((figures, scatter(&by_rows, places, x.dim(0)?)?))
+        Ok((figures, self.weights.ops().scatter(&by_rows, places, x.dim(0)?)?))
     }
 
     fn indexes(&self, indexes: &[u32]) -> Result<Tensor, TrainingError> {

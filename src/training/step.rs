@@ -12,7 +12,7 @@ use super::layerwise::{Layerwise, Objective, Pass, TokenFigures};
 use super::micro_batch::{MicroBatch, Piece, cut};
 use super::trainable::Trainable;
 use super::tree::{Tree, check};
-use crate::vlm::ops::kernels_serve;
+use crate::vlm::named_tensors::NamedTensors;
 
 /// Multiply-adds a token below which threads are better used on micro-batches of their own. Each then needs gradients of its own,
 /// which a larger model cannot afford.
@@ -65,18 +65,18 @@ fn run(
     check(trees, config.text.vocab_size, config.tokens.image)?;
     let pieces = cut(trees, compute.micro_batch_tokens);
     let mut figures = vec![TokenFigures::default(); trees.iter().map(Tree::targets).sum()];
-    let mut sums = Gradients::default();
+    let mut sums = Gradients::new(weights.ops());
     let mut take = |(numbers, part, gradients): Part| -> Result<(), TrainingError> {
         numbers.into_iter().zip(part).for_each(|(number, token)| figures[number] = token);
         Ok(sums.merge(gradients)?)
     };
-    if kernels_serve(weights.device(), weights.compute_type()) && multiply_adds_a_token(weights) < SMALL_MODEL {
+    if weights.uses_cpu_kernels() && config.text.multiply_adds_per_token() < SMALL_MODEL {
         // Every micro-batch has sums of its own, added in order: so the number of threads changes no bit.
         let lanes = compute.threads.max(1).min(pieces.len());
         run_lanes(weights, &pieces, compute, objective, lanes, &mut take)?;
     } else {
-        if objective.is_some() && kernels_serve(weights.device(), weights.compute_type()) {
-            sums = Gradients::reserved(weights.variables())?;
+        if objective.is_some() && weights.uses_cpu_kernels() {
+            sums = Gradients::reserved(weights.ops(), weights.variables())?;
         }
         let pool = shared_pool(compute.threads)?;
         let layerwise = Layerwise::new(weights, compute.pass());
@@ -125,7 +125,7 @@ fn run_lanes(
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(piece) = pieces.get(number) else { return };
-                    let mut gradients = Gradients::default();
+                    let mut gradients = Gradients::new(weights.ops());
                     match pool.install(|| one(&layerwise, piece, weights, objective, &mut gradients)) {
                         Ok((numbers, figures)) => {
                             if send.send((number, (numbers, figures, gradients))).is_err() {
@@ -192,10 +192,4 @@ fn pool(threads: usize) -> Result<rayon::ThreadPool, TrainingError> {
         .num_threads(threads.max(1))
         .build()
         .map_err(|error| TrainingError::Threads(error.to_string()))
-}
-
-fn multiply_adds_a_token(weights: &Trainable) -> usize {
-    let text = &weights.config().text;
-    let layer = text.hidden_size * (2 * text.hidden_size + 2 * text.kv_dim() + 3 * text.intermediate_size);
-    text.num_hidden_layers * layer + text.vocab_size * text.hidden_size
 }

@@ -11,6 +11,7 @@ use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::export::ExportError;
 use crate::vlm::named_tensors::NamedTensors;
+use crate::vlm::ops::Ops;
 use crate::vlm::parameters::{Parameter, Part, parameters};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::tensor_source::{TensorSource, write_tensor};
@@ -40,6 +41,7 @@ pub struct Trainable {
     frozen: BTreeMap<String, Tensor>,
     compute: DType,
     device: Device,
+    ops: Ops,
 }
 
 /// The adapter of a tensor: `factor B A` is added to it.
@@ -103,7 +105,14 @@ impl Trainable {
                 frozen.insert(parameter.name, tensor.to_dtype(compute)?);
             }
         }
-        Ok(Self { config: config.clone(), trained, variables, frozen, compute, device: device.clone() })
+        let (config, device, ops) = (config.clone(), device.clone(), source.ops());
+        Ok(Self { config, trained, variables, frozen, compute, device, ops })
+    }
+
+    /// The same weights, computed with by `ops` instead of the source's.
+    #[must_use]
+    pub fn with_ops(self, ops: Ops) -> Self {
+        Self { ops, ..self }
     }
 
     /// The model's configuration.
@@ -124,6 +133,11 @@ impl Trainable {
     /// Where the weights are.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Whether our CPU kernels compute the forward and the backward pass.
+    pub fn uses_cpu_kernels(&self) -> bool {
+        self.ops.uses_cpu_kernels(&self.device, self.compute)
     }
 
     /// The trained tensors by name, in order.
@@ -223,6 +237,10 @@ impl NamedTensors for Trainable {
         let (tensor, adapter) = self.find(name)?;
         self.composed(tensor, adapter.map(|halves| halves.map(|half| half.as_tensor().clone())))
     }
+
+    fn ops(&self) -> Ops {
+        self.ops
+    }
 }
 
 /// The model as it is now, adapters merged, a tensor at a time: a second copy of all the weights need not fit beside the first.
@@ -235,6 +253,10 @@ impl NamedTensors for Snapshot<'_> {
         let tensor = Detached(self.0).tensor(name)?;
         // Only where nothing was converted is it the variable itself.
         if self.0.trains(name) && self.0.compute == DType::F32 { tensor.copy() } else { Ok(tensor) }
+    }
+
+    fn ops(&self) -> Ops {
+        self.0.ops
     }
 }
 
@@ -267,5 +289,9 @@ impl NamedTensors for Detached<'_> {
     fn tensor(&self, name: &str) -> Result<Tensor> {
         let (tensor, adapter) = self.0.find(name)?;
         self.0.composed(tensor.detach(), adapter.map(|halves| halves.map(Var::as_detached_tensor)))
+    }
+
+    fn ops(&self) -> Ops {
+        self.0.ops
     }
 }

@@ -5,13 +5,14 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::ops::{Places, cached_attention, copy_rows, kernels_serve};
+use super::ops::{Ops, Places, cached_attention, copy_rows};
 use crate::kernels::attention::{BLOCK, Blocks, Heads};
 
 /// The keys and values of one layer.
 #[derive(Debug)]
 pub struct LayerCache {
     pub(super) heads: Heads,
+    pub(super) ops: Ops,
     pub(super) store: Store,
 }
 
@@ -59,21 +60,23 @@ impl Step {
 
 impl LayerCache {
     /// Room for `blocks` blocks.
-    pub fn new(heads: Heads, blocks: usize, dtype: DType, device: &Device) -> Result<Self> {
-        let store = if kernels_serve(device, dtype) {
+    pub fn new(ops: Ops, heads: Heads, blocks: usize, dtype: DType, device: &Device) -> Result<Self> {
+        let store = if ops.uses_cpu_kernels(device, dtype) {
             Store::Kernel(Blocks::zeroed(heads, blocks))
         } else {
             let shape = (blocks * BLOCK, heads.key_value * heads.dim);
             Store::Rows { keys: Tensor::zeros(shape, dtype, device)?, values: Tensor::zeros(shape, dtype, device)? }
         };
-        Ok(Self { heads, store })
+        Ok(Self { heads, ops, store })
     }
 
     /// Copies block `from` over block `to`.
     pub fn copy_block(&mut self, from: u32, to: u32) -> Result<()> {
         match &mut self.store {
             Store::Kernel(blocks) => blocks.copy(from as usize, to as usize),
-            Store::Rows { keys, values } => copy_rows(keys, values, from as usize * BLOCK, to as usize * BLOCK)?,
+            Store::Rows { keys, values } => {
+                copy_rows(self.ops, keys, values, from as usize * BLOCK, to as usize * BLOCK)?
+            }
         }
         Ok(())
     }

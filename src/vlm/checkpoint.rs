@@ -11,6 +11,7 @@ use super::image_processor::{ImageProcessor, ImageProcessorError, ProcessorText}
 use super::json_file::{JsonFileError, read_object};
 use super::model::Model;
 use super::named_tensors::{CheckpointTensors, Purpose};
+use super::ops::Ops;
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::weights::{Weights, WeightsError};
 
@@ -67,7 +68,13 @@ pub enum CheckpointError {
 
 impl Checkpoint {
     /// Loads a checkpoint folder in `dtype` onto `device`.
-    pub fn load(folder: &Path, dtype: DType, device: &Device, purpose: Purpose) -> Result<Self, CheckpointError> {
+    pub fn load(
+        folder: &Path,
+        dtype: DType,
+        device: &Device,
+        ops: Ops,
+        purpose: Purpose,
+    ) -> Result<Self, CheckpointError> {
         let config = Config::load(folder)?;
         let tokenizer = Tokenizer::load(folder, &config)?;
         let text = ProcessorText::find(folder)?;
@@ -75,7 +82,7 @@ impl Checkpoint {
         check_patches(&text.path, &processor, &config)?;
         let stop_tokens = stop_tokens(folder, &tokenizer)?;
         let weights = Weights::open(folder, &config)?;
-        let model = Model::new(config, &CheckpointTensors { weights: &weights, dtype, device }, purpose)?;
+        let model = Model::new(config, &CheckpointTensors { weights: &weights, dtype, device, ops }, purpose)?;
         Ok(Self { model, tokenizer, processor, stop_tokens })
     }
 }

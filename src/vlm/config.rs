@@ -167,6 +167,12 @@ impl TextConfig {
     pub fn kv_dim(&self) -> usize {
         self.num_key_value_heads * self.head_dim()
     }
+
+    /// Multiply-adds that the linear maps take for one token: the measure of whether a model is worth several threads.
+    pub fn multiply_adds_per_token(&self) -> usize {
+        let layer = self.hidden_size * (2 * self.hidden_size + 2 * self.kv_dim() + 3 * self.intermediate_size);
+        self.num_hidden_layers * layer + self.vocab_size * self.hidden_size
+    }
 }
 
 impl VisionConfig {

@@ -6,6 +6,7 @@ use super::cache::{LayerCache, Step};
 use super::config::Config;
 use super::grid::Grid;
 use super::named_tensors::{NamedTensors, Purpose};
+use super::ops::Ops;
 use super::rope::{PlaceholderError, Positions, mrope_positions};
 use super::text::{TextTower, heads};
 use super::vision::VisionTower;
@@ -29,7 +30,7 @@ impl Model {
         Ok(Self { config, visual, text })
     }
 
-    /// Where the model is.
+    /// The device that the model is on.
     pub fn device(&self) -> &Device {
         self.text.device()
     }
@@ -37,6 +38,16 @@ impl Model {
     /// The type that it computes in.
     pub fn dtype(&self) -> DType {
         self.text.dtype()
+    }
+
+    /// The implementation of the ops that the model computes by.
+    pub fn ops(&self) -> Ops {
+        self.text.ops()
+    }
+
+    /// Whether our CPU kernels compute the model: a sequence then has the same bits whatever is computed beside it.
+    pub fn uses_cpu_kernels(&self) -> bool {
+        self.ops().uses_cpu_kernels(self.device(), self.dtype())
     }
 
     /// The positions of a prompt with these images.
@@ -74,7 +85,7 @@ impl Model {
     pub fn caches(&self, blocks: usize) -> Result<Vec<LayerCache>> {
         let heads = heads(&self.config.text);
         (0..self.config.text.num_hidden_layers)
-            .map(|_| LayerCache::new(heads, blocks, self.dtype(), self.device()))
+            .map(|_| LayerCache::new(self.ops(), heads, blocks, self.dtype(), self.device()))
             .collect()
     }
 

@@ -4,12 +4,16 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use super::ops::Ops;
 use super::weights::Weights;
 
 /// A source of named tensors: a checkpoint, or the variables of a training step.
 pub trait NamedTensors {
     /// The tensor of this name, such as `model.layers.0.mlp.up_proj.weight`.
     fn tensor(&self, name: &str) -> Result<Tensor>;
+
+    /// The implementation of the ops that layers built from these tensors compute by.
+    fn ops(&self) -> Ops;
 }
 
 impl NamedTensors for HashMap<String, Tensor> {
@@ -18,6 +22,10 @@ impl NamedTensors for HashMap<String, Tensor> {
             Some(tensor) => Ok(tensor.clone()),
             None => bail!("there is no tensor {name}"),
         }
+    }
+
+    fn ops(&self) -> Ops {
+        Ops::Kernels
     }
 }
 
@@ -51,6 +59,10 @@ impl<'a> Scope<'a> {
             Purpose::Training => tensor,
         })
     }
+
+    pub(crate) fn ops(&self) -> Ops {
+        self.source.ops()
+    }
 }
 
 /// The tensors of a checkpoint, converted and placed as they are asked for.
@@ -62,10 +74,16 @@ pub struct CheckpointTensors<'a> {
     pub dtype: DType,
     /// Where to place them.
     pub device: &'a Device,
+    /// The implementation of the ops that compute with them.
+    pub ops: Ops,
 }
 
 impl NamedTensors for CheckpointTensors<'_> {
     fn tensor(&self, name: &str) -> Result<Tensor> {
         self.weights.tensor(name, self.dtype, self.device).map_err(candle_core::Error::wrap)
+    }
+
+    fn ops(&self) -> Ops {
+        self.ops
     }
 }

@@ -23,11 +23,11 @@ impl Projections {
         Ok(match scope.purpose {
             Purpose::Sampling => {
                 let widths = weights.iter().map(|w| w.dim(0)).collect::<Result<_>>()?;
-                Self::Stacked(Linear::frozen(&weights, &biases)?, widths)
+                Self::Stacked(Linear::frozen(scope.ops(), &weights, &biases)?, widths)
             }
             Purpose::Training => {
                 let mut biases = biases.into_iter();
-                Self::Apart(weights.into_iter().map(|w| Linear::new(w, biases.next())).collect())
+                Self::Apart(weights.into_iter().map(|w| Linear::new(scope.ops(), w, biases.next())).collect())
             }
         })
     }
@@ -39,11 +39,11 @@ impl Projections {
         let (weight, bias) = (scope.get(&format!("{name}.weight"))?, scope.get(&format!("{name}.bias"))?);
         let width = weight.dim(0)? / parts;
         Ok(match scope.purpose {
-            Purpose::Sampling => Self::Stacked(Linear::frozen(&[weight], &[bias])?, vec![width; parts]),
+            Purpose::Sampling => Self::Stacked(Linear::frozen(scope.ops(), &[weight], &[bias])?, vec![width; parts]),
             Purpose::Training => {
                 let part = |i: usize| -> Result<Linear> {
                     let bias = bias.narrow(0, i * width, width)?;
-                    Ok(Linear::new(weight.narrow(0, i * width, width)?, Some(bias)))
+                    Ok(Linear::new(scope.ops(), weight.narrow(0, i * width, width)?, Some(bias)))
                 };
                 Self::Apart((0..parts).map(part).collect::<Result<_>>()?)
             }

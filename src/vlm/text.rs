@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::cache::{LayerCache, Step};
 use super::config::TextConfig;
 use super::named_tensors::{NamedTensors, Purpose, Scope};
-use super::ops::{Embedding, Linear, RmsNorm, Segments, attention, residual, rotate, swiglu};
+use super::ops::{Embedding, Linear, Ops, RmsNorm, Segments};
 use super::projections::Projections;
 use super::rope::TextAngles;
 use crate::kernels::attention::Heads;
@@ -58,6 +58,7 @@ pub struct DecoderLayer {
     gate_up: Projections,
     down_proj: Linear,
     heads: Heads,
+    ops: Ops,
 }
 
 impl DecoderLayer {
@@ -65,27 +66,33 @@ impl DecoderLayer {
     pub fn new(config: &TextConfig, index: usize, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let prefix = format!("model.layers.{index}");
         let scope = Scope::new(source, &prefix, purpose);
+        let ops = source.ops();
         let linear = |name: &str| -> Result<Linear> {
             let weight = scope.get(name)?;
             match purpose {
-                Purpose::Sampling => Linear::frozen(&[weight], &[]),
-                Purpose::Training => Ok(Linear::new(weight, None)),
+                Purpose::Sampling => Linear::frozen(ops, &[weight], &[]),
+                Purpose::Training => Ok(Linear::new(ops, weight, None)),
             }
         };
         Ok(Self {
-            input_layernorm: RmsNorm::new(scope.get("input_layernorm.weight")?, config.rms_norm_eps),
+            input_layernorm: RmsNorm::new(ops, scope.get("input_layernorm.weight")?, config.rms_norm_eps),
             qkv: Projections::new(scope, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], true)?,
             o_proj: linear("self_attn.o_proj.weight")?,
-            post_attention_layernorm: RmsNorm::new(scope.get("post_attention_layernorm.weight")?, config.rms_norm_eps),
+            post_attention_layernorm: RmsNorm::new(
+                ops,
+                scope.get("post_attention_layernorm.weight")?,
+                config.rms_norm_eps,
+            ),
             gate_up: Projections::new(scope, &["mlp.gate_proj", "mlp.up_proj"], false)?,
             down_proj: linear("mlp.down_proj.weight")?,
             heads: heads(config),
+            ops,
         })
     }
 
     /// `[tokens, hidden]` to the same, for whole sequences.
     pub fn forward(&self, x: &Tensor, context: &TextContext) -> Result<Tensor> {
-        self.with_attention(x, context, |q, k, v| attention(q, k, v, self.heads, &context.segments))
+        self.with_attention(x, context, |q, k, v| self.ops.attention(q, k, v, self.heads, &context.segments))
     }
 
     /// `[tokens, hidden]` to the same, for tokens that go on sequences whose earlier keys and values are cached.
@@ -106,11 +113,11 @@ impl DecoderLayer {
         attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.input_layernorm.forward(x)?)?;
-        let q = rotate(&qkv[0], &context.cos, &context.sin)?; // [tokens, heads * dim]
-        let k = rotate(&qkv[1], &context.cos, &context.sin)?; // [tokens, kv_heads * dim]
-        let x = residual(x, &self.o_proj.forward(&attend(&q, &k, &qkv[2])?)?)?;
+        let q = self.ops.rotate(&qkv[0], &context.cos, &context.sin)?; // [tokens, heads * dim]
+        let k = self.ops.rotate(&qkv[1], &context.cos, &context.sin)?; // [tokens, kv_heads * dim]
+        let x = self.ops.residual(x, &self.o_proj.forward(&attend(&q, &k, &qkv[2])?)?)?;
         let gate_up = self.gate_up.forward(&self.post_attention_layernorm.forward(&x)?)?;
-        residual(&x, &self.down_proj.forward(&swiglu(&gate_up[0], &gate_up[1])?)?)
+        self.ops.residual(&x, &self.down_proj.forward(&self.ops.swiglu(&gate_up[0], &gate_up[1])?)?)
     }
 }
 
@@ -136,8 +143,8 @@ impl Head {
     ) -> Result<Self> {
         let lm_head = match (tied, purpose) {
             (Some(embedding), _) => Linear::tied(embedding),
-            (None, Purpose::Sampling) => Linear::frozen(&[source.tensor("lm_head.weight")?], &[])?,
-            (None, Purpose::Training) => Linear::new(source.tensor("lm_head.weight")?, None),
+            (None, Purpose::Sampling) => Linear::frozen(source.ops(), &[source.tensor("lm_head.weight")?], &[])?,
+            (None, Purpose::Training) => Linear::new(source.ops(), source.tensor("lm_head.weight")?, None),
         };
         Ok(Self { norm: final_norm(config, source, purpose)?, lm_head })
     }
@@ -150,7 +157,7 @@ impl Head {
 
 /// The norm before the projection onto the vocabulary.
 pub fn final_norm(config: &TextConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<RmsNorm> {
-    Ok(RmsNorm::new(Scope::new(source, "model.norm", purpose).get("weight")?, config.rms_norm_eps))
+    Ok(RmsNorm::new(source.ops(), Scope::new(source, "model.norm", purpose).get("weight")?, config.rms_norm_eps))
 }
 
 /// The rotary angles of the tower.
@@ -167,6 +174,7 @@ pub struct TextTower {
     angles: TextAngles,
     dtype: DType,
     device: Device,
+    ops: Ops,
 }
 
 impl TextTower {
@@ -177,8 +185,8 @@ impl TextTower {
             let weight = source.tensor("model.embed_tokens.weight")?;
             let (dtype, device) = (weight.dtype(), weight.device().clone());
             let embed_tokens = match purpose {
-                Purpose::Sampling => Embedding::frozen(&weight, tied)?,
-                Purpose::Training => Embedding::new(weight),
+                Purpose::Sampling => Embedding::frozen(source.ops(), &weight, tied)?,
+                Purpose::Training => Embedding::new(source.ops(), weight),
             };
             (embed_tokens, dtype, device)
         };
@@ -186,7 +194,7 @@ impl TextTower {
             .map(|index| DecoderLayer::new(config, index, source, purpose))
             .collect::<Result<_>>()?;
         let head = Head::new(config, tied.then_some(&embed_tokens), source, purpose)?;
-        Ok(Self { embed_tokens, layers, head, angles: angles(config), dtype, device })
+        Ok(Self { embed_tokens, layers, head, angles: angles(config), dtype, device, ops: source.ops() })
     }
 
     /// What the layers need to know of sequences of these lengths and positions.
@@ -214,9 +222,14 @@ impl TextTower {
         self.dtype
     }
 
-    /// Where the tower is.
+    /// The device that the tower is on.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The implementation of the ops that the tower computes by.
+    pub fn ops(&self) -> Ops {
+        self.ops
     }
 
     /// `[tokens, hidden]` from the embedding to `[tokens, hidden]` from the last layer.

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::{VISION_RMS_EPS, VisionConfig};
 use super::grid::Grid;
 use super::named_tensors::{NamedTensors, Purpose, Scope};
-use super::ops::{Linear, RmsNorm, Segments, attention, gather, gelu, residual, rotate, swiglu};
+use super::ops::{Linear, Ops, RmsNorm, Segments};
 use super::projections::Projections;
 use super::rope::VisionAngles;
 use crate::device::bring;
@@ -18,8 +18,8 @@ use crate::kernels::heap::keep_freed_memory;
 fn linear(scope: Scope<'_>, name: &str) -> Result<Linear> {
     let (weight, bias) = (scope.get(&format!("{name}.weight"))?, scope.get(&format!("{name}.bias"))?);
     match scope.purpose {
-        Purpose::Sampling => Linear::frozen(&[weight], &[bias]),
-        Purpose::Training => Ok(Linear::new(weight, Some(bias))),
+        Purpose::Sampling => Linear::frozen(scope.ops(), &[weight], &[bias]),
+        Purpose::Training => Ok(Linear::new(scope.ops(), weight, Some(bias))),
     }
 }
 
@@ -92,6 +92,7 @@ pub struct VisionBlock {
     down_proj: Linear,
     heads: Heads,
     full_attention: bool,
+    ops: Ops,
 }
 
 impl VisionBlock {
@@ -100,29 +101,30 @@ impl VisionBlock {
         let prefix = format!("visual.blocks.{index}");
         let scope = Scope::new(source, &prefix, purpose);
         Ok(Self {
-            norm1: RmsNorm::new(scope.get("norm1.weight")?, VISION_RMS_EPS),
+            norm1: RmsNorm::new(source.ops(), scope.get("norm1.weight")?, VISION_RMS_EPS),
             qkv: Projections::cut(scope, "attn.qkv", 3)?,
             proj: linear(scope, "attn.proj")?,
-            norm2: RmsNorm::new(scope.get("norm2.weight")?, VISION_RMS_EPS),
+            norm2: RmsNorm::new(source.ops(), scope.get("norm2.weight")?, VISION_RMS_EPS),
             gate_proj: linear(scope, "mlp.gate_proj")?,
             up_proj: linear(scope, "mlp.up_proj")?,
             down_proj: linear(scope, "mlp.down_proj")?,
             heads: Heads { query: config.num_heads, key_value: config.num_heads, dim: config.head_dim() },
             full_attention: config.is_full_attention(index),
+            ops: source.ops(),
         })
     }
 
     /// `[patches, hidden]` to the same, both in window order.
     pub fn forward(&self, x: &Tensor, context: &VisionContext) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.norm1.forward(x)?)?; // three of [patches, hidden]
-        let q = rotate(&qkv[0], &context.cos, &context.sin)?;
-        let k = rotate(&qkv[1], &context.cos, &context.sin)?;
+        let q = self.ops.rotate(&qkv[0], &context.cos, &context.sin)?;
+        let k = self.ops.rotate(&qkv[1], &context.cos, &context.sin)?;
         let segments = if self.full_attention { &context.images } else { &context.windows };
-        let mixed = attention(&q, &k, &qkv[2], self.heads, segments)?; // [patches, hidden]
-        let x = residual(x, &self.proj.forward(&mixed)?)?;
+        let mixed = self.ops.attention(&q, &k, &qkv[2], self.heads, segments)?; // [patches, hidden]
+        let x = self.ops.residual(x, &self.proj.forward(&mixed)?)?;
         let normed = self.norm2.forward(&x)?;
-        let gated = swiglu(&self.gate_proj.forward(&normed)?, &self.up_proj.forward(&normed)?)?;
-        residual(&x, &self.down_proj.forward(&gated)?)
+        let gated = self.ops.swiglu(&self.gate_proj.forward(&normed)?, &self.up_proj.forward(&normed)?)?;
+        self.ops.residual(&x, &self.down_proj.forward(&gated)?)
     }
 }
 
@@ -133,6 +135,7 @@ pub struct Merger {
     mlp_0: Linear,
     mlp_2: Linear,
     unit: usize,
+    ops: Ops,
 }
 
 impl Merger {
@@ -140,10 +143,11 @@ impl Merger {
     pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let scope = Scope::new(source, "visual.merger", purpose);
         Ok(Self {
-            ln_q: RmsNorm::new(scope.get("ln_q.weight")?, VISION_RMS_EPS),
+            ln_q: RmsNorm::new(source.ops(), scope.get("ln_q.weight")?, VISION_RMS_EPS),
             mlp_0: linear(scope, "mlp.0")?,
             mlp_2: linear(scope, "mlp.2")?,
             unit: config.merge_unit(),
+            ops: source.ops(),
         })
     }
 
@@ -151,12 +155,12 @@ impl Merger {
     pub fn forward(&self, x: &Tensor, context: &VisionContext) -> Result<Tensor> {
         let (patches, width) = x.dims2()?;
         let normed = self.ln_q.forward(x)?.reshape((patches / self.unit, self.unit * width))?;
-        let merged = self.mlp_2.forward(&gelu(&self.mlp_0.forward(&normed)?)?)?;
+        let merged = self.mlp_2.forward(&self.ops.gelu(&self.mlp_0.forward(&normed)?)?)?;
         let mut back = vec![0u32; context.order.len()];
         for (place, token) in context.order.iter().enumerate() {
             back[*token as usize] = place as u32;
         }
-        gather(&merged, &back)
+        self.ops.gather(&merged, &back)
     }
 }
 
@@ -211,6 +215,7 @@ pub struct PatchEmbed {
     unit: usize,
     dtype: DType,
     device: Device,
+    ops: Ops,
 }
 
 impl PatchEmbed {
@@ -220,16 +225,16 @@ impl PatchEmbed {
         let weight = scope.get("proj.weight")?.reshape((config.hidden_size, config.patch_len()))?;
         let (dtype, device) = (weight.dtype(), weight.device().clone());
         let proj = match purpose {
-            Purpose::Sampling => Linear::frozen(&[weight], &[])?,
-            Purpose::Training => Linear::new(weight, None),
+            Purpose::Sampling => Linear::frozen(source.ops(), &[weight], &[])?,
+            Purpose::Training => Linear::new(source.ops(), weight, None),
         };
-        Ok(Self { proj, unit: config.merge_unit(), dtype, device })
+        Ok(Self { proj, unit: config.merge_unit(), dtype, device, ops: source.ops() })
     }
 
     /// Patches `[patches, patch_len]` of the images to the first block's input, in window order.
     pub fn forward(&self, patches: &Tensor, context: &VisionContext) -> Result<Tensor> {
         let x = self.proj.forward(&bring(patches, &self.device)?.to_dtype(self.dtype)?)?;
         let (count, width) = x.dims2()?;
-        gather(&x.reshape((count / self.unit, self.unit * width))?, &context.order)?.reshape((count, width))
+        self.ops.gather(&x.reshape((count / self.unit, self.unit * width))?, &context.order)?.reshape((count, width))
     }
 }

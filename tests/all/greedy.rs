@@ -5,8 +5,8 @@ use std::sync::Arc;
 use visplay::random::Seed;
 use visplay::sampling::{ImageInput, Job, SamplingOptions};
 
-use crate::model_parity::{oracle, process};
-use crate::sampling::{checkpoint, engine_options, run};
+use super::model_parity::{oracle, process};
+use super::sampling::{checkpoint, engine_options, run};
 
 #[test]
 fn the_engine_draws_the_tokens_of_transformers() {

@@ -1,8 +1,9 @@
 //! The integration tests, by capability, as one program (linking is what takes long).
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+use visplay::vlm::ops::Ops;
+
 mod allocation;
-mod arithmetic;
 mod audit;
 mod branch;
 mod collapse;
@@ -30,6 +31,7 @@ mod next_round;
 mod op_gradients;
 mod oracle_files;
 mod parquet_mutations;
+mod reference_ops;
 mod replay;
 mod rescore;
 mod rewards;
@@ -52,6 +54,9 @@ mod unfit_models;
 mod warm_start;
 mod weight_damage;
 mod weights;
+
+/// The implementation of the ops that the tests of the model's arithmetic compute by; `reference_ops` has the other.
+const OPS: Ops = Ops::Kernels;
 
 /// A test file that is not named above would never run.
 #[test]

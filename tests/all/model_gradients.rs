@@ -9,11 +9,12 @@ use visplay::random::Seed;
 use visplay::vlm::config::Config;
 use visplay::vlm::grid::Grid;
 use visplay::vlm::named_tensors::{CheckpointTensors, NamedTensors, Purpose};
-use visplay::vlm::ops::Segments;
-use visplay::vlm::ops::attention;
+use visplay::vlm::ops::{Ops, Segments};
 use visplay::vlm::text::{DecoderLayer, Head, TextTower};
 use visplay::vlm::vision::{Merger, VisionBlock, VisionTower};
 use visplay::vlm::weights::Weights;
+
+use super::OPS;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/model/mimo-like")
@@ -26,10 +27,9 @@ struct Variables {
 
 impl Variables {
     fn load(dtype: DType) -> (Config, Self) {
-        crate::arithmetic::choose();
         let config = Config::load(&folder()).unwrap();
         let weights = Weights::open(&folder(), &config).unwrap();
-        let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu };
+        let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops: OPS };
         let vars = visplay::vlm::parameters::parameters(&config)
             .into_iter()
             .map(|p| {
@@ -45,11 +45,14 @@ impl NamedTensors for Variables {
     fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
         Ok(self.vars[name].as_tensor().clone())
     }
+
+    fn ops(&self) -> Ops {
+        OPS
+    }
 }
 
 /// Numbers around zero, the same for each type.
 fn numbers(label: &str, shape: (usize, usize), dtype: DType) -> Tensor {
-    crate::arithmetic::choose();
     let stream = Seed(5).stream("gradients", label, 0);
     let values: Vec<f64> = (0..shape.0 * shape.1).map(|i| f64::from(stream.normal(i as u64) as f32)).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
@@ -196,7 +199,7 @@ fn attention_kernel_equals_f64_for_many_shapes() {
             let q = numbers(&format!("q{case}"), (tokens, heads.query * heads.dim), dtype);
             let k = numbers(&format!("k{case}"), (tokens, heads.key_value * heads.dim), dtype);
             let v = numbers(&format!("v{case}"), (tokens, heads.key_value * heads.dim), dtype);
-            flat(&attention(&q, &k, &v, heads, &segments).unwrap())
+            flat(&OPS.attention(&q, &k, &v, heads, &segments).unwrap())
         };
         for (i, (a, b)) in run(DType::F32).iter().zip(run(DType::F64)).enumerate() {
             assert!((a - b).abs() < 3e-6, "case {case}, element {i}: {a} and {b}");

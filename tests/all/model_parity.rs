@@ -13,6 +13,8 @@ use visplay::vlm::model::Model;
 use visplay::vlm::named_tensors::{CheckpointTensors, Purpose};
 use visplay::vlm::weights::Weights;
 
+use super::OPS;
+
 #[derive(Deserialize)]
 pub(crate) struct Oracle {
     response_ids: Vec<u32>,
@@ -64,11 +66,10 @@ pub(crate) fn oracle() -> Oracle {
 }
 
 fn load(name: &str, dtype: DType, purpose: Purpose) -> Model {
-    crate::arithmetic::choose();
     let folder = folder().join(name);
     let config = Config::load(&folder).unwrap();
     let weights = Weights::open(&folder, &config).unwrap();
-    let source = CheckpointTensors { weights: &weights, dtype, device: &Device::Cpu };
+    let source = CheckpointTensors { weights: &weights, dtype, device: &Device::Cpu, ops: OPS };
     Model::new(config, &source, purpose).unwrap()
 }
 

@@ -11,6 +11,7 @@ use visplay::sampling::{Engine, EngineOptions, ImageInput, Job, SamplingOptions,
 use visplay::tables::{BenchmarkItem, read_file};
 use visplay::vlm::checkpoint::Checkpoint;
 use visplay::vlm::named_tensors::Purpose;
+use visplay::vlm::ops::Ops;
 use visplay::vlm::prompt::Prompt;
 
 #[derive(Deserialize)]
@@ -32,7 +33,8 @@ fn greedy_answers_are_those_of_transformers() {
         serde_json::from_slice(&std::fs::read(root().join("tests/oracles/nano_model.json")).unwrap()).unwrap();
     assert_eq!(frozen.len(), 50);
     let items: Vec<BenchmarkItem> = read_file(&root().join("data/benchmarks/scenes.parquet")).unwrap();
-    let nano = Checkpoint::load(&root().join("data/nano"), DType::F32, &Device::Cpu, Purpose::Sampling).unwrap();
+    let nano =
+        Checkpoint::load(&root().join("data/nano"), DType::F32, &Device::Cpu, Ops::Kernels, Purpose::Sampling).unwrap();
     let merge = nano.model.config.vision.spatial_merge_size;
     let options = Arc::new(SamplingOptions::greedy(96, nano.stop_tokens.clone()));
     let mut jobs = Vec::new();

@@ -7,15 +7,14 @@ use candle_core::{DType, Device, Tensor, Var};
 use rayon::ThreadPoolBuilder;
 use visplay::kernels::attention::Heads;
 use visplay::random::Seed;
-use visplay::vlm::ops::{Embedding, Linear, RmsNorm, Segments, Shared, attention, gelu, residual, rotate, swiglu};
+use visplay::vlm::ops::{Embedding, Linear, Ops, RmsNorm, Segments, Shared};
 
-use crate::arithmetic::EXACT;
+use super::OPS;
 
 type Shape = (usize, usize);
 
 /// Numbers around zero, the same for each type.
 fn numbers(label: &str, (rows, columns): Shape, dtype: DType) -> Tensor {
-    crate::arithmetic::choose();
     let stream = Seed(7).stream("op gradients", label, 0);
     let values: Vec<f64> = (0..rows * columns).map(|i| f64::from(stream.normal(i as u64) as f32)).collect();
     Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
@@ -66,11 +65,11 @@ fn linear_maps() {
         [(1, 1, 1), (5, 3, 7), (33, 31, 65), (130, 128, 64), (400, 96, 288), (1000, 129, 70), (3, 700, 300)]
     {
         let shapes = [(tokens, inputs), (outputs, inputs)];
-        check("linear", &shapes, &|x| Linear::new(x[1].clone(), None).forward(&x[0]).unwrap());
+        check("linear", &shapes, &|x| Linear::new(OPS, x[1].clone(), None).forward(&x[0]).unwrap());
         let shapes = [(tokens, inputs), (outputs, inputs), (1, outputs)];
         check("linear with a bias", &shapes, &|x| {
             let bias = x[2].flatten_all().unwrap();
-            Linear::new(x[1].clone(), Some(bias)).forward(&x[0]).unwrap()
+            Linear::new(OPS, x[1].clone(), Some(bias)).forward(&x[0]).unwrap()
         });
     }
 }
@@ -80,7 +79,7 @@ fn a_constant_has_no_gradient() {
     let x = Var::from_tensor(&numbers("x", (4, 6), DType::F32)).unwrap();
     let weight = numbers("w", (5, 6), DType::F32);
     let bias = numbers("b", (1, 5), DType::F32).flatten_all().unwrap();
-    let y = Linear::new(weight.clone(), Some(bias.clone())).forward(x.as_tensor()).unwrap();
+    let y = Linear::new(OPS, weight.clone(), Some(bias.clone())).forward(x.as_tensor()).unwrap();
     let gradients = y.sum_all().unwrap().backward().unwrap();
     assert!(gradients.get(&x).is_some() && gradients.get(&weight).is_none() && gradients.get(&bias).is_none());
 }
@@ -90,15 +89,15 @@ fn row_by_row_operations() {
     for (tokens, width) in [(1, 2), (5, 6), (64, 96), (65, 130), (700, 128), (900, 384)] {
         let shape = (tokens, width);
         check("rms norm", &[shape, (1, width)], &|x| {
-            RmsNorm::new(x[1].flatten_all().unwrap(), 1e-6).forward(&x[0]).unwrap()
+            RmsNorm::new(OPS, x[1].flatten_all().unwrap(), 1e-6).forward(&x[0]).unwrap()
         });
-        check("swiglu", &[shape, shape], &|x| swiglu(&x[0], &x[1]).unwrap());
-        check("residual", &[shape, shape], &|x| residual(&x[0], &x[1]).unwrap());
-        check("gelu", &[shape], &|x| gelu(&(&x[0] * 2.0).unwrap()).unwrap());
+        check("swiglu", &[shape, shape], &|x| OPS.swiglu(&x[0], &x[1]).unwrap());
+        check("residual", &[shape, shape], &|x| OPS.residual(&x[0], &x[1]).unwrap());
+        check("gelu", &[shape], &|x| OPS.gelu(&(&x[0] * 2.0).unwrap()).unwrap());
         let angles = numbers("angles", (tokens, width / 2), DType::F64);
         check("rotary", &[shape], &|x| {
             let turn = |angles: candle_core::Result<Tensor>| angles.unwrap().to_dtype(x[0].dtype()).unwrap();
-            rotate(&x[0], &turn(angles.cos()), &turn(angles.sin())).unwrap()
+            OPS.rotate(&x[0], &turn(angles.cos()), &turn(angles.sin())).unwrap()
         });
     }
 }
@@ -108,23 +107,23 @@ fn the_activation_of_the_merger_is_close_to_the_exact_one() {
     let values: Vec<f32> = (-1200..=1200).map(|i| i as f32 / 100.0).chain([0.0, 50.0, -50.0, 1e30, -1e30]).collect();
     let x = Tensor::from_vec(values.clone(), (1, values.len()), &Device::Cpu).unwrap();
     let exact = flat(&x.to_dtype(DType::F64).unwrap().gelu_erf().unwrap());
-    for ((x, ours), exact) in values.iter().zip(flat(&gelu(&x).unwrap())).zip(exact) {
+    for ((x, ours), exact) in values.iter().zip(flat(&OPS.gelu(&x).unwrap())).zip(exact) {
         assert!((ours - exact).abs() <= 4e-7 * f64::from(x.abs()).max(0.01), "gelu({x}) is {ours}, not {exact}");
     }
     let nan = Tensor::from_vec(vec![f32::NAN; 3], (1, 3), &Device::Cpu).unwrap();
-    assert!(flat(&gelu(&nan).unwrap()).iter().all(|v| v.is_nan()));
+    assert!(flat(&OPS.gelu(&nan).unwrap()).iter().all(|v| v.is_nan()));
 }
 
 #[test]
 fn an_embedding_adds_up_the_gradients_of_a_row() {
     check("embedding", &[(7, 10)], &|x| {
         let ids = Tensor::new(&[3u32, 0, 3, 6, 3, 1], &Device::Cpu).unwrap();
-        Embedding::new(x[0].clone()).forward(&ids).unwrap()
+        Embedding::new(OPS, x[0].clone()).forward(&ids).unwrap()
     });
-    let embedding = Embedding::new(numbers("rows", (7, 10), DType::F32));
+    let embedding = Embedding::new(OPS, numbers("rows", (7, 10), DType::F32));
     let ids = Tensor::new(&[3u32, 7], &Device::Cpu).unwrap();
     let refused = embedding.forward(&ids).unwrap_err().to_string();
-    assert!(!EXACT || refused.contains("row 7 of a matrix of 7 rows"), "{refused}");
+    assert!(OPS == Ops::Reference || refused.contains("row 7 of a matrix of 7 rows"), "{refused}");
 }
 
 fn shared(prompt: usize, responses: &[usize]) -> Shared {
@@ -155,7 +154,7 @@ fn attention_of_every_kind() {
     for (heads, segments) in cases() {
         let segments = Arc::new(segments);
         check("attention", &shapes(heads, segments.tokens()), &|x| {
-            attention(&x[0], &x[1], &x[2], heads, &segments).unwrap()
+            OPS.attention(&x[0], &x[1], &x[2], heads, &segments).unwrap()
         });
     }
 }
@@ -166,7 +165,7 @@ fn attention_in_f64_has_the_gradients_of_finite_differences() {
     let heads = Heads { query: 4, key_value: 2, dim: 6 };
     let segments = Arc::new(Segments::shared(vec![shared(4, &[3, 2]), shared(2, &[3])]));
     let inputs = shapes(heads, segments.tokens()).map(|shape| numbers("differences", shape, DType::F64));
-    let f = |x: &[Tensor]| attention(&x[0], &x[1], &x[2], heads, &segments).unwrap();
+    let f = |x: &[Tensor]| OPS.attention(&x[0], &x[1], &x[2], heads, &segments).unwrap();
     let exact = gradients(&inputs, &f).1;
     for (i, exact) in exact.iter().enumerate() {
         for (at, exact) in exact.iter().enumerate().step_by(5) {
@@ -187,7 +186,10 @@ fn attention_in_f64_has_the_gradients_of_finite_differences() {
 fn assert_same(a: &Tensor, b: &Tensor, what: &str) {
     let (a, b) = (flat(a), flat(b));
     assert_eq!(a.len(), b.len());
-    assert!(a.iter().zip(&b).all(|(a, b)| a == b || !EXACT && (a - b).abs() < 1e-6), "{what}: {a:?} and {b:?}");
+    assert!(
+        a.iter().zip(&b).all(|(a, b)| a == b || OPS == Ops::Reference && (a - b).abs() < 1e-6),
+        "{what}: {a:?} and {b:?}"
+    );
 }
 
 /// A response that shares its prompt has the bits that it has in a sequence of its own.
@@ -197,7 +199,7 @@ fn a_shared_prompt_changes_no_bit() {
         let heads = Heads { query: 4, key_value: 2, dim: 24 };
         let segments = Arc::new(Segments::shared(vec![shared(5, &[2]), shared(prompt, &responses)]));
         let inputs = shapes(heads, segments.tokens()).map(|shape| numbers("bits", shape, DType::F32));
-        let together = attention(&inputs[0], &inputs[1], &inputs[2], heads, &segments).unwrap();
+        let together = OPS.attention(&inputs[0], &inputs[1], &inputs[2], heads, &segments).unwrap();
         let mut first = 7 + prompt;
         for response in responses {
             let alone = inputs.each_ref().map(|x| {
@@ -205,7 +207,7 @@ fn a_shared_prompt_changes_no_bit() {
                 Tensor::cat(&parts, 0).unwrap()
             });
             let plain = Arc::new(Segments::causal(vec![prompt + response]));
-            let plain = attention(&alone[0], &alone[1], &alone[2], heads, &plain).unwrap();
+            let plain = OPS.attention(&alone[0], &alone[1], &alone[2], heads, &plain).unwrap();
             let pairs = [(0, 7, prompt, "prompt"), (prompt, first, response, "response")];
             for (a, b, len, what) in pairs {
                 assert_same(&plain.narrow(0, a, len).unwrap(), &together.narrow(0, b, len).unwrap(), what);

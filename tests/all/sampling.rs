@@ -15,10 +15,11 @@ use visplay::vlm::checkpoint::Checkpoint;
 use visplay::vlm::config::Config;
 use visplay::vlm::model::Model;
 use visplay::vlm::named_tensors::{CheckpointTensors, NamedTensors, Purpose};
+use visplay::vlm::ops::Ops;
 use visplay::vlm::prompt::Prompt;
 use visplay::vlm::weights::Weights;
 
-use crate::arithmetic::EXACT;
+use super::OPS;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")
@@ -26,14 +27,13 @@ fn folder() -> PathBuf {
 
 /// A checkpoint folder with the shared tokenizer in it.
 pub(crate) fn checkpoint(name: &str) -> (tempfile::TempDir, Checkpoint) {
-    crate::arithmetic::choose();
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(folder().join(name)).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
     std::fs::copy(folder().join("tokenizer.json"), copy.path().join("tokenizer.json")).unwrap();
-    let loaded = Checkpoint::load(copy.path(), DType::F32, &Device::Cpu, Purpose::Sampling).unwrap();
+    let loaded = Checkpoint::load(copy.path(), DType::F32, &Device::Cpu, OPS, Purpose::Sampling).unwrap();
     (copy, loaded)
 }
 
@@ -44,16 +44,20 @@ impl NamedTensors for InF64<'_> {
     fn tensor(&self, name: &str) -> candle_core::Result<Tensor> {
         self.0.tensor(name)?.to_dtype(DType::F64)
     }
+
+    fn ops(&self) -> Ops {
+        self.0.ops()
+    }
 }
 
 /// The same model, where the order of its sums depends on the batch, in f64: so that rounding is no part of what is compared.
 fn without_rounding(folder: &Path, checkpoint: Checkpoint) -> Checkpoint {
-    if EXACT {
+    if OPS == Ops::Kernels {
         return checkpoint;
     }
     let config = Config::load(folder).unwrap();
     let weights = Weights::open(folder, &config).unwrap();
-    let tensors = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu };
+    let tensors = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops: OPS };
     Checkpoint { model: Model::new(config, &InF64(tensors), Purpose::Sampling).unwrap(), ..checkpoint }
 }
 
@@ -117,7 +121,7 @@ fn bits(samples: &[Sample]) -> Vec<(String, Vec<u32>, Vec<u32>, FinishReason)> {
 
 /// The same samples: to the last bit where the arithmetic is exact, else up to rounding of the log-probabilities.
 fn assert_same(a: &[Sample], b: &[Sample], what: &str) {
-    if EXACT {
+    if OPS == Ops::Kernels {
         return assert_eq!(bits(a), bits(b), "{what}");
     }
     assert_eq!(a.len(), b.len(), "{what}");
@@ -139,7 +143,7 @@ fn assert_close(a: &[f32], b: &[f32], what: &str) {
 fn what_is_drawn_together_does_not_depend_on_how_fast_jobs_are_prepared() {
     let (_folder, checkpoint) = checkpoint("nano-like");
     let draw = |sequences: usize, pause: Duration| {
-        // Four threads prepare, one lane draws. Where the arithmetic is exact no order shows; tests/composed runs this too.
+        // Four threads prepare, one lane draws. With our kernels no order shows; with the reference ops it does.
         let options = engine_options(&checkpoint, sequences, 4);
         let mut engine = Engine::new(&checkpoint.model, &checkpoint.tokenizer, options).unwrap();
         let mut outcomes = BTreeMap::new();
@@ -154,7 +158,7 @@ fn what_is_drawn_together_does_not_depend_on_how_fast_jobs_are_prepared() {
     let at_once = draw(16, Duration::ZERO);
     assert_eq!(at_once, draw(16, Duration::from_millis(15)));
     // Where the arithmetic is not exact, others beside a sample do show.
-    assert_eq!(at_once == draw(1, Duration::ZERO), EXACT);
+    assert_eq!(at_once == draw(1, Duration::ZERO), OPS == Ops::Kernels);
 }
 
 #[test]
@@ -196,7 +200,7 @@ fn cache_and_shared_prompt_change_nothing_against_a_plain_forward() {
             for sample in &drawn[&job.id] {
                 let scored = score(&checkpoint.model, &job.ids, &images, &sample.token_ids).unwrap();
                 let what = format!("{name}, prompt {}", job.id);
-                if EXACT {
+                if OPS == Ops::Kernels {
                     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                     assert_eq!(bits(&sample.logprobs), bits(&scored), "{what}");
                 }

@@ -9,7 +9,8 @@ use visplay::training::gradients::Gradients;
 use visplay::training::supervised::cross_entropy;
 use visplay::training::{AdamW, AdamWSettings, MomentType, Schedule, ScheduleKind, Trained};
 
-use crate::training_gradients::{Example, computes, frozen, oracle, trainable, trees};
+use super::OPS;
+use super::training_gradients::{Example, computes, frozen, oracle, trainable, trees};
 
 #[derive(Deserialize)]
 pub(crate) struct Settings {
@@ -111,7 +112,6 @@ fn five_steps_on_a_model_are_torchs() {
 
 #[test]
 fn steps_on_plain_tensors_are_torchs() {
-    crate::arithmetic::choose();
     let (oracle, frozen): (Oracle, _) = (oracle("adamw.json"), frozen("adamw.safetensors"));
     let start = frozen.iter().filter_map(|(key, tensor)| Some((key.strip_prefix("plain/start/")?, tensor)));
     let variables: BTreeMap<String, Var> =
@@ -119,7 +119,7 @@ fn steps_on_plain_tensors_are_torchs() {
     assert_eq!(variables.len(), 4);
     let mut optimizer = AdamW::new(oracle.settings.optimizer(), &variables).unwrap();
     for (number, step) in oracle.plain.steps.iter().enumerate() {
-        let mut gradients = Gradients::default();
+        let mut gradients = Gradients::new(OPS);
         for name in variables.keys() {
             gradients.add(name, frozen[&format!("plain/gradient/{number}/{name}")].clone()).unwrap();
         }
@@ -146,7 +146,7 @@ fn a_tensor_without_a_gradient_stays() {
     let variable = |value: f32| Var::new(&[value], &Device::Cpu).unwrap();
     let variables = BTreeMap::from([("a".to_owned(), variable(1.0)), ("b".to_owned(), variable(2.0))]);
     let mut optimizer = AdamW::new(AdamWSettings::default(), &variables).unwrap();
-    let mut gradients = Gradients::default();
+    let mut gradients = Gradients::new(OPS);
     gradients.add("a", Tensor::new(&[0.5f32], &Device::Cpu).unwrap()).unwrap();
     optimizer.update(&variables, &gradients, 0.1).unwrap();
     let value = |name: &str| variables[name].to_vec1::<f32>().unwrap()[0];
@@ -158,7 +158,7 @@ fn a_tensor_without_a_gradient_stays() {
 fn steady(update: u64) -> Gradients {
     let stream = Seed(11).stream("gradients", "", update);
     let values: Vec<f32> = (0..256).map(|i| 0.01 * (1.0 + 0.5 * stream.normal(i)) as f32).collect();
-    let mut gradients = Gradients::default();
+    let mut gradients = Gradients::new(OPS);
     gradients.add("w", Tensor::new(values.as_slice(), &Device::Cpu).unwrap()).unwrap();
     gradients
 }

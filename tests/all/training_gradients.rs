@@ -17,7 +17,8 @@ use visplay::vlm::config::Config;
 use visplay::vlm::named_tensors::CheckpointTensors;
 use visplay::vlm::weights::Weights;
 
-use crate::model_parity::{folder, process};
+use super::OPS;
+use super::model_parity::{folder, process};
 
 #[derive(Deserialize)]
 struct Oracle {
@@ -58,11 +59,10 @@ pub(crate) fn oracles() -> std::path::PathBuf {
 
 /// Reads the weights of a tiny checkpoint for training.
 pub(crate) fn trainable(name: &str, trained: Trained) -> Trainable {
-    crate::arithmetic::choose();
     let folder = folder().join(name);
     let config = Config::load(&folder).unwrap();
     let weights = Weights::open(&folder, &config).unwrap();
-    let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu };
+    let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops: OPS };
     Trainable::new(&config, trained, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
 }
 

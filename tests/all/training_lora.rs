@@ -8,15 +8,17 @@ use serde::Deserialize;
 use serde_json::Value;
 use visplay::training::adapter::Adapter;
 use visplay::training::supervised::cross_entropy;
+use visplay::training::trainable::Snapshot;
 use visplay::training::{Trainable, Trained};
 use visplay::vlm::config::Config;
 use visplay::vlm::model::Model;
-use visplay::vlm::named_tensors::{CheckpointTensors, Purpose};
+use visplay::vlm::named_tensors::{CheckpointTensors, NamedTensors, Purpose};
 use visplay::vlm::weights::Weights;
 
-use crate::model_parity::{features, folder, full_forward, process};
-use crate::training_adamw::{Settings, Step, check_entries, train};
-use crate::training_gradients::{Example, computes, frozen, oracle, oracles, trainable, trees};
+use super::OPS;
+use super::model_parity::{features, folder, full_forward, process};
+use super::training_adamw::{Settings, Step, check_entries, train};
+use super::training_gradients::{Example, computes, frozen, oracle, oracles, trainable, trees};
 
 #[derive(Deserialize)]
 struct Oracle {
@@ -64,14 +66,10 @@ fn norm(tensor: &Tensor) -> f64 {
 #[test]
 fn logits_with_an_adapter_are_pefts() {
     let (oracle, _, weights) = adapted();
-    for (source, purpose) in [
-        (
-            Box::new(weights.merged().unwrap().into_iter().collect::<std::collections::HashMap<_, _>>()) as Box<_>,
-            Purpose::Sampling,
-        ),
-        (Box::new(weights) as Box<dyn visplay::vlm::named_tensors::NamedTensors>, Purpose::Training),
-    ] {
-        let model = Model::new(config(&oracle.checkpoint), source.as_ref(), purpose).unwrap();
+    let sources: [(&dyn NamedTensors, Purpose); 2] =
+        [(&Snapshot(&weights), Purpose::Sampling), (&weights, Purpose::Training)];
+    for (source, purpose) in sources {
+        let model = Model::new(config(&oracle.checkpoint), source, purpose).unwrap();
         for (example, expected) in oracle.examples.iter().zip(&oracle.logits) {
             let images = process(&example.images);
             let features = features(&model, &images);
@@ -111,7 +109,7 @@ fn merged_weights_are_pefts_and_others_stay() {
     let path = folder().join(&oracle.checkpoint);
     let config = config(&oracle.checkpoint);
     let stored = Weights::open(&path, &config).unwrap();
-    let source = CheckpointTensors { weights: &stored, dtype: DType::F32, device: &Device::Cpu };
+    let source = CheckpointTensors { weights: &stored, dtype: DType::F32, device: &Device::Cpu, ops: OPS };
     for merged in [weights.merged().unwrap(), adapter.merged(&config, &source).unwrap()] {
         let mut changed = 0;
         for (name, tensor) in &merged {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceChoice;
 use crate::imaging::PixelBudget;
+use crate::vlm::ops::Ops;
 
 /// The base model and how it computes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,12 +24,24 @@ pub struct Model {
     pub max_pixels: u64,
     /// Memory for images that are cut into patches, in bytes; beyond it they are cut again.
     pub image_memory: u64,
+    /// The implementation of the ops that models compute by. The device checks set it, a pipeline file cannot: it is not
+    /// part of an action's key.
+    #[serde(skip)]
+    pub ops: Ops,
 }
 
 impl Default for Model {
     fn default() -> Self {
         let (base, dtype) = ("data/nano".to_owned(), ComputeType::F32);
-        Self { base, dtype, device: DeviceChoice::Auto, min_pixels: 0, max_pixels: 0, image_memory: 2 << 30 }
+        Self {
+            base,
+            dtype,
+            device: DeviceChoice::Auto,
+            min_pixels: 0,
+            max_pixels: 0,
+            image_memory: 2 << 30,
+            ops: Ops::Kernels,
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::store::{Action, ActionKey, Counts, Input, StageResult, Store};
 use crate::tables::{MetricRow, PROFILE, RewardRow, Role, TableRow};
 use crate::training::policy::{PolicyReport, policy_step};
 use crate::training::trainable::Snapshot;
+use crate::vlm::ops::Ops;
 
 /// The stage's name.
 pub const UPDATE: &str = "update";
@@ -43,6 +44,8 @@ pub struct TrainingSpec<'a> {
     pub dtype: DType,
     /// Where it computes.
     pub device: &'a Device,
+    /// The implementation of the ops that it computes by.
+    pub ops: Ops,
     /// The model at the start.
     pub base: &'a StoredModel,
     /// What goes with its weights.
@@ -179,6 +182,7 @@ impl<'a> TrainingChain<'a> {
                 reference: training.settings.beta > 0.0,
                 dtype: training.dtype,
                 device: training.device,
+                ops: training.ops,
                 seed: training.seed,
             };
             let mut fresh = TrainingState::start(&training.assets, &tensors, begin)?;

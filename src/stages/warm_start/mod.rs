@@ -30,6 +30,7 @@ use crate::training::lora::{LoraSettings, TARGETS};
 use crate::training::step::Compute;
 use crate::training::supervised::cross_entropy;
 use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, Trained, Tree};
+use crate::vlm::ops::Ops;
 
 /// The stage's name.
 pub const WARM_START: &str = "warm-start";
@@ -240,6 +241,7 @@ impl WarmStart<'_> {
             reference: false,
             dtype: self.dtype,
             device: self.device,
+            ops: Ops::Kernels,
             seed: self.settings.seed,
         };
         let mut live = TrainingState::start(&self.assets, &self.base.tensors(runner.store)?, begin)?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::attention_composed::{SCORES, composed};
-use super::has_kernels;
+use super::Ops;
+use super::attention_reference::{SCORES, reference};
 use super::segments::{Part, Segments};
 use super::storage::{Rows, tensor};
 use crate::kernels::attention::{BLOCK, Blocks, Heads, Segment, attend};
@@ -13,18 +13,27 @@ use crate::kernels::attention_backward::{Inputs, Rows as KernelRows, attend_back
 
 const NAME: &str = "attention";
 
-/// `softmax(q kᵀ / sqrt(dim)) v` within each segment.
-///
-/// `q` is `[tokens, query heads * dim]`, `k` and `v` are `[tokens, key heads * dim]`; rows may lie apart. Gives
-/// `[tokens, query heads * dim]`.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, segments: &Arc<Segments>) -> Result<Tensor> {
-    if segments.tokens() != q.dim(0)? {
-        bail!("attention: segments of {} tokens for {} tokens", segments.tokens(), q.dim(0)?);
-    }
-    if has_kernels(q) {
-        q.apply_op3(k, v, Kernel { heads, segments: segments.clone() })
-    } else {
-        composed(q, k, v, heads, segments, SCORES)
+impl Ops {
+    /// `softmax(q kᵀ / sqrt(dim)) v` within each segment.
+    ///
+    /// `q` is `[tokens, query heads * dim]`, `k` and `v` are `[tokens, key heads * dim]`; rows may lie apart. Gives
+    /// `[tokens, query heads * dim]`.
+    pub fn attention(
+        self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: Heads,
+        segments: &Arc<Segments>,
+    ) -> Result<Tensor> {
+        if segments.tokens() != q.dim(0)? {
+            bail!("attention: segments of {} tokens for {} tokens", segments.tokens(), q.dim(0)?);
+        }
+        if self.uses_cpu_kernels_for(q) {
+            q.apply_op3(k, v, Kernel { heads, segments: segments.clone() })
+        } else {
+            reference(q, k, v, heads, segments, SCORES)
+        }
     }
 }
 

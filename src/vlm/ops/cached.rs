@@ -3,9 +3,10 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::attention::scale;
-use super::attention_composed::SCORES;
-use super::cached_composed::{Gathering, composed};
-use super::derived::Derived;
+use super::attention_reference::SCORES;
+use super::cached_reference::{Gathering, reference};
+use super::lazy::LazyDerived;
+use super::path::Ops;
 use super::storage::with_rows;
 use crate::kernels::attention::{BLOCK, Blocks, Heads, Segment, attend};
 use crate::vlm::cache::{LayerCache, Step, Store};
@@ -20,19 +21,19 @@ pub(crate) fn cached_attention(
     v: &Tensor,
     step: &Step,
 ) -> Result<Tensor> {
-    let heads = cache.heads;
+    let (heads, ops) = (cache.heads, cache.ops);
     match &mut cache.store {
         Store::Kernel(blocks) => on_kernels(blocks, heads, [q, k, v], step),
         Store::Rows { keys, values } => {
             #[cfg(feature = "cuda")]
-            if super::choice::has_card_kernels(&[q, k, v]) {
+            if ops.uses_gpu_kernels_for(&[q, k, v]) {
                 return on_card(keys, values, heads, [q, k, v], step);
             }
             let to = step.places.scattering.get(|| scattering(step, k.dim(1)?, k.device()))?;
             keys.scatter_set(to, &k.contiguous()?, 0)?;
             values.scatter_set(to, &v.contiguous()?, 0)?;
             let gathering = step.places.gathering.get(|| Gathering::new(step, q.device()))?;
-            composed(keys, values, heads, q, gathering, SCORES)
+            reference(keys, values, heads, q, gathering, SCORES)
         }
     }
 }
@@ -41,15 +42,15 @@ pub(crate) fn cached_attention(
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Places {
     /// For each new token its slot, `[tokens, width]`: what candle stores keys and values by.
-    scattering: Derived<Tensor>,
+    scattering: LazyDerived<Tensor>,
     /// For the composed attention.
-    gathering: Derived<Gathering>,
+    gathering: LazyDerived<Gathering>,
     /// For each new token its slot, `[tokens]`: what our kernel stores them by.
     #[cfg(feature = "cuda")]
-    slots: Derived<Tensor>,
+    slots: LazyDerived<Tensor>,
     /// For our attention kernel.
     #[cfg(feature = "cuda")]
-    decoding: Derived<crate::cuda::kernels::Decoding>,
+    decoding: LazyDerived<crate::cuda::kernels::Decoding>,
 }
 
 fn scattering(step: &Step, width: usize, device: &Device) -> Result<Tensor> {
@@ -69,7 +70,7 @@ fn on_card(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tensor; 3]
         return kernels::attend(q, [keys, values], heads, scale(heads) as f32, decoding, kernels::PARTS);
     }
     let gathering = step.places.gathering.get(|| Gathering::new(step, q.device()))?;
-    composed(keys, values, heads, q, gathering, SCORES)
+    reference(keys, values, heads, q, gathering, SCORES)
 }
 
 /// For each new token its slot; a kernel must not be given one outside the cache of `rows` slots.
@@ -101,9 +102,9 @@ fn decoding(step: &Step, device: &Device) -> Result<crate::cuda::kernels::Decodi
 }
 
 /// Copies a block of a cache of rows, from row `from` on, over the one from row `to` on.
-pub(crate) fn copy_rows(keys: &Tensor, values: &Tensor, from: usize, to: usize) -> Result<()> {
+pub(crate) fn copy_rows(ops: Ops, keys: &Tensor, values: &Tensor, from: usize, to: usize) -> Result<()> {
     #[cfg(feature = "cuda")]
-    if super::choice::has_card_kernels(&[keys, values]) {
+    if ops.uses_gpu_kernels_for(&[keys, values]) {
         return crate::cuda::kernels::copy_rows(keys, values, from, to, BLOCK);
     }
     for rows in [keys, values] {

@@ -2,39 +2,41 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::choice::{has_kernels, wide};
+use super::path::{Ops, wide};
 use super::storage::{Rows, tensor, with_rows};
 
 const NAME: &str = "gather";
 
-/// Row `rows[i]` of `x` `[count, width]` as row `i` of the result `[rows, width]`.
-pub fn gather(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
-    if has_kernels(x) {
-        x.apply_op1(Kernel { rows: rows.to_vec() })
-    } else {
-        x.index_select(&Tensor::new(rows, x.device())?, 0)
-    }
-}
-
-/// Row `i` of `x` `[rows, width]` added to row `rows[i]` of a result of `count` rows, zero elsewhere: what takes the
-/// gradient of [`gather`]'s result to that of its input. Has no gradient itself.
-pub fn scatter(x: &Tensor, rows: &[u32], count: usize) -> Result<Tensor> {
-    let width = x.dim(1)?;
-    if !has_kernels(x) {
-        // Many rows may be added to one: not in 16 bits.
-        let wide = wide(x.dtype());
-        let zero = Tensor::zeros((count, width), wide, x.device())?;
-        let sums = zero.index_add(&Tensor::new(rows, x.device())?, &x.to_dtype(wide)?.contiguous()?, 0)?;
-        return sums.to_dtype(x.dtype());
-    }
-    let mut out = vec![0f32; count * width];
-    with_rows(NAME, &x.contiguous()?, |x| {
-        for (row, x) in rows.iter().zip(x.contiguous(NAME)?.chunks_exact(width)) {
-            out[*row as usize * width..][..width].iter_mut().zip(x).for_each(|(out, x)| *out += x);
+impl Ops {
+    /// Row `rows[i]` of `x` `[count, width]` as row `i` of the result `[rows, width]`.
+    pub fn gather(self, x: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        if self.uses_cpu_kernels_for(x) {
+            x.apply_op1(Kernel { rows: rows.to_vec() })
+        } else {
+            x.index_select(&Tensor::new(rows, x.device())?, 0)
         }
-        Ok(())
-    })?;
-    tensor(out, (count, width))
+    }
+
+    /// Row `i` of `x` `[rows, width]` added to row `rows[i]` of a result of `count` rows, zero elsewhere: what takes the
+    /// gradient of [`gather`]'s result to that of its input. Has no gradient itself.
+    pub fn scatter(self, x: &Tensor, rows: &[u32], count: usize) -> Result<Tensor> {
+        let width = x.dim(1)?;
+        if !self.uses_cpu_kernels_for(x) {
+            // Many rows may be added to one: not in 16 bits.
+            let wide = wide(x.dtype());
+            let zero = Tensor::zeros((count, width), wide, x.device())?;
+            let sums = zero.index_add(&Tensor::new(rows, x.device())?, &x.to_dtype(wide)?.contiguous()?, 0)?;
+            return sums.to_dtype(x.dtype());
+        }
+        let mut out = vec![0f32; count * width];
+        with_rows(NAME, &x.contiguous()?, |x| {
+            for (row, x) in rows.iter().zip(x.contiguous(NAME)?.chunks_exact(width)) {
+                out[*row as usize * width..][..width].iter_mut().zip(x).for_each(|(out, x)| *out += x);
+            }
+            Ok(())
+        })?;
+        tensor(out, (count, width))
+    }
 }
 
 struct Kernel {
@@ -60,6 +62,6 @@ impl CustomOp1 for Kernel {
 
     /// The gradients of a row's uses are added up in their order.
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(scatter(gradient, &self.rows, x.dim(0)?)?))
+        Ok(Some(Ops::Kernels.scatter(gradient, &self.rows, x.dim(0)?)?))
     }
 }

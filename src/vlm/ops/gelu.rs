@@ -2,15 +2,17 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::has_kernels;
+use super::Ops;
 use super::storage::{Rows, tensor, with_rows};
 use crate::kernels::gelu as kernel;
 
 const NAME: &str = "gelu";
 
-/// `x Φ(x)`, elementwise on `[tokens, width]`.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if has_kernels(x) { x.contiguous()?.apply_op1(Kernel) } else { x.gelu_erf() }
+impl Ops {
+    /// `x Φ(x)`, elementwise on `[tokens, width]`.
+    pub fn gelu(self, x: &Tensor) -> Result<Tensor> {
+        if self.uses_cpu_kernels_for(x) { x.contiguous()?.apply_op1(Kernel) } else { x.gelu_erf() }
+    }
 }
 
 struct Kernel;

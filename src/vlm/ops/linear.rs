@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::Ops;
 use super::storage::{Rows, tensor, vector, with_rows};
-use super::{gather, has_kernels};
 use crate::kernels::gemm;
 use crate::kernels::packed::PackedMatrix;
 
@@ -16,6 +16,7 @@ const NAME: &str = "linear";
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
+    ops: Ops,
 }
 
 #[derive(Debug, Clone)]
@@ -26,15 +27,28 @@ enum Weight {
     Packed(Arc<PackedMatrix>),
 }
 
+impl Weight {
+    /// Packed on a CPU in f32, where our kernels compute; elsewhere as it is.
+    fn frozen(ops: Ops, weight: Tensor) -> Result<Self> {
+        if !ops.uses_cpu_kernels_for(&weight) {
+            return Ok(Self::Dense(weight));
+        }
+        with_rows(NAME, &weight.contiguous()?, |rows| {
+            let packed = PackedMatrix::pack(rows.contiguous(NAME)?, rows.count, rows.width);
+            Ok(Self::Packed(Arc::new(packed)))
+        })
+    }
+}
+
 impl Linear {
     /// A map with these tensors, weight `[out, in]` and bias `[out]`; gradients reach them.
-    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: Weight::Dense(weight), bias }
+    pub fn new(ops: Ops, weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight: Weight::Dense(weight), bias, ops }
     }
 
     /// The same map for sampling: on a CPU in f32 the weight is laid out for the kernels, and has no gradient.
     /// The rows of several weights are stacked.
-    pub fn frozen(weights: &[Tensor], biases: &[Tensor]) -> Result<Self> {
+    pub fn frozen(ops: Ops, weights: &[Tensor], biases: &[Tensor]) -> Result<Self> {
         let bias = match biases {
             [] => None,
             [bias] => Some(bias.detach()),
@@ -44,28 +58,26 @@ impl Linear {
             [weight] => weight.detach(),
             _ => Tensor::cat(weights, 0)?.detach(),
         };
-        let weight =
-            if has_kernels(&weight) { Weight::Packed(Arc::new(pack(&weight)?)) } else { Weight::Dense(weight) };
-        Ok(Self { weight, bias })
+        Ok(Self { weight: Weight::frozen(ops, weight)?, bias, ops })
     }
 
     /// A map onto the rows of an embedding: the tied output projection.
     pub fn tied(embedding: &Embedding) -> Self {
-        Self { weight: embedding.weight.clone(), bias: None }
+        Self { weight: embedding.weight.clone(), bias: None, ops: embedding.ops }
     }
 
     /// Maps `[tokens, in]` to `[tokens, out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if let (Weight::Dense(weight), Some(bias)) = (&self.weight, &self.bias)
-            && super::choice::has_card_kernels(&[x, weight, bias])
+            && self.ops.uses_gpu_kernels_for(&[x, weight, bias])
         {
             return crate::cuda::kernels::linear(x, weight, bias);
         }
         match (&self.weight, &self.bias) {
             (Weight::Packed(weight), bias) => x.apply_op1(Packed { weight: weight.clone(), bias: bias.clone() }),
-            (Weight::Dense(weight), Some(bias)) if has_kernels(x) => x.apply_op3(weight, bias, Dense),
-            (Weight::Dense(weight), None) if has_kernels(x) => x.apply_op2(weight, Dense),
+            (Weight::Dense(weight), Some(bias)) if self.ops.uses_cpu_kernels_for(x) => x.apply_op3(weight, bias, Dense),
+            (Weight::Dense(weight), None) if self.ops.uses_cpu_kernels_for(x) => x.apply_op2(weight, Dense),
             (Weight::Dense(weight), Some(bias)) => x.matmul(&weight.t()?)?.broadcast_add(bias),
             (Weight::Dense(weight), None) => x.matmul(&weight.t()?),
         }
@@ -76,29 +88,28 @@ impl Linear {
 #[derive(Debug, Clone)]
 pub struct Embedding {
     weight: Weight,
+    ops: Ops,
 }
 
 impl Embedding {
     /// An embedding with this matrix, `[vocabulary, width]`; gradients reach it.
-    pub fn new(weight: Tensor) -> Self {
-        Self { weight: Weight::Dense(weight) }
+    pub fn new(ops: Ops, weight: Tensor) -> Self {
+        Self { weight: Weight::Dense(weight), ops }
     }
 
     /// The same for sampling; `packed` where the output projection shares the matrix.
-    pub fn frozen(weight: &Tensor, packed: bool) -> Result<Self> {
+    pub fn frozen(ops: Ops, weight: &Tensor, packed: bool) -> Result<Self> {
         let weight = weight.detach();
-        let weight = if packed && has_kernels(&weight) {
-            Weight::Packed(Arc::new(pack(&weight)?))
-        } else {
-            Weight::Dense(weight)
-        };
-        Ok(Self { weight })
+        let weight = if packed { Weight::frozen(ops, weight)? } else { Weight::Dense(weight) };
+        Ok(Self { weight, ops })
     }
 
     /// Looks up `ids` `[tokens]` (u32), giving `[tokens, width]`.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         match &self.weight {
-            Weight::Dense(weight) if has_kernels(weight) => gather(weight, &ids.to_vec1::<u32>()?),
+            Weight::Dense(weight) if self.ops.uses_cpu_kernels_for(weight) => {
+                self.ops.gather(weight, &ids.to_vec1::<u32>()?)
+            }
             Weight::Dense(weight) => weight.index_select(ids, 0),
             Weight::Packed(weight) => {
                 let ids = ids.to_vec1::<u32>()?;
@@ -114,12 +125,6 @@ impl Embedding {
             }
         }
     }
-}
-
-fn pack(weight: &Tensor) -> Result<PackedMatrix> {
-    with_rows(NAME, &weight.to_dtype(DType::F32)?.contiguous()?, |rows| {
-        Ok(PackedMatrix::pack(rows.contiguous(NAME)?, rows.count, rows.width))
-    })
 }
 
 fn multiply(x: Rows<'_>, weight: &PackedMatrix, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
@@ -260,7 +265,7 @@ mod tests {
         };
         let (x, weight) = (matrix(3, 2), matrix(4, 2));
         let bias = candle_core::Var::from_tensor(&tensor(vec![0.0; 4], 4).unwrap()).unwrap();
-        let y = Linear::new(weight.clone(), Some(bias.as_tensor().clone())).forward(&x).unwrap();
+        let y = Linear::new(Ops::Kernels, weight.clone(), Some(bias.as_tensor().clone())).forward(&x).unwrap();
         // Rows 1 to 3 of five: before and behind them lies what is no part of it.
         let gradient = matrix(5, 4).narrow(0, 1, 3).unwrap();
         let (_, _, db) = CustomOp3::bwd(&Dense, &x, &weight, bias.as_tensor(), &y, &gradient).unwrap();

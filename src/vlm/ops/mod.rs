@@ -8,31 +8,25 @@
 //! Activations are `[tokens, width]`: sequences follow one another without padding, and [`Segments`] says where each begins.
 
 mod attention;
-mod attention_composed;
+mod attention_reference;
 mod cached;
-mod cached_composed;
-mod choice;
-mod derived;
+mod cached_reference;
 mod gather;
 mod gelu;
+mod lazy;
 mod linear;
 mod norm;
+mod path;
 mod residual;
 mod rotary;
 mod segments;
 mod storage;
 mod swiglu;
 
-pub use attention::attention;
 pub(crate) use attention::{attend_rows, attend_rows_backward};
 pub(crate) use cached::{Places, cached_attention, copy_rows};
-pub use choice::Composed;
-pub(crate) use choice::{has_kernels, kernels_serve, wide};
-pub use gather::{gather, scatter};
-pub use gelu::gelu;
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
-pub use residual::residual;
-pub use rotary::rotate;
+pub use path::Ops;
+pub(crate) use path::wide;
 pub use segments::{Segments, Shared};
-pub use swiglu::swiglu;

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::choice::{has_fused, has_kernels, wide};
+use super::path::{Ops, has_fused, wide};
 use super::storage::{Rows, tensor, vector, vector_of};
 use crate::kernels::{rowwise, rowwise_backward};
 
@@ -13,27 +13,28 @@ const NAME: &str = "rms-norm";
 pub struct RmsNorm {
     weight: Tensor,
     eps: f64,
+    ops: Ops,
 }
 
 impl RmsNorm {
     /// A norm with this weight, `[width]`.
-    pub fn new(weight: Tensor, eps: f64) -> Self {
-        Self { weight, eps }
+    pub fn new(ops: Ops, weight: Tensor, eps: f64) -> Self {
+        Self { weight, eps, ops }
     }
 
     /// Normalises `[tokens, width]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if has_kernels(x) {
+        if self.ops.uses_cpu_kernels_for(x) {
             x.contiguous()?.apply_op2(&self.weight, Kernel { eps: self.eps })
         } else if has_fused(&[x, &self.weight]) {
             candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
         } else {
-            composed(x, &self.weight, self.eps)
+            reference(x, &self.weight, self.eps)
         }
     }
 }
 
-fn composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+fn reference(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let dtype = x.dtype();
     let x = x.to_dtype(wide(dtype))?;
     let mean = x.sqr()?.mean_keepdim(1)?; // [tokens, 1]

@@ -2,17 +2,19 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::has_kernels;
+use super::Ops;
 use super::storage::Rows;
 use crate::kernels::rowwise;
 
 const NAME: &str = "residual";
 
-/// `x + y` of the same shape, `[tokens, width]`.
-///
-/// candle's own sum of two tensors wakes a pool of threads of its own, which costs more than the sum.
-pub fn residual(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    if has_kernels(x) { x.contiguous()?.apply_op2(&y.contiguous()?, Kernel) } else { x + y }
+impl Ops {
+    /// `x + y` of the same shape, `[tokens, width]`.
+    ///
+    /// candle's own sum of two tensors wakes a pool of threads of its own, which costs more than the sum.
+    pub fn residual(self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        if self.uses_cpu_kernels_for(x) { x.contiguous()?.apply_op2(&y.contiguous()?, Kernel) } else { x + y }
+    }
 }
 
 struct Kernel;

@@ -2,25 +2,27 @@
 
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
-use super::choice::{has_kernels, wide};
+use super::path::{Ops, wide};
 use super::storage::{Rows, tensor, with_rows};
 use crate::kernels::rowwise;
 
 const NAME: &str = "rotary";
 
-/// Rotates every head of `x` `[tokens, heads * dim]` by the angles of its token; `cos` and `sin` are `[tokens, dim / 2]`.
-pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    if has_kernels(x) {
-        return x.apply_op3(cos, sin, Kernel);
+impl Ops {
+    /// Rotates every head of `x` `[tokens, heads * dim]` by the angles of its token; `cos` and `sin` are `[tokens, dim / 2]`.
+    pub fn rotate(self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        if self.uses_cpu_kernels_for(x) {
+            return x.apply_op3(cos, sin, Kernel);
+        }
+        #[cfg(feature = "cuda")]
+        if self.uses_gpu_kernels_for(&[x, cos, sin]) {
+            return crate::cuda::kernels::rotate(x, cos, sin);
+        }
+        reference(x, cos, sin)
     }
-    #[cfg(feature = "cuda")]
-    if super::choice::has_card_kernels(&[x, cos, sin]) {
-        return crate::cuda::kernels::rotate(x, cos, sin);
-    }
-    composed(x, cos, sin)
 }
 
-fn composed(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+fn reference(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (tokens, width) = x.dims2()?;
     let half = cos.dim(1)?;
     let wide = wide(x.dtype());

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::attention_composed::Plan;
-use super::derived::Derived;
+use super::attention_reference::Plan;
+use super::lazy::LazyDerived;
 use crate::kernels::attention_backward::Group;
 
 /// A prompt and the responses that share it; its tokens lie as prompt, first response, second response and so on.
@@ -21,7 +21,7 @@ pub struct Segments {
     groups: Vec<Shared>,
     causal: bool,
     /// For the composed attention, on the device of the first tokens that attended within these segments.
-    pub(super) plan: Derived<Plan>,
+    pub(super) plan: LazyDerived<Plan>,
 }
 
 /// Consecutive tokens, and those before them that they all see.
@@ -34,18 +34,18 @@ pub(super) struct Part {
 impl Segments {
     /// Sequences of these lengths in which a token sees itself and what came before.
     pub fn causal(lengths: Vec<usize>) -> Self {
-        Self { groups: lengths.into_iter().map(alone).collect(), causal: true, plan: Derived::default() }
+        Self { groups: lengths.into_iter().map(alone).collect(), causal: true, plan: LazyDerived::default() }
     }
 
     /// Groups of these lengths in which every token sees every other.
     pub fn full(lengths: Vec<usize>) -> Self {
-        Self { groups: lengths.into_iter().map(alone).collect(), causal: false, plan: Derived::default() }
+        Self { groups: lengths.into_iter().map(alone).collect(), causal: false, plan: LazyDerived::default() }
     }
 
     /// Prompts that several responses share: a response's token sees the whole prompt, itself and what came before in
     /// its response, as in a sequence of the prompt and that response alone.
     pub fn shared(groups: Vec<Shared>) -> Self {
-        Self { groups, causal: true, plan: Derived::default() }
+        Self { groups, causal: true, plan: LazyDerived::default() }
     }
 
     /// Tokens in all segments.

@@ -2,23 +2,25 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::choice::{has_kernels, wide};
+use super::path::{Ops, wide};
 use super::storage::{Rows, tensor};
 use crate::kernels::{rowwise, rowwise_backward};
 
 const NAME: &str = "swiglu";
 
-/// `silu(gate) up`, elementwise on `[tokens, width]`.
-pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if has_kernels(gate) {
-        return gate.contiguous()?.apply_op2(&up.contiguous()?, Kernel);
+impl Ops {
+    /// `silu(gate) up`, elementwise on `[tokens, width]`.
+    pub fn swiglu(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        if self.uses_cpu_kernels_for(gate) {
+            return gate.contiguous()?.apply_op2(&up.contiguous()?, Kernel);
+        }
+        #[cfg(feature = "cuda")]
+        if self.uses_gpu_kernels_for(&[gate, up]) {
+            return crate::cuda::kernels::swiglu(gate, up);
+        }
+        // candle's activation of a short format rounds within; ours rounds its result, as torch does.
+        gate.to_dtype(wide(gate.dtype()))?.silu()?.to_dtype(gate.dtype())? * up
     }
-    #[cfg(feature = "cuda")]
-    if super::choice::has_card_kernels(&[gate, up]) {
-        return crate::cuda::kernels::swiglu(gate, up);
-    }
-    // candle's activation of a short format rounds within; ours rounds its result, as torch does.
-    gate.to_dtype(wide(gate.dtype()))?.silu()?.to_dtype(gate.dtype())? * up
 }
 
 struct Kernel;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{D, Device, Result, Tensor};
 
 use super::attention::scale;
-use super::choice::{has_fused, wide};
+use super::path::{has_fused, wide};
 use super::segments::Segments;
 use crate::kernels::attention::Heads;
 
@@ -73,7 +73,7 @@ fn causal_mask(prefix: usize, own: usize, device: &Device) -> Result<Tensor> {
 }
 
 /// See [`attention`](super::attention()); at most `limit` scores are alive at once, but for those of one query.
-pub(super) fn composed(
+pub(super) fn reference(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
@@ -197,7 +197,7 @@ mod tests {
         let k = Tensor::from_vec([row(89.0, 16), row(90.0, 16)].concat(), (2, 16), &Device::Cpu).unwrap();
         let v = Tensor::from_vec([row(1.0, 16), row(2.0, 16)].concat(), (2, 16), &Device::Cpu).unwrap();
         let [q, k, v] = [q, k, v].map(|x| x.to_dtype(DType::F16).unwrap());
-        let mixed = composed(&q, &k, &v, heads, &Segments::full(vec![2]), SCORES).unwrap();
+        let mixed = reference(&q, &k, &v, heads, &Segments::full(vec![2]), SCORES).unwrap();
         let mixed: Vec<f32> = mixed.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(mixed, [2.0; 64]);
     }
@@ -227,10 +227,10 @@ mod tests {
         for segments in [Segments::causal(vec![7; 5]), Segments::full(vec![16, 4, 4, 16]), Segments::shared(shared)] {
             let tokens = segments.tokens();
             let (q, k, v) = (numbers("q", (tokens, 24)), numbers("k", (tokens, 12)), numbers("v", (tokens, 12)));
-            let whole = composed(&q, &k, &v, heads, &segments, usize::MAX).unwrap();
+            let whole = reference(&q, &k, &v, heads, &segments, usize::MAX).unwrap();
             // A segment at a time, two, some rows of one, and a row at a time.
             for limit in [4 * 7 * 7, 2 * 4 * 7 * 7, 4 * 16 * 5, 150, 1] {
-                let pieces = composed(&q, &k, &v, heads, &segments, limit).unwrap();
+                let pieces = reference(&q, &k, &v, heads, &segments, limit).unwrap();
                 let apart = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
                 assert!(apart.to_scalar::<f32>().unwrap() < 1e-6, "{segments:?}, {limit}: {apart}");
             }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::attention_composed::{scaled_scores, softmax};
+use super::attention_reference::{scaled_scores, softmax};
 use crate::kernels::attention::{BLOCK, Heads};
 use crate::vlm::cache::Step;
 
@@ -54,7 +54,7 @@ impl Gathering {
 
 /// Gathers every sequence's keys and values and masks what is not there; at most `limit` scores, and keys, are alive at once, but for
 /// those of one query and of one sequence.
-pub(super) fn composed(
+pub(super) fn reference(
     keys: &Tensor,
     values: &Tensor,
     heads: Heads,
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::random::Seed;
     use crate::vlm::cache::StepSegment;
-    use crate::vlm::ops::attention_composed::SCORES;
+    use crate::vlm::ops::attention_reference::SCORES;
     use candle_core::DType;
 
     const HEADS: Heads = Heads { query: 4, key_value: 2, dim: 6 };
@@ -155,10 +155,10 @@ mod tests {
             let (keys, values) = (numbers("k", (20 * BLOCK, 12)), numbers("v", (20 * BLOCK, 12)));
             let q = numbers("q", (step.tokens(), 24));
             let gathering = Gathering::new(&step, &Device::Cpu).unwrap();
-            let whole = composed(&keys, &values, HEADS, &q, &gathering, usize::MAX).unwrap();
+            let whole = reference(&keys, &values, HEADS, &q, &gathering, usize::MAX).unwrap();
             // All but one sequence, one, some rows of one, and a row at a time.
             for limit in [2 * 4 * 20 * 20, 4 * 40 * 40, 4 * 71 * 2, 700, 1] {
-                let pieces = composed(&keys, &values, HEADS, &q, &gathering, limit).unwrap();
+                let pieces = reference(&keys, &values, HEADS, &q, &gathering, limit).unwrap();
                 let apart = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
                 assert!(apart.to_scalar::<f32>().unwrap() < 1e-6, "{sequences:?}, {limit}: {apart}");
             }
@@ -191,7 +191,7 @@ mod tests {
         };
         let gathering = Gathering::new(&step, &Device::Cpu).unwrap();
         let (keys, values) = (rows(89.0, 90.0, BLOCK), rows(1.0, 2.0, BLOCK));
-        let mixed = composed(&keys, &values, heads, &rows(90.0, 90.0, 2), &gathering, SCORES).unwrap();
+        let mixed = reference(&keys, &values, heads, &rows(90.0, 90.0, 2), &gathering, SCORES).unwrap();
         let mixed: Vec<f32> = mixed.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(mixed, [[1.0; 16], [2.0; 16]].concat());
     }
