@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::tables::MetricRow;
 use crate::training::ScheduleKind;
 use crate::vlm::config::Config;
-use crate::vlm::export::{ExportOptions, export};
+use crate::vlm::export::{ExportOptions, export, publish};
 use crate::vlm::tensor_source::TensorSource;
 
 /// Teach a model by demonstrations: cross-entropy on the responses of a table of images, prompts and responses.
@@ -185,7 +185,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     let source: &dyn TensorSource = &tensors;
     export(&args.out, &config, source, Some(&args.model), ExportOptions::default())?;
     if let Some((out, folder)) = adapter {
-        folder.publish(out)?;
+        publish(folder, out)?;
     }
     let rejects: u64 = pieces.iter().map(|piece| piece.counts.rejects).sum();
     let skipped: u32 = metrics.iter().map(|row| row.updates_skipped).sum();

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::lora::{ADAPTER_CONFIG, ADAPTER_FILE, LoraSettings, TARGETS, adapter_names};
 use super::trainable::{Trainable, Trained};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::conversion::stored_bytes;
-use crate::vlm::export::{ExportError, Unfinished, write_text};
+use crate::vlm::export::{ExportError, publish, temp_dir_beside, write_text};
 use crate::vlm::named_tensors::NamedTensors;
 use crate::vlm::parameters::{Part, parameters};
 use crate::vlm::safetensors_header::StoredType;
@@ -85,18 +86,18 @@ impl Adapter {
     /// # Errors
     /// There is something at the place already, or the system refuses.
     pub fn write(&self, out: &Path, base: &str) -> Result<(), AdapterError> {
-        Ok(self.prepare(out, base)?.publish(out)?)
+        Ok(publish(self.prepare(out, base)?, out)?)
     }
 
     /// Writes all of the folder beside `out`, where it becomes `out` by being published.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub(crate) fn prepare(&self, out: &Path, base: &str) -> Result<Unfinished, AdapterError> {
+    pub(crate) fn prepare(&self, out: &Path, base: &str) -> Result<TempDir, AdapterError> {
         if out.symlink_metadata().is_ok() {
             return Err(ExportError::Exists(out.to_owned()).into());
         }
-        let folder = Unfinished::beside(out)?;
+        let folder = temp_dir_beside(out)?;
         let LoraSettings { rank, alpha, targets } = &self.settings;
         let config = json!({
             "base_model_name_or_path": base,
@@ -114,7 +115,7 @@ impl Adapter {
             "use_dora": false,
             "use_rslora": false,
         });
-        write_text(&folder.0.join(ADAPTER_CONFIG), &format!("{config:#}\n"))?;
+        write_text(&folder.path().join(ADAPTER_CONFIG), &format!("{config:#}\n"))?;
         let planned: Vec<PlannedTensor> = self
             .tensors
             .iter()
@@ -124,7 +125,7 @@ impl Adapter {
                 shape: tensor.dims().to_vec(),
             })
             .collect();
-        write_safetensors(&folder.0.join(ADAPTER_FILE), &planned, |planned, out| -> Result<(), ExportError> {
+        write_safetensors(&folder.path().join(ADAPTER_FILE), &planned, |planned, out| -> Result<(), ExportError> {
             let wrong = |problem: String| ExportError::Tensor(planned.name.clone(), problem);
             let tensor = self.tensors.get(&planned.name).ok_or_else(|| wrong("is not there".to_owned()))?;
             let values = tensor.to_device(&Device::Cpu).and_then(|t| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1());

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tempfile::TempDir;
 
 use super::checkpoint_files::{INDEX_FILE, SINGLE_FILE};
 use super::config::{CONFIG_FILE, Config};
@@ -95,20 +97,20 @@ pub fn export(
     if out.symlink_metadata().is_ok() {
         return Err(ExportError::Exists(out.to_owned()));
     }
-    let folder = Unfinished::beside(out)?;
-    let tensor_bytes = write_weights(&folder.0, config, source, options).map_err(|e| match e {
+    let folder = temp_dir_beside(out)?;
+    let tensor_bytes = write_weights(folder.path(), config, source, options).map_err(|e| match e {
         ExportError::Io(source) => ExportError::File { file: out.to_owned(), source },
         e => e,
     })?;
     if let Some(from) = side_files {
-        copy_side_files(from, &folder.0)?;
+        copy_side_files(from, folder.path())?;
     }
     let mut files = Vec::new();
-    for entry in fs::read_dir(&folder.0)? {
+    for entry in fs::read_dir(folder.path())? {
         files.push(entry?.file_name().to_string_lossy().into_owned());
     }
     files.sort();
-    folder.publish(out)?;
+    publish(folder, out)?;
     Ok(Exported { files, tensor_bytes })
 }
 
@@ -197,40 +199,26 @@ fn write_bytes(file: &Path, bytes: &[u8]) -> Result<(), ExportError> {
     write().map_err(|source| ExportError::File { file: file.to_owned(), source })
 }
 
-/// A folder that is being filled; removed again unless it is published.
-pub(crate) struct Unfinished(pub(crate) PathBuf);
-
-impl Unfinished {
-    pub(crate) fn beside(out: &Path) -> Result<Self, ExportError> {
-        let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let at = |file: &Path| {
-            let file = file.to_owned();
-            move |source| ExportError::File { file, source }
-        };
-        fs::create_dir_all(parent).map_err(at(parent))?;
-        let name = out.file_name().ok_or_else(|| ExportError::Exists(out.to_owned()))?;
-        let folder = parent.join(format!(".{}.unfinished-{}", name.display(), std::process::id()));
-        if folder.exists() {
-            // Of an earlier process with the same number, which did not live to remove it.
-            fs::remove_dir_all(&folder).map_err(at(&folder))?;
-        }
-        fs::create_dir(&folder).map_err(at(&folder))?;
-        Ok(Self(folder))
-    }
-
-    pub(crate) fn publish(self, out: &Path) -> Result<(), ExportError> {
-        fs::File::open(&self.0)?.sync_all()?;
-        fs::rename(&self.0, out).map_err(|source| ExportError::File { file: out.to_owned(), source })?;
-        if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::File::open(parent)?.sync_all()?;
-        }
-        Ok(())
-    }
+/// Creates a hidden folder beside `out`, to be filled and then published as `out`; it is removed unless it is published.
+pub(crate) fn temp_dir_beside(out: &Path) -> Result<TempDir, ExportError> {
+    let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let at = |source| ExportError::File { file: parent.to_owned(), source };
+    fs::create_dir_all(parent).map_err(at)?;
+    let name = out.file_name().ok_or_else(|| ExportError::Exists(out.to_owned()))?;
+    let prefix = format!(".{}.unfinished-", name.display());
+    // The published folder gets the permissions of an ordinary one, those that the umask leaves.
+    let permissions = fs::Permissions::from_mode(0o777);
+    tempfile::Builder::new().prefix(&prefix).permissions(permissions).tempdir_in(parent).map_err(at)
 }
 
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // After publishing there is nothing here any more, and a failure leaves a hidden folder that hurts nobody.
-        let _ = fs::remove_dir_all(&self.0);
+/// Moves a filled temporary folder to `out`, synced to disk.
+pub(crate) fn publish(folder: TempDir, out: &Path) -> Result<(), ExportError> {
+    fs::File::open(folder.path())?.sync_all()?;
+    fs::rename(folder.path(), out).map_err(|source| ExportError::File { file: out.to_owned(), source })?;
+    // Its old path is free again, so there is nothing to remove there.
+    let _ = folder.keep();
+    if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty()) {
+        fs::File::open(parent)?.sync_all()?;
     }
+    Ok(())
 }

@@ -27,12 +27,21 @@ pub enum StoredType {
 }
 
 impl StoredType {
-    /// The name in a safetensors header.
+    /// Name in a safetensors header.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::BF16 => "BF16",
+        }
+    }
+
+    /// The same dtype as the `safetensors` crate has it.
+    pub(super) fn in_header(self) -> safetensors::Dtype {
+        match self {
+            Self::F32 => safetensors::Dtype::F32,
+            Self::F16 => safetensors::Dtype::F16,
+            Self::BF16 => safetensors::Dtype::BF16,
         }
     }
 

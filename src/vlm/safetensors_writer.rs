@@ -1,8 +1,14 @@
-//! Writes a safetensors file tensor by tensor, so that no more than a piece of one is in memory. Same tensors, same bytes.
+//! A streaming writer of safetensors files. Equal tensors give equal bytes.
+//!
+//! The header comes from the `safetensors` crate. The data does not: the crate's writers take every tensor as a byte slice, and
+//! a model's tensors are converted a piece at a time so that no more than a piece is in memory.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+
+use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::safetensors_header::StoredType;
 
@@ -46,7 +52,7 @@ pub fn write_tensors<W: Write, E: From<io::Error>>(
     // Wider numbers first keeps every tensor aligned to its type, as the reference writer does.
     let mut ordered: Vec<&PlannedTensor> = tensors.iter().collect();
     ordered.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.size()));
-    let header = header(&ordered);
+    let header = header(&ordered)?;
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
     for tensor in ordered {
@@ -60,27 +66,22 @@ pub fn write_tensors<W: Write, E: From<io::Error>>(
     Ok(())
 }
 
-/// The header, padded with spaces so that the data begins at a multiple of eight.
-fn header(tensors: &[&PlannedTensor]) -> String {
-    // transformers asks for the metadata: it says which framework's layout the tensors have.
-    let mut header = String::from(r#"{"__metadata__":{"format":"pt"}"#);
-    let mut start = 0u64;
-    for tensor in tensors {
-        let end = start + tensor.bytes();
-        let name = serde_json::Value::from(tensor.name.as_str());
-        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
-        header.push_str(&format!(
-            r#",{name}:{{"dtype":"{}","shape":[{}],"data_offsets":[{start},{end}]}}"#,
-            tensor.dtype.name(),
-            shape.join(",")
-        ));
-        start = end;
-    }
-    header.push('}');
-    while !header.len().is_multiple_of(8) {
-        header.push(' ');
-    }
-    header
+/// Returns the header, padded with spaces so that the data begins at a multiple of eight.
+fn header(tensors: &[&PlannedTensor]) -> io::Result<String> {
+    let mut start = 0;
+    let mut info = |tensor: &&PlannedTensor| {
+        let data_offsets = (start, start + tensor.bytes() as usize);
+        start = data_offsets.1;
+        let info = TensorInfo { dtype: tensor.dtype.in_header(), shape: tensor.shape.clone(), data_offsets };
+        (tensor.name.clone(), info)
+    };
+    // transformers refuses a file whose metadata does not name the framework of the layout.
+    let framework = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = Metadata::new(Some(framework), tensors.iter().map(&mut info).collect());
+    let mut header = serde_json::to_string(&metadata.map_err(io::Error::other)?)?;
+    let padding = header.len().next_multiple_of(8) - header.len();
+    header.extend(std::iter::repeat_n(' ', padding));
+    Ok(header)
 }
 
 struct Counted<'a, W: Write> {

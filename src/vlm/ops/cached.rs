@@ -21,12 +21,12 @@ pub(crate) fn cached_attention(
     v: &Tensor,
     step: &Step,
 ) -> Result<Tensor> {
-    let (heads, ops) = (cache.heads, cache.ops);
+    let heads = cache.heads;
     match &mut cache.store {
         Store::Kernel(blocks) => on_kernels(blocks, heads, [q, k, v], step),
         Store::Rows { keys, values } => {
             #[cfg(feature = "cuda")]
-            if ops.uses_gpu_kernels_for(&[q, k, v]) {
+            if cache.ops.uses_gpu_kernels_for(&[q, k, v]) {
                 return on_card(keys, values, heads, [q, k, v], step);
             }
             let to = step.places.scattering.get(|| scattering(step, k.dim(1)?, k.device()))?;
@@ -103,6 +103,8 @@ fn decoding(step: &Step, device: &Device) -> Result<crate::cuda::kernels::Decodi
 
 /// Copies a block of a cache of rows, from row `from` on, over the one from row `to` on.
 pub(crate) fn copy_rows(ops: Ops, keys: &Tensor, values: &Tensor, from: usize, to: usize) -> Result<()> {
+    #[cfg(not(feature = "cuda"))]
+    let _ = ops;
     #[cfg(feature = "cuda")]
     if ops.uses_gpu_kernels_for(&[keys, values]) {
         return crate::cuda::kernels::copy_rows(keys, values, from, to, BLOCK);
