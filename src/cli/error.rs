@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::exit;
+use crate::cli::exit;
 use crate::device::DeviceError;
 use crate::evolution::EvolutionError;
 use crate::evolution::pipeline::PipelineError;
 use crate::sampling::SamplingError;
+use crate::scenes::SceneFileError;
 use crate::stages::StageError;
 use crate::store::StoreError;
 use crate::tables::TableError;
@@ -76,7 +77,7 @@ impl CommandError {
     /// Prints the message and the hint to standard error.
     pub fn print(&self) {
         // A message may hold a file's name, and a name may hold anything.
-        let lines: Vec<String> = self.message.lines().map(super::text::plain).collect();
+        let lines: Vec<String> = self.message.lines().map(super::output::format::plain).collect();
         eprintln!("visplay: {}", lines.join("\n"));
         if let Some(hint) = &self.hint {
             eprintln!("  hint: {hint}");
@@ -127,6 +128,18 @@ impl From<ExportError> for CommandError {
         };
         let error = Self::from_chain(exit::FAILED, &e);
         hint.into_iter().fold(error, |error, hint| error.with_hint(hint))
+    }
+}
+
+impl From<SceneFileError> for CommandError {
+    fn from(e: SceneFileError) -> Self {
+        let hint = match e {
+            SceneFileError::Table(e) => return e.into(),
+            SceneFileError::Write { ref source, .. } => hint_of_io(source.kind()),
+            SceneFileError::Tokenizer(_) => None,
+        };
+        let error = Self::from_chain(exit::FAILED, &e);
+        hint.into_iter().fold(error, Self::with_hint)
     }
 }
 
@@ -212,22 +225,6 @@ impl From<StageError> for CommandError {
             _ => Self::from_chain(exit::FAILED, &e),
         }
     }
-}
-
-/// What is wrong with a command line, in one line: clap's own words without its paragraphs.
-pub fn of_command_line(e: &clap::Error) -> CommandError {
-    let text = e.render().to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    let usage = lines.iter().find_map(|l| l.strip_prefix("Usage: "));
-    // `visplay model generate [OPTIONS] ..`: the words before the first one that stands for others.
-    let words = usage.unwrap_or("visplay").split(' ').take_while(|w| !w.starts_with(['[', '<', '-']));
-    let command: Vec<&str> = words.collect();
-    let said = lines.iter().take_while(|l| !l.starts_with("Usage: ") && !l.starts_with("For more information"));
-    let (tips, said): (Vec<&str>, Vec<&str>) = said.partition(|l| l.starts_with("tip: "));
-    let said: Vec<&str> = said.into_iter().map(|l| l.strip_prefix("error: ").unwrap_or(l)).collect();
-    let tips = tips.into_iter().filter_map(|l| l.strip_prefix("tip: ").map(str::to_owned));
-    let hints: Vec<String> = tips.chain([format!("`{} --help` shows what there is", command.join(" "))]).collect();
-    CommandError::usage(said.join(" ")).with_hint(hints.join("; "))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! | questions about a scene | [`Asker`] |
 //! | which images are scenes, and what generated questions about them ask | [`known_scenes`], [`truth_row`] |
 //! | rows of the warm start | [`demonstrations`] |
+//! | images and tables on disk | [`write_images`], [`write_demonstrations`], [`write_benchmark`] |
 //! | the tokenizer of the nano model | [`tokenizer_json`] |
 
 mod answer;
@@ -25,6 +26,7 @@ mod bpe;
 mod demonstration;
 mod dice;
 mod family;
+mod files;
 mod kind;
 mod known;
 mod paint;
@@ -40,6 +42,9 @@ pub use answer::Style;
 pub use ask::Asker;
 pub use demonstration::{ASK_PROMPT, DESCRIBE_PROMPT, DemonstrationOptions, SYSTEM, Weights, demonstrations};
 pub use family::Family;
+pub use files::{
+    SceneFileError, WrittenFile, write_benchmark, write_demonstrations, write_images, write_tokenizer, write_truths,
+};
 pub use kind::{Attribute, Colour, Kind, Region, Shape};
 pub use known::{KnownScene, KnownSceneError, known_scenes, truth_row};
 pub use question::Question;

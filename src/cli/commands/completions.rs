@@ -1,0 +1,26 @@
+//! `visplay completions`: what a shell needs to complete this command's words.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::cli::error::CommandError;
+use crate::cli::output::ui::Ui;
+
+/// Print completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay completions bash > ~/.local/share/bash-completion/completions/visplay
+  visplay completions fish > ~/.config/fish/completions/visplay.fish")]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Runs `visplay completions`.
+pub fn cmd_completions(args: &CompletionsArgs, ui: &Ui) -> Result<(), CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "visplay", &mut script);
+    ui.result(String::from_utf8_lossy(&script).trim_end())
+}

@@ -1,0 +1,187 @@
+//! `visplay doctor --full`: whether a device computes what it should, and how fast.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::machine::Machine;
+use crate::checkup::{self, Checkup, CheckupError, Rate, Request};
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::output::format;
+use crate::cli::output::ui::Ui;
+use crate::device::{DeviceChoice, DeviceClass};
+use crate::stages::StageError;
+
+/// What to compute.
+#[derive(Debug, Args)]
+pub struct FullArgs {
+    /// Compute: compare the device with the CPU and with transformers, run a round on it, and measure it. Run it in a checkout.
+    #[arg(long)]
+    pub full: bool,
+    /// How much to measure: small (the nano model) or full (3B and 7B models of random weights) [default: full on a card].
+    #[arg(long, value_enum, value_name = "SHAPES", requires = "full")]
+    shapes: Option<Shapes>,
+    /// The folder with the tiny checkpoints.
+    #[arg(long, value_name = "DIR", default_value = "tests/data/model")]
+    checkpoints: PathBuf,
+    /// Write what was found into this folder, as JSON and as a table.
+    #[arg(long, value_name = "DIR", requires = "full")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Shapes {
+    Small,
+    Full,
+}
+
+/// Runs `visplay doctor --full`.
+pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result<(), CommandError> {
+    let device = choice.open()?;
+    let shapes = match args.shapes {
+        Some(Shapes::Small) => checkup::Shapes::Small,
+        Some(Shapes::Full) => checkup::Shapes::Full,
+        None if DeviceClass::of(&device) == DeviceClass::Cuda => checkup::Shapes::Full,
+        None => checkup::Shapes::Small,
+    };
+    let machine = Machine::of(device)?;
+    let request = Request { choice, data: args.checkpoints.clone(), shapes };
+    let found = checkup::run(&request, |what| ui.say(format!("checking {what}")))?;
+    let report = json!({
+        "program": env!("CARGO_PKG_VERSION"),
+        "commit": commit(),
+        "when": when(),
+        "device": machine,
+        "shapes": shapes,
+        "checks": found.checks,
+        "limits": found.limits,
+        "rates": found.rates,
+    });
+    if let Some(out) = &args.out {
+        write(out, &machine, &report, &found)?;
+    }
+    if ui.json {
+        ui.result_json(&report)?;
+    } else {
+        table(&machine, &found).iter().try_for_each(|line| ui.result(line))?;
+    }
+    match found.checks.iter().filter(|check| !check.passed).count() {
+        0 => Ok(()),
+        failed => Err(CommandError::failed(format!("{failed} checks did not pass: this device is not to be trusted"))),
+    }
+}
+
+/// What was found, for a person; in Markdown the same lines are tables.
+fn table(machine: &Machine, found: &Checkup) -> Vec<String> {
+    let mut lines = vec![format!("device: {}", machine.in_words()), String::new()];
+    let mut rows = vec![["check", "found", "allowed", "of", ""].map(str::to_owned).to_vec()];
+    rows.extend(found.checks.iter().map(|check| {
+        let verdict = if check.passed { "passed" } else { "FAILED" };
+        vec![
+            check.what.to_owned(),
+            figure(check.found),
+            figure(check.allowed),
+            check.unit.to_owned(),
+            verdict.to_owned(),
+        ]
+    }));
+    lines.extend(markdown(&rows));
+    lines.push(String::new());
+    lines.push(limits(found));
+    lines.push(String::new());
+    let heading = ["model", "what", "at once", "type", "a second", "", "share", "of", "peak memory", "note"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(found.rates.iter().map(rate));
+    lines.extend(markdown(&rows));
+    lines
+}
+
+fn limits(found: &Checkup) -> String {
+    let tera = |operations: f64| format!("{:.1} TFLOP/s", operations / 1e12);
+    let limits = &found.limits;
+    let half = limits.bf16_operations.map_or(String::new(), |operations| format!(", {} in bf16", tera(operations)));
+    format!(
+        "measured limits: copies {:.1} GB/s read and written, products {} in f32{half}",
+        limits.copy_bytes / 1e9,
+        tera(limits.f32_operations)
+    )
+}
+
+fn rate(rate: &Rate) -> Vec<String> {
+    let none = || "-".to_owned();
+    vec![
+        rate.model.to_owned(),
+        rate.what.to_owned(),
+        rate.shape.clone(),
+        rate.dtype.to_owned(),
+        rate.per_second.map_or_else(none, |n| format::count(n as u64)),
+        rate.unit.to_owned(),
+        rate.share.map_or_else(none, |share| format!("{:.1} %", 100.0 * share)),
+        rate.limit.to_owned(),
+        rate.peak_memory.map_or_else(none, format::bytes),
+        rate.note.as_deref().map(format::plain).unwrap_or_default(),
+    ]
+}
+
+fn figure(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e9 { format!("{value}") } else { format!("{value:.2e}") }
+}
+
+/// A table that reads well as it is, too.
+fn markdown(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |c: usize| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0).max(3);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| {
+            let pad = " ".repeat(width - cell.chars().count());
+            format!("{cell}{pad}")
+        });
+        format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
+    };
+    let rule = widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>().join(" | ");
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    lines.insert(1.min(lines.len()), format!("| {rule} |"));
+    lines
+}
+
+fn write(out: &Path, machine: &Machine, report: &Value, found: &Checkup) -> Result<(), CommandError> {
+    let failed = |path: &Path, e: std::io::Error| CommandError::failed(format!("{}: {e}", path.display()));
+    std::fs::create_dir_all(out).map_err(|e| failed(out, e))?;
+    let name = format!("device-{}", machine.slug());
+    let title = "# A device, checked and measured\n\nBy `visplay doctor --full`; what each figure is: docs/cuda.md.\n";
+    let commit = report["commit"].as_str().unwrap_or("unknown");
+    let when = format!("visplay {}, commit {commit}, {}\n", env!("CARGO_PKG_VERSION"), when());
+    let text = format!("{title}\n{when}\n{}\n", table(machine, found).join("\n"));
+    for (ending, text) in [("json", format!("{report:#}\n")), ("md", text)] {
+        let path = out.join(format!("{name}.{ending}"));
+        std::fs::write(&path, text).map_err(|e| failed(&path, e))?;
+    }
+    Ok(())
+}
+
+/// The commit of the checkout that this runs in, marked where files differ from it.
+fn commit() -> Option<String> {
+    let git =
+        std::process::Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok()?;
+    let text = String::from_utf8(git.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| git.status.success() && !text.is_empty())
+}
+
+fn when() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{} UTC", format::time(since.as_millis() as u64))
+}
+
+impl From<CheckupError> for CommandError {
+    fn from(e: CheckupError) -> Self {
+        match e {
+            CheckupError::Stage(StageError::Device(e)) => e.into(),
+            CheckupError::Data { .. } => Self::from_chain(exit::USAGE, &e),
+            e => Self::from_chain(exit::FAILED, &e),
+        }
+    }
+}

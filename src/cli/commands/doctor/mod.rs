@@ -1,0 +1,143 @@
+//! `visplay doctor`: what this machine has for visplay, and what it lacks.
+
+mod full;
+mod machine;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use self::full::{FullArgs, cmd_doctor_full};
+use self::machine::Machine;
+use crate::cli::args::{DeviceArgs, StoreArgs};
+use crate::cli::error::CommandError;
+use crate::cli::output::format;
+use crate::cli::output::ui::Ui;
+use crate::store::Store;
+
+/// Look at this machine: cores, instruction sets, memory, disk, GPUs, and whether the store can be used.
+///
+/// With --full, compute: compare a device with the CPU and with transformers on tiny checkpoints, run a round on it twice, and measure
+/// how fast it is beside what it could be.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay doctor
+  visplay doctor --json
+  visplay doctor --device cuda --full --out docs/results")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    full: FullArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs `visplay doctor`.
+pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<(), CommandError> {
+    if args.full.full {
+        return cmd_doctor_full(&args.full, args.device.device.unwrap_or_default(), ui);
+    }
+    let device = Machine::of(args.device.open()?)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (memory, free_memory) = memory();
+    let disk = disk(&args.store.store);
+    let gpus = gpus();
+    let store = store_state(&args.store.store);
+    if ui.json {
+        return ui.result_json(&json!({
+            "program": env!("CARGO_PKG_VERSION"),
+            "cores": cores,
+            "instruction_sets": instruction_sets(),
+            "memory_bytes": memory,
+            "free_memory_bytes": free_memory,
+            "free_disk_bytes": disk,
+            "gpus": gpus,
+            "cuda_build": cfg!(feature = "cuda"),
+            "device": device,
+            "store": args.store.store,
+            "store_state": store,
+        }));
+    }
+    let build = if cfg!(feature = "cuda") { "CUDA" } else { "the CPU" };
+    ui.result(format!("visplay  {}, built for {build}", env!("CARGO_PKG_VERSION")))?;
+    ui.result(format!("cores    {cores}"))?;
+    let sets = instruction_sets();
+    ui.result(format!("vectors  {}", if sets.is_empty() { "none known".into() } else { sets.join(", ") }))?;
+    ui.result(format!("memory   {}, {} free", format::bytes(memory), format::bytes(free_memory)))?;
+    match disk {
+        Some(free) => ui.result(format!("disk     {} free for {}", format::bytes(free), args.store.store.display()))?,
+        None => {
+            ui.result(format!("disk     unknown: no folder above {} can be looked at", args.store.store.display()))?
+        }
+    }
+    match gpus.as_slice() {
+        [] => ui.result("GPU      none")?,
+        gpus if cfg!(feature = "cuda") => ui.result(format!("GPU      {}", gpus.join(", ")))?,
+        gpus => ui.result(format!("GPU      {} (this build computes on the CPU)", gpus.join(", ")))?,
+    }
+    ui.result(format!("device   {}", device.in_words()))?;
+    ui.result(format!("store    {}: {store}", args.store.store.display()))
+}
+
+/// The vector instruction sets that the numeric code chooses between.
+fn instruction_sets() -> Vec<&'static str> {
+    let mut sets = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let found = [
+            ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
+            ("FMA", std::arch::is_x86_feature_detected!("fma")),
+            ("AVX-512F", std::arch::is_x86_feature_detected!("avx512f")),
+            ("AVX-512BF16", std::arch::is_x86_feature_detected!("avx512bf16")),
+        ];
+        sets.extend(found.iter().filter(|(_, there)| *there).map(|(name, _)| *name));
+    }
+    #[cfg(target_arch = "aarch64")]
+    sets.push("NEON");
+    sets
+}
+
+/// Total and available memory in bytes.
+fn memory() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|l| l.starts_with(name))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    };
+    (field("MemTotal:").unwrap_or(0), field("MemAvailable:").unwrap_or(0))
+}
+
+/// Free bytes on the disk of a folder, or of the nearest folder above it that exists.
+fn disk(folder: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(folder).ok()?;
+    let there = absolute.ancestors().find(|p| p.exists())?;
+    let room = rustix::fs::statvfs(there).ok()?;
+    Some(room.f_bavail * room.f_frsize)
+}
+
+/// The NVIDIA cards that the driver tells of.
+fn gpus() -> Vec<String> {
+    let Ok(cards) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
+    let mut files: Vec<PathBuf> = cards.flatten().map(|c| c.path().join("information")).collect();
+    files.sort();
+    let model = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let line = text.lines().find_map(|l| l.strip_prefix("Model:"))?;
+        Some(line.trim().to_owned())
+    };
+    files.iter().map(|f| model(f).unwrap_or_else(|| "an NVIDIA card".into())).collect()
+}
+
+fn store_state(folder: &Path) -> String {
+    match Store::open(folder) {
+        Ok(store) => match store.stage() {
+            Ok(_) => "can be read and written".into(),
+            Err(e) => format!("can be read, not written: {e}"),
+        },
+        Err(_) if !folder.exists() => "not made yet; `visplay ingest` makes it".into(),
+        Err(e) => e.to_string(),
+    }
+}

@@ -1,0 +1,203 @@
+//! `visplay evaluate`: a checkpoint's answers to a benchmark.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::args::{DeviceArgs, DtypeArgs, StoreArgs, ThreadArgs};
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::interrupt::listen_for_interrupt;
+use crate::cli::output::progress::TerminalProgress;
+use crate::cli::output::ui::Ui;
+use crate::random::Seed;
+use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores, shards};
+use crate::stages::image_set::ImageSet;
+use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, compute, find_by_ref, import};
+use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
+use crate::stages::role_prompt::RolePrompt;
+use crate::stages::{Runner, read_rows};
+use crate::store::Store;
+use crate::tables::{PredictionRow, RejectRow, ScoreRow};
+use crate::vlm::ops::Ops;
+
+/// The prompt where none is find_by_ref: the chat format with the image and the question.
+const PROMPT: (&str, &str) =
+    ("pipelines/prompts/nano-reasoner.txt", include_str!("../../../pipelines/prompts/nano-reasoner.txt"));
+/// Items answered together.
+const SHARD_ROWS: usize = 512;
+/// Memory for the patches of images.
+const IMAGE_MEMORY: u64 = 1 << 30;
+
+/// Measure a checkpoint on a benchmark: the share of right answers, with its 95 % interval.
+///
+/// A benchmark is a Parquet file with the columns `image` (a struct of `bytes` and `path`), `question`, `answer` and, if it has
+/// one, `category`. An answer is what stands in the last \boxed{} of a response, and is right if the grader finds it equal.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay evaluate --model data/nano --benchmark data/benchmarks/scenes.parquet --majority 10
+  visplay evaluate --model nano/round-0003/reasoner --benchmark data/benchmarks/scenes.parquet
+  visplay evaluate --model models/qwen2.5-vl-3b --benchmark mmmu.parquet --sampled 0 --max-tokens 2048")]
+pub struct EvaluateArgs {
+    /// The checkpoint folder, or a model of the store by its ref.
+    #[arg(long, value_name = "DIR|REF")]
+    model: PathBuf,
+    /// The benchmark.
+    #[arg(long, value_name = "FILE")]
+    benchmark: PathBuf,
+    /// The first N items only.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    items: Option<u32>,
+    /// The prompt's template file, with {{image}} and {{question}} [default: the question alone].
+    #[arg(long, value_name = "FILE")]
+    prompt: Option<PathBuf>,
+    /// Leave out the greedy protocol.
+    #[arg(long)]
+    no_greedy: bool,
+    /// Sampled answers an item; 0 leaves the protocol out.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=65536))]
+    sampled: u32,
+    /// Sampled answers an item that vote; 0 leaves the protocol out.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=65536))]
+    majority: u32,
+    /// The temperature of sampled answers.
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    temperature: f64,
+    /// Draw from the K likeliest tokens; 0 draws from all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: u32,
+    /// The most tokens of an answer.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_tokens: u32,
+    /// Memory for keys and values, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1 << 12..=1 << 42))]
+    cache_bytes: u64,
+    /// Samples that run at once.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    max_sequences: u32,
+    /// The seed.
+    #[arg(long, value_name = "S", default_value_t = Seed(0))]
+    seed: Seed,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    compute: DtypeArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
+}
+
+/// Runs `visplay evaluate`.
+pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
+    if args.no_greedy && args.sampled == 0 && args.majority == 0 {
+        return Err(CommandError::usage(
+            "there is nothing to measure: leave out --no-greedy, or name --sampled or --majority",
+        ));
+    }
+    let device = args.device.open()?;
+    let dtype = args.compute.on(&device);
+    args.threads.start()?;
+    let interrupt = listen_for_interrupt();
+    let shown = TerminalProgress::new(ui);
+    let store = Store::open_or_create(&args.store.store)?;
+    let runner = Runner { store: &store, progress: &shown, interrupt: &interrupt, dry_run: false };
+    let text = match &args.prompt {
+        Some(file) => {
+            std::fs::read_to_string(file).map_err(|e| CommandError::usage(format!("{}: {e}", file.display())))?
+        }
+        None => PROMPT.1.to_owned(),
+    };
+    let file = args.prompt.as_deref().unwrap_or(Path::new(PROMPT.0));
+    let prompt = RolePrompt::parse(file, &text).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    if let Some(missing) = ["image", "question"].into_iter().find(|name| !prompt.has(name)) {
+        return Err(CommandError::usage(format!("{}: it has no place for {{{{{missing}}}}}", file.display())));
+    }
+    let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
+    let base = model_of(&args.model, &runner)?;
+    let load = || {
+        let assets = Arc::new(base.assets(&store, None)?);
+        LoadedModel::from_stored(assets, &base.tensors(&store)?, dtype, &device, Ops::Kernels)
+    };
+    let model = ModelHandle::new(base.id, load);
+    let files = benchmark.images.clone();
+    let images = ImageSet::new(IMAGE_MEMORY, move || Ok(files.clone()));
+    let sampler = PromptSampler::new(
+        &model,
+        &prompt,
+        &images,
+        SamplingLimits { cache_bytes: args.cache_bytes, max_sequences: args.max_sequences },
+    );
+    let compute = compute(dtype, &device, json!(null), json!(null));
+    let stage = Evaluation {
+        sampler: &sampler,
+        compute: &compute,
+        benchmark: &benchmark.name,
+        protocols: Protocols {
+            greedy: !args.no_greedy,
+            sampled: args.sampled,
+            majority: args.majority,
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: 1.0,
+            max_tokens: args.max_tokens,
+        },
+        seed: args.seed.0,
+    };
+    let cut = shards(&store, &benchmark.items, SHARD_ROWS)?;
+    let predictions = runner.run(&stage, &cut)?.results;
+    let scores = Scores { predictions: &predictions, benchmark: &benchmark.name, model: base.id };
+    let counted = runner.run(&scores, &[()])?.results;
+    let scores: Vec<ScoreRow> = read_rows(&store, &counted)?;
+    let answers: Vec<PredictionRow> = read_rows(&store, &predictions)?;
+    let straight = straight_share(&answers);
+    let left_out: u64 = predictions.iter().map(|result| result.counts.rejects).sum();
+    if left_out > 0 {
+        let rejects: Vec<RejectRow> = read_rows(&store, &predictions)?;
+        let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
+        ui.say(format!(
+            "{left_out} of {} items could not be put to the model and are in no figure{why}",
+            benchmark.items.len()
+        ));
+    }
+    if scores.is_empty() {
+        return Err(CommandError::usage(format!(
+            "{}: not one item could be put to the model",
+            args.benchmark.display()
+        )));
+    }
+    if ui.json {
+        return ui.result_json(&json!({ "scores": scores, "straight_share": straight, "left_out": left_out }));
+    }
+    for score in &scores {
+        let category = score.category.as_deref().map_or(String::new(), |category| format!(" {category}"));
+        let interval = match (score.low, score.high) {
+            (Some(low), Some(high)) => format!(" [{low:.3}, {high:.3}]"),
+            _ => String::new(),
+        };
+        ui.result(format!("{}{category}: {:.3}{interval} of {}", score.protocol, score.value, score.items))?;
+    }
+    straight.map_or(Ok(()), |share| ui.result(format!("sampled answers that begin with the box: {share:.3}")))
+}
+
+/// The checkpoint of a folder, or the model that a ref of the store names.
+fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel, CommandError> {
+    if model.is_dir() {
+        return Ok(import(model, runner)?.1);
+    }
+    let name = model.to_string_lossy();
+    find_by_ref(&name, runner.store)?.ok_or_else(|| {
+        let message = format!("--model: there is no folder {name}, and no ref of that name in the store");
+        CommandError::usage(message)
+            .with_hint("`visplay status` lists the refs; a model's is EVOLUTION/round-0003/reasoner")
+    })
+}
+
+/// The share of sampled answers that begin with the box, without a word before it.
+fn straight_share(answers: &[PredictionRow]) -> Option<f64> {
+    let sampled: Vec<&PredictionRow> = answers.iter().filter(|row| row.protocol == "sampled").collect();
+    let straight = sampled.iter().filter(|row| row.response.trim_start().starts_with("\\boxed")).count();
+    (!sampled.is_empty()).then(|| straight as f64 / sampled.len() as f64)
+}

@@ -1,0 +1,234 @@
+//! `visplay lineage`: everything up and down of one thing of a store.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::analysis::lineage::{LineageError, lineage};
+use crate::cli::args::StoreArgs;
+use crate::cli::error::CommandError;
+use crate::cli::output::format;
+use crate::cli::output::ui::Ui;
+
+/// Show what a thing came from and what came of it.
+///
+/// The id is that of a question (also a row of the curriculum), an answer, an image, a benchmark item, a model, a prompt, a result or an
+/// object, or its first digits (4 at least). Up of it: the image and its source, the prompt, the weights and the training step that made
+/// them, the seed. Down of it: the votes with every sample, its class and the grader's rule that put it there; whether the curriculum
+/// kept it and why not; the gates; rewards and advantages; the updates that it entered and the checkpoint that came of them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay lineage 3fa9c0
+  visplay lineage 3fa9c0 --up
+  visplay lineage 3fa9c0 --json | jq .down.votes")]
+pub struct LineageArgs {
+    /// An id, or its first digits.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Only what it came from.
+    #[arg(long, conflicts_with = "down")]
+    up: bool,
+    /// Only what came of it.
+    #[arg(long)]
+    down: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// How many candidates are listed.
+const LISTED: usize = 20;
+/// How many rows of a list are printed; `--json` has them all.
+const ROWS: usize = 40;
+/// What is printed first, in this order; the rest follows by name.
+const FIRST: [&str; 52] = [
+    "id",
+    "question",
+    "answer",
+    "type",
+    "valid",
+    "label",
+    "text",
+    "is",
+    "names",
+    "image",
+    "prompt",
+    "weights",
+    "trained from",
+    "seed",
+    "made by",
+    "vote",
+    "votes",
+    "fate",
+    "question's fate",
+    "gates",
+    "rewards",
+    "updates",
+    "steps",
+    "stage",
+    "action",
+    "in",
+    "step",
+    "sample",
+    "source",
+    "size",
+    "class",
+    "rule",
+    "kept",
+    "reason",
+    "detail",
+    "majority",
+    "majority count",
+    "runner-up count",
+    "confidence",
+    "margin",
+    "sampled",
+    "boxed",
+    "classes",
+    "count",
+    "role",
+    "reward",
+    "advantage",
+    "correct",
+    "protocol",
+    "gate",
+    "figure",
+    "samples",
+];
+/// The longest text in a column.
+const WIDTH: usize = 64;
+
+/// Runs `visplay lineage`.
+pub fn cmd_lineage(args: &LineageArgs, ui: &Ui) -> Result<(), CommandError> {
+    let store = args.store.open()?;
+    let found = lineage(&store, &args.id.to_lowercase())?;
+    let (up, down) = (!args.down, !args.up);
+    if ui.json {
+        let mut value = json!({"kind": found.kind, "id": found.id, "what": found.what});
+        if up {
+            value["up"] = found.up;
+        }
+        if down {
+            value["down"] = found.down;
+        }
+        return ui.result_json(&value);
+    }
+    ui.result(format!("{} {}", found.kind.word(), found.id))?;
+    print(&found.what, 1, ui)?;
+    if up {
+        ui.result("up")?;
+        print(&found.up, 1, ui)?;
+    }
+    if down {
+        ui.result("down")?;
+        print(&found.down, 1, ui)?;
+    }
+    Ok(())
+}
+
+impl From<LineageError> for CommandError {
+    fn from(e: LineageError) -> Self {
+        let message = e.to_string();
+        match e {
+            LineageError::Store(e) => e.into(),
+            LineageError::Table(e) => e.into(),
+            LineageError::Ambiguous { candidates, .. } => {
+                let listed = candidates.iter().take(LISTED).map(|c| format!("\n  {} {}", c.kind.word(), c.id));
+                let more = candidates.len().saturating_sub(LISTED);
+                let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+                Self::usage(format!("{message}{}{more}", listed.collect::<String>())).with_hint("give more digits")
+            }
+            LineageError::NoId(_) | LineageError::Unknown(_) => Self::usage(message)
+                .with_hint("the ids are in the tables below `views`; `visplay log` and `visplay status` list results"),
+        }
+    }
+}
+
+/// Prints a value as indented lines; lists of alike rows as columns.
+fn print(value: &Value, depth: usize, ui: &Ui) -> Result<(), CommandError> {
+    let Value::Object(fields) = value else { return ui.result(format!("{}{}", indent(depth), scalar(value))) };
+    let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
+    fields.sort_by_key(|(name, _)| rank(name));
+    for (name, value) in fields {
+        match value {
+            Value::Null => {}
+            Value::Array(items) if items.is_empty() => {}
+            Value::Object(inner) if inner.is_empty() => {}
+            Value::Object(_) => {
+                ui.result(format!("{}{name}", indent(depth)))?;
+                print(value, depth + 1, ui)?;
+            }
+            Value::Array(items) if items.iter().all(is_flat) => {
+                ui.result(format!("{}{name} ({})", indent(depth), format::count(items.len() as u64)))?;
+                for line in table(items) {
+                    ui.result(format!("{}{line}", indent(depth + 1)))?;
+                }
+            }
+            Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
+                let all: Vec<String> = items.iter().map(scalar).collect();
+                ui.result(format!("{}{name}: {}", indent(depth), all.join("; ")))?;
+            }
+            Value::Array(items) => {
+                for (n, item) in items.iter().enumerate() {
+                    ui.result(format!("{}{name} {}", indent(depth), n + 1))?;
+                    print(item, depth + 1, ui)?;
+                }
+            }
+            _ => ui.result(format!("{}{name}: {}", indent(depth), scalar(value)))?,
+        }
+    }
+    Ok(())
+}
+
+/// The place of a name, and the name.
+fn rank(name: &str) -> (usize, String) {
+    (FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len()), name.to_owned())
+}
+
+fn indent(depth: usize) -> String {
+    "  ".repeat(depth)
+}
+
+/// Whether a value is a row: an object without anything inside its fields.
+fn is_flat(value: &Value) -> bool {
+    value.as_object().is_some_and(|fields| fields.values().all(|field| !field.is_object() && !field.is_array()))
+}
+
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => format::plain(text),
+        Value::Number(number) if number.is_f64() => format!("{:.4}", number.as_f64().unwrap_or(f64::NAN)),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn table(items: &[Value]) -> Vec<String> {
+    let mut names: Vec<&String> = Vec::new();
+    for fields in items.iter().filter_map(Value::as_object) {
+        names.extend(fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(*name));
+    names.sort_by_key(|name| rank(name));
+    let mut rows = vec![names.iter().map(|name| (*name).clone()).collect::<Vec<String>>()];
+    for item in items.iter().take(ROWS) {
+        rows.push(names.iter().map(|name| cell(name, &item[name.as_str()])).collect());
+    }
+    let mut lines = format::columns(&rows);
+    if items.len() > ROWS {
+        lines.push(format!("and {} more (--json has all)", items.len() - ROWS));
+    }
+    lines
+}
+
+/// A value in a column: ids by their first digits, long texts by their beginning.
+fn cell(name: &str, value: &Value) -> String {
+    let text = scalar(value);
+    let is_id = text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if is_id && matches!(name, "id" | "subject" | "instead" | "action") {
+        return text[..12].to_owned();
+    }
+    match text.char_indices().nth(WIDTH) {
+        Some((at, _)) => format!("{}..", &text[..at]),
+        None => text,
+    }
+}

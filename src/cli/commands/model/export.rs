@@ -1,0 +1,80 @@
+//! `visplay model export`: a checkpoint as a folder that transformers loads.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use clap::Args;
+
+use crate::cli::args::Dtype;
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::output::ui::Ui;
+use crate::training::adapter::{Adapter, AdapterError};
+use crate::vlm::config::Config;
+use crate::vlm::export::{ExportOptions, export};
+use crate::vlm::named_tensors::CheckpointTensors;
+use crate::vlm::ops::Ops;
+use crate::vlm::parameters::parameters;
+use crate::vlm::safetensors_header::StoredType;
+use crate::vlm::tensor_source::TensorSource;
+use crate::vlm::weights::Weights;
+
+/// Write a checkpoint as a Hugging Face folder: flat config, published tensor names, safetensors.
+///
+/// Both config layouts and both tensor namings are read; the tokenizer's and processor's files are copied. With an adapter,
+/// as PEFT or `visplay warm-start --adapter-out` wrote it, the checkpoint is its base and the two are merged.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  visplay model export models/trained exported/\n  \
+                        visplay model export models/trained exported/ --dtype bf16 --shard-size 2000000000\n  \
+                        visplay model export models/base merged/ --adapter models/adapter")]
+pub struct ModelExportArgs {
+    /// The checkpoint folder.
+    dir: PathBuf,
+    /// The folder to write; it must not exist.
+    out: PathBuf,
+    /// The folder of a LoRA adapter to merge.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// Dtype of the written tensors [default: as stored in the checkpoint].
+    #[arg(long, alias = "type", value_enum, value_name = "DTYPE")]
+    dtype: Option<Dtype>,
+    /// The most bytes of tensors in a file.
+    #[arg(long, value_name = "BYTES", default_value_t = ExportOptions::default().shard_bytes)]
+    shard_size: u64,
+}
+
+/// Runs `visplay model export`.
+pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), CommandError> {
+    let config = Config::load(&args.dir).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let weights = Weights::open(&args.dir, &config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let options = ExportOptions { dtype: args.dtype.map(Dtype::stored), shard_bytes: args.shard_size };
+    let merged = match &args.adapter {
+        Some(adapter) => Some(merge(adapter, &config, &weights)?),
+        None => None,
+    };
+    let source = merged.as_ref().map_or(&weights as &dyn TensorSource, |merged| merged);
+    let exported = export(&args.out, &config, source, Some(&args.dir), options)?;
+    if ui.json {
+        return ui.result_json(&exported);
+    }
+    exported.files.iter().try_for_each(|file| ui.result(args.out.join(file).display().to_string()))
+}
+
+/// The tensors with the adapter merged, in the formats that the checkpoint has them in.
+fn merge(adapter: &Path, config: &Config, weights: &Weights) -> Result<BTreeMap<String, Tensor>, CommandError> {
+    let wrong = |e: AdapterError| CommandError::from_chain(exit::USAGE, &e);
+    let source = CheckpointTensors { weights, dtype: DType::F32, device: &Device::Cpu, ops: Ops::Kernels };
+    let mut merged = Adapter::read(adapter, config).and_then(|a| a.merged(config, &source)).map_err(wrong)?;
+    for parameter in parameters(config) {
+        let Some(tensor) = merged.get_mut(&parameter.name) else { continue };
+        let stored = weights.raw(&parameter.name).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?.dtype;
+        let dtype = match stored {
+            StoredType::BF16 => DType::BF16,
+            StoredType::F16 => DType::F16,
+            _ => DType::F32,
+        };
+        *tensor = tensor.to_dtype(dtype).map_err(|e| wrong(e.into()))?;
+    }
+    Ok(merged)
+}

@@ -1,0 +1,290 @@
+//! `visplay model inspect`: what a checkpoint is and what it will need.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::cli::args::Dtype;
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::output::ui::Ui;
+use crate::vlm::config::Config;
+use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, TrainingState, Workload};
+use crate::vlm::safetensors_header::StoredType;
+use crate::vlm::weights::Weights;
+
+/// Show a checkpoint's architecture, sizes, parameters and number formats, and the memory that it will need.
+///
+/// Reads headers only, so it is instant for any size, and checks that the weight files are whole and belong to the
+/// configuration.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  visplay model inspect models/qwen2.5-vl-3b\n  \
+                        visplay model inspect models/qwen2.5-vl-7b --dtype bf16 --sequences 64 --json")]
+pub struct ModelInspectArgs {
+    /// The checkpoint folder.
+    dir: PathBuf,
+    /// Dtype that the model computes in.
+    #[arg(long, alias = "type", value_enum, value_name = "DTYPE", default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// Sequences at once, for the memory tables.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    sequences: Vec<u64>,
+    /// Tokens of a prompt, those of its image included.
+    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u64).range(..=MOST))]
+    prompt_tokens: u64,
+    /// Patches of an image: width/14 * height/14 after resizing, four to an image token.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(..=MOST))]
+    image_patches: u64,
+    /// Tokens of a response.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(..=MOST))]
+    response_tokens: u64,
+    /// Samples drawn for a prompt, which share its cache.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    samples_per_prompt: u64,
+    /// What training keeps AdamW's moments in.
+    #[arg(long, value_enum, default_value_t = Moments::F32)]
+    moments: Moments,
+    /// Count the weights that training measures the divergence from (`beta` above 0).
+    #[arg(long)]
+    reference: bool,
+}
+
+/// What AdamW's moments can be kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Moments {
+    /// 8 bytes a parameter.
+    F32,
+    /// 4 bytes a parameter.
+    Bf16,
+}
+
+/// The most of any count: the product of three with a model's bytes a token stays within 64 bits.
+const MOST: u64 = 1 << 20;
+
+#[derive(Debug, Serialize)]
+struct Inspection {
+    model: String,
+    architecture: &'static str,
+    sizes: Sizes,
+    parameters: ParameterCounts,
+    files: Vec<FileSize>,
+    stored: std::collections::BTreeMap<&'static str, u64>,
+    memory: Memory,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sizes {
+    text_layers: usize,
+    text_hidden: usize,
+    text_ffn: usize,
+    heads: usize,
+    kv_heads: usize,
+    vocabulary: usize,
+    tied_embeddings: bool,
+    rope_theta: f64,
+    rms_norm_eps: f64,
+    mrope_section: [usize; 3],
+    vision_depth: usize,
+    vision_hidden: usize,
+    vision_ffn: usize,
+    vision_heads: usize,
+    patch: usize,
+    window: usize,
+    full_attention_blocks: Vec<usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct FileSize {
+    file: String,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Memory {
+    r#type: &'static str,
+    workload: Workload,
+    kv_bytes_per_token: u64,
+    sampling: Vec<SamplingMemory>,
+    training: Vec<TrainingMemory>,
+}
+
+/// Runs `visplay model inspect`.
+pub fn cmd_model_inspect(args: &ModelInspectArgs, ui: &Ui) -> Result<(), CommandError> {
+    let config = Config::load(&args.dir).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let weights = Weights::open(&args.dir, &config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let inspection = inspect(args, &config, &weights);
+    if ui.json { ui.result_json(&inspection) } else { ui.result(table(&inspection)) }
+}
+
+fn inspect(args: &ModelInspectArgs, config: &Config, weights: &Weights) -> Inspection {
+    let (text, vision) = (&config.text, &config.vision);
+    let file_size = |file: &crate::vlm::mapped::MappedFile| FileSize {
+        file: file.path().file_name().unwrap_or_default().display().to_string(),
+        bytes: file.bytes().len() as u64,
+    };
+    Inspection {
+        model: args.dir.display().to_string(),
+        architecture: crate::vlm::config::ARCHITECTURE,
+        sizes: Sizes {
+            text_layers: text.num_hidden_layers,
+            text_hidden: text.hidden_size,
+            text_ffn: text.intermediate_size,
+            heads: text.num_attention_heads,
+            kv_heads: text.num_key_value_heads,
+            vocabulary: text.vocab_size,
+            tied_embeddings: config.tie_word_embeddings,
+            rope_theta: text.rope_theta,
+            rms_norm_eps: text.rms_norm_eps,
+            mrope_section: text.mrope_section,
+            vision_depth: vision.depth,
+            vision_hidden: vision.hidden_size,
+            vision_ffn: vision.intermediate_size,
+            vision_heads: vision.num_heads,
+            patch: vision.patch_size,
+            window: vision.window_size,
+            full_attention_blocks: (0..vision.depth).filter(|&block| vision.is_full_attention(block)).collect(),
+        },
+        parameters: memory::parameter_counts(config),
+        files: weights.files().map(file_size).collect(),
+        stored: weights.stored_types().into_iter().map(|(dtype, bytes)| (dtype.name(), bytes)).collect(),
+        memory: predict(args, config),
+        notes: config.notes.clone(),
+    }
+}
+
+fn predict(args: &ModelInspectArgs, config: &Config) -> Memory {
+    let dtype = args.dtype.stored();
+    let workload = Workload {
+        prompt_tokens: args.prompt_tokens,
+        image_patches: args.image_patches,
+        response_tokens: args.response_tokens,
+        samples_per_prompt: args.samples_per_prompt,
+    };
+    let moments = match args.moments {
+        Moments::F32 => StoredType::F32,
+        Moments::Bf16 => StoredType::BF16,
+    };
+    let state = TrainingState { moments, reference: args.reference };
+    Memory {
+        r#type: dtype.torch_name(),
+        workload,
+        kv_bytes_per_token: memory::kv_bytes_per_token(config, dtype),
+        sampling: args.sequences.iter().map(|&n| memory::sampling(config, workload, n, dtype)).collect(),
+        training: args.sequences.iter().map(|&n| memory::training(config, workload, n, dtype, state)).collect(),
+    }
+}
+
+fn table(i: &Inspection) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        let _ = writeln!(out, "{text}");
+    };
+    let (s, p) = (&i.sizes, &i.parameters);
+    line(format!("{}: {}", i.model, i.architecture));
+    line(format!(
+        "text    {} layers, hidden {}, FFN {}, {} heads over {} kv heads, vocabulary {} ({})",
+        s.text_layers,
+        s.text_hidden,
+        s.text_ffn,
+        s.heads,
+        s.kv_heads,
+        s.vocabulary,
+        if s.tied_embeddings { "tied" } else { "untied" }
+    ));
+    line(format!("        rope theta {}, mrope {:?}, rms eps {:e}", s.rope_theta, s.mrope_section, s.rms_norm_eps));
+    line(format!(
+        "vision  {} blocks, hidden {}, FFN {}, {} heads, patch {}, window {}, full attention in {:?}",
+        s.vision_depth, s.vision_hidden, s.vision_ffn, s.vision_heads, s.patch, s.window, s.full_attention_blocks
+    ));
+    line(format!("\nparameters  {}", grouped(p.total)));
+    for (part, count) in [
+        ("patch embedding", p.patch_embedding),
+        ("vision blocks", p.vision_blocks),
+        ("merger", p.merger),
+        ("embedding", p.embedding),
+        ("text layers", p.text_layers),
+        ("final norm", p.final_norm),
+        ("head", p.head),
+    ] {
+        line(format!("  {part:<16} {:>16}", grouped(count)));
+    }
+    let stored: Vec<String> = i.stored.iter().map(|(dtype, bytes)| format!("{dtype} {}", size(*bytes))).collect();
+    line(format!("\nstored      {}", stored.join(", ")));
+    for file in &i.files {
+        line(format!("  {:<40} {:>10}", file.file, size(file.bytes)));
+    }
+    memory_tables(&i.memory, &mut line);
+    for note in &i.notes {
+        line(format!("note: {note}"));
+    }
+    out.trim_end().to_owned()
+}
+
+fn memory_tables(memory: &Memory, line: &mut impl FnMut(String)) {
+    let w = memory.workload;
+    line(format!(
+        "\nmemory in {}, prompts of {} tokens, images of {} patches, responses of {} tokens, {} a prompt; {} of cache a token",
+        memory.r#type,
+        w.prompt_tokens,
+        w.image_patches,
+        w.response_tokens,
+        w.samples_per_prompt,
+        size(memory.kv_bytes_per_token)
+    ));
+    line("  sampling   sequences    weights    loading      cache  activations      total".to_owned());
+    for m in &memory.sampling {
+        line(format!(
+            "             {:>9} {:>10} {:>10} {:>10} {:>12} {:>10}",
+            m.sequences,
+            size(m.weights),
+            size(m.loading),
+            size(m.kv_cache),
+            size(m.activations),
+            size(m.total)
+        ));
+    }
+    line(
+        "  training   sequences    weights  optimizer  reference layer inputs  one layer      freed      total"
+            .to_owned(),
+    );
+    for m in &memory.training {
+        line(format!(
+            "             {:>9} {:>10} {:>10} {:>10} {:>12} {:>10} {:>10} {:>10}",
+            m.sequences,
+            size(m.weights),
+            size(m.optimizer),
+            size(m.reference),
+            size(m.layer_inputs),
+            size(m.one_layer),
+            size(m.freed),
+            size(m.total)
+        ));
+    }
+}
+
+/// A count with its thousands apart.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A size for people, in decimal units.
+fn size(bytes: u64) -> String {
+    let x = bytes as f64;
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", x / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", x / 1e6),
+        _ => format!("{:.2} GB", x / 1e9),
+    }
+}

@@ -1,0 +1,54 @@
+//! `visplay model random`: a checkpoint of random weights, for benchmarks and tests.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::args::Dtype;
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::output::ui::Ui;
+use crate::random::Seed;
+use crate::vlm::config::Config;
+use crate::vlm::export::{ExportOptions, export};
+use crate::vlm::tensor_source::RandomTensors;
+use crate::vlm::tokenizer::Tokenizer;
+
+/// Write a checkpoint of a configuration with random weights.
+#[derive(Debug, Args)]
+#[command(hide = true)]
+#[command(after_help = "Examples:\n  visplay model random --config tests/data/configs/qwen2.5-vl-3b.json --seed 1 \
+                        --files-from data/nano random-3b")]
+pub struct ModelRandomArgs {
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
+    /// The seed of the weights.
+    #[arg(long, default_value_t = Seed(0))]
+    seed: Seed,
+    /// Dtype of the written tensors.
+    #[arg(long, alias = "type", value_enum, value_name = "DTYPE", default_value_t = Dtype::Bf16)]
+    dtype: Dtype,
+    /// A checkpoint whose tokenizer and processor files are copied; the ids of its special tokens replace those of the
+    /// configuration.
+    #[arg(long)]
+    files_from: Option<PathBuf>,
+    /// The folder to write; it must not exist.
+    out: PathBuf,
+}
+
+/// Runs `visplay model random`.
+pub fn cmd_model_random(args: &ModelRandomArgs, ui: &Ui) -> Result<(), CommandError> {
+    let mut config = Config::load_file(&args.config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    if let Some(folder) = &args.files_from {
+        let tokenizer = Tokenizer::load_unchecked(folder).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+        config.tokens = tokenizer.vision_tokens();
+        let end = tokenizer.special().im_end;
+        config.carried.insert("eos_token_id".to_owned(), end.into());
+    }
+    let dtype = args.dtype.stored();
+    let source = RandomTensors { seed: args.seed, dtype, deviation: config.text.initializer_range };
+    let exported = export(&args.out, &config, &source, args.files_from.as_deref(), ExportOptions::default())?;
+    ui.say(format!("{} bytes of weights in {}", exported.tensor_bytes, args.out.display()));
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! `visplay rescore`: stored questions and votes under other settings.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::analysis::rescore::{Fate, Scored, rescore};
+use crate::cli::args::parse_scope;
+use crate::cli::error::CommandError;
+use crate::cli::output::format;
+use crate::cli::output::table_files::read_all;
+use crate::cli::output::ui::Ui;
+use crate::reward::{Preset, Scope};
+use crate::tables::{QuestionRow, VoteRow};
+
+/// Score stored questions and votes under other settings, without a model, and show what would change.
+///
+/// Reads the `questions` and `votes` tables of a step or a round, as files or as folders of files, such as those below the
+/// store's `views`. Compares the settings of --preset with the same after --lambda, --scope, --low, --high and
+/// --min-margin, or with those of --to.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay rescore --questions views/questions --votes views/votes --preset paper --low 0.3 --high 0.8
+  visplay rescore --questions q.parquet --votes v.parquet --preset paper --to released-code
+  visplay rescore --questions q.parquet --votes v.parquet --preset paper --lambda 0.5 --json | jq .changed")]
+pub struct RescoreArgs {
+    /// The `questions` table: Parquet files, or folders of them.
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    questions: Vec<PathBuf>,
+    /// The `votes` table: Parquet files, or folders of them.
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    votes: Vec<PathBuf>,
+    /// The settings to start from: `paper` or `released-code`.
+    #[arg(long, value_name = "NAME")]
+    preset: String,
+    /// The preset to compare with, instead of the same one.
+    #[arg(long, value_name = "NAME")]
+    to: Option<String>,
+    /// Another weight of the diversity penalty.
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    lambda: Option<f64>,
+    /// Compare questions within the `group` of an image or within the whole `step`.
+    #[arg(long, value_name = "SCOPE", value_parser = parse_scope)]
+    scope: Option<Scope>,
+    /// Another lower end of the band of confidence, 0 to 1.
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    low: Option<f64>,
+    /// Another upper end of the band, 0 to 1.
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    high: Option<f64>,
+    /// Another least lead of the majority over the runner-up, 0 to 1.
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    min_margin: Option<f64>,
+}
+
+/// Runs `visplay rescore`.
+pub fn cmd_rescore(args: &RescoreArgs, ui: &Ui) -> Result<(), CommandError> {
+    let preset = |name: &str| Preset::named(name).map_err(|e| CommandError::usage(e.to_string()));
+    let before = preset(&args.preset)?;
+    let after = changed(args.to.as_deref().map_or(Ok(before), preset)?, args)?;
+    let questions: Vec<QuestionRow> = read_all(&args.questions)?;
+    let votes: Vec<VoteRow> = read_all(&args.votes)?;
+    let (before, after) = (rescore(&questions, &votes, before), rescore(&questions, &votes, &after));
+    for (name, scored) in [("before", &before), ("after", &after)] {
+        if let Some(note) = &scored.note {
+            ui.say(format!("{name}: {note}"));
+        }
+    }
+    if ui.json { print_json(&before, &after, ui) } else { print_table(&before, &after, ui) }
+}
+
+/// The settings after what the command line changes.
+fn changed(preset: &Preset, args: &RescoreArgs) -> Result<Preset, CommandError> {
+    let mut preset = preset.clone();
+    let share = |flag: &str, value: Option<f64>, current: f64| match value {
+        Some(v) if !(0.0..=1.0).contains(&v) => {
+            Err(CommandError::usage(format!("--{flag} is {v}; it is a share, 0 to 1")))
+        }
+        other => Ok(other.unwrap_or(current)),
+    };
+    let d = &mut preset.difficulty;
+    d.low = share("low", args.low, d.low)?;
+    d.high = share("high", args.high, d.high)?;
+    d.min_margin = share("min-margin", args.min_margin, d.min_margin)?;
+    if d.low > d.high {
+        return Err(CommandError::usage(format!("the band {} to {} is empty: --low is above --high", d.low, d.high)));
+    }
+    let q = &mut preset.questioner;
+    q.scope = args.scope.unwrap_or(q.scope);
+    q.lambda = args.lambda.unwrap_or(q.lambda);
+    if !q.lambda.is_finite() || q.lambda < 0.0 {
+        return Err(CommandError::usage(format!("--lambda is {}; it is a number from 0 on", q.lambda)));
+    }
+    Ok(preset)
+}
+
+fn print_json(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandError> {
+    let changed = before.questions.iter().zip(&after.questions).filter(|(b, a)| b != a);
+    let changed: Vec<_> = changed
+        .map(|(b, a)| {
+            let side = |reward: Option<f64>, fate: &Fate| {
+                let mut side = json!(fate);
+                side["reward"] = json!(reward);
+                side
+            };
+            json!({"question_id": b.question_id, "before": side(b.reward, &b.fate), "after": side(a.reward, &a.fate)})
+        })
+        .collect();
+    let summary = |s: &Scored| json!({"kept": s.kept, "dropped": s.dropped, "rewards": s.rewards, "note": s.note});
+    ui.result_json(&json!({
+        "questions": before.questions.len(), "before": summary(before), "after": summary(after), "changed": changed,
+    }))
+}
+
+fn print_table(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandError> {
+    let mut rows = vec![["", "before", "after"].map(str::to_owned).to_vec()];
+    let mut row = |name: &str, value: &dyn Fn(&Scored) -> String| {
+        rows.push(vec![name.to_owned(), value(before), value(after)]);
+    };
+    row("questions", &|s| format::count(s.questions.len() as u64));
+    row("kept", &|s| format::count(s.kept as u64));
+    let reasons: std::collections::BTreeSet<&String> = before.dropped.keys().chain(after.dropped.keys()).collect();
+    for reason in reasons {
+        row(&format!("dropped: {reason}"), &|s| format::count(s.dropped.get(reason).copied().unwrap_or(0) as u64));
+    }
+    row("reward mean", &|s| format!("{:.4}", s.rewards.mean));
+    row("reward std", &|s| format!("{:.4}", s.rewards.std));
+    for (i, name) in ["reward least", "lower quartile", "median", "upper quartile", "most"].iter().enumerate() {
+        row(name, &|s| format!("{:.4}", s.rewards.quartiles[i]));
+    }
+    let pairs = || before.questions.iter().zip(&after.questions);
+    let kept = pairs().filter(|(b, a)| !b.fate.is_kept() && a.fate.is_kept()).count();
+    let lost = pairs().filter(|(b, a)| b.fate.is_kept() && !a.fate.is_kept()).count();
+    for line in format::columns(&rows) {
+        ui.result(line)?;
+    }
+    ui.result(format!(
+        "{} questions would come in, {} would go",
+        format::count(kept as u64),
+        format::count(lost as u64)
+    ))
+}

@@ -1,0 +1,92 @@
+//! `visplay rewards`: the Questioner's rewards of recorded steps.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::args::parse_scope;
+use crate::cli::error::CommandError;
+use crate::cli::output::jsonl::{Added, Line, LinesArgs, Order, for_each_line, kind};
+use crate::cli::output::ui::Ui;
+use crate::reward::{Preset, Question, QuestionerReward, QuestionerSettings, questioner_rewards};
+
+/// Reward the Questioner for the questions of a step, as training does.
+///
+/// Reads lines {"groups": [[{"question": "..", "valid": true, "confidence": 0.5}, ..], ..]}, a step each and a group for each
+/// image, and prints them with "rewards" and the parts of each: "uncertainty", "diversity" (the penalty), "shares" and
+/// "cluster_sizes", all in the shape of the groups. Where "valid" is false, the question and its confidence are of no
+/// account and may be left out. docs/rewards.md has the formulas. Other keys pass through.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay rewards steps.jsonl --preset paper
+  visplay rewards steps.jsonl --preset released-code | jq -c .rewards
+  visplay rewards steps.jsonl --preset released-code --scope group --lambda 0.5")]
+pub struct RewardsArgs {
+    #[command(flatten)]
+    lines: LinesArgs,
+    /// Whose rewards: `paper` or `released-code`.
+    #[arg(long, value_name = "NAME")]
+    preset: String,
+    /// Another weight of the diversity penalty than the preset's.
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    lambda: Option<f64>,
+    /// Compare questions within the `group` of an image or within the whole `step`, whatever the preset says.
+    #[arg(long, value_name = "SCOPE", value_parser = parse_scope)]
+    scope: Option<crate::reward::Scope>,
+}
+
+/// Runs `visplay rewards`.
+pub fn cmd_rewards(args: &RewardsArgs, ui: &Ui) -> Result<(), CommandError> {
+    let preset = Preset::named(&args.preset).map_err(|error| CommandError::usage(error.to_string()))?;
+    let mut settings = preset.questioner.clone();
+    settings.lambda = args.lambda.unwrap_or(settings.lambda);
+    settings.scope = args.scope.unwrap_or(settings.scope);
+    if !settings.lambda.is_finite() || settings.lambda < 0.0 {
+        return Err(CommandError::usage(format!("--lambda is {}; it must be a number from 0 on", settings.lambda)));
+    }
+    for_each_line(&args.lines, ui, Order::Sequential, |line| rewarded(line, &settings))
+}
+
+fn rewarded(line: &Line, settings: &QuestionerSettings) -> Result<Added, String> {
+    let groups = array(line.get("groups")?, || "\"groups\"".to_owned())?;
+    let group = |(g, group): (usize, &Value)| -> Result<Vec<Question>, String> {
+        let questions = array(group, || format!("\"groups\"[{g}]"))?;
+        let read = |(q, entry)| question(entry).map_err(|reason| format!("\"groups\"[{g}][{q}] {reason}"));
+        questions.iter().enumerate().map(read).collect()
+    };
+    let groups = groups.iter().enumerate().map(group).collect::<Result<Vec<_>, _>>()?;
+    let rewards = questioner_rewards(&groups, settings).map_err(|error| error.to_string())?;
+    let column = |part: &dyn Fn(&QuestionerReward) -> Value| -> Value {
+        rewards.iter().map(|group| group.iter().map(part).collect::<Value>()).collect()
+    };
+    Ok(vec![
+        ("rewards", column(&|reward| json!(reward.reward))),
+        ("uncertainty", column(&|reward| json!(reward.uncertainty))),
+        ("diversity", column(&|reward| json!(reward.diversity))),
+        ("shares", column(&|reward| json!(reward.share))),
+        ("cluster_sizes", column(&|reward| json!(reward.cluster_size))),
+    ])
+}
+
+fn array(value: &Value, name: impl Fn() -> String) -> Result<&Vec<Value>, String> {
+    value.as_array().ok_or_else(|| format!("{} is {}, not a list", name(), kind(value)))
+}
+
+fn question(entry: &Value) -> Result<Question, String> {
+    let entry = entry.as_object().ok_or_else(|| format!("is {}, not an object", kind(entry)))?;
+    let key = |key: &str| entry.get(key).filter(|value| !value.is_null());
+    let valid = match key("valid") {
+        Some(Value::Bool(valid)) => *valid,
+        Some(other) => return Err(format!("has a \"valid\" that is {}, not true or false", kind(other))),
+        None => return Err("has no \"valid\"".to_owned()),
+    };
+    if !valid {
+        return Ok(Question { text: String::new(), valid, confidence: 0.0 });
+    }
+    let text = key("question").and_then(Value::as_str).ok_or("is valid and has no \"question\" that is a string")?;
+    let confidence =
+        key("confidence").and_then(Value::as_f64).ok_or("is valid and has no \"confidence\" that is a number")?;
+    if !(0.0..=1.0).contains(&confidence) {
+        return Err(format!("has a confidence of {confidence}; it must lie between 0 and 1"));
+    }
+    Ok(Question { text: text.to_owned(), valid, confidence })
+}

@@ -1,0 +1,137 @@
+//! `visplay show`: one thing of a store, by name or by the first digits of its digest.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::analysis::preview;
+use crate::cli::args::StoreArgs;
+use crate::cli::error::CommandError;
+use crate::cli::output::format;
+use crate::cli::output::ui::Ui;
+use crate::store::{ActionKey, ObjectId, ObjectKind, Ref, StageResult, Store, StoreFile};
+
+/// Show a ref, a result, an action or an object.
+///
+/// A ref is `evolution/name`, the newest of its sequence, or `evolution/name@N`. Anything else is looked up by the first
+/// digits (4 at least) of its digest or key.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay show nano/images
+  visplay show nano/images@1
+  visplay show 3fa9c0 --rows 20")]
+pub struct ShowArgs {
+    /// A ref, or the first digits of a digest.
+    #[arg(value_name = "REF|DIGEST")]
+    what: String,
+    /// How many rows of a table to show.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    rows: usize,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs `visplay show`.
+pub fn cmd_show(args: &ShowArgs, ui: &Ui) -> Result<(), CommandError> {
+    let store = args.store.open()?;
+    if args.what.contains('/') {
+        let r = find_ref(&store, &args.what)?;
+        return show_result(&store, r.result, Some(&r), ui);
+    }
+    match store.find(&args.what)? {
+        StoreFile::Object(object) => show_object(&store, object, args.rows, ui),
+        StoreFile::Action(key) | StoreFile::Result(key) => show_result(&store, key, None, ui),
+        other => Err(CommandError::failed(format!("{other:?} cannot be shown"))),
+    }
+}
+
+fn find_ref(store: &Store, text: &str) -> Result<Ref, CommandError> {
+    let (path, sequence) = match text.split_once('@') {
+        Some((path, n)) => {
+            let n: u32 = n.parse().map_err(|_| CommandError::usage(format!("`{n}` is no sequence number")))?;
+            (path, Some(n))
+        }
+        None => (text, None),
+    };
+    let all = store.refs()?;
+    let found =
+        all.iter().rfind(|r| format!("{}/{}", r.evolution, r.name) == path && sequence.is_none_or(|n| r.sequence == n));
+    found.cloned().ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(|r| format!("{}/{}", r.evolution, r.name)).collect();
+        let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, path));
+        let hint = nearest.map_or("the store has no refs yet".into(), |n| format!("did you mean `{n}`?"));
+        CommandError::usage(format!("there is no ref `{text}`")).with_hint(hint)
+    })
+}
+
+fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Result<(), CommandError> {
+    let action = store.action(key)?;
+    let result = store.result(key)?;
+    if ui.json {
+        let digest = result.as_ref().map(StageResult::digest).transpose()?;
+        return ui.result_json(&json!({"ref": r, "key": key, "action": action, "result": result, "digest": digest}));
+    }
+    if let Some(r) = r {
+        ui.result(format!("ref      {r}, made {} UTC", format::time(r.made_ms)))?;
+    }
+    ui.result(format!("action   {key}"))?;
+    ui.result(format!("stage    {} version {}, seed {}", action.stage, action.stage_version, action.seed))?;
+    let options = action.parameters.iter().chain(&action.shard);
+    for (name, value) in options {
+        ui.result(format!("         {name} = {value}"))?;
+    }
+    for input in action.inputs.iter().take(8) {
+        ui.result(format!("reads    {} {}", input.role, input.object))?;
+    }
+    if action.inputs.len() > 8 {
+        ui.result(format!("         and {} more", action.inputs.len() - 8))?;
+    }
+    let Some(result) = result else { return ui.result("result   none yet") };
+    ui.result(format!("result   {}", result.digest()?))?;
+    let c = result.counts;
+    let (rows_in, rows_out, rejects) = (format::count(c.rows_in), format::count(c.rows_out), format::count(c.rejects));
+    ui.result(format!("rows     {rows_in} in = {rows_out} out + {rejects} rejects"))?;
+    for (figure, n) in &result.figures {
+        ui.result(format!("         {figure} = {}", format::count(*n)))?;
+    }
+    for output in &result.outputs {
+        let (rows, bytes) = (format::count(output.rows), format::bytes(output.bytes));
+        ui.result(format!("wrote    {} {} ({rows} rows, {bytes})", output.role, output.object))?;
+    }
+    let run = &result.run;
+    let began = format::time(run.began_ms);
+    ui.result(format!(
+        "ran      {began} UTC on {} for {}, visplay {}",
+        run.process.host,
+        format::duration(run.took_ms),
+        run.program
+    ))
+}
+
+fn show_object(store: &Store, object: ObjectId, rows: usize, ui: &Ui) -> Result<(), CommandError> {
+    let bytes = store.read_object(object)?;
+    let size = bytes.len() as u64;
+    let head = json!({"object": object, "bytes": size});
+    match object.kind {
+        ObjectKind::Parquet => {
+            let table = preview::of_parquet(bytes, rows)
+                .map_err(|e| CommandError::failed(format!("{}: {e}", object.name())))?;
+            if ui.json {
+                return ui.result_json(&json!({
+                    "object": object, "bytes": size, "rows": table.rows, "columns": table.columns,
+                }));
+            }
+            ui.result(format!("{object}: {} rows, {}", format::count(table.rows), format::bytes(size)))?;
+            ui.result(table.text)
+        }
+        ObjectKind::Json => {
+            let value: Value = serde_json::from_slice(&bytes).map_err(|e| CommandError::failed(e.to_string()))?;
+            if ui.json {
+                return ui.result_json(&value);
+            }
+            ui.result(format!("{object}: {}", format::bytes(size)))?;
+            ui.result(serde_json::to_string_pretty(&value).unwrap_or_default())
+        }
+        ObjectKind::Safetensors if ui.json => ui.result_json(&head),
+        ObjectKind::Safetensors => ui.result(format!("{object}: tensors, {}", format::bytes(size))),
+    }
+}

@@ -1,0 +1,138 @@
+//! `visplay status`: what a store holds, at a glance.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::args::StoreArgs;
+use crate::cli::error::CommandError;
+use crate::cli::output::format;
+use crate::cli::output::ui::Ui;
+use crate::evolution::{Current, current_round, ref_name};
+use crate::store::{Ref, Store, StoreFile};
+
+/// Show the evolutions of the store, what their refs hold, and how much room the store takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay status
+  visplay status --json | jq .refs")]
+pub struct StatusArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs `visplay status`.
+pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
+    let store = args.store.open()?;
+    let heads = heads(&store)?;
+    let room = room(&store)?;
+    if ui.json {
+        let refs: Result<Vec<Value>, CommandError> = heads.iter().map(|r| describe(&store, r)).collect();
+        let current = current(&store, &heads)?;
+        return ui.result_json(&json!({"store": store.root(), "refs": refs?, "current": current, "room": room}));
+    }
+    if heads.is_empty() {
+        ui.result(format!("{} holds nothing yet; `visplay ingest FOLDER` fills it", store.root().display()))?;
+    } else {
+        let mut rows = vec![["ref", "made", "rows", "rejects", "size", "result"].map(str::to_owned).to_vec()];
+        for r in &heads {
+            rows.push(row(&store, r)?);
+        }
+        for line in format::columns(&rows) {
+            ui.result(line)?;
+        }
+        for (evolution, current) in current(&store, &heads)? {
+            let current = match current {
+                Current::Round(round) => format!("round {round} is current, and the next round starts from it"),
+                Current::Base => "the base model is current, and the next round starts from it".to_owned(),
+                Current::Lost { lost } => format!(
+                    "parts of round {lost} are lost; `visplay verify --full`, then `evolve-round`, brings them back"
+                ),
+            };
+            ui.result(format!("{evolution}: {current}"))?;
+        }
+    }
+    let total: u64 = room.values().map(|k| k.bytes).sum();
+    let kinds: Vec<String> = room
+        .iter()
+        .map(|(kind, k)| format!("{kind} {} ({})", format::count(k.files), format::bytes(k.bytes)))
+        .collect();
+    ui.result(format!("{}: {}: {}", store.root().display(), format::bytes(total), kinds.join(", ")))
+}
+
+/// The newest ref of each name.
+fn heads(store: &Store) -> Result<Vec<Ref>, CommandError> {
+    let mut heads = BTreeMap::new();
+    for r in store.refs()? {
+        heads.insert((r.evolution.clone(), r.name.clone()), r);
+    }
+    Ok(heads.into_values().collect())
+}
+
+/// What is current in every evolution that has a round.
+fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, Current>, CommandError> {
+    let first = ref_name(1, "round");
+    let begun = heads.iter().filter(|r| r.name == first);
+    begun.map(|r| Ok((r.evolution.clone(), current_round(store, &r.evolution)?))).collect()
+}
+
+fn row(store: &Store, r: &Ref) -> Result<Vec<String>, CommandError> {
+    let made = format::time(r.made_ms);
+    let Some(result) = store.result(r.result)? else {
+        return Ok(vec![r.to_string(), made, "its result is gone; run `visplay verify`".into()]);
+    };
+    let bytes = result.outputs.iter().map(|o| o.bytes).sum();
+    Ok(vec![
+        r.to_string(),
+        made,
+        format::count(result.counts.rows_out),
+        format::count(result.counts.rejects),
+        format::bytes(bytes),
+        format!("{:.12}", result.digest()?.to_string()),
+    ])
+}
+
+fn describe(store: &Store, r: &Ref) -> Result<Value, CommandError> {
+    let result = store.result(r.result)?;
+    let digest = result.as_ref().map(crate::store::StageResult::digest).transpose()?;
+    Ok(json!({
+        "ref": r.to_string(),
+        "evolution": r.evolution,
+        "name": r.name,
+        "sequence": r.sequence,
+        "action": r.result,
+        "result": digest,
+        "counts": result.as_ref().map(|x| x.counts),
+        "figures": result.as_ref().map(|x| &x.figures),
+        "bytes": result.map(|x| x.outputs.iter().map(|o| o.bytes).sum::<u64>()),
+    }))
+}
+
+/// The room that a kind of store file takes.
+#[derive(Debug, Default, serde::Serialize)]
+struct Room {
+    files: u64,
+    bytes: u64,
+}
+
+fn room(store: &Store) -> Result<BTreeMap<&'static str, Room>, CommandError> {
+    let mut room: BTreeMap<&'static str, Room> = BTreeMap::new();
+    for entry in store.files()? {
+        let kind = match StoreFile::of(&entry.name) {
+            StoreFile::Object(_) => "objects",
+            StoreFile::Action(_) | StoreFile::Result(_) => "actions and results",
+            StoreFile::Claim(_) => "claims",
+            StoreFile::Temporary => "temporary files",
+            StoreFile::Cache => "cache",
+            StoreFile::Quarantined => "quarantine",
+            // A view is a second name of an object and takes no room of its own.
+            StoreFile::View | StoreFile::Format | StoreFile::Ref(..) => continue,
+            StoreFile::Foreign => "foreign files",
+        };
+        let kind = room.entry(kind).or_default();
+        kind.files += 1;
+        kind.bytes += entry.len;
+    }
+    Ok(room)
+}

@@ -1,0 +1,216 @@
+//! `visplay warm-start`: supervised training on a table of demonstrations.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::args::{DeviceArgs, DtypeArgs, StoreArgs, ThreadArgs};
+use crate::cli::error::CommandError;
+use crate::cli::exit;
+use crate::cli::interrupt::listen_for_interrupt;
+use crate::cli::output::progress::TerminalProgress;
+use crate::cli::output::ui::Ui;
+use crate::stages::model::import;
+use crate::stages::warm_start::{Demonstrations, WarmStartSettings, trained_adapter, warm_start};
+use crate::stages::{Runner, read_rows};
+use crate::store::Store;
+use crate::tables::MetricRow;
+use crate::training::ScheduleKind;
+use crate::vlm::config::Config;
+use crate::vlm::export::{ExportOptions, export, publish};
+use crate::vlm::tensor_source::TensorSource;
+
+/// Teach a model by demonstrations: cross-entropy on the responses of a table of images, prompts and responses.
+///
+/// The table is Parquet with the columns `image` (a struct of `bytes` and `path`, as Hugging Face datasets write it; without
+/// bytes the path is a file beside the table), `prompt`, `response` and, if you like, `system`. Rows are gone through in their
+/// order; those of one image that stand together share its encoding. Use it to teach a base model the form of the Questioner's
+/// output before an evolution. Stopped, it goes on where it was by the same command.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  visplay warm-start --model models/qwen2.5-vl-3b --data questions.parquet --out models/questioner
+  visplay warm-start --model random --data warm-1/demonstrations.parquet --rows 160 --learning-rate 2e-3 --beta2 0.98 --out warm-1/model
+  visplay warm-start --model models/qwen2.5-vl-3b --data questions.parquet --lora-rank 16 --adapter-out models/adapter --out models/questioner")]
+pub struct WarmStartArgs {
+    /// The checkpoint folder to start from.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The table of demonstrations.
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// The folder to write the trained checkpoint to; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Rows of a step.
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().rows_per_step, value_parser = clap::value_parser!(u32).range(1..))]
+    rows: u32,
+    /// How often the table is gone through.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: u32,
+    /// The highest learning rate.
+    #[arg(long, value_name = "RATE", default_value_t = WarmStartSettings::default().learning_rate, allow_negative_numbers = true)]
+    learning_rate: f64,
+    /// Keep the rate after the warm-up, instead of half a cosine down.
+    #[arg(long)]
+    constant: bool,
+    /// Steps over which the rate rises.
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().warmup_steps)]
+    warmup: u32,
+    /// The share of the rate that the cosine falls to.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
+    final_share: f64,
+    /// AdamW: decay of the first moment.
+    #[arg(long, value_name = "BETA", default_value_t = WarmStartSettings::default().beta1, allow_negative_numbers = true)]
+    beta1: f64,
+    /// AdamW: decay of the second moment.
+    #[arg(long, value_name = "BETA", default_value_t = WarmStartSettings::default().beta2, allow_negative_numbers = true)]
+    beta2: f64,
+    /// AdamW: weight decay.
+    #[arg(long, value_name = "DECAY", default_value_t = WarmStartSettings::default().weight_decay, allow_negative_numbers = true)]
+    weight_decay: f64,
+    /// Leave the vision tower as it is.
+    #[arg(long)]
+    freeze_vision: bool,
+    /// Train only LoRA adapters of this rank on the text tower; the result has them merged.
+    #[arg(long, value_name = "RANK", default_value_t = 0)]
+    lora_rank: u32,
+    /// LoRA: also write the adapter to this new folder, as PEFT does.
+    #[arg(long, value_name = "DIR")]
+    adapter_out: Option<PathBuf>,
+    /// LoRA: the adapter's factor is alpha / rank.
+    #[arg(long, value_name = "ALPHA", default_value_t = WarmStartSettings::default().lora_alpha, allow_negative_numbers = true)]
+    lora_alpha: f64,
+    /// A longer row is left out, in tokens.
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().max_tokens, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
+    /// Tokens that go through the model together; fewer take less memory.
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().micro_batch_tokens, value_parser = clap::value_parser!(u32).range(1..))]
+    micro_batch_tokens: u32,
+    /// Layers whose graph is alive at once; fewer take less memory and more time.
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().layers_at_once, value_parser = clap::value_parser!(u32).range(1..))]
+    layers_at_once: u32,
+    /// Keep weights and optimizer every so many steps.
+    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().checkpoint_every, value_parser = clap::value_parser!(u32).range(1..))]
+    checkpoint_every: u32,
+    /// The seed of fresh adapters.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    compute: DtypeArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
+}
+
+impl WarmStartArgs {
+    fn settings(&self) -> Result<WarmStartSettings, CommandError> {
+        let positive = |name: &str, value: f64, most: f64| match value > 0.0 && value <= most {
+            true => Ok(value),
+            false => Err(CommandError::usage(format!("--{name} is {value}; it must be above 0 and at most {most}"))),
+        };
+        let share = |name: &str, value: f64| match (0.0..1.0).contains(&value) {
+            true => Ok(value),
+            false => Err(CommandError::usage(format!("--{name} is {value}; it must be at least 0 and below 1"))),
+        };
+        Ok(WarmStartSettings {
+            rows_per_step: self.rows,
+            epochs: self.epochs,
+            learning_rate: positive("learning-rate", self.learning_rate, 1.0)?,
+            schedule: if self.constant { ScheduleKind::Constant } else { ScheduleKind::Cosine },
+            warmup_steps: self.warmup,
+            final_share: share("final-share", self.final_share)?,
+            beta1: share("beta1", self.beta1)?,
+            beta2: share("beta2", self.beta2)?,
+            weight_decay: share("weight-decay", self.weight_decay)?,
+            freeze_vision: self.freeze_vision,
+            lora_rank: self.lora_rank,
+            lora_alpha: positive("lora-alpha", self.lora_alpha, 1e6)?,
+            max_tokens: self.max_tokens,
+            micro_batch_tokens: self.micro_batch_tokens,
+            layers_at_once: self.layers_at_once,
+            checkpoint_every: self.checkpoint_every,
+            seed: self.seed,
+            ..WarmStartSettings::default()
+        })
+    }
+}
+
+/// Runs `visplay warm-start`.
+pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError> {
+    let settings = args.settings()?;
+    if args.adapter_out.is_some() && args.lora_rank == 0 {
+        return Err(CommandError::usage("--adapter-out needs --lora-rank: without it no adapter is trained"));
+    }
+    if let Some(adapter) = &args.adapter_out
+        && (adapter.starts_with(&args.out) || args.out.starts_with(adapter))
+    {
+        return Err(CommandError::usage("--adapter-out and --out must be two folders, neither within the other"));
+    }
+    for out in args.adapter_out.iter().chain([&args.out]) {
+        if out.symlink_metadata().is_ok() {
+            let message = format!("{} exists already: name a folder that does not", out.display());
+            return Err(CommandError::usage(message));
+        }
+    }
+    let device = args.device.open()?;
+    let dtype = args.compute.on(&device);
+    args.threads.start()?;
+    let interrupt = listen_for_interrupt();
+    let shown = TerminalProgress::new(ui);
+    let store = Store::open_or_create(&args.store.store)?;
+    let runner = Runner { store: &store, progress: &shown, interrupt: &interrupt, dry_run: false };
+    let data = Demonstrations::read(&args.data)?;
+    let (_, base) = import(&args.model, &runner)?;
+    let (pieces, model) = warm_start(&base, &data, &settings, (dtype, &device), &runner)?;
+    let metrics: Vec<MetricRow> = read_rows(&store, &pieces)?;
+    if metrics.iter().all(|row| row.updates == 0) {
+        let message =
+            "not one update was made, because no gradient was finite; the model is as it was and is not written";
+        return Err(
+            CommandError::failed(message).with_hint("are the model's weights finite, is --learning-rate too high?")
+        );
+    }
+    let config = Config::load(&args.model).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    // The adapter gets its name only when the model is written too: killed in between, the same command goes on.
+    let mut adapter = None;
+    if let (Some(out), Some(last)) = (&args.adapter_out, pieces.last())
+        && let Some(trained) = trained_adapter(&store, last, &settings)?
+    {
+        adapter = Some((out, trained.prepare(out, &args.model.display().to_string())?));
+    }
+    let tensors: BTreeMap<_, _> = model.tensors(&store)?.into_iter().collect();
+    let source: &dyn TensorSource = &tensors;
+    export(&args.out, &config, source, Some(&args.model), ExportOptions::default())?;
+    if let Some((out, folder)) = adapter {
+        publish(folder, out)?;
+    }
+    let rejects: u64 = pieces.iter().map(|piece| piece.counts.rejects).sum();
+    let skipped: u32 = metrics.iter().map(|row| row.updates_skipped).sum();
+    let losses: Vec<f64> = metrics.iter().filter_map(|row| row.loss).collect();
+    let tokens: u64 = metrics.iter().map(|row| row.response_tokens).sum();
+    let (first, last) = (losses.first().copied(), losses.last().copied());
+    if ui.json {
+        return ui.result_json(&json!({
+            "out": args.out, "adapter": args.adapter_out, "model": model.id, "steps": metrics.len(), "rows": data.len(), "rejects": rejects,
+            "response_tokens": tokens, "updates_skipped": skipped, "first_loss": first, "last_loss": last,
+        }));
+    }
+    let shown = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));
+    ui.result(format!(
+        "{} steps over {} rows ({rejects} left out), {tokens} response tokens; loss {} -> {}; the model is in {}",
+        metrics.len(),
+        data.len(),
+        shown(first),
+        shown(last),
+        args.out.display()
+    ))?;
+    if skipped > 0 {
+        ui.say(format!("{skipped} updates were skipped: the gradient was not finite"));
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Text for a person to read: aligned columns, counts, sizes, times, shares, safe names.
+
+use crate::analysis::labels::Share;
+
+/// Rows in aligned columns, the first one the heading. Columns of numbers are aligned right.
+pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let numeric: Vec<bool> = (0..count)
+        .map(|c| rows.iter().skip(1).filter_map(|r| r.get(c)).all(|t| t.starts_with(|ch: char| ch.is_ascii_digit())))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row
+            .iter()
+            .enumerate()
+            .map(|(c, text)| {
+                let pad = " ".repeat(widths[c] - text.chars().count());
+                if numeric[c] { format!("{pad}{text}") } else { format!("{text}{pad}") }
+            })
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A text on one line, without the control characters that a file name may hold.
+pub fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A name as a part of a file's: lower-case letters and digits, dashes between.
+pub fn slug(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
+}
+
+/// A number with its thousands apart.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of bytes in a unit that suits it.
+pub fn bytes(n: u64) -> String {
+    let mut value = n as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// Formats a share with its 95 % interval, `3 of 4 (75.0 %, 30.1 to 95.4)`.
+pub fn share(share: &Share) -> String {
+    match (share.value(), share.low, share.high) {
+        (Some(value), Some(low), Some(high)) => format!(
+            "{} of {} ({:.1} %, {:.1} to {:.1})",
+            count(share.right),
+            count(share.of),
+            100.0 * value,
+            100.0 * low,
+            100.0 * high
+        ),
+        _ => "none".to_owned(),
+    }
+}
+
+/// How long something took.
+pub fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..120_000 => format!("{:.1} s", ms as f64 / 1e3),
+        _ => format!("{} min {:02} s", ms / 60_000, ms / 1_000 % 60),
+    }
+}
+
+/// A time in UTC, `2026-11-23 12:34:56`.
+pub fn time(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (year, month, day) = date(seconds / 86_400);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
+/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar, by eras of 400 years (146,097 days) that begin in
+/// March, so that the leap day comes last.
+fn date(days_since_1970: u64) -> (u64, u64, u64) {
+    let days = days_since_1970 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([count(0), count(999), count(1000), count(1234567)], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(64 << 20)], ["0 B", "1023 B", "1.5 KiB", "64.0 MiB"]);
+        assert_eq!([duration(5), duration(1500), duration(125_000)], ["5 ms", "1.5 s", "2 min 05 s"]);
+    }
+
+    #[test]
+    fn times_are_calendar_times() {
+        assert_eq!(time(0), "1970-01-01 00:00:00");
+        assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00");
+        assert_eq!(time(1_795_437_296_000), "2026-11-23 12:34:56");
+    }
+
+    #[test]
+    fn a_name_stays_on_its_line() {
+        assert_eq!(plain("a\nb\u{1b}[31mü"), "a\\nb\\u{1b}[31mü");
+    }
+
+    #[test]
+    fn columns_align() {
+        let rows = [vec!["a".into(), "n".into()], vec!["long".into(), "10".into()], vec!["x".into(), "5".into()]];
+        assert_eq!(columns(&rows), ["a      n", "long  10", "x      5"]);
+    }
+}

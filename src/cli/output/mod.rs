@@ -1,0 +1,8 @@
+//! What commands print: results as text or JSON on standard output, messages and progress on standard error.
+
+pub mod format;
+pub mod jsonl;
+pub mod progress;
+pub mod round_table;
+pub mod table_files;
+pub mod ui;

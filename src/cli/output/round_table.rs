@@ -1,0 +1,184 @@
+//! The closing table of a round.
+
+use std::time::Instant;
+
+use crate::analysis::labels::LabelFigures;
+use crate::cli::error::CommandError;
+use crate::cli::output::format;
+use crate::cli::output::ui::Ui;
+use crate::evolution::pipeline::Pipeline;
+use crate::evolution::{
+    Checked, Done, PhaseTime, RoundReport, ScoreChange, Side, TrainingFigures, Verdict, label_gate,
+};
+use crate::store::Store;
+
+/// Prints what came of the last of these rounds, and, where there are several, a line for each.
+pub fn print(
+    done: &[Done],
+    times: &[PhaseTime],
+    store: &Store,
+    pipeline: &Pipeline,
+    labels: Option<&LabelFigures>,
+    clock: Instant,
+    ui: &Ui,
+) -> Result<(), CommandError> {
+    let Some(last) = done.last() else { return Ok(()) };
+    let report = &last.report;
+    let state = if last.found { "was done already" } else { "is done" };
+    let took = format::duration(u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX));
+    ui.result(format!("round {} of {} {state} ({took})", report.round, pipeline.evolution))?;
+    for line in format::columns(&figures(report, labels)) {
+        ui.result(format!("  {line}"))?;
+    }
+    if !report.scores.is_empty() {
+        for line in format::columns(&scores(report)) {
+            ui.result(format!("  {line}"))?;
+        }
+    }
+    let of_labels = labels.filter(|labels| labels.labels.of > 0);
+    let of_labels = of_labels.map(|labels| label_gate(&pipeline.gates, labels.labels.right, labels.labels.of));
+    let checked: Vec<Checked> = report.gates.iter().cloned().chain(of_labels).collect();
+    for line in format::columns(&gates(&checked)) {
+        ui.result(format!("  {line}"))?;
+    }
+    let mut rows = vec![["stage", "results", "time"].map(str::to_owned).to_vec()];
+    rows.extend(
+        times.iter().map(|time| vec![time.stage.clone(), format::count(time.results), format::duration(time.ms)]),
+    );
+    for line in format::columns(&rows) {
+        ui.result(format!("  {line}"))?;
+    }
+    if done.len() > 1 {
+        for line in format::columns(&rounds(done)) {
+            ui.result(format!("  {line}"))?;
+        }
+    }
+    let name = format!("{}/round-{:04}", pipeline.evolution, report.round);
+    let view = store.root().join("views").join(&pipeline.evolution).join(format!("round={}", report.round));
+    ui.result(format!("models: {name}/questioner, {name}/reasoner; tables: {}", view.display()))
+}
+
+fn figure(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
+}
+
+fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        format::count(part)
+    } else {
+        format!("{} ({:.1} %)", format::count(part), 100.0 * part as f64 / whole as f64)
+    }
+}
+
+fn figures(report: &RoundReport, labels: Option<&LabelFigures>) -> Vec<Vec<String>> {
+    let (asked, votes) = (&report.questions, &report.votes);
+    let mut rows = vec![vec!["figure".to_owned(), "value".to_owned()]];
+    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    row("images", format::count(report.images));
+    row("questions asked", format::count(asked.asked));
+    row("valid", share(asked.valid, asked.asked));
+    row("distinct", share(asked.distinct, asked.valid));
+    for (kind, n) in asked.types.iter().filter(|(kind, _)| *kind != "none") {
+        row(&format!("of type {kind}"), share(*n, asked.valid));
+    }
+    row("voted on", format::count(votes.voted));
+    row("mean confidence", figure(votes.mean_confidence));
+    if votes.voted > 0 {
+        let tenths: Vec<String> = votes.confidence_tenths.iter().map(|&n| format::count(n)).collect();
+        row("by tenths of confidence", tenths.join(" "));
+    }
+    row("kept for training", share(votes.kept, votes.voted));
+    for (reason, n) in &report.left_out {
+        row(&format!("left out: {}", reason.replace('_', " ")), format::count(*n));
+    }
+    if let Some(labels) = labels.filter(|labels| labels.labels.of > 0) {
+        row("pseudo-labels right (by the truth)", format::share(&labels.labels));
+    }
+    if let Some(kept) = report.kept {
+        let state = if kept.current { "current" } else { "kept, not current" };
+        row("agreement with the base's majority", format!("{:.3} -> {:.3} ({state})", kept.before, kept.score));
+    }
+    for (role, training) in [("Questioner", &report.questioner), ("Reasoner", &report.reasoner)] {
+        if let Some(TrainingFigures { steps, reward, entropy, kl_reference, frac_zero_std, .. }) = training {
+            row(&format!("{role} steps"), format::count(u64::from(*steps)));
+            row(&format!("{role} reward"), format!("{} -> {}", figure(reward[0]), figure(reward[1])));
+            row(&format!("{role} entropy"), format!("{} -> {}", figure(entropy[0]), figure(entropy[1])));
+            row(&format!("{role} divergence"), figure(*kl_reference));
+            row(&format!("{role} groups without a difference"), figure(*frac_zero_std));
+        }
+    }
+    rows
+}
+
+/// The gates with their figures and thresholds.
+pub fn gates(gates: &[Checked]) -> Vec<Vec<String>> {
+    let mut rows = vec![["gate", "figure", "warns", "stops", "verdict"].map(str::to_owned).to_vec()];
+    for gate in gates {
+        let side = if gate.side == Side::AtLeast { "below" } else { "above" };
+        let threshold = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{side} {value}"));
+        let verdict = match gate.verdict {
+            Verdict::Passed if gate.warn.is_none() && gate.stop.is_none() => "no threshold",
+            Verdict::Passed => "passed",
+            Verdict::Warned => "warned",
+            Verdict::Stopped => "stopped",
+        };
+        let row = [gate.gate.clone(), figure(gate.figure), threshold(gate.warn), threshold(gate.stop), verdict.into()];
+        rows.push(row.to_vec());
+    }
+    rows
+}
+
+/// A line for each round: what became of its questions, and accuracy after it by every protocol of the last.
+fn rounds(done: &[Done]) -> Vec<Vec<String>> {
+    let protocols: Vec<&ScoreChange> = done.last().into_iter().flat_map(|last| &last.report.scores).collect();
+    let one_benchmark = protocols.iter().all(|change| change.benchmark == protocols[0].benchmark);
+    let name = |change: &&ScoreChange| {
+        if one_benchmark { change.protocol.clone() } else { format!("{} {}", change.benchmark, change.protocol) }
+    };
+    let of = |report: &RoundReport, wanted: &ScoreChange, side: fn(&ScoreChange) -> Option<f64>| {
+        let is_it =
+            |change: &&ScoreChange| (&change.benchmark, &change.protocol) == (&wanted.benchmark, &wanted.protocol);
+        figure(report.scores.iter().find(is_it).and_then(side))
+    };
+    let mut heading: Vec<String> = ["round", "valid", "voted on", "kept", "confidence"].map(str::to_owned).to_vec();
+    heading.extend(protocols.iter().map(name));
+    heading.push("state".into());
+    let mut rows = vec![heading];
+    if let Some(first) = done.first() {
+        let mut row: Vec<String> = vec!["before".into(), "-".into(), "-".into(), "-".into(), "-".into()];
+        row.extend(protocols.iter().map(|protocol| of(&first.report, protocol, |change| change.before[0])));
+        rows.push(row);
+    }
+    for Done { report, found, .. } in done {
+        let mut row = vec![
+            report.round.to_string(),
+            format::count(report.questions.valid),
+            format::count(report.votes.voted),
+            format::count(report.votes.kept),
+            figure(report.votes.mean_confidence),
+        ];
+        row.extend(protocols.iter().map(|protocol| of(report, protocol, |change| change.after[0])));
+        let state = if *found { "was done" } else { "done now" };
+        row.push(if report.is_current() { state.to_owned() } else { format!("{state}, not current") });
+        rows.push(row);
+    }
+    rows
+}
+
+fn scores(report: &RoundReport) -> Vec<Vec<String>> {
+    let mut rows = vec![["accuracy", "protocol", "items", "before", "after"].map(str::to_owned).to_vec()];
+    let with_interval = |[value, low, high]: [Option<f64>; 3]| match (low, high) {
+        (Some(low), Some(high)) => format!("{} ({low:.3} to {high:.3})", figure(value)),
+        _ => figure(value),
+    };
+    for change in &report.scores {
+        rows.push(vec![
+            change.benchmark.clone(),
+            change.protocol.clone(),
+            format::count(u64::from(change.items)),
+            with_interval(change.before),
+            with_interval(change.after),
+        ]);
+    }
+    rows
+}
