@@ -1,4 +1,4 @@
-//! The `visplay` command.
+//! The `visplay` program: sets the allocator and runs the command line.
 
 use std::process::ExitCode;
 

@@ -1,24 +1,29 @@
-//! Panics of other people's code, caught: decoders and readers have paths that panic on damaged input.
+//! A guard that turns panics into errors, for third-party decoders and readers that panic on
+//! damaged input.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 
 thread_local! {
-    /// How many guards this thread is within.
+    /// Number of guards that this thread is inside.
     static GUARDS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Runs `step`; a panic becomes its message. What `step` was changing when it panicked must not be used afterwards.
+/// Runs `step` and returns the message of a panic as the error.
+///
+/// Data that `step` was changing when it panicked must not be used afterwards.
 pub fn guarded<T>(step: impl FnOnce() -> T) -> Result<T, String> {
     GUARDS.set(GUARDS.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(step));
     GUARDS.set(GUARDS.get() - 1);
-    result.map_err(|panic| text(panic.as_ref()).to_owned())
+    result.map_err(|panic| message_of(panic.as_ref()).to_owned())
 }
 
-/// From now on a panic that [`guarded`] catches prints nothing: it is reported as the error that it becomes. A panic
-/// anywhere else prints as before. For a program to call once, at its start.
+/// Silences the panic hook inside [`guarded`], whose caller reports the error; other panics print
+/// as before.
+///
+/// Call it once, when the program starts.
 pub fn silence_guarded() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -28,9 +33,9 @@ pub fn silence_guarded() {
     }));
 }
 
-fn text(panic: &(dyn Any + Send)) -> &str {
+fn message_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]

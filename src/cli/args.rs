@@ -1,4 +1,5 @@
-//! Arguments that several commands share: the store, the pipeline file, the device, the dtype, threads.
+//! Arguments that several commands share: the store, the pipeline file, the device, the dtype,
+//! threads.
 
 use std::path::PathBuf;
 
@@ -56,8 +57,8 @@ impl PipelineArgs {
 /// The device that models run on.
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
-    /// Device to run on: auto, cpu, cuda or cuda:N [default: the pipeline file's, else a GPU if this build and machine
-    /// have one].
+    /// Device to run on: auto, cpu, cuda or cuda:N [default: the pipeline file's, else a GPU if
+    /// this build and machine have one].
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
 }

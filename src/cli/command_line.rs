@@ -6,7 +6,8 @@ use clap::{Command, CommandFactory};
 use super::Cli;
 use super::error::CommandError;
 
-/// Returns the error to report for a rejected command line: one sentence, with suggestions as the hint.
+/// Returns the error to report for a rejected command line: one sentence, with suggestions as the
+/// hint.
 pub fn usage_error(e: &clap::Error) -> CommandError {
     let suggestions = [
         (ContextKind::SuggestedSubcommand, "command"),

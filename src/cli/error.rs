@@ -65,7 +65,8 @@ impl CommandError {
         Self { code, message, hint: None }
     }
 
-    /// The same, with what to do where a card has no memory left: wherever that happens, the driver's words are all that comes up.
+    /// The same, with what to do where a card has no memory left: wherever that happens, the
+    /// driver's words are all that comes up.
     pub fn of_full_card(self) -> Self {
         const SAID: &str = "CUDA_ERROR_OUT_OF_MEMORY";
         match self.message.contains(SAID) {
@@ -156,7 +157,8 @@ impl From<TableError> for CommandError {
     fn from(e: TableError) -> Self {
         let code = match e {
             TableError::Row { .. } | TableError::Write { .. } | TableError::View { .. } => exit::FAILED,
-            // What the store holds is checked before it is read, so this is a file that somebody gave.
+            // What the store holds is checked before it is read, so this is a file that somebody
+            // gave.
             _ => exit::USAGE,
         };
         let error = Self::from_chain(code, &e);

@@ -17,25 +17,30 @@ use self::commands::Command;
 use self::output::ui::Ui;
 use crate::{candle_threads, panics};
 
-/// Evolves a vision-language model from a folder of unlabelled images.
+/// Evolve a vision-language model from a folder of unlabelled images.
 #[derive(Debug, Parser)]
 #[command(
     name = "visplay",
     version,
-    max_term_width = 110,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage or input, \
-3 a gate stopped the round, 4 the store is damaged, 5 busy, 130 stopped by Ctrl-C.
+    max_term_width = 100,
+    after_help = "Exit codes:
+  0    success
+  1    failure
+  2    invalid command line or input
+  3    a gate stopped the round
+  4    the store is damaged
+  130  interrupted by Ctrl-C or SIGTERM
 
 Examples:
-  visplay ingest ~/photos
+  visplay evolve-round 1 --images ~/photos --evolution mine
   visplay status
   visplay verify --full"
 )]
 struct Cli {
-    /// Print results as JSON, for scripts.
+    /// Print results as JSON.
     #[arg(long, global = true)]
     json: bool,
-    /// Say nothing but results and errors.
+    /// Print only results and errors.
     #[arg(long, short, global = true)]
     quiet: bool,
     #[command(subcommand)]

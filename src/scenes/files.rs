@@ -46,7 +46,8 @@ pub struct WrittenFile {
     pub rows: u64,
 }
 
-/// Draws scenes of [`Purpose::Images`] into `folder`: images, `scenes.parquet` and `questions.parquet`.
+/// Draws scenes of [`Purpose::Images`] into `folder`: images, `scenes.parquet` and
+/// `questions.parquet`.
 pub fn write_images(folder: &Path, seed: Seed, indexes: Range<u64>) -> Result<Vec<WrittenFile>, SceneFileError> {
     write_scenes(folder, Purpose::Images, seed, indexes, "questions.parquet", question_rows)
 }

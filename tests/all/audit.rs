@@ -89,9 +89,13 @@ fn a_round_fits_and_its_labels_are_measured() {
     assert!(of("curriculum.high").is_none() && of("curriculum.deduplicate").is_some());
     let text = place.command(&["audit", "1", "--pipeline", "p.toml"]).output().unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    for part in
-        ["every row fits", "duplicates within an image", "right at confidence", "curriculum.low", "false premise"]
-    {
+    for part in [
+        "every row is consistent",
+        "duplicates within an image",
+        "right at confidence",
+        "curriculum.low",
+        "false premise",
+    ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 }

@@ -206,6 +206,6 @@ fn what_has_no_lineage_is_said() {
     }
     let (prefix, ids) = of_prefix.iter().find(|(_, ids)| ids.len() > 1).unwrap();
     let ids: Vec<&String> = ids.iter().collect();
-    fails(prefix, &["is not enough", ids[0], ids[1], "give more digits"]);
+    fails(prefix, &["is not enough", ids[0], ids[1], "pass more digits"]);
     assert_eq!(lineage(&place, ids[0])["id"], json!(ids[0]));
 }

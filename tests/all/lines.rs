@@ -70,7 +70,7 @@ fn a_bad_line_is_named_and_the_good_ones_come_out() {
         "pairs.jsonl:2: not a JSON object",
         "pairs.jsonl:3: ",
         "pairs.jsonl:4: no key \"gold\"",
-        "pairs.jsonl:5: \"given\" is true or false",
+        "pairs.jsonl:5: \"given\" is a boolean",
         "pairs.jsonl:6: ",
         "5 of 7 lines",
     ] {
@@ -149,7 +149,7 @@ fn rewards_say_what_is_wrong_with_a_step() {
         (&["rewards"], "--preset"),
         (&["rewards", "--preset", "paper", "--lambda", "NaN"], "--lambda"),
         (&["rewards", "--preset", "paper", "--lambda", "-0.5"], "--lambda is -0.5"),
-        (&["rewards", "--preset", "paper", "--scope", "all"], "group and step"),
+        (&["rewards", "--preset", "paper", "--scope", "all"], "group or step"),
     ] {
         let output = run(arguments, b"");
         assert_eq!(output.status.code(), Some(2));

@@ -109,7 +109,7 @@ fn every_stage_of_a_round_comes_out_bit_for_bit() {
     // And as people read it.
     let text = place.command(&["replay", "t/round-1/curriculum", "--pipeline", "p.toml"]).output().unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    assert!(text.contains("the same, bit for bit"), "{text}");
+    assert!(text.contains("identical, bit for bit"), "{text}");
 }
 
 /// Puts other rows in the place of those of a result of a part.

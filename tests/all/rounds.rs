@@ -75,7 +75,7 @@ fn filled(place: Place, questions: &[String]) -> Place {
     }
     std::fs::write(files.join("tokenizer.json"), tokenizer(project, questions)).unwrap();
     let config = project.join("bench/configs/nano.json");
-    let arguments = ["model", "random", "--seed", "1", "--type", "f32", "--files-from", "files", "base", "--config"];
+    let arguments = ["model", "random", "--seed", "1", "--dtype", "f32", "--files-from", "files", "base", "--config"];
     let made = Command::new(VISPLAY).args(arguments).arg(config).current_dir(place.path()).output().unwrap();
     assert!(made.status.success(), "{}", said(&made));
     std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
@@ -347,7 +347,8 @@ fn a_round_whose_result_is_lost_is_not_taken_for_one_that_is_not_current() {
     assert_eq!(current(), json!({"lost": 1}));
     let text = place.command(&["status"]).output().unwrap();
     assert!(
-        String::from_utf8_lossy(&text.stdout).contains("t: parts of round 1 are lost; `visplay verify --full`, then")
+        String::from_utf8_lossy(&text.stdout)
+            .contains("t: parts of round 1 are missing; run `visplay verify --full`, then")
     );
     report(&evolve(&place, "store", &["1"]).output().unwrap());
     assert_eq!(current(), before);

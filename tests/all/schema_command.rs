@@ -39,9 +39,9 @@ fn a_file_that_is_not_current_is_named() {
     let output = schema(&["--check", "--dir", dir]);
     assert_eq!(output.status.code(), Some(1));
     let message = stderr(&output);
-    assert!(message.contains("votes.json is stale"), "{message}");
+    assert!(message.contains("votes.json is out of date"), "{message}");
     assert!(message.contains("scores.json is missing"), "{message}");
-    assert!(message.contains("moods.json is not one of the program's"), "{message}");
+    assert!(message.contains("moods.json is unknown"), "{message}");
     assert!(message.contains("visplay schema --write"), "{message}");
 }
 

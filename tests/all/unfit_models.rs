@@ -123,12 +123,12 @@ fn the_room_is_part_of_what_was_asked_where_results_depend_on_it() {
     let f32 = actions(&["--max-sequences", "8"]);
     assert_eq!(actions(&["--max-sequences", "1"]), f32);
     assert_eq!(actions(&["--cache-bytes", "100000000"]), f32);
-    let bf16 = actions(&["--type", "bf16", "--max-sequences", "8"]);
+    let bf16 = actions(&["--dtype", "bf16", "--max-sequences", "8"]);
     assert!(bf16 > f32);
-    assert_eq!(actions(&["--type", "bf16", "--max-sequences", "8"]), bf16);
-    let others = actions(&["--type", "bf16", "--max-sequences", "1"]);
+    assert_eq!(actions(&["--dtype", "bf16", "--max-sequences", "8"]), bf16);
+    let others = actions(&["--dtype", "bf16", "--max-sequences", "1"]);
     assert!(others > bf16);
-    assert!(actions(&["--type", "bf16", "--max-sequences", "8", "--cache-bytes", "100000000"]) > others);
+    assert!(actions(&["--dtype", "bf16", "--max-sequences", "8", "--cache-bytes", "100000000"]) > others);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn place() -> Place {
     let nano = project("data/nano");
     let nano = nano.to_str().unwrap();
     let model =
-        ["model", "random", "--config", "config.json", "--seed", "1", "--type", "f32", "--files-from", nano, "model"];
+        ["model", "random", "--config", "config.json", "--seed", "1", "--dtype", "f32", "--files-from", nano, "model"];
     let scenes = ["scenes", "--count", "6", "--seed", "3", "--demonstrations", "--answers", "6", "--out", "data"];
     for command in [&model[..], &scenes] {
         let output = place.command(command).output().unwrap();

@@ -407,7 +407,7 @@ fn the_commands_inspect_and_export() {
     visplay().args(["model", "inspect"]).arg(&model).assert().success();
 
     visplay()
-        .args(["model", "export", "--type", "f32", "--shard-size", "9000"])
+        .args(["model", "export", "--dtype", "f32", "--shard-size", "9000"])
         .args([&model, &out])
         .assert()
         .success();
@@ -433,7 +433,7 @@ fn a_random_checkpoint_takes_its_special_tokens_from_the_tokenizer() {
     larger.text.vocab_size = 600;
     fs::write(&config, larger.to_flat_json(StoredType::F32)).unwrap();
     let out = folder.path().join("random");
-    let args = ["model", "random", "--seed", "5", "--type", "f32", "--config"];
+    let args = ["model", "random", "--seed", "5", "--dtype", "f32", "--config"];
     visplay().args(args).arg(&config).arg("--files-from").arg(data("tokenizer")).arg(&out).assert().success();
     let config = Config::load(&out).unwrap();
     Tokenizer::load(&out, &config).unwrap();

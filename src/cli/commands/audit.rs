@@ -1,4 +1,4 @@
-//! `visplay audit`: whether the tables of a round fit together, and what its questions and labels are like.
+//! `visplay audit`: consistency of a round's tables, and statistics of its questions and labels.
 
 use std::path::{Path, PathBuf};
 
@@ -14,22 +14,25 @@ use crate::cli::output::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{Audit, audit};
 
-/// Audit a round: alignment, duplicates, label noise, differences from the paper.
+/// Audit a round: consistency, duplicates, label noise, differences from the paper.
 ///
-/// Every id must resolve, sample numbers must be complete, and what follows from other rows must follow: votes from answers by the
-/// grader, confidence from its denominator, the curriculum and its rejects from the band, rewards and advantages from votes, metrics from
-/// rewards, scores from predictions. A row that does not fit is named, and the exit code is 4. Where the truth is known (drawn scenes),
-/// it also says how many pseudo-labels are right, by confidence with 95 % intervals, and which questions have no answer.
+/// Every id must resolve, sample numbers must be complete, and derived rows must follow from their
+/// sources: votes from the graded answers, confidence from its denominator, the curriculum and its
+/// rejects from the confidence band, rewards and advantages from votes, metrics from rewards,
+/// scores from predictions. Inconsistent rows are listed, and the exit code is 4. Where the truth
+/// is known (drawn scenes), it also shows how many pseudo-labels are right, by confidence and with
+/// 95 % intervals, and how many questions have no answer.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay audit 1
   visplay audit 3 --evolution tighter --pipeline pipelines/tighter.toml
   visplay audit 1 --json | jq .truth.kept.by_confidence")]
 pub struct AuditArgs {
-    /// The round, from 1.
+    /// Number of the round, from 1.
     #[arg(value_name = "ROUND", value_parser = clap::value_parser!(u32).range(1..=9999))]
     round: u32,
-    /// What is in the images: the `scenes.parquet` beside them [default: evaluation.truth of the pipeline file].
+    /// The `scenes.parquet` that describes the images [default: evaluation.truth of the pipeline
+    /// file].
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
     #[command(flatten)]
@@ -58,13 +61,14 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<(), CommandError> {
         Some(first) => {
             let more = if count > 1 { format!(", and {} more", format::count(count - 1)) } else { String::new() };
             let message = format!("{} {}: {}{more}", first.table, first.row, first.problem);
-            let hint = "`visplay replay` makes stored results again; `visplay verify --full` checks every byte";
+            let hint = "`visplay verify --full` checks every byte; `visplay replay` recomputes results and compares";
             Err(CommandError::damaged(message).with_hint(hint))
         }
     }
 }
 
-/// The truth that the pipeline names, where it is there. A file that cannot be used is said, and is no truth.
+/// Reads the truth file named by the pipeline, if it exists. An unusable file is reported and
+/// ignored.
 pub fn truth_of(pipeline: &Pipeline, ui: &Ui) -> Option<SceneTruth> {
     let file = Some(pipeline.evaluation.truth.as_str()).filter(|file| !file.is_empty()).map(Path::new)?;
     if !file.exists() {
@@ -84,9 +88,9 @@ fn percent(share: Option<f64>) -> String {
 }
 
 fn print(found: &Audit, ui: &Ui) -> Result<(), CommandError> {
-    let say = |title: &str, rows: Vec<Vec<String>>| -> Result<(), CommandError> {
+    let section = |title: &str, rows: Vec<Vec<String>>| -> Result<(), CommandError> {
         ui.result(title)?;
-        format::columns(&rows).iter().try_for_each(|line| ui.result(format!("  {line}")))
+        ui.indented_table(&rows)
     };
     let pairs = |heading: [&str; 2], rows: Vec<(String, String)>| -> Vec<Vec<String>> {
         let rows = rows.into_iter().map(|(name, value)| vec![name, value]);
@@ -94,11 +98,11 @@ fn print(found: &Audit, ui: &Ui) -> Result<(), CommandError> {
     };
     ui.result(format!("round {} of {}", found.round, found.evolution))?;
     let checked = found.alignment.checked.iter().map(|(table, n)| (table.clone(), format::count(*n))).collect();
-    say("alignment", pairs(["table", "rows checked"], checked))?;
+    section("consistency", pairs(["table", "rows checked"], checked))?;
     if found.alignment.count == 0 {
-        ui.result("  every row fits")?;
+        ui.result("  every row is consistent")?;
     } else {
-        ui.result(format!("  {} rows do not fit:", format::count(found.alignment.count)))?;
+        ui.result(format!("  {} rows are inconsistent:", format::count(found.alignment.count)))?;
         for m in &found.alignment.misaligned {
             ui.result(format::plain(&format!("  {} {}: {}", m.table, m.row, m.problem)))?;
         }
@@ -107,33 +111,36 @@ fn print(found: &Audit, ui: &Ui) -> Result<(), CommandError> {
     let counts = found.counts.iter().map(|(stage, c)| {
         [stage.clone(), format::count(c.rows_in), format::count(c.rows_out), format::count(c.rejects)].to_vec()
     });
-    say("rows", std::iter::once(heading).chain(counts).collect())?;
-    say("questions", pairs(["figure", "value"], question_figures(found)))?;
-    say("confidence", pairs(["share of the majority", "questions"], histogram(found)))?;
+    section("rows", std::iter::once(heading).chain(counts).collect())?;
+    section("questions", pairs(["statistic", "value"], question_statistics(found)))?;
+    section("confidence", pairs(["majority's share", "questions"], histogram(found)))?;
     if !found.gates.is_empty() {
-        let heading = ["gate", "figure", "warn", "stop", "verdict"].map(str::to_owned).to_vec();
+        let heading = ["gate", "value", "warn", "stop", "verdict"].map(str::to_owned).to_vec();
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
         let rows = found.gates.iter().map(|gate| {
             let verdict = format!("{:?}", gate.verdict).to_lowercase();
             vec![gate.gate.clone(), number(gate.figure), number(gate.warn), number(gate.stop), verdict]
         });
-        say("gates", std::iter::once(heading).chain(rows).collect())?;
+        section("gates", std::iter::once(heading).chain(rows).collect())?;
     }
     match &found.truth {
-        None => ui.result("labels: no truth is known about these images")?,
+        None => ui.result("labels: the truth about these images is not known")?,
         Some(truth) => {
-            say("labels of all voted questions", pairs(["figure", "value"], label_figures(&truth.voted)))?;
-            say("labels of the curriculum", pairs(["figure", "value"], label_figures(&truth.kept)))?;
+            section(
+                "labels of all questions with a vote",
+                pairs(["statistic", "value"], label_statistics(&truth.voted)),
+            )?;
+            section("labels of the curriculum", pairs(["statistic", "value"], label_statistics(&truth.kept)))?;
         }
     }
     let heading = ["key", "round", "paper", "source"].map(str::to_owned).to_vec();
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let rows =
         found.differences.iter().map(|d| vec![d.key.clone(), shown(&d.round), shown(&d.paper), d.source.clone()]);
-    say("settings that are not the paper's", std::iter::once(heading).chain(rows).collect())
+    section("settings that differ from the paper", std::iter::once(heading).chain(rows).collect())
 }
 
-fn question_figures(found: &Audit) -> Vec<(String, String)> {
+fn question_statistics(found: &Audit) -> Vec<(String, String)> {
     let (asked, votes) = (&found.questions, &found.votes);
     let of = |part: u64, whole: u64| {
         let share = (whole > 0).then(|| part as f64 / whole as f64);
@@ -143,18 +150,18 @@ fn question_figures(found: &Audit) -> Vec<(String, String)> {
         ("asked".to_owned(), format::count(asked.asked)),
         ("valid".to_owned(), of(asked.valid, asked.asked)),
         ("duplicates within an image".to_owned(), percent(found.duplicates.within_image)),
-        ("duplicates over all images".to_owned(), percent(found.duplicates.over_all)),
+        ("duplicates across all images".to_owned(), percent(found.duplicates.over_all)),
     ];
-    rows.extend(asked.types.iter().map(|(kind, n)| (format!("of type {kind}"), of(*n, asked.valid))));
+    rows.extend(asked.types.iter().map(|(kind, n)| (format!("type: {kind}"), of(*n, asked.valid))));
     rows.extend(asked.invalid.iter().map(|(reason, n)| (format!("invalid: {reason}"), of(*n, asked.asked))));
     rows.extend([
-        ("voted on".to_owned(), format::count(votes.voted)),
-        (format!("answers (a majority is a share of those {})", found.denominator), format::count(votes.answers)),
-        ("answers with a box".to_owned(), of(votes.boxed, votes.answers)),
-        ("kept".to_owned(), of(votes.kept, votes.voted)),
+        ("with a vote".to_owned(), format::count(votes.voted)),
+        (format!("answers (confidence is a share of those {})", found.denominator), format::count(votes.answers)),
+        ("answers with a \\boxed{}".to_owned(), of(votes.boxed, votes.answers)),
+        ("kept for the curriculum".to_owned(), of(votes.kept, votes.voted)),
     ]);
-    let left = found.left_out.iter();
-    rows.extend(left.map(|(reason, n)| (format!("left out: {}", reason.replace('_', " ")), of(*n, votes.voted))));
+    let dropped = found.left_out.iter();
+    rows.extend(dropped.map(|(reason, n)| (format!("dropped: {}", reason.replace('_', " ")), of(*n, votes.voted))));
     rows
 }
 
@@ -164,21 +171,21 @@ fn histogram(found: &Audit) -> Vec<(String, String)> {
     tenths.map(|(n, count)| (range(n), format::count(*count))).collect()
 }
 
-fn label_figures(figures: &LabelFigures) -> Vec<(String, String)> {
+fn label_statistics(labels: &LabelFigures) -> Vec<(String, String)> {
     let of = |n: u64| {
-        let share = (figures.with_truth > 0).then(|| n as f64 / figures.with_truth as f64);
+        let share = (labels.with_truth > 0).then(|| n as f64 / labels.with_truth as f64);
         format!("{} ({})", format::count(n), percent(share))
     };
     let mut rows = vec![
-        ("questions with known truth".to_owned(), format::count(figures.with_truth)),
-        ("right".to_owned(), format::share(&figures.labels)),
-        ("right, of those with an answer".to_owned(), format::share(&figures.answerable)),
-        ("ambiguous".to_owned(), of(figures.ambiguous)),
-        ("without an answer: a tie".to_owned(), of(figures.ties)),
-        ("without an answer: a false premise".to_owned(), of(figures.false_premises)),
-        ("of no known family".to_owned(), of(figures.unknown)),
+        ("questions with a known truth".to_owned(), format::count(labels.with_truth)),
+        ("right".to_owned(), format::share(&labels.labels)),
+        ("right, among those with an answer".to_owned(), format::share(&labels.answerable)),
+        ("ambiguous".to_owned(), of(labels.ambiguous)),
+        ("no answer: tie".to_owned(), of(labels.ties)),
+        ("no answer: false premise".to_owned(), of(labels.false_premises)),
+        ("unknown question family".to_owned(), of(labels.unknown)),
     ];
-    let bins = figures.by_confidence.iter();
+    let bins = labels.by_confidence.iter();
     rows.extend(
         bins.map(|bin| (format!("right at confidence {:.1} to {:.1}", bin.from, bin.to), format::share(&bin.labels))),
     );

@@ -1,18 +1,19 @@
-//! `visplay clusters`: which questions are variations of one.
+//! `visplay clusters`: clusters of near-duplicate questions.
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::error::CommandError;
-use crate::cli::output::jsonl::{Line, LinesArgs, Order, for_each_line, kind};
+use crate::cli::output::jsonl::{Line, LinesArgs, Order, for_each_line, kind_of};
 use crate::cli::output::ui::Ui;
 use crate::reward::Clusters;
 
-/// Find questions that are variations of one another, as the diversity penalty does.
+/// Group near-duplicate questions, as the diversity penalty does.
 ///
-/// Reads lines {"questions": [".."]} and prints them with "shares": for each question the size of its cluster divided by the
-/// number of questions, and "clusters": the number of its cluster, in order of first appearance. Clusters are those of
-/// average linkage below a BLEU distance of 0.5 (docs/rewards.md). Other keys pass through.
+/// Reads lines {"questions": [".."]} and adds two lists to each: "shares", the size of each
+/// question's cluster divided by the number of questions, and "clusters", the number of its cluster
+/// in order of first appearance. Clustering is by average linkage below a BLEU distance of 0.5 (see
+/// docs/rewards.md). Other keys pass through.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay clusters questions.jsonl
@@ -33,9 +34,9 @@ pub fn cmd_clusters(args: &ClustersArgs, ui: &Ui) -> Result<(), CommandError> {
 
 fn questions<'a>(line: &'a Line) -> Result<Vec<&'a str>, String> {
     let value = line.get("questions")?;
-    let list = value.as_array().ok_or_else(|| format!("\"questions\" is {}, not a list of strings", kind(value)))?;
+    let list = value.as_array().ok_or_else(|| format!("\"questions\" is {}, not a list of strings", kind_of(value)))?;
     let string = |(at, value): (usize, &'a Value)| {
-        value.as_str().ok_or_else(|| format!("\"questions\"[{at}] is {}, not a string", kind(value)))
+        value.as_str().ok_or_else(|| format!("\"questions\"[{at}] is {}, not a string", kind_of(value)))
     };
     list.iter().enumerate().map(string).collect()
 }

@@ -1,4 +1,4 @@
-//! `visplay completions`: what a shell needs to complete this command's words.
+//! `visplay completions`: shell completions.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -7,13 +7,13 @@ use crate::cli::Cli;
 use crate::cli::error::CommandError;
 use crate::cli::output::ui::Ui;
 
-/// Print completions for a shell.
+/// Print shell completions.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay completions bash > ~/.local/share/bash-completion/completions/visplay
   visplay completions fish > ~/.config/fish/completions/visplay.fish")]
 pub struct CompletionsArgs {
-    /// The shell.
+    /// The shell to print completions for.
     #[arg(value_enum)]
     shell: Shell,
 }

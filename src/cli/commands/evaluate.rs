@@ -33,8 +33,9 @@ const IMAGE_MEMORY: u64 = 1 << 30;
 
 /// Measure a checkpoint on a benchmark: the share of right answers, with its 95 % interval.
 ///
-/// A benchmark is a Parquet file with the columns `image` (a struct of `bytes` and `path`), `question`, `answer` and, if it has
-/// one, `category`. An answer is what stands in the last \boxed{} of a response, and is right if the grader finds it equal.
+/// A benchmark is a Parquet file with the columns `image` (a struct of `bytes` and `path`),
+/// `question`, `answer` and, if it has one, `category`. An answer is what stands in the last
+/// \boxed{} of a response, and is right if the grader finds it equal.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay evaluate --model data/nano --benchmark data/benchmarks/scenes.parquet --majority 10

@@ -1,4 +1,4 @@
-//! `visplay gc`: removes what no ref leads to.
+//! `visplay gc`: garbage collection of the store.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::store::Collection;
 
-/// Find files that no ref leads to, and with --delete remove them.
+/// List files that no ref reaches, and delete them with --delete.
 ///
-/// Without --delete nothing is removed. What was used within the grace period stays, since a run may be about to name it.
+/// Files used within the grace period are kept, because a run in progress may still need them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  visplay gc                       what would go
-  visplay gc --delete              let it go
-  visplay gc --delete --grace 0    also what was used just now (no run may be under way)")]
+  visplay gc                       list the files
+  visplay gc --delete              delete them
+  visplay gc --delete --grace 0    include files used just now (only while nothing else runs)")]
 pub struct GcArgs {
-    /// Remove what is found.
+    /// Delete the files.
     #[arg(long)]
     delete: bool,
-    /// Leave alone what was used within so many hours.
+    /// Keep files used within this many hours.
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     grace: u32,
     #[command(flatten)]
@@ -48,9 +48,9 @@ pub fn cmd_gc(args: &GcArgs, ui: &Ui) -> Result<(), CommandError> {
         ui.result(format!("{:>10}  {}", format::bytes(file.bytes), format::plain(&file.name)))?;
     }
     let n = format::count(found.garbage.len() as u64);
-    let went = if args.delete { "removed" } else { "would be removed (--delete removes them)" };
+    let state = if args.delete { "deleted" } else { "would be deleted (pass --delete)" };
     ui.result(format!(
-        "{n} files, {} {went}; {} are in use, {} within the grace period",
+        "{n} files, {} {state}; {} in use, {} within the grace period",
         format::bytes(found.bytes),
         format::count(found.live),
         format::count(found.spared)

@@ -1,19 +1,19 @@
-//! `visplay grade`: whether two answers are the same.
+//! `visplay grade`: equality of answers.
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::error::CommandError;
-use crate::cli::output::jsonl::{Line, LinesArgs, Order, for_each_line, kind};
+use crate::cli::output::jsonl::{Line, LinesArgs, Order, for_each_line, kind_of};
 use crate::cli::output::ui::Ui;
 use crate::grading::{Verdict, Via, compare};
 
-/// Decide whether answers are the same, as votes and rewards decide it.
+/// Grade answers against gold answers, as votes and rewards do.
 ///
-/// Reads lines {"given": "..", "gold": ".."} and prints them with "equal" and "via", the rule that decided: text, first-form,
-/// second-form or symbolic where they are equal; empty, brackets, length, fraction, integer, symbolic, words or unreadable
-/// where they are not (docs/grading.md says what each means). An answer may be a number; null is no answer and equals
-/// nothing. Other keys pass through.
+/// Reads lines {"given": "..", "gold": ".."} and adds "equal" and "via", the rule that decided:
+/// text, first-form, second-form or symbolic for equal answers; empty, brackets, length, fraction,
+/// integer, symbolic, words or unreadable for different ones (see docs/grading.md). An answer may
+/// be a number; null equals nothing. Other keys pass through.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay grade pairs.jsonl > graded.jsonl
@@ -41,6 +41,6 @@ fn answer(line: &Line, key: &str) -> Result<Option<String>, String> {
         Value::String(text) => Ok(Some(text.clone())),
         Value::Number(number) => Ok(Some(number.to_string())),
         Value::Null => Ok(None),
-        other => Err(format!("\"{key}\" is {}, not an answer", kind(other))),
+        other => Err(format!("\"{key}\" is {}, not an answer", kind_of(other))),
     }
 }

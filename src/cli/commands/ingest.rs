@@ -1,4 +1,4 @@
-//! `visplay ingest`: folders of images and Parquet image datasets into the table of images.
+//! `visplay ingest`: reads folders of images and Parquet datasets into the images table.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -16,21 +16,21 @@ use crate::stages::Runner;
 use crate::stages::ingest::{IngestRequest, IngestSummary, ingest};
 use crate::store::Store;
 
-/// Add images to the evolution's table of images.
+/// Add images to an evolution.
 ///
-/// Every file of a folder is looked at: PNG, JPEG, WebP, GIF (first frame), BMP, TIFF, and Parquet files with an image column, as
-/// Hugging Face datasets have them. What is no usable image becomes a row of the `rejects` table with the reason.
-/// Ingesting again adds what is new and repeats nothing.
+/// Reads PNG, JPEG, WebP, GIF (first frame), BMP and TIFF files, and Parquet files with an image
+/// column, as Hugging Face datasets use. A file that is not a usable image becomes a row of the
+/// `rejects` table with the reason. Running it again adds only what is new.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay ingest ~/photos
   visplay ingest train-00000-of-00002.parquet train-00001-of-00002.parquet --column image
   visplay ingest scans/ --evolution scans --store /data/visplay")]
 pub struct IngestArgs {
-    /// Folders, image files and Parquet files.
+    /// Folders, image files and Parquet files to read.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
-    /// The image column of Parquet files [default: found by type and name].
+    /// Image column of the Parquet files [default: detected by type and name].
     #[arg(long, value_name = "NAME")]
     column: Option<String>,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub struct IngestArgs {
 
 /// Runs `visplay ingest`.
 pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<(), CommandError> {
-    let clock = Instant::now();
+    let start = Instant::now();
     let pipeline = args.pipeline.load()?;
     args.threads.start()?;
     let interrupt = listen_for_interrupt();
@@ -57,8 +57,8 @@ pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<(), CommandError> {
         column: args.column.as_deref(),
         options: &options,
     };
-    let done = ingest(&request, &runner)?;
-    if ui.json { print_json(&done, &store, ui) } else { print_table(&done, &store, clock, ui) }
+    let ingested = ingest(&request, &runner)?;
+    if ui.json { print_json(&ingested, &store, ui) } else { print_table(&ingested, &store, start, ui) }
 }
 
 fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<(), CommandError> {
@@ -85,18 +85,17 @@ fn rejects_by_reason(done: &IngestSummary) -> std::collections::BTreeMap<&str, u
     reasons.filter_map(|(figure, n)| Some((figure.strip_prefix("rejected.")?, *n))).collect()
 }
 
-fn print_table(done: &IngestSummary, store: &Store, clock: Instant, ui: &Ui) -> Result<(), CommandError> {
+fn print_table(done: &IngestSummary, store: &Store, start: Instant, ui: &Ui) -> Result<(), CommandError> {
     if done.left_behind > 0 {
         ui.say(format!(
-            "the ingest options changed: {} images of earlier ingests are not in the new table unless their sources were \
-             given again",
+            "the ingest options changed: {} images of earlier ingests are not in the new table unless their sources \
+             were passed again",
             format::count(done.left_behind)
         ));
     }
-    let took = format::duration(u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let what = match (done.new, done.shards_mended) {
+    let changes = match (done.new, done.shards_mended) {
         (0, 0) => "nothing new".to_owned(),
-        (0, shards) => format!("nothing new; {shards} lost parts made again"),
+        (0, shards) => format!("nothing new; recomputed {shards} lost shards"),
         (new, _) => {
             let rejected: u64 = done.new_rejects.values().sum();
             format!(
@@ -107,27 +106,25 @@ fn print_table(done: &IngestSummary, store: &Store, clock: Instant, ui: &Ui) -> 
             )
         }
     };
-    ui.result(format!("{} entries in the sources, {what} ({took})", format::count(done.entries)))?;
-    let mut rows = vec![vec!["rejected".to_owned(), "new".to_owned(), "in all".to_owned()]];
+    ui.result(format!("{} files and rows read, {changes} ({})", format::count(done.entries), format::elapsed(start)))?;
+    let mut rows = vec![vec!["rejected".to_owned(), "new".to_owned(), "total".to_owned()]];
     for (reason, n) in rejects_by_reason(done) {
         let new = done.new_rejects.get(reason).copied().unwrap_or(0);
         rows.push(vec![reason.to_owned(), format::count(new), format::count(n)]);
     }
     if rows.len() > 1 {
-        for line in format::columns(&rows) {
-            ui.result(format!("  {line}"))?;
-        }
+        ui.indented_table(&rows)?;
     }
     let view = store.root().join("views").join(&done.reference.evolution);
     ui.result(format!(
-        "{} holds {} images (result {:.12}); look at them in {}",
+        "{} has {} images (result {:.12}); browse them in {}",
         done.reference,
         format::count(done.table.counts.rows_out),
         done.table.digest()?.to_string(),
         view.join("images").display()
     ))?;
     if done.table.counts.rejects > 0 {
-        ui.result(format!("why files were rejected: {}", view.join("rejects").display()))?;
+        ui.result(format!("reasons for the rejects: {}", view.join("rejects").display()))?;
     }
     Ok(())
 }

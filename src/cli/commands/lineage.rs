@@ -1,4 +1,4 @@
-//! `visplay lineage`: everything up and down of one thing of a store.
+//! `visplay lineage`: the origins of an item of the store and everything derived from it.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,12 +9,14 @@ use crate::cli::error::CommandError;
 use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 
-/// Show what a thing came from and what came of it.
+/// Show where an item came from and what was derived from it.
 ///
-/// The id is that of a question (also a row of the curriculum), an answer, an image, a benchmark item, a model, a prompt, a result or an
-/// object, or its first digits (4 at least). Up of it: the image and its source, the prompt, the weights and the training step that made
-/// them, the seed. Down of it: the votes with every sample, its class and the grader's rule that put it there; whether the curriculum
-/// kept it and why not; the gates; rewards and advantages; the updates that it entered and the checkpoint that came of them.
+/// The id names a question (or curriculum row), an answer, an image, a benchmark item, a model, a
+/// prompt, a result or an object; its first digits (at least 4) are enough. Upstream are the image
+/// and its source, the prompt, the weights and the training step that wrote them, and the seed.
+/// Downstream are the vote with every sample, its class and the grader's rule; whether the
+/// curriculum kept the question, or why not; the gates; rewards and advantages; the updates that
+/// used it and the checkpoint they led to.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay lineage 3fa9c0
@@ -24,22 +26,22 @@ pub struct LineageArgs {
     /// An id, or its first digits.
     #[arg(value_name = "ID")]
     id: String,
-    /// Only what it came from.
+    /// Show only where it came from.
     #[arg(long, conflicts_with = "down")]
     up: bool,
-    /// Only what came of it.
+    /// Show only what was derived from it.
     #[arg(long)]
     down: bool,
     #[command(flatten)]
     store: StoreArgs,
 }
 
-/// How many candidates are listed.
-const LISTED: usize = 20;
-/// How many rows of a list are printed; `--json` has them all.
-const ROWS: usize = 40;
-/// What is printed first, in this order; the rest follows by name.
-const FIRST: [&str; 52] = [
+/// Number of candidates listed for an ambiguous id.
+const MAX_CANDIDATES: usize = 20;
+/// Number of rows printed of a list; `--json` prints all.
+const MAX_ROWS: usize = 40;
+/// Fields printed first, in this order; the others follow by name.
+const FIELD_ORDER: [&str; 52] = [
     "id",
     "question",
     "answer",
@@ -93,8 +95,8 @@ const FIRST: [&str; 52] = [
     "figure",
     "samples",
 ];
-/// The longest text in a column.
-const WIDTH: usize = 64;
+/// Maximum number of characters of a text in a column.
+const MAX_WIDTH: usize = 64;
 
 /// Runs `visplay lineage`.
 pub fn cmd_lineage(args: &LineageArgs, ui: &Ui) -> Result<(), CommandError> {
@@ -131,18 +133,18 @@ impl From<LineageError> for CommandError {
             LineageError::Store(e) => e.into(),
             LineageError::Table(e) => e.into(),
             LineageError::Ambiguous { candidates, .. } => {
-                let listed = candidates.iter().take(LISTED).map(|c| format!("\n  {} {}", c.kind.word(), c.id));
-                let more = candidates.len().saturating_sub(LISTED);
+                let listed = candidates.iter().take(MAX_CANDIDATES).map(|c| format!("\n  {} {}", c.kind.word(), c.id));
+                let more = candidates.len().saturating_sub(MAX_CANDIDATES);
                 let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-                Self::usage(format!("{message}{}{more}", listed.collect::<String>())).with_hint("give more digits")
+                Self::usage(format!("{message}{}{more}", listed.collect::<String>())).with_hint("pass more digits")
             }
             LineageError::NoId(_) | LineageError::Unknown(_) => Self::usage(message)
-                .with_hint("the ids are in the tables below `views`; `visplay log` and `visplay status` list results"),
+                .with_hint("ids are in the tables under `views`; `visplay log` and `visplay status` list results"),
         }
     }
 }
 
-/// Prints a value as indented lines; lists of alike rows as columns.
+/// Prints a value as indented lines; a list of flat objects as columns.
 fn print(value: &Value, depth: usize, ui: &Ui) -> Result<(), CommandError> {
     let Value::Object(fields) = value else { return ui.result(format!("{}{}", indent(depth), scalar(value))) };
     let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
@@ -178,16 +180,16 @@ fn print(value: &Value, depth: usize, ui: &Ui) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// The place of a name, and the name.
+/// Returns the sort key of a field.
 fn rank(name: &str) -> (usize, String) {
-    (FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len()), name.to_owned())
+    (FIELD_ORDER.iter().position(|first| *first == name).unwrap_or(FIELD_ORDER.len()), name.to_owned())
 }
 
 fn indent(depth: usize) -> String {
     "  ".repeat(depth)
 }
 
-/// Whether a value is a row: an object without anything inside its fields.
+/// Returns whether a value is an object without nested objects or lists.
 fn is_flat(value: &Value) -> bool {
     value.as_object().is_some_and(|fields| fields.values().all(|field| !field.is_object() && !field.is_array()))
 }
@@ -210,24 +212,24 @@ fn table(items: &[Value]) -> Vec<String> {
     names.retain(|name| seen.insert(*name));
     names.sort_by_key(|name| rank(name));
     let mut rows = vec![names.iter().map(|name| (*name).clone()).collect::<Vec<String>>()];
-    for item in items.iter().take(ROWS) {
+    for item in items.iter().take(MAX_ROWS) {
         rows.push(names.iter().map(|name| cell(name, &item[name.as_str()])).collect());
     }
     let mut lines = format::columns(&rows);
-    if items.len() > ROWS {
-        lines.push(format!("and {} more (--json has all)", items.len() - ROWS));
+    if items.len() > MAX_ROWS {
+        lines.push(format!("and {} more (--json prints all)", items.len() - MAX_ROWS));
     }
     lines
 }
 
-/// A value in a column: ids by their first digits, long texts by their beginning.
+/// Formats a value for a column: ids and long texts are shortened.
 fn cell(name: &str, value: &Value) -> String {
     let text = scalar(value);
     let is_id = text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit());
     if is_id && matches!(name, "id" | "subject" | "instead" | "action") {
         return text[..12].to_owned();
     }
-    match text.char_indices().nth(WIDTH) {
+    match text.char_indices().nth(MAX_WIDTH) {
         Some((at, _)) => format!("{}..", &text[..at]),
         None => text,
     }

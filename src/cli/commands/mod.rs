@@ -1,4 +1,5 @@
-//! The commands: one file or folder each, with the arguments `XArgs` (whose doc comment is the help) and `cmd_x`.
+//! The commands: one file or folder each, with the arguments `XArgs` (whose doc comment is the
+//! help) and `cmd_x`.
 
 mod audit;
 mod branch;

@@ -1,4 +1,4 @@
-//! `visplay replay`: makes stored results again and says how they compare.
+//! `visplay replay`: recomputes stored results and compares them with the originals.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,37 +16,38 @@ use crate::cli::output::progress::TerminalProgress;
 use crate::cli::output::ui::Ui;
 use crate::evolution::{Replay, ReplayRequest, ReplayTarget, Replayed, replay};
 
-/// Make stored results again from their stored inputs, and compare.
+/// Recompute stored results from their stored inputs and compare.
 ///
-/// Everything goes into a scratch folder; the store's results stay as they are. What comes out is compared by the digests of its
-/// objects, else row by row, else within tolerances (log-probabilities and weights 1e-5; other figures 1e-5 and 1e-4 of their size), and
-/// for each result the strictest level that holds is said. The settings, the prompts, the base model and the images are those that
-/// the round was made with; the pipeline file only says where benchmark files lie. Exit code 1 when no level holds for a result.
+/// Recomputed results go to a scratch folder; the store does not change. They are compared by the
+/// digests of their objects, then row by row, then within tolerances (1e-5 for log-probabilities
+/// and weights; 1e-5 absolute or 1e-4 relative for other numbers), and each result is reported with
+/// the strictest level that it passes. Settings, prompts, base model and images are those of the
+/// original round; the pipeline file is used only to locate benchmark files. The exit code is 1 if
+/// a result passes no level.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Parts of a round: base, images, questions, answers (or votes), rewards, update, questioner, reasoner, curriculum,
-keep-best, evaluation (or scores), models, round.
+#[command(after_help = "Parts of a round: base, images, questions, answers (or votes), rewards, update, questioner,
+reasoner, curriculum, keep-best, evaluation (or scores), models, round.
 
 Examples:
   visplay replay nano/round-0001
   visplay replay nano/round-0001/questions --sample 5
   visplay replay nano/images
-  visplay replay 3fa9c0"
-)]
+  visplay replay 3fa9c0")]
 pub struct ReplayArgs {
-    /// A round, a part of one, the images, or the first digits of an action's, a result's or an object's digest.
+    /// A round, a part of a round, the images, or the first digits of an action's, result's or
+    /// object's digest.
     #[arg(value_name = "REF|DIGEST", value_parser = ReplayTarget::parse)]
     what: ReplayTarget,
-    /// Replay so many of the results, chosen by --seed.
+    /// Replay only K of the results, chosen at random by --seed.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     sample: Option<u32>,
-    /// The seed that chooses them.
+    /// Seed of the random choice.
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Folders and files that were ingested: needed where some of them became no image.
+    /// Folders and files that were ingested; needed if some of them were rejected.
     #[arg(long, value_name = "DIR")]
     images: Vec<PathBuf>,
-    /// Where the scratch folder is made [default: the system's folder for temporary files].
+    /// Where to create the scratch folder [default: the system's temporary folder].
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
     #[command(flatten)]
@@ -57,12 +58,12 @@ pub struct ReplayArgs {
     threads: ThreadArgs,
 }
 
-/// How many differences are printed.
-const NAMED: usize = 5;
+/// Number of differing results that are printed.
+const MAX_LISTED: usize = 5;
 
 /// Runs `visplay replay`.
 pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<(), CommandError> {
-    let clock = Instant::now();
+    let start = Instant::now();
     let pipeline = args.pipeline.load()?;
     args.threads.start()?;
     let store = args.store.open()?;
@@ -91,13 +92,14 @@ pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<(), CommandError> {
             },
         }))?;
     } else {
-        let took = format::duration(u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX));
-        print(&replay, &took, ui)?;
+        print(&replay, &format::elapsed(start), ui)?;
     }
     let failed = failures(&replay);
     if failed > 0 {
-        let message = format!("{failed} of {} results did not come out as they are stored", replay.results.len());
-        return Err(CommandError::failed(message).with_hint("`visplay verify --full` tells damage from a difference"));
+        let message = format!("{failed} of {} recomputed results differ from the stored ones", replay.results.len());
+        return Err(
+            CommandError::failed(message).with_hint("`visplay verify --full` shows whether stored files are damaged")
+        );
     }
     Ok(())
 }
@@ -120,36 +122,34 @@ fn print(replay: &Replay, took: &str, ui: &Ui) -> Result<(), CommandError> {
         row.extend(counts.map(format::count));
         rows.push(row);
     }
-    for line in format::columns(&rows) {
-        ui.result(line)?;
-    }
-    let bad: Vec<&Replayed> = replay.results.iter().filter(|result| result.compared.level.is_none()).collect();
-    for result in bad.iter().take(NAMED) {
+    ui.table(&rows)?;
+    let differing: Vec<&Replayed> = replay.results.iter().filter(|result| result.compared.level.is_none()).collect();
+    for result in differing.iter().take(MAX_LISTED) {
         let name = format!("{} {:.12}", result.stage, result.action.to_string());
         if let Some(why) = &result.not_made {
-            ui.result(format!("{name}: not made again: {}", format::plain(why)))?;
+            ui.result(format!("{name}: not recomputed: {}", format::plain(why)))?;
         }
         for m in &result.compared.mismatches {
             ui.result(format::plain(&format!(
-                "{name}: {} row {} column {}: stored {}, again {}",
+                "{name}: {} row {} column {}: stored {}, recomputed {}",
                 m.table, m.row, m.column, m.stored, m.again
             )))?;
         }
     }
-    if bad.len() > NAMED {
-        ui.result(format!("and {} more", bad.len() - NAMED))?;
+    if differing.len() > MAX_LISTED {
+        ui.result(format!("and {} more", differing.len() - MAX_LISTED))?;
     }
-    let (done, of) = (replay.results.len(), replay.of);
-    let what = if done == of { format!("{of} results") } else { format!("{done} of {of} results") };
+    let (replayed, of) = (replay.results.len(), replay.of);
+    let scope = if replayed == of { format!("{of} results") } else { format!("{replayed} of {of} results") };
     let largest = replay.results.iter().filter_map(|result| result.compared.largest).fold(0.0, f64::max);
     let verdict = match replay.results.iter().map(|result| result.compared.level).max_by_key(rank) {
-        Some(Some(Level::Bits)) => "the same, bit for bit".to_owned(),
-        Some(Some(Level::Rows)) => "the same rows".to_owned(),
-        Some(Some(Level::Tolerances)) => format!("the same within tolerances (largest difference {largest:.1e})"),
-        Some(None) => "not all the same".to_owned(),
+        Some(Some(Level::Bits)) => "identical, bit for bit".to_owned(),
+        Some(Some(Level::Rows)) => "identical rows".to_owned(),
+        Some(Some(Level::Tolerances)) => format!("equal within tolerances (largest difference {largest:.1e})"),
+        Some(None) => "some differ".to_owned(),
         None => "nothing to replay".to_owned(),
     };
-    ui.result(format!("{what} made again: {verdict} ({took})"))
+    ui.result(format!("{scope} recomputed: {verdict} ({took})"))
 }
 
 fn rank(level: &Option<Level>) -> u8 {

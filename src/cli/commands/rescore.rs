@@ -1,4 +1,4 @@
-//! `visplay rescore`: stored questions and votes under other settings.
+//! `visplay rescore`: rewards and curriculum of stored questions and votes under other settings.
 
 use std::path::PathBuf;
 
@@ -14,42 +14,42 @@ use crate::cli::output::ui::Ui;
 use crate::reward::{Preset, Scope};
 use crate::tables::{QuestionRow, VoteRow};
 
-/// Score stored questions and votes under other settings, without a model, and show what would change.
+/// Rescore stored questions and votes under other settings, without a model.
 ///
-/// Reads the `questions` and `votes` tables of a step or a round, as files or as folders of files, such as those below the
-/// store's `views`. Compares the settings of --preset with the same after --lambda, --scope, --low, --high and
-/// --min-margin, or with those of --to.
+/// Reads the `questions` and `votes` tables of a step or a round, from files or folders such as
+/// those under the store's `views`. Compares --preset with --to, or with the same preset, after
+/// --lambda, --scope, --low, --high and --min-margin are applied.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay rescore --questions views/questions --votes views/votes --preset paper --low 0.3 --high 0.8
   visplay rescore --questions q.parquet --votes v.parquet --preset paper --to released-code
   visplay rescore --questions q.parquet --votes v.parquet --preset paper --lambda 0.5 --json | jq .changed")]
 pub struct RescoreArgs {
-    /// The `questions` table: Parquet files, or folders of them.
+    /// Parquet files, or folders of Parquet files, of the questions table.
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     questions: Vec<PathBuf>,
-    /// The `votes` table: Parquet files, or folders of them.
+    /// Parquet files, or folders of Parquet files, of the votes table.
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     votes: Vec<PathBuf>,
-    /// The settings to start from: `paper` or `released-code`.
+    /// Preset to start from: paper or released-code.
     #[arg(long, value_name = "NAME")]
     preset: String,
-    /// The preset to compare with, instead of the same one.
+    /// Preset to compare with [default: the same preset].
     #[arg(long, value_name = "NAME")]
     to: Option<String>,
-    /// Another weight of the diversity penalty.
+    /// Weight of the diversity penalty.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     lambda: Option<f64>,
-    /// Compare questions within the `group` of an image or within the whole `step`.
+    /// Compare questions within a group (one image) or the whole step [group, step].
     #[arg(long, value_name = "SCOPE", value_parser = parse_scope)]
     scope: Option<Scope>,
-    /// Another lower end of the band of confidence, 0 to 1.
+    /// Lower end of the confidence band, 0 to 1.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     low: Option<f64>,
-    /// Another upper end of the band, 0 to 1.
+    /// Upper end of the confidence band, 0 to 1.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     high: Option<f64>,
-    /// Another least lead of the majority over the runner-up, 0 to 1.
+    /// Minimum lead of the majority over the runner-up, 0 to 1.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     min_margin: Option<f64>,
 }
@@ -58,7 +58,7 @@ pub struct RescoreArgs {
 pub fn cmd_rescore(args: &RescoreArgs, ui: &Ui) -> Result<(), CommandError> {
     let preset = |name: &str| Preset::named(name).map_err(|e| CommandError::usage(e.to_string()));
     let before = preset(&args.preset)?;
-    let after = changed(args.to.as_deref().map_or(Ok(before), preset)?, args)?;
+    let after = apply_options(args.to.as_deref().map_or(Ok(before), preset)?, args)?;
     let questions: Vec<QuestionRow> = read_all(&args.questions)?;
     let votes: Vec<VoteRow> = read_all(&args.votes)?;
     let (before, after) = (rescore(&questions, &votes, before), rescore(&questions, &votes, &after));
@@ -70,12 +70,12 @@ pub fn cmd_rescore(args: &RescoreArgs, ui: &Ui) -> Result<(), CommandError> {
     if ui.json { print_json(&before, &after, ui) } else { print_table(&before, &after, ui) }
 }
 
-/// The settings after what the command line changes.
-fn changed(preset: &Preset, args: &RescoreArgs) -> Result<Preset, CommandError> {
+/// Applies the options of the command line to a preset.
+fn apply_options(preset: &Preset, args: &RescoreArgs) -> Result<Preset, CommandError> {
     let mut preset = preset.clone();
     let share = |flag: &str, value: Option<f64>, current: f64| match value {
         Some(v) if !(0.0..=1.0).contains(&v) => {
-            Err(CommandError::usage(format!("--{flag} is {v}; it is a share, 0 to 1")))
+            Err(CommandError::usage(format!("--{flag} is {v}; it must be between 0 and 1")))
         }
         other => Ok(other.unwrap_or(current)),
     };
@@ -84,13 +84,16 @@ fn changed(preset: &Preset, args: &RescoreArgs) -> Result<Preset, CommandError> 
     d.high = share("high", args.high, d.high)?;
     d.min_margin = share("min-margin", args.min_margin, d.min_margin)?;
     if d.low > d.high {
-        return Err(CommandError::usage(format!("the band {} to {} is empty: --low is above --high", d.low, d.high)));
+        return Err(CommandError::usage(format!(
+            "the confidence band {} to {} is empty: --low is above --high",
+            d.low, d.high
+        )));
     }
     let q = &mut preset.questioner;
     q.scope = args.scope.unwrap_or(q.scope);
     q.lambda = args.lambda.unwrap_or(q.lambda);
     if !q.lambda.is_finite() || q.lambda < 0.0 {
-        return Err(CommandError::usage(format!("--lambda is {}; it is a number from 0 on", q.lambda)));
+        return Err(CommandError::usage(format!("--lambda is {}; it must be 0 or greater", q.lambda)));
     }
     Ok(preset)
 }
@@ -126,18 +129,16 @@ fn print_table(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandEr
     }
     row("reward mean", &|s| format!("{:.4}", s.rewards.mean));
     row("reward std", &|s| format!("{:.4}", s.rewards.std));
-    for (i, name) in ["reward least", "lower quartile", "median", "upper quartile", "most"].iter().enumerate() {
+    for (i, name) in ["reward min", "lower quartile", "median", "upper quartile", "max"].iter().enumerate() {
         row(name, &|s| format!("{:.4}", s.rewards.quartiles[i]));
     }
     let pairs = || before.questions.iter().zip(&after.questions);
-    let kept = pairs().filter(|(b, a)| !b.fate.is_kept() && a.fate.is_kept()).count();
+    let gained = pairs().filter(|(b, a)| !b.fate.is_kept() && a.fate.is_kept()).count();
     let lost = pairs().filter(|(b, a)| b.fate.is_kept() && !a.fate.is_kept()).count();
-    for line in format::columns(&rows) {
-        ui.result(line)?;
-    }
+    ui.table(&rows)?;
     ui.result(format!(
-        "{} questions would come in, {} would go",
-        format::count(kept as u64),
+        "{} more questions would be kept, {} would be dropped",
+        format::count(gained as u64),
         format::count(lost as u64)
     ))
 }

@@ -1,20 +1,21 @@
-//! `visplay rewards`: the Questioner's rewards of recorded steps.
+//! `visplay rewards`: the Questioner's rewards for recorded steps.
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::args::parse_scope;
 use crate::cli::error::CommandError;
-use crate::cli::output::jsonl::{Added, Line, LinesArgs, Order, for_each_line, kind};
+use crate::cli::output::jsonl::{AddedKeys, Line, LinesArgs, Order, for_each_line, kind_of};
 use crate::cli::output::ui::Ui;
 use crate::reward::{Preset, Question, QuestionerReward, QuestionerSettings, questioner_rewards};
 
-/// Reward the Questioner for the questions of a step, as training does.
+/// Compute the Questioner's rewards for the questions of a step, as training does.
 ///
-/// Reads lines {"groups": [[{"question": "..", "valid": true, "confidence": 0.5}, ..], ..]}, a step each and a group for each
-/// image, and prints them with "rewards" and the parts of each: "uncertainty", "diversity" (the penalty), "shares" and
-/// "cluster_sizes", all in the shape of the groups. Where "valid" is false, the question and its confidence are of no
-/// account and may be left out. docs/rewards.md has the formulas. Other keys pass through.
+/// Reads lines {"groups": [[{"question": "..", "valid": true, "confidence": 0.5}, ..], ..]}, one
+/// step per line and one group per image. Adds "rewards" and their parts, in the shape of the
+/// groups: "uncertainty", "diversity" (the penalty), "shares" and "cluster_sizes". Where "valid" is
+/// false, "question" and "confidence" are ignored and may be missing. See docs/rewards.md for the
+/// formulas. Other keys pass through.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay rewards steps.jsonl --preset paper
@@ -23,13 +24,14 @@ use crate::reward::{Preset, Question, QuestionerReward, QuestionerSettings, ques
 pub struct RewardsArgs {
     #[command(flatten)]
     lines: LinesArgs,
-    /// Whose rewards: `paper` or `released-code`.
+    /// Reward preset: paper or released-code.
     #[arg(long, value_name = "NAME")]
     preset: String,
-    /// Another weight of the diversity penalty than the preset's.
+    /// Weight of the diversity penalty, overriding the preset.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     lambda: Option<f64>,
-    /// Compare questions within the `group` of an image or within the whole `step`, whatever the preset says.
+    /// Compare questions within a group (one image) or the whole step, overriding the preset
+    /// [group, step].
     #[arg(long, value_name = "SCOPE", value_parser = parse_scope)]
     scope: Option<crate::reward::Scope>,
 }
@@ -41,12 +43,12 @@ pub fn cmd_rewards(args: &RewardsArgs, ui: &Ui) -> Result<(), CommandError> {
     settings.lambda = args.lambda.unwrap_or(settings.lambda);
     settings.scope = args.scope.unwrap_or(settings.scope);
     if !settings.lambda.is_finite() || settings.lambda < 0.0 {
-        return Err(CommandError::usage(format!("--lambda is {}; it must be a number from 0 on", settings.lambda)));
+        return Err(CommandError::usage(format!("--lambda is {}; it must be 0 or greater", settings.lambda)));
     }
-    for_each_line(&args.lines, ui, Order::Sequential, |line| rewarded(line, &settings))
+    for_each_line(&args.lines, ui, Order::Sequential, |line| add_rewards(line, &settings))
 }
 
-fn rewarded(line: &Line, settings: &QuestionerSettings) -> Result<Added, String> {
+fn add_rewards(line: &Line, settings: &QuestionerSettings) -> Result<AddedKeys, String> {
     let groups = array(line.get("groups")?, || "\"groups\"".to_owned())?;
     let group = |(g, group): (usize, &Value)| -> Result<Vec<Question>, String> {
         let questions = array(group, || format!("\"groups\"[{g}]"))?;
@@ -68,25 +70,25 @@ fn rewarded(line: &Line, settings: &QuestionerSettings) -> Result<Added, String>
 }
 
 fn array(value: &Value, name: impl Fn() -> String) -> Result<&Vec<Value>, String> {
-    value.as_array().ok_or_else(|| format!("{} is {}, not a list", name(), kind(value)))
+    value.as_array().ok_or_else(|| format!("{} is {}, not a list", name(), kind_of(value)))
 }
 
 fn question(entry: &Value) -> Result<Question, String> {
-    let entry = entry.as_object().ok_or_else(|| format!("is {}, not an object", kind(entry)))?;
-    let key = |key: &str| entry.get(key).filter(|value| !value.is_null());
-    let valid = match key("valid") {
+    let entry = entry.as_object().ok_or_else(|| format!("is {}, not an object", kind_of(entry)))?;
+    let value_of = |key: &str| entry.get(key).filter(|value| !value.is_null());
+    let valid = match value_of("valid") {
         Some(Value::Bool(valid)) => *valid,
-        Some(other) => return Err(format!("has a \"valid\" that is {}, not true or false", kind(other))),
+        Some(other) => return Err(format!("has a \"valid\" that is {}, not a boolean", kind_of(other))),
         None => return Err("has no \"valid\"".to_owned()),
     };
     if !valid {
         return Ok(Question { text: String::new(), valid, confidence: 0.0 });
     }
-    let text = key("question").and_then(Value::as_str).ok_or("is valid and has no \"question\" that is a string")?;
+    let text = value_of("question").and_then(Value::as_str).ok_or("is valid but has no string \"question\"")?;
     let confidence =
-        key("confidence").and_then(Value::as_f64).ok_or("is valid and has no \"confidence\" that is a number")?;
+        value_of("confidence").and_then(Value::as_f64).ok_or("is valid but has no number \"confidence\"")?;
     if !(0.0..=1.0).contains(&confidence) {
-        return Err(format!("has a confidence of {confidence}; it must lie between 0 and 1"));
+        return Err(format!("has a confidence of {confidence}; it must be between 0 and 1"));
     }
     Ok(Question { text: text.to_owned(), valid, confidence })
 }

@@ -1,4 +1,4 @@
-//! `visplay schema`: writes or checks the descriptions of the tables that are kept under version control.
+//! `visplay schema`: writes or checks the schema files of the tables and of the pipeline file.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,10 +12,11 @@ use crate::cli::output::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
 use crate::tables::schema_file::{self, SchemaDocument};
 
-/// Write or check the files that describe the tables and the pipeline file.
+/// Write or check the schema files of the tables and of the pipeline file.
 ///
-/// Every table has a file `schemas/<table>.json` with its columns, their types and what they mean; `schemas/pipeline.json`
-/// is the JSON Schema of pipeline files. All are made from the program, and `--check` fails when one is stale.
+/// `schemas/<table>.json` describes a table's columns, their types and their meaning;
+/// `schemas/pipeline.json` is the JSON Schema of pipeline files. They are generated from the code,
+/// and --check fails if one is out of date.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay schema --write
@@ -25,17 +26,17 @@ pub struct SchemaArgs {
     /// Write the files.
     #[arg(long, required_unless_present = "check", conflicts_with = "check")]
     write: bool,
-    /// Fail if a file is missing, stale or not one of ours.
+    /// Fail if a file is missing, out of date or unknown.
     #[arg(long)]
     check: bool,
-    /// The folder of the files.
+    /// Folder of the files.
     #[arg(long, value_name = "DIR", default_value = "schemas")]
     dir: PathBuf,
 }
 
-/// What was done with a file, as `--json` prints it.
+/// The state of a schema file, as `--json` prints it.
 #[derive(Serialize)]
-struct Outcome<'a> {
+struct SchemaFile<'a> {
     file: String,
     state: &'a str,
 }
@@ -46,7 +47,7 @@ pub fn cmd_schema(args: &SchemaArgs, ui: &Ui) -> Result<(), CommandError> {
     if args.write { write(&args.dir, &documents, ui) } else { check(&args.dir, &documents, ui) }
 }
 
-/// Everything that is kept in the folder. A module with another document adds it here.
+/// Returns every document of the folder.
 fn documents() -> Result<Vec<SchemaDocument>, CommandError> {
     let unwritable = |e: serde_json::Error| CommandError::failed(e.to_string());
     let mut documents = schema_file::documents().map_err(unwritable)?;
@@ -55,20 +56,20 @@ fn documents() -> Result<Vec<SchemaDocument>, CommandError> {
 }
 
 fn write(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<(), CommandError> {
-    fs::create_dir_all(dir).map_err(|e| CommandError::failed(format!("{}: cannot create: {e}", dir.display())))?;
-    let mut outcomes = Vec::new();
+    fs::create_dir_all(dir).map_err(|e| CommandError::failed(format!("cannot create {}: {e}", dir.display())))?;
+    let mut files = Vec::new();
     for document in documents {
         let path = dir.join(&document.name);
         let state = if fs::read(&path).is_ok_and(|found| found == document.text.as_bytes()) {
             "unchanged"
         } else {
             fs::write(&path, &document.text)
-                .map_err(|e| CommandError::failed(format!("{}: cannot write: {e}", path.display())))?;
+                .map_err(|e| CommandError::failed(format!("cannot write {}: {e}", path.display())))?;
             "written"
         };
-        outcomes.push(Outcome { file: path.display().to_string(), state });
+        files.push(SchemaFile { file: path.display().to_string(), state });
     }
-    report(&outcomes, ui)
+    report(&files, ui)
 }
 
 fn check(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<(), CommandError> {
@@ -77,38 +78,39 @@ fn check(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<(), Comman
         let path = dir.join(&document.name);
         match fs::read(&path) {
             Ok(found) if found == document.text.as_bytes() => {}
-            Ok(_) => wrong.push(format!("{} is stale", path.display())),
+            Ok(_) => wrong.push(format!("{} is out of date", path.display())),
             Err(e) if e.kind() == ErrorKind::NotFound => wrong.push(format!("{} is missing", path.display())),
-            Err(e) => wrong.push(format!("{}: cannot read: {e}", path.display())),
+            Err(e) => wrong.push(format!("cannot read {}: {e}", path.display())),
         }
     }
-    wrong.extend(strangers(dir, documents));
+    wrong.extend(unknown_files(dir, documents));
     if !wrong.is_empty() {
         let hint = format!("run `visplay schema --write --dir {}` and commit what it writes", dir.display());
         return Err(CommandError::failed(wrong.join("; ")).with_hint(hint));
     }
-    let outcome = |document: &SchemaDocument| {
+    let file = |document: &SchemaDocument| {
         let file = dir.join(&document.name).display().to_string();
-        Outcome { file, state: "current" }
+        SchemaFile { file, state: "current" }
     };
-    report(&documents.iter().map(outcome).collect::<Vec<_>>(), ui)
+    report(&documents.iter().map(file).collect::<Vec<_>>(), ui)
 }
 
-/// JSON files in the folder that the program does not write, as after a table is renamed.
-fn strangers(dir: &Path, documents: &[SchemaDocument]) -> Vec<String> {
+/// Returns complaints about JSON files that this command does not write, as after a table is
+/// renamed.
+fn unknown_files(dir: &Path, documents: &[SchemaDocument]) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut strangers: Vec<String> = names
+    let mut unknown: Vec<String> = names
         .filter(|name| name.ends_with(".json") && documents.iter().all(|document| document.name != *name))
-        .map(|name| format!("{} is not one of the program's (delete it)", dir.join(name).display()))
+        .map(|name| format!("{} is unknown (delete it)", dir.join(name).display()))
         .collect();
-    strangers.sort();
-    strangers
+    unknown.sort();
+    unknown
 }
 
-fn report(outcomes: &[Outcome], ui: &Ui) -> Result<(), CommandError> {
+fn report(files: &[SchemaFile], ui: &Ui) -> Result<(), CommandError> {
     if ui.json {
-        return ui.result_json(outcomes);
+        return ui.result_json(files);
     }
-    outcomes.iter().try_for_each(|outcome| ui.result(format!("{:<9}  {}", outcome.state, outcome.file)))
+    files.iter().try_for_each(|file| ui.result(format!("{:<9}  {}", file.state, file.file)))
 }

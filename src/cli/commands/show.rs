@@ -1,4 +1,4 @@
-//! `visplay show`: one thing of a store, by name or by the first digits of its digest.
+//! `visplay show`: a ref, result, action or object of the store.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,18 +12,18 @@ use crate::store::{ActionKey, ObjectId, ObjectKind, Ref, StageResult, Store, Sto
 
 /// Show a ref, a result, an action or an object.
 ///
-/// A ref is `evolution/name`, the newest of its sequence, or `evolution/name@N`. Anything else is looked up by the first
-/// digits (4 at least) of its digest or key.
+/// A ref is written EVOLUTION/NAME for its latest version, or EVOLUTION/NAME@N for version N.
+/// Everything else is found by the first digits (at least 4) of its digest or key.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay show nano/images
   visplay show nano/images@1
   visplay show 3fa9c0 --rows 20")]
 pub struct ShowArgs {
-    /// A ref, or the first digits of a digest.
+    /// A ref, or the first digits of a digest or key.
     #[arg(value_name = "REF|DIGEST")]
     what: String,
-    /// How many rows of a table to show.
+    /// Maximum number of rows of a table to show.
     #[arg(long, value_name = "N", default_value_t = 8)]
     rows: usize,
     #[command(flatten)]
@@ -40,14 +40,18 @@ pub fn cmd_show(args: &ShowArgs, ui: &Ui) -> Result<(), CommandError> {
     match store.find(&args.what)? {
         StoreFile::Object(object) => show_object(&store, object, args.rows, ui),
         StoreFile::Action(key) | StoreFile::Result(key) => show_result(&store, key, None, ui),
-        other => Err(CommandError::failed(format!("{other:?} cannot be shown"))),
+        other => Err(CommandError::failed(format!(
+            "cannot show {other:?}; pass a ref, or the digest of an object, an action or a result"
+        ))),
     }
 }
 
 fn find_ref(store: &Store, text: &str) -> Result<Ref, CommandError> {
     let (path, sequence) = match text.split_once('@') {
         Some((path, n)) => {
-            let n: u32 = n.parse().map_err(|_| CommandError::usage(format!("`{n}` is no sequence number")))?;
+            let n: u32 = n
+                .parse()
+                .map_err(|_| CommandError::usage(format!("`{n}` is not a version number; write EVOLUTION/NAME@N")))?;
             (path, Some(n))
         }
         None => (text, None),
@@ -71,7 +75,7 @@ fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Resul
         return ui.result_json(&json!({"ref": r, "key": key, "action": action, "result": result, "digest": digest}));
     }
     if let Some(r) = r {
-        ui.result(format!("ref      {r}, made {} UTC", format::time(r.made_ms)))?;
+        ui.result(format!("ref      {r}, written {} UTC", format::time(r.made_ms)))?;
     }
     ui.result(format!("action   {key}"))?;
     ui.result(format!("stage    {} version {}, seed {}", action.stage, action.stage_version, action.seed))?;
@@ -85,7 +89,7 @@ fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Resul
     if action.inputs.len() > 8 {
         ui.result(format!("         and {} more", action.inputs.len() - 8))?;
     }
-    let Some(result) = result else { return ui.result("result   none yet") };
+    let Some(result) = result else { return ui.result("result   none") };
     ui.result(format!("result   {}", result.digest()?))?;
     let c = result.counts;
     let (rows_in, rows_out, rejects) = (format::count(c.rows_in), format::count(c.rows_out), format::count(c.rejects));

@@ -1,4 +1,4 @@
-//! `visplay status`: what a store holds, at a glance.
+//! `visplay status`: an overview of the store.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::cli::output::ui::Ui;
 use crate::evolution::{Current, current_round, ref_name};
 use crate::store::{Ref, Store, StoreFile};
 
-/// Show the evolutions of the store, what their refs hold, and how much room the store takes.
+/// Show the evolutions of the store, their refs, and the disk space in use.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay status
@@ -26,42 +26,40 @@ pub struct StatusArgs {
 pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
     let store = args.store.open()?;
     let heads = heads(&store)?;
-    let room = room(&store)?;
+    let usage = disk_usage(&store)?;
     if ui.json {
         let refs: Result<Vec<Value>, CommandError> = heads.iter().map(|r| describe(&store, r)).collect();
         let current = current(&store, &heads)?;
-        return ui.result_json(&json!({"store": store.root(), "refs": refs?, "current": current, "room": room}));
+        return ui.result_json(&json!({"store": store.root(), "refs": refs?, "current": current, "room": usage}));
     }
     if heads.is_empty() {
-        ui.result(format!("{} holds nothing yet; `visplay ingest FOLDER` fills it", store.root().display()))?;
+        ui.result(format!("{} is empty; `visplay ingest FOLDER` adds images", store.root().display()))?;
     } else {
-        let mut rows = vec![["ref", "made", "rows", "rejects", "size", "result"].map(str::to_owned).to_vec()];
+        let mut rows = vec![["ref", "written (UTC)", "rows", "rejects", "size", "result"].map(str::to_owned).to_vec()];
         for r in &heads {
             rows.push(row(&store, r)?);
         }
-        for line in format::columns(&rows) {
-            ui.result(line)?;
-        }
+        ui.table(&rows)?;
         for (evolution, current) in current(&store, &heads)? {
             let current = match current {
-                Current::Round(round) => format!("round {round} is current, and the next round starts from it"),
-                Current::Base => "the base model is current, and the next round starts from it".to_owned(),
+                Current::Round(round) => format!("round {round} is current; the next round starts from it"),
+                Current::Base => "the base model is current; the next round starts from it".to_owned(),
                 Current::Lost { lost } => format!(
-                    "parts of round {lost} are lost; `visplay verify --full`, then `evolve-round`, brings them back"
+                    "parts of round {lost} are missing; run `visplay verify --full`, then `visplay evolve-round`"
                 ),
             };
             ui.result(format!("{evolution}: {current}"))?;
         }
     }
-    let total: u64 = room.values().map(|k| k.bytes).sum();
-    let kinds: Vec<String> = room
+    let total: u64 = usage.values().map(|k| k.bytes).sum();
+    let kinds: Vec<String> = usage
         .iter()
         .map(|(kind, k)| format!("{kind} {} ({})", format::count(k.files), format::bytes(k.bytes)))
         .collect();
     ui.result(format!("{}: {}: {}", store.root().display(), format::bytes(total), kinds.join(", ")))
 }
 
-/// The newest ref of each name.
+/// Returns the latest version of each ref.
 fn heads(store: &Store) -> Result<Vec<Ref>, CommandError> {
     let mut heads = BTreeMap::new();
     for r in store.refs()? {
@@ -70,7 +68,7 @@ fn heads(store: &Store) -> Result<Vec<Ref>, CommandError> {
     Ok(heads.into_values().collect())
 }
 
-/// What is current in every evolution that has a round.
+/// Returns the current round of each evolution that has finished one.
 fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, Current>, CommandError> {
     let first = ref_name(1, "round");
     let begun = heads.iter().filter(|r| r.name == first);
@@ -80,7 +78,7 @@ fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, Current>, Co
 fn row(store: &Store, r: &Ref) -> Result<Vec<String>, CommandError> {
     let made = format::time(r.made_ms);
     let Some(result) = store.result(r.result)? else {
-        return Ok(vec![r.to_string(), made, "its result is gone; run `visplay verify`".into()]);
+        return Ok(vec![r.to_string(), made, "its result is missing; run `visplay verify`".into()]);
     };
     let bytes = result.outputs.iter().map(|o| o.bytes).sum();
     Ok(vec![
@@ -109,15 +107,15 @@ fn describe(store: &Store, r: &Ref) -> Result<Value, CommandError> {
     }))
 }
 
-/// The room that a kind of store file takes.
+/// Number and size of the files of one kind.
 #[derive(Debug, Default, serde::Serialize)]
-struct Room {
+struct DiskUsage {
     files: u64,
     bytes: u64,
 }
 
-fn room(store: &Store) -> Result<BTreeMap<&'static str, Room>, CommandError> {
-    let mut room: BTreeMap<&'static str, Room> = BTreeMap::new();
+fn disk_usage(store: &Store) -> Result<BTreeMap<&'static str, DiskUsage>, CommandError> {
+    let mut usage: BTreeMap<&'static str, DiskUsage> = BTreeMap::new();
     for entry in store.files()? {
         let kind = match StoreFile::of(&entry.name) {
             StoreFile::Object(_) => "objects",
@@ -126,13 +124,13 @@ fn room(store: &Store) -> Result<BTreeMap<&'static str, Room>, CommandError> {
             StoreFile::Temporary => "temporary files",
             StoreFile::Cache => "cache",
             StoreFile::Quarantined => "quarantine",
-            // A view is a second name of an object and takes no room of its own.
+            // A view is a hard link to an object and uses no space of its own.
             StoreFile::View | StoreFile::Format | StoreFile::Ref(..) => continue,
             StoreFile::Foreign => "foreign files",
         };
-        let kind = room.entry(kind).or_default();
+        let kind = usage.entry(kind).or_default();
         kind.files += 1;
         kind.bytes += entry.len;
     }
-    Ok(room)
+    Ok(usage)
 }

@@ -1,4 +1,4 @@
-//! `visplay verify`: finds and sets aside what is damaged.
+//! `visplay verify`: finds damaged, missing and foreign files of the store.
 
 use clap::Args;
 use serde_json::json;
@@ -9,25 +9,26 @@ use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::store::{Depth, ProblemKind, Store};
 
-/// Look for damaged, missing and foreign files, and set aside what is not as it must be.
+/// Check the store for damaged, missing and foreign files, and quarantine what is wrong.
 ///
-/// What is set aside lies in the store's `quarantine` folder; nothing is deleted. The next run of the same command makes again
-/// what is gone. Exits with 4 when anything is wrong.
+/// Quarantined files are moved to the store's `quarantine` folder; nothing is deleted. Rerunning
+/// the command that wrote them recomputes what is missing. The exit code is 4 if there is any
+/// problem.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  visplay verify --quick          names, sizes and references
-  visplay verify --full           every byte
-  visplay verify --full --look    only tell, touch nothing")]
+  visplay verify --quick             check names, sizes and references
+  visplay verify --full              check every byte
+  visplay verify --full --dry-run    check every byte, change nothing")]
 pub struct VerifyArgs {
-    /// Look at names, sizes and references only (the default).
+    /// Check names, sizes and references only (the default).
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// Read every byte.
+    /// Read and check every byte.
     #[arg(long)]
     full: bool,
-    /// Only tell, and leave everything where it is.
-    #[arg(long)]
-    look: bool,
+    /// Only report problems; quarantine nothing.
+    #[arg(long, alias = "look")]
+    dry_run: bool,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -36,7 +37,7 @@ pub struct VerifyArgs {
 pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<(), CommandError> {
     let store = Store::open_for_repair(&args.store.store)?;
     let depth = if args.full { Depth::Full } else { Depth::Quick };
-    let report = store.verify(depth, !args.look)?;
+    let report = store.verify(depth, !args.dry_run)?;
     if ui.json {
         ui.result_json(&json!({
             "files": report.files,
@@ -53,24 +54,26 @@ pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<(), CommandError> {
                 ProblemKind::Foreign => "foreign",
             };
             ui.result(format!("{kind}  {}: {}", format::plain(&problem.name), problem.detail))?;
-            if let Some(place) = &problem.quarantined {
-                ui.result(format!("         set aside as {}", format::plain(place)))?;
+            if let Some(path) = &problem.quarantined {
+                ui.result(format!("         quarantined as {}", format::plain(path)))?;
             }
         }
-        let looked = format!("{} files, {}", format::count(report.files), format::bytes(report.bytes));
+        let checked = format!("{} files, {}", format::count(report.files), format::bytes(report.bytes));
         let rest = match (report.leftovers, report.in_quarantine) {
             (0, 0) => String::new(),
-            (left, aside) => format!(" ({left} temporary files of stopped runs, {aside} in quarantine)"),
+            (temporary, quarantined) => {
+                format!(" ({temporary} temporary files of interrupted runs, {quarantined} files in quarantine)")
+            }
         };
         match report.problems.len() {
-            0 => ui.result(format!("{looked}: all as it must be{rest}"))?,
-            n => ui.result(format!("{looked}: {n} problems{rest}"))?,
+            0 => ui.result(format!("{checked} checked: no problems{rest}"))?,
+            n => ui.result(format!("{checked} checked: {n} problems{rest}"))?,
         }
     }
     match report.problems.len() {
         0 => Ok(()),
         n => Err(CommandError::damaged(format!("the store {} has {n} problems", store.root().display())).with_hint(
-            "run the commands that made the lost parts again (such as `visplay ingest`); they make only what is gone",
+            "rerun the commands that wrote the missing parts (such as `visplay ingest`); they recompute only those",
         )),
     }
 }

@@ -22,12 +22,14 @@ use crate::vlm::config::Config;
 use crate::vlm::export::{ExportOptions, export, publish};
 use crate::vlm::tensor_source::TensorSource;
 
-/// Teach a model by demonstrations: cross-entropy on the responses of a table of images, prompts and responses.
+/// Teach a model by demonstrations: cross-entropy on the responses of a table of images, prompts
+/// and responses.
 ///
-/// The table is Parquet with the columns `image` (a struct of `bytes` and `path`, as Hugging Face datasets write it; without
-/// bytes the path is a file beside the table), `prompt`, `response` and, if you like, `system`. Rows are gone through in their
-/// order; those of one image that stand together share its encoding. Use it to teach a base model the form of the Questioner's
-/// output before an evolution. Stopped, it goes on where it was by the same command.
+/// The table is Parquet with the columns `image` (a struct of `bytes` and `path`, as Hugging Face
+/// datasets write it; without bytes the path is a file beside the table), `prompt`, `response` and,
+/// if you like, `system`. Rows are gone through in their order; those of one image that stand
+/// together share its encoding. Use it to teach a base model the form of the Questioner's output
+/// before an evolution. Stopped, it goes on where it was by the same command.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay warm-start --model models/qwen2.5-vl-3b --data questions.parquet --out models/questioner
@@ -176,7 +178,8 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
         );
     }
     let config = Config::load(&args.model).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
-    // The adapter gets its name only when the model is written too: killed in between, the same command goes on.
+    // The adapter gets its name only when the model is written too: killed in between, the same
+    // command goes on.
     let mut adapter = None;
     if let (Some(out), Some(last)) = (&args.adapter_out, pieces.last())
         && let Some(trained) = trained_adapter(&store, last, &settings)?

@@ -1,4 +1,4 @@
-//! `visplay why`: what a stage would do now and had not done before, key by key.
+//! `visplay why`: the changes that make a stage run again.
 
 use std::path::PathBuf;
 
@@ -14,19 +14,19 @@ use crate::cli::output::ui::Ui;
 use crate::stages::Runner;
 use crate::stages::ingest::{IngestRequest, preview};
 
-/// Say what changed in a stage's key since its last result, and so why it would run again.
+/// Explain why a stage would run again: what changed since its last result.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  visplay why ingest                the options of the pipeline file against those of the last ingest
-  visplay why ingest ~/photos       also which files are new")]
+  visplay why ingest                compare the pipeline file's options with those of the last ingest
+  visplay why ingest ~/photos       also list new files")]
 pub struct WhyArgs {
-    /// The stage.
+    /// The stage to explain.
     #[arg(value_enum)]
     stage: StageName,
-    /// Sources to compare with what was ingested.
+    /// Folders and files to compare with those ingested before.
     #[arg(value_name = "SOURCE")]
     sources: Vec<PathBuf>,
-    /// The image column of Parquet files.
+    /// Image column of the Parquet files.
     #[arg(long, value_name = "NAME")]
     column: Option<String>,
     #[command(flatten)]
@@ -37,15 +37,15 @@ pub struct WhyArgs {
     threads: ThreadArgs,
 }
 
-/// A stage that can be asked about.
+/// A stage that can be explained.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum StageName {
-    /// From files to the table of images.
+    /// Reads image files into the images table.
     Ingest,
 }
 
-/// How many new files are named.
-const NAMED: usize = 10;
+/// Number of new files that are listed.
+const MAX_LISTED: usize = 10;
 
 /// Runs `visplay why`.
 pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
@@ -72,23 +72,23 @@ pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
         }));
     }
     let Some(last) = &preview.last else {
-        return ui.result(format!("{} has no images yet: everything would be done", pipeline.evolution));
+        return ui.result(format!("{} has no images yet: the whole stage would run", pipeline.evolution));
     };
     for d in &preview.differences {
-        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(not there)".into());
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(absent)".into());
         ui.result(format!("{}: {} -> {}", d.key, shown(&d.before), shown(&d.after)))?;
     }
     for r in &preview.broken {
-        ui.result(format!("{r}: parts of it are gone and would be made again"))?;
+        ui.result(format!("{r}: some of its data is missing and would be recomputed"))?;
     }
-    for label in preview.new.iter().take(NAMED) {
+    for label in preview.new.iter().take(MAX_LISTED) {
         ui.result(format!("new: {}", format::plain(label)))?;
     }
-    if preview.new.len() > NAMED {
-        ui.result(format!("and {} more new entries", format::count((preview.new.len() - NAMED) as u64)))?;
+    if preview.new.len() > MAX_LISTED {
+        ui.result(format!("and {} more new files or rows", format::count((preview.new.len() - MAX_LISTED) as u64)))?;
     }
     if preview.differences.is_empty() && preview.new.is_empty() && preview.broken.is_empty() {
-        ui.result(format!("nothing changed since {last}: nothing would be done"))?;
+        ui.result(format!("nothing changed since {last}: nothing would run"))?;
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! Text for a person to read: aligned columns, counts, sizes, times, shares, safe names.
 
+use std::time::Instant;
+
 use crate::analysis::labels::Share;
 
-/// Rows in aligned columns, the first one the heading. Columns of numbers are aligned right.
+/// Formats rows as aligned columns; the first row is the heading. Columns of numbers are
+/// right-aligned.
 pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
@@ -24,18 +27,18 @@ pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// A text on one line, without the control characters that a file name may hold.
+/// Returns the text with control characters escaped, so that a file name cannot disturb a terminal.
 pub fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// A name as a part of a file's: lower-case letters and digits, dashes between.
+/// Returns a name in lower case with dashes for everything but letters and digits, for a file name.
 pub fn slug(name: &str) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
-/// A number with its thousands apart.
+/// Formats a count with thousands separators, `1,234`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -48,7 +51,7 @@ pub fn count(n: u64) -> String {
     text
 }
 
-/// A number of bytes in a unit that suits it.
+/// Formats a number of bytes in binary units, `1.5 MiB`.
 pub fn bytes(n: u64) -> String {
     let mut value = n as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
@@ -75,7 +78,12 @@ pub fn share(share: &Share) -> String {
     }
 }
 
-/// How long something took.
+/// Formats the time since `start`.
+pub fn elapsed(start: Instant) -> String {
+    duration(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Formats a duration in milliseconds, `5 ms`, `1.5 s` or `2 min 05 s`.
 pub fn duration(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
@@ -84,15 +92,16 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// A time in UTC, `2026-11-23 12:34:56`.
+/// Formats a time in milliseconds since 1970 as UTC, `2026-11-23 12:34:56`.
 pub fn time(ms: u64) -> String {
     let seconds = ms / 1000;
     let (year, month, day) = date(seconds / 86_400);
     format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
-/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar, by eras of 400 years (146,097 days) that begin in
-/// March, so that the leap day comes last.
+/// Returns the Gregorian year, month and day of a day counted from 1970-01-01.
+///
+/// Counts in eras of 400 years (146,097 days) that begin in March, so that the leap day comes last.
 fn date(days_since_1970: u64) -> (u64, u64, u64) {
     let days = days_since_1970 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -109,21 +118,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_have_separators_and_units() {
         assert_eq!([count(0), count(999), count(1000), count(1234567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(64 << 20)], ["0 B", "1023 B", "1.5 KiB", "64.0 MiB"]);
         assert_eq!([duration(5), duration(1500), duration(125_000)], ["5 ms", "1.5 s", "2 min 05 s"]);
     }
 
     #[test]
-    fn times_are_calendar_times() {
+    fn times_are_gregorian_utc() {
         assert_eq!(time(0), "1970-01-01 00:00:00");
         assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00");
         assert_eq!(time(1_795_437_296_000), "2026-11-23 12:34:56");
     }
 
     #[test]
-    fn a_name_stays_on_its_line() {
+    fn control_characters_are_escaped() {
         assert_eq!(plain("a\nb\u{1b}[31mü"), "a\\nb\\u{1b}[31mü");
     }
 

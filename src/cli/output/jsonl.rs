@@ -1,8 +1,8 @@
-//! JSON lines in, JSON lines out: what `grade`, `clusters` and `rewards` share.
+//! A filter over JSON lines, shared by `grade`, `clusters` and `rewards`.
 //!
-//! Each line is an object. A command reads some of its keys and adds others; everything else passes through as it is
-//! written, and lines come out in their order. A line that cannot be used is an error on standard error that names
-//! file and line; the good ones still come out, and the command ends with exit code 2.
+//! Each line is an object. A command reads some of its keys and adds others; the rest passes
+//! through byte for byte, and lines keep their order. An invalid line is reported on standard error
+//! with its file and number; the valid lines are still printed, and the command exits with code 2.
 
 use std::fmt;
 use std::fs::File;
@@ -17,37 +17,37 @@ use serde_json::Value;
 use crate::cli::error::CommandError;
 use crate::cli::output::ui::Ui;
 
-/// How much is read ahead; the lines in it are worked on together.
+/// Bytes read ahead; the lines in the buffer are processed in parallel.
 const BUFFER: usize = 1 << 20;
-/// How many bad lines are told one by one.
-const TOLD: u64 = 20;
+/// Number of invalid lines that are reported one by one.
+const MAX_REPORTED: u64 = 20;
 
-/// Where lines come from.
+/// The source of the lines.
 #[derive(Debug, Args)]
 pub struct LinesArgs {
-    /// A file of JSON lines; `-` or nothing reads standard input.
+    /// A file of JSON lines; `-` or no file reads standard input.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
-/// Whether lines are worked on side by side, or one after the other because one alone may fill memory and cores.
+/// The way lines are processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Side by side.
+    /// Several lines at a time.
     Parallel,
-    /// One after the other.
+    /// One line at a time, for work that uses all cores, or much memory, on one line.
     Sequential,
 }
 
-/// The keys and values that a command adds to a line.
-pub type Added = Vec<(&'static str, Value)>;
+/// Keys and values that a command adds to a line.
+pub type AddedKeys = Vec<(&'static str, Value)>;
 
-/// Runs `work` on each line and prints the lines with what it adds.
+/// Prints each line with the keys that `work` returns for it.
 pub fn for_each_line(
     args: &LinesArgs,
     ui: &Ui,
     order: Order,
-    work: impl Fn(&Line) -> Result<Added, String> + Sync,
+    work: impl Fn(&Line) -> Result<AddedKeys, String> + Sync,
 ) -> Result<(), CommandError> {
     let (mut reader, name) = open(args, ui)?;
     let mut count = Count::default();
@@ -55,16 +55,16 @@ pub fn for_each_line(
     loop {
         chunk.clear();
         read_chunk(&mut reader, &mut count.read, order, &mut chunk)
-            .map_err(|e| CommandError::failed(format!("{name}:{}: cannot read on: {e}", count.read + 1)))?;
+            .map_err(|e| CommandError::failed(format!("{name}:{}: cannot read: {e}", count.read + 1)))?;
         if chunk.is_empty() {
             break;
         }
-        let done: Vec<(u64, Result<String, String>)> = match order {
-            Order::Parallel => chunk.par_iter().map(|(number, line)| (*number, worked(line, &work))).collect(),
-            Order::Sequential => chunk.iter().map(|(number, line)| (*number, worked(line, &work))).collect(),
+        let results: Vec<(u64, Result<String, String>)> = match order {
+            Order::Parallel => chunk.par_iter().map(|(number, line)| (*number, process(line, &work))).collect(),
+            Order::Sequential => chunk.iter().map(|(number, line)| (*number, process(line, &work))).collect(),
         };
         let mut out = String::new();
-        for (number, result) in done {
+        for (number, result) in results {
             match result {
                 Ok(line) => {
                     count.good += 1;
@@ -81,9 +81,10 @@ pub fn for_each_line(
     count.finish(&name)
 }
 
+/// Numbers of lines.
 #[derive(Default)]
 struct Count {
-    /// Lines read, blank ones too.
+    /// Lines read, including blank ones.
     read: u64,
     good: u64,
     bad: u64,
@@ -92,10 +93,10 @@ struct Count {
 impl Count {
     fn bad_line(&mut self, message: &str) {
         self.bad += 1;
-        if self.bad <= TOLD {
+        if self.bad <= MAX_REPORTED {
             eprintln!("visplay: {message}");
-        } else if self.bad == TOLD + 1 {
-            eprintln!("visplay: further bad lines are only counted");
+        } else if self.bad == MAX_REPORTED + 1 {
+            eprintln!("visplay: further invalid lines are counted but not listed");
         }
     }
 
@@ -103,8 +104,8 @@ impl Count {
         if self.bad == 0 {
             return Ok(());
         }
-        let message = format!("{} of {} lines of {name} could not be used", self.bad, self.bad + self.good);
-        Err(CommandError::usage(message).with_hint("the other lines were printed; correct these and run them again"))
+        let message = format!("{} of {} lines of {name} are invalid", self.bad, self.bad + self.good);
+        Err(CommandError::usage(message).with_hint("the valid lines were printed; fix the others and rerun them"))
     }
 }
 
@@ -131,7 +132,8 @@ fn open(args: &LinesArgs, ui: &Ui) -> Result<(BufReader<Box<dyn Read>>, String),
     Ok((BufReader::with_capacity(BUFFER, source), name))
 }
 
-/// Reads the next line, and those behind it that are there already, so that a slow source is answered line by line.
+/// Reads the next line, and those behind it that are there already, so that a slow source is
+/// answered line by line.
 fn read_chunk(
     reader: &mut BufReader<Box<dyn Read>>,
     number: &mut u64,
@@ -156,7 +158,7 @@ fn read_chunk(
     }
 }
 
-fn worked(bytes: &[u8], work: &(impl Fn(&Line) -> Result<Added, String> + Sync)) -> Result<String, String> {
+fn process(bytes: &[u8], work: &(impl Fn(&Line) -> Result<AddedKeys, String> + Sync)) -> Result<String, String> {
     let line: Line = serde_json::from_slice(bytes).map_err(|error| {
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or("").to_owned();
@@ -167,26 +169,27 @@ fn worked(bytes: &[u8], work: &(impl Fn(&Line) -> Result<Added, String> + Sync))
     Ok(line.with(text, &added))
 }
 
-/// One line: an object with its keys in their order.
+/// A line: a JSON object with its keys in the order written.
 pub struct Line {
     entries: Vec<(String, Value)>,
 }
 
 impl Line {
-    /// The value of a key that must be there.
+    /// Returns the value of a key, or an error if the line has no such key.
     pub fn get(&self, key: &str) -> Result<&Value, String> {
         let found = self.entries.iter().rev().find(|(name, _)| name == key);
         found.map(|(_, value)| value).ok_or_else(|| format!("no key \"{key}\""))
     }
 
-    /// The line with further keys: as it was written where they are new, else with their old values replaced.
-    fn with(&self, text: &str, added: &Added) -> String {
+    /// Returns the line's text with the added keys at its end; an older value of such a key is
+    /// removed.
+    fn with(&self, text: &str, added: &AddedKeys) -> String {
         let is_added = |name: &str| added.iter().any(|(key, _)| *key == name);
         let mut out = String::with_capacity(text.len() + 64);
         if self.entries.iter().any(|(name, _)| is_added(name)) {
             out.push('{');
-            let written = self.entries.iter().zip(as_written(text)).filter(|((name, _), _)| !is_added(name));
-            for (at, (_, entry)) in written.enumerate() {
+            let kept = self.entries.iter().zip(entry_texts(text)).filter(|((name, _), _)| !is_added(name));
+            for (at, (_, entry)) in kept.enumerate() {
                 out.push_str(if at > 0 { "," } else { "" });
                 out.push_str(entry);
             }
@@ -202,8 +205,8 @@ impl Line {
     }
 }
 
-/// The entries of an object that is known to be JSON, each as it is written.
-fn as_written(text: &str) -> Vec<&str> {
+/// Returns the text of each entry of a JSON object, which must be valid.
+fn entry_texts(text: &str) -> Vec<&str> {
     let text = text.trim();
     let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
     let (mut entries, mut start) = (Vec::new(), 0);
@@ -249,11 +252,11 @@ impl<'de> Deserialize<'de> for Line {
     }
 }
 
-/// What a value is, for messages.
-pub fn kind(value: &Value) -> &'static str {
+/// Returns the JSON type of a value, for messages.
+pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "true or false",
+        Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",

@@ -1,4 +1,5 @@
-//! What commands print: results as text or JSON on standard output, messages and progress on standard error.
+//! What commands print: results as text or JSON on standard output, messages and progress on
+//! standard error.
 
 pub mod format;
 pub mod jsonl;

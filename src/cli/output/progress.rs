@@ -1,4 +1,4 @@
-//! Progress on a terminal (a bar) or in a log (a line now and then).
+//! Progress: a bar on a terminal, a line every few seconds in a log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::output::ui::Ui;
 use crate::stages::Progress;
 
-/// Nothing is shown of a phase that is over sooner.
-const PATIENCE: Duration = Duration::from_millis(400);
-/// How often a log hears of a phase that goes on.
+/// Age of a phase at which its bar appears.
+const BAR_DELAY: Duration = Duration::from_millis(400);
+/// Time between two lines about a phase in a log.
 const LOG_EVERY: Duration = Duration::from_secs(15);
 
 /// Shows progress on standard error.
 pub struct TerminalProgress {
-    live: bool,
+    has_bar: bool,
     quiet: bool,
     phase: Mutex<Option<Phase>>,
 }
@@ -25,14 +25,14 @@ struct Phase {
     total: u64,
     done: u64,
     began: Instant,
-    told: Instant,
+    logged: Instant,
     bar: Option<ProgressBar>,
 }
 
 impl TerminalProgress {
-    /// Progress for this command.
+    /// Creates the progress of a command.
     pub fn new(ui: &Ui) -> Self {
-        Self { live: ui.progress_is_live(), quiet: ui.quiet, phase: Mutex::new(None) }
+        Self { has_bar: ui.shows_progress_bar(), quiet: ui.quiet, phase: Mutex::new(None) }
     }
 
     fn with_phase(&self, act: impl FnOnce(&mut Phase)) {
@@ -48,17 +48,17 @@ impl Progress for TerminalProgress {
             return;
         }
         let now = Instant::now();
-        let new = Phase { name: phase.to_owned(), total, done: 0, began: now, told: now, bar: None };
+        let new = Phase { name: phase.to_owned(), total, done: 0, began: now, logged: now, bar: None };
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
     }
 
     fn advance(&self, units: u64) {
-        let live = self.live;
+        let has_bar = self.has_bar;
         self.with_phase(|phase| {
             phase.done += units;
-            if live {
+            if has_bar {
                 phase.draw();
-            } else if phase.told.elapsed() > LOG_EVERY {
+            } else if phase.logged.elapsed() > LOG_EVERY {
                 phase.log();
             }
         });
@@ -91,8 +91,8 @@ impl Progress for TerminalProgress {
 
 impl Phase {
     fn draw(&mut self) {
-        if self.bar.is_none() && self.began.elapsed() > PATIENCE {
-            let template = "{msg} {wide_bar} {pos}/{len} {per_sec} left {eta}";
+        if self.bar.is_none() && self.began.elapsed() > BAR_DELAY {
+            let template = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta} left";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             self.bar = Some(ProgressBar::new(self.total).with_style(style).with_message(self.name.clone()));
         }
@@ -102,7 +102,7 @@ impl Phase {
     }
 
     fn log(&mut self) {
-        self.told = Instant::now();
+        self.logged = Instant::now();
         let rate = self.done as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
         let left = self.total.saturating_sub(self.done) as f64 / rate.max(1e-9);
         eprintln!("{}: {} of {}, {rate:.0}/s, {left:.0} s left", self.name, self.done, self.total);

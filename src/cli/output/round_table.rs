@@ -128,7 +128,8 @@ pub fn gates(gates: &[Checked]) -> Vec<Vec<String>> {
     rows
 }
 
-/// A line for each round: what became of its questions, and accuracy after it by every protocol of the last.
+/// A line for each round: what became of its questions, and accuracy after it by every protocol of
+/// the last.
 fn rounds(done: &[Done]) -> Vec<Vec<String>> {
     let protocols: Vec<&ScoreChange> = done.last().into_iter().flat_map(|last| &last.report.scores).collect();
     let one_benchmark = protocols.iter().all(|change| change.benchmark == protocols[0].benchmark);

@@ -1,11 +1,12 @@
-//! Tables that a command line names: Parquet files, and folders of them.
+//! Tables named on the command line: Parquet files, and folders of Parquet files.
 
 use std::path::{Path, PathBuf};
 
 use crate::cli::error::CommandError;
 use crate::tables::{self, TableRow};
 
-/// The rows of a table in files and in folders of files, in the order of their names.
+/// Reads the rows of a table from files and folders; the files of a folder in the order of their
+/// names.
 pub fn read_all<R: TableRow>(paths: &[PathBuf]) -> Result<Vec<R>, CommandError> {
     let mut rows = Vec::new();
     for path in paths {
@@ -20,7 +21,8 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let unreadable = |e: std::io::Error| CommandError::failed(format!("{}: cannot be listed: {e}", path.display()));
+    let unreadable =
+        |e: std::io::Error| CommandError::failed(format!("{}: cannot list the folder: {e}", path.display()));
     let mut files = Vec::new();
     for entry in path.read_dir().map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
@@ -29,7 +31,7 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
         }
     }
     if files.is_empty() {
-        return Err(CommandError::usage(format!("{} has no .parquet files", path.display())));
+        return Err(CommandError::usage(format!("{} contains no .parquet files", path.display())));
     }
     files.sort();
     Ok(files)

@@ -1,37 +1,48 @@
-//! The printer: results go to standard output, talk goes to standard error.
+//! The printer: results on standard output, messages on standard error.
 
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+use super::format;
 use crate::cli::error::CommandError;
 
-/// How a command speaks: a person's table or a script's JSON on standard output, everything else on standard error.
+/// Prints a command's results, as text or as JSON, and its messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Ui {
-    /// Results are JSON (`--json`).
+    /// Whether results are printed as JSON (`--json`).
     pub json: bool,
-    /// No talk but errors (`--quiet`).
+    /// Whether messages are left out (`--quiet`).
     pub quiet: bool,
 }
 
 impl Ui {
-    /// Whether standard error is a terminal that can show a progress bar.
-    pub fn progress_is_live(&self) -> bool {
+    /// Returns whether standard error can show a progress bar.
+    pub fn shows_progress_bar(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
-    /// Prints a line of the result. A closed pipe (`visplay .. | head`) ends the output without an error.
+    /// Prints a line of the result. A closed pipe (`visplay .. | head`) is not an error.
     pub fn result(&self, line: impl AsRef<str>) -> Result<(), CommandError> {
         write_result(line.as_ref())
     }
 
-    /// Prints a result as one JSON document on a line.
+    /// Prints rows as aligned columns; the first row is the heading.
+    pub fn table(&self, rows: &[Vec<String>]) -> Result<(), CommandError> {
+        format::columns(rows).iter().try_for_each(|line| self.result(line))
+    }
+
+    /// Prints rows as aligned columns, indented below a line of their own.
+    pub fn indented_table(&self, rows: &[Vec<String>]) -> Result<(), CommandError> {
+        format::columns(rows).iter().try_for_each(|line| self.result(format!("  {line}")))
+    }
+
+    /// Prints the result as one line of JSON.
     pub fn result_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), CommandError> {
         write_result(&serde_json::to_string(value).map_err(|e| CommandError::failed(e.to_string()))?)
     }
 
-    /// Says something to the person at the terminal; never part of the result.
+    /// Prints a message that is no part of the result, unless `--quiet`.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
             eprintln!("{}", line.as_ref());

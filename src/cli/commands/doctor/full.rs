@@ -18,10 +18,12 @@ use crate::stages::StageError;
 /// What to compute.
 #[derive(Debug, Args)]
 pub struct FullArgs {
-    /// Compute: compare the device with the CPU and with transformers, run a round on it, and measure it. Run it in a checkout.
+    /// Compute: compare the device with the CPU and with transformers, run a round on it, and
+    /// measure it. Run it in a checkout.
     #[arg(long)]
     pub full: bool,
-    /// How much to measure: small (the nano model) or full (3B and 7B models of random weights) [default: full on a card].
+    /// How much to measure: small (the nano model) or full (3B and 7B models of random weights)
+    /// [default: full on a card].
     #[arg(long, value_enum, value_name = "SHAPES", requires = "full")]
     shapes: Option<Shapes>,
     /// The folder with the tiny checkpoints.

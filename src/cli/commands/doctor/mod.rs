@@ -16,10 +16,11 @@ use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::store::Store;
 
-/// Look at this machine: cores, instruction sets, memory, disk, GPUs, and whether the store can be used.
+/// Look at this machine: cores, instruction sets, memory, disk, GPUs, and whether the store can be
+/// used.
 ///
-/// With --full, compute: compare a device with the CPU and with transformers on tiny checkpoints, run a round on it twice, and measure
-/// how fast it is beside what it could be.
+/// With --full, compute: compare a device with the CPU and with transformers on tiny checkpoints,
+/// run a round on it twice, and measure how fast it is beside what it could be.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay doctor

@@ -25,9 +25,10 @@ use crate::store::Store;
 
 /// Run rounds of the evolution up to round N.
 ///
-/// A round trains the Questioner, lets it ask about the round's images, lets the Reasoner answer and vote, keeps the questions that are
-/// neither too easy nor too hard, trains the Reasoner on them, and measures it. What is done already is found, not repeated: a round
-/// that was stopped goes on by the same command, and several processes may run it at once.
+/// A round trains the Questioner, lets it ask about the round's images, lets the Reasoner answer
+/// and vote, keeps the questions that are neither too easy nor too hard, trains the Reasoner on
+/// them, and measures it. What is done already is found, not repeated: a round that was stopped
+/// goes on by the same command, and several processes may run it at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay evolve-round 1 --images ~/photos --evolution mine
@@ -38,7 +39,8 @@ pub struct EvolveRoundArgs {
     /// The round, from 1, or `next` for the first that is not done.
     #[arg(value_name = "N|next")]
     round: RoundChoice,
-    /// Folders, image files and Parquet files that are ingested first; images that the evolution has already stay beside them.
+    /// Folders, image files and Parquet files that are ingested first; images that the evolution
+    /// has already stay beside them.
     #[arg(long, value_name = "DIR")]
     images: Vec<PathBuf>,
     /// Say what would run, and run nothing.
@@ -130,7 +132,8 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     round_table::print(&done, &times, &store, &pipeline, labels.as_ref(), clock, ui)
 }
 
-/// Ingests what the command names, or what the pipeline names if the evolution has no images yet or parts of them are lost.
+/// Ingests what the command names, or what the pipeline names if the evolution has no images yet or
+/// parts of them are lost.
 fn take_images(
     args: &EvolveRoundArgs,
     pipeline: &Pipeline,

@@ -22,8 +22,9 @@ use crate::vlm::weights::Weights;
 
 /// Write a checkpoint as a Hugging Face folder: flat config, published tensor names, safetensors.
 ///
-/// Both config layouts and both tensor namings are read; the tokenizer's and processor's files are copied. With an adapter,
-/// as PEFT or `visplay warm-start --adapter-out` wrote it, the checkpoint is its base and the two are merged.
+/// Both config layouts and both tensor namings are read; the tokenizer's and processor's files are
+/// copied. With an adapter, as PEFT or `visplay warm-start --adapter-out` wrote it, the checkpoint
+/// is its base and the two are merged.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model export models/trained exported/\n  \
                         visplay model export models/trained exported/ --dtype bf16 --shard-size 2000000000\n  \

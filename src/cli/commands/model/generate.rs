@@ -21,9 +21,10 @@ const MAX_CACHE: usize = 4 << 30;
 
 /// Draw answers to a prompt about an image, or to a text.
 ///
-/// A sample depends on the model, the prompt, the options, the seed and its number alone. Each token comes with its
-/// log-probability under the temperature-scaled distribution, before top-k and top-p. The placeholders of images and
-/// videos are never drawn; an answer ends at `<|im_end|>` and at the tokens that `generation_config.json` names.
+/// A sample depends on the model, the prompt, the options, the seed and its number alone. Each
+/// token comes with its log-probability under the temperature-scaled distribution, before top-k and
+/// top-p. The placeholders of images and videos are never drawn; an answer ends at `<|im_end|>` and
+/// at the tokens that `generation_config.json` names.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  visplay model generate --model data/nano --image scene.png --prompt \"How many red \

@@ -15,10 +15,11 @@ use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, 
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::weights::Weights;
 
-/// Show a checkpoint's architecture, sizes, parameters and number formats, and the memory that it will need.
+/// Show a checkpoint's architecture, sizes, parameters and number formats, and the memory that it
+/// will need.
 ///
-/// Reads headers only, so it is instant for any size, and checks that the weight files are whole and belong to the
-/// configuration.
+/// Reads headers only, so it is instant for any size, and checks that the weight files are whole
+/// and belong to the configuration.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model inspect models/qwen2.5-vl-3b\n  \
                         visplay model inspect models/qwen2.5-vl-7b --dtype bf16 --sequences 64 --json")]

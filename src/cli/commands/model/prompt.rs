@@ -1,4 +1,5 @@
-//! What `model generate` and `model score` share: a checkpoint, and one prompt with an image or none.
+//! What `model generate` and `model score` share: a checkpoint, and one prompt with an image or
+//! none.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -29,8 +29,8 @@ pub struct ModelRandomArgs {
     /// Dtype of the written tensors.
     #[arg(long, alias = "type", value_enum, value_name = "DTYPE", default_value_t = Dtype::Bf16)]
     dtype: Dtype,
-    /// A checkpoint whose tokenizer and processor files are copied; the ids of its special tokens replace those of the
-    /// configuration.
+    /// A checkpoint whose tokenizer and processor files are copied; the ids of its special tokens
+    /// replace those of the configuration.
     #[arg(long)]
     files_from: Option<PathBuf>,
     /// The folder to write; it must not exist.

@@ -18,12 +18,13 @@ use crate::scenes::{
     write_tokenizer,
 };
 
-/// Draw scenes: pictures of coloured shapes whose truth is known.
+/// Draw scenes: images of coloured shapes with known answers.
 ///
-/// Writes images/*.png, `scenes.parquet` (the objects) and `questions.parquet` (a question of each family with its right
-/// answer) to a folder. With --demonstrations the rows that the warm start of the nano model learns from take the place of
-/// the questions; with --benchmark one file with held-out questions is written instead. Scenes for these three purposes
-/// are never the same, whatever their seeds. The truth is for warm start and evaluation; evolution never sees it.
+/// Writes to a folder: images/*.png, `scenes.parquet` (the objects) and `questions.parquet` (a
+/// question of each family with its right answer). With --demonstrations, `demonstrations.parquet`
+/// for the nano model's warm start replaces the questions; with --benchmark, one file of held-out
+/// questions is written instead. Scenes drawn for different purposes are always different, whatever
+/// their seeds. The answers are for warm start and evaluation; evolution never sees them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:
@@ -38,22 +39,23 @@ use crate::scenes::{
 pub struct ScenesArgs {
     #[command(subcommand)]
     command: Option<ScenesCommand>,
-    /// The number of scenes.
+    /// Number of scenes.
     #[arg(long, value_name = "N", required_unless_present = "tokenizer")]
     count: Option<u64>,
-    /// The seed: scene I of a seed is always the same.
+    /// Seed; scene I of a seed is always the same.
     #[arg(long, value_name = "S", default_value_t = Seed(0))]
     seed: Seed,
-    /// The number of the first scene.
+    /// Number of the first scene.
     #[arg(long, value_name = "I", default_value_t = 0)]
     first: u64,
-    /// The folder to write to; it is made if needed, and files of the same names are replaced.
+    /// Folder to write to; it is created if needed, and files of the same names are replaced.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["benchmark", "tokenizer"])]
     out: Option<PathBuf>,
-    /// Write `demonstrations.parquet` for the warm start: for each scene a description, some answers, an asked question.
+    /// Write `demonstrations.parquet` for the warm start: for each scene a description, answers and
+    /// a question.
     #[arg(long)]
     demonstrations: bool,
-    /// Make this share of the straight answers wrong, 0 to 1 in hundredths.
+    /// Share of the direct answers to make wrong, 0 to 1 in hundredths.
     #[arg(
         long,
         value_name = "SHARE",
@@ -62,16 +64,16 @@ pub struct ScenesArgs {
         allow_negative_numbers = true
     )]
     wrong: f64,
-    /// Answered questions for each scene, all of different families.
+    /// Number of answered questions per scene, all of different families.
     #[arg(long, value_name = "N", requires = "demonstrations", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=15))]
     answers: u8,
-    /// Answer a family so many times as often as another one with weight 1; may be given several times.
+    /// Relative frequency of a question family, 1 by default; may be repeated.
     #[arg(long = "weight", value_name = "FAMILY=N", requires = "demonstrations", value_parser = weight)]
     weights: Vec<(Family, u64)>,
-    /// Write held-out questions with their right answers to this file, the families in turn.
+    /// Write held-out questions with their right answers to this file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "demonstrations"])]
     benchmark: Option<PathBuf>,
-    /// Write the tokenizer of the nano model to this file.
+    /// Write the nano model's tokenizer to this file.
     #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["count", "out", "demonstrations", "benchmark"])]
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
@@ -84,9 +86,9 @@ enum ScenesCommand {
 }
 
 fn weight(text: &str) -> Result<(Family, u64), String> {
-    let (family, weight) = text.split_once('=').ok_or("a weight is written FAMILY=N")?;
+    let (family, weight) = text.split_once('=').ok_or("expected FAMILY=N")?;
     let number = weight.parse().ok().filter(|n| *n <= 1_000_000);
-    Ok((family.parse()?, number.ok_or_else(|| format!("{weight:?} is no weight; a weight is 0 to 1000000"))?))
+    Ok((family.parse()?, number.ok_or_else(|| format!("expected a number from 0 to 1000000, not {weight:?}"))?))
 }
 
 /// Runs `visplay scenes`.
@@ -113,7 +115,7 @@ pub fn cmd_scenes(args: &ScenesArgs, ui: &Ui) -> Result<(), CommandError> {
 
 fn demonstration_options(args: &ScenesArgs) -> Result<DemonstrationOptions, CommandError> {
     if !(0.0..=1.0).contains(&args.wrong) {
-        return Err(CommandError::usage(format!("--wrong is {}; it is a share, 0 to 1", args.wrong)));
+        return Err(CommandError::usage(format!("--wrong is {}; it must be between 0 and 1", args.wrong)));
     }
     let mut weights = Weights::default();
     for (family, weight) in &args.weights {
@@ -121,7 +123,7 @@ fn demonstration_options(args: &ScenesArgs) -> Result<DemonstrationOptions, Comm
     }
     let answers = usize::from(args.answers);
     if !weights.are_enough(answers) {
-        let message = format!("{answers} answers an image need as many families with a weight above 0");
+        let message = format!("--answers {answers} needs at least {answers} families with a weight above 0");
         return Err(CommandError::usage(message));
     }
     Ok(DemonstrationOptions { answers, wrong_percent: (args.wrong * 100.0).round() as usize, weights })
@@ -133,8 +135,8 @@ fn report(written: &[WrittenFile], ui: &Ui) -> Result<(), CommandError> {
         return ui.result_json(&json!({"written": written}));
     }
     for WrittenFile { path, rows } in written {
-        let what = if path.extension().is_some() { "rows" } else { "images" };
-        ui.result(format!("{}: {} {what}", path.display(), format::count(*rows)))?;
+        let unit = if path.extension().is_some() { "rows" } else { "images" };
+        ui.result(format!("{}: {} {unit}", path.display(), format::count(*rows)))?;
     }
     Ok(())
 }

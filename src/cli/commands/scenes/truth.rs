@@ -1,4 +1,4 @@
-//! `visplay scenes truth`: what generated questions about drawn scenes ask, and their right answers.
+//! `visplay scenes truth`: right answers of generated questions about drawn scenes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,23 +14,24 @@ use crate::cli::output::ui::Ui;
 use crate::scenes::{known_scenes, truth_row, write_truths};
 use crate::tables::{QuestionRow, SceneTruthRow};
 
-/// Decide the right answers of generated questions about drawn scenes.
+/// Find the right answers of generated questions about drawn scenes.
 ///
-/// Reads `questions` tables, such as those below the store's `views`, and writes a row for each valid question: its family, a verdict,
-/// and the right answer where it has one. An image is told by its bytes, so the images must lie beside the scenes' table as
-/// `visplay scenes` wrote them. For evaluation; evolution never sees it.
+/// Reads `questions` tables, such as those under the store's `views`, and writes a row for each
+/// valid question: its family, a verdict, and the right answer if there is one. Images are
+/// recognised by their bytes, so they must be next to the scenes' table, as `visplay scenes` wrote
+/// them. For evaluation only; evolution never sees the answers.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay scenes truth data/store/views/nano/round=1/questions --out truth.parquet
   visplay scenes truth questions.parquet --scenes drawn/scenes.parquet --out truth.parquet --json")]
 pub struct ScenesTruthArgs {
-    /// `questions` tables: Parquet files, or folders of them.
+    /// Parquet files, or folders of Parquet files, of questions tables.
     #[arg(value_name = "PATH", required = true)]
     questions: Vec<PathBuf>,
-    /// The objects of the scenes, with the images beside it.
+    /// The scenes' table, with the images next to it.
     #[arg(long, value_name = "FILE", default_value = "data/scenes.parquet")]
     scenes: PathBuf,
-    /// The file to write.
+    /// File to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -51,10 +52,15 @@ pub fn cmd_scenes_truth(args: &ScenesTruthArgs, ui: &Ui) -> Result<(), CommandEr
             &json!({"path": written.path, "rows": written.rows, "not_valid": invalid, "verdicts": verdicts}),
         );
     }
-    let said: Vec<String> = verdicts.iter().map(|(verdict, n)| format!("{} {verdict}", format::count(*n))).collect();
-    ui.result(format!("{}: {} questions ({})", written.path.display(), format::count(written.rows), said.join(", ")))?;
+    let counts: Vec<String> = verdicts.iter().map(|(verdict, n)| format!("{} {verdict}", format::count(*n))).collect();
+    ui.result(format!(
+        "{}: {} questions ({})",
+        written.path.display(),
+        format::count(written.rows),
+        counts.join(", ")
+    ))?;
     if invalid > 0 {
-        ui.say(format!("{} samples that are no valid questions are left out", format::count(invalid)));
+        ui.say(format!("{} samples without a valid question were left out", format::count(invalid)));
     }
     Ok(())
 }
