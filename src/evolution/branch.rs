@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::EvolutionError;
-use super::done::{self, STOPPED, ref_name};
+use super::finished::{self, STOPPED, ref_name};
 use super::pipeline::{Pipeline, PipelineError, Setting, with_setting};
 use super::settings::{changes, settings_of};
 use crate::stages::StageError;
@@ -17,7 +17,7 @@ use crate::stages::ingest::{self, IMAGES};
 use crate::store::{Advanced, Ref, Store, is_name};
 
 /// What to branch, and how.
-pub struct Branch<'a> {
+pub struct BranchRequest<'a> {
     /// The store.
     pub store: &'a Store,
     /// The new evolution.
@@ -36,7 +36,7 @@ pub struct Branch<'a> {
 
 /// A branch that is there.
 #[derive(Debug, Clone, Serialize)]
-pub struct Branched {
+pub struct BranchResult {
     /// The evolution.
     pub evolution: String,
     /// Its pipeline file.
@@ -51,8 +51,8 @@ pub struct Branched {
 ///
 /// # Errors
 /// A name that is taken, a round that is not done, or settings that make no pipeline.
-pub fn branch(request: &Branch<'_>) -> Result<Branched, EvolutionError> {
-    let Branch { store, name, from, evolution, .. } = *request;
+pub fn branch(request: &BranchRequest<'_>) -> Result<BranchResult, EvolutionError> {
+    let BranchRequest { store, name, from, evolution, .. } = *request;
     if !is_name(name) {
         let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
         return Err(parameter("NAME", format!("`{name}` cannot name an evolution: {rule}")));
@@ -81,7 +81,7 @@ pub fn branch(request: &Branch<'_>) -> Result<Branched, EvolutionError> {
     }
     show(store, name, &shared)?;
     let (evolution, pipeline) = (name.to_owned(), request.out.to_owned());
-    Ok(Branched { evolution, pipeline, shared: shared.len(), found: !wrote && made == 0 })
+    Ok(BranchResult { evolution, pipeline, shared: shared.len(), found: !wrote && made == 0 })
 }
 
 fn parameter(key: &'static str, problem: String) -> EvolutionError {
@@ -122,7 +122,7 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, Evol
 
 /// A name may be taken by this very branch only: its pipeline file, which is written before any ref, is there as it would be written
 /// now, and no ref of it names something else.
-fn check_name(all: &[Ref], request: &Branch<'_>, text: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
+fn check_name(all: &[Ref], request: &BranchRequest<'_>, text: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
     let mut own = all.iter().filter(|r| r.evolution == request.name).peekable();
     if own.peek().is_none() {
         return Ok(());
@@ -134,7 +134,7 @@ fn check_name(all: &[Ref], request: &Branch<'_>, text: &str, shared: &[Ref]) -> 
 }
 
 /// The text of the branch's pipeline file, checked as a pipeline file is.
-fn text_of(request: &Branch<'_>) -> Result<String, EvolutionError> {
+fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     let (file, original) = request.pipeline;
     // What is wrong with the file itself is no fault of the settings.
     let base = Pipeline::parse(file, original)?;
@@ -196,7 +196,7 @@ fn edited(file: &Path, text: &str, settings: &[Setting]) -> Result<String, Pipel
 }
 
 /// Prompts are named relative to their pipeline file: elsewhere they need their whole path. Bundled ones are found everywhere.
-fn moved_prompts(request: &Branch<'_>, base: &Pipeline) -> Vec<Setting> {
+fn moved_prompts(request: &BranchRequest<'_>, base: &Pipeline) -> Vec<Setting> {
     let same = |a: Option<&Path>, b: Option<&Path>| {
         let folder = |path: Option<&Path>| {
             let path = path.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -254,7 +254,7 @@ fn show(store: &Store, name: &str, shared: &[Ref]) -> Result<(), EvolutionError>
         }
         let number = r.name.strip_prefix("round-").and_then(|rest| rest.strip_suffix("/round")?.parse().ok());
         if let Some(number) = number {
-            done::show(store, name, number, &result)?;
+            finished::show(store, name, number, &result)?;
         }
     }
     Ok(())

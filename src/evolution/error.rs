@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::gates::Checked;
+use super::gates::GateResult;
 use super::pipeline::PipelineError;
 use crate::stages::StageError;
 use crate::store::StoreError;
@@ -24,9 +24,9 @@ pub enum EvolutionError {
         /// The round.
         round: u32,
         /// The gate, its figure and its threshold.
-        gate: Box<Checked>,
+        gate: Box<GateResult>,
         /// Every gate that was checked.
-        gates: Vec<Checked>,
+        gates: Vec<GateResult>,
         /// Where the tables of the stopped round are laid out; `None` in a dry run.
         tables: Option<PathBuf>,
     },

@@ -1,11 +1,11 @@
 //! Rounds one after the other: what is done is found, what is lost is made again, what is missing is run.
 
 use super::EvolutionError;
-use super::done::{Done, SETTINGS, done_round, show};
-use super::found::{Broken, Found, find};
-use super::ground::{Footing, Ground};
+use super::context::{EvolutionContext, PinnedInputs};
+use super::finished::{FinishedRound, SETTINGS, finished_round, show};
 use super::pipeline::Pipeline;
 use super::round;
+use super::round_state::{DamagedRound, RoundState, find};
 use super::settings::changes_since;
 use crate::stages::{Runner, StageError};
 
@@ -19,31 +19,31 @@ pub fn evolve_round(
     runner: &Runner<'_>,
     round: u32,
     mut begun: impl FnMut(u32),
-) -> Result<Vec<Done>, EvolutionError> {
+) -> Result<Vec<FinishedRound>, EvolutionError> {
     let mut done = Vec::new();
-    let mut ground = None;
+    let mut context = None;
     for number in 1..=round {
         let broken = match find(runner.store, &pipeline.evolution, number)? {
-            Found::Whole(found) => {
+            RoundState::Complete(found) => {
                 say_differences(pipeline, runner, number, &found)?;
                 show(runner.store, &pipeline.evolution, number, &found.result)?;
                 done.push(*found);
                 continue;
             }
-            Found::Broken(broken) => Some(broken),
-            Found::Nothing => None,
+            RoundState::Damaged(broken) => Some(broken),
+            RoundState::Absent => None,
         };
         begun(number);
         if let Some(broken) = broken {
-            let round = mend(pipeline, runner, number, *broken, &done)?;
+            let round = rebuild_damaged(pipeline, runner, number, *broken, &done)?;
             done.push(round);
             continue;
         }
-        if ground.is_none() {
-            ground = Some(Ground::new(pipeline, runner, None)?);
+        if context.is_none() {
+            context = Some(EvolutionContext::new(pipeline, runner, None)?);
         }
-        if let Some(ground) = &ground {
-            let round = round::run(ground, number, &done, None)?;
+        if let Some(context) = &context {
+            let round = round::run(context, number, &done, None)?;
             done.push(round);
         }
     }
@@ -51,13 +51,13 @@ pub fn evolve_round(
 }
 
 /// Makes what is lost of a round again. It must come out as it was: what later rounds and people built on is not replaced in silence.
-fn mend(
+fn rebuild_damaged(
     pipeline: &Pipeline,
     runner: &Runner<'_>,
     round: u32,
-    broken: Broken,
-    before: &[Done],
-) -> Result<Done, EvolutionError> {
+    broken: DamagedRound,
+    before: &[FinishedRound],
+) -> Result<FinishedRound, EvolutionError> {
     let changed = broken.settings.as_ref().map(|then| changes_since(then, pipeline)).unwrap_or_default();
     let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
@@ -69,12 +69,17 @@ fn mend(
         return Err(EvolutionError::Changed { problem });
     }
     runner.progress.say(&format!("parts of round {round} are lost; making them again"));
-    let ground = Ground::new(pipeline, runner, broken.images)?;
-    round::run(&ground, round, before, Some(broken.action))
+    let context = EvolutionContext::new(pipeline, runner, broken.images)?;
+    round::run(&context, round, before, Some(broken.action))
 }
 
 /// Says so when a round was made with other settings than those of now: it stands as it was made.
-fn say_differences(pipeline: &Pipeline, runner: &Runner<'_>, round: u32, found: &Done) -> Result<(), StageError> {
+fn say_differences(
+    pipeline: &Pipeline,
+    runner: &Runner<'_>,
+    round: u32,
+    found: &FinishedRound,
+) -> Result<(), StageError> {
     let action = runner.store.action(found.result.action)?;
     let then = action.parameters.get(SETTINGS);
     let found = then.map(|then| changes_since(then, pipeline)).unwrap_or_default();
@@ -90,15 +95,15 @@ fn say_differences(pipeline: &Pipeline, runner: &Runner<'_>, round: u32, found: 
 ///
 /// # Errors
 /// Those of [`evolve_round`].
-pub(super) fn run_again(
+pub(super) fn replay_round(
     pipeline: &Pipeline,
     runner: &Runner<'_>,
     round: u32,
-    footing: Footing,
-) -> Result<Done, EvolutionError> {
+    pinned: PinnedInputs,
+) -> Result<FinishedRound, EvolutionError> {
     let mut before = Vec::new();
     for number in 1..round {
-        before.extend(done_round(runner.store, &pipeline.evolution, number)?);
+        before.extend(finished_round(runner.store, &pipeline.evolution, number)?);
     }
-    round::run(&Ground::on(pipeline, runner, footing)?, round, &before, None)
+    round::run(&EvolutionContext::from_pinned(pipeline, runner, pinned)?, round, &before, None)
 }

@@ -15,7 +15,7 @@ use crate::tables::{QuestionRow, VoteRow};
 /// Which side of its thresholds a figure should be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Side {
+pub enum ThresholdSide {
     /// Below a threshold is bad.
     AtLeast,
     /// Above a threshold is bad.
@@ -25,7 +25,7 @@ pub enum Side {
 /// What a gate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum GateVerdict {
     /// All is well.
     Passed,
     /// Worth a look.
@@ -36,45 +36,45 @@ pub enum Verdict {
 
 /// A gate that was checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Checked {
+pub struct GateResult {
     /// The gate's name in the pipeline file.
     pub gate: String,
     /// The figure; `None` where there was nothing to take it of.
     pub figure: Option<f64>,
     /// The side it should be on.
-    pub side: Side,
+    pub side: ThresholdSide,
     /// The threshold of a warning.
     pub warn: Option<f64>,
     /// The threshold of a stop.
     pub stop: Option<f64>,
     /// What the gate says.
-    pub verdict: Verdict,
+    pub verdict: GateVerdict,
 }
 
-impl Checked {
-    fn new(gate: &str, figure: Option<f64>, side: Side, thresholds: Thresholds) -> Self {
+impl GateResult {
+    fn new(gate: &str, figure: Option<f64>, side: ThresholdSide, thresholds: Thresholds) -> Self {
         let beyond = |threshold: Option<f64>| match (figure, threshold, side) {
             (_, None, _) => false,
-            (Some(figure), Some(threshold), Side::AtLeast) => figure < threshold,
-            (Some(figure), Some(threshold), Side::AtMost) => figure > threshold,
+            (Some(figure), Some(threshold), ThresholdSide::AtLeast) => figure < threshold,
+            (Some(figure), Some(threshold), ThresholdSide::AtMost) => figure > threshold,
             // Nothing to measure is as bad as it gets.
             (None, Some(_), _) => true,
         };
         let verdict = match (beyond(thresholds.stop), beyond(thresholds.warn)) {
-            (true, _) => Verdict::Stopped,
-            (_, true) => Verdict::Warned,
-            _ => Verdict::Passed,
+            (true, _) => GateVerdict::Stopped,
+            (_, true) => GateVerdict::Warned,
+            _ => GateVerdict::Passed,
         };
         let Thresholds { warn, stop } = thresholds;
         Self { gate: gate.to_owned(), figure, side, warn, stop, verdict }
     }
 }
 
-impl fmt::Display for Checked {
+impl fmt::Display for GateResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let threshold = if self.verdict == Verdict::Stopped { self.stop } else { self.warn };
+        let threshold = if self.verdict == GateVerdict::Stopped { self.stop } else { self.warn };
         let figure = self.figure.map_or_else(|| "nothing".to_owned(), |figure| format!("{figure:.3}"));
-        let side = if self.side == Side::AtLeast { "at least" } else { "at most" };
+        let side = if self.side == ThresholdSide::AtLeast { "at least" } else { "at most" };
         write!(f, "gates.{}: {figure}", self.gate)?;
         threshold.map_or(Ok(()), |threshold| write!(f, ", which must be {side} {threshold}"))
     }
@@ -82,7 +82,7 @@ impl fmt::Display for Checked {
 
 /// What the questions of a round are like.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct QuestionFigures {
+pub struct QuestionStatistics {
     /// Samples of the Questioner.
     pub asked: u64,
     /// Those with the required form.
@@ -99,7 +99,7 @@ pub struct QuestionFigures {
     pub entropy: Option<f64>,
 }
 
-impl QuestionFigures {
+impl QuestionStatistics {
     /// The figures of these questions.
     pub fn of(rows: &[QuestionRow]) -> Self {
         let mut figures = Self { asked: rows.len() as u64, ..Self::default() };
@@ -126,22 +126,32 @@ impl QuestionFigures {
     }
 
     /// The gates behind the questions.
-    pub fn check(&self, gates: &Gates) -> Vec<Checked> {
+    pub fn check(&self, gates: &Gates) -> Vec<GateResult> {
         let valid = share(self.valid, self.asked);
         let top = share(self.types.values().max().copied().unwrap_or(0), self.valid);
         vec![
-            Checked::new("valid_share", valid, Side::AtLeast, gates.valid_share),
-            Checked::new("distinct_share", share(self.distinct, self.valid), Side::AtLeast, gates.distinct_share),
-            Checked::new("distinct_texts", share(self.distinct_texts, self.valid), Side::AtLeast, gates.distinct_texts),
-            Checked::new("top_type_share", top, Side::AtMost, gates.top_type_share),
-            Checked::new("entropy", self.entropy, Side::AtLeast, gates.entropy),
+            GateResult::new("valid_share", valid, ThresholdSide::AtLeast, gates.valid_share),
+            GateResult::new(
+                "distinct_share",
+                share(self.distinct, self.valid),
+                ThresholdSide::AtLeast,
+                gates.distinct_share,
+            ),
+            GateResult::new(
+                "distinct_texts",
+                share(self.distinct_texts, self.valid),
+                ThresholdSide::AtLeast,
+                gates.distinct_texts,
+            ),
+            GateResult::new("top_type_share", top, ThresholdSide::AtMost, gates.top_type_share),
+            GateResult::new("entropy", self.entropy, ThresholdSide::AtLeast, gates.entropy),
         ]
     }
 }
 
 /// What the votes of a round are like.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct VoteFigures {
+pub struct VoteStatistics {
     /// Questions voted on.
     pub voted: u64,
     /// Answers.
@@ -156,7 +166,7 @@ pub struct VoteFigures {
     pub kept: u64,
 }
 
-impl VoteFigures {
+impl VoteStatistics {
     /// The figures of these votes, of which `kept` are in the curriculum.
     pub fn of(rows: &[VoteRow], kept: u64) -> Self {
         let mut figures = Self { voted: rows.len() as u64, kept, ..Self::default() };
@@ -176,19 +186,19 @@ impl VoteFigures {
     }
 
     /// The gates behind the votes.
-    pub fn check(&self, gates: &Gates) -> Vec<Checked> {
+    pub fn check(&self, gates: &Gates) -> Vec<GateResult> {
         vec![
-            Checked::new("mean_confidence", self.mean_confidence, Side::AtMost, gates.mean_confidence),
-            Checked::new("boxed_share", share(self.boxed, self.answers), Side::AtLeast, gates.boxed_share),
-            Checked::new("kept_share", share(self.kept, self.voted), Side::AtLeast, gates.kept_share),
-            Checked::new("kept_rows", Some(self.kept as f64), Side::AtLeast, gates.kept_rows),
+            GateResult::new("mean_confidence", self.mean_confidence, ThresholdSide::AtMost, gates.mean_confidence),
+            GateResult::new("boxed_share", share(self.boxed, self.answers), ThresholdSide::AtLeast, gates.boxed_share),
+            GateResult::new("kept_share", share(self.kept, self.voted), ThresholdSide::AtLeast, gates.kept_share),
+            GateResult::new("kept_rows", Some(self.kept as f64), ThresholdSide::AtLeast, gates.kept_rows),
         ]
     }
 }
 
 /// The gate behind pseudo-labels whose truth is known: `right` of `of`. It is looked at when a round is shown, not while it runs.
-pub fn label_gate(gates: &Gates, right: u64, of: u64) -> Checked {
-    Checked::new("label_accuracy", share(right, of), Side::AtLeast, gates.label_accuracy)
+pub fn label_gate(gates: &Gates, right: u64, of: u64) -> GateResult {
+    GateResult::new("label_accuracy", share(right, of), ThresholdSide::AtLeast, gates.label_accuracy)
 }
 
 fn share(part: u64, whole: u64) -> Option<f64> {
@@ -202,23 +212,27 @@ mod tests {
     #[test]
     fn a_gate_names_its_figure_and_threshold() {
         let thresholds = Thresholds { warn: Some(0.5), stop: Some(0.2) };
-        let verdict = |figure| Checked::new("valid_share", figure, Side::AtLeast, thresholds).verdict;
+        let verdict = |figure| GateResult::new("valid_share", figure, ThresholdSide::AtLeast, thresholds).verdict;
         assert_eq!(
             [verdict(Some(0.6)), verdict(Some(0.5)), verdict(Some(0.3)), verdict(Some(0.1)), verdict(None)],
-            [Verdict::Passed, Verdict::Passed, Verdict::Warned, Verdict::Stopped, Verdict::Stopped]
+            [GateVerdict::Passed, GateVerdict::Passed, GateVerdict::Warned, GateVerdict::Stopped, GateVerdict::Stopped]
         );
-        let stopped =
-            Checked::new("mean_confidence", Some(0.987_6), Side::AtMost, Thresholds { warn: None, stop: Some(0.95) });
+        let stopped = GateResult::new(
+            "mean_confidence",
+            Some(0.987_6),
+            ThresholdSide::AtMost,
+            Thresholds { warn: None, stop: Some(0.95) },
+        );
         assert_eq!(stopped.to_string(), "gates.mean_confidence: 0.988, which must be at most 0.95");
-        let open = Checked::new("entropy", None, Side::AtLeast, Thresholds::default());
-        assert_eq!((open.verdict, open.to_string().as_str()), (Verdict::Passed, "gates.entropy: nothing"));
+        let open = GateResult::new("entropy", None, ThresholdSide::AtLeast, Thresholds::default());
+        assert_eq!((open.verdict, open.to_string().as_str()), (GateVerdict::Passed, "gates.entropy: nothing"));
     }
 
     #[test]
     fn no_questions_at_all_stop_every_set_gate() {
         let all = Thresholds { warn: None, stop: Some(0.1) };
         let gates = Gates { valid_share: all, distinct_share: all, ..Gates::default() };
-        let stopped = QuestionFigures::of(&[]).check(&gates);
-        assert_eq!(stopped.iter().filter(|gate| gate.verdict == Verdict::Stopped).count(), 2);
+        let stopped = QuestionStatistics::of(&[]).check(&gates);
+        assert_eq!(stopped.iter().filter(|gate| gate.verdict == GateVerdict::Stopped).count(), 2);
     }
 }

@@ -12,12 +12,11 @@
 
 mod audit;
 mod branch;
-mod done;
+mod context;
 mod error;
 mod evolve;
-mod found;
+mod finished;
 mod gates;
-mod ground;
 mod keep_best;
 pub mod pipeline;
 mod plan;
@@ -25,19 +24,24 @@ mod publish;
 mod replay;
 mod report;
 mod round;
+mod round_state;
 mod settings;
 mod slices;
-mod stopped;
+mod stopped_round;
 mod training;
 
 pub use self::audit::{Audit, Misaligned, audit, curriculum_truth};
-pub use self::branch::{Branch, Branched, branch};
-pub use self::done::{Current, Done, PhaseTime, current_round, done_round, next_round, read_report, ref_name};
+pub use self::branch::{BranchRequest, BranchResult, branch};
+pub use self::context::{EvolutionContext, PinnedInputs, Roles};
 pub use self::error::EvolutionError;
 pub use self::evolve::evolve_round;
-pub use self::gates::{Checked, QuestionFigures, Side, Verdict, VoteFigures, label_gate};
-pub use self::ground::{Footing, Ground, Roles};
+pub use self::finished::{
+    CurrentRound, FinishedRound, StageTime, current_round, finished_round, next_round, read_report, ref_name,
+};
+pub use self::gates::{GateResult, GateVerdict, QuestionStatistics, ThresholdSide, VoteStatistics, label_gate};
 pub use self::plan::{PlannedPart, part_of, plan};
-pub use self::replay::{Part, Replay, ReplayRequest, ReplayTarget, Replayed, nearest_differences, replay};
-pub use self::report::{KeepBest, RoundReport, ScoreChange, TrainingFigures};
+pub use self::replay::{
+    ReplayReport, ReplayRequest, ReplayTarget, ReplayedResult, RoundPart, nearest_differences, replay,
+};
+pub use self::report::{KeepBestScore, RoundReport, ScoreChange, TrainingSummary};
 pub use self::settings::{SettingChange, changes, settings_of};

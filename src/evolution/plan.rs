@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::pipeline::Pipeline;
-use super::slices::seed_of;
+use super::slices::derive_seed;
 use crate::store::Action;
 
 /// A part of a round.
@@ -78,7 +78,7 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
 /// The part of a round that an action belongs to, and its training step.
 pub fn part_of(pipeline: &Pipeline, round: u32, action: &Action) -> (&'static str, Option<u32>) {
     let of_round = format!("round {round}");
-    let seed = |parts: &[&str]| seed_of(pipeline.round.seed, parts);
+    let seed = |parts: &[&str]| derive_seed(pipeline.round.seed, parts);
     let is = |part: &str| action.seed == seed(&[&of_round, part]);
     let step_of = |role: &str, what: &str, steps: u32| {
         (0..steps).find(|step| action.seed == seed(&[&of_round, role, &format!("step {step}"), what]))
@@ -123,7 +123,7 @@ mod tests {
             stage: stage.into(),
             stage_version: 1,
             parameters: BTreeMap::new(),
-            seed: seed_of(3, seed),
+            seed: derive_seed(3, seed),
             inputs: Vec::new(),
             model: None,
             shard: BTreeMap::new(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gates::{Checked, QuestionFigures, VoteFigures};
+use super::gates::{GateResult, QuestionStatistics, VoteStatistics};
 use crate::ids::ModelId;
 use crate::tables::{MetricRow, ScoreRow};
 
@@ -15,21 +15,21 @@ pub struct RoundReport {
     /// Images of its slice.
     pub images: u64,
     /// The Questioner's training.
-    pub questioner: Option<TrainingFigures>,
+    pub questioner: Option<TrainingSummary>,
     /// The questions.
-    pub questions: QuestionFigures,
+    pub questions: QuestionStatistics,
     /// The votes and the curriculum.
-    pub votes: VoteFigures,
+    pub votes: VoteStatistics,
     /// Left-out questions by reason.
     pub left_out: std::collections::BTreeMap<String, u64>,
     /// The Reasoner's training.
-    pub reasoner: Option<TrainingFigures>,
+    pub reasoner: Option<TrainingSummary>,
     /// The gates.
-    pub gates: Vec<Checked>,
+    pub gates: Vec<GateResult>,
     /// Scores of the Reasoner before the round and after it.
     pub scores: Vec<ScoreChange>,
     /// The label-free score, where it decides which round is current.
-    pub kept: Option<KeepBest>,
+    pub kept: Option<KeepBestScore>,
     /// The Questioner's weights after the round.
     pub questioner_model: ModelId,
     /// The Reasoner's weights after the round.
@@ -47,7 +47,7 @@ impl RoundReport {
 /// any label: what ranked rounds rightly in our study, which mean confidence does not.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeepBest {
+pub struct KeepBestScore {
     /// The share of questions on which they agree.
     pub score: f64,
     /// That of the Reasoner that the round started from.
@@ -61,7 +61,7 @@ pub struct KeepBest {
 /// A role's training, by its first and last steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TrainingFigures {
+pub struct TrainingSummary {
     /// Steps.
     pub steps: u32,
     /// Mean reward of the first step and of the last.
@@ -76,7 +76,7 @@ pub struct TrainingFigures {
     pub updates_skipped: u32,
 }
 
-impl TrainingFigures {
+impl TrainingSummary {
     /// The figures of a role's steps; `None` without a step.
     pub fn of(rows: &[MetricRow]) -> Option<Self> {
         let (first, last) = (rows.first()?, rows.last()?);

@@ -313,7 +313,8 @@ impl<'g> Under<'g, '_> {
 
     /// Names what there is of the round, which ends here; gives the folder of its tables.
     fn keep_stopped(&self) -> Result<Option<PathBuf>, EvolutionError> {
-        let stopped = Stopped { ground: self.ground, round: self.round, results: &self.results, gates: &self.gates };
+        let stopped =
+            StoppedRoundStage { ground: self.ground, round: self.round, results: &self.results, gates: &self.gates };
         match stopped.keep() {
             Err(EvolutionError::Stage(StageError::Interrupted)) => Err(StageError::Interrupted.into()),
             // That it could not be kept must not hide why the round stopped.

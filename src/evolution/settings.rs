@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::gates::Checked;
+use super::gates::GateResult;
 use super::pipeline::{Pipeline, PipelineError};
 
 /// What a round does not depend on: names, places, the memory that may be taken, the truth that only measures; and the gates, whose
@@ -46,7 +46,7 @@ pub fn changes_since(then: &Value, pipeline: &Pipeline) -> Vec<SettingChange> {
 ///
 /// # Errors
 /// A setting that this program does not know.
-pub fn restored(then: &Value, gates: &[Checked], today: &Pipeline) -> Result<Pipeline, PipelineError> {
+pub fn apply(then: &Value, gates: &[GateResult], today: &Pipeline) -> Result<Pipeline, PipelineError> {
     let failed = |problem: String| PipelineError {
         file: today.folder.join("the round's own settings"),
         line: None,
@@ -63,7 +63,7 @@ pub fn restored(then: &Value, gates: &[Checked], today: &Pipeline) -> Result<Pip
             section.insert(key.to_owned(), value.clone());
         }
     }
-    put_over(&mut settings, then);
+    merge_over(&mut settings, then);
     let mut pipeline: Pipeline = serde_json::from_value(settings).map_err(|e| failed(e.to_string()))?;
     let thresholds: Map<String, Value> =
         gates.iter().map(|gate| (gate.gate.clone(), json!({"warn": gate.warn, "stop": gate.stop}))).collect();
@@ -72,11 +72,11 @@ pub fn restored(then: &Value, gates: &[Checked], today: &Pipeline) -> Result<Pip
     Ok(pipeline)
 }
 
-fn put_over(below: &mut Value, above: &Value) {
+fn merge_over(below: &mut Value, above: &Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {
             for (key, value) in above {
-                put_over(below.entry(key.clone()).or_insert(Value::Null), value);
+                merge_over(below.entry(key.clone()).or_insert(Value::Null), value);
             }
         }
         (below, above) => *below = above.clone(),
@@ -97,18 +97,18 @@ pub struct SettingChange {
 /// The keys in which two settings differ.
 pub fn changes(a: &Value, b: &Value) -> Vec<SettingChange> {
     let mut found = Vec::new();
-    differing(a, b, "", &mut found);
+    diff(a, b, "", &mut found);
     found
 }
 
-fn differing(a: &Value, b: &Value, path: &str, found: &mut Vec<SettingChange>) {
+fn diff(a: &Value, b: &Value, path: &str, found: &mut Vec<SettingChange>) {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
             let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
             for name in names {
                 let dotted = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 let of = |side: &Map<String, Value>| side.get(name).cloned().unwrap_or_default();
-                differing(&of(a), &of(b), &dotted, found);
+                diff(&of(a), &of(b), &dotted, found);
             }
         }
         // 1 and 1.0 are one number; canonical JSON writes the second as the first.
@@ -129,19 +129,19 @@ mod tests {
         let then = of("evolution = \"a\"\n[curriculum]\nlow = 0.4\n[sampling]\nquestioner = { max_tokens = 7 }\n");
         let now =
             of("evolution = \"b\"\npreset = \"released-code\"\n[model]\nbase = \"elsewhere\"\n[round]\nseed = 9\n");
-        let gates = [Checked {
+        let gates = [GateResult {
             gate: "valid_share".into(),
             figure: None,
-            side: super::super::gates::Side::AtLeast,
+            side: super::super::gates::ThresholdSide::AtLeast,
             warn: Some(0.5),
             stop: None,
-            verdict: super::super::gates::Verdict::Passed,
+            verdict: super::super::gates::GateVerdict::Passed,
         }];
-        let back = restored(&settings_of(&then, true), &gates, &now).expect("restored");
+        let back = apply(&settings_of(&then, true), &gates, &now).expect("apply");
         assert_eq!(settings_of(&back, true), settings_of(&then, true));
         assert_eq!((back.evolution.as_str(), back.model.base.as_str()), ("b", "elsewhere"));
         assert_eq!(back.gates.valid_share.warn, Some(0.5));
-        assert!(restored(&json!({"curriculum": {"lo": 1}}), &[], &now).is_err());
+        assert!(apply(&json!({"curriculum": {"lo": 1}}), &[], &now).is_err());
     }
 
     #[test]

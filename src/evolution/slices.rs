@@ -4,7 +4,7 @@ use crate::ids::Digest;
 
 /// The seed of a part of an evolution: a function of the evolution's seed and the part's name, such as
 /// `["round 2", "questions"]`.
-pub fn seed_of(seed: u64, parts: &[&str]) -> u64 {
+pub fn derive_seed(seed: u64, parts: &[&str]) -> u64 {
     let seed = seed.to_le_bytes();
     let parts: Vec<&[u8]> = std::iter::once(&seed[..]).chain(parts.iter().map(|part| part.as_bytes())).collect();
     let digest = Digest::derive("visplay 2026 seed of a part", &parts);
@@ -14,7 +14,7 @@ pub fn seed_of(seed: u64, parts: &[&str]) -> u64 {
 }
 
 /// Items in an order that the seed decides for each by itself, so that further items leave the order of the others as it is.
-pub fn ranked<T: Copy>(items: &[T], seed: u64, id: impl Fn(T) -> Digest) -> Vec<T> {
+pub fn rank_by_seed<T: Copy>(items: &[T], seed: u64, id: impl Fn(T) -> Digest) -> Vec<T> {
     let seed = seed.to_le_bytes();
     let rank = |item: T| Digest::derive("visplay 2026 rank", &[&seed, id(item).as_bytes()]);
     let mut ranked: Vec<(Digest, T)> = items.iter().map(|&item| (rank(item), item)).collect();
@@ -41,8 +41,8 @@ pub fn batches<T: Copy>(items: &[T], steps: u32, size: usize, seed: u64, id: imp
         }
         // What is left of an order is dropped when it is too short for a step, so that no step has an item twice.
         if waiting.len() < size {
-            let order = seed_of(seed, &["epoch", &epoch.to_string()]);
-            waiting = ranked(items, order, &id);
+            let order = derive_seed(seed, &["epoch", &epoch.to_string()]);
+            waiting = rank_by_seed(items, order, &id);
             waiting.reverse();
             epoch += 1;
         }
@@ -72,11 +72,11 @@ mod tests {
 
     #[test]
     fn more_items_leave_the_order_of_the_others() {
-        let few = ranked(&(0..20).collect::<Vec<u32>>(), 7, id);
-        let mut more = ranked(&(0..40).collect::<Vec<u32>>(), 7, id);
+        let few = rank_by_seed(&(0..20).collect::<Vec<u32>>(), 7, id);
+        let mut more = rank_by_seed(&(0..40).collect::<Vec<u32>>(), 7, id);
         more.retain(|n| *n < 20);
         assert_eq!(few, more);
-        assert_ne!(few, ranked(&(0..20).collect::<Vec<u32>>(), 8, id));
+        assert_ne!(few, rank_by_seed(&(0..20).collect::<Vec<u32>>(), 8, id));
     }
 
     #[test]
@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn seeds_of_parts_differ() {
         let seeds: BTreeSet<u64> =
-            [seed_of(0, &["a", "b"]), seed_of(0, &["ab"]), seed_of(1, &["a", "b"]), seed_of(0, &[])].into();
+            [derive_seed(0, &["a", "b"]), derive_seed(0, &["ab"]), derive_seed(1, &["a", "b"]), derive_seed(0, &[])]
+                .into();
         assert_eq!(seeds.len(), 4);
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::args::StoreArgs;
 use crate::cli::error::CommandError;
 use crate::cli::output::ui::Ui;
 use crate::evolution::pipeline::{DEFAULT_FILE, Pipeline, Setting};
-use crate::evolution::{Branch, branch};
+use crate::evolution::{BranchRequest, branch};
 
 /// Start a new evolution from a round of another one, with changed settings.
 ///
@@ -72,7 +72,7 @@ pub fn cmd_branch(args: &BranchArgs, ui: &Ui) -> Result<(), CommandError> {
     };
     let store = args.store.open()?;
     let out = args.out.clone().unwrap_or_else(|| default_out(&file, &args.name));
-    let request = Branch {
+    let request = BranchRequest {
         store: &store,
         name: &args.name,
         from: args.from.0,

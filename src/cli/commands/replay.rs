@@ -14,7 +14,7 @@ use crate::cli::interrupt::listen_for_interrupt;
 use crate::cli::output::format;
 use crate::cli::output::progress::TerminalProgress;
 use crate::cli::output::ui::Ui;
-use crate::evolution::{Replay, ReplayRequest, ReplayTarget, Replayed, replay};
+use crate::evolution::{ReplayReport, ReplayRequest, ReplayTarget, ReplayedResult, replay};
 
 /// Recompute stored results from their stored inputs and compare.
 ///
@@ -104,11 +104,11 @@ pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn failures(replay: &Replay) -> usize {
+fn failures(replay: &ReplayReport) -> usize {
     replay.results.iter().filter(|result| result.compared.level.is_none()).count()
 }
 
-fn print(replay: &Replay, took: &str, ui: &Ui) -> Result<(), CommandError> {
+fn print(replay: &ReplayReport, took: &str, ui: &Ui) -> Result<(), CommandError> {
     let mut parts: BTreeMap<_, [u64; 5]> = BTreeMap::new();
     for result in &replay.results {
         let counts = parts.entry(result.part).or_default();
@@ -123,7 +123,8 @@ fn print(replay: &Replay, took: &str, ui: &Ui) -> Result<(), CommandError> {
         rows.push(row);
     }
     ui.table(&rows)?;
-    let differing: Vec<&Replayed> = replay.results.iter().filter(|result| result.compared.level.is_none()).collect();
+    let differing: Vec<&ReplayedResult> =
+        replay.results.iter().filter(|result| result.compared.level.is_none()).collect();
     for result in differing.iter().take(MAX_LISTED) {
         let name = format!("{} {:.12}", result.stage, result.action.to_string());
         if let Some(why) = &result.not_made {
@@ -161,6 +162,6 @@ fn rank(level: &Option<Level>) -> u8 {
     }
 }
 
-fn column(result: &Replayed) -> usize {
+fn column(result: &ReplayedResult) -> usize {
     usize::from(rank(&result.compared.level)) + 1
 }

@@ -9,7 +9,7 @@ use crate::cli::args::StoreArgs;
 use crate::cli::error::CommandError;
 use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
-use crate::evolution::{Current, current_round, ref_name};
+use crate::evolution::{CurrentRound, current_round, ref_name};
 use crate::store::{Ref, Store, StoreFile};
 
 /// Show the evolutions of the store, their refs, and the disk space in use.
@@ -42,9 +42,9 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
         ui.table(&rows)?;
         for (evolution, current) in current(&store, &heads)? {
             let current = match current {
-                Current::Round(round) => format!("round {round} is current; the next round starts from it"),
-                Current::Base => "the base model is current; the next round starts from it".to_owned(),
-                Current::Lost { lost } => format!(
+                CurrentRound::Round(round) => format!("round {round} is current; the next round starts from it"),
+                CurrentRound::Base => "the base model is current; the next round starts from it".to_owned(),
+                CurrentRound::Lost { lost } => format!(
                     "parts of round {lost} are missing; run `visplay verify --full`, then `visplay evolve-round`"
                 ),
             };
@@ -69,7 +69,7 @@ fn heads(store: &Store) -> Result<Vec<Ref>, CommandError> {
 }
 
 /// Returns the current round of each evolution that has finished one.
-fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, Current>, CommandError> {
+fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, CurrentRound>, CommandError> {
     let first = ref_name(1, "round");
     let begun = heads.iter().filter(|r| r.name == first);
     begun.map(|r| Ok((r.evolution.clone(), current_round(store, &r.evolution)?))).collect()

@@ -8,14 +8,15 @@ use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{
-    Checked, Done, PhaseTime, RoundReport, ScoreChange, Side, TrainingFigures, Verdict, label_gate,
+    FinishedRound, GateResult, GateVerdict, RoundReport, ScoreChange, StageTime, ThresholdSide, TrainingSummary,
+    label_gate,
 };
 use crate::store::Store;
 
 /// Prints what came of the last of these rounds, and, where there are several, a line for each.
 pub fn print(
-    done: &[Done],
-    times: &[PhaseTime],
+    done: &[FinishedRound],
+    times: &[StageTime],
     store: &Store,
     pipeline: &Pipeline,
     labels: Option<&LabelFigures>,
@@ -24,7 +25,7 @@ pub fn print(
 ) -> Result<(), CommandError> {
     let Some(last) = done.last() else { return Ok(()) };
     let report = &last.report;
-    let state = if last.found { "was done already" } else { "is done" };
+    let state = if last.already_finished { "was done already" } else { "is done" };
     let took = format::duration(u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX));
     ui.result(format!("round {} of {} {state} ({took})", report.round, pipeline.evolution))?;
     for line in format::columns(&figures(report, labels)) {
@@ -37,7 +38,7 @@ pub fn print(
     }
     let of_labels = labels.filter(|labels| labels.labels.of > 0);
     let of_labels = of_labels.map(|labels| label_gate(&pipeline.gates, labels.labels.right, labels.labels.of));
-    let checked: Vec<Checked> = report.gates.iter().cloned().chain(of_labels).collect();
+    let checked: Vec<GateResult> = report.gates.iter().cloned().chain(of_labels).collect();
     for line in format::columns(&gates(&checked)) {
         ui.result(format!("  {line}"))?;
     }
@@ -99,7 +100,7 @@ fn figures(report: &RoundReport, labels: Option<&LabelFigures>) -> Vec<Vec<Strin
         row("agreement with the base's majority", format!("{:.3} -> {:.3} ({state})", kept.before, kept.score));
     }
     for (role, training) in [("Questioner", &report.questioner), ("Reasoner", &report.reasoner)] {
-        if let Some(TrainingFigures { steps, reward, entropy, kl_reference, frac_zero_std, .. }) = training {
+        if let Some(TrainingSummary { steps, reward, entropy, kl_reference, frac_zero_std, .. }) = training {
             row(&format!("{role} steps"), format::count(u64::from(*steps)));
             row(&format!("{role} reward"), format!("{} -> {}", figure(reward[0]), figure(reward[1])));
             row(&format!("{role} entropy"), format!("{} -> {}", figure(entropy[0]), figure(entropy[1])));
@@ -111,16 +112,16 @@ fn figures(report: &RoundReport, labels: Option<&LabelFigures>) -> Vec<Vec<Strin
 }
 
 /// The gates with their figures and thresholds.
-pub fn gates(gates: &[Checked]) -> Vec<Vec<String>> {
+pub fn gates(gates: &[GateResult]) -> Vec<Vec<String>> {
     let mut rows = vec![["gate", "figure", "warns", "stops", "verdict"].map(str::to_owned).to_vec()];
     for gate in gates {
-        let side = if gate.side == Side::AtLeast { "below" } else { "above" };
+        let side = if gate.side == ThresholdSide::AtLeast { "below" } else { "above" };
         let threshold = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{side} {value}"));
         let verdict = match gate.verdict {
-            Verdict::Passed if gate.warn.is_none() && gate.stop.is_none() => "no threshold",
-            Verdict::Passed => "passed",
-            Verdict::Warned => "warned",
-            Verdict::Stopped => "stopped",
+            GateVerdict::Passed if gate.warn.is_none() && gate.stop.is_none() => "no threshold",
+            GateVerdict::Passed => "passed",
+            GateVerdict::Warned => "warned",
+            GateVerdict::Stopped => "stopped",
         };
         let row = [gate.gate.clone(), figure(gate.figure), threshold(gate.warn), threshold(gate.stop), verdict.into()];
         rows.push(row.to_vec());
@@ -130,7 +131,7 @@ pub fn gates(gates: &[Checked]) -> Vec<Vec<String>> {
 
 /// A line for each round: what became of its questions, and accuracy after it by every protocol of
 /// the last.
-fn rounds(done: &[Done]) -> Vec<Vec<String>> {
+fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
     let protocols: Vec<&ScoreChange> = done.last().into_iter().flat_map(|last| &last.report.scores).collect();
     let one_benchmark = protocols.iter().all(|change| change.benchmark == protocols[0].benchmark);
     let name = |change: &&ScoreChange| {
@@ -150,7 +151,7 @@ fn rounds(done: &[Done]) -> Vec<Vec<String>> {
         row.extend(protocols.iter().map(|protocol| of(&first.report, protocol, |change| change.before[0])));
         rows.push(row);
     }
-    for Done { report, found, .. } in done {
+    for FinishedRound { report, already_finished, .. } in done {
         let mut row = vec![
             report.round.to_string(),
             format::count(report.questions.valid),
@@ -159,7 +160,7 @@ fn rounds(done: &[Done]) -> Vec<Vec<String>> {
             figure(report.votes.mean_confidence),
         ];
         row.extend(protocols.iter().map(|protocol| of(report, protocol, |change| change.after[0])));
-        let state = if *found { "was done" } else { "done now" };
+        let state = if *already_finished { "was done" } else { "done now" };
         row.push(if report.is_current() { state.to_owned() } else { format!("{state}, not current") });
         rows.push(row);
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::EvolutionError;
-use super::super::done::{Done, ROUND};
+use super::super::finished::{FinishedRound, ROUND};
 use crate::analysis::alignment::{self, Counting, Findings, Rewarding};
 use crate::ids::{ImageId, ModelId, QuestionId};
 use crate::reward::{Denominator, QuestionerSettings, ReasonerSettings};
@@ -50,7 +50,7 @@ pub(super) struct Checks<'a> {
 
 impl<'a> Checks<'a> {
     /// Reads what a round was made from.
-    pub(super) fn of(store: &'a Store, done: &Done) -> Result<Self, EvolutionError> {
+    pub(super) fn of(store: &'a Store, done: &FinishedRound) -> Result<Self, EvolutionError> {
         let mut made = BTreeMap::new();
         let mut images = HashSet::new();
         let mut counts = BTreeMap::<String, Counts>::new();

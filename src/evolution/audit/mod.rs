@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use self::checks::Checks;
 use super::EvolutionError;
-use super::done::{Done, SETTINGS, done_round};
-use super::gates::{Checked, QuestionFigures, VoteFigures};
+use super::finished::{FinishedRound, SETTINGS, finished_round};
+use super::gates::{GateResult, QuestionStatistics, VoteStatistics};
 use super::pipeline::Pipeline;
 use super::settings::{SettingChange, changes_since};
 use crate::analysis::alignment::Findings;
@@ -36,21 +36,21 @@ pub struct Audit {
     /// Rows in, out and rejected, by stage.
     pub counts: BTreeMap<String, Counts>,
     /// The round's questions.
-    pub questions: QuestionFigures,
+    pub questions: QuestionStatistics,
     /// Shares of valid questions that are the same as an earlier one.
     pub duplicates: Duplicates,
     /// The votes.
-    pub votes: VoteFigures,
+    pub votes: VoteStatistics,
     /// What a majority is a share of.
     pub denominator: String,
     /// Left-out questions by reason.
     pub left_out: BTreeMap<String, u64>,
     /// The gates with their figures and thresholds.
-    pub gates: Vec<Checked>,
+    pub gates: Vec<GateResult>,
     /// How good the labels are, where the truth is known.
-    pub truth: Option<TruthFigures>,
+    pub truth: Option<LabelAccuracy>,
     /// How the round's settings differ from the paper's.
-    pub differences: Vec<FromPaper>,
+    pub differences: Vec<PaperDifference>,
 }
 
 /// Shares of valid questions that are the same as an earlier one.
@@ -64,7 +64,7 @@ pub struct Duplicates {
 
 /// How good labels are.
 #[derive(Debug, Clone, Serialize)]
-pub struct TruthFigures {
+pub struct LabelAccuracy {
     /// Of all voted questions.
     pub voted: LabelFigures,
     /// Of the curriculum.
@@ -73,7 +73,7 @@ pub struct TruthFigures {
 
 /// A setting that is not as in the paper.
 #[derive(Debug, Clone, Serialize)]
-pub struct FromPaper {
+pub struct PaperDifference {
     /// The key.
     pub key: String,
     /// The round's value.
@@ -89,15 +89,15 @@ pub struct FromPaper {
 /// # Errors
 /// The round is not done, or its tables cannot be read. Rows that do not fit are no error here but findings.
 pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&SceneTruth>) -> Result<Audit, EvolutionError> {
-    let done = done_round(store, evolution, round)?.ok_or_else(|| EvolutionError::Nothing {
+    let done = finished_round(store, evolution, round)?.ok_or_else(|| EvolutionError::Nothing {
         round,
         problem: format!("it is not done in `{evolution}`, so there is nothing to audit"),
         tables: None,
     })?;
     let checks = Checks::of(store, &done)?;
-    let questions = QuestionFigures::of(&checks.questions);
+    let questions = QuestionStatistics::of(&checks.questions);
     let kept = checks.curriculum.len() as u64;
-    let votes = VoteFigures { kept, ..VoteFigures::of(&checks.votes, kept) };
+    let votes = VoteStatistics { kept, ..VoteStatistics::of(&checks.votes, kept) };
     let mut alignment = checks.run()?;
     let report = |name: &str, differs: bool, alignment: &mut Findings| {
         if differs {
@@ -115,7 +115,7 @@ pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&SceneTru
         denominator: checks.denominator.clone(),
         left_out: done.report.left_out.clone(),
         gates: done.report.gates.clone(),
-        truth: truth.map(|truth| TruthFigures {
+        truth: truth.map(|truth| LabelAccuracy {
             voted: voted_figures(truth, &checks.questions, &checks.votes),
             kept: kept_figures(truth, &checks.curriculum),
         }),
@@ -168,7 +168,7 @@ fn kept_figures(truth: &SceneTruth, rows: &[CurriculumRow]) -> LabelFigures {
 ///
 /// # Errors
 /// The curriculum cannot be read.
-pub fn curriculum_truth(store: &Store, done: &Done, truth: &SceneTruth) -> Result<LabelFigures, StageError> {
+pub fn curriculum_truth(store: &Store, done: &FinishedRound, truth: &SceneTruth) -> Result<LabelFigures, StageError> {
     let mut rows = Vec::new();
     for output in done.result.outputs_of(<CurriculumRow as crate::tables::TableRow>::TABLE) {
         let bytes = bytes::Bytes::from(store.read_object(output.object)?);
@@ -177,9 +177,9 @@ pub fn curriculum_truth(store: &Store, done: &Done, truth: &SceneTruth) -> Resul
     Ok(kept_figures(truth, &rows))
 }
 
-fn from_paper(settings: &Value) -> Result<Vec<FromPaper>, EvolutionError> {
+fn from_paper(settings: &Value) -> Result<Vec<PaperDifference>, EvolutionError> {
     let paper = Pipeline::of_preset("paper")?;
-    let differences = changes_since(settings, &paper).into_iter().map(|SettingChange { key, a, b }| FromPaper {
+    let differences = changes_since(settings, &paper).into_iter().map(|SettingChange { key, a, b }| PaperDifference {
         source: Pipeline::bundled_comment(&key).unwrap_or_else(|| "ours".to_owned()),
         key,
         round: a,

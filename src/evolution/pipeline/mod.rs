@@ -4,16 +4,16 @@
 //! A file names a preset and says what is otherwise; what neither says has the default that the section's type documents.
 
 mod edit;
+mod error;
 mod gates;
 mod ingest;
+mod lints;
 mod model;
 mod presets;
-mod problem;
-mod ranges;
-mod remarks;
 mod roles;
 mod round;
 mod update;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
@@ -21,15 +21,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::edit::Setting;
+pub use self::error::PipelineError;
+use self::error::{explain, line_of_key};
 pub use self::gates::{Gates, Thresholds};
 pub use self::ingest::Ingest;
-pub use self::model::{ComputeType, Model, Prompts};
-pub use self::problem::PipelineError;
-use self::problem::{explain, line_of_key};
-use self::ranges::out_of_range;
+pub use self::model::{ComputeDtype, Model, Prompts};
 pub use self::roles::{Questioner, Reasoner, SamplingSection};
 pub use self::round::{EvaluationSection, Round};
 pub use self::update::Updates;
+use self::validate::first_invalid_value;
 use crate::stages::curriculum::CurriculumSettings;
 use crate::stages::role_prompt::RolePrompt;
 
@@ -155,7 +155,7 @@ impl Pipeline {
             let problem = "this gate can only warn, since no truth steers a round; take the line out";
             return Err(wrong("gates.label_accuracy.stop", problem.to_owned()));
         }
-        match out_of_range(&pipeline) {
+        match first_invalid_value(&pipeline) {
             None => Ok(pipeline),
             Some((key, problem)) => Err(wrong(&key, problem)),
         }

@@ -14,7 +14,7 @@ pub struct Model {
     /// The base checkpoint: a folder as Hugging Face has them, relative to the working folder.
     pub base: String,
     /// The number format that sampling computes in.
-    pub dtype: ComputeType,
+    pub dtype: ComputeDtype,
     /// Where models compute: auto (a card where this build and this machine have one, else the CPU), cpu, cuda, or cuda:N with the
     /// number of a card. `--device` goes before it.
     pub device: DeviceChoice,
@@ -32,7 +32,7 @@ pub struct Model {
 
 impl Default for Model {
     fn default() -> Self {
-        let (base, dtype) = ("data/nano".to_owned(), ComputeType::F32);
+        let (base, dtype) = ("data/nano".to_owned(), ComputeDtype::F32);
         Self {
             base,
             dtype,
@@ -48,7 +48,7 @@ impl Default for Model {
 /// A number format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum ComputeType {
+pub enum ComputeDtype {
     /// 32 bits.
     F32,
     /// 16 bits with the exponent of f32.
@@ -57,7 +57,7 @@ pub enum ComputeType {
     F16,
 }
 
-impl ComputeType {
+impl ComputeDtype {
     /// As tensors name it.
     pub fn dtype(self) -> candle_core::DType {
         match self {

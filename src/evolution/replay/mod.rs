@@ -13,16 +13,16 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use self::divergence::nearest_differences;
-pub use self::targets::{Part, ReplayTarget};
+pub use self::targets::{ReplayTarget, RoundPart};
 
 use self::divergence::divergence;
 use self::targets::{Targets, targets};
 use super::EvolutionError;
-use super::done::{PROMPTS, SETTINGS, read_report};
-use super::evolve::run_again;
-use super::ground::Footing;
+use super::context::PinnedInputs;
+use super::evolve::replay_round;
+use super::finished::{PROMPTS, SETTINGS, read_report};
 use super::pipeline::{Pipeline, PipelineError};
-use super::settings::restored;
+use super::settings::apply;
 use crate::analysis::compare::{self, Compared};
 use crate::ids::{Digest, PromptId};
 use crate::random::Seed;
@@ -56,11 +56,11 @@ pub struct ReplayRequest<'a> {
 
 /// A result that was to be replayed.
 #[derive(Debug, Clone, Serialize)]
-pub struct Replayed {
+pub struct ReplayedResult {
     /// Its stage.
     pub stage: String,
     /// What part of its round it is.
-    pub part: Part,
+    pub part: RoundPart,
     /// Its action.
     pub action: ActionKey,
     /// How it compares; without a level when it was not made again, or nothing holds.
@@ -72,9 +72,9 @@ pub struct Replayed {
 
 /// What came of a replay.
 #[derive(Debug, Clone, Serialize)]
-pub struct Replay {
+pub struct ReplayReport {
     /// The results, in the order in which they were made.
-    pub results: Vec<Replayed>,
+    pub results: Vec<ReplayedResult>,
     /// Results that the target has, of which `results` are all or a sample.
     pub of: usize,
 }
@@ -83,7 +83,7 @@ pub struct Replay {
 ///
 /// # Errors
 /// There is no such target, or something fails that is not about a single result. A result that comes out otherwise is no error here.
-pub fn replay(request: &ReplayRequest<'_>) -> Result<Replay, EvolutionError> {
+pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionError> {
     let Targets { round, mut results } = targets(request.store, request.target)?;
     let of = results.len();
     if let Some(sample) = request.sample {
@@ -93,26 +93,26 @@ pub fn replay(request: &ReplayRequest<'_>) -> Result<Replay, EvolutionError> {
     }
     let scratch = Scratch::new(request.scratch)?;
     let work = Work { request, scratch: &scratch };
-    let is_of = |part: Part| move |result: &&Target| result.part == part;
+    let is_of = |part: RoundPart| move |result: &&Target| result.part == part;
     let mut replayed = Vec::new();
-    for part in [Part::Base, Part::Images] {
+    for part in [RoundPart::Base, RoundPart::Images] {
         let of_part: Vec<&Target> = results.iter().filter(is_of(part)).collect();
         replayed.extend(work.make(&of_part, |runner| match part {
-            Part::Base => Ok(import(Path::new(&request.pipeline.model.base), runner).map(|_| ())?),
+            RoundPart::Base => Ok(import(Path::new(&request.pipeline.model.base), runner).map(|_| ())?),
             _ => work.ingest(&of_part, round.as_ref().map(|round| &round.result), runner),
         })?);
     }
     let rest: Vec<&Target> =
-        results.iter().filter(|target| !matches!(target.part, Part::Base | Part::Images)).collect();
+        results.iter().filter(|target| !matches!(target.part, RoundPart::Base | RoundPart::Images)).collect();
     if let Some(round) = &round {
         replayed.extend(work.make(&rest, |runner| work.round(round, runner))?);
     }
-    Ok(Replay { results: replayed, of })
+    Ok(ReplayReport { results: replayed, of })
 }
 
 /// A round that is done.
 #[derive(Debug, Clone)]
-struct OfRound {
+struct StoredRound {
     evolution: String,
     number: u32,
     result: StageResult,
@@ -122,7 +122,7 @@ struct OfRound {
 #[derive(Debug, Clone)]
 struct Target {
     stage: String,
-    part: Part,
+    part: RoundPart,
     result: StageResult,
 }
 
@@ -156,7 +156,7 @@ impl Work<'_> {
         &self,
         targets: &[&Target],
         walk: impl FnOnce(&Runner<'_>) -> Result<(), EvolutionError>,
-    ) -> Result<Vec<Replayed>, EvolutionError> {
+    ) -> Result<Vec<ReplayedResult>, EvolutionError> {
         let Some(first) = targets.first() else { return Ok(Vec::new()) };
         let keys: BTreeSet<ActionKey> = targets.iter().map(|target| target.result.action).collect();
         let stored = self.request.store;
@@ -176,7 +176,7 @@ impl Work<'_> {
         targets.iter().map(|target| self.compared(target, &store, ended.as_deref())).collect()
     }
 
-    fn compared(&self, target: &Target, store: &Store, ended: Option<&str>) -> Result<Replayed, EvolutionError> {
+    fn compared(&self, target: &Target, store: &Store, ended: Option<&str>) -> Result<ReplayedResult, EvolutionError> {
         let key = target.result.action;
         let (compared, not_made) = match store.made_again(key)? {
             Some(again) => {
@@ -195,7 +195,7 @@ impl Work<'_> {
             }
         };
         let Target { stage, part, .. } = target.clone();
-        Ok(Replayed { stage, part, action: key, compared, not_made })
+        Ok(ReplayedResult { stage, part, action: key, compared, not_made })
     }
 
     /// Makes the table of images again that the targets are parts of.
@@ -216,26 +216,26 @@ impl Work<'_> {
     }
 
     /// Goes through a round with what it was made with.
-    fn round(&self, round: &OfRound, runner: &Runner<'_>) -> Result<(), EvolutionError> {
+    fn round(&self, round: &StoredRound, runner: &Runner<'_>) -> Result<(), EvolutionError> {
         let store = self.request.store;
         let action = store.action(round.result.action)?;
         let report = read_report(store, &round.result)?;
         let lost = || StageError::Conflict(format!("the action of {} has no settings", round.evolution));
         let settings = action.parameters.get(SETTINGS).ok_or_else(lost)?;
-        let mut pipeline = restored(settings, &report.gates, self.request.pipeline)?;
+        let mut pipeline = apply(settings, &report.gates, self.request.pipeline)?;
         pipeline.evolution.clone_from(&round.evolution);
         let [questioner_prompt, reasoner_prompt] = self.prompts(round)?;
-        let footing = Footing {
+        let pinned = PinnedInputs {
             questioner_prompt,
             reasoner_prompt,
             base: upstream_of(store, &round.result, "model.import")?,
             images: upstream_of(store, &round.result, INGEST)?,
         };
-        run_again(&pipeline, runner, round.number, footing).map(|_| ())
+        replay_round(&pipeline, runner, round.number, pinned).map(|_| ())
     }
 
     /// The prompts of a round: those that its result holds; of a round that holds none, those of the files, which must be the same.
-    fn prompts(&self, round: &OfRound) -> Result<[RolePrompt; 2], EvolutionError> {
+    fn prompts(&self, round: &StoredRound) -> Result<[RolePrompt; 2], EvolutionError> {
         let pipeline = self.request.pipeline;
         let names = [&pipeline.prompts.questioner, &pipeline.prompts.reasoner];
         let mut prompts = Vec::new();
@@ -262,7 +262,7 @@ impl Work<'_> {
     }
 
     /// A file's prompt must be one of those that the round's samples were drawn with.
-    fn check_prompt(&self, round: &OfRound, name: &str, now: PromptId) -> Result<(), EvolutionError> {
+    fn check_prompt(&self, round: &StoredRound, name: &str, now: PromptId) -> Result<(), EvolutionError> {
         let mut then = BTreeSet::<Digest>::new();
         for &key in &round.result.upstream {
             let action = self.request.store.action(key)?;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::super::EvolutionError;
-use super::super::done::{ROUND, SETTINGS, ref_name};
-use super::super::slices::seed_of;
-use super::{OfRound, Target};
+use super::super::finished::{ROUND, SETTINGS, ref_name};
+use super::super::slices::derive_seed;
+use super::{StoredRound, Target};
 use crate::stages::StageError;
 use crate::stages::answers::ANSWERS;
 use crate::stages::curriculum::CURRICULUM;
@@ -20,7 +20,7 @@ use crate::store::{Action, ActionKey, StageResult, Store, StoreError, StoreFile}
 /// A part of a round, by what it does there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Part {
+pub enum RoundPart {
     /// The base model's import.
     Base,
     /// The ingest of the images.
@@ -36,7 +36,7 @@ pub enum Part {
     /// The curriculum.
     Curriculum,
     /// The label-free score.
-    KeepBest,
+    KeepBestScore,
     /// Benchmarks.
     Evaluation,
     /// The models as they are named.
@@ -45,7 +45,7 @@ pub enum Part {
     Round,
 }
 
-impl Part {
+impl RoundPart {
     /// Every part.
     pub const ALL: [Self; 11] = [
         Self::Base,
@@ -55,7 +55,7 @@ impl Part {
         Self::Rewards,
         Self::Update,
         Self::Curriculum,
-        Self::KeepBest,
+        Self::KeepBestScore,
         Self::Evaluation,
         Self::Models,
         Self::Round,
@@ -71,7 +71,7 @@ impl Part {
             Self::Rewards => "rewards",
             Self::Update => "update",
             Self::Curriculum => "curriculum",
-            Self::KeepBest => "keep-best",
+            Self::KeepBestScore => "keep-best",
             Self::Evaluation => "evaluation",
             Self::Models => "models",
             Self::Round => "round",
@@ -82,7 +82,7 @@ impl Part {
     fn of(action: &Action, keep_best: Option<u64>) -> Option<Self> {
         let is_probe = Some(action.seed) == keep_best;
         Some(match action.stage.as_str() {
-            QUESTIONS | ANSWERS if is_probe => Self::KeepBest,
+            QUESTIONS | ANSWERS if is_probe => Self::KeepBestScore,
             QUESTIONS => Self::Questions,
             ANSWERS => Self::Answers,
             REWARDS => Self::Rewards,
@@ -146,7 +146,7 @@ impl ReplayTarget {
 
 /// The results that are asked for, and the round that they belong to.
 pub(super) struct Targets {
-    pub(super) round: Option<OfRound>,
+    pub(super) round: Option<StoredRound>,
     pub(super) results: Vec<Target>,
 }
 
@@ -176,21 +176,21 @@ fn lookup(problem: String) -> EvolutionError {
     StoreError::Lookup(problem).into()
 }
 
-fn of_round(store: &Store, evolution: &str, number: u32) -> Result<OfRound, EvolutionError> {
+fn of_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound, EvolutionError> {
     let name = ref_name(number, "round");
     let Some(head) = store.head(evolution, &name)? else {
         return Err(lookup(format!("round {number} of `{evolution}` is not done")));
     };
     let result = store.result(head.result)?;
     let lost = || StageError::Conflict(format!("the result of {evolution}/{name} is lost; run `visplay verify`"));
-    Ok(OfRound { evolution: evolution.to_owned(), number, result: result.ok_or_else(lost)? })
+    Ok(StoredRound { evolution: evolution.to_owned(), number, result: result.ok_or_else(lost)? })
 }
 
 /// Everything that a round made or stands on, but not what earlier rounds are.
-fn all_of(store: &Store, round: &OfRound) -> Result<Vec<Target>, EvolutionError> {
+fn all_of(store: &Store, round: &StoredRound) -> Result<Vec<Target>, EvolutionError> {
     let seed = store.action(round.result.action)?;
     let seed = seed.parameters.get(SETTINGS).and_then(|settings| settings.pointer("/round/seed")?.as_u64());
-    let keep_best = seed.map(|seed| seed_of(seed, &["keep best"]));
+    let keep_best = seed.map(|seed| derive_seed(seed, &["keep best"]));
     let mut all = Vec::new();
     let mut seen = BTreeSet::new();
     for &key in &round.result.upstream {
@@ -216,7 +216,7 @@ fn target(
     action: &Action,
     keep_best: Option<u64>,
 ) -> Result<Option<Target>, EvolutionError> {
-    let Some(part) = Part::of(action, keep_best) else { return Ok(None) };
+    let Some(part) = RoundPart::of(action, keep_best) else { return Ok(None) };
     let lost = || StageError::Conflict(format!("the result {key} is lost; run `visplay verify`"));
     let result = store.result(key)?.ok_or_else(lost)?;
     Ok(Some(Target { stage: action.stage.clone(), part, result }))
@@ -251,7 +251,7 @@ fn select(store: &Store, all: Vec<Target>, word: &str) -> Result<Vec<Target>, Ev
         let of_role = || -> Result<bool, EvolutionError> {
             let action = store.action(target.result.action)?;
             let role = action.parameters.get("role").and_then(|role| role.as_str());
-            Ok(target.part == Part::Update && role == Some(wanted))
+            Ok(target.part == RoundPart::Update && role == Some(wanted))
         };
         if target.part.word() == wanted || matches!(wanted, "questioner" | "reasoner") && of_role()? {
             chosen.push(target.clone());
@@ -260,7 +260,7 @@ fn select(store: &Store, all: Vec<Target>, word: &str) -> Result<Vec<Target>, Ev
     if !chosen.is_empty() {
         return Ok(chosen);
     }
-    let words = Part::ALL.map(Part::word).into_iter().chain(["votes", "scores", "questioner", "reasoner"]);
+    let words = RoundPart::ALL.map(RoundPart::word).into_iter().chain(["votes", "scores", "questioner", "reasoner"]);
     let words: Vec<&str> = words.collect();
     if words.contains(&word) {
         return Err(lookup(format!("the round has no {word}")));
@@ -311,12 +311,12 @@ fn by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
 }
 
 /// Every round that is done.
-fn rounds(store: &Store) -> Result<Vec<OfRound>, EvolutionError> {
+fn rounds(store: &Store) -> Result<Vec<StoredRound>, EvolutionError> {
     let mut rounds = Vec::new();
     for r in store.refs()? {
         let number = r.name.strip_prefix("round-").and_then(|name| name.strip_suffix("/round")?.parse().ok());
         if let (Some(number), Some(result)) = (number, store.result(r.result)?) {
-            rounds.push(OfRound { evolution: r.evolution, number, result });
+            rounds.push(StoredRound { evolution: r.evolution, number, result });
         }
     }
     Ok(rounds)

@@ -93,7 +93,7 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     if let Some(taken) = &taken {
         say_images(taken, &store, ui);
     }
-    for remark in pipeline.remarks() {
+    for remark in pipeline.lints() {
         ui.say(format!("note: {remark}"));
     }
     let run = evolve_round(&pipeline, &runner, round, |number| {
@@ -105,7 +105,7 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
         }
     }
     let done = run?;
-    let made_before = done.iter().filter(|done| done.found).map(|done| done.report.round).max();
+    let made_before = done.iter().filter(|done| done.already_finished).map(|done| done.report.round).max();
     if let (Some(round), Some(taken)) = (made_before, taken.filter(|taken| taken.new_images > 0)) {
         ui.say(format!(
             "rounds up to {round} were done before the {} new images came; later rounds take them too",
@@ -125,7 +125,7 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
             "rounds": done.iter().map(|done| &done.report).collect::<Vec<_>>(),
             "times": times,
             "labels": labels,
-            "found": last.found,
+            "found": last.already_finished,
             "store": store.root(),
         }));
     }

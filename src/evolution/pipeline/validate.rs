@@ -26,7 +26,7 @@ const TEMPERATURE: RangeInclusive<f64> = 1e-3..=1e3;
 const TOP_P: RangeInclusive<f64> = 1e-6..=1.0;
 
 /// The first key whose value has no meaning, and what is wrong with it.
-pub(super) fn out_of_range(pipeline: &Pipeline) -> Option<(String, String)> {
+pub(super) fn first_invalid_value(pipeline: &Pipeline) -> Option<(String, String)> {
     if !is_name(&pipeline.evolution) {
         let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
         return Some(("evolution".into(), format!("`{}` cannot name an evolution: {rule}", pipeline.evolution)));

@@ -4,8 +4,8 @@ use super::Pipeline;
 
 impl Pipeline {
     /// What somebody should know before a round is run with these values, each in a sentence.
-    pub fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
+    pub fn lints(&self) -> Vec<String> {
+        let mut lints = Vec::new();
         let roles = [
             ("questioner", self.questioner.group_size, &self.update.questioner),
             ("reasoner", self.reasoner.group_size, &self.update.reasoner),
@@ -16,21 +16,21 @@ impl Pipeline {
                 continue;
             }
             if group_size == 1 {
-                remarks.push(format!(
+                lints.push(format!(
                     "{role}.group_size is 1: a sample that is compared with no other has no advantage, and nothing is learnt"
                 ));
             }
             if update.learning_rate == 0.0 {
-                remarks.push(format!("update.{role}.learning_rate is 0: nothing is learnt"));
+                lints.push(format!("update.{role}.learning_rate is 0: nothing is learnt"));
             }
         }
         if self.questioner.reward_samples == 1 && self.update.questioner.steps > 0 && !labelled {
-            remarks.push(
+            lints.push(
                 "questioner.reward_samples is 1: one answer always agrees with itself, so every question counts as too easy"
                     .to_owned(),
             );
         }
-        remarks
+        lints
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
     fn a_group_of_one_is_remarked_where_it_would_learn() {
         let of = |text: &str| {
             let text = format!("evolution = \"a\"\n{text}\n");
-            Pipeline::parse(Path::new("p.toml"), &text).expect("usable").remarks()
+            Pipeline::parse(Path::new("p.toml"), &text).expect("usable").lints()
         };
         assert!(of("").is_empty());
         assert!(of("[questioner]\ngroup_size = 1")[0].contains("questioner.group_size is 1"));

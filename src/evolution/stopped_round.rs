@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::EvolutionError;
-use super::done::{STOPPED, ref_name, show_stopped, tables_of};
-use super::gates::Checked;
-use super::ground::Ground;
+use super::context::EvolutionContext;
+use super::finished::{STOPPED, ref_name, show_stopped, tables_of};
+use super::gates::GateResult;
 use super::publish::closing_action;
 use crate::canonical::to_canonical;
 use crate::stages::{Runner, ShardOutput, Stage, StageError};
@@ -19,12 +19,12 @@ const GATES: &str = "gates";
 
 /// What a stopped round made.
 pub(super) struct Stopped<'p, 'a> {
-    pub ground: &'p Ground<'a>,
+    pub context: &'p EvolutionContext<'a>,
     pub round: u32,
     /// What the round's stages made.
     pub results: &'p [StageResult],
     /// The gates that were checked.
-    pub gates: &'p [Checked],
+    pub gates: &'p [GateResult],
 }
 
 impl Stopped<'_, '_> {
@@ -33,7 +33,7 @@ impl Stopped<'_, '_> {
     /// # Errors
     /// The store cannot be written to.
     pub(super) fn keep(&self) -> Result<Option<PathBuf>, EvolutionError> {
-        let (runner, evolution) = (self.ground.runner, &self.ground.pipeline.evolution);
+        let (runner, evolution) = (self.context.runner, &self.context.pipeline.evolution);
         if runner.dry_run {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl Stage for Stopped<'_, '_> {
     }
 
     fn action(&self, _shard: &()) -> Action {
-        closing_action(self.ground, self.round, (STAGE, VERSION), self.gates, tables_of(self.results), [])
+        closing_action(self.context, self.round, (STAGE, VERSION), self.gates, tables_of(self.results), [])
     }
 
     fn units(&self, _shard: &()) -> u64 {
@@ -82,7 +82,7 @@ impl Stage for Stopped<'_, '_> {
         let mut outputs = vec![Output { role: GATES.to_owned(), object, rows: 0, bytes: gates.len() as u64 }];
         outputs.extend(tables_of(self.results).cloned());
         let upstream = self.results.iter().map(|result| result.action);
-        let upstream = upstream.chain([self.ground.base_result.action, self.ground.images.action]).collect();
+        let upstream = upstream.chain([self.context.base_result.action, self.context.images.action]).collect();
         runner.progress.advance(1);
         Ok(ShardOutput { outputs, counts: Counts::default(), upstream, ..ShardOutput::default() })
     }

@@ -107,7 +107,11 @@ impl<'a> Ground<'a> {
     ///
     /// # Errors
     /// The base model is not whole.
-    pub fn on(pipeline: &'a Pipeline, runner: &'a Runner<'a>, footing: Footing) -> Result<Self, EvolutionError> {
+    pub fn from_pinned(
+        pipeline: &'a Pipeline,
+        runner: &'a Runner<'a>,
+        footing: Footing,
+    ) -> Result<Self, EvolutionError> {
         let Footing { questioner_prompt, reasoner_prompt, base: base_result, images } = footing;
         let base = StoredModel::from_result(&base_result)?;
         let model = &pipeline.model;

@@ -36,7 +36,7 @@ pub(super) const TABLES: [&str; 9] = [
 
 /// A round that is done.
 #[derive(Debug, Clone)]
-pub struct Done {
+pub struct FinishedRound {
     /// What came of it.
     pub report: RoundReport,
     /// Its result.
@@ -47,7 +47,7 @@ pub struct Done {
 
 /// What a stage of a round cost, all its shards together.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct PhaseTime {
+pub struct StageTime {
     /// The stage.
     pub stage: String,
     /// Results.
@@ -56,12 +56,12 @@ pub struct PhaseTime {
     pub ms: u64,
 }
 
-impl Done {
+impl FinishedRound {
     /// What the round cost, by stage.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn times(&self, store: &Store) -> Result<Vec<PhaseTime>, EvolutionError> {
+    pub fn times(&self, store: &Store) -> Result<Vec<StageTime>, EvolutionError> {
         let mut times = BTreeMap::<String, (u64, u64)>::new();
         for &key in &self.result.upstream {
             if let Some(result) = store.result(key)? {
@@ -69,7 +69,7 @@ impl Done {
                 *time = (time.0 + 1, time.1 + result.run.took_ms);
             }
         }
-        Ok(times.into_iter().map(|(stage, (results, ms))| PhaseTime { stage, results, ms }).collect())
+        Ok(times.into_iter().map(|(stage, (results, ms))| StageTime { stage, results, ms }).collect())
     }
 }
 
@@ -94,11 +94,11 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn done_round(store: &Store, evolution: &str, round: u32) -> Result<Option<Done>, EvolutionError> {
+pub fn finished_round(store: &Store, evolution: &str, round: u32) -> Result<Option<FinishedRound>, EvolutionError> {
     let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
     let Some(result) = store.usable_result(head.result)? else { return Ok(None) };
     let report = read_report(store, &result)?;
-    Ok(Some(Done { report, result, found: true }))
+    Ok(Some(FinishedRound { report, result, already_finished: true }))
 }
 
 /// The report of a round's result.
@@ -114,7 +114,7 @@ pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, S
 /// What the next round of an evolution starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
-pub enum Current {
+pub enum CurrentRound {
     /// The last round done that keep-best lets be current.
     Round(u32),
     /// The base model.
@@ -130,15 +130,15 @@ pub enum Current {
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn current_round(store: &Store, evolution: &str) -> Result<Current, EvolutionError> {
+pub fn current_round(store: &Store, evolution: &str) -> Result<CurrentRound, EvolutionError> {
     for round in (1..next_round(store, evolution)?).rev() {
-        match readable(done_round(store, evolution, round))?.flatten() {
-            Some(done) if done.report.is_current() => return Ok(Current::Round(round)),
+        match readable(finished_round(store, evolution, round))?.flatten() {
+            Some(done) if done.report.is_current() => return Ok(CurrentRound::Round(round)),
             Some(_) => {}
-            None => return Ok(Current::Lost { lost: round }),
+            None => return Ok(CurrentRound::Lost { lost: round }),
         }
     }
-    Ok(Current::Base)
+    Ok(CurrentRound::Base)
 }
 
 /// What could be read; nothing of what is lost or damaged.

@@ -3,22 +3,22 @@
 use serde_json::Value;
 
 use super::EvolutionError;
-use super::done::{Done, SETTINGS, read_report, readable, ref_name};
+use super::finished::{FinishedRound, SETTINGS, read_report, readable, ref_name};
 use crate::stages::ingest::INGEST;
 use crate::store::{ActionKey, StageResult, Store};
 
 /// What there is of a round.
-pub(super) enum Found {
+pub(super) enum RoundState {
     /// It was never done.
     Nothing,
     /// All of it.
-    Whole(Box<Done>),
+    Whole(Box<FinishedRound>),
     /// It was done, and something is lost of it.
-    Broken(Box<Broken>),
+    DamagedRound(Box<DamagedRound>),
 }
 
 /// What is still known of a round of which something is lost.
-pub(super) struct Broken {
+pub(super) struct DamagedRound {
     /// The action of the round.
     pub(super) action: ActionKey,
     /// What the pipeline file said about it.
@@ -31,10 +31,10 @@ pub(super) struct Broken {
 ///
 /// # Errors
 /// A ref is damaged, or the store cannot be read.
-pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<Found, EvolutionError> {
-    let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(Found::Nothing) };
+pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<RoundState, EvolutionError> {
+    let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(RoundState::Absent) };
     if let Some(done) = whole(store, evolution, round, head.result)? {
-        return Ok(Found::Whole(Box::new(done)));
+        return Ok(RoundState::Complete(Box::new(done)));
     }
     let settings = readable(store.action(head.result))?.and_then(|action| action.parameters.get(SETTINGS).cloned());
     let mut images = None;
@@ -43,11 +43,11 @@ pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<Found, 
             images = store.usable_result(key)?;
         }
     }
-    Ok(Found::Broken(Box::new(Broken { action: head.result, settings, images })))
+    Ok(RoundState::Damaged(Box::new(DamagedRound { action: head.result, settings, images })))
 }
 
 /// The round, if every result that went into it is there.
-fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<Option<Done>, EvolutionError> {
+fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<Option<FinishedRound>, EvolutionError> {
     let Some(result) = store.whole_result(key)? else { return Ok(None) };
     for part in ["questioner", "reasoner"] {
         match store.head(evolution, &ref_name(round, part))? {
@@ -60,5 +60,5 @@ fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<O
             return Ok(None);
         }
     }
-    Ok(Some(Done { report: read_report(store, &result)?, result, found: true }))
+    Ok(Some(FinishedRound { report: read_report(store, &result)?, result, already_finished: true }))
 }
