@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::EvolutionError;
 use super::pipeline::Pipeline;
-use super::slices::{ranked, seed_of, slice};
+use super::slices::{derive_seed, rank_by_seed, slice};
 use crate::ids::ImageId;
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::ingest::IMAGES;
@@ -21,7 +21,7 @@ use crate::store::{ObjectId, StageResult};
 use crate::tables::{ImageRow, TableRow};
 
 /// What all rounds of an evolution stand on.
-pub struct Ground<'a> {
+pub struct EvolutionContext<'a> {
     /// The pipeline file.
     pub pipeline: &'a Pipeline,
     /// Runs the stages.
@@ -44,7 +44,7 @@ pub struct Ground<'a> {
 }
 
 /// What a round is to be made with again: found in the store, not in files.
-pub struct Footing {
+pub struct PinnedInputs {
     /// The Questioner's prompt.
     pub questioner_prompt: RolePrompt,
     /// The Reasoner's prompt.
@@ -64,7 +64,7 @@ pub struct Roles {
     pub reasoner: StoredModel,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> EvolutionContext<'a> {
     /// Reads the prompts, takes the base model into the store and finds the images: those given, or the newest table.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl<'a> Ground<'a> {
             Some(images) => images,
             None => newest_images(&pipeline.evolution, runner)?,
         };
-        let this = Self::on(pipeline, runner, Footing { questioner_prompt, reasoner_prompt, base, images })?;
+        let this = Self::on(pipeline, runner, PinnedInputs { questioner_prompt, reasoner_prompt, base, images })?;
         this.try_prompts()?;
         Ok(this)
     }
@@ -110,9 +110,9 @@ impl<'a> Ground<'a> {
     pub fn from_pinned(
         pipeline: &'a Pipeline,
         runner: &'a Runner<'a>,
-        footing: Footing,
+        pinned: PinnedInputs,
     ) -> Result<Self, EvolutionError> {
-        let Footing { questioner_prompt, reasoner_prompt, base: base_result, images } = footing;
+        let PinnedInputs { questioner_prompt, reasoner_prompt, base: base_result, images } = pinned;
         let base = StoredModel::from_result(&base_result)?;
         let model = &pipeline.model;
         let device = model.device.open().map_err(StageError::from)?;
@@ -184,7 +184,7 @@ impl<'a> Ground<'a> {
     /// The images table is damaged.
     pub fn slice(&self, round: u32) -> Result<Vec<ImageId>, StageError> {
         let ids = image_ids(self.runner.store, &self.image_objects())?;
-        let ranked = ranked(&ids, seed_of(self.pipeline.round.seed, &["images"]), |id: ImageId| id.0);
+        let ranked = rank_by_seed(&ids, derive_seed(self.pipeline.round.seed, &["images"]), |id: ImageId| id.0);
         Ok(slice(&ranked, round, self.pipeline.round.images as usize))
     }
 
@@ -203,7 +203,7 @@ impl<'a> Ground<'a> {
     pub fn seed(&self, round: u32, part: &[&str]) -> u64 {
         let round = format!("round {round}");
         let parts: Vec<&str> = std::iter::once(round.as_str()).chain(part.iter().copied()).collect();
-        seed_of(self.pipeline.round.seed, &parts)
+        derive_seed(self.pipeline.round.seed, &parts)
     }
 }
 

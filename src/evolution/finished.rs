@@ -42,7 +42,7 @@ pub struct FinishedRound {
     /// Its result.
     pub result: StageResult,
     /// Whether it was done before.
-    pub found: bool,
+    pub already_finished: bool,
 }
 
 /// What a stage of a round cost, all its shards together.

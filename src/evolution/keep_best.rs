@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::ground::Ground;
-use super::report::KeepBest;
-use super::slices::{ranked, seed_of};
+use super::context::EvolutionContext;
+use super::report::KeepBestScore;
+use super::slices::{derive_seed, rank_by_seed};
 use crate::grading::compare;
 use crate::ids::{ImageId, QuestionId};
 use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
@@ -24,31 +24,39 @@ struct Probe {
 
 /// Scores a round's Reasoner and the one that it started from. Also the results that this took.
 pub(super) fn judge(
-    ground: &Ground<'_>,
+    context: &EvolutionContext<'_>,
     before: &StoredModel,
     after: &StoredModel,
-) -> Result<(KeepBest, Vec<StageResult>), StageError> {
-    let all = image_ids(ground.runner.store, &ground.image_objects())?;
-    let round = &ground.pipeline.round;
-    let order = seed_of(round.seed, &["keep best"]);
+) -> Result<(KeepBestScore, Vec<StageResult>), StageError> {
+    let all = image_ids(context.runner.store, &context.image_objects())?;
+    let round = &context.pipeline.round;
+    let order = derive_seed(round.seed, &["keep best"]);
     let images = round.keep_best_questions.div_ceil(round.questions_per_image) as usize;
-    let mut chosen = ranked(&all, order, |id: ImageId| id.0);
+    let mut chosen = rank_by_seed(&all, order, |id: ImageId| id.0);
     chosen.truncate(images);
-    let set = ground.image_set(&chosen);
-    let mut probe = probe(ground, &chosen, &set, order)?;
-    let before = score(ground, before, &mut probe, &set, order)?;
-    let after = score(ground, after, &mut probe, &set, order)?;
+    let set = context.image_set(&chosen);
+    let mut probe = probe(context, &chosen, &set, order)?;
+    let before = score(context, before, &mut probe, &set, order)?;
+    let after = score(context, after, &mut probe, &set, order)?;
     let questions = probe.majority.len() as u64;
-    Ok((KeepBest { score: after, before, questions, current: after + round.keep_best_slack >= before }, probe.results))
+    Ok((
+        KeepBestScore { score: after, before, questions, current: after + round.keep_best_slack >= before },
+        probe.results,
+    ))
 }
 
-fn probe(ground: &Ground<'_>, chosen: &[ImageId], images: &ImageSet<'_>, seed: u64) -> Result<Probe, StageError> {
-    let (pipeline, runner) = (ground.pipeline, ground.runner);
-    let model = ground.handle(&ground.base);
-    let sampler = ground.questioner(&model, images);
+fn probe(
+    context: &EvolutionContext<'_>,
+    chosen: &[ImageId],
+    images: &ImageSet<'_>,
+    seed: u64,
+) -> Result<Probe, StageError> {
+    let (pipeline, runner) = (context.pipeline, context.runner);
+    let model = context.handle(&context.base);
+    let sampler = context.questioner(&model, images);
     let stage = Questions {
         sampler: &sampler,
-        compute: &ground.compute,
+        compute: &context.compute,
         form: pipeline.questioner.question_form(),
         sampling: pipeline.sampling.questioner,
         samples: pipeline.round.questions_per_image,
@@ -66,8 +74,8 @@ fn probe(ground: &Ground<'_>, chosen: &[ImageId], images: &ImageSet<'_>, seed: u
         greedy: false,
         share_equal: true,
     };
-    let sampler = ground.reasoner(&model, images);
-    let stage = Answers { sampler: &sampler, compute: &ground.compute, settings, seed, upstream: &upstream };
+    let sampler = context.reasoner(&model, images);
+    let stage = Answers { sampler: &sampler, compute: &context.compute, settings, seed, upstream: &upstream };
     let voted = runner.run(&stage, &answers::shards(runner.store, &asked, rows)?)?.results;
     let votes: Vec<VoteRow> = read_rows(runner.store, &voted)?;
     let majority = votes.into_iter().filter_map(|vote| Some((vote.question_id, vote.majority_answer?))).collect();
@@ -77,15 +85,15 @@ fn probe(ground: &Ground<'_>, chosen: &[ImageId], images: &ImageSet<'_>, seed: u
 
 /// The share of the probe's questions on which a Reasoner's greedy answer is the base's majority answer.
 fn score(
-    ground: &Ground<'_>,
+    context: &EvolutionContext<'_>,
     reasoner: &StoredModel,
     probe: &mut Probe,
     images: &ImageSet<'_>,
     seed: u64,
 ) -> Result<f64, StageError> {
-    let (pipeline, runner) = (ground.pipeline, ground.runner);
-    let model = ground.handle(reasoner);
-    let sampler = ground.reasoner(&model, images);
+    let (pipeline, runner) = (context.pipeline, context.runner);
+    let model = context.handle(reasoner);
+    let sampler = context.reasoner(&model, images);
     let settings = AnswerSettings {
         samples: 1,
         sampling: pipeline.sampling.reasoner.greedy(),
@@ -94,7 +102,7 @@ fn score(
         share_equal: true,
     };
     let upstream: Vec<ActionKey> = probe.results.iter().map(|result| result.action).collect();
-    let stage = Answers { sampler: &sampler, compute: &ground.compute, settings, seed, upstream: &upstream };
+    let stage = Answers { sampler: &sampler, compute: &context.compute, settings, seed, upstream: &upstream };
     let shards = answers::shards(runner.store, &probe.asked, pipeline.round.shard_rows as usize)?;
     let results = runner.run(&stage, &shards)?.results;
     let answers: Vec<AnswerRow> = read_rows(runner.store, &results)?;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::done::{Done, PROMPTS, REPORT, ROUND, SETTINGS, tables_of};
-use super::gates::Checked;
-use super::ground::Ground;
+use super::context::EvolutionContext;
+use super::finished::{FinishedRound, PROMPTS, REPORT, ROUND, SETTINGS, tables_of};
+use super::gates::GateResult;
 use super::report::RoundReport;
 use super::settings::settings_of;
 use crate::canonical::to_canonical;
@@ -19,23 +19,23 @@ const VERSION: u32 = 2;
 
 /// The action of a stage that ends a round: over what the round made, by its gates and settings, and what the stage has of its own.
 pub(super) fn closing_action<'o, const N: usize>(
-    ground: &Ground<'_>,
+    context: &EvolutionContext<'_>,
     round: u32,
     (stage, stage_version): (&str, u32),
-    gates: &[Checked],
+    gates: &[GateResult],
     outputs: impl Iterator<Item = &'o Output>,
     own: [(&str, Value); N],
 ) -> Action {
     // The gates' thresholds are with their figures.
     let common =
-        [("gates", json!(gates)), (SETTINGS, settings_of(ground.pipeline, limits_affect_results(&ground.compute)))];
+        [("gates", json!(gates)), (SETTINGS, settings_of(context.pipeline, limits_affect_results(&context.compute)))];
     Action {
         stage: stage.into(),
         stage_version,
         parameters: common.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect(),
-        seed: ground.pipeline.round.seed,
+        seed: context.pipeline.round.seed,
         inputs: outputs.map(|output| Input { role: output.role.clone(), object: output.object }).collect(),
-        model: Some(ground.base.id.0),
+        model: Some(context.base.id.0),
         shard: BTreeMap::from([("round".into(), json!(round))]),
         schemas: BTreeMap::new(),
         writer_profile: 0,
@@ -43,23 +43,23 @@ pub(super) fn closing_action<'o, const N: usize>(
 }
 
 /// The last stage of a round: all of its tables and its report under one result.
-pub(super) struct Publish<'p, 'a> {
-    pub ground: &'p Ground<'a>,
+pub(super) struct PublishRoundStage<'p, 'a> {
+    pub context: &'p EvolutionContext<'a>,
     pub round: u32,
     /// What the round's stages made.
     pub results: &'p [StageResult],
     pub report: &'p RoundReport,
     pub models: [&'p StageResult; 2],
-    pub before: Option<&'p Done>,
+    pub before: Option<&'p FinishedRound>,
 }
 
-impl Publish<'_, '_> {
+impl PublishRoundStage<'_, '_> {
     fn prompts(&self) -> [&RolePrompt; 2] {
-        [&self.ground.questioner_prompt, &self.ground.reasoner_prompt]
+        [&self.context.questioner_prompt, &self.context.reasoner_prompt]
     }
 }
 
-impl Stage for Publish<'_, '_> {
+impl Stage for PublishRoundStage<'_, '_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
@@ -72,7 +72,7 @@ impl Stage for Publish<'_, '_> {
             ("before", json!(self.before.map(|before| before.result.action))),
             ("prompts", json!(self.prompts().map(|prompt| prompt.id))),
         ];
-        closing_action(self.ground, self.round, (ROUND, VERSION), &self.report.gates, outputs, own)
+        closing_action(self.context, self.round, (ROUND, VERSION), &self.report.gates, outputs, own)
     }
 
     fn units(&self, _shard: &()) -> u64 {
@@ -93,7 +93,7 @@ impl Stage for Publish<'_, '_> {
         let mut upstream: Vec<ActionKey> = self.results.iter().map(|result| result.action).collect();
         upstream.extend(self.models.iter().map(|model| model.action));
         upstream.extend(self.before.map(|before| before.result.action));
-        upstream.extend([self.ground.base_result.action, self.ground.images.action]);
+        upstream.extend([self.context.base_result.action, self.context.images.action]);
         runner.progress.advance(1);
         Ok(ShardOutput {
             outputs,

@@ -10,11 +10,11 @@ use crate::store::{ActionKey, StageResult, Store};
 /// What there is of a round.
 pub(super) enum RoundState {
     /// It was never done.
-    Nothing,
+    Absent,
     /// All of it.
-    Whole(Box<FinishedRound>),
+    Complete(Box<FinishedRound>),
     /// It was done, and something is lost of it.
-    DamagedRound(Box<DamagedRound>),
+    Damaged(Box<DamagedRound>),
 }
 
 /// What is still known of a round of which something is lost.

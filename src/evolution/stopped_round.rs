@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 const GATES: &str = "gates";
 
 /// What a stopped round made.
-pub(super) struct Stopped<'p, 'a> {
+pub(super) struct StoppedRoundStage<'p, 'a> {
     pub context: &'p EvolutionContext<'a>,
     pub round: u32,
     /// What the round's stages made.
@@ -27,7 +27,7 @@ pub(super) struct Stopped<'p, 'a> {
     pub gates: &'p [GateResult],
 }
 
-impl Stopped<'_, '_> {
+impl StoppedRoundStage<'_, '_> {
     /// Names it `round-NNNN/stopped` and lays out its tables; gives their folder. A dry run leaves the store alone.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Stopped<'_, '_> {
     }
 }
 
-impl Stage for Stopped<'_, '_> {
+impl Stage for StoppedRoundStage<'_, '_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::ground::Ground;
+use super::context::EvolutionContext;
 use super::slices::batches;
 use crate::ids::{ImageId, QuestionId};
 use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
@@ -17,7 +17,7 @@ use crate::store::StageResult;
 use crate::tables::{CurriculumRow, MetricRow, QuestionRow, Role};
 
 /// What training a role gave.
-pub(super) struct Trained {
+pub(super) struct TrainedRole {
     /// The role's model afterwards.
     pub(super) model: StoredModel,
     /// Every result, in order.
@@ -28,50 +28,50 @@ pub(super) struct Trained {
 
 /// Trains the Questioner on a round's images against a Reasoner that stays as it is.
 pub(super) fn questioner(
-    ground: &Ground<'_>,
+    context: &EvolutionContext<'_>,
     round: u32,
     (questioner, reasoner): (&StoredModel, &StoredModel),
     slice: &[ImageId],
     images: &ImageSet<'_>,
-) -> Result<Trained, StageError> {
-    let (pipeline, runner) = (ground.pipeline, ground.runner);
+) -> Result<TrainedRole, StageError> {
+    let (pipeline, runner) = (context.pipeline, context.runner);
     let settings = &pipeline.update.questioner;
     let chain = TrainingChain::new(
         TrainingSpec {
             temperature: pipeline.sampling.questioner.temperature,
             max_tokens: pipeline.sampling.questioner.max_tokens,
-            ..training(ground, Role::Questioner, settings, questioner, images, &ground.questioner_prompt, round)?
+            ..training(context, Role::Questioner, settings, questioner, images, &context.questioner_prompt, round)?
         },
         runner.store,
     );
     // On a card the judge's weights leave before an update, which takes nearly all of the memory there; on the host they stay.
-    let staying = ground.device.is_cpu().then(|| ground.handle(reasoner));
-    let order = ground.seed(round, &["questioner", "order"]);
+    let staying = context.device.is_cpu().then(|| context.handle(reasoner));
+    let order = context.seed(round, &["questioner", "order"]);
     let steps = batches(slice, settings.steps, settings.prompts_per_step as usize, order, |id: ImageId| id.0);
     let mut results = Vec::new();
     for (step, batch) in (0..).zip(&steps) {
         let name = format!("step {step}");
         let asked = {
             let model = chain.model();
-            let sampler = ground.questioner(&model, images);
+            let sampler = context.questioner(&model, images);
             let stage = Questions {
                 sampler: &sampler,
-                compute: &ground.compute,
+                compute: &context.compute,
                 form: pipeline.questioner.question_form(),
                 sampling: pipeline.sampling.questioner,
                 samples: pipeline.questioner.group_size,
-                seed: ground.seed(round, &["questioner", &name, "questions"]),
+                seed: context.seed(round, &["questioner", &name, "questions"]),
             };
-            runner.run(&stage, &questions::shards(runner.store, batch, rows(ground))?)?.results
+            runner.run(&stage, &questions::shards(runner.store, batch, rows(context))?)?.results
         };
         let rows_asked: Vec<QuestionRow> = read_rows(runner.store, &asked)?;
         let upstream: Vec<_> = asked.iter().map(|result| result.action).collect();
         let questions: Vec<QuestionToAnswer> = rows_asked.iter().map(QuestionToAnswer::from).collect();
         let votes = |judge: &ModelHandle<'_>| -> Result<Vec<StageResult>, StageError> {
-            let sampler = ground.reasoner(judge, images);
+            let sampler = context.reasoner(judge, images);
             let stage = Answers {
                 sampler: &sampler,
-                compute: &ground.compute,
+                compute: &context.compute,
                 settings: AnswerSettings {
                     samples: pipeline.questioner.reward_samples,
                     sampling: pipeline.sampling.reasoner,
@@ -79,14 +79,14 @@ pub(super) fn questioner(
                     greedy: false,
                     share_equal: pipeline.questioner.share_equal,
                 },
-                seed: ground.seed(round, &["questioner", &name, "answers"]),
+                seed: context.seed(round, &["questioner", &name, "answers"]),
                 upstream: &upstream,
             };
-            Ok(runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results)
+            Ok(runner.run(&stage, &answers::shards(runner.store, &questions, rows(context))?)?.results)
         };
         let voted = match &staying {
             Some(judge) => votes(judge)?,
-            None => votes(&ground.handle(reasoner))?,
+            None => votes(&context.handle(reasoner))?,
         };
         let stage = Rewards {
             inputs: RewardInputs::Questioner {
@@ -101,22 +101,22 @@ pub(super) fn questioner(
         };
         let rewards = runner.run(&stage, &[()])?.results.remove(0);
         if chain.step(asked.clone(), rewards.clone(), runner)? {
-            say_step(ground, &chain, Role::Questioner, settings.steps)?;
+            say_step(context, &chain, Role::Questioner, settings.steps)?;
         }
         results.extend(asked.into_iter().chain(voted).chain([rewards]));
     }
-    finished(ground, &chain, results)
+    finished(context, &chain, results)
 }
 
 /// Trains the Reasoner on a curriculum.
 pub(super) fn reasoner(
-    ground: &Ground<'_>,
+    context: &EvolutionContext<'_>,
     round: u32,
     reasoner: &StoredModel,
     curriculum: &StageResult,
     images: &ImageSet<'_>,
-) -> Result<Trained, StageError> {
-    let (pipeline, runner) = (ground.pipeline, ground.runner);
+) -> Result<TrainedRole, StageError> {
+    let (pipeline, runner) = (context.pipeline, context.runner);
     let settings = &pipeline.update.reasoner;
     let rows_kept: Vec<CurriculumRow> = read_rows(runner.store, std::slice::from_ref(curriculum))?;
     let texts: HashMap<QuestionId, String> =
@@ -126,12 +126,12 @@ pub(super) fn reasoner(
             texts,
             temperature: pipeline.sampling.reasoner.temperature,
             max_tokens: pipeline.sampling.reasoner.max_tokens,
-            ..training(ground, Role::Reasoner, settings, reasoner, images, &ground.reasoner_prompt, round)?
+            ..training(context, Role::Reasoner, settings, reasoner, images, &context.reasoner_prompt, round)?
         },
         runner.store,
     );
     let refs: Vec<&CurriculumRow> = rows_kept.iter().collect();
-    let order = ground.seed(round, &["reasoner", "order"]);
+    let order = context.seed(round, &["reasoner", "order"]);
     let id = |row: &CurriculumRow| row.question_id.0;
     let steps = batches(&refs, settings.steps, settings.prompts_per_step as usize, order, id);
     let mut results = Vec::new();
@@ -139,10 +139,10 @@ pub(super) fn reasoner(
         let questions: Vec<QuestionToAnswer> = batch.iter().map(|row| QuestionToAnswer::from(*row)).collect();
         let answered = {
             let model = chain.model();
-            let sampler = ground.reasoner(&model, images);
+            let sampler = context.reasoner(&model, images);
             let stage = Answers {
                 sampler: &sampler,
-                compute: &ground.compute,
+                compute: &context.compute,
                 settings: AnswerSettings {
                     samples: pipeline.reasoner.group_size,
                     sampling: pipeline.sampling.reasoner,
@@ -151,10 +151,10 @@ pub(super) fn reasoner(
                     // The samples of a row are a group of their own.
                     share_equal: false,
                 },
-                seed: ground.seed(round, &["reasoner", &format!("step {step}"), "answers"]),
+                seed: context.seed(round, &["reasoner", &format!("step {step}"), "answers"]),
                 upstream: &[curriculum.action],
             };
-            runner.run(&stage, &answers::shards(runner.store, &questions, rows(ground))?)?.results
+            runner.run(&stage, &answers::shards(runner.store, &questions, rows(context))?)?.results
         };
         let stage = Rewards {
             inputs: RewardInputs::Reasoner {
@@ -168,15 +168,15 @@ pub(super) fn reasoner(
         };
         let rewards = runner.run(&stage, &[()])?.results.remove(0);
         if chain.step(answered.clone(), rewards.clone(), runner)? {
-            say_step(ground, &chain, Role::Reasoner, settings.steps)?;
+            say_step(context, &chain, Role::Reasoner, settings.steps)?;
         }
         results.extend(answered.into_iter().chain([rewards]));
     }
-    finished(ground, &chain, results)
+    finished(context, &chain, results)
 }
 
 fn training<'t>(
-    ground: &'t Ground<'_>,
+    context: &'t EvolutionContext<'_>,
     role: Role,
     settings: &'t UpdateSettings,
     base: &'t StoredModel,
@@ -188,18 +188,18 @@ fn training<'t>(
     Ok(TrainingSpec {
         role,
         settings,
-        compute: &ground.compute,
-        dtype: ground.pipeline.model.dtype.dtype(),
-        device: &ground.device,
-        ops: ground.pipeline.model.ops,
+        compute: &context.compute,
+        dtype: context.pipeline.model.dtype.dtype(),
+        device: &context.device,
+        ops: context.pipeline.model.ops,
         base,
-        assets: ground.assets()?,
+        assets: context.assets()?,
         images,
         prompt,
         texts: HashMap::new(),
         temperature: 1.0,
         max_tokens: 1,
-        seed: ground.seed(round, &[name, "adapters"]),
+        seed: context.seed(round, &[name, "adapters"]),
     })
 }
 
@@ -212,19 +212,24 @@ fn advantage(settings: &UpdateSettings, max_tokens: u32) -> AdvantageSettings {
     }
 }
 
-fn rows(ground: &Ground<'_>) -> usize {
-    ground.pipeline.round.shard_rows as usize
+fn rows(context: &EvolutionContext<'_>) -> usize {
+    context.pipeline.round.shard_rows as usize
 }
 
 /// Says how the step that was just made went.
-fn say_step(ground: &Ground<'_>, chain: &TrainingChain<'_>, role: Role, steps: u32) -> Result<(), StageError> {
+fn say_step(
+    context: &EvolutionContext<'_>,
+    chain: &TrainingChain<'_>,
+    role: Role,
+    steps: u32,
+) -> Result<(), StageError> {
     let results = chain.results();
     let Some(last) = results.last() else { return Ok(()) };
-    let metrics: Vec<MetricRow> = read_rows(ground.runner.store, std::slice::from_ref(last))?;
+    let metrics: Vec<MetricRow> = read_rows(context.runner.store, std::slice::from_ref(last))?;
     let Some(row) = metrics.first() else { return Ok(()) };
     let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
     let who = if role == Role::Questioner { "Questioner" } else { "Reasoner" };
-    ground.runner.progress.say(&format!(
+    context.runner.progress.say(&format!(
         "{who} step {} of {steps}: reward {}, entropy {}, gradient {}",
         row.step + 1,
         figure(row.reward_mean),
@@ -235,12 +240,12 @@ fn say_step(ground: &Ground<'_>, chain: &TrainingChain<'_>, role: Role, steps: u
 }
 
 fn finished(
-    ground: &Ground<'_>,
+    context: &EvolutionContext<'_>,
     chain: &TrainingChain<'_>,
     mut results: Vec<StageResult>,
-) -> Result<Trained, StageError> {
+) -> Result<TrainedRole, StageError> {
     let steps = chain.results();
-    let metrics = read_rows(ground.runner.store, &steps)?;
+    let metrics = read_rows(context.runner.store, &steps)?;
     results.extend(steps);
-    Ok(Trained { model: chain.finish()?, results, metrics })
+    Ok(TrainedRole { model: chain.finish()?, results, metrics })
 }

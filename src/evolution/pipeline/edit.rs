@@ -115,7 +115,7 @@ fn add(text: &mut String, path: &[&str], value: &str) {
 /// keys that stand together.
 pub fn comment_of(text: &str, key: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let mut at = super::problem::line_of_key(text, key)? - 1;
+    let mut at = super::error::line_of_key(text, key)? - 1;
     while at > 0 && !lines[at - 1].starts_with('#') {
         // A heading or an empty line ends what stands together.
         if lines[at - 1].is_empty() || lines[at - 1].starts_with('[') {

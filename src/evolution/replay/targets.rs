@@ -36,7 +36,7 @@ pub enum RoundPart {
     /// The curriculum.
     Curriculum,
     /// The label-free score.
-    KeepBestScore,
+    KeepBest,
     /// Benchmarks.
     Evaluation,
     /// The models as they are named.
@@ -55,7 +55,7 @@ impl RoundPart {
         Self::Rewards,
         Self::Update,
         Self::Curriculum,
-        Self::KeepBestScore,
+        Self::KeepBest,
         Self::Evaluation,
         Self::Models,
         Self::Round,
@@ -71,7 +71,7 @@ impl RoundPart {
             Self::Rewards => "rewards",
             Self::Update => "update",
             Self::Curriculum => "curriculum",
-            Self::KeepBestScore => "keep-best",
+            Self::KeepBest => "keep-best",
             Self::Evaluation => "evaluation",
             Self::Models => "models",
             Self::Round => "round",
@@ -82,7 +82,7 @@ impl RoundPart {
     fn of(action: &Action, keep_best: Option<u64>) -> Option<Self> {
         let is_probe = Some(action.seed) == keep_best;
         Some(match action.stage.as_str() {
-            QUESTIONS | ANSWERS if is_probe => Self::KeepBestScore,
+            QUESTIONS | ANSWERS if is_probe => Self::KeepBest,
             QUESTIONS => Self::Questions,
             ANSWERS => Self::Answers,
             REWARDS => Self::Rewards,
