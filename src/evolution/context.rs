@@ -98,7 +98,8 @@ impl<'a> EvolutionContext<'a> {
             Some(images) => images,
             None => newest_images(&pipeline.evolution, runner)?,
         };
-        let this = Self::from_pinned(pipeline, runner, PinnedInputs { questioner_prompt, reasoner_prompt, base, images })?;
+        let this =
+            Self::from_pinned(pipeline, runner, PinnedInputs { questioner_prompt, reasoner_prompt, base, images })?;
         this.try_prompts()?;
         Ok(this)
     }
