@@ -1,7 +1,7 @@
 //! Speed and memory of a training step; `bench/training_peer.py` measures transformers on the same batch and says how it
 //! is made.
 //!
-//!     cargo run --release --example bench-training -- SPEC MODEL [--micro-batch-tokens 4096] [--layers-at-once 1]
+//!     cargo run --release --example bench-training -- SPEC MODEL [--micro-batch-tokens 4096] [--layers-per-checkpoint 1]
 //!         [--threads 2] [--steps N]
 //!
 //! SPEC is a file of `bench/configs/training-*.json`, MODEL a checkpoint folder. Prints one JSON object with the peer's keys.
@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use visplay::random::Seed;
 use visplay::training::grpo::{Aggregation, GrpoSettings, token_weights};
 use visplay::training::objective::{PolicyObjective, PolicyToken};
-use visplay::training::step::{figures, gradients};
+use visplay::training::step::{gradients, stats};
 use visplay::training::supervised::cross_entropy;
-use visplay::training::{AdamW, AdamWSettings, Branch, Compute, Trainable, Trained, Tree};
+use visplay::training::{AdamW, AdamWSettings, ComputeSettings, Continuation, PrefixGroup, TrainScope, TrainableModel};
 use visplay::vlm::config::Config;
 use visplay::vlm::image_processor::Patches;
 use visplay::vlm::named_tensors::CheckpointTensors;
@@ -35,30 +35,30 @@ fn main() {
     let spec: Value = serde_json::from_str(&std::fs::read_to_string(&args[1]).unwrap()).unwrap();
     let config = Config::load(Path::new(&args[2])).unwrap();
     let threads = option("--threads").unwrap_or(2);
-    let compute = Compute {
+    let compute = ComputeSettings {
         temperature: 1.0,
         micro_batch_tokens: option("--micro-batch-tokens").unwrap_or(4096),
-        layers_at_once: option("--layers-at-once").unwrap_or(1),
+        layers_per_checkpoint: option("--layers-per-checkpoint").or(option("--layers-at-once")).unwrap_or(1),
         threads,
     };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
     let weights = load(Path::new(&args[2]), &config);
     let mut optimizer = AdamW::new(AdamWSettings::default(), weights.variables()).unwrap();
-    let (trees, advantages) = batch(&spec, &config);
-    let lengths: Vec<usize> = trees.iter().flat_map(|t| t.branches.iter().map(|b| b.ids.len())).collect();
+    let (prefix_groups, advantages) = batch(&spec, &config);
+    let lengths: Vec<usize> = prefix_groups.iter().flat_map(|t| t.continuations.iter().map(|b| b.ids.len())).collect();
     let responses: usize = lengths.iter().sum();
-    let tokens = responses + trees.iter().map(|t| t.prefix.len() * t.branches.len()).sum::<usize>();
+    let tokens = responses + prefix_groups.iter().map(|t| t.prefix.len() * t.continuations.len()).sum::<usize>();
     let settings = GrpoSettings { aggregation: Aggregation::Token, ..GrpoSettings::default() };
     let objective = (spec["loss"] == "grpo").then(|| {
-        let before = figures(&weights, &trees, compute).unwrap();
+        let before = token_stats(&weights, &prefix_groups, compute).unwrap();
         let weight = token_weights(&lengths, settings.aggregation, settings.max_tokens);
         let each = lengths.iter().zip(&weight).zip(&advantages);
         let each = each.flat_map(|((n, weight), advantage)| std::iter::repeat_n((*weight, *advantage), *n));
-        let token = |((weight, advantage), figures): ((f64, f64), &visplay::training::TokenFigures)| PolicyToken {
+        let token = |((weight, advantage), stats): ((f64, f64), &visplay::training::TokenStats)| PolicyToken {
             advantage,
-            old: Some(figures.logprob),
-            sampler: figures.logprob,
-            reference: Some(figures.logprob),
+            old: Some(stats.logprob),
+            sampler: stats.logprob,
+            reference: Some(stats.logprob),
             weight,
         };
         PolicyObjective { settings: &settings, tokens: each.zip(&before).map(token).collect() }
@@ -72,11 +72,11 @@ fn main() {
         let start = Instant::now();
         let (loss, sums) = match &objective {
             None => {
-                let (loss, _, sums) = cross_entropy(&weights, &trees, compute).unwrap();
+                let (loss, _, sums) = cross_entropy(&weights, &prefix_groups, compute).unwrap();
                 (loss, sums)
             }
             Some(objective) => {
-                let (after, sums) = gradients(&weights, &trees, objective, compute).unwrap();
+                let (after, sums) = gradients(&weights, &prefix_groups, objective, compute).unwrap();
                 let (policy, k3) = objective.losses(&after);
                 (policy + settings.beta * k3, sums)
             }
@@ -92,7 +92,7 @@ fn main() {
     let best = seconds.iter().skip(warm_up.min(steps - 1)).copied().fold(f64::INFINITY, f64::min);
     let report = json!({
         "program": "visplay", "spec": spec["name"], "loss": spec["loss"], "threads": threads,
-        "micro_batch_tokens": compute.micro_batch_tokens, "layers_at_once": compute.layers_at_once,
+        "micro_batch_tokens": compute.micro_batch_tokens, "layers_per_checkpoint": compute.layers_per_checkpoint,
         "samples": lengths.len(), "tokens": tokens, "response_tokens": responses,
         "tokens_per_second": tokens as f64 / best, "step_seconds": best, "steps_seconds": seconds,
         "optimizer_seconds": optimizer_seconds, "peak_mib": memory(), "peak_before_mib": before,
@@ -101,14 +101,14 @@ fn main() {
     println!("{report}");
 }
 
-fn load(folder: &Path, config: &Config) -> Trainable {
+fn load(folder: &Path, config: &Config) -> TrainableModel {
     let weights = Weights::open(folder, config).unwrap();
     let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops: Ops::Kernels };
-    Trainable::new(config, Trained::All, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
+    TrainableModel::new(config, TrainScope::All, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
 }
 
-/// The trees of the spec, and the advantage of every response.
-fn batch(spec: &Value, config: &Config) -> (Vec<Tree>, Vec<f64>) {
+/// The prefix groups of the spec, and the advantage of every response.
+fn batch(spec: &Value, config: &Config) -> (Vec<PrefixGroup>, Vec<f64>) {
     let pair = |key: &str| [0, 1].map(|i| spec[key][i].as_u64().unwrap());
     let ([height, width], [low, high], [shortest, longest]) =
         (pair("image"), pair("text_ids"), pair("response_tokens"));
@@ -122,7 +122,7 @@ fn batch(spec: &Value, config: &Config) -> (Vec<Tree>, Vec<f64>) {
         (0..count as u64).map(|i| (low + split_mix(seed, key, i) % (high - low)) as u32).collect()
     };
     let scale = ((responses as f64 - 1.0) / responses as f64).sqrt();
-    let (mut trees, mut advantages) = (Vec::new(), Vec::new());
+    let (mut prefix_groups, mut advantages) = (Vec::new(), Vec::new());
     for g in 0..groups as u64 {
         let words = text(g, before + after);
         let mut prefix = words[..before].to_vec();
@@ -130,17 +130,21 @@ fn batch(spec: &Value, config: &Config) -> (Vec<Tree>, Vec<f64>) {
         prefix.extend(std::iter::repeat_n(config.tokens.image, count / config.vision.merge_unit()));
         prefix.push(config.tokens.vision_end);
         prefix.extend_from_slice(&words[before..]);
-        let branches = (0..responses as u64).map(|r| {
+        let continuations = (0..responses as u64).map(|r| {
             let n = shortest + split_mix(seed, (1 << 20) + g, r) % (longest - shortest + 1);
             advantages.push(if r % 2 == 0 { scale } else { -scale });
-            Branch::response(text((1 << 21) + g * responses as u64 + r, n as usize))
+            Continuation::response(text((1 << 21) + g * responses as u64 + r, n as usize))
         });
         let value = |i: u64| ((split_mix(seed, (1 << 22) + g, i) >> 40) as f64 / f64::from(1 << 22) - 2.0) as f32;
         let values = (0..(count * config.vision.patch_len()) as u64).map(value).collect();
-        let branches = branches.collect();
-        trees.push(Tree { prefix, images: vec![Arc::new(Patches { values, grid }.into())], branches });
+        let continuations = continuations.collect();
+        prefix_groups.push(PrefixGroup {
+            prefix,
+            images: vec![Arc::new(Patches { values, grid }.into())],
+            continuations,
+        });
     }
-    (trees, advantages)
+    (prefix_groups, advantages)
 }
 
 /// Output `i + 1` of SplitMix64 from the state `seed * 2^32 + key`.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Check, CheckupError};
 use crate::imaging::{Limits, decode};
-use crate::sampling::{ImageInput, most_likely, score};
+use crate::sampling::{ImageInput, argmax_tokens, score};
 use crate::tables::{BenchmarkItem, read_file};
 use crate::vlm::checkpoint::Checkpoint;
 use crate::vlm::named_tensors::Purpose;
@@ -82,7 +82,7 @@ pub(super) fn check(data: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>
         let image = ImageInput::new(patches);
         let (ids, response) = (&item.prompt_ids, &item.response_ids);
         gaps.add(&score(&nano.model, ids, &[&image], response)?, &item.logprobs);
-        let likely = most_likely(&nano.model, ids, &[&image], response)?;
+        let likely = argmax_tokens(&nano.model, ids, &[&image], response)?;
         others += likely.iter().zip(&item.response_ids).filter(|(found, greedy)| found != greedy).count() as u32;
         tokens += item.response_ids.len() as u32;
     }

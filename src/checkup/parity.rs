@@ -13,7 +13,7 @@ use crate::imaging::{Limits, decode};
 use crate::random::Seed;
 use crate::sampling::{Engine, EngineOptions, ImageInput, Job, Sample, SamplingOptions, score};
 use crate::training::supervised::cross_entropy;
-use crate::training::{AdamW, AdamWSettings, Branch, Compute, Trainable, Trained, Tree};
+use crate::training::{AdamW, AdamWSettings, ComputeSettings, Continuation, PrefixGroup, TrainScope, TrainableModel};
 use crate::vlm::checkpoint::PROCESSOR_FILE;
 use crate::vlm::config::Config;
 use crate::vlm::image_processor::{ImageProcessor, Patches};
@@ -204,15 +204,16 @@ impl Material {
     ) -> Result<(BTreeMap<String, Vec<f32>>, BTreeMap<String, Vec<f32>>), CheckupError> {
         let (config, weights) = self.open(name)?;
         let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops };
-        let weights = Trainable::new(&config, Trained::All, &source, Seed(0), DType::F32, device)?;
-        let tree = |prompt: &Prompt| Tree {
+        let weights = TrainableModel::new(&config, TrainScope::All, &source, Seed(0), DType::F32, device)?;
+        let prefix_group = |prompt: &Prompt| PrefixGroup {
             prefix: prompt.ids.clone(),
             images: prompt.images.iter().map(|image| Arc::new(Arc::clone(image).into())).collect(),
-            branches: vec![Branch::response(self.frozen.response_ids.clone())],
+            continuations: vec![Continuation::response(self.frozen.response_ids.clone())],
         };
-        let trees: Vec<Tree> = self.prompts.iter().map(tree).collect();
-        let compute = Compute { temperature: 1.0, micro_batch_tokens: 400, layers_at_once: 1, threads: threads() };
-        let (_, _, gradients) = cross_entropy(&weights, &trees, compute)?;
+        let prefix_groups: Vec<PrefixGroup> = self.prompts.iter().map(prefix_group).collect();
+        let compute =
+            ComputeSettings { temperature: 1.0, micro_batch_tokens: 400, layers_per_checkpoint: 1, threads: threads() };
+        let (_, _, gradients) = cross_entropy(&weights, &prefix_groups, compute)?;
         // The second moment's root is kept away from zero: with the usual epsilon the first step of a number whose gradient is
         // rounding alone is as large as any other, in either direction.
         let settings = AdamWSettings { eps: 1e-3, ..AdamWSettings::default() };

@@ -15,7 +15,9 @@ use crate::random::Seed;
 use crate::sampling::{Engine, EngineOptions, Job, SamplingOptions};
 use crate::training::lora::{LoraSettings, TARGETS};
 use crate::training::supervised::cross_entropy;
-use crate::training::{AdamW, AdamWSettings, Branch, Compute, MomentType, Trainable, Trained, Tree};
+use crate::training::{
+    AdamW, AdamWSettings, ComputeSettings, Continuation, MomentType, PrefixGroup, TrainScope, TrainableModel,
+};
 use crate::vlm::cache::{Step, StepSegment};
 use crate::vlm::config::Config;
 use crate::vlm::grid::Grid;
@@ -357,9 +359,9 @@ impl Bench<'_> {
         let fits = |bytes: f64| self.free_memory().is_none_or(|free| free as f64 > bytes * self.counts.total as f64);
         let all = fits(13.0);
         let (trained, moments, note) = match (fits(17.0), all) {
-            (true, _) => (Trained::All, MomentType::F32, None),
+            (true, _) => (TrainScope::All, MomentType::F32, None),
             (false, true) => {
-                (Trained::All, MomentType::Bf16, Some("moments in bf16: those in f32 do not fit".to_owned()))
+                (TrainScope::All, MomentType::Bf16, Some("moments in bf16: those in f32 do not fit".to_owned()))
             }
             (false, false) => {
                 let note = "adapters only: the optimizer of all weights does not fit".to_owned();
@@ -384,8 +386,8 @@ impl Bench<'_> {
         rates.push(self.rate(planned, note, || self.step(trained, moments)));
     }
 
-    fn adapters(&self) -> Trained {
-        Trained::Lora(LoraSettings { rank: 16, alpha: 32.0, targets: TARGETS.map(str::to_owned).to_vec() })
+    fn adapters(&self) -> TrainScope {
+        TrainScope::Lora(LoraSettings { rank: 16, alpha: 32.0, targets: TARGETS.map(str::to_owned).to_vec() })
     }
 
     #[cfg(feature = "cuda")]
@@ -398,29 +400,34 @@ impl Bench<'_> {
         None
     }
 
-    fn step(&self, trained: Trained, moments: MomentType) -> Result<f64, CheckupError> {
+    fn step(&self, trained: TrainScope, moments: MomentType) -> Result<f64, CheckupError> {
         let Work { groups, responses, response_tokens, prompt_tokens, image_side, .. } = *self.work;
         let source = RandomWeights::new(&self.config, self.dtype(), self.device, self.ops);
-        let weights = Trainable::new(&self.config, trained, &source, Seed(0), self.dtype(), self.device)?;
+        let weights = TrainableModel::new(&self.config, trained, &source, Seed(0), self.dtype(), self.device)?;
         let settings = AdamWSettings { moments, ..AdamWSettings::default() };
         let mut optimizer = AdamW::new(settings, weights.variables())?;
         let tokens = self.config.tokens;
         let image = self.grid().tokens(self.config.vision.spatial_merge_size);
         let values = vec![0.5f32; self.grid().patches() * self.config.vision.patch_len()];
         let patches = Arc::new(Patches { values, grid: [1, image_side, image_side] });
-        let tree = |group: usize| Tree {
+        let prefix_group = |group: usize| PrefixGroup {
             prefix: std::iter::repeat_n(tokens.image, image)
                 .chain((0..prompt_tokens).map(|i| word(group + i)))
                 .collect(),
             images: vec![Arc::new(Arc::clone(&patches).into())],
-            branches: (0..responses)
-                .map(|r| Branch::response((0..response_tokens).map(|i| word(group * 31 + r * 7 + i)).collect()))
+            continuations: (0..responses)
+                .map(|r| Continuation::response((0..response_tokens).map(|i| word(group * 31 + r * 7 + i)).collect()))
                 .collect(),
         };
-        let trees: Vec<Tree> = (0..groups).map(tree).collect();
-        let compute = Compute { temperature: 1.0, micro_batch_tokens: 8192, layers_at_once: 1, threads: threads() };
+        let prefix_groups: Vec<PrefixGroup> = (0..groups).map(prefix_group).collect();
+        let compute = ComputeSettings {
+            temperature: 1.0,
+            micro_batch_tokens: 8192,
+            layers_per_checkpoint: 1,
+            threads: threads(),
+        };
         seconds(self.device, self.work.runs, || -> Result<(), CheckupError> {
-            let (_, _, gradients) = cross_entropy(&weights, &trees, compute)?;
+            let (_, _, gradients) = cross_entropy(&weights, &prefix_groups, compute)?;
             optimizer.update(weights.variables(), &gradients, 1e-6)?;
             Ok(())
         })

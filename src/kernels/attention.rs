@@ -14,8 +14,8 @@ use rayon::prelude::*;
 use super::aligned::AlignedBuffer;
 use super::gemm::threads_for;
 use super::packed::PANEL;
-use super::rowwise::softmax_unscaled;
-use super::tile::{Start, Sums, multiply_tile, pack_tile, tiles};
+use super::rowwise::unnormalized_softmax;
+use super::tile::{InitialSum, TileOutput, multiply_tile, pack_tile, tiles};
 
 /// Tokens in a block.
 pub const BLOCK: usize = PANEL;
@@ -51,15 +51,15 @@ impl Heads {
     }
 }
 
-/// Blocks of keys and values.
+/// KvBlocks of keys and values.
 #[derive(Debug)]
-pub struct Blocks {
+pub struct KvBlocks {
     heads: Heads,
     keys: AlignedBuffer,
     values: AlignedBuffer,
 }
 
-impl Blocks {
+impl KvBlocks {
     /// Room for `count` blocks.
     pub fn zeroed(heads: Heads, count: usize) -> Self {
         let keys = AlignedBuffer::zeroed(count * heads.key_block());
@@ -120,7 +120,7 @@ impl Segment<'_> {
 }
 
 /// `out = softmax(q kᵀ scale) v`; `q` has rows `[query heads, dim]` that are `stride` apart, `out` is contiguous.
-pub fn attend(q: &[f32], stride: usize, blocks: &Blocks, segments: &[Segment<'_>], scale: f32, out: &mut [f32]) {
+pub fn attend(q: &[f32], stride: usize, blocks: &KvBlocks, segments: &[Segment<'_>], scale: f32, out: &mut [f32]) {
     let heads = blocks.heads;
     let width = heads.query * heads.dim;
     let work: usize = segments.iter().map(|s| s.queries * s.limit(s.queries.saturating_sub(1)) * width * 2).sum();
@@ -152,7 +152,7 @@ pub fn attend(q: &[f32], stride: usize, blocks: &Blocks, segments: &[Segment<'_>
 struct Task<'a> {
     q: &'a [f32],
     stride: usize,
-    blocks: &'a Blocks,
+    blocks: &'a KvBlocks,
     segment: &'a Segment<'a>,
     first: usize,
     scale: f32,
@@ -247,7 +247,7 @@ fn attend_rows<S: Simd>(
         let (key, _) = task.blocks.head(*block, head);
         for (first, tile) in tiles::<S>(rows).filter(|(first, tile)| b < seen(*first, *tile)) {
             let out = &mut scores[first * keys..];
-            let sums = Sums { start: Start::Zero, out, stride: keys, column: b * BLOCK };
+            let sums = TileOutput { start: InitialSum::Zero, out, stride: keys, column: b * BLOCK };
             multiply_tile(simd, tile, &queries[first * dim..][..dim * tile], key, sums);
         }
     }
@@ -256,7 +256,7 @@ fn attend_rows<S: Simd>(
     for (first, tile) in tiles::<S>(rows) {
         let seen = seen(first, tile) * BLOCK;
         for i in first..first + tile {
-            totals[i] = softmax_unscaled(simd, &mut scores[i * keys..][..seen], limit(i));
+            totals[i] = unnormalized_softmax(simd, &mut scores[i * keys..][..seen], limit(i));
         }
         pack_tile(&scores[first * keys..], keys, 1, tile, seen, &mut weights[first * keys..][..seen * tile]);
     }
@@ -264,17 +264,23 @@ fn attend_rows<S: Simd>(
     if blocks.is_empty() {
         sums.fill(0.0);
     }
-    let mut start = Start::Zero;
+    let mut start = InitialSum::Zero;
     for (b, block) in blocks.iter().enumerate() {
         let (_, values) = task.blocks.head(*block, head);
         for (p, panel) in values.chunks_exact(BLOCK * PANEL).enumerate() {
             for (first, tile) in tiles::<S>(rows).filter(|(first, tile)| b < seen(*first, *tile)) {
                 let weights = &weights[first * keys + b * BLOCK * tile..][..BLOCK * tile];
                 let out = &mut sums[first * value_dim..];
-                multiply_tile(simd, tile, weights, panel, Sums { start, out, stride: value_dim, column: p * PANEL });
+                multiply_tile(
+                    simd,
+                    tile,
+                    weights,
+                    panel,
+                    TileOutput { start, out, stride: value_dim, column: p * PANEL },
+                );
             }
         }
-        start = Start::Out;
+        start = InitialSum::Output;
     }
     for (sums, total) in sums.chunks_exact_mut(value_dim).zip(totals) {
         let scale = 1.0 / total;

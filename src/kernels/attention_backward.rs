@@ -14,14 +14,14 @@ use super::exponential::exp;
 use super::gemm::threads_for;
 use super::packed::PANEL;
 use super::rowwise::largest;
-use super::tile::{Start, Sums, multiply_rows, multiply_tile, pack_tile, tiles};
+use super::tile::{InitialSum, TileOutput, multiply_rows, multiply_tile, pack_tile, tiles};
 
 /// Rows of queries whose probabilities are held at once; a multiple of every tile's height.
 const ROWS: usize = 48;
 
 /// Tokens that attend to one another: a prompt, and responses that each see the prompt and themselves.
 #[derive(Debug, Clone, Copy)]
-pub struct Group<'a> {
+pub struct TokenGroup<'a> {
     /// Tokens of the prompt, which come first.
     pub prompt: usize,
     /// Tokens of each response; they follow in order.
@@ -30,7 +30,7 @@ pub struct Group<'a> {
     pub causal: bool,
 }
 
-impl Group<'_> {
+impl TokenGroup<'_> {
     /// All its tokens.
     pub fn tokens(&self) -> usize {
         self.prompt + self.responses.iter().sum::<usize>()
@@ -54,7 +54,7 @@ impl<'a> Rows<'a> {
 
 /// What attention was given, and the gradient of its result.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct BackwardInputs<'a> {
     /// Queries, rows `[query heads, dim]`.
     pub q: Rows<'a>,
     /// Keys, rows `[key heads, dim]`.
@@ -67,15 +67,15 @@ pub struct Inputs<'a> {
 
 /// The gradients of queries, keys and values, contiguous rows; `groups` follow one another in the rows.
 pub fn attend_backward(
-    inputs: &Inputs<'_>,
+    inputs: &BackwardInputs<'_>,
     heads: Heads,
-    groups: &[Group<'_>],
+    groups: &[TokenGroup<'_>],
     scale: f32,
     [dq, dk, dv]: [&mut [f32]; 3],
 ) {
     let share = heads.query / heads.key_value * heads.dim;
     let part = share + 2 * heads.dim;
-    let tokens: usize = groups.iter().map(Group::tokens).sum();
+    let tokens: usize = groups.iter().map(TokenGroup::tokens).sum();
     let mut results = vec![0f32; tokens * heads.key_value * part];
     let mut tasks = Vec::with_capacity(groups.len() * heads.key_value);
     let (mut rest, mut first, mut work) = (results.as_mut_slice(), 0, 0);
@@ -83,7 +83,7 @@ pub fn attend_backward(
         let count = group.tokens();
         let longest = group.prompt + group.responses.iter().max().unwrap_or(&0);
         work += count * longest * heads.query * heads.dim * 5;
-        let inputs = Inputs {
+        let inputs = BackwardInputs {
             q: inputs.q.skip_rows(first),
             k: inputs.k.skip_rows(first),
             v: inputs.v.skip_rows(first),
@@ -122,10 +122,10 @@ fn copy_columns(rows: &[f32], width: usize, out: &mut [f32], parts: usize, place
 
 /// One key head of one group, with the query heads that it serves.
 struct Task<'a> {
-    inputs: Inputs<'a>,
+    inputs: BackwardInputs<'a>,
     heads: Heads,
     head: usize,
-    group: Group<'a>,
+    group: TokenGroup<'a>,
     scale: f32,
     /// `dq [tokens, group * dim]`, then `dk [tokens, dim]`, then `dv [tokens, dim]`.
     result: &'a mut [f32],
@@ -292,7 +292,7 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
                 let columns = &columns[block * dim * PANEL..][..dim * PANEL];
                 for (row, tile) in tiles::<S>(count) {
                     let out = &mut out[row * stride..];
-                    let sums = Sums { start: Start::Zero, out, stride, column: b * PANEL };
+                    let sums = TileOutput { start: InitialSum::Zero, out, stride, column: b * PANEL };
                     multiply_tile(simd, tile, &tiled[row * dim..][..dim * tile], columns, sums);
                 }
             }
@@ -304,17 +304,23 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
         for (row, tile) in tiles::<S>(count) {
             pack_tile(&slopes[row * stride..], stride, 1, tile, keys, &mut turned[row * keys..][..tile * keys]);
         }
-        let mut start = Start::Zero;
+        let mut start = InitialSum::Zero;
         for (b, block) in blocks().enumerate() {
             let panels = &scratch.key_rows[block * value_dim * PANEL..][..value_dim * PANEL];
             for (p, panel) in panels.chunks_exact(PANEL * PANEL).enumerate() {
                 for (row, tile) in tiles::<S>(count) {
                     let slopes = &turned[row * keys + b * PANEL * tile..][..PANEL * tile];
                     let out = &mut sums[row * value_dim..];
-                    multiply_tile(simd, tile, slopes, panel, Sums { start, out, stride: value_dim, column: p * PANEL });
+                    multiply_tile(
+                        simd,
+                        tile,
+                        slopes,
+                        panel,
+                        TileOutput { start, out, stride: value_dim, column: p * PANEL },
+                    );
                 }
             }
-            start = Start::Out;
+            start = InitialSum::Output;
         }
         let out = task.result[(span.first * group + first) * dim..].chunks_exact_mut(dim);
         for (sums, out) in sums.chunks_exact(value_dim).zip(out) {
@@ -343,7 +349,7 @@ fn add_products<S: Simd>(
     for (p, panel) in rows.chunks_exact(ROWS * PANEL).enumerate() {
         for (key, tile) in tiles::<S>(PANEL) {
             let out = &mut out[key * value_dim..];
-            let sums = Sums { start: Start::Out, out, stride: value_dim, column: p * PANEL };
+            let sums = TileOutput { start: InitialSum::Output, out, stride: value_dim, column: p * PANEL };
             multiply_rows(simd, tile, (&a[key..], stride), &panel[..count * PANEL], sums);
         }
     }

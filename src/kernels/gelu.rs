@@ -4,7 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::exponential::exp;
-use super::rowwise::rows_a_thread;
+use super::rowwise::rows_per_thread;
 
 /// Beyond this the error function rounds to one.
 const LARGEST: f32 = 4.0;
@@ -25,7 +25,7 @@ pub fn gelu_backward(x: &[f32], gradient: &[f32], dx: &mut [f32]) {
 }
 
 fn run<const BACKWARD: bool>(x: &[f32], gradient: &[f32], out: &mut [f32]) {
-    let share = rows_a_thread(x.len(), 8 * x.len()).next_multiple_of(64);
+    let share = rows_per_thread(x.len(), 8 * x.len()).next_multiple_of(64);
     if x.len() <= share {
         return Arch::new().dispatch(Gelu::<BACKWARD> { x, gradient, out });
     }

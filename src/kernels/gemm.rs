@@ -10,12 +10,12 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::packed::{PANEL, PackedMatrix};
-use super::tile::{Start, Sums, TILE, multiply_tile, pack_tile, tiles};
+use super::tile::{InitialSum, MAX_TILE_ROWS, TileOutput, multiply_tile, pack_tile, tiles};
 
 /// Rows that share one pass over the weight: as many as stay in the second-level cache, which is larger where there is AVX-512. On an
 /// Intel Xeon with 2 MiB of it 16 tiles make the weight's gradient 1 to 9 % faster than 8.
 const fn row_block(lanes: usize) -> usize {
-    if lanes == 16 { 16 * TILE } else { 8 * TILE }
+    if lanes == 16 { 16 * MAX_TILE_ROWS } else { 8 * MAX_TILE_ROWS }
 }
 
 /// Inputs of one pass: the block of rows stays in the second-level cache, a panel's slice near the first. No sum depends on it.
@@ -36,13 +36,13 @@ thread_local! {
 
 /// The left operand of a product: element `(m, k)` lies at `m * row + k * step`, and one of the two is 1.
 #[derive(Clone, Copy)]
-struct Left<'a> {
+struct LeftOperand<'a> {
     data: &'a [f32],
     row: usize,
     step: usize,
 }
 
-impl<'a> Left<'a> {
+impl<'a> LeftOperand<'a> {
     fn skip_rows(self, row: usize) -> Self {
         Self { data: &self.data[row * self.row..], ..self }
     }
@@ -50,23 +50,28 @@ impl<'a> Left<'a> {
 
 /// `out[m, n] = bias[n] + sum_k x[m, k] w[n, k]`, rows of `x` being `stride` apart.
 pub fn linear(x: &[f32], stride: usize, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [f32]) {
-    product(Left { data: x, row: stride, step: 1 }, weight, bias.map_or(Start::Zero, Start::Bias), out);
+    product(
+        LeftOperand { data: x, row: stride, step: 1 },
+        weight,
+        bias.map_or(InitialSum::Zero, InitialSum::Bias),
+        out,
+    );
 }
 
 /// `out[m, n] += sum_k x[m, k] w[n, k]`, rows of `x` being `stride` apart.
 pub fn add_linear(x: &[f32], stride: usize, weight: &PackedMatrix, out: &mut [f32]) {
-    product(Left { data: x, row: stride, step: 1 }, weight, Start::Out, out);
+    product(LeftOperand { data: x, row: stride, step: 1 }, weight, InitialSum::Output, out);
 }
 
 /// `out[n, k] = sum_m g[m, n] x[m, k]`: the gradient of a weight `[n, k]`, from the gradient of the result and from the
 /// input, which is packed by [`PackedMatrix::pack_transposed`]. Rows of `g` are `stride` apart.
 pub fn weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut [f32]) {
-    product(Left { data: g, row: 1, step: stride }, x, Start::Zero, out);
+    product(LeftOperand { data: g, row: 1, step: stride }, x, InitialSum::Zero, out);
 }
 
 /// The same, added to `out`.
 pub fn add_weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut [f32]) {
-    product(Left { data: g, row: 1, step: stride }, x, Start::Out, out);
+    product(LeftOperand { data: g, row: 1, step: stride }, x, InitialSum::Output, out);
 }
 
 /// `out[n] = sum_m g[m, n]`: the gradient of a bias. `g` has `rows` rows that are `stride` apart; what lies behind them is not read.
@@ -87,25 +92,25 @@ pub fn bias_gradient(g: &[f32], stride: usize, rows: usize, out: &mut [f32]) {
     });
 }
 
-fn product(x: Left<'_>, weight: &PackedMatrix, start: Start<'_>, out: &mut [f32]) {
+fn product(x: LeftOperand<'_>, weight: &PackedMatrix, start: InitialSum<'_>, out: &mut [f32]) {
     let outputs = weight.outputs();
     if outputs == 0 || out.is_empty() {
         return;
     }
     if weight.inputs() == 0 {
         return match start {
-            Start::Zero => out.fill(0.0),
-            Start::Bias(bias) => out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias)),
-            Start::Out => {}
+            InitialSum::Zero => out.fill(0.0),
+            InitialSum::Bias(bias) => out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias)),
+            InitialSum::Output => {}
         };
     }
     let rows = out.len() / outputs;
     let threads = threads_for(rows * outputs * weight.inputs());
     if threads == 1 {
         multiply(x, weight.inputs(), weight.panels(), start, out, outputs);
-    } else if rows >= 2 * TILE {
+    } else if rows >= 2 * MAX_TILE_ROWS {
         // Whole tiles a thread; every thread streams the weight.
-        let share = rows.div_ceil(threads).next_multiple_of(TILE);
+        let share = rows.div_ceil(threads).next_multiple_of(MAX_TILE_ROWS);
         out.par_chunks_mut(share * outputs).enumerate().for_each(|(i, out)| {
             multiply(x.skip_rows(i * share), weight.inputs(), weight.panels(), start, out, outputs);
         });
@@ -115,14 +120,20 @@ fn product(x: Left<'_>, weight: &PackedMatrix, start: Start<'_>, out: &mut [f32]
 }
 
 /// Few rows: each thread takes some panels of the weight, so that it is read only once.
-fn product_by_panels(x: Left<'_>, weight: &PackedMatrix, start: Start<'_>, out: &mut [f32], threads: usize) {
+fn product_by_panels(
+    x: LeftOperand<'_>,
+    weight: &PackedMatrix,
+    start: InitialSum<'_>,
+    out: &mut [f32],
+    threads: usize,
+) {
     let (outputs, inputs) = (weight.outputs(), weight.inputs());
     let rows = out.len() / outputs;
     let panels = outputs.div_ceil(PANEL);
     // More shares than threads: one that is held up does not hold up all.
     let share = panels.div_ceil(4 * threads) * PANEL;
     let mut columns = vec![0f32; rows * outputs];
-    if let Start::Out = start {
+    if let InitialSum::Output = start {
         for (i, block) in columns.chunks_mut(share * rows).enumerate() {
             let width = block.len() / rows;
             for (row, values) in out.chunks_exact(outputs).zip(block.chunks_exact_mut(width)) {
@@ -150,17 +161,17 @@ pub(super) fn threads_for(multiply_adds: usize) -> usize {
 }
 
 /// `out[m, n] = start + sum_k x[m, k] panels[n, k]` on this thread.
-fn multiply(x: Left<'_>, inputs: usize, panels: &[f32], start: Start<'_>, out: &mut [f32], outputs: usize) {
+fn multiply(x: LeftOperand<'_>, inputs: usize, panels: &[f32], start: InitialSum<'_>, out: &mut [f32], outputs: usize) {
     ROWS.with_borrow_mut(|packed| {
         Arch::new().dispatch(Multiply { x, inputs, panels, start, out, outputs, packed });
     });
 }
 
 struct Multiply<'a> {
-    x: Left<'a>,
+    x: LeftOperand<'a>,
     inputs: usize,
     panels: &'a [f32],
-    start: Start<'a>,
+    start: InitialSum<'a>,
     out: &'a mut [f32],
     outputs: usize,
     packed: &'a mut Vec<f32>,
@@ -179,14 +190,20 @@ impl WithSimd for Multiply<'_> {
             let rows = out.len() / outputs;
             for from in (0..inputs).step_by(INPUT_BLOCK) {
                 let depth = INPUT_BLOCK.min(inputs - from);
-                let start = if from == 0 { start } else { Start::Out };
+                let start = if from == 0 { start } else { InitialSum::Output };
                 pack_rows::<S>(x, from, rows, depth, packed);
                 for (p, panel) in panels.chunks_exact(PANEL * inputs).enumerate() {
                     let panel = &panel[from * PANEL..(from + depth) * PANEL];
                     for (first, tile) in tiles::<S>(rows) {
                         let a = &packed[first * depth..(first + tile) * depth];
                         let out = &mut out[first * outputs..];
-                        multiply_tile(simd, tile, a, panel, Sums { start, out, stride: outputs, column: p * PANEL });
+                        multiply_tile(
+                            simd,
+                            tile,
+                            a,
+                            panel,
+                            TileOutput { start, out, stride: outputs, column: p * PANEL },
+                        );
                     }
                 }
             }
@@ -196,7 +213,7 @@ impl WithSimd for Multiply<'_> {
 
 /// Copies `[rows, depth]`, from column `from` on, into tiles `[depth, tile]`, one after the other.
 #[inline(always)]
-fn pack_rows<S: Simd>(x: Left<'_>, from: usize, rows: usize, depth: usize, packed: &mut [f32]) {
+fn pack_rows<S: Simd>(x: LeftOperand<'_>, from: usize, rows: usize, depth: usize, packed: &mut [f32]) {
     // Where a step leads to another row of memory, all tiles take their part of a few of them before these leave the cache.
     let run = if x.step == 1 { depth } else { COLUMN_RUN };
     for k in (0..depth).step_by(run) {

@@ -9,7 +9,7 @@ use super::exponential::{exp, silu};
 const WORTH_A_THREAD: usize = 1 << 16;
 
 /// Rows for each thread of the current pool, for work of `elements` in `rows` rows.
-pub(super) fn rows_a_thread(rows: usize, elements: usize) -> usize {
+pub(super) fn rows_per_thread(rows: usize, elements: usize) -> usize {
     let threads = rayon::current_num_threads().min(elements / WORTH_A_THREAD).max(1);
     rows.div_ceil(threads).max(1)
 }
@@ -20,13 +20,13 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     if width == 0 {
         return;
     }
-    let share = rows_a_thread(x.len() / width, x.len()) * width;
+    let share = rows_per_thread(x.len() / width, x.len()) * width;
     each_share(x, out, share, |x, out| Arch::new().dispatch(RmsNorm { x, weight, eps, out }));
 }
 
 /// `out = silu(gate) up`, elementwise.
 pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let share = rows_a_thread(out.len(), 4 * out.len()).next_multiple_of(64);
+    let share = rows_per_thread(out.len(), 4 * out.len()).next_multiple_of(64);
     if out.len() <= share {
         return Arch::new().dispatch(SwiGlu { gate, up, out });
     }
@@ -40,7 +40,7 @@ pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
     let add = |x: &[f32], y: &[f32], out: &mut [f32]| {
         Arch::new().dispatch(|| out.iter_mut().zip(x).zip(y).for_each(|((out, x), y)| *out = x + y));
     };
-    let share = rows_a_thread(out.len(), out.len());
+    let share = rows_per_thread(out.len(), out.len());
     if out.len() <= share {
         return add(x, y, out);
     }
@@ -55,21 +55,28 @@ pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
 /// `x` has rows of `heads * 2 * half` elements `stride` apart, `cos` and `sin` are `[rows, half]`; with
 /// (a, b) the two halves of a head, the result is (a cos - b sin, b cos + a sin).
 pub fn rotate(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], half: usize, out: &mut [f32]) {
-    turn::<false>(x, stride, heads, [cos, sin], half, out);
+    rotate_rows::<false>(x, stride, heads, [cos, sin], half, out);
 }
 
 /// Rotates back: the transpose of [`rotate`], which is its gradient.
-pub fn rotate_back(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], half: usize, out: &mut [f32]) {
-    turn::<true>(x, stride, heads, [cos, sin], half, out);
+pub fn rotate_inverse(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], half: usize, out: &mut [f32]) {
+    rotate_rows::<true>(x, stride, heads, [cos, sin], half, out);
 }
 
-fn turn<const BACK: bool>(x: &[f32], stride: usize, heads: usize, angles: [&[f32]; 2], half: usize, out: &mut [f32]) {
+fn rotate_rows<const INVERSE: bool>(
+    x: &[f32],
+    stride: usize,
+    heads: usize,
+    angles: [&[f32]; 2],
+    half: usize,
+    out: &mut [f32],
+) {
     let [cos, sin] = angles;
     let width = heads * 2 * half;
     if out.is_empty() {
         return;
     }
-    let share = rows_a_thread(out.len() / width, out.len());
+    let share = rows_per_thread(out.len() / width, out.len());
     let rotate = |first: usize, out: &mut [f32]| {
         Arch::new().dispatch(|| {
             for (i, out) in out.chunks_exact_mut(width).enumerate() {
@@ -77,7 +84,7 @@ fn turn<const BACK: bool>(x: &[f32], stride: usize, heads: usize, angles: [&[f32
                 let (cos, sin) = (&cos[row * half..][..half], &sin[row * half..][..half]);
                 let x = &x[row * stride..][..width];
                 for (x, out) in x.chunks_exact(2 * half).zip(out.chunks_exact_mut(2 * half)) {
-                    rotate_head::<BACK>(x, cos, sin, out);
+                    rotate_head::<INVERSE>(x, cos, sin, out);
                 }
             }
         });
@@ -90,12 +97,12 @@ fn turn<const BACK: bool>(x: &[f32], stride: usize, heads: usize, angles: [&[f32
 }
 
 #[inline(always)]
-fn rotate_head<const BACK: bool>(x: &[f32], cos: &[f32], sin: &[f32], out: &mut [f32]) {
+fn rotate_head<const INVERSE: bool>(x: &[f32], cos: &[f32], sin: &[f32], out: &mut [f32]) {
     let (a, b) = x.split_at(cos.len());
     let (first, second) = out.split_at_mut(cos.len());
     let halves = a.iter().zip(b).zip(first.iter_mut().zip(second));
     for (((a, b), (first, second)), (cos, sin)) in halves.zip(cos.iter().zip(sin)) {
-        let sin = if BACK { -sin } else { *sin };
+        let sin = if INVERSE { -sin } else { *sin };
         *first = a * cos - b * sin;
         *second = b * cos + a * sin;
     }
@@ -191,7 +198,7 @@ pub(super) fn largest<S: Simd>(simd: S, vectors: &[S::f32s]) -> S::f32s {
 
 /// Turns the first `limit` scores of a row into `exp(score - largest)`, the rest into zeros; gives their sum.
 #[inline(always)]
-pub(super) fn softmax_unscaled<S: Simd>(simd: S, row: &mut [f32], limit: usize) -> f32 {
+pub(super) fn unnormalized_softmax<S: Simd>(simd: S, row: &mut [f32], limit: usize) -> f32 {
     row[limit..].fill(f32::NEG_INFINITY);
     let (vectors, tail) = S::as_mut_simd_f32s(row);
     debug_assert!(tail.is_empty(), "rows of scores are whole vectors");
@@ -213,7 +220,7 @@ pub(super) fn softmax_unscaled<S: Simd>(simd: S, row: &mut [f32], limit: usize) 
 }
 
 /// `out = exp(x scale - largest)`; gives the largest of `x scale`, and the sum of `out`.
-pub fn exponentials(x: &[f32], scale: f32, out: &mut [f32]) -> (f32, f64) {
+pub fn shifted_exponentials(x: &[f32], scale: f32, out: &mut [f32]) -> (f32, f64) {
     Arch::new().dispatch(Exponentials { x, scale, out })
 }
 
@@ -271,7 +278,7 @@ impl WithSimd for Exponentials<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::exponentials;
+    use super::shifted_exponentials;
 
     #[test]
     fn what_has_no_chance_weighs_nothing_and_what_is_no_number_stays_none() {
@@ -280,12 +287,12 @@ mod tests {
         for far in [f32::NEG_INFINITY, -1e30, -200.0, -104.0] {
             (row[5], row[66]) = (far, far);
             let mut out = vec![1.0; row.len()];
-            let (largest, sum) = exponentials(&row, 1.0, &mut out);
+            let (largest, sum) = shifted_exponentials(&row, 1.0, &mut out);
             assert_eq!((largest, out[5], out[66]), (0.0, 0.0, 0.0), "{far}");
             assert!((sum - 1.581_976_7).abs() < 1e-2 && sum.is_finite(), "{sum}");
             assert!(out.iter().enumerate().all(|(i, e)| *e > 0.0 || i == 5 || i == 66));
         }
         row[5] = f32::NAN;
-        assert!(exponentials(&row, 1.0, &mut vec![0.0; 67]).1.is_nan());
+        assert!(shifted_exponentials(&row, 1.0, &mut vec![0.0; 67]).1.is_nan());
     }
 }

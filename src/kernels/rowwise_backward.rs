@@ -1,13 +1,13 @@
 //! The gradients of what works on a row at a time.
 //!
-//! Sums over rows are formed in runs of a fixed number of rows and then added up in order, so that a gradient has the
+//! TileOutput over rows are formed in runs of a fixed number of rows and then added up in order, so that a gradient has the
 //! same bits for any number of threads.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::exponential::exp;
-use super::rowwise::rows_a_thread;
+use super::rowwise::rows_per_thread;
 
 /// Rows whose part of a weight's gradient is summed up before it joins the total.
 const RUN: usize = 64;
@@ -24,7 +24,7 @@ pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32], 
     let rows = x.len() / width;
     let runs = rows.div_ceil(RUN);
     let mut sums = vec![0f32; runs * width];
-    let share = rows_a_thread(rows, 2 * x.len()).div_ceil(RUN);
+    let share = rows_per_thread(rows, 2 * x.len()).div_ceil(RUN);
     let work = |x: &[f32], gradient: &[f32], dx: &mut [f32], dw: &mut [f32]| {
         Arch::new().dispatch(RmsNormBackward { x, weight, eps, gradient, dx, dw });
     };
@@ -108,7 +108,7 @@ fn sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
 ///
 /// With σ the logistic function: d gate = g up σ(gate) (1 + gate (1 - σ(gate))), d up = g gate σ(gate).
 pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], gradient: &[f32]) {
-    let share = rows_a_thread(gate.len(), 8 * gate.len()).next_multiple_of(64);
+    let share = rows_per_thread(gate.len(), 8 * gate.len()).next_multiple_of(64);
     if gate.len() <= share {
         return Arch::new().dispatch(SwiGluBackward { gate, up, gradient });
     }

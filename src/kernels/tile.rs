@@ -5,19 +5,19 @@ use pulp::Simd;
 use super::packed::PANEL;
 
 /// Rows of the highest tile: 12 x 2 of the 32 AVX-512 registers accumulate. With AVX2 3 x 4 of 16 do; 3 divides it.
-pub(super) const TILE: usize = 12;
+pub(super) const MAX_TILE_ROWS: usize = 12;
 
 /// What the sums of a product begin with.
 #[derive(Clone, Copy)]
-pub(super) enum Start<'a> {
+pub(super) enum InitialSum<'a> {
     Zero,
     /// A value for each output.
     Bias(&'a [f32]),
     /// What is in the result already.
-    Out,
+    Output,
 }
 
-impl Start<'_> {
+impl InitialSum<'_> {
     /// For some of the outputs.
     pub(super) fn columns(self, from: usize, to: usize) -> Self {
         match self {
@@ -28,8 +28,8 @@ impl Start<'_> {
 }
 
 /// Where a tile's sums go: to a panel's width of columns, from `column` on, of rows that are `stride` long.
-pub(super) struct Sums<'a> {
-    pub(super) start: Start<'a>,
+pub(super) struct TileOutput<'a> {
+    pub(super) start: InitialSum<'a>,
     pub(super) out: &'a mut [f32],
     pub(super) stride: usize,
     pub(super) column: usize,
@@ -39,7 +39,7 @@ pub(super) struct Sums<'a> {
 #[inline(always)]
 pub(super) fn tile_rows<S: Simd>(left: usize) -> usize {
     match (S::F32_LANES, left) {
-        (16, TILE..) => TILE,
+        (16, MAX_TILE_ROWS..) => MAX_TILE_ROWS,
         (16, 8..) => 8,
         (16, 4..) => 4,
         (8, 3..) => 3,
@@ -63,7 +63,7 @@ pub(super) fn tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)
 ///
 /// Each sum is one chain of multiply-adds in ascending `k`, whatever the tile.
 #[inline(always)]
-pub(super) fn multiply_tile<S: Simd>(simd: S, rows: usize, a: &[f32], panel: &[f32], sums: Sums<'_>) {
+pub(super) fn multiply_tile<S: Simd>(simd: S, rows: usize, a: &[f32], panel: &[f32], sums: TileOutput<'_>) {
     match (S::F32_LANES, rows) {
         (16, 12) => tile::<S, 12, 2>(simd, a.as_chunks().0.iter(), panel, sums),
         (16, 8) => tile::<S, 8, 2>(simd, a.as_chunks().0.iter(), panel, sums),
@@ -85,7 +85,7 @@ pub(super) fn multiply_rows<S: Simd>(
     rows: usize,
     (a, a_stride): (&[f32], usize),
     panel: &[f32],
-    sums: Sums<'_>,
+    sums: TileOutput<'_>,
 ) {
     match (S::F32_LANES, rows) {
         (16, 12) => tile::<S, 12, 2>(simd, strided(a, a_stride), panel, sums),
@@ -206,19 +206,19 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
     simd: S,
     steps: impl Iterator<Item = &'a [f32; R]>,
     panel: &[f32],
-    sums: Sums<'_>,
+    sums: TileOutput<'_>,
 ) {
-    const { assert!(R <= TILE, "as many rows as are written out") };
-    let Sums { start, out, stride, column } = sums;
+    const { assert!(R <= MAX_TILE_ROWS, "as many rows as are written out") };
+    let TileOutput { start, out, stride, column } = sums;
     let width = PANEL.min(stride - column);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     match start {
-        Start::Zero => {}
-        Start::Bias(bias) => {
+        InitialSum::Zero => {}
+        InitialSum::Bias(bias) => {
             let row = load::<S, V>(simd, &bias[column..][..width]);
             each_row!(R, i, { sums[i] = row });
         }
-        Start::Out => each_row!(R, i, { sums[i] = load(simd, &out[i * stride + column..][..width]) }),
+        InitialSum::Output => each_row!(R, i, { sums[i] = load(simd, &out[i * stride + column..][..width]) }),
     }
     let (vectors, _) = S::as_simd_f32s(panel);
     let (vectors, _) = vectors.as_chunks::<V>();

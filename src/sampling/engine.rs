@@ -1,4 +1,4 @@
-//! The engine: lanes that share a model, fed and emptied through bounded channels.
+//! The engine: workers that share a model, fed and emptied through bounded channels.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -6,9 +6,9 @@ use std::thread;
 
 use crossbeam_channel::bounded;
 
-use super::in_order::InOrder;
+use super::batch_worker::BatchWorker;
 use super::job::{Job, Outcome, SamplingError};
-use super::lane::Lane;
+use super::ticket_queue::TicketQueue;
 use crate::kernels::attention::BLOCK;
 use crate::vlm::cache::LayerCache;
 use crate::vlm::model::Model;
@@ -21,9 +21,9 @@ const SMALL_MODEL: usize = 400_000_000;
 /// What the engine may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Memory of the cache of keys and values, in bytes, all lanes together.
+    /// Memory of the cache of keys and values, in bytes, all workers together.
     pub cache_bytes: usize,
-    /// Samples that run at once, all lanes together.
+    /// Samples that run at once, all workers together.
     pub max_sequences: usize,
     /// Threads.
     pub threads: usize,
@@ -34,39 +34,39 @@ pub struct EngineOptions {
 pub struct Engine<'a> {
     model: &'a Model,
     tokenizer: &'a Tokenizer,
-    lanes: Vec<LaneMemory>,
+    workers: Vec<WorkerMemory>,
     max_sequences: usize,
     threads: usize,
     stop: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
-struct LaneMemory {
+struct WorkerMemory {
     caches: Vec<LayerCache>,
     blocks: usize,
     pool: rayon::ThreadPool,
 }
 
 impl<'a> Engine<'a> {
-    /// Allocates the cache and starts the threads; an error where there is no room for it. A small model on a CPU gets a lane a thread; otherwise all threads
-    /// work on the products of one lane.
+    /// Allocates the cache and starts the threads; an error where there is no room for it. A small model on a CPU gets a worker a thread; otherwise all threads
+    /// work on the products of one worker.
     pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self, SamplingError> {
         let threads = options.threads.max(1);
         let small = model.uses_cpu_kernels() && model.config.text.multiply_adds_per_token() < SMALL_MODEL;
-        let lanes = if small { threads.min(options.max_sequences.div_ceil(16)).max(1) } else { 1 };
+        let workers = if small { threads.min(options.max_sequences.div_ceil(16)).max(1) } else { 1 };
         // What stands in a block is named by a number of 32 bits.
-        let blocks = (options.cache_bytes / lanes / bytes_a_block(model)).min(u32::MAX as usize / BLOCK);
-        if model.device().is_cpu() && !has_room(lanes * blocks * bytes_a_block(model)) {
+        let blocks = (options.cache_bytes / workers / bytes_a_block(model)).min(u32::MAX as usize / BLOCK);
+        if model.device().is_cpu() && !has_room(workers * blocks * bytes_a_block(model)) {
             return Err(SamplingError::CacheMemory { bytes: options.cache_bytes });
         }
-        let lane = |_| -> Result<LaneMemory, SamplingError> {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads / lanes).build();
+        let worker = |_| -> Result<WorkerMemory, SamplingError> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads / workers).build();
             let pool = pool.map_err(|e| SamplingError::Threads(e.to_string()))?;
-            Ok(LaneMemory { caches: model.caches(blocks)?, blocks, pool })
+            Ok(WorkerMemory { caches: model.caches(blocks)?, blocks, pool })
         };
-        let memory = (0..lanes).map(lane).collect::<Result<_, _>>()?;
-        let max_sequences = options.max_sequences.div_ceil(lanes).max(1);
-        Ok(Self { model, tokenizer, lanes: memory, max_sequences, threads, stop: Arc::default() })
+        let memory = (0..workers).map(worker).collect::<Result<_, _>>()?;
+        let max_sequences = options.max_sequences.div_ceil(workers).max(1);
+        Ok(Self { model, tokenizer, workers: memory, max_sequences, threads, stop: Arc::default() })
     }
 
     /// The same engine, which drops what it is drawing once `stop` is true: jobs that are not done then have no outcome.
@@ -92,11 +92,11 @@ impl<'a> Engine<'a> {
         prepare: impl Fn(T) -> Option<Job> + Sync,
         mut finish: impl FnMut(Outcome),
     ) -> Result<(), SamplingError> {
-        /// Jobs that wait ready for a lane; each thread that prepares may hold one more.
+        /// Jobs that wait ready for a worker; each thread that prepares may hold one more.
         const AHEAD: usize = 16;
         let (send_job, jobs) = bounded::<Job>(AHEAD);
         let (done, outcomes) = bounded::<Outcome>(4 * AHEAD);
-        let items = InOrder::new(items);
+        let items = TicketQueue::new(items);
         let (model, tokenizer, max_sequences) = (self.model, self.tokenizer, self.max_sequences);
         let stop = Arc::clone(&self.stop);
         thread::scope(|scope| {
@@ -104,29 +104,29 @@ impl<'a> Engine<'a> {
             for _ in 0..self.threads.min(AHEAD) {
                 let send_job = send_job.clone();
                 scope.spawn(move || {
-                    while let Some((mut turn, item)) = items.take() {
+                    while let Some((mut ticket, item)) = items.take() {
                         let job = prepare(item);
-                        if !turn.wait() || job.is_some_and(|job| send_job.send(job).is_err()) {
+                        if !ticket.wait() || job.is_some_and(|job| send_job.send(job).is_err()) {
                             return;
                         }
                     }
                 });
             }
             drop(send_job);
-            let lanes: Vec<_> = self
-                .lanes
+            let workers: Vec<_> = self
+                .workers
                 .iter_mut()
-                .map(|LaneMemory { caches, blocks, pool }| {
+                .map(|WorkerMemory { caches, blocks, pool }| {
                     let (jobs, done) = (jobs.clone(), done.clone());
-                    let lane = Lane::new(model, tokenizer, caches, *blocks, max_sequences, Arc::clone(&stop));
-                    scope.spawn(move || pool.install(|| lane.run(&jobs, &done)))
+                    let worker = BatchWorker::new(model, tokenizer, caches, *blocks, max_sequences, Arc::clone(&stop));
+                    scope.spawn(move || pool.install(|| worker.run(&jobs, &done)))
                 })
                 .collect();
             drop((jobs, done));
-            // Taken in here, so that a panic in `finish` closes the channel: no lane waits for room in it.
+            // Taken in here, so that a panic in `finish` closes the channel: no worker waits for room in it.
             outcomes.into_iter().for_each(&mut finish);
-            let ended = lanes.into_iter().map(|lane| {
-                lane.join().unwrap_or_else(|_| Err(SamplingError::Threads("a sampling thread panicked".to_owned())))
+            let ended = workers.into_iter().map(|worker| {
+                worker.join().unwrap_or_else(|_| Err(SamplingError::Threads("a sampling thread panicked".to_owned())))
             });
             ended.collect::<Result<Vec<()>, _>>().map(|_| ())
         })

@@ -39,7 +39,7 @@ pub struct Sample {
     pub text: String,
     /// Its tokens, a stop token included.
     pub token_ids: Vec<u32>,
-    /// Each token's log-probability (see [`super::Picked::logprob`]).
+    /// Each token's log-probability (see [`super::SampledToken::logprob`]).
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish_reason: FinishReason,

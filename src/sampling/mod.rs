@@ -6,21 +6,21 @@
 //! in f32 that holds to the last bit, log-probabilities included, because every sum in [`crate::kernels`] has a fixed
 //! order; on a GPU the matrix products choose their order by shape, and it holds up to rounding.
 
-mod blocks;
+mod batch_worker;
+mod block_pool;
 mod engine;
 mod image;
-mod in_order;
 mod job;
-mod lane;
 mod options;
-mod pick;
-mod pick_on_device;
+mod partial_sample;
+mod sample_on_device;
+mod sample_token;
 mod score;
-mod stopping;
+mod ticket_queue;
 
 pub use engine::{Engine, EngineOptions};
 pub use image::ImageInput;
 pub use job::{FinishReason, Job, Outcome, Sample, SamplingError};
 pub use options::{OptionsError, SamplingOptions};
-pub use pick::{Picked, pick};
-pub use score::{most_likely, score};
+pub use sample_token::{SampledToken, sample_token};
+pub use score::{argmax_tokens, score};

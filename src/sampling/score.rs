@@ -5,7 +5,7 @@ use candle_nn::ops::log_softmax;
 
 use super::image::ImageInput;
 use super::job::SamplingError;
-use crate::kernels::rowwise::exponentials;
+use crate::kernels::rowwise::shifted_exponentials;
 use crate::vlm::model::Model;
 
 /// Tokens whose logits are alive at once.
@@ -21,7 +21,7 @@ pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32
         }
         let rows = logits.to_vec2::<f32>()?;
         for (row, token) in rows.iter().zip(tokens) {
-            let (largest, sum) = exponentials(row, 1.0, &mut vec![0.0; row.len()]);
+            let (largest, sum) = shifted_exponentials(row, 1.0, &mut vec![0.0; row.len()]);
             if !largest.is_finite() || !sum.is_finite() {
                 return Err(SamplingError::NotFinite);
             }
@@ -33,7 +33,7 @@ pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32
 }
 
 /// The most likely token in the place of each token of `response`, given the prompt, the images and the response before it.
-pub fn most_likely(
+pub fn argmax_tokens(
     model: &Model,
     ids: &[u32],
     images: &[&ImageInput],

@@ -115,7 +115,7 @@ impl<'a> ImageSet<'a> {
         let [frames, rows, columns] = patches.grid;
         let processor = processor.clone();
         let again = move || cut(&file, &processor).map_err(|refusal| format!("{id}: {}", refusal.detail));
-        Ok(Ok(Picture::later(Grid { frames, rows, columns }, again)))
+        Ok(Ok(Picture::lazy(Grid { frames, rows, columns }, again)))
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, PatchCache> {

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::kernels::heap::GiveBack;
+use crate::kernels::heap::TrimHeapOnDrop;
 use crate::random::Seed;
 use crate::stages::StageError;
 use crate::stages::model::{ModelAssets, store_weights, unwritten};
 use crate::store::{ObjectKind, Output, StageResult, Store};
 use crate::training::adamw::Moments;
 use crate::training::trainable::Snapshot;
-use crate::training::{AdamW, AdamWSettings, Trainable, Trained, TrainingError};
+use crate::training::{AdamW, AdamWSettings, TrainScope, TrainableModel, TrainingError};
 use crate::vlm::conversion::stored_bytes;
 use crate::vlm::export::ExportError;
 use crate::vlm::ops::Ops;
@@ -26,7 +26,7 @@ pub(super) const UPDATES: &str = "optimizer_updates";
 /// What a training begins with, beside the weights.
 #[derive(Debug, Clone)]
 pub(super) struct TrainingInit<'a> {
-    pub(super) trained: Trained,
+    pub(super) trained: TrainScope,
     pub(super) optimizer: AdamWSettings,
     /// Whether a copy of the weights is kept to compare with.
     pub(super) reference: bool,
@@ -44,11 +44,11 @@ pub(super) struct TrainingInit<'a> {
 pub(super) struct TrainingState {
     /// Steps made.
     pub(super) step: u32,
-    pub(super) weights: Trainable,
+    pub(super) weights: TrainableModel,
     pub(super) optimizer: AdamW,
-    pub(super) reference: Option<Trainable>,
+    pub(super) reference: Option<TrainableModel>,
     /// Dropped last: what the steps went through is given back with the weights.
-    _memory: GiveBack,
+    _memory: TrimHeapOnDrop,
 }
 
 impl TrainingState {
@@ -59,20 +59,20 @@ impl TrainingState {
         begin: TrainingInit<'_>,
     ) -> Result<Self, TrainingError> {
         let TrainingInit { trained, optimizer, reference, dtype, device, ops, seed } = begin;
-        if let Trained::Lora(lora) = &trained
+        if let TrainScope::Lora(lora) = &trained
             && !(1..=assets.config.text.hidden_size).contains(&lora.rank)
         {
             let problem =
                 format!("{} is not within 1 to {}, the model's width", lora.rank, assets.config.text.hidden_size);
             return Err(TrainingError::Setting { key: "lora_rank", problem });
         }
-        let weights = Trainable::new(&assets.config, trained, tensors, Seed(seed), dtype, device)?.with_ops(ops);
+        let weights = TrainableModel::new(&assets.config, trained, tensors, Seed(seed), dtype, device)?.with_ops(ops);
         let optimizer = AdamW::new(optimizer, weights.variables())?;
         let reference = match reference {
-            true => Some(Trainable::frozen(&assets.config, tensors, dtype, device)?.with_ops(ops)),
+            true => Some(TrainableModel::frozen(&assets.config, tensors, dtype, device)?.with_ops(ops)),
             false => None,
         };
-        Ok(Self { step: 0, weights, optimizer, reference, _memory: GiveBack })
+        Ok(Self { step: 0, weights, optimizer, reference, _memory: TrimHeapOnDrop })
     }
 
     /// Puts this at the place of a kept checkpoint.

@@ -9,12 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::gradients::{Gradients, zeros};
-use super::rounding::{Chances, PERIOD};
+use super::rounding::{PERIOD, RoundingNoise};
 
 /// Numbers that a thread takes at a time. What comes of a number does not depend on it.
 const PIECE: usize = 1 << 16;
 /// Numbers that are updated at a time where the update is composed of tensor operations, so that what these hold in between, some ten
-/// times as much in f32, stays small beside a large tensor. As slices are whole periods of the chances, roundings do not depend on it.
+/// times as much in f32, stays small beside a large tensor. As slices are whole periods of the noise, roundings do not depend on it.
 const SLICE: usize = 4 * PERIOD;
 
 /// The optimizer's constants; the learning rate comes with each update.
@@ -90,12 +90,12 @@ pub struct AdamW {
     moments: BTreeMap<String, Moments>,
     updates: u64,
     /// How moments are rounded; made when the first is.
-    chances: Option<Chances>,
+    noise: Option<RoundingNoise>,
 }
 
 /// What an update did.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Update {
+pub struct UpdateResult {
     /// The global norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Whether the update was skipped because the norm is not finite.
@@ -109,12 +109,12 @@ impl AdamW {
         let moments = variables
             .iter()
             .map(|(name, variable)| Ok((name.clone(), Moments { first: zero(variable)?, second: zero(variable)? })));
-        Ok(Self { settings, moments: moments.collect::<Result<_>>()?, updates: 0, chances: None })
+        Ok(Self { settings, moments: moments.collect::<Result<_>>()?, updates: 0, noise: None })
     }
 
     /// A state that was saved.
     pub fn resumed(settings: AdamWSettings, moments: BTreeMap<String, Moments>, updates: u64) -> Self {
-        Self { settings, moments, updates, chances: None }
+        Self { settings, moments, updates, noise: None }
     }
 
     /// The moments by the names of their tensors.
@@ -133,10 +133,15 @@ impl AdamW {
     }
 
     /// Moves the variables by their gradients, unless the norm of these is not finite. A tensor without a gradient stays.
-    pub fn update(&mut self, variables: &BTreeMap<String, Var>, gradients: &Gradients, rate: f64) -> Result<Update> {
+    pub fn update(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        gradients: &Gradients,
+        rate: f64,
+    ) -> Result<UpdateResult> {
         let grad_norm = gradients.norm()?;
         if !grad_norm.is_finite() {
-            return Ok(Update { grad_norm, skipped: true });
+            return Ok(UpdateResult { grad_norm, skipped: true });
         }
         self.updates += 1;
         let AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm, moments: kept } = self.settings;
@@ -144,7 +149,7 @@ impl AdamW {
         let scale = (max_grad_norm / (grad_norm + 1e-6)).min(1.0) as f32;
         let time = i32::try_from(self.updates).unwrap_or(i32::MAX);
         let (correction1, correction2) = (1.0 - beta1.powi(time), 1.0 - beta2.powi(time));
-        let step = Step {
+        let step = WeightUpdate {
             keep: (1.0 - rate * weight_decay) as f32,
             size: (rate / correction1) as f32,
             root: (1.0 / correction2.sqrt()) as f32,
@@ -152,8 +157,8 @@ impl AdamW {
         };
         for (name, variable) in variables {
             let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get_mut(name)) else { continue };
-            let average1 = Average { decay: beta1 as f32, scale, squared: false };
-            let average2 = Average { decay: beta2 as f32, scale, squared: true };
+            let average1 = MomentUpdate { decay: beta1 as f32, scale, squared: false };
+            let average2 = MomentUpdate { decay: beta2 as f32, scale, squared: true };
             if kept.is_f32() && gradients.ops().uses_cpu_kernels_for(variable) {
                 moments.first.inplace_op2(gradient, &average1)?;
                 moments.second.inplace_op2(gradient, &average2)?;
@@ -174,29 +179,29 @@ impl AdamW {
                 let mut second = average2.composed(&slice(&seconds)?.to_dtype(DType::F32)?, &gradient)?;
                 weights.slice_set(&step.composed(&slice(&weights)?, &first, &second)?, 0, from)?;
                 if !kept.is_f32() {
-                    let chances = match &mut self.chances {
-                        Some(chances) => chances,
-                        none => none.insert(Chances::new(variable.device())?),
+                    let noise = match &mut self.noise {
+                        Some(noise) => noise,
+                        none => none.insert(RoundingNoise::new(variable.device())?),
                     };
-                    first = chances.round(&first, &format!("first.{name}"), self.updates)?;
-                    second = chances.round(&second, &format!("second.{name}"), self.updates)?;
+                    first = noise.round(&first, &format!("first.{name}"), self.updates)?;
+                    second = noise.round(&second, &format!("second.{name}"), self.updates)?;
                 }
                 firsts.slice_set(&first, 0, from)?;
                 seconds.slice_set(&second, 0, from)?;
             }
         }
-        Ok(Update { grad_norm, skipped: false })
+        Ok(UpdateResult { grad_norm, skipped: false })
     }
 }
 
 /// `m = decay m + (1 - decay) g`, or with the square of g; g scaled.
-struct Average {
+struct MomentUpdate {
     decay: f32,
     scale: f32,
     squared: bool,
 }
 
-impl Average {
+impl MomentUpdate {
     fn composed(&self, moment: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let gradient = (gradient * f64::from(self.scale))?;
         let gradient = if self.squared { gradient.sqr()? } else { gradient };
@@ -204,7 +209,7 @@ impl Average {
     }
 }
 
-impl InplaceOp2 for Average {
+impl InplaceOp2 for MomentUpdate {
     fn name(&self) -> &'static str {
         "moment"
     }
@@ -225,21 +230,21 @@ impl InplaceOp2 for Average {
 }
 
 /// `w = keep w - size m / (sqrt(v) root + eps)`.
-struct Step {
+struct WeightUpdate {
     keep: f32,
     size: f32,
     root: f32,
     eps: f32,
 }
 
-impl Step {
+impl WeightUpdate {
     fn composed(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<Tensor> {
         let divisor = ((second.sqrt()? * f64::from(self.root))? + f64::from(self.eps))?;
         (weight * f64::from(self.keep))? - ((first / divisor)? * f64::from(self.size))?
     }
 }
 
-impl InplaceOp3 for Step {
+impl InplaceOp3 for WeightUpdate {
     fn name(&self) -> &'static str {
         "adamw"
     }
@@ -305,14 +310,14 @@ mod tests {
 
         let norm = gradients.norm().unwrap();
         let scale = (settings.max_grad_norm / (norm + 1e-6)) as f32;
-        let chances = Chances::new(&Device::Cpu).unwrap();
+        let noise = RoundingNoise::new(&Device::Cpu).unwrap();
         let average = |decay: f64, squared| {
             let zero = Tensor::zeros((1, count), DType::F32, &Device::Cpu).unwrap();
-            Average { decay: decay as f32, scale, squared }.composed(&zero, &gradient).unwrap()
+            MomentUpdate { decay: decay as f32, scale, squared }.composed(&zero, &gradient).unwrap()
         };
         let (first, second) = (average(settings.beta1, false), average(settings.beta2, true));
         let (correction1, correction2) = (1.0 - settings.beta1, 1.0 - settings.beta2);
-        let step = Step {
+        let step = WeightUpdate {
             keep: (1.0 - 0.1 * settings.weight_decay) as f32,
             size: (0.1 / correction1) as f32,
             root: (1.0 / correction2.sqrt()) as f32,
@@ -324,7 +329,7 @@ mod tests {
         };
         assert!(bits(&variables["w"]) == bits(&step.composed(&start, &first, &second).unwrap()), "the weights");
         let kept = &optimizer.moments()["w"];
-        assert!(bits(&kept.first) == bits(&chances.round(&first, "first.w", 1).unwrap()), "the first moment");
-        assert!(bits(&kept.second) == bits(&chances.round(&second, "second.w", 1).unwrap()), "the second moment");
+        assert!(bits(&kept.first) == bits(&noise.round(&first, "first.w", 1).unwrap()), "the first moment");
+        assert!(bits(&kept.second) == bits(&noise.round(&second, "second.w", 1).unwrap()), "the second moment");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::lora::{ADAPTER_CONFIG, ADAPTER_FILE, LoraSettings, TARGETS, adapter_names};
-use super::trainable::{Trainable, Trained};
+use super::trainable::{TrainScope, TrainableModel};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::conversion::stored_bytes;
@@ -22,7 +22,7 @@ use crate::vlm::safetensors_writer::{PlannedTensor, write_safetensors};
 
 /// An adapter: what was trained beside a model that stayed as it was.
 #[derive(Debug, Clone)]
-pub struct Adapter {
+pub struct LoraAdapter {
     /// Its size, and the maps that it is on.
     pub settings: LoraSettings,
     /// A `[rank, in]` and B `[out, rank]` of every map, f32, by the names of [`adapter_names`].
@@ -80,7 +80,7 @@ fn number(alpha: f64) -> Value {
     if alpha.fract() == 0.0 && alpha.abs() < 1e15 { json!(alpha as i64) } else { json!(alpha) }
 }
 
-impl Adapter {
+impl LoraAdapter {
     /// Writes the new folder `out`, whole or not at all. `base` is the name of the model that the adapter belongs to.
     ///
     /// # Errors
@@ -164,9 +164,9 @@ impl Adapter {
     /// # Errors
     /// The model lacks a tensor.
     pub fn merged(&self, config: &Config, source: &dyn NamedTensors) -> Result<BTreeMap<String, Tensor>, AdapterError> {
-        let trained = Trained::Lora(self.settings.clone());
+        let trained = TrainScope::Lora(self.settings.clone());
         // Where an adapter leaves out a layer, the fresh one there changes nothing.
-        let weights = Trainable::new(config, trained, source, Seed(0), DType::F32, &Device::Cpu)?;
+        let weights = TrainableModel::new(config, trained, source, Seed(0), DType::F32, &Device::Cpu)?;
         self.tensors.iter().try_for_each(|(name, tensor)| weights.set(name, tensor))?;
         Ok(weights.merged()?)
     }

@@ -110,7 +110,7 @@ impl Gradients {
     /// The global L2 norm over all tensors, summed in f64 in the order of their names.
     pub fn norm(&self) -> Result<f64> {
         let squares = |gradient: &Tensor| -> Result<Option<f64>> {
-            super::head::with_floats(self.ops, gradient, |values| {
+            super::lm_head::with_floats(self.ops, gradient, |values| {
                 values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum()
             })
         };

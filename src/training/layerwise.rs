@@ -3,14 +3,14 @@
 use candle_core::{Device, Tensor, Var};
 
 use super::TrainingError;
-use super::by_kernels::{self, floats};
-use super::chain::{Chains, Contexts};
+use super::backward_from::backward_from;
+use super::checkpointed_towers::{CheckpointedTowers, Contexts};
+use super::cpu_backward::{self, floats};
 use super::gradients::Gradients;
-use super::head::Head;
-pub use super::head::TokenFigures;
+use super::lm_head::LmHead;
+pub use super::lm_head::TokenStats;
 use super::micro_batch::MicroBatch;
-use super::seed::seeded;
-use super::trainable::{Detached, Trainable};
+use super::trainable::{DetachedWeights, TrainableModel};
 use crate::device::bring;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::parameters::{EMBEDDING, HEAD, Part};
@@ -20,87 +20,87 @@ use crate::vlm::vision::{self, VisionContext};
 
 /// What a token's log-probability is worth.
 pub trait Objective: Sync {
-    /// The derivative of the loss by the log-probability of target `number` of the batch (trees, branches and tokens in
+    /// The derivative of the loss by the log-probability of target `number` of the batch (prefix groups, continuations and tokens in
     /// order), which is `logprob` under the weights as they are.
     fn gradient(&self, number: usize, logprob: f32) -> f32;
 }
 
-/// Takes trees of a batch through a model.
-pub(super) struct Layerwise<'a> {
-    weights: &'a Trainable,
+/// Takes prefix groups of a batch through a model.
+pub(super) struct LayerwisePass<'a> {
+    weights: &'a TrainableModel,
     text_angles: TextAngles,
     vision_angles: VisionAngles,
     temperature: f64,
-    chains: Chains<'a>,
+    towers: CheckpointedTowers<'a>,
 }
 
 /// How a pass is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pass {
+pub struct PassSettings {
     /// Divides the logits.
     pub temperature: f64,
     /// Layers whose graph is alive at once.
-    pub layers_at_once: usize,
+    pub layers_per_checkpoint: usize,
 }
 
-impl<'a> Layerwise<'a> {
-    pub(super) fn new(weights: &'a Trainable, settings: Pass) -> Self {
+impl<'a> LayerwisePass<'a> {
+    pub(super) fn new(weights: &'a TrainableModel, settings: PassSettings) -> Self {
         let config = weights.config();
         Self {
             weights,
             text_angles: text::angles(&config.text),
             vision_angles: vision::angles(&config.vision),
             temperature: settings.temperature,
-            chains: Chains::new(weights, settings.layers_at_once),
+            towers: CheckpointedTowers::new(weights, settings.layers_per_checkpoint),
         }
     }
 
-    /// The figures of the micro-batch's targets, without a way back.
-    pub(super) fn forward(&self, batch: &MicroBatch) -> Result<Vec<TokenFigures>, TrainingError> {
+    /// The stats of the micro-batch's targets, without a way back.
+    pub(super) fn forward(&self, batch: &MicroBatch) -> Result<Vec<TokenStats>, TrainingError> {
         let contexts = self.contexts(batch)?;
         let features = self.features(batch, &contexts)?;
         let x = self.embed(batch, features.as_ref())?;
-        let x = self.chains.run(&self.chains.text_chain(), x, &contexts, &Detached(self.weights))?;
+        let x = self.towers.run(&self.towers.text_layers(), x, &contexts, &DetachedWeights(self.weights))?;
         let rows = self.weights.ops().gather(&x, &batch.rows)?;
-        let normed =
-            final_norm(&self.weights.config().text, &Detached(self.weights), Purpose::Training)?.forward(&rows)?;
-        let weight = Detached(self.weights).tensor(self.head_name())?;
-        Ok(Head { weight: &weight, temperature: self.temperature, ops: self.weights.ops() }
+        let normed = final_norm(&self.weights.config().text, &DetachedWeights(self.weights), Purpose::Training)?
+            .forward(&rows)?;
+        let weight = DetachedWeights(self.weights).tensor(self.head_name())?;
+        Ok(LmHead { weight: &weight, temperature: self.temperature, ops: self.weights.ops() }
             .forward(&normed, &batch.targets)?)
     }
 
-    /// The figures of the micro-batch's targets; the gradients of the objective are added to `gradients`.
+    /// The stats of the micro-batch's targets; the gradients of the objective are added to `gradients`.
     pub(super) fn forward_backward(
         &self,
         batch: &MicroBatch,
         objective: &dyn Objective,
         gradients: &mut Gradients,
-    ) -> Result<Vec<TokenFigures>, TrainingError> {
+    ) -> Result<Vec<TokenStats>, TrainingError> {
         let contexts = self.contexts(batch)?;
         let trains_vision = self.weights.trains_vision() && !batch.images.is_empty();
         let (features, vision) = if trains_vision {
-            let kept = self.chains.forward_keeping(&self.chains.vision_chain(), self.patches(batch)?, &contexts)?;
+            let kept = self.towers.forward_keeping(&self.towers.vision_layers(), self.patches(batch)?, &contexts)?;
             (kept.output.clone(), Some(kept))
         } else {
             (self.features(batch, &contexts)?, None)
         };
-        self.chains.buffers().trim();
+        self.towers.buffers().trim();
         let x = self.embed(batch, features.as_ref())?;
-        let text = self.chains.forward_keeping(&self.chains.text_chain(), x, &contexts)?;
+        let text = self.towers.forward_keeping(&self.towers.text_layers(), x, &contexts)?;
         let Some(x) = text.output.clone() else { return Ok(Vec::new()) };
-        self.chains.buffers().trim();
-        let (figures, gradient) = self.head(&x, batch, objective, gradients)?;
-        self.chains.buffers().trim();
+        self.towers.buffers().trim();
+        let (stats, gradient) = self.head(&x, batch, objective, gradients)?;
+        self.towers.buffers().trim();
         drop(x);
         let wants_input = self.weights.trains_embedding() || trains_vision;
-        let gradient = self.chains.backward(text, gradient, &contexts, wants_input, gradients)?;
-        self.chains.buffers().trim();
+        let gradient = self.towers.backward(text, gradient, &contexts, wants_input, gradients)?;
+        self.towers.buffers().trim();
         let gradient = self.embedding_backward(batch, gradient, gradients)?;
         if let (Some(vision), Some(gradient)) = (vision, gradient) {
-            self.chains.backward(vision, gradient, &contexts, false, gradients)?;
-            self.chains.buffers().trim();
+            self.towers.backward(vision, gradient, &contexts, false, gradients)?;
+            self.towers.buffers().trim();
         }
-        Ok(figures)
+        Ok(stats)
     }
 
     fn contexts(&self, batch: &MicroBatch) -> Result<Contexts, TrainingError> {
@@ -132,14 +132,18 @@ impl<'a> Layerwise<'a> {
         if batch.images.is_empty() {
             return Ok(None);
         }
-        let x =
-            self.chains.run(&self.chains.vision_chain(), self.patches(batch)?, contexts, &Detached(self.weights))?;
+        let x = self.towers.run(
+            &self.towers.vision_layers(),
+            self.patches(batch)?,
+            contexts,
+            &DetachedWeights(self.weights),
+        )?;
         Ok(Some(x))
     }
 
     /// The input of the text tower, `[tokens, hidden]`: rows of the embedding, or of `features` for image tokens.
     fn embed(&self, batch: &MicroBatch, features: Option<&Tensor>) -> Result<Tensor, TrainingError> {
-        let matrix = Detached(self.weights).tensor(EMBEDDING)?;
+        let matrix = DetachedWeights(self.weights).tensor(EMBEDDING)?;
         let text = self.weights.ops().gather(&matrix, &batch.ids)?;
         let Some(features) = features else { return Ok(text) };
         let rows = self.weights.ops().gather(features, &batch.image_rows)?;
@@ -195,7 +199,7 @@ impl<'a> Layerwise<'a> {
         if self.weights.config().tie_word_embeddings { EMBEDDING } else { HEAD }
     }
 
-    /// The final norm and the head, there and back: the figures, and the gradient by `x`, which has a row for each token
+    /// The final norm and the head, there and back: the stats, and the gradient by `x`, which has a row for each token
     /// or, from the kernels, for each that is needed.
     fn head(
         &self,
@@ -203,30 +207,30 @@ impl<'a> Layerwise<'a> {
         batch: &MicroBatch,
         objective: &dyn Objective,
         gradients: &mut Gradients,
-    ) -> Result<(Vec<TokenFigures>, Tensor), TrainingError> {
+    ) -> Result<(Vec<TokenStats>, Tensor), TrainingError> {
         let gradient = |i: usize, logprob: f32| objective.gradient(batch.numbers[i], logprob);
-        let places = if self.chains.has_kernels() { &batch.places } else { &batch.rows };
+        let places = if self.towers.has_kernels() { &batch.places } else { &batch.rows };
         let rows = self.weights.ops().gather(x, places)?;
-        if self.chains.has_kernels() {
-            let head = by_kernels::Head::new(self.weights, self.head_name(), self.temperature)?;
+        if self.towers.has_kernels() {
+            let head = cpu_backward::NormAndHead::new(self.weights, self.head_name(), self.temperature)?;
             let back =
-                head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, self.chains.buffers(), gradients)?;
-            let by_rows = by_kernels::tensor(back.1, x.dim(1)?)?;
+                head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, self.towers.buffers(), gradients)?;
+            let by_rows = cpu_backward::tensor(back.1, x.dim(1)?)?;
             return Ok((back.0, self.weights.ops().scatter(&by_rows, places, x.dim(0)?)?));
         }
         let rows = Var::from_tensor(&rows)?;
         let normed = final_norm(&self.weights.config().text, self.weights, Purpose::Training)?.forward(&rows)?;
-        let weight = Detached(self.weights).tensor(self.head_name())?;
-        let head = Head { weight: &weight, temperature: self.temperature, ops: self.weights.ops() };
+        let weight = DetachedWeights(self.weights).tensor(self.head_name())?;
+        let head = LmHead { weight: &weight, temperature: self.temperature, ops: self.weights.ops() };
         let wants_weight = self.weights.trains_embedding();
-        let (figures, back) = head.forward_backward(&normed.detach(), &batch.targets, &gradient, wants_weight)?;
+        let (stats, back) = head.forward_backward(&normed.detach(), &batch.targets, &gradient, wants_weight)?;
         if let Some(gradient) = back.weight {
             gradients.add(self.head_name(), gradient)?;
         }
-        let mut store = seeded(&normed, back.rows)?.backward()?;
-        self.chains.collect(Part::FinalNorm, &mut store, gradients)?;
-        let Some(by_rows) = store.remove(&rows) else { return Ok((figures, x.zeros_like()?)) };
-        Ok((figures, self.weights.ops().scatter(&by_rows, places, x.dim(0)?)?))
+        let mut store = backward_from(&normed, back.rows)?.backward()?;
+        self.towers.collect(Part::FinalNorm, &mut store, gradients)?;
+        let Some(by_rows) = store.remove(&rows) else { return Ok((stats, x.zeros_like()?)) };
+        Ok((stats, self.weights.ops().scatter(&by_rows, places, x.dim(0)?)?))
     }
 
     fn indexes(&self, indexes: &[u32]) -> Result<Tensor, TrainingError> {

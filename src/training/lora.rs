@@ -1,4 +1,5 @@
-//! LoRA (Hu et al. 2021, arXiv 2106.09685): linear maps trained through `W + alpha / rank * B A`.
+//! LoRA (Hu et al. 2021, arXiv 2106.09685): a frozen weight W is used as `W + alpha / rank * B A`,
+//! and only A and B are trained.
 
 use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
@@ -6,32 +7,32 @@ use serde::{Deserialize, Serialize};
 use crate::random::Seed;
 use crate::vlm::parameters::{Parameter, Part};
 
-/// The linear maps that adapters can be put on, as the checkpoint names them.
+/// Linear layers that can have an adapter, as the checkpoint names them.
 pub const TARGETS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-/// The name of the file with an adapter's tensors.
+/// File name of an adapter's tensors.
 pub const ADAPTER_FILE: &str = "adapter_model.safetensors";
-/// The name of the file that describes an adapter.
+/// File name of an adapter's configuration.
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
-/// Which maps of the text tower get an adapter, and how large it is.
+/// Rank, scale and target layers of an adapter. Only layers of the text tower have adapters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraSettings {
-    /// Width of the adapter.
+    /// Rank of `B A`.
     pub rank: usize,
-    /// The adapter's factor is `alpha / rank`.
+    /// Numerator of the scale `alpha / rank`.
     pub alpha: f64,
-    /// Some of [`TARGETS`].
+    /// Linear layers with an adapter: a subset of [`TARGETS`].
     pub targets: Vec<String>,
 }
 
 impl LoraSettings {
-    /// The factor on `B A`.
+    /// Returns the scale of `B A`: `alpha / rank`.
     pub fn factor(&self) -> f64 {
         self.alpha / self.rank as f64
     }
 
-    /// Whether a tensor of the model is a weight with an adapter.
+    /// Whether this tensor of the model is a weight with an adapter.
     pub fn covers(&self, parameter: &Parameter) -> bool {
         matches!(parameter.part, Part::TextLayer(_)) && self.covers_name(&parameter.name)
     }
@@ -42,18 +43,19 @@ impl LoraSettings {
     }
 }
 
-/// The names of an adapter's A and B for a weight, as PEFT names them.
+/// Returns the names of a weight's A and B in PEFT's files.
 pub fn adapter_names(weight: &str) -> [String; 2] {
-    // transformers 5 nests the towers below `model`; PEFT puts its own prefix before.
+    // transformers 5 nests the towers below `model`, and PEFT adds its own prefix.
     let weight = weight.strip_suffix(".weight").unwrap_or(weight);
     let nested =
         weight.strip_prefix("model.").map_or_else(|| weight.to_owned(), |rest| format!("language_model.{rest}"));
     ["A", "B"].map(|half| format!("base_model.model.model.{nested}.lora_{half}.weight"))
 }
 
-/// A fresh adapter of a weight `[out, in]`: A `[rank, in]` uniform as PEFT draws it (Kaiming with a = sqrt 5, that is within
-/// `1 / sqrt(in)`), B `[out, rank]` zero, so that nothing changes yet.
-pub fn fresh(parameter: &Parameter, rank: usize, seed: Seed, device: &Device) -> Result<[Tensor; 2]> {
+/// Draws a new adapter of a weight `[out, in]`: A `[rank, in]` uniform within `1 / sqrt(in)`, as
+/// PEFT initializes it (Kaiming with a = sqrt 5), and B `[out, rank]` zero, so that the model is
+/// unchanged.
+pub fn init_adapter(parameter: &Parameter, rank: usize, seed: Seed, device: &Device) -> Result<[Tensor; 2]> {
     let (out, input) = (parameter.shape[0], parameter.shape[1]);
     let stream = seed.stream("lora", &parameter.name, 0);
     let bound = 1.0 / (input as f64).sqrt();

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use super::TrainingError;
 use super::picture::Picture;
-use super::tree::Tree;
+use super::prefix_group::PrefixGroup;
 use crate::vlm::config::Config;
 use crate::vlm::grid::Grid;
 use crate::vlm::ops::{Segments, Shared};
 use crate::vlm::rope::mrope_positions;
 
-/// A part of a tree: its prefix and some of its branches.
+/// A part of a prefix group: its prefix and some of its continuations.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Piece<'a> {
-    tree: &'a Tree,
-    /// The first of its branches.
+pub(super) struct PrefixGroupSlice<'a> {
+    prefix_group: &'a PrefixGroup,
+    /// The first of its continuations.
     first: usize,
     /// How many of them.
     count: usize,
@@ -25,7 +25,7 @@ pub(super) struct Piece<'a> {
 /// Trees that go through the model together.
 #[derive(Debug)]
 pub(super) struct MicroBatch {
-    /// All tokens: each tree's prefix, then its branches.
+    /// All tokens: each prefix group's prefix, then its continuations.
     pub(super) ids: Vec<u32>,
     /// `[time, row, column]` of each token.
     pub(super) positions: Vec<[u32; 3]>,
@@ -47,31 +47,31 @@ pub(super) struct MicroBatch {
     pub(super) numbers: Vec<usize>,
 }
 
-/// Cuts a batch into micro-batches of at most `limit` tokens, in order; a branch is never cut.
-pub(super) fn cut(trees: &[Tree], limit: usize) -> Vec<Vec<Piece<'_>>> {
-    let mut batches: Vec<Vec<Piece<'_>>> = Vec::new();
+/// Cuts a batch into micro-batches of at most `limit` tokens, in order; a continuation is never cut.
+pub(super) fn cut(prefix_groups: &[PrefixGroup], limit: usize) -> Vec<Vec<PrefixGroupSlice<'_>>> {
+    let mut batches: Vec<Vec<PrefixGroupSlice<'_>>> = Vec::new();
     let mut filled = usize::MAX;
     let mut number = 0;
-    for tree in trees {
+    for prefix_group in prefix_groups {
         let mut open = false;
-        for (b, branch) in tree.branches.iter().enumerate() {
-            let tokens = branch.ids.len() + if open { 0 } else { tree.prefix.len() };
+        for (b, continuation) in prefix_group.continuations.iter().enumerate() {
+            let tokens = continuation.ids.len() + if open { 0 } else { prefix_group.prefix.len() };
             if filled.saturating_add(tokens) > limit {
                 batches.push(Vec::new());
                 (filled, open) = (0, false);
             }
             if let Some(batch) = batches.last_mut() {
                 if !open {
-                    batch.push(Piece { tree, first: b, count: 0, first_target: number });
-                    filled += tree.prefix.len();
+                    batch.push(PrefixGroupSlice { prefix_group, first: b, count: 0, first_target: number });
+                    filled += prefix_group.prefix.len();
                     open = true;
                 }
                 if let Some(piece) = batch.last_mut() {
                     piece.count += 1;
                 }
             }
-            filled += branch.ids.len();
-            number += branch.targets().len();
+            filled += continuation.ids.len();
+            number += continuation.targets().len();
         }
     }
     batches
@@ -79,7 +79,7 @@ pub(super) fn cut(trees: &[Tree], limit: usize) -> Vec<Vec<Piece<'_>>> {
 
 impl MicroBatch {
     /// Lays the pieces out one after the other.
-    pub(super) fn new(pieces: &[Piece<'_>], config: &Config) -> Result<Self, TrainingError> {
+    pub(super) fn new(pieces: &[PrefixGroupSlice<'_>], config: &Config) -> Result<Self, TrainingError> {
         let merge = config.vision.spatial_merge_size;
         let mut batch = Self {
             ids: Vec::new(),
@@ -95,30 +95,32 @@ impl MicroBatch {
         };
         let mut shared = Vec::with_capacity(pieces.len());
         for piece in pieces {
-            let tree = piece.tree;
-            let grids: Vec<Grid> = tree.images.iter().map(|image| image.grid()).collect();
-            let mut positions = mrope_positions(&tree.prefix, config.tokens.image, &grids, merge)?;
-            for image in &tree.images {
+            let prefix_group = piece.prefix_group;
+            let grids: Vec<Grid> = prefix_group.images.iter().map(|image| image.grid()).collect();
+            let mut positions = mrope_positions(&prefix_group.prefix, config.tokens.image, &grids, merge)?;
+            for image in &prefix_group.images {
                 batch.place(image, merge);
             }
-            let last = (batch.ids.len() + tree.prefix.len() - 1) as u32;
-            batch.ids.extend_from_slice(&tree.prefix);
+            let last = (batch.ids.len() + prefix_group.prefix.len() - 1) as u32;
+            batch.ids.extend_from_slice(&prefix_group.prefix);
             batch.positions.append(&mut positions.tokens);
-            let branches = &tree.branches[piece.first..piece.first + piece.count];
+            let continuations = &prefix_group.continuations[piece.first..piece.first + piece.count];
             let mut number = piece.first_target;
-            for branch in branches {
+            for continuation in continuations {
                 let start = batch.ids.len() as u32;
-                batch.ids.extend_from_slice(&branch.ids);
-                batch.positions.extend((0..branch.ids.len() as u32).map(|i| [positions.next + i; 3]));
-                for (i, target) in branch.ids.iter().enumerate().skip(branch.first_target) {
+                batch.ids.extend_from_slice(&continuation.ids);
+                batch.positions.extend((0..continuation.ids.len() as u32).map(|i| [positions.next + i; 3]));
+                for (i, target) in continuation.ids.iter().enumerate().skip(continuation.first_target) {
                     batch.rows.push(if i == 0 { last } else { start + i as u32 - 1 });
                     batch.targets.push(*target);
                     batch.numbers.push(number);
                     number += 1;
                 }
             }
-            shared
-                .push(Shared { prompt: tree.prefix.len(), responses: branches.iter().map(|b| b.ids.len()).collect() });
+            shared.push(Shared {
+                prompt: prefix_group.prefix.len(),
+                responses: continuations.iter().map(|b| b.ids.len()).collect(),
+            });
         }
         batch.segments = Segments::shared(shared);
         batch.needed.clone_from(&batch.rows);
@@ -149,24 +151,28 @@ impl MicroBatch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::Branch;
+    use super::super::prefix_group::Continuation;
     use super::*;
 
     #[test]
     fn every_branch_is_in_one_micro_batch_and_keeps_its_number() {
-        let branch = |tokens: usize, first_target: usize| Branch { ids: vec![0; tokens], first_target };
-        let tree = |prefix: usize, branches: Vec<Branch>| Tree { prefix: vec![0; prefix], images: vec![], branches };
-        let trees = [
-            tree(4, vec![branch(3, 0), branch(3, 1), branch(9, 0)]),
-            tree(1, vec![branch(1, 0)]),
-            tree(30, vec![branch(1, 0), branch(2, 0)]),
+        let continuation = |tokens: usize, first_target: usize| Continuation { ids: vec![0; tokens], first_target };
+        let prefix_group = |prefix: usize, continuations: Vec<Continuation>| PrefixGroup {
+            prefix: vec![0; prefix],
+            images: vec![],
+            continuations,
+        };
+        let prefix_groups = [
+            prefix_group(4, vec![continuation(3, 0), continuation(3, 1), continuation(9, 0)]),
+            prefix_group(1, vec![continuation(1, 0)]),
+            prefix_group(30, vec![continuation(1, 0), continuation(2, 0)]),
         ];
-        let cuts = cut(&trees, 10);
+        let cuts = cut(&prefix_groups, 10);
         let shape: Vec<Vec<(usize, usize, usize)>> =
             cuts.iter().map(|b| b.iter().map(|p| (p.first, p.count, p.first_target)).collect()).collect();
-        // 4 + 3 + 3 fit; 9 needs its prefix again and is too long for anything beside it; so is every branch of the last.
+        // 4 + 3 + 3 fit; 9 needs its prefix again and is too long for anything beside it; so is every continuation of the last.
         assert_eq!(shape, [vec![(0, 2, 0)], vec![(2, 1, 5)], vec![(0, 1, 14)], vec![(0, 1, 15)], vec![(1, 1, 16)]]);
-        let whole = cut(&trees, 1000);
+        let whole = cut(&prefix_groups, 1000);
         assert_eq!(whole.len(), 1);
         assert_eq!(whole[0].len(), 3);
     }

@@ -1,76 +1,81 @@
-//! Training: GRPO and supervised steps, layer by layer, on the same layers that sampling uses.
+//! Training on the CPU and on GPUs: GRPO and supervised steps, LoRA, AdamW.
 //!
-//! A step takes [`Tree`]s: token sequences that share a beginning (and its images), computed once. Each micro-batch of
-//! trees goes forward through both towers keeping the inputs of a few layers at a time, through the head in pieces, and
-//! back ([`layerwise`]). What a token's log-probability is worth is an [`Objective`]: cross-entropy ([`supervised`]) or the
-//! policy loss ([`grpo`]). AdamW with moments in f32 or bf16 ([`adamw`]) then moves the [`Trainable`] weights.
+//! A step takes [`PrefixGroup`]s: token sequences that share a prefix (and its images), which is
+//! computed once. The groups are cut into micro-batches whose gradients are accumulated. Each
+//! micro-batch runs forward through the vision tower, the text tower and the LM head, and backward
+//! again ([`layerwise`]); activations are checkpointed, so that only the inputs of a few layers are
+//! held. The loss is an [`Objective`] over the log-probabilities of the target tokens:
+//! cross-entropy ([`supervised`]) or the clipped policy loss of GRPO ([`grpo`], [`objective`]).
+//! AdamW ([`adamw`]), with moments in f32 or bf16, updates the trained tensors of a
+//! [`TrainableModel`].
 //!
-//! The same step gives the same bytes on one class of machine: micro-batches do not depend on threads, and their
-//! gradients are added in their order.
+//! The layers are those that sampling uses. A step gives the same bytes on one class of machine for
+//! any number of threads: the micro-batches do not depend on the threads, and their gradients are
+//! added in a fixed order.
 
 pub mod adamw;
 pub mod adapter;
-mod by_kernels;
-mod chain;
+mod backward_from;
+mod checkpointed_towers;
+mod cpu_backward;
 pub mod gradients;
 pub mod grpo;
-mod head;
+pub mod grpo_step;
 pub mod layerwise;
+mod lm_head;
 pub mod lora;
 mod micro_batch;
 pub mod objective;
 pub mod picture;
-pub mod policy;
-pub mod policy_figures;
+pub mod policy_metrics;
+pub mod prefix_group;
 mod rounding;
 pub mod schedule;
-mod seed;
 pub mod step;
 pub mod supervised;
 pub mod trainable;
-pub mod tree;
 
 pub use adamw::{AdamW, AdamWSettings, MomentType};
-pub use layerwise::{Objective, TokenFigures};
+pub use grpo_step::{Group, GrpoStepReport, GrpoStepSettings, OldLogprobs, Rollout, grpo_step};
+pub use layerwise::{Objective, TokenStats};
 pub use picture::Picture;
-pub use policy::{Group, OldLogprobs, PolicyReport, PolicySettings, Rollout, policy_step};
+pub use prefix_group::{Continuation, PrefixGroup};
 pub use schedule::{Schedule, ScheduleKind};
-pub use step::Compute;
-pub use trainable::{Trainable, Trained};
-pub use tree::{Branch, Tree};
+pub use step::ComputeSettings;
+pub use trainable::{TrainScope, TrainableModel};
 
-/// Why a training step cannot be made.
+/// An error of a training step.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainingError {
     /// A tensor operation failed.
     #[error("the training step failed: {0}")]
     Model(#[from] candle_core::Error),
-    /// Images and placeholders do not agree.
+    /// The images do not match the image placeholders of a prompt.
     #[error(transparent)]
     Placeholders(#[from] crate::vlm::rope::PlaceholderError),
-    /// A sequence that cannot be trained on.
-    #[error("sequence {tree}, branch {branch}: {problem}")]
+    /// A sequence cannot be trained on.
+    #[error("prefix group {prefix_group}, continuation {continuation}: {problem}")]
     Sequence {
-        /// The tree's place in the batch.
-        tree: usize,
-        /// The branch's place in the tree.
-        branch: usize,
-        /// What is wrong with it.
+        /// Index of the prefix group in the batch.
+        prefix_group: usize,
+        /// Index of the continuation in its prefix group.
+        continuation: usize,
+        /// Description of the problem.
         problem: String,
     },
-    /// An image that cannot be cut into patches.
-    #[error("an image cannot be looked at: {0}")]
+    /// An image cannot be cut into patches.
+    #[error("an image cannot be cut into patches: {0}")]
     Image(String),
-    /// A setting without a meaning.
+    /// A setting has no valid value.
     #[error("{key}: {problem}")]
     Setting {
-        /// The setting's name.
+        /// Name of the setting.
         key: &'static str,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
-    /// Threads cannot be started, or one of them died.
+    /// A thread cannot be started or ended early.
     #[error("a training thread failed: {0}")]
     Threads(String),
 }

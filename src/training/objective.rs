@@ -1,7 +1,7 @@
 //! The GRPO loss as the worth of each token's log-probability.
 
 use super::grpo::{GrpoSettings, PolicyLoss, importance_weight, k3, policy_loss};
-use super::layerwise::{Objective, TokenFigures};
+use super::layerwise::{Objective, TokenStats};
 
 /// The policy loss of an update: `sum of weight (importance policy_loss + beta k3)` over its tokens.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub struct PolicyToken {
     pub weight: f64,
 }
 
-/// A token's parts of the loss.
-pub(super) struct Parts {
+/// A token's terms of the loss.
+pub(super) struct TokenLoss {
     pub(super) policy: PolicyLoss,
     pub(super) importance: f64,
     pub(super) importance_capped: bool,
@@ -38,14 +38,14 @@ pub(super) struct Parts {
 
 impl PolicyObjective<'_> {
     /// The sums over all tokens of the policy loss and of k3 (without beta).
-    pub fn losses(&self, figures: &[TokenFigures]) -> (f64, f64) {
-        self.tokens.iter().zip(figures).fold((0.0, 0.0), |(policy, k3), (token, figures)| {
-            let parts = self.parts(token, figures.logprob);
-            (policy + token.weight * parts.importance * parts.policy.loss, k3 + token.weight * parts.k3)
+    pub fn losses(&self, stats: &[TokenStats]) -> (f64, f64) {
+        self.tokens.iter().zip(stats).fold((0.0, 0.0), |(policy, k3), (token, stats)| {
+            let terms = self.token_loss(token, stats.logprob);
+            (policy + token.weight * terms.importance * terms.policy.loss, k3 + token.weight * terms.k3)
         })
     }
 
-    pub(super) fn parts(&self, token: &PolicyToken, logprob: f32) -> Parts {
+    pub(super) fn token_loss(&self, token: &PolicyToken, logprob: f32) -> TokenLoss {
         let logp = f64::from(logprob);
         let old = f64::from(token.old.unwrap_or(logprob));
         let (importance, importance_capped) = match self.settings.importance_cap {
@@ -54,15 +54,15 @@ impl PolicyObjective<'_> {
         };
         let (k3, k3_gradient) = token.reference.map_or((0.0, 0.0), |reference| k3(logp, f64::from(reference)));
         let policy = policy_loss(logp, old, token.advantage, self.settings);
-        Parts { policy, importance, importance_capped, k3, k3_gradient }
+        TokenLoss { policy, importance, importance_capped, k3, k3_gradient }
     }
 }
 
 impl Objective for PolicyObjective<'_> {
     fn gradient(&self, number: usize, logprob: f32) -> f32 {
         let Some(token) = self.tokens.get(number) else { return 0.0 };
-        let parts = self.parts(token, logprob);
-        let gradient = parts.importance * parts.policy.gradient + self.settings.beta * parts.k3_gradient;
+        let terms = self.token_loss(token, logprob);
+        let gradient = terms.importance * terms.policy.gradient + self.settings.beta * terms.k3_gradient;
         (token.weight * gradient) as f32
     }
 }

@@ -1,4 +1,4 @@
-//! The images that trees look at.
+//! Images of prefix groups, whose patches may be computed on demand.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,9 @@ use super::TrainingError;
 use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::Patches;
 
-/// An image of a tree. Its grid is known from the start; its patches, 24 bytes for each pixel that the tower sees, need only be there
-/// while a micro-batch looks at them.
+/// An image of a prefix group. Its patch grid is always known. Its patches (24 bytes for each pixel
+/// that the vision tower sees) may be computed each time that a micro-batch needs them, so that
+/// they are in memory only then.
 #[derive(Clone)]
 pub struct Picture {
     grid: Grid,
@@ -18,35 +19,37 @@ pub struct Picture {
 #[derive(Clone)]
 enum Source {
     Patches(Arc<Patches>),
-    Later(Arc<Cut>),
+    Lazy(Arc<Cut>),
 }
 
-/// Gives the patches, or says in words why it cannot.
+/// Computes the patches; an error is a message for the user.
 type Cut = dyn Fn() -> Result<Patches, String> + Send + Sync;
 
 impl Picture {
-    /// An image whose patches `cut` gives each time that they are asked for, in this grid.
-    pub fn later(grid: Grid, cut: impl Fn() -> Result<Patches, String> + Send + Sync + 'static) -> Self {
-        Self { grid, source: Source::Later(Arc::new(cut)) }
+    /// Returns an image in this grid whose patches `cut` computes on every call of
+    /// [`patches`](Self::patches).
+    pub fn lazy(grid: Grid, cut: impl Fn() -> Result<Patches, String> + Send + Sync + 'static) -> Self {
+        Self { grid, source: Source::Lazy(Arc::new(cut)) }
     }
 
-    /// The grid of its patches.
+    /// Returns the patch grid.
     pub fn grid(&self) -> Grid {
         self.grid
     }
 
-    /// Its patches.
+    /// Returns the patches.
     ///
     /// # Errors
-    /// They cannot be cut, or have another grid than was said.
+    ///
+    /// They cannot be computed, or their grid is not the expected one.
     pub fn patches(&self) -> Result<Arc<Patches>, TrainingError> {
         let patches = match &self.source {
             Source::Patches(patches) => return Ok(Arc::clone(patches)),
-            Source::Later(cut) => cut().map_err(TrainingError::Image)?,
+            Source::Lazy(cut) => cut().map_err(TrainingError::Image)?,
         };
         if patches.grid != <[usize; 3]>::from(self.grid) {
-            let said = <[usize; 3]>::from(self.grid);
-            return Err(TrainingError::Image(format!("its grid is {:?}, where {said:?} was expected", patches.grid)));
+            let expected = <[usize; 3]>::from(self.grid);
+            return Err(TrainingError::Image(format!("its patch grid is {:?}, expected {expected:?}", patches.grid)));
         }
         Ok(Arc::new(patches))
     }

@@ -1,27 +1,30 @@
-//! Stochastic rounding to bf16: up or down by chance, so that the mean of many roundings is the number itself.
+//! Stochastic rounding of AdamW's moments to bf16.
 //!
-//! AdamW's second moment moves by a thousandth at a time, less than half the distance of two numbers in bf16: rounded to the nearest it
-//! would stand still (Zamirai et al., *Revisiting BFloat16 Training*, arXiv 2010.06192).
+//! A number is rounded up or down at random, with probabilities that make the mean of many
+//! roundings the number itself. AdamW's second moment changes by about a thousandth of itself per
+//! update, less than half the distance of two bf16 numbers: rounded to nearest it would never
+//! change (Zamirai et al., *Revisiting BFloat16 Training*, arXiv 2010.06192).
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::random::Seed;
 
-/// Numbers that get chances of their own; those so far apart share them.
+/// Number of elements of a tensor that get independent noise; elements this far apart share it.
 pub(super) const PERIOD: usize = 1 << 20;
 
-/// The chances: fixed numbers in [0, 1), read from another place for every tensor and update. So the same training gives the same
-/// bits, resumed or not, on whatever device, and nothing is drawn while it runs.
+/// Uniform noise in [0, 1) for the rounding: a fixed table, read from another offset for every
+/// tensor and update. So a training gives the same bits whether it was interrupted or not, on every
+/// device, and no random number is drawn while it runs.
 #[derive(Debug, Clone)]
-pub(super) struct Chances {
+pub(super) struct RoundingNoise {
     table: Tensor, // [2 * PERIOD], f32
 }
 
-impl Chances {
+impl RoundingNoise {
     pub(super) fn new(device: &Device) -> Result<Self> {
         let stream = Seed(0).stream("adamw", "rounding", 0);
         let four = |position: usize| {
-            // Sixteen bits are as many as rounding to bf16 takes off.
+            // Rounding f32 to bf16 drops 16 bits.
             let bits = stream.bits(position as u64);
             (0..4).map(move |i| ((bits >> (16 * i)) & 0xffff) as f32 / 65536.0)
         };
@@ -29,8 +32,8 @@ impl Chances {
         Ok(Self { table: Tensor::from_vec(table, 2 * PERIOD, device)? })
     }
 
-    /// Chances for the numbers of a tensor in an update, in the tensor's shape.
-    fn of(&self, tensor: &Tensor, name: &str, update: u64) -> Result<Tensor> {
+    /// Returns the noise of a tensor in an update, in the tensor's shape.
+    fn for_update(&self, tensor: &Tensor, name: &str, update: u64) -> Result<Tensor> {
         let from = Seed(0).stream("adamw", name, update).bits(0) as usize % PERIOD;
         let count = tensor.elem_count();
         let once = self.table.narrow(0, from, PERIOD.min(count))?;
@@ -39,18 +42,20 @@ impl Chances {
         all.reshape(tensor.shape())
     }
 
-    /// Rounds f32 to bf16: to either neighbour, the likelier the nearer it is. `name` and `update` say which chances are taken.
+    /// Rounds f32 to bf16, to the upper neighbour with probability (x - lower) / (upper - lower).
+    /// `name` and `update` select the noise.
     pub(super) fn round(&self, exact: &Tensor, name: &str, update: u64) -> Result<Tensor> {
         let nearest = exact.to_dtype(DType::BF16)?;
         let wide = nearest.to_dtype(DType::F32)?;
-        // Exact, as the neighbour is: a factor between half a step and one and a half, whatever the significand.
+        // Both the error and the neighbour are exact: the step is between half and one and a half
+        // times the distance to the next bf16 number, whatever the significand.
         let error = (exact - &wide)?;
         let step = (wide.abs()? * (1.3 / 256.0))?;
         let above = error.ge(0f32)?;
         let other = above.where_cond(&(&wide + &step)?, &(&wide - &step)?)?.to_dtype(DType::BF16)?;
         let distance = (other.to_dtype(DType::F32)? - &wide)?;
-        // Zero has no neighbour here, and 0 / 0 is below nothing.
-        let taken = (error / distance)?.gt(&self.of(exact, name, update)?)?;
+        // For x = 0 both are 0, and 0 / 0 is NaN, which is not greater than the noise.
+        let taken = (error / distance)?.gt(&self.for_update(exact, name, update)?)?;
         taken.where_cond(&other, &nearest)
     }
 }
@@ -59,14 +64,14 @@ impl Chances {
 mod tests {
     use super::*;
 
-    fn rounded(chances: &Chances, values: &[f32], update: u64) -> Vec<f32> {
+    fn rounded(noise: &RoundingNoise, values: &[f32], update: u64) -> Vec<f32> {
         let exact = Tensor::new(values, &Device::Cpu).unwrap();
-        let found = chances.round(&exact, "x", update).unwrap();
+        let found = noise.round(&exact, "x", update).unwrap();
         assert_eq!(found.dtype(), DType::BF16);
         found.to_dtype(DType::F32).unwrap().to_vec1().unwrap()
     }
 
-    /// Below and above in bf16, by the bits.
+    /// The bf16 numbers just below and above `x`, from its bits.
     fn neighbours(x: f32) -> [f32; 2] {
         let toward_zero = x.to_bits() & 0xffff_0000;
         let away = if x.to_bits() == toward_zero { toward_zero } else { toward_zero + 0x1_0000 };
@@ -74,7 +79,7 @@ mod tests {
         [a.min(b), a.max(b)]
     }
 
-    fn nasty() -> Vec<f32> {
+    fn edge_cases() -> Vec<f32> {
         let mut values =
             vec![0.0, -0.0, 1.0, -1.0, 1.999, 2.0, 0.999_999_9, 1e-30, -3e30, 255.9, 256.1, f32::MIN_POSITIVE];
         let stream = Seed(5).stream("test", "", 0);
@@ -82,7 +87,7 @@ mod tests {
             let size = 2f64.powf(60.0 * stream.uniform(2 * i) - 30.0);
             values.push((size * (2.0 * stream.uniform(2 * i + 1) - 1.0)) as f32);
         }
-        // Just beside the numbers of bf16 and half way between them, at both ends of a binade.
+        // Next to bf16 numbers and half way between them, at both ends of a binade.
         for bits in [0x3f80_0000u32, 0x3fff_0000, 0x3f81_0000, 0x3fc0_0000, 0xbfbf_0000] {
             values.extend(
                 [0i64, 1, -1, 0x7fff, 0x8000, 0x8001, -0x8000].map(|d| f32::from_bits((i64::from(bits) + d) as u32)),
@@ -92,11 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn a_number_goes_to_one_of_its_neighbours() {
-        let chances = Chances::new(&Device::Cpu).unwrap();
-        let values = nasty();
+    fn a_number_is_rounded_to_one_of_its_neighbours() {
+        let noise = RoundingNoise::new(&Device::Cpu).unwrap();
+        let values = edge_cases();
         for update in 0..50 {
-            for (x, found) in values.iter().zip(rounded(&chances, &values, update)) {
+            for (x, found) in values.iter().zip(rounded(&noise, &values, update)) {
                 assert!(neighbours(*x).contains(&found), "{x} became {found}, not one of {:?}", neighbours(*x));
             }
         }
@@ -104,18 +109,19 @@ mod tests {
 
     #[test]
     fn the_mean_of_many_roundings_is_the_number() {
-        let chances = Chances::new(&Device::Cpu).unwrap();
-        let values = nasty();
+        let noise = RoundingNoise::new(&Device::Cpu).unwrap();
+        let values = edge_cases();
         const TIMES: u32 = 4000;
         let mut sums = vec![0f64; values.len()];
         for update in 0..TIMES {
-            let found = rounded(&chances, &values, u64::from(update));
+            let found = rounded(&noise, &values, u64::from(update));
             sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += f64::from(found));
         }
         let mut largest = 0f64;
         for (x, sum) in values.iter().zip(sums) {
             let [below, above] = neighbours(*x).map(f64::from);
-            // Of a step's width; a fair rounding's mean has a deviation of at most 0.5 / sqrt(TIMES) = 0.008.
+            // In units of the distance; the mean of unbiased roundings has a standard deviation of
+            // at most 0.5 / sqrt(TIMES) = 0.008.
             let off = if below == above { 0.0 } else { (sum / f64::from(TIMES) - f64::from(*x)) / (above - below) };
             largest = largest.max(off.abs());
         }
@@ -123,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn chances_are_those_of_the_tensor_and_the_update() {
-        let chances = Chances::new(&Device::Cpu).unwrap();
+    fn noise_depends_on_the_tensor_and_the_update() {
+        let noise = RoundingNoise::new(&Device::Cpu).unwrap();
         let values = vec![1.0f32 + 1.0 / 256.0; PERIOD + 5];
         let exact = Tensor::new(values.as_slice(), &Device::Cpu).unwrap();
         let round = |name: &str, update| -> Vec<f32> {
-            chances.round(&exact, name, update).unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap()
+            noise.round(&exact, name, update).unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap()
         };
         let first = round("a", 1);
         assert_eq!(first, round("a", 1));

@@ -1,40 +1,42 @@
-//! Learning rates by update.
+//! Learning-rate schedules: linear warm-up, then constant or cosine.
 
 use serde::{Deserialize, Serialize};
 
-/// How the rate goes on after the warm-up.
+/// Shape of the schedule after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleKind {
-    /// It stays.
+    /// The peak rate.
     Constant,
-    /// It falls by half a cosine to `final_share` of the peak (Loshchilov & Hutter 2017, arXiv 1608.03983).
+    /// A half cosine from the peak down to `final_share` of it (Loshchilov & Hutter 2017, arXiv
+    /// 1608.03983).
     Cosine,
 }
 
-/// A learning rate for every update. No update has the rate 0.
+/// The learning rate of every update; it is never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// What follows the warm-up.
+    /// Shape after the warm-up.
     pub kind: ScheduleKind,
-    /// The highest rate.
+    /// Highest rate, reached at the end of the warm-up.
     pub peak: f64,
-    /// Updates over which the rate rises linearly; the first has `peak / warmup`, the last of them the peak.
+    /// Number of warm-up updates: update `u` (from 0) has the rate `peak * (u + 1) / warmup`.
     pub warmup: u64,
-    /// Updates in all; a cosine ends here.
+    /// Total number of updates, where a cosine ends.
     pub total: u64,
-    /// The share of the peak that a cosine falls to, just behind the last update.
+    /// Fraction of the peak that a cosine reaches just after the last update.
     pub final_share: f64,
 }
 
 impl Schedule {
-    /// The same rate always.
+    /// Returns a schedule of one rate.
     pub fn constant(rate: f64) -> Self {
         Self { kind: ScheduleKind::Constant, peak: rate, warmup: 0, total: 0, final_share: 0.0 }
     }
 
-    /// The rate of update `update`, from 0.
+    /// Returns the rate of an update, counted from 0: `peak * (f + (1 - f) * (1 + cos(pi * t)) /
+    /// 2)` for a cosine with f the final share and t the fraction of the updates after the warm-up.
     pub fn rate(&self, update: u64) -> f64 {
         if update < self.warmup {
             return self.peak * (update + 1) as f64 / self.warmup as f64;
@@ -43,7 +45,7 @@ impl Schedule {
             ScheduleKind::Constant => self.peak,
             ScheduleKind::Cosine => {
                 let length = self.total.saturating_sub(self.warmup).max(1) as f64;
-                // An update beyond the end keeps the last one's rate.
+                // Updates after the end have the last update's rate.
                 let done = ((update - self.warmup) as f64).min(length - 1.0).max(0.0) / length;
                 let share = 0.5 * (1.0 + libm::cos(std::f64::consts::PI * done));
                 self.peak * (self.final_share + (1.0 - self.final_share) * share)

@@ -8,10 +8,10 @@ use crossbeam_channel::bounded;
 
 use super::TrainingError;
 use super::gradients::Gradients;
-use super::layerwise::{Layerwise, Objective, Pass, TokenFigures};
-use super::micro_batch::{MicroBatch, Piece, cut};
-use super::trainable::Trainable;
-use super::tree::{Tree, check};
+use super::layerwise::{LayerwisePass, Objective, PassSettings, TokenStats};
+use super::micro_batch::{MicroBatch, PrefixGroupSlice, cut};
+use super::prefix_group::{PrefixGroup, check};
+use super::trainable::TrainableModel;
 use crate::vlm::named_tensors::NamedTensors;
 
 /// Multiply-adds a token below which threads are better used on micro-batches of their own. Each then needs gradients of its own,
@@ -20,115 +20,120 @@ const SMALL_MODEL: usize = 20_000_000;
 
 /// How a batch is computed. None of it changes a result but for rounding, and `threads` not even that.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Compute {
+pub struct ComputeSettings {
     /// Divides the logits.
     pub temperature: f64,
     /// Tokens that go through the model together.
     pub micro_batch_tokens: usize,
     /// Layers whose graph is alive at once.
-    pub layers_at_once: usize,
+    pub layers_per_checkpoint: usize,
     /// Threads.
     pub threads: usize,
 }
 
-impl Compute {
-    fn pass(&self) -> Pass {
-        Pass { temperature: self.temperature, layers_at_once: self.layers_at_once }
+impl ComputeSettings {
+    fn pass(&self) -> PassSettings {
+        PassSettings { temperature: self.temperature, layers_per_checkpoint: self.layers_per_checkpoint }
     }
 }
 
-/// The log-probability and entropy of every target of the batch (trees, branches and tokens in order).
-pub fn figures(weights: &Trainable, trees: &[Tree], compute: Compute) -> Result<Vec<TokenFigures>, TrainingError> {
-    run(weights, trees, compute, None).map(|(figures, _)| figures)
+/// The log-probability and entropy of every target of the batch (prefix groups, continuations and tokens in order).
+pub fn token_stats(
+    weights: &TrainableModel,
+    prefix_groups: &[PrefixGroup],
+    compute: ComputeSettings,
+) -> Result<Vec<TokenStats>, TrainingError> {
+    run(weights, prefix_groups, compute, None).map(|(stats, _)| stats)
 }
 
 /// The same, and the gradients of the objective by every trained tensor.
 pub fn gradients(
-    weights: &Trainable,
-    trees: &[Tree],
+    weights: &TrainableModel,
+    prefix_groups: &[PrefixGroup],
     objective: &dyn Objective,
-    compute: Compute,
-) -> Result<(Vec<TokenFigures>, Gradients), TrainingError> {
-    run(weights, trees, compute, Some(objective))
+    compute: ComputeSettings,
+) -> Result<(Vec<TokenStats>, Gradients), TrainingError> {
+    run(weights, prefix_groups, compute, Some(objective))
 }
 
 /// One micro-batch's part of a result.
-type Part = (Vec<usize>, Vec<TokenFigures>, Gradients);
+type MicroBatchResult = (Vec<usize>, Vec<TokenStats>, Gradients);
 
 fn run(
-    weights: &Trainable,
-    trees: &[Tree],
-    compute: Compute,
+    weights: &TrainableModel,
+    prefix_groups: &[PrefixGroup],
+    compute: ComputeSettings,
     objective: Option<&dyn Objective>,
-) -> Result<(Vec<TokenFigures>, Gradients), TrainingError> {
+) -> Result<(Vec<TokenStats>, Gradients), TrainingError> {
     let config = weights.config();
-    check(trees, config.text.vocab_size, config.tokens.image)?;
-    let pieces = cut(trees, compute.micro_batch_tokens);
-    let mut figures = vec![TokenFigures::default(); trees.iter().map(Tree::targets).sum()];
+    check(prefix_groups, config.text.vocab_size, config.tokens.image)?;
+    let pieces = cut(prefix_groups, compute.micro_batch_tokens);
+    let mut stats = vec![TokenStats::default(); prefix_groups.iter().map(PrefixGroup::targets).sum()];
     let mut sums = Gradients::new(weights.ops());
-    let mut take = |(numbers, part, gradients): Part| -> Result<(), TrainingError> {
-        numbers.into_iter().zip(part).for_each(|(number, token)| figures[number] = token);
+    let mut take = |(numbers, part, gradients): MicroBatchResult| -> Result<(), TrainingError> {
+        numbers.into_iter().zip(part).for_each(|(number, token)| stats[number] = token);
         Ok(sums.merge(gradients)?)
     };
     if weights.uses_cpu_kernels() && config.text.multiply_adds_per_token() < SMALL_MODEL {
         // Every micro-batch has sums of its own, added in order: so the number of threads changes no bit.
-        let lanes = compute.threads.max(1).min(pieces.len());
-        run_lanes(weights, &pieces, compute, objective, lanes, &mut take)?;
+        let workers = compute.threads.max(1).min(pieces.len());
+        run_workers(weights, &pieces, compute, objective, workers, &mut take)?;
     } else {
         if objective.is_some() && weights.uses_cpu_kernels() {
             sums = Gradients::reserved(weights.ops(), weights.variables())?;
         }
         let pool = shared_pool(compute.threads)?;
-        let layerwise = Layerwise::new(weights, compute.pass());
+        let layerwise = LayerwisePass::new(weights, compute.pass());
         for piece in &pieces {
-            let (numbers, part) = on_first(&pool, || one(&layerwise, piece, weights, objective, &mut sums))?;
-            numbers.into_iter().zip(part).for_each(|(number, token)| figures[number] = token);
+            let (numbers, part) =
+                on_first_thread(&pool, || run_micro_batch(&layerwise, piece, weights, objective, &mut sums))?;
+            numbers.into_iter().zip(part).for_each(|(number, token)| stats[number] = token);
         }
     }
-    Ok((figures, sums))
+    Ok((stats, sums))
 }
 
-/// Takes a micro-batch through the model: its targets' numbers and figures; gradients are added to `gradients`.
-fn one(
-    layerwise: &Layerwise<'_>,
-    pieces: &[Piece<'_>],
-    weights: &Trainable,
+/// Takes a micro-batch through the model: its targets' numbers and stats; gradients are added to `gradients`.
+fn run_micro_batch(
+    layerwise: &LayerwisePass<'_>,
+    pieces: &[PrefixGroupSlice<'_>],
+    weights: &TrainableModel,
     objective: Option<&dyn Objective>,
     gradients: &mut Gradients,
-) -> Result<(Vec<usize>, Vec<TokenFigures>), TrainingError> {
+) -> Result<(Vec<usize>, Vec<TokenStats>), TrainingError> {
     let batch = MicroBatch::new(pieces, weights.config())?;
-    let figures = match objective {
+    let stats = match objective {
         None => layerwise.forward(&batch)?,
         Some(objective) => layerwise.forward_backward(&batch, objective, gradients)?,
     };
-    Ok((batch.numbers, figures))
+    Ok((batch.numbers, stats))
 }
 
 /// A thread a lane; each takes the next micro-batch, and results are taken in the order of the micro-batches.
-fn run_lanes(
-    weights: &Trainable,
-    pieces: &[Vec<Piece<'_>>],
-    compute: Compute,
+fn run_workers(
+    weights: &TrainableModel,
+    pieces: &[Vec<PrefixGroupSlice<'_>>],
+    compute: ComputeSettings,
     objective: Option<&dyn Objective>,
-    lanes: usize,
-    take: &mut impl FnMut(Part) -> Result<(), TrainingError>,
+    workers: usize,
+    take: &mut impl FnMut(MicroBatchResult) -> Result<(), TrainingError>,
 ) -> Result<(), TrainingError> {
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<TrainingError>> = Mutex::new(None);
-    let (send, parts) = bounded::<(usize, Part)>(2 * lanes);
-    let pools = (0..lanes).map(|_| pool(1)).collect::<Result<Vec<_>, _>>()?;
+    let (send, parts) = bounded::<(usize, MicroBatchResult)>(2 * workers);
+    let pools = (0..workers).map(|_| pool(1)).collect::<Result<Vec<_>, _>>()?;
     thread::scope(|scope| {
         for pool in &pools {
             let (send, next, failure) = (send.clone(), &next, &failure);
             scope.spawn(move || {
-                let layerwise = Layerwise::new(weights, compute.pass());
+                let layerwise = LayerwisePass::new(weights, compute.pass());
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(piece) = pieces.get(number) else { return };
                     let mut gradients = Gradients::new(weights.ops());
-                    match pool.install(|| one(&layerwise, piece, weights, objective, &mut gradients)) {
-                        Ok((numbers, figures)) => {
-                            if send.send((number, (numbers, figures, gradients))).is_err() {
+                    match pool.install(|| run_micro_batch(&layerwise, piece, weights, objective, &mut gradients)) {
+                        Ok((numbers, stats)) => {
+                            if send.send((number, (numbers, stats, gradients))).is_err() {
                                 return;
                             }
                         }
@@ -174,7 +179,7 @@ fn shared_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, TrainingError> 
 
 /// Does some work on the pool's first thread, which shares it out to the others. What one thread frees does not serve
 /// another's allocations, so on whichever is free the memory of each would grow to what the work takes.
-fn on_first<T: Send>(
+fn on_first_thread<T: Send>(
     pool: &rayon::ThreadPool,
     work: impl FnOnce() -> Result<T, TrainingError> + Send,
 ) -> Result<T, TrainingError> {

@@ -1,21 +1,21 @@
-//! Supervised steps: cross-entropy on response tokens, the warm start.
+//! Supervised fine-tuning (the warm start): mean cross-entropy of the response tokens.
 
 use super::TrainingError;
 use super::gradients::Gradients;
-use super::layerwise::{Objective, TokenFigures};
-use super::step::{Compute, gradients};
-use super::trainable::Trainable;
-use super::tree::Tree;
+use super::layerwise::{Objective, TokenStats};
+use super::prefix_group::PrefixGroup;
+use super::step::{ComputeSettings, gradients};
+use super::trainable::TrainableModel;
 
-/// The mean of `-log p` over all targets of a batch.
+/// The loss `-1/n * sum of log p` over the `n` targets of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct CrossEntropy {
-    /// One over the number of targets.
+    /// 1 / n.
     weight: f32,
 }
 
 impl CrossEntropy {
-    /// Over so many targets.
+    /// Returns the mean over this many targets.
     pub fn over(targets: usize) -> Self {
         Self { weight: 1.0 / targets.max(1) as f32 }
     }
@@ -27,14 +27,14 @@ impl Objective for CrossEntropy {
     }
 }
 
-/// The loss, the figures of every target, and the gradients of a batch.
+/// Computes the loss of a batch, the statistics of every target, and the gradients.
 pub fn cross_entropy(
-    weights: &Trainable,
-    trees: &[Tree],
-    compute: Compute,
-) -> Result<(f64, Vec<TokenFigures>, Gradients), TrainingError> {
-    let targets = trees.iter().map(Tree::targets).sum();
-    let (figures, gradients) = gradients(weights, trees, &CrossEntropy::over(targets), compute)?;
-    let sum: f64 = figures.iter().map(|token| f64::from(token.logprob)).sum();
-    Ok((-sum / targets.max(1) as f64, figures, gradients))
+    weights: &TrainableModel,
+    prefix_groups: &[PrefixGroup],
+    compute: ComputeSettings,
+) -> Result<(f64, Vec<TokenStats>, Gradients), TrainingError> {
+    let targets = prefix_groups.iter().map(PrefixGroup::targets).sum();
+    let (stats, gradients) = gradients(weights, prefix_groups, &CrossEntropy::over(targets), compute)?;
+    let sum: f64 = stats.iter().map(|token| f64::from(token.logprob)).sum();
+    Ok((-sum / targets.max(1) as f64, stats, gradients))
 }

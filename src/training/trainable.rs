@@ -1,4 +1,4 @@
-//! The weights of a model in training: which of them move, and how layers get at them.
+//! The weights of a model in training: trained variables, frozen tensors and LoRA adapters.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::io::Write;
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use serde::{Deserialize, Serialize};
 
-use super::lora::{LoraSettings, adapter_names, fresh};
+use super::lora::{LoraSettings, adapter_names, init_adapter};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::export::ExportError;
@@ -16,27 +16,28 @@ use crate::vlm::parameters::{Parameter, Part, parameters};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::tensor_source::{TensorSource, write_tensor};
 
-/// What is trained.
+/// Selection of the tensors that are trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum Trained {
+pub enum TrainScope {
     /// Every tensor.
     All,
-    /// Every tensor of the text tower; the vision tower and the merger stay as they are.
+    /// Every tensor of the text tower; the vision tower and the merger are frozen.
     Text,
-    /// Adapters on linear maps of the text tower; every tensor of the model stays as it is.
+    /// LoRA adapters on linear layers of the text tower; every tensor of the model is frozen.
     Lora(LoraSettings),
 }
 
 /// The weights of a model in training.
 ///
-/// Trained tensors are variables in f32. Layers get them in the computing type, through a graph that leads the gradient
-/// back to f32; frozen ones are kept in the computing type.
+/// Trained tensors are variables in f32. Layers compute with a cast to the compute dtype that is
+/// part of the autograd graph, so gradients are in f32. Frozen tensors are stored in the compute
+/// dtype.
 #[derive(Debug)]
-pub struct Trainable {
+pub struct TrainableModel {
     config: Config,
-    /// None: nothing moves.
-    trained: Option<Trained>,
+    /// `None`: every tensor is frozen.
+    trained: Option<TrainScope>,
     variables: BTreeMap<String, Var>,
     frozen: BTreeMap<String, Tensor>,
     compute: DType,
@@ -44,20 +45,21 @@ pub struct Trainable {
     ops: Ops,
 }
 
-/// The adapter of a tensor: `factor B A` is added to it.
+/// The adapter of a weight, which is used as `W + factor * B A`.
 #[derive(Debug)]
-pub(super) struct Adapter<'a> {
-    /// A and B with their names.
+pub(super) struct LoraPair<'a> {
+    /// A `[rank, in]` and B `[out, rank]` with their names.
     pub(super) halves: [(&'a str, &'a Var); 2],
-    /// The factor.
+    /// `alpha / rank`.
     pub(super) factor: f64,
 }
 
-impl Trainable {
-    /// The weights of `source`, to be computed with in `compute`. Fresh adapters are drawn from `seed`.
+impl TrainableModel {
+    /// Loads the weights of `source`. Layers compute in the dtype `compute`; new LoRA adapters are
+    /// drawn from `seed`.
     pub fn new(
         config: &Config,
-        trained: Trained,
+        trained: TrainScope,
         source: &dyn NamedTensors,
         seed: Seed,
         compute: DType,
@@ -66,14 +68,14 @@ impl Trainable {
         Self::with(config, Some(trained), source, seed, compute, device)
     }
 
-    /// Weights of which none moves: a reference.
+    /// Loads frozen weights: a reference policy.
     pub fn frozen(config: &Config, source: &dyn NamedTensors, compute: DType, device: &Device) -> Result<Self> {
         Self::with(config, None, source, Seed(0), compute, device)
     }
 
     fn with(
         config: &Config,
-        trained: Option<Trained>,
+        trained: Option<TrainScope>,
         source: &dyn NamedTensors,
         seed: Seed,
         compute: DType,
@@ -85,12 +87,13 @@ impl Trainable {
             let in_vision = matches!(parameter.part, Part::PatchEmbedding | Part::VisionBlock(_) | Part::Merger);
             let moves = match &trained {
                 None => false,
-                Some(Trained::All) => true,
-                Some(Trained::Text) => !in_vision,
-                Some(Trained::Lora(lora)) => {
+                Some(TrainScope::All) => true,
+                Some(TrainScope::Text) => !in_vision,
+                Some(TrainScope::Lora(lora)) => {
                     if lora.covers(&parameter) {
-                        for (name, half) in
-                            adapter_names(&parameter.name).into_iter().zip(fresh(&parameter, lora.rank, seed, device)?)
+                        for (name, half) in adapter_names(&parameter.name)
+                            .into_iter()
+                            .zip(init_adapter(&parameter, lora.rank, seed, device)?)
                         {
                             variables.insert(name, Var::from_tensor(&half)?);
                         }
@@ -115,22 +118,22 @@ impl Trainable {
         Self { ops, ..self }
     }
 
-    /// The model's configuration.
+    /// Returns the model's configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What is trained; none of a reference.
-    pub fn trained(&self) -> Option<&Trained> {
+    /// Returns the selection of trained tensors; `None` for a frozen model.
+    pub fn trained(&self) -> Option<&TrainScope> {
         self.trained.as_ref()
     }
 
-    /// The type that layers compute in.
+    /// Returns the dtype that layers compute in.
     pub fn compute_type(&self) -> DType {
         self.compute
     }
 
-    /// Where the weights are.
+    /// Returns the device of the weights.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -140,12 +143,13 @@ impl Trainable {
         self.ops.uses_cpu_kernels(&self.device, self.compute)
     }
 
-    /// The trained tensors by name, in order.
+    /// Returns the trained tensors by name, in order.
     pub fn variables(&self) -> &BTreeMap<String, Var> {
         &self.variables
     }
 
-    /// The variables behind a tensor of the model: itself, its adapter, or none.
+    /// Returns the trained variables that a tensor of the model is computed from: itself, its
+    /// adapter's A and B, or none.
     pub(super) fn variables_of(&self, name: &str) -> impl Iterator<Item = (&str, &Var)> {
         let [a, b] = adapter_names(name);
         [name, a.as_str(), b.as_str()]
@@ -158,15 +162,15 @@ impl Trainable {
 
     /// Whether any tensor of the vision tower is trained.
     pub fn trains_vision(&self) -> bool {
-        self.trained == Some(Trained::All)
+        self.trained == Some(TrainScope::All)
     }
 
     /// Whether the embedding matrix is trained.
     pub fn trains_embedding(&self) -> bool {
-        matches!(self.trained, Some(Trained::All | Trained::Text))
+        matches!(self.trained, Some(TrainScope::All | TrainScope::Text))
     }
 
-    /// Replaces a trained tensor: what loading a checkpoint does.
+    /// Replaces the value of a trained tensor, as when a checkpoint is loaded.
     pub fn set(&self, name: &str, value: &Tensor) -> Result<()> {
         match self.variables.get(name) {
             Some(variable) => variable.set(&value.to_dtype(DType::F32)?.to_device(&self.device)?),
@@ -174,41 +178,41 @@ impl Trainable {
         }
     }
 
-    /// The model's tensors as they are now, adapters merged: what sampling, export and checkpoints take. Trained tensors
-    /// are in f32.
+    /// Returns the model's current tensors with adapters merged, for sampling, export and
+    /// checkpoints. Trained tensors are in f32.
     pub fn merged(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut merged = BTreeMap::new();
         for parameter in parameters(&self.config) {
             let tensor = self.merged_tensor(&parameter.name)?;
-            // A copy: a variable will move on.
+            // A copy, since the next update changes the variable in place.
             let tensor = if self.trains(&parameter.name) { tensor.force_contiguous()? } else { tensor };
             merged.insert(parameter.name, tensor);
         }
         Ok(merged)
     }
 
-    /// One of [`merged`](Self::merged), which moves on with its variable.
+    /// Returns one tensor of [`merged`](Self::merged). The next update may change it.
     fn merged_tensor(&self, name: &str) -> Result<Tensor> {
         match self.variables.get(name) {
             Some(variable) => Ok(variable.as_detached_tensor()),
-            None => Detached(self).tensor(name),
+            None => DetachedWeights(self).tensor(name),
         }
     }
 
-    /// Whether the tensor of this name is trained itself.
+    /// Whether this tensor is itself trained (not only its adapter).
     pub(super) fn trains(&self, name: &str) -> bool {
         self.variables.contains_key(name)
     }
 
-    /// The adapter of the tensor of this name.
-    pub(super) fn adapter(&self, name: &str) -> Option<Adapter<'_>> {
-        let Some(Trained::Lora(lora)) = &self.trained else { return None };
+    /// Returns the adapter of a tensor.
+    pub(super) fn adapter(&self, name: &str) -> Option<LoraPair<'_>> {
+        let Some(TrainScope::Lora(lora)) = &self.trained else { return None };
         let [a, b] = adapter_names(name).map(|half| self.variables.get_key_value(&half));
         let halves = [a?, b?].map(|(name, half)| (name.as_str(), half));
-        Some(Adapter { halves, factor: lora.factor() })
+        Some(LoraPair { halves, factor: lora.factor() })
     }
 
-    /// The tensor of this name and, if it has one, its adapter.
+    /// Returns a tensor and, if it has one, its adapter.
     fn find(&self, name: &str) -> Result<(Tensor, Option<[&Var; 2]>)> {
         if let Some(variable) = self.variables.get(name) {
             return Ok((variable.as_tensor().clone(), None));
@@ -222,8 +226,8 @@ impl Trainable {
         Ok((tensor.clone(), adapter))
     }
 
-    fn composed(&self, tensor: Tensor, adapter: Option<[Tensor; 2]>) -> Result<Tensor> {
-        let (Some([a, b]), Some(Trained::Lora(lora))) = (adapter, &self.trained) else {
+    fn with_adapter(&self, tensor: Tensor, adapter: Option<[Tensor; 2]>) -> Result<Tensor> {
+        let (Some([a, b]), Some(TrainScope::Lora(lora))) = (adapter, &self.trained) else {
             return tensor.to_dtype(self.compute);
         };
         let change = (b.matmul(&a)? * lora.factor())?;
@@ -231,11 +235,11 @@ impl Trainable {
     }
 }
 
-/// Layers built from this lead gradients to the variables.
-impl NamedTensors for Trainable {
+/// Layers built from these tensors are part of the autograd graph: gradients reach the variables.
+impl NamedTensors for TrainableModel {
     fn tensor(&self, name: &str) -> Result<Tensor> {
         let (tensor, adapter) = self.find(name)?;
-        self.composed(tensor, adapter.map(|halves| halves.map(|half| half.as_tensor().clone())))
+        self.with_adapter(tensor, adapter.map(|halves| halves.map(|half| half.as_tensor().clone())))
     }
 
     fn ops(&self) -> Ops {
@@ -243,15 +247,16 @@ impl NamedTensors for Trainable {
     }
 }
 
-/// The model as it is now, adapters merged, a tensor at a time: a second copy of all the weights need not fit beside the first.
+/// The current model with adapters merged, one tensor at a time, so that a second copy of all the
+/// weights is never in memory.
 #[derive(Debug, Clone, Copy)]
-pub struct Snapshot<'a>(pub &'a Trainable);
+pub struct Snapshot<'a>(pub &'a TrainableModel);
 
-/// What samples: the tensors in the computing type, which stay as they are while the variables move on.
+/// The tensors for sampling, in the compute dtype; later updates do not change them.
 impl NamedTensors for Snapshot<'_> {
     fn tensor(&self, name: &str) -> Result<Tensor> {
-        let tensor = Detached(self.0).tensor(name)?;
-        // Only where nothing was converted is it the variable itself.
+        let tensor = DetachedWeights(self.0).tensor(name)?;
+        // Without a cast it would be the variable's own storage.
         if self.0.trains(name) && self.0.compute == DType::F32 { tensor.copy() } else { Ok(tensor) }
     }
 
@@ -260,7 +265,7 @@ impl NamedTensors for Snapshot<'_> {
     }
 }
 
-/// What is kept: trained tensors in f32, the others in the computing type.
+/// The tensors of a checkpoint: trained tensors in f32, the others in the compute dtype.
 impl TensorSource for Snapshot<'_> {
     fn stored_type(&self, parameter: &Parameter) -> std::result::Result<StoredType, ExportError> {
         match if self.0.trains(&parameter.name) { DType::F32 } else { self.0.compute } {
@@ -281,14 +286,14 @@ impl TensorSource for Snapshot<'_> {
     }
 }
 
-/// The same tensors for layers that only go forward.
+/// The current tensors without an autograd graph, for forward passes only.
 #[derive(Debug, Clone, Copy)]
-pub struct Detached<'a>(pub &'a Trainable);
+pub struct DetachedWeights<'a>(pub &'a TrainableModel);
 
-impl NamedTensors for Detached<'_> {
+impl NamedTensors for DetachedWeights<'_> {
     fn tensor(&self, name: &str) -> Result<Tensor> {
         let (tensor, adapter) = self.0.find(name)?;
-        self.0.composed(tensor.detach(), adapter.map(|halves| halves.map(Var::as_detached_tensor)))
+        self.0.with_adapter(tensor.detach(), adapter.map(|halves| halves.map(Var::as_detached_tensor)))
     }
 
     fn ops(&self) -> Ops {

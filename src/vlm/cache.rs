@@ -6,7 +6,7 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::ops::{Ops, Places, cached_attention, copy_rows};
-use crate::kernels::attention::{BLOCK, Blocks, Heads};
+use crate::kernels::attention::{BLOCK, Heads, KvBlocks};
 
 /// The keys and values of one layer.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct LayerCache {
 #[derive(Debug)]
 pub(super) enum Store {
     /// Laid out for the kernels.
-    Kernel(Blocks),
+    Kernel(KvBlocks),
     /// `[blocks * BLOCK, key heads * dim]` each.
     Rows { keys: Tensor, values: Tensor },
 }
@@ -62,7 +62,7 @@ impl LayerCache {
     /// Room for `blocks` blocks.
     pub fn new(ops: Ops, heads: Heads, blocks: usize, dtype: DType, device: &Device) -> Result<Self> {
         let store = if ops.uses_cpu_kernels(device, dtype) {
-            Store::Kernel(Blocks::zeroed(heads, blocks))
+            Store::Kernel(KvBlocks::zeroed(heads, blocks))
         } else {
             let shape = (blocks * BLOCK, heads.key_value * heads.dim);
             Store::Rows { keys: Tensor::zeros(shape, dtype, device)?, values: Tensor::zeros(shape, dtype, device)? }

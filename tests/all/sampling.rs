@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use visplay::imaging::{Limits, decode};
 use visplay::random::Seed;
 use visplay::sampling::{
-    Engine, EngineOptions, FinishReason, ImageInput, Job, Outcome, Sample, SamplingError, SamplingOptions, pick, score,
+    Engine, EngineOptions, FinishReason, ImageInput, Job, Outcome, Sample, SamplingError, SamplingOptions,
+    sample_token, score,
 };
 use visplay::vlm::checkpoint::Checkpoint;
 use visplay::vlm::config::Config;
@@ -318,7 +319,7 @@ fn draws_follow_temperature_top_k_and_top_p() {
         let (mut counts, mut scratch) = (vec![0u32; 40], Vec::new());
         for i in 0..DRAWS {
             let uniform = Seed(case as u64).stream("draws", "", i).uniform(0);
-            counts[pick(&logits, &options, &[7], uniform, &mut scratch).unwrap().token as usize] += 1;
+            counts[sample_token(&logits, &options, &[7], uniform, &mut scratch).unwrap().token as usize] += 1;
         }
         assert!(counts.iter().zip(&shares).all(|(n, p)| *n == 0 || *p > 0.0), "case {case}: a token that was left out");
         let (statistic, freedom) = chi_square(&counts, &shares);

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use visplay::random::Seed;
 use visplay::training::gradients::Gradients;
 use visplay::training::supervised::cross_entropy;
-use visplay::training::{AdamW, AdamWSettings, MomentType, Schedule, ScheduleKind, Trained};
+use visplay::training::{AdamW, AdamWSettings, MomentType, Schedule, ScheduleKind, TrainScope};
 
 use super::OPS;
-use super::training_gradients::{Example, computes, frozen, oracle, trainable, trees};
+use super::training_gradients::{Example, computes, frozen, oracle, prefix_groups, trainable};
 
 #[derive(Deserialize)]
 pub(crate) struct Settings {
@@ -74,16 +74,16 @@ pub(crate) fn check_entries(what: &str, found: &Tensor, frozen: &Tensor, places:
 
 /// Makes the steps on the examples, comparing rate, loss and norm of each; `after` looks at the weights.
 pub(crate) fn train(
-    weights: &visplay::training::Trainable,
+    weights: &visplay::training::TrainableModel,
     examples: &[Example],
     settings: &Settings,
     steps: &[Step],
     mut after: impl FnMut(usize, &BTreeMap<String, Var>),
 ) {
-    let trees = trees(examples);
+    let prefix_groups = prefix_groups(examples);
     let mut optimizer = AdamW::new(settings.optimizer(), weights.variables()).unwrap();
     for (number, step) in steps.iter().enumerate() {
-        let (loss, _, gradients) = cross_entropy(weights, &trees, computes()[1]).unwrap();
+        let (loss, _, gradients) = cross_entropy(weights, &prefix_groups, computes()[1]).unwrap();
         let rate = settings.schedule().rate(optimizer.updates());
         assert!((rate - step.rate).abs() <= 1e-12, "rate {rate}, {}", step.rate);
         let update = optimizer.update(weights.variables(), &gradients, rate).unwrap();
@@ -99,7 +99,7 @@ fn five_steps_on_a_model_are_torchs() {
     let (oracle, frozen): (Oracle, _) = (oracle("adamw.json"), frozen("adamw.safetensors"));
     for (name, Steps { steps }) in &oracle.checkpoints {
         assert_eq!(steps.len(), 5);
-        let weights = trainable(name, Trained::All);
+        let weights = trainable(name, TrainScope::All);
         train(&weights, &oracle.examples, &oracle.settings, steps, |step, variables| {
             for (parameter, variable) in variables {
                 let what = format!("{name}/{step}/{parameter}");

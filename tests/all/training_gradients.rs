@@ -10,9 +10,9 @@ use visplay::random::Seed;
 use visplay::training::gradients::Gradients;
 use visplay::training::grpo::{Aggregation, GrpoSettings, token_weights};
 use visplay::training::objective::{PolicyObjective, PolicyToken};
-use visplay::training::step::{self, Compute};
+use visplay::training::step::{self, ComputeSettings};
 use visplay::training::supervised::cross_entropy;
-use visplay::training::{Branch, Picture, TokenFigures, Trainable, Trained, Tree};
+use visplay::training::{Continuation, Picture, PrefixGroup, TokenStats, TrainScope, TrainableModel};
 use visplay::vlm::config::Config;
 use visplay::vlm::named_tensors::CheckpointTensors;
 use visplay::vlm::weights::Weights;
@@ -58,49 +58,51 @@ pub(crate) fn oracles() -> std::path::PathBuf {
 }
 
 /// Reads the weights of a tiny checkpoint for training.
-pub(crate) fn trainable(name: &str, trained: Trained) -> Trainable {
+pub(crate) fn trainable(name: &str, trained: TrainScope) -> TrainableModel {
     let folder = folder().join(name);
     let config = Config::load(&folder).unwrap();
     let weights = Weights::open(&folder, &config).unwrap();
     let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops: OPS };
-    Trainable::new(&config, trained, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
+    TrainableModel::new(&config, trained, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
 }
 
-/// Consecutive examples of one prompt share a tree.
-pub(crate) fn trees(examples: &[Example]) -> Vec<Tree> {
+/// Consecutive examples of one prompt share a prefix group.
+pub(crate) fn prefix_groups(examples: &[Example]) -> Vec<PrefixGroup> {
     let mut images: BTreeMap<String, Arc<Picture>> = BTreeMap::new();
-    let mut trees: Vec<Tree> = Vec::new();
+    let mut prefix_groups: Vec<PrefixGroup> = Vec::new();
     for example in examples {
         for name in &example.images {
             images
                 .entry(name.clone())
                 .or_insert_with(|| Arc::new(process(std::slice::from_ref(name)).swap_remove(0).into()));
         }
-        let branch = Branch::response(example.response_ids.clone());
-        match trees.last_mut() {
-            Some(tree) if tree.prefix == example.prompt_ids => tree.branches.push(branch),
-            _ => trees.push(Tree {
+        let continuation = Continuation::response(example.response_ids.clone());
+        match prefix_groups.last_mut() {
+            Some(prefix_group) if prefix_group.prefix == example.prompt_ids => {
+                prefix_group.continuations.push(continuation)
+            }
+            _ => prefix_groups.push(PrefixGroup {
                 prefix: example.prompt_ids.clone(),
                 images: example.images.iter().map(|name| images[name].clone()).collect(),
-                branches: vec![branch],
+                continuations: vec![continuation],
             }),
         }
     }
-    trees
+    prefix_groups
 }
 
 /// Ways to compute the same thing.
-pub(crate) fn computes() -> [Compute; 4] {
-    let compute = |micro_batch_tokens, layers_at_once, threads| Compute {
+pub(crate) fn computes() -> [ComputeSettings; 4] {
+    let compute = |micro_batch_tokens, layers_per_checkpoint, threads| ComputeSettings {
         temperature: 1.0,
         micro_batch_tokens,
-        layers_at_once,
+        layers_per_checkpoint,
         threads,
     };
     [compute(1, 1, 1), compute(120, 2, 2), compute(10_000, 1, 2), compute(10_000, 100, 1)]
 }
 
-fn check_tokens(what: &str, found: &[TokenFigures], case: &Case) {
+fn check_tokens(what: &str, found: &[TokenStats], case: &Case) {
     let expected = case.logps.iter().flatten().zip(case.entropies.iter().flatten());
     assert_eq!(found.len(), case.logps.iter().flatten().count());
     for (i, (found, (logp, entropy))) in found.iter().zip(expected).enumerate() {
@@ -151,15 +153,15 @@ fn read() -> (Oracle, BTreeMap<String, Tensor>) {
 #[test]
 fn supervised_gradients_are_those_of_autograd() {
     let (oracle, frozen) = read();
-    let trees = trees(&oracle.examples);
+    let prefix_groups = prefix_groups(&oracle.examples);
     for (name, cases) in &oracle.checkpoints {
-        let weights = trainable(name, Trained::All);
+        let weights = trainable(name, TrainScope::All);
         let case = &cases["supervised"];
         for compute in computes() {
             let what = format!("{name} {compute:?}");
-            let (loss, figures, gradients) = cross_entropy(&weights, &trees, compute).unwrap();
+            let (loss, stats, gradients) = cross_entropy(&weights, &prefix_groups, compute).unwrap();
             assert!((loss - case.loss).abs() < 1e-4, "{what}: {loss}, {}", case.loss);
-            check_tokens(&what, &figures, case);
+            check_tokens(&what, &stats, case);
             check_gradients(&what, &gradients, case, &frozen, [name, "supervised"]);
         }
     }
@@ -168,10 +170,10 @@ fn supervised_gradients_are_those_of_autograd() {
 #[test]
 fn an_image_may_be_cut_when_it_is_looked_at() {
     let (oracle, _) = read();
-    let held = trees(&oracle.examples);
-    let later = |change: fn(&mut [usize; 3])| -> Vec<Tree> {
-        let mut trees = held.clone();
-        for image in trees.iter_mut().flat_map(|tree| &mut tree.images) {
+    let held = prefix_groups(&oracle.examples);
+    let later = |change: fn(&mut [usize; 3])| -> Vec<PrefixGroup> {
+        let mut prefix_groups = held.clone();
+        for image in prefix_groups.iter_mut().flat_map(|prefix_group| &mut prefix_group.images) {
             let patches = image.patches().unwrap();
             let cut = move || {
                 let mut patches = patches.as_ref().clone();
@@ -180,11 +182,13 @@ fn an_image_may_be_cut_when_it_is_looked_at() {
             };
             *image = Arc::new(Picture::later(image.grid(), cut));
         }
-        trees
+        prefix_groups
     };
     let name = oracle.checkpoints.keys().next().unwrap();
-    let (weights, compute) = (trainable(name, Trained::All), computes()[0]);
-    let loss = |trees: &[Tree]| cross_entropy(&weights, trees, compute).map(|(loss, ..)| loss.to_bits());
+    let (weights, compute) = (trainable(name, TrainScope::All), computes()[0]);
+    let loss = |prefix_groups: &[PrefixGroup]| {
+        cross_entropy(&weights, prefix_groups, compute).map(|(loss, ..)| loss.to_bits())
+    };
     assert_eq!(loss(&later(|_| ())).unwrap(), loss(&held).unwrap());
     assert!(loss(&later(|grid| grid.swap(0, 1))).unwrap_err().to_string().contains("was expected"));
 }
@@ -220,18 +224,18 @@ fn policy(oracle: &Oracle, case: &Case) -> (GrpoSettings, Vec<PolicyToken>) {
 #[test]
 fn grpo_gradients_are_those_of_autograd() {
     let (oracle, frozen) = read();
-    let trees = trees(&oracle.examples);
+    let prefix_groups = prefix_groups(&oracle.examples);
     for (name, cases) in &oracle.checkpoints {
-        let weights = trainable(name, Trained::All);
+        let weights = trainable(name, TrainScope::All);
         for (key, case) in cases.iter().filter(|(_, case)| case.aggregation.is_some()) {
             let (settings, tokens) = policy(&oracle, case);
             let objective = PolicyObjective { settings: &settings, tokens };
             for compute in computes() {
-                let compute = Compute { temperature: case.temperature.unwrap(), ..compute };
+                let compute = ComputeSettings { temperature: case.temperature.unwrap(), ..compute };
                 let what = format!("{name} {key} {compute:?}");
-                let (figures, gradients) = step::gradients(&weights, &trees, &objective, compute).unwrap();
-                check_tokens(&what, &figures, case);
-                let (policy, kl) = objective.losses(&figures);
+                let (stats, gradients) = step::gradients(&weights, &prefix_groups, &objective, compute).unwrap();
+                check_tokens(&what, &stats, case);
+                let (policy, kl) = objective.losses(&stats);
                 for (found, expected) in [
                     (policy, case.policy_loss.unwrap()),
                     (kl, case.kl.unwrap()),
@@ -249,18 +253,18 @@ fn grpo_gradients_are_those_of_autograd() {
 #[test]
 fn grpo_gradients_are_slopes() {
     let (oracle, _) = read();
-    let trees = trees(&oracle.examples);
+    let prefix_groups = prefix_groups(&oracle.examples);
     let name = "untied-2";
-    let weights = trainable(name, Trained::All);
+    let weights = trainable(name, TrainScope::All);
     for case in oracle.checkpoints[name].values().filter(|case| case.aggregation.is_some()) {
         let (settings, tokens) = policy(&oracle, case);
         let objective = PolicyObjective { settings: &settings, tokens };
-        let compute = Compute { temperature: case.temperature.unwrap(), ..computes()[3] };
+        let compute = ComputeSettings { temperature: case.temperature.unwrap(), ..computes()[3] };
         let loss = || {
-            let (policy, kl) = objective.losses(&step::figures(&weights, &trees, compute).unwrap());
+            let (policy, kl) = objective.losses(&step::token_stats(&weights, &prefix_groups, compute).unwrap());
             policy + settings.beta * kl
         };
-        let (_, gradients) = step::gradients(&weights, &trees, &objective, compute).unwrap();
+        let (_, gradients) = step::gradients(&weights, &prefix_groups, &objective, compute).unwrap();
         for (number, (name, gradient)) in gradients.iter().enumerate().step_by(5) {
             let values: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
             let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
@@ -289,12 +293,13 @@ fn grpo_gradients_are_slopes() {
 #[test]
 fn threads_change_no_bit_and_frozen_tensors_get_no_gradient() {
     let (oracle, _) = read();
-    let trees = trees(&oracle.examples);
-    for trained in [Trained::All, Trained::Text] {
+    let prefix_groups = prefix_groups(&oracle.examples);
+    for trained in [TrainScope::All, TrainScope::Text] {
         let weights = trainable("nano-like", trained.clone());
-        let compute = |threads| Compute { temperature: 1.0, micro_batch_tokens: 130, layers_at_once: 2, threads };
+        let compute =
+            |threads| ComputeSettings { temperature: 1.0, micro_batch_tokens: 130, layers_per_checkpoint: 2, threads };
         let bits = |threads| -> BTreeMap<String, Vec<u32>> {
-            let (_, _, gradients) = cross_entropy(&weights, &trees, compute(threads)).unwrap();
+            let (_, _, gradients) = cross_entropy(&weights, &prefix_groups, compute(threads)).unwrap();
             let bits =
                 |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect();
             gradients.iter().map(|(name, gradient)| (name.clone(), bits(gradient))).collect()
@@ -303,6 +308,6 @@ fn threads_change_no_bit_and_frozen_tensors_get_no_gradient() {
         assert_eq!(one, bits(2));
         assert_eq!(one, bits(3));
         assert!(one.keys().eq(weights.variables().keys()), "every trained tensor and no other");
-        assert_eq!(one.keys().any(|name| name.starts_with("visual.")), trained == Trained::All);
+        assert_eq!(one.keys().any(|name| name.starts_with("visual.")), trained == TrainScope::All);
     }
 }

@@ -5,10 +5,10 @@ use visplay::training::grpo::{
     Advantages, Aggregation, GrpoSettings, advantages, importance_weight, k3, overlong_penalty, policy_loss,
     token_weights,
 };
+use visplay::training::grpo_step::policy_tokens;
 use visplay::training::objective::PolicyObjective;
-use visplay::training::policy::policy_tokens;
-use visplay::training::policy_figures::PolicySums;
-use visplay::training::{Objective, Rollout, TokenFigures};
+use visplay::training::policy_metrics::PolicyMetricSums;
+use visplay::training::{Objective, Rollout, TokenStats};
 
 use crate::training_gradients::oracles;
 
@@ -151,7 +151,7 @@ fn check_pure(what: &str, case: &LossCase) {
     close(what, policy_sum + settings.beta * k3_sum, case.loss, 1e-9);
 }
 
-/// The same and the figures of the metrics table by the objective that trains, whose log-probabilities are f32.
+/// The same and the stats of the metrics table by the objective that trains, whose log-probabilities are f32.
 fn check_objective(what: &str, case: &LossCase) {
     let settings = case.settings();
     let rollouts: Vec<Rollout> = case.responses.iter().map(|response| case.rollout(response)).collect();
@@ -167,8 +167,8 @@ fn check_objective(what: &str, case: &LossCase) {
         |i| Some(reference[i]),
     );
     let objective = PolicyObjective { settings: &settings, tokens };
-    let figures = |logps: &[f32]| -> Vec<TokenFigures> {
-        logps.iter().map(|logprob| TokenFigures { logprob: *logprob, entropy: 0.5 }).collect()
+    let stats = |logps: &[f32]| -> Vec<TokenStats> {
+        logps.iter().map(|logprob| TokenStats { logprob: *logprob, entropy: 0.5 }).collect()
     };
     let gradients = counted.iter().flat_map(|i| &case.gradient[*i]);
     // An exponent of 30 is off by its rounding in f32 times the power itself.
@@ -176,8 +176,8 @@ fn check_objective(what: &str, case: &LossCase) {
     for (i, expected) in gradients.enumerate() {
         close(&format!("{what}, token {i}"), f64::from(objective.gradient(i, logp[i])), *expected, tolerance);
     }
-    let mut sums = PolicySums::default();
-    sums.add(&objective, &figures(&logp), &figures(&old));
+    let mut sums = PolicyMetricSums::default();
+    sums.add(&objective, &token_stats(&logp), &token_stats(&old));
     close(what, sums.policy_loss(), case.policy_loss, tolerance);
     close(what, settings.beta * sums.k3_loss(), case.kl_loss, tolerance);
     let means = sums.means();

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use serde_json::Value;
-use visplay::training::adapter::Adapter;
+use visplay::training::adapter::LoraAdapter;
 use visplay::training::supervised::cross_entropy;
 use visplay::training::trainable::Snapshot;
-use visplay::training::{Trainable, Trained};
+use visplay::training::{TrainScope, TrainableModel};
 use visplay::vlm::config::Config;
 use visplay::vlm::model::Model;
 use visplay::vlm::named_tensors::{CheckpointTensors, NamedTensors, Purpose};
@@ -18,7 +18,7 @@ use visplay::vlm::weights::Weights;
 use super::OPS;
 use super::model_parity::{features, folder, full_forward, process};
 use super::training_adamw::{Settings, Step, check_entries, train};
-use super::training_gradients::{Example, computes, frozen, oracle, oracles, trainable, trees};
+use super::training_gradients::{Example, computes, frozen, oracle, oracles, prefix_groups, trainable};
 
 #[derive(Deserialize)]
 struct Oracle {
@@ -48,11 +48,11 @@ fn config(name: &str) -> Config {
 }
 
 /// The tiny checkpoint with the adapter that peft saved.
-fn adapted() -> (Oracle, Adapter, Trainable) {
+fn adapted() -> (Oracle, LoraAdapter, TrainableModel) {
     let oracle: Oracle = oracle("lora.json");
-    let adapter = Adapter::read(&peft_folder(), &config(&oracle.checkpoint)).unwrap();
+    let adapter = LoraAdapter::read(&peft_folder(), &config(&oracle.checkpoint)).unwrap();
     assert_eq!((adapter.settings.rank, adapter.settings.alpha), (oracle.rank, oracle.alpha));
-    let weights = trainable(&oracle.checkpoint, Trained::Lora(adapter.settings.clone()));
+    let weights = trainable(&oracle.checkpoint, TrainScope::Lora(adapter.settings.clone()));
     assert!(weights.variables().keys().eq(adapter.tensors.keys()), "name by name as peft");
     adapter.tensors.iter().for_each(|(name, tensor)| weights.set(name, tensor).unwrap());
     (oracle, adapter, weights)
@@ -87,7 +87,7 @@ fn every_half_of_an_adapter_gets_pefts_gradient_and_nothing_else_does() {
     let (oracle, _, weights) = adapted();
     let frozen = frozen("lora.safetensors");
     for compute in computes() {
-        let (loss, _, gradients) = cross_entropy(&weights, &trees(&oracle.examples), compute).unwrap();
+        let (loss, _, gradients) = cross_entropy(&weights, &prefix_groups(&oracle.examples), compute).unwrap();
         assert!((loss - oracle.loss).abs() <= 1e-4, "{loss}, {}", oracle.loss);
         let names: Vec<&String> = gradients.iter().map(|(name, _)| name).collect();
         assert!(names.iter().copied().eq(oracle.gradient_norms.keys()), "{names:?}");
@@ -105,7 +105,7 @@ fn every_half_of_an_adapter_gets_pefts_gradient_and_nothing_else_does() {
 fn merged_weights_are_pefts_and_others_stay() {
     let (oracle, adapter, weights) = adapted();
     let frozen = frozen("lora.safetensors");
-    let base = trainable(&oracle.checkpoint, Trained::All).merged().unwrap();
+    let base = trainable(&oracle.checkpoint, TrainScope::All).merged().unwrap();
     let path = folder().join(&oracle.checkpoint);
     let config = config(&oracle.checkpoint);
     let stored = Weights::open(&path, &config).unwrap();
@@ -139,8 +139,8 @@ fn five_steps_on_an_adapter_are_pefts() {
 #[test]
 fn a_fresh_adapter_changes_nothing() {
     let (oracle, adapter, _) = adapted();
-    let weights = trainable(&oracle.checkpoint, Trained::Lora(adapter.settings));
-    let base = trainable(&oracle.checkpoint, Trained::All).merged().unwrap();
+    let weights = trainable(&oracle.checkpoint, TrainScope::Lora(adapter.settings));
+    let base = trainable(&oracle.checkpoint, TrainScope::All).merged().unwrap();
     for (name, tensor) in weights.merged().unwrap() {
         assert_eq!(norm(&(tensor - &base[&name]).unwrap()), 0.0, "{name}");
     }
@@ -177,7 +177,7 @@ fn an_adapter_is_written_as_peft_writes_it() {
             _ => assert_eq!(value, &theirs[key], "{key}"),
         }
     }
-    let back = Adapter::read(&out, &config(&oracle.checkpoint)).unwrap();
+    let back = LoraAdapter::read(&out, &config(&oracle.checkpoint)).unwrap();
     assert_eq!(back.settings, adapter.settings);
     assert!(adapter.write(&out, "x").unwrap_err().to_string().contains("exists already"));
 }
@@ -193,7 +193,7 @@ fn adapters_that_would_be_merged_wrongly_are_refused() {
         std::fs::write(place.path().join("adapter_config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
         let weights = std::fs::read(peft_folder().join("adapter_model.safetensors")).unwrap();
         std::fs::write(place.path().join("adapter_model.safetensors"), weights).unwrap();
-        Adapter::read(place.path(), &untied).map(drop).map_err(|e| e.to_string())
+        LoraAdapter::read(place.path(), &untied).map(drop).map_err(|e| e.to_string())
     };
     assert_eq!(copy(&|_| ()), Ok(()));
     for (key, value) in [
@@ -211,7 +211,7 @@ fn adapters_that_would_be_merged_wrongly_are_refused() {
     }
     let problem = copy(&|config| drop(config.insert("r".to_owned(), Value::from(8)))).unwrap_err();
     assert!(problem.contains("has the shape [4, "), "{problem}");
-    let read = |name: &str| Adapter::read(place.path(), &config(name)).unwrap_err().to_string();
+    let read = |name: &str| LoraAdapter::read(place.path(), &config(name)).unwrap_err().to_string();
     copy(&|_| ()).unwrap();
     assert!(read("tied-1").contains("does not fit"), "{}", read("tied-1"));
     std::fs::write(place.path().join("adapter_model.safetensors"), b"no").unwrap();

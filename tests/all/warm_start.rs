@@ -457,7 +457,7 @@ fn options_without_a_meaning_are_named() {
         (&["--rows", "6", "--epochs", "4294967295"], "more steps than can be counted"),
         (&["--checkpoint-every", "0"], "--checkpoint-every"),
         (&["--micro-batch-tokens", "0"], "--micro-batch-tokens"),
-        (&["--layers-at-once", "0"], "--layers-at-once"),
+        (&["--layers-per-checkpoint", "0"], "--layers-per-checkpoint"),
         (&["--lora-rank", "4", "--adapter-out", "out/adapter"], "neither within the other"),
     ];
     for (options, part) in cases {

@@ -92,9 +92,9 @@ pub struct WarmStartArgs {
     /// Tokens that go through the model together; fewer take less memory.
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().micro_batch_tokens, value_parser = clap::value_parser!(u32).range(1..))]
     micro_batch_tokens: u32,
-    /// Layers whose graph is alive at once; fewer take less memory and more time.
-    #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().layers_at_once, value_parser = clap::value_parser!(u32).range(1..))]
-    layers_at_once: u32,
+    /// Layers recomputed together in the backward pass (activation checkpointing); fewer take less memory and more time.
+    #[arg(long, alias = "layers-at-once", value_name = "N", default_value_t = WarmStartSettings::default().layers_per_checkpoint, value_parser = clap::value_parser!(u32).range(1..))]
+    layers_per_checkpoint: u32,
     /// Keep weights and optimizer every so many steps.
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().checkpoint_every, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
@@ -134,7 +134,7 @@ impl WarmStartArgs {
             lora_alpha: positive("lora-alpha", self.lora_alpha, 1e6)?,
             max_tokens: self.max_tokens,
             micro_batch_tokens: self.micro_batch_tokens,
-            layers_at_once: self.layers_at_once,
+            layers_per_checkpoint: self.layers_per_checkpoint,
             checkpoint_every: self.checkpoint_every,
             seed: self.seed,
             ..WarmStartSettings::default()

@@ -163,7 +163,7 @@ fn update_counts(update: &UpdateSettings) -> Vec<(&'static str, u64, RangeInclus
         ("epochs", update.epochs.into(), SMALL),
         ("overlong_tokens", update.overlong_tokens.into(), 0..=1 << 20),
         ("micro_batch_tokens", update.micro_batch_tokens.into(), 1..=1 << 30),
-        ("layers_at_once", update.layers_at_once.into(), SMALL),
+        ("layers_per_checkpoint", update.layers_per_checkpoint.into(), SMALL),
         ("checkpoint_every", update.checkpoint_every.into(), SMALL),
     ];
     if update.train == TrainedPart::Lora {

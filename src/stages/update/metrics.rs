@@ -1,7 +1,7 @@
 //! The row of a step in the `metrics` table.
 
 use crate::tables::{MetricRow, RewardRow, Role};
-use crate::training::policy::{Group, PolicyReport};
+use crate::training::grpo_step::{Group, GrpoStepReport};
 
 /// The mean of what is there; `None` of nothing.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -14,7 +14,13 @@ fn finite(value: f64) -> Option<f64> {
 }
 
 /// What a step did, from the trainer's report, its samples and their rewards.
-pub(super) fn row(role: Role, step: u32, report: &PolicyReport, groups: &[Group], rewards: &[RewardRow]) -> MetricRow {
+pub(super) fn row(
+    role: Role,
+    step: u32,
+    report: &GrpoStepReport,
+    groups: &[Group],
+    rewards: &[RewardRow],
+) -> MetricRow {
     let lengths: Vec<u32> = rollouts(groups).map(|rollout| rollout.token_ids.len() as u32).collect();
     let reward_mean = mean(rewards.iter().map(|row| row.reward));
     let deviation = |mean: f64| {
@@ -69,6 +75,6 @@ pub(super) fn row(role: Role, step: u32, report: &PolicyReport, groups: &[Group]
     }
 }
 
-fn rollouts(groups: &[Group]) -> impl Iterator<Item = &crate::training::policy::Rollout> {
+fn rollouts(groups: &[Group]) -> impl Iterator<Item = &crate::training::grpo_step::Rollout> {
     groups.iter().flat_map(|group| &group.rollouts)
 }

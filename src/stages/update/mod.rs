@@ -24,7 +24,7 @@ use super::{Runner, ShardOutput, Stage, StageError, TableOutput};
 use crate::ids::{ModelId, QuestionId};
 use crate::store::{Action, ActionKey, Counts, Input, StageResult, Store};
 use crate::tables::{MetricRow, PROFILE, RewardRow, Role, TableRow};
-use crate::training::policy::{PolicyReport, policy_step};
+use crate::training::grpo_step::{GrpoStepReport, grpo_step};
 use crate::training::trainable::Snapshot;
 use crate::vlm::ops::Ops;
 
@@ -215,7 +215,7 @@ impl<'a> TrainingChain<'a> {
         // Part-way after an error, the weights must not be taken for those of any step.
         let step = std::mem::replace(&mut live.step, u32::MAX);
         let TrainingState { weights, optimizer, reference, .. } = live;
-        let report = policy_step(weights, optimizer, reference.as_ref(), &groups, &policy, |n| rates.rate(n))?;
+        let report = grpo_step(weights, optimizer, reference.as_ref(), &groups, &policy, |n| rates.rate(n))?;
         live.step = step + 1;
         Ok(StepOutcome { report, groups, rewards })
     }
@@ -223,8 +223,8 @@ impl<'a> TrainingChain<'a> {
 
 /// What a step did, and to what.
 struct StepOutcome {
-    report: PolicyReport,
-    groups: Vec<crate::training::policy::Group>,
+    report: GrpoStepReport,
+    groups: Vec<crate::training::grpo_step::Group>,
     rewards: Vec<RewardRow>,
 }
 

@@ -10,7 +10,7 @@ use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{StageError, read_rows};
 use crate::store::{StageResult, Store};
 use crate::tables::{AnswerRow, Finish, QuestionRow, RewardRow, Role};
-use crate::training::policy::{Group, Rollout};
+use crate::training::grpo_step::{Group, Rollout};
 
 /// A sample of either role.
 struct StoredSample {

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::training::grpo::{Aggregation, GrpoSettings};
+use crate::training::grpo_step::{GrpoStepSettings, OldLogprobs};
 use crate::training::lora::{LoraSettings, TARGETS};
-use crate::training::policy::{OldLogprobs, PolicySettings};
-use crate::training::step::Compute;
-use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, Trained};
+use crate::training::step::ComputeSettings;
+use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, TrainScope};
 
 /// How a role is trained by GRPO.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -70,8 +70,10 @@ pub struct UpdateSettings {
     pub lora_alpha: f64,
     /// Tokens that go through the model together. Changes results by rounding only.
     pub micro_batch_tokens: u32,
-    /// Layers whose graph is alive at once: fewer take less memory and more time.
-    pub layers_at_once: u32,
+    /// Activation checkpointing: layers recomputed together in the backward pass. Fewer take less memory
+    /// and more time; as many as the model has recompute nothing.
+    #[serde(rename(serialize = "layers_at_once"), alias = "layers_at_once")]
+    pub layers_per_checkpoint: u32,
     /// A checkpoint is kept every so many steps, and after the last one.
     pub checkpoint_every: u32,
 }
@@ -119,7 +121,7 @@ impl Default for UpdateSettings {
             lora_rank: 16,
             lora_alpha: 32.0,
             micro_batch_tokens: 8192,
-            layers_at_once: 4,
+            layers_per_checkpoint: 4,
             checkpoint_every: 5,
         }
     }
@@ -127,11 +129,11 @@ impl Default for UpdateSettings {
 
 impl UpdateSettings {
     /// What is trained.
-    pub fn trained(&self) -> Trained {
+    pub fn trained(&self) -> TrainScope {
         match self.train {
-            TrainedPart::All => Trained::All,
-            TrainedPart::Text => Trained::Text,
-            TrainedPart::Lora => Trained::Lora(LoraSettings {
+            TrainedPart::All => TrainScope::All,
+            TrainedPart::Text => TrainScope::Text,
+            TrainedPart::Lora => TrainScope::Lora(LoraSettings {
                 rank: self.lora_rank as usize,
                 alpha: self.lora_alpha,
                 targets: TARGETS.map(str::to_owned).to_vec(),
@@ -158,8 +160,8 @@ impl UpdateSettings {
     }
 
     /// How a step is made on samples of at most `max_tokens` tokens, drawn at `temperature`.
-    pub fn policy(&self, max_tokens: u32, temperature: f64) -> PolicySettings {
-        PolicySettings {
+    pub fn policy(&self, max_tokens: u32, temperature: f64) -> GrpoStepSettings {
+        GrpoStepSettings {
             loss: GrpoSettings {
                 eps_low: self.eps_low,
                 eps_high: self.eps_high,
@@ -173,10 +175,10 @@ impl UpdateSettings {
             groups_per_update: self.prompts_per_update as usize,
             epochs: self.epochs as usize,
             old: self.old_logprobs,
-            compute: Compute {
+            compute: ComputeSettings {
                 temperature,
                 micro_batch_tokens: self.micro_batch_tokens as usize,
-                layers_at_once: self.layers_at_once as usize,
+                layers_per_checkpoint: self.layers_per_checkpoint as usize,
                 threads: rayon::current_num_threads(),
             },
         }

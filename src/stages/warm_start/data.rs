@@ -1,4 +1,4 @@
-//! What a warm start learns from: the rows of a table, as trees of tokens.
+//! What a warm start learns from: the rows of a table, as prefix groups of tokens.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::stages::StageError;
 use crate::stages::image_set::Refusal;
 use crate::stages::model::ModelAssets;
 use crate::tables::{self, Demonstration, DemonstrationSystem, ImageLink, TableError};
-use crate::training::tree::common_prefix;
-use crate::training::{Branch, Tree};
+use crate::training::prefix_group::common_prefix;
+use crate::training::{Continuation, PrefixGroup};
 use crate::vlm::image_processor::Patches;
 use crate::vlm::prompt::Prompt;
 
@@ -98,15 +98,15 @@ impl Demonstrations {
         self.rows.is_empty()
     }
 
-    /// The trees of the rows `from..to`, those of one image and system text sharing their beginning; and the rows
+    /// The prefix groups of the rows `from..to`, those of one image and system text sharing their beginning; and the rows
     /// that cannot be learnt from.
-    pub(super) fn trees(
+    pub(super) fn prefix_groups(
         &self,
         from: usize,
         to: usize,
         assets: &ModelAssets,
         max_tokens: usize,
-    ) -> Result<(Vec<Tree>, RejectedRows), StageError> {
+    ) -> Result<(Vec<PrefixGroup>, RejectedRows), StageError> {
         let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
         // The system text stands before the image: where it differs, the image is not in what they share.
         let alike = |a: &Row, b: &Row| a.image == b.image && a.system == b.system;
@@ -117,22 +117,22 @@ impl Demonstrations {
             }
         }
         let made: Vec<_> =
-            groups.into_par_iter().map(|rows| self.tree(rows, assets, max_tokens)).collect::<Result<_, _>>()?;
-        let (mut trees, mut refused) = (Vec::new(), Vec::new());
-        for (tree, mut refusals) in made {
-            trees.extend(tree);
+            groups.into_par_iter().map(|rows| self.prefix_group(rows, assets, max_tokens)).collect::<Result<_, _>>()?;
+        let (mut prefix_groups, mut refused) = (Vec::new(), Vec::new());
+        for (prefix_group, mut refusals) in made {
+            prefix_groups.extend(prefix_group);
             refused.append(&mut refusals);
         }
-        Ok((trees, refused))
+        Ok((prefix_groups, refused))
     }
 
-    /// The tree of rows about one image, with one system text.
-    fn tree(
+    /// The prefix group of rows about one image, with one system text.
+    fn prefix_group(
         &self,
         rows: std::ops::Range<usize>,
         assets: &ModelAssets,
         max_tokens: usize,
-    ) -> Result<(Option<Tree>, RejectedRows), StageError> {
+    ) -> Result<(Option<PrefixGroup>, RejectedRows), StageError> {
         let image = match self.patches(rows.start, assets)? {
             Ok(image) => image,
             Err(refusal) => return Ok((None, rows.map(|i| (i, refusal.clone())).collect())),
@@ -155,12 +155,12 @@ impl Demonstrations {
         let shared = common_prefix(&prompts);
         let Some(first) = sequences.first() else { return Ok((None, refused)) };
         let prefix = first.prompt[..shared].to_vec();
-        let branch = |sequence: &Sequence| Branch {
+        let continuation = |sequence: &Sequence| Continuation {
             ids: [&sequence.prompt[shared..], &sequence.response].concat(),
             first_target: sequence.prompt.len() - shared,
         };
-        let branches = sequences.iter().map(branch).collect();
-        Ok((Some(Tree { prefix, images: vec![Arc::new(image.into())], branches }), refused))
+        let continuations = sequences.iter().map(continuation).collect();
+        Ok((Some(PrefixGroup { prefix, images: vec![Arc::new(image.into())], continuations }), refused))
     }
 
     fn sequence(&self, row: &Row, image_tokens: usize, assets: &ModelAssets) -> Result<Sequence, Refusal> {

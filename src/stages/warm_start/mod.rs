@@ -25,11 +25,11 @@ use super::{Runner, ShardOutput, Stage, StageError, TableOutput, read_rows};
 use crate::device::DeviceClass;
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{DemonstrationRow, MetricRow, PROFILE, RejectRow, TableRow};
-use crate::training::adapter::Adapter;
+use crate::training::adapter::LoraAdapter;
 use crate::training::lora::{LoraSettings, TARGETS};
-use crate::training::step::Compute;
+use crate::training::step::ComputeSettings;
 use crate::training::supervised::cross_entropy;
-use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, Trained, Tree};
+use crate::training::{AdamWSettings, MomentType, PrefixGroup, Schedule, ScheduleKind, TrainScope};
 use crate::vlm::ops::Ops;
 
 /// The stage's name.
@@ -72,8 +72,10 @@ pub struct WarmStartSettings {
     pub max_tokens: u32,
     /// Tokens that go through the model together. Changes results by rounding only.
     pub micro_batch_tokens: u32,
-    /// Layers whose graph is alive at once: fewer take less memory and more time.
-    pub layers_at_once: u32,
+    /// Activation checkpointing: layers recomputed together in the backward pass. Fewer take less memory
+    /// and more time; as many as the model has recompute nothing.
+    #[serde(rename(serialize = "layers_at_once"), alias = "layers_at_once")]
+    pub layers_per_checkpoint: u32,
     /// Weights and optimizer are kept every so many steps, and after the last one.
     pub checkpoint_every: u32,
     /// The seed of fresh adapters.
@@ -99,7 +101,7 @@ impl Default for WarmStartSettings {
             lora_alpha: 32.0,
             max_tokens: 4096,
             micro_batch_tokens: 4096,
-            layers_at_once: 4,
+            layers_per_checkpoint: 4,
             checkpoint_every: 100,
             seed: 0,
         }
@@ -107,11 +109,11 @@ impl Default for WarmStartSettings {
 }
 
 impl WarmStartSettings {
-    fn trained(&self) -> Trained {
+    fn trained(&self) -> TrainScope {
         match (self.lora_rank, self.freeze_vision) {
-            (0, false) => Trained::All,
-            (0, true) => Trained::Text,
-            (rank, _) => Trained::Lora(LoraSettings {
+            (0, false) => TrainScope::All,
+            (0, true) => TrainScope::Text,
+            (rank, _) => TrainScope::Lora(LoraSettings {
                 rank: rank as usize,
                 alpha: self.lora_alpha,
                 targets: TARGETS.map(str::to_owned).to_vec(),
@@ -140,11 +142,11 @@ impl WarmStartSettings {
         }
     }
 
-    fn compute(&self, threads: usize) -> Compute {
-        Compute {
+    fn compute(&self, threads: usize) -> ComputeSettings {
+        ComputeSettings {
             temperature: 1.0,
             micro_batch_tokens: self.micro_batch_tokens as usize,
-            layers_at_once: self.layers_at_once as usize,
+            layers_per_checkpoint: self.layers_per_checkpoint as usize,
             threads,
         }
     }
@@ -200,9 +202,9 @@ pub fn trained_adapter(
     store: &Store,
     last: &StageResult,
     settings: &WarmStartSettings,
-) -> Result<Option<Adapter>, StageError> {
-    let Trained::Lora(settings) = settings.trained() else { return Ok(None) };
-    Ok(Some(Adapter { settings, tensors: trained_tensors(store, last)? }))
+) -> Result<Option<LoraAdapter>, StageError> {
+    let TrainScope::Lora(settings) = settings.trained() else { return Ok(None) };
+    Ok(Some(LoraAdapter { settings, tensors: trained_tensors(store, last)? }))
 }
 
 struct WarmStart<'a> {
@@ -224,7 +226,7 @@ struct Segment {
 }
 
 /// A step's batch, made ahead of the model.
-type Batch = Result<(Vec<Tree>, RejectedRows), StageError>;
+type Batch = Result<(Vec<PrefixGroup>, RejectedRows), StageError>;
 
 impl WarmStart<'_> {
     /// The rows of a step.
@@ -269,7 +271,8 @@ impl WarmStart<'_> {
             scope.spawn(move || {
                 for step in segment.steps.clone() {
                     let rows = self.rows(step);
-                    let batch = self.data.trees(rows.start, rows.end, &self.assets, self.settings.max_tokens as usize);
+                    let batch =
+                        self.data.prefix_groups(rows.start, rows.end, &self.assets, self.settings.max_tokens as usize);
                     if send.send(batch).is_err() {
                         return;
                     }
@@ -278,9 +281,9 @@ impl WarmStart<'_> {
             for step in segment.steps.clone() {
                 runner.interrupt.check()?;
                 let lost = || StageError::Conflict("the thread that reads ahead died".into());
-                let (trees, refused) = batches.recv().map_err(|_| lost())??;
+                let (prefix_groups, refused) = batches.recv().map_err(|_| lost())??;
                 rejects.extend(refused.into_iter().map(|(row, refusal)| self.reject(row, refusal)));
-                metrics.push(self.step(step, &trees, live, &schedule, compute)?);
+                metrics.push(self.step(step, &prefix_groups, live, &schedule, compute)?);
                 runner.progress.advance(1);
             }
             Ok::<(), StageError>(())
@@ -292,15 +295,15 @@ impl WarmStart<'_> {
     fn step(
         &self,
         step: u32,
-        trees: &[Tree],
+        prefix_groups: &[PrefixGroup],
         live: &mut TrainingState,
         schedule: &Schedule,
-        compute: Compute,
+        compute: ComputeSettings,
     ) -> Result<MetricRow, StageError> {
-        let (loss, figures, gradients) = cross_entropy(&live.weights, trees, compute)?;
+        let (loss, figures, gradients) = cross_entropy(&live.weights, prefix_groups, compute)?;
         let rate = schedule.rate(live.optimizer.updates());
         // Where every row was left out there is nothing to update by, and the optimizer counts nothing.
-        let update = match trees.is_empty() {
+        let update = match prefix_groups.is_empty() {
             true => None,
             false => {
                 let update = live.optimizer.update(live.weights.variables(), &gradients, rate);
@@ -308,11 +311,16 @@ impl WarmStart<'_> {
             }
         };
         let grad_norm = update.and_then(|update| finite(update.grad_norm));
-        let lengths = || trees.iter().flat_map(|tree| &tree.branches).map(|branch| branch.targets().len());
+        let lengths = || {
+            prefix_groups
+                .iter()
+                .flat_map(|prefix_group| &prefix_group.continuations)
+                .map(|continuation| continuation.targets().len())
+        };
         let samples = lengths().count();
         let tokens: usize = lengths().sum();
         let prompts: usize =
-            trees.iter().flat_map(|t| t.branches.iter().map(|b| t.prefix.len() + b.first_target)).sum();
+            prefix_groups.iter().flat_map(|t| t.continuations.iter().map(|b| t.prefix.len() + b.first_target)).sum();
         let mean = |sum: f64, of: usize| if of == 0 { None } else { finite(sum / of as f64) };
         Ok(MetricRow {
             role: None,

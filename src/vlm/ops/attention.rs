@@ -8,8 +8,8 @@ use super::Ops;
 use super::attention_reference::{SCORES, reference};
 use super::segments::{Part, Segments};
 use super::storage::{Rows, tensor};
-use crate::kernels::attention::{BLOCK, Blocks, Heads, Segment, attend};
-use crate::kernels::attention_backward::{Inputs, Rows as KernelRows, attend_backward};
+use crate::kernels::attention::{BLOCK, Heads, KvBlocks, Segment, attend};
+use crate::kernels::attention_backward::{BackwardInputs, Rows as KernelRows, attend_backward};
 
 const NAME: &str = "attention";
 
@@ -115,7 +115,7 @@ pub(crate) fn attend_rows_backward(
     gradients: [&mut [f32]; 3],
 ) {
     let groups: Vec<_> = segments.groups().collect();
-    attend_backward(&Inputs { q, k, v, gradient }, heads, &groups, scale(heads) as f32, gradients);
+    attend_backward(&BackwardInputs { q, k, v, gradient }, heads, &groups, scale(heads) as f32, gradients);
 }
 
 fn rows(x: Rows<'_>) -> KernelRows<'_> {
@@ -125,7 +125,7 @@ fn rows(x: Rows<'_>) -> KernelRows<'_> {
 /// The keys and values in blocks, and each part's list of blocks: whole blocks of a prompt are shared by its
 /// responses, what lies in the last is copied to where a response begins. So a response's tokens have the places, and
 /// their sums the order, that they have in a sequence of the prompt and that response alone.
-fn store(heads: Heads, segments: &Segments, k: KernelRows<'_>, v: KernelRows<'_>) -> (Blocks, Vec<Vec<u32>>) {
+fn store(heads: Heads, segments: &Segments, k: KernelRows<'_>, v: KernelRows<'_>) -> (KvBlocks, Vec<Vec<u32>>) {
     let mut lists: Vec<Vec<u32>> = Vec::new();
     let mut count = 0;
     let mut prompt = 0;
@@ -140,7 +140,7 @@ fn store(heads: Heads, segments: &Segments, k: KernelRows<'_>, v: KernelRows<'_>
         lists.push(list);
         count += own as u32;
     }
-    let mut blocks = Blocks::zeroed(heads, count as usize);
+    let mut blocks = KvBlocks::zeroed(heads, count as usize);
     let width = heads.key_value * heads.dim;
     let mut prompt = 0;
     for (i, part) in segments.parts().enumerate() {

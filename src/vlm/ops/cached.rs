@@ -8,7 +8,7 @@ use super::cached_reference::{Gathering, reference};
 use super::lazy::LazyDerived;
 use super::path::Ops;
 use super::storage::with_rows;
-use crate::kernels::attention::{BLOCK, Blocks, Heads, Segment, attend};
+use crate::kernels::attention::{BLOCK, Heads, KvBlocks, Segment, attend};
 use crate::vlm::cache::{LayerCache, Step, Store};
 
 const NAME: &str = "attention with a cache";
@@ -117,7 +117,7 @@ pub(crate) fn copy_rows(ops: Ops, keys: &Tensor, values: &Tensor, from: usize, t
     Ok(())
 }
 
-fn on_kernels(blocks: &mut Blocks, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
+fn on_kernels(blocks: &mut KvBlocks, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
     with_rows(NAME, k, |k| {
         with_rows(NAME, v, |v| {
             if k.width != heads.key_value * heads.dim || v.width != k.width {

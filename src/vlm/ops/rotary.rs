@@ -77,7 +77,7 @@ impl CustomOp3 for Kernel {
         let (cos, sin) = (cos.contiguous(NAME)?, sin.contiguous(NAME)?);
         let gradient = with_rows(NAME, &gradient.contiguous()?, |g| {
             let mut out = vec![0f32; g.count * g.width];
-            rowwise::rotate_back(g.data, g.stride, g.width / (2 * half), cos, sin, half, &mut out);
+            rowwise::rotate_inverse(g.data, g.stride, g.width / (2 * half), cos, sin, half, &mut out);
             tensor(out, (g.count, g.width))
         })?;
         Ok((Some(gradient), None, None))

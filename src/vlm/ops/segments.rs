@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::attention_reference::Plan;
 use super::lazy::LazyDerived;
-use crate::kernels::attention_backward::Group;
+use crate::kernels::attention_backward::TokenGroup;
 
 /// A prompt and the responses that share it; its tokens lie as prompt, first response, second response and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl Segments {
         self.parts().map(|part| part.own.len()).max().unwrap_or(0)
     }
 
-    pub(super) fn groups(&self) -> impl Iterator<Item = Group<'_>> {
-        self.groups.iter().map(|g| Group { prompt: g.prompt, responses: &g.responses, causal: self.causal })
+    pub(super) fn groups(&self) -> impl Iterator<Item = TokenGroup<'_>> {
+        self.groups.iter().map(|g| TokenGroup { prompt: g.prompt, responses: &g.responses, causal: self.causal })
     }
 
     /// The parts that have tokens, in order; a response follows its prompt.

@@ -10,7 +10,7 @@ use crate::cli::args::Dtype;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::output::ui::Ui;
-use crate::training::adapter::{Adapter, AdapterError};
+use crate::training::adapter::{AdapterError, LoraAdapter};
 use crate::vlm::config::Config;
 use crate::vlm::export::{ExportOptions, export};
 use crate::vlm::named_tensors::CheckpointTensors;
@@ -66,7 +66,7 @@ pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), CommandEr
 fn merge(adapter: &Path, config: &Config, weights: &Weights) -> Result<BTreeMap<String, Tensor>, CommandError> {
     let wrong = |e: AdapterError| CommandError::from_chain(exit::USAGE, &e);
     let source = CheckpointTensors { weights, dtype: DType::F32, device: &Device::Cpu, ops: Ops::Kernels };
-    let mut merged = Adapter::read(adapter, config).and_then(|a| a.merged(config, &source)).map_err(wrong)?;
+    let mut merged = LoraAdapter::read(adapter, config).and_then(|a| a.merged(config, &source)).map_err(wrong)?;
     for parameter in parameters(config) {
         let Some(tensor) = merged.get_mut(&parameter.name) else { continue };
         let stored = weights.raw(&parameter.name).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?.dtype;

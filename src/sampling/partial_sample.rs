@@ -6,7 +6,7 @@ use crate::vlm::tokenizer::Tokenizer;
 
 /// A sample while it is drawn.
 #[derive(Debug, Default)]
-pub(super) struct Growing {
+pub(super) struct PartialSample {
     pub(super) tokens: Vec<u32>,
     logprobs: Vec<f32>,
     /// The text so far, where a stop string may appear in it.
@@ -15,7 +15,7 @@ pub(super) struct Growing {
     cut: Option<usize>,
 }
 
-impl Growing {
+impl PartialSample {
     /// Adds a token; says whether and why the sample ends with it.
     pub(super) fn push(
         &mut self,

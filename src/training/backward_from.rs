@@ -1,21 +1,22 @@
-//! Starts a backward pass with a given gradient.
+//! The start of an autograd backward pass with a given output gradient.
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-/// A scalar whose gradient with respect to `x` is `gradient`: what calling `backward` on it sends through `x`'s graph.
+/// Returns a scalar whose `backward()` sends `gradient` (same shape as `x`) into the graph of `x`:
+/// PyTorch's `x.backward(gradient)`.
 ///
-/// Unlike `(x * gradient).sum()` it computes nothing.
-pub(super) fn seeded(x: &Tensor, gradient: Tensor) -> Result<Tensor> {
-    x.apply_op1(Seed { gradient })
+/// Unlike `(x * gradient).sum()` it does no arithmetic.
+pub(super) fn backward_from(x: &Tensor, gradient: Tensor) -> Result<Tensor> {
+    x.apply_op1(GivenGradient { gradient })
 }
 
-struct Seed {
+struct GivenGradient {
     gradient: Tensor,
 }
 
-impl CustomOp1 for Seed {
+impl CustomOp1 for GivenGradient {
     fn name(&self) -> &'static str {
-        "seed"
+        "given gradient"
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {

@@ -7,32 +7,32 @@ use crate::kernels::aligned::AlignedBuffer;
 use crate::kernels::packed::{PANEL, PackedMatrix};
 
 /// Floats of the largest packed matrix whose memory is kept: beyond it memory counts for more than the time to clear it.
-const LARGEST: usize = 1 << 22;
+const MAX_POOLED_FLOATS: usize = 1 << 22;
 
 /// Bytes that are kept from one part of a pass to the next where memory is short: all that a small model needs, and of a large one little
 /// beside its weights.
-const KEPT: usize = 32 << 20;
+const SMALL_POOL_BYTES: usize = 32 << 20;
 
 /// Memory that was given back.
 #[derive(Debug)]
-pub(in crate::training) struct Buffers {
+pub(in crate::training) struct BufferPool {
     /// Bytes that are kept from one part of a pass to the next.
     kept: usize,
     vectors: Mutex<Vec<AlignedBuffer>>,
     packed: Mutex<Vec<AlignedBuffer>>,
 }
 
-impl Buffers {
+impl BufferPool {
     /// Memory that is used again throughout a pass: within its parts, and, with `throughout`, from one part and one pass to the next. It
     /// is for passes that keep all of their activations: beside these, what a part leaves is little.
     pub(in crate::training) fn new(throughout: bool) -> Self {
-        let kept = if throughout { usize::MAX } else { KEPT };
+        let kept = if throughout { usize::MAX } else { SMALL_POOL_BYTES };
         Self { kept, vectors: Mutex::default(), packed: Mutex::default() }
     }
 
     /// A vector of `len` numbers, whatever they are: the smallest that is free and has room, or a new one.
     pub(super) fn take(&self, len: usize) -> AlignedBuffer {
-        best(&self.vectors, len).unwrap_or_default().resized(len)
+        take_best_fit(&self.vectors, len).unwrap_or_default().resized(len)
     }
 
     /// Takes back what is no longer needed.
@@ -63,26 +63,31 @@ impl Buffers {
     }
 
     /// [`PackedMatrix::pack`].
-    pub(super) fn pack(&self, weight: &[f32], outputs: usize, inputs: usize) -> Packed<'_> {
+    pub(super) fn pack(&self, weight: &[f32], outputs: usize, inputs: usize) -> PooledMatrix<'_> {
         self.packed(outputs, inputs, |memory| PackedMatrix::pack_into(memory, weight, outputs, inputs))
     }
 
     /// [`PackedMatrix::pack_transposed`] of a contiguous matrix `[inputs, outputs]`.
-    pub(super) fn pack_transposed(&self, matrix: &[f32], inputs: usize, outputs: usize) -> Packed<'_> {
+    pub(super) fn pack_transposed(&self, matrix: &[f32], inputs: usize, outputs: usize) -> PooledMatrix<'_> {
         let pack = |memory| PackedMatrix::pack_transposed_into(memory, matrix, outputs, inputs, outputs);
         self.packed(outputs, inputs, pack)
     }
 
-    fn packed(&self, outputs: usize, inputs: usize, pack: impl FnOnce(AlignedBuffer) -> PackedMatrix) -> Packed<'_> {
+    fn packed(
+        &self,
+        outputs: usize,
+        inputs: usize,
+        pack: impl FnOnce(AlignedBuffer) -> PackedMatrix,
+    ) -> PooledMatrix<'_> {
         let len = outputs.next_multiple_of(PANEL) * inputs;
-        let memory = best(&self.packed, len).unwrap_or_default();
-        Packed { matrix: pack(memory), buffers: self }
+        let memory = take_best_fit(&self.packed, len).unwrap_or_default();
+        PooledMatrix { matrix: pack(memory), buffers: self }
     }
 }
 
 /// Takes the smallest that has room for `len` and not for more than twice as much. Where there is none, the largest that is too small
 /// goes, so that batches that grow do not leave a set of buffers each.
-fn best(free: &Mutex<Vec<AlignedBuffer>>, len: usize) -> Option<AlignedBuffer> {
+fn take_best_fit(free: &Mutex<Vec<AlignedBuffer>>, len: usize) -> Option<AlignedBuffer> {
     let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
     let best = (free.iter().enumerate())
         .filter(|(_, buffer)| buffer.capacity() >= len && buffer.capacity() / 2 <= len)
@@ -97,12 +102,12 @@ fn best(free: &Mutex<Vec<AlignedBuffer>>, len: usize) -> Option<AlignedBuffer> {
 }
 
 /// A packed matrix whose memory goes back to the buffers.
-pub(super) struct Packed<'a> {
+pub(super) struct PooledMatrix<'a> {
     matrix: PackedMatrix,
-    buffers: &'a Buffers,
+    buffers: &'a BufferPool,
 }
 
-impl Deref for Packed<'_> {
+impl Deref for PooledMatrix<'_> {
     type Target = PackedMatrix;
 
     fn deref(&self) -> &PackedMatrix {
@@ -110,10 +115,10 @@ impl Deref for Packed<'_> {
     }
 }
 
-impl Drop for Packed<'_> {
+impl Drop for PooledMatrix<'_> {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.matrix).into_memory();
-        if memory.capacity() > LARGEST {
+        if memory.capacity() > MAX_POOLED_FLOATS {
             return;
         }
         self.buffers.packed.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
@@ -126,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_used_for_less_still_has_its_room() {
-        let buffers = Buffers::new(false);
+        let buffers = BufferPool::new(false);
         let capacity = AlignedBuffer::zeroed(1000).capacity();
         buffers.give([AlignedBuffer::zeroed(1000)]);
         for len in [1000, 600, 1000, 500, 1000] {
@@ -140,7 +145,7 @@ mod tests {
 
     #[test]
     fn batches_that_grow_leave_no_buffers_behind() {
-        let buffers = Buffers::new(true);
+        let buffers = BufferPool::new(true);
         for len in (1000..3000).step_by(10) {
             let (first, second) = (buffers.take(len), buffers.take(len));
             buffers.give([first, second]);
@@ -150,17 +155,17 @@ mod tests {
 
     #[test]
     fn what_is_free_is_let_go_of_when_it_is_much() {
-        let free = |buffers: &Buffers| buffers.vectors.lock().unwrap().len() + buffers.packed.lock().unwrap().len();
-        let buffers = Buffers::new(false);
+        let free = |buffers: &BufferPool| buffers.vectors.lock().unwrap().len() + buffers.packed.lock().unwrap().len();
+        let buffers = BufferPool::new(false);
         drop(buffers.pack(&[1.0; 64], 8, 8));
-        buffers.give([AlignedBuffer::zeroed(KEPT / 8)]);
+        buffers.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES / 8)]);
         buffers.trim();
         assert_eq!(free(&buffers), 2);
-        buffers.give([AlignedBuffer::zeroed(KEPT / 8)]);
+        buffers.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES / 8)]);
         buffers.trim();
         assert_eq!(free(&buffers), 0);
-        let throughout = Buffers::new(true);
-        throughout.give([AlignedBuffer::zeroed(KEPT)]);
+        let throughout = BufferPool::new(true);
+        throughout.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES)]);
         throughout.trim();
         assert_eq!(free(&throughout), 1);
     }

@@ -3,12 +3,12 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::norm::Norm;
-use super::{Buffers, floats};
+use super::rms_norm::RmsNorm;
+use super::{BufferPool, floats};
 use crate::kernels::gemm;
 use crate::training::gradients::Gradients;
-use crate::training::head::{TokenFigures, back_row};
-use crate::training::trainable::{Detached, Trainable};
+use crate::training::lm_head::{TokenStats, row_backward};
+use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
 
 /// Logits that are alive at once, and of how many targets at least: for fewer, laying out the projection would take longer than the
@@ -19,52 +19,52 @@ const TARGETS: usize = 128;
 const SLICE: usize = 1 << 21;
 
 /// The norm, the projection and the temperature of its distribution.
-pub(in crate::training) struct Head<'a> {
-    norm: Norm,
+pub(in crate::training) struct NormAndHead<'a> {
+    norm: RmsNorm,
     name: &'a str,
     weight: Tensor,
     trains: bool,
     temperature: f64,
 }
 
-impl<'a> Head<'a> {
+impl<'a> NormAndHead<'a> {
     /// With the projection `name`, `[vocabulary, hidden]`.
-    pub(in crate::training) fn new(weights: &Trainable, name: &'a str, temperature: f64) -> Result<Self> {
+    pub(in crate::training) fn new(weights: &TrainableModel, name: &'a str, temperature: f64) -> Result<Self> {
         let eps = weights.config().text.rms_norm_eps;
-        let norm = Norm::new(weights, "model.norm.weight".to_owned(), eps)?;
-        let weight = Detached(weights).tensor(name)?.contiguous()?;
+        let norm = RmsNorm::new(weights, "model.norm.weight".to_owned(), eps)?;
+        let weight = DetachedWeights(weights).tensor(name)?.contiguous()?;
         Ok(Self { norm, name, weight, trains: weights.trains(name), temperature })
     }
 
-    /// The figures of every target and the gradient by the rows of `x` that predict them, `[targets, hidden]`;
+    /// The stats of every target and the gradient by the rows of `x` that predict them, `[targets, hidden]`;
     /// `gradient(i, logprob)` is the derivative of the loss by the log-probability of target `i`.
     pub(in crate::training) fn forward_backward(
         &self,
         x: &[f32],
         targets: &[u32],
         gradient: &(dyn Fn(usize, f32) -> f32 + Sync),
-        buffers: &Buffers,
+        buffers: &BufferPool,
         gradients: &mut Gradients,
-    ) -> Result<(Vec<TokenFigures>, Vec<f32>)> {
+    ) -> Result<(Vec<TokenStats>, Vec<f32>)> {
         let (vocabulary, hidden) = self.weight.dims2()?;
         let (mut normed, mut by_normed) = (buffers.take(x.len()), buffers.take(x.len()));
         self.norm.forward(x, &mut normed)?;
         let at_once = (LOGITS / vocabulary.max(1)).max(TARGETS).min(targets.len().max(1));
         let (mut logits, mut back) = (buffers.take(at_once * vocabulary), buffers.take(at_once * vocabulary));
-        let mut figures = Vec::with_capacity(targets.len());
+        let mut stats = Vec::with_capacity(targets.len());
         let scale = 1.0 / self.temperature;
         let pieces = normed.chunks(at_once * hidden).zip(by_normed.chunks_mut(at_once * hidden));
         for (targets, (x, dx)) in targets.chunks(at_once).zip(pieces) {
-            let first = figures.len();
+            let first = stats.len();
             let (logits, back) = (&mut logits[..targets.len() * vocabulary], &mut back[..targets.len() * vocabulary]);
             self.logits(x, logits, buffers)?;
             let rows = logits.par_chunks_exact(vocabulary).zip(back.par_chunks_exact_mut(vocabulary));
-            let piece: Vec<TokenFigures> = (rows.zip(targets).enumerate())
+            let piece: Vec<TokenStats> = (rows.zip(targets).enumerate())
                 .map(|(i, ((row, out), target))| {
-                    back_row(row, *target, scale, |logprob| gradient(first + i, logprob), out)
+                    row_backward(row, *target, scale, |logprob| gradient(first + i, logprob), out)
                 })
                 .collect();
-            figures.extend(piece);
+            stats.extend(piece);
             self.input_gradient(back, dx, buffers)?;
             if self.trains {
                 let x = buffers.pack_transposed(x, targets.len(), hidden);
@@ -76,11 +76,11 @@ impl<'a> Head<'a> {
         let mut dx = vec![0f32; x.len()];
         self.norm.backward(x, &by_normed, &mut dx, gradients)?;
         buffers.give([normed, by_normed, logits, back]);
-        Ok((figures, dx))
+        Ok((stats, dx))
     }
 
     /// `[rows, hidden]` to `[rows, vocabulary]`.
-    fn logits(&self, x: &[f32], logits: &mut [f32], buffers: &Buffers) -> Result<()> {
+    fn logits(&self, x: &[f32], logits: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let (vocabulary, hidden) = self.weight.dims2()?;
         let weight = floats(&self.weight)?;
         let words = slice(hidden);
@@ -102,7 +102,7 @@ impl<'a> Head<'a> {
     }
 
     /// The gradient by the rows, `[rows, hidden]`, from that by their logits.
-    fn input_gradient(&self, back: &[f32], dx: &mut [f32], buffers: &Buffers) -> Result<()> {
+    fn input_gradient(&self, back: &[f32], dx: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let (vocabulary, hidden) = self.weight.dims2()?;
         let weight = floats(&self.weight)?;
         let words = slice(hidden);

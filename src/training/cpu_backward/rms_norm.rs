@@ -5,20 +5,20 @@ use candle_core::{Result, Tensor};
 use super::floats;
 use crate::kernels::{rowwise, rowwise_backward};
 use crate::training::gradients::Gradients;
-use crate::training::trainable::{Detached, Trainable};
+use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
 
 /// The weight `name` and the norm's constant.
-pub(super) struct Norm {
+pub(super) struct RmsNorm {
     name: String,
     weight: Tensor,
     eps: f32,
     trains: bool,
 }
 
-impl Norm {
-    pub(super) fn new(weights: &Trainable, name: String, eps: f64) -> Result<Self> {
-        let weight = Detached(weights).tensor(&name)?.contiguous()?;
+impl RmsNorm {
+    pub(super) fn new(weights: &TrainableModel, name: String, eps: f64) -> Result<Self> {
+        let weight = DetachedWeights(weights).tensor(&name)?.contiguous()?;
         Ok(Self { trains: weights.trains(&name), name, weight, eps: eps as f32 })
     }
 

@@ -1,6 +1,6 @@
 //! What people watch in a policy's updates: means over the tokens that count.
 
-use super::layerwise::TokenFigures;
+use super::layerwise::TokenStats;
 use super::objective::PolicyObjective;
 
 /// Means over tokens, in nats where they are of log-probabilities. Without a token they are none.
@@ -32,7 +32,7 @@ pub struct TokenMeans {
 
 /// Sums over the tokens of updates.
 #[derive(Debug, Default)]
-pub struct PolicySums {
+pub struct PolicyMetricSums {
     policy_loss: f64,
     k3_loss: f64,
     tokens: f64,
@@ -56,27 +56,27 @@ fn one_if(yes: bool) -> f64 {
     f64::from(u8::from(yes))
 }
 
-impl PolicySums {
-    /// Adds an update: its tokens' figures now, and those before the step's first update, as far as the gap to the sampler is
+impl PolicyMetricSums {
+    /// Adds an update: its tokens' stats now, and those before the step's first update, as far as the gap to the sampler is
     /// to be counted.
-    pub fn add(&mut self, policy: &PolicyObjective<'_>, figures: &[TokenFigures], before: &[TokenFigures]) {
-        let (policy_loss, k3_loss) = policy.losses(figures);
+    pub fn add(&mut self, policy: &PolicyObjective<'_>, stats: &[TokenStats], before: &[TokenStats]) {
+        let (policy_loss, k3_loss) = policy.losses(stats);
         self.policy_loss += policy_loss;
         self.k3_loss += k3_loss;
-        for (token, figures) in policy.tokens.iter().zip(figures) {
-            let parts = policy.parts(token, figures.logprob);
+        for (token, stats) in policy.tokens.iter().zip(stats) {
+            let terms = policy.token_loss(token, stats.logprob);
             self.tokens += 1.0;
             self.with_reference += one_if(token.reference.is_some());
-            self.k3 += parts.k3;
-            self.kl_old += f64::from(token.old.unwrap_or(figures.logprob)) - f64::from(figures.logprob);
-            self.entropy += f64::from(figures.entropy);
-            self.ratio += parts.policy.ratio;
-            self.ratio_max = self.ratio_max.max(parts.policy.ratio);
-            self.low += one_if(parts.policy.clipped_low);
-            self.high += one_if(parts.policy.clipped_high);
-            self.dual += one_if(parts.policy.dual_clipped);
+            self.k3 += terms.k3;
+            self.kl_old += f64::from(token.old.unwrap_or(stats.logprob)) - f64::from(stats.logprob);
+            self.entropy += f64::from(stats.entropy);
+            self.ratio += terms.policy.ratio;
+            self.ratio_max = self.ratio_max.max(terms.policy.ratio);
+            self.low += one_if(terms.policy.clipped_low);
+            self.high += one_if(terms.policy.clipped_high);
+            self.dual += one_if(terms.policy.dual_clipped);
             self.with_cap += one_if(policy.settings.importance_cap.is_some());
-            self.capped += one_if(parts.importance_capped);
+            self.capped += one_if(terms.importance_capped);
         }
         for (token, before) in policy.tokens.iter().zip(before) {
             let gap = (f64::from(before.logprob) - f64::from(token.sampler)).abs();

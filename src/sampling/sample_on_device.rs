@@ -1,4 +1,4 @@
-//! One token from each row of logits that lie on a card, by the rule of [`pick`](super::pick): most of the logits never leave it.
+//! One token from each row of logits that lie on a card, by the rule of [`sample_token`](super::sample_token): most of the logits never leave it.
 //!
 //! The vocabulary is cut into chunks. Their largest logits and their sums of weights come to the host, which then asks for the few
 //! chunks that the drawn token can be in: the k likeliest tokens lie in the k chunks of the largest logits, and the running sum of
@@ -7,7 +7,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::options::SamplingOptions;
-use super::pick::{Picked, draw, keep, likeliest};
+use super::sample_token::{SampledToken, argmax, draw_index, top_k_top_p};
 
 /// Tokens of a chunk: what a request brings at least.
 const CHUNK: usize = 128;
@@ -15,7 +15,7 @@ const CHUNK: usize = 128;
 const FIRST_CHUNKS: usize = 64;
 
 /// What a row's token is drawn by.
-pub(super) struct Draw<'a> {
+pub(super) struct DrawParameters<'a> {
     pub(super) options: &'a SamplingOptions,
     /// Tokens that are never drawn, beside those of the options.
     pub(super) forbidden: &'a [u32],
@@ -24,7 +24,7 @@ pub(super) struct Draw<'a> {
 }
 
 /// What came over from a row: of all its chunks, in order.
-struct Row<'a> {
+struct RowSummary<'a> {
     /// The largest logit of a chunk that may be drawn, divided by the temperature.
     maxima: &'a [f32],
     /// The sum of the chunk's weights.
@@ -37,7 +37,7 @@ struct Row<'a> {
 }
 
 /// A row that has no token yet.
-struct Open {
+struct PendingRow {
     row: usize,
     /// The chunks asked for, in ascending order.
     chunks: Vec<u32>,
@@ -45,8 +45,8 @@ struct Open {
     beyond: f32,
 }
 
-/// A token for each row of `[rows, vocabulary]`; `None` where [`pick`](super::pick) gives none.
-pub(super) fn pick_on_device(logits: &Tensor, draws: &[Draw<'_>]) -> Result<Vec<Option<Picked>>> {
+/// A token for each row of `[rows, vocabulary]`; `None` where [`sample_token`](super::sample_token) gives none.
+pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) -> Result<Vec<Option<SampledToken>>> {
     let (rows, vocabulary) = logits.dims2()?;
     let device = logits.device();
     let count = vocabulary.div_ceil(CHUNK);
@@ -69,7 +69,7 @@ pub(super) fn pick_on_device(logits: &Tensor, draws: &[Draw<'_>]) -> Result<Vec<
     let sums = host(&chunks.broadcast_sub(&tops.unsqueeze(2)?)?.exp()?.sum(2)?)?;
     let (maxima, tops) = (host(&maxima)?, host(&tops)?);
     let (largest, all) = (host(&largest)?, host(&all)?);
-    let row = |i: usize| Row {
+    let row = |i: usize| RowSummary {
         maxima: &maxima[i * count..][..count],
         sums: &sums[i * count..][..count],
         top: tops[i],
@@ -77,8 +77,9 @@ pub(super) fn pick_on_device(logits: &Tensor, draws: &[Draw<'_>]) -> Result<Vec<
         sum: all[i],
     };
     let chunks = chunks.reshape((rows * count, CHUNK))?;
-    let mut picked = vec![None; rows];
-    let mut open: Vec<Open> = (0..rows).filter_map(|i| ask(i, &row(i), &draws[i], FIRST_CHUNKS)).collect();
+    let mut sampled = vec![None; rows];
+    let mut open: Vec<PendingRow> =
+        (0..rows).filter_map(|i| request_chunks(i, &row(i), &draws[i], FIRST_CHUNKS)).collect();
     let mut asked = FIRST_CHUNKS;
     while !open.is_empty() {
         let wanted: Vec<u32> =
@@ -91,14 +92,14 @@ pub(super) fn pick_on_device(logits: &Tensor, draws: &[Draw<'_>]) -> Result<Vec<
             let values = &values[first * CHUNK..][..open.chunks.len() * CHUNK];
             first += open.chunks.len();
             let i = open.row;
-            match choose(&row(i), &open, values, &draws[i]) {
-                Some(found) => picked[i] = found,
-                None => rest.extend(ask(i, &row(i), &draws[i], asked)),
+            match choose_token(&row(i), &open, values, &draws[i]) {
+                Some(found) => sampled[i] = found,
+                None => rest.extend(request_chunks(i, &row(i), &draws[i], asked)),
             }
         }
         open = rest;
     }
-    Ok(picked)
+    Ok(sampled)
 }
 
 fn inverse(options: &SamplingOptions) -> f32 {
@@ -106,9 +107,10 @@ fn inverse(options: &SamplingOptions) -> f32 {
 }
 
 /// Minus infinity for what must not be drawn: `[1, vocabulary]` where all rows forbid the same, else `[rows, vocabulary]`.
-fn penalties(draws: &[Draw<'_>], vocabulary: usize, device: &Device) -> Result<Tensor> {
-    let forbidden =
-        |draw: &Draw<'_>| -> Vec<u32> { draw.forbidden.iter().chain(&draw.options.forbidden).copied().collect() };
+fn penalties(draws: &[DrawParameters<'_>], vocabulary: usize, device: &Device) -> Result<Tensor> {
+    let forbidden = |draw: &DrawParameters<'_>| -> Vec<u32> {
+        draw.forbidden.iter().chain(&draw.options.forbidden).copied().collect()
+    };
     let sets: Vec<Vec<u32>> = draws.iter().map(forbidden).collect();
     let same = sets.windows(2).all(|pair| pair[0] == pair[1]);
     let sets = if same { &sets[..sets.len().min(1)] } else { &sets[..] };
@@ -133,13 +135,17 @@ fn is_plain(options: &SamplingOptions) -> bool {
 }
 
 /// The chunks that a row's token may be in, at most `limit` where their number is not known; none where there is no token.
-fn ask(i: usize, row: &Row<'_>, draw: &Draw<'_>, limit: usize) -> Option<Open> {
+fn request_chunks(i: usize, row: &RowSummary<'_>, draw: &DrawParameters<'_>, limit: usize) -> Option<PendingRow> {
     if !row.largest.is_finite() || !row.sum.is_finite() || row.maxima.iter().all(|m| *m == f32::NEG_INFINITY) {
         return None;
     }
     let greedy = draw.options.temperature == 0.0;
     if !greedy && is_plain(draw.options) {
-        return Some(Open { row: i, chunks: vec![passing(row.sums, draw.uniform)?.0], beyond: f32::NEG_INFINITY });
+        return Some(PendingRow {
+            row: i,
+            chunks: vec![passing_chunk(row.sums, draw.uniform)?.0],
+            beyond: f32::NEG_INFINITY,
+        });
     }
     let wanted = if greedy { 1 } else { draw.options.top_k.unwrap_or(limit) };
     let mut order: Vec<u32> = (0..row.maxima.len() as u32).collect();
@@ -151,11 +157,11 @@ fn ask(i: usize, row: &Row<'_>, draw: &Draw<'_>, limit: usize) -> Option<Open> {
         order.truncate(wanted);
     }
     order.sort_unstable();
-    Some(Open { row: i, chunks: order, beyond })
+    Some(PendingRow { row: i, chunks: order, beyond })
 }
 
 /// The chunk in which the running sum passes `uniform` of the total, and the sum before it.
-fn passing(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
+fn passing_chunk(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
     let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
     let mut passed = 0.0;
     for (c, sum) in sums.iter().enumerate() {
@@ -170,34 +176,39 @@ fn passing(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
 }
 
 /// The token among the chunks that came over; none where more of them are needed.
-fn choose(row: &Row<'_>, open: &Open, values: &[f32], by: &Draw<'_>) -> Option<Option<Picked>> {
+fn choose_token(
+    row: &RowSummary<'_>,
+    open: &PendingRow,
+    values: &[f32],
+    by: &DrawParameters<'_>,
+) -> Option<Option<SampledToken>> {
     let id = |place: usize| open.chunks[place / CHUNK] * CHUNK as u32 + (place % CHUNK) as u32;
     let weight = |scaled: &f32| if *scaled == f32::NEG_INFINITY { -1.0 } else { (scaled - row.top).exp() };
     let weights: Vec<f32> = values.iter().map(weight).collect();
     let options = by.options;
     let place = if options.temperature == 0.0 {
-        likeliest(&weights).map(|place| place as usize)
+        argmax(&weights).map(|place| place as usize)
     } else if is_plain(options) {
-        within(row.sums, by.uniform, &weights)
+        index_within(row.sums, by.uniform, &weights)
     } else {
         let kept = match options.top_k {
-            Some(k) => keep(&weights, k, options.top_p.unwrap_or(1.0)),
+            Some(k) => top_k_top_p(&weights, k, options.top_p.unwrap_or(1.0)),
             None => nucleus(row, open, &weights, options.top_p.unwrap_or(1.0))?,
         };
         let chosen: Vec<f32> = kept.iter().map(|place| weights[*place as usize]).collect();
-        draw(&chosen, by.uniform).map(|i| kept[i as usize] as usize)
+        draw_index(&chosen, by.uniform).map(|i| kept[i as usize] as usize)
     };
     let token = |place: usize| {
         let logprob = f64::from(values[place]) - f64::from(row.largest) - f64::from(row.sum).ln();
-        Picked { token: id(place), logprob: logprob as f32 }
+        SampledToken { token: id(place), logprob: logprob as f32 }
     };
     Some(place.map(token))
 }
 
 /// The place in the passing chunk where the running sum passes.
-fn within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
+fn index_within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
     let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
-    let (_, mut passed) = passing(sums, uniform)?;
+    let (_, mut passed) = passing_chunk(sums, uniform)?;
     for (place, weight) in weights.iter().enumerate() {
         passed += f64::from(weight.max(0.0));
         if passed > target {
@@ -208,7 +219,7 @@ fn within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
 }
 
 /// The places that top-p leaves, in ascending order; none where tokens that did not come over may belong to them.
-fn nucleus(row: &Row<'_>, open: &Open, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
+fn nucleus(row: &RowSummary<'_>, open: &PendingRow, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
     let target = top_p * row.sums.iter().map(|s| f64::from(*s)).sum::<f64>();
     let beyond = if open.beyond == f32::NEG_INFINITY { -1.0 } else { (open.beyond - row.top).exp() };
     let mut places: Vec<u32> = (0..weights.len() as u32).filter(|p| weights[*p as usize] >= 0.0).collect();
@@ -236,7 +247,7 @@ fn nucleus(row: &Row<'_>, open: &Open, weights: &[f32], top_p: f64) -> Option<Ve
 mod tests {
     use super::*;
     use crate::random::Seed;
-    use crate::sampling::pick;
+    use crate::sampling::sample_token;
 
     fn cases() -> Vec<SamplingOptions> {
         let with = |temperature, top_k, top_p, forbidden: &[u32]| SamplingOptions {
@@ -281,18 +292,18 @@ mod tests {
                 let forbidden = [2u32, 99];
                 let rows: Vec<Vec<f32>> = (0..ROWS).map(|row| logits(kind, row, vocabulary)).collect();
                 let uniform = |row: usize| Seed(4).stream("uniform", "", row as u64).uniform(0);
-                let draws: Vec<Draw<'_>> = (0..ROWS)
-                    .map(|row| Draw { options: &options, forbidden: &forbidden, uniform: uniform(row) })
+                let draws: Vec<DrawParameters<'_>> = (0..ROWS)
+                    .map(|row| DrawParameters { options: &options, forbidden: &forbidden, uniform: uniform(row) })
                     .collect();
                 let tensor = Tensor::from_vec(rows.concat(), (ROWS, vocabulary), &Device::Cpu).unwrap();
-                let found = pick_on_device(&tensor, &draws).unwrap();
+                let found = sample_on_device(&tensor, &draws).unwrap();
                 for (row, found) in found.into_iter().enumerate() {
-                    let expected = pick(&rows[row], &options, &forbidden, uniform(row), &mut Vec::new());
+                    let expected = sample_token(&rows[row], &options, &forbidden, uniform(row), &mut Vec::new());
                     let what = format!("{vocabulary}, {kind}, {options:?}, row {row}: {found:?}, {expected:?}");
                     assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "{what}");
                     // In a vocabulary of three nothing may be left.
                     assert!(found.is_some() || vocabulary == 3, "{what}");
-                    let logprob = |picked: Option<Picked>| picked.map_or(0.0, |p| p.logprob);
+                    let logprob = |sampled: Option<SampledToken>| sampled.map_or(0.0, |p| p.logprob);
                     assert!((logprob(found) - logprob(expected)).abs() < 1e-5, "{what}");
                 }
             }
@@ -308,8 +319,9 @@ mod tests {
                 let tensor = Tensor::new(logits.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
                 for uniform in [0.0, 0.2, 0.5, 0.93] {
                     let found =
-                        pick_on_device(&tensor, &[Draw { options: &options, forbidden: &[99], uniform }]).unwrap();
-                    let expected = pick(&logits, &options, &[99], uniform, &mut Vec::new()).unwrap();
+                        sample_on_device(&tensor, &[DrawParameters { options: &options, forbidden: &[99], uniform }])
+                            .unwrap();
+                    let expected = sample_token(&logits, &options, &[99], uniform, &mut Vec::new()).unwrap();
                     let found = found[0].unwrap();
                     assert_eq!(found.token, expected.token, "{ahead}, {options:?}");
                     assert!((found.logprob - expected.logprob).abs() < 1e-4, "{ahead}: {found:?}, {expected:?}");
@@ -328,13 +340,13 @@ mod tests {
         rows[4][5] = f32::INFINITY;
         let all: Vec<u32> = (0..vocabulary as u32).collect();
         let forbidden = |row: usize| if row == 5 { all.as_slice() } else { &[] };
-        let draws: Vec<Draw<'_>> = (cases.iter().enumerate())
-            .map(|(row, options)| Draw { options, forbidden: forbidden(row), uniform: 0.37 })
+        let draws: Vec<DrawParameters<'_>> = (cases.iter().enumerate())
+            .map(|(row, options)| DrawParameters { options, forbidden: forbidden(row), uniform: 0.37 })
             .collect();
         let tensor = Tensor::from_vec(rows.concat(), (rows.len(), vocabulary), &Device::Cpu).unwrap();
-        let found = pick_on_device(&tensor, &draws).unwrap();
+        let found = sample_on_device(&tensor, &draws).unwrap();
         for (row, found) in found.iter().enumerate() {
-            let expected = pick(&rows[row], &cases[row], forbidden(row), 0.37, &mut Vec::new());
+            let expected = sample_token(&rows[row], &cases[row], forbidden(row), 0.37, &mut Vec::new());
             assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "row {row}");
             assert_eq!(found.is_none(), (2..=5).contains(&row), "row {row}");
         }

@@ -2,24 +2,24 @@
 
 use candle_core::{Result, Tensor};
 
-use super::map::{Map, packed};
-use super::norm::Norm;
-use super::{Buffers, floats, tensor};
+use super::linear_map::{LinearMap, packed};
+use super::rms_norm::RmsNorm;
+use super::{BufferPool, floats, tensor};
 use crate::kernels::aligned::AlignedBuffer;
 use crate::kernels::gelu;
 use crate::training::gradients::Gradients;
-use crate::training::trainable::Trainable;
+use crate::training::trainable::TrainableModel;
 use crate::vlm::config::VISION_RMS_EPS;
 
 /// The merger with its weights.
 pub(in crate::training) struct Merger<'a> {
-    norm: Norm,
-    first: Map<'a>,
-    second: Map<'a>,
+    norm: RmsNorm,
+    first: LinearMap<'a>,
+    second: LinearMap<'a>,
 }
 
 /// What the way back needs.
-pub(in crate::training) struct MergerKept {
+pub(in crate::training) struct MergerActivations {
     x: Tensor,
     normed: AlignedBuffer,
     /// Before and after the activation.
@@ -28,11 +28,11 @@ pub(in crate::training) struct MergerKept {
 }
 
 impl<'a> Merger<'a> {
-    pub(in crate::training) fn new(weights: &'a Trainable) -> Result<Self> {
+    pub(in crate::training) fn new(weights: &'a TrainableModel) -> Result<Self> {
         Ok(Self {
-            norm: Norm::new(weights, "visual.merger.ln_q.weight".to_owned(), VISION_RMS_EPS)?,
-            first: Map::new(weights, "visual.merger.mlp.0", true)?,
-            second: Map::new(weights, "visual.merger.mlp.2", true)?,
+            norm: RmsNorm::new(weights, "visual.merger.ln_q.weight".to_owned(), VISION_RMS_EPS)?,
+            first: LinearMap::new(weights, "visual.merger.mlp.0", true)?,
+            second: LinearMap::new(weights, "visual.merger.mlp.2", true)?,
         })
     }
 
@@ -41,13 +41,13 @@ impl<'a> Merger<'a> {
         &self,
         x: Tensor,
         order: &[u32],
-        buffers: &Buffers,
-    ) -> Result<(Tensor, MergerKept)> {
+        buffers: &BufferPool,
+    ) -> Result<(Tensor, MergerActivations)> {
         let input = floats(&x)?;
         let tokens = order.len();
         let mut normed = buffers.take(input.len());
         self.norm.forward(&input, &mut normed)?;
-        let take = |map: &Map<'_>| buffers.take(tokens * map.outputs());
+        let take = |map: &LinearMap<'_>| buffers.take(tokens * map.outputs());
         let (mut hidden, mut active) = (take(&self.first), take(&self.first));
         self.first.forward(&normed, &mut hidden, buffers)?;
         gelu::gelu(&hidden, &mut active);
@@ -60,19 +60,19 @@ impl<'a> Merger<'a> {
         }
         buffers.give([merged]);
         drop(input);
-        Ok((tensor(output, width)?, MergerKept { x, normed, hidden, active }))
+        Ok((tensor(output, width)?, MergerActivations { x, normed, hidden, active }))
     }
 
     /// From the gradient by the image tokens to that by the last block's result.
     pub(in crate::training) fn backward(
         &self,
-        kept: MergerKept,
+        kept: MergerActivations,
         gradient: &Tensor,
         order: &[u32],
-        buffers: &Buffers,
+        buffers: &BufferPool,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        let MergerKept { x, normed, hidden, active } = kept;
+        let MergerActivations { x, normed, hidden, active } = kept;
         let (input, gradient) = (floats(&x)?, floats(gradient)?);
         let width = self.second.outputs();
         let mut by_merged = buffers.take(gradient.len());

@@ -1,17 +1,17 @@
 //! The layers of a tower as a chain: forward, and back a few layers' graph alive at a time.
 //!
-//! It is cut into links of `layers_at_once` layers: forward, all links but the last run without a graph and only their inputs
-//! are kept; back, each link runs again on a variable and hands its gradients on. One layer a link takes the least memory; a link
+//! It is cut into layers of `layers_per_checkpoint` layers: forward, all layers but the last run without a graph and only their inputs
+//! are kept; back, each layer runs again on a variable and hands its gradients on. One layer a layer takes the least memory; a layer
 //! that holds the whole chain computes nothing twice.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
 use super::TrainingError;
-use super::by_kernels::{self, Block, BlockKept, Buffers, MergerKept, PatchEmbedding, Tokens};
+use super::backward_from::backward_from;
+use super::cpu_backward::{self, Block, BlockActivations, BufferPool, MergerActivations, PatchEmbedding, TokenContext};
 use super::gradients::Gradients;
-use super::seed::seeded;
-use super::trainable::{Detached, Trainable};
+use super::trainable::{DetachedWeights, TrainableModel};
 use crate::kernels::heap::keep_freed_memory_up_to;
 use crate::vlm::config::Config;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
@@ -21,14 +21,14 @@ use crate::vlm::vision::{Merger, PatchEmbed, VisionBlock, VisionContext};
 
 /// A step of a chain: a layer, or what stands at a tower's beginning or end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
+pub(super) enum Layer {
     PatchEmbedding,
     VisionBlock(usize),
     Merger,
     TextLayer(usize),
 }
 
-impl Link {
+impl Layer {
     fn part(self) -> Part {
         match self {
             Self::PatchEmbedding => Part::PatchEmbedding,
@@ -40,9 +40,9 @@ impl Link {
 }
 
 /// The tensors of each part.
-struct Names(Vec<(Part, Vec<String>)>);
+struct TensorNames(Vec<(Part, Vec<String>)>);
 
-impl Names {
+impl TensorNames {
     fn new(config: &Config) -> Self {
         let mut parts: Vec<(Part, Vec<String>)> = Vec::new();
         for parameter in parameters(config) {
@@ -59,7 +59,7 @@ impl Names {
     }
 }
 
-/// What the layers of the two chains need beside their input.
+/// What the layers of the two towers need beside their input.
 pub(super) struct Contexts {
     pub(super) text: TextContext,
     pub(super) vision: Option<VisionContext>,
@@ -68,73 +68,73 @@ pub(super) struct Contexts {
 }
 
 /// What a forward pass keeps for the way back.
-pub(super) struct Kept {
-    /// The groups of links, in order, and the input of each.
-    inputs: Vec<(Vec<Link>, Tensor)>,
+pub(super) struct SavedActivations {
+    /// The groups of layers, in order, and the input of each.
+    inputs: Vec<(Vec<Layer>, Tensor)>,
     /// The last group and its graph.
-    last: Option<(Vec<Link>, Graph)>,
+    last: Option<(Vec<Layer>, Graph)>,
     /// What came out of the chain, without a graph.
     pub(super) output: Option<Tensor>,
 }
 
-/// What leads back through some links.
+/// What leads back through some layers.
 enum Graph {
     /// candle's graph from the variable to the result.
     Autograd(Var, Tensor),
-    /// What each link's kernels need.
-    Kernels(Vec<LinkKept>),
+    /// What each layer's kernels need.
+    Kernels(Vec<LayerActivations>),
 }
 
-/// What the way back through a link needs.
-enum LinkKept {
+/// What the way back through a layer needs.
+enum LayerActivations {
     Patches(Tensor),
-    Block(Box<BlockKept>),
-    Merger(MergerKept),
+    Block(Box<BlockActivations>),
+    Merger(MergerActivations),
 }
 
 /// Freed bytes that stay at the heap's end where layers are recomputed to save memory.
-const LITTLE: i32 = 16 << 20;
+const RECOMPUTE_TRIM_BYTES: i32 = 16 << 20;
 
-/// Takes a model's weights through chains of their layers.
-pub(super) struct Chains<'a> {
-    weights: &'a Trainable,
-    names: Names,
-    layers_at_once: usize,
-    buffers: Buffers,
+/// Takes a model's weights through towers of their layers.
+pub(super) struct CheckpointedTowers<'a> {
+    weights: &'a TrainableModel,
+    names: TensorNames,
+    layers_per_checkpoint: usize,
+    buffers: BufferPool,
 }
 
-impl<'a> Chains<'a> {
-    pub(super) fn new(weights: &'a Trainable, layers_at_once: usize) -> Self {
+impl<'a> CheckpointedTowers<'a> {
+    pub(super) fn new(weights: &'a TrainableModel, layers_per_checkpoint: usize) -> Self {
         let config = weights.config();
-        // The patch embedding and the merger are links of the vision tower's chain too.
+        // The patch embedding and the merger are layers of the vision tower's chain too.
         let longest = config.text.num_hidden_layers.max(config.vision.depth + 2);
-        let throughout = layers_at_once >= longest;
-        let chains = Self {
+        let throughout = layers_per_checkpoint >= longest;
+        let towers = Self {
             weights,
-            names: Names::new(config),
-            layers_at_once: layers_at_once.max(1),
-            buffers: Buffers::new(throughout),
+            names: TensorNames::new(config),
+            layers_per_checkpoint: layers_per_checkpoint.max(1),
+            buffers: BufferPool::new(throughout),
         };
-        if chains.has_kernels() {
-            keep_freed_memory_up_to(if throughout { i32::MAX } else { LITTLE });
+        if towers.has_kernels() {
+            keep_freed_memory_up_to(if throughout { i32::MAX } else { RECOMPUTE_TRIM_BYTES });
         }
-        chains
+        towers
     }
 
     /// Memory that the kernels use again.
-    pub(super) fn buffers(&self) -> &Buffers {
+    pub(super) fn buffers(&self) -> &BufferPool {
         &self.buffers
     }
 
     /// The vision tower.
-    pub(super) fn vision_chain(&self) -> Vec<Link> {
-        let blocks = (0..self.weights.config().vision.depth).map(Link::VisionBlock);
-        [Link::PatchEmbedding].into_iter().chain(blocks).chain([Link::Merger]).collect()
+    pub(super) fn vision_layers(&self) -> Vec<Layer> {
+        let blocks = (0..self.weights.config().vision.depth).map(Layer::VisionBlock);
+        [Layer::PatchEmbedding].into_iter().chain(blocks).chain([Layer::Merger]).collect()
     }
 
     /// The text tower without its embedding, final norm and head.
-    pub(super) fn text_chain(&self) -> Vec<Link> {
-        (0..self.weights.config().text.num_hidden_layers).map(Link::TextLayer).collect()
+    pub(super) fn text_layers(&self) -> Vec<Layer> {
+        (0..self.weights.config().text.num_hidden_layers).map(Layer::TextLayer).collect()
     }
 
     /// Whether the way back is computed by kernels; elsewhere it is by candle's graph.
@@ -145,21 +145,21 @@ impl<'a> Chains<'a> {
     /// Runs a chain forward, keeping what the way back needs.
     pub(super) fn forward_keeping(
         &self,
-        chain: &[Link],
+        chain: &[Layer],
         x: Tensor,
         contexts: &Contexts,
-    ) -> Result<Kept, TrainingError> {
-        let mut kept = Kept { inputs: Vec::new(), last: None, output: None };
+    ) -> Result<SavedActivations, TrainingError> {
+        let mut kept = SavedActivations { inputs: Vec::new(), last: None, output: None };
         let mut x = x;
-        let groups: Vec<&[Link]> = chain.chunks(self.layers_at_once).collect();
-        for (i, links) in groups.iter().enumerate() {
+        let groups: Vec<&[Layer]> = chain.chunks(self.layers_per_checkpoint).collect();
+        for (i, layers) in groups.iter().enumerate() {
             if i + 1 == groups.len() {
-                let (output, graph) = self.run_keeping(links, &x, contexts, true)?;
-                kept.last = Some((links.to_vec(), graph));
+                let (output, graph) = self.run_keeping(layers, &x, contexts, true)?;
+                kept.last = Some((layers.to_vec(), graph));
                 kept.output = output;
             } else {
-                let output = self.run(links, x.clone(), contexts, &Detached(self.weights))?;
-                kept.inputs.push((links.to_vec(), std::mem::replace(&mut x, output)));
+                let output = self.run(layers, x.clone(), contexts, &DetachedWeights(self.weights))?;
+                kept.inputs.push((layers.to_vec(), std::mem::replace(&mut x, output)));
             }
         }
         Ok(kept)
@@ -169,97 +169,101 @@ impl<'a> Chains<'a> {
     /// `gradients`.
     pub(super) fn backward(
         &self,
-        kept: Kept,
+        kept: SavedActivations,
         gradient: Tensor,
         contexts: &Contexts,
         wants_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, TrainingError> {
-        let Kept { mut inputs, last, output } = kept;
+        let SavedActivations { mut inputs, last, output } = kept;
         drop(output);
-        let Some((links, graph)) = last else { return Ok(Some(gradient)) };
+        let Some((layers, graph)) = last else { return Ok(Some(gradient)) };
         let wants = wants_input || !inputs.is_empty();
-        let mut gradient = self.group_backward(&links, graph, gradient, contexts, wants, gradients)?;
-        while let Some((links, x)) = inputs.pop() {
+        let mut gradient = self.group_backward(&layers, graph, gradient, contexts, wants, gradients)?;
+        while let Some((layers, x)) = inputs.pop() {
             let Some(seed) = gradient else { return Ok(None) };
-            let (_, graph) = self.run_keeping(&links, &x, contexts, false)?;
+            let (_, graph) = self.run_keeping(&layers, &x, contexts, false)?;
             drop(x);
             let wants = wants_input || !inputs.is_empty();
-            gradient = self.group_backward(&links, graph, seed, contexts, wants, gradients)?;
+            gradient = self.group_backward(&layers, graph, seed, contexts, wants, gradients)?;
         }
         Ok(gradient)
     }
 
-    /// Runs some links, keeping what leads back through them; their result, if it is wanted.
+    /// Runs some layers, keeping what leads back through them; their result, if it is wanted.
     fn run_keeping(
         &self,
-        links: &[Link],
+        layers: &[Layer],
         x: &Tensor,
         contexts: &Contexts,
         wants_output: bool,
     ) -> Result<(Option<Tensor>, Graph), TrainingError> {
         if !self.has_kernels() {
             let input = Var::from_tensor(x)?;
-            let output = self.run(links, input.as_tensor().clone(), contexts, self.weights)?;
+            let output = self.run(layers, input.as_tensor().clone(), contexts, self.weights)?;
             return Ok((Some(output.detach()), Graph::Autograd(input, output)));
         }
-        let mut kept = Vec::with_capacity(links.len());
+        let mut kept = Vec::with_capacity(layers.len());
         let mut x = Some(x.clone());
-        for (i, link) in links.iter().enumerate() {
+        for (i, layer) in layers.iter().enumerate() {
             let Some(input) = x else { break };
-            let wants_output = wants_output || i + 1 < links.len();
-            let (output, link) = match (*link, &contexts.vision) {
-                (Link::TextLayer(_) | Link::VisionBlock(_), _) => {
-                    let (block, tokens) = self.block(*link, contexts)?;
+            let wants_output = wants_output || i + 1 < layers.len();
+            let (output, layer) = match (*layer, &contexts.vision) {
+                (Layer::TextLayer(_) | Layer::VisionBlock(_), _) => {
+                    let (block, tokens) = self.block(*layer, contexts)?;
                     let (output, kept) = block.forward(input, tokens, wants_output)?;
-                    (output, LinkKept::Block(Box::new(kept)))
+                    (output, LayerActivations::Block(Box::new(kept)))
                 }
-                (Link::PatchEmbedding, Some(vision)) => {
+                (Layer::PatchEmbedding, Some(vision)) => {
                     let embedding = PatchEmbedding::new(self.weights)?;
                     let output = match wants_output {
                         true => Some(embedding.forward(&input, vision.order(), &self.buffers)?),
                         false => None,
                     };
-                    (output, LinkKept::Patches(input))
+                    (output, LayerActivations::Patches(input))
                 }
-                (Link::Merger, Some(vision)) => {
-                    let merger = by_kernels::Merger::new(self.weights)?;
+                (Layer::Merger, Some(vision)) => {
+                    let merger = cpu_backward::Merger::new(self.weights)?;
                     let (output, kept) = merger.forward(input, vision.order(), &self.buffers)?;
-                    (Some(output), LinkKept::Merger(kept))
+                    (Some(output), LayerActivations::Merger(kept))
                 }
                 (_, None) => return Err(without_images()),
             };
             x = output;
-            kept.push(link);
+            kept.push(layer);
         }
         Ok((x, Graph::Kernels(kept)))
     }
 
     /// A block and what it knows of its tokens.
-    fn block<'b>(&'b self, link: Link, contexts: &'b Contexts) -> Result<(Block<'b>, Tokens<'b>), TrainingError> {
+    fn block<'b>(
+        &'b self,
+        layer: Layer,
+        contexts: &'b Contexts,
+    ) -> Result<(Block<'b>, TokenContext<'b>), TrainingError> {
         let buffers = &self.buffers;
-        match (link, &contexts.vision) {
-            (Link::TextLayer(i), _) => {
+        match (layer, &contexts.vision) {
+            (Layer::TextLayer(i), _) => {
                 let (angles, segments) = (contexts.text.angles(), contexts.text.segments());
                 let last = i + 1 == self.weights.config().text.num_hidden_layers;
                 let wanted = last.then_some(contexts.needed.as_slice());
-                Ok((Block::text(self.weights, i)?, Tokens { angles, segments, wanted, buffers }))
+                Ok((Block::text(self.weights, i)?, TokenContext { angles, segments, wanted, buffers }))
             }
-            (Link::VisionBlock(i), Some(vision)) => {
+            (Layer::VisionBlock(i), Some(vision)) => {
                 let segments = vision.segments(self.weights.config().vision.is_full_attention(i));
                 Ok((
                     Block::vision(self.weights, i)?,
-                    Tokens { angles: vision.angles(), segments, wanted: None, buffers },
+                    TokenContext { angles: vision.angles(), segments, wanted: None, buffers },
                 ))
             }
             _ => Err(without_images()),
         }
     }
 
-    /// Takes a gradient back through some links, whose input's it gives if it is wanted.
+    /// Takes a gradient back through some layers, whose input's it gives if it is wanted.
     fn group_backward(
         &self,
-        links: &[Link],
+        layers: &[Layer],
         graph: Graph,
         gradient: Tensor,
         contexts: &Contexts,
@@ -268,23 +272,23 @@ impl<'a> Chains<'a> {
     ) -> Result<Option<Tensor>, TrainingError> {
         let kept = match graph {
             Graph::Autograd(input, output) => {
-                return self.autograd_backward(links, &input, &output, gradient, gradients);
+                return self.autograd_backward(layers, &input, &output, gradient, gradients);
             }
             Graph::Kernels(kept) => kept,
         };
         let mut gradient = Some(gradient);
-        for (i, (link, kept)) in links.iter().zip(kept).enumerate().rev() {
+        for (i, (layer, kept)) in layers.iter().zip(kept).enumerate().rev() {
             let Some(by_output) = gradient else { return Ok(None) };
             gradient = match (kept, &contexts.vision) {
-                (LinkKept::Block(kept), _) => {
-                    let (block, tokens) = self.block(*link, contexts)?;
+                (LayerActivations::Block(kept), _) => {
+                    let (block, tokens) = self.block(*layer, contexts)?;
                     block.backward(*kept, &by_output, tokens, wants_input || i > 0, gradients)?
                 }
-                (LinkKept::Merger(kept), Some(vision)) => {
-                    let merger = by_kernels::Merger::new(self.weights)?;
+                (LayerActivations::Merger(kept), Some(vision)) => {
+                    let merger = cpu_backward::Merger::new(self.weights)?;
                     Some(merger.backward(kept, &by_output, vision.order(), &self.buffers, gradients)?)
                 }
-                (LinkKept::Patches(patches), Some(vision)) => {
+                (LayerActivations::Patches(patches), Some(vision)) => {
                     let embedding = PatchEmbedding::new(self.weights)?;
                     embedding.backward(&patches, &by_output, vision.order(), &self.buffers, gradients)?;
                     None
@@ -298,15 +302,15 @@ impl<'a> Chains<'a> {
     /// The same by candle's graph.
     fn autograd_backward(
         &self,
-        links: &[Link],
+        layers: &[Layer],
         input: &Var,
         output: &Tensor,
         gradient: Tensor,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, TrainingError> {
-        let mut store = seeded(output, gradient)?.backward()?;
-        for link in links {
-            self.collect(link.part(), &mut store, gradients)?;
+        let mut store = backward_from(output, gradient)?.backward()?;
+        for layer in layers {
+            self.collect(layer.part(), &mut store, gradients)?;
         }
         Ok(store.remove(input))
     }
@@ -328,10 +332,10 @@ impl<'a> Chains<'a> {
         Ok(())
     }
 
-    /// Runs some links, keeping nothing.
+    /// Runs some layers, keeping nothing.
     pub(super) fn run(
         &self,
-        links: &[Link],
+        layers: &[Layer],
         x: Tensor,
         contexts: &Contexts,
         source: &dyn NamedTensors,
@@ -339,18 +343,18 @@ impl<'a> Chains<'a> {
         let config = self.weights.config();
         let training = Purpose::Training;
         let mut x = x;
-        for link in links {
-            x = match (*link, &contexts.vision) {
-                (Link::TextLayer(i), _) => {
+        for layer in layers {
+            x = match (*layer, &contexts.vision) {
+                (Layer::TextLayer(i), _) => {
                     DecoderLayer::new(&config.text, i, source, training)?.forward(&x, &contexts.text)?
                 }
-                (Link::PatchEmbedding, Some(vision)) => {
+                (Layer::PatchEmbedding, Some(vision)) => {
                     PatchEmbed::new(&config.vision, source, training)?.forward(&x, vision)?
                 }
-                (Link::VisionBlock(i), Some(vision)) => {
+                (Layer::VisionBlock(i), Some(vision)) => {
                     VisionBlock::new(&config.vision, i, source, training)?.forward(&x, vision)?
                 }
-                (Link::Merger, Some(vision)) => Merger::new(&config.vision, source, training)?.forward(&x, vision)?,
+                (Layer::Merger, Some(vision)) => Merger::new(&config.vision, source, training)?.forward(&x, vision)?,
                 (_, None) => return Err(without_images()),
             };
         }

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
-use crate::kernels::rowwise::exponentials;
+use crate::kernels::rowwise::shifted_exponentials;
 use crate::vlm::ops::{Linear, Ops};
 
 /// Logits that are alive at once: small on a CPU, which has caches, and enough to fill a card.
@@ -11,7 +11,7 @@ const LOGITS: [usize; 2] = [1 << 24, 1 << 27];
 
 /// What the model thinks of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct TokenFigures {
+pub struct TokenStats {
     /// Log-probability of the target under the temperature-scaled distribution.
     pub logprob: f32,
     /// Entropy of that distribution, in nats.
@@ -19,7 +19,7 @@ pub struct TokenFigures {
 }
 
 /// What comes back from the head.
-pub(super) struct Back {
+pub(super) struct LmHeadGradients {
     /// By the normed rows, `[targets, hidden]`.
     pub(super) rows: Tensor,
     /// By the projection, `[vocabulary, hidden]`, where it is wanted.
@@ -27,7 +27,7 @@ pub(super) struct Back {
 }
 
 /// The projection and the temperature of its distribution.
-pub(super) struct Head<'a> {
+pub(super) struct LmHead<'a> {
     /// `[vocabulary, hidden]`, without a graph.
     pub(super) weight: &'a Tensor,
     /// Divides the logits.
@@ -35,34 +35,34 @@ pub(super) struct Head<'a> {
     pub(super) ops: Ops,
 }
 
-impl Head<'_> {
+impl LmHead<'_> {
     fn rows_at_once(&self) -> Result<usize> {
         let [cpu, card] = LOGITS;
         let logits = if self.weight.device().is_cpu() { cpu } else { card };
         Ok((logits / self.weight.dim(0)?.max(1)).max(1))
     }
 
-    /// The figures of every target, given the normed rows `[targets, hidden]` that predict them.
-    pub(super) fn forward(&self, normed: &Tensor, targets: &[u32]) -> Result<Vec<TokenFigures>> {
-        let mut figures = Vec::with_capacity(targets.len());
+    /// The stats of every target, given the normed rows `[targets, hidden]` that predict them.
+    pub(super) fn forward(&self, normed: &Tensor, targets: &[u32]) -> Result<Vec<TokenStats>> {
+        let mut stats = Vec::with_capacity(targets.len());
         let mut at = 0;
         for targets in targets.chunks(self.rows_at_once()?) {
             let logits = self.logits(&normed.narrow(0, at, targets.len())?)?;
-            figures.extend(self.distributions(&logits, targets, |_, _| 0.0, false)?.0);
+            stats.extend(self.distributions(&logits, targets, |_, _| 0.0, false)?.0);
             at += targets.len();
         }
-        Ok(figures)
+        Ok(stats)
     }
 
-    /// The same, and back: `gradient(i, figures)` is the derivative of the loss by the log-probability of target `i`.
+    /// The same, and back: `gradient(i, stats)` is the derivative of the loss by the log-probability of target `i`.
     pub(super) fn forward_backward(
         &self,
         normed: &Tensor,
         targets: &[u32],
         gradient: &(dyn Fn(usize, f32) -> f32 + Sync),
         wants_weight: bool,
-    ) -> Result<(Vec<TokenFigures>, Back)> {
-        let mut figures = Vec::with_capacity(targets.len());
+    ) -> Result<(Vec<TokenStats>, LmHeadGradients)> {
+        let mut stats = Vec::with_capacity(targets.len());
         let (mut rows, mut weight) = (Vec::new(), None);
         let mut at = 0;
         for targets in targets.chunks(self.rows_at_once()?) {
@@ -71,7 +71,7 @@ impl Head<'_> {
             let first = at;
             let (piece, back) =
                 self.distributions(&logits, targets, |i, logprob| gradient(first + i, logprob), true)?;
-            figures.extend(piece);
+            stats.extend(piece);
             let back = back.to_dtype(normed.dtype())?;
             rows.push(back.matmul(self.weight)?);
             if wants_weight {
@@ -84,29 +84,29 @@ impl Head<'_> {
             at += targets.len();
         }
         let rows = if rows.len() == 1 { rows.swap_remove(0) } else { Tensor::cat(&rows, 0)? };
-        Ok((figures, Back { rows, weight }))
+        Ok((stats, LmHeadGradients { rows, weight }))
     }
 
     fn logits(&self, normed: &Tensor) -> Result<Tensor> {
         Linear::new(self.ops, self.weight.clone(), None).forward(normed)
     }
 
-    /// The figures of rows of logits, and if `back` is set the loss's derivative by the logits.
+    /// The stats of rows of logits, and if `back` is set the loss's derivative by the logits.
     fn distributions(
         &self,
         logits: &Tensor,
         targets: &[u32],
         gradient: impl Fn(usize, f32) -> f32 + Sync,
         back: bool,
-    ) -> Result<(Vec<TokenFigures>, Tensor)> {
+    ) -> Result<(Vec<TokenStats>, Tensor)> {
         let (count, vocabulary) = logits.dims2()?;
         let scale = 1.0 / self.temperature;
         let by_row = with_floats(self.ops, &logits.contiguous()?, |values| {
             let mut out = vec![0f32; if back { values.len() } else { 0 }];
             let one = |i: usize, row: &[f32], out: &mut [f32]| {
-                back_row(row, targets[i], scale, |logprob| gradient(i, logprob), out)
+                row_backward(row, targets[i], scale, |logprob| gradient(i, logprob), out)
             };
-            let figures: Vec<TokenFigures> = if back {
+            let stats: Vec<TokenStats> = if back {
                 let rows = values.par_chunks_exact(vocabulary).zip(out.par_chunks_exact_mut(vocabulary)).enumerate();
                 rows.map(|(i, (row, out))| one(i, row, out)).collect()
             } else {
@@ -114,39 +114,39 @@ impl Head<'_> {
                 rows.map_init(|| vec![0f32; vocabulary], |out, (i, row)| distribution(row, targets[i], scale, out).0)
                     .collect()
             };
-            (figures, out)
+            (stats, out)
         })?;
         match by_row {
-            Some((figures, out)) if back => {
-                Ok((figures, Tensor::from_vec(out, (count, vocabulary), &candle_core::Device::Cpu)?))
+            Some((stats, out)) if back => {
+                Ok((stats, Tensor::from_vec(out, (count, vocabulary), &candle_core::Device::Cpu)?))
             }
-            Some((figures, _)) => Ok((figures, logits.clone())),
+            Some((stats, _)) => Ok((stats, logits.clone())),
             None => composed(logits, targets, scale, gradient, back),
         }
     }
 }
 
-/// The figures of a row of logits; `out` gets the derivative of the loss by them, `gradient` being the one by the
+/// The stats of a row of logits; `out` gets the derivative of the loss by them, `gradient` being the one by the
 /// log-probability of the target.
-pub(super) fn back_row(
+pub(super) fn row_backward(
     row: &[f32],
     target: u32,
     scale: f64,
     gradient: impl Fn(f32) -> f32,
     out: &mut [f32],
-) -> TokenFigures {
-    let (figures, sum) = distribution(row, target, scale, out);
-    let factor = f64::from(gradient(figures.logprob)) * scale;
+) -> TokenStats {
+    let (stats, sum) = distribution(row, target, scale, out);
+    let factor = f64::from(gradient(stats.logprob)) * scale;
     // d logp / d logit_j = (1 if j is the target, else 0) - p_j, over the temperature.
     let share = (factor / sum) as f32;
     out.iter_mut().for_each(|p| *p *= -share);
     out[target as usize] += factor as f32;
-    figures
+    stats
 }
 
-/// The figures of a row; `out` gets `exp(x - largest)` and the second figure is their sum.
-fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (TokenFigures, f64) {
-    let (largest, sum) = exponentials(row, scale as f32, out);
+/// The stats of a row; `out` gets `exp(x - largest)` and the second figure is their sum.
+fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (TokenStats, f64) {
+    let (largest, sum) = shifted_exponentials(row, scale as f32, out);
     // H = ln(sum) - mean of (x - largest), x the scaled logits.
     let weighted = |(e, x): (&f32, &f32)| match *e {
         // A word without any chance adds nothing, even where its logit is minus infinity.
@@ -155,17 +155,17 @@ fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (Token
     };
     let mean = out.iter().zip(row).map(weighted).sum::<f64>() / sum;
     let logprob = f64::from(row[target as usize]) * scale - f64::from(largest) - sum.ln();
-    (TokenFigures { logprob: logprob as f32, entropy: (sum.ln() - mean) as f32 }, sum)
+    (TokenStats { logprob: logprob as f32, entropy: (sum.ln() - mean) as f32 }, sum)
 }
 
-/// The same by candle's operations, for other devices; only the targets' figures come to the host.
+/// The same by candle's operations, for other devices; only the targets' stats come to the host.
 fn composed(
     logits: &Tensor,
     targets: &[u32],
     scale: f64,
     gradient: impl Fn(usize, f32) -> f32,
     back: bool,
-) -> Result<(Vec<TokenFigures>, Tensor)> {
+) -> Result<(Vec<TokenStats>, Tensor)> {
     let device = logits.device();
     let log_p = candle_nn::ops::log_softmax(&(logits.to_dtype(DType::F32)? * scale)?, D::Minus1)?;
     let p = log_p.exp()?;
@@ -173,19 +173,19 @@ fn composed(
     let entropies = (&p * &log_p.maximum(f64::from(f32::MIN))?)?.sum(1)?.neg()?.to_vec1::<f32>()?;
     let index = Tensor::new(targets, device)?.unsqueeze(1)?; // [count, 1]
     let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;
-    let figures: Vec<TokenFigures> = logprobs
+    let stats: Vec<TokenStats> = logprobs
         .iter()
         .zip(&entropies)
-        .map(|(logprob, entropy)| TokenFigures { logprob: *logprob, entropy: *entropy })
+        .map(|(logprob, entropy)| TokenStats { logprob: *logprob, entropy: *entropy })
         .collect();
     if !back {
-        return Ok((figures, p));
+        return Ok((stats, p));
     }
     let factors: Vec<f32> =
         logprobs.iter().enumerate().map(|(i, logprob)| (f64::from(gradient(i, *logprob)) * scale) as f32).collect();
     let factors = Tensor::new(factors, device)?.unsqueeze(1)?; // [count, 1]
     let back = p.broadcast_mul(&factors.neg()?)?.scatter_add(&index, &factors, 1)?;
-    Ok((figures, back))
+    Ok((stats, back))
 }
 
 /// Runs a function on the numbers of a contiguous tensor that the kernels serve; none elsewhere.
@@ -216,7 +216,7 @@ mod tests {
             let (logprobs, entropies) = (floats(&case["logps"]), floats(&case["entropies"]));
             for (i, row) in case["logits"].as_array().unwrap().iter().enumerate() {
                 let row: Vec<f32> = serde_json::from_value(row.clone()).unwrap();
-                // Scaled logits are f32: their rounding is what the figures can be off by.
+                // Scaled logits are f32: their rounding is what the stats can be off by.
                 let largest = row.iter().fold(0f32, |a, b| a.max(b.abs()));
                 let tolerance = 1e-5 + 1.2e-7 * f64::from(largest) / temperature;
                 let (own, _) = distribution(&row, targets[i], 1.0 / temperature, &mut vec![0.0; row.len()]);

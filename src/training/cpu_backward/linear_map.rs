@@ -4,17 +4,17 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
 
-use super::buffers::Packed;
-use super::{Buffers, floats};
+use super::buffer_pool::PooledMatrix;
+use super::{BufferPool, floats};
 use crate::kernels::gemm;
 use crate::kernels::packed::PackedMatrix;
 use crate::training::gradients::Gradients;
-use crate::training::trainable::{Detached, Trainable};
+use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
 
 /// `y = x Wᵀ + b`, W being some rows of the tensor `{name}.weight`.
-pub(super) struct Map<'a> {
-    weights: &'a Trainable,
+pub(super) struct LinearMap<'a> {
+    weights: &'a TrainableModel,
     name: String,
     weight: Tensor,
     bias: Option<(String, Tensor)>,
@@ -22,10 +22,10 @@ pub(super) struct Map<'a> {
     inputs: usize,
 }
 
-impl<'a> Map<'a> {
+impl<'a> LinearMap<'a> {
     /// The map under `name`, with a bias or without.
-    pub(super) fn new(weights: &'a Trainable, name: &str, biased: bool) -> Result<Self> {
-        let tensor = |name: &str| Detached(weights).tensor(name)?.contiguous();
+    pub(super) fn new(weights: &'a TrainableModel, name: &str, biased: bool) -> Result<Self> {
+        let tensor = |name: &str| DetachedWeights(weights).tensor(name)?.contiguous();
         let weight = tensor(&format!("{name}.weight"))?;
         let bias = match biased {
             true => {
@@ -59,7 +59,7 @@ impl<'a> Map<'a> {
     }
 
     /// `[tokens, inputs]` to `[tokens, outputs]`.
-    pub(super) fn forward(&self, x: &[f32], out: &mut [f32], buffers: &Buffers) -> Result<()> {
+    pub(super) fn forward(&self, x: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let weight = floats(&self.weight)?;
         let packed = buffers.pack(&weight[self.elements()], self.outputs(), self.inputs);
         let bias = self.bias.as_ref().map(|(_, bias)| floats(bias)).transpose()?;
@@ -68,20 +68,20 @@ impl<'a> Map<'a> {
     }
 
     /// The gradient by the input, `g W`.
-    pub(super) fn input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &Buffers) -> Result<()> {
+    pub(super) fn input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let weight = self.transposed(buffers)?;
         gemm::linear(g, self.outputs(), &weight, None, out);
         Ok(())
     }
 
     /// The same, added to `out`.
-    pub(super) fn add_input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &Buffers) -> Result<()> {
+    pub(super) fn add_input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let weight = self.transposed(buffers)?;
         gemm::add_linear(g, self.outputs(), &weight, out);
         Ok(())
     }
 
-    fn transposed<'b>(&self, buffers: &'b Buffers) -> Result<Packed<'b>> {
+    fn transposed<'b>(&self, buffers: &'b BufferPool) -> Result<PooledMatrix<'b>> {
         let weight = floats(&self.weight)?;
         Ok(buffers.pack_transposed(&weight[self.elements()], self.outputs(), self.inputs))
     }
@@ -119,7 +119,7 @@ impl<'a> Map<'a> {
 }
 
 /// An input of maps, laid out for their weights' gradients; none if no map asks for one.
-pub(super) fn packed<'b>(maps: &[&Map<'_>], x: &[f32], buffers: &'b Buffers) -> Option<Packed<'b>> {
+pub(super) fn packed<'b>(maps: &[&LinearMap<'_>], x: &[f32], buffers: &'b BufferPool) -> Option<PooledMatrix<'b>> {
     let map = maps.iter().find(|map| map.wants_weight())?;
     Some(buffers.pack_transposed(x, x.len() / map.inputs.max(1), map.inputs))
 }

@@ -1,4 +1,4 @@
-//! One lane of the engine: a cache, the samples that run on it, and the loop that keeps it full.
+//! One worker of the engine: a cache, the samples that run on it, and the loop that keeps it full.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,29 +8,29 @@ use candle_core::{DType, Device, Storage, Tensor};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use rayon::prelude::*;
 
-use super::blocks::BlockPool;
+use super::block_pool::BlockPool;
 use super::job::{Job, Outcome, Sample, SamplingError};
-use super::pick::{Picked, pick};
-use super::pick_on_device::{Draw, pick_on_device};
-use super::stopping::Growing;
+use super::partial_sample::PartialSample;
+use super::sample_on_device::{DrawParameters, sample_on_device};
+use super::sample_token::{SampledToken, sample_token};
 use crate::kernels::attention::BLOCK;
 use crate::vlm::cache::{LayerCache, Step, StepSegment};
 use crate::vlm::model::Model;
 use crate::vlm::rope::Positions;
 use crate::vlm::tokenizer::Tokenizer;
 
-/// Prompt tokens that are prefilled in one pass.
+/// PrefilledPrompt tokens that are prefilled in one pass.
 const PREFILL_TOKENS: usize = 1024;
 
 /// A job and the samples that are done.
-struct Progress {
+struct JobProgress {
     job: Job,
     samples: Vec<Option<Sample>>,
     left: usize,
 }
 
 /// A prefilled prompt whose samples are not all started.
-struct Prompt {
+struct PrefilledPrompt {
     number: usize,
     blocks: Vec<u32>,
     length: usize,
@@ -41,8 +41,8 @@ struct Prompt {
 }
 
 /// A running sample; its last token is not in the cache yet.
-struct Running {
-    /// Its job's place among the lane's jobs.
+struct RunningSample {
+    /// Its job's place among the worker's jobs.
     number: usize,
     sample: usize,
     blocks: Vec<u32>,
@@ -50,11 +50,11 @@ struct Running {
     promised: usize,
     length: usize,
     next_position: u32,
-    growing: Growing,
+    partial: PartialSample,
 }
 
-/// One lane.
-pub(super) struct Lane<'a> {
+/// One worker.
+pub(super) struct BatchWorker<'a> {
     pub(super) model: &'a Model,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) caches: &'a mut [LayerCache],
@@ -62,10 +62,10 @@ pub(super) struct Lane<'a> {
     pub(super) forbidden: Vec<u32>,
     pool: BlockPool,
     /// Jobs by number; finished ones are `None`.
-    jobs: Vec<Option<Progress>>,
+    jobs: Vec<Option<JobProgress>>,
     vacant: Vec<usize>,
-    prompts: VecDeque<Prompt>,
-    running: Vec<Running>,
+    prompts: VecDeque<PrefilledPrompt>,
+    running: Vec<RunningSample>,
     /// A job that did not fit yet.
     waiting: Option<Job>,
     /// Whether a sample's bits are the same whatever is drawn beside it.
@@ -74,7 +74,7 @@ pub(super) struct Lane<'a> {
     stop: Arc<AtomicBool>,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> BatchWorker<'a> {
     pub(super) fn new(
         model: &'a Model,
         tokenizer: &'a Tokenizer,
@@ -142,7 +142,7 @@ impl<'a> Lane<'a> {
     /// Jobs for one prefill pass: as many as fit the cache, the batch and [`PREFILL_TOKENS`].
     ///
     /// Where a sample's bits depend on what is drawn beside it, what is drawn together must not depend on how fast jobs are prepared:
-    /// the lane then waits for the next job, though it could go on with what runs.
+    /// the worker then waits for the next job, though it could go on with what runs.
     fn collect(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> (Vec<(Job, Positions)>, bool) {
         let (mut batch, mut tokens, mut samples) = (Vec::new(), 0, self.running.len());
         let mut room = self.pool.available();
@@ -220,7 +220,14 @@ impl<'a> Lane<'a> {
             let (length, next_position) = (job.ids.len(), positions.next);
             let number = self.enter(job);
             let blocks = segment.blocks;
-            self.prompts.push_back(Prompt { number, blocks, length, next_position, logits: Arc::new(row), started: 0 });
+            self.prompts.push_back(PrefilledPrompt {
+                number,
+                blocks,
+                length,
+                next_position,
+                logits: Arc::new(row),
+                started: 0,
+            });
         }
         Ok(())
     }
@@ -228,7 +235,7 @@ impl<'a> Lane<'a> {
     /// Gives a job its place.
     fn enter(&mut self, job: Job) -> usize {
         let count = job.streams.len();
-        let progress = Progress { job, samples: vec![None; count], left: count };
+        let progress = JobProgress { job, samples: vec![None; count], left: count };
         match self.vacant.pop() {
             Some(number) => {
                 self.jobs[number] = Some(progress);
@@ -247,7 +254,8 @@ impl<'a> Lane<'a> {
             let Some(progress) = &self.jobs[prompt.number] else { continue };
             let (count, options) = (progress.samples.len(), progress.job.options.clone());
             let needed = blocks_for_sample(prompt.length, options.max_tokens);
-            let has_room = |lane: &Self| lane.running.len() < lane.max_sequences && needed <= lane.pool.available();
+            let has_room =
+                |worker: &Self| worker.running.len() < worker.max_sequences && needed <= worker.pool.available();
             while prompt.started < count && has_room(self) && !self.is_stopped() {
                 self.start_sample(&prompt, needed, done)?;
                 prompt.started += 1;
@@ -264,16 +272,21 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    fn start_sample(&mut self, prompt: &Prompt, needed: usize, done: &Sender<Outcome>) -> Result<(), SamplingError> {
+    fn start_sample(
+        &mut self,
+        prompt: &PrefilledPrompt,
+        needed: usize,
+        done: &Sender<Outcome>,
+    ) -> Result<(), SamplingError> {
         let sample = prompt.started;
         let Some(progress) = &self.jobs[prompt.number] else { return Ok(()) };
         let options = progress.job.options.clone();
         let uniform = if options.temperature > 0.0 { progress.job.streams[sample].uniform(0) } else { 0.0 };
-        let picked = pick(&prompt.logits, &options, &self.forbidden, uniform, &mut Vec::new());
-        let Picked { token, logprob } = picked.ok_or(SamplingError::NotFinite)?;
-        let mut growing = Growing::default();
-        if let Some(reason) = growing.push(token, logprob, &options, self.tokenizer) {
-            self.complete(prompt.number, sample, growing.finish(reason, self.tokenizer), done);
+        let sampled = sample_token(&prompt.logits, &options, &self.forbidden, uniform, &mut Vec::new());
+        let SampledToken { token, logprob } = sampled.ok_or(SamplingError::NotFinite)?;
+        let mut partial = PartialSample::default();
+        if let Some(reason) = partial.push(token, logprob, &options, self.tokenizer) {
+            self.complete(prompt.number, sample, partial.finish(reason, self.tokenizer), done);
             return Ok(());
         }
         self.pool.promise(needed);
@@ -290,7 +303,7 @@ impl<'a> Lane<'a> {
             blocks.push(own);
         }
         let (number, length, next_position) = (prompt.number, prompt.length, prompt.next_position);
-        self.running.push(Running { number, sample, blocks, promised, length, next_position, growing });
+        self.running.push(RunningSample { number, sample, blocks, promised, length, next_position, partial });
         Ok(())
     }
 
@@ -304,54 +317,54 @@ impl<'a> Lane<'a> {
                 running.promised -= 1;
                 running.blocks.push(block);
             }
-            ids.extend(running.growing.tokens.last());
+            ids.extend(running.partial.tokens.last());
             positions.push([running.next_position; 3]);
             step.segments.push(StepSegment { tokens: 1, context: running.length, blocks: running.blocks.clone() });
         }
         let x = self.model.step(self.model.text.embed(&ids)?, &positions, self.caches, &step)?;
-        let picked = self.pick_all(&self.model.logits(&x)?)?;
+        let sampled = self.sample_all(&self.model.logits(&x)?)?;
         let mut ended = Vec::new();
-        for (place, (running, picked)) in self.running.iter_mut().zip(picked).enumerate() {
+        for (place, (running, sampled)) in self.running.iter_mut().zip(sampled).enumerate() {
             running.length += 1;
             running.next_position += 1;
             let Some(progress) = &self.jobs[running.number] else { continue };
-            let reason = running.growing.push(picked.token, picked.logprob, &progress.job.options, self.tokenizer);
+            let reason = running.partial.push(sampled.token, sampled.logprob, &progress.job.options, self.tokenizer);
             ended.extend(reason.map(|reason| (place, reason)));
         }
         for (place, reason) in ended.into_iter().rev() {
             let running = self.running.swap_remove(place);
             running.blocks.iter().for_each(|block| self.pool.release(*block));
             self.pool.give_up(running.promised);
-            let sample = running.growing.finish(reason, self.tokenizer);
+            let sample = running.partial.finish(reason, self.tokenizer);
             self.complete(running.number, running.sample, sample, done);
         }
         Ok(())
     }
 
     /// A token for every running sample from its row of the logits.
-    fn pick_all(&self, logits: &Tensor) -> Result<Vec<Picked>, SamplingError> {
-        let how = |running: &Running| -> Option<Draw<'_>> {
+    fn sample_all(&self, logits: &Tensor) -> Result<Vec<SampledToken>, SamplingError> {
+        let how = |running: &RunningSample| -> Option<DrawParameters<'_>> {
             let job = &self.jobs[running.number].as_ref()?.job;
             let greedy = job.options.temperature == 0.0;
-            let position = running.growing.tokens.len() as u64;
+            let position = running.partial.tokens.len() as u64;
             let uniform = if greedy { 0.0 } else { job.streams[running.sample].uniform(position) };
-            Some(Draw { options: &job.options, forbidden: &self.forbidden, uniform })
+            Some(DrawParameters { options: &job.options, forbidden: &self.forbidden, uniform })
         };
         if !self.model.uses_cpu_kernels() {
-            let draws: Option<Vec<Draw<'_>>> = self.running.iter().map(how).collect();
-            let picked = pick_on_device(logits, &draws.unwrap_or_default())?;
-            return picked.into_iter().collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite);
+            let draws: Option<Vec<DrawParameters<'_>>> = self.running.iter().map(how).collect();
+            let sampled = sample_on_device(logits, &draws.unwrap_or_default())?;
+            return sampled.into_iter().collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite);
         }
-        let one = |running: &Running, row: &[f32], scratch: &mut Vec<f32>| -> Option<Picked> {
-            let Draw { options, forbidden, uniform } = how(running)?;
-            pick(row, options, forbidden, uniform, scratch)
+        let one = |running: &RunningSample, row: &[f32], scratch: &mut Vec<f32>| -> Option<SampledToken> {
+            let DrawParameters { options, forbidden, uniform } = how(running)?;
+            sample_token(row, options, forbidden, uniform, scratch)
         };
         with_floats(logits, |values, width| {
             let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));
             // A task takes many samples of a small vocabulary: what one costs must be worth a hand-over.
-            let picked =
+            let sampled =
                 pairs.with_min_len((1 << 14) / width + 1).map_init(Vec::new, |s, (running, row)| one(running, row, s));
-            picked.collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite)
+            sampled.collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite)
         })?
     }
 
@@ -367,7 +380,7 @@ impl<'a> Lane<'a> {
     }
 
     fn report(&mut self, number: usize, done: &Sender<Outcome>) {
-        if let Some(Progress { job, samples, .. }) = self.jobs[number].take() {
+        if let Some(JobProgress { job, samples, .. }) = self.jobs[number].take() {
             let samples = Ok(samples.into_iter().flatten().collect());
             // Nobody listens any more when the caller gave up; the loop then ends with the jobs.
             let _ = done.send(Outcome { id: job.id, prompt_tokens: job.ids.len(), samples });

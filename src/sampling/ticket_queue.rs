@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Hands out items with numbers, and lets the threads that took them pass in the order of these.
 #[derive(Debug)]
-pub(super) struct InOrder<I> {
+pub(super) struct TicketQueue<I> {
     items: Mutex<(u64, I)>,
     state: Mutex<State>,
     changed: Condvar,
@@ -12,33 +12,33 @@ pub(super) struct InOrder<I> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whose turn it is.
+    /// Whose ticket it is.
     next: u64,
-    /// The first that left without passing, so that no turn after it would come.
+    /// The first that left without passing, so that no ticket after it would come.
     abandoned: Option<u64>,
 }
 
-/// A place in the order. Dropped after its turn has come it lets the next one pass; dropped before, it ends all later turns.
+/// A place in the order. Dropped after its ticket has come it lets the next one pass; dropped before, it ends all later turns.
 #[derive(Debug)]
-pub(super) struct Turn<'a, I: Iterator> {
-    order: &'a InOrder<I>,
+pub(super) struct Ticket<'a, I: Iterator> {
+    order: &'a TicketQueue<I>,
     number: u64,
     passed: bool,
 }
 
-impl<I: Iterator> InOrder<I> {
+impl<I: Iterator> TicketQueue<I> {
     pub(super) fn new(items: I) -> Self {
         Self { items: Mutex::new((0, items)), state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// The next item, with its place; `None` when there are no more.
-    pub(super) fn take(&self) -> Option<(Turn<'_, I>, I::Item)> {
+    pub(super) fn take(&self) -> Option<(Ticket<'_, I>, I::Item)> {
         // An iterator that panicked is not asked again.
         let mut items = self.items.lock().ok()?;
         let item = items.1.next()?;
         let number = items.0;
         items.0 += 1;
-        Some((Turn { order: self, number, passed: false }, item))
+        Some((Ticket { order: self, number, passed: false }, item))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -46,7 +46,7 @@ impl<I: Iterator> InOrder<I> {
     }
 }
 
-impl<I: Iterator> Turn<'_, I> {
+impl<I: Iterator> Ticket<'_, I> {
     /// Waits until all who took items before are through; false if one of them never will be.
     pub(super) fn wait(&mut self) -> bool {
         let waiting = |state: &mut State| state.next != self.number && state.abandoned.is_none_or(|n| n > self.number);
@@ -56,7 +56,7 @@ impl<I: Iterator> Turn<'_, I> {
     }
 }
 
-impl<I: Iterator> Drop for Turn<'_, I> {
+impl<I: Iterator> Drop for Ticket<'_, I> {
     fn drop(&mut self) {
         let mut state = self.order.state();
         if self.passed {
@@ -77,13 +77,13 @@ mod tests {
 
     use super::*;
 
-    /// Numbers as four threads let them through; `work` is done before a turn is waited for.
+    /// Numbers as four threads let them through; `work` is done before a ticket is waited for.
     fn through(count: u64, work: impl Fn(u64) + Sync) -> Vec<u64> {
-        let (order, seen) = (InOrder::new(0..count), Mutex::new(Vec::new()));
+        let (order, seen) = (TicketQueue::new(0..count), Mutex::new(Vec::new()));
         let worker = || {
-            while let Some((mut turn, item)) = order.take() {
+            while let Some((mut ticket, item)) = order.take() {
                 work(item);
-                if !turn.wait() {
+                if !ticket.wait() {
                     return;
                 }
                 seen.lock().unwrap().push(item);

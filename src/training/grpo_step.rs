@@ -1,4 +1,4 @@
-//! A GRPO step: sampled groups with their advantages become optimizer updates and figures to watch.
+//! A GRPO step: sampled groups with their advantages become optimizer updates and stats to watch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::TrainingError;
 use super::adamw::AdamW;
 use super::grpo::{GrpoSettings, token_weights};
-use super::layerwise::TokenFigures;
+use super::layerwise::TokenStats;
 use super::objective::{PolicyObjective, PolicyToken};
 use super::picture::Picture;
-use super::policy_figures::{PolicySums, TokenMeans};
-use super::step::{Compute, figures, gradients};
-use super::trainable::Trainable;
-use super::tree::{Branch, Tree};
+use super::policy_metrics::{PolicyMetricSums, TokenMeans};
+use super::prefix_group::{Continuation, PrefixGroup};
+use super::step::{ComputeSettings, gradients, token_stats};
+use super::trainable::TrainableModel;
 
 /// Samples of one prompt, compared with each other.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// Whether it counts: among the tokens, among the samples, and in the figures. What is masked counts nowhere; only its
+    /// Whether it counts: among the tokens, among the samples, and in the stats. What is masked counts nowhere; only its
     /// reward is in its group's mean.
     pub fn counts(&self, settings: &GrpoSettings) -> bool {
         self.in_update && !self.token_ids.is_empty() && !(settings.mask_truncated && self.truncated)
@@ -63,7 +63,7 @@ pub enum OldLogprobs {
 
 /// How a step is made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PolicySettings {
+pub struct GrpoStepSettings {
     /// The loss.
     pub loss: GrpoSettings,
     /// Groups of an optimizer update; the last may have fewer.
@@ -73,12 +73,12 @@ pub struct PolicySettings {
     /// Whose log-probabilities the ratio compares with.
     pub old: OldLogprobs,
     /// How it is computed.
-    pub compute: Compute,
+    pub compute: ComputeSettings,
 }
 
-/// What a step did: figures of log-probabilities in nats.
+/// What a step did: stats of log-probabilities in nats.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct PolicyReport {
+pub struct GrpoStepReport {
     /// Updates made.
     pub updates: u32,
     /// Updates skipped, because the gradient was not finite.
@@ -113,37 +113,38 @@ pub struct PolicyReport {
 
 /// Makes the updates of a step. `reference` is needed where beta is not 0; `rate` gives the learning rate of an update by
 /// the optimizer's count.
-pub fn policy_step(
-    weights: &Trainable,
+pub fn grpo_step(
+    weights: &TrainableModel,
     optimizer: &mut AdamW,
-    reference: Option<&Trainable>,
+    reference: Option<&TrainableModel>,
     groups: &[Group],
-    settings: &PolicySettings,
+    settings: &GrpoStepSettings,
     rate: impl Fn(u64) -> f64,
-) -> Result<PolicyReport, TrainingError> {
+) -> Result<GrpoStepReport, TrainingError> {
     check(groups, settings, reference)?;
-    let mut report = PolicyReport::default();
-    let kept: Vec<(Tree, Vec<&Rollout>)> = groups.iter().filter_map(|group| tree(group, &settings.loss)).collect();
-    let trees: Vec<Tree> = kept.iter().map(|(tree, _)| tree.clone()).collect();
+    let mut report = GrpoStepReport::default();
+    let kept: Vec<(PrefixGroup, Vec<&Rollout>)> =
+        groups.iter().filter_map(|group| prefix_group(group, &settings.loss)).collect();
+    let prefix_groups: Vec<PrefixGroup> = kept.iter().map(|(prefix_group, _)| prefix_group.clone()).collect();
     let per_update = settings.groups_per_update.max(1);
     let clock = Instant::now();
     let reference = match reference.filter(|_| settings.loss.beta != 0.0) {
-        Some(reference) => Some(figures(reference, &trees, settings.compute)?),
+        Some(reference) => Some(token_stats(reference, &prefix_groups, settings.compute)?),
         None => None,
     };
-    let several = trees.len() > per_update || settings.epochs > 1;
+    let several = prefix_groups.len() > per_update || settings.epochs > 1;
     let before = match settings.old {
-        OldLogprobs::Trainer if several => Some(figures(weights, &trees, settings.compute)?),
+        OldLogprobs::Trainer if several => Some(token_stats(weights, &prefix_groups, settings.compute)?),
         _ => None,
     };
     report.reference_time = clock.elapsed();
     let mut norms = Vec::new();
-    let mut sums = PolicySums::default();
+    let mut sums = PolicyMetricSums::default();
     for epoch in 0..settings.epochs.max(1) {
         let mut first = 0;
-        for (kept, trees) in kept.chunks(per_update).zip(trees.chunks(per_update)) {
-            let targets: usize = trees.iter().map(Tree::targets).sum();
-            let slice = |figures: &Option<Vec<TokenFigures>>, i: usize| figures.as_ref().map(|f| f[first + i].logprob);
+        for (kept, prefix_groups) in kept.chunks(per_update).zip(prefix_groups.chunks(per_update)) {
+            let targets: usize = prefix_groups.iter().map(PrefixGroup::targets).sum();
+            let slice = |stats: &Option<Vec<TokenStats>>, i: usize| stats.as_ref().map(|f| f[first + i].logprob);
             let old = |i: usize, sampler: f32| match settings.old {
                 OldLogprobs::Sampler => Some(sampler),
                 OldLogprobs::Trainer => slice(&before, i),
@@ -153,7 +154,7 @@ pub fn policy_step(
                 tokens: policy_tokens(rollouts(kept), &settings.loss, old, |i| slice(&reference, i)),
             };
             let clock = Instant::now();
-            let (after, gradients) = gradients(weights, trees, &policy, settings.compute)?;
+            let (after, gradients) = gradients(weights, prefix_groups, &policy, settings.compute)?;
             report.gradient_time += clock.elapsed();
             let clock = Instant::now();
             report.learning_rate = rate(optimizer.updates());
@@ -171,10 +172,10 @@ pub fn policy_step(
             first += targets;
         }
     }
-    for (tree, rollouts) in &kept {
+    for (prefix_group, rollouts) in &kept {
         report.samples += rollouts.len() as u32;
-        report.prompt_tokens += (tree.prefix.len() * rollouts.len()) as u64;
-        report.response_tokens += tree.targets() as u64;
+        report.prompt_tokens += (prefix_group.prefix.len() * rollouts.len()) as u64;
+        report.response_tokens += prefix_group.targets() as u64;
     }
     if !norms.is_empty() {
         let updates = norms.len() as f64;
@@ -189,7 +190,11 @@ pub fn policy_step(
     Ok(report)
 }
 
-fn check(groups: &[Group], settings: &PolicySettings, reference: Option<&Trainable>) -> Result<(), TrainingError> {
+fn check(
+    groups: &[Group],
+    settings: &GrpoStepSettings,
+    reference: Option<&TrainableModel>,
+) -> Result<(), TrainingError> {
     let fail = |key, problem: &str| Err(TrainingError::Setting { key, problem: problem.to_owned() });
     if settings.loss.beta != 0.0 && reference.is_none() {
         return fail("beta", "a divergence from the reference needs a reference");
@@ -197,16 +202,16 @@ fn check(groups: &[Group], settings: &PolicySettings, reference: Option<&Trainab
     if !(settings.compute.temperature > 0.0 && settings.compute.temperature.is_finite()) {
         return fail("temperature", "the log-probabilities of greedy samples teach nothing: it must be above 0");
     }
-    for (tree, group) in groups.iter().enumerate() {
-        for (branch, rollout) in group.rollouts.iter().enumerate() {
+    for (prefix_group, group) in groups.iter().enumerate() {
+        for (continuation, rollout) in group.rollouts.iter().enumerate() {
             if rollout.logprobs.len() != rollout.token_ids.len() {
                 let (a, b) = (rollout.token_ids.len(), rollout.logprobs.len());
                 let problem = format!("{a} tokens with {b} log-probabilities");
-                return Err(TrainingError::Sequence { tree, branch, problem });
+                return Err(TrainingError::Sequence { prefix_group, continuation, problem });
             }
             if !rollout.advantage.is_finite() {
                 let problem = format!("its advantage is {}", rollout.advantage);
-                return Err(TrainingError::Sequence { tree, branch, problem });
+                return Err(TrainingError::Sequence { prefix_group, continuation, problem });
             }
         }
     }
@@ -214,14 +219,15 @@ fn check(groups: &[Group], settings: &PolicySettings, reference: Option<&Trainab
 }
 
 /// The part of a group that is trained on; none if nothing is left of it.
-fn tree<'a>(group: &'a Group, settings: &GrpoSettings) -> Option<(Tree, Vec<&'a Rollout>)> {
+fn prefix_group<'a>(group: &'a Group, settings: &GrpoSettings) -> Option<(PrefixGroup, Vec<&'a Rollout>)> {
     let rollouts: Vec<&Rollout> = group.rollouts.iter().filter(|rollout| rollout.counts(settings)).collect();
-    let branches: Vec<Branch> = rollouts.iter().map(|r| Branch::response(r.token_ids.clone())).collect();
-    let tree = Tree { prefix: group.prompt.clone(), images: group.images.clone(), branches };
-    (!rollouts.is_empty()).then_some((tree, rollouts))
+    let continuations: Vec<Continuation> =
+        rollouts.iter().map(|r| Continuation::response(r.token_ids.clone())).collect();
+    let prefix_group = PrefixGroup { prefix: group.prompt.clone(), images: group.images.clone(), continuations };
+    (!rollouts.is_empty()).then_some((prefix_group, rollouts))
 }
 
-fn rollouts<'a>(kept: &'a [(Tree, Vec<&'a Rollout>)]) -> Vec<&'a Rollout> {
+fn rollouts<'a>(kept: &'a [(PrefixGroup, Vec<&'a Rollout>)]) -> Vec<&'a Rollout> {
     kept.iter().flat_map(|(_, rollouts)| rollouts.iter().copied()).collect()
 }
 

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 
 use super::options::SamplingOptions;
-use crate::kernels::rowwise::exponentials;
+use crate::kernels::rowwise::shifted_exponentials;
 
 /// A drawn token.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Picked {
+pub struct SampledToken {
     /// The token.
     pub token: u32,
     /// Its log-probability under softmax(logits / temperature) over the whole vocabulary: before top-k, top-p and
@@ -19,17 +19,17 @@ pub struct Picked {
 ///
 /// `None` where the logits are not finite or every token is forbidden. Of equally likely tokens the lower id comes
 /// first. `scratch` is reused between calls.
-pub fn pick(
+pub fn sample_token(
     logits: &[f32],
     options: &SamplingOptions,
     forbidden: &[u32],
     uniform: f64,
     scratch: &mut Vec<f32>,
-) -> Option<Picked> {
+) -> Option<SampledToken> {
     let greedy = options.temperature == 0.0;
     let inverse = if greedy { 1.0 } else { (1.0 / options.temperature) as f32 };
     scratch.resize(logits.len(), 0.0);
-    let (largest, sum) = exponentials(logits, inverse, scratch);
+    let (largest, sum) = shifted_exponentials(logits, inverse, scratch);
     if !largest.is_finite() || !sum.is_finite() {
         return None;
     }
@@ -42,22 +42,22 @@ pub fn pick(
                 *logit = f32::NEG_INFINITY;
             }
         }
-        if !exponentials(&allowed, inverse, scratch).0.is_finite() {
+        if !shifted_exponentials(&allowed, inverse, scratch).0.is_finite() {
             return None;
         }
         forbid(scratch, forbidden, options);
     }
     let token = if greedy {
-        likeliest(scratch)?
+        argmax(scratch)?
     } else if options.top_k.is_none() && options.top_p.is_none_or(|p| p >= 1.0) {
-        draw(scratch, uniform)?
+        draw_index(scratch, uniform)?
     } else {
-        let kept = keep(scratch, options.top_k.unwrap_or(usize::MAX), options.top_p.unwrap_or(1.0));
+        let kept = top_k_top_p(scratch, options.top_k.unwrap_or(usize::MAX), options.top_p.unwrap_or(1.0));
         let weights: Vec<f32> = kept.iter().map(|id| scratch[*id as usize]).collect();
-        kept[draw(&weights, uniform)? as usize]
+        kept[draw_index(&weights, uniform)? as usize]
     };
     let scaled = f64::from(logits[token as usize] * inverse) - f64::from(largest);
-    Some(Picked { token, logprob: (scaled - sum.ln()) as f32 })
+    Some(SampledToken { token, logprob: (scaled - sum.ln()) as f32 })
 }
 
 /// If all weights are below this, the differences between them may be lost: floats end near.
@@ -73,7 +73,7 @@ fn forbid(weights: &mut [f32], forbidden: &[u32], options: &SamplingOptions) {
 }
 
 /// The place of the largest weight that is not negative, the first of equal ones.
-pub(super) fn likeliest(weights: &[f32]) -> Option<u32> {
+pub(super) fn argmax(weights: &[f32]) -> Option<u32> {
     let mut best = None;
     for (id, weight) in weights.iter().enumerate() {
         if *weight >= 0.0 && best.is_none_or(|(_, w)| *weight > w) {
@@ -84,7 +84,7 @@ pub(super) fn likeliest(weights: &[f32]) -> Option<u32> {
 }
 
 /// The place where the running sum of the weights passes `uniform` of their total; negative weights do not count.
-pub(super) fn draw(weights: &[f32], uniform: f64) -> Option<u32> {
+pub(super) fn draw_index(weights: &[f32], uniform: f64) -> Option<u32> {
     /// Weights whose sum is formed first, so that the search for the place is short.
     const GROUP: usize = 32;
     let sum = |group: &[f32]| group.iter().map(|w| f64::from(w.max(0.0))).sum::<f64>();
@@ -109,7 +109,7 @@ pub(super) fn draw(weights: &[f32], uniform: f64) -> Option<u32> {
 }
 
 /// The ids that top-k, then top-p leave, in ascending order.
-pub(super) fn keep(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32> {
+pub(super) fn top_k_top_p(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32> {
     let mut ids: Vec<u32> = (0..weights.len() as u32).filter(|id| weights[*id as usize] >= 0.0).collect();
     let likelier =
         |a: &u32, b: &u32| -> Ordering { weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)) };
@@ -130,7 +130,7 @@ pub(super) fn keep(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32> {
 fn nucleus(ids: &mut [u32], weights: &[f32], target: f64, likelier: impl Fn(&u32, &u32) -> Ordering) -> usize {
     let (mut sorted, mut part, mut sum) = (0, 64, 0.0);
     while sorted < ids.len() {
-        // The whole vocabulary is rarely needed: sort growing parts of what is left.
+        // The whole vocabulary is rarely needed: sort partial parts of what is left.
         let rest = &mut ids[sorted..];
         let size = part.min(rest.len());
         if size < rest.len() {
@@ -151,7 +151,7 @@ fn nucleus(ids: &mut [u32], weights: &[f32], target: f64, likelier: impl Fn(&u32
 
 #[cfg(test)]
 mod tests {
-    use super::{SamplingOptions, pick};
+    use super::{SamplingOptions, sample_token};
 
     fn options(temperature: f64, top_k: Option<usize>, top_p: Option<f64>) -> SamplingOptions {
         SamplingOptions { temperature, top_k, top_p, ..SamplingOptions::greedy(1, vec![]) }
@@ -160,15 +160,15 @@ mod tests {
     fn tokens(options: &SamplingOptions, logits: &[f32], forbidden: &[u32]) -> Vec<u32> {
         let mut scratch = Vec::new();
         (0..1000)
-            .map(|i| pick(logits, options, forbidden, f64::from(i) / 1000.0, &mut scratch).unwrap().token)
+            .map(|i| sample_token(logits, options, forbidden, f64::from(i) / 1000.0, &mut scratch).unwrap().token)
             .collect()
     }
 
     #[test]
     fn greedy_takes_the_first_of_the_likeliest() {
-        let picked = pick(&[1.0, 3.0, 3.0], &options(0.0, None, None), &[], 0.9, &mut Vec::new()).unwrap();
-        assert_eq!(picked.token, 1);
-        assert!((picked.logprob + (2.0 + (-2f32).exp()).ln()).abs() < 1e-6);
+        let sampled = sample_token(&[1.0, 3.0, 3.0], &options(0.0, None, None), &[], 0.9, &mut Vec::new()).unwrap();
+        assert_eq!(sampled.token, 1);
+        assert!((sampled.logprob + (2.0 + (-2f32).exp()).ln()).abs() < 1e-6);
         assert_eq!(tokens(&options(0.0, None, None), &[1.0, 3.0, 3.0], &[1])[0], 2);
     }
 
@@ -227,17 +227,20 @@ mod tests {
             }
             assert_eq!(share(&options(0.0, None, None)), 1000, "{ahead}");
             // The log-probability is that of the whole distribution.
-            let picked = pick(&logits, &options(0.0, None, None), &[40], 0.5, &mut Vec::new()).unwrap();
-            assert!((picked.logprob - (3f32.ln() - ahead)).abs() < 1e-5 * ahead, "{ahead}: {picked:?}");
+            let sampled = sample_token(&logits, &options(0.0, None, None), &[40], 0.5, &mut Vec::new()).unwrap();
+            assert!((sampled.logprob - (3f32.ln() - ahead)).abs() < 1e-5 * ahead, "{ahead}: {sampled:?}");
         }
-        assert_eq!(pick(&[f32::NEG_INFINITY, 9.0], &options(1.0, None, None), &[1], 0.5, &mut Vec::new()), None);
+        assert_eq!(
+            sample_token(&[f32::NEG_INFINITY, 9.0], &options(1.0, None, None), &[1], 0.5, &mut Vec::new()),
+            None
+        );
     }
 
     #[test]
     fn what_is_not_finite_is_refused() {
         for logits in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY, f32::NEG_INFINITY]] {
-            assert_eq!(pick(&logits, &options(1.0, None, None), &[], 0.5, &mut Vec::new()), None);
+            assert_eq!(sample_token(&logits, &options(1.0, None, None), &[], 0.5, &mut Vec::new()), None);
         }
-        assert_eq!(pick(&[0.0, 1.0], &options(1.0, None, None), &[0, 1], 0.5, &mut Vec::new()), None);
+        assert_eq!(sample_token(&[0.0, 1.0], &options(1.0, None, None), &[0, 1], 0.5, &mut Vec::new()), None);
     }
 }

@@ -2,26 +2,26 @@
 
 use candle_core::{Result, Tensor};
 
-use super::map::{Map, packed};
-use super::{Buffers, floats, tensor};
+use super::linear_map::{LinearMap, packed};
+use super::{BufferPool, floats, tensor};
 use crate::training::gradients::Gradients;
-use crate::training::trainable::Trainable;
+use crate::training::trainable::TrainableModel;
 
 /// The map with its weight.
 pub(in crate::training) struct PatchEmbedding<'a> {
-    map: Map<'a>,
+    map: LinearMap<'a>,
     /// Patches that stay together when they are put in window order.
     unit: usize,
 }
 
 impl<'a> PatchEmbedding<'a> {
-    pub(in crate::training) fn new(weights: &'a Trainable) -> Result<Self> {
-        let map = Map::new(weights, "visual.patch_embed.proj", false)?;
+    pub(in crate::training) fn new(weights: &'a TrainableModel) -> Result<Self> {
+        let map = LinearMap::new(weights, "visual.patch_embed.proj", false)?;
         Ok(Self { map, unit: weights.config().vision.merge_unit() })
     }
 
     /// `[patches, patch_len]` to `[patches, hidden]` in window order.
-    pub(in crate::training) fn forward(&self, patches: &Tensor, order: &[u32], buffers: &Buffers) -> Result<Tensor> {
+    pub(in crate::training) fn forward(&self, patches: &Tensor, order: &[u32], buffers: &BufferPool) -> Result<Tensor> {
         let patches = floats(patches)?;
         let width = self.map.outputs();
         let mut embedded = buffers.take(patches.len() / self.map.inputs() * width);
@@ -39,7 +39,7 @@ impl<'a> PatchEmbedding<'a> {
         patches: &Tensor,
         gradient: &Tensor,
         order: &[u32],
-        buffers: &Buffers,
+        buffers: &BufferPool,
         gradients: &mut Gradients,
     ) -> Result<()> {
         let (patches, gradient) = (floats(patches)?, floats(gradient)?);

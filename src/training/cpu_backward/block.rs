@@ -2,34 +2,34 @@
 
 use candle_core::{Result, Tensor};
 
-use super::map::{Map, packed};
-use super::norm::Norm;
-use super::{Buffers, floats, tensor};
+use super::linear_map::{LinearMap, packed};
+use super::rms_norm::RmsNorm;
+use super::{BufferPool, floats, tensor};
 use crate::kernels::aligned::AlignedBuffer;
 use crate::kernels::attention::Heads;
 use crate::kernels::attention_backward::Rows;
 use crate::kernels::{rowwise, rowwise_backward};
 use crate::training::gradients::Gradients;
-use crate::training::trainable::Trainable;
+use crate::training::trainable::TrainableModel;
 use crate::vlm::config::VISION_RMS_EPS;
 use crate::vlm::ops::{Segments, attend_rows, attend_rows_backward};
 use crate::vlm::text;
 
 /// A block with its weights.
 pub(in crate::training) struct Block<'a> {
-    norm1: Norm,
+    norm1: RmsNorm,
     /// Queries, keys, values.
-    qkv: [Map<'a>; 3],
-    out: Map<'a>,
-    norm2: Norm,
-    gate: Map<'a>,
-    up: Map<'a>,
-    down: Map<'a>,
+    qkv: [LinearMap<'a>; 3],
+    out: LinearMap<'a>,
+    norm2: RmsNorm,
+    gate: LinearMap<'a>,
+    up: LinearMap<'a>,
+    down: LinearMap<'a>,
     heads: Heads,
 }
 
 /// What the way back needs; `[tokens, width]` each, from `mixed` on only the rows that are wanted.
-pub(in crate::training) struct BlockKept {
+pub(in crate::training) struct BlockActivations {
     x: Tensor,
     /// After the first norm.
     normed1: AlignedBuffer,
@@ -47,7 +47,7 @@ pub(in crate::training) struct BlockKept {
 
 /// What a block knows of its tokens.
 #[derive(Clone, Copy)]
-pub(in crate::training) struct Tokens<'a> {
+pub(in crate::training) struct TokenContext<'a> {
     /// Cosines and sines.
     pub(in crate::training) angles: [&'a Tensor; 2],
     /// Who sees whom.
@@ -55,15 +55,15 @@ pub(in crate::training) struct Tokens<'a> {
     /// The tokens whose result is wanted, ascending; all if there is no list.
     pub(in crate::training) wanted: Option<&'a [u32]>,
     /// Memory for activations.
-    pub(in crate::training) buffers: &'a Buffers,
+    pub(in crate::training) buffers: &'a BufferPool,
 }
 
 impl<'a> Block<'a> {
     /// Layer `index` of the text tower.
-    pub(in crate::training) fn text(weights: &'a Trainable, index: usize) -> Result<Self> {
+    pub(in crate::training) fn text(weights: &'a TrainableModel, index: usize) -> Result<Self> {
         let config = &weights.config().text;
-        let map = |name: &str, biased| Map::new(weights, &format!("model.layers.{index}.{name}"), biased);
-        let norm = |name| Norm::new(weights, format!("model.layers.{index}.{name}.weight"), config.rms_norm_eps);
+        let map = |name: &str, biased| LinearMap::new(weights, &format!("model.layers.{index}.{name}"), biased);
+        let norm = |name| RmsNorm::new(weights, format!("model.layers.{index}.{name}.weight"), config.rms_norm_eps);
         Ok(Self {
             norm1: norm("input_layernorm")?,
             qkv: [map("self_attn.q_proj", true)?, map("self_attn.k_proj", true)?, map("self_attn.v_proj", true)?],
@@ -77,10 +77,10 @@ impl<'a> Block<'a> {
     }
 
     /// Block `index` of the vision tower.
-    pub(in crate::training) fn vision(weights: &'a Trainable, index: usize) -> Result<Self> {
+    pub(in crate::training) fn vision(weights: &'a TrainableModel, index: usize) -> Result<Self> {
         let config = &weights.config().vision;
-        let map = |name: &str| Map::new(weights, &format!("visual.blocks.{index}.{name}"), true);
-        let norm = |name| Norm::new(weights, format!("visual.blocks.{index}.{name}.weight"), VISION_RMS_EPS);
+        let map = |name: &str| LinearMap::new(weights, &format!("visual.blocks.{index}.{name}"), true);
+        let norm = |name| RmsNorm::new(weights, format!("visual.blocks.{index}.{name}.weight"), VISION_RMS_EPS);
         let part = |i| Ok::<_, candle_core::Error>(map("attn.qkv")?.cut(i, 3));
         Ok(Self {
             norm1: norm("norm1")?,
@@ -98,9 +98,9 @@ impl<'a> Block<'a> {
     pub(in crate::training) fn forward(
         &self,
         x: Tensor,
-        on: Tokens<'_>,
+        on: TokenContext<'_>,
         wants_output: bool,
-    ) -> Result<(Option<Tensor>, BlockKept)> {
+    ) -> Result<(Option<Tensor>, BlockActivations)> {
         let input = floats(&x)?;
         let width = self.out.outputs();
         let tokens = input.len() / width;
@@ -148,19 +148,19 @@ impl<'a> Block<'a> {
         };
         on.buffers.give([added]);
         drop(input);
-        Ok((output, BlockKept { x, normed1, qkv, mixed, middle, normed2, gate, up, gated }))
+        Ok((output, BlockActivations { x, normed1, qkv, mixed, middle, normed2, gate, up, gated }))
     }
 
     /// From the gradient by the result to that by the input, if it is wanted; those of the weights are added to `gradients`.
     pub(in crate::training) fn backward(
         &self,
-        kept: BlockKept,
+        kept: BlockActivations,
         gradient: &Tensor,
-        on: Tokens<'_>,
+        on: TokenContext<'_>,
         wants_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>> {
-        let BlockKept { x, normed1, qkv, mixed, middle, normed2, mut gate, mut up, gated } = kept;
+        let BlockActivations { x, normed1, qkv, mixed, middle, normed2, mut gate, mut up, gated } = kept;
         let (input, gradient) = (floats(&x)?, floats(gradient)?);
         let take = |like: &[f32]| on.buffers.take(like.len());
         // SwiGLU.
@@ -230,10 +230,10 @@ impl<'a> Block<'a> {
         wants_input.then(|| tensor(by_input, self.out.outputs())).transpose()
     }
 
-    fn rotated<const BACK: bool>(&self, x: &[f32], heads: usize, on: Tokens<'_>) -> Result<AlignedBuffer> {
+    fn rotated<const INVERSE: bool>(&self, x: &[f32], heads: usize, on: TokenContext<'_>) -> Result<AlignedBuffer> {
         let (cos, sin) = (floats(on.angles[0])?, floats(on.angles[1])?);
         let mut out = on.buffers.take(x.len());
-        let rotate = if BACK { rowwise::rotate_back } else { rowwise::rotate };
+        let rotate = if INVERSE { rowwise::rotate_inverse } else { rowwise::rotate };
         rotate(x, heads * self.heads.dim, heads, &cos, &sin, self.heads.dim / 2, &mut out);
         Ok(out)
     }
@@ -246,7 +246,7 @@ impl<'a> Block<'a> {
 }
 
 /// Some rows of `x`, each `width` long.
-fn gathered(x: &[f32], rows: &[u32], width: usize, buffers: &Buffers) -> AlignedBuffer {
+fn gathered(x: &[f32], rows: &[u32], width: usize, buffers: &BufferPool) -> AlignedBuffer {
     let mut out = buffers.take(rows.len() * width);
     for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
         out.copy_from_slice(&x[*row as usize * width..][..width]);
