@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use visplay::random::Seed;
 use visplay::training::grpo::{Aggregation, GrpoSettings, token_weights};
 use visplay::training::objective::{PolicyObjective, PolicyToken};
-use visplay::training::step::{gradients, stats};
+use visplay::training::step::{gradients, token_stats};
 use visplay::training::supervised::cross_entropy;
 use visplay::training::{AdamW, AdamWSettings, ComputeSettings, Continuation, PrefixGroup, TrainScope, TrainableModel};
 use visplay::vlm::config::Config;

@@ -180,7 +180,7 @@ fn an_image_may_be_cut_when_it_is_looked_at() {
                 change(&mut patches.grid);
                 Ok(patches)
             };
-            *image = Arc::new(Picture::later(image.grid(), cut));
+            *image = Arc::new(Picture::lazy(image.grid(), cut));
         }
         prefix_groups
     };

@@ -177,7 +177,7 @@ fn check_objective(what: &str, case: &LossCase) {
         close(&format!("{what}, token {i}"), f64::from(objective.gradient(i, logp[i])), *expected, tolerance);
     }
     let mut sums = PolicyMetricSums::default();
-    sums.add(&objective, &token_stats(&logp), &token_stats(&old));
+    sums.add(&objective, &stats(&logp), &stats(&old));
     close(what, sums.policy_loss(), case.policy_loss, tolerance);
     close(what, settings.beta * sums.k3_loss(), case.kl_loss, tolerance);
     let means = sums.means();
