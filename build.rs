@@ -1,10 +1,10 @@
-//! Compiles our kernels for NVIDIA cards where the program is built for them: `src/cuda/kernels.cu` to PTX, by the nvcc that candle's
+//! Compiles our kernels for NVIDIA GPUs where the program is built for them: `src/device/cuda/kernels.cu` to PTX, by the nvcc that candle's
 //! own kernels are compiled by.
 
 use std::path::PathBuf;
 use std::process::{Command, exit};
 
-const SOURCE: &str = "src/cuda/kernels.cu";
+const SOURCE: &str = "src/device/cuda/kernels.cu";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

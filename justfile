@@ -36,22 +36,22 @@ evidence *ARGS:
 bench-ingest *ARGS:
     bench/ingest.py {{ARGS}}
 
-# Build for NVIDIA cards; no card is needed: docs/cuda.md.
+# Build for NVIDIA GPUs; no GPU is needed: docs/cuda.md.
 build-cuda *ARGS:
     scripts/build-cuda {{ARGS}}
 
-# Check the types of the CUDA build, without a card or a toolkit: docs/cuda.md.
+# Check the types of the CUDA build, without a GPU or a toolkit: docs/cuda.md.
 check-cuda *ARGS:
     scripts/check-cuda {{ARGS}}
 
-# Test our CUDA kernels on the CPU, without a card or a CUDA compiler: docs/cuda.md.
+# Test our CUDA kernels on the CPU, without a GPU or a CUDA compiler: docs/cuda.md.
 test-cuda-kernels:
     scripts/test-cuda-kernels
 
-# Run a command of the CUDA program on an emulated card: docs/cuda.md.
-emulate-card *COMMAND:
-    scripts/emulated-card {{COMMAND}}
+# Run a command of the CUDA program on an emulated GPU: docs/cuda.md.
+emulate-gpu *COMMAND:
+    scripts/emulated-gpu {{COMMAND}}
 
-# Check and measure a card, beside transformers where Python has it: docs/cuda.md.
+# Check and measure a GPU, beside transformers where Python has it: docs/cuda.md.
 gpu-check *ARGS:
     scripts/gpu-check {{ARGS}}

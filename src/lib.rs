@@ -22,8 +22,6 @@ pub mod candle_threads;
 pub mod canonical;
 pub mod checkup;
 pub mod cli;
-#[cfg(feature = "cuda")]
-pub mod cuda;
 pub mod device;
 pub mod evolution;
 pub mod grading;

@@ -5,8 +5,8 @@
 //! that a GPU computes by, are checked on machines without one.
 
 #[cfg(feature = "cuda")]
-mod card_kernels;
-mod half;
+mod gpu_kernels;
+mod bf16;
 mod limits;
 mod parity;
 mod random_weights;
@@ -116,7 +116,7 @@ pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupErr
     said("the arithmetic of both towers, with gradients, on tiny checkpoints");
     checks.extend(parity::check(&request.data, &device, checked_ops)?);
     said("the nano model in bf16");
-    checks.extend(half::check(&request.data, &device, checked_ops)?);
+    checks.extend(bf16::check(&request.data, &device, checked_ops)?);
     said("a round of the nano pipeline, twice");
     checks.extend(round::check(request.choice, checked_ops)?);
     said("what the device can do at most");
@@ -131,12 +131,12 @@ fn own_kernels(device: &Device, said: impl Fn(&str)) -> (Vec<Check>, Ops) {
     if device.is_cpu() {
         return (Vec::new(), Ops::Kernels);
     }
-    said("our kernels for a card");
-    match card_kernels::check(device) {
+    said("our kernels for a GPU");
+    match gpu_kernels::check(device) {
         Ok(checks) => (checks, Ops::Kernels),
         Err(error) => {
             said(&format!("everything else without them, since they failed: {error}"));
-            (vec![Check::new("our kernels for a card", f64::INFINITY, 0.0, "that failed")], Ops::Reference)
+            (vec![Check::new("our kernels for a GPU", f64::INFINITY, 0.0, "that failed")], Ops::Reference)
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
-use super::{Check, CheckupError, half};
+use super::{Check, CheckupError, bf16};
 use crate::ids::Digest;
 use crate::imaging::{Limits, decode};
 use crate::random::Seed;
@@ -73,7 +73,7 @@ pub(super) fn check(data: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>
     let material = Material::read(data)?;
     let (mut frozen, mut logprobs, mut gradients, mut steps) = (0f64, 0f64, 0f64, 0f64);
     let (mut greedy, mut unequal) = (0u32, 0u32);
-    let mut half = half::Gaps::default();
+    let mut half = bf16::Gaps::default();
     for (name, figures) in &material.frozen.checkpoints {
         let reference = material.compute(name, &Device::Cpu, Ops::Kernels)?;
         let found = material.compute(name, device, ops)?;
@@ -93,7 +93,7 @@ pub(super) fn check(data: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>
         let narrow = material.logprobs(&material.model(name, DType::BF16, device, ops)?)?;
         half.add(&narrow.concat(), &reference.logprobs.concat());
     }
-    let peer = half::transformers(data)?;
+    let peer = bf16::transformers(data)?;
     let peer = peer.checkpoints.values().sum::<f64>() / peer.checkpoints.len() as f64;
     Ok(vec![
         Check::new("log-probabilities in f32, beside transformers", frozen, 1e-4, "nats, the largest difference"),

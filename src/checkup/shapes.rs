@@ -1,4 +1,4 @@
-//! How much is measured: the shapes of an evolution of a 3B or 7B model on a card, or small ones that a CPU does in a minute.
+//! How much is measured: the shapes of an evolution of a 3B or 7B model on a GPU, or small ones that a CPU does in a minute.
 
 use serde::Serialize;
 

@@ -126,7 +126,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn dtype(&self) -> DType {
-        DeviceClass::of(self.device).usual_type()
+        DeviceClass::of(self.device).default_dtype()
     }
 
     /// Images, prompts and samples, by one model.
@@ -215,7 +215,7 @@ impl Bench<'_> {
     fn forget_peak_memory(&self) {
         if !self.device.is_cpu() {
             // Without it the figure is that of all measurements so far, which is no less true.
-            let _ = crate::cuda::reset_peak_memory(self.device);
+            let _ = crate::device::cuda::reset_peak_memory(self.device);
         }
     }
 
@@ -224,7 +224,7 @@ impl Bench<'_> {
 
     #[cfg(feature = "cuda")]
     fn peak_memory(&self) -> Option<u64> {
-        if self.device.is_cpu() { None } else { crate::cuda::peak_memory(self.device).ok() }
+        if self.device.is_cpu() { None } else { crate::device::cuda::peak_memory(self.device).ok() }
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -348,7 +348,7 @@ impl Bench<'_> {
         Ok((time(FIRST + decoded_tokens)? - first).max(f64::MIN_POSITIVE))
     }
 
-    /// A training step of all weights, or of adapters where the card has no room for that.
+    /// A training step of all weights, or of adapters where the GPU has no room for that.
     fn update(&self, rates: &mut Vec<Rate>, said: &impl Fn(&str)) {
         let Work { groups, responses, response_tokens, image_side, prompt_tokens, .. } = *self.work;
         let image = self.grid().tokens(self.config.vision.spatial_merge_size);
@@ -392,7 +392,7 @@ impl Bench<'_> {
 
     #[cfg(feature = "cuda")]
     fn free_memory(&self) -> Option<usize> {
-        if self.device.is_cpu() { None } else { crate::cuda::card(self.device).ok().map(|card| card.free_memory) }
+        if self.device.is_cpu() { None } else { crate::device::cuda::gpu_info(self.device).ok().map(|gpu| gpu.free_memory) }
     }
 
     #[cfg(not(feature = "cuda"))]

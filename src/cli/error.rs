@@ -97,7 +97,9 @@ impl From<StoreError> for CommandError {
                 exit::USAGE,
                 "name the store with --store or VISPLAY_STORE; `visplay ingest` makes a new one in an empty folder",
             ),
-            StoreError::NotStored { .. } => (exit::FAILED, "the settings or files are not those that it was made with"),
+            StoreError::ReplayDiverged { .. } => {
+                (exit::FAILED, "the settings or files are not those that it was made with")
+            }
             StoreError::Lookup(_) => (exit::USAGE, "`visplay status` and `visplay log` show what there is"),
             _ => (exit::FAILED, e.io_kind().and_then(hint_of_io).unwrap_or_default()),
         };
@@ -171,7 +173,7 @@ impl From<TableError> for CommandError {
 impl From<DeviceError> for CommandError {
     fn from(e: DeviceError) -> Self {
         let code = match &e {
-            DeviceError::NotBuilt | DeviceError::NoSuchCard { .. } => exit::USAGE,
+            DeviceError::NotBuilt | DeviceError::NoSuchGpu { .. } => exit::USAGE,
             _ => exit::FAILED,
         };
         Self::from_chain(code, &e)

@@ -14,7 +14,7 @@ use super::pipeline::{Pipeline, PipelineError, Setting, with_setting};
 use super::settings::{changes, settings_of};
 use crate::stages::StageError;
 use crate::stages::ingest::{self, IMAGES};
-use crate::store::{Advanced, Ref, Store, is_name};
+use crate::store::{Ref, RefUpdate, Store, is_name};
 
 /// What to branch, and how.
 pub struct BranchRequest<'a> {
@@ -75,8 +75,8 @@ pub fn branch(request: &BranchRequest<'_>) -> Result<BranchResult, EvolutionErro
             continue;
         }
         match store.advance(name, &r.name, before.as_ref(), r.result)? {
-            Advanced::To(_) => made += 1,
-            Advanced::Overtaken(_) => return Err(taken(name)),
+            RefUpdate::Applied(_) => made += 1,
+            RefUpdate::Conflict(_) => return Err(taken(name)),
         }
     }
     show(store, name, &shared)?;

@@ -211,7 +211,7 @@ impl<'a> EvolutionContext<'a> {
 /// The newest table of images.
 fn newest_images(evolution: &str, runner: &Runner<'_>) -> Result<StageResult, StageError> {
     let problem = match runner.store.head(evolution, IMAGES)? {
-        Some(head) => match runner.store.usable_result(head.result)? {
+        Some(head) => match runner.store.result_with_outputs(head.result)? {
             Some(images) => return Ok(images),
             None => format!("parts of {head} are lost: give its sources again with --images, or to `visplay ingest`"),
         },

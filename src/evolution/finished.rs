@@ -96,7 +96,7 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
 /// The store cannot be read.
 pub fn finished_round(store: &Store, evolution: &str, round: u32) -> Result<Option<FinishedRound>, EvolutionError> {
     let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
-    let Some(result) = store.usable_result(head.result)? else { return Ok(None) };
+    let Some(result) = store.result_with_outputs(head.result)? else { return Ok(None) };
     let report = read_report(store, &result)?;
     Ok(Some(FinishedRound { report, result, already_finished: true }))
 }
@@ -187,7 +187,7 @@ pub(super) fn show_stopped(
 fn lay_out(store: &Store, folder: &str, result: &StageResult) -> Result<(), StageError> {
     for table in TABLES {
         let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
-        store.show_as(&format!("{folder}/{table}"), &objects)?;
+        store.write_view(&format!("{folder}/{table}"), &objects)?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
 use crate::stages::questions::{self, Questions};
 use crate::stages::{StageError, read_rows};
-use crate::store::{ActionKey, Advanced, StageResult};
+use crate::store::{ActionKey, RefUpdate, StageResult};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
 /// The roles that a round starts from: those of the last round before it that is current.
@@ -32,7 +32,7 @@ fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Res
     let of = |part: &str| -> Result<StoredModel, EvolutionError> {
         let name = ref_name(last.report.round, part);
         let head = context.runner.store.head(&context.pipeline.evolution, &name)?;
-        let result = head.map(|head| context.runner.store.usable_result(head.result)).transpose()?.flatten();
+        let result = head.map(|head| context.runner.store.result_with_outputs(head.result)).transpose()?.flatten();
         let lost =
             || StageError::Conflict(format!("{}/{name} is lost; run `visplay verify`", context.pipeline.evolution));
         Ok(StoredModel::from_result(&result.ok_or_else(lost)?)?)
@@ -372,7 +372,7 @@ impl<'g> RoundRun<'g, '_> {
             if head.as_ref().is_some_and(|head| head.result == named.action) {
                 continue;
             }
-            if let Advanced::Overtaken(other) = runner.store.advance(evolution, &name, head.as_ref(), named.action)? {
+            if let RefUpdate::Conflict(other) = runner.store.advance(evolution, &name, head.as_ref(), named.action)? {
                 let problem = format!("another process, with other settings, was quicker and named {other}");
                 return Err(EvolutionError::Changed { problem });
             }

@@ -40,7 +40,7 @@ pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<RoundSt
     let mut images = None;
     for key in readable(store.result(head.result))?.flatten().map(|result| result.upstream).unwrap_or_default() {
         if readable(store.action(key))?.is_some_and(|action| action.stage == INGEST) {
-            images = store.usable_result(key)?;
+            images = store.result_with_outputs(key)?;
         }
     }
     Ok(RoundState::Damaged(Box::new(DamagedRound { action: head.result, settings, images })))
@@ -48,7 +48,7 @@ pub(super) fn find(store: &Store, evolution: &str, round: u32) -> Result<RoundSt
 
 /// The round, if every result that went into it is there.
 fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<Option<FinishedRound>, EvolutionError> {
-    let Some(result) = store.whole_result(key)? else { return Ok(None) };
+    let Some(result) = store.result_with_inputs_and_outputs(key)? else { return Ok(None) };
     for part in ["questioner", "reasoner"] {
         match store.head(evolution, &ref_name(round, part))? {
             Some(head) if result.upstream.contains(&head.result) => {}
@@ -56,7 +56,7 @@ fn whole(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<O
         }
     }
     for &part in &result.upstream {
-        if store.whole_result(part)?.is_none() {
+        if store.result_with_inputs_and_outputs(part)?.is_none() {
             return Ok(None);
         }
     }

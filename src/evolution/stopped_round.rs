@@ -9,7 +9,7 @@ use super::gates::GateResult;
 use super::publish::closing_action;
 use crate::canonical::to_canonical;
 use crate::stages::{Runner, ShardOutput, Stage, StageError};
-use crate::store::{Action, Advanced, Counts, ObjectKind, Output, StageResult, StoreError};
+use crate::store::{Action, RefUpdate, Counts, ObjectKind, Output, StageResult, StoreError};
 
 /// The stage that ends a round which does not go on.
 const STAGE: &str = "evolution.stopped";
@@ -45,7 +45,7 @@ impl StoppedRoundStage<'_, '_> {
                 break;
             }
             // Two processes may be stopped at once; what either made is named in turn.
-            if let Advanced::To(_) = runner.store.advance(evolution, &name, head.as_ref(), result.action)? {
+            if let RefUpdate::Applied(_) = runner.store.advance(evolution, &name, head.as_ref(), result.action)? {
                 break;
             }
         }
@@ -53,7 +53,7 @@ impl StoppedRoundStage<'_, '_> {
         // Another process may have named its own since: what is laid out is what is named.
         let mut shown = result.action;
         while let Some(head) = runner.store.head(evolution, &name)?.filter(|head| head.result != shown) {
-            let Some(result) = runner.store.usable_result(head.result)? else { break };
+            let Some(result) = runner.store.result_with_outputs(head.result)? else { break };
             show_stopped(runner.store, evolution, self.round, &result)?;
             shown = head.result;
         }

@@ -293,7 +293,7 @@ pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, Stored
 pub fn find_by_ref(name: &str, store: &Store) -> Result<Option<StoredModel>, StageError> {
     let Some((evolution, name)) = name.split_once('/') else { return Ok(None) };
     let Some(head) = store.head(evolution, name)? else { return Ok(None) };
-    store.usable_result(head.result)?.map(|result| StoredModel::from_result(&result)).transpose()
+    store.result_with_outputs(head.result)?.map(|result| StoredModel::from_result(&result)).transpose()
 }
 
 /// The digests of a checkpoint's files by name.

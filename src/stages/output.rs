@@ -1,12 +1,12 @@
 //! A table on its way into the store: rows in, one object out.
 
-use crate::store::{ObjectKind, Output, Staged, Store};
+use crate::store::{ObjectKind, Output, StagedFile, Store};
 use crate::tables::{TableRow, TableWriter};
 
 use super::StageError;
 
 /// Writes rows of one table to a new object.
-pub struct TableOutput<R: TableRow>(TableWriter<R, Staged>);
+pub struct TableOutput<R: TableRow>(TableWriter<R, StagedFile>);
 
 impl<R: TableRow> TableOutput<R> {
     /// An object without rows yet, which nobody can see.

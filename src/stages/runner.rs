@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::StageError;
 use super::progress::{Interrupt, Progress};
-use crate::store::{Action, ActionKey, Claimed, Counts, Output, Process, Run, StageResult, Store, now_ms};
+use crate::store::{Action, ActionKey, ClaimOutcome, Counts, Output, Process, RunInfo, StageResult, Store, now_ms};
 
 /// How long to wait before looking again whether another process has finished a shard.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -98,7 +98,7 @@ impl Runner<'_> {
 
     /// The results that are there, or what would have to be made.
     fn find<S: Stage>(&self, stage: &S, keys: &[ActionKey]) -> Result<StageRun, StageError> {
-        let found = keys.iter().map(|&key| self.store.usable_result(key)).collect::<Result<Vec<_>, _>>()?;
+        let found = keys.iter().map(|&key| self.store.result_with_outputs(key)).collect::<Result<Vec<_>, _>>()?;
         let missing = found.iter().filter(|result| result.is_none()).count();
         if let Some(first) = found.iter().position(Option::is_none) {
             let action = Box::new(self.store.action(keys[first])?);
@@ -164,13 +164,13 @@ impl Runner<'_> {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             Ok(tried)
         };
-        if let Some(result) = self.store.usable_result(key)? {
+        if let Some(result) = self.store.result_with_outputs(key)? {
             self.progress.advance(stage.units(shard));
             return done(result, ShardAttempt::Found);
         }
-        let Claimed::Ours(_claim) = self.store.claim(key)? else { return Ok(ShardAttempt::Elsewhere) };
+        let ClaimOutcome::Acquired(_claim) = self.store.claim(key)? else { return Ok(ShardAttempt::Elsewhere) };
         // It may have been finished between the look and the claim.
-        if let Some(result) = self.store.usable_result(key)? {
+        if let Some(result) = self.store.result_with_outputs(key)? {
             self.progress.advance(stage.units(shard));
             return done(result, ShardAttempt::Found);
         }
@@ -184,7 +184,7 @@ impl Runner<'_> {
         if !made.counts.reconcile() {
             return Err(StageError::Unreconciled { phase: stage.phase(), counts: made.counts });
         }
-        let run = Run {
+        let run = RunInfo {
             process: Process::current(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             began_ms,

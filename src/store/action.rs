@@ -110,14 +110,14 @@ impl Action {
     }
 
     /// What differs between two actions, field by field: what `visplay why` prints.
-    pub fn differences(&self, newer: &Self) -> Vec<Difference> {
+    pub fn differences(&self, newer: &Self) -> Vec<ActionDifference> {
         let (before, after) = (self.flat(), newer.flat());
         let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
         keys.sort();
         keys.dedup();
         keys.into_iter()
             .filter(|k| before.get(*k) != after.get(*k))
-            .map(|k| Difference { key: k.clone(), before: before.get(k).cloned(), after: after.get(k).cloned() })
+            .map(|k| ActionDifference { key: k.clone(), before: before.get(k).cloned(), after: after.get(k).cloned() })
             .collect()
     }
 
@@ -159,7 +159,7 @@ fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
 
 /// A part of an action that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct ActionDifference {
     /// The part's path within the action.
     pub key: String,
     /// What it was; `None` when it was not there.

@@ -10,14 +10,14 @@ use crate::ids::Digest;
 
 /// A file being written under a temporary name. Nobody can see it until it is published; dropped, it is gone.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     file: Option<File>,
     path: PathBuf,
     hasher: blake3::Hasher,
     len: u64,
 }
 
-impl Staged {
+impl StagedFile {
     pub(super) fn new(file: File, path: PathBuf) -> Self {
         Self { file: Some(file), path, hasher: blake3::Hasher::new(), len: 0 }
     }
@@ -28,7 +28,7 @@ impl Staged {
     }
 
     /// Makes the bytes durable and closes the file, reporting what a silent close would lose.
-    pub(super) fn seal(&mut self) -> Result<(), StoreError> {
+    pub(super) fn sync_and_close(&mut self) -> Result<(), StoreError> {
         if let Some(file) = self.file.take() {
             file.sync_all().map_err(StoreError::io("flush to disk", &self.path))?;
         }
@@ -45,7 +45,7 @@ impl Staged {
     }
 }
 
-impl Write for Staged {
+impl Write for StagedFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let Some(file) = &mut self.file else {
             return Err(io::Error::other("the staged file is sealed"));
@@ -61,7 +61,7 @@ impl Write for Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
             // A leftover is harmless (nothing refers to it) and `gc` removes it.
@@ -72,7 +72,7 @@ impl Drop for Staged {
 
 /// Whether publishing may replace what has the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Publish {
+pub enum PublishMode {
     /// The name says what the bytes are, so that replacing can only mend.
     Replace,
     /// The first one wins, for good.
@@ -81,7 +81,7 @@ pub enum Publish {
 
 /// What publishing found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
+pub enum PublishOutcome {
     /// The name is ours.
     Ours,
     /// Another file has the name already (only with [`Publish::CreateOnly`]).
@@ -90,7 +90,7 @@ pub enum Published {
 
 /// A file of the store as its place lists it.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct FileEntry {
     /// The name within the store, `/` between parts. Bytes that are not UTF-8 are replaced, so that it can be shown.
     pub name: String,
     /// The same name as the file system has it.
@@ -109,21 +109,21 @@ pub struct Entry {
 /// all of it or nothing at any moment, crashes included.
 pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Opens a new temporary file.
-    fn stage(&self) -> Result<Staged, StoreError>;
+    fn stage(&self) -> Result<StagedFile, StoreError>;
     /// Gives a staged file its name.
-    fn publish(&self, staged: Staged, name: &str, mode: Publish) -> Result<Published, StoreError>;
+    fn publish(&self, staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError>;
     /// The bytes of a file; `None` when there is none.
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Length and time of a file; `None` when there is none.
-    fn head(&self, name: &str) -> Result<Option<Entry>, StoreError>;
+    fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError>;
     /// Every file below a folder, sorted by name; nothing when there is no such folder.
-    fn list(&self, folder: &str) -> Result<Vec<Entry>, StoreError>;
+    fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError>;
     /// Marks a file as just used, so that `gc` lets it be.
     fn touch(&self, name: &str) -> Result<(), StoreError>;
     /// Removes a file; it may be gone already.
-    fn remove(&self, entry: &Entry) -> Result<(), StoreError>;
+    fn remove(&self, entry: &FileEntry) -> Result<(), StoreError>;
     /// Moves a file into the quarantine under a name.
-    fn set_aside(&self, entry: &Entry, name: &str) -> Result<(), StoreError>;
+    fn set_aside(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError>;
     /// Shows a file under a second name (a hard link where the place has them, a copy elsewhere).
     fn link(&self, name: &str, second: &str) -> Result<(), StoreError>;
 }

@@ -1,23 +1,23 @@
 //! The cache: notes that save work and may be lost or damaged at any time without harm.
 
-use super::backend::Publish;
+use super::backend::PublishMode;
 use super::error::StoreError;
 use super::{Store, layout};
 use crate::ids::Digest;
 
 impl Store {
     /// A note of the cache; `None` when there is none or it is damaged.
-    pub fn cached(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn read_cache(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(bytes) = self.backend.read(&file(key))? else { return Ok(None) };
         Ok(unwrap_note(bytes))
     }
 
     /// Writes a note down, in place of an older one of the same key.
-    pub fn cache(&self, key: Digest, note: &[u8]) -> Result<(), StoreError> {
+    pub fn write_cache(&self, key: Digest, note: &[u8]) -> Result<(), StoreError> {
         let mut bytes = Vec::with_capacity(note.len() + 32);
         bytes.extend_from_slice(note);
         bytes.extend_from_slice(Digest::of(note).as_bytes());
-        self.put_file(&file(key), &bytes, Publish::Replace).map(|_| ())
+        self.put_file(&file(key), &bytes, PublishMode::Replace).map(|_| ())
     }
 }
 

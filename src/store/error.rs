@@ -55,13 +55,13 @@ pub enum StoreError {
     Lookup(String),
     /// A replay asks for what was never stored, so it goes another way than what it replays.
     #[error("the stage {} is asked for otherwise than it was stored", action.stage)]
-    NotStored {
+    ReplayDiverged {
         /// What is asked for.
         action: Box<Action>,
     },
     /// All that was to be made again is made.
     #[error("everything is made again")]
-    AllMadeAgain,
+    ReplayComplete,
     /// A value has no canonical form.
     #[error(transparent)]
     Canonical(#[from] CanonicalError),

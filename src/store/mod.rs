@@ -19,17 +19,17 @@
 mod action;
 mod backend;
 mod cache;
+mod checksum;
 mod claim;
-mod collect;
 mod error;
 mod format;
+mod garbage;
 mod layout;
 mod overlay;
 mod posix;
 mod process;
 mod refs;
 mod result;
-mod sealed;
 mod verify;
 
 use std::collections::BTreeSet;
@@ -40,21 +40,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
-pub use self::action::{Action, ActionKey, Difference, Input};
-pub use self::backend::{Entry, Staged};
-pub use self::claim::{Claim, Claimed, LEASE};
-pub use self::collect::{Collected, Collection, Garbage};
+pub use self::action::{Action, ActionDifference, ActionKey, Input};
+pub use self::backend::{FileEntry, StagedFile};
+pub use self::claim::{Claim, ClaimOutcome, LEASE_TIMEOUT};
 pub use self::error::StoreError;
 pub use self::format::StoreFormat;
+pub use self::garbage::{GarbageFile, GarbageOptions, GarbageReport};
 pub use self::layout::{ObjectId, ObjectKind, StoreFile};
-pub use self::overlay::Scratch;
+pub use self::overlay::scratch_folder;
 pub use self::process::{Process, host_name};
-pub use self::refs::{Advanced, Ref, is_name};
-pub use self::result::{Counts, Output, Run, StageResult};
-pub use self::verify::{Depth, Problem, ProblemKind, Verification};
+pub use self::refs::{Ref, RefUpdate, is_name};
+pub use self::result::{Counts, Output, RunInfo, StageResult};
+pub use self::verify::{StoreProblem, StoreProblemKind, VerifyDepth, VerifyReport};
 
-use self::backend::{Backend, Publish, Published};
-use self::claim::Held;
+use self::backend::{Backend, PublishMode, PublishOutcome};
+use self::claim::HeldLeases;
 use self::overlay::Overlay;
 use self::posix::PosixFolder;
 
@@ -63,7 +63,7 @@ use self::posix::PosixFolder;
 pub struct Store {
     root: PathBuf,
     backend: Arc<dyn Backend>,
-    held: Arc<Held>,
+    held: Arc<HeldLeases>,
     /// What is written goes to a scratch folder.
     overlay: Option<Arc<Overlay>>,
 }
@@ -96,10 +96,10 @@ impl Store {
         if empty {
             std::fs::create_dir_all(root).map_err(StoreError::io("make the store", root))?;
             let store = Self::unchecked(root);
-            store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), Publish::CreateOnly)?;
+            store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
         } else if !root.join(layout::FORMAT).exists() && Self::is_being_made(root) {
             let store = Self::unchecked(root);
-            store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), Publish::CreateOnly)?;
+            store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
         }
         let folder = PosixFolder::new(root);
         folder.sweep();
@@ -115,7 +115,7 @@ impl Store {
 
     fn unchecked(root: &Path) -> Self {
         let backend: Arc<dyn Backend> = Arc::new(PosixFolder::new(root));
-        Self { root: root.to_owned(), held: Held::new(Arc::clone(&backend)), backend, overlay: None }
+        Self { root: root.to_owned(), held: HeldLeases::new(Arc::clone(&backend)), backend, overlay: None }
     }
 
     /// The store's folder.
@@ -124,16 +124,16 @@ impl Store {
     }
 
     /// Opens a temporary file for an object of unknown digest.
-    pub fn stage(&self) -> Result<Staged, StoreError> {
+    pub fn stage(&self) -> Result<StagedFile, StoreError> {
         self.backend.stage()
     }
 
     /// Publishes a staged file as an object.
-    pub fn publish_object(&self, staged: Staged, kind: ObjectKind) -> Result<(ObjectId, u64), StoreError> {
+    pub fn publish_object(&self, staged: StagedFile, kind: ObjectKind) -> Result<(ObjectId, u64), StoreError> {
         let (digest, bytes) = staged.digest();
         let object = ObjectId { digest, kind };
         // Replacing is right: the name says what the bytes are, so a damaged file is mended and a good one stays itself.
-        self.backend.publish(staged, &object.name(), Publish::Replace)?;
+        self.backend.publish(staged, &object.name(), PublishMode::Replace)?;
         Ok((object, bytes))
     }
 
@@ -168,7 +168,7 @@ impl Store {
         if self.backend.read(&name)?.as_deref() == Some(&preimage) {
             self.backend.touch(&name)?;
         } else {
-            self.put_file(&name, &preimage, Publish::Replace)?;
+            self.put_file(&name, &preimage, PublishMode::Replace)?;
         }
         Ok(key)
     }
@@ -187,7 +187,7 @@ impl Store {
     pub fn result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
         let name = layout::result(key);
         let Some(bytes) = self.backend.read(&name)? else { return Ok(None) };
-        let result: StageResult = sealed::unseal(&name, &bytes)?;
+        let result: StageResult = checksum::verify_checksum(&name, &bytes)?;
         if result.action != key {
             return Err(StoreError::damaged(name, format!("it is the result of {}", result.action)));
         }
@@ -196,7 +196,7 @@ impl Store {
 
     /// The result of an action if it can be used: every output is there with its size. Touches all of it, so that `gc` lets
     /// it be. A damaged result counts as none, and [`publish_result`](Self::publish_result) replaces it.
-    pub fn usable_result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
+    pub fn result_with_outputs(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
         let result = match self.result(key) {
             Ok(Some(result)) => result,
             Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
@@ -215,8 +215,8 @@ impl Store {
     }
 
     /// The result of an action if nothing of it is lost: its outputs, its action and what that reads.
-    pub fn whole_result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
-        let Some(result) = self.usable_result(key)? else { return Ok(None) };
+    pub fn result_with_inputs_and_outputs(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
+        let Some(result) = self.result_with_outputs(key)? else { return Ok(None) };
         let action = match self.action(key) {
             Ok(action) => action,
             Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => return Ok(None),
@@ -239,12 +239,12 @@ impl Store {
     /// An earlier result that is damaged, or whose outputs are gone and came out otherwise this time, is set aside.
     pub fn publish_result(&self, result: &StageResult) -> Result<StageResult, StoreError> {
         let name = layout::result(result.action);
-        let bytes = sealed::seal(result)?;
+        let bytes = checksum::with_checksum(result)?;
         loop {
-            if self.put_file(&name, &bytes, Publish::CreateOnly)? == Published::Ours {
+            if self.put_file(&name, &bytes, PublishMode::CreateOnly)? == PublishOutcome::Published {
                 return Ok(result.clone());
             }
-            if let Some(first) = self.usable_result(result.action)? {
+            if let Some(first) = self.result_with_outputs(result.action)? {
                 return Ok(first);
             }
             if let Some(entry) = self.backend.head(&name)? {
@@ -254,7 +254,7 @@ impl Store {
     }
 
     /// Makes the folder `views/<view>` show these objects in order, as `NNNNN-<digest>.<ending>`, and no others.
-    pub fn show_as(&self, view: &str, objects: &[ObjectId]) -> Result<(), StoreError> {
+    pub fn write_view(&self, view: &str, objects: &[ObjectId]) -> Result<(), StoreError> {
         let folder = format!("{}/{view}", layout::VIEWS);
         let names: Vec<String> =
             objects.iter().enumerate().map(|(i, object)| format!("{folder}/{i:05}-{object}")).collect();
@@ -283,7 +283,7 @@ impl Store {
     }
 
     /// Every file of the store.
-    pub fn files(&self) -> Result<Vec<Entry>, StoreError> {
+    pub fn files(&self) -> Result<Vec<FileEntry>, StoreError> {
         self.backend.list("")
     }
 
@@ -327,14 +327,14 @@ impl Store {
         }
     }
 
-    fn put_file(&self, name: &str, bytes: &[u8], mode: Publish) -> Result<Published, StoreError> {
+    fn put_file(&self, name: &str, bytes: &[u8], mode: PublishMode) -> Result<PublishOutcome, StoreError> {
         let mut staged = self.backend.stage()?;
         staged.write_all(bytes).map_err(StoreError::io("write", self.root.join(name)))?;
         self.backend.publish(staged, name, mode)
     }
 
     /// Moves a file out of the way without losing it.
-    fn quarantine(&self, entry: &Entry) -> Result<String, StoreError> {
+    fn quarantine(&self, entry: &FileEntry) -> Result<String, StoreError> {
         let name = format!("{}/{}-{}/{}", layout::QUARANTINE, now_ms(), std::process::id(), entry.name);
         self.backend.set_aside(entry, &name)?;
         Ok(name)

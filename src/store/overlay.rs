@@ -7,16 +7,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+
+use tempfile::TempDir;
 
 use super::action::{Action, ActionKey};
-use super::backend::{Backend, Entry, Publish, Published, Staged};
-use super::claim::Held;
+use super::backend::{Backend, FileEntry, PublishMode, PublishOutcome, StagedFile};
+use super::claim::HeldLeases;
 use super::error::StoreError;
-use super::layout::{self, ObjectId, StoreFile};
+use super::layout::{self, StoreFile};
 use super::posix::PosixFolder;
 use super::result::StageResult;
-use super::{Store, sealed};
+use super::{Store, checksum};
 
 /// What is made again over a store, and where.
 #[derive(Debug)]
@@ -24,23 +25,23 @@ pub(super) struct Overlay {
     lower: Arc<dyn Backend>,
     upper: PosixFolder,
     /// The results that are still to be made again.
-    again: Mutex<BTreeSet<ActionKey>>,
+    pending: Mutex<BTreeSet<ActionKey>>,
     /// Whether only stored actions may be asked for.
     stored_only: bool,
 }
 
 impl Overlay {
-    fn again(&self) -> MutexGuard<'_, BTreeSet<ActionKey>> {
-        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, BTreeSet<ActionKey>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a file of the store is to look as if it were not there.
     fn is_hidden(&self, name: &str) -> bool {
-        matches!(StoreFile::of(name), StoreFile::Result(key) if self.again().contains(&key))
+        matches!(StoreFile::of(name), StoreFile::Result(key) if self.pending().contains(&key))
     }
 
     /// A file as the store has it. Leases of others are no concern of what goes on over it.
-    fn below(&self, name: &str) -> Result<Option<Entry>, StoreError> {
+    fn below(&self, name: &str) -> Result<Option<FileEntry>, StoreError> {
         if matches!(StoreFile::of(name), StoreFile::Claim(_)) { Ok(None) } else { self.lower.head(name) }
     }
 
@@ -49,31 +50,31 @@ impl Overlay {
         if !self.stored_only {
             return Ok(());
         }
-        if self.again().is_empty() {
-            return Err(StoreError::AllMadeAgain);
+        if self.pending().is_empty() {
+            return Err(StoreError::ReplayComplete);
         }
         match self.lower.head(&layout::action(key))? {
             Some(_) => Ok(()),
-            None => Err(StoreError::NotStored { action: Box::new(action.clone()) }),
+            None => Err(StoreError::ReplayDiverged { action: Box::new(action.clone()) }),
         }
     }
 }
 
 impl Backend for Overlay {
-    fn stage(&self) -> Result<Staged, StoreError> {
+    fn stage(&self) -> Result<StagedFile, StoreError> {
         self.upper.stage()
     }
 
-    fn publish(&self, staged: Staged, name: &str, mode: Publish) -> Result<Published, StoreError> {
+    fn publish(&self, staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
         match StoreFile::of(name) {
             // The name is the digest of the bytes, so there is nothing to write down twice.
-            StoreFile::Object(_) if self.below(name)?.is_some() => Ok(Published::Ours),
-            StoreFile::Result(key) if self.again().contains(&key) => {
-                self.upper.publish(staged, name, Publish::Replace)?;
-                self.again().remove(&key);
-                Ok(Published::Taken)
+            StoreFile::Object(_) if self.below(name)?.is_some() => Ok(PublishOutcome::Published),
+            StoreFile::Result(key) if self.pending().contains(&key) => {
+                self.upper.publish(staged, name, PublishMode::Replace)?;
+                self.pending().remove(&key);
+                Ok(PublishOutcome::NameTaken)
             }
-            _ if mode == Publish::CreateOnly && self.below(name)?.is_some() => Ok(Published::Taken),
+            _ if mode == PublishMode::CreateOnly && self.below(name)?.is_some() => Ok(PublishOutcome::NameTaken),
             _ => self.upper.publish(staged, name, mode),
         }
     }
@@ -88,7 +89,7 @@ impl Backend for Overlay {
         }
     }
 
-    fn head(&self, name: &str) -> Result<Option<Entry>, StoreError> {
+    fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError> {
         if self.is_hidden(name) {
             return Ok(None);
         }
@@ -98,7 +99,7 @@ impl Backend for Overlay {
         }
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
+    fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError> {
         let mut entries = self.lower.list(folder)?;
         let there: BTreeSet<String> = entries.iter().map(|entry| entry.name.clone()).collect();
         entries.extend(self.upper.list(folder)?.into_iter().filter(|entry| !there.contains(&entry.name)));
@@ -112,11 +113,11 @@ impl Backend for Overlay {
         if self.below(name)?.is_some() { self.lower.touch(name) } else { self.upper.touch(name) }
     }
 
-    fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
+    fn remove(&self, entry: &FileEntry) -> Result<(), StoreError> {
         if self.is_own(&entry.path) { self.upper.remove(entry) } else { Ok(()) }
     }
 
-    fn set_aside(&self, entry: &Entry, name: &str) -> Result<(), StoreError> {
+    fn set_aside(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError> {
         if self.is_own(&entry.path) {
             return self.upper.set_aside(entry, name);
         }
@@ -137,74 +138,44 @@ impl Overlay {
 impl Store {
     /// This store read through a scratch folder, which takes everything that is written. The results of `again` look as if they
     /// were not there until they have been made; the stored ones then stand again. No action may be asked for that the store
-    /// does not have ([`StoreError::NotStored`]), and none once all of `again` is made ([`StoreError::AllMadeAgain`]).
-    pub fn again(&self, scratch: &Path, again: BTreeSet<ActionKey>) -> Self {
-        self.over(scratch, again, true)
+    /// does not have ([`StoreError::ReplayDiverged`]), and none once all of `again` is made ([`StoreError::ReplayComplete`]).
+    pub fn replay_overlay(&self, scratch: &Path, pending: BTreeSet<ActionKey>) -> Self {
+        self.over(scratch, pending, true)
     }
 
     /// This store read through a scratch folder, which takes everything that is written.
-    pub fn untouched(&self, scratch: &Path) -> Self {
+    pub fn dry_overlay(&self, scratch: &Path) -> Self {
         self.over(scratch, BTreeSet::new(), false)
     }
 
-    fn over(&self, scratch: &Path, again: BTreeSet<ActionKey>, stored_only: bool) -> Self {
+    fn over(&self, scratch: &Path, pending: BTreeSet<ActionKey>, stored_only: bool) -> Self {
         let (lower, upper) = (Arc::clone(&self.backend), PosixFolder::new(scratch));
-        let overlay = Arc::new(Overlay { lower, upper, again: Mutex::new(again), stored_only });
+        let overlay = Arc::new(Overlay { lower, upper, pending: Mutex::new(pending), stored_only });
         let backend: Arc<dyn Backend> = Arc::<Overlay>::clone(&overlay);
-        Self { root: self.root.clone(), held: Held::new(Arc::clone(&backend)), backend, overlay: Some(overlay) }
+        Self { root: self.root.clone(), held: HeldLeases::new(Arc::clone(&backend)), backend, overlay: Some(overlay) }
     }
 
     /// What was made again of an action over this store; `None` when it was not.
     ///
     /// # Errors
     /// The scratch folder cannot be read.
-    pub fn made_again(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
+    pub fn replayed_result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
         let Some(overlay) = &self.overlay else { return Ok(None) };
         let name = layout::result(key);
-        overlay.upper.read(&name)?.map(|bytes| sealed::unseal(&name, &bytes)).transpose()
-    }
-
-    /// Whether an object is there and has the bytes of its name.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn is_whole(&self, object: ObjectId) -> Result<bool, StoreError> {
-        match self.read_object(object) {
-            Ok(_) => Ok(true),
-            Err(StoreError::Damaged { .. } | StoreError::Missing { .. }) => Ok(false),
-            Err(e) => Err(e),
-        }
+        overlay.upper.read(&name)?.map(|bytes| checksum::verify_checksum(&name, &bytes)).transpose()
     }
 }
 
-/// A folder for the files of one piece of work, gone when dropped.
-#[derive(Debug)]
-pub struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    /// A new folder below `parent`.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    pub fn new(parent: &Path) -> Result<Self, StoreError> {
-        // The clock tells two of one process apart.
-        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let path = parent.join(format!("visplay-{}-{nanos}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(StoreError::io("make the scratch folder", &path))?;
-        Ok(Self(path))
-    }
-
-    /// The folder.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A leftover below a folder for temporary files is harmless.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// Creates a folder with a name of its own below `parent`; it is removed when the handle is dropped.
+///
+/// # Errors
+/// The folder cannot be created.
+pub fn scratch_folder(parent: &Path) -> Result<TempDir, StoreError> {
+    let create = || {
+        std::fs::create_dir_all(parent)?;
+        tempfile::Builder::new().prefix("visplay-").tempdir_in(parent)
+    };
+    create().map_err(StoreError::io("create a scratch folder in", parent))
 }
 
 #[cfg(test)]
@@ -235,7 +206,7 @@ mod tests {
             counts: Counts::default(),
             figures: BTreeMap::from([("n".into(), figure)]),
             upstream: Vec::new(),
-            run: Run { process: Process::current(), program: "t".into(), began_ms: 0, took_ms: 0 },
+            run: RunInfo { process: Process::current(), program: "t".into(), began_ms: 0, took_ms: 0 },
         }
     }
 
@@ -252,17 +223,17 @@ mod tests {
             files.iter().map(|entry| (entry.name.clone(), entry.len)).collect::<Vec<_>>()
         };
         let before = files(&store);
-        let scratch = Scratch::new(place.path()).unwrap();
-        let over = store.again(scratch.path(), BTreeSet::from([keys[0]]));
-        assert!(over.usable_result(keys[0]).unwrap().is_none());
-        assert!(over.usable_result(keys[1]).unwrap().is_some());
-        assert!(matches!(over.put_action(&action(2)), Err(StoreError::NotStored { .. })));
+        let scratch = scratch_folder(place.path()).unwrap();
+        let over = store.replay_overlay(scratch.path(), BTreeSet::from([keys[0]]));
+        assert!(over.result_with_outputs(keys[0]).unwrap().is_none());
+        assert!(over.result_with_outputs(keys[1]).unwrap().is_some());
+        assert!(matches!(over.put_action(&action(2)), Err(StoreError::ReplayDiverged { .. })));
         over.put_object(b"{}", ObjectKind::Json).unwrap();
         let stands = over.publish_result(&result(keys[0], 2)).unwrap();
         assert_eq!(stands.figures["n"], 1);
-        assert_eq!(over.made_again(keys[0]).unwrap().unwrap().figures["n"], 2);
-        assert!(over.made_again(keys[1]).unwrap().is_none());
-        assert!(matches!(over.put_action(&action(1)), Err(StoreError::AllMadeAgain)));
+        assert_eq!(over.replayed_result(keys[0]).unwrap().unwrap().figures["n"], 2);
+        assert!(over.replayed_result(keys[1]).unwrap().is_none());
+        assert!(matches!(over.put_action(&action(1)), Err(StoreError::ReplayComplete)));
         assert_eq!(files(&store), before);
         let kept = scratch.path().to_owned();
         drop(scratch);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, UTIME_NOW, renameat_with, utimensat};
 use rustix::io::Errno;
 
-use super::backend::{Backend, Entry, Publish, Published, Staged};
+use super::backend::{Backend, FileEntry, PublishMode, PublishOutcome, StagedFile};
 use super::error::StoreError;
 use super::layout;
 use super::process::Process;
@@ -91,35 +91,35 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
 }
 
 impl Backend for PosixFolder {
-    fn stage(&self) -> Result<Staged, StoreError> {
+    fn stage(&self) -> Result<StagedFile, StoreError> {
         loop {
             let n = self.counter.fetch_add(1, Ordering::Relaxed);
             let path = self.full(layout::TMP).join(format!("{}-{n}", self.writer.prefix()));
             self.make_parent(&path)?;
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Staged::new(file, path)),
+                Ok(file) => return Ok(StagedFile::new(file, path)),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(StoreError::io("create the temporary file", path)(e)),
             }
         }
     }
 
-    fn publish(&self, mut staged: Staged, name: &str, mode: Publish) -> Result<Published, StoreError> {
-        staged.seal()?;
+    fn publish(&self, mut staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
+        staged.sync_and_close()?;
         let path = self.full(name);
         self.make_parent(&path)?;
         let from = staged.path().clone();
         match mode {
-            Publish::Replace => fs::rename(&from, &path).map_err(StoreError::io("publish", &path))?,
-            Publish::CreateOnly => {
+            PublishMode::Replace => fs::rename(&from, &path).map_err(StoreError::io("publish", &path))?,
+            PublishMode::CreateOnly => {
                 if !rename_new(&from, &path).map_err(StoreError::io("publish", &path))? {
-                    return Ok(Published::Taken);
+                    return Ok(PublishOutcome::NameTaken);
                 }
             }
         }
         staged.forget();
         sync_folder_of(&path)?;
-        Ok(Published::Ours)
+        Ok(PublishOutcome::Published)
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -131,7 +131,7 @@ impl Backend for PosixFolder {
         }
     }
 
-    fn head(&self, name: &str) -> Result<Option<Entry>, StoreError> {
+    fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError> {
         let path = self.full(name);
         match fs::symlink_metadata(&path) {
             Ok(meta) => entry(name.to_owned(), path, &meta).map(Some),
@@ -140,7 +140,7 @@ impl Backend for PosixFolder {
         }
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
+    fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError> {
         let top = self.full(folder);
         let mut found = Vec::new();
         for item in walkdir::WalkDir::new(&top).sort_by_file_name() {
@@ -181,7 +181,7 @@ impl Backend for PosixFolder {
         }
     }
 
-    fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
+    fn remove(&self, entry: &FileEntry) -> Result<(), StoreError> {
         match fs::remove_file(&entry.path) {
             Ok(()) => Ok(()),
             Err(e) if is_absent(&e) => Ok(()),
@@ -189,7 +189,7 @@ impl Backend for PosixFolder {
         }
     }
 
-    fn set_aside(&self, entry: &Entry, name: &str) -> Result<(), StoreError> {
+    fn set_aside(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError> {
         let to = self.full(name);
         self.make_parent(&to)?;
         match fs::rename(&entry.path, &to) {
@@ -218,7 +218,7 @@ fn is_absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn entry(name: String, path: PathBuf, meta: &fs::Metadata) -> Result<Entry, StoreError> {
+fn entry(name: String, path: PathBuf, meta: &fs::Metadata) -> Result<FileEntry, StoreError> {
     let modified = meta.modified().map_err(StoreError::io("look at", &path))?;
-    Ok(Entry { name, path, len: meta.len(), modified, is_file: meta.is_file() })
+    Ok(FileEntry { name, path, len: meta.len(), modified, is_file: meta.is_file() })
 }

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::action::ActionKey;
-use super::backend::{Publish, Published};
+use super::backend::{PublishMode, PublishOutcome};
+use super::checksum;
 use super::error::StoreError;
 use super::layout::{self, StoreFile};
-use super::sealed;
 
 /// A name for a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,11 +37,11 @@ impl fmt::Display for Ref {
 
 /// How advancing a ref went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Advanced {
+pub enum RefUpdate {
     /// The name now stands for the result.
-    To(Ref),
+    Applied(Ref),
     /// Another process put another result into that place first.
-    Overtaken(Ref),
+    Conflict(Ref),
 }
 
 /// Whether a text can name an evolution or one part of a ref's name: letters, digits, `.`, `_`, `-`, not starting with `.` or `-`.
@@ -74,7 +74,7 @@ impl Store {
         name: &str,
         after: Option<&Ref>,
         result: ActionKey,
-    ) -> Result<Advanced, StoreError> {
+    ) -> Result<RefUpdate, StoreError> {
         let sequence = after.map_or(0, |r| r.sequence) + 1;
         let new = Ref {
             evolution: evolution.into(),
@@ -85,19 +85,19 @@ impl Store {
             made_ms: super::now_ms(),
         };
         let file = layout::reference(evolution, name, sequence);
-        match self.put_file(&file, &sealed::seal(&new)?, Publish::CreateOnly)? {
-            Published::Ours => Ok(Advanced::To(new)),
-            Published::Taken => {
+        match self.put_file(&file, &checksum::with_checksum(&new)?, PublishMode::CreateOnly)? {
+            PublishOutcome::Published => Ok(RefUpdate::Applied(new)),
+            PublishOutcome::NameTaken => {
                 let there = self.read_ref(&file)?;
                 let same = there.result == result;
-                Ok(if same { Advanced::To(there) } else { Advanced::Overtaken(there) })
+                Ok(if same { RefUpdate::Applied(there) } else { RefUpdate::Conflict(there) })
             }
         }
     }
 
     /// Puts refs that are gone from the middle of a name's sequence back: each says what the one before it named. The
     /// sequence, oldest first, as far as it can be read.
-    pub fn restored_sequence(&self, evolution: &str, name: &str) -> Result<Vec<Ref>, StoreError> {
+    pub fn restore_ref_sequence(&self, evolution: &str, name: &str) -> Result<Vec<Ref>, StoreError> {
         let mut refs: Vec<Ref> =
             self.refs()?.into_iter().filter(|r| r.evolution == evolution && r.name == name).collect();
         refs.sort_by_key(|r| r.sequence);
@@ -113,7 +113,9 @@ impl Store {
             // What the ref before the lost one named went with it: a gap of two cannot be filled.
             let restored = Ref { sequence, result, previous: None, made_ms, ..r };
             let file = layout::reference(evolution, name, sequence);
-            if self.put_file(&file, &sealed::seal(&restored)?, Publish::CreateOnly)? == Published::Taken {
+            if self.put_file(&file, &checksum::with_checksum(&restored)?, PublishMode::CreateOnly)?
+                == PublishOutcome::NameTaken
+            {
                 return Err(StoreError::damaged(file, "it is there and cannot be read"));
             }
             refs.insert(i, restored);
@@ -123,7 +125,7 @@ impl Store {
 
     pub(super) fn read_ref(&self, file: &str) -> Result<Ref, StoreError> {
         let bytes = self.backend.read(file)?.ok_or_else(|| StoreError::Missing { name: file.to_owned() })?;
-        let read: Ref = sealed::unseal(file, &bytes)?;
+        let read: Ref = checksum::verify_checksum(file, &bytes)?;
         if layout::reference(&read.evolution, &read.name, read.sequence) != file {
             return Err(StoreError::damaged(file, format!("it is the file of {read}")));
         }

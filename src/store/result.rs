@@ -26,7 +26,7 @@ pub struct StageResult {
     /// The results that it was made from: its lineage, for people and for `gc`.
     pub upstream: Vec<ActionKey>,
     /// Where and when it ran: for people, never part of what the result is.
-    pub run: Run,
+    pub run: RunInfo,
 }
 
 /// An object that a result names.
@@ -73,7 +73,7 @@ impl std::ops::AddAssign for Counts {
 /// Where and when a result was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Run {
+pub struct RunInfo {
     /// The process.
     pub process: Process,
     /// The program's version.

@@ -7,16 +7,16 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::action::{Action, ActionKey};
-use super::backend::{Entry, Publish};
+use super::backend::{FileEntry, PublishMode};
 use super::claim::Lease;
 use super::error::StoreError;
 use super::layout::{self, ObjectId, StoreFile};
 use super::result::StageResult;
-use super::{Digest, Store, StoreFormat, cache, sealed};
+use super::{Digest, Store, StoreFormat, cache, checksum};
 
 /// How deep to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum VerifyDepth {
     /// Names, sizes and references; no object is read.
     Quick,
     /// Every byte.
@@ -26,7 +26,7 @@ pub enum Depth {
 /// What is wrong with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ProblemKind {
+pub enum StoreProblemKind {
     /// It is not what its name says.
     Damaged,
     /// Something refers to it and it is not there.
@@ -37,11 +37,11 @@ pub enum ProblemKind {
 
 /// A file that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Problem {
+pub struct StoreProblem {
     /// The file's name within the store.
     pub name: String,
     /// What is wrong.
-    pub kind: ProblemKind,
+    pub kind: StoreProblemKind,
     /// The particulars.
     pub detail: String,
     /// Where it was moved to.
@@ -50,7 +50,7 @@ pub struct Problem {
 
 /// What `verify` found.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Verification {
+pub struct VerifyReport {
     /// Files looked at.
     pub files: u64,
     /// Their bytes.
@@ -60,7 +60,7 @@ pub struct Verification {
     /// Files in the quarantine from earlier.
     pub in_quarantine: u64,
     /// What is not as it must be, by name.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<StoreProblem>,
 }
 
 /// The parts of a store that refer to others.
@@ -94,10 +94,10 @@ impl Store {
     }
 
     /// Looks at every file. With `set_aside`, moves damaged and foreign files into the quarantine.
-    pub fn verify(&self, depth: Depth, set_aside: bool) -> Result<Verification, StoreError> {
-        let mut report = Verification::default();
+    pub fn verify(&self, depth: VerifyDepth, set_aside: bool) -> Result<VerifyReport, StoreError> {
+        let mut report = VerifyReport::default();
         let entries = self.backend.list("")?;
-        let looked: Vec<(Entry, StoreFile, Result<Content, Problem>)> = entries
+        let looked: Vec<(FileEntry, StoreFile, Result<Content, StoreProblem>)> = entries
             .into_par_iter()
             .map(|entry| {
                 let file = StoreFile::of(&entry.name);
@@ -142,20 +142,20 @@ impl Store {
     }
 
     /// Looks at a missing file once more.
-    fn still_holds(&self, problem: &Problem) -> Result<bool, StoreError> {
-        Ok(problem.kind != ProblemKind::Missing || self.backend.head(&problem.name)?.is_none())
+    fn still_holds(&self, problem: &StoreProblem) -> Result<bool, StoreError> {
+        Ok(problem.kind != StoreProblemKind::Missing || self.backend.head(&problem.name)?.is_none())
     }
 
     /// Checks one file by itself.
-    fn look(&self, entry: &Entry, file: &StoreFile, depth: Depth) -> Result<Content, Problem> {
-        let problem = |kind, detail: String| Problem { name: entry.name.clone(), kind, detail, quarantined: None };
+    fn look(&self, entry: &FileEntry, file: &StoreFile, depth: VerifyDepth) -> Result<Content, StoreProblem> {
+        let problem = |kind, detail: String| StoreProblem { name: entry.name.clone(), kind, detail, quarantined: None };
         let gone = || matches!(self.backend.head(&entry.name), Ok(None));
         let damaged = |e: StoreError| match e {
-            StoreError::Damaged { problem: detail, .. } => problem(ProblemKind::Damaged, detail),
-            other => problem(ProblemKind::Damaged, other.to_string()),
+            StoreError::Damaged { problem: detail, .. } => problem(StoreProblemKind::Damaged, detail),
+            other => problem(StoreProblemKind::Damaged, other.to_string()),
         };
         if !entry.is_file && *file != StoreFile::Quarantined {
-            return Err(problem(ProblemKind::Foreign, "it is not a plain file".into()));
+            return Err(problem(StoreProblemKind::Foreign, "it is not a plain file".into()));
         }
         let read = || match self.backend.read(&entry.name) {
             Ok(Some(bytes)) => Ok(bytes),
@@ -163,8 +163,10 @@ impl Store {
             Err(e) => Err(damaged(e)),
         };
         let looked = match file {
-            StoreFile::Foreign => Err(problem(ProblemKind::Foreign, "no part of the store is named like this".into())),
-            StoreFile::Object(object) if depth == Depth::Full => {
+            StoreFile::Foreign => {
+                Err(problem(StoreProblemKind::Foreign, "no part of the store is named like this".into()))
+            }
+            StoreFile::Object(object) if depth == VerifyDepth::Full => {
                 self.read_object(*object).map(|_| Content::Opaque).map_err(damaged)
             }
             StoreFile::Action(key) => self.action(*key).map(Content::Action).map_err(damaged),
@@ -176,17 +178,20 @@ impl Store {
             StoreFile::Ref(..) => self.read_ref(&entry.name).map(Content::Ref).map_err(damaged),
             StoreFile::Claim(_) => {
                 let bytes = read()?;
-                let whole = bytes.is_empty() || sealed::unseal::<Lease>(&entry.name, &bytes).is_ok();
-                whole.then_some(Content::Opaque).ok_or_else(|| problem(ProblemKind::Damaged, "it is no lease".into()))
+                let whole = bytes.is_empty() || checksum::verify_checksum::<Lease>(&entry.name, &bytes).is_ok();
+                whole
+                    .then_some(Content::Opaque)
+                    .ok_or_else(|| problem(StoreProblemKind::Damaged, "it is no lease".into()))
             }
             StoreFile::Cache => {
                 let whole = cache::unwrap_note(read()?).is_some();
                 let detail = "its digest does not match its content".into();
-                whole.then_some(Content::Opaque).ok_or_else(|| problem(ProblemKind::Damaged, detail))
+                whole.then_some(Content::Opaque).ok_or_else(|| problem(StoreProblemKind::Damaged, detail))
             }
-            StoreFile::View => {
-                self.look_at_view(entry, depth).map(|()| Content::Opaque).map_err(|d| problem(ProblemKind::Damaged, d))
-            }
+            StoreFile::View => self
+                .look_at_view(entry, depth)
+                .map(|()| Content::Opaque)
+                .map_err(|d| problem(StoreProblemKind::Damaged, d)),
             _ => Ok(Content::Opaque),
         };
         match looked {
@@ -197,7 +202,7 @@ impl Store {
     }
 
     /// A view is a second name of an object, which its own name ends with: `<anything>-<digest>.<ending>`.
-    fn look_at_view(&self, entry: &Entry, depth: Depth) -> Result<(), String> {
+    fn look_at_view(&self, entry: &FileEntry, depth: VerifyDepth) -> Result<(), String> {
         let file = entry.name.rsplit('/').next().unwrap_or_default();
         let (stem, ending) = file.split_once('.').ok_or("its name does not end with an object's name")?;
         let digest: Digest = stem
@@ -206,7 +211,7 @@ impl Store {
             .and_then(|hex| hex.parse().ok())
             .ok_or("its name does not hold an object's digest")?;
         ending.parse::<super::ObjectKind>().map_err(|()| "its ending is none of an object's".to_owned())?;
-        if depth == Depth::Full {
+        if depth == VerifyDepth::Full {
             let bytes = self.backend.read(&entry.name).map_err(|e| e.to_string())?.unwrap_or_default();
             if Digest::of(&bytes) != digest {
                 return Err("its bytes do not have the digest of its name".into());
@@ -215,13 +220,13 @@ impl Store {
         Ok(())
     }
 
-    fn check_format(&self, report: &mut Verification, set_aside: bool) -> Result<(), StoreError> {
+    fn check_format(&self, report: &mut VerifyReport, set_aside: bool) -> Result<(), StoreError> {
         let text = self.backend.read(layout::FORMAT)?;
         if text.as_deref().and_then(StoreFormat::parse).is_some() {
             return Ok(());
         }
-        let kind = if text.is_some() { ProblemKind::Damaged } else { ProblemKind::Missing };
-        let mut problem = Problem {
+        let kind = if text.is_some() { StoreProblemKind::Damaged } else { StoreProblemKind::Missing };
+        let mut problem = StoreProblem {
             name: layout::FORMAT.into(),
             kind,
             detail: "it must say `visplay store 1`".into(),
@@ -232,7 +237,7 @@ impl Store {
                 problem.quarantined = Some(self.quarantine(&entry)?);
             }
             // There has only been one format, so the store is of this one.
-            self.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), Publish::CreateOnly)?;
+            self.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
             problem.detail.push_str("; written anew");
         }
         report.problems.push(problem);
@@ -241,7 +246,7 @@ impl Store {
 }
 
 impl Graph {
-    fn add(&mut self, entry: &Entry, file: &StoreFile, content: Content) {
+    fn add(&mut self, entry: &FileEntry, file: &StoreFile, content: Content) {
         match (file, content) {
             (StoreFile::Object(object), _) => {
                 self.sizes.insert(*object, entry.len);
@@ -260,20 +265,22 @@ impl Graph {
     }
 
     /// What is referred to and is not there.
-    fn missing(&self) -> BTreeSet<Problem> {
+    fn missing(&self) -> BTreeSet<StoreProblem> {
         let mut problems = BTreeSet::new();
         let mut add = |name: String, kind, detail: String| {
-            problems.insert(Problem { name, kind, detail, quarantined: None });
+            problems.insert(StoreProblem { name, kind, detail, quarantined: None });
         };
         for (key, result) in &self.results {
             for output in &result.outputs {
                 match self.sizes.get(&output.object) {
-                    None => {
-                        add(output.object.name(), ProblemKind::Missing, format!("{} names it", layout::result(*key)))
-                    }
+                    None => add(
+                        output.object.name(),
+                        StoreProblemKind::Missing,
+                        format!("{} names it", layout::result(*key)),
+                    ),
                     Some(&len) if len != output.bytes => {
                         let detail = format!("it has {len} bytes, {} says {}", layout::result(*key), output.bytes);
-                        add(output.object.name(), ProblemKind::Damaged, detail);
+                        add(output.object.name(), StoreProblemKind::Damaged, detail);
                     }
                     Some(_) => {}
                 }
@@ -281,18 +288,20 @@ impl Graph {
             for made_from in result.upstream.iter().filter(|k| !self.results.contains_key(k)) {
                 add(
                     layout::result(*made_from),
-                    ProblemKind::Missing,
+                    StoreProblemKind::Missing,
                     format!("{} was made from it", layout::result(*key)),
                 );
             }
             match self.actions.get(key) {
-                None => {
-                    add(layout::action(*key), ProblemKind::Missing, format!("{} is its result", layout::result(*key)))
-                }
+                None => add(
+                    layout::action(*key),
+                    StoreProblemKind::Missing,
+                    format!("{} is its result", layout::result(*key)),
+                ),
                 Some(action) => {
                     for input in action.inputs.iter().filter(|i| !self.sizes.contains_key(&i.object)) {
                         let detail = format!("{} reads it", layout::action(*key));
-                        add(input.object.name(), ProblemKind::Missing, detail);
+                        add(input.object.name(), StoreProblemKind::Missing, detail);
                     }
                 }
             }
@@ -302,9 +311,9 @@ impl Graph {
             for n in 1..=last {
                 let file = layout::reference(evolution, name, n);
                 match sequence.get(&n) {
-                    None => add(file, ProblemKind::Missing, format!("the sequence goes on to {last}")),
+                    None => add(file, StoreProblemKind::Missing, format!("the sequence goes on to {last}")),
                     Some(key) if !self.results.contains_key(key) => {
-                        add(layout::result(*key), ProblemKind::Missing, format!("{file} names it"));
+                        add(layout::result(*key), StoreProblemKind::Missing, format!("{file} names it"));
                     }
                     Some(_) => {}
                 }

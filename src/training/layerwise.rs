@@ -11,7 +11,7 @@ use super::lm_head::LmHead;
 pub use super::lm_head::TokenStats;
 use super::micro_batch::MicroBatch;
 use super::trainable::{DetachedWeights, TrainableModel};
-use crate::device::bring;
+use crate::device::upload;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::parameters::{EMBEDDING, HEAD, Part};
 use crate::vlm::rope::{TextAngles, VisionAngles};
@@ -124,7 +124,7 @@ impl<'a> LayerwisePass<'a> {
         for image in &batch.images {
             all.extend_from_slice(&image.patches()?.values);
         }
-        Ok(bring(&Tensor::from_vec(all, (patches, width), &Device::Cpu)?, self.weights.device())?)
+        Ok(upload(&Tensor::from_vec(all, (patches, width), &Device::Cpu)?, self.weights.device())?)
     }
 
     /// The image tokens of a tower that is not trained, or of a pass without a way back.

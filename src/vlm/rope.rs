@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::grid::Grid;
 use super::ops::wide;
-use crate::device::bring;
+use crate::device::upload;
 
 /// Positions in time, row and column of the tokens of a sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -168,7 +168,7 @@ impl TextAngles {
                     picked.extend((0..half).map(|j| from[position[self.stream[j]] as usize * half + j]));
                 }
             }
-            bring(&Tensor::from_vec(picked, (positions.len(), half), &Device::Cpu)?, device)?.to_dtype(wide(dtype))
+            upload(&Tensor::from_vec(picked, (positions.len(), half), &Device::Cpu)?, device)?.to_dtype(wide(dtype))
         };
         Ok((pick(&table.cos)?, pick(&table.sin)?))
     }
@@ -197,7 +197,7 @@ impl VisionAngles {
                 picked.extend_from_slice(&from[*row as usize * quarter..][..quarter]);
                 picked.extend_from_slice(&from[*column as usize * quarter..][..quarter]);
             }
-            bring(&Tensor::from_vec(picked, (positions.len(), 2 * quarter), &Device::Cpu)?, device)?
+            upload(&Tensor::from_vec(picked, (positions.len(), 2 * quarter), &Device::Cpu)?, device)?
                 .to_dtype(wide(dtype))
         };
         Ok((pick(&table.cos)?, pick(&table.sin)?))

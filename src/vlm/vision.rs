@@ -10,7 +10,7 @@ use super::named_tensors::{NamedTensors, Purpose, Scope};
 use super::ops::{Linear, Ops, RmsNorm, Segments};
 use super::projections::Projections;
 use super::rope::VisionAngles;
-use crate::device::bring;
+use crate::device::upload;
 use crate::kernels::attention::Heads;
 use crate::kernels::heap::keep_freed_memory;
 
@@ -233,7 +233,7 @@ impl PatchEmbed {
 
     /// Patches `[patches, patch_len]` of the images to the first block's input, in window order.
     pub fn forward(&self, patches: &Tensor, context: &VisionContext) -> Result<Tensor> {
-        let x = self.proj.forward(&bring(patches, &self.device)?.to_dtype(self.dtype)?)?;
+        let x = self.proj.forward(&upload(patches, &self.device)?.to_dtype(self.dtype)?)?;
         let (count, width) = x.dims2()?;
         self.ops.gather(&x.reshape((count / self.unit, self.unit * width))?, &context.order)?.reshape((count, width))
     }

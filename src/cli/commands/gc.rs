@@ -9,7 +9,7 @@ use crate::cli::args::StoreArgs;
 use crate::cli::error::CommandError;
 use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
-use crate::store::Collection;
+use crate::store::GarbageOptions;
 
 /// List files that no ref reaches, and delete them with --delete.
 ///
@@ -34,7 +34,7 @@ pub struct GcArgs {
 pub fn cmd_gc(args: &GcArgs, ui: &Ui) -> Result<(), CommandError> {
     let store = args.store.open()?;
     let grace = Duration::from_secs(u64::from(args.grace) * 3600);
-    let found = store.collect(Collection { grace, delete: args.delete })?;
+    let found = store.collect_garbage(GarbageOptions { grace, delete: args.delete })?;
     if ui.json {
         return ui.result_json(&json!({
             "deleted": args.delete,

@@ -7,7 +7,7 @@ use crate::cli::args::StoreArgs;
 use crate::cli::error::CommandError;
 use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
-use crate::store::{Depth, ProblemKind, Store};
+use crate::store::{Store, StoreProblemKind, VerifyDepth};
 
 /// Check the store for damaged, missing and foreign files, and quarantine what is wrong.
 ///
@@ -36,7 +36,7 @@ pub struct VerifyArgs {
 /// Runs `visplay verify`.
 pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<(), CommandError> {
     let store = Store::open_for_repair(&args.store.store)?;
-    let depth = if args.full { Depth::Full } else { Depth::Quick };
+    let depth = if args.full { VerifyDepth::Full } else { VerifyDepth::Quick };
     let report = store.verify(depth, !args.dry_run)?;
     if ui.json {
         ui.result_json(&json!({
@@ -49,9 +49,9 @@ pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<(), CommandError> {
     } else {
         for problem in &report.problems {
             let kind = match problem.kind {
-                ProblemKind::Damaged => "damaged",
-                ProblemKind::Missing => "missing",
-                ProblemKind::Foreign => "foreign",
+                StoreProblemKind::Damaged => "damaged",
+                StoreProblemKind::Missing => "missing",
+                StoreProblemKind::Foreign => "foreign",
             };
             ui.result(format!("{kind}  {}: {}", format::plain(&problem.name), problem.detail))?;
             if let Some(path) = &problem.quarantined {

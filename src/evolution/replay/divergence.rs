@@ -1,7 +1,7 @@
 //! Why a replay goes another way than what it replays: the nearest action that is stored, and what differs from it.
 
 use super::super::EvolutionError;
-use crate::store::{Action, Difference, Store, StoreError};
+use crate::store::{Action, ActionDifference, Store, StoreError};
 
 /// How many differences are named.
 const NAMED: usize = 3;
@@ -10,8 +10,8 @@ const NAMED: usize = 3;
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn nearest_differences(store: &Store, asked: &Action) -> Result<Option<Vec<Difference>>, StoreError> {
-    let mut nearest: Option<Vec<Difference>> = None;
+pub fn nearest_differences(store: &Store, asked: &Action) -> Result<Option<Vec<ActionDifference>>, StoreError> {
+    let mut nearest: Option<Vec<ActionDifference>> = None;
     for result in store.results()? {
         let action = match store.action(result.action) {
             Ok(action) if action.stage == asked.stage => action,

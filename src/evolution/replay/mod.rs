@@ -1,6 +1,6 @@
 //! Replay: makes stored results again from their stored inputs, and compares.
 //!
-//! A round is gone through as it was made, over the store but into a scratch folder (see [`Store::again`]). What is to be replayed looks
+//! A round is gone through as it was made, over the store but into a scratch folder (see [`Store::replay_overlay`]). What is to be replayed looks
 //! as if it were not there, is made, and is compared; everything behind it goes on with the stored result. The settings, the prompts,
 //! the base model and the images are those that the round's own action and result name, not those of today's files.
 
@@ -30,7 +30,7 @@ use crate::stages::ingest::{INGEST, replay_ingest};
 use crate::stages::model::import;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Interrupt, Progress, Runner, StageError};
-use crate::store::{ActionKey, ObjectId, Scratch, StageResult, Store, StoreError};
+use crate::store::{ActionKey, ObjectId, StageResult, Store, StoreError, scratch_folder};
 
 /// What to replay, and with what.
 pub struct ReplayRequest<'a> {
@@ -91,8 +91,8 @@ pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionErro
         chosen.sort_unstable();
         results = chosen.into_iter().map(|i| results[i].clone()).collect();
     }
-    let scratch = Scratch::new(request.scratch)?;
-    let work = Work { request, scratch: &scratch };
+    let scratch = scratch_folder(request.scratch)?;
+    let work = Work { request, scratch: scratch.path() };
     let is_of = |part: RoundPart| move |result: &&Target| result.part == part;
     let mut replayed = Vec::new();
     for part in [RoundPart::Base, RoundPart::Images] {
@@ -147,7 +147,7 @@ impl Progress for Quiet<'_> {
 
 struct Work<'a> {
     request: &'a ReplayRequest<'a>,
-    scratch: &'a Scratch,
+    scratch: &'a Path,
 }
 
 impl Work<'_> {
@@ -161,14 +161,14 @@ impl Work<'_> {
         let keys: BTreeSet<ActionKey> = targets.iter().map(|target| target.result.action).collect();
         let stored = self.request.store;
         // Each walk has a folder of its own, so that none finds what another one made.
-        let folder = self.scratch.path().join(first.part.word());
-        let store = stored.again(&folder, keys);
+        let folder = self.scratch.join(first.part.word());
+        let store = stored.replay_overlay(&folder, keys);
         let progress = Quiet(self.request.progress);
         let runner = Runner { store: &store, progress: &progress, interrupt: self.request.interrupt, dry_run: false };
         let ended = match walk(&runner) {
-            Ok(()) | Err(EvolutionError::Stage(StageError::Store(StoreError::AllMadeAgain))) => None,
+            Ok(()) | Err(EvolutionError::Stage(StageError::Store(StoreError::ReplayComplete))) => None,
             Err(e @ EvolutionError::Stage(StageError::Interrupted)) => return Err(e),
-            Err(EvolutionError::Stage(StageError::Store(StoreError::NotStored { action }))) => {
+            Err(EvolutionError::Stage(StageError::Store(StoreError::ReplayDiverged { action }))) => {
                 Some(divergence(stored, &action)?)
             }
             Err(e) => Some(e.to_string()),
@@ -178,7 +178,7 @@ impl Work<'_> {
 
     fn compared(&self, target: &Target, store: &Store, ended: Option<&str>) -> Result<ReplayedResult, EvolutionError> {
         let key = target.result.action;
-        let (compared, not_made) = match store.made_again(key)? {
+        let (compared, not_made) = match store.replayed_result(key)? {
             Some(again) => {
                 let stored = self.request.store;
                 let compared = compare::results(
@@ -212,7 +212,7 @@ impl Work<'_> {
         };
         let sources =
             if self.request.images.is_empty() { &self.request.pipeline.ingest.sources } else { self.request.images };
-        Ok(replay_ingest(store, &table, sources, self.scratch.path(), runner)?)
+        Ok(replay_ingest(store, &table, sources, self.scratch, runner)?)
     }
 
     /// Goes through a round with what it was made with.

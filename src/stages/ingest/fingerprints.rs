@@ -51,7 +51,7 @@ pub(super) struct Fingerprints {
 impl Fingerprints {
     /// What the store knows of a source; nothing when it knows nothing or the note is damaged.
     pub(super) fn load(store: &Store, root: &Path) -> Result<Self, StageError> {
-        let note = store.cached(note_key(root))?.unwrap_or_default();
+        let note = store.read_cache(note_key(root))?.unwrap_or_default();
         let mut known = HashMap::with_capacity(note.len() / 128);
         let mut rest = note.as_slice();
         while let Some((path, fingerprint, digest, is_parquet)) = read_line(&mut rest) {
@@ -77,7 +77,7 @@ impl Fingerprints {
         for (path, fingerprint, digest, is_parquet) in files.filter(|(_, f, ..)| f.is_settled(began_ms)) {
             write_line(&mut note, &path, fingerprint, digest, is_parquet);
         }
-        store.cache(note_key(root), &note)?;
+        store.write_cache(note_key(root), &note)?;
         Ok(())
     }
 

@@ -103,7 +103,7 @@ impl History {
         let head = store.head(evolution, IMAGES)?;
         let mut refs: Vec<Ref> = Vec::new();
         let mut left_behind = 0;
-        for r in store.restored_sequence(evolution, IMAGES)? {
+        for r in store.restore_ref_sequence(evolution, IMAGES)? {
             // A lost action cannot say otherwise; if it was another, making the increment again will show it.
             let same = store.action(r.result).map_or(true, |action| decide::is_made_by(&action, options));
             if !same {
@@ -135,7 +135,7 @@ pub(super) fn is_whole(store: &Store, increment: ActionKey, before: Option<Actio
         if Some(key) == before || !seen.insert(key) {
             continue;
         }
-        let Some(result) = store.whole_result(key)? else { return Ok(false) };
+        let Some(result) = store.result_with_inputs_and_outputs(key)? else { return Ok(false) };
         queue.extend(result.upstream);
     }
     Ok(true)

@@ -36,7 +36,7 @@ use self::pack::PackStage;
 use self::scan::{Entry, Scan, ScanOptions};
 use super::{Runner, StageError};
 use crate::imaging::Limits;
-use crate::store::{Advanced, Output, Ref, StageResult, Store};
+use crate::store::{Output, Ref, RefUpdate, StageResult, Store};
 use crate::tables::{self, TableRow};
 
 pub use self::decide::INGEST;
@@ -165,7 +165,7 @@ fn ingest_scanned(
         return Err(StageError::WouldRun { phase: "naming the table of images", missing: 1, shards: 1, action });
     }
     let advanced = runner.store.advance(request.evolution, IMAGES, history.head.as_ref(), table.action)?;
-    let Advanced::To(reference) = advanced else { return Ok(None) };
+    let RefUpdate::Applied(reference) = advanced else { return Ok(None) };
     let figures = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
     let ingested = IngestSummary {
         reference,
@@ -295,7 +295,7 @@ impl IngestAttempt<'_> {
 pub fn show(store: &Store, evolution: &str, table: &StageResult) -> Result<(), StageError> {
     for name in [tables::ImageRow::TABLE, tables::RejectRow::TABLE, tables::SourceRow::TABLE] {
         let objects: Vec<_> = table.outputs_of(name).map(|o| o.object).collect();
-        store.show_as(&format!("{evolution}/{name}"), &objects)?;
+        store.write_view(&format!("{evolution}/{name}"), &objects)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::increment::{self, History, Increment};
 use super::{IMAGES, IngestRequest, scan, scan_options};
 use crate::stages::{Runner, StageError};
-use crate::store::{Difference, Ref};
+use crate::store::{ActionDifference, Ref};
 
 /// What an ingest would do.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct IngestPreview {
     /// The newest table; `None` when there is none.
     pub last: Option<Ref>,
     /// What differs in the options.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<ActionDifference>,
     /// Tables of which parts are gone.
     pub broken: Vec<Ref>,
     /// Entries of the sources that the table does not know.

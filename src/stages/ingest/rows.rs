@@ -182,7 +182,7 @@ fn note_key(digest: Digest, options: ScanOptions<'_>) -> Digest {
 }
 
 fn known_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Option<FileCells>, StageError> {
-    let note = runner.store.cached(note_key(digest, options))?;
+    let note = runner.store.read_cache(note_key(digest, options))?;
     Ok(note.and_then(|note| serde_json::from_slice(&note).ok()))
 }
 
@@ -192,7 +192,7 @@ fn remember(found: &FileCells, digest: Digest, options: ScanOptions<'_>, runner:
         return;
     }
     let note = crate::canonical::to_canonical(found).map_err(StoreError::from);
-    if let Err(e) = note.and_then(|note| runner.store.cache(note_key(digest, options), &note)) {
+    if let Err(e) = note.and_then(|note| runner.store.write_cache(note_key(digest, options), &note)) {
         runner.progress.say(&format!("the rows will be read again next time: {e}"));
     }
 }

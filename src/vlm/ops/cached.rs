@@ -50,7 +50,7 @@ pub(crate) struct Places {
     slots: LazyDerived<Tensor>,
     /// For our attention kernel.
     #[cfg(feature = "cuda")]
-    decoding: LazyDerived<crate::cuda::kernels::Decoding>,
+    decoding: LazyDerived<crate::device::cuda::kernels::Decoding>,
 }
 
 fn scattering(step: &Step, width: usize, device: &Device) -> Result<Tensor> {
@@ -61,7 +61,7 @@ fn scattering(step: &Step, width: usize, device: &Device) -> Result<Tensor> {
 /// candle's matrix products.
 #[cfg(feature = "cuda")]
 fn on_card(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
-    use crate::cuda::kernels;
+    use crate::device::cuda::kernels;
 
     let slots = step.places.slots.get(|| slots(step, keys.dim(0)?, k.device()))?;
     kernels::store(k, v, slots, keys, values)?;
@@ -90,11 +90,11 @@ fn slots(step: &Step, rows: usize, device: &Device) -> Result<Tensor> {
 }
 
 #[cfg(feature = "cuda")]
-fn decoding(step: &Step, device: &Device) -> Result<crate::cuda::kernels::Decoding> {
+fn decoding(step: &Step, device: &Device) -> Result<crate::device::cuda::kernels::Decoding> {
     let most = step.segments.iter().map(|s| s.blocks.len()).max().unwrap_or(0);
     let lengths: Vec<u32> = step.segments.iter().map(|s| (s.context + s.tokens) as u32).collect();
     let blocks = step.segments.iter().flat_map(|s| (0..most).map(|i| s.blocks.get(i).copied().unwrap_or(0))).collect();
-    Ok(crate::cuda::kernels::Decoding {
+    Ok(crate::device::cuda::kernels::Decoding {
         longest: lengths.iter().max().map_or(0, |longest| *longest as usize),
         blocks: Tensor::from_vec(blocks, (step.segments.len(), most), device)?,
         lengths: Tensor::new(lengths, device)?,
@@ -107,7 +107,7 @@ pub(crate) fn copy_rows(ops: Ops, keys: &Tensor, values: &Tensor, from: usize, t
     let _ = ops;
     #[cfg(feature = "cuda")]
     if ops.uses_gpu_kernels_for(&[keys, values]) {
-        return crate::cuda::kernels::copy_rows(keys, values, from, to, BLOCK);
+        return crate::device::cuda::kernels::copy_rows(keys, values, from, to, BLOCK);
     }
     for rows in [keys, values] {
         // candle's `copy` would copy the whole cache.

@@ -72,7 +72,7 @@ impl Linear {
         if let (Weight::Dense(weight), Some(bias)) = (&self.weight, &self.bias)
             && self.ops.uses_gpu_kernels_for(&[x, weight, bias])
         {
-            return crate::cuda::kernels::linear(x, weight, bias);
+            return crate::device::cuda::kernels::linear(x, weight, bias);
         }
         match (&self.weight, &self.bias) {
             (Weight::Packed(weight), bias) => x.apply_op1(Packed { weight: weight.clone(), bias: bias.clone() }),

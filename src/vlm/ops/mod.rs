@@ -3,7 +3,7 @@
 //!
 //! Every operation can be differentiated. On the CPU both passes are kernels of [`crate::kernels`]; elsewhere
 //! (CUDA, other number formats, or while a [`Composed`] lives) it is composed of candle's differentiable operations, and
-//! where no gradient is asked for of its fused ones, or of our own kernels for a card (`cuda::kernels`).
+//! where no gradient is asked for of its fused ones, or of our own kernels for a card (`device::cuda::kernels`).
 //!
 //! Activations are `[tokens, width]`: sequences follow one another without padding, and [`Segments`] says where each begins.
 

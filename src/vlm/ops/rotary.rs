@@ -16,7 +16,7 @@ impl Ops {
         }
         #[cfg(feature = "cuda")]
         if self.uses_gpu_kernels_for(&[x, cos, sin]) {
-            return crate::cuda::kernels::rotate(x, cos, sin);
+            return crate::device::cuda::kernels::rotate(x, cos, sin);
         }
         reference(x, cos, sin)
     }

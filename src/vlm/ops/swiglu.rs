@@ -16,7 +16,7 @@ impl Ops {
         }
         #[cfg(feature = "cuda")]
         if self.uses_gpu_kernels_for(&[gate, up]) {
-            return crate::cuda::kernels::swiglu(gate, up);
+            return crate::device::cuda::kernels::swiglu(gate, up);
         }
         // candle's activation of a short format rounds within; ours rounds its result, as torch does.
         gate.to_dtype(wide(gate.dtype()))?.silu()?.to_dtype(gate.dtype())? * up

@@ -19,7 +19,7 @@ pub enum Machine {
     },
     /// A card.
     #[cfg(feature = "cuda")]
-    Cuda(crate::cuda::Card),
+    Cuda(crate::device::cuda::GpuInfo),
 }
 
 impl Machine {
@@ -27,7 +27,7 @@ impl Machine {
     pub fn of(device: Device) -> Result<Self, CommandError> {
         #[cfg(feature = "cuda")]
         if !device.is_cpu() {
-            let card = crate::cuda::card(&device);
+            let card = crate::device::cuda::gpu_info(&device);
             return Ok(Self::Cuda(card.map_err(|e| CommandError::failed(e.to_string()))?));
         }
         debug_assert!(device.is_cpu(), "there is no other device in this build");

@@ -13,7 +13,7 @@ use crate::cli::output::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{EvolutionError, evolve_round, nearest_differences, part_of, plan};
 use crate::stages::{Runner, StageError};
-use crate::store::{Action, Difference, Scratch, Store, StoreError};
+use crate::store::{Action, ActionDifference, Store, StoreError, scratch_folder};
 
 /// How many differences are named.
 const NAMED: usize = 6;
@@ -28,8 +28,8 @@ struct Next {
 
 /// Prints what the command would do without `--dry-run`.
 pub fn print(args: &EvolveRoundArgs, pipeline: &Pipeline, ui: &Ui) -> Result<(), CommandError> {
-    let scratch = Scratch::new(&std::env::temp_dir())?;
-    let store = store(&args.store.store, &scratch)?;
+    let scratch = scratch_folder(&std::env::temp_dir())?;
+    let store = store(&args.store.store, scratch.path())?;
     let (interrupt, progress) = (listen_for_interrupt(), TerminalProgress::new(ui));
     let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: true };
     let round = round_of(args, &store, pipeline)?;
@@ -58,15 +58,15 @@ pub fn print(args: &EvolveRoundArgs, pipeline: &Pipeline, ui: &Ui) -> Result<(),
 }
 
 /// The store as it is, or an empty one where there is none yet.
-fn store(root: &Path, scratch: &Scratch) -> Result<Store, CommandError> {
+fn store(root: &Path, scratch: &Path) -> Result<Store, CommandError> {
     let is_empty = match std::fs::read_dir(root) {
         Ok(mut entries) => entries.next().is_none(),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
     };
     if is_empty {
-        return Ok(Store::open_or_create(&scratch.path().join("empty"))?);
+        return Ok(Store::open_or_create(&scratch.join("empty"))?);
     }
-    Ok(Store::open(root)?.untouched(&scratch.path().join("over")))
+    Ok(Store::open(root)?.dry_overlay(&scratch.join("over")))
 }
 
 fn nothing(pipeline: &Pipeline, round: u32, ui: &Ui) -> Result<(), CommandError> {
@@ -157,7 +157,7 @@ fn would_run(
 }
 
 /// Why an action has no result: what differs from the nearest one that has.
-fn why(store: &Store, action: &Action) -> Result<(String, Vec<Difference>), StoreError> {
+fn why(store: &Store, action: &Action) -> Result<(String, Vec<ActionDifference>), StoreError> {
     let stage = &action.stage;
     let Some(differences) = nearest_differences(store, action)? else {
         return Ok((format!("the store has no result of {stage} yet"), Vec::new()));
@@ -176,7 +176,7 @@ fn why(store: &Store, action: &Action) -> Result<(String, Vec<Difference>), Stor
         .collect();
     let more = differences.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    let text = if differences.is_empty() && store.usable_result(action.key()?)?.is_some() {
+    let text = if differences.is_empty() && store.result_with_outputs(action.key()?)?.is_some() {
         format!(
             "the result of {stage} is there, which another evolution or an earlier run made; only its name is to be given"
         )

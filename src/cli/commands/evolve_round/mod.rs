@@ -142,7 +142,7 @@ fn take_images(
     let evolution = pipeline.evolution.as_str();
     let there = || -> Result<bool, StageError> {
         let Some(head) = runner.store.head(evolution, IMAGES)? else { return Ok(false) };
-        Ok(runner.store.usable_result(head.result)?.is_some())
+        Ok(runner.store.result_with_outputs(head.result)?.is_some())
     };
     let sources = if !args.images.is_empty() {
         &args.images

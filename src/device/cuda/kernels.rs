@@ -1,4 +1,4 @@
-//! Our own kernels for a card (`kernels.cu`): what decoding a token takes beside matrix products.
+//! Our own kernels for a GPU (`kernels.cu`): what decoding a token takes beside matrix products.
 //!
 //! They have no gradients. Their twins are candle's operations in `vlm/ops`, which serve where gradients are asked for and in number
 //! formats that these do not know; `visplay doctor --full` compares the two.
@@ -22,12 +22,12 @@ const MODULE: &str = "visplay";
 const THREADS: u32 = 256;
 /// As in `kernels.cu`: keys of a tile, the largest head, and what a tile has beside a head's sums.
 const TILE: usize = 128;
-const MOST_DIM: usize = 128;
-const MARKS: usize = 2;
+const MAX_HEAD_DIM: usize = 128;
+const SOFTMAX_STATS: usize = 2;
 /// Query heads of a key head, the most.
-const MOST_GROUP: usize = 8;
+const MAX_GROUP: usize = 8;
 /// Numbers of tiles that are alive at once in [`attend`].
-pub const PARTS: usize = 1 << 28;
+pub const MAX_PARTIAL_ELEMENTS: usize = 1 << 28;
 
 /// Launches so far.
 static LAUNCHES: AtomicU64 = AtomicU64::new(0);
@@ -38,7 +38,7 @@ pub fn launches() -> u64 {
 }
 
 /// Whether the kernels know a number format.
-pub fn know(dtype: DType) -> bool {
+pub fn supports(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
@@ -54,7 +54,7 @@ macro_rules! typed {
     };
 }
 
-/// A matrix on the card whose rows may lie apart, or a row of numbers.
+/// A matrix on the GPU whose rows may lie apart, or a row of numbers.
 struct Rows<'a, T> {
     numbers: CudaView<'a, T>,
     stride: u64,
@@ -62,13 +62,13 @@ struct Rows<'a, T> {
 
 /// The numbers of a tensor of one or two dimensions, those of a row side by side.
 fn rows<'a, T: CudaDType>(storage: &'a Storage, layout: &Layout) -> Result<Rows<'a, T>> {
-    let Storage::Cuda(storage) = storage else { bail!("a kernel of the card was given a tensor that is not on it") };
+    let Storage::Cuda(storage) = storage else { bail!("a kernel of the GPU was given a tensor that is not on it") };
     let stride = match *layout.stride() {
         [1] => 1,
         [stride, 1] => stride,
         // Of rows of one number, or of one row, candle may say anything.
         _ if layout.is_contiguous() => layout.dims().last().copied().unwrap_or(1),
-        _ => bail!("a kernel of the card needs rows whose numbers lie side by side: {layout:?}"),
+        _ => bail!("a kernel of the GPU needs rows whose numbers lie side by side: {layout:?}"),
     };
     let numbers = storage.as_cuda_slice::<T>()?.slice(layout.start_offset()..);
     Ok(Rows { numbers, stride: stride as u64 })
@@ -86,17 +86,17 @@ fn named(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
 }
 
 /// A thread for each element.
-fn a_thread_each(elements: usize) -> Result<LaunchConfig> {
+fn one_thread_per_element(elements: usize) -> Result<LaunchConfig> {
     let blocks = u32::try_from(elements.div_ceil(THREADS as usize)).map_err(candle_core::Error::wrap)?;
     Ok(LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 })
 }
 
-fn whole(number: usize) -> Result<u32> {
+fn to_u32(number: usize) -> Result<u32> {
     u32::try_from(number).map_err(candle_core::Error::wrap)
 }
 
 /// What a kernel has written.
-fn made<T: CudaDType>(numbers: CudaSlice<T>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
+fn wrap_output<T: CudaDType>(numbers: CudaSlice<T>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(numbers, device.clone()));
     Tensor::from_storage(storage, shape, BackpropOp::none(), false)
 }
@@ -105,7 +105,7 @@ fn made<T: CudaDType>(numbers: CudaSlice<T>, device: &CudaDevice, shape: impl In
 /// `[out]`.
 ///
 /// # Errors
-/// Shapes or number formats do not fit, or the card fails.
+/// Shapes or number formats do not fit, or the GPU fails.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let product = x.matmul(&weight.t()?)?;
     if bias.dims() != [product.dim(1)?] {
@@ -125,18 +125,18 @@ fn add_row<T: CudaDType + WithDType + DeviceRepr>(x: &Tensor, row: &Tensor) -> R
     let (x_is, row_is) = (x.storage_and_layout(), row.storage_and_layout());
     let (x, row) = (rows::<T>(&x_is.0, x_is.1)?, rows::<T>(&row_is.0, row_is.1)?);
     let kernel = function::<T>(device, "add_row")?;
-    let (count, columns) = (tokens as u64, whole(width)?);
+    let (count, columns) = (tokens as u64, to_u32(width)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&x.numbers).arg(&row.numbers).arg(&count).arg(&columns);
     // SAFETY: the arguments are those of the kernel, the shapes were compared, and a product's rows lie without gaps.
-    unsafe { launch.launch(a_thread_each(tokens * width)?) }.w()?;
+    unsafe { launch.launch(one_thread_per_element(tokens * width)?) }.w()?;
     Ok(())
 }
 
 /// Rotates every head of `x` `[tokens, heads * dim]` by the angles of its token; `cos` and `sin` are `[tokens, dim / 2]`.
 ///
 /// # Errors
-/// Shapes or number formats do not fit, or the card fails.
+/// Shapes or number formats do not fit, or the GPU fails.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let ((tokens, width), half) = (x.dims2()?, cos.dim(1)?);
     if half == 0 || width % (2 * half) != 0 || cos.dims() != [tokens, half] || sin.dims() != [tokens, half] {
@@ -170,19 +170,19 @@ where
     // SAFETY: the kernel writes every element.
     let out = unsafe { device.alloc::<T>(tokens * width) }?;
     let kernel = named(device, kernel)?;
-    let (count, heads, half) = (tokens as u64, whole(width / (2 * half))?, whole(half)?);
+    let (count, heads, half) = (tokens as u64, to_u32(width / (2 * half))?, to_u32(half)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&from.numbers).arg(&from.stride).arg(&cos.numbers).arg(&sin.numbers).arg(&out);
     launch.arg(&count).arg(&heads).arg(&half);
     // SAFETY: the arguments are those of the kernel, and the shapes were compared above.
-    unsafe { launch.launch(a_thread_each(tokens * width / 2)?) }.w()?;
-    Ok(made(out, device, (tokens, width)))
+    unsafe { launch.launch(one_thread_per_element(tokens * width / 2)?) }.w()?;
+    Ok(wrap_output(out, device, (tokens, width)))
 }
 
 /// `silu(gate) up`, elementwise on `[tokens, width]`.
 ///
 /// # Errors
-/// Shapes or number formats do not fit, or the card fails.
+/// Shapes or number formats do not fit, or the GPU fails.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if gate.dims2()? != up.dims2()? {
         bail!("swiglu: {:?} does not fit {:?}", gate.dims(), up.dims());
@@ -202,20 +202,20 @@ fn swiglu_as<T: CudaDType + WithDType + DeviceRepr>(gate: &Tensor, up: &Tensor) 
     // SAFETY: the kernel writes every element.
     let out = unsafe { device.alloc::<T>(tokens * width) }?;
     let kernel = function::<T>(device, "swiglu")?;
-    let (count, columns) = (tokens as u64, whole(width)?);
+    let (count, columns) = (tokens as u64, to_u32(width)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&from.numbers).arg(&from.stride).arg(&beside.numbers).arg(&beside.stride).arg(&out);
     launch.arg(&count).arg(&columns);
     // SAFETY: the arguments are those of the kernel, and the shapes were compared above.
-    unsafe { launch.launch(a_thread_each(tokens * width)?) }.w()?;
-    Ok(made(out, device, (tokens, width)))
+    unsafe { launch.launch(one_thread_per_element(tokens * width)?) }.w()?;
+    Ok(wrap_output(out, device, (tokens, width)))
 }
 
 /// Writes `k` and `v` `[tokens, width]` to the rows `slots` `[tokens]` (u32) of a cache's `keys` and `values` `[slots, width]`. The slots
 /// must be rows of the cache, each at most once.
 ///
 /// # Errors
-/// Shapes or number formats do not fit, or the card fails.
+/// Shapes or number formats do not fit, or the GPU fails.
 pub fn store(k: &Tensor, v: &Tensor, slots: &Tensor, keys: &Tensor, values: &Tensor) -> Result<()> {
     let (tokens, width) = k.dims2()?;
     let fits = v.dims() == [tokens, width] && slots.dims() == [tokens] && keys.dims() == values.dims();
@@ -244,20 +244,20 @@ fn store_as<T: CudaDType + WithDType + DeviceRepr>(
         (rows::<T>(&k_is.0, k_is.1)?, rows::<T>(&v_is.0, v_is.1)?, rows::<u32>(&slots_is.0, slots_is.1)?);
     let (keys, values) = (rows::<T>(&keys_is.0, keys_is.1)?, rows::<T>(&values_is.0, values_is.1)?);
     let kernel = function::<T>(device, "store")?;
-    let (count, columns) = (tokens as u64, whole(width)?);
+    let (count, columns) = (tokens as u64, to_u32(width)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&k.numbers).arg(&k.stride).arg(&v.numbers).arg(&v.stride).arg(&slots.numbers);
     launch.arg(&keys.numbers).arg(&values.numbers).arg(&count).arg(&columns);
     // SAFETY: the arguments are those of the kernel, the shapes were compared, and the caller's slots are rows of the cache. What reads
     // the cache is issued before or after this, on the same stream.
-    unsafe { launch.launch(a_thread_each(tokens * width)?) }.w()?;
+    unsafe { launch.launch(one_thread_per_element(tokens * width)?) }.w()?;
     Ok(())
 }
 
 /// Copies `count` rows of a cache's `keys` and `values`, from row `from` on, over those from row `to` on, which must not overlap.
 ///
 /// # Errors
-/// There are not that many rows, the two overlap, or the card fails.
+/// There are not that many rows, the two overlap, or the GPU fails.
 pub fn copy_rows(keys: &Tensor, values: &Tensor, from: usize, to: usize, count: usize) -> Result<()> {
     let (rows, _) = keys.dims2()?;
     let within = |first: usize| first.checked_add(count).is_some_and(|end| end <= rows);
@@ -290,7 +290,7 @@ fn copy_rows_as<T: CudaDType + WithDType + DeviceRepr>(
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&keys.numbers).arg(&values.numbers).arg(&from).arg(&to).arg(&numbers);
     // SAFETY: the arguments are those of the kernel, and the rows were compared with the cache's.
-    unsafe { launch.launch(a_thread_each(count * width)?) }.w()?;
+    unsafe { launch.launch(one_thread_per_element(count * width)?) }.w()?;
     Ok(())
 }
 
@@ -308,14 +308,14 @@ pub struct Decoding {
 /// Whether [`attend`] serves such heads.
 pub fn can_attend(heads: Heads) -> bool {
     let group = heads.query / heads.key_value;
-    (1..=MOST_GROUP).contains(&group) && heads.dim.is_multiple_of(8) && (8..=MOST_DIM).contains(&heads.dim)
+    (1..=MAX_GROUP).contains(&group) && heads.dim.is_multiple_of(8) && (8..=MAX_HEAD_DIM).contains(&heads.dim)
 }
 
 /// `softmax(scale q kᵀ) v` for one token a sequence: `q` `[sequences, heads * dim]`, `keys` and `values` `[slots, key heads * dim]`. Blocks and
 /// lengths must be within the cache. At most `limit` numbers of tiles are alive at once, but for those of one sequence.
 ///
 /// # Errors
-/// Shapes or number formats do not fit, or the card fails.
+/// Shapes or number formats do not fit, or the GPU fails.
 pub fn attend(
     q: &Tensor,
     [keys, values]: [&Tensor; 2],
@@ -333,23 +333,23 @@ pub fn attend(
     if !can_attend(heads) || !fits || !placed || decoding.longest > decoding.blocks.dim(1)? * BLOCK {
         bail!("attention: queries {:?} do not fit a cache {:?}, {heads:?}", q.dims(), keys.dims());
     }
-    let whole = |x: &Tensor| x.is_contiguous() && x.layout().start_offset() == 0;
-    if !whole(keys) || !whole(values) {
+    let is_gapless = |x: &Tensor| x.is_contiguous() && x.layout().start_offset() == 0;
+    if !is_gapless(keys) || !is_gapless(values) {
         bail!("attention: a cache's rows must lie without gaps, from the beginning of its memory");
     }
     if sequences == 0 {
         return q.contiguous();
     }
-    let a_sequence = heads.query * decoding.longest.div_ceil(TILE) * (MARKS + heads.dim);
-    let at_once = (limit / a_sequence).max(1);
-    let mut parts = Vec::new();
-    for first in (0..sequences).step_by(at_once) {
-        let some = |x: &Tensor| x.narrow(0, first, at_once.min(sequences - first))?.contiguous();
+    let per_sequence = heads.query * decoding.longest.div_ceil(TILE) * (SOFTMAX_STATS + heads.dim);
+    let chunk = (limit / per_sequence).max(1);
+    let mut partials = Vec::new();
+    for first in (0..sequences).step_by(chunk) {
+        let some = |x: &Tensor| x.narrow(0, first, chunk.min(sequences - first))?.contiguous();
         let (q, blocks, lengths) = (some(q)?, some(&decoding.blocks)?, some(&decoding.lengths)?);
         let placed = Decoding { blocks, lengths, ..*decoding };
-        parts.push(typed!(q.dtype(), attend_as(&q, [keys, values], heads, scale, &placed))?);
+        partials.push(typed!(q.dtype(), attend_as(&q, [keys, values], heads, scale, &placed))?);
     }
-    if parts.len() == 1 { Ok(parts.swap_remove(0)) } else { Tensor::cat(&parts, 0) }
+    if partials.len() == 1 { Ok(partials.swap_remove(0)) } else { Tensor::cat(&partials, 0) }
 }
 
 fn attend_as<T>(
@@ -376,27 +376,27 @@ where
     );
     let (keys, values) = (rows::<T>(&keys_is.0, keys_is.1)?, rows::<T>(&values_is.0, values_is.1)?);
     // SAFETY: of each sequence the first kernel writes the tiles that its length has, and the second reads those; it writes all of `out`.
-    let (parts, out) = unsafe {
-        (device.alloc::<f32>(sequences * query * tiles * (MARKS + dim))?, device.alloc::<T>(sequences * width)?)
+    let (partials, out) = unsafe {
+        (device.alloc::<f32>(sequences * query * tiles * (SOFTMAX_STATS + dim))?, device.alloc::<T>(sequences * width)?)
     };
-    let grid = (whole(sequences)?, whole(key_value)?, whole(tiles)?);
-    let most_blocks = whole(decoding.blocks.dim(1)?)?;
-    let (block, key_heads, dim_is) = (whole(BLOCK)?, whole(key_value)?, whole(dim)?);
+    let grid = (to_u32(sequences)?, to_u32(key_value)?, to_u32(tiles)?);
+    let max_blocks = to_u32(decoding.blocks.dim(1)?)?;
+    let (block, key_heads, dim_is) = (to_u32(BLOCK)?, to_u32(key_value)?, to_u32(dim)?);
     let name = format!("attend_tile_{}_{}", T::DTYPE.as_str(), query / key_value);
     let kernel = named(device, &name)?;
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&queries.numbers).arg(&keys.numbers).arg(&values.numbers).arg(&blocks.numbers).arg(&lengths.numbers);
-    launch.arg(&parts).arg(&most_blocks).arg(&block).arg(&key_heads).arg(&dim_is).arg(&scale);
+    launch.arg(&partials).arg(&max_blocks).arg(&block).arg(&key_heads).arg(&dim_is).arg(&scale);
     // SAFETY: the arguments are those of the kernel, the shapes were compared, and the caller's blocks are within the cache.
     unsafe { launch.launch(LaunchConfig { grid_dim: grid, block_dim: (TILE as u32, 1, 1), shared_mem_bytes: 0 }) }
         .w()?;
-    let kernel = function::<T>(device, "attend_whole")?;
-    let most_tiles = whole(tiles)?;
+    let kernel = function::<T>(device, "combine_tiles")?;
+    let max_tiles = to_u32(tiles)?;
     let mut launch = stream.launch_builder(&kernel);
-    launch.arg(&parts).arg(&lengths.numbers).arg(&out).arg(&most_tiles).arg(&dim_is);
-    let grid = (whole(sequences)?, whole(query)?, 1);
+    launch.arg(&partials).arg(&lengths.numbers).arg(&out).arg(&max_tiles).arg(&dim_is);
+    let grid = (to_u32(sequences)?, to_u32(query)?, 1);
     // SAFETY: as above.
     unsafe { launch.launch(LaunchConfig { grid_dim: grid, block_dim: (dim as u32, 1, 1), shared_mem_bytes: 0 }) }
         .w()?;
-    Ok(made(out, device, (sequences, width)))
+    Ok(wrap_output(out, device, (sequences, width)))
 }

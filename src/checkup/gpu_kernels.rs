@@ -1,11 +1,11 @@
-//! Our kernels for a card beside candle's operations on the same card, in shapes that models have and in odd ones.
+//! Our kernels for a GPU beside candle's operations on the same GPU, in shapes that models have and in odd ones.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::parity::{self, numbers};
 use super::random_weights::uniform_for;
 use super::{Check, CheckupError};
-use crate::cuda::kernels::{self, Decoding, launches};
+use crate::device::cuda::kernels::{self, Decoding, launches};
 use crate::kernels::attention::{BLOCK, Heads};
 use crate::vlm::cache::{LayerCache, Step, StepSegment};
 use crate::vlm::ops::{Linear, Ops};
@@ -159,7 +159,7 @@ fn pieces(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     let (keys, values) = (cache("keys")?, cache("values")?);
     let q = rows("q", [count, HEADS.query * HEADS.dim, 0], dtype, device)?;
     let attend = |limit| kernels::attend(&q, [&keys, &values], HEADS, 0.25, &decoding, limit);
-    let whole = attend(kernels::PARTS)?;
+    let whole = attend(kernels::MAX_PARTIAL_ELEMENTS)?;
     // A sequence at a time, and two.
     let a_sequence = HEADS.query * 300usize.div_ceil(128) * (HEADS.dim + 2);
     Ok(apart(&attend(1)?, &whole)?.max(apart(&attend(2 * a_sequence)?, &whole)?))

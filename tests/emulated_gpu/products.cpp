@@ -1,4 +1,4 @@
-// Matrix products (libcublas.so.13) for the emulated card: sums in f32, or f64 for f64, one after another.
+// Matrix products (libcublas.so.13) for the emulated GPU: sums in f32, or f64 for f64, one after another.
 #include <cublas_api.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "emulated.h"
+#include "emulation.h"
 
 namespace {
 
@@ -104,8 +104,8 @@ cublasStatus_t queue(cublasOperation_t op_a, cublasOperation_t op_b, int m, int 
     const size_t reach_a = bytes_of(a_type) * span(size_t(ta ? k : m), size_t(ta ? m : k), size_t(lda), size_t(batch), size_t(step_a));
     const size_t reach_b = bytes_of(b_type) * span(size_t(tb ? n : k), size_t(tb ? k : n), size_t(ldb), size_t(batch), size_t(step_b));
     const size_t reach_c = bytes_of(c_type) * span(size_t(m), size_t(n), size_t(ldc), size_t(batch), size_t(step_c));
-    if ((k > 0 && (!emulated_is_on_card(a, reach_a) || !emulated_is_on_card(b, reach_b))) || !emulated_is_on_card(c, reach_c)) {
-        std::fprintf(stderr, "emulated card: a matrix product of %d x %d x %d, %d of them, reaches beyond its memory\n", m, n, k, batch);
+    if ((k > 0 && (!emulated_is_on_gpu(a, reach_a) || !emulated_is_on_gpu(b, reach_b))) || !emulated_is_on_gpu(c, reach_c)) {
+        std::fprintf(stderr, "emulated GPU: a matrix product of %d x %d x %d, %d of them, reaches beyond its memory\n", m, n, k, batch);
         return CUBLAS_STATUS_EXECUTION_FAILED;
     }
     const Product p{ta, tb, size_t(m), size_t(n), size_t(k), a, b, c, a_type, b_type, c_type, size_t(lda), size_t(ldb), size_t(ldc)};

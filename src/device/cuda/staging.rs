@@ -1,6 +1,6 @@
-//! Pinned memory that images and their angles pass through on their way to a card.
+//! Pinned memory that images and their angles pass through on their way to a GPU.
 //!
-//! A copy from ordinary memory may hold the host until the card has done all work before it. From pinned memory it takes its turn, so that the
+//! A copy from ordinary memory may hold the host until the GPU has done all work before it. From pinned memory it takes its turn, so that the
 //! host can go on to the next image. Not measured yet.
 
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaEvent, DriverError, PinnedHo
 use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, Device, Result, Shape, Storage, Tensor};
 
-/// Pinned memory, and when the card will have read it.
+/// Pinned memory, and when the GPU will have read it.
 struct Staging {
     memory: PinnedHostSlice<f32>,
     read: CudaEvent,
@@ -22,16 +22,16 @@ const BUFFERS: usize = 6;
 /// Those of this process, the one that was used first at the front.
 static STAGING: Mutex<Vec<Staging>> = Mutex::new(Vec::new());
 
-/// Brings numbers to a card; where the host has no memory to pin, from ordinary memory. Work that is issued afterwards finds them there.
+/// Brings numbers to a GPU; where the host has no memory to pin, from ordinary memory. Work that is issued afterwards finds them there.
 ///
 /// # Errors
-/// The card has no memory left, or fails.
+/// The GPU has no memory left, or fails.
 pub fn upload(values: &[f32], shape: impl Into<Shape>, device: &Device) -> Result<Tensor> {
-    let card = device.as_cuda_device()?;
-    let stream = card.cuda_stream();
+    let gpu = device.as_cuda_device()?;
+    let stream = gpu.cuda_stream();
     let context = stream.context();
     // SAFETY: the copy writes every element.
-    let mut numbers = unsafe { card.alloc::<f32>(values.len()) }?;
+    let mut numbers = unsafe { gpu.alloc::<f32>(values.len()) }?;
     let mut staging = STAGING.lock().unwrap_or_else(PoisonError::into_inner);
     let own: Vec<usize> = (0..staging.len()).filter(|i| staging[*i].memory.context() == context).collect();
     let oldest = (own.len() >= BUFFERS).then(|| staging.remove(own[0]));
@@ -51,12 +51,12 @@ pub fn upload(values: &[f32], shape: impl Into<Shape>, device: &Device) -> Resul
         Some(mut next) => {
             let memory = &mut next.memory.as_mut_slice().w()?[..values.len()];
             memory.copy_from_slice(values);
-            card.memcpy_htod(&*memory, &mut numbers)?;
+            gpu.memcpy_htod(&*memory, &mut numbers)?;
             next.read.record(&stream).w()?;
             staging.push(next);
         }
-        None => card.memcpy_htod(values, &mut numbers)?,
+        None => gpu.memcpy_htod(values, &mut numbers)?,
     }
-    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(numbers, card.clone()));
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(numbers, gpu.clone()));
     Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
 }

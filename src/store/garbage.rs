@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::Store;
 use super::action::ActionKey;
-use super::backend::Entry;
+use super::backend::FileEntry;
 use super::error::StoreError;
 use super::layout::{self, ObjectId, StoreFile};
 
 /// What to collect and whether to.
 #[derive(Debug, Clone, Copy)]
-pub struct Collection {
+pub struct GarbageOptions {
     /// Only what was not used for this long is garbage.
     pub grace: Duration,
     /// Remove it, rather than say what would go.
@@ -26,7 +26,7 @@ pub struct Collection {
 
 /// A file that no ref leads to.
 #[derive(Debug, Clone, Serialize)]
-pub struct Garbage {
+pub struct GarbageFile {
     /// The file's name within the store.
     pub name: String,
     /// Bytes.
@@ -35,7 +35,7 @@ pub struct Garbage {
 
 /// What a collection found.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Collected {
+pub struct GarbageReport {
     /// Files that refs lead to.
     pub live: u64,
     /// Unreachable files still within the grace period.
@@ -51,42 +51,47 @@ impl Store {
     ///
     /// # Errors
     /// A damaged or missing action, result or ref stops the collection: what it leads to cannot be known. `verify` comes first.
-    pub fn collect(&self, how: Collection) -> Result<Collected, StoreError> {
-        let live = self.live(how.grace)?;
-        let mut found = Collected::default();
+    pub fn collect_garbage(&self, options: GarbageOptions) -> Result<GarbageReport, StoreError> {
+        let live = self.live(options.grace)?;
+        let mut found = GarbageReport::default();
         for entry in self.backend.list("")? {
             match StoreFile::of(&entry.name) {
                 StoreFile::Object(object) if live.objects.contains(&object) => found.live += 1,
                 StoreFile::Action(key) | StoreFile::Result(key) if live.actions.contains(&key) => found.live += 1,
                 StoreFile::Format | StoreFile::Ref(..) | StoreFile::Quarantined | StoreFile::Foreign => found.live += 1,
                 // A lease in use is touched all the time, so the grace period tells it from a lost one.
-                _ => self.sweep_up(&entry, how, &mut found)?,
+                _ => self.sweep_up(&entry, options, &mut found)?,
             }
         }
         Ok(found)
     }
 
-    fn sweep_up(&self, entry: &Entry, how: Collection, found: &mut Collected) -> Result<(), StoreError> {
+    fn sweep_up(
+        &self,
+        entry: &FileEntry,
+        options: GarbageOptions,
+        found: &mut GarbageReport,
+    ) -> Result<(), StoreError> {
         if StoreFile::of(&entry.name) == StoreFile::View && self.view_is_live(entry)? {
             found.live += 1;
             return Ok(());
         }
         // The listing may be old by now: a worker may have used the file since.
         let Some(now) = self.backend.head(&entry.name)? else { return Ok(()) };
-        if is_fresh(&now, how.grace) {
+        if is_fresh(&now, options.grace) {
             found.spared += 1;
             return Ok(());
         }
-        if how.delete {
+        if options.delete {
             self.backend.remove(&now)?;
         }
         found.bytes += now.len;
-        found.garbage.push(Garbage { name: entry.name.clone(), bytes: now.len });
+        found.garbage.push(GarbageFile { name: entry.name.clone(), bytes: now.len });
         Ok(())
     }
 
     /// A view lives as long as its object has another name.
-    fn view_is_live(&self, entry: &Entry) -> Result<bool, StoreError> {
+    fn view_is_live(&self, entry: &FileEntry) -> Result<bool, StoreError> {
         let file = entry.name.rsplit('/').next().unwrap_or_default();
         let object = file.rsplit('-').next().and_then(|name| {
             let (hex, ending) = name.split_once('.')?;
@@ -98,8 +103,8 @@ impl Store {
         }
     }
 
-    fn live(&self, grace: Duration) -> Result<Live, StoreError> {
-        let mut live = Live::default();
+    fn live(&self, grace: Duration) -> Result<ReachableSet, StoreError> {
+        let mut live = ReachableSet::default();
         let mut queue = Vec::new();
         for entry in self.backend.list(layout::REFS)? {
             if let StoreFile::Ref(..) = StoreFile::of(&entry.name) {
@@ -125,12 +130,12 @@ impl Store {
 }
 
 /// Whether a file was used within the grace period. A time in the future, by another host's clock, is fresh.
-fn is_fresh(entry: &Entry, grace: Duration) -> bool {
+fn is_fresh(entry: &FileEntry, grace: Duration) -> bool {
     entry.modified.elapsed().unwrap_or_default() < grace
 }
 
 #[derive(Default)]
-struct Live {
+struct ReachableSet {
     objects: BTreeSet<ObjectId>,
     actions: BTreeSet<ActionKey>,
 }

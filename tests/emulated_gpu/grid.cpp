@@ -1,5 +1,5 @@
 // Runs kernels: a block's threads are fibers, which change places where they wait for one another.
-#include "emulated.h"
+#include "emulation.h"
 
 #include <sys/mman.h>
 
@@ -12,7 +12,7 @@
 #include <vector>
 
 void emulated::give_up(const std::string &why) {
-    std::fprintf(stderr, "emulated card: %s\n", why.c_str());
+    std::fprintf(stderr, "emulated GPU: %s\n", why.c_str());
     std::abort();
 }
 
@@ -44,9 +44,9 @@ emulated_switch:
 )");
 
 constexpr size_t STACK = 64 << 10;
-using emulated::MOST_THREADS;
+using emulated::MAX_THREADS;
 // A block's threads from the last to the first: a thread that does not wait where it must finds other numbers then.
-const bool reversed = std::getenv("EMULATED_CARD_REVERSED") != nullptr;
+const bool reversed = std::getenv("EMULATED_GPU_REVERSED") != nullptr;
 
 // Runs the blocks that one thread of the CPU is given.
 struct Worker {
@@ -63,18 +63,18 @@ struct Worker {
     };
 
     unsigned char *stacks;
-    std::vector<Fiber> fibers = std::vector<Fiber>(MOST_THREADS);
-    std::vector<Lane> lanes = std::vector<Lane>(MOST_THREADS);
+    std::vector<Fiber> fibers = std::vector<Fiber>(MAX_THREADS);
+    std::vector<Lane> lanes = std::vector<Lane>(MAX_THREADS);
     unsigned begun = 0, threads = 0, running = 0;
     const std::function<void()> *call = nullptr;
     void *home = nullptr;
 
     Worker() {
-        void *made = mmap(nullptr, STACK * MOST_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *made = mmap(nullptr, STACK * MAX_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (made == MAP_FAILED) emulated::give_up("no memory for the threads' stacks");
         stacks = static_cast<unsigned char *>(made);
     }
-    ~Worker() { munmap(stacks, STACK * MOST_THREADS); }
+    ~Worker() { munmap(stacks, STACK * MAX_THREADS); }
 
     // Runs `thread` as each thread of the block that `emulated_place` says.
     void block(const std::function<void()> &thread, const std::string &name);
@@ -102,7 +102,7 @@ uint64_t emulated_exchange(uint64_t bits, unsigned lane) {
     unsigned turn = own.exchanges++ % 2;
     own.bits[turn] = bits;
     worker->wait(Worker::AtExchange);
-    // A lane that is not there gives what was asked with, as undefined as on a card.
+    // A lane that is not there gives what was asked with, as undefined as on a GPU.
     return other < worker->threads ? worker->lanes[other].bits[turn] : bits;
 }
 }
@@ -158,7 +158,7 @@ void Worker::block(const std::function<void()> &thread, const std::string &name)
     for (;;) {
         bool alive = false, moved = false, all_at_barrier = true;
         // Lanes of a warp go on together once all that are left of it wait for one another; threads that have ended count for nothing.
-        std::array<unsigned, MOST_THREADS / 32> at_exchange{}, left{};
+        std::array<unsigned, MAX_THREADS / 32> at_exchange{}, left{};
         for (unsigned i = 0; i < used; i++) {
             if (fibers[i].state == Done) continue;
             alive = true;
@@ -182,7 +182,7 @@ void Worker::block(const std::function<void()> &thread, const std::string &name)
 } // namespace
 
 void emulated_grid(const std::string &name, const std::function<void()> &thread, uint3 grid, uint3 block) {
-    static const unsigned cores = std::getenv("EMULATED_CARD_CORES") ? unsigned(std::atoi(std::getenv("EMULATED_CARD_CORES")))
+    static const unsigned cores = std::getenv("EMULATED_GPU_CORES") ? unsigned(std::atoi(std::getenv("EMULATED_GPU_CORES")))
                                                                      : std::thread::hardware_concurrency();
     // Never destroyed: what is still queued when the program ends is done then.
     static auto &workers = *new std::vector<Worker>(std::max(cores, 1u));

@@ -1,4 +1,4 @@
-// Our kernels for a card (src/cuda/kernels.cu) on the emulated card, beside the same written down plainly in f64, in odd shapes too.
+// Our kernels for a GPU (src/device/cuda/kernels.cu) on the emulated GPU, beside the same written down plainly in f64, in odd shapes too.
 // scripts/test-cuda-kernels builds and runs it.
 #include <cstdio>
 #include <cstdlib>
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "../../src/cuda/kernels.cu"
+#include "../../src/device/cuda/kernels.cu"
 
 static int cases = 0, failed = 0;
 
@@ -173,11 +173,11 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
     const unsigned tiles = (300 + TILE - 1) / TILE;
     const float scale = float(1.0 / std::sqrt(double(dim)));
     Rows<T> q(sequences, heads * dim, 0, 8);
-    Result<float> parts(uint64_t(sequences) * heads * tiles * (MARKS + dim));
+    Result<float> parts(uint64_t(sequences) * heads * tiles * (SOFTMAX_STATS + dim));
     Result<T> out(uint64_t(sequences) * heads * dim);
     emulated_grid("a kernel", [&] { attend_tile<T, GROUP>(q.data(), keys.all.data(), values.all.data(), blocks.data(), lengths.data(), parts.all.data(), most, block_size, key_heads, dim, scale); },
                   {sequences, key_heads, tiles}, {TILE, 1, 1});
-    emulated_grid("a kernel", [&] { attend_whole(parts.all.data(), lengths.data(), out.all.data(), tiles, dim); }, {sequences, heads, 1}, {dim, 1, 1});
+    emulated_grid("a kernel", [&] { combine_tiles(parts.all.data(), lengths.data(), out.all.data(), tiles, dim); }, {sequences, heads, 1}, {dim, 1, 1});
     check(parts.is_untouched_behind(), "attend " + name + ": written behind the parts");
 
     std::vector<double> expected(uint64_t(sequences) * heads * dim);
@@ -223,6 +223,6 @@ int main() {
     test_all<float>();
     test_all<__half>();
     test_all<__nv_bfloat16>();
-    std::printf("own CUDA kernels on the emulated card: %d passed, %d failed\n", cases - failed, failed);
+    std::printf("own CUDA kernels on the emulated GPU: %d passed, %d failed\n", cases - failed, failed);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -1,4 +1,4 @@
-// What the parts of the emulated card know of one another.
+// What the parts of the emulated GPU know of one another.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -13,9 +13,9 @@ struct Place {
 };
 
 // The most threads of a block.
-constexpr unsigned MOST_THREADS = 1024;
+constexpr unsigned MAX_THREADS = 1024;
 
-// Ends the program: what it did is no use of a card.
+// Ends the program: what it did is no use of a GPU.
 [[noreturn]] void give_up(const std::string &why);
 } // namespace emulated
 
@@ -32,5 +32,5 @@ uint64_t emulated_exchange(uint64_t bits, unsigned lane);
 void emulated_grid(const std::string &name, const std::function<void()> &thread, uint3 grid, uint3 block);
 // driver.cpp: does `work` in its turn.
 void emulated_queue(std::function<void()> work);
-// driver.cpp: whether these bytes are the card's.
-bool emulated_is_on_card(const void *place, size_t size);
+// driver.cpp: whether these bytes are the GPU's.
+bool emulated_is_on_gpu(const void *place, size_t size);

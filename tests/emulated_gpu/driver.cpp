@@ -1,12 +1,12 @@
-// A CUDA driver (libcuda.so.1) that computes on the CPU, for testing a CUDA program on a machine without a card.
+// A CUDA driver (libcuda.so.1) that computes on the CPU, for testing a CUDA program on a machine without a GPU.
 //
-// It keeps to what a card does where a program can go wrong without noticing:
+// It keeps to what a GPU does where a program can go wrong without noticing:
 // - Work is queued and done when the host waits, so host memory that a copy reads too late, and results that are read too early, show.
-//   A copy from pageable memory takes its bytes at once, one from pinned memory when its turn comes: as on a card.
+//   A copy from pageable memory takes its bytes at once, one from pinned memory when its turn comes: as on a GPU.
 // - New memory is full of NaN, and so is freed memory; bytes behind an allocation that a kernel writes are found when it is freed.
-// - Launches that a card refuses (no block, too many threads, too large a grid) are refused.
+// - Launches that a GPU refuses (no block, too many threads, too large a grid) are refused.
 // A kernel is CUDA C++ compiled for the CPU (kernels.h); the types of its arguments are read from the PTX that the program gives.
-// It says nothing of a card's speed, of its rounding, or of races between kernels of several streams: all work is done in one order.
+// It says nothing of a GPU's speed, of its rounding, or of races between kernels of several streams: all work is done in one order.
 #include <cuda.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -22,12 +22,12 @@
 #include <string>
 #include <vector>
 
-#include "emulated.h"
+#include "emulation.h"
 
 namespace {
 
 using emulated::give_up;
-using emulated::MOST_THREADS;
+using emulated::MAX_THREADS;
 
 // ---- Memory ----
 
@@ -35,7 +35,7 @@ constexpr size_t GUARD = 256;
 constexpr unsigned char NAN_BYTE = 0xFF;
 // What lies behind an allocation: no number in any format, and not what memory that nobody wrote holds.
 unsigned char guard_byte(size_t i) { return i % 2 ? 0xFF : 0xA5; }
-const size_t CARD_MEMORY = size_t(std::getenv("EMULATED_CARD_GIB") ? std::atoi(std::getenv("EMULATED_CARD_GIB")) : 16) << 30;
+const size_t GPU_MEMORY = size_t(std::getenv("EMULATED_GPU_GIB") ? std::atoi(std::getenv("EMULATED_GPU_GIB")) : 16) << 30;
 
 std::recursive_mutex everything;
 
@@ -48,10 +48,10 @@ struct Traffic {
         bytes += size;
     }
 };
-Traffic to_card{"copy to the card"}, from_card{"copy from the card"}, on_card{"copy on the card"}, filled{"fill"}, allocated{"allocate"};
+Traffic to_gpu{"copy to the GPU"}, from_gpu{"copy from the GPU"}, on_gpu{"copy on the GPU"}, filled{"fill"}, allocated{"allocate"};
 
 std::map<uintptr_t, size_t> allocations, pinned;
-size_t in_use = 0, most_in_use = 0;
+size_t in_use = 0, peak_in_use = 0;
 
 // Whether `size` bytes from `place` on lie in one of `ranges`.
 bool within(const std::map<uintptr_t, size_t> &ranges, uintptr_t place, size_t size) {
@@ -64,7 +64,7 @@ bool within(const std::map<uintptr_t, size_t> &ranges, uintptr_t place, size_t s
 CUresult allocate(CUdeviceptr *out, size_t size) {
     std::lock_guard lock(everything);
     if (size == 0) return CUDA_ERROR_INVALID_VALUE;
-    if (in_use + size > CARD_MEMORY) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (in_use + size > GPU_MEMORY) return CUDA_ERROR_OUT_OF_MEMORY;
     auto *bytes = static_cast<unsigned char *>(std::aligned_alloc(256, (size + GUARD + 255) / 256 * 256));
     if (!bytes) return CUDA_ERROR_OUT_OF_MEMORY;
     std::memset(bytes, NAN_BYTE, size);
@@ -72,7 +72,7 @@ CUresult allocate(CUdeviceptr *out, size_t size) {
     allocations[uintptr_t(bytes)] = size;
     in_use += size;
     allocated.add(size);
-    most_in_use = std::max(most_in_use, in_use);
+    peak_in_use = std::max(peak_in_use, in_use);
     *out = CUdeviceptr(bytes);
     return CUDA_SUCCESS;
 }
@@ -200,16 +200,16 @@ Module *read_ptx(const char *ptx) {
 }
 
 // At the end of the program: what was not freed, and how often everything was done.
-void last_words() {
+void report_at_exit() {
     finish_queue();
     for (auto [place, size] : allocations) check_guard(place, size);
 
-    const char *path = std::getenv("EMULATED_CARD_COUNTS");
+    const char *path = std::getenv("EMULATED_GPU_COUNTS");
     if (!path) return;
     FILE *file = std::fopen(path, "w");
     if (!file) return;
     std::fprintf(file, "what,times,threads or bytes\n");
-    for (const Traffic *traffic : {&to_card, &from_card, &on_card, &filled, &allocated})
+    for (const Traffic *traffic : {&to_gpu, &from_gpu, &on_gpu, &filled, &allocated})
         if (traffic->times) std::fprintf(file, "%s,%lu,%lu\n", traffic->what, traffic->times, traffic->bytes);
     for (Module *module : modules)
         for (auto &[name, kernel] : module->kernels)
@@ -234,7 +234,7 @@ void emulated_queue(std::function<void()> work) {
     if (queue.size() >= 1024) finish_queue();
 }
 
-bool emulated_is_on_card(const void *place, size_t size) {
+bool emulated_is_on_gpu(const void *place, size_t size) {
     std::lock_guard lock(everything);
     return within(allocations, uintptr_t(place), size);
 }
@@ -242,7 +242,7 @@ bool emulated_is_on_card(const void *place, size_t size) {
 extern "C" {
 
 CUresult cuInit(unsigned) {
-    static const bool counted = (std::atexit(last_words), true);
+    static const bool counted = (std::atexit(report_at_exit), true);
     (void)counted;
     return CUDA_SUCCESS;
 }
@@ -251,8 +251,8 @@ CUresult cuDriverGetVersion(int *version) {
     return CUDA_SUCCESS;
 }
 CUresult cuDeviceGetCount(int *count) {
-    const char *cards = std::getenv("EMULATED_CARDS");
-    *count = cards ? std::atoi(cards) : 1;
+    const char *gpus = std::getenv("EMULATED_GPUS");
+    *count = gpus ? std::atoi(gpus) : 1;
     return CUDA_SUCCESS;
 }
 CUresult cuDeviceGet(CUdevice *device, int index) {
@@ -263,7 +263,7 @@ CUresult cuDeviceGet(CUdevice *device, int index) {
     return CUDA_SUCCESS;
 }
 CUresult cuDeviceGetName(char *name, int length, CUdevice) {
-    std::snprintf(name, size_t(length), "Emulated card");
+    std::snprintf(name, size_t(length), "Emulated GPU");
     return CUDA_SUCCESS;
 }
 CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device) {
@@ -271,7 +271,7 @@ CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device) {
     return CUDA_SUCCESS;
 }
 CUresult cuDeviceTotalMem(size_t *bytes, CUdevice) {
-    *bytes = CARD_MEMORY;
+    *bytes = GPU_MEMORY;
     return CUDA_SUCCESS;
 }
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice) {
@@ -279,7 +279,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = 9; break;
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = 0; break;
     case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED: *value = 1; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = MOST_THREADS; break;
+    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = MAX_THREADS; break;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = 132; break;
     case CU_DEVICE_ATTRIBUTE_WARP_SIZE: *value = 32; break;
     default: return CUDA_ERROR_NOT_SUPPORTED;
@@ -353,7 +353,7 @@ CUresult cuEventQuery(CUevent event) {
     auto *it = reinterpret_cast<Event *>(event);
     return it->done == it->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
-// An event that was never recorded is waited for no longer than on a card: not at all.
+// An event that was never recorded is waited for no longer than on a GPU: not at all.
 CUresult cuEventSynchronize(CUevent event) {
     std::lock_guard lock(everything);
     if (cuEventQuery(event) != CUDA_SUCCESS) finish_queue();
@@ -379,8 +379,8 @@ CUresult cuMemFree(CUdeviceptr place) {
 }
 CUresult cuMemGetInfo(size_t *free, size_t *total) {
     std::lock_guard lock(everything);
-    *free = CARD_MEMORY - in_use;
-    *total = CARD_MEMORY;
+    *free = GPU_MEMORY - in_use;
+    *total = GPU_MEMORY;
     return CUDA_SUCCESS;
 }
 CUresult cuMemHostAlloc(void **out, size_t size, unsigned) {
@@ -396,7 +396,7 @@ CUresult cuMemFreeHost(void *place) {
     std::lock_guard lock(everything);
     auto found = pinned.find(uintptr_t(place));
     if (found == pinned.end()) return CUDA_ERROR_INVALID_VALUE;
-    // A card does not wait here: where a copy has yet to read these bytes it is too late.
+    // A GPU does not wait here: where a copy has yet to read these bytes it is too late.
     std::memset(place, NAN_BYTE, found->second);
     pinned.erase(found);
     emulated_queue([=] { std::free(place); });
@@ -410,14 +410,14 @@ CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice) {
 CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device) { return cuDeviceGetDefaultMemPool(pool, device); }
 CUresult cuMemPoolSetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void *) {
     std::lock_guard lock(everything);
-    if (attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH) most_in_use = in_use;
+    if (attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH) peak_in_use = in_use;
     return CUDA_SUCCESS;
 }
 CUresult cuMemPoolGetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void *value) {
     std::lock_guard lock(everything);
     auto *out = static_cast<uint64_t *>(value);
     switch (attribute) {
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *out = most_in_use; break;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *out = peak_in_use; break;
     case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
     case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: *out = in_use; break;
     default: return CUDA_ERROR_NOT_SUPPORTED;
@@ -430,7 +430,7 @@ CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t size, CUstre
     std::lock_guard lock(everything);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, to, size)) return CUDA_ERROR_INVALID_VALUE;
-    to_card.add(size);
+    to_gpu.add(size);
     if (within(pinned, uintptr_t(from), size)) {
         emulated_queue([=] { std::memcpy(reinterpret_cast<void *>(to), from, size); });
     } else {
@@ -448,7 +448,7 @@ CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t size, CUstream) {
     std::lock_guard lock(everything);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, from, size)) return CUDA_ERROR_INVALID_VALUE;
-    from_card.add(size);
+    from_gpu.add(size);
     const bool to_pinned = within(pinned, uintptr_t(to), size);
     emulated_queue([=] { std::memcpy(to, reinterpret_cast<void *>(from), size); });
     if (!to_pinned) finish_queue();
@@ -463,7 +463,7 @@ CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstre
     std::lock_guard lock(everything);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, to, size) || !within(allocations, from, size)) return CUDA_ERROR_INVALID_VALUE;
-    on_card.add(size);
+    on_gpu.add(size);
     emulated_queue([=] { std::memmove(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), size); });
     return CUDA_SUCCESS;
 }
@@ -491,7 +491,7 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
     auto found = kernels.find(name);
     if (found == kernels.end()) return CUDA_ERROR_NOT_FOUND;
     if (!found->second.function) {
-        std::fprintf(stderr, "emulated card: the kernel %s is not compiled for it\n", name);
+        std::fprintf(stderr, "emulated GPU: the kernel %s is not compiled for it\n", name);
         return CUDA_ERROR_NOT_SUPPORTED;
     }
     *function = reinterpret_cast<CUfunction>(&found->second);
@@ -504,7 +504,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
     std::lock_guard lock(everything);
     auto &kernel = *reinterpret_cast<Kernel *>(function);
     const uint64_t threads = uint64_t(block_x) * block_y * block_z;
-    if (grid_x == 0 || grid_y == 0 || grid_z == 0 || threads == 0 || threads > MOST_THREADS || block_z > 64 || grid_x > 0x7fffffff ||
+    if (grid_x == 0 || grid_y == 0 || grid_z == 0 || threads == 0 || threads > MAX_THREADS || block_z > 64 || grid_x > 0x7fffffff ||
         grid_y > 65535 || grid_z > 65535)
         return CUDA_ERROR_INVALID_VALUE;
     if (shared > 48 << 10) return CUDA_ERROR_INVALID_VALUE;

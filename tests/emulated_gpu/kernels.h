@@ -14,7 +14,7 @@
 #include "cuda_fp8.h"
 #include "vector_functions.h"
 
-#include "emulated.h"
+#include "emulation.h"
 
 #define __CUDA_ARCH__ 900
 #define __CUDACC_VER_MAJOR__ 13

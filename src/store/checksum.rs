@@ -11,7 +11,7 @@ use crate::ids::Digest;
 const SEAL: &str = "seal";
 
 /// The canonical bytes of a value with its seal. The value must serialize to a JSON object.
-pub fn seal<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+pub fn with_checksum<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     let digest = Digest::of(&to_canonical(value)?);
     let mut document: Value = serde_json::from_slice(&to_canonical(value)?).unwrap_or_default();
     let Some(fields) = document.as_object_mut() else {
@@ -24,14 +24,14 @@ pub fn seal<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
 }
 
 /// The value of a sealed file. `name` is the file's, for the error.
-pub fn unseal<T: DeserializeOwned + Serialize>(name: &str, bytes: &[u8]) -> Result<T, StoreError> {
+pub fn verify_checksum<T: DeserializeOwned + Serialize>(name: &str, bytes: &[u8]) -> Result<T, StoreError> {
     let damaged = |problem: &str| StoreError::damaged(name, problem);
     let mut document: Value = serde_json::from_slice(bytes).map_err(|e| damaged(&format!("it is not JSON: {e}")))?;
     let fields = document.as_object_mut().ok_or_else(|| damaged("it is not a JSON object"))?;
     fields.remove(SEAL);
     let value: T = serde_json::from_value(document).map_err(|e| damaged(&format!("it lacks what it must say: {e}")))?;
     // Sealing again is the whole check: any byte that differs, white space included, shows.
-    if seal(&value)? != bytes {
+    if with_checksum(&value)? != bytes {
         return Err(damaged("its seal does not match its content"));
     }
     Ok(value)
@@ -44,16 +44,16 @@ mod tests {
     #[test]
     fn every_flipped_byte_breaks_the_seal() {
         let value = std::collections::BTreeMap::from([("a", "text"), ("b", "1")]);
-        let bytes = seal(&value).expect("sealable");
-        let back: std::collections::BTreeMap<String, String> = unseal("f", &bytes).expect("whole");
+        let bytes = with_checksum(&value).expect("sealable");
+        let back: std::collections::BTreeMap<String, String> = verify_checksum("f", &bytes).expect("whole");
         assert_eq!(back["a"], "text");
         for i in 0..bytes.len() {
             for flip in [1u8, 0x20, 0x80] {
                 let mut bad = bytes.clone();
                 bad[i] ^= flip;
-                assert!(unseal::<std::collections::BTreeMap<String, String>>("f", &bad).is_err(), "byte {i}");
+                assert!(verify_checksum::<std::collections::BTreeMap<String, String>>("f", &bad).is_err(), "byte {i}");
             }
         }
-        assert!(unseal::<std::collections::BTreeMap<String, String>>("f", &bytes[..bytes.len() - 1]).is_err());
+        assert!(verify_checksum::<std::collections::BTreeMap<String, String>>("f", &bytes[..bytes.len() - 1]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-// Random numbers (libcurand.so.10) for the emulated card. candle makes a generator when it opens a card; visplay draws on the host and
+// Random numbers (libcurand.so.10) for the emulated GPU. candle makes a generator when it opens a GPU; visplay draws on the host and
 // never asks it for a number, so there is none: who asks gets an error.
 #include <curand.h>
 

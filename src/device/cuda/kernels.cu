@@ -1,5 +1,5 @@
-// Our own kernels for a card: what decoding a token takes beside matrix products, in one launch each where candle takes ten to twenty.
-// build.rs compiles them to PTX; src/cuda/kernels.rs launches them. Arithmetic is in f32 whatever the number format, and rounded where torch
+// Our own kernels for a GPU: what decoding a token takes beside matrix products, in one launch each where candle takes ten to twenty.
+// build.rs compiles them to PTX; src/device/cuda/kernels.rs launches them. Arithmetic is in f32 whatever the number format, and rounded where torch
 // rounds. Rows may lie apart: strides count elements. One thread computes one element unless said otherwise.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -70,12 +70,12 @@ template <typename T> __device__ void copy_rows(T *keys, T *values, uint64_t fro
     values[to + index] = values[from + index];
 }
 
-// Keys that one block of threads attends to; the sums over them are put together by `attend_whole`. The number does not depend on what
+// Keys that one block of threads attends to; the sums over them are put together by `combine_tiles`. The number does not depend on what
 // else is in the batch, so neither does a sequence's result.
 constexpr unsigned TILE = 128;
-constexpr unsigned MOST_DIM = 128;
+constexpr unsigned MAX_HEAD_DIM = 128;
 // What comes over from a tile for each query: the largest score, the sum of weights, and the weighted sum of values.
-constexpr unsigned MARKS = 2;
+constexpr unsigned SOFTMAX_STATS = 2;
 
 // Eight numbers that lie side by side.
 template <typename T> struct alignas(sizeof(T) == 4 ? 16 : 8 * sizeof(T)) Eight {
@@ -83,17 +83,17 @@ template <typename T> struct alignas(sizeof(T) == 4 ? 16 : 8 * sizeof(T)) Eight 
 };
 
 // Attention of one query a sequence over its cached keys, for one key head and its GROUP query heads, in one tile of keys.
-// q [sequences, key_heads * GROUP * dim]; keys and values [slots, key_heads * dim]; blocks [sequences, most_blocks], whose slots follow one
-// another; lengths [sequences]; parts [sequences, key_heads * GROUP, tiles, MARKS + dim]. Grid: sequences, key heads, tiles; TILE threads.
+// q [sequences, key_heads * GROUP * dim]; keys and values [slots, key_heads * dim]; blocks [sequences, max_blocks], whose slots follow one
+// another; lengths [sequences]; parts [sequences, key_heads * GROUP, tiles, SOFTMAX_STATS + dim]. Grid: sequences, key heads, tiles; TILE threads.
 template <typename T, unsigned GROUP>
 __device__ void attend_tile(const T *q, const T *keys, const T *values, const uint32_t *blocks, const uint32_t *lengths, float *parts,
-                            unsigned most_blocks, unsigned block_size, unsigned key_heads, unsigned dim, float scale) {
+                            unsigned max_blocks, unsigned block_size, unsigned key_heads, unsigned dim, float scale) {
     const unsigned sequence = blockIdx.x, head = blockIdx.y, tile = blockIdx.z, thread = threadIdx.x;
     const unsigned length = lengths[sequence], first = tile * TILE;
     if (first >= length) return;
     const unsigned count = length - first < TILE ? length - first : TILE;
 
-    __shared__ float queries[GROUP * MOST_DIM];
+    __shared__ float queries[GROUP * MAX_HEAD_DIM];
     __shared__ float weights[GROUP * TILE];
     __shared__ uint32_t slots[TILE];
     // The sums of the threads' shares of the keys: GROUP rows for each share, and a share has as many threads as there are pairs in a head.
@@ -104,7 +104,7 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
     for (unsigned i = thread; i < GROUP * dim; i += TILE) queries[i] = wide(own_queries[i]) * scale;
     if (thread < count) {
         const unsigned at = first + thread;
-        slots[thread] = blocks[uint64_t(sequence) * most_blocks + at / block_size] * block_size + at % block_size;
+        slots[thread] = blocks[uint64_t(sequence) * max_blocks + at / block_size] * block_size + at % block_size;
     }
     __syncthreads();
 
@@ -125,7 +125,7 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
     __syncthreads();
 
     // A warp makes a query's weights.
-    const unsigned tiles = gridDim.z, part = MARKS + dim;
+    const unsigned tiles = gridDim.z, part = SOFTMAX_STATS + dim;
     float *own_parts = parts + ((uint64_t(sequence) * key_heads + head) * GROUP * tiles + tile) * part;
     for (unsigned g = thread / 32; g < GROUP; g += TILE / 32) {
         float *row = weights + g * TILE;
@@ -168,22 +168,22 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
     for (unsigned i = thread; i < GROUP * dim; i += TILE) {
         float sum = 0.0f;
         for (unsigned s = 0; s < shares; s++) sum += sums[s * GROUP * dim + i];
-        own_parts[uint64_t(i / dim) * tiles * part + MARKS + i % dim] = sum;
+        own_parts[uint64_t(i / dim) * tiles * part + SOFTMAX_STATS + i % dim] = sum;
     }
 }
 
 // Puts a query's tiles together: parts as above, out [sequences, heads * dim]. Grid: sequences, heads; a thread for each of dim.
 template <typename T>
-__device__ void attend_whole(const float *parts, const uint32_t *lengths, T *out, unsigned most_tiles, unsigned dim) {
+__device__ void combine_tiles(const float *parts, const uint32_t *lengths, T *out, unsigned max_tiles, unsigned dim) {
     const unsigned sequence = blockIdx.x, head = blockIdx.y, d = threadIdx.x, heads = gridDim.y;
-    const unsigned tiles = (lengths[sequence] + TILE - 1) / TILE, part = MARKS + dim;
-    const float *own = parts + (uint64_t(sequence) * heads + head) * most_tiles * part;
+    const unsigned tiles = (lengths[sequence] + TILE - 1) / TILE, part = SOFTMAX_STATS + dim;
+    const float *own = parts + (uint64_t(sequence) * heads + head) * max_tiles * part;
     float largest = -INFINITY, weights = 0.0f, sum = 0.0f;
     for (unsigned t = 0; t < tiles; t++) largest = fmaxf(largest, own[t * part]);
     for (unsigned t = 0; t < tiles; t++) {
         const float factor = expf(own[t * part] - largest);
         weights += factor * own[t * part + 1];
-        sum += factor * own[t * part + MARKS + d];
+        sum += factor * own[t * part + SOFTMAX_STATS + d];
     }
     round_to(sum / weights, out[(uint64_t(sequence) * heads + head) * dim + d]);
 }
@@ -192,9 +192,9 @@ __device__ void attend_whole(const float *parts, const uint32_t *lengths, T *out
 
 #define ATTEND(T, NAME, GROUP)                                                                                                             \
     extern "C" __global__ void __launch_bounds__(TILE) attend_tile_##NAME##_##GROUP(                                                       \
-        const T *q, const T *keys, const T *values, const uint32_t *blocks, const uint32_t *lengths, float *parts, unsigned most_blocks,   \
+        const T *q, const T *keys, const T *values, const uint32_t *blocks, const uint32_t *lengths, float *parts, unsigned max_blocks,   \
         unsigned block_size, unsigned key_heads, unsigned dim, float scale) {                                                              \
-        attend_tile<T, GROUP>(q, keys, values, blocks, lengths, parts, most_blocks, block_size, key_heads, dim, scale);                    \
+        attend_tile<T, GROUP>(q, keys, values, blocks, lengths, parts, max_blocks, block_size, key_heads, dim, scale);                    \
     }
 
 #define ROTATE(T, Angle, NAME)                                                                                                             \
@@ -217,9 +217,9 @@ __device__ void attend_whole(const float *parts, const uint32_t *lengths, T *out
     extern "C" __global__ void copy_rows_##NAME(T *keys, T *values, uint64_t from, uint64_t to, uint64_t count) {                          \
         copy_rows(keys, values, from, to, count);                                                                                          \
     }                                                                                                                                      \
-    extern "C" __global__ void attend_whole_##NAME(const float *parts, const uint32_t *lengths, T *out, unsigned most_tiles,               \
+    extern "C" __global__ void combine_tiles_##NAME(const float *parts, const uint32_t *lengths, T *out, unsigned max_tiles,               \
                                                    unsigned dim) {                                                                         \
-        attend_whole(parts, lengths, out, most_tiles, dim);                                                                                \
+        combine_tiles(parts, lengths, out, max_tiles, dim);                                                                                \
     }                                                                                                                                      \
     ATTEND(T, NAME, 1)                                                                                                                     \
     ATTEND(T, NAME, 2)                                                                                                                     \
