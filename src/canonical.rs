@@ -1,17 +1,18 @@
-//! Canonical JSON: one value, one text, so that a digest of it means the value.
+//! Canonical JSON: each value has exactly one text, so that a digest of the text identifies the value.
 //!
-//! The rules, which never change (a change would rename every result):
+//! The rules never change, since a change would alter every digest:
 //!
 //! | value | text |
 //! |---|---|
-//! | object | keys sorted by their UTF-8 bytes, no white space; a key twice is an error |
+//! | object | keys sorted by their UTF-8 bytes, no white space; a duplicate key is an error |
 //! | integer | decimal digits; what fits neither `i64` nor `u64` is an error |
 //! | float | the shortest decimal that reads back as the same `f64`, always with a point or an exponent: `0.3`, `1.0`, `1e-6`, `1e16`. Positional from 1e-5 up to 1e16, scientific elsewhere. `-0.0` is `0.0`. NaN and infinities are errors. An `f32` is first widened to `f64` |
 //! | string | UTF-8; escaped are only `"`, `\` and control characters (`\b \t \n \f \r`, else `\u00xx`); no Unicode normalisation |
 //! | `None`, `()` | `null` |
 //! | enum variant | `"Name"`, or `{"Name": value}` |
 //!
-//! An integer and a float are different values: `1` and `1.0` do not meet. Bytes are an error: write them as text.
+//! An integer and a float are different values: `1` and `1.0` have different texts. Bytes are an
+//! error; encode them as text.
 
 mod serializer;
 
@@ -22,11 +23,11 @@ use thiserror::Error;
 
 use self::serializer::{Node, NodeSerializer};
 
-/// A value that has no canonical text.
+/// Error for a value without a canonical text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("no canonical JSON for the value at `{}`: {problem}", self.place())]
+#[error("no canonical JSON for the value at `{}`: {problem}", self.location())]
 pub struct CanonicalError {
-    /// The keys and indices that lead to the value, innermost first.
+    /// Keys and indices that lead to the value, innermost first.
     path: Vec<String>,
     problem: String,
 }
@@ -41,8 +42,9 @@ impl CanonicalError {
         self
     }
 
-    /// The keys and indices that lead to the value, from the outside, joined by points; `.` for the whole value.
-    pub fn place(&self) -> String {
+    /// Returns the keys and indices that lead to the value, outermost first, joined by dots; `.` for
+    /// the whole value.
+    pub fn location(&self) -> String {
         if self.path.is_empty() {
             return ".".to_owned();
         }
@@ -56,7 +58,7 @@ impl serde::ser::Error for CanonicalError {
     }
 }
 
-/// The canonical JSON of `value`.
+/// Serializes `value` as canonical JSON.
 pub fn to_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalError> {
     let node = value.serialize(NodeSerializer::new())?;
     let mut text = String::new();
@@ -64,7 +66,7 @@ pub fn to_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Canonic
     Ok(text.into_bytes())
 }
 
-/// Depth is bounded by the serializer, so the recursion is too.
+/// Writes a node. The serializer bounds the depth, and with it this recursion.
 fn write_node(text: &mut String, node: &Node) {
     match node {
         Node::Null => text.push_str("null"),
@@ -102,7 +104,8 @@ fn write_display(text: &mut String, value: impl std::fmt::Display) {
     write!(text, "{value}").expect("writing to a String does not fail");
 }
 
-/// `value` is finite. Rust's `Debug` of an `f64` is the rule of the table above; a test pins it.
+/// Writes a finite number. Rust's `Debug` format of an `f64` is the rule of the table above; a test
+/// pins it.
 fn write_float(text: &mut String, value: f64) {
     let value = if value == 0.0 { 0.0 } else { value };
     write!(text, "{value:?}").expect("writing to a String does not fail");
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn float_rule_is_pinned() {
+    fn the_rule_for_floats_is_pinned() {
         let cases: [(f64, &str); 16] = [
             (0.0, "0.0"),
             (-0.0, "0.0"),
@@ -223,11 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_where() {
+    fn errors_name_the_location() {
         let nan = json_of_lambda(f64::NAN);
         assert_eq!(
             to_canonical(&nan).unwrap_err().to_string(),
-            "no canonical JSON for the value at `groups.1.lambda`: NaN is not a number that can be compared"
+            "no canonical JSON for the value at `groups.1.lambda`: NaN is not a finite number"
         );
         assert!(to_canonical(&f32::INFINITY).unwrap_err().to_string().contains("`.`: inf"));
         assert!(to_canonical(&u128::MAX).is_err());
@@ -290,22 +293,19 @@ mod tests {
         }
 
         #[test]
-        fn order_of_keys_does_not_matter(fields in prop::collection::hash_map(any::<String>(), any::<i64>(), 0..20), seed: u64) {
+        fn the_order_of_keys_does_not_matter(fields in prop::collection::hash_map(any::<String>(), any::<i64>(), 0..20), seed: u64) {
             let mut order: Vec<_> = fields.iter().collect();
-            order.sort_by_key(|(key, _)| Digested(seed, key).number());
-            prop_assert_eq!(to_canonical(&Ordered(order)).unwrap(), to_canonical(&fields).unwrap());
+            order.sort_by_key(|(key, _)| order_key(seed, key));
+            prop_assert_eq!(to_canonical(&FieldsInOrder(order)).unwrap(), to_canonical(&fields).unwrap());
         }
     }
 
-    struct Digested<'a>(u64, &'a str);
-    impl Digested<'_> {
-        fn number(&self) -> [u8; 32] {
-            *blake3::hash(format!("{}{}", self.0, self.1).as_bytes()).as_bytes()
-        }
+    fn order_key(seed: u64, key: &str) -> [u8; 32] {
+        *blake3::hash(format!("{seed}{key}").as_bytes()).as_bytes()
     }
 
-    struct Ordered<'a>(Vec<(&'a String, &'a i64)>);
-    impl Serialize for Ordered<'_> {
+    struct FieldsInOrder<'a>(Vec<(&'a String, &'a i64)>);
+    impl Serialize for FieldsInOrder<'_> {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             serializer.collect_map(self.0.iter().copied())
         }

@@ -1,4 +1,4 @@
-//! Digests and the typed ids made of them: what names every object, row and result.
+//! Digests, and the typed ids of images, models, questions and other rows.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,23 +6,24 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// A blake3 digest: 32 bytes, written as 64 lower-case hexadecimal digits and in no other way.
+/// A blake3 digest: 32 bytes, always written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Length of the text form.
+    /// Length of the text form in characters.
     pub const HEX_LEN: usize = 64;
 
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// The digest, under `context`, of several parts (blake3's derive-key mode).
+    /// Computes the digest of several parts under a context (blake3's derive-key mode).
     ///
-    /// Each part enters with its length before it, so that `["ab", "c"]` and `["a", "bc"]` differ. A context is a constant
-    /// of the program, such as `"visplay 2026 question id"`: digests of different contexts never meet.
+    /// Each part is preceded by its length, so that `["ab", "c"]` and `["a", "bc"]` differ. A context is
+    /// a constant of the program, such as `"visplay 2026 question id"`. Digests of different contexts
+    /// never collide.
     pub fn derive(context: &str, parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         for part in parts {
@@ -32,17 +33,17 @@ impl Digest {
         Self(*hasher.finalize().as_bytes())
     }
 
-    /// A digest from its bytes.
+    /// Wraps the bytes of a digest.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of the digest.
+    /// Returns the bytes of the digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The text form on the stack, for writers of many ids.
+    /// Returns the text form without allocating, for writing many ids.
     pub fn hex(&self) -> DigestHex {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; Self::HEX_LEN];
@@ -65,7 +66,7 @@ impl From<blake3::Hash> for Digest {
 pub struct DigestHex([u8; Digest::HEX_LEN]);
 
 impl DigestHex {
-    /// The digits as text.
+    /// Returns the digits as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
     }
@@ -83,18 +84,18 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A text that is not a digest.
+/// Error for a text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseDigestError {
     /// The wrong number of characters.
-    #[error("a digest has 64 hexadecimal digits, this has {0} characters")]
+    #[error("a digest has 64 hexadecimal digits, but this text has {0} characters")]
     Length(usize),
     /// A character that is not a lower-case hexadecimal digit.
-    #[error("a digest has only the digits 0-9 and a-f, this has {character:?} at position {position}")]
+    #[error("a digest has only the digits 0-9 and a-f, but this text has {character:?} at position {position}")]
     Character {
         /// The offending character.
         character: char,
-        /// Its place, counted from 0.
+        /// Its position, counted from 0.
         position: usize,
     },
 }
@@ -132,30 +133,13 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A digest that names one kind of thing.
-pub trait TypedId: Copy + From<Digest> {
-    /// What it names, in words, for messages.
-    const WHAT: &'static str;
-
-    /// The digest itself.
-    fn digest(&self) -> Digest;
-}
-
-/// Declares digests that cannot be taken for one another.
+/// Declares id types that cannot be mixed up.
 macro_rules! typed_ids {
-    ($($(#[$doc:meta])* $name:ident = $what:literal;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub Digest);
-
-        impl TypedId for $name {
-            const WHAT: &'static str = $what;
-
-            fn digest(&self) -> Digest {
-                self.0
-            }
-        }
 
         impl From<Digest> for $name {
             fn from(digest: Digest) -> Self {
@@ -187,24 +171,24 @@ macro_rules! typed_ids {
 
 typed_ids! {
     /// An image: the digest of its original bytes.
-    ImageId = "image";
+    ImageId;
     /// A prompt template: the digest of its text.
-    PromptId = "prompt";
+    PromptId;
     /// A model: the digest of its weights and config.
-    ModelId = "model";
-    /// A group: the samples that are scored against one another.
-    GroupId = "group";
+    ModelId;
+    /// A group of samples whose rewards are compared with each other.
+    GroupId;
     /// One sample of the Questioner.
-    QuestionId = "question";
+    QuestionId;
     /// One sample of the Reasoner.
-    AnswerId = "answer";
+    AnswerId;
     /// An item of a benchmark.
-    ItemId = "benchmark item";
+    ItemId;
 }
 
 impl ModelId {
-    /// The id of the weights that a training step made, named by the key of its action: between checkpoints there are no bytes to take
-    /// a digest of.
+    /// Returns the id of the weights after a training step, derived from the key of the step's action.
+    /// Between checkpoints the weights are not written, so there are no bytes to digest.
     pub fn of_step(action: &str) -> Self {
         Self(Digest::derive("visplay 2026 trained model id", &[action.as_bytes()]))
     }
@@ -217,21 +201,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digest_of_nothing_is_blake3s() {
+    fn the_digest_of_nothing_is_that_of_blake3() {
         let empty = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
         assert_eq!(Digest::of(b"").to_string(), empty);
         assert_eq!(format!("{:?}", ImageId(Digest::of(b""))), format!("ImageId({empty})"));
     }
 
     #[test]
-    fn parts_do_not_run_together() {
+    fn boundaries_between_parts_matter() {
         assert_ne!(Digest::derive("t", &[b"ab", b"c"]), Digest::derive("t", &[b"a", b"bc"]));
         assert_ne!(Digest::derive("t", &[b"ab"]), Digest::derive("u", &[b"ab"]));
         assert_ne!(Digest::derive("t", &[]), Digest::derive("t", &[b""]));
     }
 
     #[test]
-    fn only_one_text_form() {
+    fn a_digest_has_only_one_text_form() {
         let good = Digest::of(b"x").to_string();
         assert!(good.to_uppercase().parse::<Digest>().unwrap_err().to_string().contains("0-9 and a-f"));
         assert_eq!(good[1..].parse::<Digest>(), Err(ParseDigestError::Length(63)));

@@ -1,13 +1,15 @@
-//! Counter-based randomness: every random number is a pure function of what it is for.
+//! Counter-based random numbers: each number is a pure function of its purpose.
 //!
-//! A [`Stream`] is keyed by (seed, stage, row, sample) and has numbered positions; token *t* of a sample uses
-//! position *t*. Nothing advances, so a sample does not depend on its batch, on its neighbours, on the order of the
-//! work or on where it was interrupted, and any position can be asked for at any time.
+//! A [`Stream`] is keyed by (seed, stage, row, sample) and has numbered positions. For example, token
+//! *t* of a sample uses position *t*. A stream has no state, so a sample does not depend on its batch,
+//! on the order of the work or on where a run was interrupted, and any position can be read at any
+//! time.
 //!
-//! The construction is blake3 in derive-key mode over the key's parts, each with its length in front, read as an
-//! extendable output: position *p* owns the 64 bytes from offset 64 *p*, that is one output block, eight little-endian
-//! words. The words of different positions and of different keys are independent as far as blake3 is a pseudo-random
-//! function. `ln` and `cos` come from the `libm` crate, so a figure is the same on every machine.
+//! The construction is blake3 in derive-key mode over the parts of the key, each preceded by its
+//! length, read as an extendable output. Position *p* owns the 64 bytes at offset 64 *p*: one output
+//! block, or eight little-endian words. Words of different positions and keys are independent as far
+//! as blake3 is a pseudo-random function. `ln` and `cos` come from the `libm` crate, so numbers are
+//! the same on every machine.
 //!
 //! ```
 //! use visplay::random::Seed;
@@ -24,25 +26,25 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The blake3 derive-key context. Changing it, or anything else here that changes a number, changes every sample
-/// ever drawn: the frozen values in this file's tests stand guard.
+/// The blake3 derive-key context. Changing it, or anything else here that affects a number, changes
+/// every sample ever drawn; the frozen values in the tests below guard against that.
 const CONTEXT: &str = "visplay 2026-01 counter-based random stream v1";
 
-/// Words in the block that a position owns.
+/// Number of words per position.
 const LANES: u64 = 8;
 
-/// The seed of a run: the one number from which everything random follows.
+/// The seed of a run, from which all its random numbers derive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The stream of sample `sample` of row `row` in stage `stage`.
+    /// Returns the stream of sample `sample` of row `row` in stage `stage`.
     pub fn stream(self, stage: &str, row: &str, sample: u64) -> Stream {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
         hasher.update(&self.0.to_le_bytes());
         for part in [stage, row] {
-            // The length in front keeps ("ab", "c") and ("a", "bc") apart.
+            // The preceding length distinguishes ("ab", "c") from ("a", "bc").
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
@@ -65,17 +67,17 @@ impl FromStr for Seed {
     }
 }
 
-/// The random numbers of one purpose, addressed by position. See the [module](self).
+/// The random numbers for one purpose, addressed by position. See the [module](self).
 #[derive(Debug, Clone)]
 pub struct Stream {
     output: blake3::OutputReader,
 }
 
 impl Stream {
-    /// The eight words of a position.
+    /// Returns the eight words of a position.
     fn block(&self, position: u64) -> [u64; LANES as usize] {
         let mut reader = self.output.clone();
-        // 2^58 positions exist; wrapping beyond is harmless and keeps this total.
+        // There are 2^58 positions; wrapping beyond is harmless and avoids an error case.
         reader.set_position(position.wrapping_mul(8 * LANES));
         let mut bytes = [0u8; 8 * LANES as usize];
         reader.fill(&mut bytes);
@@ -86,21 +88,22 @@ impl Stream {
         words
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub fn bits(&self, position: u64) -> u64 {
         self.block(position)[0]
     }
 
-    /// A number in [0, 1): one of the 2^53 multiples of 2^-53, each equally likely.
+    /// Returns a number in [0, 1): one of the 2^53 multiples of 2^-53, each equally likely.
     pub fn uniform(&self, position: u64) -> f64 {
         unit(self.bits(position))
     }
 
-    /// An integer in 0..bound, each exactly equally likely.
+    /// Returns an integer in 0..bound, each exactly equally likely.
     ///
-    /// Lemire, *Fast Random Integer Generation in an Interval* (2019): the high half of word * bound, with the words
-    /// rejected whose low half falls among the first 2^64 mod bound. A position whose eight words are all rejected
-    /// (at most one in 256, and only for bounds near 2^64) goes on in a stream keyed by its block.
+    /// Uses Lemire, *Fast Random Integer Generation in an Interval* (2019): the high half of
+    /// word * bound, rejecting words whose low half is below 2^64 mod bound. A position whose eight
+    /// words are all rejected (at most one in 256, for bounds near 2^64) continues in a stream keyed by
+    /// its block.
     pub fn below(&self, position: u64, bound: NonZeroU64) -> u64 {
         let bound = bound.get();
         let threshold = bound.wrapping_neg() % bound;
@@ -116,14 +119,15 @@ impl Stream {
         }
     }
 
-    /// A standard normal number (Box and Muller, 1958): sqrt(-2 ln u) cos(2 pi v), with u in (0, 1] and v in [0, 1).
+    /// Returns a standard normal number (Box and Muller, 1958): sqrt(-2 ln u) cos(2 pi v), with u in
+    /// (0, 1] and v in [0, 1).
     pub fn normal(&self, position: u64) -> f64 {
         let [a, b, ..] = self.block(position);
         let u = 1.0 - unit(a);
         (-2.0 * libm::log(u)).sqrt() * libm::cos(std::f64::consts::TAU * unit(b))
     }
 
-    /// Puts the items into one of their orders, each equally likely (Fisher and Yates). Uses positions 1..len.
+    /// Shuffles the items, each order equally likely (Fisher and Yates). Uses positions 1..len.
     pub fn shuffle<T>(&self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = self.index(last as u64, last + 1);
@@ -131,13 +135,14 @@ impl Stream {
         }
     }
 
-    /// One of the items, each equally likely; none of none.
+    /// Chooses one of the items, each equally likely; `None` if there are none.
     pub fn choose<'a, T>(&self, position: u64, items: &'a [T]) -> Option<&'a T> {
         if items.is_empty() { None } else { items.get(self.index(position, items.len())) }
     }
 
-    /// `count` different indexes of a list of `len` in random order, every selection equally likely; all of them if
-    /// there are fewer. Uses positions 0..count, and a selection begins with every smaller one.
+    /// Returns `count` different indexes below `len` in random order, every selection equally likely;
+    /// all indexes if there are fewer. Uses positions 0..count, and a larger selection begins with the
+    /// smaller ones.
     pub fn sample_indexes(&self, len: usize, count: usize) -> Vec<usize> {
         let mut indexes: Vec<usize> = (0..len).collect();
         let count = count.min(len);
@@ -149,21 +154,22 @@ impl Stream {
         indexes
     }
 
-    /// Fills `bytes` with the stream's bytes from the block of `position` on; the quick way to many of them.
+    /// Fills `bytes` with the stream's bytes, starting at the block of `position`. This is the fast way
+    /// to get many of them.
     pub fn fill(&self, position: u64, bytes: &mut [u8]) {
         let mut reader = self.output.clone();
         reader.set_position(position.wrapping_mul(8 * LANES));
         reader.fill(bytes);
     }
 
-    /// An index of a list that is not empty.
+    /// Returns an index of a non-empty list.
     fn index(&self, position: u64, len: usize) -> usize {
         let bound = NonZeroU64::new(len as u64).unwrap_or(NonZeroU64::MIN);
         self.below(position, bound) as usize
     }
 }
 
-/// The upper 53 bits as a multiple of 2^-53.
+/// Converts the upper 53 bits to a multiple of 2^-53.
 fn unit(word: u64) -> f64 {
     (word >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
@@ -180,7 +186,7 @@ mod tests {
         NonZeroU64::new(n).unwrap()
     }
 
-    /// Pearson's statistic of counts that should be equal.
+    /// Pearson's chi-squared statistic of counts that should be equal.
     fn chi_square(counts: &[u64]) -> f64 {
         let expected = counts.iter().sum::<u64>() as f64 / counts.len() as f64;
         counts.iter().map(|&n| (n as f64 - expected).powi(2) / expected).sum()
@@ -202,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_construction_is_the_documented_one() {
-        // The same bytes put together by hand: seed, length and stage, length and row, sample.
+        // The same bytes assembled by hand: seed, length and stage, length and row, sample.
         let mut preimage = 42u64.to_le_bytes().to_vec();
         preimage.extend(4u64.to_le_bytes());
         preimage.extend(b"test");
@@ -236,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_is_uniform_and_unrelated_between_positions() {
+    fn uniform_numbers_are_uniform_and_independent_between_positions() {
         const N: u64 = 200_000;
         let s = stream();
         let (mut counts, mut pairs) = (vec![0u64; 100], vec![0u64; 100]);
@@ -252,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_samples_are_unrelated() {
+    fn neighbouring_samples_are_independent() {
         let mut counts = vec![0u64; 100];
         for sample in 0..50_000 {
             let (a, b) = (Seed(1).stream("s", "r", sample), Seed(1).stream("s", "r", sample + 1));
@@ -262,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn below_is_even_and_within_its_bound() {
+    fn below_is_uniform_and_within_its_bound() {
         let s = stream();
         let mut counts = vec![0u64; 7];
         for p in 0..70_000 {
@@ -271,7 +277,7 @@ mod tests {
         // 6 degrees of freedom: 99.99 % quantile 27.9.
         assert!(chi_square(&counts) < 27.9, "{}", chi_square(&counts));
         assert!((0..100).all(|p| s.below(p, bound(1)) == 0));
-        // Just above 2^63 nearly every second word is rejected, so the continuation is walked too.
+        // Just above 2^63 nearly every second word is rejected, so the continuation is tested too.
         let wide = bound((1 << 63) + 1);
         let mut halves = [0u64; 2];
         for p in 0..20_000 {
@@ -283,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn normal_has_the_moments_and_tails_of_the_normal() {
+    fn normal_numbers_have_the_moments_and_tails_of_the_distribution() {
         const N: u64 = 200_000;
         let s = stream();
         let (mut sum, mut squares, mut fourths, mut inside) = (0.0, 0.0, 0.0, 0u64);
@@ -302,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn shuffle_reaches_every_order_equally() {
+    fn shuffle_reaches_every_order_equally_often() {
         let mut counts = std::collections::BTreeMap::<Vec<u8>, u64>::new();
         for sample in 0..24_000 {
             let mut items = vec![0, 1, 2, 3];
@@ -316,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_distinct_even_and_nested() {
+    fn selections_are_distinct_uniform_and_nested() {
         let mut counts = vec![0u64; 10];
         for sample in 0..20_000 {
             let s = Seed(4).stream("sample", "", sample);
@@ -333,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn choose_takes_each_item_and_none_of_none() {
+    fn choose_reaches_each_item_and_returns_none_for_an_empty_list() {
         let s = stream();
         let items = ["a", "b", "c"];
         let chosen: std::collections::BTreeSet<_> = (0..50).filter_map(|p| s.choose(p, &items)).collect();
@@ -341,7 +347,8 @@ mod tests {
         assert_eq!(s.choose::<u8>(0, &[]), None);
     }
 
-    // A Python program over the `blake3` package, written from the module's description, gives the same figures.
+    // A Python program over the `blake3` package, written from the module's description, gives the
+    // same values.
     const FROZEN_BITS: [u64; 3] = [12_579_448_138_203_627_010, 7_619_626_708_957_773_196, 14_361_426_178_197_532_928];
     const FROZEN_UNIFORM: u64 = 0x3fe5_d265_adda_826f;
     const FROZEN_NORMAL: u64 = 0xbfed_51dd_6bc9_17d6;

@@ -1,4 +1,4 @@
-//! Turns any `Serialize` into a tree with sorted keys, refusing what canonical JSON has no text for.
+//! Serializer into a tree with sorted keys; it rejects values without a canonical text.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::ser::{self, Serialize, Serializer};
 
 use super::CanonicalError;
 
-/// Deeper values are refused: readers of JSON commonly stop at 128.
+/// Maximum nesting depth; JSON parsers commonly stop at 128.
 const MAX_DEPTH: usize = 100;
 
 pub(super) enum Node {
@@ -46,7 +46,7 @@ impl NodeSerializer {
     }
 }
 
-/// `{"Variant": node}` where there is a variant, else the node.
+/// Wraps a node as `{"Variant": node}` if there is a variant.
 fn wrapped(variant: Option<&'static str>, node: Node) -> Node {
     match variant {
         Some(name) => Node::Object(BTreeMap::from([(name.to_owned(), node)])),
@@ -120,7 +120,7 @@ impl Serializer for NodeSerializer {
 
     fn serialize_f64(self, v: f64) -> Result<Node, CanonicalError> {
         if !v.is_finite() {
-            return Err(CanonicalError::new(format!("{v} is not a number that can be compared")));
+            return Err(CanonicalError::new(format!("{v} is not a finite number")));
         }
         Ok(Node::Float(v))
     }
@@ -134,7 +134,7 @@ impl Serializer for NodeSerializer {
     }
 
     fn serialize_bytes(self, _: &[u8]) -> Result<Node, CanonicalError> {
-        Err(CanonicalError::new("bytes; write them as text"))
+        Err(CanonicalError::new("it is bytes; encode them as text"))
     }
 
     fn serialize_none(self) -> Result<Node, CanonicalError> {
@@ -217,7 +217,7 @@ impl Serializer for NodeSerializer {
     }
 }
 
-/// An array under way.
+/// An array being serialized.
 pub(super) struct Items {
     inner: NodeSerializer,
     items: Vec<Node>,
@@ -236,7 +236,7 @@ impl Items {
     }
 }
 
-/// The four kinds of serde array are one here.
+/// Implements serde's four kinds of arrays, which are all the same here.
 macro_rules! array_kind {
     ($($kind:ident, $push:ident;)+) => {$(
         impl ser::$kind for Items {
@@ -261,7 +261,7 @@ array_kind! {
     SerializeTupleVariant, serialize_field;
 }
 
-/// An object under way.
+/// An object being serialized.
 pub(super) struct Fields {
     inner: NodeSerializer,
     fields: BTreeMap<String, Node>,
@@ -273,7 +273,7 @@ impl Fields {
     fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), CanonicalError> {
         let node = value.serialize(self.inner).map_err(|e| e.within(key.clone()))?;
         if self.fields.contains_key(&key) {
-            return Err(CanonicalError::new("this key comes twice").within(key));
+            return Err(CanonicalError::new("this key occurs twice").within(key));
         }
         self.fields.insert(key, node);
         Ok(())
@@ -308,7 +308,7 @@ impl ser::SerializeMap for Fields {
     }
 }
 
-/// The two kinds of serde struct are one here.
+/// Implements serde's two kinds of structs, which are the same here.
 macro_rules! struct_kind {
     ($($kind:ident;)+) => {$(
         impl ser::$kind for Fields {

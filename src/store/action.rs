@@ -1,30 +1,33 @@
-//! Actions: what was asked of a stage, and the key that stands for it.
+//! Actions and their keys: what decides whether a shard runs again.
 //!
-//! A result is a function of its action, so the key must hold everything that the result depends on, and nothing else.
+//! An action describes one run of a stage on one shard. Its key is a digest of the whole description.
+//! If the store has a result under that key, the shard is done; otherwise it runs. So the key must
+//! cover everything that the result depends on, and nothing else.
 //!
 //! | in the key | why |
 //! |---|---|
-//! | `stage`, `stage_version` | which function; the version changes when the same input would give other bytes |
-//! | `parameters` | every knob the stage reads, defaults written out, so that a changed default is a changed key |
+//! | `stage`, `stage_version` | which function ran; the version is raised when the same inputs would give other bytes |
+//! | `parameters` | every setting that the stage reads, defaults included, so that a changed default changes the key |
 //! | `seed` | all randomness of a stage derives from it |
-//! | `inputs` | digests of the input objects, in the order in which they are read |
-//! | `model` | the weights that were used, where a model was |
-//! | `shard` | which part of the input |
-//! | `schemas` | the schema of each table written; another schema is another file |
-//! | `writer_profile` | the layout of Parquet bytes |
+//! | `inputs` | digests of the input objects, in reading order |
+//! | `model` | digest of the weights, if the stage uses a model |
+//! | `shard` | which part of the input this is |
+//! | `schemas` | schema of each table that is written: another schema is another file |
+//! | `writer_profile` | how Parquet files are laid out, down to the byte |
 //!
 //! | not in the key | why |
 //! |---|---|
-//! | paths, host, user | the same work elsewhere is the same work |
-//! | time, attempt | a second try is the same work |
-//! | threads, device index | results must not depend on them; that is tested |
-//! | batch size, in f32 on the CPU | the same; elsewhere it is among the parameters |
-//! | program version | `stage_version` says when a change matters; the version is recorded in the result |
-//! | names of evolutions | two evolutions share what they have in common |
+//! | paths, host, user | the same work elsewhere gives the same result |
+//! | time, attempt | a retry gives the same result |
+//! | threads, device index | results do not depend on them; tests check it |
+//! | batch size, in f32 on the CPU | kernels there are batch-invariant; elsewhere it is one of the parameters |
+//! | program version | `stage_version` covers changes that matter; the result records the version |
+//! | evolution name | evolutions share the work that they have in common |
 //!
-//! The key is blake3 in derive-key mode, so that it can never equal the digest of an object.
+//! Keys are computed with blake3 in derive-key mode, so a key never equals the digest of an object.
+//! `visplay why` compares two actions and prints the fields that differ ([`Action::differences`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -44,7 +47,7 @@ const CONTEXT: &str = "visplay 2026-11 action key v1";
 pub struct ActionKey(pub(super) Digest);
 
 impl ActionKey {
-    /// The key of a canonical preimage.
+    /// Computes the key from the canonical JSON of an action.
     pub(super) fn of(preimage: &[u8]) -> Self {
         Self(Digest::from(blake3::Hash::from(blake3::derive_key(CONTEXT, preimage))))
     }
@@ -64,64 +67,62 @@ impl FromStr for ActionKey {
     }
 }
 
-/// What a stage was asked to do. See the module's tables for what belongs here.
+/// One run of a stage on one shard. The tables above say which facts belong here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
-    /// The stage's name.
+    /// Name of the stage.
     pub stage: String,
-    /// The version of the stage's function.
+    /// Version of the stage's function.
     pub stage_version: u32,
-    /// Every knob that the stage reads.
+    /// Settings that the stage reads, by name.
     pub parameters: BTreeMap<String, Value>,
-    /// The seed of all its randomness.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Input objects in reading order, each with the part it plays.
+    /// Input objects, in reading order.
     pub inputs: Vec<Input>,
-    /// The digest of the weights used.
+    /// Digest of the model's weights.
     pub model: Option<Digest>,
-    /// Which part of the input this is; empty for all of it.
+    /// The part of the input to process; empty for all of it.
     pub shard: BTreeMap<String, Value>,
-    /// Schema ids of the tables written, by table.
+    /// Schema ids of the tables to write, by table.
     pub schemas: BTreeMap<String, Digest>,
-    /// The number of the Parquet writer's profile.
+    /// Number of the Parquet writer's profile.
     pub writer_profile: u32,
 }
 
-/// An input of an action.
+/// An input object of an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// The part it plays, such as `images`.
+    /// Its role, such as `images`.
     pub role: String,
     /// The object.
     pub object: ObjectId,
 }
 
 impl Action {
-    /// The canonical preimage of the key: what `actions/` stores.
+    /// Returns the canonical JSON that the key is a digest of, as stored in `actions/`.
     pub fn preimage(&self) -> Result<Vec<u8>, StoreError> {
         Ok(to_canonical(self)?)
     }
 
-    /// The action's key.
+    /// Computes the action's key.
     pub fn key(&self) -> Result<ActionKey, StoreError> {
         Ok(ActionKey::of(&self.preimage()?))
     }
 
-    /// What differs between two actions, field by field: what `visplay why` prints.
+    /// Compares two actions field by field, sorted by path.
     pub fn differences(&self, newer: &Self) -> Vec<ActionDifference> {
         let (before, after) = (self.flat(), newer.flat());
-        let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
-        keys.sort();
-        keys.dedup();
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         keys.into_iter()
             .filter(|k| before.get(*k) != after.get(*k))
             .map(|k| ActionDifference { key: k.clone(), before: before.get(k).cloned(), after: after.get(k).cloned() })
             .collect()
     }
 
-    /// Every leaf by its path, such as `parameters.max_pixels` or `inputs.images[0]`.
+    /// Returns all leaf values by path, such as `parameters.max_pixels` or `inputs.images[0]`.
     fn flat(&self) -> BTreeMap<String, String> {
         let mut leaves = BTreeMap::from([
             ("stage".to_owned(), self.stage.clone()),
@@ -145,7 +146,7 @@ impl Action {
     }
 }
 
-/// The leaves of a value by their paths.
+/// Adds the leaf values of a JSON value by path.
 fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
@@ -157,14 +158,14 @@ fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
     }
 }
 
-/// A part of an action that changed.
+/// A field that differs between two actions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ActionDifference {
-    /// The part's path within the action.
+    /// Path of the field within the action.
     pub key: String,
-    /// What it was; `None` when it was not there.
+    /// Value in the older action; `None` if it has no such field.
     pub before: Option<String>,
-    /// What it is; `None` when it is gone.
+    /// Value in the newer action; `None` if it has no such field.
     pub after: Option<String>,
 }
 

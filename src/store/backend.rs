@@ -1,4 +1,4 @@
-//! What the store asks of the place where its files lie, small enough for an object store to answer later.
+//! Interface to the storage that holds the store's files, small enough for an object store to implement.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use super::error::StoreError;
 use crate::ids::Digest;
 
-/// A file being written under a temporary name. Nobody can see it until it is published; dropped, it is gone.
+/// A file being written under a temporary name. It is invisible until published, and removed if
+/// dropped before.
 #[derive(Debug)]
 pub struct StagedFile {
     file: Option<File>,
@@ -22,12 +23,12 @@ impl StagedFile {
         Self { file: Some(file), path, hasher: blake3::Hasher::new(), len: 0 }
     }
 
-    /// The digest and the number of the bytes written so far.
+    /// Returns the digest and the number of bytes written so far.
     pub fn digest(&self) -> (Digest, u64) {
         (Digest::from(self.hasher.finalize()), self.len)
     }
 
-    /// Makes the bytes durable and closes the file, reporting what a silent close would lose.
+    /// Flushes the bytes to disk and closes the file. Closing without it would hide write errors.
     pub(super) fn sync_and_close(&mut self) -> Result<(), StoreError> {
         if let Some(file) = self.file.take() {
             file.sync_all().map_err(StoreError::io("flush to disk", &self.path))?;
@@ -39,7 +40,7 @@ impl StagedFile {
         &self.path
     }
 
-    /// The temporary name is gone (renamed away), so there is nothing left to remove.
+    /// Drops the handle after the file was renamed, when there is no temporary file left to remove.
     pub(super) fn forget(mut self) {
         self.path = PathBuf::new();
     }
@@ -48,7 +49,7 @@ impl StagedFile {
 impl Write for StagedFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let Some(file) = &mut self.file else {
-            return Err(io::Error::other("the staged file is sealed"));
+            return Err(io::Error::other("the staged file is closed"));
         };
         let n = file.write(buf)?;
         self.hasher.update(&buf[..n]);
@@ -64,66 +65,66 @@ impl Write for StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
-            // A leftover is harmless (nothing refers to it) and `gc` removes it.
+            // If this fails, the leftover is harmless (nothing refers to it) and `gc` removes it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Whether publishing may replace what has the name.
+/// Whether publishing may replace an existing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishMode {
-    /// The name says what the bytes are, so that replacing can only mend.
+    /// Replace it: the name determines the bytes, so this can only repair.
     Replace,
-    /// The first one wins, for good.
+    /// Keep it: the first file published under a name wins.
     CreateOnly,
 }
 
-/// What publishing found.
+/// Outcome of publishing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishOutcome {
-    /// The name is ours.
+    /// The file now has the name.
     Ours,
     /// Another file has the name already (only with [`Publish::CreateOnly`]).
     Taken,
 }
 
-/// A file of the store as its place lists it.
+/// A file of the store, as listed by the backend.
 #[derive(Debug, Clone)]
 pub struct FileEntry {
-    /// The name within the store, `/` between parts. Bytes that are not UTF-8 are replaced, so that it can be shown.
+    /// Name within the store, with `/` between parts. Bytes that are not UTF-8 are replaced.
     pub name: String,
-    /// The same name as the file system has it.
+    /// Path in the file system.
     pub path: PathBuf,
-    /// Bytes.
+    /// Size in bytes.
     pub len: u64,
-    /// When it was last written or touched.
+    /// Time of the last write or touch.
     pub modified: SystemTime,
-    /// Whether it is a plain file (a link, socket or device has no business in a store).
+    /// Whether it is a regular file; links, sockets and devices do not belong in a store.
     pub is_file: bool,
 }
 
-/// A place for store files. Names are relative, `/` between parts.
+/// Storage for the files of a store. Names are relative, with `/` between parts.
 ///
-/// Implementations promise: a published file is whole and durable when `publish` returns, and a reader sees
-/// all of it or nothing at any moment, crashes included.
+/// Implementations guarantee that a published file is complete and durable when `publish` returns,
+/// and that a reader sees all of it or none of it at any moment, even after a crash.
 pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Opens a new temporary file.
     fn stage(&self) -> Result<StagedFile, StoreError>;
-    /// Gives a staged file its name.
+    /// Renames a staged file to its final name.
     fn publish(&self, staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError>;
-    /// The bytes of a file; `None` when there is none.
+    /// Reads a file; `None` if it does not exist.
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Length and time of a file; `None` when there is none.
+    /// Returns a file's size and time; `None` if it does not exist.
     fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError>;
-    /// Every file below a folder, sorted by name; nothing when there is no such folder.
+    /// Lists all files below a folder, sorted by name; empty if there is no such folder.
     fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError>;
-    /// Marks a file as just used, so that `gc` lets it be.
+    /// Marks a file as just used, so that `gc` keeps it for a grace period.
     fn touch(&self, name: &str) -> Result<(), StoreError>;
-    /// Removes a file; it may be gone already.
+    /// Removes a file, if it still exists.
     fn remove(&self, entry: &FileEntry) -> Result<(), StoreError>;
-    /// Moves a file into the quarantine under a name.
-    fn set_aside(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError>;
-    /// Shows a file under a second name (a hard link where the place has them, a copy elsewhere).
+    /// Moves a file to a name in the quarantine.
+    fn quarantine(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError>;
+    /// Gives a file a second name: a hard link where the storage has them, else a copy.
     fn link(&self, name: &str, second: &str) -> Result<(), StoreError>;
 }

@@ -1,4 +1,4 @@
-//! The cache: notes that save work and may be lost or damaged at any time without harm.
+//! Cache of notes that save work; losing or damaging one does no harm.
 
 use super::backend::PublishMode;
 use super::error::StoreError;
@@ -6,13 +6,13 @@ use super::{Store, layout};
 use crate::ids::Digest;
 
 impl Store {
-    /// A note of the cache; `None` when there is none or it is damaged.
+    /// Reads a note; `None` if there is none or it is damaged.
     pub fn read_cache(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(bytes) = self.backend.read(&file(key))? else { return Ok(None) };
         Ok(unwrap_note(bytes))
     }
 
-    /// Writes a note down, in place of an older one of the same key.
+    /// Writes a note, replacing an older one with the same key.
     pub fn write_cache(&self, key: Digest, note: &[u8]) -> Result<(), StoreError> {
         let mut bytes = Vec::with_capacity(note.len() + 32);
         bytes.extend_from_slice(note);
@@ -25,10 +25,10 @@ fn file(key: Digest) -> String {
     format!("{}/{key}.sealed", layout::CACHE)
 }
 
-/// The note without its digest; `None` when the two do not agree.
+/// Strips the digest at the end of a note; `None` if it does not match.
 pub(super) fn unwrap_note(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let split = bytes.len().checked_sub(32)?;
-    let whole = Digest::of(&bytes[..split]).as_bytes() == &bytes[split..];
+    let intact = Digest::of(&bytes[..split]).as_bytes() == &bytes[split..];
     bytes.truncate(split);
-    whole.then_some(bytes)
+    intact.then_some(bytes)
 }

@@ -1,9 +1,12 @@
-//! Claims: leases on work in progress. They keep two workers from doing the same work; correctness never rests on
-//! them, since results are create-only and two workers that do the same work make the same bytes.
+//! Claims: leases that keep two workers from running the same action.
 //!
-//! A holder touches its lease every few seconds. Another worker takes a lease over when its holder ran on the same
-//! host and is gone, or when the lease was not touched while that worker watched it for [`LEASE_TIMEOUT`]: only the watcher's
-//! own monotonic clock counts, so hosts whose clocks differ are no trouble.
+//! They only save work. Correctness never depends on them: results are create-only, and two workers
+//! that run one action produce the same bytes.
+//!
+//! A holder touches its lease file every few seconds (the heartbeat). Another worker takes the lease
+//! over if the holder ran on the same host and is dead, or if the lease was not touched while that
+//! worker watched it for [`LEASE_TIMEOUT`]. Only the watcher's monotonic clock counts, so hosts whose
+//! clocks differ do no harm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,11 +21,11 @@ use super::layout;
 use super::process::Process;
 use super::{Store, checksum};
 
-/// How long a lease may go untouched before another worker takes it over.
+/// Time without a heartbeat after which another worker may take a lease over.
 pub const LEASE_TIMEOUT: Duration = Duration::from_secs(60);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// What a lease file says.
+/// Content of a lease file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Lease {
@@ -30,41 +33,47 @@ pub(super) struct Lease {
     pub(super) holder: Process,
 }
 
-/// The right to do a piece of work, given back when dropped.
+/// The right to run an action; dropping it removes the lease.
 #[derive(Debug)]
 pub struct Claim {
     file: String,
     held: Arc<HeldLeases>,
 }
 
-/// How asking for a claim went.
+/// Outcome of requesting a claim.
 #[derive(Debug)]
 pub enum ClaimOutcome {
-    /// The work is ours.
+    /// This process holds the claim.
     Ours(Claim),
-    /// A living worker does it.
+    /// A live worker holds it.
     Taken(Process),
 }
 
-/// The leases that this process holds or watches.
+/// Leases that this process holds or watches.
 #[derive(Debug)]
 pub(super) struct HeldLeases {
     backend: Arc<dyn Backend>,
     files: Mutex<BTreeSet<String>>,
+    /// Last modification time of each watched lease, and when this process first saw it.
     watched: Mutex<BTreeMap<String, (SystemTime, Instant)>>,
-    beating: std::sync::Once,
+    heartbeat: std::sync::Once,
 }
 
 impl HeldLeases {
     pub(super) fn new(backend: Arc<dyn Backend>) -> Arc<Self> {
-        Arc::new(Self { backend, files: Mutex::default(), watched: Mutex::default(), beating: std::sync::Once::new() })
+        Arc::new(Self {
+            backend,
+            files: Mutex::default(),
+            watched: Mutex::default(),
+            heartbeat: std::sync::Once::new(),
+        })
     }
 
     fn files(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a lease has not been touched for [`LEASE_TIMEOUT`] of watching.
+    /// Whether a lease has been watched for [`LEASE_TIMEOUT`] without being touched.
     fn is_stale(&self, file: &str, modified: SystemTime) -> bool {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = watched.entry(file.to_owned()).or_insert((modified, Instant::now()));
@@ -74,17 +83,18 @@ impl HeldLeases {
         seen.1.elapsed() > LEASE_TIMEOUT
     }
 
-    /// Touches every held lease until the store is closed.
-    fn keep_beating(self: &Arc<Self>) {
+    /// Starts the thread that touches the held leases until the store is closed.
+    fn start_heartbeat(self: &Arc<Self>) {
         let weak: Weak<Self> = Arc::downgrade(self);
-        self.beating.call_once(|| {
+        self.heartbeat.call_once(|| {
             let beat = move || {
                 loop {
                     std::thread::sleep(HEARTBEAT);
                     let Some(held) = weak.upgrade() else { return };
                     let files: Vec<String> = held.files().iter().cloned().collect();
                     for file in files {
-                        // A lease that cannot be touched is taken over at worst, which costs work, not correctness.
+                        // If touching fails, another worker may take the lease over. That costs work,
+                        // not correctness.
                         let _ = held.backend.touch(&file);
                     }
                 }
@@ -104,22 +114,22 @@ impl Drop for Claim {
 }
 
 impl Store {
-    /// Asks for the right to run an action.
+    /// Requests the right to run an action.
     pub fn claim(&self, action: ActionKey) -> Result<ClaimOutcome, StoreError> {
         let file = layout::claim(action);
         let lease = checksum::with_checksum(&Lease { action, holder: Process::current() })?;
-        // A second round follows a takeover; whoever is quicker then has it.
+        // The second attempt follows the removal of a stale lease; the faster worker gets it.
         for _ in 0..2 {
             if self.put_file(&file, &lease, PublishMode::CreateOnly)? == PublishOutcome::Published {
                 self.held.files().insert(file.clone());
-                self.held.keep_beating();
+                self.held.start_heartbeat();
                 return Ok(ClaimOutcome::Acquired(Claim { file, held: Arc::clone(&self.held) }));
             }
             let Some(entry) = self.backend.head(&file)? else { continue };
             let Some(bytes) = self.backend.read(&file)? else { continue };
             match checksum::verify_checksum::<Lease>(&file, &bytes) {
-                Ok(there) if !there.holder.is_surely_dead() && !self.held.is_stale(&file, entry.modified) => {
-                    return Ok(ClaimOutcome::HeldBy(there.holder));
+                Ok(lease) if !lease.holder.is_surely_dead() && !self.held.is_stale(&file, entry.modified) => {
+                    return Ok(ClaimOutcome::HeldBy(lease.holder));
                 }
                 _ => self.backend.remove(&entry)?,
             }

@@ -1,4 +1,4 @@
-//! What can go wrong in a store.
+//! Errors of the store.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use super::action::Action;
 use crate::canonical::CanonicalError;
 
-/// An error of the store; each names the file that it is about.
+/// An error of the store, naming the file it concerns.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// A system call failed.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
-        /// What was being done, as a verb phrase.
+        /// The operation, as a verb phrase.
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
     /// The folder has no `FORMAT` file.
@@ -27,40 +27,40 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The store was written by a newer program.
-    #[error("the store {} has format {found}, and this program knows formats up to {known}", path.display())]
+    #[error("the store {} has format {found}, but this visplay supports formats up to {known}", path.display())]
     NewerFormat {
         /// The folder.
         path: PathBuf,
         /// The format found.
         found: u32,
-        /// The newest format known here.
+        /// The newest format supported here.
         known: u32,
     },
-    /// A store file is not what it must be.
+    /// A store file is corrupt.
     #[error("{name} is damaged: {problem}")]
     Damaged {
         /// The file's name within the store.
         name: String,
-        /// What is wrong with it.
+        /// The problem, in words.
         problem: String,
     },
-    /// A store file that something refers to is not there.
+    /// A store file that another one refers to does not exist.
     #[error("{name} is missing from the store")]
     Missing {
         /// The file's name within the store.
         name: String,
     },
-    /// Nothing, or more than one thing, goes by a digest prefix or a ref name.
+    /// A digest prefix or ref name matches nothing, or more than one thing.
     #[error("{0}")]
     Lookup(String),
-    /// A replay asks for what was never stored, so it goes another way than what it replays.
-    #[error("the stage {} is asked for otherwise than it was stored", action.stage)]
+    /// A replay requested an action that is not stored, so it has diverged from the original run.
+    #[error("replay diverged: stage {} was requested with parameters that differ from the stored action", action.stage)]
     ReplayDiverged {
-        /// What is asked for.
+        /// The requested action.
         action: Box<Action>,
     },
-    /// All that was to be made again is made.
-    #[error("everything is made again")]
+    /// All actions of a replay have run.
+    #[error("the replay is complete")]
     ReplayComplete,
     /// A value has no canonical form.
     #[error(transparent)]
@@ -77,7 +77,7 @@ impl StoreError {
         Self::Damaged { name: name.into(), problem: problem.into() }
     }
 
-    /// The system's error kind, if a system call failed.
+    /// Returns the system's error kind, if a system call failed.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Io { source, .. } => Some(source.kind()),

@@ -1,8 +1,8 @@
-//! The store's format number: what `FORMAT` says, and which numbers this program can read.
+//! Format number of a store, as written in its `FORMAT` file.
 
 use super::error::StoreError;
 
-/// A store format. It changes when an older program would misread or damage what a newer one wrote.
+/// A store format. The number is raised when an older program would misread or damage newer files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreFormat(u32);
 
@@ -10,19 +10,19 @@ impl StoreFormat {
     /// The format that this program writes.
     pub const CURRENT: Self = Self(1);
 
-    /// The content of the `FORMAT` file.
+    /// Returns the content of the `FORMAT` file.
     pub fn file_text(self) -> String {
         format!("visplay store {}\n", self.0)
     }
 
-    /// Reads a `FORMAT` file's content; `None` when it is none.
+    /// Parses the content of a `FORMAT` file; `None` if it is malformed.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let number: u32 = text.strip_prefix("visplay store ")?.strip_suffix('\n')?.parse().ok()?;
         (Self(number).file_text() == text && number > 0).then_some(Self(number))
     }
 
-    /// Refuses a format newer than this program's.
+    /// Rejects formats newer than this program supports.
     pub fn check_readable(self, store: &std::path::Path) -> Result<(), StoreError> {
         if self > Self::CURRENT {
             return Err(StoreError::NewerFormat { path: store.to_owned(), found: self.0, known: Self::CURRENT.0 });
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_exact_text_is_a_format() {
+    fn only_the_exact_text_parses() {
         assert_eq!(StoreFormat::parse(b"visplay store 1\n"), Some(StoreFormat::CURRENT));
         for bad in ["", "visplay store 1", "visplay store 01\n", "visplay store 0\n", "visplay store x\n", "1\n"] {
             assert_eq!(StoreFormat::parse(bad.as_bytes()), None, "{bad:?}");

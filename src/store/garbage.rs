@@ -1,8 +1,12 @@
-//! Collect (`visplay gc`): removes what no ref leads to.
+//! Garbage collection (`visplay gc`): removes files that no ref leads to.
 //!
-//! Live is: every result that a ref names or that was used within a grace period (a run may be about to name it), its action, its outputs and its action's inputs, and the same for the results that it
-//! was made from, so that the lineage of whatever is kept is kept too. What is not live and was not used for a grace
-//! period is garbage. Workers touch a result before they build on it, and the time is looked at again right before removal.
+//! Reachable are the results that a ref names, the results used within a grace period (a run may be
+//! about to name them), and transitively all results that these were computed from, so that the
+//! lineage of whatever is kept is kept too. Each reachable result keeps its action, its outputs and
+//! its action's inputs. Everything else that was not used within the grace period is garbage.
+//!
+//! Workers touch a result before they build on it, and the time of a file is checked again right
+//! before it is removed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,83 +19,87 @@ use super::backend::FileEntry;
 use super::error::StoreError;
 use super::layout::{self, ObjectId, StoreFile};
 
-/// What to collect and whether to.
+/// Options of a garbage collection.
 #[derive(Debug, Clone, Copy)]
 pub struct GarbageOptions {
-    /// Only what was not used for this long is garbage.
+    /// Files used more recently than this are kept.
     pub grace: Duration,
-    /// Remove it, rather than say what would go.
+    /// Whether to remove garbage, or only to list it.
     pub delete: bool,
 }
 
-/// A file that no ref leads to.
+/// An unreachable file.
 #[derive(Debug, Clone, Serialize)]
 pub struct GarbageFile {
-    /// The file's name within the store.
+    /// Name within the store.
     pub name: String,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// What a collection found.
+/// Outcome of a garbage collection.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct GarbageReport {
-    /// Files that refs lead to.
+    /// Number of files in use.
     pub live: u64,
-    /// Unreachable files still within the grace period.
+    /// Number of unreachable files within the grace period.
     pub spared: u64,
-    /// Files that went, or would go.
-    pub garbage: Vec<Garbage>,
-    /// Their bytes.
+    /// Files removed, or to be removed.
+    pub garbage: Vec<GarbageFile>,
+    /// Total size of the garbage in bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Finds, and with `delete` removes, what no ref leads to.
+    /// Finds garbage, and removes it if the options say so.
     ///
     /// # Errors
-    /// A damaged or missing action, result or ref stops the collection: what it leads to cannot be known. `verify` comes first.
+    /// A damaged or missing action, result or ref stops the collection, because the files that it
+    /// leads to are unknown. Run `verify` first.
     pub fn collect_garbage(&self, options: GarbageOptions) -> Result<GarbageReport, StoreError> {
-        let live = self.live(options.grace)?;
-        let mut found = GarbageReport::default();
+        let reachable = self.reachable(options.grace)?;
+        let mut report = GarbageReport::default();
         for entry in self.backend.list("")? {
             match StoreFile::of(&entry.name) {
-                StoreFile::Object(object) if live.objects.contains(&object) => found.live += 1,
-                StoreFile::Action(key) | StoreFile::Result(key) if live.actions.contains(&key) => found.live += 1,
-                StoreFile::Format | StoreFile::Ref(..) | StoreFile::Quarantined | StoreFile::Foreign => found.live += 1,
-                // A lease in use is touched all the time, so the grace period tells it from a lost one.
-                _ => self.sweep_up(&entry, options, &mut found)?,
+                StoreFile::Object(object) if reachable.objects.contains(&object) => report.live += 1,
+                StoreFile::Action(key) | StoreFile::Result(key) if reachable.actions.contains(&key) => report.live += 1,
+                StoreFile::Format | StoreFile::Ref(..) | StoreFile::Quarantined | StoreFile::Foreign => {
+                    report.live += 1
+                }
+                // Workers touch their leases all the time, so only an abandoned one is older than the
+                // grace period.
+                _ => self.collect_file(&entry, options, &mut report)?,
             }
         }
-        Ok(found)
+        Ok(report)
     }
 
-    fn sweep_up(
+    fn collect_file(
         &self,
         entry: &FileEntry,
         options: GarbageOptions,
-        found: &mut GarbageReport,
+        report: &mut GarbageReport,
     ) -> Result<(), StoreError> {
-        if StoreFile::of(&entry.name) == StoreFile::View && self.view_is_live(entry)? {
-            found.live += 1;
+        if StoreFile::of(&entry.name) == StoreFile::View && self.is_view_live(entry)? {
+            report.live += 1;
             return Ok(());
         }
-        // The listing may be old by now: a worker may have used the file since.
+        // A worker may have used the file since it was listed.
         let Some(now) = self.backend.head(&entry.name)? else { return Ok(()) };
-        if is_fresh(&now, options.grace) {
-            found.spared += 1;
+        if is_recent(&now, options.grace) {
+            report.spared += 1;
             return Ok(());
         }
         if options.delete {
             self.backend.remove(&now)?;
         }
-        found.bytes += now.len;
-        found.garbage.push(GarbageFile { name: entry.name.clone(), bytes: now.len });
+        report.bytes += now.len;
+        report.garbage.push(GarbageFile { name: entry.name.clone(), bytes: now.len });
         Ok(())
     }
 
-    /// A view lives as long as its object has another name.
-    fn view_is_live(&self, entry: &FileEntry) -> Result<bool, StoreError> {
+    /// Whether the object that a view links to still exists.
+    fn is_view_live(&self, entry: &FileEntry) -> Result<bool, StoreError> {
         let file = entry.name.rsplit('/').next().unwrap_or_default();
         let object = file.rsplit('-').next().and_then(|name| {
             let (hex, ending) = name.split_once('.')?;
@@ -103,8 +111,8 @@ impl Store {
         }
     }
 
-    fn live(&self, grace: Duration) -> Result<ReachableSet, StoreError> {
-        let mut live = ReachableSet::default();
+    fn reachable(&self, grace: Duration) -> Result<ReachableSet, StoreError> {
+        let mut reachable = ReachableSet::default();
         let mut queue = Vec::new();
         for entry in self.backend.list(layout::REFS)? {
             if let StoreFile::Ref(..) = StoreFile::of(&entry.name) {
@@ -112,28 +120,30 @@ impl Store {
             }
         }
         for entry in self.backend.list(layout::RESULTS)? {
-            if let (StoreFile::Result(key), true) = (StoreFile::of(&entry.name), is_fresh(&entry, grace)) {
+            if let (StoreFile::Result(key), true) = (StoreFile::of(&entry.name), is_recent(&entry, grace)) {
                 queue.push(key);
             }
         }
         while let Some(key) = queue.pop() {
-            if !live.actions.insert(key) {
+            if !reachable.actions.insert(key) {
                 continue;
             }
             let Some(result) = self.result(key)? else { return Err(StoreError::Missing { name: layout::result(key) }) };
-            live.objects.extend(result.outputs.iter().map(|o| o.object));
-            live.objects.extend(self.action(key)?.inputs.iter().map(|i| i.object));
+            reachable.objects.extend(result.outputs.iter().map(|o| o.object));
+            reachable.objects.extend(self.action(key)?.inputs.iter().map(|i| i.object));
             queue.extend(result.upstream);
         }
-        Ok(live)
+        Ok(reachable)
     }
 }
 
-/// Whether a file was used within the grace period. A time in the future, by another host's clock, is fresh.
-fn is_fresh(entry: &FileEntry, grace: Duration) -> bool {
+/// Whether a file was used within the grace period. A time in the future, from another host's clock,
+/// counts as recent.
+fn is_recent(entry: &FileEntry, grace: Duration) -> bool {
     entry.modified.elapsed().unwrap_or_default() < grace
 }
 
+/// Files that a collection keeps.
 #[derive(Default)]
 struct ReachableSet {
     objects: BTreeSet<ObjectId>,

@@ -1,4 +1,4 @@
-//! Where each kind of file lies in a store, and which kind a name is.
+//! File names within a store.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,41 +8,41 @@ use serde::{Deserialize, Serialize};
 use super::action::ActionKey;
 use crate::ids::Digest;
 
-/// The file that makes a folder a store.
+/// File that marks a folder as a store.
 pub const FORMAT: &str = "FORMAT";
 /// Files being written.
 pub const TMP: &str = "tmp";
-/// Immutable bytes.
+/// Immutable stage outputs.
 pub const OBJECTS: &str = "objects";
-/// What was asked.
+/// Descriptions of stage runs.
 pub const ACTIONS: &str = "actions";
-/// What came of it.
+/// Results of actions.
 pub const RESULTS: &str = "results";
 /// Names for results.
 pub const REFS: &str = "refs";
 /// Leases of work in progress.
 pub const CLAIMS: &str = "claims";
-/// Hard links for people and their tools.
+/// Hard links to objects, for people and their tools.
 pub const VIEWS: &str = "views";
-/// What may be lost at any time: knowledge about source files that saves reading them again.
+/// Notes that may be lost at any time, such as fingerprints of source files.
 pub const CACHE: &str = "cache";
-/// What `verify` set aside.
+/// Files that `verify` moved out of the way.
 pub const QUARANTINE: &str = "quarantine";
 
-/// What an object holds; its file's ending.
+/// File format of an object; also the ending of its file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ObjectKind {
-    /// Rows of a table.
+    /// A table.
     Parquet,
-    /// Tensors of a model or an optimizer.
+    /// Tensors of a model or optimizer.
     Safetensors,
     /// Canonical JSON.
     Json,
 }
 
 impl ObjectKind {
-    /// The file ending.
+    /// Returns the file ending.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",
@@ -65,17 +65,17 @@ impl FromStr for ObjectKind {
     }
 }
 
-/// An object's address: the digest of its bytes, and what they are.
+/// Address of an object: the digest of its bytes, and their format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectId {
     /// blake3 of the bytes.
     pub digest: Digest,
-    /// What they are.
+    /// Format of the bytes.
     pub kind: ObjectKind,
 }
 
 impl ObjectId {
-    /// The file's name within the store.
+    /// Returns the file's name within the store.
     pub fn name(&self) -> String {
         fanned(OBJECTS, &self.digest.to_string(), self.kind.ending())
     }
@@ -87,39 +87,39 @@ impl fmt::Display for ObjectId {
     }
 }
 
-/// `folder/ab/<hex>.<ending>`: two hundred and fifty-six folders keep each of them small.
+/// Returns `folder/ab/<hex>.<ending>`; 256 subfolders keep each of them small.
 fn fanned(folder: &str, hex: &str, ending: &str) -> String {
     format!("{folder}/{}/{hex}.{ending}", &hex[..2])
 }
 
-/// The name of an action's file.
+/// Returns the name of an action's file.
 pub fn action(key: ActionKey) -> String {
     fanned(ACTIONS, &key.to_string(), "json")
 }
 
-/// The name of a result's file.
+/// Returns the name of a result's file.
 pub fn result(key: ActionKey) -> String {
     fanned(RESULTS, &key.to_string(), "json")
 }
 
-/// The name of a claim's file.
+/// Returns the name of a lease file.
 pub fn claim(key: ActionKey) -> String {
     format!("{CLAIMS}/{key}.lease")
 }
 
-/// The name of a ref's file.
+/// Returns the name of a ref's file.
 pub fn reference(evolution: &str, name: &str, sequence: u32) -> String {
     format!("{REFS}/{evolution}/{name}/{sequence:06}.json")
 }
 
-/// What a file of the store is, by its name alone.
+/// Kind of a store file, derived from its name alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreFile {
     /// `FORMAT`.
     Format,
     /// An object.
     Object(ObjectId),
-    /// An action's preimage.
+    /// An action.
     Action(ActionKey),
     /// A result.
     Result(ActionKey),
@@ -127,20 +127,20 @@ pub enum StoreFile {
     Ref(String, String, u32),
     /// A lease.
     Claim(ActionKey),
-    /// A hard link for people.
+    /// A hard link to an object.
     View,
-    /// Something that may be lost.
+    /// A note of the cache.
     Cache,
-    /// A file being written, or what is left of one.
+    /// A file being written, or left behind by a dead process.
     Temporary,
-    /// Something set aside.
+    /// A file in the quarantine.
     Quarantined,
     /// Not a file of the store.
     Foreign,
 }
 
 impl StoreFile {
-    /// Classifies a name.
+    /// Classifies a file name.
     pub fn of(name: &str) -> Self {
         if name == FORMAT {
             return Self::Format;
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_kinds_agree() {
+    fn every_name_is_classified_as_what_it_was_made_for() {
         let digest = Digest::of(b"x");
         let object = ObjectId { digest, kind: ObjectKind::Parquet };
         let key = ActionKey(digest);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_foreign() {
+    fn any_other_name_is_foreign() {
         let hex = Digest::of(b"x").to_string();
         let wrong_fan = format!("objects/zz/{hex}.parquet");
         let no_fan = format!("objects/{hex}.parquet");

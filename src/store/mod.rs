@@ -1,20 +1,25 @@
-//! The store: immutable objects, the actions that asked for them, the results that name them, and refs that name results.
+//! A content-addressed store of stage outputs in a folder that several machines may share.
+//!
+//! Running a stage on one shard is an *action*. Its *key* is a digest of everything that determines
+//! the outcome. The output files are *objects*, named by the digest of their bytes. The *result* of
+//! an action lists its objects, and a *ref* such as `main/round-0003/reasoner` names a result. An
+//! action with a result is never run again, which is how an interrupted run resumes.
 //!
 //! ```text
-//! FORMAT                        the format's number; a newer one is refused
-//! objects/ab/<blake3>.<ending>  immutable bytes
-//! actions/ab/<key>.json         what was asked: the canonical preimage of the key
-//! results/ab/<key>.json         what came of it; create-only, the first one wins
-//! refs/<evolution>/<name>/N.json  names for results; a create-only sequence
-//! claims/<key>.lease            leases that save work
-//! views/                        hard links for people
-//! cache/                        may be lost at any time
-//! quarantine/                   what `verify` set aside
-//! tmp/                          files being written
+//! FORMAT                          format number of the store; a newer one is refused
+//! objects/ab/<blake3>.<ending>    immutable bytes
+//! actions/ab/<key>.json           an action: the canonical JSON whose digest is the key
+//! results/ab/<key>.json           the result of an action; create-only, the first one wins
+//! refs/<evolution>/<name>/N.json  version N of a name for a result; create-only
+//! claims/<key>.lease              leases that keep two workers from running one action
+//! views/                          hard links to objects, in folders that people can browse
+//! cache/                          notes that may be lost at any time
+//! quarantine/                     files that `verify` moved out of the way
+//! tmp/                            files being written
 //! ```
 //!
-//! Everything is published whole or not at all, objects before the result that names them and results before the ref.
-//! Nothing outside this module touches these files.
+//! Publishing is atomic: a file appears complete or not at all, objects before the result that lists
+//! them, results before the ref that names them. Code outside this module never touches these files.
 
 mod action;
 mod backend;
@@ -40,6 +45,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
+use crate::ids::Digest;
+
 pub use self::action::{Action, ActionDifference, ActionKey, Input};
 pub use self::backend::{FileEntry, StagedFile};
 pub use self::claim::{Claim, ClaimOutcome, LEASE_TIMEOUT};
@@ -64,7 +71,7 @@ pub struct Store {
     root: PathBuf,
     backend: Arc<dyn Backend>,
     held: Arc<HeldLeases>,
-    /// What is written goes to a scratch folder.
+    /// Redirects writes to a scratch folder.
     overlay: Option<Arc<Overlay>>,
 }
 
@@ -83,10 +90,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a store, making it first where there is nothing yet.
+    /// Opens a store, creating it if the folder is empty or missing.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open); a folder that holds other things is never turned into a store.
+    /// Those of [`open`](Self::open). A folder with other contents is never turned into a store.
     pub fn open_or_create(root: &Path) -> Result<Self, StoreError> {
         let empty = match std::fs::read_dir(root) {
             Ok(mut entries) => entries.next().is_none(),
@@ -94,20 +101,20 @@ impl Store {
             Err(e) => return Err(StoreError::io("open the store", root)(e)),
         };
         if empty {
-            std::fs::create_dir_all(root).map_err(StoreError::io("make the store", root))?;
+            std::fs::create_dir_all(root).map_err(StoreError::io("create the store", root))?;
             let store = Self::unchecked(root);
             store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
-        } else if !root.join(layout::FORMAT).exists() && Self::is_being_made(root) {
+        } else if !root.join(layout::FORMAT).exists() && Self::is_half_created(root) {
             let store = Self::unchecked(root);
             store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
         }
-        let folder = PosixFolder::new(root);
-        folder.sweep();
+        PosixFolder::new(root).remove_stale_temporaries();
         Self::open(root)
     }
 
-    /// A store whose making was cut short, or is under way in another process, has a `tmp` folder and nothing else.
-    fn is_being_made(root: &Path) -> bool {
+    /// Whether creating the store was interrupted or is in progress in another process: then there is
+    /// a `tmp` folder and nothing else.
+    fn is_half_created(root: &Path) -> bool {
         std::fs::read_dir(root).is_ok_and(|entries| {
             entries.flatten().all(|e| e.file_name() == layout::TMP || e.file_name() == layout::FORMAT)
         })
@@ -118,12 +125,12 @@ impl Store {
         Self { root: root.to_owned(), held: HeldLeases::new(Arc::clone(&backend)), backend, overlay: None }
     }
 
-    /// The store's folder.
+    /// Path of the store's folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Opens a temporary file for an object of unknown digest.
+    /// Opens a temporary file for an object whose digest is not known yet.
     pub fn stage(&self) -> Result<StagedFile, StoreError> {
         self.backend.stage()
     }
@@ -132,7 +139,8 @@ impl Store {
     pub fn publish_object(&self, staged: StagedFile, kind: ObjectKind) -> Result<(ObjectId, u64), StoreError> {
         let (digest, bytes) = staged.digest();
         let object = ObjectId { digest, kind };
-        // Replacing is right: the name says what the bytes are, so a damaged file is mended and a good one stays itself.
+        // The name is a digest of the bytes, so replacing repairs a damaged file and leaves an intact
+        // one as it was.
         self.backend.publish(staged, &object.name(), PublishMode::Replace)?;
         Ok((object, bytes))
     }
@@ -144,7 +152,7 @@ impl Store {
         Ok(self.publish_object(staged, kind)?.0)
     }
 
-    /// Reads an object and checks that it is what its name says.
+    /// Reads an object and verifies its digest.
     ///
     /// # Errors
     /// [`StoreError::Missing`] and [`StoreError::Damaged`] name the file.
@@ -152,12 +160,12 @@ impl Store {
         let name = object.name();
         let bytes = self.backend.read(&name)?.ok_or_else(|| StoreError::Missing { name: name.clone() })?;
         if Digest::of(&bytes) != object.digest {
-            return Err(StoreError::damaged(name, "its bytes do not have the digest of its name"));
+            return Err(StoreError::damaged(name, "its bytes do not match the digest in its name"));
         }
         Ok(bytes)
     }
 
-    /// Writes down what is asked, before it is done.
+    /// Stores an action before it runs, and returns its key.
     pub fn put_action(&self, action: &Action) -> Result<ActionKey, StoreError> {
         let preimage = action.preimage()?;
         let key = ActionKey::of(&preimage);
@@ -173,17 +181,17 @@ impl Store {
         Ok(key)
     }
 
-    /// The action of a key.
+    /// Reads the action with this key.
     pub fn action(&self, key: ActionKey) -> Result<Action, StoreError> {
         let name = layout::action(key);
         let bytes = self.backend.read(&name)?.ok_or_else(|| StoreError::Missing { name: name.clone() })?;
         if ActionKey::of(&bytes) != key {
-            return Err(StoreError::damaged(name, "its bytes do not have the key of its name"));
+            return Err(StoreError::damaged(name, "its bytes do not match the key in its name"));
         }
         serde_json::from_slice(&bytes).map_err(|e| StoreError::damaged(name, format!("it is not an action: {e}")))
     }
 
-    /// The result of an action, if there is one; its outputs may be gone.
+    /// Reads the result of an action, if there is one. Its outputs may be missing.
     pub fn result(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
         let name = layout::result(key);
         let Some(bytes) = self.backend.read(&name)? else { return Ok(None) };
@@ -194,15 +202,17 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// The result of an action if it can be used: every output is there with its size. Touches all of it, so that `gc` lets
-    /// it be. A damaged result counts as none, and [`publish_result`](Self::publish_result) replaces it.
+    /// Reads the result of an action if all its outputs exist with the recorded size. A damaged result
+    /// counts as none, and [`publish_result`](Self::publish_result) replaces it.
+    ///
+    /// Touches the result, its action and its outputs, so that `gc` keeps them for a grace period.
     pub fn result_with_outputs(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
         let result = match self.result(key) {
             Ok(Some(result)) => result,
             Ok(None) | Err(StoreError::Damaged { .. }) => return Ok(None),
             Err(e) => return Err(e),
         };
-        // Touched first and looked at then: what is there after the touch is safe from a collection for a grace period.
+        // Touch first, check second: a file that exists after the touch is safe from `gc`.
         self.backend.touch(&layout::result(key))?;
         self.backend.touch(&layout::action(key))?;
         for output in &result.outputs {
@@ -214,7 +224,8 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// The result of an action if nothing of it is lost: its outputs, its action and what that reads.
+    /// Reads the result of an action if nothing of it is missing: its outputs, the action itself and
+    /// the action's inputs.
     pub fn result_with_inputs_and_outputs(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
         let Some(result) = self.result_with_outputs(key)? else { return Ok(None) };
         let action = match self.action(key) {
@@ -235,8 +246,9 @@ impl Store {
         Ok(self.backend.head(&output.object.name())?.is_some_and(|e| e.is_file && e.len == output.bytes))
     }
 
-    /// Publishes the result of an action. The first one wins: when another worker was quicker, its result is returned.
-    /// An earlier result that is damaged, or whose outputs are gone and came out otherwise this time, is set aside.
+    /// Publishes the result of an action. The first one wins: if another worker published earlier, its
+    /// result is returned. An earlier result that is damaged or lacks outputs is moved to the
+    /// quarantine.
     pub fn publish_result(&self, result: &StageResult) -> Result<StageResult, StoreError> {
         let name = layout::result(result.action);
         let bytes = checksum::with_checksum(result)?;
@@ -253,24 +265,25 @@ impl Store {
         }
     }
 
-    /// Makes the folder `views/<view>` show these objects in order, as `NNNNN-<digest>.<ending>`, and no others.
+    /// Fills the folder `views/<view>` with hard links to these objects, in order, as
+    /// `NNNNN-<digest>.<ending>`, and removes all other files from it.
     pub fn write_view(&self, view: &str, objects: &[ObjectId]) -> Result<(), StoreError> {
         let folder = format!("{}/{view}", layout::VIEWS);
         let names: Vec<String> =
             objects.iter().enumerate().map(|(i, object)| format!("{folder}/{i:05}-{object}")).collect();
-        let there = self.backend.list(&folder)?;
+        let existing = self.backend.list(&folder)?;
         let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        for entry in there.iter().filter(|e| !wanted.contains(e.name.as_str())) {
+        for entry in existing.iter().filter(|e| !wanted.contains(e.name.as_str())) {
             self.backend.remove(entry)?;
         }
-        let there: BTreeSet<&str> = there.iter().map(|e| e.name.as_str()).collect();
-        for (object, name) in objects.iter().zip(&names).filter(|(_, name)| !there.contains(name.as_str())) {
+        let existing: BTreeSet<&str> = existing.iter().map(|e| e.name.as_str()).collect();
+        for (object, name) in objects.iter().zip(&names).filter(|(_, name)| !existing.contains(name.as_str())) {
             self.backend.link(&object.name(), name)?;
         }
         Ok(())
     }
 
-    /// Every result that is whole, by key.
+    /// Reads all intact results, sorted by key.
     pub fn results(&self) -> Result<Vec<StageResult>, StoreError> {
         let files = self.backend.list(layout::RESULTS)?;
         let keys: Vec<ActionKey> = (files.iter())
@@ -282,18 +295,20 @@ impl Store {
         Ok(keys.into_par_iter().filter_map(|key| self.result(key).ok().flatten()).collect())
     }
 
-    /// Every file of the store.
+    /// Lists all files of the store.
     pub fn files(&self) -> Result<Vec<FileEntry>, StoreError> {
         self.backend.list("")
     }
 
-    /// Finds the one object, action or result whose hexadecimal digits begin with `prefix`.
+    /// Finds the object, action or result whose hexadecimal digest begins with `prefix`.
     ///
     /// # Errors
-    /// [`StoreError::Lookup`] when nothing or more than one thing is found.
+    /// [`StoreError::Lookup`] if there is none, or more than one.
     pub fn find(&self, prefix: &str) -> Result<StoreFile, StoreError> {
         if prefix.len() < 4 || !prefix.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
-            return Err(StoreError::Lookup(format!("`{prefix}` is no ref and no digest (4 to 64 digits 0-9 a-f)")));
+            return Err(StoreError::Lookup(format!(
+                "`{prefix}` is neither a ref nor a digest (4 to 64 digits 0-9 a-f)"
+            )));
         }
         let mut found = Vec::new();
         for folder in [layout::OBJECTS, layout::RESULTS, layout::ACTIONS] {
@@ -308,7 +323,7 @@ impl Store {
                 }
             }
         }
-        // An action and its result share their key: the result tells of both.
+        // An action and its result share a key, and the result identifies both.
         if let [result, action] = found.as_slice()
             && let (StoreFile::Result(a), StoreFile::Action(b)) = (StoreFile::of(result), StoreFile::of(action))
             && a == b
@@ -319,7 +334,7 @@ impl Store {
             [] => Err(StoreError::Lookup(format!("nothing in the store begins with `{prefix}`"))),
             [one] => Ok(StoreFile::of(one)),
             many => Err(StoreError::Lookup(format!(
-                "`{prefix}` is not enough: {} files begin with it, such as {} and {}",
+                "`{prefix}` is ambiguous: {} files begin with it, such as {} and {}",
                 many.len(),
                 many[0],
                 many[1]
@@ -333,17 +348,15 @@ impl Store {
         self.backend.publish(staged, name, mode)
     }
 
-    /// Moves a file out of the way without losing it.
+    /// Moves a file to the quarantine and returns its new name.
     fn quarantine(&self, entry: &FileEntry) -> Result<String, StoreError> {
         let name = format!("{}/{}-{}/{}", layout::QUARANTINE, now_ms(), std::process::id(), entry.name);
-        self.backend.set_aside(entry, &name)?;
+        self.backend.quarantine(entry, &name)?;
         Ok(name)
     }
 }
 
-/// Milliseconds since 1970.
+/// Returns the current time in milliseconds since 1970.
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
-
-use crate::ids::Digest;

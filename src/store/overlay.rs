@@ -1,8 +1,9 @@
-//! A store seen through a scratch folder: everything is read from the store, everything is written to the folder.
+//! An overlay over a store: reads come from the store, writes go to a scratch folder.
 //!
-//! A replay runs over it. The results that it is to make again look as if they were not there yet; once one has been made, the
-//! stored one is what the work goes on with, so that a result that comes out otherwise does not carry everything behind it along.
-//! A dry run uses it too, to leave the store as it is.
+//! A dry run uses it to leave the store unchanged. A replay uses it to run stored actions again: their
+//! results are hidden until they have been recomputed, and the stored ones are visible afterwards.
+//! Later stages therefore read the stored results, so a result that differs does not make everything
+//! after it differ as well.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,14 +20,14 @@ use super::posix::PosixFolder;
 use super::result::StageResult;
 use super::{Store, checksum};
 
-/// What is made again over a store, and where.
+/// Backend that combines a store with a scratch folder.
 #[derive(Debug)]
 pub(super) struct Overlay {
     lower: Arc<dyn Backend>,
     upper: PosixFolder,
-    /// The results that are still to be made again.
+    /// Results that are still to be recomputed.
     pending: Mutex<BTreeSet<ActionKey>>,
-    /// Whether only stored actions may be asked for.
+    /// Whether actions that the store does not have are refused.
     stored_only: bool,
 }
 
@@ -35,17 +36,17 @@ impl Overlay {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a file of the store is to look as if it were not there.
+    /// Whether a file of the store is a result that is still to be recomputed.
     fn is_hidden(&self, name: &str) -> bool {
         matches!(StoreFile::of(name), StoreFile::Result(key) if self.pending().contains(&key))
     }
 
-    /// A file as the store has it. Leases of others are no concern of what goes on over it.
-    fn below(&self, name: &str) -> Result<Option<FileEntry>, StoreError> {
+    /// Looks a file up in the store. Other processes' leases do not apply to the overlay.
+    fn head_below(&self, name: &str) -> Result<Option<FileEntry>, StoreError> {
         if matches!(StoreFile::of(name), StoreFile::Claim(_)) { Ok(None) } else { self.lower.head(name) }
     }
 
-    /// Refuses an action that may not be run over this store.
+    /// Checks whether an action may run over this store.
     pub(super) fn admit(&self, key: ActionKey, action: &Action) -> Result<(), StoreError> {
         if !self.stored_only {
             return Ok(());
@@ -67,14 +68,14 @@ impl Backend for Overlay {
 
     fn publish(&self, staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
         match StoreFile::of(name) {
-            // The name is the digest of the bytes, so there is nothing to write down twice.
-            StoreFile::Object(_) if self.below(name)?.is_some() => Ok(PublishOutcome::Published),
+            // The name is the digest of the bytes, so there is no need to write them again.
+            StoreFile::Object(_) if self.head_below(name)?.is_some() => Ok(PublishOutcome::Published),
             StoreFile::Result(key) if self.pending().contains(&key) => {
                 self.upper.publish(staged, name, PublishMode::Replace)?;
                 self.pending().remove(&key);
                 Ok(PublishOutcome::NameTaken)
             }
-            _ if mode == PublishMode::CreateOnly && self.below(name)?.is_some() => Ok(PublishOutcome::NameTaken),
+            _ if mode == PublishMode::CreateOnly && self.head_below(name)?.is_some() => Ok(PublishOutcome::NameTaken),
             _ => self.upper.publish(staged, name, mode),
         }
     }
@@ -83,7 +84,7 @@ impl Backend for Overlay {
         if self.is_hidden(name) {
             return Ok(None);
         }
-        match self.below(name)? {
+        match self.head_below(name)? {
             Some(_) => self.lower.read(name),
             None => self.upper.read(name),
         }
@@ -93,7 +94,7 @@ impl Backend for Overlay {
         if self.is_hidden(name) {
             return Ok(None);
         }
-        match self.below(name)? {
+        match self.head_below(name)? {
             Some(entry) => Ok(Some(entry)),
             None => self.upper.head(name),
         }
@@ -101,27 +102,27 @@ impl Backend for Overlay {
 
     fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError> {
         let mut entries = self.lower.list(folder)?;
-        let there: BTreeSet<String> = entries.iter().map(|entry| entry.name.clone()).collect();
-        entries.extend(self.upper.list(folder)?.into_iter().filter(|entry| !there.contains(&entry.name)));
+        let below: BTreeSet<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+        entries.extend(self.upper.list(folder)?.into_iter().filter(|entry| !below.contains(&entry.name)));
         entries.retain(|entry| !self.is_hidden(&entry.name));
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 
     fn touch(&self, name: &str) -> Result<(), StoreError> {
-        // What a replay reads must not be collected under it.
-        if self.below(name)?.is_some() { self.lower.touch(name) } else { self.upper.touch(name) }
+        // Keeps `gc` from removing files that a replay is about to read.
+        if self.head_below(name)?.is_some() { self.lower.touch(name) } else { self.upper.touch(name) }
     }
 
     fn remove(&self, entry: &FileEntry) -> Result<(), StoreError> {
         if self.is_own(&entry.path) { self.upper.remove(entry) } else { Ok(()) }
     }
 
-    fn set_aside(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError> {
+    fn quarantine(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError> {
         if self.is_own(&entry.path) {
-            return self.upper.set_aside(entry, name);
+            return self.upper.quarantine(entry, name);
         }
-        Err(StoreError::damaged(entry.name.clone(), "what it names is not there as it must be"))
+        Err(StoreError::damaged(entry.name.clone(), "its outputs are missing or have another size"))
     }
 
     fn link(&self, _name: &str, _second: &str) -> Result<(), StoreError> {
@@ -136,14 +137,16 @@ impl Overlay {
 }
 
 impl Store {
-    /// This store read through a scratch folder, which takes everything that is written. The results of `again` look as if they
-    /// were not there until they have been made; the stored ones then stand again. No action may be asked for that the store
-    /// does not have ([`StoreError::ReplayDiverged`]), and none once all of `again` is made ([`StoreError::ReplayComplete`]).
+    /// Returns an overlay for replaying actions: the results of the `pending` ones are hidden until
+    /// they have been recomputed.
+    ///
+    /// An action that the store does not have is refused with [`StoreError::ReplayDiverged`], and
+    /// every action with [`StoreError::ReplayComplete`] once nothing is pending.
     pub fn replay_overlay(&self, scratch: &Path, pending: BTreeSet<ActionKey>) -> Self {
         self.over(scratch, pending, true)
     }
 
-    /// This store read through a scratch folder, which takes everything that is written.
+    /// Returns an overlay for a dry run: all writes go to the scratch folder.
     pub fn dry_overlay(&self, scratch: &Path) -> Self {
         self.over(scratch, BTreeSet::new(), false)
     }
@@ -155,7 +158,7 @@ impl Store {
         Self { root: self.root.clone(), held: HeldLeases::new(Arc::clone(&backend)), backend, overlay: Some(overlay) }
     }
 
-    /// What was made again of an action over this store; `None` when it was not.
+    /// Returns the recomputed result of an action; `None` if it was not recomputed.
     ///
     /// # Errors
     /// The scratch folder cannot be read.
@@ -199,21 +202,21 @@ mod tests {
         }
     }
 
-    fn result(action: ActionKey, figure: u64) -> StageResult {
+    fn result(action: ActionKey, count: u64) -> StageResult {
         StageResult {
             action,
             outputs: Vec::new(),
             counts: Counts::default(),
-            figures: BTreeMap::from([("n".into(), figure)]),
+            figures: BTreeMap::from([("n".into(), count)]),
             upstream: Vec::new(),
             run: RunInfo { process: Process::current(), program: "t".into(), began_ms: 0, took_ms: 0 },
         }
     }
 
     #[test]
-    fn what_is_made_again_is_compared_and_the_stored_one_stands() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::open_or_create(&place.path().join("store")).unwrap();
+    fn a_replayed_result_is_recorded_and_the_stored_one_stays_visible() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open_or_create(&folder.path().join("store")).unwrap();
         let keys = [0, 1].map(|seed| store.put_action(&action(seed)).unwrap());
         for key in keys {
             store.publish_result(&result(key, 1)).unwrap();
@@ -223,20 +226,20 @@ mod tests {
             files.iter().map(|entry| (entry.name.clone(), entry.len)).collect::<Vec<_>>()
         };
         let before = files(&store);
-        let scratch = scratch_folder(place.path()).unwrap();
+        let scratch = scratch_folder(folder.path()).unwrap();
         let over = store.replay_overlay(scratch.path(), BTreeSet::from([keys[0]]));
         assert!(over.result_with_outputs(keys[0]).unwrap().is_none());
         assert!(over.result_with_outputs(keys[1]).unwrap().is_some());
         assert!(matches!(over.put_action(&action(2)), Err(StoreError::ReplayDiverged { .. })));
         over.put_object(b"{}", ObjectKind::Json).unwrap();
-        let stands = over.publish_result(&result(keys[0], 2)).unwrap();
-        assert_eq!(stands.figures["n"], 1);
+        let visible = over.publish_result(&result(keys[0], 2)).unwrap();
+        assert_eq!(visible.figures["n"], 1);
         assert_eq!(over.replayed_result(keys[0]).unwrap().unwrap().figures["n"], 2);
         assert!(over.replayed_result(keys[1]).unwrap().is_none());
         assert!(matches!(over.put_action(&action(1)), Err(StoreError::ReplayComplete)));
         assert_eq!(files(&store), before);
-        let kept = scratch.path().to_owned();
+        let path = scratch.path().to_owned();
         drop(scratch);
-        assert!(!kept.exists());
+        assert!(!path.exists());
     }
 }

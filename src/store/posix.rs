@@ -1,7 +1,7 @@
-//! The store on a POSIX folder: local disks, NFS and the parallel file systems of clusters.
+//! Storage in a POSIX folder: local disks, NFS and the parallel file systems of clusters.
 //!
-//! Publishing is: write under `tmp/`, fsync, close, rename (or create-only rename), fsync the folder. A crash at any point
-//! leaves either nothing under the final name or all of it.
+//! Publishing a file means: write under `tmp/`, fsync, close, rename (or create-only rename), fsync
+//! the folder. A crash at any point leaves either the complete file under its final name, or nothing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,8 +17,8 @@ use super::error::StoreError;
 use super::layout;
 use super::process::Process;
 
-/// How old a temporary file of a dead process must be before opening the store sweeps it away.
-const SWEEP_AGE: Duration = Duration::from_secs(600);
+/// Minimum age of a dead process's temporary file before opening the store removes it.
+const STALE_AGE: Duration = Duration::from_secs(600);
 
 /// A store folder.
 #[derive(Debug)]
@@ -29,22 +29,22 @@ pub struct PosixFolder {
 }
 
 impl PosixFolder {
-    /// The store folder at `root`; touches nothing.
+    /// Wraps the folder at `root` without accessing it.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), writer: Process::current(), counter: AtomicU64::new(0) }
     }
 
-    /// The folder.
+    /// Path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Removes temporary files that processes of this host left behind when they died.
-    pub fn sweep(&self) {
+    /// Removes temporary files that dead processes of this host left behind.
+    pub fn remove_stale_temporaries(&self) {
         let Ok(entries) = self.list(layout::TMP) else { return };
         for entry in entries {
             let owner = entry.name.rsplit('/').next().and_then(Process::parse_prefix);
-            let old = entry.modified.elapsed().is_ok_and(|age| age > SWEEP_AGE);
+            let old = entry.modified.elapsed().is_ok_and(|age| age > STALE_AGE);
             if old && owner.is_some_and(|p| p.is_surely_dead()) {
                 let _ = self.remove(&entry);
             }
@@ -55,13 +55,13 @@ impl PosixFolder {
         self.root.join(name)
     }
 
-    /// Makes the folder of `path`, each new level durable.
-    fn make_parent(&self, path: &Path) -> Result<(), StoreError> {
+    /// Creates the parent folders of `path` and flushes each new level to disk.
+    fn create_parent(&self, path: &Path) -> Result<(), StoreError> {
         let Some(parent) = path.parent() else { return Ok(()) };
         if parent.is_dir() {
             return Ok(());
         }
-        self.make_parent(parent)?;
+        self.create_parent(parent)?;
         match fs::create_dir(parent) {
             Ok(()) => sync_folder_of(parent),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -75,12 +75,12 @@ fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
     File::open(parent).and_then(|folder| folder.sync_all()).map_err(StoreError::io("flush the folder", parent))
 }
 
-/// Renames without replacing; `false` when the name is taken.
+/// Renames a file without replacing another; `false` if the name is taken.
 fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
-        // Not every file system has it (NFS): a hard link is create-only everywhere.
+        // Some file systems, such as NFS, lack this. A hard link is create-only everywhere.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match fs::hard_link(from, to) {
             Ok(()) => fs::remove_file(from).map(|()| true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -95,7 +95,7 @@ impl Backend for PosixFolder {
         loop {
             let n = self.counter.fetch_add(1, Ordering::Relaxed);
             let path = self.full(layout::TMP).join(format!("{}-{n}", self.writer.prefix()));
-            self.make_parent(&path)?;
+            self.create_parent(&path)?;
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok(StagedFile::new(file, path)),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -107,7 +107,7 @@ impl Backend for PosixFolder {
     fn publish(&self, mut staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
         staged.sync_and_close()?;
         let path = self.full(name);
-        self.make_parent(&path)?;
+        self.create_parent(&path)?;
         let from = staged.path().clone();
         match mode {
             PublishMode::Replace => fs::rename(&from, &path).map_err(StoreError::io("publish", &path))?,
@@ -136,7 +136,7 @@ impl Backend for PosixFolder {
         match fs::symlink_metadata(&path) {
             Ok(meta) => entry(name.to_owned(), path, &meta).map(Some),
             Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(StoreError::io("look at", path)(e)),
+            Err(e) => Err(StoreError::io("inspect", path)(e)),
         }
     }
 
@@ -146,7 +146,7 @@ impl Backend for PosixFolder {
         for item in walkdir::WalkDir::new(&top).sort_by_file_name() {
             let item = match item {
                 Ok(item) => item,
-                // Another process may remove what was just listed.
+                // Another process may have removed the file since it was listed.
                 Err(e) if e.io_error().is_some_and(is_absent) => continue,
                 Err(e) => {
                     let path = e.path().unwrap_or(&top).to_owned();
@@ -160,7 +160,7 @@ impl Backend for PosixFolder {
             match item.metadata() {
                 Ok(meta) => found.push(entry(name, item.into_path(), &meta)?),
                 Err(e) if e.io_error().is_some_and(is_absent) => {}
-                Err(e) => return Err(StoreError::io("look at", item.path())(e.into())),
+                Err(e) => return Err(StoreError::io("inspect", item.path())(e.into())),
             }
         }
         Ok(found)
@@ -168,14 +168,15 @@ impl Backend for PosixFolder {
 
     fn touch(&self, name: &str) -> Result<(), StoreError> {
         let path = self.full(name);
-        // "Now" needs only the right to write; a time of one's own would need ownership, which a shared store may not give.
+        // Setting the time to "now" needs write permission only; an explicit time needs ownership,
+        // which a user of a shared store may not have.
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
         match utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from) {
             Ok(()) => Ok(()),
-            // Gone already: whoever needs it sees that when reading.
+            // Already removed; a reader will notice.
             Err(e) if is_absent(&e) => Ok(()),
-            // Who may only read cannot protect what is read.
+            // Without write permission the file cannot be protected from `gc`.
             Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => Ok(()),
             Err(e) => Err(StoreError::io("touch", path)(e)),
         }
@@ -189,20 +190,20 @@ impl Backend for PosixFolder {
         }
     }
 
-    fn set_aside(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError> {
+    fn quarantine(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError> {
         let to = self.full(name);
-        self.make_parent(&to)?;
+        self.create_parent(&to)?;
         match fs::rename(&entry.path, &to) {
             Ok(()) => sync_folder_of(&entry.path),
             // Another process took it away first.
             Err(e) if is_absent(&e) => Ok(()),
-            Err(e) => Err(StoreError::io("set aside", &entry.path)(e)),
+            Err(e) => Err(StoreError::io("quarantine", &entry.path)(e)),
         }
     }
 
     fn link(&self, name: &str, second: &str) -> Result<(), StoreError> {
         let (from, to) = (self.full(name), self.full(second));
-        self.make_parent(&to)?;
+        self.create_parent(&to)?;
         match fs::hard_link(&from, &to) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -219,6 +220,6 @@ fn is_absent(e: &io::Error) -> bool {
 }
 
 fn entry(name: String, path: PathBuf, meta: &fs::Metadata) -> Result<FileEntry, StoreError> {
-    let modified = meta.modified().map_err(StoreError::io("look at", &path))?;
+    let modified = meta.modified().map_err(StoreError::io("inspect", &path))?;
     Ok(FileEntry { name, path, len: meta.len(), modified, is_file: meta.is_file() })
 }

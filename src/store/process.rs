@@ -1,37 +1,37 @@
-//! Who a process is, so that others can tell whether it still lives.
+//! Identity of a process, by which others can tell whether it is still alive.
 
 use serde::{Deserialize, Serialize};
 
-/// A process of a host. A process id alone is reused; with its start time it is not.
+/// A process on some host. Process ids are reused, but not together with the start time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// The host's name.
+    /// Host name.
     pub host: String,
-    /// The process id on that host.
+    /// Process id on that host.
     pub pid: u32,
-    /// When it started, in clock ticks since that host's boot (`/proc/PID/stat`, field 22); 0 where unknown.
+    /// Start time in clock ticks since the host booted (`/proc/PID/stat`, field 22); 0 if unknown.
     pub started: u64,
 }
 
 impl Process {
-    /// This process.
+    /// Returns the identity of this process.
     pub fn current() -> Self {
         let pid = std::process::id();
         Self { host: host_name(), pid, started: start_time(pid).unwrap_or(0) }
     }
 
-    /// Whether it ran on this host and is certainly gone. A process of another host is never surely dead.
+    /// Whether the process ran on this host and has ended. For another host this is never known.
     pub fn is_surely_dead(&self) -> bool {
         self.host == host_name()
             && start_time(self.pid).is_none_or(|started| self.started != 0 && started != self.started)
     }
 
-    /// A file-name prefix that says who wrote the file.
+    /// Returns a file-name prefix that identifies the writer.
     pub fn prefix(&self) -> String {
         format!("{}-{}-{}", self.host, self.pid, self.started)
     }
 
-    /// The process in a file name that starts with a [`prefix`](Self::prefix) and ends with `-` and a number.
+    /// Parses the process from a file name made of a [`prefix`](Self::prefix), `-` and a number.
     pub fn parse_prefix(name: &str) -> Option<Self> {
         let mut parts = name.rsplitn(4, '-');
         let _counter: u64 = parts.next()?.parse().ok()?;
@@ -41,16 +41,17 @@ impl Process {
     }
 }
 
-/// This host's name, of letters that a file name can hold.
+/// Returns this host's name, with characters unfit for file names replaced by `_`.
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect()
 }
 
-/// When a living process started. One that has ended and that nobody waited for, as in a container without an init, lives no more.
+/// Returns the start time of a live process. A zombie (ended, but not yet waited for, as in a
+/// container without an init) counts as dead.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name, in parentheses, may hold spaces; the fields after it do not.
+    // The command name in parentheses may contain spaces; the fields after it do not.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
     let state = fields.next()?;
     if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_names_its_process() {
+    fn a_prefix_identifies_its_process() {
         let me = Process::current();
         assert_eq!(Process::parse_prefix(&format!("{}-7", me.prefix())), Some(me.clone()));
         assert!(!me.is_surely_dead());
@@ -70,17 +71,20 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ended_is_dead_before_anybody_waits_for_it() {
+    fn a_zombie_counts_as_dead() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat");
-        let other =
-            Process { pid: child.id(), started: start_time(child.id()).expect("it lives"), ..Process::current() };
+        let other = Process {
+            pid: child.id(),
+            started: start_time(child.id()).expect("the child is running"),
+            ..Process::current()
+        };
         assert!(!other.is_surely_dead());
         drop(child.stdin.take());
         let begun = std::time::Instant::now();
         while !other.is_surely_dead() {
-            assert!(begun.elapsed().as_secs() < 20, "it is taken for alive");
+            assert!(begun.elapsed().as_secs() < 20, "the ended child still counts as alive");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        child.wait().expect("waited for");
+        child.wait().expect("the child can be waited for");
     }
 }

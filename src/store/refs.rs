@@ -1,4 +1,7 @@
-//! Refs: names for results. Each name is a sequence of files, created once and never rewritten; the last one is the head.
+//! Refs: names for results, each with a history.
+//!
+//! A name is a sequence of numbered files that are created once and never rewritten. The last one is
+//! the head.
 
 use std::fmt;
 
@@ -11,21 +14,21 @@ use super::checksum;
 use super::error::StoreError;
 use super::layout::{self, StoreFile};
 
-/// A name for a result.
+/// One entry in the history of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ref {
-    /// The evolution.
+    /// Name of the evolution.
     pub evolution: String,
-    /// The name within it, such as `images` or `round-0003/reasoner`.
+    /// Name within the evolution, such as `images` or `round-0003/reasoner`.
     pub name: String,
-    /// The place in the name's sequence, from 1.
+    /// Position in the sequence, from 1.
     pub sequence: u32,
-    /// The action whose result this is.
+    /// Key of the action whose result is named.
     pub result: ActionKey,
-    /// The result of the ref before it, so that a lost ref can be put back.
+    /// Result of the entry before this one, so that a lost entry can be restored.
     pub previous: Option<ActionKey>,
-    /// When it was made, in milliseconds since 1970: for people.
+    /// Creation time in milliseconds since 1970, for people.
     pub made_ms: u64,
 }
 
@@ -35,23 +38,24 @@ impl fmt::Display for Ref {
     }
 }
 
-/// How advancing a ref went.
+/// Outcome of advancing a ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefUpdate {
-    /// The name now stands for the result.
+    /// The name now refers to the result.
     Applied(Ref),
-    /// Another process put another result into that place first.
+    /// Another process stored another result at this position first.
     Conflict(Ref),
 }
 
-/// Whether a text can name an evolution or one part of a ref's name: letters, digits, `.`, `_`, `-`, not starting with `.` or `-`.
+/// Whether a text can name an evolution or one part of a ref's name: up to 64 letters, digits, `.`,
+/// `_` and `-`, not starting with `.` or `-`.
 pub fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !text.is_empty() && text.len() <= 64 && text.chars().all(plain) && !text.starts_with(['.', '-'])
 }
 
 impl Store {
-    /// The newest ref of a name.
+    /// Returns the newest ref of a name.
     pub fn head(&self, evolution: &str, name: &str) -> Result<Option<Ref>, StoreError> {
         let folder = format!("{}/{evolution}/{name}", layout::REFS);
         let newest = self.backend.list(&folder)?.into_iter().filter_map(|e| match StoreFile::of(&e.name) {
@@ -61,13 +65,14 @@ impl Store {
         newest.max().map(|(_, file)| self.read_ref(&file)).transpose()
     }
 
-    /// Every ref of the store, by name and sequence. Files that are not whole are left to `verify`.
+    /// Returns all refs of the store, sorted by name and sequence. Damaged files are skipped; `verify`
+    /// reports them.
     pub fn refs(&self) -> Result<Vec<Ref>, StoreError> {
         let files = self.backend.list(layout::REFS)?;
         Ok(files.iter().filter_map(|e| self.read_ref(&e.name).ok()).collect())
     }
 
-    /// Puts a result into place `after + 1` of a name's sequence, where `after` is the head that the work was based on.
+    /// Adds a result to a name's sequence, directly after the head that the work was based on.
     pub fn advance(
         &self,
         evolution: &str,
@@ -88,15 +93,15 @@ impl Store {
         match self.put_file(&file, &checksum::with_checksum(&new)?, PublishMode::CreateOnly)? {
             PublishOutcome::Published => Ok(RefUpdate::Applied(new)),
             PublishOutcome::NameTaken => {
-                let there = self.read_ref(&file)?;
-                let same = there.result == result;
-                Ok(if same { RefUpdate::Applied(there) } else { RefUpdate::Conflict(there) })
+                let existing = self.read_ref(&file)?;
+                let same = existing.result == result;
+                Ok(if same { RefUpdate::Applied(existing) } else { RefUpdate::Conflict(existing) })
             }
         }
     }
 
-    /// Puts refs that are gone from the middle of a name's sequence back: each says what the one before it named. The
-    /// sequence, oldest first, as far as it can be read.
+    /// Restores refs that are missing from the middle of a name's sequence; the ref after a missing
+    /// one records what it named. Returns the readable part of the sequence, oldest first.
     pub fn restore_ref_sequence(&self, evolution: &str, name: &str) -> Result<Vec<Ref>, StoreError> {
         let mut refs: Vec<Ref> =
             self.refs()?.into_iter().filter(|r| r.evolution == evolution && r.name == name).collect();
@@ -110,13 +115,13 @@ impl Store {
             };
             let sequence = r.sequence - 1;
             let made_ms = super::now_ms();
-            // What the ref before the lost one named went with it: a gap of two cannot be filled.
+            // The lost ref's own `previous` is lost with it, so a gap of two cannot be filled.
             let restored = Ref { sequence, result, previous: None, made_ms, ..r };
             let file = layout::reference(evolution, name, sequence);
             if self.put_file(&file, &checksum::with_checksum(&restored)?, PublishMode::CreateOnly)?
                 == PublishOutcome::NameTaken
             {
-                return Err(StoreError::damaged(file, "it is there and cannot be read"));
+                return Err(StoreError::damaged(file, "it exists but cannot be read"));
             }
             refs.insert(i, restored);
         }
@@ -127,7 +132,7 @@ impl Store {
         let bytes = self.backend.read(file)?.ok_or_else(|| StoreError::Missing { name: file.to_owned() })?;
         let read: Ref = checksum::verify_checksum(file, &bytes)?;
         if layout::reference(&read.evolution, &read.name, read.sequence) != file {
-            return Err(StoreError::damaged(file, format!("it is the file of {read}")));
+            return Err(StoreError::damaged(file, format!("it contains the ref {read}")));
         }
         Ok(read)
     }

@@ -1,4 +1,4 @@
-//! Results: what came of an action.
+//! Results: the outcome of an action.
 
 use std::collections::BTreeMap;
 
@@ -11,47 +11,48 @@ use super::process::Process;
 use crate::canonical::to_canonical;
 use crate::ids::Digest;
 
-/// What came of an action. The first result of an action that is published is its result for good.
+/// The outcome of an action. The first result published for an action is final.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageResult {
-    /// The action's key.
+    /// Key of the action.
     pub action: ActionKey,
-    /// The objects made (or taken over from an earlier result), in reading order.
+    /// Objects written, or reused from an earlier result, in reading order.
     pub outputs: Vec<Output>,
-    /// The reconciliation of rows.
+    /// Rows in, out and rejected.
     pub counts: Counts,
-    /// Further figures of the stage that are functions of its action, such as counts by reason.
+    /// Further counts that the stage reports, such as rejects by reason. Like the outputs, they are a
+    /// function of the action.
     pub figures: BTreeMap<String, u64>,
-    /// The results that it was made from: its lineage, for people and for `gc`.
+    /// Actions whose results this one was computed from: its lineage, for people and for `gc`.
     pub upstream: Vec<ActionKey>,
-    /// Where and when it ran: for people, never part of what the result is.
+    /// Where and when it ran; for people only, and not part of the digest.
     pub run: RunInfo,
 }
 
-/// An object that a result names.
+/// An object that a result lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// The table, or another part that it plays.
+    /// Table name, or another role.
     pub role: String,
     /// The object.
     pub object: ObjectId,
-    /// Rows, for tables.
+    /// Number of rows, for tables.
     pub rows: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// Rows in and out of a stage: `rows_in == rows_out + rejects`, checked by the runner.
+/// Row counts of a stage. The runner checks that `rows_in == rows_out + rejects`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
-    /// Rows that came in.
+    /// Rows read.
     pub rows_in: u64,
-    /// Rows that went on.
+    /// Rows passed on.
     pub rows_out: u64,
-    /// Rows left out, each a row of the `rejects` table.
+    /// Rows rejected, each listed in the `rejects` table.
     pub rejects: u64,
 }
 
@@ -70,33 +71,34 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// Where and when a result was made.
+/// Where and when a result was computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunInfo {
-    /// The process.
+    /// Process that ran the action.
     pub process: Process,
-    /// The program's version.
+    /// Version of the program.
     pub program: String,
-    /// When it began, in milliseconds since 1970.
+    /// Start time in milliseconds since 1970.
     pub began_ms: u64,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub took_ms: u64,
 }
 
 impl StageResult {
-    /// The result's digest: over the action, the outputs and the figures, so that two runs of one action agree on it.
+    /// Computes the result's digest, over the action, the outputs and the counts. Two runs of one
+    /// action agree on it.
     pub fn digest(&self) -> Result<Digest, StoreError> {
         let content = (&self.action, &self.outputs, &self.counts, &self.figures);
         Ok(Digest::of(&to_canonical(&content)?))
     }
 
-    /// The outputs that play a part, in order.
+    /// Returns the outputs with this role, in order.
     pub fn outputs_of<'a>(&'a self, role: &'a str) -> impl Iterator<Item = &'a Output> {
         self.outputs.iter().filter(move |o| o.role == role)
     }
 
-    /// The rows of a table.
+    /// Number of rows of a table.
     pub fn rows_of(&self, role: &str) -> u64 {
         self.outputs_of(role).map(|o| o.rows).sum()
     }

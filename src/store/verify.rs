@@ -1,5 +1,5 @@
-//! Verify: finds every damaged, missing and foreign file, and sets aside what is not as it must be, so that the next run makes
-//! it anew.
+//! Verification (`visplay verify`): finds damaged, missing and foreign files, and quarantines bad ones
+//! so that the next run recomputes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,56 +14,56 @@ use super::layout::{self, ObjectId, StoreFile};
 use super::result::StageResult;
 use super::{Digest, Store, StoreFormat, cache, checksum};
 
-/// How deep to look.
+/// How much to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyDepth {
-    /// Names, sizes and references; no object is read.
+    /// Names, sizes and references, without reading objects.
     Quick,
     /// Every byte.
     Full,
 }
 
-/// What is wrong with a file.
+/// Kind of problem with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreProblemKind {
-    /// It is not what its name says.
+    /// The content does not match the name.
     Damaged,
-    /// Something refers to it and it is not there.
+    /// Another file refers to it, but it does not exist.
     Missing,
-    /// It has no business in a store.
+    /// It does not belong in a store.
     Foreign,
 }
 
-/// A file that is not as it must be.
+/// A file with a problem.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct StoreProblem {
-    /// The file's name within the store.
+    /// Name within the store.
     pub name: String,
-    /// What is wrong.
+    /// Kind of problem.
     pub kind: StoreProblemKind,
-    /// The particulars.
+    /// Description of the problem.
     pub detail: String,
-    /// Where it was moved to.
+    /// New name in the quarantine, if it was moved.
     pub quarantined: Option<String>,
 }
 
-/// What `verify` found.
+/// Outcome of a verification.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct VerifyReport {
-    /// Files looked at.
+    /// Number of files checked.
     pub files: u64,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
-    /// Temporary files left by processes that died: harmless, removed by `gc`.
+    /// Number of temporary files left by dead processes. They are harmless, and `gc` removes them.
     pub leftovers: u64,
-    /// Files in the quarantine from earlier.
+    /// Number of files that were already in the quarantine.
     pub in_quarantine: u64,
-    /// What is not as it must be, by name.
+    /// Problems, sorted by file name.
     pub problems: Vec<StoreProblem>,
 }
 
-/// The parts of a store that refer to others.
+/// References between the files of a store.
 #[derive(Default)]
 struct Graph {
     sizes: BTreeMap<ObjectId, u64>,
@@ -72,6 +72,7 @@ struct Graph {
     refs: BTreeMap<(String, String), BTreeMap<u32, ActionKey>>,
 }
 
+/// Parsed content of a file that refers to others.
 enum Content {
     Action(Action),
     Result(StageResult),
@@ -80,7 +81,7 @@ enum Content {
 }
 
 impl Store {
-    /// Opens a store for [`verify`](Self::verify), which mends a `FORMAT` file that is damaged or lost.
+    /// Opens a store for [`verify`](Self::verify), which can restore a damaged or lost `FORMAT` file.
     pub fn open_for_repair(root: &std::path::Path) -> Result<Self, StoreError> {
         match Self::open(root) {
             Err(StoreError::Damaged { .. }) => Ok(Self::unchecked(root)),
@@ -93,20 +94,20 @@ impl Store {
         }
     }
 
-    /// Looks at every file. With `set_aside`, moves damaged and foreign files into the quarantine.
-    pub fn verify(&self, depth: VerifyDepth, set_aside: bool) -> Result<VerifyReport, StoreError> {
+    /// Checks all files. With `quarantine`, moves damaged and foreign files to the quarantine.
+    pub fn verify(&self, depth: VerifyDepth, quarantine: bool) -> Result<VerifyReport, StoreError> {
         let mut report = VerifyReport::default();
         let entries = self.backend.list("")?;
-        let looked: Vec<(FileEntry, StoreFile, Result<Content, StoreProblem>)> = entries
+        let checked: Vec<(FileEntry, StoreFile, Result<Content, StoreProblem>)> = entries
             .into_par_iter()
             .map(|entry| {
                 let file = StoreFile::of(&entry.name);
-                let content = self.look(&entry, &file, depth);
+                let content = self.check_file(&entry, &file, depth);
                 (entry, file, content)
             })
             .collect();
         let mut graph = Graph::default();
-        for (entry, file, content) in looked {
+        for (entry, file, content) in checked {
             match file {
                 StoreFile::Quarantined => report.in_quarantine += 1,
                 StoreFile::Temporary => report.leftovers += 1,
@@ -117,22 +118,22 @@ impl Store {
             match content {
                 Ok(content) => graph.add(&entry, &file, content),
                 Err(mut problem) => {
-                    if set_aside {
+                    if quarantine {
                         match self.quarantine(&entry) {
-                            Ok(place) => problem.quarantined = Some(place),
-                            Err(e) => problem.detail = format!("{}; it stays where it is: {e}", problem.detail),
+                            Ok(name) => problem.quarantined = Some(name),
+                            Err(e) => problem.detail = format!("{}; it could not be moved: {e}", problem.detail),
                         }
                     }
                     report.problems.push(problem);
                 }
             }
         }
-        self.check_format(&mut report, set_aside)?;
+        self.check_format(&mut report, quarantine)?;
         let known: BTreeSet<String> = report.problems.iter().map(|p| p.name.clone()).collect();
         for problem in graph.missing() {
-            // A damaged file is one problem, however many refer to it; and what was listed before another process published
-            // it is not missing.
-            if !known.contains(&problem.name) && self.still_holds(&problem)? {
+            // Report a damaged file once, however many files refer to it. A file that another process
+            // published after the listing is not missing.
+            if !known.contains(&problem.name) && self.is_still_missing(&problem)? {
                 report.problems.push(problem);
             }
         }
@@ -141,31 +142,34 @@ impl Store {
         Ok(report)
     }
 
-    /// Looks at a missing file once more.
-    fn still_holds(&self, problem: &StoreProblem) -> Result<bool, StoreError> {
+    /// Checks again whether a file reported missing is still missing.
+    fn is_still_missing(&self, problem: &StoreProblem) -> Result<bool, StoreError> {
         Ok(problem.kind != StoreProblemKind::Missing || self.backend.head(&problem.name)?.is_none())
     }
 
-    /// Checks one file by itself.
-    fn look(&self, entry: &FileEntry, file: &StoreFile, depth: VerifyDepth) -> Result<Content, StoreProblem> {
-        let problem = |kind, detail: String| StoreProblem { name: entry.name.clone(), kind, detail, quarantined: None };
-        let gone = || matches!(self.backend.head(&entry.name), Ok(None));
+    /// Checks one file on its own.
+    fn check_file(&self, entry: &FileEntry, file: &StoreFile, depth: VerifyDepth) -> Result<Content, StoreProblem> {
+        let problem = |kind, detail: &str| StoreProblem {
+            name: entry.name.clone(),
+            kind,
+            detail: detail.to_owned(),
+            quarantined: None,
+        };
+        let foreign = |detail| Err(problem(StoreProblemKind::Foreign, detail));
         let damaged = |e: StoreError| match e {
-            StoreError::Damaged { problem: detail, .. } => problem(StoreProblemKind::Damaged, detail),
-            other => problem(StoreProblemKind::Damaged, other.to_string()),
+            StoreError::Damaged { problem: detail, .. } => problem(StoreProblemKind::Damaged, &detail),
+            other => problem(StoreProblemKind::Damaged, &other.to_string()),
+        };
+        let opaque_if = |intact: bool, detail| match intact {
+            true => Ok(Content::Opaque),
+            false => Err(problem(StoreProblemKind::Damaged, detail)),
         };
         if !entry.is_file && *file != StoreFile::Quarantined {
-            return Err(problem(StoreProblemKind::Foreign, "it is not a plain file".into()));
+            return foreign("it is not a regular file");
         }
-        let read = || match self.backend.read(&entry.name) {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Ok(Vec::new()),
-            Err(e) => Err(damaged(e)),
-        };
-        let looked = match file {
-            StoreFile::Foreign => {
-                Err(problem(StoreProblemKind::Foreign, "no part of the store is named like this".into()))
-            }
+        let read = || self.backend.read(&entry.name).map(Option::unwrap_or_default).map_err(damaged);
+        let checked = match file {
+            StoreFile::Foreign => foreign("no store file has a name like this"),
             StoreFile::Object(object) if depth == VerifyDepth::Full => {
                 self.read_object(*object).map(|_| Content::Opaque).map_err(damaged)
             }
@@ -178,49 +182,45 @@ impl Store {
             StoreFile::Ref(..) => self.read_ref(&entry.name).map(Content::Ref).map_err(damaged),
             StoreFile::Claim(_) => {
                 let bytes = read()?;
-                let whole = bytes.is_empty() || checksum::verify_checksum::<Lease>(&entry.name, &bytes).is_ok();
-                whole
-                    .then_some(Content::Opaque)
-                    .ok_or_else(|| problem(StoreProblemKind::Damaged, "it is no lease".into()))
+                let intact = bytes.is_empty() || checksum::verify_checksum::<Lease>(&entry.name, &bytes).is_ok();
+                opaque_if(intact, "it is not a valid lease")
             }
             StoreFile::Cache => {
-                let whole = cache::unwrap_note(read()?).is_some();
-                let detail = "its digest does not match its content".into();
-                whole.then_some(Content::Opaque).ok_or_else(|| problem(StoreProblemKind::Damaged, detail))
+                opaque_if(cache::unwrap_note(read()?).is_some(), "its digest does not match its content")
             }
             StoreFile::View => self
-                .look_at_view(entry, depth)
+                .check_view(entry, depth)
                 .map(|()| Content::Opaque)
-                .map_err(|d| problem(StoreProblemKind::Damaged, d)),
+                .map_err(|detail| problem(StoreProblemKind::Damaged, &detail)),
             _ => Ok(Content::Opaque),
         };
-        match looked {
-            // Gone since it was listed: another process took it away, as it may with leases, views and notes.
-            Err(_) if gone() => Ok(Content::Opaque),
-            looked => looked,
+        match checked {
+            // Another process may remove leases, views and notes after they were listed.
+            Err(_) if matches!(self.backend.head(&entry.name), Ok(None)) => Ok(Content::Opaque),
+            checked => checked,
         }
     }
 
-    /// A view is a second name of an object, which its own name ends with: `<anything>-<digest>.<ending>`.
-    fn look_at_view(&self, entry: &FileEntry, depth: VerifyDepth) -> Result<(), String> {
+    /// Checks a hard link to an object; its name ends with the object's: `<anything>-<digest>.<ending>`.
+    fn check_view(&self, entry: &FileEntry, depth: VerifyDepth) -> Result<(), String> {
         let file = entry.name.rsplit('/').next().unwrap_or_default();
         let (stem, ending) = file.split_once('.').ok_or("its name does not end with an object's name")?;
         let digest: Digest = stem
             .rsplit('-')
             .next()
             .and_then(|hex| hex.parse().ok())
-            .ok_or("its name does not hold an object's digest")?;
-        ending.parse::<super::ObjectKind>().map_err(|()| "its ending is none of an object's".to_owned())?;
+            .ok_or("its name does not contain an object's digest")?;
+        ending.parse::<super::ObjectKind>().map_err(|()| "its ending is not that of an object".to_owned())?;
         if depth == VerifyDepth::Full {
             let bytes = self.backend.read(&entry.name).map_err(|e| e.to_string())?.unwrap_or_default();
             if Digest::of(&bytes) != digest {
-                return Err("its bytes do not have the digest of its name".into());
+                return Err("its bytes do not match the digest in its name".into());
             }
         }
         Ok(())
     }
 
-    fn check_format(&self, report: &mut VerifyReport, set_aside: bool) -> Result<(), StoreError> {
+    fn check_format(&self, report: &mut VerifyReport, quarantine: bool) -> Result<(), StoreError> {
         let text = self.backend.read(layout::FORMAT)?;
         if text.as_deref().and_then(StoreFormat::parse).is_some() {
             return Ok(());
@@ -232,13 +232,13 @@ impl Store {
             detail: "it must say `visplay store 1`".into(),
             quarantined: None,
         };
-        if set_aside {
+        if quarantine {
             if let Some(entry) = self.backend.head(layout::FORMAT)? {
                 problem.quarantined = Some(self.quarantine(&entry)?);
             }
-            // There has only been one format, so the store is of this one.
+            // Only one format exists so far, so the store has this one.
             self.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
-            problem.detail.push_str("; written anew");
+            problem.detail.push_str("; restored");
         }
         report.problems.push(problem);
         Ok(())
@@ -264,7 +264,7 @@ impl Graph {
         }
     }
 
-    /// What is referred to and is not there.
+    /// Returns problems with files that others refer to.
     fn missing(&self) -> BTreeSet<StoreProblem> {
         let mut problems = BTreeSet::new();
         let mut add = |name: String, kind, detail: String| {
@@ -276,20 +276,20 @@ impl Graph {
                     None => add(
                         output.object.name(),
                         StoreProblemKind::Missing,
-                        format!("{} names it", layout::result(*key)),
+                        format!("{} lists it", layout::result(*key)),
                     ),
                     Some(&len) if len != output.bytes => {
-                        let detail = format!("it has {len} bytes, {} says {}", layout::result(*key), output.bytes);
+                        let detail = format!("it has {len} bytes, but {} lists {}", layout::result(*key), output.bytes);
                         add(output.object.name(), StoreProblemKind::Damaged, detail);
                     }
                     Some(_) => {}
                 }
             }
-            for made_from in result.upstream.iter().filter(|k| !self.results.contains_key(k)) {
+            for upstream in result.upstream.iter().filter(|k| !self.results.contains_key(k)) {
                 add(
-                    layout::result(*made_from),
+                    layout::result(*upstream),
                     StoreProblemKind::Missing,
-                    format!("{} was made from it", layout::result(*key)),
+                    format!("{} was computed from it", layout::result(*key)),
                 );
             }
             match self.actions.get(key) {
@@ -311,7 +311,7 @@ impl Graph {
             for n in 1..=last {
                 let file = layout::reference(evolution, name, n);
                 match sequence.get(&n) {
-                    None => add(file, StoreProblemKind::Missing, format!("the sequence goes on to {last}")),
+                    None => add(file, StoreProblemKind::Missing, format!("the sequence continues up to {last}")),
                     Some(key) if !self.results.contains_key(key) => {
                         add(layout::result(*key), StoreProblemKind::Missing, format!("{file} names it"));
                     }

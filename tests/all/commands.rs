@@ -57,7 +57,7 @@ fn a_wrong_flag_key_or_store_is_an_error_that_says_what_to_do() {
     place.ingest();
     fails(&["show", "t/imagse"], 2, &["did you mean `t/images`"]);
     fails(&["show", "t/images@9"], 2, &["t/images@9"]);
-    fails(&["show", "zz"], 2, &["no ref and no digest"]);
+    fails(&["show", "zz"], 2, &["neither a ref nor a digest"]);
     std::fs::create_dir_all(place.store().join("objects/ef")).unwrap();
     std::fs::write(place.store().join("objects/ef/x"), "x").unwrap();
     fails(&["show", "efab"], 2, &["nothing in the store"]);

@@ -204,7 +204,7 @@ fn what_cannot_be_replayed_is_said() {
     fails("u/images", 2, &["`u` has no images"]);
     fails("t/rounds-1", 2, &["no round such as round-1"]);
     fails("t/round-1/a/b", 2, &["too many parts"]);
-    fails("zz", 2, &["no ref and no digest"]);
+    fails("zz", 2, &["neither a ref nor a digest"]);
     fails("00000000", 2, &["nothing in the store"]);
     // A benchmark that is another one now: said for its results, and only for those.
     let bench = ["scenes", "--count", "10", "--seed", "8", "--benchmark", "bench.parquet"];
