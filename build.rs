@@ -1,5 +1,5 @@
-//! Compiles our kernels for NVIDIA GPUs where the program is built for them: `src/device/cuda/kernels.cu` to PTX, by the nvcc that candle's
-//! own kernels are compiled by.
+//! Compiles our GPU kernels (`src/device/cuda/kernels.cu`) to PTX in a build with the feature
+//! `cuda`, with the nvcc that also compiles candle's kernels.
 
 use std::path::PathBuf;
 use std::process::{Command, exit};
@@ -19,16 +19,16 @@ fn main() {
     let home = |name: &str| variable(name).map(|home| PathBuf::from(home).join("bin/nvcc"));
     let nvcc =
         variable("NVCC").map(PathBuf::from).or_else(|| home("CUDA_HOME")).unwrap_or_else(|| PathBuf::from("nvcc"));
-    // PTX for one capability runs on every newer one.
+    // PTX for one compute capability also runs on newer GPUs.
     let capability = variable("CUDA_COMPUTE_CAP").unwrap_or_else(|| "80".to_owned());
     let out = PathBuf::from(variable("OUT_DIR").unwrap_or_default()).join("kernels.ptx");
     let arch = format!("-arch=compute_{}", capability.replace('.', ""));
     let run = Command::new(&nvcc).args(["-ptx", "-O3", "-std=c++17", &arch, SOURCE, "-o"]).arg(&out).status();
     let problem = match run {
         Ok(status) if status.success() => return,
-        Ok(status) => format!("{} could not compile {SOURCE}: {status}", nvcc.display()),
-        Err(error) => format!("{} cannot be run: {error}", nvcc.display()),
+        Ok(status) => format!("{} failed to compile {SOURCE}: {status}", nvcc.display()),
+        Err(error) => format!("cannot run {}: {error}", nvcc.display()),
     };
-    eprintln!("{problem}; `just build-cuda` gets a CUDA compiler where there is none (docs/cuda.md)");
+    eprintln!("{problem}; `just build-cuda` downloads a CUDA compiler if none is installed (docs/cuda.md)");
     exit(1);
 }

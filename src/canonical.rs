@@ -1,4 +1,5 @@
-//! Canonical JSON: each value has exactly one text, so that a digest of the text identifies the value.
+//! Canonical JSON: each value has exactly one text, so that a digest of the text identifies the
+//! value.
 //!
 //! The rules never change, since a change would alter every digest:
 //!
@@ -42,8 +43,8 @@ impl CanonicalError {
         self
     }
 
-    /// Returns the keys and indices that lead to the value, outermost first, joined by dots; `.` for
-    /// the whole value.
+    /// Returns the keys and indices that lead to the value, outermost first, joined by dots; `.`
+    /// for the whole value.
     pub fn location(&self) -> String {
         if self.path.is_empty() {
             return ".".to_owned();

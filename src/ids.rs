@@ -21,9 +21,9 @@ impl Digest {
 
     /// Computes the digest of several parts under a context (blake3's derive-key mode).
     ///
-    /// Each part is preceded by its length, so that `["ab", "c"]` and `["a", "bc"]` differ. A context is
-    /// a constant of the program, such as `"visplay 2026 question id"`. Digests of different contexts
-    /// never collide.
+    /// Each part is preceded by its length, so that `["ab", "c"]` and `["a", "bc"]` differ. A
+    /// context is a constant of the program, such as `"visplay 2026 question id"`. Digests of
+    /// different contexts never collide.
     pub fn derive(context: &str, parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         for part in parts {
@@ -187,8 +187,8 @@ typed_ids! {
 }
 
 impl ModelId {
-    /// Returns the id of the weights after a training step, derived from the key of the step's action.
-    /// Between checkpoints the weights are not written, so there are no bytes to digest.
+    /// Returns the id of the weights after a training step, derived from the key of the step's
+    /// action. Between checkpoints the weights are not written, so there are no bytes to digest.
     pub fn of_step(action: &str) -> Self {
         Self(Digest::derive("visplay 2026 trained model id", &[action.as_bytes()]))
     }

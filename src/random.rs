@@ -1,15 +1,15 @@
 //! Counter-based random numbers: each number is a pure function of its purpose.
 //!
-//! A [`Stream`] is keyed by (seed, stage, row, sample) and has numbered positions. For example, token
-//! *t* of a sample uses position *t*. A stream has no state, so a sample does not depend on its batch,
-//! on the order of the work or on where a run was interrupted, and any position can be read at any
-//! time.
+//! A [`Stream`] is keyed by (seed, stage, row, sample) and has numbered positions. For example,
+//! token *t* of a sample uses position *t*. A stream has no state, so a sample does not depend on
+//! its batch, on the order of the work or on where a run was interrupted, and any position can be
+//! read at any time.
 //!
 //! The construction is blake3 in derive-key mode over the parts of the key, each preceded by its
-//! length, read as an extendable output. Position *p* owns the 64 bytes at offset 64 *p*: one output
-//! block, or eight little-endian words. Words of different positions and keys are independent as far
-//! as blake3 is a pseudo-random function. `ln` and `cos` come from the `libm` crate, so numbers are
-//! the same on every machine.
+//! length, read as an extendable output. Position *p* owns the 64 bytes at offset 64 *p*: one
+//! output block, or eight little-endian words. Words of different positions and keys are
+//! independent as far as blake3 is a pseudo-random function. `ln` and `cos` come from the `libm`
+//! crate, so numbers are the same on every machine.
 //!
 //! ```
 //! use visplay::random::Seed;
@@ -100,9 +100,9 @@ impl Stream {
 
     /// Returns an integer in 0..bound, each exactly equally likely.
     ///
-    /// Uses Lemire, *Fast Random Integer Generation in an Interval* (2019): the high half of
-    /// word * bound, rejecting words whose low half is below 2^64 mod bound. A position whose eight
-    /// words are all rejected (at most one in 256, for bounds near 2^64) continues in a stream keyed by
+    /// Uses Lemire, *Fast Random Integer Generation in an Interval* (2019): the high half of word *
+    /// bound, rejecting words whose low half is below 2^64 mod bound. A position whose eight words
+    /// are all rejected (at most one in 256, for bounds near 2^64) continues in a stream keyed by
     /// its block.
     pub fn below(&self, position: u64, bound: NonZeroU64) -> u64 {
         let bound = bound.get();
@@ -119,8 +119,8 @@ impl Stream {
         }
     }
 
-    /// Returns a standard normal number (Box and Muller, 1958): sqrt(-2 ln u) cos(2 pi v), with u in
-    /// (0, 1] and v in [0, 1).
+    /// Returns a standard normal number (Box and Muller, 1958): sqrt(-2 ln u) cos(2 pi v), with u
+    /// in (0, 1] and v in [0, 1).
     pub fn normal(&self, position: u64) -> f64 {
         let [a, b, ..] = self.block(position);
         let u = 1.0 - unit(a);
@@ -140,9 +140,9 @@ impl Stream {
         if items.is_empty() { None } else { items.get(self.index(position, items.len())) }
     }
 
-    /// Returns `count` different indexes below `len` in random order, every selection equally likely;
-    /// all indexes if there are fewer. Uses positions 0..count, and a larger selection begins with the
-    /// smaller ones.
+    /// Returns `count` different indexes below `len` in random order, every selection equally
+    /// likely; all indexes if there are fewer. Uses positions 0..count, and a larger selection
+    /// begins with the smaller ones.
     pub fn sample_indexes(&self, len: usize, count: usize) -> Vec<usize> {
         let mut indexes: Vec<usize> = (0..len).collect();
         let count = count.min(len);
@@ -154,8 +154,8 @@ impl Stream {
         indexes
     }
 
-    /// Fills `bytes` with the stream's bytes, starting at the block of `position`. This is the fast way
-    /// to get many of them.
+    /// Fills `bytes` with the stream's bytes, starting at the block of `position`. This is the fast
+    /// way to get many of them.
     pub fn fill(&self, position: u64, bytes: &mut [u8]) {
         let mut reader = self.output.clone();
         reader.set_position(position.wrapping_mul(8 * LANES));

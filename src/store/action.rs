@@ -1,8 +1,8 @@
 //! Actions and their keys: what decides whether a shard runs again.
 //!
-//! An action describes one run of a stage on one shard. Its key is a digest of the whole description.
-//! If the store has a result under that key, the shard is done; otherwise it runs. So the key must
-//! cover everything that the result depends on, and nothing else.
+//! An action describes one run of a stage on one shard. Its key is a digest of the whole
+//! description. If the store has a result under that key, the shard is done; otherwise it runs. So
+//! the key must cover everything that the result depends on, and nothing else.
 //!
 //! | in the key | why |
 //! |---|---|

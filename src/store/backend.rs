@@ -1,4 +1,5 @@
-//! Interface to the storage that holds the store's files, small enough for an object store to implement.
+//! Interface to the storage that holds the store's files, small enough for an object store to
+//! implement.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -3,10 +3,10 @@
 //! They only save work. Correctness never depends on them: results are create-only, and two workers
 //! that run one action produce the same bytes.
 //!
-//! A holder touches its lease file every few seconds (the heartbeat). Another worker takes the lease
-//! over if the holder ran on the same host and is dead, or if the lease was not touched while that
-//! worker watched it for [`LEASE_TIMEOUT`]. Only the watcher's monotonic clock counts, so hosts whose
-//! clocks differ do no harm.
+//! A holder touches its lease file every few seconds (the heartbeat). Another worker takes the
+//! lease over if the holder ran on the same host and is dead, or if the lease was not touched while
+//! that worker watched it for [`LEASE_TIMEOUT`]. Only the watcher's monotonic clock counts, so
+//! hosts whose clocks differ do no harm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -93,8 +93,8 @@ impl HeldLeases {
                     let Some(held) = weak.upgrade() else { return };
                     let files: Vec<String> = held.files().iter().cloned().collect();
                     for file in files {
-                        // If touching fails, another worker may take the lease over. That costs work,
-                        // not correctness.
+                        // If touching fails, another worker may take the lease over. That costs
+                        // work, not correctness.
                         let _ = held.backend.touch(&file);
                     }
                 }

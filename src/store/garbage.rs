@@ -66,8 +66,8 @@ impl Store {
                 StoreFile::Format | StoreFile::Ref(..) | StoreFile::Quarantined | StoreFile::Foreign => {
                     report.live += 1
                 }
-                // Workers touch their leases all the time, so only an abandoned one is older than the
-                // grace period.
+                // Workers touch their leases all the time, so only an abandoned one is older than
+                // the grace period.
                 _ => self.collect_file(&entry, options, &mut report)?,
             }
         }
@@ -137,8 +137,8 @@ impl Store {
     }
 }
 
-/// Whether a file was used within the grace period. A time in the future, from another host's clock,
-/// counts as recent.
+/// Whether a file was used within the grace period. A time in the future, from another host's
+/// clock, counts as recent.
 fn is_recent(entry: &FileEntry, grace: Duration) -> bool {
     entry.modified.elapsed().unwrap_or_default() < grace
 }

@@ -18,8 +18,9 @@
 //! tmp/                            files being written
 //! ```
 //!
-//! Publishing is atomic: a file appears complete or not at all, objects before the result that lists
-//! them, results before the ref that names them. Code outside this module never touches these files.
+//! Publishing is atomic: a file appears complete or not at all, objects before the result that
+//! lists them, results before the ref that names them. Code outside this module never touches these
+//! files.
 
 mod action;
 mod backend;
@@ -79,7 +80,8 @@ impl Store {
     /// Opens an existing store.
     ///
     /// # Errors
-    /// [`StoreError::NotAStore`] without a `FORMAT` file, [`StoreError::NewerFormat`] for one that is too new.
+    /// [`StoreError::NotAStore`] without a `FORMAT` file, [`StoreError::NewerFormat`] for one that
+    /// is too new.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let store = Self::unchecked(root);
         let text =
@@ -112,8 +114,8 @@ impl Store {
         Self::open(root)
     }
 
-    /// Whether creating the store was interrupted or is in progress in another process: then there is
-    /// a `tmp` folder and nothing else.
+    /// Whether creating the store was interrupted or is in progress in another process: then there
+    /// is a `tmp` folder and nothing else.
     fn is_half_created(root: &Path) -> bool {
         std::fs::read_dir(root).is_ok_and(|entries| {
             entries.flatten().all(|e| e.file_name() == layout::TMP || e.file_name() == layout::FORMAT)
@@ -139,8 +141,8 @@ impl Store {
     pub fn publish_object(&self, staged: StagedFile, kind: ObjectKind) -> Result<(ObjectId, u64), StoreError> {
         let (digest, bytes) = staged.digest();
         let object = ObjectId { digest, kind };
-        // The name is a digest of the bytes, so replacing repairs a damaged file and leaves an intact
-        // one as it was.
+        // The name is a digest of the bytes, so replacing repairs a damaged file and leaves an
+        // intact one as it was.
         self.backend.publish(staged, &object.name(), PublishMode::Replace)?;
         Ok((object, bytes))
     }
@@ -202,8 +204,8 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// Reads the result of an action if all its outputs exist with the recorded size. A damaged result
-    /// counts as none, and [`publish_result`](Self::publish_result) replaces it.
+    /// Reads the result of an action if all its outputs exist with the recorded size. A damaged
+    /// result counts as none, and [`publish_result`](Self::publish_result) replaces it.
     ///
     /// Touches the result, its action and its outputs, so that `gc` keeps them for a grace period.
     pub fn result_with_outputs(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
@@ -224,8 +226,8 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// Reads the result of an action if nothing of it is missing: its outputs, the action itself and
-    /// the action's inputs.
+    /// Reads the result of an action if nothing of it is missing: its outputs, the action itself
+    /// and the action's inputs.
     pub fn result_with_inputs_and_outputs(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
         let Some(result) = self.result_with_outputs(key)? else { return Ok(None) };
         let action = match self.action(key) {
@@ -246,8 +248,8 @@ impl Store {
         Ok(self.backend.head(&output.object.name())?.is_some_and(|e| e.is_file && e.len == output.bytes))
     }
 
-    /// Publishes the result of an action. The first one wins: if another worker published earlier, its
-    /// result is returned. An earlier result that is damaged or lacks outputs is moved to the
+    /// Publishes the result of an action. The first one wins: if another worker published earlier,
+    /// its result is returned. An earlier result that is damaged or lacks outputs is moved to the
     /// quarantine.
     pub fn publish_result(&self, result: &StageResult) -> Result<StageResult, StoreError> {
         let name = layout::result(result.action);

@@ -1,9 +1,9 @@
 //! An overlay over a store: reads come from the store, writes go to a scratch folder.
 //!
-//! A dry run uses it to leave the store unchanged. A replay uses it to run stored actions again: their
-//! results are hidden until they have been recomputed, and the stored ones are visible afterwards.
-//! Later stages therefore read the stored results, so a result that differs does not make everything
-//! after it differ as well.
+//! A dry run uses it to leave the store unchanged. A replay uses it to run stored actions again:
+//! their results are hidden until they have been recomputed, and the stored ones are visible
+//! afterwards. Later stages therefore read the stored results, so a result that differs does not
+//! make everything after it differ as well.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -169,7 +169,8 @@ impl Store {
     }
 }
 
-/// Creates a folder with a name of its own below `parent`; it is removed when the handle is dropped.
+/// Creates a folder with a name of its own below `parent`; it is removed when the handle is
+/// dropped.
 ///
 /// # Errors
 /// The folder cannot be created.

@@ -1,7 +1,8 @@
 //! Storage in a POSIX folder: local disks, NFS and the parallel file systems of clusters.
 //!
 //! Publishing a file means: write under `tmp/`, fsync, close, rename (or create-only rename), fsync
-//! the folder. A crash at any point leaves either the complete file under its final name, or nothing.
+//! the folder. A crash at any point leaves either the complete file under its final name, or
+//! nothing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -1,7 +1,7 @@
 //! Refs: names for results, each with a history.
 //!
-//! A name is a sequence of numbered files that are created once and never rewritten. The last one is
-//! the head.
+//! A name is a sequence of numbered files that are created once and never rewritten. The last one
+//! is the head.
 
 use std::fmt;
 
@@ -65,8 +65,8 @@ impl Store {
         newest.max().map(|(_, file)| self.read_ref(&file)).transpose()
     }
 
-    /// Returns all refs of the store, sorted by name and sequence. Damaged files are skipped; `verify`
-    /// reports them.
+    /// Returns all refs of the store, sorted by name and sequence. Damaged files are skipped;
+    /// `verify` reports them.
     pub fn refs(&self) -> Result<Vec<Ref>, StoreError> {
         let files = self.backend.list(layout::REFS)?;
         Ok(files.iter().filter_map(|e| self.read_ref(&e.name).ok()).collect())

@@ -21,8 +21,8 @@ pub struct StageResult {
     pub outputs: Vec<Output>,
     /// Rows in, out and rejected.
     pub counts: Counts,
-    /// Further counts that the stage reports, such as rejects by reason. Like the outputs, they are a
-    /// function of the action.
+    /// Further counts that the stage reports, such as rejects by reason. Like the outputs, they are
+    /// a function of the action.
     pub figures: BTreeMap<String, u64>,
     /// Actions whose results this one was computed from: its lineage, for people and for `gc`.
     pub upstream: Vec<ActionKey>,

@@ -1,5 +1,5 @@
-//! Verification (`visplay verify`): finds damaged, missing and foreign files, and quarantines bad ones
-//! so that the next run recomputes them.
+//! Verification (`visplay verify`): finds damaged, missing and foreign files, and quarantines bad
+//! ones so that the next run recomputes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,7 +81,8 @@ enum Content {
 }
 
 impl Store {
-    /// Opens a store for [`verify`](Self::verify), which can restore a damaged or lost `FORMAT` file.
+    /// Opens a store for [`verify`](Self::verify), which can restore a damaged or lost `FORMAT`
+    /// file.
     pub fn open_for_repair(root: &std::path::Path) -> Result<Self, StoreError> {
         match Self::open(root) {
             Err(StoreError::Damaged { .. }) => Ok(Self::unchecked(root)),
@@ -131,8 +132,8 @@ impl Store {
         self.check_format(&mut report, quarantine)?;
         let known: BTreeSet<String> = report.problems.iter().map(|p| p.name.clone()).collect();
         for problem in graph.missing() {
-            // Report a damaged file once, however many files refer to it. A file that another process
-            // published after the listing is not missing.
+            // Report a damaged file once, however many files refer to it. A file that another
+            // process published after the listing is not missing.
             if !known.contains(&problem.name) && self.is_still_missing(&problem)? {
                 report.problems.push(problem);
             }
@@ -201,7 +202,8 @@ impl Store {
         }
     }
 
-    /// Checks a hard link to an object; its name ends with the object's: `<anything>-<digest>.<ending>`.
+    /// Checks a hard link to an object; its name ends with the object's:
+    /// `<anything>-<digest>.<ending>`.
     fn check_view(&self, entry: &FileEntry, depth: VerifyDepth) -> Result<(), String> {
         let file = entry.name.rsplit('/').next().unwrap_or_default();
         let (stem, ending) = file.split_once('.').ok_or("its name does not end with an object's name")?;

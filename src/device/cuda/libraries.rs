@@ -104,17 +104,18 @@ fn load(libraries: &[LibrarySpec], mut entry: usize) -> Result<(), LoadError> {
                 for (i, name) in spec.functions.iter().enumerate() {
                     // SAFETY: only the symbol's address is used.
                     if let Ok(function) = unsafe { library.get::<()>(*name) } {
-                        // SAFETY: `entry + i` counts functions in the order of the table. No entry is
-                        // read before the call that fills it has returned, and a `OnceLock` runs each
-                        // call once: counting GPUs calls the driver, after `load_driver`, and only
-                        // opening one calls the rest, after `load_toolkit`.
+                        // SAFETY: `entry + i` counts functions in the order of the table. No entry
+                        // is read before the call that fills it has returned, and a `OnceLock` runs
+                        // each call once: counting GPUs calls the driver, after `load_driver`, and
+                        // only opening one calls the rest, after `load_toolkit`.
                         unsafe {
                             let table = (&raw mut visplay_cuda_table).cast::<usize>();
                             table.add(entry + i).write(function.as_raw_ptr() as usize);
                         }
                     }
                 }
-                // The table keeps addresses of the library, so it stays loaded until the program ends.
+                // The table keeps addresses of the library, so it stays loaded until the program
+                // ends.
                 let _ = library.into_raw();
             }
             Err(problem) if spec.required => return Err(LoadError { file: spec.files[0].to_owned(), problem }),

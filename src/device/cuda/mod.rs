@@ -163,8 +163,8 @@ pub fn gpu_info(device: &Device) -> Result<GpuInfo> {
     Ok(GpuInfo { name, index: context.ordinal(), compute_capability, memory, free_memory, driver_cuda })
 }
 
-/// Adds the bytes that the pool holds unused to those that the driver reports free. The two counters
-/// are read one after the other and may be inconsistent, so the difference saturates at 0.
+/// Adds the bytes that the pool holds unused to those that the driver reports free. The two
+/// counters are read one after the other and may be inconsistent, so the difference saturates at 0.
 fn free_memory(driver_free: usize, pool_reserved: u64, pool_used: u64) -> usize {
     driver_free.saturating_add(usize::try_from(pool_reserved.saturating_sub(pool_used)).unwrap_or(0))
 }
