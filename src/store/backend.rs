@@ -85,9 +85,9 @@ pub enum PublishMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishOutcome {
     /// The file now has the name.
-    Ours,
-    /// Another file has the name already (only with [`Publish::CreateOnly`]).
-    Taken,
+    Published,
+    /// Another file has the name (only with [`PublishMode::CreateOnly`]).
+    NameTaken,
 }
 
 /// A file of the store, as listed by the backend.

@@ -44,9 +44,9 @@ pub struct Claim {
 #[derive(Debug)]
 pub enum ClaimOutcome {
     /// This process holds the claim.
-    Ours(Claim),
+    Acquired(Claim),
     /// A live worker holds it.
-    Taken(Process),
+    HeldBy(Process),
 }
 
 /// Leases that this process holds or watches.

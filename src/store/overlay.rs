@@ -187,7 +187,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::store::{Counts, ObjectKind, Process, Run};
+    use crate::store::{Counts, ObjectKind, Process, RunInfo};
 
     fn action(seed: u64) -> Action {
         Action {
