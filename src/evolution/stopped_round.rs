@@ -9,7 +9,7 @@ use super::gates::GateResult;
 use super::publish::closing_action;
 use crate::canonical::to_canonical;
 use crate::stages::{Runner, ShardOutput, Stage, StageError};
-use crate::store::{Action, RefUpdate, Counts, ObjectKind, Output, StageResult, StoreError};
+use crate::store::{Action, Counts, ObjectKind, Output, RefUpdate, StageResult, StoreError};
 
 /// The stage that ends a round which does not go on.
 const STAGE: &str = "evolution.stopped";
