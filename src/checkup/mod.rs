@@ -4,9 +4,9 @@
 //! On a CPU the reference ops ([`Ops::Reference`]) stand in for the device, so that the checks themselves, and the arithmetic
 //! that a GPU computes by, are checked on machines without one.
 
+mod bf16;
 #[cfg(feature = "cuda")]
 mod gpu_kernels;
-mod bf16;
 mod limits;
 mod parity;
 mod random_weights;

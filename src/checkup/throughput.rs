@@ -392,7 +392,11 @@ impl Bench<'_> {
 
     #[cfg(feature = "cuda")]
     fn free_memory(&self) -> Option<usize> {
-        if self.device.is_cpu() { None } else { crate::device::cuda::gpu_info(self.device).ok().map(|gpu| gpu.free_memory) }
+        if self.device.is_cpu() {
+            None
+        } else {
+            crate::device::cuda::gpu_info(self.device).ok().map(|gpu| gpu.free_memory)
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

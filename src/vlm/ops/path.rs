@@ -29,7 +29,8 @@ impl Ops {
     /// Whether our GPU kernels compute these operands: they have no backward pass and support some dtypes only.
     #[cfg(feature = "cuda")]
     pub(super) fn uses_gpu_kernels_for(self, operands: &[&Tensor]) -> bool {
-        let is_supported = |x: &&Tensor| x.device().is_cuda() && !x.track_op() && crate::device::cuda::kernels::supports(x.dtype());
+        let is_supported =
+            |x: &&Tensor| x.device().is_cuda() && !x.track_op() && crate::device::cuda::kernels::supports(x.dtype());
         self == Self::Kernels && operands.iter().all(is_supported)
     }
 }
