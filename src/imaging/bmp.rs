@@ -10,7 +10,8 @@ use super::format::Format;
 use super::header::{Header, bytes_at};
 use super::rgb::RgbImage;
 
-/// BITMAPCOREHEADER has 16-bit sides, every later header 32-bit ones; a negative height stores rows from the top.
+/// Reads the size. BITMAPCOREHEADER has 16-bit sides, every later header 32-bit ones; with a
+/// negative height the rows are stored from the top.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let header_size = u32::from_le_bytes(bytes_at(bytes, 14)?);
     let (width, height) = if header_size == 12 {
@@ -25,7 +26,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     Ok(Header::upright(Format::Bmp, width, height))
 }
 
-/// Decodes the bitmap.
+/// Decodes the pixels.
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, limits: image::Limits) -> Result<RgbImage, ImageError> {
     let mut decoder = BmpDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();

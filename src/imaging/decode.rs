@@ -1,4 +1,4 @@
-//! From bytes to upright RGB pixels.
+//! Decoding of a file of any format to upright RGB pixels.
 
 use super::error::ImageError;
 use super::format::Format;
@@ -8,35 +8,39 @@ use super::rgb::RgbImage;
 use super::{bmp, gif, jpeg, png, tiff, webp};
 use crate::panics::guarded;
 
-/// An accepted image.
+/// A decoded image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedImage {
-    /// What the header said.
+    /// The header of its file.
     pub header: Header,
-    /// The upright pixels.
+    /// Its upright pixels.
     pub pixels: RgbImage,
 }
 
-/// Decodes an image under limits: the header is held to them before anything is decoded or allocated, and the decoder
-/// may use memory in proportion to the image's pixels only.
+/// Decodes an image within limits.
 ///
-/// The pixels are those of Pillow's `ImageOps.exif_transpose(image).convert("RGB")`: palettes expanded, alpha dropped
-/// (not blended), CMYK converted. Samples of 16 bits give their high byte. For grey images of 16 bits and more Pillow
-/// saturates at 255 instead; here samples that all fit 8 bits are taken as they are, as Pillow does, and others by the high
-/// byte. Grey floats within 0 to 1 are scaled by 255, others clamped as Pillow does.
+/// The header is checked against the limits before anything is decoded or allocated, and a
+/// decoder's memory is bounded by the number of pixels.
+///
+/// The pixels are those of Pillow's `ImageOps.exif_transpose(image).convert("RGB")`: palettes are
+/// expanded, alpha is dropped (not blended), CMYK is converted. Samples of 16 bits are reduced to
+/// their high byte. Grey images of 16 bits and more differ from Pillow, which saturates at 255: if
+/// all samples fit into 8 bits they are kept as they are, as in Pillow, otherwise each is reduced
+/// to its high byte. Grey floats within 0 to 1 are multiplied by 255; others are clamped, as in
+/// Pillow.
 ///
 /// # Errors
-/// Every reason of [`ImageError`].
+/// Every variant of [`ImageError`].
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<DecodedImage, ImageError> {
     let header = probe(bytes, limits)?;
-    // a decoder that panics on damaged input has found it corrupt; nothing it touched outlives it
+    // A panic of a decoder on damaged input means that the file is corrupt; no state survives it.
     let stored = guarded(|| decode_stored(bytes, &header))
         .unwrap_or_else(|message| Err(ImageError::Corrupt(format!("the decoder gave up on it: {message}"))))?;
     Ok(DecodedImage { header, pixels: header.orientation.apply(stored) })
 }
 
 fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
-    // the deepest pixel is 4 samples of 8 bytes; the rest is for a decoder's own tables
+    // The deepest pixel is 4 samples of 8 bytes; the rest is for a decoder's own tables.
     let budget = (header.pixels() as usize).saturating_mul(32).saturating_add(4 << 20);
     match header.format {
         Format::Png => png::decode_pixels(bytes, header, budget),
@@ -48,6 +52,7 @@ fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> 
     }
 }
 
+/// Returns the `image` crate's limits for a memory budget in bytes.
 fn allocation(budget: usize) -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(budget as u64);

@@ -1,42 +1,43 @@
-//! Why bytes are not an image that can be used: one variant a reason, each with a code for the rejects table.
+//! The reasons for rejecting an image file, each with a stable code for the `rejects` table.
 
 use thiserror::Error;
 
-/// Why an image is left out. [`ImageError::reason`] is the stable code that the rejects table holds; the message is
-/// the detail beside it.
+/// A reason for rejecting an image. The `rejects` table stores [`ImageError::reason`] as the reason
+/// and the message as its detail.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ImageError {
-    /// No bytes at all.
+    /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
-    /// The content is not that of any image format.
+    /// The content is not of a known image format.
     #[error("not an image: {0}")]
     NotAnImage(String),
-    /// The file ends before its image does.
+    /// The file ends before its image is complete.
     #[error("the file ends too early: {0}")]
     Truncated(String),
     /// The file contradicts its format.
     #[error("corrupt: {0}")]
     Corrupt(String),
-    /// More bytes than the limit.
+    /// The file is larger than the limit.
     #[error("{bytes} bytes, and the limit is {limit}")]
     TooLarge {
-        /// The file's size.
+        /// Size of the file in bytes.
         bytes: u64,
-        /// The limit it passes.
+        /// Largest size allowed.
         limit: u64,
     },
-    /// More pixels than the limit: decoding would need far more memory than the file suggests.
+    /// The image has more pixels than the limit: decoding would need far more memory than the
+    /// file's size suggests.
     #[error("{width}x{height} pixels, and the limit is {limit} pixels")]
     Bomb {
         /// Stored width.
         width: u32,
         /// Stored height.
         height: u32,
-        /// The most pixels allowed.
+        /// Largest number of pixels allowed.
         limit: u64,
     },
-    /// No pixels: a side of zero.
+    /// A side is zero.
     #[error("{width}x{height} pixels: a side is zero")]
     ZeroSized {
         /// Stored width.
@@ -44,23 +45,23 @@ pub enum ImageError {
         /// Stored height.
         height: u32,
     },
-    /// One side is too many times the other.
+    /// The ratio of the sides is above the limit.
     #[error("{width}x{height} pixels: one side is more than {limit} times the other")]
     AspectRatio {
         /// Stored width.
         width: u32,
         /// Stored height.
         height: u32,
-        /// The most that one side may be of the other.
+        /// Largest ratio allowed.
         limit: u32,
     },
-    /// An image, but of a format or a kind that is not read here.
+    /// The file is an image of a format or a kind that is not supported.
     #[error("not supported: {0}")]
     Unsupported(String),
 }
 
 impl ImageError {
-    /// Every reason code there is, in the order of the variants.
+    /// All reason codes, in the order of the variants.
     pub const REASONS: [&'static str; 9] = [
         "empty",
         "not_an_image",
@@ -73,7 +74,7 @@ impl ImageError {
         "unsupported",
     ];
 
-    /// The stable code of this reason.
+    /// Returns the stable code of this reason.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -88,13 +89,14 @@ impl ImageError {
         }
     }
 
-    /// A file that contradicts its format in this way.
+    /// Returns the error of a file that contradicts its format.
     pub(super) fn corrupt(problem: &str) -> Self {
         Self::Corrupt(problem.to_owned())
     }
 
-    /// An input/output error of a decoder that reads from memory: only "no more bytes" can truly happen.
-    pub(crate) fn from_memory_io(error: &std::io::Error) -> Self {
+    /// Converts an I/O error of a decoder that reads from memory, where only a premature end can
+    /// happen.
+    pub(super) fn from_memory_io(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Self::Truncated("the pixel data is cut off".to_owned()),
             _ => Self::Corrupt(error.to_string()),

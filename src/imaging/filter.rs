@@ -1,16 +1,17 @@
-//! The weights of Pillow's resampling filters, in its fixed point.
+//! Pillow's resampling filters and their fixed-point weights.
 //!
-//! Source: `precompute_coeffs` and `normalize_coeffs_8bpc` of `Resample.c` in Pillow 13. FilterWeights are computed in f64,
-//! normalised, and rounded to integers of 22 fractional bits.
+//! Source: `precompute_coeffs` and `normalize_coeffs_8bpc` of `Resample.c` in Pillow 13. Weights
+//! are computed in f64, normalised, and rounded to integers with 22 fractional bits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// `32 - 8 - 2`: 8 bits are the pixel, 2 are room for the negative lobes.
+/// Fractional bits of the weights: of 32 bits, 8 are the pixel and 2 are reserved for the negative
+/// lobes.
 pub(super) const PRECISION_BITS: u32 = 32 - 8 - 2;
-/// The weights of an output are padded with zeros to a multiple of this.
+/// The weights of an output pixel are padded with zeros to a multiple of this.
 const LANES: usize = 8;
 
 /// A resampling filter.
@@ -18,7 +19,7 @@ const LANES: usize = 8;
 pub enum Filter {
     /// Cubic convolution with a = -0.5, radius 2.
     Bicubic,
-    /// Sinc windowed by a wider sinc, radius 3.
+    /// Sinc windowed by a wider sinc (Lanczos), radius 3.
     Lanczos3,
 }
 
@@ -58,21 +59,22 @@ fn sinc(x: f64) -> f64 {
     x.sin() / x
 }
 
-/// The weights of every output position of one pass.
+/// The weights of all output positions of one pass.
 pub(super) struct FilterWeights {
-    /// First input of each output.
+    /// First input position of each output position.
     starts: Vec<usize>,
-    /// Number of inputs of each output.
+    /// Number of inputs of each output position.
     counts: Vec<usize>,
-    /// Room of one output in `fixed`.
+    /// Number of entries of `fixed` per output position.
     stride: usize,
+    /// Fixed-point weights, padded with zeros to `stride` per output position.
     fixed: Vec<i32>,
 }
 
 impl FilterWeights {
     fn new(input: usize, output: usize, filter: Filter) -> Self {
         let scale = input as f64 / output as f64;
-        // antialiasing: shrinking widens the filter
+        // Antialiasing: shrinking widens the filter.
         let filter_scale = scale.max(1.0);
         let support = filter.support() * filter_scale;
         let stride = (support.ceil() as usize * 2 + 1).min(input).next_multiple_of(LANES);
@@ -82,7 +84,7 @@ impl FilterWeights {
         let mut row = Vec::with_capacity(stride);
         for (position, fixed) in fixed.chunks_exact_mut(stride).enumerate() {
             let center = (position as f64 + 0.5) * scale;
-            // truncation, as a cast in C
+            // Truncation, as by a cast in C.
             let start = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(input);
             row.clear();
@@ -99,54 +101,55 @@ impl FilterWeights {
         Self { starts, counts, stride, fixed }
     }
 
-    /// The weights for resizing `input` to `output` pixels, remembered: a data set's images share few sizes, and computing
-    /// the weights of a small image costs as much as using them.
-    pub(super) fn of(input: usize, output: usize, filter: Filter) -> Rc<Self> {
-        type Remembered = HashMap<(usize, usize, Filter), Rc<FilterWeights>>;
-        /// The most weights of one set that is kept, and the most sets: 8 MB a thread.
-        const MOST: (usize, usize) = (8192, 256);
-        thread_local!(static REMEMBERED: RefCell<Remembered> = RefCell::default());
-        REMEMBERED.with_borrow_mut(|remembered| {
-            if let Some(weights) = remembered.get(&(input, output, filter)) {
+    /// Returns the weights for resizing `input` to `output` pixels, from a cache per thread: the
+    /// images of a data set share few sizes, and the weights of a small image cost as much to
+    /// compute as to use.
+    pub(super) fn cached(input: usize, output: usize, filter: Filter) -> Rc<Self> {
+        type Cache = HashMap<(usize, usize, Filter), Rc<FilterWeights>>;
+        /// Largest number of weights of a cached entry, and of entries: 8 MB per thread.
+        const CACHE_LIMITS: (usize, usize) = (8192, 256);
+        thread_local!(static CACHE: RefCell<Cache> = RefCell::default());
+        CACHE.with_borrow_mut(|cache| {
+            if let Some(weights) = cache.get(&(input, output, filter)) {
                 return Rc::clone(weights);
             }
             let weights = Rc::new(Self::new(input, output, filter));
-            if weights.fixed.len() <= MOST.0 {
-                if remembered.len() >= MOST.1 {
-                    remembered.clear();
+            if weights.fixed.len() <= CACHE_LIMITS.0 {
+                if cache.len() >= CACHE_LIMITS.1 {
+                    cache.clear();
                 }
-                remembered.insert((input, output, filter), Rc::clone(&weights));
+                cache.insert((input, output, filter), Rc::clone(&weights));
             }
             weights
         })
     }
 
-    /// The inputs that any output uses.
+    /// Returns the range of inputs that are used by any output.
     pub(super) fn used(&self) -> Range<usize> {
         let first = self.starts.first().copied().unwrap_or(0);
         first..self.starts.last().zip(self.counts.last()).map_or(0, |(start, count)| start + count)
     }
 
-    /// The number of outputs.
+    /// Returns the number of outputs.
     pub(super) fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// The inputs of an output, and their weights.
+    /// Returns the inputs of an output and their weights.
     #[inline(always)]
-    pub(super) fn of_output(&self, position: usize) -> (Range<usize>, &[i32]) {
+    pub(super) fn at(&self, position: usize) -> (Range<usize>, &[i32]) {
         let (start, count) = (self.starts[position], self.counts[position]);
         (start..start + count, &self.fixed[position * self.stride..][..count])
     }
 
-    /// The same, padded with weights of zero to a multiple of the lanes.
+    /// Returns the inputs of an output and their weights, padded with zero weights to `stride`.
     #[inline(always)]
-    pub(super) fn padded(&self, position: usize) -> (Range<usize>, &[i32]) {
+    pub(super) fn padded_at(&self, position: usize) -> (Range<usize>, &[i32]) {
         let start = self.starts[position];
         (start..start + self.stride, &self.fixed[position * self.stride..][..self.stride])
     }
 
-    /// How far the padding may reach past the inputs.
+    /// Returns the number of values that the padding may read past the inputs.
     pub(super) fn padding(&self) -> usize {
         self.stride
     }

@@ -1,26 +1,26 @@
-//! The image formats that are read, told by content and never by a file's name.
+//! The supported image formats, recognised by content and never by a file's name.
 
 use super::error::ImageError;
 
 /// An image format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
-    /// Portable Network Graphics (of an animation, the default image).
+    /// Portable Network Graphics; the default image of an animation.
     Png,
-    /// JPEG: baseline and progressive, grey, colour, CMYK.
+    /// JPEG: baseline and progressive; grey, colour and CMYK.
     Jpeg,
-    /// WebP, lossy and lossless (of an animation, the first frame).
+    /// WebP, lossy and lossless; the first frame of an animation.
     WebP,
-    /// GIF (the first frame).
+    /// GIF; the first frame.
     Gif,
     /// Windows bitmap.
     Bmp,
-    /// TIFF and BigTIFF (the first page).
+    /// TIFF and BigTIFF; the first page.
     Tiff,
 }
 
-/// Formats that are recognised only to say that they are not read.
-const FOREIGN: [(usize, &[u8], &str); 24] = [
+/// Formats that are recognised only to name them in an error: offset, signature and name.
+const UNSUPPORTED: [(usize, &[u8], &str); 24] = [
     (4, b"ftypavif", "AVIF"),
     (4, b"ftypavis", "AVIF"),
     (4, b"ftypheic", "HEIC"),
@@ -50,7 +50,7 @@ const FOREIGN: [(usize, &[u8], &str); 24] = [
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 impl Format {
-    /// The format's name as tables hold it.
+    /// Returns the format's name as it is stored in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -62,19 +62,19 @@ impl Format {
         }
     }
 
-    /// Tells the format by the first bytes.
+    /// Recognises the format by the first bytes of a file.
     ///
     /// # Errors
-    /// `empty`, `unsupported` for an image format that is not read here, `truncated` for a file that ends inside its
-    /// signature, `not_an_image` for the rest.
+    /// `empty` for no bytes, `unsupported` for an image format that is not read, `truncated` for a
+    /// file that ends inside its signature, `not_an_image` for anything else.
     pub fn sniff(bytes: &[u8]) -> Result<Self, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
         }
-        if let Some(format) = Self::of_signature(bytes) {
+        if let Some(format) = Self::from_signature(bytes) {
             return Ok(format);
         }
-        if let Some((_, _, name)) = FOREIGN.iter().find(|(at, magic, _)| {
+        if let Some((_, _, name)) = UNSUPPORTED.iter().find(|(at, magic, _)| {
             bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic) && bytes.len() > at + magic.len())
         }) {
             return Err(ImageError::Unsupported(format!("{name} images are not read")));
@@ -86,25 +86,25 @@ impl Format {
         Err(ImageError::NotAnImage(format!("it begins with {}", head.join(" "))))
     }
 
-    fn of_signature(bytes: &[u8]) -> Option<Self> {
+    fn from_signature(bytes: &[u8]) -> Option<Self> {
         match bytes {
             _ if bytes.starts_with(PNG_SIGNATURE) => Some(Self::Png),
             [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::WebP),
             [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
-            [b'B', b'M', ..] if bitmap_header(bytes) => Some(Self::Bmp),
+            [b'B', b'M', ..] if has_bitmap_header(bytes) => Some(Self::Bmp),
             _ => None,
         }
     }
 }
 
-/// "BM" alone begins many a text; a bitmap follows it by one of the known header sizes.
-fn bitmap_header(bytes: &[u8]) -> bool {
+/// Whether a known header size follows "BM", which many texts begin with.
+fn has_bitmap_header(bytes: &[u8]) -> bool {
     matches!(bytes.get(14..18), Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0]))
 }
 
-/// Whether these few bytes are the beginning of a signature. Two bytes of one are too few to tell.
+/// Whether the bytes end inside a signature; at least three bytes must match.
 fn ends_in_signature(bytes: &[u8]) -> bool {
     let cut = |signature: &[u8]| bytes.len() >= 3 && bytes.len() < signature.len() && signature.starts_with(bytes);
     let riff =

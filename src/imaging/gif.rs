@@ -1,4 +1,5 @@
-//! GIF: the first frame on its canvas, laid as Pillow lays it, its indices by the `gif` crate.
+//! GIF: the first frame on its canvas, composed as in Pillow; its indices are decoded by the `gif`
+//! crate.
 
 use std::num::NonZeroU64;
 
@@ -12,7 +13,7 @@ use super::rgb::RgbImage;
 const EXTENSION: u8 = 0x21;
 const IMAGE_DESCRIPTOR: u8 = 0x2c;
 
-/// The size is that of the canvas, widened by a first frame that reaches over it.
+/// Reads the size of the canvas, enlarged if the first frame extends past it.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let short = |at| bytes_at(bytes, at).map(|raw| u32::from(u16::from_le_bytes(raw)));
     let (canvas_width, canvas_height) = (short(6)?, short(8)?);
@@ -23,13 +24,13 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
             [EXTENSION] => at = skip_blocks(bytes, at + 2)?,
             [IMAGE_DESCRIPTOR] => break,
             [0x3b] => return Err(ImageError::corrupt("no frame before the end")),
-            // stray bytes between blocks are passed over, as other readers do
+            // Stray bytes between blocks are skipped, as other readers do.
             _ => at += 1,
         }
     }
     let (left, top, width, height) = (short(at + 1)?, short(at + 3)?, short(at + 5)?, short(at + 7)?);
-    // the last block of pixels may lack its terminator, but not its end
-    skip_data(bytes, at)?;
+    // The last block of pixels may lack its terminator, but must be complete.
+    check_frame_data(bytes, at)?;
     let [local] = bytes_at(bytes, at + 9)?;
     if width == 0 || height == 0 {
         return Err(ImageError::ZeroSized { width, height });
@@ -40,11 +41,12 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     Ok(Header::upright(Format::Gif, canvas_width.max(left + width), canvas_height.max(top + height)))
 }
 
+/// Returns the size in bytes of the colour table that these flags announce.
 fn palette_length(flags: u8) -> usize {
     if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) }
 }
 
-/// Past a chain of sub-blocks and its terminator.
+/// Returns the offset after a chain of sub-blocks and its terminator.
 fn skip_blocks(bytes: &[u8], mut at: usize) -> Result<usize, ImageError> {
     loop {
         let [length] = bytes_at(bytes, at)?;
@@ -55,8 +57,8 @@ fn skip_blocks(bytes: &[u8], mut at: usize) -> Result<usize, ImageError> {
     }
 }
 
-/// Past the pixels of the frame at `at`, as far as the file goes.
-fn skip_data(bytes: &[u8], at: usize) -> Result<(), ImageError> {
+/// Checks that the file holds the pixels of the frame at `at`.
+fn check_frame_data(bytes: &[u8], at: usize) -> Result<(), ImageError> {
     let [local] = bytes_at(bytes, at + 9)?;
     let mut at = at + 10 + palette_length(local) + 1;
     while let Some(length @ 1..) = bytes.get(at) {
@@ -68,6 +70,7 @@ fn skip_data(bytes: &[u8], at: usize) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// Decodes the first frame with at most `budget` bytes of memory.
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
@@ -81,7 +84,7 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     let frame = frame.ok_or_else(|| ImageError::Truncated("no frame".to_owned()))?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (width, height) = (usize::from(frame.width), usize::from(frame.height));
-    let around = frame.transparent.unwrap_or(0);
+    let background = frame.transparent.unwrap_or(0);
     let palette = frame.palette.clone().or(global).unwrap_or_default();
     let (canvas_width, canvas_height) = (header.stored_width as usize, header.stored_height as usize);
     if left + width > canvas_width || top + height > canvas_height || width == 0 {
@@ -95,8 +98,8 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
         palette.get(at..at + 3).map_or([0; 3], |rgb| [rgb[0], rgb[1], rgb[2]])
     };
     let colors: Vec<[u8; 3]> = (0..=255).map(color).collect();
-    // outside the frame the canvas has the transparent index, or index 0
-    let mut canvas = vec![colors[usize::from(around)]; canvas_width * canvas_height];
+    // Outside the frame the canvas has the transparent index, or index 0.
+    let mut canvas = vec![colors[usize::from(background)]; canvas_width * canvas_height];
     for (row, line) in indices.chunks_exact(width).enumerate() {
         let start = (top + row) * canvas_width + left;
         for (pixel, index) in canvas[start..start + width].iter_mut().zip(line) {

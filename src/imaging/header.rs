@@ -1,17 +1,17 @@
-//! What a file's header claims, and the limits it is held to before anything is decoded or allocated.
+//! The header of an image file, and the limits that it must keep.
 
 use super::error::ImageError;
 use super::format::Format;
 use super::orientation::Orientation;
 
-/// The most that a file and its image may be.
+/// Upper limits of a file and its image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes of a file.
+    /// Largest file, in bytes.
     pub max_bytes: u64,
-    /// The most pixels of an image.
+    /// Largest image, in pixels.
     pub max_pixels: u64,
-    /// The most times that the longer side may be the shorter.
+    /// Largest ratio of the longer side to the shorter side.
     pub max_aspect_ratio: u32,
 }
 
@@ -21,49 +21,49 @@ impl Default for Limits {
     }
 }
 
-/// What the header of an accepted file says.
+/// Format, size and orientation of an image, as its header declares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// The format, by content.
+    /// Format, recognised by content.
     pub format: Format,
-    /// Width as stored, before the orientation is applied.
+    /// Width in pixels as stored, before the orientation is applied.
     pub stored_width: u32,
-    /// Height as stored.
+    /// Height in pixels as stored.
     pub stored_height: u32,
     /// EXIF orientation.
     pub orientation: Orientation,
 }
 
 impl Header {
-    /// Width of the upright image.
+    /// Returns the width of the upright image in pixels.
     pub fn width(&self) -> u32 {
         if self.orientation.swaps_sides() { self.stored_height } else { self.stored_width }
     }
 
-    /// Height of the upright image.
+    /// Returns the height of the upright image in pixels.
     pub fn height(&self) -> u32 {
         if self.orientation.swaps_sides() { self.stored_width } else { self.stored_height }
     }
 
-    /// The header of an image that is stored upright.
+    /// Returns the header of an image that is stored upright.
     pub(super) fn upright(format: Format, width: u32, height: u32) -> Self {
         Self { format, stored_width: width, stored_height: height, orientation: Orientation::UPRIGHT }
     }
 
-    /// Checks that the decoder found the size that the header declares.
+    /// Checks that a decoder found the size that the header declares.
     pub(super) fn check_same_size(&self, width: u32, height: u32) -> Result<(), ImageError> {
         let is_same = (width, height) == (self.stored_width, self.stored_height);
         is_same.then_some(()).ok_or_else(|| ImageError::corrupt("two headers that disagree"))
     }
 
-    /// Number of pixels.
+    /// Returns the number of pixels.
     pub(super) fn pixels(&self) -> u64 {
         u64::from(self.stored_width) * u64::from(self.stored_height)
     }
 }
 
 impl Limits {
-    /// Checks the size that a header declares.
+    /// Checks the size that a header declares against the limits.
     pub(super) fn check(&self, header: &Header) -> Result<(), ImageError> {
         let (width, height) = (header.stored_width, header.stored_height);
         if width == 0 || height == 0 {
@@ -80,7 +80,7 @@ impl Limits {
     }
 }
 
-/// `N` bytes at `at`, or the file ends too early.
+/// Returns the `N` bytes at offset `at`, or an error if the file ends before them.
 pub(super) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], ImageError> {
     let slice = at.checked_add(N).and_then(|end| bytes.get(at..end));
     slice

@@ -1,23 +1,24 @@
-//! Images from bytes: what a file holds, its pixels, their resizing, and the hash that finds near duplicates.
+//! Image decoding, resizing and perceptual hashing, with the pixels that Pillow gives.
 //!
-//! Everything here is a pure function of bytes and plain data, on the lowest floor: ingest and the model's image
-//! processor both stand on it. The reference for pixels is Pillow: what `ImageOps.exif_transpose(image)` followed by
-//! `convert("RGB")` gives, [`decode`] gives, and [`resize`] equals `Image.resize` bit for bit.
+//! Everything here is a pure function of bytes and plain data. Ingest and the model's image
+//! processor use it. The reference is Pillow: [`decode`] returns the pixels of
+//! `ImageOps.exif_transpose(image).convert("RGB")`, and [`resize`] equals `Image.resize` bit for
+//! bit.
 //!
 //! | step | function | cost |
 //! |---|---|---|
-//! | what is it, is it within the limits | [`probe`] | reads the header only |
-//! | the pixels, upright, as RGB | [`decode`] | one decode |
-//! | a hash that survives re-encoding | [`dhash`] | one pass over the pixels |
-//! | which images are near twins | [`NearDuplicates`] | exact, sublinear in practice |
+//! | format, size and limits of a file | [`probe`] | reads the header only |
+//! | upright RGB pixels | [`decode`] | one decode |
+//! | hash that survives re-encoding | [`dhash`] | one pass over the pixels |
+//! | near-duplicate search | [`NearDuplicates`] | exact, sublinear in practice |
 //!
-//! A few places differ from Pillow on purpose:
-//! - a grey image of more than 8 bits whose samples do not fit 8 bits is brought to 8 bits by its high byte (Pillow
-//!   saturates it to white), see [`decode`];
-//! - a PNG whose checksums are wrong is corrupt (Pillow does not look at those of pixel data);
-//! - a PNG without its end, a JPEG without its end marker and a bitmap without the padding of its last row are truncated,
-//!   even where all pixels are there;
-//! - a TIFF in YCbCr may differ by 1 in a sample, and kinds that [`decode`] names as unsupported are more.
+//! Intended differences from Pillow:
+//! - Grey samples of more than 8 bits that do not fit into 8 bits are reduced to their high byte.
+//!   Pillow saturates them to white. See [`decode`].
+//! - A PNG with a wrong checksum is corrupt. Pillow ignores the checksums of pixel data.
+//! - A PNG without its end chunk, a JPEG without its end marker and a bitmap without the padding of
+//!   its last row are truncated, even if all pixels are present.
+//! - A TIFF in YCbCr may differ by 1 in a sample, and [`decode`] supports fewer kinds of TIFF.
 
 mod bmp;
 mod decode;

@@ -1,67 +1,68 @@
-//! Near duplicates: which images come within a Hamming distance of one that was kept before them.
+//! Exact search for near duplicates: images whose hashes differ in few bits from a kept one.
 //!
-//! The search is exact. A hash is cut into bands; by the pigeonhole principle, if the radii of the bands satisfy
-//! `sum(radius + 1) > threshold`, a hash within the threshold is within the radius of at least one band (Norouzi, Punjani,
-//! Fleet, "Fast search in Hamming space with multi-index hashing", 2012). Each band is a table from its bits to the kept
-//! hashes that have them, and a search visits the buckets within the band's radius.
+//! A hash is split into bands. If the radii of the bands satisfy `sum(radius + 1) > threshold`, a
+//! hash within the threshold is, by the pigeonhole principle, within the radius in at least one
+//! band (Norouzi, Punjani, Fleet, "Fast search in Hamming space with multi-index hashing", 2012).
+//! Each band has a hash table from its bits to the kept hashes with these bits, and a search visits
+//! the buckets within the band's radius.
 
 use std::fmt;
 
 use super::perceptual::DHash;
 
-/// A kept image that a later one is too close to.
+/// A kept image that another image nearly duplicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Twin {
-    /// Its place among the kept ones, from 0.
+    /// Index among the kept images, from 0.
     pub position: usize,
-    /// The Hamming distance.
+    /// Hamming distance of the two hashes in bits.
     pub distance: u32,
 }
 
-/// What becomes of an image.
+/// The decision to keep an image or to drop it as a near duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DuplicateDecision {
-    /// Kept, as the one of this position.
+    /// The image is kept at this index.
     Kept(usize),
-    /// Left out: this kept one is nearest.
+    /// The image is dropped; this kept image is the nearest.
     NearDuplicate(Twin),
 }
 
-/// A threshold that this index does not search.
+/// A threshold above the supported maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a near-duplicate threshold of {0} bits: use 0 to {max} of 64", max = NearDuplicates::MAX_THRESHOLD)]
+#[error("a near-duplicate threshold of {0} bits is too large; use 0 to {max} (of 64)", max = NearDuplicates::MAX_THRESHOLD)]
 pub struct ThresholdError(u32);
 
-/// The hashes kept so far, searchable by distance.
+/// An index of the kept hashes, searchable by distance.
 pub struct NearDuplicates {
     threshold: u32,
     bands: Vec<HashBand>,
-    /// The kept hashes, with their bits scattered.
+    /// The kept hashes, after [`scatter`].
     kept: Vec<u64>,
 }
 
-/// One band: some bits of the scattered hash, and the kept hashes by these bits.
+/// A range of bits of the scattered hash, and a table of the kept hashes by these bits.
 struct HashBand {
     shift: u32,
     mask: u64,
-    /// Differences to visit: every pattern of at most `radius` bits.
+    /// Differences to visit: all patterns of at most `radius` bits.
     patterns: Vec<u64>,
-    /// The newest kept hash of a bucket, plus one; 0 = none.
+    /// Index of the newest kept hash of each bucket, plus one; 0 = none.
     heads: Vec<u32>,
-    /// For each kept hash, the next older of its bucket, plus one.
+    /// For each kept hash, the index of the next older one in its bucket, plus one; 0 = none.
     older: Vec<u32>,
 }
 
-/// The most bits of a band: its table has `2^bits` heads.
+/// Largest number of bits of a band, whose table has `2^bits` buckets.
 const MAX_BAND_BITS: u32 = 16;
-/// Kept hashes for which the bands are planned.
-const PLANNED: f64 = 50_000.0;
+/// Number of kept hashes for which the bands are optimised.
+const PLANNED_HASHES: f64 = 50_000.0;
 
 impl NearDuplicates {
-    /// The largest threshold.
+    /// Largest supported threshold in bits.
     pub const MAX_THRESHOLD: u32 = 16;
 
-    /// An empty index that finds hashes within `threshold` bits.
+    /// Creates an empty index that finds hashes within `threshold` bits.
     ///
     /// # Errors
     /// A threshold above [`Self::MAX_THRESHOLD`].
@@ -72,17 +73,17 @@ impl NearDuplicates {
         Ok(Self { threshold, bands: plan(threshold), kept: Vec::new() })
     }
 
-    /// The number of kept hashes.
+    /// Returns the number of kept hashes.
     pub fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Whether nothing is kept yet.
+    /// Whether no hash is kept yet.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// Keeps a hash whatever its distance to the others, and answers its position: for those that an earlier run kept.
+    /// Keeps a hash without a search and returns its index; for images that an earlier run kept.
     pub fn keep(&mut self, hash: DHash) -> usize {
         let scattered = scatter(hash.bits());
         let position = self.kept.len();
@@ -95,7 +96,7 @@ impl NearDuplicates {
         position
     }
 
-    /// The nearest kept hash within the threshold; of equally near ones, the earliest.
+    /// Returns the nearest kept hash within the threshold; of equally near ones, the earliest.
     pub fn nearest(&self, hash: DHash) -> Option<Twin> {
         let scattered = scatter(hash.bits());
         let mut best: Option<(u32, usize)> = None;
@@ -116,7 +117,7 @@ impl NearDuplicates {
         best.map(|(distance, position)| Twin { position, distance })
     }
 
-    /// Decides on the next image in canonical order: keeps it, or names its nearest kept twin.
+    /// Keeps the next image in canonical order, or returns the kept one that it duplicates.
     pub fn decide(&mut self, hash: DHash) -> DuplicateDecision {
         match self.nearest(hash) {
             Some(twin) => DuplicateDecision::NearDuplicate(twin),
@@ -132,8 +133,8 @@ impl fmt::Debug for NearDuplicates {
     }
 }
 
-/// Moves bit `i` to bit `13 i mod 64`: neighbouring bits of a picture's hash agree more often than chance, and a band of
-/// neighbours would crowd a few buckets. Distances do not change.
+/// Moves bit `i` to bit `13 i mod 64`, which keeps distances. Neighbouring bits of a picture's hash
+/// are correlated, so a band of neighbours would fill few buckets.
 fn scatter(bits: u64) -> u64 {
     const STEP: usize = 13;
     const TABLES: [[u64; 256]; 8] = {
@@ -159,10 +160,11 @@ fn scatter(bits: u64) -> u64 {
     bits.to_le_bytes().iter().zip(&SCATTERED).fold(0, |all, (byte, table)| all | table[usize::from(*byte)])
 }
 
-/// Chooses the number of bands that makes a search cheapest, in buckets visited and hashes compared.
+/// Chooses the number of bands with the cheapest search, counted in buckets and comparisons.
 fn plan(threshold: u32) -> Vec<HashBand> {
     let layout = |count: u32| (0..count).map(move |index| (index * 64 / count, (index + 1) * 64 / count));
-    // all radii together must give threshold + 1; the remainder widens the first bands, and a band without any is not kept
+    // The sum of `radius + 1` must be `threshold + 1`. The remainder widens the first bands. A band
+    // without a share is left out.
     let radius = move |count: u32, index: u32| {
         let share = (threshold + 1) / count + u32::from(index < (threshold + 1) % count);
         share.checked_sub(1)
@@ -171,8 +173,8 @@ fn plan(threshold: u32) -> Vec<HashBand> {
         let bands = layout(count).enumerate();
         let visits = bands.filter_map(|(index, (from, to))| {
             let bits = to - from;
-            let buckets: u64 = (0..=radius(count, index as u32)?).map(|ones| choose(bits, ones)).sum();
-            Some(buckets as f64 * (1.0 + PLANNED / f64::from(1u32 << bits)))
+            let buckets: u64 = (0..=radius(count, index as u32)?).map(|ones| binomial(bits, ones)).sum();
+            Some(buckets as f64 * (1.0 + PLANNED_HASHES / f64::from(1u32 << bits)))
         });
         visits.sum()
     };
@@ -182,7 +184,8 @@ fn plan(threshold: u32) -> Vec<HashBand> {
     bands.filter_map(|(index, (from, to))| Some(HashBand::new(from, to - from, radius(best, index as u32)?))).collect()
 }
 
-fn choose(bits: u32, ones: u32) -> u64 {
+/// Returns the binomial coefficient.
+fn binomial(bits: u32, ones: u32) -> u64 {
     (0..ones).fold(1, |product, taken| product * u64::from(bits.saturating_sub(taken)) / u64::from(taken + 1))
 }
 
@@ -199,7 +202,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The definition, without an index.
+    /// Reference implementation without an index.
     fn brute_force(hashes: &[u64], threshold: u32) -> Vec<DuplicateDecision> {
         let mut kept: Vec<u64> = Vec::new();
         let decide = |hash: &u64| {
@@ -215,7 +218,7 @@ mod tests {
         hashes.iter().map(decide).collect()
     }
 
-    /// Hashes around a few centres, so that every distance occurs.
+    /// Generates hashes around a few centres, so that all distances occur.
     fn clustered() -> impl Strategy<Value = Vec<u64>> {
         let flips = prop::collection::vec(0u32..64, 0..24);
         let around = (0usize..4, flips);
@@ -227,14 +230,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_brute_force(hashes in clustered(), threshold in 0u32..=16) {
+        fn the_index_equals_brute_force(hashes in clustered(), threshold in 0u32..=16) {
             let mut index = NearDuplicates::new(threshold).unwrap();
-            let verdicts: Vec<DuplicateDecision> = hashes.iter().map(|hash| index.decide(DHash::from_bits(*hash))).collect();
-            prop_assert_eq!(verdicts, brute_force(&hashes, threshold));
+            let decisions: Vec<DuplicateDecision> = hashes.iter().map(|hash| index.decide(DHash::from_bits(*hash))).collect();
+            prop_assert_eq!(decisions, brute_force(&hashes, threshold));
         }
 
         #[test]
-        fn kept_twins_of_an_earlier_run_stay(hashes in clustered(), threshold in 0u32..=16) {
+        fn duplicates_among_kept_hashes_find_the_first(hashes in clustered(), threshold in 0u32..=16) {
             let mut index = NearDuplicates::new(threshold).unwrap();
             for hash in &hashes {
                 index.keep(DHash::from_bits(*hash));

@@ -1,16 +1,17 @@
-//! EXIF orientation: found in a block of EXIF or XMP, applied to pixels as `ImageOps.exif_transpose` does.
+//! EXIF orientation: read from EXIF or XMP, applied to pixels as `ImageOps.exif_transpose` does.
 
 use super::rgb::RgbImage;
 
-/// EXIF orientation, 1 to 8: how the stored picture lies against the upright one (EXIF 2.3, tag 0x0112).
+/// EXIF orientation, 1 to 8: the transform from the stored to the upright picture (EXIF 2.3, tag
+/// 0x0112).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Orientation(u8);
 
 impl Orientation {
-    /// Stored upright.
+    /// Orientation of a picture that is stored upright.
     pub const UPRIGHT: Self = Self(1);
 
-    /// Of a tag's value; anything but 1 to 8 means nothing and gives upright, as for Pillow.
+    /// Converts a tag's value; anything but 1 to 8 gives upright, as in Pillow.
     pub fn from_tag(value: u32) -> Self {
         match value {
             1..=8 => Self(value as u8),
@@ -18,23 +19,23 @@ impl Orientation {
         }
     }
 
-    /// The tag's value, 1 to 8.
+    /// Returns the tag's value, 1 to 8.
     pub fn tag(self) -> u8 {
         self.0.max(1)
     }
 
-    /// Whether width and height trade places.
+    /// Whether the transform swaps width and height.
     pub fn swaps_sides(self) -> bool {
         self.0 >= 5
     }
 
-    /// Finds the orientation in an EXIF block, or failing that in an XMP packet.
+    /// Finds the orientation in an EXIF block, or else in an XMP packet.
     pub(super) fn find(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
-        let tag = exif.and_then(in_exif).or_else(|| xmp.and_then(in_xmp));
+        let tag = exif.and_then(find_in_exif).or_else(|| xmp.and_then(find_in_xmp));
         tag.map_or(Self::UPRIGHT, Self::from_tag)
     }
 
-    /// Turns stored pixels upright.
+    /// Transforms stored pixels to upright ones.
     pub(super) fn apply(self, image: RgbImage) -> RgbImage {
         if self.tag() == 1 {
             return image;
@@ -62,7 +63,7 @@ impl Orientation {
     }
 }
 
-/// A reader of integers in a TIFF's byte order that answers `None` past the end.
+/// Bytes of a TIFF, read as integers in its byte order; reads past the end return `None`.
 #[derive(Clone, Copy)]
 pub(super) struct TiffBytes<'a> {
     pub(super) bytes: &'a [u8],
@@ -70,13 +71,14 @@ pub(super) struct TiffBytes<'a> {
 }
 
 impl<'a> TiffBytes<'a> {
+    /// Returns `len` bytes at offset `at`.
     pub(super) fn slice(self, at: u64, len: u64) -> Option<&'a [u8]> {
         let start = usize::try_from(at).ok()?;
         let end = usize::try_from(at.checked_add(len)?).ok()?;
         self.bytes.get(start..end)
     }
 
-    /// The unsigned integer of `len` bytes (at most 8) at `at`.
+    /// Returns the unsigned integer of `len` bytes (at most 8) at offset `at`.
     pub(super) fn uint(self, at: u64, len: u64) -> Option<u64> {
         let slice = self.slice(at, len)?;
         let fold = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
@@ -84,8 +86,9 @@ impl<'a> TiffBytes<'a> {
     }
 }
 
-/// The value of tag 0x0112 in an EXIF block, with or without its `Exif\0\0` prefix; the last one where it is repeated.
-fn in_exif(block: &[u8]) -> Option<u32> {
+/// Returns the value of tag 0x0112 in an EXIF block, with or without the prefix `Exif\0\0`; the
+/// last one if it is repeated.
+fn find_in_exif(block: &[u8]) -> Option<u32> {
     let mut bytes = block;
     while let Some(rest) = bytes.strip_prefix(b"Exif\0\0") {
         bytes = rest;
@@ -103,7 +106,7 @@ fn in_exif(block: &[u8]) -> Option<u32> {
         let at = directory + 2 + entry * 12;
         let Some(tag) = tiff.uint(at, 2) else { break };
         if tag == 0x0112 && tiff.uint(at + 4, 4) == Some(1) {
-            // SHORT and LONG, signed or not; other types do not compare equal to an orientation
+            // SHORT and LONG, signed or not. Values of other types never equal an orientation.
             found = match tiff.uint(at + 2, 2)? {
                 3 | 8 => tiff.uint(at + 8, 2),
                 4 | 9 | 13 => tiff.uint(at + 8, 4),
@@ -115,8 +118,8 @@ fn in_exif(block: &[u8]) -> Option<u32> {
     found.map(|value| value as u32)
 }
 
-/// The first `tiff:Orientation="N"` or `<tiff:Orientation>N` of an XMP packet.
-fn in_xmp(packet: &[u8]) -> Option<u32> {
+/// Returns the first `tiff:Orientation="N"` or `<tiff:Orientation>N` of an XMP packet.
+fn find_in_xmp(packet: &[u8]) -> Option<u32> {
     const NAME: &[u8] = b"tiff:Orientation";
     let mut rest = packet;
     while let Some(at) = rest.windows(NAME.len()).position(|window| window == NAME) {
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn both_byte_orders_and_both_widths() {
+    fn both_byte_orders_and_both_widths_are_read() {
         for big_endian in [false, true] {
             for kind in [3, 4] {
                 assert_eq!(Orientation::find(Some(&exif(big_endian, kind, 6)), None).tag(), 6);
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn xmp_speaks_only_where_exif_is_silent() {
+    fn xmp_counts_only_without_exif() {
         let packet = br#"<x tiff:Orientation="" tiff:Orientation="8"/>"#;
         assert_eq!(Orientation::find(None, Some(packet)).tag(), 8);
         assert_eq!(Orientation::find(Some(&exif(true, 3, 3)), Some(packet)).tag(), 3);
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn six_turns_clockwise() {
+    fn orientation_six_rotates_clockwise() {
         let pixel = |value: u8| [value; 3];
         let stored = RgbImage::new(2, 1, [pixel(1), pixel(2)].concat()).unwrap();
         let upright = Orientation::from_tag(6).apply(stored);

@@ -1,4 +1,4 @@
-//! The difference hash, equal to `imagehash.dhash` of Python.
+//! The perceptual difference hash, equal to `imagehash.dhash` of Python.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,23 +9,24 @@ use super::rgb::RgbImage;
 
 const SIDE: usize = 8;
 
-/// A 64-bit difference hash: bit by bit, whether a grey pixel is brighter than its left neighbour, row by row from the
-/// highest bit. It prints as 16 hexadecimal digits, as `str(imagehash.dhash(image))`.
+/// A 64-bit difference hash. Each bit says whether a grey pixel is brighter than its left
+/// neighbour, row by row from the highest bit. It is displayed as 16 hexadecimal digits, as
+/// `str(imagehash.dhash(image))`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DHash(u64);
 
 impl DHash {
-    /// Of the 64 bits.
+    /// Wraps 64 bits.
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The 64 bits.
+    /// Returns the 64 bits.
     pub fn bits(self) -> u64 {
         self.0
     }
 
-    /// The number of bits in which two hashes differ.
+    /// Returns the number of bits in which two hashes differ.
     pub fn distance(self, other: Self) -> u32 {
         (self.0 ^ other.0).count_ones()
     }
@@ -45,17 +46,19 @@ impl FromStr for DHash {
     }
 }
 
-/// Grey as Pillow's `convert("L")`: ITU-R 601-2 luma in 16-bit fixed point.
+/// Converts a pixel to grey as Pillow's `convert("L")`: ITU-R 601-2 luma in 16-bit fixed point.
 #[inline(always)]
 fn luma(pixel: &[u8]) -> i32 {
     let sum = u32::from(pixel[0]) * 19_595 + u32::from(pixel[1]) * 38_470 + u32::from(pixel[2]) * 7_471;
     ((sum + 0x8000) >> 16) as i32
 }
 
-/// The difference hash of an upright image: to grey, to 9x8 by Lanczos, each pixel against its left neighbour.
+/// Computes the difference hash of an upright image: it is converted to grey, resized to 9x8 by
+/// Lanczos, and each pixel is compared with its left neighbour.
 ///
-/// Pixels equal to Pillow's give a hash equal to that of `imagehash.dhash`; those of [`decode`](super::decode()) are, for every
-/// format but TIFF in YCbCr. An image without pixels hashes to 0.
+/// The hash equals `imagehash.dhash` if the pixels equal Pillow's, as those of
+/// [`decode`](super::decode()) do for every format but TIFF in YCbCr. The hash of an image without
+/// pixels is 0.
 pub fn dhash(image: &RgbImage) -> DHash {
     if image.data().is_empty() {
         return DHash(0);

@@ -1,4 +1,5 @@
-//! PNG: its chunks walked for size and orientation, its pixels by the `png` crate.
+//! PNG: size and orientation are read from the chunks here, the pixels are decoded by the `png`
+//! crate.
 
 use std::io::Cursor;
 
@@ -10,9 +11,10 @@ use super::rgb::{RgbImage, deep_grey_to_rgb, first_three, grey_to_rgb};
 
 const XMP_KEYWORD: &[u8] = b"XML:com.adobe.xmp\0";
 const RAW_EXIF_KEYWORD: &str = "Raw profile type exif";
-/// The most that a compressed text chunk may unpack to while an orientation is looked for.
+/// Largest decompressed size, in bytes, of a text chunk that is searched for an orientation.
 const MAX_TEXT: usize = 1 << 20;
 
+/// Reads size and orientation.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     if bytes_at(bytes, 12)? != *b"IHDR" {
         return Err(ImageError::corrupt("the first chunk is not IHDR"));
@@ -26,9 +28,9 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     Ok(Header { format: Format::Png, stored_width: width, stored_height: height, orientation: orientation(bytes) })
 }
 
-/// Looks for EXIF and XMP in the chunks, whose order does not matter.
+/// Finds the orientation in the EXIF and XMP chunks, which may stand in any order.
 fn orientation(bytes: &[u8]) -> Orientation {
-    let (mut exif, mut xmp, mut packed) = (None, None, false);
+    let (mut exif, mut xmp, mut has_packed_text) = (None, None, false);
     let mut at = 8;
     while let (Ok(length), Ok(kind)) = (bytes_at::<4>(bytes, at), bytes_at::<4>(bytes, at + 4)) {
         let length = u32::from_be_bytes(length) as usize;
@@ -37,22 +39,23 @@ fn orientation(bytes: &[u8]) -> Orientation {
             b"eXIf" => exif = Some(body),
             b"iTXt" if body.starts_with(XMP_KEYWORD) => match xmp_text(body) {
                 Some(text) => xmp = Some(text),
-                None => packed = true,
+                None => has_packed_text = true,
             },
-            b"tEXt" | b"zTXt" => packed |= body.starts_with(RAW_EXIF_KEYWORD.as_bytes()),
+            b"tEXt" | b"zTXt" => has_packed_text |= body.starts_with(RAW_EXIF_KEYWORD.as_bytes()),
             b"IEND" => break,
             _ => {}
         }
         at += 12 + length;
     }
-    if !packed {
+    if !has_packed_text {
         return Orientation::find(exif, xmp);
     }
     let (raw_exif, packed_xmp) = unpack_texts(bytes);
     Orientation::find(exif.or(raw_exif.as_deref()), xmp.or(packed_xmp.as_deref()))
 }
 
-/// The text of an uncompressed iTXt chunk: keyword, two flags, language, translated keyword, text.
+/// Returns the text of an uncompressed iTXt chunk, which holds keyword, two flags, language,
+/// translated keyword and text.
 fn xmp_text(body: &[u8]) -> Option<&[u8]> {
     let rest = body.get(XMP_KEYWORD.len()..)?;
     let [0, _, rest @ ..] = rest else { return None };
@@ -62,7 +65,7 @@ fn xmp_text(body: &[u8]) -> Option<&[u8]> {
     Some(&rest[translated + 1..])
 }
 
-/// The EXIF that older tools hide as hexadecimal text, and compressed XMP.
+/// Returns EXIF that older tools stored as hexadecimal text, and compressed XMP.
 fn unpack_texts(bytes: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let decoder = ::png::Decoder::new_with_limits(Cursor::new(bytes), ::png::Limits { bytes: 8 * MAX_TEXT });
     let Ok(reader) = decoder.read_info() else { return (None, None) };
@@ -82,13 +85,14 @@ fn unpack_texts(bytes: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     (raw.and_then(|text| from_hexadecimal(&text)), xmp.map(String::into_bytes))
 }
 
-/// `\nexif\n    <length>\n<hexadecimal lines>`
+/// Parses `\nexif\n    <length>\n<hexadecimal lines>`.
 fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u32> =
         text.split('\n').skip(3).flat_map(str::chars).filter_map(|digit| digit.to_digit(16)).collect();
     (!digits.is_empty()).then(|| digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
 }
 
+/// Decodes the pixels with at most `budget` bytes of memory.
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
     let mut options = ::png::DecodeOptions::default();
     options.set_ignore_text_chunk(true);
@@ -113,7 +117,7 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
             deep_grey_to_rgb(deep)
         }
         (::png::BitDepth::Sixteen, _) => {
-            // the high byte of each big-endian sample
+            // The high byte of each big-endian sample.
             let high: Vec<u8> = samples.iter().step_by(2).copied().collect();
             if channels < 3 {
                 grey_to_rgb(high.iter().step_by(channels).copied())

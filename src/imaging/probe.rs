@@ -1,4 +1,4 @@
-//! The header of a file of any format, checked against the limits before anything is decoded or allocated.
+//! Header reading for every format, with limits checked before anything is decoded or allocated.
 
 use super::error::ImageError;
 use super::format::Format;
@@ -8,8 +8,8 @@ use super::{bmp, gif, jpeg, png, tiff, webp};
 /// Reads a file's header and checks it against the limits, without decoding any pixel.
 ///
 /// # Errors
-/// Every variant of [`ImageError`]. A file that passes may still turn out to be truncated or corrupt in
-/// [`decode`](super::decode()).
+/// Every variant of [`ImageError`]. A file that passes may still turn out to be truncated or
+/// corrupt in [`decode`](super::decode()).
 pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
     let size = bytes.len() as u64;
     if size > limits.max_bytes {
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_held_by_the_header_alone() {
+    fn limits_are_checked_by_the_header_alone() {
         let limits = Limits { max_bytes: 1000, max_pixels: 10_000, max_aspect_ratio: 10 };
         let reason = |bytes: &[u8]| probe(bytes, &limits).map_err(|error| error.reason());
         assert!(reason(&bitmap(100, -100)).is_ok());

@@ -1,8 +1,9 @@
-//! Pillow's resampling of 8-bit images, bit for bit.
+//! Image resizing that equals Pillow's bit for bit.
 //!
-//! PixelSource: `Resample.c` of Pillow 13. A separable filter in two passes, each rounding to 8 bits: integer sums of 32 bits
-//! over the fixed-point [`FilterWeights`]. The loops are written for the compiler to vectorise, and `pulp` chooses the
-//! widest instructions that the machine has; integers make the result the same on all of them.
+//! Source: `Resample.c` of Pillow 13. A separable filter runs in two passes, each rounding to 8
+//! bits: sums of 32-bit integers over the fixed-point [`FilterWeights`]. The loops are written so
+//! that the compiler vectorises them, and `pulp` selects the widest instructions of the CPU at run
+//! time. Integer arithmetic makes the result the same on all of them.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -10,26 +11,26 @@ use super::filter::{Filter, FilterWeights, PRECISION_BITS};
 use super::rgb::RgbImage;
 
 const ROUNDING: i32 = 1 << (PRECISION_BITS - 1);
-/// Columns of the vertical pass summed at a time.
+/// Number of columns that the vertical pass sums at a time.
 const BLOCK: usize = 64;
 
-/// What is resized, one row at a time, so that a conversion on the way costs no image in between.
+/// The image to resize, loaded row by row, so that a conversion needs no intermediate image.
 pub(super) struct PixelSource<F> {
     /// Width in pixels.
     pub(super) width: usize,
     /// Height in pixels.
     pub(super) height: usize,
-    /// Writes a row into one plane a channel.
+    /// Writes a row into one plane per channel.
     pub(super) load_row: F,
 }
 
-/// Rounds a sum to a pixel.
+/// Rounds a fixed-point sum to a pixel.
 #[inline(always)]
 fn to_pixel(sum: i32) -> u8 {
     (sum.wrapping_add(ROUNDING) >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// Resizes to `[height, width, CHANNELS]`.
+/// Resizes to pixels of shape `[height, width, CHANNELS]`.
 pub(super) fn resample<const CHANNELS: usize, F>(
     source: &PixelSource<F>,
     width: usize,
@@ -39,12 +40,12 @@ pub(super) fn resample<const CHANNELS: usize, F>(
 where
     F: Fn(usize, [&mut [i32]; CHANNELS]),
 {
-    let columns = FilterWeights::of(source.width, width, filter);
-    let rows = FilterWeights::of(source.height, height, filter);
+    let columns = FilterWeights::cached(source.width, width, filter);
+    let rows = FilterWeights::cached(source.height, height, filter);
     Arch::new().dispatch(ResampleTask { source, columns: &columns, rows: &rows })
 }
 
-/// Both passes, in the form in which they are compiled once for each set of instructions.
+/// The two passes as a task that `pulp` compiles once per instruction set.
 struct ResampleTask<'a, F, const CHANNELS: usize> {
     source: &'a PixelSource<F>,
     columns: &'a FilterWeights,
@@ -64,7 +65,7 @@ where
         if height == source.height {
             return pass_columns(source, 0..height, columns);
         }
-        if rows_first(source, width, height) {
+        if runs_rows_first(source, width, height) {
             let loaded = load_rows(source, rows.used());
             let shortened = pass_rows(&loaded, source.width * CHANNELS, rows);
             let load_row = |y: usize, planes: [&mut [i32]; CHANNELS]| split_row(&shortened, source.width, y, planes);
@@ -75,15 +76,16 @@ where
     }
 }
 
-/// Since version 13 Pillow runs the vertical pass first where it takes away more than twice as many rows as the horizontal
-/// one takes away columns. The order shows in the last bit, since each pass rounds.
-fn rows_first<F>(source: &PixelSource<F>, width: usize, height: usize) -> bool {
+/// Whether the vertical pass runs first. Since version 13 Pillow does so if it removes more than
+/// twice as many rows as the horizontal pass removes columns. The order affects the last bit, since
+/// each pass rounds.
+fn runs_rows_first<F>(source: &PixelSource<F>, width: usize, height: usize) -> bool {
     let fewer_rows = source.height as i64 - height as i64;
     let fewer_columns = source.width as i64 - width as i64;
     fewer_rows > 0 && fewer_rows > fewer_columns * 2
 }
 
-/// The horizontal pass: `[used rows, width, CHANNELS]`.
+/// Runs the horizontal pass; returns `[used rows, width, CHANNELS]`.
 #[inline(always)]
 fn pass_columns<const CHANNELS: usize, F>(
     source: &PixelSource<F>,
@@ -94,7 +96,7 @@ where
     F: Fn(usize, [&mut [i32]; CHANNELS]),
 {
     let width = columns.len();
-    // zeros behind each plane meet the zeros that pad the weights
+    // Zeros after each plane meet the zeros that pad the weights.
     let plane = source.width + columns.padding();
     let mut planes = vec![0i32; plane * CHANNELS];
     let mut output = vec![0; width * CHANNELS * used.len()];
@@ -105,7 +107,7 @@ where
             continue;
         }
         for (x, pixel) in output.chunks_exact_mut(CHANNELS).enumerate() {
-            let (inputs, weights) = columns.padded(x);
+            let (inputs, weights) = columns.padded_at(x);
             for (value, row) in pixel.iter_mut().zip(planes.chunks_exact(plane)) {
                 *value = weighted(&row[inputs.clone()], weights);
             }
@@ -114,20 +116,20 @@ where
     output
 }
 
-/// The sum of products of pixels with weights.
+/// Returns the weighted sum of pixels, rounded to a pixel.
 #[inline(always)]
 fn weighted(pixels: &[i32], weights: &[i32]) -> u8 {
     let products = pixels.iter().zip(weights).map(|(pixel, weight)| pixel.wrapping_mul(*weight));
     to_pixel(products.fold(0, i32::wrapping_add))
 }
 
-/// The vertical pass over lines of which the first is the first that is used.
+/// Runs the vertical pass over lines that begin with the first one used.
 #[inline(always)]
 fn pass_rows(lines: &[u8], line: usize, rows: &FilterWeights) -> Vec<u8> {
     let first = rows.used().start;
     let mut output = vec![0; line * rows.len()];
     for (y, output) in output.chunks_exact_mut(line).enumerate() {
-        let (inputs, weights) = rows.of_output(y);
+        let (inputs, weights) = rows.at(y);
         let lines = &lines[(inputs.start - first) * line..(inputs.end - first) * line];
         for (block, output) in output.chunks_mut(BLOCK).enumerate() {
             let mut sums = [0i32; BLOCK];
@@ -166,7 +168,7 @@ fn split_planes<const CHANNELS: usize>(planes: &mut [i32], plane: usize) -> [&mu
     std::array::from_fn(|_| chunks.next().unwrap_or_default())
 }
 
-/// Planes of `plane` values to a line of pixels.
+/// Interleaves planes of `plane` values each into a line of pixels.
 #[inline(always)]
 fn join_planes(planes: &[i32], plane: usize, line: &mut [u8], channels: usize) {
     for (channel, row) in planes.chunks_exact(plane).enumerate() {
@@ -176,7 +178,7 @@ fn join_planes(planes: &[i32], plane: usize, line: &mut [u8], channels: usize) {
     }
 }
 
-/// One row of interleaved pixels into planes.
+/// Splits a row of interleaved pixels into planes.
 #[inline(always)]
 fn split_row<const CHANNELS: usize>(pixels: &[u8], width: usize, y: usize, mut planes: [&mut [i32]; CHANNELS]) {
     let row = &pixels[y * width * CHANNELS..(y + 1) * width * CHANNELS];
@@ -187,7 +189,8 @@ fn split_row<const CHANNELS: usize>(pixels: &[u8], width: usize, y: usize, mut p
     }
 }
 
-/// Resizes an RGB image, as `Image.resize` of Pillow does in mode RGB. A side of zero gives an empty image.
+/// Resizes an RGB image as Pillow's `Image.resize` in mode RGB. A side of zero gives an empty
+/// image.
 pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
     let empty = image.data().is_empty() || width == 0 || height == 0;
     let data = if empty {
@@ -204,8 +207,9 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbI
     RgbImage::new(width, height, data).expect("the resampler fills [height, width, 3]")
 }
 
-/// Resizes grey pixels `[height, width]`, as `Image.resize` of Pillow does in mode L. `size` and `target` are
-/// (width, height); a side of zero, or pixels of another number than `size` says, give no pixels.
+/// Resizes grey pixels of shape `[height, width]` as Pillow's `Image.resize` in mode L. `size` and
+/// `target` are (width, height). A side of zero, or a `size` that does not match the number of
+/// pixels, gives no pixels.
 pub fn resize_grey(pixels: &[u8], size: (u32, u32), target: (u32, u32), filter: Filter) -> Vec<u8> {
     let (width, height) = (size.0 as usize, size.1 as usize);
     if pixels.is_empty() || pixels.len() != width * height || target.0 == 0 || target.1 == 0 {
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_resize_gives_nothing() {
+    fn an_empty_image_or_target_gives_no_pixels() {
         let image = RgbImage::new(2, 2, vec![1; 12]).unwrap();
         assert!(resize(&image, 0, 5, Filter::Bicubic).data().is_empty());
         assert!(resize_grey(&[1, 2], (3, 1), (2, 2), Filter::Bicubic).is_empty());

@@ -1,8 +1,8 @@
-//! Pixels in memory: rows of R, G, B bytes, and what becomes of deeper samples.
+//! RGB images in memory, and the conversion of other pixel types to RGB.
 
 use super::error::ImageError;
 
-/// An image of 8-bit RGB pixels, row by row without padding.
+/// An image of 8-bit RGB pixels, stored row by row without padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
     width: u32,
@@ -11,38 +11,38 @@ pub struct RgbImage {
 }
 
 impl RgbImage {
-    /// Wraps `data` of `[height, width, 3]`; `None` if its length is another.
+    /// Wraps `data` of shape `[height, width, 3]`; `None` if it has a different length.
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Option<Self> {
         (data.len() as u64 == u64::from(width) * u64::from(height) * 3).then_some(Self { width, height, data })
     }
 
-    /// Wraps the pixels that a decoder returned.
+    /// Wraps the pixels that a decoder returned; a wrong length means a corrupt file.
     pub(super) fn from_decoder(width: u32, height: u32, data: Vec<u8>) -> Result<Self, ImageError> {
         Self::new(width, height, data).ok_or_else(|| ImageError::corrupt("pixels and size disagree"))
     }
 
-    /// Width in pixels.
+    /// Returns the width in pixels.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Height in pixels.
+    /// Returns the height in pixels.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// The samples, `[height, width, 3]`.
+    /// Returns the samples, of shape `[height, width, 3]`.
     pub fn data(&self) -> &[u8] {
         &self.data
     }
 
-    /// The samples, without a copy.
+    /// Returns the samples without copying them.
     pub fn into_data(self) -> Vec<u8> {
         self.data
     }
 }
 
-/// Grey samples to RGB.
+/// Converts grey samples to RGB.
 pub(super) fn grey_to_rgb(grey: impl ExactSizeIterator<Item = u8>) -> Vec<u8> {
     let mut rgb = Vec::with_capacity(grey.len() * 3);
     for value in grey {
@@ -51,7 +51,7 @@ pub(super) fn grey_to_rgb(grey: impl ExactSizeIterator<Item = u8>) -> Vec<u8> {
     rgb
 }
 
-/// Keeps the first three samples of each pixel: alpha is dropped, not blended.
+/// Keeps the first three samples of each pixel, which drops alpha without blending.
 pub(super) fn first_three(samples: &[u8], per_pixel: usize) -> Vec<u8> {
     let mut rgb = Vec::with_capacity(samples.len() / per_pixel * 3);
     for pixel in samples.chunks_exact(per_pixel) {
@@ -60,7 +60,8 @@ pub(super) fn first_three(samples: &[u8], per_pixel: usize) -> Vec<u8> {
     rgb
 }
 
-/// Inked samples (0 = no ink) to RGB, as Pillow's `cmyk2rgb`: `(255 - k) - round(c * (255 - k) / 255)`.
+/// Converts CMYK samples (0 = no ink) to RGB as Pillow's `cmyk2rgb`:
+/// `(255 - k) - round(c * (255 - k) / 255)`.
 pub(super) fn cmyk_to_rgb(samples: &[u8], per_pixel: usize) -> Vec<u8> {
     let mut rgb = Vec::with_capacity(samples.len() / per_pixel * 3);
     for pixel in samples.chunks_exact(per_pixel) {
@@ -74,7 +75,8 @@ pub(super) fn cmyk_to_rgb(samples: &[u8], per_pixel: usize) -> Vec<u8> {
     rgb
 }
 
-/// One pixel: 1.402, 0.34414, 0.71414 and 1.772 in 16 fractional bits; green is rounded once.
+/// Converts a YCbCr pixel to RGB (full-range BT.601; ITU-T T.871, section 7) as libjpeg does: the
+/// factors 1.402, 0.34414, 0.71414 and 1.772 have 16 fractional bits, and green is rounded once.
 #[inline(always)]
 pub(super) fn ycbcr_to_rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
     let (luma, blue, red) = (i32::from(luma), i32::from(blue) - 128, i32::from(red) - 128);
@@ -86,8 +88,9 @@ pub(super) fn ycbcr_to_rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
     ]
 }
 
-/// Grey integers deeper than 8 bits to RGB. Samples that fit 8 bits are taken as they are, as Pillow does; otherwise
-/// the window of 16 or 32 bits that holds them all gives its high byte, where Pillow would saturate to white.
+/// Converts grey integers of more than 8 bits to RGB. If all samples fit into 8 bits they are kept,
+/// as in Pillow. Otherwise each is reduced to the high byte of the smallest width of 16, 32 or 64
+/// bits that holds them all, where Pillow would saturate to white.
 pub(super) fn deep_grey_to_rgb(samples: impl ExactSizeIterator<Item = u64> + Clone) -> Vec<u8> {
     let shift = match samples.clone().max().unwrap_or(0) {
         0..=0xff => 0,
@@ -98,12 +101,13 @@ pub(super) fn deep_grey_to_rgb(samples: impl ExactSizeIterator<Item = u64> + Clo
     grey_to_rgb(samples.map(move |sample| (sample >> shift) as u8))
 }
 
-/// Grey floats to RGB: samples within 0 to 1 are scaled by 255; if any is above 1 they are on the scale of bytes, which is
-/// Pillow's reading. Either way clamped and truncated; not-a-number is black.
+/// Converts float samples to bytes. Samples within 0 to 1 are multiplied by 255; if any sample is
+/// above 1, all are taken as bytes, as in Pillow. Values are clamped and truncated, and NaN becomes
+/// 0.
 pub(super) fn float_to_bytes(samples: &[f32]) -> Vec<u8> {
-    let of_bytes = samples.iter().any(|sample| *sample > 1.0);
-    let scale = if of_bytes { 1.0 } else { 255.0 };
-    // `as` saturates and sends not-a-number to 0
+    let are_bytes = samples.iter().any(|sample| *sample > 1.0);
+    let scale = if are_bytes { 1.0 } else { 255.0 };
+    // `as` saturates and maps NaN to 0.
     samples.iter().map(|sample| (sample * scale) as u8).collect()
 }
 
@@ -112,13 +116,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deep_grey_keeps_what_fits_and_windows_what_does_not() {
+    fn deep_grey_is_kept_if_it_fits_and_reduced_otherwise() {
         assert_eq!(deep_grey_to_rgb([0u64, 7, 255].into_iter()), [0, 0, 0, 7, 7, 7, 255, 255, 255]);
         assert_eq!(deep_grey_to_rgb([0u64, 0x1234, 0xffff].into_iter()), [0, 0, 0, 0x12, 0x12, 0x12, 255, 255, 255]);
     }
 
     #[test]
-    fn floats_of_either_scale() {
+    fn floats_of_both_scales_become_bytes() {
         assert_eq!(float_to_bytes(&[-1.0, 0.0, 0.5, 1.0, f32::NAN]), [0, 0, 127, 255, 0]);
         assert_eq!(float_to_bytes(&[-1.0, 1.0, 100.9, 300.0]), [0, 1, 100, 255]);
     }

@@ -1,17 +1,18 @@
-//! The size that an image is brought to before it is cut into patches.
+//! The size to which an image is resized before it is cut into patches.
 //!
 //! Source: `smart_resize` of Qwen2-VL's image processor in transformers.
 
 use thiserror::Error;
 
-/// One side may be this many times the other, no more.
+/// Largest ratio of the sides.
 const MAX_ASPECT_RATIO: f64 = 200.0;
 
-/// The most pixels that an image is resized to: as many as one may have, and five times what published checkpoints ask for. More would
-/// be memory that nobody has, and a vision tower that is never done.
+/// Largest number of pixels of a resized image: as many as an image may have, and five times the
+/// maximum of published checkpoints. More would exceed any memory and take the vision tower
+/// forever.
 pub const MAX_RESIZED_PIXELS: u64 = 64 << 20;
 
-/// The fewest and the most pixels of a resized image.
+/// Smallest and largest number of pixels of a resized image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PixelBudget {
     /// Smaller images are enlarged.
@@ -20,10 +21,10 @@ pub struct PixelBudget {
     pub max_pixels: u64,
 }
 
-/// Why an image has no size to be resized to.
+/// A size or budget for which there is no size to resize to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SmartResizeError {
-    /// One side is too many times the other.
+    /// The ratio of the sides is above 200.
     #[error("{width}x{height} pixels: one side is more than 200 times the other; crop the image")]
     AspectRatio {
         /// Width in pixels.
@@ -38,10 +39,10 @@ pub enum SmartResizeError {
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// The factor of the sides.
+        /// Factor that the sides must be a multiple of.
         factor: u32,
     },
-    /// The limits ask for more than there can be.
+    /// The budget leads to more than [`MAX_RESIZED_PIXELS`].
     #[error(
         "{width}x{height} pixels would be resized to {pixels} pixels, at most 67108864 are supported: lower min_pixels or max_pixels"
     )]
@@ -50,19 +51,22 @@ pub enum SmartResizeError {
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// Pixels that it would be resized to.
+        /// Number of pixels after resizing.
         pixels: u64,
     },
 }
 
-/// The (width, height) to resize to: multiples of `factor`, within the budget, near the aspect ratio.
+/// Returns the (width, height) to resize to: multiples of `factor`, within the budget, near the
+/// aspect ratio.
 ///
-/// Sides are `round(side / factor) * factor`, ties to even. Above `max_pixels`, with `beta = sqrt(w * h / max)`, they are
-/// `floor(side / beta / factor) * factor`, at least one factor; below `min_pixels`, with `beta = sqrt(min / (w * h))`,
-/// `ceil(side * beta / factor) * factor`.
+/// Sides are `round(side / factor) * factor`, ties to even. Above `max_pixels` they are
+/// `floor(side / beta / factor) * factor` with `beta = sqrt(w * h / max)`, at least one factor;
+/// below `min_pixels` they are `ceil(side * beta / factor) * factor` with `beta = sqrt(min / (w *
+/// h))`.
 ///
 /// # Errors
-/// A side of zero, an aspect ratio above 200, or more than [`MAX_RESIZED_PIXELS`] to resize to.
+/// A side or factor of zero, a ratio of the sides above 200, or a result of more than
+/// [`MAX_RESIZED_PIXELS`].
 pub fn smart_resize(width: u32, height: u32, factor: u32, budget: PixelBudget) -> Result<(u32, u32), SmartResizeError> {
     if width == 0 || height == 0 || factor == 0 {
         return Err(SmartResizeError::Zero { width, height, factor });
@@ -85,7 +89,7 @@ pub fn smart_resize(width: u32, height: u32, factor: u32, budget: PixelBudget) -
     } else {
         (out_w, out_h)
     };
-    // without a lower bound a side below half a factor would vanish
+    // Without a lower bound a side below half a factor would become zero.
     let (out_w, out_h) = (out_w.max(f), out_h.max(f));
     if out_w * out_h > MAX_RESIZED_PIXELS as f64 {
         return Err(SmartResizeError::TooLarge { width, height, pixels: (out_w * out_h) as u64 });
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_bounds_both_ways() {
+    fn the_budget_is_a_lower_and_an_upper_bound() {
         assert_eq!(smart_resize(1, 1, 28, BUDGET), Ok((56, 56)));
         let (width, height) = smart_resize(8000, 6000, 28, BUDGET).unwrap();
         assert!(u64::from(width) * u64::from(height) <= BUDGET.max_pixels);
@@ -116,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_nobody_has_the_memory_for_are_refused() {
+    fn budgets_beyond_any_memory_are_errors() {
         let budget = |min_pixels, max_pixels| PixelBudget { min_pixels, max_pixels };
         for absurd in [budget(1 << 27, 1 << 28), budget(1_000_000_000_000_000, u64::MAX), budget(u64::MAX, u64::MAX)] {
             let refused = smart_resize(30, 20, 28, absurd).unwrap_err().to_string();
             assert!(refused.contains("30x20") && refused.contains("min_pixels"), "{refused}");
         }
-        // No limit above is none for an image that is not that large.
+        // A budget without an upper bound is accepted for an image that is small enough.
         assert_eq!(smart_resize(300, 200, 28, budget(0, u64::MAX)), Ok((308, 196)));
         assert!(smart_resize(60_000, 40_000, 28, budget(0, u64::MAX)).is_err());
     }

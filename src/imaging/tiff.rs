@@ -1,4 +1,5 @@
-//! TIFF: its directory read for size, orientation and palette, its first page by the `tiff` crate.
+//! TIFF: size, orientation and palette are read here, the first page is decoded by the `tiff`
+//! crate.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -22,38 +23,45 @@ const XMP: u64 = 700;
 const BLACK_IS_ZERO: u64 = 1;
 const PALETTE: u64 = 3;
 
-/// The first directory of a TIFF or BigTIFF.
+/// First directory of a TIFF or BigTIFF.
 struct Directory<'a> {
     tiff: TiffBytes<'a>,
-    big: bool,
+    is_big: bool,
+    /// Offset of the first entry.
     first_entry: u64,
+    /// Number of entries.
     entries: u64,
 }
 
-/// A tag: where its values lie and what they are.
+/// Location and type of a tag's values.
 struct TagEntry {
+    /// Offset of the first value in the file.
     at: u64,
+    /// Bytes of a value.
     width: u64,
+    /// Number of values.
     count: u64,
 }
 
 impl<'a> Directory<'a> {
     fn read(bytes: &'a [u8]) -> Option<Self> {
         let tiff = TiffBytes { bytes, big_endian: bytes.starts_with(b"MM") };
-        let big = tiff.uint(2, 2)? == 43;
-        let start = if big { tiff.uint(8, 8)? } else { tiff.uint(4, 4)? };
-        let count_width = if big { 8 } else { 2 };
+        let is_big = tiff.uint(2, 2)? == 43;
+        let start = if is_big { tiff.uint(8, 8)? } else { tiff.uint(4, 4)? };
+        let count_width = if is_big { 8 } else { 2 };
         let entries = tiff.uint(start, count_width)?;
         let first_entry = start.checked_add(count_width)?;
-        let directory = Self { tiff, big, first_entry, entries };
+        let directory = Self { tiff, is_big, first_entry, entries };
         tiff.slice(first_entry, entries.checked_mul(directory.entry_width())?)?;
         Some(directory)
     }
 
+    /// Returns the size of an entry in bytes.
     fn entry_width(&self) -> u64 {
-        if self.big { 20 } else { 12 }
+        if self.is_big { 20 } else { 12 }
     }
 
+    /// Finds a tag of integers or bytes.
     fn find(&self, tag: u64) -> Option<TagEntry> {
         let at = (0..self.entries)
             .map(|index| self.first_entry + index * self.entry_width())
@@ -65,25 +73,29 @@ impl<'a> Directory<'a> {
             16..=18 => 8,
             _ => return None,
         };
-        let (inline, count) = if self.big { (8, self.tiff.uint(at + 4, 8)?) } else { (4, self.tiff.uint(at + 4, 4)?) };
+        let (inline, count) =
+            if self.is_big { (8, self.tiff.uint(at + 4, 8)?) } else { (4, self.tiff.uint(at + 4, 4)?) };
         let value_at = at + 4 + inline;
         let at = if width.checked_mul(count)? <= inline { value_at } else { self.tiff.uint(value_at, inline)? };
         Some(TagEntry { at, width, count })
     }
 
-    /// Whether a text claims more bytes than the decoder may allocate; asked first, since the decoder would print that.
-    fn has_boundless_text(&self, budget: usize) -> bool {
+    /// Whether a text is declared longer than `budget` bytes. This is checked first, since the
+    /// decoder would print a message.
+    fn has_oversized_text(&self, budget: usize) -> bool {
         let mut entries = (0..self.entries).map(|index| self.first_entry + index * self.entry_width());
-        let count = |at: u64| self.tiff.uint(at + 4, if self.big { 8 } else { 4 });
+        let count = |at: u64| self.tiff.uint(at + 4, if self.is_big { 8 } else { 4 });
         entries.any(|at| self.tiff.uint(at + 2, 2) == Some(2) && count(at) > Some(budget as u64))
     }
 
+    /// Returns the value of a tag that has exactly one.
     fn value(&self, tag: u64) -> Option<u64> {
         let entry = self.find(tag)?;
         (entry.count == 1).then(|| self.tiff.uint(entry.at, entry.width))?
     }
 }
 
+/// Reads size and orientation.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let directory = Directory::read(bytes);
     let directory = directory.ok_or_else(|| ImageError::Truncated("its directory lies past the end".to_owned()))?;
@@ -102,7 +114,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     Ok(Header { format: Format::Tiff, stored_width: width, stored_height: height, orientation })
 }
 
-/// Colours by index, where the file has a palette: reds, greens, blues of 16 bits each, one after another.
+/// Reads the palette: all reds, then all greens, then all blues, of 16 bits each.
 fn read_palette(directory: &Directory<'_>) -> Result<Vec<[u8; 3]>, ImageError> {
     let entry = directory.find(COLOR_MAP).filter(|entry| entry.width == 2);
     let entry = entry.ok_or_else(|| ImageError::corrupt("a palette image without a palette"))?;
@@ -113,17 +125,19 @@ fn read_palette(directory: &Directory<'_>) -> Result<Vec<[u8; 3]>, ImageError> {
     palette.ok_or_else(|| ImageError::Truncated("its palette lies past the end".to_owned()))
 }
 
+/// Decodes the first page with at most `budget` bytes of memory.
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
     let directory = Directory::read(bytes).ok_or_else(|| ImageError::Truncated("no directory".to_owned()))?;
-    if directory.has_boundless_text(budget) {
+    if directory.has_oversized_text(budget) {
         return Err(ImageError::corrupt("a text longer than the image"));
     }
     let palette = match directory.value(PHOTOMETRIC) {
         Some(PALETTE) => Some(read_palette(&directory)?),
         _ => None,
     };
-    // the decoder refuses palettes: it is shown a grey image, whose values are the indices
-    let bytes = if palette.is_some() { Cow::Owned(declared_grey(&directory)?) } else { Cow::Borrowed(bytes) };
+    // The decoder rejects palettes. It is given a grey image instead, whose values are the indices.
+    let bytes =
+        if palette.is_some() { Cow::Owned(with_grey_interpretation(&directory)?) } else { Cow::Borrowed(bytes) };
     let mut limits = Limits::default();
     limits.decoding_buffer_size = budget;
     limits.intermediate_buffer_size = budget;
@@ -144,7 +158,8 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     RgbImage::from_decoder(width, height, data)
 }
 
-fn declared_grey(directory: &Directory<'_>) -> Result<Vec<u8>, ImageError> {
+/// Returns the file with its photometric interpretation changed to grey.
+fn with_grey_interpretation(directory: &Directory<'_>) -> Result<Vec<u8>, ImageError> {
     let entry = directory.find(PHOTOMETRIC).ok_or_else(|| ImageError::corrupt("no interpretation"))?;
     let mut bytes = directory.tiff.bytes.to_vec();
     for offset in 0..entry.width {
@@ -154,6 +169,7 @@ fn declared_grey(directory: &Directory<'_>) -> Result<Vec<u8>, ImageError> {
     Ok(bytes)
 }
 
+/// Converts decoded samples to RGB.
 fn to_rgb(
     samples: DecodingResult,
     color: ColorType,
@@ -175,7 +191,7 @@ fn to_rgb(
         (ColorType::YCbCr(8), 3) => {
             Ok(bytes.chunks_exact(3).flat_map(|pixel| ycbcr_to_rgb(pixel[0], pixel[1], pixel[2])).collect())
         }
-        // grey and alpha
+        // Grey and alpha.
         (ColorType::GrayA(8 | 16) | ColorType::Multiband { bit_depth: 8 | 16, .. }, 2) => {
             Ok(grey_to_rgb(bytes.iter().step_by(2).copied()))
         }
@@ -183,7 +199,8 @@ fn to_rgb(
     }
 }
 
-/// Samples of at most 8 bits, unpacked from their rows of whole bytes; `full_scale` stretches them to 0..=255.
+/// Unpacks samples of at most 8 bits from rows of whole bytes; `full_scale` stretches them to
+/// 0..=255.
 fn narrow_samples(
     samples: &DecodingResult,
     color: ColorType,
@@ -207,6 +224,7 @@ fn narrow_samples(
     Ok(unpacked)
 }
 
+/// Converts grey samples of more than 8 bits to RGB.
 fn deep_grey(samples: DecodingResult) -> Result<Vec<u8>, ImageError> {
     let positive = |value: i64| value.max(0) as u64;
     let floats = |values: Vec<f32>| Ok(grey_to_rgb(float_to_bytes(&values).into_iter()));
@@ -222,7 +240,7 @@ fn deep_grey(samples: DecodingResult) -> Result<Vec<u8>, ImageError> {
     }
 }
 
-/// One byte a sample: of integers the highest, of floats their place in the range.
+/// Reduces each sample to a byte: integers to their high byte, floats by their range.
 fn high_bytes(samples: DecodingResult) -> Result<Vec<u8>, ImageError> {
     match samples {
         DecodingResult::U8(values) => Ok(values),
@@ -239,7 +257,7 @@ fn high_bytes(samples: DecodingResult) -> Result<Vec<u8>, ImageError> {
     }
 }
 
-/// Planes one after another become pixels; a file of one plane is left as it is.
+/// Interleaves planes that are stored one after another; a single plane is returned unchanged.
 fn interleave(bytes: &[u8], channels: usize, layout: &BufferLayoutPreference) -> Vec<u8> {
     if layout.planes < 2 {
         return bytes.to_vec();

@@ -1,4 +1,5 @@
-//! WebP: its RIFF chunks walked for size and orientation, its pixels by the `image` crate.
+//! WebP: size and orientation are read from the RIFF chunks here, the pixels are decoded by the
+//! `image` crate.
 
 use std::io::Cursor;
 
@@ -11,6 +12,7 @@ use super::header::{Header, bytes_at};
 use super::orientation::Orientation;
 use super::rgb::{RgbImage, first_three};
 
+/// Reads size and orientation.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let declared = u64::from(u32::from_le_bytes(bytes_at(bytes, 4)?)) + 8;
     if declared > bytes.len() as u64 {
@@ -37,10 +39,12 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     Ok(Header { format: Format::WebP, stored_width: width, stored_height: height, orientation: orientation(bytes) })
 }
 
+/// Decodes a 24-bit little-endian integer.
 fn uint24(raw: [u8; 3]) -> u32 {
     u32::from_le_bytes([raw[0], raw[1], raw[2], 0])
 }
 
+/// Finds the orientation in the EXIF and XMP chunks.
 fn orientation(bytes: &[u8]) -> Orientation {
     let (mut exif, mut xmp) = (None, None);
     let mut at = 12;
@@ -57,6 +61,7 @@ fn orientation(bytes: &[u8]) -> Orientation {
     Orientation::find(exif, xmp)
 }
 
+/// Decodes the pixels of the first frame.
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, limits: image::Limits) -> Result<RgbImage, ImageError> {
     let mut decoder = WebPDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();

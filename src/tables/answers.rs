@@ -1,51 +1,56 @@
-//! `answers`: what the Reasoner answered, every sample of it, drawn for votes and for training alike.
+//! The `answers` table: all samples of the Reasoner, for votes and for training.
 
 use super::enums::Finish;
 use super::row::table;
 use crate::ids::{AnswerId, GroupId, ImageId, ModelId, PromptId, QuestionId};
 
 table! {
-    /// One sample of the Reasoner.
+    /// A sample of the Reasoner.
     #[table("answers")]
     pub struct AnswerRow {
-        /// The sample's id.
+        /// Id of the sample.
         pub answer_id: AnswerId,
-        /// The question it answers.
+        /// Id of the question that it answers.
         pub question_id: QuestionId,
-        /// The image of the question.
+        /// Id of the question's image.
         pub image_id: ImageId,
-        /// The samples that were drawn together from one prompt: one question, one step.
+        /// The group of samples from one prompt: one question in one step.
         pub group_id: GroupId,
-        /// Number of the sample in its group, from 0.
+        /// Index of the sample in its group, from 0.
         pub sample: u32,
-        /// The seed of the stage. The stream of random numbers is keyed by it, the stage, the row and the sample's number.
+        /// Seed of the stage. The random stream of a sample is keyed by seed, stage, row and
+        /// sample.
         pub seed: u64,
-        /// The prompt template.
+        /// Id of the prompt template.
         pub prompt_id: PromptId,
-        /// The weights that sampled.
+        /// Id of the weights that sampled.
         pub model_id: ModelId,
-        /// Length of the prompt in tokens, those of the image included.
+        /// Length of the prompt in tokens, including image tokens.
         pub prompt_tokens: u32,
-        /// The text of the sample, special tokens left out.
+        /// Text of the sample without special tokens.
         pub raw_text: String,
-        /// The tokens that were sampled, the one that ended the sample included.
+        /// Sampled tokens, including the one that ended the sample.
         pub token_ids: Vec<u32>,
-        /// For each token its log-probability (natural logarithm) when it was sampled: temperature-scaled, before top-k and top-p.
+        /// Log-probability (natural logarithm) of each token when sampled: temperature-scaled,
+        /// before
+        /// top-k and top-p.
         pub logprobs: Vec<f32>,
-        /// Why the sample ended: stop, stop_string or length.
+        /// Reason why the sample ended: stop, stop_string or length.
         pub finish: Finish,
-        /// The content of the last box; null without one.
+        /// Content of the last box; null without a box.
         pub boxed_answer: Option<String>,
-        /// The class of equal answers it voted for, from 0, as in `votes.class_answers`; null without a box or a vote.
+        /// Index of the class of equal answers that it voted for, as in `votes.class_answers`; null
+        /// without
+        /// a box or a vote.
         pub vote_class: Option<u32>,
     }
 }
 
 table! {
-    /// Which answer it is, without what was said.
+    /// Id of an answer, without its contents.
     #[view("answers")]
     pub struct AnswerKey {
-        /// The sample's id.
+        /// Id of the sample.
         pub answer_id: AnswerId,
     }
 }

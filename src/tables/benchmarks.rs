@@ -1,4 +1,4 @@
-//! `benchmarks`: held-out questions with their right answers; and the columns of it that any benchmark must have.
+//! The `benchmarks` table of held-out questions, and the columns that any benchmark must have.
 
 use super::enums::QuestionType;
 use super::images::ImageFile;
@@ -9,39 +9,39 @@ table! {
     /// An item of a benchmark.
     #[table("benchmarks")]
     pub struct BenchmarkRow {
-        /// The item's id.
+        /// Id of the item.
         pub item_id: ItemId,
-        /// The benchmark's own division, such as a subject or family; null without one.
+        /// The benchmark's own category, such as a subject or family; null without one.
         pub category: Option<String>,
-        /// The image: its file's bytes and its name. Never null, though declared so, as in `images`.
+        /// Image file: bytes and name. Never null, though declared nullable, as in `images`.
         pub image: ImageFile,
-        /// What kind of answer the question wants.
+        /// Kind of answer that the question asks for.
         pub question_type: QuestionType,
-        /// The question, with its options.
+        /// Question with its options.
         pub question: String,
-        /// The right answer.
+        /// Right answer.
         pub answer: String,
     }
 }
 
 table! {
-    /// An item of a benchmark.
+    /// The required columns of a benchmark item.
     #[view("benchmark")]
     pub struct BenchmarkItem {
-        /// The image's file.
+        /// Image file.
         pub image: ImageFile,
-        /// The question.
+        /// Question.
         pub question: String,
-        /// The right answer.
+        /// Right answer.
         pub answer: String,
     }
 }
 
 table! {
-    /// The division of an item, where the benchmark has one.
+    /// Category of an item, if the benchmark has categories.
     #[view("benchmark")]
     pub struct BenchmarkCategory {
-        /// A subject or family.
+        /// Subject or family.
         pub category: String,
     }
 }

@@ -1,4 +1,4 @@
-//! What a column's values are in Rust and in Arrow: one [`Cell`] implementation for each type.
+//! Conversion of column values between Rust and Arrow: one [`Cell`] implementation per type.
 
 use std::sync::Arc;
 
@@ -13,64 +13,68 @@ use crate::ids::{AnswerId, Digest, GroupId, ImageId, ItemId, ModelId, PromptId, 
 pub trait Cell: Sized + 'static {
     /// Whether the column may hold nulls.
     const NULLABLE: bool = false;
-    /// Whether the column's schema says that it may hold nulls, which some readers want even where it holds none.
+    /// Whether the schema declares the column nullable, which some readers require even without
+    /// nulls.
     const DECLARED_NULLABLE: bool = Self::NULLABLE;
 
-    /// The Arrow type of the column.
+    /// Returns the Arrow type of the column.
     fn data_type() -> DataType;
 
-    /// An array of `cells`; `None` becomes a null.
+    /// Builds an array of `cells`; `None` becomes null.
     fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef;
 
-    /// The value at `row` of an array of this type. The value there is not null, unless [`Cell::NULLABLE`].
+    /// Reads the value at `row` of an array of this type, which is not null unless
+    /// [`Cell::NULLABLE`].
     fn read(array: &dyn Array, row: usize) -> Result<Self, CellError>;
 
-    /// The size of the value in bytes, the same on every machine: it decides where a row group ends.
+    /// Returns the size of the value in bytes, which is the same on every machine and determines
+    /// where a row
+    /// group ends.
     fn byte_size(&self) -> usize;
 
-    /// Whether the value may be written.
+    /// Checks that the value may be written.
     fn check(&self) -> Result<(), CellError> {
         Ok(())
     }
 }
 
-/// What is wrong with a value.
+/// A value that cannot be written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CellError {
-    /// A null where there must be a value.
+    /// A required value is null.
     #[error("it is null, and a value is required")]
     Null,
-    /// A float that is NaN or infinite: its bits are not the same everywhere, and no comparison holds.
-    #[error("it is {0}; a figure that is not finite is written as null")]
+    /// A float is NaN or infinite; its bits are not the same on every machine.
+    #[error("it is {0}; write a number that is not finite as null")]
     NotFinite(String),
-    /// A text that does not read as what the column holds.
+    /// A text cannot be parsed as a value of the column.
     #[error("{text:?} is not {expected}")]
     NotA {
-        /// The text, cut to a readable length.
+        /// The text, truncated to a readable length.
         text: String,
-        /// What the column holds.
+        /// Description of the column's values.
         expected: String,
     },
-    /// An item of a list is wrong.
+    /// An item of a list is invalid.
     #[error("item {item}: {problem}")]
     Item {
-        /// Number of the item, from 0.
+        /// Index of the item, from 0.
         item: usize,
-        /// What is wrong with it.
+        /// The problem of the item.
         problem: Box<CellError>,
     },
-    /// A value that no row group can hold.
+    /// A row is too large for a row group.
     #[error("the row is {bytes} bytes; at most {limit} can be written")]
     TooLarge {
-        /// The row's size.
+        /// Size of the row in bytes.
         bytes: usize,
-        /// The largest that can be written.
+        /// Largest size that can be written, in bytes.
         limit: usize,
     },
 }
 
 impl CellError {
-    /// `text` is not `expected`.
+    /// Returns the error that `text` is not `expected`.
     pub fn not_a(text: &str, expected: impl Into<String>) -> Self {
         let mut text: String = text.chars().take(81).collect();
         if text.chars().count() > 80 {
@@ -81,7 +85,7 @@ impl CellError {
     }
 }
 
-/// The value at `row`, which may be null only where the type allows it.
+/// Reads the value at `row`; a null is an error unless the type is nullable.
 pub(super) fn read_cell<T: Cell>(array: &dyn Array, row: usize) -> Result<T, CellError> {
     if !T::NULLABLE && array.is_null(row) {
         return Err(CellError::Null);
@@ -146,7 +150,7 @@ impl<T: Cell> Cell for Vec<T> {
     }
 }
 
-/// Parquet's own name for the items of a list is `element`.
+/// Returns the field of a list's items, which Parquet names `element`.
 fn list_item<T: Cell>() -> Arc<Field> {
     Arc::new(Field::new("element", T::data_type(), T::DECLARED_NULLABLE))
 }
@@ -187,7 +191,7 @@ impl Cell for String {
     }
 }
 
-/// Numbers that are stored as they are.
+/// Implements [`Cell`] for numbers, which are stored unchanged.
 macro_rules! number_cells {
     ($($type:ty = $arrow:ty, $bytes:literal, |$value:ident| $check:expr;)+) => {$(
         impl Cell for $type {
@@ -228,7 +232,8 @@ fn finite(is_finite: bool, value: &impl ToString) -> Result<(), CellError> {
     if is_finite { Ok(()) } else { Err(CellError::NotFinite(value.to_string())) }
 }
 
-/// Digests are stored as their hexadecimal text, so that every reader can join and print them.
+/// Implements [`Cell`] for digests, which are stored as hexadecimal text so that other programs can
+/// join and print them.
 macro_rules! digest_cells {
     ($($type:ty = $expected:literal;)+) => {$(
         impl Cell for $type {
@@ -263,7 +268,7 @@ digest_cells! {
     ItemId = "a benchmark item's id";
 }
 
-/// Declares an enum whose variants are stored as words.
+/// Declares an enum whose variants are stored as strings.
 macro_rules! string_enum {
     (
         $(#[$meta:meta])*
@@ -278,10 +283,10 @@ macro_rules! string_enum {
         }
 
         impl $name {
-            /// Every variant, in the order of declaration.
+            /// All variants, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word that is stored.
+            /// Returns the stored string.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+

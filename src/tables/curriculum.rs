@@ -1,26 +1,28 @@
-//! `curriculum`: what the Reasoner trains on: questions neither too easy nor too hard, with their pseudo-labels.
+//! The `curriculum` table: questions of suitable difficulty with pseudo-labels, which the Reasoner
+//! trains on.
 
 use super::enums::QuestionType;
 use super::row::table;
 use crate::ids::{ImageId, QuestionId};
 
 table! {
-    /// A kept training row. It has no truth: none reaches a training stage.
+    /// A training row of the Reasoner. It has no ground truth, which never reaches a training
+    /// stage.
     #[table("curriculum")]
     pub struct CurriculumRow {
-        /// The question.
+        /// Id of the question.
         pub question_id: QuestionId,
-        /// The image of the question.
+        /// Id of the question's image.
         pub image_id: ImageId,
-        /// The question's text.
+        /// Text of the question.
         pub problem: String,
-        /// The majority answer, taken as the label.
+        /// Majority answer, used as the label.
         pub pseudo_label: String,
-        /// Share of the majority among the answers that the preset counts, 0 to 1.
+        /// Share of the majority answer among the answers that the preset counts, 0 to 1.
         pub confidence: f64,
-        /// Share of the majority less that of the runner-up, 0 to 1.
+        /// Share of the majority answer minus that of the runner-up, 0 to 1.
         pub margin: f64,
-        /// The declared type; null where the preset's form has none.
+        /// Declared type; null if the preset's question format has none.
         pub question_type: Option<QuestionType>,
     }
 }

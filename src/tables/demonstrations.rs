@@ -1,49 +1,51 @@
-//! `demonstrations`: what the warm start learns from, in training order.
+//! The `demonstrations` table: prompts with responses for the warm start, in training order.
 
 use super::image_link::ImageLink;
 use super::row::table;
 
 table! {
-    /// A prompt about an image with the response to learn. Rows are in training order, those of an image together.
+    /// A prompt about an image with the response to learn. Rows are in training order, and those of
+    /// an image
+    /// are adjacent.
     #[table("demonstrations")]
     pub struct DemonstrationRow {
-        /// The scene's number in its seed.
+        /// Number of the scene within its seed.
         pub scene: u64,
-        /// The image. Where its bytes are null, its path is a file relative to the table's folder.
+        /// Image. If its bytes are null, its path is relative to the table's folder.
         pub image: ImageLink,
-        /// The system text of the prompt.
+        /// System text of the prompt.
         pub system: String,
-        /// What is asked about the image.
+        /// User text of the prompt.
         pub prompt: String,
-        /// The response: only its tokens, and the end of the turn, are learnt.
+        /// Response. Only its tokens and the end of the turn are trained on.
         pub response: String,
-        /// What is demonstrated: describe, look-first, straight or ask.
+        /// Kind of demonstration: describe, look-first, straight or ask.
         pub style: String,
-        /// The family of the question that is answered or asked; null for a description.
+        /// Family of the question that is answered or asked; null for a description.
         pub family: Option<String>,
-        /// Whether the answer was made wrong on purpose.
+        /// Whether the answer is wrong on purpose.
         pub wrong: bool,
     }
 }
 
 table! {
-    /// The columns that a table of demonstrations must have; others may stand beside them.
+    /// The required columns of a table of demonstrations, which may have more.
     #[view("demonstrations")]
     pub struct Demonstration {
-        /// The image.
+        /// Image.
         pub image: ImageLink,
-        /// What is asked about it.
+        /// User text of the prompt.
         pub prompt: String,
-        /// The response to learn.
+        /// Response to learn.
         pub response: String,
     }
 }
 
 table! {
-    /// The column that a table of demonstrations may have.
+    /// The optional column of a table of demonstrations.
     #[view("demonstrations")]
     pub struct DemonstrationSystem {
-        /// The system text of the prompt.
+        /// System text of the prompt.
         pub system: String,
     }
 }

@@ -1,11 +1,11 @@
-//! The words of the columns that hold one of a few.
+//! Enums that are stored as strings in the tables.
 
 use super::cell::string_enum;
 
 string_enum! {
-    /// Why a sample ended.
+    /// The reason why a sample ended.
     pub enum Finish("how a sample ends: stop, stop_string or length") {
-        /// The model said that it was done.
+        /// The model produced its end token.
         Stop = "stop",
         /// A stop string appeared.
         StopString = "stop_string",
@@ -15,37 +15,37 @@ string_enum! {
 }
 
 string_enum! {
-    /// The two roles of the one model.
+    /// A role of the model.
     pub enum Role("a role: questioner or reasoner") {
         /// Asks questions about images.
         Questioner = "questioner",
-        /// Answers them.
+        /// Answers the questions.
         Reasoner = "reasoner",
     }
 }
 
 string_enum! {
-    /// What is known about a generated question about a drawn scene.
+    /// The verdict of the scene oracle on a generated question.
     pub enum QuestionVerdict("a verdict: answered, tie, false_premise, ambiguous, unknown or no_scene") {
-        /// It has one right answer.
+        /// The question has one right answer.
         Answered = "answered",
-        /// Two things are equally common: the right answer is `none`.
+        /// Two candidates are equally common; the right answer is `none`.
         Tie = "tie",
-        /// It takes for granted what is not so: the right answer is `none`.
+        /// The question presupposes something false; the right answer is `none`.
         FalsePremise = "false_premise",
-        /// It has more than one meaning, or none.
+        /// The question has more than one meaning, or none.
         Ambiguous = "ambiguous",
-        /// It belongs to no known family.
+        /// The question belongs to no known family.
         Unknown = "unknown",
-        /// Its image is no known scene.
+        /// The question's image is not a known scene.
         NoScene = "no_scene",
     }
 }
 
 string_enum! {
-    /// What kind of answer a question wants, as the Questioner declares it.
+    /// The kind of answer that a question asks for, as declared by the Questioner.
     pub enum QuestionType("a question's type: multiple choice, numerical or regression") {
-        /// One of the options given, by its letter.
+        /// The letter of one of the given options.
         MultipleChoice = "multiple choice",
         /// A count or another exact number.
         Numerical = "numerical",

@@ -1,22 +1,22 @@
-//! What can be wrong with a table.
+//! Errors of reading and writing tables.
 
 use thiserror::Error;
 
 use super::cell::CellError;
 
-/// A table that cannot be written or read. `file` is the name the caller gave to what it reads.
+/// A table that cannot be written or read. `file` is the caller's name of the input.
 #[derive(Debug, Error)]
 pub enum TableError {
-    /// A row that may not be written.
+    /// A row has an invalid value.
     #[error("table {table}, row {row}, column `{column}`: {problem}")]
     Row {
         /// The table.
         table: &'static str,
-        /// Number of the row, from 0.
+        /// Index of the row, from 0.
         row: u64,
         /// The column.
         column: String,
-        /// What is wrong with the value.
+        /// The problem of the value.
         problem: CellError,
     },
     /// Writing failed.
@@ -24,10 +24,10 @@ pub enum TableError {
     Write {
         /// The table.
         table: &'static str,
-        /// What the Parquet writer or the disk says.
+        /// The message of the Parquet writer or the operating system.
         problem: String,
     },
-    /// A view was to be written: it has only some of its table's columns.
+    /// A view was passed to the writer; it has only some of its table's columns.
     #[error("a view of table {table} can only be read")]
     View {
         /// The table.
@@ -38,7 +38,7 @@ pub enum TableError {
     Open {
         /// The file.
         file: String,
-        /// What the system says.
+        /// The message of the operating system.
         problem: String,
     },
     /// The file is not readable as Parquet.
@@ -46,9 +46,9 @@ pub enum TableError {
     Damaged {
         /// The file.
         file: String,
-        /// The row group, where known, from 0.
+        /// The row group, if known, from 0.
         row_group: Option<usize>,
-        /// What the reader says.
+        /// The message of the reader.
         problem: String,
     },
     /// The file lacks a column.
@@ -63,7 +63,7 @@ pub enum TableError {
         /// Its type.
         expected: String,
     },
-    /// The file has a column that the table does not.
+    /// The file has a column that the table does not have.
     #[error("{file}: column `{column}` is not one of table {table}")]
     ExtraColumn {
         /// The file.
@@ -73,7 +73,7 @@ pub enum TableError {
         /// The column.
         column: String,
     },
-    /// A column of the wrong type.
+    /// A column has the wrong type.
     #[error("{file}: column `{column}` of table {table} must be {expected}, and is {found}")]
     WrongType {
         /// The file.
@@ -87,16 +87,16 @@ pub enum TableError {
         /// The type it has.
         found: String,
     },
-    /// A value that cannot be what the column holds.
+    /// A value is invalid for its column.
     #[error("{file}: row {row}, column `{column}`: {problem}")]
     Value {
         /// The file.
         file: String,
-        /// Number of the row in the file, from 0.
+        /// Index of the row in the file, from 0.
         row: u64,
         /// The column.
         column: String,
-        /// What is wrong with the value.
+        /// The problem of the value.
         problem: CellError,
     },
 }

@@ -1,5 +1,8 @@
-//! A look at the footer before the Parquet reader takes its word: the reader allocates what a schema's child counts ask
-//! for, and recurses as deep as it is nested, neither of which a panic guard could stop.
+//! Check of a Parquet file's footer before the `parquet` crate reads it.
+//!
+//! For each group of the schema, version 60 of the crate allocates as many children as the footer
+//! declares (up to 16 GiB), and it recurses as deep as the schema is nested until the stack
+//! overflows. Both abort the process, which no panic guard can prevent.
 
 use std::io::{self, Read};
 
@@ -7,16 +10,17 @@ use parquet::file::reader::ChunkReader;
 
 use super::thrift::{CompactReader, kind};
 
-/// Groups nested deeper than this are refused.
+/// Largest nesting depth of groups.
 const MAX_NESTING: usize = 64;
-/// A larger footer is refused: no set of images needs it, and it is held in memory several times.
+/// Largest footer in bytes. The reader holds a footer in memory several times.
 const MAX_FOOTER_BYTES: u64 = 256 << 20;
 /// `FileMetaData.schema`
 const SCHEMA_FIELD: i64 = 2;
 /// `SchemaElement.num_children`
 const CHILDREN_FIELD: i64 = 5;
 
-/// Checks the schema in the footer of `source`. A file that is not Parquet at all passes: the reader says so better.
+/// Checks the schema in the footer of `source`. A file that is not Parquet passes, since the reader
+/// reports it better.
 pub(super) fn check(source: &impl ChunkReader) -> Result<(), String> {
     let length = source.len();
     if length < 12 {
@@ -40,7 +44,7 @@ pub(super) fn check(source: &impl ChunkReader) -> Result<(), String> {
     check_tree(&children)
 }
 
-/// The number of children of each element of the schema, in order.
+/// Reads the number of children of each schema element, in order.
 fn schema_children<R: Read>(footer: &mut CompactReader<R>) -> io::Result<Vec<u64>> {
     let mut last = 0;
     while let Some(field) = footer.field(last)? {
@@ -67,23 +71,24 @@ fn element_children<R: Read>(footer: &mut CompactReader<R>) -> io::Result<u64> {
     Ok(children)
 }
 
-/// Every group has as many elements after it as it claims, and groups are not nested too deep.
+/// Checks that no group has more children than elements follow, and that groups are not nested too
+/// deep.
 fn check_tree(children: &[u64]) -> Result<(), String> {
-    let mut open: Vec<u64> = Vec::new();
-    for (place, &count) in children.iter().enumerate() {
-        if count > (children.len() - place - 1) as u64 {
-            return Err(format!("element {place} of its schema claims {count} children, more than there are"));
+    let mut open_groups: Vec<u64> = Vec::new();
+    for (index, &count) in children.iter().enumerate() {
+        if count > (children.len() - index - 1) as u64 {
+            return Err(format!("element {index} of its schema claims {count} children, more than there are"));
         }
-        while open.last() == Some(&0) {
-            open.pop();
+        while open_groups.last() == Some(&0) {
+            open_groups.pop();
         }
-        if let Some(left) = open.last_mut() {
-            *left -= 1;
+        if let Some(remaining) = open_groups.last_mut() {
+            *remaining -= 1;
         }
         if count > 0 {
-            open.push(count);
+            open_groups.push(count);
         }
-        if open.len() > MAX_NESTING {
+        if open_groups.len() > MAX_NESTING {
             return Err(format!("its schema is nested more than {MAX_NESTING} deep"));
         }
     }
@@ -96,12 +101,12 @@ mod tests {
 
     use super::*;
 
-    /// A file that is all footer: a schema whose elements have these numbers of children.
+    /// Builds a file of only a footer, with a schema whose elements have these numbers of children.
     fn file(children: &[u8]) -> Bytes {
-        let mut footer = vec![0x15, 2, 0x19, 0xfc]; // version 1; a list of structs, its length apart
+        let mut footer = vec![0x15, 2, 0x19, 0xfc]; // version 1; a list of structs with a separate length
         footer.extend(varint(children.len()));
         for &count in children {
-            // field 4, the name: "x"; field 5, the number of children, zigzag
+            // Field 4 is the name, "x"; field 5 is the number of children, zigzag-encoded.
             footer.extend([0x48, 1, b'x', 0x15]);
             footer.extend(varint(usize::from(count) * 2));
             footer.push(0);
@@ -122,20 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn a_true_schema_passes() {
+    fn a_valid_schema_passes() {
         assert_eq!(check(&file(&[3, 0, 2, 0, 0, 0])), Ok(()));
         assert_eq!(check(&file(&[0])), Ok(()));
         assert_eq!(check(&file(&[])), Ok(()));
     }
 
     #[test]
-    fn children_that_are_not_there_are_refused() {
+    fn missing_children_are_an_error() {
         let error = check(&file(&[2, 100, 0])).unwrap_err();
         assert_eq!(error, "element 1 of its schema claims 100 children, more than there are");
     }
 
     #[test]
-    fn a_schema_nested_without_end_is_refused() {
+    fn a_schema_nested_too_deep_is_an_error() {
         let mut chain = vec![1; 63];
         chain.push(0);
         assert_eq!(check(&file(&chain)), Ok(()));
@@ -145,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_footer_that_is_cut_is_refused() {
+    fn a_truncated_footer_is_an_error() {
         let whole = file(&[3, 0, 0, 0]);
         let mut cut = whole.to_vec();
         let length = cut.len();
@@ -154,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_parquet_is_left_to_the_reader() {
+    fn a_file_that_is_not_parquet_passes() {
         assert_eq!(check(&Bytes::from_static(b"hello, this is no parquet")), Ok(()));
         assert_eq!(check(&Bytes::new()), Ok(()));
     }

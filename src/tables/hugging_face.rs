@@ -1,4 +1,4 @@
-//! The metadata by which Hugging Face `datasets` and their viewer know that a column holds images.
+//! Metadata that tells Hugging Face `datasets` and its viewer which column holds images.
 
 use serde::{Serialize, Serializer};
 
@@ -7,11 +7,11 @@ use super::images::ImageFile;
 use super::row::{Column, type_text};
 use arrow::datatypes::DataType;
 
-/// The key of the Parquet metadata.
+/// Key of the Parquet metadata.
 pub(super) const METADATA_KEY: &str = "huggingface";
 
-/// The features of all columns, as `datasets` writes them, for a table that holds images; `None` for any other, which
-/// needs no help to be understood.
+/// Returns the features of all columns as `datasets` writes them for a table that holds images;
+/// `None` for other tables, which need no metadata.
 pub(super) fn features(columns: &[Column]) -> Option<String> {
     let features: Vec<(&str, Feature)> = columns.iter().map(|c| (c.name, Feature::of(&c.data_type))).collect();
     let holds_images = features.iter().any(|(_, feature)| matches!(feature, Feature::Image));
@@ -29,7 +29,7 @@ struct Features<'a> {
     features: OrderedFeatures<'a>,
 }
 
-/// A map in the order of the columns: the order is part of the file's bytes.
+/// A map that keeps the order of the columns, which is part of the file's bytes.
 struct OrderedFeatures<'a>(Vec<(&'a str, Feature)>);
 
 impl Serialize for OrderedFeatures<'_> {

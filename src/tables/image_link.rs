@@ -1,4 +1,4 @@
-//! An image that a table holds or that lies beside it.
+//! An image that is stored in a table or in a file next to it.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::cell::{Cell, CellError};
 use super::images::FIELDS;
 
-/// An image by its bytes or by its file, as Hugging Face datasets' `Image` feature stores it.
+/// An image by its bytes or its path, as the `Image` feature of Hugging Face datasets stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageLink {
-    /// The file's bytes; null where they are in the file.
+    /// The file's bytes; null if they are only in the file.
     pub bytes: Option<Vec<u8>>,
-    /// The file, relative to the table's folder; only a name where the bytes are here, and empty where there is none.
+    /// Path relative to the table's folder; only a name if the bytes are stored here, and empty
+    /// without one.
     pub path: String,
 }
 
@@ -36,14 +37,14 @@ impl Cell for ImageLink {
 
     fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
         let link = array.as_struct();
-        // The reader has checked that both are there and of these types.
+        // The reader has checked that both exist and have these types.
         let (Some(bytes), Some(paths)) = (link.column_by_name("bytes"), link.column_by_name("path")) else {
             return Err(CellError::Null);
         };
         let bytes = (!bytes.is_null(row)).then(|| bytes.as_binary::<i32>().value(row).to_vec());
         match (paths.is_null(row), &bytes) {
             (true, None) => Err(CellError::Null),
-            // An image that never was a file has no name.
+            // An image that does not come from a file has no name.
             (true, Some(_)) => Ok(Self { bytes, path: String::new() }),
             (false, _) => Ok(Self { bytes, path: paths.as_string::<i32>().value(row).to_owned() }),
         }

@@ -1,4 +1,4 @@
-//! `images`: the accepted images, each once, referred to by id everywhere else.
+//! The `images` table: accepted images, each stored once and referenced by id everywhere else.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,76 +15,77 @@ table! {
     /// An accepted image.
     #[table("images")]
     pub struct ImageRow {
-        /// The image's id: the blake3 digest of its original bytes.
+        /// Id of the image: the BLAKE3 digest of its original bytes.
         pub image_id: ImageId,
-        /// The original file: its bytes, unchanged, and its name. Never null, though declared so: Hugging Face datasets take
-        /// only a nullable struct of nullable fields for an image.
+        /// Original file: unchanged bytes and name. Never null, though declared nullable, since
+        /// Hugging
+        /// Face datasets recognise only a nullable struct of nullable fields as an image.
         pub image: ImageFile,
-        /// Width in pixels of the upright image, after its EXIF orientation.
+        /// Width in pixels of the upright image, after applying its EXIF orientation.
         pub width: u32,
-        /// Height in pixels of the upright image, after its EXIF orientation.
+        /// Height in pixels of the upright image, after applying its EXIF orientation.
         pub height: u32,
-        /// The format by content: png, jpeg, webp, gif, bmp or tiff.
+        /// Format, recognised by content: png, jpeg, webp, gif, bmp or tiff.
         pub format: String,
-        /// The EXIF orientation tag, 1 to 8; 1 is upright and stands for none.
+        /// EXIF orientation tag, 1 to 8; 1 is upright, also for files without a tag.
         pub orientation: u32,
-        /// Length of the original file in bytes.
+        /// Size of the original file in bytes.
         pub size: u64,
-        /// The perceptual hash, 64 bits: the fewer bits differ, the more alike two images look.
+        /// Perceptual hash of 64 bits; the fewer bits differ, the more similar two images look.
         pub perceptual_hash: u64,
-        /// Where the image was first found: a path, as the source names it.
+        /// Path within the source where the image was first found.
         pub source: String,
-        /// The row in a source that is a table, from 0; null for a file.
+        /// Row of the source if it is a table, from 0; null for a file.
         pub source_row: Option<u64>,
     }
 }
 
 table! {
-    /// What near-duplicate detection and the choice of images need of an image, without its bytes.
+    /// Properties of an image for near-duplicate detection and image selection, without its bytes.
     #[view("images")]
     pub struct ImageFacts {
-        /// The image's id.
+        /// Id of the image.
         pub image_id: ImageId,
         /// Width in pixels of the upright image.
         pub width: u32,
         /// Height in pixels of the upright image.
         pub height: u32,
-        /// The perceptual hash.
+        /// Perceptual hash.
         pub perceptual_hash: u64,
     }
 }
 
 table! {
-    /// Where an image comes from, without its bytes.
+    /// Origin and properties of an image, without its bytes.
     #[view("images")]
     pub struct ImageOrigin {
-        /// The image's id.
+        /// Id of the image.
         pub image_id: ImageId,
         /// Width in pixels of the upright image.
         pub width: u32,
         /// Height in pixels of the upright image.
         pub height: u32,
-        /// The format by content.
+        /// Format, recognised by content.
         pub format: String,
-        /// Length of the original file in bytes.
+        /// Size of the original file in bytes.
         pub size: u64,
-        /// Where the image was first found.
+        /// Path within the source where the image was first found.
         pub source: String,
-        /// The row in a source that is a table; null for a file.
+        /// Row of the source if it is a table; null for a file.
         pub source_row: Option<u64>,
     }
 }
 
-/// An image file inside a table, as Hugging Face datasets' `Image` feature stores it.
+/// An image file inside a table, as the `Image` feature of Hugging Face datasets stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFile {
     /// The file's bytes.
     pub bytes: Vec<u8>,
-    /// The file's name; empty where there is none.
+    /// The file's name; empty without one.
     pub path: String,
 }
 
-/// The fields of an image.
+/// Arrow fields of an image.
 pub(super) static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
 });
@@ -106,7 +107,7 @@ impl Cell for ImageFile {
 
     fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
         let file = array.as_struct();
-        // The reader has checked that both are there and of these types.
+        // The reader has checked that both exist and have these types.
         let (Some(bytes), Some(paths)) = (file.column_by_name("bytes"), file.column_by_name("path")) else {
             return Err(CellError::Null);
         };
@@ -114,7 +115,7 @@ impl Cell for ImageFile {
             return Err(CellError::Null);
         }
         let bytes = bytes.as_binary::<i32>().value(row).to_vec();
-        // An image that never was a file has no name.
+        // An image that does not come from a file has no name.
         let path = if paths.is_null(row) { "" } else { paths.as_string::<i32>().value(row) };
         Ok(Self { bytes, path: path.to_owned() })
     }

@@ -1,33 +1,36 @@
-//! `metrics`: what a training step did, as figures that come out the same on every run.
+//! The `metrics` table: reproducible measurements of training steps.
 //!
-//! What differs from run to run (seconds, memory) is in `timings`, so that this table has a digest worth comparing.
+//! Measurements that differ from run to run (seconds, memory) are in `timings`, so that digests of
+//! this table can be compared.
 
 use super::enums::Role;
 use super::row::table;
 
 table! {
-    /// A training step. Figures of log-probabilities are in nats. What was not computed or not finite is null.
+    /// A training step. Log-probabilities and divergences are in nats. Values that were not
+    /// computed or are not
+    /// finite are null.
     #[table("metrics")]
     pub struct MetricRow {
-        /// The role that trains; null in a warm start, before there are two.
+        /// Role that is trained; null in a warm start, which has no roles.
         pub role: Option<Role>,
-        /// The step, from 0.
+        /// Step, from 0.
         pub step: u32,
         /// Learning rate of the step's last optimizer update.
         pub learning_rate: f64,
-        /// Optimizer updates made.
+        /// Number of optimizer updates.
         pub updates: u32,
-        /// Optimizer updates skipped because the gradient was not finite.
+        /// Number of optimizer updates skipped because the gradient was not finite.
         pub updates_skipped: u32,
-        /// The loss: the policy's (or cross-entropy in a warm start) and beta times k3.
+        /// Loss: policy loss (cross-entropy in a warm start) plus beta times k3.
         pub loss: Option<f64>,
-        /// The clipped policy loss.
+        /// Clipped policy loss.
         pub policy_loss: Option<f64>,
-        /// beta times the k3 estimate of the divergence from the reference.
+        /// Beta times the k3 estimate of the KL divergence from the reference policy.
         pub kl_loss: Option<f64>,
-        /// Mean k3 divergence from the frozen reference, per token.
+        /// Mean k3 estimate of the KL divergence from the frozen reference policy, per token.
         pub kl_reference: Option<f64>,
-        /// Mean of logp_old - logp, per token: divergence from the weights that sampled.
+        /// Mean of logp_old - logp, per token: KL divergence from the weights that sampled.
         pub kl_old: Option<f64>,
         /// Mean entropy of the next token's distribution, per response token.
         pub entropy: Option<f64>,
@@ -39,19 +42,19 @@ table! {
         pub clip_low_fraction: Option<f64>,
         /// Share of tokens clipped above, at 1 + eps_high.
         pub clip_high_fraction: Option<f64>,
-        /// Share of tokens held by the dual clip.
+        /// Share of tokens limited by the dual clip.
         pub dual_clip_fraction: Option<f64>,
-        /// Global norm of the gradient before clipping, mean over the updates.
+        /// Mean global norm of the gradient before clipping, over the updates.
         pub grad_norm: Option<f64>,
         /// Largest global norm of the gradient before clipping.
         pub grad_norm_max: Option<f64>,
-        /// Groups of samples scored.
+        /// Number of groups that were scored.
         pub groups: u32,
-        /// Groups left out of the update.
+        /// Number of groups left out of the update.
         pub groups_dropped: u32,
         /// Share of groups whose rewards are all equal.
         pub frac_zero_std: Option<f64>,
-        /// Samples in the update.
+        /// Number of samples in the update.
         pub samples: u32,
         /// Mean reward.
         pub reward_mean: Option<f64>,
@@ -61,17 +64,17 @@ table! {
         pub advantage_mean: Option<f64>,
         /// Questioner: mean confidence of the votes on its questions.
         pub confidence_mean: Option<f64>,
-        /// Questioner: mean reward for uncertainty.
+        /// Questioner: mean uncertainty reward.
         pub uncertainty_mean: Option<f64>,
-        /// Questioner: mean penalty for being alike.
+        /// Questioner: mean diversity penalty for similar questions.
         pub diversity_penalty_mean: Option<f64>,
-        /// Share of samples with the required form.
+        /// Share of samples in the required format.
         pub valid_share: Option<f64>,
         /// Reasoner: share of samples equal to the pseudo-label.
         pub correct_share: Option<f64>,
-        /// Prompt tokens, those of images included.
+        /// Number of prompt tokens, including image tokens.
         pub prompt_tokens: u64,
-        /// Response tokens.
+        /// Number of response tokens.
         pub response_tokens: u64,
         /// Mean response length in tokens.
         pub response_length_mean: Option<f64>,
@@ -79,11 +82,13 @@ table! {
         pub response_length_min: Option<u32>,
         /// Longest response in tokens.
         pub response_length_max: Option<u32>,
-        /// Share of responses that hit the token limit.
+        /// Share of responses that reached the token limit.
         pub truncated_share: Option<f64>,
-        /// Mean absolute difference between the trainer's and the sampler's log-probability of a token.
+        /// Mean absolute difference between the trainer's and the sampler's log-probability of a
+        /// token.
         pub sampler_gap_mean: Option<f64>,
-        /// Largest absolute difference between the trainer's and the sampler's log-probability of a token.
+        /// Largest absolute difference between the trainer's and the sampler's log-probability of a
+        /// token.
         pub sampler_gap_max: Option<f64>,
         /// Share of tokens whose sampler-to-trainer importance weight was truncated.
         pub importance_truncated_share: Option<f64>,

@@ -1,26 +1,28 @@
-//! The tables: each a documented Rust row, one Arrow schema, and files that are the same bytes for the same rows.
+//! Parquet tables: one documented row type per table, written deterministically and read strictly.
 //!
-//! Stages meet only in tables. A table is a file of this module: its row is a plain struct whose fields are the columns
-//! (the `table!` macro makes it a [`TableRow`]). [`TableWriter`] writes rows, [`TableReader`] reads them strictly.
+//! Stages exchange data only through tables. Each table has a file here with its row: a plain
+//! struct whose fields are the columns, made a [`TableRow`] by the `table!` macro. [`TableWriter`]
+//! writes the same bytes for the same rows; [`TableReader`] rejects files whose columns or values
+//! differ from the schema.
 //!
-//! | table | a row is |
+//! | table | contents of a row |
 //! |---|---|
 //! | images | an accepted image ([`ImageRow`]) |
-//! | rejects | a file or row left out, at any stage ([`RejectRow`]) |
+//! | rejects | a file or row that a stage left out ([`RejectRow`]) |
 //! | questions | one sample of the Questioner ([`QuestionRow`]) |
 //! | answers | one sample of the Reasoner ([`AnswerRow`]) |
-//! | votes | a question's vote ([`VoteRow`]) |
-//! | curriculum | a kept training row ([`CurriculumRow`]) |
+//! | votes | the vote on a question ([`VoteRow`]) |
+//! | curriculum | a training row of the Reasoner ([`CurriculumRow`]) |
 //! | rewards | a scored sample ([`RewardRow`]) |
-//! | metrics | a training step, in figures that repeat ([`MetricRow`]) |
-//! | timings | a training step, in figures that do not ([`TimingRow`]) |
+//! | metrics | the metrics of a training step ([`MetricRow`]) |
+//! | timings | the cost of a training step ([`TimingRow`]) |
 //! | predictions | an answer to a benchmark item ([`PredictionRow`]) |
-//! | scores | a benchmark figure ([`ScoreRow`]) |
+//! | scores | a benchmark score ([`ScoreRow`]) |
 //! | benchmarks | a held-out question with its right answer ([`BenchmarkRow`]) |
-//! | demonstrations | a response that the warm start learns ([`DemonstrationRow`]) |
+//! | demonstrations | a response that the warm start trains on ([`DemonstrationRow`]) |
 //! | scene_objects | an object of a drawn scene ([`SceneObjectRow`]) |
-//! | scene_questions | a question about a drawn scene with its right answer ([`SceneQuestionRow`]) |
-//! | scene_truths | a generated question about a drawn scene with its right answer ([`SceneTruthRow`]) |
+//! | scene_questions | a question about a drawn scene with its answer ([`SceneQuestionRow`]) |
+//! | scene_truths | a generated question about a drawn scene with its answer ([`SceneTruthRow`]) |
 
 mod answers;
 mod benchmarks;

@@ -1,59 +1,61 @@
-//! `predictions`: a model's answers to the items of a benchmark, and how each was judged.
+//! The `predictions` table: a model's answers to benchmark items, with the judge's decisions.
 
 use super::enums::Finish;
 use super::row::table;
 use crate::ids::{ImageId, ItemId, ModelId, PromptId};
 
 table! {
-    /// One answer to a benchmark item.
+    /// An answer to a benchmark item.
     #[table("predictions")]
     pub struct PredictionRow {
-        /// The benchmark.
+        /// Name of the benchmark.
         pub benchmark: String,
-        /// The item.
+        /// Id of the item.
         pub item_id: ItemId,
-        /// The benchmark's own division, such as a subject or family; null without one.
+        /// The benchmark's own category, such as a subject or family; null without one.
         pub category: Option<String>,
-        /// The item's image; null without one.
+        /// Id of the item's image; null without an image.
         pub image_id: Option<ImageId>,
-        /// The weights that answered.
+        /// Id of the weights that answered.
         pub model_id: ModelId,
-        /// The prompt template.
+        /// Id of the prompt template.
         pub prompt_id: PromptId,
-        /// How answers are drawn and judged, such as greedy or sampled.
+        /// Protocol by which answers are sampled and judged, such as greedy or sampled.
         pub protocol: String,
-        /// Number of the answer, from 0, where the protocol draws several.
+        /// Index of the answer, from 0, if the protocol samples several.
         pub sample: u32,
-        /// The item's question.
+        /// Question of the item.
         pub question: String,
-        /// The text of the answer, special tokens left out.
+        /// Text of the answer without special tokens.
         pub response: String,
-        /// The tokens that were sampled, the one that ended the answer included.
+        /// Sampled tokens, including the one that ended the answer.
         pub token_ids: Vec<u32>,
-        /// For each token its log-probability (natural logarithm), temperature-scaled, before top-k and top-p.
+        /// Log-probability (natural logarithm) of each token when sampled: temperature-scaled,
+        /// before
+        /// top-k and top-p.
         pub logprobs: Vec<f32>,
-        /// Why the answer ended: stop, stop_string or length.
+        /// Reason why the answer ended: stop, stop_string or length.
         pub finish: Finish,
-        /// The answer that was found in the response; null when none was.
+        /// Answer extracted from the response; null if none was found.
         pub extracted_answer: Option<String>,
-        /// The right answer; null where the judge has another measure.
+        /// Right answer; null if the judge does not compare with one.
         pub gold: Option<String>,
-        /// Whether the judge took the answer for right; null where only a mark is given.
+        /// Whether the judge accepted the answer; null if it only gives a mark.
         pub correct: Option<bool>,
-        /// The judge's mark, 0 to 1.
+        /// Mark by the judge, 0 to 1.
         pub mark: f64,
-        /// Who judged: the grader, or a model by name.
+        /// Judge: the grader, or the name of a model.
         pub judge: String,
-        /// Why the judge decided so: the grader's rule, or a model's words.
+        /// Reason for the decision: the grader's rule, or a model's text.
         pub judge_reason: String,
     }
 }
 
 table! {
-    /// Which item was answered, without the answer.
+    /// Id of the item that was answered, without the answer.
     #[view("predictions")]
     pub struct PredictionKey {
-        /// The item.
+        /// Id of the item.
         pub item_id: ItemId,
     }
 }

@@ -1,57 +1,62 @@
-//! `questions`: what the Questioner said about the images, every sample of it.
+//! The `questions` table: all samples of the Questioner.
 
 use super::enums::{Finish, QuestionType};
 use super::row::table;
 use crate::ids::{GroupId, ImageId, ModelId, PromptId, QuestionId};
 
 table! {
-    /// One sample of the Questioner.
+    /// A sample of the Questioner.
     #[table("questions")]
     pub struct QuestionRow {
-        /// The sample's id.
+        /// Id of the sample.
         pub question_id: QuestionId,
-        /// The image it was shown.
+        /// Id of the image that the Questioner saw.
         pub image_id: ImageId,
-        /// The samples that were drawn together from one prompt: one image, one step.
+        /// The group of samples from one prompt: one image in one step.
         pub group_id: GroupId,
-        /// Number of the sample in its group, from 0.
+        /// Index of the sample in its group, from 0.
         pub sample: u32,
-        /// The seed of the stage. The stream of random numbers is keyed by it, the stage, the row and the sample's number.
+        /// Seed of the stage. The random stream of a sample is keyed by seed, stage, row and
+        /// sample.
         pub seed: u64,
-        /// The prompt template.
+        /// Id of the prompt template.
         pub prompt_id: PromptId,
-        /// The weights that sampled.
+        /// Id of the weights that sampled.
         pub model_id: ModelId,
-        /// Length of the prompt in tokens, those of the image included.
+        /// Length of the prompt in tokens, including image tokens.
         pub prompt_tokens: u32,
-        /// The text of the sample, special tokens left out.
+        /// Text of the sample without special tokens.
         pub raw_text: String,
-        /// The tokens that were sampled, the one that ended the sample included.
+        /// Sampled tokens, including the one that ended the sample.
         pub token_ids: Vec<u32>,
-        /// For each token its log-probability (natural logarithm) when it was sampled: temperature-scaled, before top-k and top-p.
+        /// Log-probability (natural logarithm) of each token when sampled: temperature-scaled,
+        /// before
+        /// top-k and top-p.
         pub logprobs: Vec<f32>,
-        /// Why the sample ended: stop, stop_string or length.
+        /// Reason why the sample ended: stop, stop_string or length.
         pub finish: Finish,
-        /// Whether the text has the form that its preset asks for.
+        /// Whether the text is in the format that its preset requires.
         pub valid: bool,
-        /// Why it is not valid, as a stable word; null when it is.
+        /// Reason why it is not valid, as a stable code; null if it is.
         pub invalid_reason: Option<String>,
-        /// The declared type; null where the form has none or the text is not valid.
+        /// Declared type; null if the format has none or the text is not valid.
         pub question_type: Option<QuestionType>,
-        /// The question; null when the text is not valid.
+        /// Text of the question; null if the sample is not valid.
         pub question: Option<String>,
-        /// The answer that the Questioner claims, never used to train; null where the form has none or the text is not valid.
+        /// Answer that the Questioner claims, never used in training; null if the format has none
+        /// or the
+        /// text is not valid.
         pub claimed_answer: Option<String>,
     }
 }
 
 table! {
-    /// Which question it is, without what was said.
+    /// Id and image of a question, without its contents.
     #[view("questions")]
     pub struct QuestionKey {
-        /// The sample's id.
+        /// Id of the sample.
         pub question_id: QuestionId,
-        /// The image it was shown.
+        /// Id of the image that the Questioner saw.
         pub image_id: ImageId,
     }
 }

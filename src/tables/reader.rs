@@ -1,6 +1,7 @@
-//! The strict reader: a file has exactly its table's columns, and every value is what its column says.
+//! Strict Parquet reader: a file must have exactly its table's columns, with valid values.
 //!
-//! It streams: memory is bounded by a batch of rows and a page of each column. Damage is an error, never a panic.
+//! Rows are streamed: memory is bounded by a batch of rows and a page of each column. Damage is an
+//! error, never a panic.
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -20,32 +21,32 @@ use super::footer;
 use super::row::{Column, TableRow, type_text};
 use super::source::{SharedReader, batch_rows, guarded};
 
-/// Most rows in a batch, for tables of small rows.
+/// Largest number of rows of a batch.
 const BATCH_ROWS: usize = 1024;
-/// Bytes that a batch should not exceed by much.
+/// Approximate size of a batch in bytes.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// Starts to read a row group.
+/// A function that opens a row group.
 type OpenRowGroup = dyn Fn(&RowGroup) -> Result<ParquetRecordBatchReader, String> + Send;
 
-/// Reads the rows of one file, one after the other.
+/// An iterator over the rows of a file.
 pub struct TableReader<R: TableRow> {
     file: String,
     row_groups: std::vec::IntoIter<RowGroup>,
     open: Box<OpenRowGroup>,
-    /// For each column of `R`, its place in a batch.
-    places: Vec<usize>,
+    /// For each column of `R`, its index in a batch.
+    indices: Vec<usize>,
     current: Option<(RowGroup, ParquetRecordBatchReader)>,
     batch: Vec<ArrayRef>,
     batch_rows: usize,
     next_in_batch: usize,
     row: u64,
     row_count: u64,
-    ended: bool,
+    is_ended: bool,
     row_type: PhantomData<R>,
 }
 
-/// A row group whose rows are still to come.
+/// A row group that is not completely read.
 #[derive(Clone, Copy)]
 struct RowGroup {
     number: usize,
@@ -63,11 +64,11 @@ impl<R: TableRow> TableReader<R> {
         }
     }
 
-    /// Reads from `source`: bytes or an open file. `file` is what messages call it.
+    /// Reads from `source`, which is bytes or an open file; `file` is its name in messages.
     pub fn new(file: impl Into<String>, source: impl ChunkReader + 'static) -> Result<Self, TableError> {
         let file = file.into();
         let source = SharedReader::new(source);
-        // The Parquet schema says all there is to know; an Arrow schema beside it could only disagree.
+        // An embedded Arrow schema is ignored, since it could only contradict the Parquet schema.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let damaged = |problem| TableError::Damaged { file: file.clone(), row_group: None, problem };
         footer::check(&source).map_err(damaged)?;
@@ -76,10 +77,10 @@ impl<R: TableRow> TableReader<R> {
         check_columns::<R>(&file, &columns, metadata.schema().fields())?;
         let wanted: Vec<usize> = (metadata.schema().fields().iter().enumerate())
             .filter(|(_, field)| columns.iter().any(|column| column.name == field.name()))
-            .map(|(place, _)| place)
+            .map(|(index, _)| index)
             .collect();
-        let place_of = |column: &Column| wanted.iter().position(|&i| metadata.schema().field(i).name() == column.name);
-        let places = columns.iter().filter_map(place_of).collect();
+        let index_of = |column: &Column| wanted.iter().position(|&i| metadata.schema().field(i).name() == column.name);
+        let indices = columns.iter().filter_map(index_of).collect();
         let row_groups: Vec<RowGroup> = (metadata.metadata().row_groups().iter().enumerate())
             .map(|(number, group)| RowGroup {
                 number,
@@ -100,19 +101,19 @@ impl<R: TableRow> TableReader<R> {
             file,
             row_groups: row_groups.into_iter(),
             open,
-            places,
+            indices,
             current: None,
             batch: Vec::new(),
             batch_rows: 0,
             next_in_batch: 0,
             row: 0,
             row_count,
-            ended: false,
+            is_ended: false,
             row_type: PhantomData,
         })
     }
 
-    /// Rows in the file, by its footer.
+    /// Returns the number of rows according to the footer.
     pub fn row_count(&self) -> u64 {
         self.row_count
     }
@@ -134,7 +135,7 @@ impl<R: TableRow> TableReader<R> {
         Ok(Some(row))
     }
 
-    /// Loads the next batch of rows; `false` at the end of the file.
+    /// Loads the next batch of rows; returns `false` at the end of the file.
     fn next_batch(&mut self) -> Result<bool, TableError> {
         let Some((mut group, mut batches)) = self.current.take() else {
             let Some(group) = self.row_groups.next() else { return Ok(false) };
@@ -160,7 +161,7 @@ impl<R: TableRow> TableReader<R> {
     }
 
     fn take_batch(&mut self, batch: &RecordBatch) {
-        self.batch = self.places.iter().map(|&place| Arc::clone(batch.column(place))).collect();
+        self.batch = self.indices.iter().map(|&index| Arc::clone(batch.column(index))).collect();
         self.batch_rows = batch.num_rows();
         self.next_in_batch = 0;
     }
@@ -174,21 +175,21 @@ impl<R: TableRow> Iterator for TableReader<R> {
     type Item = Result<R, TableError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.is_ended {
             return None;
         }
         let row = self.next_row().transpose();
-        self.ended = !matches!(row, Some(Ok(_)));
+        self.is_ended = !matches!(row, Some(Ok(_)));
         row
     }
 }
 
-/// All rows of the file at `path`.
+/// Reads all rows of the file at `path`.
 pub fn read_file<R: TableRow>(path: &Path) -> Result<Vec<R>, TableError> {
     TableReader::open(path)?.collect()
 }
 
-/// All rows of `source`, which messages call `file`.
+/// Reads all rows of `source`; `file` is its name in messages.
 pub fn read<R: TableRow>(file: impl Into<String>, source: impl ChunkReader + 'static) -> Result<Vec<R>, TableError> {
     TableReader::new(file, source)?.collect()
 }
@@ -201,29 +202,30 @@ fn check_columns<R: TableRow>(file: &str, columns: &[Column], found: &Fields) ->
         let Some((_, field)) = found.find(column.name) else {
             return Err(TableError::MissingColumn { file: file(), table, column: name(), expected });
         };
-        if !same_type(&column.data_type, field.data_type()) {
+        if !have_same_values(&column.data_type, field.data_type()) {
             let found = type_text(field.data_type());
             return Err(TableError::WrongType { file: file(), table, column: name(), expected, found });
         }
     }
-    for (place, field) in found.iter().enumerate() {
-        let known = columns.iter().any(|column| column.name == field.name());
-        let twice = found.iter().take(place).any(|other| other.name() == field.name());
-        if R::HAS_ALL_COLUMNS && !known || known && twice {
+    for (index, field) in found.iter().enumerate() {
+        let is_known = columns.iter().any(|column| column.name == field.name());
+        let is_repeated = found.iter().take(index).any(|other| other.name() == field.name());
+        if R::HAS_ALL_COLUMNS && !is_known || is_known && is_repeated {
             return Err(TableError::ExtraColumn { file: file(), table, column: field.name().clone() });
         }
     }
     Ok(())
 }
 
-/// Whether values of both types are the same. What may be null is checked value by value: other programs declare every
-/// column nullable. They also name the items of lists differently, and order the fields of structs as they like.
-fn same_type(expected: &DataType, found: &DataType) -> bool {
+/// Whether two types have the same values. Nullability is ignored and nulls are checked value by
+/// value, since other programs declare all columns nullable. They also name list items differently
+/// and reorder the fields of structs.
+fn have_same_values(expected: &DataType, found: &DataType) -> bool {
     match (expected, found) {
-        (DataType::List(a), DataType::List(b)) => same_type(a.data_type(), b.data_type()),
+        (DataType::List(a), DataType::List(b)) => have_same_values(a.data_type(), b.data_type()),
         (DataType::Struct(a), DataType::Struct(b)) => {
             let is_there = |field: &FieldRef| {
-                b.find(field.name()).is_some_and(|(_, other)| same_type(field.data_type(), other.data_type()))
+                b.find(field.name()).is_some_and(|(_, other)| have_same_values(field.data_type(), other.data_type()))
             };
             a.len() == b.len() && a.iter().all(is_there)
         }

@@ -1,4 +1,4 @@
-//! What a table is: named, documented, typed columns of a plain Rust struct.
+//! Row types of tables: plain Rust structs whose documented fields are the columns.
 
 use std::sync::Arc;
 
@@ -10,44 +10,48 @@ use super::cell::CellError;
 use crate::canonical::to_canonical;
 use crate::ids::Digest;
 
-/// A row of a table: the [`table!`](super) macro makes a struct one.
+/// A row of a table, implemented by the [`table!`](super) macro.
 pub trait TableRow: Sized + Send + 'static {
-    /// The table's name.
+    /// Name of the table.
     const TABLE: &'static str;
-    /// Whether the struct has all columns of the table. A view has some of them: it can be read, not written.
+    /// Whether the struct has all columns of the table. A view has only some of them and can only
+    /// be read.
     const HAS_ALL_COLUMNS: bool;
 
-    /// What a row is, in words.
+    /// Returns the description of a row.
     fn doc() -> String;
 
-    /// The columns, in the order in which they are stored.
+    /// Returns the columns in the order in which they are stored.
     fn columns() -> Vec<Column>;
 
-    /// The columns' arrays for `rows`.
+    /// Converts `rows` to one array per column.
     fn arrays(rows: &[Self]) -> Vec<ArrayRef>;
 
-    /// Row `row` of `arrays`, which are the columns' own, of the right types. The error names the column by its number.
+    /// Reads row `row` of `arrays`, one per column with the column's type. The error has the index
+    /// of the column.
     fn from_arrays(arrays: &[ArrayRef], row: usize) -> Result<Self, (usize, CellError)>;
 
-    /// The size of the row in bytes, the same on every machine.
+    /// Returns the size of the row in bytes, which is the same on every machine.
     fn byte_size(&self) -> usize;
 
-    /// Whether the row may be written. The error names the column by its number.
+    /// Checks that the row may be written. The error has the index of the column.
     fn check(&self) -> Result<(), (usize, CellError)>;
 
-    /// The Arrow schema, with the columns' docs as metadata.
+    /// Returns the Arrow schema, with the columns' documentation as metadata.
     fn schema() -> SchemaRef {
         let fields: Vec<Field> = Self::columns().iter().map(Column::field).collect();
         Arc::new(Schema::new(fields))
     }
 
-    /// `rows` as one Arrow batch.
+    /// Converts `rows` to an Arrow batch.
     fn to_batch(rows: &[Self]) -> Result<RecordBatch, arrow::error::ArrowError> {
         RecordBatch::try_new(Self::schema(), Self::arrays(rows))
     }
 
-    /// What the id of the schema is the digest of: the table's name and each column's name, type and nullability.
-    /// Docs stay out: better words must not make every result stale.
+    /// Returns the id of the schema: the digest of the table's name and of each column's name, type
+    /// and
+    /// nullability. Documentation is not included, so that rewording it does not invalidate
+    /// results.
     fn schema_id() -> Digest {
         let columns: Vec<Value> = Self::columns().iter().map(Column::identity).collect();
         let bytes = to_canonical(&json!({"table": Self::TABLE, "columns": columns}));
@@ -58,13 +62,13 @@ pub trait TableRow: Sized + Send + 'static {
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
+    /// Name of the column.
     pub name: &'static str,
-    /// What it holds, with its unit.
+    /// Description of its values, with their unit.
     pub doc: String,
-    /// Its type.
+    /// Arrow type.
     pub data_type: DataType,
-    /// Whether it is declared to hold nulls.
+    /// Whether it is declared nullable.
     pub nullable: bool,
 }
 
@@ -79,7 +83,8 @@ impl Column {
     }
 }
 
-/// A type in words: `list<uint32>`, `struct<bytes: binary, path: string>`. A `?` follows what may be null inside.
+/// Returns a type as text, such as `list<uint32>` or `struct<bytes: binary, path: string>`; a `?`
+/// follows a nullable inner type.
 pub fn type_text(data_type: &DataType) -> String {
     let inner =
         |field: &Field| format!("{}{}", type_text(field.data_type()), if field.is_nullable() { "?" } else { "" });
@@ -96,14 +101,15 @@ pub fn type_text(data_type: &DataType) -> String {
     }
 }
 
-/// The lines of a doc comment as one text.
+/// Joins the lines of a doc comment.
 pub(super) fn doc_text(lines: &[&str]) -> String {
     lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Declares a row: a plain struct whose fields are the columns and whose docs are theirs.
+/// Declares a row: a plain struct whose documented fields are the columns.
 ///
-/// `#[table("images")]` names the table; `#[view("images")]` makes a struct that reads some columns of it.
+/// `#[table("images")]` declares all columns of the table; `#[view("images")]` declares a struct
+/// that reads some of them.
 macro_rules! table {
     ($(#[doc = $doc:literal])+ #[table($name:literal)] $($rest:tt)+) => {
         $crate::tables::row::table! { @row true, $name, [$($doc),+] $($rest)+ }

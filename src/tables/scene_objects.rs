@@ -1,4 +1,4 @@
-//! `scene_objects`: what is in drawn scenes.
+//! The `scene_objects` table: the objects of drawn scenes.
 
 use super::row::table;
 
@@ -6,25 +6,26 @@ table! {
     /// An object of a drawn scene.
     #[table("scene_objects")]
     pub struct SceneObjectRow {
-        /// The scene's number in its seed.
+        /// Number of the scene within its seed.
         pub scene: u64,
-        /// The scene's image file, relative to the table's folder.
+        /// Path of the scene's image, relative to the table's folder.
         pub image: String,
-        /// Number of the object in its scene, from 0, row by row from the left.
+        /// Index of the object in its scene, from 0, row by row from the left.
         pub object: u32,
-        /// Its colour: red, green, blue or yellow.
+        /// Colour: red, green, blue or yellow.
         pub colour: String,
-        /// Its shape: circle, square or triangle.
+        /// Shape: circle, square or triangle.
         pub shape: String,
-        /// The row of its cell, 1 to 4 from the top.
+        /// Row of its cell, 1 to 4 from the top.
         pub row: u32,
-        /// The column of its cell, 1 to 4 from the left.
+        /// Column of its cell, 1 to 4 from the left.
         pub column: u32,
-        /// Its middle in pixels from the left.
+        /// Centre in pixels from the left.
         pub x: u32,
-        /// Its middle in pixels from the top.
+        /// Centre in pixels from the top.
         pub y: u32,
-        /// The radius of a circle, half a side of a square, half the height and base of a triangle, in pixels.
+        /// Size in pixels: radius of a circle, half the side of a square, half the height and base
+        /// of a triangle.
         pub size: u32,
     }
 }

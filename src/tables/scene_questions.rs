@@ -1,25 +1,26 @@
-//! `scene_questions`: questions about drawn scenes, with their right answers.
+//! The `scene_questions` table: questions about drawn scenes, with their right answers.
 
 use super::enums::QuestionType;
 use super::row::table;
 
 table! {
-    /// A question about a drawn scene, with the right answer: for evaluation, never to evolve on.
+    /// A question about a drawn scene with its right answer, for evaluation and never for
+    /// evolution.
     #[table("scene_questions")]
     pub struct SceneQuestionRow {
-        /// The scene's number in its seed.
+        /// Number of the scene within its seed.
         pub scene: u64,
-        /// The scene's image file, relative to the table's folder.
+        /// Path of the scene's image, relative to the table's folder.
         pub image: String,
-        /// The question's family.
+        /// Family of the question.
         pub family: String,
-        /// What kind of answer it wants.
+        /// Kind of answer that the question asks for.
         pub question_type: QuestionType,
-        /// Whether its family is a hard one.
+        /// Whether its family is hard.
         pub hard: bool,
-        /// The question, with its options.
+        /// Question with its options.
         pub question: String,
-        /// The right answer: a number or a letter, or `none` for a tie or a false premise.
+        /// Right answer: a number or a letter, or `none` for a tie or a false premise.
         pub answer: String,
     }
 }

@@ -1,28 +1,33 @@
-//! `scene_truths`: what generated questions about drawn scenes ask, and their right answers.
+//! The `scene_truths` table: generated questions about drawn scenes, with their right answers.
 
 use super::enums::QuestionVerdict;
 use super::row::table;
 use crate::ids::{ImageId, QuestionId};
 
 table! {
-    /// A generated question about a drawn scene, with the right answer where it has one: for evaluation, never to evolve on.
+    /// A generated question about a drawn scene with its right answer if it has one, for evaluation
+    /// and never
+    /// for evolution.
     #[table("scene_truths")]
     pub struct SceneTruthRow {
-        /// The question.
+        /// Id of the question.
         pub question_id: QuestionId,
-        /// Its image.
+        /// Id of its image.
         pub image_id: ImageId,
-        /// The scene's image file, relative to the folder of the scenes; null where the image is no scene of theirs.
+        /// Path of the scene's image, relative to the scenes' folder; null if the image is not one
+        /// of them.
         pub image: Option<String>,
-        /// The question, with its options.
+        /// Question with its options.
         pub question: String,
-        /// The family that it belongs to; null where it belongs to none, or to one with more than one meaning.
+        /// Family that it belongs to; null if it belongs to none or is ambiguous.
         pub family: Option<String>,
-        /// Whether its family is a hard one; null where family is.
+        /// Whether its family is hard; null if the family is.
         pub hard: Option<bool>,
-        /// What is known: answered, tie, false_premise, ambiguous, unknown or no_scene.
+        /// Verdict of the scene oracle: answered, tie, false_premise, ambiguous, unknown or
+        /// no_scene.
         pub verdict: QuestionVerdict,
-        /// The right answer: a number or a letter, or `none` for a tie or a false premise; null where none can be known.
+        /// Right answer: a number or a letter, or `none` for a tie or a false premise; null if
+        /// unknown.
         pub answer: Option<String>,
     }
 }

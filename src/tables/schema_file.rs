@@ -1,4 +1,4 @@
-//! The tables' descriptions as files: `schemas/<table>.json`, which people and other programs read.
+//! Descriptions of the tables for people and other programs, stored as `schemas/<table>.json`.
 
 use serde::Serialize;
 
@@ -27,20 +27,21 @@ use crate::ids::Digest;
 /// A generated file that is kept under version control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaDocument {
-    /// The file's name within its folder.
+    /// Name of the file within its folder.
     pub name: String,
-    /// What it holds.
+    /// Contents of the file.
     pub text: String,
 }
 
 impl SchemaDocument {
-    /// A document of `value` as JSON for people: indented, fields in the order of declaration, a line end at the end.
+    /// Formats `value` as indented JSON with fields in the order of declaration and a final
+    /// newline.
     pub fn json<T: Serialize>(name: impl Into<String>, value: &T) -> Result<Self, serde_json::Error> {
         Ok(Self { name: name.into(), text: serde_json::to_string_pretty(value)? + "\n" })
     }
 }
 
-/// A description for each table.
+/// Returns one document per table.
 pub fn documents() -> Result<Vec<SchemaDocument>, serde_json::Error> {
     [
         TableDescription::of::<ImageRow>(),

@@ -1,31 +1,31 @@
-//! `scores`: a model's figures on the benchmarks, each with its interval.
+//! The `scores` table: a model's benchmark scores with confidence intervals.
 
 use super::row::table;
 use crate::ids::ModelId;
 
 table! {
-    /// A benchmark figure.
+    /// A benchmark score.
     #[table("scores")]
     pub struct ScoreRow {
-        /// The benchmark.
+        /// Name of the benchmark.
         pub benchmark: String,
-        /// The division of the benchmark that the figure is for; null for the whole.
+        /// Category of the benchmark that the score is for; null for the whole benchmark.
         pub category: Option<String>,
-        /// The weights that answered.
+        /// Id of the weights that answered.
         pub model_id: ModelId,
-        /// How answers were drawn and judged, such as greedy, sampled or majority.
+        /// Protocol by which answers were sampled and judged, such as greedy, sampled or majority.
         pub protocol: String,
-        /// What the figure is, such as accuracy.
+        /// Name of the metric, such as accuracy.
         pub metric: String,
-        /// The figure.
+        /// Value of the metric.
         pub value: f64,
-        /// Lower end of the 95 % confidence interval; null where none can be given.
+        /// Lower end of the 95 % confidence interval; null if there is none.
         pub low: Option<f64>,
-        /// Upper end of the 95 % confidence interval; null where none can be given.
+        /// Upper end of the 95 % confidence interval; null if there is none.
         pub high: Option<f64>,
-        /// Items that the figure is over.
+        /// Number of items that were scored.
         pub items: u32,
-        /// Answers that the figure is over.
+        /// Number of answers that were scored.
         pub answers: u64,
     }
 }

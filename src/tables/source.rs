@@ -1,4 +1,4 @@
-//! What every reader of Parquet here shares: an input that several readers can use, and a guard against panics.
+//! Shared parts of the Parquet readers: an input for several readers, and a guard against panics.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use crate::panics;
 
-/// An input that is read row group by row group, each by a reader of its own.
+/// An input that several readers share, one reader per row group.
 pub(super) struct SharedReader<C>(Arc<C>);
 
 impl<C> SharedReader<C> {
+    /// Wraps an input.
     pub(super) fn new(source: C) -> Self {
         Self(Arc::new(source))
     }
@@ -38,7 +39,7 @@ impl<C: ChunkReader> ChunkReader for SharedReader<C> {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        // A file's own reader would first allocate what a damaged footer asks for.
+        // `File` would first allocate the length that a damaged footer declares.
         if start.checked_add(length as u64).is_none_or(|end| end > self.0.len()) {
             return Err(ParquetError::EOF(format!("{length} bytes at {start} are beyond the end of the file")));
         }
@@ -46,8 +47,8 @@ impl<C: ChunkReader> ChunkReader for SharedReader<C> {
     }
 }
 
-/// Runs a step of the Parquet reader. The reader has paths that panic on damaged files; as nothing it touched is used
-/// afterwards, a panic is one more way of saying that the file is damaged.
+/// Runs a step of the Parquet reader and converts a panic into an error. The reader panics on some
+/// damaged files; no state of it is used afterwards.
 pub(super) fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match panics::guarded(step) {
         Ok(result) => result.map_err(|e| e.to_string()),
@@ -55,9 +56,10 @@ pub(super) fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, 
     }
 }
 
-/// How many rows of a group make about `bytes`, from 1 to `most`, by what the footer says of their size.
-pub(super) fn batch_rows(group: &RowGroupMetaData, bytes: usize, most: usize) -> usize {
+/// Returns the number of rows of a group that are about `bytes` in size according to the footer,
+/// from 1 to `max_rows`.
+pub(super) fn batch_rows(group: &RowGroupMetaData, bytes: usize, max_rows: usize) -> usize {
     let rows = usize::try_from(group.num_rows()).unwrap_or(0).max(1);
     let row_bytes = usize::try_from(group.total_byte_size()).unwrap_or(0) / rows;
-    (bytes / row_bytes.max(1)).clamp(1, most)
+    (bytes / row_bytes.max(1)).clamp(1, max_rows)
 }

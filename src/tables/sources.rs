@@ -1,4 +1,4 @@
-//! `sources`: every entry that ingest met and what became of it: an image, or a reject.
+//! The `sources` table: all entries that ingest found, each accepted as an image or rejected.
 
 use super::row::table;
 use crate::ids::ImageId;
@@ -7,27 +7,28 @@ table! {
     /// An entry of the sources: a file, or a row of a Parquet file.
     #[table("sources")]
     pub struct SourceRow {
-        /// The path within the source.
+        /// Path within the source.
         pub source: String,
-        /// The row in a source that is a table, from 0; null for a file.
+        /// Row of the source if it is a table, from 0; null for a file.
         pub source_row: Option<u64>,
-        /// The blake3 digest of its bytes; null when they could not be read.
+        /// BLAKE3 digest of its bytes; null if they could not be read.
         pub image_id: Option<ImageId>,
-        /// Length in bytes.
+        /// Size in bytes.
         pub size: u64,
-        /// The format by content; null when unknown or measured under another name.
+        /// Format, recognised by content; null if unknown or if the same bytes were measured under
+        /// another name.
         pub format: Option<String>,
         /// Width in pixels of the upright image.
         pub width: Option<u32>,
         /// Height in pixels of the upright image.
         pub height: Option<u32>,
-        /// The EXIF orientation tag, 1 to 8.
+        /// EXIF orientation tag, 1 to 8.
         pub orientation: Option<u32>,
-        /// The perceptual hash, 64 bits.
+        /// Perceptual hash of 64 bits.
         pub perceptual_hash: Option<u64>,
-        /// Why it was left out, as a stable word; null when it became an image.
+        /// Reason for the rejection, as a stable code; null if accepted.
         pub reason: Option<String>,
-        /// Why, in words for a person.
+        /// Explanation of the reason for a person.
         pub detail: Option<String>,
         /// For a duplicate of any kind, the id of the image that was kept.
         pub twin_id: Option<ImageId>,
@@ -35,13 +36,14 @@ table! {
 }
 
 impl SourceRow {
-    /// The entry's name for people.
+    /// Returns the entry's name for messages.
     pub fn shown(&self) -> String {
         shown_source(&self.source, self.source_row)
     }
 }
 
-/// A source's name for people: the path, and `#` with the row for an entry of a table.
+/// Returns a source's name for messages: the path, followed by `#` and the row for an entry of a
+/// table.
 pub fn shown_source(source: &str, row: Option<u64>) -> String {
     row.map_or_else(|| source.to_owned(), |row| format!("{source}#{row}"))
 }

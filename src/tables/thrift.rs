@@ -1,13 +1,14 @@
-//! As much of Thrift's compact protocol as it takes to look at a footer or a page header before trusting it.
+//! A reader of Thrift's compact protocol that checks Parquet footers and page headers in bounded
+//! memory.
 //!
 //! See <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>.
 
 use std::io::{self, Read};
 
-/// Nesting of structs and lists beyond this is damage.
+/// Largest nesting depth of structs and lists.
 const MAX_DEPTH: u32 = 32;
 
-/// The kinds of values, as a field's header gives them.
+/// Type codes of values, as in the header of a field.
 pub(super) mod kind {
     pub(in crate::tables) const TRUE: u8 = 1;
     pub(in crate::tables) const FALSE: u8 = 2;
@@ -23,31 +24,34 @@ pub(super) mod kind {
     pub(in crate::tables) const STRUCT: u8 = 12;
 }
 
-/// A field of a struct.
+/// Header of a field of a struct.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field {
     pub(super) id: i64,
     pub(super) kind: u8,
 }
 
-/// A reader of compact Thrift that counts what it takes and takes no more than a limit.
+/// Reads values of the compact protocol, and no more bytes than a limit.
 pub(super) struct CompactReader<R> {
     input: R,
-    taken: u64,
+    bytes_read: u64,
     limit: u64,
 }
 
 impl<R: Read> CompactReader<R> {
+    /// Reads from `input` at most `limit` bytes.
     pub(super) fn new(input: R, limit: u64) -> Self {
-        Self { input, taken: 0, limit }
+        Self { input, bytes_read: 0, limit }
     }
 
-    /// Bytes read so far.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken
+    /// Returns the number of bytes read so far.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 
-    /// The next field of a struct; `None` at its end. `last` is the id of the one before, 0 at first.
+    /// Reads the header of a struct's next field; `None` at the end. `last` is the id of the
+    /// previous field, or
+    /// 0.
     pub(super) fn field(&mut self, last: i64) -> io::Result<Option<Field>> {
         let header = self.byte()?;
         if header == 0 {
@@ -58,20 +62,20 @@ impl<R: Read> CompactReader<R> {
         Ok(Some(Field { id, kind }))
     }
 
-    /// A zigzag-encoded integer of any width.
+    /// Reads a zigzag-encoded integer of any width.
     pub(super) fn integer(&mut self) -> io::Result<i64> {
         let value = self.varint()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// The kind and number of a list's items.
+    /// Reads the type code and number of a list's items.
     pub(super) fn list(&mut self) -> io::Result<(u8, u64)> {
         let header = self.byte()?;
         let items = if header >> 4 == 15 { self.varint()? } else { u64::from(header >> 4) };
         Ok((header & 15, items))
     }
 
-    /// Passes over a value of a struct's field.
+    /// Skips the value of a struct's field.
     pub(super) fn skip(&mut self, kind: u8) -> io::Result<()> {
         self.skip_value(kind, false, 0)
     }
@@ -81,14 +85,14 @@ impl<R: Read> CompactReader<R> {
             return Err(damaged("nested too deep"));
         }
         match kind {
-            // As a field a boolean is its kind; in a list it is a byte.
+            // A boolean field is stored in its type code, a boolean list item in a byte.
             kind::TRUE | kind::FALSE if !in_list => Ok(()),
             kind::TRUE | kind::FALSE | kind::BYTE => self.byte().map(|_| ()),
             kind::I16 | kind::I32 | kind::I64 => self.varint().map(|_| ()),
-            kind::DOUBLE => self.pass(8),
+            kind::DOUBLE => self.skip_bytes(8),
             kind::BINARY => {
                 let length = self.varint()?;
-                self.pass(length)
+                self.skip_bytes(length)
             }
             kind::LIST | kind::SET => {
                 let (kind, items) = self.list()?;
@@ -133,7 +137,7 @@ impl<R: Read> CompactReader<R> {
         Err(damaged("an integer that does not end"))
     }
 
-    fn pass(&mut self, bytes: u64) -> io::Result<()> {
+    fn skip_bytes(&mut self, bytes: u64) -> io::Result<()> {
         self.count(bytes)?;
         match io::copy(&mut self.input.by_ref().take(bytes), &mut io::sink())? {
             passed if passed == bytes => Ok(()),
@@ -142,8 +146,8 @@ impl<R: Read> CompactReader<R> {
     }
 
     fn count(&mut self, bytes: u64) -> io::Result<()> {
-        self.taken = self.taken.saturating_add(bytes);
-        if self.taken > self.limit { Err(damaged("it goes on beyond its end")) } else { Ok(()) }
+        self.bytes_read = self.bytes_read.saturating_add(bytes);
+        if self.bytes_read > self.limit { Err(damaged("it goes on beyond its end")) } else { Ok(()) }
     }
 }
 

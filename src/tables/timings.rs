@@ -1,32 +1,34 @@
-//! `timings`: what a training step cost. Never the same twice, so no digest of a result covers it: it is kept beside the
-//! result, and whatever compares runs leaves it out.
+//! The `timings` table: time and memory of training steps.
+//!
+//! Timings differ from run to run. They are stored next to a result but not covered by its digest,
+//! and are left out when runs are compared.
 
 use super::enums::Role;
 use super::row::table;
 
 table! {
-    /// The cost of a training step, on the machine that ran it.
+    /// Time and memory of a training step on the machine that ran it.
     #[table("timings")]
     pub struct TimingRow {
-        /// The role that trains; null in a warm start.
+        /// Role that is trained; null in a warm start.
         pub role: Option<Role>,
-        /// The step, from 0.
+        /// Step, from 0.
         pub step: u32,
         /// Seconds from the start of the step to its end.
         pub seconds: f64,
-        /// Seconds of sampling the trained role.
+        /// Seconds of sampling by the trained role.
         pub sampling_seconds: f64,
         /// Seconds of sampling answers to score the Questioner.
         pub answering_seconds: f64,
         /// Seconds of grading, clustering and rewards.
         pub scoring_seconds: f64,
-        /// Seconds of log-probabilities under the reference.
+        /// Seconds of computing log-probabilities under the reference policy.
         pub reference_seconds: f64,
         /// Seconds of forward passes.
         pub forward_seconds: f64,
         /// Seconds of backward passes.
         pub backward_seconds: f64,
-        /// Seconds of the optimizer.
+        /// Seconds of optimizer updates.
         pub optimizer_seconds: f64,
         /// Seconds of writing tables and checkpoints.
         pub writing_seconds: f64,
@@ -34,11 +36,11 @@ table! {
         pub sampled_tokens_per_second: Option<f64>,
         /// Tokens trained on per second of forward, backward and optimizer.
         pub trained_tokens_per_second: Option<f64>,
-        /// Largest resident memory of the process so far, in bytes.
+        /// Peak resident memory of the process so far, in bytes.
         pub peak_memory_bytes: u64,
-        /// Largest memory on the accelerator so far, in bytes; null on a CPU.
+        /// Peak GPU memory so far, in bytes; null on a CPU.
         pub peak_device_memory_bytes: Option<u64>,
-        /// Worker threads.
+        /// Number of worker threads.
         pub threads: u32,
     }
 }

@@ -1,37 +1,39 @@
-//! `votes`: the answers to one question, grouped by equality: the pseudo-label and its confidence.
+//! The `votes` table: the majority vote on each question, with pseudo-label and confidence.
 
 use super::row::table;
 use crate::ids::{ImageId, QuestionId};
 
 table! {
-    /// A question's vote.
+    /// The vote on a question, with its answers grouped by equality.
     #[table("votes")]
     pub struct VoteRow {
-        /// The question.
+        /// Id of the question.
         pub question_id: QuestionId,
-        /// The image of the question.
+        /// Id of the question's image.
         pub image_id: ImageId,
-        /// Answers sampled.
+        /// Number of sampled answers.
         pub sampled: u32,
-        /// Answers with a box: those that vote.
+        /// Number of answers with a box, which are those that vote.
         pub boxed: u32,
-        /// The classes of equal answers, each by its first member, in order of appearance.
+        /// Classes of equal answers, each by its first member, in order of appearance.
         pub class_answers: Vec<String>,
-        /// Votes for each class.
+        /// Number of votes for each class.
         pub class_counts: Vec<u32>,
-        /// The pseudo-label: the first of the largest classes; null when nothing was boxed.
+        /// Pseudo-label: the first of the largest classes; null if no answer has a box.
         pub majority_answer: Option<String>,
-        /// Votes for the majority answer.
+        /// Number of votes for the majority answer.
         pub majority_count: u32,
-        /// Votes for the second class; 0 without one.
+        /// Number of votes for the second class; 0 without one.
         pub runner_up_count: u32,
-        /// Share of the majority among the answers that the preset counts, 0 to 1; null when it counts none.
+        /// Share of the majority answer among the answers that the preset counts, 0 to 1; null if
+        /// it counts
+        /// none.
         pub confidence: Option<f64>,
-        /// Share of the majority less that of the runner-up, 0 to 1; null where confidence is.
+        /// Share of the majority answer minus that of the runner-up, 0 to 1; null if confidence is.
         pub margin: Option<f64>,
-        /// The greedy answer, where one was asked for and had a box.
+        /// Greedy answer, if one was requested and had a box.
         pub greedy_answer: Option<String>,
-        /// Whether the greedy answer equals the majority answer; null where none was asked for.
+        /// Whether the greedy answer equals the majority answer; null if none was requested.
         pub greedy_agrees: Option<bool>,
     }
 }

@@ -1,11 +1,13 @@
-//! The deterministic Parquet writer: the same rows in the same order give the same bytes.
+//! Deterministic Parquet writer: the same rows in the same order give the same bytes.
 //!
-//! Rows are gathered until a row group is full, and each row group is handed to the encoder as one batch: where pages end
-//! depends on the rows alone, not on how they arrived. A row group ends by the profile's number of rows or bytes, the
-//! bytes counted on the values ([`TableRow::byte_size`]), never on buffers. Memory is bounded by a row group.
+//! Rows are collected until a row group is full, and each row group is passed to the encoder as one
+//! batch, so that page boundaries depend on the rows alone. A row group ends at the profile's
+//! number of rows or bytes, where bytes are counted on the values ([`TableRow::byte_size`]) and not
+//! on buffers. Memory is bounded by a row group.
 //!
-//! Stages hand in rows sorted; the order is theirs to fix, and the writer keeps it. No time, host, path or library version
-//! is written. Column docs stay out of the files, too (they are in `schemas/*.json`): better words must not change bytes.
+//! Stages pass rows in their final order, which the writer keeps. No time, host name, path or
+//! library version is written. Column documentation is not written either (it is in
+//! `schemas/*.json`), so that rewording it does not change any bytes.
 
 use std::io::Write;
 use std::marker::PhantomData;
@@ -22,27 +24,27 @@ use super::error::TableError;
 use super::hugging_face;
 use super::row::TableRow;
 
-/// Everything that decides how rows become bytes, beside the rows and their schema. A profile never changes: another way
-/// to write is another profile with another number, which enters the store's action keys.
+/// All settings that determine how rows become bytes. A profile never changes: different settings
+/// are a new profile with a new number, which is part of the store's action keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriterProfile {
-    /// The profile's number.
+    /// Number of the profile.
     pub number: u32,
-    /// Most rows in a row group.
+    /// Largest number of rows of a row group.
     pub row_group_rows: usize,
-    /// A row group ends with the row that reaches this many bytes.
+    /// Size in bytes at which a row group ends.
     pub row_group_bytes: usize,
-    /// A data page ends near this many bytes.
+    /// Approximate size of a data page in bytes.
     pub data_page_bytes: usize,
-    /// Most rows in a data page.
+    /// Largest number of rows of a data page.
     pub data_page_rows: usize,
-    /// A dictionary that grows beyond this many bytes is given up for plain values.
+    /// Size in bytes above which a dictionary is replaced by plain values.
     pub dictionary_page_bytes: usize,
-    /// Rows that the encoder takes between two looks at the page's size.
+    /// Number of rows between two checks of the page size.
     pub write_batch_rows: usize,
     /// Level of zstd compression.
     pub zstd_level: i32,
-    /// Lower and upper bounds in statistics are cut to this many bytes: an id fits.
+    /// Length in bytes to which bounds in statistics are truncated; an id fits.
     pub statistics_bytes: usize,
 }
 
@@ -59,10 +61,10 @@ pub const PROFILE_V1: WriterProfile = WriterProfile {
     statistics_bytes: 64,
 };
 
-/// The profile that tables are written with.
+/// The current profile.
 pub const PROFILE: WriterProfile = PROFILE_V1;
 
-/// Arrow's offsets are 32 bits wide; a row beyond half of their reach is refused.
+/// Largest row in bytes: half of the range of Arrow's 32-bit offsets.
 const MAX_ROW_BYTES: usize = 1 << 30;
 
 impl WriterProfile {
@@ -88,7 +90,7 @@ impl WriterProfile {
         for column in ArrowSchemaConverter::new().convert(&R::schema())?.columns() {
             let path = column.path().clone();
             if holds_raw_bytes(column) {
-                // Image files are compressed already: zstd would take time and give nothing.
+                // Image files are already compressed; zstd would only cost time.
                 properties = properties
                     .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
                     .set_column_dictionary_enabled(path.clone(), false)
@@ -118,7 +120,7 @@ fn holds_raw_bytes(column: &ColumnDescriptor) -> bool {
     column.physical_type() == Type::BYTE_ARRAY && column.logical_type_ref() != Some(&LogicalType::String)
 }
 
-/// Writes the rows of one table to one file.
+/// Writes the rows of a table to a file.
 pub struct TableWriter<R: TableRow, W: Write + Send> {
     parquet: ArrowWriter<W>,
     profile: WriterProfile,
@@ -129,12 +131,12 @@ pub struct TableWriter<R: TableRow, W: Write + Send> {
 }
 
 impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
-    /// Starts a file of the table on `out`, with [`PROFILE`].
+    /// Starts a file on `out` with [`PROFILE`].
     pub fn new(out: W) -> Result<Self, TableError> {
         Self::with_profile(out, PROFILE)
     }
 
-    /// Starts a file of the table on `out`.
+    /// Starts a file on `out` with a profile.
     pub fn with_profile(out: W, profile: WriterProfile) -> Result<Self, TableError> {
         if !R::HAS_ALL_COLUMNS {
             return Err(TableError::View { table: R::TABLE });
@@ -162,7 +164,7 @@ impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
         Ok(())
     }
 
-    /// Rows so far.
+    /// Returns the number of rows written so far.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -175,7 +177,8 @@ impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
         self.parquet.flush().map_err(cannot_write::<R>)
     }
 
-    /// Writes what is left and the footer. Gives `out` back, which is neither flushed nor synced.
+    /// Writes the remaining rows and the footer, and returns `out`, which is neither flushed nor
+    /// synced.
     pub fn finish(mut self) -> Result<W, TableError> {
         if !self.pending.is_empty() {
             self.end_row_group()?;
@@ -188,7 +191,7 @@ fn cannot_write<R: TableRow>(problem: impl std::fmt::Display) -> TableError {
     TableError::Write { table: R::TABLE, problem: problem.to_string() }
 }
 
-/// The bytes of a file with `rows`.
+/// Returns the bytes of a file with `rows`.
 pub fn to_bytes<R: TableRow>(rows: impl IntoIterator<Item = R>) -> Result<Vec<u8>, TableError> {
     let mut writer = TableWriter::new(Vec::new())?;
     for row in rows {

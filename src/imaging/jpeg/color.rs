@@ -1,4 +1,4 @@
-//! From components to RGB, in the 16-bit fixed point of libjpeg.
+//! Conversion of components to RGB, in the fixed-point arithmetic of libjpeg.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -7,20 +7,21 @@ use super::scan::DecoderTables;
 use super::upsample::{Plane, Upsampler};
 use crate::imaging::rgb::{cmyk_to_rgb, ycbcr_to_rgb};
 
-/// What the components mean.
+/// Meaning of the components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ColorSpace {
     Grey,
     Rgb,
     YCbCr,
-    /// Inks stored as their complement, as Adobe does and as Pillow always assumes.
+    /// Inks stored as their complement, as Adobe does and Pillow always assumes.
     Cmyk,
-    /// The same, with its first three channels as luma and chroma.
+    /// CMYK whose first three channels are stored as luma and chroma.
     Ycck,
 }
 
 impl ColorSpace {
-    /// Headers decide; without them the components' names do.
+    /// Determines the colour space by the JFIF and Adobe headers, or else by the names of the
+    /// components.
     pub(super) fn of(frame: &Frame, tables: &DecoderTables) -> Self {
         let names: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
         match (names.as_slice(), tables.jfif, tables.adobe) {
@@ -33,7 +34,7 @@ impl ColorSpace {
     }
 }
 
-/// Upsamples the planes and converts them to `[height, width, 3]`.
+/// Upsamples the planes and converts them to RGB of shape `[height, width, 3]`.
 pub(super) fn to_rgb(frame: &Frame, planes: &[Plane], color: ColorSpace) -> Vec<u8> {
     Arch::new().dispatch(PlanesToRgb { frame, planes, color })
 }
@@ -61,15 +62,15 @@ impl WithSimd for PlanesToRgb<'_> {
                         pixel.fill(*value);
                     }
                 }
-                (ColorSpace::Rgb, [red, green, blue]) => join(row, [red.line(y), green.line(y), blue.line(y)]),
+                (ColorSpace::Rgb, [red, green, blue]) => interleave(row, [red.line(y), green.line(y), blue.line(y)]),
                 (ColorSpace::YCbCr, [luma, blue, red]) => convert(row, luma.line(y), blue.line(y), red.line(y)),
                 (ColorSpace::Cmyk, [cyan, magenta, yellow, black]) => {
                     let mut stored = vec![0; row.len()];
-                    join(&mut stored, [cyan.line(y), magenta.line(y), yellow.line(y)]);
+                    interleave(&mut stored, [cyan.line(y), magenta.line(y), yellow.line(y)]);
                     row.copy_from_slice(&from_inks(&stored, black.line(y), true));
                 }
                 (ColorSpace::Ycck, [luma, blue, red, black]) => {
-                    // the conversion gives the complement of the inks, which are stored as their complement
+                    // The inks are stored as their complement, which the conversion reverses.
                     let mut inks = vec![0; row.len()];
                     convert(&mut inks, luma.line(y), blue.line(y), red.line(y));
                     row.copy_from_slice(&from_inks(&inks, black.line(y), false));
@@ -82,13 +83,13 @@ impl WithSimd for PlanesToRgb<'_> {
 }
 
 #[inline(always)]
-fn join(row: &mut [u8], [red, green, blue]: [&[u8]; 3]) {
+fn interleave(row: &mut [u8], [red, green, blue]: [&[u8]; 3]) {
     for (((pixel, red), green), blue) in row.chunks_exact_mut(3).zip(red).zip(green).zip(blue) {
         pixel.copy_from_slice(&[*red, *green, *blue]);
     }
 }
 
-/// Full-range BT.601 (ITU-T T.871, section 7).
+/// Converts a row of YCbCr.
 #[inline(always)]
 fn convert(row: &mut [u8], luma: &[u8], blue: &[u8], red: &[u8]) {
     for (((pixel, luma), blue), red) in row.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
@@ -99,7 +100,8 @@ fn convert(row: &mut [u8], luma: &[u8], blue: &[u8], red: &[u8]) {
     }
 }
 
-/// `black` is stored as its complement, and the other inks too if `complement` says so.
+/// Converts inks to RGB. `black` is stored as its complement, and so are the others if `complement`
+/// is set.
 fn from_inks(inks: &[u8], black: &[u8], complement: bool) -> Vec<u8> {
     let mask = if complement { 0xff } else { 0 };
     let pixels = inks.chunks_exact(3).zip(black);

@@ -1,43 +1,46 @@
-//! The frame of a JPEG: its components and how they are sampled (T.81, B.2.2 and A.1.1).
+//! Frame header of a JPEG: its components and their sampling (T.81, B.2.2 and A.1.1).
 
 use super::markers::Segment;
 use crate::imaging::error::ImageError;
 
-/// Samples a side of a block.
+/// Number of samples per side of a block.
 pub(super) const SIDE: usize = 8;
 
+/// A frame: size, coding process and components.
 pub(super) struct Frame {
     pub(super) width: usize,
     pub(super) height: usize,
-    pub(super) progressive: bool,
+    pub(super) is_progressive: bool,
     pub(super) components: Vec<Component>,
-    /// The largest sampling factors: those of a component at full size.
+    /// Largest sampling factors, which components at full size have.
     pub(super) max_h: usize,
     pub(super) max_v: usize,
-    /// Interleaved units across and down.
+    /// Number of interleaved units (MCUs) across and down.
     pub(super) units_wide: usize,
     pub(super) units_high: usize,
 }
 
+/// A component (channel) of a frame.
 pub(super) struct Component {
     pub(super) id: u8,
-    /// Sampling factors: blocks of a unit across and down.
+    /// Sampling factors: number of blocks of a unit across and down.
     pub(super) h: usize,
     pub(super) v: usize,
-    /// The quantisation table's place.
+    /// Slot of the quantisation table.
     pub(super) quantisation: usize,
-    /// Samples that stand for the image.
+    /// Number of samples across and down.
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Blocks that hold these samples.
+    /// Number of blocks that hold these samples.
     pub(super) blocks_wide: usize,
     pub(super) blocks_high: usize,
-    /// Blocks of whole units.
+    /// Number of blocks in whole units.
     pub(super) padded_wide: usize,
     pub(super) padded_high: usize,
 }
 
 impl Frame {
+    /// Parses a frame header.
     pub(super) fn read(segment: &Segment<'_>) -> Result<Self, ImageError> {
         let short = || ImageError::corrupt("a frame header that is too short");
         let [_, height_high, height_low, width_high, width_low, count, list @ ..] = segment.body else {
@@ -77,7 +80,7 @@ impl Frame {
         if components.iter().any(|component| max_h % component.h != 0 || max_v % component.v != 0) {
             return Err(ImageError::Unsupported("JPEG with fractional sampling".to_owned()));
         }
-        let progressive = segment.marker == 0xc2;
-        Ok(Self { width, height, progressive, components, max_h, max_v, units_wide, units_high })
+        let is_progressive = segment.marker == 0xc2;
+        Ok(Self { width, height, is_progressive, components, max_h, max_v, units_wide, units_high })
     }
 }

@@ -1,7 +1,8 @@
-//! The inverse cosine transform of 8x8 blocks, in the integer arithmetic of libjpeg's accurate method.
+//! Inverse cosine transform of 8x8 blocks, in the integer arithmetic of libjpeg's accurate method.
 //!
-//! The algorithm is that of Loeffler, Ligtenberg and Moschytz ("Practical fast 1-D DCT algorithms with 11
-//! multiplications", ICASSP 1989): columns first, kept with 2 extra bits, then rows; constants have 13 fractional bits.
+//! The algorithm is that of Loeffler, Ligtenberg and Moschytz ("Practical fast 1-D DCT algorithms
+//! with 11 multiplications", ICASSP 1989). Columns are transformed first and kept with 2 extra
+//! bits, then rows. Constants have 13 fractional bits.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -11,7 +12,7 @@ use super::scan::Block;
 const CONST_BITS: u32 = 13;
 const PASS1_BITS: u32 = 2;
 
-/// Eight values that are treated alike.
+/// Eight values that are processed in parallel.
 type Lanes = [i32; SIDE];
 
 /// Transforms a row of blocks into 8 lines of samples.
@@ -33,7 +34,7 @@ impl WithSimd for InverseDct<'_> {
         let stride = self.blocks.len() * SIDE;
         for (index, block) in self.blocks.iter().enumerate() {
             let samples = if block[1..].iter().fold(0, |all, value| all | value) == 0 {
-                flat(block[0], self.quantisation[0])
+                transform_flat(block[0], self.quantisation[0])
             } else {
                 transform(block, self.quantisation)
             };
@@ -44,9 +45,9 @@ impl WithSimd for InverseDct<'_> {
     }
 }
 
-/// A block of its mean alone: what [`transform`] gives for it, at once.
+/// Transforms a block that has only its DC coefficient, with the same result as [`transform`].
 #[inline(always)]
-fn flat(mean: i16, quantisation: u16) -> [[u8; SIDE]; SIDE] {
+fn transform_flat(mean: i16, quantisation: u16) -> [[u8; SIDE]; SIDE] {
     let column = i32::from(mean).wrapping_mul(i32::from(quantisation)).wrapping_shl(PASS1_BITS);
     [[to_sample(descale(column, PASS1_BITS + 3)); SIDE]; SIDE]
 }
@@ -86,13 +87,13 @@ fn transpose(rows: &[Lanes; SIDE]) -> [Lanes; SIDE] {
     columns
 }
 
-/// Rounds away `bits` fractional bits.
+/// Rounds to an integer by removing `bits` fractional bits.
 #[inline(always)]
 fn descale(value: i32, bits: u32) -> i32 {
     value.wrapping_add(1 << (bits - 1)) >> bits
 }
 
-// loops rather than `array::map`: its closures would be compiled without the wide instructions
+// Loops instead of `array::map`, whose closures would be compiled without the wide instructions.
 
 #[inline(always)]
 fn add(one: Lanes, other: Lanes) -> Lanes {
@@ -130,7 +131,7 @@ fn descale_lanes(one: Lanes, bits: u32) -> Lanes {
     rounded
 }
 
-/// One dimension of the transform, for eight vectors side by side; the names of the factors are their values.
+/// Transforms eight vectors in one dimension. The factors are named by their values.
 #[inline(always)]
 fn pass(input: &[Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
     const F_0_298631336: i32 = 2446;
@@ -147,7 +148,7 @@ fn pass(input: &[Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
     const F_3_072711026: i32 = 25172;
     let [i0, i1, i2, i3, i4, i5, i6, i7] = *input;
 
-    // even inputs: a rotation and two butterflies
+    // Even inputs: a rotation and two butterflies.
     let turned = scale(add(i2, i6), F_0_541196100);
     let low = sub(turned, scale(i6, F_1_847759065));
     let high = add(turned, scale(i2, F_0_765366865));
@@ -155,7 +156,7 @@ fn pass(input: &[Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
     let difference = scale(sub(i0, i4), 1 << CONST_BITS);
     let even = [add(sum, high), add(difference, low), sub(difference, low), sub(sum, high)];
 
-    // odd inputs
+    // Odd inputs.
     let outer = scale(add(i7, i1), -F_0_899976223);
     let inner = scale(add(i5, i3), -F_2_562915447);
     let (left, right) = (add(i7, i3), add(i5, i1));
@@ -182,16 +183,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flat_block_is_what_the_transform_gives() {
+    fn a_flat_block_gives_the_same_as_the_full_transform() {
         for mean in [-1024, -3, 0, 1, 77, 1023] {
             let mut block = [0; 64];
             block[0] = mean;
-            assert_eq!(flat(mean, 3), transform(&block, &[3; 64]), "{mean}");
+            assert_eq!(transform_flat(mean, 3), transform(&block, &[3; 64]), "{mean}");
         }
     }
 
     #[test]
-    fn one_coefficient_is_its_cosine() {
+    fn one_coefficient_gives_its_cosine() {
         let mut block = [0; 64];
         block[1] = 400;
         let samples = transform(&block, &[1; 64]);

@@ -1,4 +1,4 @@
-//! The segments of a JPEG file: markers, and what precedes the pixels.
+//! Markers and segments of a JPEG file, and the header before the pixels.
 //!
 //! Source: ITU-T T.81 (1992), annex B.
 
@@ -15,22 +15,22 @@ const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 pub(super) const START_OF_SCAN: u8 = 0xda;
 pub(super) const END_OF_IMAGE: u8 = 0xd9;
 
-/// A marker and the segment behind it.
+/// A marker and its segment.
 pub(super) struct Segment<'a> {
     pub(super) marker: u8,
     pub(super) body: &'a [u8],
-    /// Where the next one is looked for.
+    /// Offset from which to search for the next marker.
     pub(super) next: usize,
 }
 
 impl Segment<'_> {
-    /// Whether it begins a frame (SOF0 to SOF15).
+    /// Whether the segment is a frame header (SOF0 to SOF15).
     pub(super) fn is_frame(&self) -> bool {
         matches!(self.marker, 0xc0..=0xcf) && !matches!(self.marker, 0xc4 | 0xc8 | 0xcc)
     }
 }
 
-/// The marker at or after `at`, bytes between segments being skipped as libjpeg does.
+/// Finds the marker at or after offset `at`; bytes between segments are skipped, as in libjpeg.
 pub(super) fn next_segment(bytes: &[u8], mut at: usize) -> Result<Segment<'_>, ImageError> {
     let cut = || ImageError::Truncated("it ends before its end marker".to_owned());
     loop {
@@ -66,7 +66,7 @@ pub(in crate::imaging) fn read_header(bytes: &[u8]) -> Result<Header, ImageError
         let segment = next_segment(bytes, at)?;
         match segment.marker {
             0xe1 if segment.body.starts_with(EXIF) => match &mut exif {
-                // a block too long for one segment goes on in the next
+                // A block too long for one segment continues in the next.
                 Some(block) => block.to_mut().extend_from_slice(&segment.body[EXIF.len()..]),
                 None => exif = Some(Cow::Borrowed(segment.body)),
             },
@@ -87,7 +87,7 @@ pub(in crate::imaging) fn read_header(bytes: &[u8]) -> Result<Header, ImageError
     Ok(Header { format: Format::Jpeg, stored_width: width, stored_height: height, orientation })
 }
 
-/// Start of frame: precision, height, width, components.
+/// Reads the size from a frame header, which holds precision, height, width and components.
 fn read_size(segment: &Segment<'_>) -> Result<(u32, u32), ImageError> {
     let [precision, height_high, height_low, width_high, width_low, ..] = segment.body else {
         return Err(ImageError::corrupt("a frame header that is too short"));
@@ -104,7 +104,7 @@ fn read_size(segment: &Segment<'_>) -> Result<(u32, u32), ImageError> {
     Ok((u32::from(width), u32::from(height)))
 }
 
-/// Walks to the end-of-image marker: a file without it is cut off, whatever can be made of the rest.
+/// Checks that the file has an end-of-image marker; without one it is truncated.
 pub(super) fn check_end(bytes: &[u8]) -> Result<(), ImageError> {
     if bytes.ends_with(&[0xff, END_OF_IMAGE]) {
         return Ok(());
@@ -112,7 +112,7 @@ pub(super) fn check_end(bytes: &[u8]) -> Result<(), ImageError> {
     let mut at = 2;
     loop {
         let segment = match next_segment(bytes, at) {
-            // damaged pixel data may hold what looks like a segment; the decoder judges that
+            // Damaged pixel data may look like a segment; the decoder deals with that.
             Err(ImageError::Corrupt(_)) => return Ok(()),
             other => other?,
         };

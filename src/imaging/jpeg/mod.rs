@@ -1,12 +1,30 @@
-//! JPEG, decoded to the very pixels of libjpeg-turbo, which is what Pillow shows.
+//! JPEG decoder whose pixels equal those of libjpeg-turbo, which Pillow uses.
 //!
-//! T.81 leaves a decoder some freedom, and decoders differ by small steps: enough to turn a bit of a perceptual hash or to move a
-//! model's input. So the arithmetic here is libjpeg's in its default settings: the accurate integer inverse cosine
-//! transform, triangle-filter upsampling, 16-bit fixed-point colour. Damaged pixel data is treated as libjpeg
-//! treats it too: a bad code counts as zero, missing data leaves grey.
+//! T.81 allows decoders to differ in rounding, and they do, by enough to flip a bit of a perceptual
+//! hash or to change a model's input. The arithmetic here is therefore that of libjpeg in its
+//! default settings: the accurate integer inverse cosine transform, triangle-filter upsampling, and
+//! colour conversion in 16-bit fixed point. Damaged pixel data is also treated as in libjpeg: an
+//! invalid code counts as zero, and missing data leaves grey.
 //!
-//! Read are sequential and progressive Huffman JPEGs of 8 bits with 1, 3 or 4 components; not arithmetic coding, 12 bits,
-//! lossless or hierarchical ones.
+//! Sequential and progressive Huffman-coded JPEGs of 8 bits with 1, 3 or 4 components are
+//! supported; arithmetic coding, 12 bits, lossless and hierarchical JPEGs are not.
+//!
+//! # Why a decoder of our own
+//! Measured in 2026 on the 228 JPEGs of `tests/oracles/imaging-decode.parquet` that Pillow reads,
+//! damaged ones included, and on one thread with a 300x400 photo:
+//!
+//! | decoder | other pixels than Pillow | refused though Pillow reads it | Mpixel/s |
+//! |---|---|---|---|
+//! | this one | 0 | 0 | 171 |
+//! | `mozjpeg-sys` 2.2.4 (C, without nasm) | 9, all damaged | 0 | 149 |
+//! | `libjpeg-turbo-rs` 0.9.0 | 0 | 20, all damaged | 302 |
+//! | `zune-jpeg` 0.5.16 | 192 | 0 | 257 |
+//!
+//! Pillow's pixels of damaged files are those of libjpeg-turbo's SIMD inverse cosine transform,
+//! which saturates at 16 bits where the C code wraps around. The library itself (`turbojpeg`)
+//! therefore has to be built with its SIMD code, which needs cmake and nasm. `libjpeg-turbo-rs`
+//! documents that its released versions lack fixes of memory-safety defects, and it does not smooth
+//! incomplete progressive images.
 
 mod bits;
 mod color;
@@ -28,14 +46,16 @@ use upsample::Plane;
 
 pub(super) use markers::read_header;
 
-/// Real files have a dozen scans; without a bound a small file could ask for endless passes over a large image.
+/// Largest number of scans. Real files have about ten; without a limit a small file could cause
+/// endless passes over a large image.
 const MAX_SCANS: usize = 256;
 
+/// Decodes the pixels.
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
     check_end(bytes)?;
     let mut tables = DecoderTables::default();
     let mut decoding: Option<FrameDecoder> = None;
-    let (mut at, mut scans, mut complete) = (2, 0, false);
+    let (mut at, mut scans, mut is_complete) = (2, 0, false);
     loop {
         let segment = next_segment(bytes, at)?;
         at = segment.next;
@@ -43,20 +63,20 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, I
             START_OF_SCAN => {
                 let decoding = decoding.as_mut().ok_or_else(|| ImageError::corrupt("a scan without a frame"))?;
                 let scan = Scan::read(segment.body, &decoding.frame)?;
-                if !decoding.frame.progressive {
-                    tables.complete();
+                if !decoding.frame.is_progressive {
+                    tables.fill_with_standard();
                 }
                 scans += 1;
-                if complete {
+                if is_complete {
                     return Err(ImageError::corrupt("a scan after the last"));
                 }
                 if scans > MAX_SCANS {
                     return Err(ImageError::Unsupported(format!("JPEG of more than {MAX_SCANS} scans")));
                 }
                 decoding.begin(&scan, &tables, scans == 1)?;
-                complete = scans == 1 && decoding.is_whole(&scan);
-                at = if complete {
-                    decoding.decode_whole(&scan, &tables, bytes, at)?
+                is_complete = scans == 1 && decoding.is_single_scan(&scan);
+                at = if is_complete {
+                    decoding.decode_single_scan(&scan, &tables, bytes, at)?
                 } else {
                     decoding.decode_scan(&scan, &tables, bytes, at)?
                 };
@@ -78,13 +98,13 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, I
     RgbImage::from_decoder(header.stored_width, header.stored_height, data)
 }
 
-/// A frame and what its scans have given so far.
+/// A frame and the data decoded from its scans so far.
 struct FrameDecoder {
     frame: Frame,
     color: ColorSpace,
-    /// By component, as it was when its first scan began.
+    /// Quantisation table of each component, as defined when its first scan began.
     quantisation: Vec<Option<[u16; 64]>>,
-    /// By component, of an image of several scans: every block.
+    /// All blocks of each component, for an image of several scans.
     coefficients: Vec<Vec<Block>>,
     planes: Vec<Plane>,
 }
@@ -97,7 +117,7 @@ impl FrameDecoder {
         Self { frame, color: ColorSpace::Grey, quantisation, coefficients: Vec::new(), planes }
     }
 
-    /// Notes what headers and tables say at the beginning of a scan.
+    /// Takes colour space and quantisation tables as they are defined at the beginning of a scan.
     fn begin(&mut self, scan: &Scan, tables: &DecoderTables, first: bool) -> Result<(), ImageError> {
         if first {
             self.color = ColorSpace::of(&self.frame, tables);
@@ -111,14 +131,14 @@ impl FrameDecoder {
         Ok(())
     }
 
-    /// Whether a first scan is all of the image, as most are.
-    fn is_whole(&self, scan: &Scan) -> bool {
-        !self.frame.progressive && scan.parts.len() == self.frame.components.len()
+    /// Whether the image consists of this first scan alone, as most sequential images do.
+    fn is_single_scan(&self, scan: &Scan) -> bool {
+        !self.frame.is_progressive && scan.parts.len() == self.frame.components.len()
     }
 
-    /// Decodes an image of one scan, a row of units at a time: its coefficients never exist all at once. Answers where the
-    /// next marker may be.
-    fn decode_whole(
+    /// Decodes an image of one scan, one row of units at a time, so that its coefficients are never
+    /// in memory all at once. Returns the offset from which to search for the next marker.
+    fn decode_single_scan(
         &mut self,
         scan: &Scan,
         tables: &DecoderTables,
@@ -163,7 +183,8 @@ impl FrameDecoder {
         Ok(entropy.position())
     }
 
-    /// Adds one scan of several to the coefficients; answers where the next marker may be.
+    /// Adds one of several scans to the coefficients. Returns the offset from which to search for
+    /// the next marker.
     fn decode_scan(
         &mut self,
         scan: &Scan,
@@ -176,7 +197,7 @@ impl FrameDecoder {
             let blocks = |component: &frame::Component| vec![[0; 64]; component.padded_wide * component.padded_high];
             self.coefficients = components.iter().map(blocks).collect();
         }
-        let mut entropy = EntropyDecoder::new(scan, tables, self.frame.progressive, bytes, at)?;
+        let mut entropy = EntropyDecoder::new(scan, tables, self.frame.is_progressive, bytes, at)?;
         let alone = matches!(scan.parts.as_slice(), [_]).then(|| &components[scan.parts[0].component]);
         let (across, down) = match alone {
             Some(component) => (component.blocks_wide, component.blocks_high),
@@ -203,7 +224,7 @@ impl FrameDecoder {
         Ok(entropy.position())
     }
 
-    /// The pixels, `[height, width, 3]`.
+    /// Returns the pixels, of shape `[height, width, 3]`.
     fn finish(mut self) -> Vec<u8> {
         for (component, blocks) in std::mem::take(&mut self.coefficients).into_iter().enumerate() {
             let wide = self.frame.components[component].padded_wide;
@@ -216,7 +237,7 @@ impl FrameDecoder {
     }
 }
 
-/// Transforms rows of `wide` blocks of a component into its plane, from row `first` of blocks on.
+/// Transforms rows of `wide` blocks of a component into its plane, beginning at block row `first`.
 fn transform(blocks: &[Block], wide: usize, quantisation: &[u16; 64], plane: &mut Plane, first: usize) {
     let lines = plane.stride * SIDE;
     for (row, blocks) in blocks.chunks_exact(wide).enumerate() {

@@ -1,4 +1,5 @@
-//! Scans: from entropy-coded data to the coefficients of blocks (T.81, annexes F and G).
+//! Decoding of scans: from entropy-coded data to the coefficients of blocks (T.81, annexes F and
+//! G).
 
 use super::bits::{BitReader, HuffmanTable};
 use super::frame::Frame;
@@ -6,34 +7,37 @@ use super::markers::Segment;
 use super::standard;
 use crate::imaging::error::ImageError;
 
-/// The coefficients of a block, row by row.
+/// Coefficients of a block, row by row.
 pub(super) type Block = [i16; 64];
 
-/// From the order of coding to rows. Codes may run past the end in damaged data: all such places are the last.
+/// Position in a block by coding order (zigzag). Indices past 63, which occur in damaged data, map
+/// to the last position.
 const ZIGZAG: [u8; 80] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
     28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
     47, 55, 62, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
 ];
 
-/// What a file put into a place: nothing, or a table, which may be no code.
+/// A slot for a Huffman table: empty, or filled by the file; the inner `None` is a table that is
+/// not a valid code.
 type TableSlot = Option<Option<Box<HuffmanTable>>>;
 
-/// What segments between scans set.
+/// Tables and parameters that the segments between scans define.
 #[derive(Default)]
 pub(super) struct DecoderTables {
-    /// Row by row, as blocks.
+    /// Quantisation tables, row by row like blocks.
     quantisation: [Option<[u16; 64]>; 4],
     dc: [TableSlot; 4],
     ac: [TableSlot; 4],
     restart_interval: u32,
-    /// Whether a JFIF header was seen.
+    /// Whether the file has a JFIF header.
     pub(super) jfif: bool,
-    /// The colour transform that an Adobe header names.
+    /// Colour transform of the Adobe header, if there is one.
     pub(super) adobe: Option<u8>,
 }
 
 impl DecoderTables {
+    /// Reads a segment that defines tables or parameters.
     pub(super) fn read(&mut self, segment: &Segment<'_>) -> Result<(), ImageError> {
         let body = segment.body;
         match segment.marker {
@@ -71,7 +75,7 @@ impl DecoderTables {
             let tables = if for_dc { &mut self.dc } else { &mut self.ac };
             let place = tables.get_mut(usize::from(selector & 15)).filter(|_| selector >> 4 < 2);
             let place = place.ok_or_else(|| ImageError::corrupt("a Huffman table of an unknown kind"))?;
-            // a table that is no code matters only if a scan uses it
+            // An invalid code is an error only if a scan uses it.
             *place = Some(HuffmanTable::new(*counts, values, for_dc).ok());
             body = &rest[16 + total..];
         }
@@ -94,8 +98,8 @@ impl DecoderTables {
         Ok(())
     }
 
-    /// Fills places that the file left empty with the standard tables, as libjpeg does.
-    pub(super) fn complete(&mut self) {
+    /// Fills empty slots with the standard tables, as libjpeg does.
+    pub(super) fn fill_with_standard(&mut self) {
         for (number, place) in self.dc.iter_mut().enumerate() {
             place.get_or_insert_with(|| standard::table(number, true));
         }
@@ -104,6 +108,7 @@ impl DecoderTables {
         }
     }
 
+    /// Returns a quantisation table.
     pub(super) fn quantisation(&self, place: usize) -> Result<[u16; 64], ImageError> {
         self.quantisation
             .get(place)
@@ -113,23 +118,24 @@ impl DecoderTables {
     }
 }
 
-/// A component's part in a scan.
+/// A component of a scan, with its Huffman tables.
 pub(super) struct ScanComponent {
-    /// Its place in the frame.
+    /// Index of the component in the frame.
     pub(super) component: usize,
+    /// Slots of its Huffman tables.
     dc: usize,
     ac: usize,
 }
 
-/// A scan's header (T.81, B.2.3).
+/// Header of a scan (T.81, B.2.3).
 pub(super) struct Scan {
     pub(super) parts: Vec<ScanComponent>,
-    /// First and last coefficient.
+    /// First and last coefficient of the band, in coding order.
     first: usize,
     last: usize,
-    /// Whether bits are added to coefficients of an earlier scan.
+    /// Whether the scan refines coefficients of an earlier scan by one bit.
     refines: bool,
-    /// The lowest bit that this scan gives.
+    /// Lowest bit that the scan codes.
     low_bit: u32,
 }
 
@@ -154,7 +160,7 @@ impl Scan {
         let (first, last) = (usize::from(first), usize::from(last));
         let (high_bit, low_bit) = (approximation >> 4, u32::from(approximation & 15));
         let scan = Self { parts, first, last, refines: high_bit > 0, low_bit };
-        if frame.progressive {
+        if frame.is_progressive {
             let band = if first == 0 { last == 0 } else { first <= last && last < 64 && scan.parts.len() == 1 };
             if !band || low_bit > 13 || (high_bit > 0 && u32::from(high_bit) != low_bit + 1) {
                 return Err(ImageError::corrupt("a progressive scan of impossible parameters"));
@@ -164,18 +170,18 @@ impl Scan {
     }
 }
 
-/// The state of decoding one scan.
+/// Entropy decoder of one scan.
 pub(super) struct EntropyDecoder<'a> {
     scan: &'a Scan,
     tables: &'a DecoderTables,
-    progressive: bool,
+    is_progressive: bool,
     bits: BitReader<'a>,
-    /// Units until the next restart marker.
+    /// Number of units until the next restart marker.
     until_restart: u32,
     next_restart: u8,
-    /// The last DC value of each part.
+    /// Last DC value of each component of the scan.
     predictions: [i32; 4],
-    /// Blocks, this one included, without further coefficients in the band.
+    /// Number of blocks without further coefficients in the band, including the current one.
     end_of_band: u32,
 }
 
@@ -183,13 +189,13 @@ impl<'a> EntropyDecoder<'a> {
     pub(super) fn new(
         scan: &'a Scan,
         tables: &'a DecoderTables,
-        progressive: bool,
+        is_progressive: bool,
         bytes: &'a [u8],
         at: usize,
     ) -> Result<Self, ImageError> {
         for part in &scan.parts {
-            let dc_needed = !progressive || (scan.first == 0 && !scan.refines);
-            let ac_needed = !progressive || scan.first > 0;
+            let dc_needed = !is_progressive || (scan.first == 0 && !scan.refines);
+            let ac_needed = !is_progressive || scan.first > 0;
             if (dc_needed && table(&tables.dc, part.dc).is_none())
                 || (ac_needed && table(&tables.ac, part.ac).is_none())
             {
@@ -199,7 +205,7 @@ impl<'a> EntropyDecoder<'a> {
         Ok(Self {
             scan,
             tables,
-            progressive,
+            is_progressive,
             bits: BitReader::new(bytes, at),
             until_restart: tables.restart_interval,
             next_restart: 0,
@@ -212,7 +218,8 @@ impl<'a> EntropyDecoder<'a> {
         self.bits.position()
     }
 
-    /// Begins a unit, past a restart marker where one is due. False if the data ran out: the unit stays as it is.
+    /// Begins a unit, after skipping a restart marker if one is due. Returns false if the data has
+    /// ended; the unit then keeps its coefficients.
     pub(super) fn begin_unit(&mut self) -> bool {
         if self.tables.restart_interval > 0 {
             if self.until_restart == 0 {
@@ -224,18 +231,18 @@ impl<'a> EntropyDecoder<'a> {
             }
             self.until_restart -= 1;
         }
-        !self.bits.exhausted
+        !self.bits.is_exhausted
     }
 
-    /// Whether nothing more can come.
+    /// Whether the data has ended for good.
     pub(super) fn is_over(&self) -> bool {
-        self.bits.exhausted && self.tables.restart_interval == 0
+        self.bits.is_exhausted && self.tables.restart_interval == 0
     }
 
-    /// Decodes a block of the scan's part number `part`.
+    /// Decodes a block of the scan's component `part`.
     #[inline(always)]
     pub(super) fn decode(&mut self, part: usize, block: &mut Block) {
-        match (self.progressive, self.scan.first, self.scan.refines) {
+        match (self.is_progressive, self.scan.first, self.scan.refines) {
             (false, ..) => self.sequential(part, block),
             (true, 0, false) => self.first_dc(part, block),
             (true, 0, true) => self.refine_dc(block),
@@ -291,7 +298,8 @@ impl<'a> EntropyDecoder<'a> {
         }
     }
 
-    /// The run of blocks that an end-of-band symbol opens, this block included.
+    /// Reads the length of the run of blocks that an end-of-band symbol begins, including the
+    /// current block.
     fn band_run(&mut self, exponent: usize) -> u32 {
         self.bits.refill();
         (1 << exponent) + self.bits.take(exponent as u32) as u32
@@ -329,14 +337,14 @@ impl<'a> EntropyDecoder<'a> {
             self.bits.refill();
             let symbol = self.bits.symbol(table);
             let (mut run, size) = (i32::from(symbol >> 4), symbol & 15);
-            let mut fresh = 0;
+            let mut new_value = 0;
             if size > 0 {
-                fresh = if self.bits.take(1) == 1 { bit } else { -bit };
+                new_value = if self.bits.take(1) == 1 { bit } else { -bit };
             } else if run < 15 {
                 self.end_of_band = self.band_run(run as usize);
                 break;
             }
-            // past coefficients that have a value, each with a bit of correction, and past `run` that have none
+            // Skips nonzero coefficients, each with a correction bit, and `run` zero coefficients.
             while index <= self.scan.last {
                 let coefficient = &mut block[usize::from(ZIGZAG[index])];
                 if *coefficient != 0 {
@@ -350,8 +358,8 @@ impl<'a> EntropyDecoder<'a> {
                 }
                 index += 1;
             }
-            if fresh != 0 {
-                block[usize::from(ZIGZAG[index])] = fresh;
+            if new_value != 0 {
+                block[usize::from(ZIGZAG[index])] = new_value;
             }
             index += 1;
         }
@@ -369,11 +377,11 @@ impl<'a> EntropyDecoder<'a> {
 }
 
 #[inline(always)]
-fn table(places: &[TableSlot; 4], place: usize) -> Option<&HuffmanTable> {
-    places.get(place)?.as_ref()?.as_deref()
+fn table(slots: &[TableSlot; 4], slot: usize) -> Option<&HuffmanTable> {
+    slots.get(slot)?.as_ref()?.as_deref()
 }
 
-/// Adds a bit to the size of a coefficient that has a value.
+/// Adds a correction bit to the magnitude of a nonzero coefficient.
 fn correct(coefficient: &mut i16, bit: i16, larger: bool) {
     if larger && *coefficient & bit == 0 {
         let step = if *coefficient >= 0 { bit } else { -bit };

@@ -1,8 +1,9 @@
-//! The Huffman tables of T.81, annex K.3: what a file means that brings none, such as a frame of motion JPEG.
+//! Standard Huffman tables (T.81, annex K.3), for files without tables of their own, such as motion
+//! JPEG.
 
 use super::bits::HuffmanTable;
 
-/// Numbers of codes by length, and their symbols.
+/// Number of codes of each length, and their symbols.
 type HuffmanSpec<'a> = ([u8; 16], &'a [u8]);
 
 /// Table K.3.
@@ -41,9 +42,9 @@ const CHROMA_AC: HuffmanSpec<'_> = (
     ],
 );
 
-/// The table of a place: 0 for luma, 1 for chroma.
-pub(super) fn table(place: usize, for_dc: bool) -> Option<Box<HuffmanTable>> {
-    let (counts, symbols) = match (place, for_dc) {
+/// Returns the standard table of a slot: 0 for luma, 1 for chroma.
+pub(super) fn table(slot: usize, for_dc: bool) -> Option<Box<HuffmanTable>> {
+    let (counts, symbols) = match (slot, for_dc) {
         (0, true) => LUMA_DC,
         (1, true) => CHROMA_DC,
         (0, false) => LUMA_AC,

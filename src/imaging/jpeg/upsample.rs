@@ -1,12 +1,13 @@
-//! From the samples of a component to a line at full width, as libjpeg's "fancy" upsampling.
+//! Upsampling of a component to full size, as libjpeg's "fancy" upsampling.
 //!
-//! Halved sides are doubled by a triangle filter (3/4 of the nearer sample, 1/4 of the farther), whose rounding alternates
-//! so that it has no bias; at the borders the outermost sample stands for what lies beyond. Other factors, and
-//! components of two samples' width and less that are doubled sideways, repeat samples.
+//! Halved sides are doubled by a triangle filter (3/4 of the nearer sample, 1/4 of the farther)
+//! whose rounding alternates to avoid a bias; at the borders the outermost sample is repeated. For
+//! other factors, and for doubling the width of components that are at most two samples wide,
+//! samples are repeated.
 
 use super::frame::{Component, Frame};
 
-/// The samples of a component, 8 lines a row of blocks.
+/// Samples of a component, 8 lines per row of blocks.
 pub(super) struct Plane {
     pub(super) stride: usize,
     pub(super) samples: Vec<u8>,
@@ -18,7 +19,7 @@ impl Plane {
     }
 }
 
-/// How a component comes to full size.
+/// Method by which a component is upsampled.
 #[derive(Clone, Copy)]
 enum UpsamplingMethod {
     AsIs,
@@ -42,13 +43,13 @@ impl UpsamplingMethod {
     }
 }
 
-/// Gives the lines of one component at full width.
+/// Computes the full-size lines of a component.
 pub(super) struct Upsampler<'a> {
     plane: &'a Plane,
     width: usize,
     height: usize,
     method: UpsamplingMethod,
-    /// A line between the two steps, with one more value on either side.
+    /// A line between the vertical and the horizontal step, with one more value at either end.
     sums: Vec<u16>,
     output: Vec<u8>,
 }
@@ -57,12 +58,12 @@ impl<'a> Upsampler<'a> {
     pub(super) fn new(plane: &'a Plane, component: &Component, frame: &Frame) -> Self {
         let (width, height) = (component.width, component.height);
         let method = UpsamplingMethod::of(component, frame);
-        // an odd width has one value too many, which is cut off
+        // For an odd width the last value is not used.
         let output = vec![0; width * (frame.max_h / component.h)];
         Self { plane, width, height, method, sums: vec![0; width + 2], output }
     }
 
-    /// The full-size line `y`.
+    /// Returns the full-size line `y`.
     #[inline(always)]
     pub(super) fn line(&mut self, y: usize) -> &[u8] {
         match self.method {
@@ -98,7 +99,7 @@ impl<'a> Upsampler<'a> {
         &self.output
     }
 
-    /// The line of samples nearest to the full-size line `y`, and the one beyond it.
+    /// Returns the line of samples nearest to the full-size line `y`, and the second nearest.
     #[inline(always)]
     fn nearest(&self, y: usize) -> (&'a [u8], &'a [u8]) {
         let near = y / 2;
@@ -106,7 +107,8 @@ impl<'a> Upsampler<'a> {
         (&self.plane.line(near)[..self.width], &self.plane.line(far)[..self.width])
     }
 
-    /// Doubles `sums` sideways, which are values times `1 << (bits - 2)`; `left_bias` rounds the left of each two.
+    /// Doubles the width of `sums`, which are samples times `1 << (bits - 2)`; `left_bias` rounds
+    /// the left one of each pair.
     #[inline(always)]
     fn double_across(&mut self, bits: u32, left_bias: u16) {
         let width = self.width;

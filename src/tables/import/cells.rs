@@ -1,4 +1,4 @@
-//! The images of a row, whatever shape its column has.
+//! Extraction of the images of a row from an Arrow array.
 
 use std::collections::VecDeque;
 
@@ -8,32 +8,33 @@ use arrow::datatypes::DataType;
 use super::column::{ColumnLayout, ImageColumn};
 use super::error::ImportLimits;
 
-/// An image of a foreign file.
+/// An image of a Parquet file, before decoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedImage {
-    /// The row in the file, from 0.
+    /// Row in the file, from 0.
     pub row: u64,
-    /// Where the column holds lists, the number in its list, from 0; `None` also for a row whose list is null or empty.
+    /// Index in the row's list, from 0, if the column has lists; `None` also if the list is null or
+    /// empty.
     pub item: Option<usize>,
-    /// The name that the file gives to the image.
+    /// Path of the image according to the file.
     pub path: Option<String>,
-    /// Its bytes.
+    /// Bytes of the image.
     pub bytes: ImportedBytes,
 }
 
-/// The bytes of a foreign image.
+/// The bytes of an image, unless missing or too many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImportedBytes {
     /// The bytes.
     Bytes(Vec<u8>),
-    /// There are none: a null, or an empty list.
+    /// The image is missing: a null or an empty list.
     Null,
-    /// More than the limit: their number.
+    /// The image is larger than the limit, with this number of bytes.
     TooLarge(usize),
 }
 
 impl ImageColumn {
-    /// The images at `index` of `array`, which is row `row` of the file.
+    /// Returns the images at `index` of `array`, which is row `row` of the file.
     pub(super) fn images(
         &self,
         array: &dyn Array,
@@ -41,38 +42,38 @@ impl ImageColumn {
         row: u64,
         limits: &ImportLimits,
     ) -> Result<VecDeque<ImportedImage>, String> {
-        let ColumnLayout::List(item_shape) = self.shape() else {
-            return Ok([image(self.shape(), array, index, row, None, limits)?].into());
+        let ColumnLayout::List(item_layout) = self.layout() else {
+            return Ok([image(self.layout(), array, index, row, None, limits)?].into());
         };
         if array.is_null(index) {
-            return Ok([nothing(row)].into());
+            return Ok([missing_image(row)].into());
         }
         let list = array.as_list_opt::<i32>().ok_or("the column is not the list that its schema says")?;
         let items = list.value(index);
         if items.is_empty() {
-            return Ok([nothing(row)].into());
+            return Ok([missing_image(row)].into());
         }
-        (0..items.len()).map(|item| image(item_shape, items.as_ref(), item, row, Some(item), limits)).collect()
+        (0..items.len()).map(|item| image(item_layout, items.as_ref(), item, row, Some(item), limits)).collect()
     }
 }
 
-fn nothing(row: u64) -> ImportedImage {
+fn missing_image(row: u64) -> ImportedImage {
     ImportedImage { row, item: None, path: None, bytes: ImportedBytes::Null }
 }
 
 fn image(
-    shape: &ColumnLayout,
+    layout: &ColumnLayout,
     array: &dyn Array,
     index: usize,
     row: u64,
     item: Option<usize>,
     limits: &ImportLimits,
 ) -> Result<ImportedImage, String> {
-    let mut image = ImportedImage { item, ..nothing(row) };
+    let mut image = ImportedImage { item, ..missing_image(row) };
     if array.is_null(index) {
         return Ok(image);
     }
-    let bytes = match shape {
+    let bytes = match layout {
         ColumnLayout::File => {
             let file = array.as_struct_opt().ok_or("the column is not the struct that its schema says")?;
             let paths = file.column_by_name("path").and_then(|paths| paths.as_string_opt::<i32>());

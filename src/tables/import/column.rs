@@ -1,4 +1,4 @@
-//! Which column holds the images.
+//! Search for the column that holds the images.
 
 use arrow::datatypes::{DataType, Field};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -9,7 +9,7 @@ use super::error::ImportError;
 use crate::tables::hugging_face;
 use crate::tables::row::type_text;
 
-/// Names by which a plain binary column is taken for one of images.
+/// Names by which a plain binary column is recognised as an image column.
 const IMAGE_NAMES: [&str; 12] =
     ["image", "images", "img", "imgs", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "image_data"];
 
@@ -17,18 +17,19 @@ const IMAGE_NAMES: [&str; 12] =
 #[derive(Debug, Clone)]
 pub(super) struct ImageColumn {
     name: String,
+    /// Index among the top-level columns.
     root: usize,
-    shape: ColumnLayout,
+    layout: ColumnLayout,
 }
 
-/// How a column holds images.
+/// The layout of an image column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ColumnLayout {
-    /// The bytes themselves.
+    /// Binary values.
     Bytes,
-    /// A struct with `bytes` and perhaps `path`, as Hugging Face datasets' `Image` feature.
+    /// Structs with `bytes` and optionally `path`, as the `Image` feature of Hugging Face datasets.
     File,
-    /// A list of either.
+    /// Lists of either.
     List(Box<ColumnLayout>),
 }
 
@@ -60,8 +61,9 @@ fn is_binary(data_type: &DataType) -> bool {
 }
 
 impl ImageColumn {
-    /// The column called `named`, or the one that is found: first by the metadata of Hugging Face datasets, then by being
-    /// a struct with `bytes`, then by being binary with the name of an image.
+    /// Returns the column called `named`, or else searches: first by the metadata of Hugging Face
+    /// datasets, then
+    /// for a struct with `bytes`, then for a binary column with a name typical of images.
     pub(super) fn find(file: &str, metadata: &ArrowReaderMetadata, named: Option<&str>) -> Result<Self, ImportError> {
         let fields = metadata.schema().fields();
         let columns = || {
@@ -69,9 +71,10 @@ impl ImageColumn {
             texts.collect::<Vec<_>>().join(", ")
         };
         let file = || file.to_owned();
-        let usable: Vec<Self> = fields.iter().enumerate().filter_map(|(root, field)| Self::of(root, field)).collect();
+        let candidates: Vec<Self> =
+            fields.iter().enumerate().filter_map(|(root, field)| Self::of(root, field)).collect();
         if let Some(name) = named {
-            if let Some(column) = usable.into_iter().find(|column| column.name == name) {
+            if let Some(column) = candidates.into_iter().find(|column| column.name == name) {
                 return Ok(column);
             }
             return Err(match metadata.schema().field_with_name(name) {
@@ -84,11 +87,11 @@ impl ImageColumn {
         }
         let features = image_features(metadata);
         let by_feature = |column: &Self| features.contains(&column.name);
-        let by_shape = |column: &Self| column.shape.holds_files();
+        let by_layout = |column: &Self| column.layout.holds_files();
         let by_name = |column: &Self| IMAGE_NAMES.contains(&column.name.to_lowercase().as_str());
-        let rules: [&dyn Fn(&Self) -> bool; 3] = [&by_feature, &by_shape, &by_name];
+        let rules: [&dyn Fn(&Self) -> bool; 3] = [&by_feature, &by_layout, &by_name];
         for rule in rules {
-            let mut found: Vec<Self> = usable.iter().filter(|column| rule(column)).cloned().collect();
+            let mut found: Vec<Self> = candidates.iter().filter(|column| rule(column)).cloned().collect();
             if found.len() > 1 {
                 let exact = found.iter().position(|column| column.name == "image");
                 let Some(exact) = exact else {
@@ -105,29 +108,30 @@ impl ImageColumn {
     }
 
     fn of(root: usize, field: &Field) -> Option<Self> {
-        ColumnLayout::of(field.data_type()).map(|shape| Self { name: field.name().clone(), root, shape })
+        ColumnLayout::of(field.data_type()).map(|layout| Self { name: field.name().clone(), root, layout })
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn shape(&self) -> &ColumnLayout {
-        &self.shape
+    pub(super) fn layout(&self) -> &ColumnLayout {
+        &self.layout
     }
 
-    /// The leaves of the Parquet schema that have to be read.
+    /// Returns the leaves of the Parquet schema that have to be read.
     pub(super) fn leaves(&self, schema: &SchemaDescriptor) -> Vec<usize> {
         let is_wanted = |leaf: &usize| {
             let parts = schema.column(*leaf).path().parts().to_vec();
             schema.get_column_root_idx(*leaf) == self.root
-                && (!self.shape.holds_files() || matches!(parts.last().map(String::as_str), Some("bytes" | "path")))
+                && (!self.layout.holds_files() || matches!(parts.last().map(String::as_str), Some("bytes" | "path")))
         };
         (0..schema.num_columns()).filter(is_wanted).collect()
     }
 }
 
-/// The columns that Hugging Face datasets' metadata call images or lists of images.
+/// Returns the columns that the metadata of Hugging Face datasets declares as images or lists of
+/// images.
 fn image_features(metadata: &ArrowReaderMetadata) -> Vec<String> {
     let key_values = metadata.metadata().file_metadata().key_value_metadata();
     let text = key_values.into_iter().flatten().find(|entry| entry.key == hugging_face::METADATA_KEY);
@@ -136,7 +140,7 @@ fn image_features(metadata: &ArrowReaderMetadata) -> Vec<String> {
     let features = info.as_ref().and_then(|info| info.pointer("/info/features")).and_then(Value::as_object);
     let is_image = |feature: &Value| feature["_type"] == "Image";
     let holds_images = |feature: &Value| {
-        // A list is written as [feature], or as {"_type": "Sequence" or "List", "feature": ..}, by the version.
+        // A list is [feature] or {"_type": "Sequence" or "List", "feature": ..} by the version.
         is_image(feature) || is_image(&feature["feature"]) || feature.get(0).is_some_and(is_image)
     };
     let named = features.into_iter().flatten().filter(|(_, feature)| holds_images(feature));

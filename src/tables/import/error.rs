@@ -1,13 +1,14 @@
-//! The limits for imported Parquet files, and the errors of reading one.
+//! Limits and errors of reading images from a Parquet file of another program.
 
 use thiserror::Error;
 
-/// How much memory a file may ask for.
+/// Limits of the memory that a file may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImportLimits {
-    /// A larger image is reported as too large, without its bytes.
+    /// Largest image in bytes; a larger one is reported without its bytes.
     pub image_bytes: usize,
-    /// A file with a larger page, decompressed, is refused: a page is held whole.
+    /// Largest decompressed page in bytes, which is held in memory; a file with a larger one is an
+    /// error.
     pub page_bytes: usize,
 }
 
@@ -17,7 +18,7 @@ impl Default for ImportLimits {
     }
 }
 
-/// Why a Parquet file gives no images.
+/// The reason why the images of a Parquet file cannot be read.
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// The file cannot be opened or read.
@@ -25,20 +26,20 @@ pub enum ImportError {
     Open {
         /// The file.
         file: String,
-        /// What the system says.
+        /// The message of the operating system.
         problem: String,
     },
-    /// The file is not Parquet, or damaged.
+    /// The file is damaged or not Parquet.
     #[error("{file}: damaged or not a Parquet file{}: {problem}", .row_group.map_or(String::new(), |g| format!(" (row group {g})")))]
     Damaged {
         /// The file.
         file: String,
-        /// The row group, where known, from 0.
+        /// The row group, if known, from 0.
         row_group: Option<usize>,
-        /// What the reader says.
+        /// The message of the reader.
         problem: String,
     },
-    /// No column holds images, as far as can be told.
+    /// No column was recognised as the one with images.
     #[error("{file}: no column of images found; name one of its columns: {columns}")]
     NoColumn {
         /// The file.
@@ -51,30 +52,30 @@ pub enum ImportError {
     Ambiguous {
         /// The file.
         file: String,
-        /// The columns in question.
+        /// The candidate columns.
         candidates: String,
     },
-    /// The column that was named is not there.
+    /// The named column does not exist.
     #[error("{file}: no column `{column}`; its columns are: {columns}")]
     UnknownColumn {
         /// The file.
         file: String,
-        /// The name.
+        /// The name of the column.
         column: String,
         /// The columns and their types.
         columns: String,
     },
-    /// The column that was named cannot hold images.
+    /// The named column cannot hold images.
     #[error("{file}: column `{column}` is {found}; images are binary, a struct with binary `bytes`, or lists of these")]
     NotImages {
         /// The file.
         file: String,
-        /// The name.
+        /// The name of the column.
         column: String,
         /// Its type.
         found: String,
     },
-    /// A page larger than the limit.
+    /// A page is larger than the limit.
     #[error(
         "{file}: row group {row_group} has a page of more than {limit} bytes; write the file again with smaller row groups"
     )]

@@ -27,7 +27,7 @@ pub struct ImportFile {
 }
 
 impl ImportFile {
-    /// Opens the file at `path` and finds its column of images, which is `column` if one is named.
+    /// Opens the file at `path` and finds its image column, which is `column` if given.
     pub fn open(path: &Path, column: Option<&str>, limits: ImportLimits) -> Result<Self, ImportError> {
         let file = path.display().to_string();
         let opened = File::open(path).and_then(|opened| opened.metadata().map(|metadata| (opened, metadata)));
@@ -49,17 +49,17 @@ impl ImportFile {
         Ok(Self { name: file.into(), source, metadata, column, mask, limits })
     }
 
-    /// The column of images.
+    /// Returns the name of the image column.
     pub fn column(&self) -> &str {
         self.column.name()
     }
 
-    /// Rows in the file, by its footer.
+    /// Returns the number of rows according to the footer.
     pub fn row_count(&self) -> u64 {
         self.metadata.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs()).sum()
     }
 
-    /// Starts to read the rows of `span`, after a check of the pages that hold them.
+    /// Opens a reader of the rows of `span`, after checking the pages of its row group.
     pub(super) fn open_span(&self, span: &RowSpan) -> Result<ParquetRecordBatchReader, ImportError> {
         let group = self.metadata.metadata().row_group(span.row_group);
         let leaves = self.column.leaves(self.metadata.parquet_schema());
@@ -81,7 +81,8 @@ impl ImportFile {
         guarded(|| builder.build()).map_err(|problem| self.damaged(span.row_group, problem))
     }
 
-    /// Few enough rows that a batch is a small part of what a page may be.
+    /// Returns the batch size, in rows, for a row group: a batch is small compared with the largest
+    /// page.
     fn batch_rows(&self, row_group: usize) -> usize {
         const BATCH_BYTES: u64 = 8 << 20;
         const BATCH_ROWS: u64 = 256;
@@ -92,13 +93,13 @@ impl ImportFile {
         (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS) as usize
     }
 
-    /// An error in a row group.
+    /// Returns the error of a damaged row group.
     pub(super) fn damaged(&self, row_group: usize, problem: String) -> ImportError {
         ImportError::Damaged { file: self.name.to_string(), row_group: Some(row_group), problem }
     }
 }
 
-/// The rows of one row group that are still to come.
+/// The rows of a row group that are not yet read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowSpan {
     /// The row group, from 0.

@@ -1,9 +1,11 @@
-//! Images from Parquet files that other programs wrote: the image column is found, and its cells are streamed one by one.
+//! Images from Parquet files of other programs: the image column is found, and its cells are
+//! streamed.
 //!
-//! Such a file may be damaged or malicious. Its footer and every page header are checked before the Parquet reader sees
-//! them, so that memory is bounded by [`ImportLimits`], and a panic of the reader becomes an error. The Arrow schema that a
-//! writer may have embedded is ignored: the Parquet schema alone says which columns hold bytes, so that large, viewed,
-//! dictionary-encoded and plain binary columns are all read in the same way.
+//! Such a file may be damaged or malicious. Its footer and all page headers are checked before the
+//! Parquet reader sees them, so that memory is bounded by [`ImportLimits`], and a panic of the
+//! reader becomes an error. An Arrow schema that a writer embedded is ignored. The Parquet schema
+//! alone tells which columns hold bytes, so that large, view, dictionary-encoded and plain binary
+//! columns are all read in the same way.
 
 mod cells;
 mod column;

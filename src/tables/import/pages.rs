@@ -1,5 +1,9 @@
-//! A look at every page header of the image column before the Parquet reader decompresses: a page is held whole, so its
-//! size is what bounds memory.
+//! Check of the page headers of the image column before the `parquet` crate reads the pages.
+//!
+//! A page is held in memory as a whole, so its decompressed size bounds memory. Version 60 of the
+//! crate allocates the size that a page header declares, whatever it is, and decompresses gzip,
+//! brotli and LZ4 pages to their end before comparing with that size. It also allocates the
+//! declared length of a text in a page header.
 
 use std::io::{self, Read};
 
@@ -9,21 +13,22 @@ use parquet::file::reader::ChunkReader;
 
 use crate::tables::thrift::{CompactReader, kind};
 
-/// Fields of `PageHeader`.
+/// Field ids of Parquet's `PageHeader`.
 const UNCOMPRESSED_SIZE: i64 = 2;
 const COMPRESSED_SIZE: i64 = 3;
 const DATA_HEADER_V2: i64 = 8;
-/// Fields of `DataPageHeaderV2`.
+/// Field ids of Parquet's `DataPageHeaderV2`.
 const DEFINITION_LEVELS: i64 = 5;
 const REPETITION_LEVELS: i64 = 6;
 
-/// What a page's header says, and where its content starts.
+/// Sizes of a page according to its header, in bytes.
 #[derive(Default)]
 struct PageHeader {
+    /// Offset of the content in the file.
     content: u64,
     compressed: u64,
     uncompressed: u64,
-    /// Bytes of levels that lie uncompressed before the values (pages of version 2).
+    /// Size of the levels, which precede the values uncompressed in pages of version 2.
     levels: u64,
 }
 
@@ -62,7 +67,7 @@ pub(super) fn check<'a>(
             let damaged = |e: String| PageProblem::Damaged(format!("the page at byte {position}: {e}"));
             let page = page_at(source, position, end).map_err(damaged)?;
             if page.uncompressed > limit as u64
-                || grows_beyond(source, &page, chunk.compression(), limit as u64).map_err(damaged)?
+                || exceeds(source, &page, chunk.compression(), limit as u64).map_err(damaged)?
             {
                 return Err(PageProblem::TooLarge);
             }
@@ -72,11 +77,12 @@ pub(super) fn check<'a>(
     Ok(())
 }
 
+/// Reads the header of the page at `position`; the page must end before `end`.
 fn page_at(source: &impl ChunkReader, position: u64, end: u64) -> Result<PageHeader, String> {
     let input = source.get_read(position).map_err(|e| e.to_string())?;
     let mut header = CompactReader::new(input, end - position);
     let page = read_header(&mut header).map_err(|e| e.to_string())?;
-    let page = PageHeader { content: position + header.taken(), ..page };
+    let page = PageHeader { content: position + header.bytes_read(), ..page };
     if page.content.saturating_add(page.compressed) > end || page.levels > page.compressed {
         return Err("it goes on beyond its end".to_owned());
     }
@@ -118,10 +124,11 @@ fn invalid(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// Whether a page decompresses to more than `limit`, whatever its header says. Most codecs stop at the size that the
-/// header gives; gzip, brotli and framed LZ4 go on to the end of their input, so that these are decompressed once to count.
-fn grows_beyond(source: &impl ChunkReader, page: &PageHeader, codec: Compression, limit: u64) -> Result<bool, String> {
-    // The largest growth of gzip's and LZ4's formats; brotli's has no bound of use.
+/// Whether a page decompresses to more than `limit` bytes, regardless of its header. Most codecs
+/// stop at the size in the header; gzip, brotli and framed LZ4 decompress to the end of their
+/// input, so they are decompressed once here to count.
+fn exceeds(source: &impl ChunkReader, page: &PageHeader, codec: Compression, limit: u64) -> Result<bool, String> {
+    // Largest compression ratios of gzip and LZ4; that of brotli has no useful bound.
     let growth = match codec {
         Compression::GZIP(_) => 1032,
         Compression::LZ4 => 255,
@@ -144,7 +151,7 @@ fn grows_beyond(source: &impl ChunkReader, page: &PageHeader, codec: Compression
             Ok(0) => return Ok(false),
             Ok(bytes) => total += bytes as u64,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // Not what its codec says (LZ4 has two framings), or damaged: the Parquet reader finds the same and says so.
+            // Damaged, or of another format (LZ4 has two framings): the Parquet reader reports it.
             Err(_) => return Ok(false),
         }
         if total > limit {
@@ -164,8 +171,8 @@ mod tests {
 
     const SIZE: usize = 4 << 20;
 
-    /// A page whose header says that it is small.
-    fn lying_page(content: &Bytes, levels: u64) -> PageHeader {
+    /// Returns a page whose header understates its size.
+    fn understated_page(content: &Bytes, levels: u64) -> PageHeader {
         PageHeader { content: 0, compressed: content.len() as u64, uncompressed: 10, levels }
     }
 
@@ -188,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_grow_more_than_they_say_are_found() {
+    fn pages_larger_than_declared_are_detected() {
         let codecs = [
             (Compression::GZIP(GzipLevel::default()), gzip()),
             (Compression::BROTLI(BrotliLevel::default()), brotli()),
@@ -196,29 +203,32 @@ mod tests {
         ];
         for (codec, content) in codecs {
             assert!(content.len() < SIZE / 100);
-            let levelled = Bytes::from([b"levels".as_slice(), &content].concat());
+            let with_levels = Bytes::from([b"levels".as_slice(), &content].concat());
             let content = Bytes::from(content);
-            for (content, levels) in [(content, 0), (levelled, 6)] {
-                let page = lying_page(&content, levels);
+            for (content, levels) in [(content, 0), (with_levels, 6)] {
+                let page = understated_page(&content, levels);
                 let limit = SIZE as u64;
-                assert_eq!(grows_beyond(&content, &page, codec, limit), Ok(false), "{codec:?}");
-                assert_eq!(grows_beyond(&content, &page, codec, limit - 1), Ok(true), "{codec:?}");
-                assert_eq!(grows_beyond(&content, &page, Compression::SNAPPY, 1), Ok(false));
+                assert_eq!(exceeds(&content, &page, codec, limit), Ok(false), "{codec:?}");
+                assert_eq!(exceeds(&content, &page, codec, limit - 1), Ok(true), "{codec:?}");
+                assert_eq!(exceeds(&content, &page, Compression::SNAPPY, 1), Ok(false));
             }
         }
     }
 
     #[test]
-    fn impossible_headers_are_refused() {
+    fn invalid_page_headers_are_errors() {
         let page =
             |bytes: &[u8]| page_at(&Bytes::copy_from_slice(bytes), 0, bytes.len() as u64).map(|page| page.content);
-        // type 0, uncompressed 3, compressed 3, and three bytes of content
+        // Page type 0, uncompressed size 3, compressed size 3, and three bytes of content.
         assert_eq!(page(&[0x15, 0, 0x15, 6, 0x15, 6, 0, 1, 2, 3]), Ok(7));
-        assert!(page(&[0x15, 0, 0x15, 6, 0x15, 8, 0, 1, 2, 3]).is_err(), "content beyond the end");
+        assert!(page(&[0x15, 0, 0x15, 6, 0x15, 8, 0, 1, 2, 3]).is_err(), "the content ends after the file");
         assert!(page(&[0x15, 0, 0x15, 6, 0x15, 5, 0, 1, 2, 3]).is_err(), "a negative size");
         assert!(page(&[0x15, 0, 0x15, 6, 0]).is_err(), "no compressed size");
-        assert!(page(&[0x15, 0, 0x15]).is_err(), "cut");
-        assert!(page(&[0x1c; 400]).is_err(), "structs without end");
-        assert!(page(&[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0]).is_err(), "a text without end");
+        assert!(page(&[0x15, 0, 0x15]).is_err(), "truncated");
+        assert!(page(&[0x1c; 400]).is_err(), "endless nesting");
+        assert!(
+            page(&[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0]).is_err(),
+            "a text longer than the file"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The images of a file's rows as an iterator.
+//! Iterator over the images of a file's rows.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,12 +12,12 @@ use super::file::{ImportFile, RowSpan};
 use crate::tables::source::guarded;
 
 impl ImportFile {
-    /// The images of all rows.
+    /// Returns the images of all rows.
     pub fn rows(&self) -> ImportRows {
         self.rows_in(0..u64::MAX)
     }
 
-    /// The images of the rows in `range`, numbered as in the whole file.
+    /// Returns the images of the rows in `range`, numbered as in the whole file.
     pub fn rows_in(&self, range: Range<u64>) -> ImportRows {
         let mut spans = VecDeque::new();
         let mut start = 0;
@@ -29,19 +29,21 @@ impl ImportFile {
             }
             start = end;
         }
-        ImportRows { file: self.clone(), spans, current: None, ready: VecDeque::new(), ended: false }
+        ImportRows { file: self.clone(), spans, current: None, ready: VecDeque::new(), is_ended: false }
     }
 }
 
-/// The images of some rows, in order. It ends after the first error.
+/// An iterator over the images of some rows, in order, which ends after the first error.
 pub struct ImportRows {
     file: ImportFile,
     spans: VecDeque<RowSpan>,
     current: Option<OpenSpan>,
+    /// Images that are read but not yet returned.
     ready: VecDeque<ImportedImage>,
-    ended: bool,
+    is_ended: bool,
 }
 
+/// A row span with its reader.
 struct OpenSpan {
     span: RowSpan,
     batches: ParquetRecordBatchReader,
@@ -72,7 +74,8 @@ impl ImportRows {
 }
 
 impl OpenSpan {
-    /// The images of the next row, which may be none yet when a batch had to be loaded; `None` at the end of the span.
+    /// Returns the images of the next row, or no images after loading a batch, or `None` at the end
+    /// of the span.
     fn step(&mut self, file: &ImportFile) -> Result<Option<VecDeque<ImportedImage>>, String> {
         if let Some(array) = self.array.as_ref().filter(|array| self.next_in_array < array.len()) {
             let images = file.column.images(array.as_ref(), self.next_in_array, self.span.next_row, &file.limits)?;
@@ -98,11 +101,11 @@ impl Iterator for ImportRows {
     type Item = Result<ImportedImage, ImportError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.is_ended {
             return None;
         }
         let image = self.next_image().transpose();
-        self.ended = !matches!(image, Some(Ok(_)));
+        self.is_ended = !matches!(image, Some(Ok(_)));
         image
     }
 }
