@@ -25,7 +25,7 @@ const NAMED: usize = 3;
 /// How two results are the same, the strictest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Level {
+pub enum MatchLevel {
     /// The objects have the same digests: every byte.
     Bits,
     /// The rows (or tensors) are the same, and written otherwise.
@@ -51,9 +51,9 @@ pub struct Mismatch {
 
 /// How two results compare.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Compared {
+pub struct ComparisonResult {
     /// The strictest level that holds; `None` when none does.
-    pub level: Option<Level>,
+    pub level: Option<MatchLevel>,
     /// Where they differ, the first few places, where no level holds.
     pub mismatches: Vec<Mismatch>,
     /// The largest difference of numbers that were compared within tolerances.
@@ -66,8 +66,8 @@ pub fn results<E: std::fmt::Display>(
     again: &StageResult,
     read_stored: impl Fn(&Output) -> Result<Vec<u8>, E>,
     read_again: impl Fn(&Output) -> Result<Vec<u8>, E>,
-) -> Compared {
-    let mut finding = Finding::default();
+) -> ComparisonResult {
+    let mut finding = ResultComparison::default();
     if (&stored.counts, &stored.figures) != (&again.counts, &again.figures) {
         let of = |result: &StageResult| serde_json::json!({"counts": result.counts, "figures": result.figures});
         finding.values("result", "counts and figures", "", &of(stored), &of(again));
@@ -91,26 +91,26 @@ pub fn results<E: std::fmt::Display>(
 }
 
 /// What is found so far.
-struct Finding {
-    level: Option<Level>,
+struct ResultComparison {
+    level: Option<MatchLevel>,
     mismatches: Vec<Mismatch>,
     largest: Option<f64>,
 }
 
-impl Default for Finding {
+impl Default for ResultComparison {
     fn default() -> Self {
-        Self { level: Some(Level::Bits), mismatches: Vec::new(), largest: None }
+        Self { level: Some(MatchLevel::Bits), mismatches: Vec::new(), largest: None }
     }
 }
 
-impl Finding {
-    fn compared(self) -> Compared {
+impl ResultComparison {
+    fn compared(self) -> ComparisonResult {
         let Self { level, mismatches, largest } = self;
-        Compared { level, mismatches, largest }
+        ComparisonResult { level, mismatches, largest }
     }
 
     /// No better level than this one holds.
-    fn at_most(&mut self, level: Level) {
+    fn at_most(&mut self, level: MatchLevel) {
         self.level = self.level.map(|so_far| so_far.max(level));
     }
 
@@ -123,7 +123,7 @@ impl Finding {
     }
 
     fn objects(&mut self, output: &Output, stored: Vec<u8>, again: Vec<u8>) {
-        self.at_most(Level::Rows);
+        self.at_most(MatchLevel::Rows);
         let table = output.role.as_str();
         match output.object.kind {
             ObjectKind::Parquet => match (rows(table, stored), rows(table, again)) {
@@ -191,7 +191,7 @@ impl Finding {
         // What is no number is near nothing.
         let near = difference <= allowed;
         if near && difference > 0.0 {
-            self.at_most(Level::Tolerances);
+            self.at_most(MatchLevel::Tolerances);
         }
         near
     }
@@ -281,8 +281,8 @@ mod tests {
 
     use super::*;
 
-    fn level(a: &Value, b: &Value) -> Option<Level> {
-        let mut finding = Finding { level: Some(Level::Rows), ..Finding::default() };
+    fn level(a: &Value, b: &Value) -> Option<MatchLevel> {
+        let mut finding = ResultComparison { level: Some(MatchLevel::Rows), ..ResultComparison::default() };
         finding.values("answers", "r", "", a, b);
         finding.level
     }
@@ -295,19 +295,19 @@ mod tests {
             other[column] = value;
             other
         };
-        assert_eq!(level(&row, &row), Some(Level::Rows));
-        assert_eq!(level(&row, &with("logprobs", json!([-0.500_001, -1.25]))), Some(Level::Tolerances));
+        assert_eq!(level(&row, &row), Some(MatchLevel::Rows));
+        assert_eq!(level(&row, &with("logprobs", json!([-0.500_001, -1.25]))), Some(MatchLevel::Tolerances));
         assert_eq!(level(&row, &with("logprobs", json!([-0.501, -1.25]))), None);
         assert_eq!(level(&row, &with("logprobs", json!([-0.5]))), None);
         assert_eq!(level(&row, &with("token_ids", json!([4]))), None);
         assert_eq!(level(&row, &with("text", json!(null))), None);
-        assert_eq!(level(&json!({"loss": 1000.0}), &json!({"loss": 1000.05})), Some(Level::Tolerances));
+        assert_eq!(level(&json!({"loss": 1000.0}), &json!({"loss": 1000.05})), Some(MatchLevel::Tolerances));
         assert_eq!(level(&json!({"loss": 1.0}), &json!({"loss": 1.05})), None);
     }
 
     #[test]
     fn a_difference_names_its_place() {
-        let mut finding = Finding::default();
+        let mut finding = ResultComparison::default();
         finding.values("answers", "r", "", &json!({"logprobs": [1.0, 2.0]}), &json!({"logprobs": [1.0, 2.5]}));
         let found = finding.compared();
         assert_eq!(found.level, None);
@@ -319,12 +319,12 @@ mod tests {
     fn weights_have_a_tolerance() {
         let of = |value: f32| HashMap::from([("w".to_owned(), vec![1.0, value])]);
         let level = |a: f32, b: f32| {
-            let mut finding = Finding { level: Some(Level::Rows), ..Finding::default() };
+            let mut finding = ResultComparison { level: Some(MatchLevel::Rows), ..ResultComparison::default() };
             finding.tensors("weights", &of(a), &of(b));
             finding.level
         };
-        assert_eq!(level(0.5, 0.5), Some(Level::Rows));
-        assert_eq!(level(0.5, 0.500_001), Some(Level::Tolerances));
+        assert_eq!(level(0.5, 0.5), Some(MatchLevel::Rows));
+        assert_eq!(level(0.5, 0.500_001), Some(MatchLevel::Tolerances));
         assert_eq!(level(0.5, 0.6), None);
         assert_eq!(level(0.5, f32::NAN), None);
     }

@@ -6,14 +6,14 @@ use super::interval::wilson;
 use super::truth::SceneTruth;
 use crate::grading::compare;
 use crate::ids::ImageId;
-use crate::scenes::truth::{Truth, Verdict};
+use crate::scenes::truth::{SceneJudgement, Truth};
 
 /// Bins of confidence.
 const BINS: usize = 10;
 
 /// A question with the label that it was given.
 #[derive(Debug, Clone, Copy)]
-pub struct Labelled<'a> {
+pub struct LabelledQuestion<'a> {
     /// The image.
     pub image: ImageId,
     /// The question.
@@ -26,7 +26,7 @@ pub struct Labelled<'a> {
 
 /// A share of right labels with its 95 % interval (Wilson).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Share {
+pub struct Proportion {
     /// Right ones.
     pub right: u64,
     /// All of them.
@@ -37,7 +37,7 @@ pub struct Share {
     pub high: Option<f64>,
 }
 
-impl Share {
+impl Proportion {
     fn of(right: u64, of: u64) -> Self {
         let interval = wilson(right, of);
         Self { right, of, low: interval.map(|(low, _)| low), high: interval.map(|(_, high)| high) }
@@ -51,27 +51,27 @@ impl Share {
 
 /// Labels of a range of confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Bin {
+pub struct ConfidenceBin {
     /// The lower end, included.
     pub from: f64,
     /// The upper end, not included but for 1.
     pub to: f64,
     /// How many of them are right.
-    pub labels: Share,
+    pub labels: Proportion,
 }
 
 /// How good labels are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct LabelFigures {
+pub struct LabelStatistics {
     /// Questions.
     pub questions: u64,
     /// Questions about known scenes.
     pub with_truth: u64,
     /// Of these, questions of a known family with one meaning: their labels that are right, `none` being right for those that have
     /// no answer.
-    pub labels: Share,
+    pub labels: Proportion,
     /// Of these, only the questions that have an answer.
-    pub answerable: Share,
+    pub answerable: Proportion,
     /// Questions with a tie between what they ask for.
     pub ties: u64,
     /// Questions that take for granted what is not so.
@@ -81,12 +81,12 @@ pub struct LabelFigures {
     /// Questions of no known family, whose truth is not decided.
     pub unknown: u64,
     /// The labels by confidence.
-    pub by_confidence: Vec<Bin>,
+    pub by_confidence: Vec<ConfidenceBin>,
 }
 
 /// Judges labels.
-pub fn figures<'a>(truth: &SceneTruth, rows: impl IntoIterator<Item = Labelled<'a>>) -> LabelFigures {
-    let mut figures = LabelFigures::default();
+pub fn figures<'a>(truth: &SceneTruth, rows: impl IntoIterator<Item = LabelledQuestion<'a>>) -> LabelStatistics {
+    let mut figures = LabelStatistics::default();
     let (mut right, mut of, mut answered, mut answerable) = (0, 0, 0, 0);
     let mut bins = [(0u64, 0u64); BINS];
     for row in rows {
@@ -94,12 +94,12 @@ pub fn figures<'a>(truth: &SceneTruth, rows: impl IntoIterator<Item = Labelled<'
         let Some(verdict) = truth.judge(row.image, row.question) else { continue };
         figures.with_truth += 1;
         let truth = match verdict {
-            Verdict::Known(_, truth) => truth,
-            Verdict::Ambiguous(_) => {
+            SceneJudgement::Known(_, truth) => truth,
+            SceneJudgement::Ambiguous(_) => {
                 figures.ambiguous += 1;
                 continue;
             }
-            Verdict::Unknown => {
+            SceneJudgement::Unknown => {
                 figures.unknown += 1;
                 continue;
             }
@@ -121,12 +121,12 @@ pub fn figures<'a>(truth: &SceneTruth, rows: impl IntoIterator<Item = Labelled<'
             *bin = (bin.0 + u64::from(is_right), bin.1 + 1);
         }
     }
-    figures.labels = Share::of(right, of);
-    figures.answerable = Share::of(answered, answerable);
+    figures.labels = Proportion::of(right, of);
+    figures.answerable = Proportion::of(answered, answerable);
     let edge = |n: usize| n as f64 / BINS as f64;
     figures.by_confidence = (bins.iter().enumerate())
         .filter(|(_, (_, of))| *of > 0)
-        .map(|(n, &(right, of))| Bin { from: edge(n), to: edge(n + 1), labels: Share::of(right, of) })
+        .map(|(n, &(right, of))| ConfidenceBin { from: edge(n), to: edge(n + 1), labels: Proportion::of(right, of) })
         .collect();
     figures
 }

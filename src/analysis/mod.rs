@@ -1,7 +1,7 @@
 //! Analysis: questions about tables.
 
-pub mod alignment;
 pub mod compare;
+pub mod consistency;
 pub mod interval;
 pub mod labels;
 pub mod lineage;

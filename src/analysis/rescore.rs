@@ -7,14 +7,14 @@ use serde::ser::SerializeMap;
 
 use crate::grading::Vote;
 use crate::ids::{GroupId, QuestionId};
-use crate::reward::{self, Dropped, Preset, Question, questioner_rewards};
+use crate::reward::{self, DropReason, Preset, QuestionOutcome, questioner_rewards};
 use crate::tables::{QuestionRow, VoteRow};
 
 /// What settings make of a set of questions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Scored {
+pub struct RescoreResult {
     /// Every question in order, with its reward and whether the curriculum keeps it.
-    pub questions: Vec<ScoredQuestion>,
+    pub questions: Vec<RescoredQuestion>,
     /// Questions kept.
     pub kept: usize,
     /// Questions dropped, by reason.
@@ -27,33 +27,33 @@ pub struct Scored {
 
 /// A question under some settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ScoredQuestion {
+pub struct RescoredQuestion {
     /// The question.
     pub question_id: QuestionId,
     /// The Questioner's reward; `None` for a valid question without a vote, and for all where clustering is refused.
     pub reward: Option<f64>,
     /// Whether the curriculum keeps it.
     #[serde(flatten)]
-    pub fate: Fate,
+    pub decision: Decision,
 }
 
 /// Whether a question is kept: `{"kept": true, "confidence": 0.5}` or `{"kept": false, "dropped": "below_band"}`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
+pub enum Decision {
     /// Kept, by this confidence.
     Kept(f64),
     /// Dropped, for this reason.
     Dropped(String),
 }
 
-impl Fate {
+impl Decision {
     /// Whether the question is kept.
     pub fn is_kept(&self) -> bool {
         matches!(self, Self::Kept(_))
     }
 }
 
-impl Serialize for Fate {
+impl Serialize for Decision {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
         map.serialize_entry("kept", &self.is_kept())?;
@@ -93,26 +93,26 @@ impl Distribution {
 
 /// Scores questions (one step, all its groups) under a preset. A vote without its question is of no account. Where a scope
 /// has more questions than can be clustered, no question has a reward and the note says so; the filter needs none.
-pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) -> Scored {
+pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) -> RescoreResult {
     let votes: HashMap<QuestionId, Vote> = votes.iter().map(|row| (row.question_id, vote_of(row))).collect();
     let (rewards, note) = match rewards(questions, &votes, preset) {
         Ok(rewards) => (rewards, None),
         Err(error) => (vec![None; questions.len()], Some(format!("no rewards: {error}"))),
     };
     let mut dropped = BTreeMap::new();
-    let scored: Vec<ScoredQuestion> = questions
+    let scored: Vec<RescoredQuestion> = questions
         .iter()
         .zip(rewards)
         .map(|(row, reward)| {
-            let fate = keep(row, votes.get(&row.question_id), preset);
-            if let Fate::Dropped(reason) = &fate {
+            let decision = keep(row, votes.get(&row.question_id), preset);
+            if let Decision::Dropped(reason) = &decision {
                 *dropped.entry(reason.clone()).or_insert(0) += 1;
             }
-            ScoredQuestion { question_id: row.question_id, reward, fate }
+            RescoredQuestion { question_id: row.question_id, reward, decision }
         })
         .collect();
-    Scored {
-        kept: scored.iter().filter(|q| q.fate.is_kept()).count(),
+    RescoreResult {
+        kept: scored.iter().filter(|q| q.decision.is_kept()).count(),
         rewards: Distribution::of(scored.iter().filter_map(|q| q.reward).collect()),
         questions: scored,
         dropped,
@@ -136,7 +136,7 @@ fn rewards(
     preset: &Preset,
 ) -> Result<Vec<Option<f64>>, reward::ClusterError> {
     let mut group_of: HashMap<GroupId, usize> = HashMap::new();
-    let mut groups: Vec<Vec<Question>> = Vec::new();
+    let mut groups: Vec<Vec<QuestionOutcome>> = Vec::new();
     let mut places = Vec::with_capacity(questions.len());
     for row in questions {
         let group = *group_of.entry(row.group_id).or_insert(groups.len());
@@ -147,30 +147,32 @@ fn rewards(
             votes.get(&row.question_id).and_then(|vote| reward::confidence(vote, preset.reward_denominator));
         let text = row.question.clone().unwrap_or_default();
         places.push((group, groups[group].len(), !row.valid || votes.contains_key(&row.question_id)));
-        groups[group].push(Question { text, valid: row.valid, confidence: confidence.unwrap_or(0.0) });
+        groups[group].push(QuestionOutcome { text, valid: row.valid, confidence: confidence.unwrap_or(0.0) });
     }
     let rewards = questioner_rewards(&groups, &preset.questioner)?;
     Ok(places.into_iter().map(|(group, place, known)| known.then(|| rewards[group][place].reward)).collect())
 }
 
-fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Fate {
-    let Some(question) = row.question.as_ref().filter(|_| row.valid) else { return Fate::Dropped("invalid".into()) };
-    let Some(vote) = vote else { return Fate::Dropped("no_vote".into()) };
+fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Decision {
+    let Some(question) = row.question.as_ref().filter(|_| row.valid) else {
+        return Decision::Dropped("invalid".into());
+    };
+    let Some(vote) = vote else { return Decision::Dropped("no_vote".into()) };
     match reward::keep(question, vote, preset.label_denominator, &preset.difficulty) {
-        Ok(confidence) => Fate::Kept(confidence),
-        Err(why) => Fate::Dropped(reason(&why).to_owned()),
+        Ok(confidence) => Decision::Kept(confidence),
+        Err(why) => Decision::Dropped(reason(&why).to_owned()),
     }
 }
 
 /// The word of the `rejects` table for a dropped question.
-fn reason(why: &Dropped) -> &'static str {
+fn reason(why: &DropReason) -> &'static str {
     match why {
-        Dropped::NoAnswer => "no_answer",
-        Dropped::QuestionContains(_) => "question_contains",
-        Dropped::MajorityContains(_) => "majority_contains",
-        Dropped::BelowBand(_) => "below_band",
-        Dropped::AboveBand(_) => "above_band",
-        Dropped::SmallMargin(_) => "small_margin",
+        DropReason::NoAnswer => "no_answer",
+        DropReason::QuestionContains(_) => "question_contains",
+        DropReason::MajorityContains(_) => "majority_contains",
+        DropReason::BelowBand(_) => "below_band",
+        DropReason::AboveBand(_) => "above_band",
+        DropReason::SmallMargin(_) => "small_margin",
     }
 }
 
@@ -180,7 +182,7 @@ mod tests {
 
     #[test]
     fn reasons_are_spelt_in_one_way() {
-        for why in [Dropped::NoAnswer, Dropped::BelowBand(0.1), Dropped::QuestionContains("box".into())] {
+        for why in [DropReason::NoAnswer, DropReason::BelowBand(0.1), DropReason::QuestionContains("box".into())] {
             assert_eq!(serde_json::to_value(&why).unwrap()["reason"], reason(&why));
         }
     }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::ids::{Digest, ImageId};
-use crate::scenes::truth::{Verdict, judge};
-use crate::scenes::{Object, object_of};
+use crate::scenes::truth::{SceneJudgement, judge};
+use crate::scenes::{SceneObject, object_of};
 use crate::tables::{self, SceneObjectRow, TableError};
 
 /// A file of truth that cannot be used.
@@ -30,7 +30,7 @@ pub enum TruthError {
 /// The scenes whose images are at hand, by their images.
 #[derive(Debug, Default)]
 pub struct SceneTruth {
-    scenes: HashMap<ImageId, Vec<Object>>,
+    scenes: HashMap<ImageId, Vec<SceneObject>>,
     /// Scenes whose image file is not beside the table.
     pub without_image: usize,
 }
@@ -42,14 +42,14 @@ impl SceneTruth {
     /// See [`TruthError`].
     pub fn read(file: &Path) -> Result<Self, TruthError> {
         let rows: Vec<SceneObjectRow> = tables::read_file(file)?;
-        let mut by_image: BTreeMap<&str, Vec<Object>> = BTreeMap::new();
+        let mut by_image: BTreeMap<&str, Vec<SceneObject>> = BTreeMap::new();
         for (n, row) in rows.iter().enumerate() {
             let object = object_of(row).ok_or_else(|| TruthError::Row { file: file.to_owned(), row: n })?;
             by_image.entry(&row.image).or_default().push(object);
         }
         let folder = file.parent().unwrap_or(Path::new(""));
         let number = by_image.len();
-        let scenes: HashMap<ImageId, Vec<Object>> = by_image
+        let scenes: HashMap<ImageId, Vec<SceneObject>> = by_image
             .into_par_iter()
             .filter_map(|(image, objects)| {
                 let bytes = std::fs::read(folder.join(image)).ok()?;
@@ -70,7 +70,7 @@ impl SceneTruth {
     }
 
     /// What is known about a question; `None` where the image is no known scene.
-    pub fn judge(&self, image: ImageId, question: &str) -> Option<Verdict> {
+    pub fn judge(&self, image: ImageId, question: &str) -> Option<SceneJudgement> {
         self.scenes.get(&image).map(|objects| judge(question, objects))
     }
 }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::error::CommandError;
 use crate::device::{DeviceChoice, DeviceClass};
 use crate::evolution::pipeline::Pipeline;
-use crate::reward::Scope;
+use crate::reward::DiversityScope;
 use crate::store::{Store, is_name};
 use crate::vlm::safetensors_header::StoredType;
 
@@ -134,6 +134,6 @@ impl ThreadArgs {
 }
 
 /// Parses a scope of the diversity penalty, `group` or `step`.
-pub fn parse_scope(name: &str) -> Result<Scope, String> {
+pub fn parse_scope(name: &str) -> Result<DiversityScope, String> {
     serde_json::from_value(name.into()).map_err(|_| "expected group or step".to_owned())
 }

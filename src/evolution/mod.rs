@@ -30,7 +30,7 @@ mod slices;
 mod stopped_round;
 mod training;
 
-pub use self::audit::{Audit, Misaligned, audit, curriculum_truth};
+pub use self::audit::{Audit, Inconsistency, audit, curriculum_truth};
 pub use self::branch::{BranchRequest, BranchResult, branch};
 pub use self::context::{EvolutionContext, PinnedInputs, Roles};
 pub use self::error::EvolutionError;

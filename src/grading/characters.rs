@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 const TABLE: &str = include_str!("characters.tsv");
 
 #[derive(Default)]
-struct Classes {
+struct CharacterClasses {
     /// Ranges of letters above ASCII, both ends included, in order.
     letters: Vec<(u32, u32)>,
     /// The code point of the zero of each script that has decimal digits, in order.
@@ -18,10 +18,10 @@ struct Classes {
     accents: HashMap<(char, char), char>,
 }
 
-fn classes() -> &'static Classes {
-    static CLASSES: OnceLock<Classes> = OnceLock::new();
+fn classes() -> &'static CharacterClasses {
+    static CLASSES: OnceLock<CharacterClasses> = OnceLock::new();
     CLASSES.get_or_init(|| {
-        let mut classes = Classes::default();
+        let mut classes = CharacterClasses::default();
         for line in TABLE.lines() {
             let mut fields = line.split('\t');
             let (kind, first) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));

@@ -7,9 +7,9 @@
 mod boxed;
 mod characters;
 mod expression;
-mod first_form;
 mod latex;
-mod second_form;
+mod mathd_form;
+mod sympy_form;
 mod tuples;
 mod votes;
 
@@ -28,13 +28,15 @@ const MAX_ELEMENTS: usize = 256;
 /// The rule that decided whether two answers are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Via {
+pub enum MatchRule {
     /// Equal: the texts are the same.
     Text,
-    /// Equal: the first normal forms are the same.
-    FirstForm,
-    /// Equal: the second normal forms are the same.
-    SecondForm,
+    /// Equal: the first normal forms ([`mathd_form`]) are the same.
+    #[serde(rename = "first-form")]
+    MathdForm,
+    /// Equal: the second normal forms ([`sympy_form`]) are the same.
+    #[serde(rename = "second-form")]
+    SympyForm,
     /// One of the answers is empty and the other is not.
     Empty,
     /// Different: the tuples or intervals have different brackets.
@@ -55,11 +57,12 @@ pub enum Via {
 
 /// Whether two answers are the same, and which rule says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct Comparison {
     /// The answers are the same.
     pub equal: bool,
     /// What decided.
-    pub via: Via,
+    #[serde(rename = "via")]
+    pub rule: MatchRule,
 }
 
 /// An answer with what comparing it needs, worked out once.
@@ -78,9 +81,9 @@ impl Answer {
             let [first, second] = [String::new(), String::new()];
             return Self { text: text.to_owned(), first, second, elements: Vec::new() };
         }
-        let second = second_form::second_form(text);
+        let second = sympy_form::sympy_form(text);
         let elements = tuples::elements(&second);
-        Self { text: text.to_owned(), first: first_form::first_form(text), second, elements }
+        Self { text: text.to_owned(), first: mathd_form::mathd_form(text), second, elements }
     }
 
     /// The answer as it was given.
@@ -89,7 +92,7 @@ impl Answer {
     }
 
     /// Whether two answers are the same, asked in both directions as VisPlay does.
-    pub fn compare(&self, other: &Self) -> Verdict {
+    pub fn compare(&self, other: &Self) -> Comparison {
         let forward = self.grade(other);
         // The directions differ only where brackets close in one answer what the other has opened.
         if forward.equal || (is_closed(&self.second) && is_closed(&other.second)) {
@@ -100,7 +103,7 @@ impl Answer {
     }
 
     /// Whether this answer is right when the other is the truth: mathruler's `grade_answer(self, truth)`.
-    pub fn grade(&self, truth: &Self) -> Verdict {
+    pub fn grade(&self, truth: &Self) -> Comparison {
         self.grade_within(truth, &mut Budget::new())
     }
 
@@ -109,35 +112,35 @@ impl Answer {
     }
 
     /// All elements of a tuple share one budget.
-    fn grade_within(&self, truth: &Self, budget: &mut Budget) -> Verdict {
-        let verdict = |equal, via| Verdict { equal, via };
+    fn grade_within(&self, truth: &Self, budget: &mut Budget) -> Comparison {
+        let verdict = |equal, rule| Comparison { equal, rule };
         if self.text == truth.text {
-            return verdict(true, Via::Text);
+            return verdict(true, MatchRule::Text);
         }
         if self.is_too_long() || truth.is_too_long() {
-            return verdict(false, Via::Unreadable);
+            return verdict(false, MatchRule::Unreadable);
         }
         if self.first == truth.first {
-            return verdict(true, Via::FirstForm);
+            return verdict(true, MatchRule::MathdForm);
         }
         if self.second == truth.second {
-            return verdict(true, Via::SecondForm);
+            return verdict(true, MatchRule::SympyForm);
         }
         if self.second.is_empty() || truth.elements.is_empty() {
-            return verdict(false, Via::Empty);
+            return verdict(false, MatchRule::Empty);
         }
         if truth.elements.len() > 1 && ends(&truth.second) != ends(&self.second) {
-            return verdict(false, Via::Brackets);
+            return verdict(false, MatchRule::Brackets);
         }
         if truth.elements.len() != self.elements.len() {
-            return verdict(false, Via::Length);
+            return verdict(false, MatchRule::Length);
         }
         if self.elements.len() > MAX_ELEMENTS {
-            return verdict(false, Via::Unreadable);
+            return verdict(false, MatchRule::Unreadable);
         }
         let pairs = truth.elements.iter().zip(&self.elements);
         let mut verdicts = pairs.map(|(truth, given)| compare_elements(truth, given, budget));
-        verdicts.find(|verdict| !verdict.equal).unwrap_or(verdict(true, Via::Symbolic))
+        verdicts.find(|verdict| !verdict.equal).unwrap_or(verdict(true, MatchRule::Symbolic))
     }
 }
 
@@ -149,7 +152,7 @@ impl Answer {
 /// assert!(compare("(B)", r"\text{B}").equal);
 /// assert!(!compare("2/4", "1/2").equal);
 /// ```
-pub fn compare(given: &str, gold: &str) -> Verdict {
+pub fn compare(given: &str, gold: &str) -> Comparison {
     Answer::new(given).compare(&Answer::new(gold))
 }
 
@@ -173,22 +176,22 @@ fn is_closed(text: &str) -> bool {
     depth == 0
 }
 
-fn compare_elements(truth: &str, given: &str, budget: &mut Budget) -> Verdict {
+fn compare_elements(truth: &str, given: &str, budget: &mut Budget) -> Comparison {
     if tuples::is_fraction(truth) && tuples::is_fraction(given) {
         let equal = truth == given;
-        return Verdict { equal, via: if equal { Via::Symbolic } else { Via::Fraction } };
+        return Comparison { equal, rule: if equal { MatchRule::Symbolic } else { MatchRule::Fraction } };
     }
-    let is_integer = |text| second_form::integer_value(text).is_some();
+    let is_integer = |text| sympy_form::integer_value(text).is_some();
     if is_integer(truth) != is_integer(given) {
-        return Verdict { equal: false, via: Via::Integer };
+        return Comparison { equal: false, rule: MatchRule::Integer };
     }
     if !may_be_mathematics(truth, given) {
-        return Verdict { equal: false, via: Via::Words };
+        return Comparison { equal: false, rule: MatchRule::Words };
     }
     match expression::difference(truth, given, budget) {
-        Difference::Zero => Verdict { equal: true, via: Via::Symbolic },
-        Difference::NotZero => Verdict { equal: false, via: Via::Symbolic },
-        Difference::Unknown => Verdict { equal: false, via: Via::Unreadable },
+        Difference::Zero => Comparison { equal: true, rule: MatchRule::Symbolic },
+        Difference::NotZero => Comparison { equal: false, rule: MatchRule::Symbolic },
+        Difference::Unknown => Comparison { equal: false, rule: MatchRule::Unreadable },
     }
 }
 
@@ -199,7 +202,7 @@ fn may_be_mathematics(truth: &str, given: &str) -> bool {
     if text.contains("^{") || text.contains("^(") || has_high_power(text.as_bytes()) {
         return false;
     }
-    let text = first_form::replaced(first_form::replaced(text, "sqrt", ""), "frac", "");
+    let text = mathd_form::replaced(mathd_form::replaced(text, "sqrt", ""), "frac", "");
     let mut letters: [Option<char>; 2] = [None, None];
     for c in text.chars().filter(|&c| characters::is_letter(c)) {
         match letters {
@@ -222,32 +225,32 @@ fn has_high_power(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Budget, MAX_ANSWER, MAX_ELEMENTS, Via, compare};
+    use super::{Answer, Budget, MAX_ANSWER, MAX_ELEMENTS, MatchRule, compare};
 
     #[test]
     fn rules_decide_in_their_order() {
         let cases = [
-            ("B", "B", true, Via::Text),
-            (r"\text{B}", "B", true, Via::FirstForm),
-            ("b", "B", true, Via::SecondForm),
-            ("(B)", "B", true, Via::Symbolic),
-            ("B.", "B", false, Via::Unreadable),
-            ("", "B", false, Via::Empty),
-            ("(1,2)", "[1,2]", false, Via::Brackets),
-            ("(1,2)", "(1,2,3)", false, Via::Length),
-            ("2/4", "1/2", false, Via::Fraction),
-            ("5", "5.5", false, Via::Integer),
-            ("1/2", "0.5", true, Via::FirstForm),
-            ("3/4", "0.75", true, Via::Symbolic),
-            ("(1/2, 0.5)", "(0.5, 1/2)", true, Via::Symbolic),
-            ("red", "blue", false, Via::Words),
-            ("9^9^9", "1/3", false, Via::Words),
-            ("(2", "2)", true, Via::Symbolic),
-            ("Yes", "yes", true, Via::SecondForm),
+            ("B", "B", true, MatchRule::Text),
+            (r"\text{B}", "B", true, MatchRule::MathdForm),
+            ("b", "B", true, MatchRule::SympyForm),
+            ("(B)", "B", true, MatchRule::Symbolic),
+            ("B.", "B", false, MatchRule::Unreadable),
+            ("", "B", false, MatchRule::Empty),
+            ("(1,2)", "[1,2]", false, MatchRule::Brackets),
+            ("(1,2)", "(1,2,3)", false, MatchRule::Length),
+            ("2/4", "1/2", false, MatchRule::Fraction),
+            ("5", "5.5", false, MatchRule::Integer),
+            ("1/2", "0.5", true, MatchRule::MathdForm),
+            ("3/4", "0.75", true, MatchRule::Symbolic),
+            ("(1/2, 0.5)", "(0.5, 1/2)", true, MatchRule::Symbolic),
+            ("red", "blue", false, MatchRule::Words),
+            ("9^9^9", "1/3", false, MatchRule::Words),
+            ("(2", "2)", true, MatchRule::Symbolic),
+            ("Yes", "yes", true, MatchRule::SympyForm),
         ];
-        for (given, gold, equal, via) in cases {
+        for (given, gold, equal, rule) in cases {
             let verdict = compare(given, gold);
-            assert_eq!((verdict.equal, verdict.via), (equal, via), "{given} {gold}");
+            assert_eq!((verdict.equal, verdict.rule), (equal, rule), "{given} {gold}");
         }
     }
 
@@ -267,7 +270,7 @@ mod tests {
             let mut budget = Budget::new();
             let verdict = Answer::new(&given).grade_within(&Answer::new(&gold), &mut budget);
             assert!(budget.is_spent(), "{given}");
-            assert_eq!((verdict.equal, verdict.via), (false, Via::Unreadable), "{given}");
+            assert_eq!((verdict.equal, verdict.rule), (false, MatchRule::Unreadable), "{given}");
         }
         assert!(compare(&tuple("x**y+1", 4), &tuple("1+x**y", 4)).equal);
         assert!(compare(&tuple("3/4", MAX_ELEMENTS), &tuple("0.75", MAX_ELEMENTS)).equal);
@@ -276,12 +279,12 @@ mod tests {
     #[test]
     fn what_is_too_long_equals_only_its_text() {
         let more = MAX_ELEMENTS + 1;
-        assert_eq!(compare(&tuple("3/4", more), &tuple("0.75", more)).via, Via::Unreadable);
-        assert_eq!(compare(&tuple("X", more), &tuple("x", more)).via, Via::SecondForm);
+        assert_eq!(compare(&tuple("3/4", more), &tuple("0.75", more)).rule, MatchRule::Unreadable);
+        assert_eq!(compare(&tuple("X", more), &tuple("x", more)).rule, MatchRule::SympyForm);
         let long = "1".repeat(MAX_ANSWER + 1);
-        assert_eq!(compare(&long, &long).via, Via::Text);
-        assert_eq!(compare(&long, &format!(" {long}")).via, Via::Unreadable);
-        assert_eq!(compare(&long, "").via, Via::Unreadable);
+        assert_eq!(compare(&long, &long).rule, MatchRule::Text);
+        assert_eq!(compare(&long, &format!(" {long}")).rule, MatchRule::Unreadable);
+        assert_eq!(compare(&long, "").rule, MatchRule::Unreadable);
     }
 
     /// mathruler 0.1.0 gives each of these in both directions.

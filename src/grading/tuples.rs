@@ -1,6 +1,6 @@
 //! The elements of a tuple or an interval.
 
-use super::second_form::without_thousands;
+use super::sympy_form::without_thousands;
 
 const BRACKETS: [char; 4] = ['(', ')', '[', ']'];
 

@@ -27,7 +27,7 @@ pub struct DifficultySettings {
 /// Why a question is not in the curriculum.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "reason", content = "detail")]
-pub enum Dropped {
+pub enum DropReason {
     /// No sample had an answer.
     NoAnswer,
     /// The question contains this.
@@ -71,25 +71,25 @@ pub fn keep(
     vote: &Vote,
     denominator: Denominator,
     settings: &DifficultySettings,
-) -> Result<f64, Dropped> {
+) -> Result<f64, DropReason> {
     let (Some(answer), Some(confidence)) = (vote.majority_answer(), confidence(vote, denominator)) else {
-        return Err(Dropped::NoAnswer);
+        return Err(DropReason::NoAnswer);
     };
     if let Some(word) = first_contained(question, &settings.drop_question_contains) {
-        return Err(Dropped::QuestionContains(word));
+        return Err(DropReason::QuestionContains(word));
     }
     if let Some(word) = first_contained(answer, &settings.drop_majority_contains) {
-        return Err(Dropped::MajorityContains(word));
+        return Err(DropReason::MajorityContains(word));
     }
     if confidence < settings.low {
-        return Err(Dropped::BelowBand(confidence));
+        return Err(DropReason::BelowBand(confidence));
     }
     if confidence > settings.high {
-        return Err(Dropped::AboveBand(confidence));
+        return Err(DropReason::AboveBand(confidence));
     }
     let lead = vote.majority_count() - vote.runner_up_count();
     match share(lead, vote, denominator) {
-        Some(margin) if margin < settings.min_margin => Err(Dropped::SmallMargin(margin)),
+        Some(margin) if margin < settings.min_margin => Err(DropReason::SmallMargin(margin)),
         _ => Ok(confidence),
     }
 }
@@ -101,7 +101,7 @@ fn first_contained(text: &str, words: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dropped, confidence, keep};
+    use super::{DropReason, confidence, keep};
     use crate::grading::{Vote, vote};
     use crate::reward::{Denominator, Preset};
 
@@ -115,7 +115,7 @@ mod tests {
         let code = Preset::named("released-code").unwrap();
         let ask = |yes, no| keep("q", &votes(yes, no, 0), Denominator::Answered, &code.difficulty);
         assert_eq!(ask(8, 2), Ok(0.8));
-        assert_eq!(ask(9, 1), Err(Dropped::AboveBand(0.9)));
+        assert_eq!(ask(9, 1), Err(DropReason::AboveBand(0.9)));
         let three = vote(&["a", "b", "c", "d", "e", "f", "g", "a", "a", "h"].map(Some));
         assert_eq!(keep("q", &three, Denominator::Answered, &code.difficulty), Ok(0.3));
     }
@@ -129,19 +129,19 @@ mod tests {
         assert_eq!(confidence(&silent, Denominator::Sampled), Some(0.0));
         assert_eq!(confidence(&silent, Denominator::Answered), None);
         let paper = Preset::named("paper").unwrap();
-        assert_eq!(keep("q", &silent, Denominator::Sampled, &paper.difficulty), Err(Dropped::NoAnswer));
+        assert_eq!(keep("q", &silent, Denominator::Sampled, &paper.difficulty), Err(DropReason::NoAnswer));
     }
 
     #[test]
     fn words_and_margins_drop() {
         let code = Preset::named("released-code").unwrap();
         let kept = |question: &str, vote: &Vote| keep(question, vote, Denominator::Answered, &code.difficulty);
-        assert_eq!(kept("What is in the Box?", &votes(3, 2, 0)), Err(Dropped::QuestionContains("box".into())));
+        assert_eq!(kept("What is in the Box?", &votes(3, 2, 0)), Err(DropReason::QuestionContains("box".into())));
         let text = vote(&[Some(r"\Text{cm} 4"), Some(r"\Text{cm} 4"), Some("7")]);
-        assert_eq!(kept("q", &text), Err(Dropped::MajorityContains("text".into())));
+        assert_eq!(kept("q", &text), Err(DropReason::MajorityContains("text".into())));
         let mut settings = code.difficulty.clone();
         settings.min_margin = 0.3;
         let vote = votes(3, 2, 0);
-        assert_eq!(keep("q", &vote, Denominator::Answered, &settings), Err(Dropped::SmallMargin(0.2)));
+        assert_eq!(keep("q", &vote, Denominator::Answered, &settings), Err(DropReason::SmallMargin(0.2)));
     }
 }

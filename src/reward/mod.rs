@@ -11,8 +11,10 @@ mod questioner;
 mod reasoner;
 
 pub use clusters::{ClusterError, Clusters, MAX_QUESTIONS, MERGE_BELOW};
-pub use difficulty::{DifficultySettings, Dropped, confidence, keep};
-pub use output::{OutputForm, ParsedQuestion, Parsing, TYPES, parse_output};
+pub use difficulty::{DifficultySettings, DropReason, confidence, keep};
+pub use output::{OutputForm, ParsedQuestion, ParsingMode, TYPES, parse_output};
 pub use preset::{Denominator, Preset, PresetError};
-pub use questioner::{Formula, Question, QuestionerReward, QuestionerSettings, Scope, questioner_rewards};
+pub use questioner::{
+    DiversityScope, QuestionOutcome, QuestionerReward, QuestionerSettings, RewardFormula, questioner_rewards,
+};
 pub use reasoner::{ReasonerReward, ReasonerSettings, reasoner_reward};

@@ -17,7 +17,7 @@ pub enum OutputForm {
 /// How closely an output must keep to its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Parsing {
+pub enum ParsingMode {
     /// Nothing but white space stands around and between the blocks, and the type is one of [`TYPES`].
     Strict,
     /// The first place counts where the blocks follow each other, whatever else there is, and any type does (what the
@@ -40,14 +40,14 @@ pub struct ParsedQuestion {
 }
 
 /// Reads an output; `None` if it does not have the form. A block that is blank is no block.
-pub fn parse_output(output: &str, form: OutputForm, parsing: Parsing) -> Option<ParsedQuestion> {
+pub fn parse_output(output: &str, form: OutputForm, parsing: ParsingMode) -> Option<ParsedQuestion> {
     let (kind, question, answer) = match (form, parsing) {
-        (OutputForm::Question, Parsing::Strict) => (None, only_block(output.trim(), "question")?, None),
-        (OutputForm::Question, Parsing::Lenient) => (None, block(output, "question")?.0, None),
-        (OutputForm::TypeQuestionAnswer, Parsing::Strict) => strict_blocks(output.trim())?,
-        (OutputForm::TypeQuestionAnswer, Parsing::Lenient) => return lenient_blocks(&tidy_marks(output)),
-        (OutputForm::TypeQuestion, Parsing::Strict) => strict_pair(output.trim())?,
-        (OutputForm::TypeQuestion, Parsing::Lenient) => return lenient_pair(&tidy_marks(output)),
+        (OutputForm::Question, ParsingMode::Strict) => (None, only_block(output.trim(), "question")?, None),
+        (OutputForm::Question, ParsingMode::Lenient) => (None, block(output, "question")?.0, None),
+        (OutputForm::TypeQuestionAnswer, ParsingMode::Strict) => strict_blocks(output.trim())?,
+        (OutputForm::TypeQuestionAnswer, ParsingMode::Lenient) => return lenient_blocks(&tidy_marks(output)),
+        (OutputForm::TypeQuestion, ParsingMode::Strict) => strict_pair(output.trim())?,
+        (OutputForm::TypeQuestion, ParsingMode::Lenient) => return lenient_pair(&tidy_marks(output)),
     };
     filled(kind, question, answer)
 }
@@ -140,16 +140,16 @@ pub(super) fn tidy_marks(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{OutputForm, ParsedQuestion, Parsing, parse_output, tidy_marks};
+    use super::{OutputForm, ParsedQuestion, ParsingMode, parse_output, tidy_marks};
 
-    fn question(text: &str, form: OutputForm, parsing: Parsing) -> Option<String> {
+    fn question(text: &str, form: OutputForm, parsing: ParsingMode) -> Option<String> {
         parse_output(text, form, parsing).map(|parsed| parsed.question)
     }
 
     #[test]
     fn the_paper_form() {
         let both = |text: &str| {
-            [Parsing::Strict, Parsing::Lenient].map(|parsing| question(text, OutputForm::Question, parsing))
+            [ParsingMode::Strict, ParsingMode::Lenient].map(|parsing| question(text, OutputForm::Question, parsing))
         };
         assert_eq!(both(" <question> Why? </question>\n"), [Some("Why?".into()), Some("Why?".into())]);
         assert_eq!(both("Sure: <question>Why?</question>"), [None, Some("Why?".into())]);
@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn the_released_form() {
         let both = |text: &str| {
-            [Parsing::Strict, Parsing::Lenient].map(|parsing| question(text, OutputForm::TypeQuestionAnswer, parsing))
+            [ParsingMode::Strict, ParsingMode::Lenient]
+                .map(|parsing| question(text, OutputForm::TypeQuestionAnswer, parsing))
         };
         let good = "<type>numerical</type>\n<question>How many?</question>\n<answer>5</answer>";
         assert_eq!(both(good), [Some("How many?".into()), Some("How many?".into())]);
@@ -186,7 +187,7 @@ mod tests {
         ] {
             assert_eq!(both(text), [None, None], "{text}");
         }
-        let parsed = parse_output(good, OutputForm::TypeQuestionAnswer, Parsing::Strict);
+        let parsed = parse_output(good, OutputForm::TypeQuestionAnswer, ParsingMode::Strict);
         let expected =
             ParsedQuestion { kind: Some("numerical".into()), question: "How many?".into(), answer: Some("5".into()) };
         assert_eq!(parsed, Some(expected));
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn the_nano_form() {
         let both = |text: &str| {
-            [Parsing::Strict, Parsing::Lenient].map(|parsing| question(text, OutputForm::TypeQuestion, parsing))
+            [ParsingMode::Strict, ParsingMode::Lenient].map(|parsing| question(text, OutputForm::TypeQuestion, parsing))
         };
         let good = "<type>multiple choice</type><question>Is there a red circle? A yes B no</question>";
         let asked = Some("Is there a red circle? A yes B no".to_owned());
@@ -220,7 +221,7 @@ mod tests {
         ] {
             assert_eq!(both(text), [None, None], "{text}");
         }
-        let parsed = parse_output(good, OutputForm::TypeQuestion, Parsing::Strict);
+        let parsed = parse_output(good, OutputForm::TypeQuestion, ParsingMode::Strict);
         let parsed = parsed.map(|parsed| (parsed.kind, parsed.answer));
         assert_eq!(parsed, Some((Some("multiple choice".to_owned()), None)));
     }

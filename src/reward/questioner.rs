@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::clusters::{ClusterError, Clusters};
-use super::output::{OutputForm, Parsing};
+use super::output::{OutputForm, ParsingMode};
 
 /// How a Questioner is rewarded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,19 +12,19 @@ pub struct QuestionerSettings {
     /// The form that its output must have.
     pub form: OutputForm,
     /// How closely.
-    pub parsing: Parsing,
+    pub parsing: ParsingMode,
     /// How uncertainty, diversity and validity make a reward.
-    pub formula: Formula,
+    pub formula: RewardFormula,
     /// The weight of the diversity penalty (λ).
     pub lambda: f64,
     /// Which questions are compared with each other.
-    pub scope: Scope,
+    pub scope: DiversityScope,
 }
 
 /// How uncertainty u, diversity penalty d and validity make a reward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Formula {
+pub enum RewardFormula {
     /// valid · max(0, u - d) with u = 1 - |2c - 1| (VisPlay, the paper's equation of the Questioner's reward).
     Clamped,
     /// u - d with u = min(c, 1 - c), or -1 - d for an output that did not parse (`cot_val.py` of the released code).
@@ -34,7 +34,7 @@ pub enum Formula {
 /// Which questions the share of a cluster is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scope {
+pub enum DiversityScope {
     /// The questions of one image.
     Group,
     /// All questions of the step.
@@ -43,7 +43,7 @@ pub enum Scope {
 
 /// A question to be rewarded.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Question {
+pub struct QuestionOutcome {
     /// The question; an output that is not valid counts as the empty question.
     pub text: String,
     /// Its output had the required form.
@@ -69,52 +69,57 @@ pub struct QuestionerReward {
 
 /// Rewards the questions of a step, group by group.
 pub fn questioner_rewards(
-    groups: &[Vec<Question>],
+    groups: &[Vec<QuestionOutcome>],
     settings: &QuestionerSettings,
 ) -> Result<Vec<Vec<QuestionerReward>>, ClusterError> {
-    let text = |question: &Question| if question.valid { question.text.clone() } else { String::new() };
+    let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
     let clusters = match settings.scope {
-        Scope::Group => {
-            let of_group = |group: &Vec<Question>| Clusters::of(&group.iter().map(text).collect::<Vec<_>>());
+        DiversityScope::Group => {
+            let of_group = |group: &Vec<QuestionOutcome>| Clusters::of(&group.iter().map(text).collect::<Vec<_>>());
             groups.iter().map(of_group).collect::<Result<Vec<_>, _>>()?
         }
-        Scope::Step => vec![Clusters::of(&groups.iter().flatten().map(text).collect::<Vec<_>>())?],
+        DiversityScope::Step => vec![Clusters::of(&groups.iter().flatten().map(text).collect::<Vec<_>>())?],
     };
     let mut shared = clusters.iter().flat_map(|clusters| {
         let sizes = clusters.label.iter().map(|&cluster| clusters.size[cluster]);
         sizes.zip(clusters.shares())
     });
-    let mut reward = |question: &Question| {
+    let mut reward = |question: &QuestionOutcome| {
         let (cluster_size, share) = shared.next().unwrap_or((1, 1.0));
         combined(question, cluster_size, share, settings)
     };
     Ok(groups.iter().map(|group| group.iter().map(&mut reward).collect()).collect())
 }
 
-fn combined(question: &Question, cluster_size: usize, share: f64, settings: &QuestionerSettings) -> QuestionerReward {
+fn combined(
+    question: &QuestionOutcome,
+    cluster_size: usize,
+    share: f64,
+    settings: &QuestionerSettings,
+) -> QuestionerReward {
     let diversity = settings.lambda * share;
     let c = question.confidence;
     let uncertainty = match settings.formula {
         _ if !question.valid => 0.0,
-        Formula::Clamped => 1.0 - (2.0 * c - 1.0).abs(),
-        Formula::Penalised => c.min(1.0 - c),
+        RewardFormula::Clamped => 1.0 - (2.0 * c - 1.0).abs(),
+        RewardFormula::Penalised => c.min(1.0 - c),
     };
     let reward = match settings.formula {
-        Formula::Clamped if !question.valid => 0.0,
-        Formula::Clamped => (uncertainty - diversity).max(0.0),
-        Formula::Penalised if !question.valid => -1.0 - diversity,
-        Formula::Penalised => uncertainty - diversity,
+        RewardFormula::Clamped if !question.valid => 0.0,
+        RewardFormula::Clamped => (uncertainty - diversity).max(0.0),
+        RewardFormula::Penalised if !question.valid => -1.0 - diversity,
+        RewardFormula::Penalised => uncertainty - diversity,
     };
     QuestionerReward { reward, uncertainty, diversity, share, cluster_size }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Question, questioner_rewards};
+    use super::{QuestionOutcome, questioner_rewards};
     use crate::reward::Preset;
 
-    fn step() -> Vec<Vec<Question>> {
-        let question = |text: &str, valid, confidence| Question { text: text.into(), valid, confidence };
+    fn step() -> Vec<Vec<QuestionOutcome>> {
+        let question = |text: &str, valid, confidence| QuestionOutcome { text: text.into(), valid, confidence };
         vec![
             vec![question("how many dots are there", true, 0.5), question("how many dots are there", true, 1.0)],
             vec![

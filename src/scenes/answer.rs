@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::dice::Dice;
-use super::kind::{Colour, Kind};
-use super::question::{LETTERS, Question};
-use super::scene::{GRID, Object, Scene};
+use super::dice::SceneRng;
+use super::kind::{Colour, ObjectKind};
+use super::question::{LETTERS, SceneQuestion};
+use super::scene::{GRID, Scene, SceneObject};
 use super::truth::{kind_of_colour, kind_of_shape};
 use crate::tables::QuestionType;
 
 /// What a row of the warm start demonstrates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Style {
+pub enum DemonstrationStyle {
     /// Says what is in each of the 16 cells.
     Describe,
     /// Counts row by row, then answers.
@@ -22,7 +22,7 @@ pub enum Style {
     Ask,
 }
 
-impl Style {
+impl DemonstrationStyle {
     /// The word that is stored.
     pub const fn word(self) -> &'static str {
         match self {
@@ -35,59 +35,59 @@ impl Style {
 }
 
 /// A response with an answer in its box.
-pub(super) fn response(question: &Question, scene: &Scene, style: Style, answer: &str) -> String {
+pub(super) fn response(question: &SceneQuestion, scene: &Scene, style: DemonstrationStyle, answer: &str) -> String {
     match style {
-        Style::LookFirst => format!("{}\n\\boxed{{{answer}}}", look(question, scene)),
+        DemonstrationStyle::LookFirst => format!("{}\n\\boxed{{{answer}}}", look(question, scene)),
         _ => format!("\\boxed{{{answer}}}"),
     }
 }
 
 /// What is seen on the way to an answer: `1+0+2+0`, the objects of a kind in each row; with `=3` behind where there are
 /// several kinds; `A=3,B=1` where options are compared.
-fn look(question: &Question, scene: &Scene) -> String {
-    let rows = |holds: &dyn Fn(&Object) -> bool| by_row(scene, holds);
-    let sum = |holds: &dyn Fn(&Object) -> bool| {
+fn look(question: &SceneQuestion, scene: &Scene) -> String {
+    let rows = |holds: &dyn Fn(&SceneObject) -> bool| by_row(scene, holds);
+    let sum = |holds: &dyn Fn(&SceneObject) -> bool| {
         let number = scene.objects().iter().filter(|object| holds(object)).count();
         format!("{}={number}", by_row(scene, holds))
     };
     match question {
-        Question::Count(kind) => rows(&|object| kind.holds(object)),
-        Question::CountIn(kind, region) => rows(&|object| kind.holds(object) && region.holds(object)),
-        Question::Total(a, b) | Question::More(a, b) | Question::MoreOf(a, b) => {
+        SceneQuestion::Count(kind) => rows(&|object| kind.holds(object)),
+        SceneQuestion::CountIn(kind, region) => rows(&|object| kind.holds(object) && region.holds(object)),
+        SceneQuestion::Total(a, b) | SceneQuestion::More(a, b) | SceneQuestion::MoreOf(a, b) => {
             format!("{}\n{}", sum(&|object| a.holds(object)), sum(&|object| b.holds(object)))
         }
-        Question::Except(kind, attribute) => rows(&|object| kind.holds(object) && !attribute.holds(object)),
-        Question::Exists(kind, region, _) => {
+        SceneQuestion::Except(kind, attribute) => rows(&|object| kind.holds(object) && !attribute.holds(object)),
+        SceneQuestion::Exists(kind, region, _) => {
             rows(&|object| kind.holds(object) && region.is_none_or(|region| region.holds(object)))
         }
-        Question::Colours(shape) => {
-            let count = |colour: &Colour| scene.count(Kind { colour: Some(*colour), shape: *shape });
+        SceneQuestion::Colours(shape) => {
+            let count = |colour: &Colour| scene.count(ObjectKind { colour: Some(*colour), shape: *shape });
             listed(Colour::ALL.iter().map(|colour| (colour.word(), count(colour))))
         }
-        Question::MostColour(kind, options) => {
+        SceneQuestion::MostColour(kind, options) => {
             listed(LETTERS.into_iter().zip(options.iter().map(|&colour| scene.count(kind_of_colour(*kind, colour)))))
         }
-        Question::MostShape(kind, options) => {
+        SceneQuestion::MostShape(kind, options) => {
             listed(LETTERS.into_iter().zip(options.iter().map(|&shape| scene.count(kind_of_shape(*kind, shape)))))
         }
-        Question::OnlyColour(shape, options) => listed(
-            LETTERS
-                .into_iter()
-                .zip(options.iter().map(|&colour| scene.count(Kind { colour: Some(colour), shape: Some(*shape) }))),
-        ),
-        Question::OnlyShape(colour, options) => listed(
-            LETTERS
-                .into_iter()
-                .zip(options.iter().map(|&shape| scene.count(Kind { colour: Some(*colour), shape: Some(shape) }))),
-        ),
-        Question::Share(kind, attribute) => {
+        SceneQuestion::OnlyColour(shape, options) => {
+            listed(LETTERS.into_iter().zip(
+                options.iter().map(|&colour| scene.count(ObjectKind { colour: Some(colour), shape: Some(*shape) })),
+            ))
+        }
+        SceneQuestion::OnlyShape(colour, options) => {
+            listed(LETTERS.into_iter().zip(
+                options.iter().map(|&shape| scene.count(ObjectKind { colour: Some(*colour), shape: Some(shape) })),
+            ))
+        }
+        SceneQuestion::Share(kind, attribute) => {
             let part = sum(&|object| kind.holds(object) && attribute.holds(object));
             format!("{part}\n{}", sum(&|object| kind.holds(object)))
         }
     }
 }
 
-fn by_row(scene: &Scene, holds: &dyn Fn(&Object) -> bool) -> String {
+fn by_row(scene: &Scene, holds: &dyn Fn(&SceneObject) -> bool) -> String {
     let mut rows = [0; GRID];
     for object in scene.objects().iter().filter(|object| holds(object)) {
         rows[usize::from(object.row) - 1] += 1;
@@ -104,7 +104,7 @@ pub(super) fn description(scene: &Scene) -> String {
     let mut cells = vec!["no".to_owned(); GRID * GRID];
     for object in scene.objects() {
         let cell = (usize::from(object.row) - 1) * GRID + usize::from(object.column) - 1;
-        cells[cell] = Kind { colour: Some(object.colour), shape: Some(object.shape) }.singular();
+        cells[cell] = ObjectKind { colour: Some(object.colour), shape: Some(object.shape) }.singular();
     }
     let mut text = String::new();
     for (number, row) in cells.chunks_exact(GRID).enumerate() {
@@ -116,7 +116,7 @@ pub(super) fn description(scene: &Scene) -> String {
 }
 
 /// A wrong answer of the kind that the question wants.
-pub(super) fn wrong_answer(question: &Question, right: &str, dice: &mut Dice) -> String {
+pub(super) fn wrong_answer(question: &SceneQuestion, right: &str, dice: &mut SceneRng) -> String {
     let possible: Vec<String> = match question.family().question_type() {
         QuestionType::MultipleChoice => LETTERS[..question.options()].iter().map(|&letter| letter.to_owned()).collect(),
         QuestionType::Numerical => (0..6).map(|number| number.to_string()).collect(),
@@ -127,6 +127,6 @@ pub(super) fn wrong_answer(question: &Question, right: &str, dice: &mut Dice) ->
 }
 
 /// A question as the Questioner writes it.
-pub(super) fn asked(question: &Question) -> String {
+pub(super) fn asked(question: &SceneQuestion) -> String {
     format!("<type>{}</type><question>{question}</question>", question.family().question_type())
 }

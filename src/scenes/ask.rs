@@ -1,9 +1,9 @@
 //! Questions about a scene, drawn so that answers vary.
 
-use super::dice::Dice;
-use super::family::Family;
-use super::kind::{Attribute, Colour, Kind, Region, Shape};
-use super::question::Question;
+use super::dice::SceneRng;
+use super::family::QuestionFamily;
+use super::kind::{Attribute, Colour, ObjectKind, ObjectShape, Region};
+use super::question::SceneQuestion;
 use super::scene::Scene;
 use super::truth::{self, Truth};
 
@@ -15,20 +15,20 @@ const AVOID_NONE: usize = 85;
 const AVOID_NOTHING: usize = 60;
 
 /// Draws questions about one scene.
-pub struct Asker<'a> {
+pub struct QuestionSampler<'a> {
     scene: &'a Scene,
-    dice: Dice,
+    dice: SceneRng,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> QuestionSampler<'a> {
     /// Questions about a scene; `stage` names what they are for, and every stage has its own.
     pub fn new(scene: &'a Scene, stage: &str) -> Self {
-        Self { scene, dice: Dice::new(scene.stream(stage)) }
+        Self { scene, dice: SceneRng::new(scene.stream(stage)) }
     }
 
     /// A question of a family with its right answer. Most questions are about what there is: of questions drawn at random
     /// most have the answers 0, no and none.
-    pub fn ask(&mut self, family: Family) -> (Question, Truth) {
+    pub fn ask(&mut self, family: QuestionFamily) -> (SceneQuestion, Truth) {
         let mut question = self.any(family);
         let mut truth = truth::of(&question, self.scene);
         for _ in 1..TRIES {
@@ -41,53 +41,53 @@ impl<'a> Asker<'a> {
         (question, truth)
     }
 
-    pub(super) fn dice(&mut self) -> &mut Dice {
+    pub(super) fn dice(&mut self) -> &mut SceneRng {
         &mut self.dice
     }
 
-    fn any(&mut self, family: Family) -> Question {
+    fn any(&mut self, family: QuestionFamily) -> SceneQuestion {
         match family {
-            Family::CountKind => Question::Count(self.colour_shape(50)),
-            Family::CountColour => Question::Count(Kind::of_colour(self.colour())),
-            Family::CountShape => {
+            QuestionFamily::CountKind => SceneQuestion::Count(self.colour_shape(50)),
+            QuestionFamily::CountColour => SceneQuestion::Count(ObjectKind::of_colour(self.colour())),
+            QuestionFamily::CountShape => {
                 let any = self.dice.percent(15);
-                Question::Count(if any { Kind::ANY } else { Kind::of_shape(self.shape()) })
+                SceneQuestion::Count(if any { ObjectKind::ANY } else { ObjectKind::of_shape(self.shape()) })
             }
-            Family::CountIn => {
-                let kind = if self.dice.percent(20) { Kind::ANY } else { self.kind() };
-                Question::CountIn(kind, self.region())
+            QuestionFamily::CountIn => {
+                let kind = if self.dice.percent(20) { ObjectKind::ANY } else { self.kind() };
+                SceneQuestion::CountIn(kind, self.region())
             }
-            Family::CountTotal => self.two(|a, b| !a.overlaps(b), Question::Total),
-            Family::CountMore => self.two(|a, b| a != b, Question::More),
-            Family::CountExcept => {
+            QuestionFamily::CountTotal => self.two(|a, b| !a.overlaps(b), SceneQuestion::Total),
+            QuestionFamily::CountMore => self.two(|a, b| a != b, SceneQuestion::More),
+            QuestionFamily::CountExcept => {
                 let (kind, attribute) = self.kind_and_attribute();
-                Question::Except(kind, attribute)
+                SceneQuestion::Except(kind, attribute)
             }
-            Family::CountColours => {
+            QuestionFamily::CountColours => {
                 let all = self.dice.percent(40);
-                Question::Colours(if all { None } else { Some(self.shape()) })
+                SceneQuestion::Colours(if all { None } else { Some(self.shape()) })
             }
-            Family::Exists => {
+            QuestionFamily::Exists => {
                 let (kind, yes_first) = (self.colour_shape(25), self.dice.percent(75));
-                Question::Exists(kind, None, yes_first)
+                SceneQuestion::Exists(kind, None, yes_first)
             }
-            Family::ExistsIn => {
+            QuestionFamily::ExistsIn => {
                 let (kind, region, yes_first) = (self.kind(), self.region(), self.dice.percent(75));
-                Question::Exists(kind, Some(region), yes_first)
+                SceneQuestion::Exists(kind, Some(region), yes_first)
             }
-            Family::MostColour => {
-                let among = if self.dice.percent(70) { Kind::ANY } else { Kind::of_shape(self.shape()) };
-                Question::MostColour(among, self.dice.shuffled(&Colour::ALL))
+            QuestionFamily::MostColour => {
+                let among = if self.dice.percent(70) { ObjectKind::ANY } else { ObjectKind::of_shape(self.shape()) };
+                SceneQuestion::MostColour(among, self.dice.shuffled(&Colour::ALL))
             }
-            Family::MostShape => {
-                let among = if self.dice.percent(70) { Kind::ANY } else { Kind::of_colour(self.colour()) };
-                Question::MostShape(among, self.dice.shuffled(&Shape::ALL))
+            QuestionFamily::MostShape => {
+                let among = if self.dice.percent(70) { ObjectKind::ANY } else { ObjectKind::of_colour(self.colour()) };
+                SceneQuestion::MostShape(among, self.dice.shuffled(&ObjectShape::ALL))
             }
-            Family::MoreOf => self.two(|a, b| a != b, Question::MoreOf),
-            Family::OnlyOne => self.only_one(),
-            Family::Share => {
+            QuestionFamily::MoreOf => self.two(|a, b| a != b, SceneQuestion::MoreOf),
+            QuestionFamily::OnlyOne => self.only_one(),
+            QuestionFamily::Share => {
                 let (kind, attribute) = self.kind_and_attribute();
-                Question::Share(kind, attribute)
+                SceneQuestion::Share(kind, attribute)
             }
         }
     }
@@ -99,25 +99,25 @@ impl<'a> Asker<'a> {
     }
 
     /// A shape, more likely one that the scene has.
-    fn shape(&mut self) -> Shape {
-        let seen: Vec<Shape> = self.scene.objects().iter().map(|object| object.shape).collect();
-        if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&Shape::ALL) }
+    fn shape(&mut self) -> ObjectShape {
+        let seen: Vec<ObjectShape> = self.scene.objects().iter().map(|object| object.shape).collect();
+        if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&ObjectShape::ALL) }
     }
 
     /// A colour and a shape: those of an object in so many of a hundred cases, else any.
-    fn colour_shape(&mut self, of_object: usize) -> Kind {
+    fn colour_shape(&mut self, of_object: usize) -> ObjectKind {
         if self.dice.percent(of_object) {
             let object = self.dice.choose(self.scene.objects());
-            return Kind { colour: Some(object.colour), shape: Some(object.shape) };
+            return ObjectKind { colour: Some(object.colour), shape: Some(object.shape) };
         }
-        Kind { colour: Some(self.colour()), shape: Some(self.shape()) }
+        ObjectKind { colour: Some(self.colour()), shape: Some(self.shape()) }
     }
 
-    fn kind(&mut self) -> Kind {
+    fn kind(&mut self) -> ObjectKind {
         match self.dice.below(3) {
             0 => self.colour_shape(50),
-            1 => Kind::of_colour(self.colour()),
-            _ => Kind::of_shape(self.shape()),
+            1 => ObjectKind::of_colour(self.colour()),
+            _ => ObjectKind::of_shape(self.shape()),
         }
     }
 
@@ -128,13 +128,17 @@ impl<'a> Asker<'a> {
     }
 
     /// A question about two kinds that go together.
-    fn two(&mut self, fit: fn(Kind, Kind) -> bool, question: fn(Kind, Kind) -> Question) -> Question {
+    fn two(
+        &mut self,
+        fit: fn(ObjectKind, ObjectKind) -> bool,
+        question: fn(ObjectKind, ObjectKind) -> SceneQuestion,
+    ) -> SceneQuestion {
         // Half of the time the two are of one sort, such as two colours.
         let sort = self.dice.percent(50).then(|| self.dice.below(3));
         loop {
             let [a, b] = [(); 2].map(|()| match sort {
-                Some(0) => Kind::of_colour(self.colour()),
-                Some(1) => Kind::of_shape(self.shape()),
+                Some(0) => ObjectKind::of_colour(self.colour()),
+                Some(1) => ObjectKind::of_shape(self.shape()),
                 Some(_) => self.colour_shape(50),
                 None => self.kind(),
             });
@@ -145,31 +149,31 @@ impl<'a> Asker<'a> {
     }
 
     /// A kind, and a colour or shape that it leaves open.
-    fn kind_and_attribute(&mut self) -> (Kind, Attribute) {
+    fn kind_and_attribute(&mut self) -> (ObjectKind, Attribute) {
         let attribute =
             if self.dice.percent(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
         let kind = match attribute {
-            _ if self.dice.percent(50) => Kind::ANY,
-            Attribute::Colour(_) => Kind::of_shape(self.shape()),
-            Attribute::Shape(_) => Kind::of_colour(self.colour()),
+            _ if self.dice.percent(50) => ObjectKind::ANY,
+            Attribute::Colour(_) => ObjectKind::of_shape(self.shape()),
+            Attribute::Shape(_) => ObjectKind::of_colour(self.colour()),
         };
         (kind, attribute)
     }
 
     /// About the only object of a kind: one that is alone in its kind, if there is one.
-    fn only_one(&mut self) -> Question {
-        let colours: Vec<Colour> = self.alone(&Colour::ALL, Kind::of_colour);
-        let shapes: Vec<Shape> = self.alone(&Shape::ALL, Kind::of_shape);
+    fn only_one(&mut self) -> SceneQuestion {
+        let colours: Vec<Colour> = self.alone(&Colour::ALL, ObjectKind::of_colour);
+        let shapes: Vec<ObjectShape> = self.alone(&ObjectShape::ALL, ObjectKind::of_shape);
         if self.dice.percent(50) {
             let colour = if colours.is_empty() { self.colour() } else { self.dice.choose(&colours) };
-            Question::OnlyShape(colour, self.dice.shuffled(&Shape::ALL))
+            SceneQuestion::OnlyShape(colour, self.dice.shuffled(&ObjectShape::ALL))
         } else {
             let shape = if shapes.is_empty() { self.shape() } else { self.dice.choose(&shapes) };
-            Question::OnlyColour(shape, self.dice.shuffled(&Colour::ALL))
+            SceneQuestion::OnlyColour(shape, self.dice.shuffled(&Colour::ALL))
         }
     }
 
-    fn alone<T: Copy>(&self, items: &[T], kind: fn(T) -> Kind) -> Vec<T> {
+    fn alone<T: Copy>(&self, items: &[T], kind: fn(T) -> ObjectKind) -> Vec<T> {
         items.iter().copied().filter(|&item| self.scene.count(kind(item)) == 1).collect()
     }
 }

@@ -3,9 +3,9 @@
 //! The description is dense supervision of seeing; without it nothing else is learnt. What is asked leans to the easy
 //! families, which leaves the Questioner room to find the hard ones by itself.
 
-use super::answer::{Style, asked, description, response, wrong_answer};
-use super::ask::Asker;
-use super::family::Family;
+use super::answer::{DemonstrationStyle, asked, description, response, wrong_answer};
+use super::ask::QuestionSampler;
+use super::family::QuestionFamily;
 use super::scene::Scene;
 use crate::tables::{DemonstrationRow, ImageLink};
 
@@ -25,17 +25,17 @@ const EASY_ASKED: u64 = 10;
 
 /// How much each family is answered beside the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weights([u64; Family::ALL.len()]);
+pub struct FamilyWeights([u64; QuestionFamily::ALL.len()]);
 
-impl Default for Weights {
+impl Default for FamilyWeights {
     fn default() -> Self {
-        Self([1; Family::ALL.len()])
+        Self([1; QuestionFamily::ALL.len()])
     }
 }
 
-impl Weights {
+impl FamilyWeights {
     /// The weight of a family.
-    pub fn set(&mut self, family: Family, weight: u64) {
+    pub fn set(&mut self, family: QuestionFamily, weight: u64) {
         self.0[family as usize] = weight;
     }
 
@@ -54,43 +54,47 @@ pub struct DemonstrationOptions {
     /// at once, and can learn to look.
     pub wrong_percent: usize,
     /// How much each family is answered.
-    pub weights: Weights,
+    pub weights: FamilyWeights,
 }
 
 impl Default for DemonstrationOptions {
     fn default() -> Self {
-        Self { answers: ANSWERS, wrong_percent: 0, weights: Weights::default() }
+        Self { answers: ANSWERS, wrong_percent: 0, weights: FamilyWeights::default() }
     }
 }
 
 /// The rows of one scene, in training order.
 pub fn demonstrations(scene: &Scene, image: &str, options: &DemonstrationOptions) -> Vec<DemonstrationRow> {
-    let row = |prompt: &str, response: String, style: Style, family: Option<Family>, wrong: bool| DemonstrationRow {
-        scene: scene.index(),
-        image: ImageLink { bytes: None, path: image.to_owned() },
-        system: SYSTEM.to_owned(),
-        prompt: prompt.to_owned(),
-        response,
-        style: style.word().to_owned(),
-        family: family.map(|family| family.name().to_owned()),
-        wrong,
-    };
-    let mut rows = vec![row(DESCRIBE_PROMPT, description(scene), Style::Describe, None, false)];
-    let mut asker = Asker::new(scene, "demonstrations");
+    let row =
+        |prompt: &str, response: String, style: DemonstrationStyle, family: Option<QuestionFamily>, wrong: bool| {
+            DemonstrationRow {
+                scene: scene.index(),
+                image: ImageLink { bytes: None, path: image.to_owned() },
+                system: SYSTEM.to_owned(),
+                prompt: prompt.to_owned(),
+                response,
+                style: style.word().to_owned(),
+                family: family.map(|family| family.name().to_owned()),
+                wrong,
+            }
+        };
+    let mut rows = vec![row(DESCRIBE_PROMPT, description(scene), DemonstrationStyle::Describe, None, false)];
+    let mut asker = QuestionSampler::new(scene, "demonstrations");
     let mut weights = options.weights.0;
     for _ in 0..options.answers {
-        let family = Family::ALL[asker.dice().weighted(&weights)];
+        let family = QuestionFamily::ALL[asker.dice().weighted(&weights)];
         weights[family as usize] = 0;
         let (question, truth) = asker.ask(family);
-        let style = if asker.dice().percent(LOOK_FIRST) { Style::LookFirst } else { Style::Straight };
-        let wrong = style == Style::Straight && asker.dice().percent(options.wrong_percent);
+        let style =
+            if asker.dice().percent(LOOK_FIRST) { DemonstrationStyle::LookFirst } else { DemonstrationStyle::Straight };
+        let wrong = style == DemonstrationStyle::Straight && asker.dice().percent(options.wrong_percent);
         let answer = if wrong { wrong_answer(&question, truth.text(), asker.dice()) } else { truth.text().to_owned() };
         let response = response(&question, scene, style, &answer);
         rows.push(row(&question.to_string(), response, style, Some(family), wrong));
     }
-    let asked_weights = Family::ALL.map(|family| if family.is_hard() { 1 } else { EASY_ASKED });
-    let family = Family::ALL[asker.dice().weighted(&asked_weights)];
+    let asked_weights = QuestionFamily::ALL.map(|family| if family.is_hard() { 1 } else { EASY_ASKED });
+    let family = QuestionFamily::ALL[asker.dice().weighted(&asked_weights)];
     let (question, _) = asker.ask(family);
-    rows.push(row(ASK_PROMPT, asked(&question), Style::Ask, Some(family), false));
+    rows.push(row(ASK_PROMPT, asked(&question), DemonstrationStyle::Ask, Some(family), false));
     rows
 }

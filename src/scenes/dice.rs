@@ -5,12 +5,12 @@ use std::num::NonZeroU64;
 use crate::random::Stream;
 
 /// A stream with a place in it. Only integers come out, so that a choice is the same on every machine.
-pub(super) struct Dice {
+pub(super) struct SceneRng {
     stream: Stream,
     position: u64,
 }
 
-impl Dice {
+impl SceneRng {
     /// Begins at the stream's first position.
     pub(super) fn new(stream: Stream) -> Self {
         Self { stream, position: 0 }

@@ -7,7 +7,7 @@ use crate::tables::QuestionType;
 
 /// A family of questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
+pub enum QuestionFamily {
     /// How many COLOUR SHAPEs.
     CountKind,
     /// How many COLOUR shapes.
@@ -40,7 +40,7 @@ pub enum Family {
     Share,
 }
 
-impl Family {
+impl QuestionFamily {
     /// Every family.
     pub const ALL: [Self; 15] = [
         Self::CountKind,
@@ -105,13 +105,13 @@ impl Family {
     }
 }
 
-impl fmt::Display for Family {
+impl fmt::Display for QuestionFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
 }
 
-impl FromStr for Family {
+impl FromStr for QuestionFamily {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

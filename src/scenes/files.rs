@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::demonstration::{DemonstrationOptions, demonstrations};
 use super::rows::{benchmark_row, image_path, object_rows, question_rows};
-use super::scene::{Purpose, Scene};
+use super::scene::{Scene, ScenePurpose};
 use super::tokenizer::tokenizer_json;
 use crate::random::Seed;
 use crate::tables::{SceneTruthRow, TableError, TableRow, TableWriter};
@@ -46,13 +46,13 @@ pub struct WrittenFile {
     pub rows: u64,
 }
 
-/// Draws scenes of [`Purpose::Images`] into `folder`: images, `scenes.parquet` and
+/// Draws scenes of [`ScenePurpose::Images`] into `folder`: images, `scenes.parquet` and
 /// `questions.parquet`.
 pub fn write_images(folder: &Path, seed: Seed, indexes: Range<u64>) -> Result<Vec<WrittenFile>, SceneFileError> {
-    write_scenes(folder, Purpose::Images, seed, indexes, "questions.parquet", question_rows)
+    write_scenes(folder, ScenePurpose::Images, seed, indexes, "questions.parquet", question_rows)
 }
 
-/// Draws scenes of [`Purpose::WarmStart`] into `folder`: images, `scenes.parquet` and
+/// Draws scenes of [`ScenePurpose::WarmStart`] into `folder`: images, `scenes.parquet` and
 /// `demonstrations.parquet`.
 pub fn write_demonstrations(
     folder: &Path,
@@ -61,7 +61,7 @@ pub fn write_demonstrations(
     options: &DemonstrationOptions,
 ) -> Result<Vec<WrittenFile>, SceneFileError> {
     let rows = |scene: &Scene| demonstrations(scene, &image_path(scene.index()), options);
-    write_scenes(folder, Purpose::WarmStart, seed, indexes, "demonstrations.parquet", rows)
+    write_scenes(folder, ScenePurpose::WarmStart, seed, indexes, "demonstrations.parquet", rows)
 }
 
 /// Writes held-out questions, with the image in each row, to one file.
@@ -90,7 +90,7 @@ pub fn write_tokenizer(file: &Path) -> Result<(), SceneFileError> {
 
 fn write_scenes<R: TableRow>(
     folder: &Path,
-    purpose: Purpose,
+    purpose: ScenePurpose,
     seed: Seed,
     indexes: Range<u64>,
     table: &str,

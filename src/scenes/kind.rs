@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::scene::Object;
+use super::scene::SceneObject;
 
 /// The colour of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +39,7 @@ impl Colour {
 
 /// The shape of an object. Their areas differ, too: about 130, 360 and 190 pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Shape {
+pub enum ObjectShape {
     /// A small disc.
     Circle,
     /// A large square.
@@ -48,7 +48,7 @@ pub enum Shape {
     Triangle,
 }
 
-impl Shape {
+impl ObjectShape {
     /// Every shape.
     pub const ALL: [Self; 3] = [Self::Circle, Self::Square, Self::Triangle];
 
@@ -87,12 +87,12 @@ pub enum Attribute {
     /// Being of a colour.
     Colour(Colour),
     /// Being of a shape.
-    Shape(Shape),
+    Shape(ObjectShape),
 }
 
 impl Attribute {
     /// Whether an object is so.
-    pub fn holds(self, object: &Object) -> bool {
+    pub fn holds(self, object: &SceneObject) -> bool {
         match self {
             Self::Colour(colour) => object.colour == colour,
             Self::Shape(shape) => object.shape == shape,
@@ -109,20 +109,20 @@ impl Attribute {
 
     /// The attribute of a word.
     pub fn from_word(word: &str) -> Option<Self> {
-        Colour::from_word(word).map(Self::Colour).or_else(|| Shape::from_plural(word).map(Self::Shape))
+        Colour::from_word(word).map(Self::Colour).or_else(|| ObjectShape::from_plural(word).map(Self::Shape))
     }
 }
 
 /// A kind of object: of a colour, of a shape, of both, or any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Kind {
+pub struct ObjectKind {
     /// The colour, if it matters.
     pub colour: Option<Colour>,
     /// The shape, if it matters.
-    pub shape: Option<Shape>,
+    pub shape: Option<ObjectShape>,
 }
 
-impl Kind {
+impl ObjectKind {
     /// Any object.
     pub const ANY: Self = Self { colour: None, shape: None };
 
@@ -132,12 +132,12 @@ impl Kind {
     }
 
     /// Objects of a shape.
-    pub const fn of_shape(shape: Shape) -> Self {
+    pub const fn of_shape(shape: ObjectShape) -> Self {
         Self { colour: None, shape: Some(shape) }
     }
 
     /// Whether an object is of this kind.
-    pub fn holds(self, object: &Object) -> bool {
+    pub fn holds(self, object: &SceneObject) -> bool {
         self.colour.is_none_or(|colour| object.colour == colour) && self.shape.is_none_or(|shape| object.shape == shape)
     }
 
@@ -158,12 +158,12 @@ impl Kind {
 
     /// For one: `red circle`, `red shape`, `circle`, `shape`.
     pub fn singular(self) -> String {
-        self.with_noun(self.shape.map_or("shape", Shape::word))
+        self.with_noun(self.shape.map_or("shape", ObjectShape::word))
     }
 
     /// For several: `red circles`, `red shapes`, `circles`, `shapes`.
     pub fn plural(self) -> String {
-        self.with_noun(self.shape.map_or("shapes", Shape::plural))
+        self.with_noun(self.shape.map_or("shapes", ObjectShape::plural))
     }
 
     fn with_noun(self, noun: &str) -> String {
@@ -206,7 +206,7 @@ impl Region {
     ];
 
     /// Whether an object lies in it.
-    pub fn holds(self, object: &Object) -> bool {
+    pub fn holds(self, object: &SceneObject) -> bool {
         match self {
             Self::Top => object.row <= 2,
             Self::Bottom => object.row > 2,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::rows::object_of;
-use super::scene::Object;
-use super::truth::{Truth, Verdict, judge};
+use super::scene::SceneObject;
+use super::truth::{SceneJudgement, Truth, judge};
 use crate::ids::{Digest, ImageId};
 use crate::tables::{QuestionRow, QuestionVerdict, SceneObjectRow, SceneTruthRow, TableError, read_file};
 
@@ -15,11 +15,11 @@ pub struct KnownScene {
     /// Its image file, relative to the table's folder.
     pub image: String,
     /// Its objects.
-    pub objects: Vec<Object>,
+    pub objects: Vec<SceneObject>,
 }
 
-impl AsRef<[Object]> for KnownScene {
-    fn as_ref(&self) -> &[Object] {
+impl AsRef<[SceneObject]> for KnownScene {
+    fn as_ref(&self) -> &[SceneObject] {
         &self.objects
     }
 }
@@ -54,7 +54,7 @@ pub enum KnownSceneError {
 /// The table or an image cannot be read, or a row says what no scene has.
 pub fn known_scenes(table: &Path) -> Result<BTreeMap<ImageId, KnownScene>, KnownSceneError> {
     let rows: Vec<SceneObjectRow> = read_file(table)?;
-    let mut of_image: BTreeMap<String, Vec<Object>> = BTreeMap::new();
+    let mut of_image: BTreeMap<String, Vec<SceneObject>> = BTreeMap::new();
     for (number, row) in rows.into_iter().enumerate() {
         let object = object_of(&row).ok_or_else(|| KnownSceneError::Row { file: table.to_owned(), row: number })?;
         of_image.entry(row.image).or_default().push(object);
@@ -74,9 +74,9 @@ pub fn truth_row(row: &QuestionRow, scenes: &BTreeMap<ImageId, KnownScene>) -> O
     let scene = scenes.get(&row.image_id);
     let (family, verdict, answer) = match scene.map(|scene| judge(&question, scene)) {
         None => (None, QuestionVerdict::NoScene, None),
-        Some(Verdict::Ambiguous(_)) => (None, QuestionVerdict::Ambiguous, None),
-        Some(Verdict::Unknown) => (None, QuestionVerdict::Unknown, None),
-        Some(Verdict::Known(asked, truth)) => {
+        Some(SceneJudgement::Ambiguous(_)) => (None, QuestionVerdict::Ambiguous, None),
+        Some(SceneJudgement::Unknown) => (None, QuestionVerdict::Unknown, None),
+        Some(SceneJudgement::Known(asked, truth)) => {
             let verdict = match truth {
                 Truth::Answer(_) => QuestionVerdict::Answered,
                 Truth::Tie => QuestionVerdict::Tie,
@@ -91,7 +91,7 @@ pub fn truth_row(row: &QuestionRow, scenes: &BTreeMap<ImageId, KnownScene>) -> O
         image: scene.map(|scene| scene.image.clone()),
         question,
         family: family.map(|family| family.name().to_owned()),
-        hard: family.map(super::Family::is_hard),
+        hard: family.map(super::QuestionFamily::is_hard),
         verdict,
         answer,
     })

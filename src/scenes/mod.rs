@@ -11,10 +11,10 @@
 //! |---|---|
 //! | what is in a scene | [`Scene::draw`] |
 //! | its pixels and its file | [`Scene::paint`], [`Scene::to_png`] |
-//! | a question as data, its text, its family | [`Question`], [`Family`] |
+//! | a question as data, its text, its family | [`SceneQuestion`], [`QuestionFamily`] |
 //! | a text back into a question | [`read_question`] |
 //! | the right answer | [`truth`] |
-//! | questions about a scene | [`Asker`] |
+//! | questions about a scene | [`QuestionSampler`] |
 //! | which images are scenes, and what generated questions about them ask | [`known_scenes`], [`truth_row`] |
 //! | rows of the warm start | [`demonstrations`] |
 //! | images and tables on disk | [`write_images`], [`write_demonstrations`], [`write_benchmark`] |
@@ -38,17 +38,17 @@ mod scene;
 mod tokenizer;
 pub mod truth;
 
-pub use answer::Style;
-pub use ask::Asker;
-pub use demonstration::{ASK_PROMPT, DESCRIBE_PROMPT, DemonstrationOptions, SYSTEM, Weights, demonstrations};
-pub use family::Family;
+pub use answer::DemonstrationStyle;
+pub use ask::QuestionSampler;
+pub use demonstration::{ASK_PROMPT, DESCRIBE_PROMPT, DemonstrationOptions, FamilyWeights, SYSTEM, demonstrations};
+pub use family::QuestionFamily;
 pub use files::{
     SceneFileError, WrittenFile, write_benchmark, write_demonstrations, write_images, write_tokenizer, write_truths,
 };
-pub use kind::{Attribute, Colour, Kind, Region, Shape};
+pub use kind::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 pub use known::{KnownScene, KnownSceneError, known_scenes, truth_row};
-pub use question::Question;
-pub use read::{Reading, read_question};
+pub use question::SceneQuestion;
+pub use read::{QuestionReading, read_question};
 pub use rows::{benchmark_row, image_path, object_of, object_rows, question_rows};
-pub use scene::{CELL, GRID, Object, Purpose, SIDE, Scene};
+pub use scene::{CELL, GRID, SIDE, Scene, SceneObject, ScenePurpose};
 pub use tokenizer::tokenizer_json;

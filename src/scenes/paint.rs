@@ -1,9 +1,9 @@
 //! The pixels of a scene, in integer arithmetic from end to end.
 
-use super::dice::Dice;
-use super::kind::{Colour, Shape};
+use super::dice::SceneRng;
+use super::kind::{Colour, ObjectShape};
 use super::png;
-use super::scene::{Object, SIDE, Scene};
+use super::scene::{SIDE, Scene, SceneObject};
 use crate::imaging::RgbImage;
 
 /// Samples are multiples of this: 16 levels. The noise is coarser than a level, and a file takes half the room.
@@ -14,7 +14,7 @@ const BYTES: usize = 3;
 impl Scene {
     /// The scene as 112 x 112 pixels: a gradient, the objects with jittered colours, and noise on every sample.
     pub fn paint(&self) -> RgbImage {
-        let mut dice = Dice::new(self.stream("paint"));
+        let mut dice = SceneRng::new(self.stream("paint"));
         let mut samples = background(&mut dice);
         for object in self.objects() {
             let colour = jittered(object.colour, &mut dice);
@@ -45,7 +45,7 @@ impl Scene {
 }
 
 /// A gradient between two dull colours in any direction.
-fn background(dice: &mut Dice) -> Vec<i32> {
+fn background(dice: &mut SceneRng) -> Vec<i32> {
     let mut dull = || {
         let grey = dice.between(55, 185);
         [0; 3].map(|_: i32| grey + dice.between(-14, 14))
@@ -66,7 +66,7 @@ fn background(dice: &mut Dice) -> Vec<i32> {
 }
 
 /// A colour of an object: the pure one, moved and made brighter or darker.
-fn jittered(colour: Colour, dice: &mut Dice) -> [i32; 3] {
+fn jittered(colour: Colour, dice: &mut SceneRng) -> [i32; 3] {
     let pure = match colour {
         Colour::Red => [210, 45, 45],
         Colour::Green => [45, 170, 60],
@@ -77,15 +77,15 @@ fn jittered(colour: Colour, dice: &mut Dice) -> [i32; 3] {
     pure.map(|sample| (sample + dice.between(-22, 22)) * brightness / 100)
 }
 
-fn fill(object: &Object, colour: [i32; 3], samples: &mut [i32]) {
+fn fill(object: &SceneObject, colour: [i32; 3], samples: &mut [i32]) {
     let r = object.size;
     for dy in -r..=r {
         for dx in -r..=r {
             let inside = match object.shape {
-                Shape::Circle => dx * dx + dy * dy <= r * r + r / 2,
-                Shape::Square => true,
+                ObjectShape::Circle => dx * dx + dy * dy <= r * r + r / 2,
+                ObjectShape::Square => true,
                 // The half width grows from nothing at the top to `r` at the base.
-                Shape::Triangle => 2 * dx.abs() <= dy + r,
+                ObjectShape::Triangle => 2 * dx.abs() <= dy + r,
             };
             let (x, y) = (object.x + dx, object.y + dy);
             if inside && (0..SIDE as i32).contains(&x) && (0..SIDE as i32).contains(&y) {

@@ -58,7 +58,7 @@ fn zlib(data: &[u8]) -> Vec<u8> {
     counts[END] = 1;
     let lengths = code_lengths(&counts, LONGEST);
     let codes = codes(&lengths);
-    let mut bits = Bits { out: vec![0x78, 0x01], held: 0, number: 0 };
+    let mut bits = BitWriter { out: vec![0x78, 0x01], held: 0, number: 0 };
     // The last block, with codes of its own.
     bits.push(0b101, 3);
     push_lengths(&mut bits, &lengths);
@@ -73,7 +73,7 @@ fn zlib(data: &[u8]) -> Vec<u8> {
 }
 
 /// Writes the lengths of the literal codes, and of one distance code that is never used (RFC 1951, 3.2.7).
-fn push_lengths(bits: &mut Bits, lengths: &[u8; SYMBOLS]) {
+fn push_lengths(bits: &mut BitWriter, lengths: &[u8; SYMBOLS]) {
     // A length of 0 for the distance code: all data is literals.
     let written: Vec<u8> = lengths.iter().copied().chain([0]).collect();
     let runs = run_lengths(&written);
@@ -177,13 +177,13 @@ fn codes<const N: usize>(lengths: &[u8; N]) -> [u32; N] {
 }
 
 /// Bits from the lowest on.
-struct Bits {
+struct BitWriter {
     out: Vec<u8>,
     held: u64,
     number: u8,
 }
 
-impl Bits {
+impl BitWriter {
     fn push(&mut self, value: u32, bits: u8) {
         self.held |= u64::from(value) << self.number;
         self.number += bits;

@@ -2,62 +2,62 @@
 
 use std::fmt;
 
-use super::family::Family;
-use super::kind::{Attribute, Colour, Kind, Region, Shape};
+use super::family::QuestionFamily;
+use super::kind::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 
 /// The letters of options.
 pub(super) const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
 /// A question that [`truth`](super::truth) can answer. Its text is its [`Display`](fmt::Display).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Question {
+pub enum SceneQuestion {
     /// How many there are of a kind.
-    Count(Kind),
+    Count(ObjectKind),
     /// How many of a kind lie in a part of the picture.
-    CountIn(Kind, Region),
+    CountIn(ObjectKind, Region),
     /// How many there are of two kinds, which must not overlap.
-    Total(Kind, Kind),
+    Total(ObjectKind, ObjectKind),
     /// How many more there are of the first kind than of the second.
-    More(Kind, Kind),
+    More(ObjectKind, ObjectKind),
     /// How many of a kind lack an attribute, which the kind must leave open.
-    Except(Kind, Attribute),
+    Except(ObjectKind, Attribute),
     /// How many colours there are, of all objects or of those of a shape.
-    Colours(Option<Shape>),
+    Colours(Option<ObjectShape>),
     /// Whether there is one of a kind, anywhere or in a part of the picture. Yes stands first, or no.
-    Exists(Kind, Option<Region>, bool),
+    Exists(ObjectKind, Option<Region>, bool),
     /// Which colour is most common among a kind without a colour; at least two different options.
-    MostColour(Kind, Vec<Colour>),
+    MostColour(ObjectKind, Vec<Colour>),
     /// Which shape is most common among a kind without a shape; at least two different options.
-    MostShape(Kind, Vec<Shape>),
+    MostShape(ObjectKind, Vec<ObjectShape>),
     /// Of which kind there are more: option A or option B.
-    MoreOf(Kind, Kind),
+    MoreOf(ObjectKind, ObjectKind),
     /// The colour of the only object of a shape; at least two different options.
-    OnlyColour(Shape, Vec<Colour>),
+    OnlyColour(ObjectShape, Vec<Colour>),
     /// The shape of the only object of a colour; at least two different options.
-    OnlyShape(Colour, Vec<Shape>),
+    OnlyShape(Colour, Vec<ObjectShape>),
     /// The share of a kind that has an attribute, which the kind must leave open, to one decimal.
-    Share(Kind, Attribute),
+    Share(ObjectKind, Attribute),
 }
 
-impl Question {
+impl SceneQuestion {
     /// The family it belongs to.
-    pub fn family(&self) -> Family {
+    pub fn family(&self) -> QuestionFamily {
         match self {
-            Self::Count(Kind { colour: Some(_), shape: Some(_) }) => Family::CountKind,
-            Self::Count(Kind { colour: Some(_), shape: None }) => Family::CountColour,
-            Self::Count(_) => Family::CountShape,
-            Self::CountIn(..) => Family::CountIn,
-            Self::Total(..) => Family::CountTotal,
-            Self::More(..) => Family::CountMore,
-            Self::Except(..) => Family::CountExcept,
-            Self::Colours(_) => Family::CountColours,
-            Self::Exists(_, None, _) => Family::Exists,
-            Self::Exists(_, Some(_), _) => Family::ExistsIn,
-            Self::MostColour(..) => Family::MostColour,
-            Self::MostShape(..) => Family::MostShape,
-            Self::MoreOf(..) => Family::MoreOf,
-            Self::OnlyColour(..) | Self::OnlyShape(..) => Family::OnlyOne,
-            Self::Share(..) => Family::Share,
+            Self::Count(ObjectKind { colour: Some(_), shape: Some(_) }) => QuestionFamily::CountKind,
+            Self::Count(ObjectKind { colour: Some(_), shape: None }) => QuestionFamily::CountColour,
+            Self::Count(_) => QuestionFamily::CountShape,
+            Self::CountIn(..) => QuestionFamily::CountIn,
+            Self::Total(..) => QuestionFamily::CountTotal,
+            Self::More(..) => QuestionFamily::CountMore,
+            Self::Except(..) => QuestionFamily::CountExcept,
+            Self::Colours(_) => QuestionFamily::CountColours,
+            Self::Exists(_, None, _) => QuestionFamily::Exists,
+            Self::Exists(_, Some(_), _) => QuestionFamily::ExistsIn,
+            Self::MostColour(..) => QuestionFamily::MostColour,
+            Self::MostShape(..) => QuestionFamily::MostShape,
+            Self::MoreOf(..) => QuestionFamily::MoreOf,
+            Self::OnlyColour(..) | Self::OnlyShape(..) => QuestionFamily::OnlyOne,
+            Self::Share(..) => QuestionFamily::Share,
         }
     }
 
@@ -72,7 +72,7 @@ impl Question {
     }
 }
 
-impl fmt::Display for Question {
+impl fmt::Display for SceneQuestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Count(kind) => write!(f, "How many {} are there?", kind.plural()),
@@ -93,15 +93,15 @@ impl fmt::Display for Question {
                 write!(f, "Which colour is most common{}?{}", Among(*kind), Options(options, Colour::word))
             }
             Self::MostShape(kind, options) => {
-                write!(f, "Which shape is most common{}?{}", Among(*kind), Options(options, Shape::word))
+                write!(f, "Which shape is most common{}?{}", Among(*kind), Options(options, ObjectShape::word))
             }
             Self::MoreOf(a, b) => write!(f, "Which are there more of? A {} B {}", a.plural(), b.plural()),
             Self::OnlyColour(shape, options) => {
                 write!(f, "Which colour is the only {}?{}", shape.word(), Options(options, Colour::word))
             }
             Self::OnlyShape(colour, options) => {
-                let kind = Kind::of_colour(*colour).singular();
-                write!(f, "Which shape is the only {kind}?{}", Options(options, Shape::word))
+                let kind = ObjectKind::of_colour(*colour).singular();
+                write!(f, "Which shape is the only {kind}?{}", Options(options, ObjectShape::word))
             }
             Self::Share(kind, attribute) => {
                 write!(f, "What share of the {} are {} to one decimal?", kind.plural(), attribute.word())
@@ -111,11 +111,11 @@ impl fmt::Display for Question {
 }
 
 /// ` among the ..`, or nothing where any object counts.
-struct Among(Kind);
+struct Among(ObjectKind);
 
 impl fmt::Display for Among {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == Kind::ANY { Ok(()) } else { write!(f, " among the {}", self.0.plural()) }
+        if self.0 == ObjectKind::ANY { Ok(()) } else { write!(f, " among the {}", self.0.plural()) }
     }
 }
 

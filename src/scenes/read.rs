@@ -1,13 +1,13 @@
 //! A text back into a question: what a generated question asks, if it belongs to a known family.
 
-use super::kind::{Attribute, Colour, Kind, Region, Shape};
-use super::question::{LETTERS, Question};
+use super::kind::{Attribute, Colour, ObjectKind, ObjectShape, Region};
+use super::question::{LETTERS, SceneQuestion};
 
 /// What a text asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
+pub enum QuestionReading {
     /// A question of a known family.
-    Known(Question),
+    Known(SceneQuestion),
     /// It has the words of a known family but more than one meaning, or none: the reason.
     Ambiguous(&'static str),
     /// No known family.
@@ -15,11 +15,11 @@ pub enum Reading {
 }
 
 /// Reads the text of a question. White space may be more or less than the templates have; words may not.
-pub fn read_question(text: &str) -> Reading {
+pub fn read_question(text: &str) -> QuestionReading {
     // Exactly one question mark, and the options behind it.
     let mut parts = text.split('?');
     let (Some(asked), Some(options), None) = (parts.next(), parts.next(), parts.next()) else {
-        return Reading::Unknown;
+        return QuestionReading::Unknown;
     };
     let asked: Vec<&str> = asked.split_whitespace().collect();
     let options: Vec<&str> = options.split_whitespace().collect();
@@ -30,15 +30,17 @@ pub fn read_question(text: &str) -> Reading {
         ["Which", ref rest @ ..] => which(rest, &options),
         _ => None,
     };
-    read.unwrap_or(Reading::Unknown)
+    read.unwrap_or(QuestionReading::Unknown)
 }
 
 /// What follows `How many`.
-fn how_many(words: &[&str]) -> Option<Reading> {
+fn how_many(words: &[&str]) -> Option<QuestionReading> {
     if let ["different", "colours", rest @ ..] = words {
         return match rest {
-            ["are", "there"] => Some(Reading::Known(Question::Colours(None))),
-            ["do", "the", shape, "have"] => Some(Reading::Known(Question::Colours(Some(Shape::from_plural(shape)?)))),
+            ["are", "there"] => Some(QuestionReading::Known(SceneQuestion::Colours(None))),
+            ["do", "the", shape, "have"] => {
+                Some(QuestionReading::Known(SceneQuestion::Colours(Some(ObjectShape::from_plural(shape)?))))
+            }
             _ => None,
         };
     }
@@ -47,28 +49,28 @@ fn how_many(words: &[&str]) -> Option<Reading> {
         let ["than", rest @ ..] = rest else { return None };
         let (b, rest) = plural(rest)?;
         let (["are", "there"], false) = (rest, a == b) else {
-            return (rest == ["are", "there"]).then_some(Reading::Ambiguous("a kind is compared with itself"));
+            return (rest == ["are", "there"]).then_some(QuestionReading::Ambiguous("a kind is compared with itself"));
         };
-        return Some(Reading::Known(Question::More(a, b)));
+        return Some(QuestionReading::Known(SceneQuestion::More(a, b)));
     }
     let (kind, rest) = plural(words)?;
     match rest {
-        ["are", "there"] => Some(Reading::Known(Question::Count(kind))),
-        ["are", "in", rest @ ..] => Some(Reading::Known(Question::CountIn(kind, region(rest)?))),
+        ["are", "there"] => Some(QuestionReading::Known(SceneQuestion::Count(kind))),
+        ["are", "in", rest @ ..] => Some(QuestionReading::Known(SceneQuestion::CountIn(kind, region(rest)?))),
         ["are", "not", word] => {
             let attribute = Attribute::from_word(word)?;
             Some(if kind.leaves_open(attribute) {
-                Reading::Known(Question::Except(kind, attribute))
+                QuestionReading::Known(SceneQuestion::Except(kind, attribute))
             } else {
-                Reading::Ambiguous("the kind already says what is left out")
+                QuestionReading::Ambiguous("the kind already says what is left out")
             })
         }
         ["and", rest @ ..] => {
             let (other, ["are", "there", "in", "total"]) = plural(rest)? else { return None };
             Some(if kind.overlaps(other) {
-                Reading::Ambiguous("the two kinds overlap")
+                QuestionReading::Ambiguous("the two kinds overlap")
             } else {
-                Reading::Known(Question::Total(kind, other))
+                QuestionReading::Known(SceneQuestion::Total(kind, other))
             })
         }
         _ => None,
@@ -76,22 +78,24 @@ fn how_many(words: &[&str]) -> Option<Reading> {
 }
 
 /// What follows `What share of the`.
-fn share(words: &[&str]) -> Option<Reading> {
+fn share(words: &[&str]) -> Option<QuestionReading> {
     let (kind, ["are", word, "to", "one", "decimal"]) = plural(words)? else { return None };
     let attribute = Attribute::from_word(word)?;
     Some(if kind.leaves_open(attribute) {
-        Reading::Known(Question::Share(kind, attribute))
+        QuestionReading::Known(SceneQuestion::Share(kind, attribute))
     } else {
-        Reading::Ambiguous("the kind already says what is counted")
+        QuestionReading::Ambiguous("the kind already says what is counted")
     })
 }
 
 /// What follows `Is there a`, and the options.
-fn exists(words: &[&str], options: &[&str]) -> Option<Reading> {
+fn exists(words: &[&str], options: &[&str]) -> Option<QuestionReading> {
     let yes_first = match options {
         ["A", "yes", "B", "no"] => true,
         ["A", "no", "B", "yes"] => false,
-        ["A", a, "B", b] if a == b && matches!(*a, "yes" | "no") => return Some(Reading::Ambiguous("equal options")),
+        ["A", a, "B", b] if a == b && matches!(*a, "yes" | "no") => {
+            return Some(QuestionReading::Ambiguous("equal options"));
+        }
         _ => return None,
     };
     let (kind, rest) = singular(words)?;
@@ -100,36 +104,40 @@ fn exists(words: &[&str], options: &[&str]) -> Option<Reading> {
         ["in", rest @ ..] => Some(region(rest)?),
         _ => return None,
     };
-    Some(Reading::Known(Question::Exists(kind, region, yes_first)))
+    Some(QuestionReading::Known(SceneQuestion::Exists(kind, region, yes_first)))
 }
 
 /// What follows `Which`, and the options.
-fn which(words: &[&str], options: &[&str]) -> Option<Reading> {
+fn which(words: &[&str], options: &[&str]) -> Option<QuestionReading> {
     match words {
         ["are", "there", "more", "of"] => {
             let ["A", rest @ ..] = options else { return None };
             let (a, ["B", rest @ ..]) = plural(rest)? else { return None };
             let (b, []) = plural(rest)? else { return None };
-            let equal = Reading::Ambiguous("equal options");
-            Some(if a == b { equal } else { Reading::Known(Question::MoreOf(a, b)) })
+            let equal = QuestionReading::Ambiguous("equal options");
+            Some(if a == b { equal } else { QuestionReading::Known(SceneQuestion::MoreOf(a, b)) })
         }
         ["colour", "is", "most", "common", rest @ ..] => {
             let kind = among(rest)?;
-            with_options(options, Colour::from_word, |options| Question::MostColour(kind, options))
-                .map(|reading| if kind.colour.is_none() { reading } else { Reading::Ambiguous("the colour is given") })
+            with_options(options, Colour::from_word, |options| SceneQuestion::MostColour(kind, options)).map(
+                |reading| {
+                    if kind.colour.is_none() { reading } else { QuestionReading::Ambiguous("the colour is given") }
+                },
+            )
         }
         ["shape", "is", "most", "common", rest @ ..] => {
             let kind = among(rest)?;
-            with_options(options, Shape::from_word, |options| Question::MostShape(kind, options))
-                .map(|reading| if kind.shape.is_none() { reading } else { Reading::Ambiguous("the shape is given") })
+            with_options(options, ObjectShape::from_word, |options| SceneQuestion::MostShape(kind, options)).map(
+                |reading| if kind.shape.is_none() { reading } else { QuestionReading::Ambiguous("the shape is given") },
+            )
         }
         ["colour", "is", "the", "only", rest @ ..] => {
-            let (Kind { colour: None, shape: Some(shape) }, []) = singular(rest)? else { return None };
-            with_options(options, Colour::from_word, |options| Question::OnlyColour(shape, options))
+            let (ObjectKind { colour: None, shape: Some(shape) }, []) = singular(rest)? else { return None };
+            with_options(options, Colour::from_word, |options| SceneQuestion::OnlyColour(shape, options))
         }
         ["shape", "is", "the", "only", rest @ ..] => {
-            let (Kind { colour: Some(colour), shape: None }, []) = singular(rest)? else { return None };
-            with_options(options, Shape::from_word, |options| Question::OnlyShape(colour, options))
+            let (ObjectKind { colour: Some(colour), shape: None }, []) = singular(rest)? else { return None };
+            with_options(options, ObjectShape::from_word, |options| SceneQuestion::OnlyShape(colour, options))
         }
         _ => None,
     }
@@ -139,8 +147,8 @@ fn which(words: &[&str], options: &[&str]) -> Option<Reading> {
 fn with_options<T: PartialEq>(
     words: &[&str],
     option: fn(&str) -> Option<T>,
-    question: impl FnOnce(Vec<T>) -> Question,
-) -> Option<Reading> {
+    question: impl FnOnce(Vec<T>) -> SceneQuestion,
+) -> Option<QuestionReading> {
     if !words.len().is_multiple_of(2) || words.len() < 4 || words.len() > 2 * LETTERS.len() {
         return None;
     }
@@ -151,36 +159,40 @@ fn with_options<T: PartialEq>(
         repeated |= options.contains(&option);
         options.push(option);
     }
-    Some(if repeated { Reading::Ambiguous("equal options") } else { Reading::Known(question(options)) })
+    Some(if repeated { QuestionReading::Ambiguous("equal options") } else { QuestionReading::Known(question(options)) })
 }
 
 /// Nothing, or `among the` and a kind.
-fn among(words: &[&str]) -> Option<Kind> {
+fn among(words: &[&str]) -> Option<ObjectKind> {
     match words {
-        [] => Some(Kind::ANY),
+        [] => Some(ObjectKind::ANY),
         ["among", "the", rest @ ..] => {
             let (kind, []) = plural(rest)? else { return None };
-            (kind != Kind::ANY).then_some(kind)
+            (kind != ObjectKind::ANY).then_some(kind)
         }
         _ => None,
     }
 }
 
 /// A kind for several, and what follows it.
-fn plural<'w, 't>(words: &'w [&'t str]) -> Option<(Kind, &'w [&'t str])> {
-    kind(words, "shapes", Shape::from_plural)
+fn plural<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
+    kind(words, "shapes", ObjectShape::from_plural)
 }
 
 /// A kind for one, and what follows it.
-fn singular<'w, 't>(words: &'w [&'t str]) -> Option<(Kind, &'w [&'t str])> {
-    kind(words, "shape", Shape::from_word)
+fn singular<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
+    kind(words, "shape", ObjectShape::from_word)
 }
 
-fn kind<'w, 't>(words: &'w [&'t str], any: &str, shape: fn(&str) -> Option<Shape>) -> Option<(Kind, &'w [&'t str])> {
+fn kind<'w, 't>(
+    words: &'w [&'t str],
+    any: &str,
+    shape: fn(&str) -> Option<ObjectShape>,
+) -> Option<(ObjectKind, &'w [&'t str])> {
     let colour = words.first().and_then(|word| Colour::from_word(word));
     let (noun, rest) = words[usize::from(colour.is_some())..].split_first()?;
     let shape = if *noun == any { None } else { Some(shape(noun)?) };
-    Some((Kind { colour, shape }, rest))
+    Some((ObjectKind { colour, shape }, rest))
 }
 
 fn region(words: &[&str]) -> Option<Region> {

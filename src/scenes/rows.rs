@@ -1,9 +1,9 @@
 //! Scenes as rows of tables.
 
-use super::ask::Asker;
-use super::family::Family;
-use super::kind::{Colour, Shape};
-use super::scene::{GRID, Object, Purpose, Scene};
+use super::ask::QuestionSampler;
+use super::family::QuestionFamily;
+use super::kind::{Colour, ObjectShape};
+use super::scene::{GRID, Scene, SceneObject, ScenePurpose};
 use crate::ids::{Digest, ItemId};
 use crate::random::Seed;
 use crate::tables::{BenchmarkRow, ImageFile, SceneObjectRow, SceneQuestionRow};
@@ -15,7 +15,7 @@ pub fn image_path(index: u64) -> String {
 
 /// A row for each object.
 pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
-    let row = |(number, object): (usize, &super::Object)| SceneObjectRow {
+    let row = |(number, object): (usize, &super::SceneObject)| SceneObjectRow {
         scene: scene.index(),
         image: image_path(scene.index()),
         object: number as u32,
@@ -31,12 +31,12 @@ pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
 }
 
 /// The object of a row; `None` where a word or a place is none that a scene has.
-pub fn object_of(row: &SceneObjectRow) -> Option<Object> {
+pub fn object_of(row: &SceneObjectRow) -> Option<SceneObject> {
     let cell = |n: u32| u8::try_from(n).ok().filter(|n| (1..=GRID as u8).contains(n));
     let pixels = |n: u32| i32::try_from(n).ok();
-    Some(Object {
+    Some(SceneObject {
         colour: Colour::from_word(&row.colour)?,
-        shape: Shape::from_word(&row.shape)?,
+        shape: ObjectShape::from_word(&row.shape)?,
         row: cell(row.row)?,
         column: cell(row.column)?,
         x: pixels(row.x)?,
@@ -47,8 +47,8 @@ pub fn object_of(row: &SceneObjectRow) -> Option<Object> {
 
 /// A question of each family, with its right answer.
 pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
-    let mut asker = Asker::new(scene, "questions");
-    let row = |family: Family| {
+    let mut asker = QuestionSampler::new(scene, "questions");
+    let row = |family: QuestionFamily| {
         let (question, truth) = asker.ask(family);
         SceneQuestionRow {
             scene: scene.index(),
@@ -60,14 +60,14 @@ pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
             answer: truth.text().to_owned(),
         }
     };
-    Family::ALL.into_iter().map(row).collect()
+    QuestionFamily::ALL.into_iter().map(row).collect()
 }
 
 /// Item `index` of the held-out benchmark: a scene of its own, and the families in turn.
 pub fn benchmark_row(seed: Seed, index: u64) -> BenchmarkRow {
-    let scene = Scene::draw(Purpose::Benchmark, seed, index);
-    let family = Family::ALL[(index % Family::ALL.len() as u64) as usize];
-    let (question, truth) = Asker::new(&scene, "benchmark").ask(family);
+    let scene = Scene::draw(ScenePurpose::Benchmark, seed, index);
+    let family = QuestionFamily::ALL[(index % QuestionFamily::ALL.len() as u64) as usize];
+    let (question, truth) = QuestionSampler::new(&scene, "benchmark").ask(family);
     let (bytes, question) = (scene.to_png(), question.to_string());
     BenchmarkRow {
         item_id: ItemId(Digest::derive("visplay 2026 benchmark item", &[&bytes, question.as_bytes()])),

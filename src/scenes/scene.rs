@@ -1,7 +1,7 @@
 //! What is in a scene: objects in the cells of a grid, drawn from a seed and an index.
 
-use super::dice::Dice;
-use super::kind::{Colour, Kind, Shape};
+use super::dice::SceneRng;
+use super::kind::{Colour, ObjectKind, ObjectShape};
 use crate::random::{Seed, Stream};
 
 /// Width and height of a scene in pixels: 16 image tokens of 28 x 28.
@@ -20,7 +20,7 @@ const SHAPE_WEIGHTS: [u64; 3] = [5, 3, 2];
 /// What a scene is for. It is part of the key of its randomness: whatever the seeds, a scene for one purpose is none for
 /// another, so that what a model was trained on is never what it is measured by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ScenePurpose {
     /// Unlabelled images to evolve on.
     Images,
     /// Demonstrations for the warm start.
@@ -29,7 +29,7 @@ pub enum Purpose {
     Benchmark,
 }
 
-impl Purpose {
+impl ScenePurpose {
     const fn word(self) -> &'static str {
         match self {
             Self::Images => "images",
@@ -41,11 +41,11 @@ impl Purpose {
 
 /// An object of a scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Object {
+pub struct SceneObject {
     /// Its colour.
     pub colour: Colour,
     /// Its shape.
-    pub shape: Shape,
+    pub shape: ObjectShape,
     /// The row of its cell, 1 to 4 from the top.
     pub row: u8,
     /// The column of its cell, 1 to 4 from the left.
@@ -61,20 +61,20 @@ pub struct Object {
 /// A scene: what is in it, and how it was drawn.
 #[derive(Debug, Clone)]
 pub struct Scene {
-    purpose: Purpose,
+    purpose: ScenePurpose,
     seed: Seed,
     index: u64,
     /// The objects, row by row from the left.
-    objects: Vec<Object>,
+    objects: Vec<SceneObject>,
 }
 
 impl Scene {
     /// Scene `index` of a purpose and a seed.
-    pub fn draw(purpose: Purpose, seed: Seed, index: u64) -> Self {
+    pub fn draw(purpose: ScenePurpose, seed: Seed, index: u64) -> Self {
         let mut scene = Self { purpose, seed, index, objects: Vec::new() };
-        let mut dice = Dice::new(scene.stream("layout"));
+        let mut dice = SceneRng::new(scene.stream("layout"));
         let colours = dice.shuffled(&Colour::ALL);
-        let shapes = dice.shuffled(&Shape::ALL);
+        let shapes = dice.shuffled(&ObjectShape::ALL);
         let number = dice.between(3, 8) as usize;
         let mut cells = dice.shuffled(&(0..GRID * GRID).collect::<Vec<_>>());
         cells.truncate(number);
@@ -83,7 +83,7 @@ impl Scene {
             let (row, column) = (cell / GRID, cell % GRID);
             let shape = shapes[dice.weighted(&SHAPE_WEIGHTS)];
             let middle = |cell: usize| (cell * CELL + CELL / 2) as i32;
-            scene.objects.push(Object {
+            scene.objects.push(SceneObject {
                 colour: colours[dice.weighted(&COLOUR_WEIGHTS)],
                 shape,
                 row: row as u8 + 1,
@@ -91,9 +91,9 @@ impl Scene {
                 x: middle(column) + dice.between(-SHIFT, SHIFT),
                 y: middle(row) + dice.between(-SHIFT, SHIFT),
                 size: match shape {
-                    Shape::Circle => dice.between(6, 7),
-                    Shape::Square => dice.between(9, 10),
-                    Shape::Triangle => dice.between(9, 10),
+                    ObjectShape::Circle => dice.between(6, 7),
+                    ObjectShape::Square => dice.between(9, 10),
+                    ObjectShape::Triangle => dice.between(9, 10),
                 },
             });
         }
@@ -101,7 +101,7 @@ impl Scene {
     }
 
     /// The objects, row by row from the left.
-    pub fn objects(&self) -> &[Object] {
+    pub fn objects(&self) -> &[SceneObject] {
         &self.objects
     }
 
@@ -111,7 +111,7 @@ impl Scene {
     }
 
     /// How many objects are of a kind.
-    pub fn count(&self, kind: Kind) -> usize {
+    pub fn count(&self, kind: ObjectKind) -> usize {
         self.objects.iter().filter(|object| kind.holds(object)).count()
     }
 
@@ -121,8 +121,8 @@ impl Scene {
     }
 }
 
-impl AsRef<[Object]> for Scene {
-    fn as_ref(&self) -> &[Object] {
+impl AsRef<[SceneObject]> for Scene {
+    fn as_ref(&self) -> &[SceneObject] {
         &self.objects
     }
 }

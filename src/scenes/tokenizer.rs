@@ -10,7 +10,7 @@ use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer
 
 use super::bpe::{byte_characters, merges};
 use super::demonstration::{DemonstrationOptions, SYSTEM, demonstrations};
-use super::scene::{Purpose, Scene};
+use super::scene::{Scene, ScenePurpose};
 use crate::random::Seed;
 
 /// Qwen's pattern of what never becomes one token together.
@@ -56,7 +56,7 @@ fn template_texts() -> Vec<String> {
     let mut texts: Vec<String> = ["system\n", "user\n", "assistant\n", "\n"].map(str::to_owned).to_vec();
     texts.push(format!("system\n{SYSTEM}"));
     for index in 0..SCENES {
-        let scene = Scene::draw(Purpose::WarmStart, Seed(0), index);
+        let scene = Scene::draw(ScenePurpose::WarmStart, Seed(0), index);
         for row in demonstrations(&scene, "", &DemonstrationOptions::default()) {
             texts.extend([row.prompt, row.response]);
         }

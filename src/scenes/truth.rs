@@ -1,10 +1,10 @@
 //! The right answer of a question about a scene. **For the warm start's demonstrations and for evaluation only**: nothing
 //! that evolves a model may read it.
 
-use super::kind::{Attribute, Colour, Kind, Shape};
-use super::question::{LETTERS, Question};
-use super::read::{Reading, read_question};
-use super::scene::Object;
+use super::kind::{Attribute, Colour, ObjectKind, ObjectShape};
+use super::question::{LETTERS, SceneQuestion};
+use super::read::{QuestionReading, read_question};
+use super::scene::SceneObject;
 
 /// The answer of a question that has none: a tie, or a premise that does not hold.
 pub const NONE: &str = "none";
@@ -32,9 +32,9 @@ impl Truth {
 
 /// What is known about a text that somebody or some model wrote about a scene.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SceneJudgement {
     /// A question of a known family, with its right answer.
-    Known(Question, Truth),
+    Known(SceneQuestion, Truth),
     /// A question of a known family with more than one meaning, or none.
     Ambiguous(&'static str),
     /// No known family.
@@ -42,70 +42,77 @@ pub enum Verdict {
 }
 
 /// Reads a text and decides its right answer.
-pub fn judge(text: &str, scene: impl AsRef<[Object]>) -> Verdict {
+pub fn judge(text: &str, scene: impl AsRef<[SceneObject]>) -> SceneJudgement {
     match read_question(text) {
-        Reading::Known(question) => {
+        QuestionReading::Known(question) => {
             let truth = of(&question, scene);
-            Verdict::Known(question, truth)
+            SceneJudgement::Known(question, truth)
         }
-        Reading::Ambiguous(why) => Verdict::Ambiguous(why),
-        Reading::Unknown => Verdict::Unknown,
+        QuestionReading::Ambiguous(why) => SceneJudgement::Ambiguous(why),
+        QuestionReading::Unknown => SceneJudgement::Unknown,
     }
 }
 
 /// The right answer of a question about a scene.
-pub fn of(question: &Question, scene: impl AsRef<[Object]>) -> Truth {
+pub fn of(question: &SceneQuestion, scene: impl AsRef<[SceneObject]>) -> Truth {
     let objects = scene.as_ref();
-    let count = |kind: Kind| objects.iter().filter(|object| kind.holds(object)).count();
+    let count = |kind: ObjectKind| objects.iter().filter(|object| kind.holds(object)).count();
     let number = |n: usize| Truth::Answer(n.to_string());
-    let having = |kind: Kind, attribute: Attribute| {
+    let having = |kind: ObjectKind, attribute: Attribute| {
         objects.iter().filter(|object| kind.holds(object) && attribute.holds(object)).count()
     };
     match question {
-        Question::Count(kind) => number(count(*kind)),
-        Question::CountIn(kind, region) => {
+        SceneQuestion::Count(kind) => number(count(*kind)),
+        SceneQuestion::CountIn(kind, region) => {
             number(objects.iter().filter(|object| kind.holds(object) && region.holds(object)).count())
         }
-        Question::Total(a, b) => number(count(*a) + count(*b)),
+        SceneQuestion::Total(a, b) => number(count(*a) + count(*b)),
         // As many of both: none more, which is a number. Fewer: there are no more, so the question is void.
-        Question::More(a, b) => count(*a).checked_sub(count(*b)).map_or(Truth::FalsePremise, number),
-        Question::Except(kind, attribute) => number(count(*kind) - having(*kind, *attribute)),
-        Question::Colours(shape) => {
-            let colours = Colour::ALL.iter().filter(|&&colour| count(Kind { colour: Some(colour), shape: *shape }) > 0);
+        SceneQuestion::More(a, b) => count(*a).checked_sub(count(*b)).map_or(Truth::FalsePremise, number),
+        SceneQuestion::Except(kind, attribute) => number(count(*kind) - having(*kind, *attribute)),
+        SceneQuestion::Colours(shape) => {
+            let colours =
+                Colour::ALL.iter().filter(|&&colour| count(ObjectKind { colour: Some(colour), shape: *shape }) > 0);
             match colours.count() {
                 0 => Truth::FalsePremise,
                 colours => number(colours),
             }
         }
-        Question::Exists(kind, region, yes_first) => {
+        SceneQuestion::Exists(kind, region, yes_first) => {
             let holds = |object| kind.holds(object) && region.is_none_or(|region| region.holds(object));
             let yes = objects.iter().any(holds);
             letter(usize::from(yes != *yes_first))
         }
-        Question::MostColour(kind, options) => {
+        SceneQuestion::MostColour(kind, options) => {
             most(options, &Colour::ALL, |colour| count(kind_of_colour(*kind, colour)))
         }
-        Question::MostShape(kind, options) => most(options, &Shape::ALL, |shape| count(kind_of_shape(*kind, shape))),
-        Question::MoreOf(a, b) => match count(*a).cmp(&count(*b)) {
+        SceneQuestion::MostShape(kind, options) => {
+            most(options, &ObjectShape::ALL, |shape| count(kind_of_shape(*kind, shape)))
+        }
+        SceneQuestion::MoreOf(a, b) => match count(*a).cmp(&count(*b)) {
             std::cmp::Ordering::Greater => letter(0),
             std::cmp::Ordering::Equal => Truth::Tie,
             std::cmp::Ordering::Less => letter(1),
         },
-        Question::OnlyColour(shape, options) => only(objects, Kind::of_shape(*shape), options, |object| object.colour),
-        Question::OnlyShape(colour, options) => only(objects, Kind::of_colour(*colour), options, |object| object.shape),
-        Question::Share(kind, attribute) => match count(*kind) {
+        SceneQuestion::OnlyColour(shape, options) => {
+            only(objects, ObjectKind::of_shape(*shape), options, |object| object.colour)
+        }
+        SceneQuestion::OnlyShape(colour, options) => {
+            only(objects, ObjectKind::of_colour(*colour), options, |object| object.shape)
+        }
+        SceneQuestion::Share(kind, attribute) => match count(*kind) {
             0 => Truth::FalsePremise,
             all => Truth::Answer(one_decimal(having(*kind, *attribute), all)),
         },
     }
 }
 
-pub(super) fn kind_of_colour(kind: Kind, colour: Colour) -> Kind {
-    Kind { colour: Some(colour), ..kind }
+pub(super) fn kind_of_colour(kind: ObjectKind, colour: Colour) -> ObjectKind {
+    ObjectKind { colour: Some(colour), ..kind }
 }
 
-pub(super) fn kind_of_shape(kind: Kind, shape: Shape) -> Kind {
-    Kind { shape: Some(shape), ..kind }
+pub(super) fn kind_of_shape(kind: ObjectKind, shape: ObjectShape) -> ObjectKind {
+    ObjectKind { shape: Some(shape), ..kind }
 }
 
 fn letter(option: usize) -> Truth {
@@ -126,7 +133,12 @@ fn most<T: Copy + PartialEq>(options: &[T], all: &[T], count: impl Fn(T) -> usiz
 }
 
 /// What the only object of a kind is, where there is exactly one.
-fn only<T: Copy + PartialEq>(objects: &[Object], kind: Kind, options: &[T], is: fn(&Object) -> T) -> Truth {
+fn only<T: Copy + PartialEq>(
+    objects: &[SceneObject],
+    kind: ObjectKind,
+    options: &[T],
+    is: fn(&SceneObject) -> T,
+) -> Truth {
     let mut objects = objects.iter().filter(|object| kind.holds(object));
     match (objects.next(), objects.next()) {
         (Some(object), None) => chosen(options, is(object)),

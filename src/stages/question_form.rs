@@ -1,6 +1,6 @@
 //! What a sample of the Questioner says, and whether it has the form that is asked for. Pure functions of its text.
 
-use crate::reward::{OutputForm, Parsing, parse_output};
+use crate::reward::{OutputForm, ParsingMode, parse_output};
 use crate::tables::QuestionType;
 
 /// What was read from a sample.
@@ -21,7 +21,7 @@ pub struct ParsedQuestion {
 pub fn parse_question(
     text: &str,
     form: OutputForm,
-    parsing: Parsing,
+    parsing: ParsingMode,
     check: bool,
 ) -> Result<ParsedQuestion, &'static str> {
     let parsed = parse_output(text, form, parsing).ok_or("form")?;
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_check_is_a_knob() {
-        let read = |text: &str, check| parse_question(text, OutputForm::TypeQuestionAnswer, Parsing::Strict, check);
+        let read = |text: &str, check| parse_question(text, OutputForm::TypeQuestionAnswer, ParsingMode::Strict, check);
         let of = |kind: &str, question: &str| {
             format!("<type>{kind}</type><question>{question}</question><answer>1</answer>")
         };

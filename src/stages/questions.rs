@@ -11,7 +11,7 @@ use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Samplin
 use super::question_form::{ParsedQuestion, parse_question};
 use super::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing};
 use crate::ids::{Digest, GroupId, ImageId, ModelId, PromptId, QuestionId};
-use crate::reward::{OutputForm, Parsing};
+use crate::reward::{OutputForm, ParsingMode};
 use crate::sampling::Sample;
 use crate::store::{Action, Counts, Input, ObjectId, Store};
 use crate::tables::{PROFILE, QuestionRow, RejectRow, TableRow};
@@ -29,7 +29,7 @@ pub struct QuestionForm {
     pub form: OutputForm,
     /// How closely.
     #[schemars(with = "String")]
-    pub parsing: Parsing,
+    pub parsing: ParsingMode,
     /// Whether a question must suit its type: distinct options for a multiple choice, a question mark otherwise.
     pub form_check: bool,
 }

@@ -8,8 +8,8 @@ use super::{Runner, ShardOutput, Stage, StageError, TableOutput, read_rows};
 use crate::grading::Answer;
 use crate::ids::{Digest, GroupId, QuestionId};
 use crate::reward::{
-    Clusters, Denominator, Question, QuestionerReward, QuestionerSettings, ReasonerSettings, Scope, questioner_rewards,
-    reasoner_reward,
+    Clusters, Denominator, DiversityScope, QuestionOutcome, QuestionerReward, QuestionerSettings, ReasonerSettings,
+    questioner_rewards, reasoner_reward,
 };
 use crate::store::{Action, Counts, Input, StageResult};
 use crate::tables::{AnswerRow, CurriculumRow, PROFILE, QuestionRow, RewardRow, Role, TableRow, VoteRow};
@@ -162,19 +162,20 @@ impl Rewards<'_> {
         let votes: HashMap<QuestionId, &VoteRow> = votes.iter().map(|vote| (vote.question_id, vote)).collect();
         // A question that could not be put to the Reasoner is as good as none.
         let vote_on = |row: &QuestionRow| votes.get(&row.question_id).copied().filter(|_| row.valid);
-        let question = |row: &QuestionRow| Question {
+        let question = |row: &QuestionRow| QuestionOutcome {
             text: row.question.clone().unwrap_or_default(),
             valid: vote_on(row).is_some(),
             confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
         };
         let groups = groups(questions, |row| row.group_id);
-        let asked: Vec<Vec<Question>> = groups.iter().map(|group| group.iter().map(question).collect()).collect();
+        let asked: Vec<Vec<QuestionOutcome>> =
+            groups.iter().map(|group| group.iter().map(question).collect()).collect();
         let rewards = questioner_rewards(&asked, settings)?;
         let clusters = cluster_numbers(&asked, settings.scope)?;
         let step_size = questions.len();
         let mut rows = Vec::with_capacity(questions.len());
         for (((group, asked), rewards), clusters) in groups.iter().zip(&asked).zip(&rewards).zip(&clusters) {
-            let scope = if settings.scope == Scope::Group { group.len() } else { step_size };
+            let scope = if settings.scope == DiversityScope::Group { group.len() } else { step_size };
             for (((row, question), reward), cluster) in group.iter().zip(asked).zip(rewards).zip(clusters) {
                 let QuestionerReward { reward, uncertainty, diversity, cluster_size, .. } = *reward;
                 rows.push(RewardRow {
@@ -284,10 +285,10 @@ impl Rewards<'_> {
 }
 
 /// The number of each question's cluster within its scope.
-fn cluster_numbers(groups: &[Vec<Question>], scope: Scope) -> Result<Vec<Vec<usize>>, StageError> {
-    let text = |question: &Question| if question.valid { question.text.clone() } else { String::new() };
+fn cluster_numbers(groups: &[Vec<QuestionOutcome>], scope: DiversityScope) -> Result<Vec<Vec<usize>>, StageError> {
+    let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
     let of = |questions: Vec<String>| Ok::<_, StageError>(Clusters::of(&questions)?.label);
-    if scope == Scope::Group {
+    if scope == DiversityScope::Group {
         return groups.iter().map(|group| of(group.iter().map(text).collect())).collect();
     }
     let mut labels = of(groups.iter().flatten().map(text).collect())?.into_iter();

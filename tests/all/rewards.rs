@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 use visplay::grading::vote;
-use visplay::reward::{Clusters, Preset, Question, questioner_rewards};
+use visplay::reward::{Clusters, Preset, QuestionOutcome, questioner_rewards};
 
 /// The questions of a frozen file (two lines, see `tests/oracles/clusters.py`) and its other lines.
 fn frozen(text: &str) -> (Vec<String>, Vec<Value>) {
@@ -38,13 +38,13 @@ fn rewards_are_those_of_the_formulas() {
     assert_eq!(steps.len(), 1000);
     let presets = ["paper", "released-code"].map(|name| &Preset::named(name).unwrap().questioner);
     for (at, step) in steps.iter().enumerate() {
-        let question = |entry: &Value| Question {
+        let question = |entry: &Value| QuestionOutcome {
             text: questions[number(&entry[0])].clone(),
             valid: number(&entry[1]) == 1,
             confidence: number(&entry[2]) as f64 / 10.0,
         };
         let group = |group: &Value| group.as_array().unwrap().iter().map(question).collect::<Vec<_>>();
-        let groups: Vec<Vec<Question>> = step[0].as_array().unwrap().iter().map(group).collect();
+        let groups: Vec<Vec<QuestionOutcome>> = step[0].as_array().unwrap().iter().map(group).collect();
         for (preset, expected) in presets.iter().zip([&step[1], &step[2]]) {
             let rewards = questioner_rewards(&groups, preset).unwrap();
             for (row, expected) in rewards.iter().zip(expected.as_array().unwrap()) {
@@ -57,9 +57,9 @@ fn rewards_are_those_of_the_formulas() {
     }
 }
 
-fn any_question() -> impl Strategy<Value = Question> {
+fn any_question() -> impl Strategy<Value = QuestionOutcome> {
     let words = proptest::collection::vec(prop_oneof!["a", "b", "how", "many", "dots", "苹果"], 0..8);
-    (words, any::<bool>(), 0u32..=10).prop_map(|(words, valid, tenths)| Question {
+    (words, any::<bool>(), 0u32..=10).prop_map(|(words, valid, tenths)| QuestionOutcome {
         text: words.join(" "),
         valid,
         confidence: f64::from(tenths) / 10.0,

@@ -6,30 +6,30 @@ use proptest::prelude::*;
 use visplay::ids::Digest;
 use visplay::imaging::{Limits, decode};
 use visplay::random::Seed;
-use visplay::scenes::truth::{self, Truth, Verdict, judge};
+use visplay::scenes::truth::{self, SceneJudgement, Truth, judge};
 use visplay::scenes::{
-    Asker, Attribute, Colour, Family, Kind, Object, Purpose, Question, Reading, Region, SIDE, Scene, Shape,
-    read_question,
+    Attribute, Colour, ObjectKind, ObjectShape, QuestionFamily, QuestionReading, QuestionSampler, Region, SIDE, Scene,
+    SceneObject, ScenePurpose, SceneQuestion, read_question,
 };
 
 fn scene(index: u64) -> Scene {
-    Scene::draw(Purpose::Images, Seed(1), index)
+    Scene::draw(ScenePurpose::Images, Seed(1), index)
 }
 
 fn colours() -> impl Strategy<Value = Colour> {
     prop::sample::select(Colour::ALL.to_vec())
 }
 
-fn shapes() -> impl Strategy<Value = Shape> {
-    prop::sample::select(Shape::ALL.to_vec())
+fn shapes() -> impl Strategy<Value = ObjectShape> {
+    prop::sample::select(ObjectShape::ALL.to_vec())
 }
 
 fn regions() -> impl Strategy<Value = Region> {
     prop::sample::select(Region::ALL.to_vec())
 }
 
-fn kinds() -> impl Strategy<Value = Kind> {
-    (prop::option::of(colours()), prop::option::of(shapes())).prop_map(|(colour, shape)| Kind { colour, shape })
+fn kinds() -> impl Strategy<Value = ObjectKind> {
+    (prop::option::of(colours()), prop::option::of(shapes())).prop_map(|(colour, shape)| ObjectKind { colour, shape })
 }
 
 fn attributes() -> impl Strategy<Value = Attribute> {
@@ -42,26 +42,26 @@ fn some_of<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Val
 }
 
 /// Any question that can be asked, far beyond what the templates draw.
-fn questions() -> impl Strategy<Value = Question> {
-    let of_colours = kinds().prop_map(|kind| Kind { colour: None, ..kind });
-    let of_shapes = kinds().prop_map(|kind| Kind { shape: None, ..kind });
+fn questions() -> impl Strategy<Value = SceneQuestion> {
+    let of_colours = kinds().prop_map(|kind| ObjectKind { colour: None, ..kind });
+    let of_shapes = kinds().prop_map(|kind| ObjectKind { shape: None, ..kind });
     let open = || (kinds(), attributes()).prop_filter("the attribute is open", |(kind, a)| kind.leaves_open(*a));
     let two = || (kinds(), kinds()).prop_filter("different kinds", |(a, b)| a != b);
     prop_oneof![
-        kinds().prop_map(Question::Count),
-        (kinds(), regions()).prop_map(|(kind, region)| Question::CountIn(kind, region)),
-        (kinds(), kinds()).prop_filter("apart", |(a, b)| !a.overlaps(*b)).prop_map(|(a, b)| Question::Total(a, b)),
-        two().prop_map(|(a, b)| Question::More(a, b)),
-        open().prop_map(|(kind, attribute)| Question::Except(kind, attribute)),
-        prop::option::of(shapes()).prop_map(Question::Colours),
+        kinds().prop_map(SceneQuestion::Count),
+        (kinds(), regions()).prop_map(|(kind, region)| SceneQuestion::CountIn(kind, region)),
+        (kinds(), kinds()).prop_filter("apart", |(a, b)| !a.overlaps(*b)).prop_map(|(a, b)| SceneQuestion::Total(a, b)),
+        two().prop_map(|(a, b)| SceneQuestion::More(a, b)),
+        open().prop_map(|(kind, attribute)| SceneQuestion::Except(kind, attribute)),
+        prop::option::of(shapes()).prop_map(SceneQuestion::Colours),
         (kinds(), prop::option::of(regions()), any::<bool>())
-            .prop_map(|(kind, region, yes)| Question::Exists(kind, region, yes)),
-        (of_colours, some_of(&Colour::ALL)).prop_map(|(kind, options)| Question::MostColour(kind, options)),
-        (of_shapes, some_of(&Shape::ALL)).prop_map(|(kind, options)| Question::MostShape(kind, options)),
-        two().prop_map(|(a, b)| Question::MoreOf(a, b)),
-        (shapes(), some_of(&Colour::ALL)).prop_map(|(shape, options)| Question::OnlyColour(shape, options)),
-        (colours(), some_of(&Shape::ALL)).prop_map(|(colour, options)| Question::OnlyShape(colour, options)),
-        open().prop_map(|(kind, attribute)| Question::Share(kind, attribute)),
+            .prop_map(|(kind, region, yes)| SceneQuestion::Exists(kind, region, yes)),
+        (of_colours, some_of(&Colour::ALL)).prop_map(|(kind, options)| SceneQuestion::MostColour(kind, options)),
+        (of_shapes, some_of(&ObjectShape::ALL)).prop_map(|(kind, options)| SceneQuestion::MostShape(kind, options)),
+        two().prop_map(|(a, b)| SceneQuestion::MoreOf(a, b)),
+        (shapes(), some_of(&Colour::ALL)).prop_map(|(shape, options)| SceneQuestion::OnlyColour(shape, options)),
+        (colours(), some_of(&ObjectShape::ALL)).prop_map(|(colour, options)| SceneQuestion::OnlyShape(colour, options)),
+        open().prop_map(|(kind, attribute)| SceneQuestion::Share(kind, attribute)),
     ]
 }
 
@@ -71,12 +71,12 @@ proptest! {
     #[test]
     fn a_question_reads_as_itself(question in questions(), index in 0u64..500) {
         let text = question.to_string();
-        prop_assert_eq!(read_question(&text), Reading::Known(question.clone()), "{}", text);
+        prop_assert_eq!(read_question(&text), QuestionReading::Known(question.clone()), "{}", text);
         let spaced = format!("  {} ", text.replace(' ', "  "));
-        prop_assert_eq!(read_question(&spaced), Reading::Known(question.clone()));
+        prop_assert_eq!(read_question(&spaced), QuestionReading::Known(question.clone()));
         let scene = scene(index);
         let right = truth::of(&question, &scene);
-        prop_assert_eq!(judge(&text, &scene), Verdict::Known(question.clone(), right.clone()));
+        prop_assert_eq!(judge(&text, &scene), SceneJudgement::Known(question.clone(), right.clone()));
         // A question mark at the end, or options behind it.
         let options = text.split_once('?').unwrap().1;
         let wants_options = question.family().question_type() == visplay::tables::QuestionType::MultipleChoice;
@@ -100,15 +100,16 @@ proptest! {
 }
 
 /// The truth once more, in the plainest words, from the objects alone.
-fn plain_truth(question: &Question, objects: &[Object]) -> String {
-    let count = |holds: &dyn Fn(&Object) -> bool| objects.iter().filter(|object| holds(object)).count() as i64;
-    let of = |kind: &Kind| {
+fn plain_truth(question: &SceneQuestion, objects: &[SceneObject]) -> String {
+    let count = |holds: &dyn Fn(&SceneObject) -> bool| objects.iter().filter(|object| holds(object)).count() as i64;
+    let of = |kind: &ObjectKind| {
         let kind = *kind;
         count(&|o| kind.colour.is_none_or(|c| c == o.colour) && kind.shape.is_none_or(|s| s == o.shape))
     };
-    let is =
-        |o: &Object, kind: &Kind| kind.colour.is_none_or(|c| c == o.colour) && kind.shape.is_none_or(|s| s == o.shape);
-    let inside = |o: &Object, region: &Region| {
+    let is = |o: &SceneObject, kind: &ObjectKind| {
+        kind.colour.is_none_or(|c| c == o.colour) && kind.shape.is_none_or(|s| s == o.shape)
+    };
+    let inside = |o: &SceneObject, region: &Region| {
         // An object stays in its cell, so its middle says where it lies.
         match region {
             Region::Top => o.y < 56,
@@ -119,7 +120,7 @@ fn plain_truth(question: &Question, objects: &[Object]) -> String {
             Region::Column(n) => o.x / 28 + 1 == i32::from(*n),
         }
     };
-    let has = |o: &Object, attribute: &Attribute| match attribute {
+    let has = |o: &SceneObject, attribute: &Attribute| match attribute {
         Attribute::Colour(colour) => o.colour == *colour,
         Attribute::Shape(shape) => o.shape == *shape,
     };
@@ -134,45 +135,45 @@ fn plain_truth(question: &Question, objects: &[Object]) -> String {
         }
     };
     match question {
-        Question::Count(kind) => of(kind).to_string(),
-        Question::CountIn(kind, region) => count(&|o| is(o, kind) && inside(o, region)).to_string(),
-        Question::Total(a, b) => count(&|o| is(o, a) || is(o, b)).to_string(),
-        Question::More(a, b) if of(a) >= of(b) => (of(a) - of(b)).to_string(),
-        Question::More(..) => "none".to_owned(),
-        Question::Except(kind, attribute) => count(&|o| is(o, kind) && !has(o, attribute)).to_string(),
-        Question::Colours(shape) => {
+        SceneQuestion::Count(kind) => of(kind).to_string(),
+        SceneQuestion::CountIn(kind, region) => count(&|o| is(o, kind) && inside(o, region)).to_string(),
+        SceneQuestion::Total(a, b) => count(&|o| is(o, a) || is(o, b)).to_string(),
+        SceneQuestion::More(a, b) if of(a) >= of(b) => (of(a) - of(b)).to_string(),
+        SceneQuestion::More(..) => "none".to_owned(),
+        SceneQuestion::Except(kind, attribute) => count(&|o| is(o, kind) && !has(o, attribute)).to_string(),
+        SceneQuestion::Colours(shape) => {
             let of_shape = objects.iter().filter(|o| shape.is_none_or(|s| s == o.shape));
             let colours: BTreeSet<Colour> = of_shape.map(|o| o.colour).collect();
             if colours.is_empty() { "none".to_owned() } else { colours.len().to_string() }
         }
-        Question::Exists(kind, region, yes_first) => {
+        SceneQuestion::Exists(kind, region, yes_first) => {
             let yes = count(&|o| is(o, kind) && region.as_ref().is_none_or(|r| inside(o, r))) > 0;
             letter(usize::from(yes != *yes_first))
         }
-        Question::MostColour(kind, options) => best(
+        SceneQuestion::MostColour(kind, options) => best(
             Colour::ALL.iter().map(|c| count(&|o| is(o, kind) && o.colour == *c)).collect(),
             options.iter().map(|option| *option as usize).collect(),
         ),
-        Question::MostShape(kind, options) => best(
-            Shape::ALL.iter().map(|s| count(&|o| is(o, kind) && o.shape == *s)).collect(),
+        SceneQuestion::MostShape(kind, options) => best(
+            ObjectShape::ALL.iter().map(|s| count(&|o| is(o, kind) && o.shape == *s)).collect(),
             options.iter().map(|option| *option as usize).collect(),
         ),
-        Question::MoreOf(a, b) => match of(a) - of(b) {
+        SceneQuestion::MoreOf(a, b) => match of(a) - of(b) {
             0 => "none".to_owned(),
             more => letter(usize::from(more < 0)),
         },
-        Question::OnlyColour(shape, options) => {
-            let found: Vec<&Object> = objects.iter().filter(|o| o.shape == *shape).collect();
+        SceneQuestion::OnlyColour(shape, options) => {
+            let found: Vec<&SceneObject> = objects.iter().filter(|o| o.shape == *shape).collect();
             let place = options.iter().position(|option| found.len() == 1 && *option == found[0].colour);
             place.map_or("none".to_owned(), letter)
         }
-        Question::OnlyShape(colour, options) => {
-            let found: Vec<&Object> = objects.iter().filter(|o| o.colour == *colour).collect();
+        SceneQuestion::OnlyShape(colour, options) => {
+            let found: Vec<&SceneObject> = objects.iter().filter(|o| o.colour == *colour).collect();
             let place = options.iter().position(|option| found.len() == 1 && *option == found[0].shape);
             place.map_or("none".to_owned(), letter)
         }
-        Question::Share(kind, _) if of(kind) == 0 => "none".to_owned(),
-        Question::Share(kind, attribute) => {
+        SceneQuestion::Share(kind, _) if of(kind) == 0 => "none".to_owned(),
+        SceneQuestion::Share(kind, attribute) => {
             let share = count(&|o| is(o, kind) && has(o, attribute)) as f64 / of(kind) as f64;
             // All shares of at most 8 objects are exact enough for a half to be a half.
             format!("{:.1}", (share * 10.0 + 0.5 + 1e-9).floor() / 10.0)
@@ -193,15 +194,15 @@ proptest! {
 
 #[test]
 fn every_family_is_drawn_read_and_varied() {
-    for family in Family::ALL {
+    for family in QuestionFamily::ALL {
         let mut answers: BTreeMap<String, u32> = BTreeMap::new();
         let mut texts = BTreeSet::new();
         for index in 0..600 {
             let scene = scene(index);
-            let (question, right) = Asker::new(&scene, "test").ask(family);
+            let (question, right) = QuestionSampler::new(&scene, "test").ask(family);
             let text = question.to_string();
             assert_eq!(question.family(), family);
-            assert_eq!(judge(&text, &scene), Verdict::Known(question, right.clone()), "{text}");
+            assert_eq!(judge(&text, &scene), SceneJudgement::Known(question, right.clone()), "{text}");
             *answers.entry(right.text().to_owned()).or_default() += 1;
             texts.insert(text);
         }
@@ -210,7 +211,7 @@ fn every_family_is_drawn_read_and_varied() {
         let none = answers.get(truth::NONE).copied().unwrap_or(0);
         assert!(none < 180, "{family}: none has {none} of 600");
         assert!(answers.len() > 1 && texts.len() > 3, "{family}: {answers:?}, {} texts", texts.len());
-        assert_eq!(family.name().parse::<Family>(), Ok(family));
+        assert_eq!(family.name().parse::<QuestionFamily>(), Ok(family));
     }
 }
 
@@ -229,7 +230,7 @@ fn what_is_ambiguous_false_or_unknown_is_said() {
         "Which shape is the only red shape? A circle B circle C square",
     ];
     for text in ambiguous {
-        assert!(matches!(read_question(text), Reading::Ambiguous(_)), "{text}: {:?}", read_question(text));
+        assert!(matches!(read_question(text), QuestionReading::Ambiguous(_)), "{text}: {:?}", read_question(text));
     }
     let unknown = [
         "",
@@ -251,14 +252,14 @@ fn what_is_ambiguous_false_or_unknown_is_said() {
         "What is this?",
     ];
     for text in unknown {
-        assert_eq!(read_question(text), Reading::Unknown, "{text}");
+        assert_eq!(read_question(text), QuestionReading::Unknown, "{text}");
     }
-    let scene = (0..).map(scene).find(|scene| scene.count(Kind::of_shape(Shape::Circle)) == 0).unwrap();
+    let scene = (0..).map(scene).find(|scene| scene.count(ObjectKind::of_shape(ObjectShape::Circle)) == 0).unwrap();
     for text in ["Which colour is the only circle? A red B green", "How many different colours do the circles have?"] {
-        assert!(matches!(judge(text, &scene), Verdict::Known(_, Truth::FalsePremise)), "{text}");
+        assert!(matches!(judge(text, &scene), SceneJudgement::Known(_, Truth::FalsePremise)), "{text}");
     }
     let tie = judge("Which are there more of? A red circles B blue circles", &scene);
-    assert!(matches!(tie, Verdict::Known(_, Truth::Tie)));
+    assert!(matches!(tie, SceneJudgement::Known(_, Truth::Tie)));
 }
 
 #[test]
@@ -312,7 +313,7 @@ fn the_bytes_of_scenes_are_frozen() {
         let files: Vec<Vec<u8>> = (0..64).map(|index| Scene::draw(purpose, Seed(7), index).to_png()).collect();
         Digest::derive("test", &files.iter().map(Vec::as_slice).collect::<Vec<_>>()).to_string()
     };
-    let found = [Purpose::Images, Purpose::WarmStart, Purpose::Benchmark].map(digest);
+    let found = [ScenePurpose::Images, ScenePurpose::WarmStart, ScenePurpose::Benchmark].map(digest);
     assert_eq!(found, FROZEN);
 }
 
@@ -326,7 +327,7 @@ const FROZEN: [&str; 3] = [
 #[test]
 fn scenes_of_different_purposes_seeds_and_numbers_differ() {
     let mut seen = BTreeSet::new();
-    for purpose in [Purpose::Images, Purpose::WarmStart, Purpose::Benchmark] {
+    for purpose in [ScenePurpose::Images, ScenePurpose::WarmStart, ScenePurpose::Benchmark] {
         for seed in 0..3 {
             for index in 0..100 {
                 assert!(seen.insert(Digest::of(&Scene::draw(purpose, Seed(seed), index).to_png())));

@@ -8,9 +8,9 @@ use serde_json::Value;
 use visplay::grading::last_boxed;
 use visplay::imaging::{Limits, decode};
 use visplay::random::Seed;
-use visplay::reward::{OutputForm, Parsing, parse_output};
-use visplay::scenes::truth::{Truth, Verdict, judge};
-use visplay::scenes::{Family, Purpose, Scene, tokenizer_json};
+use visplay::reward::{OutputForm, ParsingMode, parse_output};
+use visplay::scenes::truth::{SceneJudgement, Truth, judge};
+use visplay::scenes::{QuestionFamily, Scene, ScenePurpose, tokenizer_json};
 use visplay::tables::{BenchmarkRow, DemonstrationRow, SceneObjectRow, SceneQuestionRow, read_file};
 use visplay::vlm::config::Config;
 use visplay::vlm::image_processor::ImageProcessor;
@@ -53,9 +53,9 @@ fn images_objects_and_questions() {
     assert_eq!(written.len(), 32);
     let objects: Vec<SceneObjectRow> = read_file(&place.path().join("a/scenes.parquet")).unwrap();
     let questions: Vec<SceneQuestionRow> = read_file(&place.path().join("a/questions.parquet")).unwrap();
-    assert_eq!(questions.len(), 30 * Family::ALL.len());
+    assert_eq!(questions.len(), 30 * QuestionFamily::ALL.len());
     for index in 1010..1040 {
-        let scene = Scene::draw(Purpose::Images, Seed(5), index);
+        let scene = Scene::draw(ScenePurpose::Images, Seed(5), index);
         assert_eq!(written[Path::new(&format!("images/{index:06}.png"))], scene.to_png());
         let of_scene: Vec<_> = objects.iter().filter(|row| row.scene == index).collect();
         assert_eq!(of_scene.len(), scene.objects().len());
@@ -64,9 +64,11 @@ fn images_objects_and_questions() {
             assert_eq!((row.row, row.column), (u32::from(object.row), u32::from(object.column)));
         }
         let of_scene: Vec<_> = questions.iter().filter(|row| row.scene == index).collect();
-        for (row, family) in of_scene.iter().zip(Family::ALL) {
+        for (row, family) in of_scene.iter().zip(QuestionFamily::ALL) {
             assert_eq!((row.family.as_str(), row.hard), (family.name(), family.is_hard()));
-            let Verdict::Known(question, truth) = judge(&row.question, &scene) else { panic!("{}", row.question) };
+            let SceneJudgement::Known(question, truth) = judge(&row.question, &scene) else {
+                panic!("{}", row.question)
+            };
             assert_eq!((question.family(), truth.text()), (family, row.answer.as_str()));
         }
     }
@@ -86,7 +88,7 @@ fn demonstrations_teach_what_is_true() {
     let mut looks = 0;
     let mut easy = 0;
     for (index, rows) in rows.chunks_exact(5).enumerate() {
-        let scene = Scene::draw(Purpose::WarmStart, Seed(5), index as u64);
+        let scene = Scene::draw(ScenePurpose::WarmStart, Seed(5), index as u64);
         assert!(place.path().join("d").join(&rows[0].image.path).is_file());
         assert!(rows.iter().all(|row| row.scene == index as u64 && row.image == rows[0].image && !row.wrong));
         let styles = styles(rows);
@@ -94,7 +96,7 @@ fn demonstrations_teach_what_is_true() {
         let objects = rows[0].response.split_whitespace().filter(|word| *word != "no").count();
         assert_eq!(objects, 2 * scene.objects().len(), "{}", rows[0].response);
         for row in &rows[1..4] {
-            let Verdict::Known(question, truth) = judge(&row.prompt, &scene) else { panic!("{}", row.prompt) };
+            let SceneJudgement::Known(question, truth) = judge(&row.prompt, &scene) else { panic!("{}", row.prompt) };
             assert_eq!(row.family.as_deref(), Some(question.family().name()));
             assert_eq!(last_boxed(&row.response), Some(truth.text()), "{row:?}");
             looks += u32::from(row.style == "look-first");
@@ -102,8 +104,8 @@ fn demonstrations_teach_what_is_true() {
         }
         let families: BTreeSet<_> = rows[1..4].iter().map(|row| &row.family).collect();
         assert_eq!(families.len(), 3);
-        let asked = parse_output(&rows[4].response, OutputForm::TypeQuestion, Parsing::Strict).unwrap();
-        let Verdict::Known(question, _) = judge(&asked.question, &scene) else { panic!("{}", asked.question) };
+        let asked = parse_output(&rows[4].response, OutputForm::TypeQuestion, ParsingMode::Strict).unwrap();
+        let SceneJudgement::Known(question, _) = judge(&asked.question, &scene) else { panic!("{}", asked.question) };
         assert_eq!(asked.kind.as_deref(), Some(question.family().question_type().as_str()));
         easy += u32::from(!question.family().is_hard());
     }
@@ -121,8 +123,8 @@ fn labels_are_made_wrong_and_families_weighted_on_demand() {
     let rows: Vec<DemonstrationRow> = read_file(&place.path().join("w/demonstrations.parquet")).unwrap();
     let (mut wrong, mut straight, mut shares) = (0, 0, 0);
     for row in rows.iter().filter(|row| matches!(row.style.as_str(), "straight" | "look-first")) {
-        let scene = Scene::draw(Purpose::WarmStart, Seed(6), row.scene);
-        let Verdict::Known(_, truth) = judge(&row.prompt, &scene) else { panic!("{}", row.prompt) };
+        let scene = Scene::draw(ScenePurpose::WarmStart, Seed(6), row.scene);
+        let SceneJudgement::Known(_, truth) = judge(&row.prompt, &scene) else { panic!("{}", row.prompt) };
         assert_eq!(last_boxed(&row.response) != Some(truth.text()), row.wrong, "{row:?}");
         assert!(!row.wrong || row.style == "straight");
         wrong += u32::from(row.wrong);
@@ -156,9 +158,9 @@ fn the_benchmark_is_balanced_and_apart() {
     let mut families: BTreeMap<String, u32> = BTreeMap::new();
     let mut nones = 0;
     for (index, row) in rows.iter().enumerate() {
-        let scene = Scene::draw(Purpose::Benchmark, Seed(1), index as u64);
+        let scene = Scene::draw(ScenePurpose::Benchmark, Seed(1), index as u64);
         assert_eq!(row.image.bytes, scene.to_png());
-        let Verdict::Known(question, truth) = judge(&row.question, &scene) else { panic!("{}", row.question) };
+        let SceneJudgement::Known(question, truth) = judge(&row.question, &scene) else { panic!("{}", row.question) };
         assert_eq!(row.answer, truth.text());
         assert_eq!(row.category.as_deref(), Some(question.family().name()));
         *families.entry(question.family().name().to_owned()).or_default() += 1;
@@ -170,7 +172,7 @@ fn the_benchmark_is_balanced_and_apart() {
     assert_eq!(ids.len(), 600);
     // The same seed for images and demonstrations gives other scenes.
     let held_out: BTreeSet<Vec<u8>> = rows.iter().map(|row| row.image.bytes.clone()).collect();
-    for purpose in [Purpose::Images, Purpose::WarmStart] {
+    for purpose in [ScenePurpose::Images, ScenePurpose::WarmStart] {
         assert!((0..600).all(|index| !held_out.contains(&Scene::draw(purpose, Seed(1), index).to_png())));
     }
     let shipped = std::fs::read(project("data/benchmarks/scenes.parquet")).unwrap();
@@ -238,7 +240,7 @@ fn images_of_the_nano_model_are_sixteen_tokens_or_fewer() {
         let [_, h, w] = processor.grid(width, height).unwrap();
         assert!((8..=24).contains(&(h * w / 4)), "{width} x {height}: {} tokens", h * w / 4);
     }
-    let png = Scene::draw(Purpose::Images, Seed(1), 0).to_png();
+    let png = Scene::draw(ScenePurpose::Images, Seed(1), 0).to_png();
     let pixels = decode(&png, &Limits::default()).unwrap().pixels;
     assert_eq!(processor.process(&pixels).unwrap().grid, [1, 8, 8]);
 }

@@ -13,14 +13,14 @@ use crate::tables::{self, TableRow};
 
 /// A result with what was asked for it.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct StoredResult {
     pub(super) action: Action,
     pub(super) result: StageResult,
 }
 
 /// Where a result belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub struct RoundPosition {
     /// The evolution.
     pub evolution: String,
     /// The round.
@@ -33,7 +33,7 @@ pub struct Place {
 
 /// A round that is done.
 #[derive(Debug)]
-pub(super) struct Round {
+pub(super) struct CatalogueRound {
     pub(super) evolution: String,
     pub(super) number: u32,
     pub(super) result: StageResult,
@@ -42,21 +42,23 @@ pub(super) struct Round {
 /// See the module.
 pub(super) struct Catalogue<'a> {
     pub(super) store: &'a Store,
-    pub(super) made: BTreeMap<ActionKey, Made>,
+    pub(super) made: BTreeMap<ActionKey, StoredResult>,
     /// Results that were made from a result.
     pub(super) after: HashMap<ActionKey, Vec<ActionKey>>,
     pub(super) refs: Vec<Ref>,
-    pub(super) rounds: Vec<Round>,
-    places: HashMap<ActionKey, Vec<Place>>,
+    pub(super) rounds: Vec<CatalogueRound>,
+    places: HashMap<ActionKey, Vec<RoundPosition>>,
 }
 
 impl<'a> Catalogue<'a> {
     pub(super) fn read(store: &'a Store) -> Result<Self, LineageError> {
-        let with_action =
-            |result: StageResult| Some((result.action, Made { action: store.action(result.action).ok()?, result }));
-        let made: BTreeMap<ActionKey, Made> = store.results()?.into_par_iter().filter_map(with_action).collect();
+        let with_action = |result: StageResult| {
+            Some((result.action, StoredResult { action: store.action(result.action).ok()?, result }))
+        };
+        let made: BTreeMap<ActionKey, StoredResult> =
+            store.results()?.into_par_iter().filter_map(with_action).collect();
         let mut after: HashMap<ActionKey, Vec<ActionKey>> = HashMap::new();
-        for (key, Made { result, .. }) in &made {
+        for (key, StoredResult { result, .. }) in &made {
             for from in &result.upstream {
                 after.entry(*from).or_default().push(*key);
             }
@@ -66,7 +68,7 @@ impl<'a> Catalogue<'a> {
         for r in &refs {
             let number = r.name.strip_prefix("round-").and_then(|name| name.strip_suffix("/round")?.parse().ok());
             if let (Some(number), Some(made)) = (number, made.get(&r.result)) {
-                rounds.push(Round { evolution: r.evolution.clone(), number, result: made.result.clone() });
+                rounds.push(CatalogueRound { evolution: r.evolution.clone(), number, result: made.result.clone() });
             }
         }
         let mut catalogue = Self { store, made, after, refs, rounds, places: HashMap::new() };
@@ -76,7 +78,7 @@ impl<'a> Catalogue<'a> {
 
     /// Says of every result of a round what part of it it is.
     fn place(&mut self) {
-        let mut places: HashMap<ActionKey, Vec<Place>> = HashMap::new();
+        let mut places: HashMap<ActionKey, Vec<RoundPosition>> = HashMap::new();
         for round in &self.rounds {
             let mut parts: BTreeMap<ActionKey, (String, Option<u32>)> = BTreeMap::new();
             let upstream = || round.result.upstream.iter().filter_map(|key| Some((*key, self.made.get(key)?)));
@@ -108,25 +110,25 @@ impl<'a> Catalogue<'a> {
             }
             for (key, (part, step)) in parts {
                 let (evolution, round) = (round.evolution.clone(), round.number);
-                places.entry(key).or_default().push(Place { evolution, round, part, step });
+                places.entry(key).or_default().push(RoundPosition { evolution, round, part, step });
             }
         }
         self.places = places;
     }
 
     /// Where a result belongs.
-    pub(super) fn places_of(&self, key: ActionKey) -> &[Place] {
+    pub(super) fn places_of(&self, key: ActionKey) -> &[RoundPosition] {
         self.places.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// The results that were made from one, of a stage.
-    pub(super) fn after(&self, key: ActionKey, stage: &str) -> Vec<&Made> {
+    pub(super) fn after(&self, key: ActionKey, stage: &str) -> Vec<&StoredResult> {
         let all = self.after.get(&key).into_iter().flatten().filter_map(|key| self.made.get(key));
         all.filter(|made| made.action.stage == stage).collect()
     }
 
     /// The results that one was made from, of a stage.
-    pub(super) fn before(&self, made: &Made, stage: &str) -> Vec<&Made> {
+    pub(super) fn before(&self, made: &StoredResult, stage: &str) -> Vec<&StoredResult> {
         let all = made.result.upstream.iter().filter_map(|key| self.made.get(key));
         all.filter(|made| made.action.stage == stage).collect()
     }
@@ -186,7 +188,7 @@ impl<'a> Catalogue<'a> {
     }
 
     /// The report of a round.
-    pub(super) fn report(&self, round: &Round) -> Value {
+    pub(super) fn report(&self, round: &CatalogueRound) -> Value {
         let report = round.result.outputs_of("report").next().map(|output| self.store.read_object(output.object));
         report.and_then(Result::ok).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
     }

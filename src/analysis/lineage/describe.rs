@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::LineageError;
-use super::catalogue::{Catalogue, Made, Place};
+use super::catalogue::{Catalogue, RoundPosition, StoredResult};
 use crate::ids::{Digest, ImageId};
 use crate::store::ActionKey;
 use crate::tables::{ImageOrigin, RejectRow, SourceRow, shown_source};
@@ -44,8 +44,8 @@ pub(super) fn of_object(
     keys: &BTreeSet<ActionKey>,
 ) -> Result<(Value, Value, Value), LineageError> {
     let made = || keys.iter().filter_map(|key| catalogue.made.get(key));
-    let has = |made: &&Made| made.result.outputs.iter().any(|output| output.object.digest == id);
-    let reads = |made: &&Made| made.action.inputs.iter().any(|input| input.object.digest == id);
+    let has = |made: &&StoredResult| made.result.outputs.iter().any(|output| output.object.digest == id);
+    let reads = |made: &&StoredResult| made.action.inputs.iter().any(|input| input.object.digest == id);
     // The first that wrote it made it; what names it again is later.
     let first =
         made().filter(has).min_by_key(|made| (made.action.stage == "evolution.round", made.result.run.began_ms));
@@ -64,7 +64,7 @@ pub(super) fn of_object(
 }
 
 /// Results by stage: how many there are, and the first of them.
-pub(super) fn by_stage<'m>(made: impl Iterator<Item = &'m Made>) -> Value {
+pub(super) fn by_stage<'m>(made: impl Iterator<Item = &'m StoredResult>) -> Value {
     let mut stages: BTreeMap<&str, (u64, Vec<String>)> = BTreeMap::new();
     for made in made {
         let (n, first) = stages.entry(&made.action.stage).or_default();
@@ -78,7 +78,7 @@ pub(super) fn by_stage<'m>(made: impl Iterator<Item = &'m Made>) -> Value {
     Value::Array(rows.collect())
 }
 
-fn outputs(made: &Made) -> Value {
+fn outputs(made: &StoredResult) -> Value {
     let mut roles: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
     for output in &made.result.outputs {
         let (n, rows, bytes) = roles.entry(&output.role).or_default();
@@ -106,8 +106,8 @@ pub(super) fn places(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<String> {
     catalogue.places_of(key).iter().map(place).collect()
 }
 
-fn place(place: &Place) -> String {
-    let Place { evolution, round, part, step } = place;
+fn place(place: &RoundPosition) -> String {
+    let RoundPosition { evolution, round, part, step } = place;
     let step = step.map_or(String::new(), |step| format!(", step {step}"));
     format!("{evolution} round {round}, {part}{step}")
 }
@@ -134,7 +134,7 @@ pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, Lin
 }
 
 /// The names of the tables of images that a shard is in.
-fn tables_of(catalogue: &Catalogue<'_>, pack: &Made) -> Vec<String> {
+fn tables_of(catalogue: &Catalogue<'_>, pack: &StoredResult) -> Vec<String> {
     let tables = catalogue.after(pack.result.action, "ingest");
     tables.iter().flat_map(|table| catalogue.names_of(table.result.action)).collect()
 }
@@ -153,7 +153,11 @@ pub(super) fn twins(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>
 }
 
 /// Rejects about an id.
-pub(super) fn rejects(catalogue: &Catalogue<'_>, made: &Made, id: Digest) -> Result<Vec<RejectRow>, LineageError> {
+pub(super) fn rejects(
+    catalogue: &Catalogue<'_>,
+    made: &StoredResult,
+    id: Digest,
+) -> Result<Vec<RejectRow>, LineageError> {
     let rows = catalogue.rows::<RejectRow>(&made.result)?;
     Ok(rows.into_iter().filter(|row| row.subject_id == Some(id)).collect())
 }

@@ -11,7 +11,7 @@ mod weights;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub use self::catalogue::Place;
+pub use self::catalogue::RoundPosition;
 
 use self::catalogue::Catalogue;
 use self::search::search;
@@ -25,7 +25,7 @@ pub const FEWEST_DIGITS: usize = 4;
 /// What an id names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum EntityKind {
     /// A sample of the Questioner; also a row of the curriculum.
     Question,
     /// A sample of the Reasoner.
@@ -44,7 +44,7 @@ pub enum Kind {
     Object,
 }
 
-impl Kind {
+impl EntityKind {
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Candidate {
     /// What it is.
-    pub kind: Kind,
+    pub kind: EntityKind,
     /// Its whole id.
     pub id: Digest,
 }
@@ -73,7 +73,7 @@ pub struct Candidate {
 #[derive(Debug, Clone, Serialize)]
 pub struct Lineage {
     /// What it is.
-    pub kind: Kind,
+    pub kind: EntityKind,
     /// Its whole id.
     pub id: Digest,
     /// The thing itself.
@@ -129,14 +129,14 @@ pub fn lineage(store: &Store, prefix: &str) -> Result<Lineage, LineageError> {
     let Candidate { kind, id } = candidate;
     let places = found.get(&candidate).cloned().unwrap_or_default();
     let (what, up, down) = match kind {
-        Kind::Question => question::of_question(&catalogue, id, &places)?,
-        Kind::Answer => question::of_answer(&catalogue, id, &places)?,
-        Kind::Image => picture::of_image(&catalogue, id, &places)?,
-        Kind::Item => picture::of_item(&catalogue, id, &places)?,
-        Kind::Model => weights::of_model(&catalogue, id)?,
-        Kind::Prompt => (describe::prompt(&catalogue, id)?, json!({}), describe::used_prompt(&catalogue, id)),
-        Kind::Result => describe::of_results(&catalogue, &places)?,
-        Kind::Object => describe::of_object(&catalogue, id, &places)?,
+        EntityKind::Question => question::of_question(&catalogue, id, &places)?,
+        EntityKind::Answer => question::of_answer(&catalogue, id, &places)?,
+        EntityKind::Image => picture::of_image(&catalogue, id, &places)?,
+        EntityKind::Item => picture::of_item(&catalogue, id, &places)?,
+        EntityKind::Model => weights::of_model(&catalogue, id)?,
+        EntityKind::Prompt => (describe::prompt(&catalogue, id)?, json!({}), describe::used_prompt(&catalogue, id)),
+        EntityKind::Result => describe::of_results(&catalogue, &places)?,
+        EntityKind::Object => describe::of_object(&catalogue, id, &places)?,
     };
     Ok(Lineage { kind, id, what, up, down })
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::LineageError;
 use super::catalogue::Catalogue;
 use super::describe::{image, places, twins};
-use super::question::{Parts, of_stage};
+use super::question::{LineageSections, of_stage};
 use crate::ids::{Digest, ImageId, ItemId, QuestionId};
 use crate::store::{ActionKey, StageResult};
 use crate::tables::{CurriculumRow, PredictionRow, QuestionKey, QuestionRow, VoteRow};
@@ -17,7 +17,7 @@ pub(super) fn of_image(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<Parts, LineageError> {
+) -> Result<LineageSections, LineageError> {
     let image_id = ImageId(id);
     let what = image(catalogue, image_id)?;
     let up = json!({"twins that were left out": twins(catalogue, image_id)?});
@@ -57,7 +57,7 @@ pub(super) fn of_item(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<Parts, LineageError> {
+) -> Result<LineageSections, LineageError> {
     let (mut what, mut answers) = (json!({"id": id}), Vec::new());
     for made in of_stage(catalogue, keys, "evaluation") {
         for row in catalogue.rows::<PredictionRow>(&made.result)?.into_iter().filter(|row| row.item_id == ItemId(id)) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::LineageError;
-use super::catalogue::{Catalogue, Made};
+use super::catalogue::{Catalogue, StoredResult};
 use super::describe::{image, made_by, places, prompt, rejects};
 use super::weights::{brief, checkpoint, gates, step_figures};
 use crate::grading::compare;
@@ -14,14 +14,18 @@ use crate::store::{ActionKey, StageResult};
 use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RewardRow, VoteRow};
 
 /// What, up and down.
-pub(super) type Parts = (Value, Value, Value);
+pub(super) type LineageSections = (Value, Value, Value);
 
 fn mean(logprobs: &[f32]) -> Option<f64> {
     (!logprobs.is_empty()).then(|| logprobs.iter().map(|&p| f64::from(p)).sum::<f64>() / logprobs.len() as f64)
 }
 
 /// The results among some keys, of a stage.
-pub(super) fn of_stage<'m>(catalogue: &'m Catalogue<'_>, keys: &BTreeSet<ActionKey>, stage: &str) -> Vec<&'m Made> {
+pub(super) fn of_stage<'m>(
+    catalogue: &'m Catalogue<'_>,
+    keys: &BTreeSet<ActionKey>,
+    stage: &str,
+) -> Vec<&'m StoredResult> {
     let made = keys.iter().filter_map(|key| catalogue.made.get(key));
     made.filter(|made| made.action.stage.starts_with(stage)).collect()
 }
@@ -31,7 +35,7 @@ pub(super) fn of_question(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<Parts, LineageError> {
+) -> Result<LineageSections, LineageError> {
     let question_id = QuestionId(id);
     let asked = of_stage(catalogue, keys, "questions");
     let chosen = of_stage(catalogue, keys, "curriculum");
@@ -54,11 +58,15 @@ pub(super) fn of_question(
     Ok((what, up, down_of(catalogue, question_id, sources)?))
 }
 
-fn row_of(catalogue: &Catalogue<'_>, made: &Made, id: QuestionId) -> Result<Option<QuestionRow>, LineageError> {
+fn row_of(catalogue: &Catalogue<'_>, made: &StoredResult, id: QuestionId) -> Result<Option<QuestionRow>, LineageError> {
     Ok(catalogue.rows::<QuestionRow>(&made.result)?.into_iter().find(|row| row.question_id == id))
 }
 
-fn kept_row(catalogue: &Catalogue<'_>, made: &Made, id: QuestionId) -> Result<Option<CurriculumRow>, LineageError> {
+fn kept_row(
+    catalogue: &Catalogue<'_>,
+    made: &StoredResult,
+    id: QuestionId,
+) -> Result<Option<CurriculumRow>, LineageError> {
     Ok(catalogue.rows::<CurriculumRow>(&made.result)?.into_iter().find(|row| row.question_id == id))
 }
 
@@ -79,9 +87,9 @@ fn described(row: &QuestionRow) -> Value {
 }
 
 /// What came of a question, from the results that asked it or, of a labelled row, that chose it.
-fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&Made]) -> Result<Value, LineageError> {
+fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult]) -> Result<Value, LineageError> {
     let keys: Vec<ActionKey> = sources.iter().map(|made| made.result.action).collect();
-    let after = |stage: &str| -> Vec<&Made> {
+    let after = |stage: &str| -> Vec<&StoredResult> {
         let mut seen = BTreeSet::new();
         let all = keys.iter().flat_map(|key| catalogue.after(*key, stage));
         all.filter(|made| seen.insert(made.result.action)).collect()
@@ -135,7 +143,7 @@ fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&Made]) -> Resu
 }
 
 /// The vote on a question in a result of answers, with every sample and the rule that put it into its class.
-fn vote_of(catalogue: &Catalogue<'_>, made: &Made, id: QuestionId) -> Result<Option<Value>, LineageError> {
+fn vote_of(catalogue: &Catalogue<'_>, made: &StoredResult, id: QuestionId) -> Result<Option<Value>, LineageError> {
     let Some(vote) = catalogue.rows::<VoteRow>(&made.result)?.into_iter().find(|row| row.question_id == id) else {
         return Ok(None);
     };
@@ -188,7 +196,7 @@ fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
         return "first of its class".into();
     }
     match vote.class_answers.get(class as usize) {
-        Some(of_class) => json!(compare(answer, of_class).via),
+        Some(of_class) => json!(compare(answer, of_class).rule),
         None => "the class is lost".into(),
     }
 }
@@ -196,7 +204,7 @@ fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
 /// The rewards of some subjects in a result, and the updates that they entered.
 fn scored(
     catalogue: &Catalogue<'_>,
-    made: &Made,
+    made: &StoredResult,
     is_subject: &(dyn Fn(Digest) -> bool + Sync),
     updates: &mut Vec<Value>,
 ) -> Result<Vec<Value>, LineageError> {
@@ -232,7 +240,7 @@ fn scored(
 /// The Reasoner's answers to a kept question in its training: their rewards, and the updates that they entered.
 fn trained_on(
     catalogue: &Catalogue<'_>,
-    chosen: &Made,
+    chosen: &StoredResult,
     id: QuestionId,
     updates: &mut Vec<Value>,
 ) -> Result<Vec<Value>, LineageError> {
@@ -256,7 +264,7 @@ pub(super) fn of_answer(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<Parts, LineageError> {
+) -> Result<LineageSections, LineageError> {
     let made = of_stage(catalogue, keys, "answers");
     let Some(made) = made.first() else { return Ok((json!({"id": id}), json!({}), json!({}))) };
     let rows = catalogue.rows::<AnswerRow>(&made.result)?;
@@ -322,7 +330,7 @@ pub(super) fn of_answer(
 /// The question that a result of answers is about, from where it was asked or chosen.
 fn question_rows(
     catalogue: &Catalogue<'_>,
-    made: &Made,
+    made: &StoredResult,
     id: QuestionId,
 ) -> Result<Vec<(ActionKey, Value)>, LineageError> {
     let mut found = Vec::new();

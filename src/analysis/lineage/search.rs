@@ -6,17 +6,17 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::catalogue::Catalogue;
-use super::{Candidate, Kind, LineageError};
+use super::{Candidate, EntityKind, LineageError};
 use crate::ids::{Digest, ModelId};
 use crate::store::{ActionKey, ObjectId};
 use crate::tables::{AnswerKey, CurriculumRow, ImageFacts, PredictionKey, QuestionKey, TableRow};
 
 /// Things by what they are and their ids, each with the results that hold it.
-pub(super) type Found = BTreeMap<Candidate, BTreeSet<ActionKey>>;
+pub(super) type Matches = BTreeMap<Candidate, BTreeSet<ActionKey>>;
 
 /// Finds everything whose id begins with `prefix`.
-pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Found, LineageError> {
-    let mut found = Found::new();
+pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches, LineageError> {
+    let mut found = Matches::new();
     let mut add = |kind, id: Digest, key| {
         if id.hex().as_str().starts_with(prefix) {
             found.entry(Candidate { kind, id }).or_default().insert(key);
@@ -25,57 +25,59 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Found, L
     // Objects by the first results that hold them: a round's own result names them again.
     let mut objects: BTreeMap<(String, ObjectId), Vec<ActionKey>> = BTreeMap::new();
     for (key, made) in &catalogue.made {
-        add(Kind::Result, key.to_string().parse().unwrap_or(Digest::from_bytes([0; 32])), *key);
+        add(EntityKind::Result, key.to_string().parse().unwrap_or(Digest::from_bytes([0; 32])), *key);
         if let Some(model) = made.action.model {
-            add(Kind::Model, model, *key);
+            add(EntityKind::Model, model, *key);
         }
         if made.action.stage == "update" {
-            add(Kind::Model, ModelId::of_step(&key.to_string()).0, *key);
+            add(EntityKind::Model, ModelId::of_step(&key.to_string()).0, *key);
         }
         if let Some(prompt) =
             made.action.parameters.get("prompt").and_then(Value::as_str).and_then(|id| id.parse().ok())
         {
-            add(Kind::Prompt, prompt, *key);
+            add(EntityKind::Prompt, prompt, *key);
         }
         for output in &made.result.outputs {
-            add(Kind::Object, output.object.digest, *key);
+            add(EntityKind::Object, output.object.digest, *key);
             if made.action.stage != "evolution.round" {
                 objects.entry((output.role.clone(), output.object)).or_default().push(*key);
             }
         }
         for input in &made.action.inputs {
-            add(Kind::Object, input.object.digest, *key);
+            add(EntityKind::Object, input.object.digest, *key);
         }
     }
     // A whole id of one of these needs no look into the tables.
-    if prefix.len() == Digest::HEX_LEN && found.keys().any(|candidate| candidate.kind != Kind::Object) {
+    if prefix.len() == Digest::HEX_LEN && found.keys().any(|candidate| candidate.kind != EntityKind::Object) {
         return Ok(found);
     }
     let objects: Vec<((String, ObjectId), Vec<ActionKey>)> = objects.into_iter().collect();
-    let of_rows: Vec<Vec<(Kind, Digest)>> = objects
+    let of_rows: Vec<Vec<(EntityKind, Digest)>> = objects
         .par_iter()
         .map(|((role, object), _)| {
-            let mut ids: Vec<(Kind, Digest)> = match role.as_str() {
+            let mut ids: Vec<(EntityKind, Digest)> = match role.as_str() {
                 QuestionKey::TABLE => {
                     let rows: Vec<QuestionKey> = catalogue.object_rows(*object)?;
-                    let both = |row: QuestionKey| [(Kind::Question, row.question_id.0), (Kind::Image, row.image_id.0)];
+                    let both = |row: QuestionKey| {
+                        [(EntityKind::Question, row.question_id.0), (EntityKind::Image, row.image_id.0)]
+                    };
                     rows.into_iter().flat_map(both).collect()
                 }
                 CurriculumRow::TABLE => {
                     let rows: Vec<CurriculumRow> = catalogue.object_rows(*object)?;
-                    rows.into_iter().map(|row| (Kind::Question, row.question_id.0)).collect()
+                    rows.into_iter().map(|row| (EntityKind::Question, row.question_id.0)).collect()
                 }
                 AnswerKey::TABLE => {
                     let rows: Vec<AnswerKey> = catalogue.object_rows(*object)?;
-                    rows.into_iter().map(|row| (Kind::Answer, row.answer_id.0)).collect()
+                    rows.into_iter().map(|row| (EntityKind::Answer, row.answer_id.0)).collect()
                 }
                 ImageFacts::TABLE => {
                     let rows: Vec<ImageFacts> = catalogue.object_rows(*object)?;
-                    rows.into_iter().map(|row| (Kind::Image, row.image_id.0)).collect()
+                    rows.into_iter().map(|row| (EntityKind::Image, row.image_id.0)).collect()
                 }
                 PredictionKey::TABLE => {
                     let rows: Vec<PredictionKey> = catalogue.object_rows(*object)?;
-                    rows.into_iter().map(|row| (Kind::Item, row.item_id.0)).collect()
+                    rows.into_iter().map(|row| (EntityKind::Item, row.item_id.0)).collect()
                 }
                 _ => Vec::new(),
             };

@@ -5,39 +5,40 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::LineageError;
-use super::catalogue::{Catalogue, Made, step};
+use super::catalogue::{Catalogue, StoredResult, step};
 use super::describe::{by_stage, made_by, places};
 use crate::ids::{Digest, ModelId};
 use crate::store::ActionKey;
 use crate::tables::{MetricRow, ScoreRow};
 
 /// Who made a model.
-pub(super) enum Maker<'m> {
+pub(super) enum ModelOrigin<'m> {
     /// A training step, whose weights may not be kept as bytes.
-    Step(&'m Made),
+    Step(&'m StoredResult),
     /// It was put together under a name, from the weights of this step; `None` where no step of the store made them.
-    Named(&'m Made, Option<&'m Made>),
+    Named(&'m StoredResult, Option<&'m StoredResult>),
     /// Nobody here: it was imported.
     Import,
 }
 
-pub(super) fn maker<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Maker<'m> {
+pub(super) fn maker<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> ModelOrigin<'m> {
     let all = || catalogue.made.values();
     let is_step =
-        |made: &&Made| made.action.stage == "update" && ModelId::of_step(&made.result.action.to_string()) == id;
+        |made: &&StoredResult| made.action.stage == "update" && ModelId::of_step(&made.result.action.to_string()) == id;
     if let Some(made) = all().find(is_step) {
-        return Maker::Step(made);
+        return ModelOrigin::Step(made);
     }
-    let is_named = |made: &&Made| made.action.stage == "model.assemble" && made.action.model == Some(id.0);
+    let is_named = |made: &&StoredResult| made.action.stage == "model.assemble" && made.action.model == Some(id.0);
     match all().find(is_named) {
-        Some(named) => Maker::Named(named, last_step(catalogue, named)),
-        None => Maker::Import,
+        Some(named) => ModelOrigin::Named(named, last_step(catalogue, named)),
+        None => ModelOrigin::Import,
     }
 }
 
 /// The training step that wrote the weights of a named model.
-fn last_step<'m>(catalogue: &'m Catalogue<'_>, named: &Made) -> Option<&'m Made> {
-    let weights = |made: &Made| -> Vec<_> { made.result.outputs_of("weights").map(|output| output.object).collect() };
+fn last_step<'m>(catalogue: &'m Catalogue<'_>, named: &StoredResult) -> Option<&'m StoredResult> {
+    let weights =
+        |made: &StoredResult| -> Vec<_> { made.result.outputs_of("weights").map(|output| output.object).collect() };
     let wanted = weights(named);
     catalogue.made.values().find(|made| made.action.stage == "update" && weights(made) == wanted)
 }
@@ -45,18 +46,18 @@ fn last_step<'m>(catalogue: &'m Catalogue<'_>, named: &Made) -> Option<&'m Made>
 /// A model in a few words: what it is and who made it.
 pub(super) fn brief(catalogue: &Catalogue<'_>, id: ModelId) -> Value {
     match maker(catalogue, id) {
-        Maker::Step(made) => json!({
+        ModelOrigin::Step(made) => json!({
             "id": id,
             "is": after_step(&made.action),
             "made by": made_by(catalogue, made.result.action),
         }),
-        Maker::Named(named, made) => json!({
+        ModelOrigin::Named(named, made) => json!({
             "id": id,
             "is": made.map_or("a model that was never trained here".to_owned(), |made| after_step(&made.action)),
             "names": catalogue.names_of(named.result.action),
             "made by": made.map(|made| made_by(catalogue, made.result.action)),
         }),
-        Maker::Import => {
+        ModelOrigin::Import => {
             let import = import_of(catalogue, id);
             json!({
                 "id": id,
@@ -73,7 +74,7 @@ fn after_step(action: &crate::store::Action) -> String {
 }
 
 /// The import of a base model: that of the rounds that began with it.
-fn import_of<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m Made> {
+fn import_of<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m StoredResult> {
     let of_round = catalogue.rounds.iter().find_map(|round| {
         let made = catalogue.made.get(&round.result.action)?;
         if made.action.model != Some(id.0) {
@@ -90,7 +91,7 @@ fn import_of<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m Made> 
 }
 
 /// The steps of a training up to one, from the first.
-pub(super) fn chain<'m>(catalogue: &'m Catalogue<'_>, last: &'m Made) -> Vec<&'m Made> {
+pub(super) fn chain<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResult) -> Vec<&'m StoredResult> {
     let mut chain = vec![last];
     while let Some(made) = chain.last() {
         let previous = made.action.parameters.get("previous").and_then(Value::as_str);
@@ -105,7 +106,7 @@ pub(super) fn chain<'m>(catalogue: &'m Catalogue<'_>, last: &'m Made) -> Vec<&'m
 }
 
 /// The step's figures that one wants to see first.
-pub(super) fn step_figures(catalogue: &Catalogue<'_>, made: &Made) -> Result<Value, LineageError> {
+pub(super) fn step_figures(catalogue: &Catalogue<'_>, made: &StoredResult) -> Result<Value, LineageError> {
     let row = catalogue.rows::<MetricRow>(&made.result)?.into_iter().next();
     let row = row.as_ref();
     Ok(json!({
@@ -120,10 +121,10 @@ pub(super) fn step_figures(catalogue: &Catalogue<'_>, made: &Made) -> Result<Val
 }
 
 /// The first step from one on whose weights are kept as bytes, and the names of the model that came of the training.
-pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &Made) -> Value {
+pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Value {
     let mut made = from;
-    let is_kept = |made: &Made| made.result.outputs_of("weights").next().is_some();
-    let next = |made: &Made| {
+    let is_kept = |made: &StoredResult| made.result.outputs_of("weights").next().is_some();
+    let next = |made: &StoredResult| {
         let key = made.result.action.to_string();
         let after = catalogue.after(made.result.action, "update").into_iter();
         after.into_iter().find(|after| after.action.parameters.get("previous").and_then(Value::as_str) == Some(&key))
@@ -137,7 +138,9 @@ pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &Made) -> Value {
         last = after;
     }
     let named = catalogue.after(last.result.action, "model.assemble");
-    let own = |named: &&&Made| last_step(catalogue, named).is_some_and(|step| step.result.action == last.result.action);
+    let own = |named: &&&StoredResult| {
+        last_step(catalogue, named).is_some_and(|step| step.result.action == last.result.action)
+    };
     let names: Vec<String> =
         named.iter().filter(own).flat_map(|named| catalogue.names_of(named.result.action)).collect();
     json!({"kept at": kept, "model": names})
@@ -147,9 +150,9 @@ pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &Made) -> Value {
 pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, Value, Value), LineageError> {
     let model = ModelId(id);
     let last = match maker(catalogue, model) {
-        Maker::Step(made) => Some(made),
-        Maker::Named(_, made) => made,
-        Maker::Import => None,
+        ModelOrigin::Step(made) => Some(made),
+        ModelOrigin::Named(_, made) => made,
+        ModelOrigin::Import => None,
     };
     let up = match last {
         None => json!({}),
@@ -201,8 +204,9 @@ pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, 
 pub(super) fn gates(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<Value> {
     let mut gates = Vec::new();
     for place in catalogue.places_of(key) {
-        let is_of =
-            |round: &&super::catalogue::Round| (&round.evolution, round.number) == (&place.evolution, place.round);
+        let is_of = |round: &&super::catalogue::CatalogueRound| {
+            (&round.evolution, round.number) == (&place.evolution, place.round)
+        };
         let Some(round) = catalogue.rounds.iter().find(is_of) else { continue };
         let report = catalogue.report(round);
         for gate in report["gates"].as_array().into_iter().flatten() {

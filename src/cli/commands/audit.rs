@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use crate::analysis::labels::LabelFigures;
+use crate::analysis::labels::LabelStatistics;
 use crate::analysis::truth::SceneTruth;
 use crate::cli::args::{PipelineArgs, StoreArgs};
 use crate::cli::error::CommandError;
@@ -171,7 +171,7 @@ fn histogram(found: &Audit) -> Vec<(String, String)> {
     tenths.map(|(n, count)| (range(n), format::count(*count))).collect()
 }
 
-fn label_statistics(labels: &LabelFigures) -> Vec<(String, String)> {
+fn label_statistics(labels: &LabelStatistics) -> Vec<(String, String)> {
     let of = |n: u64| {
         let share = (labels.with_truth > 0).then(|| n as f64 / labels.with_truth as f64);
         format!("{} ({})", format::count(n), percent(share))

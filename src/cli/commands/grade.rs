@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::error::CommandError;
 use crate::cli::output::jsonl::{Line, LinesArgs, Order, for_each_line, kind_of};
 use crate::cli::output::ui::Ui;
-use crate::grading::{Verdict, Via, compare};
+use crate::grading::{Comparison, MatchRule, compare};
 
 /// Grade answers against gold answers, as votes and rewards do.
 ///
@@ -30,9 +30,9 @@ pub fn cmd_grade(args: &GradeArgs, ui: &Ui) -> Result<(), CommandError> {
         let (given, gold) = (answer(line, "given")?, answer(line, "gold")?);
         let verdict = match (given, gold) {
             (Some(given), Some(gold)) => compare(&given, &gold),
-            _ => Verdict { equal: false, via: Via::Empty },
+            _ => Comparison { equal: false, rule: MatchRule::Empty },
         };
-        Ok(vec![("equal", Value::from(verdict.equal)), ("via", json!(verdict.via))])
+        Ok(vec![("equal", Value::from(verdict.equal)), ("via", json!(verdict.rule))])
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use crate::analysis::compare::{FIGURE_TOLERANCE, LOGPROB_TOLERANCE, Level, WEIGHT_TOLERANCE};
+use crate::analysis::compare::{FIGURE_TOLERANCE, LOGPROB_TOLERANCE, MatchLevel, WEIGHT_TOLERANCE};
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
 use crate::cli::error::CommandError;
 use crate::cli::interrupt::listen_for_interrupt;
@@ -144,20 +144,20 @@ fn print(replay: &ReplayReport, took: &str, ui: &Ui) -> Result<(), CommandError>
     let scope = if replayed == of { format!("{of} results") } else { format!("{replayed} of {of} results") };
     let largest = replay.results.iter().filter_map(|result| result.compared.largest).fold(0.0, f64::max);
     let verdict = match replay.results.iter().map(|result| result.compared.level).max_by_key(rank) {
-        Some(Some(Level::Bits)) => "identical, bit for bit".to_owned(),
-        Some(Some(Level::Rows)) => "identical rows".to_owned(),
-        Some(Some(Level::Tolerances)) => format!("equal within tolerances (largest difference {largest:.1e})"),
+        Some(Some(MatchLevel::Bits)) => "identical, bit for bit".to_owned(),
+        Some(Some(MatchLevel::Rows)) => "identical rows".to_owned(),
+        Some(Some(MatchLevel::Tolerances)) => format!("equal within tolerances (largest difference {largest:.1e})"),
         Some(None) => "some differ".to_owned(),
         None => "nothing to replay".to_owned(),
     };
     ui.result(format!("{scope} recomputed: {verdict} ({took})"))
 }
 
-fn rank(level: &Option<Level>) -> u8 {
+fn rank(level: &Option<MatchLevel>) -> u8 {
     match level {
-        Some(Level::Bits) => 0,
-        Some(Level::Rows) => 1,
-        Some(Level::Tolerances) => 2,
+        Some(MatchLevel::Bits) => 0,
+        Some(MatchLevel::Rows) => 1,
+        Some(MatchLevel::Tolerances) => 2,
         None => 3,
     }
 }

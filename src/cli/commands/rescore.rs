@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::analysis::rescore::{Fate, Scored, rescore};
+use crate::analysis::rescore::{Decision, RescoreResult, rescore};
 use crate::cli::args::parse_scope;
 use crate::cli::error::CommandError;
 use crate::cli::output::format;
 use crate::cli::output::table_files::read_all;
 use crate::cli::output::ui::Ui;
-use crate::reward::{Preset, Scope};
+use crate::reward::{DiversityScope, Preset};
 use crate::tables::{QuestionRow, VoteRow};
 
 /// Rescore stored questions and votes under other settings, without a model.
@@ -42,7 +42,7 @@ pub struct RescoreArgs {
     lambda: Option<f64>,
     /// Compare questions within a group (one image) or the whole step [group, step].
     #[arg(long, value_name = "SCOPE", value_parser = parse_scope)]
-    scope: Option<Scope>,
+    scope: Option<DiversityScope>,
     /// Lower end of the confidence band, 0 to 1.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     low: Option<f64>,
@@ -98,27 +98,28 @@ fn apply_options(preset: &Preset, args: &RescoreArgs) -> Result<Preset, CommandE
     Ok(preset)
 }
 
-fn print_json(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandError> {
+fn print_json(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result<(), CommandError> {
     let changed = before.questions.iter().zip(&after.questions).filter(|(b, a)| b != a);
     let changed: Vec<_> = changed
         .map(|(b, a)| {
-            let side = |reward: Option<f64>, fate: &Fate| {
-                let mut side = json!(fate);
+            let side = |reward: Option<f64>, decision: &Decision| {
+                let mut side = json!(decision);
                 side["reward"] = json!(reward);
                 side
             };
-            json!({"question_id": b.question_id, "before": side(b.reward, &b.fate), "after": side(a.reward, &a.fate)})
+            json!({"question_id": b.question_id, "before": side(b.reward, &b.decision), "after": side(a.reward, &a.decision)})
         })
         .collect();
-    let summary = |s: &Scored| json!({"kept": s.kept, "dropped": s.dropped, "rewards": s.rewards, "note": s.note});
+    let summary =
+        |s: &RescoreResult| json!({"kept": s.kept, "dropped": s.dropped, "rewards": s.rewards, "note": s.note});
     ui.result_json(&json!({
         "questions": before.questions.len(), "before": summary(before), "after": summary(after), "changed": changed,
     }))
 }
 
-fn print_table(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandError> {
+fn print_table(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result<(), CommandError> {
     let mut rows = vec![["", "before", "after"].map(str::to_owned).to_vec()];
-    let mut row = |name: &str, value: &dyn Fn(&Scored) -> String| {
+    let mut row = |name: &str, value: &dyn Fn(&RescoreResult) -> String| {
         rows.push(vec![name.to_owned(), value(before), value(after)]);
     };
     row("questions", &|s| format::count(s.questions.len() as u64));
@@ -133,8 +134,8 @@ fn print_table(before: &Scored, after: &Scored, ui: &Ui) -> Result<(), CommandEr
         row(name, &|s| format!("{:.4}", s.rewards.quartiles[i]));
     }
     let pairs = || before.questions.iter().zip(&after.questions);
-    let gained = pairs().filter(|(b, a)| !b.fate.is_kept() && a.fate.is_kept()).count();
-    let lost = pairs().filter(|(b, a)| b.fate.is_kept() && !a.fate.is_kept()).count();
+    let gained = pairs().filter(|(b, a)| !b.decision.is_kept() && a.decision.is_kept()).count();
+    let lost = pairs().filter(|(b, a)| b.decision.is_kept() && !a.decision.is_kept()).count();
     ui.table(&rows)?;
     ui.result(format!(
         "{} more questions would be kept, {} would be dropped",

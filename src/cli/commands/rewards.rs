@@ -7,7 +7,7 @@ use crate::cli::args::parse_scope;
 use crate::cli::error::CommandError;
 use crate::cli::output::jsonl::{AddedKeys, Line, LinesArgs, Order, for_each_line, kind_of};
 use crate::cli::output::ui::Ui;
-use crate::reward::{Preset, Question, QuestionerReward, QuestionerSettings, questioner_rewards};
+use crate::reward::{Preset, QuestionOutcome, QuestionerReward, QuestionerSettings, questioner_rewards};
 
 /// Compute the Questioner's rewards for the questions of a step, as training does.
 ///
@@ -33,7 +33,7 @@ pub struct RewardsArgs {
     /// Compare questions within a group (one image) or the whole step, overriding the preset
     /// [group, step].
     #[arg(long, value_name = "SCOPE", value_parser = parse_scope)]
-    scope: Option<crate::reward::Scope>,
+    scope: Option<crate::reward::DiversityScope>,
 }
 
 /// Runs `visplay rewards`.
@@ -50,7 +50,7 @@ pub fn cmd_rewards(args: &RewardsArgs, ui: &Ui) -> Result<(), CommandError> {
 
 fn add_rewards(line: &Line, settings: &QuestionerSettings) -> Result<AddedKeys, String> {
     let groups = array(line.get("groups")?, || "\"groups\"".to_owned())?;
-    let group = |(g, group): (usize, &Value)| -> Result<Vec<Question>, String> {
+    let group = |(g, group): (usize, &Value)| -> Result<Vec<QuestionOutcome>, String> {
         let questions = array(group, || format!("\"groups\"[{g}]"))?;
         let read = |(q, entry)| question(entry).map_err(|reason| format!("\"groups\"[{g}][{q}] {reason}"));
         questions.iter().enumerate().map(read).collect()
@@ -73,7 +73,7 @@ fn array(value: &Value, name: impl Fn() -> String) -> Result<&Vec<Value>, String
     value.as_array().ok_or_else(|| format!("{} is {}, not a list", name(), kind_of(value)))
 }
 
-fn question(entry: &Value) -> Result<Question, String> {
+fn question(entry: &Value) -> Result<QuestionOutcome, String> {
     let entry = entry.as_object().ok_or_else(|| format!("is {}, not an object", kind_of(entry)))?;
     let value_of = |key: &str| entry.get(key).filter(|value| !value.is_null());
     let valid = match value_of("valid") {
@@ -82,7 +82,7 @@ fn question(entry: &Value) -> Result<Question, String> {
         None => return Err("has no \"valid\"".to_owned()),
     };
     if !valid {
-        return Ok(Question { text: String::new(), valid, confidence: 0.0 });
+        return Ok(QuestionOutcome { text: String::new(), valid, confidence: 0.0 });
     }
     let text = value_of("question").and_then(Value::as_str).ok_or("is valid but has no string \"question\"")?;
     let confidence =
@@ -90,5 +90,5 @@ fn question(entry: &Value) -> Result<Question, String> {
     if !(0.0..=1.0).contains(&confidence) {
         return Err(format!("has a confidence of {confidence}; it must be between 0 and 1"));
     }
-    Ok(Question { text: text.to_owned(), valid, confidence })
+    Ok(QuestionOutcome { text: text.to_owned(), valid, confidence })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::analysis::labels::Share;
+use crate::analysis::labels::Proportion;
 
 /// Formats rows as aligned columns; the first row is the heading. Columns of numbers are
 /// right-aligned.
@@ -64,7 +64,7 @@ pub fn bytes(n: u64) -> String {
 }
 
 /// Formats a share with its 95 % interval, `3 of 4 (75.0 %, 30.1 to 95.4)`.
-pub fn share(share: &Share) -> String {
+pub fn share(share: &Proportion) -> String {
     match (share.value(), share.low, share.high) {
         (Some(value), Some(low), Some(high)) => format!(
             "{} of {} ({:.1} %, {:.1} to {:.1})",

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::analysis::labels::LabelFigures;
+use crate::analysis::labels::LabelStatistics;
 use crate::cli::error::CommandError;
 use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
@@ -19,7 +19,7 @@ pub fn print(
     times: &[StageTime],
     store: &Store,
     pipeline: &Pipeline,
-    labels: Option<&LabelFigures>,
+    labels: Option<&LabelStatistics>,
     clock: Instant,
     ui: &Ui,
 ) -> Result<(), CommandError> {
@@ -71,7 +71,7 @@ fn share(part: u64, whole: u64) -> String {
     }
 }
 
-fn figures(report: &RoundReport, labels: Option<&LabelFigures>) -> Vec<Vec<String>> {
+fn figures(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec<String>> {
     let (asked, votes) = (&report.questions, &report.votes);
     let mut rows = vec![vec!["figure".to_owned(), "value".to_owned()]];
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);

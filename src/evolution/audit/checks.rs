@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::EvolutionError;
 use super::super::finished::{FinishedRound, ROUND};
-use crate::analysis::alignment::{self, Counting, Findings, Rewarding};
+use crate::analysis::consistency::{self, ConsistencyReport, RewardSetup, VotingSetup};
 use crate::ids::{ImageId, ModelId, QuestionId};
 use crate::reward::{Denominator, QuestionerSettings, ReasonerSettings};
 use crate::stages::answers::ANSWERS;
@@ -95,24 +95,25 @@ impl<'a> Checks<'a> {
     }
 
     /// Checks every result.
-    pub(super) fn run(&self) -> Result<Findings, EvolutionError> {
+    pub(super) fn run(&self) -> Result<ConsistencyReport, EvolutionError> {
         let results: Vec<&Made> = self.made.values().collect();
-        let found: Vec<Findings> = results.par_iter().map(|made| self.check(made)).collect::<Result<_, _>>()?;
-        let mut all = Findings::default();
+        let found: Vec<ConsistencyReport> =
+            results.par_iter().map(|made| self.check(made)).collect::<Result<_, _>>()?;
+        let mut all = ConsistencyReport::default();
         found.into_iter().for_each(|found| all.merge(found));
         Ok(all)
     }
 
-    fn check(&self, made: &Made) -> Result<Findings, StageError> {
+    fn check(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
         let mut found = match made.action.stage.as_str() {
             QUESTIONS => self.asked(made)?,
             ANSWERS => self.answered(made)?,
             CURRICULUM => self.chosen(made)?,
             REWARDS => self.rewarded(made)?,
             UPDATE => self.updated(made)?,
-            EVALUATION => alignment::predictions(&self.rows(&made.result)?),
+            EVALUATION => consistency::predictions(&self.rows(&made.result)?),
             "evaluation.scores" => self.scored(made)?,
-            _ => Findings::default(),
+            _ => ConsistencyReport::default(),
         };
         self.reconcile(made, &mut found)?;
         Ok(found)
@@ -123,7 +124,7 @@ impl<'a> Checks<'a> {
     }
 
     /// Rows in are rows out and rejects, and there are as many rejects as are counted.
-    fn reconcile(&self, made: &Made, found: &mut Findings) -> Result<(), StageError> {
+    fn reconcile(&self, made: &Made, found: &mut ConsistencyReport) -> Result<(), StageError> {
         let Made { action, result } = made;
         let row = format!("{} {}", action.stage, result.action);
         if !result.counts.reconcile() {
@@ -142,10 +143,10 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    fn asked(&self, made: &Made) -> Result<Findings, StageError> {
+    fn asked(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
         let rows: Vec<QuestionRow> = self.rows(&made.result)?;
         let samples: u32 = parameter(&made.action, "samples")?;
-        let mut found = alignment::questions(&rows, &self.images, samples);
+        let mut found = consistency::questions(&rows, &self.images, samples);
         let images: Vec<ImageId> = self.listing(&made.action, "images")?;
         let rejects: Vec<RejectRow> = self.rows(&made.result)?;
         let expected = images.len() * samples as usize;
@@ -156,7 +157,7 @@ impl<'a> Checks<'a> {
         Ok(found)
     }
 
-    fn answered(&self, made: &Made) -> Result<Findings, StageError> {
+    fn answered(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
         #[derive(Deserialize)]
         struct Settings {
             samples: u32,
@@ -172,8 +173,8 @@ impl<'a> Checks<'a> {
         let asked: Vec<QuestionToAnswer> = self.listing(&made.action, "asked")?;
         let asked: HashMap<QuestionId, ImageId> = asked.iter().map(|row| (row.question_id, row.image_id)).collect();
         let (answers, votes): (Vec<AnswerRow>, Vec<VoteRow>) = (self.rows(&made.result)?, self.rows(&made.result)?);
-        let how = Counting { samples, denominator, greedy };
-        let mut found = alignment::votes(&answers, &votes, &asked, how);
+        let how = VotingSetup { samples, denominator, greedy };
+        let mut found = consistency::votes(&answers, &votes, &asked, how);
         let rejects: Vec<RejectRow> = self.rows(&made.result)?;
         let mut open: BTreeSet<QuestionId> = asked.keys().copied().collect();
         for vote in &votes {
@@ -208,8 +209,8 @@ impl<'a> Checks<'a> {
     }
 
     /// The curriculum and its rejects are what the band and the other rules make of the votes.
-    fn chosen(&self, made: &Made) -> Result<Findings, StageError> {
-        let mut found = Findings::default();
+    fn chosen(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
+        let mut found = ConsistencyReport::default();
         let settings: CurriculumSettings = parameter(&made.action, "settings")?;
         let kept: Vec<CurriculumRow> = self.rows(&made.result)?;
         let rejects: Vec<RejectRow> = self.rows(&made.result)?;
@@ -287,7 +288,7 @@ impl<'a> Checks<'a> {
         Ok(found)
     }
 
-    fn rewarded(&self, made: &Made) -> Result<Findings, StageError> {
+    fn rewarded(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
         #[derive(Deserialize)]
         struct Advantage {
             aggregation: Aggregation,
@@ -303,7 +304,7 @@ impl<'a> Checks<'a> {
         let Advantage { aggregation, drop_zero_std, overlong_tokens, max_tokens } =
             parameter(&made.action, "advantage")?;
         let step = parameter(&made.action, "step")?;
-        let how = Rewarding { step, aggregation, drop_zero_std, overlong_tokens, max_tokens };
+        let how = RewardSetup { step, aggregation, drop_zero_std, overlong_tokens, max_tokens };
         let rewards: Vec<RewardRow> = self.rows(&made.result)?;
         let upstream: Vec<StageResult> =
             made.result.upstream.iter().filter_map(|key| Some(self.made.get(key)?.result.clone())).collect();
@@ -312,27 +313,27 @@ impl<'a> Checks<'a> {
             (Some(settings), _) => {
                 let (questions, votes): (Vec<QuestionRow>, Vec<VoteRow>) =
                     (read_rows(self.store, &upstream)?, read_rows(self.store, &upstream)?);
-                alignment::questioner_step(&rewards, &questions, &votes, &settings, how)
+                consistency::questioner_step(&rewards, &questions, &votes, &settings, how)
             }
             (None, Some(settings)) => {
                 let (answers, curriculum): (Vec<AnswerRow>, Vec<CurriculumRow>) =
                     (read_rows(self.store, &upstream)?, read_rows(self.store, &upstream)?);
-                alignment::reasoner_step(&rewards, &answers, &curriculum, &settings, how)
+                consistency::reasoner_step(&rewards, &answers, &curriculum, &settings, how)
             }
-            (None, None) => Findings::default(),
+            (None, None) => ConsistencyReport::default(),
         })
     }
 
-    fn updated(&self, made: &Made) -> Result<Findings, StageError> {
+    fn updated(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
         let metrics: Vec<MetricRow> = self.rows(&made.result)?;
         let scored = made.result.upstream.iter().filter_map(|key| self.made.get(key));
         let scored: Vec<StageResult> =
             scored.filter(|made| made.action.stage == REWARDS).map(|made| made.result.clone()).collect();
-        Ok(alignment::metrics(&metrics, &read_rows(self.store, &scored)?))
+        Ok(consistency::metrics(&metrics, &read_rows(self.store, &scored)?))
     }
 
-    fn scored(&self, made: &Made) -> Result<Findings, StageError> {
-        let mut found = Findings::default();
+    fn scored(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
+        let mut found = ConsistencyReport::default();
         let stored: Vec<ScoreRow> = self.rows(&made.result)?;
         found.checked("scores", stored.len());
         let predictions: Vec<StageResult> =

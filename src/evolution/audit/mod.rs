@@ -14,15 +14,15 @@ use super::finished::{FinishedRound, SETTINGS, finished_round};
 use super::gates::{GateResult, QuestionStatistics, VoteStatistics};
 use super::pipeline::Pipeline;
 use super::settings::{SettingChange, changes_since};
-use crate::analysis::alignment::Findings;
-use crate::analysis::labels::{self, LabelFigures, Labelled};
+use crate::analysis::consistency::ConsistencyReport;
+use crate::analysis::labels::{self, LabelStatistics, LabelledQuestion};
 use crate::analysis::truth::SceneTruth;
 use crate::stages::StageError;
 use crate::stages::question_form::normalise;
 use crate::store::{Counts, Store};
 use crate::tables::{CurriculumRow, QuestionRow, VoteRow};
 
-pub use crate::analysis::alignment::Misaligned;
+pub use crate::analysis::consistency::Inconsistency;
 
 /// What an audit says about a round.
 #[derive(Debug, Clone, Serialize)]
@@ -32,7 +32,7 @@ pub struct Audit {
     /// The round.
     pub round: u32,
     /// Whether the tables fit together.
-    pub alignment: Findings,
+    pub alignment: ConsistencyReport,
     /// Rows in, out and rejected, by stage.
     pub counts: BTreeMap<String, Counts>,
     /// The round's questions.
@@ -66,9 +66,9 @@ pub struct Duplicates {
 #[derive(Debug, Clone, Serialize)]
 pub struct LabelAccuracy {
     /// Of all voted questions.
-    pub voted: LabelFigures,
+    pub voted: LabelStatistics,
     /// Of the curriculum.
-    pub kept: LabelFigures,
+    pub kept: LabelStatistics,
 }
 
 /// A setting that is not as in the paper.
@@ -99,7 +99,7 @@ pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&SceneTru
     let kept = checks.curriculum.len() as u64;
     let votes = VoteStatistics { kept, ..VoteStatistics::of(&checks.votes, kept) };
     let mut alignment = checks.run()?;
-    let report = |name: &str, differs: bool, alignment: &mut Findings| {
+    let report = |name: &str, differs: bool, alignment: &mut ConsistencyReport| {
         if differs {
             alignment.add("report", format!("round {round}"), format!("its {name} are not those of the tables"));
         }
@@ -140,11 +140,11 @@ fn duplicates(rows: &[QuestionRow]) -> Duplicates {
     Duplicates { within_image: share(of_image.len()), over_all: share(over_all.len()) }
 }
 
-fn voted_figures(truth: &SceneTruth, questions: &[QuestionRow], votes: &[VoteRow]) -> LabelFigures {
+fn voted_figures(truth: &SceneTruth, questions: &[QuestionRow], votes: &[VoteRow]) -> LabelStatistics {
     let texts: std::collections::HashMap<_, _> =
         questions.iter().filter_map(|row| Some((row.question_id, row.question.as_deref()?))).collect();
     let rows = votes.iter().filter_map(|vote| {
-        Some(Labelled {
+        Some(LabelledQuestion {
             image: vote.image_id,
             question: texts.get(&vote.question_id)?,
             label: vote.majority_answer.as_deref(),
@@ -154,8 +154,8 @@ fn voted_figures(truth: &SceneTruth, questions: &[QuestionRow], votes: &[VoteRow
     labels::figures(truth, rows)
 }
 
-fn kept_figures(truth: &SceneTruth, rows: &[CurriculumRow]) -> LabelFigures {
-    let rows = rows.iter().map(|row| Labelled {
+fn kept_figures(truth: &SceneTruth, rows: &[CurriculumRow]) -> LabelStatistics {
+    let rows = rows.iter().map(|row| LabelledQuestion {
         image: row.image_id,
         question: &row.problem,
         label: Some(&row.pseudo_label),
@@ -168,7 +168,11 @@ fn kept_figures(truth: &SceneTruth, rows: &[CurriculumRow]) -> LabelFigures {
 ///
 /// # Errors
 /// The curriculum cannot be read.
-pub fn curriculum_truth(store: &Store, done: &FinishedRound, truth: &SceneTruth) -> Result<LabelFigures, StageError> {
+pub fn curriculum_truth(
+    store: &Store,
+    done: &FinishedRound,
+    truth: &SceneTruth,
+) -> Result<LabelStatistics, StageError> {
     let mut rows = Vec::new();
     for output in done.result.outputs_of(<CurriculumRow as crate::tables::TableRow>::TABLE) {
         let bytes = bytes::Bytes::from(store.read_object(output.object)?);

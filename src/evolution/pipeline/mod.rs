@@ -247,7 +247,7 @@ mod tests {
     fn a_preset_sets_what_the_file_does_not() {
         let of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
         let paper = of("evolution = \"a\"\n");
-        assert_eq!((paper.curriculum.low, paper.questioner.scope), (0.25, crate::reward::Scope::Group));
+        assert_eq!((paper.curriculum.low, paper.questioner.scope), (0.25, crate::reward::DiversityScope::Group));
         assert_eq!(paper.sampling.reasoner.top_k, 40);
         let code = of("evolution = \"a\"\npreset = \"released-code\"\n[curriculum]\nlow = 0.4\n");
         assert_eq!((code.curriculum.low, code.curriculum.high, code.curriculum.label_samples), (0.4, 0.8, 9));

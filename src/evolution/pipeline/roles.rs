@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::reward::{Denominator, Formula, OutputForm, Parsing, QuestionerSettings, ReasonerSettings, Scope};
+use crate::reward::{
+    Denominator, DiversityScope, OutputForm, ParsingMode, QuestionerSettings, ReasonerSettings, RewardFormula,
+};
 use crate::stages::prompt_sampler::{Sampling, SamplingLimits};
 use crate::stages::questions::QuestionForm;
 
@@ -16,17 +18,17 @@ pub struct Questioner {
     pub form: OutputForm,
     /// How closely: strict or lenient.
     #[schemars(with = "String")]
-    pub parsing: Parsing,
+    pub parsing: ParsingMode,
     /// Whether a question must suit its type: distinct options for a multiple choice, a question mark otherwise.
     pub form_check: bool,
     /// How uncertainty, diversity and validity make a reward: clamped or penalised.
     #[schemars(with = "String")]
-    pub formula: Formula,
+    pub formula: RewardFormula,
     /// The weight of the diversity penalty.
     pub lambda: f64,
     /// Which questions are compared with each other: group or step.
     #[schemars(with = "String")]
-    pub scope: Scope,
+    pub scope: DiversityScope,
     /// Questions an image that make a group (G).
     pub group_size: u32,
     /// Answers to a question for its reward (m).
@@ -42,11 +44,11 @@ impl Default for Questioner {
     fn default() -> Self {
         Self {
             form: OutputForm::Question,
-            parsing: Parsing::Strict,
+            parsing: ParsingMode::Strict,
             form_check: false,
-            formula: Formula::Clamped,
+            formula: RewardFormula::Clamped,
             lambda: 1.0,
-            scope: Scope::Group,
+            scope: DiversityScope::Group,
             group_size: 8,
             reward_samples: 10,
             reward_denominator: Denominator::Sampled,

@@ -23,7 +23,7 @@ use super::evolve::replay_round;
 use super::finished::{PROMPTS, SETTINGS, read_report};
 use super::pipeline::{Pipeline, PipelineError};
 use super::settings::apply;
-use crate::analysis::compare::{self, Compared};
+use crate::analysis::compare::{self, ComparisonResult};
 use crate::ids::{Digest, PromptId};
 use crate::random::Seed;
 use crate::stages::ingest::{INGEST, replay_ingest};
@@ -65,7 +65,7 @@ pub struct ReplayedResult {
     pub action: ActionKey,
     /// How it compares; without a level when it was not made again, or nothing holds.
     #[serde(flatten)]
-    pub compared: Compared,
+    pub compared: ComparisonResult,
     /// Why it was not made again.
     pub not_made: Option<String>,
 }
@@ -191,7 +191,7 @@ impl Work<'_> {
             }
             None => {
                 let why = ended.unwrap_or("the round, gone through as it was made, does not ask for it");
-                (Compared::default(), Some(why.to_owned()))
+                (ComparisonResult::default(), Some(why.to_owned()))
             }
         };
         let Target { stage, part, .. } = target.clone();

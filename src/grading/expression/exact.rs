@@ -9,7 +9,7 @@ use num_traits::{Signed, ToPrimitive, Zero};
 
 use super::budget::{Budget, Failure};
 use super::rational::Rational;
-use super::syntax::{Function, Node, Tree};
+use super::syntax::{ExprNode, Function, Tree};
 
 /// The most terms of a value; a product of sums of roots grows fast.
 const MAX_TERMS: usize = 32;
@@ -32,24 +32,24 @@ pub(super) fn value(tree: &Tree, dependent: &[bool], point: &[Rational], budget:
     let mut values: Vec<Surd> = Vec::with_capacity(tree.nodes.len());
     for node in &tree.nodes {
         let value = match *node {
-            Node::Number(ref number) | Node::Decimal(ref number, _) => Surd::rational(number.clone()),
-            Node::Symbol(symbol) => Surd::rational(point[symbol].clone()),
-            Node::Pi => return Err(Failure::NotExact),
-            Node::Imaginary => Surd { terms: vec![(-1, Rational::integer(1))] },
-            Node::Negative(a) => values[a].scaled(&Rational::integer(-1), budget)?,
-            Node::Sum(a, b) => values[a].plus(&values[b], budget)?,
-            Node::Difference(a, b) => {
+            ExprNode::Number(ref number) | ExprNode::Decimal(ref number, _) => Surd::rational(number.clone()),
+            ExprNode::Symbol(symbol) => Surd::rational(point[symbol].clone()),
+            ExprNode::Pi => return Err(Failure::NotExact),
+            ExprNode::Imaginary => Surd { terms: vec![(-1, Rational::integer(1))] },
+            ExprNode::Negative(a) => values[a].scaled(&Rational::integer(-1), budget)?,
+            ExprNode::Sum(a, b) => values[a].plus(&values[b], budget)?,
+            ExprNode::Difference(a, b) => {
                 let negative = values[b].scaled(&Rational::integer(-1), budget)?;
                 values[a].plus(&negative, budget)?
             }
-            Node::Product(a, b) => values[a].times(&values[b], budget)?,
-            Node::Quotient(a, b) => {
+            ExprNode::Product(a, b) => values[a].times(&values[b], budget)?,
+            ExprNode::Quotient(a, b) => {
                 let inverse = values[b].inverse(budget)?;
                 values[a].times(&inverse, budget)?
             }
-            Node::Power(_, b) if dependent[b] => return Err(Failure::NotExact),
-            Node::Power(a, b) => values[a].power(&values[b], dependent[a], budget)?,
-            Node::Call(function, a) => values[a].applied(function, dependent[a], budget)?,
+            ExprNode::Power(_, b) if dependent[b] => return Err(Failure::NotExact),
+            ExprNode::Power(a, b) => values[a].power(&values[b], dependent[a], budget)?,
+            ExprNode::Call(function, a) => values[a].applied(function, dependent[a], budget)?,
         };
         values.push(value);
     }

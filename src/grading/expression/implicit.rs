@@ -3,7 +3,7 @@
 //! Source: `implicit_multiplication`, `implicit_application` and `function_exponentiation` of sympy 1.14's `sympy_parser.py`.
 
 use super::rewrite::is_callable;
-use super::tokens::{Kind, Token};
+use super::tokens::{Token, TokenKind};
 
 /// How deep brackets may nest (Python's own limit).
 const MAX_DEPTH: usize = 200;
@@ -20,18 +20,18 @@ impl Item<'_> {
     }
 
     fn is_name(&self) -> bool {
-        matches!(self, Item::Token(token) if token.kind == Kind::Name)
+        matches!(self, Item::Token(token) if token.kind == TokenKind::Name)
     }
 
     fn is_callable_name(&self) -> bool {
-        matches!(self, Item::Token(token) if token.kind == Kind::Name && is_callable(token))
+        matches!(self, Item::Token(token) if token.kind == TokenKind::Name && is_callable(token))
     }
 }
 
-pub(super) type Step = dyn for<'a> Fn(Vec<Item<'a>>) -> Vec<Item<'a>>;
+pub(super) type RewriteStep = dyn for<'a> Fn(Vec<Item<'a>>) -> Vec<Item<'a>>;
 
 /// Does a step inside every bracket, from the outermost in, then on the whole.
-pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &Step) -> Option<Vec<Token<'a>>> {
+pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &RewriteStep) -> Option<Vec<Token<'a>>> {
     if depth > MAX_DEPTH {
         return None;
     }
@@ -44,7 +44,7 @@ pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &Step) ->
             return None;
         }
         if !token.is_op("(") {
-            function = (token.kind == Kind::Name).then_some(token);
+            function = (token.kind == TokenKind::Name).then_some(token);
             items.push(Item::Token(token));
             at += 1;
             continue;
@@ -116,7 +116,7 @@ pub(super) fn with_multiplications(items: Vec<Item<'_>>) -> Vec<Item<'_>> {
                 operand
             }
             Item::Token(token) if token.is_op(")") => operand,
-            Item::Token(token) => token.kind == Kind::Name && !is_callable(token) && operand,
+            Item::Token(token) => token.kind == TokenKind::Name && !is_callable(token) && operand,
         };
         out.push(item);
         if multiply {
@@ -136,7 +136,7 @@ pub(super) fn with_applications(items: Vec<Item<'_>>) -> Vec<Item<'_>> {
             out.push(item);
             break;
         };
-        let next_is_op = matches!(next, Item::Token(token) if matches!(token.kind, Kind::Op | Kind::End));
+        let next_is_op = matches!(next, Item::Token(token) if matches!(token.kind, TokenKind::Op | TokenKind::End));
         let (name, callable) = (item.is_name(), item.is_callable_name());
         let ends_power = matches!(item, Item::Applied(..)) || item.is_op("*");
         out.push(item);
@@ -178,7 +178,7 @@ pub(super) fn with_function_powers<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     let mut level = 0i32;
     for pair in tokens.windows(2) {
         let (token, next) = (pair[0], pair[1]);
-        if token.kind == Kind::Name && next.is_op("**") {
+        if token.kind == TokenKind::Name && next.is_op("**") {
             consuming |= is_callable(&token);
         } else if consuming {
             power.push(if token.text == "Function" { Token::name("Symbol") } else { token });

@@ -4,7 +4,7 @@ use num_bigint::BigInt;
 
 use super::bigfloat::{BigFloat, PRECISION, pi};
 use super::budget::{Budget, Failure};
-use super::syntax::{Function, Node, Tree};
+use super::syntax::{ExprNode, Function, Tree};
 
 /// What a logarithm or a general power costs, as the size of one product that takes as long.
 const TRANSCENDENTAL: u64 = 16_000;
@@ -17,37 +17,39 @@ pub(super) struct Complex {
 }
 
 /// The value of a tree and the size of the largest step on the way, as the exponent of its leading bit.
-pub(super) struct Value {
+pub(super) struct NumericValue {
     pub(super) value: Complex,
     pub(super) scale: i64,
 }
 
 /// Evaluates a tree with the symbols at the given points.
-pub(super) fn value(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<Value, Failure> {
+pub(super) fn value(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<NumericValue, Failure> {
     let mut values: Vec<Complex> = Vec::with_capacity(tree.nodes.len());
     let mut scale = i64::MIN;
     for node in &tree.nodes {
         budget.pay(2 * PRECISION)?;
         let step = match *node {
-            Node::Number(ref number) | Node::Decimal(ref number, _) => BigFloat::rational(number).map(Complex::real),
-            Node::Symbol(symbol) => Some(point[symbol].clone()),
-            Node::Pi => Some(Complex::real(pi().clone())),
-            Node::Imaginary => Some(Complex { re: BigFloat::zero(), im: BigFloat::integer(1) }),
-            Node::Negative(a) => Some(values[a].negated()),
-            Node::Sum(a, b) => values[a].plus(&values[b]),
-            Node::Difference(a, b) => values[a].plus(&values[b].negated()),
-            Node::Product(a, b) => values[a].times(&values[b]),
-            Node::Quotient(_, b) if values[b].is_zero() => return Err(Failure::Undefined),
-            Node::Quotient(a, b) => values[a].over(&values[b]),
-            Node::Power(a, b) => values[a].power(&values[b], budget)?,
-            Node::Call(function, a) => values[a].applied(function, budget)?,
+            ExprNode::Number(ref number) | ExprNode::Decimal(ref number, _) => {
+                BigFloat::rational(number).map(Complex::real)
+            }
+            ExprNode::Symbol(symbol) => Some(point[symbol].clone()),
+            ExprNode::Pi => Some(Complex::real(pi().clone())),
+            ExprNode::Imaginary => Some(Complex { re: BigFloat::zero(), im: BigFloat::integer(1) }),
+            ExprNode::Negative(a) => Some(values[a].negated()),
+            ExprNode::Sum(a, b) => values[a].plus(&values[b]),
+            ExprNode::Difference(a, b) => values[a].plus(&values[b].negated()),
+            ExprNode::Product(a, b) => values[a].times(&values[b]),
+            ExprNode::Quotient(_, b) if values[b].is_zero() => return Err(Failure::Undefined),
+            ExprNode::Quotient(a, b) => values[a].over(&values[b]),
+            ExprNode::Power(a, b) => values[a].power(&values[b], budget)?,
+            ExprNode::Call(function, a) => values[a].applied(function, budget)?,
         };
         let step = step.ok_or(Failure::TooLarge)?;
         scale = scale.max(step.magnitude());
         values.push(step);
     }
     let value = values.pop().ok_or(Failure::NotExact)?;
-    Ok(Value { value, scale })
+    Ok(NumericValue { value, scale })
 }
 
 impl Complex {

@@ -6,7 +6,7 @@
 //! the same steps here.
 
 use super::implicit::{implicit, with_applications, with_function_powers, with_multiplications};
-use super::tokens::{Kind, Token};
+use super::tokens::{Token, TokenKind};
 
 /// What sympy and Python define among the names of at most two letters that get this far, and can be called.
 const CALLABLE: [&str; 20] = [
@@ -45,7 +45,7 @@ fn wrapped<'a>(out: &mut Vec<Token<'a>>, function: &'a str, argument: Token<'a>)
 fn with_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
     let mut out = Vec::with_capacity(tokens.len() * 4);
     for (at, token) in tokens.iter().enumerate() {
-        if token.kind != Kind::Name {
+        if token.kind != TokenKind::Name {
             out.push(*token);
             continue;
         }
@@ -57,7 +57,7 @@ fn with_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
             continue;
         }
         let called = tokens.get(at + 1).is_some_and(|next| next.is_op("("));
-        let quoted = Token { kind: Kind::Quoted, text: token.text };
+        let quoted = Token { kind: TokenKind::Quoted, text: token.text };
         wrapped(&mut out, if called { "Function" } else { "Symbol" }, quoted);
     }
     Some(out)
@@ -67,7 +67,7 @@ fn with_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
 fn with_numbers<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     let mut out = Vec::with_capacity(tokens.len() + 8);
     for token in tokens {
-        if token.kind != Kind::Number {
+        if token.kind != TokenKind::Number {
             out.push(*token);
             continue;
         }
@@ -75,7 +75,7 @@ fn with_numbers<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
         let text = token.text.trim_end_matches(['j', 'J']);
         let hex = text.starts_with("0x") || text.starts_with("0X");
         let float = text.contains('.') || (!hex && text.contains(['e', 'E']));
-        wrapped(&mut out, if float { "Float" } else { "Integer" }, Token { kind: Kind::Number, text });
+        wrapped(&mut out, if float { "Float" } else { "Integer" }, Token { kind: TokenKind::Number, text });
         if imaginary {
             out.extend([Token::op("*"), Token::name("I")]);
         }
@@ -120,7 +120,7 @@ fn with_factorial<'a>(mut out: Vec<Token<'a>>, name: &'a str) -> Option<Vec<Toke
             _ => {}
         }
         if depth == 0 {
-            let from = if at > 0 && out[at - 1].kind == Kind::Name { at - 1 } else { at };
+            let from = if at > 0 && out[at - 1].kind == TokenKind::Name { at - 1 } else { at };
             out.splice(from..from, [Token::name(name), Token::op("(")]);
             out.push(Token::op(")"));
             break;
@@ -136,7 +136,7 @@ fn with_split_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
     while at < tokens.len() {
         let token = tokens[at];
         at += 1;
-        if token.kind != Kind::Quoted || !is_splittable(token.text) {
+        if token.kind != TokenKind::Quoted || !is_splittable(token.text) {
             out.push(token);
             continue;
         }
@@ -152,7 +152,11 @@ fn with_split_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
                 // Python calls it a digit and sympy then finds that it is no number.
                 return None;
             }
-            wrapped(&mut out, if digits > 0 { "Number" } else { "Symbol" }, Token { kind: Kind::Quoted, text: piece });
+            wrapped(
+                &mut out,
+                if digits > 0 { "Number" } else { "Symbol" },
+                Token { kind: TokenKind::Quoted, text: piece },
+            );
             rest = after;
         }
     }

@@ -3,7 +3,7 @@
 use num_bigint::BigInt;
 
 use super::rational::Rational;
-use super::tokens::{Kind, Token};
+use super::tokens::{Token, TokenKind};
 
 /// How deep the grammar may recurse: brackets, signs and towers of powers. Python gives up at a like depth.
 const MAX_DEPTH: usize = 250;
@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 250;
 const MAX_DECIMAL_EXPONENT: i64 = 2000;
 
 /// Where a node stands in [`Tree::nodes`]. Operands always stand before what uses them.
-pub(super) type NodeId = usize;
+pub(super) type ExprId = usize;
 
 /// A function of one argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) enum Function {
 
 /// One step of a computation.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(super) enum ExprNode {
     Number(Rational),
     /// A number written with a point or an exponent, and how many digits it is written with.
     Decimal(Rational, u32),
@@ -34,29 +34,29 @@ pub(super) enum Node {
     Symbol(usize),
     Pi,
     Imaginary,
-    Negative(NodeId),
-    Sum(NodeId, NodeId),
-    Difference(NodeId, NodeId),
-    Product(NodeId, NodeId),
-    Quotient(NodeId, NodeId),
-    Power(NodeId, NodeId),
-    Call(Function, NodeId),
+    Negative(ExprId),
+    Sum(ExprId, ExprId),
+    Difference(ExprId, ExprId),
+    Product(ExprId, ExprId),
+    Quotient(ExprId, ExprId),
+    Power(ExprId, ExprId),
+    Call(Function, ExprId),
 }
 
 /// An expression as steps in the order of their computation; the last one is its value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Tree {
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<ExprNode>,
     pub(super) symbols: Vec<String>,
 }
 
 /// Reads tokens; `None` for what is no expression, or one of things that are not numbers (tuples, functions without
 /// arguments, infinities).
 pub(super) fn parse(tokens: &[Token<'_>]) -> Option<Tree> {
-    let tokens: Vec<Token<'_>> = tokens.iter().filter(|token| token.kind != Kind::Blank).copied().collect();
+    let tokens: Vec<Token<'_>> = tokens.iter().filter(|token| token.kind != TokenKind::Blank).copied().collect();
     let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, tree: Tree::default() };
     parser.sum()?;
-    (parser.peek()?.kind == Kind::End).then_some(parser.tree)
+    (parser.peek()?.kind == TokenKind::End).then_some(parser.tree)
 }
 
 struct Parser<'t, 'a> {
@@ -77,35 +77,35 @@ impl<'a> Parser<'_, 'a> {
         found
     }
 
-    fn push(&mut self, node: Node) -> NodeId {
+    fn push(&mut self, node: ExprNode) -> ExprId {
         self.tree.nodes.push(node);
         self.tree.nodes.len() - 1
     }
 
-    fn sum(&mut self) -> Option<NodeId> {
+    fn sum(&mut self) -> Option<ExprId> {
         let mut left = self.product()?;
         loop {
             left = if self.eat("+") {
                 let right = self.product()?;
-                self.push(Node::Sum(left, right))
+                self.push(ExprNode::Sum(left, right))
             } else if self.eat("-") {
                 let right = self.product()?;
-                self.push(Node::Difference(left, right))
+                self.push(ExprNode::Difference(left, right))
             } else {
                 return Some(left);
             };
         }
     }
 
-    fn product(&mut self) -> Option<NodeId> {
+    fn product(&mut self) -> Option<ExprId> {
         let mut left = self.signed()?;
         loop {
             left = if self.eat("*") {
                 let right = self.signed()?;
-                self.push(Node::Product(left, right))
+                self.push(ExprNode::Product(left, right))
             } else if self.eat("/") {
                 let right = self.signed()?;
-                self.push(Node::Quotient(left, right))
+                self.push(ExprNode::Quotient(left, right))
             } else {
                 return Some(left);
             };
@@ -113,21 +113,21 @@ impl<'a> Parser<'_, 'a> {
     }
 
     /// A sign binds more loosely than a power on its right: `-2**2` is `-(2**2)`.
-    fn signed(&mut self) -> Option<NodeId> {
+    fn signed(&mut self) -> Option<ExprId> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return None;
         }
         let value = if self.eat("-") {
             let value = self.signed()?;
-            self.push(Node::Negative(value))
+            self.push(ExprNode::Negative(value))
         } else if self.eat("+") {
             self.signed()?
         } else {
             let base = self.atom()?;
             if self.eat("**") {
                 let exponent = self.signed()?;
-                self.push(Node::Power(base, exponent))
+                self.push(ExprNode::Power(base, exponent))
             } else {
                 base
             }
@@ -136,18 +136,18 @@ impl<'a> Parser<'_, 'a> {
         Some(value)
     }
 
-    fn atom(&mut self) -> Option<NodeId> {
+    fn atom(&mut self) -> Option<ExprId> {
         let token = self.peek()?;
         self.at += 1;
         if token.is_op("(") {
             return self.closed();
         }
-        if token.kind != Kind::Name {
+        if token.kind != TokenKind::Name {
             return None;
         }
         let function = match token.text {
-            "pi" => return Some(self.push(Node::Pi)),
-            "I" => return Some(self.push(Node::Imaginary)),
+            "pi" => return Some(self.push(ExprNode::Pi)),
+            "I" => return Some(self.push(ExprNode::Imaginary)),
             "Symbol" | "Integer" | "Float" | "Number" => return self.literal(token.text),
             "sqrt" => Function::SquareRoot,
             "ln" => Function::Logarithm,
@@ -163,17 +163,17 @@ impl<'a> Parser<'_, 'a> {
         let argument = self.sum()?;
         // Python lets a comma end the arguments.
         let _ = self.eat(",");
-        self.eat(")").then(|| self.push(Node::Call(function, argument)))
+        self.eat(")").then(|| self.push(ExprNode::Call(function, argument)))
     }
 
     /// What stands in brackets, behind the opening one.
-    fn closed(&mut self) -> Option<NodeId> {
+    fn closed(&mut self) -> Option<ExprId> {
         let value = self.sum()?;
         self.eat(")").then_some(value)
     }
 
     /// The argument of a call that rewriting made: one token in brackets.
-    fn literal(&mut self, made: &str) -> Option<NodeId> {
+    fn literal(&mut self, made: &str) -> Option<ExprId> {
         if !self.eat("(") {
             return None;
         }
@@ -183,9 +183,9 @@ impl<'a> Parser<'_, 'a> {
             return None;
         }
         let node = match (made, token.kind) {
-            ("Symbol", Kind::Quoted) => Node::Symbol(self.symbol(token.text)),
-            ("Integer", Kind::Number) | ("Number", Kind::Quoted) => Node::Number(integer(token.text)?),
-            ("Float", Kind::Number) => decimal(token.text)?,
+            ("Symbol", TokenKind::Quoted) => ExprNode::Symbol(self.symbol(token.text)),
+            ("Integer", TokenKind::Number) | ("Number", TokenKind::Quoted) => ExprNode::Number(integer(token.text)?),
+            ("Float", TokenKind::Number) => decimal(token.text)?,
             _ => return None,
         };
         Some(self.push(node))
@@ -213,7 +213,7 @@ fn integer(text: &str) -> Option<Rational> {
 }
 
 /// A decimal as the exact number that it spells: `2.50` is 5/2.
-fn decimal(text: &str) -> Option<Node> {
+fn decimal(text: &str) -> Option<ExprNode> {
     let text: String = text.chars().filter(|&c| c != '_').collect();
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
@@ -229,13 +229,13 @@ fn decimal(text: &str) -> Option<Node> {
     let power = BigInt::from(10).pow(u32::try_from(exponent.unsigned_abs()).ok()?);
     let written = u32::try_from(digits.trim_start_matches('0').len()).ok()?;
     let value = if exponent < 0 { Rational::new(value, power) } else { Rational::integer(value * power) };
-    Some(Node::Decimal(value, written))
+    Some(ExprNode::Decimal(value, written))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{rewrite::rewritten, tokens::tokens};
-    use super::{Node, parse};
+    use super::{ExprNode, parse};
 
     fn read(source: &str) -> Option<super::Tree> {
         parse(&rewritten(tokens(source)?)?)
@@ -244,9 +244,9 @@ mod tests {
     #[test]
     fn python_precedence_holds() {
         let tree = read("-2**2").unwrap();
-        assert!(matches!(tree.nodes.last(), Some(Node::Negative(_))));
+        assert!(matches!(tree.nodes.last(), Some(ExprNode::Negative(_))));
         let tree = read("2**-1/3").unwrap();
-        assert!(matches!(tree.nodes.last(), Some(Node::Quotient(..))));
+        assert!(matches!(tree.nodes.last(), Some(ExprNode::Quotient(..))));
         assert_eq!(read("xy+x").unwrap().symbols, ["x", "y"]);
     }
 

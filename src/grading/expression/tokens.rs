@@ -4,7 +4,7 @@ use crate::grading::characters::{is_letter, is_word};
 
 /// What a token is. Words and quoted names are told apart because sympy's rewriting looks at them differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     /// A name.
     Name,
     /// A name in quotes: the argument of `Symbol(..)`.
@@ -22,21 +22,21 @@ pub(super) enum Kind {
 /// A token: what it is and its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: TokenKind,
     pub(super) text: &'a str,
 }
 
 impl<'a> Token<'a> {
     pub(super) fn op(text: &'a str) -> Self {
-        Self { kind: Kind::Op, text }
+        Self { kind: TokenKind::Op, text }
     }
 
     pub(super) fn name(text: &'a str) -> Self {
-        Self { kind: Kind::Name, text }
+        Self { kind: TokenKind::Name, text }
     }
 
     pub(super) fn is_op(&self, text: &str) -> bool {
-        self.kind == Kind::Op && self.text == text
+        self.kind == TokenKind::Op && self.text == text
     }
 }
 
@@ -52,13 +52,13 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
                 if depth == 0 {
                     return None;
                 }
-                out.push(Token { kind: Kind::Blank, text: &rest[..1] });
+                out.push(Token { kind: TokenKind::Blank, text: &rest[..1] });
                 rest = &rest[1..];
                 continue;
             }
             ' ' | '\t' | '\x0c' => {
                 if rest.trim_start_matches([' ', '\t', '\x0c']).starts_with('!') {
-                    out.push(Token { kind: Kind::Blank, text: &rest[..1] });
+                    out.push(Token { kind: TokenKind::Blank, text: &rest[..1] });
                 }
                 rest = &rest[1..];
                 continue;
@@ -74,15 +74,15 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
         let (piece, after) = rest.split_at(length);
         depth += i64::from(first == '(') - i64::from(first == ')');
         let kind = match first {
-            '0'..='9' => Kind::Number,
-            '.' => Kind::Number,
-            c if is_letter(c) || c == '_' => Kind::Name,
-            _ => Kind::Op,
+            '0'..='9' => TokenKind::Number,
+            '.' => TokenKind::Number,
+            c if is_letter(c) || c == '_' => TokenKind::Name,
+            _ => TokenKind::Op,
         };
         out.push(Token { kind, text: piece });
         rest = after;
     }
-    out.push(Token { kind: Kind::End, text: "" });
+    out.push(Token { kind: TokenKind::End, text: "" });
     Some(out)
 }
 

@@ -7,7 +7,7 @@ use super::numeric::{self, Complex};
 use super::rational::Rational;
 use super::rewrite::rewritten;
 use super::same::is_same_twice;
-use super::syntax::{Function, Node, Tree, parse};
+use super::syntax::{ExprNode, Function, Tree, parse};
 use super::tokens::tokens;
 
 /// The longest pair of expressions that is read at all; answers are far shorter.
@@ -81,14 +81,14 @@ fn is_zero(tree: &Tree, budget: &mut Budget) -> Result<bool, Failure> {
 /// Whether one side is a decimal and the other an exact number that has this decimal at the precision it is written
 /// with, 15 digits at least: 0.6923076923076923 is 9/13 as a machine prints it. `gap` is the first less the second.
 fn decimal_of_fraction(tree: &Tree, gap: &Rational) -> bool {
-    let Some(&Node::Difference(first, second)) = tree.nodes.last() else { return false };
-    if tree.nodes.iter().filter(|node| matches!(node, Node::Decimal(..))).count() != 1 {
+    let Some(&ExprNode::Difference(first, second)) = tree.nodes.last() else { return false };
+    if tree.nodes.iter().filter(|node| matches!(node, ExprNode::Decimal(..))).count() != 1 {
         return false;
     }
     let literal = |at: usize| match tree.nodes[at] {
-        Node::Decimal(ref value, digits) => Some((value.clone(), digits)),
-        Node::Negative(inner) => match tree.nodes[inner] {
-            Node::Decimal(ref value, digits) => Some((value.negated(), digits)),
+        ExprNode::Decimal(ref value, digits) => Some((value.clone(), digits)),
+        ExprNode::Negative(inner) => match tree.nodes[inner] {
+            ExprNode::Decimal(ref value, digits) => Some((value.negated(), digits)),
             _ => None,
         },
         _ => None,
@@ -132,14 +132,14 @@ fn dependence(tree: &Tree) -> Vec<bool> {
     let mut dependent: Vec<bool> = Vec::with_capacity(tree.nodes.len());
     for node in &tree.nodes {
         let depends = match *node {
-            Node::Symbol(_) => true,
-            Node::Number(_) | Node::Decimal(..) | Node::Pi | Node::Imaginary => false,
-            Node::Negative(a) | Node::Call(_, a) => dependent[a],
-            Node::Sum(a, b)
-            | Node::Difference(a, b)
-            | Node::Product(a, b)
-            | Node::Quotient(a, b)
-            | Node::Power(a, b) => dependent[a] || dependent[b],
+            ExprNode::Symbol(_) => true,
+            ExprNode::Number(_) | ExprNode::Decimal(..) | ExprNode::Pi | ExprNode::Imaginary => false,
+            ExprNode::Negative(a) | ExprNode::Call(_, a) => dependent[a],
+            ExprNode::Sum(a, b)
+            | ExprNode::Difference(a, b)
+            | ExprNode::Product(a, b)
+            | ExprNode::Quotient(a, b)
+            | ExprNode::Power(a, b) => dependent[a] || dependent[b],
         };
         dependent.push(depends);
     }
@@ -147,7 +147,8 @@ fn dependence(tree: &Tree) -> Vec<bool> {
 }
 
 fn exact_zero(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budget) -> Result<bool, Failure> {
-    let factorial = |node: &Node| matches!(node, Node::Call(Function::Factorial | Function::DoubleFactorial, _));
+    let factorial =
+        |node: &ExprNode| matches!(node, ExprNode::Call(Function::Factorial | Function::DoubleFactorial, _));
     // A factorial has an exact value at small positive integers only.
     let small = tree.nodes.iter().any(factorial);
     let mut random = SplitMix(seed ^ 0x5eed_0f7e_57ed_90e5);

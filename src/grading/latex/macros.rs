@@ -8,7 +8,7 @@ const TABLE: &str = include_str!("macros.tsv");
 
 /// What a macro becomes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Becomes {
+pub(super) enum Expansion {
     /// Nothing.
     Nothing,
     /// Its arguments, one after the other.
@@ -27,7 +27,7 @@ pub(super) enum Becomes {
 
 /// What an environment becomes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Body {
+pub(super) enum EnvironmentBody {
     /// Its content.
     Plain,
     /// `[ a b; c d ]`.
@@ -42,32 +42,32 @@ pub(super) enum Body {
 
 /// A macro: the arguments that it reads (`*` star, `[` optional, `{` mandatory) and what it becomes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Macro {
+pub(super) struct MacroSpec {
     pub(super) arguments: &'static str,
-    pub(super) becomes: Becomes,
+    pub(super) becomes: Expansion,
 }
 
 /// An environment: its arguments, whether it is mathematics, and what it becomes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Environment {
+pub(super) struct EnvironmentSpec {
     pub(super) arguments: &'static str,
-    pub(super) body: Body,
+    pub(super) body: EnvironmentBody,
 }
 
 #[derive(Default)]
 struct Tables {
-    macros: HashMap<&'static str, Macro>,
-    environments: HashMap<&'static str, Environment>,
+    macros: HashMap<&'static str, MacroSpec>,
+    environments: HashMap<&'static str, EnvironmentSpec>,
 }
 
 /// What is known of a macro; an unknown one reads nothing and becomes nothing.
-pub(super) fn macro_of(name: &str) -> Macro {
-    tables().macros.get(name).copied().unwrap_or(Macro { arguments: "", becomes: Becomes::Nothing })
+pub(super) fn macro_of(name: &str) -> MacroSpec {
+    tables().macros.get(name).copied().unwrap_or(MacroSpec { arguments: "", becomes: Expansion::Nothing })
 }
 
 /// What is known of an environment; an unknown one reads nothing and becomes its content.
-pub(super) fn environment_of(name: &str) -> Environment {
-    tables().environments.get(name).copied().unwrap_or(Environment { arguments: "", body: Body::Plain })
+pub(super) fn environment_of(name: &str) -> EnvironmentSpec {
+    tables().environments.get(name).copied().unwrap_or(EnvironmentSpec { arguments: "", body: EnvironmentBody::Plain })
 }
 
 fn tables() -> &'static Tables {
@@ -78,10 +78,10 @@ fn tables() -> &'static Tables {
             let fields: Vec<&'static str> = line.split('\t').collect();
             match fields[..] {
                 ["m", name, arguments, kind, value] => {
-                    tables.macros.insert(unescaped(name), Macro { arguments, becomes: becomes(kind, value) });
+                    tables.macros.insert(unescaped(name), MacroSpec { arguments, becomes: becomes(kind, value) });
                 }
                 ["e", name, arguments, kind, value, _] => {
-                    tables.environments.insert(name, Environment { arguments, body: body(kind, value) });
+                    tables.environments.insert(name, EnvironmentSpec { arguments, body: body(kind, value) });
                 }
                 _ => {}
             }
@@ -90,25 +90,25 @@ fn tables() -> &'static Tables {
     })
 }
 
-fn becomes(kind: &str, value: &'static str) -> Becomes {
+fn becomes(kind: &str, value: &'static str) -> Expansion {
     match kind {
-        "args" => Becomes::Arguments,
-        "text" => Becomes::Text(unescaped(value)),
-        "format" => Becomes::Format(unescaped(value)),
-        "style" => Becomes::Style(value),
-        "accent" => value.chars().next().map_or(Becomes::Unsupported, Becomes::Accent),
-        "drop" => Becomes::Nothing,
-        _ => Becomes::Unsupported,
+        "args" => Expansion::Arguments,
+        "text" => Expansion::Text(unescaped(value)),
+        "format" => Expansion::Format(unescaped(value)),
+        "style" => Expansion::Style(value),
+        "accent" => value.chars().next().map_or(Expansion::Unsupported, Expansion::Accent),
+        "drop" => Expansion::Nothing,
+        _ => Expansion::Unsupported,
     }
 }
 
-fn body(kind: &str, value: &'static str) -> Body {
+fn body(kind: &str, value: &'static str) -> EnvironmentBody {
     match kind {
-        "body" => Body::Plain,
-        "matrix" => Body::Matrix,
-        "equation" => Body::Equation,
-        "format" => Body::Format(unescaped(value)),
-        _ => Body::Unsupported,
+        "body" => EnvironmentBody::Plain,
+        "matrix" => EnvironmentBody::Matrix,
+        "equation" => EnvironmentBody::Equation,
+        "format" => EnvironmentBody::Format(unescaped(value)),
+        _ => EnvironmentBody::Unsupported,
     }
 }
 

@@ -13,19 +13,19 @@ const MAX_REREADING: usize = 8_000;
 
 /// A piece of parsed LaTeX.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(super) enum LatexNode {
     /// Characters that stand for themselves.
     Chars(String),
     /// `{..}` or `[..]`.
-    Group(Vec<Node>),
+    Group(Vec<LatexNode>),
     /// A macro.
     Macro(MacroNode),
     /// `\begin{..} .. \end{..}`.
-    Environment { name: String, content: Vec<Node> },
+    Environment { name: String, content: Vec<LatexNode> },
     /// `&`, `~` and the ligatures.
     Special(&'static str),
     /// `\( .. \)` or `\[ .. \]`.
-    Math { display: bool, content: Vec<Node> },
+    Math { display: bool, content: Vec<LatexNode> },
 }
 
 /// A macro with what it read.
@@ -33,7 +33,7 @@ pub(super) enum Node {
 pub(super) struct MacroNode {
     pub(super) name: String,
     /// One entry an argument; an optional one that is absent is `None`. Empty where the arguments could not be read.
-    pub(super) arguments: Vec<Option<Node>>,
+    pub(super) arguments: Vec<Option<LatexNode>>,
     /// The white space behind a macro of letters.
     pub(super) space_after: String,
     /// It has no arguments at all, so space behind it may matter.
@@ -41,17 +41,17 @@ pub(super) struct MacroNode {
 }
 
 /// Parses a whole source; `None` when it nests deeper, or hangs together worse, than any answer.
-pub(super) fn parse(source: &str) -> Option<Vec<Node>> {
+pub(super) fn parse(source: &str) -> Option<Vec<LatexNode>> {
     let source: Vec<char> = source.chars().collect();
     let work = MAX_REREADING + 8 * source.len();
     let mut walker = Walker { source, depth: 0, work, given_up: false };
-    let (nodes, _) = walker.nodes(0, &Until::End);
+    let (nodes, _) = walker.nodes(0, &Terminator::End);
     (!walker.given_up).then_some(nodes)
 }
 
 /// What ends a list of nodes.
 #[derive(Debug, Clone, PartialEq)]
-enum Until {
+enum Terminator {
     End,
     Brace,
     Bracket,
@@ -60,7 +60,7 @@ enum Until {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Kind {
+enum LatexTokenKind {
     Char(String),
     Macro {
         name: String,
@@ -75,8 +75,8 @@ enum Kind {
     Special(&'static str),
 }
 
-struct Token {
-    kind: Kind,
+struct LatexToken {
+    kind: LatexTokenKind,
     /// Where it starts, behind the white space.
     at: usize,
     /// Where what follows starts.
@@ -101,7 +101,7 @@ const SPECIALS: [&str; 8] = ["---", "``", "''", "--", "!`", "?`", "&", "~"];
 
 impl Walker {
     /// The next token. With `brackets`, `[` and `]` are braces; with `environments`, `\begin{..}` is one token.
-    fn token(&self, from: usize, brackets: bool, environments: bool) -> Result<Token, EndOfSource> {
+    fn token(&self, from: usize, brackets: bool, environments: bool) -> Result<LatexToken, EndOfSource> {
         let source = &self.source;
         let mut at = from;
         let mut space = String::new();
@@ -110,20 +110,22 @@ impl Walker {
             at += 1;
             if space.ends_with("\n\n") {
                 space.truncate(space.len() - 2);
-                return Ok(Token { kind: Kind::Char("\n\n".to_owned()), at: at - 2, end: at, space });
+                return Ok(LatexToken { kind: LatexTokenKind::Char("\n\n".to_owned()), at: at - 2, end: at, space });
             }
         }
         let Some(&first) = source.get(at) else { return Err(EndOfSource(space)) };
-        let single = |kind| Token { kind, at, end: at + 1, space: space.clone() };
+        let single = |kind| LatexToken { kind, at, end: at + 1, space: space.clone() };
         let token = match first {
             '\\' => return self.escape(at, space, environments),
-            '{' => single(Kind::Open('{')),
-            '}' => single(Kind::Close('}')),
-            '[' if brackets => single(Kind::Open('[')),
-            ']' if brackets => single(Kind::Close(']')),
+            '{' => single(LatexTokenKind::Open('{')),
+            '}' => single(LatexTokenKind::Close('}')),
+            '[' if brackets => single(LatexTokenKind::Open('[')),
+            ']' if brackets => single(LatexTokenKind::Close(']')),
             _ => match SPECIALS.iter().find(|special| self.has(at, special)) {
-                Some(special) => Token { kind: Kind::Special(special), at, end: at + special.chars().count(), space },
-                None => single(Kind::Char(first.to_string())),
+                Some(special) => {
+                    LatexToken { kind: LatexTokenKind::Special(special), at, end: at + special.chars().count(), space }
+                }
+                None => single(LatexTokenKind::Char(first.to_string())),
             },
         };
         Ok(token)
@@ -134,7 +136,7 @@ impl Walker {
     }
 
     /// A token that starts with a backslash.
-    fn escape(&self, at: usize, space: String, environments: bool) -> Result<Token, EndOfSource> {
+    fn escape(&self, at: usize, space: String, environments: bool) -> Result<LatexToken, EndOfSource> {
         let source = &self.source;
         let Some(&first) = source.get(at + 1) else { return Err(EndOfSource(String::new())) };
         let letters = source[at + 1..].iter().take_while(|&&c| is_letter(c)).count();
@@ -148,17 +150,17 @@ impl Walker {
             _ => None,
         };
         if let Some(mark) = mark {
-            return Ok(Token { kind: Kind::MathMark(mark), at, end, space });
+            return Ok(LatexToken { kind: LatexTokenKind::MathMark(mark), at, end, space });
         }
         if environments && (name == "begin" || name == "end") {
             let kind = match self.environment_name(end) {
-                None => Kind::Char(format!("\\{name}")),
+                None => LatexTokenKind::Char(format!("\\{name}")),
                 Some((environment, after)) => {
                     end = after;
-                    if name == "begin" { Kind::Begin(environment) } else { Kind::Stop(environment) }
+                    if name == "begin" { LatexTokenKind::Begin(environment) } else { LatexTokenKind::Stop(environment) }
                 }
             };
-            return Ok(Token { kind, at, end, space });
+            return Ok(LatexToken { kind, at, end, space });
         }
         let mut space_after = String::new();
         while letters > 0 && end < source.len() && is_space(source[end]) {
@@ -170,7 +172,7 @@ impl Walker {
                 break;
             }
         }
-        Ok(Token { kind: Kind::Macro { name, space_after }, at, end, space })
+        Ok(LatexToken { kind: LatexTokenKind::Macro { name, space_after }, at, end, space })
     }
 
     /// `\s*\{([\w* ._-]+)\}` behind `\begin` or `\end`.
@@ -189,7 +191,7 @@ impl Walker {
     }
 
     /// Nodes up to what ends them, and where what follows starts.
-    fn nodes(&mut self, from: usize, until: &Until) -> (Vec<Node>, usize) {
+    fn nodes(&mut self, from: usize, until: &Terminator) -> (Vec<LatexNode>, usize) {
         let mut nodes = Vec::new();
         let mut chars = String::new();
         let mut at = from;
@@ -202,7 +204,7 @@ impl Walker {
                 Some(left) => self.work = left,
                 None => self.given_up = true,
             }
-            let token = match self.token(at, *until == Until::Bracket, true) {
+            let token = match self.token(at, *until == Terminator::Bracket, true) {
                 Ok(token) => token,
                 Err(EndOfSource(space)) => {
                     chars.push_str(&space);
@@ -212,12 +214,12 @@ impl Walker {
             };
             at = token.end;
             chars.push_str(&token.space);
-            if let Kind::Char(text) = &token.kind {
+            if let LatexTokenKind::Char(text) = &token.kind {
                 chars.push_str(text);
                 continue;
             }
             if !chars.is_empty() {
-                nodes.push(Node::Chars(std::mem::take(&mut chars)));
+                nodes.push(LatexNode::Chars(std::mem::take(&mut chars)));
             }
             if ends(until, &token.kind) {
                 break;
@@ -227,49 +229,52 @@ impl Walker {
             }
         }
         if !chars.is_empty() {
-            nodes.push(Node::Chars(chars));
+            nodes.push(LatexNode::Chars(chars));
         }
         self.depth -= 1;
         (nodes, at)
     }
 
     /// The node that a token starts; `None` for a stray closing mark, which is dropped.
-    fn node(&mut self, token: Token, at: &mut usize) -> Option<Node> {
+    fn node(&mut self, token: LatexToken, at: &mut usize) -> Option<LatexNode> {
         match token.kind {
-            Kind::Open(brace) => {
-                let until = if brace == '[' { Until::Bracket } else { Until::Brace };
+            LatexTokenKind::Open(brace) => {
+                let until = if brace == '[' { Terminator::Bracket } else { Terminator::Brace };
                 let (content, end) = self.nodes(token.end, &until);
                 *at = end;
-                Some(Node::Group(content))
+                Some(LatexNode::Group(content))
             }
-            Kind::Begin(name) => {
+            LatexTokenKind::Begin(name) => {
                 let environment = environment_of(&name);
                 let start = self.arguments(environment.arguments, token.end, false).map_or(token.end, |(_, end)| end);
-                let (content, end) = self.nodes(start, &Until::Environment(name.clone()));
+                let (content, end) = self.nodes(start, &Terminator::Environment(name.clone()));
                 *at = end;
-                Some(Node::Environment { name, content })
+                Some(LatexNode::Environment { name, content })
             }
-            Kind::MathMark(open @ (r"\(" | r"\[")) => {
+            LatexTokenKind::MathMark(open @ (r"\(" | r"\[")) => {
                 let (close, display) = if open == r"\(" { (r"\)", false) } else { (r"\]", true) };
-                let (content, end) = self.nodes(token.end, &Until::Math(close));
+                let (content, end) = self.nodes(token.end, &Terminator::Math(close));
                 *at = end;
-                Some(Node::Math { display, content })
+                Some(LatexNode::Math { display, content })
             }
-            Kind::Macro { name, space_after } => {
+            LatexTokenKind::Macro { name, space_after } => {
                 let spec = macro_of(&name).arguments;
                 let read = self.arguments(spec, token.end, name == "\\");
                 let (arguments, end) = read.unwrap_or((Vec::new(), token.end));
                 *at = end;
                 let bare = is_bare(spec, &arguments);
-                Some(Node::Macro(MacroNode { name, arguments, space_after, bare }))
+                Some(LatexNode::Macro(MacroNode { name, arguments, space_after, bare }))
             }
-            Kind::Special(special) => Some(Node::Special(special)),
-            Kind::Close(_) | Kind::Stop(_) | Kind::MathMark(_) | Kind::Char(_) => None,
+            LatexTokenKind::Special(special) => Some(LatexNode::Special(special)),
+            LatexTokenKind::Close(_)
+            | LatexTokenKind::Stop(_)
+            | LatexTokenKind::MathMark(_)
+            | LatexTokenKind::Char(_) => None,
         }
     }
 
     /// The arguments of a macro and where they end; `None` when the source ends before they do.
-    fn arguments(&mut self, spec: &str, from: usize, tight: bool) -> Option<(Vec<Option<Node>>, usize)> {
+    fn arguments(&mut self, spec: &str, from: usize, tight: bool) -> Option<(Vec<Option<LatexNode>>, usize)> {
         let mut arguments = Vec::with_capacity(spec.len());
         let mut at = from;
         for kind in spec.chars() {
@@ -283,18 +288,18 @@ impl Walker {
                     let spaced = tight && self.source.get(at).is_some_and(|&c| is_space(c));
                     let token = if spaced { None } else { self.token(at, true, false).ok() };
                     match token {
-                        Some(Token { kind: Kind::Open('['), end, .. }) => {
-                            let (content, end) = self.nodes(end, &Until::Bracket);
+                        Some(LatexToken { kind: LatexTokenKind::Open('['), end, .. }) => {
+                            let (content, end) = self.nodes(end, &Terminator::Bracket);
                             at = end;
-                            arguments.push(Some(Node::Group(content)));
+                            arguments.push(Some(LatexNode::Group(content)));
                         }
                         _ => arguments.push(None),
                     }
                 }
                 _ => match self.token(at, false, true).ok()? {
-                    Token { kind: Kind::Char(text), at: star, .. } if text == "*" => {
+                    LatexToken { kind: LatexTokenKind::Char(text), at: star, .. } if text == "*" => {
                         at = star + 1;
-                        arguments.push(Some(Node::Chars(text)));
+                        arguments.push(Some(LatexNode::Chars(text)));
                     }
                     _ => arguments.push(None),
                 },
@@ -304,36 +309,36 @@ impl Walker {
     }
 
     /// One argument: a group, a macro without its own arguments, or a character. `None` at the end of the source.
-    fn expression(&mut self, from: usize) -> Option<(Node, usize)> {
+    fn expression(&mut self, from: usize) -> Option<(LatexNode, usize)> {
         let token = self.token(from, false, false).ok()?;
-        let empty = (Node::Chars(String::new()), token.at);
+        let empty = (LatexNode::Chars(String::new()), token.at);
         let lone = |name: String, space_after| MacroNode { name, arguments: Vec::new(), space_after, bare: true };
         Some(match token.kind {
-            Kind::Macro { name, .. } if name == "end" => empty,
-            Kind::Macro { name, space_after } => (Node::Macro(lone(name, space_after)), token.end),
-            Kind::MathMark(mark) => (Node::Macro(lone(mark.to_owned(), String::new())), token.end),
-            Kind::Special(special) => (Node::Special(special), token.end),
-            Kind::Open(_) => {
-                let (content, end) = self.nodes(token.end, &Until::Brace);
-                (Node::Group(content), end)
+            LatexTokenKind::Macro { name, .. } if name == "end" => empty,
+            LatexTokenKind::Macro { name, space_after } => (LatexNode::Macro(lone(name, space_after)), token.end),
+            LatexTokenKind::MathMark(mark) => (LatexNode::Macro(lone(mark.to_owned(), String::new())), token.end),
+            LatexTokenKind::Special(special) => (LatexNode::Special(special), token.end),
+            LatexTokenKind::Open(_) => {
+                let (content, end) = self.nodes(token.end, &Terminator::Brace);
+                (LatexNode::Group(content), end)
             }
-            Kind::Char(text) => (Node::Chars(text), token.end),
-            Kind::Close(_) | Kind::Begin(_) | Kind::Stop(_) => empty,
+            LatexTokenKind::Char(text) => (LatexNode::Chars(text), token.end),
+            LatexTokenKind::Close(_) | LatexTokenKind::Begin(_) | LatexTokenKind::Stop(_) => empty,
         })
     }
 }
 
-fn ends(until: &Until, kind: &Kind) -> bool {
+fn ends(until: &Terminator, kind: &LatexTokenKind) -> bool {
     match (until, kind) {
-        (Until::Brace, Kind::Close('}')) | (Until::Bracket, Kind::Close(']')) => true,
-        (Until::Environment(name), Kind::Stop(stop)) => name == stop,
-        (Until::Math(close), Kind::MathMark(mark)) => close == mark,
+        (Terminator::Brace, LatexTokenKind::Close('}')) | (Terminator::Bracket, LatexTokenKind::Close(']')) => true,
+        (Terminator::Environment(name), LatexTokenKind::Stop(stop)) => name == stop,
+        (Terminator::Math(close), LatexTokenKind::MathMark(mark)) => close == mark,
         _ => false,
     }
 }
 
 /// Whether the walker's older interface sees neither an optional nor a mandatory argument on a macro.
-fn is_bare(spec: &str, arguments: &[Option<Node>]) -> bool {
+fn is_bare(spec: &str, arguments: &[Option<LatexNode>]) -> bool {
     let stars = spec.chars().take_while(|&c| c == '*').count();
     match arguments.get(stars..) {
         // One optional argument in front, none behind: bare while it is absent.

@@ -1,12 +1,12 @@
 //! Nodes to text, the way pylatexenc's `LatexNodes2Text` writes them with its default settings.
 
-use super::macros::{Becomes, Body, environment_of, macro_of};
-use super::parse::{MacroNode, Node};
+use super::macros::{EnvironmentBody, Expansion, environment_of, macro_of};
+use super::parse::{LatexNode, MacroNode};
 use crate::grading::characters::{compose, strip};
 
 /// The text of a list of nodes; `None` where the reference raises, or where the text grows far beyond its source of so
 /// many bytes (each accent on an accent doubles it).
-pub(super) fn render(nodes: &[Node], source: usize) -> Option<String> {
+pub(super) fn render(nodes: &[LatexNode], source: usize) -> Option<String> {
     let longest = 4096 + 16 * source;
     Renderer { in_equation: false, longest, work: 64 * longest }.list(nodes)
 }
@@ -21,11 +21,11 @@ struct Renderer {
 }
 
 impl Renderer {
-    fn list(&mut self, nodes: &[Node]) -> Option<String> {
+    fn list(&mut self, nodes: &[LatexNode]) -> Option<String> {
         let mut out = String::new();
-        let mut before: Option<&Node> = None;
+        let mut before: Option<&LatexNode> = None;
         for node in nodes {
-            if let (true, Some(Node::Macro(bare)), Node::Chars(_)) = (self.in_equation, before, node)
+            if let (true, Some(LatexNode::Macro(bare)), LatexNode::Chars(_)) = (self.in_equation, before, node)
                 && bare.bare
             {
                 out.push_str(&bare.space_after);
@@ -36,21 +36,21 @@ impl Renderer {
         Some(out)
     }
 
-    fn node(&mut self, node: &Node) -> Option<String> {
+    fn node(&mut self, node: &LatexNode) -> Option<String> {
         let text = match node {
-            Node::Chars(text) if self.in_equation && strip(text).is_empty() => String::new(),
-            Node::Chars(text) => text.clone(),
-            Node::Group(content) => self.list(content)?,
-            Node::Macro(node) => self.macro_text(node)?,
-            Node::Environment { name, content } => self.environment(name, content)?,
-            Node::Special(special) => special_text(special).to_owned(),
-            Node::Math { display, content } => self.equation(content, *display)?,
+            LatexNode::Chars(text) if self.in_equation && strip(text).is_empty() => String::new(),
+            LatexNode::Chars(text) => text.clone(),
+            LatexNode::Group(content) => self.list(content)?,
+            LatexNode::Macro(node) => self.macro_text(node)?,
+            LatexNode::Environment { name, content } => self.environment(name, content)?,
+            LatexNode::Special(special) => special_text(special).to_owned(),
+            LatexNode::Math { display, content } => self.equation(content, *display)?,
         };
         self.work = self.work.checked_sub(text.len())?;
         (text.len() <= self.longest).then_some(text)
     }
 
-    fn equation(&mut self, content: &[Node], display: bool) -> Option<String> {
+    fn equation(&mut self, content: &[LatexNode], display: bool) -> Option<String> {
         let outside = std::mem::replace(&mut self.in_equation, true);
         let text = self.list(content);
         self.in_equation = outside;
@@ -61,55 +61,55 @@ impl Renderer {
 
     fn macro_text(&mut self, node: &MacroNode) -> Option<String> {
         match macro_of(&node.name).becomes {
-            Becomes::Nothing => Some(String::new()),
-            Becomes::Text(text) => Some(text.to_owned()),
-            Becomes::Arguments => {
+            Expansion::Nothing => Some(String::new()),
+            Expansion::Text(text) => Some(text.to_owned()),
+            Expansion::Arguments => {
                 let mut out = String::new();
                 for argument in &node.arguments {
                     out.push_str(&self.argument(argument.as_ref())?);
                 }
                 Some(out)
             }
-            Becomes::Format(format) => {
+            Expansion::Format(format) => {
                 let arguments: Option<Vec<String>> =
                     node.arguments.iter().map(|argument| self.argument(argument.as_ref())).collect();
                 formatted(format, &arguments?)
             }
-            Becomes::Style(style) => {
+            Expansion::Style(style) => {
                 let text = self.argument(node.arguments.first().and_then(Option::as_ref))?;
                 Some(text.chars().map(|c| styled(c, style)).collect())
             }
-            Becomes::Accent(mark) => {
+            Expansion::Accent(mark) => {
                 let text = match node.arguments.first() {
                     Some(argument) => strip(&self.argument(argument.as_ref())?).to_owned(),
                     None => " ".to_owned(),
                 };
                 Some(accented(&text, mark))
             }
-            Becomes::Unsupported => None,
+            Expansion::Unsupported => None,
         }
     }
 
-    fn argument(&mut self, node: Option<&Node>) -> Option<String> {
+    fn argument(&mut self, node: Option<&LatexNode>) -> Option<String> {
         node.map_or(Some(String::new()), |node| self.node(node))
     }
 
-    fn environment(&mut self, name: &str, content: &[Node]) -> Option<String> {
+    fn environment(&mut self, name: &str, content: &[LatexNode]) -> Option<String> {
         match environment_of(name).body {
-            Body::Plain => self.list(content),
-            Body::Equation => self.equation(content, true),
-            Body::Matrix => self.matrix(content),
-            Body::Format(format) => formatted(format, &[self.list(content)?]),
-            Body::Unsupported => None,
+            EnvironmentBody::Plain => self.list(content),
+            EnvironmentBody::Equation => self.equation(content, true),
+            EnvironmentBody::Matrix => self.matrix(content),
+            EnvironmentBody::Format(format) => formatted(format, &[self.list(content)?]),
+            EnvironmentBody::Unsupported => None,
         }
     }
 
     /// `[ a b; c d ]`, each cell filled up to the widest; a matrix without a cell makes the reference raise.
-    fn matrix(&mut self, content: &[Node]) -> Option<String> {
+    fn matrix(&mut self, content: &[LatexNode]) -> Option<String> {
         let mut rows = Vec::new();
-        for row in content.split(|node| matches!(node, Node::Macro(node) if node.name == "\\")) {
+        for row in content.split(|node| matches!(node, LatexNode::Macro(node) if node.name == "\\")) {
             let mut cells = Vec::new();
-            for cell in row.split(|node| matches!(node, Node::Special("&"))) {
+            for cell in row.split(|node| matches!(node, LatexNode::Special("&"))) {
                 if !cell.is_empty() {
                     cells.push(strip(&self.list(cell)?).to_owned());
                 }

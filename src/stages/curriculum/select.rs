@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grading::Vote;
 use crate::ids::{Digest, ImageId, QuestionId};
-use crate::reward::{Denominator, DifficultySettings, Dropped, keep};
+use crate::reward::{Denominator, DifficultySettings, DropReason, keep};
 use crate::stages::question_form::normalise;
 use crate::tables::{QuestionRow, QuestionType, VoteRow};
 
@@ -147,14 +147,14 @@ pub fn vote_of(row: &VoteRow) -> Vote {
     Vote { class_of, classes: row.class_answers.clone(), counts }
 }
 
-fn left(dropped: Dropped) -> Rejection {
+fn left(dropped: DropReason) -> Rejection {
     match dropped {
-        Dropped::NoAnswer => Rejection::because("no_answer", String::new()),
-        Dropped::QuestionContains(word) => Rejection::because("question_contains", word),
-        Dropped::MajorityContains(word) => Rejection::because("majority_contains", word),
-        Dropped::BelowBand(c) => Rejection::because("below_band", format!("confidence {c:.3}")),
-        Dropped::AboveBand(c) => Rejection::because("above_band", format!("confidence {c:.3}")),
-        Dropped::SmallMargin(margin) => Rejection::because("small_margin", format!("margin {margin:.3}")),
+        DropReason::NoAnswer => Rejection::because("no_answer", String::new()),
+        DropReason::QuestionContains(word) => Rejection::because("question_contains", word),
+        DropReason::MajorityContains(word) => Rejection::because("majority_contains", word),
+        DropReason::BelowBand(c) => Rejection::because("below_band", format!("confidence {c:.3}")),
+        DropReason::AboveBand(c) => Rejection::because("above_band", format!("confidence {c:.3}")),
+        DropReason::SmallMargin(margin) => Rejection::because("small_margin", format!("margin {margin:.3}")),
     }
 }
 

@@ -158,7 +158,7 @@ impl Evaluation<'_, '_> {
     fn judged(&self, item: &Item, protocol: &str, extracted: Option<String>) -> PredictionRow {
         let verdict = extracted.as_deref().map(|given| crate::grading::compare(given, &item.gold));
         let correct = verdict.is_some_and(|verdict| verdict.equal);
-        let reason = verdict.map(|verdict| json!(verdict.via).as_str().unwrap_or_default().to_owned());
+        let reason = verdict.map(|verdict| json!(verdict.rule).as_str().unwrap_or_default().to_owned());
         PredictionRow {
             benchmark: self.benchmark.to_owned(),
             item_id: item.item_id,

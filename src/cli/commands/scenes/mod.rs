@@ -14,8 +14,8 @@ use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::random::Seed;
 use crate::scenes::{
-    DemonstrationOptions, Family, Weights, WrittenFile, write_benchmark, write_demonstrations, write_images,
-    write_tokenizer,
+    DemonstrationOptions, FamilyWeights, QuestionFamily, WrittenFile, write_benchmark, write_demonstrations,
+    write_images, write_tokenizer,
 };
 
 /// Draw scenes: images of coloured shapes with known answers.
@@ -69,7 +69,7 @@ pub struct ScenesArgs {
     answers: u8,
     /// Relative frequency of a question family, 1 by default; may be repeated.
     #[arg(long = "weight", value_name = "FAMILY=N", requires = "demonstrations", value_parser = weight)]
-    weights: Vec<(Family, u64)>,
+    weights: Vec<(QuestionFamily, u64)>,
     /// Write held-out questions with their right answers to this file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "demonstrations"])]
     benchmark: Option<PathBuf>,
@@ -85,7 +85,7 @@ enum ScenesCommand {
     Truth(ScenesTruthArgs),
 }
 
-fn weight(text: &str) -> Result<(Family, u64), String> {
+fn weight(text: &str) -> Result<(QuestionFamily, u64), String> {
     let (family, weight) = text.split_once('=').ok_or("expected FAMILY=N")?;
     let number = weight.parse().ok().filter(|n| *n <= 1_000_000);
     Ok((family.parse()?, number.ok_or_else(|| format!("expected a number from 0 to 1000000, not {weight:?}"))?))
@@ -117,7 +117,7 @@ fn demonstration_options(args: &ScenesArgs) -> Result<DemonstrationOptions, Comm
     if !(0.0..=1.0).contains(&args.wrong) {
         return Err(CommandError::usage(format!("--wrong is {}; it must be between 0 and 1", args.wrong)));
     }
-    let mut weights = Weights::default();
+    let mut weights = FamilyWeights::default();
     for (family, weight) in &args.weights {
         weights.set(*family, *weight);
     }

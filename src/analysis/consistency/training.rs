@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use super::Findings;
+use super::ConsistencyReport;
 use crate::grading::Answer;
 use crate::ids::QuestionId;
-use crate::reward::{Question, QuestionerSettings, ReasonerSettings, questioner_rewards, reasoner_reward};
+use crate::reward::{QuestionOutcome, QuestionerSettings, ReasonerSettings, questioner_rewards, reasoner_reward};
 use crate::tables::{AnswerRow, CurriculumRow, MetricRow, QuestionRow, RewardRow, Role, VoteRow};
 use crate::training::grpo::{Aggregation, advantages, overlong_penalty};
 
 /// How rewards were made.
 #[derive(Debug, Clone, Copy)]
-pub struct Rewarding {
+pub struct RewardSetup {
     /// The training step.
     pub step: u32,
     /// How advantages are made.
@@ -25,7 +25,7 @@ pub struct Rewarding {
     pub max_tokens: u32,
 }
 
-impl Rewarding {
+impl RewardSetup {
     fn penalty(&self, tokens: usize) -> f64 {
         let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
         if cache > 0 { overlong_penalty(tokens, limit, cache) } else { 0.0 }
@@ -38,16 +38,16 @@ pub fn questioner_step(
     questions: &[QuestionRow],
     votes: &[VoteRow],
     settings: &QuestionerSettings,
-    how: Rewarding,
-) -> Findings {
-    let mut found = Findings::default();
+    how: RewardSetup,
+) -> ConsistencyReport {
+    let mut found = ConsistencyReport::default();
     let votes: HashMap<QuestionId, &VoteRow> = votes.iter().map(|vote| (vote.question_id, vote)).collect();
     let vote_on = |row: &QuestionRow| votes.get(&row.question_id).copied().filter(|_| row.valid);
     let groups: Vec<&[QuestionRow]> = questions.chunk_by(|a, b| a.group_id == b.group_id).collect();
-    let asked: Vec<Vec<Question>> = groups
+    let asked: Vec<Vec<QuestionOutcome>> = groups
         .iter()
         .map(|group| {
-            let question = |row: &QuestionRow| Question {
+            let question = |row: &QuestionRow| QuestionOutcome {
                 text: row.question.clone().unwrap_or_default(),
                 valid: vote_on(row).is_some(),
                 confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
@@ -88,9 +88,9 @@ pub fn reasoner_step(
     answers: &[AnswerRow],
     curriculum: &[CurriculumRow],
     settings: &ReasonerSettings,
-    how: Rewarding,
-) -> Findings {
-    let mut found = Findings::default();
+    how: RewardSetup,
+) -> ConsistencyReport {
+    let mut found = ConsistencyReport::default();
     let labels: HashMap<QuestionId, Answer> =
         curriculum.iter().map(|row| (row.question_id, Answer::new(&row.pseudo_label))).collect();
     let rows: HashMap<_, &RewardRow> = rewards.iter().map(|row| (row.subject_id, row)).collect();
@@ -115,7 +115,7 @@ pub fn reasoner_step(
 }
 
 /// Group statistics and advantages.
-fn compared(found: &mut Findings, rewards: &[RewardRow], role: Role, samples: usize, how: Rewarding) {
+fn compared(found: &mut ConsistencyReport, rewards: &[RewardRow], role: Role, samples: usize, how: RewardSetup) {
     found.checked("rewards", rewards.len());
     if rewards.len() != samples {
         let problem = format!("{} rewards of {samples} samples", rewards.len());
@@ -137,8 +137,8 @@ fn compared(found: &mut Findings, rewards: &[RewardRow], role: Role, samples: us
 }
 
 /// The figures of a training step that its rewards decide.
-pub fn metrics(rows: &[MetricRow], rewards: &[RewardRow]) -> Findings {
-    let mut found = Findings::default();
+pub fn metrics(rows: &[MetricRow], rewards: &[RewardRow]) -> ConsistencyReport {
+    let mut found = ConsistencyReport::default();
     found.checked("metrics", rows.len());
     let mean = |values: Vec<f64>| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
     let share = |of: &dyn Fn(&RewardRow) -> Option<bool>| {

@@ -6,7 +6,7 @@
 use super::characters::strip;
 
 /// Two answers with the same first form are the same answer.
-pub(super) fn first_form(answer: &str) -> String {
+pub(super) fn mathd_form(answer: &str) -> String {
     let answer = strip(answer);
     let answer = unwrap_text(answer).map_or(answer, strip);
     tidy(answer).unwrap_or_else(|| answer.to_owned())
@@ -145,7 +145,7 @@ fn is_plain_integer(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::first_form;
+    use super::mathd_form;
 
     #[test]
     fn latex_is_tidied() {
@@ -167,7 +167,7 @@ mod tests {
             ("", ""),
         ];
         for (given, form) in cases {
-            assert_eq!(first_form(given), form, "{given}");
+            assert_eq!(mathd_form(given), form, "{given}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-pub use self::training::{Rewarding, metrics, questioner_step, reasoner_step};
+pub use self::training::{RewardSetup, metrics, questioner_step, reasoner_step};
 
 use crate::grading::{compare, last_boxed, vote};
 use crate::ids::{GroupId, ImageId, QuestionId};
@@ -22,7 +22,7 @@ const ROUNDING: f64 = 1e-9;
 
 /// A row that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Misaligned {
+pub struct Inconsistency {
     /// The table.
     pub table: String,
     /// The row's id.
@@ -33,16 +33,16 @@ pub struct Misaligned {
 
 /// What checking found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Findings {
+pub struct ConsistencyReport {
     /// Rows checked, by table.
     pub checked: BTreeMap<String, u64>,
     /// Rows that do not fit.
     pub count: u64,
     /// The first of them.
-    pub misaligned: Vec<Misaligned>,
+    pub misaligned: Vec<Inconsistency>,
 }
 
-impl Findings {
+impl ConsistencyReport {
     /// Says that rows of a table are checked.
     pub fn checked(&mut self, table: &str, rows: usize) {
         *self.checked.entry(table.to_owned()).or_default() += rows as u64;
@@ -52,7 +52,7 @@ impl Findings {
     pub fn add(&mut self, table: &str, row: impl Display, problem: impl Into<String>) {
         self.count += 1;
         if self.misaligned.len() < NAMED {
-            self.misaligned.push(Misaligned { table: table.into(), row: row.to_string(), problem: problem.into() });
+            self.misaligned.push(Inconsistency { table: table.into(), row: row.to_string(), problem: problem.into() });
         }
     }
 
@@ -88,7 +88,7 @@ impl Findings {
 }
 
 /// Checks that the samples of each group are numbered from 0 to one below `samples`.
-fn complete(found: &mut Findings, table: &str, rows: impl Iterator<Item = (GroupId, u32)>, samples: u32) {
+fn complete(found: &mut ConsistencyReport, table: &str, rows: impl Iterator<Item = (GroupId, u32)>, samples: u32) {
     let mut groups: BTreeMap<GroupId, Vec<u32>> = BTreeMap::new();
     for (group, sample) in rows {
         groups.entry(group).or_default().push(sample);
@@ -106,8 +106,8 @@ fn complete(found: &mut Findings, table: &str, rows: impl Iterator<Item = (Group
 }
 
 /// Questions: each once, about a known image, `samples` to a group.
-pub fn questions(rows: &[QuestionRow], images: &HashSet<ImageId>, samples: u32) -> Findings {
-    let mut found = Findings::default();
+pub fn questions(rows: &[QuestionRow], images: &HashSet<ImageId>, samples: u32) -> ConsistencyReport {
+    let mut found = ConsistencyReport::default();
     found.checked("questions", rows.len());
     let mut seen = HashSet::new();
     for row in rows {
@@ -132,7 +132,7 @@ pub fn questions(rows: &[QuestionRow], images: &HashSet<ImageId>, samples: u32) 
 
 /// How answers were drawn and counted.
 #[derive(Debug, Clone, Copy)]
-pub struct Counting {
+pub struct VotingSetup {
     /// Answers to a question.
     pub samples: u32,
     /// What a majority is a share of.
@@ -146,9 +146,9 @@ pub fn votes(
     answers: &[AnswerRow],
     votes: &[VoteRow],
     asked: &HashMap<QuestionId, ImageId>,
-    how: Counting,
-) -> Findings {
-    let mut found = Findings::default();
+    how: VotingSetup,
+) -> ConsistencyReport {
+    let mut found = ConsistencyReport::default();
     found.checked("answers", answers.len());
     found.checked("votes", votes.len());
     let mut by_question: BTreeMap<QuestionId, Vec<&AnswerRow>> = BTreeMap::new();
@@ -185,7 +185,7 @@ pub fn votes(
     found
 }
 
-fn one_vote(found: &mut Findings, row: &VoteRow, answers: &[&AnswerRow], how: Counting) {
+fn one_vote(found: &mut ConsistencyReport, row: &VoteRow, answers: &[&AnswerRow], how: VotingSetup) {
     let boxed: Vec<Option<&str>> = answers.iter().map(|answer| answer.boxed_answer.as_deref()).collect();
     let vote = vote(&boxed);
     for (answer, class) in answers.iter().zip(&vote.class_of) {
@@ -217,8 +217,8 @@ fn one_vote(found: &mut Findings, row: &VoteRow, answers: &[&AnswerRow], how: Co
 }
 
 /// Predictions: the grader's verdict on each.
-pub fn predictions(rows: &[PredictionRow]) -> Findings {
-    let mut found = Findings::default();
+pub fn predictions(rows: &[PredictionRow]) -> ConsistencyReport {
+    let mut found = ConsistencyReport::default();
     found.checked("predictions", rows.len());
     for row in rows.iter().filter(|row| row.judge == "grader") {
         let id = format!("{} {} {}", row.item_id, row.protocol, row.sample);
@@ -276,7 +276,7 @@ mod tests {
         };
         change(&mut row);
         let asked = HashMap::from([(row.question_id, row.image_id)]);
-        let how = Counting { samples: 3, denominator: Denominator::Sampled, greedy: false };
+        let how = VotingSetup { samples: 3, denominator: Denominator::Sampled, greedy: false };
         votes(answers, &[row], &asked, how)
             .misaligned
             .into_iter()

@@ -4,8 +4,8 @@
 //! symbolic equality are decided on.
 
 use super::characters::{decimal_digit, integer_text, is_near_integer, parse_float, strip};
-use super::first_form::{replaced, unwrap_text};
 use super::latex;
+use super::mathd_form::{replaced, unwrap_text};
 
 /// Dropped wherever they stand, with a plural and a power behind them, one after the other.
 const UNITS: [&str; 16] = [
@@ -28,7 +28,7 @@ const UNITS: [&str; 16] = [
 ];
 
 /// Two answers with the same second form are the same answer.
-pub(super) fn second_form(answer: &str) -> String {
+pub(super) fn sympy_form(answer: &str) -> String {
     let mut text = unwrap_text(answer).unwrap_or(answer).to_owned();
     for (from, to) in [(r"\%", "%"), (r"\$", "$"), ("$", ""), ("%", ""), (" or ", " , "), (" and ", " , ")] {
         text = replaced(text, from, to);
@@ -200,7 +200,7 @@ fn latex_to_expression(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{second_form, without_thousands};
+    use super::{sympy_form, without_thousands};
 
     #[test]
     fn answers_become_expressions() {
@@ -226,7 +226,7 @@ mod tests {
             (r"\sqrt", r"\sqrt"),
         ];
         for (given, form) in cases {
-            assert_eq!(second_form(given), form, "{given}");
+            assert_eq!(sympy_form(given), form, "{given}");
         }
     }
 
