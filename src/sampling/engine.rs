@@ -12,7 +12,7 @@ use super::ticket_queue::TicketQueue;
 use crate::kernels::attention::BLOCK;
 use crate::vlm::cache::LayerCache;
 use crate::vlm::model::Model;
-use crate::vlm::text::heads;
+use crate::vlm::text::attention_heads;
 use crate::vlm::tokenizer::Tokenizer;
 
 /// Multiply-adds a token below which threads are better used on samples of their own than on parts of one product.
@@ -143,7 +143,7 @@ fn has_room(bytes: usize) -> bool {
 }
 
 fn bytes_a_block(model: &Model) -> usize {
-    let heads = heads(&model.config.text);
+    let heads = attention_heads(&model.config.text);
     let floats = heads.key_block() + heads.value_block();
     floats * model.dtype().size_in_bytes() * model.config.text.num_hidden_layers
 }

@@ -21,7 +21,7 @@ use crate::vlm::image_processor::{ImageProcessor, PROCESSORS_FILE, ProcessorText
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::ops::Ops;
-use crate::vlm::parameters::{Part, parameters};
+use crate::vlm::parameters::{ModelPart, parameters};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
 use crate::vlm::tensor_source::TensorSource;
@@ -237,7 +237,7 @@ impl<'a> ModelHandle<'a> {
 /// # Errors
 /// A tensor is missing or has another shape, or the store cannot be written to.
 pub fn store_weights(store: &Store, config: &Config, source: &dyn TensorSource) -> Result<Vec<Output>, StageError> {
-    let mut parts: Vec<(Part, Vec<_>)> = Vec::new();
+    let mut parts: Vec<(ModelPart, Vec<_>)> = Vec::new();
     for parameter in parameters(config) {
         match parts.last_mut().filter(|(part, _)| *part == parameter.part) {
             Some((_, of_part)) => of_part.push(parameter),

@@ -16,7 +16,7 @@ use crate::vlm::config::Config;
 use crate::vlm::conversion::stored_bytes;
 use crate::vlm::export::{ExportError, publish, temp_dir_beside, write_text};
 use crate::vlm::named_tensors::NamedTensors;
-use crate::vlm::parameters::{Part, parameters};
+use crate::vlm::parameters::{ModelPart, parameters};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::{PlannedTensor, write_safetensors};
 
@@ -220,7 +220,7 @@ fn check(tensors: &BTreeMap<String, Tensor>, rank: usize, config: &Config) -> Re
     let misfit = |problem: String| Err(AdapterError::Misfit(problem));
     let mut left: BTreeSet<&str> = tensors.keys().map(String::as_str).collect();
     let mut targets = BTreeSet::new();
-    for parameter in parameters(config).iter().filter(|p| matches!(p.part, Part::TextLayer(_))) {
+    for parameter in parameters(config).iter().filter(|p| matches!(p.part, ModelPart::TextLayer(_))) {
         let map = parameter.name.strip_suffix(".weight").and_then(|name| name.rsplit('.').next());
         let Some(target) = TARGETS.iter().position(|target| Some(*target) == map) else { continue };
         let names = adapter_names(&parameter.name);

@@ -15,7 +15,7 @@ use super::trainable::{DetachedWeights, TrainableModel};
 use crate::kernels::heap::keep_freed_memory_up_to;
 use crate::vlm::config::Config;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
-use crate::vlm::parameters::{Part, parameters};
+use crate::vlm::parameters::{ModelPart, parameters};
 use crate::vlm::text::{DecoderLayer, TextContext};
 use crate::vlm::vision::{Merger, PatchEmbed, VisionBlock, VisionContext};
 
@@ -29,22 +29,22 @@ pub(super) enum Layer {
 }
 
 impl Layer {
-    fn part(self) -> Part {
+    fn part(self) -> ModelPart {
         match self {
-            Self::PatchEmbedding => Part::PatchEmbedding,
-            Self::VisionBlock(i) => Part::VisionBlock(i),
-            Self::Merger => Part::Merger,
-            Self::TextLayer(i) => Part::TextLayer(i),
+            Self::PatchEmbedding => ModelPart::PatchEmbedding,
+            Self::VisionBlock(i) => ModelPart::VisionBlock(i),
+            Self::Merger => ModelPart::Merger,
+            Self::TextLayer(i) => ModelPart::TextLayer(i),
         }
     }
 }
 
 /// The tensors of each part.
-struct TensorNames(Vec<(Part, Vec<String>)>);
+struct TensorNames(Vec<(ModelPart, Vec<String>)>);
 
 impl TensorNames {
     fn new(config: &Config) -> Self {
-        let mut parts: Vec<(Part, Vec<String>)> = Vec::new();
+        let mut parts: Vec<(ModelPart, Vec<String>)> = Vec::new();
         for parameter in parameters(config) {
             match parts.last_mut() {
                 Some((part, names)) if *part == parameter.part => names.push(parameter.name),
@@ -54,7 +54,7 @@ impl TensorNames {
         Self(parts)
     }
 
-    fn of(&self, part: Part) -> &[String] {
+    fn of(&self, part: ModelPart) -> &[String] {
         self.0.iter().find(|(other, _)| *other == part).map_or(&[], |(_, names)| names)
     }
 }
@@ -318,7 +318,7 @@ impl<'a> CheckpointedTowers<'a> {
     /// Moves the gradients of a part's variables out of a backward pass.
     pub(super) fn collect(
         &self,
-        part: Part,
+        part: ModelPart,
         store: &mut GradStore,
         gradients: &mut Gradients,
     ) -> Result<(), TrainingError> {

@@ -13,7 +13,7 @@ use super::micro_batch::MicroBatch;
 use super::trainable::{DetachedWeights, TrainableModel};
 use crate::device::upload;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
-use crate::vlm::parameters::{EMBEDDING, HEAD, Part};
+use crate::vlm::parameters::{EMBEDDING, HEAD, ModelPart};
 use crate::vlm::rope::{TextAngles, VisionAngles};
 use crate::vlm::text::{self, TextContext, final_norm};
 use crate::vlm::vision::{self, VisionContext};
@@ -228,7 +228,7 @@ impl<'a> LayerwisePass<'a> {
             gradients.add(self.head_name(), gradient)?;
         }
         let mut store = backward_from(&normed, back.rows)?.backward()?;
-        self.towers.collect(Part::FinalNorm, &mut store, gradients)?;
+        self.towers.collect(ModelPart::FinalNorm, &mut store, gradients)?;
         let Some(by_rows) = store.remove(&rows) else { return Ok((stats, x.zeros_like()?)) };
         Ok((stats, self.weights.ops().scatter(&by_rows, places, x.dim(0)?)?))
     }

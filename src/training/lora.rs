@@ -5,7 +5,7 @@ use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::random::Seed;
-use crate::vlm::parameters::{Parameter, Part};
+use crate::vlm::parameters::{ModelPart, Parameter};
 
 /// Linear layers that can have an adapter, as the checkpoint names them.
 pub const TARGETS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -34,7 +34,7 @@ impl LoraSettings {
 
     /// Whether this tensor of the model is a weight with an adapter.
     pub fn covers(&self, parameter: &Parameter) -> bool {
-        matches!(parameter.part, Part::TextLayer(_)) && self.covers_name(&parameter.name)
+        matches!(parameter.part, ModelPart::TextLayer(_)) && self.covers_name(&parameter.name)
     }
 
     fn covers_name(&self, name: &str) -> bool {

@@ -7,7 +7,7 @@ use super::picture::Picture;
 use super::prefix_group::PrefixGroup;
 use crate::vlm::config::Config;
 use crate::vlm::grid::Grid;
-use crate::vlm::ops::{Segments, Shared};
+use crate::vlm::ops::{Segments, SharedPrompt};
 use crate::vlm::rope::mrope_positions;
 
 /// A part of a prefix group: its prefix and some of its continuations.
@@ -117,7 +117,7 @@ impl MicroBatch {
                     number += 1;
                 }
             }
-            shared.push(Shared {
+            shared.push(SharedPrompt {
                 prompt: prefix_group.prefix.len(),
                 responses: continuations.iter().map(|b| b.ids.len()).collect(),
             });

@@ -12,7 +12,7 @@ use crate::vlm::config::Config;
 use crate::vlm::export::ExportError;
 use crate::vlm::named_tensors::NamedTensors;
 use crate::vlm::ops::Ops;
-use crate::vlm::parameters::{Parameter, Part, parameters};
+use crate::vlm::parameters::{ModelPart, Parameter, parameters};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::tensor_source::{TensorSource, write_tensor};
 
@@ -84,7 +84,8 @@ impl TrainableModel {
         let (mut variables, mut frozen) = (BTreeMap::new(), BTreeMap::new());
         for parameter in parameters(config) {
             let tensor = source.tensor(&parameter.name)?.detach();
-            let in_vision = matches!(parameter.part, Part::PatchEmbedding | Part::VisionBlock(_) | Part::Merger);
+            let in_vision =
+                matches!(parameter.part, ModelPart::PatchEmbedding | ModelPart::VisionBlock(_) | ModelPart::Merger);
             let moves = match &trained {
                 None => false,
                 Some(TrainScope::All) => true,

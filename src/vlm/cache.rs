@@ -42,7 +42,7 @@ pub struct Step {
     /// The sequences.
     pub segments: Vec<StepSegment>,
     /// Where the cache is rows; made when the first layer attends, so the sequences must be complete by then.
-    pub(super) places: Places,
+    pub(super) indexes: CacheIndexes,
 }
 
 impl Step {

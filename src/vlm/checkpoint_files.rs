@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::json_file::read_object;
-use super::json_section::shown;
+use super::json_section::abbreviated;
 use super::weights::{WeightProblem, WeightsError};
 
 /// A checkpoint in one file.
@@ -86,7 +86,7 @@ impl Index {
             let Some(name) = plain else {
                 let problem = format!(
                     "says that tensor {tensor:?} is in {}, which is not the name of a safetensors file",
-                    shown(shard)
+                    abbreviated(shard)
                 );
                 return Err(unusable(problem));
             };

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use self::reading::read_config;
 use super::json_file::{JsonFileError, parse_object, read_object};
-use super::json_section::{KeyProblem, Problems, Section, listed};
+use super::json_section::{KeyProblem, Problems, Section, indented_list};
 
 mod reading;
 mod writing;
@@ -120,7 +120,7 @@ pub enum ConfigError {
     #[error(transparent)]
     File(#[from] JsonFileError),
     /// Keys are missing or wrong: all of them.
-    #[error("{} cannot be used:{}", file.display(), listed(problems))]
+    #[error("{} cannot be used:{}", file.display(), indented_list(problems))]
     Keys {
         /// The file.
         file: PathBuf,

@@ -54,7 +54,7 @@ impl Default for ExportOptions {
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Exported {
+pub struct ExportSummary {
     /// The files, sorted by name.
     pub files: Vec<String>,
     /// Bytes of all tensors.
@@ -93,7 +93,7 @@ pub fn export(
     source: &dyn TensorSource,
     side_files: Option<&Path>,
     options: ExportOptions,
-) -> Result<Exported, ExportError> {
+) -> Result<ExportSummary, ExportError> {
     if out.symlink_metadata().is_ok() {
         return Err(ExportError::Exists(out.to_owned()));
     }
@@ -111,7 +111,7 @@ pub fn export(
     }
     files.sort();
     publish(folder, out)?;
-    Ok(Exported { files, tensor_bytes })
+    Ok(ExportSummary { files, tensor_bytes })
 }
 
 /// Writes `config.json`, the weight files and, if there are several, their index. Gives the bytes of all tensors.

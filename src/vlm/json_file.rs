@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::json_section::shown;
+use super::json_section::abbreviated;
 
 /// Such a file has a few kilobytes (an index of shards up to some hundred); a larger one than this is another thing.
 const MAX_FILE: u64 = 64 << 20;
@@ -57,7 +57,7 @@ pub(crate) fn parse_object(file: &Path, text: &str) -> Result<Map<String, Value>
     let not_an_object = |reason| JsonFileError::NotAnObject { file: file.to_owned(), reason };
     match serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| not_an_object(e.to_string()))? {
         Value::Object(keys) => Ok(keys),
-        other => Err(not_an_object(format!("it holds {}", shown(&other)))),
+        other => Err(not_an_object(format!("it holds {}", abbreviated(&other)))),
     }
 }
 

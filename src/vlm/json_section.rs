@@ -33,7 +33,7 @@ impl<'a> Section<'a> {
     }
 
     /// Notes that something is wrong with a key.
-    pub(crate) fn blame(&self, problems: &mut Problems, key: &str, problem: impl Into<String>) {
+    pub(crate) fn report(&self, problems: &mut Problems, key: &str, problem: impl Into<String>) {
         problems.push(KeyProblem { key: self.name(key), problem: problem.into() });
     }
 
@@ -51,7 +51,7 @@ impl<'a> Section<'a> {
     pub(crate) fn object(&self, problems: &mut Problems, key: &str) -> Option<&'a Map<String, Value>> {
         let value = self.get(key)?;
         if value.as_object().is_none() {
-            self.blame(problems, key, format!("must be an object, is {}", shown(value)));
+            self.report(problems, key, format!("must be an object, is {}", abbreviated(value)));
         }
         value.as_object()
     }
@@ -60,7 +60,7 @@ impl<'a> Section<'a> {
     pub(crate) fn size(&self, problems: &mut Problems, key: &str, limit: usize) -> usize {
         match self.get(key) {
             None => {
-                self.blame(problems, key, "is missing");
+                self.report(problems, key, "is missing");
                 1
             }
             Some(_) => self.size_or(problems, key, limit, 1),
@@ -73,7 +73,11 @@ impl<'a> Section<'a> {
         match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
             Some(n) if (1..=limit).contains(&n) => n,
             _ => {
-                self.blame(problems, key, format!("must be a whole number from 1 to {limit}, is {}", shown(value)));
+                self.report(
+                    problems,
+                    key,
+                    format!("must be a whole number from 1 to {limit}, is {}", abbreviated(value)),
+                );
                 1
             }
         }
@@ -85,7 +89,7 @@ impl<'a> Section<'a> {
         match value.as_f64() {
             Some(x) if x.is_finite() && x > 0.0 => x,
             _ => {
-                self.blame(problems, key, format!("must be a number above 0, is {}", shown(value)));
+                self.report(problems, key, format!("must be a number above 0, is {}", abbreviated(value)));
                 default
             }
         }
@@ -95,7 +99,7 @@ impl<'a> Section<'a> {
     pub(crate) fn flag(&self, problems: &mut Problems, key: &str) -> Option<bool> {
         let value = self.get(key)?;
         if !value.is_boolean() {
-            self.blame(problems, key, format!("must be true or false, is {}", shown(value)));
+            self.report(problems, key, format!("must be true or false, is {}", abbreviated(value)));
         }
         value.as_bool()
     }
@@ -104,7 +108,7 @@ impl<'a> Section<'a> {
     pub(crate) fn text(&self, problems: &mut Problems, key: &str) -> Option<&'a str> {
         let value = self.get(key)?;
         if !value.is_string() {
-            self.blame(problems, key, format!("must be a text, is {}", shown(value)));
+            self.report(problems, key, format!("must be a text, is {}", abbreviated(value)));
         }
         value.as_str()
     }
@@ -114,7 +118,7 @@ impl<'a> Section<'a> {
         let Some(value) = self.get(key) else { return default };
         let id = value.as_u64().and_then(|n| u32::try_from(n).ok());
         id.unwrap_or_else(|| {
-            self.blame(problems, key, format!("must be a token id, is {}", shown(value)));
+            self.report(problems, key, format!("must be a token id, is {}", abbreviated(value)));
             default
         })
     }
@@ -125,15 +129,15 @@ impl<'a> Section<'a> {
         let number = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= limit);
         let numbers = value.as_array().and_then(|list| list.iter().map(number).collect());
         if numbers.is_none() {
-            let problem = format!("must be a list of whole numbers up to {limit}, is {}", shown(value));
-            self.blame(problems, key, problem);
+            let problem = format!("must be a list of whole numbers up to {limit}, is {}", abbreviated(value));
+            self.report(problems, key, problem);
         }
         numbers
     }
 }
 
 /// A value as it stands in a message: short, however long it is.
-pub(crate) fn shown(value: &Value) -> String {
+pub(crate) fn abbreviated(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((cut, _)) => format!("{}..", &text[..cut]),
@@ -141,15 +145,15 @@ pub(crate) fn shown(value: &Value) -> String {
     }
 }
 
-/// The problems as an indented list, the first `SHOWN` of them.
-pub(crate) fn listed(problems: &[impl std::fmt::Display]) -> String {
-    const SHOWN: usize = 20;
+/// The problems as an indented list, the first `MAX_ENTRIES` of them.
+pub(crate) fn indented_list(problems: &[impl std::fmt::Display]) -> String {
+    const MAX_ENTRIES: usize = 20;
     let mut text = String::new();
-    for problem in problems.iter().take(SHOWN) {
+    for problem in problems.iter().take(MAX_ENTRIES) {
         text.push_str(&format!("\n  {problem}"));
     }
-    if problems.len() > SHOWN {
-        text.push_str(&format!("\n  .. and {} more", problems.len() - SHOWN));
+    if problems.len() > MAX_ENTRIES {
+        text.push_str(&format!("\n  .. and {} more", problems.len() - MAX_ENTRIES));
     }
     text
 }

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::config::Config;
-use super::parameters::{Part, parameters};
+use super::parameters::{ModelPart, parameters};
 use super::safetensors_header::StoredType;
 
 /// Bytes of the numbers that are always kept in 32 bits: activations on a CPU, logits, moments, gradients.
@@ -71,7 +71,7 @@ pub struct SamplingMemory {
 
 /// What training keeps beside the weights, the gradients and the activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrainingState {
+pub struct TrainingMemoryOptions {
     /// What AdamW's two moments are kept in.
     pub moments: StoredType,
     /// Whether the weights of before are kept too, for the divergence from them.
@@ -107,13 +107,13 @@ pub fn parameter_counts(config: &Config) -> ParameterCounts {
     let mut counts = ParameterCounts::default();
     for parameter in parameters(config) {
         let part = match parameter.part {
-            Part::PatchEmbedding => &mut counts.patch_embedding,
-            Part::VisionBlock(_) => &mut counts.vision_blocks,
-            Part::Merger => &mut counts.merger,
-            Part::Embedding => &mut counts.embedding,
-            Part::TextLayer(_) => &mut counts.text_layers,
-            Part::FinalNorm => &mut counts.final_norm,
-            Part::Head => &mut counts.head,
+            ModelPart::PatchEmbedding => &mut counts.patch_embedding,
+            ModelPart::VisionBlock(_) => &mut counts.vision_blocks,
+            ModelPart::Merger => &mut counts.merger,
+            ModelPart::Embedding => &mut counts.embedding,
+            ModelPart::TextLayer(_) => &mut counts.text_layers,
+            ModelPart::FinalNorm => &mut counts.final_norm,
+            ModelPart::Head => &mut counts.head,
         };
         *part += parameter.len();
         counts.total += parameter.len();
@@ -157,7 +157,7 @@ pub fn training(
     work: Workload,
     sequences: u64,
     dtype: StoredType,
-    state: TrainingState,
+    state: TrainingMemoryOptions,
 ) -> TrainingMemory {
     /// Logits that are alive at once, and their gradients, or of how many targets: the head is done in pieces.
     const LOGITS: u64 = 1 << 22;

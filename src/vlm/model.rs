@@ -8,7 +8,7 @@ use super::grid::Grid;
 use super::named_tensors::{NamedTensors, Purpose};
 use super::ops::Ops;
 use super::rope::{PlaceholderError, Positions, mrope_positions};
-use super::text::{TextTower, heads};
+use super::text::{TextTower, attention_heads};
 use super::vision::VisionTower;
 
 /// Qwen2.5-VL.
@@ -83,7 +83,7 @@ impl Model {
 
     /// One cache a layer with room for `blocks` blocks of tokens.
     pub fn caches(&self, blocks: usize) -> Result<Vec<LayerCache>> {
-        let heads = heads(&self.config.text);
+        let heads = attention_heads(&self.config.text);
         (0..self.config.text.num_hidden_layers)
             .map(|_| LayerCache::new(self.ops(), heads, blocks, self.dtype(), self.device()))
             .collect()

@@ -12,7 +12,7 @@ pub const HEAD: &str = "lm_head.weight";
 
 /// The part of the model that a tensor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
+pub enum ModelPart {
     /// The linear map from pixels to the vision tower.
     PatchEmbedding,
     /// A block of the vision tower.
@@ -37,7 +37,7 @@ pub struct Parameter {
     /// Its shape.
     pub shape: Vec<usize>,
     /// What it belongs to.
-    pub part: Part,
+    pub part: ModelPart,
 }
 
 impl Parameter {
@@ -58,7 +58,7 @@ pub fn parameters(config: &Config) -> Vec<Parameter> {
     list.vision(&config.vision);
     list.text(&config.text);
     if !config.tie_word_embeddings {
-        list.add(Part::Head, HEAD, &[config.text.vocab_size, config.text.hidden_size]);
+        list.add(ModelPart::Head, HEAD, &[config.text.vocab_size, config.text.hidden_size]);
     }
     list.0
 }
@@ -83,12 +83,12 @@ pub(crate) fn is_computed(name: &str) -> bool {
 struct List(Vec<Parameter>);
 
 impl List {
-    fn add(&mut self, part: Part, name: &str, shape: &[usize]) {
+    fn add(&mut self, part: ModelPart, name: &str, shape: &[usize]) {
         self.0.push(Parameter { name: name.to_owned(), shape: shape.to_vec(), part });
     }
 
     /// A linear map [out, in] and, where it has one, its bias [out].
-    fn linear(&mut self, part: Part, name: &str, (out, input): (usize, usize), bias: bool) {
+    fn linear(&mut self, part: ModelPart, name: &str, (out, input): (usize, usize), bias: bool) {
         self.add(part, &format!("{name}.weight"), &[out, input]);
         if bias {
             self.add(part, &format!("{name}.bias"), &[out]);
@@ -98,9 +98,9 @@ impl List {
     fn vision(&mut self, c: &VisionConfig) {
         let (h, f) = (c.hidden_size, c.intermediate_size);
         let patch = [h, c.in_channels, c.temporal_patch_size, c.patch_size, c.patch_size];
-        self.add(Part::PatchEmbedding, "visual.patch_embed.proj.weight", &patch);
+        self.add(ModelPart::PatchEmbedding, "visual.patch_embed.proj.weight", &patch);
         for block in 0..c.depth {
-            let part = Part::VisionBlock(block);
+            let part = ModelPart::VisionBlock(block);
             let name = |rest: &str| format!("visual.blocks.{block}.{rest}");
             self.add(part, &name("norm1.weight"), &[h]);
             self.linear(part, &name("attn.qkv"), (3 * h, h), true);
@@ -111,16 +111,16 @@ impl List {
             self.linear(part, &name("mlp.down_proj"), (h, f), true);
         }
         let merged = h * c.merge_unit();
-        self.add(Part::Merger, "visual.merger.ln_q.weight", &[h]);
-        self.linear(Part::Merger, "visual.merger.mlp.0", (merged, merged), true);
-        self.linear(Part::Merger, "visual.merger.mlp.2", (c.out_hidden_size, merged), true);
+        self.add(ModelPart::Merger, "visual.merger.ln_q.weight", &[h]);
+        self.linear(ModelPart::Merger, "visual.merger.mlp.0", (merged, merged), true);
+        self.linear(ModelPart::Merger, "visual.merger.mlp.2", (c.out_hidden_size, merged), true);
     }
 
     fn text(&mut self, c: &TextConfig) {
         let (h, f) = (c.hidden_size, c.intermediate_size);
-        self.add(Part::Embedding, EMBEDDING, &[c.vocab_size, h]);
+        self.add(ModelPart::Embedding, EMBEDDING, &[c.vocab_size, h]);
         for layer in 0..c.num_hidden_layers {
-            let part = Part::TextLayer(layer);
+            let part = ModelPart::TextLayer(layer);
             let name = |rest: &str| format!("model.layers.{layer}.{rest}");
             self.add(part, &name("input_layernorm.weight"), &[h]);
             self.linear(part, &name("self_attn.q_proj"), (h, h), true);
@@ -132,6 +132,6 @@ impl List {
             self.linear(part, &name("mlp.up_proj"), (f, h), false);
             self.linear(part, &name("mlp.down_proj"), (h, f), false);
         }
-        self.add(Part::FinalNorm, "model.norm.weight", &[h]);
+        self.add(ModelPart::FinalNorm, "model.norm.weight", &[h]);
     }
 }

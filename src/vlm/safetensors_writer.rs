@@ -56,7 +56,7 @@ pub fn write_tensors<W: Write, E: From<io::Error>>(
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
     for tensor in ordered {
-        let mut counted = Counted { out: &mut *out, written: 0 };
+        let mut counted = CountingWriter { out: &mut *out, written: 0 };
         fill(tensor, &mut counted)?;
         if counted.written != tensor.bytes() {
             let message = format!("tensor {} came with {} bytes, not {}", tensor.name, counted.written, tensor.bytes());
@@ -84,12 +84,12 @@ fn header(tensors: &[&PlannedTensor]) -> io::Result<String> {
     Ok(header)
 }
 
-struct Counted<'a, W: Write> {
+struct CountingWriter<'a, W: Write> {
     out: &'a mut W,
     written: u64,
 }
 
-impl<W: Write> Write for Counted<'_, W> {
+impl<W: Write> Write for CountingWriter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.out.write(bytes)?;
         self.written += n as u64;

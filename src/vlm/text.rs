@@ -85,7 +85,7 @@ impl DecoderLayer {
             ),
             gate_up: Projections::new(scope, &["mlp.gate_proj", "mlp.up_proj"], false)?,
             down_proj: linear("mlp.down_proj.weight")?,
-            heads: heads(config),
+            heads: attention_heads(config),
             ops,
         })
     }
@@ -122,7 +122,7 @@ impl DecoderLayer {
 }
 
 /// The attention heads of the text tower.
-pub fn heads(config: &TextConfig) -> Heads {
+pub fn attention_heads(config: &TextConfig) -> Heads {
     Heads { query: config.num_attention_heads, key_value: config.num_key_value_heads, dim: config.head_dim() }
 }
 

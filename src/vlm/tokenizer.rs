@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::{DecoderWrapper, Tokenizer as Bpe};
 
 use super::config::{Config, VisionTokens};
-use super::json_section::listed;
+use super::json_section::indented_list;
 use super::prompt::{Piece, Prompt};
 pub use super::token_text::TextStream;
 use super::token_text::TokenBytes;
@@ -84,7 +84,7 @@ pub enum TokenizerError {
         reason: String,
     },
     /// The tokenizer does not fit the model or the chat format: everything that is wrong.
-    #[error("{} cannot be used:{}", file.display(), listed(problems))]
+    #[error("{} cannot be used:{}", file.display(), indented_list(problems))]
     Unfit {
         /// The file.
         file: PathBuf,

@@ -18,7 +18,7 @@ use super::checkpoint_files::{CheckpointFiles, Index};
 use super::config::Config;
 use super::conversion::numbers;
 use super::json_file::JsonFileError;
-use super::json_section::listed;
+use super::json_section::indented_list;
 use super::mapped::MappedFile;
 use super::parameters::{EMBEDDING, HEAD, Parameter, canonical_name, is_computed, parameters};
 use super::safetensors_header::{StoredTensor, StoredType, quoted, read_header};
@@ -27,11 +27,11 @@ use super::safetensors_header::{StoredTensor, StoredType, quoted, read_header};
 #[derive(Debug)]
 pub struct Weights {
     files: Vec<MappedFile>,
-    tensors: BTreeMap<String, Located>,
+    tensors: BTreeMap<String, TensorLocation>,
 }
 
 #[derive(Debug)]
-struct Located {
+struct TensorLocation {
     /// Index into `Weights::files`.
     file: usize,
     tensor: StoredTensor,
@@ -63,7 +63,7 @@ pub struct WeightProblem {
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The folder has no safetensors file.
-    #[error("{} holds no weights: there is no *.safetensors file in it{}", folder.display(), pickles_said(pickles))]
+    #[error("{} holds no weights: there is no *.safetensors file in it{}", folder.display(), describe_pickles(pickles))]
     NoWeights {
         /// The folder.
         folder: PathBuf,
@@ -82,7 +82,7 @@ pub enum WeightsError {
     #[error(transparent)]
     Json(#[from] JsonFileError),
     /// Files are damaged or do not belong to the configuration: all that was found.
-    #[error("the weights cannot be used:{}", listed(problems))]
+    #[error("the weights cannot be used:{}", indented_list(problems))]
     Damaged {
         /// What is wrong.
         problems: Vec<WeightProblem>,
@@ -134,14 +134,15 @@ impl Weights {
 
     /// A tensor as it lies in its file.
     pub fn raw(&self, name: &str) -> Result<RawTensor<'_>, WeightsError> {
-        let Located { file, tensor } = self.tensors.get(name).ok_or_else(|| WeightsError::Unknown(name.to_owned()))?;
+        let TensorLocation { file, tensor } =
+            self.tensors.get(name).ok_or_else(|| WeightsError::Unknown(name.to_owned()))?;
         let bytes = self.files[*file].bytes().get(tensor.bytes.clone()).unwrap_or_default();
         Ok(RawTensor { dtype: tensor.dtype, shape: &tensor.shape, bytes })
     }
 
     /// Lets the pages of a tensor that was read leave memory.
     pub fn release(&self, name: &str) {
-        if let Some(Located { file, tensor }) = self.tensors.get(name) {
+        if let Some(TensorLocation { file, tensor }) = self.tensors.get(name) {
             self.files[*file].release(tensor.bytes.clone());
         }
     }
@@ -154,7 +155,7 @@ impl Weights {
     /// The number formats of the tensors and the bytes stored in each.
     pub fn stored_types(&self) -> BTreeMap<StoredType, u64> {
         let mut types = BTreeMap::new();
-        for Located { tensor, .. } in self.tensors.values() {
+        for TensorLocation { tensor, .. } in self.tensors.values() {
             *types.entry(tensor.dtype).or_default() += tensor.bytes.len() as u64;
         }
         types
@@ -186,7 +187,7 @@ impl Weights {
         }
     }
 
-    fn check_shape(&self, found: &Located, parameter: &Parameter, problems: &mut Vec<WeightProblem>) {
+    fn check_shape(&self, found: &TensorLocation, parameter: &Parameter, problems: &mut Vec<WeightProblem>) {
         if found.tensor.shape != parameter.shape {
             let (is, must) = (&found.tensor.shape, &parameter.shape);
             problems.push(self.problem(found, format!("has shape {is:?}, but config.json asks for {must:?}")));
@@ -205,7 +206,7 @@ impl Weights {
         self.tensors.remove(HEAD);
     }
 
-    fn problem(&self, found: &Located, problem: String) -> WeightProblem {
+    fn problem(&self, found: &TensorLocation, problem: String) -> WeightProblem {
         let file = self.files[found.file].path().to_owned();
         WeightProblem { file, tensor: Some(found.tensor.name.clone()), problem }
     }
@@ -267,8 +268,12 @@ fn check_index(index: &Index, files: &[MappedFile], headers: &Headers, problems:
 }
 
 /// All tensors under the names of this program.
-fn collect(files: &[MappedFile], headers: Headers, problems: &mut Vec<WeightProblem>) -> BTreeMap<String, Located> {
-    let mut tensors = BTreeMap::<String, Located>::new();
+fn collect(
+    files: &[MappedFile],
+    headers: Headers,
+    problems: &mut Vec<WeightProblem>,
+) -> BTreeMap<String, TensorLocation> {
+    let mut tensors = BTreeMap::<String, TensorLocation>::new();
     for (file, header) in headers.into_iter().enumerate() {
         for tensor in header {
             let name = canonical_name(&tensor.name);
@@ -278,14 +283,14 @@ fn collect(files: &[MappedFile], headers: Headers, problems: &mut Vec<WeightProb
                 let file = files[file].path().to_owned();
                 problems.push(WeightProblem { file, tensor: Some(tensor.name), problem });
             } else {
-                tensors.insert(name, Located { file, tensor });
+                tensors.insert(name, TensorLocation { file, tensor });
             }
         }
     }
     tensors
 }
 
-fn pickles_said(pickles: &[PathBuf]) -> String {
+fn describe_pickles(pickles: &[PathBuf]) -> String {
     let names: Vec<String> = pickles.iter().map(|p| p.file_name().unwrap_or_default().display().to_string()).collect();
     if names.is_empty() {
         return String::new();

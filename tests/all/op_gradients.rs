@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rayon::ThreadPoolBuilder;
 use visplay::kernels::attention::Heads;
 use visplay::random::Seed;
-use visplay::vlm::ops::{Embedding, Linear, Ops, RmsNorm, Segments, Shared};
+use visplay::vlm::ops::{Embedding, Linear, Ops, RmsNorm, Segments, SharedPrompt};
 
 use super::OPS;
 
@@ -126,8 +126,8 @@ fn an_embedding_adds_up_the_gradients_of_a_row() {
     assert!(OPS == Ops::Reference || refused.contains("row 7 of a matrix of 7 rows"), "{refused}");
 }
 
-fn shared(prompt: usize, responses: &[usize]) -> Shared {
-    Shared { prompt, responses: responses.to_vec() }
+fn shared(prompt: usize, responses: &[usize]) -> SharedPrompt {
+    SharedPrompt { prompt, responses: responses.to_vec() }
 }
 
 fn cases() -> Vec<(Heads, Segments)> {

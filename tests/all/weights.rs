@@ -364,7 +364,7 @@ fn predictions_follow_the_configuration() {
     assert_eq!(one.total, one.program + one.weights + one.loading);
     let many = memory::sampling(&config, work, 100, StoredType::F32);
     assert_eq!(many.total, many.program + many.weights + many.kv_cache + many.activations);
-    let state = |moments, reference| memory::TrainingState { moments, reference };
+    let state = |moments, reference| memory::TrainingMemoryOptions { moments, reference };
     let training = memory::training(&config, work, 4, StoredType::BF16, state(StoredType::F32, false));
     assert_eq!(training.weights, 3_754_622_976 * 2);
     // Two moments, the gradient and the weights, 4 bytes each.

@@ -72,7 +72,7 @@ impl<'a> Block<'a> {
             gate: map("mlp.gate_proj", false)?,
             up: map("mlp.up_proj", false)?,
             down: map("mlp.down_proj", false)?,
-            heads: text::heads(config),
+            heads: text::attention_heads(config),
         })
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{ARCHITECTURE, Config, MODEL_TYPE, TextConfig, VisionConfig, VisionTokens};
-use crate::vlm::json_section::{Problems, Section, shown};
+use crate::vlm::json_section::{Problems, Section, abbreviated};
 
 /// No size in a configuration may be larger. It keeps products of two sizes far from overflow.
 const MAX_SIZE: usize = 1 << 24;
@@ -20,7 +20,7 @@ pub(super) fn read_config(top: &Section<'_>, problems: &mut Problems) -> Config 
         Some(keys) => read_vision(&Section::new("vision_config", keys), problems),
         None => {
             if top.get("vision_config").is_none() {
-                top.blame(problems, "vision_config", "is missing: this is not a vision-language checkpoint");
+                top.report(problems, "vision_config", "is missing: this is not a vision-language checkpoint");
             }
             read_vision(&Section::new("vision_config", &Map::new()), &mut Problems::new())
         }
@@ -28,7 +28,7 @@ pub(super) fn read_config(top: &Section<'_>, problems: &mut Problems) -> Config 
     if problems.is_empty() && vision.out_hidden_size != text.hidden_size {
         let (out, hidden) = (vision.out_hidden_size, text.hidden_size);
         let problem = format!("is {out}, but must be the text tower's hidden_size, {hidden}");
-        top.blame(problems, "vision_config.out_hidden_size", problem);
+        top.report(problems, "vision_config.out_hidden_size", problem);
     }
     let mut notes = Vec::new();
     for &index in vision.fullatt_block_indexes.iter().filter(|&&index| index >= vision.depth) {
@@ -54,20 +54,20 @@ pub(super) fn read_config(top: &Section<'_>, problems: &mut Problems) -> Config 
 fn check_architecture(top: &Section<'_>, problems: &mut Problems) {
     match top.text(problems, "model_type") {
         Some(MODEL_TYPE) => {}
-        Some(other) => top.blame(problems, "model_type", format!("must be \"{MODEL_TYPE}\", is \"{other}\"")),
+        Some(other) => top.report(problems, "model_type", format!("must be \"{MODEL_TYPE}\", is \"{other}\"")),
         None if top.get("model_type").is_none() => {
-            top.blame(problems, "model_type", format!("is missing: it must be \"{MODEL_TYPE}\""));
+            top.report(problems, "model_type", format!("is missing: it must be \"{MODEL_TYPE}\""));
         }
         None => {}
     }
     if let Some(value) = top.get("architectures") {
         let named = value.as_array().is_some_and(|list| list.iter().any(|v| v.as_str() == Some(ARCHITECTURE)));
         if !named {
-            top.blame(problems, "architectures", format!("must name {ARCHITECTURE}, is {}", shown(value)));
+            top.report(problems, "architectures", format!("must name {ARCHITECTURE}, is {}", abbreviated(value)));
         }
     }
     if top.get("quantization_config").is_some() {
-        top.blame(problems, "quantization_config", "is not supported: use the checkpoint in bf16, f16 or f32");
+        top.report(problems, "quantization_config", "is not supported: use the checkpoint in bf16, f16 or f32");
     }
 }
 
@@ -102,23 +102,23 @@ fn read_text(section: &Section<'_>, problems: &mut Problems) -> TextConfig {
 fn check_text_shape(section: &Section<'_>, text: &TextConfig, problems: &mut Problems) {
     let (hidden, heads, kv) = (text.hidden_size, text.num_attention_heads, text.num_key_value_heads);
     if hidden % heads != 0 {
-        section.blame(problems, "hidden_size", format!("is {hidden}, which {heads} attention heads do not divide"));
+        section.report(problems, "hidden_size", format!("is {hidden}, which {heads} attention heads do not divide"));
         return;
     }
     if heads % kv != 0 {
         let problem = format!("is {heads}, which num_key_value_heads = {kv} does not divide");
-        section.blame(problems, "num_attention_heads", problem);
+        section.report(problems, "num_attention_heads", problem);
     }
     let head_dim = text.head_dim();
     if let Some(given) = section.get("head_dim").filter(|value| value.as_u64() != Some(head_dim as u64)) {
         let problem = format!(
             "is {}, but this architecture's heads are hidden_size / num_attention_heads = {head_dim} wide",
-            shown(given)
+            abbreviated(given)
         );
-        section.blame(problems, "head_dim", problem);
+        section.report(problems, "head_dim", problem);
     }
     if !head_dim.is_multiple_of(2) {
-        section.blame(
+        section.report(
             problems,
             "hidden_size",
             format!("gives heads of odd width {head_dim}: rotary positions need pairs"),
@@ -127,7 +127,7 @@ fn check_text_shape(section: &Section<'_>, text: &TextConfig, problems: &mut Pro
     let sum: usize = text.mrope_section.iter().sum();
     if sum != head_dim / 2 {
         let problem = format!("sums to {sum}, but must sum to half of a head's width: {}", head_dim / 2);
-        section.blame(problems, "mrope_section", problem);
+        section.report(problems, "mrope_section", problem);
     }
 }
 
@@ -136,14 +136,15 @@ fn check_sliding(section: &Section<'_>, text: &TextConfig, problems: &mut Proble
     if let Some(types) = section.get("layer_types") {
         let all_full = types.as_array().is_some_and(|list| list.iter().all(|v| v.as_str() == Some("full_attention")));
         if !all_full {
-            let problem = format!("must all be \"full_attention\", is {}: no other kind is supported", shown(types));
-            section.blame(problems, "layer_types", problem);
+            let problem =
+                format!("must all be \"full_attention\", is {}: no other kind is supported", abbreviated(types));
+            section.report(problems, "layer_types", problem);
         }
     } else if section.flag(problems, "use_sliding_window") == Some(true) {
         let first = section.get("max_window_layers").and_then(Value::as_u64).unwrap_or(80);
         if first < text.num_hidden_layers as u64 {
             let problem = format!("is true, and from layer {first} on that is a window: it is not supported");
-            section.blame(problems, "use_sliding_window", problem);
+            section.report(problems, "use_sliding_window", problem);
         }
     }
 }
@@ -165,8 +166,8 @@ fn read_rope(section: &Section<'_>, problems: &mut Problems) -> (f64, [usize; 3]
     match numbers.as_deref().map(<[usize; 3]>::try_from) {
         Some(Ok(three)) => (theta, three),
         Some(Err(_)) => {
-            let problem = format!("must be three numbers, for time, height and width; is {}", shown(given));
-            rope.blame(problems, "mrope_section", problem);
+            let problem = format!("must be three numbers, for time, height and width; is {}", abbreviated(given));
+            rope.report(problems, "mrope_section", problem);
             (theta, DEFAULT_SECTION)
         }
         None => (theta, DEFAULT_SECTION),
@@ -177,7 +178,7 @@ fn check_rope_type(rope: &Section<'_>, supported: &[&str], problems: &mut Proble
     for kind in ["rope_type", "type"] {
         if let Some(given) = rope.text(problems, kind).filter(|given| !supported.contains(given)) {
             let problem = format!("is \"{given}\": only {supported:?} are supported");
-            rope.blame(problems, kind, problem);
+            rope.report(problems, kind, problem);
         }
     }
 }
@@ -194,7 +195,7 @@ fn read_vision_theta(section: &Section<'_>, problems: &mut Problems) -> f64 {
 
 fn check_activation(section: &Section<'_>, problems: &mut Problems) {
     if let Some(other) = section.text(problems, "hidden_act").filter(|&act| act != "silu") {
-        section.blame(problems, "hidden_act", format!("is \"{other}\": only \"silu\" is supported"));
+        section.report(problems, "hidden_act", format!("is \"{other}\": only \"silu\" is supported"));
     }
 }
 
@@ -229,18 +230,18 @@ fn read_vision(section: &Section<'_>, problems: &mut Problems) -> VisionConfig {
 fn check_vision_shape(section: &Section<'_>, vision: &VisionConfig, problems: &mut Problems) {
     let (hidden, heads) = (vision.hidden_size, vision.num_heads);
     if hidden % heads != 0 {
-        section.blame(problems, "hidden_size", format!("is {hidden}, which num_heads = {heads} does not divide"));
+        section.report(problems, "hidden_size", format!("is {hidden}, which num_heads = {heads} does not divide"));
     } else if !vision.head_dim().is_multiple_of(4) {
         let problem = format!(
             "gives heads {} wide: positions in two directions, each of pairs, need a multiple of 4",
             vision.head_dim()
         );
-        section.blame(problems, "hidden_size", problem);
+        section.report(problems, "hidden_size", problem);
     }
     if vision.window_tokens() == 0 {
         let token = vision.patch_size * vision.spatial_merge_size;
         let problem = format!("is {}, less than the {token} pixels of one image token", vision.window_size);
-        section.blame(problems, "window_size", problem);
+        section.report(problems, "window_size", problem);
     }
 }
 
@@ -253,7 +254,7 @@ fn read_tokens(top: &Section<'_>, vocab: usize, problems: &mut Problems, notes: 
     };
     for (key, id) in [("image_token_id", tokens.image), ("vision_start_token_id", tokens.vision_start)] {
         if id as usize >= vocab {
-            top.blame(problems, key, format!("is {id}, which is not within vocab_size = {vocab}"));
+            top.report(problems, key, format!("is {id}, which is not within vocab_size = {vocab}"));
         }
     }
     // These two enter no computation on images, and a small model's file may carry a large one's defaults.
@@ -263,7 +264,7 @@ fn read_tokens(top: &Section<'_>, vocab: usize, problems: &mut Problems, notes: 
         }
     }
     if tokens.image == tokens.vision_start {
-        top.blame(problems, "image_token_id", format!("is {}, the same as vision_start_token_id", tokens.image));
+        top.report(problems, "image_token_id", format!("is {}, the same as vision_start_token_id", tokens.image));
     }
     tokens
 }

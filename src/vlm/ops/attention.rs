@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::Ops;
 use super::attention_reference::{SCORES, reference};
-use super::segments::{Part, Segments};
+use super::segments::{QuerySpan, Segments};
 use super::storage::{Rows, tensor};
 use crate::kernels::attention::{BLOCK, Heads, KvBlocks, Segment, attend};
 use crate::kernels::attention_backward::{BackwardInputs, Rows as KernelRows, attend_backward};
@@ -98,7 +98,7 @@ pub(crate) fn attend_rows([q, k, v]: [KernelRows<'_>; 3], heads: Heads, segments
     let (blocks, lists) = store(heads, segments, k, v);
     let causal = segments.is_causal();
     let segment = |(part, blocks)| {
-        let Part { prefix, own }: Part = part;
+        let QuerySpan { prefix, own }: QuerySpan = part;
         let first_limit = prefix.len() + if causal { 1 } else { own.len() };
         Segment { queries: own.len(), first_limit, causal, blocks }
     };

@@ -179,7 +179,7 @@ pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::random::Seed;
-    use crate::vlm::ops::Shared;
+    use crate::vlm::ops::SharedPrompt;
     use candle_core::DType;
 
     fn numbers(label: &str, shape: (usize, usize)) -> Tensor {
@@ -220,9 +220,9 @@ mod tests {
     fn pieces_make_the_whole() {
         let heads = Heads { query: 4, key_value: 2, dim: 6 };
         let shared = vec![
-            Shared { prompt: 9, responses: vec![3, 3, 1] },
-            Shared { prompt: 9, responses: vec![] },
-            Shared { prompt: 5, responses: vec![7] },
+            SharedPrompt { prompt: 9, responses: vec![3, 3, 1] },
+            SharedPrompt { prompt: 9, responses: vec![] },
+            SharedPrompt { prompt: 5, responses: vec![7] },
         ];
         for segments in [Segments::causal(vec![7; 5]), Segments::full(vec![16, 4, 4, 16]), Segments::shared(shared)] {
             let tokens = segments.tokens();

@@ -29,10 +29,10 @@ pub(crate) fn cached_attention(
             if cache.ops.uses_gpu_kernels_for(&[q, k, v]) {
                 return on_card(keys, values, heads, [q, k, v], step);
             }
-            let to = step.places.scattering.get(|| scattering(step, k.dim(1)?, k.device()))?;
+            let to = step.indexes.scattering.get(|| scattering(step, k.dim(1)?, k.device()))?;
             keys.scatter_set(to, &k.contiguous()?, 0)?;
             values.scatter_set(to, &v.contiguous()?, 0)?;
-            let gathering = step.places.gathering.get(|| Gathering::new(step, q.device()))?;
+            let gathering = step.indexes.gathering.get(|| Gathering::new(step, q.device()))?;
             reference(keys, values, heads, q, gathering, SCORES)
         }
     }
@@ -40,7 +40,7 @@ pub(crate) fn cached_attention(
 
 /// Where a step's tokens and their keys lie in a cache of rows, on its device: the same in every layer, so made once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Places {
+pub(crate) struct CacheIndexes {
     /// For each new token its slot, `[tokens, width]`: what candle stores keys and values by.
     scattering: LazyDerived<Tensor>,
     /// For the composed attention.
@@ -63,13 +63,13 @@ fn scattering(step: &Step, width: usize, device: &Device) -> Result<Tensor> {
 fn on_card(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
     use crate::device::cuda::kernels;
 
-    let slots = step.places.slots.get(|| slots(step, keys.dim(0)?, k.device()))?;
+    let slots = step.indexes.slots.get(|| slots(step, keys.dim(0)?, k.device()))?;
     kernels::store(k, v, slots, keys, values)?;
     if kernels::can_attend(heads) && step.segments.iter().all(|s| s.tokens == 1) {
-        let decoding = step.places.decoding.get(|| decoding(step, q.device()))?;
+        let decoding = step.indexes.decoding.get(|| decoding(step, q.device()))?;
         return kernels::attend(q, [keys, values], heads, scale(heads) as f32, decoding, kernels::PARTS);
     }
-    let gathering = step.places.gathering.get(|| Gathering::new(step, q.device()))?;
+    let gathering = step.indexes.gathering.get(|| Gathering::new(step, q.device()))?;
     reference(keys, values, heads, q, gathering, SCORES)
 }
 

@@ -24,9 +24,9 @@ mod storage;
 mod swiglu;
 
 pub(crate) use attention::{attend_rows, attend_rows_backward};
-pub(crate) use cached::{Places, cached_attention, copy_rows};
+pub(crate) use cached::{CacheIndexes, cached_attention, copy_rows};
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
 pub use path::Ops;
 pub(crate) use path::wide;
-pub use segments::{Segments, Shared};
+pub use segments::{Segments, SharedPrompt};

@@ -8,7 +8,7 @@ use crate::kernels::attention_backward::TokenGroup;
 
 /// A prompt and the responses that share it; its tokens lie as prompt, first response, second response and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shared {
+pub struct SharedPrompt {
     /// Tokens of the prompt.
     pub prompt: usize,
     /// Tokens of each response.
@@ -18,7 +18,7 @@ pub struct Shared {
 /// The segments that tokens attend within, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
-    groups: Vec<Shared>,
+    groups: Vec<SharedPrompt>,
     causal: bool,
     /// For the composed attention, on the device of the first tokens that attended within these segments.
     pub(super) plan: LazyDerived<Plan>,
@@ -26,7 +26,7 @@ pub struct Segments {
 
 /// Consecutive tokens, and those before them that they all see.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct QuerySpan {
     pub(super) prefix: Range<usize>,
     pub(super) own: Range<usize>,
 }
@@ -44,7 +44,7 @@ impl Segments {
 
     /// Prompts that several responses share: a response's token sees the whole prompt, itself and what came before in
     /// its response, as in a sequence of the prompt and that response alone.
-    pub fn shared(groups: Vec<Shared>) -> Self {
+    pub fn shared(groups: Vec<SharedPrompt>) -> Self {
         Self { groups, causal: true, plan: LazyDerived::default() }
     }
 
@@ -67,17 +67,17 @@ impl Segments {
     }
 
     /// The parts that have tokens, in order; a response follows its prompt.
-    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = QuerySpan> {
         let mut first = 0;
         self.groups
             .iter()
             .flat_map(move |group| {
                 let prompt = first..first + group.prompt;
                 first = prompt.end;
-                let whole = Part { prefix: prompt.end..prompt.end, own: prompt.clone() };
+                let whole = QuerySpan { prefix: prompt.end..prompt.end, own: prompt.clone() };
                 let mut parts = vec![whole];
                 for tokens in &group.responses {
-                    parts.push(Part { prefix: prompt.clone(), own: first..first + tokens });
+                    parts.push(QuerySpan { prefix: prompt.clone(), own: first..first + tokens });
                     first += tokens;
                 }
                 parts
@@ -86,6 +86,6 @@ impl Segments {
     }
 }
 
-fn alone(length: usize) -> Shared {
-    Shared { prompt: length, responses: Vec::new() }
+fn alone(length: usize) -> SharedPrompt {
+    SharedPrompt { prompt: length, responses: Vec::new() }
 }

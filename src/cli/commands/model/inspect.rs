@@ -11,7 +11,7 @@ use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::output::ui::Ui;
 use crate::vlm::config::Config;
-use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, TrainingState, Workload};
+use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, TrainingMemoryOptions, Workload};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::weights::Weights;
 
@@ -168,7 +168,7 @@ fn predict(args: &ModelInspectArgs, config: &Config) -> Memory {
         Moments::F32 => StoredType::F32,
         Moments::Bf16 => StoredType::BF16,
     };
-    let state = TrainingState { moments, reference: args.reference };
+    let state = TrainingMemoryOptions { moments, reference: args.reference };
     Memory {
         r#type: dtype.torch_name(),
         workload,
