@@ -7,8 +7,7 @@ use super::random_weights::uniform_for;
 use super::{Check, CheckupError};
 use crate::device::cuda::kernels::{self, Decoding, launches};
 use crate::kernels::attention::{BLOCK, Heads};
-use crate::vlm::cache::{LayerCache, Step, StepSegment};
-use crate::vlm::ops::{Linear, Ops};
+use crate::vlm::ops::{LayerCache, Linear, Ops, Step, StepSegment};
 
 /// Of each operation its largest difference from candle's, as a share of the largest number. What our kernels did not serve is infinitely
 /// far.

@@ -18,14 +18,13 @@ use crate::training::supervised::cross_entropy;
 use crate::training::{
     AdamW, AdamWSettings, ComputeSettings, Continuation, MomentType, PrefixGroup, TrainScope, TrainableModel,
 };
-use crate::vlm::cache::{Step, StepSegment};
 use crate::vlm::config::Config;
 use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::Patches;
 use crate::vlm::memory::{ParameterCounts, kv_bytes_per_token, parameter_counts};
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::Purpose;
-use crate::vlm::ops::Ops;
+use crate::vlm::ops::{Ops, Step, StepSegment};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
 

@@ -14,8 +14,8 @@ use super::partial_sample::PartialSample;
 use super::sample_on_device::{DrawParameters, sample_on_device};
 use super::sample_token::{SampledToken, sample_token};
 use crate::kernels::attention::BLOCK;
-use crate::vlm::cache::{LayerCache, Step, StepSegment};
 use crate::vlm::model::Model;
+use crate::vlm::ops::{LayerCache, Step, StepSegment};
 use crate::vlm::rope::Positions;
 use crate::vlm::tokenizer::Tokenizer;
 

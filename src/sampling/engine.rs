@@ -10,8 +10,8 @@ use super::batch_worker::BatchWorker;
 use super::job::{Job, Outcome, SamplingError};
 use super::ticket_queue::TicketQueue;
 use crate::kernels::attention::BLOCK;
-use crate::vlm::cache::LayerCache;
 use crate::vlm::model::Model;
+use crate::vlm::ops::LayerCache;
 use crate::vlm::text::attention_heads;
 use crate::vlm::tokenizer::Tokenizer;
 

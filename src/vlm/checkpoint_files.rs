@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::json_file::read_object;
 use super::json_section::abbreviated;
-use super::weights::{WeightProblem, WeightsError};
+use super::weights_error::{WeightProblem, WeightsError};
 
 /// A checkpoint in one file.
 pub const SINGLE_FILE: &str = "model.safetensors";

@@ -7,18 +7,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use tempfile::TempDir;
 
 use super::checkpoint_files::{INDEX_FILE, SINGLE_FILE};
 use super::config::{CONFIG_FILE, Config};
+pub use super::export_error::ExportError;
 use super::parameters::{Parameter, parameters};
 use super::safetensors_header::StoredType;
 use super::safetensors_writer::{PlannedTensor, write_safetensors};
 use super::tensor_source::TensorSource;
-use super::weights::WeightsError;
 
 /// The files beside the weights that a checkpoint consists of; those that exist are copied.
 pub const SIDE_FILES: [&str; 11] = [
@@ -59,31 +59,6 @@ pub struct ExportSummary {
     pub files: Vec<String>,
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
-}
-
-/// Why a checkpoint cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// There is something at the place already.
-    #[error("{} exists already: name a folder that does not", .0.display())]
-    Exists(PathBuf),
-    /// The system refuses.
-    #[error("cannot write the checkpoint: {0}")]
-    Io(#[source] io::Error),
-    /// The same, with the file.
-    #[error("cannot write {}: {source}", file.display())]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A tensor that is to be written is not as it must be.
-    #[error("tensor {0} {1}")]
-    Tensor(String, String),
-    /// The weights that are to be copied cannot be read.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
 }
 
 /// Writes the checkpoint to the new folder `out`. The files beside the weights come from the folder `side_files`.

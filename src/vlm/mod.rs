@@ -1,11 +1,11 @@
 //! Qwen2.5-VL and MiMo-VL, as Hugging Face transformers computes them: configuration, weights, tokens and towers.
 
-pub mod cache;
 pub mod checkpoint;
 mod checkpoint_files;
 pub mod config;
 pub mod conversion;
 pub mod export;
+mod export_error;
 pub mod grid;
 pub mod image_processor;
 mod json_file;
@@ -27,6 +27,7 @@ mod token_text;
 pub mod tokenizer;
 pub mod vision;
 pub mod weights;
+mod weights_error;
 
 pub use checkpoint_files::{INDEX_FILE, SINGLE_FILE};
 pub use json_file::JsonFileError;

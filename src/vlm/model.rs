@@ -2,11 +2,10 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::cache::{LayerCache, Step};
 use super::config::Config;
 use super::grid::Grid;
 use super::named_tensors::{NamedTensors, Purpose};
-use super::ops::Ops;
+use super::ops::{LayerCache, Ops, Step};
 use super::rope::{PlaceholderError, Positions, mrope_positions};
 use super::text::{TextTower, attention_heads};
 use super::vision::VisionTower;

@@ -1,14 +1,14 @@
 //! Where the tensors of a checkpoint that is being written come from: other files, memory, or chance.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::Write;
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::conversion::{Number, numbers, stored_bytes};
-use super::export::ExportError;
+use super::export_error::ExportError;
 use super::parameters::Parameter;
 use super::safetensors_header::StoredType;
 use super::weights::Weights;
@@ -137,11 +137,5 @@ impl RandomTensors {
             }
         });
         out
-    }
-}
-
-impl From<io::Error> for ExportError {
-    fn from(source: io::Error) -> Self {
-        Self::Io(source)
     }
 }

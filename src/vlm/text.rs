@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::cache::{LayerCache, Step};
 use super::config::TextConfig;
 use super::named_tensors::{NamedTensors, Purpose, Scope};
-use super::ops::{Embedding, Linear, Ops, RmsNorm, Segments};
+use super::ops::{Embedding, LayerCache, Linear, Ops, RmsNorm, Segments, Step};
 use super::projections::Projections;
 use super::rope::TextAngles;
 use crate::kernels::attention::Heads;

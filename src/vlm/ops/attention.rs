@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::Ops;
-use super::attention_reference::{SCORES, reference};
+use super::attention_reference::{SCORES, reference, scale};
 use super::segments::{QuerySpan, Segments};
 use super::storage::{Rows, tensor};
 use crate::kernels::attention::{BLOCK, Heads, KvBlocks, Segment, attend};
@@ -16,7 +16,7 @@ const NAME: &str = "attention";
 impl Ops {
     /// `softmax(q kᵀ / sqrt(dim)) v` within each segment.
     ///
-    /// `q` is `[tokens, query heads * dim]`, `k` and `v` are `[tokens, key heads * dim]`; rows may lie apart. Gives
+    /// `q` is `[tokens, query heads * dim]`, `k` and `v` are `[tokens, key heads * dim]`; rows may lie aspan. Gives
     /// `[tokens, query heads * dim]`.
     pub fn attention(
         self,
@@ -35,11 +35,6 @@ impl Ops {
             reference(q, k, v, heads, segments, SCORES)
         }
     }
-}
-
-/// The factor on the scores.
-pub(crate) fn scale(heads: Heads) -> f64 {
-    1.0 / (heads.dim as f64).sqrt()
 }
 
 struct Kernel {
@@ -97,12 +92,12 @@ impl CustomOp3 for Kernel {
 pub(crate) fn attend_rows([q, k, v]: [KernelRows<'_>; 3], heads: Heads, segments: &Segments, out: &mut [f32]) {
     let (blocks, lists) = store(heads, segments, k, v);
     let causal = segments.is_causal();
-    let segment = |(part, blocks)| {
-        let QuerySpan { prefix, own }: QuerySpan = part;
+    let segment = |(span, blocks)| {
+        let QuerySpan { prefix, own }: QuerySpan = span;
         let first_limit = prefix.len() + if causal { 1 } else { own.len() };
         Segment { queries: own.len(), first_limit, causal, blocks }
     };
-    let segments: Vec<_> = segments.parts().zip(lists.iter().map(Vec::as_slice)).map(segment).collect();
+    let segments: Vec<_> = segments.spans().zip(lists.iter().map(Vec::as_slice)).map(segment).collect();
     attend(q.data, q.stride, &blocks, &segments, scale(heads) as f32, out);
 }
 
@@ -129,12 +124,12 @@ fn store(heads: Heads, segments: &Segments, k: KernelRows<'_>, v: KernelRows<'_>
     let mut lists: Vec<Vec<u32>> = Vec::new();
     let mut count = 0;
     let mut prompt = 0;
-    for part in segments.parts() {
-        let shared = part.prefix.len() / BLOCK;
-        let own = (part.prefix.len() + part.own.len()).div_ceil(BLOCK) - shared;
+    for span in segments.spans() {
+        let shared = span.prefix.len() / BLOCK;
+        let own = (span.prefix.len() + span.own.len()).div_ceil(BLOCK) - shared;
         let from = lists.get(prompt).map(|blocks| &blocks[..shared]).unwrap_or_default();
         let list = from.iter().copied().chain(count..count + own as u32).collect();
-        if part.prefix.is_empty() {
+        if span.prefix.is_empty() {
             prompt = lists.len();
         }
         lists.push(list);
@@ -143,15 +138,15 @@ fn store(heads: Heads, segments: &Segments, k: KernelRows<'_>, v: KernelRows<'_>
     let mut blocks = KvBlocks::zeroed(heads, count as usize);
     let width = heads.key_value * heads.dim;
     let mut prompt = 0;
-    for (i, part) in segments.parts().enumerate() {
-        let before = part.prefix.len();
+    for (i, span) in segments.spans().enumerate() {
+        let before = span.prefix.len();
         if before == 0 {
             prompt = i;
         } else if before % BLOCK != 0 {
             let at = before / BLOCK;
             blocks.copy(lists[prompt][at] as usize, lists[i][at] as usize);
         }
-        for (at, token) in part.own.enumerate() {
+        for (at, token) in span.own.enumerate() {
             let at = before + at;
             let (key, value) = (&k.data[token * k.stride..][..width], &v.data[token * v.stride..][..width]);
             blocks.store(lists[i][at / BLOCK] as usize, at % BLOCK, key, value);

@@ -1,78 +1,21 @@
-//! Attention by candle's operations: what a card computes by, with gradients or without.
+//! Attention by candle's operations.
 
-use std::collections::BTreeMap;
+use candle_core::{D, Result, Tensor};
 
-use candle_core::{D, Device, Result, Tensor};
-
-use super::attention::scale;
 use super::path::{has_fused, wide};
-use super::segments::Segments;
+use super::segments::{Plan, Segments};
 use crate::kernels::attention::Heads;
 
-/// Scores that are alive at once. candle's kernels count elements in 32 bits, and a large image has more: 16 heads over 21,400
-/// patches are seven thousand millions.
+/// Number of scores that are alive at once. candle's kernels count elements in 32 bits, and a large image has more scores:
+/// 16 heads over 21,400 patches have seven thousand million.
 pub(super) const SCORES: usize = 1 << 28;
 
-/// Where the tokens of segments lie, by the shape of the segments; the same in every layer.
-#[derive(Debug)]
-pub(super) struct Plan {
-    batches: Vec<Batch>,
-    /// Brings the batches' tokens, one after the other, back to their places; none where they are in place.
-    back: Option<Tensor>,
+/// Returns the factor on the scores.
+pub(super) fn scale(heads: Heads) -> f64 {
+    1.0 / (heads.dim as f64).sqrt()
 }
 
-/// Segments of the same lengths, which are one batch of matrix products.
-#[derive(Debug)]
-struct Batch {
-    /// Segments.
-    count: usize,
-    /// Queries of each.
-    own: usize,
-    /// The queries' tokens and the keys'; none where they are all tokens in their order.
-    tokens: Option<[Tensor; 2]>,
-    /// Minus infinity where a query does not see a key, `[own, prefix + own]` in f32.
-    mask: Option<Tensor>,
-}
-
-impl Plan {
-    pub(super) fn new(segments: &Segments, device: &Device) -> Result<Self> {
-        // By the number of keys before the first query and the number of queries: the queries' tokens and the keys'.
-        let mut by_lengths: BTreeMap<(usize, usize), (Vec<u32>, Vec<u32>)> = BTreeMap::new();
-        for part in segments.parts() {
-            let (queries, keys) = by_lengths.entry((part.prefix.len(), part.own.len())).or_default();
-            queries.extend(part.own.clone().map(|i| i as u32));
-            keys.extend(part.prefix.chain(part.own).map(|i| i as u32));
-        }
-        let in_place = by_lengths.len() == 1 && by_lengths.contains_key(&(0, segments.longest()));
-        let mut batches = Vec::new();
-        let mut back = vec![0u32; segments.tokens()];
-        let mut place = 0;
-        for ((prefix, own), (queries, keys)) in by_lengths {
-            for token in &queries {
-                back[*token as usize] = place;
-                place += 1;
-            }
-            let mask = if segments.is_causal() { Some(causal_mask(prefix, own, device)?) } else { None };
-            let count = queries.len() / own;
-            let tokens = match in_place {
-                true => None,
-                false => Some([Tensor::new(queries, device)?, Tensor::new(keys, device)?]),
-            };
-            batches.push(Batch { count, own, tokens, mask });
-        }
-        let back = if in_place { None } else { Some(Tensor::new(back, device)?) };
-        Ok(Self { batches, back })
-    }
-}
-
-/// A query sees the keys before the first query, itself and what came between.
-fn causal_mask(prefix: usize, own: usize, device: &Device) -> Result<Tensor> {
-    let row = |i: usize| (0..prefix + own).map(move |j| if j > prefix + i { f32::NEG_INFINITY } else { 0.0 });
-    let mask: Vec<f32> = (0..own).flat_map(row).collect();
-    Tensor::from_vec(mask, (own, prefix + own), device)
-}
-
-/// See [`attention`](super::attention()); at most `limit` scores are alive at once, but for those of one query.
+/// Computes [`Ops::attention`](super::Ops::attention) with at most `limit` scores, or those of one query, alive at once.
 pub(super) fn reference(
     q: &Tensor,
     k: &Tensor,
@@ -99,13 +42,13 @@ pub(super) fn reference(
         let mixed = in_pieces(&q, &k, &v, heads, batch.mask.as_ref(), limit)?;
         parts.push(mixed.transpose(1, 2)?.reshape((batch.count * batch.own, heads.query * heads.dim))?);
     }
-    match &plan.back {
+    match &plan.order {
         None => Ok(parts.swap_remove(0)),
-        Some(back) => Tensor::cat(&parts, 0)?.index_select(back, 0),
+        Some(order) => Tensor::cat(&parts, 0)?.index_select(order, 0),
     }
 }
 
-/// Segments at a time, or where one is too large rows of its queries.
+/// Attends some spans at a time or, where one span has too many scores, some of its queries at a time.
 fn in_pieces(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor>, limit: usize) -> Result<Tensor> {
     let (count, _, own, _) = q.dims4()?;
     let keys = k.dim(2)?;
@@ -144,7 +87,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor
     softmax(&scores)?.to_dtype(q.dtype())?.matmul(v)
 }
 
-/// Key heads repeated for the query heads that they serve.
+/// Repeats key heads `[count, key heads, tokens, dim]` for the query heads that they serve.
 fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
     let (count, key_value, length, dim) = x.dims4()?;
     let group = heads.query / heads.key_value;
@@ -152,22 +95,22 @@ fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
     repeated.reshape((count, heads.query, length, dim))
 }
 
-/// `q kᵀ / sqrt(dim)` in f32 at least.
+/// `q kᵀ / sqrt(dim)` in f32 at least, `[count, heads, queries, keys]`.
 ///
-/// Of the factor, a power of two is multiplied into the queries: that rounds nothing but f16 numbers next to zero, and products
-/// that f16 cannot hold are small enough before they are formed. The rest, between one and two, comes to the wide scores.
+/// The queries are multiplied by the power of two in the factor, which rounds only f16 numbers next to zero: products that
+/// f16 could not hold become small enough. The rest of the factor, between one and two, multiplies the wide scores.
 pub(super) fn scaled_scores(q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
     let scale = scale(heads);
     let power = scale.log2().floor().exp2();
     widened(&(q * power)?.matmul(&k.t()?)?)? * (scale / power)
 }
 
-/// Scores in the format that the mask and the softmax are computed in.
+/// Converts scores to the dtype of the mask and the softmax.
 fn widened(scores: &Tensor) -> Result<Tensor> {
     scores.to_dtype(wide(scores.dtype()))
 }
 
-/// The softmax over the last dimension.
+/// Softmax over the last dimension.
 pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
     match has_fused(&[scores]) {
         true => candle_nn::ops::softmax_last_dim(&scores.contiguous()?),
@@ -180,7 +123,7 @@ mod tests {
     use super::*;
     use crate::random::Seed;
     use crate::vlm::ops::SharedPrompt;
-    use candle_core::DType;
+    use candle_core::{DType, Device};
 
     fn numbers(label: &str, shape: (usize, usize)) -> Tensor {
         let stream = Seed(11).stream("pieces of attention", label, 0);
@@ -190,7 +133,8 @@ mod tests {
 
     #[test]
     fn products_that_f16_cannot_hold_are_scaled_before_they_are_formed() {
-        // Products to 16 * 90 * 90 = 129,600, where f16 ends at 65,504; scores to 32,400, of which the largest takes all the weight.
+        // Products up to 16 * 90 * 90 = 129,600, where f16 ends at 65,504; scores up to 32,400, of which the largest takes
+        // all the weight.
         let heads = Heads { query: 2, key_value: 1, dim: 16 };
         let row = |value: f32, width: usize| vec![value; width];
         let q = Tensor::from_vec([row(90.0, 32), row(90.0, 32)].concat(), (2, 32), &Device::Cpu).unwrap();
@@ -217,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_make_the_whole() {
+    fn attention_in_pieces_equals_attention_at_once() {
         let heads = Heads { query: 4, key_value: 2, dim: 6 };
         let shared = vec![
             SharedPrompt { prompt: 9, responses: vec![3, 3, 1] },
@@ -228,7 +172,7 @@ mod tests {
             let tokens = segments.tokens();
             let (q, k, v) = (numbers("q", (tokens, 24)), numbers("k", (tokens, 12)), numbers("v", (tokens, 12)));
             let whole = reference(&q, &k, &v, heads, &segments, usize::MAX).unwrap();
-            // A segment at a time, two, some rows of one, and a row at a time.
+            // One span at a time, two spans, some queries of a span, and one query at a time.
             for limit in [4 * 7 * 7, 2 * 4 * 7 * 7, 4 * 16 * 5, 150, 1] {
                 let pieces = reference(&q, &k, &v, heads, &segments, limit).unwrap();
                 let apart = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();

@@ -1,35 +1,36 @@
-//! Attention that goes on from cached keys and values by candle's operations: what a card computes by where it has no kernel of ours.
+//! Attention over cached keys and values by candle's operations.
 
 use candle_core::{Device, Result, Tensor};
 
 use super::attention_reference::{scaled_scores, softmax};
+use super::segments::StepSegment;
 use crate::kernels::attention::{BLOCK, Heads};
-use crate::vlm::cache::Step;
 
-/// Where a step's queries and their keys lie.
+/// Rows of a step's queries and slots of its keys, padded to one length for all sequences.
 #[derive(Debug)]
 pub(super) struct Gathering {
-    /// Queries of a sequence, the most, and keys of one, the most.
+    /// Most queries of a sequence.
     queries: usize,
+    /// Most keys of a sequence.
     length: usize,
-    /// For each query of each sequence, all made as many as the most, its row; a query that is not there repeats the last one.
+    /// Row of each query, `[sequences * queries]`; padding repeats a sequence's last query.
     rows: Tensor,
-    /// For each key of each sequence, all made as many as the most, its slot.
+    /// Slot of each key, `[sequences * keys]`.
     slots: Tensor,
     /// Minus infinity where a query does not see a key, `[sequences, 1, 1, queries, keys]` in f32.
     mask: Tensor,
-    /// For each new token its place among the queries.
+    /// Position of each new token among the padded queries, `[tokens]`.
     back: Tensor,
 }
 
 impl Gathering {
-    pub(super) fn new(step: &Step, device: &Device) -> Result<Self> {
-        let count = step.segments.len();
-        let queries = step.segments.iter().map(|s| s.tokens).max().unwrap_or(0);
-        let length = step.segments.iter().map(|s| s.context + s.tokens).max().unwrap_or(0);
+    pub(super) fn new(segments: &[StepSegment], device: &Device) -> Result<Self> {
+        let count = segments.len();
+        let queries = segments.iter().map(|s| s.tokens).max().unwrap_or(0);
+        let length = segments.iter().map(|s| s.context + s.tokens).max().unwrap_or(0);
         let (mut slots, mut rows, mut mask) = (Vec::new(), Vec::new(), Vec::new());
         let (mut back, mut first) = (Vec::new(), 0u32);
-        for (i, s) in step.segments.iter().enumerate() {
+        for (i, s) in segments.iter().enumerate() {
             slots.extend(
                 (0..length).map(|at| s.blocks.get(at / BLOCK).map_or(0, |b| b * BLOCK as u32 + (at % BLOCK) as u32)),
             );
@@ -52,8 +53,9 @@ impl Gathering {
     }
 }
 
-/// Gathers every sequence's keys and values and masks what is not there; at most `limit` scores, and keys, are alive at once, but for
-/// those of one query and of one sequence.
+/// Attends from `q` `[tokens, query heads * dim]` to gathered keys and values, with padding masked.
+///
+/// At most `limit` scores and `limit` numbers of keys are alive at once, or those of one query and of one sequence.
 pub(super) fn reference(
     keys: &Tensor,
     values: &Tensor,
@@ -89,7 +91,7 @@ pub(super) fn reference(
     mixed.reshape((count * queries, heads.query * dim))?.index_select(&gathering.back, 0)
 }
 
-/// How much of a step attends at once.
+/// The part of a step that attends at once.
 #[derive(Debug, PartialEq, Eq)]
 struct Pieces {
     /// Sequences.
@@ -99,7 +101,8 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// Of some sequences, their queries and their keys: sequences at a time, or where one is too large rows of its queries.
+    /// Cuts sequences, their queries and their keys so that `limit` is kept: some sequences at a time or, where one is too
+    /// large, some of its queries.
     fn within(limit: usize, heads: Heads, [count, queries, length]: [usize; 3]) -> Self {
         let a_query = (heads.query * length).max(1);
         let gathered = heads.key_value * heads.dim * length;
@@ -125,7 +128,7 @@ fn attend_rows(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, heads: Heads) 
 mod tests {
     use super::*;
     use crate::random::Seed;
-    use crate::vlm::cache::StepSegment;
+    use crate::vlm::ops::Step;
     use crate::vlm::ops::attention_reference::SCORES;
     use candle_core::DType;
 
@@ -149,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn pieces_make_the_whole() {
+    fn attention_in_pieces_equals_attention_at_once() {
         for sequences in [&[(0, 40)][..], &[(5, 1), (70, 1), (31, 1)], &[(3, 9), (0, 20), (17, 2), (0, 1)]] {
             let step = step(sequences);
             let (keys, values) = (numbers("k", (20 * BLOCK, 12)), numbers("v", (20 * BLOCK, 12)));
             let q = numbers("q", (step.tokens(), 24));
-            let gathering = Gathering::new(&step, &Device::Cpu).unwrap();
+            let gathering = Gathering::new(&step.segments, &Device::Cpu).unwrap();
             let whole = reference(&keys, &values, HEADS, &q, &gathering, usize::MAX).unwrap();
-            // All but one sequence, one, some rows of one, and a row at a time.
+            // All but one sequence, one sequence, some of its queries, and one query at a time.
             for limit in [2 * 4 * 20 * 20, 4 * 40 * 40, 4 * 71 * 2, 700, 1] {
                 let pieces = reference(&keys, &values, HEADS, &q, &gathering, limit).unwrap();
                 let apart = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
@@ -168,16 +171,16 @@ mod tests {
     #[test]
     fn a_large_image_and_many_long_sequences_stay_within_32_bits() {
         let mimo = Heads { query: 32, key_value: 8, dim: 128 };
-        // The prompt with an image of 12.8 megapixels, the first step of 1024 sequences with one, and a usual step.
-        let [image, many, usual] = [[1, 16_500, 16_500], [1024, 1, 17_000], [256, 1, 900]];
-        for shape @ [count, queries, length] in [image, many, usual] {
+        // The prompt of an image of 12.8 megapixels, the first step of 1024 sequences with one, and an ordinary step.
+        let [image, many, ordinary] = [[1, 16_500, 16_500], [1024, 1, 17_000], [256, 1, 900]];
+        for shape @ [count, queries, length] in [image, many, ordinary] {
             let pieces = Pieces::within(SCORES, mimo, shape);
             let scores = pieces.sequences * pieces.queries * mimo.query * length;
             let keys = pieces.sequences * mimo.key_value * mimo.dim * length;
             assert!(scores <= SCORES && keys <= SCORES, "{shape:?}: {pieces:?}");
             assert!(pieces.sequences <= count && pieces.queries <= queries);
         }
-        assert_eq!(Pieces::within(SCORES, mimo, usual), Pieces { sequences: 256, queries: 1 });
+        assert_eq!(Pieces::within(SCORES, mimo, ordinary), Pieces { sequences: 256, queries: 1 });
         assert_eq!(Pieces::within(SCORES, mimo, image), Pieces { sequences: 1, queries: 508 });
     }
 
@@ -189,7 +192,7 @@ mod tests {
             let values: Vec<f32> = [vec![first; 16], vec![second; 16 * (count - 1)]].concat();
             Tensor::from_vec(values, (count, 16), &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap()
         };
-        let gathering = Gathering::new(&step, &Device::Cpu).unwrap();
+        let gathering = Gathering::new(&step.segments, &Device::Cpu).unwrap();
         let (keys, values) = (rows(89.0, 90.0, BLOCK), rows(1.0, 2.0, BLOCK));
         let mixed = reference(&keys, &values, heads, &rows(90.0, 90.0, 2), &gathering, SCORES).unwrap();
         let mixed: Vec<f32> = mixed.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();

@@ -9,7 +9,7 @@
 
 mod attention;
 mod attention_reference;
-mod cached;
+mod cache;
 mod cached_reference;
 mod gather;
 mod gelu;
@@ -24,9 +24,9 @@ mod storage;
 mod swiglu;
 
 pub(crate) use attention::{attend_rows, attend_rows_backward};
-pub(crate) use cached::{CacheIndexes, cached_attention, copy_rows};
+pub use cache::{LayerCache, Step};
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
 pub use path::Ops;
 pub(crate) use path::wide;
-pub use segments::{Segments, SharedPrompt};
+pub use segments::{Segments, SharedPrompt, StepSegment};
