@@ -61,7 +61,8 @@ def pipeline_text(variant, seed, folder, labelled):
     """The pipeline file of a variant, as it is written for a seed."""
     text = (folder / variant.pipeline).read_text()
     text = re.sub(r"^evolution = .*", f'evolution = "{variant.name}-{seed}"', text, flags=re.M)
-    text = text.replace('"prompts/', f'"{folder}/prompts/').replace("data/scenes-labelled.parquet", str(labelled))
+    text = text.replace("../data/scenes-labelled.parquet", str(labelled))
+    text = text.replace('"prompts/', f'"{folder}/prompts/').replace('"../data/', f'"{folder.parent}/data/')
     for key, value in {"round.seed": seed, **variant.keys}.items():
         text = put(text, key, value)
     return text

@@ -2,6 +2,7 @@
 //!
 //! The rounds are the same results under another name: refs, and nothing copied. The settings are a pipeline file of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -149,7 +150,7 @@ fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     }
     let named = Setting { key: "evolution".into(), value: toml::Value::from(request.name).to_string() };
     let mut settings = vec![named];
-    settings.extend(moved_prompts(request, &base));
+    settings.extend(absolute_paths(request, &base));
     settings.extend(request.settings.iter().cloned());
     match edited(request.out, original, &settings) {
         Ok(text) => Ok(text),
@@ -195,25 +196,30 @@ fn edited(file: &Path, text: &str, settings: &[Setting]) -> Result<String, Pipel
     Ok(text)
 }
 
-/// Prompts are named relative to their pipeline file: elsewhere they need their whole path. Bundled ones are found everywhere.
-fn moved_prompts(request: &BranchRequest<'_>, base: &Pipeline) -> Vec<Setting> {
-    let same = |a: Option<&Path>, b: Option<&Path>| {
-        let folder = |path: Option<&Path>| {
-            let path = path.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            path.canonicalize().unwrap_or_else(|_| path.to_owned())
-        };
-        folder(a) == folder(b)
+/// Settings that make every path absolute where the branch's file is in another folder than the original, which its
+/// paths are relative to. Built-in prompts are found from anywhere.
+fn absolute_paths(request: &BranchRequest<'_>, base: &Pipeline) -> Vec<Setting> {
+    let folder = |file: &Path| {
+        let folder = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
     };
-    if same(request.pipeline.0.parent(), request.out.parent()) {
+    if folder(request.pipeline.0) == folder(request.out) {
         return Vec::new();
     }
-    let prompts = [("prompts.questioner", &base.prompts.questioner), ("prompts.reasoner", &base.prompts.reasoner)];
-    let moved = prompts.into_iter().filter_map(|(key, name)| {
-        let path = base.folder.join(name).canonicalize().ok()?;
-        let value = toml::Value::from(path.to_string_lossy().into_owned()).to_string();
-        Some(Setting { key: key.into(), value })
-    });
-    moved.collect()
+    let mut paths = BTreeMap::<&str, Vec<toml::Value>>::new();
+    for (key, path) in base.clone().paths_mut() {
+        if !path.exists() && base.built_in_prompt(path).is_some() {
+            continue;
+        }
+        let absolute = path.canonicalize().or_else(|_| std::path::absolute(&*path)).unwrap_or_else(|_| path.clone());
+        paths.entry(key).or_default().push(absolute.to_string_lossy().into_owned().into());
+    }
+    let setting = |(key, mut values): (&str, Vec<toml::Value>)| {
+        let is_list = matches!(key, "ingest.sources" | "evaluation.benchmarks");
+        let value = if is_list { toml::Value::Array(values) } else { values.remove(0) };
+        Setting { key: key.to_owned(), value: value.to_string() }
+    };
+    paths.into_iter().map(setting).collect()
 }
 
 /// Writes a file that is not there yet, whole or not at all; `false` where it is there with this text.

@@ -1,7 +1,6 @@
 //! What all rounds of an evolution stand on: the base model, the prompts, the images, and where they are in the store.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::Device;
@@ -18,7 +17,7 @@ use crate::stages::prompt_sampler::PromptSampler;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, StageError};
 use crate::store::{ObjectId, StageResult};
-use crate::tables::{ImageRow, TableRow};
+use crate::tables::{ImageRow, Role, TableRow};
 
 /// What all rounds of an evolution stand on.
 pub struct EvolutionContext<'a> {
@@ -74,33 +73,27 @@ impl<'a> EvolutionContext<'a> {
         runner: &'a Runner<'a>,
         images: Option<StageResult>,
     ) -> Result<Self, EvolutionError> {
-        let questioner_prompt = pipeline.prompt(&pipeline.prompts.questioner)?;
-        let reasoner_prompt = pipeline.prompt(&pipeline.prompts.reasoner)?;
-        for (key, prompt, name, wanted) in [
+        let questioner_prompt = pipeline.prompt(Role::Questioner)?;
+        let reasoner_prompt = pipeline.prompt(Role::Reasoner)?;
+        for (key, prompt, file, wanted) in [
             ("prompts.questioner", &questioner_prompt, &pipeline.prompts.questioner, "image"),
             ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "image"),
             ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "question"),
         ] {
             if !prompt.has(wanted) {
-                let problem = format!("{name} has no place for {{{{{wanted}}}}}");
-                return Err(StageError::Parameter { key, problem }.into());
+                let problem = format!("{} has no {{{{{wanted}}}}}; add it to the template", file.display());
+                return Err(pipeline.source.error(key, problem).into());
             }
         }
-        // What a round needs at its end is looked for at its beginning.
-        for file in
-            pipeline.evaluation.benchmarks.iter().chain([&pipeline.round.labelled]).filter(|file| !file.is_empty())
-        {
-            let source = |e: std::io::Error| StageError::Source { path: file.into(), problem: e.to_string() };
-            std::fs::File::open(file).map_err(source)?;
-        }
-        let (base, _) = import(Path::new(&pipeline.model.base), runner)?;
+        pipeline.check_files()?;
+        let (base, _) = import(&pipeline.model.base, runner)?;
         let images = match images {
             Some(images) => images,
             None => newest_images(&pipeline.evolution, runner)?,
         };
         let this =
             Self::from_pinned(pipeline, runner, PinnedInputs { questioner_prompt, reasoner_prompt, base, images })?;
-        this.try_prompts()?;
+        this.check_special_tokens()?;
         Ok(this)
     }
 
@@ -132,17 +125,17 @@ impl<'a> EvolutionContext<'a> {
         })
     }
 
-    /// Whether the base model's tokenizer knows the special tokens of the prompts.
-    fn try_prompts(&self) -> Result<(), StageError> {
+    /// Checks that the base model's tokenizer knows the special tokens of the prompts.
+    fn check_special_tokens(&self) -> Result<(), EvolutionError> {
         let assets = self.assets()?;
         let prompts = &self.pipeline.prompts;
-        for (key, name, prompt) in [
+        for (key, file, prompt) in [
             ("prompts.questioner", &prompts.questioner, &self.questioner_prompt),
             ("prompts.reasoner", &prompts.reasoner, &self.reasoner_prompt),
         ] {
             prompt.tokens(&assets.tokenizer, Some(1), "?").map_err(|e| {
-                let problem = format!("{name} does not suit the base model: {e}");
-                StageError::Parameter { key, problem }
+                let problem = format!("{} does not fit the base model: {e}", file.display());
+                self.pipeline.source.error(key, problem)
             })?;
         }
         Ok(())

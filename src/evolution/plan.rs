@@ -35,8 +35,8 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
         (n, Some(all)) => format!("{n} of {all} images"),
         (n, None) => format!("{n} images"),
     };
-    let is_labelled = !round.labelled.is_empty();
-    let mut parts = vec![(BASE, pipeline.model.base.clone())];
+    let is_labelled = round.is_labelled();
+    let mut parts = vec![(BASE, pipeline.model.base.display().to_string())];
     if !is_labelled {
         let steps = &update.questioner;
         let (group, samples) = (questioner.group_size, questioner.reward_samples);
@@ -53,7 +53,7 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
         ]);
     }
     let kept = if is_labelled {
-        format!("rows of {}", round.labelled)
+        format!("rows of {}", round.labelled.display())
     } else {
         format!("confidence {} to {}", curriculum.low, curriculum.high)
     };
@@ -69,7 +69,8 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
         parts.push((KEEP_BEST, format!("{} questions of the base model", round.keep_best_questions)));
     }
     if !evaluation.benchmarks.is_empty() {
-        parts.push((EVALUATION, evaluation.benchmarks.join(", ")));
+        let names: Vec<String> = evaluation.benchmarks.iter().map(|file| file.display().to_string()).collect();
+        parts.push((EVALUATION, names.join(", ")));
     }
     parts.push((PUBLISHING, "the models and the tables".to_owned()));
     parts.into_iter().map(|(part, what)| PlannedPart { part, what }).collect()

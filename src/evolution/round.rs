@@ -1,7 +1,7 @@
 //! A round: from the roles of the round before to the roles of this one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::EvolutionError;
 use super::context::{EvolutionContext, Roles};
@@ -73,12 +73,13 @@ pub(super) fn run(
 ) -> Result<FinishedRound, EvolutionError> {
     let roles = roles_before(context, before)?;
     let mut run = RoundRun { context, round, expected, results: Vec::new(), gates: Vec::new() };
-    let lesson = match context.pipeline.round.labelled.as_str() {
-        "" => run.self_labelled_training_set(&roles)?,
-        file => run.labelled_training_set(&roles, Path::new(file))?,
+    let training_set = if context.pipeline.round.is_labelled() {
+        run.labelled_training_set(&roles)?
+    } else {
+        run.self_labelled_training_set(&roles)?
     };
     let ReasonerTrainingSet { questioner, questioner_steps, questions, votes, curriculum, images, image_count } =
-        lesson;
+        training_set;
 
     let TrainedRole { model: reasoner, results, metrics: reasoner_steps } =
         training::reasoner(context, round, &roles.reasoner, &curriculum, &images)?;
@@ -166,9 +167,9 @@ impl<'g> RoundRun<'g, '_> {
     }
 
     /// The labelled baseline's lesson: given questions with their right answers.
-    fn labelled_training_set(&mut self, roles: &Roles, file: &Path) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
+    fn labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
         let (context, round) = (self.context, self.round);
-        let Benchmark { items, images, .. } = Benchmark::read(file, usize::MAX)?;
+        let Benchmark { items, images, .. } = Benchmark::read(&context.pipeline.round.labelled, usize::MAX)?;
         let all: Vec<&Item> = items.iter().collect();
         let order = derive_seed(context.pipeline.round.seed, &["labelled"]);
         let ranked = rank_by_seed(&all, order, |item: &Item| item.item_id.0);
@@ -260,7 +261,7 @@ impl<'g> RoundRun<'g, '_> {
         let limit = if settings.items == 0 { usize::MAX } else { settings.items as usize };
         let mut scores = Vec::new();
         for file in &settings.benchmarks {
-            let benchmark = Benchmark::read(Path::new(file), limit)?;
+            let benchmark = Benchmark::read(file, limit)?;
             let files = benchmark.images.clone();
             let images = ImageSet::new(pipeline.model.image_memory, move || Ok(files.clone()));
             let model = context.handle(reasoner);

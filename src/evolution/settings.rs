@@ -48,7 +48,7 @@ pub fn changes_since(then: &Value, pipeline: &Pipeline) -> Vec<SettingChange> {
 /// A setting that this program does not know.
 pub fn apply(then: &Value, gates: &[GateResult], today: &Pipeline) -> Result<Pipeline, PipelineError> {
     let failed = |problem: String| PipelineError {
-        file: today.folder.join("the round's own settings"),
+        file: "the settings stored with the round".into(),
         line: None,
         problem,
         nearest: None,
@@ -68,7 +68,7 @@ pub fn apply(then: &Value, gates: &[GateResult], today: &Pipeline) -> Result<Pip
     let thresholds: Map<String, Value> =
         gates.iter().map(|gate| (gate.gate.clone(), json!({"warn": gate.warn, "stop": gate.stop}))).collect();
     pipeline.gates = serde_json::from_value(Value::Object(thresholds)).map_err(|e| failed(e.to_string()))?;
-    pipeline.folder.clone_from(&today.folder);
+    pipeline.source.clone_from(&today.source);
     Ok(pipeline)
 }
 
@@ -139,7 +139,7 @@ mod tests {
         }];
         let back = apply(&settings_of(&then, true), &gates, &now).expect("apply");
         assert_eq!(settings_of(&back, true), settings_of(&then, true));
-        assert_eq!((back.evolution.as_str(), back.model.base.as_str()), ("b", "elsewhere"));
+        assert_eq!((back.evolution.as_str(), &back.model.base), ("b", &now.model.base));
         assert_eq!(back.gates.valid_share.warn, Some(0.5));
         assert!(apply(&json!({"curriculum": {"lo": 1}}), &[], &now).is_err());
     }

@@ -42,11 +42,11 @@ fn put(text: &str, (section, key, value): (&str, &str, &str)) -> String {
     format!("{before}\n[{section}]\n{}", rest.replacen(line, &format!("{key} = {value}"), 1))
 }
 
-/// `visplay evolve-round` in the project's folder, where the pipeline finds its model, images and prompts.
+/// `visplay evolve-round` with a pipeline file of `place`.
 fn evolve(place: &Path, pipeline: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(VISPLAY);
     command.arg("evolve-round").args(arguments).arg("--pipeline").arg(place.join(pipeline));
-    command.arg("--store").arg(place.join("store")).arg("--json").current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.arg("--store").arg(place.join("store")).arg("--json").current_dir(place);
     command.output().unwrap()
 }
 
@@ -60,7 +60,9 @@ fn a_collapse_is_stopped_by_a_gate_and_the_round_before_stays_current() {
     let place = tempfile::tempdir().unwrap();
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let shipped = std::fs::read_to_string(project.join("pipelines/nano.toml")).unwrap();
-    let shipped = shipped.replace("\"prompts/", &format!("\"{}/pipelines/prompts/", project.display()));
+    let shipped = shipped
+        .replace("\"../data/", &format!("\"{}/data/", project.display()))
+        .replace("\"prompts/", &format!("\"{}/pipelines/prompts/", project.display()));
     let sound = SMALL.into_iter().fold(shipped, |text, change| put(&text, change));
     let collapsing = COLLAPSING.into_iter().fold(sound.clone(), |text, change| put(&text, change));
     std::fs::write(place.path().join("sound.toml"), sound).unwrap();

@@ -96,9 +96,7 @@ fn nano() -> Place {
         assert!(file.contains(from), "{from}");
         file = file.replace(from, to);
     };
-    for name in ["data/nano", "data/benchmarks/scenes.parquet"] {
-        change(&format!("\"{name}\""), &format!("{:?}", project.join(name)));
-    }
+    change("\"../data/", &format!("\"{}/data/", project.display()));
     if std::env::var("VISPLAY_NANO").is_ok_and(|much| much == "whole") {
         std::fs::write(place.path().join("p.toml"), file).unwrap();
         return place;

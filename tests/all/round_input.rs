@@ -86,19 +86,78 @@ fn prompts_and_benchmarks_that_cannot_be_used_are_named_before_anything_is_done(
     };
     let (reasoner, questioner) = ("[prompts]\nreasoner = \"prompt.txt\"\n", "[prompts]\nquestioner = \"prompt.txt\"\n");
     for (change, prompt, part) in [
-        (reasoner, "{{image}}", "prompts.reasoner: prompt.txt has no place for {{question}}"),
-        (reasoner, "{{question}}", "prompts.reasoner: prompt.txt has no place for {{image}}"),
-        (questioner, "", "prompts.questioner: prompt.txt has no place for {{image}}"),
+        (reasoner, "{{image}}", "`prompts.reasoner`: prompt.txt has no {{question}}"),
+        (reasoner, "{{question}}", "`prompts.reasoner`: prompt.txt has no {{image}}"),
+        (questioner, "", "`prompts.questioner`: prompt.txt has no {{image}}"),
         (reasoner, "{{image}}\n{{qestion}}", "prompt.txt:2: there is no variable {{qestion}}; is {{question}} meant?"),
         (reasoner, "{{image", "prompt.txt:1: {{ is not followed by a name"),
-        (questioner, "<|im_strat|>{{image}}", "prompts.questioner: prompt.txt does not suit the base model"),
-        ("[evaluation]\nbenchmarks = [\"gone.parquet\"]\n", "", "gone.parquet: No such file"),
+        (questioner, "<|im_strat|>{{image}}", "`prompts.questioner`: prompt.txt does not fit the base model"),
+        (
+            "[evaluation]\nbenchmarks = [\"gone.parquet\"]\n",
+            "",
+            "`evaluation.benchmarks`: `gone.parquet` does not exist",
+        ),
     ] {
         refused(&with(change, prompt), 2, &[part]);
     }
     let base = PIPELINE.replace("base = \"base\"", "base = \"nowhere\"");
     std::fs::write(place.path().join("p.toml"), base).unwrap();
-    refused(&run(&place, &["1", "--images", "source"]), 2, &["nowhere"]);
+    refused(
+        &run(&place, &["1", "--images", "source"]),
+        2,
+        &["p.toml:4: `model.base`: `nowhere` does not exist", "relative to its folder, here"],
+    );
+}
+
+#[test]
+fn paths_in_a_pipeline_file_are_relative_to_the_file() {
+    let place = place_in(Place::in_memory());
+    let arguments = ["scenes", "--count", "6", "--seed", "7", "--benchmark", "bench.parquet"];
+    assert!(Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap().status.success());
+    let project = place.path().join("project");
+    std::fs::create_dir_all(project.join("pipelines")).unwrap();
+    for name in ["base", "source", "bench.parquet"] {
+        std::fs::rename(place.path().join(name), project.join(name)).unwrap();
+    }
+    std::fs::write(project.join("pipelines/prompt.txt"), "{{image}} {{question}}").unwrap();
+    let text = PIPELINE.replace("base = \"base\"", "base = \"../base\"")
+        + "[ingest]\nsources = [\"../source\"]\n[prompts]\nreasoner = \"prompt.txt\"\n\
+           [evaluation]\nbenchmarks = [\"../bench.parquet\"]\nprotocols = { greedy = true, max_tokens = 1 }\n";
+    std::fs::write(project.join("pipelines/mine.toml"), text).unwrap();
+    let run_in = |folder: &str, pipeline: &str, store: &str| {
+        let mut command = Command::new(VISPLAY);
+        command.args(["evolve-round", "1", "--json", "--pipeline", pipeline, "--store"]).arg(place.path().join(store));
+        command.current_dir(place.path().join(folder)).output().unwrap()
+    };
+    let beside_it = report(&run_in("project/pipelines", "mine.toml", "a"));
+    assert_eq!(report(&run_in(".", "project/pipelines/mine.toml", "b"))["result"], beside_it["result"]);
+    assert_eq!(report(&run_in("project/base", "../pipelines/mine.toml", "a"))["found"], true);
+    // A branch whose file is in another folder has absolute paths.
+    let branch = ["branch", "other", "--from", "base", "--set", "round.seed=1", "--pipeline"];
+    let made = Command::new(VISPLAY)
+        .args(branch)
+        .args(["project/pipelines/mine.toml", "--out", "other.toml", "--store", "a"])
+        .current_dir(place.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    assert_eq!(report(&run_in("project", "../other.toml", "a"))["found"], false);
+    // A missing source is named with its key.
+    std::fs::rename(project.join("source"), project.join("moved")).unwrap();
+    refused(
+        &run_in(".", "project/pipelines/mine.toml", "c"),
+        2,
+        &["project/pipelines/mine.toml:", "`ingest.sources`: `project/source` does not exist", "project/pipelines"],
+    );
+}
+
+#[test]
+fn the_built_in_pipeline_names_what_it_needs_outside_a_checkout() {
+    let place = Place::in_memory();
+    let arguments = ["evolve-round", "1", "--store", "store"];
+    let output = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
+    refused(&output, 2, &["pipelines/nano.toml (built in):", "`ingest.sources`: `data/images` does not exist"]);
+    refused(&output, 2, &["name a pipeline file with --pipeline"]);
 }
 
 #[test]

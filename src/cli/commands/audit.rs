@@ -1,6 +1,6 @@
 //! `visplay audit`: consistency of a round's tables, and statistics of its questions and labels.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value;
@@ -70,7 +70,7 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<(), CommandError> {
 /// Reads the truth file named by the pipeline, if it exists. An unusable file is reported and
 /// ignored.
 pub fn truth_of(pipeline: &Pipeline, ui: &Ui) -> Option<SceneTruth> {
-    let file = Some(pipeline.evaluation.truth.as_str()).filter(|file| !file.is_empty()).map(Path::new)?;
+    let file = Some(&pipeline.evaluation.truth).filter(|file| !file.as_os_str().is_empty())?;
     if !file.exists() {
         return None;
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::args::StoreArgs;
 use crate::cli::error::CommandError;
 use crate::cli::output::ui::Ui;
-use crate::evolution::pipeline::{DEFAULT_FILE, Pipeline, Setting};
+use crate::evolution::pipeline::{Pipeline, Setting};
 use crate::evolution::{BranchRequest, branch};
 
 /// Start a new evolution from a round of another one, with changed settings.
@@ -101,7 +101,7 @@ pub fn cmd_branch(args: &BranchArgs, ui: &Ui) -> Result<(), CommandError> {
 fn default_out(file: &Path, name: &str) -> PathBuf {
     let name = PathBuf::from(format!("{name}.toml"));
     match file.parent() {
-        Some(folder) if file != Path::new(DEFAULT_FILE) || folder.is_dir() => folder.join(name),
+        Some(folder) if folder.is_dir() => folder.join(name),
         _ => name,
     }
 }

@@ -1,9 +1,6 @@
-//! Changes keys in the text of a pipeline file and leaves everything else as it is written, comments above all.
+//! Changes keys in the text of a pipeline file and keeps its comments and layout.
 
-use std::ops::Range;
-
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, TomlError, Value};
 
 /// A key and its new value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +12,10 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Reads `KEY=VALUE`. A value that is no TOML is taken as a text: `preset=released-code`.
+    /// Reads `KEY=VALUE`. A value that is no TOML is taken as a string: `preset=released-code`.
     ///
     /// # Errors
-    /// There is no `=`, or the key is no dotted key.
+    /// There is no `=`, the key is no dotted key, or the value is empty or has several lines.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` must be written KEY=VALUE"))?;
         let (key, value) = (key.trim(), value.trim());
@@ -29,104 +26,84 @@ impl Setting {
         if value.is_empty() || value.contains(['\n', '\r']) {
             return Err(format!("`{key}` has no value; write {key}=VALUE"));
         }
-        // A comment would swallow what stands behind the value.
-        let is_bare = DeValue::parse(value).is_ok_and(|parsed| parsed.span().end == value.len());
-        let value = if is_bare { value.to_owned() } else { toml::Value::from(value).to_string() };
+        // A parsed value comes without the comment behind it: only a value that is all of the text is taken as TOML.
+        let is_toml = value.parse::<Value>().is_ok_and(|parsed| parsed.to_string() == value);
+        let value = if is_toml { value.to_owned() } else { Value::from(value).to_string() };
         Ok(Self { key: key.to_owned(), value })
     }
 }
 
-/// The text with a key set. The caller parses what comes out: a key in a place where it cannot stand is found then.
+/// Returns the text with a key set. A key that fits nowhere is found when the caller parses the result.
 ///
 /// # Errors
-/// The text is no TOML.
-pub fn with(text: &str, setting: &Setting) -> Result<String, toml::de::Error> {
-    let table = DeTable::parse(text)?;
-    let path: Vec<&str> = setting.key.split('.').collect();
-    let mut edited = text.to_owned();
-    match place(table.get_ref(), &path, text) {
-        Place::Value(span) => edited.replace_range(span, &setting.value),
-        Place::Inline { end, rest, empty } => {
-            let comma = if empty { "" } else { "," };
-            // Before the closing brace and the space before it.
-            let at = text[..end - 1].trim_end().len();
-            edited.insert_str(at, &format!("{comma} {} = {}", rest.join("."), setting.value));
+/// The text or the value is no TOML.
+pub fn with(text: &str, setting: &Setting) -> Result<String, TomlError> {
+    let mut document: DocumentMut = text.parse()?;
+    let mut value: Value = setting.value.parse()?;
+    let mut item = document.as_item_mut();
+    let mut path = setting.key.split('.').peekable();
+    while let Some(name) = path.next() {
+        if item.get(name).is_none() {
+            add(item, name, path.peek().is_none());
         }
-        Place::Missing => add(&mut edited, &path, &setting.value),
-    }
-    Ok(edited)
-}
-
-/// Where a key stands.
-enum Place<'p> {
-    /// It has a value.
-    Value(Range<usize>),
-    /// It belongs into a table that is written in braces, which end here.
-    Inline { end: usize, rest: &'p [&'p str], empty: bool },
-    /// Nowhere yet.
-    Missing,
-}
-
-fn place<'p>(table: &DeTable<'_>, path: &'p [&'p str], text: &str) -> Place<'p> {
-    let Some((name, rest)) = path.split_first() else { return Place::Missing };
-    let found = table.iter().find(|(key, _)| key.get_ref().as_ref() == *name).map(|(_, value)| value);
-    let Some(value) = found else { return Place::Missing };
-    match (value.get_ref(), rest) {
-        (_, []) => Place::Value(value.span()),
-        (DeValue::Table(inner), rest) => match place(inner, rest, text) {
-            Place::Missing if is_inline(value, text) => {
-                Place::Inline { end: value.span().end, rest, empty: inner.is_empty() }
-            }
-            place => place,
-        },
-        // A value where a table should be: what comes out will not be a pipeline, which the caller finds.
-        _ => Place::Value(value.span()),
-    }
-}
-
-fn is_inline(value: &Spanned<DeValue<'_>>, text: &str) -> bool {
-    text.get(value.span()).is_some_and(|written| written.starts_with('{') && written.ends_with('}'))
-}
-
-/// Adds a key below the heading of its table, which is made at the end where there is none.
-fn add(text: &mut String, path: &[&str], value: &str) {
-    let (key, tables) = path.split_last().unwrap_or((&"", &[]));
-    let line = format!("{key} = {value}\n");
-    if tables.is_empty() {
-        text.insert_str(0, &line);
-        return;
-    }
-    let heading = format!("[{}]", tables.join("."));
-    let mut at = 0;
-    for written in text.split_inclusive('\n') {
-        at += written.len();
-        let bare: String = written.split('#').next().unwrap_or_default().split_whitespace().collect();
-        if bare == heading {
-            let line_end = if written.ends_with('\n') { "" } else { "\n" };
-            text.insert_str(at, &format!("{line_end}{line}"));
-            return;
+        match item.get(name) {
+            Some(_) => item = &mut item[name],
+            // A value where a table should be.
+            None => break,
         }
     }
-    let line_end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-    text.push_str(&format!("{line_end}\n{heading}\n{line}"));
+    if let Some(old) = item.as_value() {
+        *value.decor_mut() = old.decor().clone();
+    }
+    *item = Item::Value(value);
+    Ok(document.to_string())
 }
 
-/// The comment above a key in a text that says about every key where its value comes from, without `#`; above the first of several
-/// keys that stand together.
+/// Adds a key without a value, or a table, to a table: first below its heading, or last in its braces.
+fn add(item: &mut Item, name: &str, is_value: bool) {
+    match item {
+        Item::Table(table) if is_value => {
+            table.insert(name, toml_edit::value(""));
+            table.sort_values_by(|a, _, b, _| (a.get() != name).cmp(&(b.get() != name)));
+        }
+        Item::Table(table) => {
+            let mut inner = Table::new();
+            inner.set_implicit(true);
+            table.insert(name, Item::Table(inner));
+        }
+        Item::Value(Value::InlineTable(table)) => {
+            let inner = if is_value { Value::from("") } else { InlineTable::new().into() };
+            table.insert(name, inner);
+            table.fmt();
+        }
+        _ => {}
+    }
+}
+
+/// Returns the comment above a key, which says where its value comes from, without `#`; the comment above the first of
+/// several keys that are listed without a blank line between them.
 pub fn comment_of(text: &str, key: &str) -> Option<String> {
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let mut at = super::error::line_of_key(text, key)? - 1;
-    while at > 0 && !lines[at - 1].starts_with('#') {
-        // A heading or an empty line ends what stands together.
-        if lines[at - 1].is_empty() || lines[at - 1].starts_with('[') {
-            return None;
-        }
-        at -= 1;
+    let document: DocumentMut = text.parse().ok()?;
+    let (tables, key) = key.rsplit_once('.').unwrap_or(("", key));
+    let mut table: &dyn TableLike = document.as_table();
+    for name in tables.split('.').filter(|name| !name.is_empty()) {
+        table = table.get(name)?.as_table_like()?;
     }
-    let above = lines[..at].iter().rev().take_while(|line| line.starts_with('#'));
-    let mut above: Vec<&str> = above.map(|line| line.trim_start_matches('#').trim()).collect();
-    above.reverse();
-    (!above.is_empty()).then(|| above.join(" "))
+    let mut comment = None;
+    for (name, _) in table.iter() {
+        let above = table.key(name)?.leaf_decor().prefix().and_then(|above| above.as_str()).unwrap_or_default();
+        if !above.trim().is_empty() {
+            let paragraph = above.trim().rsplit("\n\n").next().unwrap_or_default();
+            let lines: Vec<&str> = paragraph.lines().map(|line| line.trim_start_matches(['#', ' ']).trim()).collect();
+            comment = Some(lines.join(" "));
+        } else if above.contains('\n') {
+            comment = None;
+        }
+        if name == key {
+            return comment;
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -151,7 +128,7 @@ mod tests {
     #[test]
     fn a_missing_key_is_added_where_it_belongs() {
         assert!(set("draw.q.k", "7").contains("q = { t = 1.0, k = 7 }"));
-        assert!(set("draw.e.k", "7").contains("e = { k = 7}"));
+        assert!(set("draw.e.k", "7").contains("e = { k = 7 }"));
         assert!(set("band.margin", "1").contains("[band] # of confidence\nmargin = 1\n# low"));
         assert!(set("new.table.x", "1").ends_with("\n[new.table]\nx = 1\n"));
         assert!(set("top", "1").starts_with("top = 1\n"));
@@ -161,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_read_as_people_write_them() {
+    fn settings_are_read_from_key_and_value() {
         let value = |text: &str| Setting::parse(text).map(|setting| setting.value);
         assert_eq!(value("a.b=0.3"), Ok("0.3".into()));
         assert_eq!(value("a.b = true"), Ok("true".into()));

@@ -1,6 +1,9 @@
-//! What is wrong with a pipeline file: the line, the key, and the nearest key that there is.
+//! Errors of a pipeline file: the file, the line, the key and the nearest known key.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use toml_edit::{Document, TableLike};
 
 /// A pipeline file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,32 +13,56 @@ pub struct PipelineError {
     pub file: PathBuf,
     /// The line, from 1.
     pub line: Option<usize>,
-    /// What is wrong, with the key.
+    /// The problem, with the key.
     pub problem: String,
-    /// The known key that comes nearest to an unknown one.
+    /// The known key nearest to an unknown one.
     pub nearest: Option<String>,
 }
 
-/// Says what a TOML error is about: the line, the key, and for an unknown key the nearest known one.
-pub(super) fn explain(file: &Path, text: &str, e: &toml::de::Error) -> PipelineError {
-    let start = e.span().map(|span| span.start);
-    let line = start.map(|at| text[..at.min(text.len())].matches('\n').count() + 1);
-    let mut problem = e.message().trim().replace('\n', " ");
-    let nearest = unknown_field(&problem);
-    if let Some((unknown, known)) = &nearest {
-        problem = format!("unknown key `{unknown}`");
-        if let Some(known) = known {
-            problem = format!("{problem}; did you mean `{known}`?");
-        }
-    } else if let Some(key) = line.and_then(|n| key_on_line(text, n))
-        && !problem.contains(&key)
-    {
-        problem = format!("`{key}`: {problem}");
-    }
-    PipelineError { file: file.to_owned(), line, problem, nearest: nearest.and_then(|n| n.1) }
+/// The file and text of a pipeline: gives errors their file and line, and paths their folder.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct PipelineSource {
+    pub(super) file: PathBuf,
+    pub(super) text: String,
 }
 
-/// The unknown key of serde's message, and the nearest of the keys that it expected.
+impl PipelineSource {
+    /// The folder of the pipeline file, which the paths in it are relative to.
+    pub(crate) fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// An error about the value of a key.
+    pub(crate) fn error(&self, key: &str, problem: impl std::fmt::Display) -> PipelineError {
+        PipelineError {
+            file: self.file.clone(),
+            line: line_of_key(&self.text, key),
+            problem: format!("`{key}`: {problem}"),
+            nearest: None,
+        }
+    }
+
+    /// Turns an error of the TOML parser into one that names the line, the key and, for an unknown key, the nearest
+    /// known one.
+    pub(super) fn explain(&self, message: &str, span: Option<Range<usize>>) -> PipelineError {
+        let line = span.map(|span| line_at(&self.text, span.start));
+        let mut problem = message.trim().replace('\n', " ");
+        let nearest = unknown_field(&problem);
+        if let Some((unknown, known)) = &nearest {
+            problem = format!("unknown key `{unknown}`");
+            if let Some(known) = known {
+                problem = format!("{problem}; did you mean `{known}`?");
+            }
+        } else if let Some(key) = line.and_then(|n| key_on_line(&self.text, n))
+            && !problem.contains(&key)
+        {
+            problem = format!("`{key}`: {problem}");
+        }
+        PipelineError { file: self.file.clone(), line, problem, nearest: nearest.and_then(|n| n.1) }
+    }
+}
+
+/// The unknown key in serde's message, and the nearest of the keys that it expected.
 fn unknown_field(message: &str) -> Option<(String, Option<String>)> {
     let rest = message.strip_prefix("unknown field `")?;
     let (unknown, rest) = rest.split_once('`')?;
@@ -51,19 +78,19 @@ fn key_on_line(text: &str, line: usize) -> Option<String> {
     Some(key.trim().to_owned())
 }
 
-/// The line that sets a dotted key such as `ingest.max_bytes`.
+/// The line, from 1, of a byte of a text.
+fn line_at(text: &str, at: usize) -> usize {
+    text[..at.min(text.len())].matches('\n').count() + 1
+}
+
+/// The line, from 1, that sets a dotted key such as `ingest.max_bytes`.
 pub(super) fn line_of_key(text: &str, dotted: &str) -> Option<usize> {
-    let (table, key) = dotted.rsplit_once('.').unwrap_or(("", dotted));
-    let mut current = String::new();
-    for (i, line) in text.lines().map(str::trim).enumerate() {
-        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            current = name.trim().to_owned();
-        } else if line.split_once('=').is_some_and(|(k, _)| {
-            let k = k.trim();
-            (current == table && k == key) || (current.is_empty() && k == dotted)
-        }) {
-            return Some(i + 1);
-        }
+    let document = Document::parse(text).ok()?;
+    let (tables, key) = dotted.rsplit_once('.').map_or((None, dotted), |(tables, key)| (Some(tables), key));
+    let mut table: &dyn TableLike = document.as_table();
+    for name in tables.into_iter().flat_map(|tables| tables.split('.')) {
+        table = table.get(name)?.as_table_like()?;
     }
-    None
+    let (key, _) = table.get_key_value(key)?;
+    Some(line_at(text, key.span()?.start))
 }

@@ -10,7 +10,7 @@ impl Pipeline {
             ("questioner", self.questioner.group_size, &self.update.questioner),
             ("reasoner", self.reasoner.group_size, &self.update.reasoner),
         ];
-        let labelled = !self.round.labelled.is_empty();
+        let labelled = self.round.is_labelled();
         for (role, group_size, update) in roles {
             if update.steps == 0 || labelled && role == "questioner" {
                 continue;

@@ -1,7 +1,8 @@
-//! The pipeline file: every knob of an evolution, in TOML. An unknown key, a wrong type or a value out of range is an error that
-//! names the file, the line and the key.
+//! The pipeline file: every setting of an evolution, in TOML.
 //!
-//! A file names a preset and says what is otherwise; what neither says has the default that the section's type documents.
+//! A file names a preset and sets the keys that differ from it. A key that neither sets has the default that its
+//! section's type documents. An unknown key, a wrong type or a value out of range is an error that names the file, the
+//! line and the key. Paths are relative to the file's folder.
 
 mod edit;
 mod error;
@@ -9,6 +10,7 @@ mod gates;
 mod ingest;
 mod lints;
 mod model;
+mod paths;
 mod presets;
 mod roles;
 mod round;
@@ -22,25 +24,28 @@ use serde::{Deserialize, Serialize};
 
 pub use self::edit::Setting;
 pub use self::error::PipelineError;
-use self::error::{explain, line_of_key};
+use self::error::PipelineSource;
 pub use self::gates::{Gates, Thresholds};
 pub use self::ingest::Ingest;
 pub use self::model::{ComputeDtype, Model, Prompts};
+use self::paths::resolve;
 pub use self::roles::{Questioner, Reasoner, SamplingSection};
 pub use self::round::{EvaluationSection, Round};
 pub use self::update::Updates;
 use self::validate::first_invalid_value;
 use crate::stages::curriculum::CurriculumSettings;
 use crate::stages::role_prompt::RolePrompt;
+use crate::tables::Role;
 
-/// The bundled pipeline, used where no file is named and `pipelines/nano.toml` is not at hand.
+/// Location of the default pipeline file in a checkout.
+const DEFAULT_FILE: &str = "pipelines/nano.toml";
+
+/// The default pipeline, built in for working directories without a [`DEFAULT_FILE`], and the name that errors give it.
 const NANO: &str = include_str!("../../../pipelines/nano.toml");
+const BUILT_IN: &str = "pipelines/nano.toml (built in)";
 
-/// Where the default pipeline file lies in a checkout.
-pub const DEFAULT_FILE: &str = "pipelines/nano.toml";
-
-/// The bundled prompts, used where the pipeline file's folder has none of that name.
-const BUNDLED_PROMPTS: [(&str, &str); 2] = [
+/// The prompts of the default pipeline, used where the pipeline file's folder has none of these names.
+const BUILT_IN_PROMPTS: [(&str, &str); 2] = [
     ("prompts/nano-questioner.txt", include_str!("../../../pipelines/prompts/nano-questioner.txt")),
     ("prompts/nano-reasoner.txt", include_str!("../../../pipelines/prompts/nano-reasoner.txt")),
 ];
@@ -49,12 +54,12 @@ const BUNDLED_PROMPTS: [(&str, &str); 2] = [
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
-    /// The evolution that results are named under, unless the command line says otherwise.
+    /// Name of the evolution, unless the command line names another.
     pub evolution: String,
-    /// What every key is that the file does not name: paper or released-code.
+    /// Preset that sets the keys which the file leaves out: paper or released-code.
     #[serde(default = "paper")]
     pub preset: String,
-    /// What becomes an image.
+    /// Which files become images.
     #[serde(default)]
     pub ingest: Ingest,
     /// The base model.
@@ -69,27 +74,26 @@ pub struct Pipeline {
     /// The Reasoner.
     #[serde(default)]
     pub reasoner: Reasoner,
-    /// How both draw.
+    /// How both roles sample.
     #[serde(default)]
     pub sampling: SamplingSection,
-    /// What the Reasoner learns from.
+    /// Which questions the Reasoner learns from.
     #[serde(default)]
     pub curriculum: CurriculumSettings,
-    /// How both are trained.
+    /// How both roles are trained.
     #[serde(default)]
     pub update: Updates,
-    /// What measures the Reasoner.
+    /// How the Reasoner is measured.
     #[serde(default)]
     pub evaluation: EvaluationSection,
-    /// What stops a round.
+    /// Thresholds that warn or stop a round.
     #[serde(default)]
     pub gates: Gates,
-    /// How much a round does.
+    /// Size and seed of a round.
     #[serde(default)]
     pub round: Round,
-    /// The folder of the pipeline file, which its prompts are relative to.
     #[serde(skip)]
-    pub folder: PathBuf,
+    pub(super) source: PipelineSource,
 }
 
 fn paper() -> String {
@@ -97,7 +101,7 @@ fn paper() -> String {
 }
 
 impl Pipeline {
-    /// Reads a pipeline file; without one, `pipelines/nano.toml`, or the bundled copy of it.
+    /// Reads a pipeline file; without one, `pipelines/nano.toml` or the built-in copy of it.
     ///
     /// # Errors
     /// See [`PipelineError`].
@@ -106,25 +110,24 @@ impl Pipeline {
         Self::parse(&name, &text)
     }
 
-    /// The text of a pipeline file, and the name that errors give it; without one as [`load`](Self::load) finds it.
+    /// Reads the text of a pipeline file that [`load`](Self::load) would read, and the name that errors give it.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn text(file: Option<&Path>) -> Result<(PathBuf, String), PipelineError> {
         let name = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
-        let failed = |problem| PipelineError { file: name.clone(), line: None, problem, nearest: None };
-        let text = match std::fs::read_to_string(&name) {
-            Ok(text) => text,
+        let problem = match std::fs::read_to_string(&name) {
+            Ok(text) => return Ok((name, text)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => match file {
-                None => NANO.to_owned(),
-                Some(_) => return Err(failed("there is no such file".into())),
+                None => return Ok((BUILT_IN.into(), NANO.to_owned())),
+                Some(_) => "there is no such pipeline file; check --pipeline".to_owned(),
             },
-            Err(e) => return Err(failed(format!("cannot be read: {e}"))),
+            Err(e) => format!("cannot be read: {e}"),
         };
-        Ok((name, text))
+        Err(PipelineError { file: name, line: None, problem, nearest: None })
     }
 
-    /// A pipeline that says nothing but its preset.
+    /// A pipeline that sets nothing but its preset.
     ///
     /// # Errors
     /// There is no such preset.
@@ -138,70 +141,81 @@ impl Pipeline {
     /// # Errors
     /// See [`PipelineError`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, PipelineError> {
-        // Read by itself first: only so an error knows its place in the text.
-        let said: Self = toml::from_str(text).map_err(|e| explain(file, text, &e))?;
-        let wrong = |key: &str, problem: String| PipelineError {
-            file: file.to_owned(),
-            line: line_of_key(text, key),
-            problem: format!("`{key}`: {problem}"),
-            nearest: None,
-        };
-        let mut table = presets::table(&said.preset).map_err(|e| wrong("preset", e.to_string()))?;
-        presets::merge(&mut table, toml::from_str(text).map_err(|e| explain(file, text, &e))?);
-        let mut pipeline: Self =
-            toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| explain(file, text, &e))?;
-        pipeline.folder = file.parent().map(Path::to_owned).unwrap_or_default();
+        let source = PipelineSource { file: file.to_owned(), text: text.to_owned() };
+        if source.folder().to_str().is_none() {
+            let problem = "the folder's name is not UTF-8; rename it, or run the command inside it".to_owned();
+            return Err(PipelineError { file: source.file, line: None, problem, nearest: None });
+        }
+        let explain = |e: toml::de::Error| source.explain(e.message(), e.span());
+        // Parsed by itself first: an error of the merged table would not know its place in the text.
+        let unmerged: Self = toml::from_str(text).map_err(explain)?;
+        let mut table = presets::table(&unmerged.preset).map_err(|e| source.error("preset", e))?;
+        presets::merge(&mut table, toml::from_str(text).map_err(explain)?);
+        let mut pipeline: Self = toml::Value::Table(table).try_into().map_err(explain)?;
         if pipeline.gates.label_accuracy.stop.is_some() {
-            let problem = "this gate can only warn, since no truth steers a round; take the line out";
-            return Err(wrong("gates.label_accuracy.stop", problem.to_owned()));
+            let problem = "this gate can only warn, since no truth steers a round; remove the key";
+            return Err(source.error("gates.label_accuracy.stop", problem));
         }
-        match first_invalid_value(&pipeline) {
-            None => Ok(pipeline),
-            Some((key, problem)) => Err(wrong(&key, problem)),
+        if let Some((key, problem)) = first_invalid_value(&pipeline) {
+            return Err(source.error(&key, problem));
         }
+        pipeline.source = source;
+        pipeline.resolve_paths();
+        Ok(pipeline)
     }
 
-    /// What the bundled pipeline file says above a key: where its values come from.
+    /// The comment above a key in the default pipeline file, which says where its values come from.
     pub fn bundled_comment(key: &str) -> Option<String> {
         edit::comment_of(NANO, key)
     }
 
-    /// The prompt template of a key of `[prompts]`.
+    /// Reads the prompt template of a role.
     ///
     /// # Errors
     /// The file cannot be read or is no template.
-    pub fn prompt(&self, name: &str) -> Result<RolePrompt, PipelineError> {
-        let file = self.folder.join(name);
-        let failed = |problem: String| PipelineError { file: file.clone(), line: None, problem, nearest: None };
-        let text = match std::fs::read_to_string(&file) {
+    pub fn prompt(&self, role: Role) -> Result<RolePrompt, PipelineError> {
+        let (key, file) = match role {
+            Role::Questioner => ("prompts.questioner", &self.prompts.questioner),
+            Role::Reasoner => ("prompts.reasoner", &self.prompts.reasoner),
+        };
+        let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
-            Err(e) => match BUNDLED_PROMPTS.iter().find(|(bundled, _)| *bundled == name) {
-                Some((_, text)) if e.kind() == std::io::ErrorKind::NotFound => (*text).to_owned(),
-                _ => return Err(failed(format!("the prompt cannot be read: {e}"))),
+            Err(e) => match self.built_in_prompt(file) {
+                Some(text) if e.kind() == std::io::ErrorKind::NotFound => text.to_owned(),
+                _ => return Err(self.path_error(key, file, &e)),
             },
         };
-        RolePrompt::parse(&file, &text).map_err(|e| {
+        RolePrompt::parse(file, &text).map_err(|e| {
+            let failed = |problem: String| PipelineError { file: file.clone(), line: None, problem, nearest: None };
             // The error names the file itself.
-            let (said, name) = (e.to_string(), file.display().to_string());
-            let rest = said.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':'));
+            let (message, name) = (e.to_string(), file.display().to_string());
+            let rest = message.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':'));
             match rest.and_then(|rest| rest.split_once(": ")) {
                 Some((line, problem)) => PipelineError { line: line.parse().ok(), ..failed(problem.to_owned()) },
-                None => failed(said),
+                None => failed(message),
             }
         })
     }
+
+    /// The built-in prompt that stands in for a file which does not exist.
+    pub(crate) fn built_in_prompt(&self, file: &Path) -> Option<&'static str> {
+        let folder = self.source.folder();
+        BUILT_IN_PROMPTS.iter().find(|(name, _)| resolve(folder, Path::new(name)) == file).map(|(_, text)| *text)
+    }
 }
 
-/// The text of a pipeline file with a key set, and everything else as it is written.
+/// Returns the text of a pipeline file with a key set; comments and layout stay.
 ///
 /// # Errors
 /// The text is no TOML.
 pub fn with_setting(file: &Path, text: &str, setting: &Setting) -> Result<String, PipelineError> {
-    edit::with(text, setting).map_err(|e| explain(file, text, &e))
+    let source = PipelineSource { file: file.to_owned(), text: text.to_owned() };
+    edit::with(text, setting).map_err(|e| source.explain(e.message(), e.span()))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::error::line_of_key;
     use super::*;
 
     fn error(text: &str) -> PipelineError {
@@ -235,8 +249,12 @@ mod tests {
             for key in all {
                 assert!(line_of_key(&text, &key).is_some(), "{key} is not in {}", path.display());
             }
-            for prompt in [&pipeline.prompts.questioner, &pipeline.prompts.reasoner] {
-                pipeline.prompt(prompt).expect("a prompt");
+            for role in [Role::Questioner, Role::Reasoner] {
+                pipeline.prompt(role).expect("a prompt");
+            }
+            if pipeline.model.base.ends_with("data/nano") {
+                pipeline.check_files().expect("files of the checkout");
+                pipeline.ingest_sources().expect("images of the checkout");
             }
             seen += 1;
         }

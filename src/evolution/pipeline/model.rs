@@ -1,5 +1,7 @@
 //! `[model]` and `[prompts]`: what the evolution starts from.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +13,8 @@ use crate::vlm::ops::Ops;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
-    /// The base checkpoint: a folder as Hugging Face has them, relative to the working folder.
-    pub base: String,
+    /// The base checkpoint: a folder in the Hugging Face layout.
+    pub base: PathBuf,
     /// The number format that sampling computes in.
     pub dtype: ComputeDtype,
     /// Where models compute: auto (a card where this build and this machine have one, else the CPU), cpu, cuda, or cuda:N with the
@@ -32,7 +34,7 @@ pub struct Model {
 
 impl Default for Model {
     fn default() -> Self {
-        let (base, dtype) = ("data/nano".to_owned(), ComputeDtype::F32);
+        let (base, dtype) = (PathBuf::from("../data/nano"), ComputeDtype::F32);
         Self {
             base,
             dtype,
@@ -80,14 +82,15 @@ impl Model {
 #[serde(deny_unknown_fields, default)]
 pub struct Prompts {
     /// What the Questioner is told.
-    pub questioner: String,
+    pub questioner: PathBuf,
     /// What the Reasoner is told.
-    pub reasoner: String,
+    pub reasoner: PathBuf,
 }
 
 impl Default for Prompts {
     fn default() -> Self {
-        let [questioner, reasoner] = ["questioner", "reasoner"].map(|role| format!("prompts/nano-{role}.txt"));
+        let [questioner, reasoner] =
+            ["questioner", "reasoner"].map(|role| PathBuf::from(format!("prompts/nano-{role}.txt")));
         Self { questioner, reasoner }
     }
 }

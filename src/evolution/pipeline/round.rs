@@ -1,5 +1,7 @@
 //! `[round]` and `[evaluation]`: how much a round does, and how its Reasoner is measured.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ pub struct Round {
     pub questions_per_image: u32,
     /// The labelled baseline: a Parquet file with the columns image, question and answer (the right one), relative to the working
     /// folder, whose rows are the Reasoner's curriculum; the Questioner rests. Empty: the method itself, which sees no label.
-    pub labelled: String,
+    pub labelled: PathBuf,
     /// Rows of a shard, the unit in which an interrupted stage goes on.
     pub shard_rows: u32,
     /// Whether a round whose Reasoner scores lower, without labels, than the one before is kept but not current.
@@ -36,7 +38,7 @@ impl Default for Round {
             seed: 0,
             images: 0,
             questions_per_image: 8,
-            labelled: String::new(),
+            labelled: PathBuf::new(),
             shard_rows: 256,
             keep_best: false,
             keep_best_slack: 0.0,
@@ -46,16 +48,23 @@ impl Default for Round {
     }
 }
 
+impl Round {
+    /// Whether the round is the labelled baseline: trained on given answers.
+    pub fn is_labelled(&self) -> bool {
+        !self.labelled.as_os_str().is_empty()
+    }
+}
+
 /// What measures a Reasoner.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationSection {
     /// Parquet files with the columns image, question, answer and, if they have one, category; relative to the working folder.
-    pub benchmarks: Vec<String>,
+    pub benchmarks: Vec<PathBuf>,
     /// What is in the images, where they are drawn scenes: the `scenes.parquet` that `visplay scenes` writes beside them, relative to
     /// the working folder. It tells, when a round is shown or audited, how many pseudo-labels are right; no stage reads it. Empty: not
     /// known.
-    pub truth: String,
+    pub truth: PathBuf,
     /// The most items of a benchmark; 0 takes all.
     pub items: u32,
     /// How answers are drawn.

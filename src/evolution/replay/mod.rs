@@ -21,7 +21,7 @@ use super::EvolutionError;
 use super::context::PinnedInputs;
 use super::evolve::replay_round;
 use super::finished::{PROMPTS, SETTINGS, read_report};
-use super::pipeline::{Pipeline, PipelineError};
+use super::pipeline::Pipeline;
 use super::settings::apply;
 use crate::analysis::compare::{self, ComparisonResult};
 use crate::ids::{Digest, PromptId};
@@ -31,6 +31,7 @@ use crate::stages::model::import;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Interrupt, Progress, Runner, StageError};
 use crate::store::{ActionKey, ObjectId, StageResult, Store, StoreError, scratch_folder};
+use crate::tables::Role;
 
 /// What to replay, and with what.
 pub struct ReplayRequest<'a> {
@@ -98,7 +99,7 @@ pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionErro
     for part in [RoundPart::Base, RoundPart::Images] {
         let of_part: Vec<&Target> = results.iter().filter(is_of(part)).collect();
         replayed.extend(work.make(&of_part, |runner| match part {
-            RoundPart::Base => Ok(import(Path::new(&request.pipeline.model.base), runner).map(|_| ())?),
+            RoundPart::Base => Ok(import(&request.pipeline.model.base, runner).map(|_| ())?),
             _ => work.ingest(&of_part, round.as_ref().map(|round| &round.result), runner),
         })?);
     }
@@ -224,34 +225,25 @@ impl Work<'_> {
         let settings = action.parameters.get(SETTINGS).ok_or_else(lost)?;
         let mut pipeline = apply(settings, &report.gates, self.request.pipeline)?;
         pipeline.evolution.clone_from(&round.evolution);
-        let [questioner_prompt, reasoner_prompt] = self.prompts(round)?;
         let pinned = PinnedInputs {
-            questioner_prompt,
-            reasoner_prompt,
+            questioner_prompt: self.prompt(round, Role::Questioner)?,
+            reasoner_prompt: self.prompt(round, Role::Reasoner)?,
             base: upstream_of(store, &round.result, "model.import")?,
             images: upstream_of(store, &round.result, INGEST)?,
         };
         replay_round(&pipeline, runner, round.number, pinned).map(|_| ())
     }
 
-    /// The prompts of a round: those that its result holds; of a round that holds none, those of the files, which must be the same.
-    fn prompts(&self, round: &StoredRound) -> Result<[RolePrompt; 2], EvolutionError> {
-        let pipeline = self.request.pipeline;
-        let names = [&pipeline.prompts.questioner, &pipeline.prompts.reasoner];
-        let mut prompts = Vec::new();
-        for (part, name) in PROMPTS.into_iter().zip(names) {
-            let prompt = match round.result.outputs_of(part).next() {
-                Some(output) => self.stored_prompt(part, output.object)?,
-                None => {
-                    let prompt = pipeline.prompt(name)?;
-                    self.check_prompt(round, name, prompt.id)?;
-                    prompt
-                }
-            };
-            prompts.push(prompt);
+    /// The prompt of a role in a round: the stored one, or, for a round that stored none, that of the file, which must
+    /// not have changed.
+    fn prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt, EvolutionError> {
+        let output_role = PROMPTS[usize::from(role == Role::Reasoner)];
+        if let Some(output) = round.result.outputs_of(output_role).next() {
+            return self.stored_prompt(output_role, output.object);
         }
-        let two: Result<[RolePrompt; 2], _> = prompts.try_into();
-        two.map_err(|_| StageError::Conflict("a round has two prompts".into()).into())
+        let prompt = self.request.pipeline.prompt(role)?;
+        self.check_prompt(round, role, prompt.id)?;
+        Ok(prompt)
     }
 
     fn stored_prompt(&self, part: &str, object: ObjectId) -> Result<RolePrompt, EvolutionError> {
@@ -262,7 +254,7 @@ impl Work<'_> {
     }
 
     /// A file's prompt must be one of those that the round's samples were drawn with.
-    fn check_prompt(&self, round: &StoredRound, name: &str, now: PromptId) -> Result<(), EvolutionError> {
+    fn check_prompt(&self, round: &StoredRound, role: Role, now: PromptId) -> Result<(), EvolutionError> {
         let mut then = BTreeSet::<Digest>::new();
         for &key in &round.result.upstream {
             let action = self.request.store.action(key)?;
@@ -271,13 +263,9 @@ impl Work<'_> {
         if then.contains(&now.0) {
             return Ok(());
         }
-        Err(PipelineError {
-            file: self.request.pipeline.folder.join(name),
-            line: None,
-            problem: format!("the prompt is {now} now and was another one when the round was made"),
-            nearest: None,
-        }
-        .into())
+        let problem = format!("the prompt {now} is not the one that the round was made with; restore the template");
+        let key = if role == Role::Questioner { "prompts.questioner" } else { "prompts.reasoner" };
+        Err(self.request.pipeline.source.error(key, problem).into())
     }
 }
 

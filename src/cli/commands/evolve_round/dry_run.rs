@@ -35,7 +35,7 @@ pub fn print(args: &EvolveRoundArgs, pipeline: &Pipeline, ui: &Ui) -> Result<(),
     let round = round_of(args, &store, pipeline)?;
     let mut begun = Vec::new();
     let next = match take_images(args, pipeline, &runner) {
-        Err(StageError::WouldRun { phase, missing, shards, action }) => {
+        Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards, action })) => {
             let next = Next { phase, missing, parts: shards, action: *action };
             return ingest_first(pipeline, round, &next, &store, ui);
         }

@@ -138,23 +138,23 @@ fn take_images(
     args: &EvolveRoundArgs,
     pipeline: &Pipeline,
     runner: &Runner<'_>,
-) -> Result<Option<IngestSummary>, StageError> {
+) -> Result<Option<IngestSummary>, EvolutionError> {
     let evolution = pipeline.evolution.as_str();
     let there = || -> Result<bool, StageError> {
         let Some(head) = runner.store.head(evolution, IMAGES)? else { return Ok(false) };
         Ok(runner.store.result_with_outputs(head.result)?.is_some())
     };
     let sources = if !args.images.is_empty() {
-        &args.images
+        args.images.as_slice()
     } else if !pipeline.ingest.sources.is_empty() && !there()? {
-        &pipeline.ingest.sources
+        pipeline.ingest_sources()?
     } else {
         return Ok(None);
     };
     // What cannot be computed on is said before the images are read, not after.
-    pipeline.model.device.open()?;
+    pipeline.model.device.open().map_err(StageError::from)?;
     let options = pipeline.ingest.options();
-    ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner).map(Some)
+    Ok(Some(ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner)?))
 }
 
 /// Says what became of the files that were named, and what the evolution has now.
