@@ -94,7 +94,7 @@ impl Distribution {
 /// Scores questions (one step, all its groups) under a preset. A vote without its question is of no account. Where a scope
 /// has more questions than can be clustered, no question has a reward and the note says so; the filter needs none.
 pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) -> RescoreResult {
-    let votes: HashMap<QuestionId, Vote> = votes.iter().map(|row| (row.question_id, vote_of(row))).collect();
+    let votes: HashMap<QuestionId, Vote> = votes.iter().map(|row| (row.question_id, Vote::from(row))).collect();
     let (rewards, note) = match rewards(questions, &votes, preset) {
         Ok(rewards) => (rewards, None),
         Err(error) => (vec![None; questions.len()], Some(format!("no rewards: {error}"))),
@@ -118,15 +118,6 @@ pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) ->
         dropped,
         note,
     }
-}
-
-/// The vote of a row: its classes and who was silent.
-fn vote_of(row: &VoteRow) -> Vote {
-    let counts: Vec<usize> = row.class_counts.iter().map(|&n| n as usize).collect();
-    let members = counts.iter().enumerate().flat_map(|(class, &n)| std::iter::repeat_n(Some(class), n));
-    let mut class_of: Vec<Option<usize>> = members.collect();
-    class_of.resize((row.sampled as usize).max(class_of.len()), None);
-    Vote { class_of, classes: row.class_answers.clone(), counts }
 }
 
 /// The reward of each question, in order.

@@ -61,7 +61,7 @@ fn one_round(pipeline: &Pipeline) -> Result<RoundReport, CheckupError> {
     let mut done = evolve_round(pipeline, &runner, 1, |_| {})?;
     match done.pop() {
         Some(done) => Ok(done.report),
-        None => Err(StageError::Conflict("no round was run".to_owned()).into()),
+        None => Err(StageError::Internal("no round was run".to_owned()).into()),
     }
 }
 

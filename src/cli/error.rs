@@ -219,13 +219,17 @@ impl From<StageError> for CommandError {
             StageError::Device(e) => e.into(),
             StageError::Interrupted => Self::from_chain(exit::INTERRUPTED, &e),
             StageError::Source { .. }
+            | StageError::Read { .. }
             | StageError::Model(_)
             | StageError::Parameter { .. }
             | StageError::Sampling(
                 SamplingError::Options(_) | SamplingError::TooLong { .. } | SamplingError::CacheMemory { .. },
             )
             | StageError::Training(TrainingError::Setting { .. }) => Self::from_chain(exit::USAGE, &e),
-            StageError::Conflict(_) => Self::from_chain(exit::DAMAGED, &e),
+            StageError::Lost(_)
+            | StageError::MissingPart { .. }
+            | StageError::Malformed { .. }
+            | StageError::SourcesDiffer { .. } => Self::from_chain(exit::DAMAGED, &e),
             _ => Self::from_chain(exit::FAILED, &e),
         }
     }

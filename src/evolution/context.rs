@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::Device;
-use serde_json::{Value, json};
 
 use super::EvolutionError;
 use super::pipeline::Pipeline;
 use super::slices::{derive_seed, rank_by_seed, slice};
 use crate::ids::ImageId;
+use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::ingest::IMAGES;
-use crate::stages::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, compute, import};
+use crate::stages::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, import};
 use crate::stages::prompt_sampler::PromptSampler;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, StageError};
@@ -30,7 +30,7 @@ pub struct EvolutionContext<'a> {
     /// The Reasoner's prompt.
     pub reasoner_prompt: RolePrompt,
     /// How models compute, as actions name it.
-    pub compute: Value,
+    pub compute: ComputeIdentity,
     /// Where they compute.
     pub device: Device,
     /// The base model, which both roles start as.
@@ -110,7 +110,8 @@ impl<'a> EvolutionContext<'a> {
         let base = StoredModel::from_result(&base_result)?;
         let model = &pipeline.model;
         let device = model.device.open().map_err(StageError::from)?;
-        let compute = compute(model.dtype.dtype(), &device, json!(model.min_pixels), json!(model.max_pixels));
+        let compute =
+            ComputeIdentity::new(model.dtype.dtype(), &device, Some(model.min_pixels), Some(model.max_pixels));
         Ok(Self {
             pipeline,
             runner,
@@ -164,12 +165,12 @@ impl<'a> EvolutionContext<'a> {
 
     /// A sampler of the Questioner.
     pub fn questioner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> PromptSampler<'m> {
-        PromptSampler::new(model, &self.questioner_prompt, images, self.pipeline.sampling.room())
+        PromptSampler::new(model, &self.questioner_prompt, images, self.pipeline.sampling.limits(), &self.compute)
     }
 
     /// A sampler of the Reasoner.
     pub fn reasoner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> PromptSampler<'m> {
-        PromptSampler::new(model, &self.reasoner_prompt, images, self.pipeline.sampling.room())
+        PromptSampler::new(model, &self.reasoner_prompt, images, self.pipeline.sampling.limits(), &self.compute)
     }
 
     /// The images of a round, in the round's order.

@@ -106,9 +106,10 @@ pub fn finished_round(store: &Store, evolution: &str, round: u32) -> Result<Opti
 /// # Errors
 /// It is not there or not to be read.
 pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
-    let lost = |problem: String| StageError::Conflict(format!("the result of the round {}: {problem}", result.action));
-    let output = result.outputs_of(REPORT).next().ok_or_else(|| lost("it has no report".into()))?;
-    serde_json::from_slice(&store.read_object(output.object)?).map_err(|e| lost(e.to_string()))
+    let record = || format!("the round {}", result.action);
+    let output = result.outputs_of(REPORT).next().ok_or_else(|| StageError::missing_part(record(), "report"))?;
+    let report = store.read_object(output.object)?;
+    serde_json::from_slice(&report).map_err(|e| StageError::malformed(format!("the report of {}", record()), e))
 }
 
 /// What the next round of an evolution starts from.

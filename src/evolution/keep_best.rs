@@ -56,7 +56,6 @@ fn probe(
     let sampler = context.questioner(&model, images);
     let stage = Questions {
         sampler: &sampler,
-        compute: &context.compute,
         form: pipeline.questioner.question_form(),
         sampling: pipeline.sampling.questioner,
         samples: pipeline.round.questions_per_image,
@@ -75,7 +74,7 @@ fn probe(
         share_equal: true,
     };
     let sampler = context.reasoner(&model, images);
-    let stage = Answers { sampler: &sampler, compute: &context.compute, settings, seed, upstream: &upstream };
+    let stage = Answers { sampler: &sampler, settings, seed, upstream: &upstream };
     let voted = runner.run(&stage, &answers::shards(runner.store, &asked, rows)?)?.results;
     let votes: Vec<VoteRow> = read_rows(runner.store, &voted)?;
     let majority = votes.into_iter().filter_map(|vote| Some((vote.question_id, vote.majority_answer?))).collect();
@@ -102,7 +101,7 @@ fn score(
         share_equal: true,
     };
     let upstream: Vec<ActionKey> = probe.results.iter().map(|result| result.action).collect();
-    let stage = Answers { sampler: &sampler, compute: &context.compute, settings, seed, upstream: &upstream };
+    let stage = Answers { sampler: &sampler, settings, seed, upstream: &upstream };
     let shards = answers::shards(runner.store, &probe.asked, pipeline.round.shard_rows as usize)?;
     let results = runner.run(&stage, &shards)?.results;
     let answers: Vec<AnswerRow> = read_rows(runner.store, &results)?;

@@ -10,7 +10,6 @@ use super::gates::GateResult;
 use super::report::RoundReport;
 use super::settings::settings_of;
 use crate::canonical::to_canonical;
-use crate::stages::prompt_sampler::limits_affect_results;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, ShardOutput, Stage, StageError};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageResult, StoreError};
@@ -28,7 +27,7 @@ pub(super) fn closing_action<'o, const N: usize>(
 ) -> Action {
     // The gates' thresholds are with their figures.
     let common =
-        [("gates", json!(gates)), (SETTINGS, settings_of(context.pipeline, limits_affect_results(&context.compute)))];
+        [("gates", json!(gates)), (SETTINGS, settings_of(context.pipeline, context.compute.limits_affect_results()))];
     Action {
         stage: stage.into(),
         stage_version,

@@ -33,8 +33,7 @@ fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Res
         let name = ref_name(last.report.round, part);
         let head = context.runner.store.head(&context.pipeline.evolution, &name)?;
         let result = head.map(|head| context.runner.store.result_with_outputs(head.result)).transpose()?.flatten();
-        let lost =
-            || StageError::Conflict(format!("{}/{name} is lost; run `visplay verify`", context.pipeline.evolution));
+        let lost = || StageError::Lost(format!("the result of {}/{name}", context.pipeline.evolution));
         Ok(StoredModel::from_result(&result.ok_or_else(lost)?)?)
     };
     Ok(Roles { questioner: of("questioner")?, reasoner: of("reasoner")? })
@@ -202,7 +201,6 @@ impl<'g> RoundRun<'g, '_> {
         let sampler = context.questioner(&model, images);
         let stage = Questions {
             sampler: &sampler,
-            compute: &context.compute,
             form: pipeline.questioner.question_form(),
             sampling: pipeline.sampling.questioner,
             samples: pipeline.round.questions_per_image,
@@ -227,7 +225,6 @@ impl<'g> RoundRun<'g, '_> {
         let upstream: Vec<ActionKey> = asked.iter().map(|result| result.action).collect();
         let stage = Answers {
             sampler: &sampler,
-            compute: &context.compute,
             settings: AnswerSettings {
                 samples: pipeline.curriculum.label_samples,
                 sampling: pipeline.sampling.reasoner,
@@ -268,7 +265,6 @@ impl<'g> RoundRun<'g, '_> {
             let sampler = context.reasoner(&model, &images);
             let stage = Evaluation {
                 sampler: &sampler,
-                compute: &context.compute,
                 benchmark: &benchmark.name,
                 protocols: settings.protocols,
                 // Every round's Reasoner draws the same numbers, so that what differs is the Reasoner.

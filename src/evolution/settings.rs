@@ -20,7 +20,7 @@ const LEFT_OUT: [&str; 10] = [
     "/round/labelled",
 ];
 
-/// What a round depends on only where [`limits_affect_results`](crate::stages::prompt_sampler::limits_affect_results).
+/// What a round depends on only where [`ComputeIdentity::limits_affect_results`](crate::stages::compute_identity::ComputeIdentity).
 const ROOM: [&str; 2] = ["/sampling/cache_bytes", "/sampling/max_sequences"];
 
 /// What a pipeline file says about a round, the room that sampling may take among it if `with_room`.

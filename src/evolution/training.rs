@@ -10,7 +10,6 @@ use crate::stages::image_set::ImageSet;
 use crate::stages::model::{ModelHandle, StoredModel};
 use crate::stages::questions::{self, Questions};
 use crate::stages::rewards::{AdvantageSettings, RewardInputs, Rewards};
-use crate::stages::role_prompt::RolePrompt;
 use crate::stages::update::{TrainingChain, TrainingSpec, UpdateSettings};
 use crate::stages::{StageError, read_rows};
 use crate::store::StageResult;
@@ -36,14 +35,8 @@ pub(super) fn questioner(
 ) -> Result<TrainedRole, StageError> {
     let (pipeline, runner) = (context.pipeline, context.runner);
     let settings = &pipeline.update.questioner;
-    let chain = TrainingChain::new(
-        TrainingSpec {
-            temperature: pipeline.sampling.questioner.temperature,
-            max_tokens: pipeline.sampling.questioner.max_tokens,
-            ..training(context, Role::Questioner, settings, questioner, images, &context.questioner_prompt, round)?
-        },
-        runner.store,
-    );
+    let spec = training_spec(context, Role::Questioner, questioner, images, round)?;
+    let chain = TrainingChain::new(spec, runner.store);
     // On a card the judge's weights leave before an update, which takes nearly all of the memory there; on the host they stay.
     let staying = context.device.is_cpu().then(|| context.handle(reasoner));
     let order = context.seed(round, &["questioner", "order"]);
@@ -56,7 +49,6 @@ pub(super) fn questioner(
             let sampler = context.questioner(&model, images);
             let stage = Questions {
                 sampler: &sampler,
-                compute: &context.compute,
                 form: pipeline.questioner.question_form(),
                 sampling: pipeline.sampling.questioner,
                 samples: pipeline.questioner.group_size,
@@ -71,7 +63,6 @@ pub(super) fn questioner(
             let sampler = context.reasoner(judge, images);
             let stage = Answers {
                 sampler: &sampler,
-                compute: &context.compute,
                 settings: AnswerSettings {
                     samples: pipeline.questioner.reward_samples,
                     sampling: pipeline.sampling.reasoner,
@@ -121,15 +112,8 @@ pub(super) fn reasoner(
     let rows_kept: Vec<CurriculumRow> = read_rows(runner.store, std::slice::from_ref(curriculum))?;
     let texts: HashMap<QuestionId, String> =
         rows_kept.iter().map(|row| (row.question_id, row.problem.clone())).collect();
-    let chain = TrainingChain::new(
-        TrainingSpec {
-            texts,
-            temperature: pipeline.sampling.reasoner.temperature,
-            max_tokens: pipeline.sampling.reasoner.max_tokens,
-            ..training(context, Role::Reasoner, settings, reasoner, images, &context.reasoner_prompt, round)?
-        },
-        runner.store,
-    );
+    let spec = TrainingSpec { texts, ..training_spec(context, Role::Reasoner, reasoner, images, round)? };
+    let chain = TrainingChain::new(spec, runner.store);
     let refs: Vec<&CurriculumRow> = rows_kept.iter().collect();
     let order = context.seed(round, &["reasoner", "order"]);
     let id = |row: &CurriculumRow| row.question_id.0;
@@ -142,7 +126,6 @@ pub(super) fn reasoner(
             let sampler = context.reasoner(&model, images);
             let stage = Answers {
                 sampler: &sampler,
-                compute: &context.compute,
                 settings: AnswerSettings {
                     samples: pipeline.reasoner.group_size,
                     sampling: pipeline.sampling.reasoner,
@@ -175,16 +158,19 @@ pub(super) fn reasoner(
     finished(context, &chain, results)
 }
 
-fn training<'t>(
+/// Returns the spec of a role's training in a round, without question texts.
+fn training_spec<'t>(
     context: &'t EvolutionContext<'_>,
     role: Role,
-    settings: &'t UpdateSettings,
     base: &'t StoredModel,
     images: &'t ImageSet<'t>,
-    prompt: &'t RolePrompt,
     round: u32,
 ) -> Result<TrainingSpec<'t>, StageError> {
-    let name = if role == Role::Questioner { "questioner" } else { "reasoner" };
+    let (update, sampling) = (&context.pipeline.update, &context.pipeline.sampling);
+    let (name, settings, sampling, prompt) = match role {
+        Role::Questioner => ("questioner", &update.questioner, &sampling.questioner, &context.questioner_prompt),
+        Role::Reasoner => ("reasoner", &update.reasoner, &sampling.reasoner, &context.reasoner_prompt),
+    };
     Ok(TrainingSpec {
         role,
         settings,
@@ -197,8 +183,8 @@ fn training<'t>(
         images,
         prompt,
         texts: HashMap::new(),
-        temperature: 1.0,
-        max_tokens: 1,
+        temperature: sampling.temperature,
+        max_tokens: sampling.max_tokens,
         seed: context.seed(round, &[name, "adapters"]),
     })
 }

@@ -48,12 +48,14 @@ pub fn confidence(vote: &Vote, denominator: Denominator) -> Option<f64> {
     share(vote.majority_count(), vote, denominator)
 }
 
+/// The majority's lead over the runner-up, as a share of the same denominator.
+pub fn margin(vote: &Vote, denominator: Denominator) -> Option<f64> {
+    share(vote.majority_count() - vote.runner_up_count(), vote, denominator)
+}
+
 fn share(count: usize, vote: &Vote, denominator: Denominator) -> Option<f64> {
-    let below = match denominator {
-        Denominator::Sampled => vote.sampled(),
-        Denominator::Answered => vote.answered(),
-    };
-    (below > 0).then(|| count as f64 / below as f64)
+    let samples = denominator.count(vote);
+    (samples > 0).then(|| count as f64 / samples as f64)
 }
 
 /// The confidence of a question that is kept, or why it is dropped.
@@ -87,8 +89,7 @@ pub fn keep(
     if confidence > settings.high {
         return Err(DropReason::AboveBand(confidence));
     }
-    let lead = vote.majority_count() - vote.runner_up_count();
-    match share(lead, vote, denominator) {
+    match margin(vote, denominator) {
         Some(margin) if margin < settings.min_margin => Err(DropReason::SmallMargin(margin)),
         _ => Ok(confidence),
     }

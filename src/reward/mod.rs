@@ -11,7 +11,7 @@ mod questioner;
 mod reasoner;
 
 pub use clusters::{ClusterError, Clusters, MAX_QUESTIONS, MERGE_BELOW};
-pub use difficulty::{DifficultySettings, DropReason, confidence, keep};
+pub use difficulty::{DifficultySettings, DropReason, confidence, keep, margin};
 pub use output::{OutputForm, ParsedQuestion, ParsingMode, TYPES, parse_output};
 pub use preset::{Denominator, Preset, PresetError};
 pub use questioner::{

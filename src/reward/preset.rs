@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::difficulty::DifficultySettings;
 use super::questioner::QuestionerSettings;
 use super::reasoner::ReasonerSettings;
+use crate::grading::Vote;
 
 /// The presets that ship.
 const SHIPPED: &str = include_str!("presets.toml");
@@ -45,6 +46,16 @@ pub enum Denominator {
     Sampled,
     /// The samples that have an answer.
     Answered,
+}
+
+impl Denominator {
+    /// Number of samples of a vote that count.
+    pub fn count(self, vote: &Vote) -> usize {
+        match self {
+            Self::Sampled => vote.sampled(),
+            Self::Answered => vote.answered(),
+        }
+    }
 }
 
 /// Why there is no such preset.

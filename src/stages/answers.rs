@@ -1,20 +1,19 @@
-//! Answers: the Reasoner answers questions, several times each, and its answers vote. The Questioner's reward, the pseudo-labels and
-//! the Reasoner's own training use the same stage.
+//! The `answers` stage: the Reasoner answers each question several times, and its answers vote. The
+//! Questioner's reward, the pseudo-labels and the Reasoner's own training all use it.
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::image_set::Refusal;
 use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing};
+use super::{Rejection, Runner, ShardOutput, Stage, StageError, TableOutput, new_action, put_listing, schema};
 use crate::grading::{Vote, last_boxed, vote};
 use crate::ids::{AnswerId, Digest, GroupId, ImageId, QuestionId};
-use crate::reward::{Denominator, confidence};
+use crate::reward::{Denominator, confidence, margin};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectId, Store};
-use crate::tables::{AnswerRow, CurriculumRow, PROFILE, QuestionRow, RejectRow, TableRow, VoteRow};
+use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RejectRow, VoteRow};
 
 /// The stage's name, which also keys its randomness.
 pub const ANSWERS: &str = "answers";
@@ -23,11 +22,11 @@ const VERSION: u32 = 1;
 /// A question to be answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct QuestionToAnswer {
-    /// The question.
+    /// Id of the question.
     pub question_id: QuestionId,
-    /// Its image.
+    /// Id of its image.
     pub image_id: ImageId,
-    /// Its text; `None` for a sample of the Questioner that is no question, which is a rejected row here.
+    /// Text of the question; `None` for an invalid sample of the Questioner, which is rejected here.
     pub text: Option<String>,
 }
 
@@ -43,43 +42,41 @@ impl From<&CurriculumRow> for QuestionToAnswer {
     }
 }
 
-/// How answers are drawn and counted.
+/// Settings of drawing and counting answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct AnswerSettings {
-    /// Answers a question.
+    /// Number of answers per question.
     pub samples: u32,
-    /// How they are drawn.
+    /// Sampling settings.
     pub sampling: Sampling,
-    /// What a majority is a share of.
+    /// The samples that the confidence is a share of.
     pub denominator: Denominator,
-    /// Whether the greedy answer is asked for too.
+    /// Whether to draw the greedy answer as well.
     pub greedy: bool,
-    /// Whether equal questions about one image share their answers. Each question's answers are then as likely as without it, and
-    /// equal questions cost one.
+    /// Whether equal questions about one image share their answers. Each question's answers have the same
+    /// distribution either way, and equal questions cost as much as one.
     pub share_equal: bool,
 }
 
 /// The stage; see the module.
 pub struct Answers<'a, 'd> {
-    /// The Reasoner.
+    /// The Reasoner's sampler.
     pub sampler: &'a PromptSampler<'d>,
-    /// What goes into every action: how the model computes.
-    pub compute: &'a Value,
-    /// How answers are drawn and counted.
+    /// Settings of drawing and counting answers.
     pub settings: AnswerSettings,
-    /// The seed.
+    /// Seed of the random streams.
     pub seed: u64,
-    /// The results that the questions come from.
+    /// Keys of the results that the questions come from.
     pub upstream: &'a [ActionKey],
 }
 
-/// Questions answered together.
+/// Questions that are answered together.
 pub struct Shard {
     asked: Vec<QuestionToAnswer>,
     listing: ObjectId,
 }
 
-/// Cuts questions into shards of `rows`.
+/// Splits questions into shards of `rows` questions.
 ///
 /// # Errors
 /// The store cannot be written to.
@@ -90,14 +87,14 @@ pub fn shards(store: &Store, asked: &[QuestionToAnswer], rows: usize) -> Result<
         .collect()
 }
 
-/// A question's answers.
+/// The samples of a question.
 struct QuestionSamples {
-    drawn: Result<PromptSamples, Refusal>,
-    greedy: Option<Result<PromptSamples, Refusal>>,
+    drawn: Result<PromptSamples, Rejection>,
+    greedy: Option<Result<PromptSamples, Rejection>>,
 }
 
 impl Answers<'_, '_> {
-    /// What keys the answers of a question.
+    /// Returns the key of the random streams of a question's answers.
     fn row_key(&self, asked: &QuestionToAnswer) -> Digest {
         match (&asked.text, self.settings.share_equal) {
             (Some(text), true) => {
@@ -107,8 +104,8 @@ impl Answers<'_, '_> {
         }
     }
 
-    /// The answers of each different question, by its key.
-    fn answered(&self, shard: &Shard, runner: &Runner<'_>) -> Result<BTreeMap<Digest, QuestionSamples>, StageError> {
+    /// Draws the answers of each distinct question and returns them by its key.
+    fn draw(&self, shard: &Shard, runner: &Runner<'_>) -> Result<BTreeMap<Digest, QuestionSamples>, StageError> {
         let mut requests: Vec<PromptRequest> = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
         for asked in &shard.asked {
@@ -134,7 +131,7 @@ impl Answers<'_, '_> {
 
     fn group(&self, asked: &QuestionToAnswer) -> GroupId {
         let (model, prompt) = (self.sampler.model.id.0, self.sampler.prompt.id.0);
-        let knobs = Digest::of(json!([self.sampler.compute(self.compute), self.settings]).to_string().as_bytes());
+        let knobs = Digest::of(json!([self.sampler.compute, self.settings]).to_string().as_bytes());
         let parts = [
             &self.seed.to_le_bytes()[..],
             model.as_bytes(),
@@ -145,7 +142,11 @@ impl Answers<'_, '_> {
         GroupId(Digest::derive("visplay 2026 answers group id", &parts))
     }
 
-    fn rows(&self, asked: &QuestionToAnswer, answered: &QuestionSamples) -> Result<(Vec<AnswerRow>, VoteRow), Refusal> {
+    fn rows(
+        &self,
+        asked: &QuestionToAnswer,
+        answered: &QuestionSamples,
+    ) -> Result<(Vec<AnswerRow>, VoteRow), Rejection> {
         let drawn = answered.drawn.as_ref().map_err(Clone::clone)?;
         let boxed: Vec<Option<&str>> = drawn.samples.iter().map(|sample| boxed(&sample.text)).collect();
         let vote = vote(&boxed);
@@ -174,14 +175,14 @@ impl Answers<'_, '_> {
         };
         let greedy = match &answered.greedy {
             Some(Ok(drawn)) => Some(drawn.samples.first().and_then(|sample| boxed_owned(&sample.text))),
-            Some(Err(refusal)) => return Err(refusal.clone()),
+            Some(Err(rejection)) => return Err(rejection.clone()),
             None => None,
         };
         Ok(((0..drawn.samples.len()).map(row).collect(), vote_row(asked, &vote, greedy, self.settings.denominator)))
     }
 }
 
-/// The content of the last box; an empty one is none.
+/// Returns the content of the last `\\boxed{}`; `None` where it is empty.
 fn boxed(text: &str) -> Option<&str> {
     last_boxed(text).filter(|answer| !answer.is_empty())
 }
@@ -190,18 +191,13 @@ fn boxed_owned(text: &str) -> Option<String> {
     boxed(text).map(str::to_owned)
 }
 
-/// A vote as a row. `greedy` is the greedy answer where one was asked for.
+/// Returns a vote as a row. `greedy` is the greedy answer, where one was drawn.
 fn vote_row(
     asked: &QuestionToAnswer,
     vote: &Vote,
     greedy: Option<Option<String>>,
     denominator: Denominator,
 ) -> VoteRow {
-    let below = match denominator {
-        Denominator::Sampled => vote.sampled(),
-        Denominator::Answered => vote.answered(),
-    };
-    let lead = vote.majority_count() - vote.runner_up_count();
     let agrees = |greedy: &Option<String>| match (greedy, vote.majority_answer()) {
         (Some(greedy), Some(majority)) => crate::grading::compare(greedy, majority).equal,
         _ => false,
@@ -217,7 +213,7 @@ fn vote_row(
         majority_count: vote.majority_count() as u32,
         runner_up_count: vote.runner_up_count() as u32,
         confidence: confidence(vote, denominator),
-        margin: (below > 0).then(|| lead as f64 / below as f64),
+        margin: margin(vote, denominator),
         greedy_agrees: greedy.as_ref().map(agrees),
         greedy_answer: greedy.flatten(),
     }
@@ -236,23 +232,15 @@ impl Stage for Answers<'_, '_> {
 
     fn action(&self, shard: &Shard) -> Action {
         Action {
-            stage: ANSWERS.into(),
-            stage_version: VERSION,
             parameters: BTreeMap::from([
-                ("compute".into(), self.sampler.compute(self.compute)),
+                ("compute".into(), json!(self.sampler.compute)),
                 ("prompt".into(), json!(self.sampler.prompt.id)),
                 ("settings".into(), json!(self.settings)),
             ]),
             seed: self.seed,
             inputs: vec![Input { role: "asked".into(), object: shard.listing }],
             model: Some(self.sampler.model.id.0),
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([
-                (AnswerRow::TABLE.into(), AnswerRow::schema_id()),
-                (VoteRow::TABLE.into(), VoteRow::schema_id()),
-                (RejectRow::TABLE.into(), RejectRow::schema_id()),
-            ]),
-            writer_profile: PROFILE.number,
+            ..new_action(ANSWERS, VERSION, [schema::<AnswerRow>(), schema::<VoteRow>(), schema::<RejectRow>()])
         }
     }
 
@@ -261,14 +249,14 @@ impl Stage for Answers<'_, '_> {
     }
 
     fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let answered = self.answered(shard, runner)?;
-        // Grading is the costly part after sampling, and each question is graded by itself.
-        let rows: Vec<Result<(Vec<AnswerRow>, VoteRow), Refusal>> = shard
+        let answered = self.draw(shard, runner)?;
+        // Grading is the most expensive part after sampling, and questions are graded independently.
+        let rows: Vec<Result<(Vec<AnswerRow>, VoteRow), Rejection>> = shard
             .asked
             .par_iter()
             .map(|asked| match answered.get(&self.row_key(asked)) {
                 Some(answered) if asked.text.is_some() => self.rows(asked, answered),
-                _ => Err(Refusal::new("invalid_question", "the sample is no question of the form asked for")),
+                _ => Err(Rejection::new("invalid_question", "the sample is no question of the form asked for")),
             })
             .collect();
         let mut answers = TableOutput::<AnswerRow>::new(runner.store)?;
@@ -279,7 +267,10 @@ impl Stage for Answers<'_, '_> {
                     of_question.into_iter().try_for_each(|row| answers.push(row))?;
                     votes.push(vote);
                 }
-                Err(refusal) => rejects.push(reject(asked, refusal)),
+                Err(rejection) => {
+                    let (subject, id) = (format!("question {}", asked.question_id), asked.question_id.0);
+                    rejects.push(rejection.into_row(ANSWERS, subject, Some(id)));
+                }
             }
         }
         let counts =
@@ -291,17 +282,5 @@ impl Stage for Answers<'_, '_> {
             TableOutput::write_all(runner.store, rejects)?,
         ];
         Ok(ShardOutput { outputs, counts, figures, upstream: self.upstream.to_vec() })
-    }
-}
-
-fn reject(asked: &QuestionToAnswer, refusal: Refusal) -> RejectRow {
-    RejectRow {
-        stage: ANSWERS.into(),
-        subject: format!("question {}", asked.question_id),
-        subject_row: None,
-        subject_id: Some(asked.question_id.0),
-        reason: refusal.reason.into(),
-        detail: refusal.detail,
-        twin_id: None,
     }
 }

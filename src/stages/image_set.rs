@@ -1,11 +1,11 @@
-//! The images of a round: read once, cut into patches once, and kept in memory for every model that looks at them.
+//! The images of a round, read once and kept in memory as patches for all models that see them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use super::StageError;
+use super::{Rejection, StageError};
 use crate::ids::ImageId;
 use crate::imaging::{self, Limits};
 use crate::store::{ObjectId, Store};
@@ -14,26 +14,10 @@ use crate::training::Picture;
 use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::{ImageProcessor, Patches};
 
-/// Why a row was left out: a stable word and words for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The stable word.
-    pub reason: &'static str,
-    /// The words for a person.
-    pub detail: String,
-}
-
-impl Refusal {
-    /// A refusal in words.
-    pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
-    }
-}
-
-/// ImageFiles of images by their ids.
+/// Image files by image id.
 pub type ImageFiles = BTreeMap<ImageId, Bytes>;
 
-/// Images by id. Nothing is read before the first one is asked for.
+/// Images by id. Nothing is read before the first image is requested.
 pub struct ImageSet<'a> {
     read: Box<dyn Fn() -> Result<ImageFiles, StageError> + Send + Sync + 'a>,
     files: OnceLock<ImageFiles>,
@@ -49,13 +33,14 @@ struct PatchCache {
 }
 
 impl<'a> ImageSet<'a> {
-    /// Images that `read` gives. Patches are kept up to `memory` bytes; beyond that they are cut again when they are needed.
+    /// A set of the images that `read` returns. Patches are kept up to `memory` bytes; further ones are
+    /// recomputed when they are needed.
     pub fn new(memory: u64, read: impl Fn() -> Result<ImageFiles, StageError> + Send + Sync + 'a) -> Self {
         let (files, reading, patches) = (OnceLock::new(), Mutex::new(()), Mutex::default());
         Self { read: Box::new(read), files, reading, patches, memory }
     }
 
-    /// The `wanted` images of the images table.
+    /// A set of the `wanted` images of the images table.
     pub fn of_table(store: &'a Store, objects: Vec<ObjectId>, wanted: BTreeSet<ImageId>, memory: u64) -> Self {
         Self::new(memory, move || {
             let mut files = ImageFiles::new();
@@ -72,7 +57,7 @@ impl<'a> ImageSet<'a> {
         })
     }
 
-    /// The patches of an image, or why it has none.
+    /// Returns the patches of an image, or why it has none.
     ///
     /// # Errors
     /// The images cannot be read from the store.
@@ -80,45 +65,47 @@ impl<'a> ImageSet<'a> {
         &self,
         id: ImageId,
         processor: &ImageProcessor,
-    ) -> Result<Result<Arc<Patches>, Refusal>, StageError> {
-        if let Some(kept) = self.kept().patches.get(&id) {
-            return Ok(Ok(Arc::clone(kept)));
+    ) -> Result<Result<Arc<Patches>, Rejection>, StageError> {
+        if let Some(patches) = self.cache().patches.get(&id) {
+            return Ok(Ok(Arc::clone(patches)));
         }
         let Some(file) = self.files()?.get(&id) else {
-            return Ok(Err(Refusal::new("no_image", format!("image {id} is not in the images table"))));
+            return Ok(Err(Rejection::new("no_image", format!("image {id} is not in the images table"))));
         };
-        let cut = match cut(file, processor) {
+        let patches = match patches_of(file, processor) {
             Ok(patches) => Arc::new(patches),
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(rejection) => return Ok(Err(rejection)),
         };
-        let bytes = (cut.values.len() * size_of::<f32>()) as u64;
-        let mut kept = self.kept();
-        if kept.bytes + bytes <= self.memory && kept.patches.insert(id, Arc::clone(&cut)).is_none() {
-            kept.bytes += bytes;
+        let bytes = (patches.values.len() * size_of::<f32>()) as u64;
+        let mut cache = self.cache();
+        if cache.bytes + bytes <= self.memory && cache.patches.insert(id, Arc::clone(&patches)).is_none() {
+            cache.bytes += bytes;
         }
-        Ok(Ok(cut))
+        Ok(Ok(patches))
     }
 
-    /// The same for training, which goes through many images in a step: what is beyond the memory is cut when it is looked at.
+    /// Returns the patches of an image for training, which goes through many images in a step: patches
+    /// beyond the memory limit are recomputed whenever they are used.
     ///
     /// # Errors
-    /// As [`Self::patches`].
-    pub fn picture(&self, id: ImageId, processor: &ImageProcessor) -> Result<Result<Picture, Refusal>, StageError> {
+    /// The errors of [`Self::patches`].
+    pub fn picture(&self, id: ImageId, processor: &ImageProcessor) -> Result<Result<Picture, Rejection>, StageError> {
         let patches = match self.patches(id, processor)? {
             Ok(patches) => patches,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(rejection) => return Ok(Err(rejection)),
         };
-        if self.kept().patches.contains_key(&id) {
+        if self.cache().patches.contains_key(&id) {
             return Ok(Ok(patches.into()));
         }
         let Some(file) = self.files()?.get(&id).cloned() else { return Ok(Ok(patches.into())) };
         let [frames, rows, columns] = patches.grid;
         let processor = processor.clone();
-        let again = move || cut(&file, &processor).map_err(|refusal| format!("{id}: {}", refusal.detail));
-        Ok(Ok(Picture::lazy(Grid { frames, rows, columns }, again)))
+        let recompute =
+            move || patches_of(&file, &processor).map_err(|rejection| format!("{id}: {}", rejection.detail));
+        Ok(Ok(Picture::lazy(Grid { frames, rows, columns }, recompute)))
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, PatchCache> {
+    fn cache(&self) -> std::sync::MutexGuard<'_, PatchCache> {
         self.patches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,17 +115,17 @@ impl<'a> ImageSet<'a> {
             // Only the holder of the lock sets it.
             let _ = self.files.set((self.read)()?);
         }
-        self.files.get().ok_or_else(|| StageError::Conflict("the images were not read".into()))
+        self.files.get().ok_or_else(|| StageError::Internal("the images were not read".into()))
     }
 }
 
-fn cut(file: &[u8], processor: &ImageProcessor) -> Result<Patches, Refusal> {
-    // The images table has been through ingest's limits; what a benchmark brings may be of any size.
-    let decoded = imaging::decode(file, &Limits::default()).map_err(|e| Refusal::new(e.reason(), e.to_string()))?;
-    processor.process(&decoded.pixels).map_err(|e| Refusal::new("image_shape", e.to_string()))
+fn patches_of(file: &[u8], processor: &ImageProcessor) -> Result<Patches, Rejection> {
+    // Ingest has applied its limits to the images table; images of a benchmark may have any size.
+    let decoded = imaging::decode(file, &Limits::default()).map_err(|e| Rejection::new(e.reason(), e.to_string()))?;
+    processor.process(&decoded.pixels).map_err(|e| Rejection::new("image_shape", e.to_string()))
 }
 
-/// The ids of the images in a table's objects, in order.
+/// Returns the ids of the images in a table's objects, in order.
 ///
 /// # Errors
 /// An object is missing or damaged.

@@ -1,7 +1,9 @@
-//! The stages of the pipeline, and the shard runner that they share.
+//! Stages of the pipeline, and the shard runner that they share.
 
 pub mod answers;
+pub mod compute_identity;
 pub mod curriculum;
+mod error;
 pub mod evaluation;
 pub mod image_set;
 pub mod ingest;
@@ -11,6 +13,7 @@ mod progress;
 pub mod prompt_sampler;
 pub mod question_form;
 pub mod questions;
+mod rejection;
 pub mod rewards;
 pub mod role_prompt;
 mod runner;
@@ -19,94 +22,53 @@ mod training_state;
 pub mod update;
 pub mod warm_start;
 
+pub use self::error::StageError;
 pub use self::output::TableOutput;
 pub use self::progress::{Interrupt, NoProgress, Progress};
+pub use self::rejection::Rejection;
 pub use self::runner::{Runner, ShardOutput, Stage, StageRun};
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::store::{Action, Counts, ObjectId, ObjectKind, StageResult, Store, StoreError};
-use crate::tables::{self, TableRow};
+use crate::ids::Digest;
+use crate::store::{Action, Input, ObjectId, ObjectKind, Output, StageResult, Store, StoreError};
+use crate::tables::{self, PROFILE, TableRow};
 
-/// What can go wrong while a stage runs.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StageError {
-    /// Somebody asked to stop.
-    #[error("stopped; the same command goes on from here")]
-    Interrupted,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A table failed.
-    #[error(transparent)]
-    Table(#[from] crate::tables::TableError),
-    /// The rows of a shard do not add up: a defect of the program, which must never be published.
-    #[error("{phase}: {} rows came in, but {} went on and {} were rejected", counts.rows_in, counts.rows_out, counts.rejects)]
-    Unreconciled {
-        /// The stage's phase.
-        phase: &'static str,
-        /// The rows.
-        counts: Counts,
-    },
-    /// A source that cannot be read at all.
-    #[error("{}: {problem}", path.display())]
-    Source {
-        /// The source as given.
-        path: PathBuf,
-        /// Why not.
-        problem: String,
-    },
-    /// Source files changed between the scan and the reading.
-    #[error("{} source files changed while they were read, such as {}", labels.len(), labels.first().map_or("", String::as_str))]
-    SourceChanged {
-        /// Their labels.
-        labels: Vec<String>,
-    },
-    /// A parameter that has no meaning.
-    #[error("{key}: {problem}")]
-    Parameter {
-        /// Its key in the pipeline file.
-        key: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Another process went another way with the same name.
-    #[error("{0}")]
-    Conflict(String),
-    /// What a dry run would begin with.
-    #[error("{phase}: {missing} of {shards} parts are to be made")]
-    WouldRun {
-        /// The stage's phase.
-        phase: &'static str,
-        /// Shards without a result.
-        missing: usize,
-        /// Shards of the stage.
-        shards: usize,
-        /// What is asked for the first of them.
-        action: Box<Action>,
-    },
-    /// A model that cannot be used.
-    #[error("the model cannot be used: {0}")]
-    Model(String),
-    /// There is no device to compute on.
-    #[error(transparent)]
-    Device(#[from] crate::device::DeviceError),
-    /// Sampling failed.
-    #[error(transparent)]
-    Sampling(#[from] crate::sampling::SamplingError),
-    /// A training step failed.
-    #[error(transparent)]
-    Training(#[from] crate::training::TrainingError),
-    /// Questions that cannot be compared with one another.
-    #[error(transparent)]
-    Clusters(#[from] crate::reward::ClusterError),
+/// Returns an action of a stage that writes tables of these schemas, with everything else empty:
+/// parameters, seed, inputs, model and shard.
+fn new_action<const N: usize>(stage: &str, stage_version: u32, schemas: [(String, Digest); N]) -> Action {
+    Action {
+        stage: stage.to_owned(),
+        stage_version,
+        parameters: BTreeMap::new(),
+        seed: 0,
+        inputs: Vec::new(),
+        model: None,
+        shard: BTreeMap::new(),
+        schemas: BTreeMap::from(schemas),
+        writer_profile: PROFILE.number,
+    }
 }
 
-/// Stores the rows that a shard is about, so that its action can name them by digest.
+/// Returns the name and the schema id of a table, as an action lists them.
+fn schema<R: TableRow>() -> (String, Digest) {
+    (R::TABLE.to_owned(), R::schema_id())
+}
+
+/// Returns outputs of results as inputs of an action.
+fn inputs<'o>(outputs: impl IntoIterator<Item = &'o Output>) -> Vec<Input> {
+    outputs.into_iter().map(|output| Input { role: output.role.clone(), object: output.object }).collect()
+}
+
+/// Returns the outputs of results that belong to one table, as inputs of an action.
+fn table_inputs(results: &[StageResult], table: &str) -> Vec<Input> {
+    inputs(results.iter().flat_map(|result| result.outputs_of(table)))
+}
+
+/// Stores the rows that a shard covers, so that its action can name them by digest.
 fn put_listing<T: Serialize + ?Sized>(store: &Store, rows: &T) -> Result<ObjectId, StageError> {
     let listing = crate::canonical::to_canonical(rows).map_err(StoreError::from)?;
     Ok(store.put_object(&listing, ObjectKind::Json)?)

@@ -1,4 +1,4 @@
-//! A table on its way into the store: rows in, one object out.
+//! The writer that puts the rows of a table into the store as one object.
 
 use crate::store::{ObjectKind, Output, StagedFile, Store};
 use crate::tables::{TableRow, TableWriter};
@@ -9,7 +9,7 @@ use super::StageError;
 pub struct TableOutput<R: TableRow>(TableWriter<R, StagedFile>);
 
 impl<R: TableRow> TableOutput<R> {
-    /// An object without rows yet, which nobody can see.
+    /// An empty table, which becomes visible when it is finished.
     ///
     /// # Errors
     /// The store cannot be written to.

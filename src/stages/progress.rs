@@ -1,23 +1,23 @@
-//! Progress of long work and the wish to stop it, without a screen: the command decides how they look.
+//! Progress events and interruption of long work. How they are shown is up to the command.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StageError;
 
-/// Who is told how far long work has come.
+/// Receives progress events.
 pub trait Progress: Send + Sync {
-    /// A phase begins: what is done, and how many units of it there are (0: not known).
+    /// Begins a phase of `total` units of work (0: not known).
     fn begin(&self, phase: &str, total: u64);
-    /// So many more units are done.
+    /// Reports that `units` more units are done.
     fn advance(&self, units: u64);
-    /// The phase is over.
+    /// Ends the phase.
     fn end(&self);
-    /// Something that the person at the terminal should know.
+    /// Shows a message to the user.
     fn say(&self, message: &str);
 }
 
-/// Tells nobody.
+/// Ignores every progress event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 
@@ -28,30 +28,30 @@ impl Progress for NoProgress {
     fn say(&self, _message: &str) {}
 }
 
-/// The wish to stop (Ctrl-C, SIGTERM): what is done stays done, what is half-done is dropped.
+/// A request to stop (Ctrl-C, SIGTERM). Finished work is kept, unfinished shards are dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Asks everyone who looks to stop.
+    /// Requests that all work stops.
     pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether to stop.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// What is true once work is to stop, for those who cannot ask this.
+    /// Returns the flag itself, for code that cannot use this type.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
 
-    /// Ends work that should stop.
+    /// Returns an error once a stop was requested.
     ///
     /// # Errors
-    /// [`StageError::Interrupted`] once the wish is there.
+    /// [`StageError::Interrupted`].
     pub fn check(&self) -> Result<(), StageError> {
         if self.is_requested() { Err(StageError::Interrupted) } else { Ok(()) }
     }

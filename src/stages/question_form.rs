@@ -1,23 +1,25 @@
-//! What a sample of the Questioner says, and whether it has the form that is asked for. Pure functions of its text.
+//! The parser of the Questioner's outputs, and the check of their form. Pure functions of the text.
 
 use crate::reward::{OutputForm, ParsingMode, parse_output};
 use crate::tables::QuestionType;
 
-/// What was read from a sample.
+/// A question as it was parsed from a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedQuestion {
-    /// The declared type, where the form has one that is known.
+    /// The declared type; `None` where the form has none or the type is unknown.
     pub kind: Option<QuestionType>,
     /// The question.
     pub question: String,
-    /// The answer that the Questioner claims, where the form has one.
+    /// The answer that the Questioner claims; `None` where the form has none.
     pub claimed: Option<String>,
 }
 
-/// Reads a sample, or says in a stable word why it is no question. With `check` its question must also suit its type.
+/// Parses a sample, or returns a stable word for why it is no question. With `check` the question must
+/// also suit its type.
 ///
 /// # Errors
-/// `form`: not the form; `options`: a multiple choice without distinct options; `question_mark`: another question without `?`.
+/// `form`: the text does not have the form; `options`: a multiple-choice question without distinct
+/// options; `question_mark`: another question without `?`.
 pub fn parse_question(
     text: &str,
     form: OutputForm,
@@ -47,9 +49,9 @@ fn question_type(word: &str) -> Option<QuestionType> {
     }
 }
 
-/// Whether a question offers options `A .. B ..`, at least two, in order, each with a text of its own.
+/// Whether a question offers at least two options `A .. B ..`, in order, each with a different text.
 ///
-/// An option begins with its letter as a word of its own, plain or as `A.`, `A)`, `(A)` or `A:`.
+/// An option begins with its letter as a separate word, written `A`, `A.`, `A)`, `(A)` or `A:`.
 pub fn has_distinct_options(question: &str) -> bool {
     let mut options: Vec<Vec<&str>> = Vec::new();
     for word in question.split_whitespace() {
@@ -65,7 +67,7 @@ pub fn has_distinct_options(question: &str) -> bool {
     options.len() >= 2 && texts.len() == options.len() && options.iter().all(|option| !option.is_empty())
 }
 
-/// A question as duplicates are told by: its words in lower case, with single spaces.
+/// Returns a question in lower case with single spaces, the form in which duplicates are equal.
 pub fn normalise(question: &str) -> String {
     question.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_letters_in_order_with_texts_of_their_own() {
+    fn options_are_letters_in_order_with_different_texts() {
         for good in [
             "Which colour is most common? A red B green C blue D yellow",
             "Are there more? (A) yes (B) no",
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_check_is_a_knob() {
+    fn only_the_check_compares_a_question_with_its_type() {
         let read = |text: &str, check| parse_question(text, OutputForm::TypeQuestionAnswer, ParsingMode::Strict, check);
         let of = |kind: &str, question: &str| {
             format!("<type>{kind}</type><question>{question}</question><answer>1</answer>")
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_differ_in_spaces_and_case_only() {
+    fn duplicates_differ_only_in_spaces_and_case() {
         assert_eq!(normalise(" How  many\nRed ones? "), "how many red ones?");
     }
 }

@@ -1,62 +1,61 @@
-//! Questions: the Questioner writes about images. A step of its training and the questions of a round are the same stage.
+//! The `questions` stage: the Questioner writes questions about images, for a training step or for
+//! the curriculum of a round.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::image_set::Refusal;
 use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
 use super::question_form::{ParsedQuestion, parse_question};
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, put_listing, schema};
 use crate::ids::{Digest, GroupId, ImageId, ModelId, PromptId, QuestionId};
 use crate::reward::{OutputForm, ParsingMode};
 use crate::sampling::Sample;
 use crate::store::{Action, Counts, Input, ObjectId, Store};
-use crate::tables::{PROFILE, QuestionRow, RejectRow, TableRow};
+use crate::tables::{QuestionRow, RejectRow};
 
 /// The stage's name, which also keys its randomness.
 pub const QUESTIONS: &str = "questions";
 const VERSION: u32 = 1;
 
-/// What is asked of the Questioner's outputs.
+/// The form that the Questioner's outputs must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuestionForm {
-    /// The form that an output must have.
+    /// Tags of an output.
     #[schemars(with = "String")]
     pub form: OutputForm,
-    /// How closely.
+    /// How strictly outputs are parsed.
     #[schemars(with = "String")]
     pub parsing: ParsingMode,
-    /// Whether a question must suit its type: distinct options for a multiple choice, a question mark otherwise.
+    /// Whether a question must suit its type: distinct options for a multiple choice, a question mark
+    /// otherwise.
     pub form_check: bool,
 }
 
 /// The stage; see the module.
 pub struct Questions<'a, 'd> {
-    /// The Questioner.
+    /// The Questioner's sampler.
     pub sampler: &'a PromptSampler<'d>,
-    /// What goes into every action: how the model computes.
-    pub compute: &'a Value,
-    /// The form of its outputs.
+    /// Form of its outputs.
     pub form: QuestionForm,
-    /// How it draws.
+    /// Sampling settings.
     pub sampling: Sampling,
-    /// Samples an image.
+    /// Number of samples per image.
     pub samples: u32,
-    /// The seed.
+    /// Seed of the random streams.
     pub seed: u64,
 }
 
-/// Images asked about together.
+/// Images whose questions are drawn together.
 pub struct Shard {
     images: Vec<ImageId>,
     listing: ObjectId,
 }
 
-/// Cuts images into shards of `rows`.
+/// Splits images into shards of `rows` images.
 ///
 /// # Errors
 /// The store cannot be written to.
@@ -70,7 +69,7 @@ pub fn shards(store: &Store, images: &[ImageId], rows: usize) -> Result<Vec<Shar
 impl Questions<'_, '_> {
     fn group(&self, image: ImageId) -> GroupId {
         let (model, prompt) = (self.sampler.model.id.0, self.sampler.prompt.id.0);
-        let knobs = Digest::of(json!([self.sampler.compute(self.compute), self.sampling]).to_string().as_bytes());
+        let knobs = Digest::of(json!([self.sampler.compute, self.sampling]).to_string().as_bytes());
         let parts =
             [&self.seed.to_le_bytes()[..], model.as_bytes(), prompt.as_bytes(), image.0.as_bytes(), knobs.as_bytes()];
         GroupId(Digest::derive("visplay 2026 questions group id", &parts))
@@ -109,7 +108,7 @@ impl Questions<'_, '_> {
     }
 }
 
-/// The id of a sample of a group.
+/// Returns the id of a sample of a group.
 fn question_id(group: GroupId, sample: u32) -> QuestionId {
     QuestionId(Digest::derive("visplay 2026 question id", &[group.0.as_bytes(), &sample.to_le_bytes()]))
 }
@@ -127,24 +126,17 @@ impl Stage for Questions<'_, '_> {
 
     fn action(&self, shard: &Shard) -> Action {
         Action {
-            stage: QUESTIONS.into(),
-            stage_version: VERSION,
             parameters: BTreeMap::from([
-                ("compute".into(), self.sampler.compute(self.compute)),
+                ("compute".into(), json!(self.sampler.compute)),
                 ("form".into(), json!(self.form)),
                 ("prompt".into(), json!(self.sampler.prompt.id)),
                 ("samples".into(), json!(self.samples)),
-                ("sampling".into(), self.sampling.parameters()),
+                ("sampling".into(), json!(self.sampling)),
             ]),
             seed: self.seed,
             inputs: vec![Input { role: "images".into(), object: shard.listing }],
             model: Some(self.sampler.model.id.0),
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([
-                (QuestionRow::TABLE.into(), QuestionRow::schema_id()),
-                (RejectRow::TABLE.into(), RejectRow::schema_id()),
-            ]),
-            writer_profile: PROFILE.number,
+            ..new_action(QUESTIONS, VERSION, [schema::<QuestionRow>(), schema::<RejectRow>()])
         }
     }
 
@@ -172,9 +164,10 @@ impl Stage for Questions<'_, '_> {
                         rows.push(row)?;
                     }
                 }
-                Err(refusal) => {
-                    rejects.extend((0..self.samples).map(|n| reject(image, question_id(group, n), &refusal)))
-                }
+                Err(rejection) => rejects.extend((0..self.samples).map(|n| {
+                    let id = question_id(group, n);
+                    rejection.clone().into_row(QUESTIONS, format!("image {image}"), Some(id.0))
+                })),
             }
         }
         let rows = rows.finish(runner.store)?;
@@ -182,17 +175,5 @@ impl Stage for Questions<'_, '_> {
         let figures = BTreeMap::from([("invalid".to_owned(), invalid), ("valid".to_owned(), rows.rows - invalid)]);
         let outputs = vec![rows, TableOutput::write_all(runner.store, rejects)?];
         Ok(ShardOutput { outputs, counts, figures, ..ShardOutput::default() })
-    }
-}
-
-fn reject(image: ImageId, question: QuestionId, refusal: &Refusal) -> RejectRow {
-    RejectRow {
-        stage: QUESTIONS.into(),
-        subject: format!("image {image}"),
-        subject_row: None,
-        subject_id: Some(question.0),
-        reason: refusal.reason.into(),
-        detail: refusal.detail.clone(),
-        twin_id: None,
     }
 }

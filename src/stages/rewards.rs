@@ -1,75 +1,77 @@
-//! Rewards: the samples of a training step, scored and compared within their groups.
+//! The `rewards` stage: scores the samples of a training step and turns rewards into advantages within
+//! each group.
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, read_rows};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, read_rows, schema, table_inputs};
 use crate::grading::Answer;
 use crate::ids::{Digest, GroupId, QuestionId};
 use crate::reward::{
     Clusters, Denominator, DiversityScope, QuestionOutcome, QuestionerReward, QuestionerSettings, ReasonerSettings,
     questioner_rewards, reasoner_reward,
 };
-use crate::store::{Action, Counts, Input, StageResult};
-use crate::tables::{AnswerRow, CurriculumRow, PROFILE, QuestionRow, RewardRow, Role, TableRow, VoteRow};
+use crate::store::{Action, Counts, StageResult};
+use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RewardRow, Role, TableRow, VoteRow};
 use crate::training::grpo::{Advantages, Aggregation, advantages, overlong_penalty};
 
 /// The stage's name.
 pub const REWARDS: &str = "rewards";
 const VERSION: u32 = 1;
 
-/// What is scored: the samples of one training step of one role.
+/// The samples to score, those of one training step of one role, and the rows that score them.
 pub enum RewardInputs<'a> {
-    /// Questions by what the Reasoner's answers to them say.
+    /// Questions, scored by the Reasoner's votes on them.
     Questioner {
-        /// The results with the questions.
+        /// Results that hold the questions.
         questions: &'a [StageResult],
-        /// The results with the votes on them.
+        /// Results that hold the votes on them.
         votes: &'a [StageResult],
-        /// How they are rewarded.
+        /// Settings of the reward.
         settings: &'a QuestionerSettings,
-        /// Whether a question must suit its type; then a sample that failed the check counts as invalid as it is stored.
+        /// Samples that the confidence is a share of.
         denominator: Denominator,
     },
-    /// Answers by their pseudo-labels.
+    /// Answers, scored by their pseudo-labels.
     Reasoner {
-        /// The results with the answers.
+        /// Results that hold the answers.
         answers: &'a [StageResult],
-        /// The result with the curriculum.
+        /// Results that hold the curriculum.
         curriculum: &'a [StageResult],
-        /// How they are rewarded.
+        /// Settings of the reward.
         settings: &'a ReasonerSettings,
     },
 }
 
 /// The stage; see the module.
 pub struct Rewards<'a> {
-    /// What is scored.
+    /// Samples to score.
     pub inputs: RewardInputs<'a>,
-    /// The name of the preset that the settings began as.
+    /// Name of the preset that the settings are based on.
     pub preset: &'a str,
-    /// The training step, from 0.
+    /// Training step, from 0.
     pub step: u32,
-    /// How rewards become advantages.
+    /// Settings of the advantages.
     pub advantage: AdvantageSettings,
 }
 
-/// How rewards become advantages.
+/// Settings of the advantages.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct AdvantageSettings {
-    /// How token losses become one number, which decides whether advantages are divided by the standard deviation.
+    /// Aggregation of token losses, which decides whether advantages are divided by the standard
+    /// deviation.
     pub aggregation: Aggregation,
     /// Whether a group whose rewards are all equal is left out of the update (DAPO).
     pub drop_zero_std: bool,
-    /// Tokens before the limit over which a penalty for length rises to 1; 0: none.
+    /// Number of tokens before the limit over which the length penalty rises to 1; 0: no penalty.
     pub overlong_tokens: u32,
-    /// The most tokens of a sample.
+    /// Maximum number of tokens of a sample.
     pub max_tokens: u32,
 }
 
 impl AdvantageSettings {
-    /// What a sample of so many tokens loses; `None` where the penalty is off.
+    /// Returns the length penalty of a sample of `tokens` tokens; `None` where the penalty is off.
     fn overlong(&self, tokens: usize) -> Option<f64> {
         let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
         (cache > 0).then(|| overlong_penalty(tokens, limit, cache))
@@ -84,39 +86,25 @@ impl Stage for Rewards<'_> {
     }
 
     fn action(&self, _shard: &()) -> Action {
-        let inputs = |parts: &[(&[StageResult], &str)]| -> Vec<Input> {
-            let of = |(results, table): &(&[StageResult], &str)| {
-                let table = (*table).to_owned();
-                let outputs = results.iter().flat_map(|result| result.outputs_of(&table).cloned().collect::<Vec<_>>());
-                outputs.map(|output| Input { role: output.role, object: output.object }).collect::<Vec<_>>()
-            };
-            parts.iter().flat_map(of).collect()
-        };
-        let (inputs, settings): (Vec<Input>, Value) = match &self.inputs {
+        let (inputs, settings) = match &self.inputs {
             RewardInputs::Questioner { questions, votes, settings, denominator } => (
-                inputs(&[(questions, QuestionRow::TABLE), (votes, VoteRow::TABLE)]),
+                [table_inputs(questions, QuestionRow::TABLE), table_inputs(votes, VoteRow::TABLE)],
                 json!({"questioner": settings, "denominator": denominator}),
             ),
             RewardInputs::Reasoner { answers, curriculum, settings } => (
-                inputs(&[(answers, AnswerRow::TABLE), (curriculum, CurriculumRow::TABLE)]),
+                [table_inputs(answers, AnswerRow::TABLE), table_inputs(curriculum, CurriculumRow::TABLE)],
                 json!({"reasoner": settings}),
             ),
         };
         Action {
-            stage: REWARDS.into(),
-            stage_version: VERSION,
             parameters: BTreeMap::from([
                 ("advantage".into(), json!(self.advantage)),
                 ("preset".into(), json!(self.preset)),
                 ("settings".into(), settings),
                 ("step".into(), json!(self.step)),
             ]),
-            seed: 0,
-            inputs,
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([(RewardRow::TABLE.into(), RewardRow::schema_id())]),
-            writer_profile: PROFILE.number,
+            inputs: inputs.concat(),
+            ..new_action(REWARDS, VERSION, [schema::<RewardRow>()])
         }
     }
 
@@ -137,7 +125,7 @@ impl Stage for Rewards<'_> {
                 (rows, [*answers, *curriculum].concat())
             }
         };
-        self.compare(&mut rows);
+        self.fill_in_advantages(&mut rows);
         runner.progress.advance(1);
         let n = rows.len() as u64;
         let counts = Counts { rows_in: n, rows_out: n, rejects: 0 };
@@ -147,7 +135,7 @@ impl Stage for Rewards<'_> {
     }
 }
 
-/// Groups that stand one after the other.
+/// Splits rows into their groups, which are contiguous.
 fn groups<T>(rows: &[T], group: impl Fn(&T) -> GroupId) -> Vec<&[T]> {
     rows.chunk_by(|a, b| group(a) == group(b)).collect()
 }
@@ -160,7 +148,7 @@ impl Rewards<'_> {
         settings: &QuestionerSettings,
     ) -> Result<Vec<RewardRow>, StageError> {
         let votes: HashMap<QuestionId, &VoteRow> = votes.iter().map(|vote| (vote.question_id, vote)).collect();
-        // A question that could not be put to the Reasoner is as good as none.
+        // A question without a vote (the Reasoner could not be asked) counts as invalid.
         let vote_on = |row: &QuestionRow| votes.get(&row.question_id).copied().filter(|_| row.valid);
         let question = |row: &QuestionRow| QuestionOutcome {
             text: row.question.clone().unwrap_or_default(),
@@ -211,17 +199,17 @@ impl Rewards<'_> {
             .iter()
             .map(|row| {
                 let label = labels.get(&row.question_id).ok_or_else(|| {
-                    StageError::Conflict(format!(
-                        "question {} was answered without being in the curriculum",
-                        row.question_id
-                    ))
+                    StageError::missing_part(
+                        "the curriculum",
+                        format!("question {}, which was answered", row.question_id),
+                    )
                 })?;
                 let scored = reasoner_reward(&row.raw_text, label, settings);
                 Ok(RewardRow {
                     correct: Some(scored.correct),
                     correctness: Some(if scored.correct { settings.correct } else { 0.0 }),
                     form: Some(if scored.well_formed { settings.form } else { 0.0 }),
-                    // Without a weight of its own the form asked for is a box.
+                    // Where the format has no weight, a valid answer is one with a box.
                     valid: if settings.form > 0.0 { scored.well_formed } else { row.boxed_answer.is_some() },
                     ..self.row(
                         Role::Reasoner,
@@ -271,8 +259,8 @@ impl Rewards<'_> {
         }
     }
 
-    /// Fills in the statistics of each group and the advantages.
-    fn compare(&self, rows: &mut [RewardRow]) {
+    /// Fills in the statistics of each group, and the advantages.
+    fn fill_in_advantages(&self, rows: &mut [RewardRow]) {
         for group in rows.chunk_by_mut(|a, b| a.group_id == b.group_id) {
             let rewards: Vec<f64> = group.iter().map(|row| row.reward).collect();
             let Advantages { values, mean, std, zero_std } = advantages(&rewards, self.advantage.aggregation);
@@ -284,7 +272,7 @@ impl Rewards<'_> {
     }
 }
 
-/// The number of each question's cluster within its scope.
+/// Returns the cluster number of each question within its scope.
 fn cluster_numbers(groups: &[Vec<QuestionOutcome>], scope: DiversityScope) -> Result<Vec<Vec<usize>>, StageError> {
     let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
     let of = |questions: Vec<String>| Ok::<_, StageError>(Clusters::of(&questions)?.label);

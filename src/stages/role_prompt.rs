@@ -1,4 +1,4 @@
-//! The prompt of a role: a template file, the digest that names it, and the tokens that it becomes.
+//! Prompts of the two roles: template, digest and tokens.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use crate::ids::{Digest, PromptId};
 use crate::vlm::prompt::{Fill, Prompt, PromptError, Template};
 use crate::vlm::tokenizer::{Tokenizer, TokenizerError};
 
-/// The variables that the template of a role may use.
+/// Variables that a role's template may use.
 const VARIABLES: [&str; 2] = ["image", "question"];
 
 /// A role's prompt.
 #[derive(Debug, Clone)]
 pub struct RolePrompt {
-    /// The digest of the template's text.
+    /// Digest of the template's text.
     pub id: PromptId,
     /// The template's text.
     pub text: String,
@@ -20,25 +20,26 @@ pub struct RolePrompt {
 }
 
 impl RolePrompt {
-    /// Parses the text of a template: the whole conversation up to where the model goes on, with `{{image}}` and, for the
-    /// Reasoner, `{{question}}`. `file` is what errors name.
+    /// Parses a template: the whole conversation up to the model's turn, with `{{image}}` and, for
+    /// the Reasoner, `{{question}}`. Errors name `file`.
     ///
     /// # Errors
-    /// An unknown variable or a malformed one.
+    /// A variable is unknown or malformed.
     pub fn parse(file: &Path, text: &str) -> Result<Self, PromptError> {
         let template = Template::parse(file, text, &VARIABLES)?;
         Ok(Self { id: PromptId(Digest::of(text.as_bytes())), text: text.to_owned(), template })
     }
 
-    /// Whether the prompt has a place for this.
+    /// Whether the template uses a variable.
     pub fn has(&self, variable: &str) -> bool {
         self.template.variables().any(|name| name == variable)
     }
 
-    /// The tokens of the prompt for an image of so many image tokens, or none, and a question.
+    /// Returns the tokens of the prompt for a question and an image of `image_tokens` tokens; `None`:
+    /// no image.
     ///
     /// # Errors
-    /// Text that the tokenizer cannot take.
+    /// The tokenizer cannot encode the text.
     pub fn tokens(
         &self,
         tokenizer: &Tokenizer,
@@ -51,13 +52,13 @@ impl RolePrompt {
     }
 }
 
-/// Why a prompt has no tokens.
+/// Reasons why a prompt cannot be turned into tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum RolePromptError {
-    /// The template.
+    /// The template failed.
     #[error(transparent)]
     Template(#[from] PromptError),
-    /// The text.
+    /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }

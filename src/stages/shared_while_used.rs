@@ -1,9 +1,10 @@
-//! Values that are made when they are first asked for, and shared as long as somebody holds them.
+//! A cache of values that are computed on first use and shared while somebody holds them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Values by key, each in a slot of its own: who requests for one while another thread makes it waits for that one, and nobody else waits.
+/// Values by key, each with a lock of its own: threads that ask for a value while another thread
+/// computes it wait for that one, and threads that ask for other values do not wait.
 #[derive(Debug)]
 pub(super) struct SharedWhileUsed<K, V>(Mutex<BTreeMap<K, Arc<Mutex<Weak<V>>>>>);
 
@@ -14,10 +15,10 @@ impl<K, V> Default for SharedWhileUsed<K, V> {
 }
 
 impl<K: Ord, V> SharedWhileUsed<K, V> {
-    /// The value of a key; made anew when nobody holds it.
+    /// Returns the value of a key, computed by `make` when nobody holds it.
     ///
     /// # Errors
-    /// Those of `make`; the next who requests has it made again.
+    /// The errors of `make`; the next call tries again.
     pub(super) fn get<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<Arc<V>, E> {
         let slot = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,26 +41,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_that_ask_at_once_share_what_one_of_them_makes() {
-        let (values, made, together) = (SharedWhileUsed::default(), AtomicU32::new(0), Barrier::new(4));
-        // Who makes one value is not in the way of another.
+    fn concurrent_requests_share_one_computation() {
+        let (values, computed, together) = (SharedWhileUsed::default(), AtomicU32::new(0), Barrier::new(4));
+        // Computing one value does not block another.
         assert_eq!(*values.get(1, || values.get(2, || Ok::<u32, ()>(5)).map(|two| *two + 1)).unwrap(), 6);
-        let ask = || {
+        let request = || {
             together.wait();
             let value = values.get(7, || {
                 thread::sleep(Duration::from_millis(20));
-                Ok::<_, ()>(made.fetch_add(1, Ordering::SeqCst))
+                Ok::<_, ()>(computed.fetch_add(1, Ordering::SeqCst))
             });
             together.wait();
             value.unwrap()
         };
         let held: Vec<Arc<u32>> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(request)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!(made.load(Ordering::SeqCst), 1);
+        assert_eq!(computed.load(Ordering::SeqCst), 1);
         assert!(held.iter().all(|value| Arc::ptr_eq(value, &held[0])));
-        // Nobody holds it any more: it is made again. What failed is not kept either.
+        // A value that nobody holds is computed again, and a failure is not cached.
         drop(held);
         assert_eq!(values.get(7, || Err("gone")).unwrap_err(), "gone");
         assert_eq!(*values.get(7, || Ok::<_, ()>(9)).unwrap(), 9);

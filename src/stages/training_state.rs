@@ -1,4 +1,4 @@
-//! A role in training: weights and optimizer in memory, and as objects of the store.
+//! The training state of a role: weights and optimizer, in memory and as objects of the store.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::kernels::heap::TrimHeapOnDrop;
 use crate::random::Seed;
 use crate::stages::StageError;
-use crate::stages::model::{ModelAssets, store_weights, unwritten};
+use crate::stages::model::{ModelAssets, store_weights, write_error};
 use crate::store::{ObjectKind, Output, StageResult, Store};
 use crate::training::adamw::Moments;
 use crate::training::trainable::Snapshot;
@@ -18,47 +18,47 @@ use crate::vlm::ops::Ops;
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
 
-/// The part that the optimizer's state plays in a result.
+/// Role of the object with the optimizer's state among the outputs of a result.
 const OPTIMIZER: &str = "optimizer";
-/// The figure with the optimizer's count of updates.
+/// Name of the statistic with the optimizer's number of updates.
 pub(super) const UPDATES: &str = "optimizer_updates";
 
-/// What a training begins with, beside the weights.
+/// The settings that a training starts with.
 #[derive(Debug, Clone)]
 pub(super) struct TrainingInit<'a> {
     pub(super) trained: TrainScope,
     pub(super) optimizer: AdamWSettings,
-    /// Whether a copy of the weights is kept to compare with.
+    /// Whether to keep a copy of the initial weights as the reference policy.
     pub(super) reference: bool,
-    /// The type to compute in.
+    /// Dtype of the computation.
     pub(super) dtype: DType,
-    /// Where to compute.
+    /// Device of the computation.
     pub(super) device: &'a Device,
-    /// The implementation of the ops to compute by.
+    /// Implementation of the ops.
     pub(super) ops: Ops,
-    /// Of fresh adapters.
+    /// Seed of fresh adapters.
     pub(super) seed: u64,
 }
 
-/// Weights, optimizer and reference after some steps.
+/// Weights, optimizer and reference policy after some steps.
 pub(super) struct TrainingState {
-    /// Steps made.
+    /// Number of steps done.
     pub(super) step: u32,
     pub(super) weights: TrainableModel,
     pub(super) optimizer: AdamW,
     pub(super) reference: Option<TrainableModel>,
-    /// Dropped last: what the steps went through is given back with the weights.
+    /// DropReason last, so that the memory of the steps is returned together with the weights.
     _memory: TrimHeapOnDrop,
 }
 
 impl TrainingState {
-    /// The beginning of a role's training.
+    /// Starts a role's training.
     pub(super) fn start(
         assets: &ModelAssets,
         tensors: &HashMap<String, Tensor>,
-        begin: TrainingInit<'_>,
+        init: TrainingInit<'_>,
     ) -> Result<Self, TrainingError> {
-        let TrainingInit { trained, optimizer, reference, dtype, device, ops, seed } = begin;
+        let TrainingInit { trained, optimizer, reference, dtype, device, ops, seed } = init;
         if let TrainScope::Lora(lora) = &trained
             && !(1..=assets.config.text.hidden_size).contains(&lora.rank)
         {
@@ -75,12 +75,13 @@ impl TrainingState {
         Ok(Self { step: 0, weights, optimizer, reference, _memory: TrimHeapOnDrop })
     }
 
-    /// Puts this at the place of a kept checkpoint.
-    pub(super) fn resume(&mut self, store: &Store, kept: &StageResult, step: u32) -> Result<(), StageError> {
-        let tensors = kept_state(store, kept)?;
+    /// Restores the state from a checkpoint after `step` steps.
+    pub(super) fn resume(&mut self, store: &Store, checkpoint: &StageResult, step: u32) -> Result<(), StageError> {
+        let tensors = optimizer_state(store, checkpoint)?;
         let take = |kind: &str, name: &str| {
             let tensor = tensors.get(&format!("{kind}.{name}")).cloned();
-            tensor.ok_or_else(|| StageError::Conflict(format!("the checkpoint {} lacks {kind} of {name}", kept.action)))
+            let record = || format!("the checkpoint {}", checkpoint.action);
+            tensor.ok_or_else(|| StageError::missing_part(record(), format!("{kind} of {name}")))
         };
         let mut moments = BTreeMap::new();
         for name in self.weights.variables().keys() {
@@ -90,14 +91,14 @@ impl TrainingState {
             moments.insert(name.clone(), Moments { first: moment("first")?, second: moment("second")? });
             self.weights.set(name, &take("weight", name)?).map_err(TrainingError::from)?;
         }
-        let updates = kept.figures.get(UPDATES).copied().unwrap_or(0);
+        let updates = checkpoint.figures.get(UPDATES).copied().unwrap_or(0);
         self.optimizer = AdamW::resumed(self.optimizer.settings(), moments, updates);
         self.step = step;
         Ok(())
     }
 
-    /// Stores the model as it is now and what going on from here needs.
-    pub(super) fn keep(&self, store: &Store, assets: &ModelAssets) -> Result<Vec<Output>, StageError> {
+    /// Stores a checkpoint: the model, and the state that resuming from it needs.
+    pub(super) fn save(&self, store: &Store, assets: &ModelAssets) -> Result<Vec<Output>, StageError> {
         let mut outputs = store_weights(store, &assets.config, &Snapshot(&self.weights))?;
         let mut state = BTreeMap::new();
         for (name, moments) in self.optimizer.moments() {
@@ -112,16 +113,16 @@ impl TrainingState {
     }
 }
 
-/// The trained tensors of a kept checkpoint, by their own names: of an adapter, its halves.
-pub(super) fn trained_tensors(store: &Store, kept: &StageResult) -> Result<BTreeMap<String, Tensor>, StageError> {
-    let state = kept_state(store, kept)?.into_iter();
+/// Returns the trained tensors of a checkpoint by name; for an adapter its two factors.
+pub(super) fn trained_tensors(store: &Store, checkpoint: &StageResult) -> Result<BTreeMap<String, Tensor>, StageError> {
+    let state = optimizer_state(store, checkpoint)?.into_iter();
     Ok(state.filter_map(|(name, tensor)| Some((name.strip_prefix("weight.")?.to_owned(), tensor))).collect())
 }
 
-/// What [`TrainingState::keep`] stored beside the model.
-fn kept_state(store: &Store, kept: &StageResult) -> Result<HashMap<String, Tensor>, StageError> {
+/// Reads the tensors that [`TrainingState::save`] stored in addition to the model.
+fn optimizer_state(store: &Store, checkpoint: &StageResult) -> Result<HashMap<String, Tensor>, StageError> {
     let mut tensors = HashMap::new();
-    for output in kept.outputs_of(OPTIMIZER) {
+    for output in checkpoint.outputs_of(OPTIMIZER) {
         let bytes = store.read_object(output.object)?;
         let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
         tensors.extend(read.map_err(TrainingError::from)?);
@@ -129,7 +130,7 @@ fn kept_state(store: &Store, kept: &StageResult) -> Result<HashMap<String, Tenso
     Ok(tensors)
 }
 
-/// Stores tensors as one object: bf16 as it is, whatever else in f32.
+/// Stores tensors as one object: bf16 tensors in bf16, all others in f32.
 fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) -> Result<Output, StageError> {
     let planned: Vec<PlannedTensor> = tensors
         .iter()
@@ -144,14 +145,14 @@ fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) ->
         let values = tensors
             .get(&tensor.name)
             .map(|t| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
-        let wrong = |problem: String| ExportError::Tensor(tensor.name.clone(), problem);
+        let failed = |problem: String| ExportError::Tensor(tensor.name.clone(), problem);
         let values: Vec<f32> = match values {
-            Some(values) => values.map_err(|e: candle_core::Error| wrong(e.to_string()))?,
-            None => return Err(wrong("is not there".to_owned())),
+            Some(values) => values.map_err(|e: candle_core::Error| failed(e.to_string()))?,
+            None => return Err(failed("is missing".to_owned())),
         };
         Ok(out.write_all(&stored_bytes(&values, tensor.dtype))?)
     })
-    .map_err(|e| unwritten(store, e))?;
+    .map_err(|e| write_error(store, e))?;
     let (object, bytes) = store.publish_object(staged, ObjectKind::Safetensors)?;
     Ok(Output { role: role.to_owned(), object, rows: 0, bytes })
 }

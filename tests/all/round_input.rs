@@ -215,5 +215,5 @@ fn evaluate_names_what_it_cannot_use() {
     refused(&evaluate(&[]), 2, &["3 of 3 items", "not one item could be put to the model"]);
     rows.clear();
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows).unwrap()).unwrap();
-    refused(&evaluate(&[]), 2, &["bench.parquet", "there are no items"]);
+    refused(&evaluate(&[]), 2, &["bench.parquet", "the benchmark has no items"]);
 }

@@ -355,7 +355,7 @@ fn tables_that_cannot_be_used_are_named() {
         parts.iter().for_each(|part| assert!(said(&output).contains(part), "{part}: {}", said(&output)));
         assert!(!place.path().join("out").exists());
     };
-    refused(train_on(&place, Vec::new(), &[]), &["bad.parquet", "no rows to learn from"]);
+    refused(train_on(&place, Vec::new(), &[]), &["bad.parquet", "the table has no rows to train on"]);
     let mut rows = demonstrations(&place);
     rows[9].image.path = "images/nowhere.png".to_owned();
     refused(train_on(&place, rows, &[]), &["images/nowhere.png"]);
@@ -454,7 +454,7 @@ fn options_without_a_meaning_are_named() {
         (&["--lora-rank", "4000000000"], "lora_rank: 4000000000 is not within 1 to 32"),
         (&["--rows", "0"], "--rows"),
         (&["--epochs", "0"], "--epochs"),
-        (&["--rows", "6", "--epochs", "4294967295"], "more steps than can be counted"),
+        (&["--rows", "6", "--epochs", "4294967295"], "the number of steps does not fit in 32 bits"),
         (&["--checkpoint-every", "0"], "--checkpoint-every"),
         (&["--micro-batch-tokens", "0"], "--micro-batch-tokens"),
         (&["--layers-per-checkpoint", "0"], "--layers-per-checkpoint"),

@@ -201,10 +201,7 @@ fn one_vote(found: &mut ConsistencyReport, row: &VoteRow, answers: &[&AnswerRow]
     found.expect(("votes", id, "majority_answer"), &row.majority_answer.as_deref(), &vote.majority_answer());
     found.expect(("votes", id, "majority_count"), &row.majority_count, &(vote.majority_count() as u32));
     found.expect(("votes", id, "runner_up_count"), &row.runner_up_count, &(vote.runner_up_count() as u32));
-    let below = match how.denominator {
-        Denominator::Sampled => answers.len(),
-        Denominator::Answered => vote.answered(),
-    };
+    let below = how.denominator.count(&vote);
     let share = |count: usize| (below > 0).then(|| count as f64 / below as f64);
     found.expect_near(("votes", id, "confidence"), row.confidence, share(vote.majority_count()));
     let lead = vote.majority_count() - vote.runner_up_count();

@@ -13,9 +13,10 @@ use crate::cli::interrupt::listen_for_interrupt;
 use crate::cli::output::progress::TerminalProgress;
 use crate::cli::output::ui::Ui;
 use crate::random::Seed;
+use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores, shards};
 use crate::stages::image_set::ImageSet;
-use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, compute, find_by_ref, import};
+use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, find_by_ref, import};
 use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, read_rows};
@@ -130,11 +131,10 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         &prompt,
         &images,
         SamplingLimits { cache_bytes: args.cache_bytes, max_sequences: args.max_sequences },
+        &ComputeIdentity::new(dtype, &device, None, None),
     );
-    let compute = compute(dtype, &device, json!(null), json!(null));
     let stage = Evaluation {
         sampler: &sampler,
-        compute: &compute,
         benchmark: &benchmark.name,
         protocols: Protocols {
             greedy: !args.no_greedy,

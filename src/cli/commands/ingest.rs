@@ -74,7 +74,7 @@ fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<(), Comman
         "new": done.new,
         "new_images": done.new_images,
         "new_rejects": done.new_rejects,
-        "shards_made": done.shards_made,
+        "shards_made": done.shards_computed,
         "left_behind": done.left_behind,
         "store": store.root(),
     }))
@@ -93,7 +93,7 @@ fn print_table(done: &IngestSummary, store: &Store, start: Instant, ui: &Ui) -> 
             format::count(done.left_behind)
         ));
     }
-    let changes = match (done.new, done.shards_mended) {
+    let changes = match (done.new, done.shards_rebuilt) {
         (0, 0) => "nothing new".to_owned(),
         (0, shards) => format!("nothing new; recomputed {shards} lost shards"),
         (new, _) => {

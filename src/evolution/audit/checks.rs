@@ -55,7 +55,7 @@ impl<'a> Checks<'a> {
         let mut images = HashSet::new();
         let mut counts = BTreeMap::<String, Counts>::new();
         for &key in &done.result.upstream {
-            let lost = || StageError::Conflict(format!("the result {key} is lost; run `visplay verify`"));
+            let lost = || StageError::lost_result(key);
             let (action, result) = (store.action(key)?, store.result(key)?.ok_or_else(lost)?);
             if action.stage == INGEST {
                 let objects: Vec<_> = result.outputs_of(ImageRow::TABLE).map(|output| output.object).collect();
@@ -353,10 +353,10 @@ impl<'a> Checks<'a> {
 
     /// The rows that an action is about.
     fn listing<T: DeserializeOwned>(&self, action: &Action, role: &str) -> Result<Vec<T>, StageError> {
-        let lacks = || StageError::Conflict(format!("an action of {} has no listing `{role}`", action.stage));
+        let lacks = || StageError::missing_part(format!("an action of {}", action.stage), format!("listing `{role}`"));
         let input = action.inputs.iter().find(|input| input.role == role).ok_or_else(lacks)?;
         let bytes = self.store.read_object(input.object)?;
-        serde_json::from_slice(&bytes).map_err(|e| StageError::Conflict(format!("{}: {e}", input.object.name())))
+        serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(input.object.name(), e))
     }
 }
 
@@ -364,5 +364,5 @@ impl<'a> Checks<'a> {
 fn parameter<T: DeserializeOwned>(action: &Action, name: &str) -> Result<T, StageError> {
     let value = action.parameters.get(name).cloned().unwrap_or_default();
     serde_json::from_value(value)
-        .map_err(|e| StageError::Conflict(format!("the parameter `{name}` of an action of {}: {e}", action.stage)))
+        .map_err(|e| StageError::malformed(format!("the parameter `{name}` of an action of {}", action.stage), e))
 }

@@ -124,8 +124,8 @@ impl Default for SamplingSection {
 }
 
 impl SamplingSection {
-    /// The room that sampling may take.
-    pub fn room(&self) -> SamplingLimits {
+    /// Returns the limits of sampling.
+    pub fn limits(&self) -> SamplingLimits {
         SamplingLimits { cache_bytes: self.cache_bytes, max_sequences: self.max_sequences }
     }
 }

@@ -221,7 +221,7 @@ impl Work<'_> {
         let store = self.request.store;
         let action = store.action(round.result.action)?;
         let report = read_report(store, &round.result)?;
-        let lost = || StageError::Conflict(format!("the action of {} has no settings", round.evolution));
+        let lost = || StageError::missing_part(format!("the action of a round of {}", round.evolution), SETTINGS);
         let settings = action.parameters.get(SETTINGS).ok_or_else(lost)?;
         let mut pipeline = apply(settings, &report.gates, self.request.pipeline)?;
         pipeline.evolution.clone_from(&round.evolution);
@@ -248,9 +248,9 @@ impl Work<'_> {
 
     fn stored_prompt(&self, part: &str, object: ObjectId) -> Result<RolePrompt, EvolutionError> {
         let bytes = self.request.store.read_object(object)?;
-        let damaged = |e: &dyn std::fmt::Display| StageError::Conflict(format!("{part} {object}: {e}"));
-        let text: String = serde_json::from_slice(&bytes).map_err(|e| damaged(&e))?;
-        Ok(RolePrompt::parse(Path::new(part), &text).map_err(|e| damaged(&e))?)
+        let record = || format!("{part} {object}");
+        let text: String = serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(record(), e))?;
+        Ok(RolePrompt::parse(Path::new(part), &text).map_err(|e| StageError::malformed(record(), e))?)
     }
 
     /// A file's prompt must be one of those that the round's samples were drawn with.
@@ -278,5 +278,6 @@ fn upstream_of(store: &Store, result: &StageResult, stage: &str) -> Result<Stage
             return Ok(found);
         }
     }
-    Err(StageError::Conflict(format!("the result {} was made from no {stage}", result.action)).into())
+    Err(StageError::missing_part(format!("the result {}", result.action), format!("input from the stage `{stage}`"))
+        .into())
 }

@@ -182,7 +182,7 @@ fn of_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound, 
         return Err(lookup(format!("round {number} of `{evolution}` is not done")));
     };
     let result = store.result(head.result)?;
-    let lost = || StageError::Conflict(format!("the result of {evolution}/{name} is lost; run `visplay verify`"));
+    let lost = || StageError::Lost(format!("the result of {evolution}/{name}"));
     Ok(StoredRound { evolution: evolution.to_owned(), number, result: result.ok_or_else(lost)? })
 }
 
@@ -217,7 +217,7 @@ fn target(
     keep_best: Option<u64>,
 ) -> Result<Option<Target>, EvolutionError> {
     let Some(part) = RoundPart::of(action, keep_best) else { return Ok(None) };
-    let lost = || StageError::Conflict(format!("the result {key} is lost; run `visplay verify`"));
+    let lost = || StageError::lost_result(key);
     let result = store.result(key)?.ok_or_else(lost)?;
     Ok(Some(Target { stage: action.stage.clone(), part, result }))
 }

@@ -1,4 +1,5 @@
-//! The curriculum of the labelled baseline: given questions with their right answers, in place of what the model asked and voted for.
+//! The curriculum of the labelled baseline: given questions with their true answers, in place of the
+//! model's own questions and pseudo-labels.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +8,14 @@ use serde_json::json;
 use super::CURRICULUM;
 use crate::ids::QuestionId;
 use crate::stages::evaluation::Item;
-use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing};
+use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, put_listing, schema};
 use crate::store::{Action, Counts, Input, ObjectId, Store};
-use crate::tables::{CurriculumRow, PROFILE, TableRow};
+use crate::tables::CurriculumRow;
 
 const VERSION: u32 = 1;
 
-/// The stage; see the module. It is the one way in which a true label reaches training, and only where a pipeline requests for it.
+/// The stage; see the module. It is the only way in which a true label reaches training, and only
+/// where a pipeline asks for it.
 pub struct LabelledCurriculum {
     items: Vec<Item>,
     listing: ObjectId,
@@ -38,15 +40,9 @@ impl Stage for LabelledCurriculum {
 
     fn action(&self, _shard: &()) -> Action {
         Action {
-            stage: format!("{CURRICULUM}.labelled"),
-            stage_version: VERSION,
             parameters: BTreeMap::from([("labels".into(), json!("true"))]),
-            seed: 0,
             inputs: vec![Input { role: "items".into(), object: self.listing }],
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([(CurriculumRow::TABLE.into(), CurriculumRow::schema_id())]),
-            writer_profile: PROFILE.number,
+            ..new_action(&format!("{CURRICULUM}.labelled"), VERSION, [schema::<CurriculumRow>()])
         }
     }
 

@@ -1,4 +1,5 @@
-//! Curriculum: from voted questions to the rows that the Reasoner trains on, each left-out question with its reason.
+//! The `curriculum` stage: selects the voted questions that the Reasoner trains on, and records a
+//! reason for each question that is left out.
 
 mod labelled;
 mod select;
@@ -8,26 +9,26 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::json;
 
 pub use self::labelled::LabelledCurriculum;
-pub use self::select::{CurriculumSettings, Labels, Rejection, select, type_word, vote_of};
+pub use self::select::{CurriculumSettings, Labels, select, type_word};
 
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, read_rows};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, read_rows, schema, table_inputs};
 use crate::random::Seed;
-use crate::store::{Action, Counts, Input, StageResult};
-use crate::tables::{CurriculumRow, PROFILE, QuestionRow, RejectRow, TableRow, VoteRow};
+use crate::store::{Action, Counts, StageResult};
+use crate::tables::{CurriculumRow, QuestionRow, RejectRow, TableRow, VoteRow};
 
 /// The stage's name.
 pub const CURRICULUM: &str = "curriculum";
 const VERSION: u32 = 1;
 
-/// The stage; see the module. It has one shard: caps and duplicates are about all rows.
+/// The stage; see the module. It has one shard, since caps and duplicates concern all rows.
 pub struct Curriculum<'a> {
-    /// The results with the questions.
+    /// Results that hold the questions.
     pub questions: &'a [StageResult],
-    /// The results with their votes.
+    /// Results that hold the votes on them.
     pub votes: &'a [StageResult],
-    /// The knobs.
+    /// Settings of the selection.
     pub settings: &'a CurriculumSettings,
-    /// The seed of the control that shuffles labels.
+    /// Seed of the control that shuffles labels.
     pub seed: u64,
 }
 
@@ -39,25 +40,13 @@ impl Stage for Curriculum<'_> {
     }
 
     fn action(&self, _shard: &()) -> Action {
-        let input = |results: &[StageResult], table: &str| -> Vec<Input> {
-            let outputs = results.iter().flat_map(|result| result.outputs_of(table));
-            outputs.map(|output| Input { role: table.to_owned(), object: output.object }).collect()
-        };
-        let mut inputs = input(self.questions, QuestionRow::TABLE);
-        inputs.extend(input(self.votes, VoteRow::TABLE));
+        let mut inputs = table_inputs(self.questions, QuestionRow::TABLE);
+        inputs.extend(table_inputs(self.votes, VoteRow::TABLE));
         Action {
-            stage: CURRICULUM.into(),
-            stage_version: VERSION,
             parameters: BTreeMap::from([("settings".into(), json!(self.settings))]),
             seed: self.seed,
             inputs,
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([
-                (CurriculumRow::TABLE.into(), CurriculumRow::schema_id()),
-                (RejectRow::TABLE.into(), RejectRow::schema_id()),
-            ]),
-            writer_profile: PROFILE.number,
+            ..new_action(CURRICULUM, VERSION, [schema::<CurriculumRow>(), schema::<RejectRow>()])
         }
     }
 
@@ -74,9 +63,10 @@ impl Stage for Curriculum<'_> {
         for (row, decision) in votes.iter().zip(select(&votes, &by_id, self.settings)) {
             match decision {
                 Ok(confidence) => kept.extend(curriculum_row(row, &by_id, confidence)),
-                Err(left) => {
-                    *figures.entry(format!("rejected.{}", left.reason)).or_default() += 1;
-                    rejects.push(reject(row, left));
+                Err(rejection) => {
+                    *figures.entry(format!("rejected.{}", rejection.reason)).or_default() += 1;
+                    let (subject, id) = (format!("question {}", row.question_id), row.question_id.0);
+                    rejects.push(rejection.into_row(CURRICULUM, subject, Some(id)));
                 }
             }
         }
@@ -112,23 +102,11 @@ fn curriculum_row(
     })
 }
 
-/// Gives every row the label of another one: the control that training must not gain from.
+/// Shuffles the pseudo-labels among the rows: a control that training must not gain from.
 fn shuffle_labels(rows: &mut [CurriculumRow], seed: Seed) {
     let mut labels: Vec<String> = rows.iter().map(|row| row.pseudo_label.clone()).collect();
     seed.stream(CURRICULUM, "shuffled labels", 0).shuffle(&mut labels);
     for (row, label) in rows.iter_mut().zip(labels) {
         row.pseudo_label = label;
-    }
-}
-
-fn reject(row: &VoteRow, left: Rejection) -> RejectRow {
-    RejectRow {
-        stage: CURRICULUM.into(),
-        subject: format!("question {}", row.question_id),
-        subject_row: None,
-        subject_id: Some(row.question_id.0),
-        reason: left.reason.into(),
-        detail: left.detail,
-        twin_id: left.twin.map(|twin| twin.0),
     }
 }

@@ -1,4 +1,5 @@
-//! Which voted questions the Reasoner learns from: a pure function of questions, votes and settings.
+//! The selection of the questions that the Reasoner trains on: a pure function of questions, votes and
+//! settings.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,48 +9,50 @@ use serde::{Deserialize, Serialize};
 use crate::grading::Vote;
 use crate::ids::{Digest, ImageId, QuestionId};
 use crate::reward::{Denominator, DifficultySettings, DropReason, keep};
+use crate::stages::Rejection;
 use crate::stages::question_form::normalise;
 use crate::tables::{QuestionRow, QuestionType, VoteRow};
 
-/// The knobs of the curriculum.
+/// Settings of the curriculum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CurriculumSettings {
-    /// The lowest confidence that is kept (included).
+    /// Lowest confidence that is kept, inclusive.
     pub low: f64,
-    /// The highest confidence that is kept (included).
+    /// Highest confidence that is kept, inclusive.
     pub high: f64,
-    /// Answers that the Reasoner gives to a question for its pseudo-label (m).
+    /// Number of answers that the Reasoner gives to a question for its pseudo-label (m).
     pub label_samples: u32,
-    /// What a majority is a share of: sampled, or answered.
+    /// Samples that the confidence is a share of: sampled (all), or answered (those with an answer).
     #[schemars(with = "String")]
     pub label_denominator: Denominator,
-    /// The least lead of the majority over the runner-up, as a share of the same denominator; 0 requests for none.
+    /// Minimum lead of the majority over the runner-up, as a share of the same denominator; 0: no
+    /// minimum.
     pub min_margin: f64,
-    /// Keep a question only if the greedy answer equals the majority.
+    /// Whether to keep a question only if the greedy answer equals the majority answer.
     pub greedy_agrees: bool,
-    /// A question with one of these in it, in any case of letters, is dropped.
+    /// Questions that contain one of these strings, ignoring case, are dropped.
     pub drop_question_contains: Vec<String>,
-    /// A question whose majority answer has one of these in it, in any case of letters, is dropped.
+    /// Questions whose majority answer contains one of these strings, ignoring case, are dropped.
     pub drop_majority_contains: Vec<String>,
-    /// Of equal questions about one image keep the first only.
+    /// Whether to keep only the first of equal questions about one image.
     pub deduplicate: bool,
-    /// The largest share of the curriculum that one type of question may have; 1 sets no cap.
+    /// Maximum share of the curriculum that one type of question may have; 1: no cap.
     pub max_type_share: f64,
     /// Whether equal questions about one image share their answers (see the answers stage).
     pub share_equal: bool,
-    /// What the pseudo-labels become before they are trained on: `as-voted`, or `shuffled` among the rows as a control that must not
+    /// Pseudo-labels to train on: `as-voted`, or `shuffled` among the rows, a control that must not
     /// gain.
     pub labels: Labels,
 }
 
-/// What the labels of a curriculum are.
+/// The pseudo-labels of a curriculum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Labels {
-    /// The majority answers.
+    /// Majority answers.
     AsVoted,
-    /// The majority answers, shuffled among the rows.
+    /// Majority answers, shuffled among the rows.
     Shuffled,
 }
 
@@ -73,7 +76,7 @@ impl Default for CurriculumSettings {
 }
 
 impl CurriculumSettings {
-    /// The part that the difficulty filter reads.
+    /// Returns the settings of the difficulty filter.
     pub fn difficulty(&self) -> DifficultySettings {
         DifficultySettings {
             low: self.low,
@@ -85,24 +88,8 @@ impl CurriculumSettings {
     }
 }
 
-/// Why a voted question is not in the curriculum.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rejection {
-    /// A stable word.
-    pub reason: &'static str,
-    /// Words for a person.
-    pub detail: String,
-    /// The question that was kept instead.
-    pub twin: Option<QuestionId>,
-}
-
-impl Rejection {
-    fn because(reason: &'static str, detail: String) -> Self {
-        Self { reason, detail, twin: None }
-    }
-}
-
-/// Decides about every voted question, in order: the confidence of those that are kept, or why they are not.
+/// Decides about every voted question, in order: returns the confidence of a question that is kept, or
+/// the rejection.
 pub fn select(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
@@ -112,8 +99,8 @@ pub fn select(
     let mut decided: Vec<Result<f64, Rejection>> = votes
         .iter()
         .map(|row| match questions.get(&row.question_id).and_then(|question| question.question.as_deref()) {
-            Some(text) => by_vote(text, row, settings, &difficulty),
-            None => Err(Rejection::because("invalid_question", "the sample is no question".into())),
+            Some(text) => decide(text, row, settings, &difficulty),
+            None => Err(Rejection::new("invalid_question", "the sample is no question")),
         })
         .collect();
     if settings.deduplicate {
@@ -123,42 +110,33 @@ pub fn select(
     decided
 }
 
-fn by_vote(
+fn decide(
     text: &str,
     row: &VoteRow,
     settings: &CurriculumSettings,
     difficulty: &DifficultySettings,
 ) -> Result<f64, Rejection> {
-    let confidence = keep(text, &vote_of(row), settings.label_denominator, difficulty).map_err(left)?;
+    let confidence = keep(text, &Vote::from(row), settings.label_denominator, difficulty).map_err(rejection)?;
     if settings.greedy_agrees && row.greedy_agrees != Some(true) {
         let greedy = row.greedy_answer.as_deref().unwrap_or("nothing");
         let majority = row.majority_answer.as_deref().unwrap_or_default();
-        return Err(Rejection::because("greedy_differs", format!("greedy says {greedy}, the majority {majority}")));
+        return Err(Rejection::new("greedy_differs", format!("greedy says {greedy}, the majority {majority}")));
     }
     Ok(confidence)
 }
 
-/// The vote that a row stores. Which sample voted for what is not in it, and not needed.
-pub fn vote_of(row: &VoteRow) -> Vote {
-    let counts: Vec<usize> = row.class_counts.iter().map(|&count| count as usize).collect();
-    let voted = counts.iter().enumerate().flat_map(|(class, &count)| std::iter::repeat_n(Some(class), count));
-    let silent = row.sampled.saturating_sub(row.boxed) as usize;
-    let class_of = voted.chain(std::iter::repeat_n(None, silent)).collect();
-    Vote { class_of, classes: row.class_answers.clone(), counts }
-}
-
-fn left(dropped: DropReason) -> Rejection {
+fn rejection(dropped: DropReason) -> Rejection {
     match dropped {
-        DropReason::NoAnswer => Rejection::because("no_answer", String::new()),
-        DropReason::QuestionContains(word) => Rejection::because("question_contains", word),
-        DropReason::MajorityContains(word) => Rejection::because("majority_contains", word),
-        DropReason::BelowBand(c) => Rejection::because("below_band", format!("confidence {c:.3}")),
-        DropReason::AboveBand(c) => Rejection::because("above_band", format!("confidence {c:.3}")),
-        DropReason::SmallMargin(margin) => Rejection::because("small_margin", format!("margin {margin:.3}")),
+        DropReason::NoAnswer => Rejection::new("no_answer", String::new()),
+        DropReason::QuestionContains(word) => Rejection::new("question_contains", word),
+        DropReason::MajorityContains(word) => Rejection::new("majority_contains", word),
+        DropReason::BelowBand(c) => Rejection::new("below_band", format!("confidence {c:.3}")),
+        DropReason::AboveBand(c) => Rejection::new("above_band", format!("confidence {c:.3}")),
+        DropReason::SmallMargin(margin) => Rejection::new("small_margin", format!("margin {margin:.3}")),
     }
 }
 
-/// Of equal questions about one image the first that would be kept stays.
+/// Rejects all but the first of the kept questions about one image whose texts are equal.
 fn drop_duplicates(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
@@ -174,13 +152,13 @@ fn drop_duplicates(
         }
         let kept = *first.entry((row.image_id, normalise(text))).or_insert(row.question_id);
         if kept != row.question_id {
-            *decision = Err(Rejection { reason: "duplicate", detail: text.to_owned(), twin: Some(kept) });
+            *decision = Err(Rejection { twin: Some(kept.0), ..Rejection::new("duplicate", text) });
         }
     }
 }
 
-/// Drops rows of a type that is too common until it has at most its share, in an order that only the ids decide. A type that stands
-/// alone has nothing to be balanced with.
+/// Rejects rows of each too common type until it has at most its share, in an order that depends on the
+/// ids only. A single type is not capped.
 fn cap_types(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
@@ -197,19 +175,20 @@ fn cap_types(
     }
     let most = of_type.values().map(Vec::len).max().unwrap_or(0);
     let total = |limit: usize| of_type.values().map(|rows| rows.len().min(limit)).sum::<usize>();
-    // The largest number that every type may have. A cap below an equal share cannot be met, and then nothing is dropped.
+    // The maximum number of rows per type. A cap below an equal share cannot be met; then nothing is
+    // rejected.
     let fits = |limit: &usize| *limit as f64 <= cap * total(*limit) as f64;
     let Some(limit) = (1..=most).rev().find(fits).filter(|_| of_type.len() > 1) else { return };
     for (kind, mut rows) in of_type {
         rows.sort_unstable();
         for (_, i) in rows.into_iter().skip(limit) {
             let detail = format!("{} has more than {cap} of the rows", kind.unwrap_or("no type"));
-            decided[i] = Err(Rejection::because("type_cap", detail));
+            decided[i] = Err(Rejection::new("type_cap", detail));
         }
     }
 }
 
-/// The word of a type.
+/// Returns the name of a question type.
 pub fn type_word(kind: QuestionType) -> &'static str {
     match kind {
         QuestionType::MultipleChoice => "multiple choice",
@@ -275,19 +254,16 @@ mod tests {
         CurriculumSettings::default()
     }
 
-    fn reasons(questions: &[QuestionRow], votes: &[VoteRow], settings: &CurriculumSettings) -> Vec<&'static str> {
+    fn reasons(questions: &[QuestionRow], votes: &[VoteRow], settings: &CurriculumSettings) -> Vec<String> {
         let by_id = questions.iter().map(|question| (question.question_id, question)).collect();
-        select(votes, &by_id, settings).into_iter().map(|d| d.map_or_else(|left| left.reason, |_| "kept")).collect()
+        select(votes, &by_id, settings)
+            .into_iter()
+            .map(|d| d.map_or_else(|rejection| rejection.reason.into_owned(), |_| "kept".into()))
+            .collect()
     }
 
     #[test]
-    fn a_vote_comes_back_from_its_row() {
-        let vote = vote_of(&voted(1, &[3, 1], 2, None));
-        assert_eq!((vote.sampled(), vote.answered(), vote.majority_count(), vote.runner_up_count()), (6, 4, 3, 1));
-    }
-
-    #[test]
-    fn every_knob_has_its_reason() {
+    fn each_setting_rejects_with_its_own_reason() {
         let text = ["How many?", "How  many?", "What colour?", "Easy?", "Hard?", "NoProgress?"];
         let questions: Vec<QuestionRow> =
             (0..).zip(text).map(|(n, text)| question(n, text, QuestionType::Numerical)).collect();
@@ -313,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn a_common_type_is_cut_to_its_share() {
+    fn a_common_type_is_capped_to_its_share() {
         let kinds = [QuestionType::Numerical; 6].into_iter().chain([QuestionType::MultipleChoice; 2]);
         let questions: Vec<QuestionRow> = (0..).zip(kinds).map(|(n, kind)| question(n, "How many?", kind)).collect();
         let votes: Vec<VoteRow> = (0..8).map(|n| voted(n, &[6, 4], 0, None)).collect();
         let kept = |cap: f64| {
             let settings = CurriculumSettings { max_type_share: cap, ..settings() };
-            reasons(&questions, &votes, &settings).iter().filter(|reason| **reason == "kept").count()
+            reasons(&questions, &votes, &settings).iter().filter(|reason| *reason == "kept").count()
         };
         assert_eq!([kept(1.0), kept(0.75), kept(0.6), kept(0.5), kept(0.4)], [8, 8, 5, 4, 8]);
     }

@@ -1,7 +1,7 @@
-//! A benchmark file, read whole: items with their images.
+//! Benchmark files: items with their images, read into memory.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -10,40 +10,41 @@ use crate::stages::StageError;
 use crate::stages::image_set::ImageFiles;
 use crate::tables::{self, BenchmarkCategory, BenchmarkItem, TableError};
 
-/// An item.
+/// An item of a benchmark.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Item {
-    /// Its id.
+    /// Id of the item.
     pub item_id: ItemId,
-    /// Its image.
+    /// Id of its image.
     pub image_id: ImageId,
-    /// Its question.
+    /// Question.
     pub question: String,
-    /// The right answer.
+    /// Correct answer.
     pub gold: String,
-    /// The benchmark's own division; `None` without one.
+    /// Category within the benchmark; `None` where it has none.
     pub category: Option<String>,
 }
 
 /// A benchmark.
 #[derive(Debug, Clone)]
 pub struct Benchmark {
-    /// Its name: the file's, without the ending.
+    /// Name: the file name without its extension.
     pub name: String,
-    /// Its items.
+    /// Items, in the order of the file.
     pub items: Vec<Item>,
-    /// The files of its images.
+    /// Image files by id.
     pub images: ImageFiles,
 }
 
 impl Benchmark {
-    /// Reads a Parquet file with the columns `image`, `question`, `answer` and, if it has one, `category`. At most `limit` items.
+    /// Reads at most `limit` items of a Parquet file with the columns `image`, `question`, `answer` and,
+    /// optionally, `category`.
     ///
     /// # Errors
     /// The file cannot be read, lacks a column, or has no items.
     pub fn read(path: &Path, limit: usize) -> Result<Self, StageError> {
-        let source = |problem: String| StageError::Source { path: PathBuf::from(path), problem };
-        let bytes = Bytes::from(std::fs::read(path).map_err(|e| source(e.to_string()))?);
+        let read = std::fs::read(path).map_err(|source| StageError::Read { path: path.to_owned(), source });
+        let bytes = Bytes::from(read?);
         let file = path.display().to_string();
         let rows: Vec<BenchmarkItem> = tables::read(file.clone(), bytes.clone())?;
         let categories: Vec<Option<String>> = match tables::read::<BenchmarkCategory>(file, bytes) {
@@ -62,7 +63,8 @@ impl Benchmark {
             items.push(Item { item_id, image_id, question: row.question, gold: row.answer, category });
         }
         if items.is_empty() {
-            return Err(source("there are no items in it".into()));
+            let problem = "the benchmark has no items".into();
+            return Err(StageError::Source { path: path.to_owned(), problem });
         }
         Ok(Self { name, items, images })
     }

@@ -1,12 +1,13 @@
-//! Evaluation: a model answers the items of a benchmark, and the share of right answers is given with its interval.
+//! The `evaluation` stage: a model answers the items of a benchmark, and a second stage computes the
+//! share of correct answers with its confidence interval.
 //!
-//! | protocol | answers an item | right when |
+//! | protocol | answers per item | result |
 //! |---|---|---|
-//! | `greedy` | one, the likeliest token each time | it equals the gold answer |
-//! | `sampled` | several at the settings' temperature | the figure is the mean over answers, its interval over items |
-//! | `majority` | several, which vote | the majority answer equals the gold answer |
+//! | `greedy` | one, taking the likeliest token at every position | correct if it equals the gold answer |
+//! | `sampled` | several at the configured temperature | mean over answers, interval over items |
+//! | `majority` | several, which vote | correct if the majority answer equals the gold answer |
 //!
-//! Sampled and majority share their samples.
+//! The protocols `sampled` and `majority` share their samples.
 
 mod benchmark;
 
@@ -15,42 +16,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub use self::benchmark::{Benchmark, Item};
 pub use crate::analysis::interval::{bootstrap, wilson};
 
-use super::image_set::Refusal;
 use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, put_listing, read_rows};
+use super::{
+    Rejection, Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, put_listing, read_rows, schema,
+};
 use crate::grading::{last_boxed, vote};
 use crate::ids::{ItemId, ModelId};
 use crate::random::Seed;
 use crate::sampling::Sample;
 use crate::store::{Action, Counts, Input, ObjectId, StageResult, Store};
-use crate::tables::{Finish, PROFILE, PredictionRow, RejectRow, ScoreRow, TableRow};
+use crate::tables::{Finish, PredictionRow, RejectRow, ScoreRow};
 
 /// The stage's name, which also keys its randomness.
 pub const EVALUATION: &str = "evaluation";
 const VERSION: u32 = 1;
 
-/// Which protocols are run.
+/// The protocols to run, and their sampling settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protocols {
-    /// The likeliest token each time.
+    /// Whether to run `greedy`: one answer per item, taking the likeliest token at every position.
     pub greedy: bool,
-    /// Answers an item at the temperature below; 0 leaves the protocol out.
+    /// Number of answers per item for `sampled`; 0 leaves the protocol out.
     pub sampled: u32,
-    /// Answers an item that vote; 0 leaves the protocol out.
+    /// Number of answers per item that vote for `majority`; 0 leaves the protocol out.
     pub majority: u32,
-    /// The temperature of sampled and majority.
+    /// Temperature of `sampled` and `majority`.
     pub temperature: f64,
-    /// Draw from this many of the likeliest tokens; 0 draws from all.
+    /// Number of likeliest tokens to draw from; 0 draws from all.
     pub top_k: u32,
-    /// Draw from the fewest likeliest tokens that together have this probability; 1 draws from all.
+    /// Probability mass of the smallest set of likeliest tokens to draw from; 1 draws from all.
     pub top_p: f64,
-    /// The most tokens of an answer.
+    /// Maximum number of tokens of an answer.
     pub max_tokens: u32,
 }
 
@@ -67,27 +69,25 @@ impl Protocols {
     }
 }
 
-/// The stage that answers; see the module.
+/// The stage that answers the items; see the module.
 pub struct Evaluation<'a, 'd> {
-    /// The model that is measured.
+    /// Sampler of the evaluated model.
     pub sampler: &'a PromptSampler<'d>,
-    /// What goes into every action: how the model computes.
-    pub compute: &'a Value,
     /// The benchmark's name.
     pub benchmark: &'a str,
-    /// How answers are drawn.
+    /// Protocols to run.
     pub protocols: Protocols,
-    /// The seed.
+    /// Seed of the random streams.
     pub seed: u64,
 }
 
-/// Items answered together.
+/// Items that are answered together.
 pub struct Shard {
     items: Vec<Item>,
     listing: ObjectId,
 }
 
-/// Cuts items into shards of `rows`.
+/// Splits items into shards of `rows` items.
 ///
 /// # Errors
 /// The store cannot be written to.
@@ -106,9 +106,9 @@ impl Evaluation<'_, '_> {
     fn predictions(
         &self,
         item: &Item,
-        sampled: Option<&Result<PromptSamples, Refusal>>,
-        greedy: Option<&Result<PromptSamples, Refusal>>,
-    ) -> Result<Vec<PredictionRow>, Refusal> {
+        sampled: Option<&Result<PromptSamples, Rejection>>,
+        greedy: Option<&Result<PromptSamples, Rejection>>,
+    ) -> Result<Vec<PredictionRow>, Rejection> {
         let mut rows = Vec::new();
         if let Some(drawn) = greedy {
             let drawn = drawn.as_ref().map_err(Clone::clone)?;
@@ -137,7 +137,8 @@ impl Evaluation<'_, '_> {
         PredictionRow { sample: n, ..graded }
     }
 
-    /// The vote of several samples as one prediction: the response of the first sample that voted for the majority.
+    /// Returns the vote of several samples as one prediction, with the response of the first sample that
+    /// voted for the majority.
     fn majority_row(&self, item: &Item, samples: &[Sample]) -> PredictionRow {
         let boxed: Vec<Option<&str>> = samples.iter().map(|sample| last_boxed(&sample.text)).collect();
         let vote = vote(&boxed);
@@ -196,23 +197,16 @@ impl Stage for Evaluation<'_, '_> {
 
     fn action(&self, shard: &Shard) -> Action {
         Action {
-            stage: EVALUATION.into(),
-            stage_version: VERSION,
             parameters: BTreeMap::from([
                 ("benchmark".into(), json!(self.benchmark)),
-                ("compute".into(), self.sampler.compute(self.compute)),
+                ("compute".into(), json!(self.sampler.compute)),
                 ("prompt".into(), json!(self.sampler.prompt.id)),
                 ("protocols".into(), json!(self.protocols)),
             ]),
             seed: self.seed,
             inputs: vec![Input { role: "items".into(), object: shard.listing }],
             model: Some(self.sampler.model.id.0),
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([
-                (PredictionRow::TABLE.into(), PredictionRow::schema_id()),
-                (RejectRow::TABLE.into(), RejectRow::schema_id()),
-            ]),
-            writer_profile: PROFILE.number,
+            ..new_action(EVALUATION, VERSION, [schema::<PredictionRow>(), schema::<RejectRow>()])
         }
     }
 
@@ -243,7 +237,10 @@ impl Stage for Evaluation<'_, '_> {
                     answered += 1;
                     predictions.into_iter().try_for_each(|row| rows.push(row))?;
                 }
-                Err(refusal) => rejects.push(reject(item, refusal)),
+                Err(rejection) => {
+                    let (subject, id) = (format!("item {}", item.item_id), item.item_id.0);
+                    rejects.push(rejection.into_row(EVALUATION, subject, Some(id)));
+                }
             }
         }
         let counts = Counts { rows_in: shard.items.len() as u64, rows_out: answered, rejects: rejects.len() as u64 };
@@ -252,26 +249,14 @@ impl Stage for Evaluation<'_, '_> {
     }
 }
 
-fn reject(item: &Item, refusal: Refusal) -> RejectRow {
-    RejectRow {
-        stage: EVALUATION.into(),
-        subject: format!("item {}", item.item_id),
-        subject_row: None,
-        subject_id: Some(item.item_id.0),
-        reason: refusal.reason.into(),
-        detail: refusal.detail,
-        twin_id: None,
-    }
-}
-
-/// The stage that counts: predictions to scores. An item that could not be put to the model is among the rejects of the predictions
-/// and in no score.
+/// The stage that computes scores from predictions. An item that the model could not be asked is among
+/// the rejects of the predictions and in no score.
 pub struct Scores<'a> {
-    /// The results with the predictions.
+    /// Results that hold the predictions.
     pub predictions: &'a [StageResult],
     /// The benchmark's name.
     pub benchmark: &'a str,
-    /// The model that is measured.
+    /// Id of the evaluated model.
     pub model: ModelId,
 }
 
@@ -279,21 +264,15 @@ impl Stage for Scores<'_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
-        "counting right answers"
+        "scoring answers"
     }
 
     fn action(&self, _shard: &()) -> Action {
-        let outputs = self.predictions.iter().flat_map(|result| &result.outputs);
         Action {
-            stage: "evaluation.scores".into(),
-            stage_version: VERSION,
             parameters: BTreeMap::from([("benchmark".into(), json!(self.benchmark))]),
-            seed: 0,
-            inputs: outputs.map(|o| Input { role: o.role.clone(), object: o.object }).collect(),
+            inputs: inputs(self.predictions.iter().flat_map(|result| &result.outputs)),
             model: Some(self.model.0),
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([(ScoreRow::TABLE.into(), ScoreRow::schema_id())]),
-            writer_profile: PROFILE.number,
+            ..new_action("evaluation.scores", VERSION, [schema::<ScoreRow>()])
         }
     }
 
@@ -317,7 +296,7 @@ impl Stage for Scores<'_> {
     }
 }
 
-/// The scores of predictions: each protocol on the whole benchmark, then on each category.
+/// Returns the scores of predictions: per protocol on the whole benchmark, then on each category.
 pub fn scores(benchmark: &str, model: ModelId, rows: &[PredictionRow]) -> Vec<ScoreRow> {
     let protocols: BTreeSet<&str> = rows.iter().map(|row| row.protocol.as_str()).collect();
     let categories: BTreeSet<Option<&str>> = rows.iter().filter_map(|row| row.category.as_deref()).map(Some).collect();
@@ -348,7 +327,7 @@ fn score(
     let answers: u64 = marks.values().map(|(_, n)| n).sum();
     let means: Vec<f64> = marks.values().map(|(sum, n)| sum / *n as f64).collect();
     let value = if means.is_empty() { 0.0 } else { means.iter().sum::<f64>() / means.len() as f64 };
-    // Of one answer an item the share has an exact theory; of several the items are resampled.
+    // With one answer per item the Wilson interval applies; with several, items are resampled.
     let interval = if answers == marks.len() as u64 {
         wilson(means.iter().filter(|mean| **mean > 0.5).count() as u64, answers)
     } else {

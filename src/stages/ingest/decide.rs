@@ -1,4 +1,4 @@
-//! Decide and assemble: the two steps of ingest that look at all entries at once, as stages of one shard each.
+//! The deciding and the assembling step of ingest, which see all entries at once: stages of one shard.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,51 +7,40 @@ use super::select::select;
 use super::{Increment, IngestOptions};
 use crate::ids::Digest;
 use crate::imaging::ThresholdError;
-use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput};
-use crate::store::{Action, ActionKey, Counts, Input, ObjectId, ObjectKind, Output, StageResult, Store, StoreError};
-use crate::tables::{ImageRow, Measurement, PROFILE, RejectRow, SourceRow, TableRow};
+use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, put_listing, schema};
+use crate::store::{Action, ActionKey, Counts, Input, ObjectId, Output, StageResult, Store};
+use crate::tables::{ImageRow, Measurement, RejectRow, SourceRow, TableRow};
 
-/// Version of what is decided.
+/// Version of the decisions.
 pub(super) const VERSION: u32 = 1;
 
-/// The stage whose results are tables of images.
+/// Name of the stage whose results are image tables.
 pub const INGEST: &str = "ingest";
 
-/// The stage that decides what becomes of entries.
+/// Name of the stage that decides about entries.
 pub(super) const DECIDE: &str = "ingest.decide";
-/// The role of the entries among its inputs.
+/// Role of the entries among its inputs.
 pub(super) const LISTING: &str = "listing";
 
-/// Whether an action made its table of images as the options and this program would.
+/// Whether an action is that of an image table made with these options by this version of the program.
 pub(super) fn is_made_by(action: &Action, options: &IngestOptions) -> bool {
-    let now = table_action(options, action.inputs.clone());
-    *action == now
+    *action == table_action(options, action.inputs.clone())
 }
 
-/// What is asked for a table of images of certain parts. The versions of the steps before it are among its parameters, so that
-/// a table of an older program is not added to but made anew.
+/// Returns the action of an image table made from these parts. Its parameters include the versions of the
+/// earlier steps, so that a table of an older program is replaced instead of extended.
 pub(super) fn table_action(options: &IngestOptions, inputs: Vec<Input>) -> Action {
     let mut parameters = options.parameters();
     let versions = [("decide", VERSION), ("measure", super::measure::VERSION), ("pack", super::pack::VERSION)];
     parameters.extend(versions.map(|(step, version)| (format!("{step}_version"), version.into())));
     Action {
-        stage: INGEST.into(),
-        stage_version: VERSION,
         parameters,
-        seed: 0,
         inputs,
-        model: None,
-        shard: BTreeMap::new(),
-        schemas: BTreeMap::from([
-            (ImageRow::TABLE.into(), ImageRow::schema_id()),
-            (RejectRow::TABLE.into(), RejectRow::schema_id()),
-            (SourceRow::TABLE.into(), SourceRow::schema_id()),
-        ]),
-        writer_profile: PROFILE.number,
+        ..new_action(INGEST, VERSION, [schema::<ImageRow>(), schema::<RejectRow>(), schema::<SourceRow>()])
     }
 }
 
-/// Decides what becomes of every entry of an increment; writes `sources` and `rejects`.
+/// Decides about every entry of an increment; writes `sources` and `rejects`.
 pub(super) struct DecideStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) before: &'a Increment,
@@ -68,9 +57,7 @@ impl<'a> DecideStage<'a> {
         entries: &'a [Entry],
         measured: &'a [StageResult],
     ) -> Result<Self, StageError> {
-        let listing = crate::canonical::to_canonical(entries).map_err(StoreError::from)?;
-        let listing = store.put_object(&listing, ObjectKind::Json)?;
-        Ok(Self { options, before, entries, listing, measured })
+        Ok(Self { options, before, entries, listing: put_listing(store, entries)?, measured })
     }
 }
 
@@ -78,26 +65,17 @@ impl Stage for DecideStage<'_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
-        "choosing images"
+        "selecting images"
     }
 
     fn action(&self, (): &()) -> Action {
-        let mut inputs = inputs_of(self.before.outputs(SourceRow::TABLE));
-        inputs.extend(self.measured.iter().flat_map(|m| inputs_of(&m.outputs)));
+        let outputs = self.measured.iter().flat_map(|m| &m.outputs);
+        let mut inputs = inputs(self.before.outputs(SourceRow::TABLE).iter().chain(outputs));
         inputs.push(Input { role: LISTING.into(), object: self.listing });
         Action {
-            stage: DECIDE.into(),
-            stage_version: VERSION,
             parameters: self.options.selection_parameters(),
-            seed: 0,
             inputs,
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([
-                (SourceRow::TABLE.into(), SourceRow::schema_id()),
-                (RejectRow::TABLE.into(), RejectRow::schema_id()),
-            ]),
-            writer_profile: PROFILE.number,
+            ..new_action(DECIDE, VERSION, [schema::<SourceRow>(), schema::<RejectRow>()])
         }
     }
 
@@ -108,27 +86,27 @@ impl Stage for DecideStage<'_> {
     fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let measured = read_measurements(runner.store, self.measured)?;
         let bits = self.options.near_duplicate_bits;
-        let rows = select(self.before.rows(), self.entries, &measured, bits).map_err(unsearchable)?;
+        let rows = select(self.before.rows(), self.entries, &measured, bits).map_err(bad_threshold)?;
         let rejects: Vec<RejectRow> = rows.iter().filter_map(reject_row).collect();
         let mut figures = BTreeMap::new();
         for reject in &rejects {
             *figures.entry(format!("rejected.{}", reject.reason)).or_insert(0) += 1;
         }
         let rows_in = rows.len() as u64;
-        let left_out = rejects.len() as u64;
+        let rejected = rejects.len() as u64;
         let mut outputs = vec![TableOutput::write_all(runner.store, rows)?];
         if !rejects.is_empty() {
             outputs.push(TableOutput::write_all(runner.store, rejects)?);
         }
         runner.progress.advance(rows_in);
-        let counts = Counts { rows_in, rows_out: rows_in - left_out, rejects: left_out };
+        let counts = Counts { rows_in, rows_out: rows_in - rejected, rejects: rejected };
         let mut upstream: Vec<ActionKey> = self.measured.iter().map(|m| m.action).collect();
         upstream.extend(self.before.key());
         Ok(ShardOutput { outputs, counts, figures, upstream })
     }
 }
 
-fn unsearchable(e: ThresholdError) -> StageError {
+fn bad_threshold(e: ThresholdError) -> StageError {
     StageError::Parameter { key: "ingest.near_duplicate_bits", problem: e.to_string() }
 }
 
@@ -153,7 +131,7 @@ fn reject_row(row: &SourceRow) -> Option<RejectRow> {
     })
 }
 
-/// Puts the tables of all increments side by side: the result that the `images` ref names. Makes no object.
+/// Lists the tables of all increments in one result, which the `images` ref names. Writes no object.
 pub(super) struct AssembleStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) before: &'a Increment,
@@ -162,7 +140,7 @@ pub(super) struct AssembleStage<'a> {
 }
 
 impl AssembleStage<'_> {
-    /// `images` first, then `rejects`, then `sources`; within each the earlier increments first.
+    /// Returns `images` first, then `rejects`, then `sources`; within each, earlier increments first.
     fn outputs(&self) -> Vec<Output> {
         let mut all: Vec<Output> = Vec::new();
         for table in [ImageRow::TABLE, RejectRow::TABLE, SourceRow::TABLE] {
@@ -178,11 +156,11 @@ impl Stage for AssembleStage<'_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
-        "assembling the table"
+        "assembling the image table"
     }
 
     fn action(&self, (): &()) -> Action {
-        table_action(self.options, inputs_of(&self.outputs()))
+        table_action(self.options, inputs(&self.outputs()))
     }
 
     fn units(&self, (): &()) -> u64 {
@@ -204,8 +182,4 @@ impl Stage for AssembleStage<'_> {
         runner.progress.advance(1);
         Ok(ShardOutput { outputs: self.outputs(), counts, figures, upstream })
     }
-}
-
-fn inputs_of(outputs: &[Output]) -> Vec<Input> {
-    outputs.iter().map(|o| Input { role: o.role.clone(), object: o.object }).collect()
 }

@@ -1,4 +1,4 @@
-//! Fetch: the bytes of blobs from where the scan found them, checked against their digests.
+//! The reader of blobs from the sources, which checks their digests.
 
 use std::collections::HashMap;
 
@@ -9,23 +9,23 @@ use super::scan::Origin;
 use crate::ids::Digest;
 use crate::stages::StageError;
 
-/// How many bytes of source files one shard holds in memory at a time, one blob at least.
+/// Maximum number of bytes of source files that one shard holds in memory; one blob at least.
 const GROUP_BYTES: u64 = 16 << 20;
-/// How many blobs one shard holds at a time.
+/// Maximum number of blobs that one shard holds in memory.
 const GROUP_BLOBS: usize = 64;
 
-/// Where blobs can be had on this machine.
+/// The locations of blobs on this machine.
 pub(super) struct Sources<'a> {
     pub(super) origins: &'a HashMap<Digest, Origin>,
-    /// The largest cell read from a Parquet file.
+    /// Maximum size of a cell of a Parquet file.
     pub(super) max_bytes: u64,
 }
 
 impl Sources<'_> {
-    /// Hands blobs over in order, a group at a time.
+    /// Reads blobs in order and passes them to `work` in groups.
     ///
     /// # Errors
-    /// [`StageError::SourceChanged`] names the sources whose bytes are gone or no longer what the scan found.
+    /// [`StageError::SourceChanged`] names the sources whose bytes are gone or have changed since the scan.
     pub(super) fn for_each_group(
         &self,
         blobs: &[(Digest, u64)],
@@ -42,11 +42,13 @@ impl Sources<'_> {
     }
 
     fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
-        // FileCells come from one reader, in order; files are read and everything is checked on all threads.
+        // Cells come from one reader, in order. Files are read, and all digests checked, on all threads.
         let found: Vec<(Digest, Option<Vec<u8>>)> = group
             .iter()
             .map(|(blob, _)| match self.origins.get(blob) {
-                Some(Origin::Cell { file, column, place }) => (*blob, cells.read(file, column.as_deref(), *place)),
+                Some(Origin::Cell { file, column, position }) => {
+                    (*blob, cells.read(file, column.as_deref(), *position))
+                }
                 _ => (*blob, None),
             })
             .collect();
@@ -59,15 +61,15 @@ impl Sources<'_> {
         Ok(fetched.into_iter().flatten().collect())
     }
 
-    /// The bytes of a blob, or the name of the source that no longer has them.
+    /// Returns the bytes of a blob, or the name of the source that no longer has them.
     fn check(&self, blob: Digest, cell: Option<Vec<u8>>) -> Result<(Digest, Vec<u8>), String> {
         let (bytes, path) = match (self.origins.get(&blob), cell) {
             (Some(Origin::File(path)), _) => (std::fs::read(path).ok(), path),
             (Some(Origin::Cell { file, .. }), cell) => (cell, file),
             (None, _) => return Err(blob.to_string()),
         };
-        let whole = bytes.filter(|bytes| Digest::of(bytes) == blob);
-        whole.map(|bytes| (blob, bytes)).ok_or_else(|| path.display().to_string())
+        let unchanged = bytes.filter(|bytes| Digest::of(bytes) == blob);
+        unchanged.map(|bytes| (blob, bytes)).ok_or_else(|| path.display().to_string())
     }
 }
 

@@ -1,7 +1,8 @@
-//! What is known of files that were read before: a note in the store's cache, so that an unchanged file is not read again.
+//! Fingerprints of source files in the store's cache, so that unchanged files are not read again.
 //!
-//! A file counts as unchanged when its size, inode, and times of modification and of status change are what they were. A
-//! file whose times are within [`RACY`] of the reading is not noted: it could change once more without its times showing it.
+//! A file counts as unchanged when its size, inode, modification time and status-change time are equal.
+//! A file that changed within [`RACY_MS`] before the scan is not cached: it could change once more
+//! without a visible change of its times.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -13,10 +14,10 @@ use crate::ids::Digest;
 use crate::stages::StageError;
 use crate::store::Store;
 
-/// How close to the reading a change may hide.
+/// Time in milliseconds within which a second change may be invisible.
 const RACY_MS: i128 = 2_000;
 
-/// What tells one state of a file from another.
+/// The state of a file, without its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     size: u64,
@@ -49,59 +50,60 @@ pub(super) struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// What the store knows of a source; nothing when it knows nothing or the note is damaged.
+    /// Loads the cached digests of a source; none where there is no cache entry or it is damaged.
     pub(super) fn load(store: &Store, root: &Path) -> Result<Self, StageError> {
-        let note = store.read_cache(note_key(root))?.unwrap_or_default();
-        let mut known = HashMap::with_capacity(note.len() / 128);
-        let mut rest = note.as_slice();
+        let bytes = store.read_cache(cache_key(root))?.unwrap_or_default();
+        let mut known = HashMap::with_capacity(bytes.len() / 128);
+        let mut rest = bytes.as_slice();
         while let Some((path, fingerprint, digest, is_parquet)) = read_line(&mut rest) {
             known.insert(path, (fingerprint, digest, is_parquet));
         }
         Ok(Self { known })
     }
 
-    /// The digest of a file that has not changed since it was read, and whether it is Parquet.
+    /// Returns the digest of a file that has not changed since it was read, and whether it is Parquet.
     pub(super) fn get(&self, path: &Path, now: Fingerprint) -> Option<(Digest, bool)> {
         self.known.get(path).filter(|(then, ..)| *then == now).map(|(_, digest, is_parquet)| (*digest, *is_parquet))
     }
 
-    /// Writes down what is known of a source that was looked at from `began_ms` on: a file that changed later than shortly before
-    /// that may have changed again since it was read.
+    /// Caches the digests of a source whose scan began at `began_ms`, except those of files that changed
+    /// shortly before or later.
     pub(super) fn save(
         store: &Store,
         root: &Path,
         began_ms: u64,
         files: impl Iterator<Item = (PathBuf, Fingerprint, Digest, bool)>,
     ) -> Result<(), StageError> {
-        let mut note = Vec::new();
+        let mut bytes = Vec::new();
         for (path, fingerprint, digest, is_parquet) in files.filter(|(_, f, ..)| f.is_settled(began_ms)) {
-            write_line(&mut note, &path, fingerprint, digest, is_parquet);
+            write_line(&mut bytes, &path, fingerprint, digest, is_parquet);
         }
-        store.write_cache(note_key(root), &note)?;
+        store.write_cache(cache_key(root), &bytes)?;
         Ok(())
     }
 
-    /// How many files are known.
+    /// Number of cached files.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 }
 
-/// The name of a source's note. The path is the host's own, and stays out of every action and result.
-fn note_key(root: &Path) -> Digest {
+/// Returns the cache key of a source. The path is a matter of this machine and part of no action or
+/// result.
+fn cache_key(root: &Path) -> Digest {
     Digest::derive("visplay 2026-11 file fingerprints v2", &[root.as_os_str().as_bytes()])
 }
 
-fn write_line(note: &mut Vec<u8>, path: &Path, f: Fingerprint, digest: Digest, is_parquet: bool) {
+fn write_line(bytes: &mut Vec<u8>, path: &Path, f: Fingerprint, digest: Digest, is_parquet: bool) {
     let path = path.as_os_str().as_bytes();
-    note.extend_from_slice(&(path.len() as u32).to_le_bytes());
-    note.extend_from_slice(path);
-    note.extend_from_slice(&f.size.to_le_bytes());
-    note.extend_from_slice(&f.inode.to_le_bytes());
-    note.extend_from_slice(&f.modified_ns.to_le_bytes());
-    note.extend_from_slice(&f.changed_ns.to_le_bytes());
-    note.extend_from_slice(digest.as_bytes());
-    note.push(u8::from(is_parquet));
+    bytes.extend_from_slice(&(path.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(path);
+    bytes.extend_from_slice(&f.size.to_le_bytes());
+    bytes.extend_from_slice(&f.inode.to_le_bytes());
+    bytes.extend_from_slice(&f.modified_ns.to_le_bytes());
+    bytes.extend_from_slice(&f.changed_ns.to_le_bytes());
+    bytes.extend_from_slice(digest.as_bytes());
+    bytes.push(u8::from(is_parquet));
 }
 
 fn read_line(rest: &mut &[u8]) -> Option<(PathBuf, Fingerprint, Digest, bool)> {
@@ -129,23 +131,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
-        let mut note = Vec::new();
+    fn written_lines_can_be_read() {
+        let mut bytes = Vec::new();
         let f = Fingerprint { size: 1, inode: 2, modified_ns: -3, changed_ns: 4 };
-        write_line(&mut note, Path::new("a/b\nc"), f, Digest::of(b"x"), true);
-        write_line(&mut note, Path::new(""), f, Digest::of(b"y"), false);
-        let mut rest = note.as_slice();
+        write_line(&mut bytes, Path::new("a/b\nc"), f, Digest::of(b"x"), true);
+        write_line(&mut bytes, Path::new(""), f, Digest::of(b"y"), false);
+        let mut rest = bytes.as_slice();
         assert_eq!(read_line(&mut rest), Some((PathBuf::from("a/b\nc"), f, Digest::of(b"x"), true)));
         assert_eq!(read_line(&mut rest), Some((PathBuf::new(), f, Digest::of(b"y"), false)));
         assert_eq!(read_line(&mut rest), None);
-        for cut in 0..note.len() {
-            let mut rest = &note[..cut];
+        for cut in 0..bytes.len() {
+            let mut rest = &bytes[..cut];
             while read_line(&mut rest).is_some() {}
         }
     }
 
     #[test]
-    fn a_fresh_file_is_not_trusted() {
+    fn a_recently_changed_file_is_not_cached() {
         let f = Fingerprint { size: 1, inode: 2, modified_ns: 5_000_000_000, changed_ns: 5_000_000_000 };
         assert!(!f.is_settled(6_000));
         assert!(f.is_settled(7_001));

@@ -1,25 +1,25 @@
-//! Increments: the table of images grows by one each time that new sources are ingested; earlier ones stand.
+//! Increments of the image table: each ingest of new sources adds one and leaves earlier ones unchanged.
 
 use std::collections::HashSet;
 
-use super::scan::{Entry, refusal};
+use super::scan::Entry;
 use super::{IMAGES, IngestOptions, decide, read_table};
 use crate::ids::Digest;
-use crate::stages::StageError;
+use crate::stages::{Rejection, StageError};
 use crate::store::{ActionKey, Output, Ref, StageResult, Store};
 use crate::tables::{SourceRow, TableRow};
 
-/// The table of images after some increment; empty before the first.
+/// The image table after an increment; empty before the first.
 #[derive(Debug, Default)]
 pub(super) struct Increment {
     result: Option<StageResult>,
-    /// Every entry decided so far, in the order of increments.
+    /// All entries decided so far, in the order of increments.
     rows: Vec<SourceRow>,
     by_table: std::collections::BTreeMap<String, Vec<Output>>,
 }
 
 impl Increment {
-    /// Reads what was decided up to a result.
+    /// Reads the decisions up to a result.
     pub(super) fn read(store: &Store, result: StageResult) -> Result<Self, StageError> {
         let mut rows = Vec::new();
         for output in result.outputs_of(SourceRow::TABLE) {
@@ -44,28 +44,28 @@ impl Increment {
         &self.rows
     }
 
-    /// The objects of a table.
+    /// Returns the objects of a table.
     pub(super) fn outputs(&self, table: &str) -> &[Output] {
         self.by_table.get(table).map_or(&[], Vec::as_slice)
     }
 
-    /// The entries that nothing was decided about yet.
+    /// Returns the entries that are not decided yet.
     pub(super) fn new_entries(&self, entries: &[Entry]) -> Vec<Entry> {
         let known: HashSet<Identity<'_>> = self.rows.iter().map(row_identity).collect();
         entries.iter().filter(|e| !known.contains(&entry_identity(e))).cloned().collect()
     }
 
-    /// The blobs that were met.
+    /// Returns the blobs of all decided entries.
     pub(super) fn blobs(&self) -> HashSet<Digest> {
         self.rows.iter().filter_map(|r| Some(r.image_id?.0)).collect()
     }
 }
 
-/// What makes an entry another entry: its name and its bytes, or its name and why it could not be read.
+/// The identity of an entry: its name and its bytes, or its name and the reason why it is unreadable.
 type Identity<'a> = (&'a str, Option<u64>, Option<Digest>, &'a str);
 
 fn entry_identity(e: &Entry) -> Identity<'_> {
-    let why = e.refusal.as_ref().map_or("", |r| r.reason.as_str());
+    let why = e.rejection.as_ref().map_or("", |r| r.reason.as_ref());
     (&e.label, e.row, e.blob, if e.blob.is_some() { "" } else { why })
 }
 
@@ -74,44 +74,45 @@ fn row_identity(r: &SourceRow) -> Identity<'_> {
     (&r.source, r.source_row, r.image_id.map(|id| id.0), if r.image_id.is_some() { "" } else { why })
 }
 
-/// The entry that a decided row was made from.
+/// Returns the entry of a decided row.
 fn entry_of(row: &SourceRow) -> Entry {
     let unread = row.image_id.is_none();
-    let why = || refusal(row.reason.as_deref().unwrap_or_default(), row.detail.as_deref().unwrap_or_default());
+    let rejection =
+        || Rejection::new(row.reason.clone().unwrap_or_default(), row.detail.as_deref().unwrap_or_default());
     Entry {
         label: row.source.clone(),
         row: row.source_row,
         blob: row.image_id.map(|id| id.0),
         bytes: row.size,
-        refusal: unread.then(why),
+        rejection: unread.then(rejection),
     }
 }
 
-/// The increments of an evolution that were made with the options of now, oldest first.
+/// The increments of an evolution that were made with the current options, oldest first.
 pub(super) struct History {
-    /// The newest ref, whatever its options.
+    /// The newest ref, made with any options.
     pub(super) head: Option<Ref>,
-    /// The refs of the increments that count.
+    /// The refs of the increments made with the current options.
     pub(super) refs: Vec<Ref>,
-    /// Images of earlier increments that do not count, since other options made them.
+    /// Number of images in the last table made with other options.
     pub(super) left_behind: u64,
 }
 
 impl History {
-    /// Reads the refs and finds where the options were last changed.
+    /// Reads the refs and finds the last change of the options.
     pub(super) fn read(store: &Store, evolution: &str, options: &IngestOptions) -> Result<Self, StageError> {
         let head = store.head(evolution, IMAGES)?;
         let mut refs: Vec<Ref> = Vec::new();
         let mut left_behind = 0;
         for r in store.restore_ref_sequence(evolution, IMAGES)? {
-            // A lost action cannot say otherwise; if it was another, making the increment again will show it.
+            // A lost action counts as equal; if it was different, recomputing the increment will show it.
             let same = store.action(r.result).map_or(true, |action| decide::is_made_by(&action, options));
             if !same {
                 refs.clear();
                 left_behind = store.result(r.result).ok().flatten().map_or(0, |result| result.rows_of("images"));
                 continue;
             }
-            // An increment that does not build on the one before it starts the table anew.
+            // An increment that does not build on the one before it starts a new table.
             let builds_on = |before: &Ref| {
                 store.result(r.result).ok().flatten().is_none_or(|result| result.upstream.contains(&before.result))
             };
@@ -127,8 +128,8 @@ impl History {
     }
 }
 
-/// Whether an increment and everything that it was made from is there.
-pub(super) fn is_whole(store: &Store, increment: ActionKey, before: Option<ActionKey>) -> Result<bool, StageError> {
+/// Whether the store has an increment and everything that it was computed from.
+pub(super) fn is_complete(store: &Store, increment: ActionKey, before: Option<ActionKey>) -> Result<bool, StageError> {
     let mut queue = vec![increment];
     let mut seen = HashSet::new();
     while let Some(key) = queue.pop() {
@@ -141,8 +142,8 @@ pub(super) fn is_whole(store: &Store, increment: ActionKey, before: Option<Actio
     Ok(true)
 }
 
-/// The entries of increment `i` of a chain, when it has to be made again: those of its listing, or of its own table, or, when both
-/// are lost, those of the sources that no other increment has.
+/// Returns the entries of increment `i` of a chain in order to recompute it: those of its listing, or of its
+/// own table, or, when both are lost, those of the sources that no other increment has.
 pub(super) fn entries_of(
     store: &Store,
     refs: &[Ref],
@@ -158,28 +159,29 @@ pub(super) fn entries_of(
         entries.sort();
         return Ok(entries);
     }
-    let mut left = before.new_entries(scanned);
+    let mut remaining = before.new_entries(scanned);
     for later in i + 1..refs.len() {
         let rows = own_rows(store, refs, later).unwrap_or_default();
         let theirs: HashSet<Identity<'_>> = rows.iter().map(row_identity).collect();
-        left.retain(|e| !theirs.contains(&entry_identity(e)));
+        remaining.retain(|e| !theirs.contains(&entry_identity(e)));
     }
-    Ok(left)
+    Ok(remaining)
 }
 
-/// The entries that an increment was decided over, as its decision read them.
+/// Returns the entries of an increment, from the listing that its decision read.
 fn listing(store: &Store, increment: &Ref) -> Option<Vec<Entry>> {
     listing_of(store, &store.result(increment.result).ok().flatten()?.upstream)
 }
 
-/// The same, by the results that the increment was made from.
+/// Returns the entries of an increment that was computed from these results.
 pub(super) fn listing_of(store: &Store, upstream: &[ActionKey]) -> Option<Vec<Entry>> {
     let decision = upstream.iter().find_map(|key| store.action(*key).ok().filter(|a| a.stage == decide::DECIDE))?;
     let listing = decision.inputs.iter().find(|input| input.role == decide::LISTING)?;
     serde_json::from_slice(&store.read_object(listing.object).ok()?).ok()
 }
 
-/// What increment `i` itself decided. Each increment adds one `sources` object, and every later result names it too.
+/// Returns the rows that increment `i` itself decided. Each increment adds one `sources` object, which
+/// every later result names too.
 fn own_rows(store: &Store, refs: &[Ref], i: usize) -> Option<Vec<SourceRow>> {
     refs[i..].iter().find_map(|r| {
         let result = store.result(r.result).ok().flatten()?;

@@ -1,5 +1,6 @@
-//! Measure: decodes every blob once and writes down what it is: format, size, orientation, perceptual hash, or why it is no
-//! image. A function of the bytes and the limits alone, so that no image is ever measured twice under the same limits.
+//! The measuring step of ingest: decodes every blob once and records format, size, orientation and
+//! perceptual hash, or why it is no image. Measurements depend only on the bytes and the limits, so no
+//! image is measured twice under the same limits.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +12,11 @@ use super::scan::Entry;
 use super::{IngestOptions, shard_ranges};
 use crate::ids::{Digest, ImageId};
 use crate::imaging::{self, DecodedImage, ImageError};
-use crate::stages::TableOutput;
-use crate::stages::{Runner, ShardOutput, Stage, StageError};
-use crate::store::{Action, Counts, Input, ObjectId, ObjectKind, Store};
-use crate::tables::{Measurement, PROFILE, TableRow};
+use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, put_listing, schema};
+use crate::store::{Action, Counts, Input, ObjectId, Store};
+use crate::tables::Measurement;
 
-/// Version of what measuring computes.
+/// Version of the measurements.
 pub(super) const VERSION: u32 = 1;
 
 /// The stage; see the module.
@@ -25,13 +25,13 @@ pub(super) struct MeasureStage<'a> {
     pub(super) sources: &'a Sources<'a>,
 }
 
-/// Blobs measured together.
+/// Blobs that are measured together.
 pub(super) struct Shard {
     blobs: Vec<(Digest, u64)>,
     listing: ObjectId,
 }
 
-/// Cuts the blobs that no earlier ingest met into shards and stores their listings.
+/// Splits the blobs that are new to the table into shards and stores their listings.
 pub(super) fn shards<'e>(
     store: &Store,
     options: &IngestOptions,
@@ -42,8 +42,7 @@ pub(super) fn shards<'e>(
         .into_par_iter()
         .map(|range| {
             let blobs = blobs[range].to_vec();
-            let listing = crate::canonical::to_canonical(&blobs).map_err(crate::store::StoreError::from)?;
-            Ok(Shard { listing: store.put_object(&listing, ObjectKind::Json)?, blobs })
+            Ok(Shard { listing: put_listing(store, &blobs)?, blobs })
         })
         .collect()
 }
@@ -58,19 +57,13 @@ impl Stage for MeasureStage<'_> {
     fn action(&self, shard: &Shard) -> Action {
         let limits = &self.options.limits;
         Action {
-            stage: "ingest.measure".into(),
-            stage_version: VERSION,
             parameters: BTreeMap::from([
                 ("max_bytes".into(), Value::from(limits.max_bytes)),
                 ("max_pixels".into(), Value::from(limits.max_pixels)),
                 ("max_aspect_ratio".into(), Value::from(limits.max_aspect_ratio)),
             ]),
-            seed: 0,
             inputs: vec![Input { role: "blobs".into(), object: shard.listing }],
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::from([(Measurement::TABLE.into(), Measurement::schema_id())]),
-            writer_profile: PROFILE.number,
+            ..new_action("ingest.measure", VERSION, [schema::<Measurement>()])
         }
     }
 

@@ -1,14 +1,14 @@
-//! Ingest: from folders of images and Parquet image datasets to the `images` table.
+//! The `ingest` stages: turn folders of images and Parquet image datasets into the `images` table.
 //!
-//! | step | module | a function of |
+//! | step | module | depends on |
 //! |---|---|---|
-//! | what is there | `scan` | the sources as they are now |
-//! | what each blob is | `measure` | its bytes and the limits |
-//! | which become images | `decide` (and `select`) | all entries, the measurements, what was decided before |
-//! | the table | `pack`, `assemble` | the decisions and the bytes |
+//! | scan the sources | `scan` | the sources as they are now |
+//! | measure each blob | `measure` | its bytes and the limits |
+//! | select images | `decide` (and `select`) | all entries, the measurements, earlier decisions |
+//! | write the table | `pack`, `decide` | the decisions and the bytes |
 //!
-//! Only the first step looks at names, times and paths. Ingesting again adds an increment with what is new; shards that
-//! exist are never made again, and decisions once made stand.
+//! Only the first step depends on names, times and paths. Ingesting again adds an increment with the new
+//! entries; existing shards are not recomputed, and decisions are never revised.
 
 mod decide;
 mod fetch;
@@ -43,23 +43,23 @@ pub use self::decide::INGEST;
 pub use self::preview::{IngestPreview, preview};
 pub use self::replay::replay_ingest;
 
-/// The name of the ref to the table of images.
+/// Name of the ref to the image table.
 pub const IMAGES: &str = "images";
 
-/// How often sources may change under the reading before ingest gives up.
-const PATIENCE: usize = 5;
+/// Number of retries after sources changed while they were read.
+const MAX_RETRIES: usize = 5;
 
-/// What decides which files become images and how they are stored.
+/// Options that decide which files become images and how they are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngestOptions {
-    /// What a file and its image may be.
+    /// Limits on a file and its image.
     pub limits: Limits,
-    /// The largest Hamming distance of perceptual hashes (0 to 16 of 64 bits) at which images count as the same; `None`:
-    /// only equal bytes do.
+    /// Maximum Hamming distance of the perceptual hashes of near duplicates (0 to 16 of 64 bits); `None`:
+    /// only files with equal bytes are duplicates.
     pub near_duplicate_bits: Option<u32>,
-    /// The most images of a shard.
+    /// Maximum number of images of a shard.
     pub shard_rows: usize,
-    /// A shard ends with the image that reaches this many bytes.
+    /// Size in bytes at which a shard ends, with the image that reaches it.
     pub shard_bytes: u64,
 }
 
@@ -81,60 +81,62 @@ impl IngestOptions {
     }
 }
 
-/// What to ingest into which evolution.
+/// The sources to ingest, and the evolution to ingest them into.
 #[derive(Debug, Clone)]
 pub struct IngestRequest<'a> {
-    /// The evolution whose `images` ref moves.
+    /// Evolution whose `images` ref moves.
     pub evolution: &'a str,
     /// Folders, image files and Parquet files.
     pub sources: &'a [PathBuf],
-    /// The image column of Parquet files; found when not given.
+    /// Image column of Parquet files; detected when not given.
     pub column: Option<&'a str>,
-    /// The options.
+    /// Options of the ingest.
     pub options: &'a IngestOptions,
 }
 
-/// What came of an ingest.
+/// The outcome of an ingest.
 #[derive(Debug)]
 pub struct IngestSummary {
-    /// The ref to the table of images as it is now.
+    /// The ref to the image table after the ingest.
     pub reference: Ref,
-    /// The table.
+    /// The image table.
     pub table: StageResult,
-    /// Entries of the sources.
+    /// Number of entries of the sources.
     pub entries: u64,
-    /// Files whose bytes had to be read to know them.
+    /// Number of files whose bytes had to be read.
     pub read: u64,
-    /// Entries that were new.
+    /// Number of new entries.
     pub new: u64,
-    /// Of the new ones, those that became images.
+    /// Number of new entries that became images.
     pub new_images: u64,
-    /// Of the new ones, those left out, by reason.
+    /// Number of new entries that were rejected, by reason.
     pub new_rejects: BTreeMap<String, u64>,
-    /// Shards that had to be made, those that were lost included.
-    pub shards_made: usize,
-    /// Of these, the ones that were lost.
-    pub shards_mended: usize,
-    /// Images of earlier ingests, under other options, that the table no longer has.
+    /// Number of shards computed, lost ones included.
+    pub shards_computed: usize,
+    /// Number of lost shards among them.
+    pub shards_rebuilt: usize,
+    /// Number of images of earlier ingests, under other options, that the table no longer has.
     pub left_behind: u64,
 }
 
 /// Ingests sources; see the module.
 ///
 /// # Errors
-/// A source that is not there, a store that cannot be written, or a wish to stop. Files that are no images are not errors but rows
-/// of the `rejects` table.
+/// A source does not exist, the store cannot be written to, or the command is interrupted. Files that are
+/// no images are not errors but rows of the `rejects` table.
 pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestSummary, StageError> {
-    let mut patience = PATIENCE;
+    let mut retries = MAX_RETRIES;
     loop {
         let scan = scan::scan(request.sources, scan_options(request), runner)?;
         let tried = ingest_scanned(request, &scan, runner);
         match tried {
-            Err(StageError::SourceChanged { labels }) if patience > 0 => {
-                patience -= 1;
-                runner.progress.say(&format!("{} changed while it was read; looking again", labels.join(", ")));
+            Err(StageError::SourceChanged { labels }) if retries > 0 => {
+                retries -= 1;
+                runner
+                    .progress
+                    .say(&format!("{} changed while it was read; scanning the sources again", labels.join(", ")));
             }
-            Ok(None) => runner.progress.say("another process ingested meanwhile; adding to its table"),
+            Ok(None) => runner.progress.say("another process has ingested at the same time; extending its table"),
             Ok(Some(ingested)) => return Ok(ingested),
             Err(e) => return Err(e),
         }
@@ -145,24 +147,24 @@ fn scan_options<'a>(request: &IngestRequest<'a>) -> ScanOptions<'a> {
     ScanOptions { max_bytes: request.options.limits.max_bytes, column: request.column }
 }
 
-/// Ingests what a scan found; `None` when another process moved the ref first.
+/// Ingests scanned sources; `None` when another process moved the ref first.
 fn ingest_scanned(
     request: &IngestRequest<'_>,
     scan: &Scan,
     runner: &Runner<'_>,
 ) -> Result<Option<IngestSummary>, StageError> {
-    let work = IngestAttempt { request, scan, runner };
+    let attempt = IngestAttempt { request, scan, runner };
     let history = History::read(runner.store, request.evolution, request.options)?;
-    let (before, mended) = work.mend(&history)?;
+    let (before, rebuilt) = attempt.rebuild_lost(&history)?;
     let new = before.new_entries(&scan.entries);
     if let (true, Some(table), Some(reference)) = (new.is_empty(), before.result(), history.refs.last()) {
-        work.show(table)?;
-        return Ok(Some(work.unchanged(table.clone(), reference.clone(), mended)));
+        attempt.show(table)?;
+        return Ok(Some(attempt.unchanged(table.clone(), reference.clone(), rebuilt)));
     }
-    let (table, decided, made) = work.append_increment(&before, &new)?;
+    let (table, decided, computed) = attempt.append_increment(&before, &new)?;
     if runner.dry_run {
         let action = Box::new(runner.store.action(table.action)?);
-        return Err(StageError::WouldRun { phase: "naming the table of images", missing: 1, shards: 1, action });
+        return Err(StageError::WouldRun { phase: "publishing the image table", missing: 1, shards: 1, action });
     }
     let advanced = runner.store.advance(request.evolution, IMAGES, history.head.as_ref(), table.action)?;
     let RefUpdate::Applied(reference) = advanced else { return Ok(None) };
@@ -172,18 +174,18 @@ fn ingest_scanned(
         new: new.len() as u64,
         new_images: decided.counts.rows_out,
         new_rejects: decided.figures.iter().filter_map(figures).collect(),
-        shards_made: mended + made,
-        shards_mended: mended,
+        shards_computed: rebuilt + computed,
+        shards_rebuilt: rebuilt,
         entries: scan.entries.len() as u64,
         read: scan.read as u64,
         left_behind: history.left_behind,
         table,
     };
-    work.show(&ingested.table)?;
+    attempt.show(&ingested.table)?;
     Ok(Some(ingested))
 }
 
-/// One try at ingesting what a scan found.
+/// One attempt to ingest scanned sources.
 struct IngestAttempt<'a> {
     request: &'a IngestRequest<'a>,
     scan: &'a Scan,
@@ -191,32 +193,29 @@ struct IngestAttempt<'a> {
 }
 
 impl IngestAttempt<'_> {
-    /// The table of earlier increments, with whatever was lost of it made again. Also the number of shards that this took.
-    fn mend(&self, history: &History) -> Result<(Increment, usize), StageError> {
+    /// Returns the table of earlier increments, after recomputing its lost parts, and the number of shards
+    /// that were recomputed.
+    fn rebuild_lost(&self, history: &History) -> Result<(Increment, usize), StageError> {
         let store = self.runner.store;
         let mut shards = 0;
-        let first_broken = self.first_broken(history)?;
-        let Some(broken) = first_broken else {
+        let Some(broken) = self.first_broken(history)? else {
             return match history.refs.last() {
                 Some(head) => Ok((self.read_increment(head)?, 0)),
                 None => Ok((Increment::default(), 0)),
             };
         };
         let mut before = match broken.checked_sub(1) {
-            Some(last_whole) => self.read_increment(&history.refs[last_whole])?,
+            Some(last_complete) => self.read_increment(&history.refs[last_complete])?,
             None => Increment::default(),
         };
         for (i, r) in history.refs.iter().enumerate().skip(broken) {
-            self.runner.progress.say(&format!("parts of {r} are gone; making them again"));
+            self.runner.progress.say(&format!("parts of {r} are lost; recomputing them"));
             let entries = increment::entries_of(store, &history.refs, i, &before, &self.scan.entries)?;
-            let (table, _, made) = self.append_increment(&before, &entries)?;
+            let (table, _, computed) = self.append_increment(&before, &entries)?;
             if table.action != r.result {
-                return Err(StageError::Conflict(format!(
-                    "parts of {r} are gone, and its sources are not what they were, so they cannot be made again; \
-                     give all of its sources as they were, or start another evolution (--evolution)"
-                )));
+                return Err(StageError::SourcesDiffer { table: r.to_string() });
             }
-            shards += made;
+            shards += computed;
             before = Increment::read(store, table)?;
         }
         Ok((before, shards))
@@ -225,7 +224,7 @@ impl IngestAttempt<'_> {
     fn first_broken(&self, history: &History) -> Result<Option<usize>, StageError> {
         let mut before = None;
         for (i, r) in history.refs.iter().enumerate() {
-            if !increment::is_whole(self.runner.store, r.result, before)? {
+            if !increment::is_complete(self.runner.store, r.result, before)? {
                 return Ok(Some(i));
             }
             before = Some(r.result);
@@ -234,11 +233,12 @@ impl IngestAttempt<'_> {
     }
 
     fn read_increment(&self, r: &Ref) -> Result<Increment, StageError> {
-        let missing = || StageError::Conflict(format!("the result of {r} is gone; run `visplay verify`"));
+        let missing = || StageError::Lost(format!("the result of {r}"));
         Increment::read(self.runner.store, self.runner.store.result(r.result)?.ok_or_else(missing)?)
     }
 
-    /// Makes the table that `entries` are added to. Also what was decided, and how many shards had to be made.
+    /// Extends the table with `entries`. Returns the new table, the result that decided, and the number of
+    /// shards computed.
     fn append_increment(
         &self,
         before: &Increment,
@@ -247,14 +247,14 @@ impl IngestAttempt<'_> {
         let (runner, options) = (self.runner, self.request.options);
         let sources = Sources { origins: &self.scan.origins, max_bytes: options.limits.max_bytes };
 
-        let mut met: HashSet<_> = before.blobs();
-        let unmet = entries.iter().filter(|e| e.refusal.is_none() && e.blob.is_some_and(|blob| met.insert(blob)));
-        let shards = measure::shards(runner.store, options, unmet)?;
+        let mut known: HashSet<_> = before.blobs();
+        let new = entries.iter().filter(|e| e.rejection.is_none() && e.blob.is_some_and(|blob| known.insert(blob)));
+        let shards = measure::shards(runner.store, options, new)?;
         let measured = runner.run(&MeasureStage { options, sources: &sources }, &shards)?;
 
         let decide = DecideStage::new(runner.store, options, before, entries, &measured.results)?;
         let mut decided = runner.run(&decide, &[()])?;
-        let made_deciding = decided.made;
+        let decided_shards = decided.computed;
         let decided = decided.results.remove(0);
         let rows = &decided.outputs[0];
         let decided_rows: Vec<tables::SourceRow> = read_table(runner.store, rows)?;
@@ -264,11 +264,11 @@ impl IngestAttempt<'_> {
 
         let assemble = AssembleStage { options, before, decided: &decided, packed: &packed.results };
         let mut table = runner.run(&assemble, &[()])?;
-        let made = measured.made + made_deciding + packed.made + table.made;
-        Ok((table.results.remove(0), decided, made))
+        let computed = measured.computed + decided_shards + packed.computed + table.computed;
+        Ok((table.results.remove(0), decided, computed))
     }
 
-    fn unchanged(&self, table: StageResult, reference: Ref, mended: usize) -> IngestSummary {
+    fn unchanged(&self, table: StageResult, reference: Ref, rebuilt: usize) -> IngestSummary {
         IngestSummary {
             reference,
             table,
@@ -277,8 +277,8 @@ impl IngestAttempt<'_> {
             new: 0,
             new_images: 0,
             new_rejects: BTreeMap::new(),
-            shards_made: mended,
-            shards_mended: mended,
+            shards_computed: rebuilt,
+            shards_rebuilt: rebuilt,
             left_behind: 0,
         }
     }
@@ -288,7 +288,7 @@ impl IngestAttempt<'_> {
     }
 }
 
-/// Lays out the files of a table of images for people, below `views/<evolution>/`.
+/// Links the files of an image table below `views/<evolution>/`, where people can read them.
 ///
 /// # Errors
 /// The store cannot be written to.
@@ -300,13 +300,13 @@ pub fn show(store: &Store, evolution: &str, table: &StageResult) -> Result<(), S
     Ok(())
 }
 
-/// Reads a table's object whole.
+/// Reads an object of a table.
 fn read_table<R: TableRow>(store: &Store, output: &Output) -> Result<Vec<R>, StageError> {
     let bytes = store.read_object(output.object)?;
     Ok(tables::read(output.object.name(), bytes::Bytes::from(bytes))?)
 }
 
-/// Cuts rows of given sizes into shards.
+/// Splits rows of given sizes into shards.
 fn shard_ranges(options: &IngestOptions, sizes: impl Iterator<Item = u64>) -> Vec<Range<usize>> {
     let (mut ranges, mut start, mut bytes, mut end) = (Vec::new(), 0, 0, 0);
     for size in sizes {

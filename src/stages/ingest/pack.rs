@@ -1,4 +1,5 @@
-//! Pack: writes the accepted images, original bytes and all, into shards of the `images` table.
+//! The packing step of ingest: writes the accepted images with their original bytes into shards of the
+//! `images` table.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +8,30 @@ use serde_json::Value;
 use super::fetch::Sources;
 use super::{IngestOptions, shard_ranges};
 use crate::ids::Digest;
-use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput};
+use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, schema};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectId, StoreError};
-use crate::tables::{ImageFile, ImageRow, PROFILE, SourceRow, TableRow};
+use crate::tables::{ImageFile, ImageRow, SourceRow};
 
-/// Version of what packing writes.
+/// Version of the packed tables.
 pub(super) const VERSION: u32 = 1;
 
 /// The stage; see the module.
 pub(super) struct PackStage<'a> {
     pub(super) sources: &'a Sources<'a>,
-    /// The rows that were decided, accepted ones and others.
+    /// Object with the decided rows, accepted and rejected ones.
     pub(super) decided: ObjectId,
-    /// The result that decided.
+    /// Key of the result that holds them.
     pub(super) selection: ActionKey,
 }
 
-/// Images packed together.
+/// Images that are packed together.
 pub(super) struct Shard<'a> {
     rows: Vec<&'a SourceRow>,
-    /// Its place among the accepted rows of `decided`.
+    /// Its range among the accepted rows of `decided`.
     range: std::ops::Range<usize>,
 }
 
-/// Cuts the accepted rows into shards.
+/// Splits the accepted rows into shards.
 pub(super) fn shards<'a>(options: &IngestOptions, decided: &'a [SourceRow]) -> Vec<Shard<'a>> {
     let accepted: Vec<&SourceRow> = decided.iter().filter(|row| row.reason.is_none()).collect();
     let ranges = shard_ranges(options, accepted.iter().map(|row| row.size));
@@ -46,18 +47,12 @@ impl<'a> Stage for PackStage<'a> {
 
     fn action(&self, shard: &Shard<'a>) -> Action {
         Action {
-            stage: "ingest.pack".into(),
-            stage_version: VERSION,
-            parameters: BTreeMap::new(),
-            seed: 0,
             inputs: vec![Input { role: "sources".into(), object: self.decided }],
-            model: None,
             shard: BTreeMap::from([
                 ("from".into(), Value::from(shard.range.start)),
                 ("to".into(), Value::from(shard.range.end)),
             ]),
-            schemas: BTreeMap::from([(ImageRow::TABLE.into(), ImageRow::schema_id())]),
-            writer_profile: PROFILE.number,
+            ..new_action("ingest.pack", VERSION, [schema::<ImageRow>()])
         }
     }
 

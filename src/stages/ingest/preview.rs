@@ -1,24 +1,24 @@
-//! IngestPreview: what ingest would do now, without doing it.
+//! The preview of an ingest: what it would do, without doing it.
 
 use super::increment::{self, History, Increment};
 use super::{IMAGES, IngestRequest, scan, scan_options};
 use crate::stages::{Runner, StageError};
 use crate::store::{ActionDifference, Ref};
 
-/// What an ingest would do.
+/// The difference between the newest image table and what an ingest would make.
 #[derive(Debug)]
 pub struct IngestPreview {
-    /// The newest table; `None` when there is none.
+    /// Ref of the newest table; `None` when there is none.
     pub last: Option<Ref>,
-    /// What differs in the options.
+    /// Differences in the options.
     pub differences: Vec<ActionDifference>,
-    /// Tables of which parts are gone.
+    /// Refs of tables that have lost parts.
     pub broken: Vec<Ref>,
-    /// Entries of the sources that the table does not know.
+    /// Labels of entries of the sources that the table does not have.
     pub new: Vec<String>,
 }
 
-/// Compares the options of now, and the sources given, with the newest table.
+/// Compares the options and the sources of a request with the newest table.
 ///
 /// # Errors
 /// Those of [`ingest`](super::ingest()).
@@ -32,12 +32,12 @@ pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Inges
     let history = History::read(store, request.evolution, request.options)?;
     let (mut broken, mut before) = (Vec::new(), None);
     for r in &history.refs {
-        if !increment::is_whole(store, r.result, before)? {
+        if !increment::is_complete(store, r.result, before)? {
             broken.push(r.clone());
         }
         before = Some(r.result);
     }
-    // What cannot be read is among the broken ones.
+    // An unreadable table is among the broken ones.
     let table = history.refs.last().and_then(|r| store.result(r.result).ok().flatten());
     let known = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
     let scan = scan::scan(request.sources, scan_options(request), runner)?;

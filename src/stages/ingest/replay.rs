@@ -1,4 +1,4 @@
-//! Again: makes a stored table of images once more, from the bytes and the listings that the store holds.
+//! The replay of a stored image table, from the bytes and the listings in the store.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,13 @@ use crate::stages::{Runner, StageError};
 use crate::store::{Action, StageResult, Store};
 use crate::tables::{ImageRow, TableRow};
 
-/// Makes the increments of a table of images again, oldest first, through `runner`; `stored` is the store that has them. The bytes of
-/// images come from the table itself; those of files that became no image, which no store keeps, from `sources` where these are
-/// still there. `scratch` takes files.
+/// Recomputes the increments of an image table, oldest first, through `runner`; `stored` is the store that
+/// has them. The bytes of images come from the table itself. A store does not keep the bytes of rejected
+/// files, so these come from those `sources` that still exist. `scratch` is a folder for temporary
+/// files.
 ///
 /// # Errors
-/// Bytes that are not to be had, or whatever keeps a step from being made.
+/// Bytes are not available, or a step fails.
 pub fn replay_ingest(
     stored: &Store,
     table: &StageResult,
@@ -25,23 +26,23 @@ pub fn replay_ingest(
     runner: &Runner<'_>,
 ) -> Result<(), StageError> {
     let options = options_of(&stored.action(table.action)?)?;
-    let there: Vec<PathBuf> = sources.iter().filter(|source| source.exists()).cloned().collect();
-    let request = IngestRequest { evolution: "again", sources: &there, column: None, options: &options };
-    let found = scan::scan(&there, super::scan_options(&request), runner)?;
+    let existing: Vec<PathBuf> = sources.iter().filter(|source| source.exists()).cloned().collect();
+    let request = IngestRequest { evolution: "again", sources: &existing, column: None, options: &options };
+    let found = scan::scan(&existing, super::scan_options(&request), runner)?;
     let origins = origins(stored, table, scratch, found.origins)?;
     let scan = Scan { origins, ..Scan::default() };
-    let work = IngestAttempt { request: &request, scan: &scan, runner };
+    let attempt = IngestAttempt { request: &request, scan: &scan, runner };
     let mut before = Increment::default();
     for table in chain(stored, table)? {
-        let lost = || StageError::Conflict(format!("the listing of the ingest {} is gone", table.action));
+        let lost = || StageError::Lost(format!("the listing of the ingest {}", table.action));
         let entries = listing_of(stored, &table.upstream).ok_or_else(lost)?;
-        work.append_increment(&before, &entries).map_err(without_bytes)?;
+        attempt.append_increment(&before, &entries).map_err(name_missing_sources)?;
         before = Increment::read(stored, table)?;
     }
     Ok(())
 }
 
-/// A table and those that it adds to, oldest first.
+/// Returns a table and those that it extends, oldest first.
 fn chain(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>, StageError> {
     let mut chain = vec![newest.clone()];
     while let Some(last) = chain.last() {
@@ -60,14 +61,14 @@ fn chain(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>, StageE
     Ok(chain)
 }
 
-/// Where the bytes of every blob can be had: of images, from files that are written for it.
+/// Returns the location of every blob's bytes; those of images are written to files of `scratch`.
 fn origins(
     store: &Store,
     table: &StageResult,
     scratch: &Path,
     mut origins: HashMap<crate::ids::Digest, Origin>,
 ) -> Result<HashMap<crate::ids::Digest, Origin>, StageError> {
-    let failed = |path: &Path, e: std::io::Error| StageError::Source { path: path.to_owned(), problem: e.to_string() };
+    let failed = |path: &Path, source| StageError::Read { path: path.to_owned(), source };
     let folder = scratch.join("blobs");
     std::fs::create_dir_all(&folder).map_err(|e| failed(&folder, e))?;
     for output in table.outputs_of(ImageRow::TABLE) {
@@ -80,13 +81,13 @@ fn origins(
     Ok(origins)
 }
 
-fn without_bytes(e: StageError) -> StageError {
+fn name_missing_sources(e: StageError) -> StageError {
     match e {
         StageError::SourceChanged { labels } => StageError::Parameter {
             key: "images",
             problem: format!(
-                "the store does not keep the bytes of files that became no image, such as {}; name the folders that were \
-                 ingested with --images",
+                "the store does not keep the bytes of rejected files, such as {}; pass the folders that were ingested \
+                 with --images",
                 labels.first().map_or("", String::as_str)
             ),
         },
@@ -94,11 +95,11 @@ fn without_bytes(e: StageError) -> StageError {
     }
 }
 
-/// The options that a table was made with.
+/// Returns the options that a table was made with.
 fn options_of(action: &Action) -> Result<IngestOptions, StageError> {
     let number = |key: &'static str| {
         let value = action.parameters.get(key).and_then(serde_json::Value::as_u64);
-        value.ok_or_else(|| StageError::Conflict(format!("an action of ingest has no {key}")))
+        value.ok_or_else(|| StageError::missing_part("an action of ingest", key))
     };
     let bits = action.parameters.get("near_duplicate_bits").and_then(serde_json::Value::as_u64);
     Ok(IngestOptions {

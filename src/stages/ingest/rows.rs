@@ -1,4 +1,4 @@
-//! Rows: the images inside Parquet files, as Hugging Face datasets have them.
+//! The scan of Parquet files for images, in the layouts of Hugging Face datasets.
 
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
@@ -6,56 +6,58 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fingerprints::Fingerprint;
-use super::scan::{Entry, Origin, Refusal, Scan, ScanOptions, refusal};
+use super::scan::{Entry, Origin, Scan, ScanOptions};
 use crate::ids::Digest;
-use crate::stages::{Runner, StageError};
+use crate::stages::{Rejection, Runner, StageError};
 use crate::store::StoreError;
 use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, ImportedBytes, ImportedImage};
 
-/// The largest page of a Parquet file that is read: each thread may hold one, whole.
+/// Maximum size of a page of a Parquet file; each thread may hold one page in memory.
 const PAGE_BYTES: usize = 128 << 20;
 
-/// Version of what is noted of a file: another reader may find other images.
-const NOTE_VERSION: u32 = 2;
+/// Version of the cache entry of a file; a reader that may find other images gets a new version.
+const CACHE_VERSION: u32 = 2;
 
-/// Where an image lies within its file.
+/// Position of an image within its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct CellPosition {
-    /// The row, from 0.
+    /// Row, from 0.
     pub(super) row: u64,
-    /// The place within the row's list of images, from 0; `None` where a row has one image.
+    /// Index within the row's list of images, from 0; `None` where a row has one image.
     pub(super) item: Option<usize>,
 }
 
-/// An image of a file, as far as its bytes say.
+/// An image of a file, before it is decoded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Cell {
-    place: CellPosition,
+    #[serde(rename = "place")]
+    position: CellPosition,
     blob: Option<Digest>,
     bytes: u64,
-    refusal: Option<Refusal>,
+    #[serde(rename = "refusal")]
+    rejection: Option<Rejection>,
 }
 
-/// What a file holds: its images, and what kept the rest from being read.
+/// The images of a file, and the reason why the rest could not be read.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct FileCells {
     cells: Vec<Cell>,
-    failure: Option<Refusal>,
+    failure: Option<Rejection>,
 }
 
-/// A Parquet file that the scan met.
+/// A Parquet file among the sources.
 #[derive(Clone, Copy)]
 pub(super) struct ParquetFile<'a> {
     pub(super) path: &'a Path,
     pub(super) label: &'a str,
-    /// The digest of its bytes.
+    /// Digest of its bytes.
     pub(super) digest: Digest,
-    /// Its state when they were read.
+    /// Its fingerprint when they were read.
     pub(super) state: Option<Fingerprint>,
 }
 
 impl ParquetFile<'_> {
-    /// What is read of the file now must be of the bytes that its digest was taken of.
+    /// Returns an error if the file has changed since its digest was computed.
     fn check_unchanged(&self) -> Result<(), StageError> {
         let now = self.path.metadata().ok().map(|meta| Fingerprint::of(&meta));
         if now.is_some() && now == self.state {
@@ -68,7 +70,8 @@ impl ParquetFile<'_> {
 /// Adds the images of a Parquet file to a scan. `alone` is whether the user named the file itself.
 ///
 /// # Errors
-/// A file named by the user that has no usable image column; a file met in a folder is a reject instead.
+/// The user named the file itself and it has no usable image column; such a file in a folder is
+/// rejected instead.
 pub(super) fn scan_rows(
     file: ParquetFile<'_>,
     options: ScanOptions<'_>,
@@ -77,30 +80,31 @@ pub(super) fn scan_rows(
     scan: &mut Scan,
 ) -> Result<(), StageError> {
     let ParquetFile { path, label, digest, .. } = file;
-    let found = match known_cells(digest, options, runner)? {
-        Some(found) => found,
+    let cells = match cached_cells(digest, options, runner)? {
+        Some(cells) => cells,
         None => match read_file(path, options, runner) {
-            Ok(found) => {
+            Ok(cells) => {
                 file.check_unchanged()?;
-                remember(&found, digest, options, runner);
-                found
+                cache_cells(&cells, digest, options, runner);
+                cells
             }
             Err(StageError::Source { problem, .. }) if !alone => {
-                FileCells { cells: Vec::new(), failure: Some(refusal("no_image_column", &problem)) }
+                FileCells { cells: Vec::new(), failure: Some(Rejection::new("no_image_column", &problem)) }
             }
             Err(e) => return Err(e),
         },
     };
-    for cell in found.cells {
-        let label = cell.place.item.map_or_else(|| label.to_owned(), |item| format!("{label}#{item}"));
-        let place = cell.place;
-        let entry = Entry { label, row: Some(place.row), blob: cell.blob, bytes: cell.bytes, refusal: cell.refusal };
+    for cell in cells.cells {
+        let label = cell.position.item.map_or_else(|| label.to_owned(), |item| format!("{label}#{item}"));
+        let position = cell.position;
+        let entry =
+            Entry { label, row: Some(position.row), blob: cell.blob, bytes: cell.bytes, rejection: cell.rejection };
         let column = options.column.map(str::to_owned);
-        scan.push_row(entry, Origin::Cell { file: path.to_owned(), column, place });
+        scan.push_row(entry, Origin::Cell { file: path.to_owned(), column, position });
     }
-    if let Some(failure) = found.failure {
+    if let Some(failure) = cells.failure {
         let bytes = path.metadata().map_or(0, |m| m.len());
-        scan.push_refused(Entry { label: label.to_owned(), row: None, blob: None, bytes, refusal: Some(failure) });
+        scan.push_rejected(Entry { label: label.to_owned(), row: None, blob: None, bytes, rejection: Some(failure) });
     }
     Ok(())
 }
@@ -145,8 +149,9 @@ fn is_about_columns(e: &ImportError) -> bool {
     )
 }
 
-/// Why a file, or the rest of it, gives no images. The host's path stays out: the reject names the file.
-fn failure(file: &Path, e: &ImportError) -> Refusal {
+/// Returns the reason why a file, or the rest of it, gives no images. The path is left out of the text,
+/// since the rejected row names the file.
+fn failure(file: &Path, e: &ImportError) -> Rejection {
     let reason = match e {
         ImportError::Open { .. } => "unreadable",
         ImportError::LargePage { .. } => "too_large",
@@ -154,51 +159,56 @@ fn failure(file: &Path, e: &ImportError) -> Refusal {
     };
     let text = e.to_string();
     let own_name = format!("{}: ", file.display());
-    refusal(reason, text.strip_prefix(&own_name).unwrap_or(&text))
+    Rejection::new(reason, text.strip_prefix(&own_name).unwrap_or(&text))
 }
 
 fn cell(image: ImportedImage) -> Cell {
-    let place = CellPosition { row: image.row, item: image.item };
+    let position = CellPosition { row: image.row, item: image.item };
     match image.bytes {
         ImportedBytes::Bytes(bytes) => {
-            Cell { place, blob: Some(Digest::of(&bytes)), bytes: bytes.len() as u64, refusal: None }
+            Cell { position, blob: Some(Digest::of(&bytes)), bytes: bytes.len() as u64, rejection: None }
         }
         ImportedBytes::Null => {
-            Cell { place, blob: None, bytes: 0, refusal: Some(refusal("empty", "the row has no image")) }
+            Cell { position, blob: None, bytes: 0, rejection: Some(Rejection::new("empty", "the row has no image")) }
         }
         ImportedBytes::TooLarge(n) => {
-            let why = refusal("too_large", &format!("{n} bytes, more than max_bytes"));
-            Cell { place, blob: None, bytes: n as u64, refusal: Some(why) }
+            let why = Rejection::new("too_large", &format!("{n} bytes, more than max_bytes"));
+            Cell { position, blob: None, bytes: n as u64, rejection: Some(why) }
         }
     }
 }
 
-/// The note on what a file holds: a function of its bytes, the column and the limit.
-fn note_key(digest: Digest, options: ScanOptions<'_>) -> Digest {
+/// Returns the cache key of a file's images: a function of its bytes, the column and the limits.
+fn cache_key(digest: Digest, options: ScanOptions<'_>) -> Digest {
     let column = options.column.map_or_else(|| vec![0], |c| [&[1], c.as_bytes()].concat());
     let max_bytes = options.max_bytes.to_le_bytes();
-    let reader = [NOTE_VERSION.to_le_bytes(), (PAGE_BYTES as u32).to_le_bytes()].concat();
+    let reader = [CACHE_VERSION.to_le_bytes(), (PAGE_BYTES as u32).to_le_bytes()].concat();
     Digest::derive("visplay 2026-11 cells of a Parquet file", &[digest.as_bytes(), &column, &max_bytes, &reader])
 }
 
-fn known_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Option<FileCells>, StageError> {
-    let note = runner.store.read_cache(note_key(digest, options))?;
+fn cached_cells(
+    digest: Digest,
+    options: ScanOptions<'_>,
+    runner: &Runner<'_>,
+) -> Result<Option<FileCells>, StageError> {
+    let note = runner.store.read_cache(cache_key(digest, options))?;
     Ok(note.and_then(|note| serde_json::from_slice(&note).ok()))
 }
 
-/// Notes what a file holds, if that is a function of its bytes: a file that could not be opened may be opened next time.
-fn remember(found: &FileCells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) {
+/// Caches the images of a file, unless it could not be opened, which may change.
+fn cache_cells(found: &FileCells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) {
     if found.failure.as_ref().is_some_and(|f| f.reason == "unreadable") {
         return;
     }
     let note = crate::canonical::to_canonical(found).map_err(StoreError::from);
-    if let Err(e) = note.and_then(|note| runner.store.write_cache(note_key(digest, options), &note)) {
-        runner.progress.say(&format!("the rows will be read again next time: {e}"));
+    if let Err(e) = note.and_then(|note| runner.store.write_cache(cache_key(digest, options), &note)) {
+        runner
+            .progress
+            .say(&format!("cannot cache the rows of a Parquet file, so they will be read again next time: {e}"));
     }
 }
 
-/// Reads cells of Parquet files one after the other. As long as the places asked for lie behind each other in one file, that file
-/// is read once.
+/// Reads cells of Parquet files. Reads in ascending order of position pass over a file only once.
 pub(super) struct CellReader {
     max_bytes: u64,
     open: Option<OpenFile>,
@@ -215,19 +225,19 @@ impl CellReader {
         Self { max_bytes, open: None }
     }
 
-    /// The bytes at a place; `None` when they are not there (any more): whoever needs them sees that the source has changed.
-    pub(super) fn read(&mut self, path: &Path, column: Option<&str>, place: CellPosition) -> Option<Vec<u8>> {
+    /// Returns the bytes at a position; `None` when they are not there, since the source has changed.
+    pub(super) fn read(&mut self, path: &Path, column: Option<&str>, position: CellPosition) -> Option<Vec<u8>> {
         let is_behind = |open: &mut OpenFile| {
-            open.path == path && matches!(open.images.peek(), Some(Ok(next)) if place_of(next) <= place)
+            open.path == path && matches!(open.images.peek(), Some(Ok(next)) if position_of(next) <= position)
         };
         if !self.open.as_mut().is_some_and(is_behind) {
-            let images = ImportFile::open(path, column, limits(self.max_bytes)).ok()?.rows_in(place.row..u64::MAX);
+            let images = ImportFile::open(path, column, limits(self.max_bytes)).ok()?.rows_in(position.row..u64::MAX);
             self.open = Some(OpenFile { path: path.to_owned(), images: images.peekable() });
         }
         let open = self.open.as_mut()?;
-        while let Some(image) = open.images.next_if(|image| image.as_ref().is_ok_and(|i| place_of(i) <= place)) {
+        while let Some(image) = open.images.next_if(|image| image.as_ref().is_ok_and(|i| position_of(i) <= position)) {
             let image = image.ok()?;
-            if place_of(&image) == place {
+            if position_of(&image) == position {
                 return if let ImportedBytes::Bytes(bytes) = image.bytes { Some(bytes) } else { None };
             }
         }
@@ -235,6 +245,6 @@ impl CellReader {
     }
 }
 
-fn place_of(image: &ImportedImage) -> CellPosition {
+fn position_of(image: &ImportedImage) -> CellPosition {
     CellPosition { row: image.row, item: image.item }
 }

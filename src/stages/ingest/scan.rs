@@ -1,8 +1,8 @@
-//! Scan: what the sources hold now, as labels and digests, before anything is decoded.
+//! The scan of the sources: labels and digests of their entries, before anything is decoded.
 //!
-//! A label is an entry's name within its source: the path relative to the source folder, `/` between parts; an entry of a
-//! Parquet file has its row beside it. It does not say where the source lies, so that the same folder elsewhere gives
-//! the same table.
+//! A label is an entry's name within its source: the path relative to the source folder, with `/`
+//! between parts; an entry of a Parquet file also has a row. The location of the source is not part of
+//! it, so a moved folder gives the same table.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -16,64 +16,56 @@ use walkdir::WalkDir;
 use super::fingerprints::{Fingerprint, Fingerprints};
 use super::rows;
 use crate::ids::Digest;
-use crate::stages::{Runner, StageError};
+use crate::stages::{Rejection, Runner, StageError};
 use crate::store::now_ms;
 
-/// An entry of the sources, without where it lies: what the ingest of it depends on.
+/// An entry of the sources, without its location: everything that its ingest depends on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// The name within the source.
+    /// Name within the source.
     pub(super) label: String,
-    /// The row, for an entry of a Parquet file.
+    /// Row, for an entry of a Parquet file.
     pub(super) row: Option<u64>,
-    /// The digest of its bytes; `None` when they could not be read.
+    /// Digest of its bytes; `None` when they could not be read.
     pub(super) blob: Option<Digest>,
-    /// The number of its bytes.
+    /// Number of its bytes.
     pub(super) bytes: u64,
-    /// Why it was not read.
-    pub(super) refusal: Option<Refusal>,
+    /// Reason why it was not read.
+    #[serde(rename = "refusal")]
+    pub(super) rejection: Option<Rejection>,
 }
 
 impl Entry {
-    /// Its name for people.
+    /// Returns its name for messages.
     pub(super) fn shown(&self) -> String {
         crate::tables::shown_source(&self.label, self.row)
     }
 }
 
-/// Why an entry was left out before its bytes were looked at.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Refusal {
-    /// The reason's code in the `rejects` table.
-    pub(super) reason: String,
-    /// The particulars.
-    pub(super) detail: String,
-}
-
-/// Where the bytes of a blob can be had on this machine.
+/// Location of a blob's bytes on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A file.
     File(PathBuf),
     /// A cell of a Parquet file.
     Cell {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// The column, when the user named it.
+        /// Name of the column, when the user gave it.
         column: Option<String>,
-        /// Where in it.
-        place: rows::CellPosition,
+        /// Position in the column.
+        position: rows::CellPosition,
     },
 }
 
-/// What the sources hold.
+/// The content of the sources.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// Every entry, sorted by label, row and digest.
     pub(super) entries: Vec<Entry>,
-    /// Where each blob can be had.
+    /// Location of each blob.
     pub(super) origins: HashMap<Digest, Origin>,
-    /// Files whose bytes had to be read.
+    /// Number of files whose bytes had to be read.
     pub(super) read: usize,
 }
 
@@ -85,33 +77,33 @@ impl Scan {
         self.entries.push(entry);
     }
 
-    /// Puts entries into the order that every later step keeps.
+    /// Sorts the entries into the order that all later steps keep.
     fn sort(&mut self) {
         self.entries.par_sort();
     }
 }
 
-/// What a scan is told.
+/// Options of a scan.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScanOptions<'a> {
-    /// Files larger than this are not read.
+    /// Maximum size of a file to read.
     pub(super) max_bytes: u64,
-    /// The image column of Parquet sources; found when not given.
+    /// Image column of Parquet sources; detected when not given.
     pub(super) column: Option<&'a str>,
 }
 
-/// A file met on the walk.
+/// A file that the walk over a source came to.
 struct WalkedEntry {
     /// Path relative to the source.
     relative: PathBuf,
     path: PathBuf,
-    state: Result<(Fingerprint, u64), Refusal>,
+    state: Result<(Fingerprint, u64), Rejection>,
 }
 
-/// A file whose bytes are known.
+/// A file whose digest is known.
 struct DigestedFile {
-    met: WalkedEntry,
-    content: Result<FileContent, Refusal>,
+    entry: WalkedEntry,
+    content: Result<FileContent, Rejection>,
 }
 
 struct FileContent {
@@ -123,7 +115,7 @@ struct FileContent {
 /// Scans sources: folders, image files, Parquet files.
 ///
 /// # Errors
-/// A source that does not exist or cannot be opened; files below a folder become refusals instead.
+/// A source does not exist or cannot be opened; files below a folder are rejected instead.
 pub(super) fn scan(sources: &[PathBuf], options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Scan, StageError> {
     let mut scan = Scan::default();
     for source in sources {
@@ -152,18 +144,18 @@ fn scan_source(
         root.read_dir().map_err(refuse)?;
     }
     let began_ms = now_ms();
-    let known = Fingerprints::load(runner.store, &root)?;
-    let met = if is_folder { walk(&root, store.as_deref()) } else { vec![lone_file(source, &root)] };
+    let cached = Fingerprints::load(runner.store, &root)?;
+    let entries = if is_folder { walk(&root, store.as_deref()) } else { vec![single_file(source, &root)] };
     runner.interrupt.check()?;
-    let files = read_all(met, &known, options, runner)?;
-    remember(&files, &known, &root, began_ms, runner)?;
+    let files = read_all(entries, &cached, options, runner)?;
+    remember(&files, &cached, &root, began_ms, runner)?;
     for file in files {
         add_file(file, options, !is_folder, runner, scan)?;
     }
     Ok(())
 }
 
-/// Every entry below a folder that is not a folder, the store itself left out.
+/// Returns every file below a folder, without the store itself.
 fn walk(root: &Path, store: Option<&Path>) -> Vec<WalkedEntry> {
     let walk = WalkDir::new(root).follow_links(true).into_iter();
     let outside_store = walk.filter_entry(|e| !(e.file_type().is_dir() && is_within(e.path(), store)));
@@ -171,12 +163,12 @@ fn walk(root: &Path, store: Option<&Path>) -> Vec<WalkedEntry> {
         .filter_map(|item| match item {
             Ok(item) if item.file_type().is_dir() => None,
             Ok(item) => Some(stat_entry(root, item.into_path())),
-            Err(e) => Some(refused(root, &e)),
+            Err(e) => Some(unwalkable(root, &e)),
         })
         .collect()
 }
 
-/// Whether a folder lies within the store in use, by whatever way it was reached: what that holds is not a source of it.
+/// Whether a folder is inside the open store, also through symbolic links.
 fn is_within(folder: &Path, store: Option<&Path>) -> bool {
     store.is_some_and(|store| folder.canonicalize().is_ok_and(|folder| folder.starts_with(store)))
 }
@@ -184,8 +176,8 @@ fn is_within(folder: &Path, store: Option<&Path>) -> bool {
 fn stat_entry(root: &Path, path: PathBuf) -> WalkedEntry {
     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
     let state = match std::fs::metadata(&path) {
-        // Opening a pipe would wait for ever, and a device has no end.
-        Ok(meta) if !meta.is_file() => Err(refusal("not_a_file", "it is a pipe, socket or device")),
+        // Opening a pipe would block forever, and a device has no end.
+        Ok(meta) if !meta.is_file() => Err(Rejection::new("not_a_file", "it is a pipe, socket or device")),
         Ok(meta) => Ok(state_of(&meta)),
         Err(e) => Err(unreadable(&e)),
     };
@@ -196,43 +188,43 @@ fn state_of(meta: &Metadata) -> (Fingerprint, u64) {
     (Fingerprint::of(meta), meta.len())
 }
 
-fn refused(root: &Path, e: &walkdir::Error) -> WalkedEntry {
+fn unwalkable(root: &Path, e: &walkdir::Error) -> WalkedEntry {
     let path = e.path().unwrap_or(root).to_owned();
     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
-    let refusal = match (e.loop_ancestor(), e.io_error()) {
-        (Some(_), _) => refusal("symlink_loop", "the link leads to a folder that it lies in"),
+    let rejection = match (e.loop_ancestor(), e.io_error()) {
+        (Some(_), _) => Rejection::new("symlink_loop", "the link leads to a folder that it lies in"),
         (None, Some(io)) if io.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
-            refusal("unreadable", "the symbolic link leads nowhere")
+            Rejection::new("unreadable", "the symbolic link leads nowhere")
         }
         (None, Some(io)) => unreadable(io),
-        (None, None) => refusal("unreadable", "it cannot be listed"),
+        (None, None) => Rejection::new("unreadable", "it cannot be listed"),
     };
-    WalkedEntry { relative, path, state: Err(refusal) }
+    WalkedEntry { relative, path, state: Err(rejection) }
 }
 
-fn lone_file(source: &Path, root: &Path) -> WalkedEntry {
+fn single_file(source: &Path, root: &Path) -> WalkedEntry {
     let name = source.file_name().map_or_else(|| PathBuf::from("file"), PathBuf::from);
     WalkedEntry { relative: name, ..stat_entry(Path::new("/"), root.to_owned()) }
 }
 
-/// Digests of all files, those that did not change taken from what is known.
+/// Returns the digests of all files; those of unchanged files are taken from the cache.
 fn read_all(
-    met: Vec<WalkedEntry>,
-    known: &Fingerprints,
+    entries: Vec<WalkedEntry>,
+    cached: &Fingerprints,
     options: ScanOptions<'_>,
     runner: &Runner<'_>,
 ) -> Result<Vec<DigestedFile>, StageError> {
-    runner.progress.begin("reading sources", met.len() as u64);
-    let files = met
+    runner.progress.begin("reading sources", entries.len() as u64);
+    let files = entries
         .into_par_iter()
-        .map(|met| {
+        .map(|entry| {
             runner.interrupt.check()?;
-            let content = match &met.state {
-                Err(refusal) => Err(refusal.clone()),
-                Ok((fingerprint, bytes)) => read_one(&met, *fingerprint, *bytes, known, options),
+            let content = match &entry.state {
+                Err(rejection) => Err(rejection.clone()),
+                Ok((fingerprint, bytes)) => read_one(&entry, *fingerprint, *bytes, cached, options),
             };
             runner.progress.advance(1);
-            Ok(DigestedFile { met, content })
+            Ok(DigestedFile { entry, content })
         })
         .collect();
     runner.progress.end();
@@ -240,34 +232,35 @@ fn read_all(
 }
 
 fn read_one(
-    met: &WalkedEntry,
+    entry: &WalkedEntry,
     fingerprint: Fingerprint,
     bytes: u64,
-    known: &Fingerprints,
+    cached: &Fingerprints,
     options: ScanOptions<'_>,
-) -> Result<FileContent, Refusal> {
-    // Whether a file is too large must not depend on whether it was read before, so that both ways end at the same digests.
+) -> Result<FileContent, Rejection> {
+    // The size limit applies to cached files too, so that a cache does not change the result.
     let is_allowed = |is_parquet| {
         if bytes <= options.max_bytes || is_parquet {
             return Ok(());
         }
-        Err(refusal("too_large", &format!("{bytes} bytes, the limit is {}", options.max_bytes)))
+        Err(Rejection::new("too_large", &format!("{bytes} bytes, the limit is {}", options.max_bytes)))
     };
-    if let Some((digest, is_parquet)) = known.get(&met.relative, fingerprint) {
+    if let Some((digest, is_parquet)) = cached.get(&entry.relative, fingerprint) {
         is_allowed(is_parquet)?;
         return Ok(FileContent { digest, is_parquet, was_read: false });
     }
-    let mut file = File::open(&met.path).map_err(|e| unreadable(&e))?;
+    let mut file = File::open(&entry.path).map_err(|e| unreadable(&e))?;
     let mut buffer = [0; 1 << 16];
     let start = read_some(&mut file, &mut buffer).map_err(|e| unreadable(&e))?;
-    // What a file is, its content says and not its name.
+    // The content decides the file type, not the name.
     let is_parquet = buffer[..start].starts_with(b"PAR1");
     is_allowed(is_parquet)?;
     let digest = digest_file(file, &mut buffer, start, fingerprint).map_err(|e| unreadable(&e))?;
     Ok(FileContent { digest, is_parquet, was_read: true })
 }
 
-/// The digest of a file that does not change meanwhile. The first `start` bytes are in the buffer already.
+/// Returns the digest of a file, or an error if it changes meanwhile. The first `start` bytes are in the
+/// buffer already.
 fn digest_file(mut file: File, buffer: &mut [u8], start: usize, before: Fingerprint) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut n = start;
@@ -281,7 +274,7 @@ fn digest_file(mut file: File, buffer: &mut [u8], start: usize, before: Fingerpr
     Ok(Digest::from(hasher.finalize()))
 }
 
-/// The next bytes of a file; none at its end.
+/// Reads the next bytes of a file; none at its end.
 fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match file.read(buffer) {
@@ -291,26 +284,28 @@ fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Notes the digests of the files read, unless nothing is new.
+/// Caches the digests of the files, unless all of them are in the cache already.
 fn remember(
     files: &[DigestedFile],
-    known: &Fingerprints,
+    cached: &Fingerprints,
     root: &Path,
     began_ms: u64,
     runner: &Runner<'_>,
 ) -> Result<(), StageError> {
     let all_known = files.iter().all(|f| f.content.as_ref().is_ok_and(|c| !c.was_read));
-    if all_known && files.len() == known.len() {
+    if all_known && files.len() == cached.len() {
         return Ok(());
     }
-    let lines = files.iter().filter_map(|f| match (&f.met.state, &f.content) {
+    let lines = files.iter().filter_map(|f| match (&f.entry.state, &f.content) {
         (Ok((fingerprint, _)), Ok(content)) => {
-            Some((f.met.relative.clone(), *fingerprint, content.digest, content.is_parquet))
+            Some((f.entry.relative.clone(), *fingerprint, content.digest, content.is_parquet))
         }
         _ => None,
     });
     if let Err(e) = Fingerprints::save(runner.store, root, began_ms, lines) {
-        runner.progress.say(&format!("the files will be read again next time: {e}"));
+        runner
+            .progress
+            .say(&format!("cannot cache the digests of the source files, so they will be read again next time: {e}"));
     }
     Ok(())
 }
@@ -322,19 +317,19 @@ fn add_file(
     runner: &Runner<'_>,
     scan: &mut Scan,
 ) -> Result<(), StageError> {
-    let label = label(&file.met.relative);
-    let bytes = file.met.state.as_ref().map_or(0, |(_, bytes)| *bytes);
+    let label = label(&file.entry.relative);
+    let bytes = file.entry.state.as_ref().map_or(0, |(_, bytes)| *bytes);
     match file.content {
-        Err(refusal) => scan.push(Entry { label, row: None, blob: None, bytes, refusal: Some(refusal) }, None),
+        Err(rejection) => scan.push(Entry { label, row: None, blob: None, bytes, rejection: Some(rejection) }, None),
         Ok(content) => {
             scan.read += usize::from(content.was_read);
             if content.is_parquet {
-                let state = file.met.state.as_ref().ok().map(|(fingerprint, _)| *fingerprint);
-                let found = rows::ParquetFile { path: &file.met.path, label: &label, digest: content.digest, state };
+                let state = file.entry.state.as_ref().ok().map(|(fingerprint, _)| *fingerprint);
+                let found = rows::ParquetFile { path: &file.entry.path, label: &label, digest: content.digest, state };
                 return rows::scan_rows(found, options, alone, runner, scan);
             }
-            let entry = Entry { label, row: None, blob: Some(content.digest), bytes, refusal: None };
-            scan.push(entry, Some(Origin::File(file.met.path)));
+            let entry = Entry { label, row: None, blob: Some(content.digest), bytes, rejection: None };
+            scan.push(entry, Some(Origin::File(file.entry.path)));
         }
     }
     Ok(())
@@ -347,12 +342,12 @@ impl Scan {
     }
 
     /// Adds an entry without bytes.
-    pub(super) fn push_refused(&mut self, entry: Entry) {
+    pub(super) fn push_rejected(&mut self, entry: Entry) {
         self.push(entry, None);
     }
 }
 
-/// A relative path as a label. Bytes that are not UTF-8 are written `%XX`.
+/// Returns a relative path as a label. Bytes that are not UTF-8 are written `%XX`.
 fn label(relative: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt;
@@ -366,15 +361,11 @@ fn label(relative: &Path) -> String {
     text
 }
 
-pub(super) fn refusal(reason: &str, detail: &str) -> Refusal {
-    Refusal { reason: reason.to_owned(), detail: detail.to_owned() }
+fn unreadable(e: &io::Error) -> Rejection {
+    Rejection::new("unreadable", &plain(e))
 }
 
-fn unreadable(e: &io::Error) -> Refusal {
-    refusal("unreadable", &plain(e))
-}
-
-/// An error of the system without its number, which differs between systems.
+/// Returns an I/O error without its number, which differs between systems.
 fn plain(e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::NotFound => "there is no such file".into(),
@@ -390,7 +381,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
-    fn a_label_is_text_whatever_the_name() {
+    fn labels_are_text_for_any_file_name() {
         assert_eq!(label(Path::new("a/b c.png")), "a/b c.png");
         assert_eq!(label(Path::new(OsStr::from_bytes(b"a/\xff\xfeb.png"))), "a/%FF%FEb.png");
         assert_eq!(label(Path::new("ü.png")), "ü.png");

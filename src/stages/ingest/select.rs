@@ -1,20 +1,22 @@
-//! Select: decides for every entry of the sources whether it becomes an image, in the order of labels: exact duplicates once,
-//! near duplicates once, everything else by its measurement. A pure function; earlier decisions stand.
+//! The selection of entries that become images, in the order of labels: of exact and near duplicates
+//! only the first, all others by their measurements. A pure function that never revises earlier
+//! decisions.
 
 use std::collections::HashMap;
 
-use super::scan::{Entry, Refusal, refusal};
+use super::scan::Entry;
 use crate::ids::{Digest, ImageId};
 use crate::imaging::{DHash, DuplicateDecision, NearDuplicates, ThresholdError};
+use crate::stages::Rejection;
 use crate::tables::{Measurement, SourceRow};
 
-/// Decides over the new `entries` (sorted), after what was decided over earlier ones (`prior`).
+/// Decides about the new `entries` (sorted), given the decisions about earlier ones (`prior`).
 ///
-/// `near_duplicate_bits` is the largest Hamming distance of perceptual hashes at which two images count as the same; without
-/// it only equal bytes do. The result has one row an entry, in order.
+/// `near_duplicate_bits` is the maximum Hamming distance of the perceptual hashes of near duplicates;
+/// without it only files with equal bytes are duplicates. The result has one row per entry, in order.
 ///
 /// # Errors
-/// A distance that the index does not search.
+/// The index does not support the distance.
 pub(super) fn select(
     prior: &[SourceRow],
     entries: &[Entry],
@@ -25,12 +27,12 @@ pub(super) fn select(
     Ok(entries.iter().map(|entry| selection.decide(entry, measured)).collect())
 }
 
-/// What is decided so far.
+/// The decisions so far.
 struct Selection {
-    /// The first label of each blob, and why it was left out, if it was.
-    seen: HashMap<Digest, (String, Option<LeftOut>)>,
+    /// The first label of each blob, and its rejection, if it was rejected.
+    seen: HashMap<Digest, (String, Option<Rejection>)>,
     near: Option<NearDuplicates>,
-    /// The images of the near-duplicate index, by their place in it.
+    /// The images of the near-duplicate index, by their position in it.
     kept: Vec<(ImageId, String)>,
 }
 
@@ -43,19 +45,21 @@ impl Selection {
             if row.reason.as_deref() == Some("duplicate") {
                 continue;
             }
-            let why = |reason| refusal(reason, row.detail.as_deref().unwrap_or_default());
-            let left_out = row.reason.as_deref().map(|reason| (why(reason), row.twin_id));
-            if left_out.is_none() {
+            let rejection = row.reason.clone().map(|reason| Rejection {
+                twin: row.twin_id.map(|id| id.0),
+                ..Rejection::new(reason, row.detail.as_deref().unwrap_or_default())
+            });
+            if rejection.is_none() {
                 selection.keep(image, &row.shown(), row.perceptual_hash);
             }
-            selection.seen.entry(image.0).or_insert((row.shown(), left_out));
+            selection.seen.entry(image.0).or_insert((row.shown(), rejection));
         }
         Ok(selection)
     }
 
-    /// Enters an accepted image of an earlier ingest into the near-duplicate index.
+    /// Adds an accepted image of an earlier ingest to the near-duplicate index.
     fn keep(&mut self, image: ImageId, label: &str, hash: Option<u64>) {
-        let hash = hash.filter(|hash| says_something(*hash));
+        let hash = hash.filter(|hash| is_distinctive(*hash));
         if let (Some(near), Some(hash)) = (&mut self.near, hash.map(DHash::from_bits)) {
             near.keep(hash);
             self.kept.push((image, label.to_owned()));
@@ -64,9 +68,9 @@ impl Selection {
 
     fn decide(&mut self, entry: &Entry, measured: &HashMap<Digest, Measurement>) -> SourceRow {
         let measurement = entry.blob.and_then(|blob| measured.get(&blob));
-        let left_out = match (entry.blob, &entry.refusal) {
-            (_, Some(refusal)) => Some((refusal.clone(), None)),
-            (None, None) => Some((refusal("unreadable", "it has no bytes"), None)),
+        let rejection = match (entry.blob, &entry.rejection) {
+            (_, Some(rejection)) => Some(rejection.clone()),
+            (None, None) => Some(Rejection::new("unreadable", "it has no bytes")),
             (Some(blob), None) => self.decide_blob(ImageId(blob), entry, measurement),
         };
         SourceRow {
@@ -79,35 +83,38 @@ impl Selection {
             height: measurement.and_then(|m| m.height),
             orientation: measurement.and_then(|m| m.orientation),
             perceptual_hash: measurement.and_then(|m| m.perceptual_hash),
-            reason: left_out.as_ref().map(|(r, _)| r.reason.clone()),
-            detail: left_out.as_ref().map(|(r, _)| r.detail.clone()),
-            twin_id: left_out.and_then(|(_, twin)| twin),
+            twin_id: rejection.as_ref().and_then(|rejection| rejection.twin).map(ImageId),
+            reason: rejection.as_ref().map(|rejection| rejection.reason.clone().into_owned()),
+            detail: rejection.map(|rejection| rejection.detail),
         }
     }
 
-    fn decide_blob(&mut self, id: ImageId, entry: &Entry, measurement: Option<&Measurement>) -> Option<LeftOut> {
-        if let Some((first, left_out)) = self.seen.get(&id.0) {
-            return Some(match left_out {
-                None => (refusal("duplicate", &format!("the same bytes as {first}")), Some(id)),
-                Some((why, twin)) => {
-                    (refusal(&why.reason, &format!("the same bytes as {first}: {}", why.detail)), *twin)
+    fn decide_blob(&mut self, id: ImageId, entry: &Entry, measurement: Option<&Measurement>) -> Option<Rejection> {
+        if let Some((first, rejection)) = self.seen.get(&id.0) {
+            return Some(match rejection {
+                None => {
+                    Rejection { twin: Some(id.0), ..Rejection::new("duplicate", format!("the same bytes as {first}")) }
+                }
+                Some(first_one) => {
+                    let detail = format!("the same bytes as {first}: {}", first_one.detail);
+                    Rejection { detail, ..first_one.clone() }
                 }
             });
         }
         let shown = entry.shown();
-        let left_out = match measurement {
-            None => Some((refusal("unreadable", "it was not measured"), None)),
+        let rejection = match measurement {
+            None => Some(Rejection::new("unreadable", "it was not measured")),
             Some(Measurement { reason: Some(reason), detail, .. }) => {
-                Some((refusal(reason, detail.as_deref().unwrap_or_default()), None))
+                Some(Rejection::new(reason.clone(), detail.as_deref().unwrap_or_default()))
             }
             Some(m) => self.near_twin(id, &shown, m.perceptual_hash?),
         };
-        self.seen.insert(id.0, (shown, left_out.clone()));
-        left_out
+        self.seen.insert(id.0, (shown, rejection.clone()));
+        rejection
     }
 
-    fn near_twin(&mut self, id: ImageId, shown: &str, hash: u64) -> Option<LeftOut> {
-        let near = self.near.as_mut().filter(|_| says_something(hash))?;
+    fn near_twin(&mut self, id: ImageId, shown: &str, hash: u64) -> Option<Rejection> {
+        let near = self.near.as_mut().filter(|_| is_distinctive(hash))?;
         match near.decide(DHash::from_bits(hash)) {
             DuplicateDecision::Kept(_) => {
                 self.kept.push((id, shown.to_owned()));
@@ -116,20 +123,17 @@ impl Selection {
             DuplicateDecision::NearDuplicate(twin) => {
                 let (image, first) = &self.kept[twin.position];
                 let detail = format!("its perceptual hash is {} of 64 bits from that of {first}", twin.distance);
-                Some((refusal("near_duplicate", &detail), Some(*image)))
+                Some(Rejection { twin: Some(image.0), ..Rejection::new("near_duplicate", detail) })
             }
         }
     }
 }
 
-/// Whether a perceptual hash tells one image from another. Flat images and plain gradients all have (nearly) the same: every
-/// pixel is brighter than its left neighbour, or none is.
-fn says_something(hash: u64) -> bool {
+/// Whether a perceptual hash distinguishes images. Flat images and plain gradients all have nearly the
+/// same hash: every pixel is brighter than its left neighbour, or none is.
+fn is_distinctive(hash: u64) -> bool {
     (MIN_EDGES..=64 - MIN_EDGES).contains(&hash.count_ones())
 }
 
-/// The fewest bits of either kind in a hash that says something.
+/// Minimum number of zeros, and of ones, in a distinctive hash.
 const MIN_EDGES: u32 = 8;
-
-/// Why an entry is left out, and the image kept in its place.
-type LeftOut = (Refusal, Option<ImageId>);

@@ -1,9 +1,9 @@
-//! The row of a step in the `metrics` table.
+//! The row of a training step in the `metrics` table.
 
 use crate::tables::{MetricRow, RewardRow, Role};
 use crate::training::grpo_step::{Group, GrpoStepReport};
 
-/// The mean of what is there; `None` of nothing.
+/// Returns the mean of values; `None` where there are none.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = values.fold((0.0, 0u32), |(sum, n), value| (sum + value, n + 1));
     (n > 0).then(|| sum / f64::from(n))
@@ -13,7 +13,7 @@ fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// What a step did, from the trainer's report, its samples and their rewards.
+/// Returns the row of a step from the trainer's report, the step's groups and their rewards.
 pub(super) fn row(
     role: Role,
     step: u32,

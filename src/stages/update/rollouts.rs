@@ -1,4 +1,4 @@
-//! From stored samples and rewards to the groups that the trainer takes.
+//! The rollouts of a training step, rebuilt from stored samples and their rewards.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::store::{StageResult, Store};
 use crate::tables::{AnswerRow, Finish, QuestionRow, RewardRow, Role};
 use crate::training::grpo_step::{Group, Rollout};
 
-/// A sample of either role.
+/// A stored sample of either role.
 struct StoredSample {
     subject: Digest,
     group: GroupId,
@@ -23,18 +23,18 @@ struct StoredSample {
     finish: Finish,
 }
 
-/// What turns rows into prompts.
+/// Builds the trainer's groups of rollouts from stored rows.
 pub(super) struct RolloutBuilder<'a> {
     pub(super) store: &'a Store,
     pub(super) assets: &'a ModelAssets,
     pub(super) images: &'a ImageSet<'a>,
     pub(super) prompt: &'a RolePrompt,
-    /// The texts of the questions that the Reasoner answers.
+    /// Texts of the questions that the Reasoner answers.
     pub(super) texts: &'a HashMap<QuestionId, String>,
 }
 
 impl RolloutBuilder<'_> {
-    /// The groups of a step, in the order of their rows, and the rewards of their samples.
+    /// Returns the groups of a step in the order of their rows, and the rewards of their samples.
     pub(super) fn groups(
         &self,
         role: Role,
@@ -55,8 +55,9 @@ impl RolloutBuilder<'_> {
                 Some(image) => Arc::clone(image),
                 None => {
                     let picture = self.images.picture(first.image, &self.assets.processor)?;
-                    let image = picture
-                        .map_err(|refusal| StageError::Conflict(format!("{}: {}", first.image, refusal.detail)))?;
+                    let image = picture.map_err(|rejection| {
+                        StageError::malformed(format!("the image {}", first.image), rejection.detail)
+                    })?;
                     let image = Arc::new(image);
                     pictures.insert(first.image, Arc::clone(&image));
                     image
@@ -64,11 +65,11 @@ impl RolloutBuilder<'_> {
             };
             let tokens = image.grid().tokens(self.assets.config.vision.spatial_merge_size);
             let prompt = self.prompt.tokens(&self.assets.tokenizer, Some(tokens), &first.question);
-            let prompt = prompt.map_err(|e| StageError::Model(e.to_string()))?;
+            let prompt = prompt.map_err(StageError::model)?;
             let rollout = |sample: &StoredSample| {
                 let reward = by_subject
                     .get(&sample.subject)
-                    .ok_or_else(|| StageError::Conflict(format!("the sample {} has no reward", sample.subject)))?;
+                    .ok_or_else(|| StageError::missing_part(format!("the sample {}", sample.subject), "reward"))?;
                 Ok(Rollout {
                     token_ids: sample.token_ids.clone(),
                     logprobs: sample.logprobs.clone(),
@@ -106,7 +107,7 @@ impl RolloutBuilder<'_> {
                 group: row.group_id,
                 image: row.image_id,
                 question: text
-                    .ok_or_else(|| StageError::Conflict(format!("the text of question {} is lost", row.question_id)))?,
+                    .ok_or_else(|| StageError::missing_part(format!("the question {}", row.question_id), "text"))?,
                 token_ids: row.token_ids,
                 logprobs: row.logprobs,
                 finish: row.finish,

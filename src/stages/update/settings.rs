@@ -1,4 +1,4 @@
-//! The knobs of a role's training, and how the trainer takes them.
+//! The settings of a role's training, and their conversion to the trainer's settings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,76 +9,78 @@ use crate::training::lora::{LoraSettings, TARGETS};
 use crate::training::step::ComputeSettings;
 use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, TrainScope};
 
-/// How a role is trained by GRPO.
+/// Settings of a role's training by GRPO.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateSettings {
-    /// Steps of a round; 0 leaves the role as it is.
+    /// Number of steps per round; 0 leaves the role unchanged.
     pub steps: u32,
-    /// Prompts of a step: images for the Questioner, curriculum rows for the Reasoner.
+    /// Number of prompts per step: images for the Questioner, curriculum rows for the Reasoner.
     pub prompts_per_step: u32,
-    /// Prompts of an optimizer update (a minibatch).
+    /// Number of prompts per optimizer update (minibatch).
     pub prompts_per_update: u32,
-    /// How often the prompts of a step are gone through.
+    /// Number of passes over the prompts of a step.
     pub epochs: u32,
-    /// The highest learning rate.
+    /// Peak learning rate.
     pub learning_rate: f64,
-    /// How the rate goes on after the warm-up: constant or cosine.
+    /// Schedule of the learning rate after the warm-up: constant or cosine.
     pub schedule: ScheduleKind,
-    /// Updates over which the rate rises; the first is never 0.
+    /// Number of warm-up updates; the rate of the first update is not 0.
     pub warmup_updates: u32,
-    /// The share of the rate that a cosine falls to.
+    /// Share of the peak rate that the cosine schedule ends at.
     pub final_share: f64,
-    /// AdamW: decay of the first moment.
+    /// AdamW: decay rate of the first moment.
     pub beta1: f64,
-    /// AdamW: decay of the second moment.
+    /// AdamW: decay rate of the second moment.
     pub beta2: f64,
-    /// AdamW: added to the root of the second moment.
+    /// AdamW: constant added to the square root of the second moment.
     pub epsilon: f64,
-    /// AdamW: decoupled weight decay, times the learning rate.
+    /// AdamW: decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f64,
-    /// Gradients are scaled so that their global norm is at most this.
+    /// Maximum global norm of the gradients, to which they are scaled down.
     pub max_grad_norm: f64,
-    /// AdamW: what its moments are kept in, f32 or bf16 (half the memory, rounded up or down by chance).
+    /// AdamW: dtype of the moments, f32 or bf16 (half the memory, with stochastic rounding).
     #[serde(skip_serializing_if = "MomentType::is_f32")]
     pub moments: MomentType,
-    /// A ratio below 1 - eps_low is clipped.
+    /// Lower clipping range: ratios below 1 - eps_low are clipped.
     pub eps_low: f64,
-    /// A ratio above 1 + eps_high is clipped.
+    /// Upper clipping range: ratios above 1 + eps_high are clipped.
     pub eps_high: f64,
-    /// Where the advantage is negative, the loss is at most -advantage * dual; 0: no such limit.
+    /// Dual clipping: for a negative advantage the loss is at most -advantage * dual; 0: no limit.
     pub dual: f64,
-    /// The weight of the divergence from the weights at the start of the role's training; 0 needs no reference.
+    /// Weight of the KL divergence from the reference policy, which is the model at the start of the
+    /// role's training; 0: no reference policy.
     pub beta: f64,
-    /// How token losses become one number: token, sequence or dr-grpo.
+    /// Aggregation of token losses: token, sequence or dr-grpo.
     pub aggregation: Aggregation,
-    /// Whose log-probabilities the ratio compares with: trainer or sampler.
+    /// Source of the old log-probabilities in the ratio: trainer or sampler.
     pub old_logprobs: OldLogprobs,
-    /// Leave out groups whose rewards are all equal (DAPO).
+    /// Whether to leave out groups whose rewards are all equal (DAPO).
     pub drop_zero_std: bool,
-    /// Leave out samples that were cut off at the token limit.
+    /// Whether to leave out samples that were truncated at the token limit.
     pub mask_truncated: bool,
-    /// Tokens before the limit over which a penalty for length rises to 1 (DAPO); 0: no penalty.
+    /// Number of tokens before the limit over which the length penalty rises to 1 (DAPO); 0: no
+    /// penalty.
     pub overlong_tokens: u32,
-    /// The largest importance weight between sampler and trainer of a token; 0: no such weight.
+    /// Maximum importance weight of a token between sampler and trainer; 0: no importance weights.
     pub importance_cap: f64,
-    /// Which weights move.
+    /// Weights to train: all, text or lora.
     pub train: TrainedPart,
-    /// LoRA: width of an adapter.
+    /// LoRA: rank of the adapters.
     pub lora_rank: u32,
-    /// LoRA: the adapter's factor is alpha / rank.
+    /// LoRA: alpha; an adapter's output is scaled by alpha / rank.
     pub lora_alpha: f64,
-    /// Tokens that go through the model together. Changes results by rounding only.
+    /// Number of tokens per micro-batch. Changes results by rounding only.
     pub micro_batch_tokens: u32,
-    /// Activation checkpointing: layers recomputed together in the backward pass. Fewer take less memory
-    /// and more time; as many as the model has recompute nothing.
+    /// Activation checkpointing: number of layers recomputed together in the backward pass. Fewer take less
+    /// memory and more time; as many as the model has recompute nothing.
     #[serde(rename(serialize = "layers_at_once"), alias = "layers_at_once")]
     pub layers_per_checkpoint: u32,
-    /// A checkpoint is kept every so many steps, and after the last one.
+    /// Interval between checkpoints, in steps; the last step always has one.
     pub checkpoint_every: u32,
 }
 
-/// Which weights move.
+/// The weights to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainedPart {
@@ -86,7 +88,7 @@ pub enum TrainedPart {
     All,
     /// The text tower.
     Text,
-    /// Adapters on the linear maps of the text tower.
+    /// LoRA adapters on the linear layers of the text tower.
     Lora,
 }
 
@@ -128,7 +130,7 @@ impl Default for UpdateSettings {
 }
 
 impl UpdateSettings {
-    /// What is trained.
+    /// Returns the weights to train.
     pub fn trained(&self) -> TrainScope {
         match self.train {
             TrainedPart::All => TrainScope::All,
@@ -141,25 +143,26 @@ impl UpdateSettings {
         }
     }
 
-    /// The optimizer's constants.
+    /// Returns the settings of the optimizer.
     pub fn optimizer(&self) -> AdamWSettings {
         let Self { beta1, beta2, epsilon: eps, weight_decay, max_grad_norm, moments, .. } = *self;
         AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm, moments }
     }
 
-    /// The learning rates.
+    /// Returns the learning-rate schedule.
     pub fn rates(&self) -> Schedule {
-        let updates_a_step = self.prompts_per_step.div_ceil(self.prompts_per_update.max(1)) * self.epochs.max(1);
+        let updates_per_step = self.prompts_per_step.div_ceil(self.prompts_per_update.max(1)) * self.epochs.max(1);
         Schedule {
             kind: self.schedule,
             peak: self.learning_rate,
             warmup: u64::from(self.warmup_updates),
-            total: u64::from(self.steps) * u64::from(updates_a_step),
+            total: u64::from(self.steps) * u64::from(updates_per_step),
             final_share: self.final_share,
         }
     }
 
-    /// How a step is made on samples of at most `max_tokens` tokens, drawn at `temperature`.
+    /// Returns the settings of a GRPO step on samples of at most `max_tokens` tokens, drawn at
+    /// `temperature`.
     pub fn policy(&self, max_tokens: u32, temperature: f64) -> GrpoStepSettings {
         GrpoStepSettings {
             loss: GrpoSettings {

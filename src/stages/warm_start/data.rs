@@ -1,4 +1,4 @@
-//! What a warm start learns from: the rows of a table, as prefix groups of tokens.
+//! The demonstrations of a warm start: the rows of a table, tokenized and grouped by shared prefix.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -8,19 +8,18 @@ use rayon::prelude::*;
 
 use crate::ids::Digest;
 use crate::imaging::{Limits, decode};
-use crate::stages::StageError;
-use crate::stages::image_set::Refusal;
 use crate::stages::model::ModelAssets;
+use crate::stages::{Rejection, StageError};
 use crate::tables::{self, Demonstration, DemonstrationSystem, ImageLink, TableError};
 use crate::training::prefix_group::common_prefix;
 use crate::training::{Continuation, PrefixGroup};
 use crate::vlm::image_processor::Patches;
 use crate::vlm::prompt::Prompt;
 
-/// The system text of a row whose table has none.
+/// System prompt of the rows of a table without the column `system`.
 const SYSTEM: &str = "You are a helpful assistant.";
 
-/// A row.
+/// A row of the table.
 #[derive(Debug, Clone)]
 struct Row {
     image: ImageLink,
@@ -34,23 +33,24 @@ struct Row {
 pub struct Demonstrations {
     file: PathBuf,
     rows: Vec<Row>,
-    /// The digest of each row's image; where it is the image before, there is none.
+    /// Digest of each row's image; `None` where the row before has the same image.
     images: Vec<Option<Digest>>,
     digest: Digest,
 }
 
-/// Rows that cannot be learnt from, each with the reason.
-pub(super) type RejectedRows = Vec<(usize, Refusal)>;
+/// Rows that cannot be trained on, each with the reason.
+pub(super) type RejectedRows = Vec<(usize, Rejection)>;
 
-/// A row as tokens.
+/// A tokenized row.
 struct Sequence {
     prompt: Vec<u32>,
     response: Vec<u32>,
 }
 
 impl Demonstrations {
-    /// Reads a Parquet file with the columns `image` (a struct of `bytes` and `path`), `prompt`, `response` and, if it has
-    /// one, `system`. An image without bytes is the file at its path, relative to the table's folder.
+    /// Reads a Parquet file with the columns `image` (a struct of `bytes` and `path`), `prompt`, `response`
+    /// and, optionally, `system`. An image without bytes is read from its path, relative to the table's
+    /// folder.
     ///
     /// # Errors
     /// The table or an image's file cannot be read, or a column is missing.
@@ -64,7 +64,7 @@ impl Demonstrations {
         if demonstrations.is_empty() {
             return Err(StageError::Source {
                 path: file.to_owned(),
-                problem: "there are no rows to learn from".into(),
+                problem: "the table has no rows to train on".into(),
             });
         }
         let rows: Vec<Row> = demonstrations
@@ -78,28 +78,28 @@ impl Demonstrations {
         Ok(Self { file: file.to_owned(), rows, images, digest })
     }
 
-    /// The digest of every row and every image.
+    /// Returns the digest of all rows and images.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The table's file.
+    /// Returns the path of the table.
     pub(super) fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Rows in the table.
+    /// Number of rows in the table.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are none, which [`read`](Self::read) refuses.
+    /// Whether the table has no rows, which [`read`](Self::read) rejects.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The prefix groups of the rows `from..to`, those of one image and system text sharing their beginning; and the rows
-    /// that cannot be learnt from.
+    /// Returns the rows `from..to` as prefix groups, in which rows with one image and system prompt share their
+    /// prefix; and the rows that cannot be trained on.
     pub(super) fn prefix_groups(
         &self,
         from: usize,
@@ -108,25 +108,25 @@ impl Demonstrations {
         max_tokens: usize,
     ) -> Result<(Vec<PrefixGroup>, RejectedRows), StageError> {
         let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
-        // The system text stands before the image: where it differs, the image is not in what they share.
-        let alike = |a: &Row, b: &Row| a.image == b.image && a.system == b.system;
+        // The system prompt precedes the image, so rows share the image only if both are equal.
+        let shares_prefix = |a: &Row, b: &Row| a.image == b.image && a.system == b.system;
         for i in from..to.min(self.rows.len()) {
             match groups.last_mut() {
-                Some(group) if alike(&self.rows[group.start], &self.rows[i]) => group.end = i + 1,
+                Some(group) if shares_prefix(&self.rows[group.start], &self.rows[i]) => group.end = i + 1,
                 _ => groups.push(i..i + 1),
             }
         }
-        let made: Vec<_> =
+        let built: Vec<_> =
             groups.into_par_iter().map(|rows| self.prefix_group(rows, assets, max_tokens)).collect::<Result<_, _>>()?;
-        let (mut prefix_groups, mut refused) = (Vec::new(), Vec::new());
-        for (prefix_group, mut refusals) in made {
+        let (mut prefix_groups, mut rejected) = (Vec::new(), Vec::new());
+        for (prefix_group, mut rejections) in built {
             prefix_groups.extend(prefix_group);
-            refused.append(&mut refusals);
+            rejected.append(&mut rejections);
         }
-        Ok((prefix_groups, refused))
+        Ok((prefix_groups, rejected))
     }
 
-    /// The prefix group of rows about one image, with one system text.
+    /// Returns the prefix group of rows that share an image and a system prompt.
     fn prefix_group(
         &self,
         rows: std::ops::Range<usize>,
@@ -135,36 +135,36 @@ impl Demonstrations {
     ) -> Result<(Option<PrefixGroup>, RejectedRows), StageError> {
         let image = match self.patches(rows.start, assets)? {
             Ok(image) => image,
-            Err(refusal) => return Ok((None, rows.map(|i| (i, refusal.clone())).collect())),
+            Err(rejection) => return Ok((None, rows.map(|i| (i, rejection.clone())).collect())),
         };
         let merge = assets.config.vision.spatial_merge_size;
         let image_tokens = image.grid[1] * image.grid[2] / (merge * merge) * image.grid[0];
-        let (mut sequences, mut refused) = (Vec::new(), Vec::new());
+        let (mut sequences, mut rejected) = (Vec::new(), Vec::new());
         for i in rows {
             match self.sequence(&self.rows[i], image_tokens, assets) {
-                Err(refusal) => refused.push((i, refusal)),
+                Err(rejection) => rejected.push((i, rejection)),
                 Ok(Sequence { prompt, response }) if prompt.len() + response.len() > max_tokens => {
                     let tokens = prompt.len() + response.len();
                     let detail = format!("{tokens} tokens of prompt and response are more than {max_tokens}");
-                    refused.push((i, Refusal::new("too_long", detail)));
+                    rejected.push((i, Rejection::new("too_long", detail)));
                 }
                 Ok(sequence) => sequences.push(sequence),
             }
         }
         let prompts: Vec<&[u32]> = sequences.iter().map(|sequence| sequence.prompt.as_slice()).collect();
         let shared = common_prefix(&prompts);
-        let Some(first) = sequences.first() else { return Ok((None, refused)) };
+        let Some(first) = sequences.first() else { return Ok((None, rejected)) };
         let prefix = first.prompt[..shared].to_vec();
         let continuation = |sequence: &Sequence| Continuation {
             ids: [&sequence.prompt[shared..], &sequence.response].concat(),
             first_target: sequence.prompt.len() - shared,
         };
         let continuations = sequences.iter().map(continuation).collect();
-        Ok((Some(PrefixGroup { prefix, images: vec![Arc::new(image.into())], continuations }), refused))
+        Ok((Some(PrefixGroup { prefix, images: vec![Arc::new(image.into())], continuations }), rejected))
     }
 
-    fn sequence(&self, row: &Row, image_tokens: usize, assets: &ModelAssets) -> Result<Sequence, Refusal> {
-        let text = |e: &dyn std::error::Error| Refusal::new("text", e.to_string());
+    fn sequence(&self, row: &Row, image_tokens: usize, assets: &ModelAssets) -> Result<Sequence, Rejection> {
+        let text = |e: &dyn std::error::Error| Rejection::new("text", e.to_string());
         let prompt = Prompt::chat(&row.system, Some(image_tokens), &row.prompt);
         let prompt = assets.tokenizer.encode_prompt(&prompt).map_err(|e| text(&e))?;
         let mut response = assets.tokenizer.encode_plain(&row.response).map_err(|e| text(&e))?;
@@ -172,33 +172,33 @@ impl Demonstrations {
         Ok(Sequence { prompt, response })
     }
 
-    fn patches(&self, row: usize, assets: &ModelAssets) -> Result<Result<Patches, Refusal>, StageError> {
+    fn patches(&self, row: usize, assets: &ModelAssets) -> Result<Result<Patches, Rejection>, StageError> {
         let image = &self.rows[row].image;
         let bytes = image_bytes(&self.file, image)?;
-        // What is learnt from must be what the action names.
+        // The action names the digests of the images, so training on other bytes would falsify it.
         if self.images[row].is_some_and(|digest| digest != Digest::of(&bytes)) {
             return Err(StageError::SourceChanged { labels: vec![image.path.clone()] });
         }
         let decoded = match decode(&bytes, &Limits::default()) {
             Ok(decoded) => decoded,
-            Err(e) => return Ok(Err(Refusal::new("image", format!("{}: {e}", image.path)))),
+            Err(e) => return Ok(Err(Rejection::new("image", format!("{}: {e}", image.path)))),
         };
         let processed = assets.processor.process(&decoded.pixels);
-        Ok(processed.map_err(|e| Refusal::new("image", format!("{}: {e}", image.path))))
+        Ok(processed.map_err(|e| Rejection::new("image", format!("{}: {e}", image.path))))
     }
 }
 
-/// The bytes of an image: in the table, or in a file relative to the table's folder.
+/// Returns the bytes of an image, from the table or from a file relative to the table's folder.
 fn image_bytes<'i>(table: &Path, image: &'i ImageLink) -> Result<Cow<'i, [u8]>, StageError> {
     if let Some(bytes) = &image.bytes {
         return Ok(Cow::Borrowed(bytes));
     }
     let path = table.parent().unwrap_or(Path::new("")).join(&image.path);
-    std::fs::read(&path).map(Cow::Owned).map_err(|e| StageError::Source { path, problem: e.to_string() })
+    std::fs::read(&path).map(Cow::Owned).map_err(|source| StageError::Read { path, source })
 }
 
-/// The digest of a row's image, unless it is that of the row before: rows of one image stand together, so it is read once for
-/// them all.
+/// Returns the digest of a row's image; `None` where the row before has the same image, since rows of one
+/// image are usually contiguous.
 fn image_digest(table: &Path, rows: &[Row], i: usize) -> Result<Option<Digest>, StageError> {
     if i > 0 && rows[i - 1].image == rows[i].image {
         return Ok(None);
@@ -206,7 +206,8 @@ fn image_digest(table: &Path, rows: &[Row], i: usize) -> Result<Option<Digest>, 
     Ok(Some(Digest::of(&image_bytes(table, &rows[i].image)?)))
 }
 
-/// The digest of all that the rows say, the images' names included: a row that is left out names its image.
+/// Returns the digest of all texts, image paths and images of the rows. Paths count, since a rejected row
+/// names its image.
 fn contents(rows: &[Row], images: &[Option<Digest>]) -> Digest {
     let one = |(row, image): (&Row, &Option<Digest>)| {
         let image = image.as_ref().map_or(&b"the image before"[..], |digest| digest.as_bytes());

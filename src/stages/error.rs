@@ -1,0 +1,139 @@
+//! The error type of all stages.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use crate::store::{Action, ActionKey, Counts, StoreError};
+
+/// Reasons why a stage fails.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The user interrupted the command.
+    #[error("interrupted; run the same command again to continue")]
+    Interrupted,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A table failed.
+    #[error(transparent)]
+    Table(#[from] crate::tables::TableError),
+    /// The row counts of a shard do not add up: a bug, so its result is not published.
+    #[error("{phase}: {} rows came in, but {} went out and {} were rejected", counts.rows_in, counts.rows_out, counts.rejects)]
+    Unreconciled {
+        /// The stage's phase.
+        phase: &'static str,
+        /// The row counts.
+        counts: Counts,
+    },
+    /// A file or folder of the user that cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Source {
+        /// The path as given.
+        path: PathBuf,
+        /// The reason.
+        problem: String,
+    },
+    /// A file or folder of the user that cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The path as given.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Source files changed between the scan and the reading.
+    #[error("{} source files changed while they were read, such as {}", labels.len(), labels.first().map_or("", String::as_str))]
+    SourceChanged {
+        /// Their labels.
+        labels: Vec<String>,
+    },
+    /// A setting outside its range.
+    #[error("{key}: {problem}")]
+    Parameter {
+        /// Its key in the pipeline file.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A result, an action or an object that another record of the store names is missing.
+    #[error("{0} is missing from the store; run `visplay verify --full`, then the same command again")]
+    Lost(String),
+    /// A record of the store lacks a part that every record of its kind has.
+    #[error("{record} has no {part}; run `visplay verify --full`, then the same command again")]
+    MissingPart {
+        /// The record.
+        record: String,
+        /// The missing part.
+        part: String,
+    },
+    /// A record of the store that cannot be parsed.
+    #[error("cannot parse {record}")]
+    Malformed {
+        /// The record.
+        record: String,
+        /// The parser's reason.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Parts of an image table are lost, and the sources no longer give them.
+    #[error(
+        "parts of {table} are lost and its sources have changed since, so they cannot be recomputed; ingest the \
+         sources as they were, or start another evolution (--evolution)"
+    )]
+    SourcesDiffer {
+        /// The ref of the image table.
+        table: String,
+    },
+    /// A dry run found shards without a result.
+    #[error("{phase}: {missing} of {shards} shards still have to be computed")]
+    WouldRun {
+        /// The stage's phase.
+        phase: &'static str,
+        /// Number of shards without a result.
+        missing: usize,
+        /// Number of shards of the stage.
+        shards: usize,
+        /// The action of the first of them.
+        action: Box<Action>,
+    },
+    /// A model that cannot be used.
+    #[error("the model cannot be used")]
+    Model(#[source] Box<dyn Error + Send + Sync>),
+    /// The requested device cannot be used.
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
+    /// Sampling failed.
+    #[error(transparent)]
+    Sampling(#[from] crate::sampling::SamplingError),
+    /// A training step failed.
+    #[error(transparent)]
+    Training(#[from] crate::training::TrainingError),
+    /// Questions that cannot be clustered.
+    #[error(transparent)]
+    Clusters(#[from] crate::reward::ClusterError),
+    /// An invariant of the program does not hold.
+    #[error("internal error: {0}; this is a bug in visplay, please report it")]
+    Internal(String),
+}
+
+impl StageError {
+    /// A model that cannot be used, for this reason.
+    pub fn model(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Model(cause.into())
+    }
+
+    /// A record of the store that cannot be parsed, for this reason.
+    pub fn malformed(record: impl Into<String>, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Malformed { record: record.into(), source: cause.into() }
+    }
+
+    /// A record of the store that lacks a part.
+    pub fn missing_part(record: impl Into<String>, part: impl Into<String>) -> Self {
+        Self::MissingPart { record: record.into(), part: part.into() }
+    }
+
+    /// A missing result.
+    pub fn lost_result(key: ActionKey) -> Self {
+        Self::Lost(format!("the result {key}"))
+    }
+}

@@ -1,0 +1,40 @@
+//! Rejections: why a row has no result, as stages pass it on and as the `rejects` table stores it.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Digest;
+use crate::tables::RejectRow;
+
+/// Why a row was left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Stable word to group by, such as `too_long`.
+    pub reason: Cow<'static, str>,
+    /// Explanation for people; may be empty.
+    pub detail: String,
+    /// Id of the row that was kept in its place, for a duplicate.
+    #[serde(skip)]
+    pub twin: Option<Digest>,
+}
+
+impl Rejection {
+    /// A rejection of a row that duplicates no other.
+    pub fn new(reason: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self { reason: reason.into(), detail: detail.into(), twin: None }
+    }
+
+    /// The row of the `rejects` table for a subject of `stage`.
+    pub fn into_row(self, stage: &str, subject: String, subject_id: Option<Digest>) -> RejectRow {
+        RejectRow {
+            stage: stage.to_owned(),
+            subject,
+            subject_row: None,
+            subject_id,
+            reason: self.reason.into_owned(),
+            detail: self.detail,
+            twin_id: self.twin,
+        }
+    }
+}
