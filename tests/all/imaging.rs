@@ -1,4 +1,5 @@
-//! Decoding, resizing and hashing against Pillow and imagehash, as frozen by `tests/oracles/imaging.py`.
+//! Decoding, resizing and hashing against Pillow and imagehash, as frozen by
+//! `tests/oracles/imaging.py`.
 
 use serde::Deserialize;
 use visplay::imaging::{
@@ -8,13 +9,13 @@ use visplay::imaging::{
 use crate::oracle_files::{encoded_images, fnv, json_lines, pattern};
 
 #[test]
-fn every_kind_of_file_has_pillows_pixels() {
+fn decoded_pixels_equal_pillows() {
     let images = encoded_images();
     assert!(images.len() > 400, "{}", images.len());
     for image in images {
         let decoded = decode(&image.bytes, &Limits::default());
         let (name, Some(expected)) = (&image.name, &image.accepted) else {
-            assert!(decoded.is_err(), "{}: Pillow refuses it, and so should we", image.name);
+            assert!(decoded.is_err(), "{}: Pillow rejects this file", image.name);
             continue;
         };
         let decoded = decoded.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -28,22 +29,26 @@ fn every_kind_of_file_has_pillows_pixels() {
     }
 }
 
-/// Pillow is the judge of what is cut off, but for whole pixels without the format's end: that of a PNG, a JPEG's marker,
-/// the padding of a bitmap's last row.
+/// Files are truncated if Pillow says so, and also if only the end is missing that follows the
+/// pixels: the end chunk of a PNG, the end marker of a JPEG, the padding of a bitmap's last row.
 #[test]
-fn cut_files_are_truncated() {
+fn truncated_files_are_recognised() {
     let mut cut = 0;
     for image in encoded_images() {
-        let verdict = |length: &u32| decode(&image.bytes[..*length as usize], &Limits::default());
+        let decode_cut = |length: &u32| decode(&image.bytes[..*length as usize], &Limits::default());
         for length in &image.cut_refused {
-            let error = verdict(length).expect_err(&image.name);
-            let few = ["empty", "not_an_image"].contains(&error.reason()) && *length < 18;
-            let between_blocks = image.name.ends_with("gif") && error.reason() == "corrupt";
-            assert!(few || between_blocks || error.reason() == "truncated", "{} cut to {length}: {error}", image.name);
+            let error = decode_cut(length).expect_err(&image.name);
+            let is_short = ["empty", "not_an_image"].contains(&error.reason()) && *length < 18;
+            let is_between_blocks = image.name.ends_with("gif") && error.reason() == "corrupt";
+            assert!(
+                is_short || is_between_blocks || error.reason() == "truncated",
+                "{} cut to {length}: {error}",
+                image.name
+            );
             cut += 1;
         }
         for length in &image.cut_accepted {
-            match verdict(length) {
+            match decode_cut(length) {
                 Ok(_) => {}
                 Err(ImageError::Truncated(_)) if image.name.ends_with("png") => {
                     assert!(!image.bytes[..*length as usize].ends_with(b"IEND"), "{} cut to {length}", image.name);
@@ -59,7 +64,7 @@ fn cut_files_are_truncated() {
 }
 
 #[derive(Deserialize)]
-struct Resized {
+struct ResizeCase {
     kind: String,
     seed: u64,
     channels: usize,
@@ -70,8 +75,8 @@ struct Resized {
 }
 
 #[test]
-fn resizing_is_pillows_bit_for_bit() {
-    let rows: Vec<Resized> = json_lines("imaging-resize.jsonl", |line| line.contains("\"filter\""));
+fn resizing_equals_pillow_bit_for_bit() {
+    let rows: Vec<ResizeCase> = json_lines("imaging-resize.jsonl", |line| line.contains("\"filter\""));
     assert_eq!(rows.len(), 300);
     for row in rows {
         let (width, height) = row.from;
@@ -86,7 +91,7 @@ fn resizing_is_pillows_bit_for_bit() {
 }
 
 #[derive(Deserialize)]
-struct Hashed {
+struct HashCase {
     kind: String,
     seed: u64,
     from: (u32, u32),
@@ -94,8 +99,8 @@ struct Hashed {
 }
 
 #[test]
-fn dhash_is_imagehashs() {
-    let rows: Vec<Hashed> = json_lines("imaging-resize.jsonl", |line| line.contains("\"dhash\""));
+fn dhash_equals_imagehash() {
+    let rows: Vec<HashCase> = json_lines("imaging-resize.jsonl", |line| line.contains("\"dhash\""));
     assert_eq!(rows.len(), 300);
     for row in rows {
         let (width, height) = row.from;
@@ -111,8 +116,8 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn limits_hold_before_anything_is_decoded() {
-    // the header says 65000x65000; there is no such data
+fn limits_are_checked_before_decoding() {
+    // The header declares 65000x65000 pixels, for which there is no data.
     let mut png = file("RGB-37x29.png");
     png[16..24].copy_from_slice(&[0, 0, 0xfd, 0xe8, 0, 0, 0xfd, 0xe8]);
     let error = decode(&png, &Limits::default()).unwrap_err();
@@ -125,7 +130,7 @@ fn limits_hold_before_anything_is_decoded() {
 }
 
 #[test]
-fn a_probe_reads_what_a_decode_finds() {
+fn a_probe_reads_format_size_and_orientation() {
     let header = probe(&file("exif6.jpg"), &Limits::default()).unwrap();
     assert_eq!((header.format, header.orientation.tag()), (Format::Jpeg, 6));
     assert_eq!((header.stored_width, header.stored_height), (21, 13));
@@ -133,7 +138,7 @@ fn a_probe_reads_what_a_decode_finds() {
 }
 
 #[test]
-fn other_content_is_named() {
+fn files_of_other_kinds_have_a_reason() {
     let reason = |bytes: &[u8]| decode(bytes, &Limits::default()).unwrap_err().reason();
     assert_eq!(reason(b""), "empty");
     assert_eq!(reason(b"<html><body>not found</body></html>"), "not_an_image");
@@ -145,9 +150,10 @@ fn other_content_is_named() {
     assert!(ImageError::REASONS.contains(&"bomb"));
 }
 
-/// 16-bit grey whose samples do not fit 8 bits gives its high byte, where Pillow shows white.
+/// Grey of 16 bits that does not fit into 8 bits is reduced to the high byte, where Pillow gives
+/// white.
 #[test]
-fn deep_grey_keeps_its_picture() {
+fn deep_grey_is_reduced_to_its_high_byte() {
     let mut deep = tiff_of_grey(16, 1);
     let values = [0u16, 0x0100, 0x7fff, 0x8000, 0xffff];
     deep.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -160,7 +166,7 @@ fn deep_grey_keeps_its_picture() {
     assert_eq!(decoded.pixels.data(), [0u8, 63, 127, 255, 0].map(|value| [value; 3]).as_flattened());
 }
 
-/// The head of a TIFF of 5x1 grey samples, which follow it.
+/// Returns the header of a TIFF of 5x1 grey samples, to which the samples are appended.
 fn tiff_of_grey(bits: u16, sample_format: u16) -> Vec<u8> {
     const DIRECTORY: u32 = 8;
     let tags: [(u16, u16, u32); 9] = [

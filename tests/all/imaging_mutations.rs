@@ -1,4 +1,4 @@
-//! Damaged images: each is accepted or rejected with a reason, without a panic, in bounded memory.
+//! Damaged images are decoded or rejected with a reason, without a panic and in bounded memory.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -13,15 +13,15 @@ use crate::support::Place;
 
 const MUTANTS: usize = 2000;
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_pixels: 4 << 20, max_aspect_ratio: 200 };
-/// 32 bytes a pixel and a margin for the test itself.
+/// 32 bytes per pixel, and a margin for the test itself.
 const MAX_MEMORY_KB: usize = 220 << 10;
 const IN_CHILD: &str = "VISPLAY_TEST_MUTANTS";
 
-/// Runs in a process of its own, so that its memory is its own and a hang or an abort would be seen.
+/// Runs in a separate process, to measure its memory alone and to detect an abort.
 #[test]
-fn mutants_are_judged_in_bounded_memory() {
+fn mutated_images_are_decoded_in_bounded_memory() {
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["imaging_mutations::judge_mutants", "--exact", "--nocapture", "--test-threads=1"]).env(IN_CHILD, "1");
+    child.args(["imaging_mutations::decode_mutants", "--exact", "--nocapture", "--test-threads=1"]).env(IN_CHILD, "1");
     let output = child.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -29,9 +29,9 @@ fn mutants_are_judged_in_bounded_memory() {
     assert!(peak.unwrap() < MAX_MEMORY_KB, "{text}");
 }
 
-/// Through the command: every mutant is an image or a reject, and the store is sound.
+/// Through the command: every mutated file becomes an image or a reject, and the store is intact.
 #[test]
-fn mutants_reconcile_through_ingest() {
+fn mutated_images_are_ingested_or_rejected() {
     let place = Place::new();
     Mutator::new(7).write_files(&place.source(), 300);
     let done = place.ingest();
@@ -42,7 +42,7 @@ fn mutants_reconcile_through_ingest() {
 }
 
 #[test]
-fn judge_mutants() {
+fn decode_mutants() {
     if env::var_os(IN_CHILD).is_none() {
         return;
     }
@@ -52,12 +52,12 @@ fn judge_mutants() {
         println!("{info}");
         counter.fetch_add(1, Ordering::Relaxed);
     }));
-    let mut verdicts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
     let mut mutator = Mutator::new(20_251_123);
     for _ in 0..MUTANTS {
         let (name, bytes) = mutator.mutant();
         let before = panics.load(Ordering::Relaxed);
-        let verdict = match decode(&bytes, &LIMITS) {
+        let outcome = match decode(&bytes, &LIMITS) {
             Ok(decoded) => {
                 let (width, height) = (decoded.pixels.width(), decoded.pixels.height());
                 assert_eq!((width, height), (decoded.header.width(), decoded.header.height()), "{name}");
@@ -71,11 +71,11 @@ fn judge_mutants() {
             }
         };
         assert_eq!(panics.load(Ordering::Relaxed), before, "{name}: a decoder panicked");
-        *verdicts.entry(verdict).or_default() += 1;
+        *outcomes.entry(outcome).or_default() += 1;
     }
-    println!("{verdicts:?}");
+    println!("{outcomes:?}");
     for reason in ["accepted", "truncated", "corrupt", "bomb", "not_an_image", "zero_sized", "aspect_ratio"] {
-        assert!(verdicts.contains_key(reason), "no mutant is {reason}: {verdicts:?}");
+        assert!(outcomes.contains_key(reason), "no mutant is {reason}: {outcomes:?}");
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB").trim().to_owned();

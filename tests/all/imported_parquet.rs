@@ -34,7 +34,7 @@ fn wanted(images: &Value, contents: &[Vec<u8>]) -> Vec<ImportedImage> {
 }
 
 #[test]
-fn files_of_every_writer_are_read() {
+fn files_of_all_writers_are_read() {
     let expected = expected();
     let contents: Vec<Vec<u8>> =
         expected["contents"].as_array().unwrap().iter().map(|hex| bytes_of(hex.as_str().unwrap())).collect();
@@ -57,7 +57,7 @@ fn files_of_every_writer_are_read() {
 }
 
 #[test]
-fn an_image_over_the_limit_is_told_by_its_size() {
+fn an_image_over_the_limit_is_reported_by_its_size() {
     let limits = ImportLimits { image_bytes: 100, ..ImportLimits::default() };
     let images = ImportFile::open(&folder().join("pandas.parquet"), None, limits).unwrap();
     let whole: Vec<ImportedImage> = open(&folder().join("pandas.parquet")).rows().map(|image| image.unwrap()).collect();
@@ -75,7 +75,7 @@ fn an_image_over_the_limit_is_told_by_its_size() {
 }
 
 #[test]
-fn a_page_over_the_limit_is_refused_whatever_the_codec() {
+fn a_page_over_the_limit_is_an_error_for_every_codec() {
     for codec in ["none", "snappy", "gzip", "brotli", "lz4", "zstd"] {
         let path = folder().join(format!("codec-{codec}-v1.parquet"));
         let limits = ImportLimits { page_bytes: 50, ..ImportLimits::default() };
@@ -92,7 +92,7 @@ fn error_of(name: &str, column: Option<&str>) -> String {
 }
 
 #[test]
-fn a_column_can_be_named() {
+fn the_image_column_can_be_named() {
     let path = folder().join("codec-none-v1.parquet");
     let named = ImportFile::open(&path, Some("image"), ImportLimits::default()).unwrap();
     assert_eq!(named.rows().count(), 28);
@@ -107,7 +107,7 @@ fn a_column_can_be_named() {
 }
 
 #[test]
-fn what_is_not_parquet_is_an_error() {
+fn a_file_that_is_not_parquet_is_an_error() {
     assert!(error_of("expected.json", None).contains("not a Parquet file"));
     assert!(error_of("absent.parquet", None).starts_with("FILE: cannot open"));
     assert!(error_of("", None).contains("not a file"));

@@ -32,6 +32,7 @@ mod op_gradients;
 mod oracle_files;
 mod parquet_mutations;
 mod reference_ops;
+mod random;
 mod replay;
 mod rescore;
 mod rewards;

@@ -1,4 +1,5 @@
-//! Reads the frozen results under `tests/oracles/`, and makes the patterns that their scripts make.
+//! Readers of the frozen reference results in `tests/oracles/`, and the test patterns of their
+//! scripts.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,35 +9,38 @@ use arrow::datatypes::UInt32Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::de::DeserializeOwned;
 
-/// The path of a frozen file.
+/// Returns the path of an oracle file.
 pub fn oracle(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles").join(name)
 }
 
-/// The rows of a file of JSON lines that `keep` takes.
+/// Returns the rows of a JSON Lines file whose lines satisfy `keep`.
 pub fn json_lines<T: DeserializeOwned>(name: &str, keep: impl Fn(&str) -> bool) -> Vec<T> {
     let text = fs::read_to_string(oracle(name)).unwrap();
     text.lines().filter(|line| keep(line)).map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// An encoded file and what Pillow makes of it.
+/// An encoded file, and how Pillow decodes it.
 pub struct EncodedImage {
     pub name: String,
     pub bytes: Vec<u8>,
-    pub accepted: Option<Accepted>,
-    /// Lengths of a cut file that Pillow accepts, and those it refuses.
+    /// `None` if Pillow rejects the file.
+    pub accepted: Option<PillowImage>,
+    /// Lengths at which Pillow accepts the truncated file.
     pub cut_accepted: Vec<u32>,
+    /// Lengths at which Pillow rejects the truncated file.
     pub cut_refused: Vec<u32>,
 }
 
-pub struct Accepted {
+/// An image as decoded by Pillow.
+pub struct PillowImage {
     pub width: u32,
     pub height: u32,
     pub pixels: String,
     pub dhash: String,
 }
 
-/// Every row of `imaging-decode.parquet`.
+/// Returns all rows of `imaging-decode.parquet`.
 pub fn encoded_images() -> Vec<EncodedImage> {
     let file = File::open(oracle("imaging-decode.parquet")).unwrap();
     let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
@@ -49,7 +53,7 @@ pub fn encoded_images() -> Vec<EncodedImage> {
             false => batch[column].as_list::<i32>().value(row).as_primitive::<UInt32Type>().values().to_vec(),
         };
         for row in 0..batch.num_rows() {
-            let accepted = batch["accepted"].as_boolean().value(row).then(|| Accepted {
+            let accepted = batch["accepted"].as_boolean().value(row).then(|| PillowImage {
                 width: number("width", row),
                 height: number("height", row),
                 pixels: text("pixels", row),
@@ -67,13 +71,14 @@ pub fn encoded_images() -> Vec<EncodedImage> {
     images
 }
 
-/// FNV-1a, 64 bits, in hexadecimal.
+/// Returns the 64-bit FNV-1a hash in hexadecimal.
 pub fn fnv(bytes: impl IntoIterator<Item = u8>) -> String {
     let step = |value: u64, byte: u8| (value ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:016x}", bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
-/// `pattern` of `tests/oracles/imaging.py`: `[height, width, channels]`.
+/// Returns the same pattern as `pattern` in `tests/oracles/imaging.py`, of shape `[height, width,
+/// channels]`.
 pub fn pattern(kind: &str, seed: u64, width: usize, height: usize, channels: usize) -> Vec<u8> {
     let random = |index: usize| {
         let mut state = (index as u64).wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -1,9 +1,10 @@
-"""Writes small Parquet files with images as other programs write them, and what is in them.
+"""Writes small Parquet files with images as other programs write them, and their expected contents.
 
 Usage: foreign_parquet.py OUT
-OUT gets one .parquet for each way of writing and expected.json: `contents`, the images as hexadecimal, and for each file the
-column of images and, row by row, the images: [row, number in its list or null, path or null, place in `contents` or null].
-Needs pyarrow, pandas, polars, duckdb, pillow and Hugging Face datasets. The files are committed: writers change.
+Writes to OUT one .parquet file per way of writing, and expected.json: `contents` has the images in hexadecimal, and each
+file has the name of its image column and its images as [row, index in the list or null, path or null, index in
+`contents` or null].
+Needs pyarrow, pandas, polars, duckdb, pillow and Hugging Face datasets. The files are committed, since writers change.
 """
 
 import io

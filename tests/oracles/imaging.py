@@ -1,14 +1,14 @@
-"""Freezes what Pillow and imagehash make of many images: tests/oracles/imaging-*.
+"""Freezes the results of Pillow and imagehash for many images in tests/oracles/imaging-*.
 
     python tests/oracles/imaging.py          (Pillow 13.0.0, imagehash 4.3.2, numpy, pyarrow)
 
-imaging-decode.parquet   encoded files of every format and kind, with the size, orientation, pixels and dhash that
-                         `ImageOps.exif_transpose(image).convert("RGB")` gives, and for some of them at which lengths a
-                         cut file is still accepted
-imaging-resize.jsonl     resizes of patterns, and the dhash of patterns
+imaging-decode.parquet   encoded files of all formats and kinds, with the size, orientation, pixels and dhash of
+                         `ImageOps.exif_transpose(image).convert("RGB")`, and for some of them the lengths at which
+                         a truncated file is accepted or rejected
+imaging-resize.jsonl     resized patterns, and the dhash of patterns
 
-Pixels are frozen as FNV-1a hashes (64 bits) of their bytes. Patterns are functions of a few numbers, made alike here and
-in tests/all/imaging.rs, so that no pixels need be stored.
+Pixels are stored as FNV-1a hashes (64 bits) of their bytes. Patterns are functions of a few numbers, implemented here
+and in tests/all/oracle_files.rs, so that their pixels need not be stored.
 """
 
 import io
@@ -43,7 +43,7 @@ def pattern(kind: str, seed: int, width: int, height: int, channels: int) -> np.
     if kind == "binary":
         return ((random >> np.uint64(63)) * np.uint64(255)).astype(np.uint8)
     y, x, c = np.ogrid[0:height, 0:width, 0:channels]
-    # triangle waves of integers, of another period for each channel and seed
+    # integer triangle waves whose period depends on channel and seed
     period = 60 + (seed * 7 + c * 31) % 90
     wave = (x * (2 + seed % 3) + y * (1 + seed % 4)) % (2 * period)
     wave = np.minimum(wave, 2 * period - wave) * 255 // period
@@ -127,7 +127,7 @@ def jpegs(out: Files, tag: str, image: Image.Image) -> None:
         else:
             data[at + 10] = 0x21  # chroma of two kinds: Cb 2x1, Cr 1x1
         out.files[f"{name}-{tag}.jpg"] = bytes(data)
-    # pixel data damaged: libjpeg warns and goes on, and so do we, alike
+    # damaged pixel data: libjpeg warns and continues, and so does the decoder under test, with the same pixels
     for number in range(6):
         data = bytearray(out.files[f"{['q75-s2', 'progressive-s2', 'restarts'][number % 3]}-{tag}.jpg"])
         start = data.index(b"\xff\xda") + 14
@@ -172,7 +172,7 @@ def lossless(out: Files, tag: str, image: Image.Image) -> None:
     out.add(f"animated-{tag}.gif", few, "GIF", save_all=True, append_images=[scene(*image.size, 9).quantize(32)])
     out.add(f"animated-{tag}.webp", image, "WEBP", save_all=True, append_images=[scene(*image.size, 9)], lossless=True)
     out.add(f"animated-{tag}.png", image, "PNG", save_all=True, append_images=[scene(*image.size, 9)])
-    # deep samples that fit 8 bits: Pillow keeps them, and so do we; deeper grey differs on purpose and has its own tests
+    # deep samples that fit into 8 bits are kept; deeper grey differs from Pillow on purpose and has tests of its own
     grey = np.asarray(image.convert("L"))
     for name, deep in (("u16", grey.astype(np.uint16)), ("i32", grey.astype(np.int32)), ("f32", grey.astype(np.float32) + 0.75)):
         out.add(f"{name}-{tag}.tif", Image.fromarray(deep), "TIFF")
@@ -218,7 +218,7 @@ def exif_block(value: int) -> bytes:
 
 
 def placed_gif(canvas: tuple[int, int], place: tuple[int, int], size: tuple[int, int], transparent: int | None) -> bytes:
-    """A GIF whose frame is not its canvas."""
+    """Returns a GIF whose frame differs from its canvas."""
     file = io.BytesIO()
     scene(*size, 4).quantize(16).save(file, "GIF")
     data = bytearray(file.getvalue())

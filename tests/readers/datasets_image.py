@@ -1,4 +1,4 @@
-"""Loads a table of images with Hugging Face `datasets` and checks that they are images there.
+"""Loads a table of images with Hugging Face `datasets` and checks that it recognises the images.
 
 Usage: datasets_image.py FOLDER
 FOLDER holds photos.parquet and photos.json (see read_all.py). Needs datasets and pillow, and no network.

@@ -1,8 +1,8 @@
-"""Reads the sample tables with pyarrow, pandas, Polars and DuckDB and compares every value with what Rust wrote.
+"""Reads the sample tables with pyarrow, pandas, Polars and DuckDB, and compares all values with the written ones.
 
 Usage: read_all.py FOLDER SCHEMAS
-FOLDER is where `cargo test --release --test all samples_for_other_readers` leaves <table>.parquet and <table>.json
-(the `tmp/table-samples` of the target folder); SCHEMAS is the project's `schemas` folder.
+FOLDER is the folder to which `cargo test --release --test all samples_for_other_readers` writes <table>.parquet and
+<table>.json (`tmp/table-samples` in the target folder); SCHEMAS is the project's `schemas` folder.
 Needs pyarrow, pandas, polars and duckdb.
 """
 
@@ -18,7 +18,7 @@ import pyarrow.parquet
 
 
 def plain(value):
-    """The value as JSON has it."""
+    """Converts a value to its JSON form."""
     if value is None or value is pandas.NA:
         return None
     if isinstance(value, (bytes, bytearray)):
@@ -64,7 +64,7 @@ def first_difference(expected, found):
         if list(want) != list(have):
             return f"row {number}: columns {list(have)} instead of {list(want)}"
         for column in want:
-            # The types must agree, too: 1 is not 1.0 and not True.
+            # The types must be equal, too: 1 is neither 1.0 nor True.
             if want[column] != have[column] or type(want[column]) is not type(have[column]):
                 return f"row {number}, {column}: {have[column]!r} instead of {want[column]!r}"
     return None
@@ -89,7 +89,7 @@ def main():
         for name in [description["table"], description["table"] + ".empty"]:
             path = folder / f"{name}.parquet"
             expected = json.loads((folder / f"{name}.json").read_text())
-            # A column's JSON order is alphabetical; the file's is the schema's.
+            # Columns are in alphabetical order in the JSON file, and in the schema's order in the Parquet file.
             order = [column["name"] for column in description["columns"]]
             expected = [{column: row[column] for column in order} for row in expected]
             check_schema(path, description)

@@ -1,4 +1,5 @@
-//! The bytes of each table, pinned: they change only with the number of the writer's profile, or with the schema.
+//! Golden digests of the tables' bytes, which change only with the number of the writer profile or
+//! the schema.
 
 use serde::de::DeserializeOwned;
 use visplay::ids::Digest;
@@ -7,7 +8,7 @@ use visplay::tables::{PROFILE, TableRow, to_bytes};
 use super::for_each_table;
 use super::samples::rows;
 
-/// Table, digest of 100 sample rows, digest of no rows.
+/// Name of the table, digest of 100 sample rows, digest of no rows.
 const GOLDEN: [(&str, &str, &str); 18] = [
     (
         "images",
@@ -113,8 +114,8 @@ fn all_digests() -> Vec<(&'static str, String, String)> {
 }
 
 #[test]
-fn bytes_are_pinned() {
-    assert_eq!(PROFILE.number, 1, "another profile has golden digests of its own");
+fn bytes_equal_the_golden_digests() {
+    assert_eq!(PROFILE.number, 1, "each profile has its own golden digests");
     let found = all_digests();
     let golden: Vec<_> = GOLDEN.iter().map(|(t, some, none)| (*t, (*some).to_owned(), (*none).to_owned())).collect();
     assert_eq!(found, golden, "{found:#?}");

@@ -1,4 +1,4 @@
-//! Tables: every table through the writer and back, golden bytes, strictness, damage.
+//! Tests of the tables: round trips, golden bytes, strict reading, damaged files.
 
 mod golden;
 mod polars;
@@ -7,7 +7,7 @@ mod round_trip;
 pub(crate) mod samples;
 mod strict;
 
-/// Calls a generic function once for each table.
+/// Calls a generic function for each table.
 macro_rules! for_each_table {
     ($function:ident $(, $argument:expr)*) => {{
         $function::<visplay::tables::ImageRow>($($argument),*);

@@ -1,4 +1,4 @@
-//! What is written is what Polars reads, lazily and whole.
+//! Tables are read by Polars, lazily and as a whole.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn scan<R: TableRow>(folder: &Path, rows: Vec<R>) -> LazyFrame {
 }
 
 #[test]
-fn a_lazy_query_sees_the_rows() {
+fn a_lazy_query_returns_the_rows() {
     let folder = tempfile::tempdir().unwrap();
     let answers = rows::<AnswerRow>(11, 5000);
     let frame = scan(folder.path(), answers.clone())
@@ -41,7 +41,7 @@ fn a_lazy_query_sees_the_rows() {
 }
 
 #[test]
-fn the_image_struct_is_a_struct() {
+fn the_image_column_is_a_struct() {
     let folder = tempfile::tempdir().unwrap();
     let images = rows::<ImageRow>(12, 50);
     let frame = scan(folder.path(), images.clone()).collect().unwrap();

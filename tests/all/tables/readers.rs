@@ -1,4 +1,5 @@
-//! Sample files for other programs: `tests/readers/read_all.py` reads them and compares every value.
+//! Writes sample files that `tests/readers/read_all.py` reads with other programs, comparing all
+//! values.
 
 use std::fs;
 use std::io::Cursor;
@@ -12,7 +13,7 @@ use visplay::tables::{ImageFile, ImageRow, TableRow, to_bytes};
 use super::for_each_table;
 use super::samples::{json_rows, rows};
 
-/// Where the samples are: below cargo's own folder for the files of tests.
+/// Returns the folder of the samples, below cargo's folder for test files.
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("table-samples")
 }

@@ -1,4 +1,4 @@
-//! Rows come back as they went in, and the same rows are the same bytes.
+//! Rows are read back as they were written.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -18,12 +18,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn rows_come_back(seed: u64, count in 0usize..200) {
+    fn rows_are_read_back_unchanged(seed: u64, count in 0usize..200) {
         for_each_table!(assert_round_trip, seed, count);
     }
 }
 
-/// A profile with row groups so small that a few rows make many.
+/// A profile with tiny row groups.
 const SMALL: WriterProfile = WriterProfile {
     number: 999,
     row_group_rows: 7,
@@ -35,7 +35,7 @@ const SMALL: WriterProfile = WriterProfile {
     ..visplay::tables::PROFILE_V1
 };
 
-fn assert_small_groups_hold_the_same<R: TableRow + DeserializeOwned + PartialEq + Clone + std::fmt::Debug>() {
+fn assert_small_row_groups_round_trip<R: TableRow + DeserializeOwned + PartialEq + Clone + std::fmt::Debug>() {
     let written = rows::<R>(3, 50);
     let mut writer = TableWriter::with_profile(Vec::new(), SMALL).unwrap();
     for row in written.clone() {
@@ -48,5 +48,5 @@ fn assert_small_groups_hold_the_same<R: TableRow + DeserializeOwned + PartialEq 
 
 #[test]
 fn many_small_row_groups_hold_the_same_rows() {
-    for_each_table!(assert_small_groups_hold_the_same);
+    for_each_table!(assert_small_row_groups_round_trip);
 }

@@ -1,4 +1,4 @@
-//! What the reader and the writer refuse, and in which words.
+//! Errors of the strict reader and the writer.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use visplay::tables::{
 
 use super::samples::rows;
 
-/// A file as another program might write it: the columns of `R`'s rows after `change`.
+/// Writes a file as another program might do: the columns of `rows` after `change`.
 fn changed<R: TableRow>(rows: &[R], change: impl FnOnce(&mut Vec<(Field, ArrayRef)>)) -> Bytes {
     let batch = R::to_batch(rows).unwrap();
     let fields = batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<_>>();
@@ -32,12 +32,12 @@ fn error_of<R: TableRow + std::fmt::Debug>(file: Bytes) -> String {
     read::<R>("some.parquet", file).unwrap_err().to_string()
 }
 
-fn place_of<R: TableRow>(name: &str) -> usize {
+fn index_of<R: TableRow>(name: &str) -> usize {
     R::columns().iter().position(|column| column.name == name).unwrap()
 }
 
 #[test]
-fn other_orders_and_nullable_declarations_are_read() {
+fn reordered_and_nullable_columns_are_read() {
     let written = rows::<ScoreRow>(1, 20);
     let file = changed(&written, |columns| {
         columns.reverse();
@@ -60,7 +60,7 @@ fn large_strings_of_other_writers_are_read() {
 
 #[test]
 fn a_missing_column_is_named() {
-    let file = changed(&rows::<ScoreRow>(1, 3), |columns| drop(columns.remove(place_of::<ScoreRow>("value"))));
+    let file = changed(&rows::<ScoreRow>(1, 3), |columns| drop(columns.remove(index_of::<ScoreRow>("value"))));
     assert_eq!(
         error_of::<ScoreRow>(file),
         "some.parquet: table scores needs a column `value` (float64), and the file has none"
@@ -77,28 +77,28 @@ fn an_extra_column_is_named() {
 
 #[test]
 fn a_column_of_the_wrong_type_is_named() {
-    let place = place_of::<ScoreRow>("value");
+    let index = index_of::<ScoreRow>("value");
     let file = changed(&rows::<ScoreRow>(1, 2), |columns| {
-        columns[place] = (Field::new("value", DataType::Utf8, false), Arc::new(StringArray::from(vec!["1", "2"])));
+        columns[index] = (Field::new("value", DataType::Utf8, false), Arc::new(StringArray::from(vec!["1", "2"])));
     });
     assert_eq!(
         error_of::<ScoreRow>(file),
         "some.parquet: column `value` of table scores must be float64, and is string"
     );
-    let place = place_of::<QuestionRow>("token_ids");
+    let index = index_of::<QuestionRow>("token_ids");
     let file = changed(&rows::<QuestionRow>(1, 2), |columns| {
-        columns[place] = (Field::new("token_ids", DataType::Int64, false), Arc::new(Int64Array::from(vec![1, 2])));
+        columns[index] = (Field::new("token_ids", DataType::Int64, false), Arc::new(Int64Array::from(vec![1, 2])));
     });
     assert!(error_of::<QuestionRow>(file).ends_with("must be list<uint32>, and is int64"));
 }
 
 #[test]
 fn a_null_is_named_with_its_row() {
-    let place = place_of::<CurriculumRow>("confidence");
+    let index = index_of::<CurriculumRow>("confidence");
     let mut values: Vec<Option<f64>> = vec![Some(0.5); 2000];
     values[1500] = None;
     let file = changed(&rows::<CurriculumRow>(1, 2000), |columns| {
-        columns[place] = (Field::new("confidence", DataType::Float64, true), Arc::new(Float64Array::from(values)));
+        columns[index] = (Field::new("confidence", DataType::Float64, true), Arc::new(Float64Array::from(values)));
     });
     assert_eq!(
         error_of::<CurriculumRow>(file),
@@ -107,25 +107,25 @@ fn a_null_is_named_with_its_row() {
 }
 
 #[test]
-fn values_that_are_not_what_the_column_holds_are_named() {
-    let text_column = |name: &'static str, text: &str| {
+fn invalid_values_are_named() {
+    let with_text = |name: &'static str, text: &str| {
         let texts = StringArray::from(vec![text]);
         changed(&rows::<QuestionRow>(1, 1), |columns| {
-            columns[place_of::<QuestionRow>(name)] = (Field::new(name, DataType::Utf8, true), Arc::new(texts));
+            columns[index_of::<QuestionRow>(name)] = (Field::new(name, DataType::Utf8, true), Arc::new(texts));
         })
     };
-    let finish = error_of::<QuestionRow>(text_column("finish", "tired"));
+    let finish = error_of::<QuestionRow>(with_text("finish", "tired"));
     assert!(finish.contains("row 0, column `finish`: \"tired\" is not how a sample ends"), "{finish}");
-    let id = error_of::<QuestionRow>(text_column("model_id", &Digest::of(b"").to_string().to_uppercase()));
+    let id = error_of::<QuestionRow>(with_text("model_id", &Digest::of(b"").to_string().to_uppercase()));
     assert!(id.contains("column `model_id`") && id.contains("0-9 and a-f"), "{id}");
-    let place = place_of::<ScoreRow>("value");
+    let index = index_of::<ScoreRow>("value");
     let nan =
-        changed(&rows::<ScoreRow>(1, 1), |columns| columns[place].1 = Arc::new(Float64Array::from(vec![f64::NAN])));
+        changed(&rows::<ScoreRow>(1, 1), |columns| columns[index].1 = Arc::new(Float64Array::from(vec![f64::NAN])));
     assert!(error_of::<ScoreRow>(nan).contains("column `value`: it is NaN"));
 }
 
 #[test]
-fn a_figure_that_is_not_finite_is_not_written() {
+fn a_number_that_is_not_finite_is_an_error() {
     let mut row = rows::<QuestionRow>(1, 1).remove(0);
     row.logprobs = vec![-0.5, f32::NEG_INFINITY];
     let mut writer = TableWriter::new(Vec::new()).unwrap();
@@ -133,12 +133,12 @@ fn a_figure_that_is_not_finite_is_not_written() {
     let error = writer.push(row).unwrap_err().to_string();
     assert_eq!(
         error,
-        "table questions, row 1, column `logprobs`: item 1: it is -inf; a figure that is not finite is written as null"
+        "table questions, row 1, column `logprobs`: item 1: it is -inf; write a number that is not finite as null"
     );
 }
 
 #[test]
-fn a_view_reads_its_columns_and_cannot_be_written() {
+fn a_view_can_be_read_but_not_written() {
     let images = rows::<ImageRow>(5, 40);
     let facts: Vec<ImageFacts> = read("images", Bytes::from(to_bytes(images.clone()).unwrap())).unwrap();
     assert_eq!(facts.len(), 40);
