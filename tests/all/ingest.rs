@@ -243,16 +243,16 @@ fn broken_parquet_files_are_rejected_and_the_rest_goes_on() {
     let whole = fs::read(&folder.files("views/t/images")[0]).unwrap();
     let place = Place::new();
     place.fill(3);
-    let mut random = crate::image_mutator::Random::new(11);
+    let mut random = crate::random::Random::new(11);
     for i in 0..60 {
         let mut bytes = whole.clone();
         match i % 3 {
-            0 => bytes.truncate(random.below(whole.len())),
-            1 => (0..8).for_each(|_| bytes[random.below(whole.len())] ^= 1 << random.below(8)),
+            0 => bytes.truncate(random.index(whole.len())),
+            1 => (0..8).for_each(|_| bytes[random.index(whole.len())] ^= 1 << random.below(8)),
             _ => {
                 // The footer says where everything is: lie there.
                 let from = whole.len() - 300;
-                (0..3).for_each(|_| bytes[from + random.below(292)] = random.draw() as u8);
+                (0..3).for_each(|_| bytes[from + random.index(292)] = random.draw() as u8);
             }
         }
         fs::write(place.source().join(format!("broken-{i:02}.parquet")), bytes).unwrap();
