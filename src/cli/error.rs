@@ -1,4 +1,4 @@
-//! The one place where an error becomes a message, a hint and an exit code.
+//! The conversion of the library's errors into a message, a hint and an exit code.
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -17,34 +17,34 @@ use crate::training::TrainingError;
 use crate::training::adapter::AdapterError;
 use crate::vlm::export::ExportError;
 
-/// What a command ends with when it does not end well.
+/// The failure of a command.
 #[derive(Debug)]
 pub struct CommandError {
-    /// The exit code, one of [`exit`].
+    /// Exit code, one of [`exit`].
     pub code: u8,
-    /// What is wrong, with the file, line, key or row that it is about.
+    /// The problem, with the file, line, key or row that it is about.
     pub message: String,
-    /// What to do about it.
+    /// Advice on how to fix it.
     pub hint: Option<String>,
 }
 
 impl CommandError {
-    /// A failure while doing what was asked (exit code 1).
+    /// Creates a failure of the command's work (exit code 1).
     pub fn failed(message: impl Into<String>) -> Self {
         Self { code: exit::FAILED, message: message.into(), hint: None }
     }
 
-    /// An unusable command line, file or input (exit code 2).
+    /// Creates an error about an invalid command line, file or other input (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self { code: exit::USAGE, message: message.into(), hint: None }
     }
 
-    /// A store that is not as it must be (exit code 4).
+    /// Creates an error about a damaged store (exit code 4).
     pub fn damaged(message: impl Into<String>) -> Self {
         Self { code: exit::DAMAGED, message: message.into(), hint: None }
     }
 
-    /// The same error with what to do about it.
+    /// Adds a hint.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -90,17 +90,18 @@ impl From<StoreError> for CommandError {
     fn from(e: StoreError) -> Self {
         let (code, hint) = match &e {
             StoreError::Damaged { .. } | StoreError::Missing { .. } => {
-                (exit::DAMAGED, "run `visplay verify --full`, then the same command again")
+                (exit::DAMAGED, "run `visplay verify --full`, then rerun the command")
             }
-            StoreError::NewerFormat { .. } => (exit::USAGE, "use the visplay that wrote it, or another --store"),
-            StoreError::NotAStore { .. } => (
-                exit::USAGE,
-                "name the store with --store or VISPLAY_STORE; `visplay ingest` makes a new one in an empty folder",
-            ),
+            StoreError::NewerFormat { .. } => {
+                (exit::USAGE, "use the visplay version that wrote it, or another --store")
+            }
+            StoreError::NotAStore { .. } => {
+                (exit::USAGE, "pass --store or set VISPLAY_STORE; `visplay ingest` creates a store in an empty folder")
+            }
             StoreError::ReplayDiverged { .. } => {
-                (exit::FAILED, "the settings or files are not those that it was made with")
+                (exit::FAILED, "the settings or files differ from those of the stored results")
             }
-            StoreError::Lookup(_) => (exit::USAGE, "`visplay status` and `visplay log` show what there is"),
+            StoreError::Lookup(_) => (exit::USAGE, "`visplay status` lists refs, `visplay log` lists results"),
             _ => (exit::FAILED, e.io_kind().and_then(hint_of_io).unwrap_or_default()),
         };
         let error = Self::from_chain(code, &e);
@@ -108,17 +109,18 @@ impl From<StoreError> for CommandError {
     }
 }
 
-const FULL_CARD: &str = "the card has no memory left. `nvidia-smi` shows what else runs on it, `visplay model inspect` what a model needs. In the \
-                         pipeline file sampling.cache_bytes is for sampling; for training update.*.micro_batch_tokens, \
-                         update.*.moments = \"bf16\", or update.*.train = \"lora\" for adapters only";
+const GPU_MEMORY: &str = "the GPU is out of memory; `nvidia-smi` shows what else uses it, `visplay model inspect` shows \
+                          what a model needs. In the pipeline file, lower sampling.cache_bytes (sampling) or \
+                          update.*.micro_batch_tokens (training), or set update.*.moments = \"bf16\" or \
+                          update.*.train = \"lora\"";
 
-const ROOM: &str = "make room on that disk, then run the same command again; what is done is kept";
+const DISK_SPACE: &str = "free space on that disk, then rerun the command; finished work is kept";
 
 fn hint_of_io(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(ROOM),
-        ErrorKind::ReadOnlyFilesystem => Some("this file system cannot be written to; use another place"),
-        ErrorKind::PermissionDenied => Some("this user may not write there; mend the rights or use another place"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(DISK_SPACE),
+        ErrorKind::ReadOnlyFilesystem => Some("the file system is read-only; choose another path"),
+        ErrorKind::PermissionDenied => Some("permission denied; fix the permissions or choose another path"),
         _ => None,
     }
 }
@@ -166,7 +168,7 @@ impl From<TableError> for CommandError {
         let error = Self::from_chain(code, &e);
         // The Parquet writer passes on what the disk said as text only.
         let full = error.message.contains("No space left") || error.message.contains("quota exceeded");
-        if full { error.with_hint(ROOM) } else { error }
+        if full { error.with_hint(DISK_SPACE) } else { error }
     }
 }
 
@@ -186,10 +188,10 @@ impl From<PipelineError> for CommandError {
     }
 }
 
-const THRESHOLDS: &str = "a gate's thresholds are in the pipeline file, under [gates]";
+const THRESHOLDS: &str = "the thresholds are in the pipeline file, under [gates]";
 
 fn tables_at(folder: &Path) -> String {
-    format!("its tables: {}", folder.display())
+    format!("tables of the round: {}", folder.display())
 }
 
 impl From<EvolutionError> for CommandError {

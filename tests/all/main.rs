@@ -44,6 +44,7 @@ mod scenes;
 mod scenes_command;
 mod scenes_truth;
 mod schema_command;
+mod snapshots;
 mod support;
 mod tables;
 mod tokenizer;

@@ -53,7 +53,7 @@ fn a_dry_run_says_what_and_why_and_leaves_everything_as_it_is() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    assert!(text.contains("the images of t come first") && text.contains("up to round 2"), "{text}");
+    assert!(text.contains("the images of t would be ingested") && text.contains("up to round 2"), "{text}");
 
     report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
     let before = files(&place);
@@ -105,7 +105,7 @@ fn a_dry_run_says_what_and_why_and_leaves_everything_as_it_is() {
     // Pictures that another evolution has ingested need but a name.
     let named = dry(&["1", "--images", "source", "--evolution", "v"]);
     assert_eq!(named["part"], "images");
-    assert!(named["why"].as_str().unwrap().contains("only its name is to be given"), "{named}");
+    assert!(named["why"].as_str().unwrap().contains("only the ref to it would be written"), "{named}");
     // What cannot run is said by a dry run too.
     let output = evolve(&place, "store", &["1", "--evolution", "none", "--dry-run"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

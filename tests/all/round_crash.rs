@@ -199,7 +199,7 @@ fn ctrl_c_stops_a_round_soon_and_the_same_command_goes_on() {
             break;
         }
         assert_eq!(output.status.code(), Some(130), "{}", said(&output));
-        assert!(said(&output).contains("what is done is kept"), "{}", said(&output));
+        assert!(said(&output).contains("finished work is kept"), "{}", said(&output));
         assert!(said(&output).contains("the same command goes on from here"), "{}", said(&output));
         stopped += 1;
     }

@@ -42,7 +42,7 @@ fn a_folder_of_ordinary_files_goes_through_and_every_file_is_accounted_for() {
     let first = run(&place, &["1", "--images", "photos"]);
     assert_eq!(report(&first)["report"]["images"], 8);
     for part in
-        ["14 files looked at: 10 new images; left out: ", "1 aspect ratio", "1 empty", "1 not an image", "1 truncated"]
+        ["14 files read: 10 new images; rejected: ", "1 aspect ratio", "1 empty", "1 not an image", "1 truncated"]
     {
         assert!(said(&first).contains(part), "{part}: {}", said(&first));
     }
@@ -51,7 +51,7 @@ fn a_folder_of_ordinary_files_goes_through_and_every_file_is_accounted_for() {
     photos(&place, "more", 20..24);
     let again = run(&place, &["1", "--images", "more"]);
     assert_eq!(report(&again)["found"], true);
-    assert!(said(&again).contains("4 new images beside 10 that were there before"), "{}", said(&again));
+    assert!(said(&again).contains("4 new images, 14 in total"), "{}", said(&again));
     assert!(said(&again).contains("rounds up to 1 were done before the 4 new images came"), "{}", said(&again));
     let next = run(&place, &["next"]);
     assert!(said(&next).contains("8 of 14 images"), "{}", said(&next));
@@ -65,7 +65,7 @@ fn a_folder_without_images_is_said() {
     refused(
         &run(&place, &["1", "--images", "photos"]),
         1,
-        &["0 new images; left out: ", "there is no image", "4 files", "--images"],
+        &["0 new images; rejected: ", "there is no image", "4 files", "--images"],
     );
     refused(&run(&place, &["1", "--images", "nowhere"]), 2, &["nowhere"]);
     // The evolution is not spoilt by it.
@@ -185,11 +185,11 @@ fn evaluate_names_what_it_cannot_use() {
     for (more, part) in [
         (&["--temperature", "-1"][..], "the temperature must be 0"),
         (&["--temperature", "1e-300"], "the temperature must be 0"),
-        (&["--no-greedy", "--sampled", "0"], "there is nothing to measure"),
+        (&["--no-greedy", "--sampled", "0"], "no protocol is selected"),
         (&["--items", "0"], "--items"),
         (&["--cache-bytes", "99999999999999999"], "--cache-bytes"),
         (&["--cache-bytes", "5000"], "raise its memory limit"),
-        (&["--prompt", "no-question.txt"], "no-question.txt: it has no place for {{question}}"),
+        (&["--prompt", "no-question.txt"], "no-question.txt: the template has no {{question}}"),
         (&["--prompt", "no-image.txt"], "no-image.txt: it has no place for {{image}}"),
         (&["--prompt", "nowhere.txt"], "nowhere.txt"),
     ] {
@@ -206,7 +206,7 @@ fn evaluate_names_what_it_cannot_use() {
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows.clone()).unwrap()).unwrap();
     let one = evaluate(&[]);
     assert!(
-        one.status.success() && said(&one).contains("1 of 3 items could not be put to the model"),
+        one.status.success() && said(&one).contains("1 of 3 items could not be given to the model"),
         "{}",
         said(&one)
     );

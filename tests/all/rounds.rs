@@ -300,7 +300,7 @@ fn what_is_missing_is_said() {
     assert_eq!(none.status.code(), Some(2));
     assert!(said(&none).contains("has no images yet"), "{}", said(&none));
     let odd = evolve(&place, "store", &["0"]).output().unwrap();
-    assert!(said(&odd).contains("a round is a number from 1"), "{}", said(&odd));
+    assert!(said(&odd).contains("expected a number from 1"), "{}", said(&odd));
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn an_empty_curriculum_is_said_and_its_tables_are_kept() {
     std::fs::write(place.path().join("p.toml"), nothing).unwrap();
     let empty = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
     assert_eq!(empty.status.code(), Some(1), "{}", said(&empty));
-    for part in ["round 1: the curriculum is empty", "its tables: store/views/t/stopped/round=1"] {
+    for part in ["round 1: the curriculum is empty", "tables of the round: store/views/t/stopped/round=1"] {
         assert!(said(&empty).contains(part), "{part} is not in {}", said(&empty));
     }
     assert!(!place.files("views/t/stopped/round=1/votes").is_empty());

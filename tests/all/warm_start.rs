@@ -298,7 +298,7 @@ fn one_image_may_have_several_system_texts() {
     let output = train_on(&place, rows, &[]);
     assert!(output.status.success(), "{}", said(&output));
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(shown.contains("(0 left out)"), "{shown}");
+    assert!(shown.contains("(0 skipped)"), "{shown}");
     let metrics: Vec<MetricRow> = rows_of(&place, "metrics");
     assert_eq!(metrics.iter().map(|row| row.samples).sum::<u32>(), 48);
 }
@@ -318,7 +318,7 @@ fn an_adapter_and_the_merged_model_are_one() {
     std::fs::remove_dir_all(place.path().join("out")).unwrap();
     let again = train(&place, &lora);
     assert_eq!(again.status.code(), Some(2));
-    assert!(said(&again).contains("adapter exists already"), "{}", said(&again));
+    assert!(said(&again).contains("adapter already exists"), "{}", said(&again));
     let without = train(&place, &["--adapter-out", "other"]);
     assert_eq!(without.status.code(), Some(2));
     assert!(said(&without).contains("--lora-rank"), "{}", said(&without));
@@ -470,7 +470,7 @@ fn options_without_a_meaning_are_named() {
     std::fs::create_dir(place.path().join("out")).unwrap();
     let there = train(&place, &[]);
     assert_eq!(there.status.code(), Some(2), "{}", said(&there));
-    assert!(said(&there).contains("out exists already"), "{}", said(&there));
+    assert!(said(&there).contains("out already exists"), "{}", said(&there));
 }
 
 #[test]
@@ -486,7 +486,7 @@ fn rows_that_cannot_be_learnt_from_are_left_out_and_said() {
     let output = train_on(&place, rows, &["--max-tokens", "250"]);
     assert!(output.status.success(), "{}", said(&output));
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(shown.contains("9 left out"), "{shown}");
+    assert!(shown.contains("9 skipped"), "{shown}");
     let rejects: Vec<RejectRow> = rows_of(&place, "rejects");
     let found: BTreeSet<(u64, &str)> =
         rejects.iter().map(|row| (row.subject_row.unwrap(), row.reason.as_str())).collect();

@@ -1,4 +1,4 @@
-//! `visplay evaluate`: a checkpoint's answers to a benchmark.
+//! `visplay evaluate`: a checkpoint's accuracy on a benchmark.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,62 +24,62 @@ use crate::store::Store;
 use crate::tables::{PredictionRow, RejectRow, ScoreRow};
 use crate::vlm::ops::Ops;
 
-/// The prompt where none is find_by_ref: the chat format with the image and the question.
+/// Name and text of the default prompt: the image and the question in the chat format.
 const PROMPT: (&str, &str) =
     ("pipelines/prompts/nano-reasoner.txt", include_str!("../../../pipelines/prompts/nano-reasoner.txt"));
-/// Items answered together.
+/// Number of items in a shard.
 const SHARD_ROWS: usize = 512;
-/// Memory for the patches of images.
+/// Memory limit for image patches, in bytes.
 const IMAGE_MEMORY: u64 = 1 << 30;
 
-/// Measure a checkpoint on a benchmark: the share of right answers, with its 95 % interval.
+/// Measure a checkpoint's accuracy on a benchmark, with its 95 % interval.
 ///
 /// A benchmark is a Parquet file with the columns `image` (a struct of `bytes` and `path`),
-/// `question`, `answer` and, if it has one, `category`. An answer is what stands in the last
-/// \boxed{} of a response, and is right if the grader finds it equal.
+/// `question`, `answer` and optionally `category`. The content of the last \boxed{} of a response
+/// is its answer; it is right if the grader finds it equal to the benchmark's.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay evaluate --model data/nano --benchmark data/benchmarks/scenes.parquet --majority 10
   visplay evaluate --model nano/round-0003/reasoner --benchmark data/benchmarks/scenes.parquet
   visplay evaluate --model models/qwen2.5-vl-3b --benchmark mmmu.parquet --sampled 0 --max-tokens 2048")]
 pub struct EvaluateArgs {
-    /// The checkpoint folder, or a model of the store by its ref.
+    /// Folder of a checkpoint, or the ref of a model in the store.
     #[arg(long, value_name = "DIR|REF")]
     model: PathBuf,
-    /// The benchmark.
+    /// Parquet file of the benchmark.
     #[arg(long, value_name = "FILE")]
     benchmark: PathBuf,
-    /// The first N items only.
+    /// Use only the first N items.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     items: Option<u32>,
-    /// The prompt's template file, with {{image}} and {{question}} [default: the question alone].
+    /// Prompt template file with {{image}} and {{question}} [default: only the two].
     #[arg(long, value_name = "FILE")]
     prompt: Option<PathBuf>,
-    /// Leave out the greedy protocol.
+    /// Skip the greedy protocol.
     #[arg(long)]
     no_greedy: bool,
-    /// Sampled answers an item; 0 leaves the protocol out.
+    /// Sampled answers per item; 0 skips the protocol.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=65536))]
     sampled: u32,
-    /// Sampled answers an item that vote; 0 leaves the protocol out.
+    /// Sampled answers per item for a majority vote; 0 skips the protocol.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=65536))]
     majority: u32,
-    /// The temperature of sampled answers.
+    /// Sampling temperature.
     #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
-    /// Draw from the K likeliest tokens; 0 draws from all.
+    /// Sample only from the K most likely tokens; 0 for all.
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: u32,
-    /// The most tokens of an answer.
+    /// Maximum number of tokens per answer.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_tokens: u32,
-    /// Memory for keys and values, in bytes.
+    /// Memory limit of the KV cache, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1 << 12..=1 << 42))]
     cache_bytes: u64,
-    /// Samples that run at once.
+    /// Maximum number of samples decoded at once.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
     max_sequences: u32,
-    /// The seed.
+    /// Sampling seed.
     #[arg(long, value_name = "S", default_value_t = Seed(0))]
     seed: Seed,
     #[command(flatten)]
@@ -96,7 +96,7 @@ pub struct EvaluateArgs {
 pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     if args.no_greedy && args.sampled == 0 && args.majority == 0 {
         return Err(CommandError::usage(
-            "there is nothing to measure: leave out --no-greedy, or name --sampled or --majority",
+            "no protocol is selected: drop --no-greedy, or pass --sampled N or --majority N",
         ));
     }
     let device = args.device.open()?;
@@ -115,7 +115,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     let file = args.prompt.as_deref().unwrap_or(Path::new(PROMPT.0));
     let prompt = RolePrompt::parse(file, &text).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     if let Some(missing) = ["image", "question"].into_iter().find(|name| !prompt.has(name)) {
-        return Err(CommandError::usage(format!("{}: it has no place for {{{{{missing}}}}}", file.display())));
+        return Err(CommandError::usage(format!("{}: the template has no {{{{{missing}}}}}", file.display())));
     }
     let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
     let base = model_of(&args.model, &runner)?;
@@ -159,13 +159,13 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         let rejects: Vec<RejectRow> = read_rows(&store, &predictions)?;
         let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
         ui.say(format!(
-            "{left_out} of {} items could not be put to the model and are in no figure{why}",
+            "{left_out} of {} items could not be given to the model and do not count{why}",
             benchmark.items.len()
         ));
     }
     if scores.is_empty() {
         return Err(CommandError::usage(format!(
-            "{}: not one item could be put to the model",
+            "{}: none of the items could be given to the model",
             args.benchmark.display()
         )));
     }
@@ -180,23 +180,23 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         };
         ui.result(format!("{}{category}: {:.3}{interval} of {}", score.protocol, score.value, score.items))?;
     }
-    straight.map_or(Ok(()), |share| ui.result(format!("sampled answers that begin with the box: {share:.3}")))
+    straight.map_or(Ok(()), |share| ui.result(format!("sampled answers that start with \\boxed: {share:.3}")))
 }
 
-/// The checkpoint of a folder, or the model that a ref of the store names.
+/// Returns the checkpoint of a folder, or the model that a ref of the store names.
 fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel, CommandError> {
     if model.is_dir() {
         return Ok(import(model, runner)?.1);
     }
     let name = model.to_string_lossy();
     find_by_ref(&name, runner.store)?.ok_or_else(|| {
-        let message = format!("--model: there is no folder {name}, and no ref of that name in the store");
+        let message = format!("--model: neither a folder nor a ref of the store is named {name}");
         CommandError::usage(message)
-            .with_hint("`visplay status` lists the refs; a model's is EVOLUTION/round-0003/reasoner")
+            .with_hint("`visplay status` lists the refs; a model's ref is like EVOLUTION/round-0003/reasoner")
     })
 }
 
-/// The share of sampled answers that begin with the box, without a word before it.
+/// Returns the share of sampled answers that start with `\boxed`, without reasoning before it.
 fn straight_share(answers: &[PredictionRow]) -> Option<f64> {
     let sampled: Vec<&PredictionRow> = answers.iter().filter(|row| row.protocol == "sampled").collect();
     let straight = sampled.iter().filter(|row| row.response.trim_start().starts_with("\\boxed")).count();

@@ -1,4 +1,4 @@
-//! `visplay warm-start`: supervised training on a table of demonstrations.
+//! `visplay warm-start`: supervised fine-tuning on a table of demonstrations.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,83 +22,83 @@ use crate::vlm::config::Config;
 use crate::vlm::export::{ExportOptions, export, publish};
 use crate::vlm::tensor_source::TensorSource;
 
-/// Teach a model by demonstrations: cross-entropy on the responses of a table of images, prompts
-/// and responses.
+/// Fine-tune a model on demonstrations, with cross-entropy on the responses.
 ///
-/// The table is Parquet with the columns `image` (a struct of `bytes` and `path`, as Hugging Face
-/// datasets write it; without bytes the path is a file beside the table), `prompt`, `response` and,
-/// if you like, `system`. Rows are gone through in their order; those of one image that stand
-/// together share its encoding. Use it to teach a base model the form of the Questioner's output
-/// before an evolution. Stopped, it goes on where it was by the same command.
+/// The demonstrations are a Parquet file with the columns `image` (a struct of `bytes` and `path`,
+/// as in Hugging Face datasets; without bytes, the path names a file next to the table), `prompt`,
+/// `response` and optionally `system`. Rows are used in order; consecutive rows of one image share
+/// its encoding. Use it to teach a base model the Questioner's output format before an evolution.
+/// An interrupted run resumes with the same command.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay warm-start --model models/qwen2.5-vl-3b --data questions.parquet --out models/questioner
   visplay warm-start --model random --data warm-1/demonstrations.parquet --rows 160 --learning-rate 2e-3 --beta2 0.98 --out warm-1/model
   visplay warm-start --model models/qwen2.5-vl-3b --data questions.parquet --lora-rank 16 --adapter-out models/adapter --out models/questioner")]
 pub struct WarmStartArgs {
-    /// The checkpoint folder to start from.
+    /// Folder of the checkpoint to start from.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// The table of demonstrations.
+    /// Parquet file of the demonstrations.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// The folder to write the trained checkpoint to; it must not exist.
+    /// Folder for the trained checkpoint; it must not exist.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
     store: StoreArgs,
-    /// Rows of a step.
+    /// Rows per step.
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().rows_per_step, value_parser = clap::value_parser!(u32).range(1..))]
     rows: u32,
-    /// How often the table is gone through.
+    /// Number of passes over the table.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
-    /// The highest learning rate.
+    /// Peak learning rate.
     #[arg(long, value_name = "RATE", default_value_t = WarmStartSettings::default().learning_rate, allow_negative_numbers = true)]
     learning_rate: f64,
-    /// Keep the rate after the warm-up, instead of half a cosine down.
+    /// Keep the learning rate constant after the warm-up, instead of a cosine decay.
     #[arg(long)]
     constant: bool,
-    /// Steps over which the rate rises.
+    /// Warm-up steps.
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().warmup_steps)]
     warmup: u32,
-    /// The share of the rate that the cosine falls to.
+    /// Final learning rate of the cosine decay, as a share of the peak.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, allow_negative_numbers = true)]
     final_share: f64,
-    /// AdamW: decay of the first moment.
+    /// AdamW's beta1, the decay of the first moment.
     #[arg(long, value_name = "BETA", default_value_t = WarmStartSettings::default().beta1, allow_negative_numbers = true)]
     beta1: f64,
-    /// AdamW: decay of the second moment.
+    /// AdamW's beta2, the decay of the second moment.
     #[arg(long, value_name = "BETA", default_value_t = WarmStartSettings::default().beta2, allow_negative_numbers = true)]
     beta2: f64,
-    /// AdamW: weight decay.
+    /// AdamW's weight decay.
     #[arg(long, value_name = "DECAY", default_value_t = WarmStartSettings::default().weight_decay, allow_negative_numbers = true)]
     weight_decay: f64,
-    /// Leave the vision tower as it is.
+    /// Do not train the vision tower.
     #[arg(long)]
     freeze_vision: bool,
-    /// Train only LoRA adapters of this rank on the text tower; the result has them merged.
+    /// Train only LoRA adapters of this rank on the text tower, merged into the result; 0 trains
+    /// all weights.
     #[arg(long, value_name = "RANK", default_value_t = 0)]
     lora_rank: u32,
-    /// LoRA: also write the adapter to this new folder, as PEFT does.
+    /// Also write the LoRA adapter to this new folder, in PEFT's format.
     #[arg(long, value_name = "DIR")]
     adapter_out: Option<PathBuf>,
-    /// LoRA: the adapter's factor is alpha / rank.
+    /// LoRA alpha; the adapter is scaled by alpha / rank.
     #[arg(long, value_name = "ALPHA", default_value_t = WarmStartSettings::default().lora_alpha, allow_negative_numbers = true)]
     lora_alpha: f64,
-    /// A longer row is left out, in tokens.
+    /// Skip rows with more tokens than this.
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().max_tokens, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// Tokens that go through the model together; fewer take less memory.
+    /// Tokens per micro-batch; fewer need less memory.
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().micro_batch_tokens, value_parser = clap::value_parser!(u32).range(1..))]
     micro_batch_tokens: u32,
-    /// Layers recomputed together in the backward pass (activation checkpointing); fewer take less memory and more time.
+    /// Layers per activation checkpoint; fewer need less memory and more time.
     #[arg(long, alias = "layers-at-once", value_name = "N", default_value_t = WarmStartSettings::default().layers_per_checkpoint, value_parser = clap::value_parser!(u32).range(1..))]
     layers_per_checkpoint: u32,
-    /// Keep weights and optimizer every so many steps.
+    /// Steps between checkpoints of the weights and the optimizer.
     #[arg(long, value_name = "N", default_value_t = WarmStartSettings::default().checkpoint_every, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
-    /// The seed of fresh adapters.
+    /// Seed of the adapters' initialization.
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
@@ -146,16 +146,18 @@ impl WarmStartArgs {
 pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError> {
     let settings = args.settings()?;
     if args.adapter_out.is_some() && args.lora_rank == 0 {
-        return Err(CommandError::usage("--adapter-out needs --lora-rank: without it no adapter is trained"));
+        return Err(CommandError::usage("--adapter-out needs --lora-rank"));
     }
     if let Some(adapter) = &args.adapter_out
         && (adapter.starts_with(&args.out) || args.out.starts_with(adapter))
     {
-        return Err(CommandError::usage("--adapter-out and --out must be two folders, neither within the other"));
+        return Err(CommandError::usage(
+            "--adapter-out and --out must be different folders, and neither may contain the other",
+        ));
     }
     for out in args.adapter_out.iter().chain([&args.out]) {
         if out.symlink_metadata().is_ok() {
-            let message = format!("{} exists already: name a folder that does not", out.display());
+            let message = format!("{} already exists: pass a new folder", out.display());
             return Err(CommandError::usage(message));
         }
     }
@@ -171,11 +173,8 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     let (pieces, model) = warm_start(&base, &data, &settings, (dtype, &device), &runner)?;
     let metrics: Vec<MetricRow> = read_rows(&store, &pieces)?;
     if metrics.iter().all(|row| row.updates == 0) {
-        let message =
-            "not one update was made, because no gradient was finite; the model is as it was and is not written";
-        return Err(
-            CommandError::failed(message).with_hint("are the model's weights finite, is --learning-rate too high?")
-        );
+        let message = "every update was skipped because no gradient was finite; the unchanged model was not written";
+        return Err(CommandError::failed(message).with_hint("check the model's weights, or lower --learning-rate"));
     }
     let config = Config::load(&args.model).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     // The adapter gets its name only when the model is written too: killed in between, the same
@@ -205,7 +204,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     }
     let shown = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));
     ui.result(format!(
-        "{} steps over {} rows ({rejects} left out), {tokens} response tokens; loss {} -> {}; the model is in {}",
+        "{} steps over {} rows ({rejects} skipped), {tokens} response tokens; loss {} -> {}; wrote {}",
         metrics.len(),
         data.len(),
         shown(first),
@@ -213,7 +212,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
         args.out.display()
     ))?;
     if skipped > 0 {
-        ui.say(format!("{skipped} updates were skipped: the gradient was not finite"));
+        ui.say(format!("{skipped} updates were skipped because the gradient was not finite"));
     }
     Ok(())
 }

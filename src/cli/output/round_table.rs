@@ -1,4 +1,4 @@
-//! The closing table of a round.
+//! The table that `visplay evolve-round` prints at its end.
 
 use std::time::Instant;
 
@@ -13,53 +13,43 @@ use crate::evolution::{
 };
 use crate::store::Store;
 
-/// Prints what came of the last of these rounds, and, where there are several, a line for each.
+/// Prints the results of the last of these rounds and, if there are several, one line per round.
 pub fn print(
     done: &[FinishedRound],
     times: &[StageTime],
     store: &Store,
     pipeline: &Pipeline,
     labels: Option<&LabelStatistics>,
-    clock: Instant,
+    start: Instant,
     ui: &Ui,
 ) -> Result<(), CommandError> {
     let Some(last) = done.last() else { return Ok(()) };
     let report = &last.report;
-    let state = if last.already_finished { "was done already" } else { "is done" };
-    let took = format::duration(u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX));
-    ui.result(format!("round {} of {} {state} ({took})", report.round, pipeline.evolution))?;
-    for line in format::columns(&figures(report, labels)) {
-        ui.result(format!("  {line}"))?;
-    }
+    let state = if last.already_finished { "was already finished" } else { "finished" };
+    let elapsed = format::elapsed(start);
+    ui.result(format!("round {} of {} {state} ({elapsed})", report.round, pipeline.evolution))?;
+    ui.indented_table(&statistics(report, labels))?;
     if !report.scores.is_empty() {
-        for line in format::columns(&scores(report)) {
-            ui.result(format!("  {line}"))?;
-        }
+        ui.indented_table(&scores(report))?;
     }
-    let of_labels = labels.filter(|labels| labels.labels.of > 0);
-    let of_labels = of_labels.map(|labels| label_gate(&pipeline.gates, labels.labels.right, labels.labels.of));
-    let checked: Vec<GateResult> = report.gates.iter().cloned().chain(of_labels).collect();
-    for line in format::columns(&gates(&checked)) {
-        ui.result(format!("  {line}"))?;
-    }
+    let labels = labels.filter(|labels| labels.labels.of > 0);
+    let label_gate = labels.map(|labels| label_gate(&pipeline.gates, labels.labels.right, labels.labels.of));
+    let checked: Vec<GateResult> = report.gates.iter().cloned().chain(label_gate).collect();
+    ui.indented_table(&gates(&checked))?;
     let mut rows = vec![["stage", "results", "time"].map(str::to_owned).to_vec()];
     rows.extend(
         times.iter().map(|time| vec![time.stage.clone(), format::count(time.results), format::duration(time.ms)]),
     );
-    for line in format::columns(&rows) {
-        ui.result(format!("  {line}"))?;
-    }
+    ui.indented_table(&rows)?;
     if done.len() > 1 {
-        for line in format::columns(&rounds(done)) {
-            ui.result(format!("  {line}"))?;
-        }
+        ui.indented_table(&rounds(done))?;
     }
     let name = format!("{}/round-{:04}", pipeline.evolution, report.round);
     let view = store.root().join("views").join(&pipeline.evolution).join(format!("round={}", report.round));
     ui.result(format!("models: {name}/questioner, {name}/reasoner; tables: {}", view.display()))
 }
 
-fn figure(value: Option<f64>) -> String {
+fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
 }
 
@@ -71,29 +61,29 @@ fn share(part: u64, whole: u64) -> String {
     }
 }
 
-fn figures(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec<String>> {
+fn statistics(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec<String>> {
     let (asked, votes) = (&report.questions, &report.votes);
-    let mut rows = vec![vec!["figure".to_owned(), "value".to_owned()]];
+    let mut rows = vec![vec!["statistic".to_owned(), "value".to_owned()]];
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     row("images", format::count(report.images));
     row("questions asked", format::count(asked.asked));
     row("valid", share(asked.valid, asked.asked));
     row("distinct", share(asked.distinct, asked.valid));
     for (kind, n) in asked.types.iter().filter(|(kind, _)| *kind != "none") {
-        row(&format!("of type {kind}"), share(*n, asked.valid));
+        row(&format!("type: {kind}"), share(*n, asked.valid));
     }
-    row("voted on", format::count(votes.voted));
-    row("mean confidence", figure(votes.mean_confidence));
+    row("with a vote", format::count(votes.voted));
+    row("mean confidence", number(votes.mean_confidence));
     if votes.voted > 0 {
         let tenths: Vec<String> = votes.confidence_tenths.iter().map(|&n| format::count(n)).collect();
-        row("by tenths of confidence", tenths.join(" "));
+        row("per tenth of confidence", tenths.join(" "));
     }
     row("kept for training", share(votes.kept, votes.voted));
     for (reason, n) in &report.left_out {
-        row(&format!("left out: {}", reason.replace('_', " ")), format::count(*n));
+        row(&format!("dropped: {}", reason.replace('_', " ")), format::count(*n));
     }
     if let Some(labels) = labels.filter(|labels| labels.labels.of > 0) {
-        row("pseudo-labels right (by the truth)", format::share(&labels.labels));
+        row("right pseudo-labels", format::share(&labels.labels));
     }
     if let Some(kept) = report.kept {
         let state = if kept.current { "current" } else { "kept, not current" };
@@ -102,18 +92,18 @@ fn figures(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec<St
     for (role, training) in [("Questioner", &report.questioner), ("Reasoner", &report.reasoner)] {
         if let Some(TrainingSummary { steps, reward, entropy, kl_reference, frac_zero_std, .. }) = training {
             row(&format!("{role} steps"), format::count(u64::from(*steps)));
-            row(&format!("{role} reward"), format!("{} -> {}", figure(reward[0]), figure(reward[1])));
-            row(&format!("{role} entropy"), format!("{} -> {}", figure(entropy[0]), figure(entropy[1])));
-            row(&format!("{role} divergence"), figure(*kl_reference));
-            row(&format!("{role} groups without a difference"), figure(*frac_zero_std));
+            row(&format!("{role} reward"), format!("{} -> {}", number(reward[0]), number(reward[1])));
+            row(&format!("{role} entropy"), format!("{} -> {}", number(entropy[0]), number(entropy[1])));
+            row(&format!("{role} KL to the reference"), number(*kl_reference));
+            row(&format!("{role} groups with equal rewards"), number(*frac_zero_std));
         }
     }
     rows
 }
 
-/// The gates with their figures and thresholds.
+/// Formats the gates with their values and thresholds.
 pub fn gates(gates: &[GateResult]) -> Vec<Vec<String>> {
-    let mut rows = vec![["gate", "figure", "warns", "stops", "verdict"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["gate", "value", "warn", "stop", "verdict"].map(str::to_owned).to_vec()];
     for gate in gates {
         let side = if gate.side == ThresholdSide::AtLeast { "below" } else { "above" };
         let threshold = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{side} {value}"));
@@ -123,14 +113,14 @@ pub fn gates(gates: &[GateResult]) -> Vec<Vec<String>> {
             GateVerdict::Warned => "warned",
             GateVerdict::Stopped => "stopped",
         };
-        let row = [gate.gate.clone(), figure(gate.figure), threshold(gate.warn), threshold(gate.stop), verdict.into()];
+        let row = [gate.gate.clone(), number(gate.figure), threshold(gate.warn), threshold(gate.stop), verdict.into()];
         rows.push(row.to_vec());
     }
     rows
 }
 
-/// A line for each round: what became of its questions, and accuracy after it by every protocol of
-/// the last.
+/// Formats one line per round: its questions, and the accuracy after it by each protocol of the
+/// last round.
 fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
     let protocols: Vec<&ScoreChange> = done.last().into_iter().flat_map(|last| &last.report.scores).collect();
     let one_benchmark = protocols.iter().all(|change| change.benchmark == protocols[0].benchmark);
@@ -140,9 +130,9 @@ fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
     let of = |report: &RoundReport, wanted: &ScoreChange, side: fn(&ScoreChange) -> Option<f64>| {
         let is_it =
             |change: &&ScoreChange| (&change.benchmark, &change.protocol) == (&wanted.benchmark, &wanted.protocol);
-        figure(report.scores.iter().find(is_it).and_then(side))
+        number(report.scores.iter().find(is_it).and_then(side))
     };
-    let mut heading: Vec<String> = ["round", "valid", "voted on", "kept", "confidence"].map(str::to_owned).to_vec();
+    let mut heading: Vec<String> = ["round", "valid", "with a vote", "kept", "confidence"].map(str::to_owned).to_vec();
     heading.extend(protocols.iter().map(name));
     heading.push("state".into());
     let mut rows = vec![heading];
@@ -157,10 +147,10 @@ fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
             format::count(report.questions.valid),
             format::count(report.votes.voted),
             format::count(report.votes.kept),
-            figure(report.votes.mean_confidence),
+            number(report.votes.mean_confidence),
         ];
         row.extend(protocols.iter().map(|protocol| of(report, protocol, |change| change.after[0])));
-        let state = if *already_finished { "was done" } else { "done now" };
+        let state = if *found { "finished before" } else { "finished now" };
         row.push(if report.is_current() { state.to_owned() } else { format!("{state}, not current") });
         rows.push(row);
     }
@@ -170,8 +160,8 @@ fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
 fn scores(report: &RoundReport) -> Vec<Vec<String>> {
     let mut rows = vec![["accuracy", "protocol", "items", "before", "after"].map(str::to_owned).to_vec()];
     let with_interval = |[value, low, high]: [Option<f64>; 3]| match (low, high) {
-        (Some(low), Some(high)) => format!("{} ({low:.3} to {high:.3})", figure(value)),
-        _ => figure(value),
+        (Some(low), Some(high)) => format!("{} ({low:.3} to {high:.3})", number(value)),
+        _ => number(value),
     };
     for change in &report.scores {
         rows.push(vec![

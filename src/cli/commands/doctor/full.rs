@@ -1,4 +1,4 @@
-//! `visplay doctor --full`: whether a device computes what it should, and how fast.
+//! `visplay doctor --full`: correctness checks and speed measurements of a device.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -15,21 +15,20 @@ use crate::cli::output::ui::Ui;
 use crate::device::{DeviceChoice, DeviceClass};
 use crate::stages::StageError;
 
-/// What to compute.
+/// Options of `visplay doctor --full`.
 #[derive(Debug, Args)]
 pub struct FullArgs {
-    /// Compute: compare the device with the CPU and with transformers, run a round on it, and
-    /// measure it. Run it in a checkout.
+    /// Check the device's results and measure its speed.
     #[arg(long)]
     pub full: bool,
-    /// How much to measure: small (the nano model) or full (3B and 7B models of random weights)
-    /// [default: full on a card].
+    /// Models to measure: small (the nano model) or full (3B and 7B models with random weights)
+    /// [default: full on a GPU].
     #[arg(long, value_enum, value_name = "SHAPES", requires = "full")]
     shapes: Option<Shapes>,
-    /// The folder with the tiny checkpoints.
+    /// Folder with the tiny checkpoints.
     #[arg(long, value_name = "DIR", default_value = "tests/data/model")]
     checkpoints: PathBuf,
-    /// Write what was found into this folder, as JSON and as a table.
+    /// Write the report to this folder, as JSON and as Markdown.
     #[arg(long, value_name = "DIR", requires = "full")]
     out: Option<PathBuf>,
 }
@@ -72,20 +71,20 @@ pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result
     }
     match found.checks.iter().filter(|check| !check.passed).count() {
         0 => Ok(()),
-        failed => Err(CommandError::failed(format!("{failed} checks did not pass: this device is not to be trusted"))),
+        failed => Err(CommandError::failed(format!("{failed} checks failed: do not use this device"))),
     }
 }
 
-/// What was found, for a person; in Markdown the same lines are tables.
+/// Formats the report as lines of Markdown.
 fn table(machine: &Machine, found: &Checkup) -> Vec<String> {
-    let mut lines = vec![format!("device: {}", machine.in_words()), String::new()];
-    let mut rows = vec![["check", "found", "allowed", "of", ""].map(str::to_owned).to_vec()];
+    let mut lines = vec![format!("device: {}", machine.describe()), String::new()];
+    let mut rows = vec![["check", "measured", "allowed", "unit", ""].map(str::to_owned).to_vec()];
     rows.extend(found.checks.iter().map(|check| {
         let verdict = if check.passed { "passed" } else { "FAILED" };
         vec![
             check.what.to_owned(),
-            figure(check.found),
-            figure(check.allowed),
+            number(check.found),
+            number(check.allowed),
             check.unit.to_owned(),
             verdict.to_owned(),
         ]
@@ -94,7 +93,7 @@ fn table(machine: &Machine, found: &Checkup) -> Vec<String> {
     lines.push(String::new());
     lines.push(limits(found));
     lines.push(String::new());
-    let heading = ["model", "what", "at once", "type", "a second", "", "share", "of", "peak memory", "note"];
+    let heading = ["model", "work", "batch", "dtype", "per second", "", "share", "of", "peak memory", "note"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(found.rates.iter().map(rate));
     lines.extend(markdown(&rows));
@@ -106,7 +105,7 @@ fn limits(found: &Checkup) -> String {
     let limits = &found.limits;
     let half = limits.bf16_operations.map_or(String::new(), |operations| format!(", {} in bf16", tera(operations)));
     format!(
-        "measured limits: copies {:.1} GB/s read and written, products {} in f32{half}",
+        "measured limits: copies {:.1} GB/s (read plus write), matrix products {} in f32{half}",
         limits.copy_bytes / 1e9,
         tera(limits.f32_operations)
     )
@@ -128,11 +127,11 @@ fn rate(rate: &Rate) -> Vec<String> {
     ]
 }
 
-fn figure(value: f64) -> String {
+fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e9 { format!("{value}") } else { format!("{value:.2e}") }
 }
 
-/// A table that reads well as it is, too.
+/// Formats rows as a Markdown table with aligned columns; the first row is the heading.
 fn markdown(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |c: usize| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0).max(3);
@@ -154,7 +153,8 @@ fn write(out: &Path, machine: &Machine, report: &Value, found: &Checkup) -> Resu
     let failed = |path: &Path, e: std::io::Error| CommandError::failed(format!("{}: {e}", path.display()));
     std::fs::create_dir_all(out).map_err(|e| failed(out, e))?;
     let name = format!("device-{}", machine.slug());
-    let title = "# A device, checked and measured\n\nBy `visplay doctor --full`; what each figure is: docs/cuda.md.\n";
+    let title =
+        "# Device checks and measurements\n\nWritten by `visplay doctor --full`; docs/cuda.md explains each number.\n";
     let commit = report["commit"].as_str().unwrap_or("unknown");
     let when = format!("visplay {}, commit {commit}, {}\n", env!("CARGO_PKG_VERSION"), when());
     let text = format!("{title}\n{when}\n{}\n", table(machine, found).join("\n"));
@@ -165,7 +165,7 @@ fn write(out: &Path, machine: &Machine, report: &Value, found: &Checkup) -> Resu
     Ok(())
 }
 
-/// The commit of the checkout that this runs in, marked where files differ from it.
+/// Returns the commit of the checkout in the working folder, marked `-dirty` if files were changed.
 fn commit() -> Option<String> {
     let git =
         std::process::Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok()?;

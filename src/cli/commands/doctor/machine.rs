@@ -1,4 +1,4 @@
-//! The device that models compute on, as `visplay doctor` describes it.
+//! A description of the device that models run on, for `visplay doctor`.
 
 use candle_core::Device;
 use serde::Serialize;
@@ -6,18 +6,18 @@ use serde::Serialize;
 use crate::cli::error::CommandError;
 use crate::cli::output::format;
 
-/// A device in figures.
+/// A device and its properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "class", rename_all = "lowercase")]
 pub enum Machine {
     /// The CPU.
     Cpu {
-        /// Its name.
+        /// Name of the CPU.
         name: String,
-        /// Its cores.
+        /// Number of cores.
         cores: usize,
     },
-    /// A card.
+    /// An NVIDIA GPU.
     #[cfg(feature = "cuda")]
     Cuda(crate::device::cuda::GpuInfo),
 }
@@ -35,8 +35,8 @@ impl Machine {
         Ok(Self::Cpu { name: cpu_name().unwrap_or_else(|| "unknown".to_owned()), cores })
     }
 
-    /// One line for a person.
-    pub fn in_words(&self) -> String {
+    /// Returns a description on one line.
+    pub fn describe(&self) -> String {
         match self {
             Self::Cpu { .. } => "cpu, in f32".to_owned(),
             #[cfg(feature = "cuda")]
@@ -52,7 +52,7 @@ impl Machine {
         }
     }
 
-    /// A name that can be part of a file's.
+    /// Returns the device's name for use in a file name.
     pub fn slug(&self) -> String {
         let name = match self {
             Self::Cpu { .. } => "cpu",

@@ -1,4 +1,4 @@
-//! `visplay doctor`: what this machine has for visplay, and what it lacks.
+//! `visplay doctor`: a report on this machine's hardware and store.
 
 mod full;
 mod machine;
@@ -16,11 +16,10 @@ use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::store::Store;
 
-/// Look at this machine: cores, instruction sets, memory, disk, GPUs, and whether the store can be
-/// used.
+/// Show this machine's cores, instruction sets, memory, disk and GPUs, and check the store.
 ///
-/// With --full, compute: compare a device with the CPU and with transformers on tiny checkpoints,
-/// run a round on it twice, and measure how fast it is beside what it could be.
+/// With --full, compares the device's results with those of the CPU and of transformers on tiny
+/// checkpoints, runs a round on it twice, and measures its speed against its limits.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay doctor
@@ -65,24 +64,24 @@ pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<(), CommandError> {
     ui.result(format!("visplay  {}, built for {build}", env!("CARGO_PKG_VERSION")))?;
     ui.result(format!("cores    {cores}"))?;
     let sets = instruction_sets();
-    ui.result(format!("vectors  {}", if sets.is_empty() { "none known".into() } else { sets.join(", ") }))?;
+    ui.result(format!("SIMD     {}", if sets.is_empty() { "none".into() } else { sets.join(", ") }))?;
     ui.result(format!("memory   {}, {} free", format::bytes(memory), format::bytes(free_memory)))?;
     match disk {
         Some(free) => ui.result(format!("disk     {} free for {}", format::bytes(free), args.store.store.display()))?,
         None => {
-            ui.result(format!("disk     unknown: no folder above {} can be looked at", args.store.store.display()))?
+            ui.result(format!("disk     unknown: cannot access any folder above {}", args.store.store.display()))?
         }
     }
     match gpus.as_slice() {
         [] => ui.result("GPU      none")?,
         gpus if cfg!(feature = "cuda") => ui.result(format!("GPU      {}", gpus.join(", ")))?,
-        gpus => ui.result(format!("GPU      {} (this build computes on the CPU)", gpus.join(", ")))?,
+        gpus => ui.result(format!("GPU      {} (unused: this build supports only the CPU)", gpus.join(", ")))?,
     }
-    ui.result(format!("device   {}", device.in_words()))?;
+    ui.result(format!("device   {}", device.describe()))?;
     ui.result(format!("store    {}: {store}", args.store.store.display()))
 }
 
-/// The vector instruction sets that the numeric code chooses between.
+/// Returns the SIMD instruction sets of this CPU that the kernels can use.
 fn instruction_sets() -> Vec<&'static str> {
     let mut sets = Vec::new();
     #[cfg(target_arch = "x86_64")]
@@ -100,7 +99,7 @@ fn instruction_sets() -> Vec<&'static str> {
     sets
 }
 
-/// Total and available memory in bytes.
+/// Returns the total and the available memory in bytes.
 fn memory() -> (u64, u64) {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let field = |name: &str| {
@@ -111,34 +110,34 @@ fn memory() -> (u64, u64) {
     (field("MemTotal:").unwrap_or(0), field("MemAvailable:").unwrap_or(0))
 }
 
-/// Free bytes on the disk of a folder, or of the nearest folder above it that exists.
+/// Returns the free bytes on the disk of a folder, or of its nearest existing parent.
 fn disk(folder: &Path) -> Option<u64> {
     let absolute = std::path::absolute(folder).ok()?;
-    let there = absolute.ancestors().find(|p| p.exists())?;
-    let room = rustix::fs::statvfs(there).ok()?;
-    Some(room.f_bavail * room.f_frsize)
+    let existing = absolute.ancestors().find(|p| p.exists())?;
+    let status = rustix::fs::statvfs(existing).ok()?;
+    Some(status.f_bavail * status.f_frsize)
 }
 
-/// The NVIDIA cards that the driver tells of.
+/// Returns the names of the NVIDIA GPUs that the driver lists.
 fn gpus() -> Vec<String> {
-    let Ok(cards) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
-    let mut files: Vec<PathBuf> = cards.flatten().map(|c| c.path().join("information")).collect();
+    let Ok(folders) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
+    let mut files: Vec<PathBuf> = folders.flatten().map(|folder| folder.path().join("information")).collect();
     files.sort();
     let model = |file: &PathBuf| {
         let text = std::fs::read_to_string(file).ok()?;
         let line = text.lines().find_map(|l| l.strip_prefix("Model:"))?;
         Some(line.trim().to_owned())
     };
-    files.iter().map(|f| model(f).unwrap_or_else(|| "an NVIDIA card".into())).collect()
+    files.iter().map(|f| model(f).unwrap_or_else(|| "unknown NVIDIA GPU".into())).collect()
 }
 
 fn store_state(folder: &Path) -> String {
     match Store::open(folder) {
         Ok(store) => match store.stage() {
-            Ok(_) => "can be read and written".into(),
-            Err(e) => format!("can be read, not written: {e}"),
+            Ok(_) => "readable and writable".into(),
+            Err(e) => format!("readable, not writable: {e}"),
         },
-        Err(_) if !folder.exists() => "not made yet; `visplay ingest` makes it".into(),
+        Err(_) if !folder.exists() => "does not exist yet; `visplay ingest` creates it".into(),
         Err(e) => e.to_string(),
     }
 }

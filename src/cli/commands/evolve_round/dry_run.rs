@@ -1,10 +1,10 @@
-//! `evolve-round --dry-run`: what would run, from where, and why; the store is left as it is.
+//! `visplay evolve-round --dry-run`: the first stage that would run, and why.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{EvolveRoundArgs, images_of, round_of, take_images};
+use super::{EvolveRoundArgs, images_of, ingest_images, round_of};
 use crate::cli::error::CommandError;
 use crate::cli::interrupt::listen_for_interrupt;
 use crate::cli::output::format;
@@ -15,50 +15,49 @@ use crate::evolution::{EvolutionError, evolve_round, nearest_differences, part_o
 use crate::stages::{Runner, StageError};
 use crate::store::{Action, ActionDifference, Store, StoreError, scratch_folder};
 
-/// How many differences are named.
-const NAMED: usize = 6;
+/// Number of differences that are listed.
+const MAX_LISTED: usize = 6;
 
-/// What a run would begin with.
-struct Next {
+/// The first stage that would run.
+struct NextStage {
     phase: &'static str,
     missing: usize,
-    parts: usize,
+    shards: usize,
     action: Action,
 }
 
 /// Prints what the command would do without `--dry-run`.
 pub fn print(args: &EvolveRoundArgs, pipeline: &Pipeline, ui: &Ui) -> Result<(), CommandError> {
     let scratch = scratch_folder(&std::env::temp_dir())?;
-    let store = store(&args.store.store, scratch.path())?;
+    let store = read_only_store(&args.store.store, scratch.path())?;
     let (interrupt, progress) = (listen_for_interrupt(), TerminalProgress::new(ui));
     let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: true };
     let round = round_of(args, &store, pipeline)?;
-    let mut begun = Vec::new();
-    let next = match take_images(args, pipeline, &runner) {
+    let mut unfinished = Vec::new();
+    let next = match ingest_images(args, pipeline, &runner) {
         Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards, action })) => {
-            let next = Next { phase, missing, parts: shards, action: *action };
-            return ingest_first(pipeline, round, &next, &store, ui);
+            let next = NextStage { phase, missing, shards, action: *action };
+            return print_ingest(pipeline, round, &next, &store, ui);
         }
         Err(e) => return Err(e.into()),
-        Ok(_) => match evolve_round(pipeline, &runner, round, |number| begun.push(number)) {
+        Ok(_) => match evolve_round(pipeline, &runner, round, |number| unfinished.push(number)) {
             Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards, action })) => {
-                Some(Next { phase, missing, parts: shards, action: *action })
+                Some(NextStage { phase, missing, shards, action: *action })
             }
             Err(e) => return Err(e.into()),
             Ok(_) => None,
         },
     };
-    let first = begun.first().copied().unwrap_or(round);
+    let first = unfinished.first().copied().unwrap_or(round);
     match next {
-        // Every stage of it has its results: nothing is left but to name them.
-        None if begun.is_empty() => nothing(pipeline, round, ui),
-        None => nearly(pipeline, first, round, ui),
-        Some(next) => would_run(pipeline, (first, round), &next, &store, ui),
+        None if unfinished.is_empty() => print_finished(pipeline, round, ui),
+        None => print_only_refs_missing(pipeline, first, round, ui),
+        Some(next) => print_plan(pipeline, (first, round), &next, &store, ui),
     }
 }
 
-/// The store as it is, or an empty one where there is none yet.
-fn store(root: &Path, scratch: &Path) -> Result<Store, CommandError> {
+/// Opens the store so that nothing is written to it, or an empty store if there is none yet.
+fn read_only_store(root: &Path, scratch: &Path) -> Result<Store, CommandError> {
     let is_empty = match std::fs::read_dir(root) {
         Ok(mut entries) => entries.next().is_none(),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
@@ -69,15 +68,16 @@ fn store(root: &Path, scratch: &Path) -> Result<Store, CommandError> {
     Ok(Store::open(root)?.dry_overlay(&scratch.join("over")))
 }
 
-fn nothing(pipeline: &Pipeline, round: u32, ui: &Ui) -> Result<(), CommandError> {
+fn print_finished(pipeline: &Pipeline, round: u32, ui: &Ui) -> Result<(), CommandError> {
     if ui.json {
         return ui.result_json(&json!({"round": round, "next": Value::Null, "why": "done"}));
     }
-    ui.result(format!("round {round} of {} is done: nothing would run", pipeline.evolution))
+    ui.result(format!("round {round} of {} is finished: nothing would run", pipeline.evolution))
 }
 
-fn nearly(pipeline: &Pipeline, first: u32, round: u32, ui: &Ui) -> Result<(), CommandError> {
-    let why = "every stage has its results, which another evolution or an earlier run made; only names are to be given";
+/// Prints that every stage has its results already and only the refs to them are missing.
+fn print_only_refs_missing(pipeline: &Pipeline, first: u32, round: u32, ui: &Ui) -> Result<(), CommandError> {
+    let why = "every stage has a result from another evolution or an earlier run; only the refs would be written";
     if ui.json {
         return ui.result_json(&json!({
             "round": round, "first_missing_round": first, "next": Value::Null, "why": why,
@@ -86,28 +86,28 @@ fn nearly(pipeline: &Pipeline, first: u32, round: u32, ui: &Ui) -> Result<(), Co
     ui.result(format!("rounds {first} to {round} of {}: {why}", pipeline.evolution))
 }
 
-fn ingest_first(pipeline: &Pipeline, round: u32, next: &Next, store: &Store, ui: &Ui) -> Result<(), CommandError> {
+fn print_ingest(pipeline: &Pipeline, round: u32, next: &NextStage, store: &Store, ui: &Ui) -> Result<(), CommandError> {
     let why = why(store, &next.action)?;
     if ui.json {
         return ui.result_json(&json!({
             "round": round, "first_missing_round": 1, "next": next.phase, "part": "images", "missing": next.missing,
-            "parts": next.parts, "why": why.0, "differences": why.1,
+            "parts": next.shards, "why": why.0, "differences": why.1,
         }));
     }
-    ui.result(format!("the images of {} come first: {} ({})", pipeline.evolution, next.phase, parts(next)))?;
+    ui.result(format!("the images of {} would be ingested: {} ({})", pipeline.evolution, next.phase, shards(next)))?;
     ui.result(format!("why: {}", why.0))?;
-    ui.result(format!("then whatever is missing up to round {round}"))
+    ui.result(format!("then every unfinished round up to round {round}"))
 }
 
-fn parts(next: &Next) -> String {
-    let (missing, all) = (format::count(next.missing as u64), format::count(next.parts as u64));
-    if next.parts == 1 { "1 part".to_owned() } else { format!("{missing} of {all} parts are to be made") }
+fn shards(next: &NextStage) -> String {
+    let (missing, all) = (format::count(next.missing as u64), format::count(next.shards as u64));
+    if next.shards == 1 { "1 shard".to_owned() } else { format!("{missing} of {all} shards are missing") }
 }
 
-fn would_run(
+fn print_plan(
     pipeline: &Pipeline,
     (first, round): (u32, u32),
-    next: &Next,
+    next: &NextStage,
     store: &Store,
     ui: &Ui,
 ) -> Result<(), CommandError> {
@@ -130,25 +130,23 @@ fn would_run(
             .collect();
         return ui.result_json(&json!({
             "round": round, "first_missing_round": first, "next": next.phase, "part": part, "step": step,
-            "missing": next.missing, "parts": next.parts, "plan": plan, "why": why, "differences": differences,
+            "missing": next.missing, "parts": next.shards, "plan": plan, "why": why, "differences": differences,
         }));
     }
     ui.result(format!("round {first} of {} would run", pipeline.evolution))?;
-    let mut rows = vec![["part", "what", "state"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["part", "work", "state"].map(str::to_owned).to_vec()];
     for (n, planned) in plan.iter().enumerate() {
         let state = match n.cmp(&at) {
             std::cmp::Ordering::Less => "done".to_owned(),
             std::cmp::Ordering::Greater => "to do".to_owned(),
             std::cmp::Ordering::Equal => {
                 let step = step.map_or(String::new(), |step| format!("at step {}: ", step + 1));
-                format!("{step}{} ({})", next.phase, parts(next))
+                format!("{step}{} ({})", next.phase, shards(next))
             }
         };
         rows.push(vec![planned.part.to_owned(), planned.what.clone(), state]);
     }
-    for line in format::columns(&rows) {
-        ui.result(format!("  {line}"))?;
-    }
+    ui.indented_table(&rows)?;
     ui.result(format!("why: {why}"))?;
     if first < round {
         ui.result(format!("then rounds {} to {round}", first + 1))?;
@@ -156,7 +154,7 @@ fn would_run(
     Ok(())
 }
 
-/// Why an action has no result: what differs from the nearest one that has.
+/// Explains why an action has no result, by its differences from the nearest action with one.
 fn why(store: &Store, action: &Action) -> Result<(String, Vec<ActionDifference>), StoreError> {
     let stage = &action.stage;
     let Some(differences) = nearest_differences(store, action)? else {
@@ -164,26 +162,24 @@ fn why(store: &Store, action: &Action) -> Result<(String, Vec<ActionDifference>)
     };
     let shown = |value: &Option<String>| {
         let text = value.as_deref().unwrap_or("nothing").trim_matches('"');
-        // A digest is told by its first digits.
+        // Digests are shortened.
         if text.len() >= 64 && !text.contains(' ') && !text.contains('{') {
             format!("{text:.12}")
         } else {
             text.to_owned()
         }
     };
-    let named: Vec<String> = (differences.iter().take(NAMED))
+    let named: Vec<String> = (differences.iter().take(MAX_LISTED))
         .map(|d| format!("{} {} -> {}", d.key, shown(&d.before), shown(&d.after)))
         .collect();
-    let more = differences.len().saturating_sub(NAMED);
+    let more = differences.len().saturating_sub(MAX_LISTED);
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
     let text = if differences.is_empty() && store.result_with_outputs(action.key()?)?.is_some() {
-        format!(
-            "the result of {stage} is there, which another evolution or an earlier run made; only its name is to be given"
-        )
+        format!("{stage} has a result from another evolution or an earlier run; only the ref to it would be written")
     } else if differences.is_empty() {
-        format!("parts of the result of {stage} are gone")
+        format!("some data of the result of {stage} is missing")
     } else {
-        format!("no result of {stage} has this key; the nearest differs in {}{more}", named.join(", "))
+        format!("no result of {stage} has this key; the nearest one differs in {}{more}", named.join(", "))
     };
     Ok((text, differences))
 }

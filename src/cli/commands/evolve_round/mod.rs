@@ -1,4 +1,4 @@
-//! `visplay evolve-round`: runs a round of the method, and whatever is missing before it.
+//! `visplay evolve-round`: runs a round, and the rounds before it that are missing.
 
 mod dry_run;
 
@@ -25,10 +25,10 @@ use crate::store::Store;
 
 /// Run rounds of the evolution up to round N.
 ///
-/// A round trains the Questioner, lets it ask about the round's images, lets the Reasoner answer
-/// and vote, keeps the questions that are neither too easy nor too hard, trains the Reasoner on
-/// them, and measures it. What is done already is found, not repeated: a round that was stopped
-/// goes on by the same command, and several processes may run it at once.
+/// A round trains the Questioner, generates questions about the round's images, samples the
+/// Reasoner's answers and takes their majority votes, keeps the questions that are neither too easy
+/// nor too hard, trains the Reasoner on them, and evaluates it. Finished work is not repeated: the
+/// same command resumes an interrupted round, and several processes may run it at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay evolve-round 1 --images ~/photos --evolution mine
@@ -36,14 +36,14 @@ use crate::store::Store;
   visplay evolve-round next --pipeline pipelines/qwen2.5-vl-3b.toml
   visplay evolve-round 3 --dry-run")]
 pub struct EvolveRoundArgs {
-    /// The round, from 1, or `next` for the first that is not done.
+    /// Number of the round, from 1, or `next` for the first unfinished one.
     #[arg(value_name = "N|next")]
     round: RoundChoice,
-    /// Folders, image files and Parquet files that are ingested first; images that the evolution
-    /// has already stay beside them.
+    /// Folder, image file or Parquet file to ingest first, in addition to the evolution's images;
+    /// may be repeated.
     #[arg(long, value_name = "DIR")]
     images: Vec<PathBuf>,
-    /// Say what would run, and run nothing.
+    /// Show what would run, without running it.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub struct EvolveRoundArgs {
     threads: ThreadArgs,
 }
 
-/// Which round is meant.
+/// The round to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RoundChoice {
     Next,
@@ -70,14 +70,14 @@ impl FromStr for RoundChoice {
         match text.parse() {
             _ if text == "next" => Ok(Self::Next),
             Ok(number @ 1..=9999) => Ok(Self::Number(number)),
-            _ => Err("a round is a number from 1 to 9999, or `next`".to_owned()),
+            _ => Err("expected a number from 1 to 9999, or `next`".to_owned()),
         }
     }
 }
 
 /// Runs `visplay evolve-round`.
 pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandError> {
-    let clock = Instant::now();
+    let start = Instant::now();
     let mut pipeline = args.pipeline.load()?;
     pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
     args.threads.start()?;
@@ -89,9 +89,9 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     let store = Store::open_or_create(&args.store.store)?;
     let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
     let round = round_of(args, &store, &pipeline)?;
-    let taken = take_images(args, &pipeline, &runner)?;
-    if let Some(taken) = &taken {
-        say_images(taken, &store, ui);
+    let ingested = ingest_images(args, &pipeline, &runner)?;
+    if let Some(ingested) = &ingested {
+        report_images(ingested, &store, ui);
     }
     for remark in pipeline.lints() {
         ui.say(format!("note: {remark}"));
@@ -104,15 +104,15 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
             ui.say(format!("  {line}"));
         }
     }
-    let done = run?;
-    let made_before = done.iter().filter(|done| done.already_finished).map(|done| done.report.round).max();
-    if let (Some(round), Some(taken)) = (made_before, taken.filter(|taken| taken.new_images > 0)) {
+    let rounds = run?;
+    let last_found = rounds.iter().filter(|round| round.already_finished).map(|round| round.report.round).max();
+    if let (Some(round), Some(ingested)) = (last_found, ingested.filter(|ingested| ingested.new_images > 0)) {
         ui.say(format!(
-            "rounds up to {round} were done before the {} new images came; later rounds take them too",
-            format::count(taken.new_images)
+            "rounds up to {round} finished before the {} new images were added; later rounds use them",
+            format::count(ingested.new_images)
         ));
     }
-    let Some(last) = done.last() else { return Err(CommandError::failed("no round was run")) };
+    let Some(last) = rounds.last() else { return Err(CommandError::failed("no round ran")) };
     let times = last.times(&store)?;
     let truth = truth_of(&pipeline, ui);
     let labels = truth.map(|truth| curriculum_truth(&store, last, &truth)).transpose()?;
@@ -122,74 +122,74 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
             "result": last.result.digest()?,
             "action": last.result.action,
             "report": last.report,
-            "rounds": done.iter().map(|done| &done.report).collect::<Vec<_>>(),
+            "rounds": rounds.iter().map(|round| &round.report).collect::<Vec<_>>(),
             "times": times,
             "labels": labels,
             "found": last.already_finished,
             "store": store.root(),
         }));
     }
-    round_table::print(&done, &times, &store, &pipeline, labels.as_ref(), clock, ui)
+    round_table::print(&rounds, &times, &store, &pipeline, labels.as_ref(), start, ui)
 }
 
 /// Ingests what the command names, or what the pipeline names if the evolution has no images yet or
 /// parts of them are lost.
-fn take_images(
+fn ingest_images(
     args: &EvolveRoundArgs,
     pipeline: &Pipeline,
     runner: &Runner<'_>,
 ) -> Result<Option<IngestSummary>, EvolutionError> {
     let evolution = pipeline.evolution.as_str();
-    let there = || -> Result<bool, StageError> {
+    let has_images = || -> Result<bool, StageError> {
         let Some(head) = runner.store.head(evolution, IMAGES)? else { return Ok(false) };
         Ok(runner.store.result_with_outputs(head.result)?.is_some())
     };
     let sources = if !args.images.is_empty() {
         args.images.as_slice()
-    } else if !pipeline.ingest.sources.is_empty() && !there()? {
+    } else if !pipeline.ingest.sources.is_empty() && !has_images()? {
         pipeline.ingest_sources()?
     } else {
         return Ok(None);
     };
-    // What cannot be computed on is said before the images are read, not after.
+    // Fail before reading the images if the device cannot be used.
     pipeline.model.device.open().map_err(StageError::from)?;
     let options = pipeline.ingest.options();
     Ok(Some(ingest(&IngestRequest { evolution, sources, column: None, options: &options }, runner)?))
 }
 
-/// Says what became of the files that were named, and what the evolution has now.
-fn say_images(taken: &IngestSummary, store: &Store, ui: &Ui) {
-    if taken.left_behind > 0 {
+/// Reports how many images were added, and how many the evolution has.
+fn report_images(ingested: &IngestSummary, store: &Store, ui: &Ui) {
+    if ingested.left_behind > 0 {
         ui.say(format!(
             "the ingest options changed: {} images of earlier ingests are no longer among the evolution's images",
-            format::count(taken.left_behind)
+            format::count(ingested.left_behind)
         ));
     }
-    let all = taken.table.counts.rows_out;
-    let mut said =
-        format!("{} files looked at: {} new images", format::count(taken.entries), format::count(taken.new_images));
-    if all > taken.new_images {
-        said = format!("{said} beside {} that were there before", format::count(all - taken.new_images));
+    let all = ingested.table.counts.rows_out;
+    let mut text =
+        format!("{} files read: {} new images", format::count(ingested.entries), format::count(ingested.new_images));
+    if all > ingested.new_images {
+        text = format!("{text}, {} in total", format::count(all));
     }
-    let reasons: Vec<String> = taken
+    let reasons: Vec<String> = ingested
         .new_rejects
         .iter()
         .map(|(reason, n)| format!("{} {}", format::count(*n), reason.replace('_', " ")))
         .collect();
     if !reasons.is_empty() {
-        let view = store.root().join("views").join(&taken.reference.evolution).join("rejects");
-        said = format!("{said}; left out: {} (why: {})", reasons.join(", "), view.display());
+        let view = store.root().join("views").join(&ingested.reference.evolution).join("rejects");
+        text = format!("{text}; rejected: {} (see {})", reasons.join(", "), view.display());
     }
-    ui.say(said);
+    ui.say(text);
 }
 
-/// The images of an evolution, as far as they are known.
+/// Returns the number of images of an evolution, if it is known.
 fn images_of(store: &Store, evolution: &str) -> Option<u64> {
     let head = store.head(evolution, IMAGES).ok().flatten()?;
     Some(store.result(head.result).ok().flatten()?.counts.rows_out)
 }
 
-/// The round that is meant.
+/// Returns the number of the round to run.
 fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Result<u32, CommandError> {
     match args.round {
         RoundChoice::Next => Ok(next_round(store, &pipeline.evolution)?),
@@ -197,7 +197,7 @@ fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Resul
     }
 }
 
-/// What a round will do, in a few lines. `images` is how many there are, where it is known.
+/// Describes what a round will do, in a few lines. `images` is their number, if known.
 fn plan_text(pipeline: &Pipeline, round: u32, images: Option<u64>) -> String {
     let rows: Vec<Vec<String>> =
         plan(pipeline, images).into_iter().map(|PlannedPart { part, what }| vec![part.to_owned(), what]).collect();

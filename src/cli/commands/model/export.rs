@@ -1,4 +1,4 @@
-//! `visplay model export`: a checkpoint as a folder that transformers loads.
+//! `visplay model export`: writes a checkpoint that transformers can load.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,25 +22,25 @@ use crate::vlm::weights::Weights;
 
 /// Write a checkpoint as a Hugging Face folder: flat config, published tensor names, safetensors.
 ///
-/// Both config layouts and both tensor namings are read; the tokenizer's and processor's files are
-/// copied. With an adapter, as PEFT or `visplay warm-start --adapter-out` wrote it, the checkpoint
-/// is its base and the two are merged.
+/// Reads both layouts of config.json and both tensor naming schemes, and copies the files of the
+/// tokenizer and the processor. With --adapter, merges a LoRA adapter written by PEFT or by
+/// `visplay warm-start --adapter-out` into the checkpoint.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model export models/trained exported/\n  \
                         visplay model export models/trained exported/ --dtype bf16 --shard-size 2000000000\n  \
                         visplay model export models/base merged/ --adapter models/adapter")]
 pub struct ModelExportArgs {
-    /// The checkpoint folder.
+    /// Folder of the checkpoint.
     dir: PathBuf,
-    /// The folder to write; it must not exist.
+    /// Folder to write; it must not exist.
     out: PathBuf,
-    /// The folder of a LoRA adapter to merge.
+    /// Folder of a LoRA adapter to merge into the weights.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     /// Dtype of the written tensors [default: as stored in the checkpoint].
     #[arg(long, alias = "type", value_enum, value_name = "DTYPE")]
     dtype: Option<Dtype>,
-    /// The most bytes of tensors in a file.
+    /// Maximum number of tensor bytes per file.
     #[arg(long, value_name = "BYTES", default_value_t = ExportOptions::default().shard_bytes)]
     shard_size: u64,
 }
@@ -62,7 +62,7 @@ pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), CommandEr
     exported.files.iter().try_for_each(|file| ui.result(args.out.join(file).display().to_string()))
 }
 
-/// The tensors with the adapter merged, in the formats that the checkpoint has them in.
+/// Returns the tensors with the adapter merged, in their dtypes of the checkpoint.
 fn merge(adapter: &Path, config: &Config, weights: &Weights) -> Result<BTreeMap<String, Tensor>, CommandError> {
     let wrong = |e: AdapterError| CommandError::from_chain(exit::USAGE, &e);
     let source = CheckpointTensors { weights, dtype: DType::F32, device: &Device::Cpu, ops: Ops::Kernels };

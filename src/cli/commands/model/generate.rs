@@ -1,4 +1,4 @@
-//! `visplay model generate`: a checkpoint's answers to one prompt.
+//! `visplay model generate`: samples from a checkpoint for one prompt.
 
 use std::sync::Arc;
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 use clap::Args;
 use serde::Serialize;
 
-use super::prompt::{PromptArgs, Prompted};
+use super::prompt::{LoadedPrompt, PromptArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::output::ui::Ui;
@@ -14,17 +14,17 @@ use crate::random::Seed;
 use crate::sampling::{Engine, EngineOptions, FinishReason, Job, SamplingOptions};
 use crate::vlm::grid::Grid;
 
-/// The most samples that run at once.
+/// Maximum number of samples decoded at once.
 const MAX_SEQUENCES: usize = 256;
-/// The most memory of the cache of keys and values.
+/// Maximum memory of the KV cache, in bytes.
 const MAX_CACHE: usize = 4 << 30;
 
-/// Draw answers to a prompt about an image, or to a text.
+/// Sample responses to a prompt with or without an image.
 ///
-/// A sample depends on the model, the prompt, the options, the seed and its number alone. Each
-/// token comes with its log-probability under the temperature-scaled distribution, before top-k and
-/// top-p. The placeholders of images and videos are never drawn; an answer ends at `<|im_end|>` and
-/// at the tokens that `generation_config.json` names.
+/// A sample depends only on the model, the prompt, the options, the seed and its number. Each token
+/// comes with its log-probability under the temperature-scaled distribution, before top-k and
+/// top-p. Placeholders of images and videos are never sampled; a response ends at `<|im_end|>` or
+/// at an end token of `generation_config.json`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  visplay model generate --model data/nano --image scene.png --prompt \"How many red \
@@ -34,31 +34,31 @@ const MAX_CACHE: usize = 4 << 30;
 pub struct ModelGenerateArgs {
     #[command(flatten)]
     prompt: PromptArgs,
-    /// Samples to draw.
+    /// Number of samples.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     samples: u32,
-    /// Divides the logits; 0 takes the likeliest token each time.
+    /// Sampling temperature; 0 decodes greedily.
     #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f64,
-    /// Draw from the K likeliest tokens only.
+    /// Sample only from the K most likely tokens.
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Draw from the fewest likeliest tokens that together have probability P.
+    /// Sample only from the smallest set of tokens with total probability P.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f64>,
-    /// The most tokens of an answer.
+    /// Maximum number of tokens per sample.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_tokens: u32,
-    /// A text that ends an answer; may be given several times.
+    /// Text that ends a sample; may be repeated.
     #[arg(long = "stop", value_name = "TEXT")]
     stop_strings: Vec<String>,
-    /// The seed of the samples.
+    /// Sampling seed.
     #[arg(long, value_name = "S", default_value_t = Seed(0))]
     seed: Seed,
 }
 
 #[derive(Debug, Serialize)]
-struct Generated {
+struct Generation {
     prompt_tokens: usize,
     image_grid: Option<Grid>,
     samples: Vec<GeneratedSample>,
@@ -93,7 +93,7 @@ pub fn cmd_model_generate(args: &ModelGenerateArgs, ui: &Ui) -> Result<(), Comma
     for (number, sample) in generated.samples.iter().enumerate() {
         let reason = match sample.finish_reason {
             FinishReason::Stop => "",
-            FinishReason::Length => ", cut at the token limit",
+            FinishReason::Length => ", cut off at --max-tokens",
         };
         ui.say(format!("sample {}: {} tokens{reason}", number + 1, sample.token_ids.len()));
         ui.result(&sample.text)?;
@@ -104,17 +104,17 @@ pub fn cmd_model_generate(args: &ModelGenerateArgs, ui: &Ui) -> Result<(), Comma
 fn generate(
     args: &ModelGenerateArgs,
     options: SamplingOptions,
-    prompted: &Prompted,
-) -> Result<Generated, CommandError> {
-    let Prompted { checkpoint, ids, image } = prompted;
+    prompted: &LoadedPrompt,
+) -> Result<Generation, CommandError> {
+    let LoadedPrompt { checkpoint, ids, image } = prompted;
     let model = &checkpoint.model;
     let failed = |e: &dyn std::error::Error| CommandError::from_chain(exit::FAILED, e);
     let sequences = (args.samples as usize).min(MAX_SEQUENCES);
-    let most = ids.len() + args.max_tokens as usize;
-    let one = Engine::cache_bytes_for(model, 1, most);
+    let max_tokens = ids.len() + args.max_tokens as usize;
+    let one = Engine::cache_bytes_for(model, 1, max_tokens);
     if one > MAX_CACHE {
         return Err(CommandError::usage(format!(
-            "a prompt of {} tokens and an answer of --max-tokens {} would keep {:.1} GiB of keys and values; this command keeps at most {} GiB: ask for fewer tokens",
+            "a prompt of {} tokens with --max-tokens {} needs a KV cache of {:.1} GiB; the limit is {} GiB: lower --max-tokens",
             ids.len(),
             args.max_tokens,
             one as f64 / f64::from(1 << 30),
@@ -122,8 +122,8 @@ fn generate(
         )));
     }
     let engine_options = EngineOptions {
-        // Beyond the limit fewer samples run at once.
-        cache_bytes: Engine::cache_bytes_for(model, sequences, most).min(MAX_CACHE),
+        // A smaller cache decodes fewer samples at once.
+        cache_bytes: Engine::cache_bytes_for(model, sequences, max_tokens).min(MAX_CACHE),
         max_sequences: sequences,
         threads: thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
@@ -137,14 +137,14 @@ fn generate(
     };
     let mut outcome = None;
     engine.run(std::iter::once(job), Some, |o| outcome = Some(o)).map_err(|e| failed(&e))?;
-    let Some(outcome) = outcome else { return Err(CommandError::failed("the engine gave no answer")) };
+    let Some(outcome) = outcome else { return Err(CommandError::failed("the engine returned no samples")) };
     let samples = outcome.samples.map_err(|e| failed(&e))?.into_iter().map(|s| GeneratedSample {
         text: s.text,
         token_ids: s.token_ids,
         logprobs: s.logprobs,
         finish_reason: s.finish_reason,
     });
-    Ok(Generated {
+    Ok(Generation {
         prompt_tokens: outcome.prompt_tokens,
         image_grid: image.as_ref().map(|image| image.grid()),
         samples: samples.collect(),

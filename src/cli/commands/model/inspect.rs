@@ -1,4 +1,4 @@
-//! `visplay model inspect`: what a checkpoint is and what it will need.
+//! `visplay model inspect`: a checkpoint's architecture, sizes and memory needs.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,60 +9,60 @@ use serde::Serialize;
 use crate::cli::args::Dtype;
 use crate::cli::error::CommandError;
 use crate::cli::exit;
+use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::vlm::config::Config;
 use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, TrainingMemoryOptions, Workload};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::weights::Weights;
 
-/// Show a checkpoint's architecture, sizes, parameters and number formats, and the memory that it
-/// will need.
+/// Show a checkpoint's architecture, sizes, parameters, dtypes and memory needs.
 ///
-/// Reads headers only, so it is instant for any size, and checks that the weight files are whole
-/// and belong to the configuration.
+/// Reads only headers, so it is instant for any size, and checks that the weight files are complete
+/// and match the configuration.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model inspect models/qwen2.5-vl-3b\n  \
                         visplay model inspect models/qwen2.5-vl-7b --dtype bf16 --sequences 64 --json")]
 pub struct ModelInspectArgs {
-    /// The checkpoint folder.
+    /// Folder of the checkpoint.
     dir: PathBuf,
     /// Dtype that the model computes in.
     #[arg(long, alias = "type", value_enum, value_name = "DTYPE", default_value_t = Dtype::F32)]
     dtype: Dtype,
-    /// Sequences at once, for the memory tables.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    /// Numbers of concurrent sequences in the memory tables.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     sequences: Vec<u64>,
-    /// Tokens of a prompt, those of its image included.
-    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u64).range(..=MOST))]
+    /// Tokens per prompt, including those of its image.
+    #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u64).range(..=MAX_COUNT))]
     prompt_tokens: u64,
-    /// Patches of an image: width/14 * height/14 after resizing, four to an image token.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(..=MOST))]
+    /// Patches per image: width/14 * height/14 after resizing, four per image token.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(..=MAX_COUNT))]
     image_patches: u64,
-    /// Tokens of a response.
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(..=MOST))]
+    /// Tokens per response.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(..=MAX_COUNT))]
     response_tokens: u64,
-    /// Samples drawn for a prompt, which share its cache.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MOST))]
+    /// Samples per prompt, which share the prompt's cache.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     samples_per_prompt: u64,
-    /// What training keeps AdamW's moments in.
+    /// Dtype of AdamW's moments in training.
     #[arg(long, value_enum, default_value_t = Moments::F32)]
     moments: Moments,
-    /// Count the weights that training measures the divergence from (`beta` above 0).
+    /// Count a reference policy in training (beta above 0).
     #[arg(long)]
     reference: bool,
 }
 
-/// What AdamW's moments can be kept in.
+/// The dtype of AdamW's moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Moments {
-    /// 8 bytes a parameter.
+    /// 8 bytes per parameter.
     F32,
-    /// 4 bytes a parameter.
+    /// 4 bytes per parameter.
     Bf16,
 }
 
-/// The most of any count: the product of three with a model's bytes a token stays within 64 bits.
-const MOST: u64 = 1 << 20;
+/// Maximum of any count; the product of three and a model's bytes per token fits in 64 bits.
+const MAX_COUNT: u64 = 1 << 20;
 
 #[derive(Debug, Serialize)]
 struct Inspection {
@@ -200,7 +200,7 @@ fn table(i: &Inspection) -> String {
         "vision  {} blocks, hidden {}, FFN {}, {} heads, patch {}, window {}, full attention in {:?}",
         s.vision_depth, s.vision_hidden, s.vision_ffn, s.vision_heads, s.patch, s.window, s.full_attention_blocks
     ));
-    line(format!("\nparameters  {}", grouped(p.total)));
+    line(format!("\nparameters  {}", format::count(p.total)));
     for (part, count) in [
         ("patch embedding", p.patch_embedding),
         ("vision blocks", p.vision_blocks),
@@ -210,7 +210,7 @@ fn table(i: &Inspection) -> String {
         ("final norm", p.final_norm),
         ("head", p.head),
     ] {
-        line(format!("  {part:<16} {:>16}", grouped(count)));
+        line(format!("  {part:<16} {:>16}", format::count(count)));
     }
     let stored: Vec<String> = i.stored.iter().map(|(dtype, bytes)| format!("{dtype} {}", size(*bytes))).collect();
     line(format!("\nstored      {}", stored.join(", ")));
@@ -227,7 +227,7 @@ fn table(i: &Inspection) -> String {
 fn memory_tables(memory: &Memory, line: &mut impl FnMut(String)) {
     let w = memory.workload;
     line(format!(
-        "\nmemory in {}, prompts of {} tokens, images of {} patches, responses of {} tokens, {} a prompt; {} of cache a token",
+        "\nmemory in {}: prompts of {} tokens, images of {} patches, responses of {} tokens, {} samples per prompt; KV cache of {} per token",
         memory.r#type,
         w.prompt_tokens,
         w.image_patches,
@@ -266,20 +266,7 @@ fn memory_tables(memory: &Memory, line: &mut impl FnMut(String)) {
     }
 }
 
-/// A count with its thousands apart.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// A size for people, in decimal units.
+/// Formats a number of bytes in decimal units, as checkpoint sizes are published.
 fn size(bytes: u64) -> String {
     let x = bytes as f64;
     match bytes {

@@ -1,4 +1,4 @@
-//! `visplay model`: looks at checkpoints and uses them on their own, outside an evolution.
+//! `visplay model`: commands for checkpoints outside an evolution.
 
 mod export;
 mod generate;
@@ -17,7 +17,7 @@ use self::score::{ModelScoreArgs, cmd_model_score};
 use crate::cli::error::CommandError;
 use crate::cli::output::ui::Ui;
 
-/// Inspect, export and try model checkpoints.
+/// Inspect, export and sample from model checkpoints.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
     #[command(subcommand)]
@@ -33,7 +33,7 @@ enum ModelCommand {
     Random(ModelRandomArgs),
 }
 
-/// Runs a command of the group.
+/// Runs `visplay model`.
 pub fn cmd_model(args: &ModelArgs, ui: &Ui) -> Result<(), CommandError> {
     match &args.command {
         ModelCommand::Inspect(args) => cmd_model_inspect(args, ui),

@@ -1,5 +1,4 @@
-//! What `model generate` and `model score` share: a checkpoint, and one prompt with an image or
-//! none.
+//! The checkpoint and prompt arguments shared by `model generate` and `model score`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,25 +16,25 @@ use crate::vlm::named_tensors::Purpose;
 use crate::vlm::ops::Ops;
 use crate::vlm::prompt::Prompt;
 
-/// The prompt: in the model's chat format, the system text, then the image, then the text.
+/// The prompt, in the model's chat format: the system text, the image, the text.
 #[derive(Debug, Args)]
 pub struct PromptArgs {
-    /// The checkpoint folder.
+    /// Folder of the checkpoint.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// An image file; without it the prompt is text only.
+    /// Image file [default: a text-only prompt].
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// What is asked.
+    /// Prompt text.
     #[arg(long, value_name = "TEXT")]
     prompt: String,
-    /// The system text.
+    /// System text.
     #[arg(long, value_name = "TEXT", default_value = "You are a helpful assistant.")]
     system: String,
-    /// The fewest pixels of the resized image, instead of the checkpoint's limit.
+    /// Minimum number of pixels of the resized image, overriding the checkpoint.
     #[arg(long, value_name = "N")]
     min_pixels: Option<u64>,
-    /// The most pixels of the resized image, instead of the checkpoint's limit.
+    /// Maximum number of pixels of the resized image, overriding the checkpoint.
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
     #[command(flatten)]
@@ -44,16 +43,16 @@ pub struct PromptArgs {
     compute: DtypeArgs,
 }
 
-/// A loaded checkpoint and the prompt's tokens and image.
-pub struct Prompted {
+/// A loaded checkpoint with the prompt's tokens and image.
+pub struct LoadedPrompt {
     pub checkpoint: Checkpoint,
     pub ids: Vec<u32>,
     pub image: Option<Arc<ImageInput>>,
 }
 
 impl PromptArgs {
-    /// Loads the checkpoint and makes the prompt.
-    pub fn load(&self) -> Result<Prompted, CommandError> {
+    /// Loads the checkpoint and encodes the prompt.
+    pub fn load(&self) -> Result<LoadedPrompt, CommandError> {
         let unusable = |e: &dyn std::error::Error| CommandError::from_chain(exit::USAGE, e);
         let device = self.device.open()?;
         let dtype = self.compute.on(&device);
@@ -66,15 +65,15 @@ impl PromptArgs {
         };
         if budget.min_pixels > budget.max_pixels {
             let message =
-                format!("at least {} and at most {} pixels leave no image", budget.min_pixels, budget.max_pixels);
-            return Err(CommandError::usage(message).with_hint("give --min-pixels and --max-pixels together"));
+                format!("the minimum of {} pixels is above the maximum of {}", budget.min_pixels, budget.max_pixels);
+            return Err(CommandError::usage(message).with_hint("pass both --min-pixels and --max-pixels"));
         }
         checkpoint.processor = checkpoint.processor.with_budget(budget);
         let image = self.image.as_deref().map(|file| read_image(file, &checkpoint)).transpose()?;
         let merge = checkpoint.model.config.vision.spatial_merge_size;
         let prompt = Prompt::chat(&self.system, image.as_ref().map(|i| i.grid().tokens(merge)), &self.prompt);
         let ids = checkpoint.tokenizer.encode_prompt(&prompt).map_err(|e| unusable(&e))?;
-        Ok(Prompted { checkpoint, ids, image: image.map(Arc::new) })
+        Ok(LoadedPrompt { checkpoint, ids, image: image.map(Arc::new) })
     }
 }
 
@@ -83,7 +82,7 @@ fn read_image(file: &Path, checkpoint: &Checkpoint) -> Result<ImageInput, Comman
     let limits = Limits::default();
     let bytes = fs::metadata(file).map_err(|e| unusable(e.to_string()))?.len();
     if bytes > limits.max_bytes {
-        return Err(unusable(format!("{bytes} bytes are more than an image may have ({})", limits.max_bytes)));
+        return Err(unusable(format!("the file has {bytes} bytes, above the limit of {}", limits.max_bytes)));
     }
     let bytes = fs::read(file).map_err(|e| unusable(e.to_string()))?;
     let decoded = decode(&bytes, &limits).map_err(|e| unusable(e.to_string()))?;

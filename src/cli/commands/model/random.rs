@@ -1,4 +1,4 @@
-//! `visplay model random`: a checkpoint of random weights, for benchmarks and tests.
+//! `visplay model random`: writes a checkpoint with random weights, for benchmarks and tests.
 
 use std::path::PathBuf;
 
@@ -14,26 +14,26 @@ use crate::vlm::export::{ExportOptions, export};
 use crate::vlm::tensor_source::RandomTensors;
 use crate::vlm::tokenizer::Tokenizer;
 
-/// Write a checkpoint of a configuration with random weights.
+/// Write a checkpoint with random weights for a configuration.
 #[derive(Debug, Args)]
 #[command(hide = true)]
 #[command(after_help = "Examples:\n  visplay model random --config tests/data/configs/qwen2.5-vl-3b.json --seed 1 \
                         --files-from data/nano random-3b")]
 pub struct ModelRandomArgs {
-    /// The configuration file.
+    /// Configuration file of the model.
     #[arg(long)]
     config: PathBuf,
-    /// The seed of the weights.
+    /// Seed of the weights.
     #[arg(long, default_value_t = Seed(0))]
     seed: Seed,
     /// Dtype of the written tensors.
     #[arg(long, alias = "type", value_enum, value_name = "DTYPE", default_value_t = Dtype::Bf16)]
     dtype: Dtype,
-    /// A checkpoint whose tokenizer and processor files are copied; the ids of its special tokens
-    /// replace those of the configuration.
+    /// Checkpoint whose tokenizer and processor files are copied; its special token ids replace
+    /// those of the configuration.
     #[arg(long)]
     files_from: Option<PathBuf>,
-    /// The folder to write; it must not exist.
+    /// Folder to write; it must not exist.
     out: PathBuf,
 }
 

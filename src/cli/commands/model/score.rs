@@ -1,9 +1,9 @@
-//! `visplay model score`: how likely a checkpoint finds a given answer.
+//! `visplay model score`: log-probabilities of a given response.
 
 use clap::Args;
 use serde::Serialize;
 
-use super::prompt::{PromptArgs, Prompted};
+use super::prompt::{LoadedPrompt, PromptArgs};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::output::ui::Ui;
@@ -12,20 +12,20 @@ use crate::vlm::grid::Grid;
 
 /// Show the log-probability of each token of a response, at temperature 1.
 ///
-/// Special tokens in the response, such as `<|im_end|>`, mean what they say.
+/// Special tokens in the response, such as `<|im_end|>`, are encoded as such.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model score --model data/nano --image scene.png --prompt \"How many red \
                         circles are there?\" --response '\\boxed{2}<|im_end|>'")]
 pub struct ModelScoreArgs {
     #[command(flatten)]
     prompt: PromptArgs,
-    /// The response.
+    /// Response to score.
     #[arg(long, value_name = "TEXT")]
     response: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Scored {
+struct TokenScores {
     prompt_tokens: usize,
     image_grid: Option<Grid>,
     token_ids: Vec<u32>,
@@ -35,13 +35,13 @@ struct Scored {
 
 /// Runs `visplay model score`.
 pub fn cmd_model_score(args: &ModelScoreArgs, ui: &Ui) -> Result<(), CommandError> {
-    let Prompted { checkpoint, ids, image } = args.prompt.load()?;
+    let LoadedPrompt { checkpoint, ids, image } = args.prompt.load()?;
     let response =
         checkpoint.tokenizer.encode(&args.response).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let images: Vec<_> = image.as_deref().into_iter().collect();
     let logprobs =
         score(&checkpoint.model, &ids, &images, &response).map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
-    let scored = Scored {
+    let scored = TokenScores {
         prompt_tokens: ids.len(),
         image_grid: image.as_ref().map(|image| image.grid()),
         total: logprobs.iter().copied().map(f64::from).sum(),
