@@ -1,5 +1,6 @@
 //! The conversion of the library's errors into a message, a hint and an exit code.
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -50,28 +51,23 @@ impl CommandError {
         self
     }
 
-    /// A failure from an error of the library, its causes in one line.
-    pub fn from_chain(code: u8, error: &dyn std::error::Error) -> Self {
+    /// Creates an error from an error of the library; the message names its causes too.
+    ///
+    /// A GPU that is out of memory gets exit code 1 and a hint, whatever failed because of it.
+    pub fn from_chain(code: u8, error: &(dyn Error + 'static)) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
-            // Many errors already print their cause; saying it twice helps nobody.
+            // Many errors already print their cause.
             if !message.contains(&text) {
                 let _ = write!(message, ": {text}");
             }
             source = cause.source();
         }
-        Self { code, message, hint: None }
-    }
-
-    /// The same, with what to do where a card has no memory left: wherever that happens, the
-    /// driver's words are all that comes up.
-    pub fn of_full_card(self) -> Self {
-        const SAID: &str = "CUDA_ERROR_OUT_OF_MEMORY";
-        match self.message.contains(SAID) {
-            true => Self { code: exit::FAILED, ..self }.with_hint(FULL_CARD),
-            false => self,
+        match is_gpu_out_of_memory(error) {
+            true => Self::failed(message).with_hint(GPU_MEMORY),
+            false => Self { code, message, hint: None },
         }
     }
 
@@ -237,17 +233,56 @@ impl From<StageError> for CommandError {
     }
 }
 
-#[cfg(test)]
+/// Returns whether the cause of an error is that the GPU has no memory left.
+#[cfg(feature = "cuda")]
+fn is_gpu_out_of_memory(error: &(dyn Error + 'static)) -> bool {
+    use candle_core::cuda_backend::CudaError;
+    use candle_core::cuda_backend::cudarc::driver::DriverError;
+    use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
+
+    if let Some(error) = error.downcast_ref::<DriverError>() {
+        return error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if let Some(CudaError::Cuda(error) | CudaError::Load { cuda: error, .. }) = error.downcast_ref() {
+        return is_gpu_out_of_memory(error);
+    }
+    // These variants of candle's error do not return their cause as the source.
+    match error.downcast_ref() {
+        Some(candle_core::Error::Cuda(cause)) => is_gpu_out_of_memory(cause.as_ref()),
+        Some(candle_core::Error::WrappedContext { wrapped, .. }) => is_gpu_out_of_memory(wrapped.as_ref()),
+        Some(
+            candle_core::Error::Context { inner, .. }
+            | candle_core::Error::WithPath { inner, .. }
+            | candle_core::Error::WithBacktrace { inner, .. },
+        ) => is_gpu_out_of_memory(inner.as_ref()),
+        _ => error.source().is_some_and(is_gpu_out_of_memory),
+    }
+}
+
+/// Returns `false`: this build has no GPU.
+#[cfg(not(feature = "cuda"))]
+fn is_gpu_out_of_memory(_: &(dyn Error + 'static)) -> bool {
+    false
+}
+
+#[cfg(all(test, feature = "cuda"))]
 mod tests {
+    use candle_core::cuda_backend::CudaError;
+    use candle_core::cuda_backend::cudarc::driver::DriverError;
+    use candle_core::cuda_backend::cudarc::driver::sys::CUresult;
+
     use super::*;
 
     #[test]
-    fn a_full_card_is_said_to_be_one() {
-        let said = "cannot place tensor lm_head.weight: DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
-        let error = CommandError::usage(said).of_full_card();
-        assert_eq!((error.code, error.message.as_str()), (exit::FAILED, said));
-        assert!(error.hint.is_some_and(|hint| hint.contains("cache_bytes") && hint.contains("moments")));
-        let other = CommandError::usage("there is no such file").of_full_card();
-        assert_eq!((other.code, other.hint), (exit::USAGE, None));
+    fn a_gpu_out_of_memory_is_a_failure_with_a_hint() {
+        let error = |result| {
+            let error = candle_core::Error::from(CudaError::from(DriverError(result))).context("layer 3");
+            CommandError::from(StageError::model(error))
+        };
+        let full = error(CUresult::CUDA_ERROR_OUT_OF_MEMORY);
+        assert_eq!(full.code, exit::FAILED, "{}", full.message);
+        assert!(full.hint.is_some_and(|hint| hint.contains("cache_bytes") && hint.contains("moments")));
+        let other = error(CUresult::CUDA_ERROR_INVALID_VALUE);
+        assert_eq!((other.code, other.hint), (exit::USAGE, None), "{}", other.message);
     }
 }

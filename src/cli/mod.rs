@@ -72,7 +72,6 @@ pub fn main() -> ExitCode {
     match commands::run(&cli.command, &ui) {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(e) => {
-            let e = e.of_full_card();
             e.print();
             ExitCode::from(e.code)
         }

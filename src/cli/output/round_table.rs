@@ -150,7 +150,7 @@ fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
             number(report.votes.mean_confidence),
         ];
         row.extend(protocols.iter().map(|protocol| of(report, protocol, |change| change.after[0])));
-        let state = if *found { "finished before" } else { "finished now" };
+        let state = if *already_finished { "finished before" } else { "finished now" };
         row.push(if report.is_current() { state.to_owned() } else { format!("{state}, not current") });
         rows.push(row);
     }

@@ -9,6 +9,7 @@ pub mod staging;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use candle_core::cuda_backend::CudaError;
 use candle_core::cuda_backend::cudarc::driver::result;
 use candle_core::cuda_backend::cudarc::driver::sys::{CUmemPool_attribute, CUmemoryPool, CUresult, cuDriverGetVersion};
 use candle_core::{Device, Result, bail};
@@ -144,7 +145,7 @@ pub fn gpu_info(device: &Device) -> Result<GpuInfo> {
         Ok((context.name()?, format!("{major}.{minor}"), free, memory))
     };
     let (name, compute_capability, driver_free, memory) =
-        read().map_err(|error: result::DriverError| candle_core::Error::wrap(error))?;
+        read().map_err(|error: result::DriverError| candle_core::Error::from(CudaError::from(error)))?;
     let free_memory = match context.has_async_alloc() {
         true => {
             let pool = memory_pool(device)?;

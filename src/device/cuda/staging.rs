@@ -6,8 +6,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, DriverError, PinnedHostSlice};
+use candle_core::cuda_backend::{CudaError, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, Device, Result, Shape, Storage, Tensor};
 
@@ -49,7 +49,7 @@ pub fn upload(values: &[f32], shape: impl Into<Shape>, device: &Device) -> Resul
             .ok()
             .map(|memory| Ok(PinnedBuffer { memory, copied: context.new_event(None)? }))
             .transpose()
-            .map_err(|error: DriverError| candle_core::Error::wrap(error))?,
+            .map_err(|error: DriverError| candle_core::Error::from(CudaError::from(error)))?,
     };
     match next {
         Some(mut next) => {

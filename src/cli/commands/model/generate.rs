@@ -108,7 +108,7 @@ fn generate(
 ) -> Result<Generation, CommandError> {
     let LoadedPrompt { checkpoint, ids, image } = prompted;
     let model = &checkpoint.model;
-    let failed = |e: &dyn std::error::Error| CommandError::from_chain(exit::FAILED, e);
+    let failed = |e: &(dyn std::error::Error + 'static)| CommandError::from_chain(exit::FAILED, e);
     let sequences = (args.samples as usize).min(MAX_SEQUENCES);
     let max_tokens = ids.len() + args.max_tokens as usize;
     let one = Engine::cache_bytes_for(model, 1, max_tokens);

@@ -53,7 +53,7 @@ pub struct LoadedPrompt {
 impl PromptArgs {
     /// Loads the checkpoint and encodes the prompt.
     pub fn load(&self) -> Result<LoadedPrompt, CommandError> {
-        let unusable = |e: &dyn std::error::Error| CommandError::from_chain(exit::USAGE, e);
+        let unusable = |e: &(dyn std::error::Error + 'static)| CommandError::from_chain(exit::USAGE, e);
         let device = self.device.open()?;
         let dtype = self.compute.on(&device);
         let mut checkpoint =
