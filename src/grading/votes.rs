@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Answer;
+use super::answer::Answer;
 
 /// The outcome of a vote over the samples of one question.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::dice::SceneRng;
-use super::kind::{Colour, ObjectKind};
+use super::object::{Colour, ObjectKind, SceneObject};
 use super::question::{LETTERS, SceneQuestion};
-use super::scene::{GRID, Scene, SceneObject};
+use super::scene::{GRID, Scene};
 use super::truth::{kind_of_colour, kind_of_shape};
 use crate::tables::QuestionType;
 

@@ -2,7 +2,7 @@
 
 use super::dice::SceneRng;
 use super::family::QuestionFamily;
-use super::kind::{Attribute, Colour, ObjectKind, ObjectShape, Region};
+use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 use super::question::SceneQuestion;
 use super::scene::Scene;
 use super::truth::{self, Truth};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::object::SceneObject;
 use super::rows::object_of;
-use super::scene::SceneObject;
 use super::truth::{SceneJudgement, Truth, judge};
 use crate::ids::{Digest, ImageId};
 use crate::tables::{QuestionRow, QuestionVerdict, SceneObjectRow, SceneTruthRow, TableError, read_file};

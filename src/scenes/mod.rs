@@ -27,8 +27,8 @@ mod demonstration;
 mod dice;
 mod family;
 mod files;
-mod kind;
 mod known;
+mod object;
 mod paint;
 mod png;
 mod question;
@@ -45,10 +45,10 @@ pub use family::QuestionFamily;
 pub use files::{
     SceneFileError, WrittenFile, write_benchmark, write_demonstrations, write_images, write_tokenizer, write_truths,
 };
-pub use kind::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 pub use known::{KnownScene, KnownSceneError, known_scenes, truth_row};
+pub use object::{Attribute, Colour, ObjectKind, ObjectShape, Region, SceneObject};
 pub use question::SceneQuestion;
 pub use read::{QuestionReading, read_question};
 pub use rows::{benchmark_row, image_path, object_of, object_rows, question_rows};
-pub use scene::{CELL, GRID, SIDE, Scene, SceneObject, ScenePurpose};
+pub use scene::{CELL, GRID, SIDE, Scene, ScenePurpose};
 pub use tokenizer::tokenizer_json;

@@ -1,9 +1,9 @@
 //! The pixels of a scene, in integer arithmetic from end to end.
 
 use super::dice::SceneRng;
-use super::kind::{Colour, ObjectShape};
+use super::object::{Colour, ObjectShape, SceneObject};
 use super::png;
-use super::scene::{SIDE, Scene, SceneObject};
+use super::scene::{SIDE, Scene};
 use crate::imaging::RgbImage;
 
 /// Samples are multiples of this: 16 levels. The noise is coarser than a level, and a file takes half the room.

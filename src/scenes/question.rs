@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::family::QuestionFamily;
-use super::kind::{Attribute, Colour, ObjectKind, ObjectShape, Region};
+use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 
 /// The letters of options.
 pub(super) const LETTERS: [&str; 4] = ["A", "B", "C", "D"];

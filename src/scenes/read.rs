@@ -1,6 +1,6 @@
 //! A text back into a question: what a generated question asks, if it belongs to a known family.
 
-use super::kind::{Attribute, Colour, ObjectKind, ObjectShape, Region};
+use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 use super::question::{LETTERS, SceneQuestion};
 
 /// What a text asks.

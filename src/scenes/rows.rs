@@ -2,8 +2,8 @@
 
 use super::ask::QuestionSampler;
 use super::family::QuestionFamily;
-use super::kind::{Colour, ObjectShape};
-use super::scene::{GRID, Scene, SceneObject, ScenePurpose};
+use super::object::{Colour, ObjectShape, SceneObject};
+use super::scene::{GRID, Scene, ScenePurpose};
 use crate::ids::{Digest, ItemId};
 use crate::random::Seed;
 use crate::tables::{BenchmarkRow, ImageFile, SceneObjectRow, SceneQuestionRow};

@@ -1,7 +1,7 @@
 //! What is in a scene: objects in the cells of a grid, drawn from a seed and an index.
 
 use super::dice::SceneRng;
-use super::kind::{Colour, ObjectKind, ObjectShape};
+use super::object::{Colour, ObjectKind, ObjectShape, SceneObject};
 use crate::random::{Seed, Stream};
 
 /// Width and height of a scene in pixels: 16 image tokens of 28 x 28.
@@ -37,25 +37,6 @@ impl ScenePurpose {
             Self::Benchmark => "benchmark",
         }
     }
-}
-
-/// An object of a scene.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SceneObject {
-    /// Its colour.
-    pub colour: Colour,
-    /// Its shape.
-    pub shape: ObjectShape,
-    /// The row of its cell, 1 to 4 from the top.
-    pub row: u8,
-    /// The column of its cell, 1 to 4 from the left.
-    pub column: u8,
-    /// Its middle in pixels from the left.
-    pub x: i32,
-    /// Its middle in pixels from the top.
-    pub y: i32,
-    /// Its size: the radius of a disc, half a side of a square, half the height and half the base of a triangle.
-    pub size: i32,
 }
 
 /// A scene: what is in it, and how it was drawn.

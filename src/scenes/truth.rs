@@ -1,10 +1,10 @@
 //! The right answer of a question about a scene. **For the warm start's demonstrations and for evaluation only**: nothing
 //! that evolves a model may read it.
 
-use super::kind::{Attribute, Colour, ObjectKind, ObjectShape};
+use super::object::SceneObject;
+use super::object::{Attribute, Colour, ObjectKind, ObjectShape};
 use super::question::{LETTERS, SceneQuestion};
 use super::read::{QuestionReading, read_question};
-use super::scene::SceneObject;
 
 /// The answer of a question that has none: a tie, or a premise that does not hold.
 pub const NONE: &str = "none";

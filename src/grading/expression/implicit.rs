@@ -2,7 +2,7 @@
 //!
 //! Source: `implicit_multiplication`, `implicit_application` and `function_exponentiation` of sympy 1.14's `sympy_parser.py`.
 
-use super::rewrite::is_callable;
+use super::names::is_callable;
 use super::tokens::{Token, TokenKind};
 
 /// How deep brackets may nest (Python's own limit).

@@ -8,6 +8,7 @@ mod bigfloat;
 mod budget;
 mod exact;
 mod implicit;
+mod names;
 mod numeric;
 mod rational;
 mod rewrite;

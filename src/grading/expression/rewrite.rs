@@ -6,21 +6,8 @@
 //! the same steps here.
 
 use super::implicit::{implicit, with_applications, with_function_powers, with_multiplications};
+use super::names::{CALLABLE, GREEK, RESERVED, VALUES};
 use super::tokens::{Token, TokenKind};
-
-/// What sympy and Python define among the names of at most two letters that get this far, and can be called.
-const CALLABLE: [&str; 20] = [
-    "all", "csc", "eye", "ff", "fft", "frac", "fu", "gff", "hn1", "hn2", "id", "im", "jn", "li", "ln", "ntt", "re",
-    "rf", "sqrt", "yn",
-];
-/// The same for values.
-const VALUES: [&str; 4] = ["nan", "oo", "pi", "zoo"];
-/// Names that rewriting itself puts in, all of them callable.
-const MADE: [&str; 7] = ["Symbol", "Function", "Integer", "Float", "Number", "factorial", "factorial2"];
-/// Python's reserved words of at most two letters.
-const RESERVED: [&str; 5] = ["as", "if", "in", "is", "or"];
-/// Names of at most two letters that are Greek letters and so are not split into a product.
-const GREEK: [&str; 4] = ["mu", "nu", "pi", "xi"];
 
 /// Rewrites tokens; `None` for what sympy cannot read.
 pub(super) fn rewritten<'a>(tokens: Vec<Token<'a>>) -> Option<Vec<Token<'a>>> {
@@ -31,10 +18,6 @@ pub(super) fn rewritten<'a>(tokens: Vec<Token<'a>>) -> Option<Vec<Token<'a>>> {
     let tokens = implicit(tokens, 0, &with_multiplications)?;
     let tokens = implicit(tokens, 0, &with_applications)?;
     Some(with_function_powers(&tokens))
-}
-
-pub(super) fn is_callable(token: &Token<'_>) -> bool {
-    CALLABLE.contains(&token.text) || MADE.contains(&token.text)
 }
 
 fn wrapped<'a>(out: &mut Vec<Token<'a>>, function: &'a str, argument: Token<'a>) {

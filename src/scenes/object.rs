@@ -2,7 +2,24 @@
 
 use std::fmt;
 
-use super::scene::SceneObject;
+/// An object of a scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SceneObject {
+    /// Its colour.
+    pub colour: Colour,
+    /// Its shape.
+    pub shape: ObjectShape,
+    /// The row of its cell, 1 to 4 from the top.
+    pub row: u8,
+    /// The column of its cell, 1 to 4 from the left.
+    pub column: u8,
+    /// Its middle in pixels from the left.
+    pub x: i32,
+    /// Its middle in pixels from the top.
+    pub y: i32,
+    /// Its size: the radius of a disc, half a side of a square, half the height and half the base of a triangle.
+    pub size: i32,
+}
 
 /// The colour of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

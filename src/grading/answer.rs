@@ -1,0 +1,301 @@
+//! Equality of two answers: the rules of the grader in their order, and which of them decided.
+
+use serde::Serialize;
+
+use super::expression::{self, Budget, Difference};
+use super::{characters, mathd_form, sympy_form, tuples};
+
+/// The longest answer, in bytes, that has normal forms. A longer one equals only its own text.
+const MAX_ANSWER: usize = 16 * 1024;
+/// The longest tuple that is compared element by element.
+const MAX_ELEMENTS: usize = 256;
+
+/// The rule that decided whether two answers are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatchRule {
+    /// Equal: the texts are the same.
+    Text,
+    /// Equal: the first normal forms ([`mathd_form`]) are the same.
+    #[serde(rename = "first-form")]
+    MathdForm,
+    /// Equal: the second normal forms ([`sympy_form`]) are the same.
+    #[serde(rename = "second-form")]
+    SympyForm,
+    /// One of the answers is empty and the other is not.
+    Empty,
+    /// Different: the tuples or intervals have different brackets.
+    Brackets,
+    /// Different: the tuples have different numbers of elements.
+    Length,
+    /// Different: fractions are compared as they are written, so 2/4 is not 1/2.
+    Fraction,
+    /// Different: only one of the two is an integer.
+    Integer,
+    /// The mathematics decided, for each element of a tuple.
+    Symbolic,
+    /// Different: too many letters or too high powers to compare as mathematics, and the texts differ.
+    Words,
+    /// Different: not to be read as mathematics, undefined or too large, and the texts differ.
+    Unreadable,
+}
+
+/// Whether two answers are the same, and which rule says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// The answers are the same.
+    pub equal: bool,
+    /// What decided.
+    #[serde(rename = "via")]
+    pub rule: MatchRule,
+}
+
+/// An answer with what comparing it needs, worked out once.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    text: String,
+    first: String,
+    second: String,
+    elements: Vec<String>,
+}
+
+impl Answer {
+    /// Prepares an answer for comparisons.
+    pub fn new(text: &str) -> Self {
+        if text.len() > MAX_ANSWER {
+            let [first, second] = [String::new(), String::new()];
+            return Self { text: text.to_owned(), first, second, elements: Vec::new() };
+        }
+        let second = sympy_form::sympy_form(text);
+        let elements = tuples::elements(&second);
+        Self { text: text.to_owned(), first: mathd_form::mathd_form(text), second, elements }
+    }
+
+    /// The answer as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether two answers are the same, asked in both directions as VisPlay does.
+    pub fn compare(&self, other: &Self) -> Comparison {
+        let forward = self.grade(other);
+        // The directions differ only where brackets close in one answer what the other has opened.
+        if forward.equal || (is_closed(&self.second) && is_closed(&other.second)) {
+            return forward;
+        }
+        let backward = other.grade(self);
+        if backward.equal { backward } else { forward }
+    }
+
+    /// Whether this answer is right when the other is the truth: mathruler's `grade_answer(self, truth)`.
+    pub fn grade(&self, truth: &Self) -> Comparison {
+        self.grade_within(truth, &mut Budget::new())
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.text.len() > MAX_ANSWER
+    }
+
+    /// All elements of a tuple share one budget.
+    fn grade_within(&self, truth: &Self, budget: &mut Budget) -> Comparison {
+        let verdict = |equal, rule| Comparison { equal, rule };
+        if self.text == truth.text {
+            return verdict(true, MatchRule::Text);
+        }
+        if self.is_too_long() || truth.is_too_long() {
+            return verdict(false, MatchRule::Unreadable);
+        }
+        if self.first == truth.first {
+            return verdict(true, MatchRule::MathdForm);
+        }
+        if self.second == truth.second {
+            return verdict(true, MatchRule::SympyForm);
+        }
+        if self.second.is_empty() || truth.elements.is_empty() {
+            return verdict(false, MatchRule::Empty);
+        }
+        if truth.elements.len() > 1 && ends(&truth.second) != ends(&self.second) {
+            return verdict(false, MatchRule::Brackets);
+        }
+        if truth.elements.len() != self.elements.len() {
+            return verdict(false, MatchRule::Length);
+        }
+        if self.elements.len() > MAX_ELEMENTS {
+            return verdict(false, MatchRule::Unreadable);
+        }
+        let pairs = truth.elements.iter().zip(&self.elements);
+        let mut verdicts = pairs.map(|(truth, given)| compare_elements(truth, given, budget));
+        verdicts.find(|verdict| !verdict.equal).unwrap_or(verdict(true, MatchRule::Symbolic))
+    }
+}
+
+/// Whether two answers are the same, asked in both directions.
+///
+/// ```
+/// use visplay::grading::compare;
+/// assert!(compare(r"\frac{1}{2}", "0.5").equal);
+/// assert!(compare("(B)", r"\text{B}").equal);
+/// assert!(!compare("2/4", "1/2").equal);
+/// ```
+pub fn compare(given: &str, gold: &str) -> Comparison {
+    Answer::new(given).compare(&Answer::new(gold))
+}
+
+fn ends(form: &str) -> (Option<char>, Option<char>) {
+    (form.chars().next(), form.chars().next_back())
+}
+
+/// Whether every bracket of a text is closed in it.
+fn is_closed(text: &str) -> bool {
+    let mut depth = 0i64;
+    for byte in text.bytes() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return false;
+        }
+    }
+    depth == 0
+}
+
+fn compare_elements(truth: &str, given: &str, budget: &mut Budget) -> Comparison {
+    if tuples::is_fraction(truth) && tuples::is_fraction(given) {
+        let equal = truth == given;
+        return Comparison { equal, rule: if equal { MatchRule::Symbolic } else { MatchRule::Fraction } };
+    }
+    let is_integer = |text| sympy_form::integer_value(text).is_some();
+    if is_integer(truth) != is_integer(given) {
+        return Comparison { equal: false, rule: MatchRule::Integer };
+    }
+    if !may_be_mathematics(truth, given) {
+        return Comparison { equal: false, rule: MatchRule::Words };
+    }
+    match expression::difference(truth, given, budget) {
+        Difference::Zero => Comparison { equal: true, rule: MatchRule::Symbolic },
+        Difference::NotZero => Comparison { equal: false, rule: MatchRule::Symbolic },
+        Difference::Unknown => Comparison { equal: false, rule: MatchRule::Unreadable },
+    }
+}
+
+/// At most two different letters beside `sqrt` and `frac`, no power that is braced, bracketed, of two digits or itself
+/// raised to a power. The reference asks this of `(truth)-(given)` as one text.
+fn may_be_mathematics(truth: &str, given: &str) -> bool {
+    let text = format!("({truth})-({given})");
+    if text.contains("^{") || text.contains("^(") || has_high_power(text.as_bytes()) {
+        return false;
+    }
+    let text = mathd_form::replaced(mathd_form::replaced(text, "sqrt", ""), "frac", "");
+    let mut letters: [Option<char>; 2] = [None, None];
+    for c in text.chars().filter(|&c| characters::is_letter(c)) {
+        match letters {
+            [Some(a), _] if a == c => {}
+            [_, Some(b)] if b == c => {}
+            [None, _] => letters[0] = Some(c),
+            [_, None] => letters[1] = Some(c),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// `\^[0-9]+\^` or `\^[0-9][0-9]+`.
+fn has_high_power(text: &[u8]) -> bool {
+    let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
+    let powers = text.iter().enumerate().filter(|&(_, &byte)| byte == b'^').map(|(at, _)| at);
+    powers.into_iter().any(|at| digit(at + 1) && (digit(at + 2) || text.get(at + 2) == Some(&b'^')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Budget, MAX_ANSWER, MAX_ELEMENTS, MatchRule, compare};
+
+    #[test]
+    fn rules_decide_in_their_order() {
+        let cases = [
+            ("B", "B", true, MatchRule::Text),
+            (r"\text{B}", "B", true, MatchRule::MathdForm),
+            ("b", "B", true, MatchRule::SympyForm),
+            ("(B)", "B", true, MatchRule::Symbolic),
+            ("B.", "B", false, MatchRule::Unreadable),
+            ("", "B", false, MatchRule::Empty),
+            ("(1,2)", "[1,2]", false, MatchRule::Brackets),
+            ("(1,2)", "(1,2,3)", false, MatchRule::Length),
+            ("2/4", "1/2", false, MatchRule::Fraction),
+            ("5", "5.5", false, MatchRule::Integer),
+            ("1/2", "0.5", true, MatchRule::MathdForm),
+            ("3/4", "0.75", true, MatchRule::Symbolic),
+            ("(1/2, 0.5)", "(0.5, 1/2)", true, MatchRule::Symbolic),
+            ("red", "blue", false, MatchRule::Words),
+            ("9^9^9", "1/3", false, MatchRule::Words),
+            ("(2", "2)", true, MatchRule::Symbolic),
+            ("Yes", "yes", true, MatchRule::SympyForm),
+        ];
+        for (given, gold, equal, rule) in cases {
+            let verdict = compare(given, gold);
+            assert_eq!((verdict.equal, verdict.rule), (equal, rule), "{given} {gold}");
+        }
+    }
+
+    fn tuple(element: &str, times: usize) -> String {
+        format!("({})", vec![element; times].join(","))
+    }
+
+    #[test]
+    fn the_elements_of_a_tuple_share_one_budget() {
+        let sum = "x**y+".repeat(7);
+        let pairs = [
+            (tuple("x**y+1", 200), tuple("1+x**y", 200)),
+            (tuple("e^x", 200), tuple("e*e^x/e", 200)),
+            (tuple(&format!("+{sum}1"), 60), tuple(&format!("1+{}", sum.trim_end_matches('+')), 60)),
+        ];
+        for (given, gold) in pairs {
+            let mut budget = Budget::new();
+            let verdict = Answer::new(&given).grade_within(&Answer::new(&gold), &mut budget);
+            assert!(budget.is_spent(), "{given}");
+            assert_eq!((verdict.equal, verdict.rule), (false, MatchRule::Unreadable), "{given}");
+        }
+        assert!(compare(&tuple("x**y+1", 4), &tuple("1+x**y", 4)).equal);
+        assert!(compare(&tuple("3/4", MAX_ELEMENTS), &tuple("0.75", MAX_ELEMENTS)).equal);
+    }
+
+    #[test]
+    fn what_is_too_long_equals_only_its_text() {
+        let more = MAX_ELEMENTS + 1;
+        assert_eq!(compare(&tuple("3/4", more), &tuple("0.75", more)).rule, MatchRule::Unreadable);
+        assert_eq!(compare(&tuple("X", more), &tuple("x", more)).rule, MatchRule::SympyForm);
+        let long = "1".repeat(MAX_ANSWER + 1);
+        assert_eq!(compare(&long, &long).rule, MatchRule::Text);
+        assert_eq!(compare(&long, &format!(" {long}")).rule, MatchRule::Unreadable);
+        assert_eq!(compare(&long, "").rule, MatchRule::Unreadable);
+    }
+
+    /// mathruler 0.1.0 gives each of these in both directions.
+    #[test]
+    fn line_ends_are_no_spaces() {
+        let cases = [
+            ("B\n0.5", r"\text{(B) 0.5}", false),
+            ("(B)\n3", "B3", false),
+            (r"A\\3", "A3", false),
+            ("5\r\nx", "5*x", false),
+            ("5\rx", "5*x", false),
+            ("5\tx", "5*x", true),
+            ("5\x0cx", "5*x", true),
+            ("0.5\t!\t", "0.5!", false),
+            ("2\n3/4", "2+3/4", false),
+            ("x\n(x)", "x*x", false),
+            ("x(\nx)", "x*x", true),
+            ("x(x)\ny", "x*x*y", false),
+            ("x+1\n\n", "1+x", true),
+            ("x**834", "(x**834)", true),
+            ("(x**834,3/4)", "(x**834,0.75)", true),
+            ("(x/0,3/4)", "(x/0,0.75)", false),
+            ("(a.,3/2)", "(a.,1.5)", false),
+        ];
+        for (given, gold, equal) in cases {
+            assert_eq!(compare(given, gold).equal, equal, "{given:?} {gold:?}");
+        }
+    }
+}
