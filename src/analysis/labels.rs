@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::interval::wilson;
-use super::truth::SceneTruth;
 use crate::grading::compare;
 use crate::ids::ImageId;
+use crate::scenes::KnownScenes;
 use crate::scenes::truth::{SceneJudgement, Truth};
 
 /// Bins of confidence.
@@ -85,13 +85,13 @@ pub struct LabelStatistics {
 }
 
 /// Judges labels.
-pub fn figures<'a>(truth: &SceneTruth, rows: impl IntoIterator<Item = LabelledQuestion<'a>>) -> LabelStatistics {
+pub fn figures<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = LabelledQuestion<'a>>) -> LabelStatistics {
     let mut figures = LabelStatistics::default();
     let (mut right, mut of, mut answered, mut answerable) = (0, 0, 0, 0);
     let mut bins = [(0u64, 0u64); BINS];
     for row in rows {
         figures.questions += 1;
-        let Some(verdict) = truth.judge(row.image, row.question) else { continue };
+        let Some(verdict) = scenes.judge(row.image, row.question) else { continue };
         figures.with_truth += 1;
         let truth = match verdict {
             SceneJudgement::Known(_, truth) => truth,

@@ -7,4 +7,3 @@ pub mod labels;
 pub mod lineage;
 pub mod preview;
 pub mod rescore;
-pub mod truth;

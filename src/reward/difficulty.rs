@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::preset::Denominator;
+use super::confidence::{Denominator, confidence, margin};
 use crate::grading::Vote;
 
 /// The band of confidence, and what is dropped whatever its confidence.
@@ -40,22 +40,6 @@ pub enum DropReason {
     AboveBand(f64),
     /// The lead over the runner-up is too small.
     SmallMargin(f64),
-}
-
-/// The confidence of a vote: the majority's share. `None` where nobody voted and the denominator is the answers; where it
-/// is the samples, such a vote has confidence 0.
-pub fn confidence(vote: &Vote, denominator: Denominator) -> Option<f64> {
-    share(vote.majority_count(), vote, denominator)
-}
-
-/// The majority's lead over the runner-up, as a share of the same denominator.
-pub fn margin(vote: &Vote, denominator: Denominator) -> Option<f64> {
-    share(vote.majority_count() - vote.runner_up_count(), vote, denominator)
-}
-
-fn share(count: usize, vote: &Vote, denominator: Denominator) -> Option<f64> {
-    let samples = denominator.count(vote);
-    (samples > 0).then(|| count as f64 / samples as f64)
 }
 
 /// The confidence of a question that is kept, or why it is dropped.
@@ -102,7 +86,7 @@ fn first_contained(text: &str, words: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DropReason, confidence, keep};
+    use super::{DropReason, keep};
     use crate::grading::{Vote, vote};
     use crate::reward::{Denominator, Preset};
 
@@ -122,15 +106,9 @@ mod tests {
     }
 
     #[test]
-    fn denominators_differ_in_what_is_silent() {
-        let vote = votes(3, 1, 4);
-        assert_eq!(confidence(&vote, Denominator::Sampled), Some(0.375));
-        assert_eq!(confidence(&vote, Denominator::Answered), Some(0.75));
-        let silent = votes(0, 0, 4);
-        assert_eq!(confidence(&silent, Denominator::Sampled), Some(0.0));
-        assert_eq!(confidence(&silent, Denominator::Answered), None);
+    fn a_question_without_answers_is_dropped() {
         let paper = Preset::named("paper").unwrap();
-        assert_eq!(keep("q", &silent, Denominator::Sampled, &paper.difficulty), Err(DropReason::NoAnswer));
+        assert_eq!(keep("q", &votes(0, 0, 4), Denominator::Sampled, &paper.difficulty), Err(DropReason::NoAnswer));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod bleu;
 mod clusters;
+mod confidence;
 mod difficulty;
 mod output;
 mod preset;
@@ -11,9 +12,10 @@ mod questioner;
 mod reasoner;
 
 pub use clusters::{ClusterError, Clusters, MAX_QUESTIONS, MERGE_BELOW};
-pub use difficulty::{DifficultySettings, DropReason, confidence, keep, margin};
+pub use confidence::{Denominator, confidence, margin};
+pub use difficulty::{DifficultySettings, DropReason, keep};
 pub use output::{OutputForm, ParsedQuestion, ParsingMode, TYPES, parse_output};
-pub use preset::{Denominator, Preset, PresetError};
+pub use preset::{Preset, PresetError};
 pub use questioner::{
     DiversityScope, QuestionOutcome, QuestionerReward, QuestionerSettings, RewardFormula, questioner_rewards,
 };

@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::confidence::Denominator;
 use super::difficulty::DifficultySettings;
 use super::questioner::QuestionerSettings;
 use super::reasoner::ReasonerSettings;
-use crate::grading::Vote;
 
 /// The presets that ship.
 const SHIPPED: &str = include_str!("presets.toml");
@@ -36,26 +36,6 @@ pub struct Preset {
     pub difficulty: DifficultySettings,
     /// The Reasoner's reward.
     pub reasoner: ReasonerSettings,
-}
-
-/// What a majority is a share of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Denominator {
-    /// All samples, also those without an answer.
-    Sampled,
-    /// The samples that have an answer.
-    Answered,
-}
-
-impl Denominator {
-    /// Number of samples of a vote that count.
-    pub fn count(self, vote: &Vote) -> usize {
-        match self {
-            Self::Sampled => vote.sampled(),
-            Self::Answered => vote.answered(),
-        }
-    }
 }
 
 /// Why there is no such preset.
@@ -93,7 +73,8 @@ impl Preset {
 
 #[cfg(test)]
 mod tests {
-    use super::{Denominator, Preset, PresetError};
+    use super::{Preset, PresetError};
+    use crate::reward::Denominator;
 
     #[test]
     fn both_presets_ship() {

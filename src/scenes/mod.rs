@@ -15,7 +15,7 @@
 //! | a text back into a question | [`read_question`] |
 //! | the right answer | [`truth`] |
 //! | questions about a scene | [`QuestionSampler`] |
-//! | which images are scenes, and what generated questions about them ask | [`known_scenes`], [`truth_row`] |
+//! | scenes of known images, to judge generated questions | [`KnownScenes`] |
 //! | rows of the warm start | [`demonstrations`] |
 //! | images and tables on disk | [`write_images`], [`write_demonstrations`], [`write_benchmark`] |
 //! | the tokenizer of the nano model | [`tokenizer_json`] |
@@ -45,7 +45,7 @@ pub use family::QuestionFamily;
 pub use files::{
     SceneFileError, WrittenFile, write_benchmark, write_demonstrations, write_images, write_tokenizer, write_truths,
 };
-pub use known::{KnownScene, KnownSceneError, known_scenes, truth_row};
+pub use known::{KnownScenes, KnownScenesError};
 pub use object::{Attribute, Colour, ObjectKind, ObjectShape, Region, SceneObject};
 pub use question::SceneQuestion;
 pub use read::{QuestionReading, read_question};

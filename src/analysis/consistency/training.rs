@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use super::ConsistencyReport;
+use super::report::ConsistencyReport;
 use crate::grading::Answer;
 use crate::ids::QuestionId;
 use crate::reward::{QuestionOutcome, QuestionerSettings, ReasonerSettings, questioner_rewards, reasoner_reward};

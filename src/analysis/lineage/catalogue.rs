@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::LineageError;
+use super::error::LineageError;
 use crate::store::{Action, ActionKey, ObjectId, Ref, StageResult, Store, StoreError};
 use crate::tables::{self, TableRow};
 

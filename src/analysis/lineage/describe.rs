@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::LineageError;
 use super::catalogue::{Catalogue, RoundPosition, StoredResult};
+use super::error::LineageError;
 use crate::ids::{Digest, ImageId};
 use crate::store::ActionKey;
 use crate::tables::{ImageOrigin, RejectRow, SourceRow, shown_source};

@@ -3,6 +3,8 @@
 
 mod catalogue;
 mod describe;
+mod entity;
+mod error;
 mod picture;
 mod question;
 mod search;
@@ -12,62 +14,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use self::catalogue::RoundPosition;
+pub use self::entity::{Candidate, EntityKind};
+pub use self::error::LineageError;
 
 use self::catalogue::Catalogue;
 use self::search::search;
 use crate::ids::Digest;
-use crate::store::{Store, StoreError};
-use crate::tables::TableError;
+use crate::store::Store;
 
 /// The fewest digits of an id that are looked up.
 pub const FEWEST_DIGITS: usize = 4;
-
-/// What an id names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EntityKind {
-    /// A sample of the Questioner; also a row of the curriculum.
-    Question,
-    /// A sample of the Reasoner.
-    Answer,
-    /// An image.
-    Image,
-    /// An item of a benchmark.
-    Item,
-    /// Weights.
-    Model,
-    /// A prompt template.
-    Prompt,
-    /// An action and its result.
-    Result,
-    /// Bytes of the store.
-    Object,
-}
-
-impl EntityKind {
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Question => "question",
-            Self::Answer => "answer",
-            Self::Image => "image",
-            Self::Item => "benchmark item",
-            Self::Model => "model",
-            Self::Prompt => "prompt",
-            Self::Result => "result",
-            Self::Object => "object",
-        }
-    }
-}
-
-/// Something that an id may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Candidate {
-    /// What it is.
-    pub kind: EntityKind,
-    /// Its whole id.
-    pub id: Digest,
-}
 
 /// The lineage of one thing.
 #[derive(Debug, Clone, Serialize)]
@@ -82,31 +38,6 @@ pub struct Lineage {
     pub up: Value,
     /// What came of it.
     pub down: Value,
-}
-
-/// Why there is no lineage.
-#[derive(Debug, thiserror::Error)]
-pub enum LineageError {
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A table cannot be read.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// Not an id.
-    #[error("`{0}` is no id: ids have 4 to 64 digits 0-9 a-f")]
-    NoId(String),
-    /// Nothing goes by the id.
-    #[error("nothing in the store has an id that begins with `{0}`")]
-    Unknown(String),
-    /// Several things do.
-    #[error("`{prefix}` is not enough: {} ids begin with it", candidates.len())]
-    Ambiguous {
-        /// The digits.
-        prefix: String,
-        /// What they may name.
-        candidates: Vec<Candidate>,
-    },
 }
 
 /// Finds what an id, or the first digits of one, names, and what it came from and led to.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::LineageError;
 use super::catalogue::Catalogue;
 use super::describe::{image, places, twins};
+use super::error::LineageError;
 use super::question::{LineageSections, of_stage};
 use crate::ids::{Digest, ImageId, ItemId, QuestionId};
 use crate::store::{ActionKey, StageResult};

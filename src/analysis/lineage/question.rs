@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::LineageError;
 use super::catalogue::{Catalogue, StoredResult};
 use super::describe::{image, made_by, places, prompt, rejects};
+use super::error::LineageError;
 use super::weights::{brief, checkpoint, gates, step_figures};
 use crate::grading::compare;
 use crate::ids::{AnswerId, Digest, QuestionId};

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use super::catalogue::Catalogue;
-use super::{Candidate, EntityKind, LineageError};
+use super::entity::{Candidate, EntityKind};
+use super::error::LineageError;
 use crate::ids::{Digest, ModelId};
 use crate::store::{ActionKey, ObjectId};
 use crate::tables::{AnswerKey, CurriculumRow, ImageFacts, PredictionKey, QuestionKey, TableRow};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::LineageError;
 use super::catalogue::{Catalogue, StoredResult, step};
 use super::describe::{by_stage, made_by, places};
+use super::error::LineageError;
 use crate::ids::{Digest, ModelId};
 use crate::store::ActionKey;
 use crate::tables::{MetricRow, ScoreRow};

@@ -6,13 +6,13 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::analysis::labels::LabelStatistics;
-use crate::analysis::truth::SceneTruth;
 use crate::cli::args::{PipelineArgs, StoreArgs};
 use crate::cli::error::CommandError;
 use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{Audit, audit};
+use crate::scenes::KnownScenes;
 
 /// Audit a round: consistency, duplicates, label noise, differences from the paper.
 ///
@@ -46,7 +46,7 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<(), CommandError> {
     let pipeline = args.pipeline.load()?;
     let store = args.store.open()?;
     let truth = match &args.truth {
-        Some(file) => Some(SceneTruth::read(file).map_err(|e| CommandError::usage(e.to_string()))?),
+        Some(file) => Some(KnownScenes::read(file).map_err(|e| CommandError::usage(e.to_string()))?),
         None => truth_of(&pipeline, ui),
     };
     let found = audit(&store, &pipeline.evolution, args.round, truth.as_ref())?;
@@ -69,12 +69,12 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<(), CommandError> {
 
 /// Reads the truth file named by the pipeline, if it exists. An unusable file is reported and
 /// ignored.
-pub fn truth_of(pipeline: &Pipeline, ui: &Ui) -> Option<SceneTruth> {
+pub fn truth_of(pipeline: &Pipeline, ui: &Ui) -> Option<KnownScenes> {
     let file = Some(&pipeline.evaluation.truth).filter(|file| !file.as_os_str().is_empty())?;
     if !file.exists() {
         return None;
     }
-    match SceneTruth::read(file) {
+    match KnownScenes::read(file) {
         Ok(truth) => Some(truth).filter(|truth| !truth.is_empty()),
         Err(e) => {
             ui.say(format!("evaluation.truth: {e}"));

@@ -16,7 +16,7 @@ use super::pipeline::Pipeline;
 use super::settings::{SettingChange, changes_since};
 use crate::analysis::consistency::ConsistencyReport;
 use crate::analysis::labels::{self, LabelStatistics, LabelledQuestion};
-use crate::analysis::truth::SceneTruth;
+use crate::scenes::KnownScenes;
 use crate::stages::StageError;
 use crate::stages::question_form::normalise;
 use crate::store::{Counts, Store};
@@ -88,7 +88,7 @@ pub struct PaperDifference {
 ///
 /// # Errors
 /// The round is not done, or its tables cannot be read. Rows that do not fit are no error here but findings.
-pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&SceneTruth>) -> Result<Audit, EvolutionError> {
+pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&KnownScenes>) -> Result<Audit, EvolutionError> {
     let done = finished_round(store, evolution, round)?.ok_or_else(|| EvolutionError::Nothing {
         round,
         problem: format!("it is not done in `{evolution}`, so there is nothing to audit"),
@@ -140,7 +140,7 @@ fn duplicates(rows: &[QuestionRow]) -> Duplicates {
     Duplicates { within_image: share(of_image.len()), over_all: share(over_all.len()) }
 }
 
-fn voted_figures(truth: &SceneTruth, questions: &[QuestionRow], votes: &[VoteRow]) -> LabelStatistics {
+fn voted_figures(truth: &KnownScenes, questions: &[QuestionRow], votes: &[VoteRow]) -> LabelStatistics {
     let texts: std::collections::HashMap<_, _> =
         questions.iter().filter_map(|row| Some((row.question_id, row.question.as_deref()?))).collect();
     let rows = votes.iter().filter_map(|vote| {
@@ -154,7 +154,7 @@ fn voted_figures(truth: &SceneTruth, questions: &[QuestionRow], votes: &[VoteRow
     labels::figures(truth, rows)
 }
 
-fn kept_figures(truth: &SceneTruth, rows: &[CurriculumRow]) -> LabelStatistics {
+fn kept_figures(truth: &KnownScenes, rows: &[CurriculumRow]) -> LabelStatistics {
     let rows = rows.iter().map(|row| LabelledQuestion {
         image: row.image_id,
         question: &row.problem,
@@ -171,7 +171,7 @@ fn kept_figures(truth: &SceneTruth, rows: &[CurriculumRow]) -> LabelStatistics {
 pub fn curriculum_truth(
     store: &Store,
     done: &FinishedRound,
-    truth: &SceneTruth,
+    truth: &KnownScenes,
 ) -> Result<LabelStatistics, StageError> {
     let mut rows = Vec::new();
     for output in done.result.outputs_of(<CurriculumRow as crate::tables::TableRow>::TABLE) {

@@ -7,9 +7,6 @@ mod macros;
 mod parse;
 mod render;
 
-/// How deep groups, environments and arguments may nest. The reference runs out of Python's stack a little later.
-const MAX_DEPTH: usize = 200;
-
 /// The text of a piece of LaTeX; `None` where the reference raises an error (and its caller keeps the LaTeX).
 pub(super) fn to_text(latex: &str) -> Option<String> {
     render::render(&parse::parse(latex)?, latex.len())

@@ -3,9 +3,11 @@
 //! A closing brace without an opening one is dropped, an unclosed group ends with the source, a macro whose arguments
 //! are missing has none. `%` and `$` never reach this point: the second normal form drops them before.
 
-use super::MAX_DEPTH;
 use super::macros::{environment_of, macro_of};
 use crate::grading::characters::{is_letter, is_space, is_word};
+
+/// How deep groups, environments and arguments may nest. The reference runs out of Python's stack a little later.
+const MAX_DEPTH: usize = 200;
 
 /// How many tokens may be read beyond a few for each character. Arguments that turn out to be missing are read again as
 /// text, once more at each level, so `\frac{\frac{\frac{..` would double the work with every `\frac`.

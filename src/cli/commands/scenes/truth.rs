@@ -11,7 +11,7 @@ use crate::cli::exit;
 use crate::cli::output::format;
 use crate::cli::output::table_files::read_all;
 use crate::cli::output::ui::Ui;
-use crate::scenes::{known_scenes, truth_row, write_truths};
+use crate::scenes::{KnownScenes, write_truths};
 use crate::tables::{QuestionRow, SceneTruthRow};
 
 /// Find the right answers of generated questions about drawn scenes.
@@ -38,9 +38,11 @@ pub struct ScenesTruthArgs {
 
 /// Runs `visplay scenes truth`.
 pub fn cmd_scenes_truth(args: &ScenesTruthArgs, ui: &Ui) -> Result<(), CommandError> {
-    let scenes = known_scenes(&args.scenes).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let scenes = KnownScenes::read(&args.scenes)
+        .and_then(KnownScenes::require_all_images)
+        .map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
     let questions: Vec<QuestionRow> = read_all(&args.questions)?;
-    let rows: Vec<SceneTruthRow> = questions.iter().filter_map(|row| truth_row(row, &scenes)).collect();
+    let rows: Vec<SceneTruthRow> = questions.iter().filter_map(|row| scenes.truth_row(row)).collect();
     let mut verdicts: BTreeMap<&str, u64> = BTreeMap::new();
     for row in &rows {
         *verdicts.entry(row.verdict.as_str()).or_default() += 1;

@@ -1,0 +1,30 @@
+//! Reasons why there is no lineage.
+
+use super::entity::Candidate;
+use crate::store::StoreError;
+use crate::tables::TableError;
+
+/// Why there is no lineage.
+#[derive(Debug, thiserror::Error)]
+pub enum LineageError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A table cannot be read.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Not an id.
+    #[error("`{0}` is no id: ids have 4 to 64 digits 0-9 a-f")]
+    NoId(String),
+    /// Nothing goes by the id.
+    #[error("nothing in the store has an id that begins with `{0}`")]
+    Unknown(String),
+    /// Several things do.
+    #[error("`{prefix}` is not enough: {} ids begin with it", candidates.len())]
+    Ambiguous {
+        /// The digits.
+        prefix: String,
+        /// What they may name.
+        candidates: Vec<Candidate>,
+    },
+}
