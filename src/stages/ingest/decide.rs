@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::scan::Entry;
+use super::entry::Entry;
 use super::select::select;
 use super::{Increment, IngestOptions};
 use crate::ids::Digest;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use super::entry::Origin;
 use super::rows::CellReader;
-use super::scan::Origin;
 use crate::ids::Digest;
 use crate::stages::StageError;
 

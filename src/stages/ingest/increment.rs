@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::scan::Entry;
+use super::entry::Entry;
 use super::{IMAGES, IngestOptions, decide, read_table};
 use crate::ids::Digest;
 use crate::stages::{Rejection, StageError};

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde_json::Value;
 
+use super::entry::Entry;
 use super::fetch::Sources;
-use super::scan::Entry;
 use super::{IngestOptions, shard_ranges};
 use crate::ids::{Digest, ImageId};
 use crate::imaging::{self, DecodedImage, ImageError};

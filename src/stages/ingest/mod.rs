@@ -11,6 +11,7 @@
 //! entries; existing shards are not recomputed, and decisions are never revised.
 
 mod decide;
+mod entry;
 mod fetch;
 mod fingerprints;
 mod increment;
@@ -21,6 +22,7 @@ mod replay;
 mod rows;
 mod scan;
 mod select;
+mod walk;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -29,11 +31,11 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use self::decide::{AssembleStage, DecideStage};
+use self::entry::{Entry, Scan, ScanOptions};
 use self::fetch::Sources;
 use self::increment::{History, Increment};
 use self::measure::MeasureStage;
 use self::pack::PackStage;
-use self::scan::{Entry, Scan, ScanOptions};
 use super::{Runner, StageError};
 use crate::imaging::Limits;
 use crate::store::{Output, Ref, RefUpdate, StageResult, Store};

@@ -1,5 +1,6 @@
 //! The preview of an ingest: what it would do, without doing it.
 
+use super::entry::Entry;
 use super::increment::{self, History, Increment};
 use super::{IMAGES, IngestRequest, scan, scan_options};
 use crate::stages::{Runner, StageError};
@@ -41,6 +42,6 @@ pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Inges
     let table = history.refs.last().and_then(|r| store.result(r.result).ok().flatten());
     let known = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
     let scan = scan::scan(request.sources, scan_options(request), runner)?;
-    let new = known.new_entries(&scan.entries).iter().map(scan::Entry::shown).collect();
+    let new = known.new_entries(&scan.entries).iter().map(Entry::shown).collect();
     Ok(IngestPreview { last, differences, broken, new })
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::entry::{Origin, Scan};
 use super::increment::{Increment, listing_of};
-use super::scan::{Origin, Scan};
 use super::{IngestAttempt, IngestOptions, IngestRequest, decide, read_table, scan};
 use crate::imaging::Limits;
 use crate::stages::{Runner, StageError};

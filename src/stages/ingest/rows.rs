@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::entry::{CellPosition, Entry, Origin, Scan, ScanOptions};
 use super::fingerprints::Fingerprint;
-use super::scan::{Entry, Origin, Scan, ScanOptions};
 use crate::ids::Digest;
 use crate::stages::{Rejection, Runner, StageError};
 use crate::store::StoreError;
@@ -17,15 +17,6 @@ const PAGE_BYTES: usize = 128 << 20;
 
 /// Version of the cache entry of a file; a reader that may find other images gets a new version.
 const CACHE_VERSION: u32 = 2;
-
-/// Position of an image within its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct CellPosition {
-    /// Row, from 0.
-    pub(super) row: u64,
-    /// Index within the row's list of images, from 0; `None` where a row has one image.
-    pub(super) item: Option<usize>,
-}
 
 /// An image of a file, before it is decoded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -100,11 +91,12 @@ pub(super) fn scan_rows(
         let entry =
             Entry { label, row: Some(position.row), blob: cell.blob, bytes: cell.bytes, rejection: cell.rejection };
         let column = options.column.map(str::to_owned);
-        scan.push_row(entry, Origin::Cell { file: path.to_owned(), column, position });
+        scan.push(entry, Some(Origin::Cell { file: path.to_owned(), column, position }));
     }
     if let Some(failure) = cells.failure {
         let bytes = path.metadata().map_or(0, |m| m.len());
-        scan.push_rejected(Entry { label: label.to_owned(), row: None, blob: None, bytes, rejection: Some(failure) });
+        let entry = Entry { label: label.to_owned(), row: None, blob: None, bytes, rejection: Some(failure) };
+        scan.push(entry, None);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::scan::Entry;
+use super::entry::Entry;
 use crate::ids::{Digest, ImageId};
 use crate::imaging::{DHash, DuplicateDecision, NearDuplicates, ThresholdError};
 use crate::stages::Rejection;

@@ -1,0 +1,92 @@
+//! Entries of the sources, and the locations of their bytes.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Digest;
+use crate::stages::Rejection;
+
+/// An entry of the sources, without its location: everything that its ingest depends on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// Name within the source.
+    pub(super) label: String,
+    /// Row, for an entry of a Parquet file.
+    pub(super) row: Option<u64>,
+    /// Digest of its bytes; `None` when they could not be read.
+    pub(super) blob: Option<Digest>,
+    /// Number of its bytes.
+    pub(super) bytes: u64,
+    /// Reason why it was not read.
+    #[serde(rename = "refusal")]
+    pub(super) rejection: Option<Rejection>,
+}
+
+impl Entry {
+    /// Returns its name for messages.
+    pub(super) fn shown(&self) -> String {
+        crate::tables::shown_source(&self.label, self.row)
+    }
+}
+
+/// Location of a blob's bytes on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// A cell of a Parquet file.
+    Cell {
+        /// Path of the file.
+        file: PathBuf,
+        /// Name of the column, when the user gave it.
+        column: Option<String>,
+        /// Position in the column.
+        position: CellPosition,
+    },
+}
+
+/// The content of the sources.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Every entry, sorted by label, row and digest.
+    pub(super) entries: Vec<Entry>,
+    /// Location of each blob.
+    pub(super) origins: HashMap<Digest, Origin>,
+    /// Number of files whose bytes had to be read.
+    pub(super) read: usize,
+}
+
+impl Scan {
+    pub(super) fn push(&mut self, entry: Entry, origin: Option<Origin>) {
+        if let (Some(blob), Some(origin)) = (entry.blob, origin) {
+            self.origins.entry(blob).or_insert(origin);
+        }
+        self.entries.push(entry);
+    }
+
+    /// Sorts the entries into the order that all later steps keep.
+    pub(super) fn sort(&mut self) {
+        self.entries.par_sort();
+    }
+}
+
+/// Options of a scan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScanOptions<'a> {
+    /// Maximum size of a file to read.
+    pub(super) max_bytes: u64,
+    /// Image column of Parquet sources; detected when not given.
+    pub(super) column: Option<&'a str>,
+}
+
+/// Position of an image within its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct CellPosition {
+    /// Row, from 0.
+    pub(super) row: u64,
+    /// Index within the row's list of images, from 0; `None` where a row has one image.
+    pub(super) item: Option<usize>,
+}
