@@ -1,5 +1,9 @@
-//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) as `torch.optim.AdamW` computes it, with moments that are saved: in f32, or to
-//! save memory in bf16.
+//! The AdamW optimizer (Loshchilov & Hutter 2019, arXiv 1711.05101) as `torch.optim.AdamW` computes
+//! it, with gradient clipping, and moments stored in f32 or, to save memory, in bf16.
+//!
+//! With the clipped gradient g, learning rate lr and update count t: m = beta1 m + (1 - beta1) g; v
+//! = beta2 v + (1 - beta2) g²; w = (1 - lr weight_decay) w - lr / (1 - beta1^t) * m / (sqrt(v / (1
+//! - beta2^t)) + eps).
 
 use std::collections::BTreeMap;
 
@@ -11,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use super::gradients::{Gradients, zeros};
 use super::rounding::{PERIOD, RoundingNoise};
 
-/// Numbers that a thread takes at a time. What comes of a number does not depend on it.
-const PIECE: usize = 1 << 16;
-/// Numbers that are updated at a time where the update is composed of tensor operations, so that what these hold in between, some ten
-/// times as much in f32, stays small beside a large tensor. As slices are whole periods of the noise, roundings do not depend on it.
+/// Elements per task of a thread. No result depends on it.
+const TASK_ELEMENTS: usize = 1 << 16;
+/// Elements updated at a time by the reference implementation, whose intermediate tensors take
+/// about ten times as much in f32. A multiple of the noise's period, so that rounding does not
+/// depend on it.
 const SLICE: usize = 4 * PERIOD;
 
-/// The optimizer's constants; the learning rate comes with each update.
+/// Settings of the optimizer. The learning rate is an argument of each update.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdamWSettings {
@@ -25,30 +30,30 @@ pub struct AdamWSettings {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay, times the learning rate.
+    /// Decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f64,
-    /// Gradients are scaled so that their global norm is at most this.
+    /// Gradient clipping: the largest global norm of the gradients.
     pub max_grad_norm: f64,
-    /// What the moments are kept in.
+    /// Dtype in which the moments are stored.
     #[serde(default, skip_serializing_if = "MomentType::is_f32")]
     pub moments: MomentType,
 }
 
-/// What the optimizer's moments are kept in. They are computed in f32 either way.
+/// Dtype in which the moments are stored; they are always computed in f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MomentType {
-    /// 8 bytes a parameter.
+    /// f32: 8 bytes per parameter for both moments.
     #[default]
     F32,
-    /// 4 bytes a parameter; rounded up or down by chance.
+    /// bf16 with stochastic rounding: 4 bytes per parameter for both moments.
     Bf16,
 }
 
 impl MomentType {
-    /// Whether they are kept as they are computed.
+    /// Whether the moments are stored in f32, as they are computed.
     pub fn is_f32(&self) -> bool {
         *self == Self::F32
     }
@@ -74,36 +79,36 @@ impl Default for AdamWSettings {
     }
 }
 
-/// The two moments of a tensor, f32 or bf16.
+/// The two moments of a trained tensor, in f32 or bf16.
 #[derive(Debug, Clone)]
 pub struct Moments {
-    /// Of the gradient.
+    /// First moment: running mean of the gradient.
     pub first: Tensor,
-    /// Of its square.
+    /// Second moment: running mean of its square.
     pub second: Tensor,
 }
 
-/// The optimizer's state.
+/// The optimizer: settings and state.
 #[derive(Debug)]
 pub struct AdamW {
     settings: AdamWSettings,
     moments: BTreeMap<String, Moments>,
     updates: u64,
-    /// How moments are rounded; made when the first is.
+    /// Noise of the stochastic rounding; created with the first rounding.
     noise: Option<RoundingNoise>,
 }
 
-/// What an update did.
+/// The result of an update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UpdateResult {
-    /// The global norm of the gradient before clipping.
+    /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Whether the update was skipped because the norm is not finite.
     pub skipped: bool,
 }
 
 impl AdamW {
-    /// A fresh state for trained tensors, by name and in f32.
+    /// Returns an optimizer with zero moments for the trained tensors.
     pub fn new(settings: AdamWSettings, variables: &BTreeMap<String, Var>) -> Result<Self> {
         let zero = |tensor: &Tensor| zeros(tensor.shape(), settings.moments.dtype(), tensor.device());
         let moments = variables
@@ -112,27 +117,28 @@ impl AdamW {
         Ok(Self { settings, moments: moments.collect::<Result<_>>()?, updates: 0, noise: None })
     }
 
-    /// A state that was saved.
+    /// Returns an optimizer with saved moments and update count.
     pub fn resumed(settings: AdamWSettings, moments: BTreeMap<String, Moments>, updates: u64) -> Self {
         Self { settings, moments, updates, noise: None }
     }
 
-    /// The moments by the names of their tensors.
+    /// Returns the moments by the names of their tensors.
     pub fn moments(&self) -> &BTreeMap<String, Moments> {
         &self.moments
     }
 
-    /// Updates made, skipped ones not counted.
+    /// Returns the number of updates, without skipped ones.
     pub fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// The constants.
+    /// Returns the settings.
     pub fn settings(&self) -> AdamWSettings {
         self.settings
     }
 
-    /// Moves the variables by their gradients, unless the norm of these is not finite. A tensor without a gradient stays.
+    /// Updates the variables in place with the learning rate `rate`, or skips the update if the
+    /// gradient norm is not finite. A variable without a gradient does not change.
     pub fn update(
         &mut self,
         variables: &BTreeMap<String, Var>,
@@ -144,7 +150,7 @@ impl AdamW {
             return Ok(UpdateResult { grad_norm, skipped: true });
         }
         self.updates += 1;
-        let AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm, moments: kept } = self.settings;
+        let AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm, moments: moment_type } = self.settings;
         // torch.nn.utils.clip_grad_norm_ scales by max / (norm + 1e-6), and never up.
         let scale = (max_grad_norm / (grad_norm + 1e-6)).min(1.0) as f32;
         let time = i32::try_from(self.updates).unwrap_or(i32::MAX);
@@ -159,13 +165,13 @@ impl AdamW {
             let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get_mut(name)) else { continue };
             let average1 = MomentUpdate { decay: beta1 as f32, scale, squared: false };
             let average2 = MomentUpdate { decay: beta2 as f32, scale, squared: true };
-            if kept.is_f32() && gradients.ops().uses_cpu_kernels_for(variable) {
+            if moment_type.is_f32() && gradients.ops().uses_cpu_kernels_for(variable) {
                 moments.first.inplace_op2(gradient, &average1)?;
                 moments.second.inplace_op2(gradient, &average2)?;
                 variable.as_tensor().inplace_op3(&moments.first, &moments.second, &step)?;
                 continue;
             }
-            // In place, and a tensor that is not contiguous would be flattened into a copy.
+            // The update is in place; flattening a tensor that is not contiguous would copy it.
             if ![variable.as_tensor(), &moments.first, &moments.second].iter().all(|tensor| tensor.is_contiguous()) {
                 bail!("adamw: {name} is not contiguous");
             }
@@ -175,10 +181,10 @@ impl AdamW {
             for from in (0..weights.elem_count()).step_by(SLICE) {
                 let slice = |all: &Tensor| all.narrow(0, from, SLICE.min(all.elem_count() - from));
                 let gradient = slice(&gradients)?;
-                let mut first = average1.composed(&slice(&firsts)?.to_dtype(DType::F32)?, &gradient)?;
-                let mut second = average2.composed(&slice(&seconds)?.to_dtype(DType::F32)?, &gradient)?;
-                weights.slice_set(&step.composed(&slice(&weights)?, &first, &second)?, 0, from)?;
-                if !kept.is_f32() {
+                let mut first = average1.reference(&slice(&firsts)?.to_dtype(DType::F32)?, &gradient)?;
+                let mut second = average2.reference(&slice(&seconds)?.to_dtype(DType::F32)?, &gradient)?;
+                weights.slice_set(&step.reference(&slice(&weights)?, &first, &second)?, 0, from)?;
+                if !moment_type.is_f32() {
                     let noise = match &mut self.noise {
                         Some(noise) => noise,
                         none => none.insert(RoundingNoise::new(variable.device())?),
@@ -194,7 +200,7 @@ impl AdamW {
     }
 }
 
-/// `m = decay m + (1 - decay) g`, or with the square of g; g scaled.
+/// The update of a moment: `m = decay m + (1 - decay) scale g`, or with `(scale g)²` if `squared`.
 struct MomentUpdate {
     decay: f32,
     scale: f32,
@@ -202,7 +208,7 @@ struct MomentUpdate {
 }
 
 impl MomentUpdate {
-    fn composed(&self, moment: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    fn reference(&self, moment: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let gradient = (gradient * f64::from(self.scale))?;
         let gradient = if self.squared { gradient.sqr()? } else { gradient };
         (moment * f64::from(self.decay))? + (gradient * f64::from(1.0 - self.decay))?
@@ -218,7 +224,7 @@ impl InplaceOp2 for MomentUpdate {
         let moment = floats_mut(s1, l1)?;
         let gradient = floats(s2, l2)?;
         let Self { decay, scale, squared } = *self;
-        moment.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE)).for_each(|(moment, gradient)| {
+        moment.par_chunks_mut(TASK_ELEMENTS).zip(gradient.par_chunks(TASK_ELEMENTS)).for_each(|(moment, gradient)| {
             for (m, g) in moment.iter_mut().zip(gradient) {
                 let g = g * scale;
                 let g = if squared { g * g } else { g };
@@ -229,7 +235,8 @@ impl InplaceOp2 for MomentUpdate {
     }
 }
 
-/// `w = keep w - size m / (sqrt(v) root + eps)`.
+/// The update of a weight: `w = keep w - size m / (sqrt(v) root + eps)`, with `keep = 1 - lr
+/// weight_decay`, `size = lr / (1 - beta1^t)` and `root = 1 / sqrt(1 - beta2^t)`.
 struct WeightUpdate {
     keep: f32,
     size: f32,
@@ -238,7 +245,7 @@ struct WeightUpdate {
 }
 
 impl WeightUpdate {
-    fn composed(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<Tensor> {
+    fn reference(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<Tensor> {
         let divisor = ((second.sqrt()? * f64::from(self.root))? + f64::from(self.eps))?;
         (weight * f64::from(self.keep))? - ((first / divisor)? * f64::from(self.size))?
     }
@@ -261,7 +268,7 @@ impl InplaceOp3 for WeightUpdate {
         let weight = floats_mut(s1, l1)?;
         let (first, second) = (floats(s2, l2)?, floats(s3, l3)?);
         let Self { keep, size, root, eps } = *self;
-        let pieces = weight.par_chunks_mut(PIECE).zip(first.par_chunks(PIECE)).zip(second.par_chunks(PIECE));
+        let pieces = weight.par_chunks_mut(TASK_ELEMENTS).zip(first.par_chunks(TASK_ELEMENTS)).zip(second.par_chunks(TASK_ELEMENTS));
         pieces.for_each(|((weight, first), second)| {
             for ((w, m), v) in weight.iter_mut().zip(first).zip(second) {
                 *w = keep * *w - size * (m / (v.sqrt() * root + eps));
@@ -293,14 +300,14 @@ mod tests {
     use crate::random::Seed;
 
     #[test]
-    fn an_update_in_slices_is_the_update_of_the_whole() {
+    fn an_update_in_slices_equals_the_update_of_the_whole_tensor() {
         let stream = Seed(3).stream("test", "", 0);
         let count = SLICE + PERIOD + 3;
-        let drawn = |times: u64| {
+        let random = |times: u64| {
             let value = |i: usize| (stream.uniform(times * count as u64 + i as u64) - 0.5) as f32;
             Tensor::from_vec((0..count).map(value).collect(), (1, count), &Device::Cpu).unwrap()
         };
-        let (start, gradient) = (drawn(0), drawn(1));
+        let (start, gradient) = (random(0), random(1));
         let settings = AdamWSettings { moments: MomentType::Bf16, ..AdamWSettings::default() };
         let variables = BTreeMap::from([("w".to_owned(), Var::from_tensor(&start).unwrap())]);
         let mut optimizer = AdamW::new(settings, &variables).unwrap();
@@ -313,7 +320,7 @@ mod tests {
         let noise = RoundingNoise::new(&Device::Cpu).unwrap();
         let average = |decay: f64, squared| {
             let zero = Tensor::zeros((1, count), DType::F32, &Device::Cpu).unwrap();
-            MomentUpdate { decay: decay as f32, scale, squared }.composed(&zero, &gradient).unwrap()
+            MomentUpdate { decay: decay as f32, scale, squared }.reference(&zero, &gradient).unwrap()
         };
         let (first, second) = (average(settings.beta1, false), average(settings.beta2, true));
         let (correction1, correction2) = (1.0 - settings.beta1, 1.0 - settings.beta2);
@@ -327,9 +334,9 @@ mod tests {
             let values: Vec<f32> = tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap();
             values.into_iter().map(f32::to_bits).collect()
         };
-        assert!(bits(&variables["w"]) == bits(&step.composed(&start, &first, &second).unwrap()), "the weights");
-        let kept = &optimizer.moments()["w"];
-        assert!(bits(&kept.first) == bits(&noise.round(&first, "first.w", 1).unwrap()), "the first moment");
-        assert!(bits(&kept.second) == bits(&noise.round(&second, "second.w", 1).unwrap()), "the second moment");
+        assert!(bits(&variables["w"]) == bits(&step.reference(&start, &first, &second).unwrap()), "the weights");
+        let stored = &optimizer.moments()["w"];
+        assert!(bits(&stored.first) == bits(&noise.round(&first, "first.w", 1).unwrap()), "the first moment");
+        assert!(bits(&stored.second) == bits(&noise.round(&second, "second.w", 1).unwrap()), "the second moment");
     }
 }

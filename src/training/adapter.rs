@@ -1,4 +1,5 @@
-//! LoRA adapters as the folders that PEFT writes and loads: `adapter_config.json` and `adapter_model.safetensors`.
+//! LoRA adapters in PEFT's format: a folder with `adapter_config.json` and
+//! `adapter_model.safetensors`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,47 +21,49 @@ use crate::vlm::parameters::{ModelPart, parameters};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::{PlannedTensor, write_safetensors};
 
-/// An adapter: what was trained beside a model that stayed as it was.
+/// A LoRA adapter, separate from its base model.
 #[derive(Debug, Clone)]
 pub struct LoraAdapter {
-    /// Its size, and the maps that it is on.
+    /// Rank, scale and target layers.
     pub settings: LoraSettings,
-    /// A `[rank, in]` and B `[out, rank]` of every map, f32, by the names of [`adapter_names`].
+    /// A `[rank, in]` and B `[out, rank]` of every target layer in f32, by the names of
+    /// [`adapter_names`].
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// Why an adapter cannot be read, written or merged.
+/// An adapter cannot be read, written or merged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterError {
     /// A file cannot be read.
     #[error("cannot read the adapter's {}: {problem}", file.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// The adapter does something that is not done here, and would be merged wrongly without it.
+    /// The adapter uses a feature that is not supported; merging without it would give wrong
+    /// weights.
     #[error("{}: {problem}", file.display())]
     Unsupported {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// What it asks for.
+        /// The unsupported feature.
         problem: String,
     },
-    /// Its tensors are not those of an adapter of the model.
+    /// The tensors do not match the model's layers.
     #[error("the adapter does not fit the model: {0}")]
     Misfit(String),
-    /// It cannot be written.
+    /// The adapter cannot be written.
     #[error(transparent)]
     Write(#[from] ExportError),
-    /// It cannot be merged.
+    /// The adapter cannot be merged.
     #[error("the adapter cannot be merged: {0}")]
     Merge(#[from] candle_core::Error),
 }
 
-/// What counts of a PEFT configuration.
+/// The keys of a PEFT configuration that matter here.
 #[derive(Debug, Deserialize)]
 struct PeftConfig {
     peft_type: String,
@@ -70,29 +73,32 @@ struct PeftConfig {
     rest: BTreeMap<String, Value>,
 }
 
-/// The expression by which PEFT finds the maps: those of the text tower only, the vision tower has some of the same name.
+/// Returns the regular expression by which PEFT finds the target layers: only those of the text
+/// tower, since the vision tower has layers of the same names.
 fn target_modules(targets: &[String]) -> String {
     format!(r".*language_model.*\.({})", targets.join("|"))
 }
 
-/// The factor as PEFT writes it: an integer where it is one.
+/// Formats alpha as PEFT does: as an integer if it is one.
 fn number(alpha: f64) -> Value {
     if alpha.fract() == 0.0 && alpha.abs() < 1e15 { json!(alpha as i64) } else { json!(alpha) }
 }
 
 impl LoraAdapter {
-    /// Writes the new folder `out`, whole or not at all. `base` is the name of the model that the adapter belongs to.
+    /// Writes the new folder `out` atomically. `base` is the name of the base model.
     ///
     /// # Errors
-    /// There is something at the place already, or the system refuses.
+    ///
+    /// `out` exists already, or an I/O error.
     pub fn write(&self, out: &Path, base: &str) -> Result<(), AdapterError> {
         Ok(publish(self.prepare(out, base)?, out)?)
     }
 
-    /// Writes all of the folder beside `out`, where it becomes `out` by being published.
+    /// Writes the folder to a temporary location next to `out`, to be published as `out`.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    ///
+    /// See [`write`](Self::write).
     pub(crate) fn prepare(&self, out: &Path, base: &str) -> Result<TempDir, AdapterError> {
         if out.symlink_metadata().is_ok() {
             return Err(ExportError::Exists(out.to_owned()).into());
@@ -127,7 +133,7 @@ impl LoraAdapter {
             .collect();
         write_safetensors(&folder.path().join(ADAPTER_FILE), &planned, |planned, out| -> Result<(), ExportError> {
             let wrong = |problem: String| ExportError::Tensor(planned.name.clone(), problem);
-            let tensor = self.tensors.get(&planned.name).ok_or_else(|| wrong("is not there".to_owned()))?;
+            let tensor = self.tensors.get(&planned.name).ok_or_else(|| wrong("is missing".to_owned()))?;
             let values = tensor.to_device(&Device::Cpu).and_then(|t| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
             let values: Vec<f32> = values.map_err(|e| wrong(e.to_string()))?;
             Ok(out.write_all(&stored_bytes(&values, StoredType::F32))?)
@@ -135,11 +141,13 @@ impl LoraAdapter {
         Ok(folder)
     }
 
-    /// Reads an adapter of a model of this configuration from a folder that PEFT or [`write`](Self::write) made.
+    /// Reads an adapter of a model with this configuration from a folder that PEFT or
+    /// [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// A file is missing or damaged, a tensor belongs to no map of the text tower or has another shape, or the adapter is of
-    /// a kind that is more than `W + alpha / rank * B A`.
+    ///
+    /// A file is missing or damaged, a tensor belongs to no linear layer of the text tower or has
+    /// the wrong shape, or the adapter is more than `W + alpha / rank * B A`.
     pub fn read(folder: &Path, config: &Config) -> Result<Self, AdapterError> {
         let file = folder.join(ADAPTER_CONFIG);
         let unreadable = |file: &Path, problem: String| AdapterError::Read { file: file.to_owned(), problem };
@@ -159,13 +167,14 @@ impl LoraAdapter {
         Ok(Self { settings: LoraSettings { rank: peft.r, alpha: peft.lora_alpha, targets }, tensors })
     }
 
-    /// The tensors of the model with the adapter merged, f32.
+    /// Returns the model's tensors with the adapter merged, in f32.
     ///
     /// # Errors
+    ///
     /// The model lacks a tensor.
     pub fn merged(&self, config: &Config, source: &dyn NamedTensors) -> Result<BTreeMap<String, Tensor>, AdapterError> {
         let trained = TrainScope::Lora(self.settings.clone());
-        // Where an adapter leaves out a layer, the fresh one there changes nothing.
+        // Layers without an adapter get a new one, which changes nothing (B = 0).
         let weights = TrainableModel::new(config, trained, source, Seed(0), DType::F32, &Device::Cpu)?;
         self.tensors.iter().try_for_each(|(name, tensor)| weights.set(name, tensor))?;
         Ok(weights.merged()?)
@@ -173,13 +182,13 @@ impl LoraAdapter {
 }
 
 impl PeftConfig {
-    /// What the adapter asks for beyond `W + alpha / rank * B A`.
+    /// Returns a message if the adapter is more than `W + alpha / rank * B A`.
     fn unsupported(&self) -> Option<String> {
         if self.peft_type != "LORA" {
-            return Some(format!("peft_type is {}; only LORA is known", self.peft_type));
+            return Some(format!("peft_type is {}; only LORA is supported", self.peft_type));
         }
         if self.r == 0 {
-            return Some("r is 0: there is no adapter".to_owned());
+            return Some("r is 0, so there is no adapter".to_owned());
         }
         let empty = |value: &Value| match value {
             Value::Null | Value::Bool(false) => true,
@@ -202,20 +211,20 @@ impl PeftConfig {
             "use_qalora",
             "use_rslora",
         ];
-        // Other ways to begin (PiSSA, OLoRA, CorDA, LoftQ) change the base's weights too.
+        // Other initializations (PiSSA, OLoRA, CorDA, LoftQ) change the base weights too.
         if let Some(value) = self.rest.get("init_lora_weights")
             && !(value.is_null() || value.is_boolean() || value.as_str() == Some("gaussian"))
         {
-            return Some(format!("init_lora_weights is {value}, which changes the base's weights; merge it with peft"));
+            return Some(format!("init_lora_weights is {value}, which changes the base model's weights; merge the adapter with peft"));
         }
         BEYOND.iter().find_map(|key| {
             let value = self.rest.get(*key).filter(|value| !empty(value))?;
-            Some(format!("{key} is {value}, which cannot be merged here; merge it with peft"))
+            Some(format!("{key} is {value}, which is not supported; merge the adapter with peft"))
         })
     }
 }
 
-/// Checks names and shapes, and gives the targets.
+/// Checks names and shapes, and returns the target layers.
 fn check(tensors: &BTreeMap<String, Tensor>, rank: usize, config: &Config) -> Result<Vec<String>, AdapterError> {
     let misfit = |problem: String| Err(AdapterError::Misfit(problem));
     let mut left: BTreeSet<&str> = tensors.keys().map(String::as_str).collect();
@@ -243,7 +252,7 @@ fn check(tensors: &BTreeMap<String, Tensor>, rank: usize, config: &Config) -> Re
         }
     }
     match left.first() {
-        Some(name) => misfit(format!("{name} belongs to no linear map of the text tower")),
+        Some(name) => misfit(format!("{name} belongs to no linear layer of the text tower")),
         None if targets.is_empty() => misfit("it has no tensors".to_owned()),
         None => Ok(targets.into_iter().map(|target| TARGETS[target].to_owned()).collect()),
     }

@@ -1,4 +1,4 @@
-//! Gradients by the names of the tensors that they belong to, summed over micro-batches.
+//! Gradients by tensor name, accumulated over micro-batches in f32.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -9,28 +9,29 @@ use rayon::prelude::*;
 
 use crate::vlm::ops::Ops;
 
-/// Sums of gradients, f32.
+/// Sums of gradients in f32, by the name of the trained tensor.
 #[derive(Debug, Default)]
 pub struct Gradients {
     sums: BTreeMap<String, Tensor>,
-    /// Memory for sums to come, zero.
+    /// Zeroed memory for sums that have no gradient yet.
     reserved: BTreeMap<String, Tensor>,
     ops: Ops,
 }
 
 impl Gradients {
-    /// No gradients yet; `ops` adds them up.
+    /// Returns empty sums, which `ops` will add to.
     pub fn new(ops: Ops) -> Self {
         Self { ops, ..Self::default() }
     }
 
-    /// The implementation of the ops that adds the gradients up.
+    /// Returns the implementation of the ops that adds the gradients.
     pub(super) fn ops(&self) -> Ops {
         self.ops
     }
 
-    /// No gradients yet, and memory for those of all `variables`, which are on the CPU. Taken one by one during a pass, it would
-    /// stand between what the pass frees and leave holes: a quarter of the activations of a model of 60 million parameters.
+    /// Returns empty sums with memory reserved for all `variables`, which are on the CPU. Allocated
+    /// one by one during a pass, the sums would lie between blocks that the pass frees and leave
+    /// holes: a quarter of the activations of a model of 60 million parameters.
     pub(super) fn reserved(ops: Ops, variables: &BTreeMap<String, Var>) -> Result<Self> {
         let zeros = |variable: &Var| zeros(variable.shape(), DType::F32, &Device::Cpu);
         let reserved = variables.iter().map(|(name, variable)| Ok((name.clone(), zeros(variable)?)));
@@ -42,7 +43,8 @@ impl Gradients {
         let gradient = gradient.detach().to_dtype(DType::F32)?;
         match self.sums.get_mut(name) {
             None => {
-                // A gradient may be a view of something that others hold, or broadcast: the sum has its own memory.
+                // A gradient may be a view of another tensor or broadcast; the sum needs memory of
+                // its own.
                 let own = gradient.force_contiguous()?;
                 self.sums.insert(name.to_owned(), own);
             }
@@ -52,7 +54,7 @@ impl Gradients {
         Ok(())
     }
 
-    /// Lets `add` add to a tensor's sum, which is on the CPU and zero at first.
+    /// Calls `add` with a tensor's sum, which is on the CPU and initially zero.
     pub(super) fn with_sum(&mut self, name: &str, shape: &Shape, add: impl FnOnce(&mut [f32])) -> Result<()> {
         if !self.sums.contains_key(name) {
             let zeros = self.zeros(name, shape, &Device::Cpu)?;
@@ -64,7 +66,8 @@ impl Gradients {
         }
     }
 
-    /// Adds `rows[i]` to row `ids[i]` of a tensor's sum, `[count, width]`.
+    /// Adds `rows[i]`, `[width]`, to row `ids[i]` of a tensor's sum `[count, width]`: the gradient
+    /// of an embedding.
     pub fn add_rows(&mut self, name: &str, shape: (usize, usize), ids: &Tensor, rows: &Tensor) -> Result<()> {
         let rows = rows.detach().to_dtype(DType::F32)?.contiguous()?;
         let sum = match self.sums.remove(name) {
@@ -88,7 +91,7 @@ impl Gradients {
         }
     }
 
-    /// Adds all sums of another.
+    /// Adds all sums of `other`.
     pub fn merge(&mut self, other: Self) -> Result<()> {
         if self.sums.is_empty() {
             self.sums = other.sums;
@@ -97,44 +100,45 @@ impl Gradients {
         other.sums.into_iter().try_for_each(|(name, gradient)| self.add(&name, gradient))
     }
 
-    /// The sum of a tensor's gradients.
+    /// Returns a tensor's sum.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.sums.get(name)
     }
 
-    /// All sums by name, in order.
+    /// Returns all sums in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         self.sums.iter()
     }
 
-    /// The global L2 norm over all tensors, summed in f64 in the order of their names.
+    /// Returns the global L2 norm over all tensors, added up in f64 in the order of their names.
     pub fn norm(&self) -> Result<f64> {
         let squares = |gradient: &Tensor| -> Result<Option<f64>> {
             super::lm_head::with_floats(self.ops, gradient, |values| {
                 values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum()
             })
         };
-        // Each tensor's on a thread, added up in their order.
+        // In parallel over tensors; the squares are then added in order.
         let gradients: Vec<&Tensor> = self.sums.values().collect();
         let each: Vec<Option<f64>> = gradients.par_iter().map(|gradient| squares(gradient)).collect::<Result<_>>()?;
-        let (mut sum, mut elsewhere) = (0.0, Vec::new());
+        let (mut sum, mut on_device) = (0.0, Vec::new());
         for (gradient, squares) in gradients.into_iter().zip(each) {
             match squares {
                 Some(squares) => sum += squares,
-                None => elsewhere.push(gradient.sqr()?.sum_all()?),
+                None => on_device.push(gradient.sqr()?.sum_all()?),
             }
         }
-        // What lies on a card comes over at once.
-        if !elsewhere.is_empty() {
-            let squares = Tensor::stack(&elsewhere, 0)?.to_vec1::<f32>()?;
+        // One transfer for all tensors on a GPU.
+        if !on_device.is_empty() {
+            let squares = Tensor::stack(&on_device, 0)?.to_vec1::<f32>()?;
             sum += squares.into_iter().map(f64::from).sum::<f64>();
         }
         Ok(sum.sqrt())
     }
 }
 
-/// Zeros. On the CPU they are written, not only promised: a page that is read before it is written is first one of zeros that all share,
-/// and its copy then takes as long as several pages of sums.
+/// Returns zeros. On the CPU the pages are written: a page that is read before it is first written
+/// maps the shared zero page, and copying that on the first write takes as long as several pages of
+/// additions.
 pub(super) fn zeros(shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
     if !device.is_cpu() || dtype != DType::F32 {
         return Tensor::zeros(shape, dtype, device);
@@ -144,7 +148,7 @@ pub(super) fn zeros(shape: &Shape, dtype: DType, device: &Device) -> Result<Tens
     Tensor::from_vec(written, shape, device)
 }
 
-/// Runs once on the numbers of a tensor.
+/// An in-place op that calls a closure with the tensor's elements, once.
 struct InPlace<F>(Cell<Option<F>>);
 
 impl<F: FnOnce(&mut [f32])> InplaceOp1 for InPlace<F> {

@@ -1,50 +1,55 @@
-//! GRPO: advantages, the clipped policy loss and the divergence from a reference, as pure functions.
+//! The math of GRPO as pure functions: group-relative advantages, clipped surrogate, KL penalty,
+//! importance weights.
 //!
-//! Sources: GRPO (DeepSeekMath, arXiv 2402.03300, Eq. 3 and 4), its asymmetric clip and token mean (DAPO, arXiv
-//! 2503.14476), the dual clip (arXiv 1912.09729), the bias-free variant (Dr. GRPO, arXiv 2503.20783), truncated importance
-//! sampling (Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+//! Sources: GRPO (DeepSeekMath, arXiv 2402.03300, Eq. 3 and 4); asymmetric clipping and token mean
+//! (DAPO, arXiv 2503.14476); dual clip (arXiv 1912.09729); no division by standard deviation or
+//! length (Dr. GRPO, arXiv 2503.20783); truncated importance sampling (Yao et al. 2025, "Your
+//! efficient RL framework secretly brings you off-policy RL training").
 
 use serde::{Deserialize, Serialize};
 
-/// Added to the standard deviation that advantages are divided by.
+/// Added to the standard deviation in the advantage's denominator.
 const STD_EPS: f64 = 1e-6;
-/// `ref - logp` is held within this before it enters k3.
+/// Bound of `|ref - logp|` in k3.
 const LOG_RATIO_LIMIT: f64 = 20.0;
-/// k3 is held within this.
+/// Upper bound of k3.
 const K3_LIMIT: f64 = 10.0;
 
-/// How token losses become one number.
+/// Aggregation of the token losses into one loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Aggregation {
-    /// The sum over all response tokens divided by their number (DAPO).
+    /// Mean over all response tokens of the batch (DAPO).
     Token,
-    /// The mean over the tokens of a response, then over the responses (GRPO's Eq. 3, and what the released code computes).
+    /// Mean over the tokens of each response, then over the responses (GRPO's Eq. 3, and what the
+    /// released code computes).
     Sequence,
-    /// The sum over all tokens divided by responses times the token limit; advantages are not divided by the standard
-    /// deviation (Dr. GRPO).
+    /// Sum over all tokens divided by (number of responses × token limit); advantages are not
+    /// divided by the standard deviation (Dr. GRPO).
     DrGrpo,
 }
 
-/// What the loss depends on.
+/// Settings of the GRPO loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrpoSettings {
-    /// A ratio below `1 - eps_low` is clipped.
+    /// Lower clip range: ratios below `1 - eps_low` are clipped.
     pub eps_low: f64,
-    /// A ratio above `1 + eps_high` is clipped.
+    /// Upper clip range: ratios above `1 + eps_high` are clipped.
     pub eps_high: f64,
-    /// Where the advantage is negative, the loss is at most `-advantage * dual`. None: no such limit.
+    /// Dual clip: with a negative advantage the loss is at most `-advantage * dual`. `None`: no
+    /// dual clip.
     pub dual: Option<f64>,
-    /// The weight of k3. 0 needs no reference.
+    /// Coefficient of the KL penalty. With 0 no reference policy is needed.
     pub beta: f64,
-    /// How token losses become one number.
+    /// Aggregation of the token losses.
     pub aggregation: Aggregation,
-    /// The token limit of a response, for [`Aggregation::DrGrpo`].
+    /// Token limit of a response, used by [`Aggregation::DrGrpo`].
     pub max_tokens: usize,
-    /// Leave out responses that were cut off at the token limit.
+    /// Whether to leave out responses that were cut off at the token limit.
     pub mask_truncated: bool,
-    /// The largest importance weight of a token, `min(exp(logp_old - logp_sampler), cap)`. None: no such weight.
+    /// Truncated importance sampling: the largest weight of a token, `min(exp(logp_old -
+    /// logp_sampler), cap)`. `None`: no importance weights.
     pub importance_cap: Option<f64>,
 }
 
@@ -63,21 +68,22 @@ impl Default for GrpoSettings {
     }
 }
 
-/// The advantages of a group, and what they came from.
+/// The advantages of a group and the statistics of its rewards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Advantages {
-    /// One a sample.
+    /// Advantage of each rollout.
     pub values: Vec<f64>,
     /// Mean reward.
     pub mean: f64,
-    /// Sample standard deviation (n - 1) of the rewards; 0 for a single sample.
+    /// Sample standard deviation (n - 1) of the rewards; 0 for a single rollout.
     pub std: f64,
-    /// Whether all rewards are equal, so that the group teaches nothing.
+    /// Whether all rewards are equal, so that the group has no gradient.
     pub zero_std: bool,
 }
 
-/// `A = (r - mean) / (std + 1e-6)` with the sample standard deviation; without the division for [`Aggregation::DrGrpo`].
-/// A group whose rewards are all equal gives 0.
+/// Returns the group-relative advantages `A = (r - mean) / (std + 1e-6)` with the sample standard
+/// deviation (DeepSeekMath, outcome supervision), or `A = r - mean` for [`Aggregation::DrGrpo`]. A
+/// group whose rewards are all equal has advantages of 0.
 pub fn advantages(rewards: &[f64], aggregation: Aggregation) -> Advantages {
     let n = rewards.len() as f64;
     let zero_std = rewards.iter().all(|reward| *reward == rewards[0]);
@@ -90,31 +96,33 @@ pub fn advantages(rewards: &[f64], aggregation: Aggregation) -> Advantages {
     Advantages { values: rewards.iter().map(|reward| (reward - mean) / divisor).collect(), mean, std, zero_std }
 }
 
-/// What is taken off the reward of a long response, not negative: 0 up to `limit - cache` tokens, rising to 1 at `limit`
-/// (DAPO Eq. 13).
+/// Returns the penalty on the reward of a long response (DAPO Eq. 13): 0 up to `limit - cache`
+/// tokens, then rising linearly to 1 at `limit`.
 pub fn overlong_penalty(tokens: usize, limit: usize, cache: usize) -> f64 {
     let over = tokens.saturating_sub(limit.saturating_sub(cache)) as f64;
     (over / cache.max(1) as f64).min(1.0)
 }
 
-/// The policy loss of a token.
+/// The clipped surrogate of a token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PolicyLoss {
     /// The loss.
     pub loss: f64,
-    /// Its derivative by the token's log-probability.
+    /// Derivative of the loss with respect to the token's log-probability.
     pub gradient: f64,
     /// `exp(logp - logp_old)`.
     pub ratio: f64,
-    /// The clip at `1 - eps_low` took effect.
+    /// Whether the ratio was clipped at `1 - eps_low`.
     pub clipped_low: bool,
-    /// The clip at `1 + eps_high` took effect.
+    /// Whether the ratio was clipped at `1 + eps_high`.
     pub clipped_high: bool,
-    /// The dual clip took effect.
+    /// Whether the dual clip limited the loss.
     pub dual_clipped: bool,
 }
 
-/// `max(-A r, -A clip(r, 1 - eps_low, 1 + eps_high))`, and where A < 0 at most `-A dual`; r = exp(logp - logp_old).
+/// Returns the clipped surrogate of a token (DeepSeekMath Eq. 3 with DAPO's clip range): `max(-A r,
+/// -A clip(r, 1 - eps_low, 1 + eps_high))`, and for A < 0 at most `-A dual`; r = exp(logp -
+/// logp_old).
 pub fn policy_loss(logp: f64, old: f64, advantage: f64, settings: &GrpoSettings) -> PolicyLoss {
     let ratio = libm::exp(logp - old);
     let (low, high) = (1.0 - settings.eps_low, 1.0 + settings.eps_high);
@@ -144,8 +152,9 @@ pub fn policy_loss(logp: f64, old: f64, advantage: f64, settings: &GrpoSettings)
     out
 }
 
-/// `exp(x) - x - 1` for `x = ref - logp` held within 20, the result held within 10; and its derivative by `logp`
-/// (Schulman 2020, "Approximating KL divergence", k3).
+/// Returns the k3 estimate of KL(policy || reference), `exp(x) - x - 1` with `x = ref - logp`
+/// clamped to ±20 and the result clamped to 10, and its derivative with respect to `logp`
+/// (DeepSeekMath Eq. 4; Schulman 2020, "Approximating KL divergence").
 pub fn k3(logp: f64, reference: f64) -> (f64, f64) {
     let difference = reference - logp;
     let x = difference.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT);
@@ -154,13 +163,15 @@ pub fn k3(logp: f64, reference: f64) -> (f64, f64) {
     (k3.min(K3_LIMIT), if free { 1.0 - libm::exp(x) } else { 0.0 })
 }
 
-/// `min(exp(logp_old - logp_sampler), cap)`, and whether the cap took effect.
+/// Returns the truncated importance weight `min(exp(logp_old - logp_sampler), cap)` and whether it
+/// was truncated.
 pub fn importance_weight(old: f64, sampler: f64, cap: f64) -> (f64, bool) {
     let weight = libm::exp(old - sampler);
     (weight.min(cap), weight > cap)
 }
 
-/// What each token of a response of each of these lengths weighs in the loss of a batch.
+/// Returns, for responses of these lengths, the weight of each of their tokens in the loss of a
+/// batch.
 pub fn token_weights(lengths: &[usize], aggregation: Aggregation, max_tokens: usize) -> Vec<f64> {
     let responses = lengths.iter().filter(|length| **length > 0).count().max(1) as f64;
     let tokens = lengths.iter().sum::<usize>().max(1) as f64;
@@ -179,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_rewards_teach_nothing() {
+    fn equal_rewards_have_advantage_0() {
         for aggregation in [Aggregation::Token, Aggregation::Sequence, Aggregation::DrGrpo] {
             let of = advantages(&[0.3; 5], aggregation);
             assert_eq!((of.values, of.std, of.zero_std), (vec![0.0; 5], 0.0, true));
@@ -189,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_penalty_for_length_rises_at_the_end() {
+    fn the_overlong_penalty_rises_linearly_to_1() {
         let penalties = [0, 80, 81, 90, 100, 200].map(|tokens| overlong_penalty(tokens, 100, 20));
         assert_eq!(penalties, [0.0, 0.0, 0.05, 0.5, 1.0, 1.0]);
     }

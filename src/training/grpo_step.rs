@@ -1,4 +1,4 @@
-//! A GRPO step: sampled groups with their advantages become optimizer updates and stats to watch.
+//! A GRPO training step: groups of rollouts with advantages become optimizer updates and metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,94 +16,94 @@ use super::prefix_group::{Continuation, PrefixGroup};
 use super::step::{ComputeSettings, gradients, token_stats};
 use super::trainable::TrainableModel;
 
-/// Samples of one prompt, compared with each other.
+/// The rollouts of one prompt, whose rewards are compared with each other.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// The prompt.
+    /// Token ids of the prompt.
     pub prompt: Vec<u32>,
-    /// Its images.
+    /// Images of the prompt.
     pub images: Vec<Arc<Picture>>,
-    /// Its samples.
+    /// Rollouts of the prompt.
     pub rollouts: Vec<Rollout>,
 }
 
-/// A sample and what it is worth.
+/// A sampled response with its advantage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rollout {
-    /// Its tokens.
+    /// Token ids of the response.
     pub token_ids: Vec<u32>,
-    /// The sampler's log-probability of each.
+    /// Log-probability of each token, as the sampler recorded it.
     pub logprobs: Vec<f32>,
-    /// Its advantage.
+    /// Advantage.
     pub advantage: f64,
-    /// Whether it was cut off at the token limit.
+    /// Whether the response was cut off at the token limit.
     pub truncated: bool,
-    /// Whether it takes part in the update.
+    /// Whether the rollout is part of the update.
     pub in_update: bool,
 }
 
 impl Rollout {
-    /// Whether it counts: among the tokens, among the samples, and in the stats. What is masked counts nowhere; only its
-    /// reward is in its group's mean.
+    /// Whether the rollout is in the loss and the metrics. One that is not only contributes its
+    /// reward to its group's mean.
     pub fn counts(&self, settings: &GrpoSettings) -> bool {
         self.in_update && !self.token_ids.is_empty() && !(settings.mask_truncated && self.truncated)
     }
 }
 
-/// Whose log-probabilities the ratio compares with.
+/// Source of the old policy's log-probabilities, the denominator of the ratio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OldLogprobs {
-    /// The trainer's own before the first update of the step, whatever the sampler's rounding. A step of one update needs
-    /// no extra pass for them: its ratio is 1.
+    /// Recomputed by the trainer before the step's first update, free of the sampler's rounding. A
+    /// step of a single update needs no extra forward pass: its ratio is 1.
     Trainer,
-    /// Those that the sampler recorded.
+    /// Recorded by the sampler.
     Sampler,
 }
 
-/// How a step is made.
+/// Settings of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GrpoStepSettings {
-    /// The loss.
+    /// Settings of the loss.
     pub loss: GrpoSettings,
-    /// Groups of an optimizer update; the last may have fewer.
+    /// Number of groups per optimizer update; the last update may have fewer.
     pub groups_per_update: usize,
-    /// How often the step's groups are gone through.
+    /// Number of passes over the step's groups.
     pub epochs: usize,
-    /// Whose log-probabilities the ratio compares with.
+    /// Source of the old policy's log-probabilities.
     pub old: OldLogprobs,
-    /// How it is computed.
+    /// How batches are computed.
     pub compute: ComputeSettings,
 }
 
-/// What a step did: stats of log-probabilities in nats.
+/// Metrics of a step; log-probabilities are in nats.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GrpoStepReport {
-    /// Updates made.
+    /// Number of updates applied.
     pub updates: u32,
-    /// Updates skipped, because the gradient was not finite.
+    /// Number of updates skipped because the gradient was not finite.
     pub updates_skipped: u32,
     /// Learning rate of the last update.
     pub learning_rate: f64,
-    /// Mean over the updates of the whole loss.
+    /// Mean loss over the updates.
     pub loss: f64,
-    /// Its policy part.
+    /// Policy loss in it.
     pub policy_loss: f64,
-    /// Its part of beta times k3.
+    /// KL penalty in it: beta times k3.
     pub kl_loss: f64,
     /// Means over the tokens.
     pub tokens: TokenMeans,
-    /// Mean global norm of the gradient before clipping; none where there was nothing to update by.
+    /// Mean global gradient norm before clipping; `None` without an update.
     pub grad_norm: Option<f64>,
-    /// Largest one.
+    /// Largest global gradient norm before clipping.
     pub grad_norm_max: Option<f64>,
-    /// Prompt tokens of all samples.
+    /// Prompt tokens, counted for every rollout.
     pub prompt_tokens: u64,
-    /// Response tokens in the updates.
+    /// Response tokens in the loss.
     pub response_tokens: u64,
-    /// Samples in the updates.
+    /// Rollouts in the loss.
     pub samples: u32,
-    /// Time for the reference's and the old log-probabilities.
+    /// Time for log-probabilities under the reference and the old policy.
     pub reference_time: Duration,
     /// Time for forward and backward passes.
     pub gradient_time: Duration,
@@ -111,8 +111,8 @@ pub struct GrpoStepReport {
     pub optimizer_time: Duration,
 }
 
-/// Makes the updates of a step. `reference` is needed where beta is not 0; `rate` gives the learning rate of an update by
-/// the optimizer's count.
+/// Runs the updates of a step. `reference` is required if beta is not 0; `rate` maps the
+/// optimizer's update count to the learning rate.
 pub fn grpo_step(
     weights: &TrainableModel,
     optimizer: &mut AdamW,
@@ -197,10 +197,10 @@ fn check(
 ) -> Result<(), TrainingError> {
     let fail = |key, problem: &str| Err(TrainingError::Setting { key, problem: problem.to_owned() });
     if settings.loss.beta != 0.0 && reference.is_none() {
-        return fail("beta", "a divergence from the reference needs a reference");
+        return fail("beta", "a KL penalty needs a reference policy");
     }
     if !(settings.compute.temperature > 0.0 && settings.compute.temperature.is_finite()) {
-        return fail("temperature", "the log-probabilities of greedy samples teach nothing: it must be above 0");
+        return fail("temperature", "it must be above 0: greedy sampling has no policy gradient");
     }
     for (prefix_group, group) in groups.iter().enumerate() {
         for (continuation, rollout) in group.rollouts.iter().enumerate() {
@@ -218,7 +218,7 @@ fn check(
     Ok(())
 }
 
-/// The part of a group that is trained on; none if nothing is left of it.
+/// Returns the rollouts of a group that are in the loss; `None` if there are none.
 fn prefix_group<'a>(group: &'a Group, settings: &GrpoSettings) -> Option<(PrefixGroup, Vec<&'a Rollout>)> {
     let rollouts: Vec<&Rollout> = group.rollouts.iter().filter(|rollout| rollout.counts(settings)).collect();
     let continuations: Vec<Continuation> =
@@ -231,8 +231,8 @@ fn rollouts<'a>(kept: &'a [(PrefixGroup, Vec<&'a Rollout>)]) -> Vec<&'a Rollout>
     kept.iter().flat_map(|(_, rollouts)| rollouts.iter().copied()).collect()
 }
 
-/// What is known of every token of an update: its samples are those that count, and `old` and `reference` give the
-/// log-probabilities of a token by its number, `old` from the sampler's.
+/// Returns the loss inputs of every token of an update. `rollouts` are those in the loss; `old` and
+/// `reference` map a token's index to its log-probabilities, `old` given also the sampler's.
 pub fn policy_tokens(
     rollouts: Vec<&Rollout>,
     settings: &GrpoSettings,

@@ -1,4 +1,5 @@
-//! Trees of a batch through a model and back: embedding, both towers (`chain.rs`), head, and what joins them.
+//! The forward and backward pass of a micro-batch: embedding, both towers
+//! (`checkpointed_towers.rs`), LM head, and what joins them.
 
 use candle_core::{Device, Tensor, Var};
 
@@ -18,14 +19,15 @@ use crate::vlm::rope::{TextAngles, VisionAngles};
 use crate::vlm::text::{self, TextContext, final_norm};
 use crate::vlm::vision::{self, VisionContext};
 
-/// What a token's log-probability is worth.
+/// A loss over target log-probabilities.
 pub trait Objective: Sync {
-    /// The derivative of the loss by the log-probability of target `number` of the batch (prefix groups, continuations and tokens in
-    /// order), which is `logprob` under the weights as they are.
+    /// Returns the derivative of the loss with respect to the log-probability of target `number`,
+    /// which is `logprob` under the current weights. Targets are numbered over the batch in the
+    /// order of prefix groups, continuations and tokens.
     fn gradient(&self, number: usize, logprob: f32) -> f32;
 }
 
-/// Takes prefix groups of a batch through a model.
+/// A model's forward and backward pass over micro-batches.
 pub(super) struct LayerwisePass<'a> {
     weights: &'a TrainableModel,
     text_angles: TextAngles,
@@ -34,12 +36,13 @@ pub(super) struct LayerwisePass<'a> {
     towers: CheckpointedTowers<'a>,
 }
 
-/// How a pass is made.
+/// Settings of a pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PassSettings {
-    /// Divides the logits.
+    /// Temperature: divides the logits.
     pub temperature: f64,
-    /// Layers whose graph is alive at once.
+    /// Activation checkpointing: number of layers that are recomputed together in the backward
+    /// pass.
     pub layers_per_checkpoint: usize,
 }
 
@@ -55,7 +58,7 @@ impl<'a> LayerwisePass<'a> {
         }
     }
 
-    /// The stats of the micro-batch's targets, without a way back.
+    /// Returns the statistics of the micro-batch's targets (forward pass only).
     pub(super) fn forward(&self, batch: &MicroBatch) -> Result<Vec<TokenStats>, TrainingError> {
         let contexts = self.contexts(batch)?;
         let features = self.features(batch, &contexts)?;
@@ -69,7 +72,8 @@ impl<'a> LayerwisePass<'a> {
             .forward(&normed, &batch.targets)?)
     }
 
-    /// The stats of the micro-batch's targets; the gradients of the objective are added to `gradients`.
+    /// Returns the statistics of the micro-batch's targets and adds the gradients of the objective
+    /// to `gradients`.
     pub(super) fn forward_backward(
         &self,
         batch: &MicroBatch,
@@ -116,7 +120,7 @@ impl<'a> LayerwisePass<'a> {
         Ok(Contexts { text, vision, needed: batch.needed.clone() })
     }
 
-    /// All patches of the micro-batch's images, `[patches, patch_len]`.
+    /// Returns the patches of all images of the micro-batch, `[patches, patch_len]`.
     fn patches(&self, batch: &MicroBatch) -> Result<Tensor, TrainingError> {
         let width = self.weights.config().vision.patch_len();
         let patches: usize = batch.images.iter().map(|image| image.grid().patches()).sum();
@@ -127,7 +131,8 @@ impl<'a> LayerwisePass<'a> {
         Ok(upload(&Tensor::from_vec(all, (patches, width), &Device::Cpu)?, self.weights.device())?)
     }
 
-    /// The image tokens of a tower that is not trained, or of a pass without a way back.
+    /// Returns the image features `[image tokens, hidden]` of a vision tower that is not trained,
+    /// or of a forward pass; `None` without images.
     fn features(&self, batch: &MicroBatch, contexts: &Contexts) -> Result<Option<Tensor>, TrainingError> {
         if batch.images.is_empty() {
             return Ok(None);
@@ -141,13 +146,14 @@ impl<'a> LayerwisePass<'a> {
         Ok(Some(x))
     }
 
-    /// The input of the text tower, `[tokens, hidden]`: rows of the embedding, or of `features` for image tokens.
+    /// Returns the input of the text tower, `[tokens, hidden]`: rows of the embedding matrix, or of
+    /// `features` for image tokens.
     fn embed(&self, batch: &MicroBatch, features: Option<&Tensor>) -> Result<Tensor, TrainingError> {
         let matrix = DetachedWeights(self.weights).tensor(EMBEDDING)?;
         let text = self.weights.ops().gather(&matrix, &batch.ids)?;
         let Some(features) = features else { return Ok(text) };
         let rows = self.weights.ops().gather(features, &batch.image_rows)?;
-        // Behind the embedded tokens stand the image's rows: one selection brings each to its place.
+        // The text rows are followed by the image rows; one gather then puts each in its place.
         let both = Tensor::cat(&[text, rows], 0)?;
         let (image, tokens) = (self.weights.config().tokens.image, batch.ids.len() as u32);
         let mut next = tokens;
@@ -163,7 +169,8 @@ impl<'a> LayerwisePass<'a> {
         Ok(self.weights.ops().gather(&both, &order)?)
     }
 
-    /// From the gradient by the text tower's input to that of the embedding and, if it is trained, the vision tower's output.
+    /// Takes the gradient of the text tower's input: adds the embedding's gradient to `gradients`,
+    /// and returns that of the vision tower's output if the vision tower is trained.
     fn embedding_backward(
         &self,
         batch: &MicroBatch,
@@ -199,8 +206,9 @@ impl<'a> LayerwisePass<'a> {
         if self.weights.config().tie_word_embeddings { EMBEDDING } else { HEAD }
     }
 
-    /// The final norm and the head, there and back: the stats, and the gradient by `x`, which has a row for each token
-    /// or, from the kernels, for each that is needed.
+    /// Runs the final norm and the LM head forward and backward. Returns the targets' statistics
+    /// and the gradient of `x`, which has a row for each token or, from the CPU kernels, for each
+    /// needed token.
     fn head(
         &self,
         x: &Tensor,

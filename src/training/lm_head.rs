@@ -1,4 +1,5 @@
-//! The last projection, in pieces: log-probabilities of the targets and the way back, without keeping the logits.
+//! The LM head (last projection) in slices: log-probabilities of the targets and their gradients,
+//! without holding all logits.
 
 use candle_core::{D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
@@ -6,43 +7,45 @@ use rayon::prelude::*;
 use crate::kernels::rowwise::shifted_exponentials;
 use crate::vlm::ops::{Linear, Ops};
 
-/// Logits that are alive at once: small on a CPU, which has caches, and enough to fill a card.
+/// Largest number of logits in memory, on a CPU (small enough for its caches) and on a GPU (enough
+/// to fill it).
 const LOGITS: [usize; 2] = [1 << 24, 1 << 27];
 
-/// What the model thinks of a target.
+/// A target's log-probability and the entropy of its distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TokenStats {
     /// Log-probability of the target under the temperature-scaled distribution.
     pub logprob: f32,
-    /// Entropy of that distribution, in nats.
+    /// Entropy of that distribution in nats.
     pub entropy: f32,
 }
 
-/// What comes back from the head.
+/// Gradients of the LM head.
 pub(super) struct LmHeadGradients {
-    /// By the normed rows, `[targets, hidden]`.
+    /// With respect to the normalized rows, `[targets, hidden]`.
     pub(super) rows: Tensor,
-    /// By the projection, `[vocabulary, hidden]`, where it is wanted.
+    /// With respect to the projection, `[vocabulary, hidden]`; `None` if not requested.
     pub(super) weight: Option<Tensor>,
 }
 
-/// The projection and the temperature of its distribution.
+/// The projection and the temperature of the softmax.
 pub(super) struct LmHead<'a> {
-    /// `[vocabulary, hidden]`, without a graph.
+    /// Weight `[vocabulary, hidden]`, without an autograd graph.
     pub(super) weight: &'a Tensor,
-    /// Divides the logits.
+    /// Temperature: divides the logits.
     pub(super) temperature: f64,
     pub(super) ops: Ops,
 }
 
 impl LmHead<'_> {
     fn rows_at_once(&self) -> Result<usize> {
-        let [cpu, card] = LOGITS;
-        let logits = if self.weight.device().is_cpu() { cpu } else { card };
+        let [cpu, gpu] = LOGITS;
+        let logits = if self.weight.device().is_cpu() { cpu } else { gpu };
         Ok((logits / self.weight.dim(0)?.max(1)).max(1))
     }
 
-    /// The stats of every target, given the normed rows `[targets, hidden]` that predict them.
+    /// Returns the statistics of every target. `normed`, `[targets, hidden]`, are the normalized
+    /// rows that predict them.
     pub(super) fn forward(&self, normed: &Tensor, targets: &[u32]) -> Result<Vec<TokenStats>> {
         let mut stats = Vec::with_capacity(targets.len());
         let mut at = 0;
@@ -54,7 +57,8 @@ impl LmHead<'_> {
         Ok(stats)
     }
 
-    /// The same, and back: `gradient(i, stats)` is the derivative of the loss by the log-probability of target `i`.
+    /// Returns the statistics of every target and the gradients; `gradient(i, logprob)` is the
+    /// derivative of the loss with respect to the log-probability of target `i`.
     pub(super) fn forward_backward(
         &self,
         normed: &Tensor,
@@ -91,7 +95,8 @@ impl LmHead<'_> {
         Linear::new(self.ops, self.weight.clone(), None).forward(normed)
     }
 
-    /// The stats of rows of logits, and if `back` is set the loss's derivative by the logits.
+    /// Returns the statistics of rows of logits and, if `back` is set, the derivative of the loss
+    /// with respect to the logits.
     fn distributions(
         &self,
         logits: &Tensor,
@@ -121,13 +126,14 @@ impl LmHead<'_> {
                 Ok((stats, Tensor::from_vec(out, (count, vocabulary), &candle_core::Device::Cpu)?))
             }
             Some((stats, _)) => Ok((stats, logits.clone())),
-            None => composed(logits, targets, scale, gradient, back),
+            None => reference_distributions(logits, targets, scale, gradient, back),
         }
     }
 }
 
-/// The stats of a row of logits; `out` gets the derivative of the loss by them, `gradient` being the one by the
-/// log-probability of the target.
+/// Returns the statistics of a row of logits and writes the derivative of the loss with respect to
+/// the row to `out`, given the derivative `gradient(logprob)` with respect to the target's
+/// log-probability.
 pub(super) fn row_backward(
     row: &[f32],
     target: u32,
@@ -137,19 +143,19 @@ pub(super) fn row_backward(
 ) -> TokenStats {
     let (stats, sum) = distribution(row, target, scale, out);
     let factor = f64::from(gradient(stats.logprob)) * scale;
-    // d logp / d logit_j = (1 if j is the target, else 0) - p_j, over the temperature.
+    // d logp / d logit_j = ([j is the target] - p_j) / temperature.
     let share = (factor / sum) as f32;
     out.iter_mut().for_each(|p| *p *= -share);
     out[target as usize] += factor as f32;
     stats
 }
 
-/// The stats of a row; `out` gets `exp(x - largest)` and the second figure is their sum.
+/// Returns the statistics of a row and the sum of `exp(x - max)`, which are written to `out`.
 fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (TokenStats, f64) {
     let (largest, sum) = shifted_exponentials(row, scale as f32, out);
-    // H = ln(sum) - mean of (x - largest), x the scaled logits.
+    // H = ln(sum) - sum of p (x - max), x being the scaled logits.
     let weighted = |(e, x): (&f32, &f32)| match *e {
-        // A word without any chance adds nothing, even where its logit is minus infinity.
+        // A token of probability 0 adds nothing, even if its logit is minus infinity.
         0.0 => 0.0,
         e => f64::from(e) * (f64::from(*x) * scale - f64::from(largest)),
     };
@@ -158,8 +164,9 @@ fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (Token
     (TokenStats { logprob: logprob as f32, entropy: (sum.ln() - mean) as f32 }, sum)
 }
 
-/// The same by candle's operations, for other devices; only the targets' stats come to the host.
-fn composed(
+/// The reference implementation with candle's ops, for GPUs; only the targets' statistics are
+/// copied to the host.
+fn reference_distributions(
     logits: &Tensor,
     targets: &[u32],
     scale: f64,
@@ -169,7 +176,7 @@ fn composed(
     let device = logits.device();
     let log_p = candle_nn::ops::log_softmax(&(logits.to_dtype(DType::F32)? * scale)?, D::Minus1)?;
     let p = log_p.exp()?;
-    // A logit of -inf adds nothing to the entropy, where 0 * -inf would make it no number.
+    // A logit of -inf adds nothing to the entropy; 0 * -inf would be NaN.
     let entropies = (&p * &log_p.maximum(f64::from(f32::MIN))?)?.sum(1)?.neg()?.to_vec1::<f32>()?;
     let index = Tensor::new(targets, device)?.unsqueeze(1)?; // [count, 1]
     let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;
@@ -188,7 +195,8 @@ fn composed(
     Ok((stats, back))
 }
 
-/// Runs a function on the numbers of a contiguous tensor that the kernels serve; none elsewhere.
+/// Calls `f` with the elements of a contiguous tensor if the CPU kernels serve it; `None`
+/// otherwise.
 pub(super) fn with_floats<T>(ops: Ops, x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<Option<T>> {
     if !ops.uses_cpu_kernels_for(x) {
         return Ok(None);
@@ -216,13 +224,13 @@ mod tests {
             let (logprobs, entropies) = (floats(&case["logps"]), floats(&case["entropies"]));
             for (i, row) in case["logits"].as_array().unwrap().iter().enumerate() {
                 let row: Vec<f32> = serde_json::from_value(row.clone()).unwrap();
-                // Scaled logits are f32: their rounding is what the stats can be off by.
+                // The scaled logits are f32, so the statistics can be off by their rounding.
                 let largest = row.iter().fold(0f32, |a, b| a.max(b.abs()));
                 let tolerance = 1e-5 + 1.2e-7 * f64::from(largest) / temperature;
                 let (own, _) = distribution(&row, targets[i], 1.0 / temperature, &mut vec![0.0; row.len()]);
                 let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
-                let (elsewhere, _) = composed(&logits, &targets[i..=i], 1.0 / temperature, |_, _| 0.0, false).unwrap();
-                for found in [own, elsewhere[0]] {
+                let (reference, _) = reference_distributions(&logits, &targets[i..=i], 1.0 / temperature, |_, _| 0.0, false).unwrap();
+                for found in [own, reference[0]] {
                     for (found, expected) in [(found.logprob, logprobs[i]), (found.entropy, entropies[i])] {
                         let apart = (f64::from(found) - expected).abs();
                         let allowed = tolerance + 1e-6 * expected.abs();
@@ -236,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_token_adds_nothing_to_the_entropy() {
-        // Alone, and among so many that the kernel takes them by vectors.
+    fn a_token_of_probability_0_adds_nothing_to_the_entropy() {
+        // Fewer than a vector, and several vectors.
         for words in [3, 64, 100] {
             let mut row = vec![f32::NEG_INFINITY; words];
             (row[0], row[2]) = (0.0, 0.0);
             let (own, _) = distribution(&row, 0, 1.0, &mut vec![0.0; words]);
             let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
-            let (elsewhere, _) = composed(&logits, &[0], 1.0, |_, _| 0.0, false).unwrap();
-            for found in [own, elsewhere[0]] {
+            let (reference, _) = reference_distributions(&logits, &[0], 1.0, |_, _| 0.0, false).unwrap();
+            for found in [own, reference[0]] {
                 assert!((found.entropy - 2f32.ln()).abs() < 1e-6, "{found:?}");
                 assert!((found.logprob + 2f32.ln()).abs() < 1e-6, "{found:?}");
             }

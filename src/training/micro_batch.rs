@@ -1,4 +1,4 @@
-//! Trees cut into micro-batches: what is computed at once.
+//! Micro-batches: prefix groups split and packed into what runs through the model at once.
 
 use std::sync::Arc;
 
@@ -10,45 +10,48 @@ use crate::vlm::grid::Grid;
 use crate::vlm::ops::{Segments, SharedPrompt};
 use crate::vlm::rope::mrope_positions;
 
-/// A part of a prefix group: its prefix and some of its continuations.
+/// A prefix group's prefix with a contiguous range of its continuations.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PrefixGroupSlice<'a> {
     prefix_group: &'a PrefixGroup,
-    /// The first of its continuations.
+    /// Index of the first continuation.
     first: usize,
-    /// How many of them.
+    /// Number of continuations.
     count: usize,
-    /// The number of its first target among all targets of the batch.
+    /// Index of the first target among all targets of the batch.
     first_target: usize,
 }
 
-/// Trees that go through the model together.
+/// The tokens of one forward and backward pass, concatenated without padding.
 #[derive(Debug)]
 pub(super) struct MicroBatch {
-    /// All tokens: each prefix group's prefix, then its continuations.
+    /// Token ids: each group's prefix, then its continuations.
     pub(super) ids: Vec<u32>,
-    /// `[time, row, column]` of each token.
+    /// M-RoPE position `[time, row, column]` of each token.
     pub(super) positions: Vec<[u32; 3]>,
-    /// Who sees whom.
+    /// Attention pattern: a continuation sees its prefix and itself, causally.
     pub(super) segments: Segments,
-    /// The images, each once.
+    /// The distinct images.
     pub(super) images: Vec<Arc<Picture>>,
-    /// For each image token among `ids`, in order, its row among the tokens of `images`.
+    /// For each image token of `ids`, in order, its row among the image features of `images`.
     pub(super) image_rows: Vec<u32>,
-    /// For each target, the token whose output predicts it.
+    /// For each target, the index of the token whose output predicts it.
     pub(super) rows: Vec<u32>,
-    /// The tokens among `rows`, each once and ascending: all that the last layer has to put out.
+    /// The distinct values of `rows`, ascending: the tokens whose output the last layer has to
+    /// compute.
     pub(super) needed: Vec<u32>,
-    /// For each target, the place of its row in `needed`.
+    /// For each target, the index of its row in `needed`.
     pub(super) places: Vec<u32>,
-    /// The targets.
+    /// Token ids of the targets.
     pub(super) targets: Vec<u32>,
-    /// For each target, its number among the targets of the batch.
+    /// For each target, its index among all targets of the batch.
     pub(super) numbers: Vec<usize>,
 }
 
-/// Cuts a batch into micro-batches of at most `limit` tokens, in order; a continuation is never cut.
-pub(super) fn cut(prefix_groups: &[PrefixGroup], limit: usize) -> Vec<Vec<PrefixGroupSlice<'_>>> {
+/// Splits a batch into micro-batches of at most `limit` tokens, in order. A continuation is never
+/// split: a longer one is a micro-batch of its own. A prefix is repeated in every micro-batch that
+/// has some of its continuations.
+pub(super) fn split_into_micro_batches(prefix_groups: &[PrefixGroup], limit: usize) -> Vec<Vec<PrefixGroupSlice<'_>>> {
     let mut batches: Vec<Vec<PrefixGroupSlice<'_>>> = Vec::new();
     let mut filled = usize::MAX;
     let mut number = 0;
@@ -78,7 +81,7 @@ pub(super) fn cut(prefix_groups: &[PrefixGroup], limit: usize) -> Vec<Vec<Prefix
 }
 
 impl MicroBatch {
-    /// Lays the pieces out one after the other.
+    /// Concatenates the slices.
     pub(super) fn new(pieces: &[PrefixGroupSlice<'_>], config: &Config) -> Result<Self, TrainingError> {
         let merge = config.vision.spatial_merge_size;
         let mut batch = Self {
@@ -99,7 +102,7 @@ impl MicroBatch {
             let grids: Vec<Grid> = prefix_group.images.iter().map(|image| image.grid()).collect();
             let mut positions = mrope_positions(&prefix_group.prefix, config.tokens.image, &grids, merge)?;
             for image in &prefix_group.images {
-                batch.place(image, merge);
+                batch.add_image(image, merge);
             }
             let last = (batch.ids.len() + prefix_group.prefix.len() - 1) as u32;
             batch.ids.extend_from_slice(&prefix_group.prefix);
@@ -131,8 +134,8 @@ impl MicroBatch {
         Ok(batch)
     }
 
-    /// Enters the rows of an image, which is added unless it is here already.
-    fn place(&mut self, image: &Arc<Picture>, merge: usize) {
+    /// Appends the feature rows of an image, adding the image unless it is already here.
+    fn add_image(&mut self, image: &Arc<Picture>, merge: usize) {
         let mut row = 0;
         let mut known = false;
         for other in &self.images {
@@ -155,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_branch_is_in_one_micro_batch_and_keeps_its_number() {
+    fn every_continuation_is_in_one_micro_batch_and_keeps_its_index() {
         let continuation = |tokens: usize, first_target: usize| Continuation { ids: vec![0; tokens], first_target };
         let prefix_group = |prefix: usize, continuations: Vec<Continuation>| PrefixGroup {
             prefix: vec![0; prefix],
@@ -167,12 +170,13 @@ mod tests {
             prefix_group(1, vec![continuation(1, 0)]),
             prefix_group(30, vec![continuation(1, 0), continuation(2, 0)]),
         ];
-        let cuts = cut(&prefix_groups, 10);
+        let cuts = split_into_micro_batches(&prefix_groups, 10);
         let shape: Vec<Vec<(usize, usize, usize)>> =
             cuts.iter().map(|b| b.iter().map(|p| (p.first, p.count, p.first_target)).collect()).collect();
-        // 4 + 3 + 3 fit; 9 needs its prefix again and is too long for anything beside it; so is every continuation of the last.
+        // 4 + 3 + 3 fit. 9 repeats its prefix and is too long to share a micro-batch; so is every
+        // continuation of the last group.
         assert_eq!(shape, [vec![(0, 2, 0)], vec![(2, 1, 5)], vec![(0, 1, 14)], vec![(0, 1, 15)], vec![(1, 1, 16)]]);
-        let whole = cut(&prefix_groups, 1000);
+        let whole = split_into_micro_batches(&prefix_groups, 1000);
         assert_eq!(whole.len(), 1);
         assert_eq!(whole[0].len(), 3);
     }

@@ -1,33 +1,38 @@
-//! The GRPO loss as the worth of each token's log-probability.
+//! The GRPO objective of an update: clipped surrogate plus KL penalty, as a loss over the tokens'
+//! log-probabilities.
 
 use super::grpo::{GrpoSettings, PolicyLoss, importance_weight, k3, policy_loss};
 use super::layerwise::{Objective, TokenStats};
 
-/// The policy loss of an update: `sum of weight (importance policy_loss + beta k3)` over its tokens.
+/// The loss of an update, a sum over its tokens t: `L = sum_t w_t (rho_t policy_loss_t + beta
+/// k3_t)` with w the weight of the aggregation, rho the truncated importance weight (1 without it),
+/// `policy_loss` the clipped surrogate and k3 the estimate of KL(policy || reference)
+/// ([`grpo`](super::grpo)).
 #[derive(Debug)]
 pub struct PolicyObjective<'a> {
-    /// The loss.
+    /// Settings of the loss.
     pub settings: &'a GrpoSettings,
-    /// Every target of the update, in order.
+    /// Tokens of the update, in the order of the targets.
     pub tokens: Vec<PolicyToken>,
 }
 
-/// What is known of a token before the update.
+/// Inputs of a token's loss that the update does not change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PolicyToken {
-    /// Its response's advantage.
+    /// Advantage of the token's rollout.
     pub advantage: f64,
-    /// What the ratio compares with. None: the trainer's own log-probability as it comes, so that the ratio is 1.
+    /// Log-probability under the old policy, the denominator of the ratio. `None`: the current
+    /// log-probability, so that the ratio is 1.
     pub old: Option<f32>,
-    /// The sampler's log-probability.
+    /// Log-probability that the sampler recorded.
     pub sampler: f32,
-    /// The reference's log-probability; none: no divergence is counted.
+    /// Log-probability under the reference policy. `None`: no KL penalty.
     pub reference: Option<f32>,
-    /// Its weight in the sum.
+    /// Weight in the sum over tokens.
     pub weight: f64,
 }
 
-/// A token's terms of the loss.
+/// Terms of a token's loss.
 pub(super) struct TokenLoss {
     pub(super) policy: PolicyLoss,
     pub(super) importance: f64,
@@ -37,7 +42,7 @@ pub(super) struct TokenLoss {
 }
 
 impl PolicyObjective<'_> {
-    /// The sums over all tokens of the policy loss and of k3 (without beta).
+    /// Returns the weighted sums over all tokens of the policy loss and of k3 (without beta).
     pub fn losses(&self, stats: &[TokenStats]) -> (f64, f64) {
         self.tokens.iter().zip(stats).fold((0.0, 0.0), |(policy, k3), (token, stats)| {
             let terms = self.token_loss(token, stats.logprob);

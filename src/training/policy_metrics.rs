@@ -1,36 +1,38 @@
-//! What people watch in a policy's updates: means over the tokens that count.
+//! Training metrics of policy updates: means over the tokens in the loss.
 
 use super::layerwise::TokenStats;
 use super::objective::PolicyObjective;
 
-/// Means over tokens, in nats where they are of log-probabilities. Without a token they are none.
+/// Means over tokens; log-probabilities, entropies and divergences are in nats. `None` without a
+/// token.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TokenMeans {
-    /// k3; none without a reference.
+    /// k3 estimate of KL(policy || reference); `None` without a reference policy.
     pub kl_reference: Option<f64>,
-    /// `logp_old - logp`.
+    /// Estimate of KL(old policy || policy): mean of `logp_old - logp`.
     pub kl_old: Option<f64>,
     /// Entropy of the next token's distribution.
     pub entropy: Option<f64>,
-    /// Ratio.
+    /// Ratio `exp(logp - logp_old)`.
     pub ratio_mean: Option<f64>,
     /// Largest ratio.
     pub ratio_max: Option<f64>,
-    /// Share clipped below, which only a negative advantage brings about.
+    /// Fraction of tokens clipped at `1 - eps_low` (possible only with a negative advantage).
     pub clip_low_fraction: Option<f64>,
-    /// Share clipped above, which only a positive advantage brings about.
+    /// Fraction of tokens clipped at `1 + eps_high` (possible only with a positive advantage).
     pub clip_high_fraction: Option<f64>,
-    /// Share held by the dual clip.
+    /// Fraction of tokens limited by the dual clip.
     pub dual_clip_fraction: Option<f64>,
-    /// Absolute difference between the trainer's log-probability before the first update and the sampler's.
+    /// Absolute difference between the trainer's log-probability before the first update and the
+    /// sampler's.
     pub sampler_gap_mean: Option<f64>,
-    /// Largest one.
+    /// Largest such difference.
     pub sampler_gap_max: Option<f64>,
-    /// Share whose importance weight was held at its cap; none without a cap.
+    /// Fraction of tokens whose importance weight was truncated at the cap; `None` without a cap.
     pub importance_truncated_share: Option<f64>,
 }
 
-/// Sums over the tokens of updates.
+/// Sums over the tokens of updates, from which the means are computed.
 #[derive(Debug, Default)]
 pub struct PolicyMetricSums {
     policy_loss: f64,
@@ -57,8 +59,8 @@ fn one_if(yes: bool) -> f64 {
 }
 
 impl PolicyMetricSums {
-    /// Adds an update: its tokens' stats now, and those before the step's first update, as far as the gap to the sampler is
-    /// to be counted.
+    /// Adds an update's tokens. `stats` are their statistics in this update; `before` are those
+    /// before the step's first update, for the gap between trainer and sampler, and may be empty.
     pub fn add(&mut self, policy: &PolicyObjective<'_>, stats: &[TokenStats], before: &[TokenStats]) {
         let (policy_loss, k3_loss) = policy.losses(stats);
         self.policy_loss += policy_loss;
@@ -86,17 +88,17 @@ impl PolicyMetricSums {
         }
     }
 
-    /// The sum over the updates of their policy loss.
+    /// Returns the sum over the updates of the policy loss.
     pub fn policy_loss(&self) -> f64 {
         self.policy_loss
     }
 
-    /// The sum over the updates of their aggregated k3, without beta.
+    /// Returns the sum over the updates of the aggregated k3, without beta.
     pub fn k3_loss(&self) -> f64 {
         self.k3_loss
     }
 
-    /// The means.
+    /// Returns the means.
     pub fn means(&self) -> TokenMeans {
         let mean = |sum: f64, tokens: f64| (tokens > 0.0).then(|| sum / tokens);
         let of_all = |sum: f64| mean(sum, self.tokens);

@@ -1,4 +1,5 @@
-//! Steps: a batch cut into micro-batches, taken through the model on all threads, added up and applied.
+//! Gradient accumulation: a batch is split into micro-batches, which run on all threads, and their
+//! gradients are summed in order.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,25 +10,28 @@ use crossbeam_channel::bounded;
 use super::TrainingError;
 use super::gradients::Gradients;
 use super::layerwise::{LayerwisePass, Objective, PassSettings, TokenStats};
-use super::micro_batch::{MicroBatch, PrefixGroupSlice, cut};
+use super::micro_batch::{MicroBatch, PrefixGroupSlice, split_into_micro_batches};
 use super::prefix_group::{PrefixGroup, check};
 use super::trainable::TrainableModel;
 use crate::vlm::named_tensors::NamedTensors;
 
-/// Multiply-adds a token below which threads are better used on micro-batches of their own. Each then needs gradients of its own,
-/// which a larger model cannot afford.
+/// Multiply-adds per token below which each thread runs micro-batches of its own instead of sharing
+/// one. Each thread then needs its own gradients, which a larger model cannot afford.
 const SMALL_MODEL: usize = 20_000_000;
 
-/// How a batch is computed. None of it changes a result but for rounding, and `threads` not even that.
+/// How a batch is computed. `micro_batch_tokens` and `layers_per_checkpoint` change results by
+/// rounding only, `threads` not at all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ComputeSettings {
-    /// Divides the logits.
+    /// Temperature: divides the logits.
     pub temperature: f64,
-    /// Tokens that go through the model together.
+    /// Largest number of tokens of a micro-batch; a single longer sequence is a micro-batch of its
+    /// own.
     pub micro_batch_tokens: usize,
-    /// Layers whose graph is alive at once.
+    /// Activation checkpointing: number of layers that are recomputed together in the backward
+    /// pass.
     pub layers_per_checkpoint: usize,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
@@ -37,7 +41,8 @@ impl ComputeSettings {
     }
 }
 
-/// The log-probability and entropy of every target of the batch (prefix groups, continuations and tokens in order).
+/// Computes the log-probability and entropy of every target, in the order of prefix groups,
+/// continuations and tokens.
 pub fn token_stats(
     weights: &TrainableModel,
     prefix_groups: &[PrefixGroup],
@@ -46,7 +51,8 @@ pub fn token_stats(
     run(weights, prefix_groups, compute, None).map(|(stats, _)| stats)
 }
 
-/// The same, and the gradients of the objective by every trained tensor.
+/// Computes the statistics of every target and the gradient of the objective with respect to every
+/// trained tensor.
 pub fn gradients(
     weights: &TrainableModel,
     prefix_groups: &[PrefixGroup],
@@ -56,7 +62,7 @@ pub fn gradients(
     run(weights, prefix_groups, compute, Some(objective))
 }
 
-/// One micro-batch's part of a result.
+/// A micro-batch's result: the indexes of its targets in the batch, their statistics, and its gradients.
 type MicroBatchResult = (Vec<usize>, Vec<TokenStats>, Gradients);
 
 fn run(
@@ -67,17 +73,18 @@ fn run(
 ) -> Result<(Vec<TokenStats>, Gradients), TrainingError> {
     let config = weights.config();
     check(prefix_groups, config.text.vocab_size, config.tokens.image)?;
-    let pieces = cut(prefix_groups, compute.micro_batch_tokens);
+    let pieces = split_into_micro_batches(prefix_groups, compute.micro_batch_tokens);
     let mut stats = vec![TokenStats::default(); prefix_groups.iter().map(PrefixGroup::targets).sum()];
     let mut sums = Gradients::new(weights.ops());
-    let mut take = |(numbers, part, gradients): MicroBatchResult| -> Result<(), TrainingError> {
+    let mut consume = |(numbers, part, gradients): MicroBatchResult| -> Result<(), TrainingError> {
         numbers.into_iter().zip(part).for_each(|(number, token)| stats[number] = token);
         Ok(sums.merge(gradients)?)
     };
     if weights.uses_cpu_kernels() && config.text.multiply_adds_per_token() < SMALL_MODEL {
-        // Every micro-batch has sums of its own, added in order: so the number of threads changes no bit.
+        // Every micro-batch has its own gradients, which are added in order: the number of threads
+        // changes no bit.
         let workers = compute.threads.max(1).min(pieces.len());
-        run_workers(weights, &pieces, compute, objective, workers, &mut take)?;
+        run_workers(weights, &pieces, compute, objective, workers, &mut consume)?;
     } else {
         if objective.is_some() && weights.uses_cpu_kernels() {
             sums = Gradients::reserved(weights.ops(), weights.variables())?;
@@ -93,7 +100,8 @@ fn run(
     Ok((stats, sums))
 }
 
-/// Takes a micro-batch through the model: its targets' numbers and stats; gradients are added to `gradients`.
+/// Runs a micro-batch through the model and returns the indexes of its targets in the batch with
+/// their statistics; its gradients are added to `gradients`.
 fn run_micro_batch(
     layerwise: &LayerwisePass<'_>,
     pieces: &[PrefixGroupSlice<'_>],
@@ -109,14 +117,15 @@ fn run_micro_batch(
     Ok((batch.numbers, stats))
 }
 
-/// A thread a lane; each takes the next micro-batch, and results are taken in the order of the micro-batches.
+/// Runs one thread per worker, each taking the next micro-batch; results are consumed in the order
+/// of the micro-batches.
 fn run_workers(
     weights: &TrainableModel,
     pieces: &[Vec<PrefixGroupSlice<'_>>],
     compute: ComputeSettings,
     objective: Option<&dyn Objective>,
     workers: usize,
-    take: &mut impl FnMut(MicroBatchResult) -> Result<(), TrainingError>,
+    consume: &mut impl FnMut(MicroBatchResult) -> Result<(), TrainingError>,
 ) -> Result<(), TrainingError> {
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<TrainingError>> = Mutex::new(None);
@@ -147,25 +156,26 @@ fn run_workers(
             });
         }
         drop(send);
-        let mut early = std::collections::BTreeMap::new();
-        let mut due = 0;
+        let mut pending = std::collections::BTreeMap::new();
+        let mut next_result = 0;
         for (number, part) in parts {
-            early.insert(number, part);
-            while let Some(part) = early.remove(&due) {
-                take(part)?;
-                due += 1;
+            pending.insert(number, part);
+            while let Some(part) = pending.remove(&next_result) {
+                consume(part)?;
+                next_result += 1;
             }
         }
         match failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             Some(error) => Err(error),
-            None if due < pieces.len() => Err(TrainingError::Threads("a micro-batch was not finished".to_owned())),
+            None if next_result < pieces.len() => Err(TrainingError::Threads("a micro-batch was not completed".to_owned())),
             None => Ok(()),
         }
     })
 }
 
-/// The pool that all steps of the process share. New threads would take their memory anew, beside what the ones before them
-/// left to the allocator: three steps of a model of 60 million parameters took 800 MiB more.
+/// Returns the thread pool that all steps of the process share. New threads would allocate new
+/// heaps next to the memory that the previous ones left to the allocator: three steps of a model of
+/// 60 million parameters took 800 MiB more.
 fn shared_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, TrainingError> {
     static POOL: Mutex<Option<Arc<rayon::ThreadPool>>> = Mutex::new(None);
     let mut kept = POOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -177,8 +187,9 @@ fn shared_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, TrainingError> 
     Ok(pool)
 }
 
-/// Does some work on the pool's first thread, which shares it out to the others. What one thread frees does not serve
-/// another's allocations, so on whichever is free the memory of each would grow to what the work takes.
+/// Runs `work` on the pool's first thread, from where it is shared with the others. glibc does not
+/// reuse memory freed by one thread for another, so on changing threads the heap of each would grow
+/// to the size of the whole work.
 fn on_first_thread<T: Send>(
     pool: &rayon::ThreadPool,
     work: impl FnOnce() -> Result<T, TrainingError> + Send,
@@ -188,7 +199,7 @@ fn on_first_thread<T: Send>(
     let done = pool.broadcast(|thread| if thread.index() == 0 { take().map(|work| work()) } else { None });
     match done.into_iter().flatten().next() {
         Some(result) => result,
-        None => Err(TrainingError::Threads("the pool has no thread".to_owned())),
+        None => Err(TrainingError::Threads("the thread pool is empty".to_owned())),
     }
 }
 
