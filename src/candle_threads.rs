@@ -1,17 +1,19 @@
-//! Keeps candle's own thread pool from being started: our threads are busy already, and its workers spin while they wait.
+//! A setting that keeps candle from starting a thread pool of its own.
 //!
-//! Measured on the update of the nano model: half of all processor time went into that waiting.
+//! Our threads already use every core, and candle's workers spin while they wait: half of the
+//! processor time of an update of the nano model went into that.
 #![allow(unsafe_code)]
 
-/// The variable that candle reads when its pool is first used.
+/// Environment variable that candle reads when its pool is first used.
 const VARIABLE: &str = "CANDLE_NUM_THREADS";
 
-/// Tells candle to use no threads of its own for elementwise operations, unless the user has said otherwise.
+/// Makes candle run elementwise operations on the calling thread, unless the user has set the
+/// variable.
 ///
-/// To be called at the very beginning of `main`, before any thread is started.
+/// Must be called at the very beginning of `main`, before any thread starts.
 pub fn limit() {
     if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: no other thread runs yet that could read the environment meanwhile; the caller promises it.
+        // SAFETY: no other thread runs yet that could read the environment; the caller guarantees it.
         unsafe { std::env::set_var(VARIABLE, "1") };
     }
 }

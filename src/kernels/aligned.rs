@@ -1,4 +1,4 @@
-//! A buffer of floats that starts on a cache line, so that no vector load straddles two.
+//! A buffer of floats aligned to a cache line, so that no vector load straddles two lines.
 
 use std::ops::{Deref, DerefMut};
 
@@ -7,11 +7,12 @@ use memmap2::MmapMut;
 /// Floats in a cache line.
 const LINE: usize = 16;
 
-/// Floats from which on memory is the system's own mapping, which goes back to it when it is freed. The heaps that glibc gives to
-/// threads are of 64 MiB: blocks of a part of that leave holes that are of no use to anyone.
+/// Number of floats from which on a buffer is a memory mapping of its own, which returns to the
+/// system when it is freed. glibc's per-thread heaps are of 64 MiB: blocks of a sizable part of
+/// that leave unusable holes in them.
 const MAPPED: usize = 1 << 20;
 
-/// Floats whose first element lies on a 64-byte boundary.
+/// A buffer of floats that starts on a 64-byte boundary.
 #[derive(Debug, Default)]
 pub struct AlignedBuffer {
     storage: Storage,
@@ -22,7 +23,7 @@ pub struct AlignedBuffer {
 #[derive(Debug)]
 enum Storage {
     Heap(Vec<f32>),
-    /// Pages, and so aligned.
+    /// Whole pages, which are aligned.
     Mapped(MmapMut),
 }
 
@@ -42,7 +43,7 @@ impl Storage {
 }
 
 impl AlignedBuffer {
-    /// A buffer of `len` zeros.
+    /// Returns a buffer of `len` zeros.
     pub fn zeroed(len: usize) -> Self {
         if len >= MAPPED
             && let Ok(pages) = MmapMut::map_anon(len * size_of::<f32>())
@@ -53,7 +54,8 @@ impl AlignedBuffer {
         Self::on_heap(vec![0f32; len + LINE], len)
     }
 
-    /// A buffer of `len` floats, whatever they are, in the same memory if there is room.
+    /// Returns a buffer of `len` floats with unspecified contents, in the same memory if its
+    /// capacity suffices.
     pub fn resized(self, len: usize) -> Self {
         if self.capacity() < len {
             return Self::zeroed(len);
@@ -67,7 +69,7 @@ impl AlignedBuffer {
         }
     }
 
-    /// Floats that there is room for.
+    /// Returns the number of floats that fit without a new allocation.
     pub fn capacity(&self) -> usize {
         match &self.storage {
             Storage::Heap(storage) => storage.capacity().saturating_sub(LINE),
@@ -81,12 +83,12 @@ impl AlignedBuffer {
         Self { storage: Storage::Heap(storage), start, len }
     }
 
-    /// The floats.
+    /// Returns the floats.
     pub fn as_slice(&self) -> &[f32] {
         &self.storage.floats()[self.start..self.start + self.len]
     }
 
-    /// The floats, to write.
+    /// Returns the floats, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
         let floats = match &mut self.storage {
             Storage::Heap(floats) => floats.as_mut_slice(),
@@ -96,8 +98,9 @@ impl AlignedBuffer {
     }
 }
 
-/// Asks for pages of 2 MiB: a page at a time, memory that is written for the first time costs several times what the write does,
-/// above all in a virtual machine. A system that has none gives small ones.
+/// Advises the system to use huge pages (2 MiB). With small pages the first write to memory costs
+/// several times the write itself, above all in a virtual machine. A system without huge pages
+/// ignores it.
 #[cfg(target_os = "linux")]
 fn prefer_huge_pages(pages: &MmapMut) {
     let _ = pages.advise(memmap2::Advice::HugePage);
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_is_aligned_and_keeps_its_memory_where_there_is_room() {
+    fn a_buffer_is_aligned_and_keeps_its_memory_within_its_capacity() {
         for len in [0, 1, 1000, MAPPED - 1, MAPPED, MAPPED + 5] {
             let mut buffer = AlignedBuffer::zeroed(len);
             assert_eq!(buffer.len(), len);

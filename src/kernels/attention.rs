@@ -1,10 +1,11 @@
-//! Attention over blocks of keys and values, for decoding with a cache and for whole sequences alike.
+//! Batch-invariant attention over a paged KV cache, for decoding and for whole sequences alike.
 //!
-//! Keys and values lie in blocks of [`BLOCK`] tokens, laid out for the register tile: a block's keys run along the
-//! lanes (`[dim, BLOCK]`), its values have their features along the lanes (`[panel of features, BLOCK, PANEL]`). A
-//! sequence is a list of blocks, so that sequences can share the blocks of a common prompt. A query's scores, its
-//! softmax and its weighted sum run over the keys in ascending order; its result has the same bits whether it is one
-//! of many queries or decoded alone.
+//! Keys and values are in blocks of [`BLOCK`] tokens, laid out for the register tile: a block's
+//! keys have the tokens along the lanes (`[dim, BLOCK]`), its values the features (`[panel of
+//! features, BLOCK, PANEL]`). A sequence is a list of blocks, so that sequences can share the
+//! blocks of a common prefix. A query's scores, softmax and weighted sum run over the keys in
+//! ascending order; its result has the same bits whether it is one of many queries of a prefill or
+//! decoded alone.
 
 use std::cell::RefCell;
 
@@ -17,21 +18,21 @@ use super::packed::PANEL;
 use super::rowwise::unnormalized_softmax;
 use super::tile::{InitialSum, TileOutput, multiply_tile, pack_tile, tiles};
 
-/// Tokens in a block.
+/// Tokens per block.
 pub const BLOCK: usize = PANEL;
-/// Queries of a task that is handed to a thread.
+/// Queries per task of a thread.
 const TASK_QUERIES: usize = 48;
-/// Rows of queries whose scores are held at once; a multiple of every tile's height.
+/// Query rows whose scores are held at once; a multiple of every tile's height.
 const ROWS: usize = 48;
 
-/// The heads of an attention.
+/// The heads of an attention layer (grouped-query attention).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub query: usize,
-    /// Key and value heads; each serves `query / key_value` query heads.
+    /// Number of key and value heads; each serves `query / key_value` query heads.
     pub key_value: usize,
-    /// Features of a head.
+    /// Features per head.
     pub dim: usize,
 }
 
@@ -40,18 +41,18 @@ impl Heads {
         self.dim.next_multiple_of(PANEL)
     }
 
-    /// Floats of a block of keys.
+    /// Returns the floats of a block of keys, `[key_value, dim, BLOCK]`.
     pub fn key_block(self) -> usize {
         self.key_value * self.dim * BLOCK
     }
 
-    /// Floats of a block of values.
+    /// Returns the floats of a block of values, `[key_value, panels, BLOCK, PANEL]`.
     pub fn value_block(self) -> usize {
         self.key_value * self.value_dim() * BLOCK
     }
 }
 
-/// KvBlocks of keys and values.
+/// Memory of a KV cache: blocks of keys and values of one layer.
 #[derive(Debug)]
 pub struct KvBlocks {
     heads: Heads,
@@ -60,7 +61,7 @@ pub struct KvBlocks {
 }
 
 impl KvBlocks {
-    /// Room for `count` blocks.
+    /// Allocates `count` blocks.
     pub fn zeroed(heads: Heads, count: usize) -> Self {
         let keys = AlignedBuffer::zeroed(count * heads.key_block());
         let values = AlignedBuffer::zeroed(count * heads.value_block());
@@ -83,14 +84,14 @@ impl KvBlocks {
         }
     }
 
-    /// Copies a whole block over another.
+    /// Copies a block over another.
     pub fn copy(&mut self, from: usize, to: usize) {
         let (keys, values) = (self.heads.key_block(), self.heads.value_block());
         self.keys.as_mut_slice().copy_within(from * keys..(from + 1) * keys, to * keys);
         self.values.as_mut_slice().copy_within(from * values..(from + 1) * values, to * values);
     }
 
-    /// A head's keys `[dim, BLOCK]` and values `[panels, BLOCK, PANEL]` in a block.
+    /// Returns a head's keys `[dim, BLOCK]` and values `[panels, BLOCK, PANEL]` in a block.
     #[inline(always)]
     fn head(&self, block: u32, head: usize) -> (&[f32], &[f32]) {
         let (keys, values) = (self.heads.dim * BLOCK, self.heads.value_dim() * BLOCK);
@@ -99,16 +100,17 @@ impl KvBlocks {
     }
 }
 
-/// Some consecutive queries and the keys that they may see.
+/// Consecutive queries of one sequence and the keys that they attend to.
 #[derive(Debug, Clone, Copy)]
 pub struct Segment<'a> {
     /// Number of queries; segments follow one another in the rows of `q`.
     pub queries: usize,
-    /// Keys that the first query sees.
+    /// Number of keys that the first query attends to.
     pub first_limit: usize,
-    /// Whether each further query sees one key more (causal attention) or all see the same.
+    /// Whether each further query attends to one more key (causal attention); otherwise all attend
+    /// to the same keys.
     pub causal: bool,
-    /// The blocks of the sequence, from its first token on.
+    /// Blocks of the sequence, from its first token on.
     pub blocks: &'a [u32],
 }
 
@@ -119,7 +121,9 @@ impl Segment<'_> {
     }
 }
 
-/// `out = softmax(q kᵀ scale) v`; `q` has rows `[query heads, dim]` that are `stride` apart, `out` is contiguous.
+/// Computes `out = softmax(scale q kᵀ) v`. `q` has rows `[query heads, dim]` that are `stride`
+/// floats apart, `out` is contiguous, `[queries, query heads, dim]`. Segments follow one another in
+/// the rows.
 pub fn attend(q: &[f32], stride: usize, blocks: &KvBlocks, segments: &[Segment<'_>], scale: f32, out: &mut [f32]) {
     let heads = blocks.heads;
     let width = heads.query * heads.dim;
@@ -148,7 +152,7 @@ pub fn attend(q: &[f32], stride: usize, blocks: &KvBlocks, segments: &[Segment<'
     tasks.into_par_iter().for_each(run);
 }
 
-/// Some queries of one segment, starting at its query `first`.
+/// Queries of one segment, from its query `first` on.
 struct Task<'a> {
     q: &'a [f32],
     stride: usize,
@@ -159,16 +163,16 @@ struct Task<'a> {
     out: &'a mut [f32],
 }
 
-/// Scratch of a thread, kept between calls.
+/// Scratch memory of a thread, reused between calls.
 #[derive(Default)]
 struct Scratch {
-    /// Tiles of queries, `[dim, rows]` each.
+    /// Scaled queries in tiles, `[dim, rows]` each.
     queries: Vec<f32>,
-    /// Their scores, `[rows, keys]`.
+    /// Scores, `[rows, keys]`.
     scores: Vec<f32>,
-    /// The same in tiles, turned round, `[keys, rows]` each.
+    /// Unnormalized probabilities in transposed tiles, `[keys, rows]` each.
     weights: Vec<f32>,
-    /// The weighted sums, `[rows, value_dim]`.
+    /// Weighted sums of values, `[rows, value_dim]`.
     sums: Vec<f32>,
 }
 
@@ -197,7 +201,7 @@ impl WithSimd for Attend<'_> {
         for head in 0..heads.key_value {
             let mut first = 0;
             while first < rows {
-                // A row is a query and one of the heads that share this key head.
+                // A row is a query of one of the heads that share this key head.
                 let count = ROWS.min(rows - first);
                 let place = |i: usize| ((first + i) / group, head * group + (first + i) % group);
                 attend_rows(simd, &task, scratch, head, count, place);
@@ -212,9 +216,10 @@ impl WithSimd for Attend<'_> {
     }
 }
 
-/// Some rows against one key head; leaves the result in `scratch.sums`.
+/// Attends rows to one key head; the result is in `scratch.sums`.
 ///
-/// The rows' tiles take turns at a block of keys or values, so that it is fetched into the nearest cache once.
+/// Within a block of keys or values the tiles of rows take turns, so that the block is loaded into
+/// the first-level cache once.
 #[inline(always)]
 fn attend_rows<S: Simd>(
     simd: S,
@@ -238,7 +243,7 @@ fn attend_rows<S: Simd>(
         }
     }
     let limit = |i: usize| task.segment.limit(task.first + place(i).0);
-    // The blocks that a tile sees, and the scores' row that holds them.
+    // Number of blocks that a tile attends to.
     let seen = |first: usize, tile: usize| limit(first + tile - 1).div_ceil(BLOCK);
     let blocks = &task.segment.blocks[..limit(rows - 1).div_ceil(BLOCK)];
     let keys = blocks.len() * BLOCK;

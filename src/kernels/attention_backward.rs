@@ -1,8 +1,9 @@
-//! The gradients of attention, from probabilities that are computed once more.
+//! The backward pass of attention, which recomputes the probabilities.
 //!
-//! With P = softmax(q kᵀ scale), o = P v and the gradient g of o: dv = Pᵀ g, dP = g vᵀ, dS = P (dP - rowsum(P dP)),
-//! dq = scale dS k, dk = scale dSᵀ q (Dao et al. 2022, arXiv 2205.14135, appendix B.2). A task is one key head of one
-//! group of tokens; it goes over the queries in order, so every sum has a fixed order for any number of threads.
+//! With P = softmax(scale q kᵀ), o = P v and the gradient g of o: dv = Pᵀ g, dP = g vᵀ, dS = P (dP
+//! - rowsum(P dP)), dq = scale dS k, dk = scale dSᵀ q (Dao et al. 2022, arXiv 2205.14135, appendix
+//! B.2). A task is one key head of one token group; it goes through the queries in order, so every
+//! sum has a fixed order for any number of threads.
 
 use std::cell::RefCell;
 
@@ -16,33 +17,34 @@ use super::packed::PANEL;
 use super::rowwise::largest;
 use super::tile::{InitialSum, TileOutput, multiply_rows, multiply_tile, pack_tile, tiles};
 
-/// Rows of queries whose probabilities are held at once; a multiple of every tile's height.
+/// Query rows whose probabilities are held at once; a multiple of every tile's height.
 const ROWS: usize = 48;
 
-/// Tokens that attend to one another: a prompt, and responses that each see the prompt and themselves.
+/// A group of tokens that share a prefix: a prompt, and responses that each attend to the prompt
+/// and to themselves.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenGroup<'a> {
-    /// Tokens of the prompt, which come first.
+    /// Number of tokens of the prompt, which come first.
     pub prompt: usize,
-    /// Tokens of each response; they follow in order.
+    /// Number of tokens of each response; they follow in order.
     pub responses: &'a [usize],
-    /// Whether a token sees of its own sequence only itself and what came before.
+    /// Whether a token attends only to itself and earlier tokens of its own sequence.
     pub causal: bool,
 }
 
 impl TokenGroup<'_> {
-    /// All its tokens.
+    /// Returns the number of tokens.
     pub fn tokens(&self) -> usize {
         self.prompt + self.responses.iter().sum::<usize>()
     }
 }
 
-/// Rows of floats: row `i` starts at `i * stride`.
+/// Rows of floats; row `i` starts at `i * stride`.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    /// The floats.
+    /// Floats of all rows.
     pub data: &'a [f32],
-    /// From one row to the next.
+    /// Distance between the starts of consecutive rows, in floats.
     pub stride: usize,
 }
 
@@ -52,20 +54,21 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// What attention was given, and the gradient of its result.
+/// Inputs of the backward pass: those of the forward pass and the gradient of its output.
 #[derive(Debug, Clone, Copy)]
 pub struct BackwardInputs<'a> {
-    /// Queries, rows `[query heads, dim]`.
+    /// Queries, rows of `[query heads, dim]`.
     pub q: Rows<'a>,
-    /// Keys, rows `[key heads, dim]`.
+    /// Keys, rows of `[key heads, dim]`.
     pub k: Rows<'a>,
-    /// Values, rows `[key heads, dim]`.
+    /// Values, rows of `[key heads, dim]`.
     pub v: Rows<'a>,
-    /// The gradient of the result, rows `[query heads, dim]`.
+    /// Gradient of the output, rows of `[query heads, dim]`.
     pub gradient: Rows<'a>,
 }
 
-/// The gradients of queries, keys and values, contiguous rows; `groups` follow one another in the rows.
+/// Computes the gradients of queries, keys and values, as contiguous rows. Groups follow one
+/// another in the rows.
 pub fn attend_backward(
     inputs: &BackwardInputs<'_>,
     heads: Heads,
@@ -113,14 +116,14 @@ pub fn attend_backward(
     }
 }
 
-/// Writes contiguous rows of `width` as part `place` of the `parts` of each row of `out`.
+/// Writes contiguous rows of `width` to part `place` of the `parts` of each row of `out`.
 fn copy_columns(rows: &[f32], width: usize, out: &mut [f32], parts: usize, place: usize) {
     for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(width * parts)) {
         out[place * width..][..width].copy_from_slice(row);
     }
 }
 
-/// One key head of one group, with the query heads that it serves.
+/// One key head of one group, with the query heads that share it.
 struct Task<'a> {
     inputs: BackwardInputs<'a>,
     heads: Heads,
@@ -131,8 +134,8 @@ struct Task<'a> {
     result: &'a mut [f32],
 }
 
-/// Scratch of a thread, kept between calls. Keys and values are in blocks of [`PANEL`] tokens; the prompt and each
-/// response begin a block of their own.
+/// Scratch memory of a thread, reused between calls. Keys and values are in blocks of [`PANEL`]
+/// tokens; the prompt and each response begin a new block.
 #[derive(Default)]
 struct Scratch {
     /// Keys and values with tokens along the lanes, `[block, dim, PANEL]`.
@@ -140,20 +143,21 @@ struct Scratch {
     values: Vec<f32>,
     /// Keys with features along the lanes, `[block, panel of features, PANEL, PANEL]`.
     key_rows: Vec<f32>,
-    /// The gradients of keys and values, `[tokens in blocks, value_dim]`.
+    /// Gradients of keys and values, `[tokens in blocks, value_dim]`.
     dk: Vec<f32>,
     dv: Vec<f32>,
-    /// Queries, scaled, and gradients of a block of rows, `[panel of features, ROWS, PANEL]`.
+    /// Scaled queries, and output gradients, of a block of rows, `[panel of features, ROWS,
+    /// PANEL]`.
     queries: Vec<f32>,
     gradients: Vec<f32>,
     /// Queries or gradients in tiles, `[dim, tile]` each.
     tiled: Vec<f32>,
-    /// Probabilities and the gradients of scores, `[ROWS, keys]`.
+    /// Probabilities P, and gradients of the scores dS, `[ROWS, keys]`.
     weights: Vec<f32>,
-    slopes: Vec<f32>,
-    /// The latter in tiles, turned round, `[keys, tile]` each.
-    turned: Vec<f32>,
-    /// The gradients of queries, `[ROWS, value_dim]`.
+    score_gradients: Vec<f32>,
+    /// Gradients of the scores in transposed tiles, `[keys, tile]` each.
+    transposed: Vec<f32>,
+    /// Gradients of the queries, `[ROWS, value_dim]`.
     sums: Vec<f32>,
 }
 
@@ -170,12 +174,12 @@ struct AttendBackward<'a, 'b> {
     scratch: &'a mut Scratch,
 }
 
-/// Consecutive tokens of a group that begin a block.
+/// Consecutive tokens of a group whose first token begins a block.
 #[derive(Clone, Copy)]
 struct Span {
     first: usize,
     tokens: usize,
-    /// Its first block.
+    /// Index of its first block.
     block: usize,
 }
 
@@ -224,7 +228,7 @@ impl WithSimd for AttendBackward<'_, '_> {
     }
 }
 
-/// Lays out the keys and values of the task's head.
+/// Packs the keys and values of the task's head.
 #[inline(always)]
 fn pack_keys(task: &Task<'_>, scratch: &mut Scratch, spans: &[Span], blocks: usize) {
     let dim = task.heads.dim;
@@ -254,7 +258,7 @@ fn pack_keys(task: &Task<'_>, scratch: &mut Scratch, spans: &[Span], blocks: usi
     }
 }
 
-/// The queries of one span against the prompt's keys and the span's own.
+/// Differentiates the queries of one span with respect to the prompt's keys and the span's own.
 #[inline(always)]
 fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt: Span, span: Span) {
     let Heads { query, key_value, dim } = task.heads;
@@ -267,20 +271,23 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
         let own = limit(first + count - 1).div_ceil(PANEL);
         let blocks = || (0..prompt.blocks()).chain(span.block..span.block + own);
         let keys = (prompt.blocks() + own) * PANEL;
-        // A cache line more than the keys: rows a power of two apart would all want the same places of the cache.
+        // One cache line more than the keys: rows a power of two apart would map to the same sets
+        // of the cache.
         let stride = keys + 16;
         let masks = |row: usize| [prompt.tokens, prompt.blocks() * PANEL, prompt.blocks() * PANEL + limit(row)];
         pack_queries(task, scratch, span, first, count);
-        let Scratch { weights, slopes, turned, sums, tiled, .. } = scratch;
+        let Scratch { weights, score_gradients, transposed, sums, tiled, .. } = scratch;
         weights.resize(count * stride, 0.0);
-        slopes.resize(count * stride, 0.0);
-        turned.resize(count * keys, 0.0);
+        score_gradients.resize(count * stride, 0.0);
+        transposed.resize(count * keys, 0.0);
         tiled.resize(ROWS * dim, 0.0);
         sums.resize(count * value_dim, 0.0);
-        // The rows' tiles take turns at a block, so that it is fetched into the nearest cache once.
-        for (rows, columns, out) in
-            [(&scratch.queries, &scratch.keys, &mut *weights), (&scratch.gradients, &scratch.values, &mut *slopes)]
-        {
+        // Within a block the tiles of rows take turns, so that the block is loaded into the
+        // first-level cache once.
+        for (rows, columns, out) in [
+            (&scratch.queries, &scratch.keys, &mut *weights),
+            (&scratch.gradients, &scratch.values, &mut *score_gradients),
+        ] {
             for (row, tile) in tiles::<S>(count) {
                 let packed = tiled[row * dim..][..dim * tile].chunks_mut(PANEL * tile);
                 for (p, packed) in packed.enumerate() {
@@ -297,24 +304,31 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
                 }
             }
         }
-        let rows = weights.chunks_exact_mut(stride).zip(slopes.chunks_exact_mut(stride));
-        for (i, (weights, slopes)) in rows.enumerate() {
-            softmax_gradient(simd, &mut weights[..keys], &mut slopes[..keys], masks(first + i));
+        let rows = weights.chunks_exact_mut(stride).zip(score_gradients.chunks_exact_mut(stride));
+        for (i, (weights, score_gradients)) in rows.enumerate() {
+            softmax_gradient(simd, &mut weights[..keys], &mut score_gradients[..keys], masks(first + i));
         }
         for (row, tile) in tiles::<S>(count) {
-            pack_tile(&slopes[row * stride..], stride, 1, tile, keys, &mut turned[row * keys..][..tile * keys]);
+            pack_tile(
+                &score_gradients[row * stride..],
+                stride,
+                1,
+                tile,
+                keys,
+                &mut transposed[row * keys..][..tile * keys],
+            );
         }
         let mut start = InitialSum::Zero;
         for (b, block) in blocks().enumerate() {
             let panels = &scratch.key_rows[block * value_dim * PANEL..][..value_dim * PANEL];
             for (p, panel) in panels.chunks_exact(PANEL * PANEL).enumerate() {
                 for (row, tile) in tiles::<S>(count) {
-                    let slopes = &turned[row * keys + b * PANEL * tile..][..PANEL * tile];
+                    let score_gradients = &transposed[row * keys + b * PANEL * tile..][..PANEL * tile];
                     let out = &mut sums[row * value_dim..];
                     multiply_tile(
                         simd,
                         tile,
-                        slopes,
+                        score_gradients,
                         panel,
                         TileOutput { start, out, stride: value_dim, column: p * PANEL },
                     );
@@ -326,8 +340,8 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
         for (sums, out) in sums.chunks_exact(value_dim).zip(out) {
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * task.scale);
         }
-        let Scratch { weights, slopes, queries, gradients, dk, dv, .. } = scratch;
-        for (a, rows, out) in [(&*weights, &*gradients, dv), (&*slopes, &*queries, dk)] {
+        let Scratch { weights, score_gradients, queries, gradients, dk, dv, .. } = scratch;
+        for (a, rows, out) in [(&*weights, &*gradients, dv), (&*score_gradients, &*queries, dk)] {
             for (b, block) in blocks().enumerate() {
                 let out = &mut out[block * PANEL * value_dim..][..PANEL * value_dim];
                 add_products(simd, (&a[b * PANEL..], stride), rows, count, out, value_dim);
@@ -336,7 +350,7 @@ fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt:
     }
 }
 
-/// `out[key, feature] += sum_row a[row, key] rows[row, feature]` for one block of keys.
+/// Computes `out[key, feature] += sum_row a[row, key] rows[row, feature]` for one block of keys.
 #[inline(always)]
 fn add_products<S: Simd>(
     simd: S,
@@ -355,7 +369,7 @@ fn add_products<S: Simd>(
     }
 }
 
-/// Lays out `count` rows of queries and gradients, a row being a query and one of its heads.
+/// Packs `count` rows of queries and output gradients; a row is a query of one head.
 #[inline(always)]
 fn pack_queries(task: &Task<'_>, scratch: &mut Scratch, span: Span, first: usize, count: usize) {
     let Heads { query, key_value, dim } = task.heads;
@@ -377,11 +391,12 @@ fn pack_queries(task: &Task<'_>, scratch: &mut Scratch, span: Span, first: usize
     }
 }
 
-/// From a row of scores to its probabilities, and from the gradients of these to the gradients of the scores.
+/// Turns a row of scores into probabilities, and the gradients of the probabilities into those of
+/// the scores.
 ///
-/// What lies from `masked[0]` to `masked[1]`, and from `masked[2]` on, is not seen.
+/// The keys from `masked[0]` to `masked[1]`, and from `masked[2]` on, are masked.
 #[inline(always)]
-fn softmax_gradient<S: Simd>(simd: S, weights: &mut [f32], slopes: &mut [f32], masked: [usize; 3]) {
+fn softmax_gradient<S: Simd>(simd: S, weights: &mut [f32], score_gradients: &mut [f32], masked: [usize; 3]) {
     let [from, to, end] = masked;
     let fill = |row: &mut [f32], value: f32| {
         row[from..to].fill(value);
@@ -394,16 +409,16 @@ fn softmax_gradient<S: Simd>(simd: S, weights: &mut [f32], slopes: &mut [f32], m
     }
     fill(weights, 0.0);
     let (weights, _) = S::as_mut_simd_f32s(weights);
-    let (slopes, _) = S::as_mut_simd_f32s(slopes);
+    let (score_gradients, _) = S::as_mut_simd_f32s(score_gradients);
     let (mut total, mut mean) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
-    for (weight, slope) in weights.iter().zip(slopes.iter()) {
+    for (weight, slope) in weights.iter().zip(score_gradients.iter()) {
         total = simd.add_f32s(total, *weight);
         mean = simd.mul_add_f32s(*weight, *slope, mean);
     }
     let scale = 1.0 / simd.reduce_sum_f32s(total);
     let mean = simd.splat_f32s(simd.reduce_sum_f32s(mean) * scale);
     let scale = simd.splat_f32s(scale);
-    for (weight, slope) in weights.iter_mut().zip(slopes) {
+    for (weight, slope) in weights.iter_mut().zip(score_gradients) {
         *weight = simd.mul_f32s(*weight, scale);
         *slope = simd.mul_f32s(*weight, simd.sub_f32s(*slope, mean));
     }

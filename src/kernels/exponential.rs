@@ -1,23 +1,24 @@
-//! The exponential function on vectors, within 2 units in the last place.
+//! The vectorized exponential function, within 2 units in the last place.
 
 use pulp::Simd;
 
-/// Below this the result, which no normal number holds, is zero.
+/// Smallest argument whose result is a normal number; below it the result is zero.
 const LOWEST: f32 = -87.33;
-/// Above this the result would overflow.
+/// Largest argument whose result does not overflow.
 const HIGHEST: f32 = 88.37;
-/// Adding it rounds a float to an integer that then sits in its low bits (1.5 x 2^23).
+/// 1.5 * 2^23: adding it rounds a float to an integer that is then in its low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// `exp(x)`; zero where a normal float cannot hold it, as for minus infinity, and the largest it can hold from there on; NaN stays NaN.
+/// Returns `exp(x)` elementwise: zero below [`LOWEST`] (also for minus infinity), `exp(HIGHEST)`
+/// above [`HIGHEST`], NaN for NaN.
 ///
-/// With n = round(x / ln 2) and r = x - n ln 2 (ln 2 in two parts): exp(x) = 2^n exp(r), and exp(r) is the
-/// polynomial of degree 6 of Cephes' `expf`.
+/// With n = round(x / ln 2) and r = x - n ln 2 (ln 2 in two parts): exp(x) = 2^n exp(r), and exp(r)
+/// is the polynomial of degree 6 of Cephes' `expf`.
 #[inline(always)]
 pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |v: f32| simd.splat_f32s(v);
     let vanishes = simd.less_than_f32s(x, splat(LOWEST));
-    // The limit comes first: x86 gives the second operand when one is NaN.
+    // The limit is the first operand: x86 returns the second if one is NaN.
     let x = simd.min_f32s(splat(HIGHEST), simd.max_f32s(splat(LOWEST), x));
     let rounded = simd.mul_add_f32s(x, splat(std::f32::consts::LOG2_E), splat(ROUND));
     let n = simd.sub_f32s(rounded, splat(ROUND));
@@ -28,13 +29,13 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         p = simd.mul_add_f32s(p, r, splat(c));
     }
     let p = simd.add_f32s(simd.mul_add_f32s(p, simd.mul_f32s(r, r), r), splat(1.0));
-    // The integer's low bits, moved into the exponent.
+    // The low bits of the integer, shifted into the exponent.
     let bits = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(rounded), simd.splat_u32s(23));
     let result = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), bits));
     simd.select_f32s(vanishes, splat(0.0), result)
 }
 
-/// `x / (1 + exp(-x))`.
+/// Returns `silu(x) = x / (1 + exp(-x))` elementwise.
 #[inline(always)]
 pub(super) fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let denominator = simd.add_f32s(simd.splat_f32s(1.0), exp(simd, simd.neg_f32s(x)));

@@ -1,4 +1,5 @@
-//! The activation x Φ(x) with the distribution Φ of the standard normal (Hendrycks & Gimpel 2016, arXiv 1606.08415).
+//! The GELU activation x Φ(x), Φ being the distribution function of the standard normal (Hendrycks
+//! & Gimpel 2016, arXiv 1606.08415), and its gradient.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -6,20 +7,21 @@ use rayon::prelude::*;
 use super::exponential::exp;
 use super::rowwise::rows_per_thread;
 
-/// Beyond this the error function rounds to one.
+/// Argument from which on the error function rounds to 1.
 const LARGEST: f32 = 4.0;
-/// The numerator of the error function over x, and its denominator, in powers of x², highest first: the rational
-/// approximation that Eigen and XLA use.
+/// Coefficients of the numerator of erf(x) / x, and of its denominator, in powers of x², highest
+/// first: the rational approximation that Eigen and XLA use.
 const NUMERATOR: [f32; 7] =
     [-2.726_142_3e-10, 2.770_681_4e-8, -2.101_024_1e-6, -5.692_506_4e-5, -7.349_906_5e-4, -2.954_6e-3, -1.609_603_3e-2];
 const DENOMINATOR: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
 
-/// `out = x Φ(x)`, elementwise.
+/// Computes `out = x Φ(x)` elementwise.
 pub fn gelu(x: &[f32], out: &mut [f32]) {
     run::<false>(x, x, out);
 }
 
-/// The gradient of [`gelu`], given that of its result: dx = g (Φ(x) + x φ(x)), φ being the density.
+/// Computes the gradient of [`gelu`] from that of its output: dx = g (Φ(x) + x φ(x)), φ being the
+/// density of the standard normal.
 pub fn gelu_backward(x: &[f32], gradient: &[f32], dx: &mut [f32]) {
     run::<true>(x, gradient, dx);
 }
@@ -61,7 +63,7 @@ impl<const BACKWARD: bool> WithSimd for Gelu<'_, BACKWARD> {
     }
 }
 
-/// x Φ(x), or the gradient.
+/// Returns x Φ(x), or `gradient` times its derivative.
 #[inline(always)]
 fn value<S: Simd, const BACKWARD: bool>(simd: S, x: S::f32s, gradient: S::f32s) -> S::f32s {
     let normal = normal_distribution(simd, x);
@@ -73,10 +75,10 @@ fn value<S: Simd, const BACKWARD: bool>(simd: S, x: S::f32s, gradient: S::f32s) 
     simd.mul_f32s(gradient, simd.mul_add_f32s(x, density, normal))
 }
 
-/// (1 + erf(x / sqrt 2)) / 2.
+/// Returns Φ(x) = (1 + erf(x / sqrt 2)) / 2.
 #[inline(always)]
 fn normal_distribution<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    // The limit comes first: x86 gives the second operand when one is NaN.
+    // The limit is the first operand: x86 returns the second if one is NaN.
     let x = simd.mul_f32s(x, simd.splat_f32s(std::f32::consts::FRAC_1_SQRT_2));
     let x = simd.min_f32s(simd.splat_f32s(LARGEST), simd.max_f32s(simd.splat_f32s(-LARGEST), x));
     let square = simd.mul_f32s(x, x);

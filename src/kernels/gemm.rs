@@ -1,8 +1,14 @@
-//! The matrix product of rows with a packed weight, `y = x Wᵀ + b`, and the products of its backward pass.
+//! Batch-invariant GEMM: rows times a packed weight, `y = x Wᵀ + b`, and the products of its
+//! backward pass.
 //!
-//! Every output is one chain of fused multiply-adds over the inputs in ascending order, starting from the bias.
-//! It therefore has the same bits for any number of rows, threads or neighbours, which is what makes a sample
-//! independent of its batch, and training see the log-probabilities that sampling saw.
+//! Every output is one chain of fused multiply-adds over the inputs in ascending order, starting
+//! from the bias. So it has the same bits for any number of rows, any tile and any number of
+//! threads: a sample does not depend on its batch, and training computes the log-probabilities that
+//! sampling recorded.
+//!
+//! The loops are those of Goto & van de Geijn 2008 ("Anatomy of high-performance matrix
+//! multiplication"): a block of rows is packed into tiles that fit the second-level cache, panels
+//! of the weight stream past, and the micro-kernel (`tile.rs`) holds a register tile of sums.
 
 use std::cell::RefCell;
 
@@ -12,29 +18,32 @@ use rayon::prelude::*;
 use super::packed::{PANEL, PackedMatrix};
 use super::tile::{InitialSum, MAX_TILE_ROWS, TileOutput, multiply_tile, pack_tile, tiles};
 
-/// Rows that share one pass over the weight: as many as stay in the second-level cache, which is larger where there is AVX-512. On an
-/// Intel Xeon with 2 MiB of it 16 tiles make the weight's gradient 1 to 9 % faster than 8.
+/// Rows that share one pass over the weight: as many as fit the second-level cache, which is larger
+/// on machines with AVX-512. On an Intel Xeon with 2 MiB of it, 16 tiles make the weight's gradient
+/// 1 to 9 % faster than 8.
 const fn row_block(lanes: usize) -> usize {
     if lanes == 16 { 16 * MAX_TILE_ROWS } else { 8 * MAX_TILE_ROWS }
 }
 
-/// Inputs of one pass: the block of rows stays in the second-level cache, a panel's slice near the first. No sum depends on it.
-/// On Zen 3 (AVX2), 93 to 97 % of the core's multiply-adds on the products of models of 1 to 60 million parameters, with 256 88 to
-/// 93 %; on Zen 4 (AVX-512) 88 to 94 %, with 384 75 to 90 %; on an Intel Xeon (AVX-512), memory in huge pages, 74 to 83 %, with 192 70 to 80 %
-/// (those with AVX-512 by blocks of 8 tiles).
+/// Inputs per pass, so that the block of rows stays in the second-level cache and a panel's slice
+/// near the first-level cache. No sum depends on it. Speed on the products of models of 1 to 60
+/// million parameters, in percent of the core's peak multiply-adds: 93 to 97 on Zen 3 (AVX2; 88 to
+/// 93 with 256), 88 to 94 on Zen 4 (AVX-512; 75 to 90 with 384), 74 to 83 on an Intel Xeon with
+/// huge pages (AVX-512; 70 to 80 with 192). The AVX-512 numbers are for blocks of 8 tiles.
 const INPUT_BLOCK: usize = 512;
-/// Rows of memory that are turned at a time when the left operand runs down the columns: what the ways of a first-level
-/// cache hold when rows are a power of two apart.
+/// Rows of memory that are transposed at a time when the left operand runs down the columns: as
+/// many as the ways of a first-level cache hold when rows are a power of two apart.
 const COLUMN_RUN: usize = 8;
-/// Multiply-adds below which another thread costs more than it saves.
+/// Number of multiply-adds below which another thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 19;
 
 thread_local! {
-    /// The packed block of rows, kept between calls.
+    /// The packed block of rows, reused between calls.
     static ROWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The left operand of a product: element `(m, k)` lies at `m * row + k * step`, and one of the two is 1.
+/// The left operand of a product: element `(m, k)` is at `m * row + k * step`, and one of the two
+/// strides is 1.
 #[derive(Clone, Copy)]
 struct LeftOperand<'a> {
     data: &'a [f32],
@@ -48,35 +57,33 @@ impl<'a> LeftOperand<'a> {
     }
 }
 
-/// `out[m, n] = bias[n] + sum_k x[m, k] w[n, k]`, rows of `x` being `stride` apart.
+/// Computes `out[m, n] = bias[n] + sum_k x[m, k] w[n, k]`: `x` is `[m, k]` with rows `stride`
+/// floats apart, `out` is contiguous.
 pub fn linear(x: &[f32], stride: usize, weight: &PackedMatrix, bias: Option<&[f32]>, out: &mut [f32]) {
-    product(
-        LeftOperand { data: x, row: stride, step: 1 },
-        weight,
-        bias.map_or(InitialSum::Zero, InitialSum::Bias),
-        out,
-    );
+    gemm(LeftOperand { data: x, row: stride, step: 1 }, weight, bias.map_or(InitialSum::Zero, InitialSum::Bias), out);
 }
 
-/// `out[m, n] += sum_k x[m, k] w[n, k]`, rows of `x` being `stride` apart.
+/// Computes `out[m, n] += sum_k x[m, k] w[n, k]`; rows of `x` are `stride` floats apart.
 pub fn add_linear(x: &[f32], stride: usize, weight: &PackedMatrix, out: &mut [f32]) {
-    product(LeftOperand { data: x, row: stride, step: 1 }, weight, InitialSum::Output, out);
+    gemm(LeftOperand { data: x, row: stride, step: 1 }, weight, InitialSum::Output, out);
 }
 
-/// `out[n, k] = sum_m g[m, n] x[m, k]`: the gradient of a weight `[n, k]`, from the gradient of the result and from the
-/// input, which is packed by [`PackedMatrix::pack_transposed`]. Rows of `g` are `stride` apart.
+/// Computes the gradient of a weight, `out[n, k] = sum_m g[m, n] x[m, k]`, from the output's
+/// gradient `g`, whose rows are `stride` floats apart, and the input `x`, packed by
+/// [`PackedMatrix::pack_transposed`].
 pub fn weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut [f32]) {
-    product(LeftOperand { data: g, row: 1, step: stride }, x, InitialSum::Zero, out);
+    gemm(LeftOperand { data: g, row: 1, step: stride }, x, InitialSum::Zero, out);
 }
 
-/// The same, added to `out`.
+/// Adds the gradient of a weight ([`weight_gradient`]) to `out`.
 pub fn add_weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut [f32]) {
-    product(LeftOperand { data: g, row: 1, step: stride }, x, InitialSum::Output, out);
+    gemm(LeftOperand { data: g, row: 1, step: stride }, x, InitialSum::Output, out);
 }
 
-/// `out[n] = sum_m g[m, n]`: the gradient of a bias. `g` has `rows` rows that are `stride` apart; what lies behind them is not read.
+/// Computes the gradient of a bias, `out[n] = sum_m g[m, n]`. `g` has `rows` rows that are `stride`
+/// floats apart; what follows them is not read.
 pub fn bias_gradient(g: &[f32], stride: usize, rows: usize, out: &mut [f32]) {
-    /// Rows that are summed up before they join the total.
+    /// Rows that are added up before they are added to the total.
     const RUN: usize = 64;
     let width = out.len();
     out.fill(0.0);
@@ -92,7 +99,7 @@ pub fn bias_gradient(g: &[f32], stride: usize, rows: usize, out: &mut [f32]) {
     });
 }
 
-fn product(x: LeftOperand<'_>, weight: &PackedMatrix, start: InitialSum<'_>, out: &mut [f32]) {
+fn gemm(x: LeftOperand<'_>, weight: &PackedMatrix, start: InitialSum<'_>, out: &mut [f32]) {
     let outputs = weight.outputs();
     if outputs == 0 || out.is_empty() {
         return;
@@ -107,30 +114,24 @@ fn product(x: LeftOperand<'_>, weight: &PackedMatrix, start: InitialSum<'_>, out
     let rows = out.len() / outputs;
     let threads = threads_for(rows * outputs * weight.inputs());
     if threads == 1 {
-        multiply(x, weight.inputs(), weight.panels(), start, out, outputs);
+        multiply_on_thread(x, weight.inputs(), weight.panels(), start, out, outputs);
     } else if rows >= 2 * MAX_TILE_ROWS {
-        // Whole tiles a thread; every thread streams the weight.
+        // Whole tiles per thread; every thread streams the weight.
         let share = rows.div_ceil(threads).next_multiple_of(MAX_TILE_ROWS);
         out.par_chunks_mut(share * outputs).enumerate().for_each(|(i, out)| {
-            multiply(x.skip_rows(i * share), weight.inputs(), weight.panels(), start, out, outputs);
+            multiply_on_thread(x.skip_rows(i * share), weight.inputs(), weight.panels(), start, out, outputs);
         });
     } else {
-        product_by_panels(x, weight, start, out, threads);
+        gemm_by_panels(x, weight, start, out, threads);
     }
 }
 
-/// Few rows: each thread takes some panels of the weight, so that it is read only once.
-fn product_by_panels(
-    x: LeftOperand<'_>,
-    weight: &PackedMatrix,
-    start: InitialSum<'_>,
-    out: &mut [f32],
-    threads: usize,
-) {
+/// For few rows: each thread takes some panels of the weight, so that it is read only once.
+fn gemm_by_panels(x: LeftOperand<'_>, weight: &PackedMatrix, start: InitialSum<'_>, out: &mut [f32], threads: usize) {
     let (outputs, inputs) = (weight.outputs(), weight.inputs());
     let rows = out.len() / outputs;
     let panels = outputs.div_ceil(PANEL);
-    // More shares than threads: one that is held up does not hold up all.
+    // More shares than threads, so that a thread that is delayed does not delay all.
     let share = panels.div_ceil(4 * threads) * PANEL;
     let mut columns = vec![0f32; rows * outputs];
     if let InitialSum::Output = start {
@@ -145,7 +146,7 @@ fn product_by_panels(
         let width = out.len() / rows;
         let start = start.columns(i * share, i * share + width);
         let panels = &weight.panels()[i * share * inputs..][..width.next_multiple_of(PANEL) * inputs];
-        multiply(x, inputs, panels, start, out, width);
+        multiply_on_thread(x, inputs, panels, start, out, width);
     });
     for (i, block) in columns.chunks(share * rows).enumerate() {
         let width = block.len() / rows;
@@ -155,13 +156,20 @@ fn product_by_panels(
     }
 }
 
-/// How many threads of the current pool some work is worth.
+/// Returns the number of threads of the current pool that the work is worth.
 pub(super) fn threads_for(multiply_adds: usize) -> usize {
     rayon::current_num_threads().min(multiply_adds / WORTH_A_THREAD).max(1)
 }
 
-/// `out[m, n] = start + sum_k x[m, k] panels[n, k]` on this thread.
-fn multiply(x: LeftOperand<'_>, inputs: usize, panels: &[f32], start: InitialSum<'_>, out: &mut [f32], outputs: usize) {
+/// Computes `out[m, n] = start + sum_k x[m, k] panels[n, k]` on this thread.
+fn multiply_on_thread(
+    x: LeftOperand<'_>,
+    inputs: usize,
+    panels: &[f32],
+    start: InitialSum<'_>,
+    out: &mut [f32],
+    outputs: usize,
+) {
     ROWS.with_borrow_mut(|packed| {
         Arch::new().dispatch(Multiply { x, inputs, panels, start, out, outputs, packed });
     });
@@ -211,10 +219,11 @@ impl WithSimd for Multiply<'_> {
     }
 }
 
-/// Copies `[rows, depth]`, from column `from` on, into tiles `[depth, tile]`, one after the other.
+/// Packs `[rows, depth]`, from column `from` on, into tiles `[depth, tile]`, one after the other.
 #[inline(always)]
 fn pack_rows<S: Simd>(x: LeftOperand<'_>, from: usize, rows: usize, depth: usize, packed: &mut [f32]) {
-    // Where a step leads to another row of memory, all tiles take their part of a few of them before these leave the cache.
+    // If consecutive `k` are in different rows of memory, all tiles read their part of a few of
+    // these rows before they leave the cache.
     let run = if x.step == 1 { depth } else { COLUMN_RUN };
     for k in (0..depth).step_by(run) {
         let run = run.min(depth - k);

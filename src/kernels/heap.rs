@@ -1,35 +1,41 @@
-//! Activations in memory that the process already has.
+//! Settings of glibc's heap that keep freed memory in the process.
 //!
-//! A pass allocates and frees megabytes for every operation. An allocator that hands them back to the system each time
-//! has every page cleared and mapped anew, which takes longer than the arithmetic of a small model.
+//! A pass allocates and frees megabytes for every operation. An allocator that returns them to the
+//! system each time has every page cleared and mapped again, which takes longer than the arithmetic
+//! of a small model.
 #![allow(unsafe_code)]
 
 use std::sync::Once;
 
-/// Free bytes that the heap may end with at all times: twice the largest of its blocks, as glibc has it when it adapts by itself.
+/// Bytes of free memory kept at the top of the heap by default: twice the largest block of the
+/// heap, as glibc sets it when it adapts by itself.
 const DEFAULT_TRIM_BYTES: i32 = 64 << 20;
 
-/// Has glibc keep what is freed, up to some tens of megabytes, from the first call on; other allocators are left as they are.
+/// Makes glibc keep up to [`DEFAULT_TRIM_BYTES`] of freed memory, from the first call on; other
+/// allocators are left as they are.
 ///
-/// Blocks of up to 32 MiB (the most that glibc allows for `M_MMAP_THRESHOLD`, mallopt(3)) come from its heap, and the heap's end is given
-/// back only beyond twice that.
+/// Blocks of up to 32 MiB (the largest value that glibc allows for `M_MMAP_THRESHOLD`, mallopt(3))
+/// come from its heap, and the top of the heap is returned to the system only beyond the limit.
 pub fn keep_freed_memory() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| set_trim_threshold(DEFAULT_TRIM_BYTES));
 }
 
-/// Has glibc keep so much of what is freed at the heap's end, until [`TrimHeapOnDrop`]: all of it for steps that go through the same gigabytes
-/// again and again, little for those that are to take little.
+/// Makes glibc keep up to `bytes` of freed memory at the top of the heap, until [`TrimHeapOnDrop`]:
+/// everything for steps that go through the same gigabytes again and again, little for steps that
+/// are to take little memory.
 ///
-/// With all of it three steps of a model of 60 million parameters spend 1.5 to 2.3 seconds of processor time in the system instead of 5.5
-/// to 5.9; where every layer is recomputed, with 16 MiB the peak is 1,168 MiB, with 64 it is 1,188 (`docs/speed.md`).
+/// With everything kept, three steps of a model of 60 million parameters spend 1.5 to 2.3 seconds
+/// of processor time in the system instead of 5.5 to 5.9. When every layer is recomputed, the peak
+/// is 1,168 MiB with 16 MiB kept, 1,188 MiB with 64 MiB (`docs/speed.md`).
 pub fn keep_freed_memory_up_to(bytes: i32) {
-    // Before, since a model's first pass asks for it and would set this back.
+    // First, since a model's first pass calls it too and would reset this limit.
     keep_freed_memory();
     set_trim_threshold(bytes);
 }
 
-/// Gives what is free back to the system when it is dropped, so that what comes after a training has its memory.
+/// A guard that returns free heap memory to the system when it is dropped, so that what runs after
+/// a training has its memory.
 #[derive(Debug, Default)]
 pub struct TrimHeapOnDrop;
 
@@ -37,12 +43,12 @@ impl Drop for TrimHeapOnDrop {
     fn drop(&mut self) {
         set_trim_threshold(DEFAULT_TRIM_BYTES);
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        // SAFETY: it may be called at any time, and touches only what nobody has.
+        // SAFETY: `malloc_trim` may be called at any time, and releases only free memory.
         let _ = unsafe { libc::malloc_trim(0) };
     }
 }
 
-/// Sets how many free bytes the heap may end with.
+/// Sets the number of free bytes kept at the top of the heap.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn set_trim_threshold(end: i32) {
     // SAFETY: `mallopt` may be called at any time; it sets numbers that the allocator reads.

@@ -1,20 +1,21 @@
-//! A weight matrix laid out for the matrix product: panels of [`PANEL`] outputs, inputs running down the panel.
+//! Panel packing: the layout of a weight matrix for the GEMM's micro-kernel, panels of [`PANEL`]
+//! outputs with the inputs running down the panel.
 
 use rayon::prelude::*;
 
 use super::aligned::AlignedBuffer;
 
-/// Outputs in a panel: two AVX-512 registers, four AVX2 registers.
+/// Outputs per panel: two AVX-512 registers, four AVX2 registers.
 pub const PANEL: usize = 32;
 
-/// Floats below which another thread costs more than it saves.
+/// Number of floats below which another thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// Rows of a matrix that are laid out at a time: as many streams as a processor follows.
+/// Rows that are packed at a time: as many streams as a processor's prefetcher follows.
 const RUN: usize = 16;
 
-/// A weight `[outputs, inputs]` as panels: element `(n, k)` is at panel `n / PANEL`, row `k`, lane `n % PANEL`.
-/// The last panel is filled up with zeros.
+/// A weight `[outputs, inputs]` as `[panels, inputs, PANEL]`: element `(n, k)` is in panel `n /
+/// PANEL`, row `k`, lane `n % PANEL`. The last panel is padded with zeros.
 #[derive(Debug, Default)]
 pub struct PackedMatrix {
     outputs: usize,
@@ -28,10 +29,10 @@ impl PackedMatrix {
         Self::pack_into(AlignedBuffer::default(), weight, outputs, inputs)
     }
 
-    /// The same in memory that is no longer needed.
+    /// Packs as [`pack`](Self::pack) does, into the memory of a buffer.
     pub fn pack_into(memory: AlignedBuffer, weight: &[f32], outputs: usize, inputs: usize) -> Self {
         debug_assert_eq!(weight.len(), outputs * inputs, "a weight has outputs x inputs elements");
-        Self::filled(memory, outputs, inputs, |first, panels| {
+        Self::from_panels(memory, outputs, inputs, |first, panels| {
             let rows = weight[first * PANEL * inputs..].chunks((PANEL * inputs).max(1));
             panels
                 .chunks_exact_mut((PANEL * inputs).max(1))
@@ -40,12 +41,12 @@ impl PackedMatrix {
         })
     }
 
-    /// Packs the transpose of a matrix `[inputs, outputs]` whose rows are `stride` apart.
+    /// Packs the transpose of a matrix `[inputs, outputs]` whose rows are `stride` floats apart.
     pub fn pack_transposed(matrix: &[f32], stride: usize, inputs: usize, outputs: usize) -> Self {
         Self::pack_transposed_into(AlignedBuffer::default(), matrix, stride, inputs, outputs)
     }
 
-    /// The same in memory that is no longer needed.
+    /// Packs as [`pack_transposed`](Self::pack_transposed) does, into the memory of a buffer.
     pub fn pack_transposed_into(
         memory: AlignedBuffer,
         matrix: &[f32],
@@ -53,10 +54,10 @@ impl PackedMatrix {
         inputs: usize,
         outputs: usize,
     ) -> Self {
-        Self::filled(memory, outputs, inputs, |first, panels| {
+        Self::from_panels(memory, outputs, inputs, |first, panels| {
             let panel = PANEL * inputs;
-            // Some rows at a time, from end to end: their pages are gone through in order, where one panel after the other would take
-            // a line or two of every page of the matrix each time.
+            // A few rows at a time, from end to end, read the matrix page by page; one panel after
+            // the other would read a line or two of every page, once per panel.
             for (block, rows) in matrix.chunks(RUN * stride).take(inputs.div_ceil(RUN)).enumerate() {
                 for (p, panel) in panels.chunks_exact_mut(panel).enumerate() {
                     let column = (first + p) * PANEL;
@@ -74,8 +75,14 @@ impl PackedMatrix {
         })
     }
 
-    /// Has `fill` write panels, from the first that it is told on; large matrices are shared out to the threads of the pool.
-    fn filled(memory: AlignedBuffer, outputs: usize, inputs: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+    /// Calls `fill(first panel, panels)` to write the panels; those of large matrices are shared
+    /// among the threads of the pool.
+    fn from_panels(
+        memory: AlignedBuffer,
+        outputs: usize,
+        inputs: usize,
+        fill: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
         let mut panels = memory.resized(outputs.div_ceil(PANEL) * PANEL * inputs);
         let panel = PANEL * inputs;
         let all = panels.as_mut_slice();
@@ -94,27 +101,27 @@ impl PackedMatrix {
         Self { outputs, inputs, panels }
     }
 
-    /// The memory, for another.
+    /// Returns the buffer, to be reused.
     pub fn into_memory(self) -> AlignedBuffer {
         self.panels
     }
 
-    /// Number of outputs.
+    /// Returns the number of outputs.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// Number of inputs.
+    /// Returns the number of inputs.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// The panels, `[panels, inputs, PANEL]`.
+    /// Returns the panels, `[panels, inputs, PANEL]`.
     pub fn panels(&self) -> &[f32] {
         self.panels.as_slice()
     }
 
-    /// Copies row `n` of the weight.
+    /// Copies row `n` of the weight to `row`, `[inputs]`.
     pub fn copy_row(&self, n: usize, row: &mut [f32]) {
         let panel = &self.panels()[(n / PANEL) * PANEL * self.inputs..][..PANEL * self.inputs];
         for (value, lanes) in row.iter_mut().zip(panel.chunks_exact(PANEL)) {
@@ -123,10 +130,11 @@ impl PackedMatrix {
     }
 }
 
-/// Transposes up to [`PANEL`] rows of a weight into a panel, in blocks that stay in the first-level cache.
+/// Transposes up to [`PANEL`] rows of a weight into a panel, in blocks that fit the first-level
+/// cache.
 pub(super) fn pack_panel(panel: &mut [f32], rows: &[f32], inputs: usize) {
     const BLOCK: usize = 64;
-    /// Rows and columns that change places at a time, in registers.
+    /// Side of the square that is transposed in registers.
     const SIDE: usize = 4;
     let (lanes, _) = panel.as_chunks_mut::<PANEL>();
     let count = rows.len() / inputs.max(1);
@@ -162,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packing_takes_the_rows_it_is_told_whatever_lies_behind_them() {
+    fn packing_a_transpose_reads_only_the_given_rows() {
         for (inputs, outputs, stride) in
             [(1, 1, 1), (3, 5, 7), (16, 32, 32), (17, 33, 40), (48, 70, 70), (67, 130, 131)]
         {

@@ -1,20 +1,23 @@
-//! What works on a row at a time: RMS normalisation, SwiGLU, rotation by position, softmax.
+//! Row-wise kernels: RMS normalization, SwiGLU, residual addition, rotary embedding, softmax. A
+//! row's result never depends on other rows.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::exponential::{exp, silu};
 
-/// Elements below which another thread costs more than it saves.
+/// Number of elements below which another thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 16;
 
-/// Rows for each thread of the current pool, for work of `elements` in `rows` rows.
+/// Returns the number of rows per thread of the current pool, for work of `elements` elements in
+/// `rows` rows.
 pub(super) fn rows_per_thread(rows: usize, elements: usize) -> usize {
     let threads = rayon::current_num_threads().min(elements / WORTH_A_THREAD).max(1);
     rows.div_ceil(threads).max(1)
 }
 
-/// `out[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight`, a row at a time.
+/// Computes RMS normalization (Zhang & Sennrich 2019, arXiv 1910.07467) of each row: `out = weight
+/// * x / sqrt(mean(x²) + eps)`; `x` and `out` are `[rows, width]`, `weight` is `[width]`.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let width = weight.len();
     if width == 0 {
@@ -24,7 +27,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     each_share(x, out, share, |x, out| Arch::new().dispatch(RmsNorm { x, weight, eps, out }));
 }
 
-/// `out = silu(gate) up`, elementwise.
+/// Computes SwiGLU (Shazeer 2020, arXiv 2002.05202): `out = silu(gate) * up` elementwise.
 pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     let share = rows_per_thread(out.len(), 4 * out.len()).next_multiple_of(64);
     if out.len() <= share {
@@ -35,7 +38,7 @@ pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     });
 }
 
-/// `out = x + y`, elementwise.
+/// Computes `out = x + y` elementwise.
 pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
     let add = |x: &[f32], y: &[f32], out: &mut [f32]| {
         Arch::new().dispatch(|| out.iter_mut().zip(x).zip(y).for_each(|((out, x), y)| *out = x + y));
@@ -50,15 +53,15 @@ pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
         .for_each(|((out, x), y)| add(x, y, out));
 }
 
-/// Rotates the halves of every head against each other ("rotate half").
+/// Applies the rotary embedding ("rotate half"; Su et al. 2021, arXiv 2104.09864).
 ///
-/// `x` has rows of `heads * 2 * half` elements `stride` apart, `cos` and `sin` are `[rows, half]`; with
-/// (a, b) the two halves of a head, the result is (a cos - b sin, b cos + a sin).
+/// `x` has rows of `heads * 2 * half` elements that are `stride` floats apart, `cos` and `sin` are
+/// `[rows, half]`. With (a, b) the halves of a head, the result is (a cos - b sin, b cos + a sin).
 pub fn rotate(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], half: usize, out: &mut [f32]) {
     rotate_rows::<false>(x, stride, heads, [cos, sin], half, out);
 }
 
-/// Rotates back: the transpose of [`rotate`], which is its gradient.
+/// Applies the inverse rotation, which is the gradient of [`rotate`].
 pub fn rotate_inverse(x: &[f32], stride: usize, heads: usize, cos: &[f32], sin: &[f32], half: usize, out: &mut [f32]) {
     rotate_rows::<true>(x, stride, heads, [cos, sin], half, out);
 }
@@ -108,7 +111,7 @@ fn rotate_head<const INVERSE: bool>(x: &[f32], cos: &[f32], sin: &[f32], out: &m
     }
 }
 
-/// Runs over shares of two equally long slices, on as many threads as there are shares.
+/// Runs `work` on shares of two slices of equal length, one task per share.
 fn each_share(x: &[f32], out: &mut [f32], share: usize, work: impl Fn(&[f32], &mut [f32]) + Sync) {
     if x.len() <= share {
         work(x, out);
@@ -178,10 +181,10 @@ impl WithSimd for SwiGlu<'_> {
     }
 }
 
-/// The largest of some numbers, in every lane.
+/// Returns the largest of the numbers, in every lane.
 #[inline(always)]
 pub(super) fn largest<S: Simd>(simd: S, vectors: &[S::f32s]) -> S::f32s {
-    // Several at a time: one would wait for its last comparison.
+    // Several accumulators, since a single one would wait for each comparison.
     let mut largest = [simd.splat_f32s(f32::NEG_INFINITY); 4];
     let (chunks, rest) = vectors.as_chunks::<4>();
     for chunk in chunks {
@@ -196,7 +199,8 @@ pub(super) fn largest<S: Simd>(simd: S, vectors: &[S::f32s]) -> S::f32s {
     simd.splat_f32s(simd.reduce_max_f32s(simd.max_f32s(simd.max_f32s(a, b), simd.max_f32s(c, d))))
 }
 
-/// Turns the first `limit` scores of a row into `exp(score - largest)`, the rest into zeros; gives their sum.
+/// Replaces the first `limit` scores of a row by `exp(score - max)` and the rest by zeros, and
+/// returns their sum.
 #[inline(always)]
 pub(super) fn unnormalized_softmax<S: Simd>(simd: S, row: &mut [f32], limit: usize) -> f32 {
     row[limit..].fill(f32::NEG_INFINITY);
@@ -219,7 +223,8 @@ pub(super) fn unnormalized_softmax<S: Simd>(simd: S, row: &mut [f32], limit: usi
     simd.reduce_sum_f32s(sum)
 }
 
-/// `out = exp(x scale - largest)`; gives the largest of `x scale`, and the sum of `out`.
+/// Computes `out = exp(x * scale - max)` with max the largest of `x * scale`, and returns max and
+/// the sum of `out`.
 pub fn shifted_exponentials(x: &[f32], scale: f32, out: &mut [f32]) -> (f32, f64) {
     Arch::new().dispatch(Exponentials { x, scale, out })
 }
@@ -235,7 +240,7 @@ impl WithSimd for Exponentials<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> (f32, f64) {
-        /// Vectors whose sum is formed in f32 before it is added up in f64.
+        /// Vectors that are added up in f32 before they are added to the total in f64.
         const RUN: usize = 64;
         let Self { x, scale, out } = self;
         let (vectors, tail) = S::as_simd_f32s(x);
@@ -246,7 +251,7 @@ impl WithSimd for Exponentials<'_> {
         for (out, v) in out.iter_mut().zip(vectors) {
             *out = simd.mul_f32s(*v, scale_all);
             largest = simd.max_f32s(*out, largest);
-            // Not a number stays one in a sum, but is lost in a maximum.
+            // NaN propagates through a sum but not through a maximum.
             finite = simd.mul_add_f32s(*out, simd.splat_f32s(0.0), finite);
         }
         let mut top = simd.reduce_max_f32s(largest);
@@ -254,7 +259,7 @@ impl WithSimd for Exponentials<'_> {
             *out = v * scale;
             top = if *out > top || out.is_nan() { *out } else { top };
         }
-        // An infinity times zero is not a number either, but minus infinity is a fair logit.
+        // Infinity times zero is NaN too, but minus infinity is a valid logit.
         if simd.reduce_sum_f32s(finite).is_nan() && x.iter().any(|v| v.is_nan() || *v == f32::INFINITY) {
             return (f32::NAN, f64::NAN);
         }
@@ -281,8 +286,8 @@ mod tests {
     use super::shifted_exponentials;
 
     #[test]
-    fn what_has_no_chance_weighs_nothing_and_what_is_no_number_stays_none() {
-        // In the vectors and behind them.
+    fn tokens_of_probability_0_get_0_and_nan_propagates() {
+        // In whole vectors and in the tail.
         let mut row: Vec<f32> = (0..67).map(|i| -(i as f32)).collect();
         for far in [f32::NEG_INFINITY, -1e30, -200.0, -104.0] {
             (row[5], row[66]) = (far, far);

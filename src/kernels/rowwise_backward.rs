@@ -1,7 +1,7 @@
-//! The gradients of what works on a row at a time.
+//! The backward passes of the row-wise kernels.
 //!
-//! TileOutput over rows are formed in runs of a fixed number of rows and then added up in order, so that a gradient has the
-//! same bits for any number of threads.
+//! Sums over rows are formed in runs of a fixed number of rows and then added in order, so a
+//! gradient has the same bits for any number of threads.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -9,12 +9,13 @@ use rayon::prelude::*;
 use super::exponential::exp;
 use super::rowwise::rows_per_thread;
 
-/// Rows whose part of a weight's gradient is summed up before it joins the total.
+/// Rows whose contributions to a weight's gradient are added up before they are added to the total.
 const RUN: usize = 64;
 
-/// The gradients of [`rms_norm`](super::rowwise::rms_norm), given that of its result.
+/// Computes the gradients of [`rms_norm`](super::rowwise::rms_norm) from that of its output.
 ///
-/// With s = 1 / sqrt(mean(x²) + eps): dx = s (w g) - x s³ mean(w g x), and dw sums g x s over the rows.
+/// With s = 1 / sqrt(mean(x²) + eps) per row: dx = s (w g) - x s³ mean(w g x), and dw is the sum of
+/// g x s over the rows.
 pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, gradient: &[f32], dx: &mut [f32], dw: &mut [f32]) {
     let width = weight.len();
     dw.fill(0.0);
@@ -47,7 +48,7 @@ struct RmsNormBackward<'a> {
     eps: f32,
     gradient: &'a [f32],
     dx: &'a mut [f32],
-    /// `[runs, width]`, zeros at first.
+    /// Sums per run, `[runs, width]`, initially zero.
     dw: &'a mut [f32],
 }
 
@@ -75,7 +76,7 @@ impl WithSimd for RmsNormBackward<'_> {
     }
 }
 
-/// The sums of x² and of w g x, in the lanes of two registers each.
+/// Returns the sums of x² and of w g x; each is formed in the lanes of two registers.
 #[inline(always)]
 fn sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
     let ((x, x_tail), (g, g_tail), (w, w_tail)) = (S::as_simd_f32s(x), S::as_simd_f32s(g), S::as_simd_f32s(w));
@@ -104,9 +105,11 @@ fn sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
     (squares, simd.reduce_sum_f32s(simd.add_f32s(products[0], products[1])))
 }
 
-/// Puts the gradients of [`swiglu`](super::rowwise::swiglu) in the place of gate and up, given that of its result.
+/// Replaces gate and up by their gradients, given that of the output of
+/// [`swiglu`](super::rowwise::swiglu).
 ///
-/// With σ the logistic function: d gate = g up σ(gate) (1 + gate (1 - σ(gate))), d up = g gate σ(gate).
+/// With σ the logistic function: d gate = g up σ(gate) (1 + gate (1 - σ(gate))), d up = g gate
+/// σ(gate).
 pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], gradient: &[f32]) {
     let share = rows_per_thread(gate.len(), 8 * gate.len()).next_multiple_of(64);
     if gate.len() <= share {
@@ -131,20 +134,20 @@ impl WithSimd for SwiGluBackward<'_> {
         let (up, up_tail) = S::as_mut_simd_f32s(self.up);
         let (gradient, gradient_tail) = S::as_simd_f32s(self.gradient);
         for ((gate, up), gradient) in gate.iter_mut().zip(up).zip(gradient) {
-            (*gate, *up) = swiglu_slopes(simd, *gate, *up, *gradient);
+            (*gate, *up) = swiglu_gradients(simd, *gate, *up, *gradient);
         }
         if !gate_tail.is_empty() {
             let (gate, up) = (simd.partial_load_f32s(gate_tail), simd.partial_load_f32s(up_tail));
-            let (dgate, dup) = swiglu_slopes(simd, gate, up, simd.partial_load_f32s(gradient_tail));
+            let (dgate, dup) = swiglu_gradients(simd, gate, up, simd.partial_load_f32s(gradient_tail));
             simd.partial_store_f32s(gate_tail, dgate);
             simd.partial_store_f32s(up_tail, dup);
         }
     }
 }
 
-/// The gradients of gate and up.
+/// Returns the gradients of gate and up.
 #[inline(always)]
-fn swiglu_slopes<S: Simd>(simd: S, gate: S::f32s, up: S::f32s, gradient: S::f32s) -> (S::f32s, S::f32s) {
+fn swiglu_gradients<S: Simd>(simd: S, gate: S::f32s, up: S::f32s, gradient: S::f32s) -> (S::f32s, S::f32s) {
     let one = simd.splat_f32s(1.0);
     let logistic = simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(gate))));
     let silu = simd.mul_f32s(gate, logistic);

@@ -1,24 +1,26 @@
-//! The register tile of the matrix products: a few rows by one panel, accumulated in vector registers.
+//! The micro-kernel of the matrix products: a register tile of a few rows by one panel, accumulated
+//! in vector registers.
 
 use pulp::Simd;
 
 use super::packed::PANEL;
 
-/// Rows of the highest tile: 12 x 2 of the 32 AVX-512 registers accumulate. With AVX2 3 x 4 of 16 do; 3 divides it.
+/// Rows of the largest tile: 12 x 2 of the 32 AVX-512 registers hold sums; with AVX2, 3 x 4 of 16
+/// do, and 3 divides 12.
 pub(super) const MAX_TILE_ROWS: usize = 12;
 
-/// What the sums of a product begin with.
+/// Initial value of the sums of a product.
 #[derive(Clone, Copy)]
 pub(super) enum InitialSum<'a> {
     Zero,
-    /// A value for each output.
+    /// A value for each output, `[outputs]`.
     Bias(&'a [f32]),
-    /// What is in the result already.
+    /// The current contents of the output.
     Output,
 }
 
 impl InitialSum<'_> {
-    /// For some of the outputs.
+    /// Returns the initial value of a range of outputs.
     pub(super) fn columns(self, from: usize, to: usize) -> Self {
         match self {
             Self::Bias(bias) => Self::Bias(&bias[from..to]),
@@ -27,7 +29,8 @@ impl InitialSum<'_> {
     }
 }
 
-/// Where a tile's sums go: to a panel's width of columns, from `column` on, of rows that are `stride` long.
+/// Destination of a tile's sums: the columns from `column` on, one panel wide, of rows that are
+/// `stride` floats long.
 pub(super) struct TileOutput<'a> {
     pub(super) start: InitialSum<'a>,
     pub(super) out: &'a mut [f32],
@@ -35,7 +38,7 @@ pub(super) struct TileOutput<'a> {
     pub(super) column: usize,
 }
 
-/// The height of the next tile when `left` rows are left.
+/// Returns the height of the next tile when `left` rows are left.
 #[inline(always)]
 pub(super) fn tile_rows<S: Simd>(left: usize) -> usize {
     match (S::F32_LANES, left) {
@@ -48,7 +51,7 @@ pub(super) fn tile_rows<S: Simd>(left: usize) -> usize {
     }
 }
 
-/// The tiles of some rows: the first row of each and how many it has.
+/// Returns the tiles of `rows` rows: the first row of each and its number of rows.
 #[inline(always)]
 pub(super) fn tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut first = 0;
@@ -59,9 +62,11 @@ pub(super) fn tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)
     })
 }
 
-/// `out[i, column + n] = start + sum_k a[k, i] panel[k, n]` for a tile of [`tile_rows`] rows.
+/// Computes `out[i, column + n] = start + sum_k a[k, i] panel[k, n]` for a tile of [`tile_rows`]
+/// rows; `a` is `[k, rows]`.
 ///
-/// Each sum is one chain of multiply-adds in ascending `k`, whatever the tile.
+/// Each sum is one chain of fused multiply-adds in ascending `k`, whatever the tile:
+/// batch-invariance rests on this.
 #[inline(always)]
 pub(super) fn multiply_tile<S: Simd>(simd: S, rows: usize, a: &[f32], panel: &[f32], sums: TileOutput<'_>) {
     match (S::F32_LANES, rows) {
@@ -78,7 +83,7 @@ pub(super) fn multiply_tile<S: Simd>(simd: S, rows: usize, a: &[f32], panel: &[f
     }
 }
 
-/// The same with `a[k, i]` at `k * a_stride + i`: the rows of a matrix are what is summed over.
+/// Computes the same with `a[k, i]` at `k * a_stride + i`: the sum runs over the rows of a matrix.
 #[inline(always)]
 pub(super) fn multiply_rows<S: Simd>(
     simd: S,
@@ -101,13 +106,14 @@ pub(super) fn multiply_rows<S: Simd>(
     }
 }
 
-/// The first `R` elements of each row.
+/// Returns the first `R` elements of each row.
 #[inline(always)]
 fn strided<const R: usize>(a: &[f32], stride: usize) -> impl Iterator<Item = &[f32; R]> {
     a.chunks(stride).map_while(|row| row.first_chunk::<R>())
 }
 
-/// Copies a tile of `rows` rows, element `(i, k)` of which lies at `i * row + k * step`, to `[depth, rows]`.
+/// Packs a tile of `rows` rows, whose element `(i, k)` is at `i * row + k * step`, to `[depth,
+/// rows]`.
 #[inline(always)]
 pub(super) fn pack_tile(x: &[f32], row: usize, step: usize, rows: usize, depth: usize, packed: &mut [f32]) {
     match (step, rows) {
@@ -130,11 +136,11 @@ pub(super) fn pack_tile(x: &[f32], row: usize, step: usize, rows: usize, depth: 
 
 #[inline(always)]
 fn transpose<const R: usize>(x: &[f32], row: usize, depth: usize, packed: &mut [f32]) {
-    /// Rows and columns that change places at a time, in registers.
+    /// Side of the square that is transposed in registers.
     const SIDE: usize = 4;
     let (packed, _) = packed.as_chunks_mut::<R>();
     let (whole, rest) = packed[..depth].split_at_mut(depth / SIDE * SIDE);
-    // Few rows at a time, from end to end: more streams than the processor follows would each be waited for.
+    // A few rows at a time, from end to end: a processor's prefetcher does not follow more streams.
     for first in (0..R / SIDE * SIDE).step_by(SIDE) {
         for (block, packed) in whole.chunks_exact_mut(SIDE).enumerate() {
             let mut square = [[0f32; SIDE]; SIDE];
@@ -169,7 +175,7 @@ fn copy<const R: usize>(x: &[f32], step: usize, packed: &mut [f32]) {
     }
 }
 
-/// Some outputs of a row, filled up with zeros.
+/// Loads up to a panel of outputs of a row, padded with zeros.
 #[inline(always)]
 fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
     let mut vectors = [simd.splat_f32s(0.0); V];
@@ -184,8 +190,8 @@ fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
     vectors
 }
 
-/// Does something for each row of a tile, written out: in a loop, or in a closure that is not inlined, the compiler keeps the tile's
-/// sums in memory and stores them at every step.
+/// Repeats a statement for each row of a tile, unrolled: in a loop, or in a closure that is not
+/// inlined, the compiler keeps the tile's sums in memory and stores them at every step.
 macro_rules! each_row {
     ($rows:expr, $i:ident, $body:block) => {
         each_row!($rows, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
@@ -200,7 +206,7 @@ macro_rules! each_row {
     };
 }
 
-/// The tile of `R` rows and `V` vectors of outputs.
+/// Computes a tile of `R` rows and `V` vectors of outputs.
 #[inline(always)]
 fn tile<'a, S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -208,7 +214,7 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
     panel: &[f32],
     sums: TileOutput<'_>,
 ) {
-    const { assert!(R <= MAX_TILE_ROWS, "as many rows as are written out") };
+    const { assert!(R <= MAX_TILE_ROWS, "each_row! unrolls MAX_TILE_ROWS rows") };
     let TileOutput { start, out, stride, column } = sums;
     let width = PANEL.min(stride - column);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
@@ -223,7 +229,8 @@ fn tile<'a, S: Simd, const R: usize, const V: usize>(
     let (vectors, _) = S::as_simd_f32s(panel);
     let (vectors, _) = vectors.as_chunks::<V>();
     for (a, w) in steps.zip(vectors) {
-        // The shorter side stays in registers while the longer one streams past: AVX2 has none to spare.
+        // The shorter side stays in registers while the longer one streams past: AVX2 has no
+        // register to spare.
         if R < V {
             let mut spread = [simd.splat_f32s(0.0); R];
             each_row!(R, i, { spread[i] = simd.splat_f32s(a[i]) });

@@ -268,7 +268,10 @@ impl InplaceOp3 for WeightUpdate {
         let weight = floats_mut(s1, l1)?;
         let (first, second) = (floats(s2, l2)?, floats(s3, l3)?);
         let Self { keep, size, root, eps } = *self;
-        let pieces = weight.par_chunks_mut(TASK_ELEMENTS).zip(first.par_chunks(TASK_ELEMENTS)).zip(second.par_chunks(TASK_ELEMENTS));
+        let pieces = weight
+            .par_chunks_mut(TASK_ELEMENTS)
+            .zip(first.par_chunks(TASK_ELEMENTS))
+            .zip(second.par_chunks(TASK_ELEMENTS));
         pieces.for_each(|((weight, first), second)| {
             for ((w, m), v) in weight.iter_mut().zip(first).zip(second) {
                 *w = keep * *w - size * (m / (v.sqrt() * root + eps));

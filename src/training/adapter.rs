@@ -215,7 +215,9 @@ impl PeftConfig {
         if let Some(value) = self.rest.get("init_lora_weights")
             && !(value.is_null() || value.is_boolean() || value.as_str() == Some("gaussian"))
         {
-            return Some(format!("init_lora_weights is {value}, which changes the base model's weights; merge the adapter with peft"));
+            return Some(format!(
+                "init_lora_weights is {value}, which changes the base model's weights; merge the adapter with peft"
+            ));
         }
         BEYOND.iter().find_map(|key| {
             let value = self.rest.get(*key).filter(|value| !empty(value))?;

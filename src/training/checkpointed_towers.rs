@@ -1,8 +1,10 @@
-//! The layers of a tower as a chain: forward, and back a few layers' graph alive at a time.
+//! Activation checkpointing of the two towers: forward and backward passes that hold the
+//! activations of a few layers at a time.
 //!
-//! It is cut into layers of `layers_per_checkpoint` layers: forward, all layers but the last run without a graph and only their inputs
-//! are kept; back, each layer runs again on a variable and hands its gradients on. One layer a layer takes the least memory; a layer
-//! that holds the whole chain computes nothing twice.
+//! A tower is a list of layers, cut into segments of `layers_per_checkpoint`. Forward, every
+//! segment but the last runs without an autograd graph, and only its input is saved. Backward, each
+//! segment is recomputed from its input, keeping its activations, and then differentiated. Segments
+//! of one layer take the least memory; a segment that holds the whole tower recomputes nothing.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
@@ -19,7 +21,7 @@ use crate::vlm::parameters::{ModelPart, parameters};
 use crate::vlm::text::{DecoderLayer, TextContext};
 use crate::vlm::vision::{Merger, PatchEmbed, VisionBlock, VisionContext};
 
-/// A step of a chain: a layer, or what stands at a tower's beginning or end.
+/// A layer of a tower; patch embedding and merger are the ends of the vision tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layer {
     PatchEmbedding,
@@ -39,7 +41,7 @@ impl Layer {
     }
 }
 
-/// The tensors of each part.
+/// Names of the tensors of each part of the model.
 struct TensorNames(Vec<(ModelPart, Vec<String>)>);
 
 impl TensorNames {
@@ -54,48 +56,48 @@ impl TensorNames {
         Self(parts)
     }
 
-    fn of(&self, part: ModelPart) -> &[String] {
+    fn of_part(&self, part: ModelPart) -> &[String] {
         self.0.iter().find(|(other, _)| *other == part).map_or(&[], |(_, names)| names)
     }
 }
 
-/// What the layers of the two towers need beside their input.
+/// Inputs of the layers besides the hidden states: positions and attention patterns.
 pub(super) struct Contexts {
     pub(super) text: TextContext,
     pub(super) vision: Option<VisionContext>,
-    /// The tokens that the kernels of the last text layer put out.
+    /// Tokens whose output the last text layer has to compute (with the CPU kernels).
     pub(super) needed: Vec<u32>,
 }
 
-/// What a forward pass keeps for the way back.
+/// State saved by a forward pass for the backward pass.
 pub(super) struct SavedActivations {
-    /// The groups of layers, in order, and the input of each.
+    /// All segments but the last, in order, with their inputs.
     inputs: Vec<(Vec<Layer>, Tensor)>,
-    /// The last group and its graph.
-    last: Option<(Vec<Layer>, Graph)>,
-    /// What came out of the chain, without a graph.
+    /// The last segment and its activations.
+    last: Option<(Vec<Layer>, SegmentActivations)>,
+    /// Output of the tower, without an autograd graph.
     pub(super) output: Option<Tensor>,
 }
 
-/// What leads back through some layers.
-enum Graph {
-    /// candle's graph from the variable to the result.
+/// Activations of a segment, for its backward pass.
+enum SegmentActivations {
+    /// candle's autograd graph from the input variable to the output.
     Autograd(Var, Tensor),
-    /// What each layer's kernels need.
+    /// Activations of each layer, for the CPU kernels.
     Kernels(Vec<LayerActivations>),
 }
 
-/// What the way back through a layer needs.
+/// Activations of a layer, for its backward pass by the CPU kernels.
 enum LayerActivations {
     Patches(Tensor),
     Block(Box<BlockActivations>),
     Merger(MergerActivations),
 }
 
-/// Freed bytes that stay at the heap's end where layers are recomputed to save memory.
+/// Bytes of free memory kept at the top of the heap where layers are recomputed to save memory.
 const RECOMPUTE_TRIM_BYTES: i32 = 16 << 20;
 
-/// Takes a model's weights through towers of their layers.
+/// Runs a model's towers with activation checkpointing.
 pub(super) struct CheckpointedTowers<'a> {
     weights: &'a TrainableModel,
     names: TensorNames,
@@ -106,102 +108,102 @@ pub(super) struct CheckpointedTowers<'a> {
 impl<'a> CheckpointedTowers<'a> {
     pub(super) fn new(weights: &'a TrainableModel, layers_per_checkpoint: usize) -> Self {
         let config = weights.config();
-        // The patch embedding and the merger are layers of the vision tower's chain too.
+        // Patch embedding and merger count as layers of the vision tower.
         let longest = config.text.num_hidden_layers.max(config.vision.depth + 2);
-        let throughout = layers_per_checkpoint >= longest;
+        let recomputes_nothing = layers_per_checkpoint >= longest;
         let towers = Self {
             weights,
             names: TensorNames::new(config),
             layers_per_checkpoint: layers_per_checkpoint.max(1),
-            buffers: BufferPool::new(throughout),
+            buffers: BufferPool::new(recomputes_nothing),
         };
         if towers.has_kernels() {
-            keep_freed_memory_up_to(if throughout { i32::MAX } else { RECOMPUTE_TRIM_BYTES });
+            keep_freed_memory_up_to(if recomputes_nothing { i32::MAX } else { RECOMPUTE_TRIM_BYTES });
         }
         towers
     }
 
-    /// Memory that the kernels use again.
+    /// Returns the buffers that the kernels reuse.
     pub(super) fn buffers(&self) -> &BufferPool {
         &self.buffers
     }
 
-    /// The vision tower.
+    /// Returns the layers of the vision tower.
     pub(super) fn vision_layers(&self) -> Vec<Layer> {
         let blocks = (0..self.weights.config().vision.depth).map(Layer::VisionBlock);
         [Layer::PatchEmbedding].into_iter().chain(blocks).chain([Layer::Merger]).collect()
     }
 
-    /// The text tower without its embedding, final norm and head.
+    /// Returns the layers of the text tower, without embedding, final norm and LM head.
     pub(super) fn text_layers(&self) -> Vec<Layer> {
         (0..self.weights.config().text.num_hidden_layers).map(Layer::TextLayer).collect()
     }
 
-    /// Whether the way back is computed by kernels; elsewhere it is by candle's graph.
+    /// Whether the CPU kernels compute the backward pass; otherwise candle's autograd does.
     pub(super) fn has_kernels(&self) -> bool {
         self.weights.uses_cpu_kernels()
     }
 
-    /// Runs a chain forward, keeping what the way back needs.
-    pub(super) fn forward_keeping(
+    /// Runs a tower forward and saves what its backward pass needs.
+    pub(super) fn forward_saving(
         &self,
-        chain: &[Layer],
+        tower: &[Layer],
         x: Tensor,
         contexts: &Contexts,
     ) -> Result<SavedActivations, TrainingError> {
-        let mut kept = SavedActivations { inputs: Vec::new(), last: None, output: None };
+        let mut saved = SavedActivations { inputs: Vec::new(), last: None, output: None };
         let mut x = x;
-        let groups: Vec<&[Layer]> = chain.chunks(self.layers_per_checkpoint).collect();
-        for (i, layers) in groups.iter().enumerate() {
-            if i + 1 == groups.len() {
-                let (output, graph) = self.run_keeping(layers, &x, contexts, true)?;
-                kept.last = Some((layers.to_vec(), graph));
-                kept.output = output;
+        let segments: Vec<&[Layer]> = tower.chunks(self.layers_per_checkpoint).collect();
+        for (i, layers) in segments.iter().enumerate() {
+            if i + 1 == segments.len() {
+                let (output, activations) = self.run_saving(layers, &x, contexts, true)?;
+                saved.last = Some((layers.to_vec(), activations));
+                saved.output = output;
             } else {
                 let output = self.run(layers, x.clone(), contexts, &DetachedWeights(self.weights))?;
-                kept.inputs.push((layers.to_vec(), std::mem::replace(&mut x, output)));
+                saved.inputs.push((layers.to_vec(), std::mem::replace(&mut x, output)));
             }
         }
-        Ok(kept)
+        Ok(saved)
     }
 
-    /// Takes a gradient back through a chain: that of its input, if it is wanted, and those of its tensors into
-    /// `gradients`.
+    /// Runs a tower backward from the gradient of its output: returns the gradient of its input if
+    /// `wants_input`, and adds those of its tensors to `gradients`.
     pub(super) fn backward(
         &self,
-        kept: SavedActivations,
+        saved: SavedActivations,
         gradient: Tensor,
         contexts: &Contexts,
         wants_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, TrainingError> {
-        let SavedActivations { mut inputs, last, output } = kept;
+        let SavedActivations { mut inputs, last, output } = saved;
         drop(output);
-        let Some((layers, graph)) = last else { return Ok(Some(gradient)) };
+        let Some((layers, activations)) = last else { return Ok(Some(gradient)) };
         let wants = wants_input || !inputs.is_empty();
-        let mut gradient = self.group_backward(&layers, graph, gradient, contexts, wants, gradients)?;
+        let mut gradient = self.segment_backward(&layers, activations, gradient, contexts, wants, gradients)?;
         while let Some((layers, x)) = inputs.pop() {
-            let Some(seed) = gradient else { return Ok(None) };
-            let (_, graph) = self.run_keeping(&layers, &x, contexts, false)?;
+            let Some(output_gradient) = gradient else { return Ok(None) };
+            let (_, activations) = self.run_saving(&layers, &x, contexts, false)?;
             drop(x);
             let wants = wants_input || !inputs.is_empty();
-            gradient = self.group_backward(&layers, graph, seed, contexts, wants, gradients)?;
+            gradient = self.segment_backward(&layers, activations, output_gradient, contexts, wants, gradients)?;
         }
         Ok(gradient)
     }
 
-    /// Runs some layers, keeping what leads back through them; their result, if it is wanted.
-    fn run_keeping(
+    /// Runs a segment and keeps its activations. Returns its output if `wants_output`.
+    fn run_saving(
         &self,
         layers: &[Layer],
         x: &Tensor,
         contexts: &Contexts,
         wants_output: bool,
-    ) -> Result<(Option<Tensor>, Graph), TrainingError> {
+    ) -> Result<(Option<Tensor>, SegmentActivations), TrainingError> {
         if !self.has_kernels() {
             let input = Var::from_tensor(x)?;
             let output = self.run(layers, input.as_tensor().clone(), contexts, self.weights)?;
-            return Ok((Some(output.detach()), Graph::Autograd(input, output)));
+            return Ok((Some(output.detach()), SegmentActivations::Autograd(input, output)));
         }
         let mut kept = Vec::with_capacity(layers.len());
         let mut x = Some(x.clone());
@@ -227,15 +229,15 @@ impl<'a> CheckpointedTowers<'a> {
                     let (output, kept) = merger.forward(input, vision.order(), &self.buffers)?;
                     (Some(output), LayerActivations::Merger(kept))
                 }
-                (_, None) => return Err(without_images()),
+                (_, None) => return Err(missing_images()),
             };
             x = output;
             kept.push(layer);
         }
-        Ok((x, Graph::Kernels(kept)))
+        Ok((x, SegmentActivations::Kernels(kept)))
     }
 
-    /// A block and what it knows of its tokens.
+    /// Returns a block with its inputs besides the hidden states.
     fn block<'b>(
         &'b self,
         layer: Layer,
@@ -256,50 +258,50 @@ impl<'a> CheckpointedTowers<'a> {
                     TokenContext { angles: vision.angles(), segments, wanted: None, buffers },
                 ))
             }
-            _ => Err(without_images()),
+            _ => Err(missing_images()),
         }
     }
 
-    /// Takes a gradient back through some layers, whose input's it gives if it is wanted.
-    fn group_backward(
+    /// Runs a segment backward; returns the gradient of its input if `wants_input`.
+    fn segment_backward(
         &self,
         layers: &[Layer],
-        graph: Graph,
+        activations: SegmentActivations,
         gradient: Tensor,
         contexts: &Contexts,
         wants_input: bool,
         gradients: &mut Gradients,
     ) -> Result<Option<Tensor>, TrainingError> {
-        let kept = match graph {
-            Graph::Autograd(input, output) => {
+        let kept = match activations {
+            SegmentActivations::Autograd(input, output) => {
                 return self.autograd_backward(layers, &input, &output, gradient, gradients);
             }
-            Graph::Kernels(kept) => kept,
+            SegmentActivations::Kernels(kept) => kept,
         };
         let mut gradient = Some(gradient);
         for (i, (layer, kept)) in layers.iter().zip(kept).enumerate().rev() {
-            let Some(by_output) = gradient else { return Ok(None) };
+            let Some(output_gradient) = gradient else { return Ok(None) };
             gradient = match (kept, &contexts.vision) {
                 (LayerActivations::Block(kept), _) => {
                     let (block, tokens) = self.block(*layer, contexts)?;
-                    block.backward(*kept, &by_output, tokens, wants_input || i > 0, gradients)?
+                    block.backward(*kept, &output_gradient, tokens, wants_input || i > 0, gradients)?
                 }
                 (LayerActivations::Merger(kept), Some(vision)) => {
                     let merger = cpu_backward::Merger::new(self.weights)?;
-                    Some(merger.backward(kept, &by_output, vision.order(), &self.buffers, gradients)?)
+                    Some(merger.backward(kept, &output_gradient, vision.order(), &self.buffers, gradients)?)
                 }
                 (LayerActivations::Patches(patches), Some(vision)) => {
                     let embedding = PatchEmbedding::new(self.weights)?;
-                    embedding.backward(&patches, &by_output, vision.order(), &self.buffers, gradients)?;
+                    embedding.backward(&patches, &output_gradient, vision.order(), &self.buffers, gradients)?;
                     None
                 }
-                (_, None) => return Err(without_images()),
+                (_, None) => return Err(missing_images()),
             };
         }
         Ok(gradient)
     }
 
-    /// The same by candle's graph.
+    /// Runs a segment backward by candle's autograd.
     fn autograd_backward(
         &self,
         layers: &[Layer],
@@ -315,14 +317,14 @@ impl<'a> CheckpointedTowers<'a> {
         Ok(store.remove(input))
     }
 
-    /// Moves the gradients of a part's variables out of a backward pass.
+    /// Moves the gradients of a part's variables from candle's store to `gradients`.
     pub(super) fn collect(
         &self,
         part: ModelPart,
         store: &mut GradStore,
         gradients: &mut Gradients,
     ) -> Result<(), TrainingError> {
-        for name in self.names.of(part) {
+        for name in self.names.of_part(part) {
             for (name, variable) in self.weights.variables_of(name) {
                 if let Some(gradient) = store.remove(variable) {
                     gradients.add(name, gradient)?;
@@ -332,7 +334,7 @@ impl<'a> CheckpointedTowers<'a> {
         Ok(())
     }
 
-    /// Runs some layers, keeping nothing.
+    /// Runs layers forward without saving anything.
     pub(super) fn run(
         &self,
         layers: &[Layer],
@@ -355,13 +357,13 @@ impl<'a> CheckpointedTowers<'a> {
                     VisionBlock::new(&config.vision, i, source, training)?.forward(&x, vision)?
                 }
                 (Layer::Merger, Some(vision)) => Merger::new(&config.vision, source, training)?.forward(&x, vision)?,
-                (_, None) => return Err(without_images()),
+                (_, None) => return Err(missing_images()),
             };
         }
         Ok(x)
     }
 }
 
-fn without_images() -> TrainingError {
-    TrainingError::Model(candle_core::Error::msg("a vision tower without images"))
+fn missing_images() -> TrainingError {
+    TrainingError::Model(candle_core::Error::msg("the vision tower was run without images"))
 }

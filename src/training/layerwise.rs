@@ -83,14 +83,14 @@ impl<'a> LayerwisePass<'a> {
         let contexts = self.contexts(batch)?;
         let trains_vision = self.weights.trains_vision() && !batch.images.is_empty();
         let (features, vision) = if trains_vision {
-            let kept = self.towers.forward_keeping(&self.towers.vision_layers(), self.patches(batch)?, &contexts)?;
-            (kept.output.clone(), Some(kept))
+            let saved = self.towers.forward_saving(&self.towers.vision_layers(), self.patches(batch)?, &contexts)?;
+            (saved.output.clone(), Some(saved))
         } else {
             (self.features(batch, &contexts)?, None)
         };
         self.towers.buffers().trim();
         let x = self.embed(batch, features.as_ref())?;
-        let text = self.towers.forward_keeping(&self.towers.text_layers(), x, &contexts)?;
+        let text = self.towers.forward_saving(&self.towers.text_layers(), x, &contexts)?;
         let Some(x) = text.output.clone() else { return Ok(Vec::new()) };
         self.towers.buffers().trim();
         let (stats, gradient) = self.head(&x, batch, objective, gradients)?;

@@ -229,7 +229,8 @@ mod tests {
                 let tolerance = 1e-5 + 1.2e-7 * f64::from(largest) / temperature;
                 let (own, _) = distribution(&row, targets[i], 1.0 / temperature, &mut vec![0.0; row.len()]);
                 let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
-                let (reference, _) = reference_distributions(&logits, &targets[i..=i], 1.0 / temperature, |_, _| 0.0, false).unwrap();
+                let (reference, _) =
+                    reference_distributions(&logits, &targets[i..=i], 1.0 / temperature, |_, _| 0.0, false).unwrap();
                 for found in [own, reference[0]] {
                     for (found, expected) in [(found.logprob, logprobs[i]), (found.entropy, entropies[i])] {
                         let apart = (f64::from(found) - expected).abs();

@@ -167,7 +167,9 @@ fn run_workers(
         }
         match failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             Some(error) => Err(error),
-            None if next_result < pieces.len() => Err(TrainingError::Threads("a micro-batch was not completed".to_owned())),
+            None if next_result < pieces.len() => {
+                Err(TrainingError::Threads("a micro-batch was not completed".to_owned()))
+            }
             None => Ok(()),
         }
     })

@@ -1,4 +1,5 @@
-//! The block of both towers: attention, then SwiGLU, each after a norm and added to its input.
+//! The transformer block of both towers: attention, then SwiGLU, each after an RMS norm and with a
+//! residual connection.
 
 use candle_core::{Result, Tensor};
 
@@ -28,38 +29,38 @@ pub(in crate::training) struct Block<'a> {
     heads: Heads,
 }
 
-/// What the way back needs; `[tokens, width]` each, from `mixed` on only the rows that are wanted.
+/// Activations for the backward pass, `[tokens, width]` each; from `mixed` on only the wanted rows.
 pub(in crate::training) struct BlockActivations {
     x: Tensor,
-    /// After the first norm.
+    /// Output of the first norm.
     normed1: AlignedBuffer,
-    /// Queries and keys, rotated, and values.
+    /// Queries and keys after the rotary embedding, and values.
     qkv: [AlignedBuffer; 3],
     mixed: AlignedBuffer,
-    /// After attention.
+    /// Residual stream after attention.
     middle: AlignedBuffer,
-    /// After the second norm.
+    /// Output of the second norm.
     normed2: AlignedBuffer,
     gate: AlignedBuffer,
     up: AlignedBuffer,
     gated: AlignedBuffer,
 }
 
-/// What a block knows of its tokens.
+/// Inputs of a block besides the hidden states.
 #[derive(Clone, Copy)]
 pub(in crate::training) struct TokenContext<'a> {
-    /// Cosines and sines.
+    /// Cosines and sines of the rotary embedding, `[tokens, dim / 2]`.
     pub(in crate::training) angles: [&'a Tensor; 2],
-    /// Who sees whom.
+    /// Attention pattern.
     pub(in crate::training) segments: &'a Segments,
-    /// The tokens whose result is wanted, ascending; all if there is no list.
+    /// Indexes of the tokens whose output is wanted, ascending; `None`: all.
     pub(in crate::training) wanted: Option<&'a [u32]>,
-    /// Memory for activations.
+    /// Buffers for activations.
     pub(in crate::training) buffers: &'a BufferPool,
 }
 
 impl<'a> Block<'a> {
-    /// Layer `index` of the text tower.
+    /// Loads layer `index` of the text tower.
     pub(in crate::training) fn text(weights: &'a TrainableModel, index: usize) -> Result<Self> {
         let config = &weights.config().text;
         let map = |name: &str, biased| LinearMap::new(weights, &format!("model.layers.{index}.{name}"), biased);
@@ -76,12 +77,12 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// Block `index` of the vision tower.
+    /// Loads block `index` of the vision tower.
     pub(in crate::training) fn vision(weights: &'a TrainableModel, index: usize) -> Result<Self> {
         let config = &weights.config().vision;
         let map = |name: &str| LinearMap::new(weights, &format!("visual.blocks.{index}.{name}"), true);
         let norm = |name| RmsNorm::new(weights, format!("visual.blocks.{index}.{name}.weight"), VISION_RMS_EPS);
-        let part = |i| Ok::<_, candle_core::Error>(map("attn.qkv")?.cut(i, 3));
+        let part = |i| Ok::<_, candle_core::Error>(map("attn.qkv")?.split(i, 3));
         Ok(Self {
             norm1: norm("norm1")?,
             qkv: [part(0)?, part(1)?, part(2)?],
@@ -94,7 +95,8 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// The block's result for the wanted tokens, if it is wanted, and what the way back needs.
+    /// Runs the block forward. Returns the output of the wanted tokens if `wants_output`, and the
+    /// activations for the backward pass.
     pub(in crate::training) fn forward(
         &self,
         x: Tensor,
@@ -117,7 +119,7 @@ impl<'a> Block<'a> {
         }
         let mut mixed = take(self.out.inputs());
         attend_rows(self.rows(&qkv), self.heads, on.segments, &mut mixed);
-        // Beyond attention a token needs no other: those that nobody asks for go no further.
+        // After attention a token depends on no other, so only the wanted tokens continue.
         let mut residual = None;
         if let Some(wanted) = on.wanted {
             let rows = gathered(&mixed, wanted, self.out.inputs(), on.buffers);
@@ -151,7 +153,8 @@ impl<'a> Block<'a> {
         Ok((output, BlockActivations { x, normed1, qkv, mixed, middle, normed2, gate, up, gated }))
     }
 
-    /// From the gradient by the result to that by the input, if it is wanted; those of the weights are added to `gradients`.
+    /// Runs the block backward from the gradient of its output: returns that of its input if
+    /// `wants_input`, and adds those of the weights to `gradients`.
     pub(in crate::training) fn backward(
         &self,
         kept: BlockActivations,
@@ -245,7 +248,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Some rows of `x`, each `width` long.
+/// Copies the given rows of `x`, `[_, width]`.
 fn gathered(x: &[f32], rows: &[u32], width: usize, buffers: &BufferPool) -> AlignedBuffer {
     let mut out = buffers.take(rows.len() * width);
     for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {

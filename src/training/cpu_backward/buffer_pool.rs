@@ -1,4 +1,4 @@
-//! Memory for activations and packed matrices that is used again.
+//! A pool of buffers for activations and packed matrices, reused during training.
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
@@ -6,42 +6,46 @@ use std::sync::{Mutex, PoisonError};
 use crate::kernels::aligned::AlignedBuffer;
 use crate::kernels::packed::{PANEL, PackedMatrix};
 
-/// Floats of the largest packed matrix whose memory is kept: beyond it memory counts for more than the time to clear it.
+/// Floats of the largest packed matrix that returns to the pool; for larger ones the memory matters
+/// more than the time to allocate it.
 const MAX_POOLED_FLOATS: usize = 1 << 22;
 
-/// Bytes that are kept from one part of a pass to the next where memory is short: all that a small model needs, and of a large one little
-/// beside its weights.
+/// Bytes that stay in the pool between the parts of a pass when memory is short: enough for
+/// everything of a small model, and small next to the weights of a large one.
 const SMALL_POOL_BYTES: usize = 32 << 20;
 
-/// Memory that was given back.
+/// Free buffers.
 #[derive(Debug)]
 pub(in crate::training) struct BufferPool {
-    /// Bytes that are kept from one part of a pass to the next.
+    /// Largest number of bytes that stay in the pool between the parts of a pass.
     kept: usize,
     vectors: Mutex<Vec<AlignedBuffer>>,
     packed: Mutex<Vec<AlignedBuffer>>,
 }
 
 impl BufferPool {
-    /// Memory that is used again throughout a pass: within its parts, and, with `throughout`, from one part and one pass to the next. It
-    /// is for passes that keep all of their activations: beside these, what a part leaves is little.
-    pub(in crate::training) fn new(throughout: bool) -> Self {
-        let kept = if throughout { usize::MAX } else { SMALL_POOL_BYTES };
+    /// Returns an empty pool. Buffers are reused within each part of a pass and, if `keep_all`,
+    /// also across parts and passes. That suits passes that keep all of their activations, next to
+    /// which the free buffers are small.
+    pub(in crate::training) fn new(keep_all: bool) -> Self {
+        let kept = if keep_all { usize::MAX } else { SMALL_POOL_BYTES };
         Self { kept, vectors: Mutex::default(), packed: Mutex::default() }
     }
 
-    /// A vector of `len` numbers, whatever they are: the smallest that is free and has room, or a new one.
+    /// Takes a buffer of `len` floats with unspecified contents: the free one that fits best, or a
+    /// new one.
     pub(super) fn take(&self, len: usize) -> AlignedBuffer {
         take_best_fit(&self.vectors, len).unwrap_or_default().resized(len)
     }
 
-    /// Takes back what is no longer needed.
+    /// Returns buffers to the pool.
     pub(super) fn give<const N: usize>(&self, buffers: [AlignedBuffer; N]) {
         self.vectors.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
     }
 
-    /// Lets go of what is free, if it is more than is kept. Called where one part of a pass ends: the next is of other sizes (a tower, the head),
-    /// and would take its memory beside it.
+    /// Frees all free buffers if they exceed the limit. Called at the end of each part of a pass,
+    /// since the next part (a tower, the LM head) needs other sizes, which would be allocated in
+    /// addition.
     pub(in crate::training) fn trim(&self) {
         let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +57,8 @@ impl BufferPool {
         }
     }
 
-    /// A vector of `len` numbers, whatever they are: this one, if it has that length.
+    /// Returns `buffer` if it has `len` floats, otherwise exchanges it for one that has, with
+    /// unspecified contents.
     pub(super) fn fit(&self, buffer: AlignedBuffer, len: usize) -> AlignedBuffer {
         if buffer.len() == len {
             return buffer;
@@ -62,12 +67,13 @@ impl BufferPool {
         self.take(len)
     }
 
-    /// [`PackedMatrix::pack`].
+    /// [`PackedMatrix::pack`] into a pooled buffer.
     pub(super) fn pack(&self, weight: &[f32], outputs: usize, inputs: usize) -> PooledMatrix<'_> {
         self.packed(outputs, inputs, |memory| PackedMatrix::pack_into(memory, weight, outputs, inputs))
     }
 
-    /// [`PackedMatrix::pack_transposed`] of a contiguous matrix `[inputs, outputs]`.
+    /// [`PackedMatrix::pack_transposed`] of a contiguous matrix `[inputs, outputs]` into a pooled
+    /// buffer.
     pub(super) fn pack_transposed(&self, matrix: &[f32], inputs: usize, outputs: usize) -> PooledMatrix<'_> {
         let pack = |memory| PackedMatrix::pack_transposed_into(memory, matrix, outputs, inputs, outputs);
         self.packed(outputs, inputs, pack)
@@ -85,8 +91,8 @@ impl BufferPool {
     }
 }
 
-/// Takes the smallest that has room for `len` and not for more than twice as much. Where there is none, the largest that is too small
-/// goes, so that batches that grow do not leave a set of buffers each.
+/// Removes the smallest buffer with a capacity of `len` to `2 * len`. If there is none, frees the
+/// largest that is too small, so that growing batches do not leave a set of buffers each.
 fn take_best_fit(free: &Mutex<Vec<AlignedBuffer>>, len: usize) -> Option<AlignedBuffer> {
     let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
     let best = (free.iter().enumerate())
@@ -101,7 +107,7 @@ fn take_best_fit(free: &Mutex<Vec<AlignedBuffer>>, len: usize) -> Option<Aligned
     Some(free.swap_remove(place))
 }
 
-/// A packed matrix whose memory goes back to the buffers.
+/// A packed matrix whose memory returns to the pool when it is dropped.
 pub(super) struct PooledMatrix<'a> {
     matrix: PackedMatrix,
     buffers: &'a BufferPool,
@@ -130,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_that_was_used_for_less_still_has_its_room() {
+    fn a_buffer_keeps_its_capacity_when_used_for_less() {
         let buffers = BufferPool::new(false);
         let capacity = AlignedBuffer::zeroed(1000).capacity();
         buffers.give([AlignedBuffer::zeroed(1000)]);
@@ -144,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_grow_leave_no_buffers_behind() {
+    fn growing_batches_leave_no_buffers_behind() {
         let buffers = BufferPool::new(true);
         for len in (1000..3000).step_by(10) {
             let (first, second) = (buffers.take(len), buffers.take(len));
@@ -154,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_free_is_let_go_of_when_it_is_much() {
+    fn free_buffers_above_the_limit_are_released() {
         let free = |buffers: &BufferPool| buffers.vectors.lock().unwrap().len() + buffers.packed.lock().unwrap().len();
         let buffers = BufferPool::new(false);
         drop(buffers.pack(&[1.0; 64], 8, 8));
@@ -164,9 +170,9 @@ mod tests {
         buffers.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES / 8)]);
         buffers.trim();
         assert_eq!(free(&buffers), 0);
-        let throughout = BufferPool::new(true);
-        throughout.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES)]);
-        throughout.trim();
-        assert_eq!(free(&throughout), 1);
+        let keep_all = BufferPool::new(true);
+        keep_all.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES)]);
+        keep_all.trim();
+        assert_eq!(free(&keep_all), 1);
     }
 }

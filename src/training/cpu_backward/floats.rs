@@ -1,10 +1,10 @@
-//! Between candle's tensors and slices.
+//! Conversions between candle's tensors and slices of f32.
 
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 
-/// The numbers of a contiguous f32 tensor on the CPU.
+/// Borrows the elements of a contiguous f32 tensor on the CPU.
 pub(in crate::training) fn floats(tensor: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
     let (storage, layout) = tensor.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
@@ -13,7 +13,7 @@ pub(in crate::training) fn floats(tensor: &Tensor) -> Result<impl Deref<Target =
     }
 }
 
-/// A storage that is being read, and the part of it that is meant.
+/// A read guard of a storage and the range of a tensor in it.
 struct Floats<G> {
     storage: G,
     range: Range<usize>,
@@ -30,7 +30,7 @@ impl<G: Deref<Target = Storage>> Deref for Floats<G> {
     }
 }
 
-/// Rows as a tensor, `[rows, width]`.
+/// Returns rows as a tensor `[rows, width]`.
 pub(in crate::training) fn tensor(values: Vec<f32>, width: usize) -> Result<Tensor> {
     let rows = values.len() / width.max(1);
     Tensor::from_vec(values, (rows, width), &Device::Cpu)

@@ -1,4 +1,4 @@
-//! Linear maps whose weights may be trained, or have adapters that are.
+//! Linear layers whose weights, or LoRA adapters, may be trained.
 
 use std::ops::Range;
 
@@ -12,7 +12,8 @@ use crate::training::gradients::Gradients;
 use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
 
-/// `y = x Wᵀ + b`, W being some rows of the tensor `{name}.weight`.
+/// A linear layer `y = x Wᵀ + b`; W `[outputs, inputs]` is a range of rows of the tensor
+/// `{name}.weight`.
 pub(super) struct LinearMap<'a> {
     weights: &'a TrainableModel,
     name: String,
@@ -23,7 +24,7 @@ pub(super) struct LinearMap<'a> {
 }
 
 impl<'a> LinearMap<'a> {
-    /// The map under `name`, with a bias or without.
+    /// Loads the layer `name`, with a bias or without.
     pub(super) fn new(weights: &'a TrainableModel, name: &str, biased: bool) -> Result<Self> {
         let tensor = |name: &str| DetachedWeights(weights).tensor(name)?.contiguous();
         let weight = tensor(&format!("{name}.weight"))?;
@@ -40,8 +41,8 @@ impl<'a> LinearMap<'a> {
         Ok(Self { weights, name: format!("{name}.weight"), weight, bias, rows: 0..rows, inputs })
     }
 
-    /// Part `i` of `parts` of its outputs.
-    pub(super) fn cut(self, i: usize, parts: usize) -> Self {
+    /// Returns the layer of part `i` of `parts` of the outputs.
+    pub(super) fn split(self, i: usize, parts: usize) -> Self {
         let width = self.rows.len() / parts;
         Self { rows: i * width..(i + 1) * width, ..self }
     }
@@ -58,7 +59,7 @@ impl<'a> LinearMap<'a> {
         self.rows.start * self.inputs..self.rows.end * self.inputs
     }
 
-    /// `[tokens, inputs]` to `[tokens, outputs]`.
+    /// Computes `out = x Wᵀ + b`: `[tokens, inputs]` to `[tokens, outputs]`.
     pub(super) fn forward(&self, x: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let weight = floats(&self.weight)?;
         let packed = buffers.pack(&weight[self.elements()], self.outputs(), self.inputs);
@@ -67,14 +68,15 @@ impl<'a> LinearMap<'a> {
         Ok(())
     }
 
-    /// The gradient by the input, `g W`.
+    /// Computes the input's gradient `out = g W`, `[tokens, inputs]`, from the output's, `[tokens,
+    /// outputs]`.
     pub(super) fn input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let weight = self.transposed(buffers)?;
         gemm::linear(g, self.outputs(), &weight, None, out);
         Ok(())
     }
 
-    /// The same, added to `out`.
+    /// Adds the input's gradient `g W` to `out`.
     pub(super) fn add_input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let weight = self.transposed(buffers)?;
         gemm::add_linear(g, self.outputs(), &weight, out);
@@ -86,12 +88,13 @@ impl<'a> LinearMap<'a> {
         Ok(buffers.pack_transposed(&weight[self.elements()], self.outputs(), self.inputs))
     }
 
-    /// Whether the weight's gradient is asked for, by itself or by its adapter.
+    /// Whether the weight or its adapter is trained.
     pub(super) fn wants_weight(&self) -> bool {
         self.weights.trains(&self.name) || self.weights.adapter(&self.name).is_some()
     }
 
-    /// Adds the gradients of weight and bias, or of the adapter, to `gradients`; `x` is the input as [`packed`] gives it.
+    /// Adds the gradients of weight `gᵀ x` and bias, or of the adapter, to `gradients`; `x` is the
+    /// input as [`packed`] returns it.
     pub(super) fn weight_gradient(&self, g: &[f32], x: Option<&PackedMatrix>, gradients: &mut Gradients) -> Result<()> {
         if let Some((name, bias)) = self.bias.as_ref().filter(|(name, _)| self.weights.trains(name)) {
             let mut db = vec![0f32; self.outputs()];
@@ -107,7 +110,8 @@ impl<'a> LinearMap<'a> {
             });
         }
         let Some(adapter) = self.weights.adapter(&self.name) else { return Ok(()) };
-        // With W + f B A: the gradient of A is f Bᵀ G, that of B is f G Aᵀ.
+        // With W + f B A and G the gradient of the whole: the gradient of A is f Bᵀ G, that of B is
+        // f G Aᵀ.
         let mut change = vec![0f32; self.outputs() * self.inputs];
         gemm::weight_gradient(g, self.outputs(), x, &mut change);
         let change = (Tensor::from_vec(change, (self.outputs(), self.inputs), &Device::Cpu)? * adapter.factor)?;
@@ -118,7 +122,7 @@ impl<'a> LinearMap<'a> {
     }
 }
 
-/// An input of maps, laid out for their weights' gradients; none if no map asks for one.
+/// Packs the input of layers for their weight gradients; `None` if no weight is trained.
 pub(super) fn packed<'b>(maps: &[&LinearMap<'_>], x: &[f32], buffers: &'b BufferPool) -> Option<PooledMatrix<'b>> {
     let map = maps.iter().find(|map| map.wants_weight())?;
     Some(buffers.pack_transposed(x, x.len() / map.inputs.max(1), map.inputs))

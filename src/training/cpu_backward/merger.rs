@@ -1,4 +1,4 @@
-//! From the vision tower to the text tower.
+//! The merger between the vision tower and the text tower: norm, linear, GELU, linear.
 
 use candle_core::{Result, Tensor};
 
@@ -18,11 +18,11 @@ pub(in crate::training) struct Merger<'a> {
     second: LinearMap<'a>,
 }
 
-/// What the way back needs.
+/// Activations for the backward pass.
 pub(in crate::training) struct MergerActivations {
     x: Tensor,
     normed: AlignedBuffer,
-    /// Before and after the activation.
+    /// Input and output of the GELU.
     hidden: AlignedBuffer,
     active: AlignedBuffer,
 }
@@ -36,7 +36,8 @@ impl<'a> Merger<'a> {
         })
     }
 
-    /// The image tokens, and what the way back needs. `order` says for each place in window order the image token.
+    /// Returns the image tokens `[tokens, hidden]` and the activations for the backward pass.
+    /// `order` maps each position in window order to its image token.
     pub(in crate::training) fn forward(
         &self,
         x: Tensor,
@@ -63,7 +64,8 @@ impl<'a> Merger<'a> {
         Ok((tensor(output, width)?, MergerActivations { x, normed, hidden, active }))
     }
 
-    /// From the gradient by the image tokens to that by the last block's result.
+    /// Returns the gradient of the input from that of the image tokens, and adds those of the
+    /// weights to `gradients`.
     pub(in crate::training) fn backward(
         &self,
         kept: MergerActivations,

@@ -1,7 +1,8 @@
-//! The way through a layer of the towers and back, written out on the kernels: for f32 on a CPU.
+//! Hand-written forward and backward passes of the layers on the CPU kernels, for f32 on a CPU.
 //!
-//! It computes what the graph of [`crate::vlm`]'s layers computes, but a gradient is added where it belongs at once,
-//! activations lie in memory that is used again, and what the way back does not need is not computed.
+//! They compute what candle's autograd computes through the layers of [`crate::vlm`]. But gradients
+//! are added to their sums directly, activations are in buffers that are reused, and what the
+//! backward pass does not need is not computed.
 
 mod block;
 mod buffer_pool;

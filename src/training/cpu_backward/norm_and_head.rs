@@ -1,4 +1,4 @@
-//! The last norm and projection, and the way back from the log-probabilities of the targets.
+//! The final norm and the LM head with their backward pass, by the CPU kernels.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -11,14 +11,15 @@ use crate::training::lm_head::{TokenStats, row_backward};
 use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
 
-/// Logits that are alive at once, and of how many targets at least: for fewer, laying out the projection would take longer than the
-/// product with it.
+/// Largest number of logits in memory, and the smallest number of targets per slice: with fewer,
+/// packing the projection would take longer than the product with it.
 const LOGITS: usize = 1 << 22;
 const TARGETS: usize = 128;
-/// Numbers of the projection that are laid out at once. Sums go on from one slice to the next in the same order.
+/// Elements of the projection that are packed at once. Sums continue from one slice to the next in
+/// the same order.
 const SLICE: usize = 1 << 21;
 
-/// The norm, the projection and the temperature of its distribution.
+/// The final norm, the projection and the temperature of the softmax.
 pub(in crate::training) struct NormAndHead<'a> {
     norm: RmsNorm,
     name: &'a str,
@@ -28,7 +29,7 @@ pub(in crate::training) struct NormAndHead<'a> {
 }
 
 impl<'a> NormAndHead<'a> {
-    /// With the projection `name`, `[vocabulary, hidden]`.
+    /// Loads the final norm and the projection `name`, `[vocabulary, hidden]`.
     pub(in crate::training) fn new(weights: &TrainableModel, name: &'a str, temperature: f64) -> Result<Self> {
         let eps = weights.config().text.rms_norm_eps;
         let norm = RmsNorm::new(weights, "model.norm.weight".to_owned(), eps)?;
@@ -36,8 +37,9 @@ impl<'a> NormAndHead<'a> {
         Ok(Self { norm, name, weight, trains: weights.trains(name), temperature })
     }
 
-    /// The stats of every target and the gradient by the rows of `x` that predict them, `[targets, hidden]`;
-    /// `gradient(i, logprob)` is the derivative of the loss by the log-probability of target `i`.
+    /// Returns the statistics of every target and the gradient of `x`, `[targets, hidden]`, whose
+    /// rows predict the targets; `gradient(i, logprob)` is the derivative of the loss with respect
+    /// to the log-probability of target `i`.
     pub(in crate::training) fn forward_backward(
         &self,
         x: &[f32],
@@ -79,11 +81,11 @@ impl<'a> NormAndHead<'a> {
         Ok((stats, dx))
     }
 
-    /// `[rows, hidden]` to `[rows, vocabulary]`.
+    /// Computes logits: `[rows, hidden]` to `[rows, vocabulary]`.
     fn logits(&self, x: &[f32], logits: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let (vocabulary, hidden) = self.weight.dims2()?;
         let weight = floats(&self.weight)?;
-        let words = slice(hidden);
+        let words = rows_per_slice(hidden);
         if words >= vocabulary {
             gemm::linear(x, hidden, &buffers.pack(&weight, vocabulary, hidden), None, logits);
             return Ok(());
@@ -101,11 +103,12 @@ impl<'a> NormAndHead<'a> {
         Ok(())
     }
 
-    /// The gradient by the rows, `[rows, hidden]`, from that by their logits.
+    /// Computes the gradient of the rows, `[rows, hidden]`, from that of their logits, `[rows,
+    /// vocabulary]`.
     fn input_gradient(&self, back: &[f32], dx: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let (vocabulary, hidden) = self.weight.dims2()?;
         let weight = floats(&self.weight)?;
-        let words = slice(hidden);
+        let words = rows_per_slice(hidden);
         for (i, weight) in weight.chunks(words * hidden).enumerate() {
             let transposed = buffers.pack_transposed(weight, weight.len() / hidden, hidden);
             match i {
@@ -117,7 +120,7 @@ impl<'a> NormAndHead<'a> {
     }
 }
 
-/// Words of the vocabulary whose rows are laid out at once.
-fn slice(hidden: usize) -> usize {
+/// Returns the number of the projection's rows that are packed at once.
+fn rows_per_slice(hidden: usize) -> usize {
     (SLICE / hidden.max(1)).max(1)
 }

@@ -1,4 +1,4 @@
-//! The linear map from pixels.
+//! The patch embedding: a linear layer from pixels to hidden states.
 
 use candle_core::{Result, Tensor};
 
@@ -7,10 +7,10 @@ use super::{BufferPool, floats, tensor};
 use crate::training::gradients::Gradients;
 use crate::training::trainable::TrainableModel;
 
-/// The map with its weight.
+/// The patch embedding with its weight.
 pub(in crate::training) struct PatchEmbedding<'a> {
     map: LinearMap<'a>,
-    /// Patches that stay together when they are put in window order.
+    /// Number of consecutive patches that stay together in window order.
     unit: usize,
 }
 
@@ -20,7 +20,7 @@ impl<'a> PatchEmbedding<'a> {
         Ok(Self { map, unit: weights.config().vision.merge_unit() })
     }
 
-    /// `[patches, patch_len]` to `[patches, hidden]` in window order.
+    /// Computes `[patches, patch_len]` to `[patches, hidden]` in window order.
     pub(in crate::training) fn forward(&self, patches: &Tensor, order: &[u32], buffers: &BufferPool) -> Result<Tensor> {
         let patches = floats(patches)?;
         let width = self.map.outputs();
@@ -33,7 +33,7 @@ impl<'a> PatchEmbedding<'a> {
         tensor(output, width)
     }
 
-    /// The weight's gradient from that of the result; pixels have none.
+    /// Adds the weight's gradient, from that of the output; the pixels need none.
     pub(in crate::training) fn backward(
         &self,
         patches: &Tensor,

@@ -1,4 +1,4 @@
-//! RMS normalisation with a weight that may be trained.
+//! RMS normalization with a weight that may be trained.
 
 use candle_core::{Result, Tensor};
 
@@ -8,7 +8,7 @@ use crate::training::gradients::Gradients;
 use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
 
-/// The weight `name` and the norm's constant.
+/// An RMS norm: its weight `[width]` and epsilon.
 pub(super) struct RmsNorm {
     name: String,
     weight: Tensor,
@@ -27,7 +27,8 @@ impl RmsNorm {
         Ok(())
     }
 
-    /// The gradient by `x` from that of the result; that of the weight is added to `gradients`.
+    /// Computes the gradient `dx` from that of the output and adds that of the weight to
+    /// `gradients`.
     pub(super) fn backward(
         &self,
         x: &[f32],
