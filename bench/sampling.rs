@@ -1,4 +1,5 @@
-//! Speed of vision, prefill and decoding; `bench/sampling_peer.py` measures transformers on the same work.
+//! Benchmark of vision tower, prefill and decoding; `bench/sampling_peer.py` measures transformers
+//! on the same work.
 //!
 //!     cargo run --release --example bench-sampling -- MODEL IMAGE [PROMPTS] [SAMPLES] [TOKENS] [THREADS]
 //!
@@ -67,7 +68,7 @@ fn main() {
     let mut drawn = 0;
     let seconds = best_of(3, || {
         drawn = 0;
-        // One image a prompt, as the peer has it; each is encoded once.
+        // One image per prompt, as in the peer's benchmark; each is encoded once.
         let jobs = ids.iter().enumerate().map(|(i, ids)| Job {
             id: i as u64,
             ids: ids.clone(),

@@ -1,10 +1,11 @@
-//! Speed and memory of a training step; `bench/training_peer.py` measures transformers on the same batch and says how it
-//! is made.
+//! Benchmark of a training step's speed and memory; `bench/training_peer.py` measures transformers
+//! on the same batch and documents how the batch is built.
 //!
-//!     cargo run --release --example bench-training -- SPEC MODEL [--micro-batch-tokens 4096] [--layers-per-checkpoint 1]
-//!         [--threads 2] [--steps N]
+//!     cargo run --release --example bench-training -- SPEC MODEL [--micro-batch-tokens 4096]
+//!         [--layers-per-checkpoint 1] [--threads 2] [--steps N]
 //!
-//! SPEC is a file of `bench/configs/training-*.json`, MODEL a checkpoint folder. Prints one JSON object with the peer's keys.
+//! SPEC is a file `bench/configs/training-*.json`, MODEL a checkpoint folder. Prints one JSON
+//! object with the same keys as the peer.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::Path;
@@ -63,7 +64,7 @@ fn main() {
         };
         PolicyObjective { settings: &settings, tokens: each.zip(&before).map(token).collect() }
     });
-    let before = memory();
+    let before = peak_mib();
     let warm_up = number(&spec, "warm_up_steps");
     let steps = option("--steps").unwrap_or(warm_up + number(&spec, "timed_steps"));
     let rate = spec["learning_rate"].as_f64().unwrap();
@@ -95,7 +96,7 @@ fn main() {
         "micro_batch_tokens": compute.micro_batch_tokens, "layers_per_checkpoint": compute.layers_per_checkpoint,
         "samples": lengths.len(), "tokens": tokens, "response_tokens": responses,
         "tokens_per_second": tokens as f64 / best, "step_seconds": best, "steps_seconds": seconds,
-        "optimizer_seconds": optimizer_seconds, "peak_mib": memory(), "peak_before_mib": before,
+        "optimizer_seconds": optimizer_seconds, "peak_mib": peak_mib(), "peak_before_mib": before,
         "losses": losses, "gradient_norms": norms,
     });
     println!("{report}");
@@ -107,7 +108,7 @@ fn load(folder: &Path, config: &Config) -> TrainableModel {
     TrainableModel::new(config, TrainScope::All, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
 }
 
-/// The prefix groups of the spec, and the advantage of every response.
+/// Returns the prefix groups of the spec and the advantage of every response.
 fn batch(spec: &Value, config: &Config) -> (Vec<PrefixGroup>, Vec<f64>) {
     let pair = |key: &str| [0, 1].map(|i| spec[key][i].as_u64().unwrap());
     let ([height, width], [low, high], [shortest, longest]) =
@@ -147,7 +148,7 @@ fn batch(spec: &Value, config: &Config) -> (Vec<PrefixGroup>, Vec<f64>) {
     (prefix_groups, advantages)
 }
 
-/// Output `i + 1` of SplitMix64 from the state `seed * 2^32 + key`.
+/// Returns output `i + 1` of SplitMix64 from the state `seed * 2^32 + key`.
 fn split_mix(seed: u64, key: u64, i: u64) -> u64 {
     let start = (seed << 32).wrapping_add(key);
     let z = start.wrapping_add(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(i + 1));
@@ -160,8 +161,8 @@ fn number(spec: &Value, key: &str) -> usize {
     spec[key].as_u64().unwrap() as usize
 }
 
-/// The peak memory of the process, MiB.
-fn memory() -> u64 {
+/// Returns the peak memory of the process in MiB.
+fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024

@@ -1,4 +1,5 @@
-//! One worker of the engine: a cache, the samples that run on it, and the loop that keeps it full.
+//! A batch worker of the engine: a KV cache, the samples that run on it, and the loop of continuous
+//! batching that keeps the batch full.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,41 +20,41 @@ use crate::vlm::ops::{LayerCache, Step, StepSegment};
 use crate::vlm::rope::Positions;
 use crate::vlm::tokenizer::Tokenizer;
 
-/// PrefilledPrompt tokens that are prefilled in one pass.
+/// Largest number of prompt tokens that are prefilled in one pass.
 const PREFILL_TOKENS: usize = 1024;
 
-/// A job and the samples that are done.
+/// A job with its finished samples.
 struct JobProgress {
     job: Job,
     samples: Vec<Option<Sample>>,
     left: usize,
 }
 
-/// A prefilled prompt whose samples are not all started.
+/// A prefilled prompt whose samples have not all been started.
 struct PrefilledPrompt {
     number: usize,
     blocks: Vec<u32>,
     length: usize,
     next_position: u32,
-    /// Of the token after the prompt.
+    /// Logits of the token after the prompt.
     logits: Arc<Vec<f32>>,
     started: usize,
 }
 
-/// A running sample; its last token is not in the cache yet.
+/// A running sample. Its last token is not in the cache yet.
 struct RunningSample {
-    /// Its job's place among the worker's jobs.
+    /// Index of its job among the worker's jobs.
     number: usize,
     sample: usize,
     blocks: Vec<u32>,
-    /// Blocks that it may still take.
-    promised: usize,
+    /// Number of reserved blocks that it may still take.
+    reserved: usize,
     length: usize,
     next_position: u32,
     partial: PartialSample,
 }
 
-/// One worker.
+/// A batch worker.
 pub(super) struct BatchWorker<'a> {
     pub(super) model: &'a Model,
     pub(super) tokenizer: &'a Tokenizer,
@@ -61,16 +62,17 @@ pub(super) struct BatchWorker<'a> {
     pub(super) max_sequences: usize,
     pub(super) forbidden: Vec<u32>,
     pool: BlockPool,
-    /// Jobs by number; finished ones are `None`.
+    /// Jobs by index; finished ones are `None`.
     jobs: Vec<Option<JobProgress>>,
-    vacant: Vec<usize>,
+    free_numbers: Vec<usize>,
     prompts: VecDeque<PrefilledPrompt>,
     running: Vec<RunningSample>,
-    /// A job that did not fit yet.
+    /// A job that does not fit yet.
     waiting: Option<Job>,
-    /// Whether a sample's bits are the same whatever is drawn beside it.
-    exact: bool,
-    /// True once what is being drawn is to be dropped.
+    /// Whether the kernels are batch-invariant: a sample has the same bits whatever else is in its
+    /// batch.
+    batch_invariant: bool,
+    /// Set to true to abandon all running samples.
     stop: Arc<AtomicBool>,
 }
 
@@ -92,16 +94,16 @@ impl<'a> BatchWorker<'a> {
             forbidden: vec![tokens.image, tokens.video],
             pool: BlockPool::new(blocks),
             jobs: Vec::new(),
-            vacant: Vec::new(),
+            free_numbers: Vec::new(),
             prompts: VecDeque::new(),
             running: Vec::new(),
             waiting: None,
-            exact: model.uses_cpu_kernels(),
+            batch_invariant: model.uses_cpu_kernels(),
             stop,
         }
     }
 
-    /// Works until the jobs end and all are done, or until somebody asks to stop.
+    /// Runs until there are no more jobs and all samples are finished, or until `stop` is set.
     pub(super) fn run(mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<(), SamplingError> {
         loop {
             if self.is_stopped() {
@@ -124,7 +126,8 @@ impl<'a> BatchWorker<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Starts what fits: samples of prefilled prompts first, then new prompts. Says whether more jobs may come.
+    /// Starts what fits: samples of prefilled prompts first, then new prompts. Returns whether more
+    /// jobs may come.
     fn admit(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<bool, SamplingError> {
         loop {
             self.start_samples(done)?;
@@ -139,18 +142,20 @@ impl<'a> BatchWorker<'a> {
         }
     }
 
-    /// Jobs for one prefill pass: as many as fit the cache, the batch and [`PREFILL_TOKENS`].
+    /// Collects the jobs of one prefill pass: as many as fit the cache, the batch and
+    /// [`PREFILL_TOKENS`]. Returns them and whether more jobs may come.
     ///
-    /// Where a sample's bits depend on what is drawn beside it, what is drawn together must not depend on how fast jobs are prepared:
-    /// the worker then waits for the next job, though it could go on with what runs.
+    /// If the kernels are not batch-invariant, the composition of a batch must not depend on how
+    /// fast jobs are prepared: the worker then waits for the next job, although it could continue
+    /// with the running samples.
     fn collect(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> (Vec<(Job, Positions)>, bool) {
         let (mut batch, mut tokens, mut samples) = (Vec::new(), 0, self.running.len());
-        let mut room = self.pool.available();
+        let mut available = self.pool.available();
         loop {
             let idle = self.running.is_empty() && self.prompts.is_empty() && batch.is_empty();
             let job = match self.waiting.take() {
                 Some(job) => job,
-                None if idle || !self.exact => match jobs.recv() {
+                None if idle || !self.batch_invariant => match jobs.recv() {
                     Ok(job) => job,
                     Err(_) => return (batch, false),
                 },
@@ -168,19 +173,19 @@ impl<'a> BatchWorker<'a> {
                 }
             };
             let needed = blocks_for_sample(job.ids.len(), job.options.max_tokens) + job.ids.len().div_ceil(BLOCK);
-            let fits = needed <= room && (tokens == 0 || tokens + job.ids.len() <= PREFILL_TOKENS);
+            let fits = needed <= available && (tokens == 0 || tokens + job.ids.len() <= PREFILL_TOKENS);
             if !fits || samples >= self.max_sequences {
                 self.waiting = Some(job);
                 return (batch, true);
             }
-            room -= needed;
+            available -= needed;
             tokens += job.ids.len();
             samples += job.streams.len();
             batch.push((job, positions));
         }
     }
 
-    /// Whether a job can ever run; the positions of its prompt.
+    /// Checks that a job can run, and returns the positions of its prompt.
     fn check(&self, job: &Job) -> Result<Positions, SamplingError> {
         job.options.validate()?;
         if job.ids.is_empty() {
@@ -192,14 +197,14 @@ impl<'a> BatchWorker<'a> {
         }
         let needed = blocks_for_sample(job.ids.len(), job.options.max_tokens) + job.ids.len().div_ceil(BLOCK);
         if needed > self.pool.len() {
-            let room = self.pool.len() * BLOCK;
-            return Err(SamplingError::TooLong { needed: needed * BLOCK, room });
+            let capacity = self.pool.len() * BLOCK;
+            return Err(SamplingError::TooLong { needed: needed * BLOCK, capacity });
         }
         let grids: Vec<_> = job.images.iter().map(|image| image.grid()).collect();
         Ok(self.model.positions(&job.ids, &grids)?)
     }
 
-    /// Runs prompts through the model, each once, and keeps the logits of the token that comes next.
+    /// Prefills prompts, each once, and keeps the logits of the next token.
     fn prefill(&mut self, batch: Vec<(Job, Positions)>) -> Result<(), SamplingError> {
         let (mut embedded, mut positions, mut step, mut last) = (Vec::new(), Vec::new(), Step::default(), Vec::new());
         for (job, its_positions) in &batch {
@@ -209,8 +214,8 @@ impl<'a> BatchWorker<'a> {
             positions.extend_from_slice(&its_positions.tokens);
             last.push(positions.len() as u32 - 1);
             let count = job.ids.len().div_ceil(BLOCK);
-            self.pool.promise(count);
-            let blocks = (0..count).filter_map(|_| self.pool.take_promised()).collect();
+            self.pool.reserve(count);
+            let blocks = (0..count).filter_map(|_| self.pool.take_reserved()).collect();
             step.segments.push(StepSegment { tokens: job.ids.len(), context: 0, blocks });
         }
         let x = self.model.step(Tensor::cat(&embedded, 0)?, &positions, self.caches, &step)?;
@@ -218,7 +223,7 @@ impl<'a> BatchWorker<'a> {
         let rows = rows_of(&self.model.logits(&x)?)?;
         for ((row, (job, positions)), segment) in rows.into_iter().zip(batch).zip(step.segments) {
             let (length, next_position) = (job.ids.len(), positions.next);
-            let number = self.enter(job);
+            let number = self.add_job(job);
             let blocks = segment.blocks;
             self.prompts.push_back(PrefilledPrompt {
                 number,
@@ -232,11 +237,11 @@ impl<'a> BatchWorker<'a> {
         Ok(())
     }
 
-    /// Gives a job its place.
-    fn enter(&mut self, job: Job) -> usize {
+    /// Stores a job and returns its index.
+    fn add_job(&mut self, job: Job) -> usize {
         let count = job.streams.len();
         let progress = JobProgress { job, samples: vec![None; count], left: count };
-        match self.vacant.pop() {
+        match self.free_numbers.pop() {
             Some(number) => {
                 self.jobs[number] = Some(progress);
                 number
@@ -248,15 +253,15 @@ impl<'a> BatchWorker<'a> {
         }
     }
 
-    /// Starts samples of prefilled prompts while there is room for a whole sample.
+    /// Starts samples of prefilled prompts while the cache has space for a whole sample.
     fn start_samples(&mut self, done: &Sender<Outcome>) -> Result<(), SamplingError> {
         while let Some(mut prompt) = self.prompts.pop_front() {
             let Some(progress) = &self.jobs[prompt.number] else { continue };
             let (count, options) = (progress.samples.len(), progress.job.options.clone());
             let needed = blocks_for_sample(prompt.length, options.max_tokens);
-            let has_room =
+            let fits =
                 |worker: &Self| worker.running.len() < worker.max_sequences && needed <= worker.pool.available();
-            while prompt.started < count && has_room(self) && !self.is_stopped() {
+            while prompt.started < count && fits(self) && !self.is_stopped() {
                 self.start_sample(&prompt, needed, done)?;
                 prompt.started += 1;
             }
@@ -289,32 +294,33 @@ impl<'a> BatchWorker<'a> {
             self.complete(prompt.number, sample, partial.finish(reason, self.tokenizer), done);
             return Ok(());
         }
-        self.pool.promise(needed);
-        let mut promised = needed;
-        let whole = prompt.length / BLOCK;
-        let mut blocks = prompt.blocks[..whole].to_vec();
+        self.pool.reserve(needed);
+        let mut reserved = needed;
+        let full = prompt.length / BLOCK;
+        let mut blocks = prompt.blocks[..full].to_vec();
         blocks.iter().for_each(|block| self.pool.share(*block));
-        if let Some(partial) = prompt.blocks.get(whole)
-            && let Some(own) = self.pool.take_promised()
+        if let Some(partial_block) = prompt.blocks.get(full)
+            && let Some(own) = self.pool.take_reserved()
         {
-            // The prompt's last block is not full: the sample goes on in a copy.
-            promised -= 1;
-            self.caches.iter_mut().try_for_each(|cache| cache.copy_block(*partial, own))?;
+            // The prompt's last block is partial, so the sample continues in a copy (copy on
+            // write).
+            reserved -= 1;
+            self.caches.iter_mut().try_for_each(|cache| cache.copy_block(*partial_block, own))?;
             blocks.push(own);
         }
         let (number, length, next_position) = (prompt.number, prompt.length, prompt.next_position);
-        self.running.push(RunningSample { number, sample, blocks, promised, length, next_position, partial });
+        self.running.push(RunningSample { number, sample, blocks, reserved, length, next_position, partial });
         Ok(())
     }
 
-    /// One token more for every running sample.
+    /// Draws the next token of every running sample.
     fn decode(&mut self, done: &Sender<Outcome>) -> Result<(), SamplingError> {
         let (mut ids, mut positions, mut step) = (Vec::new(), Vec::new(), Step::default());
         for running in &mut self.running {
             if running.length / BLOCK == running.blocks.len()
-                && let Some(block) = self.pool.take_promised()
+                && let Some(block) = self.pool.take_reserved()
             {
-                running.promised -= 1;
+                running.reserved -= 1;
                 running.blocks.push(block);
             }
             ids.extend(running.partial.tokens.last());
@@ -334,16 +340,16 @@ impl<'a> BatchWorker<'a> {
         for (place, reason) in ended.into_iter().rev() {
             let running = self.running.swap_remove(place);
             running.blocks.iter().for_each(|block| self.pool.release(*block));
-            self.pool.give_up(running.promised);
+            self.pool.unreserve(running.reserved);
             let sample = running.partial.finish(reason, self.tokenizer);
             self.complete(running.number, running.sample, sample, done);
         }
         Ok(())
     }
 
-    /// A token for every running sample from its row of the logits.
+    /// Draws a token for every running sample from its row of the logits.
     fn sample_all(&self, logits: &Tensor) -> Result<Vec<SampledToken>, SamplingError> {
-        let how = |running: &RunningSample| -> Option<DrawParameters<'_>> {
+        let parameters = |running: &RunningSample| -> Option<DrawParameters<'_>> {
             let job = &self.jobs[running.number].as_ref()?.job;
             let greedy = job.options.temperature == 0.0;
             let position = running.partial.tokens.len() as u64;
@@ -351,24 +357,25 @@ impl<'a> BatchWorker<'a> {
             Some(DrawParameters { options: &job.options, forbidden: &self.forbidden, uniform })
         };
         if !self.model.uses_cpu_kernels() {
-            let draws: Option<Vec<DrawParameters<'_>>> = self.running.iter().map(how).collect();
+            let draws: Option<Vec<DrawParameters<'_>>> = self.running.iter().map(parameters).collect();
             let sampled = sample_on_device(logits, &draws.unwrap_or_default())?;
             return sampled.into_iter().collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite);
         }
-        let one = |running: &RunningSample, row: &[f32], scratch: &mut Vec<f32>| -> Option<SampledToken> {
-            let DrawParameters { options, forbidden, uniform } = how(running)?;
+        let sample = |running: &RunningSample, row: &[f32], scratch: &mut Vec<f32>| -> Option<SampledToken> {
+            let DrawParameters { options, forbidden, uniform } = parameters(running)?;
             sample_token(row, options, forbidden, uniform, scratch)
         };
         with_floats(logits, |values, width| {
             let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));
-            // A task takes many samples of a small vocabulary: what one costs must be worth a hand-over.
+            // A task draws several samples if the vocabulary is small, so that it is worth handing
+            // to a thread.
             let sampled =
-                pairs.with_min_len((1 << 14) / width + 1).map_init(Vec::new, |s, (running, row)| one(running, row, s));
+                pairs.with_min_len((1 << 14) / width + 1).map_init(Vec::new, |s, (running, row)| sample(running, row, s));
             sampled.collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite)
         })?
     }
 
-    /// Enters a finished sample; reports the job with its last.
+    /// Stores a finished sample; with the last one the job is reported.
     fn complete(&mut self, number: usize, sample: usize, finished: Sample, done: &Sender<Outcome>) {
         if let Some(progress) = &mut self.jobs[number] {
             progress.samples[sample] = Some(finished);
@@ -382,20 +389,21 @@ impl<'a> BatchWorker<'a> {
     fn report(&mut self, number: usize, done: &Sender<Outcome>) {
         if let Some(JobProgress { job, samples, .. }) = self.jobs[number].take() {
             let samples = Ok(samples.into_iter().flatten().collect());
-            // Nobody listens any more when the caller gave up; the loop then ends with the jobs.
+            // The receiver is gone if the caller stopped early; the loop then ends with the jobs.
             let _ = done.send(Outcome { id: job.id, prompt_tokens: job.ids.len(), samples });
-            self.vacant.push(number);
+            self.free_numbers.push(number);
         }
     }
 }
 
-/// Blocks that a sample may need beside the whole ones that it shares with its prompt.
+/// Returns the number of blocks that a sample may need in addition to the full ones that it shares
+/// with its prompt.
 fn blocks_for_sample(prompt: usize, max_tokens: usize) -> usize {
     // The last token of a sample never enters the cache.
     (prompt + max_tokens - 1).div_ceil(BLOCK) - prompt / BLOCK
 }
 
-/// Runs a function on the values of `[rows, width]` in f32 on the CPU.
+/// Calls `f(values, width)` with the elements of `[rows, width]` in f32 on the CPU.
 fn with_floats<T>(x: &Tensor, f: impl FnOnce(&[f32], usize) -> T) -> Result<T, candle_core::Error> {
     let width = x.dim(1)?;
     let x = x.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous()?;

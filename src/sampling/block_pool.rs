@@ -1,58 +1,59 @@
-//! Which blocks of the cache are free, and how many sequences share the others.
+//! Allocation of the KV cache's blocks, with reference counts for blocks that sequences share.
 
-/// The blocks of one cache.
+/// The blocks of one KV cache.
 #[derive(Debug)]
 pub(super) struct BlockPool {
     free: Vec<u32>,
-    shares: Vec<u32>,
-    /// Blocks that running samples may still ask for.
-    promised: usize,
+    users: Vec<u32>,
+    /// Number of free blocks reserved for running samples.
+    reserved: usize,
 }
 
 impl BlockPool {
     pub(super) fn new(blocks: usize) -> Self {
-        Self { free: (0..blocks as u32).rev().collect(), shares: vec![0; blocks], promised: 0 }
+        Self { free: (0..blocks as u32).rev().collect(), users: vec![0; blocks], reserved: 0 }
     }
 
-    /// Blocks in all.
+    /// Returns the number of blocks.
     pub(super) fn len(&self) -> usize {
-        self.shares.len()
+        self.users.len()
     }
 
-    /// Blocks that are neither used nor promised.
+    /// Returns the number of blocks that are neither used nor reserved.
     pub(super) fn available(&self) -> usize {
-        self.free.len() - self.promised
+        self.free.len() - self.reserved
     }
 
-    /// Sets `count` of the available blocks aside; each is later taken by [`Self::take_promised`] or given up.
-    pub(super) fn promise(&mut self, count: usize) {
-        debug_assert!(count <= self.available(), "only what is available can be promised");
-        self.promised += count;
+    /// Reserves `count` of the available blocks; each is later taken by [`Self::take_reserved`] or
+    /// given back by [`Self::unreserve`].
+    pub(super) fn reserve(&mut self, count: usize) {
+        debug_assert!(count <= self.available(), "only available blocks can be reserved");
+        self.reserved += count;
     }
 
-    /// Gives up promised blocks that were not needed.
-    pub(super) fn give_up(&mut self, count: usize) {
-        self.promised -= count;
+    /// Gives back reserved blocks that were not needed.
+    pub(super) fn unreserve(&mut self, count: usize) {
+        self.reserved -= count;
     }
 
-    /// A free block that was promised.
-    pub(super) fn take_promised(&mut self) -> Option<u32> {
+    /// Takes a reserved block.
+    pub(super) fn take_reserved(&mut self) -> Option<u32> {
         let block = self.free.pop()?;
-        self.promised -= 1;
-        self.shares[block as usize] = 1;
+        self.reserved -= 1;
+        self.users[block as usize] = 1;
         Some(block)
     }
 
-    /// One more sequence uses the block.
+    /// Adds a sequence that uses the block.
     pub(super) fn share(&mut self, block: u32) {
-        self.shares[block as usize] += 1;
+        self.users[block as usize] += 1;
     }
 
-    /// One sequence less uses the block.
+    /// Removes a sequence that uses the block; the last one frees it.
     pub(super) fn release(&mut self, block: u32) {
-        let shares = &mut self.shares[block as usize];
-        *shares -= 1;
-        if *shares == 0 {
+        let users = &mut self.users[block as usize];
+        *users -= 1;
+        if *users == 0 {
             self.free.push(block);
         }
     }

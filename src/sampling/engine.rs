@@ -1,4 +1,4 @@
-//! The engine: workers that share a model, fed and emptied through bounded channels.
+//! The sampling engine: batch workers that share a model, connected by bounded channels.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,21 +15,22 @@ use crate::vlm::ops::LayerCache;
 use crate::vlm::text::attention_heads;
 use crate::vlm::tokenizer::Tokenizer;
 
-/// Multiply-adds a token below which threads are better used on samples of their own than on parts of one product.
+/// Multiply-adds per token below which each thread runs a batch of its own instead of a part of
+/// each matrix product.
 const SMALL_MODEL: usize = 400_000_000;
 
-/// What the engine may use.
+/// Resource limits of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Memory of the cache of keys and values, in bytes, all workers together.
+    /// Memory of the KV cache in bytes, all workers together.
     pub cache_bytes: usize,
-    /// Samples that run at once, all workers together.
+    /// Largest number of samples that run at once, all workers together.
     pub max_sequences: usize,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// Draws samples; its cache is allocated once.
+/// Draws samples. Its KV cache is allocated once.
 #[derive(Debug)]
 pub struct Engine<'a> {
     model: &'a Model,
@@ -48,15 +49,19 @@ struct WorkerMemory {
 }
 
 impl<'a> Engine<'a> {
-    /// Allocates the cache and starts the threads; an error where there is no room for it. A small model on a CPU gets a worker a thread; otherwise all threads
-    /// work on the products of one worker.
+    /// Allocates the KV cache and starts the threads. A small model on a CPU gets one worker per
+    /// thread; otherwise all threads compute the matrix products of one worker.
+    ///
+    /// # Errors
+    ///
+    /// The cache does not fit in memory, or threads cannot be started.
     pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self, SamplingError> {
         let threads = options.threads.max(1);
         let small = model.uses_cpu_kernels() && model.config.text.multiply_adds_per_token() < SMALL_MODEL;
         let workers = if small { threads.min(options.max_sequences.div_ceil(16)).max(1) } else { 1 };
-        // What stands in a block is named by a number of 32 bits.
-        let blocks = (options.cache_bytes / workers / bytes_a_block(model)).min(u32::MAX as usize / BLOCK);
-        if model.device().is_cpu() && !has_room(workers * blocks * bytes_a_block(model)) {
+        // Slots of the cache are indexed with 32 bits.
+        let blocks = (options.cache_bytes / workers / bytes_per_block(model)).min(u32::MAX as usize / BLOCK);
+        if model.device().is_cpu() && !can_allocate(workers * blocks * bytes_per_block(model)) {
             return Err(SamplingError::CacheMemory { bytes: options.cache_bytes });
         }
         let worker = |_| -> Result<WorkerMemory, SamplingError> {
@@ -69,30 +74,34 @@ impl<'a> Engine<'a> {
         Ok(Self { model, tokenizer, workers: memory, max_sequences, threads, stop: Arc::default() })
     }
 
-    /// The same engine, which drops what it is drawing once `stop` is true: jobs that are not done then have no outcome.
+    /// Makes the engine abandon all running samples once `stop` is true; unfinished jobs then have
+    /// no outcome.
     #[must_use]
     pub fn stopping_at(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop, ..self }
     }
 
-    /// The bytes of cache that hold `sequences` of up to `tokens` tokens at once, in the worst case of no shared prompt.
+    /// Returns the bytes of KV cache that hold `sequences` sequences of up to `tokens` tokens at
+    /// once in the worst case, without prefix sharing.
     pub fn cache_bytes_for(model: &Model, sequences: usize, tokens: usize) -> usize {
-        // A prompt and a sample of it meet inside a block.
-        sequences * (tokens.div_ceil(BLOCK) + 2) * bytes_a_block(model)
+        // A prompt's last block and a sample's first one may both be partial.
+        sequences * (tokens.div_ceil(BLOCK) + 2) * bytes_per_block(model)
     }
 
-    /// Draws the samples of every job. `prepare` makes jobs of `items` on other threads, ahead of the model, which gets them in the
-    /// items' order; `finish` takes the outcomes on this one, in the order in which they come about.
+    /// Draws the samples of every job. `prepare` turns `items` into jobs on other threads, ahead of
+    /// the model, which gets them in the order of the items; `finish` takes the outcomes on the
+    /// calling thread, in the order of their completion.
     ///
     /// # Errors
-    /// What concerns one prompt is in its outcome; an error here means that the model or a thread failed.
+    ///
+    /// The model or a thread failed. An error of a single prompt is in its outcome instead.
     pub fn run<T: Send>(
         &mut self,
         items: impl Iterator<Item = T> + Send,
         prepare: impl Fn(T) -> Option<Job> + Sync,
         mut finish: impl FnMut(Outcome),
     ) -> Result<(), SamplingError> {
-        /// Jobs that wait ready for a worker; each thread that prepares may hold one more.
+        /// Prepared jobs that wait for a worker; each preparing thread may hold one more.
         const AHEAD: usize = 16;
         let (send_job, jobs) = bounded::<Job>(AHEAD);
         let (done, outcomes) = bounded::<Outcome>(4 * AHEAD);
@@ -123,7 +132,8 @@ impl<'a> Engine<'a> {
                 })
                 .collect();
             drop((jobs, done));
-            // Taken in here, so that a panic in `finish` closes the channel: no worker waits for room in it.
+            // Consumed inside the scope, so that a panic in `finish` closes the channel and no
+            // worker waits for space in it.
             outcomes.into_iter().for_each(&mut finish);
             let ended = workers.into_iter().map(|worker| {
                 worker.join().unwrap_or_else(|_| Err(SamplingError::Threads("a sampling thread panicked".to_owned())))
@@ -133,16 +143,17 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// Whether the machine gives so many bytes at once. Asked first, because who allocates the parts could only end the process.
-fn has_room(bytes: usize) -> bool {
-    let mut room = Vec::<u8>::new();
-    let given = room.try_reserve_exact(bytes).is_ok();
-    // Memory that nobody looks at need not be asked for: the compiler would do without.
-    std::hint::black_box(&mut room);
-    given
+/// Whether the system can allocate this many bytes. Checked first, because a failed allocation of
+/// the blocks would abort the process.
+fn can_allocate(bytes: usize) -> bool {
+    let mut memory = Vec::<u8>::new();
+    let allocated = memory.try_reserve_exact(bytes).is_ok();
+    // Keeps the compiler from removing the unused allocation.
+    std::hint::black_box(&mut memory);
+    allocated
 }
 
-fn bytes_a_block(model: &Model) -> usize {
+fn bytes_per_block(model: &Model) -> usize {
     let heads = attention_heads(&model.config.text);
     let floats = heads.key_block() + heads.value_block();
     floats * model.dtype().size_in_bytes() * model.config.text.num_hidden_layers

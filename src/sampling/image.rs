@@ -1,4 +1,4 @@
-//! An image as prompts share it: processed once, encoded once.
+//! An image that several prompts share: preprocessed once, encoded once.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::Patches;
 use crate::vlm::model::Model;
 
-/// Patches, and what the vision tower makes of them once somebody asks.
+/// An image's patches, replaced by its features when they are first needed.
 #[derive(Debug)]
 pub struct ImageInput {
     grid: Grid,
@@ -22,18 +22,19 @@ enum State {
 }
 
 impl ImageInput {
-    /// An image that is not encoded yet.
+    /// Returns an image that is not encoded yet.
     pub fn new(patches: Patches) -> Self {
         let [frames, rows, columns] = patches.grid;
         Self { grid: Grid { frames, rows, columns }, state: Mutex::new(State::Patches(patches.values)) }
     }
 
-    /// The grid of its patches.
+    /// Returns the patch grid.
     pub fn grid(&self) -> Grid {
         self.grid
     }
 
-    /// Its image tokens, `[tokens, hidden]`; the first call runs the vision tower, and others wait for it.
+    /// Returns the image features, `[image tokens, hidden]`. The first call runs the vision tower;
+    /// concurrent calls wait for it.
     pub fn features(&self, model: &Model) -> Result<Tensor> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let values = match &*state {

@@ -1,4 +1,4 @@
-//! What is asked of the engine, and what it gives back.
+//! Jobs and outcomes of the sampling engine.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use super::options::{OptionsError, SamplingOptions};
 use crate::random::Stream;
 use crate::vlm::rope::PlaceholderError;
 
-/// A prompt and the samples wanted of it.
+/// A prompt and how many samples to draw of it, and how.
 #[derive(Debug)]
 pub struct Job {
-    /// The caller's number for the prompt.
+    /// Number of the job, chosen by the caller.
     pub id: u64,
-    /// The prompt.
+    /// Token ids of the prompt.
     pub ids: Vec<u32>,
-    /// The images that its placeholders stand for, in order. Prompts about one image share the input.
+    /// Images of the prompt's image placeholders, in order. Prompts about one image share it.
     pub images: Vec<Arc<ImageInput>>,
-    /// One random stream a sample.
+    /// Random stream of each sample.
     pub streams: Vec<Stream>,
-    /// How to draw.
+    /// Sampling options.
     pub options: Arc<SamplingOptions>,
 }
 
-/// Why a sample ended.
+/// Reason why a sample ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinishReason {
@@ -35,64 +35,64 @@ pub enum FinishReason {
 /// One sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Its text, without special tokens and without a stop string.
+    /// Text, without special tokens and without a stop string.
     pub text: String,
-    /// Its tokens, a stop token included.
+    /// Token ids, including a stop token.
     pub token_ids: Vec<u32>,
-    /// Each token's log-probability (see [`super::SampledToken::logprob`]).
+    /// Log-probability of each token (see [`super::SampledToken::logprob`]).
     pub logprobs: Vec<f32>,
-    /// Why it ended.
+    /// Reason why it ended.
     pub finish_reason: FinishReason,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The job's number.
+    /// Number of the job.
     pub id: u64,
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     pub prompt_tokens: usize,
-    /// The samples in the order of their streams, or why there are none.
+    /// Samples in the order of their streams, or the error.
     pub samples: Result<Vec<Sample>, SamplingError>,
 }
 
-/// Why a prompt has no samples.
+/// An error of a job or of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum SamplingError {
-    /// An option is out of its range.
+    /// A sampling option is out of range.
     #[error(transparent)]
     Options(#[from] OptionsError),
-    /// Images and placeholders do not agree.
+    /// The images do not match the image placeholders of the prompt.
     #[error(transparent)]
     Placeholders(#[from] PlaceholderError),
-    /// There is nothing to go on from.
+    /// The prompt has no tokens.
     #[error("the prompt is empty")]
     EmptyPrompt,
-    /// A token is not in the vocabulary.
+    /// A token is outside the vocabulary.
     #[error("token {token} of the prompt is outside the vocabulary of {vocabulary}")]
     Vocabulary {
         /// The token.
         token: u32,
-        /// Tokens that the model knows.
+        /// Size of the model's vocabulary.
         vocabulary: usize,
     },
-    /// The prompt and one sample are larger than the whole cache.
-    #[error("{needed} tokens of prompt and sample do not fit the cache of {room}: raise its memory limit")]
+    /// The prompt with one sample does not fit the KV cache.
+    #[error("prompt and sample take {needed} tokens of KV cache, which has {capacity}; raise cache_bytes (--cache-bytes)")]
     TooLong {
-        /// Tokens needed.
+        /// Tokens needed, rounded up to whole blocks.
         needed: usize,
-        /// Tokens that fit.
-        room: usize,
+        /// Tokens that fit the cache.
+        capacity: usize,
     },
-    /// The machine has no room for the cache.
+    /// The KV cache does not fit in memory.
     #[error(
-        "the cache of keys and values would take {bytes} bytes, which this machine does not have: lower cache_bytes (--cache-bytes)"
+        "not enough memory for a KV cache of {bytes} bytes; lower cache_bytes (--cache-bytes)"
     )]
     CacheMemory {
-        /// Bytes asked for.
+        /// Requested bytes.
         bytes: usize,
     },
-    /// The model gave no probabilities.
+    /// The model's logits are not finite.
     #[error("the model's logits are not finite: its weights are damaged")]
     NotFinite,
     /// A tensor operation failed.

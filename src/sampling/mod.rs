@@ -1,10 +1,12 @@
-//! Batched generation: many prompts, many samples a prompt.
+//! Sampling: continuous batching of many prompts with many samples each.
 //!
-//! The vision tower runs once an image, a prompt is prefilled once and its samples share its keys and values, the
-//! batch is kept full as samples finish, and the cache is allocated once. A sample is a function of the model, its
-//! prompt, its options and its own random stream: batch size, order, neighbours and threads change nothing. On a CPU
-//! in f32 that holds to the last bit, log-probabilities included, because every sum in [`crate::kernels`] has a fixed
-//! order; on a GPU the matrix products choose their order by shape, and it holds up to rounding.
+//! The vision tower runs once per image; a prompt is prefilled once and its samples share its
+//! blocks of the KV cache (prefix sharing); finished samples are replaced at once (continuous
+//! batching); and the cache is allocated once. A sample is a function of the model, its prompt, its
+//! options and its own random stream: batch size, order, other samples and threads do not change
+//! it. On a CPU in f32 that holds to the last bit, log-probabilities included, because the kernels
+//! are batch-invariant ([`crate::kernels`]). On a GPU the matrix products choose the order of their
+//! sums by shape, and it holds up to rounding.
 
 mod batch_worker;
 mod block_pool;

@@ -1,46 +1,47 @@
-//! How tokens are drawn, and when a sample ends.
+//! Sampling options: temperature, top-k, top-p, stop conditions.
 
-/// What to draw from and when to stop.
+/// How tokens are drawn and when a sample ends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
-    /// Divides the logits; 0 takes the likeliest token.
+    /// Temperature: divides the logits; 0 is greedy decoding.
     pub temperature: f64,
-    /// Draw from this many of the likeliest tokens.
+    /// Top-k: draws from the `k` most likely tokens.
     pub top_k: Option<usize>,
-    /// Draw from the fewest likeliest tokens (of those that `top_k` leaves) that together have this probability.
+    /// Top-p (nucleus sampling): draws from the smallest set of most likely tokens (of those that
+    /// top-k leaves) whose probabilities add up to `p`.
     pub top_p: Option<f64>,
-    /// The most tokens of a sample.
+    /// Largest number of tokens of a sample.
     pub max_tokens: usize,
     /// Tokens that end a sample; the token is part of it.
     pub stop_tokens: Vec<u32>,
-    /// Texts that end a sample; its text ends before them.
+    /// Strings that end a sample; its text ends before them.
     pub stop_strings: Vec<String>,
-    /// Tokens that are never drawn, beside the placeholders of images and videos, which never are.
+    /// Tokens that are never drawn, in addition to the placeholders of images and videos.
     pub forbidden: Vec<u32>,
 }
 
-/// An option out of its range.
+/// A sampling option is out of range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OptionsError {
-    /// The temperature is negative, not a number, or so small or large that no probabilities are left.
+    /// The temperature is negative, NaN, or so small or large that the probabilities degenerate.
     #[error("the temperature must be 0 (greedy) or 0.001 to 1000, not {0}")]
     Temperature(f64),
-    /// No token to draw from.
+    /// Top-k is 0.
     #[error("top-k must be at least 1")]
     TopK,
-    /// Not a probability.
+    /// Top-p is not a probability above 0.
     #[error("top-p must be above 0 and at most 1, not {0}")]
     TopP(f64),
-    /// No token to draw.
-    #[error("a sample must have room for at least one token")]
+    /// The token limit is 0.
+    #[error("the token limit must be at least 1")]
     MaxTokens,
-    /// Every text contains the empty string.
+    /// A stop string is empty.
     #[error("a stop string must not be empty")]
     StopString,
 }
 
 impl SamplingOptions {
-    /// The likeliest tokens, up to `max_tokens`, ending at `stop_tokens`.
+    /// Returns the options of greedy decoding, up to `max_tokens` tokens, ending at `stop_tokens`.
     pub fn greedy(max_tokens: usize, stop_tokens: Vec<u32>) -> Self {
         Self {
             temperature: 0.0,
@@ -53,7 +54,7 @@ impl SamplingOptions {
         }
     }
 
-    /// Checks the ranges.
+    /// Checks the ranges of the options.
     pub fn validate(&self) -> Result<(), OptionsError> {
         if !(self.temperature == 0.0 || (1e-3..=1e3).contains(&self.temperature)) {
             return Err(OptionsError::Temperature(self.temperature));

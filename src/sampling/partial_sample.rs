@@ -1,4 +1,4 @@
-//! When a sample ends.
+//! A sample while it is drawn, and its stop conditions.
 
 use super::job::{FinishReason, Sample};
 use super::options::SamplingOptions;
@@ -9,14 +9,14 @@ use crate::vlm::tokenizer::Tokenizer;
 pub(super) struct PartialSample {
     pub(super) tokens: Vec<u32>,
     logprobs: Vec<f32>,
-    /// The text so far, where a stop string may appear in it.
+    /// Text so far, for the search of stop strings.
     bytes: Vec<u8>,
-    /// Where in `bytes` a stop string begins.
+    /// Offset in `bytes` at which a stop string begins.
     cut: Option<usize>,
 }
 
 impl PartialSample {
-    /// Adds a token; says whether and why the sample ends with it.
+    /// Adds a token; returns the reason if the sample ends with it.
     pub(super) fn push(
         &mut self,
         token: u32,
@@ -40,7 +40,7 @@ impl PartialSample {
         let before = self.bytes.len();
         self.bytes.extend_from_slice(tokenizer.token_bytes(token));
         let find = |stop: &String| {
-            // A match may begin in earlier tokens, but ends in this one.
+            // A match may begin in earlier tokens, but it ends in this one.
             let from = before.saturating_sub(stop.len() - 1);
             let found = self.bytes[from..].windows(stop.len()).position(|w| w == stop.as_bytes());
             found.map(|at| from + at)
@@ -49,7 +49,7 @@ impl PartialSample {
         self.cut.is_some()
     }
 
-    /// The finished sample.
+    /// Returns the finished sample.
     pub(super) fn finish(self, finish_reason: FinishReason, tokenizer: &Tokenizer) -> Sample {
         let text = match self.cut {
             Some(cut) => String::from_utf8_lossy(&self.bytes[..cut]).into_owned(),

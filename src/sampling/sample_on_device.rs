@@ -1,37 +1,41 @@
-//! One token from each row of logits that lie on a card, by the rule of [`sample_token`](super::sample_token): most of the logits never leave it.
+//! Drawing one token from each row of logits on a GPU, with the same result as
+//! [`sample_token`](super::sample_token), while most of the logits stay on the GPU.
 //!
-//! The vocabulary is cut into chunks. Their largest logits and their sums of weights come to the host, which then asks for the few
-//! chunks that the drawn token can be in: the k likeliest tokens lie in the k chunks of the largest logits, and the running sum of
-//! all weights passes the random number within one chunk.
+//! The vocabulary is cut into chunks. Their largest logits and sums of weights are copied to the
+//! host, which then requests the few chunks that can contain the token: the k most likely tokens
+//! are in the k chunks with the largest logits, and the cumulative sum of all weights exceeds the
+//! random number within one chunk.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::options::SamplingOptions;
 use super::sample_token::{SampledToken, argmax, draw_index, top_k_top_p};
 
-/// Tokens of a chunk: what a request brings at least.
+/// Tokens per chunk.
 const CHUNK: usize = 128;
-/// Chunks that are asked for first where it is not known how many are needed; then eight times as many, and so on.
+/// Number of chunks that are requested first when it is not known how many are needed (top-p); each
+/// further request has eight times as many.
 const FIRST_CHUNKS: usize = 64;
 
-/// What a row's token is drawn by.
+/// Parameters of drawing a row's token.
 pub(super) struct DrawParameters<'a> {
     pub(super) options: &'a SamplingOptions,
-    /// Tokens that are never drawn, beside those of the options.
+    /// Tokens that are never drawn, in addition to those of the options.
     pub(super) forbidden: &'a [u32],
     /// The sample's random number in [0, 1) for this position.
     pub(super) uniform: f64,
 }
 
-/// What came over from a row: of all its chunks, in order.
+/// A row's statistics by chunk, on the host.
 struct RowSummary<'a> {
-    /// The largest logit of a chunk that may be drawn, divided by the temperature.
+    /// Largest allowed logit of each chunk, divided by the temperature.
     maxima: &'a [f32],
-    /// The sum of the chunk's weights.
+    /// Sum of each chunk's weights, `exp(logit - top)`.
     sums: &'a [f32],
-    /// The largest of the maxima: a token that may be drawn weighs by its distance from it.
+    /// Largest allowed logit, the reference of all weights.
     top: f32,
-    /// The largest logit of all, forbidden ones included, and the sum of all weights beside it.
+    /// Largest logit including forbidden tokens, and the sum of `exp(logit - largest)` over the
+    /// vocabulary.
     largest: f32,
     sum: f32,
 }
@@ -39,13 +43,14 @@ struct RowSummary<'a> {
 /// A row that has no token yet.
 struct PendingRow {
     row: usize,
-    /// The chunks asked for, in ascending order.
+    /// Requested chunks, in ascending order.
     chunks: Vec<u32>,
-    /// No token outside them is likelier than this.
+    /// Upper bound of the logits outside these chunks.
     beyond: f32,
 }
 
-/// A token for each row of `[rows, vocabulary]`; `None` where [`sample_token`](super::sample_token) gives none.
+/// Draws a token for each row of `[rows, vocabulary]`; `None` where
+/// [`sample_token`](super::sample_token) returns `None`.
 pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) -> Result<Vec<Option<SampledToken>>> {
     let (rows, vocabulary) = logits.dims2()?;
     let device = logits.device();
@@ -57,7 +62,7 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     let allowed = (scaled + penalties(draws, vocabulary, device)?)?;
     let allowed = match count * CHUNK - vocabulary {
         0 => allowed,
-        // What pads the last chunk cannot be drawn either.
+        // The padding of the last chunk cannot be drawn.
         padding => {
             let end = Tensor::full(f32::NEG_INFINITY, (rows, padding), device)?;
             Tensor::cat(&[allowed, end], 1)?
@@ -106,7 +111,8 @@ fn inverse(options: &SamplingOptions) -> f32 {
     if options.temperature == 0.0 { 1.0 } else { (1.0 / options.temperature) as f32 }
 }
 
-/// Minus infinity for what must not be drawn: `[1, vocabulary]` where all rows forbid the same, else `[rows, vocabulary]`.
+/// Returns minus infinity for forbidden tokens and 0 for the others: `[1, vocabulary]` broadcast if
+/// all rows forbid the same tokens, else `[rows, vocabulary]`.
 fn penalties(draws: &[DrawParameters<'_>], vocabulary: usize, device: &Device) -> Result<Tensor> {
     let forbidden = |draw: &DrawParameters<'_>| -> Vec<u32> {
         draw.forbidden.iter().chain(&draw.options.forbidden).copied().collect()
@@ -129,12 +135,13 @@ fn host(x: &Tensor) -> Result<Vec<f32>> {
     x.flatten_all()?.to_vec1()
 }
 
-/// Whether the whole distribution is drawn from.
+/// Whether tokens are drawn from the whole distribution.
 fn is_plain(options: &SamplingOptions) -> bool {
     options.top_k.is_none() && options.top_p.is_none_or(|p| p >= 1.0)
 }
 
-/// The chunks that a row's token may be in, at most `limit` where their number is not known; none where there is no token.
+/// Returns the request for the chunks that a row's token may be in, at most `limit` if their number
+/// is not known; `None` if the row has no token.
 fn request_chunks(i: usize, row: &RowSummary<'_>, draw: &DrawParameters<'_>, limit: usize) -> Option<PendingRow> {
     if !row.largest.is_finite() || !row.sum.is_finite() || row.maxima.iter().all(|m| *m == f32::NEG_INFINITY) {
         return None;
@@ -160,7 +167,8 @@ fn request_chunks(i: usize, row: &RowSummary<'_>, draw: &DrawParameters<'_>, lim
     Some(PendingRow { row: i, chunks: order, beyond })
 }
 
-/// The chunk in which the running sum passes `uniform` of the total, and the sum before it.
+/// Returns the chunk in which the cumulative sum exceeds `uniform` of the total, and the sum before
+/// it.
 fn passing_chunk(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
     let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
     let mut passed = 0.0;
@@ -170,33 +178,33 @@ fn passing_chunk(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
         }
         passed += f64::from(*sum);
     }
-    // Rounding can leave the target just behind the last weight.
+    // By rounding the target may exceed the cumulative sum.
     let last = sums.iter().rposition(|sum| *sum > 0.0)?;
     Some((last as u32, passed - f64::from(sums[last])))
 }
 
-/// The token among the chunks that came over; none where more of them are needed.
+/// Returns the token, given the values of the requested chunks; `None` if more chunks are needed.
 fn choose_token(
     row: &RowSummary<'_>,
     open: &PendingRow,
     values: &[f32],
-    by: &DrawParameters<'_>,
+    parameters: &DrawParameters<'_>,
 ) -> Option<Option<SampledToken>> {
     let id = |place: usize| open.chunks[place / CHUNK] * CHUNK as u32 + (place % CHUNK) as u32;
     let weight = |scaled: &f32| if *scaled == f32::NEG_INFINITY { -1.0 } else { (scaled - row.top).exp() };
     let weights: Vec<f32> = values.iter().map(weight).collect();
-    let options = by.options;
+    let options = parameters.options;
     let place = if options.temperature == 0.0 {
         argmax(&weights).map(|place| place as usize)
     } else if is_plain(options) {
-        index_within(row.sums, by.uniform, &weights)
+        index_within(row.sums, parameters.uniform, &weights)
     } else {
         let kept = match options.top_k {
             Some(k) => top_k_top_p(&weights, k, options.top_p.unwrap_or(1.0)),
             None => nucleus(row, open, &weights, options.top_p.unwrap_or(1.0))?,
         };
         let chosen: Vec<f32> = kept.iter().map(|place| weights[*place as usize]).collect();
-        draw_index(&chosen, by.uniform).map(|i| kept[i as usize] as usize)
+        draw_index(&chosen, parameters.uniform).map(|i| kept[i as usize] as usize)
     };
     let token = |place: usize| {
         let logprob = f64::from(values[place]) - f64::from(row.largest) - f64::from(row.sum).ln();
@@ -205,7 +213,8 @@ fn choose_token(
     Some(place.map(token))
 }
 
-/// The place in the passing chunk where the running sum passes.
+/// Returns the index, in the passing chunk, at which the cumulative sum exceeds `uniform` of the
+/// total.
 fn index_within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
     let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
     let (_, mut passed) = passing_chunk(sums, uniform)?;
@@ -218,7 +227,8 @@ fn index_within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
     weights.iter().rposition(|weight| *weight > 0.0)
 }
 
-/// The places that top-p leaves, in ascending order; none where tokens that did not come over may belong to them.
+/// Returns the indexes that top-p leaves, in ascending order; `None` if tokens outside the
+/// requested chunks may belong to them.
 fn nucleus(row: &RowSummary<'_>, open: &PendingRow, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
     let target = top_p * row.sums.iter().map(|s| f64::from(*s)).sum::<f64>();
     let beyond = if open.beyond == f32::NEG_INFINITY { -1.0 } else { (open.beyond - row.top).exp() };
@@ -271,7 +281,7 @@ mod tests {
         ]
     }
 
-    /// Logits of a peaked, a flat and a coarse distribution (with many equal ones).
+    /// Logits of a peaked, a flat and a coarse distribution (many equal logits).
     fn logits(kind: usize, row: usize, vocabulary: usize) -> Vec<f32> {
         let stream = Seed(21).stream("logits", &kind.to_string(), row as u64);
         let normal = |i: usize| stream.normal(i as u64) as f32;
@@ -285,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_those_of_pick() {
+    fn tokens_equal_those_of_sample_token() {
         for vocabulary in [3, 128, 272, 20_001] {
             for (kind, options) in (0..3).flat_map(|kind| cases().into_iter().map(move |options| (kind, options))) {
                 const ROWS: usize = 24;
@@ -301,7 +311,7 @@ mod tests {
                     let expected = sample_token(&rows[row], &options, &forbidden, uniform(row), &mut Vec::new());
                     let what = format!("{vocabulary}, {kind}, {options:?}, row {row}: {found:?}, {expected:?}");
                     assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "{what}");
-                    // In a vocabulary of three nothing may be left.
+                    // In a vocabulary of three every token may be forbidden.
                     assert!(found.is_some() || vocabulary == 3, "{what}");
                     let logprob = |sampled: Option<SampledToken>| sampled.map_or(0.0, |p| p.logprob);
                     assert!((logprob(found) - logprob(expected)).abs() < 1e-5, "{what}");
@@ -311,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_token_far_ahead_leaves_the_others_as_they_are() {
+    fn a_very_likely_forbidden_token_does_not_change_the_others() {
         for options in cases() {
             let mut logits = logits(0, 7, 300);
             for ahead in [60.0, 95.0, 500.0] {
@@ -331,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_different_options_and_rows_without_a_token() {
+    fn rows_may_have_different_options_or_no_token() {
         let cases = cases();
         let vocabulary = 300;
         let mut rows: Vec<Vec<f32>> = (0..cases.len()).map(|row| logits(0, row, vocabulary)).collect();

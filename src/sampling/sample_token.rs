@@ -1,4 +1,4 @@
-//! One token from one row of logits.
+//! Drawing one token from a row of logits: temperature, top-k, top-p, forbidden tokens.
 
 use std::cmp::Ordering;
 
@@ -8,17 +8,18 @@ use crate::kernels::rowwise::shifted_exponentials;
 /// A drawn token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SampledToken {
-    /// The token.
+    /// Token id.
     pub token: u32,
-    /// Its log-probability under softmax(logits / temperature) over the whole vocabulary: before top-k, top-p and
-    /// forbidden tokens, so that it is what a trainer or `score` computes. Greedy: at temperature 1.
+    /// Log-probability under softmax(logits / temperature) over the whole vocabulary, before top-k,
+    /// top-p and forbidden tokens: the one that the trainer and [`score`](super::score) compute.
+    /// With greedy decoding: at temperature 1.
     pub logprob: f32,
 }
 
 /// Draws a token; `uniform` in [0, 1) is the sample's random number for this position.
 ///
-/// `None` where the logits are not finite or every token is forbidden. Of equally likely tokens the lower id comes
-/// first. `scratch` is reused between calls.
+/// Returns `None` if the logits are not finite or every token is forbidden. Of equally likely
+/// tokens the lower id comes first. `scratch` is reused between calls.
 pub fn sample_token(
     logits: &[f32],
     options: &SamplingOptions,
@@ -34,8 +35,9 @@ pub fn sample_token(
         return None;
     }
     forbid(scratch, forbidden, options);
-    if scratch.iter().all(|weight| *weight < VANISHING) {
-        // Beside a forbidden token the others have vanished, or all are forbidden: they are weighed among themselves.
+    if scratch.iter().all(|weight| *weight < MIN_DISTINCT_WEIGHT) {
+        // A forbidden token is so likely that the others underflow, or all are forbidden: the
+        // weights are computed again without the forbidden tokens.
         let mut allowed = logits.to_vec();
         for id in forbidden.iter().chain(&options.forbidden) {
             if let Some(logit) = allowed.get_mut(*id as usize) {
@@ -52,18 +54,18 @@ pub fn sample_token(
     } else if options.top_k.is_none() && options.top_p.is_none_or(|p| p >= 1.0) {
         draw_index(scratch, uniform)?
     } else {
-        let kept = top_k_top_p(scratch, options.top_k.unwrap_or(usize::MAX), options.top_p.unwrap_or(1.0));
-        let weights: Vec<f32> = kept.iter().map(|id| scratch[*id as usize]).collect();
-        kept[draw_index(&weights, uniform)? as usize]
+        let candidates = top_k_top_p(scratch, options.top_k.unwrap_or(usize::MAX), options.top_p.unwrap_or(1.0));
+        let weights: Vec<f32> = candidates.iter().map(|id| scratch[*id as usize]).collect();
+        candidates[draw_index(&weights, uniform)? as usize]
     };
     let scaled = f64::from(logits[token as usize] * inverse) - f64::from(largest);
     Some(SampledToken { token, logprob: (scaled - sum.ln()) as f32 })
 }
 
-/// If all weights are below this, the differences between them may be lost: floats end near.
-const VANISHING: f32 = 1e-30;
+/// Weight below which differences between weights may be lost to underflow.
+const MIN_DISTINCT_WEIGHT: f32 = 1e-30;
 
-/// Takes forbidden tokens out: below every weight, the zeros of tokens that are merely hopeless included.
+/// Gives forbidden tokens a negative weight, below the zeros of tokens that underflowed.
 fn forbid(weights: &mut [f32], forbidden: &[u32], options: &SamplingOptions) {
     for id in forbidden.iter().chain(&options.forbidden) {
         if let Some(weight) = weights.get_mut(*id as usize) {
@@ -72,7 +74,7 @@ fn forbid(weights: &mut [f32], forbidden: &[u32], options: &SamplingOptions) {
     }
 }
 
-/// The place of the largest weight that is not negative, the first of equal ones.
+/// Returns the index of the largest weight that is not negative, the first of equal ones.
 pub(super) fn argmax(weights: &[f32]) -> Option<u32> {
     let mut best = None;
     for (id, weight) in weights.iter().enumerate() {
@@ -83,9 +85,10 @@ pub(super) fn argmax(weights: &[f32]) -> Option<u32> {
     best.map(|(id, _)| id)
 }
 
-/// The place where the running sum of the weights passes `uniform` of their total; negative weights do not count.
+/// Returns the index at which the cumulative sum of the weights exceeds `uniform` times their
+/// total; negative weights do not count.
 pub(super) fn draw_index(weights: &[f32], uniform: f64) -> Option<u32> {
-    /// Weights whose sum is formed first, so that the search for the place is short.
+    /// Number of weights whose sum is formed first, so that the search is short.
     const GROUP: usize = 32;
     let sum = |group: &[f32]| group.iter().map(|w| f64::from(w.max(0.0))).sum::<f64>();
     let sums: Vec<f64> = weights.chunks(GROUP).map(sum).collect();
@@ -104,11 +107,11 @@ pub(super) fn draw_index(weights: &[f32], uniform: f64) -> Option<u32> {
             }
         }
     }
-    // Rounding can leave the target just behind the last weight.
+    // By rounding the target may exceed the cumulative sum.
     weights.iter().rposition(|w| *w > 0.0).map(|id| id as u32)
 }
 
-/// The ids that top-k, then top-p leave, in ascending order.
+/// Returns the ids that top-k, then top-p leave, in ascending order.
 pub(super) fn top_k_top_p(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32> {
     let mut ids: Vec<u32> = (0..weights.len() as u32).filter(|id| weights[*id as usize] >= 0.0).collect();
     let likelier =
@@ -126,11 +129,12 @@ pub(super) fn top_k_top_p(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32>
     ids
 }
 
-/// Brings the fewest likeliest ids whose weights reach `target` to the front; gives their number.
+/// Moves the fewest most likely ids whose weights reach `target` to the front, and returns their
+/// number.
 fn nucleus(ids: &mut [u32], weights: &[f32], target: f64, likelier: impl Fn(&u32, &u32) -> Ordering) -> usize {
     let (mut sorted, mut part, mut sum) = (0, 64, 0.0);
     while sorted < ids.len() {
-        // The whole vocabulary is rarely needed: sort partial parts of what is left.
+        // The whole vocabulary is rarely needed, so growing parts of it are sorted.
         let rest = &mut ids[sorted..];
         let size = part.min(rest.len());
         if size < rest.len() {
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_takes_the_first_of_the_likeliest() {
+    fn greedy_decoding_takes_the_first_of_equally_likely_tokens() {
         let sampled = sample_token(&[1.0, 3.0, 3.0], &options(0.0, None, None), &[], 0.9, &mut Vec::new()).unwrap();
         assert_eq!(sampled.token, 1);
         assert!((sampled.logprob + (2.0 + (-2f32).exp()).ln()).abs() < 1e-6);
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_follow_the_temperature() {
+    fn frequencies_follow_the_temperature() {
         let logits = [0.5f32, -1.0, 2.0, 0.0];
         for temperature in [0.5, 1.0, 2.0] {
             let drawn = tokens(&options(temperature, None, None), &logits, &[]);
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn top_k_then_top_p_then_neither() {
+    fn top_k_applies_before_top_p() {
         let logits: Vec<f32> = [0.4f32, 0.3, 0.2, 0.1].iter().map(|p| p.ln()).collect();
         let seen = |k, p| {
             let mut seen = tokens(&options(1.0, k, p), &logits, &[]);
@@ -196,7 +200,7 @@ mod tests {
         assert_eq!(seen(Some(2), None), [0, 1]);
         assert_eq!(seen(None, Some(0.65)), [0, 1]);
         assert_eq!(seen(None, Some(0.75)), [0, 1, 2]);
-        // Of the two that top-k leaves the first has 4/7.
+        // Of the two tokens that top-k leaves, the first has 4/7.
         assert_eq!(seen(Some(2), Some(0.5)), [0]);
         assert_eq!(seen(Some(9), Some(1.0)), [0, 1, 2, 3]);
     }
@@ -212,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_token_far_ahead_leaves_the_others_as_they_are() {
-        // Enough for the kernel's vectors; only tokens 20 and 21 have a chance, of 1 to 3.
+    fn a_very_likely_forbidden_token_does_not_change_the_others() {
+        // More than a vector; only tokens 20 and 21 have a chance, of 1 to 3.
         for ahead in [40.0, 75.0, 95.0, 500.0, 1e6] {
             let mut logits = vec![-200f32; 67];
             (logits[20], logits[21], logits[40]) = (0.0, 3f32.ln(), ahead);
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_refused() {
+    fn logits_that_are_not_finite_are_refused() {
         for logits in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY, f32::NEG_INFINITY]] {
             assert_eq!(sample_token(&logits, &options(1.0, None, None), &[], 0.5, &mut Vec::new()), None);
         }

@@ -1,4 +1,4 @@
-//! The log-probabilities of a given response, and what the model would rather have said.
+//! Scoring of a given response: its log-probabilities, and the model's most likely tokens.
 
 use candle_core::{D, DType, Tensor};
 use candle_nn::ops::log_softmax;
@@ -8,10 +8,11 @@ use super::job::SamplingError;
 use crate::kernels::rowwise::shifted_exponentials;
 use crate::vlm::model::Model;
 
-/// Tokens whose logits are alive at once.
+/// Number of tokens whose logits are in memory at once.
 const HEAD_TOKENS: usize = 128;
 
-/// The log-probability of each token of `response` after the prompt `ids` with `images`, at temperature 1.
+/// Returns the log-probability of each token of `response` after the prompt `ids` with `images`, at
+/// temperature 1.
 pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<f32>, SamplingError> {
     let mut logprobs = Vec::with_capacity(response.len());
     each_logits(model, ids, images, response, |logits, tokens| {
@@ -32,7 +33,8 @@ pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32
     Ok(logprobs)
 }
 
-/// The most likely token in the place of each token of `response`, given the prompt, the images and the response before it.
+/// Returns the most likely token at the position of each token of `response`, given the prompt, the
+/// images and the response before it.
 pub fn argmax_tokens(
     model: &Model,
     ids: &[u32],
@@ -47,7 +49,8 @@ pub fn argmax_tokens(
     Ok(tokens)
 }
 
-/// Takes the response through the model; `take` gets logits `[tokens, vocabulary]` and the tokens that they predict, in order.
+/// Runs prompt and response through the model and calls `take` with logits `[tokens, vocabulary]`
+/// and the tokens that they predict, in order.
 fn each_logits(
     model: &Model,
     ids: &[u32],
@@ -68,7 +71,8 @@ fn each_logits(
     let features = images.iter().map(|image| image.features(model)).collect::<Result<Vec<_>, _>>()?;
     let features = if features.is_empty() { None } else { Some(Tensor::cat(&features, 0)?) };
     let prompt = model.embed(ids, features.as_ref())?;
-    // An image token in the response stands for itself: its own row of the embedding, not an image's.
+    // An image token in the response is embedded as an ordinary token, not replaced by image
+    // features.
     let x = if response.is_empty() { prompt } else { Tensor::cat(&[prompt, model.text.embed(response)?], 0)? };
     let x = model.forward(x, &positions.tokens, vec![ids.len() + response.len()])?;
     for (chunk, tokens) in response.chunks(HEAD_TOKENS).enumerate() {
@@ -78,7 +82,8 @@ fn each_logits(
     Ok(())
 }
 
-/// The log-probabilities of tokens by rows of logits on a card; only they come to the host.
+/// Computes the log-probabilities of tokens from rows of logits on a GPU; only they are copied to
+/// the host.
 fn on_device(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f32>, SamplingError> {
     let log_p = log_softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
     let index = Tensor::new(tokens, logits.device())?.unsqueeze(1)?; // [tokens, 1]

@@ -1,8 +1,9 @@
-//! Work of several threads, let through in the order in which it was taken.
+//! A queue whose items several threads process in parallel and deliver in order.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Hands out items with numbers, and lets the threads that took them pass in the order of these.
+/// Hands out items with numbered tickets and lets their holders pass one by one in the order of the
+/// numbers.
 #[derive(Debug)]
 pub(super) struct TicketQueue<I> {
     items: Mutex<(u64, I)>,
@@ -12,13 +13,14 @@ pub(super) struct TicketQueue<I> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whose ticket it is.
+    /// Number of the ticket that may pass next.
     next: u64,
-    /// The first that left without passing, so that no ticket after it would come.
+    /// Lowest ticket that was dropped without passing; no later one can pass.
     abandoned: Option<u64>,
 }
 
-/// A place in the order. Dropped after its ticket has come it lets the next one pass; dropped before, it ends all later turns.
+/// A place in the order. Dropped after it has passed, it lets the next one pass; dropped before, it
+/// ends all later ones.
 #[derive(Debug)]
 pub(super) struct Ticket<'a, I: Iterator> {
     order: &'a TicketQueue<I>,
@@ -31,9 +33,9 @@ impl<I: Iterator> TicketQueue<I> {
         Self { items: Mutex::new((0, items)), state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// The next item, with its place; `None` when there are no more.
+    /// Returns the next item with its ticket; `None` at the end.
     pub(super) fn take(&self) -> Option<(Ticket<'_, I>, I::Item)> {
-        // An iterator that panicked is not asked again.
+        // An iterator that panicked is not called again.
         let mut items = self.items.lock().ok()?;
         let item = items.1.next()?;
         let number = items.0;
@@ -47,7 +49,8 @@ impl<I: Iterator> TicketQueue<I> {
 }
 
 impl<I: Iterator> Ticket<'_, I> {
-    /// Waits until all who took items before are through; false if one of them never will be.
+    /// Waits until all earlier tickets have passed; returns false if one of them was dropped
+    /// before.
     pub(super) fn wait(&mut self) -> bool {
         let waiting = |state: &mut State| state.next != self.number && state.abandoned.is_none_or(|n| n > self.number);
         let state = self.order.changed.wait_while(self.order.state(), waiting).unwrap_or_else(PoisonError::into_inner);
@@ -77,8 +80,9 @@ mod tests {
 
     use super::*;
 
-    /// Numbers as four threads let them through; `work` is done before a ticket is waited for.
-    fn through(count: u64, work: impl Fn(u64) + Sync) -> Vec<u64> {
+    /// Returns the order in which four threads deliver the numbers; `work` runs before a ticket
+    /// waits.
+    fn delivered(count: u64, work: impl Fn(u64) + Sync) -> Vec<u64> {
         let (order, seen) = (TicketQueue::new(0..count), Mutex::new(Vec::new()));
         let worker = || {
             while let Some((mut ticket, item)) = order.take() {
@@ -98,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_longer_is_waited_for() {
+    fn slow_items_are_delivered_in_order() {
         let slow = |item: u64| thread::sleep(Duration::from_millis(if item.is_multiple_of(3) { 5 } else { 0 }));
-        assert_eq!(through(60, slow), (0..60).collect::<Vec<_>>());
+        assert_eq!(delivered(60, slow), (0..60).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_panic_ends_the_others_too() {
-        let seen = through(60, |item| assert_ne!(item, 20, "on purpose"));
+    fn a_panic_ends_all_later_items() {
+        let seen = delivered(60, |item| assert_ne!(item, 20, "intended panic"));
         assert_eq!(seen, (0..20).collect::<Vec<_>>());
     }
 }

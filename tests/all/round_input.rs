@@ -188,7 +188,7 @@ fn evaluate_names_what_it_cannot_use() {
         (&["--no-greedy", "--sampled", "0"], "no protocol is selected"),
         (&["--items", "0"], "--items"),
         (&["--cache-bytes", "99999999999999999"], "--cache-bytes"),
-        (&["--cache-bytes", "5000"], "raise its memory limit"),
+        (&["--cache-bytes", "5000"], "raise cache_bytes"),
         (&["--prompt", "no-question.txt"], "no-question.txt: the template has no {{question}}"),
         (&["--prompt", "no-image.txt"], "no-image.txt: it has no place for {{image}}"),
         (&["--prompt", "nowhere.txt"], "nowhere.txt"),
