@@ -259,8 +259,7 @@ impl<'a> BatchWorker<'a> {
             let Some(progress) = &self.jobs[prompt.number] else { continue };
             let (count, options) = (progress.samples.len(), progress.job.options.clone());
             let needed = blocks_for_sample(prompt.length, options.max_tokens);
-            let fits =
-                |worker: &Self| worker.running.len() < worker.max_sequences && needed <= worker.pool.available();
+            let fits = |worker: &Self| worker.running.len() < worker.max_sequences && needed <= worker.pool.available();
             while prompt.started < count && fits(self) && !self.is_stopped() {
                 self.start_sample(&prompt, needed, done)?;
                 prompt.started += 1;
@@ -369,8 +368,9 @@ impl<'a> BatchWorker<'a> {
             let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));
             // A task draws several samples if the vocabulary is small, so that it is worth handing
             // to a thread.
-            let sampled =
-                pairs.with_min_len((1 << 14) / width + 1).map_init(Vec::new, |s, (running, row)| sample(running, row, s));
+            let sampled = pairs
+                .with_min_len((1 << 14) / width + 1)
+                .map_init(Vec::new, |s, (running, row)| sample(running, row, s));
             sampled.collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite)
         })?
     }

@@ -77,7 +77,9 @@ pub enum SamplingError {
         vocabulary: usize,
     },
     /// The prompt with one sample does not fit the KV cache.
-    #[error("prompt and sample take {needed} tokens of KV cache, which has {capacity}; raise cache_bytes (--cache-bytes)")]
+    #[error(
+        "prompt and sample take {needed} tokens of KV cache, which has {capacity}; raise cache_bytes (--cache-bytes)"
+    )]
     TooLong {
         /// Tokens needed, rounded up to whole blocks.
         needed: usize,
@@ -85,9 +87,7 @@ pub enum SamplingError {
         capacity: usize,
     },
     /// The KV cache does not fit in memory.
-    #[error(
-        "not enough memory for a KV cache of {bytes} bytes; lower cache_bytes (--cache-bytes)"
-    )]
+    #[error("not enough memory for a KV cache of {bytes} bytes; lower cache_bytes (--cache-bytes)")]
     CacheMemory {
         /// Requested bytes.
         bytes: usize,
