@@ -1,4 +1,5 @@
-//! A checkpoint folder, loaded whole: model, tokenizer, image processor, and where an answer ends.
+//! A loaded checkpoint folder: model, tokenizer, image processor, and the tokens that end an
+//! answer.
 
 use std::path::{Path, PathBuf};
 
@@ -15,53 +16,53 @@ use super::ops::Ops;
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::weights::{Weights, WeightsError};
 
-/// The file with the tokens that end an answer.
+/// Name of the file with the tokens that end an answer.
 pub const GENERATION_FILE: &str = "generation_config.json";
 
-/// Everything that answering a prompt needs.
+/// A model and everything else that answering a prompt needs.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The model.
     pub model: Model,
-    /// Text to tokens and back.
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// Images to patches.
+    /// The image processor, which cuts images into patches.
     pub processor: ImageProcessor,
-    /// The tokens that end an answer: `<|im_end|>`, and what `generation_config.json` names.
+    /// The tokens that end an answer: `<|im_end|>`, and those that `generation_config.json` names.
     pub stop_tokens: Vec<u32>,
 }
 
-/// Why a checkpoint cannot be loaded.
+/// A reason why a checkpoint cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The configuration.
+    /// The configuration is not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The weights.
+    /// The weights are not usable.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The tokenizer.
+    /// The tokenizer is not usable.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The image processor.
+    /// The image processor is not usable.
     #[error(transparent)]
     Processor(#[from] ImageProcessorError),
-    /// The generation configuration.
+    /// The generation configuration is not usable.
     #[error(transparent)]
     Json(#[from] JsonFileError),
-    /// The image processor cuts other patches than the vision tower takes.
+    /// The image processor does not cut the patches that the vision tower takes.
     #[error("{}: {what} is {processor}, but the vision tower of config.json takes {model}", file.display())]
     Patches {
         /// The processor's file.
         file: PathBuf,
-        /// What differs.
+        /// Name of the value that differs.
         what: &'static str,
-        /// In the processor.
+        /// Value in the processor.
         processor: usize,
-        /// In the model.
+        /// Value in the model.
         model: usize,
     },
-    /// The towers cannot be built.
+    /// Building the towers failed.
     #[error("cannot build the model: {0}")]
     Model(#[from] candle_core::Error),
 }
@@ -87,8 +88,8 @@ impl Checkpoint {
     }
 }
 
-/// Whether the processor of `file` cuts the patches that the vision tower takes. Others that have the same length, or that come in another
-/// order, would be no error anywhere else: the answers would only be worse.
+/// Checks that the processor of `file` cuts the patches that the vision tower takes. Nothing else
+/// would notice patches of the same length but another layout: the answers would only be worse.
 pub(crate) fn check_patches(file: &Path, processor: &ImageProcessor, config: &Config) -> Result<(), CheckpointError> {
     let pairs = [
         ("merge_size", processor.merge_size(), config.vision.spatial_merge_size),
@@ -112,7 +113,8 @@ fn stop_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>, Checkpo
     Ok(stop_tokens_of(&Value::Object(keys), tokenizer))
 }
 
-/// The tokens that end an answer: `<|im_end|>`, and what a generation configuration names.
+/// Returns the tokens that end an answer: `<|im_end|>`, and those that a generation configuration
+/// names.
 pub fn stop_tokens_of(generation: &Value, tokenizer: &Tokenizer) -> Vec<u32> {
     let named = match generation.get("eos_token_id") {
         Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),

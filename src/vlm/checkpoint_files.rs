@@ -1,7 +1,9 @@
-//! Which files of a folder hold the weights, and what its index says about them.
+//! The weight files of a checkpoint folder, and the index that names them.
 //!
-//! In this order, as transformers looks: `model.safetensors`; the shards that `model.safetensors.index.json` names; and,
-//! ours, all `*.safetensors` of a folder that has neither (a checkpoint stored a file per layer).
+//! The weights are, in the order of transformers' search, `model.safetensors` or the shards that
+//! `model.safetensors.index.json` names. In a folder with neither, all `*.safetensors` files are
+//! weights, such as those of a checkpoint stored with a file per layer; transformers does not read
+//! such folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,9 +14,9 @@ use super::json_file::read_object;
 use super::json_section::abbreviated;
 use super::weights_error::{WeightProblem, WeightsError};
 
-/// A checkpoint in one file.
+/// File name of weights in one file.
 pub const SINGLE_FILE: &str = "model.safetensors";
-/// The index of a checkpoint in several files.
+/// File name of the index of weights in several files.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The weight files of a checkpoint.
@@ -22,16 +24,16 @@ pub const INDEX_FILE: &str = "model.safetensors.index.json";
 pub(crate) struct CheckpointFiles {
     /// The files, sorted by name.
     pub(crate) files: Vec<PathBuf>,
-    /// The index, if the files were found through one.
+    /// The index, if it named the files.
     pub(crate) index: Option<Index>,
 }
 
-/// Which shard holds which tensor.
+/// The index: the shard that holds each tensor.
 #[derive(Debug)]
 pub(crate) struct Index {
     /// The index file.
     pub(crate) file: PathBuf,
-    /// Tensor name to shard name.
+    /// Shard name by tensor name.
     pub(crate) weight_map: BTreeMap<String, String>,
 }
 
@@ -74,11 +76,12 @@ impl Index {
             WeightsError::Damaged { problems: vec![problem] }
         };
         let Some(Value::Object(map)) = keys.get("weight_map") else {
-            return Err(unusable("has no object weight_map, which says the file of each tensor".to_owned()));
+            return Err(unusable("has no object weight_map, which names the file of each tensor".to_owned()));
         };
         let mut weight_map = BTreeMap::new();
         for (tensor, shard) in map {
-            // A shard lies beside the index: a path that leads elsewhere is an attack or a mistake.
+            // A shard is in the folder of the index: a path that leads elsewhere is an attack or a
+            // mistake.
             let plain = shard.as_str().filter(|name| {
                 Path::new(name).file_name().is_some_and(|file_name| file_name == *name)
                     && name.ends_with(".safetensors")
@@ -99,7 +102,7 @@ impl Index {
     }
 }
 
-/// The files of a folder, sorted.
+/// Returns the files of a folder, sorted.
 fn file_names(folder: &Path) -> Result<Vec<PathBuf>, WeightsError> {
     let read = |source| WeightsError::Read { file: folder.to_owned(), source };
     let mut names = Vec::new();

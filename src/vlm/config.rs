@@ -1,9 +1,10 @@
-//! `config.json` of a Qwen2.5-VL checkpoint: both published layouts, validated.
+//! The configuration of a Qwen2.5-VL checkpoint, `config.json`, read in both published layouts and
+//! validated.
 //!
-//! The flat layout has the text tower's keys at the top level, `rope_theta` beside them and
-//! `rope_scaling: {type: mrope, mrope_section}`; the nested one (transformers 5) has `text_config` with
-//! `rope_parameters: {rope_theta, rope_type, mrope_section}`. `vision_config` is the same in both. Where a key is
-//! absent the value is transformers' default, except for sizes, which must be there.
+//! The flat layout has the text tower's keys, `rope_theta` and `rope_scaling: {type: mrope,
+//! mrope_section}` at the top level; the nested layout (transformers 5) has `text_config` with
+//! `rope_parameters: {rope_theta, rope_type, mrope_section}`. `vision_config` is the same in both.
+//! An absent key has transformers' default value, but sizes are required.
 
 use std::path::{Path, PathBuf};
 
@@ -16,29 +17,30 @@ use super::json_section::{KeyProblem, Problems, Section, indented_list};
 mod reading;
 mod writing;
 
-/// The file's name in a checkpoint.
+/// File name in a checkpoint.
 pub const CONFIG_FILE: &str = "config.json";
-/// The architecture that this module reads.
+/// Name of the architecture that this module reads.
 pub const ARCHITECTURE: &str = "Qwen2_5_VLForConditionalGeneration";
 /// The `model_type` that this module reads.
 pub const MODEL_TYPE: &str = "qwen2_5_vl";
-/// The epsilon of every RMSNorm in the vision tower: transformers fixes it in code, not in the configuration.
+/// Epsilon of every RMSNorm in the vision tower, a constant in the code of transformers, not in the
+/// configuration.
 pub const VISION_RMS_EPS: f64 = 1e-6;
 
 /// The architecture of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The language model.
+    /// The text tower.
     pub text: TextConfig,
-    /// The image encoder.
+    /// The vision tower.
     pub vision: VisionConfig,
-    /// The tokens that stand for images.
+    /// The placeholder tokens of images.
     pub tokens: VisionTokens,
     /// Whether the output projection is the embedding matrix.
     pub tie_word_embeddings: bool,
-    /// Keys that mean nothing to the computation and are handed on by an export (`bos_token_id` and its kin).
+    /// Keys without effect on the computation that an export keeps, such as `bos_token_id`.
     pub carried: Map<String, Value>,
-    /// What loads but deserves a look, in whole sentences.
+    /// Warnings about values that load but are probably mistakes, in whole sentences.
     pub notes: Vec<String>,
 }
 
@@ -51,38 +53,39 @@ pub struct TextConfig {
     pub hidden_size: usize,
     /// Width inside the SwiGLU.
     pub intermediate_size: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads; each serves `num_attention_heads / num_key_value_heads` query heads.
+    /// Number of key and value heads; `num_attention_heads / num_key_value_heads` query heads share
+    /// one.
     pub num_key_value_heads: usize,
     /// Epsilon of every RMSNorm.
     pub rms_norm_eps: f64,
-    /// Base of the rotary positions.
+    /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// How many of a head's `head_dim / 2` frequencies follow time, height and width.
+    /// Numbers of a head's `head_dim / 2` frequencies that follow time, height and width.
     pub mrope_section: [usize; 3],
-    /// The longest sequence the model was made for.
+    /// Length of the longest sequence that the model is made for, in tokens.
     pub max_position_embeddings: usize,
-    /// Standard deviation of a fresh weight.
+    /// Standard deviation of an initial weight.
     pub initializer_range: f64,
 }
 
 /// The vision tower: pre-norm blocks with windowed attention, then the merger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisionConfig {
-    /// Blocks.
+    /// Number of blocks.
     pub depth: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width inside the SwiGLU.
     pub intermediate_size: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub num_heads: usize,
     /// Channels of an image.
     pub in_channels: usize,
-    /// Width of what the merger gives: the text tower's `hidden_size`.
+    /// Width of the merger's result: the text tower's `hidden_size`.
     pub out_hidden_size: usize,
     /// Pixels along a side of a patch.
     pub patch_size: usize,
@@ -90,20 +93,20 @@ pub struct VisionConfig {
     pub spatial_merge_size: usize,
     /// Frames of a patch.
     pub temporal_patch_size: usize,
-    /// Base of the rotary positions.
+    /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// Pixels along a side of an attention window.
     pub window_size: usize,
-    /// The blocks that attend over the whole image; the others attend within windows.
+    /// Indexes of the blocks that attend over the whole image; the others attend within windows.
     pub fullatt_block_indexes: Vec<usize>,
-    /// Only used for videos; handed on by an export.
+    /// Used for videos only; an export keeps it.
     pub tokens_per_second: usize,
 }
 
-/// The tokens that stand for images and videos.
+/// The placeholder tokens of images and videos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VisionTokens {
-    /// `<|image_pad|>`: one for each image token.
+    /// `<|image_pad|>`, one for each image token.
     pub image: u32,
     /// `<|video_pad|>`.
     pub video: u32,
@@ -113,18 +116,18 @@ pub struct VisionTokens {
     pub vision_end: u32,
 }
 
-/// Why a configuration cannot be used.
+/// A reason why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read, or is not a JSON object.
     #[error(transparent)]
     File(#[from] JsonFileError),
-    /// Keys are missing or wrong: all of them.
+    /// Keys are missing or wrong; lists all of them.
     #[error("{} cannot be used:{}", file.display(), indented_list(problems))]
     Keys {
         /// The file.
         file: PathBuf,
-        /// What is wrong, one entry a key.
+        /// The problems, one per key.
         problems: Vec<KeyProblem>,
     },
 }
@@ -140,7 +143,7 @@ impl Config {
         Self::from_keys(file, &read_object(file)?)
     }
 
-    /// Reads a configuration from its text; `file` is what errors name.
+    /// Reads a configuration from its text; errors name `file`.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         Self::from_keys(file, &parse_object(file, text)?)
     }
@@ -158,17 +161,18 @@ impl TextConfig {
         self.hidden_size / self.num_attention_heads
     }
 
-    /// Query heads that share a key and value head.
+    /// Number of query heads that share a key and value head.
     pub fn heads_per_kv(&self) -> usize {
         self.num_attention_heads / self.num_key_value_heads
     }
 
-    /// Width of all keys (or values) of a token.
+    /// Width of all keys, or all values, of a token.
     pub fn kv_dim(&self) -> usize {
         self.num_key_value_heads * self.head_dim()
     }
 
-    /// Multiply-adds that the linear maps take for one token: the measure of whether a model is worth several threads.
+    /// Number of multiply-adds in the linear maps for one token, which decides whether threads
+    /// share the work on a token.
     pub fn multiply_adds_per_token(&self) -> usize {
         let layer = self.hidden_size * (2 * self.hidden_size + 2 * self.kv_dim() + 3 * self.intermediate_size);
         self.num_hidden_layers * layer + self.vocab_size * self.hidden_size
@@ -181,17 +185,17 @@ impl VisionConfig {
         self.hidden_size / self.num_heads
     }
 
-    /// Numbers in a patch: channels, frames, height, width.
+    /// Number of values in a patch: channels x frames x height x width.
     pub fn patch_len(&self) -> usize {
         self.in_channels * self.temporal_patch_size * self.patch_size * self.patch_size
     }
 
-    /// Patches in an image token.
+    /// Number of patches in an image token.
     pub fn merge_unit(&self) -> usize {
         self.spatial_merge_size * self.spatial_merge_size
     }
 
-    /// Image tokens along a side of an attention window.
+    /// Number of image tokens along a side of an attention window.
     pub fn window_tokens(&self) -> usize {
         self.window_size / self.spatial_merge_size / self.patch_size
     }

@@ -1,22 +1,22 @@
-//! From the bytes of a stored tensor to numbers of the wanted type, in parallel and without a copy in between.
+//! Conversion between the bytes of a stored tensor and numbers of a wanted type.
 
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::safetensors_header::StoredType;
 
-/// Numbers that a thread converts at a time: small enough for its cache, large enough to be worth a task.
+/// Numbers that a thread converts at a time: few enough for its cache, enough to be worth a task.
 const CHUNK: usize = 1 << 16;
 
-/// A number type that stored numbers are converted to. Narrowing rounds to nearest, ties to even.
+/// A type that stored numbers are converted to. Narrowing rounds to nearest, ties to even.
 pub trait Number: Copy + Default + Send + Sync {
-    /// The stored format of the same numbers.
+    /// The dtype that stores this type.
     const STORED: StoredType;
-    /// From a number of 32 bits.
+    /// Converts from 32 bits.
     fn from_f32(x: f32) -> Self;
-    /// To a number of 32 bits, exactly.
+    /// Converts to 32 bits, exactly.
     fn to_f32(self) -> f32;
-    /// From its little-endian bytes, which are as many as [`StoredType::size`] says.
+    /// Reads [`StoredType::size`] little-endian bytes.
     fn from_bytes(bytes: &[u8]) -> Self;
     /// Appends its little-endian bytes.
     fn push_bytes(self, out: &mut Vec<u8>);
@@ -70,7 +70,7 @@ impl Number for f16 {
     }
 }
 
-/// The numbers in `bytes`, which hold numbers of type `stored`.
+/// Converts the elements in `bytes`, which are of dtype `stored`, in parallel.
 pub fn numbers<T: Number>(bytes: &[u8], stored: StoredType) -> Vec<T> {
     let mut out = vec![T::default(); bytes.len() / stored.size()];
     out.par_chunks_mut(CHUNK).zip(bytes.par_chunks(CHUNK * stored.size())).for_each(|(out, bytes)| match stored {
@@ -81,7 +81,7 @@ pub fn numbers<T: Number>(bytes: &[u8], stored: StoredType) -> Vec<T> {
     out
 }
 
-/// The bytes of `numbers` stored as `stored`.
+/// Returns the bytes of `numbers` in dtype `stored`, little endian.
 pub fn stored_bytes<T: Number>(numbers: &[T], stored: StoredType) -> Vec<u8> {
     let mut out = Vec::with_capacity(numbers.len() * stored.size());
     for &number in numbers {
@@ -97,7 +97,7 @@ pub fn stored_bytes<T: Number>(numbers: &[T], stored: StoredType) -> Vec<u8> {
 
 fn convert<S: Number, T: Number>(bytes: &[u8], out: &mut [T]) {
     for (number, bytes) in out.iter_mut().zip(bytes.chunks_exact(S::STORED.size())) {
-        // The same type keeps its bits, those of a NaN too.
+        // An equal type keeps its bits, including those of a NaN.
         *number =
             if S::STORED == T::STORED { T::from_bytes(bytes) } else { T::from_f32(S::from_bytes(bytes).to_f32()) };
     }

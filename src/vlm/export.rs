@@ -1,7 +1,9 @@
-//! Writes a checkpoint as a Hugging Face folder: `config.json` in the flat layout, safetensors under the published
-//! names, sharded with an index above a size, and the tokenizer's and processor's files as they were.
+//! Export of a checkpoint as a Hugging Face folder: `config.json` in the flat layout, safetensors
+//! under the published names, sharded with an index above a size, and copies of the tokenizer's and
+//! the processor's files.
 //!
-//! The folder appears whole or not at all (it is written beside and renamed), and the same model gives the same bytes.
+//! The folder appears complete or not at all: it is written under a temporary name beside the
+//! output path and renamed. Equal models give equal bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +22,7 @@ use super::safetensors_header::StoredType;
 use super::safetensors_writer::{PlannedTensor, write_safetensors};
 use super::tensor_source::TensorSource;
 
-/// The files beside the weights that a checkpoint consists of; those that exist are copied.
+/// Files of a checkpoint other than configuration and weights; those that exist are copied.
 pub const SIDE_FILES: [&str; 11] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -34,15 +36,15 @@ pub const SIDE_FILES: [&str; 11] = [
     "generation_config.json",
     "chat_template.json",
 ];
-/// The chat template has two possible names; this is the newer one.
+/// The newer of the two file names of the chat template.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
-/// How a checkpoint is written.
+/// Settings of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// The number format; none keeps each tensor's own.
+    /// Dtype of all tensors; none keeps the dtype of each.
     pub dtype: Option<StoredType>,
-    /// The most bytes of tensors that a file holds (one tensor may be larger).
+    /// Most bytes of tensors per file; a single larger tensor gets its own file.
     pub shard_bytes: u64,
 }
 
@@ -52,16 +54,17 @@ impl Default for ExportOptions {
     }
 }
 
-/// What was written.
+/// The files and the size of an exported checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExportSummary {
-    /// The files, sorted by name.
+    /// File names, sorted.
     pub files: Vec<String>,
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
 }
 
-/// Writes the checkpoint to the new folder `out`. The files beside the weights come from the folder `side_files`.
+/// Writes a checkpoint to the new folder `out`. The tokenizer's and processor's files are copied
+/// from the folder `side_files`.
 pub fn export(
     out: &Path,
     config: &Config,
@@ -89,7 +92,8 @@ pub fn export(
     Ok(ExportSummary { files, tensor_bytes })
 }
 
-/// Writes `config.json`, the weight files and, if there are several, their index. Gives the bytes of all tensors.
+/// Writes `config.json`, the weight files and, if there are several, their index. Returns the bytes
+/// of all tensors.
 fn write_weights(
     folder: &Path,
     config: &Config,
@@ -129,7 +133,7 @@ fn write_weights(
     Ok(total)
 }
 
-/// Splits the tensors, in order, into files of at most `limit` bytes (or of one tensor).
+/// Splits the tensors, in order, into files of at most `limit` bytes or of one tensor.
 fn split(tensors: Vec<PlannedTensor>, limit: u64) -> Vec<Vec<PlannedTensor>> {
     let mut shards: Vec<Vec<PlannedTensor>> = Vec::new();
     let mut filled = 0;
@@ -152,7 +156,7 @@ fn split(tensors: Vec<PlannedTensor>, limit: u64) -> Vec<Vec<PlannedTensor>> {
 fn copy_side_files(from: &Path, to: &Path) -> Result<(), ExportError> {
     for name in SIDE_FILES.into_iter().chain([CHAT_TEMPLATE]) {
         match fs::read(from.join(name)) {
-            // Written anew: the copy has ordinary permissions, whatever the original has.
+            // Not `fs::copy`: the copy gets ordinary permissions, whatever the original has.
             Ok(bytes) => write_bytes(&to.join(name), &bytes)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(ExportError::File { file: from.join(name), source }),
@@ -174,7 +178,8 @@ fn write_bytes(file: &Path, bytes: &[u8]) -> Result<(), ExportError> {
     write().map_err(|source| ExportError::File { file: file.to_owned(), source })
 }
 
-/// Creates a hidden folder beside `out`, to be filled and then published as `out`; it is removed unless it is published.
+/// Creates a hidden folder beside `out`, to be filled and then published as `out`; it is removed
+/// unless it is published.
 pub(crate) fn temp_dir_beside(out: &Path) -> Result<TempDir, ExportError> {
     let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let at = |source| ExportError::File { file: parent.to_owned(), source };

@@ -5,27 +5,27 @@ use std::path::PathBuf;
 
 use super::weights_error::WeightsError;
 
-/// Why a checkpoint cannot be written.
+/// A reason why a checkpoint cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// There is something at the place already.
-    #[error("{} exists already: name a folder that does not", .0.display())]
+    /// The output path already exists.
+    #[error("{} exists already; choose a folder that does not exist", .0.display())]
     Exists(PathBuf),
-    /// The system refuses.
+    /// Writing failed.
     #[error("cannot write the checkpoint: {0}")]
     Io(#[source] io::Error),
-    /// The same, with the file.
+    /// Writing a file failed.
     #[error("cannot write {}: {source}", file.display())]
     File {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A tensor that is to be written is not as it must be.
+    /// A tensor to be written is missing or does not have the form that it must have.
     #[error("tensor {0} {1}")]
     Tensor(String, String),
-    /// The weights that are to be copied cannot be read.
+    /// The weights to be copied cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }

@@ -1,10 +1,10 @@
-//! The patches of an image: their grid, their positions, and the order in which windows take them.
+//! The grid of an image's patches: their positions, and their order in attention windows.
 
-/// Patches of an image: frames, rows, columns; rows and columns are multiples of the merge size.
+/// Numbers of an image's patches along each axis; rows and columns are multiples of the merge size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(into = "[usize; 3]")]
 pub struct Grid {
-    /// Temporal patches; 1 for an image.
+    /// Patches along time; 1 for an image.
     pub frames: usize,
     /// Rows of patches.
     pub rows: usize,
@@ -24,17 +24,18 @@ impl Grid {
         Self { frames: 1, rows, columns }
     }
 
-    /// Patches.
+    /// Number of patches.
     pub fn patches(self) -> usize {
         self.frames * self.rows * self.columns
     }
 
-    /// Image tokens, each of `merge * merge` patches.
+    /// Number of image tokens, each of `merge * merge` patches.
     pub fn tokens(self, merge: usize) -> usize {
         self.patches() / (merge * merge)
     }
 
-    /// Row and column of each patch, in the order in which patches come: frame, then blocks of `merge * merge`.
+    /// Returns row and column of each patch, in the order of the patches: by frame, then by blocks
+    /// of `merge * merge`.
     pub fn patch_positions(self, merge: usize) -> Vec<(u32, u32)> {
         let mut positions = Vec::with_capacity(self.patches());
         for _ in 0..self.frames {
@@ -47,10 +48,12 @@ impl Grid {
         positions
     }
 
-    /// The order in which windows of `side * side` image tokens take the image's tokens, and how many each takes.
+    /// Returns the image's tokens in the order of windows of `side * side` tokens, and the number
+    /// of tokens of each window.
     ///
-    /// Windows run row by row; those at the right and lower edge are smaller. transformers pads an axis that the
-    /// window divides by one whole extra window, whose tokens are none: leaving it out gives the same order.
+    /// Windows follow one another row by row; those at the right and lower edge are smaller.
+    /// transformers pads an axis that the window divides by one extra window without tokens:
+    /// leaving it out gives the same order.
     pub fn windows(self, merge: usize, side: usize) -> (Vec<u32>, Vec<usize>) {
         let (rows, columns) = (self.rows / merge, self.columns / merge);
         let mut order = Vec::with_capacity(self.frames * rows * columns);

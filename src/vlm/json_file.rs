@@ -1,4 +1,4 @@
-//! Reads the JSON files of a checkpoint: small, and an object each.
+//! A reader of the small JSON files of a checkpoint, each of which is an object.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -8,26 +8,26 @@ use serde_json::{Map, Value};
 
 use super::json_section::abbreviated;
 
-/// Such a file has a few kilobytes (an index of shards up to some hundred); a larger one than this is another thing.
+/// Size limit in bytes. These files have a few kilobytes, an index of shards up to some hundred.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Why a JSON file of a checkpoint cannot be read.
+/// A reason why a JSON file of a checkpoint cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonFileError {
-    /// The system does not give it.
+    /// Reading failed.
     #[error("cannot read {}: {source}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is far too large to be what its name says.
+    /// The file is far too large for a file of this name.
     #[error("{} has {bytes} bytes: far too many for this file", file.display())]
     TooLarge {
         /// The file.
         file: PathBuf,
-        /// Its size.
+        /// Size in bytes.
         bytes: u64,
     },
     /// The file is not JSON, or not an object.
@@ -35,7 +35,7 @@ pub enum JsonFileError {
     NotAnObject {
         /// The file.
         file: PathBuf,
-        /// What is wrong, with line and column.
+        /// The problem, with line and column.
         reason: String,
     },
 }
@@ -47,12 +47,12 @@ impl JsonFileError {
     }
 }
 
-/// The object in a JSON file.
+/// Reads the object in a JSON file.
 pub(crate) fn read_object(file: &Path) -> Result<Map<String, Value>, JsonFileError> {
     parse_object(file, &read_text(file)?)
 }
 
-/// The object in the text of a JSON file; `file` is what errors name.
+/// Parses the object in the text of a JSON file; errors name `file`.
 pub(crate) fn parse_object(file: &Path, text: &str) -> Result<Map<String, Value>, JsonFileError> {
     let not_an_object = |reason| JsonFileError::NotAnObject { file: file.to_owned(), reason };
     match serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| not_an_object(e.to_string()))? {

@@ -1,17 +1,18 @@
-//! Reads keys out of a JSON object and collects everything that is wrong with them, so that a person mends a file once.
+//! Typed access to the keys of a JSON object that collects all problems, so that a user can fix all
+//! of them at once.
 
 use serde_json::{Map, Value};
 
-/// What is wrong with a key of a JSON file.
+/// A problem of a key of a JSON file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyProblem {
-    /// The key with the objects around it, as in `vision_config.depth`.
+    /// The key with the objects that contain it, such as `vision_config.depth`.
     pub key: String,
-    /// What is wrong and what would be right.
+    /// The problem, and what is expected.
     pub problem: String,
 }
 
-/// An object of a JSON file and where in the file it lies.
+/// An object of a JSON file, and its path in the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Section<'a> {
     path: &'a str,
@@ -22,32 +23,32 @@ pub(crate) struct Section<'a> {
 pub(crate) type Problems = Vec<KeyProblem>;
 
 impl<'a> Section<'a> {
-    /// The object `keys` that lies at `path` (empty for the file itself).
+    /// The object `keys` at `path`, which is empty for the file's top level.
     pub(crate) fn new(path: &'a str, keys: &'a Map<String, Value>) -> Self {
         Self { path, keys }
     }
 
-    /// The name of a key with the objects around it.
+    /// Returns the name of a key with the objects that contain it.
     pub(crate) fn name(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Notes that something is wrong with a key.
+    /// Adds a problem of a key.
     pub(crate) fn report(&self, problems: &mut Problems, key: &str, problem: impl Into<String>) {
         problems.push(KeyProblem { key: self.name(key), problem: problem.into() });
     }
 
-    /// The value of a key; `null` counts as absent, as transformers reads it.
+    /// Returns the value of a key; `null` counts as absent, as in transformers.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.keys.get(key).filter(|value| !value.is_null())
     }
 
-    /// The first of these keys that is there.
+    /// Returns the first of these keys that is present.
     pub(crate) fn first_of(&self, keys: &[&'a str]) -> Option<(&'a str, &'a Value)> {
         keys.iter().find_map(|&key| Some((key, self.get(key)?)))
     }
 
-    /// An object inside this one.
+    /// Returns an object inside this one.
     pub(crate) fn object(&self, problems: &mut Problems, key: &str) -> Option<&'a Map<String, Value>> {
         let value = self.get(key)?;
         if value.as_object().is_none() {
@@ -56,7 +57,8 @@ impl<'a> Section<'a> {
         value.as_object()
     }
 
-    /// A whole number within `1..=limit` that must be there. Gives 1 where it is not, so that reading goes on.
+    /// Returns a required whole number within `1..=limit`; 1 where it is missing or wrong, so that
+    /// reading can continue.
     pub(crate) fn size(&self, problems: &mut Problems, key: &str, limit: usize) -> usize {
         match self.get(key) {
             None => {
@@ -67,7 +69,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A whole number within `1..=limit`, or `default` if it is not there.
+    /// Returns a whole number within `1..=limit`, or `default` if it is absent.
     pub(crate) fn size_or(&self, problems: &mut Problems, key: &str, limit: usize, default: usize) -> usize {
         let Some(value) = self.get(key) else { return default };
         match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
@@ -83,7 +85,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A number above 0, or `default` if it is not there.
+    /// Returns a number above 0, or `default` if it is absent.
     pub(crate) fn positive(&self, problems: &mut Problems, key: &str, default: f64) -> f64 {
         let Some(value) = self.get(key) else { return default };
         match value.as_f64() {
@@ -95,7 +97,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// `true` or `false`, if it is there.
+    /// Returns a boolean, if it is present.
     pub(crate) fn flag(&self, problems: &mut Problems, key: &str) -> Option<bool> {
         let value = self.get(key)?;
         if !value.is_boolean() {
@@ -104,16 +106,16 @@ impl<'a> Section<'a> {
         value.as_bool()
     }
 
-    /// A text, if it is there.
+    /// Returns a string, if it is present.
     pub(crate) fn text(&self, problems: &mut Problems, key: &str) -> Option<&'a str> {
         let value = self.get(key)?;
         if !value.is_string() {
-            self.report(problems, key, format!("must be a text, is {}", abbreviated(value)));
+            self.report(problems, key, format!("must be a string, is {}", abbreviated(value)));
         }
         value.as_str()
     }
 
-    /// A token id, or `default` if it is not there.
+    /// Returns a token id, or `default` if it is absent.
     pub(crate) fn token(&self, problems: &mut Problems, key: &str, default: u32) -> u32 {
         let Some(value) = self.get(key) else { return default };
         let id = value.as_u64().and_then(|n| u32::try_from(n).ok());
@@ -123,7 +125,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A list of whole numbers up to `limit`, if it is there.
+    /// Returns a list of whole numbers up to `limit`, if it is present.
     pub(crate) fn numbers(&self, problems: &mut Problems, key: &str, limit: usize) -> Option<Vec<usize>> {
         let value = self.get(key)?;
         let number = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= limit);
@@ -136,7 +138,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// A value as it stands in a message: short, however long it is.
+/// Returns a value for a message, cut where it is long.
 pub(crate) fn abbreviated(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
@@ -145,7 +147,7 @@ pub(crate) fn abbreviated(value: &Value) -> String {
     }
 }
 
-/// The problems as an indented list, the first `MAX_ENTRIES` of them.
+/// Returns the problems as an indented list of at most `MAX_ENTRIES`.
 pub(crate) fn indented_list(problems: &[impl std::fmt::Display]) -> String {
     const MAX_ENTRIES: usize = 20;
     let mut text = String::new();

@@ -1,4 +1,9 @@
-//! Qwen2.5-VL and MiMo-VL, as Hugging Face transformers computes them: configuration, weights, tokens and towers.
+//! The vision-language model: Qwen2.5-VL and MiMo-VL, as Hugging Face transformers computes them.
+//!
+//! A checkpoint folder holds a configuration ([`config`]), weights ([`weights`]), a tokenizer
+//! ([`tokenizer`]) and the settings of an image processor ([`image_processor`]). [`vision`] turns
+//! an image's patches into image tokens, [`text`] turns text tokens and image tokens into logits,
+//! and [`model`] joins the two.
 
 pub mod checkpoint;
 mod checkpoint_files;

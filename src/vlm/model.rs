@@ -1,4 +1,5 @@
-//! The whole model: both towers, and prompts in which image tokens stand for images.
+//! The whole model: both towers, and prompts in which the vision tower's image tokens replace
+//! placeholders.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -10,19 +11,19 @@ use super::rope::{PlaceholderError, Positions, mrope_positions};
 use super::text::{TextTower, attention_heads};
 use super::vision::VisionTower;
 
-/// Qwen2.5-VL.
+/// A Qwen2.5-VL model.
 #[derive(Debug)]
 pub struct Model {
-    /// What the model is.
+    /// The configuration.
     pub config: Config,
-    /// Images to image tokens.
+    /// The vision tower: images to image tokens (`visual.*`).
     pub visual: VisionTower,
-    /// Tokens to logits.
+    /// The text tower: tokens to logits (`model.*`, `lm_head`).
     pub text: TextTower,
 }
 
 impl Model {
-    /// Builds both towers from named tensors, all of one type on one device.
+    /// Builds both towers from named tensors, all of one dtype on one device.
     pub fn new(config: Config, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let visual = VisionTower::new(&config.vision, source, purpose)?;
         let text = TextTower::new(&config.text, config.tie_word_embeddings, source, purpose)?;
@@ -34,7 +35,7 @@ impl Model {
         self.text.device()
     }
 
-    /// The type that it computes in.
+    /// The dtype that the model computes in.
     pub fn dtype(&self) -> DType {
         self.text.dtype()
     }
@@ -44,23 +45,25 @@ impl Model {
         self.text.ops()
     }
 
-    /// Whether our CPU kernels compute the model: a sequence then has the same bits whatever is computed beside it.
+    /// Whether our CPU kernels compute the model: a sequence then has the same bits whatever is
+    /// computed beside it.
     pub fn uses_cpu_kernels(&self) -> bool {
         self.ops().uses_cpu_kernels(self.device(), self.dtype())
     }
 
-    /// The positions of a prompt with these images.
+    /// Returns the positions of a prompt with these images.
     pub fn positions(&self, ids: &[u32], images: &[Grid]) -> std::result::Result<Positions, PlaceholderError> {
         mrope_positions(ids, self.config.tokens.image, images, self.config.vision.spatial_merge_size)
     }
 
-    /// The tokens of a prompt, `[tokens, hidden]`, image tokens replaced by `features` `[image tokens, hidden]`.
+    /// Embeds the tokens of a prompt, `[tokens, hidden]`; rows of `features` `[image tokens,
+    /// hidden]` replace image tokens.
     pub fn embed(&self, ids: &[u32], features: Option<&Tensor>) -> Result<Tensor> {
         let image = self.config.tokens.image;
         let placeholders = ids.iter().filter(|id| **id == image).count();
         let given = features.map_or(Ok(0), |f| f.dim(0))?;
         if placeholders != given {
-            bail!("{placeholders} image tokens in the prompt for {given} tokens of images");
+            bail!("the prompt has {placeholders} image tokens, but its images have {given}");
         }
         let text = self.text.embed(ids)?;
         let Some(features) = features else { return Ok(text) };
@@ -80,7 +83,7 @@ impl Model {
         Tensor::cat(&parts, 0)
     }
 
-    /// One cache a layer with room for `blocks` blocks of tokens.
+    /// Allocates one cache of `blocks` blocks of tokens for each layer.
     pub fn caches(&self, blocks: usize) -> Result<Vec<LayerCache>> {
         let heads = attention_heads(&self.config.text);
         (0..self.config.text.num_hidden_layers)
@@ -88,19 +91,21 @@ impl Model {
             .collect()
     }
 
-    /// Embedded tokens of whole sequences to the last layer's `[tokens, hidden]`.
+    /// Runs the layers on the embedded tokens `[tokens, hidden]` of whole sequences; returns the
+    /// last layer's `[tokens, hidden]`.
     pub fn forward(&self, x: Tensor, positions: &[[u32; 3]], lengths: Vec<usize>) -> Result<Tensor> {
         let context = self.text.context(positions, lengths)?;
         self.text.forward(x, &context)
     }
 
-    /// Embedded tokens that go on cached sequences to the last layer's `[tokens, hidden]`.
+    /// Runs the layers on the embedded tokens `[tokens, hidden]` that continue cached sequences;
+    /// returns the last layer's `[tokens, hidden]`.
     pub fn step(&self, x: Tensor, positions: &[[u32; 3]], caches: &mut [LayerCache], step: &Step) -> Result<Tensor> {
         let context = self.text.context(positions, Vec::new())?;
         self.text.forward_cached(x, &context, caches, step)
     }
 
-    /// The last layer's `[tokens, hidden]` to logits `[tokens, vocabulary]`.
+    /// Returns the logits `[tokens, vocabulary]` of the last layer's `[tokens, hidden]`.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         self.text.head().forward(x)
     }

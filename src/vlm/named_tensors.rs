@@ -1,4 +1,5 @@
-//! Where layers find their tensors: by the names that these have in a checkpoint.
+//! Sources of tensors by the names that a checkpoint gives them; layers are built from such
+//! sources.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use super::weights::Weights;
 
 /// A source of named tensors: a checkpoint, or the variables of a training step.
 pub trait NamedTensors {
-    /// The tensor of this name, such as `model.layers.0.mlp.up_proj.weight`.
+    /// Returns the tensor of this name, such as `model.layers.0.mlp.up_proj.weight`.
     fn tensor(&self, name: &str) -> Result<Tensor>;
 
     /// The implementation of the ops that layers built from these tensors compute by.
@@ -29,16 +30,16 @@ impl NamedTensors for HashMap<String, Tensor> {
     }
 }
 
-/// What a layer is built for.
+/// The use that a layer is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Forward only: weights are laid out for the kernels and get no gradient.
+    /// Forward passes only: weights may be packed for the CPU kernels and get no gradient.
     Sampling,
-    /// Gradients reach the tensors that the layer was built from.
+    /// Forward and backward passes: gradients reach the tensors that the layer is built from.
     Training,
 }
 
-/// Names under a common beginning.
+/// The tensors of a source whose names have a common prefix.
 #[derive(Clone, Copy)]
 pub(crate) struct Scope<'a> {
     source: &'a dyn NamedTensors,
@@ -51,7 +52,7 @@ impl<'a> Scope<'a> {
         Self { source, prefix, purpose }
     }
 
-    /// The tensor `prefix.name`.
+    /// Returns the tensor `prefix.name`.
     pub(crate) fn get(&self, name: &str) -> Result<Tensor> {
         let tensor = self.source.tensor(&format!("{}.{name}", self.prefix))?;
         Ok(match self.purpose {
@@ -65,14 +66,14 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The tensors of a checkpoint, converted and placed as they are asked for.
+/// The tensors of a checkpoint, each converted and moved to the device when it is requested.
 #[derive(Debug)]
 pub struct CheckpointTensors<'a> {
     /// The checkpoint.
     pub weights: &'a Weights,
-    /// The type to convert to.
+    /// The dtype to convert to.
     pub dtype: DType,
-    /// Where to place them.
+    /// The device to move to.
     pub device: &'a Device,
     /// The implementation of the ops that compute with them.
     pub ops: Ops,

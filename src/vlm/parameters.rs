@@ -1,60 +1,62 @@
-//! The tensors that an architecture consists of: names, shapes and the part that each belongs to.
+//! The tensors of the architecture: their names, their shapes, and the part of the model that each
+//! belongs to.
 //!
-//! The names are those of the published files (`visual.*`, `model.layers.*`, `lm_head.weight`). transformers also
-//! writes `model.visual.*` and `model.language_model.*`; [`canonical_name`] maps those here.
+//! The names are those of the published files (`visual.*`, `model.layers.*`, `lm_head.weight`).
+//! transformers also writes `model.visual.*` and `model.language_model.*`; [`canonical_name`] maps
+//! those to the published names.
 
 use super::config::{Config, TextConfig, VisionConfig};
 
-/// The embedding matrix, which is the head's too where embeddings are tied.
+/// Name of the embedding matrix, which is also the output projection where embeddings are tied.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The output projection of a model whose embeddings are not tied.
+/// Name of the output projection of a model whose embeddings are not tied.
 pub const HEAD: &str = "lm_head.weight";
 
-/// The part of the model that a tensor belongs to.
+/// A part of the model that tensors belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ModelPart {
-    /// The linear map from pixels to the vision tower.
+    /// The linear map from pixels to the vision tower (`visual.patch_embed`).
     PatchEmbedding,
-    /// A block of the vision tower.
+    /// A block of the vision tower (`visual.blocks.{i}`).
     VisionBlock(usize),
-    /// From the vision tower to the text tower.
+    /// The map from the vision tower to the text tower (`visual.merger`).
     Merger,
-    /// The embedding matrix.
+    /// The embedding matrix (`model.embed_tokens`).
     Embedding,
-    /// A block of the text tower.
+    /// A block of the text tower (`model.layers.{i}`).
     TextLayer(usize),
-    /// The norm before the head.
+    /// The norm before the output projection (`model.norm`).
     FinalNorm,
-    /// The output projection, where it is not the embedding matrix.
+    /// The output projection, where it is not the embedding matrix (`lm_head`).
     Head,
 }
 
 /// A tensor of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// Its name.
+    /// Name, as in the published files.
     pub name: String,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// What it belongs to.
+    /// The part of the model that it belongs to.
     pub part: ModelPart,
 }
 
 impl Parameter {
-    /// Numbers in the tensor.
+    /// Number of elements.
     pub fn len(&self) -> u64 {
         self.shape.iter().map(|&side| side as u64).product()
     }
 
-    /// Whether the tensor has no numbers, which no tensor of a valid configuration does.
+    /// Whether the tensor has no elements; no tensor of a valid configuration is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Every tensor of the model in the order in which a forward pass needs them.
+/// Returns every tensor of the model, in the order in which a forward pass needs them.
 pub fn parameters(config: &Config) -> Vec<Parameter> {
-    let mut list = List::default();
+    let mut list = ParameterList::default();
     list.vision(&config.vision);
     list.text(&config.text);
     if !config.tie_word_embeddings {
@@ -63,7 +65,7 @@ pub fn parameters(config: &Config) -> Vec<Parameter> {
     list.0
 }
 
-/// The name of this module for a tensor's name in a file.
+/// Returns the published name of a tensor, given its name in a file.
 pub fn canonical_name(name: &str) -> String {
     if let Some(rest) = name.strip_prefix("model.visual.") {
         format!("visual.{rest}")
@@ -74,20 +76,21 @@ pub fn canonical_name(name: &str) -> String {
     }
 }
 
-/// Whether a tensor is one that old exports carry and that is computed, not loaded.
+/// Whether a tensor of this name is computed, not loaded: old exports contain the rotary
+/// frequencies.
 pub(crate) fn is_computed(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".rotary_pos_emb.inv_freq")
 }
 
 #[derive(Default)]
-struct List(Vec<Parameter>);
+struct ParameterList(Vec<Parameter>);
 
-impl List {
+impl ParameterList {
     fn add(&mut self, part: ModelPart, name: &str, shape: &[usize]) {
         self.0.push(Parameter { name: name.to_owned(), shape: shape.to_vec(), part });
     }
 
-    /// A linear map [out, in] and, where it has one, its bias [out].
+    /// Adds a linear map `[out, in]` and, where it has one, its bias `[out]`.
     fn linear(&mut self, part: ModelPart, name: &str, (out, input): (usize, usize), bias: bool) {
         self.add(part, &format!("{name}.weight"), &[out, input]);
         if bias {

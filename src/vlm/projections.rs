@@ -1,4 +1,4 @@
-//! Several linear maps of the same input.
+//! Several linear maps of the same input, such as `q_proj`, `k_proj` and `v_proj`.
 
 use candle_core::{Result, Tensor};
 
@@ -13,7 +13,7 @@ pub(super) enum Projections {
 }
 
 impl Projections {
-    /// Of the tensors `{name}.weight`, and `{name}.bias` where they have one.
+    /// Builds the maps from the tensors `{name}.weight`, and `{name}.bias` where they have one.
     pub(super) fn new(scope: Scope<'_>, names: &[&str], bias: bool) -> Result<Self> {
         let weights = names.iter().map(|n| scope.get(&format!("{n}.weight"))).collect::<Result<Vec<_>>>()?;
         let biases = match bias {
@@ -32,10 +32,12 @@ impl Projections {
         })
     }
 
-    /// One map, `name`, whose result is cut into `parts` of equal width.
+    /// Builds `parts` maps from the one map `name`, whose result consists of that many parts of
+    /// equal width.
     ///
-    /// For training it is the weight that is cut: the gradient of a piece of a result is as large as the result.
-    pub(super) fn cut(scope: Scope<'_>, name: &str, parts: usize) -> Result<Self> {
+    /// For training the weight is split: the gradient of a part of a result would be as large as
+    /// the whole result.
+    pub(super) fn split(scope: Scope<'_>, name: &str, parts: usize) -> Result<Self> {
         let (weight, bias) = (scope.get(&format!("{name}.weight"))?, scope.get(&format!("{name}.bias"))?);
         let width = weight.dim(0)? / parts;
         Ok(match scope.purpose {
@@ -50,7 +52,8 @@ impl Projections {
         })
     }
 
-    /// `[tokens, in]` to the maps' results; rows may lie apart.
+    /// Computes the results of the maps, `[tokens, out]` each, from `[tokens, in]`. There may be
+    /// gaps between their rows.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
         match self {
             Self::Apart(maps) => maps.iter().map(|map| map.forward(x)).collect(),

@@ -1,14 +1,16 @@
 //! Prompts from template files.
 //!
-//! A template is a text with variables `{{name}}`; `\{{` is a literal `{{`. Its own special tokens (`<|im_start|>`) are
-//! special. What is put into a variable is plain text, whatever it contains (see [`super::tokenizer`]), or an image,
-//! which becomes `<|vision_start|>`, one `<|image_pad|>` for each image token, and `<|vision_end|>`.
+//! A template is a text with variables `{{name}}`; `\{{` is a literal `{{`. Special tokens of the
+//! template itself, such as `<|im_start|>`, are special. The value of a variable is plain text,
+//! whatever it contains (see [`super::tokenizer`]), or an image, which becomes `<|vision_start|>`,
+//! one `<|image_pad|>` for each image token, and `<|vision_end|>`.
 
 use std::path::{Path, PathBuf};
 
-/// The chat format of this family, the outermost template of every prompt: `system`, `image` and `question`.
+/// The chat format of this model family, the outermost template of every prompt, with `system`,
+/// `image` and `question`.
 const CHAT: &str = include_str!("../../pipelines/prompts/chat.txt");
-/// Where [`CHAT`] lies in the source tree, for messages.
+/// Path of [`CHAT`] in the source tree, for messages.
 const CHAT_FILE: &str = "pipelines/prompts/chat.txt";
 /// The variables of [`CHAT`].
 const CHAT_VARIABLES: [&str; 3] = ["system", "image", "question"];
@@ -27,35 +29,35 @@ enum Segment {
     Variable { name: String, line: usize },
 }
 
-/// What is put into a variable.
+/// The value of a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fill<'a> {
-    /// Text, in which nothing is special.
+    /// Text without special tokens.
     Text(&'a str),
-    /// An image of so many image tokens.
+    /// An image of this many image tokens.
     Image(usize),
     /// Nothing.
     Empty,
 }
 
-/// A filled template: what a model is asked.
+/// A filled template: the input of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Prompt {
     pieces: Vec<Piece>,
 }
 
-/// A part of a prompt.
+/// A piece of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// Text, in which nothing is special. Between two other pieces there is at most one.
+    /// Text without special tokens. No two pieces of text are adjacent.
     Text(String),
     /// A special token.
     Special(String),
-    /// An image of so many image tokens, with the tokens around it.
+    /// An image of this many image tokens, including the tokens before and after it.
     Image(usize),
 }
 
-/// Why a template cannot be used.
+/// A reason why a template cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
     /// The file cannot be read.
@@ -63,10 +65,10 @@ pub enum PromptError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A variable that nothing fills.
+    /// The template has an unknown variable.
     #[error("{}:{line}: there is no variable {{{{{name}}}}}; {known}", file.display())]
     Unknown {
         /// The file.
@@ -75,10 +77,10 @@ pub enum PromptError {
         line: usize,
         /// The variable's name.
         name: String,
-        /// The ones there are, in a sentence.
+        /// The known variables, in a sentence.
         known: String,
     },
-    /// `{{` without a name and `}}`.
+    /// `{{` is not followed by a name and `}}`.
     #[error("{}:{line}: {{{{ is not followed by a name and }}}}; write \\{{{{ for the characters themselves", file.display())]
     Malformed {
         /// The file.
@@ -86,8 +88,8 @@ pub enum PromptError {
         /// The line, from 1.
         line: usize,
     },
-    /// An image where only text can be.
-    #[error("{}:{line}: {{{{{name}}}}} is an image, but this template makes a text", file.display())]
+    /// The value of a variable is an image where only text is allowed.
+    #[error("{}:{line}: {{{{{name}}}}} is an image, but this template produces text", file.display())]
     ImageInText {
         /// The file.
         file: PathBuf,
@@ -106,13 +108,13 @@ impl Template {
         Self::parse(file, &text, known)
     }
 
-    /// Parses a template that may use the variables `known`; `file` is what errors name.
+    /// Parses a template that may use the variables `known`; errors name `file`.
     pub fn parse(file: &Path, text: &str, known: &[&str]) -> Result<Self, PromptError> {
         let mut segments = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
         while let Some(mut at) = rest.find("{{") {
-            // Of three braces the last two open the variable: `\boxed{{{answer}}}`.
+            // The last two of three braces open the variable: `\boxed{{{answer}}}`.
             at += rest[at + 2..].chars().take_while(|&c| c == '{').count();
             let before = &rest[..at];
             if let Some(before) = before.strip_suffix('\\') {
@@ -137,7 +139,8 @@ impl Template {
         Ok(Self { file: file.to_owned(), segments })
     }
 
-    /// The chat format: `{{system}}`, `{{image}}` and `{{question}}`, up to where the answer begins.
+    /// Returns the chat format with `{{system}}`, `{{image}}` and `{{question}}`, which ends where
+    /// the answer begins.
     pub fn chat() -> Self {
         Self::parse(Path::new(CHAT_FILE), CHAT, &CHAT_VARIABLES).expect("the template is compiled in and tested")
     }
@@ -150,7 +153,7 @@ impl Template {
         })
     }
 
-    /// Fills the variables into a prompt.
+    /// Fills the variables and returns a prompt.
     pub fn prompt(&self, fills: &[(&str, Fill<'_>)]) -> Result<Prompt, PromptError> {
         let mut prompt = Prompt::default();
         for segment in &self.segments {
@@ -167,7 +170,8 @@ impl Template {
         Ok(prompt)
     }
 
-    /// Fills the variables into a text, such as a question that then goes into the chat format. Nothing in it is special.
+    /// Fills the variables and returns text without special tokens, such as a question for the chat
+    /// format.
     pub fn text(&self, fills: &[(&str, Fill<'_>)]) -> Result<String, PromptError> {
         let mut out = String::new();
         for segment in &self.segments {
@@ -193,7 +197,8 @@ impl Template {
 }
 
 impl Prompt {
-    /// The chat format filled: a system text, an image of so many tokens or none, and what is asked about it.
+    /// Returns a prompt in the chat format: a system text, an image of this many tokens or none,
+    /// and a question.
     pub fn chat(system: &str, image_tokens: Option<usize>, question: &str) -> Self {
         let image = image_tokens.map_or(Fill::Empty, Fill::Image);
         Template::chat()
@@ -201,12 +206,13 @@ impl Prompt {
             .expect("every variable of the chat format is filled")
     }
 
-    /// The parts, in order.
+    /// The pieces, in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
-    /// Text that meets is one piece: tokens may span what a template and a person wrote.
+    /// Appends text to the last piece if that is text: a token may span text of the template and of
+    /// a variable.
     fn push_text(&mut self, text: &str) {
         match self.pieces.last_mut() {
             Some(Piece::Text(last)) => last.push_str(text),
@@ -216,7 +222,7 @@ impl Prompt {
     }
 }
 
-/// The name after `{{` and what follows the `}}`.
+/// Splits the text after `{{` into the variable's name and the text after `}}`.
 fn variable(text: &str) -> Option<(&str, &str)> {
     let (name, after) = text.split_once("}}")?;
     let name = name.trim();
@@ -224,7 +230,7 @@ fn variable(text: &str) -> Option<(&str, &str)> {
     plain.then_some((name, after))
 }
 
-/// Splits a literal at its special tokens: `<|`, letters and underscores, `|>`.
+/// Splits a literal at its special tokens: `<|`, letters, digits and underscores, `|>`.
 fn push_literal(literal: &str, segments: &mut Vec<Segment>) {
     let mut plain = 0;
     let mut at = 0;

@@ -1,7 +1,8 @@
-//! Rotary positions: which position a token has, and which angles a position has.
+//! Rotary position embedding: the positions of tokens, and the angles of positions.
 //!
-//! A text token has one position. An image token has three (time, row, column), and the head's frequencies are
-//! shared out among them (mrope, Qwen2-VL, arXiv 2409.12191, section 2.1).
+//! A text token has one position. An image token has three (time, row, column), each of which
+//! determines the angles of some of a head's frequencies (mrope, Qwen2-VL, arXiv 2409.12191,
+//! section 2.1).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +12,7 @@ use super::grid::Grid;
 use super::ops::wide;
 use crate::device::upload;
 
-/// Positions in time, row and column of the tokens of a sequence.
+/// The positions of a sequence's tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Positions {
     /// `[time, row, column]` of each token.
@@ -30,22 +31,24 @@ impl Positions {
     }
 }
 
-/// The placeholders in a prompt do not stand for its images.
+/// A mismatch between the image tokens of a prompt and its images.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the prompt has {placeholders} image tokens, but its {images} images stand for {expected}")]
+#[error("the prompt has {placeholders} image tokens, but its {images} images need {expected}")]
 pub struct PlaceholderError {
     /// Image tokens in the prompt.
     pub placeholders: usize,
-    /// Images that came with it.
+    /// Images of the prompt.
     pub images: usize,
     /// Image tokens that these images need.
     pub expected: usize,
 }
 
-/// The positions of a prompt whose `image_token`s stand for `images`, in order.
+/// Returns the positions of a prompt whose `image_token`s stand for `images`, in order.
 ///
-/// Text: the three agree and count on. Image: (time, row, column) of the image token, plus the next position; after
-/// it, text goes on at the largest position used + 1 (transformers' `get_rope_index`; a still image's time is 0).
+/// The three positions of a text token are equal: one more than those of the text token before it.
+/// The positions of an image token are its (time, row, column) in the image plus the next text
+/// position. The text after an image continues at the largest position used + 1 (transformers'
+/// `get_rope_index`; the time of a still image is 0).
 pub fn mrope_positions(
     ids: &[u32],
     image_token: u32,
@@ -93,7 +96,7 @@ fn push_image(positions: &mut Positions, grid: Grid, merge: usize) {
     positions.next = start + rows.max(columns) as u32;
 }
 
-/// `1 / base^(2i / dim)` for i below `dim / 2`, rounded where transformers rounds.
+/// Returns `1 / base^(2i / dim)` for i below `dim / 2`, rounded where transformers rounds.
 pub fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
     (0..dim)
         .step_by(2)
@@ -104,14 +107,14 @@ pub fn inverse_frequencies(base: f64, dim: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Cosines and sines of `position * frequency`, computed once a position.
+/// Cosines and sines of `position * frequency`, computed once per position.
 #[derive(Debug)]
 pub struct Angles {
     frequencies: Vec<f32>,
     table: Mutex<Arc<Table>>,
 }
 
-/// `[positions, frequencies]`.
+/// The cosines and sines computed so far, `[positions, frequencies]`.
 #[derive(Debug, Default)]
 struct Table {
     positions: usize,
@@ -125,7 +128,7 @@ impl Angles {
         Self { frequencies, table: Mutex::default() }
     }
 
-    /// The table for at least this many positions.
+    /// Returns a table of at least this many positions.
     fn table(&self, positions: usize) -> Arc<Table> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if table.positions < positions {
@@ -142,19 +145,20 @@ impl Angles {
 #[derive(Debug)]
 pub struct TextAngles {
     angles: Angles,
-    /// For each frequency of a head, which of time, row and column it follows.
+    /// Index of the position (time, row or column) that each frequency of a head follows.
     stream: Vec<usize>,
 }
 
 impl TextAngles {
-    /// For heads of `head_dim`, of whose frequencies `sections[i]` follow stream i.
+    /// The angles of heads of width `head_dim`, of whose frequencies `sections[i]` follow position
+    /// i.
     pub fn new(base: f64, head_dim: usize, sections: [usize; 3]) -> Self {
         let stream = (0..3).flat_map(|i| std::iter::repeat_n(i, sections[i])).collect();
         Self { angles: Angles::new(inverse_frequencies(base, head_dim)), stream }
     }
 
-    /// Cosines and sines, `[tokens, head_dim / 2]` each, for heads of `dtype`. Heads of 16 bits are rotated in 32: a cosine of 16 bits would put
-    /// far positions on top of each other.
+    /// Returns cosines and sines, `[tokens, head_dim / 2]` each, for heads of `dtype`. They have 32
+    /// bits for heads of 16 bits too: in 16 bits the cosines of far positions would be equal.
     pub fn at(&self, positions: &[[u32; 3]], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
         let largest = positions.iter().flatten().max().map_or(0, |p| *p as usize);
         let table = self.angles.table(largest + 1);
@@ -174,19 +178,19 @@ impl TextAngles {
     }
 }
 
-/// The angles of the vision tower: a quarter of the head for the row, a quarter for the column, both twice.
+/// The angles of the vision tower: half of a head's frequencies follow the row, half the column.
 #[derive(Debug)]
 pub struct VisionAngles {
     angles: Angles,
 }
 
 impl VisionAngles {
-    /// For heads of `head_dim`.
+    /// The angles of heads of width `head_dim`.
     pub fn new(base: f64, head_dim: usize) -> Self {
         Self { angles: Angles::new(inverse_frequencies(base, head_dim / 2)) }
     }
 
-    /// Cosines and sines, `[patches, head_dim / 2]` each, for heads of `dtype`.
+    /// Returns cosines and sines, `[patches, head_dim / 2]` each, for heads of `dtype`.
     pub fn at(&self, positions: &[(u32, u32)], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
         let largest = positions.iter().map(|(row, column)| *row.max(column) as usize).max().unwrap_or(0);
         let table = self.angles.table(largest + 1);

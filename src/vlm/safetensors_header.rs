@@ -1,8 +1,13 @@
-//! The header of a safetensors file: read without trust, so that a damaged or lying file is named and not obeyed.
+//! A reader of safetensors headers that reports everything that is wrong with a damaged file.
 //!
-//! A file is eight bytes of header length (little endian), the header (a JSON object: tensor name to `dtype`, `shape`
-//! and `data_offsets`), then the data. The tensors must cover the data without gap or overlap. Reading allocates in
-//! proportion to the header's real size and checks everything against the file's real length.
+//! A file consists of eight bytes with the header's length (little endian), the header (a JSON
+//! object from tensor names to `dtype`, `shape` and `data_offsets`), and the data, which the
+//! tensors must cover without gap or overlap.
+//!
+//! The `safetensors` crate reads headers too, but it stops at the first problem, which it does not
+//! always locate, and lets a tensor be described twice. This reader names each tensor that is
+//! wrong, checks everything against the file's real length, and allocates no more than in
+//! proportion to the header's real size.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,12 +15,12 @@ use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The longest header that the format allows.
+/// Length of the longest header that the format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
-/// No tensor of a model has more axes.
+/// Most axes of a tensor; no tensor of a model has more.
 const MAX_RANK: usize = 8;
 
-/// The number formats that weights are stored in.
+/// A dtype that weights are stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StoredType {
     /// 32-bit floating point.
@@ -45,7 +50,7 @@ impl StoredType {
         }
     }
 
-    /// The name in a `config.json`.
+    /// Name in a `config.json`.
     pub fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -54,7 +59,7 @@ impl StoredType {
         }
     }
 
-    /// Bytes of a number.
+    /// Bytes of an element.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -67,20 +72,21 @@ impl StoredType {
     }
 }
 
-/// A tensor as the header describes it, checked against the file.
+/// A tensor as the header describes it; its description fits the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTensor {
-    /// Its name in the file.
+    /// Name in the file.
     pub name: String,
-    /// Its number format.
+    /// Dtype.
     pub dtype: StoredType,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// Where its bytes lie in the file.
+    /// Range of its bytes in the file.
     pub bytes: Range<usize>,
 }
 
-/// The tensors of a file, in the order of their bytes, or everything that is wrong with the file.
+/// Returns the tensors of a file in the order of their bytes, or everything that is wrong with the
+/// file.
 pub fn read_header(file: &[u8]) -> Result<Vec<StoredTensor>, Vec<String>> {
     let (entries, data_start) = parse(file).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
@@ -110,7 +116,7 @@ fn parse(file: &[u8]) -> Result<(Vec<Entry>, usize), String> {
     };
     let length = u64::from_le_bytes(*length);
     let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
-        // Only where the length makes no sense: an honest length can begin with any bytes.
+        // Checked only for an impossible length: a valid length can begin with any bytes.
         match foreign_format(file) {
             Some(what) => format!("is {what}, not a safetensors file"),
             None => format!(
@@ -128,7 +134,7 @@ fn parse(file: &[u8]) -> Result<(Vec<Entry>, usize), String> {
     Ok((entries, 8 + header.len()))
 }
 
-/// What a file is that people take for safetensors.
+/// Names the format of a file that is often mistaken for safetensors.
 fn foreign_format(file: &[u8]) -> Option<&'static str> {
     match file {
         [b'P', b'K', 3, 4, ..] => Some("a zip archive (a PyTorch pickle: convert it with save_file of safetensors)"),
@@ -139,7 +145,7 @@ fn foreign_format(file: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The tensors must cover the data exactly; `tensors` is sorted by position.
+/// Checks that the tensors, sorted by position, cover the data exactly.
 fn check_cover(tensors: &[StoredTensor], data_start: usize, file_len: usize) -> Vec<String> {
     let mut problems = Vec::new();
     let (mut covered, mut last) = (data_start, None::<&StoredTensor>);
@@ -161,7 +167,7 @@ fn check_cover(tensors: &[StoredTensor], data_start: usize, file_len: usize) -> 
     problems
 }
 
-/// A tensor's name in a message: short, without control characters.
+/// Returns a tensor's name for a message: short and without control characters.
 pub(crate) fn quoted(name: &str) -> String {
     const SHOWN: usize = 120;
     match name.char_indices().nth(SHOWN) {
@@ -170,7 +176,7 @@ pub(crate) fn quoted(name: &str) -> String {
     }
 }
 
-/// The header as it stands, nothing checked.
+/// The parsed header before any check.
 struct Header(Vec<Entry>);
 
 struct Entry {
@@ -207,7 +213,8 @@ impl Entry {
         Ok(StoredTensor {
             name: self.name.clone(),
             dtype,
-            // Sides of an empty tensor may be of any size; no tensor of the model is empty, so the shape check meets it.
+            // An empty tensor may have sides of any size. It fails the comparison of shapes: no
+            // tensor of a model is empty.
             shape: self.shape.iter().map(|&side| usize::try_from(side).unwrap_or(usize::MAX)).collect(),
             bytes: data_start + start as usize..data_start + end as usize,
         })
@@ -220,7 +227,7 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-/// Keeps the entries in a list: a map would hide a name that comes twice.
+/// Collects the entries in a list: a map would hide a name that occurs twice.
 struct HeaderVisitor;
 
 impl<'de> Visitor<'de> for HeaderVisitor {
@@ -251,7 +258,8 @@ struct Description {
     data_offsets: [u64; 2],
 }
 
-/// A shape of at most `MAX_RANK` sides: a list of a million small numbers would allocate more than it occupies.
+/// A shape of at most `MAX_RANK` sides: a million small numbers would take more memory than their
+/// text.
 struct Shape(Vec<u64>);
 
 impl<'de> Deserialize<'de> for Shape {

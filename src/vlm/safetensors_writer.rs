@@ -1,7 +1,8 @@
 //! A streaming writer of safetensors files. Equal tensors give equal bytes.
 //!
-//! The header comes from the `safetensors` crate. The data does not: the crate's writers take every tensor as a byte slice, and
-//! a model's tensors are converted a piece at a time so that no more than a piece is in memory.
+//! The header comes from the `safetensors` crate. The data does not: the crate's writers take every
+//! tensor as a byte slice, and a model's tensors are converted a piece at a time so that no more
+//! than a piece is in memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,25 +13,25 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::safetensors_header::StoredType;
 
-/// A tensor that a file will hold.
+/// A tensor to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedTensor {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its number format.
+    /// Dtype.
     pub dtype: StoredType,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
 }
 
 impl PlannedTensor {
-    /// Bytes that it takes.
+    /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         self.shape.iter().map(|&side| side as u64).product::<u64>() * self.dtype.size() as u64
     }
 }
 
-/// Writes the file: the header, then every tensor as `fill` writes it, which must be exactly its bytes. Synced to disk.
+/// Writes a new file, synced to disk; see [`write_tensors`].
 pub fn write_safetensors<E: From<io::Error>>(
     path: &Path,
     tensors: &[PlannedTensor],
@@ -43,13 +44,15 @@ pub fn write_safetensors<E: From<io::Error>>(
     Ok(())
 }
 
-/// Writes what such a file holds.
+/// Writes the contents of a safetensors file: the header, then every tensor as `fill` writes it,
+/// exactly its bytes.
 pub fn write_tensors<W: Write, E: From<io::Error>>(
     out: &mut W,
     tensors: &[PlannedTensor],
     mut fill: impl FnMut(&PlannedTensor, &mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
-    // Wider numbers first keeps every tensor aligned to its type, as the reference writer does.
+    // Wider dtypes first: so every tensor is aligned, as in files that the reference library
+    // writes.
     let mut ordered: Vec<&PlannedTensor> = tensors.iter().collect();
     ordered.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.size()));
     let header = header(&ordered)?;
@@ -59,7 +62,12 @@ pub fn write_tensors<W: Write, E: From<io::Error>>(
         let mut counted = CountingWriter { out: &mut *out, written: 0 };
         fill(tensor, &mut counted)?;
         if counted.written != tensor.bytes() {
-            let message = format!("tensor {} came with {} bytes, not {}", tensor.name, counted.written, tensor.bytes());
+            let message = format!(
+                "{} bytes were written for tensor {} instead of {}",
+                counted.written,
+                tensor.name,
+                tensor.bytes()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, message).into());
         }
     }
@@ -84,6 +92,7 @@ fn header(tensors: &[&PlannedTensor]) -> io::Result<String> {
     Ok(header)
 }
 
+/// Counts the bytes that pass through it.
 struct CountingWriter<'a, W: Write> {
     out: &'a mut W,
     written: u64,

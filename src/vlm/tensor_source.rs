@@ -1,4 +1,4 @@
-//! Where the tensors of a checkpoint that is being written come from: other files, memory, or chance.
+//! Sources of the tensors that a written checkpoint gets: other files, memory, or random numbers.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,15 +14,16 @@ use super::safetensors_header::StoredType;
 use super::weights::Weights;
 use crate::random::Seed;
 
-/// Numbers converted at a time while writing: small beside any tensor that matters.
+/// Numbers converted at a time while writing: few compared with a large tensor.
 const PIECE: usize = 1 << 22;
 
-/// Gives every tensor of a model, one after the other.
+/// A source of every tensor of a model, one after the other.
 pub trait TensorSource {
-    /// The format that a tensor has here; it is written so unless another is asked for.
+    /// Returns the dtype that a tensor has here; it is written in this dtype unless another is
+    /// requested.
     fn stored_type(&self, parameter: &Parameter) -> Result<StoredType, ExportError>;
 
-    /// Writes the numbers of a tensor as `dtype`, little endian, row by row.
+    /// Writes the elements of a tensor as `dtype`, little endian, row by row.
     fn write(&self, parameter: &Parameter, dtype: StoredType, out: &mut dyn Write) -> Result<(), ExportError>;
 }
 
@@ -46,7 +47,8 @@ impl TensorSource for Weights {
     }
 }
 
-/// Tensors in memory, by the names of [`parameters`](super::parameters::parameters): a model that was trained.
+/// Tensors in memory, such as those of a trained model, by the names of
+/// [`parameters`](super::parameters::parameters).
 impl TensorSource for BTreeMap<String, Tensor> {
     fn stored_type(&self, parameter: &Parameter) -> Result<StoredType, ExportError> {
         match self.get(&parameter.name).map(Tensor::dtype) {
@@ -54,19 +56,19 @@ impl TensorSource for BTreeMap<String, Tensor> {
             Some(DType::BF16) => Ok(StoredType::BF16),
             Some(DType::F16) => Ok(StoredType::F16),
             Some(other) => Err(ExportError::Tensor(parameter.name.clone(), format!("cannot be stored as {other:?}"))),
-            None => Err(ExportError::Tensor(parameter.name.clone(), "is not there".to_owned())),
+            None => Err(ExportError::Tensor(parameter.name.clone(), "is missing".to_owned())),
         }
     }
 
     fn write(&self, parameter: &Parameter, dtype: StoredType, out: &mut dyn Write) -> Result<(), ExportError> {
         match self.get(&parameter.name) {
             Some(tensor) => write_tensor(tensor, parameter, dtype, out),
-            None => Err(ExportError::Tensor(parameter.name.clone(), "is not there".to_owned())),
+            None => Err(ExportError::Tensor(parameter.name.clone(), "is missing".to_owned())),
         }
     }
 }
 
-/// Writes a tensor of any device as `dtype`.
+/// Writes a tensor on any device as `dtype`.
 pub(crate) fn write_tensor(
     tensor: &Tensor,
     parameter: &Parameter,
@@ -89,13 +91,14 @@ pub(crate) fn write_tensor(
     Ok(())
 }
 
-/// Random weights of a seed, for benchmarks and tests: norms are one, everything else is uniform with the standard
-/// deviation of the configuration's `initializer_range`. The same numbers in every format, up to its rounding.
+/// Random weights, for benchmarks and tests: norms are one, everything else is uniform with the
+/// standard deviation of the configuration's `initializer_range`. A seed gives the same numbers in
+/// every dtype, up to rounding.
 #[derive(Debug, Clone, Copy)]
 pub struct RandomTensors {
-    /// The seed.
+    /// Seed of the random numbers.
     pub seed: Seed,
-    /// The format.
+    /// The dtype to write.
     pub dtype: StoredType,
     /// The standard deviation.
     pub deviation: f64,
@@ -119,7 +122,8 @@ impl TensorSource for RandomTensors {
 }
 
 impl RandomTensors {
-    /// The numbers `start..start + count` of a tensor, 16 random bits each; `start` is a multiple of 32.
+    /// Returns the elements `start..start + count` of a tensor, 16 random bits each; `start` is a
+    /// multiple of 32.
     fn uniform(&self, name: &str, start: usize, count: usize) -> Vec<f32> {
         const CHUNK: usize = 1 << 15;
         /// Numbers in a block of the stream.

@@ -12,10 +12,10 @@ use super::rope::TextAngles;
 use crate::kernels::attention::Heads;
 use crate::kernels::heap::keep_freed_memory;
 
-/// What the layers need to know of the tokens, beside their activations.
+/// The rotary angles and the segments of the tokens that the layers process.
 #[derive(Debug)]
 pub struct TextContext {
-    /// Cosines and sines, `[tokens, head_dim / 2]`.
+    /// `[tokens, head_dim / 2]`, as the sines.
     cos: Tensor,
     sin: Tensor,
     /// The sequences, one after the other.
@@ -23,7 +23,7 @@ pub struct TextContext {
 }
 
 impl TextContext {
-    /// Of tokens at these positions, which attend within `segments`.
+    /// The context of tokens at these positions, which attend within `segments`.
     pub fn new(
         angles: &TextAngles,
         positions: &[[u32; 3]],
@@ -36,7 +36,7 @@ impl TextContext {
         Ok(Self { cos, sin, segments: Arc::new(segments) })
     }
 
-    /// Cosines and sines, `[tokens, head_dim / 2]`.
+    /// The cosines and the sines, `[tokens, head_dim / 2]` each.
     pub(crate) fn angles(&self) -> [&Tensor; 2] {
         [&self.cos, &self.sin]
     }
@@ -47,7 +47,8 @@ impl TextContext {
     }
 }
 
-/// Pre-norm block: attention with grouped key heads, then SwiGLU.
+/// A pre-norm block (`model.layers.{i}`): attention with grouped key heads (`self_attn`), then
+/// SwiGLU (`mlp`).
 #[derive(Debug)]
 pub struct DecoderLayer {
     input_layernorm: RmsNorm,
@@ -61,7 +62,7 @@ pub struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    /// Layer `index` from the tensors under `model.layers.{index}`.
+    /// Builds layer `index` from the tensors under `model.layers.{index}`.
     pub fn new(config: &TextConfig, index: usize, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let prefix = format!("model.layers.{index}");
         let scope = Scope::new(source, &prefix, purpose);
@@ -89,12 +90,13 @@ impl DecoderLayer {
         })
     }
 
-    /// `[tokens, hidden]` to the same, for whole sequences.
+    /// Computes `[tokens, hidden]` from `[tokens, hidden]`, for whole sequences.
     pub fn forward(&self, x: &Tensor, context: &TextContext) -> Result<Tensor> {
         self.with_attention(x, context, |q, k, v| self.ops.attention(q, k, v, self.heads, &context.segments))
     }
 
-    /// `[tokens, hidden]` to the same, for tokens that go on sequences whose earlier keys and values are cached.
+    /// Computes `[tokens, hidden]` from `[tokens, hidden]`, for tokens of sequences whose earlier
+    /// keys and values are cached.
     pub fn forward_cached(
         &self,
         x: &Tensor,
@@ -120,12 +122,12 @@ impl DecoderLayer {
     }
 }
 
-/// The attention heads of the text tower.
+/// Returns the attention heads of the text tower.
 pub fn attention_heads(config: &TextConfig) -> Heads {
     Heads { query: config.num_attention_heads, key_value: config.num_key_value_heads, dim: config.head_dim() }
 }
 
-/// The final norm and the projection onto the vocabulary.
+/// The final norm (`model.norm`) and the projection onto the vocabulary (`lm_head`).
 #[derive(Debug)]
 pub struct Head {
     norm: RmsNorm,
@@ -133,7 +135,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// From `model.norm.weight` and `lm_head.weight`, or the embedding where they are tied.
+    /// Builds the head from `model.norm.weight` and `lm_head.weight`, or the embedding where they
+    /// are tied.
     pub fn new(
         config: &TextConfig,
         tied: Option<&Embedding>,
@@ -148,23 +151,23 @@ impl Head {
         Ok(Self { norm: final_norm(config, source, purpose)?, lm_head })
     }
 
-    /// `[tokens, hidden]` from the last layer to logits `[tokens, vocabulary]`.
+    /// Computes the logits `[tokens, vocabulary]` of the last layer's `[tokens, hidden]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.lm_head.forward(&self.norm.forward(x)?)
     }
 }
 
-/// The norm before the projection onto the vocabulary.
+/// Builds `model.norm`, the norm before the projection onto the vocabulary.
 pub fn final_norm(config: &TextConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<RmsNorm> {
     Ok(RmsNorm::new(source.ops(), Scope::new(source, "model.norm", purpose).get("weight")?, config.rms_norm_eps))
 }
 
-/// The rotary angles of the tower.
+/// Creates the rotary angles of the tower.
 pub fn angles(config: &TextConfig) -> TextAngles {
     TextAngles::new(config.rope_theta, config.head_dim(), config.mrope_section)
 }
 
-/// The whole tower.
+/// The text tower (`model.*` and `lm_head`).
 #[derive(Debug)]
 pub struct TextTower {
     embed_tokens: Embedding,
@@ -177,10 +180,10 @@ pub struct TextTower {
 }
 
 impl TextTower {
-    /// From the tensors under `model`, and `lm_head` where it is not tied.
+    /// Builds the tower from the tensors under `model`, and `lm_head` where it is not tied.
     pub fn new(config: &TextConfig, tied: bool, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let (embed_tokens, dtype, device) = {
-            // Let go of before the layers are made, where the embedding has it laid out anew.
+            // Dropped before the layers are built, since a packed embedding has a copy.
             let weight = source.tensor("model.embed_tokens.weight")?;
             let (dtype, device) = (weight.dtype(), weight.device().clone());
             let embed_tokens = match purpose {
@@ -196,17 +199,17 @@ impl TextTower {
         Ok(Self { embed_tokens, layers, head, angles: angles(config), dtype, device, ops: source.ops() })
     }
 
-    /// What the layers need to know of sequences of these lengths and positions.
+    /// Creates the context of sequences of these lengths and positions.
     pub fn context(&self, positions: &[[u32; 3]], lengths: Vec<usize>) -> Result<TextContext> {
         TextContext::new(&self.angles, positions, Segments::causal(lengths), self.dtype, &self.device)
     }
 
-    /// Token ids to `[tokens, hidden]`.
+    /// Embeds token ids, `[tokens, hidden]`.
     pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
         self.embed_tokens.forward(&Tensor::new(ids, &self.device)?)
     }
 
-    /// The layers.
+    /// The layers, in order.
     pub fn layers(&self) -> &[DecoderLayer] {
         &self.layers
     }
@@ -216,7 +219,7 @@ impl TextTower {
         &self.head
     }
 
-    /// The type that the tower computes in.
+    /// The dtype that the tower computes in.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -231,12 +234,14 @@ impl TextTower {
         self.ops
     }
 
-    /// `[tokens, hidden]` from the embedding to `[tokens, hidden]` from the last layer.
+    /// Runs all layers on the embedding's `[tokens, hidden]`; returns the last layer's `[tokens,
+    /// hidden]`.
     pub fn forward(&self, x: Tensor, context: &TextContext) -> Result<Tensor> {
         self.layers.iter().try_fold(x, |x, layer| layer.forward(&x, context))
     }
 
-    /// The same, going on from what `caches` (one a layer) hold.
+    /// Runs all layers on tokens that continue the sequences in `caches`, one per layer; returns
+    /// `[tokens, hidden]`.
     pub fn forward_cached(
         &self,
         x: Tensor,

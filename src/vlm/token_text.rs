@@ -1,20 +1,20 @@
-//! From token ids to text: the bytes of every token, and text that grows token by token without breaking a character.
+//! Decoding of tokens: the bytes of every token, and a decoder of text that arrives token by token.
 
 use tokenizers::Tokenizer as Bpe;
 
 /// The bytes of every token of a byte-level vocabulary.
 #[derive(Debug)]
 pub(crate) struct TokenBytes {
-    /// The bytes of all tokens, one after the other.
+    /// The bytes of all tokens, concatenated.
     bytes: Vec<u8>,
-    /// Where each token ends; it starts where the one before ends.
+    /// End of each token in `bytes`, where the next one begins.
     ends: Vec<u32>,
     /// Whether each token is special.
     special: Vec<bool>,
 }
 
 impl TokenBytes {
-    /// Reads the table out of a tokenizer. Ids without a token have no bytes, as in the reference.
+    /// Reads the table from a tokenizer. Ids without a token have no bytes, as in transformers.
     pub(crate) fn new(tokenizer: &Bpe) -> Self {
         let of_char = bytes_of_chars();
         let vocabulary = tokenizer.get_vocab(true);
@@ -23,7 +23,7 @@ impl TokenBytes {
         let added = tokenizer.get_added_tokens_decoder();
         for id in 0..count as u32 {
             let token = tokenizer.id_to_token(id).unwrap_or_default();
-            // A token with a character outside the byte alphabet (an added one) stands for its own text.
+            // An added token may have characters outside the byte alphabet: its bytes are its text.
             let decoded: Option<Vec<u8>> = token.chars().map(|c| of_char.get(c as usize).copied().flatten()).collect();
             table.bytes.extend(decoded.unwrap_or_else(|| token.into_bytes()));
             table.ends.push(table.bytes.len() as u32);
@@ -32,26 +32,26 @@ impl TokenBytes {
         table
     }
 
-    /// Ids from 0 to the largest.
+    /// Number of ids from 0 to the largest.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// The bytes of a token; none of an id without one.
+    /// Returns the bytes of a token; none for an id without one.
     pub(crate) fn get(&self, id: u32) -> &[u8] {
         let Some(&end) = self.ends.get(id as usize) else { return &[] };
         let start = id.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
         &self.bytes[start as usize..end as usize]
     }
 
-    /// Whether a token is special (`<|im_end|>` and its kin).
+    /// Whether a token is special, such as `<|im_end|>`.
     pub(crate) fn is_special(&self, id: u32) -> bool {
         self.special.get(id as usize).copied().unwrap_or(false)
     }
 }
 
-/// GPT-2's alphabet read backwards: printable Latin-1 characters stand for their own byte, the rest, in order, for the
-/// characters from U+0100 on.
+/// Returns the inverse of GPT-2's byte alphabet: a printable Latin-1 character is its own byte, and
+/// the characters from U+0100 on are the other bytes in order.
 fn bytes_of_chars() -> Vec<Option<u8>> {
     let mut of_char = vec![None; 0x200];
     let mut next = 0x100;
@@ -64,16 +64,17 @@ fn bytes_of_chars() -> Vec<Option<u8>> {
     of_char
 }
 
-/// Text that arrives in pieces which may end inside a character.
+/// A decoder of text that arrives in pieces, which may end inside a character.
 ///
-/// What it gives, put together, is what decoding all bytes at once gives (invalid ones as U+FFFD).
+/// The concatenated results equal the result of decoding all bytes at once (invalid ones as
+/// U+FFFD).
 #[derive(Debug, Default, Clone)]
 pub struct TextStream {
     pending: Vec<u8>,
 }
 
 impl TextStream {
-    /// Takes more bytes and gives the text that is certain now.
+    /// Takes more bytes and returns the text that is complete.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let mut text = String::new();
@@ -89,7 +90,8 @@ impl TextStream {
                     let valid = &self.pending[taken..taken + error.valid_up_to()];
                     text.push_str(&String::from_utf8_lossy(valid));
                     taken += error.valid_up_to();
-                    // No length: the rest is the beginning of a character that may still come.
+                    // No length: the rest is the beginning of a character whose other bytes may
+                    // follow.
                     let Some(invalid) = error.error_len() else { break };
                     text.push(char::REPLACEMENT_CHARACTER);
                     taken += invalid;
@@ -100,7 +102,7 @@ impl TextStream {
         text
     }
 
-    /// The text of what never became a character.
+    /// Returns the text of the bytes of an incomplete character.
     pub fn finish(&mut self) -> String {
         let rest = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
@@ -113,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_gives_what_decoding_at_once_gives() {
+    fn a_stream_decodes_as_all_bytes_at_once() {
         let cases: [&[u8]; 7] = [
             "plain é 漢字 👩‍👩‍👧 end".as_bytes(),
             b"\xff\xfe broken \xc3",

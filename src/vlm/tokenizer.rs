@@ -1,9 +1,9 @@
-//! Text to tokens and back, by the checkpoint's `tokenizer.json` (byte-level BPE).
+//! The tokenizer of a checkpoint, `tokenizer.json` (byte-level BPE): from text to tokens and back.
 //!
-//! There are two ways into tokens, on purpose. [`Tokenizer::encode_plain`] is for text that somebody wrote: special tokens
-//! are not recognised in it, so a question that contains `<|im_end|>` or `<|image_pad|>` is those characters and cannot
-//! end its turn or claim an image. [`Tokenizer::encode`] is for text whose special tokens are meant: templates, and the
-//! response given to `score`.
+//! Text is encoded in one of two ways. [`Tokenizer::encode_plain`] is for text from users and
+//! models: special tokens are not recognised in it, so a question that contains the characters
+//! `<|im_end|>` or `<|image_pad|>` cannot end its turn or claim an image. [`Tokenizer::encode`]
+//! recognises special tokens: it is for templates and for the response given to `score`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,31 +15,32 @@ use super::prompt::{Piece, Prompt};
 pub use super::token_text::TextStream;
 use super::token_text::TokenBytes;
 
-/// The file's name in a checkpoint.
+/// File name in a checkpoint.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// Starts a turn.
+/// The token that begins a turn.
 pub const IM_START: &str = "<|im_start|>";
-/// Ends a turn, and with it an answer.
+/// The token that ends a turn, and so an answer.
 pub const IM_END: &str = "<|im_end|>";
-/// Stands before the tokens of an image.
+/// The token before the tokens of an image.
 pub const VISION_START: &str = "<|vision_start|>";
-/// Stands behind the tokens of an image.
+/// The token after the tokens of an image.
 pub const VISION_END: &str = "<|vision_end|>";
-/// Stands for one token of an image; its embedding is replaced by the vision tower's.
+/// The placeholder of an image token; the vision tower's result replaces its embedding.
 pub const IMAGE_PAD: &str = "<|image_pad|>";
-/// Stands for one token of a video.
+/// The placeholder of a video token.
 pub const VIDEO_PAD: &str = "<|video_pad|>";
 
-/// A larger file than this is no tokenizer.
+/// Size limit of the file in bytes.
 const MAX_FILE: u64 = 256 << 20;
 
-/// No id may be larger: no vocabulary of a configuration may, and every id up to the largest takes memory.
+/// Largest id: that of the largest vocabulary of a configuration. Every id up to the largest takes
+/// memory.
 const MAX_ID: u32 = (1 << 24) - 1;
 
 /// The tokenizer of a checkpoint.
 #[derive(Debug)]
 pub struct Tokenizer {
-    /// Knows no special tokens: [`Tokenizer::encode`] splits at them first.
+    /// Set to ignore special tokens: [`Tokenizer::encode`] splits the text at them first.
     bpe: Bpe,
     bytes: TokenBytes,
     /// Every special token and its id, longest first.
@@ -64,7 +65,7 @@ pub struct SpecialTokens {
     pub video_pad: Option<u32>,
 }
 
-/// Why a tokenizer cannot be used.
+/// A reason why a tokenizer cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// The file cannot be read.
@@ -72,32 +73,32 @@ pub enum TokenizerError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: String,
     },
-    /// The file is no `tokenizer.json`.
+    /// The file is not a `tokenizer.json`.
     #[error("{} is not a usable tokenizer: {reason}", file.display())]
     Format {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// The tokenizer does not fit the model or the chat format: everything that is wrong.
+    /// The tokenizer does not fit the model or the chat format; lists all problems.
     #[error("{} cannot be used:{}", file.display(), indented_list(problems))]
     Unfit {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problems: Vec<String>,
     },
-    /// Text that cannot be made into tokens.
+    /// Text cannot be encoded.
     #[error("cannot tokenise text: {0}")]
     Encode(String),
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer of a checkpoint and checks that it is the one that `config` means.
+    /// Loads the tokenizer of a checkpoint and checks that it fits `config`.
     pub fn load(folder: &Path, config: &Config) -> Result<Self, TokenizerError> {
         let tokenizer = Self::load_unchecked(folder)?;
         let problems = tokenizer.mismatches(config);
@@ -113,10 +114,10 @@ impl Tokenizer {
         Self::from_bytes(&file, &read(&file)?)
     }
 
-    /// Loads a tokenizer from the text of its file; `file` is what errors name.
+    /// Loads a tokenizer from the text of its file; errors name `file`.
     pub fn from_bytes(file: &Path, json: &[u8]) -> Result<Self, TokenizerError> {
         let format = |reason: String| TokenizerError::Format { file: file.to_owned(), reason };
-        // Parsed once before: the library's own message for broken JSON names no place.
+        // Parsed here first because the library's message for broken JSON has no line number.
         serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(|e| format(e.to_string()))?;
         let mut bpe = Bpe::from_bytes(json).map_err(|e| format(e.to_string()))?;
         if !matches!(bpe.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
@@ -136,7 +137,7 @@ impl Tokenizer {
                 specials.push((token.content, id));
             }
         }
-        // Longest first, and an order that does not depend on a hash map.
+        // Longest first, in an order that does not depend on a hash map.
         specials.sort_by(|a, b| (b.0.len(), &a.0).cmp(&(a.0.len(), &b.0)));
         let special = special_tokens(&specials, &mut problems);
         if !problems.is_empty() {
@@ -154,29 +155,29 @@ impl Tokenizer {
         self.special
     }
 
-    /// The same as a configuration holds them.
+    /// Returns the special tokens of images and videos as a configuration has them.
     pub fn vision_tokens(&self) -> VisionTokens {
         let SpecialTokens { vision_start, vision_end, image_pad, video_pad, .. } = self.special;
         VisionTokens { image: image_pad, video: video_pad.unwrap_or(image_pad), vision_start, vision_end }
     }
 
-    /// One more than the largest id.
+    /// The largest id plus one.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether there is no token at all, which no loaded tokenizer is.
+    /// Whether there is no token; no loaded tokenizer is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The tokens of a text in which nothing is special.
+    /// Encodes text without recognising special tokens.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self.bpe.encode_fast(text, false).map_err(|e| TokenizerError::Encode(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The tokens of a text in which special tokens mean what they say.
+    /// Encodes text and recognises special tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
         let mut plain = 0;
@@ -196,7 +197,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The tokens of a prompt: its special tokens are special, its text is not.
+    /// Encodes a prompt: special tokens are recognised in its special pieces only.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
         for piece in prompt.pieces() {
@@ -217,7 +218,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of tokens, without special ones (`skip_special`) or with them. Bytes that are no text become U+FFFD.
+    /// The text of tokens, without special ones (`skip_special`) or with them. Bytes that are no
+    /// text become U+FFFD.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut bytes = Vec::new();
         for &id in ids.iter().filter(|&&id| !(skip_special && self.is_special(id))) {
@@ -226,7 +228,8 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The bytes of one token, for a [`TextStream`] or a stop string; none for an id without a token.
+    /// Returns the bytes of a token, for a [`TextStream`] or a stop string; none for an id without
+    /// a token.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.bytes.get(id)
     }
@@ -236,7 +239,7 @@ impl Tokenizer {
         self.bytes.is_special(id)
     }
 
-    /// The special token that a text begins with, the longest if there are several: its length and id.
+    /// Returns length and id of the longest special token that the text begins with.
     fn special_at(&self, text: &str) -> Option<(usize, u32)> {
         self.specials.iter().find(|(token, _)| text.starts_with(token.as_str())).map(|(token, id)| (token.len(), *id))
     }
@@ -248,7 +251,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Where the tokenizer and the configuration contradict each other.
+    /// Returns the contradictions between the tokenizer and the configuration.
     fn mismatches(&self, config: &Config) -> Vec<String> {
         let mut problems = Vec::new();
         let (special, tokens) = (self.special, config.tokens);
@@ -257,7 +260,8 @@ impl Tokenizer {
             (VISION_START, special.vision_start, "vision_start_token_id", tokens.vision_start),
             (VISION_END, special.vision_end, "vision_end_token_id", tokens.vision_end),
         ] {
-            // An id outside the vocabulary is a default that was never meant (config.rs notes it).
+            // An id outside the vocabulary is a default without meaning; reading the configuration
+            // warns of it.
             if id != configured && (configured as usize) < config.text.vocab_size {
                 problems.push(format!("{name} has id {id} here, but config.json says {key} = {configured}"));
             }

@@ -14,7 +14,7 @@ use crate::device::upload;
 use crate::kernels::attention::Heads;
 use crate::kernels::heap::keep_freed_memory;
 
-/// A linear map with a bias, under `name` in a scope.
+/// Builds a linear map with a bias from `{name}.weight` and `{name}.bias` of a scope.
 fn linear(scope: Scope<'_>, name: &str) -> Result<Linear> {
     let (weight, bias) = (scope.get(&format!("{name}.weight"))?, scope.get(&format!("{name}.bias"))?);
     match scope.purpose {
@@ -23,20 +23,20 @@ fn linear(scope: Scope<'_>, name: &str) -> Result<Linear> {
     }
 }
 
-/// What the blocks need to know of the images, beside the patches.
+/// The rotary angles, the segments and the window order of the images that the blocks process.
 #[derive(Debug)]
 pub struct VisionContext {
-    /// Cosines and sines in window order, `[patches, head_dim / 2]`.
+    /// `[patches, head_dim / 2]` in window order, as the sines.
     cos: Tensor,
     sin: Tensor,
     images: Arc<Segments>,
     windows: Arc<Segments>,
-    /// For each place in window order, the image token that it takes.
+    /// Index of the image token at each position in window order.
     order: Vec<u32>,
 }
 
 impl VisionContext {
-    /// Of images with these grids.
+    /// The context of images with these grids.
     pub fn new(
         config: &VisionConfig,
         angles: &VisionAngles,
@@ -64,23 +64,24 @@ impl VisionContext {
         Ok(Self { cos, sin, images, windows, order })
     }
 
-    /// Cosines and sines in window order, `[patches, head_dim / 2]`.
+    /// The cosines and the sines in window order, `[patches, head_dim / 2]` each.
     pub(crate) fn angles(&self) -> [&Tensor; 2] {
         [&self.cos, &self.sin]
     }
 
-    /// The tokens that attend to one another in a block.
+    /// The segments within which the patches of a block attend.
     pub(crate) fn segments(&self, full_attention: bool) -> &Segments {
         if full_attention { &self.images } else { &self.windows }
     }
 
-    /// For each place in window order, the image token that it takes.
+    /// Index of the image token at each position in window order.
     pub(crate) fn order(&self) -> &[u32] {
         &self.order
     }
 }
 
-/// Pre-norm block: attention within windows or images, then SwiGLU.
+/// A pre-norm block (`visual.blocks.{i}`): attention within windows or images (`attn`), then SwiGLU
+/// (`mlp`).
 #[derive(Debug)]
 pub struct VisionBlock {
     norm1: RmsNorm,
@@ -96,13 +97,13 @@ pub struct VisionBlock {
 }
 
 impl VisionBlock {
-    /// Block `index` from the tensors under `visual.blocks.{index}`.
+    /// Builds block `index` from the tensors under `visual.blocks.{index}`.
     pub fn new(config: &VisionConfig, index: usize, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let prefix = format!("visual.blocks.{index}");
         let scope = Scope::new(source, &prefix, purpose);
         Ok(Self {
             norm1: RmsNorm::new(source.ops(), scope.get("norm1.weight")?, VISION_RMS_EPS),
-            qkv: Projections::cut(scope, "attn.qkv", 3)?,
+            qkv: Projections::split(scope, "attn.qkv", 3)?,
             proj: linear(scope, "attn.proj")?,
             norm2: RmsNorm::new(source.ops(), scope.get("norm2.weight")?, VISION_RMS_EPS),
             gate_proj: linear(scope, "mlp.gate_proj")?,
@@ -114,7 +115,7 @@ impl VisionBlock {
         })
     }
 
-    /// `[patches, hidden]` to the same, both in window order.
+    /// Computes `[patches, hidden]` from `[patches, hidden]`, both in window order.
     pub fn forward(&self, x: &Tensor, context: &VisionContext) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.norm1.forward(x)?)?; // three of [patches, hidden]
         let q = self.ops.rotate(&qkv[0], &context.cos, &context.sin)?;
@@ -128,7 +129,8 @@ impl VisionBlock {
     }
 }
 
-/// Joins each 2x2 block of patches into one image token of the text tower's width.
+/// The merger (`visual.merger`): joins each block of 2x2 patches into one image token of the text
+/// tower's width.
 #[derive(Debug)]
 pub struct Merger {
     ln_q: RmsNorm,
@@ -139,7 +141,7 @@ pub struct Merger {
 }
 
 impl Merger {
-    /// From the tensors under `visual.merger`.
+    /// Builds the merger from the tensors under `visual.merger`.
     pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let scope = Scope::new(source, "visual.merger", purpose);
         Ok(Self {
@@ -151,7 +153,8 @@ impl Merger {
         })
     }
 
-    /// `[patches, hidden]` in window order to `[image tokens, out_hidden]` in the order of the images.
+    /// Computes image tokens `[image tokens, out_hidden]`, in the order of the images, from patches
+    /// `[patches, hidden]` in window order.
     pub fn forward(&self, x: &Tensor, context: &VisionContext) -> Result<Tensor> {
         let (patches, width) = x.dims2()?;
         let normed = self.ln_q.forward(x)?.reshape((patches / self.unit, self.unit * width))?;
@@ -164,7 +167,7 @@ impl Merger {
     }
 }
 
-/// The whole tower.
+/// The vision tower (`visual.*`).
 #[derive(Debug)]
 pub struct VisionTower {
     config: VisionConfig,
@@ -175,7 +178,7 @@ pub struct VisionTower {
 }
 
 impl VisionTower {
-    /// From the tensors under `visual`.
+    /// Builds the tower from the tensors under `visual`.
     pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         Ok(Self {
             config: config.clone(),
@@ -186,12 +189,13 @@ impl VisionTower {
         })
     }
 
-    /// What the blocks need to know of these images.
+    /// Creates the context of these images.
     pub fn context(&self, grids: &[Grid]) -> Result<VisionContext> {
         VisionContext::new(&self.config, &self.angles, grids, self.patch_embed.dtype, &self.patch_embed.device)
     }
 
-    /// Patches `[patches, patch_len]` of the images to image tokens `[image tokens, out_hidden]`.
+    /// Computes image tokens `[image tokens, out_hidden]` from the images' patches `[patches,
+    /// patch_len]`.
     pub fn forward(&self, patches: &Tensor, grids: &[Grid]) -> Result<Tensor> {
         let context = self.context(grids)?;
         let mut x = self.patch_embed.forward(patches, &context)?;
@@ -202,15 +206,16 @@ impl VisionTower {
     }
 }
 
-/// The rotary angles of the tower.
+/// Creates the rotary angles of the tower.
 pub fn angles(config: &VisionConfig) -> VisionAngles {
     VisionAngles::new(config.rope_theta, config.head_dim())
 }
 
-/// The linear map from pixels.
+/// The linear map from pixels (`visual.patch_embed`).
 #[derive(Debug)]
 pub struct PatchEmbed {
-    /// `[hidden, channels * frames * patch * patch]`: the convolution covers each patch exactly once.
+    /// `[hidden, channels * frames * patch * patch]`: the published convolution covers each patch
+    /// exactly once.
     proj: Linear,
     unit: usize,
     dtype: DType,
@@ -219,7 +224,7 @@ pub struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    /// From the tensor under `visual.patch_embed`.
+    /// Builds the map from `visual.patch_embed.proj.weight`.
     pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let scope = Scope::new(source, "visual.patch_embed", purpose);
         let weight = scope.get("proj.weight")?.reshape((config.hidden_size, config.patch_len()))?;
@@ -231,7 +236,8 @@ impl PatchEmbed {
         Ok(Self { proj, unit: config.merge_unit(), dtype, device, ops: source.ops() })
     }
 
-    /// Patches `[patches, patch_len]` of the images to the first block's input, in window order.
+    /// Computes the first block's input, `[patches, hidden]` in window order, from the images'
+    /// patches `[patches, patch_len]`.
     pub fn forward(&self, patches: &Tensor, context: &VisionContext) -> Result<Tensor> {
         let x = self.proj.forward(&upload(patches, &self.device)?.to_dtype(self.dtype)?)?;
         let (count, width) = x.dims2()?;

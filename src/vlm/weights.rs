@@ -1,11 +1,12 @@
-//! The weights of a checkpoint: safetensors only, checked against the configuration, given out tensor by tensor.
+//! The weights of a checkpoint: safetensors files, checked against the configuration and read
+//! tensor by tensor.
 //!
-//! Opening reads headers only, so it is instant for any size. A tensor is converted from the mapped file straight into its
-//! final vector, and the file's pages are let go at once: the peak is the converted model plus one tensor.
+//! Opening reads headers only, so it is instant for any size. A tensor is converted from the mapped
+//! file into its final vector, and the file's pages are released at once: the peak memory is the
+//! converted model plus one tensor.
 //!
-//! Which type to ask for: f32 on a CPU, where candle's bf16 matmul widens the whole operand at each call (a 3B then
-//! takes 15 GB); bf16 on a GPU. Where embeddings are tied, the head is the embedding tensor: take it once and clone the
-//! handle.
+//! Request f32 on a CPU, where candle's bf16 matmul would widen the whole operand at each call (a
+//! 3B model then takes 15 GB), and bf16 on a GPU.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +22,7 @@ use super::parameters::{EMBEDDING, HEAD, Parameter, canonical_name, is_computed,
 use super::safetensors_header::{StoredTensor, StoredType, quoted, read_header};
 pub use super::weights_error::{WeightProblem, WeightsError};
 
-/// The weights of a checkpoint, still in their files.
+/// The weights of a checkpoint, in their files.
 #[derive(Debug)]
 pub struct Weights {
     files: Vec<MappedFile>,
@@ -35,14 +36,14 @@ struct TensorLocation {
     tensor: StoredTensor,
 }
 
-/// A tensor as it lies in its file.
+/// A tensor as it is stored in its file.
 #[derive(Debug, Clone, Copy)]
 pub struct RawTensor<'a> {
-    /// Its number format.
+    /// Dtype.
     pub dtype: StoredType,
-    /// Its shape.
+    /// Shape.
     pub shape: &'a [usize],
-    /// Its numbers, little endian, row by row.
+    /// Elements, little endian, row by row.
     pub bytes: &'a [u8],
 }
 
@@ -62,7 +63,7 @@ impl Weights {
         if problems.is_empty() { Ok(weights) } else { Err(WeightsError::Damaged { problems }) }
     }
 
-    /// A tensor by its name (see [`parameters`]), converted to `dtype`, on `device`.
+    /// Returns the tensor of this name (see [`parameters`]), converted to `dtype`, on `device`.
     pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor, WeightsError> {
         let RawTensor { dtype: stored, shape, bytes } = self.raw(name)?;
         let placed = match dtype {
@@ -75,7 +76,7 @@ impl Weights {
         placed.map_err(|source| WeightsError::Place { name: name.to_owned(), source })
     }
 
-    /// A tensor as it lies in its file.
+    /// Returns a tensor as it is stored in its file.
     pub fn raw(&self, name: &str) -> Result<RawTensor<'_>, WeightsError> {
         let TensorLocation { file, tensor } =
             self.tensors.get(name).ok_or_else(|| WeightsError::Unknown(name.to_owned()))?;
@@ -83,7 +84,7 @@ impl Weights {
         Ok(RawTensor { dtype: tensor.dtype, shape: &tensor.shape, bytes })
     }
 
-    /// Lets the pages of a tensor that was read leave memory.
+    /// Releases the memory of a tensor's file pages.
     pub fn release(&self, name: &str) {
         if let Some(TensorLocation { file, tensor }) = self.tensors.get(name) {
             self.files[*file].release(tensor.bytes.clone());
@@ -95,7 +96,7 @@ impl Weights {
         self.files.iter()
     }
 
-    /// The number formats of the tensors and the bytes stored in each.
+    /// Returns the dtypes of the tensors and the bytes stored in each.
     pub fn stored_types(&self) -> BTreeMap<StoredType, u64> {
         let mut types = BTreeMap::new();
         for TensorLocation { tensor, .. } in self.tensors.values() {
@@ -104,7 +105,8 @@ impl Weights {
         types
     }
 
-    /// Compares what there is with what the configuration asks for. `place` is named where a tensor is in no file.
+    /// Compares the tensors with those of the configuration. `place` is named where a tensor is in
+    /// no file.
     fn check(&mut self, config: &Config, place: &Path, problems: &mut Vec<WeightProblem>) {
         self.tensors.retain(|name, _| !is_computed(name));
         if config.tie_word_embeddings {
@@ -116,7 +118,7 @@ impl Weights {
                 None => problems.push(WeightProblem {
                     file: place.to_owned(),
                     tensor: Some(parameter.name.clone()),
-                    problem: format!("is missing: config.json asks for it with shape {:?}", parameter.shape),
+                    problem: format!("is missing: config.json requires it with shape {:?}", parameter.shape),
                 }),
                 Some(found) => self.check_shape(found, parameter, problems),
             }
@@ -133,11 +135,12 @@ impl Weights {
     fn check_shape(&self, found: &TensorLocation, parameter: &Parameter, problems: &mut Vec<WeightProblem>) {
         if found.tensor.shape != parameter.shape {
             let (is, must) = (&found.tensor.shape, &parameter.shape);
-            problems.push(self.problem(found, format!("has shape {is:?}, but config.json asks for {must:?}")));
+            problems.push(self.problem(found, format!("has shape {is:?}, but config.json requires {must:?}")));
         }
     }
 
-    /// A file with tied embeddings may carry the head all the same, if it is the same matrix.
+    /// Checks that `lm_head.weight` equals the embedding where the two are tied; files may contain
+    /// both.
     fn check_tied_head(&mut self, problems: &mut Vec<WeightProblem>) {
         let (Ok(head), Ok(embedding)) = (self.raw(HEAD), self.raw(EMBEDDING)) else { return };
         if (head.dtype, head.bytes) != (embedding.dtype, embedding.bytes) {
@@ -157,7 +160,7 @@ impl Weights {
 
 type Headers = Vec<Vec<StoredTensor>>;
 
-/// Maps all files and reads their headers; what is wrong in any of them is said together.
+/// Maps all files and reads their headers; the error has the problems of all files.
 fn open_files(found: &CheckpointFiles) -> Result<(Vec<MappedFile>, Headers), WeightsError> {
     let (mut files, mut headers, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for path in &found.files {
@@ -180,7 +183,7 @@ fn open_files(found: &CheckpointFiles) -> Result<(Vec<MappedFile>, Headers), Wei
     if problems.is_empty() { Ok((files, headers)) } else { Err(WeightsError::Damaged { problems }) }
 }
 
-/// The index and the shards must say the same.
+/// Checks that the index and the shards agree.
 fn check_index(index: &Index, files: &[MappedFile], headers: &Headers, problems: &mut Vec<WeightProblem>) {
     let mut unseen: BTreeMap<&str, &str> = index.weight_map.iter().map(|(t, f)| (t.as_str(), f.as_str())).collect();
     for (file, header) in files.iter().zip(headers) {
@@ -210,7 +213,7 @@ fn check_index(index: &Index, files: &[MappedFile], headers: &Headers, problems:
     }
 }
 
-/// All tensors under the names of this program.
+/// Collects all tensors under their published names.
 fn collect(
     files: &[MappedFile],
     headers: Headers,

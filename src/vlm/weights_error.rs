@@ -9,18 +9,18 @@ use super::json_file::JsonFileError;
 use super::json_section::indented_list;
 use super::safetensors_header::quoted;
 
-/// Something that is wrong with a weight file.
+/// A problem of a weight file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightProblem {
     /// The file.
     pub file: PathBuf,
-    /// The tensor that it concerns, under its name in the file.
+    /// The tensor that it concerns, by its name in the file.
     pub tensor: Option<String>,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
 }
 
-/// Why weights cannot be used.
+/// A reason why weights cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The folder has no safetensors file.
@@ -36,30 +36,30 @@ pub enum WeightsError {
     Read {
         /// The file.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The index cannot be read.
     #[error(transparent)]
     Json(#[from] JsonFileError),
-    /// Files are damaged or do not belong to the configuration: all that was found.
+    /// Files are damaged or do not fit the configuration; lists all problems.
     #[error("the weights cannot be used:{}", indented_list(problems))]
     Damaged {
-        /// What is wrong.
+        /// The problems.
         problems: Vec<WeightProblem>,
     },
-    /// A tensor was asked for that the architecture does not have.
+    /// A requested tensor is not part of the architecture.
     #[error("the model has no tensor {0}")]
     Unknown(String),
-    /// Weights were asked for in a type that they cannot be converted to.
-    #[error("weights cannot be converted to {0:?}: ask for F32, F16 or BF16")]
+    /// Weights cannot be converted to the requested dtype.
+    #[error("weights cannot be converted to {0:?}; choose F32, F16 or BF16")]
     Type(DType),
-    /// The device does not take the tensor.
-    #[error("cannot place tensor {name}: {source}")]
+    /// Moving a tensor to the device failed.
+    #[error("cannot move tensor {name} to the device: {source}")]
     Place {
         /// The tensor.
         name: String,
-        /// What candle says.
+        /// candle's error.
         source: candle_core::Error,
     },
 }

@@ -182,7 +182,7 @@ fn templates_name_file_line_and_variable() {
     let text = template.text(&[("question", Fill::Text("{{image}}")), ("image", Fill::Empty)]).unwrap();
     assert_eq!(text, "{{image}} {{literal}} ", "what is filled in is not looked at again");
     let text = template.text(&[("question", Fill::Empty), ("image", Fill::Image(1))]).unwrap_err().to_string();
-    assert_eq!(text, "prompts/q.txt:1: {{image}} is an image, but this template makes a text");
+    assert_eq!(text, "prompts/q.txt:1: {{image}} is an image, but this template produces text");
     let text = template.prompt(&[("question", Fill::Empty)]).unwrap_err().to_string();
     assert!(text.contains("{{image}}"), "{text}");
     let boxed = parse("\\boxed{{{question}}}").unwrap().text(&[("question", Fill::Text("4"))]).unwrap();

@@ -173,7 +173,7 @@ fn tensors_in_memory_are_exported_too() {
     assert!(text.contains("model.norm.weight") && text.contains("[3]"), "{text}");
     tensors.remove("model.norm.weight");
     let text = export(&failed, &config, &tensors, None, options).unwrap_err().to_string();
-    assert_eq!(text, "tensor model.norm.weight is not there");
+    assert_eq!(text, "tensor model.norm.weight is missing");
     // A failure leaves nothing behind.
     assert!(!failed.exists());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -229,7 +229,7 @@ fn every_problem_of_a_checkpoint_is_listed_with_file_and_tensor() {
     for part in [
         "model.safetensors: tensor \"model.layers.0.mlp.gate_proj.weight\" is missing",
         "tensor \"model.layers.0.mlp.fate_proj.weight\" is not part of the architecture",
-        "tensor \"model.layers.1.self_attn.k_proj.weight\" has shape [16, 8], but config.json asks for [8, 16]",
+        "tensor \"model.layers.1.self_attn.k_proj.weight\" has shape [16, 8], but config.json requires [8, 16]",
     ] {
         assert!(text.contains(part), "{text}");
     }

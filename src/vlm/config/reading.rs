@@ -1,16 +1,16 @@
-//! From the keys of `config.json` to a validated [`Config`]; every problem is noted, reading goes on.
+//! A reader of `config.json` that validates every key and collects all problems.
 
 use serde_json::{Map, Value};
 
 use super::{ARCHITECTURE, Config, MODEL_TYPE, TextConfig, VisionConfig, VisionTokens};
 use crate::vlm::json_section::{Problems, Section, abbreviated};
 
-/// No size in a configuration may be larger. It keeps products of two sizes far from overflow.
+/// Largest size in a configuration. The limit keeps products of two sizes far from overflow.
 const MAX_SIZE: usize = 1 << 24;
-/// No tower may have more layers.
+/// Most layers of a tower.
 const MAX_LAYERS: usize = 1 << 12;
 
-/// Reads the whole file's object.
+/// Reads a configuration from the file's top-level object.
 pub(super) fn read_config(top: &Section<'_>, problems: &mut Problems) -> Config {
     check_architecture(top, problems);
     let nested = top.object(problems, "text_config");
@@ -38,7 +38,7 @@ pub(super) fn read_config(top: &Section<'_>, problems: &mut Problems) -> Config 
         ));
     }
     let tokens = read_tokens(top, text.vocab_size, problems, &mut notes);
-    // Older nested files say it in text_config only; transformers ties if either says so.
+    // Older nested files have the key in text_config only; transformers ties if either is true.
     let tied = |section: &Section<'_>, problems: &mut Problems| section.flag(problems, "tie_word_embeddings");
     let tied_inside = nested.is_some() && tied(&text_section, problems) == Some(true);
     let tie_word_embeddings = tied(top, problems) == Some(true) || tied_inside;
@@ -91,7 +91,7 @@ fn read_text(section: &Section<'_>, problems: &mut Problems) -> TextConfig {
         initializer_range: section.positive(problems, "initializer_range", 0.02),
     };
     check_activation(section, problems);
-    // What a missing size would do to the sums is no news.
+    // A missing size would only cause more problems here.
     if problems.len() == before {
         check_text_shape(section, &text, problems);
     }
@@ -131,7 +131,8 @@ fn check_text_shape(section: &Section<'_>, text: &TextConfig, problems: &mut Pro
     }
 }
 
-/// Some layers attending within a sliding window is a thing that no published checkpoint does and we do not compute.
+/// Checks that no layer attends within a sliding window, which is not supported; no published
+/// checkpoint does.
 fn check_sliding(section: &Section<'_>, text: &TextConfig, problems: &mut Problems) {
     if let Some(types) = section.get("layer_types") {
         let all_full = types.as_array().is_some_and(|list| list.iter().all(|v| v.as_str() == Some("full_attention")));
@@ -149,7 +150,8 @@ fn check_sliding(section: &Section<'_>, text: &TextConfig, problems: &mut Proble
     }
 }
 
-/// The rotary base and sections: `rope_scaling` wins over `rope_parameters`, as in transformers.
+/// Reads the rotary base and sections; `rope_scaling` has precedence over `rope_parameters`, as in
+/// transformers.
 fn read_rope(section: &Section<'_>, problems: &mut Problems) -> (f64, [usize; 3]) {
     const DEFAULT_SECTION: [usize; 3] = [16, 24, 24];
     let outer_theta = section.positive(problems, "rope_theta", 1_000_000.0);
@@ -183,7 +185,8 @@ fn check_rope_type(rope: &Section<'_>, supported: &[&str], problems: &mut Proble
     }
 }
 
-/// The base of the vision tower's rotary positions: 10000 unless the file says otherwise (transformers 5.2x lets it).
+/// Reads the base of the vision tower's rotary frequencies: 10000 by default (transformers 5.2x
+/// writes it).
 fn read_vision_theta(section: &Section<'_>, problems: &mut Problems) -> f64 {
     let outer_theta = section.positive(problems, "rope_theta", 10_000.0);
     let Some(keys) = section.object(problems, "rope_parameters") else { return outer_theta };
@@ -201,7 +204,7 @@ fn check_activation(section: &Section<'_>, problems: &mut Problems) {
 
 fn read_vision(section: &Section<'_>, problems: &mut Problems) -> VisionConfig {
     let before = problems.len();
-    // The published files say in_chans, transformers 5 says in_channels.
+    // The published files have in_chans, those of transformers 5 have in_channels.
     let channels = section.first_of(&["in_channels", "in_chans"]).map_or("in_channels", |(key, _)| key);
     let vision = VisionConfig {
         depth: section.size(problems, "depth", MAX_LAYERS),
@@ -257,7 +260,8 @@ fn read_tokens(top: &Section<'_>, vocab: usize, problems: &mut Problems, notes: 
             top.report(problems, key, format!("is {id}, which is not within vocab_size = {vocab}"));
         }
     }
-    // These two enter no computation on images, and a small model's file may carry a large one's defaults.
+    // These two have no effect on images, and a small model's file may contain a large model's
+    // defaults.
     for (key, id) in [("video_token_id", tokens.video), ("vision_end_token_id", tokens.vision_end)] {
         if id as usize >= vocab {
             notes.push(format!("{key} is {id}, which is not within vocab_size = {vocab}; it is not used."));

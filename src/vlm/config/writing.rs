@@ -1,4 +1,5 @@
-//! Writes a configuration in the flat layout, the one of the published files; every transformers since 4.49 reads it.
+//! A writer of `config.json` in the flat layout of the published files, which transformers reads
+//! since 4.49.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -71,7 +72,8 @@ struct VisionRope {
 }
 
 impl Config {
-    /// The text of a `config.json` in the flat layout, for weights that are mostly stored as `dtype`.
+    /// Returns the text of a `config.json` in the flat layout, for weights that are mostly stored
+    /// as `dtype`.
     pub fn to_flat_json(&self, dtype: StoredType) -> String {
         let (text, vision) = (&self.text, &self.vision);
         let flat = Flat {

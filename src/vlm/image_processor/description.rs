@@ -1,7 +1,8 @@
-//! What a checkpoint says of its image processor, read with messages that name file and key.
+//! The settings of a checkpoint's image processor.
 //!
-//! Published checkpoints describe the processor in `preprocessor_config.json`; transformers 5 saves it as the section
-//! `image_processor` of `processor_config.json`, which goes before the other file where a folder has both.
+//! Published checkpoints have them in `preprocessor_config.json`; transformers 5 saves them as the
+//! section `image_processor` of `processor_config.json`, which has precedence where a folder has
+//! both files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,25 +13,25 @@ use thiserror::Error;
 use super::{CHANNELS, ImageProcessor};
 use crate::imaging::{MAX_RESIZED_PIXELS, PixelBudget};
 
-/// The image processor's own file in a checkpoint.
+/// File name of an image processor's settings in a checkpoint.
 pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
-/// The file of all processors of a checkpoint, as transformers 5 saves them.
+/// File name of the settings of all processors of a checkpoint, as transformers 5 saves them.
 pub const PROCESSORS_FILE: &str = "processor_config.json";
-/// The section of [`PROCESSORS_FILE`] that is the image processor's.
+/// The image processor's section in [`PROCESSORS_FILE`].
 const SECTION: &str = "image_processor";
 
-/// Why the description of an image processor cannot be used.
+/// A reason why the settings of an image processor cannot be used.
 #[derive(Debug, Error)]
 pub enum ImageProcessorError {
     /// The file cannot be read.
     #[error(
-        "{}: cannot be read; a checkpoint folder holds it, or a processor_config.json with a section image_processor, beside config.json",
+        "{}: cannot be read; a checkpoint folder must contain it, or a processor_config.json with a section image_processor",
         path.display()
     )]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file is not a JSON object.
@@ -38,44 +39,44 @@ pub enum ImageProcessorError {
     Json {
         /// The file.
         path: PathBuf,
-        /// What the parser says, with line and column.
+        /// The parser's message, with line and column.
         problem: String,
     },
-    /// A key has a value that this processor cannot follow.
+    /// A key has a value that is not supported.
     #[error("{}: key `{key}`: {problem}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// What is wrong, and what is expected.
+        /// The problem, and what is expected.
         problem: String,
     },
 }
 
-/// What describes the image processor of a checkpoint.
+/// The text of an image processor's settings.
 #[derive(Debug)]
 pub struct ProcessorText {
-    /// The file in which it stands.
+    /// The file that contains it.
     pub path: PathBuf,
     /// Whether it is a section of [`PROCESSORS_FILE`].
     pub is_section: bool,
-    /// It, as the text of a [`PROCESSOR_FILE`].
+    /// The settings as the text of a [`PROCESSOR_FILE`].
     pub text: String,
 }
 
 impl ProcessorText {
-    /// Finds it in a checkpoint folder.
+    /// Finds the settings in a checkpoint folder.
     ///
     /// # Errors
-    /// There is none, or a file cannot be read.
+    /// There are none, or a file cannot be read.
     pub fn find(folder: &Path) -> Result<Self, ImageProcessorError> {
         let path = folder.join(PROCESSORS_FILE);
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let json = |problem| ImageProcessorError::Json { path: path.clone(), problem };
                 let value: Value = serde_json::from_str(&text).map_err(|error| json(error.to_string()))?;
-                // Older versions wrote the file too, about other things.
+                // Older versions wrote this file too, without the section.
                 if let Some(section) = value.get(SECTION).filter(|section| !section.is_null()) {
                     return Ok(Self { text: format!("{section:#}\n"), path, is_section: true });
                 }
@@ -90,7 +91,7 @@ impl ProcessorText {
         }
     }
 
-    /// The processor.
+    /// Reads the processor from its settings.
     ///
     /// # Errors
     /// As [`ImageProcessor::from_json`].
@@ -103,14 +104,15 @@ impl ImageProcessor {
     /// Reads `preprocessor_config.json`.
     ///
     /// # Errors
-    /// A file that cannot be read, is no JSON object, or has a key of another kind or beyond its range.
+    /// The file cannot be read, is not a JSON object, or has a key of a wrong type or out of its range.
     pub fn from_file(path: &Path) -> Result<Self, ImageProcessorError> {
         let read = |source| ImageProcessorError::Read { path: path.to_owned(), source };
         Self::from_json(&fs::read_to_string(path).map_err(read)?, path)
     }
 
-    /// Reads the text of a `preprocessor_config.json`; `path` is for messages. Keys that are absent have the values of
-    /// transformers' `Qwen2VLImageProcessor`; `min_pixels` and `max_pixels` count over `size`.
+    /// Reads the text of a `preprocessor_config.json`; errors name `path`. Absent keys have the
+    /// values of transformers' `Qwen2VLImageProcessor`; `min_pixels` and `max_pixels` have
+    /// precedence over `size`.
     ///
     /// # Errors
     /// As [`Self::from_file`].
@@ -118,7 +120,8 @@ impl ImageProcessor {
         Self::read(text, path, "")
     }
 
-    /// The same, where the text is a section of its file.
+    /// Reads settings that are the section `section` of their file, or the whole file where it is
+    /// empty.
     fn read(text: &str, path: &Path, section: &str) -> Result<Self, ImageProcessorError> {
         let json = |problem| ImageProcessorError::Json { path: path.to_owned(), problem };
         let value: Value = serde_json::from_str(text).map_err(|error| json(error.to_string()))?;
@@ -147,15 +150,15 @@ impl ImageProcessor {
     }
 }
 
-/// `(f32(byte * rescale) - mean) / std` for every byte.
+/// Returns `(f32(byte * rescale) - mean) / std` for every byte.
 fn normalised(rescale: f64, mean: f64, std: f64) -> [f32; 256] {
     std::array::from_fn(|byte| ((byte as f64 * rescale) as f32 - mean as f32) / std as f32)
 }
 
-/// The configuration's keys, read with messages that name file and key.
+/// The keys of the settings. Errors name the file and the key.
 struct Keys<'a> {
     path: &'a Path,
-    /// The object of the file that holds the keys; empty where it is the file's own.
+    /// The section of the file that contains the keys; empty for the top level.
     section: &'a str,
     keys: &'a Map<String, Value>,
 }
@@ -166,7 +169,7 @@ impl Keys<'_> {
         ImageProcessorError::Key { path: self.path.to_owned(), key, problem: problem.into() }
     }
 
-    /// A key's value; `null` is as good as absent.
+    /// Returns a key's value; `null` counts as absent.
     fn get(&self, key: &str) -> Option<&Value> {
         self.keys.get(key).filter(|value| !value.is_null())
     }
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_the_limits() {
+    fn flat_and_nested_pixel_limits_are_equal() {
         let flat = read(r#"{"min_pixels": 3136, "max_pixels": 12845056}"#).unwrap();
         let nested = read(r#"{"size": {"shortest_edge": 3136, "longest_edge": 12845056}}"#).unwrap();
         assert_eq!(flat, nested);
@@ -272,7 +275,7 @@ mod tests {
         assert!(message("{\"a\": }").contains("line 1"));
     }
 
-    /// What transformers 5.24 saves of a processor (the image processor's section as it is; of the video's its name).
+    /// A file that transformers 5.24 saved, with the keys of the video processor left out.
     const SAVED: &str = r#"{
       "image_processor": {
         "do_convert_rgb": true, "do_normalize": true, "do_rescale": true, "do_resize": true,
@@ -287,7 +290,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn the_section_of_transformers_5_goes_before_the_file_of_its_own() {
+    fn the_section_of_transformers_5_has_precedence_over_the_separate_file() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         let absent = ProcessorText::find(folder.path()).unwrap_err().to_string();
@@ -297,7 +300,7 @@ mod tests {
         assert!(section.is_section);
         let nano = include_str!("../../../data/nano/preprocessor_config.json");
         assert_eq!(section.processor().unwrap(), read(nano).unwrap());
-        // Taken out, it is a file of its own.
+        // The extracted section is a valid file of its own.
         assert_eq!(read(&section.text).unwrap(), read(nano).unwrap());
         write(PROCESSOR_FILE, "{}");
         assert!(ProcessorText::find(folder.path()).unwrap().is_section);

@@ -1,13 +1,15 @@
-//! From an upright RGB image to the patches that the vision tower reads.
+//! The image processor: from an upright RGB image to the patches that the vision tower reads.
 //!
-//! Source: `Qwen2VLImageProcessorPil` of transformers, whose arithmetic and its order are kept, so that patches are equal
-//! to the last bit. The image is resized to multiples of `patch_size * merge_size` ([`smart_resize`]), bicubically on 8-bit
-//! values; then `value = (f32(byte * rescale_factor) - mean) / std` a channel, where the product is taken in f64.
+//! It computes what `Qwen2VLImageProcessorPil` of transformers computes, in the same order, so that
+//! patches are equal to the last bit. The image is resized to multiples of `patch_size *
+//! merge_size` ([`smart_resize`]), bicubically on 8-bit values; then `value = (f32(byte *
+//! rescale_factor) - mean) / std` for each channel, with the product in f64.
 //!
-//! A patch is `[3, temporal, patch, patch]` flattened, the one frame repeated; patches come in merge blocks of
-//! `merge_size x merge_size`, so that each block that the tower merges is contiguous.
+//! A patch is `[3, temporal, patch, patch]` flattened, with the image's one frame repeated. Patches
+//! are ordered by merge blocks of `merge_size x merge_size`, so that each block that the tower
+//! merges is contiguous.
 //!
-//! What a checkpoint says of its processor is read in `description.rs`.
+//! `description.rs` reads the settings of a checkpoint's processor.
 
 mod description;
 
@@ -17,35 +19,35 @@ use crate::imaging::{Filter, PixelBudget, RgbImage, SmartResizeError, resize, sm
 
 const CHANNELS: usize = 3;
 
-/// An image as the vision tower reads it.
+/// The patches of an image, as the vision tower reads them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patches {
     /// `[grid t * h * w, 3 * temporal * patch * patch]`, row by row.
     pub values: Vec<f32>,
-    /// The patches' grid: time, height, width.
+    /// Numbers of patches along time, height and width.
     pub grid: [usize; 3],
 }
 
 impl Patches {
-    /// The number of patches.
+    /// Number of patches.
     pub fn count(&self) -> usize {
         self.grid.iter().product()
     }
 }
 
-/// What a checkpoint asks for.
+/// The image processor of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageProcessor {
     patch_size: usize,
     temporal_patch_size: usize,
     merge_size: usize,
     budget: PixelBudget,
-    /// `[channel][byte]`: the normalised value.
+    /// The normalised value of `[channel][byte]`.
     table: [[f32; 256]; CHANNELS],
 }
 
 impl ImageProcessor {
-    /// The same processor with other limits, such as those of a command's flags.
+    /// Returns the processor with other pixel limits, such as those of a command's flags.
     #[must_use]
     pub fn with_budget(mut self, budget: PixelBudget) -> Self {
         self.budget = budget;
@@ -57,7 +59,7 @@ impl ImageProcessor {
         self.budget
     }
 
-    /// Patches along a side of what the vision tower merges into one token.
+    /// Patches along a side of a block that the vision tower merges into one token.
     pub fn merge_size(&self) -> usize {
         self.merge_size
     }
@@ -72,22 +74,22 @@ impl ImageProcessor {
         self.temporal_patch_size
     }
 
-    /// The length of a patch: `3 * temporal * patch * patch`.
+    /// Number of values in a patch: `3 * temporal * patch * patch`.
     pub fn patch_dim(&self) -> usize {
         CHANNELS * self.temporal_patch_size * self.patch_size * self.patch_size
     }
 
-    /// The grid that an image of this size will have, without its pixels.
+    /// Returns the numbers of patches (time, height, width) of an image of this size.
     ///
     /// # Errors
-    /// An aspect ratio above 200, or a side of zero.
+    /// The aspect ratio is above 200, or a side is zero.
     pub fn grid(&self, width: u32, height: u32) -> Result<[usize; 3], SmartResizeError> {
         let factor = (self.patch_size * self.merge_size) as u32;
         let (width, height) = smart_resize(width, height, factor, self.budget)?;
         Ok([1, height as usize / self.patch_size, width as usize / self.patch_size])
     }
 
-    /// Resizes, normalises and cuts an image.
+    /// Resizes and normalises an image and cuts it into patches.
     ///
     /// # Errors
     /// As [`Self::grid`].
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn blocks_of_four_patches_are_contiguous() {
-        // the value of a pixel is the number of its patch, row by row
+        // The value of a pixel is the index of its patch, row by row.
         let patch = |x: usize, y: usize| (y / 14 * 8 + x / 14) as u8;
         let data = (0..56).flat_map(|y| (0..112).flat_map(move |x| [patch(x, y); 3])).collect();
         let image = RgbImage::new(112, 56, data).unwrap();

@@ -1,4 +1,4 @@
-//! Attention within segments of a row of tokens: causal sequences, images, windows.
+//! Attention within the segments of a row of tokens: causal sequences, images, windows.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::kernels::attention_backward::{BackwardInputs, Rows as KernelRows, att
 const NAME: &str = "attention";
 
 impl Ops {
-    /// `softmax(q kᵀ / sqrt(dim)) v` within each segment.
+    /// Computes `softmax(q kᵀ / sqrt(dim)) v` within each segment.
     ///
-    /// `q` is `[tokens, query heads * dim]`, `k` and `v` are `[tokens, key heads * dim]`; rows may lie aspan. Gives
-    /// `[tokens, query heads * dim]`.
+    /// `q` is `[tokens, query heads * dim]`, `k` and `v` are `[tokens, key heads * dim]`; there may
+    /// be gaps between their rows. Returns `[tokens, query heads * dim]`.
     pub fn attention(
         self,
         q: &Tensor,
@@ -88,7 +88,8 @@ impl CustomOp3 for Kernel {
     }
 }
 
-/// Attention on rows of queries, keys and values.
+/// Computes attention on rows of queries `[tokens, query heads * dim]`, keys and values `[tokens,
+/// key heads * dim]`.
 pub(crate) fn attend_rows([q, k, v]: [KernelRows<'_>; 3], heads: Heads, segments: &Segments, out: &mut [f32]) {
     let (blocks, lists) = store(heads, segments, k, v);
     let causal = segments.is_causal();
@@ -101,7 +102,8 @@ pub(crate) fn attend_rows([q, k, v]: [KernelRows<'_>; 3], heads: Heads, segments
     attend(q.data, q.stride, &blocks, &segments, scale(heads) as f32, out);
 }
 
-/// The gradients of queries, keys and values, given that of the result.
+/// Computes the gradients of queries, keys and values from the gradient of the result `[tokens,
+/// query heads * dim]`.
 pub(crate) fn attend_rows_backward(
     [q, k, v]: [KernelRows<'_>; 3],
     gradient: KernelRows<'_>,
@@ -117,9 +119,11 @@ fn rows(x: Rows<'_>) -> KernelRows<'_> {
     KernelRows { data: x.data, stride: x.stride }
 }
 
-/// The keys and values in blocks, and each part's list of blocks: whole blocks of a prompt are shared by its
-/// responses, what lies in the last is copied to where a response begins. So a response's tokens have the places, and
-/// their sums the order, that they have in a sequence of the prompt and that response alone.
+/// Stores keys and values in blocks. Returns the blocks and the list of blocks of each span.
+///
+/// The responses to a prompt share its full blocks; the prompt's last, partial block is copied to
+/// the beginning of each response. So a response's tokens have the positions in blocks, and their
+/// sums the order, that they have in a sequence of the prompt and that response alone.
 fn store(heads: Heads, segments: &Segments, k: KernelRows<'_>, v: KernelRows<'_>) -> (KvBlocks, Vec<Vec<u32>>) {
     let mut lists: Vec<Vec<u32>> = Vec::new();
     let mut count = 0;

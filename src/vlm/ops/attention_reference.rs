@@ -6,8 +6,8 @@ use super::path::{has_fused, wide};
 use super::segments::{Plan, Segments};
 use crate::kernels::attention::Heads;
 
-/// Number of scores that are alive at once. candle's kernels count elements in 32 bits, and a large image has more scores:
-/// 16 heads over 21,400 patches have seven thousand million.
+/// Number of scores that are alive at once. candle's kernels count elements in 32 bits, and a large
+/// image has more scores: 16 heads over 21,400 patches have seven thousand million.
 pub(super) const SCORES: usize = 1 << 28;
 
 /// Returns the factor on the scores.
@@ -15,7 +15,8 @@ pub(super) fn scale(heads: Heads) -> f64 {
     1.0 / (heads.dim as f64).sqrt()
 }
 
-/// Computes [`Ops::attention`](super::Ops::attention) with at most `limit` scores, or those of one query, alive at once.
+/// Computes [`Ops::attention`](super::Ops::attention) with at most `limit` scores, or those of one
+/// query, alive at once.
 pub(super) fn reference(
     q: &Tensor,
     k: &Tensor,
@@ -48,7 +49,8 @@ pub(super) fn reference(
     }
 }
 
-/// Attends some spans at a time or, where one span has too many scores, some of its queries at a time.
+/// Attends some spans at a time or, where one span has too many scores, some of its queries at a
+/// time.
 fn in_pieces(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor>, limit: usize) -> Result<Tensor> {
     let (count, _, own, _) = q.dims4()?;
     let keys = k.dim(2)?;
@@ -97,8 +99,9 @@ fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
 
 /// `q kᵀ / sqrt(dim)` in f32 at least, `[count, heads, queries, keys]`.
 ///
-/// The queries are multiplied by the power of two in the factor, which rounds only f16 numbers next to zero: products that
-/// f16 could not hold become small enough. The rest of the factor, between one and two, multiplies the wide scores.
+/// The queries are multiplied by the power of two in the factor, which rounds only f16 numbers next
+/// to zero: products that f16 could not hold become small enough. The rest of the factor, between
+/// one and two, multiplies the wide scores.
 pub(super) fn scaled_scores(q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
     let scale = scale(heads);
     let power = scale.log2().floor().exp2();
@@ -133,8 +136,8 @@ mod tests {
 
     #[test]
     fn products_that_f16_cannot_hold_are_scaled_before_they_are_formed() {
-        // Products up to 16 * 90 * 90 = 129,600, where f16 ends at 65,504; scores up to 32,400, of which the largest takes
-        // all the weight.
+        // Products up to 16 * 90 * 90 = 129,600, where f16 ends at 65,504; scores up to 32,400, of
+        // which the largest takes all the weight.
         let heads = Heads { query: 2, key_value: 1, dim: 16 };
         let row = |value: f32, width: usize| vec![value; width];
         let q = Tensor::from_vec([row(90.0, 32), row(90.0, 32)].concat(), (2, 32), &Device::Cpu).unwrap();

@@ -1,8 +1,9 @@
 //! The KV cache of a layer, and attention over it.
 //!
-//! The cache consists of blocks of [`BLOCK`] tokens, allocated once. A sequence is a list of block numbers, so sequences
-//! with a common prefix share the prefix's blocks; the sampling engine decides which sequence owns which block. On a CPU
-//! the blocks have the layout of the attention kernel; elsewhere they are rows of two tensors.
+//! The cache consists of blocks of [`BLOCK`] tokens, allocated once. A sequence is a list of block
+//! numbers, so sequences with a common prefix share the prefix's blocks; the sampling engine
+//! decides which sequence owns which block. On a CPU the blocks have the layout of the attention
+//! kernel; elsewhere they are rows of two tensors.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -110,7 +111,8 @@ impl LayerCache {
 
     /// Stores the step's keys and values, then attends to all that its sequences have in the cache.
     ///
-    /// `q` is `[tokens, query heads * dim]`, `k` and `v` are `[tokens, key heads * dim]`. Returns `[tokens, query heads * dim]`.
+    /// `q` is `[tokens, query heads * dim]`, `k` and `v` are `[tokens, key heads * dim]`. Returns
+    /// `[tokens, query heads * dim]`.
     pub fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, step: &Step) -> Result<Tensor> {
         if step.tokens() != q.dim(0)? {
             bail!("attention: a step of {} tokens for {} tokens", step.tokens(), q.dim(0)?);
@@ -141,8 +143,8 @@ fn attend_by_reference(keys: &Tensor, values: &Tensor, heads: Heads, q: &Tensor,
     reference(keys, values, heads, q, gathering, SCORES)
 }
 
-/// Stores keys and values by our GPU kernels, and attends by them where each sequence has one new token. The attention
-/// of a prompt is candle's.
+/// Stores keys and values by our GPU kernels, and attends by them where each sequence has one new
+/// token. The attention of a prompt is candle's.
 #[cfg(feature = "cuda")]
 fn attend_on_gpu(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
     use crate::device::cuda::kernels;
@@ -156,7 +158,8 @@ fn attend_on_gpu(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tens
     attend_by_reference(keys, values, heads, q, step)
 }
 
-/// Returns the slot of each new token. A slot outside the cache of `rows` slots is an error: a kernel would write there.
+/// Returns the slot of each new token. A slot outside the cache of `rows` slots is an error: a
+/// kernel would write there.
 #[cfg(feature = "cuda")]
 fn slots(step: &Step, rows: usize, device: &Device) -> Result<Tensor> {
     for s in &step.segments {

@@ -55,7 +55,8 @@ impl Gathering {
 
 /// Attends from `q` `[tokens, query heads * dim]` to gathered keys and values, with padding masked.
 ///
-/// At most `limit` scores and `limit` numbers of keys are alive at once, or those of one query and of one sequence.
+/// At most `limit` scores and `limit` numbers of keys are alive at once, or those of one query and
+/// of one sequence.
 pub(super) fn reference(
     keys: &Tensor,
     values: &Tensor,
@@ -101,8 +102,8 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// Cuts sequences, their queries and their keys so that `limit` is kept: some sequences at a time or, where one is too
-    /// large, some of its queries.
+    /// Cuts sequences, their queries and their keys so that `limit` is kept: some sequences at a
+    /// time or, where one is too large, some of its queries.
     fn within(limit: usize, heads: Heads, [count, queries, length]: [usize; 3]) -> Self {
         let a_query = (heads.query * length).max(1);
         let gathered = heads.key_value * heads.dim * length;
@@ -171,7 +172,8 @@ mod tests {
     #[test]
     fn a_large_image_and_many_long_sequences_stay_within_32_bits() {
         let mimo = Heads { query: 32, key_value: 8, dim: 128 };
-        // The prompt of an image of 12.8 megapixels, the first step of 1024 sequences with one, and an ordinary step.
+        // The prompt of an image of 12.8 megapixels, the first step of 1024 sequences with one, and
+        // an ordinary step.
         let [image, many, ordinary] = [[1, 16_500, 16_500], [1024, 1, 17_000], [256, 1, 900]];
         for shape @ [count, queries, length] in [image, many, ordinary] {
             let pieces = Pieces::within(SCORES, mimo, shape);

@@ -1,4 +1,5 @@
-//! Rows of a matrix by number: the lookup of an embedding, and the change of order between windows and images.
+//! Rows of a matrix by index: the lookup in an embedding, and the change of order between windows
+//! and images.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
@@ -8,7 +9,7 @@ use super::storage::{Rows, tensor, with_rows};
 const NAME: &str = "gather";
 
 impl Ops {
-    /// Row `rows[i]` of `x` `[count, width]` as row `i` of the result `[rows, width]`.
+    /// Returns row `rows[i]` of `x` `[count, width]` as row `i` of the result, `[rows, width]`.
     pub fn gather(self, x: &Tensor, rows: &[u32]) -> Result<Tensor> {
         if self.uses_cpu_kernels_for(x) {
             x.apply_op1(Kernel { rows: rows.to_vec() })
@@ -17,12 +18,14 @@ impl Ops {
         }
     }
 
-    /// Row `i` of `x` `[rows, width]` added to row `rows[i]` of a result of `count` rows, zero elsewhere: what takes the
-    /// gradient of [`gather`]'s result to that of its input. Has no gradient itself.
+    /// Adds row `i` of `x` `[rows, width]` to row `rows[i]` of a result that is zero elsewhere,
+    /// `[count, width]`.
+    ///
+    /// It is the backward pass of [`gather`](Self::gather) and has no gradient itself.
     pub fn scatter(self, x: &Tensor, rows: &[u32], count: usize) -> Result<Tensor> {
         let width = x.dim(1)?;
         if !self.uses_cpu_kernels_for(x) {
-            // Many rows may be added to one: not in 16 bits.
+            // Many rows may be added to one, for which 16 bits are too few.
             let wide = wide(x.dtype());
             let zero = Tensor::zeros((count, width), wide, x.device())?;
             let sums = zero.index_add(&Tensor::new(rows, x.device())?, &x.to_dtype(wide)?.contiguous()?, 0)?;
@@ -60,7 +63,7 @@ impl CustomOp1 for Kernel {
         Ok((CpuStorage::F32(out), Shape::from((self.rows.len(), x.width))))
     }
 
-    /// The gradients of a row's uses are added up in their order.
+    /// Adds up the gradients of a row's uses in their order.
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(Ops::Kernels.scatter(gradient, &self.rows, x.dim(0)?)?))
     }

@@ -9,7 +9,7 @@ use crate::kernels::gelu as kernel;
 const NAME: &str = "gelu";
 
 impl Ops {
-    /// `x Φ(x)`, elementwise on `[tokens, width]`.
+    /// Computes `x Φ(x)`, elementwise on `[tokens, width]`.
     pub fn gelu(self, x: &Tensor) -> Result<Tensor> {
         if self.uses_cpu_kernels_for(x) { x.contiguous()?.apply_op1(Kernel) } else { x.gelu_erf() }
     }

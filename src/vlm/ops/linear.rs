@@ -1,4 +1,5 @@
-//! Linear maps: a weight that may be trained, or one packed once for the kernels.
+//! Linear maps and embeddings: with a weight that may be trained, or one packed once for the CPU
+//! kernels.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::kernels::packed::PackedMatrix;
 
 const NAME: &str = "linear";
 
-/// `y = x Wᵀ + b`.
+/// A linear map, `y = x Wᵀ + b`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Weight,
@@ -23,12 +24,12 @@ pub struct Linear {
 enum Weight {
     /// `[out, in]`; may be a variable.
     Dense(Tensor),
-    /// Laid out for the kernels; has no gradient.
+    /// In the layout of the CPU kernels; has no gradient.
     Packed(Arc<PackedMatrix>),
 }
 
 impl Weight {
-    /// Packed on a CPU in f32, where our kernels compute; elsewhere as it is.
+    /// Packs a weight that our CPU kernels will multiply by; any other stays as it is.
     fn frozen(ops: Ops, weight: Tensor) -> Result<Self> {
         if !ops.uses_cpu_kernels_for(&weight) {
             return Ok(Self::Dense(weight));
@@ -41,13 +42,13 @@ impl Weight {
 }
 
 impl Linear {
-    /// A map with these tensors, weight `[out, in]` and bias `[out]`; gradients reach them.
+    /// A map with weight `[out, in]` and bias `[out]`; gradients reach them.
     pub fn new(ops: Ops, weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight: Weight::Dense(weight), bias, ops }
     }
 
-    /// The same map for sampling: on a CPU in f32 the weight is laid out for the kernels, and has no gradient.
-    /// The rows of several weights are stacked.
+    /// A map for sampling, whose tensors have no gradient. The rows of several weights `[out, in]`
+    /// are stacked.
     pub fn frozen(ops: Ops, weights: &[Tensor], biases: &[Tensor]) -> Result<Self> {
         let bias = match biases {
             [] => None,
@@ -61,7 +62,7 @@ impl Linear {
         Ok(Self { weight: Weight::frozen(ops, weight)?, bias, ops })
     }
 
-    /// A map onto the rows of an embedding: the tied output projection.
+    /// The output projection of a model whose `lm_head.weight` is tied to its embedding.
     pub fn tied(embedding: &Embedding) -> Self {
         Self { weight: embedding.weight.clone(), bias: None, ops: embedding.ops }
     }
@@ -84,7 +85,7 @@ impl Linear {
     }
 }
 
-/// Rows of a matrix by token id.
+/// An embedding: rows of a matrix by token id.
 #[derive(Debug, Clone)]
 pub struct Embedding {
     weight: Weight,
@@ -97,14 +98,15 @@ impl Embedding {
         Self { weight: Weight::Dense(weight), ops }
     }
 
-    /// The same for sampling; `packed` where the output projection shares the matrix.
+    /// An embedding for sampling, which has no gradient; `packed` where the output projection
+    /// shares the matrix.
     pub fn frozen(ops: Ops, weight: &Tensor, packed: bool) -> Result<Self> {
         let weight = weight.detach();
         let weight = if packed { Weight::frozen(ops, weight)? } else { Weight::Dense(weight) };
         Ok(Self { weight, ops })
     }
 
-    /// Looks up `ids` `[tokens]` (u32), giving `[tokens, width]`.
+    /// Looks up `ids` `[tokens]` (u32). Returns `[tokens, width]`.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         match &self.weight {
             Weight::Dense(weight) if self.ops.uses_cpu_kernels_for(weight) => {
@@ -157,7 +159,8 @@ impl CustomOp1 for Packed {
     }
 }
 
-/// The weight is packed at each call: it changes with each training step, and many tokens share the cost.
+/// The product with a weight that is packed at each call: it changes with each training step, and
+/// many tokens share the cost.
 struct Dense;
 
 impl Dense {
@@ -165,7 +168,7 @@ impl Dense {
         multiply(x, &PackedMatrix::pack(weight.contiguous(NAME)?, weight.count, weight.width), bias)
     }
 
-    /// The gradients of input and weight: `g W` and `gᵀ x`; of what is a constant, none.
+    /// Returns the gradients of input and weight, `g W` and `gᵀ x`; none for a constant.
     fn backward(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (x_rows, weight_rows) = (x.storage_and_layout(), weight.storage_and_layout());
         let (x_rows, weight_rows) = (Rows::of(NAME, &x_rows)?, Rows::of(NAME, &weight_rows)?);
@@ -258,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gradient_of_a_bias_is_of_its_rows_alone() {
+    fn the_gradient_of_a_bias_sums_the_rows_of_a_view_only() {
         let matrix = |rows: usize, width: usize| {
             let values: Vec<f32> = (0..rows * width).map(|i| i as f32).collect();
             tensor(values, (rows, width)).unwrap()
@@ -266,7 +269,7 @@ mod tests {
         let (x, weight) = (matrix(3, 2), matrix(4, 2));
         let bias = candle_core::Var::from_tensor(&tensor(vec![0.0; 4], 4).unwrap()).unwrap();
         let y = Linear::new(Ops::Kernels, weight.clone(), Some(bias.as_tensor().clone())).forward(&x).unwrap();
-        // Rows 1 to 3 of five: before and behind them lies what is no part of it.
+        // Rows 1 to 3 of five: the rows before and after them are not part of the gradient.
         let gradient = matrix(5, 4).narrow(0, 1, 3).unwrap();
         let (_, _, db) = CustomOp3::bwd(&Dense, &x, &weight, bias.as_tensor(), &y, &gradient).unwrap();
         assert_eq!(db.unwrap().to_vec1::<f32>().unwrap(), gradient.sum(0).unwrap().to_vec1::<f32>().unwrap());

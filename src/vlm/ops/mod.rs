@@ -1,11 +1,13 @@
-//! The operations of both towers on tensors: our kernels on a CPU in f32, candle's operations everywhere else, and on a card some
-//! kernels of ours beside them.
+//! The tensor operations of both towers.
 //!
-//! Every operation can be differentiated. On the CPU both passes are kernels of [`crate::kernels`]; elsewhere
-//! (CUDA, other number formats, or while a [`Composed`] lives) it is composed of candle's differentiable operations, and
-//! where no gradient is asked for of its fused ones, or of our own kernels for a card (`device::cuda::kernels`).
+//! [`Ops`] names the implementation that computes them. [`Ops::Kernels`] takes our kernels where
+//! there are any and candle's operations elsewhere: on a CPU in f32 the forward and the backward
+//! pass are kernels of [`crate::kernels`]; on a GPU kernels of `device::cuda::kernels` compute some
+//! forward passes that need no gradient. [`Ops::Reference`] takes candle's operations everywhere.
+//! Every op has a gradient.
 //!
-//! Activations are `[tokens, width]`: sequences follow one another without padding, and [`Segments`] says where each begins.
+//! Activations are `[tokens, width]`: sequences follow one another without padding, and
+//! [`Segments`] holds where each begins.
 
 mod attention;
 mod attention_reference;

@@ -8,7 +8,7 @@ use crate::kernels::{rowwise, rowwise_backward};
 
 const NAME: &str = "rms-norm";
 
-/// `y = x / sqrt(mean(x^2) + eps) * weight`, the mean in f32.
+/// RMS norm, `y = x / sqrt(mean(x^2) + eps) * weight`, with the mean in f32.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     weight: Tensor,
@@ -22,7 +22,7 @@ impl RmsNorm {
         Self { weight, eps, ops }
     }
 
-    /// Normalises `[tokens, width]`.
+    /// Normalises `[tokens, width]` row by row.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if self.ops.uses_cpu_kernels_for(x) {
             x.contiguous()?.apply_op2(&self.weight, Kernel { eps: self.eps })

@@ -4,11 +4,13 @@ use candle_core::{DType, Device, Tensor};
 
 /// The implementation that computes a model's ops.
 ///
-/// The source of a model's tensors names it ([`NamedTensors::ops`](crate::vlm::named_tensors::NamedTensors::ops)), and
-/// every layer, cache and gradient built from it computes by it. Results of the two differ by rounding only.
+/// The source of a model's tensors names it
+/// ([`NamedTensors::ops`](crate::vlm::named_tensors::NamedTensors::ops)), and every layer, cache
+/// and gradient built from it computes by it. Results of the two differ by rounding only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ops {
-    /// Our kernels wherever there is one for the device and the dtype, candle's operations elsewhere.
+    /// Our kernels wherever there is one for the device and the dtype, candle's operations
+    /// elsewhere.
     #[default]
     Kernels,
     /// candle's operations on every device: the reference that our kernels are compared with.
@@ -26,7 +28,8 @@ impl Ops {
         self.uses_cpu_kernels(x.device(), x.dtype())
     }
 
-    /// Whether our GPU kernels compute these operands: they have no backward pass and support some dtypes only.
+    /// Whether our GPU kernels compute these operands: they have no backward pass and support some
+    /// dtypes only.
     #[cfg(feature = "cuda")]
     pub(super) fn uses_gpu_kernels_for(self, operands: &[&Tensor]) -> bool {
         let is_supported =
@@ -35,12 +38,14 @@ impl Ops {
     }
 }
 
-/// Whether candle's fused operations compute these operands: they have no backward pass and no version for f64.
+/// Whether candle's fused operations compute these operands: they have no backward pass and no
+/// version for f64.
 pub(super) fn has_fused(operands: &[&Tensor]) -> bool {
     operands.iter().all(|x| !x.track_op() && x.dtype() != DType::F64)
 }
 
-/// The dtype that sums over numbers of `dtype`, and functions of one number, are computed in: f32 at least.
+/// The dtype that sums over numbers of `dtype`, and functions of one number, are computed in: f32
+/// at least.
 pub(crate) fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }

@@ -1,4 +1,4 @@
-//! The residual stream: what a block adds to its input.
+//! The residual connection: the sum of a block's input and its result.
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -9,9 +9,9 @@ use crate::kernels::rowwise;
 const NAME: &str = "residual";
 
 impl Ops {
-    /// `x + y` of the same shape, `[tokens, width]`.
+    /// Returns `x + y`, both `[tokens, width]`.
     ///
-    /// candle's own sum of two tensors wakes a pool of threads of its own, which costs more than the sum.
+    /// candle's sum of two tensors wakes its own pool of threads, which costs more than the sum.
     pub fn residual(self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
         if self.uses_cpu_kernels_for(x) { x.contiguous()?.apply_op2(&y.contiguous()?, Kernel) } else { x + y }
     }

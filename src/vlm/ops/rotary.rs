@@ -1,4 +1,5 @@
-//! Rotary positions (Su et al. 2021, arXiv 2104.09864), the variant that rotates the halves of a head.
+//! Rotary position embedding (Su et al. 2021, arXiv 2104.09864), the variant that rotates the
+//! halves of a head.
 
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
@@ -9,7 +10,8 @@ use crate::kernels::rowwise;
 const NAME: &str = "rotary";
 
 impl Ops {
-    /// Rotates every head of `x` `[tokens, heads * dim]` by the angles of its token; `cos` and `sin` are `[tokens, dim / 2]`.
+    /// Rotates every head of `x` `[tokens, heads * dim]` by the angles of its token; `cos` and
+    /// `sin` are `[tokens, dim / 2]`.
     pub fn rotate(self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         if self.uses_cpu_kernels_for(x) {
             return x.apply_op3(cos, sin, Kernel);
@@ -62,7 +64,7 @@ impl CustomOp3 for Kernel {
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
-    /// A rotation's transpose is the rotation back.
+    /// Rotates the gradient by the opposite angles: the transpose of a rotation is its inverse.
     fn bwd(
         &self,
         _: &Tensor,

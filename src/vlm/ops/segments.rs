@@ -8,8 +8,8 @@ use candle_core::{Device, Result, Tensor};
 use super::lazy::LazyDerived;
 use crate::kernels::attention_backward::TokenGroup;
 
-/// A prompt and the responses that share it, in tokens. The tokens are in the order prompt, first response, second
-/// response and so on.
+/// A prompt and the responses that share it, in tokens. The tokens are in the order prompt, first
+/// response, second response and so on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedPrompt {
     /// Tokens of the prompt.
@@ -23,7 +23,8 @@ pub struct SharedPrompt {
 pub struct Segments {
     groups: Vec<SharedPrompt>,
     causal: bool,
-    /// For the reference attention, on the device of the first tokens that attended within these segments.
+    /// For the reference attention, on the device of the first tokens that attended within these
+    /// segments.
     pub(super) plan: LazyDerived<Plan>,
 }
 
@@ -49,7 +50,8 @@ pub(super) struct QuerySpan {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) batches: Vec<Batch>,
-    /// Row in the concatenated batches of each token, `[tokens]`; none where the order is that of the tokens already.
+    /// Row in the concatenated batches of each token, `[tokens]`; none where the order is that of
+    /// the tokens already.
     pub(super) order: Option<Tensor>,
 }
 
@@ -77,8 +79,9 @@ impl Segments {
         Self::new(lengths.into_iter().map(without_responses).collect(), false)
     }
 
-    /// Prompts that several responses share. A response's token sees the whole prompt, itself and the tokens before it
-    /// in its response, as in a sequence of the prompt and that response alone.
+    /// Prompts that several responses share. A response's token sees the whole prompt, itself and
+    /// the tokens before it in its response, as in a sequence of the prompt and that response
+    /// alone.
     pub fn shared(groups: Vec<SharedPrompt>) -> Self {
         Self::new(groups, true)
     }
@@ -126,7 +129,8 @@ fn without_responses(length: usize) -> SharedPrompt {
 
 impl Plan {
     pub(super) fn new(segments: &Segments, device: &Device) -> Result<Self> {
-        // The tokens of the queries and of the keys, by the numbers of keys before the first query and of queries.
+        // The tokens of the queries and of the keys, by the numbers of keys before the first query
+        // and of queries.
         let mut by_lengths: BTreeMap<(usize, usize), (Vec<u32>, Vec<u32>)> = BTreeMap::new();
         for span in segments.spans() {
             let (queries, keys) = by_lengths.entry((span.prefix.len(), span.own.len())).or_default();
@@ -155,7 +159,8 @@ impl Plan {
     }
 }
 
-/// Returns the mask of queries that see the keys before the first query, their own key and the keys in between.
+/// Returns the mask of queries that see the keys before the first query, their own key and the keys
+/// in between.
 fn causal_mask(prefix: usize, own: usize, device: &Device) -> Result<Tensor> {
     let row = |i: usize| (0..prefix + own).map(move |j| if j > prefix + i { f32::NEG_INFINITY } else { 0.0 });
     let mask: Vec<f32> = (0..own).flat_map(row).collect();

@@ -1,10 +1,10 @@
-//! From candle's storages to the rows that the kernels read.
+//! Access to candle's CPU storages as the rows that the kernels read.
 
 use std::ops::Deref;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
-/// Rows of floats in a storage: row `i` starts at `i * stride`.
+/// Rows of f32 in a storage: row `i` begins at `i * stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) data: &'a [f32],
@@ -26,7 +26,7 @@ impl<'a> Rows<'a> {
         Ok(Self { data: &data[layout.start_offset()..], stride, count, width })
     }
 
-    /// The rows of what `storage_and_layout` gave for a `[count, width]` tensor.
+    /// The rows of a `[count, width]` tensor, from the result of its `storage_and_layout`.
     pub(super) fn of(op: &str, (storage, layout): &'a (impl Deref<Target = Storage>, &Layout)) -> Result<Self> {
         match &**storage {
             Storage::Cpu(storage) => Self::new(op, storage, layout),
@@ -34,16 +34,16 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The same rows as one slice; an error where there are gaps between them.
+    /// Returns the rows as one slice; an error where there are gaps between them.
     pub(super) fn contiguous(self, op: &str) -> Result<&'a [f32]> {
         if self.stride != self.width && self.count > 1 {
-            bail!("{op}: the rows lie apart");
+            bail!("{op}: there are gaps between the rows");
         }
         Ok(&self.data[..self.count * self.width])
     }
 }
 
-/// The elements of a contiguous vector.
+/// Returns the elements of a contiguous vector.
 pub(super) fn vector<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let CpuStorage::F32(data) = storage else { bail!("{op}: the kernel is for f32") };
     match layout.contiguous_offsets() {
@@ -52,7 +52,7 @@ pub(super) fn vector<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> 
     }
 }
 
-/// The elements of a contiguous vector, of what `storage_and_layout` gave.
+/// Returns the elements of a contiguous vector, from the result of its `storage_and_layout`.
 pub(super) fn vector_of<'a>(
     op: &str,
     (storage, layout): &'a (impl Deref<Target = Storage>, &Layout),
@@ -63,7 +63,7 @@ pub(super) fn vector_of<'a>(
     }
 }
 
-/// A tensor on the CPU from its elements.
+/// Creates a tensor on the CPU.
 pub(super) fn tensor(elements: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
     Tensor::from_vec(elements, shape.into(), &Device::Cpu)
 }

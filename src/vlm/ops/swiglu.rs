@@ -1,4 +1,4 @@
-//! The gated activation of both towers (Shazeer 2020, arXiv 2002.05202).
+//! SwiGLU, the gated activation of both towers (Shazeer 2020, arXiv 2002.05202).
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -9,7 +9,7 @@ use crate::kernels::{rowwise, rowwise_backward};
 const NAME: &str = "swiglu";
 
 impl Ops {
-    /// `silu(gate) up`, elementwise on `[tokens, width]`.
+    /// Computes `silu(gate) up`, elementwise on `[tokens, width]`.
     pub fn swiglu(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         if self.uses_cpu_kernels_for(gate) {
             return gate.contiguous()?.apply_op2(&up.contiguous()?, Kernel);
@@ -18,7 +18,8 @@ impl Ops {
         if self.uses_gpu_kernels_for(&[gate, up]) {
             return crate::device::cuda::kernels::swiglu(gate, up);
         }
-        // candle's activation of a short format rounds within; ours rounds its result, as torch does.
+        // In 16 bits candle's activation rounds its intermediates; this rounds the result only, as
+        // torch does.
         gate.to_dtype(wide(gate.dtype()))?.silu()?.to_dtype(gate.dtype())? * up
     }
 }
