@@ -1,4 +1,4 @@
-//! Killing and racing the real command: whatever happens, the same result, and a store that is whole.
+//! Kills and races of the real command: the result is always the same, and the store intact.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::Place;
 
-/// How often to kill; `VISPLAY_KILLS` says otherwise.
+/// Number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> u64 {
     std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
 }
@@ -17,24 +17,24 @@ fn spawn(command: &mut Command) -> Child {
 }
 
 #[test]
-fn killed_at_any_moment_it_goes_on_to_the_same_result() {
+fn a_run_killed_at_any_moment_resumes_to_the_same_result() {
     let place = Place::new();
     place.fill(160);
-    let whole = Instant::now();
+    let clock = Instant::now();
     let expected = place.ingest();
-    let whole = whole.elapsed();
+    let full_run = clock.elapsed();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let (mut killed, mut tries) = (0, 0);
     while killed < kills() {
         tries += 1;
         assert!(tries < 40 * kills(), "the command ends before it can be killed");
         std::fs::remove_dir_all(place.store()).unwrap();
-        // Several kills in a row, each later than the last could have come, then a run to the end.
+        // Several kills in a row, then a complete run.
         for _ in 0..1 + tries % 3 {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            let moment = whole.mul_f64((state % 1000) as f64 / 1000.0);
+            let moment = full_run.mul_f64((state % 1000) as f64 / 1000.0);
             let mut child = spawn(&mut place.command(&["ingest", "source"]));
             std::thread::sleep(moment);
             child.kill().unwrap();
@@ -60,22 +60,22 @@ fn processes_that_share_a_store_share_the_work() {
                 command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
             })
             .collect();
-        let mut made = 0;
+        let mut computed = 0;
         for child in children.drain(..) {
             let output = child.wait_with_output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let done: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!(done["result"], expected["result"]);
             assert_eq!(done["ref"], "t/images@1");
-            made += done["shards_made"].as_u64().unwrap();
+            computed += done["shards_made"].as_u64().unwrap();
         }
-        assert_eq!(made, expected["shards_made"].as_u64().unwrap(), "each shard is made once");
+        assert_eq!(computed, expected["shards_made"].as_u64().unwrap(), "each shard is computed once");
         assert_eq!(place.verify(), (0, vec![]));
     }
 }
 
 #[test]
-fn processes_with_different_sources_add_up() {
+fn processes_with_different_sources_extend_one_table() {
     let place = Place::new();
     place.fill(60);
     let mut children: Vec<Child> =
@@ -90,7 +90,7 @@ fn processes_with_different_sources_add_up() {
 }
 
 #[test]
-fn ctrl_c_stops_it_soon_and_keeps_what_is_done() {
+fn ctrl_c_stops_a_run_soon_and_keeps_finished_work() {
     let place = Place::new();
     place.fill(300);
     let expected = {
@@ -102,7 +102,7 @@ fn ctrl_c_stops_it_soon_and_keeps_what_is_done() {
     std::thread::sleep(Duration::from_millis(60));
     let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success();
     let status = child.wait().unwrap();
-    // It may have been quicker than the signal.
+    // The run may have finished before the signal.
     assert!(!interrupted || status.success() || status.code() == Some(130), "{status:?}");
     assert_eq!(place.ingest()["result"], expected["result"]);
     assert_eq!(place.verify(), (0, vec![]));

@@ -1,11 +1,12 @@
-//! Damage to a store: every kind of file, every kind of harm. `verify` names it, the next run mends it.
+//! Damage to a store: every kind of file, every kind of damage. `verify` names it, and the next run
+//! repairs it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Place, said};
 
-/// The folders of a store whose files matter, each with a file in the middle of it.
+/// The folders of a store whose files are damaged in these tests.
 const KINDS: [&str; 6] = ["objects", "actions", "results", "refs", "views", "cache"];
 
 fn name(place: &Place, file: &Path) -> String {
@@ -19,36 +20,36 @@ fn ingested() -> (Place, String) {
     place.add(30);
     place.add(31);
     let done = place.ingest();
-    // Times of modification this fresh are not trusted, so the cache is written by a later run.
+    // Files with such recent modification times are not cached, so a later run writes the cache.
     (place, done["result"].as_str().unwrap().to_owned())
 }
 
-/// Harms every file of a kind in turn, and checks that it is named, and that the next run mends it.
-fn check(harm: impl Fn(&Path), is_named: impl Fn(&str, &[String]) -> bool) {
+/// Damages every file in turn, and checks that `verify` names it and that the next run repairs it.
+fn check(damage: impl Fn(&Path), is_named: impl Fn(&str, &[String]) -> bool) {
     let (place, expected) = ingested();
     for kind in KINDS {
         for i in 0.. {
             let files = place.files(kind);
             let Some(file) = files.get(i) else { break };
             let name = name(&place, file);
-            harm(file);
+            damage(file);
             let (code, names) = place.verify();
             assert!(is_named(&name, &names), "{name} is not among {names:?}");
             assert_eq!(code, if names.is_empty() { 0 } else { 4 });
             let done = place.ingest();
-            assert_eq!(done["result"].as_str(), Some(expected.as_str()), "after harm to {name}");
-            assert_eq!(place.verify(), (0, vec![]), "after mending {name}");
+            assert_eq!(done["result"].as_str(), Some(expected.as_str()), "after damage to {name}");
+            assert_eq!(place.verify(), (0, vec![]), "after the repair of {name}");
         }
     }
 }
 
 #[test]
-fn a_flipped_bit_is_found_and_mended() {
+fn a_flipped_bit_is_found_and_repaired() {
     let flip = |file: &Path| {
         let mut bytes = fs::read(file).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 4;
-        // A view is the same file as its object: harm this name alone.
+        // A view is a hard link to its object: damage only this name.
         fs::remove_file(file).unwrap();
         fs::write(file, bytes).unwrap();
     };
@@ -56,7 +57,7 @@ fn a_flipped_bit_is_found_and_mended() {
 }
 
 #[test]
-fn a_truncated_file_is_found_and_mended() {
+fn a_truncated_file_is_found_and_repaired() {
     let truncate = |file: &Path| {
         let bytes = fs::read(file).unwrap();
         fs::remove_file(file).unwrap();
@@ -66,8 +67,8 @@ fn a_truncated_file_is_found_and_mended() {
 }
 
 #[test]
-fn a_deleted_file_is_found_and_mended() {
-    // A cache may be lost, and a view is made again from its object: neither is damage.
+fn a_deleted_file_is_found_and_repaired() {
+    // A cache may be lost, and a view is restored from its object: neither counts as damage.
     let may_go = |name: &str| name.starts_with("cache/") || name.starts_with("views/");
     let last_ref = |name: &str| name.starts_with("refs/") && name.ends_with("000002.json");
     check(
@@ -111,7 +112,7 @@ fn foreign_files_are_found_and_set_aside() {
 }
 
 #[test]
-fn a_damaged_format_file_is_mended_and_a_newer_one_refused() {
+fn a_damaged_format_file_is_repaired_and_a_newer_one_rejected() {
     let (place, expected) = ingested();
     let format = place.store().join("FORMAT");
     for bad in [&b"visplay stare 1\n"[..], b"", b"visplay store 1"] {
@@ -136,7 +137,7 @@ fn a_damaged_format_file_is_mended_and_a_newer_one_refused() {
 }
 
 #[test]
-fn damage_is_seen_where_it_is_read() {
+fn damage_is_reported_when_a_file_is_read() {
     let (place, _) = ingested();
     let biggest = place.files("objects").into_iter().max_by_key(|f| f.metadata().unwrap().len()).unwrap();
     let mut bytes = fs::read(&biggest).unwrap();
@@ -149,7 +150,7 @@ fn damage_is_seen_where_it_is_read() {
 }
 
 #[test]
-fn gc_takes_only_what_no_ref_leads_to() {
+fn gc_deletes_only_files_that_no_ref_leads_to() {
     let (place, _) = ingested();
     let garbage = |arguments: &[&str]| -> Vec<String> {
         let found = place.json(&[&["gc"], arguments].concat());
@@ -158,11 +159,11 @@ fn gc_takes_only_what_no_ref_leads_to() {
     };
     assert_eq!(garbage(&["--delete", "--grace", "0"]), Vec::<String>::new());
     fs::remove_dir_all(place.store().join("refs")).unwrap();
-    assert_eq!(garbage(&["--delete"]), Vec::<String>::new(), "all of it was used today");
+    assert_eq!(garbage(&["--delete"]), Vec::<String>::new(), "all files were used today");
     let dry = garbage(&["--grace", "0"]);
     assert!(dry.len() > 10);
     assert!(!place.files("objects").is_empty());
-    // Views go with their objects, so that a dry run still sees them in use.
+    // Views are deleted together with their objects, so a dry run does not list them.
     let wet = garbage(&["--grace", "0", "--delete"]);
     assert!(dry.iter().all(|name| wet.contains(name)));
     let left: Vec<PathBuf> = ["objects", "actions", "results"].iter().flat_map(|f| place.files(f)).collect();
@@ -172,7 +173,7 @@ fn gc_takes_only_what_no_ref_leads_to() {
 }
 
 #[test]
-fn a_lost_part_comes_back_though_the_sources_have_grown() {
+fn a_lost_part_is_recomputed_although_the_sources_have_grown() {
     let (place, _) = ingested();
     let sources = place.files("views/t/sources");
     assert_eq!(sources.len(), 2);
@@ -190,7 +191,7 @@ fn a_lost_part_comes_back_though_the_sources_have_grown() {
 }
 
 #[test]
-fn a_lost_ref_comes_back_after_the_options_changed() {
+fn a_lost_ref_is_restored_after_the_options_changed() {
     let (place, _) = ingested();
     let small = fs::read_to_string(place.path().join("small.toml")).unwrap();
     fs::write(place.path().join("small.toml"), small.replace("shard_rows = 8", "shard_rows = 9")).unwrap();
@@ -202,7 +203,7 @@ fn a_lost_ref_comes_back_after_the_options_changed() {
 }
 
 #[test]
-fn looking_disturbs_no_run_and_no_run_disturbs_looking() {
+fn verify_and_a_run_do_not_disturb_each_other() {
     let expected = {
         let alone = Place::new();
         alone.fill(200);
@@ -224,12 +225,12 @@ fn looking_disturbs_no_run_and_no_run_disturbs_looking() {
 }
 
 #[test]
-fn gc_beside_a_run_takes_nothing_that_the_run_builds_on() {
+fn gc_during_a_run_deletes_nothing_that_the_run_needs() {
     let (place, _) = ingested();
     let expected = place.ingest();
     let week_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7 * 24 * 3600);
     for _ in 0..5 {
-        // As after a run that was stopped before its ref, a week ago.
+        // The state after a run that was interrupted before it wrote its ref, a week ago.
         fs::remove_dir_all(place.store().join("refs")).unwrap();
         for file in ["objects", "actions", "results"].iter().flat_map(|f| place.files(f)) {
             fs::File::open(file).unwrap().set_modified(week_ago).unwrap();

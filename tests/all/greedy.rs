@@ -1,4 +1,5 @@
-//! The sampling engine, with its cache, against transformers: the greedy tokens that `tests/oracles/model.py` froze.
+//! The greedy tokens of the sampling engine with its KV cache, compared with those of transformers,
+//! which `tests/oracles/model.py` recorded.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::model_parity::{oracle, process};
 use super::sampling::{checkpoint, engine_options, run};
 
 #[test]
-fn the_engine_draws_the_tokens_of_transformers() {
+fn the_engine_draws_the_same_tokens_as_transformers() {
     let oracle = oracle();
     for (name, cases) in &oracle.checkpoints {
         let (_folder, checkpoint) = checkpoint(name);

@@ -1,4 +1,4 @@
-//! Ingest, through the real command.
+//! Tests of `visplay ingest` through the real command.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ fn a_folder_becomes_a_table_of_its_images() {
 }
 
 #[test]
-fn nothing_is_done_twice() {
+fn ingesting_again_computes_nothing() {
     let place = Place::new();
     place.fill(20);
     let first = place.ingest();
@@ -52,7 +52,7 @@ fn nothing_is_done_twice() {
 }
 
 #[test]
-fn new_images_make_only_new_shards() {
+fn new_images_compute_only_new_shards() {
     let place = Place::new();
     place.fill(20);
     place.ingest();
@@ -70,7 +70,7 @@ fn new_images_make_only_new_shards() {
 }
 
 #[test]
-fn threads_and_file_order_change_nothing() {
+fn results_do_not_depend_on_threads_or_file_order() {
     let (a, b) = (Place::new(), Place::new());
     a.fill(40);
     for i in (0..40).rev() {
@@ -80,11 +80,11 @@ fn threads_and_file_order_change_nothing() {
     let two = b.json(&["ingest", "source/folder-2", "source/folder-0", "source/folder-1", "--threads", "2"]);
     let three = b.json(&["ingest", "source", "--threads", "2", "--evolution", "again"]);
     assert_eq!(one["result"], three["result"]);
-    assert_ne!(one["result"], two["result"], "labels are relative to the sources given");
+    assert_ne!(one["result"], two["result"], "labels are relative to the sources on the command line");
 }
 
 #[test]
-fn every_kind_of_bad_file_is_a_reject_with_its_reason() {
+fn every_kind_of_bad_file_is_rejected_with_its_reason() {
     let place = Place::new();
     place.fill(4);
     let source = place.source();
@@ -130,10 +130,10 @@ fn every_kind_of_bad_file_is_a_reject_with_its_reason() {
 }
 
 #[test]
-fn near_duplicates_go_when_the_pipeline_says_so() {
+fn near_duplicates_are_rejected_if_the_pipeline_says_so() {
     let place = Place::new();
     place.fill(3);
-    // The same picture, lossily encoded once more.
+    // The same picture in a lossy format.
     let picture = image::load_from_memory(&picture(0)).unwrap();
     picture.to_rgb8().save(place.source().join("again.jpg")).unwrap();
     let pipeline = "evolution = \"t\"\n[ingest]\nnear_duplicate_bits = 4\n";
@@ -146,7 +146,7 @@ fn near_duplicates_go_when_the_pipeline_says_so() {
 }
 
 #[test]
-fn changed_options_start_the_table_anew() {
+fn changed_options_start_a_new_table() {
     let place = Place::new();
     place.fill(6);
     let first = place.ingest();
@@ -191,7 +191,7 @@ fn a_parquet_dataset_is_a_source() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_an_error_of_one_line() {
+fn a_missing_source_is_an_error_of_one_line() {
     let place = Place::new();
     let output = place.command(&["ingest", "nowhere"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -210,7 +210,7 @@ fn the_store_does_not_ingest_itself() {
 }
 
 #[test]
-fn a_changed_file_is_seen_and_an_old_decision_stands() {
+fn a_changed_file_is_a_new_entry_and_the_old_image_stays() {
     let place = Place::new();
     let paths = place.fill(3);
     place.ingest();
@@ -236,7 +236,7 @@ fn two_thousand_broken_images_are_all_accounted_for() {
 }
 
 #[test]
-fn broken_parquet_files_are_rejected_and_the_rest_goes_on() {
+fn broken_parquet_files_are_rejected_and_the_rest_is_ingested() {
     let folder = Place::new();
     folder.fill(10);
     folder.ingest();
@@ -250,7 +250,7 @@ fn broken_parquet_files_are_rejected_and_the_rest_goes_on() {
             0 => bytes.truncate(random.index(whole.len())),
             1 => (0..8).for_each(|_| bytes[random.index(whole.len())] ^= 1 << random.below(8)),
             _ => {
-                // The footer says where everything is: lie there.
+                // Damage the footer, which has the offsets of everything else.
                 let from = whole.len() - 300;
                 (0..3).for_each(|_| bytes[from + random.index(292)] = random.draw() as u8);
             }
@@ -294,7 +294,7 @@ fn a_copy_of_a_near_duplicate_names_the_same_twin() {
 }
 
 #[test]
-fn the_store_is_no_source_by_whatever_way() {
+fn the_store_is_never_a_source_even_through_links() {
     let place = Place::new();
     place.fill(3);
     place.ingest();
@@ -303,11 +303,11 @@ fn the_store_is_no_source_by_whatever_way() {
     assert_eq!(place.ingest()["new"], 0);
     let output = place.command(&["ingest", "store"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("within the store"), "{}", said(&output));
+    assert!(said(&output).contains("inside the store"), "{}", said(&output));
 }
 
 #[test]
-fn what_is_parquet_is_told_by_content() {
+fn parquet_files_are_recognized_by_content() {
     let folder = Place::new();
     folder.fill(5);
     folder.ingest();
@@ -318,7 +318,7 @@ fn what_is_parquet_is_told_by_content() {
 }
 
 #[test]
-fn a_parquet_file_that_changes_while_it_is_read_leaves_no_false_note() {
+fn a_parquet_file_that_changes_while_it_is_read_leaves_no_wrong_cache_entry() {
     let whole = Place::new();
     whole.fill(30);
     whole.ingest();
@@ -327,7 +327,7 @@ fn a_parquet_file_that_changes_while_it_is_read_leaves_no_false_note() {
     fs::write(other.source().join("data.parquet"), &bytes).unwrap();
     let expected = other.ingest();
     for cut in [4, bytes.len() / 2, bytes.len() - 1] {
-        // Whatever was seen of the file while somebody truncated it, the whole one is read whole afterwards.
+        // Whatever the command read of the truncated file, the restored file is read completely afterwards.
         let file = place.source().join("data.parquet");
         fs::write(&file, &bytes).unwrap();
         let run = place.command(&["ingest", "source"]).stdout(std::process::Stdio::null()).spawn().unwrap();
@@ -340,7 +340,7 @@ fn a_parquet_file_that_changes_while_it_is_read_leaves_no_false_note() {
 }
 
 #[test]
-fn the_size_limit_holds_whether_a_file_was_read_before_or_not() {
+fn the_size_limit_applies_to_cached_files_too() {
     let place = Place::new();
     let paths = place.fill(6);
     let early = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
@@ -349,7 +349,7 @@ fn the_size_limit_holds_whether_a_file_was_read_before_or_not() {
     }
     std::thread::sleep(std::time::Duration::from_millis(2_100));
     place.ingest();
-    assert_eq!(place.ingest()["read"], 0, "the files are known now");
+    assert_eq!(place.ingest()["read"], 0, "the digests of all files are cached");
     fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nmax_bytes = 2000\n").unwrap();
     let known = place.ingest();
     fs::remove_dir_all(place.store()).unwrap();

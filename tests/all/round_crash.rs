@@ -200,7 +200,7 @@ fn ctrl_c_stops_a_round_soon_and_the_same_command_goes_on() {
         }
         assert_eq!(output.status.code(), Some(130), "{}", said(&output));
         assert!(said(&output).contains("finished work is kept"), "{}", said(&output));
-        assert!(said(&output).contains("the same command goes on from here"), "{}", said(&output));
+        assert!(said(&output).contains("run the same command again to continue"), "{}", said(&output));
         stopped += 1;
     }
     assert!(stopped > 0, "it was always quicker than the signal");

@@ -1,4 +1,5 @@
-//! Models, limits and rooms that cannot be used: each is an error with a name, none a panic or the end of the process by the system.
+//! Unusable models, image limits and memory limits: each is an error that names its cause, not a panic or
+//! an out-of-memory kill.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -11,7 +12,7 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The nano model in a folder of the place.
+/// Copies the nano model into the place.
 fn nano(place: &Place) -> PathBuf {
     let to = place.path().join("model");
     std::fs::create_dir(&to).unwrap();
@@ -22,7 +23,7 @@ fn nano(place: &Place) -> PathBuf {
     to
 }
 
-/// Changes a JSON file.
+/// Edits a JSON file.
 fn change(file: &Path, change: impl FnOnce(&mut Value)) {
     let mut value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     change(&mut value);
@@ -46,7 +47,7 @@ fn refused(output: &Output, parts: &[&str]) {
     assert!(!said.contains("panicked"), "{said}");
 }
 
-/// The scores, but for the id of the model.
+/// Returns the scores without the id of the model.
 fn scores(output: &Output) -> Value {
     assert!(output.status.success(), "{}", said(output));
     let mut scores = serde_json::from_slice::<Value>(&output.stdout).unwrap()["scores"].take();
@@ -68,7 +69,7 @@ fn a_processor_that_does_not_fit_the_model_is_not_imported() {
 }
 
 #[test]
-fn a_folder_of_transformers_5_is_the_same_model() {
+fn a_folder_saved_by_transformers_5_is_the_same_model() {
     let place = Place::new();
     let folder = nano(&place);
     let own = scores(&evaluate(&place, &[]));
@@ -79,13 +80,13 @@ fn a_folder_of_transformers_5_is_the_same_model() {
     std::fs::write(folder.join("processor_config.json"), saved.to_string()).unwrap();
     assert_eq!(scores(&evaluate(&place, &[])), own);
     assert!(generate(&place, &["--max-tokens", "2"]).status.success());
-    // Once imported, what is beside it counts: another section is another model.
+    // A changed section makes it another model, also after an import.
     change(&folder.join("processor_config.json"), |saved| saved["image_processor"]["merge_size"] = json!(1));
     refused(&evaluate(&place, &[]), &["processor_config.json", "merge_size is 1"]);
 }
 
 #[test]
-fn more_memory_than_there_is_ends_in_a_message() {
+fn a_request_for_too_much_memory_ends_in_a_message() {
     let place = Place::new();
     let folder = nano(&place);
     refused(&evaluate(&place, &["--cache-bytes", "4398046511104"]), &["4398046511104 bytes", "--cache-bytes"]);
@@ -113,7 +114,7 @@ fn more_memory_than_there_is_ends_in_a_message() {
 }
 
 #[test]
-fn the_room_is_part_of_what_was_asked_where_results_depend_on_it() {
+fn sampling_limits_are_part_of_actions_where_results_depend_on_them() {
     let place = Place::new();
     nano(&place);
     let actions = |more: &[&str]| {
@@ -126,13 +127,13 @@ fn the_room_is_part_of_what_was_asked_where_results_depend_on_it() {
     let bf16 = actions(&["--dtype", "bf16", "--max-sequences", "8"]);
     assert!(bf16 > f32);
     assert_eq!(actions(&["--dtype", "bf16", "--max-sequences", "8"]), bf16);
-    let others = actions(&["--dtype", "bf16", "--max-sequences", "1"]);
-    assert!(others > bf16);
-    assert!(actions(&["--dtype", "bf16", "--max-sequences", "8", "--cache-bytes", "100000000"]) > others);
+    let one_sequence = actions(&["--dtype", "bf16", "--max-sequences", "1"]);
+    assert!(one_sequence > bf16);
+    assert!(actions(&["--dtype", "bf16", "--max-sequences", "8", "--cache-bytes", "100000000"]) > one_sequence);
 }
 
 #[test]
-fn a_pipeline_whose_images_nobody_could_hold_is_refused_before_it_begins() {
+fn a_pipeline_with_too_large_images_is_rejected_before_it_starts() {
     let place = Place::new();
     nano(&place);
     place.fill(2);

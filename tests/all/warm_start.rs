@@ -1,4 +1,5 @@
-//! `visplay warm-start`: stopped and killed it goes on to the same bytes, and bad input is said or left out.
+//! Tests of `visplay warm-start`: an interrupted run resumes to the same bytes, and bad input is reported
+//! or skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use visplay::tables::{BenchmarkRow, DemonstrationRow, MetricRow, RejectRow, Tabl
 
 use crate::support::{Place, said};
 
-/// How often to kill; `VISPLAY_KILLS` says otherwise.
+/// Number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> u64 {
     std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(50)
 }
@@ -24,7 +25,7 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A place with a tiny random `model` and 48 demonstrations in `data`, eight about each image.
+/// Returns a place with a tiny random `model` and 48 demonstrations in `data`, eight for each image.
 fn place() -> Place {
     let place = Place::in_memory();
     let mut config: Value = serde_json::from_slice(&std::fs::read(project("data/nano/config.json")).unwrap()).unwrap();
@@ -51,7 +52,7 @@ fn place() -> Place {
 
 const TABLE: &str = "data/demonstrations.parquet";
 
-/// The command.
+/// Returns the command with `more` arguments.
 fn plain(place: &Place, more: &[&str]) -> Command {
     let fixed = ["warm-start", "--model", "model", "--learning-rate", "1e-2", "--warmup", "2", "--rows", "6"];
     let mut command = place.command(&[&fixed[..], more].concat());
@@ -59,7 +60,7 @@ fn plain(place: &Place, more: &[&str]) -> Command {
     command
 }
 
-/// The command whose 8 steps are 4 pieces.
+/// Returns the command with 8 steps in 4 segments.
 fn warm_start(place: &Place, more: &[&str]) -> Command {
     plain(place, &[&["--checkpoint-every", "2"], more].concat())
 }
@@ -68,27 +69,27 @@ fn train(place: &Place, more: &[&str]) -> Output {
     warm_start(place, &[&["--data", TABLE, "--out", "out"], more].concat()).output().unwrap()
 }
 
-fn train_whole(place: &Place, more: &[&str]) -> Made {
+fn train_to_the_end(place: &Place, more: &[&str]) -> TrainingOutput {
     let output = train(place, more);
     assert!(output.status.success(), "{}", said(&output));
-    Made::of(place)
+    TrainingOutput::of(place)
 }
 
-/// What a warm start leaves: the exported files, and what each action came to.
+/// The exported files of a warm start, and the results and objects in the store.
 #[derive(Debug, PartialEq)]
-struct Made {
+struct TrainingOutput {
     files: BTreeMap<PathBuf, Vec<u8>>,
     results: BTreeMap<PathBuf, Value>,
     objects: BTreeSet<PathBuf>,
 }
 
-/// The files of a folder.
+/// Returns the files of a folder by relative path.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let walk = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap).filter(|e| e.file_type().is_file());
     walk.map(|e| (e.path().strip_prefix(folder).unwrap().to_owned(), std::fs::read(e.path()).unwrap())).collect()
 }
 
-impl Made {
+impl TrainingOutput {
     fn of(place: &Place) -> Self {
         let relative = |path: &Path, to: &Path| path.strip_prefix(to).unwrap().to_owned();
         let outputs = |path: &Path| -> Value {
@@ -128,115 +129,122 @@ fn rows_of<R: TableRow>(place: &Place, table: &str) -> Vec<R> {
 }
 
 #[test]
-fn stopped_half_way_it_goes_on_to_the_same_bytes() {
+fn a_run_killed_half_way_resumes_to_the_same_bytes() {
     let place = place();
-    let straight = train_whole(&place, &["--threads", "1"]);
-    assert_eq!(straight.results.len(), 5, "the model and four pieces");
+    let uninterrupted = train_to_the_end(&place, &["--threads", "1"]);
+    assert_eq!(uninterrupted.results.len(), 5, "the model and four segments");
     let losses: Vec<f64> = rows_of::<MetricRow>(&place, "metrics").iter().filter_map(|row| row.loss).collect();
     assert_eq!(losses.len(), 8);
     clear(&place);
     let mut child = warm_start(&place, &["--data", TABLE, "--out", "out"]).spawn().unwrap();
     let begun = Instant::now();
-    // The model and two pieces: half of the steps are kept.
+    // The model and two segments: half of the steps are stored.
     let results = || if place.store().join("results").exists() { place.files("results").len() } else { 0 };
     while results() < 3 {
-        assert!(begun.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "it ended early");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+            "the command ended before half of its steps"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(place.files("results").len() < 5, "it was quicker than the kill");
-    assert_eq!(train_whole(&place, &["--threads", "2"]), straight, "resumed, and by another number of threads");
+    assert!(place.files("results").len() < 5, "the command ended before it was killed");
+    assert_eq!(train_to_the_end(&place, &["--threads", "2"]), uninterrupted, "resumed with another number of threads");
     clear(&place);
-    assert_eq!(train_whole(&place, &["--threads", "2"]), straight, "by another number of threads");
+    assert_eq!(train_to_the_end(&place, &["--threads", "2"]), uninterrupted, "with another number of threads");
     assert_eq!(place.verify(), (0, vec![]));
 }
 
 #[test]
-fn killed_at_any_moment_it_goes_on_to_the_same_bytes() {
+fn a_run_killed_at_any_moment_resumes_to_the_same_bytes() {
     let place = place();
-    let whole = Instant::now();
-    let straight = train_whole(&place, &[]);
-    let whole = whole.elapsed();
+    let clock = Instant::now();
+    let uninterrupted = train_to_the_end(&place, &[]);
+    let full_run = clock.elapsed();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let (mut killed, mut tries) = (0, 0);
     while killed < kills() {
         tries += 1;
         assert!(tries < 40 * kills(), "the command ends before it can be killed");
         clear(&place);
-        // Several kills in a row, then a run to the end.
+        // Several kills in a row, then a complete run.
         for _ in 0..1 + tries % 4 {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             let mut child = warm_start(&place, &["--data", TABLE, "--out", "out"]).spawn().unwrap();
-            std::thread::sleep(whole.mul_f64((state % 1000) as f64 / 1000.0));
+            std::thread::sleep(full_run.mul_f64((state % 1000) as f64 / 1000.0));
             child.kill().unwrap();
             killed += u64::from(!child.wait().unwrap().success());
             if place.path().join("out").exists() {
                 break;
             }
         }
-        let made = if place.path().join("out").exists() { Made::of(&place) } else { train_whole(&place, &[]) };
-        assert_eq!(made.files, straight.files);
-        assert_eq!(made.results, straight.results);
-        assert!(made.objects.is_superset(&straight.objects));
+        let output =
+            if place.path().join("out").exists() { TrainingOutput::of(&place) } else { train_to_the_end(&place, &[]) };
+        assert_eq!(output.files, uninterrupted.files);
+        assert_eq!(output.results, uninterrupted.results);
+        assert!(output.objects.is_superset(&uninterrupted.objects));
     }
     assert_eq!(place.verify(), (0, vec![]));
 }
 
 #[test]
-fn where_it_is_kept_changes_no_weight() {
+fn the_checkpoint_interval_changes_no_weight() {
     let place = place();
-    let straight = {
+    let uninterrupted = {
         let output = plain(&place, &["--data", TABLE, "--out", "out", "--checkpoint-every", "100"]).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
-        Made::of(&place)
+        TrainingOutput::of(&place)
     };
-    assert_eq!(straight.results.len(), 2, "the model and one piece");
+    assert_eq!(uninterrupted.results.len(), 2, "the model and one segment");
     clear(&place);
     for every in ["1", "4"] {
         let out = format!("out-{every}");
         let output = plain(&place, &["--data", TABLE, "--out", &out, "--checkpoint-every", every]).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
-        assert_eq!(files(&place.path().join(out)), straight.files);
+        assert_eq!(files(&place.path().join(out)), uninterrupted.files);
     }
 }
 
 #[test]
-fn ctrl_c_stops_it_soon_and_the_same_command_goes_on() {
+fn ctrl_c_stops_a_run_soon_and_the_same_command_continues() {
     let place = place();
     let many = ["--data", TABLE, "--out", "out", "--epochs", "40"];
-    let straight = {
+    let uninterrupted = {
         let output = plain(&place, &[&many[..], &["--checkpoint-every", "10"]].concat()).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
-        Made::of(&place)
+        TrainingOutput::of(&place)
     };
     clear(&place);
-    // The thread that reads ahead is far ahead whenever the signal comes.
+    // The thread that prepares batches is ahead of the training whenever the signal comes.
     let mut child = plain(&place, &[&many[..], &["--checkpoint-every", "10"]].concat()).spawn().unwrap();
     let begun = Instant::now();
     while !place.store().join("results").exists() || place.files("results").len() < 3 {
-        assert!(begun.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "it ended early");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+            "the command ended before half of its steps"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     let asked = Instant::now();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     while child.try_wait().unwrap().is_none() {
-        assert!(asked.elapsed() < Duration::from_secs(20), "it does not stop");
+        assert!(asked.elapsed() < Duration::from_secs(20), "the command does not stop");
         std::thread::sleep(Duration::from_millis(5));
     }
     let stopped = child.wait_with_output().unwrap();
     assert_eq!(stopped.status.code(), Some(130), "{}", said(&stopped));
-    assert!(said(&stopped).contains("the same command goes on from here"), "{}", said(&stopped));
+    assert!(said(&stopped).contains("run the same command again to continue"), "{}", said(&stopped));
     assert!(!place.path().join("out").exists());
     let output = plain(&place, &[&many[..], &["--checkpoint-every", "10"]].concat()).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    assert_eq!(Made::of(&place), straight);
+    assert_eq!(TrainingOutput::of(&place), uninterrupted);
     assert_eq!(place.verify(), (0, vec![]));
 }
 
-/// The tensors of a folder's file as numbers.
+/// Reads the tensors of a file.
 fn tensors(place: &Place, folder: &str, file: &str) -> BTreeMap<String, Vec<f32>> {
     let tensors = candle_core::safetensors::load(place.path().join(folder).join(file), &Device::Cpu).unwrap();
     let flat = |t: candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -244,12 +252,12 @@ fn tensors(place: &Place, folder: &str, file: &str) -> BTreeMap<String, Vec<f32>
 }
 
 #[test]
-fn every_trained_tensor_moves_and_no_frozen_one_does() {
+fn every_trained_tensor_changes_and_no_frozen_one_does() {
     let place = place();
     let base = tensors(&place, "model", "model.safetensors");
     let in_vision = |name: &str| name.starts_with("visual.");
     let in_maps = |name: &str| !in_vision(name) && name.contains("_proj.weight");
-    /// A run's name, its options, and which tensors it moves.
+    /// Name of a run, its options, and a predicate of the tensors that it changes.
     type Case<'a> = (&'a str, &'a [&'a str], &'a dyn Fn(&str) -> bool);
     let cases: [Case<'_>; 3] = [
         ("all", &[], &|_| true),
@@ -269,7 +277,7 @@ fn every_trained_tensor_moves_and_no_frozen_one_does() {
 }
 
 #[test]
-fn what_it_writes_loads_and_has_learnt() {
+fn the_written_model_loads_and_has_a_lower_loss() {
     let place = place();
     let output = train(&place, &["--epochs", "20", "--json"]);
     assert!(output.status.success(), "{}", said(&output));
@@ -283,14 +291,14 @@ fn what_it_writes_loads_and_has_learnt() {
     let question = ["model", "generate", "--model", "out", "--image", &image, "--prompt", "How many?"];
     let generated = place.json(&[&question[..], &["--temperature", "0", "--max-tokens", "4"]].concat());
     assert!(!generated["samples"][0]["token_ids"].as_array().unwrap().is_empty(), "{generated}");
-    // It can be the start of the next one.
+    // It can be the base of another warm start.
     let again = ["warm-start", "--model", "out", "--data", TABLE, "--out", "further", "--rows", "48"];
     let output = place.command(&again).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
 }
 
 #[test]
-fn one_image_may_have_several_system_texts() {
+fn one_image_may_have_several_system_prompts() {
     let place = place();
     let mut rows = demonstrations(&place);
     rows.iter_mut().skip(1).step_by(2).for_each(|row| row.system = format!("Answer shortly. {}", row.system));
@@ -304,17 +312,17 @@ fn one_image_may_have_several_system_texts() {
 }
 
 #[test]
-fn an_adapter_and_the_merged_model_are_one() {
+fn an_adapter_merged_into_the_base_equals_the_trained_model() {
     let place = place();
     let lora = ["--lora-rank", "4", "--lora-alpha", "8", "--adapter-out", "adapter"];
-    train_whole(&place, &lora);
+    train_to_the_end(&place, &lora);
     let export = place.command(&["model", "export", "model", "merged", "--adapter", "adapter"]).output().unwrap();
     assert!(export.status.success(), "{}", said(&export));
     let [out, merged, base] = ["out", "merged", "model"].map(|folder| tensors(&place, folder, "model.safetensors"));
     assert_eq!(out, merged);
     let changed = out.iter().filter(|(name, values)| **values != base[*name]).count();
     let adapter = tensors(&place, "adapter", "adapter_model.safetensors");
-    assert_eq!((changed, adapter.len()), (14, 28), "seven maps of two layers");
+    assert_eq!((changed, adapter.len()), (14, 28), "seven linear layers in each of two blocks");
     std::fs::remove_dir_all(place.path().join("out")).unwrap();
     let again = train(&place, &lora);
     assert_eq!(again.status.code(), Some(2));
@@ -325,7 +333,7 @@ fn an_adapter_and_the_merged_model_are_one() {
 }
 
 #[test]
-fn no_adapter_is_left_where_the_model_cannot_be_written() {
+fn no_adapter_is_left_behind_if_the_model_cannot_be_written() {
     let place = place();
     std::fs::write(place.path().join("file"), b"in the way").unwrap();
     let fixed = ["--data", TABLE, "--lora-rank", "4", "--adapter-out", "adapter"];
@@ -341,14 +349,14 @@ fn demonstrations(place: &Place) -> Vec<DemonstrationRow> {
     read_file(&place.path().join(TABLE)).unwrap()
 }
 
-/// Trains on rows written as `data/bad.parquet`.
+/// Trains on rows that are written to `data/bad.parquet`.
 fn train_on(place: &Place, rows: Vec<DemonstrationRow>, more: &[&str]) -> Output {
     std::fs::write(place.path().join("data/bad.parquet"), to_bytes(rows).unwrap()).unwrap();
     warm_start(place, &[&["--data", "data/bad.parquet", "--out", "out"], more].concat()).output().unwrap()
 }
 
 #[test]
-fn tables_that_cannot_be_used_are_named() {
+fn unusable_tables_are_reported() {
     let place = place();
     let refused = |output: Output, parts: &[&str]| {
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
@@ -372,7 +380,7 @@ fn tables_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn a_column_of_another_type_and_a_missing_value_are_named() {
+fn a_column_of_another_type_and_a_missing_value_are_reported() {
     let place = place();
     let rows = demonstrations(&place);
     let refused = |batch: RecordBatch, parts: &[&str]| {
@@ -402,7 +410,7 @@ fn a_column_of_another_type_and_a_missing_value_are_named() {
 }
 
 #[test]
-fn images_of_other_writers_need_no_name() {
+fn images_of_other_writers_need_no_path() {
     let place = place();
     let mut rows = demonstrations(&place);
     rows.truncate(6);
@@ -437,7 +445,7 @@ fn images_of_other_writers_need_no_name() {
 }
 
 #[test]
-fn options_without_a_meaning_are_named() {
+fn options_out_of_range_are_reported() {
     let place = place();
     let cases: [(&[&str], &str); 19] = [
         (&["--learning-rate", "0"], "--learning-rate is 0"),
@@ -474,11 +482,11 @@ fn options_without_a_meaning_are_named() {
 }
 
 #[test]
-fn rows_that_cannot_be_learnt_from_are_left_out_and_said() {
+fn rows_that_cannot_be_trained_on_are_skipped_and_counted() {
     let place = place();
     let mut rows = demonstrations(&place);
     rows[3].response = "red ".repeat(300);
-    // An image that is none, for its eight rows.
+    // A broken image, shared by eight rows.
     for row in &mut rows[16..24] {
         row.image.path = "images/broken.png".to_owned();
     }
@@ -498,7 +506,7 @@ fn rows_that_cannot_be_learnt_from_are_left_out_and_said() {
 }
 
 #[test]
-fn models_that_cannot_be_used_are_named() {
+fn unusable_models_are_reported() {
     let place = place();
     let copy = |to: &str, change: &dyn Fn(&Path)| {
         let to = place.path().join(to);
@@ -537,12 +545,12 @@ fn models_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn weights_that_are_no_numbers_are_not_written_out() {
+fn nan_weights_are_not_exported() {
     let place = place();
     let file = place.path().join("model/model.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();
     let end = bytes.len();
-    // Whatever the last tensor is, its numbers are now NaN.
+    // The last tensor, whichever it is, now ends in NaNs.
     bytes[end - 256..].copy_from_slice(&f32::NAN.to_le_bytes().repeat(64));
     std::fs::write(&file, bytes).unwrap();
     let output = train(&place, &[]);

@@ -1,4 +1,4 @@
-//! Damaged weight files: headers that lie, and a thousand seeded mutations of a checkpoint.
+//! Damaged weight files: wrong headers, and a thousand seeded mutations of a checkpoint.
 
 use std::fs;
 use std::num::NonZeroU64;
@@ -16,7 +16,7 @@ use super::allocation::largest_of;
 use super::weights::{checkpoint, file, tiny};
 
 #[test]
-fn headers_that_lie_are_named() {
+fn wrong_headers_are_reported() {
     let entry = |dtype: &str, shape: &str, offsets: &str| {
         format!(r#"{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}"#)
     };
@@ -60,12 +60,13 @@ fn headers_that_lie_are_named() {
     }
 }
 
-/// One seeded change of a file: flipped bits, a cut, something put in, swapped pieces, another digit.
+/// Applies one seeded mutation to a file: flipped bits, truncation, insertion, deletion, swapped bytes,
+/// another digit.
 fn mutate(bytes: &mut Vec<u8>, chance: &Stream) {
     let below = |position, bound: usize| {
         NonZeroU64::new(bound as u64).map_or(0, |bound| chance.below(position, bound)) as usize
     };
-    // Most changes go into the first kilobytes, where headers and JSON are.
+    // Most mutations hit the first kilobytes, where headers and JSON are.
     let reach = if below(0, 4) == 0 { bytes.len() } else { bytes.len().min(3000) };
     let at = below(1, reach.max(1)).min(bytes.len());
     match below(2, 7) {
@@ -93,7 +94,7 @@ fn mutate(bytes: &mut Vec<u8>, chance: &Stream) {
 }
 
 #[test]
-fn a_thousand_mutations_neither_panic_nor_ask_for_memory() {
+fn a_thousand_mutations_neither_panic_nor_allocate_much_memory() {
     let config = tiny(false);
     let original = checkpoint(&config, StoredType::BF16, 8192);
     let original = original.path().join("model");
@@ -119,8 +120,8 @@ fn a_thousand_mutations_neither_panic_nor_ask_for_memory() {
         mutate(&mut bytes, &chance);
         fs::write(folder.path().join(name), &bytes).unwrap();
         let (largest, outcome) = largest_of(|| load_everything(folder.path()));
-        // The tokenizer's library and the page tables of JSON take their constant share.
-        assert!(largest as u64 <= total + (1 << 20), "case {case}, {name:?}: {largest} bytes at once");
+        // The tokenizer library and the JSON parser allocate a constant amount in addition.
+        assert!(largest as u64 <= total + (1 << 20), "case {case}, {name:?}: {largest} bytes in one allocation");
         match outcome {
             Ok(()) => fine += 1,
             Err(text) => {
@@ -130,11 +131,11 @@ fn a_thousand_mutations_neither_panic_nor_ask_for_memory() {
         }
         fs::write(folder.path().join(name), &intact).unwrap();
     }
-    // Changes of the data itself and of free text are no damage that a reader could see; the rest must be refused.
+    // Mutations of tensor data and of free text cannot be detected by a reader; all others must be.
     assert!(refused > 450 && fine > 50, "{refused} refused, {fine} fine");
 }
 
-/// Configuration, tokenizer and every tensor of a checkpoint, or the message.
+/// Loads the configuration, the tokenizer and every tensor of a checkpoint, or returns the message.
 fn load_everything(folder: &Path) -> Result<(), String> {
     let config = Config::load(folder).map_err(|e| e.to_string())?;
     let weights = Weights::open(folder, &config).map_err(|e| e.to_string())?;
