@@ -1,6 +1,6 @@
-//! Branch: another evolution that has the first rounds of one, and goes on from there by other settings.
+//! Branch: a new evolution that shares the first rounds of another one and continues with other settings.
 //!
-//! The rounds are the same results under another name: refs, and nothing copied. The settings are a pipeline file of its own.
+//! The shared rounds are the same results under other refs; nothing is copied. The settings are a new pipeline file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,41 +17,41 @@ use crate::stages::StageError;
 use crate::stages::ingest::{self, IMAGES};
 use crate::store::{Ref, RefUpdate, Store, is_name};
 
-/// What to branch, and how.
+/// The parameters of a branch.
 pub struct BranchRequest<'a> {
     /// The store.
     pub store: &'a Store,
-    /// The new evolution.
+    /// Name of the new evolution.
     pub name: &'a str,
-    /// The last round that it shares; 0 shares the images and the base model.
+    /// The last round to share; 0 shares only the images and the base model.
     pub from: u32,
-    /// The evolution that it comes from.
+    /// Name of the evolution to branch from.
     pub evolution: &'a str,
-    /// The pipeline file that it comes from: how it is named, and its text.
+    /// The original pipeline file: its path and its text.
     pub pipeline: (&'a Path, &'a str),
-    /// What changes.
+    /// The settings to change.
     pub settings: &'a [Setting],
-    /// The pipeline file that is written.
+    /// The path of the new pipeline file.
     pub out: &'a Path,
 }
 
-/// A branch that is there.
+/// A branch.
 #[derive(Debug, Clone, Serialize)]
 pub struct BranchResult {
     /// The evolution.
     pub evolution: String,
     /// Its pipeline file.
     pub pipeline: PathBuf,
-    /// Refs that it shares.
+    /// Number of shared refs.
     pub shared: usize,
-    /// Whether it was there before.
+    /// Whether it existed before.
     pub found: bool,
 }
 
-/// Makes the branch. Doing it again changes nothing.
+/// Creates a branch. Creating the same one again changes nothing.
 ///
 /// # Errors
-/// A name that is taken, a round that is not done, or settings that make no pipeline.
+/// The name is taken, a shared round is not finished, or the settings are invalid.
 pub fn branch(request: &BranchRequest<'_>) -> Result<BranchResult, EvolutionError> {
     let BranchRequest { store, name, from, evolution, .. } = *request;
     if !is_name(name) {
@@ -90,27 +90,27 @@ fn parameter(key: &'static str, problem: String) -> EvolutionError {
 }
 
 fn taken(name: &str) -> EvolutionError {
-    parameter("NAME", format!("the evolution `{name}` is there already, and is not this branch; take another name"))
+    parameter("NAME", format!("the evolution `{name}` exists already and is not this branch; choose another name"))
 }
 
-/// The refs to share, each name's oldest first: the images and the rounds up to `from`.
+/// Returns the refs to share, the oldest of each name first: the images and the rounds up to `from`.
 fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, EvolutionError> {
     let of: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
     if of.is_empty() {
         let mut names: Vec<&str> = all.iter().map(|r| r.evolution.as_str()).collect();
         names.dedup();
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        return Err(parameter("--evolution", format!("the store has no evolution `{evolution}` (there: {there})")));
+        return Err(parameter("--evolution", format!("the store has no evolution `{evolution}` (it has: {there})")));
     }
     let is_done = |number: u32| of.iter().any(|r| r.name == ref_name(number, "round"));
     if let Some(missing) = (1..=from).find(|number| !is_done(*number)) {
         let last = match missing {
-            1 => "no round is".to_owned(),
-            n => format!("the last that is, is round-{}", n - 1),
+            1 => "no round is finished".to_owned(),
+            n => format!("the last finished round is round-{}", n - 1),
         };
-        return Err(parameter("--from", format!("round {missing} of `{evolution}` is not done; {last}")));
+        return Err(parameter("--from", format!("round {missing} of `{evolution}` is not finished; {last}")));
     }
-    // What a gate stopped on the way is the evolution's own story, no part of its rounds.
+    // Rounds that a gate stopped are not shared.
     let number = |r: &Ref| {
         let (number, part) = r.name.strip_prefix("round-")?.split_once('/')?;
         number.parse::<u32>().ok().filter(|_| part != STOPPED)
@@ -121,8 +121,8 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, Evol
     Ok(shared)
 }
 
-/// A name may be taken by this very branch only: its pipeline file, which is written before any ref, is there as it would be written
-/// now, and no ref of it names something else.
+/// Checks that the name is free or is this very branch: its pipeline file, which is written before any ref, has the same
+/// text, and none of its refs names another result.
 fn check_name(all: &[Ref], request: &BranchRequest<'_>, text: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
     let mut own = all.iter().filter(|r| r.evolution == request.name).peekable();
     if own.peek().is_none() {
@@ -134,13 +134,13 @@ fn check_name(all: &[Ref], request: &BranchRequest<'_>, text: &str, shared: &[Re
     if !is_same_file || own.any(differs) { Err(taken(request.name)) } else { Ok(()) }
 }
 
-/// The text of the branch's pipeline file, checked as a pipeline file is.
+/// Returns the checked text of the branch's pipeline file.
 fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     let (file, original) = request.pipeline;
-    // What is wrong with the file itself is no fault of the settings.
+    // Errors of the file itself must not be blamed on the settings.
     let base = Pipeline::parse(file, original)?;
-    if let Some(setting) = request.settings.iter().find(|setting| setting.key == "evolution") {
-        let problem = format!("`{}` is NAME's to say", setting.key);
+    if request.settings.iter().any(|setting| setting.key == "evolution") {
+        let problem = "`evolution` is set by NAME; remove it from --set".to_owned();
         return Err(parameter("--set", problem));
     }
     if let [setting] = request.settings
@@ -155,7 +155,7 @@ fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     match edited(request.out, original, &settings) {
         Ok(text) => Ok(text),
         Err(all) => {
-            // Which of them is to blame shows when each is tried alone; together they may be wrong where none is by itself.
+            // Each setting is tried alone to find the wrong one; they may also be wrong only together.
             let alone = |setting: &&Setting| edited(request.out, original, std::slice::from_ref(*setting)).is_err();
             let (what, e) = match request.settings.iter().find(alone) {
                 Some(setting) => {
@@ -169,9 +169,9 @@ fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     }
 }
 
-/// Another preset is of use only where the file leaves keys to it.
+/// Checks that another preset changes something: it applies only to keys that the file leaves out.
 fn check_preset(file: &Path, text: &str, setting: &Setting) -> Result<(), EvolutionError> {
-    // A preset that there is not is told with the other settings.
+    // An unknown preset is reported with the other settings.
     let Ok(changed) = edited(file, text, std::slice::from_ref(setting)) else { return Ok(()) };
     let of = |text: &str| Pipeline::parse(file, text).map(|pipeline| settings_of(&pipeline, true));
     let differs = changes(&of(text)?, &of(&changed)?).iter().any(|change| change.key != "preset");
@@ -179,8 +179,8 @@ fn check_preset(file: &Path, text: &str, setting: &Setting) -> Result<(), Evolut
         return Ok(());
     }
     let problem = format!(
-        "preset={}: {} names every key itself, so the word alone changes nothing; branch from a file of that preset with --pipeline, \
-         or set the keys that are meant",
+        "preset={}: {} sets every key itself, so the preset changes nothing; branch from a file of that preset with \
+         --pipeline, or set single keys",
         setting.value,
         file.display()
     );
@@ -222,7 +222,7 @@ fn absolute_paths(request: &BranchRequest<'_>, base: &Pipeline) -> Vec<Setting> 
     paths.into_iter().map(setting).collect()
 }
 
-/// Writes a file that is not there yet, whole or not at all; `false` where it is there with this text.
+/// Writes a new file atomically; `false` if it exists already with this text.
 fn write(path: &Path, text: &str) -> Result<bool, EvolutionError> {
     let failed = |e: std::io::Error| -> EvolutionError {
         StageError::Source { path: path.to_owned(), problem: format!("cannot be written: {e}") }.into()
@@ -230,7 +230,7 @@ fn write(path: &Path, text: &str) -> Result<bool, EvolutionError> {
     match fs::read_to_string(path) {
         Ok(there) if there == text => return Ok(false),
         Ok(_) => {
-            let problem = "there is another file of this name; name one that is not there with --out, or remove it";
+            let problem = "another file of this name exists; choose another path with --out, or remove it";
             return Err(StageError::Source { path: path.to_owned(), problem: problem.into() }.into());
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -245,13 +245,13 @@ fn write(path: &Path, text: &str) -> Result<bool, EvolutionError> {
         fs::rename(&partial, path)
     });
     if written.is_err() {
-        // Nothing to be mended: the error is what counts.
+        // Removal is best effort: the write error is what counts.
         let _ = fs::remove_file(&partial);
     }
     written.map_err(failed).map(|()| true)
 }
 
-/// Shows the tables of what is shared under the new name.
+/// Writes the views of the shared results under the new name.
 fn show(store: &Store, name: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
     for r in shared {
         let Some(result) = store.result(r.result)? else { continue };

@@ -1,4 +1,4 @@
-//! What all rounds of an evolution stand on: the base model, the prompts, the images, and where they are in the store.
+//! The inputs that all rounds of an evolution share: base model, prompts, images and settings.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -7,19 +7,22 @@ use candle_core::Device;
 
 use super::EvolutionError;
 use super::pipeline::Pipeline;
-use super::slices::{derive_seed, rank_by_seed, slice};
+use super::seeds::SeedPurpose;
+use super::slices::{rank_by_seed, slice};
 use crate::ids::ImageId;
+use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
 use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::ingest::IMAGES;
 use crate::stages::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, import};
 use crate::stages::prompt_sampler::PromptSampler;
+use crate::stages::questions::{self, Questions};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, StageError};
-use crate::store::{ObjectId, StageResult};
+use crate::store::{ActionKey, ObjectId, StageResult};
 use crate::tables::{ImageRow, Role, TableRow};
 
-/// What all rounds of an evolution stand on.
+/// The inputs that all rounds of an evolution share.
 pub struct EvolutionContext<'a> {
     /// The pipeline file.
     pub pipeline: &'a Pipeline,
@@ -29,20 +32,20 @@ pub struct EvolutionContext<'a> {
     pub questioner_prompt: RolePrompt,
     /// The Reasoner's prompt.
     pub reasoner_prompt: RolePrompt,
-    /// How models compute, as actions name it.
+    /// How models compute (dtype, device class, image size), as part of action keys.
     pub compute: ComputeIdentity,
-    /// Where they compute.
+    /// The device that models compute on.
     pub device: Device,
-    /// The base model, which both roles start as.
+    /// The base model, which both roles start from.
     pub base: StoredModel,
-    /// The result that holds it.
+    /// The result that holds the base model.
     pub base_result: StageResult,
     /// The result that holds the images.
     pub images: StageResult,
     assets: OnceLock<Arc<ModelAssets>>,
 }
 
-/// What a round is to be made with again: found in the store, not in files.
+/// The inputs that a stored round was made from, taken from the store instead of files.
 pub struct PinnedInputs {
     /// The Questioner's prompt.
     pub questioner_prompt: RolePrompt,
@@ -54,7 +57,7 @@ pub struct PinnedInputs {
     pub images: StageResult,
 }
 
-/// The two roles at the beginning or the end of a round.
+/// The models of both roles at the start or the end of a round.
 #[derive(Debug, Clone)]
 pub struct Roles {
     /// The Questioner.
@@ -64,7 +67,7 @@ pub struct Roles {
 }
 
 impl<'a> EvolutionContext<'a> {
-    /// Reads the prompts, takes the base model into the store and finds the images: those given, or the newest table.
+    /// Reads the prompts, imports the base model into the store and finds the images: those given, or the newest table.
     ///
     /// # Errors
     /// A file that the pipeline names cannot be used, or the evolution has no images.
@@ -75,13 +78,13 @@ impl<'a> EvolutionContext<'a> {
     ) -> Result<Self, EvolutionError> {
         let questioner_prompt = pipeline.prompt(Role::Questioner)?;
         let reasoner_prompt = pipeline.prompt(Role::Reasoner)?;
-        for (key, prompt, file, wanted) in [
+        for (key, prompt, file, variable) in [
             ("prompts.questioner", &questioner_prompt, &pipeline.prompts.questioner, "image"),
             ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "image"),
             ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "question"),
         ] {
-            if !prompt.has(wanted) {
-                let problem = format!("{} has no {{{{{wanted}}}}}; add it to the template", file.display());
+            if !prompt.has(variable) {
+                let problem = format!("{} has no {{{{{variable}}}}}; add it to the template", file.display());
                 return Err(pipeline.source.error(key, problem).into());
             }
         }
@@ -91,16 +94,16 @@ impl<'a> EvolutionContext<'a> {
             Some(images) => images,
             None => newest_images(&pipeline.evolution, runner)?,
         };
-        let this =
+        let context =
             Self::from_pinned(pipeline, runner, PinnedInputs { questioner_prompt, reasoner_prompt, base, images })?;
-        this.check_special_tokens()?;
-        Ok(this)
+        context.check_special_tokens()?;
+        Ok(context)
     }
 
-    /// The same on what is given.
+    /// Builds the context from given inputs.
     ///
     /// # Errors
-    /// The base model is not whole.
+    /// The base model is incomplete, or its device cannot be opened.
     pub fn from_pinned(
         pipeline: &'a Pipeline,
         runner: &'a Runner<'a>,
@@ -142,7 +145,7 @@ impl<'a> EvolutionContext<'a> {
         Ok(())
     }
 
-    /// What goes with every model's weights.
+    /// The configuration, tokenizer and image processor that all models of the evolution share; read once.
     ///
     /// # Errors
     /// The base model cannot be read from the store.
@@ -154,7 +157,7 @@ impl<'a> EvolutionContext<'a> {
         Ok(Arc::clone(self.assets.get_or_init(|| assets)))
     }
 
-    /// A model of the store, loaded when it is needed.
+    /// A handle that loads a stored model when it is first used.
     pub fn handle<'m>(&'m self, model: &'m StoredModel) -> ModelHandle<'m> {
         ModelHandle::new(model.id, move || {
             let tensors = model.tensors(self.runner.store)?;
@@ -163,14 +166,60 @@ impl<'a> EvolutionContext<'a> {
         })
     }
 
-    /// A sampler of the Questioner.
-    pub fn questioner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> PromptSampler<'m> {
-        PromptSampler::new(model, &self.questioner_prompt, images, self.pipeline.sampling.limits(), &self.compute)
+    /// A sampler that asks a model the Reasoner's prompt.
+    pub fn reasoner_sampler<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> PromptSampler<'m> {
+        PromptSampler::new(model, &self.reasoner_prompt, images, self.pipeline.sampling.limits(), &self.compute)
     }
 
-    /// A sampler of the Reasoner.
-    pub fn reasoner<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> PromptSampler<'m> {
-        PromptSampler::new(model, &self.reasoner_prompt, images, self.pipeline.sampling.limits(), &self.compute)
+    /// Samples questions about images with a Questioner, `samples` for each image.
+    ///
+    /// # Errors
+    /// The stage fails.
+    pub fn sample_questions(
+        &self,
+        questioner: &ModelHandle<'_>,
+        about: &[ImageId],
+        images: &ImageSet<'_>,
+        samples: u32,
+        purpose: SeedPurpose,
+    ) -> Result<Vec<StageResult>, StageError> {
+        let Pipeline { questioner: form, sampling, .. } = self.pipeline;
+        let sampler = PromptSampler::new(questioner, &self.questioner_prompt, images, sampling.limits(), &self.compute);
+        let stage = Questions {
+            sampler: &sampler,
+            form: form.question_form(),
+            sampling: sampling.questioner,
+            samples,
+            seed: self.seed(purpose),
+        };
+        let shards = questions::shards(self.runner.store, about, self.shard_rows())?;
+        Ok(self.runner.run(&stage, &shards)?.results)
+    }
+
+    /// Samples answers to questions with a Reasoner and counts their votes. `upstream` are the results that the questions
+    /// come from.
+    ///
+    /// # Errors
+    /// The stage fails.
+    pub fn sample_answers(
+        &self,
+        reasoner: &ModelHandle<'_>,
+        questions: &[QuestionToAnswer],
+        images: &ImageSet<'_>,
+        settings: AnswerSettings,
+        purpose: SeedPurpose,
+        upstream: &[StageResult],
+    ) -> Result<Vec<StageResult>, StageError> {
+        let sampler = self.reasoner_sampler(reasoner, images);
+        let upstream: Vec<ActionKey> = upstream.iter().map(|result| result.action).collect();
+        let stage = Answers { sampler: &sampler, settings, seed: self.seed(purpose), upstream: &upstream };
+        let shards = answers::shards(self.runner.store, questions, self.shard_rows())?;
+        Ok(self.runner.run(&stage, &shards)?.results)
+    }
+
+    /// Number of rows in a shard.
+    pub fn shard_rows(&self) -> usize {
+        self.pipeline.round.shard_rows as usize
     }
 
     /// The images of a round, in the round's order.
@@ -179,11 +228,11 @@ impl<'a> EvolutionContext<'a> {
     /// The images table is damaged.
     pub fn slice(&self, round: u32) -> Result<Vec<ImageId>, StageError> {
         let ids = image_ids(self.runner.store, &self.image_objects())?;
-        let ranked = rank_by_seed(&ids, derive_seed(self.pipeline.round.seed, &["images"]), |id: ImageId| id.0);
+        let ranked = rank_by_seed(&ids, self.seed(SeedPurpose::ImageOrder), |id: ImageId| id.0);
         Ok(slice(&ranked, round, self.pipeline.round.images as usize))
     }
 
-    /// These images, read when they are needed.
+    /// A set of images that is read when it is first used.
     pub fn image_set(&self, wanted: &[ImageId]) -> ImageSet<'_> {
         let wanted: BTreeSet<ImageId> = wanted.iter().copied().collect();
         ImageSet::of_table(self.runner.store, self.image_objects(), wanted, self.pipeline.model.image_memory)
@@ -194,23 +243,21 @@ impl<'a> EvolutionContext<'a> {
         self.images.outputs_of(ImageRow::TABLE).map(|output| output.object).collect()
     }
 
-    /// The seed of a part of a round.
-    pub fn seed(&self, round: u32, part: &[&str]) -> u64 {
-        let round = format!("round {round}");
-        let parts: Vec<&str> = std::iter::once(round.as_str()).chain(part.iter().copied()).collect();
-        derive_seed(self.pipeline.round.seed, &parts)
+    /// The seed for a purpose.
+    pub fn seed(&self, purpose: SeedPurpose) -> u64 {
+        purpose.seed(self.pipeline.round.seed)
     }
 }
 
-/// The newest table of images.
+/// Finds the newest images table of an evolution.
 fn newest_images(evolution: &str, runner: &Runner<'_>) -> Result<StageResult, StageError> {
     let problem = match runner.store.head(evolution, IMAGES)? {
         Some(head) => match runner.store.result_with_outputs(head.result)? {
             Some(images) => return Ok(images),
-            None => format!("parts of {head} are lost: give its sources again with --images, or to `visplay ingest`"),
+            None => format!("parts of {head} are missing; ingest its sources again with --images or `visplay ingest`"),
         },
         None => {
-            format!("`{evolution}` has no images yet: name a folder with --images, or run `visplay ingest FOLDER`")
+            format!("`{evolution}` has no images yet; name a folder with --images, or run `visplay ingest FOLDER`")
         }
     };
     Err(StageError::Parameter { key: "evolution", problem })

@@ -1,4 +1,4 @@
-//! Why an evolution does not go on.
+//! Errors that end an evolution's run.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::pipeline::PipelineError;
 use crate::stages::StageError;
 use crate::store::StoreError;
 
-/// Why an evolution does not go on.
+/// An error that ends an evolution's run.
 #[derive(Debug, thiserror::Error)]
 pub enum EvolutionError {
     /// A stage failed.
@@ -17,41 +17,39 @@ pub enum EvolutionError {
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
     /// A gate stopped the round.
-    #[error(
-        "round {round} is stopped by the gate {gate}; everything it made is kept, and the round before stays current"
-    )]
+    #[error("round {round} is stopped by the gate {gate}; its results are kept, and the round before stays current")]
     Gate {
         /// The round.
         round: u32,
-        /// The gate, its figure and its threshold.
+        /// The gate with its value and thresholds.
         gate: Box<GateResult>,
         /// Every gate that was checked.
         gates: Vec<GateResult>,
-        /// Where the tables of the stopped round are laid out; `None` in a dry run.
+        /// The folder of the stopped round's tables; `None` in a dry run.
         tables: Option<PathBuf>,
     },
-    /// There is nothing to learn from.
+    /// There is nothing to train on, or to audit.
     #[error("round {round}: {problem}")]
     Nothing {
         /// The round.
         round: u32,
         /// What is missing.
         problem: String,
-        /// Where the tables of the round are laid out, as far as it came; `None` where nothing was made or could be kept.
+        /// The folder of the round's tables so far; `None` if there are none.
         tables: Option<PathBuf>,
     },
-    /// A gate would stop the round whatever came of it, so that it is not begun.
-    #[error("round {round} is not begun: {problem}")]
+    /// A gate would stop the round whatever its results are, so it is not started.
+    #[error("round {round} is not started: {problem}")]
     GateUnreachable {
         /// The round.
         round: u32,
-        /// Which gate, and why.
+        /// The gate and the reason.
         problem: String,
     },
-    /// A round that was done would come out otherwise now.
+    /// A finished round would have other results now.
     #[error("{problem}")]
     Changed {
-        /// What is not as it was.
+        /// The cause, and the remedy.
         problem: String,
     },
 }

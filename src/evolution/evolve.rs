@@ -1,19 +1,19 @@
-//! Rounds one after the other: what is done is found, what is lost is made again, what is missing is run.
+//! Runs rounds in order: finished ones are looked up, damaged ones rebuilt, missing ones run.
 
 use super::EvolutionError;
 use super::context::{EvolutionContext, PinnedInputs};
 use super::finished::{FinishedRound, SETTINGS, finished_round, show};
 use super::pipeline::Pipeline;
 use super::round;
-use super::round_state::{DamagedRound, RoundState, find};
+use super::round_state::{DamagedRound, RoundState, round_state};
 use super::settings::changes_since;
 use crate::stages::{Runner, StageError};
 
-/// Runs the rounds up to `round` that are not done yet, and gives what came of each, in order. `begun` hears of each round that
-/// has to be run.
+/// Runs every unfinished round up to `round` and returns all rounds in order. `begun` is called with the number of each
+/// round that has to be run.
 ///
 /// # Errors
-/// A stage fails, a gate stops a round, or somebody asked to stop; what is done is kept.
+/// A stage fails, a gate stops a round, or the run is interrupted; finished work is kept.
 pub fn evolve_round(
     pipeline: &Pipeline,
     runner: &Runner<'_>,
@@ -23,19 +23,19 @@ pub fn evolve_round(
     let mut done = Vec::new();
     let mut context = None;
     for number in 1..=round {
-        let broken = match find(runner.store, &pipeline.evolution, number)? {
-            RoundState::Complete(found) => {
-                say_differences(pipeline, runner, number, &found)?;
-                show(runner.store, &pipeline.evolution, number, &found.result)?;
-                done.push(*found);
+        let damaged = match round_state(runner.store, &pipeline.evolution, number)? {
+            RoundState::Complete(finished) => {
+                say_differences(pipeline, runner, number, &finished)?;
+                show(runner.store, &pipeline.evolution, number, &finished.result)?;
+                done.push(*finished);
                 continue;
             }
-            RoundState::Damaged(broken) => Some(broken),
+            RoundState::Damaged(damaged) => Some(damaged),
             RoundState::Absent => None,
         };
         begun(number);
-        if let Some(broken) = broken {
-            let round = rebuild_damaged(pipeline, runner, number, *broken, &done)?;
+        if let Some(damaged) = damaged {
+            let round = rebuild_damaged(pipeline, runner, number, *damaged, &done)?;
             done.push(round);
             continue;
         }
@@ -50,51 +50,52 @@ pub fn evolve_round(
     Ok(done)
 }
 
-/// Makes what is lost of a round again. It must come out as it was: what later rounds and people built on is not replaced in silence.
+/// Recomputes the missing parts of a round. The result must be the same as before, since later rounds and people rely on
+/// it.
 fn rebuild_damaged(
     pipeline: &Pipeline,
     runner: &Runner<'_>,
     round: u32,
-    broken: DamagedRound,
+    damaged: DamagedRound,
     before: &[FinishedRound],
 ) -> Result<FinishedRound, EvolutionError> {
-    let changed = broken.settings.as_ref().map(|then| changes_since(then, pipeline)).unwrap_or_default();
+    let changed = damaged.settings.as_ref().map(|then| changes_since(then, pipeline)).unwrap_or_default();
     let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let problem = format!(
-            "parts of round {round} are lost, and it was made with another {}; with the pipeline file as it was then, the same \
-             command makes them again; another --evolution starts anew",
+            "parts of round {round} are missing, and it was run with another {}; restore the pipeline file of that time and \
+             repeat the command to recompute them, or start another --evolution",
             keys.join(", ")
         );
         return Err(EvolutionError::Changed { problem });
     }
-    runner.progress.say(&format!("parts of round {round} are lost; making them again"));
-    let context = EvolutionContext::new(pipeline, runner, broken.images)?;
-    round::run(&context, round, before, Some(broken.action))
+    runner.progress.say(&format!("parts of round {round} are missing; recomputing them"));
+    let context = EvolutionContext::new(pipeline, runner, damaged.images)?;
+    round::run(&context, round, before, Some(damaged.action))
 }
 
-/// Says so when a round was made with other settings than those of now: it stands as it was made.
+/// Prints the settings that have changed since a finished round, which stays as it is.
 fn say_differences(
     pipeline: &Pipeline,
     runner: &Runner<'_>,
     round: u32,
-    found: &FinishedRound,
+    finished: &FinishedRound,
 ) -> Result<(), StageError> {
-    let action = runner.store.action(found.result.action)?;
+    let action = runner.store.action(finished.result.action)?;
     let then = action.parameters.get(SETTINGS);
-    let found = then.map(|then| changes_since(then, pipeline)).unwrap_or_default();
-    let keys: Vec<String> = found.into_iter().map(|change| change.key).collect();
+    let changed = then.map(|then| changes_since(then, pipeline)).unwrap_or_default();
+    let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
-        let message = format!("round {round} was made with another {}; it stays as it is", keys.join(", "));
-        runner.progress.say(&format!("{message}, and another --evolution starts anew"));
+        let message = format!("round {round} was run with another {}; it stays as it is", keys.join(", "));
+        runner.progress.say(&format!("{message}; to apply the new settings start another --evolution"));
     }
     Ok(())
 }
 
-/// Goes through a round again, on what is given. Whatever has its result is found; what has none is made.
+/// Runs a round again on given inputs. Stages whose results are stored are looked up, others are computed.
 ///
 /// # Errors
-/// Those of [`evolve_round`].
+/// See [`evolve_round`].
 pub(super) fn replay_round(
     pipeline: &Pipeline,
     runner: &Runner<'_>,

@@ -1,4 +1,4 @@
-//! A done round as the store has it: its refs, its result, its report and its tables.
+//! A finished round in the store: its refs, result, report and tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use crate::tables::{
     AnswerRow, CurriculumRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow, TableRow, VoteRow,
 };
 
-/// The part that the report plays in a round's result.
+/// The role of the report among the outputs of a round.
 pub(super) const REPORT: &str = "report";
-/// The parts that the texts of the prompts play in it.
+/// The roles of the prompt texts among the outputs of a round: Questioner, Reasoner.
 pub(super) const PROMPTS: [&str; 2] = ["prompt.questioner", "prompt.reasoner"];
 /// The parameter of a round's action that holds its settings.
 pub(super) const SETTINGS: &str = "pipeline";
 /// The stage that ends a round.
 pub(super) const ROUND: &str = "evolution.round";
-/// The part of a ref's name that stands for what a stopped round made.
+/// The last part of the ref of a stopped round.
 pub(super) const STOPPED: &str = "stopped";
-/// The tables that a round shows.
+/// The tables in a round's view.
 pub(super) const TABLES: [&str; 9] = [
     QuestionRow::TABLE,
     AnswerRow::TABLE,
@@ -34,30 +34,30 @@ pub(super) const TABLES: [&str; 9] = [
     RejectRow::TABLE,
 ];
 
-/// A round that is done.
+/// A finished round.
 #[derive(Debug, Clone)]
 pub struct FinishedRound {
-    /// What came of it.
+    /// Its report.
     pub report: RoundReport,
     /// Its result.
     pub result: StageResult,
-    /// Whether it was done before.
+    /// Whether it was finished before this run.
     pub already_finished: bool,
 }
 
-/// What a stage of a round cost, all its shards together.
+/// The time that the shards of a stage took in a round.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct StageTime {
     /// The stage.
     pub stage: String,
-    /// Results.
+    /// Number of results.
     pub results: u64,
-    /// Milliseconds that making them took, on whatever machine made each.
+    /// Milliseconds of computation, summed over the machines that computed them.
     pub ms: u64,
 }
 
 impl FinishedRound {
-    /// What the round cost, by stage.
+    /// Returns the time of each stage of the round.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -73,12 +73,12 @@ impl FinishedRound {
     }
 }
 
-/// The name of a round's ref, such as `round-0003/reasoner`.
+/// Returns the name of a round's ref, such as `round-0003/reasoner`.
 pub fn ref_name(round: u32, part: &str) -> String {
     format!("round-{round:04}/{part}")
 }
 
-/// The first round that is not done.
+/// Returns the first unfinished round.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -90,7 +90,7 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
     Ok(round)
 }
 
-/// A round that was done, by its ref and its own result alone: what went into it may be lost, or hidden from a replay.
+/// Reads a finished round by its ref. Its inputs are not checked: they may be missing, or hidden from a replay.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -101,10 +101,10 @@ pub fn finished_round(store: &Store, evolution: &str, round: u32) -> Result<Opti
     Ok(Some(FinishedRound { report, result, already_finished: true }))
 }
 
-/// The report of a round's result.
+/// Reads the report of a round's result.
 ///
 /// # Errors
-/// It is not there or not to be read.
+/// The report is missing or cannot be read.
 pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, StageError> {
     let record = || format!("the round {}", result.action);
     let output = result.outputs_of(REPORT).next().ok_or_else(|| StageError::missing_part(record(), "report"))?;
@@ -112,28 +112,28 @@ pub fn read_report(store: &Store, result: &StageResult) -> Result<RoundReport, S
     serde_json::from_slice(&report).map_err(|e| StageError::malformed(format!("the report of {}", record()), e))
 }
 
-/// What the next round of an evolution starts from.
+/// The starting point of the next round of an evolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
 pub enum CurrentRound {
-    /// The last round done that keep-best lets be current.
+    /// The last finished round that keep-best accepted.
     Round(u32),
     /// The base model.
     Base,
-    /// This round, or one before it if keep-best does not let it be current: parts of its result are lost or damaged.
+    /// Unknown, since parts of this round are missing or damaged: this round, or an earlier one if keep-best rejected it.
     Lost {
         /// The round.
         lost: u32,
     },
 }
 
-/// What the next round of an evolution starts from.
+/// Returns the starting point of the next round of an evolution.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn current_round(store: &Store, evolution: &str) -> Result<CurrentRound, EvolutionError> {
     for round in (1..next_round(store, evolution)?).rev() {
-        match readable(finished_round(store, evolution, round))?.flatten() {
+        match none_if_damaged(finished_round(store, evolution, round))?.flatten() {
             Some(done) if done.report.is_current() => return Ok(CurrentRound::Round(round)),
             Some(_) => {}
             None => return Ok(CurrentRound::Lost { lost: round }),
@@ -142,8 +142,8 @@ pub fn current_round(store: &Store, evolution: &str) -> Result<CurrentRound, Evo
     Ok(CurrentRound::Base)
 }
 
-/// What could be read; nothing of what is lost or damaged.
-pub(super) fn readable<T>(read: Result<T, impl Into<EvolutionError>>) -> Result<Option<T>, EvolutionError> {
+/// Turns errors of missing or damaged files into `None`.
+pub(super) fn none_if_damaged<T>(read: Result<T, impl Into<EvolutionError>>) -> Result<Option<T>, EvolutionError> {
     match read.map_err(Into::into) {
         Ok(read) => Ok(Some(read)),
         Err(EvolutionError::Stage(StageError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }))) => {
@@ -153,7 +153,7 @@ pub(super) fn readable<T>(read: Result<T, impl Into<EvolutionError>>) -> Result<
     }
 }
 
-/// The tables among what stages made, each object once.
+/// Returns the tables among the outputs of results, each object once.
 pub(super) fn tables_of(results: &[StageResult]) -> impl Iterator<Item = &Output> {
     let mut seen = BTreeSet::new();
     let outputs = results.iter().flat_map(|result| &result.outputs);
@@ -161,16 +161,16 @@ pub(super) fn tables_of(results: &[StageResult]) -> impl Iterator<Item = &Output
     tables.filter(move |output| seen.insert(output.object))
 }
 
-/// Lays out the tables of a round for people, below `views/<evolution>/`.
+/// Writes the view of a finished round, `views/<evolution>/round=N/`.
 ///
 /// # Errors
 /// The store cannot be written to.
 pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
-    lay_out(store, &format!("{evolution}/round={round}"), result)
+    write_view(store, &format!("{evolution}/round={round}"), result)
 }
 
-/// Lays out the tables of a round that was stopped, apart from those of done rounds: queries over `round=*` do not take them in.
-/// Gives their folder.
+/// Writes the view of a stopped round and returns its folder. It is apart from those of finished rounds, so that queries
+/// over `round=*` do not include it.
 ///
 /// # Errors
 /// The store cannot be written to.
@@ -181,11 +181,11 @@ pub(super) fn show_stopped(
     result: &StageResult,
 ) -> Result<PathBuf, StageError> {
     let folder = format!("{evolution}/{STOPPED}/round={round}");
-    lay_out(store, &folder, result)?;
+    write_view(store, &folder, result)?;
     Ok(store.root().join("views").join(folder))
 }
 
-fn lay_out(store: &Store, folder: &str, result: &StageResult) -> Result<(), StageError> {
+fn write_view(store: &Store, folder: &str, result: &StageResult) -> Result<(), StageError> {
     for table in TABLES {
         let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
         store.write_view(&format!("{folder}/{table}"), &objects)?;

@@ -1,4 +1,4 @@
-//! Gates: figures of a round's data, checked before anything is trained on it. Pure functions of tables.
+//! Gates: statistics of a round's data with thresholds, checked before the Reasoner is trained on it. Pure functions.
 //!
 //! A later study (arXiv 2605.22217) finds that gating the data, more than any reward, is what keeps self-play stable.
 
@@ -12,52 +12,53 @@ use crate::stages::curriculum::type_word;
 use crate::stages::question_form::normalise;
 use crate::tables::{QuestionRow, VoteRow};
 
-/// Which side of its thresholds a figure should be on.
+/// The side of its thresholds that a value should be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThresholdSide {
-    /// Below a threshold is bad.
+    /// Values below a threshold warn or stop.
     AtLeast,
-    /// Above a threshold is bad.
+    /// Values above a threshold warn or stop.
     AtMost,
 }
 
-/// What a gate says.
+/// The outcome of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateVerdict {
-    /// All is well.
+    /// The value is within its thresholds.
     Passed,
-    /// Worth a look.
+    /// The value is beyond the warning threshold.
     Warned,
-    /// The round must not go on.
+    /// The value is beyond the stop threshold: the round ends.
     Stopped,
 }
 
-/// A gate that was checked.
+/// A checked gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateResult {
-    /// The gate's name in the pipeline file.
+    /// Name of the gate in the pipeline file.
     pub gate: String,
-    /// The figure; `None` where there was nothing to take it of.
-    pub figure: Option<f64>,
-    /// The side it should be on.
+    /// The checked value; `None` where there was nothing to measure.
+    #[serde(rename = "figure")]
+    pub value: Option<f64>,
+    /// The side of the thresholds that the value should be on.
     pub side: ThresholdSide,
-    /// The threshold of a warning.
+    /// Threshold for a warning.
     pub warn: Option<f64>,
-    /// The threshold of a stop.
+    /// Threshold for a stop.
     pub stop: Option<f64>,
-    /// What the gate says.
+    /// The outcome.
     pub verdict: GateVerdict,
 }
 
 impl GateResult {
-    fn new(gate: &str, figure: Option<f64>, side: ThresholdSide, thresholds: Thresholds) -> Self {
-        let beyond = |threshold: Option<f64>| match (figure, threshold, side) {
+    fn new(gate: &str, value: Option<f64>, side: ThresholdSide, thresholds: Thresholds) -> Self {
+        let beyond = |threshold: Option<f64>| match (value, threshold, side) {
             (_, None, _) => false,
-            (Some(figure), Some(threshold), ThresholdSide::AtLeast) => figure < threshold,
-            (Some(figure), Some(threshold), ThresholdSide::AtMost) => figure > threshold,
-            // Nothing to measure is as bad as it gets.
+            (Some(value), Some(threshold), ThresholdSide::AtLeast) => value < threshold,
+            (Some(value), Some(threshold), ThresholdSide::AtMost) => value > threshold,
+            // Nothing to measure counts as beyond every threshold.
             (None, Some(_), _) => true,
         };
         let verdict = match (beyond(thresholds.stop), beyond(thresholds.warn)) {
@@ -66,66 +67,66 @@ impl GateResult {
             _ => GateVerdict::Passed,
         };
         let Thresholds { warn, stop } = thresholds;
-        Self { gate: gate.to_owned(), figure, side, warn, stop, verdict }
+        Self { gate: gate.to_owned(), value, side, warn, stop, verdict }
     }
 }
 
 impl fmt::Display for GateResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let threshold = if self.verdict == GateVerdict::Stopped { self.stop } else { self.warn };
-        let figure = self.figure.map_or_else(|| "nothing".to_owned(), |figure| format!("{figure:.3}"));
+        let value = self.value.map_or_else(|| "no value".to_owned(), |value| format!("{value:.3}"));
         let side = if self.side == ThresholdSide::AtLeast { "at least" } else { "at most" };
-        write!(f, "gates.{}: {figure}", self.gate)?;
+        write!(f, "gates.{}: {value}", self.gate)?;
         threshold.map_or(Ok(()), |threshold| write!(f, ", which must be {side} {threshold}"))
     }
 }
 
-/// What the questions of a round are like.
+/// Statistics of a round's questions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct QuestionStatistics {
-    /// Samples of the Questioner.
+    /// Number of samples of the Questioner.
     pub asked: u64,
-    /// Those with the required form.
+    /// Number of samples with the required form.
     pub valid: u64,
-    /// Valid ones that differ, within an image.
+    /// Number of distinct valid questions, counted within each image.
     pub distinct: u64,
-    /// Texts that differ, over all images.
+    /// Number of distinct valid texts over all images.
     pub distinct_texts: u64,
-    /// Valid ones by type.
+    /// Number of valid questions by type.
     pub types: BTreeMap<String, u64>,
-    /// Invalid ones by reason.
+    /// Number of invalid samples by reason.
     pub invalid: BTreeMap<String, u64>,
-    /// Mean of minus the log-probability of a sampled token, in nats: an estimate of the entropy.
+    /// Mean negative log-probability of the sampled tokens, in nats: an estimate of the entropy.
     pub entropy: Option<f64>,
 }
 
 impl QuestionStatistics {
-    /// The figures of these questions.
+    /// Computes the statistics of questions.
     pub fn of(rows: &[QuestionRow]) -> Self {
-        let mut figures = Self { asked: rows.len() as u64, ..Self::default() };
+        let mut statistics = Self { asked: rows.len() as u64, ..Self::default() };
         let (mut of_image, mut texts) = (BTreeSet::new(), BTreeSet::new());
         let (mut nats, mut tokens) = (0.0, 0u64);
         for row in rows {
             nats -= row.logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
             tokens += row.logprobs.len() as u64;
             if let (true, Some(question)) = (row.valid, &row.question) {
-                figures.valid += 1;
+                statistics.valid += 1;
                 let text = normalise(question);
                 of_image.insert((row.image_id, text.clone()));
                 texts.insert(text);
                 let kind = row.question_type.map_or("none", type_word);
-                *figures.types.entry(kind.to_owned()).or_default() += 1;
+                *statistics.types.entry(kind.to_owned()).or_default() += 1;
             } else {
                 let reason = row.invalid_reason.clone().unwrap_or_default();
-                *figures.invalid.entry(reason).or_default() += 1;
+                *statistics.invalid.entry(reason).or_default() += 1;
             }
         }
-        (figures.distinct, figures.distinct_texts) = (of_image.len() as u64, texts.len() as u64);
-        figures.entropy = (tokens > 0).then(|| nats / tokens as f64);
-        figures
+        (statistics.distinct, statistics.distinct_texts) = (of_image.len() as u64, texts.len() as u64);
+        statistics.entropy = (tokens > 0).then(|| nats / tokens as f64);
+        statistics
     }
 
-    /// The gates behind the questions.
+    /// Checks the gates on questions.
     pub fn check(&self, gates: &Gates) -> Vec<GateResult> {
         let valid = share(self.valid, self.asked);
         let top = share(self.types.values().max().copied().unwrap_or(0), self.valid);
@@ -149,43 +150,43 @@ impl QuestionStatistics {
     }
 }
 
-/// What the votes of a round are like.
+/// Statistics of a round's votes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VoteStatistics {
-    /// Questions voted on.
+    /// Number of questions voted on.
     pub voted: u64,
-    /// Answers.
+    /// Number of answers.
     pub answers: u64,
-    /// Answers with a box.
+    /// Number of answers with a box.
     pub boxed: u64,
     /// Mean confidence.
     pub mean_confidence: Option<f64>,
-    /// Questions by confidence, in tenths: 0 to below 0.1, .., 0.9 to 1.
+    /// Number of questions by tenth of confidence: [0, 0.1), ..., [0.9, 1].
     pub confidence_tenths: [u64; 10],
-    /// Rows of the curriculum.
+    /// Number of rows in the curriculum.
     pub kept: u64,
 }
 
 impl VoteStatistics {
-    /// The figures of these votes, of which `kept` are in the curriculum.
+    /// Computes the statistics of votes, `kept` of which are in the curriculum.
     pub fn of(rows: &[VoteRow], kept: u64) -> Self {
-        let mut figures = Self { voted: rows.len() as u64, kept, ..Self::default() };
+        let mut statistics = Self { voted: rows.len() as u64, kept, ..Self::default() };
         let (mut sum, mut n) = (0.0, 0u64);
         for row in rows {
-            figures.answers += u64::from(row.sampled);
-            figures.boxed += u64::from(row.boxed);
+            statistics.answers += u64::from(row.sampled);
+            statistics.boxed += u64::from(row.boxed);
             if let Some(confidence) = row.confidence {
                 (sum, n) = (sum + confidence, n + 1);
-                // 0.3 of ten answers is 0.30000000000000004 times ten and still belongs to the third tenth.
+                // Rounding errors must not move a share such as 3 of 10 answers into the tenth below.
                 let tenth = ((confidence * 10.0 + 1e-9) as usize).min(9);
-                figures.confidence_tenths[tenth] += 1;
+                statistics.confidence_tenths[tenth] += 1;
             }
         }
-        figures.mean_confidence = (n > 0).then(|| sum / n as f64);
-        figures
+        statistics.mean_confidence = (n > 0).then(|| sum / n as f64);
+        statistics
     }
 
-    /// The gates behind the votes.
+    /// Checks the gates on votes.
     pub fn check(&self, gates: &Gates) -> Vec<GateResult> {
         vec![
             GateResult::new("mean_confidence", self.mean_confidence, ThresholdSide::AtMost, gates.mean_confidence),
@@ -196,7 +197,8 @@ impl VoteStatistics {
     }
 }
 
-/// The gate behind pseudo-labels whose truth is known: `right` of `of`. It is looked at when a round is shown, not while it runs.
+/// Checks the gate on pseudo-labels whose truth is known: `right` of `of`. It is evaluated when a round is shown, not while
+/// it runs.
 pub fn label_gate(gates: &Gates, right: u64, of: u64) -> GateResult {
     GateResult::new("label_accuracy", share(right, of), ThresholdSide::AtLeast, gates.label_accuracy)
 }
@@ -210,9 +212,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_names_its_figure_and_threshold() {
+    fn a_gate_names_its_value_and_threshold() {
         let thresholds = Thresholds { warn: Some(0.5), stop: Some(0.2) };
-        let verdict = |figure| GateResult::new("valid_share", figure, ThresholdSide::AtLeast, thresholds).verdict;
+        let verdict = |value| GateResult::new("valid_share", value, ThresholdSide::AtLeast, thresholds).verdict;
         assert_eq!(
             [verdict(Some(0.6)), verdict(Some(0.5)), verdict(Some(0.3)), verdict(Some(0.1)), verdict(None)],
             [GateVerdict::Passed, GateVerdict::Passed, GateVerdict::Warned, GateVerdict::Stopped, GateVerdict::Stopped]
@@ -225,7 +227,7 @@ mod tests {
         );
         assert_eq!(stopped.to_string(), "gates.mean_confidence: 0.988, which must be at most 0.95");
         let open = GateResult::new("entropy", None, ThresholdSide::AtLeast, Thresholds::default());
-        assert_eq!((open.verdict, open.to_string().as_str()), (GateVerdict::Passed, "gates.entropy: nothing"));
+        assert_eq!((open.verdict, open.to_string().as_str()), (GateVerdict::Passed, "gates.entropy: no value"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The evolution: pipeline file -> plan of a round -> run it.
+//! Rounds of self-play training: the pipeline file, the plan of a round, and the code that runs it.
 //!
 //! ```text
 //! images --questions(Q)--> questions --answers(S, m)--> answers, votes --update(Q)--> Q'      x steps
@@ -7,8 +7,9 @@
 //! benchmarks --evaluation(S')--> predictions, scores
 //! ```
 //!
-//! A round is a function of the store and the pipeline file. It asks every stage for what it needs in order, and a stage that has
-//! its results gives them: so a stopped round goes on where it was, and nothing here remembers how far it came.
+//! A round is a function of the store and the pipeline file. It runs its stages in order, and a stage whose results are
+//! stored returns them without computing anything. An interrupted round therefore resumes where it stopped, and nothing
+//! here records its progress.
 
 mod audit;
 mod branch;
@@ -25,6 +26,7 @@ mod replay;
 mod report;
 mod round;
 mod round_state;
+mod seeds;
 mod settings;
 mod slices;
 mod stopped_round;

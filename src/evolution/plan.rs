@@ -1,18 +1,25 @@
-//! The plan of a round: its parts in their order, and which of them an action belongs to.
+//! The plan of a round: its parts in order, and the part that an action belongs to.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::pipeline::Pipeline;
-use super::slices::derive_seed;
+use super::seeds::SeedPurpose;
+use crate::stages::answers::ANSWERS;
+use crate::stages::curriculum::CURRICULUM as CURRICULUM_STAGE;
+use crate::stages::evaluation::EVALUATION as EVALUATION_STAGE;
+use crate::stages::questions::QUESTIONS;
+use crate::stages::rewards::REWARDS;
+use crate::stages::update::UPDATE;
 use crate::store::Action;
+use crate::tables::Role;
 
 /// A part of a round.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedPart {
     /// Its name.
     pub part: &'static str,
-    /// How much it does.
+    /// How much work it is.
     pub what: String,
 }
 
@@ -26,7 +33,7 @@ const KEEP_BEST: &str = "keep-best";
 const EVALUATION: &str = "evaluation";
 const PUBLISHING: &str = "publishing";
 
-/// The parts of every round of a pipeline. `images` is how many there are, where it is known.
+/// Returns the parts of a round of a pipeline. `images` is the number of images, where it is known.
 pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
     let Pipeline { update, questioner, reasoner, curriculum, round, evaluation, .. } = pipeline;
     let images = match (u64::from(round.images), images) {
@@ -76,35 +83,31 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
     parts.into_iter().map(|(part, what)| PlannedPart { part, what }).collect()
 }
 
-/// The part of a round that an action belongs to, and its training step.
+/// Returns the part of a round that an action belongs to, and its training step.
 pub fn part_of(pipeline: &Pipeline, round: u32, action: &Action) -> (&'static str, Option<u32>) {
-    let of_round = format!("round {round}");
-    let seed = |parts: &[&str]| derive_seed(pipeline.round.seed, parts);
-    let is = |part: &str| action.seed == seed(&[&of_round, part]);
-    let step_of = |role: &str, what: &str, steps: u32| {
-        (0..steps).find(|step| action.seed == seed(&[&of_round, role, &format!("step {step}"), what]))
-    };
+    let steps = pipeline.update.questioner.steps.max(pipeline.update.reasoner.steps);
+    let role_part = |role: Role| if role == Role::Questioner { QUESTIONER } else { REASONER };
     let step = action.parameters.get("step").and_then(Value::as_u64).and_then(|step| u32::try_from(step).ok());
     match action.stage.as_str() {
         "model.import" => (BASE, None),
-        "questions" | "answers" if action.seed == seed(&["keep best"]) => (KEEP_BEST, None),
-        "questions" if is("questions") => (ASKING, None),
-        "questions" => (QUESTIONER, step_of("questioner", "questions", pipeline.update.questioner.steps)),
-        "answers" if is("votes") => (VOTING, None),
-        "answers" => match step_of("reasoner", "answers", pipeline.update.reasoner.steps) {
-            Some(step) => (REASONER, Some(step)),
-            None => (QUESTIONER, step_of("questioner", "answers", pipeline.update.questioner.steps)),
+        QUESTIONS | ANSWERS => match SeedPurpose::of_action(action, pipeline.round.seed, round, steps) {
+            Some(SeedPurpose::KeepBest) => (KEEP_BEST, None),
+            Some(SeedPurpose::Questions { .. }) => (ASKING, None),
+            Some(SeedPurpose::Votes { .. }) => (VOTING, None),
+            Some(SeedPurpose::StepQuestions { step, .. }) => (QUESTIONER, Some(step)),
+            Some(SeedPurpose::StepAnswers { role, step, .. }) => (role_part(role), Some(step)),
+            _ => (QUESTIONER, None),
         },
-        "rewards" => {
+        REWARDS => {
             let is_questioner = action.parameters.get("settings").is_some_and(|s| s.get("questioner").is_some());
-            (if is_questioner { QUESTIONER } else { REASONER }, step)
+            (role_part(if is_questioner { Role::Questioner } else { Role::Reasoner }), step)
         }
-        "update" => {
+        UPDATE => {
             let is_questioner = action.parameters.get("role").and_then(Value::as_str) == Some("questioner");
-            (if is_questioner { QUESTIONER } else { REASONER }, step)
+            (role_part(if is_questioner { Role::Questioner } else { Role::Reasoner }), step)
         }
-        stage if stage.starts_with("curriculum") => (CURRICULUM, None),
-        stage if stage.starts_with("evaluation") => (EVALUATION, None),
+        stage if stage.starts_with(CURRICULUM_STAGE) => (CURRICULUM, None),
+        stage if stage.starts_with(EVALUATION_STAGE) => (EVALUATION, None),
         _ => (PUBLISHING, None),
     }
 }
@@ -120,24 +123,26 @@ mod tests {
     fn actions_find_their_part() {
         let text = "evolution = \"a\"\n[round]\nseed = 3\nkeep_best = true\n";
         let pipeline = Pipeline::parse(Path::new("p.toml"), text).expect("usable");
-        let action = |stage: &str, seed: &[&str]| Action {
+        let action = |stage: &str, purpose: SeedPurpose| Action {
             stage: stage.into(),
             stage_version: 1,
             parameters: BTreeMap::new(),
-            seed: derive_seed(3, seed),
+            seed: purpose.seed(3),
             inputs: Vec::new(),
             model: None,
             shard: BTreeMap::new(),
             schemas: BTreeMap::new(),
             writer_profile: 1,
         };
-        let part = |stage: &str, seed: &[&str]| part_of(&pipeline, 2, &action(stage, seed));
-        assert_eq!(part("questions", &["round 2", "questions"]), (ASKING, None));
-        assert_eq!(part("questions", &["round 2", "questioner", "step 4", "questions"]), (QUESTIONER, Some(4)));
-        assert_eq!(part("answers", &["round 2", "questioner", "step 4", "answers"]), (QUESTIONER, Some(4)));
-        assert_eq!(part("answers", &["round 2", "reasoner", "step 0", "answers"]), (REASONER, Some(0)));
-        assert_eq!(part("answers", &["round 2", "votes"]), (VOTING, None));
-        assert_eq!(part("answers", &["keep best"]), (KEEP_BEST, None));
+        let part = |stage: &str, purpose| part_of(&pipeline, 2, &action(stage, purpose));
+        let round = 2;
+        let answers = |role, step| part("answers", SeedPurpose::StepAnswers { round, role, step });
+        assert_eq!(part("questions", SeedPurpose::Questions { round }), (ASKING, None));
+        assert_eq!(part("questions", SeedPurpose::StepQuestions { round, step: 4 }), (QUESTIONER, Some(4)));
+        assert_eq!(answers(Role::Questioner, 4), (QUESTIONER, Some(4)));
+        assert_eq!(answers(Role::Reasoner, 0), (REASONER, Some(0)));
+        assert_eq!(part("answers", SeedPurpose::Votes { round }), (VOTING, None));
+        assert_eq!(part("answers", SeedPurpose::KeepBest), (KEEP_BEST, None));
         let names: Vec<&str> = plan(&pipeline, None).iter().map(|part| part.part).collect();
         assert_eq!(names, [BASE, QUESTIONER, ASKING, VOTING, CURRICULUM, REASONER, KEEP_BEST, PUBLISHING]);
     }

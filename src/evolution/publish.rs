@@ -1,4 +1,4 @@
-//! The last stage of a round: what its stages made, under one result.
+//! The last stage of a round: puts the report and all tables of the round under one result.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,8 @@ use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageRe
 
 const VERSION: u32 = 2;
 
-/// The action of a stage that ends a round: over what the round made, by its gates and settings, and what the stage has of its own.
+/// Returns the action of a stage that ends a round: its inputs are the round's tables, its parameters the gates, the
+/// settings and `own`.
 pub(super) fn closing_action<'o, const N: usize>(
     context: &EvolutionContext<'_>,
     round: u32,
@@ -25,7 +26,7 @@ pub(super) fn closing_action<'o, const N: usize>(
     outputs: impl Iterator<Item = &'o Output>,
     own: [(&str, Value); N],
 ) -> Action {
-    // The gates' thresholds are with their figures.
+    // The gates carry their thresholds, so the settings leave them out.
     let common =
         [("gates", json!(gates)), (SETTINGS, settings_of(context.pipeline, context.compute.limits_affect_results()))];
     Action {
@@ -41,11 +42,11 @@ pub(super) fn closing_action<'o, const N: usize>(
     }
 }
 
-/// The last stage of a round: all of its tables and its report under one result.
+/// The last stage of a round.
 pub(super) struct PublishRoundStage<'p, 'a> {
     pub context: &'p EvolutionContext<'a>,
     pub round: u32,
-    /// What the round's stages made.
+    /// The results of the round's stages.
     pub results: &'p [StageResult],
     pub report: &'p RoundReport,
     pub models: [&'p StageResult; 2],

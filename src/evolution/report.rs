@@ -1,4 +1,4 @@
-//! What came of a round, in figures that are functions of its results: the closing table, and what later rounds are compared with.
+//! The report of a round: statistics and scores computed from its results.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,30 +6,31 @@ use super::gates::{GateResult, QuestionStatistics, VoteStatistics};
 use crate::ids::ModelId;
 use crate::tables::{MetricRow, ScoreRow};
 
-/// What came of a round.
+/// The report of a round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoundReport {
     /// The round, from 1.
     pub round: u32,
-    /// Images of its slice.
+    /// Number of images in the round's slice.
     pub images: u64,
-    /// The Questioner's training.
+    /// Summary of the Questioner's training.
     pub questioner: Option<TrainingSummary>,
-    /// The questions.
+    /// Statistics of the questions.
     pub questions: QuestionStatistics,
-    /// The votes and the curriculum.
+    /// Statistics of the votes and the curriculum.
     pub votes: VoteStatistics,
-    /// Left-out questions by reason.
+    /// Number of questions left out of the curriculum, by reason.
     pub left_out: std::collections::BTreeMap<String, u64>,
-    /// The Reasoner's training.
+    /// Summary of the Reasoner's training.
     pub reasoner: Option<TrainingSummary>,
-    /// The gates.
+    /// The gates that were checked.
     pub gates: Vec<GateResult>,
-    /// Scores of the Reasoner before the round and after it.
+    /// Benchmark scores of the Reasoner before and after the round.
     pub scores: Vec<ScoreChange>,
-    /// The label-free score, where it decides which round is current.
-    pub kept: Option<KeepBestScore>,
+    /// The label-free score, where keep-best is on.
+    #[serde(rename = "kept")]
+    pub keep_best: Option<KeepBestScore>,
     /// The Questioner's weights after the round.
     pub questioner_model: ModelId,
     /// The Reasoner's weights after the round.
@@ -39,45 +40,45 @@ pub struct RoundReport {
 impl RoundReport {
     /// Whether the next round may start from this one.
     pub fn is_current(&self) -> bool {
-        self.kept.is_none_or(|kept| kept.current)
+        self.keep_best.is_none_or(|score| score.current)
     }
 }
 
-/// How a round's Reasoner agrees with what the base model's majority says about the base model's questions, greedily and without
-/// any label: what ranked rounds rightly in our study, which mean confidence does not.
+/// A label-free score of a round's Reasoner: its agreement, by greedy answers, with the base model's majority answers to
+/// the base model's questions. In our study this score ranked rounds correctly, mean confidence did not.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeepBestScore {
-    /// The share of questions on which they agree.
+    /// Share of questions on which they agree.
     pub score: f64,
-    /// That of the Reasoner that the round started from.
+    /// The score of the Reasoner that the round started from.
     pub before: f64,
-    /// Questions.
+    /// Number of questions.
     pub questions: u64,
-    /// Whether the round is current: the next one starts from it, and not from what this one started from.
+    /// Whether the round becomes current, so that the next round starts from its models.
     pub current: bool,
 }
 
-/// A role's training, by its first and last steps.
+/// A summary of a role's training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingSummary {
-    /// Steps.
+    /// Number of steps.
     pub steps: u32,
-    /// Mean reward of the first step and of the last.
+    /// Mean reward of the first and the last step.
     pub reward: [Option<f64>; 2],
-    /// Entropy of the first step and of the last, in nats.
+    /// Entropy of the first and the last step, in nats.
     pub entropy: [Option<f64>; 2],
-    /// Divergence from the reference at the last step.
+    /// KL divergence from the reference policy at the last step, in nats.
     pub kl_reference: Option<f64>,
     /// Mean share of groups whose rewards are all equal.
     pub frac_zero_std: Option<f64>,
-    /// Updates skipped.
+    /// Number of updates that were skipped.
     pub updates_skipped: u32,
 }
 
 impl TrainingSummary {
-    /// The figures of a role's steps; `None` without a step.
+    /// Summarises the metrics of a role's steps; `None` without a step.
     pub fn of(rows: &[MetricRow]) -> Option<Self> {
         let (first, last) = (rows.first()?, rows.last()?);
         let zero: Vec<f64> = rows.iter().filter_map(|row| row.frac_zero_std).collect();
@@ -92,26 +93,26 @@ impl TrainingSummary {
     }
 }
 
-/// A figure on a benchmark before and after.
+/// A benchmark score before and after a round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreChange {
     /// The benchmark.
     pub benchmark: String,
-    /// How answers were drawn and judged.
+    /// The protocol that answers were sampled and scored by.
     pub protocol: String,
-    /// The figure before the round with its 95 % interval.
+    /// The score before the round, and the ends of its 95 % interval.
     pub before: [Option<f64>; 3],
-    /// The figure after it.
+    /// The score after the round, and the ends of its 95 % interval.
     pub after: [Option<f64>; 3],
-    /// Items.
+    /// Number of items.
     pub items: u32,
 }
 
 impl ScoreChange {
-    /// The changes of the figures over whole benchmarks.
+    /// Pairs the scores before and after a round; scores of single categories are left out.
     pub fn of(before: &[ScoreRow], after: &[ScoreRow]) -> Vec<Self> {
-        let figures = |row: &ScoreRow| [Some(row.value), row.low, row.high];
+        let with_interval = |row: &ScoreRow| [Some(row.value), row.low, row.high];
         let whole = after.iter().filter(|row| row.category.is_none());
         whole
             .map(|row| {
@@ -121,8 +122,8 @@ impl ScoreChange {
                 Self {
                     benchmark: row.benchmark.clone(),
                     protocol: row.protocol.clone(),
-                    before: before.iter().find(same).map_or([None; 3], figures),
-                    after: figures(row),
+                    before: before.iter().find(same).map_or([None; 3], with_interval),
+                    after: with_interval(row),
                     items: row.items,
                 }
             })

@@ -1,4 +1,4 @@
-//! A round: from the roles of the round before to the roles of this one.
+//! A round: takes the models of both roles from an earlier round, trains them, and publishes them with all tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,21 +10,21 @@ use super::gates::{GateResult, GateVerdict, QuestionStatistics, VoteStatistics};
 use super::keep_best;
 use super::publish::PublishRoundStage;
 use super::report::{RoundReport, ScoreChange, TrainingSummary};
-use super::slices::{derive_seed, rank_by_seed, slice};
+use super::seeds::SeedPurpose;
+use super::slices::{rank_by_seed, slice};
 use super::stopped_round::StoppedRoundStage;
 use super::training::{self, TrainedRole};
 use crate::ids::ImageId;
-use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
+use crate::stages::answers::{AnswerSettings, QuestionToAnswer};
 use crate::stages::curriculum::{Curriculum, LabelledCurriculum};
 use crate::stages::evaluation::{self, Benchmark, Evaluation, Item, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
-use crate::stages::questions::{self, Questions};
 use crate::stages::{StageError, read_rows};
 use crate::store::{ActionKey, RefUpdate, StageResult};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
-/// The roles that a round starts from: those of the last round before it that is current.
+/// The models that a round starts from: those of the last current round before it, or the base model.
 fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Result<Roles, EvolutionError> {
     let Some(last) = before.iter().rfind(|done| done.report.is_current()) else {
         return Ok(Roles { questioner: context.base.clone(), reasoner: context.base.clone() });
@@ -39,17 +39,17 @@ fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Res
     Ok(Roles { questioner: of("questioner")?, reasoner: of("reasoner")? })
 }
 
-/// A round under way: what it has made so far.
+/// A round in progress, with its results so far.
 struct RoundRun<'g, 'a> {
     context: &'g EvolutionContext<'a>,
     round: u32,
-    /// What it must come out as, where it was done before.
+    /// The action that it must end with, where a damaged round is rebuilt.
     expected: Option<ActionKey>,
     results: Vec<StageResult>,
     gates: Vec<GateResult>,
 }
 
-/// What a Reasoner is to learn in a round, and where it came from.
+/// The curriculum that a round's Reasoner is trained on, with the statistics of how it was made.
 struct ReasonerTrainingSet<'g> {
     questioner: StoredModel,
     questioner_steps: Vec<MetricRow>,
@@ -60,10 +60,10 @@ struct ReasonerTrainingSet<'g> {
     image_count: u64,
 }
 
-/// Runs a round. Where it was done before it must come out as `expected`.
+/// Runs a round. With `expected` it must end with this action, as it did before.
 ///
 /// # Errors
-/// A stage fails, a gate stops the round, or somebody asked to stop; what is done is kept.
+/// A stage fails, a gate stops the round, or the run is interrupted; finished work is kept.
 pub(super) fn run(
     context: &EvolutionContext<'_>,
     round: u32,
@@ -84,10 +84,10 @@ pub(super) fn run(
         training::reasoner(context, round, &roles.reasoner, &curriculum, &images)?;
     run.results.extend(results);
 
-    let kept = if context.pipeline.round.keep_best {
-        let (kept, results) = keep_best::judge(context, &roles.reasoner, &reasoner)?;
+    let keep_best = if context.pipeline.round.keep_best {
+        let (score, results) = keep_best::judge(context, &roles.reasoner, &reasoner)?;
         run.results.extend(results);
-        Some(kept)
+        Some(score)
     } else {
         None
     };
@@ -103,36 +103,35 @@ pub(super) fn run(
         reasoner: TrainingSummary::of(&reasoner_steps),
         gates: run.gates.clone(),
         scores: ScoreChange::of(&scores_before, &scores_after),
-        kept,
+        keep_best,
         questioner_model: questioner.id,
         reasoner_model: reasoner.id,
     };
     run.publish(report, &questioner, &reasoner, before.last())
 }
 
-/// Left-out questions by reason, from the curriculum's figures.
+/// Number of left-out questions by reason, from the counters of the curriculum's result.
 fn left_out(curriculum: &StageResult) -> BTreeMap<String, u64> {
-    let figures = curriculum.figures.iter();
-    figures.filter_map(|(name, n)| Some((name.strip_prefix("rejected.")?.to_owned(), *n))).collect()
+    let counters = curriculum.figures.iter();
+    counters.filter_map(|(name, n)| Some((name.strip_prefix("rejected.")?.to_owned(), *n))).collect()
 }
 
-fn listed(counts: &BTreeMap<String, u64>) -> String {
+fn list_counts(counts: &BTreeMap<String, u64>) -> String {
     let parts: Vec<String> = counts.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
     if parts.is_empty() { "no reasons".to_owned() } else { parts.join(", ") }
 }
 
 impl<'g> RoundRun<'g, '_> {
-    /// The method's own lesson: the Questioner learns to ask, asks, and the Reasoner's votes are the labels.
+    /// The method itself: the Questioner is trained and asks, and the votes of the Reasoner's answers become labels.
     fn self_labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
         let (context, round) = (self.context, self.round);
         let slice = context.slice(round)?;
         if slice.is_empty() {
             let why = match context.images.counts.rejects {
                 0 => String::new(),
-                n => format!(" ({n} files were left out, and the view `rejects` says why)"),
+                n => format!(" ({n} files were left out; the view `rejects` lists the reasons)"),
             };
-            let problem =
-                format!("there is no image in the images table{why}; name a folder with images with --images");
+            let problem = format!("there is no image in the images table{why}; name a folder of images with --images");
             return Err(EvolutionError::Nothing { round, problem, tables: None });
         }
         self.check_min_rows_reachable(slice.len() as u64)?;
@@ -141,36 +140,36 @@ impl<'g> RoundRun<'g, '_> {
             training::questioner(context, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
         self.results.extend(results);
 
-        let asked = self.questions(&questioner, &slice, &images)?;
+        let asked = self.ask(&questioner, &slice, &images)?;
         let rows: Vec<QuestionRow> = read_rows(context.runner.store, &asked)?;
         let questions = QuestionStatistics::of(&rows);
-        self.check(questions.check(&context.pipeline.gates))?;
+        self.check_gates(questions.check(&context.pipeline.gates))?;
 
-        let voted = self.votes(&roles.reasoner, &asked, &rows, &images)?;
+        let voted = self.vote(&roles.reasoner, &asked, &rows, &images)?;
         let curriculum = self.curriculum(&asked, &voted)?;
         let rows: Vec<VoteRow> = read_rows(context.runner.store, &voted)?;
         let votes = VoteStatistics::of(&rows, curriculum.counts.rows_out);
-        self.check(votes.check(&context.pipeline.gates))?;
+        self.check_gates(votes.check(&context.pipeline.gates))?;
         if curriculum.counts.rows_out == 0 && context.pipeline.update.reasoner.steps > 0 {
             let problem = format!(
                 "the curriculum is empty: of {} questions {} were valid, {} were voted on and none was kept ({})",
                 questions.asked,
                 questions.valid,
                 votes.voted,
-                listed(&left_out(&curriculum)),
+                list_counts(&left_out(&curriculum)),
             );
-            return Err(EvolutionError::Nothing { round, problem, tables: self.keep_stopped()? });
+            return Err(EvolutionError::Nothing { round, problem, tables: self.publish_stopped()? });
         }
         let image_count = slice.len() as u64;
         Ok(ReasonerTrainingSet { questioner, questioner_steps, questions, votes, curriculum, images, image_count })
     }
 
-    /// The labelled baseline's lesson: given questions with their right answers.
+    /// The labelled baseline: questions with given answers.
     fn labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
         let (context, round) = (self.context, self.round);
         let Benchmark { items, images, .. } = Benchmark::read(&context.pipeline.round.labelled, usize::MAX)?;
         let all: Vec<&Item> = items.iter().collect();
-        let order = derive_seed(context.pipeline.round.seed, &["labelled"]);
+        let order = context.seed(SeedPurpose::LabelledOrder);
         let ranked = rank_by_seed(&all, order, |item: &Item| item.item_id.0);
         let taken: Vec<Item> =
             slice(&ranked, round, context.pipeline.round.images as usize).into_iter().cloned().collect();
@@ -190,29 +189,22 @@ impl<'g> RoundRun<'g, '_> {
         })
     }
 
-    fn questions(
+    /// Samples the round's questions with the trained Questioner.
+    fn ask(
         &mut self,
         questioner: &StoredModel,
         slice: &[ImageId],
         images: &ImageSet<'_>,
     ) -> Result<Vec<StageResult>, StageError> {
-        let (context, pipeline) = (self.context, self.context.pipeline);
-        let model = context.handle(questioner);
-        let sampler = context.questioner(&model, images);
-        let stage = Questions {
-            sampler: &sampler,
-            form: pipeline.questioner.question_form(),
-            sampling: pipeline.sampling.questioner,
-            samples: pipeline.round.questions_per_image,
-            seed: context.seed(self.round, &["questions"]),
-        };
-        let shards = questions::shards(context.runner.store, slice, pipeline.round.shard_rows as usize)?;
-        let results = context.runner.run(&stage, &shards)?.results;
+        let (context, purpose) = (self.context, SeedPurpose::Questions { round: self.round });
+        let (model, samples) = (context.handle(questioner), context.pipeline.round.questions_per_image);
+        let results = context.sample_questions(&model, slice, images, samples, purpose)?;
         self.results.extend(results.clone());
         Ok(results)
     }
 
-    fn votes(
+    /// Samples the answers that vote on the round's questions.
+    fn vote(
         &mut self,
         reasoner: &StoredModel,
         asked: &[StageResult],
@@ -220,38 +212,31 @@ impl<'g> RoundRun<'g, '_> {
         images: &ImageSet<'_>,
     ) -> Result<Vec<StageResult>, StageError> {
         let (context, pipeline) = (self.context, self.context.pipeline);
-        let model = context.handle(reasoner);
-        let sampler = context.reasoner(&model, images);
-        let upstream: Vec<ActionKey> = asked.iter().map(|result| result.action).collect();
-        let stage = Answers {
-            sampler: &sampler,
-            settings: AnswerSettings {
-                samples: pipeline.curriculum.label_samples,
-                sampling: pipeline.sampling.reasoner,
-                denominator: pipeline.curriculum.label_denominator,
-                greedy: pipeline.curriculum.greedy_agrees,
-                share_equal: pipeline.curriculum.share_equal,
-            },
-            seed: context.seed(self.round, &["votes"]),
-            upstream: &upstream,
+        let settings = AnswerSettings {
+            samples: pipeline.curriculum.label_samples,
+            sampling: pipeline.sampling.reasoner,
+            denominator: pipeline.curriculum.label_denominator,
+            greedy: pipeline.curriculum.greedy_agrees,
+            share_equal: pipeline.curriculum.share_equal,
         };
         let questions: Vec<QuestionToAnswer> = questions.iter().map(QuestionToAnswer::from).collect();
-        let shards = answers::shards(context.runner.store, &questions, pipeline.round.shard_rows as usize)?;
-        let results = context.runner.run(&stage, &shards)?.results;
+        let purpose = SeedPurpose::Votes { round: self.round };
+        let model = context.handle(reasoner);
+        let results = context.sample_answers(&model, &questions, images, settings, purpose, asked)?;
         self.results.extend(results.clone());
         Ok(results)
     }
 
     fn curriculum(&mut self, asked: &[StageResult], voted: &[StageResult]) -> Result<StageResult, StageError> {
         let settings = &self.context.pipeline.curriculum;
-        let seed = self.context.seed(self.round, &["curriculum"]);
+        let seed = self.context.seed(SeedPurpose::Curriculum { round: self.round });
         let stage = Curriculum { questions: asked, votes: voted, settings, seed };
         let result = self.context.runner.run(&stage, &[()])?.results.remove(0);
         self.results.push(result.clone());
         Ok(result)
     }
 
-    /// Scores of a Reasoner on every benchmark.
+    /// Scores a Reasoner on every benchmark.
     fn evaluate(&mut self, reasoner: &StoredModel) -> Result<Vec<ScoreRow>, StageError> {
         let (context, pipeline) = (self.context, self.context.pipeline);
         let settings = &pipeline.evaluation;
@@ -262,16 +247,14 @@ impl<'g> RoundRun<'g, '_> {
             let files = benchmark.images.clone();
             let images = ImageSet::new(pipeline.model.image_memory, move || Ok(files.clone()));
             let model = context.handle(reasoner);
-            let sampler = context.reasoner(&model, &images);
+            let sampler = context.reasoner_sampler(&model, &images);
             let stage = Evaluation {
                 sampler: &sampler,
                 benchmark: &benchmark.name,
                 protocols: settings.protocols,
-                // Every round's Reasoner draws the same numbers, so that what differs is the Reasoner.
-                seed: context.seed(0, &["evaluation"]),
+                seed: context.seed(SeedPurpose::Evaluation),
             };
-            let rows = pipeline.round.shard_rows as usize;
-            let shards = evaluation::shards(context.runner.store, &benchmark.items, rows)?;
+            let shards = evaluation::shards(context.runner.store, &benchmark.items, context.shard_rows())?;
             let predictions = context.runner.run(&stage, &shards)?.results;
             let stage = Scores { predictions: &predictions, benchmark: &benchmark.name, model: reasoner.id };
             let result = context.runner.run(&stage, &[()])?.results.remove(0);
@@ -282,21 +265,21 @@ impl<'g> RoundRun<'g, '_> {
         Ok(scores)
     }
 
-    /// Ends a round that cannot pass, before anything is trained: where all that can be asked is less than what must be kept.
+    /// Ends a round before any training if it cannot pass: if it asks fewer questions than its curriculum must keep.
     fn check_min_rows_reachable(&self, images: u64) -> Result<(), EvolutionError> {
         let pipeline = self.context.pipeline;
         let questions = u64::from(pipeline.round.questions_per_image);
         let most = images * questions;
         let Some(stop) = pipeline.gates.kept_rows.stop.filter(|stop| (most as f64) < *stop) else { return Ok(()) };
         let problem = format!(
-            "{images} images with {questions} questions each make at most {most} rows to learn from, and gates.kept_rows stops a round \
-             below {stop}: name more images with --images, or lower that threshold"
+            "{images} images with {questions} questions each make at most {most} rows to learn from, and gates.kept_rows stops a \
+             round below {stop}; name more images with --images, or lower that threshold"
         );
         Err(EvolutionError::GateUnreachable { round: self.round, problem })
     }
 
-    /// Says what gates warn of, and ends the round at one that stops it.
-    fn check(&mut self, checked: Vec<GateResult>) -> Result<(), EvolutionError> {
+    /// Prints the warnings of gates, and ends the round if one of them stops it.
+    fn check_gates(&mut self, checked: Vec<GateResult>) -> Result<(), EvolutionError> {
         for gate in &checked {
             if gate.verdict == GateVerdict::Warned {
                 self.context.runner.progress.say(&format!("warning: {gate}"));
@@ -305,26 +288,29 @@ impl<'g> RoundRun<'g, '_> {
         let stopped = checked.iter().find(|gate| gate.verdict == GateVerdict::Stopped).cloned();
         self.gates.extend(checked);
         let Some(gate) = stopped else { return Ok(()) };
-        let tables = self.keep_stopped()?;
+        let tables = self.publish_stopped()?;
         Err(EvolutionError::Gate { round: self.round, gate: Box::new(gate), gates: self.gates.clone(), tables })
     }
 
-    /// Names what there is of the round, which ends here; gives the folder of its tables.
-    fn keep_stopped(&self) -> Result<Option<PathBuf>, EvolutionError> {
+    /// Publishes the partial results of a stopped round and returns the folder of its tables.
+    fn publish_stopped(&self) -> Result<Option<PathBuf>, EvolutionError> {
         let stopped =
             StoppedRoundStage { context: self.context, round: self.round, results: &self.results, gates: &self.gates };
-        match stopped.keep() {
+        match stopped.publish() {
             Err(EvolutionError::Stage(StageError::Interrupted)) => Err(StageError::Interrupted.into()),
-            // That it could not be kept must not hide why the round stopped.
+            // A failure to publish must not hide why the round stopped.
             Err(e) => {
-                self.context.runner.progress.say(&format!("what the stopped round made is not named: {e}"));
+                self.context
+                    .runner
+                    .progress
+                    .say(&format!("the tables of the stopped round could not be published: {e}"));
                 Ok(None)
             }
             kept => kept,
         }
     }
 
-    /// Names the models and the round.
+    /// Publishes the models and the round under their refs.
     fn publish(
         self,
         report: RoundReport,
@@ -348,29 +334,30 @@ impl<'g> RoundRun<'g, '_> {
         let result = runner.run(&stage, &[()])?.results.remove(0);
         if self.expected.is_some_and(|expected| expected != result.action) {
             let problem = format!(
-                "parts of round {round} are lost and cannot be made again as they were, because the base model, the prompts, the \
-                 images, the benchmarks or this program are not what they were; another --evolution starts anew"
+                "parts of round {round} are missing and recomputing them gives other results, because the base model, the \
+                 prompts, the images, the benchmarks or this program have changed; restore them, or start another --evolution"
             );
             return Err(EvolutionError::Changed { problem });
         }
         let evolution = &context.pipeline.evolution;
-        // A round stands as it was made: what another process named while this one ran, from other inputs, is not replaced.
-        let standing = runner.store.head(evolution, &ref_name(round, "round"))?;
-        if standing.as_ref().is_some_and(|standing| standing.result != result.action) {
+        // A finished round never changes: one that another process published meanwhile, from other inputs, is not replaced.
+        let published = runner.store.head(evolution, &ref_name(round, "round"))?;
+        if published.as_ref().is_some_and(|published| published.result != result.action) {
             let problem = format!(
-                "another process finished round {round} meanwhile, from other images, models or settings, and that one stands; run the \
-                 command again for the next"
+                "another process finished round {round} meanwhile, from other images, models or settings, and that one is kept; run \
+                 the command again for the next round"
             );
             return Err(EvolutionError::Changed { problem });
         }
         for (part, named) in [("questioner", &questioner), ("reasoner", &reasoner), ("round", &result)] {
             let name = ref_name(round, part);
-            let head = if part == "round" { standing.clone() } else { runner.store.head(evolution, &name)? };
+            let head = if part == "round" { published.clone() } else { runner.store.head(evolution, &name)? };
             if head.as_ref().is_some_and(|head| head.result == named.action) {
                 continue;
             }
             if let RefUpdate::Conflict(other) = runner.store.advance(evolution, &name, head.as_ref(), named.action)? {
-                let problem = format!("another process, with other settings, was quicker and named {other}");
+                let problem =
+                    format!("another process with other settings published {other} first; run the command again");
                 return Err(EvolutionError::Changed { problem });
             }
         }

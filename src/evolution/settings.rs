@@ -1,13 +1,13 @@
-//! What a pipeline file says about a round, as the round's action keeps it: taken from a file, compared, and put back.
+//! The settings of a round as its action stores them: taken from a pipeline file, compared, and applied again.
 
 use serde_json::{Map, Value, json};
 
 use super::gates::GateResult;
 use super::pipeline::{Pipeline, PipelineError};
 
-/// What a round does not depend on: names, places, the memory that may be taken, the truth that only measures; and the gates, whose
-/// thresholds a round keeps with their figures.
-const LEFT_OUT: [&str; 10] = [
+/// Settings that results do not depend on: names, paths, devices, memory limits, and the truth, which only measures. Also the
+/// gates, which a round stores apart, with their values.
+const EXCLUDED: [&str; 10] = [
     "/evolution",
     "/ingest",
     "/gates",
@@ -20,14 +20,15 @@ const LEFT_OUT: [&str; 10] = [
     "/round/labelled",
 ];
 
-/// What a round depends on only where [`ComputeIdentity::limits_affect_results`](crate::stages::compute_identity::ComputeIdentity).
-const ROOM: [&str; 2] = ["/sampling/cache_bytes", "/sampling/max_sequences"];
+/// Settings that results depend on only where
+/// [`ComputeIdentity::limits_affect_results`](crate::stages::compute_identity::ComputeIdentity::limits_affect_results).
+const SAMPLING_LIMITS: [&str; 2] = ["/sampling/cache_bytes", "/sampling/max_sequences"];
 
-/// What a pipeline file says about a round, the room that sampling may take among it if `with_room`.
-pub fn settings_of(pipeline: &Pipeline, with_room: bool) -> Value {
+/// Returns the settings of a round as its action stores them, including the limits of sampling if `with_limits`.
+pub fn settings_of(pipeline: &Pipeline, with_limits: bool) -> Value {
     let mut settings = json!(pipeline);
-    let room = ROOM.iter().filter(|_| !with_room);
-    for path in LEFT_OUT.iter().chain(room) {
+    let limits = SAMPLING_LIMITS.iter().filter(|_| !with_limits);
+    for path in EXCLUDED.iter().chain(limits) {
         let (parent, key) = path.rsplit_once('/').unwrap_or_default();
         if let Some(Value::Object(section)) = settings.pointer_mut(parent) {
             section.remove(key);
@@ -36,16 +37,18 @@ pub fn settings_of(pipeline: &Pipeline, with_room: bool) -> Value {
     settings
 }
 
-/// The keys in which a round that was made differs from a pipeline file; the room is compared where the round named it.
+/// Returns the keys in which stored settings differ from a pipeline file. Limits of sampling are compared only where they
+/// were stored.
 pub fn changes_since(then: &Value, pipeline: &Pipeline) -> Vec<SettingChange> {
-    let with_room = ROOM.iter().any(|path| then.pointer(path).is_some());
-    changes(then, &settings_of(pipeline, with_room))
+    let with_limits = SAMPLING_LIMITS.iter().any(|path| then.pointer(path).is_some());
+    changes(then, &settings_of(pipeline, with_limits))
 }
 
-/// A pipeline with the settings of a round that was made, and its gates; what a round does not depend on is as in `today`.
+/// Returns a pipeline with the stored settings and gates of a round, and everything else (names, paths, devices) from
+/// `today`.
 ///
 /// # Errors
-/// A setting that this program does not know.
+/// The stored settings have a key or value that this program does not know.
 pub fn apply(then: &Value, gates: &[GateResult], today: &Pipeline) -> Result<Pipeline, PipelineError> {
     let failed = |problem: String| PipelineError {
         file: "the settings stored with the round".into(),
@@ -54,10 +57,10 @@ pub fn apply(then: &Value, gates: &[GateResult], today: &Pipeline) -> Result<Pip
         nearest: None,
     };
     let preset = then.get("preset").and_then(Value::as_str).unwrap_or("paper");
-    // A key that came into being after the round has its default, not what today's file says.
+    // A key that was introduced after the round has its default, not the value of today's file.
     let mut settings = json!(Pipeline::of_preset(preset)?);
     let now = json!(today);
-    for path in LEFT_OUT.iter().chain(&ROOM) {
+    for path in EXCLUDED.iter().chain(&SAMPLING_LIMITS) {
         let (parent, key) = path.rsplit_once('/').unwrap_or_default();
         if let (Some(Value::Object(section)), Some(value)) = (settings.pointer_mut(parent), now.pointer(path)) {
             section.insert(key.to_owned(), value.clone());
@@ -72,29 +75,29 @@ pub fn apply(then: &Value, gates: &[GateResult], today: &Pipeline) -> Result<Pip
     Ok(pipeline)
 }
 
-fn merge_over(below: &mut Value, above: &Value) {
-    match (below, above) {
-        (Value::Object(below), Value::Object(above)) => {
-            for (key, value) in above {
-                merge_over(below.entry(key.clone()).or_insert(Value::Null), value);
+fn merge_over(base: &mut Value, overlay: &Value) {
+    match (base, overlay) {
+        (Value::Object(base), Value::Object(overlay)) => {
+            for (key, value) in overlay {
+                merge_over(base.entry(key.clone()).or_insert(Value::Null), value);
             }
         }
-        (below, above) => *below = above.clone(),
+        (base, overlay) => *base = overlay.clone(),
     }
 }
 
-/// A key in which two settings differ.
+/// A key whose value differs between two settings.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct SettingChange {
     /// The key.
     pub key: String,
-    /// Its value in the first; null where it has none.
+    /// Its value in the first; null if absent.
     pub a: Value,
-    /// Its value in the second.
+    /// Its value in the second; null if absent.
     pub b: Value,
 }
 
-/// The keys in which two settings differ.
+/// Returns the keys whose values differ between two settings.
 pub fn changes(a: &Value, b: &Value) -> Vec<SettingChange> {
     let mut found = Vec::new();
     diff(a, b, "", &mut found);
@@ -124,14 +127,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_s_settings_come_back_whatever_the_file_says_now() {
+    fn stored_settings_replace_those_of_the_file() {
         let of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
         let then = of("evolution = \"a\"\n[curriculum]\nlow = 0.4\n[sampling]\nquestioner = { max_tokens = 7 }\n");
         let now =
             of("evolution = \"b\"\npreset = \"released-code\"\n[model]\nbase = \"elsewhere\"\n[round]\nseed = 9\n");
         let gates = [GateResult {
             gate: "valid_share".into(),
-            figure: None,
+            value: None,
             side: super::super::gates::ThresholdSide::AtLeast,
             warn: Some(0.5),
             stop: None,
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_is_compared_where_it_was_named() {
+    fn sampling_limits_are_compared_where_they_were_stored() {
         let of = |bytes: u32| {
             let text = format!("evolution = \"a\"\n[sampling]\ncache_bytes = {bytes}\n");
             Pipeline::parse(Path::new("p.toml"), &text).expect("usable")

@@ -1,19 +1,9 @@
-//! Which images and rows a round and each of its steps take: pure functions of ids, seed and numbers.
+//! Choice of the images and rows that a round and each of its steps take: pure functions of ids, seeds and counts.
 
+use super::seeds::derive_seed;
 use crate::ids::Digest;
 
-/// The seed of a part of an evolution: a function of the evolution's seed and the part's name, such as
-/// `["round 2", "questions"]`.
-pub fn derive_seed(seed: u64, parts: &[&str]) -> u64 {
-    let seed = seed.to_le_bytes();
-    let parts: Vec<&[u8]> = std::iter::once(&seed[..]).chain(parts.iter().map(|part| part.as_bytes())).collect();
-    let digest = Digest::derive("visplay 2026 seed of a part", &parts);
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest.as_bytes()[..8]);
-    u64::from_le_bytes(first)
-}
-
-/// Items in an order that the seed decides for each by itself, so that further items leave the order of the others as it is.
+/// Orders items by a hash of the seed and each item's id, so that additional items do not change the order of the others.
 pub fn rank_by_seed<T: Copy>(items: &[T], seed: u64, id: impl Fn(T) -> Digest) -> Vec<T> {
     let seed = seed.to_le_bytes();
     let rank = |item: T| Digest::derive("visplay 2026 rank", &[&seed, id(item).as_bytes()]);
@@ -22,7 +12,7 @@ pub fn rank_by_seed<T: Copy>(items: &[T], seed: u64, id: impl Fn(T) -> Digest) -
     ranked.into_iter().map(|(_, item)| item).collect()
 }
 
-/// The slice of round `round` (from 1): `size` items behind those of the round before, from the start again at the end. 0 takes all.
+/// The slice of a round (from 1): the `size` items after those of the round before, cyclically. A size of 0 takes all items.
 pub fn slice<T: Copy>(items: &[T], round: u32, size: usize) -> Vec<T> {
     if size == 0 || size >= items.len() {
         return items.to_vec();
@@ -31,22 +21,22 @@ pub fn slice<T: Copy>(items: &[T], round: u32, size: usize) -> Vec<T> {
     (start..start + size).map(|i| items[i % items.len()]).collect()
 }
 
-/// The items of each step: all of them in one order, then in another, and so on. A step has no item twice.
+/// The items of each training step: epochs over all items, each in an order of its own. No step has an item twice.
 pub fn batches<T: Copy>(items: &[T], steps: u32, size: usize, seed: u64, id: impl Fn(T) -> Digest) -> Vec<Vec<T>> {
     let size = size.min(items.len());
-    let (mut batches, mut waiting, mut epoch) = (Vec::new(), Vec::<T>::new(), 0u64);
+    let (mut batches, mut remaining, mut epoch) = (Vec::new(), Vec::<T>::new(), 0u64);
     for _ in 0..steps {
         if items.is_empty() {
             break;
         }
-        // What is left of an order is dropped when it is too short for a step, so that no step has an item twice.
-        if waiting.len() < size {
+        // The end of an epoch that is too short for a step is dropped, so that no step has an item twice.
+        if remaining.len() < size {
             let order = derive_seed(seed, &["epoch", &epoch.to_string()]);
-            waiting = rank_by_seed(items, order, &id);
-            waiting.reverse();
+            remaining = rank_by_seed(items, order, &id);
+            remaining.reverse();
             epoch += 1;
         }
-        batches.push(waiting.split_off(waiting.len() - size).into_iter().rev().collect());
+        batches.push(remaining.split_off(remaining.len() - size).into_iter().rev().collect());
     }
     batches
 }
@@ -91,13 +81,5 @@ mod tests {
         assert_ne!(steps[..3], steps[3..]);
         assert_eq!(batches(&items, 2, 50, 1, id)[0].len(), 12);
         assert!(batches(&[], 3, 4, 1, id).is_empty());
-    }
-
-    #[test]
-    fn seeds_of_parts_differ() {
-        let seeds: BTreeSet<u64> =
-            [derive_seed(0, &["a", "b"]), derive_seed(0, &["ab"]), derive_seed(1, &["a", "b"]), derive_seed(0, &[])]
-                .into();
-        assert_eq!(seeds.len(), 4);
     }
 }

@@ -1,4 +1,4 @@
-//! A round that was stopped: the tables it made as far as it came, under a name, so that they can be looked at and are not collected.
+//! A stopped round: its tables so far, published under a ref so that they can be inspected and are not garbage-collected.
 
 use std::path::PathBuf;
 
@@ -11,28 +11,29 @@ use crate::canonical::to_canonical;
 use crate::stages::{Runner, ShardOutput, Stage, StageError};
 use crate::store::{Action, Counts, ObjectKind, Output, RefUpdate, StageResult, StoreError};
 
-/// The stage that ends a round which does not go on.
+/// The name of the stage.
 const STAGE: &str = "evolution.stopped";
 const VERSION: u32 = 1;
-/// The part that the gates play in its result.
+/// The role of the gates among the outputs.
 const GATES: &str = "gates";
 
-/// What a stopped round made.
+/// The stage that ends a stopped round.
 pub(super) struct StoppedRoundStage<'p, 'a> {
     pub context: &'p EvolutionContext<'a>,
     pub round: u32,
-    /// What the round's stages made.
+    /// The results of the round's stages.
     pub results: &'p [StageResult],
     /// The gates that were checked.
     pub gates: &'p [GateResult],
 }
 
 impl StoppedRoundStage<'_, '_> {
-    /// Names it `round-NNNN/stopped` and lays out its tables; gives their folder. A dry run leaves the store alone.
+    /// Publishes the tables as `round-NNNN/stopped` and returns the folder of their view; `None` in a dry run, which does not
+    /// change the store.
     ///
     /// # Errors
     /// The store cannot be written to.
-    pub(super) fn keep(&self) -> Result<Option<PathBuf>, EvolutionError> {
+    pub(super) fn publish(&self) -> Result<Option<PathBuf>, EvolutionError> {
         let (runner, evolution) = (self.context.runner, &self.context.pipeline.evolution);
         if runner.dry_run {
             return Ok(None);
@@ -44,13 +45,13 @@ impl StoppedRoundStage<'_, '_> {
             if head.as_ref().is_some_and(|head| head.result == result.action) {
                 break;
             }
-            // Two processes may be stopped at once; what either made is named in turn.
+            // Two processes may stop at once; each publishes in turn.
             if let RefUpdate::Applied(_) = runner.store.advance(evolution, &name, head.as_ref(), result.action)? {
                 break;
             }
         }
         let folder = show_stopped(runner.store, evolution, self.round, &result)?;
-        // Another process may have named its own since: what is laid out is what is named.
+        // Another process may have published since: the view must show what the ref names.
         let mut shown = result.action;
         while let Some(head) = runner.store.head(evolution, &name)?.filter(|head| head.result != shown) {
             let Some(result) = runner.store.result_with_outputs(head.result)? else { break };
@@ -65,7 +66,7 @@ impl Stage for StoppedRoundStage<'_, '_> {
     type Shard = ();
 
     fn phase(&self) -> &'static str {
-        "keeping what the stopped round made"
+        "publishing the stopped round"
     }
 
     fn action(&self, _shard: &()) -> Action {

@@ -1,31 +1,31 @@
-//! The training of each role in a round: samples, what they are worth, an update, and again.
+//! The training of each role in a round: repeated steps of sampling, rewards and an update.
 
 use std::collections::HashMap;
 
 use super::context::EvolutionContext;
+use super::seeds::SeedPurpose;
 use super::slices::batches;
 use crate::ids::{ImageId, QuestionId};
-use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
+use crate::stages::answers::{AnswerSettings, QuestionToAnswer};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{ModelHandle, StoredModel};
-use crate::stages::questions::{self, Questions};
 use crate::stages::rewards::{AdvantageSettings, RewardInputs, Rewards};
 use crate::stages::update::{TrainingChain, TrainingSpec, UpdateSettings};
 use crate::stages::{StageError, read_rows};
 use crate::store::StageResult;
 use crate::tables::{CurriculumRow, MetricRow, QuestionRow, Role};
 
-/// What training a role gave.
+/// A role after its training in a round.
 pub(super) struct TrainedRole {
-    /// The role's model afterwards.
+    /// The trained model.
     pub(super) model: StoredModel,
-    /// Every result, in order.
+    /// Every result of the training, in order.
     pub(super) results: Vec<StageResult>,
-    /// The rows of the steps.
+    /// Training metrics, a row for each step.
     pub(super) metrics: Vec<MetricRow>,
 }
 
-/// Trains the Questioner on a round's images against a Reasoner that stays as it is.
+/// Trains the Questioner on a round's images. The Reasoner that answers its questions stays as it is.
 pub(super) fn questioner(
     context: &EvolutionContext<'_>,
     round: u32,
@@ -35,48 +35,31 @@ pub(super) fn questioner(
 ) -> Result<TrainedRole, StageError> {
     let (pipeline, runner) = (context.pipeline, context.runner);
     let settings = &pipeline.update.questioner;
-    let spec = training_spec(context, Role::Questioner, questioner, images, round)?;
+    let spec = spec(context, round, Role::Questioner, questioner, images, HashMap::new())?;
     let chain = TrainingChain::new(spec, runner.store);
-    // On a card the judge's weights leave before an update, which takes nearly all of the memory there; on the host they stay.
-    let staying = context.device.is_cpu().then(|| context.handle(reasoner));
-    let order = context.seed(round, &["questioner", "order"]);
+    // On a GPU the Reasoner's weights are dropped before an update, which needs nearly all of its memory.
+    let resident = context.device.is_cpu().then(|| context.handle(reasoner));
+    let order = context.seed(SeedPurpose::StepOrder { round, role: Role::Questioner });
     let steps = batches(slice, settings.steps, settings.prompts_per_step as usize, order, |id: ImageId| id.0);
     let mut results = Vec::new();
     for (step, batch) in (0..).zip(&steps) {
-        let name = format!("step {step}");
-        let asked = {
-            let model = chain.model();
-            let sampler = context.questioner(&model, images);
-            let stage = Questions {
-                sampler: &sampler,
-                form: pipeline.questioner.question_form(),
-                sampling: pipeline.sampling.questioner,
-                samples: pipeline.questioner.group_size,
-                seed: context.seed(round, &["questioner", &name, "questions"]),
+        let (group, purpose) = (pipeline.questioner.group_size, SeedPurpose::StepQuestions { round, step });
+        let asked = context.sample_questions(&chain.model(), batch, images, group, purpose)?;
+        let rows: Vec<QuestionRow> = read_rows(runner.store, &asked)?;
+        let questions: Vec<QuestionToAnswer> = rows.iter().map(QuestionToAnswer::from).collect();
+        let votes = |model: &ModelHandle<'_>| {
+            let settings = AnswerSettings {
+                samples: pipeline.questioner.reward_samples,
+                sampling: pipeline.sampling.reasoner,
+                denominator: pipeline.questioner.reward_denominator,
+                greedy: false,
+                share_equal: pipeline.questioner.share_equal,
             };
-            runner.run(&stage, &questions::shards(runner.store, batch, rows(context))?)?.results
+            let purpose = SeedPurpose::StepAnswers { round, role: Role::Questioner, step };
+            context.sample_answers(model, &questions, images, settings, purpose, &asked)
         };
-        let rows_asked: Vec<QuestionRow> = read_rows(runner.store, &asked)?;
-        let upstream: Vec<_> = asked.iter().map(|result| result.action).collect();
-        let questions: Vec<QuestionToAnswer> = rows_asked.iter().map(QuestionToAnswer::from).collect();
-        let votes = |judge: &ModelHandle<'_>| -> Result<Vec<StageResult>, StageError> {
-            let sampler = context.reasoner(judge, images);
-            let stage = Answers {
-                sampler: &sampler,
-                settings: AnswerSettings {
-                    samples: pipeline.questioner.reward_samples,
-                    sampling: pipeline.sampling.reasoner,
-                    denominator: pipeline.questioner.reward_denominator,
-                    greedy: false,
-                    share_equal: pipeline.questioner.share_equal,
-                },
-                seed: context.seed(round, &["questioner", &name, "answers"]),
-                upstream: &upstream,
-            };
-            Ok(runner.run(&stage, &answers::shards(runner.store, &questions, rows(context))?)?.results)
-        };
-        let voted = match &staying {
-            Some(judge) => votes(judge)?,
+        let voted = match &resident {
+            Some(model) => votes(model)?,
             None => votes(&context.handle(reasoner))?,
         };
         let stage = Rewards {
@@ -96,7 +79,7 @@ pub(super) fn questioner(
         }
         results.extend(asked.into_iter().chain(voted).chain([rewards]));
     }
-    finished(context, &chain, results)
+    finish(context, &chain, results)
 }
 
 /// Trains the Reasoner on a curriculum.
@@ -109,42 +92,30 @@ pub(super) fn reasoner(
 ) -> Result<TrainedRole, StageError> {
     let (pipeline, runner) = (context.pipeline, context.runner);
     let settings = &pipeline.update.reasoner;
-    let rows_kept: Vec<CurriculumRow> = read_rows(runner.store, std::slice::from_ref(curriculum))?;
-    let texts: HashMap<QuestionId, String> =
-        rows_kept.iter().map(|row| (row.question_id, row.problem.clone())).collect();
-    let spec = TrainingSpec { texts, ..training_spec(context, Role::Reasoner, reasoner, images, round)? };
-    let chain = TrainingChain::new(spec, runner.store);
-    let refs: Vec<&CurriculumRow> = rows_kept.iter().collect();
-    let order = context.seed(round, &["reasoner", "order"]);
+    let curriculum = std::slice::from_ref(curriculum);
+    let rows: Vec<CurriculumRow> = read_rows(runner.store, curriculum)?;
+    let texts = rows.iter().map(|row| (row.question_id, row.problem.clone())).collect();
+    let chain = TrainingChain::new(spec(context, round, Role::Reasoner, reasoner, images, texts)?, runner.store);
+    let rows: Vec<&CurriculumRow> = rows.iter().collect();
+    let order = context.seed(SeedPurpose::StepOrder { round, role: Role::Reasoner });
     let id = |row: &CurriculumRow| row.question_id.0;
-    let steps = batches(&refs, settings.steps, settings.prompts_per_step as usize, order, id);
+    let steps = batches(&rows, settings.steps, settings.prompts_per_step as usize, order, id);
     let mut results = Vec::new();
     for (step, batch) in (0..).zip(&steps) {
         let questions: Vec<QuestionToAnswer> = batch.iter().map(|row| QuestionToAnswer::from(*row)).collect();
-        let answered = {
-            let model = chain.model();
-            let sampler = context.reasoner(&model, images);
-            let stage = Answers {
-                sampler: &sampler,
-                settings: AnswerSettings {
-                    samples: pipeline.reasoner.group_size,
-                    sampling: pipeline.sampling.reasoner,
-                    denominator: pipeline.curriculum.label_denominator,
-                    greedy: false,
-                    // The samples of a row are a group of their own.
-                    share_equal: false,
-                },
-                seed: context.seed(round, &["reasoner", &format!("step {step}"), "answers"]),
-                upstream: &[curriculum.action],
-            };
-            runner.run(&stage, &answers::shards(runner.store, &questions, rows(context))?)?.results
+        let answer_settings = AnswerSettings {
+            samples: pipeline.reasoner.group_size,
+            sampling: pipeline.sampling.reasoner,
+            denominator: pipeline.curriculum.label_denominator,
+            greedy: false,
+            // Each row has a group of its own.
+            share_equal: false,
         };
+        let purpose = SeedPurpose::StepAnswers { round, role: Role::Reasoner, step };
+        let answered =
+            context.sample_answers(&chain.model(), &questions, images, answer_settings, purpose, curriculum)?;
         let stage = Rewards {
-            inputs: RewardInputs::Reasoner {
-                answers: &answered,
-                curriculum: std::slice::from_ref(curriculum),
-                settings: &pipeline.reasoner.reward(),
-            },
+            inputs: RewardInputs::Reasoner { answers: &answered, curriculum, settings: &pipeline.reasoner.reward() },
             preset: &pipeline.preset,
             step,
             advantage: advantage(settings, pipeline.sampling.reasoner.max_tokens),
@@ -155,37 +126,38 @@ pub(super) fn reasoner(
         }
         results.extend(answered.into_iter().chain([rewards]));
     }
-    finished(context, &chain, results)
+    finish(context, &chain, results)
 }
 
-/// Returns the spec of a role's training in a round, without question texts.
-fn training_spec<'t>(
+/// The training of a role that starts from `base`. `texts` are the questions that the Reasoner answers.
+fn spec<'t>(
     context: &'t EvolutionContext<'_>,
+    round: u32,
     role: Role,
     base: &'t StoredModel,
     images: &'t ImageSet<'t>,
-    round: u32,
+    texts: HashMap<QuestionId, String>,
 ) -> Result<TrainingSpec<'t>, StageError> {
-    let (update, sampling) = (&context.pipeline.update, &context.pipeline.sampling);
-    let (name, settings, sampling, prompt) = match role {
-        Role::Questioner => ("questioner", &update.questioner, &sampling.questioner, &context.questioner_prompt),
-        Role::Reasoner => ("reasoner", &update.reasoner, &sampling.reasoner, &context.reasoner_prompt),
+    let (model, update, sampling) = (&context.pipeline.model, &context.pipeline.update, &context.pipeline.sampling);
+    let (settings, sampling, prompt) = match role {
+        Role::Questioner => (&update.questioner, &sampling.questioner, &context.questioner_prompt),
+        Role::Reasoner => (&update.reasoner, &sampling.reasoner, &context.reasoner_prompt),
     };
     Ok(TrainingSpec {
         role,
         settings,
         compute: &context.compute,
-        dtype: context.pipeline.model.dtype.dtype(),
+        dtype: model.dtype.dtype(),
         device: &context.device,
-        ops: context.pipeline.model.ops,
+        ops: model.ops,
         base,
         assets: context.assets()?,
         images,
         prompt,
-        texts: HashMap::new(),
+        texts,
         temperature: sampling.temperature,
         max_tokens: sampling.max_tokens,
-        seed: context.seed(round, &[name, "adapters"]),
+        seed: context.seed(SeedPurpose::Adapters { round, role }),
     })
 }
 
@@ -198,11 +170,7 @@ fn advantage(settings: &UpdateSettings, max_tokens: u32) -> AdvantageSettings {
     }
 }
 
-fn rows(context: &EvolutionContext<'_>) -> usize {
-    context.pipeline.round.shard_rows as usize
-}
-
-/// Says how the step that was just made went.
+/// Reports the metrics of the step that was just made.
 fn say_step(
     context: &EvolutionContext<'_>,
     chain: &TrainingChain<'_>,
@@ -213,19 +181,19 @@ fn say_step(
     let Some(last) = results.last() else { return Ok(()) };
     let metrics: Vec<MetricRow> = read_rows(context.runner.store, std::slice::from_ref(last))?;
     let Some(row) = metrics.first() else { return Ok(()) };
-    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
-    let who = if role == Role::Questioner { "Questioner" } else { "Reasoner" };
+    let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+    let role = if role == Role::Questioner { "Questioner" } else { "Reasoner" };
     context.runner.progress.say(&format!(
-        "{who} step {} of {steps}: reward {}, entropy {}, gradient {}",
+        "{role} step {} of {steps}: reward {}, entropy {}, gradient norm {}",
         row.step + 1,
-        figure(row.reward_mean),
-        figure(row.entropy),
-        figure(row.grad_norm)
+        shown(row.reward_mean),
+        shown(row.entropy),
+        shown(row.grad_norm)
     ));
     Ok(())
 }
 
-fn finished(
+fn finish(
     context: &EvolutionContext<'_>,
     chain: &TrainingChain<'_>,
     mut results: Vec<StageResult>,

@@ -131,19 +131,19 @@ fn what_cannot_be_branched_is_said_and_nothing_is_written() {
     fails(&set("evolution=c"), &["evolution"]);
     fails(&set("low"), &["KEY=VALUE"]);
     fails(&set("a b=1"), &["no key"]);
-    fails(&["b", "--from", "round-2"], &["round 2 of `t` is not done", "round-1"]);
+    fails(&["b", "--from", "round-2"], &["round 2 of `t` is not finished", "round-1"]);
     fails(&["b", "--from", "round-x"], &["round-2", "base"]);
     fails(&["b", "--from=-1"], &["--from"]);
     fails(&["../b", "--from", "base"], &["cannot name an evolution"]);
     fails(&["t", "--from", "round-1"], &["needs a name of its own"]);
-    fails(&["b", "--from", "base", "--evolution", "u"], &["no evolution `u`", "there: t"]);
+    fails(&["b", "--from", "base", "--evolution", "u"], &["no evolution `u`", "it has: t"]);
     fails(&["b", "--from", "base", "--out", "p.toml"], &["another file of this name"]);
     fails(&["b", "--from", "base", "--out", "no/such/b.toml"], &["no/such/b.toml"]);
     assert_eq!((stored(&place), place.files("refs")), before);
 
     // A name that is an evolution already.
     assert!(place.command(&["ingest", "source", "--evolution", "b"]).output().unwrap().status.success());
-    fails(&["b", "--from", "base"], &["`b` is there already"]);
+    fails(&["b", "--from", "base"], &["`b` exists already"]);
     // Two that are wrong only together.
     assert!(
         place

@@ -353,7 +353,7 @@ fn a_round_is_mended_as_it_was_or_not_at_all() {
     std::fs::write(place.path().join("p.toml"), other).unwrap();
     let refused = evolve(&place, "store", &["1"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    assert!(said(&refused).contains("made with another curriculum.low"), "{}", said(&refused));
+    assert!(said(&refused).contains("run with another curriculum.low"), "{}", said(&refused));
     // Images that came since do not change it.
     std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
     for i in 100..130 {
@@ -362,7 +362,7 @@ fn a_round_is_mended_as_it_was_or_not_at_all() {
     let before = refs(&place, "store");
     let mended = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
     report(&mended);
-    assert!(said(&mended).contains("parts of round 1 are lost; making them again"), "{}", said(&mended));
+    assert!(said(&mended).contains("parts of round 1 are missing; recomputing them"), "{}", said(&mended));
     assert!(said(&mended).contains("30 new images beside 12"), "{}", said(&mended));
     let after = refs(&place, "store");
     assert!(before.iter().all(|(name, result)| after[name] == *result), "{before:?} {after:?}");

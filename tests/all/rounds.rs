@@ -309,7 +309,7 @@ fn a_round_that_no_outcome_could_let_pass_is_not_begun() {
     std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}[gates.kept_rows]\nstop = 65\n")).unwrap();
     let hopeless = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
     assert_eq!(hopeless.status.code(), Some(3), "{}", said(&hopeless));
-    for part in ["round 1 is not begun: 8 images with 8 questions each", "at most 64 rows", "below 65", "[gates]"] {
+    for part in ["round 1 is not started: 8 images with 8 questions each", "at most 64 rows", "below 65", "[gates]"] {
         assert!(said(&hopeless).contains(part), "{part} is not in {}", said(&hopeless));
     }
     assert!(!place.store().join("views/t/stopped").exists() && place.files("refs/t/round-0001").is_empty());

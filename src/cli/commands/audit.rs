@@ -119,7 +119,7 @@ fn print(found: &Audit, ui: &Ui) -> Result<(), CommandError> {
         let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
         let rows = found.gates.iter().map(|gate| {
             let verdict = format!("{:?}", gate.verdict).to_lowercase();
-            vec![gate.gate.clone(), number(gate.figure), number(gate.warn), number(gate.stop), verdict]
+            vec![gate.gate.clone(), number(gate.value), number(gate.warn), number(gate.stop), verdict]
         });
         section("gates", std::iter::once(heading).chain(rows).collect())?;
     }

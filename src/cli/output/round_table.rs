@@ -85,7 +85,7 @@ fn statistics(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec
     if let Some(labels) = labels.filter(|labels| labels.labels.of > 0) {
         row("right pseudo-labels", format::share(&labels.labels));
     }
-    if let Some(kept) = report.kept {
+    if let Some(kept) = report.keep_best {
         let state = if kept.current { "current" } else { "kept, not current" };
         row("agreement with the base's majority", format!("{:.3} -> {:.3} ({state})", kept.before, kept.score));
     }
@@ -113,7 +113,7 @@ pub fn gates(gates: &[GateResult]) -> Vec<Vec<String>> {
             GateVerdict::Warned => "warned",
             GateVerdict::Stopped => "stopped",
         };
-        let row = [gate.gate.clone(), number(gate.figure), threshold(gate.warn), threshold(gate.stop), verdict.into()];
+        let row = [gate.gate.clone(), number(gate.value), threshold(gate.warn), threshold(gate.stop), verdict.into()];
         rows.push(row.to_vec());
     }
     rows

@@ -184,7 +184,7 @@ pub fn curriculum_truth(
 fn from_paper(settings: &Value) -> Result<Vec<PaperDifference>, EvolutionError> {
     let paper = Pipeline::of_preset("paper")?;
     let differences = changes_since(settings, &paper).into_iter().map(|SettingChange { key, a, b }| PaperDifference {
-        source: Pipeline::bundled_comment(&key).unwrap_or_else(|| "ours".to_owned()),
+        source: Pipeline::default_comment(&key).unwrap_or_else(|| "ours".to_owned()),
         key,
         round: a,
         paper: b,

@@ -164,9 +164,10 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// The comment above a key in the default pipeline file, which says where its values come from.
-    pub fn bundled_comment(key: &str) -> Option<String> {
-        edit::comment_of(NANO, key)
+    /// Returns the comment above a key in the default pipeline file, which says where its values come from. The key is
+    /// one of stored settings, whose names do not change.
+    pub fn default_comment(key: &str) -> Option<String> {
+        edit::comment_of(NANO, &current_name(key))
     }
 
     /// Reads the prompt template of a role.
@@ -202,6 +203,11 @@ impl Pipeline {
         let folder = self.source.folder();
         BUILT_IN_PROMPTS.iter().find(|(name, _)| resolve(folder, Path::new(name)) == file).map(|(_, text)| *text)
     }
+}
+
+/// The name in pipeline files of a key of stored settings.
+fn current_name(stored: &str) -> String {
+    stored.replace("layers_at_once", "layers_per_checkpoint")
 }
 
 /// Returns the text of a pipeline file with a key set; comments and layout stay.
@@ -247,7 +253,7 @@ mod tests {
             let mut all = Vec::new();
             keys(&toml::Table::try_from(&pipeline).expect("a table"), "", &mut all);
             for key in all {
-                assert!(line_of_key(&text, &key).is_some(), "{key} is not in {}", path.display());
+                assert!(line_of_key(&text, &current_name(&key)).is_some(), "{key} is not in {}", path.display());
             }
             for role in [Role::Questioner, Role::Reasoner] {
                 pipeline.prompt(role).expect("a prompt");

@@ -124,7 +124,7 @@ impl Default for SamplingSection {
 }
 
 impl SamplingSection {
-    /// Returns the limits of sampling.
+    /// The memory limits of sampling.
     pub fn limits(&self) -> SamplingLimits {
         SamplingLimits { cache_bytes: self.cache_bytes, max_sequences: self.max_sequences }
     }

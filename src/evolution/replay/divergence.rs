@@ -1,12 +1,12 @@
-//! Why a replay goes another way than what it replays: the nearest action that is stored, and what differs from it.
+//! The cause of a diverging replay: the differences from the nearest stored action.
 
 use super::super::EvolutionError;
 use crate::store::{Action, ActionDifference, Store, StoreError};
 
-/// How many differences are named.
-const NAMED: usize = 3;
+/// Number of differences in a message.
+const MAX_LISTED: usize = 3;
 
-/// What differs between an action and the nearest one of its stage that has a result; `None` where there is none.
+/// Returns the differences between an action and the nearest stored action of its stage; `None` if there is none.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -25,7 +25,7 @@ pub fn nearest_differences(store: &Store, asked: &Action) -> Result<Option<Vec<A
     Ok(nearest)
 }
 
-/// Says what differs between what is asked for and what is stored.
+/// Describes the differences between a requested action and the nearest stored one.
 pub(super) fn divergence(store: &Store, asked: &Action) -> Result<String, EvolutionError> {
     let stage = &asked.stage;
     let Some(differences) = nearest_differences(store, asked)? else {
@@ -34,15 +34,18 @@ pub(super) fn divergence(store: &Store, asked: &Action) -> Result<String, Evolut
     let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
     let named: Vec<String> = differences
         .iter()
-        .take(NAMED)
+        .take(MAX_LISTED)
         .map(|d| format!("{} was {} and is {} now", d.key, shown(&d.before), shown(&d.after)))
         .collect();
-    let more = differences.len().saturating_sub(NAMED);
+    let more = differences.len().saturating_sub(MAX_LISTED);
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
     let hint = if differences.iter().any(|d| d.key.starts_with("inputs.items")) {
-        " (a benchmark or labelled file is not what it was)"
+        " (a benchmark or labelled file has changed)"
     } else {
         ""
     };
-    Ok(format!("{stage} is asked for otherwise than it was stored: {}{more}{hint}", named.join("; ")))
+    Ok(format!(
+        "replay diverged: {stage} was requested with parameters that differ from the stored action: {}{more}{hint}",
+        named.join("; ")
+    ))
 }

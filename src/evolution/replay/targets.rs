@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::EvolutionError;
 use super::super::finished::{ROUND, SETTINGS, ref_name};
-use super::super::slices::derive_seed;
+use super::super::seeds::SeedPurpose;
 use super::{StoredRound, Target};
 use crate::stages::StageError;
 use crate::stages::answers::ANSWERS;
@@ -78,11 +78,11 @@ impl RoundPart {
         }
     }
 
-    /// The part that an action plays in a round; `keep_best` is the seed of that part.
-    fn of(action: &Action, keep_best: Option<u64>) -> Option<Self> {
-        let is_probe = Some(action.seed) == keep_best;
+    /// The part of a round that an action belongs to. `is_keep_best` tells samples of the keep-best score, which run the
+    /// same stages as the others.
+    fn of(action: &Action, is_keep_best: bool) -> Option<Self> {
         Some(match action.stage.as_str() {
-            QUESTIONS | ANSWERS if is_probe => Self::KeepBest,
+            QUESTIONS | ANSWERS if is_keep_best => Self::KeepBest,
             QUESTIONS => Self::Questions,
             ANSWERS => Self::Answers,
             REWARDS => Self::Rewards,
@@ -188,9 +188,12 @@ fn of_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound, 
 
 /// Everything that a round made or stands on, but not what earlier rounds are.
 fn all_of(store: &Store, round: &StoredRound) -> Result<Vec<Target>, EvolutionError> {
-    let seed = store.action(round.result.action)?;
-    let seed = seed.parameters.get(SETTINGS).and_then(|settings| settings.pointer("/round/seed")?.as_u64());
-    let keep_best = seed.map(|seed| derive_seed(seed, &["keep best"]));
+    let own = store.action(round.result.action)?;
+    let seed = own.parameters.get(SETTINGS).and_then(|settings| settings.pointer("/round/seed")?.as_u64());
+    let is_keep_best = |action: &Action| {
+        let purpose = seed.and_then(|seed| SeedPurpose::of_action(action, seed, round.number, 0));
+        purpose == Some(SeedPurpose::KeepBest)
+    };
     let mut all = Vec::new();
     let mut seen = BTreeSet::new();
     for &key in &round.result.upstream {
@@ -202,11 +205,10 @@ fn all_of(store: &Store, round: &StoredRound) -> Result<Vec<Target>, EvolutionEr
         match action.stage.as_str() {
             ROUND => {}
             INGEST => all.extend(ingest_of(store, key)?),
-            _ => all.extend(target(store, key, &action, keep_best)?),
+            _ => all.extend(target(store, key, &action, is_keep_best(&action))?),
         }
     }
-    let action = store.action(round.result.action)?;
-    all.extend(target(store, round.result.action, &action, keep_best)?);
+    all.extend(target(store, round.result.action, &own, false)?);
     Ok(all)
 }
 
@@ -214,9 +216,9 @@ fn target(
     store: &Store,
     key: ActionKey,
     action: &Action,
-    keep_best: Option<u64>,
+    is_keep_best: bool,
 ) -> Result<Option<Target>, EvolutionError> {
-    let Some(part) = RoundPart::of(action, keep_best) else { return Ok(None) };
+    let Some(part) = RoundPart::of(action, is_keep_best) else { return Ok(None) };
     let lost = || StageError::lost_result(key);
     let result = store.result(key)?.ok_or_else(lost)?;
     Ok(Some(Target { stage: action.stage.clone(), part, result }))
@@ -228,7 +230,7 @@ fn ingest_of(store: &Store, table: ActionKey) -> Result<Vec<Target>, EvolutionEr
     while let Some(key) = queue.pop() {
         if seen.insert(key) {
             let action = store.action(key)?;
-            if let Some(target) = target(store, key, &action, None)? {
+            if let Some(target) = target(store, key, &action, false)? {
                 queue.extend(target.result.upstream.clone());
                 found.push(target);
             }
