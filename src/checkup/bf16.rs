@@ -1,4 +1,5 @@
-//! How near a device's bf16 comes to f32: on the nano model by bounds of our own, and beside what bf16 does to transformers.
+//! Deviation of a device's bf16 results from f32, compared with fixed bounds and with transformers
+//! in bf16.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,40 +15,41 @@ use crate::vlm::checkpoint::Checkpoint;
 use crate::vlm::named_tensors::Purpose;
 use crate::vlm::ops::Ops;
 
-/// What transformers computes in f32 for the nano model, and the images that it sees.
-const ITEMS: (&str, &str) = ("tests/oracles/nano_model.json", "data/benchmarks/scenes.parquet");
-const NANO: &str = "data/nano";
+/// Greedy responses of transformers in f32 with the nano model, and the benchmark that they answer.
+const RESPONSES: &str = include_str!("../../tests/oracles/nano_model.json");
+pub(super) const ITEMS: &str = "data/benchmarks/scenes.parquet";
+pub(super) const NANO: &str = "data/nano";
 
-/// What bf16 does to transformers, frozen by `tests/oracles/bf16.py`.
+/// Deviation of transformers in bf16, recorded by `tests/oracles/bf16.py`.
 #[derive(Deserialize)]
-pub(super) struct Frozen {
-    /// By tiny checkpoint the mean distance of log-probabilities from those in f32, nats.
+pub(super) struct TransformersDeviation {
+    /// Mean absolute log-probability difference from f32 in nats, by checkpoint name.
     pub(super) checkpoints: BTreeMap<String, f64>,
-    nano: FrozenNano,
+    nano: NanoDeviation,
 }
 
 #[derive(Deserialize)]
-struct FrozenNano {
+struct NanoDeviation {
     other_tokens: u32,
     tokens: u32,
 }
 
 /// A greedy response of transformers in f32.
 #[derive(Deserialize)]
-struct Item {
+struct GreedyResponse {
     prompt_ids: Vec<u32>,
     response_ids: Vec<u32>,
     logprobs: Vec<f32>,
 }
 
-/// Distances of log-probabilities.
+/// Mean absolute difference of log-probabilities.
 #[derive(Debug, Default)]
-pub(super) struct Gaps {
+pub(super) struct MeanDifference {
     sum: f64,
     count: usize,
 }
 
-impl Gaps {
+impl MeanDifference {
     pub(super) fn add(&mut self, found: &[f32], exact: &[f32]) {
         self.sum += found.iter().zip(exact).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
         self.count += exact.len();
@@ -56,59 +58,59 @@ impl Gaps {
         }
     }
 
-    /// Nats.
+    /// Returns the mean in nats; infinite if the numbers of values differed.
     pub(super) fn mean(&self) -> f64 {
         self.sum / self.count as f64
     }
 }
 
-pub(super) fn transformers(data: &Path) -> Result<Frozen, CheckupError> {
-    json(&data.join("bf16.json"))
+/// Reads the recorded deviation of transformers.
+pub(super) fn transformers(checkpoints: &Path) -> Result<TransformersDeviation, CheckupError> {
+    let file = checkpoints.join("bf16.json");
+    let bytes = std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))?;
+    serde_json::from_slice(&bytes).map_err(|e| CheckupError::data(&file, e))
 }
 
-/// The nano model's greedy responses, with bf16 weights and activations.
-pub(super) fn check(data: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>, CheckupError> {
-    let (items, images) = (Path::new(ITEMS.0), Path::new(ITEMS.1));
-    let frozen: Vec<Item> = json(items)?;
+/// Checks the nano model with bf16 weights and activations on recorded greedy responses.
+pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>, CheckupError> {
+    let images = Path::new(ITEMS);
+    let responses: Vec<GreedyResponse> =
+        serde_json::from_str(RESPONSES).map_err(|e| CheckupError::data(Path::new("nano_model.json"), e))?;
     let rows: Vec<BenchmarkItem> = read_file(images).map_err(|e| CheckupError::data(images, e))?;
     let folder = Path::new(NANO);
     let nano = Checkpoint::load(folder, DType::BF16, device, ops, Purpose::Sampling);
     let nano = nano.map_err(|e| CheckupError::data(folder, e))?;
-    let (mut gaps, mut others, mut tokens) = (Gaps::default(), 0u32, 0u32);
-    for (item, row) in frozen.iter().zip(&rows) {
+    let (mut difference, mut others, mut tokens) = (MeanDifference::default(), 0u32, 0u32);
+    for (item, row) in responses.iter().zip(&rows) {
         let problem = |e: &dyn std::fmt::Display| CheckupError::data(images, format!("{}: {e}", row.question));
         let pixels = decode(&row.image.bytes, &Limits::default()).map_err(|e| problem(&e))?.pixels;
         let patches = nano.processor.process(&pixels).map_err(|e| problem(&e))?;
         let image = ImageInput::new(patches);
         let (ids, response) = (&item.prompt_ids, &item.response_ids);
-        gaps.add(&score(&nano.model, ids, &[&image], response)?, &item.logprobs);
+        difference.add(&score(&nano.model, ids, &[&image], response)?, &item.logprobs);
         let likely = argmax_tokens(&nano.model, ids, &[&image], response)?;
         others += likely.iter().zip(&item.response_ids).filter(|(found, greedy)| found != greedy).count() as u32;
         tokens += item.response_ids.len() as u32;
     }
-    let peer = transformers(data)?.nano;
+    let peer = transformers(checkpoints)?.nano;
     if peer.tokens != tokens {
-        return Err(CheckupError::data(items, format!("{tokens} tokens, but bf16.json is of {}", peer.tokens)));
+        return Err(CheckupError::data(images, format!("{tokens} tokens, but bf16.json counts {}", peer.tokens)));
     }
-    // One in a hundred, by our own bound, or as many as turn in transformers: some of these choices are near ties.
+    // Allow one in a hundred, or as many as differ in transformers: some of these choices are near
+    // ties.
     let allowed = f64::from(peer.other_tokens).max(f64::from(tokens) / 100.0);
     Ok(vec![
         Check::new(
-            "nano's log-probabilities in bf16, beside transformers in f32",
-            gaps.mean(),
+            "nano's log-probabilities in bf16, compared with transformers in f32",
+            difference.mean(),
             2e-2,
             "nats, on average",
         ),
         Check::new(
-            "nano's most likely tokens in bf16, beside transformers in f32",
+            "nano's most likely tokens in bf16, compared with transformers in f32",
             f64::from(others),
             allowed,
             "that differ",
         ),
     ])
-}
-
-fn json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T, CheckupError> {
-    let bytes = std::fs::read(file).map_err(|e| CheckupError::data(file, e))?;
-    serde_json::from_slice(&bytes).map_err(|e| CheckupError::data(file, e))
 }

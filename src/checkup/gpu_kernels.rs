@@ -1,4 +1,4 @@
-//! Our kernels for a GPU beside candle's operations on the same GPU, in shapes that models have and in odd ones.
+//! Comparison of our GPU kernels with candle's operations on the same GPU, in usual and odd shapes.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -9,49 +9,50 @@ use crate::device::cuda::kernels::{self, Decoding, launches};
 use crate::kernels::attention::{BLOCK, Heads};
 use crate::vlm::ops::{LayerCache, Linear, Ops, Step, StepSegment};
 
-/// Of each operation its largest difference from candle's, as a share of the largest number. What our kernels did not serve is infinitely
-/// far.
+/// Measures the largest difference from candle's result for each operation, relative to the largest
+/// element. If our kernel was not used, the difference is infinite.
 pub(super) fn check(device: &Device) -> Result<Vec<Check>, CheckupError> {
-    // Half a unit in the last place of bf16; twice where a number is rounded on its way.
+    // Half a unit in the last place of bf16, or twice that if an intermediate result is rounded.
     let (once, twice) = (2f64.powi(-8), 2f64.powi(-7));
-    type Apart = fn(&Device, DType) -> Result<f64, CheckupError>;
-    let kernels: [(&'static str, Apart, f64); 5] = [
-        ("our rotary kernel, beside candle's operations in f32", rotary, once),
-        ("our linear map with a bias, beside candle's operations", linear, 0.0),
-        ("our SwiGLU kernel, beside candle's operations in f32", gated, twice),
-        ("our attention kernels with the cache, beside candle's operations in f32", attention, twice),
-        ("our attention in pieces, beside the whole", pieces, 0.0),
+    type Measure = fn(&Device, DType) -> Result<f64, CheckupError>;
+    let kernels: [(&'static str, Measure, f64); 5] = [
+        ("our rotary kernel, compared with candle in f32", rotary, once),
+        ("our linear map with a bias, compared with candle", linear, 0.0),
+        ("our SwiGLU kernel, compared with candle in f32", gated, twice),
+        ("our attention kernels with the cache, compared with candle in f32", attention, twice),
+        ("our attention in chunks, compared with one call", chunks, 0.0),
     ];
     let mut checks = Vec::new();
-    for (what, apart, short) in kernels {
+    for (name, measure, short) in kernels {
         let wide = if short == 0.0 { 0.0 } else { 1e-5 };
-        checks.push(Check::new(what, apart(device, DType::F32)?, wide, "of the largest, in f32"));
-        let found = apart(device, DType::BF16)?.max(apart(device, DType::F16)?);
-        checks.push(Check::new(what, found, short, "of the largest, in bf16 and f16"));
+        checks.push(Check::new(name, measure(device, DType::F32)?, wide, "of the largest, in f32"));
+        let found = measure(device, DType::BF16)?.max(measure(device, DType::F16)?);
+        checks.push(Check::new(name, found, short, "of the largest, in bf16 and f16"));
     }
     Ok(checks)
 }
 
-/// Runs what our kernels should serve by so many launches; infinite where they did not.
-fn served<T>(expected: u64, f: impl FnOnce() -> candle_core::Result<T>) -> Result<(T, f64), CheckupError> {
+/// Runs a function that should launch this number of our kernels. The second value is infinite if
+/// it did not, and else 0.
+fn expect_launches<T>(expected: u64, f: impl FnOnce() -> candle_core::Result<T>) -> Result<(T, f64), CheckupError> {
     let before = launches();
     let found = f()?;
     Ok((found, if launches() - before == expected { 0.0 } else { f64::INFINITY }))
 }
 
-/// Rows of a wider matrix, as a stacked projection gives them.
+/// Returns random rows with gaps between them, like a slice of a stacked projection.
 fn rows(label: &str, [count, width, gap]: [usize; 3], dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
     uniform_for(label, (count, gap + width + gap), 1.0, dtype, device)?.narrow(1, gap, width)
 }
 
-/// Numbers that are all smaller are compared as if one were this: f16 has no digits for them.
-const LEAST: f32 = 1e-4;
+/// Lower bound for the largest element: f16 has no precision for smaller values.
+const MIN_SCALE: f32 = 1e-4;
 
-/// The largest difference of `found` from `expected`, as a share of the largest number; infinite where a number is none.
-fn apart(found: &Tensor, expected: &Tensor) -> Result<f64, CheckupError> {
+/// Returns the largest difference relative to the largest expected element; infinite for NaN.
+fn relative_difference(found: &Tensor, expected: &Tensor) -> Result<f64, CheckupError> {
     let (found, expected) = (numbers(found)?, numbers(expected)?);
-    let largest = expected.iter().fold(LEAST, |largest, x| largest.max(x.abs()));
-    Ok(parity::apart(&found, &expected) / f64::from(largest))
+    let largest = expected.iter().fold(MIN_SCALE, |largest, x| largest.max(x.abs()));
+    Ok(parity::max_difference(&found, &expected) / f64::from(largest))
 }
 
 fn wide(x: &Tensor) -> candle_core::Result<Tensor> {
@@ -66,10 +67,10 @@ fn rotary(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         let angles = uniform_for("angles", (tokens, half), 0.5, DType::F32, device)?;
         for angles_type in [dtype, DType::F32] {
             let (cos, sin) = (angles.cos()?.to_dtype(angles_type)?, angles.sin()?.to_dtype(angles_type)?);
-            let (found, unserved) = served(1, || Ops::Kernels.rotate(&x, &cos, &sin))?;
+            let (found, unused) = expect_launches(1, || Ops::Kernels.rotate(&x, &cos, &sin))?;
             largest = largest
-                .max(unserved)
-                .max(apart(&found, &Ops::Reference.rotate(&wide(&x)?, &wide(&cos)?, &wide(&sin)?)?)?);
+                .max(unused)
+                .max(relative_difference(&found, &Ops::Reference.rotate(&wide(&x)?, &wide(&cos)?, &wide(&sin)?)?)?);
         }
     }
     Ok(largest)
@@ -82,9 +83,10 @@ fn linear(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         let weight = rows("weight", [outputs, inputs, 0], dtype, device)?;
         let bias = uniform_for("bias", outputs, 1.0, dtype, device)?;
         let map = |ops| Linear::new(ops, weight.clone(), Some(bias.clone())).forward(&x);
-        let (found, unserved) = served(1, || map(Ops::Kernels))?;
-        // In the same number format: the product, which is candle's in both, is rounded before the bias comes to it.
-        largest = largest.max(unserved).max(apart(&found, &map(Ops::Reference)?)?);
+        let (found, unused) = expect_launches(1, || map(Ops::Kernels))?;
+        // In the same dtype: the product, which is candle's in both, is rounded before the bias is
+        // added.
+        largest = largest.max(unused).max(relative_difference(&found, &map(Ops::Reference)?)?);
     }
     Ok(largest)
 }
@@ -92,16 +94,17 @@ fn linear(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
 fn gated(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     let mut largest = 0f64;
     for (tokens, width, gap) in [(1, 1, 0), (3, 257, 5), (1000, 33, 0), (128, 1376, 8)] {
-        // Large numbers of both signs too: the exponential must not overflow into something that is no number.
+        // Large values of both signs, so that an overflow of the exponential would show as NaN.
         let gate = uniform_for("gate", (tokens, gap + width), 30.0, dtype, device)?.narrow(1, gap, width)?;
         let up = rows("up", [tokens, width, gap + 3], dtype, device)?;
-        let (found, unserved) = served(1, || Ops::Kernels.swiglu(&gate, &up))?;
-        largest = largest.max(unserved).max(apart(&found, &Ops::Reference.swiglu(&wide(&gate)?, &wide(&up)?)?)?);
+        let (found, unused) = expect_launches(1, || Ops::Kernels.swiglu(&gate, &up))?;
+        largest =
+            largest.max(unused).max(relative_difference(&found, &Ops::Reference.swiglu(&wide(&gate)?, &wide(&up)?)?)?);
     }
     Ok(largest)
 }
 
-/// Prompts are stored and attended to, then each goes on by a token, twice; blocks lie anywhere.
+/// Prefills prompts, then decodes two tokens each, with cache blocks in arbitrary order.
 fn attention(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     const LENGTHS: [usize; 9] = [1, 31, 32, 33, 127, 128, 129, 300, 5];
     let mut largest = 0f64;
@@ -111,7 +114,7 @@ fn attention(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         let heads = Heads { query: group * key_heads, key_value: key_heads, dim };
         let needed = |length: usize| (length + 2).div_ceil(BLOCK);
         let blocks: usize = LENGTHS.iter().map(|length| needed(*length)).sum();
-        // Every block once, in no order: the stride shares no factor with their number.
+        // Each block once, in a scattered order: the stride is coprime to the number of blocks.
         let stride = (7..).find(|stride| num_integer::gcd(*stride, blocks) == 1).unwrap_or(1);
         let mut free = (0..blocks).map(|i| (i * stride % blocks) as u32);
         let own: Vec<Vec<u32>> = LENGTHS.iter().map(|l| free.by_ref().take(needed(*l)).collect()).collect();
@@ -128,22 +131,23 @@ fn attention(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
             };
             let q = numbers("q", heads.query * dim, turn)?;
             let (k, v) = (numbers("k", key_heads * dim, 0)?, numbers("v", key_heads * dim, 16)?);
-            // Stored by one kernel, and of sequences that go on by a token attended to by two, where they know the heads.
+            // One kernel stores keys and values; two more compute the attention of decoding steps,
+            // if they support the heads.
             let expected = if turn > 0 && kernels::can_attend(heads) { 3 } else { 1 };
-            let (found, unserved) = served(expected, || ours.attend(&q, &k, &v, &step))?;
-            largest = largest.max(unserved);
+            let (found, unused) = expect_launches(expected, || ours.attend(&q, &k, &v, &step))?;
+            largest = largest.max(unused);
             let expected = candles.attend(&wide(&q)?, &wide(&k)?, &wide(&v)?, &step.clone())?;
-            // A prompt's attention is candle's in both, and in short formats rounds where it will.
+            // Attention over a prompt is candle's in both, with its own rounding in 16-bit dtypes.
             if turn > 0 || dtype == DType::F32 {
-                largest = largest.max(apart(&found, &expected)?);
+                largest = largest.max(relative_difference(&found, &expected)?);
             }
         }
     }
     Ok(largest)
 }
 
-/// Few sequences at a time, as where a cache is large: the same bits.
-fn pieces(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
+/// Attends to few sequences at a time, as for a large cache; the bits must be the same.
+fn chunks(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     const HEADS: Heads = Heads { query: 6, key_value: 3, dim: 32 };
     let lengths = [300u32, 1, 129, 64, 128];
     let most = 300usize.div_ceil(BLOCK);
@@ -159,7 +163,7 @@ fn pieces(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     let q = rows("q", [count, HEADS.query * HEADS.dim, 0], dtype, device)?;
     let attend = |limit| kernels::attend(&q, [&keys, &values], HEADS, 0.25, &decoding, limit);
     let whole = attend(kernels::MAX_PARTIAL_ELEMENTS)?;
-    // A sequence at a time, and two.
+    // One sequence at a time, and two.
     let a_sequence = HEADS.query * 300usize.div_ceil(128) * (HEADS.dim + 2);
-    Ok(apart(&attend(1)?, &whole)?.max(apart(&attend(2 * a_sequence)?, &whole)?))
+    Ok(relative_difference(&attend(1)?, &whole)?.max(relative_difference(&attend(2 * a_sequence)?, &whole)?))
 }

@@ -1,4 +1,5 @@
-//! What a device can do at most, measured by the simplest thing that does it: copies, and products of square matrices.
+//! Limits of a device, measured with the simplest operations: copies, and products of square
+//! matrices.
 
 use candle_core::{DType, Device};
 use serde::Serialize;
@@ -7,19 +8,19 @@ use super::random_weights::uniform;
 use super::{CheckupError, Shapes, seconds};
 use crate::vlm::ops::{Linear, Ops};
 
-/// Measured limits.
+/// Measured limits of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Limits {
-    /// Bytes read and written a second while a large tensor is copied.
+    /// Bytes read and written per second while copying a large tensor.
     pub copy_bytes: f64,
-    /// Floating-point operations a second of a product of square matrices in f32.
+    /// Floating-point operations per second of square matrix products in f32.
     pub f32_operations: f64,
-    /// The same in bf16; none on a CPU, which has no kernels for it.
+    /// Floating-point operations per second in bf16; `None` on a CPU, which has no bf16 kernels.
     pub bf16_operations: Option<f64>,
 }
 
 impl Limits {
-    /// Operations a second in a number format.
+    /// Returns the operations per second for a dtype.
     pub(super) fn operations(&self, dtype: DType) -> f64 {
         self.bf16_operations.filter(|_| dtype == DType::BF16).unwrap_or(self.f32_operations)
     }

@@ -1,10 +1,11 @@
-//! Checks of a device: that it computes what the CPU's kernels compute, that a round runs on it, and how fast it is beside what it
-//! could be. `visplay doctor --full` runs them.
+//! Device checks behind `visplay doctor --full`: correctness against the CPU and transformers, a
+//! round from end to end, and speed compared with the limits of the hardware.
 //!
-//! On a CPU the reference ops ([`Ops::Reference`]) stand in for the device, so that the checks themselves, and the arithmetic
-//! that a GPU computes by, are checked on machines without one.
+//! On a CPU the reference ops ([`Ops::Reference`]) stand in for the device, so that the checks can
+//! be tested on machines without a GPU.
 
 mod bf16;
+mod embedded;
 #[cfg(feature = "cuda")]
 mod gpu_kernels;
 mod limits;
@@ -26,29 +27,31 @@ pub use self::throughput::Rate;
 use crate::device::DeviceChoice;
 use crate::vlm::ops::Ops;
 
-/// What was found.
+/// Outcome of all checks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Checkup {
-    /// Whether the device computes what it should.
+    /// Correctness checks.
     pub checks: Vec<Check>,
-    /// What the device can do at most.
+    /// Measured limits of the device.
     pub limits: Limits,
-    /// How fast the program is.
+    /// Measured speed of the program.
     pub rates: Vec<Rate>,
+    /// Checks that were left out, with the reason.
+    pub skipped: Vec<String>,
 }
 
-/// A figure and what it may be.
+/// A measured deviation and its bound.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// Name of the check.
     pub what: &'static str,
-    /// The figure.
+    /// The deviation.
     pub found: f64,
-    /// The most that it may be.
+    /// Largest deviation that passes.
     pub allowed: f64,
-    /// What the figure is.
+    /// Unit of the deviation.
     pub unit: &'static str,
-    /// Whether it is within what is allowed.
+    /// Whether the deviation is within the bound.
     pub passed: bool,
 }
 
@@ -58,16 +61,16 @@ impl Check {
     }
 }
 
-/// Why a check could not be made.
+/// Error that keeps a check from running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckupError {
-    /// A file that it needs.
-    #[error("{}: {problem}; the checks need a checkout of visplay, run them in one", file.display())]
+    /// A file is missing or unusable.
+    #[error("{}: {problem}", file.display())]
     Data {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The problem, in words.
         problem: String,
     },
     /// A tensor operation failed.
@@ -79,10 +82,10 @@ pub enum CheckupError {
     /// A training step failed.
     #[error(transparent)]
     Training(#[from] crate::training::TrainingError),
-    /// The round failed.
+    /// The round of the nano pipeline failed.
     #[error("the round on the device failed: {0}")]
     Round(#[from] crate::evolution::EvolutionError),
-    /// Its stages failed.
+    /// A stage of the round failed.
     #[error("the round on the device failed: {0}")]
     Stage(#[from] crate::stages::StageError),
 }
@@ -93,50 +96,68 @@ impl CheckupError {
     }
 }
 
-/// What is checked, and how much of it.
+/// What to check.
 #[derive(Debug, Clone)]
-pub struct Request {
-    /// The device.
+pub struct CheckupRequest {
+    /// Device to check.
     pub choice: DeviceChoice,
-    /// The folder with the tiny checkpoints and what transformers computes on them.
-    pub data: PathBuf,
-    /// How much is measured.
+    /// Folder of tiny checkpoints with the outputs of transformers; `None` for the built-in ones.
+    pub checkpoints: Option<PathBuf>,
+    /// Size of the measured workloads.
     pub shapes: Shapes,
 }
 
-/// Runs all checks. `said` hears what is under way.
+/// Runs all checks. `progress` is called with the name of each one before it starts.
 ///
 /// # Errors
-/// A file is missing or the device fails; a figure that is not as it should be is a check that did not pass.
-pub fn run(request: &Request, said: impl Fn(&str)) -> Result<Checkup, CheckupError> {
+/// A file is missing or the device fails. A deviation beyond its bound is not an error but a check
+/// that did not pass.
+pub fn run(request: &CheckupRequest, progress: impl Fn(&str)) -> Result<Checkup, CheckupError> {
     let device = request.choice.open().map_err(crate::stages::StageError::from)?;
-    let (mut checks, ops) = own_kernels(&device, &said);
+    let unpacked = embedded::unpack()?;
+    let checkpoints = request.checkpoints.as_deref().unwrap_or(unpacked.path());
+    let mut skipped = Vec::new();
+    let (mut checks, ops) = own_kernels(&device, &progress);
     // On a CPU the reference ops stand in for the GPU.
     let checked_ops = if device.is_cpu() { Ops::Reference } else { ops };
-    said("the arithmetic of both towers, with gradients, on tiny checkpoints");
-    checks.extend(parity::check(&request.data, &device, checked_ops)?);
-    said("the nano model in bf16");
-    checks.extend(bf16::check(&request.data, &device, checked_ops)?);
-    said("a round of the nano pipeline, twice");
-    checks.extend(round::check(request.choice, checked_ops)?);
-    said("what the device can do at most");
+    progress("the arithmetic of both towers, with gradients, on tiny checkpoints");
+    checks.extend(parity::check(checkpoints, &device, checked_ops)?);
+    match missing_nano_files() {
+        None => {
+            progress("the nano model in bf16");
+            checks.extend(bf16::check(checkpoints, &device, checked_ops)?);
+            progress("a round of the nano pipeline, twice");
+            checks.extend(round::check(request.choice, checked_ops)?);
+        }
+        Some(missing) => skipped.push(format!(
+            "the nano model in bf16 and a round of the nano pipeline: {missing} is not in this folder; run in a checkout of visplay"
+        )),
+    }
+    progress("limits of the device");
     let limits = limits::measure(&device, request.shapes)?;
-    let rates = throughput::measure(&request.data, &device, ops, request.shapes, &limits, &said)?;
-    Ok(Checkup { checks, limits, rates })
+    let rates = throughput::measure(checkpoints, &device, ops, request.shapes, &limits, &progress)?;
+    Ok(Checkup { checks, limits, rates, skipped })
 }
 
-/// Checks our GPU kernels, and returns the implementation of the ops for the other checks: candle's where our kernels fail.
+/// Returns the first of the nano model's files that the working folder lacks. They are too large to
+/// be built in.
+fn missing_nano_files() -> Option<&'static str> {
+    [bf16::NANO, bf16::ITEMS].into_iter().find(|path| !Path::new(path).exists())
+}
+
+/// Checks our GPU kernels, and returns the implementation of the ops for the other checks: candle's
+/// where our kernels fail.
 #[cfg(feature = "cuda")]
-fn own_kernels(device: &Device, said: impl Fn(&str)) -> (Vec<Check>, Ops) {
+fn own_kernels(device: &Device, progress: impl Fn(&str)) -> (Vec<Check>, Ops) {
     if device.is_cpu() {
         return (Vec::new(), Ops::Kernels);
     }
-    said("our kernels for a GPU");
+    progress("our GPU kernels");
     match gpu_kernels::check(device) {
         Ok(checks) => (checks, Ops::Kernels),
         Err(error) => {
-            said(&format!("everything else without them, since they failed: {error}"));
-            (vec![Check::new("our kernels for a GPU", f64::INFINITY, 0.0, "that failed")], Ops::Reference)
+            progress(&format!("everything else without our GPU kernels, since they failed: {error}"));
+            (vec![Check::new("our GPU kernels", f64::INFINITY, 0.0, "that failed")], Ops::Reference)
         }
     }
 }
@@ -147,7 +168,8 @@ fn own_kernels(_: &Device, _: impl Fn(&str)) -> (Vec<Check>, Ops) {
     (Vec::new(), Ops::Kernels)
 }
 
-/// The seconds that a function takes, until the device is done with it: the median of some runs after a first that does not count.
+/// Returns the median time of a function in seconds, including the work it queues on the device. A
+/// first run is not counted.
 fn seconds<E: From<candle_core::Error>>(
     device: &Device,
     runs: usize,

@@ -1,4 +1,5 @@
-//! Whether a device computes what the CPU's kernels and transformers compute, on the tiny checkpoints of `tests/data/model`.
+//! Comparison of a device's results with those of the CPU's kernels and of transformers, on tiny
+//! checkpoints.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,22 +24,22 @@ use crate::vlm::ops::Ops;
 use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
 use crate::vlm::weights::Weights;
 
-/// What `tests/oracles/model.py` froze.
+/// Results of transformers, recorded by `tests/oracles/model.py`.
 #[derive(Deserialize)]
-struct Frozen {
+struct Expected {
     response_ids: Vec<u32>,
-    prompts: Vec<FrozenPrompt>,
-    checkpoints: BTreeMap<String, Vec<FrozenFigures>>,
+    prompts: Vec<ExpectedPrompt>,
+    checkpoints: BTreeMap<String, Vec<ExpectedOutput>>,
 }
 
 #[derive(Deserialize)]
-struct FrozenPrompt {
+struct ExpectedPrompt {
     images: Vec<String>,
     prompt_ids: Vec<u32>,
 }
 
 #[derive(Deserialize)]
-struct FrozenFigures {
+struct ExpectedOutput {
     greedy: Vec<u32>,
     logprobs: Vec<f32>,
 }
@@ -49,40 +50,43 @@ struct Prompt {
     images: Vec<Arc<Patches>>,
 }
 
-/// What is common to all checkpoints.
-struct Material {
+/// Inputs and expected results, shared by all checkpoints.
+struct Cases {
     folder: PathBuf,
-    frozen: Frozen,
+    expected: Expected,
     prompts: Vec<Prompt>,
     tokenizer: Tokenizer,
 }
 
-/// What a device computes of a checkpoint.
-struct Computed {
-    /// Of the frozen response after each prompt.
+/// Results of a device for one checkpoint.
+struct CheckpointOutputs {
+    /// Log-probabilities of the recorded response, by prompt.
     logprobs: Vec<Vec<f32>>,
-    /// Greedy and random samples after each prompt.
+    /// Greedy samples, by prompt.
     greedy: Vec<Vec<u32>>,
+    /// Random samples, by prompt.
     samples: Vec<Sample>,
-    /// Gradients, and what a step of AdamW makes of the weights.
+    /// Gradients, by weight.
     gradients: BTreeMap<String, Vec<f32>>,
+    /// Weights after a step of AdamW.
     stepped: BTreeMap<String, Vec<f32>>,
 }
 
-pub(super) fn check(data: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>, CheckupError> {
-    let material = Material::read(data)?;
-    let (mut frozen, mut logprobs, mut gradients, mut steps) = (0f64, 0f64, 0f64, 0f64);
+/// Compares the device with the CPU and with transformers on every checkpoint of the folder.
+pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>, CheckupError> {
+    let cases = Cases::read(checkpoints)?;
+    let (mut transformers, mut logprobs, mut gradients, mut steps) = (0f64, 0f64, 0f64, 0f64);
     let (mut greedy, mut unequal) = (0u32, 0u32);
-    let mut half = bf16::Gaps::default();
-    for (name, figures) in &material.frozen.checkpoints {
-        let reference = material.compute(name, &Device::Cpu, Ops::Kernels)?;
-        let found = material.compute(name, device, ops)?;
-        let again = material.compute(name, device, ops)?;
+    let mut narrow_difference = bf16::MeanDifference::default();
+    for (name, outputs) in &cases.expected.checkpoints {
+        let reference = cases.compute(name, &Device::Cpu, Ops::Kernels)?;
+        let found = cases.compute(name, device, ops)?;
+        let again = cases.compute(name, device, ops)?;
         unequal += u32::from(found.digest() != again.digest());
-        for (i, figures) in figures.iter().enumerate() {
-            frozen = frozen.max(apart(&found.logprobs[i], &figures.logprobs));
-            logprobs = logprobs.max(apart(&found.logprobs[i], &reference.logprobs[i]));
-            greedy += u32::from(found.greedy[i] != figures.greedy);
+        for (i, expected) in outputs.iter().enumerate() {
+            transformers = transformers.max(max_difference(&found.logprobs[i], &expected.logprobs));
+            logprobs = logprobs.max(max_difference(&found.logprobs[i], &reference.logprobs[i]));
+            greedy += u32::from(found.greedy[i] != expected.greedy);
         }
         for (name, gradient) in &reference.gradients {
             let other = found.gradients.get(name).map_or(&[][..], Vec::as_slice);
@@ -90,39 +94,55 @@ pub(super) fn check(data: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>
             let other = found.stepped.get(name).map_or(&[][..], Vec::as_slice);
             steps = steps.max(distance(other, &reference.stepped[name]) / norm(&reference.stepped[name]));
         }
-        let narrow = material.logprobs(&material.model(name, DType::BF16, device, ops)?)?;
-        half.add(&narrow.concat(), &reference.logprobs.concat());
+        let narrow = cases.logprobs(&cases.model(name, DType::BF16, device, ops)?)?;
+        narrow_difference.add(&narrow.concat(), &reference.logprobs.concat());
     }
-    let peer = bf16::transformers(data)?;
-    let peer = peer.checkpoints.values().sum::<f64>() / peer.checkpoints.len() as f64;
+    let recorded = bf16::transformers(checkpoints)?.checkpoints;
+    let peer = cases.expected.checkpoints.keys().filter_map(|name| recorded.get(name)).sum::<f64>()
+        / cases.expected.checkpoints.len() as f64;
     Ok(vec![
-        Check::new("log-probabilities in f32, beside transformers", frozen, 1e-4, "nats, the largest difference"),
-        Check::new("log-probabilities in f32, beside the CPU", logprobs, 1e-4, "nats, the largest difference"),
-        Check::new("greedy samples with the cache, beside transformers", f64::from(greedy), 0.0, "that differ"),
-        Check::new("gradients in f32, beside the CPU", gradients, 1e-4, "of a tensor's norm, the largest"),
-        Check::new("weights after a step in f32, beside the CPU", steps, 1e-4, "of a tensor's norm, the largest"),
-        Check::new("everything computed twice", f64::from(unequal), 0.0, "checkpoints with other bits"),
         Check::new(
-            "log-probabilities in bf16, beside f32 on the CPU",
-            half.mean() / peer,
+            "log-probabilities in f32, compared with transformers",
+            transformers,
+            1e-4,
+            "nats, the largest difference",
+        ),
+        Check::new("log-probabilities in f32, compared with the CPU", logprobs, 1e-4, "nats, the largest difference"),
+        Check::new("greedy samples with the cache, compared with transformers", f64::from(greedy), 0.0, "that differ"),
+        Check::new("gradients in f32, compared with the CPU", gradients, 1e-4, "of a tensor's norm, the largest"),
+        Check::new(
+            "weights after a step in f32, compared with the CPU",
+            steps,
+            1e-4,
+            "of a tensor's norm, the largest",
+        ),
+        Check::new("all of this computed a second time", f64::from(unequal), 0.0, "checkpoints with different bits"),
+        Check::new(
+            "log-probabilities in bf16, compared with f32 on the CPU",
+            narrow_difference.mean() / peer,
             1.5,
-            "of the distance in transformers, on average",
+            "of the difference in transformers, on average",
         ),
     ])
 }
 
-impl Material {
+impl Cases {
     fn read(folder: &Path) -> Result<Self, CheckupError> {
         let read = |name: &str| {
             let file = folder.join(name);
             std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))
         };
         let file = folder.join("parity.json");
-        let frozen: Frozen = serde_json::from_slice(&read("parity.json")?).map_err(|e| CheckupError::data(&file, e))?;
+        let mut expected: Expected =
+            serde_json::from_slice(&read("parity.json")?).map_err(|e| CheckupError::data(&file, e))?;
+        expected.checkpoints.retain(|name, _| folder.join(name).is_dir());
+        if expected.checkpoints.is_empty() {
+            return Err(CheckupError::data(folder, "none of the checkpoints of parity.json is there"));
+        }
         let file = folder.join(TOKENIZER_FILE);
         let tokenizer = Tokenizer::from_bytes(&file, &read(TOKENIZER_FILE)?);
         let tokenizer = tokenizer.map_err(|e| CheckupError::data(&file, e))?;
-        // All checkpoints see alike; any of their processors will do.
+        // All checkpoints process images alike, so any of their processors will do.
         let file = folder.join("tied-1").join(PROCESSOR_FILE);
         let processor = ImageProcessor::from_file(&file).map_err(|e| CheckupError::data(&file, e))?;
         let image = |name: &String| -> Result<Arc<Patches>, CheckupError> {
@@ -131,24 +151,24 @@ impl Material {
             let pixels = decode(&bytes, &Limits::default()).map_err(|e| CheckupError::data(&file, e))?.pixels;
             Ok(Arc::new(processor.process(&pixels).map_err(|e| CheckupError::data(&file, e))?))
         };
-        let prompt = |prompt: &FrozenPrompt| -> Result<Prompt, CheckupError> {
+        let prompt = |prompt: &ExpectedPrompt| -> Result<Prompt, CheckupError> {
             let images = prompt.images.iter().map(image).collect::<Result<_, _>>()?;
             Ok(Prompt { ids: prompt.prompt_ids.clone(), images })
         };
-        let prompts = frozen.prompts.iter().map(prompt).collect::<Result<_, _>>()?;
-        Ok(Self { folder: folder.to_owned(), frozen, prompts, tokenizer })
+        let prompts = expected.prompts.iter().map(prompt).collect::<Result<_, _>>()?;
+        Ok(Self { folder: folder.to_owned(), expected, prompts, tokenizer })
     }
 
-    fn compute(&self, name: &str, device: &Device, ops: Ops) -> Result<Computed, CheckupError> {
+    fn compute(&self, name: &str, device: &Device, ops: Ops) -> Result<CheckpointOutputs, CheckupError> {
         let model = self.model(name, DType::F32, device, ops)?;
         let logprobs = self.logprobs(&model)?;
-        let lengths: Vec<usize> = self.frozen.checkpoints[name].iter().map(|figures| figures.greedy.len()).collect();
+        let lengths: Vec<usize> = self.expected.checkpoints[name].iter().map(|output| output.greedy.len()).collect();
         let greedy = self.draw(&model, |i| SamplingOptions::greedy(lengths[i], Vec::new()))?;
         let random = SamplingOptions { temperature: 1.0, top_k: Some(40), ..SamplingOptions::greedy(16, Vec::new()) };
         let samples = self.draw(&model, |_| random.clone())?;
         let (gradients, stepped) = self.train(name, device, ops)?;
         let greedy = greedy.into_iter().map(|sample| sample.token_ids).collect();
-        Ok(Computed { logprobs, greedy, samples, gradients, stepped })
+        Ok(CheckpointOutputs { logprobs, greedy, samples, gradients, stepped })
     }
 
     fn open(&self, name: &str) -> Result<(Config, Weights), CheckupError> {
@@ -163,17 +183,17 @@ impl Material {
         Ok(Model::new(config, &CheckpointTensors { weights: &weights, dtype, device, ops }, Purpose::Sampling)?)
     }
 
-    /// Of the frozen response after each prompt.
+    /// Scores the recorded response after each prompt.
     fn logprobs(&self, model: &Model) -> Result<Vec<Vec<f32>>, CheckupError> {
         let one = |prompt: &Prompt| -> Result<Vec<f32>, CheckupError> {
             let images: Vec<ImageInput> = prompt.images.iter().map(|p| ImageInput::new(p.as_ref().clone())).collect();
             let images: Vec<&ImageInput> = images.iter().collect();
-            Ok(score(model, &prompt.ids, &images, &self.frozen.response_ids)?)
+            Ok(score(model, &prompt.ids, &images, &self.expected.response_ids)?)
         };
         self.prompts.iter().map(one).collect()
     }
 
-    /// A sample after each prompt.
+    /// Draws a sample after each prompt.
     fn draw(&self, model: &Model, options: impl Fn(usize) -> SamplingOptions) -> Result<Vec<Sample>, CheckupError> {
         const SEQUENCES: usize = 16;
         let cache_bytes = Engine::cache_bytes_for(model, SEQUENCES, 300);
@@ -194,7 +214,7 @@ impl Material {
         drawn.into_values().map(|samples| Ok(samples?.swap_remove(0))).collect()
     }
 
-    /// The gradients of all tensors, and the weights after a step.
+    /// Computes the gradients of all weights, and the weights after a step.
     #[allow(clippy::type_complexity)]
     fn train(
         &self,
@@ -208,14 +228,14 @@ impl Material {
         let prefix_group = |prompt: &Prompt| PrefixGroup {
             prefix: prompt.ids.clone(),
             images: prompt.images.iter().map(|image| Arc::new(Arc::clone(image).into())).collect(),
-            continuations: vec![Continuation::response(self.frozen.response_ids.clone())],
+            continuations: vec![Continuation::response(self.expected.response_ids.clone())],
         };
         let prefix_groups: Vec<PrefixGroup> = self.prompts.iter().map(prefix_group).collect();
         let compute =
             ComputeSettings { temperature: 1.0, micro_batch_tokens: 400, layers_per_checkpoint: 1, threads: threads() };
         let (_, _, gradients) = cross_entropy(&weights, &prefix_groups, compute)?;
-        // The second moment's root is kept away from zero: with the usual epsilon the first step of a number whose gradient is
-        // rounding alone is as large as any other, in either direction.
+        // A large epsilon keeps the denominator away from zero. With the usual one, a weight whose
+        // gradient is only rounding noise would move as far as any other, in either direction.
         let settings = AdamWSettings { eps: 1e-3, ..AdamWSettings::default() };
         AdamW::new(settings, weights.variables())?.update(weights.variables(), &gradients, 1e-3)?;
         let found = gradients.iter().map(|(name, gradient)| Ok((name.clone(), numbers(gradient)?)));
@@ -225,8 +245,8 @@ impl Material {
     }
 }
 
-impl Computed {
-    /// Of every bit.
+impl CheckpointOutputs {
+    /// Computes a digest of every bit.
     fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         let mut put = |values: &[f32]| values.iter().for_each(|v| bytes.extend_from_slice(&v.to_bits().to_le_bytes()));
@@ -247,8 +267,8 @@ pub(super) fn numbers(x: &Tensor) -> Result<Vec<f32>, CheckupError> {
     Ok(x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
-/// The largest difference; infinite where there is another number of numbers, or one that is none.
-pub(super) fn apart(a: &[f32], b: &[f32]) -> f64 {
+/// Returns the largest absolute difference; infinite if the lengths differ or a difference is NaN.
+pub(super) fn max_difference(a: &[f32], b: &[f32]) -> f64 {
     let pairs = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs()));
     let largest = pairs.fold(0.0, |largest, d| if d.is_nan() { f64::INFINITY } else { d.max(largest) });
     if a.len() == b.len() { largest } else { f64::INFINITY }
@@ -258,7 +278,7 @@ fn norm(x: &[f32]) -> f64 {
     x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
 }
 
-/// The norm of the difference; infinite where there is another number of numbers.
+/// Returns the norm of the difference; infinite if the lengths differ or it is not finite.
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     let sum = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt();
     if a.len() == b.len() && sum.is_finite() { sum } else { f64::INFINITY }

@@ -1,4 +1,4 @@
-//! Models of random weights, made where they are computed with: what is measured does not depend on the numbers.
+//! Random weights, created on the device, for measurements that do not depend on the values.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::vlm::named_tensors::NamedTensors;
 use crate::vlm::ops::Ops;
 use crate::vlm::parameters::{Parameter, parameters};
 
-/// Numbers that are drawn; a larger tensor repeats them.
-const DRAWN: usize = 1 << 20;
+/// Number of random values; a larger tensor repeats them.
+const VALUES: usize = 1 << 20;
 
-/// A tensor of uniform numbers of this standard deviation.
+/// Returns a tensor of uniform random numbers with this standard deviation.
 pub(super) fn uniform(shape: impl Into<Shape>, deviation: f64, dtype: DType, device: &Device) -> Result<Tensor> {
     uniform_for("uniform", shape, deviation, dtype, device)
 }
 
-/// The same, other numbers for another label.
+/// Returns a tensor like [`uniform`], with different numbers for each label.
 pub(super) fn uniform_for(
     label: &str,
     shape: impl Into<Shape>,
@@ -27,20 +27,20 @@ pub(super) fn uniform_for(
     device: &Device,
 ) -> Result<Tensor> {
     let shape = shape.into();
-    let drawn = shape.elem_count().clamp(1, DRAWN);
+    let count = shape.elem_count().clamp(1, VALUES);
     let stream = Seed(0).stream("checkup", label, 0);
     let width = deviation * 12f64.sqrt();
-    let numbers: Vec<f32> = (0..drawn as u64).map(|i| ((stream.uniform(i) - 0.5) * width) as f32).collect();
-    let piece = Tensor::from_vec(numbers, drawn, device)?.to_dtype(dtype)?;
-    let times = shape.elem_count().div_ceil(drawn);
+    let numbers: Vec<f32> = (0..count as u64).map(|i| ((stream.uniform(i) - 0.5) * width) as f32).collect();
+    let piece = Tensor::from_vec(numbers, count, device)?.to_dtype(dtype)?;
+    let times = shape.elem_count().div_ceil(count);
     if times <= 1 {
         return piece.narrow(0, 0, shape.elem_count())?.reshape(shape);
     }
-    let repeated = piece.unsqueeze(0)?.broadcast_as((times, drawn))?.contiguous()?.flatten_all()?;
+    let repeated = piece.unsqueeze(0)?.broadcast_as((times, count))?.contiguous()?.flatten_all()?;
     repeated.narrow(0, 0, shape.elem_count())?.contiguous()?.reshape(shape)
 }
 
-/// The tensors of a model: norms are one, everything else is uniform.
+/// Random tensors of a model: norms are 1, all other weights uniform.
 pub(super) struct RandomWeights<'a> {
     parameters: BTreeMap<String, Parameter>,
     deviation: f64,

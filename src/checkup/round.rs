@@ -1,6 +1,4 @@
-//! Whether a round of the nano pipeline runs on a device from end to end, and gives the same bytes twice.
-
-use std::path::{Path, PathBuf};
+//! End-to-end check: a small round of the nano pipeline, run twice with the same result.
 
 use super::{Check, CheckupError};
 use crate::device::DeviceChoice;
@@ -8,7 +6,7 @@ use crate::evolution::pipeline::{Gates, Pipeline};
 use crate::evolution::{RoundReport, evolve_round};
 use crate::stages::ingest::{IngestRequest, ingest};
 use crate::stages::{Interrupt, NoProgress, Runner, StageError};
-use crate::store::Store;
+use crate::store::{Store, scratch_folder};
 use crate::vlm::ops::Ops;
 
 pub(super) fn check(choice: DeviceChoice, ops: Ops) -> Result<Vec<Check>, CheckupError> {
@@ -20,17 +18,14 @@ pub(super) fn check(choice: DeviceChoice, ops: Ops) -> Result<Vec<Check>, Checku
         [&once.questioner, &once.reasoner].iter().filter_map(|t| t.as_ref()).map(|t| t.updates_skipped).sum();
     Ok(vec![
         Check::new("a round of the nano pipeline", unfinished as f64, 0.0, "roles that were not trained"),
-        Check::new("its updates", f64::from(skipped), 0.0, "skipped for a gradient that is not finite"),
-        Check::new("the round a second time", f64::from(u8::from(once != again)), 0.0, "reports that differ"),
+        Check::new("updates of that round", f64::from(skipped), 0.0, "skipped because a gradient was not finite"),
+        Check::new("the same round a second time", f64::from(u8::from(once != again)), 0.0, "reports that differ"),
     ])
 }
 
-/// The nano pipeline with a little of everything.
+/// Returns the nano pipeline, reduced to a few images and steps.
 fn small(choice: DeviceChoice, ops: Ops) -> Result<Pipeline, CheckupError> {
     let mut pipeline = Pipeline::load(None).map_err(crate::evolution::EvolutionError::from)?;
-    if !Path::new(&pipeline.model.base).is_dir() {
-        return Err(CheckupError::data(Path::new(&pipeline.model.base), "there is no such folder"));
-    }
     (pipeline.model.device, pipeline.model.ops) = (choice, ops);
     pipeline.gates = Gates::default();
     pipeline.evaluation.benchmarks.clear();
@@ -40,7 +35,7 @@ fn small(choice: DeviceChoice, ops: Ops) -> Result<Pipeline, CheckupError> {
     pipeline.questioner.group_size = 4;
     pipeline.questioner.reward_samples = 4;
     pipeline.reasoner.group_size = 4;
-    // Whatever is voted on is learnt from.
+    // Train on every question that has a majority answer.
     let curriculum = &mut pipeline.curriculum;
     (curriculum.label_samples, curriculum.low, curriculum.high, curriculum.min_margin) = (4, 0.0, 1.0, 0.0);
     for update in [&mut pipeline.update.questioner, &mut pipeline.update.reasoner] {
@@ -52,8 +47,8 @@ fn small(choice: DeviceChoice, ops: Ops) -> Result<Pipeline, CheckupError> {
 }
 
 fn one_round(pipeline: &Pipeline) -> Result<RoundReport, CheckupError> {
-    let folder = Scratch::new()?;
-    let store = Store::open_or_create(&folder.0.join("store")).map_err(StageError::from)?;
+    let folder = scratch_folder(&std::env::temp_dir()).map_err(StageError::from)?;
+    let store = Store::open_or_create(&folder.path().join("store")).map_err(StageError::from)?;
     let interrupt = Interrupt::default();
     let runner = Runner { store: &store, progress: &NoProgress, interrupt: &interrupt, dry_run: false };
     let (sources, options) = (&pipeline.ingest.sources, pipeline.ingest.options());
@@ -62,28 +57,5 @@ fn one_round(pipeline: &Pipeline) -> Result<RoundReport, CheckupError> {
     match done.pop() {
         Some(done) => Ok(done.report),
         None => Err(StageError::Internal("no round was run".to_owned()).into()),
-    }
-}
-
-/// A folder that goes when the round is over.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, CheckupError> {
-        let named = |i: u32| std::env::temp_dir().join(format!("visplay-doctor-{}-{i}", std::process::id()));
-        let mut number = 0;
-        while named(number).exists() {
-            number += 1;
-        }
-        let folder = named(number);
-        std::fs::create_dir_all(&folder).map_err(|e| CheckupError::data(&folder, e))?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is in the system's folder for what nobody needs.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

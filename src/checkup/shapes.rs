@@ -1,45 +1,51 @@
-//! How much is measured: the shapes of an evolution of a 3B or 7B model on a GPU, or small ones that a CPU does in a minute.
+//! Sizes of the measured workloads: those of a 3B and a 7B model on a GPU, or small ones that take
+//! a CPU a minute.
 
 use serde::Serialize;
 
-/// How much is measured.
+/// Size of the measured workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shapes {
-    /// The nano model, a few tokens.
+    /// The nano model with a few tokens.
     Small,
     /// Qwen2.5-VL-3B and 7B with random weights.
     Full,
 }
 
-/// What is done with a model.
-pub(super) struct Work {
-    /// The name of the model.
+/// Workload of one model.
+pub(super) struct Workload {
+    /// Name of the model.
     pub(super) model: &'static str,
-    /// Its `config.json`, in a checkout.
+    /// Path of its `config.json` in a checkout.
     pub(super) file: &'static str,
-    /// The same, as it was when the program was built.
+    /// Content of that file when the program was built.
     pub(super) config: &'static str,
-    /// Images that go through the vision tower, and patches along a side of each.
+    /// Number of images for the vision tower.
     pub(super) images: usize,
+    /// Patches along each side of an image.
     pub(super) image_side: usize,
-    /// Prompts that are prefilled together, and their tokens.
+    /// Number of prompts that are prefilled together.
     pub(super) prompts: usize,
+    /// Tokens per prompt.
     pub(super) prompt_tokens: usize,
-    /// Samples that are decoded together, after a prompt of so many tokens, so many tokens each.
+    /// Batch sizes for decoding.
     pub(super) batches: &'static [usize],
-    /// The one of them that is decoded without our kernels too.
+    /// Batch size that is also decoded without our kernels.
     pub(super) compared_batch: usize,
+    /// Tokens decoded per sample.
     pub(super) decoded_tokens: usize,
-    /// A training step: groups of responses to a prompt with one image, and their tokens.
+    /// Groups per training step, each with one prompt and one image.
     pub(super) groups: usize,
+    /// Responses per group.
     pub(super) responses: usize,
+    /// Tokens per response.
     pub(super) response_tokens: usize,
-    /// Runs of each, beside the first.
+    /// Number of timed runs after a warm-up.
     pub(super) runs: usize,
 }
 
-const SMALL: [Work; 1] = [Work {
+const SMALL: [Workload; 1] = [Workload {
     model: "nano",
     file: "bench/configs/nano.json",
     config: include_str!("../../bench/configs/nano.json"),
@@ -56,8 +62,8 @@ const SMALL: [Work; 1] = [Work {
     runs: 1,
 }];
 
-const FULL: [Work; 2] = [
-    Work {
+const FULL: [Workload; 2] = [
+    Workload {
         model: "qwen2.5-vl-3b",
         file: "bench/configs/qwen2.5-vl-3b.json",
         config: include_str!("../../bench/configs/qwen2.5-vl-3b.json"),
@@ -73,7 +79,7 @@ const FULL: [Work; 2] = [
         response_tokens: 256,
         runs: 3,
     },
-    Work {
+    Workload {
         model: "qwen2.5-vl-7b",
         file: "bench/configs/qwen2.5-vl-7b.json",
         config: include_str!("../../bench/configs/qwen2.5-vl-7b.json"),
@@ -92,7 +98,7 @@ const FULL: [Work; 2] = [
 ];
 
 impl Shapes {
-    pub(super) fn work(self) -> &'static [Work] {
+    pub(super) fn workloads(self) -> &'static [Workload] {
         match self {
             Self::Small => &SMALL,
             Self::Full => &FULL,

@@ -1,4 +1,5 @@
-//! How fast a device is at what an evolution does, beside what it could be: images, prompts, samples, and a training step.
+//! Speed of a device at the work of an evolution, compared with the device's limits: encoding
+//! images, prefilling prompts, decoding samples, and a training step.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +8,9 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
 use super::random_weights::{RandomWeights, uniform};
-use super::shapes::{Shapes, Work};
+use super::shapes::{Shapes, Workload};
 use super::{CheckupError, Limits, seconds};
-use crate::device::DeviceClass;
+use crate::device::{self, DeviceClass};
 use crate::kernels::attention::BLOCK;
 use crate::random::Seed;
 use crate::sampling::{Engine, EngineOptions, Job, SamplingOptions};
@@ -28,94 +29,94 @@ use crate::vlm::ops::{Ops, Step, StepSegment};
 use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
 
-/// How fast something is.
+/// A measured speed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rate {
-    /// The model.
+    /// Name of the model.
     pub model: &'static str,
-    /// Its `config.json`, in a checkout.
+    /// Path of its `config.json` in a checkout.
     pub config: &'static str,
-    /// What was done: vision, prefill, decode or update.
+    /// Operation: vision, prefill, decode or update.
     pub what: &'static str,
-    /// How much at once, in words.
+    /// Size of the workload, in words.
     pub shape: String,
-    /// The numbers of the same, by name: what a peer has to do.
-    pub numbers: Numbers,
-    /// The number format.
+    /// Size of the workload, for a comparison with other software.
+    pub numbers: WorkloadSize,
+    /// Dtype of weights and activations.
     pub dtype: &'static str,
-    /// What is counted.
+    /// Unit that is counted, such as tokens.
     pub unit: &'static str,
-    /// The seconds that it took; none where it failed.
+    /// Duration in seconds; `None` if it failed.
     pub seconds: Option<f64>,
-    /// The count a second.
+    /// Units per second.
     pub per_second: Option<f64>,
-    /// The share of the limit that this is.
+    /// Fraction of the limit that was reached.
     pub share: Option<f64>,
-    /// The limit: copies of memory, or products of matrices.
+    /// The limit: memory copies (`copy`), or matrix products (`products`).
     pub limit: &'static str,
-    /// Whether our own kernels served; without them it is candle's operations alone, to be compared with.
+    /// Whether our own kernels were used, or candle's operations alone for comparison.
     pub own_kernels: bool,
-    /// The most memory that tensors took at once, in bytes; none on a CPU.
+    /// Peak memory of tensors in bytes; `None` on a CPU.
     pub peak_memory: Option<u64>,
-    /// What there is to say about it.
+    /// Remark.
     pub note: Option<String>,
 }
 
-/// The numbers of a shape.
+/// Size of a workload; unused fields are 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Numbers {
-    /// Images.
+pub struct WorkloadSize {
+    /// Number of images.
     pub images: usize,
-    /// Patches along a side of an image.
+    /// Patches along each side of an image.
     pub image_side: usize,
-    /// Sequences at once; of an update its groups.
+    /// Number of sequences at once, or of groups in an update.
     pub batch: usize,
-    /// Tokens of a prompt.
+    /// Tokens per prompt.
     pub prompt_tokens: usize,
-    /// Responses to a prompt.
+    /// Responses per prompt.
     pub responses: usize,
-    /// Tokens of a response.
+    /// Tokens per response.
     pub response_tokens: usize,
 }
 
-/// A measurement before it is one.
-struct Planned {
+/// A measurement to be taken.
+struct Measurement {
     what: &'static str,
     shape: String,
-    numbers: Numbers,
+    numbers: WorkloadSize,
     unit: &'static str,
-    /// What is counted, in one run.
+    /// Units per run.
     count: f64,
-    /// Bytes or operations of one run, and which of the two.
+    /// Bytes or operations per run that the limit counts.
     needed: f64,
     limit: &'static str,
 }
 
 pub(super) fn measure(
-    data: &Path,
+    checkpoints: &Path,
     device: &Device,
     ops: Ops,
     shapes: Shapes,
     limits: &Limits,
-    said: &impl Fn(&str),
+    progress: &impl Fn(&str),
 ) -> Result<Vec<Rate>, CheckupError> {
-    let file = data.join(TOKENIZER_FILE);
+    let file = checkpoints.join(TOKENIZER_FILE);
     let bytes = std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))?;
     let tokenizer = Tokenizer::from_bytes(&file, &bytes).map_err(|e| CheckupError::data(&file, e))?;
     let mut rates = Vec::new();
-    for work in shapes.work() {
+    for work in shapes.workloads() {
         let file = Path::new(work.file);
         let config = Config::parse(file, work.config).map_err(|e| CheckupError::data(file, e))?;
         let bench = Bench { work, counts: parameter_counts(&config), config, device, ops, limits };
-        bench.sampling(&tokenizer, &mut rates, said)?;
-        bench.sampling_without_kernels(&tokenizer, &mut rates, said)?;
-        bench.update(&mut rates, said);
+        bench.sampling(&tokenizer, &mut rates, progress)?;
+        bench.sampling_without_kernels(&tokenizer, &mut rates, progress)?;
+        bench.update(&mut rates, progress);
     }
     Ok(rates)
 }
 
 struct Bench<'a> {
-    work: &'a Work,
+    work: &'a Workload,
     config: Config,
     counts: ParameterCounts,
     device: &'a Device,
@@ -128,38 +129,44 @@ impl Bench<'_> {
         DeviceClass::of(self.device).default_dtype()
     }
 
-    /// Images, prompts and samples, by one model.
-    fn sampling(&self, tokenizer: &Tokenizer, rates: &mut Vec<Rate>, said: &impl Fn(&str)) -> Result<(), CheckupError> {
+    /// Measures the vision tower, prefilling and decoding.
+    fn sampling(
+        &self,
+        tokenizer: &Tokenizer,
+        rates: &mut Vec<Rate>,
+        progress: &impl Fn(&str),
+    ) -> Result<(), CheckupError> {
         let model = self.model(self.ops)?;
-        let planned = self.vision_plan();
-        said(&format!("{}: {}", self.work.model, planned.shape));
-        rates.push(self.rate(planned, None, || self.vision(&model)));
-        let planned = self.prefill_plan();
-        said(&format!("{}: {}", self.work.model, planned.shape));
-        rates.push(self.rate(planned, None, || self.prefill(&model)));
+        let measurement = self.vision_plan();
+        progress(&format!("{}: {}", self.work.model, measurement.shape));
+        rates.push(self.rate(measurement, None, || self.vision(&model)));
+        let measurement = self.prefill_plan();
+        progress(&format!("{}: {}", self.work.model, measurement.shape));
+        rates.push(self.rate(measurement, None, || self.prefill(&model)));
         for batch in self.work.batches {
-            let planned = self.decode_plan(*batch);
-            said(&format!("{}: {}", self.work.model, planned.shape));
-            rates.push(self.rate(planned, None, || self.decode(&model, tokenizer, *batch)));
+            let measurement = self.decode_plan(*batch);
+            progress(&format!("{}: {}", self.work.model, measurement.shape));
+            rates.push(self.rate(measurement, None, || self.decode(&model, tokenizer, *batch)));
         }
         Ok(())
     }
 
-    /// On a GPU, measures a prompt and samples by candle's operations alone, to be compared with our kernels for it.
+    /// On a GPU, repeats prefilling and decoding with candle's operations alone, to show the gain
+    /// of our kernels.
     fn sampling_without_kernels(
         &self,
         tokenizer: &Tokenizer,
         rates: &mut Vec<Rate>,
-        said: &impl Fn(&str),
+        progress: &impl Fn(&str),
     ) -> Result<(), CheckupError> {
-        // Where our kernels failed to run, everything was measured without them.
+        // If our kernels failed to run, everything was measured without them already.
         if self.device.is_cpu() || self.ops == Ops::Reference {
             return Ok(());
         }
         let model = self.model(Ops::Reference)?;
-        let mut add = |planned: Planned, measure: &dyn Fn() -> Result<f64, CheckupError>| {
-            said(&format!("{}: {}, without our kernels", self.work.model, planned.shape));
-            let rate = self.rate(planned, Some("without our kernels".to_owned()), measure);
+        let mut add = |measurement: Measurement, measure: &dyn Fn() -> Result<f64, CheckupError>| {
+            progress(&format!("{}: {}, without our kernels", self.work.model, measurement.shape));
+            let rate = self.rate(measurement, Some("without our kernels".to_owned()), measure);
             rates.push(Rate { own_kernels: false, ..rate });
         };
         let batch = self.work.compared_batch;
@@ -173,36 +180,36 @@ impl Bench<'_> {
         Ok(Model::new(self.config.clone(), &source, Purpose::Sampling)?)
     }
 
-    /// Measures one thing; what fails is a rate without figures and with the reason.
+    /// Takes a measurement. A failure gives a rate without a speed and with the reason as its note.
     fn rate(
         &self,
-        planned: Planned,
+        measurement: Measurement,
         note: Option<String>,
         measure: impl FnOnce() -> Result<f64, CheckupError>,
     ) -> Rate {
-        self.forget_peak_memory();
+        device::reset_peak_memory(self.device);
         let (seconds, problem) = match measure() {
             Ok(seconds) => (Some(seconds), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let a_second = match planned.limit {
+        let limit_per_second = match measurement.limit {
             "copy" => self.limits.copy_bytes,
             _ => self.limits.operations(self.dtype()),
         };
         Rate {
             model: self.work.model,
             config: self.work.file,
-            what: planned.what,
-            shape: planned.shape,
-            numbers: planned.numbers,
+            what: measurement.what,
+            shape: measurement.shape,
+            numbers: measurement.numbers,
             dtype: self.dtype().as_str(),
-            unit: planned.unit,
+            unit: measurement.unit,
             seconds,
-            per_second: seconds.map(|seconds| planned.count / seconds),
-            share: seconds.map(|seconds| planned.needed / seconds / a_second),
-            limit: planned.limit,
+            per_second: seconds.map(|seconds| measurement.count / seconds),
+            share: seconds.map(|seconds| measurement.needed / seconds / limit_per_second),
+            limit: measurement.limit,
             own_kernels: self.ops == Ops::Kernels,
-            peak_memory: self.peak_memory(),
+            peak_memory: device::peak_memory(self.device),
             note: match (note, problem) {
                 (Some(note), Some(problem)) => Some(format!("{note}; {problem}")),
                 (note, problem) => note.or(problem),
@@ -210,43 +217,22 @@ impl Bench<'_> {
         }
     }
 
-    #[cfg(feature = "cuda")]
-    fn forget_peak_memory(&self) {
-        if !self.device.is_cpu() {
-            // Without it the figure is that of all measurements so far, which is no less true.
-            let _ = crate::device::cuda::reset_peak_memory(self.device);
-        }
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    fn forget_peak_memory(&self) {}
-
-    #[cfg(feature = "cuda")]
-    fn peak_memory(&self) -> Option<u64> {
-        if self.device.is_cpu() { None } else { crate::device::cuda::peak_memory(self.device).ok() }
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    fn peak_memory(&self) -> Option<u64> {
-        None
-    }
-
     fn grid(&self) -> Grid {
         Grid::image(self.work.image_side, self.work.image_side)
     }
 
-    fn vision_plan(&self) -> Planned {
-        let Work { images, image_side, .. } = *self.work;
+    fn vision_plan(&self) -> Measurement {
+        let Workload { images, image_side, .. } = *self.work;
         let patches = (images * image_side * image_side) as f64;
         let unit = self.config.vision.merge_unit() as f64;
-        let a_patch = (self.counts.patch_embedding + self.counts.vision_blocks) as f64;
-        Planned {
+        let per_patch = (self.counts.patch_embedding + self.counts.vision_blocks) as f64;
+        Measurement {
             what: "vision",
             shape: format!("{images} images of {image_side} x {image_side} patches"),
-            numbers: Numbers { images, image_side, ..Numbers::default() },
+            numbers: WorkloadSize { images, image_side, ..WorkloadSize::default() },
             unit: "patches",
             count: patches,
-            needed: 2.0 * (a_patch * patches + self.counts.merger as f64 * patches / unit),
+            needed: 2.0 * (per_patch * patches + self.counts.merger as f64 * patches / unit),
             limit: "products",
         }
     }
@@ -258,13 +244,13 @@ impl Bench<'_> {
         seconds(self.device, self.work.runs, || Ok(model.visual.forward(&x, &grids).map(drop)?))
     }
 
-    fn prefill_plan(&self) -> Planned {
-        let Work { prompts, prompt_tokens, .. } = *self.work;
+    fn prefill_plan(&self) -> Measurement {
+        let Workload { prompts, prompt_tokens, .. } = *self.work;
         let tokens = (prompts * prompt_tokens) as f64;
-        Planned {
+        Measurement {
             what: "prefill",
             shape: format!("{prompts} prompts of {prompt_tokens} tokens"),
-            numbers: Numbers { batch: prompts, prompt_tokens, ..Numbers::default() },
+            numbers: WorkloadSize { batch: prompts, prompt_tokens, ..WorkloadSize::default() },
             unit: "tokens",
             count: tokens,
             needed: 2.0 * (self.counts.text_layers as f64 * tokens + self.head() * prompts as f64),
@@ -272,13 +258,13 @@ impl Bench<'_> {
         }
     }
 
-    /// Weights of the projection onto the vocabulary.
+    /// Number of weights of the projection to the vocabulary.
     fn head(&self) -> f64 {
         (self.config.text.vocab_size * self.config.text.hidden_size) as f64
     }
 
     fn prefill(&self, model: &Model) -> Result<f64, CheckupError> {
-        let Work { prompts, prompt_tokens, .. } = *self.work;
+        let Workload { prompts, prompt_tokens, .. } = *self.work;
         let blocks = prompt_tokens.div_ceil(BLOCK);
         let mut caches = model.caches(prompts * blocks)?;
         let ids: Vec<u32> = (0..prompts * prompt_tokens).map(word).collect();
@@ -296,16 +282,16 @@ impl Bench<'_> {
         })
     }
 
-    fn decode_plan(&self, batch: usize) -> Planned {
-        let Work { prompt_tokens, decoded_tokens, .. } = *self.work;
+    fn decode_plan(&self, batch: usize) -> Measurement {
+        let Workload { prompt_tokens, decoded_tokens, .. } = *self.work;
         let dtype = if self.dtype() == DType::BF16 { StoredType::BF16 } else { StoredType::F32 };
         let weights = (self.counts.text_layers as f64 + self.head()) * dtype.size() as f64;
         let context = prompt_tokens as f64 + decoded_tokens as f64 / 2.0;
         let keys_and_values = batch as f64 * context * kv_bytes_per_token(&self.config, dtype) as f64;
-        Planned {
+        Measurement {
             what: "decode",
             shape: format!("batch {batch}, {decoded_tokens} tokens each after {prompt_tokens}"),
-            numbers: Numbers { batch, prompt_tokens, response_tokens: decoded_tokens, ..Numbers::default() },
+            numbers: WorkloadSize { batch, prompt_tokens, response_tokens: decoded_tokens, ..WorkloadSize::default() },
             unit: "tokens",
             count: (batch * decoded_tokens) as f64,
             needed: decoded_tokens as f64 * (weights + keys_and_values),
@@ -313,10 +299,11 @@ impl Bench<'_> {
         }
     }
 
-    /// The engine as a stage runs it; the time to the first tokens is measured by itself and left out.
+    /// Times the engine as a stage runs it. The time up to the first tokens is measured separately
+    /// and subtracted.
     fn decode(&self, model: &Model, tokenizer: &Tokenizer, batch: usize) -> Result<f64, CheckupError> {
         const FIRST: usize = 4;
-        let Work { prompt_tokens, decoded_tokens, .. } = *self.work;
+        let Workload { prompt_tokens, decoded_tokens, .. } = *self.work;
         let longest = prompt_tokens + FIRST + decoded_tokens;
         let options = EngineOptions {
             cache_bytes: Engine::cache_bytes_for(model, batch + 1, longest + BLOCK),
@@ -347,15 +334,19 @@ impl Bench<'_> {
         Ok((time(FIRST + decoded_tokens)? - first).max(f64::MIN_POSITIVE))
     }
 
-    /// A training step of all weights, or of adapters where the GPU has no room for that.
-    fn update(&self, rates: &mut Vec<Rate>, said: &impl Fn(&str)) {
-        let Work { groups, responses, response_tokens, image_side, prompt_tokens, .. } = *self.work;
+    /// Measures a training step of all weights, or of LoRA adapters if the GPU's memory is too
+    /// small.
+    fn update(&self, rates: &mut Vec<Rate>, progress: &impl Fn(&str)) {
+        let Workload { groups, responses, response_tokens, image_side, prompt_tokens, .. } = *self.work;
         let image = self.grid().tokens(self.config.vision.spatial_merge_size);
         let tokens = (groups * (prompt_tokens + image + responses * response_tokens)) as f64;
         let targets = (groups * responses * response_tokens) as f64;
         let patches = (groups * image_side * image_side) as f64;
-        // Master weights, two moments and gradients of 32 bits, and the computing type's copy of a layer; or moments of 16.
-        let fits = |bytes: f64| self.free_memory().is_none_or(|free| free as f64 > bytes * self.counts.total as f64);
+        // Bytes per weight: 17 for master weights, two moments and gradients in 32 bits plus a copy
+        // of a layer in the compute dtype; 13 with moments in 16 bits.
+        let fits = |bytes: f64| {
+            device::free_memory(self.device).is_none_or(|free| free as f64 > bytes * self.counts.total as f64)
+        };
         let all = fits(13.0);
         let (trained, moments, note) = match (fits(17.0), all) {
             (true, _) => (TrainScope::All, MomentType::F32, None),
@@ -369,42 +360,35 @@ impl Bench<'_> {
         };
         let products = self.counts.text_layers as f64 * tokens + self.head() * targets;
         let vision = (self.counts.patch_embedding + self.counts.vision_blocks) as f64 * patches;
-        let planned = Planned {
+        let measurement = Measurement {
             what: "update",
             shape: format!(
                 "{groups} groups of {responses} responses of {response_tokens} tokens, {prompt_tokens} + {image} of a prompt"
             ),
-            numbers: Numbers { images: groups, image_side, batch: groups, prompt_tokens, responses, response_tokens },
+            numbers: WorkloadSize {
+                images: groups,
+                image_side,
+                batch: groups,
+                prompt_tokens,
+                responses,
+                response_tokens,
+            },
             unit: "tokens",
             count: tokens,
-            // Forward, and back by inputs and by weights; what is computed again is not counted.
+            // Forward pass, and backward pass for inputs and weights, without recomputation.
             needed: if all { 6.0 * (products + vision) } else { 4.0 * products + 2.0 * vision },
             limit: "products",
         };
-        said(&format!("{}: {}", self.work.model, planned.shape));
-        rates.push(self.rate(planned, note, || self.step(trained, moments)));
+        progress(&format!("{}: {}", self.work.model, measurement.shape));
+        rates.push(self.rate(measurement, note, || self.step(trained, moments)));
     }
 
     fn adapters(&self) -> TrainScope {
         TrainScope::Lora(LoraSettings { rank: 16, alpha: 32.0, targets: TARGETS.map(str::to_owned).to_vec() })
     }
 
-    #[cfg(feature = "cuda")]
-    fn free_memory(&self) -> Option<usize> {
-        if self.device.is_cpu() {
-            None
-        } else {
-            crate::device::cuda::gpu_info(self.device).ok().map(|gpu| gpu.free_memory)
-        }
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    fn free_memory(&self) -> Option<usize> {
-        None
-    }
-
     fn step(&self, trained: TrainScope, moments: MomentType) -> Result<f64, CheckupError> {
-        let Work { groups, responses, response_tokens, prompt_tokens, image_side, .. } = *self.work;
+        let Workload { groups, responses, response_tokens, prompt_tokens, image_side, .. } = *self.work;
         let source = RandomWeights::new(&self.config, self.dtype(), self.device, self.ops);
         let weights = TrainableModel::new(&self.config, trained, &source, Seed(0), self.dtype(), self.device)?;
         let settings = AdamWSettings { moments, ..AdamWSettings::default() };
@@ -437,7 +421,7 @@ impl Bench<'_> {
     }
 }
 
-/// A word of every model's vocabulary that stands for nothing else.
+/// Returns an ordinary token id, which is in every model's vocabulary.
 fn word(i: usize) -> u32 {
     (i * 7 % 251) as u32
 }

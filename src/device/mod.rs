@@ -135,6 +135,37 @@ pub fn upload(x: &Tensor, device: &Device) -> candle_core::Result<Tensor> {
     x.to_device(device)
 }
 
+/// Starts a new measurement of [`peak_memory`]. Does nothing on a CPU.
+#[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+pub fn reset_peak_memory(device: &Device) {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        // If this fails, the peak is that of a longer period.
+        let _ = cuda::reset_peak_memory(device);
+    }
+}
+
+/// Largest number of bytes that tensors occupied at once since [`reset_peak_memory`]; `None` on a
+/// CPU.
+#[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+pub fn peak_memory(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return cuda::peak_memory(device).ok();
+    }
+    None
+}
+
+/// Number of bytes that tensors can still take on a GPU; `None` on a CPU.
+#[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+pub fn free_memory(device: &Device) -> Option<usize> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return cuda::gpu_info(device).ok().map(|gpu| gpu.free_memory);
+    }
+    None
+}
+
 impl FromStr for DeviceChoice {
     type Err = String;
 

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::machine::Machine;
-use crate::checkup::{self, Checkup, CheckupError, Rate, Request};
+use crate::checkup::{self, Checkup, CheckupError, CheckupRequest, Rate};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
 use crate::cli::output::format;
@@ -18,16 +18,17 @@ use crate::stages::StageError;
 /// Options of `visplay doctor --full`.
 #[derive(Debug, Args)]
 pub struct FullArgs {
-    /// Check the device's results and measure its speed.
+    /// Check the device's results and measure its speed. In a checkout of visplay this includes a
+    /// round of the nano pipeline.
     #[arg(long)]
     pub full: bool,
     /// Models to measure: small (the nano model) or full (3B and 7B models with random weights)
     /// [default: full on a GPU].
     #[arg(long, value_enum, value_name = "SHAPES", requires = "full")]
     shapes: Option<Shapes>,
-    /// Folder with the tiny checkpoints.
-    #[arg(long, value_name = "DIR", default_value = "tests/data/model")]
-    checkpoints: PathBuf,
+    /// Folder of tiny checkpoints with expected results [default: built-in ones].
+    #[arg(long, value_name = "DIR", requires = "full")]
+    checkpoints: Option<PathBuf>,
     /// Write the report to this folder, as JSON and as Markdown.
     #[arg(long, value_name = "DIR", requires = "full")]
     out: Option<PathBuf>,
@@ -49,7 +50,7 @@ pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result
         None => checkup::Shapes::Small,
     };
     let machine = Machine::of(device)?;
-    let request = Request { choice, data: args.checkpoints.clone(), shapes };
+    let request = CheckupRequest { choice, checkpoints: args.checkpoints.clone(), shapes };
     let found = checkup::run(&request, |what| ui.say(format!("checking {what}")))?;
     let report = json!({
         "program": env!("CARGO_PKG_VERSION"),
@@ -60,6 +61,7 @@ pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result
         "checks": found.checks,
         "limits": found.limits,
         "rates": found.rates,
+        "skipped": found.skipped,
     });
     if let Some(out) = &args.out {
         write(out, &machine, &report, &found)?;
@@ -91,6 +93,7 @@ fn table(machine: &Machine, found: &Checkup) -> Vec<String> {
     }));
     lines.extend(markdown(&rows));
     lines.push(String::new());
+    lines.extend(found.skipped.iter().flat_map(|what| [format!("skipped: {what}"), String::new()]));
     lines.push(limits(found));
     lines.push(String::new());
     let heading = ["model", "work", "batch", "dtype", "per second", "", "share", "of", "peak memory", "note"];
