@@ -36,15 +36,15 @@ evidence *ARGS:
 bench-ingest *ARGS:
     bench/ingest.py {{ARGS}}
 
-# Build for NVIDIA GPUs; no GPU is needed: docs/cuda.md.
+# Build for NVIDIA GPUs, on any machine: docs/cuda.md.
 build-cuda *ARGS:
     scripts/build-cuda {{ARGS}}
 
-# Check the types of the CUDA build, without a GPU or a toolkit: docs/cuda.md.
+# Check the types of the CUDA build, without a GPU or toolkit: docs/cuda.md.
 check-cuda *ARGS:
     scripts/check-cuda {{ARGS}}
 
-# Test our CUDA kernels on the CPU, without a GPU or a CUDA compiler: docs/cuda.md.
+# Test our CUDA kernels on the CPU, without a GPU or CUDA compiler: docs/cuda.md.
 test-cuda-kernels:
     scripts/test-cuda-kernels
 
@@ -52,6 +52,6 @@ test-cuda-kernels:
 emulate-gpu *COMMAND:
     scripts/emulated-gpu {{COMMAND}}
 
-# Check and measure a GPU, beside transformers where Python has it: docs/cuda.md.
+# Check and measure a GPU, and compare it with transformers if installed: docs/cuda.md.
 gpu-check *ARGS:
     scripts/gpu-check {{ARGS}}

@@ -1,12 +1,15 @@
-// A CUDA driver (libcuda.so.1) that computes on the CPU, for testing a CUDA program on a machine without a GPU.
+// A CUDA driver (libcuda.so.1) that computes on the CPU, for testing a CUDA program without a GPU.
 //
-// It keeps to what a GPU does where a program can go wrong without noticing:
-// - Work is queued and done when the host waits, so host memory that a copy reads too late, and results that are read too early, show.
-//   A copy from pageable memory takes its bytes at once, one from pinned memory when its turn comes: as on a GPU.
-// - New memory is full of NaN, and so is freed memory; bytes behind an allocation that a kernel writes are found when it is freed.
+// It is strict where a GPU lets errors pass unnoticed:
+// - Work is queued and runs when the host waits. So host memory that is reused before a copy has
+//   read it, and results that are read too early, show up. As on a GPU, a copy from pageable memory
+//   takes its bytes at once, and a copy from pinned memory when its turn comes.
+// - New and freed memory is full of NaN, and a write past the end of an allocation is detected when
+//   the allocation is freed.
 // - Launches that a GPU refuses (no block, too many threads, too large a grid) are refused.
-// A kernel is CUDA C++ compiled for the CPU (kernels.h); the types of its arguments are read from the PTX that the program gives.
-// It says nothing of a GPU's speed, of its rounding, or of races between kernels of several streams: all work is done in one order.
+// A kernel is CUDA C++ compiled for the CPU (kernels.h). The types of its arguments are read from
+// the PTX that the program provides. It shows nothing about a GPU's speed, rounding, or races
+// between kernels of several streams: all work runs in one order.
 #include <cuda.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -33,13 +36,14 @@ using emulated::MAX_THREADS;
 
 constexpr size_t GUARD = 256;
 constexpr unsigned char NAN_BYTE = 0xFF;
-// What lies behind an allocation: no number in any format, and not what memory that nobody wrote holds.
+// Bytes after the end of an allocation: not a number in any dtype, and different from unwritten
+// memory.
 unsigned char guard_byte(size_t i) { return i % 2 ? 0xFF : 0xA5; }
 const size_t GPU_MEMORY = size_t(std::getenv("EMULATED_GPU_GIB") ? std::atoi(std::getenv("EMULATED_GPU_GIB")) : 16) << 30;
 
-std::recursive_mutex everything;
+std::recursive_mutex global_lock;
 
-// How often something was done, and the bytes of it.
+// Number of operations of one kind, and their total size in bytes.
 struct Traffic {
     const char *what;
     uint64_t times = 0, bytes = 0;
@@ -53,7 +57,7 @@ Traffic to_gpu{"copy to the GPU"}, from_gpu{"copy from the GPU"}, on_gpu{"copy o
 std::map<uintptr_t, size_t> allocations, pinned;
 size_t in_use = 0, peak_in_use = 0;
 
-// Whether `size` bytes from `place` on lie in one of `ranges`.
+// Whether `size` bytes at `place` are within one of `ranges`.
 bool within(const std::map<uintptr_t, size_t> &ranges, uintptr_t place, size_t size) {
     auto after = ranges.upper_bound(place);
     if (after == ranges.begin()) return false;
@@ -62,7 +66,7 @@ bool within(const std::map<uintptr_t, size_t> &ranges, uintptr_t place, size_t s
 }
 
 CUresult allocate(CUdeviceptr *out, size_t size) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     if (size == 0) return CUDA_ERROR_INVALID_VALUE;
     if (in_use + size > GPU_MEMORY) return CUDA_ERROR_OUT_OF_MEMORY;
     auto *bytes = static_cast<unsigned char *>(std::aligned_alloc(256, (size + GUARD + 255) / 256 * 256));
@@ -80,7 +84,7 @@ CUresult allocate(CUdeviceptr *out, size_t size) {
 void check_guard(uintptr_t place, size_t size) {
     auto *bytes = reinterpret_cast<unsigned char *>(place);
     for (size_t i = 0; i < GUARD; i++)
-        if (bytes[size + i] != guard_byte(i)) give_up("a kernel wrote behind an allocation of " + std::to_string(size) + " bytes");
+        if (bytes[size + i] != guard_byte(i)) give_up("a kernel wrote past the end of an allocation of " + std::to_string(size) + " bytes");
 }
 
 void release(uintptr_t place, size_t size) {
@@ -95,18 +99,19 @@ void release(uintptr_t place, size_t size) {
 std::vector<std::function<void()>> queue;
 
 void finish_queue() {
-    std::lock_guard lock(everything);
-    // What is queued never queues.
+    std::lock_guard lock(global_lock);
+    // Queued work never queues more.
     for (auto &work : queue) work();
     queue.clear();
 }
 
 // ---- Modules ----
 
-// Calls a kernel: the first six whole numbers and the first eight floating ones go into registers, what is left to the stack.
+// Calls a kernel by the x86-64 calling convention: six integers and eight floating-point numbers in
+// registers, the rest on the stack.
 struct Call {
     void *function;
-    uint64_t whole[6] = {};
+    uint64_t integers[6] = {};
     double floating[8] = {};
     uint64_t stack[24] = {};
 
@@ -115,7 +120,7 @@ struct Call {
                                   double, double, double, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                                   uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                                   uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
-        auto *w = whole;
+        auto *w = integers;
         auto *f = floating;
         auto *s = stack;
         reinterpret_cast<Function>(function)(w[0], w[1], w[2], w[3], w[4], w[5], f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], s[0], s[1],
@@ -127,7 +132,7 @@ struct Call {
 struct Kernel {
     std::string name;
     void *function;
-    // Of each argument its bytes, and whether it goes into a floating register.
+    // Size of an argument in bytes, and whether it is passed in a floating-point register.
     struct Argument {
         unsigned bytes;
         bool floating;
@@ -142,16 +147,16 @@ struct Module {
 
 std::vector<Module *> modules;
 
-// The compiled kernels lie beside this library.
+// Opens the compiled kernels in the folder of this library.
 const std::vector<void *> &compiled() {
     static const std::vector<void *> handles = [] {
         Dl_info own;
-        if (!dladdr(reinterpret_cast<void *>(&finish_queue), &own)) give_up("it does not know where it lies");
+        if (!dladdr(reinterpret_cast<void *>(&finish_queue), &own)) give_up("the path of this library is unknown");
         std::string folder = own.dli_fname;
         folder = folder.substr(0, folder.rfind('/') + 1) + "kernels/";
         std::vector<void *> found;
         DIR *listing = opendir(folder.c_str());
-        if (!listing) give_up("there is no folder " + folder);
+        if (!listing) give_up("missing folder " + folder);
         while (dirent *entry = readdir(listing)) {
             std::string file = entry->d_name;
             if (file.size() < 3 || file.substr(file.size() - 3) != ".so") continue;
@@ -165,7 +170,8 @@ const std::vector<void *> &compiled() {
     return handles;
 }
 
-// The kernels of a PTX text, with their arguments: `.entry NAME(.param .u64 .ptr .align 1 NAME_param_0, .param .align 2 .b8 NAME_param_1[2])`.
+// Parses the kernels of a PTX text and their arguments: `.entry NAME(.param .u64 .ptr .align 1
+// NAME_param_0, .param .align 2 .b8 NAME_param_1[2])`.
 Module *read_ptx(const char *ptx) {
     auto *module = new Module;
     for (const char *entry = std::strstr(ptx, ".entry "); entry; entry = std::strstr(entry, ".entry ")) {
@@ -199,7 +205,7 @@ Module *read_ptx(const char *ptx) {
     return module;
 }
 
-// At the end of the program: what was not freed, and how often everything was done.
+// At exit: checks memory that was not freed, and writes the counts.
 void report_at_exit() {
     finish_queue();
     for (auto [place, size] : allocations) check_guard(place, size);
@@ -221,21 +227,21 @@ struct Event {
     uint64_t recorded = 0, done = 0;
 };
 
-CUcontext the_context() { return reinterpret_cast<CUcontext>(&everything); }
+CUcontext primary_context() { return reinterpret_cast<CUcontext>(&global_lock); }
 thread_local CUcontext current = nullptr;
 std::atomic<uintptr_t> handles{1};
 
 } // namespace
 
 void emulated_queue(std::function<void()> work) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     queue.push_back(std::move(work));
-    // The host never runs ahead further than this.
+    // Limits how far the host runs ahead.
     if (queue.size() >= 1024) finish_queue();
 }
 
 bool emulated_is_on_gpu(const void *place, size_t size) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     return within(allocations, uintptr_t(place), size);
 }
 
@@ -287,7 +293,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
     return CUDA_SUCCESS;
 }
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
-    *context = the_context();
+    *context = primary_context();
     return CUDA_SUCCESS;
 }
 CUresult cuDevicePrimaryCtxRelease(CUdevice) { return CUDA_SUCCESS; }
@@ -319,7 +325,8 @@ CUresult cuGetErrorString(CUresult error, const char **text) {
     return CUDA_SUCCESS;
 }
 
-// All work is in one order, so a stream is a number, and an event how often it was recorded, and how much of that was done.
+// All work runs in one order. So a stream is just a number, and an event counts how often it was
+// recorded and reached.
 CUresult cuStreamCreate(CUstream *stream, unsigned) {
     *stream = reinterpret_cast<CUstream>(handles++ << 4);
     return CUDA_SUCCESS;
@@ -339,23 +346,23 @@ CUresult cuEventCreate(CUevent *event, unsigned) {
     *event = reinterpret_cast<CUevent>(new Event);
     return CUDA_SUCCESS;
 }
-// An event may be destroyed before its turn, so its memory is kept.
+// An event may be destroyed before its turn, so its memory is never freed.
 CUresult cuEventDestroy(CUevent) { return CUDA_SUCCESS; }
 CUresult cuEventRecord(CUevent event, CUstream) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     auto *it = reinterpret_cast<Event *>(event);
     const uint64_t turn = ++it->recorded;
     emulated_queue([=] { it->done = turn; });
     return CUDA_SUCCESS;
 }
 CUresult cuEventQuery(CUevent event) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     auto *it = reinterpret_cast<Event *>(event);
     return it->done == it->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
-// An event that was never recorded is waited for no longer than on a GPU: not at all.
+// As on a GPU, an event that was never recorded is not waited for.
 CUresult cuEventSynchronize(CUevent event) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     if (cuEventQuery(event) != CUDA_SUCCESS) finish_queue();
     return CUDA_SUCCESS;
 }
@@ -363,7 +370,7 @@ CUresult cuEventSynchronize(CUevent event) {
 CUresult cuMemAlloc(CUdeviceptr *out, size_t size) { return allocate(out, size); }
 CUresult cuMemAllocAsync(CUdeviceptr *out, size_t size, CUstream) { return allocate(out, size); }
 CUresult cuMemFreeAsync(CUdeviceptr place, CUstream) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     auto found = allocations.find(place);
     if (found == allocations.end()) return CUDA_ERROR_INVALID_VALUE;
     size_t size = found->second;
@@ -378,13 +385,13 @@ CUresult cuMemFree(CUdeviceptr place) {
     return freed;
 }
 CUresult cuMemGetInfo(size_t *free, size_t *total) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     *free = GPU_MEMORY - in_use;
     *total = GPU_MEMORY;
     return CUDA_SUCCESS;
 }
 CUresult cuMemHostAlloc(void **out, size_t size, unsigned) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     if (size == 0) return CUDA_ERROR_INVALID_VALUE;
     *out = std::aligned_alloc(4096, (size + 4095) / 4096 * 4096);
     if (!*out) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -393,10 +400,10 @@ CUresult cuMemHostAlloc(void **out, size_t size, unsigned) {
     return CUDA_SUCCESS;
 }
 CUresult cuMemFreeHost(void *place) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     auto found = pinned.find(uintptr_t(place));
     if (found == pinned.end()) return CUDA_ERROR_INVALID_VALUE;
-    // A GPU does not wait here: where a copy has yet to read these bytes it is too late.
+    // A GPU does not wait here: a copy that has yet to read these bytes is an error of the program.
     std::memset(place, NAN_BYTE, found->second);
     pinned.erase(found);
     emulated_queue([=] { std::free(place); });
@@ -409,12 +416,12 @@ CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice) {
 }
 CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device) { return cuDeviceGetDefaultMemPool(pool, device); }
 CUresult cuMemPoolSetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void *) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     if (attribute == CU_MEMPOOL_ATTR_USED_MEM_HIGH) peak_in_use = in_use;
     return CUDA_SUCCESS;
 }
 CUresult cuMemPoolGetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void *value) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     auto *out = static_cast<uint64_t *>(value);
     switch (attribute) {
     case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *out = peak_in_use; break;
@@ -427,7 +434,7 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void
 CUresult cuMemPoolTrimTo(CUmemoryPool, size_t) { return CUDA_SUCCESS; }
 
 CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t size, CUstream) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, to, size)) return CUDA_ERROR_INVALID_VALUE;
     to_gpu.add(size);
@@ -445,7 +452,7 @@ CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t size) {
     return copied;
 }
 CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t size, CUstream) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, from, size)) return CUDA_ERROR_INVALID_VALUE;
     from_gpu.add(size);
@@ -460,7 +467,7 @@ CUresult cuMemcpyDtoH(void *to, CUdeviceptr from, size_t size) {
     return copied;
 }
 CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, to, size) || !within(allocations, from, size)) return CUDA_ERROR_INVALID_VALUE;
     on_gpu.add(size);
@@ -469,7 +476,7 @@ CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstre
 }
 CUresult cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t size) { return cuMemcpyDtoDAsync(to, from, size, nullptr); }
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t size, CUstream) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     if (size == 0) return CUDA_SUCCESS;
     if (!within(allocations, to, size)) return CUDA_ERROR_INVALID_VALUE;
     filled.add(size);
@@ -479,19 +486,19 @@ CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t size, CUstr
 CUresult cuMemsetD8(CUdeviceptr to, unsigned char value, size_t size) { return cuMemsetD8Async(to, value, size, nullptr); }
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     modules.push_back(read_ptx(static_cast<const char *>(image)));
     *module = reinterpret_cast<CUmodule>(modules.back());
     return CUDA_SUCCESS;
 }
 CUresult cuModuleUnload(CUmodule) { return CUDA_SUCCESS; }
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     auto &kernels = reinterpret_cast<Module *>(module)->kernels;
     auto found = kernels.find(name);
     if (found == kernels.end()) return CUDA_ERROR_NOT_FOUND;
     if (!found->second.function) {
-        std::fprintf(stderr, "emulated GPU: the kernel %s is not compiled for it\n", name);
+        std::fprintf(stderr, "emulated GPU: the kernel %s has no CPU version\n", name);
         return CUDA_ERROR_NOT_SUPPORTED;
     }
     *function = reinterpret_cast<CUfunction>(&found->second);
@@ -501,7 +508,7 @@ CUresult cuFuncSetAttribute(CUfunction, CUfunction_attribute, int) { return CUDA
 
 CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                         unsigned block_z, unsigned shared, CUstream, void **values, void **) {
-    std::lock_guard lock(everything);
+    std::lock_guard lock(global_lock);
     auto &kernel = *reinterpret_cast<Kernel *>(function);
     const uint64_t threads = uint64_t(block_x) * block_y * block_z;
     if (grid_x == 0 || grid_y == 0 || grid_z == 0 || threads == 0 || threads > MAX_THREADS || block_z > 64 || grid_x > 0x7fffffff ||
@@ -509,7 +516,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
         return CUDA_ERROR_INVALID_VALUE;
     if (shared > 48 << 10) return CUDA_ERROR_INVALID_VALUE;
     Call call{kernel.function};
-    unsigned whole = 0, floating = 0, on_stack = 0;
+    unsigned integers = 0, floating = 0, on_stack = 0;
     for (size_t i = 0; i < kernel.arguments.size(); i++) {
         auto [bytes, in_floating] = kernel.arguments[i];
         if (bytes > 8) give_up("an argument of " + kernel.name + " has more than eight bytes");
@@ -517,8 +524,8 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
         std::memcpy(&value, values[i], bytes);
         if (in_floating && floating < 8) {
             std::memcpy(&call.floating[floating++], &value, 8);
-        } else if (!in_floating && whole < 6) {
-            call.whole[whole++] = value;
+        } else if (!in_floating && integers < 6) {
+            call.integers[integers++] = value;
         } else {
             if (on_stack == std::size(call.stack)) give_up(kernel.name + " has too many arguments");
             call.stack[on_stack++] = value;

@@ -1,4 +1,4 @@
-// Runs kernels: a block's threads are fibers, which change places where they wait for one another.
+// Runs kernels. The threads of a block are fibers that switch where they wait for each other.
 #include "emulation.h"
 
 #include <sys/mman.h>
@@ -19,7 +19,7 @@ void emulated::give_up(const std::string &why) {
 namespace {
 
 extern "C" void emulated_switch(void **from, void *to);
-// Puts the registers that a function keeps onto the stack of `from` and takes those of `to`.
+// Saves the callee-saved registers on the stack of `from` and restores those of `to`.
 asm(R"(
 .text
 .globl emulated_switch
@@ -45,10 +45,10 @@ emulated_switch:
 
 constexpr size_t STACK = 64 << 10;
 using emulated::MAX_THREADS;
-// A block's threads from the last to the first: a thread that does not wait where it must finds other numbers then.
+// Runs the threads of a block from last to first, so that a missing wait changes the result.
 const bool reversed = std::getenv("EMULATED_GPU_REVERSED") != nullptr;
 
-// Runs the blocks that one thread of the CPU is given.
+// Runs blocks on one thread of the CPU.
 struct Worker {
     enum State { Ready, AtBarrier, AtExchange, Done };
     struct Fiber {
@@ -56,7 +56,8 @@ struct Worker {
         State state;
         void *sp;
     };
-    // What the lanes of a warp give one another: two places each, since a lane may come to its next exchange before another has read.
+    // Values that the lanes of a warp exchange. Two each, since a lane may reach its next exchange
+    // before another has read.
     struct Lane {
         uint64_t bits[2];
         unsigned exchanges;
@@ -70,13 +71,13 @@ struct Worker {
     void *home = nullptr;
 
     Worker() {
-        void *made = mmap(nullptr, STACK * MAX_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (made == MAP_FAILED) emulated::give_up("no memory for the threads' stacks");
-        stacks = static_cast<unsigned char *>(made);
+        void *memory = mmap(nullptr, STACK * MAX_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) emulated::give_up("no memory for the threads' stacks");
+        stacks = static_cast<unsigned char *>(memory);
     }
     ~Worker() { munmap(stacks, STACK * MAX_THREADS); }
 
-    // Runs `thread` as each thread of the block that `emulated_place` says.
+    // Runs `thread` as each thread of the block in `emulated_place`.
     void block(const std::function<void()> &thread, const std::string &name);
     void wait(State state) {
         Fiber &fiber = fibers[running];
@@ -102,7 +103,7 @@ uint64_t emulated_exchange(uint64_t bits, unsigned lane) {
     unsigned turn = own.exchanges++ % 2;
     own.bits[turn] = bits;
     worker->wait(Worker::AtExchange);
-    // A lane that is not there gives what was asked with, as undefined as on a GPU.
+    // A lane that does not exist returns the caller's value; on a GPU it is undefined.
     return other < worker->threads ? worker->lanes[other].bits[turn] : bits;
 }
 }
@@ -114,7 +115,7 @@ void set_thread(unsigned thread) {
     emulated_place.thread = {thread % size.x, thread / size.x % size.y, thread / size.x / size.y};
 }
 
-// A fiber takes threads that have not begun, one after another: only a thread that waits keeps its fiber.
+// A fiber runs threads one after another until one waits; a waiting thread keeps its fiber.
 void Worker::body() {
     Worker &own = *worker;
     const unsigned index = own.running;
@@ -128,7 +129,7 @@ void Worker::body() {
     }
     own.fibers[index].state = Done;
     emulated_switch(&own.fibers[index].sp, own.home);
-    emulated::give_up("a fiber ran on after its end");
+    emulated::give_up("a fiber continued after its end");
 }
 
 void Worker::resume(unsigned index) {
@@ -146,7 +147,7 @@ void Worker::block(const std::function<void()> &thread, const std::string &name)
     std::fill_n(lanes.begin(), threads, Lane{});
     unsigned used = 0;
     while (begun < threads) {
-        // A new stack: six registers, and the address that the switch returns to, where a call would have left the stack.
+        // A new stack: six registers and the address that the switch returns to, as after a call.
         auto *top = reinterpret_cast<void **>(stacks + STACK * (used + 1)) - 1;
         *top = nullptr;
         *--top = reinterpret_cast<void *>(&Worker::body);
@@ -157,7 +158,7 @@ void Worker::block(const std::function<void()> &thread, const std::string &name)
     }
     for (;;) {
         bool alive = false, moved = false, all_at_barrier = true;
-        // Lanes of a warp go on together once all that are left of it wait for one another; threads that have ended count for nothing.
+        // The lanes of a warp continue once all of them that have not ended wait for each other.
         std::array<unsigned, MAX_THREADS / 32> at_exchange{}, left{};
         for (unsigned i = 0; i < used; i++) {
             if (fibers[i].state == Done) continue;
@@ -175,7 +176,7 @@ void Worker::block(const std::function<void()> &thread, const std::string &name)
                 moved = true;
             }
         }
-        if (!moved) emulated::give_up("threads of " + name + " wait for one another for ever");
+        if (!moved) emulated::give_up("threads of " + name + " deadlock: they wait for each other forever");
     }
 }
 
@@ -184,7 +185,7 @@ void Worker::block(const std::function<void()> &thread, const std::string &name)
 void emulated_grid(const std::string &name, const std::function<void()> &thread, uint3 grid, uint3 block) {
     static const unsigned cores = std::getenv("EMULATED_GPU_CORES") ? unsigned(std::atoi(std::getenv("EMULATED_GPU_CORES")))
                                                                      : std::thread::hardware_concurrency();
-    // Never destroyed: what is still queued when the program ends is done then.
+    // Never destroyed: work still queued at exit runs then.
     static auto &workers = *new std::vector<Worker>(std::max(cores, 1u));
     const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
     std::atomic<uint64_t> next{0};

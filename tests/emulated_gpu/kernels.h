@@ -1,5 +1,6 @@
-// What CUDA C++ adds to C++, for compiling a kernel with the CPU's compiler: `g++ -include kernels.h -x c++ KERNEL.cu`.
-// A block's threads run one after another, each until it waits for others (`__syncthreads`, `__shfl_xor_sync`): see grid.cpp.
+// CUDA's additions to C++, for compiling a kernel with the CPU's compiler: `g++ -include kernels.h
+// -x c++ KERNEL.cu`. The threads of a block run one after another, each until it waits for others
+// (`__syncthreads`, `__shfl_xor_sync`): see grid.cpp.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -8,7 +9,7 @@
 #include <cstring>
 #include <type_traits>
 
-// NVIDIA's own number formats, as they are for the host.
+// NVIDIA's dtypes, in their host versions.
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
 #include "cuda_fp8.h"
@@ -33,7 +34,7 @@
 #define __constant__ static const
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-// One block at a time runs on a thread of the CPU, so what its threads share belongs to that.
+// A CPU thread runs one block at a time, so shared memory is thread-local.
 #define __shared__ static thread_local
 
 #define threadIdx (emulated_place.thread)
@@ -55,7 +56,7 @@ template <typename T> T __shfl_xor_sync(unsigned, T value, int mask, int = 32) {
     return value;
 }
 
-// Blocks may run on several threads of the CPU, so atomic means atomic.
+// Blocks may run on several CPU threads, so these must be atomic.
 template <typename T, typename Change> T emulated_atomic(T *place, Change change) {
     using Bits = std::conditional_t<sizeof(T) == 2, uint16_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>;
     auto *bits = reinterpret_cast<Bits *>(place);
@@ -81,7 +82,7 @@ template <typename T> T atomicCAS(T *place, std::common_type_t<T> expected, std:
     return emulated_atomic(place, [&](T old) { return old == expected ? fresh : old; });
 }
 
-// CUDA's minimum and maximum take mixed types of integers.
+// CUDA's min and max accept mixed integer types.
 using std::isnan;
 using std::signbit;
 template <typename A, typename B> constexpr std::common_type_t<A, B> min(A a, B b) {
@@ -111,7 +112,7 @@ inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 inline float normcdff(float x) { return 0.5f * erfcf(-x * 0.70710678118654752440f); }
 inline double normcdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
 inline float __expf(float x) { return expf(x); }
-// Rounded each by itself, however the compiler would put them together.
+// Each operation is rounded on its own, without fusing.
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=off")
 __attribute__((noinline)) inline float __fmul_rn(float a, float b) { return a * b; }
@@ -119,7 +120,8 @@ __attribute__((noinline)) inline float __fadd_rn(float a, float b) { return a + 
 __attribute__((noinline)) inline float __fsub_rn(float a, float b) { return a - b; }
 #pragma GCC pop_options
 
-// Functions of the short formats that NVIDIA's headers have for the device only: computed in f32 and rounded once, as there.
+// Functions of 16-bit dtypes that NVIDIA's headers provide for the device only: computed in f32 and
+// rounded once, as there.
 #define EMULATED_SHORT(T, from, to)                                                                                    \
     inline T hexp(T x) { return to(expf(from(x))); }                                                                   \
     inline T hlog(T x) { return to(logf(from(x))); }                                                                   \

@@ -1,5 +1,5 @@
-// Our kernels for a GPU (src/device/cuda/kernels.cu) on the emulated GPU, beside the same written down plainly in f64, in odd shapes too.
-// scripts/test-cuda-kernels builds and runs it.
+// Tests our GPU kernels (src/device/cuda/kernels.cu) on the emulated GPU against plain f64 code, in
+// usual and odd shapes. scripts/test-cuda-kernels builds and runs it.
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -10,7 +10,7 @@
 
 static int cases = 0, failed = 0;
 
-// Numbers of a fixed sequence in [-1, 1).
+// Returns number `i` of a fixed sequence in [-1, 1).
 static double number(uint64_t i) {
     uint64_t x = (i + 1) * 0x9E3779B97F4A7C15u;
     x ^= x >> 31;
@@ -19,7 +19,8 @@ static double number(uint64_t i) {
     return double(x >> 11) / double(uint64_t(1) << 52) - 1.0;
 }
 
-// Rows of `width` numbers that lie `gap` apart; what lies between is not a number, and so is an element behind the last.
+// Rows of `width` numbers with `gap` elements between them, which are NaN, like the element after
+// the last row.
 template <typename T> struct Rows {
     std::vector<T> all;
     uint64_t stride;
@@ -34,14 +35,14 @@ template <typename T> struct Rows {
     double at(uint64_t row, uint64_t column) const { return wide(all[gap + row * stride + column]); }
 };
 
-// A result that is not a number where a kernel does not write, and what it must not write behind it.
+// An output filled with NaN, followed by guard elements that a kernel must not write.
 template <typename T> struct Result {
     std::vector<T> all;
     uint64_t count;
     explicit Result(uint64_t count) : all(count + 64), count(count) {
         for (auto &x : all) round_to(NAN, x);
     }
-    bool is_untouched_behind() const {
+    bool is_guard_intact() const {
         for (uint64_t i = count; i < all.size(); i++)
             if (!std::isnan(wide(all[i]))) return false;
         return true;
@@ -49,29 +50,30 @@ template <typename T> struct Result {
 };
 
 template <typename T> constexpr double UNIT = sizeof(T) == 4 ? 3e-6 : (std::is_same_v<T, __half> ? 1.0 / 1024 : 1.0 / 128);
-// Below this a format has no digits left.
-template <typename T> constexpr double LEAST = std::is_same_v<T, __half> ? 6e-8 : 1e-37;
+// Smallest difference that a dtype can resolve near zero.
+template <typename T> constexpr double MIN_STEP = std::is_same_v<T, __half> ? 6e-8 : 1e-37;
 template <typename T> const char *type_name() { return sizeof(T) == 4 ? "f32" : std::is_same_v<T, __half> ? "f16" : "bf16"; }
 
-static void check(bool good, const std::string &what) {
+static void check(bool passed, const std::string &what) {
     cases++;
-    if (good) return;
+    if (passed) return;
     failed++;
     std::printf("FAILED: %s\n", what.c_str());
 }
 
-// Each number within a rounding of what is expected, or a rounding of the largest where sums cancel.
+// Compares each number with the expected one, allowing a rounding error of it, or of the largest
+// one where sums cancel.
 template <typename T> void compare(const Result<T> &found, const std::vector<double> &expected, double of_largest, const std::string &what) {
     double largest = 0.0;
     for (double x : expected) largest = std::max(largest, std::abs(x));
     for (uint64_t i = 0; i < expected.size(); i++) {
-        const double apart = std::abs(wide(found.all[i]) - expected[i]);
-        if (!(apart <= UNIT<T> * std::abs(expected[i]) + of_largest * largest + LEAST<T>)) {
-            check(false, what + ", number " + std::to_string(i) + ": " + std::to_string(wide(found.all[i])) + " for " + std::to_string(expected[i]));
+        const double difference = std::abs(wide(found.all[i]) - expected[i]);
+        if (!(difference <= UNIT<T> * std::abs(expected[i]) + of_largest * largest + MIN_STEP<T>)) {
+            check(false, what + ", element " + std::to_string(i) + ": " + std::to_string(wide(found.all[i])) + ", expected " + std::to_string(expected[i]));
             return;
         }
     }
-    check(found.is_untouched_behind(), what + ": written behind the end");
+    check(found.is_guard_intact(), what + ": write past the end");
 }
 
 static uint3 blocks_for(uint64_t elements, unsigned threads) { return {unsigned((elements + threads - 1) / threads), 1, 1}; }
@@ -144,7 +146,8 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
 
     const unsigned width = key_heads * dim, heads = key_heads * GROUP, slots = count * block_size;
     const std::string name = std::string(type_name<T>()) + ", " + std::to_string(GROUP) + " x " + std::to_string(key_heads) + " heads of " + std::to_string(dim);
-    // Stored by our kernel, from rows that lie apart; a slot that nothing is stored in is not a number and must not be read.
+    // Stored by our kernel, from rows that lie apart; a slot that nothing is stored in is not a
+    // number and must not be read.
     Result<T> keys(uint64_t(slots) * width), values(uint64_t(slots) * width);
     unsigned tokens = 0;
     for (uint32_t length : lengths) tokens += length;
@@ -154,18 +157,18 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
         for (unsigned at = 0; at < lengths[s]; at++) to.push_back(slot(blocks, most, block_size, s, at));
     emulated_grid("a kernel", [&] { store(k.data(), k.stride, v.data(), v.stride, to.data(), keys.all.data(), values.all.data(), tokens, width); },
                   blocks_for(uint64_t(tokens) * width, 256), {256, 1, 1});
-    bool stored = keys.is_untouched_behind() && values.is_untouched_behind();
+    bool stored = keys.is_guard_intact() && values.is_guard_intact();
     for (unsigned t = 0; t < tokens; t++)
         for (unsigned c = 0; c < width; c++)
             stored &= wide(keys.all[uint64_t(to[t]) * width + c]) == k.at(t, c) && wide(values.all[uint64_t(to[t]) * width + c]) == v.at(t, c);
     check(stored, "store " + name);
 
-    // The first sequence's block over one that belongs to nobody yet, in the place of a sample's own copy.
+    // Copies the first block over an unused one, as for a sample that gets its own copy.
     Result<T> more_keys(uint64_t(block_size) * width * 2), more_values(uint64_t(block_size) * width * 2);
     const uint64_t block = uint64_t(block_size) * width;
     for (uint64_t i = 0; i < block; i++) more_keys.all[block + i] = k.data()[i % width], more_values.all[block + i] = v.data()[i % width];
     emulated_grid("a kernel", [&] { copy_rows(more_keys.all.data(), more_values.all.data(), block, 0, block); }, blocks_for(block, 256), {256, 1, 1});
-    bool copied = more_keys.is_untouched_behind() && more_values.is_untouched_behind();
+    bool copied = more_keys.is_guard_intact() && more_values.is_guard_intact();
     for (uint64_t i = 0; i < 2 * block; i++)
         copied &= wide(more_keys.all[i]) == k.at(0, i % width) && wide(more_values.all[i]) == v.at(0, i % width);
     check(copied, "copy rows " + name);
@@ -173,12 +176,12 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
     const unsigned tiles = (300 + TILE - 1) / TILE;
     const float scale = float(1.0 / std::sqrt(double(dim)));
     Rows<T> q(sequences, heads * dim, 0, 8);
-    Result<float> parts(uint64_t(sequences) * heads * tiles * (SOFTMAX_STATS + dim));
+    Result<float> partials(uint64_t(sequences) * heads * tiles * (SOFTMAX_STATS + dim));
     Result<T> out(uint64_t(sequences) * heads * dim);
-    emulated_grid("a kernel", [&] { attend_tile<T, GROUP>(q.data(), keys.all.data(), values.all.data(), blocks.data(), lengths.data(), parts.all.data(), most, block_size, key_heads, dim, scale); },
+    emulated_grid("a kernel", [&] { attend_tile<T, GROUP>(q.data(), keys.all.data(), values.all.data(), blocks.data(), lengths.data(), partials.all.data(), most, block_size, key_heads, dim, scale); },
                   {sequences, key_heads, tiles}, {TILE, 1, 1});
-    emulated_grid("a kernel", [&] { combine_tiles(parts.all.data(), lengths.data(), out.all.data(), tiles, dim); }, {sequences, heads, 1}, {dim, 1, 1});
-    check(parts.is_untouched_behind(), "attend " + name + ": written behind the parts");
+    emulated_grid("a kernel", [&] { combine_tiles(partials.all.data(), lengths.data(), out.all.data(), tiles, dim); }, {sequences, heads, 1}, {dim, 1, 1});
+    check(partials.is_guard_intact(), "attend " + name + ": write past the partial results");
 
     std::vector<double> expected(uint64_t(sequences) * heads * dim);
     unsigned first = 0;
@@ -206,7 +209,8 @@ template <typename T> void test_all() {
     test_rotate<T, float>();
     test_add_row<T>();
     test_swiglu<T>();
-    // Heads of the models that are supported, and odd ones; scores that are all alike, and some that take all the weight.
+    // Heads of the supported models and odd ones; scores that are nearly equal, and scores
+    // dominated by one key.
     for (double scale : {1.0, 60.0}) {
         test_attend<T, 8>(2, 128, 32, scale);
         test_attend<T, 7>(4, 128, 32, scale);

@@ -1,4 +1,5 @@
-// Matrix products (libcublas.so.13) for the emulated GPU: sums in f32, or f64 for f64, one after another.
+// Matrix products (libcublas.so.13) for the emulated GPU, with sequential sums in f32, or in f64
+// for f64.
 #include <cublas_api.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -39,7 +40,8 @@ template <typename Sum> void write(void *to, cudaDataType_t type, size_t i, Sum 
     }
 }
 
-// One product, by columns as in Fortran: C = alpha op(A) op(B) + beta C, where op(A) is m x k, op(B) is k x n.
+// One product, column-major as in Fortran: C = alpha op(A) op(B) + beta C, where op(A) is m x k,
+// op(B) is k x n.
 struct Product {
     bool transpose_a, transpose_b;
     size_t m, n, k;
@@ -61,7 +63,7 @@ template <typename Sum> void multiply(const Product &p, Sum alpha, Sum beta) {
             for (size_t i = 0; i < p.m; i++) column[i] += from[i] * factor;
         }
         for (size_t i = 0; i < p.m; i++) {
-            // With beta 0 what is in C is not read: it may be NaN.
+            // With beta 0, C is not read: it may be NaN.
             Sum value = alpha * column[i];
             if (beta != Sum(0)) value += beta * read<Sum>(p.c, p.c_type, i + j * p.ldc);
             write(p.c, p.c_type, i + j * p.ldc, value);
@@ -69,7 +71,7 @@ template <typename Sum> void multiply(const Product &p, Sum alpha, Sum beta) {
     }
 }
 
-// Parts of a large product go to two threads by columns, and so do the products of a batch.
+// Splits a large product by columns, or a batch by products, between two threads.
 template <typename Sum> void multiply_all(Product p, Sum alpha, Sum beta, size_t batch, size_t step_a, size_t step_b, size_t step_c) {
     auto at = [](const void *from, cudaDataType_t type, size_t i) { return static_cast<const char *>(from) + bytes_of(type) * i; };
     auto some = [=](size_t first, size_t last, size_t from, size_t to) {
@@ -90,7 +92,7 @@ template <typename Sum> void multiply_all(Product p, Sum alpha, Sum beta, size_t
     other.join();
 }
 
-// The elements that a matrix of a batch spans.
+// Number of elements that the matrices of a batch span.
 size_t span(size_t rows, size_t columns, size_t ld, size_t batch, size_t step) { return (batch - 1) * step + (columns - 1) * ld + rows; }
 
 cublasStatus_t queue(cublasOperation_t op_a, cublasOperation_t op_b, int m, int n, int k, const void *alpha, const void *a,
@@ -105,7 +107,7 @@ cublasStatus_t queue(cublasOperation_t op_a, cublasOperation_t op_b, int m, int 
     const size_t reach_b = bytes_of(b_type) * span(size_t(tb ? n : k), size_t(tb ? k : n), size_t(ldb), size_t(batch), size_t(step_b));
     const size_t reach_c = bytes_of(c_type) * span(size_t(m), size_t(n), size_t(ldc), size_t(batch), size_t(step_c));
     if ((k > 0 && (!emulated_is_on_gpu(a, reach_a) || !emulated_is_on_gpu(b, reach_b))) || !emulated_is_on_gpu(c, reach_c)) {
-        std::fprintf(stderr, "emulated GPU: a matrix product of %d x %d x %d, %d of them, reaches beyond its memory\n", m, n, k, batch);
+        std::fprintf(stderr, "emulated GPU: a matrix product of %d x %d x %d, %d of them, exceeds its memory\n", m, n, k, batch);
         return CUBLAS_STATUS_EXECUTION_FAILED;
     }
     const Product p{ta, tb, size_t(m), size_t(n), size_t(k), a, b, c, a_type, b_type, c_type, size_t(lda), size_t(ldb), size_t(ldc)};

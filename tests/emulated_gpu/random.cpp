@@ -1,5 +1,6 @@
-// Random numbers (libcurand.so.10) for the emulated GPU. candle makes a generator when it opens a GPU; visplay draws on the host and
-// never asks it for a number, so there is none: who asks gets an error.
+// Random numbers (libcurand.so.10) for the emulated GPU. candle creates a generator when it opens a
+// GPU, but visplay draws all random numbers on the host. So asking this library for one is an
+// error.
 #include <curand.h>
 
 extern "C" {

@@ -1,6 +1,7 @@
-// Our own kernels for a GPU: what decoding a token takes beside matrix products, in one launch each where candle takes ten to twenty.
-// build.rs compiles them to PTX; src/device/cuda/kernels.rs launches them. Arithmetic is in f32 whatever the number format, and rounded where torch
-// rounds. Rows may lie apart: strides count elements. One thread computes one element unless said otherwise.
+// Our own GPU kernels: the operations of a decoding step other than matrix products, in one launch
+// each where candle needs ten to twenty. Arithmetic is in f32 whatever the dtype, and rounded where
+// torch rounds. Rows may have gaps between them: strides count elements. One thread computes one
+// element unless stated otherwise.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdint.h>
@@ -23,8 +24,8 @@ template <typename T> __device__ void add_row(T *x, const T *row, uint64_t rows,
     round_to(wide(x[index]) + wide(row[index % width]), x[index]);
 }
 
-// Rotates the halves of every head: x [tokens, heads * 2 * half], cos and sin [tokens, half], out as x without gaps. Angles are in x's
-// format or in f32.
+// Rotates the halves of every head: x [tokens, heads * 2 * half], cos and sin [tokens, half], out
+// like x without gaps. Angles have the dtype of x or f32.
 template <typename T, typename Angle>
 __device__ void rotate(const T *x, uint64_t stride, const Angle *cos, const Angle *sin, T *out, uint64_t tokens, unsigned heads, unsigned half) {
     const uint64_t index = own_index(), pairs = uint64_t(heads) * half;
@@ -34,12 +35,12 @@ __device__ void rotate(const T *x, uint64_t stride, const Angle *cos, const Angl
     const float c = wide(cos[token * half + place]), s = wide(sin[token * half + place]);
     const float a = wide(x[token * stride + first]), b = wide(x[token * stride + first + half]);
     T *to = out + token * 2 * pairs + first;
-    // Products and sums apart, as torch rounds them.
+    // Products and sums are rounded separately, as in torch.
     round_to(__fsub_rn(__fmul_rn(a, c), __fmul_rn(b, s)), to[0]);
     round_to(__fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s)), to[half]);
 }
 
-// silu(gate) up on [rows, width]; as in torch the activation is rounded before it is multiplied.
+// silu(gate) * up on [rows, width]; as in torch, the activation is rounded before the product.
 template <typename T>
 __device__ void swiglu(const T *gate, uint64_t gate_stride, const T *up, uint64_t up_stride, T *out, uint64_t rows, unsigned width) {
     const uint64_t index = own_index();
@@ -51,7 +52,7 @@ __device__ void swiglu(const T *gate, uint64_t gate_stride, const T *up, uint64_
     round_to(wide(activated) * wide(up[row * up_stride + column]), out[index]);
 }
 
-// Writes keys and values [tokens, width] to their rows in the cache.
+// Writes keys and values [tokens, width] to their rows of the cache.
 template <typename T>
 __device__ void store(const T *key, uint64_t key_stride, const T *value, uint64_t value_stride, const uint32_t *slots, T *keys, T *values,
                       uint64_t tokens, unsigned width) {
@@ -62,7 +63,8 @@ __device__ void store(const T *key, uint64_t key_stride, const T *value, uint64_
     values[to] = value[token * value_stride + column];
 }
 
-// Copies rows of a cache's keys and values over others that do not overlap them: numbers from `from` on to `to` on.
+// Copies `count` elements of a cache's keys and values from offset `from` to offset `to`; the
+// ranges do not overlap.
 template <typename T> __device__ void copy_rows(T *keys, T *values, uint64_t from, uint64_t to, uint64_t count) {
     const uint64_t index = own_index();
     if (index >= count) return;
@@ -70,23 +72,26 @@ template <typename T> __device__ void copy_rows(T *keys, T *values, uint64_t fro
     values[to + index] = values[from + index];
 }
 
-// Keys that one block of threads attends to; the sums over them are put together by `combine_tiles`. The number does not depend on what
-// else is in the batch, so neither does a sequence's result.
+// Number of keys that one thread block attends to; `combine_tiles` adds up the blocks. It does not
+// depend on the rest of the batch, so neither does a sequence's result.
 constexpr unsigned TILE = 128;
 constexpr unsigned MAX_HEAD_DIM = 128;
-// What comes over from a tile for each query: the largest score, the sum of weights, and the weighted sum of values.
+// Numbers that a tile stores per query in addition to the weighted sum of values: the largest score
+// and the sum of weights.
 constexpr unsigned SOFTMAX_STATS = 2;
 
-// Eight numbers that lie side by side.
+// Eight contiguous elements, loaded at once.
 template <typename T> struct alignas(sizeof(T) == 4 ? 16 : 8 * sizeof(T)) Eight {
     T x[8];
 };
 
-// Attention of one query a sequence over its cached keys, for one key head and its GROUP query heads, in one tile of keys.
-// q [sequences, key_heads * GROUP * dim]; keys and values [slots, key_heads * dim]; blocks [sequences, max_blocks], whose slots follow one
-// another; lengths [sequences]; parts [sequences, key_heads * GROUP, tiles, SOFTMAX_STATS + dim]. Grid: sequences, key heads, tiles; TILE threads.
+// Attention of one query per sequence over its cached keys, for one key head and its GROUP query
+// heads, in one tile of keys. q [sequences, key_heads * GROUP * dim]; keys and values [slots,
+// key_heads * dim]; blocks [sequences, max_blocks], each of consecutive slots; lengths [sequences];
+// partials [sequences, key_heads * GROUP, tiles, SOFTMAX_STATS + dim]. Grid: sequences, key heads,
+// tiles; TILE threads.
 template <typename T, unsigned GROUP>
-__device__ void attend_tile(const T *q, const T *keys, const T *values, const uint32_t *blocks, const uint32_t *lengths, float *parts,
+__device__ void attend_tile(const T *q, const T *keys, const T *values, const uint32_t *blocks, const uint32_t *lengths, float *partials,
                             unsigned max_blocks, unsigned block_size, unsigned key_heads, unsigned dim, float scale) {
     const unsigned sequence = blockIdx.x, head = blockIdx.y, tile = blockIdx.z, thread = threadIdx.x;
     const unsigned length = lengths[sequence], first = tile * TILE;
@@ -96,7 +101,8 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
     __shared__ float queries[GROUP * MAX_HEAD_DIM];
     __shared__ float weights[GROUP * TILE];
     __shared__ uint32_t slots[TILE];
-    // The sums of the threads' shares of the keys: GROUP rows for each share, and a share has as many threads as there are pairs in a head.
+    // Partial sums: the threads split the keys into shares. A share has a thread per pair of
+    // elements of a head, and GROUP rows here.
     __shared__ float sums[GROUP * 2 * TILE];
 
     const uint64_t width = uint64_t(key_heads) * dim;
@@ -108,7 +114,7 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
     }
     __syncthreads();
 
-    // A thread's key with each query.
+    // Each thread multiplies its key with each query.
     float scores[GROUP];
     for (unsigned g = 0; g < GROUP; g++) scores[g] = 0.0f;
     if (thread < count) {
@@ -124,9 +130,9 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
     for (unsigned g = 0; g < GROUP; g++) weights[g * TILE + thread] = thread < count ? scores[g] : -INFINITY;
     __syncthreads();
 
-    // A warp makes a query's weights.
+    // Each warp computes the softmax weights of some queries.
     const unsigned tiles = gridDim.z, part = SOFTMAX_STATS + dim;
-    float *own_parts = parts + ((uint64_t(sequence) * key_heads + head) * GROUP * tiles + tile) * part;
+    float *own_partials = partials + ((uint64_t(sequence) * key_heads + head) * GROUP * tiles + tile) * part;
     for (unsigned g = thread / 32; g < GROUP; g += TILE / 32) {
         float *row = weights + g * TILE;
         const unsigned lane = thread % 32;
@@ -140,13 +146,13 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
         }
         for (unsigned other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(0xffffffff, sum, other);
         if (lane == 0) {
-            own_parts[uint64_t(g) * tiles * part] = largest;
-            own_parts[uint64_t(g) * tiles * part + 1] = sum;
+            own_partials[uint64_t(g) * tiles * part] = largest;
+            own_partials[uint64_t(g) * tiles * part + 1] = sum;
         }
     }
     __syncthreads();
 
-    // Two numbers of a head's values for each thread, over every so many keys.
+    // Each thread sums two elements of the values over its share of the keys.
     const unsigned pairs = dim / 2, shares = TILE / pairs, share = thread / pairs, pair = thread % pairs;
     if (share < shares) {
         float left[GROUP], right[GROUP];
@@ -168,16 +174,17 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
     for (unsigned i = thread; i < GROUP * dim; i += TILE) {
         float sum = 0.0f;
         for (unsigned s = 0; s < shares; s++) sum += sums[s * GROUP * dim + i];
-        own_parts[uint64_t(i / dim) * tiles * part + SOFTMAX_STATS + i % dim] = sum;
+        own_partials[uint64_t(i / dim) * tiles * part + SOFTMAX_STATS + i % dim] = sum;
     }
 }
 
-// Puts a query's tiles together: parts as above, out [sequences, heads * dim]. Grid: sequences, heads; a thread for each of dim.
+// Combines the tiles of a query: partials as above, out [sequences, heads * dim]. Grid: sequences,
+// heads; one thread per element of a head.
 template <typename T>
-__device__ void combine_tiles(const float *parts, const uint32_t *lengths, T *out, unsigned max_tiles, unsigned dim) {
+__device__ void combine_tiles(const float *partials, const uint32_t *lengths, T *out, unsigned max_tiles, unsigned dim) {
     const unsigned sequence = blockIdx.x, head = blockIdx.y, d = threadIdx.x, heads = gridDim.y;
     const unsigned tiles = (lengths[sequence] + TILE - 1) / TILE, part = SOFTMAX_STATS + dim;
-    const float *own = parts + (uint64_t(sequence) * heads + head) * max_tiles * part;
+    const float *own = partials + (uint64_t(sequence) * heads + head) * max_tiles * part;
     float largest = -INFINITY, weights = 0.0f, sum = 0.0f;
     for (unsigned t = 0; t < tiles; t++) largest = fmaxf(largest, own[t * part]);
     for (unsigned t = 0; t < tiles; t++) {
@@ -192,9 +199,9 @@ __device__ void combine_tiles(const float *parts, const uint32_t *lengths, T *ou
 
 #define ATTEND(T, NAME, GROUP)                                                                                                             \
     extern "C" __global__ void __launch_bounds__(TILE) attend_tile_##NAME##_##GROUP(                                                       \
-        const T *q, const T *keys, const T *values, const uint32_t *blocks, const uint32_t *lengths, float *parts, unsigned max_blocks,   \
+        const T *q, const T *keys, const T *values, const uint32_t *blocks, const uint32_t *lengths, float *partials, unsigned max_blocks,   \
         unsigned block_size, unsigned key_heads, unsigned dim, float scale) {                                                              \
-        attend_tile<T, GROUP>(q, keys, values, blocks, lengths, parts, max_blocks, block_size, key_heads, dim, scale);                    \
+        attend_tile<T, GROUP>(q, keys, values, blocks, lengths, partials, max_blocks, block_size, key_heads, dim, scale);                    \
     }
 
 #define ROTATE(T, Angle, NAME)                                                                                                             \
@@ -217,9 +224,9 @@ __device__ void combine_tiles(const float *parts, const uint32_t *lengths, T *ou
     extern "C" __global__ void copy_rows_##NAME(T *keys, T *values, uint64_t from, uint64_t to, uint64_t count) {                          \
         copy_rows(keys, values, from, to, count);                                                                                          \
     }                                                                                                                                      \
-    extern "C" __global__ void combine_tiles_##NAME(const float *parts, const uint32_t *lengths, T *out, unsigned max_tiles,               \
+    extern "C" __global__ void combine_tiles_##NAME(const float *partials, const uint32_t *lengths, T *out, unsigned max_tiles,               \
                                                    unsigned dim) {                                                                         \
-        combine_tiles(parts, lengths, out, max_tiles, dim);                                                                                \
+        combine_tiles(partials, lengths, out, max_tiles, dim);                                                                                \
     }                                                                                                                                      \
     ATTEND(T, NAME, 1)                                                                                                                     \
     ATTEND(T, NAME, 2)                                                                                                                     \
