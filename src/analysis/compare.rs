@@ -1,4 +1,5 @@
-//! Whether two results of one action are the same: by the digests of their objects, else by their rows, else within tolerances.
+//! Comparison of two results of one action: by the digests of their objects, else by their rows,
+//! else within tolerances.
 
 use std::collections::HashMap;
 
@@ -13,54 +14,57 @@ use crate::tables::{
     ScoreRow, SourceRow, TableRow, VoteRow,
 };
 
-/// By how much log-probabilities may differ within tolerances.
+/// Largest difference of log-probabilities within tolerances.
 pub const LOGPROB_TOLERANCE: f64 = 1e-5;
-/// By how much weights may differ within tolerances.
+/// Largest difference of weights within tolerances.
 pub const WEIGHT_TOLERANCE: f64 = 1e-5;
-/// By how much other figures may differ within tolerances: so much, and so much of the larger of the two.
+/// Largest difference of other numbers within tolerances: an absolute part, plus a part relative to
+/// the larger number.
 pub const FIGURE_TOLERANCE: (f64, f64) = (1e-5, 1e-4);
-/// How many differences of a result are named.
+/// Number of differences listed per result.
 const NAMED: usize = 3;
 
-/// How two results are the same, the strictest first.
+/// How closely two results agree, strictest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MatchLevel {
-    /// The objects have the same digests: every byte.
+    /// All objects have the same digests.
     Bits,
-    /// The rows (or tensors) are the same, and written otherwise.
+    /// The rows or tensors are equal but were written differently.
     Rows,
-    /// Numbers differ by rounding: log-probabilities and weights by at most 1e-5, other figures by 1e-5 and 1e-4 of their size.
+    /// Numbers differ by rounding: log-probabilities and weights by at most 1e-5, other numbers by
+    /// 1e-5 plus 1e-4 of their size.
     Tolerances,
 }
 
-/// A place where two results differ.
+/// A value that differs between two results.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mismatch {
-    /// The table, or another part of the result.
+    /// Table, or another part of the result.
     pub table: String,
-    /// The row's id, or the name within the part.
+    /// Id of the row, or name within the part.
     pub row: String,
-    /// The column.
+    /// Column.
     pub column: String,
-    /// What is stored.
+    /// Stored value.
     pub stored: Value,
-    /// What came out this time.
+    /// Recomputed value.
     pub again: Value,
 }
 
-/// How two results compare.
+/// Outcome of comparing two results.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ComparisonResult {
-    /// The strictest level that holds; `None` when none does.
+    /// Strictest level that holds; `None` if none does.
     pub level: Option<MatchLevel>,
-    /// Where they differ, the first few places, where no level holds.
+    /// First differences found, if no level holds.
     pub mismatches: Vec<Mismatch>,
-    /// The largest difference of numbers that were compared within tolerances.
+    /// Largest difference of numbers compared within tolerances.
     pub largest: Option<f64>,
 }
 
-/// Compares the stored result of an action with the one made again. The functions read an output of each.
+/// Compares the stored result of an action with a recomputed one. Each function reads an output of
+/// its result.
 pub fn results<E: std::fmt::Display>(
     stored: &StageResult,
     again: &StageResult,
@@ -80,7 +84,7 @@ pub fn results<E: std::fmt::Display>(
     for (a, b) in stored.outputs.iter().zip(&again.outputs) {
         let digest = |output: &Output| Value::from(output.object.to_string());
         match (read_stored(a), read_again(b)) {
-            // What is read is checked against its digest, so equal names are equal bytes.
+            // Objects are checked against their digests when read, so equal names mean equal bytes.
             (Ok(_), Ok(_)) if a.object == b.object => {}
             (Ok(one), Ok(other)) => finding.objects(a, one, other),
             (Err(e), _) => finding.differs(&a.role, "", "object", format!("{e}").into(), digest(b)),
@@ -90,7 +94,7 @@ pub fn results<E: std::fmt::Display>(
     finding.compared()
 }
 
-/// What is found so far.
+/// Differences found so far.
 struct ResultComparison {
     level: Option<MatchLevel>,
     mismatches: Vec<Mismatch>,
@@ -109,7 +113,7 @@ impl ResultComparison {
         ComparisonResult { level, mismatches, largest }
     }
 
-    /// No better level than this one holds.
+    /// Lowers the level to `level` at best.
     fn at_most(&mut self, level: MatchLevel) {
         self.level = self.level.map(|so_far| so_far.max(level));
     }
@@ -152,7 +156,7 @@ impl ResultComparison {
         }
     }
 
-    /// Compares two values, `column` being where in the row they are.
+    /// Compares two values; `column` is their path in the row.
     fn values(&mut self, table: &str, row: &str, column: &str, a: &Value, b: &Value) {
         match (a, b) {
             _ if a == b => {}
@@ -188,7 +192,7 @@ impl ResultComparison {
     fn near(&mut self, a: f64, b: f64, allowed: f64) -> bool {
         let difference = (a - b).abs();
         self.largest = Some(self.largest.unwrap_or(0.0).max(difference));
-        // What is no number is near nothing.
+        // NaN is not near anything.
         let near = difference <= allowed;
         if near && difference > 0.0 {
             self.at_most(MatchLevel::Tolerances);
@@ -223,7 +227,7 @@ fn tensors(bytes: &[u8]) -> candle_core::Result<HashMap<String, Vec<f32>>> {
     tensors.into_iter().map(|(name, tensor)| Ok((name, values(tensor)?))).collect()
 }
 
-/// The rows of a table as values.
+/// Rows of a table as JSON values.
 fn rows(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
     macro_rules! of_tables {
         ($($row:ty),+) => {
@@ -254,7 +258,7 @@ fn of<R: TableRow + Serialize>(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>
     rows.iter().map(|row| serde_json::to_value(row).map_err(|e| e.to_string())).collect()
 }
 
-/// What names a row of a table.
+/// Id of a row: the values of the columns that identify it.
 pub fn row_id(table: &str, row: &Value) -> String {
     let columns: &[&str] = match table {
         QuestionRow::TABLE | VoteRow::TABLE | CurriculumRow::TABLE => &["question_id"],
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_told_apart() {
+    fn match_levels_are_distinguished() {
         let row = json!({"logprobs": [-0.5, -1.25], "token_ids": [3], "text": "a"});
         let with = |column: &str, value: Value| {
             let mut other = row.clone();
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_names_its_place() {
+    fn a_difference_names_its_row_and_column() {
         let mut finding = ResultComparison::default();
         finding.values("answers", "r", "", &json!({"logprobs": [1.0, 2.0]}), &json!({"logprobs": [1.0, 2.5]}));
         let found = finding.compared();

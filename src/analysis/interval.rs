@@ -1,4 +1,4 @@
-//! 95 % intervals of shares and means: pure functions.
+//! 95 % confidence intervals of proportions and means.
 
 use std::num::NonZeroU64;
 
@@ -6,10 +6,10 @@ use crate::random::Seed;
 
 /// The 97.5 % point of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
-/// Resamples of the bootstrap.
+/// Number of bootstrap resamples.
 const RESAMPLES: usize = 1000;
 
-/// Wilson's score interval of a share (E. B. Wilson 1927): `hits` of `n`. `None` without trials.
+/// Wilson's score interval of a proportion (E. B. Wilson 1927): `hits` of `n`. `None` if `n` is 0.
 pub fn wilson(hits: u64, n: u64) -> Option<(f64, f64)> {
     if n == 0 {
         return None;
@@ -18,14 +18,15 @@ pub fn wilson(hits: u64, n: u64) -> Option<(f64, f64)> {
     let z2 = Z * Z;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    // At the ends the interval touches 0 and 1 exactly, which the arithmetic above may miss by a last bit.
+    // At the ends the interval touches 0 and 1 exactly; the arithmetic above may miss them by a
+    // last bit.
     let low = if hits == 0 { 0.0 } else { (centre - half).max(0.0) };
     let high = if p == 1.0 { 1.0 } else { (centre + half).min(1.0) };
     Some((low, high))
 }
 
-/// The percentile bootstrap interval of the mean of independent values, such as the share right of each item: answers to one item
-/// hang together, so items are what is resampled. `None` without values.
+/// Percentile bootstrap interval of the mean of independent values, such as the proportion correct
+/// of each item. Answers to one item are correlated, so items are resampled. `None` without values.
 pub fn bootstrap(values: &[f64], seed: Seed) -> Option<(f64, f64)> {
     let n = NonZeroU64::new(values.len() as u64)?;
     let mut means: Vec<f64> = (0..RESAMPLES)
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wilson_is_known_at_its_ends() {
+    fn wilson_agrees_with_statsmodels_and_is_exact_at_its_ends() {
         // 3 of 10: statsmodels' proportion_confint(3, 10, method="wilson").
         let (low, high) = wilson(3, 10).unwrap();
         assert!((low - 0.107_789).abs() < 1e-5 && (high - 0.603_222).abs() < 1e-5, "{low} {high}");

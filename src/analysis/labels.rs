@@ -1,4 +1,4 @@
-//! How good labels are where the truth is known: pure functions of questions, labels and scenes.
+//! Accuracy of pseudo-labels where the truth is known.
 
 use serde::Serialize;
 
@@ -8,28 +8,28 @@ use crate::ids::ImageId;
 use crate::scenes::KnownScenes;
 use crate::scenes::truth::{SceneJudgement, Truth};
 
-/// Bins of confidence.
+/// Number of confidence bins.
 const BINS: usize = 10;
 
-/// A question with the label that it was given.
+/// A question with its label.
 #[derive(Debug, Clone, Copy)]
 pub struct LabelledQuestion<'a> {
-    /// The image.
+    /// Image.
     pub image: ImageId,
-    /// The question.
+    /// Question.
     pub question: &'a str,
-    /// The label; `None` where nobody voted.
+    /// Label; `None` if no sample had an answer.
     pub label: Option<&'a str>,
-    /// The share of the majority.
+    /// Confidence of the label.
     pub confidence: Option<f64>,
 }
 
-/// A share of right labels with its 95 % interval (Wilson).
+/// A proportion of correct labels with its 95 % interval (Wilson).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Proportion {
-    /// Right ones.
+    /// Number of correct labels.
     pub right: u64,
-    /// All of them.
+    /// Number of labels.
     pub of: u64,
     /// Lower end of the interval.
     pub low: Option<f64>,
@@ -43,48 +43,48 @@ impl Proportion {
         Self { right, of, low: interval.map(|(low, _)| low), high: interval.map(|(_, high)| high) }
     }
 
-    /// The share; `None` of none.
+    /// Returns the proportion; `None` if there are no labels.
     pub fn value(&self) -> Option<f64> {
         (self.of > 0).then(|| self.right as f64 / self.of as f64)
     }
 }
 
-/// Labels of a range of confidence.
+/// Accuracy of the labels in a range of confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ConfidenceBin {
-    /// The lower end, included.
+    /// Lower end, inclusive.
     pub from: f64,
-    /// The upper end, not included but for 1.
+    /// Upper end, exclusive except for 1.
     pub to: f64,
-    /// How many of them are right.
+    /// Correct labels in the range.
     pub labels: Proportion,
 }
 
-/// How good labels are.
+/// Accuracy of a set of labels.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct LabelStatistics {
-    /// Questions.
+    /// Number of questions.
     pub questions: u64,
-    /// Questions about known scenes.
+    /// Number of questions about known scenes.
     pub with_truth: u64,
-    /// Of these, questions of a known family with one meaning: their labels that are right, `none` being right for those that have
-    /// no answer.
+    /// Accuracy over the questions of a known family with one meaning. For questions without an
+    /// answer, `none` is correct.
     pub labels: Proportion,
-    /// Of these, only the questions that have an answer.
+    /// Accuracy over those of them that have an answer.
     pub answerable: Proportion,
-    /// Questions with a tie between what they ask for.
+    /// Number of questions about the most common of something where two are equally common.
     pub ties: u64,
-    /// Questions that take for granted what is not so.
+    /// Number of questions with a false premise.
     pub false_premises: u64,
-    /// Questions with more than one meaning, or none.
+    /// Number of questions with more than one meaning, or none.
     pub ambiguous: u64,
-    /// Questions of no known family, whose truth is not decided.
+    /// Number of questions of no known family, whose truth is not decided.
     pub unknown: u64,
-    /// The labels by confidence.
+    /// Accuracy by confidence.
     pub by_confidence: Vec<ConfidenceBin>,
 }
 
-/// Judges labels.
+/// Compares labels with the right answers of their questions.
 pub fn figures<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = LabelledQuestion<'a>>) -> LabelStatistics {
     let mut figures = LabelStatistics::default();
     let (mut right, mut of, mut answered, mut answerable) = (0, 0, 0, 0);
@@ -116,7 +116,8 @@ pub fn figures<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = Labelled
             Truth::FalsePremise => figures.false_premises += 1,
         }
         if let Some(confidence) = row.confidence {
-            // 0.3 of ten answers is 0.30000000000000004 times ten and still belongs to the third tenth.
+            // 0.3 times ten is slightly below 3 in floating point, and 0.3 still belongs to the
+            // fourth bin.
             let bin = &mut bins[((confidence * BINS as f64 + 1e-9) as usize).min(BINS - 1)];
             *bin = (bin.0 + u64::from(is_right), bin.1 + 1);
         }

@@ -1,4 +1,4 @@
-//! Analysis: questions about tables.
+//! Analysis of stored tables: audits, comparisons, lineage, rescoring and statistics.
 
 pub mod compare;
 pub mod consistency;

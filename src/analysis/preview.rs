@@ -1,22 +1,22 @@
-//! A look at the first rows of a table, whatever its schema.
+//! Preview of the first rows of a Parquet file of any schema.
 
 use std::io::Cursor;
 
 use polars::prelude::{ParquetReader, PolarsError, SerReader};
 use serde::Serialize;
 
-/// The first rows of a Parquet file, and what it has.
+/// First rows and columns of a Parquet file.
 #[derive(Debug, Clone, Serialize)]
 pub struct Preview {
-    /// Rows in the file.
+    /// Number of rows in the file.
     pub rows: u64,
-    /// Names and types of its columns.
+    /// Names and types of the columns.
     pub columns: Vec<(String, String)>,
-    /// The first rows, drawn as a table.
+    /// First rows, formatted as a table.
     pub text: String,
 }
 
-/// Looks at a Parquet file.
+/// Reads the first `rows` rows of a Parquet file.
 ///
 /// # Errors
 /// Polars cannot read it.

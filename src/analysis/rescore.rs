@@ -1,4 +1,5 @@
-//! Rescore: what other settings would make of stored questions and votes, without a model.
+//! Rescoring: rewards and curriculum of stored questions and votes under other settings, without a
+//! model.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,37 +11,39 @@ use crate::ids::{GroupId, QuestionId};
 use crate::reward::{self, DropReason, Preset, QuestionOutcome, questioner_rewards};
 use crate::tables::{QuestionRow, VoteRow};
 
-/// What settings make of a set of questions.
+/// Outcome of a set of questions under some settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RescoreResult {
-    /// Every question in order, with its reward and whether the curriculum keeps it.
+    /// Every question in order.
     pub questions: Vec<RescoredQuestion>,
-    /// Questions kept.
+    /// Number of questions kept.
     pub kept: usize,
-    /// Questions dropped, by reason.
+    /// Number of questions dropped, by reason.
     pub dropped: BTreeMap<String, usize>,
-    /// The rewards.
+    /// Distribution of the rewards.
     pub rewards: Distribution,
-    /// Why no question has a reward: too many of them in a scope to be clustered.
+    /// Why no question has a reward: a scope has too many of them to cluster.
     pub note: Option<String>,
 }
 
-/// A question under some settings.
+/// Outcome of one question.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RescoredQuestion {
-    /// The question.
+    /// Question.
     pub question_id: QuestionId,
-    /// The Questioner's reward; `None` for a valid question without a vote, and for all where clustering is refused.
+    /// Questioner's reward; `None` for a valid question without a vote, and for all if clustering
+    /// failed.
     pub reward: Option<f64>,
     /// Whether the curriculum keeps it.
     #[serde(flatten)]
     pub decision: Decision,
 }
 
-/// Whether a question is kept: `{"kept": true, "confidence": 0.5}` or `{"kept": false, "dropped": "below_band"}`.
+/// Decision of the difficulty filter, serialized as `{"kept": true, "confidence": 0.5}` or
+/// `{"kept": false, "dropped": "below_band"}`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// Kept, by this confidence.
+    /// Kept, with this confidence.
     Kept(f64),
     /// Dropped, for this reason.
     Dropped(String),
@@ -65,21 +68,21 @@ impl Serialize for Decision {
     }
 }
 
-/// How figures are spread.
+/// Summary of a set of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Distribution {
-    /// How many.
+    /// How many numbers.
     pub n: usize,
-    /// Their mean; 0 of none.
+    /// Mean; 0 if there are none.
     pub mean: f64,
-    /// Their standard deviation (n - 1); 0 of fewer than two.
+    /// Standard deviation (n - 1); 0 for fewer than two.
     pub std: f64,
-    /// The smallest, the quartiles and the largest, the nearest figure each; zeros of none.
+    /// Minimum, quartiles (nearest member of the set) and maximum; zeros if there are none.
     pub quartiles: [f64; 5],
 }
 
 impl Distribution {
-    /// Of some figures.
+    /// Summarizes a set of numbers.
     pub fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
         let n = figures.len();
@@ -91,8 +94,9 @@ impl Distribution {
     }
 }
 
-/// Scores questions (one step, all its groups) under a preset. A vote without its question is of no account. Where a scope
-/// has more questions than can be clustered, no question has a reward and the note says so; the filter needs none.
+/// Scores the questions of one step, with all their groups, under a preset. Votes without a
+/// question are ignored. If a scope has too many questions to cluster, no question has a reward and
+/// the note says so; the filter still works.
 pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) -> RescoreResult {
     let votes: HashMap<QuestionId, Vote> = votes.iter().map(|row| (row.question_id, Vote::from(row))).collect();
     let (rewards, note) = match rewards(questions, &votes, preset) {
@@ -120,7 +124,7 @@ pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) ->
     }
 }
 
-/// The reward of each question, in order.
+/// Reward of each question, in order.
 fn rewards(
     questions: &[QuestionRow],
     votes: &HashMap<QuestionId, Vote>,
@@ -155,7 +159,7 @@ fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Decision {
     }
 }
 
-/// The word of the `rejects` table for a dropped question.
+/// Word of the `rejects` table for a dropped question.
 fn reason(why: &DropReason) -> &'static str {
     match why {
         DropReason::NoAnswer => "no_answer",
@@ -172,14 +176,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_spelt_in_one_way() {
+    fn reasons_have_the_words_of_the_rejects_table() {
         for why in [DropReason::NoAnswer, DropReason::BelowBand(0.1), DropReason::QuestionContains("box".into())] {
             assert_eq!(serde_json::to_value(&why).unwrap()["reason"], reason(&why));
         }
     }
 
     #[test]
-    fn quartiles_are_figures_of_the_set() {
+    fn quartiles_are_members_of_the_set() {
         let d = Distribution::of(vec![4.0, 1.0, 3.0, 2.0, 5.0]);
         assert_eq!((d.mean, d.quartiles), (3.0, [1.0, 2.0, 3.0, 4.0, 5.0]));
         assert!((d.std - 2.5_f64.sqrt()).abs() < 1e-12);

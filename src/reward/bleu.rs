@@ -1,27 +1,30 @@
-//! BLEU distances between all questions of a scope.
+//! BLEU distances between all questions of a scope, on which the diversity penalty's clusters are
+//! built.
 //!
-//! The score of question i as hypothesis and j as reference is NLTK's `sentence_bleu` with smoothing method 1, bit for bit:
-//! the same logarithms, the same correctly rounded sum of four, the same exponential. Bits matter because clusters are
-//! made by comparing distances, and equal ones must stay equal.
+//! The score of question i as hypothesis and j as reference equals NLTK's `sentence_bleu` with
+//! smoothing method 1 bit for bit: same logarithms, same correctly rounded sum of four, same
+//! exponential. Bits matter because clustering compares distances, and equal distances must stay
+//! equal.
 
 use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-/// The longest n-gram that counts.
+/// Longest n-gram counted.
 const ORDERS: usize = 4;
-/// What smoothing method 1 counts for an order without a match.
+/// Count that smoothing method 1 assigns to an order without a match.
 const EPSILON: f64 = 0.1;
-/// Above this many words the packed counters of a row could overflow, and pairs are compared one by one.
+/// Longest sentence, in words, for the packed counters of a row; a longer one could overflow them,
+/// so its pairs are compared one by one.
 const MAX_PACKED_WORDS: usize = 65_535;
 
 /// Sentences as counted n-grams.
 pub(super) struct Corpus {
-    /// Words of each sentence.
+    /// Number of words of each sentence.
     lengths: Vec<usize>,
-    /// For each sentence the distinct n-grams: order - 1, number of the n-gram, how often.
+    /// Distinct n-grams of each sentence.
     grams: Vec<Vec<Gram>>,
-    /// For each n-gram the sentences that have it, in order, and how often.
+    /// For each n-gram: the sentences that contain it, in order, and its count in each.
     postings: Vec<Vec<(u32, u32)>>,
 }
 
@@ -33,10 +36,11 @@ struct Gram {
 }
 
 impl Corpus {
-    /// Counts the n-grams of sentences cut at white space.
+    /// Counts the n-grams of sentences split at white space.
     pub(super) fn new<S: AsRef<str>>(sentences: &[S]) -> Self {
         let mut corpus = Self { lengths: Vec::new(), grams: Vec::new(), postings: Vec::new() };
-        // An n-gram is its first n-1 words, by number, and its last word; words are 1-grams behind number 0.
+        // An n-gram is identified by the number of its first n-1 words and by its last word; number
+        // 0 is the empty prefix.
         let mut words: HashMap<&str, u32> = HashMap::new();
         let mut numbers: HashMap<(usize, u32), usize> = HashMap::new();
         for (at, sentence) in sentences.iter().enumerate() {
@@ -72,12 +76,12 @@ impl Corpus {
         corpus
     }
 
-    /// How many sentences there are.
+    /// Number of sentences.
     pub(super) fn len(&self) -> usize {
         self.lengths.len()
     }
 
-    /// Writes the distances 1 - BLEU of sentence `i` as hypothesis to every later one into `row`.
+    /// Writes the distances 1 - BLEU between hypothesis `i` and every later sentence into `row`.
     pub(super) fn distances_behind(&self, i: usize, row: &mut [f64], matches: &mut Vec<u64>) {
         let scores = Scores::new(self.lengths[i], &self.lengths);
         let behind = row.iter_mut().enumerate().skip(i + 1);
@@ -85,7 +89,7 @@ impl Corpus {
             behind.for_each(|(j, distance)| *distance = 1.0 - scores.bleu(self.matches(i, j), self.lengths[j]));
             return;
         }
-        // Four 16-bit counters a sentence: the clipped matches of orders 1 to 4.
+        // Four 16-bit counters per sentence: the clipped matches of orders 1 to 4.
         matches.clear();
         matches.resize(self.len(), 0);
         for gram in &self.grams[i] {
@@ -102,7 +106,7 @@ impl Corpus {
         }
     }
 
-    /// The clipped matches of one pair, order by order.
+    /// Clipped matches of one pair, by order.
     fn matches(&self, i: usize, j: usize) -> [usize; ORDERS] {
         let mut matches = [0; ORDERS];
         for gram in &self.grams[i] {
@@ -115,16 +119,16 @@ impl Corpus {
     }
 }
 
-/// `str.split()`: Python counts four ASCII separators as white space that Unicode does not.
+/// Python's `str.split()`, which counts four ASCII separators as white space that Unicode does not.
 fn split_words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)).filter(|word| !word.is_empty())
 }
 
-/// What the score of one hypothesis needs, worked out once a row.
+/// Tables for the scores of one hypothesis, computed once per row.
 struct Scores {
-    /// For each order and number of matches, a quarter of the logarithm of the smoothed precision.
+    /// A quarter of the logarithm of the smoothed precision, by order and number of matches.
     logarithms: [Vec<f64>; ORDERS],
-    /// The brevity penalty by the length of the reference.
+    /// Brevity penalty by length of the reference.
     brevity: Vec<f64>,
 }
 
@@ -139,7 +143,7 @@ impl Scores {
         Self { logarithms, brevity }
     }
 
-    /// BLEU = brevity · exp(Σ ¼ ln pₙ); nothing shared is nothing.
+    /// BLEU = brevity · exp(Σ ¼ ln pₙ); 0 without a shared word.
     fn bleu(&self, matches: [usize; ORDERS], reference: usize) -> f64 {
         if matches[0] == 0 {
             return 0.0;
@@ -149,8 +153,8 @@ impl Scores {
     }
 }
 
-/// ¼ ln p with p = matches / n-grams, or (0 + ε) / n-grams without a match; a sentence too short for the order counts as
-/// one n-gram.
+/// ¼ ln p with p = matches / n-grams, or ε / n-grams without a match. A sentence too short for the
+/// order counts as one n-gram.
 fn quarter_logarithm(matches: usize, grams: usize) -> f64 {
     let above = if matches == 0 { EPSILON } else { matches as f64 };
     0.25 * (above / grams.max(1) as f64).ln()
@@ -166,25 +170,25 @@ fn brevity_penalty(hypothesis: usize, reference: usize) -> f64 {
     }
 }
 
-/// The sum of four numbers, rounded once (Python's `math.fsum`).
+/// Sum of four numbers with a single rounding, as Python's `math.fsum`.
 fn exact_sum([a, b, c, d]: [f64; 4]) -> f64 {
     let (sum, e1) = two_sum(a, b);
     let (sum, e2) = two_sum(sum, c);
     let (sum, e3) = two_sum(sum, d);
-    // The errors are tiny and mostly add without one of their own; then one rounding is left.
+    // The errors are tiny and usually add up exactly; then only one rounding is left.
     let (errors, r1) = two_sum(e1, e2);
     let (errors, r2) = two_sum(errors, e3);
     if r1 == 0.0 && r2 == 0.0 { sum + errors } else { shewchuk_sum([a, b, c, d]) }
 }
 
-/// The rounded sum and what the rounding lost (Knuth).
+/// Rounded sum and its rounding error (Knuth).
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let bb = sum - a;
     (sum, (a - (sum - bb)) + (b - bb))
 }
 
-/// Shewchuk's exact sum, with the final rounding of `math.fsum`.
+/// Shewchuk's exact sum with the final rounding of `math.fsum`.
 fn shewchuk_sum(terms: [f64; 4]) -> f64 {
     let mut partials: Vec<f64> = Vec::with_capacity(terms.len());
     for mut x in terms {
@@ -207,7 +211,7 @@ fn shewchuk_sum(terms: [f64; 4]) -> f64 {
             break;
         }
     }
-    // Half-way cases are rounded by the sign of what lies below.
+    // Half-way cases are rounded by the sign of the remainder below.
     if let Some(&below) = partials.last()
         && ((low < 0.0 && below < 0.0) || (low > 0.0 && below > 0.0))
     {
@@ -220,7 +224,7 @@ fn shewchuk_sum(terms: [f64; 4]) -> f64 {
     high
 }
 
-/// The full symmetric matrix of distances, row by row, with zeros on the diagonal.
+/// Full symmetric matrix of distances, row by row, with zeros on the diagonal.
 pub(super) fn distance_matrix(corpus: &Corpus) -> Vec<f64> {
     let n = corpus.len();
     let mut matrix = vec![0.0; n * n];
@@ -234,7 +238,8 @@ pub(super) fn distance_matrix(corpus: &Corpus) -> Vec<f64> {
     matrix
 }
 
-/// Copies the upper triangle to the lower one, eight rows at a time, so that a cache line is read once.
+/// Copies the upper triangle to the lower one, eight rows at a time, so that each cache line is
+/// read once.
 fn mirror(matrix: &mut [f64], n: usize) {
     const BAND: usize = 8;
     const BANDS: usize = 16;
@@ -250,7 +255,7 @@ fn mirror(matrix: &mut [f64], n: usize) {
                 }
             }
         });
-        // The square on the diagonal is small and done in place.
+        // The blocks on the diagonal are small and done in place.
         let end = (start + BAND * BANDS).min(n);
         for i in start..end {
             for j in start..i {
@@ -265,14 +270,14 @@ mod tests {
     use super::{Corpus, distance_matrix, exact_sum, shewchuk_sum};
 
     #[test]
-    fn scores_are_those_of_the_formula() {
+    fn scores_follow_the_formula() {
         let distances = |sentences: &[&str]| distance_matrix(&Corpus::new(sentences));
         // One word: p1 = 1, the other orders are smoothed to 0.1.
         assert!((1.0 - distances(&["a", "a"])[1] - 0.1f64.powf(0.75)).abs() < 1e-15);
         assert_eq!(distances(&["", ""])[1], 1.0);
         assert_eq!(distances(&["a b c d", "a b c d"])[1], 0.0);
         assert_eq!(distances(&["a b c d", "e f"])[1], 1.0);
-        // The earlier one is the hypothesis: it is shorter, so brevity counts.
+        // The earlier sentence is the hypothesis; it is shorter, so the brevity penalty applies.
         let d = distances(&["a b c d", "a b c d e"]);
         assert!((1.0 - d[1] - (1.0f64 - 5.0 / 4.0).exp()).abs() < 1e-15);
         assert_eq!(d[1], d[2]);

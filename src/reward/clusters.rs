@@ -1,22 +1,23 @@
-//! Clusters of like questions and the share of each.
+//! Clusters of similar questions, from which the diversity penalty is computed.
 //!
-//! Average linkage on the BLEU distances of [`super::bleu`], merging below 0.5, as scikit-learn's
-//! `AgglomerativeClustering(distance_threshold=0.5, metric="precomputed", linkage="average")` does it through SciPy.
-//! Where distances are equal the outcome hangs on the order of merges, so the chain is walked in SciPy's order.
+//! Average linkage on the BLEU distances of [`super::bleu`], merging below 0.5, as in
+//! scikit-learn's `AgglomerativeClustering(distance_threshold=0.5, metric="precomputed",
+//! linkage="average")`, which calls SciPy. Among equal distances the result depends on the order of
+//! merges, so the chain is walked in SciPy's order.
 
 use thiserror::Error;
 
 use super::bleu::{Corpus, distance_matrix};
 
-/// Clusters merge while their distance is below this.
+/// Distance below which clusters merge.
 pub const MERGE_BELOW: f64 = 0.5;
-/// The most questions of one scope: their distances take 8·n² bytes, 2 GiB at this size.
+/// Most questions in one scope: their distances take 8·n² bytes, 2 GiB at this size.
 pub const MAX_QUESTIONS: usize = 16_384;
 
 /// Why questions cannot be clustered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClusterError {
-    /// More questions than fit into memory as a matrix of distances.
+    /// There are more questions than fit into memory as a matrix of distances.
     #[error(
         "{0} questions in one scope; at most {MAX_QUESTIONS} can be clustered together, so cut the step or take scope \"group\""
     )]
@@ -26,14 +27,17 @@ pub enum ClusterError {
 /// A partition of questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clusters {
-    /// For each question the number of its cluster; clusters are numbered by their first question.
+    /// Cluster number of each question; clusters are numbered by their first question.
     pub label: Vec<usize>,
-    /// How many questions each cluster has.
+    /// Number of questions in each cluster.
     pub size: Vec<usize>,
 }
 
 impl Clusters {
     /// Clusters questions by their BLEU distance.
+    ///
+    /// # Errors
+    /// More than [`MAX_QUESTIONS`] questions.
     pub fn of<S: AsRef<str>>(questions: &[S]) -> Result<Self, ClusterError> {
         let n = questions.len();
         if n > MAX_QUESTIONS {
@@ -61,18 +65,20 @@ impl Clusters {
         Self { label, size }
     }
 
-    /// For each question: size of its cluster / number of questions.
+    /// Size of the question's cluster / number of questions, for each question.
     pub fn shares(&self) -> Vec<f64> {
         let total = self.label.len() as f64;
         self.label.iter().map(|&cluster| self.size[cluster] as f64 / total).collect()
     }
 }
 
-/// For each question the one that stands for the cluster that it was merged into, or itself.
+/// Returns for each question the question that represents the cluster it was merged into, or
+/// itself.
 ///
-/// The nearest-neighbour chain of SciPy's `nn_chain`: from the first cluster that is left, step to the nearest, until two
-/// are nearest to each other; merge those; go on from the one before. Merges at 0.5 and above only steer the chain, and the
-/// distance of a merged cluster is a mean of two, so once no distance is below 0.5 none will ever be.
+/// The nearest-neighbour chain of SciPy's `nn_chain`: start at the first remaining cluster and step
+/// to the nearest one until two are each other's nearest; merge these and continue from the chain's
+/// previous cluster. Merges at 0.5 and above only steer the chain. The distance of a merged cluster
+/// is a mean of two, so once no distance is below 0.5, none will ever be.
 fn merges(mut distance: Vec<f64>, n: usize) -> Vec<usize> {
     let mut merged_into: Vec<usize> = (0..n).collect();
     let mut size = vec![1usize; n];
@@ -100,7 +106,8 @@ fn count_close(distance: &[f64], n: usize) -> usize {
     (0..n).map(|i| distance[i * n + i + 1..(i + 1) * n].iter().filter(|&&d| d < MERGE_BELOW).count()).sum()
 }
 
-/// Walks the chain until its last two are nearest to each other, takes them off and returns them with their distance.
+/// Extends the chain until its last two clusters are each other's nearest, removes them and returns
+/// them with their distance.
 fn mutual_neighbours(distance: &[f64], n: usize, active: &[usize], chain: &mut Vec<usize>) -> (usize, usize, f64) {
     if chain.is_empty() {
         chain.push(active[0]);
@@ -109,7 +116,7 @@ fn mutual_neighbours(distance: &[f64], n: usize, active: &[usize], chain: &mut V
         let x = chain[chain.len() - 1];
         let before = chain.len().checked_sub(2).map(|at| chain[at]);
         let row = &distance[x * n..(x + 1) * n];
-        // The one before is preferred among equals, or the chain might run in circles; then the first.
+        // Among equals the previous cluster is preferred, or the chain might cycle; then the first.
         let (mut y, mut nearest) = before.map_or((x, f64::INFINITY), |before| (before, row[before]));
         for &i in active {
             if row[i] < nearest && i != x {
@@ -124,9 +131,10 @@ fn mutual_neighbours(distance: &[f64], n: usize, active: &[usize], chain: &mut V
     }
 }
 
-/// Gives cluster y the distances of x and y together: (|x| d(x,i) + |y| d(y,i)) / (|x| + |y|) (Lance and Williams).
+/// Gives cluster y the distances of x and y together (Lance and Williams): (|x| d(x,i) + |y|
+/// d(y,i)) / (|x| + |y|).
 ///
-/// Returns how many distances below the threshold there were before, and how many there are now.
+/// Returns how many distances were below the threshold before and how many are now.
 fn merge_rows(
     distance: &mut [f64],
     n: usize,
@@ -159,7 +167,7 @@ mod tests {
     use super::{Clusters, merges};
 
     #[test]
-    fn alike_questions_share_a_cluster() {
+    fn similar_questions_share_a_cluster() {
         let questions = ["how many red balls are there", "how many red balls are there ?", "what is the time", ""];
         let clusters = Clusters::of(&questions).unwrap();
         assert_eq!(
@@ -172,13 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn empty_questions_stay_alone() {
+    fn empty_questions_stay_apart() {
         assert_eq!(Clusters::of(&["", "", ""]).unwrap().size, [1, 1, 1]);
     }
 
     #[test]
-    fn ties_follow_the_chain() {
-        // 0-1 and 1-2 are equally near, 0-2 is far: the chain starts at 0, so 0 and 1 merge and 2 stays (mean 0.65).
+    fn ties_follow_the_order_of_the_chain() {
+        // 0-1 and 1-2 are equally near, 0-2 is far. The chain starts at 0, so 0 and 1 merge and 2
+        // stays apart (mean 0.65).
         let distance = vec![0.0, 0.4, 0.9, 0.4, 0.0, 0.4, 0.9, 0.4, 0.0];
         assert_eq!(merges(distance, 3), [1, 1, 2]);
     }

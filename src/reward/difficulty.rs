@@ -1,25 +1,29 @@
-//! The difficulty filter: which voted questions make the curriculum.
+//! Difficulty filter: decides which voted questions enter the curriculum.
+//!
+//! A question is kept if τ_low <= c <= τ_high, where c is the confidence of its vote (VisPlay,
+//! arXiv 2511.15661): neither trivial nor hopeless for the Reasoner.
 
 use serde::{Deserialize, Serialize};
 
 use super::confidence::{Denominator, confidence, margin};
 use crate::grading::Vote;
 
-/// The band of confidence, and what is dropped whatever its confidence.
+/// Settings of the difficulty filter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DifficultySettings {
-    /// The lowest confidence that is kept (τ_low, included).
+    /// Lowest confidence kept (τ_low, inclusive).
     pub low: f64,
-    /// The highest confidence that is kept (τ_high, included).
+    /// Highest confidence kept (τ_high, inclusive).
     pub high: f64,
-    /// The least lead of the majority over the runner-up, as a share of the same denominator; 0 asks for none.
+    /// Smallest lead of the majority over the runner-up, as a share of the same denominator; 0
+    /// disables it.
     #[serde(default)]
     pub min_margin: f64,
-    /// A question with one of these in it, in any case of letters, is dropped.
+    /// Questions that contain one of these, ignoring case, are dropped.
     #[serde(default)]
     pub drop_question_contains: Vec<String>,
-    /// A question whose majority answer has one of these in it, in any case of letters, is dropped.
+    /// Questions whose majority answer contains one of these, ignoring case, are dropped.
     #[serde(default)]
     pub drop_majority_contains: Vec<String>,
 }
@@ -28,21 +32,21 @@ pub struct DifficultySettings {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "reason", content = "detail")]
 pub enum DropReason {
-    /// No sample had an answer.
+    /// No sample has an answer.
     NoAnswer,
-    /// The question contains this.
+    /// The question contains this text.
     QuestionContains(String),
-    /// The majority answer contains this.
+    /// The majority answer contains this text.
     MajorityContains(String),
-    /// Confidence below the band: the samples agree too little.
+    /// The confidence is below the band: the samples agree too little.
     BelowBand(f64),
-    /// Confidence above the band: the samples agree too much.
+    /// The confidence is above the band: the samples agree too much.
     AboveBand(f64),
     /// The lead over the runner-up is too small.
     SmallMargin(f64),
 }
 
-/// The confidence of a question that is kept, or why it is dropped.
+/// Returns the confidence of a question that is kept, or why it is dropped.
 ///
 /// ```
 /// use visplay::{grading::vote, reward::{self, Preset}};
@@ -96,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_of_the_band_are_in() {
+    fn both_ends_of_the_band_are_included() {
         let code = Preset::named("released-code").unwrap();
         let ask = |yes, no| keep("q", &votes(yes, no, 0), Denominator::Answered, &code.difficulty);
         assert_eq!(ask(8, 2), Ok(0.8));
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_margins_drop() {
+    fn texts_and_margins_drop_questions() {
         let code = Preset::named("released-code").unwrap();
         let kept = |question: &str, vote: &Vote| keep(question, vote, Denominator::Answered, &code.difficulty);
         assert_eq!(kept("What is in the Box?", &votes(3, 2, 0)), Err(DropReason::QuestionContains("box".into())));

@@ -1,6 +1,18 @@
-//! Rewards of both roles, the clusters they need, the difficulty filter, and the presets that set their numbers.
+//! Rewards of both roles, the diversity penalty with its clusters, confidence, the difficulty
+//! filter, and the presets.
 //!
-//! Pure functions on plain data: what a step stored can be scored again under other settings, without a model.
+//! Pure functions on plain data, so a stored step can be scored again under other settings without
+//! a model.
+//!
+//! | equation (VisPlay, arXiv 2511.15661) | file |
+//! |---|---|
+//! | confidence c = majority / samples | `confidence.rs` |
+//! | uncertainty reward r_unc = 1 - \|2c - 1\| | `questioner.rs` |
+//! | diversity penalty r_div = λ · cluster / scope | `questioner.rs`, `clusters.rs`, `bleu.rs` |
+//! | Questioner reward r = valid · max(0, r_unc - r_div) | `questioner.rs` |
+//! | Reasoner reward r = 1 if the answer equals the pseudo-label | `reasoner.rs` |
+//! | difficulty filter τ_low <= c <= τ_high | `difficulty.rs` |
+//! | GRPO's advantage and loss | `training/grpo` |
 
 mod bleu;
 mod clusters;

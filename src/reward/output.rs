@@ -1,8 +1,8 @@
-//! What the Questioner wrote: its output form, read strictly or leniently.
+//! Parser of the Questioner's output, strict or lenient.
 
 use serde::{Deserialize, Serialize};
 
-/// The form that an output must have.
+/// Form that an output must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OutputForm {
@@ -10,36 +10,37 @@ pub enum OutputForm {
     Question,
     /// `<type>..</type><question>..</question><answer>..</answer>`.
     TypeQuestionAnswer,
-    /// `<type>..</type><question>..</question>` (ours, for the nano model: no answer is claimed).
+    /// `<type>..</type><question>..</question>` (ours, for the nano model: no claimed answer).
     TypeQuestion,
 }
 
-/// How closely an output must keep to its form.
+/// How strictly an output must keep to its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParsingMode {
-    /// Nothing but white space stands around and between the blocks, and the type is one of [`TYPES`].
+    /// Only white space is allowed around and between the blocks, and the type must be one of
+    /// [`TYPES`].
     Strict,
-    /// The first place counts where the blocks follow each other, whatever else there is, and any type does (what the
-    /// released code's reward does).
+    /// The first place where the blocks follow each other counts, whatever else the output
+    /// contains, and any type is accepted (as in the released code's reward).
     Lenient,
 }
 
-/// The types of a question.
+/// Types of a question.
 pub const TYPES: [&str; 3] = ["multiple choice", "numerical", "regression"];
 
-/// A question that was read from an output.
+/// A question parsed from an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedQuestion {
-    /// The type, where the form has one.
+    /// Type, if the form has one.
     pub kind: Option<String>,
-    /// The question.
+    /// Question.
     pub question: String,
-    /// The answer that the Questioner claims, where the form has one. Nothing is graded against it.
+    /// Answer claimed by the Questioner, if the form has one. Nothing is graded against it.
     pub answer: Option<String>,
 }
 
-/// Reads an output; `None` if it does not have the form. A block that is blank is no block.
+/// Parses an output; `None` if it does not have the form. A blank block counts as missing.
 pub fn parse_output(output: &str, form: OutputForm, parsing: ParsingMode) -> Option<ParsedQuestion> {
     let (kind, question, answer) = match (form, parsing) {
         (OutputForm::Question, ParsingMode::Strict) => (None, only_block(output.trim(), "question")?, None),
@@ -65,20 +66,20 @@ fn filled(kind: Option<&str>, question: &str, answer: Option<&str>) -> Option<Pa
     })
 }
 
-/// The first block of a name, and what stands behind it.
+/// Content of the first block of a name, and the text after it.
 fn block<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>"))
 }
 
-/// The content of a text that is one block and nothing else.
+/// Content of a text that consists of one block and nothing else.
 fn only_block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let content = text.strip_prefix(&open)?.strip_suffix(&close)?;
     (!content.contains(&open) && !content.contains(&close)).then_some(content)
 }
 
-/// `<type>(..)</type>\s*<question>.+?</question>\s*<answer>.+?</answer>` from end to end.
+/// Matches `<type>(..)</type>\s*<question>.+?</question>\s*<answer>.+?</answer>` from end to end.
 fn strict_blocks(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
     let (kind, rest) = text.strip_prefix("<type>")?.split_once("</type>")?;
     if !TYPES.contains(&kind) {
@@ -86,7 +87,7 @@ fn strict_blocks(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
     }
     let rest = rest.trim_start().strip_prefix("<question>")?;
     const CLOSE: &str = "</question>";
-    // The first closing mark with an answer behind it ends the question.
+    // The first closing tag followed by an answer ends the question.
     let ends = rest.match_indices(CLOSE).map(|(at, _)| at);
     let (question, rest) = ends
         .filter_map(|at| {
@@ -97,7 +98,7 @@ fn strict_blocks(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
     Some((Some(kind), question, Some(rest.strip_suffix("</answer>")?)))
 }
 
-/// `<type>(..)</type>\s*<question>.+</question>` from end to end, one question.
+/// Matches `<type>(..)</type>\s*<question>.+</question>`, with one question, from end to end.
 fn strict_pair(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
     let (kind, rest) = text.strip_prefix("<type>")?.split_once("</type>")?;
     if !TYPES.contains(&kind) {
@@ -106,14 +107,14 @@ fn strict_pair(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
     Some((Some(kind), only_block(rest.trim_start(), "question")?, None))
 }
 
-/// `<type>(.*?)</type>.*?<question>(.*?)</question>`, wherever it is found first.
+/// Finds the first `<type>(.*?)</type>.*?<question>(.*?)</question>`.
 fn lenient_pair(text: &str) -> Option<ParsedQuestion> {
     let (kind, rest) = block(text, "type")?;
     let (question, _) = block(rest, "question")?;
     filled(Some(kind), question, None)
 }
 
-/// `<type>(.*?)</type>.*?<question>(.*?)</question>.*?<answer>(.*?)</answer>`, wherever it is found first.
+/// Finds the first `<type>(.*?)</type>.*?<question>(.*?)</question>.*?<answer>(.*?)</answer>`.
 fn lenient_blocks(text: &str) -> Option<ParsedQuestion> {
     let (kind, rest) = block(text, "type")?;
     let (question, rest) = block(rest, "question")?;
@@ -121,16 +122,18 @@ fn lenient_blocks(text: &str) -> Option<ParsedQuestion> {
     filled(Some(kind), question, Some(answer))
 }
 
-/// `re.sub(r"\s*(<|>|/)\s*", r"\1", text)`: no white space around angle brackets and slashes.
+/// Removes white space around angle brackets and slashes: `re.sub(r"\s*(<|>|/)\s*", r"\1", text)`.
 ///
-/// The released code does this to every output before it looks at it (some models put spaces there).
+/// The released code does this to every output before parsing it, because some models insert spaces
+/// there.
 pub(super) fn tidy_marks(text: &str) -> String {
     let is_mark = |c: char| matches!(c, '<' | '>' | '/');
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(is_mark) {
         let before = &rest[..at];
-        // White space behind the mark before is gone already, so what is trimmed here stands in front of this one.
+        // White space after the previous mark is already gone, so only white space before this one
+        // is trimmed.
         out.push_str(before.trim_end());
         out.push_str(&rest[at..=at]);
         rest = rest[at + 1..].trim_start();
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_paper_form() {
+    fn the_paper_form_is_parsed() {
         let both = |text: &str| {
             [ParsingMode::Strict, ParsingMode::Lenient].map(|parsing| question(text, OutputForm::Question, parsing))
         };
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_released_form() {
+    fn the_released_form_is_parsed() {
         let both = |text: &str| {
             [ParsingMode::Strict, ParsingMode::Lenient]
                 .map(|parsing| question(text, OutputForm::TypeQuestionAnswer, parsing))
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nano_form() {
+    fn the_nano_form_is_parsed() {
         let both = |text: &str| {
             [ParsingMode::Strict, ParsingMode::Lenient].map(|parsing| question(text, OutputForm::TypeQuestion, parsing))
         };

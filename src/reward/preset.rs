@@ -1,6 +1,7 @@
-//! Presets: the numbers and choices of the method, as data.
+//! Presets: the method's numbers and choices, as data.
 //!
-//! `paper` and `released-code` are tables of `presets.toml`. A preset that only changes numbers is another table there.
+//! `paper` and `released-code` are tables of `presets.toml`. To add a preset that only changes
+//! numbers, add a table there.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -13,49 +14,49 @@ use super::difficulty::DifficultySettings;
 use super::questioner::QuestionerSettings;
 use super::reasoner::ReasonerSettings;
 
-/// The presets that ship.
+/// Presets included in the program.
 const SHIPPED: &str = include_str!("presets.toml");
 
-/// Everything that voting, filtering and the rewards of both roles depend on.
+/// Settings of voting, filtering and the rewards of both roles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// Samples of a question or of an answer that make a group (G).
+    /// Samples in a group of questions or answers (G).
     pub group_size: usize,
-    /// Answers that the Reasoner gives to a question for the Questioner's reward (m).
+    /// Reasoner answers per question for the Questioner's reward (m).
     pub reward_samples: usize,
-    /// Answers that the Reasoner gives to a question for its pseudo-label (m).
+    /// Reasoner answers per question for its pseudo-label (m).
     pub label_samples: usize,
-    /// What a majority is a share of, in the Questioner's reward.
+    /// Denominator of the confidence in the Questioner's reward.
     pub reward_denominator: Denominator,
-    /// What a majority is a share of, for a pseudo-label.
+    /// Denominator of the confidence of a pseudo-label.
     pub label_denominator: Denominator,
-    /// The Questioner's reward.
+    /// Questioner reward.
     pub questioner: QuestionerSettings,
-    /// Which voted questions the Reasoner learns from.
+    /// Difficulty filter.
     pub difficulty: DifficultySettings,
-    /// The Reasoner's reward.
+    /// Reasoner reward.
     pub reasoner: ReasonerSettings,
 }
 
-/// Why there is no such preset.
+/// Why a preset cannot be returned.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PresetError {
-    /// No table of that name.
+    /// No preset has this name.
     #[error("there is no preset \"{name}\"; the presets are {known}")]
     Unknown {
-        /// The name that was asked for.
+        /// Requested name.
         name: String,
-        /// The names that there are.
+        /// Names of the presets.
         known: String,
     },
-    /// The text of the presets is not usable.
+    /// The text of the presets is invalid.
     #[error("the presets cannot be read: {0}")]
     Unreadable(String),
 }
 
 impl Preset {
-    /// A preset that ships, by its name.
+    /// Returns an included preset by name.
     pub fn named(name: &str) -> Result<&'static Self, PresetError> {
         static PRESETS: OnceLock<Result<BTreeMap<String, Preset>, PresetError>> = OnceLock::new();
         let presets = PRESETS.get_or_init(|| Self::read_all(SHIPPED)).as_ref().map_err(Clone::clone)?;
@@ -65,7 +66,7 @@ impl Preset {
         })
     }
 
-    /// The presets of a TOML text, one table each.
+    /// Reads the presets of a TOML text, one table each.
     pub fn read_all(text: &str) -> Result<BTreeMap<String, Self>, PresetError> {
         toml::from_str(text).map_err(|error| PresetError::Unreadable(error.to_string()))
     }
@@ -77,7 +78,7 @@ mod tests {
     use crate::reward::Denominator;
 
     #[test]
-    fn both_presets_ship() {
+    fn both_presets_are_included() {
         let (paper, code) = (Preset::named("paper").unwrap(), Preset::named("released-code").unwrap());
         assert_eq!((paper.label_samples, code.label_samples), (10, 9));
         assert_eq!((paper.label_denominator, code.label_denominator), (Denominator::Sampled, Denominator::Answered));
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_key_is_refused() {
+    fn a_misspelt_key_is_an_error() {
         let text = include_str!("presets.toml").replace("lambda", "lambdas");
         assert!(matches!(Preset::read_all(&text), Err(PresetError::Unreadable(_))));
     }

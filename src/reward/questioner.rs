@@ -1,37 +1,51 @@
-//! The Questioner's reward: uncertainty of the Reasoner, less how common the question is.
+//! Reward of the Questioner: how uncertain the Reasoner is, minus the diversity penalty.
+//!
+//! With the confidence c of the Reasoner's vote on a question (VisPlay, arXiv 2511.15661):
+//!
+//! ```text
+//! r_unc = 1 - |2c - 1|                               uncertainty reward
+//! r_div = λ · |cluster of the question| / |scope|    diversity penalty
+//! paper:         r = valid · max(0, r_unc - r_div)
+//! released-code: r = min(c, 1 - c) - r_div,  or -1 - r_div if the output did not parse
+//! ```
+//!
+//! The paper takes the scope to be the questions of one image; the released code takes the whole
+//! step, which makes the penalty of 8 equal questions of 4096 almost nothing (8/4096). Clusters are
+//! those of [`super::clusters`].
 
 use serde::{Deserialize, Serialize};
 
 use super::clusters::{ClusterError, Clusters};
 use super::output::{OutputForm, ParsingMode};
 
-/// How a Questioner is rewarded.
+/// Settings of the Questioner's reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuestionerSettings {
-    /// The form that its output must have.
+    /// Form that an output must have.
     pub form: OutputForm,
-    /// How closely.
+    /// How strictly an output must keep to the form.
     pub parsing: ParsingMode,
-    /// How uncertainty, diversity and validity make a reward.
+    /// How uncertainty, diversity penalty and validity are combined.
     pub formula: RewardFormula,
-    /// The weight of the diversity penalty (λ).
+    /// Weight of the diversity penalty (λ).
     pub lambda: f64,
-    /// Which questions are compared with each other.
+    /// Scope of the diversity penalty.
     pub scope: DiversityScope,
 }
 
-/// How uncertainty u, diversity penalty d and validity make a reward.
+/// How uncertainty r_unc, diversity penalty r_div and validity are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RewardFormula {
-    /// valid · max(0, u - d) with u = 1 - |2c - 1| (VisPlay, the paper's equation of the Questioner's reward).
+    /// valid · max(0, r_unc - r_div) with r_unc = 1 - |2c - 1| (the paper).
     Clamped,
-    /// u - d with u = min(c, 1 - c), or -1 - d for an output that did not parse (`cot_val.py` of the released code).
+    /// r_unc - r_div with r_unc = min(c, 1 - c), or -1 - r_div for an output that did not parse
+    /// (`cot_val.py` of the released code).
     Penalised,
 }
 
-/// Which questions the share of a cluster is taken over.
+/// Questions that are compared with each other for the diversity penalty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiversityScope {
@@ -41,63 +55,80 @@ pub enum DiversityScope {
     Step,
 }
 
-/// A question to be rewarded.
+/// A sample of the Questioner, with the Reasoner's confidence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuestionOutcome {
-    /// The question; an output that is not valid counts as the empty question.
+    /// The question. An invalid output counts as the empty question.
     pub text: String,
-    /// Its output had the required form.
+    /// Whether the output has the required form.
     pub valid: bool,
-    /// The confidence of the Reasoner's vote on it, between 0 and 1; of no account where it is not valid.
+    /// Confidence of the Reasoner's vote, 0 to 1; ignored if the output is invalid.
     pub confidence: f64,
 }
 
-/// A reward and each of its parts.
+/// A reward and its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct QuestionerReward {
-    /// What the Questioner learns from.
+    /// Total reward.
     pub reward: f64,
-    /// How unsure the Reasoner is; 0 for an output that is not valid.
+    /// Uncertainty reward (r_unc); 0 for an invalid output.
     pub uncertainty: f64,
-    /// λ · share.
-    pub diversity: f64,
+    /// Diversity penalty (r_div): λ · `share`.
+    #[serde(rename = "diversity")]
+    pub diversity_penalty: f64,
     /// Size of the question's cluster / size of the scope.
     pub share: f64,
     /// Size of the question's cluster.
     pub cluster_size: usize,
 }
 
-/// Rewards the questions of a step, group by group.
+/// Computes the rewards of a step's questions, in groups of one image each.
+///
+/// # Errors
+/// A scope has too many questions to cluster.
 pub fn questioner_rewards(
     groups: &[Vec<QuestionOutcome>],
     settings: &QuestionerSettings,
 ) -> Result<Vec<Vec<QuestionerReward>>, ClusterError> {
+    let mut clusters = question_clusters(groups, settings.scope)?.into_iter();
+    let mut reward = |question: &QuestionOutcome| {
+        let (cluster_size, share) = clusters.next().unwrap_or((1, 1.0));
+        combine(question, cluster_size, share, settings)
+    };
+    Ok(groups.iter().map(|group| group.iter().map(&mut reward).collect()).collect())
+}
+
+/// Size of each question's cluster and its share of the scope, in order of the questions.
+fn question_clusters(
+    groups: &[Vec<QuestionOutcome>],
+    scope: DiversityScope,
+) -> Result<Vec<(usize, f64)>, ClusterError> {
     let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
-    let clusters = match settings.scope {
+    let clusters = match scope {
         DiversityScope::Group => {
             let of_group = |group: &Vec<QuestionOutcome>| Clusters::of(&group.iter().map(text).collect::<Vec<_>>());
             groups.iter().map(of_group).collect::<Result<Vec<_>, _>>()?
         }
         DiversityScope::Step => vec![Clusters::of(&groups.iter().flatten().map(text).collect::<Vec<_>>())?],
     };
-    let mut shared = clusters.iter().flat_map(|clusters| {
-        let sizes = clusters.label.iter().map(|&cluster| clusters.size[cluster]);
-        sizes.zip(clusters.shares())
-    });
-    let mut reward = |question: &QuestionOutcome| {
-        let (cluster_size, share) = shared.next().unwrap_or((1, 1.0));
-        combined(question, cluster_size, share, settings)
+    let of_scope = |clusters: &Clusters| -> Vec<(usize, f64)> {
+        clusters.label.iter().map(|&cluster| clusters.size[cluster]).zip(clusters.shares()).collect()
     };
-    Ok(groups.iter().map(|group| group.iter().map(&mut reward).collect()).collect())
+    Ok(clusters.iter().flat_map(of_scope).collect())
 }
 
-fn combined(
+/// The diversity penalty r_div = λ · |cluster| / |scope|.
+fn diversity_penalty(share: f64, settings: &QuestionerSettings) -> f64 {
+    settings.lambda * share
+}
+
+fn combine(
     question: &QuestionOutcome,
     cluster_size: usize,
     share: f64,
     settings: &QuestionerSettings,
 ) -> QuestionerReward {
-    let diversity = settings.lambda * share;
+    let diversity_penalty = diversity_penalty(share, settings);
     let c = question.confidence;
     let uncertainty = match settings.formula {
         _ if !question.valid => 0.0,
@@ -106,11 +137,11 @@ fn combined(
     };
     let reward = match settings.formula {
         RewardFormula::Clamped if !question.valid => 0.0,
-        RewardFormula::Clamped => (uncertainty - diversity).max(0.0),
-        RewardFormula::Penalised if !question.valid => -1.0 - diversity,
-        RewardFormula::Penalised => uncertainty - diversity,
+        RewardFormula::Clamped => (uncertainty - diversity_penalty).max(0.0),
+        RewardFormula::Penalised if !question.valid => -1.0 - diversity_penalty,
+        RewardFormula::Penalised => uncertainty - diversity_penalty,
     };
-    QuestionerReward { reward, uncertainty, diversity, share, cluster_size }
+    QuestionerReward { reward, uncertainty, diversity_penalty, share, cluster_size }
 }
 
 #[cfg(test)]
@@ -145,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_released_code_penalises_over_the_step() {
+    fn the_released_code_clusters_the_whole_step() {
         assert_eq!(rewards("released-code"), [[0.0, -0.5], [-1.25, 0.0]]);
     }
 }

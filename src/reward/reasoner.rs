@@ -1,35 +1,42 @@
-//! The Reasoner's reward: is the answer the pseudo-label, and does the response have its form.
+//! Reward of the Reasoner: whether its answer equals the pseudo-label and whether the response is
+//! well formed.
+//!
+//! paper:         r = 1 if the answer equals the pseudo-label, else 0
+//! released-code: r = 0.9 · correct + 0.1 · well_formed
+//!
+//! Source: VisPlay, arXiv 2511.15661, and its released code.
 
 use serde::{Deserialize, Serialize};
 
 use super::output::tidy_marks;
 use crate::grading::{Answer, last_boxed};
 
-/// How a Reasoner is rewarded.
+/// Settings of the Reasoner's reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonerSettings {
-    /// The weight of the right answer.
+    /// Weight of a correct answer.
     pub correct: f64,
-    /// The weight of the right form.
+    /// Weight of a well-formed response.
     pub form: f64,
-    /// White space around `<`, `>` and `/` is dropped before anything is looked at, as the released code does.
+    /// Whether to remove white space around `<`, `>` and `/` first, as the released code does.
     #[serde(default)]
     pub tidy: bool,
 }
 
-/// A reward and each of its parts.
+/// A reward and its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ReasonerReward {
-    /// What the Reasoner learns from.
+    /// Total reward.
     pub reward: f64,
-    /// The boxed answer equals the pseudo-label.
+    /// Whether the boxed answer equals the pseudo-label.
     pub correct: bool,
-    /// The response is a thought, a box and nothing else.
+    /// Whether the response is a `<think>` block, a box and nothing else.
     pub well_formed: bool,
 }
 
-/// Rewards a response against the pseudo-label of its question. No box is no answer and so not correct.
+/// Rewards a response against the pseudo-label of its question. A response without a box is not
+/// correct.
 pub fn reasoner_reward(response: &str, label: &Answer, settings: &ReasonerSettings) -> ReasonerReward {
     let tidied = settings.tidy.then(|| tidy_marks(response));
     let response = tidied.as_deref().unwrap_or(response);
@@ -40,7 +47,7 @@ pub fn reasoner_reward(response: &str, label: &Answer, settings: &ReasonerSettin
     ReasonerReward { reward, correct, well_formed }
 }
 
-/// `<think>.*?</think>\s*\\boxed\{.*?\}\s*` from end to end.
+/// Matches `<think>.*?</think>\s*\\boxed\{.*?\}\s*` from end to end.
 fn has_form(response: &str) -> bool {
     let Some(rest) = response.strip_prefix("<think>") else { return false };
     const CLOSE: &str = "</think>";
@@ -57,7 +64,7 @@ mod tests {
     use crate::reward::Preset;
 
     #[test]
-    fn the_form_is_a_thought_and_a_box() {
+    fn a_well_formed_response_is_a_think_block_and_a_box() {
         for good in [
             r"<think>a</think>\boxed{5}",
             "<think>\n</think>\n \\boxed{\\frac{1}{2}} \n",

@@ -1,4 +1,5 @@
-//! How a demonstration answers: straight into the box, or looking first.
+//! Responses of the warm start's demonstrations: with or without intermediate counts before the
+//! answer.
 
 use std::fmt::Write as _;
 
@@ -9,21 +10,21 @@ use super::scene::{GRID, Scene};
 use super::truth::{kind_of_colour, kind_of_shape};
 use crate::tables::QuestionType;
 
-/// What a row of the warm start demonstrates.
+/// Task that a row of the warm start demonstrates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DemonstrationStyle {
-    /// Says what is in each of the 16 cells.
+    /// Describes each of the 16 cells.
     Describe,
     /// Counts row by row, then answers.
     LookFirst,
-    /// Answers at once.
+    /// Answers directly.
     Straight,
     /// Asks a question.
     Ask,
 }
 
 impl DemonstrationStyle {
-    /// The word that is stored.
+    /// Returns the word stored in tables.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Describe => "describe",
@@ -34,7 +35,7 @@ impl DemonstrationStyle {
     }
 }
 
-/// A response with an answer in its box.
+/// Returns a response with the answer in a box.
 pub(super) fn response(question: &SceneQuestion, scene: &Scene, style: DemonstrationStyle, answer: &str) -> String {
     match style {
         DemonstrationStyle::LookFirst => format!("{}\n\\boxed{{{answer}}}", look(question, scene)),
@@ -42,8 +43,8 @@ pub(super) fn response(question: &SceneQuestion, scene: &Scene, style: Demonstra
     }
 }
 
-/// What is seen on the way to an answer: `1+0+2+0`, the objects of a kind in each row; with `=3` behind where there are
-/// several kinds; `A=3,B=1` where options are compared.
+/// Returns the counts written before an answer. `1+0+2+0` are the objects of a kind in each row,
+/// followed by `=3` if there are several kinds; `A=3,B=1` compares options.
 fn look(question: &SceneQuestion, scene: &Scene) -> String {
     let rows = |holds: &dyn Fn(&SceneObject) -> bool| by_row(scene, holds);
     let sum = |holds: &dyn Fn(&SceneObject) -> bool| {
@@ -99,7 +100,7 @@ fn listed<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> String {
     counts.map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(",")
 }
 
-/// What is in each of the 16 cells, a line for a row: `no red circle no no`.
+/// Describes the 16 cells, one line per row: `no red circle no no`.
 pub(super) fn description(scene: &Scene) -> String {
     let mut cells = vec!["no".to_owned(); GRID * GRID];
     for object in scene.objects() {
@@ -109,13 +110,13 @@ pub(super) fn description(scene: &Scene) -> String {
     let mut text = String::new();
     for (number, row) in cells.chunks_exact(GRID).enumerate() {
         let line_end = if number == 0 { "" } else { "\n" };
-        // Writing to a text does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{line_end}{}", row.join(" "));
     }
     text
 }
 
-/// A wrong answer of the kind that the question wants.
+/// Returns a wrong answer of the question's type.
 pub(super) fn wrong_answer(question: &SceneQuestion, right: &str, dice: &mut SceneRng) -> String {
     let possible: Vec<String> = match question.family().question_type() {
         QuestionType::MultipleChoice => LETTERS[..question.options()].iter().map(|&letter| letter.to_owned()).collect(),
@@ -126,7 +127,7 @@ pub(super) fn wrong_answer(question: &SceneQuestion, right: &str, dice: &mut Sce
     dice.choose(&wrong).clone()
 }
 
-/// A question as the Questioner writes it.
+/// Formats a question as the Questioner's output.
 pub(super) fn asked(question: &SceneQuestion) -> String {
     format!("<type>{}</type><question>{question}</question>", question.family().question_type())
 }

@@ -1,4 +1,4 @@
-//! Questions about a scene, drawn so that answers vary.
+//! Sampler of questions about a scene with varied answers.
 
 use super::dice::SceneRng;
 use super::family::QuestionFamily;
@@ -7,27 +7,27 @@ use super::question::SceneQuestion;
 use super::scene::Scene;
 use super::truth::{self, Truth};
 
-/// Tries for a question whose answer says something.
+/// Attempts at a question with an informative answer.
 const TRIES: usize = 4;
-/// In so many of a hundred cases an answer `none` is avoided by another try.
+/// Percentage of `none` answers that trigger another attempt.
 const AVOID_NONE: usize = 85;
-/// The same for the answers 0 and 1.0.
+/// Percentage of answers 0 and 1.0 that trigger another attempt.
 const AVOID_NOTHING: usize = 60;
 
-/// Draws questions about one scene.
+/// Samples questions about one scene.
 pub struct QuestionSampler<'a> {
     scene: &'a Scene,
     dice: SceneRng,
 }
 
 impl<'a> QuestionSampler<'a> {
-    /// Questions about a scene; `stage` names what they are for, and every stage has its own.
+    /// Creates a sampler. Each `stage` has its own random stream.
     pub fn new(scene: &'a Scene, stage: &str) -> Self {
         Self { scene, dice: SceneRng::new(scene.stream(stage)) }
     }
 
-    /// A question of a family with its right answer. Most questions are about what there is: of questions drawn at random
-    /// most have the answers 0, no and none.
+    /// Returns a question of a family and its right answer. Unbiased sampling would mostly give the
+    /// answers 0, no and none, so questions about existing objects are preferred.
     pub fn ask(&mut self, family: QuestionFamily) -> (SceneQuestion, Truth) {
         let mut question = self.any(family);
         let mut truth = truth::of(&question, self.scene);
@@ -92,19 +92,19 @@ impl<'a> QuestionSampler<'a> {
         }
     }
 
-    /// A colour, more likely one that the scene has.
+    /// Returns a colour, more likely one that the scene has.
     fn colour(&mut self) -> Colour {
         let seen: Vec<Colour> = self.scene.objects().iter().map(|object| object.colour).collect();
         if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&Colour::ALL) }
     }
 
-    /// A shape, more likely one that the scene has.
+    /// Returns a shape, more likely one that the scene has.
     fn shape(&mut self) -> ObjectShape {
         let seen: Vec<ObjectShape> = self.scene.objects().iter().map(|object| object.shape).collect();
         if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&ObjectShape::ALL) }
     }
 
-    /// A colour and a shape: those of an object in so many of a hundred cases, else any.
+    /// Returns a colour and a shape: those of an object in `of_object` percent of cases, else any.
     fn colour_shape(&mut self, of_object: usize) -> ObjectKind {
         if self.dice.percent(of_object) {
             let object = self.dice.choose(self.scene.objects());
@@ -122,18 +122,18 @@ impl<'a> QuestionSampler<'a> {
     }
 
     fn region(&mut self) -> Region {
-        // Halves and lines equally often.
+        // Halves and lines are equally likely.
         let regions = if self.dice.percent(50) { &Region::ALL[..4] } else { &Region::ALL[4..] };
         self.dice.choose(regions)
     }
 
-    /// A question about two kinds that go together.
+    /// Returns a question about two kinds for which `fit` holds.
     fn two(
         &mut self,
         fit: fn(ObjectKind, ObjectKind) -> bool,
         question: fn(ObjectKind, ObjectKind) -> SceneQuestion,
     ) -> SceneQuestion {
-        // Half of the time the two are of one sort, such as two colours.
+        // Half of the time the two kinds are of one sort, such as two colours.
         let sort = self.dice.percent(50).then(|| self.dice.below(3));
         loop {
             let [a, b] = [(); 2].map(|()| match sort {
@@ -148,7 +148,7 @@ impl<'a> QuestionSampler<'a> {
         }
     }
 
-    /// A kind, and a colour or shape that it leaves open.
+    /// Returns a kind, and a colour or shape that the kind leaves open.
     fn kind_and_attribute(&mut self) -> (ObjectKind, Attribute) {
         let attribute =
             if self.dice.percent(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
@@ -160,7 +160,7 @@ impl<'a> QuestionSampler<'a> {
         (kind, attribute)
     }
 
-    /// About the only object of a kind: one that is alone in its kind, if there is one.
+    /// Returns a question about the only object of a kind, about an existing one if possible.
     fn only_one(&mut self) -> SceneQuestion {
         let colours: Vec<Colour> = self.alone(&Colour::ALL, ObjectKind::of_colour);
         let shapes: Vec<ObjectShape> = self.alone(&ObjectShape::ALL, ObjectKind::of_shape);

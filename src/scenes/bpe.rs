@@ -1,9 +1,9 @@
-//! Byte pair encoding learnt from a few words: merges until each word is one token.
+//! Byte-pair encoding learnt from a few words, in which each word becomes one token.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The character that stands for a byte in a byte-level vocabulary (GPT-2's table): printable bytes for themselves, the
-/// others from U+0100 on.
+/// Characters that represent bytes in a byte-level vocabulary (GPT-2's table): printable bytes
+/// represent themselves, the others are U+0100 and up.
 pub(super) fn byte_characters() -> [char; 256] {
     let printable = |byte: u8| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut next = 0x100;
@@ -17,10 +17,10 @@ pub(super) fn byte_characters() -> [char; 256] {
     })
 }
 
-/// The merges, in their order, by which every one of `words` becomes one token.
+/// Returns the merges, in order, that turn each of `words` into one token.
 ///
-/// In each step the pair that stands in most words is joined; of several the first by its text. So the merges depend on
-/// the set of words alone.
+/// Each step merges the most frequent pair; among equals, the first in lexicographic order. So the
+/// merges depend on the set of words alone.
 pub(super) fn merges(words: &BTreeSet<String>) -> Vec<(String, String)> {
     let mut split: Vec<Vec<String>> = words.iter().map(|word| word.chars().map(String::from).collect()).collect();
     let mut merges = Vec::new();
@@ -31,7 +31,7 @@ pub(super) fn merges(words: &BTreeSet<String>) -> Vec<(String, String)> {
                 *counts.entry((&pair[0], &pair[1])).or_default() += 1;
             }
         }
-        // The last of equal maxima in reverse order is the first by text.
+        // In reverse order, the last of equal maxima is the lexicographically first.
         let Some((pair, _)) = counts.iter().rev().max_by_key(|(_, count)| **count) else { return merges };
         let (left, right) = (pair.0.to_owned(), pair.1.to_owned());
         for word in &mut split {

@@ -1,7 +1,9 @@
-//! Rows of the warm start: for each image a description, some answered questions and an asked one.
+//! Demonstrations for the warm start: a description, some answered questions and one generated
+//! question per image.
 //!
-//! The description is dense supervision of seeing; without it nothing else is learnt. What is asked leans to the easy
-//! families, which leaves the Questioner room to find the hard ones by itself.
+//! The description is dense supervision of perception; without it nothing else is learnt. Generated
+//! questions favour the easy families, so that the Questioner can still discover the hard ones by
+//! itself.
 
 use super::answer::{DemonstrationStyle, asked, description, response, wrong_answer};
 use super::ask::QuestionSampler;
@@ -9,21 +11,21 @@ use super::family::QuestionFamily;
 use super::scene::Scene;
 use crate::tables::{DemonstrationRow, ImageLink};
 
-/// The system text of every prompt: the one that the chat format of this family has when nobody gives another.
+/// System message of every prompt: the default of this model family's chat template.
 pub const SYSTEM: &str = "You are a helpful assistant.";
-/// What the Questioner is told, `pipelines/prompts/nano-questioner.txt`.
+/// Prompt of the Questioner, `pipelines/prompts/nano-questioner.txt`.
 pub const ASK_PROMPT: &str = "Ask a question.";
-/// What a description is asked by.
+/// Prompt for a description.
 pub const DESCRIBE_PROMPT: &str = "Describe the image.";
 
-/// Answered questions for each image, unless it is said otherwise.
+/// Default number of answered questions per image.
 const ANSWERS: usize = 3;
-/// Of a hundred answers so many look first.
+/// Percentage of answers that count before answering.
 const LOOK_FIRST: usize = 40;
-/// How often an easy family is asked beside a hard one.
+/// Weight of an easy family relative to a hard one in generated questions.
 const EASY_ASKED: u64 = 10;
 
-/// How much each family is answered beside the others.
+/// Relative weights of the families in answered questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FamilyWeights([u64; QuestionFamily::ALL.len()]);
 
@@ -34,26 +36,26 @@ impl Default for FamilyWeights {
 }
 
 impl FamilyWeights {
-    /// The weight of a family.
+    /// Sets the weight of a family.
     pub fn set(&mut self, family: QuestionFamily, weight: u64) {
         self.0[family as usize] = weight;
     }
 
-    /// Whether so many answers of an image can be of different families.
+    /// Whether enough families have a weight for that many answers of different families.
     pub fn are_enough(&self, answers: usize) -> bool {
         self.0.iter().filter(|weight| **weight > 0).count() >= answers
     }
 }
 
-/// How demonstrations are made.
+/// Options for making demonstrations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemonstrationOptions {
-    /// Answered questions for each image, all of different families.
+    /// Answered questions per image, all of different families.
     pub answers: usize,
-    /// Of a hundred straight answers so many are wrong. Looking first stays right: so the model knows more than it says
-    /// at once, and can learn to look.
+    /// Percentage of direct answers that are wrong. Answers after counting stay right, so the model
+    /// can learn that counting pays.
     pub wrong_percent: usize,
-    /// How much each family is answered.
+    /// Weights of the families in answered questions.
     pub weights: FamilyWeights,
 }
 
@@ -63,7 +65,7 @@ impl Default for DemonstrationOptions {
     }
 }
 
-/// The rows of one scene, in training order.
+/// Returns the rows of one scene, in training order.
 pub fn demonstrations(scene: &Scene, image: &str, options: &DemonstrationOptions) -> Vec<DemonstrationRow> {
     let row =
         |prompt: &str, response: String, style: DemonstrationStyle, family: Option<QuestionFamily>, wrong: bool| {

@@ -1,44 +1,45 @@
-//! Random choices one after the other, from one stream.
+//! Random choices from one stream, in sequence.
 
 use std::num::NonZeroU64;
 
 use crate::random::Stream;
 
-/// A stream with a place in it. Only integers come out, so that a choice is the same on every machine.
+/// A random stream with a position. All results are integers, so a choice is the same on every
+/// machine.
 pub(super) struct SceneRng {
     stream: Stream,
     position: u64,
 }
 
 impl SceneRng {
-    /// Begins at the stream's first position.
+    /// Starts at the stream's first position.
     pub(super) fn new(stream: Stream) -> Self {
         Self { stream, position: 0 }
     }
 
-    /// A number in 0..bound; 0 for a bound of 0.
+    /// Returns a number in 0..bound; 0 for a bound of 0.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         let bound = NonZeroU64::new(bound as u64).unwrap_or(NonZeroU64::MIN);
         self.position += 1;
         self.stream.below(self.position - 1, bound) as usize
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both inclusive.
     pub(super) fn between(&mut self, low: i32, high: i32) -> i32 {
         low + self.below((high - low + 1).max(1) as usize) as i32
     }
 
-    /// Yes in `percent` of a hundred cases.
+    /// Returns true with a probability of `percent` in a hundred.
     pub(super) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// One of the items, each equally likely. There must be one.
+    /// Returns one of the items with equal probability. `items` must not be empty.
     pub(super) fn choose<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }
 
-    /// An index, each as likely as its weight says; 0 if no weight is above 0.
+    /// Returns an index with probability proportional to its weight; 0 if all weights are 0.
     pub(super) fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut left = self.below(weights.iter().sum::<u64>() as usize) as u64;
         for (index, &weight) in weights.iter().enumerate() {
@@ -50,7 +51,7 @@ impl SceneRng {
         0
     }
 
-    /// The items in one of their orders, each equally likely.
+    /// Returns the items in a random order.
     pub(super) fn shuffled<T: Clone>(&mut self, items: &[T]) -> Vec<T> {
         let mut items = items.to_vec();
         for last in (1..items.len()).rev() {

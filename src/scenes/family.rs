@@ -1,4 +1,4 @@
-//! The families of questions: what a question wants, its type, and whether it is easy.
+//! Families of questions, with their answer types and difficulty.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,29 +14,29 @@ pub enum QuestionFamily {
     CountColour,
     /// How many SHAPEs.
     CountShape,
-    /// How many of a kind in a part of the picture.
+    /// How many of a kind in a region of the image.
     CountIn,
     /// How many of two kinds in total.
     CountTotal,
     /// How many more of one kind than of another.
     CountMore,
-    /// How many of a kind are not of a colour or shape.
+    /// How many of a kind lack a colour or shape.
     CountExcept,
     /// How many different colours.
     CountColours,
     /// Is there a COLOUR SHAPE.
     Exists,
-    /// Is there one of a kind in a part of the picture.
+    /// Is there one of a kind in a region of the image.
     ExistsIn,
     /// Which colour is most common.
     MostColour,
     /// Which shape is most common.
     MostShape,
-    /// Of which of two kinds there are more.
+    /// Which of two kinds is more common.
     MoreOf,
     /// The colour or the shape of the only object of a kind.
     OnlyOne,
-    /// The share of a kind that is of a colour or shape, to one decimal.
+    /// The share of a kind that has a colour or shape, to one decimal.
     Share,
 }
 
@@ -60,7 +60,7 @@ impl QuestionFamily {
         Self::Share,
     ];
 
-    /// The family's name.
+    /// Returns the family's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CountKind => "count-kind",
@@ -81,7 +81,7 @@ impl QuestionFamily {
         }
     }
 
-    /// What kind of answer its questions want.
+    /// Returns the answer type of the family's questions.
     pub const fn question_type(self) -> QuestionType {
         match self {
             Self::CountKind
@@ -99,7 +99,7 @@ impl QuestionFamily {
         }
     }
 
-    /// Whether a question needs more than one look at one set of objects.
+    /// Whether a question needs more than one count.
     pub const fn is_hard(self) -> bool {
         !matches!(self, Self::CountKind | Self::CountColour | Self::CountShape | Self::Exists)
     }

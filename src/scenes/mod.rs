@@ -1,11 +1,12 @@
-//! Drawn scenes: pictures whose truth is known, for the nano model that ships and for measuring.
+//! Drawn scenes: synthetic images with known content, for the nano model and for evaluation.
 //!
-//! A scene is a pure function of what it is for, a seed and an index: noise over a gradient, with 3 to 8 small shapes in
-//! the cells of a 4 x 4 grid. Integer arithmetic and a PNG encoder of our own make its file the same bytes everywhere.
+//! A scene is a pure function of its purpose, a seed and an index: noise over a gradient, with 3 to
+//! 8 small shapes in the cells of a 4 x 4 grid. Integer arithmetic and a PNG encoder of our own
+//! give the same file on every machine.
 //!
-//! **What the truth is for.** [`truth`] decides the right answer of a question about a scene. It makes the warm start's
-//! demonstrations, which teach the nano model to see, to ask and to answer; and it measures. Evolution never sees it: its
-//! labels are the votes of the model itself.
+//! **Use of the truth.** [`truth`] decides the right answer to a question about a scene. It is used
+//! for the warm start's demonstrations, which teach the nano model to see, ask and answer, and for
+//! evaluation. Evolution never reads it: its labels are the model's own votes.
 //!
 //! | step | where |
 //! |---|---|

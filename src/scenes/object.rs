@@ -1,4 +1,4 @@
-//! The words of scenes: colours, shapes, kinds of object, parts of the picture.
+//! Vocabulary of scenes: objects, colours, shapes, kinds of object, and regions of the image.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ pub struct SceneObject {
     pub row: u8,
     /// The column of its cell, 1 to 4 from the left.
     pub column: u8,
-    /// Its middle in pixels from the left.
+    /// Its centre in pixels from the left.
     pub x: i32,
-    /// Its middle in pixels from the top.
+    /// Its centre in pixels from the top.
     pub y: i32,
     /// Its size: the radius of a disc, half a side of a square, half the height and half the base of a triangle.
     pub size: i32,
@@ -38,7 +38,7 @@ impl Colour {
     /// Every colour.
     pub const ALL: [Self; 4] = [Self::Red, Self::Green, Self::Blue, Self::Yellow];
 
-    /// Its word.
+    /// Returns the colour's word.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Red => "red",
@@ -48,13 +48,13 @@ impl Colour {
         }
     }
 
-    /// The colour of a word.
+    /// Returns the colour that a word names.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|colour| colour.word() == word)
     }
 }
 
-/// The shape of an object. Their areas differ, too: about 130, 360 and 190 pixels.
+/// The shape of an object. Areas differ too: about 130, 360 and 190 pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectShape {
     /// A small disc.
@@ -69,7 +69,7 @@ impl ObjectShape {
     /// Every shape.
     pub const ALL: [Self; 3] = [Self::Circle, Self::Square, Self::Triangle];
 
-    /// Its word.
+    /// Returns the singular word.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Circle => "circle",
@@ -78,7 +78,7 @@ impl ObjectShape {
         }
     }
 
-    /// The word for several.
+    /// Returns the plural word.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Circle => "circles",
@@ -87,28 +87,28 @@ impl ObjectShape {
         }
     }
 
-    /// The shape of a word.
+    /// Returns the shape that a singular word names.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|shape| shape.word() == word)
     }
 
-    /// The shape of a word for several.
+    /// Returns the shape that a plural word names.
     pub fn from_plural(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|shape| shape.plural() == word)
     }
 }
 
-/// A colour or a shape, as what an object is said to be.
+/// A colour or a shape, as a property of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Attribute {
-    /// Being of a colour.
+    /// Has this colour.
     Colour(Colour),
-    /// Being of a shape.
+    /// Has this shape.
     Shape(ObjectShape),
 }
 
 impl Attribute {
-    /// Whether an object is so.
+    /// Whether an object has the attribute.
     pub fn holds(self, object: &SceneObject) -> bool {
         match self {
             Self::Colour(colour) => object.colour == colour,
@@ -116,7 +116,7 @@ impl Attribute {
         }
     }
 
-    /// As one says it of several: `red`, `circles`.
+    /// Returns the attribute's word: `red`, `circles`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Colour(colour) => colour.word(),
@@ -124,18 +124,18 @@ impl Attribute {
         }
     }
 
-    /// The attribute of a word.
+    /// Returns the attribute that a word names.
     pub fn from_word(word: &str) -> Option<Self> {
         Colour::from_word(word).map(Self::Colour).or_else(|| ObjectShape::from_plural(word).map(Self::Shape))
     }
 }
 
-/// A kind of object: of a colour, of a shape, of both, or any.
+/// A kind of object: of a colour, a shape, both or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ObjectKind {
-    /// The colour, if it matters.
+    /// Required colour.
     pub colour: Option<Colour>,
-    /// The shape, if it matters.
+    /// Required shape.
     pub shape: Option<ObjectShape>,
 }
 
@@ -143,12 +143,12 @@ impl ObjectKind {
     /// Any object.
     pub const ANY: Self = Self { colour: None, shape: None };
 
-    /// Objects of a colour.
+    /// Objects of a colour, of any shape.
     pub const fn of_colour(colour: Colour) -> Self {
         Self { colour: Some(colour), shape: None }
     }
 
-    /// Objects of a shape.
+    /// Objects of a shape, of any colour.
     pub const fn of_shape(shape: ObjectShape) -> Self {
         Self { colour: None, shape: Some(shape) }
     }
@@ -158,14 +158,14 @@ impl ObjectKind {
         self.colour.is_none_or(|colour| object.colour == colour) && self.shape.is_none_or(|shape| object.shape == shape)
     }
 
-    /// Whether some object could be of both kinds.
+    /// Whether an object can be of both kinds.
     pub fn overlaps(self, other: Self) -> bool {
         let meet = |a: Option<u8>, b: Option<u8>| a.is_none() || b.is_none() || a == b;
         meet(self.colour.map(|c| c as u8), other.colour.map(|c| c as u8))
             && meet(self.shape.map(|s| s as u8), other.shape.map(|s| s as u8))
     }
 
-    /// Whether the kind leaves open what the attribute fixes.
+    /// Whether the kind does not fix what the attribute fixes.
     pub fn leaves_open(self, attribute: Attribute) -> bool {
         match attribute {
             Attribute::Colour(_) => self.colour.is_none(),
@@ -173,12 +173,12 @@ impl ObjectKind {
         }
     }
 
-    /// For one: `red circle`, `red shape`, `circle`, `shape`.
+    /// Returns the singular: `red circle`, `red shape`, `circle`, `shape`.
     pub fn singular(self) -> String {
         self.with_noun(self.shape.map_or("shape", ObjectShape::word))
     }
 
-    /// For several: `red circles`, `red shapes`, `circles`, `shapes`.
+    /// Returns the plural: `red circles`, `red shapes`, `circles`, `shapes`.
     pub fn plural(self) -> String {
         self.with_noun(self.shape.map_or("shapes", ObjectShape::plural))
     }
@@ -188,7 +188,7 @@ impl ObjectKind {
     }
 }
 
-/// A part of the picture, by the cells of the grid.
+/// A region of the image, in cells of the grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Region {
     /// Rows 1 and 2.
@@ -206,7 +206,7 @@ pub enum Region {
 }
 
 impl Region {
-    /// Every part.
+    /// Every region.
     pub const ALL: [Self; 12] = [
         Self::Top,
         Self::Bottom,
@@ -222,7 +222,7 @@ impl Region {
         Self::Column(4),
     ];
 
-    /// Whether an object lies in it.
+    /// Whether an object is in the region.
     pub fn holds(self, object: &SceneObject) -> bool {
         match self {
             Self::Top => object.row <= 2,

@@ -1,4 +1,4 @@
-//! The pixels of a scene, in integer arithmetic from end to end.
+//! Rendering of a scene to pixels, in integer arithmetic throughout.
 
 use super::dice::SceneRng;
 use super::object::{Colour, ObjectShape, SceneObject};
@@ -6,13 +6,15 @@ use super::png;
 use super::scene::{SIDE, Scene};
 use crate::imaging::RgbImage;
 
-/// Samples are multiples of this: 16 levels. The noise is coarser than a level, and a file takes half the room.
+/// Samples are multiples of this (16 levels): the noise exceeds a level, and files are half as
+/// large.
 const LEVEL: i32 = 17;
-/// Random bytes that make one sample's noise.
+/// Random bytes per sample for the noise.
 const BYTES: usize = 3;
 
 impl Scene {
-    /// The scene as 112 x 112 pixels: a gradient, the objects with jittered colours, and noise on every sample.
+    /// Renders the scene as 112 x 112 pixels: a gradient, the objects with jittered colours, and
+    /// noise.
     pub fn paint(&self) -> RgbImage {
         let mut dice = SceneRng::new(self.stream("paint"));
         let mut samples = background(&mut dice);
@@ -25,13 +27,13 @@ impl Scene {
         RgbImage::new(SIDE as u32, SIDE as u32, data).expect("three samples for each pixel")
     }
 
-    /// The scene as a PNG file: the same bytes everywhere.
+    /// Encodes the scene as a PNG file, with the same bytes on every machine.
     pub fn to_png(&self) -> Vec<u8> {
         png::encode(&self.paint())
     }
 
-    /// Adds noise of standard deviation `sigma` and rounds to levels. The sum of three bytes has mean 382.5 and standard
-    /// deviation 128.0 and is near enough to a normal number.
+    /// Adds noise of standard deviation `sigma` and rounds to levels. The sum of three bytes has
+    /// mean 382.5 and standard deviation 128.0, and is close to a normal distribution.
     fn with_noise(&self, samples: &[i32], sigma: i32) -> Vec<u8> {
         let mut random = vec![0; samples.len() * BYTES];
         self.stream("noise").fill(0, &mut random);
@@ -44,7 +46,7 @@ impl Scene {
     }
 }
 
-/// A gradient between two dull colours in any direction.
+/// A gradient between two dull colours in a random direction.
 fn background(dice: &mut SceneRng) -> Vec<i32> {
     let mut dull = || {
         let grey = dice.between(55, 185);
@@ -65,7 +67,7 @@ fn background(dice: &mut SceneRng) -> Vec<i32> {
     samples
 }
 
-/// A colour of an object: the pure one, moved and made brighter or darker.
+/// Colour of an object: the pure colour, shifted and made brighter or darker.
 fn jittered(colour: Colour, dice: &mut SceneRng) -> [i32; 3] {
     let pure = match colour {
         Colour::Red => [210, 45, 45],
@@ -84,7 +86,7 @@ fn fill(object: &SceneObject, colour: [i32; 3], samples: &mut [i32]) {
             let inside = match object.shape {
                 ObjectShape::Circle => dx * dx + dy * dy <= r * r + r / 2,
                 ObjectShape::Square => true,
-                // The half width grows from nothing at the top to `r` at the base.
+                // The half width grows from 0 at the top to `r` at the base.
                 ObjectShape::Triangle => 2 * dx.abs() <= dy + r,
             };
             let (x, y) = (object.x + dx, object.y + dy);

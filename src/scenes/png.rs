@@ -1,23 +1,25 @@
-//! A PNG encoder whose bytes never change: one deflate block of literals with Huffman codes made for it.
+//! A PNG encoder whose bytes never change: one deflate block of literals with dynamic Huffman
+//! codes.
 //!
-//! Noise repeats nothing, so looking for repetitions would take time and save little; and a library's compressed bytes may
-//! change with its version or with the machine, which would change the ids of the images. RFC 1951, RFC 2083.
+//! Noise does not repeat, so searching for matches would take time and save little. A library's
+//! compressed bytes may change with its version or the machine, which would change the ids of the
+//! images. RFC 1951, RFC 2083.
 
 use crate::imaging::RgbImage;
 
-/// The longest code of a literal (RFC 1951, 3.2.7).
+/// Longest code of a literal (RFC 1951, 3.2.7).
 const LONGEST: u8 = 15;
-/// The longest code of a code length.
+/// Longest code of a code length.
 const LONGEST_LENGTH_CODE: u8 = 7;
-/// Literals and the end of the block.
+/// Literals and the end-of-block symbol.
 const SYMBOLS: usize = 257;
 const END: usize = 256;
-/// The order in which the lengths of the code length codes are written (RFC 1951, 3.2.7).
+/// Order of the lengths of the code length codes (RFC 1951, 3.2.7).
 const LENGTH_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 /// Filter type 1: each sample minus the one to its left.
 const SUB: u8 = 1;
 
-/// The file of an image.
+/// Encodes an image as a PNG file.
 pub(super) fn encode(image: &RgbImage) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(image.width().to_be_bytes());
@@ -59,7 +61,7 @@ fn zlib(data: &[u8]) -> Vec<u8> {
     let lengths = code_lengths(&counts, LONGEST);
     let codes = codes(&lengths);
     let mut bits = BitWriter { out: vec![0x78, 0x01], held: 0, number: 0 };
-    // The last block, with codes of its own.
+    // The last block, with dynamic codes.
     bits.push(0b101, 3);
     push_lengths(&mut bits, &lengths);
     for &byte in data {
@@ -72,9 +74,9 @@ fn zlib(data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes the lengths of the literal codes, and of one distance code that is never used (RFC 1951, 3.2.7).
+/// Writes the lengths of the literal codes and of one unused distance code (RFC 1951, 3.2.7).
 fn push_lengths(bits: &mut BitWriter, lengths: &[u8; SYMBOLS]) {
-    // A length of 0 for the distance code: all data is literals.
+    // The distance code has length 0: all data are literals.
     let written: Vec<u8> = lengths.iter().copied().chain([0]).collect();
     let runs = run_lengths(&written);
     let mut counts = [0u32; 19];
@@ -94,7 +96,7 @@ fn push_lengths(bits: &mut BitWriter, lengths: &[u8; SYMBOLS]) {
     }
 }
 
-/// Lengths with their runs of zeros folded: symbol, extra bits, how many of them.
+/// Lengths with runs of zeros folded, as (symbol, value of the extra bits, number of extra bits).
 fn run_lengths(lengths: &[u8]) -> Vec<(u8, u32, u8)> {
     let mut runs = Vec::new();
     let mut at = 0;
@@ -114,7 +116,7 @@ fn run_lengths(lengths: &[u8]) -> Vec<(u8, u32, u8)> {
     runs
 }
 
-/// The lengths of Huffman codes, none above `longest`: counts are halved until the tree is flat enough.
+/// Huffman code lengths, none above `longest`: counts are halved until the tree is shallow enough.
 fn code_lengths<const N: usize>(counts: &[u32; N], longest: u8) -> [u8; N] {
     let mut counts = *counts;
     loop {
@@ -126,7 +128,8 @@ fn code_lengths<const N: usize>(counts: &[u32; N], longest: u8) -> [u8; N] {
     }
 }
 
-/// Huffman's lengths; of equal weights the older node is joined first, so there is one result.
+/// Huffman code lengths. Among equal weights the older node is joined first, so the result is
+/// unique.
 fn huffman<const N: usize>(counts: &[u32; N]) -> [u8; N] {
     let mut lengths = [0; N];
     let mut leaves: Vec<(u32, usize)> = (0..N).filter(|&s| counts[s] > 0).map(|s| (counts[s], s)).collect();
@@ -135,7 +138,8 @@ fn huffman<const N: usize>(counts: &[u32; N]) -> [u8; N] {
         return lengths;
     }
     leaves.sort_unstable();
-    // Nodes: the leaves by weight, then the joined ones, whose weights grow; `parent` by node.
+    // Nodes: the leaves by weight, then the joined nodes in order of weight; `parent` is indexed by
+    // node.
     let mut weights: Vec<u32> = leaves.iter().map(|leaf| leaf.0).collect();
     let mut parent = vec![0; leaves.len()];
     let (mut leaf, mut joined) = (0, leaves.len());
@@ -162,7 +166,8 @@ fn huffman<const N: usize>(counts: &[u32; N]) -> [u8; N] {
     lengths
 }
 
-/// The canonical codes of lengths (RFC 1951, 3.2.2), their bits reversed, because codes are written from their first bit.
+/// Canonical codes for lengths (RFC 1951, 3.2.2), bit-reversed, because codes are written first bit
+/// first.
 fn codes<const N: usize>(lengths: &[u8; N]) -> [u32; N] {
     let mut codes = [0; N];
     let mut code = 0u32;
@@ -176,7 +181,7 @@ fn codes<const N: usize>(lengths: &[u8; N]) -> [u32; N] {
     codes
 }
 
-/// Bits from the lowest on.
+/// Writes bits, lowest first.
 struct BitWriter {
     out: Vec<u8>,
     held: u64,
@@ -206,7 +211,7 @@ impl BitWriter {
 
 fn adler32(data: &[u8]) -> u32 {
     let (mut a, mut b) = (1u32, 0u32);
-    // So many bytes fit before a sum overflows.
+    // Number of bytes that fit before a sum overflows.
     for chunk in data.chunks(5552) {
         for &byte in chunk {
             a += u32::from(byte);
@@ -242,7 +247,8 @@ mod tests {
     fn skewed_and_flat_images_decode() {
         assert_decodes(112, 112, vec![0; 112 * 112 * 3]);
         assert_decodes(128, 2, (0..768).map(|i| (i / 3) as u8).collect());
-        // Each value twice as often as the one before: the tree would be deeper than codes may be.
+        // Each value is twice as frequent as the previous one, so the tree would be deeper than
+        // codes may be.
         let steep: Vec<u8> = (0..90_000u32).map(|i| (i + 1).leading_zeros() as u8).collect();
         assert_decodes(300, 100, steep);
     }

@@ -1,46 +1,46 @@
-//! A question about a scene as data, and its text.
+//! Questions about a scene as data, and their text.
 
 use std::fmt;
 
 use super::family::QuestionFamily;
 use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 
-/// The letters of options.
+/// Letters of the options.
 pub(super) const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
-/// A question that [`truth`](super::truth) can answer. Its text is its [`Display`](fmt::Display).
+/// A question that [`truth`](super::truth) can answer. [`Display`](fmt::Display) gives its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SceneQuestion {
-    /// How many there are of a kind.
+    /// Number of a kind.
     Count(ObjectKind),
-    /// How many of a kind lie in a part of the picture.
+    /// Number of a kind in a region.
     CountIn(ObjectKind, Region),
-    /// How many there are of two kinds, which must not overlap.
+    /// Number of two kinds together, which must not overlap.
     Total(ObjectKind, ObjectKind),
     /// How many more there are of the first kind than of the second.
     More(ObjectKind, ObjectKind),
-    /// How many of a kind lack an attribute, which the kind must leave open.
+    /// Number of a kind that lack an attribute, which the kind must leave open.
     Except(ObjectKind, Attribute),
-    /// How many colours there are, of all objects or of those of a shape.
+    /// Number of different colours, of all objects or of a shape.
     Colours(Option<ObjectShape>),
-    /// Whether there is one of a kind, anywhere or in a part of the picture. Yes stands first, or no.
+    /// Whether there is one of a kind, anywhere or in a region; and whether yes is option A.
     Exists(ObjectKind, Option<Region>, bool),
-    /// Which colour is most common among a kind without a colour; at least two different options.
+    /// The most common colour of a kind without a colour; at least two different options.
     MostColour(ObjectKind, Vec<Colour>),
-    /// Which shape is most common among a kind without a shape; at least two different options.
+    /// The most common shape of a kind without a shape; at least two different options.
     MostShape(ObjectKind, Vec<ObjectShape>),
-    /// Of which kind there are more: option A or option B.
+    /// Which kind is more common, option A or option B.
     MoreOf(ObjectKind, ObjectKind),
     /// The colour of the only object of a shape; at least two different options.
     OnlyColour(ObjectShape, Vec<Colour>),
     /// The shape of the only object of a colour; at least two different options.
     OnlyShape(Colour, Vec<ObjectShape>),
-    /// The share of a kind that has an attribute, which the kind must leave open, to one decimal.
+    /// Share of a kind that has an attribute, which the kind must leave open, to one decimal.
     Share(ObjectKind, Attribute),
 }
 
 impl SceneQuestion {
-    /// The family it belongs to.
+    /// Returns the question's family.
     pub fn family(&self) -> QuestionFamily {
         match self {
             Self::Count(ObjectKind { colour: Some(_), shape: Some(_) }) => QuestionFamily::CountKind,
@@ -61,7 +61,7 @@ impl SceneQuestion {
         }
     }
 
-    /// The number of its options; 0 where it has none.
+    /// Returns the number of options; 0 if there are none.
     pub(super) fn options(&self) -> usize {
         match self {
             Self::Exists(..) | Self::MoreOf(..) => 2,
@@ -110,7 +110,7 @@ impl fmt::Display for SceneQuestion {
     }
 }
 
-/// ` among the ..`, or nothing where any object counts.
+/// ` among the ..`, or nothing if any object counts.
 struct Among(ObjectKind);
 
 impl fmt::Display for Among {

@@ -1,22 +1,22 @@
-//! A text back into a question: what a generated question asks, if it belongs to a known family.
+//! Parser from the text of a question back to a [`SceneQuestion`].
 
 use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 use super::question::{LETTERS, SceneQuestion};
 
-/// What a text asks.
+/// A text parsed as a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QuestionReading {
     /// A question of a known family.
     Known(SceneQuestion),
-    /// It has the words of a known family but more than one meaning, or none: the reason.
+    /// A question of a known family with more than one meaning, or none, and the reason.
     Ambiguous(&'static str),
-    /// No known family.
+    /// Not of a known family.
     Unknown,
 }
 
-/// Reads the text of a question. White space may be more or less than the templates have; words may not.
+/// Parses the text of a question. White space may differ from the templates; words may not.
 pub fn read_question(text: &str) -> QuestionReading {
-    // Exactly one question mark, and the options behind it.
+    // Exactly one question mark, followed by the options.
     let mut parts = text.split('?');
     let (Some(asked), Some(options), None) = (parts.next(), parts.next(), parts.next()) else {
         return QuestionReading::Unknown;
@@ -33,7 +33,7 @@ pub fn read_question(text: &str) -> QuestionReading {
     read.unwrap_or(QuestionReading::Unknown)
 }
 
-/// What follows `How many`.
+/// Parses what follows `How many`.
 fn how_many(words: &[&str]) -> Option<QuestionReading> {
     if let ["different", "colours", rest @ ..] = words {
         return match rest {
@@ -77,7 +77,7 @@ fn how_many(words: &[&str]) -> Option<QuestionReading> {
     }
 }
 
-/// What follows `What share of the`.
+/// Parses what follows `What share of the`.
 fn share(words: &[&str]) -> Option<QuestionReading> {
     let (kind, ["are", word, "to", "one", "decimal"]) = plural(words)? else { return None };
     let attribute = Attribute::from_word(word)?;
@@ -88,7 +88,7 @@ fn share(words: &[&str]) -> Option<QuestionReading> {
     })
 }
 
-/// What follows `Is there a`, and the options.
+/// Parses what follows `Is there a`, and the options.
 fn exists(words: &[&str], options: &[&str]) -> Option<QuestionReading> {
     let yes_first = match options {
         ["A", "yes", "B", "no"] => true,
@@ -107,7 +107,7 @@ fn exists(words: &[&str], options: &[&str]) -> Option<QuestionReading> {
     Some(QuestionReading::Known(SceneQuestion::Exists(kind, region, yes_first)))
 }
 
-/// What follows `Which`, and the options.
+/// Parses what follows `Which`, and the options.
 fn which(words: &[&str], options: &[&str]) -> Option<QuestionReading> {
     match words {
         ["are", "there", "more", "of"] => {
@@ -143,7 +143,7 @@ fn which(words: &[&str], options: &[&str]) -> Option<QuestionReading> {
     }
 }
 
-/// A question with at least two options of one word each.
+/// Builds a question from at least two options of one word each.
 fn with_options<T: PartialEq>(
     words: &[&str],
     option: fn(&str) -> Option<T>,
@@ -162,7 +162,7 @@ fn with_options<T: PartialEq>(
     Some(if repeated { QuestionReading::Ambiguous("equal options") } else { QuestionReading::Known(question(options)) })
 }
 
-/// Nothing, or `among the` and a kind.
+/// Parses nothing, or `among the` and a kind.
 fn among(words: &[&str]) -> Option<ObjectKind> {
     match words {
         [] => Some(ObjectKind::ANY),
@@ -174,12 +174,12 @@ fn among(words: &[&str]) -> Option<ObjectKind> {
     }
 }
 
-/// A kind for several, and what follows it.
+/// Parses a plural kind and returns the rest.
 fn plural<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
     kind(words, "shapes", ObjectShape::from_plural)
 }
 
-/// A kind for one, and what follows it.
+/// Parses a singular kind and returns the rest.
 fn singular<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
     kind(words, "shape", ObjectShape::from_word)
 }

@@ -1,4 +1,4 @@
-//! Scenes as rows of tables.
+//! Rows of tables for scenes.
 
 use super::ask::QuestionSampler;
 use super::family::QuestionFamily;
@@ -8,12 +8,12 @@ use crate::ids::{Digest, ItemId};
 use crate::random::Seed;
 use crate::tables::{BenchmarkRow, ImageFile, SceneObjectRow, SceneQuestionRow};
 
-/// The file of a scene's image, relative to its tables.
+/// Returns the path of a scene's image, relative to its tables.
 pub fn image_path(index: u64) -> String {
     format!("images/{index:06}.png")
 }
 
-/// A row for each object.
+/// Returns a row for each object.
 pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
     let row = |(number, object): (usize, &super::SceneObject)| SceneObjectRow {
         scene: scene.index(),
@@ -30,7 +30,7 @@ pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
     scene.objects().iter().enumerate().map(row).collect()
 }
 
-/// The object of a row; `None` where a word or a place is none that a scene has.
+/// Returns the object of a row; `None` if a word or a position is invalid.
 pub fn object_of(row: &SceneObjectRow) -> Option<SceneObject> {
     let cell = |n: u32| u8::try_from(n).ok().filter(|n| (1..=GRID as u8).contains(n));
     let pixels = |n: u32| i32::try_from(n).ok();
@@ -45,7 +45,7 @@ pub fn object_of(row: &SceneObjectRow) -> Option<SceneObject> {
     })
 }
 
-/// A question of each family, with its right answer.
+/// Returns a question of each family with its right answer.
 pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
     let mut asker = QuestionSampler::new(scene, "questions");
     let row = |family: QuestionFamily| {
@@ -63,7 +63,8 @@ pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
     QuestionFamily::ALL.into_iter().map(row).collect()
 }
 
-/// Item `index` of the held-out benchmark: a scene of its own, and the families in turn.
+/// Returns item `index` of the held-out benchmark: a scene of its own, with the families in
+/// rotation.
 pub fn benchmark_row(seed: Seed, index: u64) -> BenchmarkRow {
     let scene = Scene::draw(ScenePurpose::Benchmark, seed, index);
     let family = QuestionFamily::ALL[(index % QuestionFamily::ALL.len() as u64) as usize];

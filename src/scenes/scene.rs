@@ -1,4 +1,4 @@
-//! What is in a scene: objects in the cells of a grid, drawn from a seed and an index.
+//! Scenes: objects in the cells of a grid, drawn from a seed and an index.
 
 use super::dice::SceneRng;
 use super::object::{Colour, ObjectKind, ObjectShape, SceneObject};
@@ -8,20 +8,21 @@ use crate::random::{Seed, Stream};
 pub const SIDE: usize = 112;
 /// Width and height of a cell in pixels: one image token.
 pub const CELL: usize = 28;
-/// Rows and columns of cells.
+/// Number of rows and of columns.
 pub const GRID: usize = 4;
-/// How far an object is moved from the middle of its cell, at most, in pixels.
+/// Largest shift of an object from the centre of its cell, in pixels.
 const SHIFT: i32 = 3;
-/// How often each colour comes in a scene, in an order that the scene draws: counts vary because of it.
+/// Relative frequencies of the colours in a scene, in an order that the scene draws, so that counts
+/// vary.
 const COLOUR_WEIGHTS: [u64; 4] = [6, 3, 2, 1];
-/// The same for shapes.
+/// Relative frequencies of the shapes.
 const SHAPE_WEIGHTS: [u64; 3] = [5, 3, 2];
 
-/// What a scene is for. It is part of the key of its randomness: whatever the seeds, a scene for one purpose is none for
-/// another, so that what a model was trained on is never what it is measured by.
+/// Purpose of a scene. It is part of the random key: whatever the seeds, a scene for one purpose
+/// never occurs for another, so a model is never evaluated on its training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScenePurpose {
-    /// Unlabelled images to evolve on.
+    /// Unlabelled images for evolution.
     Images,
     /// Demonstrations for the warm start.
     WarmStart,
@@ -39,18 +40,18 @@ impl ScenePurpose {
     }
 }
 
-/// A scene: what is in it, and how it was drawn.
+/// A scene and the key it was drawn from.
 #[derive(Debug, Clone)]
 pub struct Scene {
     purpose: ScenePurpose,
     seed: Seed,
     index: u64,
-    /// The objects, row by row from the left.
+    /// Objects, row by row from the left.
     objects: Vec<SceneObject>,
 }
 
 impl Scene {
-    /// Scene `index` of a purpose and a seed.
+    /// Draws scene `index` of a purpose and a seed.
     pub fn draw(purpose: ScenePurpose, seed: Seed, index: u64) -> Self {
         let mut scene = Self { purpose, seed, index, objects: Vec::new() };
         let mut dice = SceneRng::new(scene.stream("layout"));
@@ -81,22 +82,22 @@ impl Scene {
         scene
     }
 
-    /// The objects, row by row from the left.
+    /// Returns the objects, row by row from the left.
     pub fn objects(&self) -> &[SceneObject] {
         &self.objects
     }
 
-    /// The scene's number in its seed.
+    /// Returns the scene's index.
     pub fn index(&self) -> u64 {
         self.index
     }
 
-    /// How many objects are of a kind.
+    /// Returns the number of objects of a kind.
     pub fn count(&self, kind: ObjectKind) -> usize {
         self.objects.iter().filter(|object| kind.holds(object)).count()
     }
 
-    /// The random numbers of this scene for one use.
+    /// Returns the scene's random stream for one use.
     pub(super) fn stream(&self, stage: &str) -> Stream {
         self.seed.stream(&format!("scenes/{}/{stage}", self.purpose.word()), "", self.index)
     }

@@ -1,7 +1,7 @@
 //! The tokenizer of the nano model: byte-level BPE in which each word of the templates is one token.
 //!
-//! The file has the form of Qwen's, with its pre-tokenizer and its special tokens, so that transformers and this program
-//! read it as they read any other. Every byte is a token, so any text can be written.
+//! The file has Qwen's format, pre-tokenizer and special tokens, so transformers and this program
+//! can both read it. Every byte is a token, so any text can be encoded.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use super::demonstration::{DemonstrationOptions, SYSTEM, demonstrations};
 use super::scene::{Scene, ScenePurpose};
 use crate::random::Seed;
 
-/// Qwen's pattern of what never becomes one token together.
+/// Qwen's pre-tokenizer pattern; tokens never cross its pieces.
 const PATTERN: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|",
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
 );
-/// Qwen's special tokens, in its order.
+/// Qwen's special tokens, in order.
 const SPECIAL: [&str; 14] = [
     "<|endoftext|>",
     "<|im_start|>",
@@ -35,13 +35,14 @@ const SPECIAL: [&str; 14] = [
     "<|image_pad|>",
     "<|video_pad|>",
 ];
-/// Scenes whose demonstrations have every word of the templates many times over.
+/// Number of scenes whose demonstrations are collected; every word of the templates occurs many
+/// times.
 const SCENES: u64 = 500;
 
-/// The text of `tokenizer.json`: the same every time.
+/// Returns the text of `tokenizer.json`, which is always the same.
 ///
 /// # Errors
-/// What the tokenizers library says, which would be a defect of this program.
+/// The tokenizers library fails, which would be a defect of this program.
 pub fn tokenizer_json() -> Result<String, tokenizers::Error> {
     let bare = Tokenizer::from_bytes(document(&[]).to_string())?;
     let mut words = BTreeSet::new();
@@ -51,7 +52,7 @@ pub fn tokenizer_json() -> Result<String, tokenizers::Error> {
     Ok(serde_json::to_string_pretty(&document(&merges(&words)))? + "\n")
 }
 
-/// Every text that the warm start shows a model, in pieces between special tokens.
+/// Returns every text of the warm start, in pieces between special tokens.
 fn template_texts() -> Vec<String> {
     let mut texts: Vec<String> = ["system\n", "user\n", "assistant\n", "\n"].map(str::to_owned).to_vec();
     texts.push(format!("system\n{SYSTEM}"));
@@ -64,7 +65,7 @@ fn template_texts() -> Vec<String> {
     texts
 }
 
-/// The pieces that the pre-tokenizer makes of a text, in byte characters.
+/// Returns the pieces that the pre-tokenizer makes of a text, in byte characters.
 fn words_of(bare: &Tokenizer, text: &str) -> Result<Vec<String>, tokenizers::Error> {
     let mut pieces = PreTokenizedString::from(text);
     if let Some(pre_tokenizer) = bare.get_pre_tokenizer() {
@@ -74,7 +75,7 @@ fn words_of(bare: &Tokenizer, text: &str) -> Result<Vec<String>, tokenizers::Err
     Ok(splits.into_iter().map(|(piece, ..)| piece.to_owned()).collect())
 }
 
-/// A tokenizer file with these merges.
+/// Returns a tokenizer file with these merges.
 fn document(merges: &[(String, String)]) -> Value {
     let mut characters = byte_characters();
     characters.sort_unstable();

@@ -1,27 +1,27 @@
-//! The right answer of a question about a scene. **For the warm start's demonstrations and for evaluation only**: nothing
-//! that evolves a model may read it.
+//! Right answers to questions about a scene. **For the warm start's demonstrations and for
+//! evaluation only**: nothing that evolves a model may read it.
 
 use super::object::SceneObject;
 use super::object::{Attribute, Colour, ObjectKind, ObjectShape};
 use super::question::{LETTERS, SceneQuestion};
 use super::read::{QuestionReading, read_question};
 
-/// The answer of a question that has none: a tie, or a premise that does not hold.
+/// Answer to a question that has none: a tie or a false premise.
 pub const NONE: &str = "none";
 
-/// The right answer.
+/// Right answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Truth {
     /// A number, or the letter of an option.
     Answer(String),
-    /// Two things are equally common.
+    /// Two of the things compared are equally common.
     Tie,
-    /// The question takes for granted what is not so.
+    /// The question assumes something false.
     FalsePremise,
 }
 
 impl Truth {
-    /// What should stand in the box: [`NONE`] for a tie and a false premise.
+    /// Returns the expected boxed answer: [`NONE`] for a tie and a false premise.
     pub fn text(&self) -> &str {
         match self {
             Self::Answer(answer) => answer,
@@ -30,18 +30,18 @@ impl Truth {
     }
 }
 
-/// What is known about a text that somebody or some model wrote about a scene.
+/// Judgement of a text about a scene.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SceneJudgement {
     /// A question of a known family, with its right answer.
     Known(SceneQuestion, Truth),
     /// A question of a known family with more than one meaning, or none.
     Ambiguous(&'static str),
-    /// No known family.
+    /// Not of a known family.
     Unknown,
 }
 
-/// Reads a text and decides its right answer.
+/// Parses a text and decides its right answer.
 pub fn judge(text: &str, scene: impl AsRef<[SceneObject]>) -> SceneJudgement {
     match read_question(text) {
         QuestionReading::Known(question) => {
@@ -53,7 +53,7 @@ pub fn judge(text: &str, scene: impl AsRef<[SceneObject]>) -> SceneJudgement {
     }
 }
 
-/// The right answer of a question about a scene.
+/// Returns the right answer to a question about a scene.
 pub fn of(question: &SceneQuestion, scene: impl AsRef<[SceneObject]>) -> Truth {
     let objects = scene.as_ref();
     let count = |kind: ObjectKind| objects.iter().filter(|object| kind.holds(object)).count();
@@ -67,7 +67,7 @@ pub fn of(question: &SceneQuestion, scene: impl AsRef<[SceneObject]>) -> Truth {
             number(objects.iter().filter(|object| kind.holds(object) && region.holds(object)).count())
         }
         SceneQuestion::Total(a, b) => number(count(*a) + count(*b)),
-        // As many of both: none more, which is a number. Fewer: there are no more, so the question is void.
+        // Equal numbers give 0. Fewer of the first kind make the premise false.
         SceneQuestion::More(a, b) => count(*a).checked_sub(count(*b)).map_or(Truth::FalsePremise, number),
         SceneQuestion::Except(kind, attribute) => number(count(*kind) - having(*kind, *attribute)),
         SceneQuestion::Colours(shape) => {
@@ -119,7 +119,7 @@ fn letter(option: usize) -> Truth {
     Truth::Answer(LETTERS[option].to_owned())
 }
 
-/// The option that is most common of all, where there is one alone and it is among the options.
+/// The most common option, if it is unique and among the options.
 fn most<T: Copy + PartialEq>(options: &[T], all: &[T], count: impl Fn(T) -> usize) -> Truth {
     let highest = all.iter().map(|&item| count(item)).max().unwrap_or(0);
     if highest == 0 {
@@ -132,7 +132,7 @@ fn most<T: Copy + PartialEq>(options: &[T], all: &[T], count: impl Fn(T) -> usiz
     }
 }
 
-/// What the only object of a kind is, where there is exactly one.
+/// A property of the only object of a kind, if there is exactly one.
 fn only<T: Copy + PartialEq>(
     objects: &[SceneObject],
     kind: ObjectKind,
@@ -146,12 +146,12 @@ fn only<T: Copy + PartialEq>(
     }
 }
 
-/// The letter of the right option; without it the options are a false premise.
+/// The letter of the right option; if it is not an option, the premise is false.
 fn chosen<T: PartialEq>(options: &[T], right: T) -> Truth {
     options.iter().position(|option| *option == right).map_or(Truth::FalsePremise, letter)
 }
 
-/// `part / all` to one decimal, a half rounded up.
+/// `part / all` to one decimal, rounded half up.
 fn one_decimal(part: usize, all: usize) -> String {
     let tenths = (20 * part + all) / (2 * all);
     format!("{}.{}", tenths / 10, tenths % 10)

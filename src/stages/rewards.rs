@@ -165,11 +165,11 @@ impl Rewards<'_> {
         for (((group, asked), rewards), clusters) in groups.iter().zip(&asked).zip(&rewards).zip(&clusters) {
             let scope = if settings.scope == DiversityScope::Group { group.len() } else { step_size };
             for (((row, question), reward), cluster) in group.iter().zip(asked).zip(rewards).zip(clusters) {
-                let QuestionerReward { reward, uncertainty, diversity, cluster_size, .. } = *reward;
+                let QuestionerReward { reward, uncertainty, diversity_penalty, cluster_size, .. } = *reward;
                 rows.push(RewardRow {
                     confidence: vote_on(row).and_then(|vote| vote.confidence),
                     uncertainty: Some(uncertainty),
-                    diversity_penalty: Some(diversity),
+                    diversity_penalty: Some(diversity_penalty),
                     cluster: Some(*cluster as u32),
                     cluster_size: Some(cluster_size as u32),
                     scope_size: Some(scope as u32),

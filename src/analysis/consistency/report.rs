@@ -1,44 +1,44 @@
-//! The report of a consistency check: how many rows were checked and which are inconsistent.
+//! Report of a consistency check: number of rows checked, and the inconsistent ones.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde::Serialize;
 
-/// How many misalignments are named.
+/// Number of inconsistencies listed.
 const NAMED: usize = 20;
-/// How far a figure that is computed again may be off: sums are rounded in their order.
+/// Relative tolerance for recomputed numbers, whose sums may be rounded in another order.
 const ROUNDING: f64 = 1e-9;
 
-/// A row that does not fit.
+/// A row that is inconsistent with other rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inconsistency {
-    /// The table.
+    /// Table.
     pub table: String,
-    /// The row's id.
+    /// Id of the row.
     pub row: String,
-    /// What does not fit.
+    /// Problem.
     pub problem: String,
 }
 
-/// What checking found.
+/// Outcome of a consistency check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ConsistencyReport {
-    /// Rows checked, by table.
+    /// Number of rows checked, by table.
     pub checked: BTreeMap<String, u64>,
-    /// Rows that do not fit.
+    /// Number of inconsistencies.
     pub count: u64,
-    /// The first of them.
+    /// First inconsistencies.
     pub misaligned: Vec<Inconsistency>,
 }
 
 impl ConsistencyReport {
-    /// Says that rows of a table are checked.
+    /// Counts rows of a table as checked.
     pub fn checked(&mut self, table: &str, rows: usize) {
         *self.checked.entry(table.to_owned()).or_default() += rows as u64;
     }
 
-    /// Says that a row does not fit.
+    /// Adds an inconsistency.
     pub fn add(&mut self, table: &str, row: impl Display, problem: impl Into<String>) {
         self.count += 1;
         if self.misaligned.len() < NAMED {
@@ -46,7 +46,7 @@ impl ConsistencyReport {
         }
     }
 
-    /// Says that a row does not fit, unless what is stored is what comes out.
+    /// Adds an inconsistency unless the stored value equals the recomputed one.
     pub(super) fn expect<T: PartialEq + std::fmt::Debug>(
         &mut self,
         at: (&str, &dyn Display, &str),
@@ -71,7 +71,7 @@ impl ConsistencyReport {
         }
     }
 
-    /// Adds what another check found.
+    /// Adds the outcome of another check.
     pub fn merge(&mut self, other: Self) {
         for (table, rows) in other.checked {
             *self.checked.entry(table).or_default() += rows;

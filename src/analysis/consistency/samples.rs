@@ -8,7 +8,7 @@ use crate::ids::{GroupId, ImageId, QuestionId};
 use crate::reward::{Denominator, confidence, margin};
 use crate::tables::{AnswerRow, PredictionRow, QuestionRow, VoteRow};
 
-/// Checks that the samples of each group are numbered from 0 to one below `samples`.
+/// Checks that the samples of each group are numbered 0 to `samples` - 1.
 fn complete(found: &mut ConsistencyReport, table: &str, rows: impl Iterator<Item = (GroupId, u32)>, samples: u32) {
     let mut groups: BTreeMap<GroupId, Vec<u32>> = BTreeMap::new();
     for (group, sample) in rows {
@@ -26,7 +26,7 @@ fn complete(found: &mut ConsistencyReport, table: &str, rows: impl Iterator<Item
     }
 }
 
-/// Questions: each once, about a known image, `samples` to a group.
+/// Checks questions: each appears once, about a known image, with `samples` to a group.
 pub fn questions(rows: &[QuestionRow], images: &HashSet<ImageId>, samples: u32) -> ConsistencyReport {
     let mut found = ConsistencyReport::default();
     found.checked("questions", rows.len());
@@ -51,18 +51,18 @@ pub fn questions(rows: &[QuestionRow], images: &HashSet<ImageId>, samples: u32) 
     found
 }
 
-/// How answers were drawn and counted.
+/// How answers were sampled and counted.
 #[derive(Debug, Clone, Copy)]
 pub struct VotingSetup {
-    /// Answers to a question.
+    /// Answers per question.
     pub samples: u32,
-    /// What a majority is a share of.
+    /// Denominator of the confidence.
     pub denominator: Denominator,
-    /// Whether the greedy answer was asked for.
+    /// Whether a greedy answer was sampled too.
     pub greedy: bool,
 }
 
-/// Answers and votes: each vote is what the grader makes of the answers.
+/// Checks answers and votes: each vote must follow from the answers.
 pub fn votes(
     answers: &[AnswerRow],
     votes: &[VoteRow],
@@ -131,7 +131,7 @@ fn one_vote(found: &mut ConsistencyReport, row: &VoteRow, answers: &[&AnswerRow]
     found.expect(("votes", id, "greedy_agrees"), &row.greedy_agrees, &agrees);
 }
 
-/// Predictions: the grader's verdict on each.
+/// Checks predictions: each must have the grader's verdict.
 pub fn predictions(rows: &[PredictionRow]) -> ConsistencyReport {
     let mut found = ConsistencyReport::default();
     found.checked("predictions", rows.len());
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vote_is_what_its_answers_say() {
+    fn a_vote_must_follow_from_its_answers() {
         let answers = [answer(0, "2", Some(0)), answer(1, "3", Some(1)), answer(2, "2.0", Some(0))];
         assert_eq!(found(&answers, |_| {}), Vec::<String>::new());
         let wrong = found(&answers, |row| row.majority_answer = Some("3".into()));

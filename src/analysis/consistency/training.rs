@@ -1,4 +1,4 @@
-//! Rewards, advantages and metrics: what votes, labels and settings make of a training step's samples.
+//! Consistency of rewards, advantages and metrics with a training step's samples, votes and labels.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -10,18 +10,18 @@ use crate::reward::{QuestionOutcome, QuestionerSettings, ReasonerSettings, quest
 use crate::tables::{AnswerRow, CurriculumRow, MetricRow, QuestionRow, RewardRow, Role, VoteRow};
 use crate::training::grpo::{Aggregation, advantages, overlong_penalty};
 
-/// How rewards were made.
+/// How rewards were computed.
 #[derive(Debug, Clone, Copy)]
 pub struct RewardSetup {
-    /// The training step.
+    /// Training step.
     pub step: u32,
-    /// How advantages are made.
+    /// How advantages are aggregated.
     pub aggregation: Aggregation,
-    /// Whether groups without a difference are left out.
+    /// Whether groups with equal rewards are left out of the update.
     pub drop_zero_std: bool,
-    /// Tokens before the limit over which a penalty for length rises; 0: none.
+    /// Tokens before the limit over which the overlong penalty rises; 0 for none.
     pub overlong_tokens: u32,
-    /// The most tokens of a sample.
+    /// Most tokens of a sample.
     pub max_tokens: u32,
 }
 
@@ -32,7 +32,7 @@ impl RewardSetup {
     }
 }
 
-/// Rewards of the Questioner: what the votes, the clusters and the settings make of its samples.
+/// Checks the Questioner's rewards of a step against its samples, votes and settings.
 pub fn questioner_step(
     rewards: &[RewardRow],
     questions: &[QuestionRow],
@@ -72,7 +72,11 @@ pub fn questioner_step(
         let confidence = vote_on(row).and_then(|vote| vote.confidence);
         found.expect_near(("rewards", id, "confidence"), stored.confidence, confidence);
         found.expect_near(("rewards", id, "uncertainty"), stored.uncertainty, Some(reward.uncertainty));
-        found.expect_near(("rewards", id, "diversity_penalty"), stored.diversity_penalty, Some(reward.diversity));
+        found.expect_near(
+            ("rewards", id, "diversity_penalty"),
+            stored.diversity_penalty,
+            Some(reward.diversity_penalty),
+        );
         found.expect(("rewards", id, "cluster_size"), &stored.cluster_size, &Some(reward.cluster_size as u32));
         let out = reward.reward - how.penalty(row.token_ids.len());
         found.expect_near(("rewards", id, "reward"), Some(stored.reward), Some(out));
@@ -82,7 +86,7 @@ pub fn questioner_step(
     found
 }
 
-/// Rewards of the Reasoner: what the pseudo-labels and the settings make of its answers.
+/// Checks the Reasoner's rewards of a step against its answers, pseudo-labels and settings.
 pub fn reasoner_step(
     rewards: &[RewardRow],
     answers: &[AnswerRow],
@@ -114,7 +118,7 @@ pub fn reasoner_step(
     found
 }
 
-/// Group statistics and advantages.
+/// Checks the group statistics and advantages.
 fn compared(found: &mut ConsistencyReport, rewards: &[RewardRow], role: Role, samples: usize, how: RewardSetup) {
     found.checked("rewards", rewards.len());
     if rewards.len() != samples {
@@ -136,7 +140,7 @@ fn compared(found: &mut ConsistencyReport, rewards: &[RewardRow], role: Role, sa
     }
 }
 
-/// The figures of a training step that its rewards decide.
+/// Checks the metrics of a training step that follow from its rewards.
 pub fn metrics(rows: &[MetricRow], rewards: &[RewardRow]) -> ConsistencyReport {
     let mut found = ConsistencyReport::default();
     found.checked("metrics", rows.len());

@@ -1,4 +1,5 @@
-//! The catalogue: every result of a store with its action, what was made from what, and where in which round it belongs.
+//! Catalogue of a store: every result with its action, the results derived from it, and its
+//! position in a round.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,27 +12,27 @@ use super::error::LineageError;
 use crate::store::{Action, ActionKey, ObjectId, Ref, StageResult, Store, StoreError};
 use crate::tables::{self, TableRow};
 
-/// A result with what was asked for it.
+/// A stored result with its action.
 #[derive(Debug)]
 pub(super) struct StoredResult {
     pub(super) action: Action,
     pub(super) result: StageResult,
 }
 
-/// Where a result belongs.
+/// Position of a result in an evolution.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct RoundPosition {
-    /// The evolution.
+    /// Name of the evolution.
     pub evolution: String,
-    /// The round.
+    /// Number of the round.
     pub round: u32,
-    /// What part of the round.
+    /// Part of the round, such as the Questioner's training.
     pub part: String,
-    /// The training step, from 0.
+    /// Training step, from 0.
     pub step: Option<u32>,
 }
 
-/// A round that is done.
+/// A finished round.
 #[derive(Debug)]
 pub(super) struct CatalogueRound {
     pub(super) evolution: String,
@@ -39,11 +40,11 @@ pub(super) struct CatalogueRound {
     pub(super) result: StageResult,
 }
 
-/// See the module.
+/// Catalogue of a store.
 pub(super) struct Catalogue<'a> {
     pub(super) store: &'a Store,
-    pub(super) made: BTreeMap<ActionKey, StoredResult>,
-    /// Results that were made from a result.
+    pub(super) entries: BTreeMap<ActionKey, StoredResult>,
+    /// Results derived from a result.
     pub(super) after: HashMap<ActionKey, Vec<ActionKey>>,
     pub(super) refs: Vec<Ref>,
     pub(super) rounds: Vec<CatalogueRound>,
@@ -55,10 +56,10 @@ impl<'a> Catalogue<'a> {
         let with_action = |result: StageResult| {
             Some((result.action, StoredResult { action: store.action(result.action).ok()?, result }))
         };
-        let made: BTreeMap<ActionKey, StoredResult> =
+        let entries: BTreeMap<ActionKey, StoredResult> =
             store.results()?.into_par_iter().filter_map(with_action).collect();
         let mut after: HashMap<ActionKey, Vec<ActionKey>> = HashMap::new();
-        for (key, StoredResult { result, .. }) in &made {
+        for (key, StoredResult { result, .. }) in &entries {
             for from in &result.upstream {
                 after.entry(*from).or_default().push(*key);
             }
@@ -67,38 +68,38 @@ impl<'a> Catalogue<'a> {
         let mut rounds = Vec::new();
         for r in &refs {
             let number = r.name.strip_prefix("round-").and_then(|name| name.strip_suffix("/round")?.parse().ok());
-            if let (Some(number), Some(made)) = (number, made.get(&r.result)) {
-                rounds.push(CatalogueRound { evolution: r.evolution.clone(), number, result: made.result.clone() });
+            if let (Some(number), Some(entry)) = (number, entries.get(&r.result)) {
+                rounds.push(CatalogueRound { evolution: r.evolution.clone(), number, result: entry.result.clone() });
             }
         }
-        let mut catalogue = Self { store, made, after, refs, rounds, places: HashMap::new() };
+        let mut catalogue = Self { store, entries, after, refs, rounds, places: HashMap::new() };
         catalogue.place();
         Ok(catalogue)
     }
 
-    /// Says of every result of a round what part of it it is.
+    /// Finds the position of every result of a round.
     fn place(&mut self) {
         let mut places: HashMap<ActionKey, Vec<RoundPosition>> = HashMap::new();
         for round in &self.rounds {
             let mut parts: BTreeMap<ActionKey, (String, Option<u32>)> = BTreeMap::new();
-            let upstream = || round.result.upstream.iter().filter_map(|key| Some((*key, self.made.get(key)?)));
-            for (key, made) in upstream() {
-                let part = match made.action.stage.as_str() {
+            let upstream = || round.result.upstream.iter().filter_map(|key| Some((*key, self.entries.get(key)?)));
+            for (key, entry) in upstream() {
+                let part = match entry.action.stage.as_str() {
                     "questions" | "answers" => "keep-best".to_owned(),
-                    "rewards" | "update" => training(&made.action),
+                    "rewards" | "update" => training(&entry.action),
                     "model.import" => "base model".to_owned(),
                     "model.assemble" => "models".to_owned(),
                     "evolution.round" => continue,
                     stage => stage.split('.').next().unwrap_or(stage).to_owned(),
                 };
-                parts.insert(key, (part, step(&made.action)));
+                parts.insert(key, (part, step(&entry.action)));
             }
-            // What samples are for, those say that were made from them.
-            for (_, made) in upstream() {
-                for from in &made.result.upstream {
-                    let Some(stage) = self.made.get(from).map(|made| made.action.stage.as_str()) else { continue };
-                    let part = match (made.action.stage.as_str(), stage) {
-                        ("rewards", "questions" | "answers") => (training(&made.action), step(&made.action)),
+            // The purpose of samples is known from the results derived from them.
+            for (_, entry) in upstream() {
+                for from in &entry.result.upstream {
+                    let Some(stage) = self.entries.get(from).map(|entry| entry.action.stage.as_str()) else { continue };
+                    let part = match (entry.action.stage.as_str(), stage) {
+                        ("rewards", "questions" | "answers") => (training(&entry.action), step(&entry.action)),
                         ("curriculum", "questions") => ("asking".to_owned(), None),
                         ("curriculum", "answers") => ("voting".to_owned(), None),
                         _ => continue,
@@ -116,24 +117,24 @@ impl<'a> Catalogue<'a> {
         self.places = places;
     }
 
-    /// Where a result belongs.
+    /// Returns the positions of a result.
     pub(super) fn places_of(&self, key: ActionKey) -> &[RoundPosition] {
         self.places.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    /// The results that were made from one, of a stage.
+    /// Returns the results of a stage that were derived from `key`.
     pub(super) fn after(&self, key: ActionKey, stage: &str) -> Vec<&StoredResult> {
-        let all = self.after.get(&key).into_iter().flatten().filter_map(|key| self.made.get(key));
-        all.filter(|made| made.action.stage == stage).collect()
+        let all = self.after.get(&key).into_iter().flatten().filter_map(|key| self.entries.get(key));
+        all.filter(|entry| entry.action.stage == stage).collect()
     }
 
-    /// The results that one was made from, of a stage.
-    pub(super) fn before(&self, made: &StoredResult, stage: &str) -> Vec<&StoredResult> {
-        let all = made.result.upstream.iter().filter_map(|key| self.made.get(key));
-        all.filter(|made| made.action.stage == stage).collect()
+    /// Returns the results of a stage that `entry` was derived from.
+    pub(super) fn before(&self, entry: &StoredResult, stage: &str) -> Vec<&StoredResult> {
+        let all = entry.result.upstream.iter().filter_map(|key| self.entries.get(key));
+        all.filter(|entry| entry.action.stage == stage).collect()
     }
 
-    /// The rows of a table of a result.
+    /// Reads the rows of one table of a result.
     pub(super) fn rows<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, LineageError> {
         let mut rows = Vec::new();
         for output in result.outputs_of(R::TABLE) {
@@ -142,7 +143,7 @@ impl<'a> Catalogue<'a> {
         Ok(rows)
     }
 
-    /// The rows of some results that are wanted, in order.
+    /// Reads the rows of several results that meet a condition, in order.
     pub(super) fn rows_where<R: TableRow>(
         &self,
         results: &[&StageResult],
@@ -158,17 +159,17 @@ impl<'a> Catalogue<'a> {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// The rows of an object.
+    /// Reads the rows of an object.
     pub(super) fn object_rows<R: TableRow>(&self, object: ObjectId) -> Result<Vec<R>, LineageError> {
         match self.store.read_object(object) {
             Ok(bytes) => Ok(tables::read(object.name(), Bytes::from(bytes))?),
-            // What a collection took away has no rows any more.
+            // An object removed by garbage collection has no rows.
             Err(StoreError::Missing { .. }) => Ok(Vec::new()),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// The names of a result.
+    /// Returns the names of a result.
     pub(super) fn names_of(&self, key: ActionKey) -> Vec<String> {
         let mut names: Vec<String> =
             self.refs.iter().filter(|r| r.result == key).map(|r| format!("{}/{}", r.evolution, r.name)).collect();
@@ -177,7 +178,7 @@ impl<'a> Catalogue<'a> {
         names
     }
 
-    /// The text of a prompt, as rounds keep it.
+    /// Returns the text of a prompt, which rounds store.
     pub(super) fn prompt_text(&self, id: crate::ids::Digest) -> Option<String> {
         let outputs = self.rounds.iter().flat_map(|round| &round.result.outputs);
         let prompts = outputs.filter(|output| output.role.starts_with("prompt."));
@@ -187,14 +188,14 @@ impl<'a> Catalogue<'a> {
         })
     }
 
-    /// The report of a round.
+    /// Reads the report of a round.
     pub(super) fn report(&self, round: &CatalogueRound) -> Value {
         let report = round.result.outputs_of("report").next().map(|output| self.store.read_object(output.object));
         report.and_then(Result::ok).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
     }
 }
 
-/// Whose training an action belongs to.
+/// Returns whose training an action belongs to.
 fn training(action: &Action) -> String {
     let of_settings = || {
         let settings = action.parameters.get("settings")?;
@@ -207,7 +208,7 @@ fn training(action: &Action) -> String {
     }
 }
 
-/// The training step of an action.
+/// Returns the training step of an action.
 pub(super) fn step(action: &Action) -> Option<u32> {
     action.parameters.get("step").and_then(Value::as_u64).and_then(|step| u32::try_from(step).ok())
 }

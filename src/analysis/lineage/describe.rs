@@ -1,4 +1,4 @@
-//! Results, objects, images and prompts as they are shown in a lineage.
+//! Descriptions of results, objects, images and prompts for a lineage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,46 +10,46 @@ use crate::ids::{Digest, ImageId};
 use crate::store::ActionKey;
 use crate::tables::{ImageOrigin, RejectRow, SourceRow, shown_source};
 
-/// How many things of a kind are named.
+/// Number of items listed per kind.
 const NAMED: usize = 8;
 
-/// The results that are meant by one id, of which there is one.
+/// Lineage of the result that an id names.
 pub(super) fn of_results(
     catalogue: &Catalogue<'_>,
     keys: &BTreeSet<ActionKey>,
 ) -> Result<(Value, Value, Value), LineageError> {
-    let Some(made) = keys.iter().next().and_then(|key| catalogue.made.get(key)) else {
+    let Some(entry) = keys.iter().next().and_then(|key| catalogue.entries.get(key)) else {
         return Ok((json!({}), json!({}), json!({})));
     };
-    let key = made.result.action;
+    let key = entry.result.action;
     let what = json!({
         "result": made_by(catalogue, key),
-        "parameters": made.action.parameters,
-        "seed": made.action.seed,
+        "parameters": entry.action.parameters,
+        "seed": entry.action.seed,
         "names": catalogue.names_of(key),
-        "counts": made.result.counts,
-        "figures": made.result.figures,
-        "wrote": outputs(made),
+        "counts": entry.result.counts,
+        "figures": entry.result.figures,
+        "wrote": outputs(entry),
     });
-    let before = made.result.upstream.iter().filter_map(|key| catalogue.made.get(key));
-    let after = catalogue.after.get(&key).into_iter().flatten().filter_map(|key| catalogue.made.get(key));
-    let up = json!({"made from": by_stage(before), "model": made.action.model, "inputs": made.action.inputs.len()});
+    let before = entry.result.upstream.iter().filter_map(|key| catalogue.entries.get(key));
+    let after = catalogue.after.get(&key).into_iter().flatten().filter_map(|key| catalogue.entries.get(key));
+    let up = json!({"made from": by_stage(before), "model": entry.action.model, "inputs": entry.action.inputs.len()});
     Ok((what, up, json!({"used by": by_stage(after)})))
 }
 
-/// An object: the results that have it and those that read it.
+/// Lineage of an object: the results that wrote it and those that read it.
 pub(super) fn of_object(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
 ) -> Result<(Value, Value, Value), LineageError> {
-    let made = || keys.iter().filter_map(|key| catalogue.made.get(key));
-    let has = |made: &&StoredResult| made.result.outputs.iter().any(|output| output.object.digest == id);
-    let reads = |made: &&StoredResult| made.action.inputs.iter().any(|input| input.object.digest == id);
-    // The first that wrote it made it; what names it again is later.
+    let entry = || keys.iter().filter_map(|key| catalogue.entries.get(key));
+    let has = |entry: &&StoredResult| entry.result.outputs.iter().any(|output| output.object.digest == id);
+    let reads = |entry: &&StoredResult| entry.action.inputs.iter().any(|input| input.object.digest == id);
+    // The first result that wrote the object made it; a round's own result only names it again.
     let first =
-        made().filter(has).min_by_key(|made| (made.action.stage == "evolution.round", made.result.run.began_ms));
-    let output = first.and_then(|made| made.result.outputs.iter().find(|output| output.object.digest == id));
+        entry().filter(has).min_by_key(|entry| (entry.action.stage == "evolution.round", entry.result.run.began_ms));
+    let output = first.and_then(|entry| entry.result.outputs.iter().find(|output| output.object.digest == id));
     let what = match output {
         Some(output) => {
             json!({"object": output.object.to_string(), "role": output.role, "rows": output.rows, "bytes": output.bytes})
@@ -57,20 +57,20 @@ pub(super) fn of_object(
         None => json!({"object": id, "role": "a listing of what an action is about"}),
     };
     let up = json!({
-        "made by": first.map(|made| made_by(catalogue, made.result.action)),
-        "named by": made().filter(has).flat_map(|made| catalogue.names_of(made.result.action)).collect::<Vec<_>>(),
+        "made by": first.map(|entry| made_by(catalogue, entry.result.action)),
+        "named by": entry().filter(has).flat_map(|entry| catalogue.names_of(entry.result.action)).collect::<Vec<_>>(),
     });
-    Ok((what, up, json!({"read by": by_stage(made().filter(reads))})))
+    Ok((what, up, json!({"read by": by_stage(entry().filter(reads))})))
 }
 
-/// Results by stage: how many there are, and the first of them.
-pub(super) fn by_stage<'m>(made: impl Iterator<Item = &'m StoredResult>) -> Value {
+/// Groups results by stage, with their number and the first ones.
+pub(super) fn by_stage<'m>(entry: impl Iterator<Item = &'m StoredResult>) -> Value {
     let mut stages: BTreeMap<&str, (u64, Vec<String>)> = BTreeMap::new();
-    for made in made {
-        let (n, first) = stages.entry(&made.action.stage).or_default();
+    for entry in entry {
+        let (n, first) = stages.entry(&entry.action.stage).or_default();
         *n += 1;
         if first.len() < NAMED {
-            first.push(format!("{:.12}", made.result.action.to_string()));
+            first.push(format!("{:.12}", entry.result.action.to_string()));
         }
     }
     let rows =
@@ -78,9 +78,9 @@ pub(super) fn by_stage<'m>(made: impl Iterator<Item = &'m StoredResult>) -> Valu
     Value::Array(rows.collect())
 }
 
-fn outputs(made: &StoredResult) -> Value {
+fn outputs(entry: &StoredResult) -> Value {
     let mut roles: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
-    for output in &made.result.outputs {
+    for output in &entry.result.outputs {
         let (n, rows, bytes) = roles.entry(&output.role).or_default();
         (*n, *rows, *bytes) = (*n + 1, *rows + output.rows, *bytes + output.bytes);
     }
@@ -90,18 +90,18 @@ fn outputs(made: &StoredResult) -> Value {
     Value::Array(rows.collect())
 }
 
-/// A result in one line: stage, action, where it belongs.
+/// A result in brief: stage, action and position.
 pub(super) fn made_by(catalogue: &Catalogue<'_>, key: ActionKey) -> Value {
-    let Some(made) = catalogue.made.get(&key) else { return json!({"action": key}) };
+    let Some(entry) = catalogue.entries.get(&key) else { return json!({"action": key}) };
     json!({
-        "stage": made.action.stage,
+        "stage": entry.action.stage,
         "action": key,
         "in": places(catalogue, key),
-        "seed": made.action.seed,
+        "seed": entry.action.seed,
     })
 }
 
-/// Where a result belongs, in words.
+/// Positions of a result, in words.
 pub(super) fn places(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<String> {
     catalogue.places_of(key).iter().map(place).collect()
 }
@@ -112,10 +112,10 @@ fn place(place: &RoundPosition) -> String {
     format!("{evolution} round {round}, {part}{step}")
 }
 
-/// An image: where it came from.
+/// An image and its source.
 pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, LineageError> {
-    for made in catalogue.made.values().filter(|made| made.action.stage == "ingest.pack") {
-        for row in catalogue.rows::<ImageOrigin>(&made.result)? {
+    for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.pack") {
+        for row in catalogue.rows::<ImageOrigin>(&entry.result)? {
             if row.image_id == id {
                 return Ok(json!({
                     "id": id,
@@ -123,27 +123,28 @@ pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, Lin
                     "format": row.format,
                     "size": format!("{}x{}", row.width, row.height),
                     "bytes": row.size,
-                    "stored by": made_by(catalogue, made.result.action),
-                    "table": tables_of(catalogue, made),
+                    "stored by": made_by(catalogue, entry.result.action),
+                    "table": tables_of(catalogue, entry),
                 }));
             }
         }
     }
-    // A labelled row's or a benchmark item's image is in its own file.
+    // The image of a labelled row or of a benchmark item is in that row's own file.
     Ok(json!({"id": id, "source": "not in a table of images"}))
 }
 
-/// The names of the tables of images that a shard is in.
+/// Names of the image tables that contain a shard.
 fn tables_of(catalogue: &Catalogue<'_>, pack: &StoredResult) -> Vec<String> {
     let tables = catalogue.after(pack.result.action, "ingest");
     tables.iter().flat_map(|table| catalogue.names_of(table.result.action)).collect()
 }
 
-/// The other entries of the sources that have an image's bytes or were taken for the same.
+/// Other entries of the sources with the same bytes as an image, or taken for near-duplicates of
+/// it.
 pub(super) fn twins(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>, LineageError> {
     let mut twins = Vec::new();
-    for made in catalogue.made.values().filter(|made| made.action.stage == "ingest.decide") {
-        for row in catalogue.rows::<SourceRow>(&made.result)? {
+    for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.decide") {
+        for row in catalogue.rows::<SourceRow>(&entry.result)? {
             if row.twin_id == Some(id) {
                 twins.push(json!({"source": row.shown(), "reason": row.reason, "detail": row.detail}));
             }
@@ -152,27 +153,27 @@ pub(super) fn twins(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>
     Ok(twins)
 }
 
-/// Rejects about an id.
+/// Rejects of a subject.
 pub(super) fn rejects(
     catalogue: &Catalogue<'_>,
-    made: &StoredResult,
+    entry: &StoredResult,
     id: Digest,
 ) -> Result<Vec<RejectRow>, LineageError> {
-    let rows = catalogue.rows::<RejectRow>(&made.result)?;
+    let rows = catalogue.rows::<RejectRow>(&entry.result)?;
     Ok(rows.into_iter().filter(|row| row.subject_id == Some(id)).collect())
 }
 
-/// A prompt: its text where a round keeps it.
+/// A prompt, with its text if a round stores it.
 pub(super) fn prompt(catalogue: &Catalogue<'_>, id: Digest) -> Result<Value, LineageError> {
     Ok(json!({"id": id, "text": catalogue.prompt_text(id)}))
 }
 
-/// Which stages used a prompt.
+/// Stages that used a prompt.
 pub(super) fn used_prompt(catalogue: &Catalogue<'_>, id: Digest) -> Value {
     let word = id.to_string();
     let used = catalogue
-        .made
+        .entries
         .values()
-        .filter(|made| made.action.parameters.get("prompt").and_then(Value::as_str) == Some(&word));
+        .filter(|entry| entry.action.parameters.get("prompt").and_then(Value::as_str) == Some(&word));
     json!({"used by": by_stage(used)})
 }

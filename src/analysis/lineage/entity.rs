@@ -1,14 +1,14 @@
-//! Things that an id can name.
+//! Entities that an id can name.
 
 use serde::Serialize;
 
 use crate::ids::Digest;
 
-/// What an id names.
+/// Kind of an entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EntityKind {
-    /// A sample of the Questioner; also a row of the curriculum.
+    /// A sample of the Questioner, or a row of the curriculum.
     Question,
     /// A sample of the Reasoner.
     Answer,
@@ -22,12 +22,12 @@ pub enum EntityKind {
     Prompt,
     /// An action and its result.
     Result,
-    /// Bytes of the store.
+    /// An object of the store.
     Object,
 }
 
 impl EntityKind {
-    /// Its word.
+    /// Returns the kind's word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Question => "question",
@@ -42,11 +42,11 @@ impl EntityKind {
     }
 }
 
-/// Something that an id may name.
+/// An entity that an id may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Candidate {
-    /// What it is.
+    /// Kind.
     pub kind: EntityKind,
-    /// Its whole id.
+    /// Full id.
     pub id: Digest,
 }

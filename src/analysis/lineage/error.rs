@@ -13,18 +13,18 @@ pub enum LineageError {
     /// A table cannot be read.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// Not an id.
+    /// The text is not an id.
     #[error("`{0}` is no id: ids have 4 to 64 digits 0-9 a-f")]
     NoId(String),
-    /// Nothing goes by the id.
+    /// No entity has the id.
     #[error("nothing in the store has an id that begins with `{0}`")]
     Unknown(String),
-    /// Several things do.
+    /// Several entities match.
     #[error("`{prefix}` is not enough: {} ids begin with it", candidates.len())]
     Ambiguous {
-        /// The digits.
+        /// Digits that were searched for.
         prefix: String,
-        /// What they may name.
+        /// Entities whose ids begin with them.
         candidates: Vec<Candidate>,
     },
 }

@@ -1,11 +1,11 @@
-//! Lineage: everything up and down of one thing of a store: what a question, an answer, an image, a model or a result came from, and what
-//! came of it.
+//! Lineage of an entity of a store: what a question, answer, image, model or result was derived
+//! from, and what was derived from it.
 
 mod catalogue;
 mod describe;
 mod entity;
 mod error;
-mod picture;
+mod image;
 mod question;
 mod search;
 mod weights;
@@ -22,25 +22,25 @@ use self::search::search;
 use crate::ids::Digest;
 use crate::store::Store;
 
-/// The fewest digits of an id that are looked up.
+/// Smallest number of digits of an id that is looked up.
 pub const FEWEST_DIGITS: usize = 4;
 
-/// The lineage of one thing.
+/// Lineage of one entity.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lineage {
-    /// What it is.
+    /// Kind of the entity.
     pub kind: EntityKind,
-    /// Its whole id.
+    /// Full id.
     pub id: Digest,
-    /// The thing itself.
+    /// The entity itself.
     pub what: Value,
-    /// What it came from.
+    /// What it was derived from.
     pub up: Value,
-    /// What came of it.
+    /// What was derived from it.
     pub down: Value,
 }
 
-/// Finds what an id, or the first digits of one, names, and what it came from and led to.
+/// Finds the entity that an id, or its first digits, names, and returns its lineage.
 ///
 /// # Errors
 /// See [`LineageError`].
@@ -62,8 +62,8 @@ pub fn lineage(store: &Store, prefix: &str) -> Result<Lineage, LineageError> {
     let (what, up, down) = match kind {
         EntityKind::Question => question::of_question(&catalogue, id, &places)?,
         EntityKind::Answer => question::of_answer(&catalogue, id, &places)?,
-        EntityKind::Image => picture::of_image(&catalogue, id, &places)?,
-        EntityKind::Item => picture::of_item(&catalogue, id, &places)?,
+        EntityKind::Image => image::of_image(&catalogue, id, &places)?,
+        EntityKind::Item => image::of_item(&catalogue, id, &places)?,
         EntityKind::Model => weights::of_model(&catalogue, id)?,
         EntityKind::Prompt => (describe::prompt(&catalogue, id)?, json!({}), describe::used_prompt(&catalogue, id)),
         EntityKind::Result => describe::of_results(&catalogue, &places)?,

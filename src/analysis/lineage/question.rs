@@ -1,4 +1,5 @@
-//! Questions and answers: from the image and the prompt to the votes, the curriculum and the updates.
+//! Lineage of questions and answers, from the image and the prompt to votes, curriculum and
+//! updates.
 
 use std::collections::BTreeSet;
 
@@ -13,24 +14,25 @@ use crate::ids::{AnswerId, Digest, QuestionId};
 use crate::store::{ActionKey, StageResult};
 use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RewardRow, VoteRow};
 
-/// What, up and down.
+/// The three sections of a lineage: the entity, what it was derived from, and what was derived from
+/// it.
 pub(super) type LineageSections = (Value, Value, Value);
 
 fn mean(logprobs: &[f32]) -> Option<f64> {
     (!logprobs.is_empty()).then(|| logprobs.iter().map(|&p| f64::from(p)).sum::<f64>() / logprobs.len() as f64)
 }
 
-/// The results among some keys, of a stage.
+/// Results of a stage among some keys.
 pub(super) fn of_stage<'m>(
     catalogue: &'m Catalogue<'_>,
     keys: &BTreeSet<ActionKey>,
     stage: &str,
 ) -> Vec<&'m StoredResult> {
-    let made = keys.iter().filter_map(|key| catalogue.made.get(key));
-    made.filter(|made| made.action.stage.starts_with(stage)).collect()
+    let entry = keys.iter().filter_map(|key| catalogue.entries.get(key));
+    entry.filter(|entry| entry.action.stage.starts_with(stage)).collect()
 }
 
-/// The lineage of a question, which may also be a row of the labelled baseline's curriculum.
+/// Lineage of a question, which may be a row of the labelled baseline's curriculum.
 pub(super) fn of_question(
     catalogue: &Catalogue<'_>,
     id: Digest,
@@ -39,8 +41,8 @@ pub(super) fn of_question(
     let question_id = QuestionId(id);
     let asked = of_stage(catalogue, keys, "questions");
     let chosen = of_stage(catalogue, keys, "curriculum");
-    let row = asked.first().map(|made| row_of(catalogue, made, question_id)).transpose()?.flatten();
-    let kept = chosen.first().map(|made| kept_row(catalogue, made, question_id)).transpose()?.flatten();
+    let row = asked.first().map(|entry| row_of(catalogue, entry, question_id)).transpose()?.flatten();
+    let kept = chosen.first().map(|entry| kept_row(catalogue, entry, question_id)).transpose()?.flatten();
     let image_id = row.as_ref().map(|row| row.image_id).or_else(|| kept.as_ref().map(|row| row.image_id));
     let what = match (&row, &kept) {
         (Some(row), _) => described(row),
@@ -52,22 +54,26 @@ pub(super) fn of_question(
         "prompt": row.as_ref().map(|row| prompt(catalogue, row.prompt_id.0)).transpose()?,
         "weights": row.as_ref().map(|row| brief(catalogue, row.model_id)),
         "seed": row.as_ref().map(|row| row.seed),
-        "made by": asked.first().or(chosen.first()).map(|made| made_by(catalogue, made.result.action)),
+        "made by": asked.first().or(chosen.first()).map(|entry| made_by(catalogue, entry.result.action)),
     });
     let sources = if asked.is_empty() { &chosen } else { &asked };
     Ok((what, up, down_of(catalogue, question_id, sources)?))
 }
 
-fn row_of(catalogue: &Catalogue<'_>, made: &StoredResult, id: QuestionId) -> Result<Option<QuestionRow>, LineageError> {
-    Ok(catalogue.rows::<QuestionRow>(&made.result)?.into_iter().find(|row| row.question_id == id))
+fn row_of(
+    catalogue: &Catalogue<'_>,
+    entry: &StoredResult,
+    id: QuestionId,
+) -> Result<Option<QuestionRow>, LineageError> {
+    Ok(catalogue.rows::<QuestionRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
 }
 
 fn kept_row(
     catalogue: &Catalogue<'_>,
-    made: &StoredResult,
+    entry: &StoredResult,
     id: QuestionId,
 ) -> Result<Option<CurriculumRow>, LineageError> {
-    Ok(catalogue.rows::<CurriculumRow>(&made.result)?.into_iter().find(|row| row.question_id == id))
+    Ok(catalogue.rows::<CurriculumRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
 }
 
 fn described(row: &QuestionRow) -> Value {
@@ -86,49 +92,49 @@ fn described(row: &QuestionRow) -> Value {
     })
 }
 
-/// What came of a question, from the results that asked it or, of a labelled row, that chose it.
+/// Everything derived from a question, starting at the results that generated or selected it.
 fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult]) -> Result<Value, LineageError> {
-    let keys: Vec<ActionKey> = sources.iter().map(|made| made.result.action).collect();
+    let keys: Vec<ActionKey> = sources.iter().map(|entry| entry.result.action).collect();
     let after = |stage: &str| -> Vec<&StoredResult> {
         let mut seen = BTreeSet::new();
         let all = keys.iter().flat_map(|key| catalogue.after(*key, stage));
-        all.filter(|made| seen.insert(made.result.action)).collect()
+        all.filter(|entry| seen.insert(entry.result.action)).collect()
     };
     let mut chosen = after("curriculum");
-    chosen.extend(sources.iter().filter(|made| made.action.stage.starts_with("curriculum")));
+    chosen.extend(sources.iter().filter(|entry| entry.action.stage.starts_with("curriculum")));
     let rewards = after("rewards");
     let mut fate = Vec::new();
-    for made in &chosen {
-        let place = places(catalogue, made.result.action);
-        if let Some(row) = kept_row(catalogue, made, id)? {
+    for entry in &chosen {
+        let place = places(catalogue, entry.result.action);
+        if let Some(row) = kept_row(catalogue, entry, id)? {
             fate.push(json!({
                 "kept": true, "label": row.pseudo_label, "confidence": row.confidence, "margin": row.margin,
-                "in": place, "by": made.result.action,
+                "in": place, "by": entry.result.action,
             }));
         }
-        for row in rejects(catalogue, made, id.0)? {
+        for row in rejects(catalogue, entry, id.0)? {
             fate.push(json!({
                 "kept": false, "reason": row.reason, "detail": row.detail, "instead": row.twin_id, "in": place,
-                "by": made.result.action,
+                "by": entry.result.action,
             }));
         }
     }
     let mut votes = Vec::new();
-    for made in after("answers") {
-        votes.extend(vote_of(catalogue, made, id)?);
-        for row in rejects(catalogue, made, id.0)? {
-            let place = places(catalogue, made.result.action);
+    for entry in after("answers") {
+        votes.extend(vote_of(catalogue, entry, id)?);
+        for row in rejects(catalogue, entry, id.0)? {
+            let place = places(catalogue, entry.result.action);
             votes.push(json!({"in": place, "rejected": row.reason, "detail": row.detail}));
         }
     }
     let mut trained: Vec<Value> = Vec::new();
     let mut updates = Vec::new();
-    for made in &rewards {
+    for entry in &rewards {
         // A question of the Questioner's training is a sample itself.
-        trained.extend(scored(catalogue, made, &|subject| subject == id.0, &mut updates)?);
+        trained.extend(scored(catalogue, entry, &|subject| subject == id.0, &mut updates)?);
     }
-    for made in &chosen {
-        trained.extend(trained_on(catalogue, made, id, &mut updates)?);
+    for entry in &chosen {
+        trained.extend(trained_on(catalogue, entry, id, &mut updates)?);
     }
     trained.sort_by_key(|row| (row["step"].as_u64(), row["sample"].as_u64()));
     updates.sort_by_key(|update| update["step"].as_u64());
@@ -136,18 +142,18 @@ fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult])
     Ok(json!({
         "votes": votes,
         "fate": fate,
-        "gates": gated.map(|made| gates(catalogue, made.result.action)),
+        "gates": gated.map(|entry| gates(catalogue, entry.result.action)),
         "rewards": trained,
         "updates": updates,
     }))
 }
 
-/// The vote on a question in a result of answers, with every sample and the rule that put it into its class.
-fn vote_of(catalogue: &Catalogue<'_>, made: &StoredResult, id: QuestionId) -> Result<Option<Value>, LineageError> {
-    let Some(vote) = catalogue.rows::<VoteRow>(&made.result)?.into_iter().find(|row| row.question_id == id) else {
+/// The vote on a question, with every sample and the rule that assigned it to its class.
+fn vote_of(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> Result<Option<Value>, LineageError> {
+    let Some(vote) = catalogue.rows::<VoteRow>(&entry.result)?.into_iter().find(|row| row.question_id == id) else {
         return Ok(None);
     };
-    let mut answers = catalogue.rows::<AnswerRow>(&made.result)?;
+    let mut answers = catalogue.rows::<AnswerRow>(&entry.result)?;
     answers.retain(|row| row.question_id == id);
     answers.sort_by_key(|row| row.sample);
     let mut seen = BTreeSet::new();
@@ -171,8 +177,8 @@ fn vote_of(catalogue: &Catalogue<'_>, made: &StoredResult, id: QuestionId) -> Re
     let classes: Vec<Value> = classes.map(|(answer, n)| json!({"answer": answer, "count": n})).collect();
     let reasoner = answers.first().map(|row| brief(catalogue, row.model_id));
     Ok(Some(json!({
-        "in": places(catalogue, made.result.action),
-        "by": made.result.action,
+        "in": places(catalogue, entry.result.action),
+        "by": entry.result.action,
         "sampled": vote.sampled,
         "boxed": vote.boxed,
         "majority": vote.majority_answer,
@@ -189,7 +195,7 @@ fn vote_of(catalogue: &Catalogue<'_>, made: &StoredResult, id: QuestionId) -> Re
     })))
 }
 
-/// The grader's rule by which an answer is in its class: of the first of a class, that it equals none of those before.
+/// The grader's rule by which an answer belongs to its class.
 fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
     let (Some(answer), Some(class)) = (&row.boxed_answer, row.vote_class) else { return "no box".into() };
     if is_first {
@@ -201,19 +207,19 @@ fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
     }
 }
 
-/// The rewards of some subjects in a result, and the updates that they entered.
+/// Rewards of some subjects in a result; adds the updates that used them.
 fn scored(
     catalogue: &Catalogue<'_>,
-    made: &StoredResult,
+    entry: &StoredResult,
     is_subject: &(dyn Fn(Digest) -> bool + Sync),
     updates: &mut Vec<Value>,
 ) -> Result<Vec<Value>, LineageError> {
-    let rows = catalogue.rows::<RewardRow>(&made.result)?;
+    let rows = catalogue.rows::<RewardRow>(&entry.result)?;
     let own: Vec<&RewardRow> = rows.iter().filter(|row| is_subject(row.subject_id)).collect();
     if own.is_empty() {
         return Ok(Vec::new());
     }
-    for update in catalogue.after(made.result.action, "update") {
+    for update in catalogue.after(entry.result.action, "update") {
         let mut figures = step_figures(catalogue, update)?;
         figures["in"] = json!(places(catalogue, update.result.action));
         figures["checkpoint"] = checkpoint(catalogue, update);
@@ -237,7 +243,8 @@ fn scored(
     Ok(shown.collect())
 }
 
-/// The Reasoner's answers to a kept question in its training: their rewards, and the updates that they entered.
+/// Rewards of the Reasoner's answers to a kept question in its training; adds the updates that used
+/// them.
 fn trained_on(
     catalogue: &Catalogue<'_>,
     chosen: &StoredResult,
@@ -245,33 +252,33 @@ fn trained_on(
     updates: &mut Vec<Value>,
 ) -> Result<Vec<Value>, LineageError> {
     let answered = catalogue.after(chosen.result.action, "answers");
-    let results: Vec<&StageResult> = answered.iter().map(|made| &made.result).collect();
+    let results: Vec<&StageResult> = answered.iter().map(|entry| &entry.result).collect();
     let rows = catalogue.rows_where::<AnswerRow>(&results, |row| row.question_id == id)?;
     let ids: BTreeSet<Digest> = rows.iter().map(|(_, row)| row.answer_id.0).collect();
     let keys: BTreeSet<ActionKey> = rows.iter().map(|(key, _)| *key).collect();
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for made in keys.iter().flat_map(|key| catalogue.after(*key, "rewards")) {
-        if seen.insert(made.result.action) {
-            found.extend(scored(catalogue, made, &|subject| ids.contains(&subject), updates)?);
+    for entry in keys.iter().flat_map(|key| catalogue.after(*key, "rewards")) {
+        if seen.insert(entry.result.action) {
+            found.extend(scored(catalogue, entry, &|subject| ids.contains(&subject), updates)?);
         }
     }
     Ok(found)
 }
 
-/// The lineage of an answer.
+/// Lineage of an answer.
 pub(super) fn of_answer(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
 ) -> Result<LineageSections, LineageError> {
-    let made = of_stage(catalogue, keys, "answers");
-    let Some(made) = made.first() else { return Ok((json!({"id": id}), json!({}), json!({}))) };
-    let rows = catalogue.rows::<AnswerRow>(&made.result)?;
+    let entry = of_stage(catalogue, keys, "answers");
+    let Some(entry) = entry.first() else { return Ok((json!({"id": id}), json!({}), json!({}))) };
+    let rows = catalogue.rows::<AnswerRow>(&entry.result)?;
     let Some(row) = rows.iter().find(|row| row.answer_id == AnswerId(id)) else {
         return Ok((json!({"id": id}), json!({}), json!({})));
     };
-    let vote = vote_of(catalogue, made, row.question_id)?.unwrap_or(Value::Null);
+    let vote = vote_of(catalogue, entry, row.question_id)?.unwrap_or(Value::Null);
     let of_vote = |column: &str| vote["samples"].get(row.sample as usize).map(|sample| sample[column].clone());
     let what = json!({
         "id": id,
@@ -285,7 +292,7 @@ pub(super) fn of_answer(
         "mean log-probability": mean(&row.logprobs),
     });
     let mut question = json!({"id": row.question_id});
-    for (_, asked) in question_rows(catalogue, made, row.question_id)? {
+    for (_, asked) in question_rows(catalogue, entry, row.question_id)? {
         question = asked;
     }
     let up = json!({
@@ -294,15 +301,15 @@ pub(super) fn of_answer(
         "prompt": prompt(catalogue, row.prompt_id.0)?,
         "weights": brief(catalogue, row.model_id),
         "seed": row.seed,
-        "made by": made_by(catalogue, made.result.action),
+        "made by": made_by(catalogue, entry.result.action),
     });
     let mut updates = Vec::new();
     let mut rewards = Vec::new();
-    for scored_by in catalogue.after(made.result.action, "rewards") {
+    for scored_by in catalogue.after(entry.result.action, "rewards") {
         rewards.extend(scored(catalogue, scored_by, &|subject| subject == id, &mut updates)?);
     }
     let mut fate = Vec::new();
-    for chosen in catalogue.after(made.result.action, "curriculum") {
+    for chosen in catalogue.after(entry.result.action, "curriculum") {
         if let Some(kept) = kept_row(catalogue, chosen, row.question_id)? {
             fate.push(json!({"kept": true, "label": kept.pseudo_label, "confidence": kept.confidence}));
         }
@@ -320,21 +327,21 @@ pub(super) fn of_answer(
     let down = json!({
         "vote": vote,
         "question's fate": fate,
-        "gates": gates(catalogue, made.result.action),
+        "gates": gates(catalogue, entry.result.action),
         "rewards": rewards,
         "updates": updates,
     });
     Ok((what, up, down))
 }
 
-/// The question that a result of answers is about, from where it was asked or chosen.
+/// The question that a result of answers is about, from the result that generated or selected it.
 fn question_rows(
     catalogue: &Catalogue<'_>,
-    made: &StoredResult,
+    entry: &StoredResult,
     id: QuestionId,
 ) -> Result<Vec<(ActionKey, Value)>, LineageError> {
     let mut found = Vec::new();
-    for from in made.result.upstream.iter().filter_map(|key| catalogue.made.get(key)) {
+    for from in entry.result.upstream.iter().filter_map(|key| catalogue.entries.get(key)) {
         let row = match from.action.stage.as_str() {
             "questions" => row_of(catalogue, from, id)?.map(|row| described(&row)),
             stage if stage.starts_with("curriculum") => kept_row(catalogue, from, id)?

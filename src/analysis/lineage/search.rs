@@ -1,4 +1,4 @@
-//! Search: which things of a store have an id that begins with some digits, and which results hold them.
+//! Search for the entities whose id begins with some digits, and for the results that hold them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use crate::ids::{Digest, ModelId};
 use crate::store::{ActionKey, ObjectId};
 use crate::tables::{AnswerKey, CurriculumRow, ImageFacts, PredictionKey, QuestionKey, TableRow};
 
-/// Things by what they are and their ids, each with the results that hold it.
+/// Entities that match, each with the results that hold it.
 pub(super) type Matches = BTreeMap<Candidate, BTreeSet<ActionKey>>;
 
-/// Finds everything whose id begins with `prefix`.
+/// Finds every entity whose id begins with `prefix`.
 pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches, LineageError> {
     let mut found = Matches::new();
     let mut add = |kind, id: Digest, key| {
@@ -23,32 +23,32 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches,
             found.entry(Candidate { kind, id }).or_default().insert(key);
         }
     };
-    // Objects by the first results that hold them: a round's own result names them again.
+    // A round's own result names the objects of its stages again and is left out.
     let mut objects: BTreeMap<(String, ObjectId), Vec<ActionKey>> = BTreeMap::new();
-    for (key, made) in &catalogue.made {
+    for (key, entry) in &catalogue.entries {
         add(EntityKind::Result, key.to_string().parse().unwrap_or(Digest::from_bytes([0; 32])), *key);
-        if let Some(model) = made.action.model {
+        if let Some(model) = entry.action.model {
             add(EntityKind::Model, model, *key);
         }
-        if made.action.stage == "update" {
+        if entry.action.stage == "update" {
             add(EntityKind::Model, ModelId::of_step(&key.to_string()).0, *key);
         }
         if let Some(prompt) =
-            made.action.parameters.get("prompt").and_then(Value::as_str).and_then(|id| id.parse().ok())
+            entry.action.parameters.get("prompt").and_then(Value::as_str).and_then(|id| id.parse().ok())
         {
             add(EntityKind::Prompt, prompt, *key);
         }
-        for output in &made.result.outputs {
+        for output in &entry.result.outputs {
             add(EntityKind::Object, output.object.digest, *key);
-            if made.action.stage != "evolution.round" {
+            if entry.action.stage != "evolution.round" {
                 objects.entry((output.role.clone(), output.object)).or_default().push(*key);
             }
         }
-        for input in &made.action.inputs {
+        for input in &entry.action.inputs {
             add(EntityKind::Object, input.object.digest, *key);
         }
     }
-    // A whole id of one of these needs no look into the tables.
+    // A full id of one of these needs no search in the tables.
     if prefix.len() == Digest::HEX_LEN && found.keys().any(|candidate| candidate.kind != EntityKind::Object) {
         return Ok(found);
     }
@@ -93,7 +93,8 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches,
             found.entry(Candidate { kind, id }).or_default().extend(keys);
         }
     }
-    // A row of the labelled baseline is an item, and no question of the Questioner; a kind that holds more comes first.
+    // The id of a labelled row names a question and a benchmark item; the first kind, which holds more,
+    // is kept.
     let ids: BTreeSet<Digest> = found.keys().map(|candidate| candidate.id).collect();
     for id in ids {
         let of: Vec<Candidate> = found.keys().filter(|candidate| candidate.id == id).copied().collect();

@@ -1,4 +1,4 @@
-//! Weights: which training made them, and what they were used for.
+//! Lineage of weights: the training that produced them and the results that used them.
 
 use std::collections::BTreeMap;
 
@@ -11,58 +11,59 @@ use crate::ids::{Digest, ModelId};
 use crate::store::ActionKey;
 use crate::tables::{MetricRow, ScoreRow};
 
-/// Who made a model.
+/// Origin of a model.
 pub(super) enum ModelOrigin<'m> {
-    /// A training step, whose weights may not be kept as bytes.
+    /// A training step, whose weights may not be stored.
     Step(&'m StoredResult),
-    /// It was put together under a name, from the weights of this step; `None` where no step of the store made them.
+    /// Assembled under a name from the weights of a step, or of no step of this store.
     Named(&'m StoredResult, Option<&'m StoredResult>),
-    /// Nobody here: it was imported.
+    /// Imported.
     Import,
 }
 
 pub(super) fn maker<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> ModelOrigin<'m> {
-    let all = || catalogue.made.values();
-    let is_step =
-        |made: &&StoredResult| made.action.stage == "update" && ModelId::of_step(&made.result.action.to_string()) == id;
-    if let Some(made) = all().find(is_step) {
-        return ModelOrigin::Step(made);
+    let all = || catalogue.entries.values();
+    let is_step = |entry: &&StoredResult| {
+        entry.action.stage == "update" && ModelId::of_step(&entry.result.action.to_string()) == id
+    };
+    if let Some(entry) = all().find(is_step) {
+        return ModelOrigin::Step(entry);
     }
-    let is_named = |made: &&StoredResult| made.action.stage == "model.assemble" && made.action.model == Some(id.0);
+    let is_named = |entry: &&StoredResult| entry.action.stage == "model.assemble" && entry.action.model == Some(id.0);
     match all().find(is_named) {
         Some(named) => ModelOrigin::Named(named, last_step(catalogue, named)),
         None => ModelOrigin::Import,
     }
 }
 
-/// The training step that wrote the weights of a named model.
+/// Returns the training step that wrote the weights of a named model.
 fn last_step<'m>(catalogue: &'m Catalogue<'_>, named: &StoredResult) -> Option<&'m StoredResult> {
     let weights =
-        |made: &StoredResult| -> Vec<_> { made.result.outputs_of("weights").map(|output| output.object).collect() };
+        |entry: &StoredResult| -> Vec<_> { entry.result.outputs_of("weights").map(|output| output.object).collect() };
     let wanted = weights(named);
-    catalogue.made.values().find(|made| made.action.stage == "update" && weights(made) == wanted)
+    catalogue.entries.values().find(|entry| entry.action.stage == "update" && weights(entry) == wanted)
 }
 
-/// A model in a few words: what it is and who made it.
+/// A model in brief: description and origin.
 pub(super) fn brief(catalogue: &Catalogue<'_>, id: ModelId) -> Value {
     match maker(catalogue, id) {
-        ModelOrigin::Step(made) => json!({
+        ModelOrigin::Step(entry) => json!({
             "id": id,
-            "is": after_step(&made.action),
-            "made by": made_by(catalogue, made.result.action),
+            "is": after_step(&entry.action),
+            "made by": made_by(catalogue, entry.result.action),
         }),
-        ModelOrigin::Named(named, made) => json!({
+        ModelOrigin::Named(named, entry) => json!({
             "id": id,
-            "is": made.map_or("a model that was never trained here".to_owned(), |made| after_step(&made.action)),
+            "is": entry.map_or("a model that was never trained here".to_owned(), |entry| after_step(&entry.action)),
             "names": catalogue.names_of(named.result.action),
-            "made by": made.map(|made| made_by(catalogue, made.result.action)),
+            "made by": entry.map(|entry| made_by(catalogue, entry.result.action)),
         }),
         ModelOrigin::Import => {
             let import = import_of(catalogue, id);
             json!({
                 "id": id,
                 "is": "the base model",
-                "made by": import.map(|made| made_by(catalogue, made.result.action)),
+                "made by": import.map(|entry| made_by(catalogue, entry.result.action)),
             })
         }
     }
@@ -73,30 +74,30 @@ fn after_step(action: &crate::store::Action) -> String {
     format!("the weights after step {} of the {role}'s training", step(action).unwrap_or(0))
 }
 
-/// The import of a base model: that of the rounds that began with it.
+/// Returns the import of a base model: that of the rounds that started from it.
 fn import_of<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m StoredResult> {
     let of_round = catalogue.rounds.iter().find_map(|round| {
-        let made = catalogue.made.get(&round.result.action)?;
-        if made.action.model != Some(id.0) {
+        let entry = catalogue.entries.get(&round.result.action)?;
+        if entry.action.model != Some(id.0) {
             return None;
         }
-        catalogue.before(made, "model.import").first().copied()
+        catalogue.before(entry, "model.import").first().copied()
     });
     of_round.or_else(|| {
-        let mut imports = catalogue.made.values().filter(|made| made.action.stage == "model.import");
+        let mut imports = catalogue.entries.values().filter(|entry| entry.action.stage == "model.import");
         let first = imports.next();
-        // Of several nobody can say which it is.
+        // Several imports are ambiguous.
         first.filter(|_| imports.next().is_none())
     })
 }
 
-/// The steps of a training up to one, from the first.
+/// Returns the steps of a training up to `last`, first step first.
 pub(super) fn chain<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResult) -> Vec<&'m StoredResult> {
     let mut chain = vec![last];
-    while let Some(made) = chain.last() {
-        let previous = made.action.parameters.get("previous").and_then(Value::as_str);
+    while let Some(entry) = chain.last() {
+        let previous = entry.action.parameters.get("previous").and_then(Value::as_str);
         let key: Option<ActionKey> = previous.and_then(|key| key.parse().ok());
-        match key.and_then(|key| catalogue.made.get(&key)) {
+        match key.and_then(|key| catalogue.entries.get(&key)) {
             Some(previous) => chain.push(previous),
             None => break,
         }
@@ -105,35 +106,35 @@ pub(super) fn chain<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResult) ->
     chain
 }
 
-/// The step's figures that one wants to see first.
-pub(super) fn step_figures(catalogue: &Catalogue<'_>, made: &StoredResult) -> Result<Value, LineageError> {
-    let row = catalogue.rows::<MetricRow>(&made.result)?.into_iter().next();
+/// The most important metrics of a step.
+pub(super) fn step_figures(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value, LineageError> {
+    let row = catalogue.rows::<MetricRow>(&entry.result)?.into_iter().next();
     let row = row.as_ref();
     Ok(json!({
-        "step": step(&made.action),
-        "action": format!("{:.12}", made.result.action.to_string()),
+        "step": step(&entry.action),
+        "action": format!("{:.12}", entry.result.action.to_string()),
         "reward": row.and_then(|row| row.reward_mean),
         "loss": row.and_then(|row| row.loss),
         "gradient": row.and_then(|row| row.grad_norm),
         "samples": row.map(|row| row.samples),
-        "kept": made.result.outputs_of("weights").next().is_some(),
+        "kept": entry.result.outputs_of("weights").next().is_some(),
     }))
 }
 
-/// The first step from one on whose weights are kept as bytes, and the names of the model that came of the training.
+/// The first step, from `from` on, whose weights are stored, and the names of the trained model.
 pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Value {
-    let mut made = from;
-    let is_kept = |made: &StoredResult| made.result.outputs_of("weights").next().is_some();
-    let next = |made: &StoredResult| {
-        let key = made.result.action.to_string();
-        let after = catalogue.after(made.result.action, "update").into_iter();
+    let mut entry = from;
+    let is_kept = |entry: &StoredResult| entry.result.outputs_of("weights").next().is_some();
+    let next = |entry: &StoredResult| {
+        let key = entry.result.action.to_string();
+        let after = catalogue.after(entry.result.action, "update").into_iter();
         after.into_iter().find(|after| after.action.parameters.get("previous").and_then(Value::as_str) == Some(&key))
     };
-    while let Some(after) = next(made).filter(|_| !is_kept(made)) {
-        made = after;
+    while let Some(after) = next(entry).filter(|_| !is_kept(entry)) {
+        entry = after;
     }
-    let kept = is_kept(made).then(|| json!({"step": step(&made.action), "action": made.result.action}));
-    let mut last = made;
+    let kept = is_kept(entry).then(|| json!({"step": step(&entry.action), "action": entry.result.action}));
+    let mut last = entry;
     while let Some(after) = next(last) {
         last = after;
     }
@@ -146,24 +147,24 @@ pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Valu
     json!({"kept at": kept, "model": names})
 }
 
-/// The lineage of a model.
+/// Lineage of a model.
 pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, Value, Value), LineageError> {
     let model = ModelId(id);
     let last = match maker(catalogue, model) {
-        ModelOrigin::Step(made) => Some(made),
-        ModelOrigin::Named(_, made) => made,
+        ModelOrigin::Step(entry) => Some(entry),
+        ModelOrigin::Named(_, entry) => entry,
         ModelOrigin::Import => None,
     };
     let up = match last {
         None => json!({}),
         Some(last) => {
             let steps = chain(catalogue, last);
-            let rows = steps.iter().map(|made| step_figures(catalogue, made)).collect::<Result<Vec<_>, _>>()?;
+            let rows = steps.iter().map(|entry| step_figures(catalogue, entry)).collect::<Result<Vec<_>, _>>()?;
             let base = last.action.model.map(|base| brief(catalogue, ModelId(base)));
             let first = steps.first().map_or(last, |first| first);
             let curriculum = catalogue.before(first, "answers").first().map(|answers| {
                 let chosen = catalogue.before(answers, "curriculum");
-                chosen.iter().map(|made| made_by(catalogue, made.result.action)).collect::<Vec<_>>()
+                chosen.iter().map(|entry| made_by(catalogue, entry.result.action)).collect::<Vec<_>>()
             });
             json!({
                 "trained from": base,
@@ -174,12 +175,12 @@ pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, 
             })
         }
     };
-    let used = || catalogue.made.values().filter(|made| made.action.model == Some(id));
+    let used = || catalogue.entries.values().filter(|entry| entry.action.model == Some(id));
     let mut drawn: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-    for made in used().filter(|made| matches!(made.action.stage.as_str(), "questions" | "answers" | "evaluation")) {
-        for place in places(catalogue, made.result.action) {
-            let (results, rows) = drawn.entry((made.action.stage.clone(), place)).or_default();
-            (*results, *rows) = (*results + 1, *rows + made.result.counts.rows_out);
+    for entry in used().filter(|entry| matches!(entry.action.stage.as_str(), "questions" | "answers" | "evaluation")) {
+        for place in places(catalogue, entry.result.action) {
+            let (results, rows) = drawn.entry((entry.action.stage.clone(), place)).or_default();
+            (*results, *rows) = (*results + 1, *rows + entry.result.counts.rows_out);
         }
     }
     let drawn: Vec<Value> = drawn
@@ -187,20 +188,20 @@ pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, 
         .map(|((stage, place), (results, rows))| json!({"stage": stage, "in": place, "results": results, "rows": rows}))
         .collect();
     let mut scores = Vec::new();
-    for made in used().filter(|made| made.action.stage == "evaluation.scores") {
-        for row in catalogue.rows::<ScoreRow>(&made.result)?.into_iter().filter(|row| row.category.is_none()) {
+    for entry in used().filter(|entry| entry.action.stage == "evaluation.scores") {
+        for row in catalogue.rows::<ScoreRow>(&entry.result)?.into_iter().filter(|row| row.category.is_none()) {
             scores.push(json!({
                 "benchmark": row.benchmark, "protocol": row.protocol, "value": row.value, "low": row.low, "high": row.high,
                 "items": row.items,
             }));
         }
     }
-    let trained = used().filter(|made| made.action.stage == "update" && step(&made.action) == Some(0));
+    let trained = used().filter(|entry| entry.action.stage == "update" && step(&entry.action) == Some(0));
     let down = json!({"drew": drawn, "scores": scores, "trained on from here": by_stage(trained)});
     Ok((brief(catalogue, model), up, down))
 }
 
-/// The gates of the rounds that a result belongs to, with their figures and thresholds.
+/// Gates of the rounds that a result belongs to, with metrics and thresholds.
 pub(super) fn gates(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<Value> {
     let mut gates = Vec::new();
     for place in catalogue.places_of(key) {

@@ -63,7 +63,7 @@ fn add_rewards(line: &Line, settings: &QuestionerSettings) -> Result<AddedKeys, 
     Ok(vec![
         ("rewards", column(&|reward| json!(reward.reward))),
         ("uncertainty", column(&|reward| json!(reward.uncertainty))),
-        ("diversity", column(&|reward| json!(reward.diversity))),
+        ("diversity", column(&|reward| json!(reward.diversity_penalty))),
         ("shares", column(&|reward| json!(reward.share))),
         ("cluster_sizes", column(&|reward| json!(reward.cluster_size))),
     ])
