@@ -1,9 +1,18 @@
 //! The backward pass of attention, which recomputes the probabilities.
 //!
-//! With P = softmax(scale q kᵀ), o = P v and the gradient g of o: dv = Pᵀ g, dP = g vᵀ, dS = P (dP
-//! - rowsum(P dP)), dq = scale dS k, dk = scale dSᵀ q (Dao et al. 2022, arXiv 2205.14135, appendix
-//! B.2). A task is one key head of one token group; it goes through the queries in order, so every
-//! sum has a fixed order for any number of threads.
+//! With P = softmax(scale q kᵀ), o = P v and the gradient g of o (Dao et al. 2022, arXiv
+//! 2205.14135, appendix B.2):
+//!
+//! ```text
+//!     dv = Pᵀ g
+//!     dP = g vᵀ
+//!     dS = P (dP - rowsum(P dP))
+//!     dq = scale dS k
+//!     dk = scale dSᵀ q
+//! ```
+//!
+//! A task is one key head of one token group; it goes through the queries in order, so every sum
+//! has a fixed order for any number of threads.
 
 use std::cell::RefCell;
 

@@ -14,8 +14,8 @@ const WORTH_A_THREAD: usize = 1 << 16;
 /// Rows that are packed at a time: as many streams as a processor's prefetcher follows.
 const RUN: usize = 16;
 
-/// A weight `[outputs, inputs]` as `[panels, inputs, PANEL]`: element `(n, k)` is in panel `n /
-/// PANEL`, row `k`, lane `n % PANEL`. The last panel is padded with zeros.
+/// A weight `[outputs, inputs]` as panels `[panels, inputs, PANEL]`; the last panel is padded with
+/// zeros. Element `(n, k)` is in panel `n / PANEL`, row `k`, lane `n % PANEL`.
 #[derive(Debug, Default)]
 pub struct PackedMatrix {
     outputs: usize,

@@ -1,9 +1,13 @@
 //! The AdamW optimizer (Loshchilov & Hutter 2019, arXiv 1711.05101) as `torch.optim.AdamW` computes
 //! it, with gradient clipping, and moments stored in f32 or, to save memory, in bf16.
 //!
-//! With the clipped gradient g, learning rate lr and update count t: m = beta1 m + (1 - beta1) g; v
-//! = beta2 v + (1 - beta2) g²; w = (1 - lr weight_decay) w - lr / (1 - beta1^t) * m / (sqrt(v / (1
-//! - beta2^t)) + eps).
+//! With the clipped gradient g, learning rate lr and update count t:
+//!
+//! ```text
+//!     m = beta1 m + (1 - beta1) g
+//!     v = beta2 v + (1 - beta2) g²
+//!     w = (1 - lr weight_decay) w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
+//! ```
 
 use std::collections::BTreeMap;
 

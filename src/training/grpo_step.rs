@@ -18,7 +18,7 @@ use super::trainable::TrainableModel;
 
 /// The rollouts of one prompt, whose rewards are compared with each other.
 #[derive(Debug, Clone)]
-pub struct Group {
+pub struct RolloutGroup {
     /// Token ids of the prompt.
     pub prompt: Vec<u32>,
     /// Images of the prompt.
@@ -45,7 +45,7 @@ pub struct Rollout {
 impl Rollout {
     /// Whether the rollout is in the loss and the metrics. One that is not only contributes its
     /// reward to its group's mean.
-    pub fn counts(&self, settings: &GrpoSettings) -> bool {
+    pub fn is_in_loss(&self, settings: &GrpoSettings) -> bool {
         self.in_update && !self.token_ids.is_empty() && !(settings.mask_truncated && self.truncated)
     }
 }
@@ -117,7 +117,7 @@ pub fn grpo_step(
     weights: &TrainableModel,
     optimizer: &mut AdamW,
     reference: Option<&TrainableModel>,
-    groups: &[Group],
+    groups: &[RolloutGroup],
     settings: &GrpoStepSettings,
     rate: impl Fn(u64) -> f64,
 ) -> Result<GrpoStepReport, TrainingError> {
@@ -191,7 +191,7 @@ pub fn grpo_step(
 }
 
 fn check(
-    groups: &[Group],
+    groups: &[RolloutGroup],
     settings: &GrpoStepSettings,
     reference: Option<&TrainableModel>,
 ) -> Result<(), TrainingError> {
@@ -219,8 +219,8 @@ fn check(
 }
 
 /// Returns the rollouts of a group that are in the loss; `None` if there are none.
-fn prefix_group<'a>(group: &'a Group, settings: &GrpoSettings) -> Option<(PrefixGroup, Vec<&'a Rollout>)> {
-    let rollouts: Vec<&Rollout> = group.rollouts.iter().filter(|rollout| rollout.counts(settings)).collect();
+fn prefix_group<'a>(group: &'a RolloutGroup, settings: &GrpoSettings) -> Option<(PrefixGroup, Vec<&'a Rollout>)> {
+    let rollouts: Vec<&Rollout> = group.rollouts.iter().filter(|rollout| rollout.is_in_loss(settings)).collect();
     let continuations: Vec<Continuation> =
         rollouts.iter().map(|r| Continuation::response(r.token_ids.clone())).collect();
     let prefix_group = PrefixGroup { prefix: group.prompt.clone(), images: group.images.clone(), continuations };

@@ -223,8 +223,8 @@ impl<'a> LayerwisePass<'a> {
             let head = cpu_backward::NormAndHead::new(self.weights, self.head_name(), self.temperature)?;
             let back =
                 head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, self.towers.buffers(), gradients)?;
-            let by_rows = cpu_backward::tensor(back.1, x.dim(1)?)?;
-            return Ok((back.0, self.weights.ops().scatter(&by_rows, places, x.dim(0)?)?));
+            let d_rows = cpu_backward::tensor(back.1, x.dim(1)?)?;
+            return Ok((back.0, self.weights.ops().scatter(&d_rows, places, x.dim(0)?)?));
         }
         let rows = Var::from_tensor(&rows)?;
         let normed = final_norm(&self.weights.config().text, self.weights, Purpose::Training)?.forward(&rows)?;
@@ -237,8 +237,8 @@ impl<'a> LayerwisePass<'a> {
         }
         let mut store = backward_from(&normed, back.rows)?.backward()?;
         self.towers.collect(ModelPart::FinalNorm, &mut store, gradients)?;
-        let Some(by_rows) = store.remove(&rows) else { return Ok((stats, x.zeros_like()?)) };
-        Ok((stats, self.weights.ops().scatter(&by_rows, places, x.dim(0)?)?))
+        let Some(d_rows) = store.remove(&rows) else { return Ok((stats, x.zeros_like()?)) };
+        Ok((stats, self.weights.ops().scatter(&d_rows, places, x.dim(0)?)?))
     }
 
     fn indexes(&self, indexes: &[u32]) -> Result<Tensor, TrainingError> {

@@ -36,7 +36,7 @@ pub mod supervised;
 pub mod trainable;
 
 pub use adamw::{AdamW, AdamWSettings, MomentType};
-pub use grpo_step::{Group, GrpoStepReport, GrpoStepSettings, OldLogprobs, Rollout, grpo_step};
+pub use grpo_step::{GrpoStepReport, GrpoStepSettings, OldLogprobs, Rollout, RolloutGroup, grpo_step};
 pub use layerwise::{Objective, TokenStats};
 pub use picture::Picture;
 pub use prefix_group::{Continuation, PrefixGroup};

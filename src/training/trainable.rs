@@ -113,7 +113,7 @@ impl TrainableModel {
         Ok(Self { config, trained, variables, frozen, compute, device, ops })
     }
 
-    /// The same weights, computed with by `ops` instead of the source's.
+    /// Returns the same weights, computed with `ops` instead of the source's implementation.
     #[must_use]
     pub fn with_ops(self, ops: Ops) -> Self {
         Self { ops, ..self }

@@ -1,4 +1,4 @@
-//! The sampling engine: the same sample whatever runs beside it, and the stated distribution.
+//! The sampling engine: a sample does not depend on its batch, and draws follow the distribution.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,8 @@ impl NamedTensors for InF64<'_> {
     }
 }
 
-/// The same model, where the order of its sums depends on the batch, in f64: so that rounding is no part of what is compared.
+/// With the reference ops, whose order of sums depends on the batch, loads the model in f64, so
+/// that rounding does not matter.
 fn without_rounding(folder: &Path, checkpoint: Checkpoint) -> Checkpoint {
     if OPS == Ops::Kernels {
         return checkpoint;
@@ -111,7 +112,7 @@ pub(crate) fn run(checkpoint: &Checkpoint, options: EngineOptions, jobs: Vec<Job
     outcomes
 }
 
-/// Bit patterns, so that equality means equality.
+/// Returns bit patterns, so that equality is bitwise.
 fn bits(samples: &[Sample]) -> Vec<(String, Vec<u32>, Vec<u32>, FinishReason)> {
     let one = |s: &Sample| {
         let logprobs = s.logprobs.iter().map(|x| x.to_bits()).collect();
@@ -120,7 +121,8 @@ fn bits(samples: &[Sample]) -> Vec<(String, Vec<u32>, Vec<u32>, FinishReason)> {
     samples.iter().map(one).collect()
 }
 
-/// The same samples: to the last bit where the arithmetic is exact, else up to rounding of the log-probabilities.
+/// Checks that samples are equal: to the last bit with our kernels, otherwise up to rounding of the
+/// log-probabilities.
 fn assert_same(a: &[Sample], b: &[Sample], what: &str) {
     if OPS == Ops::Kernels {
         return assert_eq!(bits(a), bits(b), "{what}");
@@ -132,7 +134,7 @@ fn assert_same(a: &[Sample], b: &[Sample], what: &str) {
     }
 }
 
-/// Log-probabilities that are equal up to rounding.
+/// Checks that log-probabilities are equal up to rounding.
 fn assert_close(a: &[f32], b: &[f32], what: &str) {
     assert_eq!(a.len(), b.len(), "{what}");
     for (a, b) in a.iter().zip(b) {
@@ -141,10 +143,11 @@ fn assert_close(a: &[f32], b: &[f32], what: &str) {
 }
 
 #[test]
-fn what_is_drawn_together_does_not_depend_on_how_fast_jobs_are_prepared() {
+fn batches_do_not_depend_on_how_fast_jobs_are_prepared() {
     let (_folder, checkpoint) = checkpoint("nano-like");
     let draw = |sequences: usize, pause: Duration| {
-        // Four threads prepare, one lane draws. With our kernels no order shows; with the reference ops it does.
+        // Four threads prepare, one worker draws. With our kernels the batch's composition changes
+        // nothing; with the reference ops it does.
         let options = engine_options(&checkpoint, sequences, 4);
         let mut engine = Engine::new(&checkpoint.model, &checkpoint.tokenizer, options).unwrap();
         let mut outcomes = BTreeMap::new();
@@ -158,7 +161,7 @@ fn what_is_drawn_together_does_not_depend_on_how_fast_jobs_are_prepared() {
     };
     let at_once = draw(16, Duration::ZERO);
     assert_eq!(at_once, draw(16, Duration::from_millis(15)));
-    // Where the arithmetic is not exact, others beside a sample do show.
+    // Without batch-invariant kernels the rest of the batch changes a sample.
     assert_eq!(at_once == draw(1, Duration::ZERO), OPS == Ops::Kernels);
 }
 
@@ -173,7 +176,7 @@ fn a_sample_does_not_depend_on_its_batch() {
         reversed.reverse();
         for (what, sequences, threads, jobs) in [
             ("few at once", 3, 1, jobs(&checkpoint)),
-            ("two lanes", 40, 2, jobs(&checkpoint)),
+            ("two workers", 40, 2, jobs(&checkpoint)),
             ("the other way round", 7, 1, reversed),
         ] {
             let again = run(&checkpoint, engine_options(&checkpoint, sequences, threads), jobs);
@@ -192,7 +195,7 @@ fn a_sample_does_not_depend_on_its_batch() {
 }
 
 #[test]
-fn cache_and_shared_prompt_change_nothing_against_a_plain_forward() {
+fn cached_and_shared_prompts_give_the_logprobs_of_a_plain_forward_pass() {
     for name in ["gqa-7", "sharded", "all-full"] {
         let (_folder, checkpoint) = checkpoint(name);
         let drawn = run(&checkpoint, engine_options(&checkpoint, 16, 1), jobs(&checkpoint));
@@ -212,7 +215,7 @@ fn cache_and_shared_prompt_change_nothing_against_a_plain_forward() {
 }
 
 #[test]
-fn samples_differ_by_their_stream_and_repeat_with_it() {
+fn samples_are_determined_by_their_streams() {
     let (_folder, checkpoint) = checkpoint("nano-like");
     let drawn = run(&checkpoint, engine_options(&checkpoint, 40, 1), jobs(&checkpoint));
     let samples = &drawn[&4];
@@ -222,7 +225,7 @@ fn samples_differ_by_their_stream_and_repeat_with_it() {
 }
 
 #[test]
-fn samples_end_where_they_should() {
+fn samples_end_at_stop_tokens_stop_strings_and_the_limit() {
     let (_folder, checkpoint) = checkpoint("nano-like");
     let base = jobs(&checkpoint).swap_remove(0);
     let with = |options: SamplingOptions| Job {
@@ -254,7 +257,7 @@ fn samples_end_where_they_should() {
 }
 
 #[test]
-fn what_cannot_run_is_said_and_does_not_stop_the_rest() {
+fn invalid_jobs_are_reported_and_do_not_stop_the_others() {
     let (_folder, checkpoint) = checkpoint("tied-1");
     let mut jobs = jobs(&checkpoint);
     jobs[1].options = Arc::new(options(1.0, 100_000));
@@ -276,7 +279,7 @@ fn what_cannot_run_is_said_and_does_not_stop_the_rest() {
     assert!([0, 7, 8, 9, 10, 11].iter().all(|id| !outcomes[id].as_ref().unwrap().is_empty()));
 }
 
-/// Pearson's statistic of the counts against the expected shares, and the degrees of freedom.
+/// Returns Pearson's chi-square statistic of the counts and its degrees of freedom.
 fn chi_square(counts: &[u32], shares: &[f64]) -> (f64, usize) {
     let total: u32 = counts.iter().sum();
     let cells: Vec<_> = counts.iter().zip(shares).filter(|(_, p)| **p > 0.0).collect();
@@ -321,7 +324,10 @@ fn draws_follow_temperature_top_k_and_top_p() {
             let uniform = Seed(case as u64).stream("draws", "", i).uniform(0);
             counts[sample_token(&logits, &options, &[7], uniform, &mut scratch).unwrap().token as usize] += 1;
         }
-        assert!(counts.iter().zip(&shares).all(|(n, p)| *n == 0 || *p > 0.0), "case {case}: a token that was left out");
+        assert!(
+            counts.iter().zip(&shares).all(|(n, p)| *n == 0 || *p > 0.0),
+            "case {case}: a forbidden token was drawn"
+        );
         let (statistic, freedom) = chi_square(&counts, &shares);
         // Four standard deviations above the mean of the distribution.
         let bound = freedom as f64 + 4.0 * (2.0 * freedom as f64).sqrt();

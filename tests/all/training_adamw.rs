@@ -1,4 +1,4 @@
-//! The optimizer against `torch.optim.AdamW`: what `tests/oracles/adamw.py` froze.
+//! The optimizer, compared with `torch.optim.AdamW`, frozen by `tests/oracles/adamw.py`.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,8 @@ struct Oracle {
     checkpoints: BTreeMap<String, Steps>,
 }
 
-/// Entries of a tensor equal frozen ones within 1e-5.
+/// Checks that entries of a tensor equal the frozen ones within 1e-5; `places` are the frozen
+/// entries' flat indexes.
 pub(crate) fn check_entries(what: &str, found: &Tensor, frozen: &Tensor, places: Option<&Tensor>) {
     let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let (found, expected) = (flat(found), flat(frozen));
@@ -72,7 +73,8 @@ pub(crate) fn check_entries(what: &str, found: &Tensor, frozen: &Tensor, places:
     }
 }
 
-/// Makes the steps on the examples, comparing rate, loss and norm of each; `after` looks at the weights.
+/// Runs the steps on the examples and compares rate, loss and gradient norm of each; `after`
+/// inspects the weights.
 pub(crate) fn train(
     weights: &visplay::training::TrainableModel,
     examples: &[Example],
@@ -95,7 +97,7 @@ pub(crate) fn train(
 }
 
 #[test]
-fn five_steps_on_a_model_are_torchs() {
+fn five_steps_on_a_model_equal_those_of_torch() {
     let (oracle, frozen): (Oracle, _) = (oracle("adamw.json"), frozen("adamw.safetensors"));
     for (name, Steps { steps }) in &oracle.checkpoints {
         assert_eq!(steps.len(), 5);
@@ -111,7 +113,7 @@ fn five_steps_on_a_model_are_torchs() {
 }
 
 #[test]
-fn steps_on_plain_tensors_are_torchs() {
+fn steps_on_plain_tensors_equal_those_of_torch() {
     let (oracle, frozen): (Oracle, _) = (oracle("adamw.json"), frozen("adamw.safetensors"));
     let start = frozen.iter().filter_map(|(key, tensor)| Some((key.strip_prefix("plain/start/")?, tensor)));
     let variables: BTreeMap<String, Var> =
@@ -134,7 +136,7 @@ fn steps_on_plain_tensors_are_torchs() {
             check_entries(&what, variable, &frozen[&what], None);
         }
     }
-    // The step that was skipped left no trace in the count either.
+    // The skipped step is not counted either.
     assert_eq!(optimizer.updates(), 5);
     let moved = frozen["plain/5/still"].sub(&frozen["plain/start/still"]).unwrap().abs().unwrap();
     let decay = moved.to_device(&Device::Cpu).unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
@@ -142,7 +144,7 @@ fn steps_on_plain_tensors_are_torchs() {
 }
 
 #[test]
-fn a_tensor_without_a_gradient_stays() {
+fn a_tensor_without_a_gradient_does_not_change() {
     let variable = |value: f32| Var::new(&[value], &Device::Cpu).unwrap();
     let variables = BTreeMap::from([("a".to_owned(), variable(1.0)), ("b".to_owned(), variable(2.0))]);
     let mut optimizer = AdamW::new(AdamWSettings::default(), &variables).unwrap();
@@ -154,8 +156,8 @@ fn a_tensor_without_a_gradient_stays() {
     assert!(value("a") < 0.91);
 }
 
-/// A tensor of ones, and gradients of it around 0.01 for as many updates as are asked for.
-fn steady(update: u64) -> Gradients {
+/// Returns the gradient of an update: 0.01 with noise, for a tensor of 256 elements.
+fn noisy_gradient(update: u64) -> Gradients {
     let stream = Seed(11).stream("gradients", "", update);
     let values: Vec<f32> = (0..256).map(|i| 0.01 * (1.0 + 0.5 * stream.normal(i)) as f32).collect();
     let mut gradients = Gradients::new(OPS);
@@ -179,43 +181,49 @@ fn mean(values: &[f32]) -> f64 {
     values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64
 }
 
-/// Rounded to the nearest, the second moment stops at a fraction of what it should be, and steps are too large for ever.
+/// With rounding to nearest the second moment would stop at a fraction of its value, and steps
+/// would be too large for ever.
 #[test]
 fn moments_in_bf16_follow_those_in_f32() {
-    let (exact, narrow) = (ones(), ones());
-    let mut in_f32 = AdamW::new(AdamWSettings::default(), &exact).unwrap();
-    let mut optimizer = AdamW::new(in_bf16(), &narrow).unwrap();
+    let (in_f32_weights, in_bf16_weights) = (ones(), ones());
+    let mut in_f32 = AdamW::new(AdamWSettings::default(), &in_f32_weights).unwrap();
+    let mut optimizer = AdamW::new(in_bf16(), &in_bf16_weights).unwrap();
     for update in 0..2000 {
-        let gradients = steady(update);
-        in_f32.update(&exact, &gradients, 1e-4).unwrap();
-        optimizer.update(&narrow, &gradients, 1e-4).unwrap();
+        let gradients = noisy_gradient(update);
+        in_f32.update(&in_f32_weights, &gradients, 1e-4).unwrap();
+        optimizer.update(&in_bf16_weights, &gradients, 1e-4).unwrap();
     }
     let (exact_moments, moments) = (&in_f32.moments()["w"], &optimizer.moments()["w"]);
     assert_eq!((moments.first.dtype(), moments.second.dtype()), (DType::BF16, DType::BF16));
     let second = mean(&floats(&moments.second)) / mean(&floats(&exact_moments.second));
     assert!((second - 1.0).abs() < 0.01, "the second moments are {second} of those in f32");
     let moved = |w: &BTreeMap<String, Var>| floats(&w["w"]).iter().map(|w| 1.0 - w).collect::<Vec<_>>();
-    let (by_exact, by_narrow) = (moved(&exact), moved(&narrow));
-    assert!((mean(&by_narrow) / mean(&by_exact) - 1.0).abs() < 0.002, "{} and {}", mean(&by_narrow), mean(&by_exact));
-    for (a, b) in by_narrow.iter().zip(&by_exact) {
+    let (moved_f32, moved_bf16) = (moved(&in_f32_weights), moved(&in_bf16_weights));
+    assert!(
+        (mean(&moved_bf16) / mean(&moved_f32) - 1.0).abs() < 0.002,
+        "{} and {}",
+        mean(&moved_bf16),
+        mean(&moved_f32)
+    );
+    for (a, b) in moved_bf16.iter().zip(&moved_f32) {
         assert!((a / b - 1.0).abs() < 0.08, "a weight moved by {a}, in f32 by {b}");
     }
 }
 
 #[test]
-fn moments_in_bf16_go_on_as_if_never_stopped() {
+fn training_with_bf16_moments_resumes_bit_for_bit() {
     let (straight, stopped) = (ones(), ones());
     let mut optimizer = AdamW::new(in_bf16(), &straight).unwrap();
     let mut first_half = AdamW::new(in_bf16(), &stopped).unwrap();
     for update in 0..20 {
-        optimizer.update(&straight, &steady(update), 1e-3).unwrap();
+        optimizer.update(&straight, &noisy_gradient(update), 1e-3).unwrap();
         if update < 10 {
-            first_half.update(&stopped, &steady(update), 1e-3).unwrap();
+            first_half.update(&stopped, &noisy_gradient(update), 1e-3).unwrap();
         }
     }
     let mut rest = AdamW::resumed(in_bf16(), first_half.moments().clone(), first_half.updates());
     for update in 10..20 {
-        rest.update(&stopped, &steady(update), 1e-3).unwrap();
+        rest.update(&stopped, &noisy_gradient(update), 1e-3).unwrap();
     }
     assert_eq!(floats(&straight["w"]), floats(&stopped["w"]));
     for (a, b) in [(&optimizer, &rest)].map(|(a, b)| (&a.moments()["w"], &b.moments()["w"])) {

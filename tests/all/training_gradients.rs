@@ -1,4 +1,5 @@
-//! Gradients of every tensor against PyTorch autograd through transformers: what `tests/oracles/gradients.py` froze.
+//! Gradients of every tensor, compared with those of PyTorch autograd through transformers, frozen by
+//! `tests/oracles/gradients.py`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,7 +67,7 @@ pub(crate) fn trainable(name: &str, trained: TrainScope) -> TrainableModel {
     TrainableModel::new(&config, trained, &source, Seed(1), DType::F32, &Device::Cpu).unwrap()
 }
 
-/// Consecutive examples of one prompt share a prefix group.
+/// Returns the examples as prefix groups; consecutive examples of one prompt share a group.
 pub(crate) fn prefix_groups(examples: &[Example]) -> Vec<PrefixGroup> {
     let mut images: BTreeMap<String, Arc<Picture>> = BTreeMap::new();
     let mut prefix_groups: Vec<PrefixGroup> = Vec::new();
@@ -91,7 +92,7 @@ pub(crate) fn prefix_groups(examples: &[Example]) -> Vec<PrefixGroup> {
     prefix_groups
 }
 
-/// Ways to compute the same thing.
+/// Settings that must all give the same results.
 pub(crate) fn computes() -> [ComputeSettings; 4] {
     let compute = |micro_batch_tokens, layers_per_checkpoint, threads| ComputeSettings {
         temperature: 1.0,
@@ -111,7 +112,8 @@ fn check_tokens(what: &str, found: &[TokenStats], case: &Case) {
     }
 }
 
-/// Relative error under 1e-4 of the norm of every tensor's gradient, and of its entries beside that norm.
+/// Checks that the relative error of every tensor's gradient norm, and of its entries relative to
+/// that norm, is below 1e-4.
 fn check_gradients(what: &str, found: &Gradients, case: &Case, frozen: &BTreeMap<String, Tensor>, key: [&str; 2]) {
     let names: Vec<&String> = found.iter().map(|(name, _)| name).collect();
     let expected: Vec<&String> = case.gradients.keys().collect();
@@ -122,26 +124,27 @@ fn check_gradients(what: &str, found: &Gradients, case: &Case, frozen: &BTreeMap
         assert_eq!(values.len(), count, "{what} {name}");
         let own = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         assert!((own - norm).abs() <= 1e-4 * norm, "{what} {name}: norm {own}, {norm}");
-        let kept: Vec<f32> = frozen[&format!("{}/{}/{name}", key[0], key[1])].to_vec1().unwrap();
+        let expected_values: Vec<f32> = frozen[&format!("{}/{}/{name}", key[0], key[1])].to_vec1().unwrap();
         let places: Vec<usize> = match frozen.get(&format!("{}/places/{name}", key[0])) {
             Some(places) => places.to_vec1::<u32>().unwrap().into_iter().map(|p| p as usize).collect(),
             None => (0..count).collect(),
         };
-        assert_eq!(places.len(), kept.len());
-        let error: f64 = places.iter().zip(&kept).map(|(p, k)| (f64::from(values[*p]) - f64::from(*k)).powi(2)).sum();
-        let size: f64 = kept.iter().map(|k| f64::from(*k).powi(2)).sum::<f64>().sqrt();
-        // Entries that are small by cancellation are compared with the whole gradient's spread over its numbers.
+        assert_eq!(places.len(), expected_values.len());
+        let error: f64 =
+            places.iter().zip(&expected_values).map(|(p, k)| (f64::from(values[*p]) - f64::from(*k)).powi(2)).sum();
+        let size: f64 = expected_values.iter().map(|k| f64::from(*k).powi(2)).sum::<f64>().sqrt();
+        // Entries that are small by cancellation are compared with the gradient's root mean square.
         let floor = norm * (places.len() as f64 / count as f64).sqrt();
         assert!(error.sqrt() <= 1e-4 * size.max(floor), "{what} {name}: error {} of {size}", error.sqrt());
     }
 }
 
-/// What a script froze as JSON.
+/// Reads a script's frozen JSON.
 pub(crate) fn oracle<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_json::from_slice(&std::fs::read(oracles().join(name)).unwrap()).unwrap()
 }
 
-/// What a script froze as tensors.
+/// Reads a script's frozen tensors.
 pub(crate) fn frozen(name: &str) -> BTreeMap<String, Tensor> {
     candle_core::safetensors::load(oracles().join(name), &Device::Cpu).unwrap().into_iter().collect()
 }
@@ -151,7 +154,7 @@ fn read() -> (Oracle, BTreeMap<String, Tensor>) {
 }
 
 #[test]
-fn supervised_gradients_are_those_of_autograd() {
+fn supervised_gradients_equal_those_of_autograd() {
     let (oracle, frozen) = read();
     let prefix_groups = prefix_groups(&oracle.examples);
     for (name, cases) in &oracle.checkpoints {
@@ -168,11 +171,11 @@ fn supervised_gradients_are_those_of_autograd() {
 }
 
 #[test]
-fn an_image_may_be_cut_when_it_is_looked_at() {
+fn an_image_may_be_cut_into_patches_on_demand() {
     let (oracle, _) = read();
-    let held = prefix_groups(&oracle.examples);
-    let later = |change: fn(&mut [usize; 3])| -> Vec<PrefixGroup> {
-        let mut prefix_groups = held.clone();
+    let in_memory = prefix_groups(&oracle.examples);
+    let on_demand = |change: fn(&mut [usize; 3])| -> Vec<PrefixGroup> {
+        let mut prefix_groups = in_memory.clone();
         for image in prefix_groups.iter_mut().flat_map(|prefix_group| &mut prefix_group.images) {
             let patches = image.patches().unwrap();
             let cut = move || {
@@ -189,11 +192,11 @@ fn an_image_may_be_cut_when_it_is_looked_at() {
     let loss = |prefix_groups: &[PrefixGroup]| {
         cross_entropy(&weights, prefix_groups, compute).map(|(loss, ..)| loss.to_bits())
     };
-    assert_eq!(loss(&later(|_| ())).unwrap(), loss(&held).unwrap());
-    assert!(loss(&later(|grid| grid.swap(0, 1))).unwrap_err().to_string().contains("was expected"));
+    assert_eq!(loss(&on_demand(|_| ())).unwrap(), loss(&in_memory).unwrap());
+    assert!(loss(&on_demand(|grid| grid.swap(0, 1))).unwrap_err().to_string().contains("expected"));
 }
 
-/// The settings and the tokens of a case of the policy loss.
+/// Returns the settings and the tokens of a case of the policy loss.
 fn policy(oracle: &Oracle, case: &Case) -> (GrpoSettings, Vec<PolicyToken>) {
     let settings = GrpoSettings {
         eps_low: oracle.eps_low,
@@ -222,7 +225,7 @@ fn policy(oracle: &Oracle, case: &Case) -> (GrpoSettings, Vec<PolicyToken>) {
 }
 
 #[test]
-fn grpo_gradients_are_those_of_autograd() {
+fn grpo_gradients_equal_those_of_autograd() {
     let (oracle, frozen) = read();
     let prefix_groups = prefix_groups(&oracle.examples);
     for (name, cases) in &oracle.checkpoints {
@@ -249,9 +252,10 @@ fn grpo_gradients_are_those_of_autograd() {
     }
 }
 
-/// Moving a tensor along its own gradient, and one of its numbers alone, changes the loss as the gradient says.
+/// Moving a tensor along its gradient, or its largest entry alone, changes the loss at the rate of
+/// the gradient.
 #[test]
-fn grpo_gradients_are_slopes() {
+fn grpo_gradients_equal_finite_differences() {
     let (oracle, _) = read();
     let prefix_groups = prefix_groups(&oracle.examples);
     let name = "untied-2";
@@ -275,7 +279,8 @@ fn grpo_gradients_are_slopes() {
                 let direction: Vec<f32> = direction;
                 let direction = Tensor::from_vec(direction, gradient.shape(), &Device::Cpu).unwrap();
                 let start = weights.variables()[name].as_detached_tensor().copy().unwrap();
-                // A step that changes the loss by about a thousandth: above its rounding, below the distance of most bends.
+                // A step that changes the loss by about a thousandth: more than its rounding, less
+                // than the distance to most kinks of the clipping.
                 let size = (5e-4 / slope.abs()).min(2e-2);
                 let moved = |by: f64| {
                     weights.set(name, &(&start + (&direction * by).unwrap()).unwrap()).unwrap();
@@ -291,7 +296,7 @@ fn grpo_gradients_are_slopes() {
 }
 
 #[test]
-fn threads_change_no_bit_and_frozen_tensors_get_no_gradient() {
+fn gradients_do_not_depend_on_threads_and_frozen_tensors_have_none() {
     let (oracle, _) = read();
     let prefix_groups = prefix_groups(&oracle.examples);
     for trained in [TrainScope::All, TrainScope::Text] {
@@ -307,7 +312,7 @@ fn threads_change_no_bit_and_frozen_tensors_get_no_gradient() {
         let one = bits(1);
         assert_eq!(one, bits(2));
         assert_eq!(one, bits(3));
-        assert!(one.keys().eq(weights.variables().keys()), "every trained tensor and no other");
+        assert!(one.keys().eq(weights.variables().keys()), "every trained tensor has a gradient, and no other");
         assert_eq!(one.keys().any(|name| name.starts_with("visual.")), trained == TrainScope::All);
     }
 }

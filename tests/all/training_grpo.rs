@@ -1,4 +1,5 @@
-//! GRPO's numbers against an independent oracle: what `tests/oracles/grpo.py` froze, and compared with verl and TRL itself.
+//! The math of GRPO, compared with an independent oracle frozen by `tests/oracles/grpo.py` and checked
+//! against verl and TRL.
 
 use serde::Deserialize;
 use visplay::training::grpo::{
@@ -14,7 +15,7 @@ use crate::training_gradients::oracles;
 
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-#[allow(clippy::large_enum_variant)] // read once from a file, never moved about
+#[allow(clippy::large_enum_variant)] // read once from a file and not moved
 enum Case {
     Advantages(AdvantageCase),
     Loss(LossCase),
@@ -25,7 +26,7 @@ enum Case {
         factor: f64,
         penalty: f64,
     },
-    /// Log-probabilities and entropies from logits: a test beside the code of the head.
+    /// Log-probabilities and entropies from logits, tested in `src/training/lm_head.rs`.
     Distribution {},
 }
 
@@ -115,10 +116,10 @@ impl LossCase {
     }
 }
 
-/// The loss, its parts and its gradient from the pure functions, in f64 as the oracle's.
+/// Checks the loss, its terms and its gradient from the pure functions, in f64 like the oracle's.
 fn check_pure(what: &str, case: &LossCase) {
     let settings = case.settings();
-    let counted: Vec<bool> = case.responses.iter().map(|r| case.rollout(r).counts(&settings)).collect();
+    let counted: Vec<bool> = case.responses.iter().map(|r| case.rollout(r).is_in_loss(&settings)).collect();
     let numbers = || counted.iter().enumerate().filter_map(|(i, counts)| counts.then_some(i));
     let lengths: Vec<usize> = numbers().map(|i| case.responses[i].logp.len()).collect();
     assert_eq!(
@@ -151,11 +152,12 @@ fn check_pure(what: &str, case: &LossCase) {
     close(what, policy_sum + settings.beta * k3_sum, case.loss, 1e-9);
 }
 
-/// The same and the stats of the metrics table by the objective that trains, whose log-probabilities are f32.
+/// Checks the same values and the training metrics from the objective, whose log-probabilities are
+/// f32.
 fn check_objective(what: &str, case: &LossCase) {
     let settings = case.settings();
     let rollouts: Vec<Rollout> = case.responses.iter().map(|response| case.rollout(response)).collect();
-    let counted: Vec<usize> = (0..rollouts.len()).filter(|i| rollouts[*i].counts(&settings)).collect();
+    let counted: Vec<usize> = (0..rollouts.len()).filter(|i| rollouts[*i].is_in_loss(&settings)).collect();
     let flat = |of: &dyn Fn(&Response) -> &Vec<f64>| -> Vec<f32> {
         counted.iter().flat_map(|i| of(&case.responses[*i]).iter().map(|x| *x as f32)).collect()
     };
@@ -171,7 +173,7 @@ fn check_objective(what: &str, case: &LossCase) {
         logps.iter().map(|logprob| TokenStats { logprob: *logprob, entropy: 0.5 }).collect()
     };
     let gradients = counted.iter().flat_map(|i| &case.gradient[*i]);
-    // An exponent of 30 is off by its rounding in f32 times the power itself.
+    // Rounding an exponent of 30 to f32 changes the power by that times the power.
     let tolerance = 1e-5;
     for (i, expected) in gradients.enumerate() {
         close(&format!("{what}, token {i}"), f64::from(objective.gradient(i, logp[i])), *expected, tolerance);
@@ -203,7 +205,7 @@ fn check_objective(what: &str, case: &LossCase) {
 }
 
 #[test]
-fn the_oracles_numbers() {
+fn losses_advantages_and_penalties_equal_the_oracle() {
     let cases = cases();
     assert_eq!(cases.len(), 386);
     let mut kinds = [0; 4];
@@ -249,12 +251,12 @@ fn check_advantages(what: &str, case: &AdvantageCase) {
 }
 
 #[test]
-fn a_sample_that_is_left_out_counts_nowhere() {
+fn a_rollout_that_is_left_out_is_not_in_the_loss() {
     let rollout =
         Rollout { token_ids: vec![1], logprobs: vec![-1.0], advantage: 1.0, truncated: true, in_update: true };
     let masking = GrpoSettings { mask_truncated: true, ..GrpoSettings::default() };
-    assert!(rollout.counts(&GrpoSettings::default()));
-    assert!(!rollout.counts(&masking));
-    assert!(!Rollout { in_update: false, ..rollout.clone() }.counts(&GrpoSettings::default()));
-    assert!(!Rollout { token_ids: vec![], logprobs: vec![], ..rollout }.counts(&GrpoSettings::default()));
+    assert!(rollout.is_in_loss(&GrpoSettings::default()));
+    assert!(!rollout.is_in_loss(&masking));
+    assert!(!Rollout { in_update: false, ..rollout.clone() }.is_in_loss(&GrpoSettings::default()));
+    assert!(!Rollout { token_ids: vec![], logprobs: vec![], ..rollout }.is_in_loss(&GrpoSettings::default()));
 }

@@ -1,4 +1,4 @@
-//! LoRA against peft: what `tests/oracles/lora.py` froze, and adapters as folders.
+//! LoRA, compared with PEFT (frozen by `tests/oracles/lora.py`), and adapter folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -47,13 +47,13 @@ fn config(name: &str) -> Config {
     Config::load(&folder().join(name)).unwrap()
 }
 
-/// The tiny checkpoint with the adapter that peft saved.
+/// Returns the tiny checkpoint with the adapter that PEFT saved.
 fn adapted() -> (Oracle, LoraAdapter, TrainableModel) {
     let oracle: Oracle = oracle("lora.json");
     let adapter = LoraAdapter::read(&peft_folder(), &config(&oracle.checkpoint)).unwrap();
     assert_eq!((adapter.settings.rank, adapter.settings.alpha), (oracle.rank, oracle.alpha));
     let weights = trainable(&oracle.checkpoint, TrainScope::Lora(adapter.settings.clone()));
-    assert!(weights.variables().keys().eq(adapter.tensors.keys()), "name by name as peft");
+    assert!(weights.variables().keys().eq(adapter.tensors.keys()), "the names are those of PEFT");
     adapter.tensors.iter().for_each(|(name, tensor)| weights.set(name, tensor).unwrap());
     (oracle, adapter, weights)
 }
@@ -64,7 +64,7 @@ fn norm(tensor: &Tensor) -> f64 {
 }
 
 #[test]
-fn logits_with_an_adapter_are_pefts() {
+fn logits_with_an_adapter_equal_those_of_peft() {
     let (oracle, _, weights) = adapted();
     let sources: [(&dyn NamedTensors, Purpose); 2] =
         [(&Snapshot(&weights), Purpose::Sampling), (&weights, Purpose::Training)];
@@ -83,7 +83,7 @@ fn logits_with_an_adapter_are_pefts() {
 }
 
 #[test]
-fn every_half_of_an_adapter_gets_pefts_gradient_and_nothing_else_does() {
+fn gradients_of_an_adapter_equal_those_of_peft_and_nothing_else_has_one() {
     let (oracle, _, weights) = adapted();
     let frozen = frozen("lora.safetensors");
     for compute in computes() {
@@ -102,7 +102,7 @@ fn every_half_of_an_adapter_gets_pefts_gradient_and_nothing_else_does() {
 }
 
 #[test]
-fn merged_weights_are_pefts_and_others_stay() {
+fn merged_weights_equal_those_of_peft_and_others_do_not_change() {
     let (oracle, adapter, weights) = adapted();
     let frozen = frozen("lora.safetensors");
     let base = trainable(&oracle.checkpoint, TrainScope::All).merged().unwrap();
@@ -126,7 +126,7 @@ fn merged_weights_are_pefts_and_others_stay() {
 }
 
 #[test]
-fn five_steps_on_an_adapter_are_pefts() {
+fn five_steps_on_an_adapter_equal_those_of_peft() {
     let (oracle, _, weights) = adapted();
     let frozen = frozen("lora.safetensors");
     assert_eq!(oracle.steps.len(), 5);
@@ -137,7 +137,7 @@ fn five_steps_on_an_adapter_are_pefts() {
 }
 
 #[test]
-fn a_fresh_adapter_changes_nothing() {
+fn a_new_adapter_changes_nothing() {
     let (oracle, adapter, _) = adapted();
     let weights = trainable(&oracle.checkpoint, TrainScope::Lora(adapter.settings));
     let base = trainable(&oracle.checkpoint, TrainScope::All).merged().unwrap();
@@ -150,7 +150,7 @@ fn a_fresh_adapter_changes_nothing() {
 }
 
 #[test]
-fn an_adapter_is_written_as_peft_writes_it() {
+fn an_adapter_is_written_in_peft_format() {
     let (oracle, adapter, _) = adapted();
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("adapter");
@@ -183,7 +183,7 @@ fn an_adapter_is_written_as_peft_writes_it() {
 }
 
 #[test]
-fn adapters_that_would_be_merged_wrongly_are_refused() {
+fn adapters_with_unsupported_features_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let untied = config("untied-2");
     let copy = |change: &dyn Fn(&mut BTreeMap<String, Value>)| {

@@ -1,7 +1,7 @@
 //! The row of a training step in the `metrics` table.
 
 use crate::tables::{MetricRow, RewardRow, Role};
-use crate::training::grpo_step::{Group, GrpoStepReport};
+use crate::training::grpo_step::{GrpoStepReport, RolloutGroup};
 
 /// Returns the mean of values; `None` where there are none.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -18,7 +18,7 @@ pub(super) fn row(
     role: Role,
     step: u32,
     report: &GrpoStepReport,
-    groups: &[Group],
+    groups: &[RolloutGroup],
     rewards: &[RewardRow],
 ) -> MetricRow {
     let lengths: Vec<u32> = rollouts(groups).map(|rollout| rollout.token_ids.len() as u32).collect();
@@ -75,6 +75,6 @@ pub(super) fn row(
     }
 }
 
-fn rollouts(groups: &[Group]) -> impl Iterator<Item = &crate::training::grpo_step::Rollout> {
+fn rollouts(groups: &[RolloutGroup]) -> impl Iterator<Item = &crate::training::grpo_step::Rollout> {
     groups.iter().flat_map(|group| &group.rollouts)
 }

@@ -235,7 +235,7 @@ impl<'a> TrainingChain<'a> {
 /// The outcome of a step, and the rows it was computed from.
 struct StepOutcome {
     report: GrpoStepReport,
-    groups: Vec<crate::training::grpo_step::Group>,
+    groups: Vec<crate::training::grpo_step::RolloutGroup>,
     rewards: Vec<RewardRow>,
 }
 

@@ -10,7 +10,7 @@ use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{StageError, read_rows};
 use crate::store::{StageResult, Store};
 use crate::tables::{AnswerRow, Finish, QuestionRow, RewardRow, Role};
-use crate::training::grpo_step::{Group, Rollout};
+use crate::training::grpo_step::{Rollout, RolloutGroup};
 
 /// A stored sample of either role.
 struct StoredSample {
@@ -40,7 +40,7 @@ impl RolloutBuilder<'_> {
         role: Role,
         samples: &[StageResult],
         rewards: &StageResult,
-    ) -> Result<(Vec<Group>, Vec<RewardRow>), StageError> {
+    ) -> Result<(Vec<RolloutGroup>, Vec<RewardRow>), StageError> {
         let drawn = match role {
             Role::Questioner => self.questions(samples)?,
             Role::Reasoner => self.answers(samples)?,
@@ -79,7 +79,7 @@ impl RolloutBuilder<'_> {
                 })
             };
             let rollouts = of_group.iter().map(rollout).collect::<Result<_, StageError>>()?;
-            groups.push(Group { prompt, images: vec![image], rollouts });
+            groups.push(RolloutGroup { prompt, images: vec![image], rollouts });
         }
         Ok((groups, rewards))
     }

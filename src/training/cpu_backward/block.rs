@@ -168,69 +168,69 @@ impl<'a> Block<'a> {
         let take = |like: &[f32]| on.buffers.take(like.len());
         // SwiGLU.
         self.down.weight_gradient(&gradient, packed(&[&self.down], &gated, on.buffers).as_deref(), gradients)?;
-        let mut by_gated = gated;
-        self.down.input_gradient(&gradient, &mut by_gated, on.buffers)?;
-        rowwise_backward::swiglu_backward(&mut gate, &mut up, &by_gated);
-        let (by_gate, by_up) = (gate, up);
+        let mut d_gated = gated;
+        self.down.input_gradient(&gradient, &mut d_gated, on.buffers)?;
+        rowwise_backward::swiglu_backward(&mut gate, &mut up, &d_gated);
+        let (d_gate, d_up) = (gate, up);
         let packed2 = packed(&[&self.gate, &self.up], &normed2, on.buffers);
-        self.gate.weight_gradient(&by_gate, packed2.as_deref(), gradients)?;
-        self.up.weight_gradient(&by_up, packed2.as_deref(), gradients)?;
+        self.gate.weight_gradient(&d_gate, packed2.as_deref(), gradients)?;
+        self.up.weight_gradient(&d_up, packed2.as_deref(), gradients)?;
         drop(packed2);
-        let mut by_normed = normed2;
-        self.gate.input_gradient(&by_gate, &mut by_normed, on.buffers)?;
-        self.up.add_input_gradient(&by_up, &mut by_normed, on.buffers)?;
-        on.buffers.give([by_gate, by_up, by_gated]);
-        let mut by_middle = take(&middle);
-        self.norm2.backward(&middle, &by_normed, &mut by_middle, gradients)?;
-        by_middle.iter_mut().zip(gradient.iter()).for_each(|(sum, g)| *sum += g);
+        let mut d_normed = normed2;
+        self.gate.input_gradient(&d_gate, &mut d_normed, on.buffers)?;
+        self.up.add_input_gradient(&d_up, &mut d_normed, on.buffers)?;
+        on.buffers.give([d_gate, d_up, d_gated]);
+        let mut d_middle = take(&middle);
+        self.norm2.backward(&middle, &d_normed, &mut d_middle, gradients)?;
+        d_middle.iter_mut().zip(gradient.iter()).for_each(|(sum, g)| *sum += g);
         // Attention.
-        self.out.weight_gradient(&by_middle, packed(&[&self.out], &mixed, on.buffers).as_deref(), gradients)?;
-        let mut by_mixed = mixed;
-        self.out.input_gradient(&by_middle, &mut by_mixed, on.buffers)?;
+        self.out.weight_gradient(&d_middle, packed(&[&self.out], &mixed, on.buffers).as_deref(), gradients)?;
+        let mut d_mixed = mixed;
+        self.out.input_gradient(&d_middle, &mut d_mixed, on.buffers)?;
         if let Some(wanted) = on.wanted {
             let mut all = take(&qkv[0]);
             all.fill(0.0);
-            add_rows(&by_mixed, wanted, self.out.inputs(), &mut all);
-            on.buffers.give([std::mem::replace(&mut by_mixed, all)]);
+            add_rows(&d_mixed, wanted, self.out.inputs(), &mut all);
+            on.buffers.give([std::mem::replace(&mut d_mixed, all)]);
         }
-        let mut by_qkv = [take(&qkv[0]), take(&qkv[1]), take(&qkv[2])];
-        let by_result = Rows { data: &by_mixed, stride: self.out.inputs() };
+        let mut d_qkv = [take(&qkv[0]), take(&qkv[1]), take(&qkv[2])];
+        let d_output = Rows { data: &d_mixed, stride: self.out.inputs() };
         attend_rows_backward(
             self.rows(&qkv),
-            by_result,
+            d_output,
             self.heads,
             on.segments,
-            by_qkv.each_mut().map(|rows| rows.as_mut_slice()),
+            d_qkv.each_mut().map(|rows| rows.as_mut_slice()),
         );
-        for (x, heads) in by_qkv.iter_mut().zip([self.heads.query, self.heads.key_value]) {
+        for (x, heads) in d_qkv.iter_mut().zip([self.heads.query, self.heads.key_value]) {
             let rotated = self.rotated::<true>(x, heads, on)?;
             on.buffers.give([std::mem::replace(x, rotated)]);
         }
         let packed1 = packed(&self.qkv.each_ref(), &normed1, on.buffers);
-        for (map, g) in self.qkv.iter().zip(&by_qkv) {
+        for (map, g) in self.qkv.iter().zip(&d_qkv) {
             map.weight_gradient(g, packed1.as_deref(), gradients)?;
         }
         drop(packed1);
-        let mut by_normed = on.buffers.fit(by_normed, normed1.len());
-        self.qkv[0].input_gradient(&by_qkv[0], &mut by_normed, on.buffers)?;
-        self.qkv[1].add_input_gradient(&by_qkv[1], &mut by_normed, on.buffers)?;
-        self.qkv[2].add_input_gradient(&by_qkv[2], &mut by_normed, on.buffers)?;
-        let mut by_input = vec![0f32; if wants_input { input.len() } else { 0 }];
+        let mut d_normed = on.buffers.fit(d_normed, normed1.len());
+        self.qkv[0].input_gradient(&d_qkv[0], &mut d_normed, on.buffers)?;
+        self.qkv[1].add_input_gradient(&d_qkv[1], &mut d_normed, on.buffers)?;
+        self.qkv[2].add_input_gradient(&d_qkv[2], &mut d_normed, on.buffers)?;
+        let mut d_input = vec![0f32; if wants_input { input.len() } else { 0 }];
         let mut scratch = on.buffers.fit(middle, input.len());
-        self.norm1.backward(&input, &by_normed, &mut scratch, gradients)?;
+        self.norm1.backward(&input, &d_normed, &mut scratch, gradients)?;
         if wants_input {
             match on.wanted {
-                None => rowwise::add(&scratch, &by_middle, &mut by_input),
+                None => rowwise::add(&scratch, &d_middle, &mut d_input),
                 Some(wanted) => {
-                    by_input.copy_from_slice(&scratch);
-                    add_rows(&by_middle, wanted, self.out.outputs(), &mut by_input);
+                    d_input.copy_from_slice(&scratch);
+                    add_rows(&d_middle, wanted, self.out.outputs(), &mut d_input);
                 }
             }
         }
-        on.buffers.give([normed1, by_mixed, by_middle, by_normed, scratch]);
+        on.buffers.give([normed1, d_mixed, d_middle, d_normed, scratch]);
         on.buffers.give(qkv);
-        on.buffers.give(by_qkv);
-        wants_input.then(|| tensor(by_input, self.out.outputs())).transpose()
+        on.buffers.give(d_qkv);
+        wants_input.then(|| tensor(d_input, self.out.outputs())).transpose()
     }
 
     fn rotated<const INVERSE: bool>(&self, x: &[f32], heads: usize, on: TokenContext<'_>) -> Result<AlignedBuffer> {

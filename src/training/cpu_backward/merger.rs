@@ -77,21 +77,21 @@ impl<'a> Merger<'a> {
         let MergerActivations { x, normed, hidden, active } = kept;
         let (input, gradient) = (floats(&x)?, floats(gradient)?);
         let width = self.second.outputs();
-        let mut by_merged = buffers.take(gradient.len());
-        for (token, row) in order.iter().zip(by_merged.chunks_exact_mut(width)) {
+        let mut d_merged = buffers.take(gradient.len());
+        for (token, row) in order.iter().zip(d_merged.chunks_exact_mut(width)) {
             row.copy_from_slice(&gradient[*token as usize * width..][..width]);
         }
-        self.second.weight_gradient(&by_merged, packed(&[&self.second], &active, buffers).as_deref(), gradients)?;
-        let mut by_active = active;
-        self.second.input_gradient(&by_merged, &mut by_active, buffers)?;
-        let mut by_hidden = buffers.take(hidden.len());
-        gelu::gelu_backward(&hidden, &by_active, &mut by_hidden);
-        self.first.weight_gradient(&by_hidden, packed(&[&self.first], &normed, buffers).as_deref(), gradients)?;
-        let mut by_normed = normed;
-        self.first.input_gradient(&by_hidden, &mut by_normed, buffers)?;
-        let mut by_input = vec![0f32; input.len()];
-        self.norm.backward(&input, &by_normed, &mut by_input, gradients)?;
-        buffers.give([by_merged, by_active, by_hidden, by_normed, hidden]);
-        tensor(by_input, x.dim(1)?)
+        self.second.weight_gradient(&d_merged, packed(&[&self.second], &active, buffers).as_deref(), gradients)?;
+        let mut d_active = active;
+        self.second.input_gradient(&d_merged, &mut d_active, buffers)?;
+        let mut d_hidden = buffers.take(hidden.len());
+        gelu::gelu_backward(&hidden, &d_active, &mut d_hidden);
+        self.first.weight_gradient(&d_hidden, packed(&[&self.first], &normed, buffers).as_deref(), gradients)?;
+        let mut d_normed = normed;
+        self.first.input_gradient(&d_hidden, &mut d_normed, buffers)?;
+        let mut d_input = vec![0f32; input.len()];
+        self.norm.backward(&input, &d_normed, &mut d_input, gradients)?;
+        buffers.give([d_merged, d_active, d_hidden, d_normed, hidden]);
+        tensor(d_input, x.dim(1)?)
     }
 }

@@ -49,13 +49,13 @@ impl<'a> NormAndHead<'a> {
         gradients: &mut Gradients,
     ) -> Result<(Vec<TokenStats>, Vec<f32>)> {
         let (vocabulary, hidden) = self.weight.dims2()?;
-        let (mut normed, mut by_normed) = (buffers.take(x.len()), buffers.take(x.len()));
+        let (mut normed, mut d_normed) = (buffers.take(x.len()), buffers.take(x.len()));
         self.norm.forward(x, &mut normed)?;
         let at_once = (LOGITS / vocabulary.max(1)).max(TARGETS).min(targets.len().max(1));
         let (mut logits, mut back) = (buffers.take(at_once * vocabulary), buffers.take(at_once * vocabulary));
         let mut stats = Vec::with_capacity(targets.len());
         let scale = 1.0 / self.temperature;
-        let pieces = normed.chunks(at_once * hidden).zip(by_normed.chunks_mut(at_once * hidden));
+        let pieces = normed.chunks(at_once * hidden).zip(d_normed.chunks_mut(at_once * hidden));
         for (targets, (x, dx)) in targets.chunks(at_once).zip(pieces) {
             let first = stats.len();
             let (logits, back) = (&mut logits[..targets.len() * vocabulary], &mut back[..targets.len() * vocabulary]);
@@ -76,8 +76,8 @@ impl<'a> NormAndHead<'a> {
             }
         }
         let mut dx = vec![0f32; x.len()];
-        self.norm.backward(x, &by_normed, &mut dx, gradients)?;
-        buffers.give([normed, by_normed, logits, back]);
+        self.norm.backward(x, &d_normed, &mut dx, gradients)?;
+        buffers.give([normed, d_normed, logits, back]);
         Ok((stats, dx))
     }
 

@@ -44,12 +44,12 @@ impl<'a> PatchEmbedding<'a> {
     ) -> Result<()> {
         let (patches, gradient) = (floats(patches)?, floats(gradient)?);
         let unit = self.unit * self.map.outputs();
-        let mut by_embedded = buffers.take(gradient.len());
+        let mut d_embedded = buffers.take(gradient.len());
         for (token, row) in order.iter().zip(gradient.chunks_exact(unit)) {
-            by_embedded[*token as usize * unit..][..unit].copy_from_slice(row);
+            d_embedded[*token as usize * unit..][..unit].copy_from_slice(row);
         }
-        self.map.weight_gradient(&by_embedded, packed(&[&self.map], &patches, buffers).as_deref(), gradients)?;
-        buffers.give([by_embedded]);
+        self.map.weight_gradient(&d_embedded, packed(&[&self.map], &patches, buffers).as_deref(), gradients)?;
+        buffers.give([d_embedded]);
         Ok(())
     }
 }
