@@ -1,4 +1,5 @@
-//! Watches the largest allocation of a thread, so that tests can show that damaged input makes nobody ask for memory.
+//! An allocator that records the largest allocation of a thread, for tests that damaged input
+//! causes no large allocation.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -8,16 +9,18 @@ thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
-struct Watching;
+struct RecordingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Watching = Watching;
+static ALLOCATOR: RecordingAllocator = RecordingAllocator;
 
-// SAFETY: every call goes to the system's allocator unchanged; noting a size in a thread's cell allocates nothing.
-unsafe impl GlobalAlloc for Watching {
+// SAFETY: every call is forwarded to the system's allocator unchanged; recording a size in a
+// thread's cell does not allocate.
+unsafe impl GlobalAlloc for RecordingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        record(layout.size());
+        // SAFETY: the caller fulfils the conditions of this method, which are those of the system's
+        // allocator.
         unsafe { System.alloc(layout) }
     }
 
@@ -27,24 +30,24 @@ unsafe impl GlobalAlloc for Watching {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
+        record(layout.size());
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        note(new_size);
+        record(new_size);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, new_size) }
     }
 }
 
-fn note(size: usize) {
-    // A thread that is ending has no cell any more; nobody asks it.
+fn record(size: usize) {
+    // A thread that is ending has no cell any more.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
 }
 
-/// The largest allocation that `work` asks for on this thread, and what it gives.
+/// Returns the size of the largest allocation of `work` on this thread, in bytes, and its result.
 pub(crate) fn largest_of<T>(work: impl FnOnce() -> T) -> (usize, T) {
     LARGEST.with(|largest| largest.set(0));
     let result = work();

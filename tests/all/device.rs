@@ -1,10 +1,11 @@
-//! Where models compute: what the commands and the pipeline file take, and what a build for the CPU says when asked for a card.
+//! The choice of a device by commands and pipeline files, and the message of a CPU build about a
+//! GPU.
 
 use std::process::Command;
 
 use crate::support::{Place, VISPLAY, said};
 
-/// Every command that runs a model, with arguments that would do on the CPU.
+/// Runs every command that computes with a model, with arguments that are valid on the CPU.
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_build_for_the_cpu_says_in_one_line_that_it_has_no_card() {

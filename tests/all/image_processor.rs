@@ -1,4 +1,5 @@
-//! Patches against transformers, as frozen by `tests/oracles/image_processor.py`.
+//! The image processor's patches against those of transformers, recorded by
+//! `tests/oracles/image_processor.py`.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use visplay::vlm::image_processor::ImageProcessor;
 use crate::oracle_files::{fnv, json_lines, pattern};
 
 #[derive(Deserialize)]
-struct Processed {
+struct ProcessedImage {
     config: serde_json::Value,
     kind: String,
     seed: u64,
@@ -22,8 +23,8 @@ struct Processed {
 }
 
 #[test]
-fn patches_are_transformers_to_the_last_bit() {
-    let rows: Vec<Processed> = json_lines("image-processor.jsonl", |line| line.contains("\"config\""));
+fn patches_equal_those_of_transformers_to_the_last_bit() {
+    let rows: Vec<ProcessedImage> = json_lines("image-processor.jsonl", |line| line.contains("\"config\""));
     assert_eq!(rows.len(), 105);
     for row in rows {
         let what = format!("{} {:?}", row.config, row.from);
@@ -43,7 +44,7 @@ fn patches_are_transformers_to_the_last_bit() {
 }
 
 #[derive(Deserialize)]
-struct Sizes {
+struct ResizeCases {
     factor: u32,
     min_pixels: u64,
     max_pixels: u64,
@@ -51,8 +52,8 @@ struct Sizes {
 }
 
 #[test]
-fn smart_resize_is_transformers() {
-    let rows: Vec<Sizes> = json_lines("image-processor.jsonl", |line| line.contains("\"smart_resize\""));
+fn smart_resize_equals_transformers() {
+    let rows: Vec<ResizeCases> = json_lines("image-processor.jsonl", |line| line.contains("\"smart_resize\""));
     assert_eq!(rows.len(), 60);
     for row in rows {
         let budget = PixelBudget { min_pixels: row.min_pixels, max_pixels: row.max_pixels };

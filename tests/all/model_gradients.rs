@@ -1,4 +1,5 @@
-//! Gradients of the layers: the kernels' backward passes against f64 autograd, and that against finite differences.
+//! Gradients of the layers: the backward passes in f32 against f64 autograd, and f64 autograd
+//! against finite differences.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/model/mimo-like")
 }
 
-/// The tensors of a checkpoint as variables of one type.
+/// The tensors of a checkpoint as variables of one dtype.
 struct Variables {
     vars: HashMap<String, Var>,
 }
@@ -51,14 +52,14 @@ impl NamedTensors for Variables {
     }
 }
 
-/// Numbers around zero, the same for each type.
+/// Returns numbers around zero, the same for each dtype.
 fn numbers(label: &str, shape: (usize, usize), dtype: DType) -> Tensor {
     let stream = Seed(5).stream("gradients", label, 0);
     let values: Vec<f64> = (0..shape.0 * shape.1).map(|i| f64::from(stream.normal(i as u64) as f32)).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
 }
 
-/// What a part computes from its variables and its input.
+/// Computes a part of the model from its variables and its input.
 type Part = fn(&Config, &Variables, &Tensor) -> Tensor;
 
 fn decoder_layer(config: &Config, vars: &Variables, x: &Tensor) -> Tensor {
@@ -105,7 +106,7 @@ fn belongs(name: &str, prefixes: &str) -> bool {
     prefixes.split(' ').any(|prefix| name.starts_with(prefix))
 }
 
-/// A scalar that depends on every output, and the gradients of input and variables.
+/// Returns a scalar that depends on every output, and the gradients of the input and the variables.
 fn gradients(part: Part, text: bool, dtype: DType) -> (Variables, Var, f64, candle_core::backprop::GradStore) {
     let (config, vars) = Variables::load(dtype);
     let width = if text { config.text.hidden_size } else { config.vision.hidden_size };
@@ -130,7 +131,7 @@ fn compare(what: &str, ours: &Tensor, truth: &Tensor) {
 }
 
 #[test]
-fn kernels_have_the_gradients_of_f64_autograd() {
+fn gradients_in_f32_equal_those_of_f64_autograd() {
     for (name, part, text, prefixes) in PARTS {
         let (vars, x, _, ours) = gradients(part, text, DType::F32);
         let (exact_vars, exact_x, _, exact) = gradients(part, text, DType::F64);
@@ -146,7 +147,7 @@ fn kernels_have_the_gradients_of_f64_autograd() {
 }
 
 #[test]
-fn f64_autograd_has_the_gradients_of_finite_differences() {
+fn gradients_of_f64_autograd_equal_finite_differences() {
     const STEP: f64 = 1e-5;
     for (name, part, text, prefixes) in PARTS {
         let (vars, x, _, exact) = gradients(part, text, DType::F64);
@@ -181,7 +182,7 @@ fn f64_autograd_has_the_gradients_of_finite_differences() {
 }
 
 #[test]
-fn attention_kernel_equals_f64_for_many_shapes() {
+fn attention_in_f32_equals_f64_for_many_shapes() {
     for (case, (heads, lengths, causal)) in [
         (Heads { query: 1, key_value: 1, dim: 4 }, vec![1], true),
         (Heads { query: 4, key_value: 2, dim: 10 }, vec![31, 32, 33, 1, 64], true),

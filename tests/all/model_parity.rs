@@ -1,4 +1,5 @@
-//! The model against transformers on tiny random checkpoints: the figures that `tests/oracles/model.py` froze.
+//! The model against transformers on tiny random checkpoints, with results recorded by
+//! `tests/oracles/model.py`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,16 +44,16 @@ pub(crate) struct Prompt {
 }
 
 #[derive(Deserialize)]
-struct Figures {
+struct RecordedValues {
     at: Vec<usize>,
     values: Vec<f64>,
 }
 
 #[derive(Deserialize)]
 pub(crate) struct Case {
-    features: Option<Figures>,
-    logits: Figures,
-    middle_logits: Figures,
+    features: Option<RecordedValues>,
+    logits: RecordedValues,
+    middle_logits: RecordedValues,
     pub(crate) greedy: Vec<u32>,
     logprobs: Vec<f64>,
 }
@@ -96,7 +97,7 @@ pub(crate) fn features(model: &Model, images: &[Patches]) -> Option<Tensor> {
     Some(model.visual.forward(&patches, &grids(images)).unwrap())
 }
 
-fn close(what: &str, ours: &[f32], theirs: &Figures, tolerance: f64) {
+fn close(what: &str, ours: &[f32], theirs: &RecordedValues, tolerance: f64) {
     for (at, value) in theirs.at.iter().zip(&theirs.values) {
         let difference = (f64::from(ours[*at]) - value).abs();
         assert!(difference <= tolerance, "{what}[{at}]: {} here, {value} in transformers", ours[*at]);
@@ -107,7 +108,7 @@ fn flat(x: &Tensor) -> Vec<f32> {
     x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Logits of all tokens, `[tokens][vocabulary]`, by one forward pass without a cache.
+/// Computes the logits of all tokens, `[tokens][vocabulary]`, in one forward pass without a cache.
 pub(crate) fn full_forward(model: &Model, ids: &[u32], images: &[Patches], features: Option<&Tensor>) -> Vec<Vec<f32>> {
     let mut positions = model.positions(ids, &grids(images)).unwrap();
     positions.tokens.truncate(ids.len());
@@ -220,7 +221,7 @@ checkpoints! {
 }
 
 #[test]
-fn layers_for_training_compute_the_same() {
+fn layers_built_for_training_compute_the_same() {
     check_checkpoint("gqa-4-deep", DType::F32, Purpose::Training);
     check_checkpoint("mimo-like", DType::F32, Purpose::Training);
 }

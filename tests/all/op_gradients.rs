@@ -1,5 +1,5 @@
-//! Each operation's backward kernel against f64 autograd through the composed operation, on odd shapes; the same bits
-//! for any number of threads; attention with a shared prompt against plain sequences.
+//! The backward pass of each op in f32 against f64 autograd, on odd shapes; equal bits for any
+//! number of threads; attention with a shared prompt against separate sequences.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::OPS;
 
 type Shape = (usize, usize);
 
-/// Numbers around zero, the same for each type.
+/// Returns numbers around zero, the same for each dtype.
 fn numbers(label: &str, (rows, columns): Shape, dtype: DType) -> Tensor {
     let stream = Seed(7).stream("op gradients", label, 0);
     let values: Vec<f64> = (0..rows * columns).map(|i| f64::from(stream.normal(i as u64) as f32)).collect();
@@ -24,7 +24,8 @@ fn flat(x: &Tensor) -> Vec<f64> {
     x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The value of a function whose result is weighted by fixed numbers, and the gradients of its inputs.
+/// Returns the sum of a function's result, weighted by fixed numbers, and the gradients of its
+/// inputs.
 fn gradients(inputs: &[Tensor], f: &(dyn Fn(&[Tensor]) -> Tensor + Sync)) -> (f64, Vec<Vec<f64>>) {
     let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
     let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
@@ -36,7 +37,7 @@ fn gradients(inputs: &[Tensor], f: &(dyn Fn(&[Tensor]) -> Tensor + Sync)) -> (f6
     (value, vars.iter().map(|v| flat(gradients.get(v).unwrap())).collect())
 }
 
-/// Compares f32 with f64, and 1 with 2 and 3 threads.
+/// Compares the gradients in f32 with those in f64, and those of 1 thread with those of 2 and 3.
 fn check(name: &str, shapes: &[Shape], f: &(dyn Fn(&[Tensor]) -> Tensor + Sync)) {
     let inputs = |dtype| -> Vec<Tensor> {
         shapes.iter().enumerate().map(|(i, shape)| numbers(&format!("{name} {i}"), *shape, dtype)).collect()
@@ -60,7 +61,7 @@ fn check(name: &str, shapes: &[Shape], f: &(dyn Fn(&[Tensor]) -> Tensor + Sync))
 }
 
 #[test]
-fn linear_maps() {
+fn gradients_of_linear_maps() {
     for (tokens, inputs, outputs) in
         [(1, 1, 1), (5, 3, 7), (33, 31, 65), (130, 128, 64), (400, 96, 288), (1000, 129, 70), (3, 700, 300)]
     {
@@ -85,7 +86,7 @@ fn a_constant_has_no_gradient() {
 }
 
 #[test]
-fn row_by_row_operations() {
+fn gradients_of_row_by_row_ops() {
     for (tokens, width) in [(1, 2), (5, 6), (64, 96), (65, 130), (700, 128), (900, 384)] {
         let shape = (tokens, width);
         check("rms norm", &[shape, (1, width)], &|x| {
@@ -103,7 +104,7 @@ fn row_by_row_operations() {
 }
 
 #[test]
-fn the_activation_of_the_merger_is_close_to_the_exact_one() {
+fn gelu_is_close_to_the_exact_value() {
     let values: Vec<f32> = (-1200..=1200).map(|i| i as f32 / 100.0).chain([0.0, 50.0, -50.0, 1e30, -1e30]).collect();
     let x = Tensor::from_vec(values.clone(), (1, values.len()), &Device::Cpu).unwrap();
     let exact = flat(&x.to_dtype(DType::F64).unwrap().gelu_erf().unwrap());
@@ -115,7 +116,7 @@ fn the_activation_of_the_merger_is_close_to_the_exact_one() {
 }
 
 #[test]
-fn an_embedding_adds_up_the_gradients_of_a_row() {
+fn an_embedding_sums_the_gradients_of_a_row() {
     check("embedding", &[(7, 10)], &|x| {
         let ids = Tensor::new(&[3u32, 0, 3, 6, 3, 1], &Device::Cpu).unwrap();
         Embedding::new(OPS, x[0].clone()).forward(&ids).unwrap()
@@ -150,7 +151,7 @@ fn shapes(heads: Heads, tokens: usize) -> [Shape; 3] {
 }
 
 #[test]
-fn attention_of_every_kind() {
+fn gradients_of_attention() {
     for (heads, segments) in cases() {
         let segments = Arc::new(segments);
         check("attention", &shapes(heads, segments.tokens()), &|x| {
@@ -182,7 +183,7 @@ fn attention_in_f64_has_the_gradients_of_finite_differences() {
     }
 }
 
-/// The same bits where the arithmetic is exact, else up to rounding.
+/// Compares two tensors: bit by bit for our kernels, up to rounding for the reference ops.
 fn assert_same(a: &Tensor, b: &Tensor, what: &str) {
     let (a, b) = (flat(a), flat(b));
     assert_eq!(a.len(), b.len());
@@ -192,9 +193,8 @@ fn assert_same(a: &Tensor, b: &Tensor, what: &str) {
     );
 }
 
-/// A response that shares its prompt has the bits that it has in a sequence of its own.
 #[test]
-fn a_shared_prompt_changes_no_bit() {
+fn a_response_with_a_shared_prompt_has_the_bits_of_a_separate_sequence() {
     for (prompt, responses) in [(40, vec![9, 33, 1]), (64, vec![20, 65]), (7, vec![3, 90]), (100, vec![31, 32])] {
         let heads = Heads { query: 4, key_value: 2, dim: 24 };
         let segments = Arc::new(Segments::shared(vec![shared(5, &[2]), shared(prompt, &responses)]));

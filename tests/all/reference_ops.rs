@@ -1,7 +1,8 @@
-//! The tests of the model's arithmetic once more with candle's operations (`Ops::Reference`) instead of our kernels.
+//! The tests of the model's arithmetic once more with candle's operations (`Ops::Reference`)
+//! instead of our kernels.
 //!
-//! A GPU computes by these operations wherever it has no kernel of ours, so on a machine without one these tests show
-//! that its arithmetic is right.
+//! A GPU computes by these operations wherever it has no kernel of ours, so on a machine without
+//! one these tests show that its arithmetic is right.
 
 use visplay::vlm::ops::Ops;
 

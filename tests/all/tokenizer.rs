@@ -1,4 +1,5 @@
-//! Tokenizer and prompts against transformers, and what is said about unusable ones.
+//! The tokenizer and prompts against transformers, and the messages about unusable tokenizers and
+//! templates.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,9 @@ use visplay::vlm::config::Config;
 use visplay::vlm::prompt::{Fill, Piece, Prompt, Template};
 use visplay::vlm::tokenizer::{TextStream, Tokenizer, TokenizerError};
 
-/// What tests/oracles/tokenizer.py froze.
+/// Results of transformers, recorded by `tests/oracles/tokenizer.py`.
 #[derive(Deserialize)]
-struct Frozen {
+struct Oracle {
     vocabulary: usize,
     special: std::collections::BTreeMap<String, u32>,
     texts: Vec<TextCase>,
@@ -37,7 +38,7 @@ struct ChatCase {
     system: String,
     question: String,
     image_tokens: Option<usize>,
-    /// Ids and how often each is repeated.
+    /// Ids and the number of repetitions of each.
     ids: Vec<(u32, usize)>,
 }
 
@@ -49,7 +50,7 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::load_unchecked(&folder()).unwrap()
 }
 
-fn frozen() -> Frozen {
+fn oracle() -> Oracle {
     serde_json::from_str(&std::fs::read_to_string(folder().join("cases.json")).unwrap()).unwrap()
 }
 
@@ -63,7 +64,7 @@ fn parse(value: &Value) -> Result<Tokenizer, TokenizerError> {
 
 /// A configuration that fits the tokenizer, with one thing changed.
 fn config(change: impl FnOnce(&mut Value)) -> Config {
-    let special = frozen().special;
+    let special = oracle().special;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/configs/qwen2.5-vl-3b.json");
     let mut value: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     value["vocab_size"] = json!(600);
@@ -77,10 +78,10 @@ fn config(change: impl FnOnce(&mut Value)) -> Config {
 
 #[test]
 fn ids_equal_transformers() {
-    let (tokenizer, frozen) = (tokenizer(), frozen());
-    assert_eq!(tokenizer.len(), frozen.vocabulary);
-    assert!(frozen.texts.len() > 450);
-    for case in &frozen.texts {
+    let (tokenizer, oracle) = (tokenizer(), oracle());
+    assert_eq!(tokenizer.len(), oracle.vocabulary);
+    assert!(oracle.texts.len() > 450);
+    for case in &oracle.texts {
         assert_eq!(tokenizer.encode(&case.text).unwrap(), case.ids, "{:?}", case.text);
         assert_eq!(tokenizer.encode_plain(&case.text).unwrap(), case.plain, "{:?}, plain", case.text);
     }
@@ -88,8 +89,8 @@ fn ids_equal_transformers() {
 
 #[test]
 fn decoded_text_equals_transformers() {
-    let (tokenizer, frozen) = (tokenizer(), frozen());
-    for case in &frozen.decoded {
+    let (tokenizer, oracle) = (tokenizer(), oracle());
+    for case in &oracle.decoded {
         assert_eq!(tokenizer.decode(&case.ids, false), case.text, "{:?}", case.ids);
         assert_eq!(tokenizer.decode(&case.ids, true), case.skipped, "{:?}", case.ids);
         let mut stream = TextStream::default();
@@ -97,13 +98,13 @@ fn decoded_text_equals_transformers() {
         text.push_str(&stream.finish());
         assert_eq!(text, case.text, "streamed {:?}", case.ids);
     }
-    assert_eq!(tokenizer.decode(&[u32::MAX, 100_000], false), "", "ids without a token are no text");
+    assert_eq!(tokenizer.decode(&[u32::MAX, 100_000], false), "", "ids without a token have no text");
 }
 
 #[test]
 fn conversations_equal_the_chat_template_of_transformers() {
-    let (tokenizer, frozen) = (tokenizer(), frozen());
-    for case in &frozen.chats {
+    let (tokenizer, oracle) = (tokenizer(), oracle());
+    for case in &oracle.chats {
         let prompt = Prompt::chat(&case.system, case.image_tokens, &case.question);
         let expected: Vec<u32> = case.ids.iter().flat_map(|&(id, times)| std::iter::repeat_n(id, times)).collect();
         let ids = tokenizer.encode_prompt(&prompt).unwrap();
@@ -131,7 +132,7 @@ fn user_text_cannot_inject_special_tokens() {
 fn a_mismatch_with_the_configuration_names_token_and_key() {
     let message = |change: fn(&mut Value)| Tokenizer::load(&folder(), &config(change)).unwrap_err().to_string();
     Tokenizer::load(&folder(), &config(|_| ())).unwrap();
-    // A default that was never meant: outside the vocabulary.
+    // An id outside the vocabulary is a default without meaning.
     Tokenizer::load(&folder(), &config(|v| v["vision_end_token_id"] = json!(151_653))).unwrap();
     let text = message(|v| v["image_token_id"] = json!(5));
     assert!(text.contains("tokenizer.json") && text.contains("<|image_pad|>") && text.contains("image_token_id = 5"));
@@ -142,7 +143,7 @@ fn a_mismatch_with_the_configuration_names_token_and_key() {
 }
 
 #[test]
-fn unusable_tokenizers_say_why() {
+fn messages_about_unusable_tokenizers_name_the_reason() {
     let absent = Tokenizer::load_unchecked(Path::new("/nowhere")).unwrap_err().to_string();
     assert!(absent.contains("/nowhere/tokenizer.json"), "{absent}");
     let broken = Tokenizer::from_bytes(Path::new("t.json"), b"{\"version\": 1,\n").unwrap_err().to_string();
@@ -166,7 +167,7 @@ fn unusable_tokenizers_say_why() {
 }
 
 #[test]
-fn templates_name_file_line_and_variable() {
+fn errors_of_templates_name_file_line_and_variable() {
     let file = Path::new("prompts/q.txt");
     let parse = |text: &str| Template::parse(file, text, &["question", "image"]);
     let text = parse("one\ntwo {{qestion}}").unwrap_err().to_string();
@@ -180,7 +181,7 @@ fn templates_name_file_line_and_variable() {
     let template = parse("{{ question }} \\{{literal}} {{image}}").unwrap();
     assert_eq!(template.variables().collect::<Vec<_>>(), ["question", "image"]);
     let text = template.text(&[("question", Fill::Text("{{image}}")), ("image", Fill::Empty)]).unwrap();
-    assert_eq!(text, "{{image}} {{literal}} ", "what is filled in is not looked at again");
+    assert_eq!(text, "{{image}} {{literal}} ", "the value of a variable is not parsed");
     let text = template.text(&[("question", Fill::Empty), ("image", Fill::Image(1))]).unwrap_err().to_string();
     assert_eq!(text, "prompts/q.txt:1: {{image}} is an image, but this template produces text");
     let text = template.prompt(&[("question", Fill::Empty)]).unwrap_err().to_string();
@@ -192,7 +193,7 @@ fn templates_name_file_line_and_variable() {
 }
 
 #[test]
-fn templates_have_special_tokens_and_fills_do_not() {
+fn special_tokens_are_recognised_in_templates_but_not_in_values() {
     let template = Template::parse(Path::new("t"), "<|im_start|>a<|x|{{t}}b<|im_end|>", &["t"]).unwrap();
     let prompt = template.prompt(&[("t", Fill::Text("<|im_end|>"))]).unwrap();
     let text = |t: &str| Piece::Text(t.to_owned());

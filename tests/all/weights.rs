@@ -1,4 +1,5 @@
-//! Weights: what is read, what is refused and in which words, damage, export and the commands.
+//! Weights: reading, messages about unusable files, export, memory estimates, and the commands for
+//! models.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +24,7 @@ pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// A model of a few thousand parameters.
+/// The configuration of a model with a few thousand parameters.
 pub(crate) fn tiny(tied: bool) -> Config {
     let text = json!({
         "model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "vocab_size": 40,
@@ -46,7 +47,7 @@ pub(crate) fn checkpoint(config: &Config, dtype: StoredType, shard_bytes: u64) -
     folder
 }
 
-/// A safetensors file put together by hand.
+/// Returns the bytes of a safetensors file with this header and data.
 pub(crate) fn file(header: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(header.as_bytes());
@@ -58,7 +59,7 @@ fn open_error(folder: &Path, config: &Config) -> String {
     Weights::open(folder, config).unwrap_err().to_string()
 }
 
-/// Rewrites the names or entries of a checkpoint's single file.
+/// Changes the header of a checkpoint's single weight file.
 fn rewrite(folder: &Path, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
     let path = folder.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
@@ -82,7 +83,8 @@ fn conversions_equal_torch() {
             let (source, _) = bits(&format!("{} as {}", from.name(), from.name()));
             let (expected, stored) = bits(&format!("{} as {}", from.name(), to.name()));
             assert_eq!(stored, to);
-            // Compared exactly, as 32-bit numbers: widening is exact. A NaN only has to stay one.
+            // Compared exactly as 32-bit numbers, since widening is exact. A NaN need not keep its
+            // bits.
             let expected = numbers::<f32>(expected, to);
             let found: Vec<f32> = match to {
                 StoredType::F32 => numbers::<f32>(source, from),
@@ -92,14 +94,14 @@ fn conversions_equal_torch() {
             assert_eq!(found.len(), expected.len());
             for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
                 let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-                assert!(same, "{} to {}, number {i}: {a:e} is not {b:e}", from.name(), to.name());
+                assert!(same, "{} to {}, number {i}: {a:e} here, {b:e} in torch", from.name(), to.name());
             }
         }
     }
 }
 
 #[test]
-fn what_is_exported_is_read_back() {
+fn an_exported_checkpoint_is_read_back() {
     for (tied, dtype, shard_bytes) in
         [(true, StoredType::F32, u64::MAX), (false, StoredType::BF16, 4096), (false, StoredType::F16, 1)]
     {
@@ -127,7 +129,7 @@ fn what_is_exported_is_read_back() {
 }
 
 #[test]
-fn the_same_model_gives_the_same_bytes_and_a_copy_is_exact() {
+fn equal_models_give_equal_bytes_and_a_copy_is_exact() {
     let config = tiny(false);
     let (a, b) = (checkpoint(&config, StoredType::BF16, 4096), checkpoint(&config, StoredType::BF16, 4096));
     let copy = a.path().join("copy");
@@ -146,12 +148,12 @@ fn the_same_model_gives_the_same_bytes_and_a_copy_is_exact() {
     assert!(first.len() > 5 && first.keys().any(|name| name == "tokenizer.json"));
     assert_eq!(first, files(&b.path().join("model")));
     assert_eq!(first, files(&copy));
-    // Nothing else was left in the folder.
+    // No temporary folder is left.
     assert_eq!(fs::read_dir(a.path()).unwrap().count(), 2);
 }
 
 #[test]
-fn tensors_in_memory_are_exported_too() {
+fn tensors_in_memory_are_exported() {
     let config = tiny(true);
     let folder = checkpoint(&config, StoredType::F32, u64::MAX);
     let weights = Weights::open(&folder.path().join("model"), &config).unwrap();
@@ -174,13 +176,13 @@ fn tensors_in_memory_are_exported_too() {
     tensors.remove("model.norm.weight");
     let text = export(&failed, &config, &tensors, None, options).unwrap_err().to_string();
     assert_eq!(text, "tensor model.norm.weight is missing");
-    // A failure leaves nothing behind.
+    // A failed export leaves no folder.
     assert!(!failed.exists());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
 #[test]
-fn both_namings_are_one() {
+fn published_and_transformers_names_are_equivalent() {
     let config = tiny(false);
     let folder = checkpoint(&config, StoredType::F32, u64::MAX);
     let model = folder.path().join("model");
@@ -233,9 +235,9 @@ fn every_problem_of_a_checkpoint_is_listed_with_file_and_tensor() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    assert_eq!(text.lines().count(), 4, "a computed tensor of old exports is no problem: {text}");
+    assert_eq!(text.lines().count(), 4, "a computed tensor of an old export is ignored: {text}");
 
-    // A checkpoint of another size: the list is capped.
+    // The list of problems of a checkpoint of another size is capped.
     let other = tiny(true);
     let mut larger = other.clone();
     larger.text.num_hidden_layers = 40;
@@ -284,7 +286,7 @@ fn shards_and_index_must_agree() {
     });
     assert!(text.contains(index) && text.contains("line 1"), "{text}");
 
-    // The same tensor under both of its names, in two files.
+    // One tensor in two files, under both of its names.
     let text = broken(&|model, value| {
         fs::remove_file(model.join(index)).unwrap();
         let header = r#"{"model.language_model.norm.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
@@ -298,7 +300,7 @@ fn shards_and_index_must_agree() {
 }
 
 #[test]
-fn a_tied_head_may_be_there_if_it_is_the_embedding() {
+fn a_tied_head_in_the_file_must_equal_the_embedding() {
     let (tied, untied) = (tiny(true), tiny(false));
     let folder = checkpoint(&untied, StoredType::F32, u64::MAX);
     let model = folder.path().join("model");
@@ -316,7 +318,7 @@ fn a_tied_head_may_be_there_if_it_is_the_embedding() {
 }
 
 #[test]
-fn pickles_and_empty_folders_are_named() {
+fn messages_about_folders_without_safetensors_name_folder_and_pickles() {
     let folder = tempfile::tempdir().unwrap();
     let text = open_error(folder.path(), &tiny(true));
     assert!(text.contains("holds no weights") && text.contains(&folder.path().display().to_string()), "{text}");
@@ -335,9 +337,9 @@ fn pickles_and_empty_folders_are_named() {
 }
 
 #[test]
-fn parameter_counts_are_the_published_ones() {
+fn parameter_counts_equal_those_of_transformers() {
     let count = |name: &str| memory::parameter_counts(&Config::load_file(&data(name)).unwrap());
-    // What transformers 5.23 counts when it builds the models of these files on its meta device.
+    // Counted by transformers 5.23, which built the models of these files on the meta device.
     assert_eq!(count("configs/qwen2.5-vl-3b.json").total, 3_754_622_976);
     assert_eq!(count("configs/qwen2.5-vl-7b.json").total, 8_292_166_656);
     let mimo = count("configs/mimo-vl-7b.json");
@@ -347,7 +349,7 @@ fn parameter_counts_are_the_published_ones() {
 }
 
 #[test]
-fn predictions_follow_the_configuration() {
+fn memory_estimates_follow_the_configuration() {
     let config = Config::load_file(&data("configs/qwen2.5-vl-3b.json")).unwrap();
     // 2 (keys, values) x 36 layers x 2 heads x 128 x 4 bytes.
     assert_eq!(memory::kv_bytes_per_token(&config, StoredType::F32), 73_728);
@@ -382,13 +384,13 @@ fn visplay() -> Command {
 }
 
 #[test]
-fn inspect_refuses_counts_whose_memory_no_number_holds() {
+fn inspect_refuses_counts_that_are_too_large() {
     let most = u64::MAX.to_string();
     for count in ["--sequences", "--prompt-tokens", "--image-patches", "--response-tokens", "--samples-per-prompt"] {
         let output = visplay().args(["model", "inspect", "data/nano", count, &most]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{count}: {said}");
-        assert!(said.contains(count) && said.contains("1048576"), "{said}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{count}: {message}");
+        assert!(message.contains(count) && message.contains("1048576"), "{message}");
     }
 }
 

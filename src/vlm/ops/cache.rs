@@ -153,7 +153,7 @@ fn attend_on_gpu(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tens
     kernels::store(k, v, slots, keys, values)?;
     if kernels::can_attend(heads) && step.segments.iter().all(|s| s.tokens == 1) {
         let decoding = step.indexes.decoding.get(|| decoding(step, q.device()))?;
-        return kernels::attend(q, [keys, values], heads, scale(heads) as f32, decoding, kernels::PARTS);
+        return kernels::attend(q, [keys, values], heads, scale(heads) as f32, decoding, kernels::MAX_PARTIAL_ELEMENTS);
     }
     attend_by_reference(keys, values, heads, q, step)
 }
