@@ -64,7 +64,7 @@ struct Rows<'a, T> {
 }
 
 /// Views a tensor of one or two dimensions whose rows are contiguous.
-fn rows<'a, T: CudaDType>((storage, layout): &'a (RwLockReadGuard<'_, Storage>, &Layout)) -> Result<Rows<'a, T>> {
+fn rows<'a, T: CudaDType>((storage, layout): &'a (StorageRef<'_>, &Layout)) -> Result<Rows<'a, T>> {
     let Storage::Cuda(storage) = &**storage else { bail!("a GPU kernel was given a tensor that is not on the GPU") };
     let stride = match *layout.stride() {
         [1] => 1,
