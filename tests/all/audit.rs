@@ -203,8 +203,8 @@ fn what_cannot_be_audited_is_said() {
     };
     fails(&["audit", "1"], 2, "is not a visplay store");
     run(&place, "store");
-    fails(&["audit", "2"], 1, "is not done in `t`");
-    fails(&["audit", "1", "--evolution", "u"], 1, "is not done in `u`");
+    fails(&["audit", "2"], 1, "is not finished in `t`");
+    fails(&["audit", "1", "--evolution", "u"], 1, "is not finished in `u`");
     fails(&["audit", "0"], 2, "0");
     fails(&["audit", "next"], 2, "next");
     fails(&["audit", "1", "--truth", "nowhere.parquet"], 2, "nowhere.parquet");

@@ -198,9 +198,9 @@ fn what_cannot_be_replayed_is_said() {
             assert!(said(&output).contains(part), "{what}: {} lacks {part}", said(&output));
         }
     };
-    fails("t/round-1/questons", 2, &["no part of a round", "did you mean `questions`"]);
-    fails("t/round-2", 2, &["round 2 of `t` is not done"]);
-    fails("u/round-1", 2, &["`u` is not done"]);
+    fails("t/round-1/questons", 2, &["not a part of a round", "did you mean `questions`"]);
+    fails("t/round-2", 2, &["round 2 of `t` is not finished"]);
+    fails("u/round-1", 2, &["`u` is not finished"]);
     fails("u/images", 2, &["`u` has no images"]);
     fails("t/rounds-1", 2, &["no round such as round-1"]);
     fails("t/round-1/a/b", 2, &["too many parts"]);

@@ -1,4 +1,4 @@
-//! The checks of an audit: each result of a round against what it was made from.
+//! The checks of an audit: each result of a round is compared with its inputs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -27,31 +27,31 @@ use crate::tables::{
 };
 use crate::training::grpo::Aggregation;
 
-/// A result with what was asked for it.
-struct Made {
+/// A stored result with its action.
+struct StoredResult {
     action: Action,
     result: StageResult,
 }
 
-/// A round's results, and the tables of its own questions.
-pub(super) struct Checks<'a> {
+/// The results of a round, and the tables of its own questions.
+pub(super) struct RoundChecks<'a> {
     store: &'a Store,
-    made: BTreeMap<ActionKey, Made>,
+    results: BTreeMap<ActionKey, StoredResult>,
     images: HashSet<ImageId>,
     /// The round's own questions, their votes and the curriculum.
     pub(super) questions: Vec<QuestionRow>,
     pub(super) votes: Vec<VoteRow>,
     pub(super) curriculum: Vec<CurriculumRow>,
-    /// What a majority is a share of, in the labels.
+    /// Denominator of the labels' confidence.
     pub(super) denominator: String,
-    /// Rows by stage.
+    /// Number of rows by stage.
     pub(super) counts: BTreeMap<String, Counts>,
 }
 
-impl<'a> Checks<'a> {
-    /// Reads what a round was made from.
-    pub(super) fn of(store: &'a Store, done: &FinishedRound) -> Result<Self, EvolutionError> {
-        let mut made = BTreeMap::new();
+impl<'a> RoundChecks<'a> {
+    /// Reads the results that went into a round.
+    pub(super) fn read(store: &'a Store, done: &FinishedRound) -> Result<Self, EvolutionError> {
+        let mut results = BTreeMap::new();
         let mut images = HashSet::new();
         let mut counts = BTreeMap::<String, Counts>::new();
         for &key in &done.result.upstream {
@@ -61,11 +61,11 @@ impl<'a> Checks<'a> {
                 let objects: Vec<_> = result.outputs_of(ImageRow::TABLE).map(|output| output.object).collect();
                 images.extend(image_ids(store, &objects)?);
             }
-            if made.insert(key, Made { action: action.clone(), result: result.clone() }).is_none() {
+            if results.insert(key, StoredResult { action: action.clone(), result: result.clone() }).is_none() {
                 *counts.entry(action.stage).or_default() += result.counts;
             }
         }
-        let chosen = made.values().find(|made| made.action.stage.starts_with(CURRICULUM));
+        let chosen = results.values().find(|stored| stored.action.stage.starts_with(CURRICULUM));
         let mut checks = Self {
             store,
             images,
@@ -74,48 +74,49 @@ impl<'a> Checks<'a> {
             curriculum: Vec::new(),
             denominator: "none".into(),
             counts,
-            made: BTreeMap::new(),
+            results: BTreeMap::new(),
         };
-        if let Some(Made { result, .. }) = chosen {
+        if let Some(StoredResult { result, .. }) = chosen {
             checks.curriculum = read_rows(store, std::slice::from_ref(result))?;
             let of = |stage: &str| -> Vec<StageResult> {
-                let upstream = result.upstream.iter().filter_map(|key| made.get(key));
-                upstream.filter(|made| made.action.stage == stage).map(|made| made.result.clone()).collect()
+                let upstream = result.upstream.iter().filter_map(|key| results.get(key));
+                upstream.filter(|stored| stored.action.stage == stage).map(|stored| stored.result.clone()).collect()
             };
             checks.questions = read_rows(store, &of(QUESTIONS))?;
             checks.votes = read_rows(store, &of(ANSWERS))?;
             let voted =
-                result.upstream.iter().filter_map(|key| made.get(key)).find(|made| made.action.stage == ANSWERS);
-            if let Some(denominator) = voted.and_then(|made| made.action.parameters["settings"].get("denominator")) {
+                result.upstream.iter().filter_map(|key| results.get(key)).find(|stored| stored.action.stage == ANSWERS);
+            if let Some(denominator) = voted.and_then(|stored| stored.action.parameters["settings"].get("denominator"))
+            {
                 checks.denominator = denominator.as_str().unwrap_or_default().to_owned();
             }
         }
-        checks.made = made;
+        checks.results = results;
         Ok(checks)
     }
 
-    /// Checks every result.
+    /// Checks all results.
     pub(super) fn run(&self) -> Result<ConsistencyReport, EvolutionError> {
-        let results: Vec<&Made> = self.made.values().collect();
+        let results: Vec<&StoredResult> = self.results.values().collect();
         let found: Vec<ConsistencyReport> =
-            results.par_iter().map(|made| self.check(made)).collect::<Result<_, _>>()?;
+            results.par_iter().map(|stored| self.check(stored)).collect::<Result<_, _>>()?;
         let mut all = ConsistencyReport::default();
         found.into_iter().for_each(|found| all.merge(found));
         Ok(all)
     }
 
-    fn check(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
-        let mut found = match made.action.stage.as_str() {
-            QUESTIONS => self.asked(made)?,
-            ANSWERS => self.answered(made)?,
-            CURRICULUM => self.chosen(made)?,
-            REWARDS => self.rewarded(made)?,
-            UPDATE => self.updated(made)?,
-            EVALUATION => consistency::predictions(&self.rows(&made.result)?),
-            "evaluation.scores" => self.scored(made)?,
+    fn check(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+        let mut found = match stored.action.stage.as_str() {
+            QUESTIONS => self.check_questions(stored)?,
+            ANSWERS => self.check_answers(stored)?,
+            CURRICULUM => self.check_curriculum(stored)?,
+            REWARDS => self.check_rewards(stored)?,
+            UPDATE => self.check_metrics(stored)?,
+            EVALUATION => consistency::predictions(&self.rows(&stored.result)?),
+            "evaluation.scores" => self.check_scores(stored)?,
             _ => ConsistencyReport::default(),
         };
-        self.reconcile(made, &mut found)?;
+        self.reconcile(stored, &mut found)?;
         Ok(found)
     }
 
@@ -123,15 +124,14 @@ impl<'a> Checks<'a> {
         read_rows(self.store, std::slice::from_ref(result))
     }
 
-    /// Rows in are rows out and rejects, and there are as many rejects as are counted.
-    fn reconcile(&self, made: &Made, found: &mut ConsistencyReport) -> Result<(), StageError> {
-        let Made { action, result } = made;
+    /// Checks that rows in are rows out plus rejects, and that the reject rows are as many as were counted.
+    fn reconcile(&self, stored: &StoredResult, found: &mut ConsistencyReport) -> Result<(), StageError> {
+        let StoredResult { action, result } = stored;
         let row = format!("{} {}", action.stage, result.action);
         if !result.counts.reconcile() {
             found.add("result", &row, format!("its counts do not add up: {:?}", result.counts));
         }
-        // The table of images names the rejects of every increment, each counted where it was decided.
-        // So does an earlier round: its result lists the tables of its stages.
+        // The results of an images table and of a round list the reject tables of their stages, which counted them.
         if action.stage.starts_with(INGEST) || action.stage == ROUND {
             return Ok(());
         }
@@ -143,21 +143,21 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    fn asked(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
-        let rows: Vec<QuestionRow> = self.rows(&made.result)?;
-        let samples: u32 = parameter(&made.action, "samples")?;
+    fn check_questions(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+        let rows: Vec<QuestionRow> = self.rows(&stored.result)?;
+        let samples: u32 = parameter(&stored.action, "samples")?;
         let mut found = consistency::questions(&rows, &self.images, samples);
-        let images: Vec<ImageId> = self.listing(&made.action, "images")?;
-        let rejects: Vec<RejectRow> = self.rows(&made.result)?;
+        let images: Vec<ImageId> = self.listing(&stored.action, "images")?;
+        let rejects: Vec<RejectRow> = self.rows(&stored.result)?;
         let expected = images.len() * samples as usize;
         if rows.len() + rejects.len() != expected {
             let problem = format!("{} rows and {} rejects of {expected} samples", rows.len(), rejects.len());
-            found.add("questions", made.result.action, problem);
+            found.add("questions", stored.result.action, problem);
         }
         Ok(found)
     }
 
-    fn answered(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
+    fn check_answers(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
         #[derive(Deserialize)]
         struct Settings {
             samples: u32,
@@ -169,13 +169,13 @@ impl<'a> Checks<'a> {
             question_id: QuestionId,
             image_id: ImageId,
         }
-        let Settings { samples, denominator, greedy } = parameter(&made.action, "settings")?;
-        let asked: Vec<QuestionToAnswer> = self.listing(&made.action, "asked")?;
+        let Settings { samples, denominator, greedy } = parameter(&stored.action, "settings")?;
+        let asked: Vec<QuestionToAnswer> = self.listing(&stored.action, "asked")?;
         let asked: HashMap<QuestionId, ImageId> = asked.iter().map(|row| (row.question_id, row.image_id)).collect();
-        let (answers, votes): (Vec<AnswerRow>, Vec<VoteRow>) = (self.rows(&made.result)?, self.rows(&made.result)?);
+        let (answers, votes): (Vec<AnswerRow>, Vec<VoteRow>) = (self.rows(&stored.result)?, self.rows(&stored.result)?);
         let how = VotingSetup { samples, denominator, greedy };
         let mut found = consistency::votes(&answers, &votes, &asked, how);
-        let rejects: Vec<RejectRow> = self.rows(&made.result)?;
+        let rejects: Vec<RejectRow> = self.rows(&stored.result)?;
         let mut open: BTreeSet<QuestionId> = asked.keys().copied().collect();
         for vote in &votes {
             open.remove(&vote.question_id);
@@ -189,14 +189,15 @@ impl<'a> Checks<'a> {
         for question in open {
             found.add("votes", question, "the question was asked and has neither a vote nor a reject");
         }
-        // Where the questions are a stage's, they must be its rows.
-        let upstream: Vec<&Made> = made.result.upstream.iter().filter_map(|key| self.made.get(key)).collect();
+        // The questions must be rows of the upstream tables.
+        let upstream: Vec<&StoredResult> =
+            stored.result.upstream.iter().filter_map(|key| self.results.get(key)).collect();
         let mut known: HashSet<QuestionId> = HashSet::new();
-        for made in &upstream {
-            match made.action.stage.as_str() {
-                QUESTIONS => known.extend(self.rows::<QuestionRow>(&made.result)?.iter().map(|row| row.question_id)),
+        for stored in &upstream {
+            match stored.action.stage.as_str() {
+                QUESTIONS => known.extend(self.rows::<QuestionRow>(&stored.result)?.iter().map(|row| row.question_id)),
                 stage if stage.starts_with(CURRICULUM) => {
-                    known.extend(self.rows::<CurriculumRow>(&made.result)?.iter().map(|row| row.question_id));
+                    known.extend(self.rows::<CurriculumRow>(&stored.result)?.iter().map(|row| row.question_id));
                 }
                 _ => {}
             }
@@ -208,12 +209,12 @@ impl<'a> Checks<'a> {
         Ok(found)
     }
 
-    /// The curriculum and its rejects are what the band and the other rules make of the votes.
-    fn chosen(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
+    /// Checks that the curriculum and its rejects follow from the votes by the rules of the curriculum.
+    fn check_curriculum(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
         let mut found = ConsistencyReport::default();
-        let settings: CurriculumSettings = parameter(&made.action, "settings")?;
-        let kept: Vec<CurriculumRow> = self.rows(&made.result)?;
-        let rejects: Vec<RejectRow> = self.rows(&made.result)?;
+        let settings: CurriculumSettings = parameter(&stored.action, "settings")?;
+        let kept: Vec<CurriculumRow> = self.rows(&stored.result)?;
+        let rejects: Vec<RejectRow> = self.rows(&stored.result)?;
         found.checked("curriculum", kept.len());
         let by_id: HashMap<QuestionId, &QuestionRow> =
             self.questions.iter().map(|question| (question.question_id, question)).collect();
@@ -235,7 +236,7 @@ impl<'a> Checks<'a> {
                         problem: question.question.clone().unwrap_or_default(),
                         pseudo_label: match settings.labels {
                             Labels::AsVoted => vote.majority_answer.clone().unwrap_or_default(),
-                            // Which row has whose label is the seed's to say.
+                            // The seed decides which row has whose label.
                             Labels::Shuffled => row.pseudo_label.clone(),
                         },
                         confidence,
@@ -271,7 +272,7 @@ impl<'a> Checks<'a> {
         }
         if kept.len() + rejects.len() != self.votes.len() {
             let problem = format!("{} rows and {} rejects of {} votes", kept.len(), rejects.len(), self.votes.len());
-            found.add("curriculum", made.result.action, problem);
+            found.add("curriculum", stored.result.action, problem);
         }
         if settings.labels == Labels::Shuffled {
             let sorted = |mut labels: Vec<String>| {
@@ -282,13 +283,13 @@ impl<'a> Checks<'a> {
             let majority = |row: &CurriculumRow| voted.get(&row.question_id)?.majority_answer.clone();
             let labels = kept.iter().map(|row| row.pseudo_label.clone()).collect();
             if sorted(labels) != sorted(kept.iter().filter_map(majority).collect()) {
-                found.add("curriculum", made.result.action, "its labels are not those of the votes in another order");
+                found.add("curriculum", stored.result.action, "its labels are not those of the votes in another order");
             }
         }
         Ok(found)
     }
 
-    fn rewarded(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
+    fn check_rewards(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
         #[derive(Deserialize)]
         struct Advantage {
             aggregation: Aggregation,
@@ -302,13 +303,13 @@ impl<'a> Checks<'a> {
             reasoner: Option<ReasonerSettings>,
         }
         let Advantage { aggregation, drop_zero_std, overlong_tokens, max_tokens } =
-            parameter(&made.action, "advantage")?;
-        let step = parameter(&made.action, "step")?;
+            parameter(&stored.action, "advantage")?;
+        let step = parameter(&stored.action, "step")?;
         let how = RewardSetup { step, aggregation, drop_zero_std, overlong_tokens, max_tokens };
-        let rewards: Vec<RewardRow> = self.rows(&made.result)?;
+        let rewards: Vec<RewardRow> = self.rows(&stored.result)?;
         let upstream: Vec<StageResult> =
-            made.result.upstream.iter().filter_map(|key| Some(self.made.get(key)?.result.clone())).collect();
-        let settings: Settings = parameter(&made.action, "settings")?;
+            stored.result.upstream.iter().filter_map(|key| Some(self.results.get(key)?.result.clone())).collect();
+        let settings: Settings = parameter(&stored.action, "settings")?;
         Ok(match (settings.questioner, settings.reasoner) {
             (Some(settings), _) => {
                 let (questions, votes): (Vec<QuestionRow>, Vec<VoteRow>) =
@@ -324,34 +325,34 @@ impl<'a> Checks<'a> {
         })
     }
 
-    fn updated(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
-        let metrics: Vec<MetricRow> = self.rows(&made.result)?;
-        let scored = made.result.upstream.iter().filter_map(|key| self.made.get(key));
+    fn check_metrics(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+        let metrics: Vec<MetricRow> = self.rows(&stored.result)?;
+        let scored = stored.result.upstream.iter().filter_map(|key| self.results.get(key));
         let scored: Vec<StageResult> =
-            scored.filter(|made| made.action.stage == REWARDS).map(|made| made.result.clone()).collect();
+            scored.filter(|stored| stored.action.stage == REWARDS).map(|stored| stored.result.clone()).collect();
         Ok(consistency::metrics(&metrics, &read_rows(self.store, &scored)?))
     }
 
-    fn scored(&self, made: &Made) -> Result<ConsistencyReport, StageError> {
+    fn check_scores(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
         let mut found = ConsistencyReport::default();
-        let stored: Vec<ScoreRow> = self.rows(&made.result)?;
-        found.checked("scores", stored.len());
+        let scores: Vec<ScoreRow> = self.rows(&stored.result)?;
+        found.checked("scores", scores.len());
         let predictions: Vec<StageResult> =
-            made.result.upstream.iter().filter_map(|key| Some(self.made.get(key)?.result.clone())).collect();
+            stored.result.upstream.iter().filter_map(|key| Some(self.results.get(key)?.result.clone())).collect();
         let rows: Vec<PredictionRow> = read_rows(self.store, &predictions)?;
-        let benchmark: String = parameter(&made.action, "benchmark")?;
-        let model = ModelId(made.action.model.unwrap_or(crate::ids::Digest::from_bytes([0; 32])));
+        let benchmark: String = parameter(&stored.action, "benchmark")?;
+        let model = ModelId(stored.action.model.unwrap_or(crate::ids::Digest::from_bytes([0; 32])));
         let expected = evaluation::scores(&benchmark, model, &rows);
-        for row in stored.iter().filter(|row| !expected.contains(row)) {
-            found.add("scores", format!("{} {}", row.benchmark, row.protocol), "its predictions give another figure");
+        for row in scores.iter().filter(|row| !expected.contains(row)) {
+            found.add("scores", format!("{} {}", row.benchmark, row.protocol), "its predictions give another score");
         }
-        if stored.len() != expected.len() {
-            found.add("scores", &benchmark, format!("{} rows and {} figures", stored.len(), expected.len()));
+        if scores.len() != expected.len() {
+            found.add("scores", &benchmark, format!("{} rows and {} expected scores", scores.len(), expected.len()));
         }
         Ok(found)
     }
 
-    /// The rows that an action is about.
+    /// Reads an input listing of an action.
     fn listing<T: DeserializeOwned>(&self, action: &Action, role: &str) -> Result<Vec<T>, StageError> {
         let lacks = || StageError::missing_part(format!("an action of {}", action.stage), format!("listing `{role}`"));
         let input = action.inputs.iter().find(|input| input.role == role).ok_or_else(lacks)?;
@@ -360,7 +361,7 @@ impl<'a> Checks<'a> {
     }
 }
 
-/// A parameter of an action.
+/// Reads a parameter of an action.
 fn parameter<T: DeserializeOwned>(action: &Action, name: &str) -> Result<T, StageError> {
     let value = action.parameters.get(name).cloned().unwrap_or_default();
     serde_json::from_value(value)

@@ -1,4 +1,4 @@
-//! Audit: whether the tables of a round fit together, what its questions and labels are like, and how its settings differ from the
+//! Audit of a round: consistency of its tables, quality of its questions and labels, and settings that differ from the
 //! paper's.
 
 mod checks;
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use self::checks::Checks;
+use self::checks::RoundChecks;
 use super::EvolutionError;
 use super::finished::{FinishedRound, SETTINGS, finished_round};
 use super::gates::{GateResult, QuestionStatistics, VoteStatistics};
@@ -24,77 +24,77 @@ use crate::tables::{CurriculumRow, QuestionRow, VoteRow};
 
 pub use crate::analysis::consistency::Inconsistency;
 
-/// What an audit says about a round.
+/// The audit of a round.
 #[derive(Debug, Clone, Serialize)]
 pub struct Audit {
-    /// The evolution.
+    /// Name of the evolution.
     pub evolution: String,
-    /// The round.
+    /// Number of the round.
     pub round: u32,
-    /// Whether the tables fit together.
+    /// Consistency of the tables.
     pub alignment: ConsistencyReport,
-    /// Rows in, out and rejected, by stage.
+    /// Number of rows in, out and rejected, by stage.
     pub counts: BTreeMap<String, Counts>,
-    /// The round's questions.
+    /// Statistics of the round's questions.
     pub questions: QuestionStatistics,
-    /// Shares of valid questions that are the same as an earlier one.
+    /// Shares of duplicates among the valid questions.
     pub duplicates: Duplicates,
-    /// The votes.
+    /// Statistics of the votes.
     pub votes: VoteStatistics,
-    /// What a majority is a share of.
+    /// Denominator of the confidence.
     pub denominator: String,
-    /// Left-out questions by reason.
+    /// Number of questions left out of the curriculum, by reason.
     pub left_out: BTreeMap<String, u64>,
-    /// The gates with their figures and thresholds.
+    /// The gates with their values and thresholds.
     pub gates: Vec<GateResult>,
-    /// How good the labels are, where the truth is known.
+    /// Accuracy of the labels, where the truth is known.
     pub truth: Option<LabelAccuracy>,
-    /// How the round's settings differ from the paper's.
+    /// Settings that differ from the paper's.
     pub differences: Vec<PaperDifference>,
 }
 
-/// Shares of valid questions that are the same as an earlier one.
+/// Shares of valid questions that repeat an earlier one.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Duplicates {
-    /// About the same image.
+    /// Among questions about the same image.
     pub within_image: Option<f64>,
-    /// About any image.
+    /// Among all questions.
     pub over_all: Option<f64>,
 }
 
-/// How good labels are.
+/// Accuracy of pseudo-labels.
 #[derive(Debug, Clone, Serialize)]
 pub struct LabelAccuracy {
-    /// Of all voted questions.
+    /// Labels of all voted questions.
     pub voted: LabelStatistics,
-    /// Of the curriculum.
+    /// Labels of the curriculum.
     pub kept: LabelStatistics,
 }
 
-/// A setting that is not as in the paper.
+/// A setting that differs from the paper's.
 #[derive(Debug, Clone, Serialize)]
 pub struct PaperDifference {
     /// The key.
     pub key: String,
     /// The round's value.
     pub round: Value,
-    /// The value of the preset `paper`, which has the program's defaults where the paper is silent.
+    /// The value of the preset `paper`, which has the program's defaults where the paper gives none.
     pub paper: Value,
-    /// Where values of this key come from.
+    /// Source of the values of this key.
     pub source: String,
 }
 
-/// Audits a round that is done.
+/// Audits a finished round.
 ///
 /// # Errors
-/// The round is not done, or its tables cannot be read. Rows that do not fit are no error here but findings.
+/// The round is not finished, or its tables cannot be read. Inconsistent rows are findings, not errors.
 pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&KnownScenes>) -> Result<Audit, EvolutionError> {
     let done = finished_round(store, evolution, round)?.ok_or_else(|| EvolutionError::Nothing {
         round,
-        problem: format!("it is not done in `{evolution}`, so there is nothing to audit"),
+        problem: format!("it is not finished in `{evolution}`, so there is nothing to audit"),
         tables: None,
     })?;
-    let checks = Checks::of(store, &done)?;
+    let checks = RoundChecks::read(store, &done)?;
     let questions = QuestionStatistics::of(&checks.questions);
     let kept = checks.curriculum.len() as u64;
     let votes = VoteStatistics { kept, ..VoteStatistics::of(&checks.votes, kept) };
@@ -164,7 +164,7 @@ fn kept_figures(truth: &KnownScenes, rows: &[CurriculumRow]) -> LabelStatistics 
     labels::figures(truth, rows)
 }
 
-/// How good the labels of a round's curriculum are.
+/// Computes the accuracy of the labels in a round's curriculum.
 ///
 /// # Errors
 /// The curriculum cannot be read.

@@ -1,4 +1,4 @@
-//! `[ingest]`: what becomes an image.
+//! `[ingest]`: sources, limits and shards of the images table.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 use crate::imaging::{Limits, NearDuplicates};
 use crate::stages::ingest::IngestOptions;
 
-/// The knobs of ingest.
+/// The settings of ingest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ingest {
-    /// What is ingested when an evolution has no images yet and the command names none: folders, image files, Parquet files,
-    /// relative to the working folder.
+    /// Folders, image files and Parquet files to ingest when an evolution has no images yet and the command line names
+    /// none.
     pub sources: Vec<PathBuf>,
-    /// A file larger than this is rejected unread, in bytes.
+    /// Maximum size of a file, in bytes; larger files are rejected unread.
     pub max_bytes: u64,
-    /// An image of more pixels is rejected by its header, before it is decoded.
+    /// Maximum number of pixels; larger images are rejected by their header, before decoding.
     pub max_pixels: u64,
-    /// The most times that the longer side may be the shorter.
+    /// Maximum ratio of the longer to the shorter side.
     pub max_aspect_ratio: u32,
-    /// The largest Hamming distance of 64-bit perceptual hashes at which images count as the same, 0 to 16; without it only
-    /// files of equal bytes do.
+    /// Maximum Hamming distance of the 64-bit perceptual hashes of near duplicates, 0 to 16. Without it only files of equal
+    /// bytes are duplicates.
     pub near_duplicate_bits: Option<u32>,
-    /// The most images of a shard.
+    /// Maximum number of images in a shard.
     pub shard_rows: u32,
-    /// A shard ends with the image that reaches this many bytes.
+    /// Size in bytes at which a shard ends, with the image that reaches it.
     pub shard_bytes: u64,
 }
 
@@ -46,7 +46,7 @@ impl Default for Ingest {
 }
 
 impl Ingest {
-    /// The options as the stage takes them.
+    /// Converts to the options of the ingest stage.
     pub fn options(&self) -> IngestOptions {
         IngestOptions {
             limits: Limits {
@@ -59,7 +59,8 @@ impl Ingest {
             shard_bytes: self.shard_bytes,
         }
     }
-    /// The numbers whose range is checked.
+
+    /// Returns each count with its key and its valid range.
     pub(super) fn ranges(&self) -> [(&'static str, u64, RangeInclusive<u64>); 6] {
         [
             ("ingest.max_bytes", self.max_bytes, 1..=1 << 30),

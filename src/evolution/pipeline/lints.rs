@@ -1,9 +1,9 @@
-//! Values of a pipeline file that have a meaning, but hardly the wanted one.
+//! Warnings about valid settings that are hardly intended.
 
 use super::Pipeline;
 
 impl Pipeline {
-    /// What somebody should know before a round is run with these values, each in a sentence.
+    /// Returns a warning, in a sentence, for each setting that is hardly intended.
     pub fn lints(&self) -> Vec<String> {
         let mut lints = Vec::new();
         let roles = [
@@ -17,16 +17,18 @@ impl Pipeline {
             }
             if group_size == 1 {
                 lints.push(format!(
-                    "{role}.group_size is 1: a sample that is compared with no other has no advantage, and nothing is learnt"
+                    "{role}.group_size is 1: a single sample has no advantage over others, so nothing is learnt; use at least 2"
                 ));
             }
             if update.learning_rate == 0.0 {
-                lints.push(format!("update.{role}.learning_rate is 0: nothing is learnt"));
+                lints.push(format!(
+                    "update.{role}.learning_rate is 0: nothing is learnt; set steps = 0 to freeze the role"
+                ));
             }
         }
         if self.questioner.reward_samples == 1 && self.update.questioner.steps > 0 && !labelled {
             lints.push(
-                "questioner.reward_samples is 1: one answer always agrees with itself, so every question counts as too easy"
+                "questioner.reward_samples is 1: one answer always agrees with itself, so every question counts as too easy; use more"
                     .to_owned(),
             );
         }
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_of_one_is_remarked_where_it_would_learn() {
+    fn a_group_of_one_is_reported_if_the_role_is_trained() {
         let of = |text: &str| {
             let text = format!("evolution = \"a\"\n{text}\n");
             Pipeline::parse(Path::new("p.toml"), &text).expect("usable").lints()

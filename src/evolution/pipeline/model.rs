@@ -1,4 +1,4 @@
-//! `[model]` and `[prompts]`: what the evolution starts from.
+//! `[model]` and `[prompts]`: the base model, its computation, and the prompts.
 
 use std::path::PathBuf;
 
@@ -9,22 +9,22 @@ use crate::device::DeviceChoice;
 use crate::imaging::PixelBudget;
 use crate::vlm::ops::Ops;
 
-/// The base model and how it computes.
+/// The base model and its computation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
     /// The base checkpoint: a folder in the Hugging Face layout.
     pub base: PathBuf,
-    /// The number format that sampling computes in.
+    /// The dtype that models compute in.
     pub dtype: ComputeDtype,
-    /// Where models compute: auto (a card where this build and this machine have one, else the CPU), cpu, cuda, or cuda:N with the
-    /// number of a card. `--device` goes before it.
+    /// The device that models compute on: auto (a GPU if this build and machine have one, else the CPU), cpu, cuda, or
+    /// cuda:N with the number of a GPU. `--device` takes precedence.
     pub device: DeviceChoice,
-    /// An image is resized to at least this many pixels; 0: as the checkpoint says.
+    /// Minimum number of pixels that an image is resized to; 0 takes the checkpoint's.
     pub min_pixels: u64,
-    /// An image is resized to at most this many pixels; 0: as the checkpoint says.
+    /// Maximum number of pixels that an image is resized to; 0 takes the checkpoint's.
     pub max_pixels: u64,
-    /// Memory for images that are cut into patches, in bytes; beyond it they are cut again.
+    /// Memory for preprocessed images, in bytes; beyond it images are preprocessed again when needed.
     pub image_memory: u64,
     /// The implementation of the ops that models compute by. The device checks set it, a pipeline file cannot: it is not
     /// part of an action's key.
@@ -47,20 +47,20 @@ impl Default for Model {
     }
 }
 
-/// A number format.
+/// A dtype of model computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ComputeDtype {
-    /// 32 bits.
+    /// 32-bit floating point.
     F32,
-    /// 16 bits with the exponent of f32.
+    /// bfloat16: 16 bits with the exponent range of f32.
     Bf16,
-    /// 16 bits.
+    /// 16-bit floating point.
     F16,
 }
 
 impl ComputeDtype {
-    /// As tensors name it.
+    /// Converts to the dtype of tensors.
     pub fn dtype(self) -> candle_core::DType {
         match self {
             Self::F32 => candle_core::DType::F32,
@@ -71,19 +71,19 @@ impl ComputeDtype {
 }
 
 impl Model {
-    /// The image limits; `None`: those of the checkpoint.
+    /// Returns the image size limits; `None` for those of the checkpoint.
     pub fn pixels(&self) -> Option<PixelBudget> {
         (self.max_pixels > 0).then_some(PixelBudget { min_pixels: self.min_pixels, max_pixels: self.max_pixels })
     }
 }
 
-/// The prompts of both roles: template files, relative to the pipeline file.
+/// The prompts of both roles: paths of template files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prompts {
-    /// What the Questioner is told.
+    /// The Questioner's prompt.
     pub questioner: PathBuf,
-    /// What the Reasoner is told.
+    /// The Reasoner's prompt.
     pub reasoner: PathBuf,
 }
 

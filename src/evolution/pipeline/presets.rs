@@ -1,13 +1,13 @@
-//! Presets: what every key is unless the file says otherwise.
+//! Presets: the values of keys that a pipeline file leaves out.
 
 use toml::{Table, Value};
 
 use crate::reward::{Preset, PresetError};
 
-/// What the presets say beyond rewards.
+/// The values of the presets, but for rewards, which are in `src/reward/presets.toml`.
 const SHIPPED: &str = include_str!("presets.toml");
 
-/// The keys that a preset sets, as a pipeline file would.
+/// Returns the keys that a preset sets, as a table like that of a pipeline file.
 ///
 /// # Errors
 /// There is no such preset.
@@ -39,11 +39,11 @@ fn word(value: impl serde::Serialize) -> Result<Value, PresetError> {
     Value::try_from(value).map_err(|e| PresetError::Unreadable(e.to_string()))
 }
 
-/// Puts the keys of `over` over those of `table`, section by section.
+/// Merges the keys of `over` into `table`, section by section; a key of both takes the value of `over`.
 pub(super) fn merge(table: &mut Table, over: Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            (Some(Value::Table(section)), Value::Table(over)) => merge(section, over),
             (_, value) => {
                 table.insert(key, value);
             }

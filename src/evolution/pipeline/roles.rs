@@ -1,4 +1,4 @@
-//! `[questioner]`, `[reasoner]` and `[sampling]`: what each role must do, what it is rewarded for, and how it draws.
+//! `[questioner]`, `[reasoner]` and `[sampling]`: output format, rewards and sampling of both roles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,34 +9,34 @@ use crate::reward::{
 use crate::stages::prompt_sampler::{Sampling, SamplingLimits};
 use crate::stages::questions::QuestionForm;
 
-/// The Questioner: the form of its outputs and its reward.
+/// The output format and the reward of the Questioner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Questioner {
-    /// The form that an output must have: question, type-question or type-question-answer.
+    /// Required form of an output: question, type-question or type-question-answer.
     #[schemars(with = "String")]
     pub form: OutputForm,
-    /// How closely: strict or lenient.
+    /// Parsing of the form: strict or lenient.
     #[schemars(with = "String")]
     pub parsing: ParsingMode,
-    /// Whether a question must suit its type: distinct options for a multiple choice, a question mark otherwise.
+    /// Whether a question must fit its type: distinct options for multiple choice, a question mark otherwise.
     pub form_check: bool,
-    /// How uncertainty, diversity and validity make a reward: clamped or penalised.
+    /// Formula that combines uncertainty, diversity and validity: clamped or penalised.
     #[schemars(with = "String")]
     pub formula: RewardFormula,
-    /// The weight of the diversity penalty.
+    /// Weight of the diversity penalty.
     pub lambda: f64,
-    /// Which questions are compared with each other: group or step.
+    /// Questions that the diversity penalty compares: those of a group or of a step.
     #[schemars(with = "String")]
     pub scope: DiversityScope,
-    /// Questions an image that make a group (G).
+    /// Questions per image, which make a group (G).
     pub group_size: u32,
-    /// Answers to a question for its reward (m).
+    /// Answers per question for its reward (m).
     pub reward_samples: u32,
-    /// What a majority is a share of: sampled or answered.
+    /// Denominator of the confidence: sampled or answered.
     #[schemars(with = "String")]
     pub reward_denominator: Denominator,
-    /// Whether equal questions about one image share the answers that reward them: as likely as without, and cheaper.
+    /// Whether equal questions about one image share their reward answers: the same distribution at less cost.
     pub share_equal: bool,
 }
 
@@ -58,12 +58,12 @@ impl Default for Questioner {
 }
 
 impl Questioner {
-    /// What its outputs must look like.
+    /// Returns the required form of outputs.
     pub fn question_form(&self) -> QuestionForm {
         QuestionForm { form: self.form, parsing: self.parsing, form_check: self.form_check }
     }
 
-    /// How it is rewarded.
+    /// Returns the settings of the reward.
     pub fn reward(&self) -> QuestionerSettings {
         let Self { form, parsing, formula, lambda, scope, .. } = *self;
         QuestionerSettings { form, parsing, formula, lambda, scope }
@@ -74,13 +74,13 @@ impl Questioner {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reasoner {
-    /// The weight of the right answer.
+    /// Weight of a correct answer.
     pub correct: f64,
-    /// The weight of the form: a thought, a box and nothing else.
+    /// Weight of the format: a thought, a box and nothing else.
     pub form: f64,
-    /// Whether white space around `<`, `>` and `/` is dropped before anything is looked at.
+    /// Whether white space around `<`, `>` and `/` is removed before parsing.
     pub tidy: bool,
-    /// Answers a question that make a group (G).
+    /// Answers per question, which make a group (G).
     pub group_size: u32,
 }
 
@@ -91,24 +91,24 @@ impl Default for Reasoner {
 }
 
 impl Reasoner {
-    /// How it is rewarded.
+    /// Returns the settings of the reward.
     pub fn reward(&self) -> ReasonerSettings {
         ReasonerSettings { correct: self.correct, form: self.form, tidy: self.tidy }
     }
 }
 
-/// How both roles draw their samples, and the room that this may take.
+/// The sampling of both roles and its memory limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingSection {
-    /// Memory of the cache of keys and values, in bytes. In f32 on the CPU no result depends on it; elsewhere it is part of what a result is
-    /// named by, as a product's rounding may depend on what runs beside it.
+    /// Memory for the KV cache, in bytes. In f32 on the CPU results do not depend on it. Elsewhere rounding may depend on
+    /// which sequences run together, so it is part of action keys.
     pub cache_bytes: u64,
-    /// Samples that run at once; as for `cache_bytes`.
+    /// Maximum number of sequences that run together; part of action keys as `cache_bytes` is.
     pub max_sequences: u32,
-    /// The Questioner's questions.
+    /// Sampling of the Questioner's questions.
     pub questioner: Sampling,
-    /// The Reasoner's answers, for votes and for its training.
+    /// Sampling of the Reasoner's answers, for votes and for training.
     pub reasoner: Sampling,
 }
 

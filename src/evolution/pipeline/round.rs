@@ -1,4 +1,4 @@
-//! `[round]` and `[evaluation]`: how much a round does, and how its Reasoner is measured.
+//! `[round]` and `[evaluation]`: the size of a round, and the measurement of its Reasoner.
 
 use std::path::PathBuf;
 
@@ -7,28 +7,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::stages::evaluation::Protocols;
 
-/// A round.
+/// The size, seed and mode of a round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Round {
-    /// The seed of everything random.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Images of a round: its own slice of all of them; 0 takes all.
+    /// Number of images in a round, a slice of all images; 0 takes all.
     pub images: u32,
-    /// Questions that the trained Questioner writes about each of them.
+    /// Questions per image, asked by the trained Questioner.
     pub questions_per_image: u32,
-    /// The labelled baseline: a Parquet file with the columns image, question and answer (the right one), relative to the working
-    /// folder, whose rows are the Reasoner's curriculum; the Questioner rests. Empty: the method itself, which sees no label.
+    /// The labelled baseline: a Parquet file with the columns image, question and answer (the correct one), whose rows are
+    /// the Reasoner's curriculum; the Questioner is not trained. Empty for the method itself, which uses no labels.
     pub labelled: PathBuf,
-    /// Rows of a shard, the unit in which an interrupted stage goes on.
+    /// Number of rows in a shard, the unit in which an interrupted stage resumes.
     pub shard_rows: u32,
-    /// Whether a round whose Reasoner scores lower, without labels, than the one before is kept but not current.
+    /// Whether a round is kept but does not become current when its Reasoner has a lower label-free score than before.
     pub keep_best: bool,
-    /// How much lower a score may be before it counts as lower: its noise, since a score near 1 wavers by a question or two.
+    /// Noise of the score: a score counts as lower only if it is lower by more than this.
     pub keep_best_slack: f64,
-    /// Questions of the label-free score of `keep_best`, asked and voted on by the base model once.
+    /// Number of questions of the label-free score, asked and voted on once by the base model.
     pub keep_best_questions: u32,
-    /// Answers of the base model to each of them.
+    /// Answers of the base model to each of these questions.
     pub keep_best_samples: u32,
 }
 
@@ -49,24 +49,23 @@ impl Default for Round {
 }
 
 impl Round {
-    /// Whether the round is the labelled baseline: trained on given answers.
+    /// Whether the round is the labelled baseline.
     pub fn is_labelled(&self) -> bool {
         !self.labelled.as_os_str().is_empty()
     }
 }
 
-/// What measures a Reasoner.
+/// The benchmarks and protocols that measure a Reasoner.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationSection {
-    /// Parquet files with the columns image, question, answer and, if they have one, category; relative to the working folder.
+    /// Parquet files with the columns image, question, answer and optionally category.
     pub benchmarks: Vec<PathBuf>,
-    /// What is in the images, where they are drawn scenes: the `scenes.parquet` that `visplay scenes` writes beside them, relative to
-    /// the working folder. It tells, when a round is shown or audited, how many pseudo-labels are right; no stage reads it. Empty: not
-    /// known.
+    /// The `scenes.parquet` that `visplay scenes` writes with generated images. It gives the accuracy of pseudo-labels when a
+    /// round is shown or audited; no stage reads it. Empty if the truth is not known.
     pub truth: PathBuf,
-    /// The most items of a benchmark; 0 takes all.
+    /// Maximum number of items of a benchmark; 0 takes all.
     pub items: u32,
-    /// How answers are drawn.
+    /// Protocols by which answers are sampled and scored.
     pub protocols: Protocols,
 }

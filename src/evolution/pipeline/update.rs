@@ -1,16 +1,16 @@
-//! `[update.questioner]` and `[update.reasoner]`: how each role is trained.
+//! `[update.questioner]` and `[update.reasoner]`: the training settings of each role.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::stages::update::UpdateSettings;
 
-/// Both roles' training.
+/// The training settings of both roles.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Updates {
-    /// The Questioner's; 0 steps freeze it.
+    /// Training of the Questioner; 0 steps freeze it.
     pub questioner: UpdateSettings,
-    /// The Reasoner's.
+    /// Training of the Reasoner.
     pub reasoner: UpdateSettings,
 }

@@ -1,4 +1,4 @@
-//! Which values of a pipeline file have a meaning.
+//! Validation of the values in a pipeline file.
 
 use std::ops::RangeInclusive;
 
@@ -7,25 +7,25 @@ use crate::reward::Denominator;
 use crate::stages::update::{TrainedPart, UpdateSettings};
 use crate::store::is_name;
 
-/// A count: its key, its value, and the values that have a meaning.
+/// A count: its key, value and valid range.
 type Count = (String, u64, RangeInclusive<u64>);
-/// The same of a number.
+/// A number: its key, value and valid range.
 type Number = (String, f64, RangeInclusive<f64>);
 
 const SMALL: RangeInclusive<u64> = 1..=1 << 16;
-/// Anything that is a number.
+/// Any number but NaN and the infinities.
 const FINITE: RangeInclusive<f64> = f64::MIN..=f64::MAX;
-/// Nothing below 0, nothing absurd.
+/// Weights and cutoffs.
 const WEIGHT: RangeInclusive<f64> = 0.0..=1e6;
 const SHARE: RangeInclusive<f64> = 0.0..=1.0;
-/// Of AdamW's decays: 1 would forget nothing and learn nothing.
+/// The decay rates of AdamW; with 1 the moments would never change.
 const DECAY: RangeInclusive<f64> = 0.0..=0.999_999_9;
-/// Of what stands below a fraction bar in f32.
+/// Divisors in f32.
 const DIVISOR: RangeInclusive<f64> = 1e-30..=1e6;
 const TEMPERATURE: RangeInclusive<f64> = 1e-3..=1e3;
 const TOP_P: RangeInclusive<f64> = 1e-6..=1.0;
 
-/// The first key whose value has no meaning, and what is wrong with it.
+/// Returns the first key with an invalid value, and the problem.
 pub(super) fn first_invalid_value(pipeline: &Pipeline) -> Option<(String, String)> {
     if !is_name(&pipeline.evolution) {
         let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
@@ -40,7 +40,7 @@ pub(super) fn first_invalid_value(pipeline: &Pipeline) -> Option<(String, String
     let number = numbers(pipeline).into_iter().find(|(_, value, range)| !range.contains(value));
     if let Some((key, value, range)) = number {
         let problem = if *range.start() == f64::MIN {
-            format!("{value} is no number to compare with")
+            format!("{value} is not a number")
         } else {
             format!("{value} is not within {} to {}", range.start(), range.end())
         };
@@ -49,12 +49,12 @@ pub(super) fn first_invalid_value(pipeline: &Pipeline) -> Option<(String, String
     contradiction(pipeline).map(|(key, problem)| (key.to_owned(), problem))
 }
 
-/// Values that have a meaning each, and none together.
+/// Returns the first key whose value contradicts another value, and the problem.
 fn contradiction(pipeline: &Pipeline) -> Option<(&'static str, String)> {
     let model = &pipeline.model;
     if model.min_pixels > model.max_pixels {
         let problem = match model.max_pixels {
-            0 => "it needs model.max_pixels beside it".to_owned(),
+            0 => "set model.max_pixels too".to_owned(),
             most => format!("{} is more than model.max_pixels, {most}", model.min_pixels),
         };
         return Some(("model.min_pixels", problem));
@@ -64,7 +64,7 @@ fn contradiction(pipeline: &Pipeline) -> Option<(&'static str, String)> {
     if !evaluation.benchmarks.is_empty() && !protocols.greedy && protocols.sampled == 0 && protocols.majority == 0 {
         return Some((
             "evaluation.protocols.greedy",
-            "there are benchmarks and no protocol to take them by".to_owned(),
+            "there are benchmarks and no protocol; enable greedy, sampled or majority".to_owned(),
         ));
     }
     let curriculum = &pipeline.curriculum;
@@ -73,11 +73,14 @@ fn contradiction(pipeline: &Pipeline) -> Option<(&'static str, String)> {
         ("curriculum.drop_majority_contains", &curriculum.drop_majority_contains),
     ] {
         if words.iter().any(String::is_empty) {
-            return Some((key, "an empty text is in everything, so nothing would be kept".to_owned()));
+            return Some((
+                key,
+                "an empty text is contained in every text, so nothing would be kept; remove it".to_owned(),
+            ));
         }
     }
     let m = curriculum.label_samples;
-    // A share of the answered may have any number up to m below it.
+    // With the denominator `answered` it is any number up to m.
     let wholes = if curriculum.label_denominator == Denominator::Sampled { m..=m } else { 1..=m };
     let in_band = |part: u32, whole: u32| {
         let confidence = f64::from(part) / f64::from(whole);
@@ -135,7 +138,7 @@ fn numbers(pipeline: &Pipeline) -> Vec<Number> {
         ("sampling.reasoner.top_p", sampling.reasoner.top_p, TOP_P),
         ("evaluation.protocols.top_p", protocols.top_p, TOP_P),
     ];
-    // 0 takes the likeliest token.
+    // 0 selects greedy decoding.
     if protocols.temperature != 0.0 {
         numbers.push(("evaluation.protocols.temperature", protocols.temperature, TEMPERATURE));
     }
@@ -143,7 +146,7 @@ fn numbers(pipeline: &Pipeline) -> Vec<Number> {
     numbers.chain(both(pipeline, update_numbers)).chain(thresholds(pipeline)).collect()
 }
 
-/// What `of` says of both roles' training, with whole keys.
+/// Applies `of` to the training settings of both roles and completes the keys.
 fn both<T>(
     pipeline: &Pipeline,
     of: impl Fn(&UpdateSettings) -> Vec<(&'static str, T, RangeInclusive<T>)>,
@@ -190,7 +193,7 @@ fn update_numbers(update: &UpdateSettings) -> Vec<(&'static str, f64, RangeInclu
     ]
 }
 
-/// A figure is neither above nor below NaN, so such a threshold would never hold.
+/// The thresholds of all gates. NaN is invalid, since no value is beyond it.
 fn thresholds(pipeline: &Pipeline) -> Vec<Number> {
     let gates = &pipeline.gates;
     let named: [(&str, &Thresholds); 10] = [
@@ -219,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_meaning_is_named_with_its_line() {
+    fn invalid_values_are_named_with_their_line() {
         let cases = [
             ("[questioner]\ngroup_size = 0", "`questioner.group_size`: 0 is not within 1 to 65536"),
             ("[questioner]\nlambda = -1.0", "`questioner.lambda`: -1 is not within 0 to 1000000"),
@@ -233,7 +236,7 @@ mod tests {
                 "[curriculum]\nlabel_samples = 1",
                 "`curriculum.low`: no vote of 1 answers has a share within 0.25 to 0.75",
             ),
-            ("[curriculum]\ndrop_question_contains = [\"\"]", "an empty text is in everything"),
+            ("[curriculum]\ndrop_question_contains = [\"\"]", "an empty text is contained in every text"),
             (
                 "[model]\nmin_pixels = 500\nmax_pixels = 400",
                 "`model.min_pixels`: 500 is more than model.max_pixels, 400",
@@ -244,7 +247,7 @@ mod tests {
             ("[update.reasoner]\nmax_grad_norm = inf", "`update.reasoner.max_grad_norm`: inf"),
             ("[update.reasoner]\ntrain = \"lora\"\nlora_rank = 0", "`update.reasoner.lora_rank`: 0 is not within"),
             ("[gates.label_accuracy]\nstop = 0.5", "p.toml:3: `gates.label_accuracy.stop`: this gate can only warn"),
-            ("[gates.kept_share]\nstop = nan", "p.toml:3: `gates.kept_share.stop`: NaN is no number to compare with"),
+            ("[gates.kept_share]\nstop = nan", "p.toml:3: `gates.kept_share.stop`: NaN is not a number"),
             ("[sampling]\ncache_bytes = 0", "`sampling.cache_bytes`: 0 is not within"),
             ("[evaluation.protocols]\ntop_p = 0.0", "`evaluation.protocols.top_p`: 0 is not within"),
             (
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_but_has_a_meaning_is_taken() {
+    fn unusual_but_valid_values_are_accepted() {
         for text in [
             "[curriculum]\nlow = 0.0\nhigh = 1.0\nlabel_samples = 1",
             "[curriculum]\nlow = 0.5\nhigh = 0.5",

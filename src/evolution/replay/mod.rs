@@ -1,8 +1,8 @@
-//! Replay: makes stored results again from their stored inputs, and compares.
+//! Replay: recomputes stored results from their stored inputs and compares.
 //!
-//! A round is gone through as it was made, over the store but into a scratch folder (see [`Store::replay_overlay`]). What is to be replayed looks
-//! as if it were not there, is made, and is compared; everything behind it goes on with the stored result. The settings, the prompts,
-//! the base model and the images are those that the round's own action and result name, not those of today's files.
+//! The round runs again on an overlay of the store that writes to a scratch folder (see [`Store::replay_overlay`]). The
+//! results to replay are hidden there, so their stages compute them again; later stages continue with the stored results.
+//! Settings, prompts, base model and images are those of the stored round, not those of today's files.
 
 mod divergence;
 mod targets;
@@ -33,57 +33,57 @@ use crate::stages::{Interrupt, Progress, Runner, StageError};
 use crate::store::{ActionKey, ObjectId, StageResult, Store, StoreError, scratch_folder};
 use crate::tables::Role;
 
-/// What to replay, and with what.
+/// The parameters of a replay.
 pub struct ReplayRequest<'a> {
     /// The store.
     pub store: &'a Store,
-    /// The pipeline file of today: for what a round's own settings do not say, such as where benchmarks lie.
+    /// Today's pipeline file, for what stored settings leave out, such as the paths of benchmarks.
     pub pipeline: &'a Pipeline,
-    /// What is to be replayed.
+    /// The results to replay.
     pub target: &'a ReplayTarget,
-    /// So many of the results, chosen by the seed; `None`: all.
+    /// Number of results to choose by the seed; `None` for all.
     pub sample: Option<usize>,
-    /// The seed that chooses.
+    /// The seed of the choice.
     pub seed: u64,
-    /// Folders and files that were ingested: only for the bytes of what became no image.
+    /// Folders and files that were ingested; needed for the bytes of rejected files, which the store does not have.
     pub images: &'a [PathBuf],
-    /// Where the scratch folder is made.
+    /// The folder in which to create the scratch folder.
     pub scratch: &'a Path,
-    /// Who hears of it.
+    /// Receives progress events.
     pub progress: &'a dyn Progress,
-    /// Whether to stop.
+    /// Tells whether to stop.
     pub interrupt: &'a Interrupt,
 }
 
-/// A result that was to be replayed.
+/// The outcome for one result.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReplayedResult {
     /// Its stage.
     pub stage: String,
-    /// What part of its round it is.
+    /// Its part of the round.
     pub part: RoundPart,
     /// Its action.
     pub action: ActionKey,
-    /// How it compares; without a level when it was not made again, or nothing holds.
+    /// The comparison; it has no level if the result was not recomputed or passes none.
     #[serde(flatten)]
     pub compared: ComparisonResult,
-    /// Why it was not made again.
+    /// The reason why it was not recomputed.
     pub not_made: Option<String>,
 }
 
-/// What came of a replay.
+/// The outcome of a replay.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReplayReport {
-    /// The results, in the order in which they were made.
+    /// The results, in their order in the round.
     pub results: Vec<ReplayedResult>,
-    /// Results that the target has, of which `results` are all or a sample.
+    /// Number of results of the target; `results` are all or a sample of them.
     pub of: usize,
 }
 
-/// Replays; see the module.
+/// Recomputes stored results and compares them; see the module.
 ///
 /// # Errors
-/// There is no such target, or something fails that is not about a single result. A result that comes out otherwise is no error here.
+/// There is no such target, or the replay as a whole fails. A result that differs is not an error here.
 pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionError> {
     let Targets { round, mut results } = targets(request.store, request.target)?;
     let of = results.len();
@@ -93,25 +93,25 @@ pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionErro
         results = chosen.into_iter().map(|i| results[i].clone()).collect();
     }
     let scratch = scratch_folder(request.scratch)?;
-    let work = Work { request, scratch: scratch.path() };
-    let is_of = |part: RoundPart| move |result: &&Target| result.part == part;
+    let replayer = Replayer { request, scratch: scratch.path() };
+    let is_of = |part: RoundPart| move |result: &&TargetResult| result.part == part;
     let mut replayed = Vec::new();
     for part in [RoundPart::Base, RoundPart::Images] {
-        let of_part: Vec<&Target> = results.iter().filter(is_of(part)).collect();
-        replayed.extend(work.make(&of_part, |runner| match part {
+        let of_part: Vec<&TargetResult> = results.iter().filter(is_of(part)).collect();
+        replayed.extend(replayer.make(&of_part, |runner| match part {
             RoundPart::Base => Ok(import(&request.pipeline.model.base, runner).map(|_| ())?),
-            _ => work.ingest(&of_part, round.as_ref().map(|round| &round.result), runner),
+            _ => replayer.ingest(&of_part, round.as_ref().map(|round| &round.result), runner),
         })?);
     }
-    let rest: Vec<&Target> =
+    let rest: Vec<&TargetResult> =
         results.iter().filter(|target| !matches!(target.part, RoundPart::Base | RoundPart::Images)).collect();
     if let Some(round) = &round {
-        replayed.extend(work.make(&rest, |runner| work.round(round, runner))?);
+        replayed.extend(replayer.make(&rest, |runner| replayer.round(round, runner))?);
     }
     Ok(ReplayReport { results: replayed, of })
 }
 
-/// A round that is done.
+/// A stored round.
 #[derive(Debug, Clone)]
 struct StoredRound {
     evolution: String,
@@ -119,18 +119,18 @@ struct StoredRound {
     result: StageResult,
 }
 
-/// A result to be made again.
+/// A stored result to recompute.
 #[derive(Debug, Clone)]
-struct Target {
+struct TargetResult {
     stage: String,
     part: RoundPart,
     result: StageResult,
 }
 
-/// Progress without talk: what a round has to say it said when it was made.
-struct Quiet<'a>(&'a dyn Progress);
+/// Progress without messages: the round has printed them when it was run.
+struct QuietProgress<'a>(&'a dyn Progress);
 
-impl Progress for Quiet<'_> {
+impl Progress for QuietProgress<'_> {
     fn begin(&self, phase: &str, total: u64) {
         self.0.begin(phase, total);
     }
@@ -146,25 +146,25 @@ impl Progress for Quiet<'_> {
     fn say(&self, _message: &str) {}
 }
 
-struct Work<'a> {
+struct Replayer<'a> {
     request: &'a ReplayRequest<'a>,
     scratch: &'a Path,
 }
 
-impl Work<'_> {
-    /// Makes results again by going through `walk`, and compares.
+impl Replayer<'_> {
+    /// Recomputes results by running `walk`, and compares them.
     fn make(
         &self,
-        targets: &[&Target],
+        targets: &[&TargetResult],
         walk: impl FnOnce(&Runner<'_>) -> Result<(), EvolutionError>,
     ) -> Result<Vec<ReplayedResult>, EvolutionError> {
         let Some(first) = targets.first() else { return Ok(Vec::new()) };
         let keys: BTreeSet<ActionKey> = targets.iter().map(|target| target.result.action).collect();
         let stored = self.request.store;
-        // Each walk has a folder of its own, so that none finds what another one made.
+        // Each walk has a folder of its own, so that none finds the results of another.
         let folder = self.scratch.join(first.part.word());
         let store = stored.replay_overlay(&folder, keys);
-        let progress = Quiet(self.request.progress);
+        let progress = QuietProgress(self.request.progress);
         let runner = Runner { store: &store, progress: &progress, interrupt: self.request.interrupt, dry_run: false };
         let ended = match walk(&runner) {
             Ok(()) | Err(EvolutionError::Stage(StageError::Store(StoreError::ReplayComplete))) => None,
@@ -177,7 +177,12 @@ impl Work<'_> {
         targets.iter().map(|target| self.compared(target, &store, ended.as_deref())).collect()
     }
 
-    fn compared(&self, target: &Target, store: &Store, ended: Option<&str>) -> Result<ReplayedResult, EvolutionError> {
+    fn compared(
+        &self,
+        target: &TargetResult,
+        store: &Store,
+        ended: Option<&str>,
+    ) -> Result<ReplayedResult, EvolutionError> {
         let key = target.result.action;
         let (compared, not_made) = match store.replayed_result(key)? {
             Some(again) => {
@@ -191,18 +196,18 @@ impl Work<'_> {
                 (compared, None)
             }
             None => {
-                let why = ended.unwrap_or("the round, gone through as it was made, does not ask for it");
+                let why = ended.unwrap_or("the replayed round does not request it");
                 (ComparisonResult::default(), Some(why.to_owned()))
             }
         };
-        let Target { stage, part, .. } = target.clone();
+        let TargetResult { stage, part, .. } = target.clone();
         Ok(ReplayedResult { stage, part, action: key, compared, not_made })
     }
 
-    /// Makes the table of images again that the targets are parts of.
+    /// Recomputes the images table that the targets are part of.
     fn ingest(
         &self,
-        targets: &[&Target],
+        targets: &[&TargetResult],
         round: Option<&StageResult>,
         runner: &Runner<'_>,
     ) -> Result<(), EvolutionError> {
@@ -216,7 +221,7 @@ impl Work<'_> {
         Ok(replay_ingest(store, &table, sources, self.scratch, runner)?)
     }
 
-    /// Goes through a round with what it was made with.
+    /// Runs a stored round again with its own inputs and settings.
     fn round(&self, round: &StoredRound, runner: &Runner<'_>) -> Result<(), EvolutionError> {
         let store = self.request.store;
         let action = store.action(round.result.action)?;
@@ -253,7 +258,7 @@ impl Work<'_> {
         Ok(RolePrompt::parse(Path::new(part), &text).map_err(|e| StageError::malformed(record(), e))?)
     }
 
-    /// A file's prompt must be one of those that the round's samples were drawn with.
+    /// Checks that a prompt is one of those that the round's samples were drawn with.
     fn check_prompt(&self, round: &StoredRound, role: Role, now: PromptId) -> Result<(), EvolutionError> {
         let mut then = BTreeSet::<Digest>::new();
         for &key in &round.result.upstream {
@@ -269,7 +274,7 @@ impl Work<'_> {
     }
 }
 
-/// The first result of a stage that a result was made from.
+/// Returns the first upstream result of a stage.
 fn upstream_of(store: &Store, result: &StageResult, stage: &str) -> Result<StageResult, EvolutionError> {
     for &key in &result.upstream {
         if store.action(key)?.stage == stage

@@ -1,4 +1,4 @@
-//! What a replay is asked for, and the results that this is.
+//! Targets of a replay: how they are written, and the stored results that they stand for.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::EvolutionError;
 use super::super::finished::{ROUND, SETTINGS, ref_name};
 use super::super::seeds::SeedPurpose;
-use super::{StoredRound, Target};
+use super::{StoredRound, TargetResult};
 use crate::stages::StageError;
 use crate::stages::answers::ANSWERS;
 use crate::stages::curriculum::CURRICULUM;
@@ -17,7 +17,7 @@ use crate::stages::rewards::REWARDS;
 use crate::stages::update::UPDATE;
 use crate::store::{Action, ActionKey, StageResult, Store, StoreError, StoreFile};
 
-/// A part of a round, by what it does there.
+/// A part of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoundPart {
@@ -39,7 +39,7 @@ pub enum RoundPart {
     KeepBest,
     /// Benchmarks.
     Evaluation,
-    /// The models as they are named.
+    /// The published models.
     Models,
     /// The round itself.
     Round,
@@ -61,7 +61,7 @@ impl RoundPart {
         Self::Round,
     ];
 
-    /// Its word.
+    /// Its name on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Self::Base => "base",
@@ -98,16 +98,16 @@ impl RoundPart {
     }
 }
 
-/// What a replay is asked for.
+/// The target of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplayTarget {
-    /// A round, or what of it is named so: a part, a table, or a role with its training.
+    /// A round or a part of it.
     Round {
         /// The evolution.
         evolution: String,
         /// The round, from 1.
         number: u32,
-        /// What of it; `None`: everything.
+        /// A part, a table, or a role for its training; `None` for the whole round.
         part: Option<String>,
     },
     /// The table of images of an evolution.
@@ -123,7 +123,7 @@ impl ReplayTarget {
     /// Reads `EVOLUTION/round-N`, `EVOLUTION/round-N/PART`, `EVOLUTION/images`, or a digest.
     ///
     /// # Errors
-    /// It is none of these.
+    /// The text is none of these.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.split('/');
         let (Some(evolution), name, part, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
@@ -144,13 +144,13 @@ impl ReplayTarget {
     }
 }
 
-/// The results that are asked for, and the round that they belong to.
+/// The results of a target, and the round that they belong to.
 pub(super) struct Targets {
     pub(super) round: Option<StoredRound>,
-    pub(super) results: Vec<Target>,
+    pub(super) results: Vec<TargetResult>,
 }
 
-/// Finds what is asked for.
+/// Finds the results of a target.
 pub(super) fn targets(store: &Store, asked: &ReplayTarget) -> Result<Targets, EvolutionError> {
     match asked {
         ReplayTarget::Round { evolution, number, part } => {
@@ -179,15 +179,15 @@ fn lookup(problem: String) -> EvolutionError {
 fn of_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound, EvolutionError> {
     let name = ref_name(number, "round");
     let Some(head) = store.head(evolution, &name)? else {
-        return Err(lookup(format!("round {number} of `{evolution}` is not done")));
+        return Err(lookup(format!("round {number} of `{evolution}` is not finished")));
     };
     let result = store.result(head.result)?;
     let lost = || StageError::Lost(format!("the result of {evolution}/{name}"));
     Ok(StoredRound { evolution: evolution.to_owned(), number, result: result.ok_or_else(lost)? })
 }
 
-/// Everything that a round made or stands on, but not what earlier rounds are.
-fn all_of(store: &Store, round: &StoredRound) -> Result<Vec<Target>, EvolutionError> {
+/// Returns all results that went into a round, and its own, but not those of earlier rounds.
+fn all_of(store: &Store, round: &StoredRound) -> Result<Vec<TargetResult>, EvolutionError> {
     let own = store.action(round.result.action)?;
     let seed = own.parameters.get(SETTINGS).and_then(|settings| settings.pointer("/round/seed")?.as_u64());
     let is_keep_best = |action: &Action| {
@@ -197,7 +197,7 @@ fn all_of(store: &Store, round: &StoredRound) -> Result<Vec<Target>, EvolutionEr
     let mut all = Vec::new();
     let mut seen = BTreeSet::new();
     for &key in &round.result.upstream {
-        // A role that rests in a round is the same model before and after.
+        // A role that is not trained has the same model before and after.
         if !seen.insert(key) {
             continue;
         }
@@ -217,15 +217,15 @@ fn target(
     key: ActionKey,
     action: &Action,
     is_keep_best: bool,
-) -> Result<Option<Target>, EvolutionError> {
+) -> Result<Option<TargetResult>, EvolutionError> {
     let Some(part) = RoundPart::of(action, is_keep_best) else { return Ok(None) };
     let lost = || StageError::lost_result(key);
     let result = store.result(key)?.ok_or_else(lost)?;
-    Ok(Some(Target { stage: action.stage.clone(), part, result }))
+    Ok(Some(TargetResult { stage: action.stage.clone(), part, result }))
 }
 
-/// The results of every step of the ingest that made a table of images.
-fn ingest_of(store: &Store, table: ActionKey) -> Result<Vec<Target>, EvolutionError> {
+/// Returns the results of all ingest stages behind an images table.
+fn ingest_of(store: &Store, table: ActionKey) -> Result<Vec<TargetResult>, EvolutionError> {
     let (mut queue, mut seen, mut found) = (vec![table], BTreeSet::new(), Vec::new());
     while let Some(key) = queue.pop() {
         if seen.insert(key) {
@@ -240,8 +240,8 @@ fn ingest_of(store: &Store, table: ActionKey) -> Result<Vec<Target>, EvolutionEr
     Ok(found)
 }
 
-/// The results of a round that a word names.
-fn select(store: &Store, all: Vec<Target>, word: &str) -> Result<Vec<Target>, EvolutionError> {
+/// Returns the results of a part of a round.
+fn select(store: &Store, all: Vec<TargetResult>, word: &str) -> Result<Vec<TargetResult>, EvolutionError> {
     let wanted = match word {
         "votes" => "answers",
         "scores" | "predictions" => "evaluation",
@@ -270,12 +270,12 @@ fn select(store: &Store, all: Vec<Target>, word: &str) -> Result<Vec<Target>, Ev
     let nearest = words.iter().min_by_key(|known| strsim::damerau_levenshtein(known, word)).copied();
     let all = words.join(", ");
     Err(lookup(format!(
-        "`{word}` is no part of a round; did you mean `{}`? (parts: {all})",
+        "`{word}` is not a part of a round; did you mean `{}`? (parts: {all})",
         nearest.unwrap_or_default()
     )))
 }
 
-/// A result, or the results that have an object.
+/// Finds a result by its digest, or the result that has an object.
 fn by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
     let keys: BTreeSet<ActionKey> = match store.find(prefix)? {
         StoreFile::Action(key) | StoreFile::Result(key) => BTreeSet::from([key]),
@@ -286,13 +286,13 @@ fn by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
         _ => BTreeSet::new(),
     };
     let mut rounds = rounds(store)?;
-    // An object may be in the results of many rounds: the first of them made it.
+    // An object may be in the results of many rounds; the first of them computed it.
     rounds.sort_by_key(|round| (round.number, round.result.run.began_ms));
     for round in rounds {
         let all = all_of(store, &round)?;
-        let is_asked = |target: &&Target| keys.contains(&target.result.action);
-        // An object is made by one result; later ones, such as the round's own, only name it.
-        let results: Vec<Target> = match all.iter().find(is_asked) {
+        let is_asked = |target: &&TargetResult| keys.contains(&target.result.action);
+        // One result computed an object; later ones, such as the round's own, only refer to it.
+        let results: Vec<TargetResult> = match all.iter().find(is_asked) {
             Some(first) if keys.len() > 1 => vec![first.clone()],
             _ => all.iter().filter(is_asked).cloned().collect(),
         };
@@ -301,18 +301,18 @@ fn by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
         }
     }
     for r in store.refs()?.iter().filter(|r| r.name == IMAGES) {
-        let results: Vec<Target> =
+        let results: Vec<TargetResult> =
             ingest_of(store, r.result)?.into_iter().filter(|target| keys.contains(&target.result.action)).collect();
         if !results.is_empty() {
             return Ok(Targets { round: None, results });
         }
     }
     Err(lookup(format!(
-        "`{prefix}` is part of no round that is done and of no table of images; a replay needs one to know its settings"
+        "`{prefix}` belongs to no finished round and to no images table, which a replay takes its settings from"
     )))
 }
 
-/// Every round that is done.
+/// Returns every finished round.
 fn rounds(store: &Store) -> Result<Vec<StoredRound>, EvolutionError> {
     let mut rounds = Vec::new();
     for r in store.refs()? {
@@ -324,7 +324,7 @@ fn rounds(store: &Store) -> Result<Vec<StoredRound>, EvolutionError> {
     Ok(rounds)
 }
 
-/// The table of images that some results of an ingest are parts of.
+/// Returns the images table that some results of an ingest are part of.
 pub(super) fn table_of(store: &Store, keys: impl Iterator<Item = ActionKey>) -> Result<StageResult, EvolutionError> {
     let keys: BTreeSet<ActionKey> = keys.collect();
     for r in store.refs()?.iter().filter(|r| r.name == IMAGES) {
@@ -336,7 +336,7 @@ pub(super) fn table_of(store: &Store, keys: impl Iterator<Item = ActionKey>) -> 
             return Ok(table);
         }
     }
-    Err(lookup("no table of images has all of these results".into()))
+    Err(lookup("no images table has all of these results".into()))
 }
 
 #[cfg(test)]
@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_read_as_people_write_them() {
+    fn targets_are_parsed() {
         let round = |part: Option<&str>| ReplayTarget::Round {
             evolution: "nano".into(),
             number: 1,
