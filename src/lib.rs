@@ -1,21 +1,20 @@
-//! visplay evolves a vision-language model from a folder of unlabelled images (the VisPlay method, arXiv 2511.15661).
+//! Evolution of a vision-language model from unlabelled images (the VisPlay method, arXiv 2511.15661).
 //!
-//! It is a batch processor: stages read and write content-addressed Parquet shards, so that an evolution can be
-//! resumed, replayed, audited and run on many machines. The modules are floors of one house; a module imports
-//! only from lower floors:
+//! visplay is a batch processor: stages read and write content-addressed Parquet shards, so that an
+//! evolution can be resumed, replayed, audited and run on many machines. The modules form floors, and
+//! a module imports only from lower floors (`tests/all/floors.rs` checks it):
 //!
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
-//! | checks of a device | [`checkup`] |
-//! | evolution | [`evolution`] |
-//! | stages | [`stages`] |
-//! | questions about tables | [`analysis`] |
-//! | generation, training | [`sampling`], [`training`] |
-//! | rewards, a model's weights and layers | [`reward`], [`vlm`] |
-//! | drawn scenes, their questions and truth | [`scenes`] |
-//! | rows and bytes | [`store`], [`tables`] |
-//! | ground | [`grading`], [`imaging`], [`kernels`], [`device`], [`random`], [`ids`], [`canonical`], [`panics`], [`candle_threads`], [`huge_pages`] |
+//! | device checks | [`checkup`] |
+//! | rounds of an evolution | [`evolution`] |
+//! | stages of a round | [`stages`] |
+//! | questions about stored tables | [`analysis`] |
+//! | sampling and training | [`sampling`], [`training`] |
+//! | models, synthetic scenes | [`vlm`], [`scenes`] |
+//! | storage, rewards, images, devices | [`store`], [`tables`], [`reward`], [`imaging`], [`device`] |
+//! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`], [`panics`], [`candle_threads`], [`huge_pages`] |
 
 pub mod analysis;
 pub mod candle_threads;

@@ -28,44 +28,14 @@
 //! `visplay why` compares two actions and prints the fields that differ ([`Action::differences`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::StoreError;
+use super::key::ActionKey;
 use super::layout::ObjectId;
-use crate::canonical::to_canonical;
-use crate::ids::{Digest, ParseDigestError};
-
-const CONTEXT: &str = "visplay 2026-11 action key v1";
-
-/// The key of an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ActionKey(pub(super) Digest);
-
-impl ActionKey {
-    /// Computes the key from the canonical JSON of an action.
-    pub(super) fn of(preimage: &[u8]) -> Self {
-        Self(Digest::from(blake3::Hash::from(blake3::derive_key(CONTEXT, preimage))))
-    }
-}
-
-impl fmt::Display for ActionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for ActionKey {
-    type Err = ParseDigestError;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        s.parse().map(Self)
-    }
-}
+use crate::canonical::{CanonicalError, to_canonical};
+use crate::ids::Digest;
 
 /// One run of a stage on one shard. The tables above say which facts belong here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,12 +73,12 @@ pub struct Input {
 
 impl Action {
     /// Returns the canonical JSON that the key is a digest of, as stored in `actions/`.
-    pub fn preimage(&self) -> Result<Vec<u8>, StoreError> {
-        Ok(to_canonical(self)?)
+    pub fn preimage(&self) -> Result<Vec<u8>, CanonicalError> {
+        to_canonical(self)
     }
 
     /// Computes the action's key.
-    pub fn key(&self) -> Result<ActionKey, StoreError> {
+    pub fn key(&self) -> Result<ActionKey, CanonicalError> {
         Ok(ActionKey::of(&self.preimage()?))
     }
 

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::action::ActionKey;
 use super::backend::{Backend, PublishMode, PublishOutcome};
 use super::error::StoreError;
+use super::key::ActionKey;
 use super::layout;
 use super::process::Process;
 use super::{Store, checksum};

@@ -14,9 +14,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Store;
-use super::action::ActionKey;
 use super::backend::FileEntry;
 use super::error::StoreError;
+use super::key::ActionKey;
 use super::layout::{self, ObjectId, StoreFile};
 
 /// Options of a garbage collection.

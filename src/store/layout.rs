@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::ActionKey;
+use super::key::ActionKey;
 use crate::ids::Digest;
 
 /// File that marks a folder as a store.

@@ -30,6 +30,7 @@ mod claim;
 mod error;
 mod format;
 mod garbage;
+mod key;
 mod layout;
 mod overlay;
 mod posix;
@@ -48,12 +49,13 @@ use rayon::prelude::*;
 
 use crate::ids::Digest;
 
-pub use self::action::{Action, ActionDifference, ActionKey, Input};
+pub use self::action::{Action, ActionDifference, Input};
 pub use self::backend::{FileEntry, StagedFile};
 pub use self::claim::{Claim, ClaimOutcome, LEASE_TIMEOUT};
 pub use self::error::StoreError;
 pub use self::format::StoreFormat;
 pub use self::garbage::{GarbageFile, GarbageOptions, GarbageReport};
+pub use self::key::ActionKey;
 pub use self::layout::{ObjectId, ObjectKind, StoreFile};
 pub use self::overlay::scratch_folder;
 pub use self::process::{Process, host_name};

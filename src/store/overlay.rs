@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
-use super::action::{Action, ActionKey};
+use super::action::Action;
 use super::backend::{Backend, FileEntry, PublishMode, PublishOutcome, StagedFile};
 use super::claim::HeldLeases;
 use super::error::StoreError;
+use super::key::ActionKey;
 use super::layout::{self, StoreFile};
 use super::posix::PosixFolder;
 use super::result::StageResult;

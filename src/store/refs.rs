@@ -8,10 +8,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::action::ActionKey;
 use super::backend::{PublishMode, PublishOutcome};
 use super::checksum;
 use super::error::StoreError;
+use super::key::ActionKey;
 use super::layout::{self, StoreFile};
 
 /// One entry in the history of a name.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::ActionKey;
 use super::error::StoreError;
+use super::key::ActionKey;
 use super::layout::ObjectId;
 use super::process::Process;
 use crate::canonical::to_canonical;

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::action::{Action, ActionKey};
+use super::action::Action;
 use super::backend::{FileEntry, PublishMode};
 use super::claim::Lease;
 use super::error::StoreError;
+use super::key::ActionKey;
 use super::layout::{self, ObjectId, StoreFile};
 use super::result::StageResult;
 use super::{Digest, Store, StoreFormat, cache, checksum};

@@ -10,8 +10,8 @@ use std::path::Path;
 
 /// Every top-level module, from the ground up. A module imports only from floors below its own.
 const FLOORS: [&[&str]; 9] = [
-    &["canonical", "candle_threads", "cuda", "device", "grading", "huge_pages", "ids", "kernels", "panics", "random"],
-    &["imaging", "reward", "store", "tables"],
+    &["canonical", "candle_threads", "grading", "huge_pages", "ids", "kernels", "panics", "random"],
+    &["device", "imaging", "reward", "store", "tables"],
     &["scenes", "vlm"],
     &["sampling", "training"],
     &["analysis"],
