@@ -26,7 +26,8 @@ pub struct QuestionToAnswer {
     pub question_id: QuestionId,
     /// Id of its image.
     pub image_id: ImageId,
-    /// Text of the question; `None` for an invalid sample of the Questioner, which is rejected here.
+    /// Text of the question; `None` for an invalid sample of the Questioner, which is rejected
+    /// here.
     pub text: Option<String>,
 }
 
@@ -53,8 +54,8 @@ pub struct AnswerSettings {
     pub denominator: Denominator,
     /// Whether to draw the greedy answer as well.
     pub greedy: bool,
-    /// Whether equal questions about one image share their answers. Each question's answers have the same
-    /// distribution either way, and equal questions cost as much as one.
+    /// Whether equal questions about one image share their answers. Each question's answers have
+    /// the same distribution either way, and equal questions cost as much as one.
     pub share_equal: bool,
 }
 
@@ -72,7 +73,7 @@ pub struct Answers<'a, 'd> {
 
 /// Questions that are answered together.
 pub struct Shard {
-    asked: Vec<QuestionToAnswer>,
+    questions: Vec<QuestionToAnswer>,
     listing: ObjectId,
 }
 
@@ -80,10 +81,10 @@ pub struct Shard {
 ///
 /// # Errors
 /// The store cannot be written to.
-pub fn shards(store: &Store, asked: &[QuestionToAnswer], rows: usize) -> Result<Vec<Shard>, StageError> {
-    asked
+pub fn shards(store: &Store, questions: &[QuestionToAnswer], rows: usize) -> Result<Vec<Shard>, StageError> {
+    questions
         .chunks(rows.max(1))
-        .map(|asked| Ok(Shard { asked: asked.to_vec(), listing: put_listing(store, &asked)? }))
+        .map(|questions| Ok(Shard { questions: questions.to_vec(), listing: put_listing(store, &questions)? }))
         .collect()
 }
 
@@ -95,12 +96,12 @@ struct QuestionSamples {
 
 impl Answers<'_, '_> {
     /// Returns the key of the random streams of a question's answers.
-    fn row_key(&self, asked: &QuestionToAnswer) -> Digest {
-        match (&asked.text, self.settings.share_equal) {
+    fn row_key(&self, question: &QuestionToAnswer) -> Digest {
+        match (&question.text, self.settings.share_equal) {
             (Some(text), true) => {
-                Digest::derive("visplay 2026 question of an image", &[asked.image_id.0.as_bytes(), text.as_bytes()])
+                Digest::derive("visplay 2026 question of an image", &[question.image_id.0.as_bytes(), text.as_bytes()])
             }
-            _ => asked.question_id.0,
+            _ => question.question_id.0,
         }
     }
 
@@ -108,12 +109,12 @@ impl Answers<'_, '_> {
     fn draw(&self, shard: &Shard, runner: &Runner<'_>) -> Result<BTreeMap<Digest, QuestionSamples>, StageError> {
         let mut requests: Vec<PromptRequest> = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
-        for asked in &shard.asked {
-            let row = self.row_key(asked);
-            if let Some(text) = &asked.text
+        for question in &shard.questions {
+            let row = self.row_key(question);
+            if let Some(text) = &question.text
                 && seen.insert(row)
             {
-                requests.push(PromptRequest { row, image: Some(asked.image_id), question: text.clone() });
+                requests.push(PromptRequest { row, image: Some(question.image_id), question: text.clone() });
             }
         }
         let settings = &self.settings;
@@ -129,14 +130,14 @@ impl Answers<'_, '_> {
         Ok(all.map(|((ask, drawn), greedy)| (ask.row, QuestionSamples { drawn, greedy })).collect())
     }
 
-    fn group(&self, asked: &QuestionToAnswer) -> GroupId {
+    fn group(&self, question: &QuestionToAnswer) -> GroupId {
         let (model, prompt) = (self.sampler.model.id.0, self.sampler.prompt.id.0);
         let knobs = Digest::of(json!([self.sampler.compute, self.settings]).to_string().as_bytes());
         let parts = [
             &self.seed.to_le_bytes()[..],
             model.as_bytes(),
             prompt.as_bytes(),
-            asked.question_id.0.as_bytes(),
+            question.question_id.0.as_bytes(),
             knobs.as_bytes(),
         ];
         GroupId(Digest::derive("visplay 2026 answers group id", &parts))
@@ -144,21 +145,21 @@ impl Answers<'_, '_> {
 
     fn rows(
         &self,
-        asked: &QuestionToAnswer,
+        question: &QuestionToAnswer,
         answered: &QuestionSamples,
     ) -> Result<(Vec<AnswerRow>, VoteRow), Rejection> {
         let drawn = answered.drawn.as_ref().map_err(Clone::clone)?;
         let boxed: Vec<Option<&str>> = drawn.samples.iter().map(|sample| boxed(&sample.text)).collect();
         let vote = vote(&boxed);
-        let group = self.group(asked);
+        let group = self.group(question);
         let row = |n: usize| {
             let sample = &drawn.samples[n];
             let number = n as u32;
             let id = Digest::derive("visplay 2026 answer id", &[group.0.as_bytes(), &number.to_le_bytes()]);
             AnswerRow {
                 answer_id: AnswerId(id),
-                question_id: asked.question_id,
-                image_id: asked.image_id,
+                question_id: question.question_id,
+                image_id: question.image_id,
                 group_id: group,
                 sample: number,
                 seed: self.seed,
@@ -178,7 +179,7 @@ impl Answers<'_, '_> {
             Some(Err(rejection)) => return Err(rejection.clone()),
             None => None,
         };
-        Ok(((0..drawn.samples.len()).map(row).collect(), vote_row(asked, &vote, greedy, self.settings.denominator)))
+        Ok(((0..drawn.samples.len()).map(row).collect(), vote_row(question, &vote, greedy, self.settings.denominator)))
     }
 }
 
@@ -193,7 +194,7 @@ fn boxed_owned(text: &str) -> Option<String> {
 
 /// Returns a vote as a row. `greedy` is the greedy answer, where one was drawn.
 fn vote_row(
-    asked: &QuestionToAnswer,
+    question: &QuestionToAnswer,
     vote: &Vote,
     greedy: Option<Option<String>>,
     denominator: Denominator,
@@ -203,8 +204,8 @@ fn vote_row(
         _ => false,
     };
     VoteRow {
-        question_id: asked.question_id,
-        image_id: asked.image_id,
+        question_id: question.question_id,
+        image_id: question.image_id,
         sampled: vote.sampled() as u32,
         boxed: vote.answered() as u32,
         class_answers: vote.classes.clone(),
@@ -245,36 +246,40 @@ impl Stage for Answers<'_, '_> {
     }
 
     fn units(&self, shard: &Shard) -> u64 {
-        shard.asked.len() as u64 * u64::from(self.settings.samples)
+        shard.questions.len() as u64 * u64::from(self.settings.samples)
     }
 
     fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let answered = self.draw(shard, runner)?;
-        // Grading is the most expensive part after sampling, and questions are graded independently.
+        // Grading is the most expensive part after sampling, and questions are graded
+        // independently.
         let rows: Vec<Result<(Vec<AnswerRow>, VoteRow), Rejection>> = shard
-            .asked
+            .questions
             .par_iter()
-            .map(|asked| match answered.get(&self.row_key(asked)) {
-                Some(answered) if asked.text.is_some() => self.rows(asked, answered),
+            .map(|question| match answered.get(&self.row_key(question)) {
+                Some(answered) if question.text.is_some() => self.rows(question, answered),
                 _ => Err(Rejection::new("invalid_question", "the sample is no question of the form asked for")),
             })
             .collect();
         let mut answers = TableOutput::<AnswerRow>::new(runner.store)?;
         let (mut votes, mut rejects) = (Vec::new(), Vec::new());
-        for (asked, rows) in shard.asked.iter().zip(rows) {
+        for (question, rows) in shard.questions.iter().zip(rows) {
             match rows {
                 Ok((of_question, vote)) => {
                     of_question.into_iter().try_for_each(|row| answers.push(row))?;
                     votes.push(vote);
                 }
                 Err(rejection) => {
-                    let (subject, id) = (format!("question {}", asked.question_id), asked.question_id.0);
+                    let (subject, id) = (format!("question {}", question.question_id), question.question_id.0);
                     rejects.push(rejection.into_row(ANSWERS, subject, Some(id)));
                 }
             }
         }
-        let counts =
-            Counts { rows_in: shard.asked.len() as u64, rows_out: votes.len() as u64, rejects: rejects.len() as u64 };
+        let counts = Counts {
+            rows_in: shard.questions.len() as u64,
+            rows_out: votes.len() as u64,
+            rejects: rejects.len() as u64,
+        };
         let figures = BTreeMap::from([("distinct".to_owned(), answered.len() as u64)]);
         let outputs = vec![
             answers.finish(runner.store)?,

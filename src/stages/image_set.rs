@@ -33,8 +33,8 @@ struct PatchCache {
 }
 
 impl<'a> ImageSet<'a> {
-    /// A set of the images that `read` returns. Patches are kept up to `memory` bytes; further ones are
-    /// recomputed when they are needed.
+    /// A set of the images that `read` returns. Patches are kept up to `memory` bytes; further ones
+    /// are recomputed when they are needed.
     pub fn new(memory: u64, read: impl Fn() -> Result<ImageFiles, StageError> + Send + Sync + 'a) -> Self {
         let (files, reading, patches) = (OnceLock::new(), Mutex::new(()), Mutex::default());
         Self { read: Box::new(read), files, reading, patches, memory }
@@ -84,8 +84,8 @@ impl<'a> ImageSet<'a> {
         Ok(Ok(patches))
     }
 
-    /// Returns the patches of an image for training, which goes through many images in a step: patches
-    /// beyond the memory limit are recomputed whenever they are used.
+    /// Returns the patches of an image for training, which goes through many images in a step:
+    /// patches beyond the memory limit are recomputed whenever they are used.
     ///
     /// # Errors
     /// The errors of [`Self::patches`].

@@ -14,8 +14,8 @@ pub struct ParsedQuestion {
     pub claimed: Option<String>,
 }
 
-/// Parses a sample, or returns a stable word for why it is no question. With `check` the question must
-/// also suit its type.
+/// Parses a sample, or returns a stable word for why it is no question. With `check` the question
+/// must also suit its type.
 ///
 /// # Errors
 /// `form`: the text does not have the form; `options`: a multiple-choice question without distinct
@@ -49,7 +49,8 @@ fn question_type(word: &str) -> Option<QuestionType> {
     }
 }
 
-/// Whether a question offers at least two options `A .. B ..`, in order, each with a different text.
+/// Whether a question offers at least two options `A .. B ..`, in order, each with a different
+/// text.
 ///
 /// An option begins with its letter as a separate word, written `A`, `A.`, `A)`, `(A)` or `A:`.
 pub fn has_distinct_options(question: &str) -> bool {

@@ -30,8 +30,8 @@ pub struct QuestionForm {
     /// How strictly outputs are parsed.
     #[schemars(with = "String")]
     pub parsing: ParsingMode,
-    /// Whether a question must suit its type: distinct options for a multiple choice, a question mark
-    /// otherwise.
+    /// Whether a question must suit its type: distinct options for a multiple choice, a question
+    /// mark otherwise.
     pub form_check: bool,
 }
 

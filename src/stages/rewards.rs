@@ -1,5 +1,5 @@
-//! The `rewards` stage: scores the samples of a training step and turns rewards into advantages within
-//! each group.
+//! The `rewards` stage: scores the samples of a training step and turns rewards into advantages
+//! within each group.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -156,15 +156,15 @@ impl Rewards<'_> {
             confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
         };
         let groups = groups(questions, |row| row.group_id);
-        let asked: Vec<Vec<QuestionOutcome>> =
+        let outcomes: Vec<Vec<QuestionOutcome>> =
             groups.iter().map(|group| group.iter().map(question).collect()).collect();
-        let rewards = questioner_rewards(&asked, settings)?;
-        let clusters = cluster_numbers(&asked, settings.scope)?;
+        let rewards = questioner_rewards(&outcomes, settings)?;
+        let clusters = cluster_numbers(&outcomes, settings.scope)?;
         let step_size = questions.len();
         let mut rows = Vec::with_capacity(questions.len());
-        for (((group, asked), rewards), clusters) in groups.iter().zip(&asked).zip(&rewards).zip(&clusters) {
+        for (((group, outcomes), rewards), clusters) in groups.iter().zip(&outcomes).zip(&rewards).zip(&clusters) {
             let scope = if settings.scope == DiversityScope::Group { group.len() } else { step_size };
-            for (((row, question), reward), cluster) in group.iter().zip(asked).zip(rewards).zip(clusters) {
+            for (((row, question), reward), cluster) in group.iter().zip(outcomes).zip(rewards).zip(clusters) {
                 let QuestionerReward { reward, uncertainty, diversity_penalty, cluster_size, .. } = *reward;
                 rows.push(RewardRow {
                     confidence: vote_on(row).and_then(|vote| vote.confidence),

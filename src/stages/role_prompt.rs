@@ -35,8 +35,8 @@ impl RolePrompt {
         self.template.variables().any(|name| name == variable)
     }
 
-    /// Returns the tokens of the prompt for a question and an image of `image_tokens` tokens; `None`:
-    /// no image.
+    /// Returns the tokens of the prompt for a question and an image of `image_tokens` tokens;
+    /// `None`: no image.
     ///
     /// # Errors
     /// The tokenizer cannot encode the text.

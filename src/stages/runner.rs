@@ -1,9 +1,9 @@
 //! The shard runner that all stages share: plan, claim, run, reconcile, publish.
 //!
-//! A stage gives the [`Action`] of each of its shards and computes shards. The runner looks up which
-//! shards have a result already, computes the others in parallel on rayon, and publishes each as
-//! soon as it is finished. So interrupted work resumes, several processes share it, and unchanged
-//! work is not repeated.
+//! A stage gives the [`Action`] of each of its shards and computes shards. The runner looks up
+//! which shards have a result already, computes the others in parallel on rayon, and publishes each
+//! as soon as it is finished. So interrupted work resumes, several processes share it, and
+//! unchanged work is not repeated.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -34,8 +34,8 @@ pub trait Stage: Sync {
     }
     /// Returns the number of progress units of a shard.
     fn units(&self, shard: &Self::Shard) -> u64;
-    /// Computes a shard. The output is a function of its action only, whatever the thread, the batch
-    /// or the attempt.
+    /// Computes a shard. The output is a function of its action only, whatever the thread, the
+    /// batch or the attempt.
     ///
     /// # Errors
     /// The shard cannot be computed; nothing of it is published then.
@@ -79,8 +79,8 @@ pub struct StageRun {
 }
 
 impl Runner<'_> {
-    /// Computes every shard of a stage that has no usable result yet, and returns the results of all
-    /// shards in order.
+    /// Computes every shard of a stage that has no usable result yet, and returns the results of
+    /// all shards in order.
     ///
     /// # Errors
     /// The error of the first shard (in order) that failed; results of finished shards are kept.

@@ -327,7 +327,8 @@ fn a_parquet_file_that_changes_while_it_is_read_leaves_no_wrong_cache_entry() {
     fs::write(other.source().join("data.parquet"), &bytes).unwrap();
     let expected = other.ingest();
     for cut in [4, bytes.len() / 2, bytes.len() - 1] {
-        // Whatever the command read of the truncated file, the restored file is read completely afterwards.
+        // Whatever the command read of the truncated file, the restored file is read completely
+        // afterwards.
         let file = place.source().join("data.parquet");
         fs::write(&file, &bytes).unwrap();
         let run = place.command(&["ingest", "source"]).stdout(std::process::Stdio::null()).spawn().unwrap();

@@ -1,5 +1,5 @@
-//! Unusable models, image limits and memory limits: each is an error that names its cause, not a panic or
-//! an out-of-memory kill.
+//! Unusable models, image limits and memory limits: each is an error that names its cause, not a
+//! panic or an out-of-memory kill.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -1,5 +1,5 @@
-//! Tests of `visplay warm-start`: an interrupted run resumes to the same bytes, and bad input is reported
-//! or skipped.
+//! Tests of `visplay warm-start`: an interrupted run resumes to the same bytes, and bad input is
+//! reported or skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,8 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Returns a place with a tiny random `model` and 48 demonstrations in `data`, eight for each image.
+/// Returns a place with a tiny random `model` and 48 demonstrations in `data`, eight for each
+/// image.
 fn place() -> Place {
     let place = Place::in_memory();
     let mut config: Value = serde_json::from_slice(&std::fs::read(project("data/nano/config.json")).unwrap()).unwrap();

@@ -60,8 +60,8 @@ fn wrong_headers_are_reported() {
     }
 }
 
-/// Applies one seeded mutation to a file: flipped bits, truncation, insertion, deletion, swapped bytes,
-/// another digit.
+/// Applies one seeded mutation to a file: flipped bits, truncation, insertion, deletion, swapped
+/// bytes, another digit.
 fn mutate(bytes: &mut Vec<u8>, chance: &Stream) {
     let below = |position, bound: usize| {
         NonZeroU64::new(bound as u64).map_or(0, |bound| chance.below(position, bound)) as usize

@@ -1,5 +1,5 @@
-//! The curriculum of the labelled baseline: given questions with their true answers, in place of the
-//! model's own questions and pseudo-labels.
+//! The curriculum of the labelled baseline: given questions with their true answers, in place of
+//! the model's own questions and pseudo-labels.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The selection of the questions that the Reasoner trains on: a pure function of questions, votes and
-//! settings.
+//! The selection of the questions that the Reasoner trains on: a pure function of questions, votes
+//! and settings.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,7 +23,8 @@ pub struct CurriculumSettings {
     pub high: f64,
     /// Number of answers that the Reasoner gives to a question for its pseudo-label (m).
     pub label_samples: u32,
-    /// Samples that the confidence is a share of: sampled (all), or answered (those with an answer).
+    /// Samples that the confidence is a share of: sampled (all), or answered (those with an
+    /// answer).
     #[schemars(with = "String")]
     pub label_denominator: Denominator,
     /// Minimum lead of the majority over the runner-up, as a share of the same denominator; 0: no
@@ -88,8 +89,8 @@ impl CurriculumSettings {
     }
 }
 
-/// Decides about every voted question, in order: returns the confidence of a question that is kept, or
-/// the rejection.
+/// Decides about every voted question, in order: returns the confidence of a question that is kept,
+/// or the rejection.
 pub fn select(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
@@ -157,8 +158,8 @@ fn drop_duplicates(
     }
 }
 
-/// Rejects rows of each too common type until it has at most its share, in an order that depends on the
-/// ids only. A single type is not capped.
+/// Rejects rows of each too common type until it has at most its share, in an order that depends on
+/// the ids only. A single type is not capped.
 fn cap_types(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
@@ -175,8 +176,8 @@ fn cap_types(
     }
     let most = of_type.values().map(Vec::len).max().unwrap_or(0);
     let total = |limit: usize| of_type.values().map(|rows| rows.len().min(limit)).sum::<usize>();
-    // The maximum number of rows per type. A cap below an equal share cannot be met; then nothing is
-    // rejected.
+    // The maximum number of rows per type. A cap below an equal share cannot be met; then nothing
+    // is rejected.
     let fits = |limit: &usize| *limit as f64 <= cap * total(*limit) as f64;
     let Some(limit) = (1..=most).rev().find(fits).filter(|_| of_type.len() > 1) else { return };
     for (kind, mut rows) in of_type {

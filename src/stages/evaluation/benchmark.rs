@@ -37,8 +37,8 @@ pub struct Benchmark {
 }
 
 impl Benchmark {
-    /// Reads at most `limit` items of a Parquet file with the columns `image`, `question`, `answer` and,
-    /// optionally, `category`.
+    /// Reads at most `limit` items of a Parquet file with the columns `image`, `question`, `answer`
+    /// and, optionally, `category`.
     ///
     /// # Errors
     /// The file cannot be read, lacks a column, or has no items.

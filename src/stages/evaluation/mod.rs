@@ -1,9 +1,9 @@
-//! The `evaluation` stage: a model answers the items of a benchmark, and a second stage computes the
-//! share of correct answers with its confidence interval.
+//! The `evaluation` stage: a model answers the items of a benchmark, and a second stage computes
+//! the share of correct answers with its confidence interval.
 //!
 //! | protocol | answers per item | result |
 //! |---|---|---|
-//! | `greedy` | one, taking the likeliest token at every position | correct if it equals the gold answer |
+//! | `greedy` | one, of the likeliest tokens | correct if it equals the gold answer |
 //! | `sampled` | several at the configured temperature | mean over answers, interval over items |
 //! | `majority` | several, which vote | correct if the majority answer equals the gold answer |
 //!
@@ -132,17 +132,17 @@ impl Evaluation<'_, '_> {
             token_ids: sample.token_ids.clone(),
             logprobs: sample.logprobs.clone(),
             finish: sample.finish_reason.into(),
-            ..self.judged(item, protocol, extracted)
+            ..self.graded_row(item, protocol, extracted)
         };
         PredictionRow { sample: n, ..graded }
     }
 
-    /// Returns the vote of several samples as one prediction, with the response of the first sample that
-    /// voted for the majority.
+    /// Returns the vote of several samples as one prediction, with the response of the first sample
+    /// that voted for the majority.
     fn majority_row(&self, item: &Item, samples: &[Sample]) -> PredictionRow {
         let boxed: Vec<Option<&str>> = samples.iter().map(|sample| last_boxed(&sample.text)).collect();
         let vote = vote(&boxed);
-        let judged = self.judged(item, "majority", vote.majority_answer().map(str::to_owned));
+        let judged = self.graded_row(item, "majority", vote.majority_answer().map(str::to_owned));
         let first = vote.majority().and_then(|class| vote.class_of.iter().position(|of| *of == Some(class)));
         match first.map(|n| &samples[n]) {
             Some(sample) => PredictionRow {
@@ -156,7 +156,7 @@ impl Evaluation<'_, '_> {
         }
     }
 
-    fn judged(&self, item: &Item, protocol: &str, extracted: Option<String>) -> PredictionRow {
+    fn graded_row(&self, item: &Item, protocol: &str, extracted: Option<String>) -> PredictionRow {
         let verdict = extracted.as_deref().map(|given| crate::grading::compare(given, &item.gold));
         let correct = verdict.is_some_and(|verdict| verdict.equal);
         let reason = verdict.map(|verdict| json!(verdict.rule).as_str().unwrap_or_default().to_owned());
@@ -215,12 +215,12 @@ impl Stage for Evaluation<'_, '_> {
     }
 
     fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let ask = |item: &Item| PromptRequest {
+        let request = |item: &Item| PromptRequest {
             row: item.item_id.0,
             image: Some(item.image_id),
             question: item.question.clone(),
         };
-        let requests: Vec<PromptRequest> = shard.items.iter().map(ask).collect();
+        let requests: Vec<PromptRequest> = shard.items.iter().map(request).collect();
         let key = (EVALUATION, self.seed);
         let draw = |samples: u32, sampling: &Sampling| self.sampler.sample(&requests, samples, sampling, key, runner);
         let sampled = (self.samples() > 0).then(|| draw(self.samples(), &self.protocols.sampling())).transpose()?;
@@ -249,8 +249,8 @@ impl Stage for Evaluation<'_, '_> {
     }
 }
 
-/// The stage that computes scores from predictions. An item that the model could not be asked is among
-/// the rejects of the predictions and in no score.
+/// The stage that computes scores from predictions. An item that the model could not be asked is
+/// among the rejects of the predictions and in no score.
 pub struct Scores<'a> {
     /// Results that hold the predictions.
     pub predictions: &'a [StageResult],

@@ -1,4 +1,5 @@
-//! The deciding and the assembling step of ingest, which see all entries at once: stages of one shard.
+//! The deciding and the assembling step of ingest, which see all entries at once: stages of one
+//! shard.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,13 +23,14 @@ pub(super) const DECIDE: &str = "ingest.decide";
 /// Role of the entries among its inputs.
 pub(super) const LISTING: &str = "listing";
 
-/// Whether an action is that of an image table made with these options by this version of the program.
+/// Whether an action is that of an image table made with these options by this version of the
+/// program.
 pub(super) fn is_made_by(action: &Action, options: &IngestOptions) -> bool {
     *action == table_action(options, action.inputs.clone())
 }
 
-/// Returns the action of an image table made from these parts. Its parameters include the versions of the
-/// earlier steps, so that a table of an older program is replaced instead of extended.
+/// Returns the action of an image table made from these parts. Its parameters include the versions
+/// of the earlier steps, so that a table of an older program is replaced instead of extended.
 pub(super) fn table_action(options: &IngestOptions, inputs: Vec<Input>) -> Action {
     let mut parameters = options.parameters();
     let versions = [("decide", VERSION), ("measure", super::measure::VERSION), ("pack", super::pack::VERSION)];
@@ -131,7 +133,8 @@ fn reject_row(row: &SourceRow) -> Option<RejectRow> {
     })
 }
 
-/// Lists the tables of all increments in one result, which the `images` ref names. Writes no object.
+/// Lists the tables of all increments in one result, which the `images` ref names. Writes no
+/// object.
 pub(super) struct AssembleStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) before: &'a Increment,
@@ -140,7 +143,8 @@ pub(super) struct AssembleStage<'a> {
 }
 
 impl AssembleStage<'_> {
-    /// Returns `images` first, then `rejects`, then `sources`; within each, earlier increments first.
+    /// Returns `images` first, then `rejects`, then `sources`; within each, earlier increments
+    /// first.
     fn outputs(&self) -> Vec<Output> {
         let mut all: Vec<Output> = Vec::new();
         for table in [ImageRow::TABLE, RejectRow::TABLE, SourceRow::TABLE] {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::entry::Origin;
-use super::rows::CellReader;
+use super::parquet::CellReader;
 use crate::ids::Digest;
 use crate::stages::StageError;
 
@@ -25,7 +25,8 @@ impl Sources<'_> {
     /// Reads blobs in order and passes them to `work` in groups.
     ///
     /// # Errors
-    /// [`StageError::SourceChanged`] names the sources whose bytes are gone or have changed since the scan.
+    /// [`StageError::SourceChanged`] names the sources whose bytes are gone or have changed since
+    /// the scan.
     pub(super) fn for_each_group(
         &self,
         blobs: &[(Digest, u64)],
@@ -42,7 +43,8 @@ impl Sources<'_> {
     }
 
     fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
-        // Cells come from one reader, in order. Files are read, and all digests checked, on all threads.
+        // Cells come from one reader, in order. Files are read, and all digests checked, on all
+        // threads.
         let found: Vec<(Digest, Option<Vec<u8>>)> = group
             .iter()
             .map(|(blob, _)| match self.origins.get(blob) {

@@ -1,8 +1,8 @@
 //! Fingerprints of source files in the store's cache, so that unchanged files are not read again.
 //!
-//! A file counts as unchanged when its size, inode, modification time and status-change time are equal.
-//! A file that changed within [`RACY_MS`] before the scan is not cached: it could change once more
-//! without a visible change of its times.
+//! A file counts as unchanged when its size, inode, modification time and status-change time are
+//! equal. A file that changed within [`RACY_MS`] before the scan is not cached: it could change
+//! once more without a visible change of its times.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -61,13 +61,14 @@ impl Fingerprints {
         Ok(Self { known })
     }
 
-    /// Returns the digest of a file that has not changed since it was read, and whether it is Parquet.
+    /// Returns the digest of a file that has not changed since it was read, and whether it is
+    /// Parquet.
     pub(super) fn get(&self, path: &Path, now: Fingerprint) -> Option<(Digest, bool)> {
         self.known.get(path).filter(|(then, ..)| *then == now).map(|(_, digest, is_parquet)| (*digest, *is_parquet))
     }
 
-    /// Caches the digests of a source whose scan began at `began_ms`, except those of files that changed
-    /// shortly before or later.
+    /// Caches the digests of a source whose scan began at `began_ms`, except those of files that
+    /// changed shortly before or later.
     pub(super) fn save(
         store: &Store,
         root: &Path,

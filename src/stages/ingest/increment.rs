@@ -1,4 +1,5 @@
-//! Increments of the image table: each ingest of new sources adds one and leaves earlier ones unchanged.
+//! Increments of the image table: each ingest of new sources adds one and leaves earlier ones
+//! unchanged.
 
 use std::collections::HashSet;
 
@@ -61,7 +62,8 @@ impl Increment {
     }
 }
 
-/// The identity of an entry: its name and its bytes, or its name and the reason why it is unreadable.
+/// The identity of an entry: its name and its bytes, or its name and the reason why it is
+/// unreadable.
 type Identity<'a> = (&'a str, Option<u64>, Option<Digest>, &'a str);
 
 fn entry_identity(e: &Entry) -> Identity<'_> {
@@ -105,7 +107,8 @@ impl History {
         let mut refs: Vec<Ref> = Vec::new();
         let mut left_behind = 0;
         for r in store.restore_ref_sequence(evolution, IMAGES)? {
-            // A lost action counts as equal; if it was different, recomputing the increment will show it.
+            // A lost action counts as equal; if it was different, recomputing the increment will
+            // show it.
             let same = store.action(r.result).map_or(true, |action| decide::is_made_by(&action, options));
             if !same {
                 refs.clear();
@@ -142,8 +145,8 @@ pub(super) fn is_complete(store: &Store, increment: ActionKey, before: Option<Ac
     Ok(true)
 }
 
-/// Returns the entries of increment `i` of a chain in order to recompute it: those of its listing, or of its
-/// own table, or, when both are lost, those of the sources that no other increment has.
+/// Returns the entries of increment `i` of a chain in order to recompute it: those of its listing,
+/// or of its own table, or, when both are lost, those of the sources that no other increment has.
 pub(super) fn entries_of(
     store: &Store,
     refs: &[Ref],
@@ -180,8 +183,8 @@ pub(super) fn listing_of(store: &Store, upstream: &[ActionKey]) -> Option<Vec<En
     serde_json::from_slice(&store.read_object(listing.object).ok()?).ok()
 }
 
-/// Returns the rows that increment `i` itself decided. Each increment adds one `sources` object, which
-/// every later result names too.
+/// Returns the rows that increment `i` itself decided. Each increment adds one `sources` object,
+/// which every later result names too.
 fn own_rows(store: &Store, refs: &[Ref], i: usize) -> Option<Vec<SourceRow>> {
     refs[i..].iter().find_map(|r| {
         let result = store.result(r.result).ok().flatten()?;

@@ -1,6 +1,6 @@
 //! The measuring step of ingest: decodes every blob once and records format, size, orientation and
-//! perceptual hash, or why it is no image. Measurements depend only on the bytes and the limits, so no
-//! image is measured twice under the same limits.
+//! perceptual hash, or why it is no image. Measurements depend only on the bytes and the limits, so
+//! no image is measured twice under the same limits.
 
 use std::collections::BTreeMap;
 

@@ -7,8 +7,8 @@
 //! | select images | `decide` (and `select`) | all entries, the measurements, earlier decisions |
 //! | write the table | `pack`, `decide` | the decisions and the bytes |
 //!
-//! Only the first step depends on names, times and paths. Ingesting again adds an increment with the new
-//! entries; existing shards are not recomputed, and decisions are never revised.
+//! Only the first step depends on names, times and paths. Ingesting again adds an increment with
+//! the new entries; existing shards are not recomputed, and decisions are never revised.
 
 mod decide;
 mod entry;
@@ -17,9 +17,9 @@ mod fingerprints;
 mod increment;
 mod measure;
 mod pack;
+mod parquet;
 mod preview;
 mod replay;
-mod rows;
 mod scan;
 mod select;
 mod walk;
@@ -56,8 +56,8 @@ const MAX_RETRIES: usize = 5;
 pub struct IngestOptions {
     /// Limits on a file and its image.
     pub limits: Limits,
-    /// Maximum Hamming distance of the perceptual hashes of near duplicates (0 to 16 of 64 bits); `None`:
-    /// only files with equal bytes are duplicates.
+    /// Maximum Hamming distance of the perceptual hashes of near duplicates (0 to 16 of 64 bits);
+    /// `None`: only files with equal bytes are duplicates.
     pub near_duplicate_bits: Option<u32>,
     /// Maximum number of images of a shard.
     pub shard_rows: usize,
@@ -124,8 +124,8 @@ pub struct IngestSummary {
 /// Ingests sources; see the module.
 ///
 /// # Errors
-/// A source does not exist, the store cannot be written to, or the command is interrupted. Files that are
-/// no images are not errors but rows of the `rejects` table.
+/// A source does not exist, the store cannot be written to, or the command is interrupted. Files
+/// that are no images are not errors but rows of the `rejects` table.
 pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestSummary, StageError> {
     let mut retries = MAX_RETRIES;
     loop {
@@ -195,22 +195,22 @@ struct IngestAttempt<'a> {
 }
 
 impl IngestAttempt<'_> {
-    /// Returns the table of earlier increments, after recomputing its lost parts, and the number of shards
-    /// that were recomputed.
+    /// Returns the table of earlier increments, after recomputing its lost parts, and the number of
+    /// shards that were recomputed.
     fn rebuild_lost(&self, history: &History) -> Result<(Increment, usize), StageError> {
         let store = self.runner.store;
         let mut shards = 0;
-        let Some(broken) = self.first_broken(history)? else {
+        let Some(damaged) = self.first_damaged(history)? else {
             return match history.refs.last() {
                 Some(head) => Ok((self.read_increment(head)?, 0)),
                 None => Ok((Increment::default(), 0)),
             };
         };
-        let mut before = match broken.checked_sub(1) {
+        let mut before = match damaged.checked_sub(1) {
             Some(last_complete) => self.read_increment(&history.refs[last_complete])?,
             None => Increment::default(),
         };
-        for (i, r) in history.refs.iter().enumerate().skip(broken) {
+        for (i, r) in history.refs.iter().enumerate().skip(damaged) {
             self.runner.progress.say(&format!("parts of {r} are lost; recomputing them"));
             let entries = increment::entries_of(store, &history.refs, i, &before, &self.scan.entries)?;
             let (table, _, computed) = self.append_increment(&before, &entries)?;
@@ -223,7 +223,7 @@ impl IngestAttempt<'_> {
         Ok((before, shards))
     }
 
-    fn first_broken(&self, history: &History) -> Result<Option<usize>, StageError> {
+    fn first_damaged(&self, history: &History) -> Result<Option<usize>, StageError> {
         let mut before = None;
         for (i, r) in history.refs.iter().enumerate() {
             if !increment::is_complete(self.runner.store, r.result, before)? {
@@ -239,8 +239,8 @@ impl IngestAttempt<'_> {
         Increment::read(self.runner.store, self.runner.store.result(r.result)?.ok_or_else(missing)?)
     }
 
-    /// Extends the table with `entries`. Returns the new table, the result that decided, and the number of
-    /// shards computed.
+    /// Extends the table with `entries`. Returns the new table, the result that decided, and the
+    /// number of shards computed.
     fn append_increment(
         &self,
         before: &Increment,

@@ -1,5 +1,5 @@
-//! The packing step of ingest: writes the accepted images with their original bytes into shards of the
-//! `images` table.
+//! The packing step of ingest: writes the accepted images with their original bytes into shards of
+//! the `images` table.
 
 use std::collections::BTreeMap;
 

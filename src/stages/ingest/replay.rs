@@ -11,10 +11,10 @@ use crate::stages::{Runner, StageError};
 use crate::store::{Action, StageResult, Store};
 use crate::tables::{ImageRow, TableRow};
 
-/// Recomputes the increments of an image table, oldest first, through `runner`; `stored` is the store that
-/// has them. The bytes of images come from the table itself. A store does not keep the bytes of rejected
-/// files, so these come from those `sources` that still exist. `scratch` is a folder for temporary
-/// files.
+/// Recomputes the increments of an image table, oldest first, through `runner`; `stored` is the
+/// store that has them. The bytes of images come from the table itself. A store does not keep the
+/// bytes of rejected files, so these come from those `sources` that still exist. `scratch` is a
+/// folder for temporary files.
 ///
 /// # Errors
 /// Bytes are not available, or a step fails.

@@ -1,8 +1,8 @@
 //! The scan of the sources: labels and digests of their entries, before anything is decoded.
 //!
 //! A label is an entry's name within its source: the path relative to the source folder, with `/`
-//! between parts; an entry of a Parquet file also has a row. The location of the source is not part of
-//! it, so a moved folder gives the same table.
+//! between parts; an entry of a Parquet file also has a row. The location of the source is not part
+//! of it, so a moved folder gives the same table.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::entry::{Entry, Origin, Scan, ScanOptions};
 use super::fingerprints::{Fingerprint, Fingerprints};
-use super::rows;
+use super::parquet;
 use super::walk::{WalkedEntry, is_within, plain, single_file, unreadable, walk};
 use crate::ids::Digest;
 use crate::stages::{Rejection, Runner, StageError};
@@ -125,8 +125,8 @@ fn digest_one(
     Ok(FileContent { digest, is_parquet, was_read: true })
 }
 
-/// Returns the digest of a file, or an error if it changes meanwhile. The first `start` bytes are in the
-/// buffer already.
+/// Returns the digest of a file, or an error if it changes meanwhile. The first `start` bytes are
+/// in the buffer already.
 fn digest_file(mut file: File, buffer: &mut [u8], start: usize, before: Fingerprint) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut n = start;
@@ -191,8 +191,9 @@ fn add_file(
             scan.read += usize::from(content.was_read);
             if content.is_parquet {
                 let state = file.entry.state.as_ref().ok().map(|(fingerprint, _)| *fingerprint);
-                let found = rows::ParquetFile { path: &file.entry.path, label: &label, digest: content.digest, state };
-                return rows::scan_rows(found, options, alone, runner, scan);
+                let found =
+                    parquet::ParquetFile { path: &file.entry.path, label: &label, digest: content.digest, state };
+                return parquet::scan_rows(found, options, alone, runner, scan);
             }
             let entry = Entry { label, row: None, blob: Some(content.digest), bytes, rejection: None };
             scan.push(entry, Some(Origin::File(file.entry.path)));

@@ -1,6 +1,6 @@
-//! The selection of entries that become images, in the order of labels: of exact and near duplicates
-//! only the first, all others by their measurements. A pure function that never revises earlier
-//! decisions.
+//! The selection of entries that become images, in the order of labels: of exact and near
+//! duplicates only the first, all others by their measurements. A pure function that never revises
+//! earlier decisions.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,9 @@ use crate::tables::{Measurement, SourceRow};
 
 /// Decides about the new `entries` (sorted), given the decisions about earlier ones (`prior`).
 ///
-/// `near_duplicate_bits` is the maximum Hamming distance of the perceptual hashes of near duplicates;
-/// without it only files with equal bytes are duplicates. The result has one row per entry, in order.
+/// `near_duplicate_bits` is the maximum Hamming distance of the perceptual hashes of near
+/// duplicates; without it only files with equal bytes are duplicates. The result has one row per
+/// entry, in order.
 ///
 /// # Errors
 /// The index does not support the distance.
@@ -50,7 +51,7 @@ impl Selection {
                 ..Rejection::new(reason, row.detail.as_deref().unwrap_or_default())
             });
             if rejection.is_none() {
-                selection.keep(image, &row.shown(), row.perceptual_hash);
+                selection.add_to_index(image, &row.shown(), row.perceptual_hash);
             }
             selection.seen.entry(image.0).or_insert((row.shown(), rejection));
         }
@@ -58,7 +59,7 @@ impl Selection {
     }
 
     /// Adds an accepted image of an earlier ingest to the near-duplicate index.
-    fn keep(&mut self, image: ImageId, label: &str, hash: Option<u64>) {
+    fn add_to_index(&mut self, image: ImageId, label: &str, hash: Option<u64>) {
         let hash = hash.filter(|hash| is_distinctive(*hash));
         if let (Some(near), Some(hash)) = (&mut self.near, hash.map(DHash::from_bits)) {
             near.keep(hash);
@@ -129,8 +130,8 @@ impl Selection {
     }
 }
 
-/// Whether a perceptual hash distinguishes images. Flat images and plain gradients all have nearly the
-/// same hash: every pixel is brighter than its left neighbour, or none is.
+/// Whether a perceptual hash distinguishes images. Flat images and plain gradients all have nearly
+/// the same hash: every pixel is brighter than its left neighbour, or none is.
 fn is_distinctive(hash: u64) -> bool {
     (MIN_EDGES..=64 - MIN_EDGES).contains(&hash.count_ones())
 }

@@ -1,5 +1,5 @@
-//! Models in the store: one object per part of the weights, so that unchanged parts are stored once, and
-//! the checkpoint's other files as they were. A model's id is a digest over all of them.
+//! Models in the store: one object per part of the weights, so that unchanged parts are stored
+//! once, and the checkpoint's other files as they were. A model's id is a digest over all of them.
 
 mod import;
 mod store_weights;
@@ -29,7 +29,8 @@ use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
 
 /// Role of a weights object among the outputs of a result.
 pub const WEIGHTS: &str = "weights";
-/// The files that sampling needs besides the weights, in the order in which they enter the model's id.
+/// The files that sampling needs besides the weights, in the order in which they enter the model's
+/// id.
 const SIDE_FILES: [&str; 4] = [CONFIG_FILE, TOKENIZER_FILE, PROCESSOR_FILE, GENERATION_FILE];
 
 /// A model in the store.
@@ -149,8 +150,8 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Loads stored tensors, converting them to `dtype` and copying them to `device` one by one. The
-    /// model computes with the implementation `ops`.
+    /// Loads stored tensors, converting them to `dtype` and copying them to `device` one by one.
+    /// The model computes with the implementation `ops`.
     ///
     /// # Errors
     /// The tensors do not match the configuration.
@@ -222,8 +223,8 @@ impl<'a> ModelHandle<'a> {
     }
 }
 
-/// Returns the model that a ref names, such as `nano/round-0003/reasoner`; `None` where there is no such
-/// ref.
+/// Returns the model that a ref names, such as `nano/round-0003/reasoner`; `None` where there is no
+/// such ref.
 ///
 /// # Errors
 /// The ref names no model, or the store is damaged.
@@ -233,8 +234,8 @@ pub fn find_by_ref(name: &str, store: &Store) -> Result<Option<StoredModel>, Sta
     store.result_with_outputs(head.result)?.map(|result| StoredModel::from_result(&result)).transpose()
 }
 
-/// Publishes the files of a model as one result, which a ref can name. `upstream` lists the results that
-/// its weights come from.
+/// Publishes the files of a model as one result, which a ref can name. `upstream` lists the results
+/// that its weights come from.
 ///
 /// # Errors
 /// The store cannot be written to.

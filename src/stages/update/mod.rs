@@ -2,7 +2,8 @@
 //! the action of the step before it.
 //!
 //! Checkpoints are stored at a fixed interval of steps and after the last step. Weights between two
-//! checkpoints are recomputed from the earlier one and the stored samples; nothing is sampled twice.
+//! checkpoints are recomputed from the earlier one and the stored samples; nothing is sampled
+//! twice.
 
 mod metrics;
 mod rollouts;
@@ -99,8 +100,9 @@ impl<'a> TrainingChain<'a> {
         self.steps_done().iter().filter_map(|chain_step| chain_step.result.clone()).collect()
     }
 
-    /// Returns the id of the weights after the steps done. Between checkpoints no weights are stored that
-    /// could be hashed, so the id is derived from the last step's action, which determines them.
+    /// Returns the id of the weights after the steps done. Between checkpoints no weights are
+    /// stored that could be hashed, so the id is derived from the last step's action, which
+    /// determines them.
     pub fn model_id(&self) -> ModelId {
         match self.steps_done().last().and_then(|chain_step| chain_step.result.as_ref()) {
             None => self.training.base.id,
@@ -118,8 +120,8 @@ impl<'a> TrainingChain<'a> {
         })
     }
 
-    /// Runs the next step on its samples and their rewards. Returns `false` where the store has its result
-    /// already.
+    /// Runs the next step on its samples and their rewards. Returns `false` where the store has its
+    /// result already.
     ///
     /// # Errors
     /// The step fails, the store fails, or the command is interrupted.
@@ -268,8 +270,8 @@ impl Stage for UpdateStage<'_, '_> {
         let outputs =
             shard.chain_step.samples.iter().chain([&shard.chain_step.rewards]).flat_map(|result| &result.outputs);
         let wanted = [crate::tables::QuestionRow::TABLE, crate::tables::AnswerRow::TABLE, RewardRow::TABLE];
-        // The settings include the interval between checkpoints, which does not change the weights: with all
-        // settings in the key, the key alone tells how a chain was trained.
+        // The settings include the interval between checkpoints, which does not change the weights:
+        // with all settings in the key, the key alone tells how a chain was trained.
         Action {
             parameters: BTreeMap::from([
                 ("compute".into(), json!(training.compute)),

@@ -48,8 +48,8 @@ pub struct UpdateSettings {
     pub eps_high: f64,
     /// Dual clipping: for a negative advantage the loss is at most -advantage * dual; 0: no limit.
     pub dual: f64,
-    /// Weight of the KL divergence from the reference policy, which is the model at the start of the
-    /// role's training; 0: no reference policy.
+    /// Weight of the KL divergence from the reference policy, which is the model at the start of
+    /// the role's training; 0: no reference policy.
     pub beta: f64,
     /// Aggregation of token losses: token, sequence or dr-grpo.
     pub aggregation: Aggregation,
@@ -72,8 +72,8 @@ pub struct UpdateSettings {
     pub lora_alpha: f64,
     /// Number of tokens per micro-batch. Changes results by rounding only.
     pub micro_batch_tokens: u32,
-    /// Activation checkpointing: number of layers recomputed together in the backward pass. Fewer take less
-    /// memory and more time; as many as the model has recompute nothing.
+    /// Activation checkpointing: number of layers recomputed together in the backward pass. Fewer
+    /// take less memory and more time; as many as the model has recompute nothing.
     #[serde(rename(serialize = "layers_at_once"), alias = "layers_at_once")]
     pub layers_per_checkpoint: u32,
     /// Interval between checkpoints, in steps; the last step always has one.

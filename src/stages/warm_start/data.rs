@@ -48,9 +48,9 @@ struct Sequence {
 }
 
 impl Demonstrations {
-    /// Reads a Parquet file with the columns `image` (a struct of `bytes` and `path`), `prompt`, `response`
-    /// and, optionally, `system`. An image without bytes is read from its path, relative to the table's
-    /// folder.
+    /// Reads a Parquet file with the columns `image` (a struct of `bytes` and `path`), `prompt`,
+    /// `response` and, optionally, `system`. An image without bytes is read from its path, relative
+    /// to the table's folder.
     ///
     /// # Errors
     /// The table or an image's file cannot be read, or a column is missing.
@@ -98,8 +98,8 @@ impl Demonstrations {
         self.rows.is_empty()
     }
 
-    /// Returns the rows `from..to` as prefix groups, in which rows with one image and system prompt share their
-    /// prefix; and the rows that cannot be trained on.
+    /// Returns the rows `from..to` as prefix groups, in which rows with one image and system prompt
+    /// share their prefix; and the rows that cannot be trained on.
     pub(super) fn prefix_groups(
         &self,
         from: usize,
@@ -197,8 +197,8 @@ fn image_bytes<'i>(table: &Path, image: &'i ImageLink) -> Result<Cow<'i, [u8]>, 
     std::fs::read(&path).map(Cow::Owned).map_err(|source| StageError::Read { path, source })
 }
 
-/// Returns the digest of a row's image; `None` where the row before has the same image, since rows of one
-/// image are usually contiguous.
+/// Returns the digest of a row's image; `None` where the row before has the same image, since rows
+/// of one image are usually contiguous.
 fn image_digest(table: &Path, rows: &[Row], i: usize) -> Result<Option<Digest>, StageError> {
     if i > 0 && rows[i - 1].image == rows[i].image {
         return Ok(None);
@@ -206,8 +206,8 @@ fn image_digest(table: &Path, rows: &[Row], i: usize) -> Result<Option<Digest>, 
     Ok(Some(Digest::of(&image_bytes(table, &rows[i].image)?)))
 }
 
-/// Returns the digest of all texts, image paths and images of the rows. Paths count, since a rejected row
-/// names its image.
+/// Returns the digest of all texts, image paths and images of the rows. Paths count, since a
+/// rejected row names its image.
 fn contents(rows: &[Row], images: &[Option<Digest>]) -> Digest {
     let one = |(row, image): (&Row, &Option<Digest>)| {
         let image = image.as_ref().map_or(&b"the image before"[..], |digest| digest.as_bytes());

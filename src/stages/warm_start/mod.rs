@@ -1,7 +1,7 @@
 //! The `warm-start` stage: supervised training on the responses of a table, before any evolution.
 //!
-//! A warm start is a chain of segments of several steps. Each segment is an action, whose result holds
-//! the weights and the optimizer state after its last step.
+//! A warm start is a chain of segments of several steps. Each segment is an action, whose result
+//! holds the weights and the optimizer state after its last step.
 
 mod data;
 mod settings;
@@ -35,8 +35,8 @@ use crate::vlm::ops::Ops;
 pub const WARM_START: &str = "warm-start";
 const VERSION: u32 = 2;
 
-/// Trains `base` on the table, computing in `dtype` on `device`. Returns the results of the segments, and
-/// the model after the last one.
+/// Trains `base` on the table, computing in `dtype` on `device`. Returns the results of the
+/// segments, and the model after the last one.
 ///
 /// # Errors
 /// A step fails, the store fails, or the command is interrupted.
@@ -77,8 +77,8 @@ pub fn warm_start(
     Ok((done, model))
 }
 
-/// Returns the adapter that a warm start trained, from its last segment; `None` where the model itself was
-/// trained.
+/// Returns the adapter that a warm start trained, from its last segment; `None` where the model
+/// itself was trained.
 ///
 /// # Errors
 /// The store fails.

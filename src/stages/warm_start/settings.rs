@@ -43,8 +43,8 @@ pub struct WarmStartSettings {
     pub max_tokens: u32,
     /// Number of tokens per micro-batch. Changes results by rounding only.
     pub micro_batch_tokens: u32,
-    /// Activation checkpointing: number of layers recomputed together in the backward pass. Fewer take less
-    /// memory and more time; as many as the model has recompute nothing.
+    /// Activation checkpointing: number of layers recomputed together in the backward pass. Fewer
+    /// take less memory and more time; as many as the model has recompute nothing.
     #[serde(rename(serialize = "layers_at_once"), alias = "layers_at_once")]
     pub layers_per_checkpoint: u32,
     /// Interval between checkpoints, in steps; the last step always has one.
@@ -122,7 +122,8 @@ impl WarmStartSettings {
         }
     }
 
-    /// Returns the number of steps over a table of `rows` rows; `None` where it does not fit the counter.
+    /// Returns the number of steps over a table of `rows` rows; `None` where it does not fit the
+    /// counter.
     pub fn steps(&self, rows: usize) -> Option<u32> {
         let steps_per_epoch = u32::try_from(rows.div_ceil(self.rows_per_step.max(1) as usize)).ok()?;
         steps_per_epoch.checked_mul(self.epochs)

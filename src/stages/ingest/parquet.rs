@@ -141,8 +141,8 @@ fn is_about_columns(e: &ImportError) -> bool {
     )
 }
 
-/// Returns the reason why a file, or the rest of it, gives no images. The path is left out of the text,
-/// since the rejected row names the file.
+/// Returns the reason why a file, or the rest of it, gives no images. The path is left out of the
+/// text, since the rejected row names the file.
 fn failure(file: &Path, e: &ImportError) -> Rejection {
     let reason = match e {
         ImportError::Open { .. } => "unreadable",
@@ -217,7 +217,8 @@ impl CellReader {
         Self { max_bytes, open: None }
     }
 
-    /// Returns the bytes at a position; `None` when they are not there, since the source has changed.
+    /// Returns the bytes at a position; `None` when they are not there, since the source has
+    /// changed.
     pub(super) fn read(&mut self, path: &Path, column: Option<&str>, position: CellPosition) -> Option<Vec<u8>> {
         let is_behind = |open: &mut OpenFile| {
             open.path == path && matches!(open.images.peek(), Some(Ok(next)) if position_of(next) <= position)
