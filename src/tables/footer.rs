@@ -1,8 +1,8 @@
 //! Check of a Parquet file's footer before the `parquet` crate reads it.
 //!
-//! For each group of the schema, version 60 of the crate allocates as many children as the footer
-//! declares (up to 16 GiB), and it recurses as deep as the schema is nested until the stack
-//! overflows. Both abort the process, which no panic guard can prevent.
+//! Version 60 of the crate reserves memory for the number of children that a group of the schema
+//! declares (16 GiB for the largest number), and recurses as deep as the schema is nested (50,000
+//! levels overflow the stack). Both can abort the process, which no panic guard can prevent.
 
 use std::io::{self, Read};
 

@@ -1,9 +1,8 @@
 //! Check of the page headers of the image column before the `parquet` crate reads the pages.
 //!
 //! A page is held in memory as a whole, so its decompressed size bounds memory. Version 60 of the
-//! crate allocates the size that a page header declares, whatever it is, and decompresses gzip,
-//! brotli and LZ4 pages to their end before comparing with that size. It also allocates the
-//! declared length of a text in a page header.
+//! crate allocates the size that a page header declares, up to 2 GiB, and decompresses gzip, brotli
+//! and LZ4 pages to their end, however large, before comparing with that size.
 
 use std::io::{self, Read};
 
