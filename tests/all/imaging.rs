@@ -63,6 +63,26 @@ fn truncated_files_are_recognised() {
     assert!(cut > 1000, "{cut}");
 }
 
+/// Incomplete progressive JPEGs are smoothed, and damaged ones saturate and wrap around, exactly as
+/// in Pillow 13. The hashes are those of Pillow's pixels.
+#[test]
+fn incomplete_and_damaged_jpegs_have_pillows_pixels() {
+    let cases = [
+        ("progressive-dc-only", "e9da2da27bfdfbaf"),
+        ("progressive-dc-unrefined", "493656c6184d48af"),
+        ("progressive-two-blocks-wide", "e397ad5eaa0be4db"),
+        ("damaged-1", "34d3b1ac1091960b"),
+        ("damaged-2", "57a6dc2cb1280b21"),
+        ("damaged-3", "3783bb76887a8795"),
+        ("damaged-4", "fdb6a88b7b4e4ed5"),
+    ];
+    for (name, pixels) in cases {
+        let path = format!("{}/tests/data/jpeg/{name}.jpg", env!("CARGO_MANIFEST_DIR"));
+        let decoded = decode(&std::fs::read(path).unwrap(), &Limits::default()).unwrap();
+        assert_eq!(fnv(decoded.pixels.into_data()), pixels, "{name}");
+    }
+}
+
 #[derive(Deserialize)]
 struct ResizeCase {
     kind: String,

@@ -48,7 +48,7 @@ impl WithSimd for InverseDct<'_> {
 /// Transforms a block that has only its DC coefficient, with the same result as [`transform`].
 #[inline(always)]
 fn transform_flat(mean: i16, quantisation: u16) -> [[u8; SIDE]; SIDE] {
-    let column = i32::from(mean).wrapping_mul(i32::from(quantisation)).wrapping_shl(PASS1_BITS);
+    let column = i32::from(dequantise(mean, quantisation) << PASS1_BITS);
     [[to_sample(descale(column, PASS1_BITS + 3)); SIDE]; SIDE]
 }
 
@@ -57,10 +57,15 @@ fn transform(block: &Block, quantisation: &[u16; 64]) -> [[u8; SIDE]; SIDE] {
     let mut input = [[0; SIDE]; SIDE];
     for (y, row) in input.iter_mut().enumerate() {
         for (x, value) in row.iter_mut().enumerate() {
-            *value = i32::from(block[y * SIDE + x]).wrapping_mul(i32::from(quantisation[y * SIDE + x]));
+            *value = i32::from(dequantise(block[y * SIDE + x], quantisation[y * SIDE + x]));
         }
     }
-    let columns = pass(&input, CONST_BITS - PASS1_BITS);
+    let columns = if block[SIDE..].iter().fold(0, |all, value| all | value) == 0 {
+        // As in libjpeg-turbo, which wraps around here and saturates in the full transform.
+        [wrap(scale(input[0], 1 << PASS1_BITS)); SIDE]
+    } else {
+        saturate(pass(&input, CONST_BITS - PASS1_BITS))
+    };
     let rows = pass(&transpose(&columns), CONST_BITS + PASS1_BITS + 3);
     let mut samples = [[0; SIDE]; SIDE];
     for (samples, values) in samples.iter_mut().zip(transpose(&rows)) {
@@ -69,6 +74,12 @@ fn transform(block: &Block, quantisation: &[u16; 64]) -> [[u8; SIDE]; SIDE] {
         }
     }
     samples
+}
+
+/// Multiplies in 16 bits with wraparound.
+#[inline(always)]
+fn dequantise(coefficient: i16, quantisation: u16) -> i16 {
+    coefficient.wrapping_mul(quantisation as i16)
 }
 
 #[inline(always)]
@@ -131,6 +142,25 @@ fn descale_lanes(one: Lanes, bits: u32) -> Lanes {
     rounded
 }
 
+/// Reduces values to 16 bits with wraparound.
+#[inline(always)]
+fn wrap(one: Lanes) -> Lanes {
+    let mut wrapped = [0; SIDE];
+    for lane in 0..SIDE {
+        wrapped[lane] = i32::from(one[lane] as i16);
+    }
+    wrapped
+}
+
+/// Clamps values to 16 bits.
+#[inline(always)]
+fn saturate(mut rows: [Lanes; SIDE]) -> [Lanes; SIDE] {
+    for value in rows.as_flattened_mut() {
+        *value = (*value).clamp(i16::MIN.into(), i16::MAX.into());
+    }
+    rows
+}
+
 /// Transforms eight vectors in one dimension. The factors are named by their values.
 #[inline(always)]
 fn pass(input: &[Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
@@ -152,14 +182,14 @@ fn pass(input: &[Lanes; SIDE], bits: u32) -> [Lanes; SIDE] {
     let turned = scale(add(i2, i6), F_0_541196100);
     let low = sub(turned, scale(i6, F_1_847759065));
     let high = add(turned, scale(i2, F_0_765366865));
-    let sum = scale(add(i0, i4), 1 << CONST_BITS);
-    let difference = scale(sub(i0, i4), 1 << CONST_BITS);
+    let sum = scale(wrap(add(i0, i4)), 1 << CONST_BITS);
+    let difference = scale(wrap(sub(i0, i4)), 1 << CONST_BITS);
     let even = [add(sum, high), add(difference, low), sub(difference, low), sub(sum, high)];
 
     // Odd inputs.
     let outer = scale(add(i7, i1), -F_0_899976223);
     let inner = scale(add(i5, i3), -F_2_562915447);
-    let (left, right) = (add(i7, i3), add(i5, i1));
+    let (left, right) = (wrap(add(i7, i3)), wrap(add(i5, i1)));
     let both = scale(add(left, right), F_1_175875602);
     let left = add(scale(left, -F_1_961570560), both);
     let right = add(scale(right, -F_0_390180644), both);

@@ -1,30 +1,31 @@
 //! JPEG decoder whose pixels equal those of libjpeg-turbo, which Pillow uses.
 //!
 //! T.81 allows decoders to differ in rounding, and they do, by enough to flip a bit of a perceptual
-//! hash or to change a model's input. The arithmetic here is therefore that of libjpeg in its
+//! hash or to change a model's input. The arithmetic here is therefore that of libjpeg-turbo in its
 //! default settings: the accurate integer inverse cosine transform, triangle-filter upsampling, and
-//! colour conversion in 16-bit fixed point. Damaged pixel data is also treated as in libjpeg: an
-//! invalid code counts as zero, and missing data leaves grey.
+//! colour conversion in 16-bit fixed point. Damaged and incomplete files are also treated as there:
+//! an invalid code counts as zero, missing data leaves grey, large coefficients wrap around or
+//! saturate at 16 bits, and incomplete progressive images are smoothed.
 //!
 //! Sequential and progressive Huffman-coded JPEGs of 8 bits with 1, 3 or 4 components are
 //! supported; arithmetic coding, 12 bits, lossless and hierarchical JPEGs are not.
 //!
-//! # Why a decoder of our own
+//! # Reasons for a decoder of our own
 //! Measured in 2026 on the 228 JPEGs of `tests/oracles/imaging-decode.parquet` that Pillow reads,
-//! damaged ones included, and on one thread with a 300x400 photo:
+//! some of them damaged, on the 7 JPEGs of `tests/data/jpeg` (damaged or incomplete), and for speed
+//! on a photo of 300x400 pixels on one thread:
 //!
-//! | decoder | other pixels than Pillow | refused though Pillow reads it | Mpixel/s |
+//! | decoder | pixels differ from Pillow's | rejected, though Pillow reads it | Mpixel/s |
 //! |---|---|---|---|
-//! | this one | 0 | 0 | 171 |
-//! | `mozjpeg-sys` 2.2.4 (C, without nasm) | 9, all damaged | 0 | 149 |
-//! | `libjpeg-turbo-rs` 0.9.0 | 0 | 20, all damaged | 302 |
-//! | `zune-jpeg` 0.5.16 | 192 | 0 | 257 |
+//! | this one | 0 + 0 | 0 + 0 | 192 |
+//! | `mozjpeg-sys` 2.2.4, C without nasm | 9 + 3 | 0 + 0 | 149 |
+//! | `libjpeg-turbo-rs` 0.9.0 | 0 + 3 | 20 + 1 | 302 |
+//! | `zune-jpeg` 0.5.16 | 192 + 7 | 0 + 0 | 257 |
 //!
-//! Pillow's pixels of damaged files are those of libjpeg-turbo's SIMD inverse cosine transform,
-//! which saturates at 16 bits where the C code wraps around. The library itself (`turbojpeg`)
-//! therefore has to be built with its SIMD code, which needs cmake and nasm. `libjpeg-turbo-rs`
-//! documents that its released versions lack fixes of memory-safety defects, and it does not smooth
-//! incomplete progressive images.
+//! Pillow's pixels of damaged files come from the SIMD code of libjpeg-turbo, which differs from
+//! its C code. The library itself (`turbojpeg`) would have to be built with that SIMD code, which
+//! needs cmake and nasm. `libjpeg-turbo-rs` states that it gives no memory-safety guarantee and
+//! that fixes of memory-safety defects are missing from its released versions.
 
 mod bits;
 mod color;
@@ -32,6 +33,7 @@ mod frame;
 mod idct;
 mod markers;
 mod scan;
+mod smoothing;
 mod standard;
 mod upsample;
 
@@ -42,6 +44,7 @@ use color::{ColorSpace, to_rgb};
 use frame::{Frame, SIDE};
 use markers::{END_OF_IMAGE, START_OF_SCAN, check_end, next_segment};
 use scan::{Block, DecoderTables, EntropyDecoder, Scan};
+use smoothing::Progress;
 use upsample::Plane;
 
 pub(super) use markers::read_header;
@@ -107,6 +110,7 @@ struct FrameDecoder {
     /// All blocks of each component, for an image of several scans.
     coefficients: Vec<Vec<Block>>,
     planes: Vec<Plane>,
+    progress: Progress,
 }
 
 impl FrameDecoder {
@@ -114,7 +118,8 @@ impl FrameDecoder {
         let plane = |component: &frame::Component| Plane { stride: component.padded_wide * SIDE, samples: Vec::new() };
         let planes = frame.components.iter().map(plane).collect();
         let quantisation = vec![None; frame.components.len()];
-        Self { frame, color: ColorSpace::Grey, quantisation, coefficients: Vec::new(), planes }
+        let progress = Progress::new(frame.components.len());
+        Self { frame, color: ColorSpace::Grey, quantisation, coefficients: Vec::new(), planes, progress }
     }
 
     /// Takes colour space and quantisation tables as they are defined at the beginning of a scan.
@@ -198,6 +203,7 @@ impl FrameDecoder {
             self.coefficients = components.iter().map(blocks).collect();
         }
         let mut entropy = EntropyDecoder::new(scan, tables, self.frame.is_progressive, bytes, at)?;
+        self.progress.add(scan);
         let alone = matches!(scan.parts.as_slice(), [_]).then(|| &components[scan.parts[0].component]);
         let (across, down) = match alone {
             Some(component) => (component.blocks_wide, component.blocks_high),
@@ -205,6 +211,9 @@ impl FrameDecoder {
         };
         for row in 0..down {
             for column in 0..across {
+                if entropy.has_data() {
+                    self.progress.last_good_row = row / alone.map_or(1, |component| component.v);
+                }
                 if !entropy.begin_unit() {
                     continue;
                 }
@@ -226,9 +235,13 @@ impl FrameDecoder {
 
     /// Returns the pixels, of shape `[height, width, 3]`.
     fn finish(mut self) -> Vec<u8> {
-        for (component, blocks) in std::mem::take(&mut self.coefficients).into_iter().enumerate() {
+        let is_smoothed = self.frame.is_progressive && self.progress.is_smoothing_useful(&self.quantisation);
+        for (component, mut blocks) in std::mem::take(&mut self.coefficients).into_iter().enumerate() {
             let wide = self.frame.components[component].padded_wide;
             let quantisation = self.quantisation[component].unwrap_or([0; 64]);
+            if is_smoothed {
+                self.progress.smooth(component, &self.frame, &quantisation, &mut blocks);
+            }
             let plane = &mut self.planes[component];
             plane.samples = vec![0; blocks.len() * SIDE * SIDE];
             transform(&blocks, wide, &quantisation, plane, 0);

@@ -12,7 +12,7 @@ pub(super) type Block = [i16; 64];
 
 /// Position in a block by coding order (zigzag). Indices past 63, which occur in damaged data, map
 /// to the last position.
-const ZIGZAG: [u8; 80] = [
+pub(super) const ZIGZAG: [u8; 80] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
     28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
     47, 55, 62, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63, 63,
@@ -131,12 +131,12 @@ pub(super) struct ScanComponent {
 pub(super) struct Scan {
     pub(super) parts: Vec<ScanComponent>,
     /// First and last coefficient of the band, in coding order.
-    first: usize,
-    last: usize,
+    pub(super) first: usize,
+    pub(super) last: usize,
     /// Whether the scan refines coefficients of an earlier scan by one bit.
     refines: bool,
     /// Lowest bit that the scan codes.
-    low_bit: u32,
+    pub(super) low_bit: u32,
 }
 
 impl Scan {
@@ -231,6 +231,11 @@ impl<'a> EntropyDecoder<'a> {
             }
             self.until_restart -= 1;
         }
+        !self.bits.is_exhausted
+    }
+
+    /// Whether the data has not ended.
+    pub(super) fn has_data(&self) -> bool {
         !self.bits.is_exhausted
     }
 
