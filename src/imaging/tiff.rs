@@ -1,5 +1,5 @@
-//! TIFF: size, orientation and palette are read here, the first page is decoded by the `tiff`
-//! crate.
+//! TIFF: size, orientation and palette are read here, and so are pages of JPEGs; the pixels of
+//! other pages are decoded by the `tiff` crate.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -10,14 +10,24 @@ use ::tiff::{ColorType, TiffError};
 use super::error::ImageError;
 use super::format::Format;
 use super::header::Header;
+use super::jpeg::{self, ColorSpace};
 use super::orientation::{Orientation, TiffBytes};
 use super::rgb::{RgbImage, cmyk_to_rgb, deep_grey_to_rgb, first_three, float_to_bytes, grey_to_rgb, ycbcr_to_rgb};
 
 const IMAGE_WIDTH: u64 = 256;
 const IMAGE_LENGTH: u64 = 257;
+const COMPRESSION: u64 = 259;
 const PHOTOMETRIC: u64 = 262;
+const STRIP_OFFSETS: u64 = 273;
 const ORIENTATION: u64 = 274;
+const ROWS_PER_STRIP: u64 = 278;
+const STRIP_BYTES: u64 = 279;
 const COLOR_MAP: u64 = 320;
+const TILE_WIDTH: u64 = 322;
+const TILE_LENGTH: u64 = 323;
+const TILE_OFFSETS: u64 = 324;
+const TILE_BYTES: u64 = 325;
+const JPEG_TABLES: u64 = 347;
 const XMP: u64 = 700;
 
 const BLACK_IS_ZERO: u64 = 1;
@@ -88,6 +98,13 @@ impl<'a> Directory<'a> {
         entries.any(|at| self.tiff.uint(at + 2, 2) == Some(2) && count(at) > Some(budget as u64))
     }
 
+    /// Returns the values of a tag.
+    fn values(&self, tag: u64) -> Option<Vec<u64>> {
+        let TagEntry { at, width, count } = self.find(tag)?;
+        self.tiff.slice(at, width.checked_mul(count)?)?;
+        (0..count).map(|index| self.tiff.uint(at + index * width, width)).collect()
+    }
+
     /// Returns the value of a tag that has exactly one.
     fn value(&self, tag: u64) -> Option<u64> {
         let entry = self.find(tag)?;
@@ -131,6 +148,9 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     if directory.has_oversized_text(budget) {
         return Err(ImageError::corrupt("a text longer than the image"));
     }
+    if let Some(color) = jpeg_color_space(&directory) {
+        return decode_jpegs(&directory, header, color, budget);
+    }
     let palette = match directory.value(PHOTOMETRIC) {
         Some(PALETTE) => Some(read_palette(&directory)?),
         _ => None,
@@ -156,6 +176,68 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
         None => to_rgb(samples, color, &layout, width)?,
     };
     RgbImage::from_decoder(width, height, data)
+}
+
+/// Returns the colour space of a page of interleaved JPEGs; `None` for other pages, and for colour
+/// spaces that are left to the `tiff` crate.
+fn jpeg_color_space(directory: &Directory<'_>) -> Option<ColorSpace> {
+    const SAMPLES: u64 = 277;
+    const PLANAR_CONFIGURATION: u64 = 284;
+    const JPEG: u64 = 7;
+    if directory.value(COMPRESSION) != Some(JPEG) || directory.value(PLANAR_CONFIGURATION).unwrap_or(1) != 1 {
+        return None;
+    }
+    match (directory.value(PHOTOMETRIC)?, directory.value(SAMPLES).unwrap_or(1)) {
+        (BLACK_IS_ZERO, 1) => Some(ColorSpace::Grey),
+        (2, 3) => Some(ColorSpace::Rgb),
+        (6, 3) => Some(ColorSpace::YCbCr),
+        _ => None,
+    }
+}
+
+/// Decodes a page whose strips or tiles are JPEGs, with libjpeg's pixels as in Pillow.
+fn decode_jpegs(
+    directory: &Directory<'_>,
+    header: &Header,
+    color: ColorSpace,
+    budget: usize,
+) -> Result<RgbImage, ImageError> {
+    let (width, height) = (u64::from(header.stored_width), u64::from(header.stored_height));
+    let missing = || ImageError::corrupt("no strips or tiles");
+    let (across, down, offsets, lengths) = match directory.value(TILE_WIDTH) {
+        Some(across) => (across, directory.value(TILE_LENGTH).ok_or_else(missing)?, TILE_OFFSETS, TILE_BYTES),
+        None => (width, directory.value(ROWS_PER_STRIP).unwrap_or(height).min(height), STRIP_OFFSETS, STRIP_BYTES),
+    };
+    if across == 0 || down == 0 || across.saturating_mul(down).saturating_mul(32) > budget as u64 {
+        return Err(ImageError::corrupt("it needs more memory than its size"));
+    }
+    let offsets = directory.values(offsets).ok_or_else(missing)?;
+    let lengths = directory.values(lengths).ok_or_else(missing)?;
+    let tables = directory.find(JPEG_TABLES).and_then(|entry| directory.tiff.slice(entry.at, entry.count));
+    // The tables are a JPEG without pixels, whose end marker is dropped.
+    let tables = tables.map_or(b"\xff\xd8".as_slice(), |tables| &tables[..tables.len().saturating_sub(2)]);
+    let mut data = vec![0; (width * height * 3) as usize];
+    let corners =
+        (0..height).step_by(down as usize).flat_map(|y| (0..width).step_by(across as usize).map(move |x| (x, y)));
+    let mut chunks = offsets.into_iter().zip(lengths);
+    for (left, top) in corners {
+        let (offset, length) = chunks.next().ok_or_else(missing)?;
+        let jpeg = directory.tiff.slice(offset, length);
+        let jpeg = jpeg.ok_or_else(|| ImageError::Truncated("a strip or tile lies past the end".to_owned()))?;
+        let stream = [tables, jpeg.get(2..).unwrap_or_default(), b"\xff\xd9"].concat();
+        let chunk = jpeg::read_header(&stream)?;
+        let (columns, rows) = (across.min(width - left), down.min(height - top));
+        if u64::from(chunk.stored_width) != across || !(rows..=down).contains(&u64::from(chunk.stored_height)) {
+            return Err(ImageError::corrupt("a strip or tile of another size"));
+        }
+        let pixels = jpeg::decode_embedded(&stream, &chunk, color)?.into_data();
+        for (row, line) in pixels.chunks_exact(across as usize * 3).take(rows as usize).enumerate() {
+            let start = ((top + row as u64) * width + left) as usize * 3;
+            let bytes = columns as usize * 3;
+            data[start..start + bytes].copy_from_slice(&line[..bytes]);
+        }
+    }
+    RgbImage::from_decoder(header.stored_width, header.stored_height, data)
 }
 
 /// Returns the file with its photometric interpretation changed to grey.

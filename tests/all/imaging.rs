@@ -63,21 +63,23 @@ fn truncated_files_are_recognised() {
     assert!(cut > 1000, "{cut}");
 }
 
-/// Incomplete progressive JPEGs are smoothed, and damaged ones saturate and wrap around, exactly as
-/// in Pillow 13. The hashes are those of Pillow's pixels.
+/// Incomplete progressive JPEGs are smoothed, damaged ones saturate and wrap around, and those
+/// inside a TIFF are upsampled exactly as in Pillow 13. The hashes are those of Pillow's pixels.
 #[test]
-fn incomplete_and_damaged_jpegs_have_pillows_pixels() {
+fn incomplete_damaged_and_embedded_jpegs_have_pillows_pixels() {
     let cases = [
-        ("progressive-dc-only", "e9da2da27bfdfbaf"),
-        ("progressive-dc-unrefined", "493656c6184d48af"),
-        ("progressive-two-blocks-wide", "e397ad5eaa0be4db"),
-        ("damaged-1", "34d3b1ac1091960b"),
-        ("damaged-2", "57a6dc2cb1280b21"),
-        ("damaged-3", "3783bb76887a8795"),
-        ("damaged-4", "fdb6a88b7b4e4ed5"),
+        ("progressive-dc-only.jpg", "e9da2da27bfdfbaf"),
+        ("progressive-dc-unrefined.jpg", "493656c6184d48af"),
+        ("progressive-two-blocks-wide.jpg", "e397ad5eaa0be4db"),
+        ("damaged-1.jpg", "34d3b1ac1091960b"),
+        ("damaged-2.jpg", "57a6dc2cb1280b21"),
+        ("damaged-3.jpg", "3783bb76887a8795"),
+        ("damaged-4.jpg", "fdb6a88b7b4e4ed5"),
+        ("rgb-in-tiff.tif", "22a0493987faf91a"),
+        ("ycbcr-in-tiff.tif", "7693754d235f57e8"),
     ];
     for (name, pixels) in cases {
-        let path = format!("{}/tests/data/jpeg/{name}.jpg", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/tests/data/jpeg/{name}", env!("CARGO_MANIFEST_DIR"));
         let decoded = decode(&std::fs::read(path).unwrap(), &Limits::default()).unwrap();
         assert_eq!(fnv(decoded.pixels.into_data()), pixels, "{name}");
     }

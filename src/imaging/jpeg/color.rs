@@ -5,11 +5,12 @@ use pulp::{Arch, Simd, WithSimd};
 use super::frame::Frame;
 use super::scan::DecoderTables;
 use super::upsample::{Plane, Upsampler};
+use crate::imaging::error::ImageError;
 use crate::imaging::rgb::{cmyk_to_rgb, ycbcr_to_rgb};
 
 /// Meaning of the components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ColorSpace {
+pub(in crate::imaging) enum ColorSpace {
     Grey,
     Rgb,
     YCbCr,
@@ -20,17 +21,19 @@ pub(super) enum ColorSpace {
 }
 
 impl ColorSpace {
-    /// Determines the colour space by the JFIF and Adobe headers, or else by the names of the
-    /// components.
-    pub(super) fn of(frame: &Frame, tables: &DecoderTables) -> Self {
+    /// Returns the colour space that is given, or else that of the JFIF and Adobe headers or the
+    /// names of the components.
+    pub(super) fn of(frame: &Frame, tables: &DecoderTables, given: Option<Self>) -> Result<Self, ImageError> {
         let names: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
-        match (names.as_slice(), tables.jfif, tables.adobe) {
-            ([_], ..) => Self::Grey,
-            ([_, _, _], false, Some(0)) | (b"RGB", false, None) => Self::Rgb,
+        Ok(match (names.as_slice(), given, tables.jfif, tables.adobe) {
+            ([_], None | Some(Self::Grey), ..) => Self::Grey,
+            ([_, _, _], Some(given @ (Self::Rgb | Self::YCbCr)), ..) => given,
+            (_, Some(_), ..) => return Err(ImageError::corrupt("components of another colour space")),
+            ([_, _, _], _, false, Some(0)) | (b"RGB", _, false, None) => Self::Rgb,
             ([_, _, _], ..) => Self::YCbCr,
-            (_, _, None | Some(0)) => Self::Cmyk,
+            (_, _, _, None | Some(0)) => Self::Cmyk,
             _ => Self::Ycck,
-        }
+        })
     }
 }
 

@@ -40,13 +40,14 @@ mod upsample;
 use super::error::ImageError;
 use super::header::Header;
 use super::rgb::RgbImage;
-use color::{ColorSpace, to_rgb};
+use color::to_rgb;
 use frame::{Frame, SIDE};
 use markers::{END_OF_IMAGE, START_OF_SCAN, check_end, next_segment};
 use scan::{Block, DecoderTables, EntropyDecoder, Scan};
 use smoothing::Progress;
 use upsample::Plane;
 
+pub(super) use color::ColorSpace;
 pub(super) use markers::read_header;
 
 /// Largest number of scans. Real files have about ten; without a limit a small file could cause
@@ -56,6 +57,15 @@ const MAX_SCANS: usize = 256;
 /// Decodes the pixels.
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
     check_end(bytes)?;
+    decode_stream(bytes, header, None)
+}
+
+/// Decodes the pixels of a JPEG inside another file, in the colour space that the file gives.
+pub(super) fn decode_embedded(bytes: &[u8], header: &Header, color: ColorSpace) -> Result<RgbImage, ImageError> {
+    decode_stream(bytes, header, Some(color))
+}
+
+fn decode_stream(bytes: &[u8], header: &Header, color: Option<ColorSpace>) -> Result<RgbImage, ImageError> {
     let mut tables = DecoderTables::default();
     let mut decoding: Option<FrameDecoder> = None;
     let (mut at, mut scans, mut is_complete) = (2, 0, false);
@@ -76,7 +86,10 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, I
                 if scans > MAX_SCANS {
                     return Err(ImageError::Unsupported(format!("JPEG of more than {MAX_SCANS} scans")));
                 }
-                decoding.begin(&scan, &tables, scans == 1)?;
+                if scans == 1 {
+                    decoding.color = ColorSpace::of(&decoding.frame, &tables, color)?;
+                }
+                decoding.begin(&scan, &tables)?;
                 is_complete = scans == 1 && decoding.is_single_scan(&scan);
                 at = if is_complete {
                     decoding.decode_single_scan(&scan, &tables, bytes, at)?
@@ -122,11 +135,8 @@ impl FrameDecoder {
         Self { frame, color: ColorSpace::Grey, quantisation, coefficients: Vec::new(), planes, progress }
     }
 
-    /// Takes colour space and quantisation tables as they are defined at the beginning of a scan.
-    fn begin(&mut self, scan: &Scan, tables: &DecoderTables, first: bool) -> Result<(), ImageError> {
-        if first {
-            self.color = ColorSpace::of(&self.frame, tables);
-        }
+    /// Takes the quantisation tables as they are defined at the beginning of a scan.
+    fn begin(&mut self, scan: &Scan, tables: &DecoderTables) -> Result<(), ImageError> {
         for part in &scan.parts {
             let table = &mut self.quantisation[part.component];
             if table.is_none() {
