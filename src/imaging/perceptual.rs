@@ -57,7 +57,7 @@ fn luma(pixel: &[u8]) -> i32 {
 /// Lanczos, and each pixel is compared with its left neighbour.
 ///
 /// The hash equals `imagehash.dhash` if the pixels equal Pillow's, as those of
-/// [`decode`](super::decode()) do for every format but TIFF in YCbCr. The hash of an image without
+/// [`decode`](super::decode()) do except for some TIFFs in YCbCr. The hash of an image without
 /// pixels is 0.
 pub fn dhash(image: &RgbImage) -> DHash {
     if image.data().is_empty() {
