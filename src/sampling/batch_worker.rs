@@ -27,7 +27,7 @@ const PREFILL_TOKENS: usize = 1024;
 struct JobProgress {
     job: Job,
     samples: Vec<Option<Sample>>,
-    left: usize,
+    unfinished: usize,
 }
 
 /// A prefilled prompt whose samples have not all been started.
@@ -240,7 +240,7 @@ impl<'a> BatchWorker<'a> {
     /// Stores a job and returns its index.
     fn add_job(&mut self, job: Job) -> usize {
         let count = job.streams.len();
-        let progress = JobProgress { job, samples: vec![None; count], left: count };
+        let progress = JobProgress { job, samples: vec![None; count], unfinished: count };
         match self.free_numbers.pop() {
             Some(number) => {
                 self.jobs[number] = Some(progress);
@@ -379,8 +379,8 @@ impl<'a> BatchWorker<'a> {
     fn complete(&mut self, number: usize, sample: usize, finished: Sample, done: &Sender<Outcome>) {
         if let Some(progress) = &mut self.jobs[number] {
             progress.samples[sample] = Some(finished);
-            progress.left -= 1;
-            if progress.left == 0 {
+            progress.unfinished -= 1;
+            if progress.unfinished == 0 {
                 self.report(number, done);
             }
         }

@@ -117,7 +117,7 @@ impl<'a> CheckpointedTowers<'a> {
             layers_per_checkpoint: layers_per_checkpoint.max(1),
             buffers: BufferPool::new(recomputes_nothing),
         };
-        if towers.has_kernels() {
+        if weights.uses_cpu_kernels() {
             keep_freed_memory_up_to(if recomputes_nothing { i32::MAX } else { RECOMPUTE_TRIM_BYTES });
         }
         towers
@@ -137,11 +137,6 @@ impl<'a> CheckpointedTowers<'a> {
     /// Returns the layers of the text tower, without embedding, final norm and LM head.
     pub(super) fn text_layers(&self) -> Vec<Layer> {
         (0..self.weights.config().text.num_hidden_layers).map(Layer::TextLayer).collect()
-    }
-
-    /// Whether the CPU kernels compute the backward pass; otherwise candle's autograd does.
-    pub(super) fn has_kernels(&self) -> bool {
-        self.weights.uses_cpu_kernels()
     }
 
     /// Runs a tower forward and saves what its backward pass needs.
@@ -200,7 +195,7 @@ impl<'a> CheckpointedTowers<'a> {
         contexts: &Contexts,
         wants_output: bool,
     ) -> Result<(Option<Tensor>, SegmentActivations), TrainingError> {
-        if !self.has_kernels() {
+        if !self.weights.uses_cpu_kernels() {
             let input = Var::from_tensor(x)?;
             let output = self.run(layers, input.as_tensor().clone(), contexts, self.weights)?;
             return Ok((Some(output.detach()), SegmentActivations::Autograd(input, output)));

@@ -217,9 +217,9 @@ impl<'a> LayerwisePass<'a> {
         gradients: &mut Gradients,
     ) -> Result<(Vec<TokenStats>, Tensor), TrainingError> {
         let gradient = |i: usize, logprob: f32| objective.gradient(batch.numbers[i], logprob);
-        let places = if self.towers.has_kernels() { &batch.places } else { &batch.rows };
+        let places = if self.weights.uses_cpu_kernels() { &batch.places } else { &batch.rows };
         let rows = self.weights.ops().gather(x, places)?;
-        if self.towers.has_kernels() {
+        if self.weights.uses_cpu_kernels() {
             let head = cpu_backward::NormAndHead::new(self.weights, self.head_name(), self.temperature)?;
             let back =
                 head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, self.towers.buffers(), gradients)?;
