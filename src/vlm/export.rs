@@ -2,8 +2,8 @@
 //! under the published names, sharded with an index above a size, and copies of the tokenizer's and
 //! the processor's files.
 //!
-//! The folder appears complete or not at all: it is written under a temporary name beside the
-//! output path and renamed. Equal models give equal bytes.
+//! The folder appears complete or not at all: it is written under a temporary name in the same
+//! parent folder and renamed. Equal models give equal bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -178,8 +178,8 @@ fn write_bytes(file: &Path, bytes: &[u8]) -> Result<(), ExportError> {
     write().map_err(|source| ExportError::File { file: file.to_owned(), source })
 }
 
-/// Creates a hidden folder beside `out`, to be filled and then published as `out`; it is removed
-/// unless it is published.
+/// Creates a hidden folder in the parent of `out`, to be filled and then published as `out`. It is
+/// removed unless it is published.
 pub(crate) fn temp_dir_beside(out: &Path) -> Result<TempDir, ExportError> {
     let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let at = |source| ExportError::File { file: parent.to_owned(), source };

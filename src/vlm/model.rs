@@ -45,8 +45,8 @@ impl Model {
         self.text.ops()
     }
 
-    /// Whether our CPU kernels compute the model: a sequence then has the same bits whatever is
-    /// computed beside it.
+    /// Whether our CPU kernels compute the model. If so, a sequence has the same bits in every
+    /// batch.
     pub fn uses_cpu_kernels(&self) -> bool {
         self.ops().uses_cpu_kernels(self.device(), self.dtype())
     }

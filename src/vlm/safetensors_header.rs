@@ -41,7 +41,7 @@ impl StoredType {
         }
     }
 
-    /// The same dtype as the `safetensors` crate has it.
+    /// This dtype as a type of the `safetensors` crate.
     pub(super) fn in_header(self) -> safetensors::Dtype {
         match self {
             Self::F32 => safetensors::Dtype::F32,
@@ -198,7 +198,7 @@ impl Entry {
         if end > data_len {
             return Err(format!(
                 "has data_offsets [{start}, {end}], but the file holds {data_len} bytes of data: it is truncated, or \
-                 the header lies"
+                 the header is wrong"
             ));
         }
         let size = self.shape.iter().try_fold(dtype.size() as u64, |size, &side| size.checked_mul(side));

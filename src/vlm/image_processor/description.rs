@@ -59,7 +59,7 @@ pub enum ImageProcessorError {
 pub struct ProcessorText {
     /// The file that contains it.
     pub path: PathBuf,
-    /// Whether it is a section of [`PROCESSORS_FILE`].
+    /// Whether the settings are a section of [`PROCESSORS_FILE`].
     pub is_section: bool,
     /// The settings as the text of a [`PROCESSOR_FILE`].
     pub text: String,
@@ -307,14 +307,14 @@ mod tests {
         write(PROCESSORS_FILE, r#"{"processor_class": "Qwen2_5_VLProcessor"}"#);
         let own = ProcessorText::find(folder.path()).unwrap();
         assert_eq!((own.is_section, own.text.as_str()), (false, "{}"));
-        let said = |text: &str| {
+        let message = |text: &str| {
             write(PROCESSORS_FILE, text);
             ProcessorText::find(folder.path()).and_then(|found| found.processor()).unwrap_err().to_string()
         };
         assert!(
-            said(&SAVED.replace("\"merge_size\": 2", "\"merge_size\": 0")).contains("`image_processor.merge_size`")
+            message(&SAVED.replace("\"merge_size\": 2", "\"merge_size\": 0")).contains("`image_processor.merge_size`")
         );
-        assert!(said(r#"{"image_processor": []}"#).contains("image_processor is not an object"));
-        assert!(said("{").contains(PROCESSORS_FILE));
+        assert!(message(r#"{"image_processor": []}"#).contains("image_processor is not an object"));
+        assert!(message("{").contains(PROCESSORS_FILE));
     }
 }

@@ -54,12 +54,12 @@ pub(super) fn reference(
 fn in_pieces(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor>, limit: usize) -> Result<Tensor> {
     let (count, _, own, _) = q.dims4()?;
     let keys = k.dim(2)?;
-    let a_query = (heads.query * keys).max(1);
-    if count * own * a_query <= limit {
+    let scores_per_query = (heads.query * keys).max(1);
+    if count * own * scores_per_query <= limit {
         return attend(q, k, v, heads, mask);
     }
-    let at_once = (limit / (own * a_query)).max(1);
-    let rows = (limit / a_query).clamp(1, own);
+    let at_once = (limit / (own * scores_per_query)).max(1);
+    let rows = (limit / scores_per_query).clamp(1, own);
     let mut parts = Vec::new();
     for first in (0..count).step_by(at_once) {
         let some = |x: &Tensor| x.narrow(0, first, at_once.min(count - first));

@@ -105,11 +105,11 @@ impl Pieces {
     /// Cuts sequences, their queries and their keys so that `limit` is kept: some sequences at a
     /// time or, where one is too large, some of its queries.
     fn within(limit: usize, heads: Heads, [count, queries, length]: [usize; 3]) -> Self {
-        let a_query = (heads.query * length).max(1);
+        let scores_per_query = (heads.query * length).max(1);
         let gathered = heads.key_value * heads.dim * length;
         Self {
-            sequences: (limit / (queries * a_query).max(gathered).max(1)).clamp(1, count.max(1)),
-            queries: (limit / a_query).clamp(1, queries.max(1)),
+            sequences: (limit / (queries * scores_per_query).max(gathered).max(1)).clamp(1, count.max(1)),
+            queries: (limit / scores_per_query).clamp(1, queries.max(1)),
         }
     }
 }
