@@ -1,56 +1,56 @@
-//! Equality of two answers: the rules of the grader in their order, and which of them decided.
+//! Equality of two answers: the grader's rules in order, and the rule that decided.
 
 use serde::Serialize;
 
 use super::expression::{self, Budget, Difference};
 use super::{characters, mathd_form, sympy_form, tuples};
 
-/// The longest answer, in bytes, that has normal forms. A longer one equals only its own text.
+/// Longest answer, in bytes, that gets normal forms. A longer one equals only its own text.
 const MAX_ANSWER: usize = 16 * 1024;
-/// The longest tuple that is compared element by element.
+/// Longest tuple that is compared element by element.
 const MAX_ELEMENTS: usize = 256;
 
-/// The rule that decided whether two answers are the same.
+/// Rule that decided whether two answers are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MatchRule {
     /// Equal: the texts are the same.
     Text,
-    /// Equal: the first normal forms ([`mathd_form`]) are the same.
+    /// Equal: the first normal forms, those of the MATH data set, are the same.
     #[serde(rename = "first-form")]
     MathdForm,
-    /// Equal: the second normal forms ([`sympy_form`]) are the same.
+    /// Equal: the second normal forms, those for sympy, are the same.
     #[serde(rename = "second-form")]
     SympyForm,
-    /// One of the answers is empty and the other is not.
+    /// Different: one of the answers is empty.
     Empty,
     /// Different: the tuples or intervals have different brackets.
     Brackets,
     /// Different: the tuples have different numbers of elements.
     Length,
-    /// Different: fractions are compared as they are written, so 2/4 is not 1/2.
+    /// Different: fractions are compared as written, so 2/4 is not 1/2.
     Fraction,
-    /// Different: only one of the two is an integer.
+    /// Different: only one of the answers is an integer.
     Integer,
-    /// The mathematics decided, for each element of a tuple.
+    /// Decided by symbolic equality, for each element of a tuple.
     Symbolic,
-    /// Different: too many letters or too high powers to compare as mathematics, and the texts differ.
+    /// Different: too many letters or too high powers for symbolic equality, and the texts differ.
     Words,
-    /// Different: not to be read as mathematics, undefined or too large, and the texts differ.
+    /// Different: not an expression, undefined or too large, and the texts differ.
     Unreadable,
 }
 
-/// Whether two answers are the same, and which rule says so.
+/// Outcome of comparing two answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Comparison {
-    /// The answers are the same.
+    /// Whether the answers are equal.
     pub equal: bool,
-    /// What decided.
+    /// Rule that decided.
     #[serde(rename = "via")]
     pub rule: MatchRule,
 }
 
-/// An answer with what comparing it needs, worked out once.
+/// An answer with its normal forms, computed once for many comparisons.
 #[derive(Debug, Clone)]
 pub struct Answer {
     text: String,
@@ -60,7 +60,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Prepares an answer for comparisons.
+    /// Computes the normal forms of an answer.
     pub fn new(text: &str) -> Self {
         if text.len() > MAX_ANSWER {
             let [first, second] = [String::new(), String::new()];
@@ -71,15 +71,15 @@ impl Answer {
         Self { text: text.to_owned(), first: mathd_form::mathd_form(text), second, elements }
     }
 
-    /// The answer as it was given.
+    /// Returns the answer's text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether two answers are the same, asked in both directions as VisPlay does.
+    /// Compares two answers in both directions, as VisPlay does.
     pub fn compare(&self, other: &Self) -> Comparison {
         let forward = self.grade(other);
-        // The directions differ only where brackets close in one answer what the other has opened.
+        // The directions differ only if a bracket opens in one answer and closes in the other.
         if forward.equal || (is_closed(&self.second) && is_closed(&other.second)) {
             return forward;
         }
@@ -87,7 +87,7 @@ impl Answer {
         if backward.equal { backward } else { forward }
     }
 
-    /// Whether this answer is right when the other is the truth: mathruler's `grade_answer(self, truth)`.
+    /// Grades this answer against the truth: mathruler's `grade_answer(self, truth)`.
     pub fn grade(&self, truth: &Self) -> Comparison {
         self.grade_within(truth, &mut Budget::new())
     }
@@ -129,7 +129,7 @@ impl Answer {
     }
 }
 
-/// Whether two answers are the same, asked in both directions.
+/// Compares two answers in both directions.
 ///
 /// ```
 /// use visplay::grading::compare;
@@ -180,8 +180,9 @@ fn compare_elements(truth: &str, given: &str, budget: &mut Budget) -> Comparison
     }
 }
 
-/// At most two different letters beside `sqrt` and `frac`, no power that is braced, bracketed, of two digits or itself
-/// raised to a power. The reference asks this of `(truth)-(given)` as one text.
+/// Whether a pair has at most two different letters besides `sqrt` and `frac`, and no power that is
+/// braced, bracketed, of two digits or itself raised to a power. The reference tests
+/// `(truth)-(given)` as one text.
 fn may_be_mathematics(truth: &str, given: &str) -> bool {
     let text = format!("({truth})-({given})");
     if text.contains("^{") || text.contains("^(") || has_high_power(text.as_bytes()) {
@@ -201,7 +202,7 @@ fn may_be_mathematics(truth: &str, given: &str) -> bool {
     true
 }
 
-/// `\^[0-9]+\^` or `\^[0-9][0-9]+`.
+/// Matches `\^[0-9]+\^` or `\^[0-9][0-9]+`.
 fn has_high_power(text: &[u8]) -> bool {
     let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     let powers = text.iter().enumerate().filter(|&(_, &byte)| byte == b'^').map(|(at, _)| at);
@@ -213,7 +214,7 @@ mod tests {
     use super::{Answer, Budget, MAX_ANSWER, MAX_ELEMENTS, MatchRule, compare};
 
     #[test]
-    fn rules_decide_in_their_order() {
+    fn rules_are_tried_in_order() {
         let cases = [
             ("B", "B", true, MatchRule::Text),
             (r"\text{B}", "B", true, MatchRule::MathdForm),
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_equals_only_its_text() {
+    fn an_answer_that_is_too_long_equals_only_its_own_text() {
         let more = MAX_ELEMENTS + 1;
         assert_eq!(compare(&tuple("3/4", more), &tuple("0.75", more)).rule, MatchRule::Unreadable);
         assert_eq!(compare(&tuple("X", more), &tuple("x", more)).rule, MatchRule::SympyForm);
@@ -272,9 +273,9 @@ mod tests {
         assert_eq!(compare(&long, "").rule, MatchRule::Unreadable);
     }
 
-    /// mathruler 0.1.0 gives each of these in both directions.
+    /// Verdicts of mathruler 0.1.0, the same in both directions.
     #[test]
-    fn line_ends_are_no_spaces() {
+    fn line_ends_are_not_spaces() {
         let cases = [
             ("B\n0.5", r"\text{(B) 0.5}", false),
             ("(B)\n3", "B3", false),

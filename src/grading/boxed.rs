@@ -1,11 +1,12 @@
-//! The answer in a response: the content of the last `\boxed{..}`.
+//! Answer of a response: the content of the last `\boxed{..}`.
 
 use super::characters::strip;
 
-/// The content of the last `\boxed{`, braces matched, without white space around it.
+/// Returns the content of the last `\boxed{..}` with balanced braces, without surrounding white
+/// space.
 ///
-/// `None` where there is no box or the last one is never closed: no answer. (The reference says the string "None"
-/// there, which then takes part in votes; ours does not vote.)
+/// `None` if there is no box or the last one is never closed. (The reference returns the string
+/// "None" instead, which then takes part in votes; here such a response does not vote.)
 pub fn last_boxed(response: &str) -> Option<&str> {
     const OPEN: &str = r"\boxed{";
     let start = response.rfind(OPEN)? + OPEN.len();
@@ -32,7 +33,7 @@ mod tests {
         assert_eq!(last_boxed(r"\boxed{}"), Some(""));
         assert_eq!(last_boxed(r"\boxed{a} and \boxed{b"), None);
         assert_eq!(last_boxed("no box, } {"), None);
-        // A box in a box: the inner one is the last, as in the reference.
+        // In nested boxes the inner one is the last, as in the reference.
         assert_eq!(last_boxed(r"\boxed{\boxed{7}}"), Some("7"));
     }
 }

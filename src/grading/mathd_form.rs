@@ -1,25 +1,27 @@
-//! The first normal form of an answer: LaTeX tidied as the MATH data set's own checker does it.
+//! First normal form of an answer: LaTeX normalized as by the MATH data set's own checker.
 //!
-//! Source: `math_normalize.py` of mathruler (from Hendrycks' MATH release). Where the reference stumbles over a form that
-//! it did not foresee, it falls back to the stripped answer; so do we, step by step.
+//! Source: `math_normalize.py` of mathruler (from Hendrycks' MATH release). Where the reference
+//! fails on an unexpected form, it falls back to the stripped answer, and so does this code, step
+//! by step.
 
 use super::characters::strip;
 
-/// Two answers with the same first form are the same answer.
+/// Returns the first normal form. Two answers with the same form are equal.
 pub(super) fn mathd_form(answer: &str) -> String {
     let answer = strip(answer);
     let answer = unwrap_text(answer).map_or(answer, strip);
     tidy(answer).unwrap_or_else(|| answer.to_owned())
 }
 
-/// The content of an answer that is one `\text{..}` from end to end (`^\\text\{(.+?)\}$`; `.` is no newline).
+/// Content of an answer that is a single `\text{..}` (`^\\text\{(.+?)\}$`; `.` does not match a
+/// newline).
 pub(super) fn unwrap_text(answer: &str) -> Option<&str> {
     let inner = answer.strip_prefix(r"\text{")?;
     let inner = inner.strip_suffix("}\n").or_else(|| inner.strip_suffix('}'))?;
     (!inner.is_empty() && !inner.contains('\n')).then_some(inner)
 }
 
-/// The steps in their order; `None` where the reference raises.
+/// Applies the steps in order; `None` where the reference raises an exception.
 fn tidy(answer: &str) -> Option<String> {
     let mut text: String = answer.chars().filter(|&c| c != '\n').collect();
     if text.contains('\\') {
@@ -56,12 +58,12 @@ fn tidy(answer: &str) -> Option<String> {
     Some(slash_to_fraction(text))
 }
 
-/// `str.replace` that does not allocate when there is nothing to replace.
+/// `str.replace` without allocation if there is nothing to replace.
 pub(super) fn replaced(text: String, from: &str, to: &str) -> String {
     if text.contains(from) { text.replace(from, to) } else { text }
 }
 
-/// Cuts from the first `\text{ ` on; more than one of them is a form that the reference gives up on.
+/// Cuts the text at the first `\text{ `; the reference fails if there are several.
 fn without_right_unit(text: String) -> Option<String> {
     let mut parts = text.split(r"\text{ ");
     let head = parts.next().unwrap_or("");
@@ -72,7 +74,7 @@ fn without_right_unit(text: String) -> Option<String> {
     }
 }
 
-/// Drops `k =` in front of a value when what stands left of the only `=` has at most two characters.
+/// Removes `k =` in front of a value if the left side of the only `=` has at most two characters.
 fn without_short_left_side(text: String) -> String {
     match text.split_once('=') {
         Some((left, right)) if !right.contains('=') && left.chars().count() <= 2 => right.to_owned(),
@@ -80,7 +82,7 @@ fn without_short_left_side(text: String) -> String {
     }
 }
 
-/// `\sqrt3` to `\sqrt{3}`; `None` for a `\sqrt` with nothing behind it.
+/// Rewrites `\sqrt3` to `\sqrt{3}`; `None` for a `\sqrt` at the end.
 fn brace_square_roots(text: String) -> Option<String> {
     if !text.contains(r"\sqrt") {
         return Some(text);
@@ -100,7 +102,8 @@ fn brace_square_roots(text: String) -> Option<String> {
     Some(out)
 }
 
-/// `\frac12` to `\frac{1}{2}` and `\frac1{72}` to `\frac{1}{72}`; `None` for a `\frac` with nothing behind it.
+/// Rewrites `\frac12` to `\frac{1}{2}` and `\frac1{72}` to `\frac{1}{72}`; `None` for a `\frac` at
+/// the end.
 fn brace_fractions(text: String) -> Option<String> {
     if !text.contains(r"\frac") {
         return Some(text);
@@ -127,7 +130,7 @@ fn brace_fractions(text: String) -> Option<String> {
     Some(out)
 }
 
-/// `a/b` of two plainly written integers to `\frac{a}{b}`.
+/// Rewrites `a/b` of two plain integers to `\frac{a}{b}`.
 fn slash_to_fraction(text: String) -> String {
     match text.split_once('/') {
         Some((a, b)) if is_plain_integer(a) && is_plain_integer(b) => format!("\\frac{{{a}}}{{{b}}}"),
@@ -135,10 +138,10 @@ fn slash_to_fraction(text: String) -> String {
     }
 }
 
-/// Whether Python's `int` prints the text back as it is.
+/// Whether Python's `int` prints the text back unchanged.
 fn is_plain_integer(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    // Python refuses to read an integer of more digits than that.
+    // Python refuses to parse an integer with more digits.
     let plain = (1..=4300).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     plain && (text == "0" || !digits.starts_with('0'))
 }
@@ -148,7 +151,7 @@ mod tests {
     use super::mathd_form;
 
     #[test]
-    fn latex_is_tidied() {
+    fn latex_is_normalized() {
         let cases = [
             (r"\text{B}", "B"),
             (r" \dfrac12 ", r"\frac{1}{2}"),

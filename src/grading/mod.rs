@@ -1,9 +1,10 @@
 //! The grader: boxed answers, equality of two answers, and votes over sampled answers.
 //!
-//! Equality decides votes, pseudo-labels, rewards and scores. It follows `grade_answer` of mathruler
-//! 0.1.0, which VisPlay calls, step by step: two normal forms of the text, tuples, and symbolic
-//! equality. Everything here is a pure function of strings. The work on any input is bounded by a
-//! count of operations, never by a clock, so a pair of answers has the same verdict on every machine.
+//! Equality decides votes, pseudo-labels, rewards and scores. It follows `grade_answer` of
+//! mathruler 0.1.0, which VisPlay calls, step by step: two normal forms of the text, tuples, and
+//! symbolic equality. Everything here is a pure function of strings. The work on any input is
+//! bounded by a count of operations, never by a clock, so a pair has the same verdict on every
+//! machine.
 //!
 //! | step | file |
 //! |---|---|

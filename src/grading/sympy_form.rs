@@ -1,13 +1,13 @@
-//! The second normal form of an answer: units and words dropped, LaTeX turned into text, lower case.
+//! Second normal form of an answer: units and words removed, LaTeX turned into text, lower case.
 //!
-//! Source: `_normalize` of mathruler's `grader.py` (from OpenAI's PRM800K). What comes out is what tuples, integers and
-//! symbolic equality are decided on.
+//! Source: `_normalize` of mathruler's `grader.py` (from OpenAI's PRM800K). Tuples, integers and
+//! symbolic equality are decided on this form.
 
 use super::characters::{decimal_digit, integer_text, is_near_integer, parse_float, strip};
 use super::latex;
 use super::mathd_form::{replaced, unwrap_text};
 
-/// Dropped wherever they stand, with a plural and a power behind them, one after the other.
+/// Units, removed wherever they occur, one after the other, with a plural and a power.
 const UNITS: [&str; 16] = [
     "degree",
     "cm",
@@ -27,7 +27,7 @@ const UNITS: [&str; 16] = [
     "yard",
 ];
 
-/// Two answers with the same second form are the same answer.
+/// Returns the second normal form. Two answers with the same form are equal.
 pub(super) fn sympy_form(answer: &str) -> String {
     let mut text = unwrap_text(answer).unwrap_or(answer).to_owned();
     for (from, to) in [(r"\%", "%"), (r"\$", "$"), ("$", ""), ("%", ""), (" or ", " , "), (" and ", " , ")] {
@@ -59,23 +59,26 @@ pub(super) fn sympy_form(answer: &str) -> String {
         text.make_ascii_lowercase();
     }
     if integer_value(&text).is_some() {
-        // The reference tests the value rounded and then cuts it: 2.99999999 is an integer and becomes 2.
+        // The reference tests the rounded value and then truncates: 2.99999999 is an integer and
+        // becomes 2.
         let plain = replaced(text.clone(), ",", "");
         text = parse_float(&plain).map_or(text, |value| integer_text(value.trunc()));
     }
     text
 }
 
-/// The value of a text that counts as an integer: thousands separators allowed, within 1e-7 of a whole number.
+/// Value of a text that counts as an integer: with thousands separators, and within 1e-7 of a whole
+/// number.
 pub(super) fn integer_value(text: &str) -> Option<f64> {
     let value = if text.contains(',') { parse_float(&without_thousands(text)) } else { parse_float(text) };
     value.filter(|&value| is_near_integer(value))
 }
 
-/// Drops the comma of `1,234`, again and again while there is one: a digit, a comma, exactly three digits.
+/// Removes the comma of `1,234` (a digit, a comma, exactly three digits), repeatedly.
 ///
-/// Each pass takes matches from the left that do not overlap, and a match eats the character behind it, as the
-/// reference's regular expression does. So `1,234,567,890` ends as `1234,567890` there, and here.
+/// Each pass takes non-overlapping matches from the left, and a match consumes the character after
+/// it, as the reference's regular expression does. So `1,234,567,890` becomes `1234,567890` in
+/// both.
 pub(super) fn without_thousands(text: &str) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     loop {
@@ -104,7 +107,7 @@ fn is_thousand(rest: &[char]) -> bool {
     digit(0) && rest.get(1) == Some(&',') && digit(2) && digit(3) && digit(4) && !digit(5)
 }
 
-/// Drops every `unit(es)?(s)? *(\^[0-9]+)?`.
+/// Removes every `unit(es)?(s)? *(\^[0-9]+)?`.
 fn without_unit(text: String, unit: &str) -> String {
     if !text.contains(unit) {
         return text;
@@ -127,7 +130,7 @@ fn without_unit(text: String, unit: &str) -> String {
     out + rest
 }
 
-/// Drops every `\^ *\\circ`.
+/// Removes every `\^ *\\circ`.
 fn without_circ(text: String) -> String {
     const CIRC: &str = r"\circ";
     if !text.contains(CIRC) {
@@ -146,7 +149,7 @@ fn without_circ(text: String) -> String {
     out + rest
 }
 
-/// Replaces every `from` and the spaces behind it.
+/// Replaces every `from` and the spaces after it.
 fn squeezed(text: String, from: &str, to: &str) -> String {
     if !text.contains(from) {
         return text;
@@ -161,7 +164,8 @@ fn squeezed(text: String, from: &str, to: &str) -> String {
     out + rest
 }
 
-/// `7 3/4` to `7+3/4`: the spaces between two digits become a plus, in matches that do not overlap.
+/// Rewrites `7 3/4` to `7+3/4`: spaces between two digits become a plus, in non-overlapping
+/// matches.
 fn with_mixed_numbers(text: String) -> String {
     if !text.contains(' ') {
         return text;
@@ -185,7 +189,8 @@ fn with_mixed_numbers(text: String) -> String {
     out + &text[copied..]
 }
 
-/// LaTeX to an expression in plain characters; `None` where the reference's converter raises and is ignored.
+/// Converts LaTeX to an expression in plain characters; `None` where the reference's converter
+/// raises an exception, which is ignored.
 fn latex_to_expression(text: &str) -> Option<String> {
     let mut text = text.to_owned();
     for (from, to) in [(r"\tfrac", r"\frac"), (r"\dfrac", r"\frac"), (r"\frac", r" \frac")] {
@@ -231,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_go_as_in_the_reference() {
+    fn thousands_separators_go_as_in_the_reference() {
         let cases =
             [("1,234", "1234"), ("1,234,567", "1234567"), ("1,234,567,890", "1234,567890"), ("1,2345", "1,2345")];
         for (given, form) in cases {

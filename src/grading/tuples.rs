@@ -1,13 +1,14 @@
-//! The elements of a tuple or an interval.
+//! Elements of tuples and intervals.
 
 use super::sympy_form::without_thousands;
 
 const BRACKETS: [char; 4] = ['(', ')', '[', ']'];
 
-/// The elements of a second form: those between its brackets, or the whole of what is no tuple.
+/// Returns the elements of a second normal form: those between its brackets, or the whole form if
+/// it is not a tuple.
 ///
-/// Thousands separators go first, so `(1,234, 5)` has two elements. The kind of bracket does not matter here; brackets
-/// inside do, because then the outer pair need not belong together.
+/// Thousands separators are removed first, so `(1,234, 5)` has two elements. Any kind of bracket is
+/// accepted. With brackets inside, the outer pair need not match, so the form is not a tuple.
 pub(super) fn elements(form: &str) -> Vec<String> {
     let form = if form.contains(',') { without_thousands(form) } else { form.to_owned() };
     match inside(&form) {
@@ -32,7 +33,7 @@ pub(super) fn is_fraction(element: &str) -> bool {
     below_the_line(above) || one_more(above).is_some_and(below_the_line)
 }
 
-/// `/0*[1-9][0-9]*.?$`.
+/// Matches `/0*[1-9][0-9]*.?$`.
 fn below_the_line(rest: &str) -> bool {
     let Some(below) = rest.strip_prefix('/') else { return false };
     let after = below.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -41,7 +42,7 @@ fn below_the_line(rest: &str) -> bool {
     digits.bytes().any(|digit| digit != b'0') && (ends(after) || one_more(after).is_some_and(ends))
 }
 
-/// What is behind one character that is no newline.
+/// Text after one character that is not a newline.
 fn one_more(text: &str) -> Option<&str> {
     let first = text.chars().next().filter(|&c| c != '\n')?;
     Some(&text[first.len_utf8()..])
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn fractions_are_seen() {
+    fn fractions_are_recognized() {
         for text in ["1/2", "-10/03", "1)/2", "1/2)", "5//2"] {
             assert!(is_fraction(text), "{text}");
         }

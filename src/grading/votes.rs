@@ -1,27 +1,27 @@
-//! Votes over sampled answers: classes of equal answers, the majority, its confidence.
+//! Votes over sampled answers: classes of equal answers and the majority.
 
 use std::collections::HashMap;
 
 use super::answer::Answer;
 
-/// The outcome of a vote over the samples of one question.
+/// Outcome of a vote over the samples of one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vote {
-    /// For each sample, the class that its answer fell into; `None` without an answer.
+    /// Class of each sample's answer; `None` without an answer.
     pub class_of: Vec<Option<usize>>,
-    /// The answer that stands for each class: the first that fell into it.
+    /// Representative of each class: its first answer.
     pub classes: Vec<String>,
-    /// How many answers each class has.
+    /// Number of answers in each class.
     pub counts: Vec<usize>,
 }
 
-/// Puts each answer into the first class whose representative it equals.
+/// Assigns each answer to the first class whose representative it equals.
 ///
-/// A sample without an answer (no box, or nothing in it) does not vote.
+/// A sample without an answer (no box, or an empty one) does not vote.
 pub fn vote<S: AsRef<str>>(samples: &[Option<S>]) -> Vote {
     let mut classes: Vec<Answer> = Vec::new();
     let mut counts: Vec<usize> = Vec::new();
-    // Most samples repeat an answer to the letter, and then fall where it fell.
+    // Most samples repeat an earlier answer literally and belong to its class.
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let mut class_of = Vec::with_capacity(samples.len());
     for sample in samples {
@@ -43,35 +43,36 @@ pub fn vote<S: AsRef<str>>(samples: &[Option<S>]) -> Vote {
 }
 
 impl Vote {
-    /// The largest class; of several, the one that appeared first. `None` where nobody voted.
+    /// Returns the largest class; among equals, the one that appeared first. `None` if no sample
+    /// has an answer.
     pub fn majority(&self) -> Option<usize> {
         let largest = self.counts.iter().max()?;
         self.counts.iter().position(|count| count == largest)
     }
 
-    /// The answer of the largest class.
+    /// Returns the representative of the largest class.
     pub fn majority_answer(&self) -> Option<&str> {
         self.majority().map(|class| self.classes[class].as_str())
     }
 
-    /// The size of the largest class.
+    /// Returns the size of the largest class.
     pub fn majority_count(&self) -> usize {
         self.counts.iter().max().copied().unwrap_or(0)
     }
 
-    /// The size of the second largest class.
+    /// Returns the size of the second largest class.
     pub fn runner_up_count(&self) -> usize {
         let majority = self.majority();
         let others = self.counts.iter().enumerate().filter(|&(class, _)| Some(class) != majority);
         others.map(|(_, &count)| count).max().unwrap_or(0)
     }
 
-    /// How many samples had an answer.
+    /// Returns the number of samples with an answer.
     pub fn answered(&self) -> usize {
         self.counts.iter().sum()
     }
 
-    /// How many samples there were.
+    /// Returns the number of samples.
     pub fn sampled(&self) -> usize {
         self.class_of.len()
     }
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_voting_has_no_majority() {
+    fn without_answers_there_is_no_majority() {
         let vote = vote::<&str>(&[None, None]);
         assert_eq!((vote.majority(), vote.majority_count(), vote.runner_up_count()), (None, 0, 0));
     }

@@ -19,7 +19,7 @@ pub const MAX_QUESTIONS: usize = 16_384;
 pub enum ClusterError {
     /// There are more questions than fit into memory as a matrix of distances.
     #[error(
-        "{0} questions in one scope; at most {MAX_QUESTIONS} can be clustered together, so cut the step or take scope \"group\""
+        "{0} questions in one scope, but at most {MAX_QUESTIONS} can be clustered together; make the steps smaller or set the scope to \"group\""
     )]
     TooMany(usize),
 }

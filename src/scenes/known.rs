@@ -29,7 +29,7 @@ pub enum KnownScenesError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// A row does not describe an object of a scene.
-    #[error("{}: row {row} is no object of a scene", file.display())]
+    #[error("{}: row {row} does not describe an object of a scene", file.display())]
     Row {
         /// The table.
         file: PathBuf,

@@ -1,4 +1,4 @@
-//! The tokenizer of the nano model: byte-level BPE in which each word of the templates is one token.
+//! Tokenizer of the nano model: byte-level BPE in which each word of the templates is one token.
 //!
 //! The file has Qwen's format, pre-tokenizer and special tokens, so transformers and this program
 //! can both read it. Every byte is a token, so any text can be encoded.

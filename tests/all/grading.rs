@@ -1,4 +1,4 @@
-//! Equality of answers against mathruler, and what must hold on any input.
+//! Equality of answers compared with mathruler, and properties that hold for any input.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ fn frozen() -> Vec<Pair> {
     include_str!("../oracles/grading.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Where we differ on purpose; docs/grading.md says why for each. Every pair that differs must be here, and every pair
-/// here must differ.
+/// Pairs on which this grader differs from mathruler on purpose; docs/grading.md gives the reasons.
+/// No other pair differs.
 const DIFFERENCES: [(&str, &str); 4] =
     [("0.1+0.2", "0.3"), (r"\sqrt{0.5}", r"\frac{\sqrt{2}}{2}"), ("x^2.0", "x^2"), ("x^0.5", r"\sqrt{x}")];
 
 #[test]
-fn verdicts_are_those_of_mathruler() {
+fn verdicts_equal_those_of_mathruler() {
     let pairs = frozen();
     assert!(pairs.len() >= 5000);
     let mut differing = Vec::new();
@@ -32,7 +32,7 @@ fn verdicts_are_those_of_mathruler() {
 }
 
 #[test]
-fn comparing_asks_in_both_directions() {
+fn compare_grades_in_both_directions() {
     for (_, given, gold, ..) in frozen() {
         let (a, b) = (Answer::new(&given), Answer::new(&gold));
         let either = a.grade(&b).equal || b.grade(&a).equal;
@@ -41,7 +41,7 @@ fn comparing_asks_in_both_directions() {
     }
 }
 
-/// Pieces that answers and attacks are made of.
+/// Pieces of answers and of adversarial inputs.
 const PIECES: &[&str] = &[
     "\\frac{",
     "\\sqrt[",
@@ -114,7 +114,7 @@ const PIECES: &[&str] = &[
     "1e999",
 ];
 
-/// The SplitMix64 generator, so that a failing input can be made again from its seed.
+/// The SplitMix64 generator, so that a failing input can be reproduced from its seed.
 struct Random(u64);
 
 impl Random {
@@ -126,7 +126,7 @@ impl Random {
         ((z ^ (z >> 31)) % limit as u64) as usize
     }
 
-    /// Pieces at random, or a real answer with some of its characters changed, or one piece again and again.
+    /// Returns random pieces, a real answer with some characters changed, or one piece repeated.
     fn text(&mut self, pairs: &[Pair]) -> String {
         match self.below(8) {
             0..3 => (0..self.below(24)).map(|_| PIECES[self.below(PIECES.len())]).collect(),
@@ -152,7 +152,7 @@ impl Random {
     }
 }
 
-/// A long tuple of one element again and again, and one that is written in another way.
+/// Returns a long tuple of one element repeated, and one with the element written differently.
 fn long_tuples(random: &mut Random) -> (String, String) {
     const SAME: &[(&str, &str)] = &[
         ("x**y+1", "1+x**y"),
@@ -172,8 +172,8 @@ fn long_tuples(random: &mut Random) -> (String, String) {
     (format!("({})", vec![a; times].join(",")), format!("({})", vec![b; times].join(",")))
 }
 
-/// No input makes grading panic or work for long. `VISPLAY_FUZZ=1000000` asks for as many inputs; with it the slowest
-/// verdict is held to 50 ms, which on a machine that does other things is tried three times.
+/// No input makes grading panic or work for long. `VISPLAY_FUZZ=1000000` sets the number of inputs
+/// and limits the slowest verdict to 50 ms, best of three tries.
 #[test]
 fn any_input_is_graded_in_bounded_work() {
     let asked = std::env::var("VISPLAY_FUZZ").ok().and_then(|count| count.parse().ok());
@@ -206,7 +206,7 @@ fn any_input_is_graded_in_bounded_work() {
 }
 
 #[test]
-fn towers_and_walls_are_harmless() {
+fn adversarial_texts_are_graded_in_bounded_work() {
     let long = [
         "9".repeat(100_000),
         "(".repeat(100_000),

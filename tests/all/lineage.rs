@@ -1,4 +1,4 @@
-//! Lineage: from an id to everything that it came from and that came of it.
+//! Lineage of every kind of id, in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use visplay::tables::{self, AnswerRow, CurriculumRow, QuestionRow, RejectRow, Re
 use crate::rounds::{evolve, place, report};
 use crate::support::{Place, said};
 
-/// The rows of a table of round 1.
+/// Returns the rows of a table of round 1.
 fn rows<R: TableRow>(place: &Place) -> Vec<R> {
     let files = place.files(&format!("views/t/round=1/{}", R::TABLE));
     files.iter().flat_map(|file| tables::read_file::<R>(file).unwrap()).collect()
@@ -26,7 +26,7 @@ fn lineage(place: &Place, id: &str) -> Value {
 }
 
 #[test]
-fn a_trained_row_leads_from_its_picture_to_its_checkpoint() {
+fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
     let place = evolved();
     let (curriculum, answers): (Vec<CurriculumRow>, Vec<AnswerRow>) = (rows(&place), rows(&place));
     let rewards: Vec<RewardRow> = rows(&place);
@@ -42,7 +42,7 @@ fn a_trained_row_leads_from_its_picture_to_its_checkpoint() {
     assert!(clock.elapsed() < Duration::from_secs(2), "{:?}", clock.elapsed());
     assert_eq!((&found["kind"], &found["what"]["question"]), (&json!("question"), &json!(row.problem)));
 
-    // Up: the picture's file, the words of the prompt, the weights and the step that made them.
+    // Up: the image file, the prompt's text, the weights and the step that produced them.
     let up = &found["up"];
     assert_eq!(up["image"]["id"], json!(row.image_id));
     let source = up["image"]["source"].as_str().unwrap();
@@ -53,7 +53,7 @@ fn a_trained_row_leads_from_its_picture_to_its_checkpoint() {
     assert!(up["weights"]["is"].as_str().unwrap().contains("after step 2 of the questioner"), "{up}");
     assert_eq!(up["made by"]["in"], json!(["t round 1, asking"]));
 
-    // Down: the vote with every sample and its rule, as the tables have it.
+    // Down: the vote with every sample and its rule, as in the tables.
     let votes: Vec<VoteRow> = rows(&place);
     let down = &found["down"];
     let in_round = |vote: &&Value| vote["in"] == json!(["t round 1, voting"]);
@@ -75,7 +75,7 @@ fn a_trained_row_leads_from_its_picture_to_its_checkpoint() {
         down["gates"].as_array().unwrap().iter().map(|gate| gate["gate"].as_str().unwrap()).collect();
     assert!(gates.contains(&"kept_rows") && gates.contains(&"valid_share"), "{gates:?}");
 
-    // And the training: rewards of its own samples, the step that they entered, the checkpoint after it.
+    // Training: rewards of its samples, the step that used them, and the checkpoint after it.
     let own: Vec<&RewardRow> = rewards
         .iter()
         .filter(|reward| answers.iter().any(|a| a.answer_id.0 == reward.subject_id && a.question_id == row.question_id))
@@ -91,12 +91,12 @@ fn a_trained_row_leads_from_its_picture_to_its_checkpoint() {
     assert_eq!(steps, own.iter().map(|reward| u64::from(reward.step)).collect());
     for update in down["updates"].as_array().unwrap() {
         let at = update["checkpoint"]["kept at"]["step"].as_u64().unwrap();
-        // Every second step and the last of three are kept.
+        // Checkpoints are kept for every second step and for the last of three.
         assert_eq!(at, if update["step"] == 2 { 2 } else { 1 });
         assert_eq!(update["checkpoint"]["model"], json!(["t/round-0001/reasoner"]));
     }
 
-    // The first digits are enough, and each side can be asked for alone.
+    // The first digits suffice, and each direction can be requested alone.
     assert_eq!(lineage(&place, &id[..20]), found);
     let up = place.json(&["lineage", &id, "--up"]);
     assert_eq!((&up["up"], &up["down"]), (&found["up"], &Value::Null));
@@ -114,7 +114,7 @@ fn every_kind_of_id_has_its_lineage() {
         assert_eq!(found["kind"], kind, "{id}");
         found
     };
-    // Rejected for a reason that is said.
+    // A rejected question has its reason.
     let rejects: Vec<RejectRow> = rows(&place);
     let left = rejects.iter().find(|row| row.stage == "curriculum").unwrap();
     let found = kind(&left.subject_id.unwrap().to_string(), "question");
@@ -122,7 +122,7 @@ fn every_kind_of_id_has_its_lineage() {
         (&found["down"]["fate"][0]["kept"], &found["down"]["fate"][0]["reason"]),
         (&json!(false), &json!(left.reason))
     );
-    // A sample of the Questioner's training has a reward and an update of its own.
+    // A sample of the Questioner's training has its own reward and update.
     let rewards: Vec<RewardRow> = rows(&place);
     let sample = rewards.iter().find(|row| row.role == Role::Questioner && row.step == 1).unwrap();
     let found = kind(&sample.subject_id.to_string(), "question");
@@ -149,7 +149,7 @@ fn every_kind_of_id_has_its_lineage() {
     for row in questions.iter().filter(|row| row.image_id == image) {
         assert!(ids.contains(row.question_id.to_string().as_str()));
     }
-    // Models: one between checkpoints, a named one, the base.
+    // Models: one between checkpoints, a named one and the base model.
     let model = rewards_model(&place, &questions);
     let found = kind(&model, "model");
     assert_eq!(found["up"]["steps"].as_array().unwrap().len(), 1);
@@ -172,7 +172,8 @@ fn every_kind_of_id_has_its_lineage() {
     assert!(found["what"]["text"].is_string());
 }
 
-/// A model between two checkpoints: one that drew questions after the first step of the Questioner's training.
+/// Returns a model between two checkpoints, which sampled questions after the first step of the
+/// Questioner's training.
 fn rewards_model(place: &Place, questions: &[QuestionRow]) -> String {
     let rewards: Vec<RewardRow> = rows(place);
     let second: BTreeSet<_> =
@@ -181,7 +182,7 @@ fn rewards_model(place: &Place, questions: &[QuestionRow]) -> String {
 }
 
 #[test]
-fn what_has_no_lineage_is_said() {
+fn an_invalid_unknown_or_ambiguous_id_is_an_error() {
     let place = evolved();
     let fails = |id: &str, parts: &[&str]| {
         let output = place.command(&["lineage", id]).output().unwrap();
@@ -190,12 +191,12 @@ fn what_has_no_lineage_is_said() {
             assert!(said(&output).contains(part), "{id}: {} lacks {part}", said(&output));
         }
     };
-    fails("abc", &["no id", "4 to 64 digits"]);
-    fails("not an id", &["no id"]);
-    fails("../../etc", &["no id"]);
-    fails(&"0".repeat(65), &["no id"]);
-    fails(&"0".repeat(64), &["nothing in the store"]);
-    // Some of all ids share their first four digits, of which there are 65,536.
+    fails("abc", &["not an id", "4 to 64 of the digits"]);
+    fails("not an id", &["not an id"]);
+    fails("../../etc", &["not an id"]);
+    fails(&"0".repeat(65), &["not an id"]);
+    fails(&"0".repeat(64), &["no id in the store"]);
+    // Some ids share their first four digits, which have only 65,536 values.
     let answers = rows::<AnswerRow>(&place).into_iter().map(|row| row.answer_id.to_string());
     let questions = rows::<QuestionRow>(&place).into_iter().map(|row| row.question_id.to_string());
     let files = ["objects", "results"].into_iter().flat_map(|folder| place.files(folder));
@@ -206,6 +207,6 @@ fn what_has_no_lineage_is_said() {
     }
     let (prefix, ids) = of_prefix.iter().find(|(_, ids)| ids.len() > 1).unwrap();
     let ids: Vec<&String> = ids.iter().collect();
-    fails(prefix, &["is not enough", ids[0], ids[1], "pass more digits"]);
+    fails(prefix, &["is ambiguous", ids[0], ids[1], "pass more digits"]);
     assert_eq!(lineage(&place, ids[0])["id"], json!(ids[0]));
 }

@@ -1,4 +1,4 @@
-//! `visplay rescore` over stored tables.
+//! The command `visplay rescore` on stored tables.
 
 use std::process::Command;
 
@@ -52,7 +52,8 @@ fn vote(of: &QuestionRow, counts: &[u32], silent: u32) -> VoteRow {
     }
 }
 
-/// Two images with three questions each: one output has no question, one question got no boxed answer.
+/// Two images with three questions each: one output is invalid, and one question has no boxed
+/// answer.
 fn place() -> Place {
     let place = Place::new();
     let questions = vec![
@@ -76,7 +77,7 @@ fn rescore(place: &Place, more: &[&str]) -> Value {
 }
 
 #[test]
-fn it_shows_what_other_settings_would_change() {
+fn rescore_shows_what_other_settings_would_change() {
     let place = place();
     let found = rescore(&place, &["--preset", "paper", "--low", "0.3", "--high", "0.8", "--min-margin", "0.1"]);
     // c = 0.5, 0.8, -, 0.6, nothing boxed, 0.5; margins 0, 0.6, -, 0.4, -, 0.1.
@@ -93,7 +94,7 @@ fn it_shows_what_other_settings_would_change() {
     );
     assert!(changed.iter().any(|c| c["after"]["dropped"] == "small_margin" && c["before"]["confidence"].is_f64()));
     assert_eq!(before["rewards"]["n"], 6);
-    // Rewards of the paper: max(0, u - cluster / 3): the two equal questions lose 2/3, the others 1/3.
+    // Paper rewards: max(0, r_unc - cluster / 3). The two equal questions lose 2/3, the others 1/3.
     let rewards = [1.0 - 2.0 / 3.0, 0.0, 0.0, 0.8 - 1.0 / 3.0, 0.0, 1.0 - 1.0 / 3.0];
     let mean: f64 = rewards.iter().sum::<f64>() / 6.0;
     assert!((before["rewards"]["mean"].as_f64().unwrap() - mean).abs() < 1e-12, "{before}");
@@ -102,13 +103,14 @@ fn it_shows_what_other_settings_would_change() {
 #[test]
 fn presets_can_be_compared() {
     let found = rescore(&place(), &["--preset", "paper", "--to", "released-code"]);
-    // The answers without a box leave the denominator: 0.5, 0.8, -, 0.75, -, 5/9; and one question has "box" in it.
+    // Without the answers that have no box, c = 0.5, 0.8, -, 0.75, -, 5/9; and one question
+    // contains "box".
     assert_eq!(found["after"]["kept"], 3);
     assert_eq!(found["after"]["dropped"], serde_json::json!({"question_contains": 1, "invalid": 1, "no_answer": 1}));
 }
 
 #[test]
-fn the_filter_is_shown_where_clustering_is_refused() {
+fn the_filter_works_where_clustering_fails() {
     let questions: Vec<QuestionRow> = (0..16_385).map(|n| question(n, 0, Some("how many"))).collect();
     let votes = [vote(&questions[0], &[5, 5], 0), vote(&questions[1], &[9, 1], 0)];
     let scored = visplay::analysis::rescore::rescore(&questions, &votes, Preset::named("paper").unwrap());
@@ -118,14 +120,14 @@ fn the_filter_is_shown_where_clustering_is_refused() {
 }
 
 #[test]
-fn nothing_changed_changes_nothing() {
+fn unchanged_settings_change_nothing() {
     let found = rescore(&place(), &["--preset", "paper"]);
     assert_eq!(found["before"], found["after"]);
     assert_eq!(found["changed"], Value::Array(vec![]));
 }
 
 #[test]
-fn bad_settings_and_files_are_named() {
+fn invalid_settings_and_files_are_named() {
     let place = place();
     let fails = |more: &[&str], part: &str| {
         let start = ["rescore", "--questions", "q.parquet", "--preset", "paper"];

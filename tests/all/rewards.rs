@@ -1,11 +1,13 @@
-//! Clusters and rewards against NLTK, scikit-learn and an independent script, and the properties that must hold.
+//! Clusters and rewards compared with NLTK, scikit-learn and an independent script, and their
+//! properties.
 
 use proptest::prelude::*;
 use serde_json::Value;
 use visplay::grading::vote;
 use visplay::reward::{Clusters, Preset, QuestionOutcome, questioner_rewards};
 
-/// The questions of a frozen file (two lines, see `tests/oracles/clusters.py`) and its other lines.
+/// Returns the questions of an oracle file (two lines, see `tests/oracles/clusters.py`) and its
+/// other lines.
 fn frozen(text: &str) -> (Vec<String>, Vec<Value>) {
     let mut lines = text.lines();
     let words: Vec<String> = serde_json::from_str(lines.next().unwrap()).unwrap();
@@ -20,7 +22,7 @@ fn number(value: &Value) -> usize {
 }
 
 #[test]
-fn clusters_are_those_of_nltk_and_scikit_learn() {
+fn clusters_equal_those_of_nltk_and_scikit_learn() {
     let (questions, groups) = frozen(include_str!("../oracles/clusters.jsonl"));
     assert_eq!(groups.len(), 1000);
     for (at, group) in groups.iter().enumerate() {
@@ -33,7 +35,7 @@ fn clusters_are_those_of_nltk_and_scikit_learn() {
 }
 
 #[test]
-fn rewards_are_those_of_the_formulas() {
+fn rewards_follow_the_formulas() {
     let (questions, steps) = frozen(include_str!("../oracles/rewards.jsonl"));
     assert_eq!(steps.len(), 1000);
     let presets = ["paper", "released-code"].map(|name| &Preset::named(name).unwrap().questioner);
@@ -80,7 +82,7 @@ proptest! {
         }
     }
 
-    /// Each cluster's share counted once gives the whole: the sum of 1 / size over all questions is the number of clusters.
+    /// The sum of 1 / size over all questions is the number of clusters.
     #[test]
     fn shares_sum_to_the_whole(questions in proptest::collection::vec(any_question(), 1..60)) {
         let texts: Vec<&str> = questions.iter().map(|question| question.text.as_str()).collect();
@@ -93,8 +95,8 @@ proptest! {
         }
     }
 
-    /// The classes and their sizes do not depend on the order of the samples; which of two largest classes wins does, and
-    /// then it is the one that came first.
+    /// Classes and their sizes do not depend on the order of the samples. Which of two largest
+    /// classes wins does: the one that appeared first.
     #[test]
     fn votes_do_not_depend_on_the_order(
         samples in proptest::collection::vec(prop_oneof![

@@ -1,4 +1,4 @@
-//! Scenes: what is drawn, what is asked, what is true, and that none of it changes.
+//! Scenes, their questions and right answers, and that they never change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ fn some_of<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Val
     prop::sample::subsequence(all.to_vec(), 2..=most).prop_shuffle()
 }
 
-/// Any question that can be asked, far beyond what the templates draw.
+/// Any possible question, far more than the sampler draws.
 fn questions() -> impl Strategy<Value = SceneQuestion> {
     let of_colours = kinds().prop_map(|kind| ObjectKind { colour: None, ..kind });
     let of_shapes = kinds().prop_map(|kind| ObjectKind { shape: None, ..kind });
@@ -69,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_question_reads_as_itself(question in questions(), index in 0u64..500) {
+    fn a_question_is_parsed_back_from_its_text(question in questions(), index in 0u64..500) {
         let text = question.to_string();
         prop_assert_eq!(read_question(&text), QuestionReading::Known(question.clone()), "{}", text);
         let spaced = format!("  {} ", text.replace(' ', "  "));
@@ -77,7 +77,7 @@ proptest! {
         let scene = scene(index);
         let right = truth::of(&question, &scene);
         prop_assert_eq!(judge(&text, &scene), SceneJudgement::Known(question.clone(), right.clone()));
-        // A question mark at the end, or options behind it.
+        // A question mark ends the question or precedes the options.
         let options = text.split_once('?').unwrap().1;
         let wants_options = question.family().question_type() == visplay::tables::QuestionType::MultipleChoice;
         prop_assert_eq!(wants_options, options.starts_with(" A "), "{}", text);
@@ -89,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_without_a_panic(words in prop::collection::vec(prop::sample::select(vec![
+    fn no_text_makes_the_parser_panic(words in prop::collection::vec(prop::sample::select(vec![
         "How", "many", "more", "Which", "What", "Is", "there", "a", "colour", "shape", "shapes", "red", "blue", "circles",
         "circle", "square", "are", "and", "than", "there?", "in", "total?", "the", "only", "most", "common?", "A", "B", "C",
         "D", "yes", "no", "row", "5?", "2?", "top", "half?", "not", "different", "colours", "share", "of", "?", "\u{e9}",
@@ -99,7 +99,7 @@ proptest! {
     }
 }
 
-/// The truth once more, in the plainest words, from the objects alone.
+/// An independent implementation of the right answer, from the objects alone.
 fn plain_truth(question: &SceneQuestion, objects: &[SceneObject]) -> String {
     let count = |holds: &dyn Fn(&SceneObject) -> bool| objects.iter().filter(|object| holds(object)).count() as i64;
     let of = |kind: &ObjectKind| {
@@ -110,7 +110,7 @@ fn plain_truth(question: &SceneQuestion, objects: &[SceneObject]) -> String {
         kind.colour.is_none_or(|c| c == o.colour) && kind.shape.is_none_or(|s| s == o.shape)
     };
     let inside = |o: &SceneObject, region: &Region| {
-        // An object stays in its cell, so its middle says where it lies.
+        // An object stays in its cell, so its centre determines the cell.
         match region {
             Region::Top => o.y < 56,
             Region::Bottom => o.y >= 56,
@@ -175,7 +175,7 @@ fn plain_truth(question: &SceneQuestion, objects: &[SceneObject]) -> String {
         SceneQuestion::Share(kind, _) if of(kind) == 0 => "none".to_owned(),
         SceneQuestion::Share(kind, attribute) => {
             let share = count(&|o| is(o, kind) && has(o, attribute)) as f64 / of(kind) as f64;
-            // All shares of at most 8 objects are exact enough for a half to be a half.
+            // Shares of at most 8 objects are exact enough to recognize a half.
             format!("{:.1}", (share * 10.0 + 0.5 + 1e-9).floor() / 10.0)
         }
     }
@@ -185,7 +185,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
 
     #[test]
-    fn the_truth_is_what_a_second_program_says(question in questions(), index in 0u64..2000) {
+    fn the_truth_agrees_with_an_independent_implementation(question in questions(), index in 0u64..2000) {
         let scene = scene(index);
         let right = truth::of(&question, &scene);
         prop_assert_eq!(right.text(), plain_truth(&question, scene.objects()), "{}", question);
@@ -193,7 +193,7 @@ proptest! {
 }
 
 #[test]
-fn every_family_is_drawn_read_and_varied() {
+fn every_family_is_sampled_parsed_and_varied() {
     for family in QuestionFamily::ALL {
         let mut answers: BTreeMap<String, u32> = BTreeMap::new();
         let mut texts = BTreeSet::new();
@@ -216,7 +216,7 @@ fn every_family_is_drawn_read_and_varied() {
 }
 
 #[test]
-fn what_is_ambiguous_false_or_unknown_is_said() {
+fn ambiguous_false_and_unknown_questions_are_recognized() {
     let ambiguous = [
         "How many red shapes and circles are there in total?",
         "How many circles and circles are there in total?",
@@ -263,7 +263,7 @@ fn what_is_ambiguous_false_or_unknown_is_said() {
 }
 
 #[test]
-fn a_scene_is_as_described() {
+fn a_scene_has_its_documented_ranges() {
     let mut counts = [0; 9];
     for index in 0..1000 {
         let scene = scene(index);
@@ -289,7 +289,7 @@ fn an_image_shows_its_objects() {
         let decoded = decode(&scene.to_png(), &Limits::default()).unwrap();
         assert_eq!(decoded.pixels, image);
         for object in scene.objects() {
-            // The mean around the middle is of the object's colour in spite of the noise.
+            // Despite the noise, the mean around the centre has the object's colour.
             let mut mean = [0; 3];
             for (dx, dy) in (-3..=3).flat_map(|dx| (0..=4).map(move |dy| (dx, dy))) {
                 let at = ((object.y + dy) as usize * SIDE + (object.x + dx) as usize) * 3;
@@ -317,7 +317,7 @@ fn the_bytes_of_scenes_are_frozen() {
     assert_eq!(found, FROZEN);
 }
 
-/// What the ids of every scene depend on: a change here makes every result that was measured another one.
+/// The ids of all scenes depend on these bytes: a change here invalidates every measured result.
 const FROZEN: [&str; 3] = [
     "04061cd69b261ff7588c4a619265424192616433216bbb15bd1cbd71a9727f1c",
     "5ec6a642db9efbf4c132bb068a9c20bba8958a4d5e795b0cf877c5bf2eae7b2c",

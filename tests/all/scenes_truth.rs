@@ -84,7 +84,7 @@ fn every_question_of_a_scene_gets_the_generators_answer() {
 }
 
 #[test]
-fn a_scene_that_cannot_be_is_named_with_its_row() {
+fn an_invalid_scene_is_reported_with_its_row() {
     let place = tempfile::tempdir().unwrap();
     let object = SceneObjectRow {
         scene: 0,
@@ -106,7 +106,7 @@ fn a_scene_that_cannot_be_is_named_with_its_row() {
         said(&output)
     };
     write(object.clone());
-    assert!(refused().contains("s.parquet: row 0 is no object of a scene"), "{}", refused());
+    assert!(refused().contains("s.parquet: row 0 does not describe an object of a scene"), "{}", refused());
     write(SceneObjectRow { colour: "red".to_owned(), ..object });
     assert!(refused().contains("images/000000.png: the image of a scene cannot be read"), "{}", refused());
     assert!(!place.path().join("t.parquet").exists());

@@ -34,7 +34,7 @@ pub fn questions(rows: &[QuestionRow], images: &HashSet<ImageId>, samples: u32) 
     for row in rows {
         let id = row.question_id;
         if !seen.insert(id) {
-            found.add("questions", id, "the id is there twice");
+            found.add("questions", id, "the id occurs twice");
         }
         if !images.contains(&row.image_id) {
             found.add("questions", id, format!("its image {} is not in the images table", row.image_id));
@@ -44,7 +44,7 @@ pub fn questions(rows: &[QuestionRow], images: &HashSet<ImageId>, samples: u32) 
             found.add("questions", id, format!("it has {tokens} tokens and {logprobs} log-probabilities"));
         }
         if row.valid != row.question.is_some() || row.valid == row.invalid_reason.is_some() {
-            found.add("questions", id, "valid, question and invalid_reason do not go together");
+            found.add("questions", id, "valid, question and invalid_reason contradict each other");
         }
     }
     complete(&mut found, "questions", rows.iter().map(|row| (row.group_id, row.sample)), samples);
@@ -76,10 +76,10 @@ pub fn votes(
     let mut seen = HashSet::new();
     for row in answers {
         if !seen.insert(row.answer_id) {
-            found.add("answers", row.answer_id, "the id is there twice");
+            found.add("answers", row.answer_id, "the id occurs twice");
         }
         match asked.get(&row.question_id) {
-            None => found.add("answers", row.answer_id, format!("its question {} was not asked", row.question_id)),
+            None => found.add("answers", row.answer_id, format!("its question {} is unknown", row.question_id)),
             Some(image) => found.expect(("answers", &row.answer_id, "image_id"), &row.image_id, image),
         }
         let boxed = last_boxed(&row.raw_text).filter(|answer| !answer.is_empty()).map(str::to_owned);
@@ -90,7 +90,7 @@ pub fn votes(
     let mut voted = HashSet::new();
     for row in votes {
         if !voted.insert(row.question_id) {
-            found.add("votes", row.question_id, "the question is there twice");
+            found.add("votes", row.question_id, "the question occurs twice");
         }
         match by_question.get_mut(&row.question_id) {
             None => found.add("votes", row.question_id, "it has no answers"),
@@ -101,7 +101,7 @@ pub fn votes(
         }
     }
     for question in by_question.keys().filter(|question| !voted.contains(question)) {
-        found.add("answers", question, "the question has answers and no vote");
+        found.add("answers", question, "the question has answers but no vote");
     }
     found
 }

@@ -14,13 +14,13 @@ pub enum LineageError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// The text is not an id.
-    #[error("`{0}` is no id: ids have 4 to 64 digits 0-9 a-f")]
+    #[error("`{0}` is not an id; give 4 to 64 of the digits 0-9 and a-f")]
     NoId(String),
     /// No entity has the id.
-    #[error("nothing in the store has an id that begins with `{0}`")]
+    #[error("no id in the store begins with `{0}`")]
     Unknown(String),
     /// Several entities match.
-    #[error("`{prefix}` is not enough: {} ids begin with it", candidates.len())]
+    #[error("`{prefix}` is ambiguous: {} ids begin with it", candidates.len())]
     Ambiguous {
         /// Digits that were searched for.
         prefix: String,

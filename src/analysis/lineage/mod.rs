@@ -34,9 +34,9 @@ pub struct Lineage {
     pub id: Digest,
     /// The entity itself.
     pub what: Value,
-    /// What it was derived from.
+    /// Everything the entity was derived from.
     pub up: Value,
-    /// What was derived from it.
+    /// Everything derived from the entity.
     pub down: Value,
 }
 

@@ -1,7 +1,7 @@
-//! Real numbers to a fixed, high precision, for testing whether an expression is zero.
+//! High-precision real numbers for testing whether an expression is zero.
 //!
-//! A number is mantissa · 2^exponent with a mantissa of at most [`PRECISION`] bits. Rounding is downwards and nobody
-//! relies on the last bits: a test for zero leaves a hundred of them aside.
+//! A number is mantissa · 2^exponent with a mantissa of at most [`PRECISION`] bits. Results are
+//! rounded down; the last bits do not matter, because the test for zero ignores a hundred of them.
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
@@ -13,12 +13,12 @@ use super::rational::Rational;
 
 /// Bits of a mantissa.
 pub(super) const PRECISION: u64 = 320;
-/// Exponents beyond this are out of reach; such a number is no answer.
+/// Largest exponent; no answer is beyond it.
 const MAX_EXPONENT: i64 = 1 << 40;
-/// Bits behind the point in series.
+/// Fractional bits of fixed-point numbers in series.
 const FIXED: u64 = PRECISION + 64;
 
-/// A real number; `None` from an operation says that it left the range.
+/// A real number. Operations return `None` if the result is out of range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BigFloat {
     mantissa: BigInt,
@@ -57,7 +57,7 @@ impl BigFloat {
         self.mantissa.is_negative()
     }
 
-    /// The exponent of the leading bit; far below everything for zero.
+    /// Exponent of the leading bit; far below all others for zero.
     pub(super) fn magnitude(&self) -> i64 {
         if self.is_zero() { -2 * MAX_EXPONENT } else { self.exponent + self.mantissa.bits().cast_signed() }
     }
@@ -66,7 +66,7 @@ impl BigFloat {
         Self { mantissa: -&self.mantissa, exponent: self.exponent }
     }
 
-    /// The number times a power of two.
+    /// Multiplies by a power of two.
     fn shifted(&self, by: i64) -> Self {
         Self { mantissa: self.mantissa.clone(), exponent: self.exponent + by }
     }
@@ -89,7 +89,7 @@ impl BigFloat {
         Self::rounded(&self.mantissa * &other.mantissa, self.exponent.checked_add(other.exponent)?)
     }
 
-    /// `None` also for a division by zero.
+    /// Divides; `None` also for division by zero.
     pub(super) fn over(&self, other: &Self) -> Option<Self> {
         if other.is_zero() {
             return None;
@@ -99,14 +99,14 @@ impl BigFloat {
         Self::rounded(quotient, self.exponent.checked_sub(other.exponent)?.checked_sub(shift.cast_signed())?)
     }
 
-    /// The square root of a number that is not negative.
+    /// Square root of a non-negative number.
     pub(super) fn square_root(&self) -> Option<Self> {
         let shift = 2 * PRECISION + u64::from(self.exponent % 2 != 0);
         let root = (&self.mantissa << shift).sqrt();
         Self::rounded(root, (self.exponent - shift.cast_signed()) / 2)
     }
 
-    /// The number with [`FIXED`] bits behind the point; its magnitude must be small.
+    /// Fixed-point value with [`FIXED`] fractional bits; the magnitude must be small.
     fn fixed(&self) -> BigInt {
         let shift = self.exponent + FIXED.cast_signed();
         if shift >= 0 { &self.mantissa << shift.unsigned_abs() } else { &self.mantissa >> shift.unsigned_abs() }
@@ -116,7 +116,7 @@ impl BigFloat {
         Self::rounded(value, -FIXED.cast_signed())
     }
 
-    /// The nearest integer, if it is within reach.
+    /// Nearest integer, if it is in range.
     pub(super) fn nearest(&self) -> Option<i64> {
         if self.magnitude() > 60 {
             return None;
@@ -137,7 +137,7 @@ impl BigFloat {
         Self::rounded(BigInt::from(num_traits::cast::<f64, i128>(scaled)?), -60)
     }
 
-    /// e^self: x = k·ln 2 + r, then the series of r/2^16, squared sixteen times.
+    /// e^self = 2^k · e^r with self = k·ln 2 + r: the series of r/2^16, squared sixteen times.
     pub(super) fn exponential(&self) -> Option<Self> {
         if self.magnitude() > 42 {
             return None;
@@ -149,7 +149,7 @@ impl BigFloat {
         let (mut sum, mut term, mut n) = (one.clone(), one, 1u32);
         while !term.is_zero() && n < 200 {
             term = ((&term * &x) >> FIXED) / n;
-            // A negative term ends at -1, because the shift rounds downwards.
+            // A negative term ends at -1, because the shift rounds down.
             if term == BigInt::from(-1) {
                 break;
             }
@@ -163,7 +163,8 @@ impl BigFloat {
         (value.exponent.checked_add(k)?.abs() < MAX_EXPONENT).then(|| value.shifted(k))
     }
 
-    /// ln of a positive number: Newton's (Halley's) iteration on e^y = x for the mantissa, from the machine's own logarithm.
+    /// ln of a positive number: Halley's iteration on e^y = x for the mantissa, starting at the f64
+    /// logarithm.
     pub(super) fn logarithm(&self) -> Option<Self> {
         let k = self.magnitude();
         let x = self.shifted(-k);
@@ -176,7 +177,7 @@ impl BigFloat {
         y.plus(&ln_two().times(&Self::integer(k))?)
     }
 
-    /// Sine and cosine: the angle less whole turns, the series of a 2^12th of it, doubled back.
+    /// Sine and cosine: the angle modulo 2π, the series of its 2^-12 part, and doubling.
     pub(super) fn sine_cosine(&self) -> Option<(Self, Self)> {
         if self.magnitude() > 42 {
             return None;
@@ -203,7 +204,7 @@ impl BigFloat {
         Some((Self::from_fixed(sine)?, Self::from_fixed(cosine)?))
     }
 
-    /// The angle of the point (x, y), from the machine's own and improved with sine and cosine.
+    /// Angle of the point (x, y): the f64 angle, refined with sine and cosine.
     pub(super) fn angle(y: &Self, x: &Self) -> Option<Self> {
         if y.is_zero() {
             return Some(if x.is_negative() { pi().clone() } else { Self::zero() });
@@ -222,7 +223,8 @@ impl BigFloat {
         Some(angle)
     }
 
-    /// The leading bits of the mantissa, for telling numbers apart with room for rounding: see [`super::numeric`].
+    /// Leading bits of the mantissa, rounded, to identify a number despite rounding errors: see
+    /// [`super::numeric`].
     pub(super) fn leading(&self, bits: u64) -> (BigInt, i64) {
         if self.is_zero() {
             return (BigInt::zero(), 0);
@@ -251,7 +253,7 @@ impl PartialOrd for BigFloat {
     }
 }
 
-/// The series of atanh or atan of 1/n in fixed point.
+/// Series of atanh or atan of 1/n in fixed point.
 fn inverse_series(n: u32, alternating: bool) -> BigInt {
     let square = BigInt::from(n) * n;
     let mut power = (BigInt::from(1) << FIXED) / n;

@@ -1,20 +1,21 @@
-//! What working out one pair of answers may cost, and why there may be no value.
+//! Budget for the work on one pair of answers, and the reasons for having no value.
 
 use super::rational::Rational;
 
-/// Why there is no exact value.
+/// Why an expression has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// It is no sum of square roots, or it hangs on which branch of a root a symbol takes: evaluate numerically.
+    /// Not a sum of square roots, or dependent on the branch that a root of a symbol takes:
+    /// evaluate numerically.
     NotExact,
     /// It divides by zero.
     Undefined,
-    /// It is larger than any answer: `9^9^9` and its kin.
+    /// Larger than any answer, for example `9^9^9`.
     TooLarge,
 }
 
-/// What the work on one pair of answers may cost, in products of machine words. It makes the work bounded without a clock,
-/// so a verdict is the same on every machine.
+/// Remaining work for one pair of answers, in products of machine words. It bounds the work without
+/// a clock, so a verdict is the same on every machine.
 #[derive(Debug)]
 pub(in crate::grading) struct Budget(u64);
 
@@ -23,14 +24,14 @@ impl Budget {
         Self(8_000_000)
     }
 
-    /// Whether something could not be paid for. From then on nothing can.
+    /// Whether the budget ran out. After that nothing can be charged.
     #[cfg(test)]
     pub(in crate::grading) fn is_spent(&self) -> bool {
         self.0 == 0
     }
 
-    /// Pays for reading a text of so many bytes, whatever is in it.
-    pub(super) fn pay_for_text(&mut self, bytes: usize) -> Result<(), Failure> {
+    /// Charges for reading a text, whatever it contains.
+    pub(super) fn charge_for_text(&mut self, bytes: usize) -> Result<(), Failure> {
         self.take(1000 + 100 * bytes as u64)
     }
 
@@ -47,14 +48,15 @@ impl Budget {
         }
     }
 
-    /// Pays for one operation on numbers of so many bits.
-    pub(super) fn pay(&mut self, bits: u64) -> Result<(), Failure> {
+    /// Charges for one operation on numbers of `bits` bits.
+    pub(super) fn charge(&mut self, bits: u64) -> Result<(), Failure> {
         let words = bits / 64 + 2;
         self.take(words * words)
     }
 
-    /// Pays for a sum or a product of two fractions; bringing one to lowest terms costs far more than the product.
-    pub(super) fn pay_for(&mut self, a: &Rational, b: &Rational) -> Result<(), Failure> {
+    /// Charges for a sum or product of two fractions; reducing one to lowest terms costs far more
+    /// than the product.
+    pub(super) fn charge_for(&mut self, a: &Rational, b: &Rational) -> Result<(), Failure> {
         let bits = a.bits() + b.bits();
         let whole = a.as_integer().is_some() && b.as_integer().is_some();
         let words = bits / 64 + 2;

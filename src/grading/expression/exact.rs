@@ -1,7 +1,8 @@
 //! Exact values: rationals and sums of square roots.
 //!
-//! A value is a sum of c·√r with rational c and different square-free integers r (a negative r is imaginary, r = 1 is the
-//! rational part). Such roots are linearly independent over the rationals, so a value is zero exactly when it has no terms.
+//! A value is a sum of c·√r with rational c and distinct square-free integers r (negative r is
+//! imaginary, r = 1 is the rational part). Such roots are linearly independent over the rationals,
+//! so a value is zero exactly if it has no terms.
 
 use num_bigint::BigInt;
 use num_integer::{Integer, Roots};
@@ -11,23 +12,24 @@ use super::budget::{Budget, Failure};
 use super::rational::Rational;
 use super::syntax::{ExprNode, Function, Tree};
 
-/// The most terms of a value; a product of sums of roots grows fast.
+/// Most terms of a value; products of sums of roots grow fast.
 const MAX_TERMS: usize = 32;
-/// The most bits of a coefficient.
+/// Largest size of a coefficient, in bits.
 const MAX_BITS: u64 = 16_384;
-/// The largest argument of a factorial.
+/// Largest argument of a factorial.
 const MAX_FACTORIAL: u32 = 1000;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Surd {
-    /// Radicand and coefficient, by radicand; no coefficient is zero.
+    /// Radicands and coefficients, sorted by radicand; no coefficient is zero.
     terms: Vec<(i64, Rational)>,
 }
 
-/// The value of a tree with the symbols at the given rationals.
+/// Evaluates a tree with its symbols at rational points.
 ///
-/// `dependent[i]` says whether step i depends on a symbol: a root or a logarithm of such a step has no exact value here,
-/// because an equality that holds for the one sign of a number need not hold for the other.
+/// `dependent[i]` says whether step i depends on a symbol. A root or logarithm of such a step has
+/// no exact value here, because an equality that holds for one sign of a number need not hold for
+/// the other.
 pub(super) fn value(tree: &Tree, dependent: &[bool], point: &[Rational], budget: &mut Budget) -> Result<Surd, Failure> {
     let mut values: Vec<Surd> = Vec::with_capacity(tree.nodes.len());
     for node in &tree.nodes {
@@ -79,7 +81,7 @@ impl Surd {
             match terms.binary_search_by_key(radicand, |term| term.0) {
                 Err(at) => terms.insert(at, (*radicand, coefficient.clone())),
                 Ok(at) => {
-                    budget.pay_for(&terms[at].1, coefficient)?;
+                    budget.charge_for(&terms[at].1, coefficient)?;
                     let sum = terms[at].1.plus(coefficient);
                     if sum.is_zero() {
                         terms.remove(at);
@@ -95,7 +97,7 @@ impl Surd {
     fn scaled(&self, factor: &Rational, budget: &mut Budget) -> Result<Self, Failure> {
         let mut terms = Vec::with_capacity(self.terms.len());
         for (radicand, coefficient) in &self.terms {
-            budget.pay_for(coefficient, factor)?;
+            budget.charge_for(coefficient, factor)?;
             terms.push((*radicand, coefficient.times(factor)));
         }
         Self { terms }.checked()
@@ -105,7 +107,7 @@ impl Surd {
         let mut sum = Self { terms: Vec::new() };
         for (a, x) in &self.terms {
             for (b, y) in &other.terms {
-                budget.pay_for(x, y)?;
+                budget.charge_for(x, y)?;
                 let (outside, radicand) = root_product(*a, *b).ok_or(Failure::NotExact)?;
                 let coefficient = x.times(y).times(&Rational::integer(outside));
                 sum = sum.plus(&Self { terms: vec![(radicand, coefficient)] }, budget)?;
@@ -124,7 +126,8 @@ impl Surd {
         Ok(self)
     }
 
-    /// `1 / self`: numerator and denominator are multiplied by one conjugate after another until no root is left below.
+    /// `1 / self`: numerator and denominator are multiplied by conjugates until the denominator has
+    /// no root.
     fn inverse(&self, budget: &mut Budget) -> Result<Self, Failure> {
         let mut above = Self::rational(Rational::integer(1));
         let mut below = self.clone();
@@ -148,8 +151,8 @@ impl Surd {
         Err(Failure::NotExact)
     }
 
-    /// A number g such that changing the sign of √g alone makes sense: every radicand has it as a factor or shares
-    /// nothing with it.
+    /// Finds a number g such that the sign of √g alone can be changed: every radicand is divisible
+    /// by g or coprime to it.
     fn generator(&self) -> Option<i64> {
         let radicand = self.terms.iter().map(|term| term.0).find(|&radicand| radicand != 1)?;
         if radicand < 0 {
@@ -226,7 +229,7 @@ impl Surd {
     }
 }
 
-/// √a·√b = outside·√radicand for square-free a and b.
+/// √a·√b = outside·√radicand, for square-free a and b.
 fn root_product(a: i64, b: i64) -> Option<(i64, i64)> {
     let common = a.unsigned_abs().gcd(&b.unsigned_abs());
     let rest = (a.unsigned_abs() / common).checked_mul(b.unsigned_abs() / common)?;
@@ -238,9 +241,9 @@ fn root_product(a: i64, b: i64) -> Option<(i64, i64)> {
     })
 }
 
-/// √(p/q) = √(pq)/q, the squares taken out of pq.
+/// √(p/q) = √(pq)/q, with the squares factored out of pq.
 fn square_root(value: &Rational, budget: &mut Budget) -> Result<Surd, Failure> {
-    budget.pay(value.bits())?;
+    budget.charge(value.bits())?;
     let product = value.numerator() * value.denominator();
     let size = product.abs();
     let root = size.sqrt();
@@ -257,12 +260,12 @@ fn square_root(value: &Rational, budget: &mut Budget) -> Result<Surd, Failure> {
     Ok(Surd { terms: vec![(radicand, Rational::new(outside, value.denominator().clone()))] })
 }
 
-/// n = outside²·inside with a square-free inside; `None` where small divisors do not settle it.
+/// n = outside²·inside with square-free inside; `None` if small divisors do not decide it.
 fn square_free(mut n: u64) -> Option<(u64, u64)> {
     let (mut outside, mut inside) = (1u64, 1u64);
     let mut divisor = 2u64;
-    // What is left has no divisor below this one: with its cube above the rest, the rest is a prime, a product of two
-    // or a square.
+    // The rest has no divisor below this one. If the divisor's cube exceeds the rest, the rest is a
+    // prime, a product of two primes or a square.
     while divisor.pow(3) <= n {
         if divisor > 2000 {
             return None;
@@ -295,7 +298,7 @@ fn factorial(n: &BigInt, step: usize, budget: &mut Budget) -> Result<Surd, Failu
     for factor in (1..=n).rev().step_by(step) {
         product *= factor;
     }
-    budget.pay(product.bits())?;
+    budget.charge(product.bits())?;
     Surd::rational(Rational::integer(product)).checked()
 }
 
@@ -304,7 +307,7 @@ mod tests {
     use super::square_free;
 
     #[test]
-    fn squares_are_taken_out() {
+    fn squares_are_factored_out() {
         for n in 1u64..5000 {
             let (outside, inside) = square_free(n).unwrap();
             assert_eq!(outside * outside * inside, n);

@@ -1,11 +1,12 @@
-//! What sympy adds between tokens: multiplications, the brackets of function calls, powers of functions.
+//! Tokens that sympy inserts: multiplications, brackets of function calls, powers of functions.
 //!
-//! Source: `implicit_multiplication`, `implicit_application` and `function_exponentiation` of sympy 1.14's `sympy_parser.py`.
+//! Source: `implicit_multiplication`, `implicit_application` and `function_exponentiation` of sympy
+//! 1.14's `sympy_parser.py`.
 
 use super::names::is_callable;
 use super::tokens::{Token, TokenKind};
 
-/// How deep brackets may nest (Python's own limit).
+/// Deepest nesting of brackets (Python's own limit).
 const MAX_DEPTH: usize = 200;
 
 /// A token, or a function with its bracketed arguments.
@@ -30,7 +31,7 @@ impl Item<'_> {
 
 pub(super) type RewriteStep = dyn for<'a> Fn(Vec<Item<'a>>) -> Vec<Item<'a>>;
 
-/// Does a step inside every bracket, from the outermost in, then on the whole.
+/// Applies a step inside every bracket and then to the whole.
 pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &RewriteStep) -> Option<Vec<Token<'a>>> {
     if depth > MAX_DEPTH {
         return None;
@@ -50,7 +51,7 @@ pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &RewriteS
             continue;
         }
         let end = closing(&tokens, at)?;
-        // A single token in brackets is left as it is by every step.
+        // No step changes a single token in brackets.
         let inner = if end - at <= 2 {
             tokens[at + 1..end].to_vec()
         } else {
@@ -82,7 +83,7 @@ pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &RewriteS
     Some(out)
 }
 
-/// The bracket that closes the one at `open`.
+/// Position of the bracket that closes the one at `open`.
 fn closing(tokens: &[Token<'_>], open: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -98,7 +99,7 @@ fn closing(tokens: &[Token<'_>], open: usize) -> Option<usize> {
     None
 }
 
-/// `_implicit_multiplication`: a `*` between operands that stand side by side.
+/// `_implicit_multiplication`: inserts `*` between adjacent operands.
 pub(super) fn with_multiplications(items: Vec<Item<'_>>) -> Vec<Item<'_>> {
     let mut out = Vec::with_capacity(items.len() * 2);
     let mut items = items.into_iter().peekable();
@@ -126,7 +127,7 @@ pub(super) fn with_multiplications(items: Vec<Item<'_>>) -> Vec<Item<'_>> {
     out
 }
 
-/// `_implicit_application`: brackets around the argument of a function that has none.
+/// `_implicit_application`: inserts brackets around a function's argument that has none.
 pub(super) fn with_applications(items: Vec<Item<'_>>) -> Vec<Item<'_>> {
     let mut out = Vec::with_capacity(items.len() + 4);
     let (mut open, mut skip, mut after_power) = (0usize, false, false);
@@ -170,7 +171,7 @@ pub(super) fn with_applications(items: Vec<Item<'_>>) -> Vec<Item<'_>> {
     out
 }
 
-/// `function_exponentiation`: `ln**2(3)` becomes `ln(3)**2`.
+/// `function_exponentiation`: rewrites `ln**2(3)` to `ln(3)**2`.
 pub(super) fn with_function_powers<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     let mut out = Vec::with_capacity(tokens.len());
     let mut power: Vec<Token<'a>> = Vec::new();

@@ -1,8 +1,10 @@
-//! Whether two expressions are the same mathematics: read as sympy reads them, decided exactly or by evaluation.
+//! Symbolic equality of two expressions, parsed as sympy parses them and decided exactly or
+//! numerically.
 //!
-//! [`tokens`] cuts the text as Python's tokenizer does, [`rewrite`] adds the multiplications and calls that sympy leaves
-//! to the reader, [`syntax`] makes a tree, and [`zero`] decides whether the difference is zero: exactly with rationals
-//! and square roots ([`exact`]), or else at seeded points to some hundred digits ([`numeric`]).
+//! [`tokens`] splits the text like Python's tokenizer, [`rewrite`] inserts the multiplications and
+//! calls that sympy infers, [`syntax`] builds a tree, and [`zero`] decides whether the difference
+//! is zero: exactly with rationals and square roots ([`exact`]), or else at fixed pseudo-random
+//! points with about a hundred digits ([`numeric`]).
 
 mod bigfloat;
 mod budget;

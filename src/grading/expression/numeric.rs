@@ -1,4 +1,4 @@
-//! The value of an expression at a complex point, to high precision.
+//! High-precision value of an expression at a complex point.
 
 use num_bigint::BigInt;
 
@@ -6,7 +6,7 @@ use super::bigfloat::{BigFloat, PRECISION, pi};
 use super::budget::{Budget, Failure};
 use super::syntax::{ExprNode, Function, Tree};
 
-/// What a logarithm or a general power costs, as the size of one product that takes as long.
+/// Cost of a logarithm or a general power, as the size in bits of one product that takes as long.
 const TRANSCENDENTAL: u64 = 16_000;
 
 /// A complex number.
@@ -16,18 +16,18 @@ pub(super) struct Complex {
     im: BigFloat,
 }
 
-/// The value of a tree and the size of the largest step on the way, as the exponent of its leading bit.
+/// Value of a tree, and the exponent of the leading bit of the largest intermediate value.
 pub(super) struct NumericValue {
     pub(super) value: Complex,
     pub(super) scale: i64,
 }
 
-/// Evaluates a tree with the symbols at the given points.
+/// Evaluates a tree with its symbols at complex points.
 pub(super) fn value(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<NumericValue, Failure> {
     let mut values: Vec<Complex> = Vec::with_capacity(tree.nodes.len());
     let mut scale = i64::MIN;
     for node in &tree.nodes {
-        budget.pay(2 * PRECISION)?;
+        budget.charge(2 * PRECISION)?;
         let step = match *node {
             ExprNode::Number(ref number) | ExprNode::Decimal(ref number, _) => {
                 BigFloat::rational(number).map(Complex::real)
@@ -61,7 +61,7 @@ impl Complex {
         Self { re, im: BigFloat::zero() }
     }
 
-    /// The exponent of the leading bit of the larger part.
+    /// Exponent of the leading bit of the larger part.
     pub(super) fn magnitude(&self) -> i64 {
         self.re.magnitude().max(self.im.magnitude())
     }
@@ -94,7 +94,7 @@ impl Complex {
         self.re.times(&self.re)?.plus(&self.im.times(&self.im)?)?.square_root()
     }
 
-    /// The principal logarithm, of a number that is not zero.
+    /// Principal logarithm of a number other than zero.
     fn logarithm(&self) -> Option<Self> {
         Some(Self { re: self.length()?.logarithm()?, im: BigFloat::angle(&self.im, &self.re)? })
     }
@@ -105,7 +105,8 @@ impl Complex {
         Some(Self { re: size.times(&cosine)?, im: size.times(&sine)? })
     }
 
-    /// The principal square root: with r = |z|, √z = √((r+a)/2) ± i √((r-a)/2), the larger part first.
+    /// Principal square root: with r = |z|, √z = √((r+a)/2) ± i √((r-a)/2), computing the larger
+    /// part first.
     fn square_root(&self) -> Option<Self> {
         if self.is_zero() {
             return Some(self.clone());
@@ -123,7 +124,7 @@ impl Complex {
         Some(Self { re, im })
     }
 
-    /// z^w = e^(w ln z), by products where w is a small integer.
+    /// z^w = e^(w ln z), by repeated products if w is a small integer.
     fn power(&self, exponent: &Self, budget: &mut Budget) -> Result<Option<Self>, Failure> {
         if let Some(count) = exponent.small_integer() {
             return match (self.is_zero(), count) {
@@ -140,7 +141,7 @@ impl Complex {
         if self.is_zero() {
             return Err(Failure::Undefined);
         }
-        budget.pay(TRANSCENDENTAL)?;
+        budget.charge(TRANSCENDENTAL)?;
         Ok(self.logarithm().and_then(|log| exponent.times(&log)).and_then(|product| product.exponential()))
     }
 
@@ -173,7 +174,7 @@ impl Complex {
             Function::SquareRoot => Ok(self.square_root()),
             Function::Logarithm if self.is_zero() => Err(Failure::Undefined),
             Function::Logarithm => {
-                budget.pay(TRANSCENDENTAL)?;
+                budget.charge(TRANSCENDENTAL)?;
                 Ok(self.logarithm())
             }
             Function::Factorial => Ok(self.opaque(3)),
@@ -183,8 +184,9 @@ impl Complex {
         }
     }
 
-    /// A function of which nothing is known but that equal arguments have equal values: some number made from the leading
-    /// bits of the argument. Two expressions with such a function in them agree only if its arguments do.
+    /// Value of a function of which only one property is used: equal arguments have equal values.
+    /// The value is a hash of the leading bits of the argument, so two expressions with such a
+    /// function agree only if its arguments do.
     fn opaque(&self, salt: u64) -> Option<Self> {
         let (re, im) = (self.re.leading(200), self.im.leading(200));
         let prime = (BigInt::from(1) << 127u32) - 1;

@@ -12,7 +12,7 @@ pub(super) struct Rational {
 }
 
 impl Rational {
-    /// `numerator / denominator` in lowest terms; the denominator must not be zero.
+    /// Returns `numerator / denominator` in lowest terms; the denominator must not be zero.
     pub(super) fn new(numerator: BigInt, denominator: BigInt) -> Self {
         let divisor = numerator.gcd(&denominator);
         let (mut numerator, mut denominator) = (numerator / &divisor, denominator / &divisor);
@@ -38,12 +38,12 @@ impl Rational {
         self.numerator.is_zero()
     }
 
-    /// The value if it is an integer.
+    /// Returns the value if it is an integer.
     pub(super) fn as_integer(&self) -> Option<&BigInt> {
         self.denominator.is_one().then_some(&self.numerator)
     }
 
-    /// The size of both parts in bits.
+    /// Size of numerator and denominator together, in bits.
     pub(super) fn bits(&self) -> u64 {
         self.numerator.bits() + self.denominator.bits()
     }
@@ -67,18 +67,18 @@ impl Rational {
         Self::new(&self.numerator * &other.numerator, &self.denominator * &other.denominator)
     }
 
-    /// `1 / self`, of a number that is not zero.
+    /// `1 / self`; `self` must not be zero.
     pub(super) fn inverse(&self) -> Self {
         let sign = self.numerator.signum();
         Self { numerator: &self.denominator * &sign, denominator: self.numerator.abs() }
     }
 
-    /// The number rounded to so many significant bits, half to even, as mantissa and exponent of two.
+    /// Rounds half to even to `bits` significant bits; returns mantissa and exponent of two.
     pub(super) fn rounded(&self, bits: u64) -> (BigInt, i64) {
         if self.is_zero() {
             return (BigInt::zero(), 0);
         }
-        // Two bits more than asked for, and one that says whether anything was cut.
+        // Two more bits than requested, and one that says whether anything was cut off.
         let wanted = (bits + 2).cast_signed();
         let shift = wanted - self.numerator.bits().cast_signed() + self.denominator.bits().cast_signed();
         let (above, below) = if shift >= 0 {
@@ -104,7 +104,7 @@ impl Rational {
         (if self.numerator.is_negative() { -mantissa } else { mantissa }, exponent)
     }
 
-    /// The part behind the point, `x - floor(x)`.
+    /// Fractional part, `x - floor(x)`.
     pub(super) fn fraction(&self) -> Self {
         Self { numerator: self.numerator.mod_floor(&self.denominator), denominator: self.denominator.clone() }
     }
@@ -116,7 +116,7 @@ mod tests {
     use num_bigint::BigInt;
 
     #[test]
-    fn rounding_is_that_of_machine_floats() {
+    fn rounding_agrees_with_f64() {
         for n in -40i64..40 {
             for d in 1i64..60 {
                 let value = n as f64 / d as f64;

@@ -1,15 +1,16 @@
-//! The rewriting of tokens that sympy does before it evaluates them: symbols, numbers and factorials here, what it leaves
-//! to the reader in [`super::implicit`].
+//! Rewriting of tokens as sympy does before evaluation: symbols, numbers and factorials here,
+//! inferred tokens in [`super::implicit`].
 //!
-//! Source: `sympy_parser.py` of sympy 1.14, `standard_transformations` and `implicit_multiplication_application`. The steps
-//! work on tokens and not on a tree, and their order shows (`x(x+1)` is a product, `ln^2(3)` a square), so they are
-//! the same steps here.
+//! Source: `sympy_parser.py` of sympy 1.14, `standard_transformations` and
+//! `implicit_multiplication_application`. The steps work on tokens rather than a tree, and their
+//! order affects the result (`x(x+1)` is a product, `ln^2(3)` a square), so they are the same steps
+//! here.
 
 use super::implicit::{implicit, with_applications, with_function_powers, with_multiplications};
 use super::names::{CALLABLE, GREEK, RESERVED, VALUES};
 use super::tokens::{Token, TokenKind};
 
-/// Rewrites tokens; `None` for what sympy cannot read.
+/// Rewrites tokens; `None` for a text that sympy cannot parse.
 pub(super) fn rewritten<'a>(tokens: Vec<Token<'a>>) -> Option<Vec<Token<'a>>> {
     let tokens = with_symbols(&tokens)?;
     let tokens = with_numbers(&tokens);
@@ -24,7 +25,7 @@ fn wrapped<'a>(out: &mut Vec<Token<'a>>, function: &'a str, argument: Token<'a>)
     out.extend([Token::name(function), Token::op("("), argument, Token::op(")")]);
 }
 
-/// `auto_symbol`: an unknown name becomes `Symbol('name')`, or `Function('name')` in front of a bracket.
+/// `auto_symbol`: an unknown name becomes `Symbol('name')`, or `Function('name')` before a bracket.
 fn with_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
     let mut out = Vec::with_capacity(tokens.len() * 4);
     for (at, token) in tokens.iter().enumerate() {
@@ -90,7 +91,7 @@ fn with_factorials<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
     Some(out)
 }
 
-/// Puts a call around the last operand.
+/// Wraps a call around the last operand.
 fn with_factorial<'a>(mut out: Vec<Token<'a>>, name: &'a str) -> Option<Vec<Token<'a>>> {
     if out.last().is_none_or(|last| last.text == "(") {
         return None;
@@ -123,7 +124,7 @@ fn with_split_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
             out.push(token);
             continue;
         }
-        // The call and its bracket go, and so does the closing bracket behind.
+        // The call and its brackets are removed.
         out.truncate(out.len() - 2);
         at += 1;
         let mut rest = token.text;
@@ -132,7 +133,7 @@ fn with_split_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
             let length = digits.max(first.len_utf8());
             let (piece, after) = rest.split_at(length);
             if digits == 0 && first.is_numeric() {
-                // Python calls it a digit and sympy then finds that it is no number.
+                // Python calls it a digit, but sympy then fails to parse it as a number.
                 return None;
             }
             wrapped(
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn products_and_calls_are_made_as_sympy_does() {
+    fn products_and_calls_are_inserted_as_in_sympy() {
         let cases = [
             ("2x", "Integer(2)*Symbol(x)"),
             ("xy2", "Symbol(x)*Symbol(y)*Number(2)"),

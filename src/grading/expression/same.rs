@@ -1,14 +1,14 @@
-//! Equality that needs no evaluation: both sides are the same tree, and it surely has a value.
+//! Equality without evaluation: both sides are the same tree and certainly have a value.
 
 use super::syntax::{ExprId, ExprNode, Function, Tree};
 
-/// Whether a tree is `a-b` with `a` and `b` the same step by step and nothing in them that may be undefined.
+/// Whether a tree is `a-b` with identical `a` and `b` that contain nothing that may be undefined.
 ///
-/// `1293!` is `(1293!)` though its digits are too many to work out. Where a denominator, a logarithm or a factorial
-/// might be undefined, the answer is no and evaluation decides: 1/0 is not 1/0.
+/// `1293!` equals `(1293!)` although it has too many digits to evaluate. If a denominator,
+/// logarithm or factorial might be undefined, evaluation decides instead: 1/0 does not equal 1/0.
 pub(super) fn is_same_twice(tree: &Tree) -> bool {
     let Some(&ExprNode::Difference(first, second)) = tree.nodes.last() else { return false };
-    // Operands are pushed before their users, so each side is one run of nodes.
+    // Operands are pushed before their users, so each side is a contiguous range of nodes.
     let start = first + 1;
     let shifted = |node: &ExprNode| shifted(node, start);
     second - first == start
@@ -29,7 +29,7 @@ fn shifted(node: &ExprNode, by: usize) -> ExprNode {
     }
 }
 
-/// Whether one step has a value if its operands have.
+/// Whether a step has a value if its operands have.
 fn has_value(tree: &Tree, at: ExprId) -> bool {
     match tree.nodes[at] {
         ExprNode::Quotient(_, below) => is_never_zero(tree, below),
@@ -44,7 +44,8 @@ fn has_value(tree: &Tree, at: ExprId) -> bool {
     }
 }
 
-/// A literal, a symbol, and products, quotients, powers and roots of them.
+/// Whether a step is a non-zero literal or a symbol, or a product, quotient, power or root of such
+/// steps.
 fn is_never_zero(tree: &Tree, at: ExprId) -> bool {
     match tree.nodes[at] {
         ExprNode::Number(ref value) | ExprNode::Decimal(ref value, _) => !value.is_zero(),
@@ -58,7 +59,7 @@ fn is_never_zero(tree: &Tree, at: ExprId) -> bool {
     }
 }
 
-/// An integer literal (none has a sign), or the factorial of one.
+/// Whether a step is an integer literal (literals have no sign) or a factorial of one.
 fn is_natural(tree: &Tree, at: ExprId) -> bool {
     match tree.nodes[at] {
         ExprNode::Number(_) => true,

@@ -1,16 +1,17 @@
-//! Rewritten tokens to a tree, by Python's grammar of expressions.
+//! Parser from rewritten tokens to a tree, by Python's expression grammar.
 
 use num_bigint::BigInt;
 
 use super::rational::Rational;
 use super::tokens::{Token, TokenKind};
 
-/// How deep the grammar may recurse: brackets, signs and towers of powers. Python gives up at a like depth.
+/// Deepest recursion of the grammar: brackets, signs and towers of powers. Python has a similar
+/// limit.
 const MAX_DEPTH: usize = 250;
-/// The largest power of ten in a decimal that is still a number and not an attack.
+/// Largest power of ten in a decimal that is still accepted as a number.
 const MAX_DECIMAL_EXPONENT: i64 = 2000;
 
-/// Where a node stands in [`Tree::nodes`]. Operands always stand before what uses them.
+/// Index of a node in [`Tree::nodes`]. Operands come before their users.
 pub(super) type ExprId = usize;
 
 /// A function of one argument.
@@ -28,9 +29,9 @@ pub(super) enum Function {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ExprNode {
     Number(Rational),
-    /// A number written with a point or an exponent, and how many digits it is written with.
+    /// A number written with a point or an exponent, and its number of digits.
     Decimal(Rational, u32),
-    /// The symbol with this number in [`Tree::symbols`].
+    /// Index of a symbol in [`Tree::symbols`].
     Symbol(usize),
     Pi,
     Imaginary,
@@ -43,15 +44,15 @@ pub(super) enum ExprNode {
     Call(Function, ExprId),
 }
 
-/// An expression as steps in the order of their computation; the last one is its value.
+/// An expression as steps in order of evaluation; the last one is its value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Tree {
     pub(super) nodes: Vec<ExprNode>,
     pub(super) symbols: Vec<String>,
 }
 
-/// Reads tokens; `None` for what is no expression, or one of things that are not numbers (tuples, functions without
-/// arguments, infinities).
+/// Parses tokens; `None` for a text that is not an expression, or whose value is not a number
+/// (tuples, functions without arguments, infinities).
 pub(super) fn parse(tokens: &[Token<'_>]) -> Option<Tree> {
     let tokens: Vec<Token<'_>> = tokens.iter().filter(|token| token.kind != TokenKind::Blank).copied().collect();
     let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, tree: Tree::default() };
@@ -112,7 +113,7 @@ impl<'a> Parser<'_, 'a> {
         }
     }
 
-    /// A sign binds more loosely than a power on its right: `-2**2` is `-(2**2)`.
+    /// A sign binds less tightly than a power to its right: `-2**2` is `-(2**2)`.
     fn signed(&mut self) -> Option<ExprId> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -161,18 +162,18 @@ impl<'a> Parser<'_, 'a> {
             return None;
         }
         let argument = self.sum()?;
-        // Python lets a comma end the arguments.
+        // Python allows a comma after the last argument.
         let _ = self.eat(",");
         self.eat(")").then(|| self.push(ExprNode::Call(function, argument)))
     }
 
-    /// What stands in brackets, behind the opening one.
+    /// Parses the rest of a bracketed expression.
     fn closed(&mut self) -> Option<ExprId> {
         let value = self.sum()?;
         self.eat(")").then_some(value)
     }
 
-    /// The argument of a call that rewriting made: one token in brackets.
+    /// Parses the argument of a call inserted by rewriting: one token in brackets.
     fn literal(&mut self, made: &str) -> Option<ExprId> {
         if !self.eat("(") {
             return None;
@@ -200,7 +201,7 @@ impl<'a> Parser<'_, 'a> {
     }
 }
 
-/// A Python integer: decimal, `0x`, `0b` or `0o`, with underscores.
+/// Parses a Python integer: decimal, `0x`, `0b` or `0o`, with underscores.
 fn integer(text: &str) -> Option<Rational> {
     let text: String = text.chars().filter(|&c| c != '_').collect();
     let (digits, radix) = match text.get(..2) {
@@ -212,7 +213,7 @@ fn integer(text: &str) -> Option<Rational> {
     Some(Rational::integer(BigInt::parse_bytes(digits.as_bytes(), radix)?))
 }
 
-/// A decimal as the exact number that it spells: `2.50` is 5/2.
+/// Parses a decimal as the exact number it denotes: `2.50` is 5/2.
 fn decimal(text: &str) -> Option<ExprNode> {
     let text: String = text.chars().filter(|&c| c != '_').collect();
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_refused() {
+    fn a_text_that_is_not_a_number_is_refused() {
         for source in ["", "1,2", "ln", "oo", "()", "2+", "(1", "1)", "re(5)", "1e99999999"] {
             assert_eq!(read(source), None, "{source}");
         }

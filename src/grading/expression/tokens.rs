@@ -1,8 +1,9 @@
-//! Text to tokens, as Python's `tokenize` cuts it.
+//! Tokenizer, like Python's `tokenize`.
 
 use crate::grading::characters::{is_letter, is_word};
 
-/// What a token is. Words and quoted names are told apart because sympy's rewriting looks at them differently.
+/// Kind of a token. Names and quoted names are distinguished because sympy's rewriting treats them
+/// differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenKind {
     /// A name.
@@ -11,15 +12,16 @@ pub(super) enum TokenKind {
     Quoted,
     /// A number.
     Number,
-    /// An operator, a bracket, or anything else that is not the rest.
+    /// An operator, a bracket, or anything else.
     Op,
-    /// A line end, or white space before `!`: Python keeps a token for it, so sympy puts no product there.
+    /// A line end, or white space before `!`: Python keeps a token for it, so sympy inserts no
+    /// product there.
     Blank,
     /// The end of the text.
     End,
 }
 
-/// A token: what it is and its text.
+/// A token: its kind and text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) kind: TokenKind,
@@ -40,15 +42,15 @@ impl<'a> Token<'a> {
     }
 }
 
-/// The tokens of a text, the end included; `None` for what Python cannot read or no answer means as mathematics
-/// (comparisons, assignments, comments, strings, indices).
+/// Splits a text into tokens, with the end token; `None` for a text that Python cannot tokenize or
+/// that no answer means as mathematics (comparisons, assignments, comments, strings, indices).
 pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     let mut out = Vec::with_capacity(text.len() + 1);
     let (mut rest, mut depth) = (text, 0i64);
     while let Some(first) = rest.chars().next() {
         let length = match first {
             '\n' | '\r' => {
-                // Behind the last bracket that was opened, a line end would end the expression.
+                // Outside brackets, a line end would end the expression.
                 if depth == 0 {
                     return None;
                 }
@@ -86,7 +88,8 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     Some(out)
 }
 
-/// The length of the number that a text starts with (`Imagnumber | Floatnumber | Intnumber` of Python's `tokenize`).
+/// Length of the number at the start of a text (`Imagnumber | Floatnumber | Intnumber` of Python's
+/// `tokenize`).
 fn number_length(text: &str) -> usize {
     let bytes = text.as_bytes();
     if let Some(length) = radix_length(bytes) {
@@ -106,11 +109,11 @@ fn number_length(text: &str) -> usize {
     if is_float {
         return with_exponent;
     }
-    // A zero in front ends a decimal integer: `007` is two numbers, `00` and `7`.
+    // A leading zero ends a decimal integer: `007` is two numbers, `00` and `7`.
     if bytes[0] == b'0' { digits_length(bytes, |b| *b == b'0') } else { whole }
 }
 
-/// `0x1f`, `0b11`, `0o17`.
+/// Length of `0x1f`, `0b11` or `0o17`.
 fn radix_length(bytes: &[u8]) -> Option<usize> {
     let accepts: fn(&u8) -> bool = match bytes {
         [b'0', b'x' | b'X', ..] => u8::is_ascii_hexdigit,
@@ -134,7 +137,7 @@ fn exponent_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// The length of `[0-9](_?[0-9])*` for any set of digits; zero if the first byte is none.
+/// Length of `[0-9](_?[0-9])*` for a set of digits; 0 if the first byte is not in the set.
 fn digits_length(bytes: &[u8], accepts: impl Fn(&u8) -> bool) -> usize {
     let mut end = 0;
     loop {
@@ -151,7 +154,7 @@ mod tests {
     use super::tokens;
 
     #[test]
-    fn numbers_are_cut_as_python_does() {
+    fn numbers_are_split_as_in_python() {
         let cases: [(&str, &[&str]); 9] = [
             ("2x", &["2", "x"]),
             ("1e5x", &["1e5", "x"]),

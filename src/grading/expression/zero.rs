@@ -1,4 +1,4 @@
-//! Whether the difference of two expressions is zero.
+//! Test whether the difference of two expressions is zero.
 
 use super::bigfloat::{BigFloat, PRECISION};
 use super::budget::{Budget, Failure};
@@ -10,39 +10,41 @@ use super::same::is_same_twice;
 use super::syntax::{ExprNode, Function, Tree, parse};
 use super::tokens::tokens;
 
-/// The longest pair of expressions that is read at all; answers are far shorter.
+/// Longest pair of expressions, in bytes; answers are far shorter.
 const MAX_LENGTH: usize = 512;
-/// At how many integer points two expressions with symbols must agree.
+/// Integer points at which two expressions with symbols must agree.
 const INTEGER_POINTS: u64 = 3;
-/// At how many complex points: enough for two symbols to have stood in equal, opposite and neighbouring quadrants.
+/// Complex points at which they must agree: enough for two symbols to visit equal, opposite and
+/// adjacent quadrants.
 const COMPLEX_POINTS: u64 = 8;
-/// How many points may be poles before the expression counts as undefined.
+/// Number of poles among the points at which the expression counts as undefined.
 const MAX_POLES: u64 = 5;
-/// Bits of a number that rounding may have spoiled.
+/// Bits that rounding errors may have affected.
 const GUARD: i64 = 128;
 
-/// The binary magnitude below which a number can be taken for zero.
+/// Binary magnitude below which a number can count as zero.
 const SMALL: i64 = -40;
 
-/// What became of the comparison.
+/// Outcome of comparing two expressions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::grading) enum Difference {
-    /// Both are the same number, or the same function of their symbols.
+    /// They are the same number, or the same function of their symbols.
     Zero,
     /// They differ.
     NotZero,
-    /// One of them is no expression, is undefined everywhere, or is too large to work out.
+    /// One of them is not an expression, is undefined everywhere, or is too large to evaluate.
     Unknown,
 }
 
-/// Compares two expressions as `(first)-(second)` read in one piece, as the reference does.
+/// Compares two expressions by parsing `(first)-(second)` as one text, as the reference does.
 ///
-/// Without symbols the value is exact where it is a sum of square roots, else to some hundred digits. With symbols both
-/// are compared at seeded points: integers for a rational function, complex numbers where a root, a logarithm or
-/// a power takes a branch (√(x²) is not x). The points are fixed, so a pair has the same verdict on every machine.
+/// Without symbols the value is exact if it is a sum of square roots, else it has about a hundred
+/// digits. With symbols the expressions are compared at fixed pseudo-random points: integers for a
+/// rational function, complex numbers where a root, logarithm or power has branches (√(x²) is not
+/// x). The points are fixed, so a pair has the same verdict on every machine.
 pub(in crate::grading) fn difference(first: &str, second: &str, budget: &mut Budget) -> Difference {
     let length = first.len() + second.len();
-    if length > MAX_LENGTH || budget.pay_for_text(length).is_err() {
+    if length > MAX_LENGTH || budget.charge_for_text(length).is_err() {
         return Difference::Unknown;
     }
     let text = format!("({first})-({second})").replace('^', "**");
@@ -78,8 +80,9 @@ fn is_zero(tree: &Tree, budget: &mut Budget) -> Result<bool, Failure> {
     }
 }
 
-/// Whether one side is a decimal and the other an exact number that has this decimal at the precision it is written
-/// with, 15 digits at least: 0.6923076923076923 is 9/13 as a machine prints it. `gap` is the first less the second.
+/// Whether one side is a decimal and the other an exact number that rounds to it at the decimal's
+/// precision, at least 15 digits: 0.6923076923076923 is 9/13 as printed by a machine. `gap` is the
+/// first minus the second.
 fn decimal_of_fraction(tree: &Tree, gap: &Rational) -> bool {
     let Some(&ExprNode::Difference(first, second)) = tree.nodes.last() else { return false };
     if tree.nodes.iter().filter(|node| matches!(node, ExprNode::Decimal(..))).count() != 1 {
@@ -98,12 +101,12 @@ fn decimal_of_fraction(tree: &Tree, gap: &Rational) -> bool {
         (None, Some((decimal, digits))) => (decimal.clone(), decimal.plus(gap), digits),
         _ => return false,
     };
-    // The bits that sympy gives to so many digits.
+    // Number of bits that sympy uses for that many digits.
     let bits = (f64::from(digits.max(15) + 1) * std::f64::consts::LOG2_10).round() as u64;
     decimal.rounded(bits) == exact.rounded(bits)
 }
 
-/// Asks at one seeded point after another; a pole makes way for the next point.
+/// Tests one point after another; a pole is skipped.
 fn at_points(
     points: u64,
     mut ask: impl FnMut(u64, &mut Budget) -> Result<bool, Failure>,
@@ -127,7 +130,7 @@ fn at_points(
     Ok(true)
 }
 
-/// For each step, whether it depends on a symbol.
+/// Whether each step depends on a symbol.
 fn dependence(tree: &Tree) -> Vec<bool> {
     let mut dependent: Vec<bool> = Vec::with_capacity(tree.nodes.len());
     for node in &tree.nodes {
@@ -149,14 +152,14 @@ fn dependence(tree: &Tree) -> Vec<bool> {
 fn exact_zero(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budget) -> Result<bool, Failure> {
     let factorial =
         |node: &ExprNode| matches!(node, ExprNode::Call(Function::Factorial | Function::DoubleFactorial, _));
-    // A factorial has an exact value at small positive integers only.
+    // A factorial has an exact value only at small positive integers.
     let small = tree.nodes.iter().any(factorial);
     let mut random = SplitMix(seed ^ 0x5eed_0f7e_57ed_90e5);
     let mut coordinate = || {
         if small {
             return Rational::integer(20 + i64::try_from(random.next() % 100).unwrap_or(0));
         }
-        // Odd and between -2^22 and 2^22: far from the small numbers that answers are made of.
+        // Odd and between -2^22 and 2^22: far from the small numbers in answers.
         let half = i64::try_from(random.next() >> 42).unwrap_or(0) - (1 << 21);
         Rational::integer(2 * half + 1)
     };
@@ -164,8 +167,8 @@ fn exact_zero(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budget) -
     exact::value(tree, dependent, &point, budget).map(|value| value.is_zero())
 }
 
-/// Coordinates with real and imaginary parts between -2 and 2, in a quadrant that the seed picks: a root takes another
-/// branch in another quadrant, so all of them must have their turn.
+/// Coordinates with real and imaginary parts between -2 and 2, in a quadrant chosen by the seed. A
+/// root takes another branch in another quadrant, so every quadrant must be visited.
 fn complex_point(tree: &Tree, seed: u64) -> Vec<Complex> {
     let mut random = SplitMix(seed ^ 0xc0_ffee_5eed);
     let mut part = |negative: bool| {
@@ -184,11 +187,12 @@ fn numeric_zero(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<b
     if magnitude >= result.scale - PRECISION.cast_signed() + GUARD {
         return Ok(false);
     }
-    // Beside numbers so large that all digits are theirs, a difference of some size is lost and nothing is known.
+    // Next to numbers so large that they use all digits, a sizeable difference is lost and nothing
+    // is known.
     if magnitude > SMALL { Err(Failure::TooLarge) } else { Ok(true) }
 }
 
-/// The SplitMix64 generator: points must be the same on every machine and for ever.
+/// SplitMix64 generator: the points must never change.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_equal_because_a_large_number_hides_it() {
+    fn a_large_number_does_not_hide_a_difference() {
         let nines = "9".repeat(106);
         for (first, second) in [(format!("{nines}!"), "4^x"), (format!("4^x+{nines}"), &*format!("x+{nines}"))] {
             assert_eq!(difference(&first, second), Difference::Unknown);
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decided_is_unknown() {
+    fn undecidable_pairs_are_unknown() {
         let long = "1+".repeat(600) + "1";
         let tower = "(".repeat(40) + "9" + &"^9)".repeat(40);
         let pairs = [
@@ -296,7 +300,8 @@ mod tests {
             ("1/0", "(1/0)"),
             ("ln(0)", "(ln(0))"),
             ("1/(x-x)", "(1/(x-x))"),
-            // A line end keeps sympy from putting a product there, and white space is the operand of a factorial.
+            // A line end keeps sympy from inserting a product, and white space is the operand of a
+            // factorial.
             ("5\r\nx", "5x"),
             ("5\rx", "5x"),
             ("x\n(x)", "x*x"),

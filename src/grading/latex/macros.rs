@@ -1,53 +1,53 @@
-//! What each macro and environment takes and becomes: `macros.tsv`, read once.
+//! Arguments and expansions of macros and environments, read once from `macros.tsv`.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-/// The table, written from pylatexenc by `tests/oracles/latex_tables.py`.
+/// Table generated from pylatexenc by `tests/oracles/latex_tables.py`.
 const TABLE: &str = include_str!("macros.tsv");
 
-/// What a macro becomes.
+/// Expansion of a macro.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Expansion {
     /// Nothing.
     Nothing,
-    /// Its arguments, one after the other.
+    /// Its arguments, concatenated.
     Arguments,
-    /// A fixed text.
+    /// Fixed text.
     Text(&'static str),
-    /// A Python format: `%s` for each argument in turn, or `%(2)s` for the second.
+    /// Python format: `%s` for each argument in turn, or `%(2)s` for the second.
     Format(&'static str),
     /// Its argument in a mathematical alphabet.
     Style(&'static str),
     /// Its argument with an accent over each character.
     Accent(char),
-    /// What answers never hold (sections, pictures, dates): the conversion is given up.
+    /// Not supported (sections, pictures, dates; answers never contain them): the conversion fails.
     Unsupported,
 }
 
-/// What an environment becomes.
+/// Expansion of an environment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum EnvironmentBody {
-    /// Its content.
+    /// Its content, unchanged.
     Plain,
     /// `[ a b; c d ]`.
     Matrix,
     /// Its content as displayed mathematics.
     Equation,
-    /// A Python format with one `%s`, the content.
+    /// Python format with one `%s` for the content.
     Format(&'static str),
-    /// The conversion is given up.
+    /// Not supported: the conversion fails.
     Unsupported,
 }
 
-/// A macro: the arguments that it reads (`*` star, `[` optional, `{` mandatory) and what it becomes.
+/// A macro: its arguments (`*` star, `[` optional, `{` mandatory) and expansion.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MacroSpec {
     pub(super) arguments: &'static str,
     pub(super) becomes: Expansion,
 }
 
-/// An environment: its arguments, whether it is mathematics, and what it becomes.
+/// An environment: its arguments and expansion.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EnvironmentSpec {
     pub(super) arguments: &'static str,
@@ -60,12 +60,13 @@ struct Tables {
     environments: HashMap<&'static str, EnvironmentSpec>,
 }
 
-/// What is known of a macro; an unknown one reads nothing and becomes nothing.
+/// Returns a macro's specification; an unknown macro has no arguments and expands to nothing.
 pub(super) fn macro_of(name: &str) -> MacroSpec {
     tables().macros.get(name).copied().unwrap_or(MacroSpec { arguments: "", becomes: Expansion::Nothing })
 }
 
-/// What is known of an environment; an unknown one reads nothing and becomes its content.
+/// Returns an environment's specification; an unknown one has no arguments and expands to its
+/// content.
 pub(super) fn environment_of(name: &str) -> EnvironmentSpec {
     tables().environments.get(name).copied().unwrap_or(EnvironmentSpec { arguments: "", body: EnvironmentBody::Plain })
 }
@@ -112,7 +113,8 @@ fn body(kind: &str, value: &'static str) -> EnvironmentBody {
     }
 }
 
-/// Undoes `\\`, `\n` and `\t`. The few escaped values of the one table live as long as the program does.
+/// Unescapes `\\`, `
+/// ` and `\t`. The few escaped values of the one table are leaked on purpose.
 fn unescaped(text: &'static str) -> &'static str {
     if !text.contains('\\') {
         return text;

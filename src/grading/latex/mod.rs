@@ -1,13 +1,15 @@
-//! LaTeX to plain text, as pylatexenc's `latex2text` does it on what answers look like.
+//! LaTeX to plain text, as pylatexenc's `latex2text` converts typical answers.
 //!
-//! [`parse`](parse::parse) makes a tree of nodes the way its tolerant walker does, errors and all, and
-//! [`render`](render::render) writes the tree as text. What a macro takes and what it becomes is in `macros.tsv`.
+//! [`parse`](parse::parse) builds nodes like pylatexenc's tolerant walker, including its quirks,
+//! and [`render`](render::render) writes them as text. `macros.tsv` holds the arguments and
+//! expansions of macros.
 
 mod macros;
 mod parse;
 mod render;
 
-/// The text of a piece of LaTeX; `None` where the reference raises an error (and its caller keeps the LaTeX).
+/// Converts LaTeX to text; `None` where the reference raises an exception (and its caller keeps the
+/// LaTeX).
 pub(super) fn to_text(latex: &str) -> Option<String> {
     render::render(&parse::parse(latex)?, latex.len())
 }

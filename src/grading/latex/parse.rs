@@ -1,22 +1,25 @@
-//! LaTeX source to nodes, the way pylatexenc's tolerant walker reads it.
+//! Parser from LaTeX source to nodes, as pylatexenc's tolerant walker.
 //!
-//! A closing brace without an opening one is dropped, an unclosed group ends with the source, a macro whose arguments
-//! are missing has none. `%` and `$` never reach this point: the second normal form drops them before.
+//! A closing brace without an opening one is dropped, an unclosed group ends with the source, and a
+//! macro with missing arguments has none. `%` and `$` never reach this parser: the second normal
+//! form removes them first.
 
 use super::macros::{environment_of, macro_of};
 use crate::grading::characters::{is_letter, is_space, is_word};
 
-/// How deep groups, environments and arguments may nest. The reference runs out of Python's stack a little later.
+/// Deepest nesting of groups, environments and arguments. The reference exhausts Python's stack a
+/// little later.
 const MAX_DEPTH: usize = 200;
 
-/// How many tokens may be read beyond a few for each character. Arguments that turn out to be missing are read again as
-/// text, once more at each level, so `\frac{\frac{\frac{..` would double the work with every `\frac`.
+/// Tokens that may be read beyond a few per character. Arguments that turn out to be missing are
+/// read again as text at each level, so `\frac{\frac{\frac{..` would double the work with every
+/// `\frac`.
 const MAX_REREADING: usize = 8_000;
 
-/// A piece of parsed LaTeX.
+/// A node of parsed LaTeX.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum LatexNode {
-    /// Characters that stand for themselves.
+    /// Literal characters.
     Chars(String),
     /// `{..}` or `[..]`.
     Group(Vec<LatexNode>),
@@ -30,19 +33,19 @@ pub(super) enum LatexNode {
     Math { display: bool, content: Vec<LatexNode> },
 }
 
-/// A macro with what it read.
+/// A macro with its arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MacroNode {
     pub(super) name: String,
-    /// One entry an argument; an optional one that is absent is `None`. Empty where the arguments could not be read.
+    /// Arguments; an absent optional one is `None`. Empty if the arguments could not be read.
     pub(super) arguments: Vec<Option<LatexNode>>,
-    /// The white space behind a macro of letters.
+    /// White space after a macro of letters.
     pub(super) space_after: String,
-    /// It has no arguments at all, so space behind it may matter.
+    /// Whether the macro has no arguments at all, so that white space after it may matter.
     pub(super) bare: bool,
 }
 
-/// Parses a whole source; `None` when it nests deeper, or hangs together worse, than any answer.
+/// Parses a source; `None` if it is nested deeper, or needs more work, than any answer.
 pub(super) fn parse(source: &str) -> Option<Vec<LatexNode>> {
     let source: Vec<char> = source.chars().collect();
     let work = MAX_REREADING + 8 * source.len();
@@ -51,7 +54,7 @@ pub(super) fn parse(source: &str) -> Option<Vec<LatexNode>> {
     (!walker.given_up).then_some(nodes)
 }
 
-/// What ends a list of nodes.
+/// End of a list of nodes.
 #[derive(Debug, Clone, PartialEq)]
 enum Terminator {
     End,
@@ -79,30 +82,31 @@ enum LatexTokenKind {
 
 struct LatexToken {
     kind: LatexTokenKind,
-    /// Where it starts, behind the white space.
+    /// Position of its first character, after the white space.
     at: usize,
-    /// Where what follows starts.
+    /// Position after the token.
     end: usize,
-    /// The white space in front of it.
+    /// White space before the token.
     space: String,
 }
 
 struct Walker {
     source: Vec<char>,
     depth: usize,
-    /// How many more nodes may be begun.
+    /// Number of nodes that may still be started.
     work: usize,
     given_up: bool,
 }
 
-/// The end of the source was reached; the white space in front of it.
+/// The end of the source was reached; holds the white space before it.
 struct EndOfSource(String);
 
-/// Longest first, so that the first match is the longest.
+/// Longest first, so that the first match is the longest one.
 const SPECIALS: [&str; 8] = ["---", "``", "''", "--", "!`", "?`", "&", "~"];
 
 impl Walker {
-    /// The next token. With `brackets`, `[` and `]` are braces; with `environments`, `\begin{..}` is one token.
+    /// Reads the next token. With `brackets`, `[` and `]` are braces; with `environments`,
+    /// `\begin{..}` is one token.
     fn token(&self, from: usize, brackets: bool, environments: bool) -> Result<LatexToken, EndOfSource> {
         let source = &self.source;
         let mut at = from;
@@ -137,7 +141,7 @@ impl Walker {
         text.chars().enumerate().all(|(i, c)| self.source.get(at + i) == Some(&c))
     }
 
-    /// A token that starts with a backslash.
+    /// Reads a token that starts with a backslash.
     fn escape(&self, at: usize, space: String, environments: bool) -> Result<LatexToken, EndOfSource> {
         let source = &self.source;
         let Some(&first) = source.get(at + 1) else { return Err(EndOfSource(String::new())) };
@@ -177,7 +181,7 @@ impl Walker {
         Ok(LatexToken { kind: LatexTokenKind::Macro { name, space_after }, at, end, space })
     }
 
-    /// `\s*\{([\w* ._-]+)\}` behind `\begin` or `\end`.
+    /// Matches `\s*\{([\w* ._-]+)\}` after `\begin` or `\end`.
     fn environment_name(&self, from: usize) -> Option<(String, usize)> {
         let rest = &self.source[from..];
         let open = rest.iter().take_while(|&&c| is_space(c)).count();
@@ -192,7 +196,7 @@ impl Walker {
         Some((inner[..length].iter().collect(), from + open + length + 2))
     }
 
-    /// Nodes up to what ends them, and where what follows starts.
+    /// Reads nodes up to a terminator; returns them and the position after it.
     fn nodes(&mut self, from: usize, until: &Terminator) -> (Vec<LatexNode>, usize) {
         let mut nodes = Vec::new();
         let mut chars = String::new();
@@ -237,7 +241,7 @@ impl Walker {
         (nodes, at)
     }
 
-    /// The node that a token starts; `None` for a stray closing mark, which is dropped.
+    /// Reads the node that a token starts; `None` for a stray closing token, which is dropped.
     fn node(&mut self, token: LatexToken, at: &mut usize) -> Option<LatexNode> {
         match token.kind {
             LatexTokenKind::Open(brace) => {
@@ -275,7 +279,8 @@ impl Walker {
         }
     }
 
-    /// The arguments of a macro and where they end; `None` when the source ends before they do.
+    /// Reads the arguments of a macro; returns them and the position after them, or `None` if the
+    /// source ends first.
     fn arguments(&mut self, spec: &str, from: usize, tight: bool) -> Option<(Vec<Option<LatexNode>>, usize)> {
         let mut arguments = Vec::with_capacity(spec.len());
         let mut at = from;
@@ -310,7 +315,8 @@ impl Walker {
         Some((arguments, at))
     }
 
-    /// One argument: a group, a macro without its own arguments, or a character. `None` at the end of the source.
+    /// Reads one argument: a group, a macro without its own arguments, or a character. `None` at
+    /// the end of the source.
     fn expression(&mut self, from: usize) -> Option<(LatexNode, usize)> {
         let token = self.token(from, false, false).ok()?;
         let empty = (LatexNode::Chars(String::new()), token.at);
@@ -339,11 +345,12 @@ fn ends(until: &Terminator, kind: &LatexTokenKind) -> bool {
     }
 }
 
-/// Whether the walker's older interface sees neither an optional nor a mandatory argument on a macro.
+/// Whether the walker's older interface sees neither an optional nor a mandatory argument on a
+/// macro.
 fn is_bare(spec: &str, arguments: &[Option<LatexNode>]) -> bool {
     let stars = spec.chars().take_while(|&c| c == '*').count();
     match arguments.get(stars..) {
-        // One optional argument in front, none behind: bare while it is absent.
+        // With a single optional argument: bare while it is absent.
         Some([optional]) if spec[stars..] == *"[" => optional.is_none(),
         _ => arguments.is_empty(),
     }

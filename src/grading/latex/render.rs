@@ -1,22 +1,23 @@
-//! Nodes to text, the way pylatexenc's `LatexNodes2Text` writes them with its default settings.
+//! Rendering of LaTeX nodes as text, as pylatexenc's `LatexNodes2Text` does with its default
+//! settings.
 
 use super::macros::{EnvironmentBody, Expansion, environment_of, macro_of};
 use super::parse::{LatexNode, MacroNode};
 use crate::grading::characters::{compose, strip};
 
-/// The text of a list of nodes; `None` where the reference raises, or where the text grows far beyond its source of so
-/// many bytes (each accent on an accent doubles it).
+/// Renders nodes; `None` where the reference raises an exception, or where the text grows far
+/// beyond `source` bytes (each accent on an accent doubles it).
 pub(super) fn render(nodes: &[LatexNode], source: usize) -> Option<String> {
     let longest = 4096 + 16 * source;
     Renderer { in_equation: false, longest, work: 64 * longest }.list(nodes)
 }
 
 struct Renderer {
-    /// Inside mathematics white space follows the source more loosely than outside.
+    /// Inside mathematics white space is handled more loosely.
     in_equation: bool,
-    /// The longest text of any node.
+    /// Longest text of a node, in bytes.
     longest: usize,
-    /// How many more bytes the texts of all nodes together may have.
+    /// Bytes that the texts of all remaining nodes may have together.
     work: usize,
 }
 
@@ -104,7 +105,8 @@ impl Renderer {
         }
     }
 
-    /// `[ a b; c d ]`, each cell filled up to the widest; a matrix without a cell makes the reference raise.
+    /// `[ a b; c d ]` with all cells padded to the widest; the reference fails on a matrix without
+    /// cells.
     fn matrix(&mut self, content: &[LatexNode]) -> Option<String> {
         let mut rows = Vec::new();
         for row in content.split(|node| matches!(node, LatexNode::Macro(node) if node.name == "\\")) {
@@ -138,8 +140,8 @@ fn special_text(special: &str) -> &'static str {
     }
 }
 
-/// Python's `%` on the two forms that the table holds. The wrong number of `%s` leaves the format as it stands, a
-/// missing `%(n)s` is an error.
+/// Python's `%` for the two formats in the table. With a wrong number of `%s` the format is kept as
+/// it is; a missing `%(n)s` is an error.
 fn formatted(format: &str, arguments: &[String]) -> Option<String> {
     if format.contains("%s") {
         if format.matches("%s").count() != arguments.len() {
@@ -160,7 +162,7 @@ fn formatted(format: &str, arguments: &[String]) -> Option<String> {
     Some(format!("{head}{argument}{tail}"))
 }
 
-/// Each character with the mark on it, composed where Unicode has a character for both.
+/// Adds an accent to each character, composed where Unicode has a composed character.
 fn accented(text: &str, mark: char) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -177,7 +179,7 @@ fn accented(text: &str, mark: char) -> String {
     out
 }
 
-/// A letter in a mathematical alphabet (Unicode chart U+1D400, with the holes that older blocks fill).
+/// Letter of a mathematical alphabet (Unicode chart U+1D400, with the gaps that older blocks fill).
 fn styled(c: char, style: &str) -> char {
     if !c.is_ascii_alphabetic() {
         return c;
