@@ -1,6 +1,8 @@
-//! Branch: a new evolution that shares the first rounds of another one and continues with other settings.
+//! Branch: a new evolution that shares the first rounds of another one and continues with other
+//! settings.
 //!
-//! The shared rounds are the same results under other refs; nothing is copied. The settings are a new pipeline file.
+//! The shared rounds are the same results under other refs; nothing is copied. The settings are a
+//! new pipeline file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -93,7 +95,8 @@ fn taken(name: &str) -> EvolutionError {
     parameter("NAME", format!("the evolution `{name}` exists already and is not this branch; choose another name"))
 }
 
-/// Returns the refs to share, the oldest of each name first: the images and the rounds up to `from`.
+/// Returns the refs to share, the oldest of each name first: the images and the rounds up to
+/// `from`.
 fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, EvolutionError> {
     let of: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
     if of.is_empty() {
@@ -121,8 +124,8 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, Evol
     Ok(shared)
 }
 
-/// Checks that the name is free or is this very branch: its pipeline file, which is written before any ref, has the same
-/// text, and none of its refs names another result.
+/// Checks that the name is free or is this very branch: its pipeline file, which is written before
+/// any ref, has the same text, and none of its refs names another result.
 fn check_name(all: &[Ref], request: &BranchRequest<'_>, text: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
     let mut own = all.iter().filter(|r| r.evolution == request.name).peekable();
     if own.peek().is_none() {
@@ -155,7 +158,8 @@ fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     match edited(request.out, original, &settings) {
         Ok(text) => Ok(text),
         Err(all) => {
-            // Each setting is tried alone to find the wrong one; they may also be wrong only together.
+            // Each setting is tried alone to find the wrong one; they may also be wrong only
+            // together.
             let alone = |setting: &&Setting| edited(request.out, original, std::slice::from_ref(*setting)).is_err();
             let (what, e) = match request.settings.iter().find(alone) {
                 Some(setting) => {
@@ -196,8 +200,8 @@ fn edited(file: &Path, text: &str, settings: &[Setting]) -> Result<String, Pipel
     Ok(text)
 }
 
-/// Settings that make every path absolute where the branch's file is in another folder than the original, which its
-/// paths are relative to. Built-in prompts are found from anywhere.
+/// Settings that make every path absolute where the branch's file is in another folder than the
+/// original, which its paths are relative to. Built-in prompts are found from anywhere.
 fn absolute_paths(request: &BranchRequest<'_>, base: &Pipeline) -> Vec<Setting> {
     let folder = |file: &Path| {
         let folder = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));

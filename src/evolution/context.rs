@@ -67,7 +67,8 @@ pub struct Roles {
 }
 
 impl<'a> EvolutionContext<'a> {
-    /// Reads the prompts, imports the base model into the store and finds the images: those given, or the newest table.
+    /// Reads the prompts, imports the base model into the store and finds the images: those given,
+    /// or the newest table.
     ///
     /// # Errors
     /// A file that the pipeline names cannot be used, or the evolution has no images.
@@ -145,7 +146,8 @@ impl<'a> EvolutionContext<'a> {
         Ok(())
     }
 
-    /// The configuration, tokenizer and image processor that all models of the evolution share; read once.
+    /// The configuration, tokenizer and image processor that all models of the evolution share;
+    /// read once.
     ///
     /// # Errors
     /// The base model cannot be read from the store.
@@ -196,8 +198,8 @@ impl<'a> EvolutionContext<'a> {
         Ok(self.runner.run(&stage, &shards)?.results)
     }
 
-    /// Samples answers to questions with a Reasoner and counts their votes. `upstream` are the results that the questions
-    /// come from.
+    /// Samples answers to questions with a Reasoner and counts their votes. `upstream` are the
+    /// results that the questions come from.
     ///
     /// # Errors
     /// The stage fails.

@@ -9,8 +9,8 @@ use super::round_state::{DamagedRound, RoundState, round_state};
 use super::settings::changes_since;
 use crate::stages::{Runner, StageError};
 
-/// Runs every unfinished round up to `round` and returns all rounds in order. `begun` is called with the number of each
-/// round that has to be run.
+/// Runs every unfinished round up to `round` and returns all rounds in order. `begun` is called
+/// with the number of each round that has to be run.
 ///
 /// # Errors
 /// A stage fails, a gate stops a round, or the run is interrupted; finished work is kept.
@@ -50,8 +50,8 @@ pub fn evolve_round(
     Ok(done)
 }
 
-/// Recomputes the missing parts of a round. The result must be the same as before, since later rounds and people rely on
-/// it.
+/// Recomputes the missing parts of a round. The result must be the same as before, since later
+/// rounds and people rely on it.
 fn rebuild_damaged(
     pipeline: &Pipeline,
     runner: &Runner<'_>,
@@ -92,7 +92,8 @@ fn say_differences(
     Ok(())
 }
 
-/// Runs a round again on given inputs. Stages whose results are stored are looked up, others are computed.
+/// Runs a round again on given inputs. Stages whose results are stored are looked up, others are
+/// computed.
 ///
 /// # Errors
 /// See [`evolve_round`].

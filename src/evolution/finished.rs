@@ -90,7 +90,8 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
     Ok(round)
 }
 
-/// Reads a finished round by its ref. Its inputs are not checked: they may be missing, or hidden from a replay.
+/// Reads a finished round by its ref. Its inputs are not checked: they may be missing, or hidden
+/// from a replay.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -120,7 +121,8 @@ pub enum CurrentRound {
     Round(u32),
     /// The base model.
     Base,
-    /// Unknown, since parts of this round are missing or damaged: this round, or an earlier one if keep-best rejected it.
+    /// Unknown, since parts of this round are missing or damaged: this round, or an earlier one if
+    /// keep-best rejected it.
     Lost {
         /// The round.
         lost: u32,
@@ -169,8 +171,8 @@ pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageRes
     write_view(store, &format!("{evolution}/round={round}"), result)
 }
 
-/// Writes the view of a stopped round and returns its folder. It is apart from those of finished rounds, so that queries
-/// over `round=*` do not include it.
+/// Writes the view of a stopped round and returns its folder. It is apart from those of finished
+/// rounds, so that queries over `round=*` do not include it.
 ///
 /// # Errors
 /// The store cannot be written to.

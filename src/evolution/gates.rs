@@ -1,6 +1,8 @@
-//! Gates: statistics of a round's data with thresholds, checked before the Reasoner is trained on it. Pure functions.
+//! Gates: statistics of a round's data with thresholds, checked before the Reasoner is trained on
+//! it. Pure functions.
 //!
-//! A later study (arXiv 2605.22217) finds that gating the data, more than any reward, is what keeps self-play stable.
+//! A later study (arXiv 2605.22217) finds that gating the data, more than any reward, is what keeps
+//! self-play stable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -177,7 +179,8 @@ impl VoteStatistics {
             statistics.boxed += u64::from(row.boxed);
             if let Some(confidence) = row.confidence {
                 (sum, n) = (sum + confidence, n + 1);
-                // Rounding errors must not move a share such as 3 of 10 answers into the tenth below.
+                // Rounding errors must not move a share such as 3 of 10 answers into the tenth
+                // below.
                 let tenth = ((confidence * 10.0 + 1e-9) as usize).min(9);
                 statistics.confidence_tenths[tenth] += 1;
             }
@@ -197,8 +200,8 @@ impl VoteStatistics {
     }
 }
 
-/// Checks the gate on pseudo-labels whose truth is known: `right` of `of`. It is evaluated when a round is shown, not while
-/// it runs.
+/// Checks the gate on pseudo-labels whose truth is known: `right` of `of`. It is evaluated when a
+/// round is shown, not while it runs.
 pub fn label_gate(gates: &Gates, right: u64, of: u64) -> GateResult {
     GateResult::new("label_accuracy", share(right, of), ThresholdSide::AtLeast, gates.label_accuracy)
 }

@@ -1,4 +1,5 @@
-//! Keep-best: a round that made the Reasoner worse is kept but does not become current, judged without labels.
+//! Keep-best: a round that made the Reasoner worse is kept but does not become current, judged
+//! without labels.
 
 use std::collections::HashMap;
 
@@ -23,7 +24,8 @@ struct Probe {
     results: Vec<StageResult>,
 }
 
-/// Scores the Reasoner after a round and the one before it, and returns all results that went into the scores.
+/// Scores the Reasoner after a round and the one before it, and returns all results that went into
+/// the scores.
 pub(super) fn judge(
     context: &EvolutionContext<'_>,
     before: &StoredModel,
@@ -57,7 +59,8 @@ fn probe(context: &EvolutionContext<'_>, chosen: &[ImageId], images: &ImageSet<'
     Ok(Probe { questions, majority, results })
 }
 
-/// The share of the probe's questions on which a Reasoner's greedy answer equals the base model's majority answer.
+/// The share of the probe's questions on which a Reasoner's greedy answer equals the base model's
+/// majority answer.
 fn score(
     context: &EvolutionContext<'_>,
     reasoner: &StoredModel,

@@ -1,15 +1,15 @@
 //! Rounds of self-play training: the pipeline file, the plan of a round, and the code that runs it.
 //!
 //! ```text
-//! images --questions(Q)--> questions --answers(S, m)--> answers, votes --update(Q)--> Q'      x steps
+//! images --questions(Q)--> questions --answers(S, m)--> answers, votes --update(Q)--> Q'  x steps
 //! images --questions(Q')--> questions --answers(S, m)--> votes --curriculum--> curriculum
-//! curriculum --answers(S, G)--> answers --update(S)--> S'                                     x steps
+//! curriculum --answers(S, G)--> answers --update(S)--> S'                                 x steps
 //! benchmarks --evaluation(S')--> predictions, scores
 //! ```
 //!
-//! A round is a function of the store and the pipeline file. It runs its stages in order, and a stage whose results are
-//! stored returns them without computing anything. An interrupted round therefore resumes where it stopped, and nothing
-//! here records its progress.
+//! A round is a function of the store and the pipeline file. It runs its stages in order, and a
+//! stage whose results are stored returns them without computing anything. An interrupted round
+//! therefore resumes where it stopped, and nothing here records its progress.
 
 mod audit;
 mod branch;

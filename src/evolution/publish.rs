@@ -16,8 +16,8 @@ use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageRe
 
 const VERSION: u32 = 2;
 
-/// Returns the action of a stage that ends a round: its inputs are the round's tables, its parameters the gates, the
-/// settings and `own`.
+/// Returns the action of a stage that ends a round: its inputs are the round's tables, its
+/// parameters the gates, the settings and `own`.
 pub(super) fn closing_action<'o, const N: usize>(
     context: &EvolutionContext<'_>,
     round: u32,

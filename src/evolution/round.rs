@@ -1,4 +1,5 @@
-//! A round: takes the models of both roles from an earlier round, trains them, and publishes them with all tables.
+//! A round: takes the models of both roles from an earlier round, trains them, and publishes them
+//! with all tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ use crate::stages::{StageError, read_rows};
 use crate::store::{ActionKey, RefUpdate, StageResult};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
-/// The models that a round starts from: those of the last current round before it, or the base model.
+/// The models that a round starts from: those of the last current round before it, or the base
+/// model.
 fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Result<Roles, EvolutionError> {
     let Some(last) = before.iter().rfind(|done| done.report.is_current()) else {
         return Ok(Roles { questioner: context.base.clone(), reasoner: context.base.clone() });
@@ -122,7 +124,8 @@ fn list_counts(counts: &BTreeMap<String, u64>) -> String {
 }
 
 impl<'g> RoundRun<'g, '_> {
-    /// The method itself: the Questioner is trained and asks, and the votes of the Reasoner's answers become labels.
+    /// The method itself: the Questioner is trained and asks, and the votes of the Reasoner's
+    /// answers become labels.
     fn self_labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
         let (context, round) = (self.context, self.round);
         let slice = context.slice(round)?;
@@ -265,7 +268,8 @@ impl<'g> RoundRun<'g, '_> {
         Ok(scores)
     }
 
-    /// Ends a round before any training if it cannot pass: if it asks fewer questions than its curriculum must keep.
+    /// Ends a round before any training if it cannot pass: if it asks fewer questions than its
+    /// curriculum must keep.
     fn check_min_rows_reachable(&self, images: u64) -> Result<(), EvolutionError> {
         let pipeline = self.context.pipeline;
         let questions = u64::from(pipeline.round.questions_per_image);
@@ -340,7 +344,8 @@ impl<'g> RoundRun<'g, '_> {
             return Err(EvolutionError::Changed { problem });
         }
         let evolution = &context.pipeline.evolution;
-        // A finished round never changes: one that another process published meanwhile, from other inputs, is not replaced.
+        // A finished round never changes: one that another process published meanwhile, from other
+        // inputs, is not replaced.
         let published = runner.store.head(evolution, &ref_name(round, "round"))?;
         if published.as_ref().is_some_and(|published| published.result != result.action) {
             let problem = format!(

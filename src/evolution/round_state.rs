@@ -23,7 +23,8 @@ pub(super) struct DamagedRound {
     pub(super) action: ActionKey,
     /// Its settings.
     pub(super) settings: Option<Value>,
-    /// The images table that its slice was taken from. Images that were added later must not change the slice.
+    /// The images table that its slice was taken from. Images that were added later must not change
+    /// the slice.
     pub(super) images: Option<StageResult>,
 }
 

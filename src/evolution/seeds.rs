@@ -15,7 +15,8 @@ pub enum SeedPurpose {
     LabelledOrder,
     /// The keep-best score: its images, questions and answers.
     KeepBest,
-    /// Answers to benchmarks. Every Reasoner draws the same random numbers, so that scores differ only by the model.
+    /// Answers to benchmarks. Every Reasoner draws the same random numbers, so that scores differ
+    /// only by the model.
     Evaluation,
     /// A round's questions, after the Questioner's training.
     Questions { round: u32 },
@@ -59,11 +60,13 @@ impl SeedPurpose {
         }
     }
 
-    /// The purpose of a stored action that samples questions or answers in a round; `None` for other stages and rounds.
+    /// The purpose of a stored action that samples questions or answers in a round; `None` for
+    /// other stages and rounds.
     ///
-    /// Training, the curriculum and keep-best run the same stages, and their actions differ in nothing but the seed. An
-    /// additional field that names the purpose would change the key of every stored action, so the purposes are tried
-    /// until one has the action's seed. `steps` is the number of training steps to try.
+    /// Training, the curriculum and keep-best run the same stages, and their actions differ in
+    /// nothing but the seed. An additional field that names the purpose would change the key of
+    /// every stored action, so the purposes are tried until one has the action's seed. `steps` is
+    /// the number of training steps to try.
     pub fn of_action(action: &Action, pipeline_seed: u64, round: u32, steps: u32) -> Option<Self> {
         let roles = [Role::Reasoner, Role::Questioner];
         let purposes: Vec<Self> = match action.stage.as_str() {

@@ -1,12 +1,13 @@
-//! The settings of a round as its action stores them: taken from a pipeline file, compared, and applied again.
+//! The settings of a round as its action stores them: taken from a pipeline file, compared, and
+//! applied again.
 
 use serde_json::{Map, Value, json};
 
 use super::gates::GateResult;
 use super::pipeline::{Pipeline, PipelineError};
 
-/// Settings that results do not depend on: names, paths, devices, memory limits, and the truth, which only measures. Also the
-/// gates, which a round stores apart, with their values.
+/// Settings that results do not depend on: names, paths, devices, memory limits, and the truth,
+/// which only measures. Also the gates, which a round stores apart, with their values.
 const EXCLUDED: [&str; 10] = [
     "/evolution",
     "/ingest",
@@ -20,11 +21,11 @@ const EXCLUDED: [&str; 10] = [
     "/round/labelled",
 ];
 
-/// Settings that results depend on only where
-/// [`ComputeIdentity::limits_affect_results`](crate::stages::compute_identity::ComputeIdentity::limits_affect_results).
+/// Settings that results depend on only where `ComputeIdentity::limits_affect_results`.
 const SAMPLING_LIMITS: [&str; 2] = ["/sampling/cache_bytes", "/sampling/max_sequences"];
 
-/// Returns the settings of a round as its action stores them, including the limits of sampling if `with_limits`.
+/// Returns the settings of a round as its action stores them, including the limits of sampling if
+/// `with_limits`.
 pub fn settings_of(pipeline: &Pipeline, with_limits: bool) -> Value {
     let mut settings = json!(pipeline);
     let limits = SAMPLING_LIMITS.iter().filter(|_| !with_limits);
@@ -37,15 +38,15 @@ pub fn settings_of(pipeline: &Pipeline, with_limits: bool) -> Value {
     settings
 }
 
-/// Returns the keys in which stored settings differ from a pipeline file. Limits of sampling are compared only where they
-/// were stored.
+/// Returns the keys in which stored settings differ from a pipeline file. Limits of sampling are
+/// compared only where they were stored.
 pub fn changes_since(then: &Value, pipeline: &Pipeline) -> Vec<SettingChange> {
     let with_limits = SAMPLING_LIMITS.iter().any(|path| then.pointer(path).is_some());
     changes(then, &settings_of(pipeline, with_limits))
 }
 
-/// Returns a pipeline with the stored settings and gates of a round, and everything else (names, paths, devices) from
-/// `today`.
+/// Returns a pipeline with the stored settings and gates of a round, and everything else (names,
+/// paths, devices) from `today`.
 ///
 /// # Errors
 /// The stored settings have a key or value that this program does not know.

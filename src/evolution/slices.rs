@@ -1,9 +1,11 @@
-//! Choice of the images and rows that a round and each of its steps take: pure functions of ids, seeds and counts.
+//! Choice of the images and rows that a round and each of its steps take: pure functions of ids,
+//! seeds and counts.
 
 use super::seeds::derive_seed;
 use crate::ids::Digest;
 
-/// Orders items by a hash of the seed and each item's id, so that additional items do not change the order of the others.
+/// Orders items by a hash of the seed and each item's id, so that additional items do not change
+/// the order of the others.
 pub fn rank_by_seed<T: Copy>(items: &[T], seed: u64, id: impl Fn(T) -> Digest) -> Vec<T> {
     let seed = seed.to_le_bytes();
     let rank = |item: T| Digest::derive("visplay 2026 rank", &[&seed, id(item).as_bytes()]);
@@ -12,7 +14,8 @@ pub fn rank_by_seed<T: Copy>(items: &[T], seed: u64, id: impl Fn(T) -> Digest) -
     ranked.into_iter().map(|(_, item)| item).collect()
 }
 
-/// The slice of a round (from 1): the `size` items after those of the round before, cyclically. A size of 0 takes all items.
+/// The slice of a round (from 1): the `size` items after those of the round before, cyclically. A
+/// size of 0 takes all items.
 pub fn slice<T: Copy>(items: &[T], round: u32, size: usize) -> Vec<T> {
     if size == 0 || size >= items.len() {
         return items.to_vec();
@@ -21,7 +24,8 @@ pub fn slice<T: Copy>(items: &[T], round: u32, size: usize) -> Vec<T> {
     (start..start + size).map(|i| items[i % items.len()]).collect()
 }
 
-/// The items of each training step: epochs over all items, each in an order of its own. No step has an item twice.
+/// The items of each training step: epochs over all items, each in an order of its own. No step has
+/// an item twice.
 pub fn batches<T: Copy>(items: &[T], steps: u32, size: usize, seed: u64, id: impl Fn(T) -> Digest) -> Vec<Vec<T>> {
     let size = size.min(items.len());
     let (mut batches, mut remaining, mut epoch) = (Vec::new(), Vec::<T>::new(), 0u64);
@@ -29,7 +33,8 @@ pub fn batches<T: Copy>(items: &[T], steps: u32, size: usize, seed: u64, id: imp
         if items.is_empty() {
             break;
         }
-        // The end of an epoch that is too short for a step is dropped, so that no step has an item twice.
+        // The end of an epoch that is too short for a step is dropped, so that no step has an item
+        // twice.
         if remaining.len() < size {
             let order = derive_seed(seed, &["epoch", &epoch.to_string()]);
             remaining = rank_by_seed(items, order, &id);

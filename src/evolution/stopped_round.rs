@@ -1,4 +1,5 @@
-//! A stopped round: its tables so far, published under a ref so that they can be inspected and are not garbage-collected.
+//! A stopped round: its tables so far, published under a ref so that they can be inspected and are
+//! not garbage-collected.
 
 use std::path::PathBuf;
 
@@ -28,8 +29,8 @@ pub(super) struct StoppedRoundStage<'p, 'a> {
 }
 
 impl StoppedRoundStage<'_, '_> {
-    /// Publishes the tables as `round-NNNN/stopped` and returns the folder of their view; `None` in a dry run, which does not
-    /// change the store.
+    /// Publishes the tables as `round-NNNN/stopped` and returns the folder of their view; `None` in
+    /// a dry run, which does not change the store.
     ///
     /// # Errors
     /// The store cannot be written to.

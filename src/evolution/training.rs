@@ -25,7 +25,8 @@ pub(super) struct TrainedRole {
     pub(super) metrics: Vec<MetricRow>,
 }
 
-/// Trains the Questioner on a round's images. The Reasoner that answers its questions stays as it is.
+/// Trains the Questioner on a round's images. The Reasoner that answers its questions stays as it
+/// is.
 pub(super) fn questioner(
     context: &EvolutionContext<'_>,
     round: u32,
@@ -37,7 +38,8 @@ pub(super) fn questioner(
     let settings = &pipeline.update.questioner;
     let spec = spec(context, round, Role::Questioner, questioner, images, HashMap::new())?;
     let chain = TrainingChain::new(spec, runner.store);
-    // On a GPU the Reasoner's weights are dropped before an update, which needs nearly all of its memory.
+    // On a GPU the Reasoner's weights are dropped before an update, which needs nearly all of its
+    // memory.
     let resident = context.device.is_cpu().then(|| context.handle(reasoner));
     let order = context.seed(SeedPurpose::StepOrder { round, role: Role::Questioner });
     let steps = batches(slice, settings.steps, settings.prompts_per_step as usize, order, |id: ImageId| id.0);
@@ -129,7 +131,8 @@ pub(super) fn reasoner(
     finish(context, &chain, results)
 }
 
-/// The training of a role that starts from `base`. `texts` are the questions that the Reasoner answers.
+/// The training of a role that starts from `base`. `texts` are the questions that the Reasoner
+/// answers.
 fn spec<'t>(
     context: &'t EvolutionContext<'_>,
     round: u32,

@@ -1,4 +1,5 @@
-//! Audits: tables that fit, rows that do not, labels measured by the truth, and the truth kept out of training.
+//! Audits: consistent and inconsistent tables, labels compared with the truth, and the truth kept
+//! out of training.
 
 use std::fs;
 
@@ -9,7 +10,7 @@ use visplay::tables::{self, CurriculumRow, RejectRow, RewardRow, SceneObjectRow,
 use crate::rounds::{PIPELINE, evolve, place_of, report};
 use crate::support::{Place, said};
 
-/// An evolution of one round on drawn scenes, by a model that knows some of their questions.
+/// Returns a pipeline on generated scenes, with a model that asks some of their questions.
 fn evolved() -> Place {
     let mut questions: Vec<String> = (0..8).map(|n| format!("What is {n}?")).collect();
     for colour in ["red", "green", "blue", "yellow"] {
@@ -47,7 +48,7 @@ fn audit(place: &Place, more: &[&str]) -> (i32, Value, String) {
 }
 
 #[test]
-fn a_round_fits_and_its_labels_are_measured() {
+fn a_round_is_consistent_and_its_labels_are_measured() {
     let place = evolved();
     let evolved = run(&place, "store");
     let (code, found, talk) = audit(&place, &[]);
@@ -56,7 +57,7 @@ fn a_round_fits_and_its_labels_are_measured() {
         assert!(found["alignment"]["checked"][table].as_u64().unwrap() > 0, "{table}");
     }
     assert_eq!(found["questions"]["asked"], evolved["report"]["questions"]["asked"]);
-    // Every question has its place: of a known family with one meaning, ambiguous, or unknown.
+    // Every question belongs to a known family, is ambiguous, or is unknown.
     for (side, n) in [("voted", "voted"), ("kept", "kept")] {
         let of = &found["truth"][side];
         assert_eq!(of["questions"], found["votes"][n], "{of}");
@@ -74,13 +75,13 @@ fn a_round_fits_and_its_labels_are_measured() {
     for what in ["ambiguous", "unknown", "false_premises"] {
         assert!(voted[what].as_u64().unwrap() > 0, "{what}: {voted}");
     }
-    // What evolve-round prints is the same figure.
+    // evolve-round prints the same accuracy.
     assert_eq!(evolved["labels"], found["truth"]["kept"]);
     let text = evolve(&place, "store", &["1"]).output().unwrap();
     assert_eq!(report(&text)["labels"], evolved["labels"]);
     let closing = place.command(&["evolve-round", "1", "--pipeline", "p.toml"]).output().unwrap();
     assert!(String::from_utf8_lossy(&closing.stdout).contains("pseudo-labels right (by the truth)"));
-    // Each key that is not the paper's, with both values and where values come from.
+    // Each setting that differs from the paper's, with both values and their source.
     let differences = found["differences"].as_array().unwrap();
     let of = |key: &str| differences.iter().find(|d| d["key"] == key);
     let low = of("curriculum.low").unwrap();
@@ -100,9 +101,9 @@ fn a_round_fits_and_its_labels_are_measured() {
     }
 }
 
-/// The round before is among what it was made from, and has rejects that its stages counted.
+/// The round before is among the inputs and has rejects that its stages counted.
 #[test]
-fn a_second_round_fits_with_the_first() {
+fn a_second_round_is_consistent_with_the_first() {
     let place = evolved();
     report(&evolve(&place, "store", &["2", "--images", "data/images"]).output().unwrap());
     let output = place.command(&["audit", "2", "--pipeline", "p.toml", "--json"]).output().unwrap();
@@ -112,10 +113,10 @@ fn a_second_round_fits_with_the_first() {
 }
 
 #[test]
-fn the_truth_reaches_no_training() {
+fn the_truth_does_not_influence_training() {
     let place = evolved();
     let honest = run(&place, "honest");
-    // Noise in the place of the truth: every object another colour and another shape.
+    // Replace the truth with noise: every object gets another colour and shape.
     let file = place.path().join("data/scenes.parquet");
     let mut rows: Vec<SceneObjectRow> = tables::read_file(&file).unwrap();
     for row in &mut rows {
@@ -127,13 +128,13 @@ fn the_truth_reaches_no_training() {
     assert_eq!(honest["result"], noisy["result"]);
     assert_eq!(honest["report"]["reasoner_model"], noisy["report"]["reasoner_model"]);
     assert_ne!(honest["labels"], noisy["labels"]);
-    // Without it, or with something else of its name, the round is the same and nothing is measured.
+    // With an unreadable truth the round is the same and nothing is measured.
     fs::write(&file, "no table").unwrap();
     let none = run(&place, "none");
     assert_eq!((&none["result"], &none["labels"]), (&honest["result"], &Value::Null));
 }
 
-/// Puts other rows in the place of those of the round's result of a stage.
+/// Changes the rows of a stage's result in the round.
 fn tamper<R: TableRow>(place: &Place, stage: &str, change: impl Fn(&mut Vec<R>)) {
     let store = Store::open(&place.store()).unwrap();
     let round = store.head("t", "round-0001/round").unwrap().unwrap();
@@ -157,7 +158,7 @@ fn tamper<R: TableRow>(place: &Place, stage: &str, change: impl Fn(&mut Vec<R>))
 }
 
 #[test]
-fn a_row_that_does_not_fit_is_named() {
+fn an_inconsistent_row_is_named() {
     let names = |change: &dyn Fn(&Place), parts: &[&str]| {
         let place = evolved();
         run(&place, "store");
@@ -171,7 +172,7 @@ fn a_row_that_does_not_fit_is_named() {
         }
         assert!(talk.contains(found["alignment"]["misaligned"][0]["row"].as_str().unwrap()), "{talk}");
     };
-    // A majority that the answers did not vote for, and a confidence that is none of their shares.
+    // A majority that the answers did not vote for, and a confidence that is no share of them.
     names(
         &|place| {
             tamper::<VoteRow>(place, "answers", |rows| {
@@ -181,7 +182,7 @@ fn a_row_that_does_not_fit_is_named() {
         },
         &["majority_answer is Some(\\\"17\\\")", "confidence is 0.123"],
     );
-    // A row that the rule keeps, gone; and with it the reconciliation.
+    // A missing row that the rule keeps, which also breaks the row counts.
     names(&|place| tamper::<CurriculumRow>(place, "curriculum", |rows| drop(rows.remove(0))), &["\"curriculum\""]);
     names(
         &|place| tamper::<RejectRow>(place, "curriculum", |rows| rows[0].reason = "below".into()),
@@ -194,7 +195,7 @@ fn a_row_that_does_not_fit_is_named() {
 }
 
 #[test]
-fn what_cannot_be_audited_is_said() {
+fn rounds_that_cannot_be_audited_are_reported() {
     let place = evolved();
     let fails = |arguments: &[&str], code: i32, part: &str| {
         let output = place.command(&[arguments, &["--pipeline", "p.toml"]].concat()).output().unwrap();

@@ -1,4 +1,4 @@
-//! Branches: rounds shared under another name, and settings of their own from there on.
+//! Branches: rounds shared under another name, then settings of their own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::rounds::{PIPELINE, evolve, place, report};
 use crate::support::{Place, said};
 
-/// A place with the pipeline file, commented, and an evolution `t` of some rounds.
+/// Returns a folder with a commented pipeline file and an evolution `t` of some rounds.
 fn evolved(rounds: &str) -> Place {
     let place = place();
     let commented = PIPELINE.replace("low = 0.1\n", "# The band (ours).\nlow = 0.1 # kept from here\n");
@@ -17,7 +17,7 @@ fn evolved(rounds: &str) -> Place {
     place
 }
 
-/// The lengths of everything but refs and views.
+/// Returns the sizes of all stored files but refs and views.
 fn stored(place: &Place) -> BTreeMap<PathBuf, u64> {
     let folders = ["objects", "actions", "results"];
     let files = folders.iter().flat_map(|folder| place.files(folder));
@@ -29,16 +29,17 @@ fn branch(place: &Place, more: &[&str]) -> Value {
 }
 
 #[test]
-fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
+fn a_branch_shares_rounds_and_continues_with_its_own_settings() {
     let place = evolved("2");
-    // Of six votes any answer is enough: what a tiny random model agrees on depends on how its processor adds up.
+    // The low band keeps any answer of six votes, since a tiny random model's agreement depends on
+    // the processor's rounding.
     let before = stored(&place);
     let made =
         branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
     assert_eq!((&made["found"], &made["pipeline"]), (&json!(false), &json!("tighter.toml")));
     assert_eq!(stored(&place), before);
 
-    // The file is the original, comments and all, but for what was said.
+    // The file is the original with its comments, but for the changed settings.
     let [original, written] =
         ["p.toml", "tighter.toml"].map(|file| std::fs::read_to_string(place.path().join(file)).unwrap());
     let changed: Vec<(&str, &str)> = original.lines().zip(written.lines()).filter(|(a, b)| a != b).collect();
@@ -49,7 +50,7 @@ fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
     assert_eq!(changed[..2], expected, "{written}");
     assert!(written.contains("[round]\nseed = 5\nimages = 8\n"), "{written}");
 
-    // Round 1 is the same result, the images too; both are shown.
+    // Round 1 and the images are the same results, and both have views.
     for name in ["round-0001/round", "round-0001/questioner", "round-0001/reasoner", "images"] {
         let [of_t, of_branch] =
             ["t", "tighter"].map(|evolution| place.json(&["show", &format!("{evolution}/{name}")])["key"].clone());
@@ -59,13 +60,13 @@ fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
     assert_eq!(place.files("views/tighter/images").len(), place.files("views/t/images").len());
     assert!(place.files("views/tighter/round=2").is_empty());
 
-    // Doing it again changes nothing.
+    // Repeating the command changes nothing.
     let refs = place.files("refs");
     let again =
         branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
     assert_eq!((&again["found"], place.files("refs")), (&json!(true), refs));
 
-    // Round 2 is the branch's own.
+    // Round 2 is run with the branch's settings.
     let run = |arguments: &[&str]| {
         let more = [arguments, &["--pipeline", "tighter.toml"]].concat();
         let mut command = place.command(&[&["evolve-round"][..], &more[..], &["--json"]].concat());
@@ -81,7 +82,7 @@ fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
         place.files("results").len()
             > before.keys().filter(|file| file.to_string_lossy().contains("/results/")).count()
     );
-    // And still the same branch.
+    // It is still the same branch.
     let again =
         branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
     assert_eq!(again["found"], true);
@@ -89,7 +90,7 @@ fn a_branch_shares_what_it_can_and_goes_on_by_its_own_settings() {
 }
 
 #[test]
-fn a_branch_from_the_base_shares_the_images_alone() {
+fn a_branch_from_the_base_shares_only_the_images() {
     let place = evolved("1");
     std::fs::create_dir(place.path().join("elsewhere")).unwrap();
     let out = "elsewhere/b.toml";
@@ -107,7 +108,7 @@ fn a_branch_from_the_base_shares_the_images_alone() {
 }
 
 #[test]
-fn what_cannot_be_branched_is_said_and_nothing_is_written() {
+fn an_invalid_branch_is_reported_and_nothing_is_written() {
     let place = evolved("1");
     let before = (stored(&place), place.files("refs"));
     let fails = |more: &[&str], parts: &[&str]| {
@@ -141,10 +142,10 @@ fn what_cannot_be_branched_is_said_and_nothing_is_written() {
     fails(&["b", "--from", "base", "--out", "no/such/b.toml"], &["no/such/b.toml"]);
     assert_eq!((stored(&place), place.files("refs")), before);
 
-    // A name that is an evolution already.
+    // The name of an existing evolution.
     assert!(place.command(&["ingest", "source", "--evolution", "b"]).output().unwrap().status.success());
     fails(&["b", "--from", "base"], &["`b` exists already"]);
-    // Two that are wrong only together.
+    // Two settings, each of which is wrong without the other.
     assert!(
         place
             .command(&[

@@ -1,4 +1,5 @@
-//! A pipeline that collapses is stopped by a gate, and the round before stays current: with the bundled nano model, pipeline and gates.
+//! A collapsing Questioner is stopped by a gate, and the round before stays current: with the
+//! bundled nano model, pipeline and gates.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{VISPLAY, said};
 
-/// Makes a round small enough for a test.
+/// Settings that make a round small enough for a test.
 const SMALL: [(&str, &str, &str); 12] = [
     ("round", "images", "40"),
     ("round", "keep_best", "false"),
@@ -25,7 +26,7 @@ const SMALL: [(&str, &str, &str); 12] = [
     ("update.reasoner", "prompts_per_update", "8"),
 ];
 
-/// Nothing keeps questions apart or the Questioner where it was, and its rate is far too high.
+/// Settings without diversity penalty and KL penalty, and with far too high a learning rate.
 const COLLAPSING: [(&str, &str, &str); 5] = [
     ("questioner", "lambda", "0.0"),
     ("questioner", "scope", "\"step\""),
@@ -34,7 +35,7 @@ const COLLAPSING: [(&str, &str, &str); 5] = [
     ("update.questioner", "steps", "8"),
 ];
 
-/// The text of a pipeline file with a key changed, which must be there.
+/// Returns the text of a pipeline file with an existing key changed.
 fn put(text: &str, (section, key, value): (&str, &str, &str)) -> String {
     let (before, rest) = text.split_once(&format!("\n[{section}]\n")).unwrap();
     let end = rest.find("\n[").unwrap_or(rest.len());
@@ -42,7 +43,7 @@ fn put(text: &str, (section, key, value): (&str, &str, &str)) -> String {
     format!("{before}\n[{section}]\n{}", rest.replacen(line, &format!("{key} = {value}"), 1))
 }
 
-/// `visplay evolve-round` with a pipeline file of `place`.
+/// Runs `visplay evolve-round` with a pipeline file of `place`.
 fn evolve(place: &Path, pipeline: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(VISPLAY);
     command.arg("evolve-round").args(arguments).arg("--pipeline").arg(place.join(pipeline));
@@ -78,13 +79,13 @@ fn a_collapse_is_stopped_by_a_gate_and_the_round_before_stays_current() {
     let beyond = if reason.contains("at least") { figure < threshold } else { figure > threshold };
     assert!(round == 2.0 && beyond, "{reason}");
 
-    // The round before is what there is, and what a sound pipeline goes on from.
+    // The round before stays current, and a sound pipeline continues from it.
     let status = Command::new(VISPLAY).args(["status", "--json", "--store"]).arg(place.path().join("store")).output();
     let status = String::from_utf8(status.unwrap().stdout).unwrap();
     assert!(status.contains("round-0001/reasoner") && !status.contains("round-0002/round"), "{status}");
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["current"]["nano"], json!(1));
-    // What the stopped round made can be looked at, apart from the done rounds, and is not collected.
+    // The tables of the stopped round have a view of their own and are not garbage-collected.
     let questions = place.path().join("store/views/nano/stopped/round=2/questions");
     assert!(message.contains("store/views/nano/stopped/round=2") && message.contains("verdict"), "{message}");
     let rows = |folder: &Path| {

@@ -1,4 +1,4 @@
-//! `evolve-round next`: started twice at once, and asked what it would do.
+//! `evolve-round next`: concurrent runs, and dry runs.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -14,7 +14,7 @@ fn files(place: &Place) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn two_at_once_make_one_round() {
+fn two_concurrent_runs_make_one_round() {
     let place = place();
     let start = || {
         let mut command = evolve(&place, "store", &["next", "--images", "source"]);
@@ -23,7 +23,7 @@ fn two_at_once_make_one_round() {
     let both = [start(), start()].map(|running| report(&running.wait_with_output().unwrap()));
     assert_eq!(both[0]["result"], both[1]["result"]);
     assert_eq!((&both[0]["round"], &both[1]["round"]), (&json!(1), &json!(1)));
-    // One ref of each name, and the round that one process makes alone.
+    // Each name has one ref, and the round is that of a single process.
     for name in ["images", "round-0001/questioner", "round-0001/reasoner", "round-0001/round"] {
         assert_eq!(place.files(&format!("refs/t/{name}")).len(), 1, "{name}");
     }
@@ -34,13 +34,13 @@ fn two_at_once_make_one_round() {
 }
 
 #[test]
-fn a_dry_run_says_what_and_why_and_leaves_everything_as_it_is() {
+fn a_dry_run_says_what_would_run_and_why_and_changes_nothing() {
     let place = place();
     let dry = |arguments: &[&str]| -> Value {
         let output = evolve(&place, "store", &[arguments, &["--dry-run"]].concat()).output().unwrap();
         report(&output)
     };
-    // Before there is a store: the images come first, and no store is made.
+    // Without a store the images come first, and no store is created.
     let first = dry(&["2", "--images", "source"]);
     assert_eq!(
         (&first["round"], &first["part"], &first["next"]),
@@ -57,7 +57,7 @@ fn a_dry_run_says_what_and_why_and_leaves_everything_as_it_is() {
 
     report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
     let before = files(&place);
-    // A round that is done, the next one, and one under other settings.
+    // A finished round, the next one, and one with other settings.
     assert_eq!(dry(&["1"])["why"], "done");
     let next = dry(&["next"]);
     assert_eq!((&next["round"], &next["part"], &next["step"]), (&json!(2), &json!("Questioner's training"), &json!(0)));
@@ -69,7 +69,7 @@ fn a_dry_run_says_what_and_why_and_leaves_everything_as_it_is() {
         all.map(|difference| difference["key"].as_str().unwrap().to_owned()).collect()
     };
     assert!(keys(&next).contains(&"seed".to_owned()), "{next}");
-    // Another band: everything before the curriculum is there, and the band is why.
+    // Another band: all stages before the curriculum have results, and the band is the reason.
     std::fs::write(place.path().join("p.toml"), PIPELINE.replace("low = 0.1", "low = 0.3")).unwrap();
     let source = ["ingest", "source", "--evolution", "u", "--pipeline", "p.toml"];
     let taken = std::process::Command::new(crate::support::VISPLAY)
@@ -102,11 +102,11 @@ fn a_dry_run_says_what_and_why_and_leaves_everything_as_it_is() {
     }
     assert_eq!(files(&place), before);
     assert!(before_ingest.len() < before.len());
-    // Pictures that another evolution has ingested need but a name.
+    // Images that another evolution has ingested only need a ref.
     let named = dry(&["1", "--images", "source", "--evolution", "v"]);
     assert_eq!(named["part"], "images");
     assert!(named["why"].as_str().unwrap().contains("only the ref to it would be written"), "{named}");
-    // What cannot run is said by a dry run too.
+    // A dry run reports what cannot run.
     let output = evolve(&place, "store", &["1", "--evolution", "none", "--dry-run"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("has no images yet"), "{}", said(&output));

@@ -1,4 +1,4 @@
-//! Replays: every stage of a round comes out as it is stored, and what does not is named.
+//! Replays: every stage of a round gives its stored result again, and differences are named.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use visplay::tables::{self, AnswerRow, PROFILE, ScoreRow, TableRow, TableWriter,
 use crate::rounds::{PIPELINE, evolve, place, report};
 use crate::support::{Place, VISPLAY, said};
 
-/// An evolution of one round that has every part.
+/// Returns an evolution with one round that has every part.
 fn evolved() -> Place {
     let place = place();
     let bench = ["scenes", "--count", "10", "--seed", "7", "--benchmark", "bench.parquet"];
@@ -28,7 +28,7 @@ fn run(place: &Place, what: &str, more: &[&str]) -> (i32, Value, String) {
     std::fs::create_dir_all(&scratch).unwrap();
     let start = ["replay", what, "--pipeline", "p.toml", "--images", "source", "--json", "--scratch", "scratch"];
     let output = place.command(&[&start[..], more].concat()).output().unwrap();
-    // Nothing is left of the scratch folder.
+    // The scratch folder is removed.
     assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
     let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output.status.code().unwrap(), value, said(&output))
@@ -47,7 +47,7 @@ fn parts(replayed: &Value) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn every_stage_of_a_round_comes_out_bit_for_bit() {
+fn every_stage_of_a_round_is_reproduced_bit_for_bit() {
     let place = evolved();
     let files = || -> BTreeMap<_, _> {
         let all = place.files("").into_iter();
@@ -75,7 +75,7 @@ fn every_stage_of_a_round_comes_out_bit_for_bit() {
     assert_eq!((found["update"], found["rewards"]), (6, 6));
     assert_eq!(files(), before);
 
-    // Today's files are not what counts: settings, prompts and images are the round's own.
+    // Settings, prompts and images are those of the round, not of today's files.
     let text = std::fs::read_to_string(place.path().join("p.toml")).unwrap();
     std::fs::write(place.path().join("p.toml"), text.replace("low = 0.1", "low = 0.2")).unwrap();
     std::fs::create_dir(place.path().join("prompts")).unwrap();
@@ -98,7 +98,7 @@ fn every_stage_of_a_round_comes_out_bit_for_bit() {
     assert_eq!(same["results"], sample["results"]);
     let (_, other, _) = run(&place, "t/round-1", &["--sample", "5", "--seed", "4"]);
     assert_ne!(other["results"], sample["results"]);
-    // By an action's key, and by an object that a result has.
+    // By the key of an action, and by the digest of an object.
     let key = all["results"][0]["action"].as_str().unwrap();
     let (code, one, _) = run(&place, &key[..16], &[]);
     assert_eq!((code, &one["results"][0]["action"]), (0, &json!(key)));
@@ -106,13 +106,13 @@ fn every_stage_of_a_round_comes_out_bit_for_bit() {
     let object = shown["result"]["outputs"][0]["object"]["digest"].as_str().unwrap();
     let (code, by_object, talk) = run(&place, object, &[]);
     assert_eq!((code, levels(&by_object)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{talk}");
-    // And as people read it.
+    // Without --json.
     let text = place.command(&["replay", "t/round-1/curriculum", "--pipeline", "p.toml"]).output().unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("identical, bit for bit"), "{text}");
 }
 
-/// Puts other rows in the place of those of a result of a part.
+/// Changes the rows of a result of a part.
 fn tamper<R: TableRow + Serialize>(
     place: &Place,
     part: &str,
@@ -144,17 +144,17 @@ fn tamper<R: TableRow + Serialize>(
 }
 
 #[test]
-fn what_comes_out_otherwise_is_named() {
+fn differences_are_named() {
     let place = evolved();
     let level = |result: &StageResult| {
         let (code, replayed, talk) = run(&place, &result.action.to_string(), &[]);
         (code, replayed["results"][0].clone(), talk)
     };
-    // The same rows, written otherwise.
+    // The same rows with another writer profile.
     let result = tamper::<AnswerRow>(&place, "votes", WriterProfile { number: 99, ..PROFILE }, |_| {});
     let (code, found, _) = level(&result);
     assert_eq!((code, &found["level"]), (0, &json!("rows")), "{found}");
-    // A log-probability within the tolerance, and one beyond it.
+    // Log-probabilities within and beyond the tolerance.
     let result = tamper::<AnswerRow>(&place, "votes", PROFILE, |rows| rows[1].logprobs[0] += 4e-6);
     let (code, found, _) = level(&result);
     assert_eq!((code, &found["level"]), (0, &json!("tolerances")), "{found}");
@@ -176,11 +176,11 @@ fn what_comes_out_otherwise_is_named() {
     );
     let [stored, again] = ["stored", "again"].map(|side| first[side].as_f64().unwrap());
     assert!((stored - again - 1e-3).abs() < 1e-5, "{first}");
-    // A row that is gone.
+    // A missing row.
     let result = tamper::<ScoreRow>(&place, "scores", PROFILE, |rows| drop(rows.pop()));
     let (code, found, _) = level(&result);
     assert_eq!((code, &found["mismatches"][0]["column"]), (1, &json!("number of rows")), "{found}");
-    // In a replay of all, what lies behind the altered answers is not reached by the way that it was made.
+    // In a replay of the whole round, stages after the changed answers are requested differently.
     let (code, all, _) = run(&place, "t/round-1", &[]);
     assert_eq!(code, 1);
     let reasons: Vec<&str> = all["results"].as_array().unwrap().iter().filter_map(|r| r["not_made"].as_str()).collect();
@@ -189,7 +189,7 @@ fn what_comes_out_otherwise_is_named() {
 }
 
 #[test]
-fn what_cannot_be_replayed_is_said() {
+fn results_that_cannot_be_replayed_are_reported() {
     let place = evolved();
     let fails = |what: &str, code: i32, parts: &[&str]| {
         let output = place.command(&["replay", what, "--pipeline", "p.toml"]).output().unwrap();
@@ -206,7 +206,7 @@ fn what_cannot_be_replayed_is_said() {
     fails("t/round-1/a/b", 2, &["too many parts"]);
     fails("zz", 2, &["neither a ref nor a digest"]);
     fails("00000000", 2, &["nothing in the store"]);
-    // A benchmark that is another one now: said for its results, and only for those.
+    // A changed benchmark is reported for its own results only.
     let bench = ["scenes", "--count", "10", "--seed", "8", "--benchmark", "bench.parquet"];
     assert!(place.command(&bench).output().unwrap().status.success());
     let (code, replayed, talk) = run(&place, "t/round-1/evaluation", &[]);
@@ -214,7 +214,7 @@ fn what_cannot_be_replayed_is_said() {
     assert!(replayed["results"][0]["not_made"].as_str().unwrap().contains("inputs.items"), "{replayed}");
     let (code, ..) = run(&place, "t/round-1/questions", &[]);
     assert_eq!(code, 0);
-    // The bytes of what became no image are in no store.
+    // The store does not have the bytes of rejected files.
     let without = std::process::Command::new(VISPLAY)
         .args(["replay", "t/images", "--pipeline", "p.toml", "--store", "store", "--json"])
         .current_dir(place.path())

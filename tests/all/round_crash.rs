@@ -1,5 +1,5 @@
-//! Whole rounds that are killed, interrupted, raced and damaged: whatever happens, the same tables and checkpoints, and a store
-//! that is whole.
+//! Rounds that are killed, interrupted, raced and damaged: tables and checkpoints are always the
+//! same, and the store stays valid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use crate::rounds::{PIPELINE, evolve, place_in, report};
 use crate::support::{Place, VISPLAY, said};
 
-/// How often to kill; `VISPLAY_KILLS` says otherwise.
+/// Number of kills; `VISPLAY_KILLS` overrides it.
 fn kills() -> usize {
     std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
 }
 
-/// Numbers that look random.
+/// A pseudo-random number generator (xorshift).
 struct Dice(u64);
 
 impl Dice {
@@ -27,20 +27,20 @@ impl Dice {
         self.0
     }
 
-    /// From 0 to 1.
+    /// A number from 0 to 1.
     fn share(&mut self) -> f64 {
         (self.next() % 10_000) as f64 / 10_000.0
     }
 }
 
-/// The files below a folder of a store, by their names within the store.
+/// Returns the files below a folder of a store, by their names within the store.
 fn files(place: &Place, store: &str, folder: &str) -> BTreeMap<String, PathBuf> {
     let root = place.path().join(store);
     let walk = walkdir::WalkDir::new(root.join(folder)).into_iter().flatten().filter(|e| e.file_type().is_file());
     walk.map(|e| (e.path().strip_prefix(&root).unwrap().to_string_lossy().into_owned(), e.into_path())).collect()
 }
 
-/// What every action came to: the digests of its tables and checkpoints, and its counts.
+/// Returns the outputs, counts and inputs of every result.
 fn results(place: &Place, store: &str) -> BTreeMap<String, Value> {
     let read = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
     let of = |(name, path): (String, PathBuf)| {
@@ -51,7 +51,7 @@ fn results(place: &Place, store: &str) -> BTreeMap<String, Value> {
     files(place, store, "results").into_iter().map(of).collect()
 }
 
-/// What each ref of a store names.
+/// Returns the result that each ref of a store names.
 fn refs(place: &Place, store: &str) -> BTreeMap<String, Value> {
     let read = |path: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
     files(place, store, "refs").into_iter().map(|(name, path)| (name, read(path)["result"].clone())).collect()
@@ -75,7 +75,7 @@ fn whole(place: &Place, store: &str, threads: &str) -> Value {
     report(&begin(place, store, threads).wait_with_output().unwrap())
 }
 
-/// Checks that a store holds what another one does, and nothing else, and is whole.
+/// Checks that a store is valid and has the same results and refs as another one.
 fn same(place: &Place, store: &str, other: &str) {
     let (these, those) = (results(place, store), results(place, other));
     assert_eq!(these.keys().collect::<Vec<_>>(), those.keys().collect::<Vec<_>>());
@@ -86,7 +86,8 @@ fn same(place: &Place, store: &str, other: &str) {
     assert_eq!(verify(place, store), (0, BTreeSet::new()));
 }
 
-/// The bundled model, pipeline and images, with little of everything; `VISPLAY_NANO=whole` takes the pipeline as it ships.
+/// Returns a folder with a small version of the bundled pipeline; `VISPLAY_NANO=whole` keeps its
+/// full size.
 fn nano() -> Place {
     let (place, project) = (Place::in_memory(), Path::new(env!("CARGO_MANIFEST_DIR")));
     std::fs::remove_dir(place.source()).unwrap();
@@ -118,16 +119,16 @@ fn nano() -> Place {
 }
 
 #[test]
-fn killed_at_any_moment_a_round_comes_out_the_same() {
+fn a_round_killed_at_any_moment_has_the_same_results() {
     killed(&place_in(Place::in_memory()), kills());
 }
 
 #[test]
-fn killed_at_any_moment_a_round_of_the_bundled_model_comes_out_the_same() {
+fn a_nano_round_killed_at_any_moment_has_the_same_results() {
     killed(&nano(), kills().min(if std::env::var_os("VISPLAY_NANO").is_some() { usize::MAX } else { 6 }));
 }
 
-/// Kills runs of a round at random moments, each run going on where the one before was killed, until they were killed so often.
+/// Kills and resumes a round at random moments until there were this many kills.
 fn killed(place: &Place, kills: usize) {
     let expected = whole(place, "one", "1");
     let began = Instant::now();
@@ -140,7 +141,7 @@ fn killed(place: &Place, kills: usize) {
         stores += 1;
         assert!(stores <= 4 * kills, "the round ends before it can be killed");
         let store = format!("killed-{stores}");
-        // Each run begins where the one before was killed, so the moments lie all over the round.
+        // Each run resumes where the one before was killed, so the kills spread over the round.
         let survived = loop {
             let mut child = begin(place, &store, if dice.share() < 0.5 { "1" } else { "2" });
             std::thread::sleep(whole_time.mul_f64(dice.share() * 0.6));
@@ -179,7 +180,7 @@ fn two_processes_on_one_store_make_one_round() {
 }
 
 #[test]
-fn ctrl_c_stops_a_round_soon_and_the_same_command_goes_on() {
+fn ctrl_c_stops_a_round_soon_and_the_same_command_resumes_it() {
     let place = place_in(Place::in_memory());
     let began = Instant::now();
     let expected = whole(&place, "alone", "2");
@@ -209,13 +210,13 @@ fn ctrl_c_stops_a_round_soon_and_the_same_command_goes_on() {
 }
 
 #[test]
-fn ctrl_c_does_not_wait_for_the_samples_that_are_being_drawn() {
+fn ctrl_c_does_not_wait_for_samples_in_progress() {
     let place = place_in(Place::in_memory());
     let many =
         PIPELINE.replace("steps = 3", "steps = 0").replace("questions_per_image = 8", "questions_per_image = 65536");
     std::fs::write(place.path().join("p.toml"), many).unwrap();
     let mut child = begin(&place, "store", "1");
-    // The last thing before the drawing is the listing of what is asked about.
+    // The action of the first questions is written just before sampling starts.
     let asks = || {
         files(&place, "store", "actions").values().any(|path| {
             std::fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("\"stage\":\"questions\""))
@@ -234,7 +235,7 @@ fn ctrl_c_does_not_wait_for_the_samples_that_are_being_drawn() {
     assert_eq!(verify(&place, "store"), (0, BTreeSet::new()));
 }
 
-/// Steps of updates that a store holds.
+/// Returns the number of training steps in a store.
 fn steps(place: &Place, store: &str) -> usize {
     let done = files(place, store, "results");
     let is_update = |name: &&String| {
@@ -245,7 +246,7 @@ fn steps(place: &Place, store: &str) -> usize {
 }
 
 #[test]
-fn training_goes_on_from_any_step_to_the_same_bytes() {
+fn training_resumes_from_any_step_with_the_same_bytes() {
     let place = place_in(Place::in_memory());
     let all = "epochs = 2\nschedule = \"cosine\"\nwarmup_updates = 2\nold_logprobs = \"trainer\"\n";
     let lora = "train = \"lora\"\nlora_rank = 4\nold_logprobs = \"sampler\"\n";
@@ -257,7 +258,7 @@ fn training_goes_on_from_any_step_to_the_same_bytes() {
         std::fs::write(place.path().join("p.toml"), file).unwrap();
         let expected = whole(&place, &straight, "2");
         assert_eq!(steps(&place, &straight), 8);
-        // Killed behind each step, most of which keep no weights.
+        // Killed after each step, most of which write no checkpoint.
         let mut kills = 0;
         let done = loop {
             let before = steps(&place, &resumed);
@@ -279,12 +280,12 @@ fn training_goes_on_from_any_step_to_the_same_bytes() {
     }
 }
 
-/// Damages a file of a store: takes it away, or turns a bit of it.
+/// Damages a file of a store: removes it or flips a bit.
 fn damage(path: &Path, dice: &mut Dice) {
     if dice.share() < 0.5 {
         return std::fs::remove_file(path).unwrap();
     }
-    // Views are hard links of objects: a new file of this name leaves them alone.
+    // Views are hard links to objects; replacing the file leaves them intact.
     let mut bytes = std::fs::read(path).unwrap();
     let place = dice.next() as usize % bytes.len();
     bytes[place] ^= 1 << (dice.next() % 8);
@@ -293,7 +294,7 @@ fn damage(path: &Path, dice: &mut Dice) {
 }
 
 #[test]
-fn whatever_is_lost_of_a_round_verify_names_and_the_same_command_makes_again() {
+fn verify_names_all_damage_and_the_same_command_repairs_it() {
     let place = place_in(Place::in_memory());
     let expected = whole(&place, "whole", "2");
     whole(&place, "hurt", "2");
@@ -303,7 +304,7 @@ fn whatever_is_lost_of_a_round_verify_names_and_the_same_command_makes_again() {
         let hurt: BTreeSet<usize> = (0..3).map(|_| dice.next() as usize % all.len()).collect();
         hurt.iter().for_each(|&i| damage(&all[i].1, &mut dice));
         let (code, named) = verify(&place, "hurt");
-        // Of the newest ref of a name nothing says that it was there, and views and notes may be lost.
+        // Nothing refers to the newest ref of a name, and views and caches can be rebuilt.
         let may_be_lost = ["refs", "views", "cache"].contains(&folder);
         assert!(code == 4 || may_be_lost, "{code}");
         for &i in &hurt {
@@ -315,7 +316,7 @@ fn whatever_is_lost_of_a_round_verify_names_and_the_same_command_makes_again() {
 }
 
 #[test]
-fn a_round_that_is_damaged_half_way_goes_on_once_verify_has_looked() {
+fn a_round_damaged_half_way_resumes_after_verify() {
     let place = place_in(Place::in_memory());
     let began = Instant::now();
     let expected = whole(&place, "whole", "2");
@@ -339,7 +340,7 @@ fn a_round_that_is_damaged_half_way_goes_on_once_verify_has_looked() {
 }
 
 #[test]
-fn a_round_is_mended_as_it_was_or_not_at_all() {
+fn a_round_is_rebuilt_with_the_same_results_or_not_at_all() {
     let place = place_in(Place::in_memory());
     whole(&place, "store", "2");
     let lose = |table: &str| {
@@ -354,7 +355,7 @@ fn a_round_is_mended_as_it_was_or_not_at_all() {
     let refused = evolve(&place, "store", &["1"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(said(&refused).contains("run with another curriculum.low"), "{}", said(&refused));
-    // Images that came since do not change it.
+    // Images that were added since do not change it.
     std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
     for i in 100..130 {
         place.add(i);

@@ -1,4 +1,5 @@
-//! What a round is given: folders of ordinary files, prompts, benchmarks and options; what cannot be used is said at once, by name.
+//! Inputs of a round: folders of ordinary files, prompts, benchmarks, paths and options. Unusable
+//! ones are named at once.
 
 use std::process::{Command, Output};
 
@@ -16,7 +17,7 @@ fn refused(output: &Output, code: i32, parts: &[&str]) {
     parts.iter().for_each(|part| assert!(said(output).contains(part), "{part}: {}", said(output)));
 }
 
-/// A folder as people have them: pictures, and what lies beside them.
+/// Creates a folder of pictures, broken pictures and other files.
 fn photos(place: &Place, name: &str, pictures: std::ops::Range<u32>) {
     let folder = place.path().join(name);
     std::fs::create_dir_all(folder.join("sub folder")).unwrap();
@@ -33,7 +34,7 @@ fn photos(place: &Place, name: &str, pictures: std::ops::Range<u32>) {
 }
 
 #[test]
-fn a_folder_of_ordinary_files_goes_through_and_every_file_is_accounted_for() {
+fn every_file_of_an_ordinary_folder_is_ingested_or_rejected() {
     let place = place_in(Place::in_memory());
     photos(&place, "photos", 0..10);
     let dry = run(&place, &["1", "--images", "photos", "--dry-run"]);
@@ -47,7 +48,7 @@ fn a_folder_of_ordinary_files_goes_through_and_every_file_is_accounted_for() {
         assert!(said(&first).contains(part), "{part}: {}", said(&first));
     }
     assert!(said(&first).contains("8 of 10 images"), "{}", said(&first));
-    // More of them: both are there now, and what is done stays.
+    // More images are added; the finished round stays.
     photos(&place, "more", 20..24);
     let again = run(&place, &["1", "--images", "more"]);
     assert_eq!(report(&again)["found"], true);
@@ -59,7 +60,7 @@ fn a_folder_of_ordinary_files_goes_through_and_every_file_is_accounted_for() {
 }
 
 #[test]
-fn a_folder_without_images_is_said() {
+fn a_folder_without_images_is_reported() {
     let place = place_in(Place::in_memory());
     photos(&place, "photos", 0..0);
     refused(
@@ -68,12 +69,12 @@ fn a_folder_without_images_is_said() {
         &["0 new images; rejected: ", "there is no image", "4 files", "--images"],
     );
     refused(&run(&place, &["1", "--images", "nowhere"]), 2, &["nowhere"]);
-    // The evolution is not spoilt by it.
+    // The evolution is still usable.
     assert_eq!(report(&run(&place, &["1", "--images", "source"]))["round"], 1);
 }
 
 #[test]
-fn prompts_and_benchmarks_that_cannot_be_used_are_named_before_anything_is_done() {
+fn unusable_prompts_and_benchmarks_are_named_before_the_round_starts() {
     let place = place_in(Place::in_memory());
     let with = |change: &str, by: &str| {
         let file = format!("{PIPELINE}{change}");
@@ -161,7 +162,7 @@ fn the_built_in_pipeline_names_what_it_needs_outside_a_checkout() {
 }
 
 #[test]
-fn groups_of_one_are_remarked() {
+fn groups_of_one_are_reported() {
     let place = place_in(Place::in_memory());
     let file = PIPELINE.replace("group_size = 4", "group_size = 1");
     std::fs::write(place.path().join("p.toml"), file).unwrap();
@@ -199,7 +200,7 @@ fn evaluate_names_what_it_cannot_use() {
     assert!(done.status.success(), "{}", said(&done));
     let done: Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(done["left_out"], 0);
-    // A picture that is none is left out and said; where all are, that is an error.
+    // An unreadable image is left out and reported; if all are unreadable, that is an error.
     let mut rows: Vec<visplay::tables::BenchmarkRow> =
         visplay::tables::read_file(&place.path().join("bench.parquet")).unwrap();
     rows[1].image.bytes = b"no picture".to_vec();

@@ -1,5 +1,5 @@
-//! Whole rounds through the command, with a model of random weights whose vocabulary has whole questions and whole answers as
-//! tokens: so it asks and answers by chance, and everything behind that is real.
+//! Whole rounds through the command. The model has random weights and a vocabulary with whole
+//! questions and answers as tokens: it asks and answers at random, and all other parts are real.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -51,22 +51,22 @@ keep_best_questions = 16
 keep_best_samples = 3
 "#;
 
-/// A place with a base model, images and a pipeline file.
+/// Returns a folder with a base model, images and a pipeline file.
 pub fn place() -> Place {
     place_in(Place::new())
 }
 
-/// The same in a folder of one's choice.
+/// Fills a given folder as [`place`] does.
 pub fn place_in(place: Place) -> Place {
-    filled(place, &(0..60).map(|n| format!("How many of {n}?")).collect::<Vec<_>>())
+    fill(place, &(0..60).map(|n| format!("How many of {n}?")).collect::<Vec<_>>())
 }
 
-/// The same with a model that knows these questions.
+/// Returns a folder as [`place`] does, with a model that asks these questions.
 pub fn place_of(questions: &[String]) -> Place {
-    filled(Place::new(), questions)
+    fill(Place::new(), questions)
 }
 
-fn filled(place: Place, questions: &[String]) -> Place {
+fn fill(place: Place, questions: &[String]) -> Place {
     place.fill(12);
     let (project, files) = (Path::new(env!("CARGO_MANIFEST_DIR")), place.path().join("files"));
     std::fs::create_dir_all(&files).unwrap();
@@ -82,7 +82,7 @@ fn filled(place: Place, questions: &[String]) -> Place {
     place
 }
 
-/// The tests' tokenizer with questions and 60 answers as tokens.
+/// Adds questions and 60 answers as tokens to the tests' tokenizer.
 fn tokenizer(project: &Path, questions: &[String]) -> String {
     let text = std::fs::read_to_string(project.join("tests/data/model/tokenizer.json")).unwrap();
     let mut tokenizer: Value = serde_json::from_str(&text).unwrap();
@@ -113,7 +113,7 @@ pub fn report(output: &Output) -> Value {
 }
 
 #[test]
-fn a_round_is_the_same_bytes_at_any_thread_count_and_wherever_it_was_killed() {
+fn a_round_has_the_same_bytes_at_any_thread_count_and_after_any_kill() {
     let place = place();
     let once = |store: &str, threads: &str| {
         report(&evolve(&place, store, &["2", "--images", "source", "--threads", threads]).output().unwrap())
@@ -128,7 +128,7 @@ fn a_round_is_the_same_bytes_at_any_thread_count_and_wherever_it_was_killed() {
     assert!(counted["kept"]["score"].is_number(), "{counted}");
     assert_ne!(counted["questioner_model"], counted["reasoner_model"]);
 
-    // Killed at growing times until it gets through.
+    // Killed after growing times until a run succeeds.
     let mut patience = Duration::from_millis(30);
     let survived = loop {
         let mut command = evolve(&place, "killed", &["2", "--images", "source", "--threads", "2"]);
@@ -146,7 +146,7 @@ fn a_round_is_the_same_bytes_at_any_thread_count_and_wherever_it_was_killed() {
     };
     assert_eq!(survived["result"], two["result"]);
 
-    // What is done is found at once, and the tables lie where people look.
+    // A finished round is found at once, and its tables are in the views.
     let began = Instant::now();
     let found = report(&evolve(&place, "two", &["2"]).output().unwrap());
     assert_eq!(found["found"], true);
@@ -158,7 +158,7 @@ fn a_round_is_the_same_bytes_at_any_thread_count_and_wherever_it_was_killed() {
 }
 
 #[test]
-fn images_beyond_the_memory_change_nothing() {
+fn images_beyond_the_memory_limit_do_not_change_results() {
     let place = place();
     let round = |store: &str| report(&evolve(&place, store, &["1", "--images", "source"]).output().unwrap());
     let held = round("held");
@@ -167,7 +167,7 @@ fn images_beyond_the_memory_change_nothing() {
 }
 
 #[test]
-fn of_two_processes_with_other_images_the_first_to_finish_stands() {
+fn of_two_processes_with_different_images_the_first_to_finish_is_kept() {
     let place = place();
     let arguments = ["scenes", "--count", "12", "--seed", "3", "--out", "drawn"];
     let made = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
@@ -178,7 +178,7 @@ fn of_two_processes_with_other_images_the_first_to_finish_stands() {
         let mut command = evolve(&place, "store", &["1", "--images", images]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    // The second begins when the images of the first are settled.
+    // The second starts after the first has fixed its images.
     let mut first = start("source");
     let mut said_first = BufReader::new(first.stderr.take().unwrap());
     let mut line = String::new();
@@ -197,14 +197,14 @@ fn of_two_processes_with_other_images_the_first_to_finish_stands() {
 }
 
 #[test]
-fn a_gate_stops_the_round_and_names_its_figure() {
+fn a_gate_stops_the_round_and_names_its_value() {
     let place = place();
     let strict = format!("{PIPELINE}[gates.valid_share]\nstop = 0.99\n");
     std::fs::write(place.path().join("p.toml"), strict).unwrap();
     let stopped = evolve(&place, "store", &["next", "--images", "source"]).output().unwrap();
     assert_eq!(stopped.status.code(), Some(3), "{}", said(&stopped));
     assert!(said(&stopped).contains("gates.valid_share: 0."), "{}", said(&stopped));
-    // The round did not end: it is still the next one, and goes on from where it is under another threshold.
+    // The round is unfinished: it is still the next one, and resumes with another threshold.
     std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
     let dry = report(&evolve(&place, "store", &["next", "--dry-run"]).output().unwrap());
     assert_eq!((&dry["round"], &dry["next"]), (&json!(1), &json!("answering questions")));
@@ -236,7 +236,7 @@ fn the_labelled_baseline_trains_on_given_answers_and_is_measured() {
     }
 }
 
-/// Every file of a table of a round, by its bytes.
+/// Returns the bytes of each file of a round's table.
 fn table(place: &Place, store: &str, round: u32, table: &str) -> Vec<Vec<u8>> {
     let folder = place.path().join(store).join(format!("views/t/round={round}/{table}"));
     let mut files: Vec<Vec<u8>> =
@@ -245,7 +245,7 @@ fn table(place: &Place, store: &str, round: u32, table: &str) -> Vec<Vec<u8>> {
     files
 }
 
-/// Changes every row of a Parquet file.
+/// Changes all rows of a Parquet file.
 fn change<R: TableRow>(file: &Path, change: impl FnMut(&mut R)) {
     let mut rows: Vec<R> = read_file(file).unwrap();
     assert!(!rows.is_empty());
@@ -270,7 +270,8 @@ fn truth_replaced_with_noise_gives_the_same_weights() {
     let evolved = |store: &str| report(&evolve(&place, store, &["2", "--images", "drawn/images"]).output().unwrap());
     let true_ones = evolved("true");
 
-    // All truth that there is: the benchmark's answers, what is in each scene, and the answers of the scenes' questions.
+    // Replace all truth: the answers of the benchmark, the objects of the scenes, and the answers
+    // to their questions.
     let mut noise = (0..).map(|n: u32| n.wrapping_mul(2_654_435_761) >> 29);
     let mut word = || noise.next().unwrap().to_string();
     change(&place.path().join("bench.parquet"), |row: &mut BenchmarkRow| row.answer = word());
@@ -294,7 +295,7 @@ fn truth_replaced_with_noise_gives_the_same_weights() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn missing_images_and_an_invalid_round_number_are_reported() {
     let place = place();
     let none = evolve(&place, "store", &["1"]).output().unwrap();
     assert_eq!(none.status.code(), Some(2));
@@ -304,7 +305,7 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
-fn a_round_that_no_outcome_could_let_pass_is_not_begun() {
+fn a_round_that_cannot_pass_its_gates_is_not_started() {
     let place = place();
     std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}[gates.kept_rows]\nstop = 65\n")).unwrap();
     let hopeless = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
@@ -316,7 +317,7 @@ fn a_round_that_no_outcome_could_let_pass_is_not_begun() {
 }
 
 #[test]
-fn an_empty_curriculum_is_said_and_its_tables_are_kept() {
+fn an_empty_curriculum_is_reported_and_its_tables_are_kept() {
     let place = place();
     // Six answers of a random model are never all the same.
     let nothing = PIPELINE.replace("low = 0.1", "low = 0.99\nhigh = 1.0");
@@ -331,7 +332,7 @@ fn an_empty_curriculum_is_said_and_its_tables_are_kept() {
 }
 
 #[test]
-fn a_round_whose_result_is_lost_is_not_taken_for_one_that_is_not_current() {
+fn a_round_with_a_missing_result_is_reported_as_lost() {
     let place = place();
     let done = report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
     let current = || place.json(&["status"])["current"]["t"].clone();

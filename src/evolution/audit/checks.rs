@@ -124,14 +124,16 @@ impl<'a> RoundChecks<'a> {
         read_rows(self.store, std::slice::from_ref(result))
     }
 
-    /// Checks that rows in are rows out plus rejects, and that the reject rows are as many as were counted.
+    /// Checks that rows in are rows out plus rejects, and that the reject rows are as many as were
+    /// counted.
     fn reconcile(&self, stored: &StoredResult, found: &mut ConsistencyReport) -> Result<(), StageError> {
         let StoredResult { action, result } = stored;
         let row = format!("{} {}", action.stage, result.action);
         if !result.counts.reconcile() {
             found.add("result", &row, format!("its counts do not add up: {:?}", result.counts));
         }
-        // The results of an images table and of a round list the reject tables of their stages, which counted them.
+        // The results of an images table and of a round list the reject tables of their stages,
+        // which counted them.
         if action.stage.starts_with(INGEST) || action.stage == ROUND {
             return Ok(());
         }
@@ -209,7 +211,8 @@ impl<'a> RoundChecks<'a> {
         Ok(found)
     }
 
-    /// Checks that the curriculum and its rejects follow from the votes by the rules of the curriculum.
+    /// Checks that the curriculum and its rejects follow from the votes by the rules of the
+    /// curriculum.
     fn check_curriculum(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
         let mut found = ConsistencyReport::default();
         let settings: CurriculumSettings = parameter(&stored.action, "settings")?;

@@ -26,14 +26,16 @@ impl Setting {
         if value.is_empty() || value.contains(['\n', '\r']) {
             return Err(format!("`{key}` has no value; write {key}=VALUE"));
         }
-        // A parsed value comes without the comment behind it: only a value that is all of the text is taken as TOML.
+        // A parsed value comes without the comment behind it: only a value that is all of the text
+        // is taken as TOML.
         let is_toml = value.parse::<Value>().is_ok_and(|parsed| parsed.to_string() == value);
         let value = if is_toml { value.to_owned() } else { Value::from(value).to_string() };
         Ok(Self { key: key.to_owned(), value })
     }
 }
 
-/// Returns the text with a key set. A key that fits nowhere is found when the caller parses the result.
+/// Returns the text with a key set. A key that fits nowhere is found when the caller parses the
+/// result.
 ///
 /// # Errors
 /// The text or the value is no TOML.
@@ -59,7 +61,8 @@ pub fn with(text: &str, setting: &Setting) -> Result<String, TomlError> {
     Ok(document.to_string())
 }
 
-/// Adds a key without a value, or a table, to a table: first below its heading, or last in its braces.
+/// Adds a key without a value, or a table, to a table: first below its heading, or last in its
+/// braces.
 fn add(item: &mut Item, name: &str, is_value: bool) {
     match item {
         Item::Table(table) if is_value => {
@@ -80,8 +83,8 @@ fn add(item: &mut Item, name: &str, is_value: bool) {
     }
 }
 
-/// Returns the comment above a key, which says where its value comes from, without `#`; the comment above the first of
-/// several keys that are listed without a blank line between them.
+/// Returns the comment above a key, which says where its value comes from, without `#`; the comment
+/// above the first of several keys that are listed without a blank line between them.
 pub fn comment_of(text: &str, key: &str) -> Option<String> {
     let document: DocumentMut = text.parse().ok()?;
     let (tables, key) = key.rsplit_once('.').unwrap_or(("", key));

@@ -42,8 +42,8 @@ impl PipelineSource {
         }
     }
 
-    /// Turns an error of the TOML parser into one that names the line, the key and, for an unknown key, the nearest
-    /// known one.
+    /// Turns an error of the TOML parser into one that names the line, the key and, for an unknown
+    /// key, the nearest known one.
     pub(super) fn explain(&self, message: &str, span: Option<Range<usize>>) -> PipelineError {
         let line = span.map(|span| line_at(&self.text, span.start));
         let mut problem = message.trim().replace('\n', " ");

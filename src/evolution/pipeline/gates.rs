@@ -35,7 +35,7 @@ pub struct Gates {
     pub kept_share: Thresholds,
     /// After the votes: minimum number of rows in the curriculum.
     pub kept_rows: Thresholds,
-    /// When the round is shown, if the truth is known (`evaluation.truth`): minimum share of correct pseudo-labels. It can
-    /// only warn, since the truth must not influence a round.
+    /// When the round is shown, if the truth is known (`evaluation.truth`): minimum share of
+    /// correct pseudo-labels. It can only warn, since the truth must not influence a round.
     pub label_accuracy: Thresholds,
 }

@@ -13,8 +13,8 @@ use crate::stages::ingest::IngestOptions;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ingest {
-    /// Folders, image files and Parquet files to ingest when an evolution has no images yet and the command line names
-    /// none.
+    /// Folders, image files and Parquet files to ingest when an evolution has no images yet and the
+    /// command line names none.
     pub sources: Vec<PathBuf>,
     /// Maximum size of a file, in bytes; larger files are rejected unread.
     pub max_bytes: u64,
@@ -22,8 +22,8 @@ pub struct Ingest {
     pub max_pixels: u64,
     /// Maximum ratio of the longer to the shorter side.
     pub max_aspect_ratio: u32,
-    /// Maximum Hamming distance of the 64-bit perceptual hashes of near duplicates, 0 to 16. Without it only files of equal
-    /// bytes are duplicates.
+    /// Maximum Hamming distance of the 64-bit perceptual hashes of near duplicates, 0 to 16.
+    /// Without it only files of equal bytes are duplicates.
     pub near_duplicate_bits: Option<u32>,
     /// Maximum number of images in a shard.
     pub shard_rows: u32,

@@ -1,8 +1,8 @@
 //! The pipeline file: every setting of an evolution, in TOML.
 //!
-//! A file names a preset and sets the keys that differ from it. A key that neither sets has the default that its
-//! section's type documents. An unknown key, a wrong type or a value out of range is an error that names the file, the
-//! line and the key. Paths are relative to the file's folder.
+//! A file names a preset and sets the keys that differ from it. A key that neither sets has the
+//! default that its section's type documents. An unknown key, a wrong type or a value out of range
+//! is an error that names the file, the line and the key. Paths are relative to the file's folder.
 
 mod edit;
 mod error;
@@ -40,11 +40,13 @@ use crate::tables::Role;
 /// Location of the default pipeline file in a checkout.
 const DEFAULT_FILE: &str = "pipelines/nano.toml";
 
-/// The default pipeline, built in for working directories without a [`DEFAULT_FILE`], and the name that errors give it.
+/// The default pipeline, built in for working directories without a [`DEFAULT_FILE`], and the name
+/// that errors give it.
 const NANO: &str = include_str!("../../../pipelines/nano.toml");
 const BUILT_IN: &str = "pipelines/nano.toml (built in)";
 
-/// The prompts of the default pipeline, used where the pipeline file's folder has none of these names.
+/// The prompts of the default pipeline, used where the pipeline file's folder has none of these
+/// names.
 const BUILT_IN_PROMPTS: [(&str, &str); 2] = [
     ("prompts/nano-questioner.txt", include_str!("../../../pipelines/prompts/nano-questioner.txt")),
     ("prompts/nano-reasoner.txt", include_str!("../../../pipelines/prompts/nano-reasoner.txt")),
@@ -110,7 +112,8 @@ impl Pipeline {
         Self::parse(&name, &text)
     }
 
-    /// Reads the text of a pipeline file that [`load`](Self::load) would read, and the name that errors give it.
+    /// Reads the text of a pipeline file that [`load`](Self::load) would read, and the name that
+    /// errors give it.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -147,7 +150,8 @@ impl Pipeline {
             return Err(PipelineError { file: source.file, line: None, problem, nearest: None });
         }
         let explain = |e: toml::de::Error| source.explain(e.message(), e.span());
-        // Parsed by itself first: an error of the merged table would not know its place in the text.
+        // Parsed by itself first: an error of the merged table would not know its place in the
+        // text.
         let unmerged: Self = toml::from_str(text).map_err(explain)?;
         let mut table = presets::table(&unmerged.preset).map_err(|e| source.error("preset", e))?;
         presets::merge(&mut table, toml::from_str(text).map_err(explain)?);
@@ -164,8 +168,8 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Returns the comment above a key in the default pipeline file, which says where its values come from. The key is
-    /// one of stored settings, whose names do not change.
+    /// Returns the comment above a key in the default pipeline file, which says where its values
+    /// come from. The key is one of stored settings, whose names do not change.
     pub fn default_comment(key: &str) -> Option<String> {
         edit::comment_of(NANO, &current_name(key))
     }

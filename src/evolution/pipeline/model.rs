@@ -17,17 +17,18 @@ pub struct Model {
     pub base: PathBuf,
     /// The dtype that models compute in.
     pub dtype: ComputeDtype,
-    /// The device that models compute on: auto (a GPU if this build and machine have one, else the CPU), cpu, cuda, or
-    /// cuda:N with the number of a GPU. `--device` takes precedence.
+    /// The device that models compute on: auto (a GPU if this build and machine have one, else the
+    /// CPU), cpu, cuda, or cuda:N with the number of a GPU. `--device` takes precedence.
     pub device: DeviceChoice,
     /// Minimum number of pixels that an image is resized to; 0 takes the checkpoint's.
     pub min_pixels: u64,
     /// Maximum number of pixels that an image is resized to; 0 takes the checkpoint's.
     pub max_pixels: u64,
-    /// Memory for preprocessed images, in bytes; beyond it images are preprocessed again when needed.
+    /// Memory for preprocessed images, in bytes; beyond it images are preprocessed again when
+    /// needed.
     pub image_memory: u64,
-    /// The implementation of the ops that models compute by. The device checks set it, a pipeline file cannot: it is not
-    /// part of an action's key.
+    /// The implementation of the ops that models compute by. The device checks set it, a pipeline
+    /// file cannot: it is not part of an action's key.
     #[serde(skip)]
     pub ops: Ops,
 }

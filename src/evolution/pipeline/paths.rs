@@ -74,8 +74,8 @@ impl Pipeline {
 
 /// Joins a path of a pipeline file to the file's folder.
 ///
-/// `..` cancels the part before it, unless that is a symbolic link, so that messages show `data/nano` rather than
-/// `pipelines/../data/nano`.
+/// `..` cancels the part before it, unless that is a symbolic link, so that messages show
+/// `data/nano` rather than `pipelines/../data/nano`.
 pub(super) fn resolve(folder: &Path, path: &Path) -> PathBuf {
     let mut resolved = folder.to_owned();
     for part in path.components() {

@@ -39,7 +39,8 @@ fn word(value: impl serde::Serialize) -> Result<Value, PresetError> {
     Value::try_from(value).map_err(|e| PresetError::Unreadable(e.to_string()))
 }
 
-/// Merges the keys of `over` into `table`, section by section; a key of both takes the value of `over`.
+/// Merges the keys of `over` into `table`, section by section; a key of both takes the value of
+/// `over`.
 pub(super) fn merge(table: &mut Table, over: Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {

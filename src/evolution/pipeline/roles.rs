@@ -1,4 +1,5 @@
-//! `[questioner]`, `[reasoner]` and `[sampling]`: output format, rewards and sampling of both roles.
+//! `[questioner]`, `[reasoner]` and `[sampling]`: output format, rewards and sampling of both
+//! roles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ pub struct Questioner {
     /// Parsing of the form: strict or lenient.
     #[schemars(with = "String")]
     pub parsing: ParsingMode,
-    /// Whether a question must fit its type: distinct options for multiple choice, a question mark otherwise.
+    /// Whether a question must fit its type: distinct options for multiple choice, a question mark
+    /// otherwise.
     pub form_check: bool,
     /// Formula that combines uncertainty, diversity and validity: clamped or penalised.
     #[schemars(with = "String")]
@@ -36,7 +38,8 @@ pub struct Questioner {
     /// Denominator of the confidence: sampled or answered.
     #[schemars(with = "String")]
     pub reward_denominator: Denominator,
-    /// Whether equal questions about one image share their reward answers: the same distribution at less cost.
+    /// Whether equal questions about one image share their reward answers: the same distribution at
+    /// less cost.
     pub share_equal: bool,
 }
 
@@ -101,8 +104,8 @@ impl Reasoner {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingSection {
-    /// Memory for the KV cache, in bytes. In f32 on the CPU results do not depend on it. Elsewhere rounding may depend on
-    /// which sequences run together, so it is part of action keys.
+    /// Memory for the KV cache, in bytes. In f32 on the CPU results do not depend on it. Elsewhere
+    /// rounding may depend on which sequences run together, so it is part of action keys.
     pub cache_bytes: u64,
     /// Maximum number of sequences that run together; part of action keys as `cache_bytes` is.
     pub max_sequences: u32,

@@ -17,12 +17,14 @@ pub struct Round {
     pub images: u32,
     /// Questions per image, asked by the trained Questioner.
     pub questions_per_image: u32,
-    /// The labelled baseline: a Parquet file with the columns image, question and answer (the correct one), whose rows are
-    /// the Reasoner's curriculum; the Questioner is not trained. Empty for the method itself, which uses no labels.
+    /// The labelled baseline: a Parquet file with the columns image, question and answer (the
+    /// correct one), whose rows are the Reasoner's curriculum; the Questioner is not trained. Empty
+    /// for the method itself, which uses no labels.
     pub labelled: PathBuf,
     /// Number of rows in a shard, the unit in which an interrupted stage resumes.
     pub shard_rows: u32,
-    /// Whether a round is kept but does not become current when its Reasoner has a lower label-free score than before.
+    /// Whether a round is kept but does not become current when its Reasoner has a lower label-free
+    /// score than before.
     pub keep_best: bool,
     /// Noise of the score: a score counts as lower only if it is lower by more than this.
     pub keep_best_slack: f64,
@@ -61,8 +63,9 @@ impl Round {
 pub struct EvaluationSection {
     /// Parquet files with the columns image, question, answer and optionally category.
     pub benchmarks: Vec<PathBuf>,
-    /// The `scenes.parquet` that `visplay scenes` writes with generated images. It gives the accuracy of pseudo-labels when a
-    /// round is shown or audited; no stage reads it. Empty if the truth is not known.
+    /// The `scenes.parquet` that `visplay scenes` writes with generated images. It gives the
+    /// accuracy of pseudo-labels when a round is shown or audited; no stage reads it. Empty if the
+    /// truth is not known.
     pub truth: PathBuf,
     /// Maximum number of items of a benchmark; 0 takes all.
     pub items: u32,

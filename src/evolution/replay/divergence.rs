@@ -6,7 +6,8 @@ use crate::store::{Action, ActionDifference, Store, StoreError};
 /// Number of differences in a message.
 const MAX_LISTED: usize = 3;
 
-/// Returns the differences between an action and the nearest stored action of its stage; `None` if there is none.
+/// Returns the differences between an action and the nearest stored action of its stage; `None` if
+/// there is none.
 ///
 /// # Errors
 /// The store cannot be read.

@@ -1,8 +1,9 @@
 //! Replay: recomputes stored results from their stored inputs and compares.
 //!
-//! The round runs again on an overlay of the store that writes to a scratch folder (see [`Store::replay_overlay`]). The
-//! results to replay are hidden there, so their stages compute them again; later stages continue with the stored results.
-//! Settings, prompts, base model and images are those of the stored round, not those of today's files.
+//! The round runs again on an overlay of the store that writes to a scratch folder (see
+//! [`Store::replay_overlay`]). The results to replay are hidden there, so their stages compute them
+//! again; later stages continue with the stored results. Settings, prompts, base model and images
+//! are those of the stored round, not those of today's files.
 
 mod divergence;
 mod targets;
@@ -45,7 +46,8 @@ pub struct ReplayRequest<'a> {
     pub sample: Option<usize>,
     /// The seed of the choice.
     pub seed: u64,
-    /// Folders and files that were ingested; needed for the bytes of rejected files, which the store does not have.
+    /// Folders and files that were ingested; needed for the bytes of rejected files, which the
+    /// store does not have.
     pub images: &'a [PathBuf],
     /// The folder in which to create the scratch folder.
     pub scratch: &'a Path,
@@ -83,7 +85,8 @@ pub struct ReplayReport {
 /// Recomputes stored results and compares them; see the module.
 ///
 /// # Errors
-/// There is no such target, or the replay as a whole fails. A result that differs is not an error here.
+/// There is no such target, or the replay as a whole fails. A result that differs is not an error
+/// here.
 pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionError> {
     let Targets { round, mut results } = targets(request.store, request.target)?;
     let of = results.len();
@@ -239,8 +242,8 @@ impl Replayer<'_> {
         replay_round(&pipeline, runner, round.number, pinned).map(|_| ())
     }
 
-    /// The prompt of a role in a round: the stored one, or, for a round that stored none, that of the file, which must
-    /// not have changed.
+    /// The prompt of a role in a round: the stored one, or, for a round that stored none, that of
+    /// the file, which must not have changed.
     fn prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt, EvolutionError> {
         let output_role = PROMPTS[usize::from(role == Role::Reasoner)];
         if let Some(output) = round.result.outputs_of(output_role).next() {

@@ -78,8 +78,8 @@ impl RoundPart {
         }
     }
 
-    /// The part of a round that an action belongs to. `is_keep_best` tells samples of the keep-best score, which run the
-    /// same stages as the others.
+    /// The part of a round that an action belongs to. `is_keep_best` tells samples of the keep-best
+    /// score, which run the same stages as the others.
     fn of(action: &Action, is_keep_best: bool) -> Option<Self> {
         Some(match action.stage.as_str() {
             QUESTIONS | ANSWERS if is_keep_best => Self::KeepBest,
