@@ -55,10 +55,11 @@ type KnownBits = [i32; SMOOTHED];
 
 /// The coefficients that the scans of a progressive image have coded so far.
 pub(super) struct Progress {
+    /// Number of scans.
     scans: u32,
-    /// By component.
+    /// Known bits of each component.
     known: Vec<KnownBits>,
-    /// By component, before its last scan.
+    /// Known bits of each component before its last scan.
     before: Vec<KnownBits>,
     /// Last row of units for which the last scan has data.
     pub(super) last_good_row: usize,
