@@ -89,7 +89,7 @@ fn decode_stream(bytes: &[u8], header: &Header, color: Option<ColorSpace>) -> Re
                 if scans == 1 {
                     decoding.color = ColorSpace::of(&decoding.frame, &tables, color)?;
                 }
-                decoding.begin(&scan, &tables)?;
+                decoding.take_quantisation(&scan, &tables)?;
                 is_complete = scans == 1 && decoding.is_single_scan(&scan);
                 at = if is_complete {
                     decoding.decode_single_scan(&scan, &tables, bytes, at)?
@@ -136,7 +136,7 @@ impl FrameDecoder {
     }
 
     /// Takes the quantisation tables as they are defined at the beginning of a scan.
-    fn begin(&mut self, scan: &Scan, tables: &DecoderTables) -> Result<(), ImageError> {
+    fn take_quantisation(&mut self, scan: &Scan, tables: &DecoderTables) -> Result<(), ImageError> {
         for part in &scan.parts {
             let table = &mut self.quantisation[part.component];
             if table.is_none() {
