@@ -72,8 +72,8 @@ pub fn results<E: std::fmt::Display>(
     read_again: impl Fn(&Output) -> Result<Vec<u8>, E>,
 ) -> ComparisonResult {
     let mut finding = ResultComparison::default();
-    if (&stored.counts, &stored.figures) != (&again.counts, &again.figures) {
-        let of = |result: &StageResult| serde_json::json!({"counts": result.counts, "figures": result.figures});
+    if (&stored.counts, &stored.statistics) != (&again.counts, &again.statistics) {
+        let of = |result: &StageResult| serde_json::json!({"counts": result.counts, "figures": result.statistics});
         finding.values("result", "counts and figures", "", &of(stored), &of(again));
     }
     let roles = |result: &StageResult| result.outputs.iter().map(|output| output.role.clone()).collect::<Vec<_>>();

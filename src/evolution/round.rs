@@ -114,7 +114,7 @@ pub(super) fn run(
 
 /// Number of left-out questions by reason, from the counters of the curriculum's result.
 fn left_out(curriculum: &StageResult) -> BTreeMap<String, u64> {
-    let counters = curriculum.figures.iter();
+    let counters = curriculum.statistics.iter();
     counters.filter_map(|(name, n)| Some((name.strip_prefix("rejected.")?.to_owned(), *n))).collect()
 }
 

@@ -280,12 +280,12 @@ impl Stage for Answers<'_, '_> {
             rows_out: votes.len() as u64,
             rejects: rejects.len() as u64,
         };
-        let figures = BTreeMap::from([("distinct".to_owned(), answered.len() as u64)]);
+        let statistics = BTreeMap::from([("distinct".to_owned(), answered.len() as u64)]);
         let outputs = vec![
             answers.finish(runner.store)?,
             TableOutput::write_all(runner.store, votes)?,
             TableOutput::write_all(runner.store, rejects)?,
         ];
-        Ok(ShardOutput { outputs, counts, figures, upstream: self.upstream.to_vec() })
+        Ok(ShardOutput { outputs, counts, statistics, upstream: self.upstream.to_vec() })
     }
 }

@@ -172,8 +172,8 @@ impl Stage for Questions<'_, '_> {
         }
         let rows = rows.finish(runner.store)?;
         let counts = Counts { rows_in: self.units(shard), rows_out: rows.rows, rejects: rejects.len() as u64 };
-        let figures = BTreeMap::from([("invalid".to_owned(), invalid), ("valid".to_owned(), rows.rows - invalid)]);
+        let statistics = BTreeMap::from([("invalid".to_owned(), invalid), ("valid".to_owned(), rows.rows - invalid)]);
         let outputs = vec![rows, TableOutput::write_all(runner.store, rejects)?];
-        Ok(ShardOutput { outputs, counts, figures, ..ShardOutput::default() })
+        Ok(ShardOutput { outputs, counts, statistics, ..ShardOutput::default() })
     }
 }

@@ -50,7 +50,7 @@ pub struct ShardOutput {
     /// The row counts, which must add up.
     pub counts: Counts,
     /// Further statistics, functions of the action.
-    pub figures: BTreeMap<String, u64>,
+    pub statistics: BTreeMap<String, u64>,
     /// The results that it was computed from.
     pub upstream: Vec<ActionKey>,
 }
@@ -199,7 +199,7 @@ impl Runner<'_> {
             action: key,
             outputs: output.outputs,
             counts: output.counts,
-            figures: output.figures,
+            statistics: output.statistics,
             upstream: output.upstream,
             run,
         })

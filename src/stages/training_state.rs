@@ -91,7 +91,7 @@ impl TrainingState {
             moments.insert(name.clone(), Moments { first: moment("first")?, second: moment("second")? });
             self.weights.set(name, &take("weight", name)?).map_err(TrainingError::from)?;
         }
-        let updates = checkpoint.figures.get(UPDATES).copied().unwrap_or(0);
+        let updates = checkpoint.statistics.get(UPDATES).copied().unwrap_or(0);
         self.optimizer = AdamW::resumed(self.optimizer.settings(), moments, updates);
         self.step = step;
         Ok(())

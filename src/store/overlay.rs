@@ -209,7 +209,7 @@ mod tests {
             action,
             outputs: Vec::new(),
             counts: Counts::default(),
-            figures: BTreeMap::from([("n".into(), count)]),
+            statistics: BTreeMap::from([("n".into(), count)]),
             upstream: Vec::new(),
             run: RunInfo { process: Process::current(), program: "t".into(), began_ms: 0, took_ms: 0 },
         }
@@ -235,8 +235,8 @@ mod tests {
         assert!(matches!(over.put_action(&action(2)), Err(StoreError::ReplayDiverged { .. })));
         over.put_object(b"{}", ObjectKind::Json).unwrap();
         let visible = over.publish_result(&result(keys[0], 2)).unwrap();
-        assert_eq!(visible.figures["n"], 1);
-        assert_eq!(over.replayed_result(keys[0]).unwrap().unwrap().figures["n"], 2);
+        assert_eq!(visible.statistics["n"], 1);
+        assert_eq!(over.replayed_result(keys[0]).unwrap().unwrap().statistics["n"], 2);
         assert!(over.replayed_result(keys[1]).unwrap().is_none());
         assert!(matches!(over.put_action(&action(1)), Err(StoreError::ReplayComplete)));
         assert_eq!(files(&store), before);

@@ -23,7 +23,8 @@ pub struct StageResult {
     pub counts: Counts,
     /// Further counts that the stage reports, such as rejects by reason. Like the outputs, they are
     /// a function of the action.
-    pub figures: BTreeMap<String, u64>,
+    #[serde(rename = "figures")]
+    pub statistics: BTreeMap<String, u64>,
     /// Actions whose results this one was computed from: its lineage, for people and for `gc`.
     pub upstream: Vec<ActionKey>,
     /// Where and when it ran; for people only, and not part of the digest.
@@ -89,7 +90,7 @@ impl StageResult {
     /// Computes the result's digest, over the action, the outputs and the counts. Two runs of one
     /// action agree on it.
     pub fn digest(&self) -> Result<Digest, StoreError> {
-        let content = (&self.action, &self.outputs, &self.counts, &self.figures);
+        let content = (&self.action, &self.outputs, &self.counts, &self.statistics);
         Ok(Digest::of(&to_canonical(&content)?))
     }
 

@@ -28,7 +28,7 @@ pub(super) fn of_results(
         "seed": entry.action.seed,
         "names": catalogue.names_of(key),
         "counts": entry.result.counts,
-        "figures": entry.result.figures,
+        "figures": entry.result.statistics,
         "wrote": outputs(entry),
     });
     let before = entry.result.upstream.iter().filter_map(|key| catalogue.entries.get(key));

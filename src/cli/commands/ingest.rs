@@ -81,7 +81,7 @@ fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<(), Comman
 }
 
 fn rejects_by_reason(done: &IngestSummary) -> std::collections::BTreeMap<&str, u64> {
-    let reasons = done.table.figures.iter();
+    let reasons = done.table.statistics.iter();
     reasons.filter_map(|(figure, n)| Some((figure.strip_prefix("rejected.")?, *n))).collect()
 }
 

@@ -94,7 +94,7 @@ fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Resul
     let c = result.counts;
     let (rows_in, rows_out, rejects) = (format::count(c.rows_in), format::count(c.rows_out), format::count(c.rejects));
     ui.result(format!("rows     {rows_in} in = {rows_out} out + {rejects} rejects"))?;
-    for (figure, n) in &result.figures {
+    for (figure, n) in &result.statistics {
         ui.result(format!("         {figure} = {}", format::count(*n)))?;
     }
     for output in &result.outputs {

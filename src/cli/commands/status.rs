@@ -102,7 +102,7 @@ fn describe(store: &Store, r: &Ref) -> Result<Value, CommandError> {
         "action": r.result,
         "result": digest,
         "counts": result.as_ref().map(|x| x.counts),
-        "figures": result.as_ref().map(|x| &x.figures),
+        "figures": result.as_ref().map(|x| &x.statistics),
         "bytes": result.map(|x| x.outputs.iter().map(|o| o.bytes).sum::<u64>()),
     }))
 }

@@ -59,12 +59,12 @@ impl Stage for Curriculum<'_> {
         let votes: Vec<VoteRow> = read_rows(runner.store, self.votes)?;
         let by_id: HashMap<_, _> = questions.iter().map(|question| (question.question_id, question)).collect();
         let (mut kept, mut rejects) = (Vec::new(), Vec::new());
-        let mut figures = BTreeMap::<String, u64>::new();
+        let mut statistics = BTreeMap::<String, u64>::new();
         for (row, decision) in votes.iter().zip(select(&votes, &by_id, self.settings)) {
             match decision {
                 Ok(confidence) => kept.extend(curriculum_row(row, &by_id, confidence)),
                 Err(rejection) => {
-                    *figures.entry(format!("rejected.{}", rejection.reason)).or_default() += 1;
+                    *statistics.entry(format!("rejected.{}", rejection.reason)).or_default() += 1;
                     let (subject, id) = (format!("question {}", row.question_id), row.question_id.0);
                     rejects.push(rejection.into_row(CURRICULUM, subject, Some(id)));
                 }
@@ -75,13 +75,13 @@ impl Stage for Curriculum<'_> {
         }
         for row in &kept {
             let kind = row.question_type.map_or("none", type_word);
-            *figures.entry(format!("kept.{}", kind.replace(' ', "_"))).or_default() += 1;
+            *statistics.entry(format!("kept.{}", kind.replace(' ', "_"))).or_default() += 1;
         }
         let counts = Counts { rows_in: votes.len() as u64, rows_out: kept.len() as u64, rejects: rejects.len() as u64 };
         runner.progress.advance(1);
         let outputs = vec![TableOutput::write_all(runner.store, kept)?, TableOutput::write_all(runner.store, rejects)?];
         let upstream = self.questions.iter().chain(self.votes).map(|result| result.action).collect();
-        Ok(ShardOutput { outputs, counts, figures, upstream })
+        Ok(ShardOutput { outputs, counts, statistics, upstream })
     }
 }
 

@@ -90,9 +90,9 @@ impl Stage for DecideStage<'_> {
         let bits = self.options.near_duplicate_bits;
         let rows = select(self.before.rows(), self.entries, &measured, bits).map_err(bad_threshold)?;
         let rejects: Vec<RejectRow> = rows.iter().filter_map(reject_row).collect();
-        let mut figures = BTreeMap::new();
+        let mut statistics = BTreeMap::new();
         for reject in &rejects {
-            *figures.entry(format!("rejected.{}", reject.reason)).or_insert(0) += 1;
+            *statistics.entry(format!("rejected.{}", reject.reason)).or_insert(0) += 1;
         }
         let rows_in = rows.len() as u64;
         let rejected = rejects.len() as u64;
@@ -104,7 +104,7 @@ impl Stage for DecideStage<'_> {
         let counts = Counts { rows_in, rows_out: rows_in - rejected, rejects: rejected };
         let mut upstream: Vec<ActionKey> = self.measured.iter().map(|m| m.action).collect();
         upstream.extend(self.before.key());
-        Ok(ShardOutput { outputs, counts, figures, upstream })
+        Ok(ShardOutput { outputs, counts, statistics, upstream })
     }
 }
 
@@ -173,17 +173,17 @@ impl Stage for AssembleStage<'_> {
 
     fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let mut counts = self.decided.counts;
-        let mut figures = self.decided.figures.clone();
+        let mut statistics = self.decided.statistics.clone();
         if let Some(before) = self.before.result() {
             counts += before.counts;
-            for (figure, n) in &before.figures {
-                *figures.entry(figure.clone()).or_insert(0) += n;
+            for (name, n) in &before.statistics {
+                *statistics.entry(name.clone()).or_insert(0) += n;
             }
         }
         let mut upstream = vec![self.decided.action];
         upstream.extend(self.packed.iter().map(|p| p.action));
         upstream.extend(self.before.key());
         runner.progress.advance(1);
-        Ok(ShardOutput { outputs: self.outputs(), counts, figures, upstream })
+        Ok(ShardOutput { outputs: self.outputs(), counts, statistics, upstream })
     }
 }

@@ -170,12 +170,12 @@ fn ingest_scanned(
     }
     let advanced = runner.store.advance(request.evolution, IMAGES, history.head.as_ref(), table.action)?;
     let RefUpdate::Applied(reference) = advanced else { return Ok(None) };
-    let figures = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
+    let statistics = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
     let ingested = IngestSummary {
         reference,
         new: new.len() as u64,
         new_images: decided.counts.rows_out,
-        new_rejects: decided.figures.iter().filter_map(figures).collect(),
+        new_rejects: decided.statistics.iter().filter_map(statistics).collect(),
         shards_computed: rebuilt + computed,
         shards_rebuilt: rebuilt,
         entries: scan.entries.len() as u64,

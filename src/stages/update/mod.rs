@@ -306,9 +306,9 @@ impl Stage for UpdateStage<'_, '_> {
             outputs.extend(state.save(runner.store, &chain.training.assets)?);
         }
         runner.progress.advance(1);
-        let figures = BTreeMap::from([(UPDATES.to_owned(), state.optimizer.updates())]);
+        let statistics = BTreeMap::from([(UPDATES.to_owned(), state.optimizer.updates())]);
         let mut upstream: Vec<ActionKey> = shard.previous.into_iter().collect();
         upstream.extend(shard.chain_step.samples.iter().chain([&shard.chain_step.rewards]).map(|result| result.action));
-        Ok(ShardOutput { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, figures, upstream })
+        Ok(ShardOutput { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, statistics, upstream })
     }
 }

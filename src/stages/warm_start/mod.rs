@@ -188,7 +188,7 @@ impl WarmStart<'_> {
         schedule: &Schedule,
         compute: ComputeSettings,
     ) -> Result<MetricRow, StageError> {
-        let (loss, figures, gradients) = cross_entropy(&state.weights, prefix_groups, compute)?;
+        let (loss, token_statistics, gradients) = cross_entropy(&state.weights, prefix_groups, compute)?;
         let rate = schedule.rate(state.optimizer.updates());
         // A step whose rows were all left out has no update, and the optimizer does not count it.
         let update = match prefix_groups.is_empty() {
@@ -221,7 +221,7 @@ impl WarmStart<'_> {
             kl_loss: None,
             kl_reference: None,
             kl_old: None,
-            entropy: mean(figures.iter().map(|token| f64::from(token.entropy)).sum(), figures.len()),
+            entropy: mean(token_statistics.iter().map(|token| f64::from(token.entropy)).sum(), token_statistics.len()),
             ratio_mean: None,
             ratio_max: None,
             clip_low_fraction: None,
@@ -307,9 +307,9 @@ impl Stage for WarmStart<'_> {
         let mut outputs =
             vec![TableOutput::write_all(runner.store, metrics)?, TableOutput::write_all(runner.store, rejects)?];
         outputs.extend(state.save(runner.store, &self.assets)?);
-        let figures = BTreeMap::from([(UPDATES.to_owned(), state.optimizer.updates())]);
+        let statistics = BTreeMap::from([(UPDATES.to_owned(), state.optimizer.updates())]);
         let upstream: Vec<ActionKey> = segment.before.iter().map(|result| result.action).collect();
         *kept = Some(state);
-        Ok(ShardOutput { outputs, counts, figures, upstream })
+        Ok(ShardOutput { outputs, counts, statistics, upstream })
     }
 }
