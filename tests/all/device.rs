@@ -8,7 +8,7 @@ use crate::support::{Place, VISPLAY, said};
 /// Runs every command that computes with a model, with arguments that are valid on the CPU.
 #[cfg(not(feature = "cuda"))]
 #[test]
-fn a_build_for_the_cpu_says_in_one_line_that_it_has_no_card() {
+fn a_build_for_the_cpu_says_in_one_line_that_it_has_no_gpu_support() {
     let place = Place::new();
     place.fill(2);
     let root = env!("CARGO_MANIFEST_DIR");
@@ -35,7 +35,7 @@ fn a_build_for_the_cpu_says_in_one_line_that_it_has_no_card() {
 }
 
 #[test]
-fn a_device_that_is_none_is_refused_where_it_stands() {
+fn an_invalid_device_is_refused_with_its_location() {
     let place = Place::new();
     let output = place.command(&["doctor", "--device", "gpu"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

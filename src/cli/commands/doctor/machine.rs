@@ -27,8 +27,8 @@ impl Machine {
     pub fn of(device: Device) -> Result<Self, CommandError> {
         #[cfg(feature = "cuda")]
         if !device.is_cpu() {
-            let card = crate::device::cuda::gpu_info(&device);
-            return Ok(Self::Cuda(card.map_err(|e| CommandError::failed(e.to_string()))?));
+            let gpu = crate::device::cuda::gpu_info(&device);
+            return Ok(Self::Cuda(gpu.map_err(|e| CommandError::failed(e.to_string()))?));
         }
         debug_assert!(device.is_cpu(), "there is no other device in this build");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -40,14 +40,14 @@ impl Machine {
         match self {
             Self::Cpu { .. } => "cpu, in f32".to_owned(),
             #[cfg(feature = "cuda")]
-            Self::Cuda(card) => format!(
+            Self::Cuda(gpu) => format!(
                 "cuda:{}, {}, compute capability {}, {} of {} free, driver for CUDA {}",
-                card.index,
-                card.name,
-                card.compute_capability,
-                format::bytes(card.free_memory as u64),
-                format::bytes(card.memory as u64),
-                card.driver_cuda
+                gpu.index,
+                gpu.name,
+                gpu.compute_capability,
+                format::bytes(gpu.free_memory as u64),
+                format::bytes(gpu.memory as u64),
+                gpu.driver_cuda
             ),
         }
     }
@@ -57,7 +57,7 @@ impl Machine {
         let name = match self {
             Self::Cpu { .. } => "cpu",
             #[cfg(feature = "cuda")]
-            Self::Cuda(card) => &card.name,
+            Self::Cuda(gpu) => &gpu.name,
         };
         format::slug(name)
     }
