@@ -46,7 +46,7 @@ pub struct BranchResult {
     pub pipeline: PathBuf,
     /// Number of shared refs.
     pub shared: usize,
-    /// Whether it existed before.
+    /// Whether the branch existed before.
     pub found: bool,
 }
 

@@ -33,7 +33,7 @@ pub enum EvolutionError {
     Nothing {
         /// The round.
         round: u32,
-        /// What is missing.
+        /// The missing part, and the remedy.
         problem: String,
         /// The folder of the round's tables so far; `None` if there are none.
         tables: Option<PathBuf>,

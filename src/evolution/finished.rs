@@ -41,7 +41,7 @@ pub struct FinishedRound {
     pub report: RoundReport,
     /// Its result.
     pub result: StageResult,
-    /// Whether it was finished before this run.
+    /// Whether the round was finished before this run.
     pub already_finished: bool,
 }
 

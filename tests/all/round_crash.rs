@@ -361,10 +361,10 @@ fn a_round_is_rebuilt_with_the_same_results_or_not_at_all() {
         place.add(i);
     }
     let before = refs(&place, "store");
-    let mended = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
-    report(&mended);
-    assert!(said(&mended).contains("parts of round 1 are missing; recomputing them"), "{}", said(&mended));
-    assert!(said(&mended).contains("30 new images beside 12"), "{}", said(&mended));
+    let rebuilt = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
+    report(&rebuilt);
+    assert!(said(&rebuilt).contains("parts of round 1 are missing; recomputing them"), "{}", said(&rebuilt));
+    assert!(said(&rebuilt).contains("30 new images beside 12"), "{}", said(&rebuilt));
     let after = refs(&place, "store");
     assert!(before.iter().all(|(name, result)| after[name] == *result), "{before:?} {after:?}");
     assert_eq!(verify(&place, "store"), (0, BTreeSet::new()));
