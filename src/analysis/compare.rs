@@ -49,7 +49,8 @@ pub struct Mismatch {
     /// Stored value.
     pub stored: Value,
     /// Recomputed value.
-    pub again: Value,
+    #[serde(rename = "again")]
+    pub recomputed: Value,
 }
 
 /// Outcome of comparing two results.
@@ -67,23 +68,23 @@ pub struct ComparisonResult {
 /// its result.
 pub fn results<E: std::fmt::Display>(
     stored: &StageResult,
-    again: &StageResult,
+    recomputed: &StageResult,
     read_stored: impl Fn(&Output) -> Result<Vec<u8>, E>,
-    read_again: impl Fn(&Output) -> Result<Vec<u8>, E>,
+    read_recomputed: impl Fn(&Output) -> Result<Vec<u8>, E>,
 ) -> ComparisonResult {
     let mut finding = ResultComparison::default();
-    if (&stored.counts, &stored.statistics) != (&again.counts, &again.statistics) {
+    if (&stored.counts, &stored.statistics) != (&recomputed.counts, &recomputed.statistics) {
         let of = |result: &StageResult| serde_json::json!({"counts": result.counts, "figures": result.statistics});
-        finding.values("result", "counts and figures", "", &of(stored), &of(again));
+        finding.values("result", "counts and figures", "", &of(stored), &of(recomputed));
     }
     let roles = |result: &StageResult| result.outputs.iter().map(|output| output.role.clone()).collect::<Vec<_>>();
-    if roles(stored) != roles(again) {
-        finding.differs("result", "outputs", "role", roles(stored).into(), roles(again).into());
+    if roles(stored) != roles(recomputed) {
+        finding.differs("result", "outputs", "role", roles(stored).into(), roles(recomputed).into());
         return finding.compared();
     }
-    for (a, b) in stored.outputs.iter().zip(&again.outputs) {
+    for (a, b) in stored.outputs.iter().zip(&recomputed.outputs) {
         let digest = |output: &Output| Value::from(output.object.to_string());
-        match (read_stored(a), read_again(b)) {
+        match (read_stored(a), read_recomputed(b)) {
             // Objects are checked against their digests when read, so equal names mean equal bytes.
             (Ok(_), Ok(_)) if a.object == b.object => {}
             (Ok(one), Ok(other)) => finding.objects(a, one, other),
@@ -118,38 +119,38 @@ impl ResultComparison {
         self.level = self.level.map(|so_far| so_far.max(level));
     }
 
-    fn differs(&mut self, table: &str, row: &str, column: &str, stored: Value, again: Value) {
+    fn differs(&mut self, table: &str, row: &str, column: &str, stored: Value, recomputed: Value) {
         self.level = None;
         if self.mismatches.len() < NAMED {
             let (table, row, column) = (table.to_owned(), row.to_owned(), column.to_owned());
-            self.mismatches.push(Mismatch { table, row, column, stored, again });
+            self.mismatches.push(Mismatch { table, row, column, stored, recomputed });
         }
     }
 
-    fn objects(&mut self, output: &Output, stored: Vec<u8>, again: Vec<u8>) {
+    fn objects(&mut self, output: &Output, stored: Vec<u8>, recomputed: Vec<u8>) {
         self.at_most(MatchLevel::Rows);
         let table = output.role.as_str();
         match output.object.kind {
-            ObjectKind::Parquet => match (rows(table, stored), rows(table, again)) {
-                (Ok(stored), Ok(again)) => self.rows(table, &stored, &again),
+            ObjectKind::Parquet => match (rows(table, stored), rows(table, recomputed)) {
+                (Ok(stored), Ok(recomputed)) => self.rows(table, &stored, &recomputed),
                 (Err(e), _) | (_, Err(e)) => self.differs(table, "", "", e.into(), Value::Null),
             },
             ObjectKind::Json => {
-                let [a, b] = [stored, again].map(|bytes| serde_json::from_slice(&bytes).unwrap_or(Value::Null));
+                let [a, b] = [stored, recomputed].map(|bytes| serde_json::from_slice(&bytes).unwrap_or(Value::Null));
                 self.values(table, "", "", &a, &b);
             }
-            ObjectKind::Safetensors => match (tensors(&stored), tensors(&again)) {
-                (Ok(stored), Ok(again)) => self.tensors(table, &stored, &again),
+            ObjectKind::Safetensors => match (tensors(&stored), tensors(&recomputed)) {
+                (Ok(stored), Ok(recomputed)) => self.tensors(table, &stored, &recomputed),
                 (Err(e), _) | (_, Err(e)) => self.differs(table, "", "", e.to_string().into(), Value::Null),
             },
         }
     }
 
-    fn rows(&mut self, table: &str, stored: &[Value], again: &[Value]) {
-        if stored.len() != again.len() {
-            self.differs(table, "", "number of rows", stored.len().into(), again.len().into());
+    fn rows(&mut self, table: &str, stored: &[Value], recomputed: &[Value]) {
+        if stored.len() != recomputed.len() {
+            self.differs(table, "", "number of rows", stored.len().into(), recomputed.len().into());
         }
-        for (a, b) in stored.iter().zip(again) {
+        for (a, b) in stored.iter().zip(recomputed) {
             if a != b {
                 self.values(table, &row_id(table, a), "", a, b);
             }
@@ -200,10 +201,10 @@ impl ResultComparison {
         near
     }
 
-    fn tensors(&mut self, part: &str, stored: &HashMap<String, Vec<f32>>, again: &HashMap<String, Vec<f32>>) {
-        let names: std::collections::BTreeSet<&String> = stored.keys().chain(again.keys()).collect();
+    fn tensors(&mut self, part: &str, stored: &HashMap<String, Vec<f32>>, recomputed: &HashMap<String, Vec<f32>>) {
+        let names: std::collections::BTreeSet<&String> = stored.keys().chain(recomputed.keys()).collect();
         for name in names {
-            match (stored.get(name), again.get(name)) {
+            match (stored.get(name), recomputed.get(name)) {
                 (Some(a), Some(b)) if a.len() == b.len() => {
                     for (n, (&a, &b)) in a.iter().zip(b).enumerate() {
                         if a.to_bits() != b.to_bits() && !self.near(a.into(), b.into(), WEIGHT_TOLERANCE) {
@@ -316,7 +317,7 @@ mod tests {
         let found = finding.compared();
         assert_eq!(found.level, None);
         assert_eq!((found.mismatches[0].row.as_str(), found.mismatches[0].column.as_str()), ("r", "logprobs[1]"));
-        assert_eq!(found.mismatches[0].again, json!(2.5));
+        assert_eq!(found.mismatches[0].recomputed, json!(2.5));
     }
 
     #[test]

@@ -85,22 +85,22 @@ pub struct LabelStatistics {
 }
 
 /// Compares labels with the right answers of their questions.
-pub fn figures<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = LabelledQuestion<'a>>) -> LabelStatistics {
-    let mut figures = LabelStatistics::default();
+pub fn statistics<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = LabelledQuestion<'a>>) -> LabelStatistics {
+    let mut statistics = LabelStatistics::default();
     let (mut right, mut of, mut answered, mut answerable) = (0, 0, 0, 0);
     let mut bins = [(0u64, 0u64); BINS];
     for row in rows {
-        figures.questions += 1;
+        statistics.questions += 1;
         let Some(verdict) = scenes.judge(row.image, row.question) else { continue };
-        figures.with_truth += 1;
+        statistics.with_truth += 1;
         let truth = match verdict {
             SceneJudgement::Known(_, truth) => truth,
             SceneJudgement::Ambiguous(_) => {
-                figures.ambiguous += 1;
+                statistics.ambiguous += 1;
                 continue;
             }
             SceneJudgement::Unknown => {
-                figures.unknown += 1;
+                statistics.unknown += 1;
                 continue;
             }
         };
@@ -112,8 +112,8 @@ pub fn figures<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = Labelled
                 answerable += 1;
                 answered += u64::from(is_right);
             }
-            Truth::Tie => figures.ties += 1,
-            Truth::FalsePremise => figures.false_premises += 1,
+            Truth::Tie => statistics.ties += 1,
+            Truth::FalsePremise => statistics.false_premises += 1,
         }
         if let Some(confidence) = row.confidence {
             // 0.3 times ten is slightly below 3 in floating point, and 0.3 still belongs to the
@@ -122,12 +122,12 @@ pub fn figures<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = Labelled
             *bin = (bin.0 + u64::from(is_right), bin.1 + 1);
         }
     }
-    figures.labels = Proportion::of(right, of);
-    figures.answerable = Proportion::of(answered, answerable);
+    statistics.labels = Proportion::of(right, of);
+    statistics.answerable = Proportion::of(answered, answerable);
     let edge = |n: usize| n as f64 / BINS as f64;
-    figures.by_confidence = (bins.iter().enumerate())
+    statistics.by_confidence = (bins.iter().enumerate())
         .filter(|(_, (_, of))| *of > 0)
         .map(|(n, &(right, of))| ConfidenceBin { from: edge(n), to: edge(n + 1), labels: Proportion::of(right, of) })
         .collect();
-    figures
+    statistics
 }

@@ -83,13 +83,13 @@ pub struct Distribution {
 
 impl Distribution {
     /// Summarizes a set of numbers.
-    pub fn of(mut figures: Vec<f64>) -> Self {
-        figures.sort_by(f64::total_cmp);
-        let n = figures.len();
-        let mean = if n == 0 { 0.0 } else { figures.iter().sum::<f64>() / n as f64 };
-        let squares: f64 = figures.iter().map(|x| (x - mean) * (x - mean)).sum();
+    pub fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let n = values.len();
+        let mean = if n == 0 { 0.0 } else { values.iter().sum::<f64>() / n as f64 };
+        let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
         let std = if n < 2 { 0.0 } else { (squares / (n - 1) as f64).sqrt() };
-        let at = |quarter: usize| figures.get((n.saturating_sub(1) * quarter + 2) / 4).copied().unwrap_or(0.0);
+        let at = |quarter: usize| values.get((n.saturating_sub(1) * quarter + 2) / 4).copied().unwrap_or(0.0);
         Self { n, mean, std, quartiles: [0, 1, 2, 3, 4].map(at) }
     }
 }

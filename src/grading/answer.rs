@@ -188,7 +188,7 @@ fn may_be_mathematics(truth: &str, given: &str) -> bool {
     if text.contains("^{") || text.contains("^(") || has_high_power(text.as_bytes()) {
         return false;
     }
-    let text = mathd_form::replaced(mathd_form::replaced(text, "sqrt", ""), "frac", "");
+    let text = mathd_form::replace(mathd_form::replace(text, "sqrt", ""), "frac", "");
     let mut letters: [Option<char>; 2] = [None, None];
     for c in text.chars().filter(|&c| characters::is_letter(c)) {
         match letters {

@@ -26,21 +26,21 @@ fn tidy(answer: &str) -> Option<String> {
     let mut text: String = answer.chars().filter(|&c| c != '\n').collect();
     if text.contains('\\') {
         for (from, to) in [(r"\!", ""), (r"\\", r"\")] {
-            text = replaced(text, from, to);
+            text = replace(text, from, to);
         }
     }
     for (from, to) in [("tfrac", "frac"), ("dfrac", "frac")] {
-        text = replaced(text, from, to);
+        text = replace(text, from, to);
     }
     if text.contains('\\') {
         for piece in [r"\left", r"\right", r"^{\circ}", r"^\circ", r"\$"] {
-            text = replaced(text, piece, "");
+            text = replace(text, piece, "");
         }
         text = without_right_unit(text)?;
-        text = replaced(text, r"\%", "");
+        text = replace(text, r"\%", "");
     }
     for (from, to) in [("%", ""), (" .", " 0."), ("{.", "{0.")] {
-        text = replaced(text, from, to);
+        text = replace(text, from, to);
     }
     if text.is_empty() {
         return Some(text);
@@ -50,7 +50,7 @@ fn tidy(answer: &str) -> Option<String> {
     }
     text = without_short_left_side(text);
     text = brace_square_roots(text)?;
-    text = replaced(text, " ", "");
+    text = replace(text, " ", "");
     text = brace_fractions(text)?;
     if text == "0.5" {
         text = r"\frac{1}{2}".to_owned();
@@ -59,7 +59,7 @@ fn tidy(answer: &str) -> Option<String> {
 }
 
 /// `str.replace` without allocation if there is nothing to replace.
-pub(super) fn replaced(text: String, from: &str, to: &str) -> String {
+pub(super) fn replace(text: String, from: &str, to: &str) -> String {
     if text.contains(from) { text.replace(from, to) } else { text }
 }
 

@@ -5,7 +5,7 @@
 
 use super::characters::{decimal_digit, integer_text, is_near_integer, parse_float, strip};
 use super::latex;
-use super::mathd_form::{replaced, unwrap_text};
+use super::mathd_form::{replace, unwrap_text};
 
 /// Units, removed wherever they occur, one after the other, with a plural and a power.
 const UNITS: [&str; 16] = [
@@ -31,10 +31,10 @@ const UNITS: [&str; 16] = [
 pub(super) fn sympy_form(answer: &str) -> String {
     let mut text = unwrap_text(answer).unwrap_or(answer).to_owned();
     for (from, to) in [(r"\%", "%"), (r"\$", "$"), ("$", ""), ("%", ""), (" or ", " , "), (" and ", " , ")] {
-        text = replaced(text, from, to);
+        text = replace(text, from, to);
     }
     for (from, to) in [("million", "*10^6"), ("billion", "*10^9"), ("trillion", "*10^12")] {
-        text = replaced(text, from, to);
+        text = replace(text, from, to);
     }
     for unit in UNITS {
         text = without_unit(text, unit);
@@ -61,7 +61,7 @@ pub(super) fn sympy_form(answer: &str) -> String {
     if integer_value(&text).is_some() {
         // The reference tests the rounded value and then truncates: 2.99999999 is an integer and
         // becomes 2.
-        let plain = replaced(text.clone(), ",", "");
+        let plain = replace(text.clone(), ",", "");
         text = parse_float(&plain).map_or(text, |value| integer_text(value.trunc()));
     }
     text
@@ -194,11 +194,11 @@ fn with_mixed_numbers(text: String) -> String {
 fn latex_to_expression(text: &str) -> Option<String> {
     let mut text = text.to_owned();
     for (from, to) in [(r"\tfrac", r"\frac"), (r"\dfrac", r"\frac"), (r"\frac", r" \frac")] {
-        text = replaced(text, from, to);
+        text = replace(text, from, to);
     }
     let mut text = latex::to_text(&text)?;
     for (from, to) in [("√", "sqrt"), ("π", "pi"), ("∞", "inf"), ("∪", "U"), ("·", "*"), ("×", "*")] {
-        text = replaced(text, from, to);
+        text = replace(text, from, to);
     }
     Some(strip(&text).to_owned())
 }

@@ -50,10 +50,10 @@ pub fn parse_output(output: &str, form: OutputForm, parsing: ParsingMode) -> Opt
         (OutputForm::TypeQuestion, ParsingMode::Strict) => strict_pair(output.trim())?,
         (OutputForm::TypeQuestion, ParsingMode::Lenient) => return lenient_pair(&tidy_marks(output)),
     };
-    filled(kind, question, answer)
+    non_blank(kind, question, answer)
 }
 
-fn filled(kind: Option<&str>, question: &str, answer: Option<&str>) -> Option<ParsedQuestion> {
+fn non_blank(kind: Option<&str>, question: &str, answer: Option<&str>) -> Option<ParsedQuestion> {
     let [kind, answer] = [kind, answer].map(|block| block.map(str::trim));
     let blank = |block: Option<&str>| block.is_some_and(str::is_empty);
     if blank(kind) || blank(answer) || question.trim().is_empty() {
@@ -111,7 +111,7 @@ fn strict_pair(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
 fn lenient_pair(text: &str) -> Option<ParsedQuestion> {
     let (kind, rest) = block(text, "type")?;
     let (question, _) = block(rest, "question")?;
-    filled(Some(kind), question, None)
+    non_blank(Some(kind), question, None)
 }
 
 /// Finds the first `<type>(.*?)</type>.*?<question>(.*?)</question>.*?<answer>(.*?)</answer>`.
@@ -119,7 +119,7 @@ fn lenient_blocks(text: &str) -> Option<ParsedQuestion> {
     let (kind, rest) = block(text, "type")?;
     let (question, rest) = block(rest, "question")?;
     let (answer, _) = block(rest, "answer")?;
-    filled(Some(kind), question, Some(answer))
+    non_blank(Some(kind), question, Some(answer))
 }
 
 /// Removes white space around angle brackets and slashes: `re.sub(r"\s*(<|>|/)\s*", r"\1", text)`.

@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use super::dice::SceneRng;
 use super::object::{Colour, ObjectKind, SceneObject};
 use super::question::{LETTERS, SceneQuestion};
+use super::rng::SceneRng;
 use super::scene::{GRID, Scene};
 use super::truth::{kind_of_colour, kind_of_shape};
 use crate::tables::QuestionType;
@@ -38,14 +38,14 @@ impl DemonstrationStyle {
 /// Returns a response with the answer in a box.
 pub(super) fn response(question: &SceneQuestion, scene: &Scene, style: DemonstrationStyle, answer: &str) -> String {
     match style {
-        DemonstrationStyle::LookFirst => format!("{}\n\\boxed{{{answer}}}", look(question, scene)),
+        DemonstrationStyle::LookFirst => format!("{}\n\\boxed{{{answer}}}", intermediate_counts(question, scene)),
         _ => format!("\\boxed{{{answer}}}"),
     }
 }
 
 /// Returns the counts written before an answer. `1+0+2+0` are the objects of a kind in each row,
 /// followed by `=3` if there are several kinds; `A=3,B=1` compares options.
-fn look(question: &SceneQuestion, scene: &Scene) -> String {
+fn intermediate_counts(question: &SceneQuestion, scene: &Scene) -> String {
     let rows = |holds: &dyn Fn(&SceneObject) -> bool| by_row(scene, holds);
     let sum = |holds: &dyn Fn(&SceneObject) -> bool| {
         let number = scene.objects().iter().filter(|object| holds(object)).count();
@@ -63,21 +63,21 @@ fn look(question: &SceneQuestion, scene: &Scene) -> String {
         }
         SceneQuestion::Colours(shape) => {
             let count = |colour: &Colour| scene.count(ObjectKind { colour: Some(*colour), shape: *shape });
-            listed(Colour::ALL.iter().map(|colour| (colour.word(), count(colour))))
+            list_counts(Colour::ALL.iter().map(|colour| (colour.word(), count(colour))))
         }
-        SceneQuestion::MostColour(kind, options) => {
-            listed(LETTERS.into_iter().zip(options.iter().map(|&colour| scene.count(kind_of_colour(*kind, colour)))))
-        }
+        SceneQuestion::MostColour(kind, options) => list_counts(
+            LETTERS.into_iter().zip(options.iter().map(|&colour| scene.count(kind_of_colour(*kind, colour)))),
+        ),
         SceneQuestion::MostShape(kind, options) => {
-            listed(LETTERS.into_iter().zip(options.iter().map(|&shape| scene.count(kind_of_shape(*kind, shape)))))
+            list_counts(LETTERS.into_iter().zip(options.iter().map(|&shape| scene.count(kind_of_shape(*kind, shape)))))
         }
         SceneQuestion::OnlyColour(shape, options) => {
-            listed(LETTERS.into_iter().zip(
+            list_counts(LETTERS.into_iter().zip(
                 options.iter().map(|&colour| scene.count(ObjectKind { colour: Some(colour), shape: Some(*shape) })),
             ))
         }
         SceneQuestion::OnlyShape(colour, options) => {
-            listed(LETTERS.into_iter().zip(
+            list_counts(LETTERS.into_iter().zip(
                 options.iter().map(|&shape| scene.count(ObjectKind { colour: Some(*colour), shape: Some(shape) })),
             ))
         }
@@ -96,7 +96,7 @@ fn by_row(scene: &Scene, holds: &dyn Fn(&SceneObject) -> bool) -> String {
     rows.map(|n| n.to_string()).join("+")
 }
 
-fn listed<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> String {
+fn list_counts<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> String {
     counts.map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(",")
 }
 
@@ -117,17 +117,17 @@ pub(super) fn description(scene: &Scene) -> String {
 }
 
 /// Returns a wrong answer of the question's type.
-pub(super) fn wrong_answer(question: &SceneQuestion, right: &str, dice: &mut SceneRng) -> String {
+pub(super) fn wrong_answer(question: &SceneQuestion, right: &str, rng: &mut SceneRng) -> String {
     let possible: Vec<String> = match question.family().question_type() {
         QuestionType::MultipleChoice => LETTERS[..question.options()].iter().map(|&letter| letter.to_owned()).collect(),
         QuestionType::Numerical => (0..6).map(|number| number.to_string()).collect(),
         QuestionType::Regression => (0..=10).map(|tenth| format!("{}.{}", tenth / 10, tenth % 10)).collect(),
     };
     let wrong: Vec<&String> = possible.iter().filter(|answer| *answer != right).collect();
-    dice.choose(&wrong).clone()
+    rng.choose(&wrong).clone()
 }
 
 /// Formats a question as the Questioner's output.
-pub(super) fn asked(question: &SceneQuestion) -> String {
+pub(super) fn questioner_output(question: &SceneQuestion) -> String {
     format!("<type>{}</type><question>{question}</question>", question.family().question_type())
 }

@@ -5,9 +5,9 @@
 //! questions favour the easy families, so that the Questioner can still discover the hard ones by
 //! itself.
 
-use super::answer::{DemonstrationStyle, asked, description, response, wrong_answer};
-use super::ask::QuestionSampler;
+use super::answer::{DemonstrationStyle, description, questioner_output, response, wrong_answer};
 use super::family::QuestionFamily;
+use super::sampler::QuestionSampler;
 use super::scene::Scene;
 use crate::tables::{DemonstrationRow, ImageLink};
 
@@ -81,22 +81,25 @@ pub fn demonstrations(scene: &Scene, image: &str, options: &DemonstrationOptions
             }
         };
     let mut rows = vec![row(DESCRIBE_PROMPT, description(scene), DemonstrationStyle::Describe, None, false)];
-    let mut asker = QuestionSampler::new(scene, "demonstrations");
+    let mut sampler = QuestionSampler::new(scene, "demonstrations");
     let mut weights = options.weights.0;
     for _ in 0..options.answers {
-        let family = QuestionFamily::ALL[asker.dice().weighted(&weights)];
+        let family = QuestionFamily::ALL[sampler.rng().weighted(&weights)];
         weights[family as usize] = 0;
-        let (question, truth) = asker.ask(family);
-        let style =
-            if asker.dice().percent(LOOK_FIRST) { DemonstrationStyle::LookFirst } else { DemonstrationStyle::Straight };
-        let wrong = style == DemonstrationStyle::Straight && asker.dice().percent(options.wrong_percent);
-        let answer = if wrong { wrong_answer(&question, truth.text(), asker.dice()) } else { truth.text().to_owned() };
+        let (question, truth) = sampler.sample(family);
+        let style = if sampler.rng().percent(LOOK_FIRST) {
+            DemonstrationStyle::LookFirst
+        } else {
+            DemonstrationStyle::Straight
+        };
+        let wrong = style == DemonstrationStyle::Straight && sampler.rng().percent(options.wrong_percent);
+        let answer = if wrong { wrong_answer(&question, truth.text(), sampler.rng()) } else { truth.text().to_owned() };
         let response = response(&question, scene, style, &answer);
         rows.push(row(&question.to_string(), response, style, Some(family), wrong));
     }
     let asked_weights = QuestionFamily::ALL.map(|family| if family.is_hard() { 1 } else { EASY_ASKED });
-    let family = QuestionFamily::ALL[asker.dice().weighted(&asked_weights)];
-    let (question, _) = asker.ask(family);
-    rows.push(row(ASK_PROMPT, asked(&question), DemonstrationStyle::Ask, Some(family), false));
+    let family = QuestionFamily::ALL[sampler.rng().weighted(&asked_weights)];
+    let (question, _) = sampler.sample(family);
+    rows.push(row(ASK_PROMPT, questioner_output(&question), DemonstrationStyle::Ask, Some(family), false));
     rows
 }

@@ -22,25 +22,24 @@
 //! | the tokenizer of the nano model | [`tokenizer_json`] |
 
 mod answer;
-mod ask;
 mod bpe;
 mod demonstration;
-mod dice;
 mod family;
 mod files;
 mod known;
 mod object;
 mod paint;
+mod parse;
 mod png;
 mod question;
-mod read;
+mod rng;
 mod rows;
+mod sampler;
 mod scene;
 mod tokenizer;
 pub mod truth;
 
 pub use answer::DemonstrationStyle;
-pub use ask::QuestionSampler;
 pub use demonstration::{ASK_PROMPT, DESCRIBE_PROMPT, DemonstrationOptions, FamilyWeights, SYSTEM, demonstrations};
 pub use family::QuestionFamily;
 pub use files::{
@@ -48,8 +47,9 @@ pub use files::{
 };
 pub use known::{KnownScenes, KnownScenesError};
 pub use object::{Attribute, Colour, ObjectKind, ObjectShape, Region, SceneObject};
+pub use parse::{QuestionReading, read_question};
 pub use question::SceneQuestion;
-pub use read::{QuestionReading, read_question};
 pub use rows::{benchmark_row, image_path, object_of, object_rows, question_rows};
+pub use sampler::QuestionSampler;
 pub use scene::{CELL, GRID, SIDE, Scene, ScenePurpose};
 pub use tokenizer::tokenizer_json;

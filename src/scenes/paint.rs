@@ -1,8 +1,8 @@
 //! Rendering of a scene to pixels, in integer arithmetic throughout.
 
-use super::dice::SceneRng;
 use super::object::{Colour, ObjectShape, SceneObject};
 use super::png;
+use super::rng::SceneRng;
 use super::scene::{SIDE, Scene};
 use crate::imaging::RgbImage;
 
@@ -16,13 +16,13 @@ impl Scene {
     /// Renders the scene as 112 x 112 pixels: a gradient, the objects with jittered colours, and
     /// noise.
     pub fn paint(&self) -> RgbImage {
-        let mut dice = SceneRng::new(self.stream("paint"));
-        let mut samples = background(&mut dice);
+        let mut rng = SceneRng::new(self.stream("paint"));
+        let mut samples = background(&mut rng);
         for object in self.objects() {
-            let colour = jittered(object.colour, &mut dice);
+            let colour = jittered(object.colour, &mut rng);
             fill(object, colour, &mut samples);
         }
-        let sigma = dice.between(8, 26);
+        let sigma = rng.between(8, 26);
         let data = self.with_noise(&samples, sigma);
         RgbImage::new(SIDE as u32, SIDE as u32, data).expect("three samples for each pixel")
     }
@@ -47,13 +47,13 @@ impl Scene {
 }
 
 /// A gradient between two dull colours in a random direction.
-fn background(dice: &mut SceneRng) -> Vec<i32> {
+fn background(rng: &mut SceneRng) -> Vec<i32> {
     let mut dull = || {
-        let grey = dice.between(55, 185);
-        [0; 3].map(|_: i32| grey + dice.between(-14, 14))
+        let grey = rng.between(55, 185);
+        [0; 3].map(|_: i32| grey + rng.between(-14, 14))
     };
     let (from, to) = (dull(), dull());
-    let (across, down) = (dice.between(-4, 4), dice.between(-4, 4));
+    let (across, down) = (rng.between(-4, 4), rng.between(-4, 4));
     let last = SIDE as i32 - 1;
     let least = across.min(0) * last + down.min(0) * last;
     let range = ((across.abs() + down.abs()) * last).max(1);
@@ -68,15 +68,15 @@ fn background(dice: &mut SceneRng) -> Vec<i32> {
 }
 
 /// Colour of an object: the pure colour, shifted and made brighter or darker.
-fn jittered(colour: Colour, dice: &mut SceneRng) -> [i32; 3] {
+fn jittered(colour: Colour, rng: &mut SceneRng) -> [i32; 3] {
     let pure = match colour {
         Colour::Red => [210, 45, 45],
         Colour::Green => [45, 170, 60],
         Colour::Blue => [50, 75, 210],
         Colour::Yellow => [225, 205, 45],
     };
-    let brightness = dice.between(80, 115);
-    pure.map(|sample| (sample + dice.between(-22, 22)) * brightness / 100)
+    let brightness = rng.between(80, 115);
+    pure.map(|sample| (sample + rng.between(-22, 22)) * brightness / 100)
 }
 
 fn fill(object: &SceneObject, colour: [i32; 3], samples: &mut [i32]) {

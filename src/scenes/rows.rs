@@ -1,8 +1,8 @@
 //! Rows of tables for scenes.
 
-use super::ask::QuestionSampler;
 use super::family::QuestionFamily;
 use super::object::{Colour, ObjectShape, SceneObject};
+use super::sampler::QuestionSampler;
 use super::scene::{GRID, Scene, ScenePurpose};
 use crate::ids::{Digest, ItemId};
 use crate::random::Seed;
@@ -47,9 +47,9 @@ pub fn object_of(row: &SceneObjectRow) -> Option<SceneObject> {
 
 /// Returns a question of each family with its right answer.
 pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
-    let mut asker = QuestionSampler::new(scene, "questions");
+    let mut sampler = QuestionSampler::new(scene, "questions");
     let row = |family: QuestionFamily| {
-        let (question, truth) = asker.ask(family);
+        let (question, truth) = sampler.sample(family);
         SceneQuestionRow {
             scene: scene.index(),
             image: image_path(scene.index()),
@@ -68,7 +68,7 @@ pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
 pub fn benchmark_row(seed: Seed, index: u64) -> BenchmarkRow {
     let scene = Scene::draw(ScenePurpose::Benchmark, seed, index);
     let family = QuestionFamily::ALL[(index % QuestionFamily::ALL.len() as u64) as usize];
-    let (question, truth) = QuestionSampler::new(&scene, "benchmark").ask(family);
+    let (question, truth) = QuestionSampler::new(&scene, "benchmark").sample(family);
     let (bytes, question) = (scene.to_png(), question.to_string());
     BenchmarkRow {
         item_id: ItemId(Digest::derive("visplay 2026 benchmark item", &[&bytes, question.as_bytes()])),

@@ -1,7 +1,7 @@
 //! Scenes: objects in the cells of a grid, drawn from a seed and an index.
 
-use super::dice::SceneRng;
 use super::object::{Colour, ObjectKind, ObjectShape, SceneObject};
+use super::rng::SceneRng;
 use crate::random::{Seed, Stream};
 
 /// Width and height of a scene in pixels: 16 image tokens of 28 x 28.
@@ -54,28 +54,28 @@ impl Scene {
     /// Draws scene `index` of a purpose and a seed.
     pub fn draw(purpose: ScenePurpose, seed: Seed, index: u64) -> Self {
         let mut scene = Self { purpose, seed, index, objects: Vec::new() };
-        let mut dice = SceneRng::new(scene.stream("layout"));
-        let colours = dice.shuffled(&Colour::ALL);
-        let shapes = dice.shuffled(&ObjectShape::ALL);
-        let number = dice.between(3, 8) as usize;
-        let mut cells = dice.shuffled(&(0..GRID * GRID).collect::<Vec<_>>());
+        let mut rng = SceneRng::new(scene.stream("layout"));
+        let colours = rng.shuffled(&Colour::ALL);
+        let shapes = rng.shuffled(&ObjectShape::ALL);
+        let number = rng.between(3, 8) as usize;
+        let mut cells = rng.shuffled(&(0..GRID * GRID).collect::<Vec<_>>());
         cells.truncate(number);
         cells.sort_unstable();
         for cell in cells {
             let (row, column) = (cell / GRID, cell % GRID);
-            let shape = shapes[dice.weighted(&SHAPE_WEIGHTS)];
+            let shape = shapes[rng.weighted(&SHAPE_WEIGHTS)];
             let middle = |cell: usize| (cell * CELL + CELL / 2) as i32;
             scene.objects.push(SceneObject {
-                colour: colours[dice.weighted(&COLOUR_WEIGHTS)],
+                colour: colours[rng.weighted(&COLOUR_WEIGHTS)],
                 shape,
                 row: row as u8 + 1,
                 column: column as u8 + 1,
-                x: middle(column) + dice.between(-SHIFT, SHIFT),
-                y: middle(row) + dice.between(-SHIFT, SHIFT),
+                x: middle(column) + rng.between(-SHIFT, SHIFT),
+                y: middle(row) + rng.between(-SHIFT, SHIFT),
                 size: match shape {
-                    ObjectShape::Circle => dice.between(6, 7),
-                    ObjectShape::Square => dice.between(9, 10),
-                    ObjectShape::Triangle => dice.between(9, 10),
+                    ObjectShape::Circle => rng.between(6, 7),
+                    ObjectShape::Square => rng.between(9, 10),
+                    ObjectShape::Triangle => rng.between(9, 10),
                 },
             });
         }

@@ -3,8 +3,8 @@
 
 use super::object::SceneObject;
 use super::object::{Attribute, Colour, ObjectKind, ObjectShape};
+use super::parse::{QuestionReading, read_question};
 use super::question::{LETTERS, SceneQuestion};
-use super::read::{QuestionReading, read_question};
 
 /// Answer to a question that has none: a tie or a false premise.
 pub const NONE: &str = "none";

@@ -199,7 +199,7 @@ fn every_family_is_sampled_parsed_and_varied() {
         let mut texts = BTreeSet::new();
         for index in 0..600 {
             let scene = scene(index);
-            let (question, right) = QuestionSampler::new(&scene, "test").ask(family);
+            let (question, right) = QuestionSampler::new(&scene, "test").sample(family);
             let text = question.to_string();
             assert_eq!(question.family(), family);
             assert_eq!(judge(&text, &scene), SceneJudgement::Known(question, right.clone()), "{text}");

@@ -9,7 +9,12 @@ use crate::reward::{Denominator, confidence, margin};
 use crate::tables::{AnswerRow, PredictionRow, QuestionRow, VoteRow};
 
 /// Checks that the samples of each group are numbered 0 to `samples` - 1.
-fn complete(found: &mut ConsistencyReport, table: &str, rows: impl Iterator<Item = (GroupId, u32)>, samples: u32) {
+fn check_sample_numbers(
+    found: &mut ConsistencyReport,
+    table: &str,
+    rows: impl Iterator<Item = (GroupId, u32)>,
+    samples: u32,
+) {
     let mut groups: BTreeMap<GroupId, Vec<u32>> = BTreeMap::new();
     for (group, sample) in rows {
         groups.entry(group).or_default().push(sample);
@@ -47,7 +52,7 @@ pub fn questions(rows: &[QuestionRow], images: &HashSet<ImageId>, samples: u32) 
             found.add("questions", id, "valid, question and invalid_reason contradict each other");
         }
     }
-    complete(&mut found, "questions", rows.iter().map(|row| (row.group_id, row.sample)), samples);
+    check_sample_numbers(&mut found, "questions", rows.iter().map(|row| (row.group_id, row.sample)), samples);
     found
 }
 
@@ -86,7 +91,7 @@ pub fn votes(
         found.expect(("answers", &row.answer_id, "boxed_answer"), &row.boxed_answer, &boxed);
         by_question.entry(row.question_id).or_default().push(row);
     }
-    complete(&mut found, "answers", answers.iter().map(|row| (row.group_id, row.sample)), how.samples);
+    check_sample_numbers(&mut found, "answers", answers.iter().map(|row| (row.group_id, row.sample)), how.samples);
     let mut voted = HashSet::new();
     for row in votes {
         if !voted.insert(row.question_id) {
@@ -96,7 +101,7 @@ pub fn votes(
             None => found.add("votes", row.question_id, "it has no answers"),
             Some(answers) => {
                 answers.sort_by_key(|answer| answer.sample);
-                one_vote(&mut found, row, answers, how);
+                check_vote(&mut found, row, answers, how);
             }
         }
     }
@@ -106,7 +111,7 @@ pub fn votes(
     found
 }
 
-fn one_vote(found: &mut ConsistencyReport, row: &VoteRow, answers: &[&AnswerRow], how: VotingSetup) {
+fn check_vote(found: &mut ConsistencyReport, row: &VoteRow, answers: &[&AnswerRow], how: VotingSetup) {
     let boxed: Vec<Option<&str>> = answers.iter().map(|answer| answer.boxed_answer.as_deref()).collect();
     let vote = vote(&boxed);
     for (answer, class) in answers.iter().zip(&vote.class_of) {

@@ -82,7 +82,7 @@ pub fn questioner_step(
         found.expect_near(("rewards", id, "reward"), Some(stored.reward), Some(out));
         found.expect(("rewards", id, "sample"), &(stored.group_id, stored.sample), &(row.group_id, row.sample));
     }
-    compared(&mut found, rewards, Role::Questioner, questions.len(), how);
+    check_groups(&mut found, rewards, Role::Questioner, questions.len(), how);
     found
 }
 
@@ -114,12 +114,12 @@ pub fn reasoner_step(
         found.expect_near(("rewards", id, "reward"), Some(stored.reward), Some(out));
         found.expect(("rewards", id, "sample"), &(stored.group_id, stored.sample), &(row.group_id, row.sample));
     }
-    compared(&mut found, rewards, Role::Reasoner, answers.len(), how);
+    check_groups(&mut found, rewards, Role::Reasoner, answers.len(), how);
     found
 }
 
 /// Checks the group statistics and advantages.
-fn compared(found: &mut ConsistencyReport, rewards: &[RewardRow], role: Role, samples: usize, how: RewardSetup) {
+fn check_groups(found: &mut ConsistencyReport, rewards: &[RewardRow], role: Role, samples: usize, how: RewardSetup) {
     found.checked("rewards", rewards.len());
     if rewards.len() != samples {
         let problem = format!("{} rewards of {samples} samples", rewards.len());

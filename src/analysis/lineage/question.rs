@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::catalogue::{Catalogue, StoredResult};
 use super::describe::{image, made_by, places, prompt, rejects};
 use super::error::LineageError;
-use super::weights::{brief, checkpoint, gates, step_figures};
+use super::weights::{brief, checkpoint, gates, step_metrics};
 use crate::grading::compare;
 use crate::ids::{AnswerId, Digest, QuestionId};
 use crate::store::{ActionKey, StageResult};
@@ -220,11 +220,11 @@ fn scored(
         return Ok(Vec::new());
     }
     for update in catalogue.after(entry.result.action, "update") {
-        let mut figures = step_figures(catalogue, update)?;
-        figures["in"] = json!(places(catalogue, update.result.action));
-        figures["checkpoint"] = checkpoint(catalogue, update);
-        if !updates.contains(&figures) {
-            updates.push(figures);
+        let mut metrics = step_metrics(catalogue, update)?;
+        metrics["in"] = json!(places(catalogue, update.result.action));
+        metrics["checkpoint"] = checkpoint(catalogue, update);
+        if !updates.contains(&metrics) {
+            updates.push(metrics);
         }
     }
     let shown = own.into_iter().map(|row| {

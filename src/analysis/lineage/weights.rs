@@ -107,7 +107,7 @@ pub(super) fn chain<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResult) ->
 }
 
 /// The most important metrics of a step.
-pub(super) fn step_figures(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value, LineageError> {
+pub(super) fn step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value, LineageError> {
     let row = catalogue.rows::<MetricRow>(&entry.result)?.into_iter().next();
     let row = row.as_ref();
     Ok(json!({
@@ -159,7 +159,7 @@ pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, 
         None => json!({}),
         Some(last) => {
             let steps = chain(catalogue, last);
-            let rows = steps.iter().map(|entry| step_figures(catalogue, entry)).collect::<Result<Vec<_>, _>>()?;
+            let rows = steps.iter().map(|entry| step_metrics(catalogue, entry)).collect::<Result<Vec<_>, _>>()?;
             let base = last.action.model.map(|base| brief(catalogue, ModelId(base)));
             let first = steps.first().map_or(last, |first| first);
             let curriculum = catalogue.before(first, "answers").first().map(|answers| {

@@ -133,7 +133,7 @@ fn print(replay: &ReplayReport, took: &str, ui: &Ui) -> Result<(), CommandError>
         for m in &result.compared.mismatches {
             ui.result(format::plain(&format!(
                 "{name}: {} row {} column {}: stored {}, recomputed {}",
-                m.table, m.row, m.column, m.stored, m.again
+                m.table, m.row, m.column, m.stored, m.recomputed
             )))?;
         }
     }

@@ -153,7 +153,7 @@ fn voted_figures(truth: &KnownScenes, questions: &[QuestionRow], votes: &[VoteRo
             confidence: vote.confidence,
         })
     });
-    labels::figures(truth, rows)
+    labels::statistics(truth, rows)
 }
 
 fn kept_figures(truth: &KnownScenes, rows: &[CurriculumRow]) -> LabelStatistics {
@@ -163,7 +163,7 @@ fn kept_figures(truth: &KnownScenes, rows: &[CurriculumRow]) -> LabelStatistics 
         label: Some(&row.pseudo_label),
         confidence: Some(row.confidence),
     });
-    labels::figures(truth, rows)
+    labels::statistics(truth, rows)
 }
 
 /// Computes the accuracy of the labels in a round's curriculum.

@@ -51,7 +51,7 @@ pub(super) fn value(tree: &Tree, dependent: &[bool], point: &[Rational], budget:
             }
             ExprNode::Power(_, b) if dependent[b] => return Err(Failure::NotExact),
             ExprNode::Power(a, b) => values[a].power(&values[b], dependent[a], budget)?,
-            ExprNode::Call(function, a) => values[a].applied(function, dependent[a], budget)?,
+            ExprNode::Call(function, a) => values[a].apply(function, dependent[a], budget)?,
         };
         values.push(value);
     }
@@ -174,7 +174,7 @@ impl Surd {
         let exponent = exponent.as_rational().ok_or(Failure::NotExact)?;
         let base = match exponent.denominator().to_u32() {
             Some(1) => self.clone(),
-            Some(2) => self.applied(Function::SquareRoot, symbolic, budget)?,
+            Some(2) => self.apply(Function::SquareRoot, symbolic, budget)?,
             _ => return Err(Failure::NotExact),
         };
         if base.is_zero() {
@@ -210,7 +210,7 @@ impl Surd {
         Ok(result)
     }
 
-    fn applied(&self, function: Function, symbolic: bool, budget: &mut Budget) -> Result<Self, Failure> {
+    fn apply(&self, function: Function, symbolic: bool, budget: &mut Budget) -> Result<Self, Failure> {
         let value = self.as_rational().ok_or(Failure::NotExact)?;
         match function {
             Function::SquareRoot if symbolic => Err(Failure::NotExact),

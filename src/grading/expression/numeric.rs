@@ -42,7 +42,7 @@ pub(super) fn value(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Resu
             ExprNode::Quotient(_, b) if values[b].is_zero() => return Err(Failure::Undefined),
             ExprNode::Quotient(a, b) => values[a].over(&values[b]),
             ExprNode::Power(a, b) => values[a].power(&values[b], budget)?,
-            ExprNode::Call(function, a) => values[a].applied(function, budget)?,
+            ExprNode::Call(function, a) => values[a].apply(function, budget)?,
         };
         let step = step.ok_or(Failure::TooLarge)?;
         scale = scale.max(step.magnitude());
@@ -130,9 +130,9 @@ impl Complex {
             return match (self.is_zero(), count) {
                 (true, i64::MIN..0) => Err(Failure::Undefined),
                 (_, i64::MIN..0) => {
-                    Ok(Self::real(BigFloat::integer(1)).over(self).and_then(|base| base.repeated(-count)))
+                    Ok(Self::real(BigFloat::integer(1)).over(self).and_then(|base| base.integer_power(-count)))
                 }
-                (_, _) => Ok(self.repeated(count)),
+                (_, _) => Ok(self.integer_power(count)),
             };
         }
         if exponent.is_half() {
@@ -155,7 +155,7 @@ impl Complex {
         self.im.is_zero() && twice.is_some_and(|rest| rest.is_zero())
     }
 
-    fn repeated(&self, mut count: i64) -> Option<Self> {
+    fn integer_power(&self, mut count: i64) -> Option<Self> {
         let (mut result, mut square) = (Self::real(BigFloat::integer(1)), self.clone());
         while count > 0 {
             if count % 2 == 1 {
@@ -169,7 +169,7 @@ impl Complex {
         Some(result)
     }
 
-    fn applied(&self, function: Function, budget: &mut Budget) -> Result<Option<Self>, Failure> {
+    fn apply(&self, function: Function, budget: &mut Budget) -> Result<Option<Self>, Failure> {
         match function {
             Function::SquareRoot => Ok(self.square_root()),
             Function::Logarithm if self.is_zero() => Err(Failure::Undefined),

@@ -11,7 +11,7 @@ use super::names::{CALLABLE, GREEK, RESERVED, VALUES};
 use super::tokens::{Token, TokenKind};
 
 /// Rewrites tokens; `None` for a text that sympy cannot parse.
-pub(super) fn rewritten<'a>(tokens: Vec<Token<'a>>) -> Option<Vec<Token<'a>>> {
+pub(super) fn rewrite<'a>(tokens: Vec<Token<'a>>) -> Option<Vec<Token<'a>>> {
     let tokens = with_symbols(&tokens)?;
     let tokens = with_numbers(&tokens);
     let tokens = with_factorials(&tokens)?;
@@ -154,10 +154,10 @@ fn is_splittable(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::tokens::tokens;
-    use super::rewritten;
+    use super::rewrite;
 
     fn text(source: &str) -> Option<String> {
-        Some(rewritten(tokens(source)?)?.iter().map(|token| token.text).collect())
+        Some(rewrite(tokens(source)?)?.iter().map(|token| token.text).collect())
     }
 
     #[test]

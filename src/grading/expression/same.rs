@@ -6,17 +6,17 @@ use super::syntax::{ExprId, ExprNode, Function, Tree};
 ///
 /// `1293!` equals `(1293!)` although it has too many digits to evaluate. If a denominator,
 /// logarithm or factorial might be undefined, evaluation decides instead: 1/0 does not equal 1/0.
-pub(super) fn is_same_twice(tree: &Tree) -> bool {
+pub(super) fn has_identical_sides(tree: &Tree) -> bool {
     let Some(&ExprNode::Difference(first, second)) = tree.nodes.last() else { return false };
     // Operands are pushed before their users, so each side is a contiguous range of nodes.
     let start = first + 1;
-    let shifted = |node: &ExprNode| shifted(node, start);
+    let shift_operands = |node: &ExprNode| shift_operands(node, start);
     second - first == start
-        && tree.nodes[..start].iter().map(shifted).eq(tree.nodes[start..=second].iter().cloned())
+        && tree.nodes[..start].iter().map(shift_operands).eq(tree.nodes[start..=second].iter().cloned())
         && (0..start).all(|at| has_value(tree, at))
 }
 
-fn shifted(node: &ExprNode, by: usize) -> ExprNode {
+fn shift_operands(node: &ExprNode, by: usize) -> ExprNode {
     match *node {
         ExprNode::Negative(a) => ExprNode::Negative(a + by),
         ExprNode::Call(function, a) => ExprNode::Call(function, a + by),

@@ -1,4 +1,4 @@
-//! Parser from rewritten tokens to a tree, by Python's expression grammar.
+//! Parser from rewrite tokens to a tree, by Python's expression grammar.
 
 use num_bigint::BigInt;
 
@@ -235,11 +235,11 @@ fn decimal(text: &str) -> Option<ExprNode> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{rewrite::rewritten, tokens::tokens};
+    use super::super::{rewrite::rewrite, tokens::tokens};
     use super::{ExprNode, parse};
 
     fn read(source: &str) -> Option<super::Tree> {
-        parse(&rewritten(tokens(source)?)?)
+        parse(&rewrite(tokens(source)?)?)
     }
 
     #[test]

@@ -5,8 +5,8 @@ use super::budget::{Budget, Failure};
 use super::exact;
 use super::numeric::{self, Complex};
 use super::rational::Rational;
-use super::rewrite::rewritten;
-use super::same::is_same_twice;
+use super::rewrite::rewrite;
+use super::same::has_identical_sides;
 use super::syntax::{ExprNode, Function, Tree, parse};
 use super::tokens::tokens;
 
@@ -48,7 +48,7 @@ pub(in crate::grading) fn difference(first: &str, second: &str, budget: &mut Bud
         return Difference::Unknown;
     }
     let text = format!("({first})-({second})").replace('^', "**");
-    let Some(tree) = tokens(&text).and_then(rewritten).and_then(|tokens| parse(&tokens)) else {
+    let Some(tree) = tokens(&text).and_then(rewrite).and_then(|tokens| parse(&tokens)) else {
         return Difference::Unknown;
     };
     match is_zero(&tree, budget) {
@@ -59,7 +59,7 @@ pub(in crate::grading) fn difference(first: &str, second: &str, budget: &mut Bud
 }
 
 fn is_zero(tree: &Tree, budget: &mut Budget) -> Result<bool, Failure> {
-    if is_same_twice(tree) {
+    if has_identical_sides(tree) {
         return Ok(true);
     }
     let dependent = dependence(tree);

@@ -1,9 +1,9 @@
 //! Sampler of questions about a scene with varied answers.
 
-use super::dice::SceneRng;
 use super::family::QuestionFamily;
 use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 use super::question::SceneQuestion;
+use super::rng::SceneRng;
 use super::scene::Scene;
 use super::truth::{self, Truth};
 
@@ -17,44 +17,44 @@ const AVOID_NOTHING: usize = 60;
 /// Samples questions about one scene.
 pub struct QuestionSampler<'a> {
     scene: &'a Scene,
-    dice: SceneRng,
+    rng: SceneRng,
 }
 
 impl<'a> QuestionSampler<'a> {
     /// Creates a sampler. Each `stage` has its own random stream.
     pub fn new(scene: &'a Scene, stage: &str) -> Self {
-        Self { scene, dice: SceneRng::new(scene.stream(stage)) }
+        Self { scene, rng: SceneRng::new(scene.stream(stage)) }
     }
 
     /// Returns a question of a family and its right answer. Unbiased sampling would mostly give the
     /// answers 0, no and none, so questions about existing objects are preferred.
-    pub fn ask(&mut self, family: QuestionFamily) -> (SceneQuestion, Truth) {
-        let mut question = self.any(family);
+    pub fn sample(&mut self, family: QuestionFamily) -> (SceneQuestion, Truth) {
+        let mut question = self.sample_once(family);
         let mut truth = truth::of(&question, self.scene);
         for _ in 1..TRIES {
-            if !self.dice.percent(avoidance(&truth)) {
+            if !self.rng.percent(retry_percent(&truth)) {
                 break;
             }
-            question = self.any(family);
+            question = self.sample_once(family);
             truth = truth::of(&question, self.scene);
         }
         (question, truth)
     }
 
-    pub(super) fn dice(&mut self) -> &mut SceneRng {
-        &mut self.dice
+    pub(super) fn rng(&mut self) -> &mut SceneRng {
+        &mut self.rng
     }
 
-    fn any(&mut self, family: QuestionFamily) -> SceneQuestion {
+    fn sample_once(&mut self, family: QuestionFamily) -> SceneQuestion {
         match family {
             QuestionFamily::CountKind => SceneQuestion::Count(self.colour_shape(50)),
             QuestionFamily::CountColour => SceneQuestion::Count(ObjectKind::of_colour(self.colour())),
             QuestionFamily::CountShape => {
-                let any = self.dice.percent(15);
+                let any = self.rng.percent(15);
                 SceneQuestion::Count(if any { ObjectKind::ANY } else { ObjectKind::of_shape(self.shape()) })
             }
             QuestionFamily::CountIn => {
-                let kind = if self.dice.percent(20) { ObjectKind::ANY } else { self.kind() };
+                let kind = if self.rng.percent(20) { ObjectKind::ANY } else { self.kind() };
                 SceneQuestion::CountIn(kind, self.region())
             }
             QuestionFamily::CountTotal => self.two(|a, b| !a.overlaps(b), SceneQuestion::Total),
@@ -64,24 +64,24 @@ impl<'a> QuestionSampler<'a> {
                 SceneQuestion::Except(kind, attribute)
             }
             QuestionFamily::CountColours => {
-                let all = self.dice.percent(40);
+                let all = self.rng.percent(40);
                 SceneQuestion::Colours(if all { None } else { Some(self.shape()) })
             }
             QuestionFamily::Exists => {
-                let (kind, yes_first) = (self.colour_shape(25), self.dice.percent(75));
+                let (kind, yes_first) = (self.colour_shape(25), self.rng.percent(75));
                 SceneQuestion::Exists(kind, None, yes_first)
             }
             QuestionFamily::ExistsIn => {
-                let (kind, region, yes_first) = (self.kind(), self.region(), self.dice.percent(75));
+                let (kind, region, yes_first) = (self.kind(), self.region(), self.rng.percent(75));
                 SceneQuestion::Exists(kind, Some(region), yes_first)
             }
             QuestionFamily::MostColour => {
-                let among = if self.dice.percent(70) { ObjectKind::ANY } else { ObjectKind::of_shape(self.shape()) };
-                SceneQuestion::MostColour(among, self.dice.shuffled(&Colour::ALL))
+                let among = if self.rng.percent(70) { ObjectKind::ANY } else { ObjectKind::of_shape(self.shape()) };
+                SceneQuestion::MostColour(among, self.rng.shuffled(&Colour::ALL))
             }
             QuestionFamily::MostShape => {
-                let among = if self.dice.percent(70) { ObjectKind::ANY } else { ObjectKind::of_colour(self.colour()) };
-                SceneQuestion::MostShape(among, self.dice.shuffled(&ObjectShape::ALL))
+                let among = if self.rng.percent(70) { ObjectKind::ANY } else { ObjectKind::of_colour(self.colour()) };
+                SceneQuestion::MostShape(among, self.rng.shuffled(&ObjectShape::ALL))
             }
             QuestionFamily::MoreOf => self.two(|a, b| a != b, SceneQuestion::MoreOf),
             QuestionFamily::OnlyOne => self.only_one(),
@@ -95,26 +95,26 @@ impl<'a> QuestionSampler<'a> {
     /// Returns a colour, more likely one that the scene has.
     fn colour(&mut self) -> Colour {
         let seen: Vec<Colour> = self.scene.objects().iter().map(|object| object.colour).collect();
-        if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&Colour::ALL) }
+        if self.rng.percent(60) { self.rng.choose(&seen) } else { self.rng.choose(&Colour::ALL) }
     }
 
     /// Returns a shape, more likely one that the scene has.
     fn shape(&mut self) -> ObjectShape {
         let seen: Vec<ObjectShape> = self.scene.objects().iter().map(|object| object.shape).collect();
-        if self.dice.percent(60) { self.dice.choose(&seen) } else { self.dice.choose(&ObjectShape::ALL) }
+        if self.rng.percent(60) { self.rng.choose(&seen) } else { self.rng.choose(&ObjectShape::ALL) }
     }
 
     /// Returns a colour and a shape: those of an object in `of_object` percent of cases, else any.
     fn colour_shape(&mut self, of_object: usize) -> ObjectKind {
-        if self.dice.percent(of_object) {
-            let object = self.dice.choose(self.scene.objects());
+        if self.rng.percent(of_object) {
+            let object = self.rng.choose(self.scene.objects());
             return ObjectKind { colour: Some(object.colour), shape: Some(object.shape) };
         }
         ObjectKind { colour: Some(self.colour()), shape: Some(self.shape()) }
     }
 
     fn kind(&mut self) -> ObjectKind {
-        match self.dice.below(3) {
+        match self.rng.below(3) {
             0 => self.colour_shape(50),
             1 => ObjectKind::of_colour(self.colour()),
             _ => ObjectKind::of_shape(self.shape()),
@@ -123,8 +123,8 @@ impl<'a> QuestionSampler<'a> {
 
     fn region(&mut self) -> Region {
         // Halves and lines are equally likely.
-        let regions = if self.dice.percent(50) { &Region::ALL[..4] } else { &Region::ALL[4..] };
-        self.dice.choose(regions)
+        let regions = if self.rng.percent(50) { &Region::ALL[..4] } else { &Region::ALL[4..] };
+        self.rng.choose(regions)
     }
 
     /// Returns a question about two kinds for which `fit` holds.
@@ -134,7 +134,7 @@ impl<'a> QuestionSampler<'a> {
         question: fn(ObjectKind, ObjectKind) -> SceneQuestion,
     ) -> SceneQuestion {
         // Half of the time the two kinds are of one sort, such as two colours.
-        let sort = self.dice.percent(50).then(|| self.dice.below(3));
+        let sort = self.rng.percent(50).then(|| self.rng.below(3));
         loop {
             let [a, b] = [(); 2].map(|()| match sort {
                 Some(0) => ObjectKind::of_colour(self.colour()),
@@ -151,9 +151,9 @@ impl<'a> QuestionSampler<'a> {
     /// Returns a kind, and a colour or shape that the kind leaves open.
     fn kind_and_attribute(&mut self) -> (ObjectKind, Attribute) {
         let attribute =
-            if self.dice.percent(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
+            if self.rng.percent(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
         let kind = match attribute {
-            _ if self.dice.percent(50) => ObjectKind::ANY,
+            _ if self.rng.percent(50) => ObjectKind::ANY,
             Attribute::Colour(_) => ObjectKind::of_shape(self.shape()),
             Attribute::Shape(_) => ObjectKind::of_colour(self.colour()),
         };
@@ -164,12 +164,12 @@ impl<'a> QuestionSampler<'a> {
     fn only_one(&mut self) -> SceneQuestion {
         let colours: Vec<Colour> = self.alone(&Colour::ALL, ObjectKind::of_colour);
         let shapes: Vec<ObjectShape> = self.alone(&ObjectShape::ALL, ObjectKind::of_shape);
-        if self.dice.percent(50) {
-            let colour = if colours.is_empty() { self.colour() } else { self.dice.choose(&colours) };
-            SceneQuestion::OnlyShape(colour, self.dice.shuffled(&ObjectShape::ALL))
+        if self.rng.percent(50) {
+            let colour = if colours.is_empty() { self.colour() } else { self.rng.choose(&colours) };
+            SceneQuestion::OnlyShape(colour, self.rng.shuffled(&ObjectShape::ALL))
         } else {
-            let shape = if shapes.is_empty() { self.shape() } else { self.dice.choose(&shapes) };
-            SceneQuestion::OnlyColour(shape, self.dice.shuffled(&Colour::ALL))
+            let shape = if shapes.is_empty() { self.shape() } else { self.rng.choose(&shapes) };
+            SceneQuestion::OnlyColour(shape, self.rng.shuffled(&Colour::ALL))
         }
     }
 
@@ -178,7 +178,7 @@ impl<'a> QuestionSampler<'a> {
     }
 }
 
-fn avoidance(truth: &Truth) -> usize {
+fn retry_percent(truth: &Truth) -> usize {
     match truth {
         Truth::Answer(answer) if matches!(answer.as_str(), "0" | "0.0" | "1.0") => AVOID_NOTHING,
         Truth::Answer(_) => 0,
