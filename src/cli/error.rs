@@ -157,12 +157,11 @@ impl From<TableError> for CommandError {
     fn from(e: TableError) -> Self {
         let code = match e {
             TableError::Row { .. } | TableError::Write { .. } | TableError::View { .. } => exit::FAILED,
-            // What the store holds is checked before it is read, so this is a file that somebody
-            // gave.
+            // The store's own tables are checked before they are read, so this is a user's file.
             _ => exit::USAGE,
         };
         let error = Self::from_chain(code, &e);
-        // The Parquet writer passes on what the disk said as text only.
+        // The Parquet writer keeps only the text of the disk's error.
         let full = error.message.contains("No space left") || error.message.contains("quota exceeded");
         if full { error.with_hint(DISK_SPACE) } else { error }
     }

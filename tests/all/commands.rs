@@ -1,4 +1,4 @@
-//! What every command promises: help with an example, errors of one line that say what to do.
+//! Properties of every command: help with an example, one-line errors with advice, JSON and tables.
 
 use std::process::Command;
 
@@ -38,7 +38,7 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
-fn a_wrong_flag_key_or_store_is_an_error_that_says_what_to_do() {
+fn a_wrong_flag_key_or_store_is_an_error_with_advice() {
     let place = Place::new();
     place.fill(2);
     let fails = |arguments: &[&str], code: i32, parts: &[&str]| {
@@ -76,7 +76,7 @@ fn a_wrong_flag_key_or_store_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn scripts_get_json() {
+fn results_are_printed_as_json() {
     let place = Place::new();
     place.fill(5);
     let done = place.ingest();
@@ -98,7 +98,7 @@ fn scripts_get_json() {
 }
 
 #[test]
-fn people_get_tables() {
+fn results_are_printed_as_tables() {
     let place = Place::new();
     place.fill(5);
     for (arguments, part) in [

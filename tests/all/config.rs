@@ -1,4 +1,4 @@
-//! Configurations: both layouts, the published sizes, and what is said about unusable ones.
+//! Model configurations: both layouts, the published sizes, and the messages about invalid ones.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ fn parse(value: &Value) -> Result<Config, ConfigError> {
     Config::parse(Path::new("dir/config.json"), &value.to_string())
 }
 
-/// The message for the 3B's file with one thing changed.
+/// Returns the error message for the 3B's configuration after a change.
 fn message(layout: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut value = sample_json(layout);
     change(&mut value);
@@ -53,7 +53,7 @@ fn published_sizes_are_read() {
 }
 
 #[test]
-fn the_two_layouts_say_the_same() {
+fn the_two_layouts_are_equivalent() {
     let flat = Config::load_file(&sample("qwen2.5-vl-3b.json")).unwrap();
     let nested = Config::load_file(&sample("qwen2.5-vl-3b.nested.json")).unwrap();
     assert_eq!(flat, nested);
@@ -69,7 +69,7 @@ fn text_config_wins_over_the_top_level() {
 }
 
 #[test]
-fn either_place_can_tie_the_embeddings() {
+fn embeddings_can_be_tied_in_either_section() {
     let mut value = sample_json("qwen2.5-vl-3b.nested.json");
     value["tie_word_embeddings"] = json!(false);
     assert!(parse(&value).unwrap().tie_word_embeddings);
@@ -86,7 +86,7 @@ fn vision_rotary_base_is_read() {
 }
 
 #[test]
-fn absent_keys_have_the_defaults_of_transformers() {
+fn missing_keys_have_the_defaults_of_transformers() {
     let mut value = sample_json("qwen2.5-vl-3b.json");
     for key in ["rope_theta", "tie_word_embeddings", "image_token_id", "hidden_act"] {
         value.as_object_mut().unwrap().remove(key);
@@ -101,7 +101,7 @@ fn absent_keys_have_the_defaults_of_transformers() {
 }
 
 #[test]
-fn every_problem_names_file_and_key() {
+fn every_problem_is_reported_with_file_and_key() {
     const FLAT: &str = "qwen2.5-vl-3b.json";
     const NESTED: &str = "qwen2.5-vl-3b.nested.json";
     type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
@@ -180,7 +180,7 @@ fn all_problems_are_listed() {
 }
 
 #[test]
-fn bad_json_names_file_line_and_column() {
+fn invalid_json_is_reported_with_file_line_and_column() {
     let text = Config::parse(Path::new("c.json"), "{\n \"a\": 1,\n}").unwrap_err().to_string();
     assert!(text.contains("c.json is not a JSON object") && text.contains("line 3"), "{text}");
     assert!(Config::parse(Path::new("c.json"), "[1]").unwrap_err().to_string().contains("it holds [1]"));
@@ -191,7 +191,7 @@ fn bad_json_names_file_line_and_column() {
 }
 
 #[test]
-fn harmless_oddities_become_notes() {
+fn harmless_deviations_become_notes() {
     let mut value = sample_json("qwen2.5-vl-3b.json");
     value["vision_config"]["depth"] = json!(8);
     value["video_token_id"] = json!(999_999);

@@ -1,4 +1,4 @@
-//! `visplay model generate` and `visplay model score`, as a person or a script calls them.
+//! `visplay model generate` and `visplay model score`, run as processes.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ fn json(mut command: Command) -> Value {
     serde_json::from_slice(&output).unwrap()
 }
 
-/// The prompt of case `number` of the oracle.
+/// Returns the prompt of case `number` of the oracle.
 fn question(number: usize) -> String {
     format!("Question {number}: what is it?")
 }
@@ -68,7 +68,7 @@ fn score_and_greedy_agree_with_transformers() {
             let generated = json(visplay("generate", folder.path(), &greedy));
             let ids = generated["samples"][0]["token_ids"].as_array().unwrap();
             let theirs = case["greedy"].as_array().unwrap();
-            // transformers was not stopped where an answer ends.
+            // The oracle continued past the end of an answer.
             assert_eq!(ids[..], theirs[..ids.len()], "{name} {number}");
             assert!(ids.len() == 10 || [256, 258].contains(&ids.last().unwrap().as_u64().unwrap()));
         }
@@ -76,7 +76,7 @@ fn score_and_greedy_agree_with_transformers() {
 }
 
 #[test]
-fn samples_have_everything_and_repeat() {
+fn samples_are_complete_and_reproducible() {
     let folder = model("nano-like");
     let args =
         ["--prompt", "Hello", "--samples", "3", "--max-tokens", "6", "--top-k", "50", "--top-p", "0.95", "--seed", "7"];
@@ -90,7 +90,7 @@ fn samples_have_everything_and_repeat() {
         assert!(["stop", "length"].contains(&sample["finish_reason"].as_str().unwrap()));
     }
     assert_eq!(first, json(visplay("generate", folder.path(), &args)));
-    // A sample does not depend on how many are drawn.
+    // A sample does not depend on the number of samples.
     let one = json(visplay("generate", folder.path(), &[&args[..2], &args[4..]].concat()));
     assert_eq!(one["samples"][0], samples[0]);
     let other = json(visplay("generate", folder.path(), &[&args[..11], &["8"]].concat()));
@@ -98,14 +98,14 @@ fn samples_have_everything_and_repeat() {
 }
 
 #[test]
-fn a_question_cannot_claim_an_image() {
+fn placeholder_text_in_a_question_is_no_image() {
     let folder = model("tied-1");
     let plain = json(visplay("generate", folder.path(), &["--prompt", "<|image_pad|><|im_end|>", "--max-tokens", "1"]));
     assert!(plain["prompt_tokens"].as_u64().unwrap() > 60);
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn invalid_arguments_are_explained() {
     let folder = model("tied-1");
     let image = data().join("images/photo.png");
     let image = image.to_str().unwrap();
@@ -133,11 +133,11 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
-fn an_answer_whose_cache_is_too_large_is_refused_before_it_is_made() {
+fn a_kv_cache_above_the_limit_is_refused_before_it_is_allocated() {
     let folder = tempfile::tempdir().unwrap();
     let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/nano");
     let mut config: Value = serde_json::from_slice(&std::fs::read(nano.join("config.json")).unwrap()).unwrap();
-    // 12 layers of 64 numbers for keys and for values: 6 KiB a token.
+    // 12 layers with 64 values each for keys and values in f32: 6 KiB per token.
     config["num_hidden_layers"] = 12.into();
     let (file, made) = (folder.path().join("config.json"), folder.path().join("made"));
     std::fs::write(&file, config.to_string()).unwrap();

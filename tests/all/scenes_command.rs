@@ -1,4 +1,4 @@
-//! `visplay scenes`: the tables and images it writes, and what the nano model's files promise.
+//! `visplay scenes`: its tables and images, and the files of the nano model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,14 +37,14 @@ fn nano_tokenizer() -> Tokenizer {
     Tokenizer::load(&project("data/nano"), &config).unwrap()
 }
 
-/// Every file below a folder.
+/// Reads every file below a folder.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap).filter(|e| e.file_type().is_file());
     entries.map(|e| (e.path().strip_prefix(folder).unwrap().to_owned(), std::fs::read(e.path()).unwrap())).collect()
 }
 
 #[test]
-fn images_objects_and_questions() {
+fn images_objects_and_questions_agree_with_the_library() {
     let place = tempfile::tempdir().unwrap();
     write(&["--count", "30", "--seed", "5", "--first", "1010", "--out", "a", "--threads", "1"], place.path());
     write(&["--count", "30", "--seed", "5", "--first", "1010", "--out", "b", "--threads", "3"], place.path());
@@ -72,14 +72,14 @@ fn images_objects_and_questions() {
             assert_eq!((question.family(), truth.text()), (family, row.answer.as_str()));
         }
     }
-    // A part of a longer run is the same scenes.
+    // A part of a longer range has the same scenes.
     write(&["--count", "5", "--seed", "5", "--first", "1020", "--out", "c"], place.path());
     let part = files(&place.path().join("c"));
     assert_eq!(part[Path::new("images/001022.png")], written[Path::new("images/001022.png")]);
 }
 
 #[test]
-fn demonstrations_teach_what_is_true() {
+fn demonstrations_have_right_answers() {
     let place = tempfile::tempdir().unwrap();
     write(&["--count", "400", "--seed", "5", "--out", "d", "--demonstrations"], place.path());
     let rows: Vec<DemonstrationRow> = read_file(&place.path().join("d/demonstrations.parquet")).unwrap();
@@ -114,7 +114,7 @@ fn demonstrations_teach_what_is_true() {
 }
 
 #[test]
-fn labels_are_made_wrong_and_families_weighted_on_demand() {
+fn wrong_answers_and_family_weights_are_as_requested() {
     let place = tempfile::tempdir().unwrap();
     let weighted = ["--weight", "share=4", "--weight", "exists=0"];
     let arguments =
@@ -134,7 +134,7 @@ fn labels_are_made_wrong_and_families_weighted_on_demand() {
     }
     let part = f64::from(wrong) / f64::from(straight);
     assert!((0.29..0.41).contains(&part), "{wrong} of {straight}");
-    // Weight 4 beside thirteen families of weight 1, three draws without repeats.
+    // Weight 4 against thirteen families of weight 1, three draws without replacement.
     assert!((190..290).contains(&shares), "{shares} of 400 images have a share");
     for (arguments, part) in [
         (&["--wrong", "1.5"][..], "--wrong"),
@@ -150,7 +150,7 @@ fn labels_are_made_wrong_and_families_weighted_on_demand() {
 }
 
 #[test]
-fn the_benchmark_is_balanced_and_apart() {
+fn the_benchmark_is_balanced_and_its_scenes_are_held_out() {
     let place = tempfile::tempdir().unwrap();
     write(&["--count", "600", "--seed", "1", "--benchmark", "b/scenes.parquet"], place.path());
     let rows: Vec<BenchmarkRow> = read_file(&place.path().join("b/scenes.parquet")).unwrap();
@@ -170,7 +170,7 @@ fn the_benchmark_is_balanced_and_apart() {
     assert!(nones < 90, "{nones} of 600 have no answer");
     let ids: BTreeSet<_> = rows.iter().map(|row| row.item_id).collect();
     assert_eq!(ids.len(), 600);
-    // The same seed for images and demonstrations gives other scenes.
+    // Images and demonstrations of the same seed have different scenes.
     let held_out: BTreeSet<Vec<u8>> = rows.iter().map(|row| row.image.bytes.clone()).collect();
     for purpose in [ScenePurpose::Images, ScenePurpose::WarmStart] {
         assert!((0..600).all(|index| !held_out.contains(&Scene::draw(purpose, Seed(1), index).to_png())));
@@ -184,7 +184,7 @@ fn the_benchmark_is_balanced_and_apart() {
 }
 
 #[test]
-fn the_tokenizer_that_ships_is_made_by_the_program() {
+fn the_nano_tokenizer_is_generated_by_this_program() {
     let place = tempfile::tempdir().unwrap();
     write(&["--tokenizer", "t/tokenizer.json"], place.path());
     let made = std::fs::read_to_string(place.path().join("t/tokenizer.json")).unwrap();
@@ -195,7 +195,7 @@ fn the_tokenizer_that_ships_is_made_by_the_program() {
 }
 
 #[test]
-fn a_word_of_a_template_is_one_token() {
+fn every_word_of_a_template_is_one_token() {
     let tokenizer = nano_tokenizer();
     let words = "How many more red green blue yellow circles squares triangles shapes circle square triangle shape are there \
                  in the top bottom left right half row column total than not different colours do have Is a A B C D yes no \
@@ -219,7 +219,7 @@ fn a_word_of_a_template_is_one_token() {
 }
 
 #[test]
-fn prompts_are_the_chat_format() {
+fn prompts_have_the_chat_format() {
     let template = |name: &str, known: &[&str]| {
         Template::load(&project(&format!("pipelines/prompts/nano-{name}.txt")), known).unwrap()
     };
@@ -233,7 +233,7 @@ fn prompts_are_the_chat_format() {
 }
 
 #[test]
-fn images_of_the_nano_model_are_sixteen_tokens_or_fewer() {
+fn images_have_at_most_sixteen_tokens() {
     let processor = ImageProcessor::from_file(&project("data/nano/preprocessor_config.json")).unwrap();
     assert_eq!(processor.grid(112, 112).unwrap(), [1, 8, 8]);
     for (width, height) in [(4000, 3000), (640, 480), (224, 224), (1000, 100), (30, 40), (56, 56)] {
@@ -246,7 +246,7 @@ fn images_of_the_nano_model_are_sixteen_tokens_or_fewer() {
 }
 
 #[test]
-fn transformers_reads_the_tokenizer_alike() {
+fn transformers_tokenizes_alike() {
     let frozen = std::fs::read_to_string(project("tests/oracles/nano-tokenizer.json")).unwrap();
     let frozen: Value = serde_json::from_str(&frozen).unwrap();
     let tokenizer = nano_tokenizer();
@@ -268,7 +268,7 @@ proptest::proptest! {
     #[test]
     fn any_text_comes_back_from_its_tokens(text in "\\PC*|[a-zA-Z0-9 \\n\\t?{}\\\\<>|/]*") {
         let tokenizer = nano_tokenizer();
-        // The normalizer is NFC, as Qwen's: what it leaves as it is comes back to the byte.
+        // The normalizer is NFC, as Qwen's: text that it does not change decodes to the same bytes.
         let ids = tokenizer.encode_plain(&text).unwrap();
         let back = tokenizer.decode(&ids, false);
         proptest::prop_assert_eq!(tokenizer.encode_plain(&back).unwrap(), ids);

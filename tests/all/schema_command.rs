@@ -1,4 +1,4 @@
-//! `visplay schema`: the files in `schemas/` are the program's own, and a stale one is named.
+//! `visplay schema`: the files in `schemas/` are up to date, and stale files are reported.
 
 use std::fs;
 use std::path::Path;
@@ -15,14 +15,14 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn the_files_of_the_project_are_current() {
+fn the_files_of_the_project_are_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
     let output = schema(&["--check", "--dir", folder.to_str().unwrap()]);
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
 #[test]
-fn a_file_that_is_not_current_is_named() {
+fn stale_missing_and_unknown_files_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("schemas");
     let dir = path.to_str().unwrap();
@@ -46,7 +46,7 @@ fn a_file_that_is_not_current_is_named() {
 }
 
 #[test]
-fn one_of_both_must_be_asked_for() {
+fn write_or_check_is_required() {
     assert_eq!(schema(&[]).status.code(), Some(2));
     assert_eq!(schema(&["--write", "--check"]).status.code(), Some(2));
 }

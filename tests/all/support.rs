@@ -1,4 +1,4 @@
-//! What the tests of the command share: images to ingest, the command itself, and reading what it made.
+//! Shared by the tests of the command: images to ingest, running the command, reading its output.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The command under test.
 pub const VISPLAY: &str = env!("CARGO_BIN_EXE_visplay");
 
-/// A folder that goes when the test ends, with a `store` and a `source` in it.
+/// A temporary folder with a `store` and a `source` folder, deleted when the test ends.
 pub struct Place {
     folder: tempfile::TempDir,
 }
@@ -21,8 +21,8 @@ impl Place {
         Self { folder }
     }
 
-    /// The same in memory, where the system shows memory as a folder: for tests that start over again and again, which a disk that
-    /// flushes every file would take minutes for.
+    /// Creates the folder in memory if the system has `/dev/shm`, for tests that write many stores:
+    /// a disk that flushes every file would take minutes.
     pub fn in_memory() -> Self {
         let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return Self::new() };
         std::fs::create_dir(folder.path().join("source")).unwrap();
@@ -56,7 +56,7 @@ impl Place {
         path
     }
 
-    /// The command on this store. A pipeline file of small shards makes several of few images.
+    /// Returns the command for this store. `ingest` and `why` use a pipeline file with small shards.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(VISPLAY);
         command.args(arguments).env("VISPLAY_STORE", self.store()).current_dir(self.path());
@@ -70,7 +70,7 @@ impl Place {
         command
     }
 
-    /// Runs the command and takes what it prints as JSON.
+    /// Runs the command and parses its output as JSON.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.command(&[arguments, &["--json"]].concat()).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -82,7 +82,7 @@ impl Place {
         self.json(&["ingest", "source"])
     }
 
-    /// `verify --full`: the exit code and the names of what is wrong.
+    /// Runs `verify --full` and returns the exit code and the names of the problem files.
     pub fn verify(&self) -> (i32, Vec<String>) {
         let output = self.command(&["verify", "--full", "--json"]).output().unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -91,14 +91,14 @@ impl Place {
         (output.status.code().unwrap(), names)
     }
 
-    /// Every file below a folder of the store.
+    /// Lists the files below a folder of the store.
     pub fn files(&self, folder: &str) -> Vec<PathBuf> {
         let walk = walkdir::WalkDir::new(self.store().join(folder)).sort_by_file_name();
         walk.into_iter().flatten().filter(|e| e.file_type().is_file()).map(|e| e.into_path()).collect()
     }
 }
 
-/// The bytes of picture number `i`: every one differs from every other, by bytes and by looks.
+/// Encodes picture number `i`; any two pictures differ in their bytes and in their looks.
 pub fn picture(i: u32) -> Vec<u8> {
     let (w, h) = (40 + i % 17, 30 + i % 23);
     let mut state = u64::from(i).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -118,7 +118,7 @@ pub fn picture(i: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// What a command said on standard error.
+/// Returns what a command printed to standard error.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -177,8 +177,8 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
         return Err(CommandError::failed(message).with_hint("check the model's weights, or lower --learning-rate"));
     }
     let config = Config::load(&args.model).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
-    // The adapter gets its name only when the model is written too: killed in between, the same
-    // command goes on.
+    // The adapter gets its final name after the model is written, so that a run that was killed in
+    // between can be repeated.
     let mut adapter = None;
     if let (Some(out), Some(last)) = (&args.adapter_out, pieces.last())
         && let Some(trained) = trained_adapter(&store, last, &settings)?

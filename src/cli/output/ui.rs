@@ -12,7 +12,7 @@ use crate::cli::error::CommandError;
 pub struct Ui {
     /// Whether results are printed as JSON (`--json`).
     pub json: bool,
-    /// Whether messages are left out (`--quiet`).
+    /// Whether messages are suppressed (`--quiet`).
     pub quiet: bool,
 }
 

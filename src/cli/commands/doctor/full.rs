@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::machine::Machine;
+use super::device_info::DeviceInfo;
 use crate::checkup::{self, Checkup, CheckupError, CheckupRequest, Rate};
 use crate::cli::error::CommandError;
 use crate::cli::exit;
@@ -49,14 +49,14 @@ pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result
         None if DeviceClass::of(&device) == DeviceClass::Cuda => checkup::Shapes::Full,
         None => checkup::Shapes::Small,
     };
-    let machine = Machine::of(device)?;
+    let device_info = DeviceInfo::of(device)?;
     let request = CheckupRequest { choice, checkpoints: args.checkpoints.clone(), shapes };
     let found = checkup::run(&request, |what| ui.say(format!("checking {what}")))?;
     let report = json!({
         "program": env!("CARGO_PKG_VERSION"),
         "commit": commit(),
         "when": when(),
-        "device": machine,
+        "device": device_info,
         "shapes": shapes,
         "checks": found.checks,
         "limits": found.limits,
@@ -64,12 +64,12 @@ pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result
         "skipped": found.skipped,
     });
     if let Some(out) = &args.out {
-        write(out, &machine, &report, &found)?;
+        write(out, &device_info, &report, &found)?;
     }
     if ui.json {
         ui.result_json(&report)?;
     } else {
-        table(&machine, &found).iter().try_for_each(|line| ui.result(line))?;
+        table(&device_info, &found).iter().try_for_each(|line| ui.result(line))?;
     }
     match found.checks.iter().filter(|check| !check.passed).count() {
         0 => Ok(()),
@@ -78,8 +78,8 @@ pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result
 }
 
 /// Formats the report as lines of Markdown.
-fn table(machine: &Machine, found: &Checkup) -> Vec<String> {
-    let mut lines = vec![format!("device: {}", machine.describe()), String::new()];
+fn table(device_info: &DeviceInfo, found: &Checkup) -> Vec<String> {
+    let mut lines = vec![format!("device: {}", device_info.describe()), String::new()];
     let mut rows = vec![["check", "measured", "allowed", "unit", ""].map(str::to_owned).to_vec()];
     rows.extend(found.checks.iter().map(|check| {
         let verdict = if check.passed { "passed" } else { "FAILED" };
@@ -152,15 +152,15 @@ fn markdown(rows: &[Vec<String>]) -> Vec<String> {
     lines
 }
 
-fn write(out: &Path, machine: &Machine, report: &Value, found: &Checkup) -> Result<(), CommandError> {
+fn write(out: &Path, device_info: &DeviceInfo, report: &Value, found: &Checkup) -> Result<(), CommandError> {
     let failed = |path: &Path, e: std::io::Error| CommandError::failed(format!("{}: {e}", path.display()));
     std::fs::create_dir_all(out).map_err(|e| failed(out, e))?;
-    let name = format!("device-{}", machine.slug());
+    let name = format!("device-{}", device_info.slug());
     let title =
         "# Device checks and measurements\n\nWritten by `visplay doctor --full`; docs/cuda.md explains each number.\n";
     let commit = report["commit"].as_str().unwrap_or("unknown");
     let when = format!("visplay {}, commit {commit}, {}\n", env!("CARGO_PKG_VERSION"), when());
-    let text = format!("{title}\n{when}\n{}\n", table(machine, found).join("\n"));
+    let text = format!("{title}\n{when}\n{}\n", table(device_info, found).join("\n"));
     for (ending, text) in [("json", format!("{report:#}\n")), ("md", text)] {
         let path = out.join(format!("{name}.{ending}"));
         std::fs::write(&path, text).map_err(|e| failed(&path, e))?;

@@ -1,15 +1,15 @@
 //! `visplay doctor`: a report on this machine's hardware and store.
 
+mod device_info;
 mod full;
-mod machine;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
+use self::device_info::DeviceInfo;
 use self::full::{FullArgs, cmd_doctor_full};
-use self::machine::Machine;
 use crate::cli::args::{DeviceArgs, StoreArgs};
 use crate::cli::error::CommandError;
 use crate::cli::output::format;
@@ -39,7 +39,7 @@ pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<(), CommandError> {
     if args.full.full {
         return cmd_doctor_full(&args.full, args.device.device.unwrap_or_default(), ui);
     }
-    let device = Machine::of(args.device.open()?)?;
+    let device = DeviceInfo::of(args.device.open()?)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (memory, free_memory) = memory();
     let disk = disk(&args.store.store);

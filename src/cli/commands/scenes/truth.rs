@@ -62,7 +62,7 @@ pub fn cmd_scenes_truth(args: &ScenesTruthArgs, ui: &Ui) -> Result<(), CommandEr
         counts.join(", ")
     ))?;
     if invalid > 0 {
-        ui.say(format!("{} samples without a valid question were left out", format::count(invalid)));
+        ui.say(format!("{} samples without a valid question were skipped", format::count(invalid)));
     }
     Ok(())
 }

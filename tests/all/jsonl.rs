@@ -1,4 +1,4 @@
-//! `visplay grade`, `clusters` and `rewards` through the real command.
+//! `visplay grade`, `clusters` and `rewards` run as a process.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -25,7 +25,7 @@ fn lines(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn grade_adds_its_verdict_and_leaves_the_rest() {
+fn grade_adds_its_verdict_and_keeps_the_other_keys() {
     let input = "{\"given\": \"\\\\frac{1}{2}\", \"id\": 1.50, \"gold\": \"0.5\"}\n\n  {\"z\":1,\"given\":\"2/4\",\"gold\":\"1/2\",\"a\":[1]}\r\n{\"gold\":5,\"given\":\"5.0\"}\n{\"given\":null,\"gold\":\"\"}";
     let output = run(&["grade"], input.as_bytes());
     assert!(output.status.success(), "{}", said(&output));
@@ -39,7 +39,7 @@ fn grade_adds_its_verdict_and_leaves_the_rest() {
 }
 
 #[test]
-fn grading_again_replaces_the_verdict() {
+fn grading_twice_replaces_the_verdict() {
     let output = run(&["grade", "-"], br#"{"given":"1","equal":false,"gold":"1","via":"words","k":0.10}"#);
     assert_eq!(lines(&output), [json!({"given": "1", "gold": "1", "k": 0.1, "equal": true, "via": "text"})]);
     let input = r#" { "id": 12345678901234567890123, "given":"1", "equal":true,"s":"\"},{\u0041\\", "l": [1.50, {"equal": 1e2}],"gold":"1"} "#;
@@ -48,7 +48,7 @@ fn grading_again_replaces_the_verdict() {
 }
 
 #[test]
-fn a_bad_line_is_named_and_the_good_ones_come_out() {
+fn invalid_lines_are_reported_and_valid_ones_printed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pairs.jsonl");
     let good = r#"{"given":"a","gold":"A"}"#;
@@ -93,7 +93,7 @@ fn many_lines_keep_their_order() {
 }
 
 #[test]
-fn clusters_share_out_the_questions() {
+fn clusters_have_shares_and_numbers() {
     let input = br#"{"questions": ["How many dots are there ?", "", "How many dots are there", "Why"], "image": "a"}
 {"questions": []}
 {"questions": ["only"]}
@@ -109,7 +109,7 @@ fn clusters_share_out_the_questions() {
 }
 
 #[test]
-fn rewards_come_with_their_parts() {
+fn rewards_are_printed_with_their_parts() {
     let input = br#"{"step": 3, "groups": [[{"question":"how many dots are there","valid":true,"confidence":0.5,"x":1},{"question":"what colour is the sky","valid":true,"confidence":0.75}],[{"valid":false},{"question":"how many dots are there","valid":true,"confidence":1}]]}"#;
     let paper = lines(&run(&["rewards", "--preset", "paper"], input)).remove(0);
     assert_eq!(paper["rewards"], json!([[0.5, 0.0], [0.0, 0.0]]));
@@ -129,7 +129,7 @@ fn rewards_come_with_their_parts() {
 }
 
 #[test]
-fn rewards_say_what_is_wrong_with_a_step() {
+fn an_invalid_step_is_explained() {
     let cases = [
         (r#"{"groups": 1}"#, "\"groups\" is a number"),
         (r#"{"groups": [1]}"#, "\"groups\"[0] is a number"),

@@ -4,12 +4,14 @@ use candle_core::Device;
 use serde::Serialize;
 
 use crate::cli::error::CommandError;
+#[cfg(feature = "cuda")]
+use crate::cli::exit;
 use crate::cli::output::format;
 
 /// A device and its properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "class", rename_all = "lowercase")]
-pub enum Machine {
+pub enum DeviceInfo {
     /// The CPU.
     Cpu {
         /// Name of the CPU.
@@ -22,13 +24,13 @@ pub enum Machine {
     Cuda(crate::device::cuda::GpuInfo),
 }
 
-impl Machine {
+impl DeviceInfo {
     /// Describes an opened device.
     pub fn of(device: Device) -> Result<Self, CommandError> {
         #[cfg(feature = "cuda")]
         if !device.is_cpu() {
             let gpu = crate::device::cuda::gpu_info(&device);
-            return Ok(Self::Cuda(gpu.map_err(|e| CommandError::failed(e.to_string()))?));
+            return Ok(Self::Cuda(gpu.map_err(|e| CommandError::from_chain(exit::FAILED, &e))?));
         }
         debug_assert!(device.is_cpu(), "there is no other device in this build");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
