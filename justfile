@@ -8,6 +8,10 @@ build:
 test:
     cargo test --release
 
+# Run the unit tests, and those tests of the program that run no model for long.
+test-fast:
+    cargo test --release --lib --test all -- --skip rounds:: --skip round_ --skip next_round --skip crash --skip damage --skip warm_start --skip training_ --skip gradients --skip parity --skip nano_model --skip mutations --skip replay:: --skip collapse:: --skip unfit_models --skip allocation
+
 # Run the evolution up to round N (or `next`); `just evolve-round 1 --images ~/photos --evolution mine` takes other images.
 evolve-round N *ARGS:
     cargo run --release -- evolve-round {{N}} {{ARGS}}
