@@ -149,8 +149,8 @@ impl Answers<'_, '_> {
         answered: &QuestionSamples,
     ) -> Result<(Vec<AnswerRow>, VoteRow), Rejection> {
         let drawn = answered.drawn.as_ref().map_err(Clone::clone)?;
-        let boxed: Vec<Option<&str>> = drawn.samples.iter().map(|sample| boxed(&sample.text)).collect();
-        let vote = vote(&boxed);
+        let boxed_answers: Vec<Option<&str>> = drawn.samples.iter().map(|sample| boxed(&sample.text)).collect();
+        let vote = vote(&boxed_answers);
         let group = self.group(question);
         let row = |n: usize| {
             let sample = &drawn.samples[n];
@@ -170,12 +170,12 @@ impl Answers<'_, '_> {
                 token_ids: sample.token_ids.clone(),
                 logprobs: sample.logprobs.clone(),
                 finish: sample.finish_reason.into(),
-                boxed_answer: boxed[n].map(str::to_owned),
+                boxed_answer: boxed_answers[n].map(str::to_owned),
                 vote_class: vote.class_of[n].map(|class| class as u32),
             }
         };
         let greedy = match &answered.greedy {
-            Some(Ok(drawn)) => Some(drawn.samples.first().and_then(|sample| boxed_owned(&sample.text))),
+            Some(Ok(drawn)) => Some(drawn.samples.first().and_then(|sample| boxed(&sample.text)).map(str::to_owned)),
             Some(Err(rejection)) => return Err(rejection.clone()),
             None => None,
         };
@@ -186,10 +186,6 @@ impl Answers<'_, '_> {
 /// Returns the content of the last `\\boxed{}`; `None` where it is empty.
 fn boxed(text: &str) -> Option<&str> {
     last_boxed(text).filter(|answer| !answer.is_empty())
-}
-
-fn boxed_owned(text: &str) -> Option<String> {
-    boxed(text).map(str::to_owned)
 }
 
 /// Returns a vote as a row. `greedy` is the greedy answer, where one was drawn.

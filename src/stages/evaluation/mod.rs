@@ -249,8 +249,8 @@ impl Stage for Evaluation<'_, '_> {
     }
 }
 
-/// The stage that computes scores from predictions. An item that the model could not be asked is
-/// among the rejects of the predictions and in no score.
+/// The stage that computes scores from predictions. An item whose prompt cannot be built is among
+/// the rejects of the predictions and in no score.
 pub struct Scores<'a> {
     /// Results that hold the predictions.
     pub predictions: &'a [StageResult],
