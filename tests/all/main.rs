@@ -57,7 +57,8 @@ mod warm_start;
 mod weight_damage;
 mod weights;
 
-/// The implementation of the ops that the tests of the model's arithmetic compute by; `reference_ops` has the other.
+/// The implementation of the ops that the tests of the model's arithmetic compute by;
+/// `reference_ops` has the other.
 const OPS: Ops = Ops::Kernels;
 
 /// A test file that is not named above would never run.

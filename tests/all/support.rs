@@ -56,7 +56,8 @@ impl Place {
         path
     }
 
-    /// Returns the command for this store. `ingest` and `why` use a pipeline file with small shards.
+    /// Returns the command for this store. `ingest` and `why` use a pipeline file with small
+    /// shards.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(VISPLAY);
         command.args(arguments).env("VISPLAY_STORE", self.store()).current_dir(self.path());

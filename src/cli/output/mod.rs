@@ -1,4 +1,4 @@
-//! What commands print: results as text or JSON on standard output, messages and progress on
+//! Output of the commands: results as text or JSON on standard output, messages and progress on
 //! standard error.
 
 pub mod format;
