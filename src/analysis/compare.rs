@@ -20,7 +20,7 @@ pub const LOGPROB_TOLERANCE: f64 = 1e-5;
 pub const WEIGHT_TOLERANCE: f64 = 1e-5;
 /// Largest difference of other numbers within tolerances: an absolute part, plus a part relative to
 /// the larger number.
-pub const FIGURE_TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+pub const NUMBER_TOLERANCE: (f64, f64) = (1e-5, 1e-4);
 /// Number of differences listed per result.
 const NAMED: usize = 3;
 
@@ -179,7 +179,7 @@ impl ResultComparison {
                 let allowed = if column.starts_with("logprobs") {
                     LOGPROB_TOLERANCE
                 } else {
-                    FIGURE_TOLERANCE.0 + FIGURE_TOLERANCE.1 * x.abs().max(y.abs())
+                    NUMBER_TOLERANCE.0 + NUMBER_TOLERANCE.1 * x.abs().max(y.abs())
                 };
                 if self.near(x, y, allowed) {
                     return;

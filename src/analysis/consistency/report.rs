@@ -29,7 +29,8 @@ pub struct ConsistencyReport {
     /// Number of inconsistencies.
     pub count: u64,
     /// First inconsistencies.
-    pub misaligned: Vec<Inconsistency>,
+    #[serde(rename = "misaligned")]
+    pub inconsistencies: Vec<Inconsistency>,
 }
 
 impl ConsistencyReport {
@@ -41,8 +42,12 @@ impl ConsistencyReport {
     /// Adds an inconsistency.
     pub fn add(&mut self, table: &str, row: impl Display, problem: impl Into<String>) {
         self.count += 1;
-        if self.misaligned.len() < NAMED {
-            self.misaligned.push(Inconsistency { table: table.into(), row: row.to_string(), problem: problem.into() });
+        if self.inconsistencies.len() < NAMED {
+            self.inconsistencies.push(Inconsistency {
+                table: table.into(),
+                row: row.to_string(),
+                problem: problem.into(),
+            });
         }
     }
 
@@ -77,7 +82,7 @@ impl ConsistencyReport {
             *self.checked.entry(table).or_default() += rows;
         }
         self.count += other.count;
-        self.misaligned.extend(other.misaligned);
-        self.misaligned.truncate(NAMED);
+        self.inconsistencies.extend(other.inconsistencies);
+        self.inconsistencies.truncate(NAMED);
     }
 }

@@ -198,7 +198,7 @@ mod tests {
         let asked = HashMap::from([(row.question_id, row.image_id)]);
         let how = VotingSetup { samples: 3, denominator: Denominator::Sampled, greedy: false };
         votes(answers, &[row], &asked, how)
-            .misaligned
+            .inconsistencies
             .into_iter()
             .map(|m| format!("{}: {}", m.table, m.problem))
             .collect()

@@ -56,7 +56,7 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<(), CommandError> {
         print(&found, ui)?
     }
     let count = found.alignment.count;
-    match found.alignment.misaligned.first() {
+    match found.alignment.inconsistencies.first() {
         None => Ok(()),
         Some(first) => {
             let more = if count > 1 { format!(", and {} more", format::count(count - 1)) } else { String::new() };
@@ -103,7 +103,7 @@ fn print(found: &Audit, ui: &Ui) -> Result<(), CommandError> {
         ui.result("  every row is consistent")?;
     } else {
         ui.result(format!("  {} rows are inconsistent:", format::count(found.alignment.count)))?;
-        for m in &found.alignment.misaligned {
+        for m in &found.alignment.inconsistencies {
             ui.result(format::plain(&format!("  {} {}: {}", m.table, m.row, m.problem)))?;
         }
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use crate::analysis::compare::{FIGURE_TOLERANCE, LOGPROB_TOLERANCE, MatchLevel, WEIGHT_TOLERANCE};
+use crate::analysis::compare::{LOGPROB_TOLERANCE, MatchLevel, NUMBER_TOLERANCE, WEIGHT_TOLERANCE};
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
 use crate::cli::error::CommandError;
 use crate::cli::interrupt::listen_for_interrupt;
@@ -88,7 +88,7 @@ pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<(), CommandError> {
             "tolerances": {
                 "logprobs": LOGPROB_TOLERANCE,
                 "weights": WEIGHT_TOLERANCE,
-                "figures": {"absolute": FIGURE_TOLERANCE.0, "relative": FIGURE_TOLERANCE.1},
+                "figures": {"absolute": NUMBER_TOLERANCE.0, "relative": NUMBER_TOLERANCE.1},
             },
         }))?;
     } else {
