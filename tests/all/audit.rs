@@ -80,7 +80,7 @@ fn a_round_is_consistent_and_its_labels_are_measured() {
     let text = evolve(&place, "store", &["1"]).output().unwrap();
     assert_eq!(report(&text)["labels"], evolved["labels"]);
     let closing = place.command(&["evolve-round", "1", "--pipeline", "p.toml"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&closing.stdout).contains("pseudo-labels right (by the truth)"));
+    assert!(String::from_utf8_lossy(&closing.stdout).contains("right pseudo-labels"));
     // Each setting that differs from the paper's, with both values and their source.
     let differences = found["differences"].as_array().unwrap();
     let of = |key: &str| differences.iter().find(|d| d["key"] == key);

@@ -133,7 +133,7 @@ fn an_invalid_branch_is_reported_and_nothing_is_written() {
     fails(&set("low"), &["KEY=VALUE"]);
     fails(&set("a b=1"), &["no key"]);
     fails(&["b", "--from", "round-2"], &["round 2 of `t` is not finished", "round-1"]);
-    fails(&["b", "--from", "round-x"], &["round-2", "base"]);
+    fails(&["b", "--from", "round-x"], &["round-N", "base"]);
     fails(&["b", "--from=-1"], &["--from"]);
     fails(&["../b", "--from", "base"], &["cannot name an evolution"]);
     fails(&["t", "--from", "round-1"], &["needs a name of its own"]);

@@ -135,8 +135,8 @@ fn an_invalid_step_is_explained() {
         (r#"{"groups": [1]}"#, "\"groups\"[0] is a number"),
         (r#"{"groups": [[1]]}"#, "\"groups\"[0][0] is a number"),
         (r#"{"groups": [[], [{"question":"q"}]]}"#, "\"groups\"[1][0] has no \"valid\""),
-        (r#"{"groups": [[{"valid":true,"confidence":1}]]}"#, "no \"question\""),
-        (r#"{"groups": [[{"valid":true,"question":"q"}]]}"#, "no \"confidence\""),
+        (r#"{"groups": [[{"valid":true,"confidence":1}]]}"#, "no string \"question\""),
+        (r#"{"groups": [[{"valid":true,"question":"q"}]]}"#, "no number \"confidence\""),
         (r#"{"groups": [[{"valid":true,"question":"q","confidence":1.5}]]}"#, "a confidence of 1.5"),
     ];
     for (line, message) in cases {

@@ -142,5 +142,5 @@ fn invalid_settings_and_files_are_named() {
     fails(&["--votes", "v.parquet", "--to", "papre"], "papre");
     fails(&["--votes", "q.parquet"], "q.parquet");
     fails(&["--votes", "nowhere.parquet"], "nowhere.parquet");
-    fails(&["--votes", "source"], "source has no .parquet files");
+    fails(&["--votes", "source"], "source contains no .parquet files");
 }

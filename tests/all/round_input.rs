@@ -53,7 +53,7 @@ fn every_file_of_an_ordinary_folder_is_ingested_or_rejected() {
     let again = run(&place, &["1", "--images", "more"]);
     assert_eq!(report(&again)["found"], true);
     assert!(said(&again).contains("4 new images, 14 in total"), "{}", said(&again));
-    assert!(said(&again).contains("rounds up to 1 were done before the 4 new images came"), "{}", said(&again));
+    assert!(said(&again).contains("rounds up to 1 finished before the 4 new images were added"), "{}", said(&again));
     let next = run(&place, &["next"]);
     assert!(said(&next).contains("8 of 14 images"), "{}", said(&next));
     assert_eq!(report(&next)["round"], 2);
