@@ -15,7 +15,7 @@ pub fn image_path(index: u64) -> String {
 
 /// Returns a row for each object.
 pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
-    let row = |(number, object): (usize, &super::SceneObject)| SceneObjectRow {
+    let row = |(number, object): (usize, &SceneObject)| SceneObjectRow {
         scene: scene.index(),
         image: image_path(scene.index()),
         object: number as u32,
