@@ -109,7 +109,7 @@ fn digest_one(
         if bytes <= options.max_bytes || is_parquet {
             return Ok(());
         }
-        Err(Rejection::new("too_large", &format!("{bytes} bytes, the limit is {}", options.max_bytes)))
+        Err(Rejection::new("too_large", format!("{bytes} bytes, the limit is {}", options.max_bytes)))
     };
     if let Some((digest, is_parquet)) = cached.get(&entry.relative, fingerprint) {
         is_allowed(is_parquet)?;

@@ -92,7 +92,7 @@ fn label(relative: &Path) -> String {
 
 /// Returns the rejection of a file that cannot be read.
 pub(super) fn unreadable(e: &io::Error) -> Rejection {
-    Rejection::new("unreadable", &plain(e))
+    Rejection::new("unreadable", plain(e))
 }
 
 /// Returns an I/O error without its number, which differs between systems.
