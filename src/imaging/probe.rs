@@ -9,7 +9,7 @@ use super::{bmp, gif, jpeg, png, tiff, webp};
 ///
 /// # Errors
 /// Every variant of [`ImageError`]. A file that passes may still turn out to be truncated or
-/// corrupt in [`decode`](super::decode()).
+/// corrupt in `decode`.
 pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
     let size = bytes.len() as u64;
     if size > limits.max_bytes {
