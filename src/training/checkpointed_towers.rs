@@ -27,7 +27,7 @@ pub(super) enum Layer {
     PatchEmbedding,
     VisionBlock(usize),
     Merger,
-    TextLayer(usize),
+    TextBlock(usize),
 }
 
 impl Layer {
@@ -36,7 +36,7 @@ impl Layer {
             Self::PatchEmbedding => ModelPart::PatchEmbedding,
             Self::VisionBlock(i) => ModelPart::VisionBlock(i),
             Self::Merger => ModelPart::Merger,
-            Self::TextLayer(i) => ModelPart::TextLayer(i),
+            Self::TextBlock(i) => ModelPart::TextLayer(i),
         }
     }
 }
@@ -136,7 +136,7 @@ impl<'a> CheckpointedTowers<'a> {
 
     /// Returns the layers of the text tower, without embedding, final norm and LM head.
     pub(super) fn text_layers(&self) -> Vec<Layer> {
-        (0..self.weights.config().text.num_hidden_layers).map(Layer::TextLayer).collect()
+        (0..self.weights.config().text.num_hidden_layers).map(Layer::TextBlock).collect()
     }
 
     /// Runs a tower forward and saves what its backward pass needs.
@@ -206,7 +206,7 @@ impl<'a> CheckpointedTowers<'a> {
             let Some(input) = x else { break };
             let wants_output = wants_output || i + 1 < layers.len();
             let (output, layer) = match (*layer, &contexts.vision) {
-                (Layer::TextLayer(_) | Layer::VisionBlock(_), _) => {
+                (Layer::TextBlock(_) | Layer::VisionBlock(_), _) => {
                     let (block, tokens) = self.block(*layer, contexts)?;
                     let (output, kept) = block.forward(input, tokens, wants_output)?;
                     (output, LayerActivations::Block(Box::new(kept)))
@@ -240,7 +240,7 @@ impl<'a> CheckpointedTowers<'a> {
     ) -> Result<(Block<'b>, TokenContext<'b>), TrainingError> {
         let buffers = &self.buffers;
         match (layer, &contexts.vision) {
-            (Layer::TextLayer(i), _) => {
+            (Layer::TextBlock(i), _) => {
                 let (angles, segments) = (contexts.text.angles(), contexts.text.segments());
                 let last = i + 1 == self.weights.config().text.num_hidden_layers;
                 let wanted = last.then_some(contexts.needed.as_slice());
@@ -342,7 +342,7 @@ impl<'a> CheckpointedTowers<'a> {
         let mut x = x;
         for layer in layers {
             x = match (*layer, &contexts.vision) {
-                (Layer::TextLayer(i), _) => {
+                (Layer::TextBlock(i), _) => {
                     DecoderLayer::new(&config.text, i, source, training)?.forward(&x, &contexts.text)?
                 }
                 (Layer::PatchEmbedding, Some(vision)) => {

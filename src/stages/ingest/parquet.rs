@@ -164,7 +164,7 @@ fn cell(image: ImportedImage) -> Cell {
             Cell { position, blob: None, bytes: 0, rejection: Some(Rejection::new("empty", "the row has no image")) }
         }
         ImportedBytes::TooLarge(n) => {
-            let why = Rejection::new("too_large", &format!("{n} bytes, more than max_bytes"));
+            let why = Rejection::new("too_large", format!("{n} bytes, more than max_bytes"));
             Cell { position, blob: None, bytes: n as u64, rejection: Some(why) }
         }
     }
