@@ -1,4 +1,4 @@
-"""The evolutions that the evidence is made of: each is a pipeline file with some keys changed."""
+"""The evolutions that the evidence compares: each is a pipeline file with some keys changed."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,18 +14,17 @@ class Variant:
     what: str
     keys: dict = field(default_factory=dict)
     pipeline: str = "nano.toml"
-    # A seed of the method and of the frozen Questioner, whose difference is small, costs as much as any other and says more.
+    # Whether it is run for the seeds of --pairs: the difference between a trained and a frozen
+    # Questioner is small, so it needs more seeds.
     paired: bool = False
-    # It is meant to be stopped by a gate.
-    stops: bool = False
 
 
 METHOD = Variant("nano", "the method, `pipelines/nano.toml`", paired=True)
 FROZEN = Variant("frozen", "the Questioner is not trained: `update.questioner.steps = 0`", {"update.questioner.steps": "0"}, paired=True)
-LABELLED = Variant("labelled", "GRPO on right answers, equal steps, `pipelines/nano-labelled.toml`", pipeline="nano-labelled.toml")
-SHUFFLED = Variant("shuffled", 'control: `curriculum.labels = "shuffled"`, `round.keep_best = false`',
+LABELLED = Variant("labelled", "baseline, GRPO on correct answers with as many steps: `pipelines/nano-labelled.toml`", pipeline="nano-labelled.toml")
+SHUFFLED = Variant("shuffled", 'control, shuffled pseudo-labels: `curriculum.labels = "shuffled"`, `round.keep_best = false`',
                    {"curriculum.labels": '"shuffled"', "round.keep_best": "false"})
-# A quarter of the images: so few questions that what is asked matters.
+# A quarter of the images: so few questions that the choice of questions matters.
 FEW = Variant("few", "150 images a round: `round.images = 150`", {"round.images": "150"}, paired=True)
 FEW_FROZEN = Variant("few-frozen", "150 images a round, the Questioner is not trained", {"round.images": "150", "update.questioner.steps": "0"}, paired=True)
 ABLATIONS = [
@@ -43,26 +42,26 @@ ABLATIONS = [
 ]
 COLLAPSE = Variant("collapse", "meant to collapse: `questioner.lambda = 0`, `questioner.scope = \"step\"`, `update.questioner.learning_rate = 1e-2`, `update.questioner.beta = 0`",
                    {"questioner.lambda": "0.0", "questioner.scope": '"step"', "update.questioner.learning_rate": "1e-2",
-                    "update.questioner.beta": "0.0"}, stops=True)
+                    "update.questioner.beta": "0.0"})
 
 
-def put(text, key, value):
-    """The text of a pipeline file with a key of one of its sections changed; the key must be there."""
+def set_key(text, key, value):
+    """Returns the text of a pipeline file with another value of a key, which the file must have."""
     section, name = key.rsplit(".", 1)
-    head, mark, rest = text.partition(f"\n[{section}]\n")
-    body, end, tail = rest.partition("\n[")
+    before, mark, rest = text.partition(f"\n[{section}]\n")
+    body, end, after = rest.partition("\n[")
     body, changed = re.subn(rf"^{name} = .*$", f"{name} = {value}", body, count=1, flags=re.M)
     if not (mark and changed):
         raise SystemExit(f"the pipeline file has no key {key}")
-    return head + mark + body + end + tail
+    return before + mark + body + end + after
 
 
 def pipeline_text(variant, seed, folder, labelled):
-    """The pipeline file of a variant, as it is written for a seed."""
+    """Returns the text of a variant's pipeline file for a seed."""
     text = (folder / variant.pipeline).read_text()
     text = re.sub(r"^evolution = .*", f'evolution = "{variant.name}-{seed}"', text, flags=re.M)
     text = text.replace("../data/scenes-labelled.parquet", str(labelled))
     text = text.replace('"prompts/', f'"{folder}/prompts/').replace('"../data/', f'"{folder.parent}/data/')
     for key, value in {"round.seed": seed, **variant.keys}.items():
-        text = put(text, key, value)
+        text = set_key(text, key, value)
     return text
