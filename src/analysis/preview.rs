@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
-use polars::prelude::{ParquetReader, PolarsError, SerReader};
+use polars::error::PolarsError;
+use polars_io::SerReader;
+use polars_io::parquet::read::ParquetReader;
 use serde::Serialize;
 
 /// First rows and columns of a Parquet file.
