@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::types::{Float32Type, Float64Type, UInt8Type, UInt32Type, UInt64Type};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, PrimitiveArray, StringArray};
-use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type, UInt8Type, UInt32Type, UInt64Type};
+use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, PrimitiveArray, StringArray};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{DataType, Field};
 
 use crate::ids::{AnswerId, Digest, GroupId, ImageId, ItemId, ModelId, PromptId, QuestionId};
 
@@ -196,7 +197,7 @@ macro_rules! number_cells {
     ($($type:ty = $arrow:ty, $bytes:literal, |$value:ident| $check:expr;)+) => {$(
         impl Cell for $type {
             fn data_type() -> DataType {
-                <$arrow as arrow::array::ArrowPrimitiveType>::DATA_TYPE
+                <$arrow as arrow_array::ArrowPrimitiveType>::DATA_TYPE
             }
 
             fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
@@ -301,16 +302,16 @@ macro_rules! string_enum {
         }
 
         impl $crate::tables::cell::Cell for $name {
-            fn data_type() -> arrow::datatypes::DataType {
-                arrow::datatypes::DataType::Utf8
+            fn data_type() -> arrow_schema::DataType {
+                arrow_schema::DataType::Utf8
             }
 
-            fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> arrow::array::ArrayRef {
-                std::sync::Arc::new(arrow::array::StringArray::from_iter(cells.map(|cell| cell.map(|c| c.as_str()))))
+            fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> arrow_array::ArrayRef {
+                std::sync::Arc::new(arrow_array::StringArray::from_iter(cells.map(|cell| cell.map(|c| c.as_str()))))
             }
 
-            fn read(array: &dyn arrow::array::Array, row: usize) -> Result<Self, $crate::tables::cell::CellError> {
-                let text = arrow::array::AsArray::as_string::<i32>(array).value(row);
+            fn read(array: &dyn arrow_array::Array, row: usize) -> Result<Self, $crate::tables::cell::CellError> {
+                let text = arrow_array::cast::AsArray::as_string::<i32>(array).value(row);
                 let found = Self::ALL.iter().find(|variant| variant.as_str() == text);
                 found.copied().ok_or_else(|| $crate::tables::cell::CellError::not_a(text, $expected))
             }

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use super::cell::Cell;
 use super::images::ImageFile;
 use super::row::{Column, type_text};
-use arrow::datatypes::DataType;
+use arrow_schema::DataType;
 
 /// Key of the Parquet metadata.
 pub(super) const METADATA_KEY: &str = "huggingface";

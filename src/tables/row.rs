@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, Metadata, Schema, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Metadata, Schema, SchemaRef};
 use serde_json::{Value, json};
 
 use super::cell::CellError;
@@ -44,7 +44,7 @@ pub trait TableRow: Sized + Send + 'static {
     }
 
     /// Converts `rows` to an Arrow batch.
-    fn to_batch(rows: &[Self]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    fn to_batch(rows: &[Self]) -> Result<RecordBatch, arrow_schema::ArrowError> {
         RecordBatch::try_new(Self::schema(), Self::arrays(rows))
     }
 
@@ -146,12 +146,12 @@ macro_rules! table {
                 }),+]
             }
 
-            fn arrays(rows: &[Self]) -> Vec<arrow::array::ArrayRef> {
+            fn arrays(rows: &[Self]) -> Vec<arrow_array::ArrayRef> {
                 vec![$(<$type as $crate::tables::cell::Cell>::array(&mut rows.iter().map(|row| Some(&row.$field)))),+]
             }
 
             fn from_arrays(
-                arrays: &[arrow::array::ArrayRef],
+                arrays: &[arrow_array::ArrayRef],
                 row: usize,
             ) -> Result<Self, (usize, $crate::tables::cell::CellError)> {
                 let mut columns = arrays.iter().enumerate();

@@ -4,8 +4,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::UInt32Type;
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::de::DeserializeOwned;
 

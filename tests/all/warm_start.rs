@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, BinaryArray, Int64Array, LargeStringArray, RecordBatch, StringArray, StructArray};
-use arrow::datatypes::{DataType, Field};
+use arrow_array::{ArrayRef, BinaryArray, Int64Array, LargeStringArray, RecordBatch, StringArray, StructArray};
+use arrow_schema::{DataType, Field};
 use candle_core::Device;
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};

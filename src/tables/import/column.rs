@@ -1,6 +1,6 @@
 //! Search for the column that holds the images.
 
-use arrow::datatypes::{DataType, Field};
+use arrow_schema::{DataType, Field};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::Value;

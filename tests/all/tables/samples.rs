@@ -1,7 +1,7 @@
 //! Random rows of any table, generated from its columns: nulls, empty lists, unusual texts, extreme
 //! values.
 
-use arrow::datatypes::{DataType, Field};
+use arrow_schema::{DataType, Field};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use visplay::ids::Digest;
