@@ -2,8 +2,9 @@
 //!
 //!     cargo run --release --example queries -- data/store/views/nano/round=1
 //!
-//! In a program of your own, Polars' feature `parquet` gives `LazyFrame::scan_parquet`. Here tables are
-//! read by `polars-io`, because that feature brings a streaming engine and cloud clients: 75 crates.
+//! In a program of your own, Polars' feature `parquet` gives `LazyFrame::scan_parquet`. Here tables
+//! are read by `polars-io`, because that feature brings a streaming engine and cloud clients: 75
+//! crates.
 #![allow(clippy::print_stdout)]
 
 use std::fs::{File, read_dir};

@@ -13,7 +13,8 @@ const VARIABLE: &str = "CANDLE_NUM_THREADS";
 /// Must be called at the very beginning of `main`, before any thread starts.
 pub fn limit() {
     if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: no other thread runs yet that could read the environment; the caller guarantees it.
+        // SAFETY: no other thread runs yet that could read the environment; the caller guarantees
+        // it.
         unsafe { std::env::set_var(VARIABLE, "1") };
     }
 }

@@ -1,8 +1,9 @@
-//! Evolution of a vision-language model from unlabelled images (the VisPlay method, arXiv 2511.15661).
+//! Evolution of a vision-language model from unlabelled images (the VisPlay method, arXiv
+//! 2511.15661).
 //!
 //! visplay is a batch processor: stages read and write content-addressed Parquet shards, so that an
-//! evolution can be resumed, replayed, audited and run on many machines. The modules form floors, and
-//! a module imports only from lower floors (`tests/all/floors.rs` checks it):
+//! evolution can be resumed, replayed, audited and run on many machines. The modules form floors,
+//! and a module imports only from lower floors (`tests/all/floors.rs` checks it):
 //!
 //! | floor | modules |
 //! |---|---|

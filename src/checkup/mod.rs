@@ -96,7 +96,7 @@ impl CheckupError {
     }
 }
 
-/// What to check.
+/// A request to check a device.
 #[derive(Debug, Clone)]
 pub struct CheckupRequest {
     /// Device to check.

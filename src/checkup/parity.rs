@@ -26,7 +26,7 @@ use crate::vlm::weights::Weights;
 
 /// Results of transformers, recorded by `tests/oracles/model.py`.
 #[derive(Deserialize)]
-struct Expected {
+struct ReferenceValues {
     response_ids: Vec<u32>,
     prompts: Vec<ExpectedPrompt>,
     checkpoints: BTreeMap<String, Vec<ExpectedOutput>>,
@@ -53,7 +53,7 @@ struct Prompt {
 /// Inputs and expected results, shared by all checkpoints.
 struct Cases {
     folder: PathBuf,
-    expected: Expected,
+    expected: ReferenceValues,
     prompts: Vec<Prompt>,
     tokenizer: Tokenizer,
 }
@@ -133,7 +133,7 @@ impl Cases {
             std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))
         };
         let file = folder.join("parity.json");
-        let mut expected: Expected =
+        let mut expected: ReferenceValues =
             serde_json::from_slice(&read("parity.json")?).map_err(|e| CheckupError::data(&file, e))?;
         expected.checkpoints.retain(|name, _| folder.join(name).is_dir());
         if expected.checkpoints.is_empty() {

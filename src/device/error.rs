@@ -20,7 +20,7 @@ pub enum DeviceError {
         library: String,
         /// The loader's message.
         problem: String,
-        /// What to do about it.
+        /// Advice for the user.
         remedy: &'static str,
     },
     /// The driver works, but no GPU is visible.

@@ -18,8 +18,8 @@
 //! - A PNG with a wrong checksum is corrupt. Pillow ignores the checksums of pixel data.
 //! - A PNG without its end chunk, a JPEG without its end marker and a bitmap without the padding of
 //!   its last row are truncated, even if all pixels are present.
-//! - A TIFF in YCbCr that is not JPEG-compressed may differ by 1 in a sample, and [`decode`] supports
-//!   fewer kinds of TIFF.
+//! - A TIFF in YCbCr that is not JPEG-compressed may differ by 1 in a sample, and [`decode`]
+//!   supports fewer kinds of TIFF.
 
 mod bmp;
 mod decode;

@@ -54,8 +54,8 @@ pub struct KnownScenes {
 }
 
 impl KnownScenes {
-    /// Reads a `scene_objects` table, as `visplay scenes` writes it, and the images next to it, which
-    /// give each scene its image id. Scenes whose image cannot be read are left out.
+    /// Reads a `scene_objects` table, as `visplay scenes` writes it, and the images next to it,
+    /// which give each scene its image id. Scenes whose image cannot be read are left out.
     ///
     /// # Errors
     /// The table cannot be read, or a row does not describe an object of a scene.
@@ -100,8 +100,8 @@ impl KnownScenes {
         self.scenes.is_empty()
     }
 
-    /// Reads a question about an image and decides its right answer; `None` if the image shows no known
-    /// scene.
+    /// Reads a question about an image and decides its right answer; `None` if the image shows no
+    /// known scene.
     pub fn judge(&self, image: ImageId, question: &str) -> Option<SceneJudgement> {
         self.scenes.get(&image).map(|scene| judge(question, &scene.objects))
     }

@@ -17,7 +17,8 @@ pub struct SceneObject {
     pub x: i32,
     /// Its centre in pixels from the top.
     pub y: i32,
-    /// Its size: the radius of a disc, half a side of a square, half the height and half the base of a triangle.
+    /// Its size: the radius of a disc, half a side of a square, half the height and half the base
+    /// of a triangle.
     pub size: i32,
 }
 

@@ -53,7 +53,7 @@ pub enum StageError {
     Parameter {
         /// Its key in the pipeline file.
         key: &'static str,
-        /// What is wrong with it.
+        /// The problem with its value.
         problem: String,
     },
     /// A result, an action or an object that another record of the store names is missing.

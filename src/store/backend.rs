@@ -101,7 +101,7 @@ pub struct FileEntry {
     pub len: u64,
     /// Time of the last write or touch.
     pub modified: SystemTime,
-    /// Whether it is a regular file; links, sockets and devices do not belong in a store.
+    /// Whether the entry is a regular file; links, sockets and devices do not belong in a store.
     pub is_file: bool,
 }
 

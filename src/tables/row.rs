@@ -68,7 +68,7 @@ pub struct Column {
     pub doc: String,
     /// Arrow type.
     pub data_type: DataType,
-    /// Whether it is declared nullable.
+    /// Whether the column is declared nullable.
     pub nullable: bool,
 }
 

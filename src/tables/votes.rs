@@ -40,8 +40,8 @@ table! {
 }
 
 impl From<&VoteRow> for Vote {
-    /// Returns the stored vote. A row does not say which sample voted for which class, so the samples are
-    /// in the order of their classes, those without an answer last.
+    /// Returns the stored vote. A row does not say which sample voted for which class, so the
+    /// samples are in the order of their classes, those without an answer last.
     fn from(row: &VoteRow) -> Self {
         let counts: Vec<usize> = row.class_counts.iter().map(|&count| count as usize).collect();
         let members = counts.iter().enumerate().flat_map(|(class, &count)| std::iter::repeat_n(Some(class), count));

@@ -19,11 +19,11 @@ pub struct Picture {
 #[derive(Clone)]
 enum Source {
     Patches(Arc<Patches>),
-    Lazy(Arc<Cut>),
+    Lazy(Arc<PatchLoader>),
 }
 
 /// Computes the patches; an error is a message for the user.
-type Cut = dyn Fn() -> Result<Patches, String> + Send + Sync;
+type PatchLoader = dyn Fn() -> Result<Patches, String> + Send + Sync;
 
 impl Picture {
     /// Returns an image in this grid whose patches `cut` computes on every call of

@@ -62,7 +62,8 @@ pub fn gradients(
     run(weights, prefix_groups, compute, Some(objective))
 }
 
-/// A micro-batch's result: the indexes of its targets in the batch, their statistics, and its gradients.
+/// A micro-batch's result: the indexes of its targets in the batch, their statistics, and its
+/// gradients.
 type MicroBatchResult = (Vec<usize>, Vec<TokenStats>, Gradients);
 
 fn run(

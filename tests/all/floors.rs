@@ -1,9 +1,11 @@
-//! The floors of the program: imports go only downward, and no files import one another in a circle.
+//! The floors of the program: imports go only downward, and no files import one another in a
+//! circle.
 //!
-//! The floors are those of `docs/architecture.md`. Imports are read from the source text: `use` declarations, and
-//! paths that begin with `crate::`, `super::` or `self::`. A name that a module re-exports counts as an import of the
-//! file that defines it. Unit tests at a file's end do not count, nor does a file's import of a module that it is part
-//! of: what `mod.rs` defines belongs to its whole folder.
+//! The floors are those of `docs/architecture.md`. Imports are read from the source text: `use`
+//! declarations, and paths that begin with `crate::`, `super::` or `self::`. A name that a module
+//! re-exports counts as an import of the file that defines it. Unit tests at a file's end do not
+//! count, nor does a file's import of a module that it is part of: what `mod.rs` defines belongs to
+//! its whole folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

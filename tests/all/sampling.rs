@@ -343,7 +343,8 @@ fn the_engine_draws_from_the_model() {
     let shares: Vec<f64> = (0..272u32)
         .map(|token| f64::from(score(&checkpoint.model, &job.ids, &images, &[token]).unwrap()[0]).exp())
         .collect();
-    // Rare tokens share a cell, so that each cell expects enough draws; placeholders are never drawn.
+    // Rare tokens share a cell, so that each cell expects enough draws; placeholders are never
+    // drawn.
     let common: Vec<usize> = (0..272).filter(|i| shares[*i] > 5e-3 && ![261, 262].contains(i)).collect();
     let allowed: f64 = (0..272).filter(|i| ![261, 262].contains(i)).map(|i| shares[i]).sum();
     job.streams = (0..3000).map(|s| Seed(4).stream("engine", "", s)).collect();

@@ -1,5 +1,5 @@
-//! Gradients of every tensor, compared with those of PyTorch autograd through transformers, frozen by
-//! `tests/oracles/gradients.py`.
+//! Gradients of every tensor, compared with those of PyTorch autograd through transformers, frozen
+//! by `tests/oracles/gradients.py`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

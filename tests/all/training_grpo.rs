@@ -1,5 +1,5 @@
-//! The math of GRPO, compared with an independent oracle frozen by `tests/oracles/grpo.py` and checked
-//! against verl and TRL.
+//! The math of GRPO, compared with an independent oracle frozen by `tests/oracles/grpo.py` and
+//! checked against verl and TRL.
 
 use serde::Deserialize;
 use visplay::training::grpo::{

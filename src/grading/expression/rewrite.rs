@@ -47,7 +47,8 @@ fn with_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
     Some(out)
 }
 
-/// `auto_number`: `5` becomes `Integer(5)`, `2.5` becomes `Float('2.5')`, `5j` becomes `Integer(5)*I`.
+/// `auto_number`: `5` becomes `Integer(5)`, `2.5` becomes `Float('2.5')`, `5j` becomes
+/// `Integer(5)*I`.
 fn with_numbers<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     let mut out = Vec::with_capacity(tokens.len() + 8);
     for token in tokens {

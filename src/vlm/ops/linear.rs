@@ -76,7 +76,7 @@ impl Linear {
             return crate::device::cuda::kernels::linear(x, weight, bias);
         }
         match (&self.weight, &self.bias) {
-            (Weight::Packed(weight), bias) => x.apply_op1(Packed { weight: weight.clone(), bias: bias.clone() }),
+            (Weight::Packed(weight), bias) => x.apply_op1(PackedProduct { weight: weight.clone(), bias: bias.clone() }),
             (Weight::Dense(weight), Some(bias)) if self.ops.uses_cpu_kernels_for(x) => x.apply_op3(weight, bias, Dense),
             (Weight::Dense(weight), None) if self.ops.uses_cpu_kernels_for(x) => x.apply_op2(weight, Dense),
             (Weight::Dense(weight), Some(bias)) => x.matmul(&weight.t()?)?.broadcast_add(bias),
@@ -138,12 +138,12 @@ fn multiply(x: Rows<'_>, weight: &PackedMatrix, bias: Option<&[f32]>) -> Result<
     Ok((CpuStorage::F32(out), Shape::from((x.count, weight.outputs()))))
 }
 
-struct Packed {
+struct PackedProduct {
     weight: Arc<PackedMatrix>,
     bias: Option<Tensor>,
 }
 
-impl CustomOp1 for Packed {
+impl CustomOp1 for PackedProduct {
     fn name(&self) -> &'static str {
         "linear with a frozen weight"
     }
