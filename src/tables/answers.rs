@@ -32,16 +32,14 @@ table! {
         /// Sampled tokens, including the one that ended the sample.
         pub token_ids: Vec<u32>,
         /// Log-probability (natural logarithm) of each token when sampled: temperature-scaled,
-        /// before
-        /// top-k and top-p.
+        /// before top-k and top-p.
         pub logprobs: Vec<f32>,
         /// Reason why the sample ended: stop, stop_string or length.
         pub finish: Finish,
         /// Content of the last box; null without a box.
         pub boxed_answer: Option<String>,
         /// Index of the class of equal answers that it voted for, as in `votes.class_answers`; null
-        /// without
-        /// a box or a vote.
+        /// without a box or a vote.
         pub vote_class: Option<u32>,
     }
 }

@@ -29,8 +29,7 @@ pub trait Cell: Sized + 'static {
     fn read(array: &dyn Array, row: usize) -> Result<Self, CellError>;
 
     /// Returns the size of the value in bytes, which is the same on every machine and determines
-    /// where a row
-    /// group ends.
+    /// where a row group ends.
     fn byte_size(&self) -> usize;
 
     /// Checks that the value may be written.

@@ -5,8 +5,7 @@ use super::row::table;
 
 table! {
     /// A prompt about an image with the response to learn. Rows are in training order, and those of
-    /// an image
-    /// are adjacent.
+    /// an image are adjacent.
     #[table("demonstrations")]
     pub struct DemonstrationRow {
         /// Number of the scene within its seed.

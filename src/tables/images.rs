@@ -19,8 +19,7 @@ table! {
         /// Id of the image: the BLAKE3 digest of its original bytes.
         pub image_id: ImageId,
         /// Original file: unchanged bytes and name. Never null, though declared nullable, since
-        /// Hugging
-        /// Face datasets recognise only a nullable struct of nullable fields as an image.
+        /// Hugging Face datasets recognise only a nullable struct of nullable fields as an image.
         pub image: ImageFile,
         /// Width in pixels of the upright image, after applying its EXIF orientation.
         pub width: u32,

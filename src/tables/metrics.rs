@@ -8,8 +8,7 @@ use super::row::table;
 
 table! {
     /// A training step. Log-probabilities and divergences are in nats. Values that were not
-    /// computed or are not
-    /// finite are null.
+    /// computed or are not finite are null.
     #[table("metrics")]
     pub struct MetricRow {
         /// Role that is trained; null in a warm start, which has no roles.

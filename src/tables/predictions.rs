@@ -31,8 +31,7 @@ table! {
         /// Sampled tokens, including the one that ended the answer.
         pub token_ids: Vec<u32>,
         /// Log-probability (natural logarithm) of each token when sampled: temperature-scaled,
-        /// before
-        /// top-k and top-p.
+        /// before top-k and top-p.
         pub logprobs: Vec<f32>,
         /// Reason why the answer ended: stop, stop_string or length.
         pub finish: Finish,

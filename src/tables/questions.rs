@@ -30,8 +30,7 @@ table! {
         /// Sampled tokens, including the one that ended the sample.
         pub token_ids: Vec<u32>,
         /// Log-probability (natural logarithm) of each token when sampled: temperature-scaled,
-        /// before
-        /// top-k and top-p.
+        /// before top-k and top-p.
         pub logprobs: Vec<f32>,
         /// Reason why the sample ended: stop, stop_string or length.
         pub finish: Finish,
@@ -44,8 +43,7 @@ table! {
         /// Text of the question; null if the sample is not valid.
         pub question: Option<String>,
         /// Answer that the Questioner claims, never used in training; null if the format has none
-        /// or the
-        /// text is not valid.
+        /// or the text is not valid.
         pub claimed_answer: Option<String>,
     }
 }

@@ -7,8 +7,7 @@ use crate::ids::{Digest, GroupId, ImageId};
 
 table! {
     /// A scored sample. The parts are as they enter the reward, with weights applied; a part that
-    /// the role or
-    /// preset does not have is null.
+    /// the role or preset does not have is null.
     #[table("rewards")]
     pub struct RewardRow {
         /// Role that sampled: questioner or reasoner.

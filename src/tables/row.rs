@@ -49,8 +49,7 @@ pub trait TableRow: Sized + Send + 'static {
     }
 
     /// Returns the id of the schema: the digest of the table's name and of each column's name, type
-    /// and
-    /// nullability. Documentation is not included, so that rewording it does not invalidate
+    /// and nullability. Documentation is not included, so that rewording it does not invalidate
     /// results.
     fn schema_id() -> Digest {
         let columns: Vec<Value> = Self::columns().iter().map(Column::identity).collect();

@@ -6,8 +6,7 @@ use crate::ids::{ImageId, QuestionId};
 
 table! {
     /// A generated question about a drawn scene with its right answer if it has one, for evaluation
-    /// and never
-    /// for evolution.
+    /// and never for evolution.
     #[table("scene_truths")]
     pub struct SceneTruthRow {
         /// Id of the question.

@@ -50,8 +50,7 @@ impl<R: Read> CompactReader<R> {
     }
 
     /// Reads the header of a struct's next field; `None` at the end. `last` is the id of the
-    /// previous field, or
-    /// 0.
+    /// previous field, or 0.
     pub(super) fn field(&mut self, last: i64) -> io::Result<Option<Field>> {
         let header = self.byte()?;
         if header == 0 {

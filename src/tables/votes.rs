@@ -27,8 +27,7 @@ table! {
         /// Number of votes for the second class; 0 without one.
         pub runner_up_count: u32,
         /// Share of the majority answer among the answers that the preset counts, 0 to 1; null if
-        /// it counts
-        /// none.
+        /// it counts none.
         pub confidence: Option<f64>,
         /// Share of the majority answer minus that of the runner-up, 0 to 1; null if confidence is.
         pub margin: Option<f64>,
