@@ -105,8 +105,8 @@ fn write_display(text: &mut String, value: impl std::fmt::Display) {
     write!(text, "{value}").expect("writing to a String does not fail");
 }
 
-/// Writes a finite number. Rust's `Debug` format of an `f64` is the rule of the table above; a test
-/// pins it.
+/// Writes a finite number. Rust's `Debug` format of an `f64` follows the rule of the table above; a
+/// test checks it.
 fn write_float(text: &mut String, value: f64) {
     let value = if value == 0.0 { 0.0 } else { value };
     write!(text, "{value:?}").expect("writing to a String does not fail");

@@ -188,7 +188,7 @@ typed_ids! {
 
 impl ModelId {
     /// Returns the id of the weights after a training step, derived from the key of the step's
-    /// action. Between checkpoints the weights are not written, so there are no bytes to digest.
+    /// action. Weights between checkpoints are not written, so their bytes cannot be digested.
     pub fn of_step(action: &str) -> Self {
         Self(Digest::derive("visplay 2026 trained model id", &[action.as_bytes()]))
     }

@@ -135,7 +135,7 @@ impl Stream {
         }
     }
 
-    /// Chooses one of the items, each equally likely; `None` if there are none.
+    /// Chooses one of the items, each equally likely; `None` for an empty list.
     pub fn choose<'a, T>(&self, position: u64, items: &'a [T]) -> Option<&'a T> {
         if items.is_empty() { None } else { items.get(self.index(position, items.len())) }
     }

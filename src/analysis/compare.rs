@@ -95,7 +95,7 @@ pub fn results<E: std::fmt::Display>(
     finding.compared()
 }
 
-/// Differences found so far.
+/// Comparison in progress: the level and the differences found so far.
 struct ResultComparison {
     level: Option<MatchLevel>,
     mismatches: Vec<Mismatch>,
@@ -114,7 +114,7 @@ impl ResultComparison {
         ComparisonResult { level, mismatches, largest }
     }
 
-    /// Lowers the level to `level` at best.
+    /// Lowers the match level to `level`, if it is stricter.
     fn at_most(&mut self, level: MatchLevel) {
         self.level = self.level.map(|so_far| so_far.max(level));
     }
@@ -228,7 +228,7 @@ fn tensors(bytes: &[u8]) -> candle_core::Result<HashMap<String, Vec<f32>>> {
     tensors.into_iter().map(|(name, tensor)| Ok((name, values(tensor)?))).collect()
 }
 
-/// Rows of a table as JSON values.
+/// Reads the rows of a table as JSON values.
 fn rows(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
     macro_rules! of_tables {
         ($($row:ty),+) => {
@@ -259,7 +259,7 @@ fn of<R: TableRow + Serialize>(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>
     rows.iter().map(|row| serde_json::to_value(row).map_err(|e| e.to_string())).collect()
 }
 
-/// Id of a row: the values of the columns that identify it.
+/// Returns the id of a row: the values of the columns that identify it.
 pub fn row_id(table: &str, row: &Value) -> String {
     let columns: &[&str] = match table {
         QuestionRow::TABLE | VoteRow::TABLE | CurriculumRow::TABLE => &["question_id"],

@@ -9,7 +9,8 @@ const Z: f64 = 1.959_963_984_540_054;
 /// Number of bootstrap resamples.
 const RESAMPLES: usize = 1000;
 
-/// Wilson's score interval of a proportion (E. B. Wilson 1927): `hits` of `n`. `None` if `n` is 0.
+/// Returns Wilson's score interval of a proportion (E. B. Wilson 1927): `hits` of `n`. `None` if
+/// `n` is 0.
 pub fn wilson(hits: u64, n: u64) -> Option<(f64, f64)> {
     if n == 0 {
         return None;
@@ -25,8 +26,9 @@ pub fn wilson(hits: u64, n: u64) -> Option<(f64, f64)> {
     Some((low, high))
 }
 
-/// Percentile bootstrap interval of the mean of independent values, such as the proportion correct
-/// of each item. Answers to one item are correlated, so items are resampled. `None` without values.
+/// Returns the percentile bootstrap interval of the mean of independent values, such as the
+/// proportion correct of each item. Answers to one item are correlated, so items are resampled.
+/// `None` without values.
 pub fn bootstrap(values: &[f64], seed: Seed) -> Option<(f64, f64)> {
     let n = NonZeroU64::new(values.len() as u64)?;
     let mut means: Vec<f64> = (0..RESAMPLES)

@@ -70,15 +70,15 @@ pub struct LabelStatistics {
     /// Accuracy over the questions of a known family with one meaning. For questions without an
     /// answer, `none` is correct.
     pub labels: Proportion,
-    /// Accuracy over those of them that have an answer.
+    /// Accuracy over the questions among them that have an answer.
     pub answerable: Proportion,
-    /// Number of questions about the most common of something where two are equally common.
+    /// Number of questions about the most common object or property, where two are equally common.
     pub ties: u64,
     /// Number of questions with a false premise.
     pub false_premises: u64,
     /// Number of questions with more than one meaning, or none.
     pub ambiguous: u64,
-    /// Number of questions of no known family, whose truth is not decided.
+    /// Number of questions outside the known families, whose truth is not decided.
     pub unknown: u64,
     /// Accuracy by confidence.
     pub by_confidence: Vec<ConfidenceBin>,

@@ -22,7 +22,7 @@ pub struct RescoreResult {
     pub dropped: BTreeMap<String, usize>,
     /// Distribution of the rewards.
     pub rewards: Distribution,
-    /// Why no question has a reward: a scope has too many of them to cluster.
+    /// Reason why no question has a reward: a scope has too many questions to cluster.
     pub note: Option<String>,
 }
 
@@ -71,13 +71,13 @@ impl Serialize for Decision {
 /// Summary of a set of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Distribution {
-    /// How many numbers.
+    /// Number of values.
     pub n: usize,
-    /// Mean; 0 if there are none.
+    /// Mean; 0 without values.
     pub mean: f64,
     /// Standard deviation (n - 1); 0 for fewer than two.
     pub std: f64,
-    /// Minimum, quartiles (nearest member of the set) and maximum; zeros if there are none.
+    /// Minimum, quartiles (nearest member of the set) and maximum; zeros without values.
     pub quartiles: [f64; 5],
 }
 
@@ -95,8 +95,8 @@ impl Distribution {
 }
 
 /// Scores the questions of one step, with all their groups, under a preset. Votes without a
-/// question are ignored. If a scope has too many questions to cluster, no question has a reward and
-/// the note says so; the filter still works.
+/// question are ignored. If a scope has too many questions to cluster, no question has a reward,
+/// the note gives the reason, and the filter still works.
 pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) -> RescoreResult {
     let votes: HashMap<QuestionId, Vote> = votes.iter().map(|row| (row.question_id, Vote::from(row))).collect();
     let (rewards, note) = match rewards(questions, &votes, preset) {
@@ -124,7 +124,7 @@ pub fn rescore(questions: &[QuestionRow], votes: &[VoteRow], preset: &Preset) ->
     }
 }
 
-/// Reward of each question, in order.
+/// Returns the reward of each question, in order.
 fn rewards(
     questions: &[QuestionRow],
     votes: &HashMap<QuestionId, Vote>,
@@ -159,7 +159,7 @@ fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Decision {
     }
 }
 
-/// Word of the `rejects` table for a dropped question.
+/// Returns the reason of a dropped question as the `rejects` table stores it.
 fn reason(why: &DropReason) -> &'static str {
     match why {
         DropReason::NoAnswer => "no_answer",

@@ -32,8 +32,8 @@ pub(super) fn check(device: &Device) -> Result<Vec<Check>, CheckupError> {
     Ok(checks)
 }
 
-/// Runs a function that should launch this number of our kernels. The second value is infinite if
-/// it did not, and else 0.
+/// Runs a function that should launch this number of our kernels. The second value is 0 if it did,
+/// and infinite otherwise.
 fn expect_launches<T>(expected: u64, f: impl FnOnce() -> candle_core::Result<T>) -> Result<(T, f64), CheckupError> {
     let before = launches();
     let found = f()?;

@@ -118,7 +118,7 @@ pub fn run(request: &CheckupRequest, progress: impl Fn(&str)) -> Result<Checkup,
     let checkpoints = request.checkpoints.as_deref().unwrap_or(unpacked.path());
     let mut skipped = Vec::new();
     let (mut checks, ops) = own_kernels(&device, &progress);
-    // On a CPU the reference ops stand in for the GPU.
+    // On a CPU the reference ops play the part of the GPU.
     let checked_ops = if device.is_cpu() { Ops::Reference } else { ops };
     progress("the arithmetic of both towers, with gradients, on tiny checkpoints");
     checks.extend(parity::check(checkpoints, &device, checked_ops)?);
@@ -146,7 +146,7 @@ fn missing_nano_files() -> Option<&'static str> {
 }
 
 /// Checks our GPU kernels, and returns the implementation of the ops for the other checks: candle's
-/// where our kernels fail.
+/// if our kernels fail.
 #[cfg(feature = "cuda")]
 fn own_kernels(device: &Device, progress: impl Fn(&str)) -> (Vec<Check>, Ops) {
     if device.is_cpu() {
@@ -162,7 +162,7 @@ fn own_kernels(device: &Device, progress: impl Fn(&str)) -> (Vec<Check>, Ops) {
     }
 }
 
-/// A build for the CPU has no GPU kernels.
+/// Returns no checks, since a build for the CPU has no GPU kernels.
 #[cfg(not(feature = "cuda"))]
 fn own_kernels(_: &Device, _: impl Fn(&str)) -> (Vec<Check>, Ops) {
     (Vec::new(), Ops::Kernels)

@@ -142,7 +142,7 @@ impl Cases {
         let file = folder.join(TOKENIZER_FILE);
         let tokenizer = Tokenizer::from_bytes(&file, &read(TOKENIZER_FILE)?);
         let tokenizer = tokenizer.map_err(|e| CheckupError::data(&file, e))?;
-        // All checkpoints process images alike, so any of their processors will do.
+        // All checkpoints process images in the same way, so the processor of any of them is used.
         let file = folder.join("tied-1").join(PROCESSOR_FILE);
         let processor = ImageProcessor::from_file(&file).map_err(|e| CheckupError::data(&file, e))?;
         let image = |name: &String| -> Result<Arc<Patches>, CheckupError> {

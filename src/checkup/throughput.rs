@@ -58,7 +58,7 @@ pub struct Rate {
     pub own_kernels: bool,
     /// Peak memory of tensors in bytes; `None` on a CPU.
     pub peak_memory: Option<u64>,
-    /// Remark.
+    /// Remark, or the reason for a failure.
     pub note: Option<String>,
 }
 
@@ -151,8 +151,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// On a GPU, repeats prefilling and decoding with candle's operations alone, to show the gain
-    /// of our kernels.
+    /// Repeats prefilling and decoding on a GPU with candle's operations alone, to show the gain of
+    /// our kernels.
     fn sampling_without_kernels(
         &self,
         tokenizer: &Tokenizer,
@@ -258,7 +258,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Number of weights of the projection to the vocabulary.
+    /// Returns the number of weights of the projection to the vocabulary.
     fn head(&self) -> f64 {
         (self.config.text.vocab_size * self.config.text.hidden_size) as f64
     }

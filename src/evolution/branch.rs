@@ -200,8 +200,8 @@ fn edited(file: &Path, text: &str, settings: &[Setting]) -> Result<String, Pipel
     Ok(text)
 }
 
-/// Settings that make every path absolute where the branch's file is in another folder than the
-/// original, which its paths are relative to. Built-in prompts are found from anywhere.
+/// Returns the settings that make every path absolute if the branch's file is in another folder
+/// than the original, which its paths are relative to. Built-in prompts are found from anywhere.
 fn absolute_paths(request: &BranchRequest<'_>, base: &Pipeline) -> Vec<Setting> {
     let folder = |file: &Path| {
         let folder = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -45,7 +45,7 @@ pub struct EvolutionContext<'a> {
     assets: OnceLock<Arc<ModelAssets>>,
 }
 
-/// The inputs that a stored round was made from, taken from the store instead of files.
+/// The inputs of a stored round, taken from the store instead of files.
 pub struct PinnedInputs {
     /// The Questioner's prompt.
     pub questioner_prompt: RolePrompt,
@@ -130,7 +130,7 @@ impl<'a> EvolutionContext<'a> {
         })
     }
 
-    /// Checks that the base model's tokenizer knows the special tokens of the prompts.
+    /// Checks that the base model's tokenizer has the special tokens of the prompts.
     fn check_special_tokens(&self) -> Result<(), EvolutionError> {
         let assets = self.assets()?;
         let prompts = &self.pipeline.prompts;
@@ -146,8 +146,8 @@ impl<'a> EvolutionContext<'a> {
         Ok(())
     }
 
-    /// The configuration, tokenizer and image processor that all models of the evolution share;
-    /// read once.
+    /// Returns the configuration, tokenizer and image processor that all models of the evolution
+    /// share. They are read once.
     ///
     /// # Errors
     /// The base model cannot be read from the store.
@@ -159,7 +159,7 @@ impl<'a> EvolutionContext<'a> {
         Ok(Arc::clone(self.assets.get_or_init(|| assets)))
     }
 
-    /// A handle that loads a stored model when it is first used.
+    /// Returns a handle that loads a stored model on first use.
     pub fn handle<'m>(&'m self, model: &'m StoredModel) -> ModelHandle<'m> {
         ModelHandle::new(model.id, move || {
             let tensors = model.tensors(self.runner.store)?;
@@ -168,7 +168,7 @@ impl<'a> EvolutionContext<'a> {
         })
     }
 
-    /// A sampler that asks a model the Reasoner's prompt.
+    /// Returns a sampler that gives a model the Reasoner's prompt.
     pub fn reasoner_sampler<'m>(&'m self, model: &'m ModelHandle<'m>, images: &'m ImageSet<'m>) -> PromptSampler<'m> {
         PromptSampler::new(model, &self.reasoner_prompt, images, self.pipeline.sampling.limits(), &self.compute)
     }
@@ -219,12 +219,12 @@ impl<'a> EvolutionContext<'a> {
         Ok(self.runner.run(&stage, &shards)?.results)
     }
 
-    /// Number of rows in a shard.
+    /// Returns the number of rows in a shard.
     pub fn shard_rows(&self) -> usize {
         self.pipeline.round.shard_rows as usize
     }
 
-    /// The images of a round, in the round's order.
+    /// Returns the images of a round, in the round's order.
     ///
     /// # Errors
     /// The images table is damaged.
@@ -234,18 +234,18 @@ impl<'a> EvolutionContext<'a> {
         Ok(slice(&ranked, round, self.pipeline.round.images as usize))
     }
 
-    /// A set of images that is read when it is first used.
+    /// Returns a set of images that is read on first use.
     pub fn image_set(&self, wanted: &[ImageId]) -> ImageSet<'_> {
         let wanted: BTreeSet<ImageId> = wanted.iter().copied().collect();
         ImageSet::of_table(self.runner.store, self.image_objects(), wanted, self.pipeline.model.image_memory)
     }
 
-    /// The objects of the images table.
+    /// Returns the objects of the images table.
     pub fn image_objects(&self) -> Vec<ObjectId> {
         self.images.outputs_of(ImageRow::TABLE).map(|output| output.object).collect()
     }
 
-    /// The seed for a purpose.
+    /// Returns the seed for a purpose.
     pub fn seed(&self, purpose: SeedPurpose) -> u64 {
         purpose.seed(self.pipeline.round.seed)
     }

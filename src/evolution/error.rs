@@ -28,14 +28,14 @@ pub enum EvolutionError {
         /// The folder of the stopped round's tables; `None` in a dry run.
         tables: Option<PathBuf>,
     },
-    /// There is nothing to train on, or to audit.
+    /// The data to train on, or to audit, is missing.
     #[error("round {round}: {problem}")]
     Nothing {
         /// The round.
         round: u32,
         /// The missing part, and the remedy.
         problem: String,
-        /// The folder of the round's tables so far; `None` if there are none.
+        /// The folder of the round's tables so far; `None` without any tables.
         tables: Option<PathBuf>,
     },
     /// A gate would stop the round whatever its results are, so it is not started.

@@ -51,7 +51,7 @@ pub fn evolve_round(
 }
 
 /// Recomputes the missing parts of a round. The result must be the same as before, since later
-/// rounds and people rely on it.
+/// rounds build on it and it may have been published.
 fn rebuild_damaged(
     pipeline: &Pipeline,
     runner: &Runner<'_>,

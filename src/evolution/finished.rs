@@ -171,8 +171,8 @@ pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageRes
     write_view(store, &format!("{evolution}/round={round}"), result)
 }
 
-/// Writes the view of a stopped round and returns its folder. It is apart from those of finished
-/// rounds, so that queries over `round=*` do not include it.
+/// Writes the view of a stopped round and returns its folder. The view is in a folder apart from
+/// those of finished rounds, so that queries over `round=*` do not include it.
 ///
 /// # Errors
 /// The store cannot be written to.

@@ -59,8 +59,8 @@ fn probe(context: &EvolutionContext<'_>, chosen: &[ImageId], images: &ImageSet<'
     Ok(Probe { questions, majority, results })
 }
 
-/// The share of the probe's questions on which a Reasoner's greedy answer equals the base model's
-/// majority answer.
+/// Returns the share of the probe's questions on which a Reasoner's greedy answer equals the base
+/// model's majority answer.
 fn score(
     context: &EvolutionContext<'_>,
     reasoner: &StoredModel,

@@ -19,7 +19,7 @@ use crate::tables::Role;
 pub struct PlannedPart {
     /// Its name.
     pub part: &'static str,
-    /// How much work it is.
+    /// Description of the amount of work, such as `8 of 64 images`.
     pub what: String,
 }
 

@@ -1,4 +1,4 @@
-//! The last stage of a round: puts the report and all tables of the round under one result.
+//! The last stage of a round: publishes the report and all tables of the round as one result.
 
 use std::collections::BTreeMap;
 

@@ -46,7 +46,7 @@ impl RoundReport {
 
 /// A label-free score of a round's Reasoner: its agreement, by greedy answers, with the base
 /// model's majority answers to the base model's questions. In our study this score ranked rounds
-/// correctly, mean confidence did not.
+/// correctly, but mean confidence did not.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeepBestScore {

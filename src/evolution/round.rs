@@ -25,8 +25,8 @@ use crate::stages::{StageError, read_rows};
 use crate::store::{ActionKey, RefUpdate, StageResult};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
-/// The models that a round starts from: those of the last current round before it, or the base
-/// model.
+/// Returns the models that a round starts from: those of the last current round before it, or the
+/// base model.
 fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Result<Roles, EvolutionError> {
     let Some(last) = before.iter().rfind(|done| done.report.is_current()) else {
         return Ok(Roles { questioner: context.base.clone(), reasoner: context.base.clone() });
@@ -51,7 +51,8 @@ struct RoundRun<'g, 'a> {
     gates: Vec<GateResult>,
 }
 
-/// The curriculum that a round's Reasoner is trained on, with the statistics of how it was made.
+/// The curriculum that a round's Reasoner is trained on, with the statistics of the stages that
+/// produced it.
 struct ReasonerTrainingSet<'g> {
     questioner: StoredModel,
     questioner_steps: Vec<MetricRow>,
@@ -112,7 +113,8 @@ pub(super) fn run(
     run.publish(report, &questioner, &reasoner, before.last())
 }
 
-/// Number of left-out questions by reason, from the counters of the curriculum's result.
+/// Returns the number of left-out questions by reason, from the counters of the curriculum's
+/// result.
 fn left_out(curriculum: &StageResult) -> BTreeMap<String, u64> {
     let counters = curriculum.statistics.iter();
     counters.filter_map(|(name, n)| Some((name.strip_prefix("rejected.")?.to_owned(), *n))).collect()
@@ -124,8 +126,8 @@ fn list_counts(counts: &BTreeMap<String, u64>) -> String {
 }
 
 impl<'g> RoundRun<'g, '_> {
-    /// The method itself: the Questioner is trained and asks, and the votes of the Reasoner's
-    /// answers become labels.
+    /// Builds the training set by the method itself: trains the Questioner, samples its questions,
+    /// and turns the votes of the Reasoner's answers into pseudo-labels.
     fn self_labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
         let (context, round) = (self.context, self.round);
         let slice = context.slice(round)?;
@@ -167,7 +169,7 @@ impl<'g> RoundRun<'g, '_> {
         Ok(ReasonerTrainingSet { questioner, questioner_steps, questions, votes, curriculum, images, image_count })
     }
 
-    /// The labelled baseline: questions with given answers.
+    /// Builds the training set of the labelled baseline: questions with given answers.
     fn labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
         let (context, round) = (self.context, self.round);
         let Benchmark { items, images, .. } = Benchmark::read(&context.pipeline.round.labelled, usize::MAX)?;
@@ -268,8 +270,8 @@ impl<'g> RoundRun<'g, '_> {
         Ok(scores)
     }
 
-    /// Ends a round before any training if it cannot pass: if it asks fewer questions than its
-    /// curriculum must keep.
+    /// Returns an error, before any training, if the round cannot pass its gates because it asks
+    /// fewer questions than its curriculum must keep.
     fn check_min_rows_reachable(&self, images: u64) -> Result<(), EvolutionError> {
         let pipeline = self.context.pipeline;
         let questions = u64::from(pipeline.round.questions_per_image);
@@ -344,8 +346,8 @@ impl<'g> RoundRun<'g, '_> {
             return Err(EvolutionError::Changed { problem });
         }
         let evolution = &context.pipeline.evolution;
-        // A finished round never changes: one that another process published meanwhile, from other
-        // inputs, is not replaced.
+        // A finished round never changes: a round that another process has published in the
+        // meantime, from other inputs, is not replaced.
         let published = runner.store.head(evolution, &ref_name(round, "round"))?;
         if published.as_ref().is_some_and(|published| published.result != result.action) {
             let problem = format!(

@@ -35,7 +35,7 @@ pub enum SeedPurpose {
 }
 
 impl SeedPurpose {
-    /// The seed for this purpose in an evolution of a pipeline seed.
+    /// Returns the seed for this purpose, derived from the pipeline's seed.
     pub fn seed(self, pipeline_seed: u64) -> u64 {
         let of_round = |round: u32, labels: &[&str]| {
             let round = format!("round {round}");
@@ -60,8 +60,8 @@ impl SeedPurpose {
         }
     }
 
-    /// The purpose of a stored action that samples questions or answers in a round; `None` for
-    /// other stages and rounds.
+    /// Returns the purpose of a stored action that samples questions or answers in a round; `None`
+    /// for other stages and rounds.
     ///
     /// Training, the curriculum and keep-best run the same stages, and their actions differ in
     /// nothing but the seed. An additional field that names the purpose would change the key of

@@ -7,7 +7,7 @@ use super::gates::GateResult;
 use super::pipeline::{Pipeline, PipelineError};
 
 /// Settings that results do not depend on: names, paths, devices, memory limits, and the truth,
-/// which only measures. Also the gates, which a round stores apart, with their values.
+/// which only measures. Also the gates, which a round stores separately, with their values.
 const EXCLUDED: [&str; 10] = [
     "/evolution",
     "/ingest",

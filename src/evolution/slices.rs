@@ -1,5 +1,5 @@
-//! Choice of the images and rows that a round and each of its steps take: pure functions of ids,
-//! seeds and counts.
+//! Selection of the images and rows for a round and for each of its training steps: pure functions
+//! of ids, seeds and counts.
 
 use super::seeds::derive_seed;
 use crate::ids::Digest;
@@ -14,8 +14,8 @@ pub fn rank_by_seed<T: Copy>(items: &[T], seed: u64, id: impl Fn(T) -> Digest) -
     ranked.into_iter().map(|(_, item)| item).collect()
 }
 
-/// The slice of a round (from 1): the `size` items after those of the round before, cyclically. A
-/// size of 0 takes all items.
+/// Returns the slice of a round (from 1): the `size` items after those of the round before,
+/// cyclically. A size of 0 takes all items.
 pub fn slice<T: Copy>(items: &[T], round: u32, size: usize) -> Vec<T> {
     if size == 0 || size >= items.len() {
         return items.to_vec();
@@ -24,8 +24,8 @@ pub fn slice<T: Copy>(items: &[T], round: u32, size: usize) -> Vec<T> {
     (start..start + size).map(|i| items[i % items.len()]).collect()
 }
 
-/// The items of each training step: epochs over all items, each in an order of its own. No step has
-/// an item twice.
+/// Returns the items of each training step: epochs over all items, each in an order of its own. No
+/// step has an item twice.
 pub fn batches<T: Copy>(items: &[T], steps: u32, size: usize, seed: u64, id: impl Fn(T) -> Digest) -> Vec<Vec<T>> {
     let size = size.min(items.len());
     let (mut batches, mut remaining, mut epoch) = (Vec::new(), Vec::<T>::new(), 0u64);

@@ -131,8 +131,8 @@ pub(super) fn reasoner(
     finish(context, &chain, results)
 }
 
-/// The training of a role that starts from `base`. `texts` are the questions that the Reasoner
-/// answers.
+/// Returns the specification of a role's training, which starts from `base`. `texts` are the
+/// questions that the Reasoner answers.
 fn spec<'t>(
     context: &'t EvolutionContext<'_>,
     round: u32,
@@ -173,7 +173,7 @@ fn advantage(settings: &UpdateSettings, max_tokens: u32) -> AdvantageSettings {
     }
 }
 
-/// Reports the metrics of the step that was just made.
+/// Prints the metrics of the step that was just run.
 fn say_step(
     context: &EvolutionContext<'_>,
     chain: &TrainingChain<'_>,

@@ -43,7 +43,7 @@ impl From<&CurriculumRow> for QuestionToAnswer {
     }
 }
 
-/// Settings of drawing and counting answers.
+/// Settings for sampling and counting answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct AnswerSettings {
     /// Number of answers per question.
@@ -59,11 +59,11 @@ pub struct AnswerSettings {
     pub share_equal: bool,
 }
 
-/// The stage; see the module.
+/// The `answers` stage.
 pub struct Answers<'a, 'd> {
     /// The Reasoner's sampler.
     pub sampler: &'a PromptSampler<'d>,
-    /// Settings of drawing and counting answers.
+    /// Settings for sampling and counting answers.
     pub settings: AnswerSettings,
     /// Seed of the random streams.
     pub seed: u64,

@@ -1,4 +1,5 @@
-//! The compute identity: how a model computes, as far as its results depend on it.
+//! The compute identity: those facts about a model's computation (dtype, device class, image size)
+//! that its results depend on.
 
 use candle_core::{DType, Device};
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub struct ComputeIdentity {
 
 impl ComputeIdentity {
     /// Describes a model that computes in `dtype` on `device`. `min_pixels` and `max_pixels` are
-    /// the image limits of the pipeline file; `None` where there is no such file.
+    /// the image limits of the pipeline file; `None` without a pipeline file.
     pub fn new(dtype: DType, device: &Device, min_pixels: Option<u64>, max_pixels: Option<u64>) -> Self {
         let device = Some(DeviceClass::of(device)).filter(|class| *class == DeviceClass::Cuda);
         Self { dtype: dtype.as_str(), min_pixels, max_pixels, device, limits: None }
@@ -39,8 +40,8 @@ impl ComputeIdentity {
     /// Whether results depend on the sampling limits.
     ///
     /// A matrix product of candle chooses the order of its sums by its shape, so a sample's bits
-    /// depend on the samples that share its batch, and those on the limits. Our kernels for f32 on
-    /// the CPU are batch-invariant.
+    /// depend on the samples that share its batch, and that batch depends on the limits. Our
+    /// kernels for f32 on the CPU are batch-invariant.
     pub fn limits_affect_results(&self) -> bool {
         self.dtype != DType::F32.as_str() || self.device.is_some()
     }

@@ -117,22 +117,22 @@ pub enum StageError {
 }
 
 impl StageError {
-    /// A model that cannot be used, for this reason.
+    /// Returns the error for a model that cannot be used.
     pub fn model(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Model(cause.into())
     }
 
-    /// A record of the store that cannot be parsed, for this reason.
+    /// Returns the error for a record of the store that cannot be parsed.
     pub fn malformed(record: impl Into<String>, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Malformed { record: record.into(), source: cause.into() }
     }
 
-    /// A record of the store that lacks a part.
+    /// Returns the error for a record of the store that lacks a part.
     pub fn missing_part(record: impl Into<String>, part: impl Into<String>) -> Self {
         Self::MissingPart { record: record.into(), part: part.into() }
     }
 
-    /// A missing result.
+    /// Returns the error for a missing result.
     pub fn lost_result(key: ActionKey) -> Self {
         Self::Lost(format!("the result {key}"))
     }

@@ -1,4 +1,4 @@
-//! The images of a round, read once and kept in memory as patches for all models that see them.
+//! The images of a round, read once and kept in memory as patches for all models that use them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -33,14 +33,14 @@ struct PatchCache {
 }
 
 impl<'a> ImageSet<'a> {
-    /// A set of the images that `read` returns. Patches are kept up to `memory` bytes; further ones
-    /// are recomputed when they are needed.
+    /// Returns a set of the images that `read` reads. Patches are kept up to `memory` bytes;
+    /// further ones are recomputed when they are needed.
     pub fn new(memory: u64, read: impl Fn() -> Result<ImageFiles, StageError> + Send + Sync + 'a) -> Self {
         let (files, reading, patches) = (OnceLock::new(), Mutex::new(()), Mutex::default());
         Self { read: Box::new(read), files, reading, patches, memory }
     }
 
-    /// A set of the `wanted` images of the images table.
+    /// Returns a set of the `wanted` images of the images table.
     pub fn of_table(store: &'a Store, objects: Vec<ObjectId>, wanted: BTreeSet<ImageId>, memory: u64) -> Self {
         Self::new(memory, move || {
             let mut files = ImageFiles::new();
@@ -57,7 +57,7 @@ impl<'a> ImageSet<'a> {
         })
     }
 
-    /// Returns the patches of an image, or why it has none.
+    /// Returns the patches of an image, or the reason why it has none.
     ///
     /// # Errors
     /// The images cannot be read from the store.

@@ -9,7 +9,7 @@ use super::StageError;
 pub struct TableOutput<R: TableRow>(TableWriter<R, StagedFile>);
 
 impl<R: TableRow> TableOutput<R> {
-    /// An empty table, which becomes visible when it is finished.
+    /// Creates an empty table, which becomes visible when it is finished.
     ///
     /// # Errors
     /// The store cannot be written to.

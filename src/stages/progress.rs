@@ -1,4 +1,4 @@
-//! Progress events and interruption of long work. How they are shown is up to the command.
+//! Progress events and interruption of long work. The command decides how to display them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

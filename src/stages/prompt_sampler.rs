@@ -46,12 +46,12 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Returns these settings, but taking the likeliest token at every position.
+    /// Returns these settings with greedy decoding: the likeliest token at every position.
     pub fn greedy(self) -> Self {
         Self { temperature: 0.0, top_k: 0, top_p: 1.0, ..self }
     }
 
-    /// Returns the settings as the engine takes them.
+    /// Converts the settings to the engine's options.
     fn options(&self, stop_tokens: &[u32]) -> SamplingOptions {
         SamplingOptions {
             temperature: self.temperature,
@@ -99,7 +99,8 @@ pub struct PromptSampler<'a> {
 }
 
 impl<'a> PromptSampler<'a> {
-    /// A sampler whose model is loaded when it first draws. `compute` says how the model computes.
+    /// Returns a sampler whose model is loaded on first use. `compute` describes how the model
+    /// computes.
     pub fn new(
         model: &'a ModelHandle<'a>,
         prompt: &'a RolePrompt,
@@ -194,7 +195,8 @@ struct JobBuilder<'w, 'a> {
     loaded: &'w LoadedModel,
     sampler: &'w PromptSampler<'a>,
     options: Arc<SamplingOptions>,
-    /// Prompts about one image share its encoding by the vision tower while their jobs run.
+    /// Encoded images by id: prompts about one image share its encoding by the vision tower while
+    /// their jobs run.
     inputs: SharedWhileUsed<ImageId, ImageInput>,
     stage: &'w str,
     seed: Seed,

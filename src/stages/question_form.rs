@@ -3,7 +3,7 @@
 use crate::reward::{OutputForm, ParsingMode, parse_output};
 use crate::tables::QuestionType;
 
-/// A question as it was parsed from a sample.
+/// A question parsed from a sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedQuestion {
     /// The declared type; `None` where the form has none or the type is unknown.
@@ -14,8 +14,8 @@ pub struct ParsedQuestion {
     pub claimed: Option<String>,
 }
 
-/// Parses a sample, or returns a stable word for why it is no question. With `check` the question
-/// must also suit its type.
+/// Parses a sample, or returns a stable word for the reason why it is not a question. With `check`
+/// the question must also suit its type.
 ///
 /// # Errors
 /// `form`: the text does not have the form; `options`: a multiple-choice question without distinct

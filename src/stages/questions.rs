@@ -35,7 +35,7 @@ pub struct QuestionForm {
     pub form_check: bool,
 }
 
-/// The stage; see the module.
+/// The `questions` stage.
 pub struct Questions<'a, 'd> {
     /// The Questioner's sampler.
     pub sampler: &'a PromptSampler<'d>,

@@ -1,4 +1,5 @@
-//! Rejections: why a row has no result, as stages pass it on and as the `rejects` table stores it.
+//! Rejections: reasons why a row was left out, as stages return them and as the `rejects` table
+//! stores them.
 
 use std::borrow::Cow;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Digest;
 use crate::tables::RejectRow;
 
-/// Why a row was left out.
+/// The reason why a row was left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rejection {
     /// Stable word to group by, such as `too_long`.
@@ -20,12 +21,12 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection of a row that duplicates no other.
+    /// Returns the rejection of a row that is not a duplicate.
     pub fn new(reason: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         Self { reason: reason.into(), detail: detail.into(), twin: None }
     }
 
-    /// The row of the `rejects` table for a subject of `stage`.
+    /// Converts to the row of the `rejects` table for a subject of `stage`.
     pub fn into_row(self, stage: &str, subject: String, subject_id: Option<Digest>) -> RejectRow {
         RejectRow {
             stage: stage.to_owned(),

@@ -20,7 +20,7 @@ use crate::training::grpo::{Advantages, Aggregation, advantages, overlong_penalt
 pub const REWARDS: &str = "rewards";
 const VERSION: u32 = 1;
 
-/// The samples to score, those of one training step of one role, and the rows that score them.
+/// The samples of one training step of one role, and the rows that their rewards are computed from.
 pub enum RewardInputs<'a> {
     /// Questions, scored by the Reasoner's votes on them.
     Questioner {
@@ -44,7 +44,7 @@ pub enum RewardInputs<'a> {
     },
 }
 
-/// The stage; see the module.
+/// The `rewards` stage.
 pub struct Rewards<'a> {
     /// Samples to score.
     pub inputs: RewardInputs<'a>,
@@ -148,7 +148,7 @@ impl Rewards<'_> {
         settings: &QuestionerSettings,
     ) -> Result<Vec<RewardRow>, StageError> {
         let votes: HashMap<QuestionId, &VoteRow> = votes.iter().map(|vote| (vote.question_id, vote)).collect();
-        // A question without a vote (the Reasoner could not be asked) counts as invalid.
+        // A question without a vote (its prompt could not be built) counts as invalid.
         let vote_on = |row: &QuestionRow| votes.get(&row.question_id).copied().filter(|_| row.valid);
         let question = |row: &QuestionRow| QuestionOutcome {
             text: row.question.clone().unwrap_or_default(),

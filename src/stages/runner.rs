@@ -2,7 +2,7 @@
 //!
 //! A stage gives the [`Action`] of each of its shards and computes shards. The runner looks up
 //! which shards have a result already, computes the others in parallel on rayon, and publishes each
-//! as soon as it is finished. So interrupted work resumes, several processes share it, and
+//! as soon as it is finished. So an interrupted run resumes, several processes share the work, and
 //! unchanged work is not repeated.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::store::{Action, ActionKey, ClaimOutcome, Counts, Output, Process, Run
 /// Interval between checks whether another process has finished a shard.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A step of the pipeline, as a function from actions to results.
+/// A step of the pipeline: a function from actions to results.
 pub trait Stage: Sync {
     /// The unit of work.
     type Shard: Sync;
@@ -27,8 +27,8 @@ pub trait Stage: Sync {
     fn phase(&self) -> &'static str;
     /// Returns the action of a shard: everything that its result depends on.
     fn action(&self, shard: &Self::Shard) -> Action;
-    /// Whether several shards may be computed at once: not where one shard keeps the whole machine
-    /// busy.
+    /// Whether several shards may be computed at once. `false` for a stage whose single shards keep
+    /// the whole machine busy.
     fn runs_concurrently(&self) -> bool {
         true
     }
@@ -174,7 +174,7 @@ impl Runner<'_> {
             return done(result, ShardAttempt::Found);
         }
         let ClaimOutcome::Acquired(_claim) = self.store.claim(key)? else { return Ok(ShardAttempt::Elsewhere) };
-        // Another process may have finished it between the lookup and the claim.
+        // Another process may have finished the shard between the lookup and the claim.
         if let Some(result) = self.store.result_with_outputs(key)? {
             self.progress.advance(stage.units(shard));
             return done(result, ShardAttempt::Found);

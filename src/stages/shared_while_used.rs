@@ -1,4 +1,5 @@
-//! A cache of values that are computed on first use and shared while somebody holds them.
+//! A cache of values that are computed on first use and shared for as long as any caller holds
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,7 +16,7 @@ impl<K, V> Default for SharedWhileUsed<K, V> {
 }
 
 impl<K: Ord, V> SharedWhileUsed<K, V> {
-    /// Returns the value of a key, computed by `make` when nobody holds it.
+    /// Returns the value of a key, computed by `make` if no caller holds it.
     ///
     /// # Errors
     /// The errors of `make`; the next call tries again.
@@ -60,7 +61,7 @@ mod tests {
         });
         assert_eq!(computed.load(Ordering::SeqCst), 1);
         assert!(held.iter().all(|value| Arc::ptr_eq(value, &held[0])));
-        // A value that nobody holds is computed again, and a failure is not cached.
+        // A value that no caller holds is computed again, and a failure is not cached.
         drop(held);
         assert_eq!(values.get(7, || Err("gone")).unwrap_err(), "gone");
         assert_eq!(*values.get(7, || Ok::<_, ()>(9)).unwrap(), 9);

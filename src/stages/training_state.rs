@@ -47,7 +47,7 @@ pub(super) struct TrainingState {
     pub(super) weights: TrainableModel,
     pub(super) optimizer: AdamW,
     pub(super) reference: Option<TrainableModel>,
-    /// DropReason last, so that the memory of the steps is returned together with the weights.
+    /// Dropped last, so that the memory of the steps is returned together with the weights.
     _memory: TrimHeapOnDrop,
 }
 

@@ -1,4 +1,4 @@
-//! Actions and their keys: what decides whether a shard runs again.
+//! Actions and their keys, which decide whether a shard has to be computed.
 //!
 //! An action describes one run of a stage on one shard. Its key is a digest of the whole
 //! description. If the store has a result under that key, the shard is done; otherwise it runs. So
@@ -37,7 +37,7 @@ use super::layout::ObjectId;
 use crate::canonical::{CanonicalError, to_canonical};
 use crate::ids::Digest;
 
-/// One run of a stage on one shard. The tables above say which facts belong here.
+/// One run of a stage on one shard. The tables of the module list the facts that belong here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Action {

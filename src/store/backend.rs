@@ -41,7 +41,7 @@ impl StagedFile {
         &self.path
     }
 
-    /// Drops the handle after the file was renamed, when there is no temporary file left to remove.
+    /// Drops the handle without removing the temporary file, which has been renamed.
     pub(super) fn forget(mut self) {
         self.path = PathBuf::new();
     }
@@ -118,7 +118,7 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Returns a file's size and time; `None` if it does not exist.
     fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError>;
-    /// Lists all files below a folder, sorted by name; empty if there is no such folder.
+    /// Lists all files below a folder, sorted by name; empty if the folder does not exist.
     fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError>;
     /// Marks a file as just used, so that `gc` keeps it for a grace period.
     fn touch(&self, name: &str) -> Result<(), StoreError>;

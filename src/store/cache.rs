@@ -1,4 +1,4 @@
-//! Cache of notes that save work; losing or damaging one does no harm.
+//! Cache entries that save repeated work. A lost or damaged entry is only recomputed.
 
 use super::backend::PublishMode;
 use super::error::StoreError;
@@ -6,13 +6,13 @@ use super::{Store, layout};
 use crate::ids::Digest;
 
 impl Store {
-    /// Reads a note; `None` if there is none or it is damaged.
+    /// Reads a cache entry; `None` if it is missing or damaged.
     pub fn read_cache(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(bytes) = self.backend.read(&file(key))? else { return Ok(None) };
         Ok(unwrap_note(bytes))
     }
 
-    /// Writes a note, replacing an older one with the same key.
+    /// Writes a cache entry, replacing an older one with the same key.
     pub fn write_cache(&self, key: Digest, note: &[u8]) -> Result<(), StoreError> {
         let mut bytes = Vec::with_capacity(note.len() + 32);
         bytes.extend_from_slice(note);
@@ -25,7 +25,7 @@ fn file(key: Digest) -> String {
     format!("{}/{key}.sealed", layout::CACHE)
 }
 
-/// Strips the digest at the end of a note; `None` if it does not match.
+/// Strips the digest from the end of a cache entry; `None` if it does not match.
 pub(super) fn unwrap_note(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let split = bytes.len().checked_sub(32)?;
     let intact = Digest::of(&bytes[..split]).as_bytes() == &bytes[split..];

@@ -6,7 +6,7 @@
 //! A holder touches its lease file every few seconds (the heartbeat). Another worker takes the
 //! lease over if the holder ran on the same host and is dead, or if the lease was not touched while
 //! that worker watched it for [`LEASE_TIMEOUT`]. Only the watcher's monotonic clock counts, so
-//! hosts whose clocks differ do no harm.
+//! clock differences between hosts are harmless.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -118,7 +118,8 @@ impl Store {
     pub fn claim(&self, action: ActionKey) -> Result<ClaimOutcome, StoreError> {
         let file = layout::claim(action);
         let lease = checksum::with_checksum(&Lease { action, holder: Process::current() })?;
-        // The second attempt follows the removal of a stale lease; the faster worker gets it.
+        // The second attempt follows the removal of a stale lease; the first worker to create the
+        // new lease gets the claim.
         for _ in 0..2 {
             if self.put_file(&file, &lease, PublishMode::CreateOnly)? == PublishOutcome::Published {
                 self.held.files().insert(file.clone());

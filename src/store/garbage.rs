@@ -1,9 +1,9 @@
-//! Garbage collection (`visplay gc`): removes files that no ref leads to.
+//! Garbage collection (`visplay gc`): removes files that cannot be reached from any ref.
 //!
 //! Reachable are the results that a ref names, the results used within a grace period (a run may be
-//! about to name them), and transitively all results that these were computed from, so that the
-//! lineage of whatever is kept is kept too. Each reachable result keeps its action, its outputs and
-//! its action's inputs. Everything else that was not used within the grace period is garbage.
+//! about to name them), and transitively all results that these were computed from, so that
+//! everything that is kept keeps its lineage. Each reachable result keeps its action, its outputs
+//! and its action's inputs. Everything else that was not used within the grace period is garbage.
 //!
 //! Workers touch a result before they build on it, and the time of a file is checked again right
 //! before it is removed.

@@ -24,7 +24,7 @@ pub const REFS: &str = "refs";
 pub const CLAIMS: &str = "claims";
 /// Hard links to objects, for people and their tools.
 pub const VIEWS: &str = "views";
-/// Notes that may be lost at any time, such as fingerprints of source files.
+/// Cache entries, which may be lost at any time, such as fingerprints of source files.
 pub const CACHE: &str = "cache";
 /// Files that `verify` moved out of the way.
 pub const QUARANTINE: &str = "quarantine";
@@ -129,7 +129,7 @@ pub enum StoreFile {
     Claim(ActionKey),
     /// A hard link to an object.
     View,
-    /// A note of the cache.
+    /// A cache entry.
     Cache,
     /// A file being written, or left behind by a dead process.
     Temporary,

@@ -13,7 +13,7 @@
 //! refs/<evolution>/<name>/N.json  version N of a name for a result; create-only
 //! claims/<key>.lease              leases that keep two workers from running one action
 //! views/                          hard links to objects, in folders that people can browse
-//! cache/                          notes that may be lost at any time
+//! cache/                          entries that save work and may be lost at any time
 //! quarantine/                     files that `verify` moved out of the way
 //! tmp/                            files being written
 //! ```
@@ -129,7 +129,7 @@ impl Store {
         Self { root: root.to_owned(), held: HeldLeases::new(Arc::clone(&backend)), backend, overlay: None }
     }
 
-    /// Path of the store's folder.
+    /// Returns the path of the store's folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -143,8 +143,8 @@ impl Store {
     pub fn publish_object(&self, staged: StagedFile, kind: ObjectKind) -> Result<(ObjectId, u64), StoreError> {
         let (digest, bytes) = staged.digest();
         let object = ObjectId { digest, kind };
-        // The name is a digest of the bytes, so replacing repairs a damaged file and leaves an
-        // intact one as it was.
+        // The name is a digest of the bytes, so replacing repairs a damaged file and does not
+        // change an intact one.
         self.backend.publish(staged, &object.name(), PublishMode::Replace)?;
         Ok((object, bytes))
     }
@@ -207,7 +207,7 @@ impl Store {
     }
 
     /// Reads the result of an action if all its outputs exist with the recorded size. A damaged
-    /// result counts as none, and [`publish_result`](Self::publish_result) replaces it.
+    /// result counts as missing, and [`publish_result`](Self::publish_result) replaces it.
     ///
     /// Touches the result, its action and its outputs, so that `gc` keeps them for a grace period.
     pub fn result_with_outputs(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
@@ -307,7 +307,7 @@ impl Store {
     /// Finds the object, action or result whose hexadecimal digest begins with `prefix`.
     ///
     /// # Errors
-    /// [`StoreError::Lookup`] if there is none, or more than one.
+    /// [`StoreError::Lookup`] if nothing matches, or more than one thing.
     pub fn find(&self, prefix: &str) -> Result<StoreFile, StoreError> {
         if prefix.len() < 4 || !prefix.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
             return Err(StoreError::Lookup(format!(

@@ -3,7 +3,7 @@
 //! A dry run uses it to leave the store unchanged. A replay uses it to run stored actions again:
 //! their results are hidden until they have been recomputed, and the stored ones are visible
 //! afterwards. Later stages therefore read the stored results, so a result that differs does not
-//! make everything after it differ as well.
+//! change the inputs of the stages after it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -69,7 +69,7 @@ impl Backend for Overlay {
 
     fn publish(&self, staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
         match StoreFile::of(name) {
-            // The name is the digest of the bytes, so there is no need to write them again.
+            // The name is the digest of the bytes, so they need not be written again.
             StoreFile::Object(_) if self.head_below(name)?.is_some() => Ok(PublishOutcome::Published),
             StoreFile::Result(key) if self.pending().contains(&key) => {
                 self.upper.publish(staged, name, PublishMode::Replace)?;
@@ -170,8 +170,7 @@ impl Store {
     }
 }
 
-/// Creates a folder with a name of its own below `parent`; it is removed when the handle is
-/// dropped.
+/// Creates a folder with a unique name below `parent`; it is removed when the handle is dropped.
 ///
 /// # Errors
 /// The folder cannot be created.

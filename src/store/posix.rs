@@ -35,7 +35,7 @@ impl PosixFolder {
         Self { root: root.into(), writer: Process::current(), counter: AtomicU64::new(0) }
     }
 
-    /// Path of the folder.
+    /// Returns the path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -196,7 +196,7 @@ impl Backend for PosixFolder {
         self.create_parent(&to)?;
         match fs::rename(&entry.path, &to) {
             Ok(()) => sync_folder_of(&entry.path),
-            // Another process took it away first.
+            // Another process has already moved the file.
             Err(e) if is_absent(&e) => Ok(()),
             Err(e) => Err(StoreError::io("quarantine", &entry.path)(e)),
         }

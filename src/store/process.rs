@@ -20,7 +20,8 @@ impl Process {
         Self { host: host_name(), pid, started: start_time(pid).unwrap_or(0) }
     }
 
-    /// Whether the process ran on this host and has ended. For another host this is never known.
+    /// Whether the process ran on this host and has ended. `false` for a process of another host,
+    /// since its state is unknown.
     pub fn is_surely_dead(&self) -> bool {
         self.host == host_name()
             && start_time(self.pid).is_none_or(|started| self.started != 0 && started != self.started)

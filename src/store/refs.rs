@@ -26,7 +26,7 @@ pub struct Ref {
     pub sequence: u32,
     /// Key of the action whose result is named.
     pub result: ActionKey,
-    /// Result of the entry before this one, so that a lost entry can be restored.
+    /// Key of the previous entry's result, so that a lost entry can be restored.
     pub previous: Option<ActionKey>,
     /// Creation time in milliseconds since 1970, for people.
     pub made_ms: u64,
@@ -101,7 +101,8 @@ impl Store {
     }
 
     /// Restores refs that are missing from the middle of a name's sequence; the ref after a missing
-    /// one records what it named. Returns the readable part of the sequence, oldest first.
+    /// one records which result the missing one named. Returns the readable part of the sequence,
+    /// oldest first.
     pub fn restore_ref_sequence(&self, evolution: &str, name: &str) -> Result<Vec<Ref>, StoreError> {
         let mut refs: Vec<Ref> =
             self.refs()?.into_iter().filter(|r| r.evolution == evolution && r.name == name).collect();

@@ -99,7 +99,7 @@ impl StageResult {
         self.outputs.iter().filter(move |o| o.role == role)
     }
 
-    /// Number of rows of a table.
+    /// Returns the number of rows of a table.
     pub fn rows_of(&self, role: &str) -> u64 {
         self.outputs_of(role).map(|o| o.rows).sum()
     }

@@ -15,7 +15,7 @@ use super::layout::{self, ObjectId, StoreFile};
 use super::result::StageResult;
 use super::{Digest, Store, StoreFormat, cache, checksum};
 
-/// How much to read.
+/// The depth of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyDepth {
     /// Names, sizes and references, without reading objects.
@@ -197,7 +197,7 @@ impl Store {
             _ => Ok(Content::Opaque),
         };
         match checked {
-            // Another process may remove leases, views and notes after they were listed.
+            // Another process may remove leases, views and cache entries after they were listed.
             Err(_) if matches!(self.backend.head(&entry.name), Ok(None)) => Ok(Content::Opaque),
             checked => checked,
         }

@@ -74,7 +74,7 @@ pub enum CellError {
 }
 
 impl CellError {
-    /// Returns the error that `text` is not `expected`.
+    /// Returns the error for a `text` that is not `expected`.
     pub fn not_a(text: &str, expected: impl Into<String>) -> Self {
         let mut text: String = text.chars().take(81).collect();
         if text.chars().count() > 80 {

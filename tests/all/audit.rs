@@ -101,7 +101,7 @@ fn a_round_is_consistent_and_its_labels_are_measured() {
     }
 }
 
-/// The round before is among the inputs and has rejects that its stages counted.
+/// The second round has the first among its inputs, whose rejects are counted there.
 #[test]
 fn a_second_round_is_consistent_with_the_first() {
     let place = evolved();

@@ -17,7 +17,7 @@ fn evolved(rounds: &str) -> Place {
     place
 }
 
-/// Returns the sizes of all stored files but refs and views.
+/// Returns the sizes of all stored files except refs and views.
 fn stored(place: &Place) -> BTreeMap<PathBuf, u64> {
     let folders = ["objects", "actions", "results"];
     let files = folders.iter().flat_map(|folder| place.files(folder));
@@ -39,7 +39,7 @@ fn a_branch_shares_rounds_and_continues_with_its_own_settings() {
     assert_eq!((&made["found"], &made["pipeline"]), (&json!(false), &json!("tighter.toml")));
     assert_eq!(stored(&place), before);
 
-    // The file is the original with its comments, but for the changed settings.
+    // Except for the changed settings, the file is the original with its comments.
     let [original, written] =
         ["p.toml", "tighter.toml"].map(|file| std::fs::read_to_string(place.path().join(file)).unwrap());
     let changed: Vec<(&str, &str)> = original.lines().zip(written.lines()).filter(|(a, b)| a != b).collect();
@@ -82,7 +82,7 @@ fn a_branch_shares_rounds_and_continues_with_its_own_settings() {
         place.files("results").len()
             > before.keys().filter(|file| file.to_string_lossy().contains("/results/")).count()
     );
-    // It is still the same branch.
+    // Repeating the command still finds the same branch.
     let again =
         branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
     assert_eq!(again["found"], true);

@@ -1,4 +1,4 @@
-//! Kills and races of the real command: the result is always the same, and the store intact.
+//! Kills and races of the real command: the result is always the same, and the store stays intact.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::Place;
 
-/// Number of kills, which `VISPLAY_KILLS` overrides.
+/// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> u64 {
     std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
 }

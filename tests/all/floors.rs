@@ -185,7 +185,7 @@ fn paths_of(module: &Module, text: &str) -> (Vec<Import>, Vec<Import>) {
     (used, reexported)
 }
 
-/// Whether what stands before the word `use` makes it a declaration.
+/// Whether the text before the word `use` makes it a declaration.
 fn is_use(before: &str) -> bool {
     let line = before.rsplit('\n').next().unwrap().trim();
     line.is_empty() || line.starts_with("pub")

@@ -29,8 +29,8 @@ fn decoded_pixels_equal_pillows() {
     }
 }
 
-/// Files are truncated if Pillow says so, and also if only the end is missing that follows the
-/// pixels: the end chunk of a PNG, the end marker of a JPEG, the padding of a bitmap's last row.
+/// A file counts as truncated if Pillow says so, and also if only the part after the pixels is
+/// missing: the end chunk of a PNG, the end marker of a JPEG, the padding of a bitmap's last row.
 #[test]
 fn truncated_files_are_recognised() {
     let mut cut = 0;

@@ -42,7 +42,7 @@ fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
     assert!(clock.elapsed() < Duration::from_secs(2), "{:?}", clock.elapsed());
     assert_eq!((&found["kind"], &found["what"]["question"]), (&json!("question"), &json!(row.problem)));
 
-    // Up: the image file, the prompt's text, the weights and the step that produced them.
+    // Upstream: the image file, the prompt's text, the weights and the step that produced them.
     let up = &found["up"];
     assert_eq!(up["image"]["id"], json!(row.image_id));
     let source = up["image"]["source"].as_str().unwrap();
@@ -53,7 +53,7 @@ fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
     assert!(up["weights"]["is"].as_str().unwrap().contains("after step 2 of the questioner"), "{up}");
     assert_eq!(up["made by"]["in"], json!(["t round 1, asking"]));
 
-    // Down: the vote with every sample and its rule, as in the tables.
+    // Downstream: the vote with every sample and its rule, as in the tables.
     let votes: Vec<VoteRow> = rows(&place);
     let down = &found["down"];
     let in_round = |vote: &&Value| vote["in"] == json!(["t round 1, voting"]);

@@ -61,7 +61,7 @@ mod weights;
 /// `reference_ops` has the other.
 const OPS: Ops = Ops::Kernels;
 
-/// A test file that is not named above would never run.
+/// Checks that every test file is a module of this program; any other would never run.
 #[test]
 fn every_test_file_is_part_of_this_program() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all");

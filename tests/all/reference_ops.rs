@@ -1,12 +1,12 @@
 //! The tests of the model's arithmetic once more with candle's operations (`Ops::Reference`)
 //! instead of our kernels.
 //!
-//! A GPU computes by these operations wherever it has no kernel of ours, so on a machine without
-//! one these tests show that its arithmetic is right.
+//! A GPU uses these operations wherever we have no kernel for it, so these tests check its
+//! arithmetic on machines without a GPU.
 
 use visplay::vlm::ops::Ops;
 
-/// The implementation of the ops that the tests below compute by.
+/// The implementation of the ops under test.
 const OPS: Ops = Ops::Reference;
 
 #[path = "greedy.rs"]

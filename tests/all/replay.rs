@@ -1,4 +1,4 @@
-//! Replays: every stage of a round gives its stored result again, and differences are named.
+//! Replays: every stage of a round reproduces its stored result, and differences are named.
 
 use std::collections::{BTreeMap, BTreeSet};
 

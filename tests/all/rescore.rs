@@ -52,8 +52,8 @@ fn vote(of: &QuestionRow, counts: &[u32], silent: u32) -> VoteRow {
     }
 }
 
-/// Two images with three questions each: one output is invalid, and one question has no boxed
-/// answer.
+/// Returns a folder with two images and three questions each: one output is invalid, and one
+/// question has no boxed answer.
 fn place() -> Place {
     let place = Place::new();
     let questions = vec![

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::rounds::{PIPELINE, evolve, place_in, report};
 use crate::support::{Place, VISPLAY, said};
 
-/// Number of kills; `VISPLAY_KILLS` overrides it.
+/// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> usize {
     std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20)
 }
@@ -27,7 +27,7 @@ impl Dice {
         self.0
     }
 
-    /// A number from 0 to 1.
+    /// Returns a number from 0 to 1.
     fn share(&mut self) -> f64 {
         (self.next() % 10_000) as f64 / 10_000.0
     }
@@ -128,7 +128,7 @@ fn a_nano_round_killed_at_any_moment_has_the_same_results() {
     killed(&nano(), kills().min(if std::env::var_os("VISPLAY_NANO").is_some() { usize::MAX } else { 6 }));
 }
 
-/// Kills and resumes a round at random moments until there were this many kills.
+/// Kills and resumes a round at random moments until it has been killed this many times.
 fn killed(place: &Place, kills: usize) {
     let expected = whole(place, "one", "1");
     let began = Instant::now();
@@ -157,7 +157,7 @@ fn killed(place: &Place, kills: usize) {
         same(place, &store, "one");
         std::fs::remove_dir_all(place.path().join(store)).unwrap();
     }
-    assert!(moments.len() * 3 >= kills.min(60), "the moments lie too close together: {moments:?}");
+    assert!(moments.len() * 3 >= kills.min(60), "the kills are too close together in time: {moments:?}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub fn place() -> Place {
     place_in(Place::new())
 }
 
-/// Fills a given folder as [`place`] does.
+/// Writes the files of [`place`] to an existing folder.
 pub fn place_in(place: Place) -> Place {
     fill(place, &(0..60).map(|n| format!("How many of {n}?")).collect::<Vec<_>>())
 }
@@ -146,7 +146,7 @@ fn a_round_has_the_same_bytes_at_any_thread_count_and_after_any_kill() {
     };
     assert_eq!(survived["result"], two["result"]);
 
-    // A finished round is found at once, and its tables are in the views.
+    // A finished round is looked up, not recomputed, and its tables are in the views.
     let began = Instant::now();
     let found = report(&evolve(&place, "two", &["2"]).output().unwrap());
     assert_eq!(found["found"], true);

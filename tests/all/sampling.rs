@@ -26,7 +26,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/model")
 }
 
-/// A checkpoint folder with the shared tokenizer in it.
+/// Returns a checkpoint folder with the shared tokenizer in it.
 pub(crate) fn checkpoint(name: &str) -> (tempfile::TempDir, Checkpoint) {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(folder().join(name)).unwrap() {

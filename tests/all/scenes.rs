@@ -41,7 +41,7 @@ fn some_of<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Val
     prop::sample::subsequence(all.to_vec(), 2..=most).prop_shuffle()
 }
 
-/// Any possible question, far more than the sampler draws.
+/// Generates any possible question, far more than the sampler draws.
 fn questions() -> impl Strategy<Value = SceneQuestion> {
     let of_colours = kinds().prop_map(|kind| ObjectKind { colour: None, ..kind });
     let of_shapes = kinds().prop_map(|kind| ObjectKind { shape: None, ..kind });
@@ -99,7 +99,7 @@ proptest! {
     }
 }
 
-/// An independent implementation of the right answer, from the objects alone.
+/// Computes the right answer from the objects alone, independently of the program.
 fn plain_truth(question: &SceneQuestion, objects: &[SceneObject]) -> String {
     let count = |holds: &dyn Fn(&SceneObject) -> bool| objects.iter().filter(|object| holds(object)).count() as i64;
     let of = |kind: &ObjectKind| {

@@ -1,4 +1,4 @@
-//! Shared by the tests of the command: images to ingest, running the command, reading its output.
+//! Helpers of the command's tests: images to ingest, running the command, reading its output.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

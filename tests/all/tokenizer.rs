@@ -62,7 +62,7 @@ fn parse(value: &Value) -> Result<Tokenizer, TokenizerError> {
     Tokenizer::from_bytes(Path::new("dir/tokenizer.json"), value.to_string().as_bytes())
 }
 
-/// A configuration that fits the tokenizer, with one thing changed.
+/// Returns a configuration that fits the tokenizer, after one change.
 fn config(change: impl FnOnce(&mut Value)) -> Config {
     let special = oracle().special;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/configs/qwen2.5-vl-3b.json");

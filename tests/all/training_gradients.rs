@@ -92,7 +92,7 @@ pub(crate) fn prefix_groups(examples: &[Example]) -> Vec<PrefixGroup> {
     prefix_groups
 }
 
-/// Settings that must all give the same results.
+/// Returns compute settings that must all give the same results.
 pub(crate) fn computes() -> [ComputeSettings; 4] {
     let compute = |micro_batch_tokens, layers_per_checkpoint, threads| ComputeSettings {
         temperature: 1.0,

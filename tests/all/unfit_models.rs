@@ -80,7 +80,7 @@ fn a_folder_saved_by_transformers_5_is_the_same_model() {
     std::fs::write(folder.join("processor_config.json"), saved.to_string()).unwrap();
     assert_eq!(scores(&evaluate(&place, &[])), own);
     assert!(generate(&place, &["--max-tokens", "2"]).status.success());
-    // A changed section makes it another model, also after an import.
+    // After an import, a changed section is recognised as another model.
     change(&folder.join("processor_config.json"), |saved| saved["image_processor"]["merge_size"] = json!(1));
     refused(&evaluate(&place, &[]), &["processor_config.json", "merge_size is 1"]);
 }

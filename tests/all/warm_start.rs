@@ -16,7 +16,7 @@ use visplay::tables::{BenchmarkRow, DemonstrationRow, MetricRow, RejectRow, Tabl
 
 use crate::support::{Place, said};
 
-/// Number of kills, which `VISPLAY_KILLS` overrides.
+/// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> u64 {
     std::env::var("VISPLAY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(50)
 }

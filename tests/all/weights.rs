@@ -24,7 +24,7 @@ pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// The configuration of a model with a few thousand parameters.
+/// Returns the configuration of a model with a few thousand parameters.
 pub(crate) fn tiny(tied: bool) -> Config {
     let text = json!({
         "model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "vocab_size": 40,

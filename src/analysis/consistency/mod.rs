@@ -1,5 +1,6 @@
-//! Consistency of a round's tables: every id resolves, sample numbers are complete, and every value
-//! that follows from other rows does so. Pure functions of rows; each inconsistency names its row.
+//! Checks that a round's tables are consistent: every id resolves, sample numbers are complete, and
+//! every derived value equals the one recomputed from other rows. Pure functions of rows; each
+//! inconsistency names its row.
 
 mod report;
 mod samples;

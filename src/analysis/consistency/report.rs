@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-/// Number of inconsistencies listed.
+/// Maximum number of inconsistencies listed.
 const NAMED: usize = 20;
 /// Relative tolerance for recomputed numbers, whose sums may be rounded in another order.
 const ROUNDING: f64 = 1e-9;
@@ -17,7 +17,7 @@ pub struct Inconsistency {
     pub table: String,
     /// Id of the row.
     pub row: String,
-    /// Problem.
+    /// Description of the problem.
     pub problem: String,
 }
 

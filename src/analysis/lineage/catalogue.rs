@@ -94,7 +94,7 @@ impl<'a> Catalogue<'a> {
                 };
                 parts.insert(key, (part, step(&entry.action)));
             }
-            // The purpose of samples is known from the results derived from them.
+            // The purpose of samples follows from the results derived from them.
             for (_, entry) in upstream() {
                 for from in &entry.result.upstream {
                     let Some(stage) = self.entries.get(from).map(|entry| entry.action.stage.as_str()) else { continue };
@@ -143,7 +143,7 @@ impl<'a> Catalogue<'a> {
         Ok(rows)
     }
 
-    /// Reads the rows of several results that meet a condition, in order.
+    /// Reads those rows of several results that satisfy `predicate`, in order.
     pub(super) fn rows_where<R: TableRow>(
         &self,
         results: &[&StageResult],
@@ -195,7 +195,7 @@ impl<'a> Catalogue<'a> {
     }
 }
 
-/// Returns whose training an action belongs to.
+/// Returns the role's training that an action belongs to.
 fn training(action: &Action) -> String {
     let of_settings = || {
         let settings = action.parameters.get("settings")?;

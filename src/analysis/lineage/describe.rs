@@ -10,10 +10,10 @@ use crate::ids::{Digest, ImageId};
 use crate::store::ActionKey;
 use crate::tables::{ImageOrigin, RejectRow, SourceRow, shown_source};
 
-/// Number of items listed per kind.
+/// Maximum number of results listed per stage.
 const NAMED: usize = 8;
 
-/// Lineage of the result that an id names.
+/// Returns the lineage of the result that an id names.
 pub(super) fn of_results(
     catalogue: &Catalogue<'_>,
     keys: &BTreeSet<ActionKey>,
@@ -37,7 +37,7 @@ pub(super) fn of_results(
     Ok((what, up, json!({"used by": by_stage(after)})))
 }
 
-/// Lineage of an object: the results that wrote it and those that read it.
+/// Returns the lineage of an object: the results that wrote it and those that read it.
 pub(super) fn of_object(
     catalogue: &Catalogue<'_>,
     id: Digest,
@@ -46,7 +46,7 @@ pub(super) fn of_object(
     let entry = || keys.iter().filter_map(|key| catalogue.entries.get(key));
     let has = |entry: &&StoredResult| entry.result.outputs.iter().any(|output| output.object.digest == id);
     let reads = |entry: &&StoredResult| entry.action.inputs.iter().any(|input| input.object.digest == id);
-    // The first result that wrote the object made it; a round's own result only names it again.
+    // The first result that wrote the object produced it; a round's own result only lists it again.
     let first =
         entry().filter(has).min_by_key(|entry| (entry.action.stage == "evolution.round", entry.result.run.began_ms));
     let output = first.and_then(|entry| entry.result.outputs.iter().find(|output| output.object.digest == id));
@@ -90,7 +90,7 @@ fn outputs(entry: &StoredResult) -> Value {
     Value::Array(rows.collect())
 }
 
-/// A result in brief: stage, action and position.
+/// Returns a summary of a result: stage, action and positions.
 pub(super) fn made_by(catalogue: &Catalogue<'_>, key: ActionKey) -> Value {
     let Some(entry) = catalogue.entries.get(&key) else { return json!({"action": key}) };
     json!({
@@ -101,7 +101,7 @@ pub(super) fn made_by(catalogue: &Catalogue<'_>, key: ActionKey) -> Value {
     })
 }
 
-/// Positions of a result, in words.
+/// Returns the positions of a result as text.
 pub(super) fn places(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<String> {
     catalogue.places_of(key).iter().map(place).collect()
 }
@@ -112,7 +112,7 @@ fn place(place: &RoundPosition) -> String {
     format!("{evolution} round {round}, {part}{step}")
 }
 
-/// An image and its source.
+/// Returns a description of an image and its source.
 pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, LineageError> {
     for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.pack") {
         for row in catalogue.rows::<ImageOrigin>(&entry.result)? {
@@ -133,14 +133,13 @@ pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, Lin
     Ok(json!({"id": id, "source": "not in a table of images"}))
 }
 
-/// Names of the image tables that contain a shard.
+/// Returns the names of the image tables that contain a shard.
 fn tables_of(catalogue: &Catalogue<'_>, pack: &StoredResult) -> Vec<String> {
     let tables = catalogue.after(pack.result.action, "ingest");
     tables.iter().flat_map(|table| catalogue.names_of(table.result.action)).collect()
 }
 
-/// Other entries of the sources with the same bytes as an image, or taken for near-duplicates of
-/// it.
+/// Returns the entries of the sources that were rejected as exact or near duplicates of an image.
 pub(super) fn twins(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>, LineageError> {
     let mut twins = Vec::new();
     for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.decide") {
@@ -153,7 +152,7 @@ pub(super) fn twins(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>
     Ok(twins)
 }
 
-/// Rejects of a subject.
+/// Returns the rows in which a result rejects a subject.
 pub(super) fn rejects(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
@@ -163,12 +162,12 @@ pub(super) fn rejects(
     Ok(rows.into_iter().filter(|row| row.subject_id == Some(id)).collect())
 }
 
-/// A prompt, with its text if a round stores it.
+/// Returns a description of a prompt, with its text if a round stores it.
 pub(super) fn prompt(catalogue: &Catalogue<'_>, id: Digest) -> Result<Value, LineageError> {
     Ok(json!({"id": id, "text": catalogue.prompt_text(id)}))
 }
 
-/// Stages that used a prompt.
+/// Returns the stages that used a prompt.
 pub(super) fn used_prompt(catalogue: &Catalogue<'_>, id: Digest) -> Value {
     let word = id.to_string();
     let used = catalogue

@@ -27,7 +27,7 @@ pub enum EntityKind {
 }
 
 impl EntityKind {
-    /// Returns the kind's word.
+    /// Returns the name of the kind.
     pub fn word(self) -> &'static str {
         match self {
             Self::Question => "question",

@@ -1,10 +1,10 @@
-//! Reasons why there is no lineage.
+//! Errors of a lineage query.
 
 use super::entity::Candidate;
 use crate::store::StoreError;
 use crate::tables::TableError;
 
-/// Why there is no lineage.
+/// An error of a lineage query.
 #[derive(Debug, thiserror::Error)]
 pub enum LineageError {
     /// The store cannot be read.

@@ -12,7 +12,7 @@ use crate::ids::{Digest, ImageId, ItemId, QuestionId};
 use crate::store::{ActionKey, StageResult};
 use crate::tables::{CurriculumRow, PredictionRow, QuestionKey, QuestionRow, VoteRow};
 
-/// Lineage of an image, with the questions about it.
+/// Returns the lineage of an image, with the questions about it.
 pub(super) fn of_image(
     catalogue: &Catalogue<'_>,
     id: Digest,
@@ -52,7 +52,7 @@ pub(super) fn of_image(
     Ok((what, up, json!({"questions": questions})))
 }
 
-/// Lineage of a benchmark item, with every answer to it.
+/// Returns the lineage of a benchmark item, with every answer to it.
 pub(super) fn of_item(
     catalogue: &Catalogue<'_>,
     id: Digest,

@@ -22,7 +22,7 @@ use self::search::search;
 use crate::ids::Digest;
 use crate::store::Store;
 
-/// Smallest number of digits of an id that is looked up.
+/// Minimum number of digits of an id to look up.
 pub const FEWEST_DIGITS: usize = 4;
 
 /// Lineage of one entity.
@@ -32,7 +32,7 @@ pub struct Lineage {
     pub kind: EntityKind,
     /// Full id.
     pub id: Digest,
-    /// The entity itself.
+    /// Description of the entity.
     pub what: Value,
     /// Everything the entity was derived from.
     pub up: Value,
@@ -40,7 +40,7 @@ pub struct Lineage {
     pub down: Value,
 }
 
-/// Finds the entity that an id, or its first digits, names, and returns its lineage.
+/// Finds the entity with this id, or whose id begins with these digits, and returns its lineage.
 ///
 /// # Errors
 /// See [`LineageError`].

@@ -22,7 +22,7 @@ fn mean(logprobs: &[f32]) -> Option<f64> {
     (!logprobs.is_empty()).then(|| logprobs.iter().map(|&p| f64::from(p)).sum::<f64>() / logprobs.len() as f64)
 }
 
-/// Results of a stage among some keys.
+/// Returns the results of a stage among some keys.
 pub(super) fn of_stage<'m>(
     catalogue: &'m Catalogue<'_>,
     keys: &BTreeSet<ActionKey>,
@@ -32,7 +32,7 @@ pub(super) fn of_stage<'m>(
     entry.filter(|entry| entry.action.stage.starts_with(stage)).collect()
 }
 
-/// Lineage of a question, which may be a row of the labelled baseline's curriculum.
+/// Returns the lineage of a question, which may be a row of the labelled baseline's curriculum.
 pub(super) fn of_question(
     catalogue: &Catalogue<'_>,
     id: Digest,
@@ -92,7 +92,8 @@ fn described(row: &QuestionRow) -> Value {
     })
 }
 
-/// Everything derived from a question, starting at the results that generated or selected it.
+/// Returns everything derived from a question, starting at the results that generated or selected
+/// it.
 fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult]) -> Result<Value, LineageError> {
     let keys: Vec<ActionKey> = sources.iter().map(|entry| entry.result.action).collect();
     let after = |stage: &str| -> Vec<&StoredResult> {
@@ -130,7 +131,7 @@ fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult])
     let mut trained: Vec<Value> = Vec::new();
     let mut updates = Vec::new();
     for entry in &rewards {
-        // A question of the Questioner's training is a sample itself.
+        // A question of the Questioner's training is itself a scored sample.
         trained.extend(scored(catalogue, entry, &|subject| subject == id.0, &mut updates)?);
     }
     for entry in &chosen {
@@ -148,7 +149,7 @@ fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult])
     }))
 }
 
-/// The vote on a question, with every sample and the rule that assigned it to its class.
+/// Returns the vote on a question, with every sample and the rule that assigned it to its class.
 fn vote_of(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> Result<Option<Value>, LineageError> {
     let Some(vote) = catalogue.rows::<VoteRow>(&entry.result)?.into_iter().find(|row| row.question_id == id) else {
         return Ok(None);
@@ -195,7 +196,7 @@ fn vote_of(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> R
     })))
 }
 
-/// The grader's rule by which an answer belongs to its class.
+/// Returns the grader's rule by which an answer belongs to its class.
 fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
     let (Some(answer), Some(class)) = (&row.boxed_answer, row.vote_class) else { return "no box".into() };
     if is_first {
@@ -207,7 +208,8 @@ fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
     }
 }
 
-/// Rewards of some subjects in a result; adds the updates that used them.
+/// Returns the rewards of some subjects in a result, and adds the updates that used them to
+/// `updates`.
 fn scored(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
@@ -243,8 +245,8 @@ fn scored(
     Ok(shown.collect())
 }
 
-/// Rewards of the Reasoner's answers to a kept question in its training; adds the updates that used
-/// them.
+/// Returns the rewards of the answers that the Reasoner gave to a kept question in training, and
+/// adds the updates that used them to `updates`.
 fn trained_on(
     catalogue: &Catalogue<'_>,
     chosen: &StoredResult,
@@ -266,7 +268,7 @@ fn trained_on(
     Ok(found)
 }
 
-/// Lineage of an answer.
+/// Returns the lineage of an answer.
 pub(super) fn of_answer(
     catalogue: &Catalogue<'_>,
     id: Digest,
@@ -334,7 +336,8 @@ pub(super) fn of_answer(
     Ok((what, up, down))
 }
 
-/// The question that a result of answers is about, from the result that generated or selected it.
+/// Returns a question as described by each result upstream of its answers that generated or
+/// selected it.
 fn question_rows(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,

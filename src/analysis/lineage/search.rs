@@ -93,8 +93,8 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches,
             found.entry(Candidate { kind, id }).or_default().extend(keys);
         }
     }
-    // The id of a labelled row names a question and a benchmark item; the first kind, which holds
-    // more, is kept.
+    // The id of a labelled row names both a question and a benchmark item. Keep the first kind,
+    // whose lineage says more.
     let ids: BTreeSet<Digest> = found.keys().map(|candidate| candidate.id).collect();
     for id in ids {
         let of: Vec<Candidate> = found.keys().filter(|candidate| candidate.id == id).copied().collect();

@@ -44,7 +44,7 @@ fn last_step<'m>(catalogue: &'m Catalogue<'_>, named: &StoredResult) -> Option<&
     catalogue.entries.values().find(|entry| entry.action.stage == "update" && weights(entry) == wanted)
 }
 
-/// A model in brief: description and origin.
+/// Returns a summary of a model: description and origin.
 pub(super) fn brief(catalogue: &Catalogue<'_>, id: ModelId) -> Value {
     match maker(catalogue, id) {
         ModelOrigin::Step(entry) => json!({
@@ -74,7 +74,7 @@ fn after_step(action: &crate::store::Action) -> String {
     format!("the weights after step {} of the {role}'s training", step(action).unwrap_or(0))
 }
 
-/// Returns the import of a base model: that of the rounds that started from it.
+/// Returns the import of a base model, found through the rounds that started from it.
 fn import_of<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m StoredResult> {
     let of_round = catalogue.rounds.iter().find_map(|round| {
         let entry = catalogue.entries.get(&round.result.action)?;
@@ -86,7 +86,7 @@ fn import_of<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m Stored
     of_round.or_else(|| {
         let mut imports = catalogue.entries.values().filter(|entry| entry.action.stage == "model.import");
         let first = imports.next();
-        // Several imports are ambiguous.
+        // With several imports the right one is unknown.
         first.filter(|_| imports.next().is_none())
     })
 }
@@ -106,7 +106,7 @@ pub(super) fn chain<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResult) ->
     chain
 }
 
-/// The most important metrics of a step.
+/// Returns the most important metrics of a step.
 pub(super) fn step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value, LineageError> {
     let row = catalogue.rows::<MetricRow>(&entry.result)?.into_iter().next();
     let row = row.as_ref();
@@ -121,7 +121,8 @@ pub(super) fn step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> R
     }))
 }
 
-/// The first step, from `from` on, whose weights are stored, and the names of the trained model.
+/// Returns the first step, from `from` on, whose weights are stored, and the names of the trained
+/// model.
 pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Value {
     let mut entry = from;
     let is_kept = |entry: &StoredResult| entry.result.outputs_of("weights").next().is_some();
@@ -147,7 +148,7 @@ pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Valu
     json!({"kept at": kept, "model": names})
 }
 
-/// Lineage of a model.
+/// Returns the lineage of a model.
 pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, Value, Value), LineageError> {
     let model = ModelId(id);
     let last = match maker(catalogue, model) {
@@ -201,7 +202,7 @@ pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, 
     Ok((brief(catalogue, model), up, down))
 }
 
-/// Gates of the rounds that a result belongs to, with metrics and thresholds.
+/// Returns the gates of the rounds that a result belongs to, with values and thresholds.
 pub(super) fn gates(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<Value> {
     let mut gates = Vec::new();
     for place in catalogue.places_of(key) {

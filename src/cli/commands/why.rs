@@ -67,7 +67,7 @@ pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
         return ui.result_json(&json!({
             "last": preview.last.as_ref().map(ToString::to_string),
             "differences": preview.differences,
-            "broken": preview.broken.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "broken": preview.damaged.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "new": preview.new,
         }));
     }
@@ -78,7 +78,7 @@ pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(absent)".into());
         ui.result(format!("{}: {} -> {}", d.key, shown(&d.before), shown(&d.after)))?;
     }
-    for r in &preview.broken {
+    for r in &preview.damaged {
         ui.result(format!("{r}: some of its data is missing and would be recomputed"))?;
     }
     for label in preview.new.iter().take(MAX_LISTED) {
@@ -87,7 +87,7 @@ pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
     if preview.new.len() > MAX_LISTED {
         ui.result(format!("and {} more new files or rows", format::count((preview.new.len() - MAX_LISTED) as u64)))?;
     }
-    if preview.differences.is_empty() && preview.new.is_empty() && preview.broken.is_empty() {
+    if preview.differences.is_empty() && preview.new.is_empty() && preview.damaged.is_empty() {
         ui.result(format!("nothing changed since {last}: nothing would run"))?;
     }
     Ok(())

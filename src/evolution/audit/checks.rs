@@ -1,4 +1,4 @@
-//! The checks of an audit: each result of a round is compared with its inputs.
+//! The checks of an audit, which compare each result of a round with its inputs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -124,8 +124,8 @@ impl<'a> RoundChecks<'a> {
         read_rows(self.store, std::slice::from_ref(result))
     }
 
-    /// Checks that rows in are rows out plus rejects, and that the reject rows are as many as were
-    /// counted.
+    /// Checks that rows in are rows out plus rejects, and that the number of reject rows equals the
+    /// count.
     fn reconcile(&self, stored: &StoredResult, found: &mut ConsistencyReport) -> Result<(), StageError> {
         let StoredResult { action, result } = stored;
         let row = format!("{} {}", action.stage, result.action);

@@ -1,4 +1,4 @@
-//! Changes keys in the text of a pipeline file and keeps its comments and layout.
+//! Editor for the text of a pipeline file: changes keys and keeps comments and layout.
 
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, TomlError, Value};
 
@@ -12,10 +12,11 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Reads `KEY=VALUE`. A value that is no TOML is taken as a string: `preset=released-code`.
+    /// Reads `KEY=VALUE`. A value that is not valid TOML is taken as a string:
+    /// `preset=released-code`.
     ///
     /// # Errors
-    /// There is no `=`, the key is no dotted key, or the value is empty or has several lines.
+    /// `=` is missing, the key is not a dotted key, or the value is empty or has several lines.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` must be written KEY=VALUE"))?;
         let (key, value) = (key.trim(), value.trim());
@@ -26,19 +27,19 @@ impl Setting {
         if value.is_empty() || value.contains(['\n', '\r']) {
             return Err(format!("`{key}` has no value; write {key}=VALUE"));
         }
-        // A parsed value comes without the comment behind it: only a value that is all of the text
-        // is taken as TOML.
+        // The parser drops a comment after the value, so the text counts as TOML only if the value
+        // is all of it.
         let is_toml = value.parse::<Value>().is_ok_and(|parsed| parsed.to_string() == value);
         let value = if is_toml { value.to_owned() } else { Value::from(value).to_string() };
         Ok(Self { key: key.to_owned(), value })
     }
 }
 
-/// Returns the text with a key set. A key that fits nowhere is found when the caller parses the
-/// result.
+/// Returns the text with a key set. An unknown key is not an error here; the caller finds it by
+/// parsing the result.
 ///
 /// # Errors
-/// The text or the value is no TOML.
+/// The text or the value is not valid TOML.
 pub fn with(text: &str, setting: &Setting) -> Result<String, TomlError> {
     let mut document: DocumentMut = text.parse()?;
     let mut value: Value = setting.value.parse()?;

@@ -19,7 +19,7 @@ pub struct PipelineError {
     pub nearest: Option<String>,
 }
 
-/// The file and text of a pipeline: gives errors their file and line, and paths their folder.
+/// The file and text of a pipeline, which give errors their file and line, and paths their folder.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct PipelineSource {
     pub(super) file: PathBuf,
@@ -27,12 +27,12 @@ pub(crate) struct PipelineSource {
 }
 
 impl PipelineSource {
-    /// The folder of the pipeline file, which the paths in it are relative to.
+    /// Returns the folder of the pipeline file, which the paths in it are relative to.
     pub(crate) fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// An error about the value of a key.
+    /// Returns an error about the value of a key.
     pub(crate) fn error(&self, key: &str, problem: impl std::fmt::Display) -> PipelineError {
         PipelineError {
             file: self.file.clone(),
@@ -62,7 +62,7 @@ impl PipelineSource {
     }
 }
 
-/// The unknown key in serde's message, and the nearest of the keys that it expected.
+/// Returns the unknown key in serde's message, and the nearest of the keys that serde expected.
 fn unknown_field(message: &str) -> Option<(String, Option<String>)> {
     let rest = message.strip_prefix("unknown field `")?;
     let (unknown, rest) = rest.split_once('`')?;
@@ -72,18 +72,18 @@ fn unknown_field(message: &str) -> Option<(String, Option<String>)> {
     Some((unknown.to_owned(), nearest.map(|(_, k)| k.to_owned())))
 }
 
-/// The key that a line sets.
+/// Returns the key that a line sets.
 fn key_on_line(text: &str, line: usize) -> Option<String> {
     let (key, _) = text.lines().nth(line - 1)?.split_once('=')?;
     Some(key.trim().to_owned())
 }
 
-/// The line, from 1, of a byte of a text.
+/// Returns the line, from 1, of a byte of a text.
 fn line_at(text: &str, at: usize) -> usize {
     text[..at.min(text.len())].matches('\n').count() + 1
 }
 
-/// The line, from 1, that sets a dotted key such as `ingest.max_bytes`.
+/// Returns the line, from 1, that sets a dotted key such as `ingest.max_bytes`.
 pub(super) fn line_of_key(text: &str, dotted: &str) -> Option<usize> {
     let document = Document::parse(text).ok()?;
     let (tables, key) = dotted.rsplit_once('.').map_or((None, dotted), |(tables, key)| (Some(tables), key));

@@ -1,9 +1,9 @@
-//! Warnings about valid settings that are hardly intended.
+//! Warnings about settings that are valid but probably not intended.
 
 use super::Pipeline;
 
 impl Pipeline {
-    /// Returns a warning, in a sentence, for each setting that is hardly intended.
+    /// Returns a one-sentence warning for each setting that is probably not intended.
     pub fn lints(&self) -> Vec<String> {
         let mut lints = Vec::new();
         let roles = [

@@ -130,10 +130,10 @@ impl Pipeline {
         Err(PipelineError { file: name, line: None, problem, nearest: None })
     }
 
-    /// A pipeline that sets nothing but its preset.
+    /// Returns a pipeline that sets nothing but its preset.
     ///
     /// # Errors
-    /// There is no such preset.
+    /// The preset does not exist.
     pub fn of_preset(preset: &str) -> Result<Self, PipelineError> {
         let text = format!("evolution = \"preset\"\npreset = {}\n", toml::Value::from(preset));
         Self::parse(Path::new(preset), &text)
@@ -150,8 +150,7 @@ impl Pipeline {
             return Err(PipelineError { file: source.file, line: None, problem, nearest: None });
         }
         let explain = |e: toml::de::Error| source.explain(e.message(), e.span());
-        // Parsed by itself first: an error of the merged table would not know its place in the
-        // text.
+        // Parsed by itself first: an error of the merged table would not have a line in the text.
         let unmerged: Self = toml::from_str(text).map_err(explain)?;
         let mut table = presets::table(&unmerged.preset).map_err(|e| source.error("preset", e))?;
         presets::merge(&mut table, toml::from_str(text).map_err(explain)?);
@@ -177,7 +176,7 @@ impl Pipeline {
     /// Reads the prompt template of a role.
     ///
     /// # Errors
-    /// The file cannot be read or is no template.
+    /// The file cannot be read or is not a template.
     pub fn prompt(&self, role: Role) -> Result<RolePrompt, PipelineError> {
         let (key, file) = match role {
             Role::Questioner => ("prompts.questioner", &self.prompts.questioner),
@@ -202,14 +201,14 @@ impl Pipeline {
         })
     }
 
-    /// The built-in prompt that stands in for a file which does not exist.
+    /// Returns the built-in prompt that replaces a missing prompt file.
     pub(crate) fn built_in_prompt(&self, file: &Path) -> Option<&'static str> {
         let folder = self.source.folder();
         BUILT_IN_PROMPTS.iter().find(|(name, _)| resolve(folder, Path::new(name)) == file).map(|(_, text)| *text)
     }
 }
 
-/// The name in pipeline files of a key of stored settings.
+/// Returns the name that a key of stored settings has in pipeline files.
 fn current_name(stored: &str) -> String {
     stored.replace("layers_at_once", "layers_per_checkpoint")
 }
@@ -217,7 +216,7 @@ fn current_name(stored: &str) -> String {
 /// Returns the text of a pipeline file with a key set; comments and layout stay.
 ///
 /// # Errors
-/// The text is no TOML.
+/// The text is not valid TOML.
 pub fn with_setting(file: &Path, text: &str, setting: &Setting) -> Result<String, PipelineError> {
     let source = PipelineSource { file: file.to_owned(), text: text.to_owned() };
     edit::with(text, setting).map_err(|e| source.explain(e.message(), e.span()))
@@ -232,7 +231,7 @@ mod tests {
         Pipeline::parse(Path::new("p.toml"), text).expect_err("must not parse")
     }
 
-    /// Every key of a table by its dotted path; a table's own is not one.
+    /// Collects the dotted paths of all values of a table; nested tables are not listed themselves.
     fn keys(table: &toml::Table, path: &str, found: &mut Vec<String>) {
         for (key, value) in table {
             let dotted = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{BUILT_IN, Pipeline, PipelineError};
 
 impl Pipeline {
-    /// Every path of the pipeline with its key. An empty path stands for none.
+    /// Returns every path of the pipeline with its key. An empty path means that none is set.
     pub(crate) fn paths_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
         let single = [
             ("model.base", &mut self.model.base),
@@ -41,7 +41,7 @@ impl Pipeline {
         all.try_for_each(|(key, path)| self.check_path(key, path))
     }
 
-    /// The sources to ingest when the command line names none.
+    /// Returns the sources to ingest if the command line names none.
     ///
     /// # Errors
     /// One of them cannot be opened.
@@ -54,7 +54,7 @@ impl Pipeline {
         std::fs::File::open(path).map(drop).map_err(|e| self.path_error(key, path, &e))
     }
 
-    /// An error about a path that cannot be opened or read.
+    /// Returns an error about a path that cannot be opened or read.
     pub(super) fn path_error(&self, key: &str, path: &Path, e: &std::io::Error) -> PipelineError {
         let path = path.display();
         let problem = match e.kind() {

@@ -4,13 +4,13 @@ use toml::{Table, Value};
 
 use crate::reward::{Preset, PresetError};
 
-/// The values of the presets, but for rewards, which are in `src/reward/presets.toml`.
+/// The values of the presets except those of rewards, which are in `src/reward/presets.toml`.
 const SHIPPED: &str = include_str!("presets.toml");
 
 /// Returns the keys that a preset sets, as a table like that of a pipeline file.
 ///
 /// # Errors
-/// There is no such preset.
+/// The preset does not exist.
 pub(super) fn table(name: &str) -> Result<Table, PresetError> {
     let preset = Preset::named(name)?;
     let unreadable = |problem: String| PresetError::Unreadable(problem);
@@ -39,8 +39,8 @@ fn word(value: impl serde::Serialize) -> Result<Value, PresetError> {
     Value::try_from(value).map_err(|e| PresetError::Unreadable(e.to_string()))
 }
 
-/// Merges the keys of `over` into `table`, section by section; a key of both takes the value of
-/// `over`.
+/// Merges the keys of `overlay` into `table`, section by section. If both have a key, the value of
+/// `overlay` wins.
 pub(super) fn merge(table: &mut Table, over: Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {

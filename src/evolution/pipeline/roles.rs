@@ -127,7 +127,7 @@ impl Default for SamplingSection {
 }
 
 impl SamplingSection {
-    /// The memory limits of sampling.
+    /// Returns the memory limits of sampling.
     pub fn limits(&self) -> SamplingLimits {
         SamplingLimits { cache_bytes: self.cache_bytes, max_sequences: self.max_sequences }
     }

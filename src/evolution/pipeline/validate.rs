@@ -193,7 +193,7 @@ fn update_numbers(update: &UpdateSettings) -> Vec<(&'static str, f64, RangeInclu
     ]
 }
 
-/// The thresholds of all gates. NaN is invalid, since no value is beyond it.
+/// Returns the thresholds of all gates. NaN is invalid, since no value is beyond it.
 fn thresholds(pipeline: &Pipeline) -> Vec<Number> {
     let gates = &pipeline.gates;
     let named: [(&str, &Thresholds); 10] = [

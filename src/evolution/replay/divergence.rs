@@ -7,7 +7,7 @@ use crate::store::{Action, ActionDifference, Store, StoreError};
 const MAX_LISTED: usize = 3;
 
 /// Returns the differences between an action and the nearest stored action of its stage; `None` if
-/// there is none.
+/// the store has no action of the stage.
 ///
 /// # Errors
 /// The store cannot be read.

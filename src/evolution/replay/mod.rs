@@ -1,9 +1,9 @@
 //! Replay: recomputes stored results from their stored inputs and compares.
 //!
 //! The round runs again on an overlay of the store that writes to a scratch folder (see
-//! [`Store::replay_overlay`]). The results to replay are hidden there, so their stages compute them
-//! again; later stages continue with the stored results. Settings, prompts, base model and images
-//! are those of the stored round, not those of today's files.
+//! [`Store::replay_overlay`]). The results to replay are hidden in the overlay, so their stages
+//! recompute them; later stages continue with the stored results. Settings, prompts, base model and
+//! images are those of the stored round, not those of today's files.
 
 mod divergence;
 mod targets;
@@ -78,14 +78,14 @@ pub struct ReplayedResult {
 pub struct ReplayReport {
     /// The results, in their order in the round.
     pub results: Vec<ReplayedResult>,
-    /// Number of results of the target; `results` are all or a sample of them.
+    /// Number of results that the target has; `results` holds all or a sample of them.
     pub of: usize,
 }
 
 /// Recomputes stored results and compares them; see the module.
 ///
 /// # Errors
-/// There is no such target, or the replay as a whole fails. A result that differs is not an error
+/// The target does not exist, or the replay as a whole fails. A result that differs is not an error
 /// here.
 pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionError> {
     let Targets { round, mut results } = targets(request.store, request.target)?;
@@ -130,7 +130,7 @@ struct TargetResult {
     result: StageResult,
 }
 
-/// Progress without messages: the round has printed them when it was run.
+/// Forwards progress but not messages, which the user saw when the round was first run.
 struct QuietProgress<'a>(&'a dyn Progress);
 
 impl Progress for QuietProgress<'_> {
@@ -164,7 +164,8 @@ impl Replayer<'_> {
         let Some(first) = targets.first() else { return Ok(Vec::new()) };
         let keys: BTreeSet<ActionKey> = targets.iter().map(|target| target.result.action).collect();
         let stored = self.request.store;
-        // Each walk has a folder of its own, so that none finds the results of another.
+        // Each run has a scratch folder of its own, so that it does not find the results of
+        // another.
         let folder = self.scratch.join(first.part.word());
         let store = stored.replay_overlay(&folder, keys);
         let progress = QuietProgress(self.request.progress);
@@ -242,8 +243,8 @@ impl Replayer<'_> {
         replay_round(&pipeline, runner, round.number, pinned).map(|_| ())
     }
 
-    /// The prompt of a role in a round: the stored one, or, for a round that stored none, that of
-    /// the file, which must not have changed.
+    /// Returns the prompt of a role in a round: the stored one, or, for a round that stored none,
+    /// that of the file, which must not have changed.
     fn prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt, EvolutionError> {
         let output_role = PROMPTS[usize::from(role == Role::Reasoner)];
         if let Some(output) = round.result.outputs_of(output_role).next() {

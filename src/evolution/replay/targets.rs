@@ -1,4 +1,4 @@
-//! Targets of a replay: how they are written, and the stored results that they stand for.
+//! Targets of a replay: their text form, and the stored results that they select.
 
 use std::collections::BTreeSet;
 
@@ -78,8 +78,8 @@ impl RoundPart {
         }
     }
 
-    /// The part of a round that an action belongs to. `is_keep_best` tells samples of the keep-best
-    /// score, which run the same stages as the others.
+    /// Returns the part of a round that an action belongs to. `is_keep_best` marks samples of the
+    /// keep-best score, which run the same stages as the others.
     fn of(action: &Action, is_keep_best: bool) -> Option<Self> {
         Some(match action.stage.as_str() {
             QUESTIONS | ANSWERS if is_keep_best => Self::KeepBest,
@@ -123,7 +123,7 @@ impl ReplayTarget {
     /// Reads `EVOLUTION/round-N`, `EVOLUTION/round-N/PART`, `EVOLUTION/images`, or a digest.
     ///
     /// # Errors
-    /// The text is none of these.
+    /// The text has none of these forms.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.split('/');
         let (Some(evolution), name, part, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {

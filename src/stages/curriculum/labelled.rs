@@ -14,15 +14,15 @@ use crate::tables::CurriculumRow;
 
 const VERSION: u32 = 1;
 
-/// The stage; see the module. It is the only way in which a true label reaches training, and only
-/// where a pipeline asks for it.
+/// The `curriculum.labelled` stage. It is the only way in which a true label reaches training, and
+/// only where a pipeline asks for it.
 pub struct LabelledCurriculum {
     items: Vec<Item>,
     listing: ObjectId,
 }
 
 impl LabelledCurriculum {
-    /// A curriculum of these items.
+    /// Stores `items` and returns the stage that makes them a curriculum.
     ///
     /// # Errors
     /// The store cannot be written to.

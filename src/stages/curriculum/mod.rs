@@ -20,7 +20,7 @@ use crate::tables::{CurriculumRow, QuestionRow, RejectRow, TableRow, VoteRow};
 pub const CURRICULUM: &str = "curriculum";
 const VERSION: u32 = 1;
 
-/// The stage; see the module. It has one shard, since caps and duplicates concern all rows.
+/// The `curriculum` stage. It has one shard, since caps and duplicates concern all rows.
 pub struct Curriculum<'a> {
     /// Results that hold the questions.
     pub questions: &'a [StageResult],
@@ -28,7 +28,7 @@ pub struct Curriculum<'a> {
     pub votes: &'a [StageResult],
     /// Settings of the selection.
     pub settings: &'a CurriculumSettings,
-    /// Seed of the control that shuffles labels.
+    /// Seed of the control experiment that shuffles labels.
     pub seed: u64,
 }
 
@@ -102,7 +102,8 @@ fn curriculum_row(
     })
 }
 
-/// Shuffles the pseudo-labels among the rows: a control that training must not gain from.
+/// Shuffles the pseudo-labels among the rows: a control experiment, from which training must not
+/// improve the model.
 fn shuffle_labels(rows: &mut [CurriculumRow], seed: Seed) {
     let mut labels: Vec<String> = rows.iter().map(|row| row.pseudo_label.clone()).collect();
     seed.stream(CURRICULUM, "shuffled labels", 0).shuffle(&mut labels);

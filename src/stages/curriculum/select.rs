@@ -158,8 +158,8 @@ fn drop_duplicates(
     }
 }
 
-/// Rejects rows of each too common type until it has at most its share, in an order that depends on
-/// the ids only. A single type is not capped.
+/// Rejects rows of each over-represented question type until it has at most its share, in an order
+/// that depends on the ids only. A single type is not capped.
 fn cap_types(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn each_setting_rejects_with_its_own_reason() {
-        let text = ["How many?", "How  many?", "What colour?", "Easy?", "Hard?", "NoProgress?"];
+        let text = ["How many?", "How  many?", "What colour?", "Easy?", "Hard?", "Unanswered?"];
         let questions: Vec<QuestionRow> =
             (0..).zip(text).map(|(n, text)| question(n, text, QuestionType::Numerical)).collect();
         let votes = [

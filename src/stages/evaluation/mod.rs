@@ -69,7 +69,7 @@ impl Protocols {
     }
 }
 
-/// The stage that answers the items; see the module.
+/// The `evaluation` stage, which answers the items.
 pub struct Evaluation<'a, 'd> {
     /// Sampler of the evaluated model.
     pub sampler: &'a PromptSampler<'d>,

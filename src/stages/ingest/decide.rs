@@ -1,4 +1,4 @@
-//! The deciding and the assembling step of ingest, which see all entries at once: stages of one
+//! The deciding and the assembling step of ingest. Both need all entries at once, so each has one
 //! shard.
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,4 +1,5 @@
-//! Entries of the sources, and the locations of their bytes.
+//! Entries of the ingested sources (files, and images in Parquet files), and the locations of their
+//! bytes.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Digest;
 use crate::stages::Rejection;
 
-/// An entry of the sources, without its location: everything that its ingest depends on.
+/// An entry of the sources: everything that its ingest depends on, which excludes its location.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// Name within the source.
@@ -26,7 +27,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns its name for messages.
+    /// Returns the entry's name for messages.
     pub(super) fn shown(&self) -> String {
         crate::tables::shown_source(&self.label, self.row)
     }

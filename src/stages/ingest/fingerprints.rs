@@ -50,7 +50,7 @@ pub(super) struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// Loads the cached digests of a source; none where there is no cache entry or it is damaged.
+    /// Loads the cached digests of a source; no digests if the cache entry is missing or damaged.
     pub(super) fn load(store: &Store, root: &Path) -> Result<Self, StageError> {
         let bytes = store.read_cache(cache_key(root))?.unwrap_or_default();
         let mut known = HashMap::with_capacity(bytes.len() / 128);
@@ -68,7 +68,7 @@ impl Fingerprints {
     }
 
     /// Caches the digests of a source whose scan began at `began_ms`, except those of files that
-    /// changed shortly before or later.
+    /// changed after that or shortly before.
     pub(super) fn save(
         store: &Store,
         root: &Path,
@@ -83,14 +83,14 @@ impl Fingerprints {
         Ok(())
     }
 
-    /// Number of cached files.
+    /// Returns the number of cached files.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 }
 
-/// Returns the cache key of a source. The path is a matter of this machine and part of no action or
-/// result.
+/// Returns the cache key of a source. The path differs between machines, so it is part of no action
+/// or result.
 fn cache_key(root: &Path) -> Digest {
     Digest::derive("visplay 2026-11 file fingerprints v2", &[root.as_os_str().as_bytes()])
 }

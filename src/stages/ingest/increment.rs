@@ -107,8 +107,8 @@ impl History {
         let mut refs: Vec<Ref> = Vec::new();
         let mut left_behind = 0;
         for r in store.restore_ref_sequence(evolution, IMAGES)? {
-            // A lost action counts as equal; if it was different, recomputing the increment will
-            // show it.
+            // An action that is lost is assumed to be equal; if it was not, recomputing the
+            // increment will reveal it.
             let same = store.action(r.result).map_or(true, |action| decide::is_made_by(&action, options));
             if !same {
                 refs.clear();

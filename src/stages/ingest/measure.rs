@@ -1,6 +1,6 @@
 //! The measuring step of ingest: decodes every blob once and records format, size, orientation and
-//! perceptual hash, or why it is no image. Measurements depend only on the bytes and the limits, so
-//! no image is measured twice under the same limits.
+//! perceptual hash, or why the blob is not an image. Measurements depend only on the bytes and the
+//! limits, so no image is measured twice under the same limits.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::tables::Measurement;
 /// Version of the measurements.
 pub(super) const VERSION: u32 = 1;
 
-/// The stage; see the module.
+/// The measuring stage.
 pub(super) struct MeasureStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) sources: &'a Sources<'a>,

@@ -86,7 +86,7 @@ impl IngestOptions {
 /// The sources to ingest, and the evolution to ingest them into.
 #[derive(Debug, Clone)]
 pub struct IngestRequest<'a> {
-    /// Evolution whose `images` ref moves.
+    /// Evolution whose `images` ref is advanced.
     pub evolution: &'a str,
     /// Folders, image files and Parquet files.
     pub sources: &'a [PathBuf],
@@ -99,7 +99,7 @@ pub struct IngestRequest<'a> {
 /// The outcome of an ingest.
 #[derive(Debug)]
 pub struct IngestSummary {
-    /// The ref to the image table after the ingest.
+    /// Ref that names the image table after the ingest.
     pub reference: Ref,
     /// The image table.
     pub table: StageResult,
@@ -113,9 +113,9 @@ pub struct IngestSummary {
     pub new_images: u64,
     /// Number of new entries that were rejected, by reason.
     pub new_rejects: BTreeMap<String, u64>,
-    /// Number of shards computed, lost ones included.
+    /// Number of shards computed, including recomputed lost ones.
     pub shards_computed: usize,
-    /// Number of lost shards among them.
+    /// Number of lost shards that were recomputed.
     pub shards_rebuilt: usize,
     /// Number of images of earlier ingests, under other options, that the table no longer has.
     pub left_behind: u64,
@@ -124,8 +124,8 @@ pub struct IngestSummary {
 /// Ingests sources; see the module.
 ///
 /// # Errors
-/// A source does not exist, the store cannot be written to, or the command is interrupted. Files
-/// that are no images are not errors but rows of the `rejects` table.
+/// A source does not exist, the store cannot be written to, or the command is interrupted. A file
+/// that is not an image is not an error but a row of the `rejects` table.
 pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestSummary, StageError> {
     let mut retries = MAX_RETRIES;
     loop {
@@ -149,7 +149,7 @@ fn scan_options<'a>(request: &IngestRequest<'a>) -> ScanOptions<'a> {
     ScanOptions { max_bytes: request.options.limits.max_bytes, column: request.column }
 }
 
-/// Ingests scanned sources; `None` when another process moved the ref first.
+/// Ingests scanned sources; `None` if another process advanced the ref first.
 fn ingest_scanned(
     request: &IngestRequest<'_>,
     scan: &Scan,
@@ -239,8 +239,8 @@ impl IngestAttempt<'_> {
         Increment::read(self.runner.store, self.runner.store.result(r.result)?.ok_or_else(missing)?)
     }
 
-    /// Extends the table with `entries`. Returns the new table, the result that decided, and the
-    /// number of shards computed.
+    /// Extends the table with `entries`. Returns the new table, the result that holds the
+    /// decisions, and the number of shards computed.
     fn append_increment(
         &self,
         before: &Increment,

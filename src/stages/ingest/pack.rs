@@ -15,7 +15,7 @@ use crate::tables::{ImageFile, ImageRow, SourceRow};
 /// Version of the packed tables.
 pub(super) const VERSION: u32 = 1;
 
-/// The stage; see the module.
+/// The packing stage.
 pub(super) struct PackStage<'a> {
     pub(super) sources: &'a Sources<'a>,
     /// Object with the decided rows, accepted and rejected ones.

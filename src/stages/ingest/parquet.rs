@@ -15,7 +15,7 @@ use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, I
 /// Maximum size of a page of a Parquet file; each thread may hold one page in memory.
 const PAGE_BYTES: usize = 128 << 20;
 
-/// Version of the cache entry of a file; a reader that may find other images gets a new version.
+/// Version of the cache entry of a file; raise it when the reader may return other images.
 const CACHE_VERSION: u32 = 2;
 
 /// An image of a file, before it is decoded.
@@ -43,7 +43,7 @@ pub(super) struct ParquetFile<'a> {
     pub(super) label: &'a str,
     /// Digest of its bytes.
     pub(super) digest: Digest,
-    /// Its fingerprint when they were read.
+    /// Fingerprint of the file when its bytes were read.
     pub(super) state: Option<Fingerprint>,
 }
 
@@ -58,7 +58,8 @@ impl ParquetFile<'_> {
     }
 }
 
-/// Adds the images of a Parquet file to a scan. `alone` is whether the user named the file itself.
+/// Adds the images of a Parquet file to a scan. `named_by_user` is whether the user named the file
+/// itself, not only a folder that contains it.
 ///
 /// # Errors
 /// The user named the file itself and it has no usable image column; such a file in a folder is
@@ -66,7 +67,7 @@ impl ParquetFile<'_> {
 pub(super) fn scan_rows(
     file: ParquetFile<'_>,
     options: ScanOptions<'_>,
-    alone: bool,
+    named_by_user: bool,
     runner: &Runner<'_>,
     scan: &mut Scan,
 ) -> Result<(), StageError> {
@@ -79,7 +80,7 @@ pub(super) fn scan_rows(
                 cache_cells(&cells, digest, options, runner);
                 cells
             }
-            Err(StageError::Source { problem, .. }) if !alone => {
+            Err(StageError::Source { problem, .. }) if !named_by_user => {
                 FileCells { cells: Vec::new(), failure: Some(Rejection::new("no_image_column", &problem)) }
             }
             Err(e) => return Err(e),
@@ -217,8 +218,7 @@ impl CellReader {
         Self { max_bytes, open: None }
     }
 
-    /// Returns the bytes at a position; `None` when they are not there, since the source has
-    /// changed.
+    /// Returns the bytes at a position; `None` if the source has changed and no longer has them.
     pub(super) fn read(&mut self, path: &Path, column: Option<&str>, position: CellPosition) -> Option<Vec<u8>> {
         let is_behind = |open: &mut OpenFile| {
             open.path == path && matches!(open.images.peek(), Some(Ok(next)) if position_of(next) <= position)

@@ -1,4 +1,4 @@
-//! The preview of an ingest: what it would do, without doing it.
+//! The preview of an ingest: its changes to the image table, reported without making them.
 
 use super::entry::Entry;
 use super::increment::{self, History, Increment};
@@ -6,15 +6,15 @@ use super::{IMAGES, IngestRequest, scan, scan_options};
 use crate::stages::{Runner, StageError};
 use crate::store::{ActionDifference, Ref};
 
-/// The difference between the newest image table and what an ingest would make.
+/// The difference between the newest image table and the one that an ingest would produce.
 #[derive(Debug)]
 pub struct IngestPreview {
     /// Ref of the newest table; `None` when there is none.
     pub last: Option<Ref>,
     /// Differences in the options.
     pub differences: Vec<ActionDifference>,
-    /// Refs of tables that have lost parts.
-    pub broken: Vec<Ref>,
+    /// Refs of tables whose parts are missing or damaged.
+    pub damaged: Vec<Ref>,
     /// Labels of entries of the sources that the table does not have.
     pub new: Vec<String>,
 }
@@ -31,17 +31,17 @@ pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Inges
         differences = then.differences(&super::decide::table_action(request.options, then.inputs.clone()));
     }
     let history = History::read(store, request.evolution, request.options)?;
-    let (mut broken, mut before) = (Vec::new(), None);
+    let (mut damaged, mut before) = (Vec::new(), None);
     for r in &history.refs {
         if !increment::is_complete(store, r.result, before)? {
-            broken.push(r.clone());
+            damaged.push(r.clone());
         }
         before = Some(r.result);
     }
-    // An unreadable table is among the broken ones.
+    // An unreadable table is reported in `damaged`.
     let table = history.refs.last().and_then(|r| store.result(r.result).ok().flatten());
     let known = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
     let scan = scan::scan(request.sources, scan_options(request), runner)?;
     let new = known.new_entries(&scan.entries).iter().map(Entry::shown).collect();
-    Ok(IngestPreview { last, differences, broken, new })
+    Ok(IngestPreview { last, differences, damaged, new })
 }

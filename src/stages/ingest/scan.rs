@@ -125,8 +125,8 @@ fn digest_one(
     Ok(FileContent { digest, is_parquet, was_read: true })
 }
 
-/// Returns the digest of a file, or an error if it changes meanwhile. The first `start` bytes are
-/// in the buffer already.
+/// Returns the digest of a file, or an error if the file changes while it is read. The first
+/// `start` bytes are in the buffer already.
 fn digest_file(mut file: File, buffer: &mut [u8], start: usize, before: Fingerprint) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut n = start;
@@ -140,7 +140,7 @@ fn digest_file(mut file: File, buffer: &mut [u8], start: usize, before: Fingerpr
     Ok(Digest::from(hasher.finalize()))
 }
 
-/// Reads the next bytes of a file; none at its end.
+/// Reads the next bytes of a file; returns 0 at its end.
 fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match file.read(buffer) {

@@ -1,6 +1,6 @@
-//! The selection of entries that become images, in the order of labels: of exact and near
-//! duplicates only the first, all others by their measurements. A pure function that never revises
-//! earlier decisions.
+//! The selection of entries that become images, in the order of labels. Of exact and near
+//! duplicates only the first is accepted; all others are decided by their measurements. A pure
+//! function that never revises earlier decisions.
 
 use std::collections::HashMap;
 

@@ -8,7 +8,7 @@ use walkdir::WalkDir;
 use super::fingerprints::Fingerprint;
 use crate::stages::Rejection;
 
-/// A file that the walk over a source came to.
+/// A file that the walk over a source visited.
 pub(super) struct WalkedEntry {
     /// Path relative to the source.
     pub(super) relative: PathBuf,
@@ -56,7 +56,7 @@ fn stat_entry(root: &Path, path: PathBuf) -> WalkedEntry {
     WalkedEntry { relative, path, state }
 }
 
-/// Returns the entry that the walk failed on.
+/// Returns an entry for the path at which the walk failed.
 fn unwalkable(root: &Path, e: &walkdir::Error) -> WalkedEntry {
     let path = e.path().unwrap_or(root).to_owned();
     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
@@ -71,7 +71,7 @@ fn unwalkable(root: &Path, e: &walkdir::Error) -> WalkedEntry {
     WalkedEntry { relative, path, state: Err(rejection) }
 }
 
-/// Returns a file that the user named itself.
+/// Returns the entry of a file that the user named directly.
 pub(super) fn single_file(source: &Path, root: &Path) -> WalkedEntry {
     let name = source.file_name().map_or_else(|| PathBuf::from("file"), PathBuf::from);
     WalkedEntry { relative: name, ..stat_entry(Path::new("/"), root.to_owned()) }

@@ -1,5 +1,5 @@
 //! Models in the store: one object per part of the weights, so that unchanged parts are stored
-//! once, and the checkpoint's other files as they were. A model's id is a digest over all of them.
+//! once, and the checkpoint's other files byte for byte. A model's id is a digest over all of them.
 
 mod import;
 mod store_weights;
@@ -194,7 +194,8 @@ impl NamedTensors for TensorsOnDevice<'_> {
     }
 }
 
-/// A model that is loaded when it is first needed, which is never if a stage has all its results.
+/// A model that is loaded on first use, which never happens if the stage has all its results
+/// already.
 pub struct ModelHandle<'a> {
     /// Id in actions and rows.
     pub id: ModelId,
@@ -204,7 +205,7 @@ pub struct ModelHandle<'a> {
 }
 
 impl<'a> ModelHandle<'a> {
-    /// A model that `load` loads.
+    /// Returns a handle to the model that `load` loads.
     pub fn new(id: ModelId, load: impl Fn() -> Result<LoadedModel, StageError> + Send + Sync + 'a) -> Self {
         Self { id, load: Box::new(load), loaded: OnceLock::new(), loading: Mutex::new(()) }
     }

@@ -67,7 +67,7 @@ pub struct TrainingSpec<'a> {
     pub seed: u64,
 }
 
-/// A role in training: the steps done so far, and the weights after them.
+/// The training of a role in progress: the steps done so far, and the weights after them.
 pub struct TrainingChain<'a> {
     training: TrainingSpec<'a>,
     store: &'a Store,
@@ -90,7 +90,7 @@ impl<'a> TrainingChain<'a> {
         Self { training, store, steps_done: Mutex::default(), state: Mutex::default() }
     }
 
-    /// Number of steps done.
+    /// Returns the number of steps done.
     pub fn steps(&self) -> u32 {
         self.steps_done().len() as u32
     }
@@ -142,7 +142,7 @@ impl<'a> TrainingChain<'a> {
         Ok(run.computed > 0)
     }
 
-    /// Returns the model after the last step; the base model where there was no step.
+    /// Returns the model after the last step; the base model if there was no step.
     ///
     /// # Errors
     /// The last result holds no weights.

@@ -88,7 +88,7 @@ impl Demonstrations {
         &self.file
     }
 
-    /// Number of rows in the table.
+    /// Returns the number of rows in the table.
     pub fn len(&self) -> usize {
         self.rows.len()
     }

@@ -150,7 +150,8 @@ fn exceeds(source: &impl ChunkReader, page: &PageHeader, codec: Compression, lim
             Ok(0) => return Ok(false),
             Ok(bytes) => total += bytes as u64,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // Damaged, or of another format (LZ4 has two framings): the Parquet reader reports it.
+            // The page is damaged or has another format (LZ4 has two framings): the Parquet reader
+            // reports it.
             Err(_) => return Ok(false),
         }
         if total > limit {
