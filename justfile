@@ -1,4 +1,4 @@
-# Every recipe is one line over the program: without just, run the line itself.
+# Every recipe is a single command: without just, run that command.
 
 # Build the program.
 build:
@@ -8,7 +8,7 @@ build:
 test:
     cargo test --release
 
-# Run the unit tests, and those tests of the program that run no model for long.
+# Run the unit tests, and the integration tests that run no model for long.
 test-fast:
     cargo test --release --lib --test all -- --skip rounds:: --skip round_ --skip next_round --skip crash --skip damage --skip warm_start --skip training_ --skip gradients --skip parity --skip nano_model --skip mutations --skip replay:: --skip collapse:: --skip unfit_models --skip allocation
 
@@ -16,7 +16,7 @@ test-fast:
 evolve-round N *ARGS:
     cargo run --release -- evolve-round {{N}} {{ARGS}}
 
-# Make the nano model from nothing: scenes, warm start, export.
+# Train the nano model from scratch: scenes, warm start, export.
 nano *ARGS:
     scripts/nano {{ARGS}}
 
@@ -32,11 +32,11 @@ verify:
 schemas:
     cargo run --release -- schema --write
 
-# Evidence that the learning is real: docs/results/nano.md and its figures (over forty evolutions; needs polars).
+# Rerun the experiments of docs/results/nano.md and write its tables and figures (over forty evolutions; needs polars).
 evidence *ARGS:
     python3 bench/evidence {{ARGS}}
 
-# Images per second against a plain Python pipeline, at growing numbers of images.
+# Measure ingest in images per second, compared with a plain Python pipeline.
 bench-ingest *ARGS:
     bench/ingest.py {{ARGS}}
 
