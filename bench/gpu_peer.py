@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
-"""What transformers and PyTorch do with the shapes that `visplay doctor --full` measured, on the same device.
+"""Benchmark of transformers and PyTorch with the shapes of a report of `visplay doctor --full`, on
+the same device.
 
-    python bench/gpu_peer.py docs/results/device-NAME.json
+    python bench/gpu_peer.py docs/results/device-NAME.json [--runs 3] [--micro-batch 8]
 
-Reads the shapes from the report of `visplay doctor --full --out`, measures each with transformers (SDPA attention, the report's
-number format, gradient checkpointing in the update) and writes `device-NAME-peer.json` and `.md` beside it: seconds, counts a second,
-peak memory, and visplay's figure over this one. A count is the same on both sides; in an update each sample carries its own prompt
-and image here, as transformers wants it, and only visplay's tokens are counted, which holds every prompt once.
+Reads the shapes from a report that `visplay doctor --full --out` wrote, measures each with
+transformers (SDPA attention, the report's dtype, activation checkpointing in the update), and
+writes `device-NAME-peer.json` and `.md` next to the report: seconds, units per second, peak memory,
+and visplay's speed as a multiple of this one. Both sides count the same units. In an update,
+transformers needs the prompt and image once per sample, but only visplay's tokens are counted,
+where each prompt occurs once.
 
 - vision: the vision tower on all images at once.
-- prefill: one forward pass with a cache, logits of the last token.
-- decode: `generate` with temperature 1 and top-k 40; the time of the first 4 tokens is measured by itself and left out.
-- update: forward, backward and a step of fused AdamW with f32 master weights under autocast, by micro-batches; where the report says
-  that only adapters were trained, the same adapters by PEFT.
+- prefill: one forward pass with a KV cache, and the logits of the last token.
+- decode: `generate` with temperature 1 and top-k 40. The time of the first 4 tokens is measured
+  separately and subtracted.
+- update: forward pass, backward pass and a step of fused AdamW with f32 master weights under
+  autocast, in micro-batches. If the report says that only adapters were trained: the same adapters
+  by PEFT.
 
 Needs torch and transformers 5 (and peft for adapters).
 """
@@ -29,15 +34,16 @@ import torch
 import transformers
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
+# Tokens whose time is subtracted from that of a longer generation.
 FIRST = 4
 
 
-def word(i):
+def token_id(i):
     return i * 7 % 251
 
 
 class Peer:
-    """A model of random weights on a device."""
+    """Models with random weights on a device."""
 
     def __init__(self, config, dtype, device):
         self.device = torch.device(device)
@@ -52,18 +58,19 @@ class Peer:
             model = Qwen2_5_VLForConditionalGeneration._from_config(self.config, dtype=dtype, attn_implementation="sdpa")
         return model.to(self.device)
 
-    def seconds(self, runs, f):
+    def seconds(self, runs, work):
+        """Returns the median seconds of some runs after a warm-up run."""
         times = []
         for run in range(runs + 1):
-            self.wait()
+            self.synchronize()
             clock = time.perf_counter()
-            f()
-            self.wait()
+            work()
+            self.synchronize()
             if run > 0:
                 times.append(time.perf_counter() - clock)
         return statistics.median(times)
 
-    def wait(self):
+    def synchronize(self):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -81,7 +88,7 @@ class Peer:
             return self.seconds(runs, lambda: model.model.visual(values.to(self.dtype), grid_thw=grid))
 
     def prompts(self, count, tokens):
-        ids = torch.tensor([[word(p * tokens + i) for i in range(tokens)] for p in range(count)], device=self.device)
+        ids = torch.tensor([[token_id(p * tokens + i) for i in range(tokens)] for p in range(count)], device=self.device)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     def run_prefill(self, model, n, runs):
@@ -93,21 +100,21 @@ class Peer:
         prompts = self.prompts(1, n["prompt_tokens"])
         prompts = {key: value.expand(n["batch"], -1) for key, value in prompts.items()}
 
-        def draw(tokens):
+        def generate(tokens):
             return lambda: model.generate(**prompts, do_sample=True, temperature=1.0, top_k=40, max_new_tokens=tokens,
                                           min_new_tokens=tokens, pad_token_id=0)
 
         with torch.no_grad():
-            first = self.seconds(runs, draw(FIRST))
-            return self.seconds(runs, draw(FIRST + n["response_tokens"])) - first
+            first = self.seconds(runs, generate(FIRST))
+            return self.seconds(runs, generate(FIRST + n["response_tokens"])) - first
 
     def run_update(self, n, runs, adapters, micro_batch):
         model = self.model(self.dtype if adapters else torch.float32)
         if adapters:
             from peft import LoraConfig, get_peft_model
 
-            maps = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
-            model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=rf".*language_model.*\.({maps})"))
+            layers = "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj"
+            model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=rf".*language_model.*\.({layers})"))
         model.train()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if adapters:
@@ -117,9 +124,9 @@ class Peer:
         image = [self.config.image_token_id] * self.image_tokens(n["image_side"])
         samples = []
         for g in range(n["batch"]):
-            prompt = image + [word(g + i) for i in range(n["prompt_tokens"])]
+            prompt = image + [token_id(g + i) for i in range(n["prompt_tokens"])]
             for r in range(n["responses"]):
-                samples.append(prompt + [word(g * 31 + r * 7 + i) for i in range(n["response_tokens"])])
+                samples.append(prompt + [token_id(g * 31 + r * 7 + i) for i in range(n["response_tokens"])])
         targets = len(samples) * n["response_tokens"]
 
         def step():
@@ -140,6 +147,7 @@ class Peer:
 
 
 def measure(rate, peer, model, arguments):
+    """Returns the seconds of an operation of the report."""
     n = rate["numbers"]
     if rate["what"] == "update":
         adapters = "adapters" in (rate["note"] or "")
@@ -149,25 +157,26 @@ def measure(rate, peer, model, arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("report", type=Path)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--micro-batch", type=int, default=8, help="sequences of an update that go through the model together")
+    parser.add_argument("report", type=Path, help="the JSON report of `visplay doctor --full`")
+    parser.add_argument("--runs", type=int, default=3, help="number of timed runs, of which the median counts")
+    parser.add_argument("--micro-batch", type=int, default=8, help="number of sequences in one forward pass of an update")
     arguments = parser.parse_args()
     report = json.loads(arguments.report.read_text())
     device = "cpu" if report["device"]["class"] == "cpu" else f"cuda:{report['device']['index']}"
     rows, models = [], (None, None)
     for rate in report["rates"]:
-        # What visplay did without its own kernels is there to be compared with itself.
+        # Speeds without visplay's own kernels are only compared with those with them.
         if not rate.get("own_kernels", True):
             continue
         print(f"{rate['model']}: {rate['what']}, {rate['shape']}", file=sys.stderr)
         peer = Peer(rate["config"], rate["dtype"], device)
-        needs = None if rate["what"] == "update" else rate["config"]
-        if needs != models[0]:
+        # An update creates its own model; the other operations of one config share a model.
+        config = None if rate["what"] == "update" else rate["config"]
+        if config != models[0]:
             models = (None, None)
             if device != "cpu":
                 torch.cuda.empty_cache()
-            models = (needs, peer.model(peer.dtype).eval() if needs else None)
+            models = (config, peer.model(peer.dtype).eval() if config else None)
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats(device)
         row = {key: rate[key] for key in ("model", "what", "shape", "dtype", "unit")}
@@ -175,22 +184,22 @@ def main():
             seconds = measure(rate, peer, models[1], arguments)
             ours, count = rate["per_second"], (rate["per_second"] or 0) * (rate["seconds"] or 0)
             row |= {"seconds": seconds, "per_second": count / seconds, "visplay_over_this": ours and ours * seconds / count}
-        except (torch.cuda.OutOfMemoryError, ImportError) as problem:
-            row |= {"seconds": None, "per_second": None, "visplay_over_this": None, "note": str(problem).splitlines()[0]}
+        except (torch.cuda.OutOfMemoryError, ImportError) as error:
+            row |= {"seconds": None, "per_second": None, "visplay_over_this": None, "note": str(error).splitlines()[0]}
         row["peak_memory"] = torch.cuda.max_memory_allocated(device) if device != "cpu" else None
         row["visplay_peak_memory"] = rate["peak_memory"]
         rows.append(row)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "cuda": torch.version.cuda}
     out = arguments.report.with_name(arguments.report.stem + "-peer.json")
     out.write_text(json.dumps({"versions": versions, "report": arguments.report.name, "rows": rows}, indent=2) + "\n")
-    lines = ["| model | what | at once | transformers a second | | visplay over it | peak memory | visplay's |", "|---" * 8 + "|"]
+    lines = ["| model | operation | at once | transformers per second | unit | visplay / transformers | peak memory | visplay's peak memory |", "|---" * 8 + "|"]
     gib = lambda n: "-" if n is None else f"{n / 2**30:.1f} GiB"
     number = lambda n, form: "-" if n is None else format(n, form)
     for row in rows:
         lines.append(f"| {row['model']} | {row['what']} | {row['shape']} | {number(row['per_second'], ',.0f')} | {row['unit']} | "
                      f"{number(row['visplay_over_this'], '.2f')} | {gib(row['peak_memory'])} | {gib(row['visplay_peak_memory'])} |")
     table = "\n".join(lines)
-    out.with_suffix(".md").write_text(f"# The same by transformers {transformers.__version__} on PyTorch {torch.__version__}\n\n{table}\n")
+    out.with_suffix(".md").write_text(f"# Transformers {transformers.__version__} on PyTorch {torch.__version__}, in the same shapes\n\n{table}\n")
     print(table)
 
 

@@ -1,10 +1,12 @@
-"""The ingest that a Python user would write, as the peer of `visplay ingest`: one process, the usual packages.
+"""Ingest as a Python user would write it, for comparison with `visplay ingest`: one process, the usual
+packages.
 
     python bench/ingest_peer.py SOURCE OUT.parquet [--threshold 4] [--hash blake2b]
 
-Walks a folder, reads each file, hashes its bytes, opens and loads it with Pillow, turns it upright, takes imagehash's
-dhash, leaves out exact duplicates, and writes bytes and columns with pyarrow. Prints one JSON object. Near duplicates
-are left out only if asked for, by comparing with every kept hash. Needs Pillow, imagehash and pyarrow.
+Walks a folder, reads each file, hashes its bytes, decodes it with Pillow, applies its EXIF
+orientation, computes imagehash's dhash, drops exact duplicates, and writes bytes and columns with
+pyarrow. Prints one JSON object. With --threshold it also drops near duplicates, by comparing with
+every kept hash. Needs Pillow, imagehash and pyarrow.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
-ROWS = 1000
+ROWS_PER_GROUP = 1000
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -42,10 +44,10 @@ def files(source: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source")
-    parser.add_argument("out")
-    parser.add_argument("--threshold", type=int, default=-1, help="Hamming distance of near duplicates; -1 for none")
-    parser.add_argument("--hash", default="blake2b", help="a hash of hashlib, such as blake2b or sha256")
+    parser.add_argument("source", help="folder of images")
+    parser.add_argument("out", help="the Parquet file to write")
+    parser.add_argument("--threshold", type=int, default=-1, help="maximum Hamming distance of near duplicates; -1 keeps them")
+    parser.add_argument("--hash", default="blake2b", help="name of a hash in hashlib, such as blake2b or sha256")
     parser.add_argument("--limit", type=int, default=None, help="stop after this many files")
     arguments = parser.parse_args()
 
@@ -90,7 +92,7 @@ def main() -> None:
                 "dhash": str(dhash),
             }
         )
-        if len(rows) == ROWS:
+        if len(rows) == ROWS_PER_GROUP:
             flush()
     flush()
     writer.close()

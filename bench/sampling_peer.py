@@ -1,8 +1,10 @@
-"""Speed of transformers on the work of `bench/sampling.rs`: the same weights, prompts, lengths and threads.
+"""Benchmark of transformers for comparison with `bench/sampling.rs`: the same weights, prompts, lengths
+and threads.
 
     python bench/sampling_peer.py MODEL IMAGE [PROMPTS] [SAMPLES] [TOKENS] [THREADS]
 
-Prints one JSON object. `generate` runs all samples as one batch, every sample exactly TOKENS tokens long.
+Prints one JSON object. `generate` runs all samples as one batch, and every sample is exactly TOKENS
+tokens long.
 """
 
 import json
@@ -23,8 +25,8 @@ prompts, samples, tokens, threads = [int(a) for a in sys.argv[3:7]] + [32, 8, 24
 torch.set_num_threads(threads)
 model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-done = Qwen2VLImageProcessorPil.from_pretrained(folder)(images=[Image.open(image).convert("RGB")], return_tensors="pt")
-pixels, grid = done["pixel_values"], done["image_grid_thw"]
+processed = Qwen2VLImageProcessorPil.from_pretrained(folder)(images=[Image.open(image).convert("RGB")], return_tensors="pt")
+pixels, grid = processed["pixel_values"], processed["image_grid_thw"]
 pads = "<|image_pad|>" * int(grid[0].prod() // 4)
 text = ("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>{}<|vision_end|>"
         "Question {}: what is it?<|im_end|>\n<|im_start|>assistant\n")
@@ -34,6 +36,7 @@ pad = tokenizer.token_to_id("<|endoftext|>")
 
 
 def batch(rows):
+    """Returns the inputs of a left-padded batch of prompts."""
     ids = torch.tensor([[pad] * (width - len(r)) + r for r in rows])
     mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
     return dict(input_ids=ids, attention_mask=mask, mm_token_type_ids=(ids == model.config.image_token_id).int(),
@@ -41,6 +44,7 @@ def batch(rows):
 
 
 def best_of(times, work):
+    """Returns the seconds of the fastest of some runs."""
     best = float("inf")
     for _ in range(times):
         start = time.perf_counter()
@@ -51,17 +55,17 @@ def best_of(times, work):
 
 with torch.inference_mode():
     vision = best_of(5, lambda: model.model.get_image_features(pixels, grid))
-    some = batch(rows[:8])
-    features = model.model.get_image_features(some["pixel_values"], some["image_grid_thw"]).pooler_output
-    embeds = model.get_input_embeddings()(some["input_ids"])
-    is_image = (some["input_ids"] == model.config.image_token_id).unsqueeze(-1).expand_as(embeds)
+    part = batch(rows[:8])
+    features = model.model.get_image_features(part["pixel_values"], part["image_grid_thw"]).pooler_output
+    embeds = model.get_input_embeddings()(part["input_ids"])
+    is_image = (part["input_ids"] == model.config.image_token_id).unsqueeze(-1).expand_as(embeds)
     embeds = embeds.masked_scatter(is_image, torch.cat(features))
-    positions, _ = model.model.get_rope_index(some["input_ids"], mm_token_type_ids=some["mm_token_type_ids"],
-                                              image_grid_thw=some["image_grid_thw"], attention_mask=some["attention_mask"])
+    positions, _ = model.model.get_rope_index(part["input_ids"], mm_token_type_ids=part["mm_token_type_ids"],
+                                              image_grid_thw=part["image_grid_thw"], attention_mask=part["attention_mask"])
     prefill = best_of(5, lambda: model.model.language_model(inputs_embeds=embeds, position_ids=positions,
-                                                            attention_mask=some["attention_mask"], use_cache=True))
-    whole = batch(rows)
-    generate = lambda: model.generate(**whole, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, min_new_tokens=tokens,
+                                                            attention_mask=part["attention_mask"], use_cache=True))
+    all_rows = batch(rows)
+    generate = lambda: model.generate(**all_rows, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, min_new_tokens=tokens,
                                       max_new_tokens=tokens, num_return_sequences=samples, eos_token_id=None, pad_token_id=pad)
     assert generate().shape == (prompts * samples, width + tokens)
     seconds = best_of(3, generate)

@@ -1,31 +1,37 @@
 #!/usr/bin/env python3
-"""A training step of transformers and PyTorch, as the peer of `bench/training.rs`: same weights, same batch, f32, AdamW.
+"""Benchmark of a training step of transformers and PyTorch, for comparison with `bench/training.rs`:
+the same weights and batch, f32, AdamW.
 
-    python bench/training_peer.py SPEC MODEL [--checkpointing] [--micro-batch N] [--attention sdpa|eager] [--threads 2] [--loss L]
+    python bench/training_peer.py SPEC MODEL [--checkpointing] [--micro-batch N]
+        [--attention sdpa|eager] [--threads 2] [--loss L]
 
-SPEC is a file of `bench/configs/training-*.json`, MODEL a checkpoint folder (`visplay model random --config` of the spec's
-`config`). Prints one JSON object: tokens/s (prompt and response tokens of all samples; padding does not count), seconds of
-the fastest step and of each, peak memory of the process (VmHWM) and what it was before the first step, the loss of each
-step. Needs torch, transformers 5.
+SPEC is a file of `bench/configs/training-*.json`, MODEL a checkpoint folder (of
+`visplay model random --config` with the spec's `config`). Prints one JSON object: tokens per second
+(prompt and response tokens of all samples, without padding), seconds of the fastest step and of each
+step, peak memory of the process (VmHWM), the same before the first step, and the loss of each step.
+Needs torch, transformers 5.
 
-The spec says the batch by integers, so that any program makes the same one. `groups` prompts have one image of `image`
-[height, width] pixels each and `responses` responses each. With h(k, i) the (i+1)-th output of SplitMix64 from the state
-`seed` * 2^32 + k (mod 2^64):
+The spec defines the batch by integers, so that any program can compute the same one. There are
+`groups` prompts, each with one image of `image` [height, width] pixels and `responses` responses.
+With h(k, i) the (i+1)-th output of SplitMix64 from the state `seed` * 2^32 + k (mod 2^64):
 
-- a prompt is `before` text ids, <|vision_start|>, an <|image_pad|> for each 28x28 pixels, <|vision_end|>, `after` text ids;
-  text id j of group g is lo + h(g, j) mod (hi - lo), where [lo, hi) is `text_ids`, j counting through both parts;
-- response r of group g has n = a + h(2^20 + g, r) mod (b - a + 1) tokens, where [a, b] is `response_tokens`; its token t
-  is lo + h(2^21 + g * responses + r, t) mod (hi - lo);
-- the image of group g is given as processed patches: value i (row-major, patches in the order of the processor) is
-  (h(2^22 + g, i) >> 40) / 2^22 - 2, an f32 in [-2, 2);
-- `loss`: `supervised` is the mean cross-entropy over response tokens. `grpo` is the loss of docs/training.md with `token`
-  aggregation, eps 0.2 and 0.3, dual 3, beta 0.01 and temperature 1; response r of a group has the advantage +s if r is even
-  and -s if odd, s = sqrt((responses - 1) / responses); old and reference log-probabilities are those of the weights before
-  the first step, computed before the clock starts.
+- a prompt is `before` text ids, <|vision_start|>, an <|image_pad|> for each 28x28 pixels,
+  <|vision_end|>, `after` text ids; text id j of group g is lo + h(g, j) mod (hi - lo), where
+  [lo, hi) is `text_ids` and j counts through both parts;
+- response r of group g has n = a + h(2^20 + g, r) mod (b - a + 1) tokens, where [a, b] is
+  `response_tokens`; its token t is lo + h(2^21 + g * responses + r, t) mod (hi - lo);
+- the image of group g is given as processed patches: value i (row-major, patches in the order of the
+  processor) is (h(2^22 + g, i) >> 40) / 2^22 - 2, an f32 in [-2, 2);
+- `loss`: `supervised` is the mean cross-entropy over response tokens. `grpo` is the loss of
+  docs/training.md with `token` aggregation, eps 0.2 and 0.3, dual 3, beta 0.01 and temperature 1;
+  response r of a group has the advantage +s if r is even and -s if it is odd,
+  s = sqrt((responses - 1) / responses); old and reference log-probabilities are those of the weights
+  before the first step, computed before the clock starts.
 
-A step is: forward, backward, the gradient clipped at norm 1, AdamW (betas 0.9 and 0.999, weight decay 0.01) over all
-parameters, vision tower included. Prompts stand in front of padded responses, and only the response's logits are computed, as TRL
-does it; each sample carries its image through the vision tower, as transformers wants it.
+A step is: forward pass, backward pass, clipping the gradient at norm 1, AdamW (betas 0.9 and 0.999,
+weight decay 0.01) over all parameters including the vision tower. Each sample is a prompt followed
+by a padded response, and only the response's logits are computed, as in TRL. Each sample runs its
+image through the vision tower, as transformers requires.
 """
 
 import argparse
@@ -43,7 +49,7 @@ EPS_LOW, EPS_HIGH, DUAL, BETA = 0.2, 0.3, 3.0, 0.01
 
 
 def stream(spec, key, count):
-    """h(key, 0), h(key, 1), ..."""
+    """Returns h(key, 0), ..., h(key, count - 1)."""
     start = np.uint64((spec["seed"] << 32) + key)
     with np.errstate(over="ignore"):
         z = start + np.uint64(0x9E3779B97F4A7C15) * np.arange(1, count + 1, dtype=np.uint64)
@@ -52,12 +58,14 @@ def stream(spec, key, count):
         return z ^ z >> np.uint64(31)
 
 
-def below(values, low, high):
+def to_range(values, low, high):
+    """Maps integers into [low, high)."""
     return (values % np.uint64(high - low) + np.uint64(low)).astype(np.int64).tolist()
 
 
 def batch_of(spec, config):
-    """A list of samples: prompt ids, response ids, group, advantage; and each group's patches."""
+    """Returns the samples (prompt ids, response ids, group, advantage), the patches of each group's
+    image, and an image's grid."""
     height, width = spec["image"]
     vision = config.vision_config
     patch, merge = vision.patch_size, vision.spatial_merge_size
@@ -68,12 +76,12 @@ def batch_of(spec, config):
     scale = math.sqrt((spec["responses"] - 1) / spec["responses"])
     samples, images = [], []
     for g in range(spec["groups"]):
-        text = below(stream(spec, g, spec["before"] + spec["after"]), low, high)
+        text = to_range(stream(spec, g, spec["before"] + spec["after"]), low, high)
         image = [config.vision_start_token_id] + [config.image_token_id] * (patches // merge**2) + [config.vision_end_token_id]
         prompt = text[: spec["before"]] + image + text[spec["before"] :]
-        lengths = below(stream(spec, 2**20 + g, spec["responses"]), shortest, longest + 1)
+        lengths = to_range(stream(spec, 2**20 + g, spec["responses"]), shortest, longest + 1)
         for r, n in enumerate(lengths):
-            response = below(stream(spec, 2**21 + g * spec["responses"] + r, n), low, high)
+            response = to_range(stream(spec, 2**21 + g * spec["responses"] + r, n), low, high)
             samples.append(dict(prompt=prompt, response=response, group=g, advantage=-scale if r % 2 else scale))
         values = (stream(spec, 2**22 + g, patches * length) >> np.uint64(40)).astype(np.float64) / 2**22 - 2
         images.append(torch.tensor(values.astype(np.float32)).reshape(patches, length))
@@ -81,12 +89,13 @@ def batch_of(spec, config):
 
 
 def memory(field):
+    """Returns a field of this process's memory statistics in MiB."""
     with open("/proc/self/status") as lines:
         return round(int(next(l for l in lines if l.startswith(field)).split()[1]) / 1024)
 
 
 def response_logps(model, part, images, grid, pad):
-    """Log-probabilities `[samples, longest response]` and their mask."""
+    """Returns the log-probabilities `[samples, longest response]` and their mask."""
     longest = max(len(s["response"]) for s in part)
     ids = torch.tensor([s["prompt"] + s["response"] + [pad] * (longest - len(s["response"])) for s in part])
     mask = torch.tensor([[1] * (len(s["prompt"]) + len(s["response"])) + [0] * (longest - len(s["response"])) for s in part])
@@ -94,13 +103,14 @@ def response_logps(model, part, images, grid, pad):
                    pixel_values=torch.cat([images[s["group"]] for s in part]), image_grid_thw=torch.tensor([grid] * len(part)),
                    logits_to_keep=longest + 1).logits[:, :-1]
     chosen = ids[:, -longest:]
-    # As TRL does: a row at a time, so that only one row's log-probabilities of all words are held.
-    logps = torch.stack([row.log_softmax(-1).gather(-1, of[:, None])[:, 0] for row, of in zip(logits, chosen)])
+    # Row by row, as in TRL, so that only one row of log-probabilities over the vocabulary is in
+    # memory.
+    logps = torch.stack([row.log_softmax(-1).gather(-1, ids[:, None])[:, 0] for row, ids in zip(logits, chosen)])
     return logps, mask[:, -longest:].float()
 
 
 def loss_of(logps, mask, part, kind, tokens):
-    """The share of the batch's loss that these samples have; the shares add up to the loss."""
+    """Returns these samples' summand of the batch's loss."""
     if kind == "supervised":
         return -(logps * mask).sum() / tokens
     width = logps.shape[1]
@@ -115,13 +125,13 @@ def loss_of(logps, mask, part, kind, tokens):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("spec")
-    options.add_argument("model")
-    options.add_argument("--checkpointing", action="store_true", help="recompute each layer in the backward pass")
-    options.add_argument("--micro-batch", type=int, help="samples in one forward pass; all of them if not given")
-    options.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"])
-    options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--loss", choices=["supervised", "grpo"], help="instead of the spec's")
+    options.add_argument("spec", help="a file of bench/configs/training-*.json")
+    options.add_argument("model", help="a checkpoint folder")
+    options.add_argument("--checkpointing", action="store_true", help="recompute each layer in the backward pass (activation checkpointing)")
+    options.add_argument("--micro-batch", type=int, help="number of samples in one forward pass; all by default")
+    options.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"], help="implementation of attention")
+    options.add_argument("--threads", type=int, default=2, help="number of threads")
+    options.add_argument("--loss", choices=["supervised", "grpo"], help="the loss, instead of the spec's")
     options = options.parse_args()
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
@@ -137,8 +147,8 @@ def main():
     size = options.micro_batch or len(samples)
     pad = spec["text_ids"][0]
     tokens = sum(len(s["response"]) for s in samples)
-    every = sum(len(s["prompt"]) for s in samples) + tokens
-    # Packed by length, so that little is padded.
+    all_tokens = sum(len(s["prompt"]) for s in samples) + tokens
+    # Sorted by length, so that there is little padding.
     ordered = sorted(samples, key=lambda s: len(s["response"])) if size < len(samples) else samples
     parts = [ordered[i : i + size] for i in range(0, len(ordered), size)]
     if kind == "grpo":
@@ -166,8 +176,8 @@ def main():
     timed = seconds[spec["warm_up_steps"] :]
     print(json.dumps(dict(
         program="transformers", spec=spec["name"], loss=kind, attention=options.attention, checkpointing=options.checkpointing, micro_batch=size,
-        threads=options.threads, samples=len(samples), tokens=every, response_tokens=tokens, parameters=sum(p.numel() for p in model.parameters()),
-        tokens_per_second=round(every / min(timed), 1), step_seconds=round(min(timed), 4), steps_seconds=[round(s, 4) for s in seconds],
+        threads=options.threads, samples=len(samples), tokens=all_tokens, response_tokens=tokens, parameters=sum(p.numel() for p in model.parameters()),
+        tokens_per_second=round(all_tokens / min(timed), 1), step_seconds=round(min(timed), 4), steps_seconds=[round(s, 4) for s in seconds],
         peak_mib=memory("VmHWM"), peak_before_mib=before, losses=losses, gradient_norms=norms)))
 
 
