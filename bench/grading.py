@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Benchmark of `visplay grade` and `visplay clusters` against the Python packages that they replace.
+"""Benchmark of `visplay grade` and `visplay clusters` against the Python packages that they
+replace.
 
     bench/grading.py [--program target/release/visplay] [--pairs 10000] [--questions 4096]
         [--peer-pairs 1000] [--peer-questions 256]
@@ -62,9 +63,9 @@ def write_inputs(pair_file, pairs, question_file, count):
     """Writes the inputs of both commands."""
     import grading
 
-    maker = grading.Maker(11)
+    generator = grading.PairGenerator(11)
     with open(pair_file, "w", encoding="utf-8") as out:
-        out.writelines(json.dumps({"given": a, "gold": b}) + "\n" for _, a, b in (maker.pair() for _ in range(pairs)))
+        out.writelines(json.dumps({"given": a, "gold": b}) + "\n" for _, a, b in (generator.pair() for _ in range(pairs)))
     with open(question_file, "w", encoding="utf-8") as out:
         out.write(json.dumps({"questions": questions(count)}) + "\n")
 
@@ -77,7 +78,7 @@ def grade_peer(path, part):
         pairs = [json.loads(line) for _, line in zip(range(part), lines)]
     started = time.perf_counter()
     for pair in pairs:
-        grading.graded(("", pair["given"], pair["gold"]))
+        grading.grade_pair(("", pair["given"], pair["gold"]))
     return time.perf_counter() - started
 
 

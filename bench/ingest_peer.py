@@ -1,5 +1,5 @@
-"""Ingest as a Python user would write it, for comparison with `visplay ingest`: one process, the usual
-packages.
+"""Ingest as a Python user would write it, for comparison with `visplay ingest`: one process, the
+usual packages.
 
     python bench/ingest_peer.py SOURCE OUT.parquet [--threshold 4] [--hash blake2b]
 

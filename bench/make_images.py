@@ -1,5 +1,5 @@
-"""Generates varied small images: gradients, noise and shapes, 64 to 256 pixels per side, half PNG and
-half JPEG.
+"""Generates varied small images: gradients, noise and shapes, 64 to 256 pixels per side, half PNG
+and half JPEG.
 
     python bench/make_images.py OUT --count 100000 [--seed 1] [--processes 2]
 

@@ -1,5 +1,5 @@
-"""Benchmark of transformers for comparison with `bench/sampling.rs`: the same weights, prompts, lengths
-and threads.
+"""Benchmark of transformers for comparison with `bench/sampling.rs`: the same weights, prompts,
+lengths and threads.
 
     python bench/sampling_peer.py MODEL IMAGE [PROMPTS] [SAMPLES] [TOKENS] [THREADS]
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Benchmark of a training step of transformers and PyTorch, for comparison with `bench/training.rs`:
-the same weights and batch, f32, AdamW.
+"""Benchmark of a training step of transformers and PyTorch, for comparison with
+`bench/training.rs`: the same weights and batch, f32, AdamW.
 
     python bench/training_peer.py SPEC MODEL [--checkpointing] [--micro-batch N]
         [--attention sdpa|eager] [--threads 2] [--loss L]

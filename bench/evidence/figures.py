@@ -18,7 +18,7 @@ class Chart:
         return 30 + (self.high - value) / (self.high - self.low) * self.height
 
     def panel(self, left, title, marks, lines):
-        """Adds a panel. `marks` are (x, text) below the axis; `lines` are (name, points), with x from 0."""
+        """Adds a panel. `marks` are (x, text) below the axis, `lines` are (name, points); x >= 0."""
         last = max([x for x, _ in marks] + [p[0] for _, points in lines for p in points])
         place = lambda x: left + 8 + x / last * (self.width - 16)
         self.add(f'<text x="{left}" y="20" font-weight="bold">{title}</text>')

@@ -70,8 +70,8 @@ class Runner:
         return pl.read_parquet(out).unique("question_id")
 
     def candidates(self, variant, seed, number):
-        """Returns the ids of the questions that were candidates for the curriculum; the others trained
-        the Questioner or scored the round."""
+        """Returns the ids of the questions that were candidates for the curriculum; the others
+        trained the Questioner or scored the round."""
         curriculum = self.table(variant, seed, number, "curriculum").select("question_id")
         rejected = self.table(variant, seed, number, "rejects").filter(pl.col("stage") == "curriculum").select(question_id="subject_id")
         return pl.concat([curriculum, rejected]).unique()
@@ -86,8 +86,8 @@ class Runner:
         return [a == b or same[a, b] for a, b in pairs]
 
     def label_accuracy(self, variant, seed, number):
-        """Counts the kept questions (`rows`), those that have a correct answer (`known`), the correct
-        pseudo-labels among these (`right`), and the kept questions by verdict."""
+        """Counts the kept questions (`rows`), those that have a correct answer (`known`), the
+        correct pseudo-labels among these (`right`), and the kept questions by verdict."""
         kept = self.table(variant, seed, number, "curriculum").select("question_id", "pseudo_label")
         kept = kept.join(self.truths(variant, seed, number), on="question_id", how="left")
         known = kept.filter(pl.col("answer").is_not_null())

@@ -130,7 +130,7 @@ template <typename T> void test_swiglu() {
         }
 }
 
-// A sequence's slot by its blocks, which lie anywhere.
+// Returns the slot of a sequence's token by the sequence's blocks, which may be in any order.
 static uint32_t slot(const std::vector<uint32_t> &blocks, unsigned most, unsigned size, unsigned sequence, unsigned at) {
     return blocks[sequence * most + at / size] * size + at % size;
 }
@@ -146,8 +146,8 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
 
     const unsigned width = key_heads * dim, heads = key_heads * GROUP, slots = count * block_size;
     const std::string name = std::string(type_name<T>()) + ", " + std::to_string(GROUP) + " x " + std::to_string(key_heads) + " heads of " + std::to_string(dim);
-    // Stored by our kernel, from rows that lie apart; a slot that nothing is stored in is not a
-    // number and must not be read.
+    // Our kernel stores these from rows with gaps between them. A slot in which nothing is stored is
+    // NaN and must not be read.
     Result<T> keys(uint64_t(slots) * width), values(uint64_t(slots) * width);
     unsigned tokens = 0;
     for (uint32_t length : lengths) tokens += length;

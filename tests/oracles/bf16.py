@@ -1,11 +1,14 @@
-"""How far bf16 takes transformers' log-probabilities from f32, on the checkpoints of `model.py` and on the nano model.
+"""Freezes how much transformers' log-probabilities in bf16 differ from f32, for the checkpoints of
+`model.py` and the nano model.
 
-    python tests/oracles/bf16.py        # after model.py and nano_model.py; needs what these need
+    python tests/oracles/bf16.py        # after model.py and nano_model.py; needs what they need
 
-Writes `tests/data/model/bf16.json`: by checkpoint the mean distance, in nats, of the log-probabilities of the frozen responses with
-bf16 weights and activations (CPU, SDPA) from those in f32; and for the nano model the same and the share of tokens whose most likely
-token is another. `visplay doctor --full` holds a device's own bf16 to these: the tiny random models are so sharp (log-probabilities
-to -14) that no bf16 keeps within the 2e-2 that are asked of the nano model on them, that of transformers neither.
+Writes `tests/data/model/bf16.json`: by checkpoint the mean absolute difference, in nats, between the
+log-probabilities of the frozen responses with bf16 weights and activations (CPU, SDPA) and those in
+f32; for the nano model also the number of tokens of which another token is the most likely one.
+`visplay doctor --full` compares a device's bf16 with these: the tiny random models have such sharp
+distributions (log-probabilities down to -14) that no bf16 implementation, transformers included,
+meets the limit of 2e-2 that holds for the nano model.
 """
 
 import io
@@ -24,49 +27,51 @@ import nano_model
 ROOT = nano_model.ROOT
 
 
-def open_bf16(folder):
+def load_bf16(folder):
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
 
 
-def rows(model, image_pad, ids, response, more):
-    """The logits that predict each token of the response."""
+def response_logits(model, image_pad, ids, response, more):
+    """Returns the logits that predict each token of the response."""
     t = torch.tensor([ids + response])
     kinds = (t == image_pad).int()
     logits = model(input_ids=t, attention_mask=torch.ones_like(t), mm_token_type_ids=kinds, use_cache=False, **more).logits[0]
     return logits[len(ids) - 1 : -1].double()
 
 
-def gaps(rows, response, frozen):
-    logprobs = rows.log_softmax(-1)
+def differences(logits, response, frozen):
+    """Returns the absolute differences from the frozen log-probabilities."""
+    logprobs = logits.log_softmax(-1)
     return [abs(logprobs[i, t].item() - f) for i, (t, f) in enumerate(zip(response, frozen))]
 
 
-def of_tiny(parity, processed, name):
-    model, found = open_bf16(tiny.ROOT / name), []
+def tiny_differences(parity, processed, name):
+    model, result = load_bf16(tiny.ROOT / name), []
     for images, prompt, case in zip(tiny.CASES, parity["prompts"], parity["checkpoints"][name]):
         more = {}
         if images:
             more = dict(pixel_values=torch.cat([processed[i][0] for i in images]),
                         image_grid_thw=torch.stack([processed[i][1][0] for i in images]))
-        logits = rows(model, tiny.IMAGE_PAD, prompt["prompt_ids"], parity["response_ids"], more)
-        found += gaps(logits, parity["response_ids"], case["logprobs"])
-    return found
+        logits = response_logits(model, tiny.IMAGE_PAD, prompt["prompt_ids"], parity["response_ids"], more)
+        result += differences(logits, parity["response_ids"], case["logprobs"])
+    return result
 
 
-def of_nano():
+def nano_differences():
+    """Returns the nano model's differences, and the number of other most likely tokens."""
     folder = ROOT / "data/nano"
-    model, processor = open_bf16(folder), Qwen2VLImageProcessorPil.from_pretrained(folder)
+    model, processor = load_bf16(folder), Qwen2VLImageProcessorPil.from_pretrained(folder)
     image_pad = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|image_pad|>")
     frozen = json.loads((ROOT / "tests/oracles/nano_model.json").read_text())
     items = pq.read_table(ROOT / "data/benchmarks/scenes.parquet", columns=["image"]).slice(0, len(frozen)).to_pylist()
-    found, others = [], 0
+    result, others = [], 0
     for item, case in zip(items, frozen):
-        done = processor(images=[Image.open(io.BytesIO(item["image"]["bytes"])).convert("RGB")], return_tensors="pt")
-        more = dict(pixel_values=done["pixel_values"].float(), image_grid_thw=done["image_grid_thw"])
-        logits = rows(model, image_pad, case["prompt_ids"], case["response_ids"], more)
-        found += gaps(logits, case["response_ids"], case["logprobs"])
+        processed = processor(images=[Image.open(io.BytesIO(item["image"]["bytes"])).convert("RGB")], return_tensors="pt")
+        more = dict(pixel_values=processed["pixel_values"].float(), image_grid_thw=processed["image_grid_thw"])
+        logits = response_logits(model, image_pad, case["prompt_ids"], case["response_ids"], more)
+        result += differences(logits, case["response_ids"], case["logprobs"])
         others += sum(int(row.argmax()) != t for row, t in zip(logits, case["response_ids"]))
-    return found, others
+    return result, others
 
 
 @torch.no_grad()
@@ -76,13 +81,13 @@ def main():
     transformers.logging.disable_progress_bar()
     parity = json.loads((tiny.ROOT / "parity.json").read_text())
     processed = tiny.process(sorted({i for case in tiny.CASES for i in case}))
-    found = {name: of_tiny(parity, processed, name) for name in tiny.CHECKPOINTS}
-    nano, others = of_nano()
+    tiny_results = {name: tiny_differences(parity, processed, name) for name in tiny.CHECKPOINTS}
+    nano, others = nano_differences()
     mean = lambda values: float(f"{sum(values) / len(values):.4g}")
-    result = dict(checkpoints={name: mean(values) for name, values in found.items()},
+    result = dict(checkpoints={name: mean(values) for name, values in tiny_results.items()},
                   nano=dict(gap=mean(nano), other_tokens=others, tokens=len(nano)))
     (tiny.ROOT / "bf16.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"tiny checkpoints {mean(sum(found.values(), []))}, nano {mean(nano)}, {others} of {len(nano)} tokens other")
+    print(f"tiny checkpoints {mean(sum(tiny_results.values(), []))}, nano {mean(nano)}, {others} of {len(nano)} most likely tokens differ")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Freezes the shares of clusters as NLTK and scikit-learn make them.
+"""Freezes the sizes of clusters of questions by NLTK and scikit-learn.
 
     python tests/oracles/clusters.py     (writes tests/oracles/clusters.jsonl)
 
-1,000 groups of 1 to 256 questions: near duplicates, duplicates, empty strings, one word, unicode, many equal distances.
-The first line lists the words (what stands between single spaces), the second the questions, a character a word
-(U+0030 is word 0), and each other line is a group: the numbers of its questions, the sizes of their clusters.
+1,000 groups of 1 to 256 questions: near duplicates, duplicates, empty strings, single words, Unicode,
+many equal distances. The first line of the file lists the words (the parts between single spaces),
+the second the questions with one character per word (U+0030 is word 0), and each other line is a
+group: the numbers of its questions and the sizes of their clusters.
 """
 
 import argparse
@@ -30,6 +31,7 @@ TEMPLATES = [
 
 
 def question(r, templates):
+    """Generates a question, sometimes with shuffled or replaced words."""
     text = r.choice(templates).format(n=r.choice(NOUNS), m=r.choice(NOUNS), p=r.choice(PLACES))
     if r.random() < 0.15:
         words = text.split()
@@ -44,24 +46,26 @@ def question(r, templates):
 
 
 def group(r, size):
+    """Generates the questions of a group in one of several styles."""
     style = r.random()
     if style < 0.1:
         return [r.choice(["", "", "dots", "red", "a b"]) for _ in range(size)]
     if style < 0.25:
-        # Few words in few places: very many equal distances.
+        # Few words in few positions: very many equal distances.
         return [" ".join(r.choice("ab") for _ in range(r.choice([4, 5, 5, 6]))) for _ in range(size)]
     if style < 0.35:
         return [" ".join(r.choice("abc") for _ in range(r.randint(1, 9))) for _ in range(size)]
     if style < 0.45:
         return [" ".join(r.choice("abcde") for _ in range(r.randint(4, 7))) for _ in range(size)]
     templates = r.sample(TEMPLATES, r.randint(1, len(TEMPLATES)))
-    made = [question(r, templates) for _ in range(size)]
+    questions = [question(r, templates) for _ in range(size)]
     if r.random() < 0.3:
-        made = [r.choice(made) for _ in range(size)]
-    return made
+        questions = [r.choice(questions) for _ in range(size)]
+    return questions
 
 
 def sizes(questions):
+    """Returns for each question the size of its cluster."""
     n = len(questions)
     if n == 1:
         return [1]
@@ -81,7 +85,7 @@ def sizes(questions):
 
 
 def main():
-    options = argparse.ArgumentParser()
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--count", type=int, default=1000)
     options.add_argument("--out", default="tests/oracles/clusters.jsonl")
@@ -96,6 +100,7 @@ def main():
 
 
 def write(path, questions, groups):
+    """Writes the questions, with words as characters, and the groups."""
     words = {}
     packed = ["".join(chr(0x30 + words.setdefault(w, len(words))) for w in q.split(" ")) for q in questions]
     with open(path, "w", encoding="utf-8") as out:

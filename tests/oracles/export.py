@@ -1,10 +1,11 @@
-"""Loads a checkpoint and what `visplay model export` made of it with transformers: they must be the same model.
+"""Checks with transformers that a checkpoint and its copy by `visplay model export` are the same
+model.
 
     visplay model export CHECKPOINT EXPORTED
     python tests/oracles/export.py CHECKPOINT EXPORTED            (needs torch, transformers)
 
-Says "equal" and exits 0 if every tensor and the logits of a prompt with an image are equal bit for bit; fails otherwise.
-Nothing is frozen: this is run by hand after a change of the exporter.
+Prints "equal" and exits with 0 if every tensor and the logits of a prompt with an image are equal
+bit for bit, and fails otherwise. Nothing is frozen: run it by hand after a change of the exporter.
 """
 
 import sys
@@ -14,6 +15,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 
 def load(folder: str) -> Qwen2_5_VLForConditionalGeneration:
+    """Loads a checkpoint; any missing or unexpected tensor is an error."""
     model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype="auto", output_loading_info=True)
     problems = {k: v for k, v in info.items() if v}
     if problems:
@@ -22,6 +24,7 @@ def load(folder: str) -> Qwen2_5_VLForConditionalGeneration:
 
 
 def logits(model: Qwen2_5_VLForConditionalGeneration) -> torch.Tensor:
+    """Returns the logits of a prompt of random text with a random image."""
     config = model.config
     generator = torch.Generator().manual_seed(3)
     text = torch.randint(0, config.image_token_id, (12,), generator=generator)
@@ -37,13 +40,15 @@ def logits(model: Qwen2_5_VLForConditionalGeneration) -> torch.Tensor:
 
 
 def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     first, second = load(sys.argv[1]), load(sys.argv[2])
     a, b = first.state_dict(), second.state_dict()
     if a.keys() != b.keys():
-        sys.exit(f"tensors differ: {a.keys() ^ b.keys()}")
+        sys.exit(f"only one checkpoint has these tensors: {sorted(a.keys() ^ b.keys())}")
     for name in a:
         if a[name].dtype != b[name].dtype or not torch.equal(a[name], b[name]):
-            sys.exit(f"{name} differs")
+            sys.exit(f"the tensor {name} differs")
     if not torch.equal(logits(first), logits(second)):
         sys.exit("the logits differ")
     tokens = [AutoTokenizer.from_pretrained(folder)("How many <|im_end|>é?")["input_ids"] for folder in sys.argv[1:3]]

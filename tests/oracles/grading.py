@@ -1,9 +1,9 @@
-"""Freezes what mathruler says of pairs of answers, in both directions.
+"""Freezes mathruler's verdicts on pairs of answers, in both directions.
 
     python tests/oracles/grading.py [--seed 1] [--count 6150] [--out tests/oracles/grading.jsonl]
 
-A line is [kind, given, gold, grade_answer(given, gold), grade_answer(gold, given)]; null where the reference did not
-come back within ten seconds. The environment needs mathruler 0.1.0 with sympy and pylatexenc.
+A line is [kind, given, gold, grade_answer(given, gold), grade_answer(gold, given)]; a verdict is null
+if mathruler did not finish within ten seconds. Needs mathruler 0.1.0 with sympy and pylatexenc.
 """
 
 import argparse
@@ -59,7 +59,9 @@ UNITS = ["cm", "m", "meters", "degrees", "hours", "hour", "miles", "feet", "inch
          "\\text{ cm}", "\\text{cm}", "\\,\\text{m}", "\\mathrm{cm}", "^\\circ", "^{\\circ}", "°", "%", "\\%", "days", "people", "\\text{ m}^2"]
 
 
-class Maker:
+class PairGenerator:
+    """Generates pairs of answers of several kinds."""
+
     def __init__(self, seed):
         self.r = random.Random(seed)
 
@@ -146,21 +148,23 @@ class Maker:
         return one(values), one(other)
 
     def mutated(self, text):
+        """Returns a text with a few characters inserted, deleted or replaced."""
         r = self.r
         chars = list(text)
         for _ in range(r.choice([1, 1, 2, 3])):
             at = r.randint(0, len(chars))
             extra = r.choice(list(" ()[]{}\\^_+-*/=.,!$%&~'\"0123456789abxyzπ√°²é\n") + ["\\frac", "\\sqrt", "\\text{", "^2", "sqrt", "\\left", "  ", "\\!", "\\,"])
-            what = r.random()
-            if what < 0.5:
+            edit = r.random()
+            if edit < 0.5:
                 chars.insert(at, extra)
-            elif what < 0.8 and chars:
+            elif edit < 0.8 and chars:
                 del chars[min(at, len(chars) - 1)]
             elif chars:
                 chars[min(at, len(chars) - 1)] = extra
         return "".join(chars)
 
     def pair(self):
+        """Returns a random kind and a pair of answers of that kind."""
         r = self.r
         kind = r.choices(["letter", "word", "integer", "decimal", "fraction", "surd", "two-surds", "algebra", "tuple", "mutated", "large", "small-words", "cross"],
                          [10, 10, 14, 10, 14, 7, 5, 14, 8, 12, 4, 4, 4])[0]
@@ -209,15 +213,16 @@ class Maker:
         return kind, self.mutated(a), r.choice([a, b, self.mutated(b)])
 
 
-class TooLong(Exception):
-    pass
+class TimeLimit(Exception):
+    """mathruler did not finish in time."""
 
 
 def on_alarm(*_):
-    raise TooLong
+    raise TimeLimit
 
 
-def graded(pair):
+def grade_pair(pair):
+    """Returns a line of the file."""
     kind, given, gold = pair
     signal.signal(signal.SIGALRM, on_alarm)
     verdicts = []
@@ -225,7 +230,7 @@ def graded(pair):
         signal.alarm(10)
         try:
             verdicts.append(bool(grade_answer(a, b)))
-        except TooLong:
+        except TimeLimit:
             verdicts.append(None)
         except Exception:
             verdicts.append(False)
@@ -235,22 +240,22 @@ def graded(pair):
 
 
 def main():
-    options = argparse.ArgumentParser()
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--count", type=int, default=6150)
     options.add_argument("--out", default="tests/oracles/grading.jsonl")
     options = options.parse_args()
-    maker = Maker(options.seed)
+    generator = PairGenerator(options.seed)
     pairs = [("hand-made", a, b) for a, b in HAND_MADE]
     seen = set()
     while len(pairs) < options.count:
-        pair = maker.pair()
+        pair = generator.pair()
         if pair[1:] not in seen:
             seen.add(pair[1:])
             pairs.append(pair)
     assert extract_boxed_content("\\boxed{1}") == "1"
     with multiprocessing.Pool(2) as pool, open(options.out, "w", encoding="utf-8") as out:
-        for row in pool.imap(graded, pairs, chunksize=32):
+        for row in pool.imap(grade_pair, pairs, chunksize=32):
             out.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
     print(f"{len(pairs)} pairs in {options.out}", file=sys.stderr)
 

@@ -1,27 +1,33 @@
-"""GRPO as docs/training.md has it, in NumPy (f64), frozen, and held against PyTorch's autograd, verl and TRL where they agree.
+"""Computes GRPO as in docs/training.md with NumPy (f64), compares it with PyTorch's autograd, verl
+and TRL where they agree, and freezes the results.
 
-    python tests/oracles/grpo.py             # needs numpy; torch, and verl and trl if they are to be compared
+    python tests/oracles/grpo.py             # needs numpy; for the comparison torch, verl and trl
 
-Writes `grpo.jsonl`, an object a line, by `kind`:
+Writes `grpo.jsonl`, one object per line, by `kind`:
 
-- `advantages`: `groups` of rewards -> `advantages`, `means`, `stds` (n - 1; 0 for a group of one), `frac_zero_std`; without
-  `scale` the standard deviation does not divide (dr-grpo). `kept` says which groups stay when zero-std groups are dropped.
-- `loss`: settings and `responses` (advantage, whether truncated, and per token `logp`, `old`, `reference`, `sampler`)
-  -> `loss`, `policy_loss`, `kl_loss` (beta * aggregate(k3)), per token `losses` (importance weight applied), `k3` and
-  `gradient` (of the loss by logp), and the figures of the `metrics` table. All means are over the tokens that count.
-- `overlong`: DAPO's soft penalty, what is taken off a reward.
+- `advantages`: `groups` of rewards -> `advantages`, `means`, `stds` (n - 1; 0 for a group of one),
+  `frac_zero_std`; without `scale` the standard deviation does not divide (dr-grpo). `kept` has the
+  groups that stay when groups with zero standard deviation are dropped.
+- `loss`: settings and `responses` (advantage, whether it is truncated, and per token `logp`, `old`,
+  `reference`, `sampler`) -> `loss`, `policy_loss`, `kl_loss` (beta * aggregate(k3)), per token
+  `losses` (with the importance weight), `k3` and `gradient` (of the loss by logp), and the columns of
+  the `metrics` table. All means are over the tokens that count.
+- `overlong`: DAPO's soft penalty, which is subtracted from a reward.
 - `distribution`: logits, temperature, tokens -> log-probabilities and entropies.
 
-What the published method leaves open is settled so: a truncated response that is masked counts nowhere, neither among tokens
-nor among responses (as verl does), but its reward is in its group's mean; nothing counted gives loss 0 and no figures (null);
-the importance weight exp(old - sampler), held at its cap, multiplies the policy part only, after both clips, and has no
-gradient; a group of one has equal rewards, hence advantage 0. Rewards are equal if the numbers are.
+Choices that the published method leaves open: a truncated response that is masked counts neither
+among the tokens nor among the responses (as in verl), but its reward is in its group's mean; if
+nothing counts, the loss is 0 and the metrics are null; the importance weight exp(old - sampler),
+limited by its cap, multiplies only the policy part, after both clips, and has no gradient; a group
+of one has equal rewards, hence advantage 0. Rewards are equal if the numbers are.
 
-Where the others differ (each is left out of the comparison, and counted):
-- verl holds logp - old within +-20 before exp; gives a group of one its reward as advantage; its means divide by n + 1e-8.
-- TRL divides advantages by std + 1e-4 (not comparable at all here: that code is inside its sampling loop); does not clamp
-  k3; counts masked responses among the responses of `grpo` (our `sequence`) and `dr_grpo`.
-- TRL's delta holds the ratio and not the loss: the same numbers as a dual clip as long as dual > 1 + eps_high.
+Differences of the others (such cases are left out of the comparison and counted):
+- verl clamps logp - old to +-20 before exp; in a group of one the reward is the advantage; its means
+  divide by n + 1e-8.
+- TRL divides advantages by std + 1e-4 (they cannot be compared at all, since that code is inside its
+  sampling loop); does not clamp k3; counts masked responses among the responses of `grpo` (our
+  `sequence`) and `dr_grpo`.
+- TRL's delta limits the ratio and not the loss: equal to a dual clip as long as dual > 1 + eps_high.
 """
 
 import ast
@@ -38,10 +44,8 @@ OUT = Path(__file__).resolve().parent / "grpo.jsonl"
 AGGREGATIONS = ["token", "sequence", "dr-grpo"]
 
 
-# ---- The oracle.
-
-
 def advantages(groups, scale):
+    """Returns the advantages of groups of rewards, with the groups' statistics."""
     out, means, stds, equal = [], [], [], []
     for group in groups:
         r = np.array(group, dtype=np.float64)
@@ -58,13 +62,13 @@ def advantages(groups, scale):
 
 
 def loss(case):
-    """Everything about the loss of a batch, gradient included, one token at a time."""
+    """Returns the loss of a batch, its gradient and its metrics, computed token by token."""
     low, high, dual = 1 - case["eps_low"], 1 + case["eps_high"], case["dual"]
     counted = [r for r in case["responses"] if not (case["mask_truncated"] and r["truncated"])]
     tokens, responses = sum(len(r["logp"]) for r in counted), len(counted)
     share = lambda n: {"token": 1 / tokens, "sequence": 1 / (n * responses), "dr-grpo": 1 / (responses * case["max_tokens"])}[case["aggregation"]]
     policy = divergence = 0.0
-    losses, k3s, gradients, figures = [], [], [], defaultdict(list)
+    losses, k3s, gradients, metrics = [], [], [], defaultdict(list)
     for r in case["responses"]:
         row_l, row_k, row_g, a = [], [], [], r["advantage"]
         for t in range(len(r["logp"])):
@@ -72,15 +76,15 @@ def loss(case):
             ratio = math.exp(logp - old)
             l1, l2 = -a * ratio, -a * min(max(ratio, low), high)
             value, slope = (l2, 0.0) if l2 > l1 else (l1, l1)
-            held = a < 0 and dual is not None and value > -a * dual
-            if held:
+            dual_clipped = a < 0 and dual is not None and value > -a * dual
+            if dual_clipped:
                 value, slope = -a * dual, 0.0
             weight = 1.0 if case["importance_cap"] is None else min(math.exp(old - sampler), case["importance_cap"])
             value, slope = value * weight, slope * weight
             difference = min(max(reference - logp, -20.0), 20.0)
             raw = math.exp(difference) - difference - 1
             k3 = min(max(raw, -10.0), 10.0)
-            bend = 1 - math.exp(difference) if abs(reference - logp) <= 20 and raw <= 10 else 0.0
+            k3_slope = 1 - math.exp(difference) if abs(reference - logp) <= 20 and raw <= 10 else 0.0
             row_l.append(value)
             row_k.append(k3)
             if r not in counted:
@@ -88,15 +92,15 @@ def loss(case):
                 continue
             s = share(len(r["logp"]))
             policy, divergence = policy + s * value, divergence + s * k3
-            row_g.append(s * (slope + case["beta"] * bend))
-            for name, figure in dict(clip_low=l2 > l1 and a < 0, clip_high=l2 > l1 and a > 0, dual=held, k3=k3, old=old - logp, ratio=ratio, gap=abs(old - sampler),
+            row_g.append(s * (slope + case["beta"] * k3_slope))
+            for name, metric in dict(clip_low=l2 > l1 and a < 0, clip_high=l2 > l1 and a > 0, dual=dual_clipped, k3=k3, old=old - logp, ratio=ratio, gap=abs(old - sampler),
                                      cut=case["importance_cap"] is not None and math.exp(old - sampler) > case["importance_cap"]).items():
-                figures[name].append(figure)
+                metrics[name].append(metric)
         losses.append(row_l)
         k3s.append(row_k)
         gradients.append(row_g)
-    mean = lambda name: float(np.mean(figures[name])) if tokens else None
-    largest = lambda name: max(figures[name]) if tokens else None
+    mean = lambda name: float(np.mean(metrics[name])) if tokens else None
+    largest = lambda name: max(metrics[name]) if tokens else None
     return dict(
         loss=policy + case["beta"] * divergence, policy_loss=policy, kl_loss=case["beta"] * divergence, losses=losses, k3=k3s, gradient=gradients,
         response_tokens=tokens, responses_counted=responses, clip_low_fraction=mean("clip_low"), clip_high_fraction=mean("clip_high"),
@@ -105,18 +109,16 @@ def loss(case):
 
 
 def overlong(length, limit, cache, factor):
-    """0 up to limit - cache, then linear up to factor at the limit."""
+    """Returns the penalty of a length: 0 up to limit - cache, then linear to `factor` at limit."""
     return factor * min(max((length - (limit - cache)) / cache, 0.0), 1.0)
 
 
 def distribution(logits, tokens, temperature):
+    """Returns the log-probabilities of tokens and the entropies of their distributions."""
     x = np.array(logits, dtype=np.float64) / temperature
     x -= x.max(1, keepdims=True)
     logp = x - np.log(np.exp(x).sum(1, keepdims=True))
     return dict(logps=logp[np.arange(len(tokens)), tokens].tolist(), entropies=(-(np.exp(logp) * logp).sum(1) + 0.0).tolist())
-
-
-# ---- Cases.
 
 
 def advantage_cases():
@@ -145,7 +147,8 @@ EDGES = [math.log(x) for x in (0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.28, 1.3, 1.5, 2.0
 
 
 def tokens_of(rng, n, wild):
-    """Log-probabilities whose steps avoid the places where two branches meet: there a gradient is not defined."""
+    """Returns log-probabilities of a response that avoid the boundaries between branches of the
+    loss, where the gradient is not defined. `wild` includes extreme values."""
     logp = (-rng.exponential(1.5, n)).round(4)
     step = rng.choice([0.0, *rng.normal(0, [0.05, 0.3, 1.5], 3)], n)
     step = np.where([any(abs(s - e) < 1e-2 for e in EDGES) for s in step], 0.0, step)
@@ -184,12 +187,9 @@ def other_cases():
         yield dict(kind="distribution", logits=logits, tokens=tokens, temperature=temperature) | distribution(logits, tokens, temperature)
 
 
-# ---- The others.
-
-
-def close(what, ours, theirs, tolerance=1e-9):
+def assert_close(name, ours, theirs, tolerance=1e-9):
     if not math.isclose(ours, float(theirs), rel_tol=tolerance, abs_tol=tolerance):
-        raise SystemExit(f"{what}: {ours} here, {float(theirs)} there")
+        raise SystemExit(f"{name} differs: {ours} here, {float(theirs)} there")
 
 
 def padded(case, key, torch):
@@ -205,7 +205,7 @@ def mask_of(case, torch):
 
 
 def against_autograd(case, torch):
-    """The gradient by autograd of the formulas as docs/training.md writes them."""
+    """Compares the loss and its gradient with autograd of the formulas in docs/training.md."""
     logp, old, reference, sampler = (padded(case, k, torch) for k in ("logp", "old", "reference", "sampler"))
     logp.requires_grad_()
     mask, a = mask_of(case, torch), torch.tensor([[r["advantage"]] for r in case["responses"]], dtype=torch.float64)
@@ -216,48 +216,50 @@ def against_autograd(case, torch):
     if case["importance_cap"] is not None:
         l = l * (old - sampler).exp().clamp(max=case["importance_cap"])
     d = (reference - logp).clamp(-20, 20)
-    each = l + case["beta"] * (d.exp() - d - 1).clamp(-10, 10)
+    token_losses = l + case["beta"] * (d.exp() - d - 1).clamp(-10, 10)
     n = mask.sum(1)
     if case["aggregation"] == "token":
-        total = (each * mask).sum() / n.sum()
+        total = (token_losses * mask).sum() / n.sum()
     elif case["aggregation"] == "sequence":
-        total = ((each * mask).sum(1) / n.clamp(min=1)).sum() / (n > 0).sum()
+        total = ((token_losses * mask).sum(1) / n.clamp(min=1)).sum() / (n > 0).sum()
     else:
-        total = (each * mask).sum() / ((n > 0).sum() * case["max_tokens"])
+        total = (token_losses * mask).sum() / ((n > 0).sum() * case["max_tokens"])
     total.backward()
-    close("autograd's loss", case["loss"], total.detach())
+    assert_close("autograd's loss", case["loss"], total.detach())
     for row, grads in zip(case["gradient"], logp.grad.tolist()):
         for ours, theirs in zip(row, grads):
-            close("autograd's gradient", ours, theirs)
+            assert_close("autograd's gradient", ours, theirs)
 
 
 def verl_functions(torch):
-    """The functions themselves, taken out of their files: importing verl wants ray and a dozen packages more."""
+    """Extracts functions from the files of verl, since importing verl needs ray and a dozen more
+    packages. Returns None if verl is not installed."""
     spec = importlib.util.find_spec("verl")
     if spec is None:
         return None
     root = Path(spec.submodule_search_locations[0])
 
-    def take(path, names, scope):
+    def extract(path, names, scope):
         tree = ast.parse((root / path).read_text())
-        found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in names]
-        assert {n.name for n in found} == set(names)
-        for function in found:
+        functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in names]
+        assert {n.name for n in functions} == set(names)
+        for function in functions:
             function.decorator_list, function.returns = [], None
             for argument in function.args.args:
                 argument.annotation = None
-        exec(compile(ast.Module(found, []), str(root / path), "exec"), scope)
+        exec(compile(ast.Module(functions, []), str(root / path), "exec"), scope)
         return SimpleNamespace(**{n: scope[n] for n in names})
 
-    functional = take("utils/torch_functional.py", ["masked_sum", "masked_mean"], dict(torch=torch))
+    functional = extract("utils/torch_functional.py", ["masked_sum", "masked_mean"], dict(torch=torch))
     names = ["agg_loss", "compute_policy_loss_vanilla", "compute_grpo_outcome_advantage", "kl_penalty_forward"]
-    return take("trainer/ppo/core_algos.py", names, dict(torch=torch, np=np, defaultdict=defaultdict, verl_F=functional, AlgoConfig=type(None)))
+    return extract("trainer/ppo/core_algos.py", names, dict(torch=torch, np=np, defaultdict=defaultdict, verl_F=functional, AlgoConfig=type(None)))
 
 
 VERL_MODES = {"token": "token-mean", "sequence": "seq-mean-token-mean", "dr-grpo": "seq-mean-token-sum-norm"}
 
 
 def against_verl(case, verl, torch):
+    """Compares a loss with verl's; returns False if the two define it differently."""
     logp, old, reference, sampler = (padded(case, k, torch) for k in ("logp", "old", "reference", "sampler"))
     if (logp - old).abs().max() > 20:
         return False
@@ -268,16 +270,17 @@ def against_verl(case, verl, torch):
     weights = None if case["importance_cap"] is None else (old - sampler).exp().clamp(max=case["importance_cap"])
     mode = VERL_MODES[case["aggregation"]]
     policy, metrics = verl.compute_policy_loss_vanilla(old, logp, a.expand_as(logp), mask, mode, config, weights)
-    close("verl's policy loss", case["policy_loss"], policy, 1e-7)
-    close("verl's clip fraction", case["clip_low_fraction"] + case["clip_high_fraction"], metrics["actor/pg_clipfrac"], 1e-6)
-    close("verl's dual clip fraction", case["dual_clip_fraction"], metrics["actor/pg_clipfrac_lower"], 1e-6)
-    close("verl's KL to old", case["kl_old"], metrics["actor/ppo_kl"], 1e-7)
+    assert_close("verl's policy loss", case["policy_loss"], policy, 1e-7)
+    assert_close("verl's clip fraction", case["clip_low_fraction"] + case["clip_high_fraction"], metrics["actor/pg_clipfrac"], 1e-6)
+    assert_close("verl's dual clip fraction", case["dual_clip_fraction"], metrics["actor/pg_clipfrac_lower"], 1e-6)
+    assert_close("verl's KL to old", case["kl_old"], metrics["actor/ppo_kl"], 1e-7)
     k3 = verl.kl_penalty_forward(logp, reference, "low_var_kl")
-    close("verl's k3", case["kl_loss"], case["beta"] * verl.agg_loss(k3, mask, mode, **scale), 1e-7)
+    assert_close("verl's k3", case["kl_loss"], case["beta"] * verl.agg_loss(k3, mask, mode, **scale), 1e-7)
     return True
 
 
 def advantages_against_verl(case, verl, torch):
+    """Compares advantages with verl's; returns False if there is nothing to compare."""
     flat = [(r, i) for i, g in enumerate(case["groups"]) for r in g if len(g) > 1]
     if not flat:
         return False
@@ -286,12 +289,13 @@ def advantages_against_verl(case, verl, torch):
     theirs, _ = verl.compute_grpo_outcome_advantage(rewards, torch.ones_like(rewards), index, 1e-6, case["scale"])
     ours = [a for g in case["advantages"] if len(g) > 1 for a in g]
     for a, b in zip(ours, theirs[:, 0].tolist(), strict=True):
-        # Equal rewards such as 0.1: their mean is off by a rounding, and theirs divides that by 1e-6.
-        close("verl's advantage", a, b, 1e-8)
+        # The mean of equal rewards such as 0.1 has a rounding error, which verl divides by 1e-6.
+        assert_close("verl's advantage", a, b, 1e-8)
     return True
 
 
 def against_trl(case, trainer, torch):
+    """Compares a loss with TRL's; returns False if the two define it differently."""
     logp, old, reference, sampler = (padded(case, k, torch) for k in ("logp", "old", "reference", "sampler"))
     mask = mask_of(case, torch)
     masked = (mask.sum(1) == 0).any()
@@ -312,13 +316,13 @@ def against_trl(case, trainer, torch):
                   ref_per_token_logps=reference, num_items_in_batch=mask.sum())
     if case["importance_cap"] is not None:
         inputs["importance_sampling_ratio"] = (old - sampler).exp().clamp(max=case["importance_cap"])
-    close("TRL's loss", case["loss"], trainer._compute_loss(fake, None, inputs))
-    figures = fake._metrics["eval"]
+    assert_close("TRL's loss", case["loss"], trainer._compute_loss(fake, None, inputs))
+    metrics = fake._metrics["eval"]
     # TRL gathers these in f32.
-    close("TRL's low clip fraction", case["clip_low_fraction"], figures["clip_ratio/low_mean"][0], 1e-6)
-    close("TRL's high clip fraction", case["clip_high_fraction"], figures["clip_ratio/high_mean"][0], 1e-6)
+    assert_close("TRL's low clip fraction", case["clip_low_fraction"], metrics["clip_ratio/low_mean"][0], 1e-6)
+    assert_close("TRL's high clip fraction", case["clip_high_fraction"], metrics["clip_ratio/high_mean"][0], 1e-6)
     if case["beta"]:
-        close("TRL's k3", case["kl_reference"], figures["kl"][0], 1e-6)
+        assert_close("TRL's k3", case["kl_reference"], metrics["kl"][0], 1e-6)
     return True
 
 
@@ -326,27 +330,27 @@ def compare(cases):
     try:
         import torch
     except ImportError:
-        return print("torch is not installed: nothing compared")
+        return print("torch is not installed, so nothing was compared")
     losses = [c for c in cases if c["kind"] == "loss" and c["response_tokens"]]
     for case in losses:
         against_autograd(case, torch)
     for case in (c for c in cases if c["kind"] == "distribution"):
-        every = (torch.tensor(case["logits"], dtype=torch.float64) / case["temperature"]).log_softmax(-1)
-        entropies = torch.distributions.Categorical(logits=every).entropy()
+        logprobs = (torch.tensor(case["logits"], dtype=torch.float64) / case["temperature"]).log_softmax(-1)
+        entropies = torch.distributions.Categorical(logits=logprobs).entropy()
         for i, token in enumerate(case["tokens"]):
-            close("torch's log-probability", case["logps"][i], every[i, token])
-            close("torch's entropy", case["entropies"][i], entropies[i])
+            assert_close("torch's log-probability", case["logps"][i], logprobs[i, token])
+            assert_close("torch's entropy", case["entropies"][i], entropies[i])
     print(f"autograd agrees on {len(losses)} of {len(losses)} losses and their gradients")
     verl = verl_functions(torch)
     if verl:
-        some = [c for c in cases if c["kind"] == "advantages"]
+        advantage_rows = [c for c in cases if c["kind"] == "advantages"]
         print(f"verl agrees on {sum(against_verl(c, verl, torch) for c in losses)} of {len(losses)} losses, "
-              f"{sum(advantages_against_verl(c, verl, torch) for c in some)} of {len(some)} advantages; the others are not common ground")
+              f"{sum(advantages_against_verl(c, verl, torch) for c in advantage_rows)} of {len(advantage_rows)} advantages; the others are defined differently")
     try:
         from trl import GRPOTrainer
     except ImportError:
-        return print("TRL is not installed: not compared")
-    print(f"TRL agrees on {sum(against_trl(c, GRPOTrainer, torch) for c in losses)} of {len(losses)} losses; the others are not common ground")
+        return print("TRL is not installed, so it was not compared")
+    print(f"TRL agrees on {sum(against_trl(c, GRPOTrainer, torch) for c in losses)} of {len(losses)} losses; the others are defined differently")
 
 
 def rounded(value):
@@ -365,7 +369,7 @@ def main():
     seen = lambda key: sum(bool(c.get(key)) for c in cases)
     assert all(seen(k) > 20 for k in ("clip_low_fraction", "clip_high_fraction", "dual_clip_fraction", "importance_truncated_share", "frac_zero_std")), "too few cases of a kind"
     compare(cases)
-    # Inputs are written as they are; what was computed from them to ten digits.
+    # Inputs are written as they are, results with ten digits.
     lines = [json.dumps({k: rounded(v) if k in RESULTS[c["kind"]] else v for k, v in c.items()}, separators=(",", ":")) for c in cases]
     OUT.write_text("\n".join(lines) + "\n")
     print(f"{len(cases)} cases, {OUT.stat().st_size // 1024} KiB")

@@ -1,9 +1,10 @@
-"""Freezes what transformers' Qwen2-VL image processor makes of patterns: tests/oracles/image-processor.jsonl.
+"""Freezes the results of transformers' Qwen2-VL image processor on patterns:
+tests/oracles/image-processor.jsonl.
 
     python tests/oracles/image_processor.py          (transformers 5.23.0, torch, Pillow 13.0.0, numpy)
 
-The PIL form of the processor is the reference. Values are frozen as the FNV-1a hash of their f32 bytes, with a few of them in
-the open.
+The reference is the PIL version of the processor. Values are stored as the FNV-1a hash of their f32
+bytes, and a few of them as numbers.
 """
 
 import json
@@ -50,7 +51,7 @@ def main() -> None:
             factor = int(random.choice([28, 28, 28, 14, 32]))
             cases = []
             for _ in range(40):
-                # multiples of half a factor are where rounding has ties
+                # Multiples of half a factor are ties in rounding.
                 width, height = (int(2**power) for power in random.uniform(0, 13, 2))
                 if random.random() < 0.4:
                     width, height = ((side // (factor // 2) + 1) * (factor // 2) for side in (width, height))

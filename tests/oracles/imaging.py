@@ -24,6 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def fnv(data: bytes) -> str:
+    """Returns the FNV-1a hash of bytes in hexadecimal."""
     value = 0xCBF29CE484222325
     for byte in data:
         value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
@@ -31,7 +32,8 @@ def fnv(data: bytes) -> str:
 
 
 def pattern(kind: str, seed: int, width: int, height: int, channels: int) -> np.ndarray:
-    """[height, width, channels] of bytes: `noise`, `binary` (0 or 255), `smooth` (waves and a little noise)."""
+    """Returns bytes [height, width, channels]: `noise`, `binary` (0 or 255), or `smooth` (waves and
+    a little noise)."""
     index = np.arange(width * height * channels, dtype=np.uint64)
     with np.errstate(over="ignore"):
         state = index + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
@@ -43,7 +45,7 @@ def pattern(kind: str, seed: int, width: int, height: int, channels: int) -> np.
     if kind == "binary":
         return ((random >> np.uint64(63)) * np.uint64(255)).astype(np.uint8)
     y, x, c = np.ogrid[0:height, 0:width, 0:channels]
-    # integer triangle waves whose period depends on channel and seed
+    # Integer triangle waves whose period depends on channel and seed.
     period = 60 + (seed * 7 + c * 31) % 90
     wave = (x * (2 + seed % 3) + y * (1 + seed % 4)) % (2 * period)
     wave = np.minimum(wave, 2 * period - wave) * 255 // period
@@ -51,6 +53,7 @@ def pattern(kind: str, seed: int, width: int, height: int, channels: int) -> np.
 
 
 def scene(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Draws a noisy gradient with a few shapes."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     base = [x * 255 / max(width - 1, 1), y * 255 / max(height - 1, 1), (x + y) * 127 / max(width + height - 2, 1)]
@@ -69,13 +72,14 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, color: int, depth: int, rows: bytes, extra: bytes = b"", interlaced: int = 0) -> bytes:
+def encode_png(width: int, height: int, color: int, depth: int, rows: bytes, extra: bytes = b"", interlaced: int = 0) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
     chunks = png_chunk(b"IHDR", header) + extra + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def adam7(pixels: np.ndarray) -> bytes:
+    """Returns the rows of an interlaced PNG."""
     rows = b""
     for x0, y0, dx, dy in [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]:
         part = pixels[y0::dy, x0::dx]
@@ -97,12 +101,13 @@ class Files:
 
 
 def exif(orientation: int, kind: int = 3, big: bool = False) -> bytes:
+    """Returns EXIF data with an orientation, as a SHORT (3) or LONG (4)."""
     order = ">" if big else "<"
     value = struct.pack(order + "HH", orientation, 0) if kind == 3 else struct.pack(order + "I", orientation)
     return (b"MM\0*" if big else b"II*\0") + struct.pack(order + "IHHHI", 8, 1, 0x0112, kind, 1) + value + b"\0\0\0\0"
 
 
-def jpegs(out: Files, tag: str, image: Image.Image) -> None:
+def add_jpegs(out: Files, tag: str, image: Image.Image) -> None:
     for quality in (30, 75, 95, 100):
         for subsampling in (0, 1, 2):
             out.add(f"q{quality}-s{subsampling}-{tag}.jpg", image, "JPEG", quality=quality, subsampling=subsampling)
@@ -116,7 +121,7 @@ def jpegs(out: Files, tag: str, image: Image.Image) -> None:
     out.add(f"restarts-{tag}.jpg", image, "JPEG", restart_marker_blocks=3)
     out.add(f"restarts-progressive-{tag}.jpg", image, "JPEG", restart_marker_blocks=2, progressive=True)
     out.add(f"optimised-{tag}.jpg", image, "JPEG", optimize=True)
-    # 4:4:0 and 4:1:1: the sampling factors of an encoded file's luma, rewritten
+    # 4:4:0 and 4:1:1: rewrites the sampling factors of the luma in an encoded file.
     for name, factors, subsampling in (("440", 0x12, 1), ("411", 0x41, 1), ("221", 0x22, 2)):
         data = bytearray(out.files[f"q75-s{subsampling}-{tag}.jpg"])
         at = data.index(b"\xff\xc0") + 4
@@ -125,9 +130,10 @@ def jpegs(out: Files, tag: str, image: Image.Image) -> None:
         if name != "221":
             data[at + 7] = factors
         else:
-            data[at + 10] = 0x21  # chroma of two kinds: Cb 2x1, Cr 1x1
+            data[at + 10] = 0x21  # different chroma sampling: Cb 2x1, Cr 1x1
         out.files[f"{name}-{tag}.jpg"] = bytes(data)
-    # damaged pixel data: libjpeg warns and continues, and so does the decoder under test, with the same pixels
+    # Damaged pixel data: libjpeg warns and continues, and so does the decoder under test, with the
+    # same pixels.
     for number in range(6):
         data = bytearray(out.files[f"{['q75-s2', 'progressive-s2', 'restarts'][number % 3]}-{tag}.jpg"])
         start = data.index(b"\xff\xda") + 14
@@ -137,7 +143,7 @@ def jpegs(out: Files, tag: str, image: Image.Image) -> None:
         out.files[f"damaged{number}-{tag}.jpg"] = bytes(data)
 
 
-def lossless(out: Files, tag: str, image: Image.Image) -> None:
+def add_lossless(out: Files, tag: str, image: Image.Image) -> None:
     random = np.random.default_rng(3)
     pixels = np.dstack([np.asarray(image), random.integers(0, 256, (image.height, image.width), dtype=np.uint8)])
     rgba = Image.fromarray(pixels)
@@ -165,14 +171,15 @@ def lossless(out: Files, tag: str, image: Image.Image) -> None:
     out.add(f"interlaced-{tag}.gif", few, "GIF", interlace=1)
     out.add(f"rgb-transparent-{tag}.png", image, "PNG", transparency=(1, 2, 3))
     out.add(f"grey-transparent-{tag}.png", image.convert("L"), "PNG", transparency=3)
-    out.files[f"interlaced-{tag}.png"] = png(image.width, image.height, 2, 8, adam7(np.asarray(image)), interlaced=1)
+    out.files[f"interlaced-{tag}.png"] = encode_png(image.width, image.height, 2, 8, adam7(np.asarray(image)), interlaced=1)
     out.add(f"cmyk-{tag}.tif", image.convert("CMYK"), "TIFF")
     out.add(f"group4-{tag}.tif", image.convert("1"), "TIFF", compression="group4")
     out.add(f"big-{tag}.tif", image, "TIFF", big_tiff=True)
     out.add(f"animated-{tag}.gif", few, "GIF", save_all=True, append_images=[scene(*image.size, 9).quantize(32)])
     out.add(f"animated-{tag}.webp", image, "WEBP", save_all=True, append_images=[scene(*image.size, 9)], lossless=True)
     out.add(f"animated-{tag}.png", image, "PNG", save_all=True, append_images=[scene(*image.size, 9)])
-    # deep samples that fit into 8 bits are kept; deeper grey differs from Pillow on purpose and has tests of its own
+    # Deep samples whose values fit into 8 bits keep them; for deeper grey visplay differs from
+    # Pillow on purpose, and has separate tests.
     grey = np.asarray(image.convert("L"))
     for name, deep in (("u16", grey.astype(np.uint16)), ("i32", grey.astype(np.int32)), ("f32", grey.astype(np.float32) + 0.75)):
         out.add(f"{name}-{tag}.tif", Image.fromarray(deep), "TIFF")
@@ -180,10 +187,10 @@ def lossless(out: Files, tag: str, image: Image.Image) -> None:
     for color, count in ((2, 3), (6, 4), (4, 2)):
         deep = random.integers(0, 65536, (image.height, image.width * count)).astype(">u2")
         rows = b"".join(b"\0" + row.tobytes() for row in deep)
-        out.files[f"sixteen{color}-{tag}.png"] = png(image.width, image.height, color, 16, rows)
+        out.files[f"sixteen{color}-{tag}.png"] = encode_png(image.width, image.height, color, 16, rows)
 
 
-def orientations(out: Files, image: Image.Image) -> None:
+def add_orientations(out: Files, image: Image.Image) -> None:
     for value in range(10):
         for kind, suffix in (("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif")):
             tags = Image.Exif()
@@ -210,7 +217,7 @@ def orientations(out: Files, image: Image.Image) -> None:
         ("raw-profile-plain", png_chunk(b"tEXt", b"Raw profile type exif\0" + raw)),
         ("exif-chunk", png_chunk(b"eXIf", exif(4))),
     ):
-        out.files[f"{name}.png"] = png(image.width, image.height, 2, 8, rows, chunk)
+        out.files[f"{name}.png"] = encode_png(image.width, image.height, 2, 8, rows, chunk)
 
 
 def exif_block(value: int) -> bytes:
@@ -234,10 +241,10 @@ def make_files() -> dict[str, bytes]:
     out = Files()
     for seed, (width, height) in enumerate([(37, 29), (16, 16), (1, 1), (2, 9), (3, 50), (5, 3), (61, 18)]):
         image = scene(width, height, seed)
-        jpegs(out, f"{width}x{height}", image)
+        add_jpegs(out, f"{width}x{height}", image)
         if (width, height) in ((37, 29), (1, 1), (3, 50)):
-            lossless(out, f"{width}x{height}", image)
-    orientations(out, scene(21, 13, 5))
+            add_lossless(out, f"{width}x{height}", image)
+    add_orientations(out, scene(21, 13, 5))
     out.files["inner.gif"] = placed_gif((60, 50), (5, 7), (30, 20), None)
     out.files["inner-transparent.gif"] = placed_gif((60, 50), (5, 7), (30, 20), 6)
     out.files["over.gif"] = placed_gif((20, 10), (5, 7), (30, 20), None)
@@ -247,7 +254,8 @@ def make_files() -> dict[str, bytes]:
     return out.files
 
 
-def judge(data: bytes) -> Image.Image | None:
+def decode(data: bytes) -> Image.Image | None:
+    """Returns the upright image as Pillow decodes it, or None if Pillow rejects the file."""
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
@@ -256,13 +264,15 @@ def judge(data: bytes) -> Image.Image | None:
         return None
 
 
-CUT = ["RGB-37x29.png", "P-37x29.png", "animated-37x29.png", "q75-s2-37x29.jpg", "progressive-s2-37x29.jpg", "grey-37x29.jpg",
-       "cmyk-37x29.jpg", "restarts-37x29.jpg", "palette4-37x29.gif", "animated-37x29.gif", "interlaced-37x29.gif", "inner.gif",
-       "RGB-37x29.bmp", "P-37x29.bmp", "1-37x29.bmp", "RGB-37x29.tif", "RGBA-tiff_lzw-37x29.tif", "P-37x29.tif", "big-37x29.tif",
-       "RGB-lossy-37x29.webp", "RGBA-37x29.webp", "animated-37x29.webp", "exif6.webp", "exif6.jpg"]  # fmt: skip
+# The files that are truncated.
+TRUNCATED = ["RGB-37x29.png", "P-37x29.png", "animated-37x29.png", "q75-s2-37x29.jpg", "progressive-s2-37x29.jpg", "grey-37x29.jpg",
+             "cmyk-37x29.jpg", "restarts-37x29.jpg", "palette4-37x29.gif", "animated-37x29.gif", "interlaced-37x29.gif", "inner.gif",
+             "RGB-37x29.bmp", "P-37x29.bmp", "1-37x29.bmp", "RGB-37x29.tif", "RGBA-tiff_lzw-37x29.tif", "P-37x29.tif", "big-37x29.tif",
+             "RGB-lossy-37x29.webp", "RGBA-37x29.webp", "animated-37x29.webp", "exif6.webp", "exif6.jpg"]  # fmt: skip
 
 
-def cuts(data: bytes) -> list[int]:
+def truncation_lengths(data: bytes) -> list[int]:
+    """Returns the lengths at which a file is truncated: near both ends and spread between them."""
     size = len(data)
     return sorted({*range(min(size, 40)), *range(0, size, max(1, size // 40)), *range(max(0, size - 40), size)})
 
@@ -274,15 +284,15 @@ def freeze_decode() -> None:
 
     rows = []
     for name, data in make_files().items():
-        upright = judge(data)
+        upright = decode(data)
         row = {"name": name, "bytes": data, "accepted": upright is not None, "cut_accepted": None, "cut_refused": None}
         if upright is not None:
             row |= {"width": upright.width, "height": upright.height, "pixels": fnv(upright.tobytes())}
             row["dhash"] = str(imagehash.dhash(upright))
-        if name in CUT:
-            verdicts = {length: judge(data[:length]) is not None for length in cuts(data)}
-            row["cut_accepted"] = [length for length, accepted in verdicts.items() if accepted]
-            row["cut_refused"] = [length for length, accepted in verdicts.items() if not accepted]
+        if name in TRUNCATED:
+            accepted_at = {length: decode(data[:length]) is not None for length in truncation_lengths(data)}
+            row["cut_accepted"] = [length for length, accepted in accepted_at.items() if accepted]
+            row["cut_refused"] = [length for length, accepted in accepted_at.items() if not accepted]
         rows.append(row)
     schema = pa.schema(
         [("name", pa.string()), ("bytes", pa.binary()), ("accepted", pa.bool_()), ("width", pa.uint32()), ("height", pa.uint32())]
@@ -291,10 +301,11 @@ def freeze_decode() -> None:
     )
     table = pa.Table.from_pylist(rows, schema=schema)
     pq.write_table(table, os.path.join(HERE, "imaging-decode.parquet"), compression="zstd", compression_level=19)
-    print(len(rows), "files,", sum(not row["accepted"] for row in rows), "refused by Pillow")
+    print(len(rows), "files,", sum(not row["accepted"] for row in rows), "rejected by Pillow")
 
 
-def sides(random: np.random.Generator) -> int:
+def random_side(random: np.random.Generator) -> int:
+    """Returns a random side of an image."""
     return int(random.choice([random.integers(1, 6), random.integers(1, 40), random.integers(1, 300), random.integers(28, 700)]))
 
 
@@ -309,7 +320,7 @@ def freeze_resize() -> None:
     random = np.random.default_rng(11)
     with open(os.path.join(HERE, "imaging-resize.jsonl"), "w") as out:
         for number in range(300):
-            size = EXTREMES[number] if number < len(EXTREMES) else tuple(sides(random) for _ in range(4))
+            size = EXTREMES[number] if number < len(EXTREMES) else tuple(random_side(random) for _ in range(4))
             width, height, to_width, to_height = size
             kind, channels = str(random.choice(["noise", "binary", "smooth"])), int(random.choice([1, 3]))
             filter = str(random.choice(["bicubic", "lanczos3"]))
@@ -320,7 +331,7 @@ def freeze_resize() -> None:
             row = {"kind": kind, "seed": number, "channels": channels, "filter": filter, "from": [width, height]}
             print(json.dumps(row | {"to": [to_width, to_height], "pixels": fnv(resized.tobytes())}), file=out)
         for number in range(300):
-            width, height = sides(random), sides(random)
+            width, height = random_side(random), random_side(random)
             kind = ["noise", "binary", "smooth", "smooth"][number % 4]
             image = Image.fromarray(pattern(kind, number, width, height, 3))
             row = {"kind": kind, "seed": number, "from": [width, height], "dhash": str(imagehash.dhash(image))}

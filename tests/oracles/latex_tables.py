@@ -1,9 +1,10 @@
 """Writes src/grading/latex/macros.tsv and src/grading/characters.tsv.
 
-The first says what pylatexenc's latex2text makes of each macro, the second what Python calls a letter, a decimal digit
-and a composed accent. Both are facts about the reference, so they come from it and not from a person's memory.
-
     python tests/oracles/latex_tables.py     (pylatexenc 2.10 or later in the environment)
+
+The first file says how pylatexenc's latex2text renders each macro. The second lists the characters
+that Python counts as letters or decimal digits, and those composed with an accent. Both describe the
+reference implementation, so they are generated from it rather than written by hand.
 """
 
 import string
@@ -27,6 +28,7 @@ def escape(text):
 
 
 def macro_rows():
+    """Returns a row for each macro: name, arguments, kind, replacement."""
     walker, text = latexwalker.get_default_latex_context_db(), latex2text.get_default_latex_context_db()
     names = {m.macroname for m in walker.iter_macro_specs()} | {m.macroname for m in text.iter_macro_specs()}
     for name in sorted(names):
@@ -59,6 +61,7 @@ def macro_rows():
 
 
 def environment_rows():
+    """Returns a row for each environment: name, arguments, kind, mode, replacement."""
     walker, text = latexwalker.get_default_latex_context_db(), latex2text.get_default_latex_context_db()
     names = {e.environmentname for e in walker.iter_environment_specs()}
     names |= {e.environmentname for e in text.iter_environment_specs()}
@@ -82,6 +85,7 @@ def environment_rows():
 
 
 def ranges(predicate):
+    """Returns the ranges of code points above ASCII whose characters fulfil a predicate."""
     start = None
     for point in range(0x80, sys.maxunicode + 2):
         inside = point <= sys.maxunicode and predicate(chr(point))
@@ -108,10 +112,10 @@ def main():
         bases = [chr(p) for p in range(0x21, 0x2000) if chr(p).isalpha() or chr(p) in string.punctuation]
         bases += [chr(p) for p in range(0x2190, 0x2300)]
         for mark in sorted(set(ACCENTS.values())):
-            made = [(b, unicodedata.normalize("NFC", b + chr(mark))) for b in bases]
-            made = [(b, c) for b, c in made if len(c) == 1]
-            if made:
-                out.write(f"accent\t{mark:x}\t{''.join(b for b, _ in made)}\t{''.join(c for _, c in made)}\n")
+            composed = [(b, unicodedata.normalize("NFC", b + chr(mark))) for b in bases]
+            composed = [(b, c) for b, c in composed if len(c) == 1]
+            if composed:
+                out.write(f"accent\t{mark:x}\t{''.join(b for b, _ in composed)}\t{''.join(c for _, c in composed)}\n")
 
 
 main()

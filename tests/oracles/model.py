@@ -1,10 +1,12 @@
-"""Tiny random Qwen2.5-VL checkpoints and what transformers computes on them, frozen for `tests/all/model_parity.rs`.
+"""Creates tiny random Qwen2.5-VL checkpoints and freezes transformers' results on them, for
+`tests/all/model_parity.rs`.
 
     python tests/oracles/model.py            # needs torch, transformers 5, tokenizers, safetensors, pillow
 
-Writes `tests/data/model/`: the checkpoints, the images, one tokenizer, and `parity.json` with the figures: processed
-pixels, position ids, vision features, logits, greedy ids, log-probabilities. Everything is
-computed in fp32 on a CPU from the files as written, so that both sides read the same bytes.
+Writes `tests/data/model/`: the checkpoints, the images, one tokenizer, and `parity.json` with the
+results: processed pixels, position ids, vision features, logits, greedy ids, log-probabilities. All
+of them are computed in f32 on a CPU from the files as written, so that both sides read the same
+bytes.
 """
 
 import json
@@ -28,8 +30,9 @@ VOCAB = 272
 MIN_PIXELS, MAX_PIXELS = 2 * 28 * 28, 28 * 28 * 28
 GREEDY_TOKENS, MARGIN = 10, 2e-3
 
-# name: text (layers, hidden, heads, kv heads, ffn), sections, theta, eps, tied,
-#       vision (depth, hidden, heads, ffn), window, full blocks, layout, naming, dtype, shards
+# Name: text (layers, hidden size, heads, KV heads, intermediate size), RoPE sections, RoPE theta,
+# norm epsilon, tied embeddings, vision (depth, hidden size, heads, intermediate size), window size,
+# blocks with full attention, layout of the config, naming of the tensors, dtype, shards.
 CHECKPOINTS = {
     "tied-1": ((1, 32, 4, 4, 48), (1, 1, 2), 1e6, 1e-6, True, (2, 32, 2, 40), 112, [1], "flat", "first", "bf16", 1),
     "untied-2": ((2, 48, 6, 2, 80), (2, 1, 1), 1e6, 1e-6, False, (2, 24, 2, 36), 56, [0], "nested", "second", "bf16", 1),
@@ -49,7 +52,7 @@ CHECKPOINTS = {
 
 
 def photo(rng, height, width):
-    """Smooth colours, a few edges and some noise."""
+    """Draws smooth colours, a few edges and some noise."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     base = np.stack([np.sin(7 * x + 3 * y + p) + np.cos(11 * y - 2 * x + 2 * p) for p in rng.uniform(0, 6, 3)], -1)
     base += 1.5 * ((x - 0.4) ** 2 + (y - 0.3) ** 2 < 0.05)[..., None] * rng.uniform(-1, 1, 3)
@@ -59,7 +62,7 @@ def photo(rng, height, width):
 def make_images(folder):
     rng = np.random.default_rng(20251123)
     folder.mkdir(parents=True)
-    save = lambda image, name, **more: image.save(folder / name, **more)
+    save = lambda image, name, **options: image.save(folder / name, **options)
     save(Image.fromarray(photo(rng, 98, 131)), "photo.png")
     save(Image.fromarray(photo(rng, 190, 33)), "tall.png")
     save(Image.fromarray(photo(rng, 30, 260)), "wide.png")
@@ -87,6 +90,7 @@ def make_tokenizer(path):
 
 
 def config_of(spec):
+    """Returns the content of a checkpoint's config.json."""
     (layers, hidden, heads, kv, ffn), sections, theta, eps, tied, vision, window, full, layout, _, dtype, _ = spec
     text = dict(vocab_size=VOCAB, hidden_size=hidden, intermediate_size=ffn, num_hidden_layers=layers,
                 num_attention_heads=heads, num_key_value_heads=kv, hidden_act="silu", max_position_embeddings=4096,
@@ -107,6 +111,7 @@ def config_of(spec):
 
 
 def tensors_of(spec, seed):
+    """Returns random tensors of a checkpoint by name."""
     (layers, hidden, heads, kv, ffn), _, _, _, tied, (depth, width, _, inner), _, _, _, naming, dtype, _ = spec
     rng = np.random.default_rng(seed)
     kv_dim = hidden // heads * kv
@@ -173,22 +178,24 @@ def write_checkpoint(folder, spec, seed):
         json.dumps(dict(metadata=dict(total_size=total), weight_map=dict(sorted(index.items()))), indent=1) + "\n")
 
 
-def figures(tensor, count):
-    """Evenly spread values of a tensor, with their places."""
+def spread_values(tensor, count):
+    """Returns evenly spread values of a tensor, with their indices."""
     flat = tensor.flatten()
-    places = np.unique(np.linspace(0, len(flat) - 1, count).astype(int))
-    return dict(at=places.tolist(), values=[float(f"{flat[p].item():.8g}") for p in places])
+    indices = np.unique(np.linspace(0, len(flat) - 1, count).astype(int))
+    return dict(at=indices.tolist(), values=[float(f"{flat[i].item():.8g}") for i in indices])
 
 
 def process(images):
+    """Returns the processed pixels, the grid and spread values of each image."""
     processor = Qwen2VLImageProcessorPil(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
     out = {}
     for name in images:
-        # Alpha is dropped (docs/sampling.md, Transparency); transformers 5.23 would blend it onto white.
+        # Alpha is dropped (docs/sampling.md, Transparency); transformers 5.23 would blend it onto
+        # white.
         image = ImageOps.exif_transpose(Image.open(ROOT / "images" / name)).convert("RGB")
-        done = processor(images=[image], return_tensors="pt")
-        pixels = done["pixel_values"].float().contiguous()
-        out[name] = (pixels, done["image_grid_thw"], figures(pixels, 300))
+        processed = processor(images=[image], return_tensors="pt")
+        pixels = processed["pixel_values"].float().contiguous()
+        out[name] = (pixels, processed["image_grid_thw"], spread_values(pixels, 300))
     return out
 
 
@@ -208,6 +215,7 @@ def prompt_ids(tokenizer, grids, number):
 
 @torch.no_grad()
 def run_case(model, tokenizer, processed, images, number):
+    """Returns a prompt, the model's results on it, and the smallest margin of greedy decoding."""
     grids = [processed[i][1][0] for i in images]
     ids = prompt_ids(tokenizer, grids, number)
     more = {}
@@ -229,10 +237,10 @@ def run_case(model, tokenizer, processed, images, number):
     case = {}
     if images:
         features = torch.cat(model.model.get_image_features(more["pixel_values"], more["image_grid_thw"]).pooler_output)
-        case["features"] = figures(features, 24)
+        case["features"] = spread_values(features, 24)
     logits = forward(ids)
-    case["logits"] = figures(logits[-1], 24)
-    case["middle_logits"] = figures(logits[len(ids) // 2], 8)
+    case["logits"] = spread_values(logits[-1], 24)
+    case["middle_logits"] = spread_values(logits[len(ids) // 2], 8)
     greedy, margin, current = [], 1e9, list(ids)
     for _ in range(GREEDY_TOKENS):
         row = forward(current)[-1].clone()
@@ -263,7 +271,8 @@ def main():
                   images={n: dict(grid=g[0].tolist(), pixels=f) for n, (_, g, f) in processed.items()}, checkpoints={})
     for number, (name, spec) in enumerate(CHECKPOINTS.items()):
         for seed in range(100 * number, 100 * number + 100):
-            # A seed whose greedy choices are clear in every case: a tie would test rounding, not the model.
+            # Search for a seed whose greedy choices have clear margins in all cases: a tie would
+            # test rounding, not the model.
             folder = ROOT / name
             shutil.rmtree(folder, ignore_errors=True)
             write_checkpoint(folder, spec, seed)

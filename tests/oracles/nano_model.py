@@ -1,9 +1,10 @@
-"""The nano model as transformers computes it: greedy token ids and log-probabilities on the first 50 held-out questions.
+"""Freezes the nano model's results in transformers: greedy token ids and log-probabilities on the
+first 50 held-out questions.
 
     python tests/oracles/nano_model.py        # needs torch, transformers 5, pyarrow, pillow
 
-Writes `nano_model.json`: for each item its prompt ids, the greedy response ids, and their log-probabilities in f64. Run it again
-when `data/nano` or `data/benchmarks/scenes.parquet` changes.
+Writes `nano_model.json`: for each item the prompt ids, the greedy response ids, and their
+log-probabilities in f64. Run it again when `data/nano` or `data/benchmarks/scenes.parquet` changes.
 """
 
 import io
@@ -35,8 +36,8 @@ def main():
     frozen = []
     for item in items:
         image = Image.open(io.BytesIO(item["image"]["bytes"])).convert("RGB")
-        done = processor(images=[image], return_tensors="pt")
-        grid = done["image_grid_thw"]
+        processed = processor(images=[image], return_tensors="pt")
+        grid = processed["image_grid_thw"]
         text = ("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>"
                 + "<|image_pad|>" * (int(grid.prod()) // 4) + f"<|vision_end|>{item['question']}<|im_end|>\n<|im_start|>assistant\n")
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -44,7 +45,7 @@ def main():
         def forward(ids):
             t = torch.tensor([ids])
             return model(input_ids=t, attention_mask=torch.ones_like(t), mm_token_type_ids=(t == image_pad).int(), use_cache=False,
-                         pixel_values=done["pixel_values"].float(), image_grid_thw=grid).logits[0]
+                         pixel_values=processed["pixel_values"].float(), image_grid_thw=grid).logits[0]
 
         response, logprobs, margin = [], [], 1e9
         while len(response) < TOKENS and (not response or response[-1] != end):
@@ -57,7 +58,7 @@ def main():
             logprobs.append(float(f"{full[response[-1]].item():.8g}"))
         frozen.append(dict(question=item["question"], prompt_ids=ids, response_ids=response, logprobs=logprobs, margin=round(margin, 6)))
     (Path(__file__).resolve().parent / "nano_model.json").write_text(json.dumps(frozen, separators=(",", ":")) + "\n")
-    print(f"{len(frozen)} items, smallest margin {min(f['margin'] for f in frozen)}")
+    print(f"{len(frozen)} items, smallest margin of greedy decoding {min(f['margin'] for f in frozen)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Freezes what transformers makes of texts with the nano model's tokenizer.
+"""Freezes the results of transformers with the nano model's tokenizer.
 
     python tests/oracles/nano_tokenizer.py            (needs transformers, jinja2, pyarrow)
 
-Reads data/nano and data/benchmarks/scenes.parquet, writes tests/oracles/nano-tokenizer.json: ids of questions, answers,
-nasty strings and random ones, special tokens recognised; ids of whole conversations with an image of 16 tokens.
+Reads data/nano and data/benchmarks/scenes.parquet, and writes tests/oracles/nano-tokenizer.json: ids
+of questions, answers, difficult strings and random ones, with special tokens recognised; and ids of
+whole conversations with an image of 16 tokens.
 """
 
 import json
@@ -15,7 +16,7 @@ from transformers import AutoTokenizer
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-NASTY = [
+DIFFICULT = [
     "", " ", "  ", "\n", "\r\n", "\n\n  \n", "a", " a", "   a", "\ta\t", "It's WE'RE i'LL", "123 4567 ٣٤ ¾", "é vs e\u0301", "日本語",
     "نص عربي", "हिन्दी", "👩‍👩‍👧‍👦 👍🏽", "\u0000\u0001\u007f", "\ufeff\u200b", "x" * 200, " " * 50, "<|im_end|>", "a<|im_end|>b", "<|im_end|",
     "<|image_pad|><|image_pad|>", "<|im_start|>system\nx<|im_end|>\n", "\\boxed{none}", "\\boxed{0.3}", "1+0+2+0=3\n\\boxed{A}",
@@ -30,7 +31,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "data" / "nano")
     rng = random.Random(1)
     questions = sorted(set(pq.read_table(ROOT / "data" / "benchmarks" / "scenes.parquet")["question"].to_pylist()))
-    texts = NASTY + rng.sample(questions, 100)
+    texts = DIFFICULT + rng.sample(questions, 100)
     texts += ["".join(rng.choice(PIECES) for _ in range(rng.randint(1, 20))) for _ in range(100)]
     ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
     chats = []
@@ -39,7 +40,8 @@ def main() -> None:
             content = [{"type": "image"}, {"type": "text", "text": question}]
             messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            # Qwen2_5_VLProcessor repeats the image token, once a merged patch, before it tokenises.
+            # Qwen2_5_VLProcessor repeats the image token, once per merged patch, before it
+            # tokenizes.
             text = text.replace("<|image_pad|>", "<|image_pad|>" * 16)
             chats.append({"system": system, "question": question, "ids": ids(text)})
     frozen = {"texts": [{"text": text, "ids": ids(text)} for text in texts], "chats": chats}

@@ -1,16 +1,20 @@
-"""Recomputes votes, confidences, rewards, advantages and the curriculum of a stored round from its Parquet alone.
+"""Recomputes votes, confidences, rewards, advantages and the curriculum of a stored round from its
+Parquet files alone.
 
     python tests/oracles/round_check.py FOLDER.. [--settings PIPELINE.toml] [--show 20]
     (needs polars, mathruler with sympy and pylatexenc, nltk, scikit-learn)
 
-FOLDER holds the Parquet files of one round at any depth, such as `views/EVOLUTION/round=3`. Which table a file is, its columns
-say (`schemas/*.json`). The settings are a pipeline file: its `preset` gives what the file does not say. Nothing of the
-product is used: equality is mathruler's, in both directions; BLEU is NLTK's and the clusters are scikit-learn's.
+FOLDER has the Parquet files of one round at any depth, such as `views/EVOLUTION/round=3`. A file's
+columns tell which table it is (`schemas/*.json`). The settings are a pipeline file, whose `preset`
+gives the values that the file leaves out. None of visplay's code is used: mathruler compares answers,
+in both directions; BLEU is NLTK's, and the clusters are scikit-learn's.
 
-Prints each row that differs, and for each check how many rows were looked at; fails if one differed. Each answer's box is read again
-from its text. A vote has no group in it, so a question's votes are compared, all of them, with what its groups of answers
-say. A curriculum whose labels were shuffled on purpose is compared without them; which rows a cap on types drops is ours to
-choose, so there only the number of each type is compared. Rows that no settings can be known for are counted as "skipped".
+Prints each row that differs, and for each check the number of compared rows; fails if one differs.
+The box of each answer is extracted from its text again. A vote does not name its group, so all votes
+on a question are compared with all its groups of answers. If a curriculum's labels were shuffled on
+purpose, they are only compared as a set. The choice of rows that a cap on types drops is up to
+visplay, so only the number of rows of each type is compared. Rows whose settings are unknown are
+counted as "skipped".
 """
 
 import argparse
@@ -31,7 +35,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 warnings.filterwarnings("ignore")
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
-# docs/rewards.md, where the two presets stand beside each other.
+# docs/rewards.md compares the two presets.
 PRESETS = {
     "paper": dict(
         questioner=dict(formula="clamped", **{"lambda": 1.0}, scope="group", reward_denominator="sampled"),
@@ -46,39 +50,42 @@ PRESETS = {
 OFF = dict(min_margin=0.0, greedy_agrees=False, drop_question_contains=[], drop_majority_contains=[], deduplicate=False, max_type_share=1.0, labels="as-voted")
 
 
-def settings_of(path):
-    said = tomllib.loads(Path(path).read_text()) if path else {}
-    preset = PRESETS[said.get("preset", "paper")]
-    merged = {section: preset[section] | said.get(section, {}) for section in preset}
+def read_settings(path):
+    """Returns the settings of a pipeline file, or of the preset `paper`."""
+    pipeline = tomllib.loads(Path(path).read_text()) if path else {}
+    preset = PRESETS[pipeline.get("preset", "paper")]
+    merged = {section: preset[section] | pipeline.get(section, {}) for section in preset}
     merged["curriculum"] = OFF | merged["curriculum"]
-    merged["update"] = said.get("update", {})
+    merged["update"] = pipeline.get("update", {})
     return merged
 
 
 def tables(folders):
-    """Every table, its files in the order of their paths. A file that lies in two places is read once."""
+    """Reads every table, its files sorted by path. A file with two paths is read once."""
     columns = {frozenset(c["name"] for c in s["columns"]): s["table"] for s in (json.loads(p.read_text()) for p in SCHEMAS.glob("*.json")) if "columns" in s}
     found, seen = defaultdict(list), set()
     for folder in folders:
         for path in sorted(Path(folder).rglob("*.parquet")):
-            at = path.stat()
-            if (at.st_dev, at.st_ino) in seen:
+            stat = path.stat()
+            if (stat.st_dev, stat.st_ino) in seen:
                 continue
-            seen.add((at.st_dev, at.st_ino))
+            seen.add((stat.st_dev, stat.st_ino))
             table = columns.get(frozenset(pl.read_parquet_schema(path)))
             if table in ("questions", "answers", "votes", "curriculum", "rewards", "rejects"):
                 found[table].append(pl.read_parquet(path))
-    # One shard may be named by two refs: equal rows of the tables that have an id are one.
+    # Two refs may name one shard, so rows with equal ids are read once.
     unique = {"questions": ["question_id"], "answers": ["answer_id"], "curriculum": ["question_id"], "rewards": ["role", "step", "subject_id"]}
-    return {t: (f := pl.concat(frames)).unique(unique[t], maintain_order=True) if t in unique else pl.concat(frames) for t, frames in found.items()}
+    return {t: pl.concat(frames).unique(unique[t], maintain_order=True) if t in unique else pl.concat(frames) for t, frames in found.items()}
 
 
 @lru_cache(maxsize=None)
-def equal(a, b):
+def are_equal(a, b):
+    """Returns whether two answers are equal by mathruler, in either direction."""
     return a == b or bool(grade_answer(a, b)) or bool(grade_answer(b, a))
 
 
 def last_box(text):
+    """Returns the content of the last \\boxed{}, or None."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -91,24 +98,24 @@ def last_box(text):
 
 
 def vote(boxes):
-    """Class of each answer, the classes by their first members, their counts."""
-    classes, counts, of = [], [], []
+    """Returns the class of each answer, and the first member and the size of each class."""
+    classes, counts, assigned = [], [], []
     for box in boxes:
         if box is None:
-            of.append(None)
+            assigned.append(None)
             continue
-        at = next((i for i, c in enumerate(classes) if equal(box, c)), None)
+        at = next((i for i, c in enumerate(classes) if are_equal(box, c)), None)
         if at is None:
             at = len(classes)
             classes.append(box)
             counts.append(0)
         counts[at] += 1
-        of.append(at)
-    return of, classes, counts
+        assigned.append(at)
+    return assigned, classes, counts
 
 
 def clusters(questions):
-    """The cluster of each question: 1 - BLEU-4, average linkage, below 0.5."""
+    """Returns the cluster of each question: distance 1 - BLEU-4, average linkage, threshold 0.5."""
     if len(questions) == 1:
         return [0]
     words, known = [q.split() for q in questions], {}
@@ -124,11 +131,13 @@ def clusters(questions):
 
 
 class Report:
+    """Compares values, and counts the comparisons and differences of each check."""
+
     def __init__(self, show):
         self.show, self.checked, self.wrong = show, Counter(), Counter()
 
-    def same(self, check, row, ours, stored):
-        """Numbers within 1e-9 of each other, anything else equal."""
+    def compare(self, check, row, ours, stored):
+        """Compares numbers within 1e-9 of each other, and other values for equality."""
         self.checked[check] += 1
         number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool)
         if ours == stored or number(ours) and number(stored) and abs(ours - stored) <= 1e-9 * max(1, abs(ours)):
@@ -138,27 +147,29 @@ class Report:
             print(f"{check}: {row}: {ours!r} recomputed, {stored!r} stored")
 
 
-def share_of(counts, sampled, denominator):
-    below = sampled if denominator == "sampled" else sum(counts)
+def confidence_and_margin(counts, sampled, denominator):
+    """Returns the confidence of a vote and its margin, or (None, None)."""
+    divisor = sampled if denominator == "sampled" else sum(counts)
     ordered = sorted(counts, reverse=True) + [0, 0]
-    return (ordered[0] / below, (ordered[0] - ordered[1]) / below) if below else (None, None)
+    return (ordered[0] / divisor, (ordered[0] - ordered[1]) / divisor) if divisor else (None, None)
 
 
 def check_answers(answers, report):
-    """Boxes and vote classes; returns each group's question and vote."""
+    """Compares boxes and vote classes; returns each group's question and vote."""
     groups = {}
     for (group,), rows in answers.sort("group_id", "sample").group_by("group_id", maintain_order=True):
         boxes = [last_box(t) for t in rows["raw_text"]]
-        of, classes, counts = vote(boxes)
-        for row, box, cls in zip(rows.iter_rows(named=True), boxes, of):
-            report.same("boxed answer", row["answer_id"], box, row["boxed_answer"])
-            report.same("vote class", row["answer_id"], cls, row["vote_class"])
-        report.same("samples of a group", group, list(range(len(rows))), rows["sample"].to_list())
+        assigned, classes, counts = vote(boxes)
+        for row, box, cls in zip(rows.iter_rows(named=True), boxes, assigned):
+            report.compare("boxed answer", row["answer_id"], box, row["boxed_answer"])
+            report.compare("vote class", row["answer_id"], cls, row["vote_class"])
+        report.compare("samples of a group", group, list(range(len(rows))), rows["sample"].to_list())
         groups[group] = (rows["question_id"][0], len(rows), classes, counts)
     return groups
 
 
 def check_votes(votes, groups, denominators, report):
+    """Compares the votes on each question with its groups of answers."""
     of_question = defaultdict(list)
     for group, (question, sampled, classes, counts) in groups.items():
         most = max(counts, default=0)
@@ -171,37 +182,38 @@ def check_votes(votes, groups, denominators, report):
         stored[row["question_id"]].append(row)
     for question in of_question | stored:
         rows = stored[question]
-        made = of_question.get(question, [])
-        left = list(made)
-        says = lambda m, row: all(m[k] == row[k] for k in m)
-        # Equal bytes are stored once: two shards of votes that are alike in every row are one file.
-        alone = [m[1] for i, m in enumerate(made) if not any(m[1] == other[1] for other in made[:i])]
-        report.same("votes of a question", question, True, len(alone) <= len(rows) <= len(made) or (len(made), len(rows)))
-        report.same("each group has its vote", question, [], [m for m in alone if not any(says(m, row) for row in rows)])
+        recomputed = of_question.get(question, [])
+        unmatched = list(recomputed)
+        agrees_with = lambda vote, row: all(vote[k] == row[k] for k in vote)
+        # Equal bytes are stored once: two shards of votes with equal rows are one file.
+        distinct = [m[1] for i, m in enumerate(recomputed) if not any(m[1] == other[1] for other in recomputed[:i])]
+        report.compare("votes of a question", question, True, len(distinct) <= len(rows) <= len(recomputed) or (len(recomputed), len(rows)))
+        report.compare("each group has its vote", question, [], [m for m in distinct if not any(agrees_with(m, row) for row in rows)])
         for row in rows:
-            plain = lambda m: says(m, row)
-            match = next((m for m in left if plain(m[1])), None)
+            match = next((m for m in unmatched if agrees_with(m[1], row)), None)
             if match is None:
-                report.same("vote", question, [m[1] for m in left], {k: row[k] for k in ("sampled", "boxed", "class_answers", "class_counts", "majority_answer")})
+                report.compare("vote", question, [m[1] for m in unmatched], {k: row[k] for k in ("sampled", "boxed", "class_answers", "class_counts", "majority_answer")})
                 continue
-            left.remove(match)
-            report.same("vote", question, True, True)
-            expected = [share_of(row["class_counts"], row["sampled"], d) for d in denominators(question, match[0])]
-            report.same("confidence", question, True, any(same_share(e, row) for e in expected) or (expected, row["confidence"], row["margin"]))
-            agrees = row["greedy_answer"] is not None and row["majority_answer"] is not None and equal(row["greedy_answer"], row["majority_answer"])
+            unmatched.remove(match)
+            report.compare("vote", question, True, True)
+            expected = [confidence_and_margin(row["class_counts"], row["sampled"], d) for d in denominators(question, match[0])]
+            report.compare("confidence", question, True, any(shares_match(e, row) for e in expected) or (expected, row["confidence"], row["margin"]))
+            agrees = row["greedy_answer"] is not None and row["majority_answer"] is not None and are_equal(row["greedy_answer"], row["majority_answer"])
             if row["greedy_agrees"] is not None:
-                report.same("greedy agrees", question, agrees, row["greedy_agrees"])
+                report.compare("greedy agrees", question, agrees, row["greedy_agrees"])
 
 
-def same_share(expected, row):
+def shares_match(expected, row):
+    """Returns whether a row has this confidence and margin."""
     pairs = zip(expected, (row["confidence"], row["margin"]))
     return all(a is None and b is None or a is not None and b is not None and abs(a - b) < 1e-12 for a, b in pairs)
 
 
 def check_questioner(rewards, questions, votes, settings, report):
+    """Compares the Questioner's rewards and the clusters of its questions."""
     rewards = rewards.filter(pl.col("role") == "questioner")
     by_id = {q["question_id"]: q for q in questions.iter_rows(named=True)}
-    confidences = {v["question_id"]: share_of(v["class_counts"], v["sampled"], settings["reward_denominator"])[0] for v in votes.iter_rows(named=True)}
+    confidences = {v["question_id"]: confidence_and_margin(v["class_counts"], v["sampled"], settings["reward_denominator"])[0] for v in votes.iter_rows(named=True)}
     for (step,), of_step in rewards.group_by("step", maintain_order=True):
         scopes = [rows for _, rows in of_step.group_by("group_id", maintain_order=True)] if settings["scope"] == "group" else [of_step]
         for scope in scopes:
@@ -209,9 +221,9 @@ def check_questioner(rewards, questions, votes, settings, report):
             valid = [by_id[r["subject_id"]]["valid"] and r["subject_id"] in confidences for r in rows]
             labels = clusters([by_id[r["subject_id"]]["question"] if v else "" for r, v in zip(rows, valid)])
             sizes, stored = Counter(labels), [r["cluster"] for r in rows]
-            report.same("partition into clusters", f"step {step}", [labels.index(l) for l in labels], [stored.index(c) for c in stored])
+            report.compare("partition into clusters", f"step {step}", [labels.index(l) for l in labels], [stored.index(c) for c in stored])
             for row, v, label in zip(rows, valid, labels):
-                at, c = row["subject_id"], confidences.get(row["subject_id"]) or 0.0
+                question, c = row["subject_id"], confidences.get(row["subject_id"]) or 0.0
                 penalty = settings["lambda"] * sizes[label] / len(rows)
                 if settings["formula"] == "clamped":
                     uncertainty = 1 - abs(2 * c - 1) if v else 0.0
@@ -220,13 +232,14 @@ def check_questioner(rewards, questions, votes, settings, report):
                     uncertainty = min(c, 1 - c) if v else 0.0
                     reward = uncertainty - penalty if v else -1 - penalty
                 for name, ours in dict(valid=v, uncertainty=uncertainty, diversity_penalty=penalty, cluster_size=sizes[label], scope_size=len(rows), reward=reward).items():
-                    report.same(f"questioner's {name.replace('_', ' ')}", at, ours, row[name])
+                    report.compare(f"questioner's {name.replace('_', ' ')}", question, ours, row[name])
 
 
 FORM = re.compile(r"<think>.*?</think>\s*\\boxed\{.*?\}\s*", re.DOTALL)
 
 
 def check_reasoner(rewards, answers, curriculum, settings, report):
+    """Compares the Reasoner's rewards."""
     rewards = rewards.filter(pl.col("role") == "reasoner")
     by_id = {a["answer_id"]: a for a in answers.iter_rows(named=True)}
     labels = dict(curriculum.select("question_id", "pseudo_label").iter_rows())
@@ -235,36 +248,37 @@ def check_reasoner(rewards, answers, curriculum, settings, report):
         text = re.sub(r"\s*([<>/])\s*", r"\1", answer["raw_text"]) if settings["tidy"] else answer["raw_text"]
         box = last_box(text)
         label = labels.get(answer["question_id"])
-        report.same("question has a label", answer["question_id"], True, label is not None)
-        correct = None not in (box, label) and equal(box, label)
+        report.compare("question has a label", answer["question_id"], True, label is not None)
+        correct = None not in (box, label) and are_equal(box, label)
         form = bool(FORM.fullmatch(text))
         parts = dict(correct=correct, correctness=settings["correct"] * correct, form=settings["form"] * form)
         for name, ours in parts.items():
-            report.same(f"reasoner's {name}", row["subject_id"], ours, row[name])
-        report.same("reasoner's reward", row["subject_id"], parts["correctness"] + parts["form"] - (row["overlong_penalty"] or 0.0), row["reward"])
+            report.compare(f"reasoner's {name}", row["subject_id"], ours, row[name])
+        report.compare("reasoner's reward", row["subject_id"], parts["correctness"] + parts["form"] - (row["overlong_penalty"] or 0.0), row["reward"])
 
 
 def check_advantages(rewards, updates, report):
+    """Compares the advantages and the statistics of each group."""
     for (role, step, group), rows in rewards.group_by("role", "step", "group_id", maintain_order=True):
         update = updates.get(role, {})
         r = rows["reward"].to_numpy()
-        alike = bool((r == r[0]).all())
-        std = 0.0 if alike else float(r.std(ddof=1))
+        all_equal = bool((r == r[0]).all())
+        std = 0.0 if all_equal else float(r.std(ddof=1))
         divide = update.get("aggregation") != "dr-grpo"
-        advantages = np.zeros(len(r)) if alike else (r - r.mean()) / (std + 1e-6 if divide else 1.0)
-        dropped = alike and update.get("drop_zero_std", False)
+        advantages = np.zeros(len(r)) if all_equal else (r - r.mean()) / (std + 1e-6 if divide else 1.0)
+        dropped = all_equal and update.get("drop_zero_std", False)
         for row, a in zip(rows.iter_rows(named=True), advantages.tolist()):
-            report.same("group's mean", row["subject_id"], float(r.mean()), row["group_mean"])
-            report.same("group's deviation", row["subject_id"], std, row["group_std"])
-            report.same("advantage", row["subject_id"], a, row["advantage"])
+            report.compare("group's mean", row["subject_id"], float(r.mean()), row["group_mean"])
+            report.compare("group's deviation", row["subject_id"], std, row["group_std"])
+            report.compare("advantage", row["subject_id"], a, row["advantage"])
             if dropped:
-                report.same("in the update", row["subject_id"], False, row["in_update"])
+                report.compare("in the update", row["subject_id"], False, row["in_update"])
 
 
-def fate(question, row, s):
-    """Why a question is left out, or its confidence."""
+def decide(question, row, s):
+    """Returns the reason why a question is left out, or its confidence."""
     contains = lambda text, words: any(w.lower() in text.lower() for w in words)
-    confidence, margin = share_of(row["class_counts"], row["sampled"], s["label_denominator"])
+    confidence, margin = confidence_and_margin(row["class_counts"], row["sampled"], s["label_denominator"])
     if question is None or question["question"] is None:
         return "invalid_question"
     if row["majority_answer"] is None or confidence is None:
@@ -285,11 +299,12 @@ def fate(question, row, s):
 
 
 def check_curriculum(curriculum, rejects, questions, votes, s, report):
+    """Compares the kept and the rejected questions."""
     by_id = {q["question_id"]: q for q in questions.iter_rows(named=True)}
     kept, reasons, first = {}, {}, {}
     for row in votes.iter_rows(named=True):
-        question, outcome = by_id.get(row["question_id"]), None
-        outcome = fate(question, row, s)
+        question = by_id.get(row["question_id"])
+        outcome = decide(question, row, s)
         if not isinstance(outcome, str) and s["deduplicate"]:
             key = (row["image_id"], " ".join(question["question"].lower().split()))
             if first.setdefault(key, row["question_id"]) != row["question_id"]:
@@ -301,39 +316,39 @@ def check_curriculum(curriculum, rejects, questions, votes, s, report):
         limit -= 1
     limit = limit or max(types.values(), default=0)
     stored = {c["question_id"]: c for c in curriculum.iter_rows(named=True)}
-    why = {} if rejects is None else {r["subject_id"]: r["reason"] for r in rejects.filter(pl.col("stage") == "curriculum").iter_rows(named=True)}
-    report.same("rows of each type", "curriculum", {t: min(n, limit) for t, n in types.items()}, dict(Counter(c["question_type"] for c in stored.values())))
+    stored_reasons = {} if rejects is None else {r["subject_id"]: r["reason"] for r in rejects.filter(pl.col("stage") == "curriculum").iter_rows(named=True)}
+    report.compare("rows of each type", "curriculum", {t: min(n, limit) for t, n in types.items()}, dict(Counter(c["question_type"] for c in stored.values())))
     votes_by_id = {v["question_id"]: v for v in votes.iter_rows(named=True)}
     for question in {**kept, **reasons}:
-        capped = question in kept and types[by_id[question]["question_type"]] > limit and why.get(question) == "type_cap"
-        report.same("in the curriculum", question, question in kept and not capped, question in stored)
+        capped = question in kept and types[by_id[question]["question_type"]] > limit and stored_reasons.get(question) == "type_cap"
+        report.compare("in the curriculum", question, question in kept and not capped, question in stored)
         if question in reasons or capped:
-            report.same("reason", question, "type_cap" if capped else reasons[question], why.get(question))
+            report.compare("reason", question, "type_cap" if capped else reasons[question], stored_reasons.get(question))
     for question, row in stored.items():
         if question not in kept:
-            report.same("in the curriculum", question, False, True)
+            report.compare("in the curriculum", question, False, True)
             continue
         v = votes_by_id[question]
-        confidence, margin = share_of(v["class_counts"], v["sampled"], s["label_denominator"])
-        report.same("curriculum's confidence", question, confidence, row["confidence"])
-        report.same("curriculum's margin", question, margin, row["margin"])
-        report.same("problem", question, by_id[question]["question"], row["problem"])
+        confidence, margin = confidence_and_margin(v["class_counts"], v["sampled"], s["label_denominator"])
+        report.compare("curriculum's confidence", question, confidence, row["confidence"])
+        report.compare("curriculum's margin", question, margin, row["margin"])
+        report.compare("problem", question, by_id[question]["question"], row["problem"])
         if s["labels"] == "as-voted":
-            report.same("pseudo-label", question, v["majority_answer"], row["pseudo_label"])
+            report.compare("pseudo-label", question, v["majority_answer"], row["pseudo_label"])
     if s["labels"] == "shuffled":
-        report.same("shuffled labels", "curriculum", sorted(votes_by_id[q]["majority_answer"] for q in stored if q in votes_by_id), sorted(c["pseudo_label"] for c in stored.values()))
+        report.compare("shuffled labels", "curriculum", sorted(votes_by_id[q]["majority_answer"] for q in stored if q in votes_by_id), sorted(c["pseudo_label"] for c in stored.values()))
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("folders", nargs="+")
-    options.add_argument("--settings", help="the pipeline file; without it the preset `paper`")
-    options.add_argument("--show", type=int, default=20, help="rows of each check that are printed")
+    options.add_argument("folders", nargs="+", help="folders of a round's Parquet files")
+    options.add_argument("--settings", help="a pipeline file; the preset `paper` by default")
+    options.add_argument("--show", type=int, default=20, help="number of differing rows to print for each check")
     options = options.parse_args()
-    settings, found, report = settings_of(options.settings), tables(options.folders), Report(options.show)
+    settings, found, report = read_settings(options.settings), tables(options.folders), Report(options.show)
     for needed in ("questions", "answers", "votes"):
         if needed not in found:
-            sys.exit(f"no {needed} under {', '.join(options.folders)}")
+            sys.exit(f"there is no table {needed} under {', '.join(options.folders)}")
     questions, answers, votes = found["questions"], found["answers"], found["votes"]
     rewards, curriculum = found.get("rewards"), found.get("curriculum")
     by_role = lambda role: set() if rewards is None else set(rewards.filter(pl.col("role") == role)["subject_id"])
@@ -342,7 +357,7 @@ def main():
     both = [settings["questioner"]["reward_denominator"], settings["curriculum"]["label_denominator"]]
 
     def denominators(question, group):
-        # The Reasoner's own training votes too, and nothing reads that confidence.
+        # The Reasoner's training answers are voted on too, but nothing reads that confidence.
         return both if group in training_groups else both[:1] if question in training_questions else both[1:]
 
     groups = check_answers(answers, report)
@@ -355,20 +370,22 @@ def main():
             check_reasoner(rewards, answers, curriculum, settings["reasoner"], report)
         check_advantages(rewards, settings["update"], report)
     if curriculum is not None:
-        # Questions of one seed were asked together; those of the seed that the curriculum's come from are the candidates. The
-        # others trained the Questioner, or are the base model's own, which only judge whether a round is kept.
-        chosen = set(curriculum["question_id"])
+        # Questions with one seed were asked together. The candidates have the seed of the
+        # curriculum's questions; the others trained the Questioner, or are the base model's own,
+        # which only score the round.
+        candidate_ids = set(curriculum["question_id"])
         if "rejects" in found:
-            chosen |= set(found["rejects"].filter(pl.col("stage") == "curriculum")["subject_id"])
-        seeds = questions.filter(pl.col("question_id").is_in(list(chosen)))["seed"].unique().to_list()
+            candidate_ids |= set(found["rejects"].filter(pl.col("stage") == "curriculum")["subject_id"])
+        seeds = questions.filter(pl.col("question_id").is_in(list(candidate_ids)))["seed"].unique().to_list()
         asked = questions.filter(pl.col("seed").is_in(seeds))["question_id"].to_list()
-        # A candidate is answered first for its label and again, if kept, in training: the first vote by its number of samples.
+        # A candidate is answered for its label and, if kept, again in training. The vote for the
+        # label is the first one with the label's number of samples.
         candidates = votes.filter(pl.col("question_id").is_in(asked))
         labelled = candidates.filter(pl.col("sampled") == settings["curriculum"]["label_samples"])
         check_curriculum(curriculum, found.get("rejects"), questions, labelled.unique("question_id", keep="first", maintain_order=True), settings["curriculum"], report)
-        report.checked["skipped: votes not of labels"] += candidates.height - labelled.height
+        report.checked["skipped: votes that are not for labels"] += candidates.height - labelled.height
     for check, count in sorted(report.checked.items()):
-        print(f"{check}: {count} looked at, {report.wrong[check]} differ")
+        print(f"{check}: {count} compared, {report.wrong[check]} differ")
     if report.wrong:
         sys.exit(1)
     print("every row agrees")

@@ -1,10 +1,11 @@
-"""Makes a small Qwen-like tokenizer and freezes what transformers does with it.
+"""Trains a small tokenizer like Qwen's and freezes its results in transformers.
 
     python tests/oracles/tokenizer.py            (needs transformers, tokenizers, jinja2)
 
-Writes tests/data/tokenizer/{tokenizer.json, tokenizer_config.json, chat_template.jinja} (byte-level BPE trained on the
-text below, Qwen's pre-tokenizer, normalizer, special tokens and chat template) and tests/data/tokenizer/cases.json:
-ids of nasty strings with special tokens recognised and not, decoded texts, and ids of whole conversations.
+Writes tests/data/tokenizer/{tokenizer.json, tokenizer_config.json, chat_template.jinja} (byte-level
+BPE trained on the text below, with Qwen's pre-tokenizer, normalizer, special tokens and chat
+template) and tests/data/tokenizer/cases.json: ids of difficult strings with and without special
+tokens recognised, decoded texts, and ids of whole conversations.
 """
 
 import json
@@ -39,7 +40,7 @@ TEXT = [
     "Größe, façade, naïve, señor, Ελληνικά, русский язык, 日本語の文章, 中文句子, 한국어 문장, עברית, العربية, हिन्दी, ไทย 🙂👍🏽",
     "def main():\n    return {'a': [1, 2, 3]}\n\n\tif x == y:\r\n        print(\"no\")\n\n\n",
 ] * 8
-NASTY = [
+DIFFICULT = [
     "", " ", "  ", "\n", "\r\n", "\n\n  \n", "a", " a", "a ", "   a", "\ta\t", "It's WE'RE i'LL 'S 'ſ ’s", "don''t", "123 4567 ٣٤ ¾ Ⅷ 𝟘",
     "e\u0301 vs \u00e9", "\u1e9b\u0323", "ﬁ", "\u212b", "Å", "a\u200db", "👩‍👩‍👧‍👦 👍🏽 🇩🇪", "\u0000\u0001\u001f\u007f", "\u0085x\u2028y\u2029z",
     "\u00a0\u3000 \u2003x", "\u180e \u200b \ufeff", "日本語のテスト。改行\nあり", "نص عربي ١٢٣", "हिन्दी में पाठ", "ไทยไม่มีวรรค", "\U0010ffff \ue000",
@@ -58,7 +59,7 @@ PIECES = [
 ]
 
 
-def make_tokenizer() -> Tokenizer:
+def train_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(byte_fallback=False, fuse_unk=False))
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(REGEX), behavior="isolated", invert=False)
@@ -89,7 +90,7 @@ def text_cases(reference, plain: Tokenizer) -> list:
     rng = random.Random(20260101)
     fuzz = ["".join(rng.choice(PIECES) for _ in range(rng.randint(1, 24))) for _ in range(400)]
     cases = []
-    for text in NASTY + fuzz:
+    for text in DIFFICULT + fuzz:
         ids = reference(text, add_special_tokens=False)["input_ids"]
         cases.append({"text": text, "ids": ids, "plain": plain.encode(text, add_special_tokens=False).ids})
     return cases
@@ -116,26 +117,27 @@ def chat_cases(reference) -> list:
                 content = ([] if k is None else [{"type": "image"}]) + [{"type": "text", "text": question}]
                 messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
                 text = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-                # Qwen2_5_VLProcessor repeats the image token, once a merged patch, before it tokenises.
+                # Qwen2_5_VLProcessor repeats the image token, once per merged patch, before it
+                # tokenizes.
                 text = text.replace("<|image_pad|>", "<|image_pad|>" * (k or 1))
                 ids = reference(text, add_special_tokens=False)["input_ids"]
-                cases.append({"system": system, "question": question, "image_tokens": k, "ids": runs(ids)})
+                cases.append({"system": system, "question": question, "image_tokens": k, "ids": run_lengths(ids)})
     return cases
 
 
-def runs(ids: list) -> list:
-    """Ids with repetitions folded: [id, times]."""
-    folded = []
+def run_lengths(ids: list) -> list:
+    """Run-length encodes ids: [id, times]."""
+    encoded = []
     for i in ids:
-        if folded and folded[-1][0] == i:
-            folded[-1][1] += 1
+        if encoded and encoded[-1][0] == i:
+            encoded[-1][1] += 1
         else:
-            folded.append([i, 1])
-    return folded
+            encoded.append([i, 1])
+    return encoded
 
 
 def main() -> None:
-    save(make_tokenizer())
+    save(train_tokenizer())
     reference = AutoTokenizer.from_pretrained(OUT)
     plain = Tokenizer.from_file(str(OUT / "tokenizer.json"))
     plain.encode_special_tokens = True

@@ -1,9 +1,10 @@
-"""Freezes how torch converts between the number formats of weights: tests/data/weights/conversions.safetensors.
+"""Freezes torch's conversions between the dtypes of weights:
+tests/data/weights/conversions.safetensors.
 
     python tests/oracles/weights.py            (needs torch, safetensors)
 
-For each format a tensor of bit patterns (random ones, halfway cases, subnormals, infinities, NaN) and what torch makes
-of it in the other two.
+For each dtype a tensor of bit patterns (random ones, halfway cases, subnormals, infinities, NaN), and
+the same tensor converted to each dtype by torch.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ def patterns_32() -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     bits = torch.randint(-(2**31), 2**31, (3000,), generator=generator, dtype=torch.int64).to(torch.int32)
     values = torch.randn(1000, generator=generator)
-    # Exactly between two neighbours of the narrower formats, and one step to either side.
+    # Exactly between two neighbours in the narrower dtypes, and one step to either side.
     base = torch.randint(0, 2**15, (500,), generator=generator, dtype=torch.int64) << 16
     ties = torch.cat([base | 0x8000, base | 0x7FFF, base | 0x8001]).to(torch.int32)
     half_ties = torch.cat([((torch.arange(500) + 0x3F800) << 12) | 0x1000 | d for d in (0, 1)]).to(torch.int32)

@@ -1,7 +1,8 @@
 """Loads a table of images with Hugging Face `datasets` and checks that it recognises the images.
 
-Usage: datasets_image.py FOLDER
-FOLDER holds photos.parquet and photos.json (see read_all.py). Needs datasets and pillow, and no network.
+    python tests/readers/datasets_image.py FOLDER
+
+FOLDER has photos.parquet and photos.json (see read_all.py). Needs datasets and pillow, and no network.
 """
 
 import io

@@ -1,9 +1,11 @@
-"""Reads the sample tables with pyarrow, pandas, Polars and DuckDB, and compares all values with the written ones.
+"""Reads the sample tables with pyarrow, pandas, Polars and DuckDB, and compares all values with
+those written.
 
-Usage: read_all.py FOLDER SCHEMAS
-FOLDER is the folder to which `cargo test --release --test all samples_for_other_readers` writes <table>.parquet and
-<table>.json (`tmp/table-samples` in the target folder); SCHEMAS is the project's `schemas` folder.
-Needs pyarrow, pandas, polars and duckdb.
+    python tests/readers/read_all.py FOLDER SCHEMAS
+
+FOLDER is the folder to which `cargo test --release --test all samples_for_other_readers` writes
+<table>.parquet and <table>.json (`tmp/table-samples` in the target folder); SCHEMAS is the project's
+`schemas` folder. Needs pyarrow, pandas, polars and duckdb.
 """
 
 import json
@@ -58,6 +60,7 @@ READERS = [by_pyarrow, by_pandas, by_polars, by_polars_scan, by_duckdb]
 
 
 def first_difference(expected, found):
+    """Describes the first difference between written and read rows, or returns None."""
     if len(expected) != len(found):
         return f"{len(expected)} rows were written, {len(found)} were read"
     for number, (want, have) in enumerate(zip(expected, found)):
@@ -71,6 +74,7 @@ def first_difference(expected, found):
 
 
 def check_schema(path, description):
+    """Compares a file's columns and writer with the description of its schema."""
     schema = pyarrow.parquet.read_schema(path)
     found = [(field.name, field.nullable) for field in schema]
     expected = [(column["name"], column["nullable"]) for column in description["columns"]]
@@ -89,7 +93,8 @@ def main():
         for name in [description["table"], description["table"] + ".empty"]:
             path = folder / f"{name}.parquet"
             expected = json.loads((folder / f"{name}.json").read_text())
-            # Columns are in alphabetical order in the JSON file, and in the schema's order in the Parquet file.
+            # Columns are in alphabetical order in the JSON file, and in the schema's order in the
+            # Parquet file.
             order = [column["name"] for column in description["columns"]]
             expected = [{column: row[column] for column in order} for row in expected]
             check_schema(path, description)
@@ -101,7 +106,7 @@ def main():
                     failures += 1
                     print(f"{name}, {reader.__name__}: {difference}")
     assert checked > 0, "no tables found"
-    print(f"{checked} readings, {values} values, {failures} wrong")
+    print(f"{checked} readings, {values} values; {failures} readings differ")
     sys.exit(1 if failures else 0)
 
 
