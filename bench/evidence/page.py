@@ -263,7 +263,7 @@ def ablation_caveat(results):
 
 
 def collapse(gate_message):
-    outcome = ["A gate stops it; the exit code is 3, and the round before stays current:", "", "```", gate_message, "```"] if gate_message else ["No gate stopped it."]
+    outcome = ["A gate stops it; the exit code is 3, and the previous round stays current:", "", "```", gate_message, "```"] if gate_message else ["No gate stopped it."]
     return ["## A pipeline that is meant to collapse", "",
             *wrap("Its settings are `questioner.lambda = 0`, `questioner.scope = \"step\"`, `update.questioner.learning_rate = 1e-2` and `update.questioner.beta = 0`."), "",
             *outcome]

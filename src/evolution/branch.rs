@@ -92,7 +92,7 @@ fn parameter(key: &'static str, problem: String) -> EvolutionError {
 }
 
 fn taken(name: &str) -> EvolutionError {
-    parameter("NAME", format!("the evolution `{name}` exists already and is not this branch; choose another name"))
+    parameter("NAME", format!("the evolution `{name}` already exists and is not this branch; choose another name"))
 }
 
 /// Returns the refs to share, the oldest of each name first: the images and the rounds up to
@@ -103,7 +103,10 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, Evol
         let mut names: Vec<&str> = all.iter().map(|r| r.evolution.as_str()).collect();
         names.dedup();
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        return Err(parameter("--evolution", format!("the store has no evolution `{evolution}` (it has: {there})")));
+        return Err(parameter(
+            "--evolution",
+            format!("the store has no evolution `{evolution}`; its evolutions: {there}"),
+        ));
     }
     let is_done = |number: u32| of.iter().any(|r| r.name == ref_name(number, "round"));
     if let Some(missing) = (1..=from).find(|number| !is_done(*number)) {

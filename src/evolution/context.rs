@@ -259,7 +259,7 @@ fn newest_images(evolution: &str, runner: &Runner<'_>) -> Result<StageResult, St
             None => format!("parts of {head} are missing; ingest its sources again with --images or `visplay ingest`"),
         },
         None => {
-            format!("`{evolution}` has no images yet; name a folder with --images, or run `visplay ingest FOLDER`")
+            format!("`{evolution}` has no images yet; pass a folder with --images, or run `visplay ingest FOLDER`")
         }
     };
     Err(StageError::Parameter { key: "evolution", problem })

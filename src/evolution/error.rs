@@ -17,7 +17,7 @@ pub enum EvolutionError {
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
     /// A gate stopped the round.
-    #[error("round {round} is stopped by the gate {gate}; its results are kept, and the round before stays current")]
+    #[error("round {round} was stopped by {gate}; its results are kept, and the previous round stays current")]
     Gate {
         /// The round.
         round: u32,
@@ -39,7 +39,7 @@ pub enum EvolutionError {
         tables: Option<PathBuf>,
     },
     /// A gate would stop the round whatever its results are, so it is not started.
-    #[error("round {round} is not started: {problem}")]
+    #[error("round {round} was not started: {problem}")]
     GateUnreachable {
         /// The round.
         round: u32,

@@ -63,8 +63,8 @@ fn rebuild_damaged(
     let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let problem = format!(
-            "parts of round {round} are missing, and it was run with another {}; restore the pipeline file of that time and \
-             repeat the command to recompute them, or start another --evolution",
+            "parts of round {round} are missing, and it was run with other values of {}; restore the pipeline file of that \
+             round and rerun the command to recompute them, or start another --evolution",
             keys.join(", ")
         );
         return Err(EvolutionError::Changed { problem });
@@ -86,8 +86,8 @@ fn say_differences(
     let changed = then.map(|then| changes_since(then, pipeline)).unwrap_or_default();
     let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
-        let message = format!("round {round} was run with another {}; it stays as it is", keys.join(", "));
-        runner.progress.say(&format!("{message}; to apply the new settings start another --evolution"));
+        let message = format!("round {round} was run with other values of {} and does not change", keys.join(", "));
+        runner.progress.say(&format!("{message}; to use the new values, start another --evolution"));
     }
     Ok(())
 }

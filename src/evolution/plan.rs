@@ -56,7 +56,7 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
                 ),
             ),
             (ASKING, format!("{images} x {} questions", round.questions_per_image)),
-            (VOTING, format!("{} answers a question", curriculum.label_samples)),
+            (VOTING, format!("{} answers per question", curriculum.label_samples)),
         ]);
     }
     let kept = if is_labelled {

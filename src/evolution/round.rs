@@ -136,7 +136,7 @@ impl<'g> RoundRun<'g, '_> {
                 0 => String::new(),
                 n => format!(" ({n} files were left out; the view `rejects` lists the reasons)"),
             };
-            let problem = format!("there is no image in the images table{why}; name a folder of images with --images");
+            let problem = format!("the images table is empty{why}; pass a folder of images with --images");
             return Err(EvolutionError::Nothing { round, problem, tables: None });
         }
         self.check_min_rows_reachable(slice.len() as u64)?;
@@ -278,8 +278,8 @@ impl<'g> RoundRun<'g, '_> {
         let most = images * questions;
         let Some(stop) = pipeline.gates.kept_rows.stop.filter(|stop| (most as f64) < *stop) else { return Ok(()) };
         let problem = format!(
-            "{images} images with {questions} questions each make at most {most} rows to learn from, and gates.kept_rows stops a \
-             round below {stop}; name more images with --images, or lower that threshold"
+            "{images} images with {questions} questions each give at most {most} rows to train on, and gates.kept_rows stops a \
+             round below {stop}; pass more images with --images, or lower that threshold"
         );
         Err(EvolutionError::GateUnreachable { round: self.round, problem })
     }
@@ -340,8 +340,8 @@ impl<'g> RoundRun<'g, '_> {
         let result = runner.run(&stage, &[()])?.results.remove(0);
         if self.expected.is_some_and(|expected| expected != result.action) {
             let problem = format!(
-                "parts of round {round} are missing and recomputing them gives other results, because the base model, the \
-                 prompts, the images, the benchmarks or this program have changed; restore them, or start another --evolution"
+                "parts of round {round} are missing, and recomputing them gives other results, because the base model, the \
+                 prompts, the images, the benchmarks or visplay itself have changed; restore them, or start another --evolution"
             );
             return Err(EvolutionError::Changed { problem });
         }
@@ -351,8 +351,8 @@ impl<'g> RoundRun<'g, '_> {
         let published = runner.store.head(evolution, &ref_name(round, "round"))?;
         if published.as_ref().is_some_and(|published| published.result != result.action) {
             let problem = format!(
-                "another process finished round {round} meanwhile, from other images, models or settings, and that one is kept; run \
-                 the command again for the next round"
+                "another process has finished round {round} with other images, models or settings, and its round is kept; rerun the \
+                 command for the next round"
             );
             return Err(EvolutionError::Changed { problem });
         }
@@ -363,8 +363,7 @@ impl<'g> RoundRun<'g, '_> {
                 continue;
             }
             if let RefUpdate::Conflict(other) = runner.store.advance(evolution, &name, head.as_ref(), named.action)? {
-                let problem =
-                    format!("another process with other settings published {other} first; run the command again");
+                let problem = format!("another process with other settings published {other} first; rerun the command");
                 return Err(EvolutionError::Changed { problem });
             }
         }

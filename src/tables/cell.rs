@@ -42,7 +42,7 @@ pub trait Cell: Sized + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CellError {
     /// A required value is null.
-    #[error("it is null, and a value is required")]
+    #[error("it is null, but a value is required")]
     Null,
     /// A float is NaN or infinite; its bits are not the same on every machine.
     #[error("it is {0}; write a number that is not finite as null")]

@@ -52,7 +52,7 @@ pub enum TableError {
         problem: String,
     },
     /// The file lacks a column.
-    #[error("{file}: table {table} needs a column `{column}` ({expected}), and the file has none")]
+    #[error("{file}: table {table} needs a column `{column}` ({expected}), but the file has none")]
     MissingColumn {
         /// The file.
         file: String,
@@ -64,7 +64,7 @@ pub enum TableError {
         expected: String,
     },
     /// The file has a column that the table does not have.
-    #[error("{file}: column `{column}` is not one of table {table}")]
+    #[error("{file}: column `{column}` is not a column of table {table}")]
     ExtraColumn {
         /// The file.
         file: String,
@@ -74,7 +74,7 @@ pub enum TableError {
         column: String,
     },
     /// A column has the wrong type.
-    #[error("{file}: column `{column}` of table {table} must be {expected}, and is {found}")]
+    #[error("{file}: column `{column}` of table {table} must be {expected}, but is {found}")]
     WrongType {
         /// The file.
         file: String,

@@ -9,7 +9,7 @@ use super::weights_error::WeightsError;
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The output path already exists.
-    #[error("{} exists already; choose a folder that does not exist", .0.display())]
+    #[error("{} already exists; pass a new folder", .0.display())]
     Exists(PathBuf),
     /// Writing failed.
     #[error("cannot write the checkpoint: {0}")]

@@ -257,9 +257,9 @@ fn push_literal(literal: &str, segments: &mut Vec<Segment>) {
 fn unknown(file: &Path, line: usize, name: &str, known: &[&str]) -> PromptError {
     let nearest = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
     let known = match nearest {
-        Some(nearest) if strsim::jaro(nearest, name) > 0.75 => format!("is {{{{{nearest}}}}} meant?"),
-        Some(_) => format!("there are: {}", known.join(", ")),
-        None => "this template can have none".to_owned(),
+        Some(nearest) if strsim::jaro(nearest, name) > 0.75 => format!("did you mean {{{{{nearest}}}}}?"),
+        Some(_) => format!("the variables are: {}", known.join(", ")),
+        None => "this template has no variables".to_owned(),
     };
     PromptError::Unknown { file: file.to_owned(), line, name: name.to_owned(), known }
 }

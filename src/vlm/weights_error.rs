@@ -24,7 +24,7 @@ pub struct WeightProblem {
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The folder has no safetensors file.
-    #[error("{} holds no weights: there is no *.safetensors file in it{}", folder.display(), describe_pickles(pickles))]
+    #[error("{} contains no weights: it has no *.safetensors file{}", folder.display(), describe_pickles(pickles))]
     NoWeights {
         /// The folder.
         folder: PathBuf,

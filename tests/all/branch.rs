@@ -137,14 +137,14 @@ fn an_invalid_branch_is_reported_and_nothing_is_written() {
     fails(&["b", "--from=-1"], &["--from"]);
     fails(&["../b", "--from", "base"], &["cannot name an evolution"]);
     fails(&["t", "--from", "round-1"], &["needs a name of its own"]);
-    fails(&["b", "--from", "base", "--evolution", "u"], &["no evolution `u`", "it has: t"]);
+    fails(&["b", "--from", "base", "--evolution", "u"], &["no evolution `u`", "its evolutions: t"]);
     fails(&["b", "--from", "base", "--out", "p.toml"], &["another file of this name"]);
     fails(&["b", "--from", "base", "--out", "no/such/b.toml"], &["no/such/b.toml"]);
     assert_eq!((stored(&place), place.files("refs")), before);
 
     // The name of an existing evolution.
     assert!(place.command(&["ingest", "source", "--evolution", "b"]).output().unwrap().status.success());
-    fails(&["b", "--from", "base"], &["`b` exists already"]);
+    fails(&["b", "--from", "base"], &["`b` already exists"]);
     // Two settings, each of which is wrong without the other.
     assert!(
         place

@@ -73,7 +73,7 @@ fn a_collapse_is_stopped_by_a_gate_and_the_round_before_stays_current() {
     let stopped = evolve(place.path(), "collapsing.toml", &["next"]);
     assert_eq!(stopped.status.code(), Some(3), "{}", said(&stopped));
     let message = said(&stopped);
-    let reason = message.lines().find(|line| line.contains("round 2 is stopped by the gate gates.")).unwrap();
+    let reason = message.lines().find(|line| line.contains("round 2 was stopped by gates.")).unwrap();
     let numbers: Vec<f64> = reason.split([' ', ',', ';']).filter_map(|word| word.parse().ok()).collect();
     let [round, figure, threshold] = numbers[..] else { panic!("{reason}") };
     let beyond = if reason.contains("at least") { figure < threshold } else { figure > threshold };

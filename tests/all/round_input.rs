@@ -90,7 +90,11 @@ fn unusable_prompts_and_benchmarks_are_named_before_the_round_starts() {
         (reasoner, "{{image}}", "`prompts.reasoner`: prompt.txt has no {{question}}"),
         (reasoner, "{{question}}", "`prompts.reasoner`: prompt.txt has no {{image}}"),
         (questioner, "", "`prompts.questioner`: prompt.txt has no {{image}}"),
-        (reasoner, "{{image}}\n{{qestion}}", "prompt.txt:2: there is no variable {{qestion}}; is {{question}} meant?"),
+        (
+            reasoner,
+            "{{image}}\n{{qestion}}",
+            "prompt.txt:2: there is no variable {{qestion}}; did you mean {{question}}?",
+        ),
         (reasoner, "{{image", "prompt.txt:1: {{ is not followed by a name"),
         (questioner, "<|im_strat|>{{image}}", "`prompts.questioner`: prompt.txt does not fit the base model"),
         (

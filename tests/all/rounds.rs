@@ -192,7 +192,7 @@ fn of_two_processes_with_different_images_the_first_to_finish_is_kept() {
     let ended = [first, second].map(|running| running.wait_with_output().unwrap());
     let (won, lost): (Vec<&Output>, Vec<&Output>) = ended.iter().partition(|output| output.status.success());
     assert_eq!((won.len(), lost.len()), (1, 1), "{rest}{}, {}", said(&ended[0]), said(&ended[1]));
-    assert!(format!("{rest}{}", said(lost[0])).contains("finished round 1 meanwhile"), "{rest}{}", said(lost[0]));
+    assert!(format!("{rest}{}", said(lost[0])).contains("finished round 1 with other"), "{rest}{}", said(lost[0]));
     assert_eq!(report(&evolve(&place, "store", &["1"]).output().unwrap())["result"], report(won[0])["result"]);
 }
 
@@ -310,7 +310,7 @@ fn a_round_that_cannot_pass_its_gates_is_not_started() {
     std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}[gates.kept_rows]\nstop = 65\n")).unwrap();
     let hopeless = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
     assert_eq!(hopeless.status.code(), Some(3), "{}", said(&hopeless));
-    for part in ["round 1 is not started: 8 images with 8 questions each", "at most 64 rows", "below 65", "[gates]"] {
+    for part in ["round 1 was not started: 8 images with 8 questions each", "at most 64 rows", "below 65", "[gates]"] {
         assert!(said(&hopeless).contains(part), "{part} is not in {}", said(&hopeless));
     }
     assert!(!place.store().join("views/t/stopped").exists() && place.files("refs/t/round-0001").is_empty());

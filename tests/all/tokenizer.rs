@@ -171,9 +171,9 @@ fn errors_of_templates_name_file_line_and_variable() {
     let file = Path::new("prompts/q.txt");
     let parse = |text: &str| Template::parse(file, text, &["question", "image"]);
     let text = parse("one\ntwo {{qestion}}").unwrap_err().to_string();
-    assert_eq!(text, "prompts/q.txt:2: there is no variable {{qestion}}; is {{question}} meant?");
+    assert_eq!(text, "prompts/q.txt:2: there is no variable {{qestion}}; did you mean {{question}}?");
     let text = parse("{{xyz}}").unwrap_err().to_string();
-    assert_eq!(text, "prompts/q.txt:1: there is no variable {{xyz}}; there are: question, image");
+    assert_eq!(text, "prompts/q.txt:1: there is no variable {{xyz}}; the variables are: question, image");
     for malformed in ["a\n\n{{ }}", "a\n\n{{question", "a\n\n{{a b}}"] {
         let text = parse(malformed).unwrap_err().to_string();
         assert!(text.starts_with("prompts/q.txt:3: {{ is not followed by a name and }}"), "{text}");

@@ -179,7 +179,7 @@ fn an_adapter_is_written_in_peft_format() {
     }
     let back = LoraAdapter::read(&out, &config(&oracle.checkpoint)).unwrap();
     assert_eq!(back.settings, adapter.settings);
-    assert!(adapter.write(&out, "x").unwrap_err().to_string().contains("exists already"));
+    assert!(adapter.write(&out, "x").unwrap_err().to_string().contains("already exists"));
 }
 
 #[test]

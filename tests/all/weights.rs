@@ -168,7 +168,7 @@ fn tensors_in_memory_are_exported() {
     assert_eq!(fs::read(out.join(name)).unwrap(), fs::read(folder.path().join("model").join(name)).unwrap());
 
     let again = export(&out, &config, &tensors, None, options).unwrap_err().to_string();
-    assert!(again.contains("exists already"), "{again}");
+    assert!(again.contains("already exists"), "{again}");
     tensors.insert("model.norm.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap());
     let failed = folder.path().join("failed");
     let text = export(&failed, &config, &tensors, None, options).unwrap_err().to_string();
@@ -321,7 +321,7 @@ fn a_tied_head_in_the_file_must_equal_the_embedding() {
 fn messages_about_folders_without_safetensors_name_folder_and_pickles() {
     let folder = tempfile::tempdir().unwrap();
     let text = open_error(folder.path(), &tiny(true));
-    assert!(text.contains("holds no weights") && text.contains(&folder.path().display().to_string()), "{text}");
+    assert!(text.contains("contains no weights") && text.contains(&folder.path().display().to_string()), "{text}");
     fs::write(folder.path().join("pytorch_model.bin"), b"PK\x03\x04").unwrap();
     let text = open_error(folder.path(), &tiny(true));
     assert!(text.contains("pytorch_model.bin") && text.contains("pickle"), "{text}");

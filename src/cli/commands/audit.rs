@@ -156,7 +156,7 @@ fn question_statistics(found: &Audit) -> Vec<(String, String)> {
     rows.extend(asked.invalid.iter().map(|(reason, n)| (format!("invalid: {reason}"), of(*n, asked.asked))));
     rows.extend([
         ("with a vote".to_owned(), format::count(votes.voted)),
-        (format!("answers (confidence is a share of those {})", found.denominator), format::count(votes.answers)),
+        (format!("answers (confidence is a share of the {} ones)", found.denominator), format::count(votes.answers)),
         ("answers with a \\boxed{}".to_owned(), of(votes.boxed, votes.answers)),
         ("kept for the curriculum".to_owned(), of(votes.kept, votes.voted)),
     ]);

@@ -85,13 +85,13 @@ pub fn cmd_branch(args: &BranchArgs, ui: &Ui) -> Result<(), CommandError> {
     if ui.json {
         return ui.result_json(&branched);
     }
-    let state = if branched.found { "exists already" } else { "is created" };
+    let state = if branched.found { "already exists" } else { "was created" };
     let shared = match args.from.0 {
         0 => format!("the images of {evolution}"),
         1 => format!("the images and round 1 of {evolution}"),
         n => format!("the images and rounds 1 to {n} of {evolution}"),
     };
-    ui.result(format!("{} {state}: it shares {shared}", branched.evolution))?;
+    ui.result(format!("{} {state}; it shares {shared}", branched.evolution))?;
     ui.result(format!("pipeline file: {}", branched.pipeline.display()))?;
     ui.result(format!("next: visplay evolve-round next --pipeline {}", branched.pipeline.display()))
 }

@@ -52,7 +52,8 @@ pub struct EvaluateArgs {
     /// Use only the first N items.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     items: Option<u32>,
-    /// Prompt template file with {{image}} and {{question}} [default: only the two].
+    /// Prompt template file with {{image}} and {{question}} [default: just the image and the
+    /// question].
     #[arg(long, value_name = "FILE")]
     prompt: Option<PathBuf>,
     /// Skip the greedy protocol.
@@ -159,7 +160,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         let rejects: Vec<RejectRow> = read_rows(&store, &predictions)?;
         let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
         ui.say(format!(
-            "{left_out} of {} items could not be given to the model and do not count{why}",
+            "{left_out} of {} items could not be given to the model and are not scored{why}",
             benchmark.items.len()
         ));
     }
@@ -190,7 +191,7 @@ fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel, CommandErr
     }
     let name = model.to_string_lossy();
     find_by_ref(&name, runner.store)?.ok_or_else(|| {
-        let message = format!("--model: neither a folder nor a ref of the store is named {name}");
+        let message = format!("--model: {name} is neither a folder nor a ref of the store");
         CommandError::usage(message)
             .with_hint("`visplay status` lists the refs; a model's ref is like EVOLUTION/round-0003/reasoner")
     })

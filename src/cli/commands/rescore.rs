@@ -138,7 +138,7 @@ fn print_table(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result
     let lost = pairs().filter(|(b, a)| b.decision.is_kept() && !a.decision.is_kept()).count();
     ui.table(&rows)?;
     ui.result(format!(
-        "{} more questions would be kept, {} would be dropped",
+        "{} dropped questions would be kept, and {} kept questions would be dropped",
         format::count(gained as u64),
         format::count(lost as u64)
     ))

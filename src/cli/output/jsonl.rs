@@ -118,13 +118,13 @@ fn open(args: &LinesArgs, ui: &Ui) -> Result<(BufReader<Box<dyn Read>>, String),
             });
             let file = file.map_err(|e| {
                 CommandError::usage(format!("cannot read {}: {e}", path.display()))
-                    .with_hint("give a file of JSON lines, or `-` for standard input")
+                    .with_hint("pass a file of JSON lines, or `-` for standard input")
             })?;
             (Box::new(file), path.display().to_string())
         }
         _ => {
             if io::stdin().is_terminal() {
-                ui.say("reading JSON lines from the terminal; Ctrl-D ends them");
+                ui.say("reading JSON lines from the terminal; press Ctrl-D to end");
             }
             (Box::new(io::stdin()), "standard input".to_owned())
         }

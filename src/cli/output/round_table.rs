@@ -76,7 +76,7 @@ fn statistics(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec
     row("mean confidence", number(votes.mean_confidence));
     if votes.voted > 0 {
         let tenths: Vec<String> = votes.confidence_tenths.iter().map(|&n| format::count(n)).collect();
-        row("per tenth of confidence", tenths.join(" "));
+        row("questions per tenth of confidence", tenths.join(" "));
     }
     row("kept for training", share(votes.kept, votes.voted));
     for (reason, n) in &report.left_out {
@@ -87,7 +87,7 @@ fn statistics(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec
     }
     if let Some(kept) = report.keep_best {
         let state = if kept.current { "current" } else { "kept, not current" };
-        row("agreement with the base's majority", format!("{:.3} -> {:.3} ({state})", kept.before, kept.score));
+        row("agreement with the base model's majority", format!("{:.3} -> {:.3} ({state})", kept.before, kept.score));
     }
     for (role, training) in [("Questioner", &report.questioner), ("Reasoner", &report.reasoner)] {
         if let Some(TrainingSummary { steps, reward, entropy, kl_reference, frac_zero_std, .. }) = training {

@@ -21,7 +21,7 @@ struct LibrarySpec {
     required: bool,
 }
 
-const TOOLKIT: &str = "put CUDA 13's libraries on LD_LIBRARY_PATH or into a folder `cuda` beside the program (docs/cuda.md lists where to get them)";
+const TOOLKIT: &str = "put CUDA 13's libraries on LD_LIBRARY_PATH or in a folder `cuda` next to the program (docs/cuda.md lists where to get them)";
 
 macro_rules! libraries {
     ($($library:ident: $($name:ident)*;)*) => {

@@ -254,7 +254,8 @@ impl<'a> RoundChecks<'a> {
                 (Ok(_), None, _) => found.add("curriculum", id, "the rule keeps it, and it is not there"),
                 (Err(left), None, Some(row)) => {
                     if row.reason != left.reason {
-                        let problem = format!("the reason is {}, where the rule says {}", row.reason, left.reason);
+                        let problem =
+                            format!("the reason is {}, but by the rule it should be {}", row.reason, left.reason);
                         found.add("rejects", id, problem);
                     }
                 }
@@ -262,7 +263,7 @@ impl<'a> RoundChecks<'a> {
                     found.add("curriculum", id, format!("the rule leaves it out ({})", left.reason));
                 }
                 (Err(left), None, None) => {
-                    found.add("rejects", id, format!("the rule leaves it out ({}), and it is not there", left.reason));
+                    found.add("rejects", id, format!("the rule leaves it out ({}), but it has no row", left.reason));
                 }
             }
         }

@@ -22,7 +22,7 @@ impl Setting {
         let (key, value) = (key.trim(), value.trim());
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if key.split('.').any(|part| part.is_empty() || !part.chars().all(plain)) {
-            return Err(format!("`{key}` is no key such as curriculum.low"));
+            return Err(format!("`{key}` is not a key; write one such as curriculum.low"));
         }
         if value.is_empty() || value.contains(['\n', '\r']) {
             return Err(format!("`{key}` has no value; write {key}=VALUE"));

@@ -272,7 +272,7 @@ impl Replayer<'_> {
         if then.contains(&now.0) {
             return Ok(());
         }
-        let problem = format!("the prompt {now} is not the one that the round was made with; restore the template");
+        let problem = format!("this template ({now}) is not the one that the round used; restore that one");
         let key = if role == Role::Questioner { "prompts.questioner" } else { "prompts.reasoner" };
         Err(self.request.pipeline.source.error(key, problem).into())
     }

@@ -137,7 +137,7 @@ impl ReplayTarget {
                 let number =
                     round.strip_prefix("round-").and_then(|n| n.parse().ok()).filter(|n| (1..=9999).contains(n));
                 let number =
-                    number.ok_or_else(|| format!("`{round}` is no round such as round-1, and not `{IMAGES}`"))?;
+                    number.ok_or_else(|| format!("`{round}` is neither a round such as `round-1` nor `{IMAGES}`"))?;
                 Ok(Self::Round { evolution, number, part: part.map(str::to_owned) })
             }
         }

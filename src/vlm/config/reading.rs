@@ -102,11 +102,15 @@ fn read_text(section: &Section<'_>, problems: &mut Problems) -> TextConfig {
 fn check_text_shape(section: &Section<'_>, text: &TextConfig, problems: &mut Problems) {
     let (hidden, heads, kv) = (text.hidden_size, text.num_attention_heads, text.num_key_value_heads);
     if hidden % heads != 0 {
-        section.report(problems, "hidden_size", format!("is {hidden}, which {heads} attention heads do not divide"));
+        section.report(
+            problems,
+            "hidden_size",
+            format!("is {hidden}, which is not divisible by num_attention_heads = {heads}"),
+        );
         return;
     }
     if heads % kv != 0 {
-        let problem = format!("is {heads}, which num_key_value_heads = {kv} does not divide");
+        let problem = format!("is {heads}, which is not divisible by num_key_value_heads = {kv}");
         section.report(problems, "num_attention_heads", problem);
     }
     let head_dim = text.head_dim();
@@ -144,7 +148,8 @@ fn check_sliding(section: &Section<'_>, text: &TextConfig, problems: &mut Proble
     } else if section.flag(problems, "use_sliding_window") == Some(true) {
         let first = section.get("max_window_layers").and_then(Value::as_u64).unwrap_or(80);
         if first < text.num_hidden_layers as u64 {
-            let problem = format!("is true, and from layer {first} on that is a window: it is not supported");
+            let problem =
+                format!("is true, with a window from layer {first} on: sliding-window attention is not supported");
             section.report(problems, "use_sliding_window", problem);
         }
     }
@@ -233,7 +238,7 @@ fn read_vision(section: &Section<'_>, problems: &mut Problems) -> VisionConfig {
 fn check_vision_shape(section: &Section<'_>, vision: &VisionConfig, problems: &mut Problems) {
     let (hidden, heads) = (vision.hidden_size, vision.num_heads);
     if hidden % heads != 0 {
-        section.report(problems, "hidden_size", format!("is {hidden}, which num_heads = {heads} does not divide"));
+        section.report(problems, "hidden_size", format!("is {hidden}, which is not divisible by num_heads = {heads}"));
     } else if !vision.head_dim().is_multiple_of(4) {
         let problem = format!(
             "gives heads {} wide: positions in two directions, each of pairs, need a multiple of 4",

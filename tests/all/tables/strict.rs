@@ -63,7 +63,7 @@ fn a_missing_column_is_named() {
     let file = changed(&rows::<ScoreRow>(1, 3), |columns| drop(columns.remove(index_of::<ScoreRow>("value"))));
     assert_eq!(
         error_of::<ScoreRow>(file),
-        "some.parquet: table scores needs a column `value` (float64), and the file has none"
+        "some.parquet: table scores needs a column `value` (float64), but the file has none"
     );
 }
 
@@ -72,7 +72,7 @@ fn an_extra_column_is_named() {
     let file = changed(&rows::<ScoreRow>(1, 3), |columns| {
         columns.push((Field::new("mood", DataType::Int64, false), Arc::new(Int64Array::from(vec![1, 2, 3]))));
     });
-    assert_eq!(error_of::<ScoreRow>(file), "some.parquet: column `mood` is not one of table scores");
+    assert_eq!(error_of::<ScoreRow>(file), "some.parquet: column `mood` is not a column of table scores");
 }
 
 #[test]
@@ -83,13 +83,13 @@ fn a_column_of_the_wrong_type_is_named() {
     });
     assert_eq!(
         error_of::<ScoreRow>(file),
-        "some.parquet: column `value` of table scores must be float64, and is string"
+        "some.parquet: column `value` of table scores must be float64, but is string"
     );
     let index = index_of::<QuestionRow>("token_ids");
     let file = changed(&rows::<QuestionRow>(1, 2), |columns| {
         columns[index] = (Field::new("token_ids", DataType::Int64, false), Arc::new(Int64Array::from(vec![1, 2])));
     });
-    assert!(error_of::<QuestionRow>(file).ends_with("must be list<uint32>, and is int64"));
+    assert!(error_of::<QuestionRow>(file).ends_with("must be list<uint32>, but is int64"));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_null_is_named_with_its_row() {
     });
     assert_eq!(
         error_of::<CurriculumRow>(file),
-        "some.parquet: row 1500, column `confidence`: it is null, and a value is required"
+        "some.parquet: row 1500, column `confidence`: it is null, but a value is required"
     );
 }
 

@@ -18,15 +18,16 @@ use crate::stages::StageError;
 /// Options of `visplay doctor --full`.
 #[derive(Debug, Args)]
 pub struct FullArgs {
-    /// Check the device's results and measure its speed. In a checkout of visplay this includes a
-    /// round of the nano pipeline.
+    /// Check the device's results and measure its speed. Outside a checkout of visplay, the checks
+    /// that need the nano model are skipped.
     #[arg(long)]
     pub full: bool,
     /// Models to measure: small (the nano model) or full (3B and 7B models with random weights)
     /// [default: full on a GPU].
     #[arg(long, value_enum, value_name = "SHAPES", requires = "full")]
     shapes: Option<Shapes>,
-    /// Folder of tiny checkpoints with expected results [default: built-in ones].
+    /// Folder of tiny checkpoints with expected results [default: six
+    /// built-in ones].
     #[arg(long, value_name = "DIR", requires = "full")]
     checkpoints: Option<PathBuf>,
     /// Write the report to this folder, as JSON and as Markdown.

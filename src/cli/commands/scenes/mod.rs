@@ -55,7 +55,7 @@ pub struct ScenesArgs {
     /// a question.
     #[arg(long)]
     demonstrations: bool,
-    /// Share of the direct answers to make wrong, 0 to 1 in hundredths.
+    /// Share of the immediate answers to make wrong, from 0 to 1 in steps of 0.01.
     #[arg(
         long,
         value_name = "SHARE",
