@@ -61,7 +61,7 @@ pub struct Pipeline {
     /// Preset that sets the keys which the file leaves out: paper or released-code.
     #[serde(default = "paper")]
     pub preset: String,
-    /// Which files become images.
+    /// Sources, limits and shards of ingest.
     #[serde(default)]
     pub ingest: Ingest,
     /// The base model.
@@ -76,16 +76,16 @@ pub struct Pipeline {
     /// The Reasoner.
     #[serde(default)]
     pub reasoner: Reasoner,
-    /// How both roles sample.
+    /// Sampling of both roles and its memory limits.
     #[serde(default)]
     pub sampling: SamplingSection,
-    /// Which questions the Reasoner learns from.
+    /// Selection of the questions that the Reasoner is trained on.
     #[serde(default)]
     pub curriculum: CurriculumSettings,
-    /// How both roles are trained.
+    /// Training settings of both roles.
     #[serde(default)]
     pub update: Updates,
-    /// How the Reasoner is measured.
+    /// Benchmarks and protocols that measure the Reasoner.
     #[serde(default)]
     pub evaluation: EvaluationSection,
     /// Thresholds that warn or stop a round.
