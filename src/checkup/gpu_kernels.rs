@@ -1,6 +1,7 @@
 //! Comparison of our GPU kernels with candle's operations on the same GPU, in usual and odd shapes.
 
 use candle_core::{DType, Device, Tensor};
+use dashu_int::ops::Gcd;
 
 use super::parity::{self, numbers};
 use super::random_weights::uniform_for;
@@ -115,7 +116,7 @@ fn attention(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         let needed = |length: usize| (length + 2).div_ceil(BLOCK);
         let blocks: usize = LENGTHS.iter().map(|length| needed(*length)).sum();
         // Each block once, in a scattered order: the stride is coprime to the number of blocks.
-        let stride = (7..).find(|stride| num_integer::gcd(*stride, blocks) == 1).unwrap_or(1);
+        let stride = (7usize..).find(|stride| (*stride).gcd(blocks) == 1).unwrap_or(1);
         let mut free = (0..blocks).map(|i| (i * stride % blocks) as u32);
         let own: Vec<Vec<u32>> = LENGTHS.iter().map(|l| free.by_ref().take(needed(*l)).collect()).collect();
         let mut ours = LayerCache::new(Ops::Kernels, heads, blocks, dtype, device)?;

@@ -1,6 +1,6 @@
 //! Budget for the work on one pair of answers, and the reasons for having no value.
 
-use super::rational::Rational;
+use super::rational::{Rational, bits};
 
 /// Why an expression has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +57,8 @@ impl Budget {
     /// Charges for a sum or product of two fractions; reducing one to lowest terms costs far more
     /// than the product.
     pub(super) fn charge_for(&mut self, a: &Rational, b: &Rational) -> Result<(), Failure> {
-        let bits = a.bits() + b.bits();
-        let whole = a.as_integer().is_some() && b.as_integer().is_some();
+        let bits = bits(a) + bits(b);
+        let whole = a.is_int() && b.is_int();
         let words = bits / 64 + 2;
         let cost = if whole { words * words } else { 32 * words * words };
         self.take(cost)

@@ -4,12 +4,11 @@
 //! imaginary, r = 1 is the rational part). Such roots are linearly independent over the rationals,
 //! so a value is zero exactly if it has no terms.
 
-use num_bigint::BigInt;
-use num_integer::{Integer, Roots};
-use num_traits::{Signed, ToPrimitive, Zero};
+use dashu_int::ops::{Abs, BitTest, Gcd, SquareRoot, UnsignedAbs};
+use dashu_int::{IBig, Sign, UBig};
 
 use super::budget::{Budget, Failure};
-use super::rational::Rational;
+use super::rational::{Rational, bits};
 use super::syntax::{ExprNode, Function, Tree};
 
 /// Most terms of a value; products of sums of roots grow fast.
@@ -37,11 +36,11 @@ pub(super) fn value(tree: &Tree, dependent: &[bool], point: &[Rational], budget:
             ExprNode::Number(ref number) | ExprNode::Decimal(ref number, _) => Surd::rational(number.clone()),
             ExprNode::Symbol(symbol) => Surd::rational(point[symbol].clone()),
             ExprNode::Pi => return Err(Failure::NotExact),
-            ExprNode::Imaginary => Surd { terms: vec![(-1, Rational::integer(1))] },
-            ExprNode::Negative(a) => values[a].scaled(&Rational::integer(-1), budget)?,
+            ExprNode::Imaginary => Surd { terms: vec![(-1, Rational::ONE)] },
+            ExprNode::Negative(a) => values[a].scaled(&Rational::from(-1), budget)?,
             ExprNode::Sum(a, b) => values[a].plus(&values[b], budget)?,
             ExprNode::Difference(a, b) => {
-                let negative = values[b].scaled(&Rational::integer(-1), budget)?;
+                let negative = values[b].scaled(&Rational::from(-1), budget)?;
                 values[a].plus(&negative, budget)?
             }
             ExprNode::Product(a, b) => values[a].times(&values[b], budget)?,
@@ -69,7 +68,7 @@ impl Surd {
 
     pub(super) fn as_rational(&self) -> Option<Rational> {
         match &self.terms[..] {
-            [] => Some(Rational::integer(0)),
+            [] => Some(Rational::ZERO),
             [(1, value)] => Some(value.clone()),
             _ => None,
         }
@@ -82,7 +81,7 @@ impl Surd {
                 Err(at) => terms.insert(at, (*radicand, coefficient.clone())),
                 Ok(at) => {
                     budget.charge_for(&terms[at].1, coefficient)?;
-                    let sum = terms[at].1.plus(coefficient);
+                    let sum = &terms[at].1 + coefficient;
                     if sum.is_zero() {
                         terms.remove(at);
                     } else {
@@ -98,7 +97,7 @@ impl Surd {
         let mut terms = Vec::with_capacity(self.terms.len());
         for (radicand, coefficient) in &self.terms {
             budget.charge_for(coefficient, factor)?;
-            terms.push((*radicand, coefficient.times(factor)));
+            terms.push((*radicand, coefficient * factor));
         }
         Self { terms }.checked()
     }
@@ -109,7 +108,7 @@ impl Surd {
             for (b, y) in &other.terms {
                 budget.charge_for(x, y)?;
                 let (outside, radicand) = root_product(*a, *b).ok_or(Failure::NotExact)?;
-                let coefficient = x.times(y).times(&Rational::integer(outside));
+                let coefficient = x * y * IBig::from(outside);
                 sum = sum.plus(&Self { terms: vec![(radicand, coefficient)] }, budget)?;
             }
         }
@@ -120,7 +119,7 @@ impl Surd {
         if self.terms.len() > MAX_TERMS {
             return Err(Failure::NotExact);
         }
-        if self.terms.iter().any(|term| term.1.bits() > MAX_BITS) {
+        if self.terms.iter().any(|term| bits(&term.1) > MAX_BITS) {
             return Err(Failure::TooLarge);
         }
         Ok(self)
@@ -129,19 +128,19 @@ impl Surd {
     /// `1 / self`: numerator and denominator are multiplied by conjugates until the denominator has
     /// no root.
     fn inverse(&self, budget: &mut Budget) -> Result<Self, Failure> {
-        let mut above = Self::rational(Rational::integer(1));
+        let mut above = Self::rational(Rational::ONE);
         let mut below = self.clone();
         for _ in 0..8 {
             if below.is_zero() {
                 return Err(Failure::Undefined);
             }
             if let Some(value) = below.as_rational() {
-                return above.scaled(&value.inverse(), budget);
+                return above.scaled(&(Rational::ONE / value), budget);
             }
             if let [(radicand, coefficient)] = &below.terms[..] {
-                let root = Self { terms: vec![(*radicand, Rational::integer(1))] };
-                let square = coefficient.times(&Rational::integer(*radicand));
-                return above.times(&root, budget)?.scaled(&square.inverse(), budget);
+                let root = Self { terms: vec![(*radicand, Rational::ONE)] };
+                let square = coefficient * IBig::from(*radicand);
+                return above.times(&root, budget)?.scaled(&(Rational::ONE / square), budget);
             }
             let generator = below.generator().ok_or(Failure::NotExact)?;
             let conjugate = below.conjugate(generator);
@@ -159,7 +158,7 @@ impl Surd {
             return Some(-1);
         }
         let smallest = (2..2000).find(|prime| radicand % prime == 0).unwrap_or(radicand);
-        let fits = |r: i64| r.unsigned_abs().gcd(&smallest.unsigned_abs());
+        let fits = |r: i64| r.unsigned_abs().gcd(smallest.unsigned_abs());
         let mut shared = self.terms.iter().map(|term| fits(term.0));
         shared.all(|g| g == 1 || g == smallest.unsigned_abs()).then_some(smallest)
     }
@@ -167,34 +166,31 @@ impl Surd {
     fn conjugate(&self, generator: i64) -> Self {
         let flips = |radicand: i64| if generator < 0 { radicand < 0 } else { radicand % generator == 0 };
         let terms = self.terms.iter();
-        Self { terms: terms.map(|(r, c)| (*r, if flips(*r) { c.negated() } else { c.clone() })).collect() }
+        Self { terms: terms.map(|(r, c)| (*r, if flips(*r) { -c } else { c.clone() })).collect() }
     }
 
     fn power(&self, exponent: &Self, symbolic: bool, budget: &mut Budget) -> Result<Self, Failure> {
         let exponent = exponent.as_rational().ok_or(Failure::NotExact)?;
-        let base = match exponent.denominator().to_u32() {
-            Some(1) => self.clone(),
-            Some(2) => self.apply(Function::SquareRoot, symbolic, budget)?,
+        let base = match u32::try_from(exponent.denominator()) {
+            Ok(1) => self.clone(),
+            Ok(2) => self.apply(Function::SquareRoot, symbolic, budget)?,
             _ => return Err(Failure::NotExact),
         };
         if base.is_zero() {
-            return match exponent.numerator().sign() {
-                num_bigint::Sign::Minus => Err(Failure::Undefined),
-                num_bigint::Sign::NoSign => Ok(Self::rational(Rational::integer(1))),
-                num_bigint::Sign::Plus => Ok(base),
+            return match exponent.sign() {
+                Sign::Negative => Err(Failure::Undefined),
+                Sign::Positive if exponent.is_zero() => Ok(Self::rational(Rational::ONE)),
+                Sign::Positive => Ok(base),
             };
         }
-        let count = exponent.numerator().abs().to_u64().ok_or(Failure::TooLarge)?;
-        let base = if exponent.numerator().is_negative() { base.inverse(budget)? } else { base };
+        let count = u64::try_from(exponent.numerator().unsigned_abs()).map_err(|_| Failure::TooLarge)?;
+        let base = if exponent.sign() == Sign::Negative { base.inverse(budget)? } else { base };
         base.integer_power(count, budget)
     }
 
     fn integer_power(&self, mut count: u64, budget: &mut Budget) -> Result<Self, Failure> {
-        let one = Rational::integer(1);
-        if self
-            .as_rational()
-            .is_some_and(|value| value.numerator().abs() == *one.numerator() && value.as_integer().is_some())
-        {
+        let one = Rational::ONE;
+        if self.as_rational().is_some_and(|value| value.abs().is_one()) {
             return Ok(if count.is_multiple_of(2) { Self::rational(one) } else { self.clone() });
         }
         let (mut result, mut square) = (Self::rational(one), self.clone());
@@ -217,12 +213,12 @@ impl Surd {
             Function::SquareRoot => square_root(&value, budget),
             Function::Logarithm if symbolic => Err(Failure::NotExact),
             Function::Logarithm if value.is_zero() => Err(Failure::Undefined),
-            Function::Logarithm if value == Rational::integer(1) => Ok(Self { terms: Vec::new() }),
+            Function::Logarithm if value == Rational::ONE => Ok(Self { terms: Vec::new() }),
             Function::Factorial | Function::DoubleFactorial => {
                 let step = if function == Function::Factorial { 1 } else { 2 };
-                factorial(value.as_integer().ok_or(Failure::NotExact)?, step, budget)
+                factorial(value.is_int().then_some(value.numerator()).ok_or(Failure::NotExact)?, step, budget)
             }
-            Function::Fraction if !symbolic => Ok(Self::rational(value.fraction())),
+            Function::Fraction if !symbolic => Ok(Self::rational(&value - value.floor())),
             Function::Cosecant if value.is_zero() => Err(Failure::Undefined),
             Function::Logarithm | Function::Fraction | Function::Cosecant => Err(Failure::NotExact),
         }
@@ -231,7 +227,7 @@ impl Surd {
 
 /// √a·√b = outside·√radicand, for square-free a and b.
 fn root_product(a: i64, b: i64) -> Option<(i64, i64)> {
-    let common = a.unsigned_abs().gcd(&b.unsigned_abs());
+    let common = a.unsigned_abs().gcd(b.unsigned_abs());
     let rest = (a.unsigned_abs() / common).checked_mul(b.unsigned_abs() / common)?;
     let (common, rest) = (i64::try_from(common).ok()?, i64::try_from(rest).ok()?);
     Some(match (a < 0, b < 0) {
@@ -243,21 +239,20 @@ fn root_product(a: i64, b: i64) -> Option<(i64, i64)> {
 
 /// √(p/q) = √(pq)/q, with the squares factored out of pq.
 fn square_root(value: &Rational, budget: &mut Budget) -> Result<Surd, Failure> {
-    budget.charge(value.bits())?;
-    let product = value.numerator() * value.denominator();
-    let size = product.abs();
+    budget.charge(bits(value))?;
+    let size = value.numerator().unsigned_abs() * value.denominator();
     let root = size.sqrt();
     let (outside, inside) = if &root * &root == size {
         (root, 1)
     } else {
-        let (outside, inside) = size.to_u64().and_then(square_free).ok_or(Failure::NotExact)?;
-        (BigInt::from(outside), i64::try_from(inside).map_err(|_| Failure::NotExact)?)
+        let (outside, inside) = u64::try_from(size).ok().and_then(square_free).ok_or(Failure::NotExact)?;
+        (UBig::from(outside), i64::try_from(inside).map_err(|_| Failure::NotExact)?)
     };
     if outside.is_zero() {
         return Ok(Surd { terms: Vec::new() });
     }
-    let radicand = if product.is_negative() { -inside } else { inside };
-    Ok(Surd { terms: vec![(radicand, Rational::new(outside, value.denominator().clone()))] })
+    let radicand = if value.sign() == Sign::Negative { -inside } else { inside };
+    Ok(Surd { terms: vec![(radicand, Rational::from_parts(outside.into(), value.denominator().clone()))] })
 }
 
 /// n = outside²·inside with square-free inside; `None` if small divisors do not decide it.
@@ -280,7 +275,7 @@ fn square_free(mut n: u64) -> Option<(u64, u64)> {
         }
         divisor += 1;
     }
-    let root = n.sqrt();
+    let root = n.isqrt();
     if root * root == n {
         outside *= root;
     } else {
@@ -289,17 +284,17 @@ fn square_free(mut n: u64) -> Option<(u64, u64)> {
     Some((outside, inside))
 }
 
-fn factorial(n: &BigInt, step: usize, budget: &mut Budget) -> Result<Surd, Failure> {
-    if n.is_negative() {
+fn factorial(n: &IBig, step: usize, budget: &mut Budget) -> Result<Surd, Failure> {
+    if n.sign() == Sign::Negative {
         return Err(Failure::Undefined);
     }
-    let n = n.to_u32().filter(|&n| n <= MAX_FACTORIAL).ok_or(Failure::TooLarge)?;
-    let mut product = BigInt::from(1);
+    let n = u32::try_from(n).ok().filter(|&n| n <= MAX_FACTORIAL).ok_or(Failure::TooLarge)?;
+    let mut product = UBig::ONE;
     for factor in (1..=n).rev().step_by(step) {
         product *= factor;
     }
-    budget.charge(product.bits())?;
-    Surd::rational(Rational::integer(product)).checked()
+    budget.charge(product.bit_len() as u64)?;
+    Surd::rational(product.into()).checked()
 }
 
 #[cfg(test)]

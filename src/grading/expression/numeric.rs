@@ -1,6 +1,6 @@
 //! High-precision value of an expression at a complex point.
 
-use num_bigint::BigInt;
+use dashu_int::IBig;
 
 use super::bigfloat::{BigFloat, PRECISION, pi};
 use super::budget::{Budget, Failure};
@@ -189,13 +189,13 @@ impl Complex {
     /// function agree only if its arguments do.
     fn opaque(&self, salt: u64) -> Option<Self> {
         let (re, im) = (self.re.leading(200), self.im.leading(200));
-        let prime = (BigInt::from(1) << 127u32) - 1;
+        let prime = (IBig::ONE << 127) - 1;
         let mixed =
             (re.0 * 1_000_003 + im.0 * 998_244_353 + re.1 * 65_537 + im.1 * 92_821 + salt) * (salt + 1_000_000_007);
         let part = (&mixed * &mixed * &mixed + mixed) % &prime;
         let below = BigFloat::integer(1 << 62);
-        let (high, low) = (&part >> 64u32, part & BigInt::from(u64::MAX));
-        let number = |x: BigInt| BigFloat::rational(&super::rational::Rational::integer(x))?.over(&below);
+        let (high, low) = (&part >> 64usize, part & IBig::from(u64::MAX));
+        let number = |x: IBig| BigFloat::rational(&x.into())?.over(&below);
         Some(Self { re: number(high)?, im: number(low)? })
     }
 }

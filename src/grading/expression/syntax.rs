@@ -1,6 +1,6 @@
 //! Parser from rewrite tokens to a tree, by Python's expression grammar.
 
-use num_bigint::BigInt;
+use dashu_int::{IBig, UBig};
 
 use super::rational::Rational;
 use super::tokens::{Token, TokenKind};
@@ -210,7 +210,7 @@ fn integer(text: &str) -> Option<Rational> {
         Some("0o" | "0O") => (&text[2..], 8),
         _ => (text.as_str(), 10),
     };
-    Some(Rational::integer(BigInt::parse_bytes(digits.as_bytes(), radix)?))
+    Some(IBig::from_str_radix(digits, radix).ok()?.into())
 }
 
 /// Parses a decimal as the exact number it denotes: `2.50` is 5/2.
@@ -226,10 +226,10 @@ fn decimal(text: &str) -> Option<ExprNode> {
     if exponent.abs() > MAX_DECIMAL_EXPONENT {
         return None;
     }
-    let value = BigInt::parse_bytes(if digits.is_empty() { b"0" } else { digits.as_bytes() }, 10)?;
-    let power = BigInt::from(10).pow(u32::try_from(exponent.unsigned_abs()).ok()?);
+    let value = IBig::from_str_radix(if digits.is_empty() { "0" } else { &digits }, 10).ok()?;
+    let power = UBig::from(10u8).pow(usize::try_from(exponent.unsigned_abs()).ok()?);
     let written = u32::try_from(digits.trim_start_matches('0').len()).ok()?;
-    let value = if exponent < 0 { Rational::new(value, power) } else { Rational::integer(value * power) };
+    let value = if exponent < 0 { Rational::from_parts(value, power) } else { (value * power).into() };
     Some(ExprNode::Decimal(value, written))
 }
 

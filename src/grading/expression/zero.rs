@@ -1,10 +1,12 @@
 //! Test whether the difference of two expressions is zero.
 
+use dashu_int::UBig;
+
 use super::bigfloat::{BigFloat, PRECISION};
 use super::budget::{Budget, Failure};
 use super::exact;
 use super::numeric::{self, Complex};
-use super::rational::Rational;
+use super::rational::{Rational, rounded};
 use super::rewrite::rewrite;
 use super::same::has_identical_sides;
 use super::syntax::{ExprNode, Function, Tree, parse};
@@ -91,19 +93,19 @@ fn decimal_of_fraction(tree: &Tree, gap: &Rational) -> bool {
     let literal = |at: usize| match tree.nodes[at] {
         ExprNode::Decimal(ref value, digits) => Some((value.clone(), digits)),
         ExprNode::Negative(inner) => match tree.nodes[inner] {
-            ExprNode::Decimal(ref value, digits) => Some((value.negated(), digits)),
+            ExprNode::Decimal(ref value, digits) => Some((-value, digits)),
             _ => None,
         },
         _ => None,
     };
     let (decimal, exact, digits) = match (literal(first), literal(second)) {
-        (Some((decimal, digits)), None) => (decimal.clone(), decimal.plus(&gap.negated()), digits),
-        (None, Some((decimal, digits))) => (decimal.clone(), decimal.plus(gap), digits),
+        (Some((decimal, digits)), None) => (decimal.clone(), decimal - gap, digits),
+        (None, Some((decimal, digits))) => (decimal.clone(), decimal + gap, digits),
         _ => return false,
     };
     // Number of bits that sympy uses for that many digits.
-    let bits = (f64::from(digits.max(15) + 1) * std::f64::consts::LOG2_10).round() as u64;
-    decimal.rounded(bits) == exact.rounded(bits)
+    let bits = (f64::from(digits.max(15) + 1) * std::f64::consts::LOG2_10).round() as usize;
+    rounded(&decimal, bits) == rounded(&exact, bits)
 }
 
 /// Tests one point after another; a pole is skipped.
@@ -157,11 +159,11 @@ fn exact_zero(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budget) -
     let mut random = SplitMix(seed ^ 0x5eed_0f7e_57ed_90e5);
     let mut coordinate = || {
         if small {
-            return Rational::integer(20 + i64::try_from(random.next() % 100).unwrap_or(0));
+            return Rational::from(20 + i64::try_from(random.next() % 100).unwrap_or(0));
         }
         // Odd and between -2^22 and 2^22: far from the small numbers in answers.
         let half = i64::try_from(random.next() >> 42).unwrap_or(0) - (1 << 21);
-        Rational::integer(2 * half + 1)
+        Rational::from(2 * half + 1)
     };
     let point: Vec<Rational> = tree.symbols.iter().map(|_| coordinate()).collect();
     exact::value(tree, dependent, &point, budget).map(|value| value.is_zero())
@@ -172,7 +174,7 @@ fn exact_zero(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budget) -
 fn complex_point(tree: &Tree, seed: u64) -> Vec<Complex> {
     let mut random = SplitMix(seed ^ 0xc0_ffee_5eed);
     let mut part = |negative: bool| {
-        let value = Rational::new((random.next() >> 1).cast_signed().into(), num_bigint::BigInt::from(1) << 62u32);
+        let value = Rational::from_parts((random.next() >> 1).into(), UBig::ONE << 62);
         let value = BigFloat::rational(&value).unwrap_or_else(BigFloat::zero);
         if negative { value.negated() } else { value }
     };
