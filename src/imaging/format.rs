@@ -1,4 +1,4 @@
-//! The supported image formats, recognised by content and never by a file's name.
+//! The supported image formats, recognized by content and never by a file's name.
 
 use super::error::ImageError;
 
@@ -19,7 +19,7 @@ pub enum Format {
     Tiff,
 }
 
-/// Formats that are recognised only to name them in an error: offset, signature and name.
+/// Formats that are recognized only to name them in an error: offset, signature and name.
 const UNSUPPORTED: [(usize, &[u8], &str); 24] = [
     (4, b"ftypavif", "AVIF"),
     (4, b"ftypavis", "AVIF"),

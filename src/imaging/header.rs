@@ -24,7 +24,7 @@ impl Default for Limits {
 /// Format, size and orientation of an image, as its header declares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Format, recognised by content.
+    /// Format, recognized by content.
     pub format: Format,
     /// Width in pixels as stored, before the orientation is applied.
     pub stored_width: u32,

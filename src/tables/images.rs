@@ -19,13 +19,13 @@ table! {
         /// Id of the image: the BLAKE3 digest of its original bytes.
         pub image_id: ImageId,
         /// Original file: unchanged bytes and name. Never null, though declared nullable, since
-        /// Hugging Face datasets recognise only a nullable struct of nullable fields as an image.
+        /// Hugging Face datasets recognize only a nullable struct of nullable fields as an image.
         pub image: ImageFile,
         /// Width in pixels of the upright image, after applying its EXIF orientation.
         pub width: u32,
         /// Height in pixels of the upright image, after applying its EXIF orientation.
         pub height: u32,
-        /// Format, recognised by content: png, jpeg, webp, gif, bmp or tiff.
+        /// Format, recognized by content: png, jpeg, webp, gif, bmp or tiff.
         pub format: String,
         /// EXIF orientation tag, 1 to 8; 1 is upright, also for files without a tag.
         pub orientation: u32,
@@ -65,7 +65,7 @@ table! {
         pub width: u32,
         /// Height in pixels of the upright image.
         pub height: u32,
-        /// Format, recognised by content.
+        /// Format, recognized by content.
         pub format: String,
         /// Size of the original file in bytes.
         pub size: u64,

@@ -11,7 +11,7 @@ table! {
         pub image_id: ImageId,
         /// Size in bytes.
         pub size: u64,
-        /// Format, recognised by content; null if rejected.
+        /// Format, recognized by content; null if rejected.
         pub format: Option<String>,
         /// Width in pixels of the upright image.
         pub width: Option<u32>,

@@ -15,7 +15,7 @@ table! {
         pub image_id: Option<ImageId>,
         /// Size in bytes.
         pub size: u64,
-        /// Format, recognised by content; null if unknown or if the same bytes were measured under
+        /// Format, recognized by content; null if unknown or if the same bytes were measured under
         /// another name.
         pub format: Option<String>,
         /// Width in pixels of the upright image.

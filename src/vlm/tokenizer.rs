@@ -1,9 +1,9 @@
 //! The tokenizer of a checkpoint, `tokenizer.json` (byte-level BPE): from text to tokens and back.
 //!
 //! Text is encoded in one of two ways. [`Tokenizer::encode_plain`] is for text from users and
-//! models: special tokens are not recognised in it, so a question that contains the characters
+//! models: special tokens are not recognized in it, so a question that contains the characters
 //! `<|im_end|>` or `<|image_pad|>` cannot end its turn or claim an image. [`Tokenizer::encode`]
-//! recognises special tokens: it is for templates and for the response given to `score`.
+//! recognizes special tokens: it is for templates and for the response given to `score`.
 
 use std::path::{Path, PathBuf};
 
@@ -171,13 +171,13 @@ impl Tokenizer {
         self.len() == 0
     }
 
-    /// Encodes text without recognising special tokens.
+    /// Encodes text without recognizing special tokens.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self.bpe.encode_fast(text, false).map_err(|e| TokenizerError::Encode(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Encodes text and recognises special tokens.
+    /// Encodes text and recognizes special tokens.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
         let mut plain = 0;
@@ -197,7 +197,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Encodes a prompt: special tokens are recognised in its special pieces only.
+    /// Encodes a prompt: special tokens are recognized in its special pieces only.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
         for piece in prompt.pieces() {

@@ -191,7 +191,7 @@ fn an_invalid_unknown_or_ambiguous_id_is_an_error() {
             assert!(said(&output).contains(part), "{id}: {} lacks {part}", said(&output));
         }
     };
-    fails("abc", &["not an id", "4 to 64 of the digits"]);
+    fails("abc", &["not an id", "4 to 64 hexadecimal digits"]);
     fails("not an id", &["not an id"]);
     fails("../../etc", &["not an id"]);
     fails(&"0".repeat(65), &["not an id"]);

@@ -14,7 +14,7 @@ pub enum LineageError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// The text is not an id.
-    #[error("`{0}` is not an id; give 4 to 64 of the digits 0-9 and a-f")]
+    #[error("`{0}` is not an id; pass 4 to 64 hexadecimal digits (0-9, a-f)")]
     NoId(String),
     /// No entity has the id.
     #[error("no id in the store begins with `{0}`")]

@@ -64,7 +64,7 @@ fn contradiction(pipeline: &Pipeline) -> Option<(&'static str, String)> {
     if !evaluation.benchmarks.is_empty() && !protocols.greedy && protocols.sampled == 0 && protocols.majority == 0 {
         return Some((
             "evaluation.protocols.greedy",
-            "there are benchmarks and no protocol; enable greedy, sampled or majority".to_owned(),
+            "there are benchmarks but no protocol; enable greedy, sampled or majority".to_owned(),
         ));
     }
     let curriculum = &pipeline.curriculum;
@@ -252,7 +252,7 @@ mod tests {
             ("[evaluation.protocols]\ntop_p = 0.0", "`evaluation.protocols.top_p`: 0 is not within"),
             (
                 "[evaluation]\nbenchmarks = [\"b.parquet\"]\nprotocols = { greedy = false, sampled = 0 }",
-                "there are benchmarks and no protocol",
+                "there are benchmarks but no protocol",
             ),
             ("[round]\nkeep_best = true\nkeep_best_samples = 0", "`round.keep_best_samples`: 0 is not within"),
         ];

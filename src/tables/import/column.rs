@@ -9,7 +9,7 @@ use super::error::ImportError;
 use crate::tables::hugging_face;
 use crate::tables::row::type_text;
 
-/// Names by which a plain binary column is recognised as an image column.
+/// Names by which a plain binary column is recognized as an image column.
 const IMAGE_NAMES: [&str; 12] =
     ["image", "images", "img", "imgs", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "image_data"];
 

@@ -39,7 +39,7 @@ pub enum ImportError {
         /// The message of the reader.
         problem: String,
     },
-    /// No column was recognised as the one with images.
+    /// No column was recognized as the one with images.
     #[error("{file}: no column of images found; name one of its columns: {columns}")]
     NoColumn {
         /// The file.

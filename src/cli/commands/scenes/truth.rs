@@ -18,7 +18,7 @@ use crate::tables::{QuestionRow, SceneTruthRow};
 ///
 /// Reads `questions` tables, such as those under the store's `views`, and writes a row for each
 /// valid question: its family, a verdict, and the right answer if there is one. Images are
-/// recognised by their bytes, so they must be next to the scenes' table, as `visplay scenes` wrote
+/// recognized by their bytes, so they must be next to the scenes' table, as `visplay scenes` wrote
 /// them. For evaluation only; evolution never sees the answers.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
