@@ -3,9 +3,10 @@
 //! A number is mantissa · 2^exponent with a mantissa of at most [`PRECISION`] bits. Results are
 //! rounded down; the last bits do not matter, because the test for zero ignores a hundred of them.
 //!
-//! `dashu-float` (measured in 2026) is no replacement: it takes 2.5 times the CPU time on hard pairs
-//! and a third more on the frozen ones, and it decides a few huge powers differently. The integers
-//! and fractions of `dashu-int` and `dashu-ratio` gave the same verdicts in half the time.
+//! `dashu-float` (measured in 2026) is no replacement: it takes 2.5 times the CPU time on hard
+//! pairs and a third more on the frozen ones, and it decides a few huge powers differently. The
+//! integers and fractions of `dashu-int` and `dashu-ratio` gave the same verdicts in half the time
+//! on the hard pairs.
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
