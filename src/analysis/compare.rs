@@ -22,7 +22,7 @@ pub const WEIGHT_TOLERANCE: f64 = 1e-5;
 /// the larger number.
 pub const NUMBER_TOLERANCE: (f64, f64) = (1e-5, 1e-4);
 /// Number of differences listed per result.
-const NAMED: usize = 3;
+const MAX_LISTED: usize = 3;
 
 /// How closely two results agree, strictest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -66,33 +66,33 @@ pub struct ComparisonResult {
 
 /// Compares the stored result of an action with a recomputed one. Each function reads an output of
 /// its result.
-pub fn results<E: std::fmt::Display>(
+pub fn compare_results<E: std::fmt::Display>(
     stored: &StageResult,
     recomputed: &StageResult,
     read_stored: impl Fn(&Output) -> Result<Vec<u8>, E>,
     read_recomputed: impl Fn(&Output) -> Result<Vec<u8>, E>,
 ) -> ComparisonResult {
-    let mut finding = ResultComparison::default();
+    let mut comparison = ResultComparison::default();
     if (&stored.counts, &stored.statistics) != (&recomputed.counts, &recomputed.statistics) {
-        let of = |result: &StageResult| serde_json::json!({"counts": result.counts, "figures": result.statistics});
-        finding.values("result", "counts and figures", "", &of(stored), &of(recomputed));
+        let counted = |result: &StageResult| serde_json::json!({"counts": result.counts, "figures": result.statistics});
+        comparison.compare_values("result", "counts and figures", "", &counted(stored), &counted(recomputed));
     }
     let roles = |result: &StageResult| result.outputs.iter().map(|output| output.role.clone()).collect::<Vec<_>>();
     if roles(stored) != roles(recomputed) {
-        finding.differs("result", "outputs", "role", roles(stored).into(), roles(recomputed).into());
-        return finding.compared();
+        comparison.add_mismatch("result", "outputs", "role", roles(stored).into(), roles(recomputed).into());
+        return comparison.finish();
     }
     for (a, b) in stored.outputs.iter().zip(&recomputed.outputs) {
         let digest = |output: &Output| Value::from(output.object.to_string());
         match (read_stored(a), read_recomputed(b)) {
             // Objects are checked against their digests when read, so equal names mean equal bytes.
             (Ok(_), Ok(_)) if a.object == b.object => {}
-            (Ok(one), Ok(other)) => finding.objects(a, one, other),
-            (Err(e), _) => finding.differs(&a.role, "", "object", format!("{e}").into(), digest(b)),
-            (_, Err(e)) => finding.differs(&a.role, "", "object", digest(a), format!("{e}").into()),
+            (Ok(one), Ok(other)) => comparison.compare_objects(a, one, other),
+            (Err(e), _) => comparison.add_mismatch(&a.role, "", "object", format!("{e}").into(), digest(b)),
+            (_, Err(e)) => comparison.add_mismatch(&a.role, "", "object", digest(a), format!("{e}").into()),
         }
     }
-    finding.compared()
+    comparison.finish()
 }
 
 /// Comparison in progress: the level and the differences found so far.
@@ -109,69 +109,69 @@ impl Default for ResultComparison {
 }
 
 impl ResultComparison {
-    fn compared(self) -> ComparisonResult {
+    fn finish(self) -> ComparisonResult {
         let Self { level, mismatches, largest } = self;
         ComparisonResult { level, mismatches, largest }
     }
 
     /// Lowers the match level to `level`, if it is stricter.
-    fn at_most(&mut self, level: MatchLevel) {
-        self.level = self.level.map(|so_far| so_far.max(level));
+    fn lower_level(&mut self, level: MatchLevel) {
+        self.level = self.level.map(|current| current.max(level));
     }
 
-    fn differs(&mut self, table: &str, row: &str, column: &str, stored: Value, recomputed: Value) {
+    fn add_mismatch(&mut self, table: &str, row: &str, column: &str, stored: Value, recomputed: Value) {
         self.level = None;
-        if self.mismatches.len() < NAMED {
+        if self.mismatches.len() < MAX_LISTED {
             let (table, row, column) = (table.to_owned(), row.to_owned(), column.to_owned());
             self.mismatches.push(Mismatch { table, row, column, stored, recomputed });
         }
     }
 
-    fn objects(&mut self, output: &Output, stored: Vec<u8>, recomputed: Vec<u8>) {
-        self.at_most(MatchLevel::Rows);
+    fn compare_objects(&mut self, output: &Output, stored: Vec<u8>, recomputed: Vec<u8>) {
+        self.lower_level(MatchLevel::Rows);
         let table = output.role.as_str();
         match output.object.kind {
-            ObjectKind::Parquet => match (rows(table, stored), rows(table, recomputed)) {
-                (Ok(stored), Ok(recomputed)) => self.rows(table, &stored, &recomputed),
-                (Err(e), _) | (_, Err(e)) => self.differs(table, "", "", e.into(), Value::Null),
+            ObjectKind::Parquet => match (read_rows(table, stored), read_rows(table, recomputed)) {
+                (Ok(stored), Ok(recomputed)) => self.compare_rows(table, &stored, &recomputed),
+                (Err(e), _) | (_, Err(e)) => self.add_mismatch(table, "", "", e.into(), Value::Null),
             },
             ObjectKind::Json => {
                 let [a, b] = [stored, recomputed].map(|bytes| serde_json::from_slice(&bytes).unwrap_or(Value::Null));
-                self.values(table, "", "", &a, &b);
+                self.compare_values(table, "", "", &a, &b);
             }
-            ObjectKind::Safetensors => match (tensors(&stored), tensors(&recomputed)) {
-                (Ok(stored), Ok(recomputed)) => self.tensors(table, &stored, &recomputed),
-                (Err(e), _) | (_, Err(e)) => self.differs(table, "", "", e.to_string().into(), Value::Null),
+            ObjectKind::Safetensors => match (read_tensors(&stored), read_tensors(&recomputed)) {
+                (Ok(stored), Ok(recomputed)) => self.compare_tensors(table, &stored, &recomputed),
+                (Err(e), _) | (_, Err(e)) => self.add_mismatch(table, "", "", e.to_string().into(), Value::Null),
             },
         }
     }
 
-    fn rows(&mut self, table: &str, stored: &[Value], recomputed: &[Value]) {
+    fn compare_rows(&mut self, table: &str, stored: &[Value], recomputed: &[Value]) {
         if stored.len() != recomputed.len() {
-            self.differs(table, "", "number of rows", stored.len().into(), recomputed.len().into());
+            self.add_mismatch(table, "", "number of rows", stored.len().into(), recomputed.len().into());
         }
         for (a, b) in stored.iter().zip(recomputed) {
             if a != b {
-                self.values(table, &row_id(table, a), "", a, b);
+                self.compare_values(table, &row_id(table, a), "", a, b);
             }
         }
     }
 
     /// Compares two values; `column` is their path in the row.
-    fn values(&mut self, table: &str, row: &str, column: &str, a: &Value, b: &Value) {
+    fn compare_values(&mut self, table: &str, row: &str, column: &str, a: &Value, b: &Value) {
         match (a, b) {
             _ if a == b => {}
             (Value::Object(x), Value::Object(y)) => {
                 let names: std::collections::BTreeSet<&String> = x.keys().chain(y.keys()).collect();
                 for name in names {
                     let path = if column.is_empty() { name.clone() } else { format!("{column}.{name}") };
-                    let of = |side: &Map<String, Value>| side.get(name).cloned().unwrap_or_default();
-                    self.values(table, row, &path, &of(x), &of(y));
+                    let value_of = |side: &Map<String, Value>| side.get(name).cloned().unwrap_or_default();
+                    self.compare_values(table, row, &path, &value_of(x), &value_of(y));
                 }
             }
             (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
                 for (n, (x, y)) in x.iter().zip(y).enumerate() {
-                    self.values(table, row, &format!("{column}[{n}]"), x, y);
+                    self.compare_values(table, row, &format!("{column}[{n}]"), x, y);
                 }
             }
             (Value::Number(x), Value::Number(y)) if x.is_f64() || y.is_f64() => {
@@ -181,59 +181,64 @@ impl ResultComparison {
                 } else {
                     NUMBER_TOLERANCE.0 + NUMBER_TOLERANCE.1 * x.abs().max(y.abs())
                 };
-                if self.near(x, y, allowed) {
+                if self.is_near(x, y, allowed) {
                     return;
                 }
-                self.differs(table, row, column, a.clone(), b.clone());
+                self.add_mismatch(table, row, column, a.clone(), b.clone());
             }
-            _ => self.differs(table, row, column, a.clone(), b.clone()),
+            _ => self.add_mismatch(table, row, column, a.clone(), b.clone()),
         }
     }
 
-    fn near(&mut self, a: f64, b: f64, allowed: f64) -> bool {
+    fn is_near(&mut self, a: f64, b: f64, allowed: f64) -> bool {
         let difference = (a - b).abs();
         self.largest = Some(self.largest.unwrap_or(0.0).max(difference));
         // NaN is not near anything.
         let near = difference <= allowed;
         if near && difference > 0.0 {
-            self.at_most(MatchLevel::Tolerances);
+            self.lower_level(MatchLevel::Tolerances);
         }
         near
     }
 
-    fn tensors(&mut self, part: &str, stored: &HashMap<String, Vec<f32>>, recomputed: &HashMap<String, Vec<f32>>) {
+    fn compare_tensors(
+        &mut self,
+        part: &str,
+        stored: &HashMap<String, Vec<f32>>,
+        recomputed: &HashMap<String, Vec<f32>>,
+    ) {
         let names: std::collections::BTreeSet<&String> = stored.keys().chain(recomputed.keys()).collect();
         for name in names {
             match (stored.get(name), recomputed.get(name)) {
                 (Some(a), Some(b)) if a.len() == b.len() => {
                     for (n, (&a, &b)) in a.iter().zip(b).enumerate() {
-                        if a.to_bits() != b.to_bits() && !self.near(a.into(), b.into(), WEIGHT_TOLERANCE) {
-                            self.differs(part, name, &format!("[{n}]"), a.into(), b.into());
+                        if a.to_bits() != b.to_bits() && !self.is_near(a.into(), b.into(), WEIGHT_TOLERANCE) {
+                            self.add_mismatch(part, name, &format!("[{n}]"), a.into(), b.into());
                             break;
                         }
                     }
                 }
                 (a, b) => {
                     let elements = |side: Option<&Vec<f32>>| side.map_or(Value::Null, |values| values.len().into());
-                    self.differs(part, name, "number of elements", elements(a), elements(b));
+                    self.add_mismatch(part, name, "number of elements", elements(a), elements(b));
                 }
             }
         }
     }
 }
 
-fn tensors(bytes: &[u8]) -> candle_core::Result<HashMap<String, Vec<f32>>> {
+fn read_tensors(bytes: &[u8]) -> candle_core::Result<HashMap<String, Vec<f32>>> {
     let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
     let values = |tensor: Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
     tensors.into_iter().map(|(name, tensor)| Ok((name, values(tensor)?))).collect()
 }
 
 /// Reads the rows of a table as JSON values.
-fn rows(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
+fn read_rows(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
     macro_rules! of_tables {
         ($($row:ty),+) => {
             match table {
-                $(<$row>::TABLE => of::<$row>(table, bytes),)+
+                $(<$row>::TABLE => read_table::<$row>(table, bytes),)+
                 _ => Err(format!("{table} is no table of a result")),
             }
         };
@@ -254,7 +259,7 @@ fn rows(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
     )
 }
 
-fn of<R: TableRow + Serialize>(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
+fn read_table<R: TableRow + Serialize>(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
     let rows = tables::read::<R>(table, Bytes::from(bytes)).map_err(|e| e.to_string())?;
     rows.iter().map(|row| serde_json::to_value(row).map_err(|e| e.to_string())).collect()
 }
@@ -287,9 +292,9 @@ mod tests {
     use super::*;
 
     fn level(a: &Value, b: &Value) -> Option<MatchLevel> {
-        let mut finding = ResultComparison { level: Some(MatchLevel::Rows), ..ResultComparison::default() };
-        finding.values("answers", "r", "", a, b);
-        finding.level
+        let mut comparison = ResultComparison { level: Some(MatchLevel::Rows), ..ResultComparison::default() };
+        comparison.compare_values("answers", "r", "", a, b);
+        comparison.level
     }
 
     #[test]
@@ -312,21 +317,27 @@ mod tests {
 
     #[test]
     fn a_difference_names_its_row_and_column() {
-        let mut finding = ResultComparison::default();
-        finding.values("answers", "r", "", &json!({"logprobs": [1.0, 2.0]}), &json!({"logprobs": [1.0, 2.5]}));
-        let found = finding.compared();
-        assert_eq!(found.level, None);
-        assert_eq!((found.mismatches[0].row.as_str(), found.mismatches[0].column.as_str()), ("r", "logprobs[1]"));
-        assert_eq!(found.mismatches[0].recomputed, json!(2.5));
+        let mut comparison = ResultComparison::default();
+        comparison.compare_values(
+            "answers",
+            "r",
+            "",
+            &json!({"logprobs": [1.0, 2.0]}),
+            &json!({"logprobs": [1.0, 2.5]}),
+        );
+        let result = comparison.finish();
+        assert_eq!(result.level, None);
+        assert_eq!((result.mismatches[0].row.as_str(), result.mismatches[0].column.as_str()), ("r", "logprobs[1]"));
+        assert_eq!(result.mismatches[0].recomputed, json!(2.5));
     }
 
     #[test]
     fn weights_have_a_tolerance() {
-        let of = |value: f32| HashMap::from([("w".to_owned(), vec![1.0, value])]);
+        let weights = |value: f32| HashMap::from([("w".to_owned(), vec![1.0, value])]);
         let level = |a: f32, b: f32| {
-            let mut finding = ResultComparison { level: Some(MatchLevel::Rows), ..ResultComparison::default() };
-            finding.tensors("weights", &of(a), &of(b));
-            finding.level
+            let mut comparison = ResultComparison { level: Some(MatchLevel::Rows), ..ResultComparison::default() };
+            comparison.compare_tensors("weights", &weights(a), &weights(b));
+            comparison.level
         };
         assert_eq!(level(0.5, 0.5), Some(MatchLevel::Rows));
         assert_eq!(level(0.5, 0.500_001), Some(MatchLevel::Tolerances));

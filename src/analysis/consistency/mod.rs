@@ -7,5 +7,5 @@ mod samples;
 mod training;
 
 pub use self::report::{ConsistencyReport, Inconsistency};
-pub use self::samples::{VotingSetup, predictions, questions, votes};
-pub use self::training::{RewardSetup, metrics, questioner_step, reasoner_step};
+pub use self::samples::{VotingSetup, check_predictions, check_questions, check_votes};
+pub use self::training::{RewardSetup, check_metrics, check_questioner_step, check_reasoner_step};

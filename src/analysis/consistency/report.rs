@@ -6,7 +6,7 @@ use std::fmt::Display;
 use serde::Serialize;
 
 /// Maximum number of inconsistencies listed.
-const NAMED: usize = 20;
+const MAX_LISTED: usize = 20;
 /// Relative tolerance for recomputed numbers, whose sums may be rounded in another order.
 const ROUNDING: f64 = 1e-9;
 
@@ -35,14 +35,14 @@ pub struct ConsistencyReport {
 
 impl ConsistencyReport {
     /// Counts rows of a table as checked.
-    pub fn checked(&mut self, table: &str, rows: usize) {
+    pub fn count_checked(&mut self, table: &str, rows: usize) {
         *self.checked.entry(table.to_owned()).or_default() += rows as u64;
     }
 
     /// Adds an inconsistency.
     pub fn add(&mut self, table: &str, row: impl Display, problem: impl Into<String>) {
         self.count += 1;
-        if self.inconsistencies.len() < NAMED {
+        if self.inconsistencies.len() < MAX_LISTED {
             self.inconsistencies.push(Inconsistency {
                 table: table.into(),
                 row: row.to_string(),
@@ -52,27 +52,27 @@ impl ConsistencyReport {
     }
 
     /// Adds an inconsistency unless the stored value equals the recomputed one.
-    pub(super) fn expect<T: PartialEq + std::fmt::Debug>(
+    pub(super) fn expect_equal<T: PartialEq + std::fmt::Debug>(
         &mut self,
         at: (&str, &dyn Display, &str),
         stored: &T,
-        out: &T,
+        recomputed: &T,
     ) {
-        if stored != out {
+        if stored != recomputed {
             let (table, row, column) = at;
-            self.add(table, row, format!("{column} is {stored:?} and should be {out:?}"));
+            self.add(table, row, format!("{column} is {stored:?} and should be {recomputed:?}"));
         }
     }
 
-    pub(super) fn expect_near(&mut self, at: (&str, &dyn Display, &str), stored: Option<f64>, out: Option<f64>) {
-        let same = match (stored, out) {
+    pub(super) fn expect_near(&mut self, at: (&str, &dyn Display, &str), stored: Option<f64>, recomputed: Option<f64>) {
+        let same = match (stored, recomputed) {
             (Some(a), Some(b)) => (a - b).abs() <= ROUNDING * a.abs().max(b.abs()).max(1.0),
             (a, b) => a == b,
         };
         if !same {
             let (table, row, column) = at;
             let shown = |value: Option<f64>| value.map_or_else(|| "null".to_owned(), |value| value.to_string());
-            self.add(table, row, format!("{column} is {} and should be {}", shown(stored), shown(out)));
+            self.add(table, row, format!("{column} is {} and should be {}", shown(stored), shown(recomputed)));
         }
     }
 
@@ -83,6 +83,6 @@ impl ConsistencyReport {
         }
         self.count += other.count;
         self.inconsistencies.extend(other.inconsistencies);
-        self.inconsistencies.truncate(NAMED);
+        self.inconsistencies.truncate(MAX_LISTED);
     }
 }

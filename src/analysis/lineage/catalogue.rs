@@ -45,10 +45,10 @@ pub(super) struct Catalogue<'a> {
     pub(super) store: &'a Store,
     pub(super) entries: BTreeMap<ActionKey, StoredResult>,
     /// Results derived from a result.
-    pub(super) after: HashMap<ActionKey, Vec<ActionKey>>,
+    pub(super) derived: HashMap<ActionKey, Vec<ActionKey>>,
     pub(super) refs: Vec<Ref>,
     pub(super) rounds: Vec<CatalogueRound>,
-    places: HashMap<ActionKey, Vec<RoundPosition>>,
+    positions: HashMap<ActionKey, Vec<RoundPosition>>,
 }
 
 impl<'a> Catalogue<'a> {
@@ -58,10 +58,10 @@ impl<'a> Catalogue<'a> {
         };
         let entries: BTreeMap<ActionKey, StoredResult> =
             store.results()?.into_par_iter().filter_map(with_action).collect();
-        let mut after: HashMap<ActionKey, Vec<ActionKey>> = HashMap::new();
+        let mut derived: HashMap<ActionKey, Vec<ActionKey>> = HashMap::new();
         for (key, StoredResult { result, .. }) in &entries {
             for from in &result.upstream {
-                after.entry(*from).or_default().push(*key);
+                derived.entry(*from).or_default().push(*key);
             }
         }
         let refs = store.refs()?;
@@ -72,34 +72,36 @@ impl<'a> Catalogue<'a> {
                 rounds.push(CatalogueRound { evolution: r.evolution.clone(), number, result: entry.result.clone() });
             }
         }
-        let mut catalogue = Self { store, entries, after, refs, rounds, places: HashMap::new() };
-        catalogue.place();
+        let mut catalogue = Self { store, entries, derived, refs, rounds, positions: HashMap::new() };
+        catalogue.find_positions();
         Ok(catalogue)
     }
 
     /// Finds the position of every result of a round.
-    fn place(&mut self) {
-        let mut places: HashMap<ActionKey, Vec<RoundPosition>> = HashMap::new();
+    fn find_positions(&mut self) {
+        let mut positions: HashMap<ActionKey, Vec<RoundPosition>> = HashMap::new();
         for round in &self.rounds {
             let mut parts: BTreeMap<ActionKey, (String, Option<u32>)> = BTreeMap::new();
             let upstream = || round.result.upstream.iter().filter_map(|key| Some((*key, self.entries.get(key)?)));
             for (key, entry) in upstream() {
                 let part = match entry.action.stage.as_str() {
                     "questions" | "answers" => "keep-best".to_owned(),
-                    "rewards" | "update" => training(&entry.action),
+                    "rewards" | "update" => training_of(&entry.action),
                     "model.import" => "base model".to_owned(),
                     "model.assemble" => "models".to_owned(),
                     "evolution.round" => continue,
                     stage => stage.split('.').next().unwrap_or(stage).to_owned(),
                 };
-                parts.insert(key, (part, step(&entry.action)));
+                parts.insert(key, (part, training_step(&entry.action)));
             }
             // The purpose of samples follows from the results derived from them.
             for (_, entry) in upstream() {
                 for from in &entry.result.upstream {
                     let Some(stage) = self.entries.get(from).map(|entry| entry.action.stage.as_str()) else { continue };
                     let part = match (entry.action.stage.as_str(), stage) {
-                        ("rewards", "questions" | "answers") => (training(&entry.action), step(&entry.action)),
+                        ("rewards", "questions" | "answers") => {
+                            (training_of(&entry.action), training_step(&entry.action))
+                        }
                         ("curriculum", "questions") => ("asking".to_owned(), None),
                         ("curriculum", "answers") => ("voting".to_owned(), None),
                         _ => continue,
@@ -111,56 +113,56 @@ impl<'a> Catalogue<'a> {
             }
             for (key, (part, step)) in parts {
                 let (evolution, round) = (round.evolution.clone(), round.number);
-                places.entry(key).or_default().push(RoundPosition { evolution, round, part, step });
+                positions.entry(key).or_default().push(RoundPosition { evolution, round, part, step });
             }
         }
-        self.places = places;
+        self.positions = positions;
     }
 
     /// Returns the positions of a result.
-    pub(super) fn places_of(&self, key: ActionKey) -> &[RoundPosition] {
-        self.places.get(&key).map_or(&[], Vec::as_slice)
+    pub(super) fn positions_of(&self, key: ActionKey) -> &[RoundPosition] {
+        self.positions.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the results of a stage that were derived from `key`.
-    pub(super) fn after(&self, key: ActionKey, stage: &str) -> Vec<&StoredResult> {
-        let all = self.after.get(&key).into_iter().flatten().filter_map(|key| self.entries.get(key));
+    pub(super) fn find_derived(&self, key: ActionKey, stage: &str) -> Vec<&StoredResult> {
+        let all = self.derived.get(&key).into_iter().flatten().filter_map(|key| self.entries.get(key));
         all.filter(|entry| entry.action.stage == stage).collect()
     }
 
     /// Returns the results of a stage that `entry` was derived from.
-    pub(super) fn before(&self, entry: &StoredResult, stage: &str) -> Vec<&StoredResult> {
+    pub(super) fn find_sources(&self, entry: &StoredResult, stage: &str) -> Vec<&StoredResult> {
         let all = entry.result.upstream.iter().filter_map(|key| self.entries.get(key));
         all.filter(|entry| entry.action.stage == stage).collect()
     }
 
     /// Reads the rows of one table of a result.
-    pub(super) fn rows<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, LineageError> {
+    pub(super) fn read_rows<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, LineageError> {
         let mut rows = Vec::new();
         for output in result.outputs_of(R::TABLE) {
-            rows.extend(self.object_rows(output.object)?);
+            rows.extend(self.read_object_rows(output.object)?);
         }
         Ok(rows)
     }
 
     /// Reads those rows of several results that satisfy `predicate`, in order.
-    pub(super) fn rows_where<R: TableRow>(
+    pub(super) fn read_rows_where<R: TableRow>(
         &self,
         results: &[&StageResult],
-        wanted: impl Fn(&R) -> bool + Sync,
+        predicate: impl Fn(&R) -> bool + Sync,
     ) -> Result<Vec<(ActionKey, R)>, LineageError> {
-        let found: Vec<Vec<(ActionKey, R)>> = results
+        let rows: Vec<Vec<(ActionKey, R)>> = results
             .par_iter()
             .map(|result| {
-                let rows = self.rows::<R>(result)?;
-                Ok(rows.into_iter().filter(|row| wanted(row)).map(|row| (result.action, row)).collect())
+                let rows = self.read_rows::<R>(result)?;
+                Ok(rows.into_iter().filter(|row| predicate(row)).map(|row| (result.action, row)).collect())
             })
             .collect::<Result<_, LineageError>>()?;
-        Ok(found.into_iter().flatten().collect())
+        Ok(rows.into_iter().flatten().collect())
     }
 
     /// Reads the rows of an object.
-    pub(super) fn object_rows<R: TableRow>(&self, object: ObjectId) -> Result<Vec<R>, LineageError> {
+    pub(super) fn read_object_rows<R: TableRow>(&self, object: ObjectId) -> Result<Vec<R>, LineageError> {
         match self.store.read_object(object) {
             Ok(bytes) => Ok(tables::read(object.name(), Bytes::from(bytes))?),
             // An object removed by garbage collection has no rows.
@@ -189,14 +191,14 @@ impl<'a> Catalogue<'a> {
     }
 
     /// Reads the report of a round.
-    pub(super) fn report(&self, round: &CatalogueRound) -> Value {
+    pub(super) fn read_report(&self, round: &CatalogueRound) -> Value {
         let report = round.result.outputs_of("report").next().map(|output| self.store.read_object(output.object));
         report.and_then(Result::ok).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
     }
 }
 
 /// Returns the role's training that an action belongs to.
-fn training(action: &Action) -> String {
+fn training_of(action: &Action) -> String {
     let of_settings = || {
         let settings = action.parameters.get("settings")?;
         Some(if settings.get("questioner").is_some() { "questioner" } else { "reasoner" })
@@ -209,6 +211,6 @@ fn training(action: &Action) -> String {
 }
 
 /// Returns the training step of an action.
-pub(super) fn step(action: &Action) -> Option<u32> {
+pub(super) fn training_step(action: &Action) -> Option<u32> {
     action.parameters.get("step").and_then(Value::as_u64).and_then(|step| u32::try_from(step).ok())
 }

@@ -11,10 +11,10 @@ use crate::store::ActionKey;
 use crate::tables::{ImageOrigin, RejectRow, SourceRow, shown_source};
 
 /// Maximum number of results listed per stage.
-const NAMED: usize = 8;
+const MAX_LISTED: usize = 8;
 
 /// Returns the lineage of the result that an id names.
-pub(super) fn of_results(
+pub(super) fn result_lineage(
     catalogue: &Catalogue<'_>,
     keys: &BTreeSet<ActionKey>,
 ) -> Result<(Value, Value, Value), LineageError> {
@@ -22,23 +22,24 @@ pub(super) fn of_results(
         return Ok((json!({}), json!({}), json!({})));
     };
     let key = entry.result.action;
-    let what = json!({
-        "result": made_by(catalogue, key),
+    let description = json!({
+        "result": summarize_result(catalogue, key),
         "parameters": entry.action.parameters,
         "seed": entry.action.seed,
         "names": catalogue.names_of(key),
         "counts": entry.result.counts,
         "figures": entry.result.statistics,
-        "wrote": outputs(entry),
+        "wrote": summarize_outputs(entry),
     });
     let before = entry.result.upstream.iter().filter_map(|key| catalogue.entries.get(key));
-    let after = catalogue.after.get(&key).into_iter().flatten().filter_map(|key| catalogue.entries.get(key));
-    let up = json!({"made from": by_stage(before), "model": entry.action.model, "inputs": entry.action.inputs.len()});
-    Ok((what, up, json!({"used by": by_stage(after)})))
+    let after = catalogue.derived.get(&key).into_iter().flatten().filter_map(|key| catalogue.entries.get(key));
+    let up =
+        json!({"made from": group_by_stage(before), "model": entry.action.model, "inputs": entry.action.inputs.len()});
+    Ok((description, up, json!({"used by": group_by_stage(after)})))
 }
 
 /// Returns the lineage of an object: the results that wrote it and those that read it.
-pub(super) fn of_object(
+pub(super) fn object_lineage(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
@@ -50,17 +51,17 @@ pub(super) fn of_object(
     let first =
         entry().filter(has).min_by_key(|entry| (entry.action.stage == "evolution.round", entry.result.run.began_ms));
     let output = first.and_then(|entry| entry.result.outputs.iter().find(|output| output.object.digest == id));
-    let what = match output {
+    let description = match output {
         Some(output) => {
             json!({"object": output.object.to_string(), "role": output.role, "rows": output.rows, "bytes": output.bytes})
         }
         None => json!({"object": id, "role": "a listing of what an action is about"}),
     };
     let up = json!({
-        "made by": first.map(|entry| made_by(catalogue, entry.result.action)),
+        "made by": first.map(|entry| summarize_result(catalogue, entry.result.action)),
         "named by": entry().filter(has).flat_map(|entry| catalogue.names_of(entry.result.action)).collect::<Vec<_>>(),
     });
-    Ok((what, up, json!({"read by": by_stage(entry().filter(reads))})))
+    Ok((description, up, json!({"read by": group_by_stage(entry().filter(reads))})))
 }
 
 /// Groups results by stage, with their number and the first ones.
@@ -69,7 +70,7 @@ pub(super) fn by_stage<'m>(entry: impl Iterator<Item = &'m StoredResult>) -> Val
     for entry in entry {
         let (n, first) = stages.entry(&entry.action.stage).or_default();
         *n += 1;
-        if first.len() < NAMED {
+        if first.len() < MAX_LISTED {
             first.push(format!("{:.12}", entry.result.action.to_string()));
         }
     }
@@ -78,7 +79,7 @@ pub(super) fn by_stage<'m>(entry: impl Iterator<Item = &'m StoredResult>) -> Val
     Value::Array(rows.collect())
 }
 
-fn outputs(entry: &StoredResult) -> Value {
+fn summarize_outputs(entry: &StoredResult) -> Value {
     let mut roles: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
     for output in &entry.result.outputs {
         let (n, rows, bytes) = roles.entry(&output.role).or_default();
@@ -91,31 +92,31 @@ fn outputs(entry: &StoredResult) -> Value {
 }
 
 /// Returns a summary of a result: stage, action and positions.
-pub(super) fn made_by(catalogue: &Catalogue<'_>, key: ActionKey) -> Value {
+pub(super) fn summarize_result(catalogue: &Catalogue<'_>, key: ActionKey) -> Value {
     let Some(entry) = catalogue.entries.get(&key) else { return json!({"action": key}) };
     json!({
         "stage": entry.action.stage,
         "action": key,
-        "in": places(catalogue, key),
+        "in": describe_positions(catalogue, key),
         "seed": entry.action.seed,
     })
 }
 
 /// Returns the positions of a result as text.
-pub(super) fn places(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<String> {
-    catalogue.places_of(key).iter().map(place).collect()
+pub(super) fn describe_positions(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<String> {
+    catalogue.positions_of(key).iter().map(describe_position).collect()
 }
 
-fn place(place: &RoundPosition) -> String {
+fn describe_position(place: &RoundPosition) -> String {
     let RoundPosition { evolution, round, part, step } = place;
     let step = step.map_or(String::new(), |step| format!(", step {step}"));
     format!("{evolution} round {round}, {part}{step}")
 }
 
 /// Returns a description of an image and its source.
-pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, LineageError> {
+pub(super) fn describe_image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, LineageError> {
     for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.pack") {
-        for row in catalogue.rows::<ImageOrigin>(&entry.result)? {
+        for row in catalogue.read_rows::<ImageOrigin>(&entry.result)? {
             if row.image_id == id {
                 return Ok(json!({
                     "id": id,
@@ -123,7 +124,7 @@ pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, Lin
                     "format": row.format,
                     "size": format!("{}x{}", row.width, row.height),
                     "bytes": row.size,
-                    "stored by": made_by(catalogue, entry.result.action),
+                    "stored by": summarize_result(catalogue, entry.result.action),
                     "table": tables_of(catalogue, entry),
                 }));
             }
@@ -135,15 +136,15 @@ pub(super) fn image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, Lin
 
 /// Returns the names of the image tables that contain a shard.
 fn tables_of(catalogue: &Catalogue<'_>, pack: &StoredResult) -> Vec<String> {
-    let tables = catalogue.after(pack.result.action, "ingest");
+    let tables = catalogue.find_derived(pack.result.action, "ingest");
     tables.iter().flat_map(|table| catalogue.names_of(table.result.action)).collect()
 }
 
 /// Returns the entries of the sources that were rejected as exact or near duplicates of an image.
-pub(super) fn twins(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>, LineageError> {
+pub(super) fn find_duplicates(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>, LineageError> {
     let mut twins = Vec::new();
     for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.decide") {
-        for row in catalogue.rows::<SourceRow>(&entry.result)? {
+        for row in catalogue.read_rows::<SourceRow>(&entry.result)? {
             if row.twin_id == Some(id) {
                 twins.push(json!({"source": row.shown(), "reason": row.reason, "detail": row.detail}));
             }
@@ -153,26 +154,26 @@ pub(super) fn twins(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>
 }
 
 /// Returns the rows in which a result rejects a subject.
-pub(super) fn rejects(
+pub(super) fn find_rejects(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
     id: Digest,
 ) -> Result<Vec<RejectRow>, LineageError> {
-    let rows = catalogue.rows::<RejectRow>(&entry.result)?;
+    let rows = catalogue.read_rows::<RejectRow>(&entry.result)?;
     Ok(rows.into_iter().filter(|row| row.subject_id == Some(id)).collect())
 }
 
 /// Returns a description of a prompt, with its text if a round stores it.
-pub(super) fn prompt(catalogue: &Catalogue<'_>, id: Digest) -> Result<Value, LineageError> {
+pub(super) fn describe_prompt(catalogue: &Catalogue<'_>, id: Digest) -> Result<Value, LineageError> {
     Ok(json!({"id": id, "text": catalogue.prompt_text(id)}))
 }
 
 /// Returns the stages that used a prompt.
-pub(super) fn used_prompt(catalogue: &Catalogue<'_>, id: Digest) -> Value {
+pub(super) fn find_prompt_uses(catalogue: &Catalogue<'_>, id: Digest) -> Value {
     let word = id.to_string();
     let used = catalogue
         .entries
         .values()
         .filter(|entry| entry.action.parameters.get("prompt").and_then(Value::as_str) == Some(&word));
-    json!({"used by": by_stage(used)})
+    json!({"used by": group_by_stage(used)})
 }

@@ -28,7 +28,7 @@ pub enum EntityKind {
 
 impl EntityKind {
     /// Returns the name of the kind.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Question => "question",
             Self::Answer => "answer",

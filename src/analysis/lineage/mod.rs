@@ -33,7 +33,8 @@ pub struct Lineage {
     /// Full id.
     pub id: Digest,
     /// Description of the entity.
-    pub what: Value,
+    #[serde(rename = "what")]
+    pub description: Value,
     /// Everything the entity was derived from.
     pub up: Value,
     /// Everything derived from the entity.
@@ -50,24 +51,26 @@ pub fn lineage(store: &Store, prefix: &str) -> Result<Lineage, LineageError> {
         return Err(LineageError::NoId(prefix.to_owned()));
     }
     let catalogue = Catalogue::read(store)?;
-    let found = search(&catalogue, prefix)?;
-    let candidates: Vec<Candidate> = found.keys().copied().collect();
+    let matches = search(&catalogue, prefix)?;
+    let candidates: Vec<Candidate> = matches.keys().copied().collect();
     let candidate = match candidates.as_slice() {
         [] => return Err(LineageError::Unknown(prefix.to_owned())),
         [one] => *one,
         _ => return Err(LineageError::Ambiguous { prefix: prefix.to_owned(), candidates }),
     };
     let Candidate { kind, id } = candidate;
-    let places = found.get(&candidate).cloned().unwrap_or_default();
-    let (what, up, down) = match kind {
-        EntityKind::Question => question::of_question(&catalogue, id, &places)?,
-        EntityKind::Answer => question::of_answer(&catalogue, id, &places)?,
-        EntityKind::Image => image::of_image(&catalogue, id, &places)?,
-        EntityKind::Item => image::of_item(&catalogue, id, &places)?,
-        EntityKind::Model => weights::of_model(&catalogue, id)?,
-        EntityKind::Prompt => (describe::prompt(&catalogue, id)?, json!({}), describe::used_prompt(&catalogue, id)),
-        EntityKind::Result => describe::of_results(&catalogue, &places)?,
-        EntityKind::Object => describe::of_object(&catalogue, id, &places)?,
+    let keys = matches.get(&candidate).cloned().unwrap_or_default();
+    let (description, up, down) = match kind {
+        EntityKind::Question => question::question_lineage(&catalogue, id, &keys)?,
+        EntityKind::Answer => question::answer_lineage(&catalogue, id, &keys)?,
+        EntityKind::Image => image::image_lineage(&catalogue, id, &keys)?,
+        EntityKind::Item => image::item_lineage(&catalogue, id, &keys)?,
+        EntityKind::Model => weights::model_lineage(&catalogue, id)?,
+        EntityKind::Prompt => {
+            (describe::describe_prompt(&catalogue, id)?, json!({}), describe::find_prompt_uses(&catalogue, id))
+        }
+        EntityKind::Result => describe::result_lineage(&catalogue, &keys)?,
+        EntityKind::Object => describe::object_lineage(&catalogue, id, &keys)?,
     };
-    Ok(Lineage { kind, id, what, up, down })
+    Ok(Lineage { kind, id, description, up, down })
 }

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::catalogue::{Catalogue, StoredResult};
-use super::describe::{image, made_by, places, prompt, rejects};
+use super::describe::{describe_image, describe_positions, describe_prompt, find_rejects, summarize_result};
 use super::error::LineageError;
-use super::weights::{brief, checkpoint, gates, step_metrics};
+use super::weights::{find_next_checkpoint, list_gates, read_step_metrics, summarize_model};
 use crate::grading::compare;
 use crate::ids::{AnswerId, Digest, QuestionId};
 use crate::store::{ActionKey, StageResult};
@@ -18,12 +18,12 @@ use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RewardRow, VoteRow};
 /// it.
 pub(super) type LineageSections = (Value, Value, Value);
 
-fn mean(logprobs: &[f32]) -> Option<f64> {
+fn mean_logprob(logprobs: &[f32]) -> Option<f64> {
     (!logprobs.is_empty()).then(|| logprobs.iter().map(|&p| f64::from(p)).sum::<f64>() / logprobs.len() as f64)
 }
 
 /// Returns the results of a stage among some keys.
-pub(super) fn of_stage<'m>(
+pub(super) fn results_of_stage<'m>(
     catalogue: &'m Catalogue<'_>,
     keys: &BTreeSet<ActionKey>,
     stage: &str,
@@ -33,50 +33,50 @@ pub(super) fn of_stage<'m>(
 }
 
 /// Returns the lineage of a question, which may be a row of the labelled baseline's curriculum.
-pub(super) fn of_question(
+pub(super) fn question_lineage(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
 ) -> Result<LineageSections, LineageError> {
     let question_id = QuestionId(id);
-    let asked = of_stage(catalogue, keys, "questions");
-    let chosen = of_stage(catalogue, keys, "curriculum");
-    let row = asked.first().map(|entry| row_of(catalogue, entry, question_id)).transpose()?.flatten();
-    let kept = chosen.first().map(|entry| kept_row(catalogue, entry, question_id)).transpose()?.flatten();
+    let generated = results_of_stage(catalogue, keys, "questions");
+    let curricula = results_of_stage(catalogue, keys, "curriculum");
+    let row = generated.first().map(|entry| find_question(catalogue, entry, question_id)).transpose()?.flatten();
+    let kept = curricula.first().map(|entry| find_curriculum_row(catalogue, entry, question_id)).transpose()?.flatten();
     let image_id = row.as_ref().map(|row| row.image_id).or_else(|| kept.as_ref().map(|row| row.image_id));
-    let what = match (&row, &kept) {
-        (Some(row), _) => described(row),
+    let description = match (&row, &kept) {
+        (Some(row), _) => describe_question(row),
         (None, Some(row)) => json!({"id": id, "question": row.problem, "label": row.pseudo_label}),
         (None, None) => json!({"id": id}),
     };
     let up = json!({
-        "image": image_id.map(|id| image(catalogue, id)).transpose()?,
-        "prompt": row.as_ref().map(|row| prompt(catalogue, row.prompt_id.0)).transpose()?,
-        "weights": row.as_ref().map(|row| brief(catalogue, row.model_id)),
+        "image": image_id.map(|id| describe_image(catalogue, id)).transpose()?,
+        "prompt": row.as_ref().map(|row| describe_prompt(catalogue, row.prompt_id.0)).transpose()?,
+        "weights": row.as_ref().map(|row| summarize_model(catalogue, row.model_id)),
         "seed": row.as_ref().map(|row| row.seed),
-        "made by": asked.first().or(chosen.first()).map(|entry| made_by(catalogue, entry.result.action)),
+        "made by": generated.first().or(curricula.first()).map(|entry| summarize_result(catalogue, entry.result.action)),
     });
-    let sources = if asked.is_empty() { &chosen } else { &asked };
-    Ok((what, up, down_of(catalogue, question_id, sources)?))
+    let sources = if generated.is_empty() { &curricula } else { &generated };
+    Ok((description, up, describe_descendants(catalogue, question_id, sources)?))
 }
 
-fn row_of(
+fn find_question(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
     id: QuestionId,
 ) -> Result<Option<QuestionRow>, LineageError> {
-    Ok(catalogue.rows::<QuestionRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
+    Ok(catalogue.read_rows::<QuestionRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
 }
 
-fn kept_row(
+fn find_curriculum_row(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
     id: QuestionId,
 ) -> Result<Option<CurriculumRow>, LineageError> {
-    Ok(catalogue.rows::<CurriculumRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
+    Ok(catalogue.read_rows::<CurriculumRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
 }
 
-fn described(row: &QuestionRow) -> Value {
+fn describe_question(row: &QuestionRow) -> Value {
     json!({
         "id": row.question_id,
         "question": row.question,
@@ -88,73 +88,82 @@ fn described(row: &QuestionRow) -> Value {
         "sample": row.sample,
         "finish": row.finish,
         "tokens": row.token_ids.len(),
-        "mean log-probability": mean(&row.logprobs),
+        "mean log-probability": mean_logprob(&row.logprobs),
     })
 }
 
 /// Returns everything derived from a question, starting at the results that generated or selected
 /// it.
-fn down_of(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult]) -> Result<Value, LineageError> {
+fn describe_descendants(
+    catalogue: &Catalogue<'_>,
+    id: QuestionId,
+    sources: &[&StoredResult],
+) -> Result<Value, LineageError> {
     let keys: Vec<ActionKey> = sources.iter().map(|entry| entry.result.action).collect();
     let after = |stage: &str| -> Vec<&StoredResult> {
         let mut seen = BTreeSet::new();
-        let all = keys.iter().flat_map(|key| catalogue.after(*key, stage));
+        let all = keys.iter().flat_map(|key| catalogue.find_derived(*key, stage));
         all.filter(|entry| seen.insert(entry.result.action)).collect()
     };
-    let mut chosen = after("curriculum");
-    chosen.extend(sources.iter().filter(|entry| entry.action.stage.starts_with("curriculum")));
+    let mut curricula = after("curriculum");
+    curricula.extend(sources.iter().filter(|entry| entry.action.stage.starts_with("curriculum")));
     let rewards = after("rewards");
-    let mut fate = Vec::new();
-    for entry in &chosen {
-        let place = places(catalogue, entry.result.action);
-        if let Some(row) = kept_row(catalogue, entry, id)? {
-            fate.push(json!({
+    let mut decisions = Vec::new();
+    for entry in &curricula {
+        let positions = describe_positions(catalogue, entry.result.action);
+        if let Some(row) = find_curriculum_row(catalogue, entry, id)? {
+            decisions.push(json!({
                 "kept": true, "label": row.pseudo_label, "confidence": row.confidence, "margin": row.margin,
-                "in": place, "by": entry.result.action,
+                "in": positions, "by": entry.result.action,
             }));
         }
-        for row in rejects(catalogue, entry, id.0)? {
-            fate.push(json!({
-                "kept": false, "reason": row.reason, "detail": row.detail, "instead": row.twin_id, "in": place,
+        for row in find_rejects(catalogue, entry, id.0)? {
+            decisions.push(json!({
+                "kept": false, "reason": row.reason, "detail": row.detail, "instead": row.twin_id, "in": positions,
                 "by": entry.result.action,
             }));
         }
     }
     let mut votes = Vec::new();
     for entry in after("answers") {
-        votes.extend(vote_of(catalogue, entry, id)?);
-        for row in rejects(catalogue, entry, id.0)? {
-            let place = places(catalogue, entry.result.action);
-            votes.push(json!({"in": place, "rejected": row.reason, "detail": row.detail}));
+        votes.extend(describe_vote(catalogue, entry, id)?);
+        for row in find_rejects(catalogue, entry, id.0)? {
+            let positions = describe_positions(catalogue, entry.result.action);
+            votes.push(json!({"in": positions, "rejected": row.reason, "detail": row.detail}));
         }
     }
     let mut trained: Vec<Value> = Vec::new();
     let mut updates = Vec::new();
     for entry in &rewards {
         // A question of the Questioner's training is itself a scored sample.
-        trained.extend(scored(catalogue, entry, &|subject| subject == id.0, &mut updates)?);
+        trained.extend(collect_rewards(catalogue, entry, &|subject| subject == id.0, &mut updates)?);
     }
-    for entry in &chosen {
-        trained.extend(trained_on(catalogue, entry, id, &mut updates)?);
+    for entry in &curricula {
+        trained.extend(collect_training_rewards(catalogue, entry, id, &mut updates)?);
     }
     trained.sort_by_key(|row| (row["step"].as_u64(), row["sample"].as_u64()));
     updates.sort_by_key(|update| update["step"].as_u64());
-    let gated = chosen.first().copied().or(rewards.first().copied());
+    let first = curricula.first().copied().or(rewards.first().copied());
     Ok(json!({
         "votes": votes,
-        "fate": fate,
-        "gates": gated.map(|entry| gates(catalogue, entry.result.action)),
+        "fate": decisions,
+        "gates": first.map(|entry| list_gates(catalogue, entry.result.action)),
         "rewards": trained,
         "updates": updates,
     }))
 }
 
 /// Returns the vote on a question, with every sample and the rule that assigned it to its class.
-fn vote_of(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> Result<Option<Value>, LineageError> {
-    let Some(vote) = catalogue.rows::<VoteRow>(&entry.result)?.into_iter().find(|row| row.question_id == id) else {
+fn describe_vote(
+    catalogue: &Catalogue<'_>,
+    entry: &StoredResult,
+    id: QuestionId,
+) -> Result<Option<Value>, LineageError> {
+    let Some(vote) = catalogue.read_rows::<VoteRow>(&entry.result)?.into_iter().find(|row| row.question_id == id)
+    else {
         return Ok(None);
     };
-    let mut answers = catalogue.rows::<AnswerRow>(&entry.result)?;
+    let mut answers = catalogue.read_rows::<AnswerRow>(&entry.result)?;
     answers.retain(|row| row.question_id == id);
     answers.sort_by_key(|row| row.sample);
     let mut seen = BTreeSet::new();
@@ -167,18 +176,18 @@ fn vote_of(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> R
                 "id": row.answer_id,
                 "answer": row.boxed_answer,
                 "class": row.vote_class,
-                "rule": rule(row, &vote, is_first),
+                "rule": describe_rule(row, &vote, is_first),
                 "text": row.raw_text,
                 "finish": row.finish,
-                "mean log-probability": mean(&row.logprobs),
+                "mean log-probability": mean_logprob(&row.logprobs),
             })
         })
         .collect();
     let classes = vote.class_answers.iter().zip(&vote.class_counts);
     let classes: Vec<Value> = classes.map(|(answer, n)| json!({"answer": answer, "count": n})).collect();
-    let reasoner = answers.first().map(|row| brief(catalogue, row.model_id));
+    let reasoner = answers.first().map(|row| summarize_model(catalogue, row.model_id));
     Ok(Some(json!({
-        "in": places(catalogue, entry.result.action),
+        "in": describe_positions(catalogue, entry.result.action),
         "by": entry.result.action,
         "sampled": vote.sampled,
         "boxed": vote.boxed,
@@ -191,13 +200,13 @@ fn vote_of(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> R
         "greedy agrees": vote.greedy_agrees,
         "classes": classes,
         "answered by": reasoner,
-        "prompt": answers.first().map(|row| prompt(catalogue, row.prompt_id.0)).transpose()?,
+        "prompt": answers.first().map(|row| describe_prompt(catalogue, row.prompt_id.0)).transpose()?,
         "samples": samples,
     })))
 }
 
 /// Returns the grader's rule by which an answer belongs to its class.
-fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
+fn describe_rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
     let (Some(answer), Some(class)) = (&row.boxed_answer, row.vote_class) else { return "no box".into() };
     if is_first {
         return "first of its class".into();
@@ -210,26 +219,26 @@ fn rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
 
 /// Returns the rewards of some subjects in a result, and adds the updates that used them to
 /// `updates`.
-fn scored(
+fn collect_rewards(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
     is_subject: &(dyn Fn(Digest) -> bool + Sync),
     updates: &mut Vec<Value>,
 ) -> Result<Vec<Value>, LineageError> {
-    let rows = catalogue.rows::<RewardRow>(&entry.result)?;
-    let own: Vec<&RewardRow> = rows.iter().filter(|row| is_subject(row.subject_id)).collect();
-    if own.is_empty() {
+    let rows = catalogue.read_rows::<RewardRow>(&entry.result)?;
+    let selected: Vec<&RewardRow> = rows.iter().filter(|row| is_subject(row.subject_id)).collect();
+    if selected.is_empty() {
         return Ok(Vec::new());
     }
-    for update in catalogue.after(entry.result.action, "update") {
-        let mut metrics = step_metrics(catalogue, update)?;
-        metrics["in"] = json!(places(catalogue, update.result.action));
-        metrics["checkpoint"] = checkpoint(catalogue, update);
+    for update in catalogue.find_derived(entry.result.action, "update") {
+        let mut metrics = read_step_metrics(catalogue, update)?;
+        metrics["in"] = json!(describe_positions(catalogue, update.result.action));
+        metrics["checkpoint"] = find_next_checkpoint(catalogue, update);
         if !updates.contains(&metrics) {
             updates.push(metrics);
         }
     }
-    let shown = own.into_iter().map(|row| {
+    let shown = selected.into_iter().map(|row| {
         let mut value = json!({"subject": row.subject_id, "role": row.role, "step": row.step, "sample": row.sample});
         let parts = json!({
             "reward": row.reward, "confidence": row.confidence, "uncertainty": row.uncertainty,
@@ -247,42 +256,42 @@ fn scored(
 
 /// Returns the rewards of the answers that the Reasoner gave to a kept question in training, and
 /// adds the updates that used them to `updates`.
-fn trained_on(
+fn collect_training_rewards(
     catalogue: &Catalogue<'_>,
-    chosen: &StoredResult,
+    curriculum: &StoredResult,
     id: QuestionId,
     updates: &mut Vec<Value>,
 ) -> Result<Vec<Value>, LineageError> {
-    let answered = catalogue.after(chosen.result.action, "answers");
+    let answered = catalogue.find_derived(curriculum.result.action, "answers");
     let results: Vec<&StageResult> = answered.iter().map(|entry| &entry.result).collect();
-    let rows = catalogue.rows_where::<AnswerRow>(&results, |row| row.question_id == id)?;
+    let rows = catalogue.read_rows_where::<AnswerRow>(&results, |row| row.question_id == id)?;
     let ids: BTreeSet<Digest> = rows.iter().map(|(_, row)| row.answer_id.0).collect();
     let keys: BTreeSet<ActionKey> = rows.iter().map(|(key, _)| *key).collect();
     let mut seen = BTreeSet::new();
-    let mut found = Vec::new();
-    for entry in keys.iter().flat_map(|key| catalogue.after(*key, "rewards")) {
+    let mut rewards = Vec::new();
+    for entry in keys.iter().flat_map(|key| catalogue.find_derived(*key, "rewards")) {
         if seen.insert(entry.result.action) {
-            found.extend(scored(catalogue, entry, &|subject| ids.contains(&subject), updates)?);
+            rewards.extend(collect_rewards(catalogue, entry, &|subject| ids.contains(&subject), updates)?);
         }
     }
-    Ok(found)
+    Ok(rewards)
 }
 
 /// Returns the lineage of an answer.
-pub(super) fn of_answer(
+pub(super) fn answer_lineage(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
 ) -> Result<LineageSections, LineageError> {
-    let entry = of_stage(catalogue, keys, "answers");
+    let entry = results_of_stage(catalogue, keys, "answers");
     let Some(entry) = entry.first() else { return Ok((json!({"id": id}), json!({}), json!({}))) };
-    let rows = catalogue.rows::<AnswerRow>(&entry.result)?;
+    let rows = catalogue.read_rows::<AnswerRow>(&entry.result)?;
     let Some(row) = rows.iter().find(|row| row.answer_id == AnswerId(id)) else {
         return Ok((json!({"id": id}), json!({}), json!({})));
     };
-    let vote = vote_of(catalogue, entry, row.question_id)?.unwrap_or(Value::Null);
+    let vote = describe_vote(catalogue, entry, row.question_id)?.unwrap_or(Value::Null);
     let of_vote = |column: &str| vote["samples"].get(row.sample as usize).map(|sample| sample[column].clone());
-    let what = json!({
+    let description = json!({
         "id": id,
         "answer": row.boxed_answer,
         "text": row.raw_text,
@@ -291,32 +300,32 @@ pub(super) fn of_answer(
         "rule": of_vote("rule"),
         "finish": row.finish,
         "tokens": row.token_ids.len(),
-        "mean log-probability": mean(&row.logprobs),
+        "mean log-probability": mean_logprob(&row.logprobs),
     });
     let mut question = json!({"id": row.question_id});
-    for (_, asked) in question_rows(catalogue, entry, row.question_id)? {
-        question = asked;
+    for (_, described) in describe_upstream_questions(catalogue, entry, row.question_id)? {
+        question = described;
     }
     let up = json!({
         "question": question,
-        "image": image(catalogue, row.image_id)?,
-        "prompt": prompt(catalogue, row.prompt_id.0)?,
-        "weights": brief(catalogue, row.model_id),
+        "image": describe_image(catalogue, row.image_id)?,
+        "prompt": describe_prompt(catalogue, row.prompt_id.0)?,
+        "weights": summarize_model(catalogue, row.model_id),
         "seed": row.seed,
-        "made by": made_by(catalogue, entry.result.action),
+        "made by": summarize_result(catalogue, entry.result.action),
     });
     let mut updates = Vec::new();
     let mut rewards = Vec::new();
-    for scored_by in catalogue.after(entry.result.action, "rewards") {
-        rewards.extend(scored(catalogue, scored_by, &|subject| subject == id, &mut updates)?);
+    for scored_by in catalogue.find_derived(entry.result.action, "rewards") {
+        rewards.extend(collect_rewards(catalogue, scored_by, &|subject| subject == id, &mut updates)?);
     }
-    let mut fate = Vec::new();
-    for chosen in catalogue.after(entry.result.action, "curriculum") {
-        if let Some(kept) = kept_row(catalogue, chosen, row.question_id)? {
-            fate.push(json!({"kept": true, "label": kept.pseudo_label, "confidence": kept.confidence}));
+    let mut decisions = Vec::new();
+    for curriculum in catalogue.find_derived(entry.result.action, "curriculum") {
+        if let Some(kept) = find_curriculum_row(catalogue, curriculum, row.question_id)? {
+            decisions.push(json!({"kept": true, "label": kept.pseudo_label, "confidence": kept.confidence}));
         }
-        for left in rejects(catalogue, chosen, row.question_id.0)? {
-            fate.push(json!({"kept": false, "reason": left.reason, "detail": left.detail}));
+        for reject in find_rejects(catalogue, curriculum, row.question_id.0)? {
+            decisions.push(json!({"kept": false, "reason": reject.reason, "detail": reject.detail}));
         }
     }
     let mut vote = vote;
@@ -328,30 +337,30 @@ pub(super) fn of_answer(
     }
     let down = json!({
         "vote": vote,
-        "question's fate": fate,
-        "gates": gates(catalogue, entry.result.action),
+        "question's fate": decisions,
+        "gates": list_gates(catalogue, entry.result.action),
         "rewards": rewards,
         "updates": updates,
     });
-    Ok((what, up, down))
+    Ok((description, up, down))
 }
 
 /// Returns a question as described by each result upstream of its answers that generated or
 /// selected it.
-fn question_rows(
+fn describe_upstream_questions(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
     id: QuestionId,
 ) -> Result<Vec<(ActionKey, Value)>, LineageError> {
-    let mut found = Vec::new();
+    let mut questions = Vec::new();
     for from in entry.result.upstream.iter().filter_map(|key| catalogue.entries.get(key)) {
         let row = match from.action.stage.as_str() {
-            "questions" => row_of(catalogue, from, id)?.map(|row| described(&row)),
-            stage if stage.starts_with("curriculum") => kept_row(catalogue, from, id)?
+            "questions" => find_question(catalogue, from, id)?.map(|row| describe_question(&row)),
+            stage if stage.starts_with("curriculum") => find_curriculum_row(catalogue, from, id)?
                 .map(|row| json!({"id": id, "question": row.problem, "label": row.pseudo_label, "confidence": row.confidence})),
             _ => None,
         };
-        found.extend(row.map(|row| (from.result.action, row)));
+        questions.extend(row.map(|row| (from.result.action, row)));
     }
-    Ok(found)
+    Ok(questions)
 }

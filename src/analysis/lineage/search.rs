@@ -17,10 +17,10 @@ pub(super) type Matches = BTreeMap<Candidate, BTreeSet<ActionKey>>;
 
 /// Finds every entity whose id begins with `prefix`.
 pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches, LineageError> {
-    let mut found = Matches::new();
+    let mut matches = Matches::new();
     let mut add = |kind, id: Digest, key| {
         if id.hex().as_str().starts_with(prefix) {
-            found.entry(Candidate { kind, id }).or_default().insert(key);
+            matches.entry(Candidate { kind, id }).or_default().insert(key);
         }
     };
     // A round's own result names the objects of its stages again and is left out.
@@ -49,35 +49,35 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches,
         }
     }
     // A full id of one of these needs no search in the tables.
-    if prefix.len() == Digest::HEX_LEN && found.keys().any(|candidate| candidate.kind != EntityKind::Object) {
-        return Ok(found);
+    if prefix.len() == Digest::HEX_LEN && matches.keys().any(|candidate| candidate.kind != EntityKind::Object) {
+        return Ok(matches);
     }
     let objects: Vec<((String, ObjectId), Vec<ActionKey>)> = objects.into_iter().collect();
-    let of_rows: Vec<Vec<(EntityKind, Digest)>> = objects
+    let ids_of_objects: Vec<Vec<(EntityKind, Digest)>> = objects
         .par_iter()
         .map(|((role, object), _)| {
             let mut ids: Vec<(EntityKind, Digest)> = match role.as_str() {
                 QuestionKey::TABLE => {
-                    let rows: Vec<QuestionKey> = catalogue.object_rows(*object)?;
+                    let rows: Vec<QuestionKey> = catalogue.read_object_rows(*object)?;
                     let both = |row: QuestionKey| {
                         [(EntityKind::Question, row.question_id.0), (EntityKind::Image, row.image_id.0)]
                     };
                     rows.into_iter().flat_map(both).collect()
                 }
                 CurriculumRow::TABLE => {
-                    let rows: Vec<CurriculumRow> = catalogue.object_rows(*object)?;
+                    let rows: Vec<CurriculumRow> = catalogue.read_object_rows(*object)?;
                     rows.into_iter().map(|row| (EntityKind::Question, row.question_id.0)).collect()
                 }
                 AnswerKey::TABLE => {
-                    let rows: Vec<AnswerKey> = catalogue.object_rows(*object)?;
+                    let rows: Vec<AnswerKey> = catalogue.read_object_rows(*object)?;
                     rows.into_iter().map(|row| (EntityKind::Answer, row.answer_id.0)).collect()
                 }
                 ImageFacts::TABLE => {
-                    let rows: Vec<ImageFacts> = catalogue.object_rows(*object)?;
+                    let rows: Vec<ImageFacts> = catalogue.read_object_rows(*object)?;
                     rows.into_iter().map(|row| (EntityKind::Image, row.image_id.0)).collect()
                 }
                 PredictionKey::TABLE => {
-                    let rows: Vec<PredictionKey> = catalogue.object_rows(*object)?;
+                    let rows: Vec<PredictionKey> = catalogue.read_object_rows(*object)?;
                     rows.into_iter().map(|row| (EntityKind::Item, row.item_id.0)).collect()
                 }
                 _ => Vec::new(),
@@ -88,19 +88,19 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches,
             Ok(ids)
         })
         .collect::<Result<_, LineageError>>()?;
-    for ((_, keys), ids) in objects.iter().zip(of_rows) {
+    for ((_, keys), ids) in objects.iter().zip(ids_of_objects) {
         for (kind, id) in ids {
-            found.entry(Candidate { kind, id }).or_default().extend(keys);
+            matches.entry(Candidate { kind, id }).or_default().extend(keys);
         }
     }
     // The id of a labelled row names both a question and a benchmark item. Keep the first kind,
     // whose lineage says more.
-    let ids: BTreeSet<Digest> = found.keys().map(|candidate| candidate.id).collect();
+    let ids: BTreeSet<Digest> = matches.keys().map(|candidate| candidate.id).collect();
     for id in ids {
-        let of: Vec<Candidate> = found.keys().filter(|candidate| candidate.id == id).copied().collect();
-        for candidate in of.iter().skip(1) {
-            found.remove(candidate);
+        let candidates: Vec<Candidate> = matches.keys().filter(|candidate| candidate.id == id).copied().collect();
+        for candidate in candidates.iter().skip(1) {
+            matches.remove(candidate);
         }
     }
-    Ok(found)
+    Ok(matches)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::catalogue::{Catalogue, StoredResult, step};
-use super::describe::{by_stage, made_by, places};
+use super::catalogue::{Catalogue, StoredResult, training_step};
+use super::describe::{describe_positions, group_by_stage, summarize_result};
 use super::error::LineageError;
 use crate::ids::{Digest, ModelId};
 use crate::store::ActionKey;
@@ -21,7 +21,7 @@ pub(super) enum ModelOrigin<'m> {
     Import,
 }
 
-pub(super) fn maker<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> ModelOrigin<'m> {
+pub(super) fn find_origin<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> ModelOrigin<'m> {
     let all = || catalogue.entries.values();
     let is_step = |entry: &&StoredResult| {
         entry.action.stage == "update" && ModelId::of_step(&entry.result.action.to_string()) == id
@@ -31,57 +31,57 @@ pub(super) fn maker<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> ModelOrigi
     }
     let is_named = |entry: &&StoredResult| entry.action.stage == "model.assemble" && entry.action.model == Some(id.0);
     match all().find(is_named) {
-        Some(named) => ModelOrigin::Named(named, last_step(catalogue, named)),
+        Some(named) => ModelOrigin::Named(named, find_last_step(catalogue, named)),
         None => ModelOrigin::Import,
     }
 }
 
 /// Returns the training step that wrote the weights of a named model.
-fn last_step<'m>(catalogue: &'m Catalogue<'_>, named: &StoredResult) -> Option<&'m StoredResult> {
+fn find_last_step<'m>(catalogue: &'m Catalogue<'_>, named: &StoredResult) -> Option<&'m StoredResult> {
     let weights =
         |entry: &StoredResult| -> Vec<_> { entry.result.outputs_of("weights").map(|output| output.object).collect() };
-    let wanted = weights(named);
-    catalogue.entries.values().find(|entry| entry.action.stage == "update" && weights(entry) == wanted)
+    let stored = weights(named);
+    catalogue.entries.values().find(|entry| entry.action.stage == "update" && weights(entry) == stored)
 }
 
 /// Returns a summary of a model: description and origin.
-pub(super) fn brief(catalogue: &Catalogue<'_>, id: ModelId) -> Value {
-    match maker(catalogue, id) {
+pub(super) fn summarize_model(catalogue: &Catalogue<'_>, id: ModelId) -> Value {
+    match find_origin(catalogue, id) {
         ModelOrigin::Step(entry) => json!({
             "id": id,
-            "is": after_step(&entry.action),
-            "made by": made_by(catalogue, entry.result.action),
+            "is": describe_weights(&entry.action),
+            "made by": summarize_result(catalogue, entry.result.action),
         }),
         ModelOrigin::Named(named, entry) => json!({
             "id": id,
-            "is": entry.map_or("a model that was never trained here".to_owned(), |entry| after_step(&entry.action)),
+            "is": entry.map_or("a model that was never trained here".to_owned(), |entry| describe_weights(&entry.action)),
             "names": catalogue.names_of(named.result.action),
-            "made by": entry.map(|entry| made_by(catalogue, entry.result.action)),
+            "made by": entry.map(|entry| summarize_result(catalogue, entry.result.action)),
         }),
         ModelOrigin::Import => {
-            let import = import_of(catalogue, id);
+            let import = find_import(catalogue, id);
             json!({
                 "id": id,
                 "is": "the base model",
-                "made by": import.map(|entry| made_by(catalogue, entry.result.action)),
+                "made by": import.map(|entry| summarize_result(catalogue, entry.result.action)),
             })
         }
     }
 }
 
-fn after_step(action: &crate::store::Action) -> String {
+fn describe_weights(action: &crate::store::Action) -> String {
     let role = action.parameters.get("role").and_then(Value::as_str).unwrap_or("a role");
-    format!("the weights after step {} of the {role}'s training", step(action).unwrap_or(0))
+    format!("the weights after step {} of the {role}'s training", training_step(action).unwrap_or(0))
 }
 
 /// Returns the import of a base model, found through the rounds that started from it.
-fn import_of<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m StoredResult> {
+fn find_import<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m StoredResult> {
     let of_round = catalogue.rounds.iter().find_map(|round| {
         let entry = catalogue.entries.get(&round.result.action)?;
         if entry.action.model != Some(id.0) {
             return None;
         }
-        catalogue.before(entry, "model.import").first().copied()
+        catalogue.find_sources(entry, "model.import").first().copied()
     });
     of_round.or_else(|| {
         let mut imports = catalogue.entries.values().filter(|entry| entry.action.stage == "model.import");
@@ -92,26 +92,26 @@ fn import_of<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m Stored
 }
 
 /// Returns the steps of a training up to `last`, first step first.
-pub(super) fn chain<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResult) -> Vec<&'m StoredResult> {
-    let mut chain = vec![last];
-    while let Some(entry) = chain.last() {
+pub(super) fn list_steps<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResult) -> Vec<&'m StoredResult> {
+    let mut steps = vec![last];
+    while let Some(entry) = steps.last() {
         let previous = entry.action.parameters.get("previous").and_then(Value::as_str);
         let key: Option<ActionKey> = previous.and_then(|key| key.parse().ok());
         match key.and_then(|key| catalogue.entries.get(&key)) {
-            Some(previous) => chain.push(previous),
+            Some(previous) => steps.push(previous),
             None => break,
         }
     }
-    chain.reverse();
-    chain
+    steps.reverse();
+    steps
 }
 
 /// Returns the most important metrics of a step.
-pub(super) fn step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value, LineageError> {
-    let row = catalogue.rows::<MetricRow>(&entry.result)?.into_iter().next();
+pub(super) fn read_step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value, LineageError> {
+    let row = catalogue.read_rows::<MetricRow>(&entry.result)?.into_iter().next();
     let row = row.as_ref();
     Ok(json!({
-        "step": step(&entry.action),
+        "step": training_step(&entry.action),
         "action": format!("{:.12}", entry.result.action.to_string()),
         "reward": row.and_then(|row| row.reward_mean),
         "loss": row.and_then(|row| row.loss),
@@ -123,35 +123,35 @@ pub(super) fn step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> R
 
 /// Returns the first step, from `from` on, whose weights are stored, and the names of the trained
 /// model.
-pub(super) fn checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Value {
+pub(super) fn find_next_checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Value {
     let mut entry = from;
     let is_kept = |entry: &StoredResult| entry.result.outputs_of("weights").next().is_some();
     let next = |entry: &StoredResult| {
         let key = entry.result.action.to_string();
-        let after = catalogue.after(entry.result.action, "update").into_iter();
+        let after = catalogue.find_derived(entry.result.action, "update").into_iter();
         after.into_iter().find(|after| after.action.parameters.get("previous").and_then(Value::as_str) == Some(&key))
     };
     while let Some(after) = next(entry).filter(|_| !is_kept(entry)) {
         entry = after;
     }
-    let kept = is_kept(entry).then(|| json!({"step": step(&entry.action), "action": entry.result.action}));
+    let kept = is_kept(entry).then(|| json!({"step": training_step(&entry.action), "action": entry.result.action}));
     let mut last = entry;
     while let Some(after) = next(last) {
         last = after;
     }
-    let named = catalogue.after(last.result.action, "model.assemble");
-    let own = |named: &&&StoredResult| {
-        last_step(catalogue, named).is_some_and(|step| step.result.action == last.result.action)
+    let named = catalogue.find_derived(last.result.action, "model.assemble");
+    let is_of_last = |named: &&&StoredResult| {
+        find_last_step(catalogue, named).is_some_and(|step| step.result.action == last.result.action)
     };
     let names: Vec<String> =
-        named.iter().filter(own).flat_map(|named| catalogue.names_of(named.result.action)).collect();
+        named.iter().filter(is_of_last).flat_map(|named| catalogue.names_of(named.result.action)).collect();
     json!({"kept at": kept, "model": names})
 }
 
 /// Returns the lineage of a model.
-pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, Value, Value), LineageError> {
+pub(super) fn model_lineage(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, Value, Value), LineageError> {
     let model = ModelId(id);
-    let last = match maker(catalogue, model) {
+    let last = match find_origin(catalogue, model) {
         ModelOrigin::Step(entry) => Some(entry),
         ModelOrigin::Named(_, entry) => entry,
         ModelOrigin::Import => None,
@@ -159,58 +159,58 @@ pub(super) fn of_model(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, 
     let up = match last {
         None => json!({}),
         Some(last) => {
-            let steps = chain(catalogue, last);
-            let rows = steps.iter().map(|entry| step_metrics(catalogue, entry)).collect::<Result<Vec<_>, _>>()?;
-            let base = last.action.model.map(|base| brief(catalogue, ModelId(base)));
+            let steps = list_steps(catalogue, last);
+            let rows = steps.iter().map(|entry| read_step_metrics(catalogue, entry)).collect::<Result<Vec<_>, _>>()?;
+            let base = last.action.model.map(|base| summarize_model(catalogue, ModelId(base)));
             let first = steps.first().map_or(last, |first| first);
-            let curriculum = catalogue.before(first, "answers").first().map(|answers| {
-                let chosen = catalogue.before(answers, "curriculum");
-                chosen.iter().map(|entry| made_by(catalogue, entry.result.action)).collect::<Vec<_>>()
+            let curriculum = catalogue.find_sources(first, "answers").first().map(|answers| {
+                let curricula = catalogue.find_sources(answers, "curriculum");
+                curricula.iter().map(|entry| summarize_result(catalogue, entry.result.action)).collect::<Vec<_>>()
             });
             json!({
                 "trained from": base,
                 "settings": last.action.parameters.get("settings"),
                 "curriculum": curriculum,
-                "gates": gates(catalogue, last.result.action),
+                "gates": list_gates(catalogue, last.result.action),
                 "steps": rows,
             })
         }
     };
     let used = || catalogue.entries.values().filter(|entry| entry.action.model == Some(id));
-    let mut drawn: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+    let mut samples: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     for entry in used().filter(|entry| matches!(entry.action.stage.as_str(), "questions" | "answers" | "evaluation")) {
-        for place in places(catalogue, entry.result.action) {
-            let (results, rows) = drawn.entry((entry.action.stage.clone(), place)).or_default();
+        for place in describe_positions(catalogue, entry.result.action) {
+            let (results, rows) = samples.entry((entry.action.stage.clone(), place)).or_default();
             (*results, *rows) = (*results + 1, *rows + entry.result.counts.rows_out);
         }
     }
-    let drawn: Vec<Value> = drawn
+    let samples: Vec<Value> = samples
         .into_iter()
         .map(|((stage, place), (results, rows))| json!({"stage": stage, "in": place, "results": results, "rows": rows}))
         .collect();
     let mut scores = Vec::new();
     for entry in used().filter(|entry| entry.action.stage == "evaluation.scores") {
-        for row in catalogue.rows::<ScoreRow>(&entry.result)?.into_iter().filter(|row| row.category.is_none()) {
+        for row in catalogue.read_rows::<ScoreRow>(&entry.result)?.into_iter().filter(|row| row.category.is_none()) {
             scores.push(json!({
                 "benchmark": row.benchmark, "protocol": row.protocol, "value": row.value, "low": row.low, "high": row.high,
                 "items": row.items,
             }));
         }
     }
-    let trained = used().filter(|entry| entry.action.stage == "update" && step(&entry.action) == Some(0));
-    let down = json!({"drew": drawn, "scores": scores, "trained on from here": by_stage(trained)});
-    Ok((brief(catalogue, model), up, down))
+    let trained = used().filter(|entry| entry.action.stage == "update" && training_step(&entry.action) == Some(0));
+    let down = json!({"drew": samples, "scores": scores, "trained on from here": group_by_stage(trained)});
+    Ok((summarize_model(catalogue, model), up, down))
 }
 
 /// Returns the gates of the rounds that a result belongs to, with values and thresholds.
-pub(super) fn gates(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<Value> {
+pub(super) fn list_gates(catalogue: &Catalogue<'_>, key: ActionKey) -> Vec<Value> {
     let mut gates = Vec::new();
-    for place in catalogue.places_of(key) {
+    for place in catalogue.positions_of(key) {
         let is_of = |round: &&super::catalogue::CatalogueRound| {
             (&round.evolution, round.number) == (&place.evolution, place.round)
         };
         let Some(round) = catalogue.rounds.iter().find(is_of) else { continue };
-        let report = catalogue.report(round);
+        let report = catalogue.read_report(round);
         for gate in report["gates"].as_array().into_iter().flatten() {
             let mut row = json!({"round": format!("{} {}", place.evolution, place.round)});
             for column in ["gate", "figure", "side", "warn", "stop", "verdict"] {

@@ -101,27 +101,27 @@ const MAX_WIDTH: usize = 64;
 /// Runs `visplay lineage`.
 pub fn cmd_lineage(args: &LineageArgs, ui: &Ui) -> Result<(), CommandError> {
     let store = args.store.open()?;
-    let found = lineage(&store, &args.id.to_lowercase())?;
+    let result = lineage(&store, &args.id.to_lowercase())?;
     let (up, down) = (!args.down, !args.up);
     if ui.json {
-        let mut value = json!({"kind": found.kind, "id": found.id, "what": found.what});
+        let mut value = json!({"kind": result.kind, "id": result.id, "what": result.description});
         if up {
-            value["up"] = found.up;
+            value["up"] = result.up;
         }
         if down {
-            value["down"] = found.down;
+            value["down"] = result.down;
         }
         return ui.result_json(&value);
     }
-    ui.result(format!("{} {}", found.kind.word(), found.id))?;
-    print(&found.what, 1, ui)?;
+    ui.result(format!("{} {}", result.kind.name(), result.id))?;
+    print(&result.description, 1, ui)?;
     if up {
         ui.result("up")?;
-        print(&found.up, 1, ui)?;
+        print(&result.up, 1, ui)?;
     }
     if down {
         ui.result("down")?;
-        print(&found.down, 1, ui)?;
+        print(&result.down, 1, ui)?;
     }
     Ok(())
 }
@@ -133,7 +133,7 @@ impl From<LineageError> for CommandError {
             LineageError::Store(e) => e.into(),
             LineageError::Table(e) => e.into(),
             LineageError::Ambiguous { candidates, .. } => {
-                let listed = candidates.iter().take(MAX_CANDIDATES).map(|c| format!("\n  {} {}", c.kind.word(), c.id));
+                let listed = candidates.iter().take(MAX_CANDIDATES).map(|c| format!("\n  {} {}", c.kind.name(), c.id));
                 let more = candidates.len().saturating_sub(MAX_CANDIDATES);
                 let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
                 Self::usage(format!("{message}{}{more}", listed.collect::<String>())).with_hint("pass more digits")

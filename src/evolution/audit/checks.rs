@@ -65,7 +65,7 @@ impl<'a> RoundChecks<'a> {
                 *counts.entry(action.stage).or_default() += result.counts;
             }
         }
-        let chosen = results.values().find(|stored| stored.action.stage.starts_with(CURRICULUM));
+        let curriculum = results.values().find(|stored| stored.action.stage.starts_with(CURRICULUM));
         let mut checks = Self {
             store,
             images,
@@ -76,14 +76,14 @@ impl<'a> RoundChecks<'a> {
             counts,
             results: BTreeMap::new(),
         };
-        if let Some(StoredResult { result, .. }) = chosen {
+        if let Some(StoredResult { result, .. }) = curriculum {
             checks.curriculum = read_rows(store, std::slice::from_ref(result))?;
-            let of = |stage: &str| -> Vec<StageResult> {
+            let results_of = |stage: &str| -> Vec<StageResult> {
                 let upstream = result.upstream.iter().filter_map(|key| results.get(key));
                 upstream.filter(|stored| stored.action.stage == stage).map(|stored| stored.result.clone()).collect()
             };
-            checks.questions = read_rows(store, &of(QUESTIONS))?;
-            checks.votes = read_rows(store, &of(ANSWERS))?;
+            checks.questions = read_rows(store, &results_of(QUESTIONS))?;
+            checks.votes = read_rows(store, &results_of(ANSWERS))?;
             let voted =
                 result.upstream.iter().filter_map(|key| results.get(key)).find(|stored| stored.action.stage == ANSWERS);
             if let Some(denominator) = voted.and_then(|stored| stored.action.parameters["settings"].get("denominator"))
@@ -98,65 +98,65 @@ impl<'a> RoundChecks<'a> {
     /// Checks all results.
     pub(super) fn run(&self) -> Result<ConsistencyReport, EvolutionError> {
         let results: Vec<&StoredResult> = self.results.values().collect();
-        let found: Vec<ConsistencyReport> =
+        let reports: Vec<ConsistencyReport> =
             results.par_iter().map(|stored| self.check(stored)).collect::<Result<_, _>>()?;
         let mut all = ConsistencyReport::default();
-        found.into_iter().for_each(|found| all.merge(found));
+        reports.into_iter().for_each(|report| all.merge(report));
         Ok(all)
     }
 
     fn check(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
-        let mut found = match stored.action.stage.as_str() {
+        let mut report = match stored.action.stage.as_str() {
             QUESTIONS => self.check_questions(stored)?,
             ANSWERS => self.check_answers(stored)?,
             CURRICULUM => self.check_curriculum(stored)?,
             REWARDS => self.check_rewards(stored)?,
             UPDATE => self.check_metrics(stored)?,
-            EVALUATION => consistency::predictions(&self.rows(&stored.result)?),
+            EVALUATION => consistency::check_predictions(&self.rows_of_result(&stored.result)?),
             "evaluation.scores" => self.check_scores(stored)?,
             _ => ConsistencyReport::default(),
         };
-        self.reconcile(stored, &mut found)?;
-        Ok(found)
+        self.reconcile(stored, &mut report)?;
+        Ok(report)
     }
 
-    fn rows<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, StageError> {
+    fn rows_of_result<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, StageError> {
         read_rows(self.store, std::slice::from_ref(result))
     }
 
     /// Checks that rows in are rows out plus rejects, and that the number of reject rows equals the
     /// count.
-    fn reconcile(&self, stored: &StoredResult, found: &mut ConsistencyReport) -> Result<(), StageError> {
+    fn reconcile(&self, stored: &StoredResult, report: &mut ConsistencyReport) -> Result<(), StageError> {
         let StoredResult { action, result } = stored;
         let row = format!("{} {}", action.stage, result.action);
         if !result.counts.reconcile() {
-            found.add("result", &row, format!("its counts do not add up: {:?}", result.counts));
+            report.add("result", &row, format!("its counts do not add up: {:?}", result.counts));
         }
         // The results of an images table and of a round list the reject tables of their stages,
         // which counted them.
         if action.stage.starts_with(INGEST) || action.stage == ROUND {
             return Ok(());
         }
-        let rejects: Vec<RejectRow> = self.rows(result)?;
-        found.checked("rejects", rejects.len());
+        let rejects: Vec<RejectRow> = self.rows_of_result(result)?;
+        report.count_checked("rejects", rejects.len());
         if rejects.len() as u64 != result.counts.rejects {
-            found.add("rejects", &row, format!("{} rows of {} rejects", rejects.len(), result.counts.rejects));
+            report.add("rejects", &row, format!("{} rows of {} rejects", rejects.len(), result.counts.rejects));
         }
         Ok(())
     }
 
     fn check_questions(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
-        let rows: Vec<QuestionRow> = self.rows(&stored.result)?;
-        let samples: u32 = parameter(&stored.action, "samples")?;
-        let mut found = consistency::questions(&rows, &self.images, samples);
-        let images: Vec<ImageId> = self.listing(&stored.action, "images")?;
-        let rejects: Vec<RejectRow> = self.rows(&stored.result)?;
+        let rows: Vec<QuestionRow> = self.rows_of_result(&stored.result)?;
+        let samples: u32 = read_parameter(&stored.action, "samples")?;
+        let mut report = consistency::check_questions(&rows, &self.images, samples);
+        let images: Vec<ImageId> = self.read_listing(&stored.action, "images")?;
+        let rejects: Vec<RejectRow> = self.rows_of_result(&stored.result)?;
         let expected = images.len() * samples as usize;
         if rows.len() + rejects.len() != expected {
             let problem = format!("{} rows and {} rejects of {expected} samples", rows.len(), rejects.len());
-            found.add("questions", stored.result.action, problem);
+            report.add("questions", stored.result.action, problem);
         }
-        Ok(found)
+        Ok(report)
     }
 
     fn check_answers(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
@@ -171,25 +171,27 @@ impl<'a> RoundChecks<'a> {
             question_id: QuestionId,
             image_id: ImageId,
         }
-        let Settings { samples, denominator, greedy } = parameter(&stored.action, "settings")?;
-        let asked: Vec<QuestionToAnswer> = self.listing(&stored.action, "asked")?;
-        let asked: HashMap<QuestionId, ImageId> = asked.iter().map(|row| (row.question_id, row.image_id)).collect();
-        let (answers, votes): (Vec<AnswerRow>, Vec<VoteRow>) = (self.rows(&stored.result)?, self.rows(&stored.result)?);
-        let how = VotingSetup { samples, denominator, greedy };
-        let mut found = consistency::votes(&answers, &votes, &asked, how);
-        let rejects: Vec<RejectRow> = self.rows(&stored.result)?;
-        let mut open: BTreeSet<QuestionId> = asked.keys().copied().collect();
+        let Settings { samples, denominator, greedy } = read_parameter(&stored.action, "settings")?;
+        let question_images: Vec<QuestionToAnswer> = self.read_listing(&stored.action, "asked")?;
+        let question_images: HashMap<QuestionId, ImageId> =
+            question_images.iter().map(|row| (row.question_id, row.image_id)).collect();
+        let (answers, votes): (Vec<AnswerRow>, Vec<VoteRow>) =
+            (self.rows_of_result(&stored.result)?, self.rows_of_result(&stored.result)?);
+        let setup = VotingSetup { samples, denominator, greedy };
+        let mut report = consistency::check_votes(&answers, &votes, &question_images, setup);
+        let rejects: Vec<RejectRow> = self.rows_of_result(&stored.result)?;
+        let mut open: BTreeSet<QuestionId> = question_images.keys().copied().collect();
         for vote in &votes {
             open.remove(&vote.question_id);
         }
         for reject in &rejects {
             let known = reject.subject_id.is_some_and(|id| open.remove(&QuestionId(id)));
             if !known {
-                found.add("rejects", &reject.subject, "it was not asked, or has a vote as well");
+                report.add("rejects", &reject.subject, "it was not asked, or has a vote as well");
             }
         }
         for question in open {
-            found.add("votes", question, "the question was asked and has neither a vote nor a reject");
+            report.add("votes", question, "the question was asked and has neither a vote nor a reject");
         }
         // The questions must be rows of the upstream tables.
         let upstream: Vec<&StoredResult> =
@@ -197,28 +199,32 @@ impl<'a> RoundChecks<'a> {
         let mut known: HashSet<QuestionId> = HashSet::new();
         for stored in &upstream {
             match stored.action.stage.as_str() {
-                QUESTIONS => known.extend(self.rows::<QuestionRow>(&stored.result)?.iter().map(|row| row.question_id)),
+                QUESTIONS => {
+                    known.extend(self.rows_of_result::<QuestionRow>(&stored.result)?.iter().map(|row| row.question_id))
+                }
                 stage if stage.starts_with(CURRICULUM) => {
-                    known.extend(self.rows::<CurriculumRow>(&stored.result)?.iter().map(|row| row.question_id));
+                    known.extend(
+                        self.rows_of_result::<CurriculumRow>(&stored.result)?.iter().map(|row| row.question_id),
+                    );
                 }
                 _ => {}
             }
         }
-        let all: BTreeSet<QuestionId> = asked.keys().copied().collect();
+        let all: BTreeSet<QuestionId> = question_images.keys().copied().collect();
         for question in all.iter().filter(|question| !known.contains(question)) {
-            found.add("answers", question, "the question is in no table that was asked from");
+            report.add("answers", question, "the question is in no table that was asked from");
         }
-        Ok(found)
+        Ok(report)
     }
 
     /// Checks that the curriculum and its rejects follow from the votes by the rules of the
     /// curriculum.
     fn check_curriculum(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
-        let mut found = ConsistencyReport::default();
-        let settings: CurriculumSettings = parameter(&stored.action, "settings")?;
-        let kept: Vec<CurriculumRow> = self.rows(&stored.result)?;
-        let rejects: Vec<RejectRow> = self.rows(&stored.result)?;
-        found.checked("curriculum", kept.len());
+        let mut report = ConsistencyReport::default();
+        let settings: CurriculumSettings = read_parameter(&stored.action, "settings")?;
+        let kept: Vec<CurriculumRow> = self.rows_of_result(&stored.result)?;
+        let rejects: Vec<RejectRow> = self.rows_of_result(&stored.result)?;
+        report.count_checked("curriculum", kept.len());
         let by_id: HashMap<QuestionId, &QuestionRow> =
             self.questions.iter().map(|question| (question.question_id, question)).collect();
         let mut kept_rows: HashMap<QuestionId, &CurriculumRow> =
@@ -228,7 +234,7 @@ impl<'a> RoundChecks<'a> {
         for (vote, decision) in self.votes.iter().zip(select(&self.votes, &by_id, &settings)) {
             let id = vote.question_id;
             let Some(question) = by_id.get(&id) else {
-                found.add("votes", id, "its question is not in the questions table");
+                report.add("votes", id, "its question is not in the questions table");
                 continue;
             };
             match (decision, kept_rows.remove(&id), left_rows.remove(&id)) {
@@ -247,36 +253,36 @@ impl<'a> RoundChecks<'a> {
                         question_type: question.question_type,
                     };
                     if *row != expected {
-                        found.add("curriculum", id, format!("it is {row:?} and should be {expected:?}"));
+                        report.add("curriculum", id, format!("it is {row:?} and should be {expected:?}"));
                     }
                 }
-                (Ok(_), Some(_), Some(_)) => found.add("rejects", id, "it is in the curriculum as well"),
-                (Ok(_), None, _) => found.add("curriculum", id, "the rule keeps it, and it is not there"),
+                (Ok(_), Some(_), Some(_)) => report.add("rejects", id, "it is in the curriculum as well"),
+                (Ok(_), None, _) => report.add("curriculum", id, "the rule keeps it, and it is not there"),
                 (Err(left), None, Some(row)) => {
                     if row.reason != left.reason {
                         let problem =
                             format!("the reason is {}, but by the rule it should be {}", row.reason, left.reason);
-                        found.add("rejects", id, problem);
+                        report.add("rejects", id, problem);
                     }
                 }
                 (Err(left), Some(_), _) => {
-                    found.add("curriculum", id, format!("the rule leaves it out ({})", left.reason));
+                    report.add("curriculum", id, format!("the rule leaves it out ({})", left.reason));
                 }
                 (Err(left), None, None) => {
-                    found.add("rejects", id, format!("the rule leaves it out ({}), but it has no row", left.reason));
+                    report.add("rejects", id, format!("the rule leaves it out ({}), but it has no row", left.reason));
                 }
             }
         }
         for row in kept.iter().filter(|row| kept_rows.contains_key(&row.question_id)) {
-            found.add("curriculum", row.question_id, "it has no vote");
+            report.add("curriculum", row.question_id, "it has no vote");
         }
         for row in rejects.iter().filter(|row| row.subject_id.is_some_and(|id| left_rows.contains_key(&QuestionId(id))))
         {
-            found.add("rejects", &row.subject, "it has no vote");
+            report.add("rejects", &row.subject, "it has no vote");
         }
         if kept.len() + rejects.len() != self.votes.len() {
             let problem = format!("{} rows and {} rejects of {} votes", kept.len(), rejects.len(), self.votes.len());
-            found.add("curriculum", stored.result.action, problem);
+            report.add("curriculum", stored.result.action, problem);
         }
         if settings.labels == Labels::Shuffled {
             let sorted = |mut labels: Vec<String>| {
@@ -287,10 +293,14 @@ impl<'a> RoundChecks<'a> {
             let majority = |row: &CurriculumRow| voted.get(&row.question_id)?.majority_answer.clone();
             let labels = kept.iter().map(|row| row.pseudo_label.clone()).collect();
             if sorted(labels) != sorted(kept.iter().filter_map(majority).collect()) {
-                found.add("curriculum", stored.result.action, "its labels are not those of the votes in another order");
+                report.add(
+                    "curriculum",
+                    stored.result.action,
+                    "its labels are not those of the votes in another order",
+                );
             }
         }
-        Ok(found)
+        Ok(report)
     }
 
     fn check_rewards(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
@@ -307,57 +317,57 @@ impl<'a> RoundChecks<'a> {
             reasoner: Option<ReasonerSettings>,
         }
         let Advantage { aggregation, drop_zero_std, overlong_tokens, max_tokens } =
-            parameter(&stored.action, "advantage")?;
-        let step = parameter(&stored.action, "step")?;
-        let how = RewardSetup { step, aggregation, drop_zero_std, overlong_tokens, max_tokens };
-        let rewards: Vec<RewardRow> = self.rows(&stored.result)?;
+            read_parameter(&stored.action, "advantage")?;
+        let step = read_parameter(&stored.action, "step")?;
+        let setup = RewardSetup { step, aggregation, drop_zero_std, overlong_tokens, max_tokens };
+        let rewards: Vec<RewardRow> = self.rows_of_result(&stored.result)?;
         let upstream: Vec<StageResult> =
             stored.result.upstream.iter().filter_map(|key| Some(self.results.get(key)?.result.clone())).collect();
-        let settings: Settings = parameter(&stored.action, "settings")?;
+        let settings: Settings = read_parameter(&stored.action, "settings")?;
         Ok(match (settings.questioner, settings.reasoner) {
             (Some(settings), _) => {
                 let (questions, votes): (Vec<QuestionRow>, Vec<VoteRow>) =
                     (read_rows(self.store, &upstream)?, read_rows(self.store, &upstream)?);
-                consistency::questioner_step(&rewards, &questions, &votes, &settings, how)
+                consistency::check_questioner_step(&rewards, &questions, &votes, &settings, setup)
             }
             (None, Some(settings)) => {
                 let (answers, curriculum): (Vec<AnswerRow>, Vec<CurriculumRow>) =
                     (read_rows(self.store, &upstream)?, read_rows(self.store, &upstream)?);
-                consistency::reasoner_step(&rewards, &answers, &curriculum, &settings, how)
+                consistency::check_reasoner_step(&rewards, &answers, &curriculum, &settings, setup)
             }
             (None, None) => ConsistencyReport::default(),
         })
     }
 
     fn check_metrics(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
-        let metrics: Vec<MetricRow> = self.rows(&stored.result)?;
+        let metrics: Vec<MetricRow> = self.rows_of_result(&stored.result)?;
         let scored = stored.result.upstream.iter().filter_map(|key| self.results.get(key));
         let scored: Vec<StageResult> =
             scored.filter(|stored| stored.action.stage == REWARDS).map(|stored| stored.result.clone()).collect();
-        Ok(consistency::metrics(&metrics, &read_rows(self.store, &scored)?))
+        Ok(consistency::check_metrics(&metrics, &read_rows(self.store, &scored)?))
     }
 
     fn check_scores(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
-        let mut found = ConsistencyReport::default();
-        let scores: Vec<ScoreRow> = self.rows(&stored.result)?;
-        found.checked("scores", scores.len());
+        let mut report = ConsistencyReport::default();
+        let scores: Vec<ScoreRow> = self.rows_of_result(&stored.result)?;
+        report.count_checked("scores", scores.len());
         let predictions: Vec<StageResult> =
             stored.result.upstream.iter().filter_map(|key| Some(self.results.get(key)?.result.clone())).collect();
         let rows: Vec<PredictionRow> = read_rows(self.store, &predictions)?;
-        let benchmark: String = parameter(&stored.action, "benchmark")?;
+        let benchmark: String = read_parameter(&stored.action, "benchmark")?;
         let model = ModelId(stored.action.model.unwrap_or(crate::ids::Digest::from_bytes([0; 32])));
         let expected = evaluation::scores(&benchmark, model, &rows);
         for row in scores.iter().filter(|row| !expected.contains(row)) {
-            found.add("scores", format!("{} {}", row.benchmark, row.protocol), "its predictions give another score");
+            report.add("scores", format!("{} {}", row.benchmark, row.protocol), "its predictions give another score");
         }
         if scores.len() != expected.len() {
-            found.add("scores", &benchmark, format!("{} rows and {} expected scores", scores.len(), expected.len()));
+            report.add("scores", &benchmark, format!("{} rows and {} expected scores", scores.len(), expected.len()));
         }
-        Ok(found)
+        Ok(report)
     }
 
     /// Reads an input listing of an action.
-    fn listing<T: DeserializeOwned>(&self, action: &Action, role: &str) -> Result<Vec<T>, StageError> {
+    fn read_listing<T: DeserializeOwned>(&self, action: &Action, role: &str) -> Result<Vec<T>, StageError> {
         let lacks = || StageError::missing_part(format!("an action of {}", action.stage), format!("listing `{role}`"));
         let input = action.inputs.iter().find(|input| input.role == role).ok_or_else(lacks)?;
         let bytes = self.store.read_object(input.object)?;
@@ -366,7 +376,7 @@ impl<'a> RoundChecks<'a> {
 }
 
 /// Reads a parameter of an action.
-fn parameter<T: DeserializeOwned>(action: &Action, name: &str) -> Result<T, StageError> {
+fn read_parameter<T: DeserializeOwned>(action: &Action, name: &str) -> Result<T, StageError> {
     let value = action.parameters.get(name).cloned().unwrap_or_default();
     serde_json::from_value(value)
         .map_err(|e| StageError::malformed(format!("the parameter `{name}` of an action of {}", action.stage), e))

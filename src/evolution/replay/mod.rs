@@ -191,7 +191,7 @@ impl Replayer<'_> {
         let (compared, not_made) = match store.replayed_result(key)? {
             Some(again) => {
                 let stored = self.request.store;
-                let compared = compare::results(
+                let compared = compare::compare_results(
                     &target.result,
                     &again,
                     |output| stored.read_object(output.object),
