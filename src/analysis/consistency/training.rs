@@ -128,7 +128,7 @@ fn check_groups(report: &mut ConsistencyReport, rewards: &[RewardRow], role: Rol
     for group in rewards.chunk_by(|a, b| a.group_id == b.group_id) {
         let values: Vec<f64> = group.iter().map(|row| row.reward).collect();
         let recomputed = advantages(&values, setup.aggregation);
-        for (row, advantage) in group.iter().zip(out.values) {
+        for (row, advantage) in group.iter().zip(recomputed.values) {
             let id = &row.subject_id;
             report.expect_equal(("rewards", id, "role"), &row.role, &role);
             report.expect_equal(("rewards", id, "step"), &row.step, &setup.step);
