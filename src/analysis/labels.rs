@@ -28,9 +28,11 @@ pub struct LabelledQuestion<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Proportion {
     /// Number of correct labels.
-    pub right: u64,
+    #[serde(rename = "right")]
+    pub correct: u64,
     /// Number of labels.
-    pub of: u64,
+    #[serde(rename = "of")]
+    pub total: u64,
     /// Lower end of the interval.
     pub low: Option<f64>,
     /// Upper end of the interval.
@@ -38,14 +40,14 @@ pub struct Proportion {
 }
 
 impl Proportion {
-    fn of(right: u64, of: u64) -> Self {
-        let interval = wilson(right, of);
-        Self { right, of, low: interval.map(|(low, _)| low), high: interval.map(|(_, high)| high) }
+    fn new(correct: u64, total: u64) -> Self {
+        let interval = wilson(correct, total);
+        Self { correct, total, low: interval.map(|(low, _)| low), high: interval.map(|(_, high)| high) }
     }
 
     /// Returns the proportion; `None` if there are no labels.
     pub fn value(&self) -> Option<f64> {
-        (self.of > 0).then(|| self.right as f64 / self.of as f64)
+        (self.total > 0).then(|| self.correct as f64 / self.total as f64)
     }
 }
 
@@ -85,15 +87,18 @@ pub struct LabelStatistics {
 }
 
 /// Compares labels with the right answers of their questions.
-pub fn statistics<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = LabelledQuestion<'a>>) -> LabelStatistics {
+pub fn label_statistics<'a>(
+    scenes: &KnownScenes,
+    rows: impl IntoIterator<Item = LabelledQuestion<'a>>,
+) -> LabelStatistics {
     let mut statistics = LabelStatistics::default();
-    let (mut right, mut of, mut answered, mut answerable) = (0, 0, 0, 0);
+    let (mut correct, mut total, mut correct_answers, mut answerable) = (0, 0, 0, 0);
     let mut bins = [(0u64, 0u64); BINS];
     for row in rows {
         statistics.questions += 1;
-        let Some(verdict) = scenes.judge(row.image, row.question) else { continue };
+        let Some(judgement) = scenes.judge(row.image, row.question) else { continue };
         statistics.with_truth += 1;
-        let truth = match verdict {
+        let truth = match judgement {
             SceneJudgement::Known(_, truth) => truth,
             SceneJudgement::Ambiguous(_) => {
                 statistics.ambiguous += 1;
@@ -104,13 +109,13 @@ pub fn statistics<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = Label
                 continue;
             }
         };
-        let is_right = row.label.is_some_and(|label| compare(label, truth.text()).equal);
-        of += 1;
-        right += u64::from(is_right);
+        let is_correct = row.label.is_some_and(|label| compare(label, truth.text()).equal);
+        total += 1;
+        correct += u64::from(is_correct);
         match truth {
             Truth::Answer(_) => {
                 answerable += 1;
-                answered += u64::from(is_right);
+                correct_answers += u64::from(is_correct);
             }
             Truth::Tie => statistics.ties += 1,
             Truth::FalsePremise => statistics.false_premises += 1,
@@ -119,15 +124,19 @@ pub fn statistics<'a>(scenes: &KnownScenes, rows: impl IntoIterator<Item = Label
             // 0.3 times ten is slightly below 3 in floating point, and 0.3 still belongs to the
             // fourth bin.
             let bin = &mut bins[((confidence * BINS as f64 + 1e-9) as usize).min(BINS - 1)];
-            *bin = (bin.0 + u64::from(is_right), bin.1 + 1);
+            *bin = (bin.0 + u64::from(is_correct), bin.1 + 1);
         }
     }
-    statistics.labels = Proportion::of(right, of);
-    statistics.answerable = Proportion::of(answered, answerable);
+    statistics.labels = Proportion::new(correct, total);
+    statistics.answerable = Proportion::new(correct_answers, answerable);
     let edge = |n: usize| n as f64 / BINS as f64;
     statistics.by_confidence = (bins.iter().enumerate())
-        .filter(|(_, (_, of))| *of > 0)
-        .map(|(n, &(right, of))| ConfidenceBin { from: edge(n), to: edge(n + 1), labels: Proportion::of(right, of) })
+        .filter(|(_, (_, total))| *total > 0)
+        .map(|(n, &(correct, total))| ConfidenceBin {
+            from: edge(n),
+            to: edge(n + 1),
+            labels: Proportion::new(correct, total),
+        })
         .collect();
     statistics
 }

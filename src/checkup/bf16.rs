@@ -50,10 +50,10 @@ pub(super) struct MeanDifference {
 }
 
 impl MeanDifference {
-    pub(super) fn add(&mut self, found: &[f32], exact: &[f32]) {
-        self.sum += found.iter().zip(exact).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
+    pub(super) fn add(&mut self, values: &[f32], exact: &[f32]) {
+        self.sum += values.iter().zip(exact).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
         self.count += exact.len();
-        if found.len() != exact.len() {
+        if values.len() != exact.len() {
             self.sum = f64::INFINITY;
         }
     }
@@ -65,7 +65,7 @@ impl MeanDifference {
 }
 
 /// Reads the recorded deviation of transformers.
-pub(super) fn transformers(checkpoints: &Path) -> Result<TransformersDeviation, CheckupError> {
+pub(super) fn read_transformers_deviation(checkpoints: &Path) -> Result<TransformersDeviation, CheckupError> {
     let file = checkpoints.join("bf16.json");
     let bytes = std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))?;
     serde_json::from_slice(&bytes).map_err(|e| CheckupError::data(&file, e))
@@ -89,10 +89,10 @@ pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec
         let (ids, response) = (&item.prompt_ids, &item.response_ids);
         difference.add(&score(&nano.model, ids, &[&image], response)?, &item.logprobs);
         let likely = argmax_tokens(&nano.model, ids, &[&image], response)?;
-        others += likely.iter().zip(&item.response_ids).filter(|(found, greedy)| found != greedy).count() as u32;
+        others += likely.iter().zip(&item.response_ids).filter(|(token, greedy)| token != greedy).count() as u32;
         tokens += item.response_ids.len() as u32;
     }
-    let peer = transformers(checkpoints)?.nano;
+    let peer = read_transformers_deviation(checkpoints)?.nano;
     if peer.tokens != tokens {
         return Err(CheckupError::data(images, format!("{tokens} tokens, but bf16.json counts {}", peer.tokens)));
     }

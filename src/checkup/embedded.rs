@@ -74,7 +74,7 @@ mod tests {
         assert!(FILES.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < 2_000_000);
         let folder = unpack().unwrap();
         for check in parity::check(folder.path(), &Device::Cpu, Ops::Reference).unwrap() {
-            assert!(check.passed, "{}: {}, allowed {}", check.what, check.found, check.allowed);
+            assert!(check.passed, "{}: {}, allowed {}", check.name, check.deviation, check.allowed);
         }
     }
 }

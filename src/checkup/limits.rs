@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 use serde::Serialize;
 
 use super::random_weights::uniform;
-use super::{CheckupError, Shapes, seconds};
+use super::{CheckupError, Shapes, median_seconds};
 use crate::vlm::ops::{Linear, Ops};
 
 /// Measured limits of a device.
@@ -32,12 +32,12 @@ pub(super) fn measure(device: &Device, shapes: Shapes) -> Result<Limits, Checkup
         Shapes::Full => (1 << 28, 8192, 10),
     };
     let x = uniform((copied / 1024, 1024), 1.0, DType::F32, device)?;
-    let copy = seconds(device, runs, || x.copy().map(drop))?;
+    let copy = median_seconds(device, runs, || x.copy().map(drop))?;
     drop(x);
     let product = |dtype| -> Result<f64, CheckupError> {
         let [a, b] = [uniform((side, side), 1.0, dtype, device)?, uniform((side, side), 1.0, dtype, device)?];
         let map = Linear::frozen(Ops::Kernels, &[b], &[])?;
-        let took = seconds(device, runs, || map.forward(&a).map(drop))?;
+        let took = median_seconds(device, runs, || map.forward(&a).map(drop))?;
         Ok(2.0 * (side as f64).powi(3) / took)
     };
     Ok(Limits {

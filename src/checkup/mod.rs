@@ -44,9 +44,11 @@ pub struct Checkup {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
     /// Name of the check.
-    pub what: &'static str,
+    #[serde(rename = "what")]
+    pub name: &'static str,
     /// The deviation.
-    pub found: f64,
+    #[serde(rename = "found")]
+    pub deviation: f64,
     /// Largest deviation that passes.
     pub allowed: f64,
     /// Unit of the deviation.
@@ -56,8 +58,8 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(what: &'static str, found: f64, allowed: f64, unit: &'static str) -> Self {
-        Self { what, found, allowed, unit, passed: found <= allowed }
+    fn new(name: &'static str, deviation: f64, allowed: f64, unit: &'static str) -> Self {
+        Self { name, deviation, allowed, unit, passed: deviation <= allowed }
     }
 }
 
@@ -117,7 +119,7 @@ pub fn run(request: &CheckupRequest, progress: impl Fn(&str)) -> Result<Checkup,
     let unpacked = embedded::unpack()?;
     let checkpoints = request.checkpoints.as_deref().unwrap_or(unpacked.path());
     let mut skipped = Vec::new();
-    let (mut checks, ops) = own_kernels(&device, &progress);
+    let (mut checks, ops) = check_gpu_kernels(&device, &progress);
     // On a CPU the reference ops play the part of the GPU.
     let checked_ops = if device.is_cpu() { Ops::Reference } else { ops };
     progress("the arithmetic of both towers, with gradients, on tiny checkpoints");
@@ -148,7 +150,7 @@ fn missing_nano_files() -> Option<&'static str> {
 /// Checks our GPU kernels, and returns the implementation of the ops for the other checks: candle's
 /// if our kernels fail.
 #[cfg(feature = "cuda")]
-fn own_kernels(device: &Device, progress: impl Fn(&str)) -> (Vec<Check>, Ops) {
+fn check_gpu_kernels(device: &Device, progress: impl Fn(&str)) -> (Vec<Check>, Ops) {
     if device.is_cpu() {
         return (Vec::new(), Ops::Kernels);
     }
@@ -164,13 +166,13 @@ fn own_kernels(device: &Device, progress: impl Fn(&str)) -> (Vec<Check>, Ops) {
 
 /// Returns no checks, since a build for the CPU has no GPU kernels.
 #[cfg(not(feature = "cuda"))]
-fn own_kernels(_: &Device, _: impl Fn(&str)) -> (Vec<Check>, Ops) {
+fn check_gpu_kernels(_: &Device, _: impl Fn(&str)) -> (Vec<Check>, Ops) {
     (Vec::new(), Ops::Kernels)
 }
 
 /// Returns the median time of a function in seconds, including the work it queues on the device. A
 /// first run is not counted.
-fn seconds<E: From<candle_core::Error>>(
+fn median_seconds<E: From<candle_core::Error>>(
     device: &Device,
     runs: usize,
     mut f: impl FnMut() -> Result<(), E>,

@@ -80,24 +80,24 @@ pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec
     let mut narrow_difference = bf16::MeanDifference::default();
     for (name, outputs) in &cases.expected.checkpoints {
         let reference = cases.compute(name, &Device::Cpu, Ops::Kernels)?;
-        let found = cases.compute(name, device, ops)?;
-        let again = cases.compute(name, device, ops)?;
-        unequal += u32::from(found.digest() != again.digest());
+        let outputs = cases.compute(name, device, ops)?;
+        let repeated = cases.compute(name, device, ops)?;
+        unequal += u32::from(outputs.digest() != repeated.digest());
         for (i, expected) in outputs.iter().enumerate() {
-            transformers = transformers.max(max_difference(&found.logprobs[i], &expected.logprobs));
-            logprobs = logprobs.max(max_difference(&found.logprobs[i], &reference.logprobs[i]));
-            greedy += u32::from(found.greedy[i] != expected.greedy);
+            transformers = transformers.max(max_difference(&outputs.logprobs[i], &expected.logprobs));
+            logprobs = logprobs.max(max_difference(&outputs.logprobs[i], &reference.logprobs[i]));
+            greedy += u32::from(outputs.greedy[i] != expected.greedy);
         }
         for (name, gradient) in &reference.gradients {
-            let other = found.gradients.get(name).map_or(&[][..], Vec::as_slice);
+            let other = outputs.gradients.get(name).map_or(&[][..], Vec::as_slice);
             gradients = gradients.max(distance(other, gradient) / norm(gradient).max(f64::MIN_POSITIVE));
-            let other = found.stepped.get(name).map_or(&[][..], Vec::as_slice);
+            let other = outputs.stepped.get(name).map_or(&[][..], Vec::as_slice);
             steps = steps.max(distance(other, &reference.stepped[name]) / norm(&reference.stepped[name]));
         }
         let narrow = cases.logprobs(&cases.model(name, DType::BF16, device, ops)?)?;
         narrow_difference.add(&narrow.concat(), &reference.logprobs.concat());
     }
-    let recorded = bf16::transformers(checkpoints)?.checkpoints;
+    let recorded = bf16::read_transformers_deviation(checkpoints)?.checkpoints;
     let peer = cases.expected.checkpoints.keys().filter_map(|name| recorded.get(name)).sum::<f64>()
         / cases.expected.checkpoints.len() as f64;
     Ok(vec![
@@ -197,7 +197,7 @@ impl Cases {
     fn draw(&self, model: &Model, options: impl Fn(usize) -> SamplingOptions) -> Result<Vec<Sample>, CheckupError> {
         const SEQUENCES: usize = 16;
         let cache_bytes = Engine::cache_bytes_for(model, SEQUENCES, 300);
-        let engine_options = EngineOptions { cache_bytes, max_sequences: SEQUENCES, threads: threads() };
+        let engine_options = EngineOptions { cache_bytes, max_sequences: SEQUENCES, threads: thread_count() };
         let mut engine = Engine::new(model, &self.tokenizer, engine_options)?;
         let jobs = self.prompts.iter().enumerate().map(|(i, prompt)| Job {
             id: i as u64,
@@ -207,11 +207,11 @@ impl Cases {
             options: Arc::new(options(i)),
         });
         let jobs: Vec<Job> = jobs.collect();
-        let mut drawn = BTreeMap::new();
+        let mut samples = BTreeMap::new();
         engine.run(jobs.into_iter(), Some, |outcome| {
-            drawn.insert(outcome.id, outcome.samples);
+            samples.insert(outcome.id, outcome.samples);
         })?;
-        drawn.into_values().map(|samples| Ok(samples?.swap_remove(0))).collect()
+        samples.into_values().map(|samples| Ok(samples?.swap_remove(0))).collect()
     }
 
     /// Computes the gradients of all weights, and the weights after a step.
@@ -231,17 +231,21 @@ impl Cases {
             continuations: vec![Continuation::response(self.expected.response_ids.clone())],
         };
         let prefix_groups: Vec<PrefixGroup> = self.prompts.iter().map(prefix_group).collect();
-        let compute =
-            ComputeSettings { temperature: 1.0, micro_batch_tokens: 400, layers_per_checkpoint: 1, threads: threads() };
+        let compute = ComputeSettings {
+            temperature: 1.0,
+            micro_batch_tokens: 400,
+            layers_per_checkpoint: 1,
+            threads: thread_count(),
+        };
         let (_, _, gradients) = cross_entropy(&weights, &prefix_groups, compute)?;
         // A large epsilon keeps the denominator away from zero. With the usual one, a weight whose
         // gradient is only rounding noise would move as far as any other, in either direction.
         let settings = AdamWSettings { eps: 1e-3, ..AdamWSettings::default() };
         AdamW::new(settings, weights.variables())?.update(weights.variables(), &gradients, 1e-3)?;
-        let found = gradients.iter().map(|(name, gradient)| Ok((name.clone(), numbers(gradient)?)));
-        let found = found.collect::<Result<_, CheckupError>>()?;
-        let stepped = weights.variables().iter().map(|(name, v)| Ok((name.clone(), numbers(v.as_tensor())?)));
-        Ok((found, stepped.collect::<Result<_, CheckupError>>()?))
+        let values = gradients.iter().map(|(name, gradient)| Ok((name.clone(), to_f32_vec(gradient)?)));
+        let values = values.collect::<Result<_, CheckupError>>()?;
+        let stepped = weights.variables().iter().map(|(name, v)| Ok((name.clone(), to_f32_vec(v.as_tensor())?)));
+        Ok((values, stepped.collect::<Result<_, CheckupError>>()?))
     }
 }
 
@@ -259,11 +263,11 @@ impl CheckpointOutputs {
     }
 }
 
-fn threads() -> usize {
+fn thread_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-pub(super) fn numbers(x: &Tensor) -> Result<Vec<f32>, CheckupError> {
+pub(super) fn to_f32_vec(x: &Tensor) -> Result<Vec<f32>, CheckupError> {
     Ok(x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 

@@ -10,7 +10,7 @@ use crate::store::{Store, scratch_folder};
 use crate::vlm::ops::Ops;
 
 pub(super) fn check(choice: DeviceChoice, ops: Ops) -> Result<Vec<Check>, CheckupError> {
-    let pipeline = small(choice, ops)?;
+    let pipeline = small_pipeline(choice, ops)?;
     let once = one_round(&pipeline)?;
     let again = one_round(&pipeline)?;
     let unfinished = [&once.questioner, &once.reasoner].iter().filter(|steps| steps.is_none()).count();
@@ -24,7 +24,7 @@ pub(super) fn check(choice: DeviceChoice, ops: Ops) -> Result<Vec<Check>, Checku
 }
 
 /// Returns the nano pipeline, reduced to a few images and steps.
-fn small(choice: DeviceChoice, ops: Ops) -> Result<Pipeline, CheckupError> {
+fn small_pipeline(choice: DeviceChoice, ops: Ops) -> Result<Pipeline, CheckupError> {
     let mut pipeline = Pipeline::load(None).map_err(crate::evolution::EvolutionError::from)?;
     (pipeline.model.device, pipeline.model.ops) = (choice, ops);
     pipeline.gates = Gates::default();

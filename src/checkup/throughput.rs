@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::random_weights::{RandomWeights, uniform};
 use super::shapes::{Shapes, Workload};
-use super::{CheckupError, Limits, seconds};
+use super::{CheckupError, Limits, median_seconds};
 use crate::device::{self, DeviceClass};
 use crate::kernels::attention::BLOCK;
 use crate::random::Seed;
@@ -37,7 +37,8 @@ pub struct Rate {
     /// Path of its `config.json` in a checkout.
     pub config: &'static str,
     /// Operation: vision, prefill, decode or update.
-    pub what: &'static str,
+    #[serde(rename = "what")]
+    pub operation: &'static str,
     /// Size of the workload, in words.
     pub shape: String,
     /// Size of the workload, for a comparison with other software.
@@ -81,7 +82,7 @@ pub struct WorkloadSize {
 
 /// A measurement to be taken.
 struct Measurement {
-    what: &'static str,
+    operation: &'static str,
     shape: String,
     numbers: WorkloadSize,
     unit: &'static str,
@@ -108,9 +109,9 @@ pub(super) fn measure(
         let file = Path::new(work.file);
         let config = Config::parse(file, work.config).map_err(|e| CheckupError::data(file, e))?;
         let bench = Bench { work, counts: parameter_counts(&config), config, device, ops, limits };
-        bench.sampling(&tokenizer, &mut rates, progress)?;
-        bench.sampling_without_kernels(&tokenizer, &mut rates, progress)?;
-        bench.update(&mut rates, progress);
+        bench.measure_sampling(&tokenizer, &mut rates, progress)?;
+        bench.measure_sampling_without_kernels(&tokenizer, &mut rates, progress)?;
+        bench.measure_update(&mut rates, progress);
     }
     Ok(rates)
 }
@@ -130,30 +131,30 @@ impl Bench<'_> {
     }
 
     /// Measures the vision tower, prefilling and decoding.
-    fn sampling(
+    fn measure_sampling(
         &self,
         tokenizer: &Tokenizer,
         rates: &mut Vec<Rate>,
         progress: &impl Fn(&str),
     ) -> Result<(), CheckupError> {
-        let model = self.model(self.ops)?;
+        let model = self.build_model(self.ops)?;
         let measurement = self.vision_plan();
         progress(&format!("{}: {}", self.work.model, measurement.shape));
-        rates.push(self.rate(measurement, None, || self.vision(&model)));
+        rates.push(self.take_measurement(measurement, None, || self.time_vision(&model)));
         let measurement = self.prefill_plan();
         progress(&format!("{}: {}", self.work.model, measurement.shape));
-        rates.push(self.rate(measurement, None, || self.prefill(&model)));
+        rates.push(self.take_measurement(measurement, None, || self.time_prefill(&model)));
         for batch in self.work.batches {
             let measurement = self.decode_plan(*batch);
             progress(&format!("{}: {}", self.work.model, measurement.shape));
-            rates.push(self.rate(measurement, None, || self.decode(&model, tokenizer, *batch)));
+            rates.push(self.take_measurement(measurement, None, || self.time_decode(&model, tokenizer, *batch)));
         }
         Ok(())
     }
 
     /// Repeats prefilling and decoding on a GPU with candle's operations alone, to show the gain of
     /// our kernels.
-    fn sampling_without_kernels(
+    fn measure_sampling_without_kernels(
         &self,
         tokenizer: &Tokenizer,
         rates: &mut Vec<Rate>,
@@ -163,25 +164,25 @@ impl Bench<'_> {
         if self.device.is_cpu() || self.ops == Ops::Reference {
             return Ok(());
         }
-        let model = self.model(Ops::Reference)?;
+        let model = self.build_model(Ops::Reference)?;
         let mut add = |measurement: Measurement, measure: &dyn Fn() -> Result<f64, CheckupError>| {
             progress(&format!("{}: {}, without our kernels", self.work.model, measurement.shape));
-            let rate = self.rate(measurement, Some("without our kernels".to_owned()), measure);
+            let rate = self.take_measurement(measurement, Some("without our kernels".to_owned()), measure);
             rates.push(Rate { own_kernels: false, ..rate });
         };
         let batch = self.work.compared_batch;
-        add(self.prefill_plan(), &|| self.prefill(&model));
-        add(self.decode_plan(batch), &|| self.decode(&model, tokenizer, batch));
+        add(self.prefill_plan(), &|| self.time_prefill(&model));
+        add(self.decode_plan(batch), &|| self.time_decode(&model, tokenizer, batch));
         Ok(())
     }
 
-    fn model(&self, ops: Ops) -> Result<Model, CheckupError> {
+    fn build_model(&self, ops: Ops) -> Result<Model, CheckupError> {
         let source = RandomWeights::new(&self.config, self.dtype(), self.device, ops);
         Ok(Model::new(self.config.clone(), &source, Purpose::Sampling)?)
     }
 
     /// Takes a measurement. A failure gives a rate without a speed and with the reason as its note.
-    fn rate(
+    fn take_measurement(
         &self,
         measurement: Measurement,
         note: Option<String>,
@@ -199,7 +200,7 @@ impl Bench<'_> {
         Rate {
             model: self.work.model,
             config: self.work.file,
-            what: measurement.what,
+            operation: measurement.operation,
             shape: measurement.shape,
             numbers: measurement.numbers,
             dtype: self.dtype().as_str(),
@@ -227,7 +228,7 @@ impl Bench<'_> {
         let unit = self.config.vision.merge_unit() as f64;
         let per_patch = (self.counts.patch_embedding + self.counts.vision_blocks) as f64;
         Measurement {
-            what: "vision",
+            operation: "vision",
             shape: format!("{images} images of {image_side} x {image_side} patches"),
             numbers: WorkloadSize { images, image_side, ..WorkloadSize::default() },
             unit: "patches",
@@ -237,40 +238,40 @@ impl Bench<'_> {
         }
     }
 
-    fn vision(&self, model: &Model) -> Result<f64, CheckupError> {
+    fn time_vision(&self, model: &Model) -> Result<f64, CheckupError> {
         let grids = vec![self.grid(); self.work.images];
         let patches = self.work.images * self.grid().patches();
         let x = uniform((patches, self.config.vision.patch_len()), 1.0, DType::F32, &Device::Cpu)?;
-        seconds(self.device, self.work.runs, || Ok(model.visual.forward(&x, &grids).map(drop)?))
+        median_seconds(self.device, self.work.runs, || Ok(model.visual.forward(&x, &grids).map(drop)?))
     }
 
     fn prefill_plan(&self) -> Measurement {
         let Workload { prompts, prompt_tokens, .. } = *self.work;
         let tokens = (prompts * prompt_tokens) as f64;
         Measurement {
-            what: "prefill",
+            operation: "prefill",
             shape: format!("{prompts} prompts of {prompt_tokens} tokens"),
             numbers: WorkloadSize { batch: prompts, prompt_tokens, ..WorkloadSize::default() },
             unit: "tokens",
             count: tokens,
-            needed: 2.0 * (self.counts.text_layers as f64 * tokens + self.head() * prompts as f64),
+            needed: 2.0 * (self.counts.text_layers as f64 * tokens + self.head_weights() * prompts as f64),
             limit: "products",
         }
     }
 
     /// Returns the number of weights of the projection to the vocabulary.
-    fn head(&self) -> f64 {
+    fn head_weights(&self) -> f64 {
         (self.config.text.vocab_size * self.config.text.hidden_size) as f64
     }
 
-    fn prefill(&self, model: &Model) -> Result<f64, CheckupError> {
+    fn time_prefill(&self, model: &Model) -> Result<f64, CheckupError> {
         let Workload { prompts, prompt_tokens, .. } = *self.work;
         let blocks = prompt_tokens.div_ceil(BLOCK);
         let mut caches = model.caches(prompts * blocks)?;
         let ids: Vec<u32> = (0..prompts * prompt_tokens).map(word).collect();
         let last: Vec<u32> = (1..=prompts).map(|i| (i * prompt_tokens - 1) as u32).collect();
         let positions: Vec<[u32; 3]> = (0..ids.len()).map(|i| [(i % prompt_tokens) as u32; 3]).collect();
-        seconds(self.device, self.work.runs, || {
+        median_seconds(self.device, self.work.runs, || {
             let mut step = Step::default();
             for prompt in 0..prompts {
                 let blocks = (prompt * blocks..(prompt + 1) * blocks).map(|block| block as u32).collect();
@@ -285,11 +286,11 @@ impl Bench<'_> {
     fn decode_plan(&self, batch: usize) -> Measurement {
         let Workload { prompt_tokens, decoded_tokens, .. } = *self.work;
         let dtype = if self.dtype() == DType::BF16 { StoredType::BF16 } else { StoredType::F32 };
-        let weights = (self.counts.text_layers as f64 + self.head()) * dtype.size() as f64;
+        let weights = (self.counts.text_layers as f64 + self.head_weights()) * dtype.size() as f64;
         let context = prompt_tokens as f64 + decoded_tokens as f64 / 2.0;
         let keys_and_values = batch as f64 * context * kv_bytes_per_token(&self.config, dtype) as f64;
         Measurement {
-            what: "decode",
+            operation: "decode",
             shape: format!("batch {batch}, {decoded_tokens} tokens each after {prompt_tokens}"),
             numbers: WorkloadSize { batch, prompt_tokens, response_tokens: decoded_tokens, ..WorkloadSize::default() },
             unit: "tokens",
@@ -301,18 +302,18 @@ impl Bench<'_> {
 
     /// Times the engine as a stage runs it. The time up to the first tokens is measured separately
     /// and subtracted.
-    fn decode(&self, model: &Model, tokenizer: &Tokenizer, batch: usize) -> Result<f64, CheckupError> {
-        const FIRST: usize = 4;
+    fn time_decode(&self, model: &Model, tokenizer: &Tokenizer, batch: usize) -> Result<f64, CheckupError> {
+        const FIRST_TOKENS: usize = 4;
         let Workload { prompt_tokens, decoded_tokens, .. } = *self.work;
-        let longest = prompt_tokens + FIRST + decoded_tokens;
+        let longest = prompt_tokens + FIRST_TOKENS + decoded_tokens;
         let options = EngineOptions {
             cache_bytes: Engine::cache_bytes_for(model, batch + 1, longest + BLOCK),
             max_sequences: batch,
-            threads: threads(),
+            threads: thread_count(),
         };
         let mut engine = Engine::new(model, tokenizer, options)?;
         let mut time = |tokens: usize| {
-            seconds(self.device, self.work.runs, || -> Result<(), CheckupError> {
+            median_seconds(self.device, self.work.runs, || -> Result<(), CheckupError> {
                 let options = SamplingOptions {
                     temperature: 1.0,
                     top_k: Some(40),
@@ -330,13 +331,13 @@ impl Bench<'_> {
                 failed.map_or(Ok(()), |error| Err(error.into()))
             })
         };
-        let first = time(FIRST)?;
-        Ok((time(FIRST + decoded_tokens)? - first).max(f64::MIN_POSITIVE))
+        let first = time(FIRST_TOKENS)?;
+        Ok((time(FIRST_TOKENS + decoded_tokens)? - first).max(f64::MIN_POSITIVE))
     }
 
     /// Measures a training step of all weights, or of LoRA adapters if the GPU's memory is too
     /// small.
-    fn update(&self, rates: &mut Vec<Rate>, progress: &impl Fn(&str)) {
+    fn measure_update(&self, rates: &mut Vec<Rate>, progress: &impl Fn(&str)) {
         let Workload { groups, responses, response_tokens, image_side, prompt_tokens, .. } = *self.work;
         let image = self.grid().tokens(self.config.vision.spatial_merge_size);
         let tokens = (groups * (prompt_tokens + image + responses * response_tokens)) as f64;
@@ -358,10 +359,10 @@ impl Bench<'_> {
                 (self.adapters(), MomentType::F32, Some(note))
             }
         };
-        let products = self.counts.text_layers as f64 * tokens + self.head() * targets;
+        let products = self.counts.text_layers as f64 * tokens + self.head_weights() * targets;
         let vision = (self.counts.patch_embedding + self.counts.vision_blocks) as f64 * patches;
         let measurement = Measurement {
-            what: "update",
+            operation: "update",
             shape: format!(
                 "{groups} groups of {responses} responses of {response_tokens} tokens, {prompt_tokens} + {image} of a prompt"
             ),
@@ -380,14 +381,14 @@ impl Bench<'_> {
             limit: "products",
         };
         progress(&format!("{}: {}", self.work.model, measurement.shape));
-        rates.push(self.rate(measurement, note, || self.step(trained, moments)));
+        rates.push(self.take_measurement(measurement, note, || self.time_step(trained, moments)));
     }
 
     fn adapters(&self) -> TrainScope {
         TrainScope::Lora(LoraSettings { rank: 16, alpha: 32.0, targets: TARGETS.map(str::to_owned).to_vec() })
     }
 
-    fn step(&self, trained: TrainScope, moments: MomentType) -> Result<f64, CheckupError> {
+    fn time_step(&self, trained: TrainScope, moments: MomentType) -> Result<f64, CheckupError> {
         let Workload { groups, responses, response_tokens, prompt_tokens, image_side, .. } = *self.work;
         let source = RandomWeights::new(&self.config, self.dtype(), self.device, self.ops);
         let weights = TrainableModel::new(&self.config, trained, &source, Seed(0), self.dtype(), self.device)?;
@@ -399,11 +400,13 @@ impl Bench<'_> {
         let patches = Arc::new(Patches { values, grid: [1, image_side, image_side] });
         let prefix_group = |group: usize| PrefixGroup {
             prefix: std::iter::repeat_n(tokens.image, image)
-                .chain((0..prompt_tokens).map(|i| word(group + i)))
+                .chain((0..prompt_tokens).map(|i| token_id(group + i)))
                 .collect(),
             images: vec![Arc::new(Arc::clone(&patches).into())],
             continuations: (0..responses)
-                .map(|r| Continuation::response((0..response_tokens).map(|i| word(group * 31 + r * 7 + i)).collect()))
+                .map(|r| {
+                    Continuation::response((0..response_tokens).map(|i| token_id(group * 31 + r * 7 + i)).collect())
+                })
                 .collect(),
         };
         let prefix_groups: Vec<PrefixGroup> = (0..groups).map(prefix_group).collect();
@@ -411,9 +414,9 @@ impl Bench<'_> {
             temperature: 1.0,
             micro_batch_tokens: 8192,
             layers_per_checkpoint: 1,
-            threads: threads(),
+            threads: thread_count(),
         };
-        seconds(self.device, self.work.runs, || -> Result<(), CheckupError> {
+        median_seconds(self.device, self.work.runs, || -> Result<(), CheckupError> {
             let (_, _, gradients) = cross_entropy(&weights, &prefix_groups, compute)?;
             optimizer.update(weights.variables(), &gradients, 1e-6)?;
             Ok(())
@@ -422,10 +425,10 @@ impl Bench<'_> {
 }
 
 /// Returns an ordinary token id, which is in every model's vocabulary.
-fn word(i: usize) -> u32 {
+fn token_id(i: usize) -> u32 {
     (i * 7 % 251) as u32
 }
 
-fn threads() -> usize {
+fn thread_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -199,7 +199,7 @@ impl From<EvolutionError> for CommandError {
                 Self::from_chain(exit::GATE, &e).with_hint(hints.collect::<Vec<_>>().join("; "))
             }
             EvolutionError::GateUnreachable { .. } => Self::from_chain(exit::GATE, &e).with_hint(THRESHOLDS),
-            EvolutionError::Nothing { ref tables, .. } => {
+            EvolutionError::MissingData { ref tables, .. } => {
                 let error = Self::from_chain(exit::FAILED, &e);
                 tables.as_deref().map(tables_at).into_iter().fold(error, Self::with_hint)
             }

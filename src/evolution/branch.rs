@@ -47,7 +47,8 @@ pub struct BranchResult {
     /// Number of shared refs.
     pub shared: usize,
     /// Whether the branch existed before.
-    pub found: bool,
+    #[serde(rename = "found")]
+    pub already_existed: bool,
 }
 
 /// Creates a branch. Creating the same one again changes nothing.
@@ -58,63 +59,63 @@ pub fn branch(request: &BranchRequest<'_>) -> Result<BranchResult, EvolutionErro
     let BranchRequest { store, name, from, evolution, .. } = *request;
     if !is_name(name) {
         let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
-        return Err(parameter("NAME", format!("`{name}` cannot name an evolution: {rule}")));
+        return Err(parameter_error("NAME", format!("`{name}` cannot name an evolution: {rule}")));
     }
     if name == evolution {
-        return Err(parameter(
+        return Err(parameter_error(
             "NAME",
             format!("`{name}` is the evolution to branch from; the branch needs a name of its own"),
         ));
     }
-    let text = text_of(request)?;
+    let text = build_text(request)?;
     let all = store.refs()?;
     let shared = shared_refs(&all, evolution, from)?;
     check_name(&all, request, &text, &shared)?;
-    let wrote = write(request.out, &text)?;
-    let mut made = 0;
+    let is_new_file = write(request.out, &text)?;
+    let mut advanced = 0;
     for r in &shared {
         let before = store.head(name, &r.name)?;
         if before.as_ref().is_some_and(|before| before.sequence >= r.sequence) {
             continue;
         }
         match store.advance(name, &r.name, before.as_ref(), r.result)? {
-            RefUpdate::Applied(_) => made += 1,
-            RefUpdate::Conflict(_) => return Err(taken(name)),
+            RefUpdate::Applied(_) => advanced += 1,
+            RefUpdate::Conflict(_) => return Err(name_taken(name)),
         }
     }
-    show(store, name, &shared)?;
+    write_views(store, name, &shared)?;
     let (evolution, pipeline) = (name.to_owned(), request.out.to_owned());
-    Ok(BranchResult { evolution, pipeline, shared: shared.len(), found: !wrote && made == 0 })
+    Ok(BranchResult { evolution, pipeline, shared: shared.len(), already_existed: !is_new_file && advanced == 0 })
 }
 
-fn parameter(key: &'static str, problem: String) -> EvolutionError {
+fn parameter_error(key: &'static str, problem: String) -> EvolutionError {
     StageError::Parameter { key, problem }.into()
 }
 
-fn taken(name: &str) -> EvolutionError {
-    parameter("NAME", format!("the evolution `{name}` already exists and is not this branch; choose another name"))
+fn name_taken(name: &str) -> EvolutionError {
+    parameter_error("NAME", format!("the evolution `{name}` already exists and is not this branch; choose another name"))
 }
 
 /// Returns the refs to share, the oldest of each name first: the images and the rounds up to
 /// `from`.
 fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, EvolutionError> {
-    let of: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
-    if of.is_empty() {
+    let refs: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
+    if refs.is_empty() {
         let mut names: Vec<&str> = all.iter().map(|r| r.evolution.as_str()).collect();
         names.dedup();
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        return Err(parameter(
+        return Err(parameter_error(
             "--evolution",
             format!("the store has no evolution `{evolution}`; its evolutions: {there}"),
         ));
     }
-    let is_done = |number: u32| of.iter().any(|r| r.name == ref_name(number, "round"));
+    let is_done = |number: u32| refs.iter().any(|r| r.name == ref_name(number, "round"));
     if let Some(missing) = (1..=from).find(|number| !is_done(*number)) {
         let last = match missing {
             1 => "no round is finished".to_owned(),
             n => format!("the last finished round is round-{}", n - 1),
         };
-        return Err(parameter("--from", format!("round {missing} of `{evolution}` is not finished; {last}")));
+        return Err(parameter_error("--from", format!("round {missing} of `{evolution}` is not finished; {last}")));
     }
     // Rounds that a gate stopped are not shared.
     let number = |r: &Ref| {
@@ -122,7 +123,7 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, Evol
         number.parse::<u32>().ok().filter(|_| part != STOPPED)
     };
     let is_shared = |r: &&&Ref| r.name == IMAGES || number(r).is_some_and(|number| (1..=from).contains(&number));
-    let mut shared: Vec<Ref> = of.iter().filter(is_shared).map(|r| (**r).clone()).collect();
+    let mut shared: Vec<Ref> = refs.iter().filter(is_shared).map(|r| (**r).clone()).collect();
     shared.sort_by(|a, b| (&a.name, a.sequence).cmp(&(&b.name, b.sequence)));
     Ok(shared)
 }
@@ -130,24 +131,24 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, Evol
 /// Checks that the name is free or is this very branch: its pipeline file, which is written before
 /// any ref, has the same text, and none of its refs names another result.
 fn check_name(all: &[Ref], request: &BranchRequest<'_>, text: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
-    let mut own = all.iter().filter(|r| r.evolution == request.name).peekable();
-    if own.peek().is_none() {
+    let mut existing = all.iter().filter(|r| r.evolution == request.name).peekable();
+    if existing.peek().is_none() {
         return Ok(());
     }
     let is_same_file = fs::read_to_string(request.out).is_ok_and(|there| there == text);
     let differs =
         |r: &Ref| shared.iter().any(|s| (&s.name, s.sequence) == (&r.name, r.sequence) && s.result != r.result);
-    if !is_same_file || own.any(differs) { Err(taken(request.name)) } else { Ok(()) }
+    if !is_same_file || existing.any(differs) { Err(name_taken(request.name)) } else { Ok(()) }
 }
 
 /// Returns the checked text of the branch's pipeline file.
-fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
+fn build_text(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     let (file, original) = request.pipeline;
     // Errors of the file itself must not be blamed on the settings.
     let base = Pipeline::parse(file, original)?;
     if request.settings.iter().any(|setting| setting.key == "evolution") {
         let problem = "`evolution` is set by NAME; remove it from --set".to_owned();
-        return Err(parameter("--set", problem));
+        return Err(parameter_error("--set", problem));
     }
     if let [setting] = request.settings
         && setting.key == "preset"
@@ -158,20 +159,21 @@ fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     let mut settings = vec![named];
     settings.extend(absolute_paths(request, &base));
     settings.extend(request.settings.iter().cloned());
-    match edited(request.out, original, &settings) {
+    match apply_settings(request.out, original, &settings) {
         Ok(text) => Ok(text),
         Err(all) => {
             // Each setting is tried alone to find the wrong one; they may also be wrong only
             // together.
-            let alone = |setting: &&Setting| edited(request.out, original, std::slice::from_ref(*setting)).is_err();
-            let (what, e) = match request.settings.iter().find(alone) {
+            let is_wrong =
+                |setting: &&Setting| apply_settings(request.out, original, std::slice::from_ref(*setting)).is_err();
+            let (source, e) = match request.settings.iter().find(is_wrong) {
                 Some(setting) => {
-                    let e = edited(request.out, original, std::slice::from_ref(setting)).err().unwrap_or(all);
+                    let e = apply_settings(request.out, original, std::slice::from_ref(setting)).err().unwrap_or(all);
                     (format!("{}={}", setting.key, setting.value), e)
                 }
                 None => ("these settings together".to_owned(), all),
             };
-            Err(parameter("--set", format!("{what}: {}", e.problem)))
+            Err(parameter_error("--set", format!("{source}: {}", e.problem)))
         }
     }
 }
@@ -179,9 +181,9 @@ fn text_of(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
 /// Checks that another preset changes something: it applies only to keys that the file leaves out.
 fn check_preset(file: &Path, text: &str, setting: &Setting) -> Result<(), EvolutionError> {
     // An unknown preset is reported with the other settings.
-    let Ok(changed) = edited(file, text, std::slice::from_ref(setting)) else { return Ok(()) };
-    let of = |text: &str| Pipeline::parse(file, text).map(|pipeline| settings_of(&pipeline, true));
-    let differs = changes(&of(text)?, &of(&changed)?).iter().any(|change| change.key != "preset");
+    let Ok(changed) = apply_settings(file, text, std::slice::from_ref(setting)) else { return Ok(()) };
+    let settings_in = |text: &str| Pipeline::parse(file, text).map(|pipeline| settings_of(&pipeline, true));
+    let differs = changes(&settings_in(text)?, &settings_in(&changed)?).iter().any(|change| change.key != "preset");
     if differs || changed == text {
         return Ok(());
     }
@@ -191,10 +193,10 @@ fn check_preset(file: &Path, text: &str, setting: &Setting) -> Result<(), Evolut
         setting.value,
         file.display()
     );
-    Err(parameter("--set", problem))
+    Err(parameter_error("--set", problem))
 }
 
-fn edited(file: &Path, text: &str, settings: &[Setting]) -> Result<String, PipelineError> {
+fn apply_settings(file: &Path, text: &str, settings: &[Setting]) -> Result<String, PipelineError> {
     let mut text = text.to_owned();
     for setting in settings {
         text = with_setting(file, &text, setting)?;
@@ -259,7 +261,7 @@ fn write(path: &Path, text: &str) -> Result<bool, EvolutionError> {
 }
 
 /// Writes the views of the shared results under the new name.
-fn show(store: &Store, name: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
+fn write_views(store: &Store, name: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
     for r in shared {
         let Some(result) = store.result(r.result)? else { continue };
         if r.name == IMAGES {
@@ -267,7 +269,7 @@ fn show(store: &Store, name: &str, shared: &[Ref]) -> Result<(), EvolutionError>
         }
         let number = r.name.strip_prefix("round-").and_then(|rest| rest.strip_suffix("/round")?.parse().ok());
         if let Some(number) = number {
-            finished::show(store, name, number, &result)?;
+            finished::write_round_view(store, name, number, &result)?;
         }
     }
     Ok(())

@@ -30,7 +30,7 @@ pub enum EvolutionError {
     },
     /// The data to train on, or to audit, is missing.
     #[error("round {round}: {problem}")]
-    Nothing {
+    MissingData {
         /// The round.
         round: u32,
         /// The missing part, and the remedy.

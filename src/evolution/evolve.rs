@@ -2,7 +2,7 @@
 
 use super::EvolutionError;
 use super::context::{EvolutionContext, PinnedInputs};
-use super::finished::{FinishedRound, SETTINGS, finished_round, show};
+use super::finished::{FinishedRound, SETTINGS, finished_round, write_round_view};
 use super::pipeline::Pipeline;
 use super::round;
 use super::round_state::{DamagedRound, RoundState, round_state};
@@ -26,7 +26,7 @@ pub fn evolve_round(
         let damaged = match round_state(runner.store, &pipeline.evolution, number)? {
             RoundState::Complete(finished) => {
                 say_differences(pipeline, runner, number, &finished)?;
-                show(runner.store, &pipeline.evolution, number, &finished.result)?;
+                write_round_view(runner.store, &pipeline.evolution, number, &finished.result)?;
                 done.push(*finished);
                 continue;
             }

@@ -167,7 +167,12 @@ pub(super) fn tables_of(results: &[StageResult]) -> impl Iterator<Item = &Output
 ///
 /// # Errors
 /// The store cannot be written to.
-pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<(), StageError> {
+pub(super) fn write_round_view(
+    store: &Store,
+    evolution: &str,
+    round: u32,
+    result: &StageResult,
+) -> Result<(), StageError> {
     write_view(store, &format!("{evolution}/round={round}"), result)
 }
 
@@ -176,7 +181,7 @@ pub(super) fn show(store: &Store, evolution: &str, round: u32, result: &StageRes
 ///
 /// # Errors
 /// The store cannot be written to.
-pub(super) fn show_stopped(
+pub(super) fn write_stopped_view(
     store: &Store,
     evolution: &str,
     round: u32,

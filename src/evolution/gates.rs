@@ -104,9 +104,9 @@ pub struct QuestionStatistics {
 
 impl QuestionStatistics {
     /// Computes the statistics of questions.
-    pub fn of(rows: &[QuestionRow]) -> Self {
+    pub fn from_rows(rows: &[QuestionRow]) -> Self {
         let mut statistics = Self { asked: rows.len() as u64, ..Self::default() };
-        let (mut of_image, mut texts) = (BTreeSet::new(), BTreeSet::new());
+        let (mut distinct, mut texts) = (BTreeSet::new(), BTreeSet::new());
         let (mut nats, mut tokens) = (0.0, 0u64);
         for row in rows {
             nats -= row.logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
@@ -114,7 +114,7 @@ impl QuestionStatistics {
             if let (true, Some(question)) = (row.valid, &row.question) {
                 statistics.valid += 1;
                 let text = normalise(question);
-                of_image.insert((row.image_id, text.clone()));
+                distinct.insert((row.image_id, text.clone()));
                 texts.insert(text);
                 let kind = row.question_type.map_or("none", type_word);
                 *statistics.types.entry(kind.to_owned()).or_default() += 1;
@@ -123,7 +123,7 @@ impl QuestionStatistics {
                 *statistics.invalid.entry(reason).or_default() += 1;
             }
         }
-        (statistics.distinct, statistics.distinct_texts) = (of_image.len() as u64, texts.len() as u64);
+        (statistics.distinct, statistics.distinct_texts) = (distinct.len() as u64, texts.len() as u64);
         statistics.entropy = (tokens > 0).then(|| nats / tokens as f64);
         statistics
     }
@@ -171,7 +171,7 @@ pub struct VoteStatistics {
 
 impl VoteStatistics {
     /// Computes the statistics of votes, `kept` of which are in the curriculum.
-    pub fn of(rows: &[VoteRow], kept: u64) -> Self {
+    pub fn from_rows(rows: &[VoteRow], kept: u64) -> Self {
         let mut statistics = Self { voted: rows.len() as u64, kept, ..Self::default() };
         let (mut sum, mut n) = (0.0, 0u64);
         for row in rows {
@@ -200,10 +200,10 @@ impl VoteStatistics {
     }
 }
 
-/// Checks the gate on pseudo-labels whose truth is known: `right` of `of`. It is evaluated when a
-/// round is shown, not while it runs.
-pub fn label_gate(gates: &Gates, right: u64, of: u64) -> GateResult {
-    GateResult::new("label_accuracy", share(right, of), ThresholdSide::AtLeast, gates.label_accuracy)
+/// Checks the gate on pseudo-labels whose truth is known: `correct` of `total`. It is evaluated
+/// when a round is shown, not while it runs.
+pub fn label_gate(gates: &Gates, correct: u64, total: u64) -> GateResult {
+    GateResult::new("label_accuracy", share(correct, total), ThresholdSide::AtLeast, gates.label_accuracy)
 }
 
 fn share(part: u64, whole: u64) -> Option<f64> {
@@ -237,7 +237,7 @@ mod tests {
     fn no_questions_at_all_stop_every_set_gate() {
         let all = Thresholds { warn: None, stop: Some(0.1) };
         let gates = Gates { valid_share: all, distinct_share: all, ..Gates::default() };
-        let stopped = QuestionStatistics::of(&[]).check(&gates);
+        let stopped = QuestionStatistics::from_rows(&[]).check(&gates);
         assert_eq!(stopped.iter().filter(|gate| gate.verdict == GateVerdict::Stopped).count(), 2);
     }
 }

@@ -26,42 +26,46 @@ struct Probe {
 
 /// Scores the Reasoner after a round and the one before it, and returns all results that went into
 /// the scores.
-pub(super) fn judge(
+pub(super) fn score_round(
     context: &EvolutionContext<'_>,
     before: &StoredModel,
     after: &StoredModel,
 ) -> Result<(KeepBestScore, Vec<StageResult>), StageError> {
     let all = image_ids(context.runner.store, &context.image_objects())?;
     let round = &context.pipeline.round;
-    let mut chosen = rank_by_seed(&all, context.seed(SeedPurpose::KeepBest), |id: ImageId| id.0);
-    chosen.truncate(round.keep_best_questions.div_ceil(round.questions_per_image) as usize);
-    let images = context.image_set(&chosen);
-    let mut probe = probe(context, &chosen, &images)?;
-    let before = score(context, before, &mut probe, &images)?;
-    let after = score(context, after, &mut probe, &images)?;
+    let mut probe_images = rank_by_seed(&all, context.seed(SeedPurpose::KeepBest), |id: ImageId| id.0);
+    probe_images.truncate(round.keep_best_questions.div_ceil(round.questions_per_image) as usize);
+    let images = context.image_set(&probe_images);
+    let mut probe = sample_probe(context, &probe_images, &images)?;
+    let before = score_reasoner(context, before, &mut probe, &images)?;
+    let after = score_reasoner(context, after, &mut probe, &images)?;
     let questions = probe.majority.len() as u64;
     let current = after + round.keep_best_slack >= before;
     Ok((KeepBestScore { score: after, before, questions, current }, probe.results))
 }
 
-fn probe(context: &EvolutionContext<'_>, chosen: &[ImageId], images: &ImageSet<'_>) -> Result<Probe, StageError> {
+fn sample_probe(
+    context: &EvolutionContext<'_>,
+    probe_images: &[ImageId],
+    images: &ImageSet<'_>,
+) -> Result<Probe, StageError> {
     let (pipeline, store) = (context.pipeline, context.runner.store);
     let model = context.handle(&context.base);
     let samples = pipeline.round.questions_per_image;
-    let mut results = context.sample_questions(&model, chosen, images, samples, SeedPurpose::KeepBest)?;
+    let mut results = context.sample_questions(&model, probe_images, images, samples, SeedPurpose::KeepBest)?;
     let rows: Vec<QuestionRow> = read_rows(store, &results)?;
     let questions: Vec<QuestionToAnswer> = rows.iter().filter(|row| row.valid).map(QuestionToAnswer::from).collect();
     let settings = answer_settings(context, pipeline.round.keep_best_samples, pipeline.sampling.reasoner);
-    let voted = context.sample_answers(&model, &questions, images, settings, SeedPurpose::KeepBest, &results)?;
-    let votes: Vec<VoteRow> = read_rows(store, &voted)?;
+    let vote_results = context.sample_answers(&model, &questions, images, settings, SeedPurpose::KeepBest, &results)?;
+    let votes: Vec<VoteRow> = read_rows(store, &vote_results)?;
     let majority = votes.into_iter().filter_map(|vote| Some((vote.question_id, vote.majority_answer?))).collect();
-    results.extend(voted);
+    results.extend(vote_results);
     Ok(Probe { questions, majority, results })
 }
 
 /// Returns the share of the probe's questions on which a Reasoner's greedy answer equals the base
 /// model's majority answer.
-fn score(
+fn score_reasoner(
     context: &EvolutionContext<'_>,
     reasoner: &StoredModel,
     probe: &mut Probe,
@@ -70,14 +74,14 @@ fn score(
     let model = context.handle(reasoner);
     let settings = answer_settings(context, 1, context.pipeline.sampling.reasoner.greedy());
     let Probe { questions, majority, results } = probe;
-    let answered = context.sample_answers(&model, questions, images, settings, SeedPurpose::KeepBest, results)?;
-    let answers: Vec<AnswerRow> = read_rows(context.runner.store, &answered)?;
+    let answer_results = context.sample_answers(&model, questions, images, settings, SeedPurpose::KeepBest, results)?;
+    let answers: Vec<AnswerRow> = read_rows(context.runner.store, &answer_results)?;
     let agrees = |row: &&AnswerRow| match (&row.boxed_answer, majority.get(&row.question_id)) {
         (Some(answer), Some(majority)) => compare(answer, majority).equal,
         _ => false,
     };
     let agreeing = answers.iter().filter(agrees).count();
-    results.extend(answered);
+    results.extend(answer_results);
     Ok(agreeing as f64 / majority.len().max(1) as f64)
 }
 

@@ -20,7 +20,8 @@ pub struct PlannedPart {
     /// Its name.
     pub part: &'static str,
     /// Description of the amount of work, such as `8 of 64 images`.
-    pub what: String,
+    #[serde(rename = "what")]
+    pub description: String,
 }
 
 const BASE: &str = "base model";
@@ -80,7 +81,7 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
         parts.push((EVALUATION, names.join(", ")));
     }
     parts.push((PUBLISHING, "the models and the tables".to_owned()));
-    parts.into_iter().map(|(part, what)| PlannedPart { part, what }).collect()
+    parts.into_iter().map(|(part, description)| PlannedPart { part, description }).collect()
 }
 
 /// Returns the part of a round that an action belongs to, and its training step.

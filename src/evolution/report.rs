@@ -80,7 +80,7 @@ pub struct TrainingSummary {
 
 impl TrainingSummary {
     /// Summarises the metrics of a role's steps; `None` without a step.
-    pub fn of(rows: &[MetricRow]) -> Option<Self> {
+    pub fn from_rows(rows: &[MetricRow]) -> Option<Self> {
         let (first, last) = (rows.first()?, rows.last()?);
         let zero: Vec<f64> = rows.iter().filter_map(|row| row.frac_zero_std).collect();
         Some(Self {
@@ -112,7 +112,7 @@ pub struct ScoreChange {
 
 impl ScoreChange {
     /// Pairs the scores before and after a round; scores of single categories are left out.
-    pub fn of(before: &[ScoreRow], after: &[ScoreRow]) -> Vec<Self> {
+    pub fn pair(before: &[ScoreRow], after: &[ScoreRow]) -> Vec<Self> {
         let with_interval = |row: &ScoreRow| [Some(row.value), row.low, row.high];
         let whole = after.iter().filter(|row| row.category.is_none());
         whole

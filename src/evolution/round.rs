@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::EvolutionError;
 use super::context::{EvolutionContext, Roles};
-use super::finished::{FinishedRound, ref_name, show};
+use super::finished::{FinishedRound, ref_name, write_round_view};
 use super::gates::{GateResult, GateVerdict, QuestionStatistics, VoteStatistics};
 use super::keep_best;
 use super::publish::PublishRoundStage;
@@ -31,14 +31,14 @@ fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Res
     let Some(last) = before.iter().rfind(|done| done.report.is_current()) else {
         return Ok(Roles { questioner: context.base.clone(), reasoner: context.base.clone() });
     };
-    let of = |part: &str| -> Result<StoredModel, EvolutionError> {
+    let model_of = |part: &str| -> Result<StoredModel, EvolutionError> {
         let name = ref_name(last.report.round, part);
         let head = context.runner.store.head(&context.pipeline.evolution, &name)?;
         let result = head.map(|head| context.runner.store.result_with_outputs(head.result)).transpose()?.flatten();
         let lost = || StageError::Lost(format!("the result of {}/{name}", context.pipeline.evolution));
         Ok(StoredModel::from_result(&result.ok_or_else(lost)?)?)
     };
-    Ok(Roles { questioner: of("questioner")?, reasoner: of("reasoner")? })
+    Ok(Roles { questioner: model_of("questioner")?, reasoner: model_of("reasoner")? })
 }
 
 /// A round in progress, with its results so far.
@@ -84,11 +84,11 @@ pub(super) fn run(
         training_set;
 
     let TrainedRole { model: reasoner, results, metrics: reasoner_steps } =
-        training::reasoner(context, round, &roles.reasoner, &curriculum, &images)?;
+        training::train_reasoner(context, round, &roles.reasoner, &curriculum, &images)?;
     run.results.extend(results);
 
     let keep_best = if context.pipeline.round.keep_best {
-        let (score, results) = keep_best::judge(context, &roles.reasoner, &reasoner)?;
+        let (score, results) = keep_best::score_round(context, &roles.reasoner, &reasoner)?;
         run.results.extend(results);
         Some(score)
     } else {
@@ -99,13 +99,13 @@ pub(super) fn run(
     let report = RoundReport {
         round,
         images: image_count,
-        questioner: TrainingSummary::of(&questioner_steps),
+        questioner: TrainingSummary::from_rows(&questioner_steps),
         questions,
         votes,
-        left_out: left_out(&curriculum),
-        reasoner: TrainingSummary::of(&reasoner_steps),
+        left_out: count_rejections(&curriculum),
+        reasoner: TrainingSummary::from_rows(&reasoner_steps),
         gates: run.gates.clone(),
-        scores: ScoreChange::of(&scores_before, &scores_after),
+        scores: ScoreChange::pair(&scores_before, &scores_after),
         keep_best,
         questioner_model: questioner.id,
         reasoner_model: reasoner.id,
@@ -115,7 +115,7 @@ pub(super) fn run(
 
 /// Returns the number of left-out questions by reason, from the counters of the curriculum's
 /// result.
-fn left_out(curriculum: &StageResult) -> BTreeMap<String, u64> {
+fn count_rejections(curriculum: &StageResult) -> BTreeMap<String, u64> {
     let counters = curriculum.statistics.iter();
     counters.filter_map(|(name, n)| Some((name.strip_prefix("rejected.")?.to_owned(), *n))).collect()
 }
@@ -132,28 +132,28 @@ impl<'g> RoundRun<'g, '_> {
         let (context, round) = (self.context, self.round);
         let slice = context.slice(round)?;
         if slice.is_empty() {
-            let why = match context.images.counts.rejects {
+            let rejects = match context.images.counts.rejects {
                 0 => String::new(),
                 n => format!(" ({n} files were left out; the view `rejects` lists the reasons)"),
             };
-            let problem = format!("the images table is empty{why}; pass a folder of images with --images");
-            return Err(EvolutionError::Nothing { round, problem, tables: None });
+            let problem = format!("the images table is empty{rejects}; pass a folder of images with --images");
+            return Err(EvolutionError::MissingData { round, problem, tables: None });
         }
         self.check_min_rows_reachable(slice.len() as u64)?;
         let images = context.image_set(&slice);
         let TrainedRole { model: questioner, results, metrics: questioner_steps } =
-            training::questioner(context, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
+            training::train_questioner(context, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
         self.results.extend(results);
 
-        let asked = self.ask(&questioner, &slice, &images)?;
-        let rows: Vec<QuestionRow> = read_rows(context.runner.store, &asked)?;
-        let questions = QuestionStatistics::of(&rows);
+        let question_results = self.sample_questions(&questioner, &slice, &images)?;
+        let rows: Vec<QuestionRow> = read_rows(context.runner.store, &question_results)?;
+        let questions = QuestionStatistics::from_rows(&rows);
         self.check_gates(questions.check(&context.pipeline.gates))?;
 
-        let voted = self.vote(&roles.reasoner, &asked, &rows, &images)?;
-        let curriculum = self.curriculum(&asked, &voted)?;
-        let rows: Vec<VoteRow> = read_rows(context.runner.store, &voted)?;
-        let votes = VoteStatistics::of(&rows, curriculum.counts.rows_out);
+        let vote_results = self.sample_votes(&roles.reasoner, &question_results, &rows, &images)?;
+        let curriculum = self.select_curriculum(&question_results, &vote_results)?;
+        let rows: Vec<VoteRow> = read_rows(context.runner.store, &vote_results)?;
+        let votes = VoteStatistics::from_rows(&rows, curriculum.counts.rows_out);
         self.check_gates(votes.check(&context.pipeline.gates))?;
         if curriculum.counts.rows_out == 0 && context.pipeline.update.reasoner.steps > 0 {
             let problem = format!(
@@ -161,9 +161,9 @@ impl<'g> RoundRun<'g, '_> {
                 questions.asked,
                 questions.valid,
                 votes.voted,
-                list_counts(&left_out(&curriculum)),
+                list_counts(&count_rejections(&curriculum)),
             );
-            return Err(EvolutionError::Nothing { round, problem, tables: self.publish_stopped()? });
+            return Err(EvolutionError::MissingData { round, problem, tables: self.publish_stopped()? });
         }
         let image_count = slice.len() as u64;
         Ok(ReasonerTrainingSet { questioner, questioner_steps, questions, votes, curriculum, images, image_count })
@@ -176,11 +176,11 @@ impl<'g> RoundRun<'g, '_> {
         let all: Vec<&Item> = items.iter().collect();
         let order = context.seed(SeedPurpose::LabelledOrder);
         let ranked = rank_by_seed(&all, order, |item: &Item| item.item_id.0);
-        let taken: Vec<Item> =
+        let selected: Vec<Item> =
             slice(&ranked, round, context.pipeline.round.images as usize).into_iter().cloned().collect();
-        let image_count = taken.iter().map(|item| item.image_id).collect::<BTreeSet<_>>().len() as u64;
-        let kept = taken.len() as u64;
-        let stage = LabelledCurriculum::new(context.runner.store, taken)?;
+        let image_count = selected.iter().map(|item| item.image_id).collect::<BTreeSet<_>>().len() as u64;
+        let kept = selected.len() as u64;
+        let stage = LabelledCurriculum::new(context.runner.store, selected)?;
         let curriculum = context.runner.run(&stage, &[()])?.results.remove(0);
         self.results.push(curriculum.clone());
         Ok(ReasonerTrainingSet {
@@ -195,7 +195,7 @@ impl<'g> RoundRun<'g, '_> {
     }
 
     /// Samples the round's questions with the trained Questioner.
-    fn ask(
+    fn sample_questions(
         &mut self,
         questioner: &StoredModel,
         slice: &[ImageId],
@@ -209,10 +209,10 @@ impl<'g> RoundRun<'g, '_> {
     }
 
     /// Samples the answers that vote on the round's questions.
-    fn vote(
+    fn sample_votes(
         &mut self,
         reasoner: &StoredModel,
-        asked: &[StageResult],
+        question_results: &[StageResult],
         questions: &[QuestionRow],
         images: &ImageSet<'_>,
     ) -> Result<Vec<StageResult>, StageError> {
@@ -227,15 +227,19 @@ impl<'g> RoundRun<'g, '_> {
         let questions: Vec<QuestionToAnswer> = questions.iter().map(QuestionToAnswer::from).collect();
         let purpose = SeedPurpose::Votes { round: self.round };
         let model = context.handle(reasoner);
-        let results = context.sample_answers(&model, &questions, images, settings, purpose, asked)?;
+        let results = context.sample_answers(&model, &questions, images, settings, purpose, question_results)?;
         self.results.extend(results.clone());
         Ok(results)
     }
 
-    fn curriculum(&mut self, asked: &[StageResult], voted: &[StageResult]) -> Result<StageResult, StageError> {
+    fn select_curriculum(
+        &mut self,
+        question_results: &[StageResult],
+        vote_results: &[StageResult],
+    ) -> Result<StageResult, StageError> {
         let settings = &self.context.pipeline.curriculum;
         let seed = self.context.seed(SeedPurpose::Curriculum { round: self.round });
-        let stage = Curriculum { questions: asked, votes: voted, settings, seed };
+        let stage = Curriculum { questions: question_results, votes: vote_results, settings, seed };
         let result = self.context.runner.run(&stage, &[()])?.results.remove(0);
         self.results.push(result.clone());
         Ok(result)
@@ -275,10 +279,10 @@ impl<'g> RoundRun<'g, '_> {
     fn check_min_rows_reachable(&self, images: u64) -> Result<(), EvolutionError> {
         let pipeline = self.context.pipeline;
         let questions = u64::from(pipeline.round.questions_per_image);
-        let most = images * questions;
-        let Some(stop) = pipeline.gates.kept_rows.stop.filter(|stop| (most as f64) < *stop) else { return Ok(()) };
+        let max_rows = images * questions;
+        let Some(stop) = pipeline.gates.kept_rows.stop.filter(|stop| (max_rows as f64) < *stop) else { return Ok(()) };
         let problem = format!(
-            "{images} images with {questions} questions each give at most {most} rows to train on, and gates.kept_rows stops a \
+            "{images} images with {questions} questions each give at most {max_rows} rows to train on, and gates.kept_rows stops a \
              round below {stop}; pass more images with --images, or lower that threshold"
         );
         Err(EvolutionError::GateUnreachable { round: self.round, problem })
@@ -326,9 +330,9 @@ impl<'g> RoundRun<'g, '_> {
     ) -> Result<FinishedRound, EvolutionError> {
         let (context, round) = (self.context, self.round);
         let runner = context.runner;
-        let made_by: Vec<ActionKey> = self.results.iter().map(|result| result.action).collect();
-        let questioner = assemble(questioner, made_by.clone(), runner)?;
-        let reasoner = assemble(reasoner, made_by, runner)?;
+        let upstream: Vec<ActionKey> = self.results.iter().map(|result| result.action).collect();
+        let questioner = assemble(questioner, upstream.clone(), runner)?;
+        let reasoner = assemble(reasoner, upstream, runner)?;
         let stage = PublishRoundStage {
             context,
             round,
@@ -367,7 +371,7 @@ impl<'g> RoundRun<'g, '_> {
                 return Err(EvolutionError::Changed { problem });
             }
         }
-        show(runner.store, evolution, round, &result)?;
+        write_round_view(runner.store, evolution, round, &result)?;
         Ok(FinishedRound { report, result, already_finished: false })
     }
 }

@@ -100,24 +100,24 @@ pub struct SettingChange {
 
 /// Returns the keys whose values differ between two settings.
 pub fn changes(a: &Value, b: &Value) -> Vec<SettingChange> {
-    let mut found = Vec::new();
-    diff(a, b, "", &mut found);
-    found
+    let mut differences = Vec::new();
+    diff(a, b, "", &mut differences);
+    differences
 }
 
-fn diff(a: &Value, b: &Value, path: &str, found: &mut Vec<SettingChange>) {
+fn diff(a: &Value, b: &Value, path: &str, differences: &mut Vec<SettingChange>) {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
             let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
             for name in names {
                 let dotted = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let of = |side: &Map<String, Value>| side.get(name).cloned().unwrap_or_default();
-                diff(&of(a), &of(b), &dotted, found);
+                let value_of = |side: &Map<String, Value>| side.get(name).cloned().unwrap_or_default();
+                diff(&value_of(a), &value_of(b), &dotted, differences);
             }
         }
         // 1 and 1.0 are one number; canonical JSON writes the second as the first.
         _ if a == b || a.as_f64().is_some_and(|a| Some(a) == b.as_f64()) => {}
-        _ => found.push(SettingChange { key: path.to_owned(), a: a.clone(), b: b.clone() }),
+        _ => differences.push(SettingChange { key: path.to_owned(), a: a.clone(), b: b.clone() }),
     }
 }
 
@@ -129,10 +129,12 @@ mod tests {
 
     #[test]
     fn stored_settings_replace_those_of_the_file() {
-        let of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
-        let then = of("evolution = \"a\"\n[curriculum]\nlow = 0.4\n[sampling]\nquestioner = { max_tokens = 7 }\n");
-        let now =
-            of("evolution = \"b\"\npreset = \"released-code\"\n[model]\nbase = \"elsewhere\"\n[round]\nseed = 9\n");
+        let pipeline_of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
+        let then =
+            pipeline_of("evolution = \"a\"\n[curriculum]\nlow = 0.4\n[sampling]\nquestioner = { max_tokens = 7 }\n");
+        let now = pipeline_of(
+            "evolution = \"b\"\npreset = \"released-code\"\n[model]\nbase = \"elsewhere\"\n[round]\nseed = 9\n",
+        );
         let gates = [GateResult {
             gate: "valid_share".into(),
             value: None,
@@ -150,11 +152,11 @@ mod tests {
 
     #[test]
     fn sampling_limits_are_compared_where_they_were_stored() {
-        let of = |bytes: u32| {
+        let pipeline_of = |bytes: u32| {
             let text = format!("evolution = \"a\"\n[sampling]\ncache_bytes = {bytes}\n");
             Pipeline::parse(Path::new("p.toml"), &text).expect("usable")
         };
-        let (small, large) = (of(8192), of(16384));
+        let (small, large) = (pipeline_of(8192), pipeline_of(16384));
         assert_eq!(settings_of(&small, true).pointer("/sampling/cache_bytes"), Some(&json!(8192)));
         assert_eq!(settings_of(&small, false).pointer("/sampling/cache_bytes"), None);
         assert_eq!(changes_since(&settings_of(&small, false), &large), []);
@@ -165,8 +167,8 @@ mod tests {
 
     #[test]
     fn changes_are_named_by_their_keys() {
-        let found = changes(&json!({"a": {"b": 1, "c": 2}, "d": 1.0}), &json!({"a": {"b": 3}, "d": 1}));
-        let keys: Vec<&str> = found.iter().map(|change| change.key.as_str()).collect();
+        let differences = changes(&json!({"a": {"b": 1, "c": 2}, "d": 1.0}), &json!({"a": {"b": 3}, "d": 1}));
+        let keys: Vec<&str> = differences.iter().map(|change| change.key.as_str()).collect();
         assert_eq!(keys, ["a.b", "a.c"]);
     }
 }

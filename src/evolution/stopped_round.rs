@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::EvolutionError;
 use super::context::EvolutionContext;
-use super::finished::{STOPPED, ref_name, show_stopped, tables_of};
+use super::finished::{STOPPED, ref_name, tables_of, write_stopped_view};
 use super::gates::GateResult;
 use super::publish::closing_action;
 use crate::canonical::to_canonical;
@@ -51,12 +51,12 @@ impl StoppedRoundStage<'_, '_> {
                 break;
             }
         }
-        let folder = show_stopped(runner.store, evolution, self.round, &result)?;
+        let folder = write_stopped_view(runner.store, evolution, self.round, &result)?;
         // Another process may have published since: the view must show what the ref names.
         let mut shown = result.action;
         while let Some(head) = runner.store.head(evolution, &name)?.filter(|head| head.result != shown) {
             let Some(result) = runner.store.result_with_outputs(head.result)? else { break };
-            show_stopped(runner.store, evolution, self.round, &result)?;
+            write_stopped_view(runner.store, evolution, self.round, &result)?;
             shown = head.result;
         }
         Ok(Some(folder))

@@ -27,7 +27,7 @@ pub(super) struct TrainedRole {
 
 /// Trains the Questioner on a round's images. The Reasoner that answers its questions stays as it
 /// is.
-pub(super) fn questioner(
+pub(super) fn train_questioner(
     context: &EvolutionContext<'_>,
     round: u32,
     (questioner, reasoner): (&StoredModel, &StoredModel),
@@ -36,7 +36,7 @@ pub(super) fn questioner(
 ) -> Result<TrainedRole, StageError> {
     let (pipeline, runner) = (context.pipeline, context.runner);
     let settings = &pipeline.update.questioner;
-    let spec = spec(context, round, Role::Questioner, questioner, images, HashMap::new())?;
+    let spec = training_spec(context, round, Role::Questioner, questioner, images, HashMap::new())?;
     let chain = TrainingChain::new(spec, runner.store);
     // On a GPU the Reasoner's weights are dropped before an update, which needs nearly all of its
     // memory.
@@ -46,8 +46,8 @@ pub(super) fn questioner(
     let mut results = Vec::new();
     for (step, batch) in (0..).zip(&steps) {
         let (group, purpose) = (pipeline.questioner.group_size, SeedPurpose::StepQuestions { round, step });
-        let asked = context.sample_questions(&chain.model(), batch, images, group, purpose)?;
-        let rows: Vec<QuestionRow> = read_rows(runner.store, &asked)?;
+        let question_results = context.sample_questions(&chain.model(), batch, images, group, purpose)?;
+        let rows: Vec<QuestionRow> = read_rows(runner.store, &question_results)?;
         let questions: Vec<QuestionToAnswer> = rows.iter().map(QuestionToAnswer::from).collect();
         let votes = |model: &ModelHandle<'_>| {
             let settings = AnswerSettings {
@@ -58,34 +58,34 @@ pub(super) fn questioner(
                 share_equal: pipeline.questioner.share_equal,
             };
             let purpose = SeedPurpose::StepAnswers { round, role: Role::Questioner, step };
-            context.sample_answers(model, &questions, images, settings, purpose, &asked)
+            context.sample_answers(model, &questions, images, settings, purpose, &question_results)
         };
-        let voted = match &resident {
+        let vote_results = match &resident {
             Some(model) => votes(model)?,
             None => votes(&context.handle(reasoner))?,
         };
         let stage = Rewards {
             inputs: RewardInputs::Questioner {
-                questions: &asked,
-                votes: &voted,
+                questions: &question_results,
+                votes: &vote_results,
                 settings: &pipeline.questioner.reward(),
                 denominator: pipeline.questioner.reward_denominator,
             },
             preset: &pipeline.preset,
             step,
-            advantage: advantage(settings, pipeline.sampling.questioner.max_tokens),
+            advantage: advantage_settings(settings, pipeline.sampling.questioner.max_tokens),
         };
         let rewards = runner.run(&stage, &[()])?.results.remove(0);
-        if chain.step(asked.clone(), rewards.clone(), runner)? {
-            say_step(context, &chain, Role::Questioner, settings.steps)?;
+        if chain.step(question_results.clone(), rewards.clone(), runner)? {
+            print_step(context, &chain, Role::Questioner, settings.steps)?;
         }
-        results.extend(asked.into_iter().chain(voted).chain([rewards]));
+        results.extend(question_results.into_iter().chain(vote_results).chain([rewards]));
     }
-    finish(context, &chain, results)
+    finish_training(context, &chain, results)
 }
 
 /// Trains the Reasoner on a curriculum.
-pub(super) fn reasoner(
+pub(super) fn train_reasoner(
     context: &EvolutionContext<'_>,
     round: u32,
     reasoner: &StoredModel,
@@ -114,26 +114,30 @@ pub(super) fn reasoner(
             share_equal: false,
         };
         let purpose = SeedPurpose::StepAnswers { round, role: Role::Reasoner, step };
-        let answered =
+        let answer_results =
             context.sample_answers(&chain.model(), &questions, images, answer_settings, purpose, curriculum)?;
         let stage = Rewards {
-            inputs: RewardInputs::Reasoner { answers: &answered, curriculum, settings: &pipeline.reasoner.reward() },
+            inputs: RewardInputs::Reasoner {
+                answers: &answer_results,
+                curriculum,
+                settings: &pipeline.reasoner.reward(),
+            },
             preset: &pipeline.preset,
             step,
-            advantage: advantage(settings, pipeline.sampling.reasoner.max_tokens),
+            advantage: advantage_settings(settings, pipeline.sampling.reasoner.max_tokens),
         };
         let rewards = runner.run(&stage, &[()])?.results.remove(0);
-        if chain.step(answered.clone(), rewards.clone(), runner)? {
-            say_step(context, &chain, Role::Reasoner, settings.steps)?;
+        if chain.step(answer_results.clone(), rewards.clone(), runner)? {
+            print_step(context, &chain, Role::Reasoner, settings.steps)?;
         }
-        results.extend(answered.into_iter().chain([rewards]));
+        results.extend(answer_results.into_iter().chain([rewards]));
     }
-    finish(context, &chain, results)
+    finish_training(context, &chain, results)
 }
 
 /// Returns the specification of a role's training, which starts from `base`. `texts` are the
 /// questions that the Reasoner answers.
-fn spec<'t>(
+fn training_spec<'t>(
     context: &'t EvolutionContext<'_>,
     round: u32,
     role: Role,
@@ -164,7 +168,7 @@ fn spec<'t>(
     })
 }
 
-fn advantage(settings: &UpdateSettings, max_tokens: u32) -> AdvantageSettings {
+fn advantage_settings(settings: &UpdateSettings, max_tokens: u32) -> AdvantageSettings {
     AdvantageSettings {
         aggregation: settings.aggregation,
         drop_zero_std: settings.drop_zero_std,
@@ -174,7 +178,7 @@ fn advantage(settings: &UpdateSettings, max_tokens: u32) -> AdvantageSettings {
 }
 
 /// Prints the metrics of the step that was just run.
-fn say_step(
+fn print_step(
     context: &EvolutionContext<'_>,
     chain: &TrainingChain<'_>,
     role: Role,
@@ -196,7 +200,7 @@ fn say_step(
     Ok(())
 }
 
-fn finish(
+fn finish_training(
     context: &EvolutionContext<'_>,
     chain: &TrainingChain<'_>,
     mut results: Vec<StageResult>,

@@ -85,7 +85,7 @@ pub fn cmd_branch(args: &BranchArgs, ui: &Ui) -> Result<(), CommandError> {
     if ui.json {
         return ui.result_json(&branched);
     }
-    let state = if branched.found { "already exists" } else { "was created" };
+    let state = if branched.already_existed { "already exists" } else { "was created" };
     let shared = match args.from.0 {
         0 => format!("the images of {evolution}"),
         1 => format!("the images and round 1 of {evolution}"),

@@ -84,7 +84,7 @@ pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<(), CommandError> {
     if ui.json {
         ui.result_json(&json!({
             "results": replay.results,
-            "of": replay.of,
+            "of": replay.total,
             "tolerances": {
                 "logprobs": LOGPROB_TOLERANCE,
                 "weights": WEIGHT_TOLERANCE,
@@ -127,7 +127,7 @@ fn print(replay: &ReplayReport, took: &str, ui: &Ui) -> Result<(), CommandError>
         replay.results.iter().filter(|result| result.compared.level.is_none()).collect();
     for result in differing.iter().take(MAX_LISTED) {
         let name = format!("{} {:.12}", result.stage, result.action.to_string());
-        if let Some(why) = &result.not_made {
+        if let Some(why) = &result.not_recomputed {
             ui.result(format!("{name}: not recomputed: {}", format::plain(why)))?;
         }
         for m in &result.compared.mismatches {
@@ -140,8 +140,8 @@ fn print(replay: &ReplayReport, took: &str, ui: &Ui) -> Result<(), CommandError>
     if differing.len() > MAX_LISTED {
         ui.result(format!("and {} more", differing.len() - MAX_LISTED))?;
     }
-    let (replayed, of) = (replay.results.len(), replay.of);
-    let scope = if replayed == of { format!("{of} results") } else { format!("{replayed} of {of} results") };
+    let (replayed, total) = (replay.results.len(), replay.total);
+    let scope = if replayed == total { format!("{total} results") } else { format!("{replayed} of {total} results") };
     let largest = replay.results.iter().filter_map(|result| result.compared.largest).fold(0.0, f64::max);
     let verdict = match replay.results.iter().map(|result| result.compared.level).max_by_key(rank) {
         Some(Some(MatchLevel::Bits)) => "identical, bit for bit".to_owned(),

@@ -68,8 +68,8 @@ pub fn share(share: &Proportion) -> String {
     match (share.value(), share.low, share.high) {
         (Some(value), Some(low), Some(high)) => format!(
             "{} of {} ({:.1} %, {:.1} to {:.1})",
-            count(share.right),
-            count(share.of),
+            count(share.correct),
+            count(share.total),
             100.0 * value,
             100.0 * low,
             100.0 * high

@@ -32,8 +32,8 @@ pub fn print(
     if !report.scores.is_empty() {
         ui.indented_table(&scores(report))?;
     }
-    let labels = labels.filter(|labels| labels.labels.of > 0);
-    let label_gate = labels.map(|labels| label_gate(&pipeline.gates, labels.labels.right, labels.labels.of));
+    let labels = labels.filter(|labels| labels.labels.total > 0);
+    let label_gate = labels.map(|labels| label_gate(&pipeline.gates, labels.labels.correct, labels.labels.total));
     let checked: Vec<GateResult> = report.gates.iter().cloned().chain(label_gate).collect();
     ui.indented_table(&gates(&checked))?;
     let mut rows = vec![["stage", "results", "time"].map(str::to_owned).to_vec()];
@@ -82,7 +82,7 @@ fn statistics(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec
     for (reason, n) in &report.left_out {
         row(&format!("dropped: {}", reason.replace('_', " ")), format::count(*n));
     }
-    if let Some(labels) = labels.filter(|labels| labels.labels.of > 0) {
+    if let Some(labels) = labels.filter(|labels| labels.labels.total > 0) {
         row("right pseudo-labels", format::share(&labels.labels));
     }
     if let Some(kept) = report.keep_best {

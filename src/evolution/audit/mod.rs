@@ -91,58 +91,58 @@ pub struct PaperDifference {
 /// The round is not finished, or its tables cannot be read. Inconsistent rows are findings, not
 /// errors.
 pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&KnownScenes>) -> Result<Audit, EvolutionError> {
-    let done = finished_round(store, evolution, round)?.ok_or_else(|| EvolutionError::Nothing {
+    let done = finished_round(store, evolution, round)?.ok_or_else(|| EvolutionError::MissingData {
         round,
         problem: format!("it is not finished in `{evolution}`, so there is nothing to audit"),
         tables: None,
     })?;
     let checks = RoundChecks::read(store, &done)?;
-    let questions = QuestionStatistics::of(&checks.questions);
+    let questions = QuestionStatistics::from_rows(&checks.questions);
     let kept = checks.curriculum.len() as u64;
-    let votes = VoteStatistics { kept, ..VoteStatistics::of(&checks.votes, kept) };
+    let votes = VoteStatistics { kept, ..VoteStatistics::from_rows(&checks.votes, kept) };
     let mut alignment = checks.run()?;
-    let report = |name: &str, differs: bool, alignment: &mut ConsistencyReport| {
+    let compare_with_report = |name: &str, differs: bool, alignment: &mut ConsistencyReport| {
         if differs {
             alignment.add("report", format!("round {round}"), format!("its {name} are not those of the tables"));
         }
     };
-    report("questions", questions != done.report.questions, &mut alignment);
-    report("votes", votes != done.report.votes, &mut alignment);
+    compare_with_report("questions", questions != done.report.questions, &mut alignment);
+    compare_with_report("votes", votes != done.report.votes, &mut alignment);
     let settings = store.action(done.result.action)?.parameters.remove(SETTINGS).unwrap_or(Value::Null);
     Ok(Audit {
         evolution: evolution.to_owned(),
         round,
         counts: checks.counts.clone(),
-        duplicates: duplicates(&checks.questions),
+        duplicates: measure_duplicates(&checks.questions),
         denominator: checks.denominator.clone(),
         left_out: done.report.left_out.clone(),
         gates: done.report.gates.clone(),
         truth: truth.map(|truth| LabelAccuracy {
-            voted: voted_figures(truth, &checks.questions, &checks.votes),
-            kept: kept_figures(truth, &checks.curriculum),
+            voted: voted_label_statistics(truth, &checks.questions, &checks.votes),
+            kept: kept_label_statistics(truth, &checks.curriculum),
         }),
-        differences: from_paper(&settings)?,
+        differences: differences_from_paper(&settings)?,
         questions,
         votes,
         alignment,
     })
 }
 
-fn duplicates(rows: &[QuestionRow]) -> Duplicates {
-    let (mut of_image, mut over_all, mut valid) = (HashSet::new(), HashSet::new(), 0usize);
+fn measure_duplicates(rows: &[QuestionRow]) -> Duplicates {
+    let (mut by_image, mut over_all, mut valid) = (HashSet::new(), HashSet::new(), 0usize);
     for row in rows {
         if let (true, Some(question)) = (row.valid, &row.question) {
             valid += 1;
             let text = normalise(question);
-            of_image.insert((row.image_id, text.clone()));
+            by_image.insert((row.image_id, text.clone()));
             over_all.insert(text);
         }
     }
     let share = |distinct: usize| (valid > 0).then(|| 1.0 - distinct as f64 / valid as f64);
-    Duplicates { within_image: share(of_image.len()), over_all: share(over_all.len()) }
+    Duplicates { within_image: share(by_image.len()), over_all: share(over_all.len()) }
 }
 
-fn voted_figures(truth: &KnownScenes, questions: &[QuestionRow], votes: &[VoteRow]) -> LabelStatistics {
+fn voted_label_statistics(truth: &KnownScenes, questions: &[QuestionRow], votes: &[VoteRow]) -> LabelStatistics {
     let texts: std::collections::HashMap<_, _> =
         questions.iter().filter_map(|row| Some((row.question_id, row.question.as_deref()?))).collect();
     let rows = votes.iter().filter_map(|vote| {
@@ -153,17 +153,17 @@ fn voted_figures(truth: &KnownScenes, questions: &[QuestionRow], votes: &[VoteRo
             confidence: vote.confidence,
         })
     });
-    labels::statistics(truth, rows)
+    labels::label_statistics(truth, rows)
 }
 
-fn kept_figures(truth: &KnownScenes, rows: &[CurriculumRow]) -> LabelStatistics {
+fn kept_label_statistics(truth: &KnownScenes, rows: &[CurriculumRow]) -> LabelStatistics {
     let rows = rows.iter().map(|row| LabelledQuestion {
         image: row.image_id,
         question: &row.problem,
         label: Some(&row.pseudo_label),
         confidence: Some(row.confidence),
     });
-    labels::statistics(truth, rows)
+    labels::label_statistics(truth, rows)
 }
 
 /// Computes the accuracy of the labels in a round's curriculum.
@@ -180,10 +180,10 @@ pub fn curriculum_truth(
         let bytes = bytes::Bytes::from(store.read_object(output.object)?);
         rows.extend(crate::tables::read::<CurriculumRow>(output.object.name(), bytes)?);
     }
-    Ok(kept_figures(truth, &rows))
+    Ok(kept_label_statistics(truth, &rows))
 }
 
-fn from_paper(settings: &Value) -> Result<Vec<PaperDifference>, EvolutionError> {
+fn differences_from_paper(settings: &Value) -> Result<Vec<PaperDifference>, EvolutionError> {
     let paper = Pipeline::of_preset("paper")?;
     let differences = changes_since(settings, &paper).into_iter().map(|SettingChange { key, a, b }| PaperDifference {
         source: Pipeline::default_comment(&key).unwrap_or_else(|| "ours".to_owned()),

@@ -40,7 +40,7 @@ impl Setting {
 ///
 /// # Errors
 /// The text or the value is not valid TOML.
-pub fn with(text: &str, setting: &Setting) -> Result<String, TomlError> {
+pub fn set_key(text: &str, setting: &Setting) -> Result<String, TomlError> {
     let mut document: DocumentMut = text.parse()?;
     let mut value: Value = setting.value.parse()?;
     let mut item = document.as_item_mut();
@@ -118,7 +118,7 @@ mod tests {
                         words = [\n  \"x\", # one\n]\n[draw]\nq = { t = 1.0 }\ne = {}\n";
 
     fn set(key: &str, value: &str) -> String {
-        with(TEXT, &Setting { key: key.into(), value: value.into() }).unwrap()
+        set_key(TEXT, &Setting { key: key.into(), value: value.into() }).unwrap()
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Pipeline {
         let explain = |e: toml::de::Error| source.explain(e.message(), e.span());
         // Parsed by itself first: an error of the merged table would not have a line in the text.
         let unmerged: Self = toml::from_str(text).map_err(explain)?;
-        let mut table = presets::table(&unmerged.preset).map_err(|e| source.error("preset", e))?;
+        let mut table = presets::read(&unmerged.preset).map_err(|e| source.error("preset", e))?;
         presets::merge(&mut table, toml::from_str(text).map_err(explain)?);
         let mut pipeline: Self = toml::Value::Table(table).try_into().map_err(explain)?;
         if pipeline.gates.label_accuracy.stop.is_some() {
@@ -219,7 +219,7 @@ fn current_name(stored: &str) -> String {
 /// The text is not valid TOML.
 pub fn with_setting(file: &Path, text: &str, setting: &Setting) -> Result<String, PipelineError> {
     let source = PipelineSource { file: file.to_owned(), text: text.to_owned() };
-    edit::with(text, setting).map_err(|e| source.explain(e.message(), e.span()))
+    edit::set_key(text, setting).map_err(|e| source.explain(e.message(), e.span()))
 }
 
 #[cfg(test)]
@@ -272,11 +272,11 @@ mod tests {
 
     #[test]
     fn a_preset_sets_what_the_file_does_not() {
-        let of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
-        let paper = of("evolution = \"a\"\n");
+        let parse_text = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
+        let paper = parse_text("evolution = \"a\"\n");
         assert_eq!((paper.curriculum.low, paper.questioner.scope), (0.25, crate::reward::DiversityScope::Group));
         assert_eq!(paper.sampling.reasoner.top_k, 40);
-        let code = of("evolution = \"a\"\npreset = \"released-code\"\n[curriculum]\nlow = 0.4\n");
+        let code = parse_text("evolution = \"a\"\npreset = \"released-code\"\n[curriculum]\nlow = 0.4\n");
         assert_eq!((code.curriculum.low, code.curriculum.high, code.curriculum.label_samples), (0.4, 0.8, 9));
         assert_eq!((code.reasoner.form, code.update.reasoner.steps), (0.1, 40));
         let e = error("evolution = \"a\"\npreset = \"papr\"\n");

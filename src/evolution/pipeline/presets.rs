@@ -11,7 +11,7 @@ const SHIPPED: &str = include_str!("presets.toml");
 ///
 /// # Errors
 /// The preset does not exist.
-pub(super) fn table(name: &str) -> Result<Table, PresetError> {
+pub(super) fn read(name: &str) -> Result<Table, PresetError> {
     let preset = Preset::named(name)?;
     let unreadable = |problem: String| PresetError::Unreadable(problem);
     let mut shipped: Table = toml::from_str(SHIPPED).map_err(|e| unreadable(e.to_string()))?;
@@ -19,32 +19,32 @@ pub(super) fn table(name: &str) -> Result<Table, PresetError> {
         Some(Value::Table(table)) => table,
         _ => Table::new(),
     };
-    let of = |value: Result<Table, toml::ser::Error>| value.map_err(|e| unreadable(e.to_string()));
-    let mut questioner = of(Table::try_from(&preset.questioner))?;
+    let check = |value: Result<Table, toml::ser::Error>| value.map_err(|e| unreadable(e.to_string()));
+    let mut questioner = check(Table::try_from(&preset.questioner))?;
     questioner.insert("group_size".into(), Value::from(preset.group_size as i64));
     questioner.insert("reward_samples".into(), Value::from(preset.reward_samples as i64));
-    questioner.insert("reward_denominator".into(), word(preset.reward_denominator)?);
-    let mut reasoner = of(Table::try_from(&preset.reasoner))?;
+    questioner.insert("reward_denominator".into(), to_toml(preset.reward_denominator)?);
+    let mut reasoner = check(Table::try_from(&preset.reasoner))?;
     reasoner.insert("group_size".into(), Value::from(preset.group_size as i64));
-    let mut curriculum = of(Table::try_from(&preset.difficulty))?;
+    let mut curriculum = check(Table::try_from(&preset.difficulty))?;
     curriculum.insert("label_samples".into(), Value::from(preset.label_samples as i64));
-    curriculum.insert("label_denominator".into(), word(preset.label_denominator)?);
+    curriculum.insert("label_denominator".into(), to_toml(preset.label_denominator)?);
     for (section, keys) in [("questioner", questioner), ("reasoner", reasoner), ("curriculum", curriculum)] {
         merge(&mut table, Table::from_iter([(section.to_owned(), Value::Table(keys))]));
     }
     Ok(table)
 }
 
-fn word(value: impl serde::Serialize) -> Result<Value, PresetError> {
+fn to_toml(value: impl serde::Serialize) -> Result<Value, PresetError> {
     Value::try_from(value).map_err(|e| PresetError::Unreadable(e.to_string()))
 }
 
 /// Merges the keys of `overlay` into `table`, section by section. If both have a key, the value of
 /// `overlay` wins.
-pub(super) fn merge(table: &mut Table, over: Table) {
-    for (key, value) in over {
+pub(super) fn merge(table: &mut Table, overlay: Table) {
+    for (key, value) in overlay {
         match (table.get_mut(&key), value) {
-            (Some(Value::Table(section)), Value::Table(over)) => merge(section, over),
+            (Some(Value::Table(section)), Value::Table(overlay)) => merge(section, overlay),
             (_, value) => {
                 table.insert(key, value);
             }

@@ -11,14 +11,14 @@ const MAX_LISTED: usize = 3;
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn nearest_differences(store: &Store, asked: &Action) -> Result<Option<Vec<ActionDifference>>, StoreError> {
+pub fn nearest_differences(store: &Store, requested: &Action) -> Result<Option<Vec<ActionDifference>>, StoreError> {
     let mut nearest: Option<Vec<ActionDifference>> = None;
     for result in store.results()? {
         let action = match store.action(result.action) {
-            Ok(action) if action.stage == asked.stage => action,
+            Ok(action) if action.stage == requested.stage => action,
             _ => continue,
         };
-        let differences = action.differences(asked);
+        let differences = action.differences(requested);
         if nearest.as_ref().is_none_or(|nearest| differences.len() < nearest.len()) {
             nearest = Some(differences);
         }
@@ -27,13 +27,13 @@ pub fn nearest_differences(store: &Store, asked: &Action) -> Result<Option<Vec<A
 }
 
 /// Describes the differences between a requested action and the nearest stored one.
-pub(super) fn divergence(store: &Store, asked: &Action) -> Result<String, EvolutionError> {
-    let stage = &asked.stage;
-    let Some(differences) = nearest_differences(store, asked)? else {
+pub(super) fn describe_divergence(store: &Store, requested: &Action) -> Result<String, EvolutionError> {
+    let stage = &requested.stage;
+    let Some(differences) = nearest_differences(store, requested)? else {
         return Ok(format!("the store has no result of the stage {stage}"));
     };
     let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
-    let named: Vec<String> = differences
+    let listed: Vec<String> = differences
         .iter()
         .take(MAX_LISTED)
         .map(|d| format!("{} was {} and is {} now", d.key, shown(&d.before), shown(&d.after)))
@@ -47,6 +47,6 @@ pub(super) fn divergence(store: &Store, asked: &Action) -> Result<String, Evolut
     };
     Ok(format!(
         "replay diverged: {stage} was requested with parameters that differ from the stored action: {}{more}{hint}",
-        named.join("; ")
+        listed.join("; ")
     ))
 }

@@ -16,8 +16,8 @@ use serde::Serialize;
 pub use self::divergence::nearest_differences;
 pub use self::targets::{ReplayTarget, RoundPart};
 
-use self::divergence::divergence;
-use self::targets::{Targets, targets};
+use self::divergence::describe_divergence;
+use self::targets::{Targets, find_targets};
 use super::EvolutionError;
 use super::context::PinnedInputs;
 use super::evolve::replay_round;
@@ -70,7 +70,8 @@ pub struct ReplayedResult {
     #[serde(flatten)]
     pub compared: ComparisonResult,
     /// The reason why it was not recomputed.
-    pub not_made: Option<String>,
+    #[serde(rename = "not_made")]
+    pub not_recomputed: Option<String>,
 }
 
 /// The outcome of a replay.
@@ -79,7 +80,8 @@ pub struct ReplayReport {
     /// The results, in their order in the round.
     pub results: Vec<ReplayedResult>,
     /// Number of results that the target has; `results` holds all or a sample of them.
-    pub of: usize,
+    #[serde(rename = "of")]
+    pub total: usize,
 }
 
 /// Recomputes stored results and compares them; see the module.
@@ -88,30 +90,30 @@ pub struct ReplayReport {
 /// The target does not exist, or the replay as a whole fails. A result that differs is not an error
 /// here.
 pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionError> {
-    let Targets { round, mut results } = targets(request.store, request.target)?;
-    let of = results.len();
+    let Targets { round, mut results } = find_targets(request.store, request.target)?;
+    let total = results.len();
     if let Some(sample) = request.sample {
-        let mut chosen = Seed(request.seed).stream("replay", "", 0).sample_indexes(of, sample);
-        chosen.sort_unstable();
-        results = chosen.into_iter().map(|i| results[i].clone()).collect();
+        let mut indexes = Seed(request.seed).stream("replay", "", 0).sample_indexes(total, sample);
+        indexes.sort_unstable();
+        results = indexes.into_iter().map(|i| results[i].clone()).collect();
     }
     let scratch = scratch_folder(request.scratch)?;
     let replayer = Replayer { request, scratch: scratch.path() };
     let is_of = |part: RoundPart| move |result: &&TargetResult| result.part == part;
     let mut replayed = Vec::new();
     for part in [RoundPart::Base, RoundPart::Images] {
-        let of_part: Vec<&TargetResult> = results.iter().filter(is_of(part)).collect();
-        replayed.extend(replayer.make(&of_part, |runner| match part {
+        let part_results: Vec<&TargetResult> = results.iter().filter(is_of(part)).collect();
+        replayed.extend(replayer.recompute(&part_results, |runner| match part {
             RoundPart::Base => Ok(import(&request.pipeline.model.base, runner).map(|_| ())?),
-            _ => replayer.ingest(&of_part, round.as_ref().map(|round| &round.result), runner),
+            _ => replayer.replay_ingest(&part_results, round.as_ref().map(|round| &round.result), runner),
         })?);
     }
     let rest: Vec<&TargetResult> =
         results.iter().filter(|target| !matches!(target.part, RoundPart::Base | RoundPart::Images)).collect();
     if let Some(round) = &round {
-        replayed.extend(replayer.make(&rest, |runner| replayer.round(round, runner))?);
+        replayed.extend(replayer.recompute(&rest, |runner| replayer.replay_round(round, runner))?);
     }
-    Ok(ReplayReport { results: replayed, of })
+    Ok(ReplayReport { results: replayed, total })
 }
 
 /// A stored round.
@@ -155,11 +157,11 @@ struct Replayer<'a> {
 }
 
 impl Replayer<'_> {
-    /// Recomputes results by running `walk`, and compares them.
-    fn make(
+    /// Recomputes results with `run_stages`, and compares them with the stored ones.
+    fn recompute(
         &self,
         targets: &[&TargetResult],
-        walk: impl FnOnce(&Runner<'_>) -> Result<(), EvolutionError>,
+        run_stages: impl FnOnce(&Runner<'_>) -> Result<(), EvolutionError>,
     ) -> Result<Vec<ReplayedResult>, EvolutionError> {
         let Some(first) = targets.first() else { return Ok(Vec::new()) };
         let keys: BTreeSet<ActionKey> = targets.iter().map(|target| target.result.action).collect();
@@ -170,46 +172,46 @@ impl Replayer<'_> {
         let store = stored.replay_overlay(&folder, keys);
         let progress = QuietProgress(self.request.progress);
         let runner = Runner { store: &store, progress: &progress, interrupt: self.request.interrupt, dry_run: false };
-        let ended = match walk(&runner) {
+        let end_reason = match run_stages(&runner) {
             Ok(()) | Err(EvolutionError::Stage(StageError::Store(StoreError::ReplayComplete))) => None,
             Err(e @ EvolutionError::Stage(StageError::Interrupted)) => return Err(e),
             Err(EvolutionError::Stage(StageError::Store(StoreError::ReplayDiverged { action }))) => {
-                Some(divergence(stored, &action)?)
+                Some(describe_divergence(stored, &action)?)
             }
             Err(e) => Some(e.to_string()),
         };
-        targets.iter().map(|target| self.compared(target, &store, ended.as_deref())).collect()
+        targets.iter().map(|target| self.compare(target, &store, end_reason.as_deref())).collect()
     }
 
-    fn compared(
+    fn compare(
         &self,
         target: &TargetResult,
         store: &Store,
-        ended: Option<&str>,
+        end_reason: Option<&str>,
     ) -> Result<ReplayedResult, EvolutionError> {
         let key = target.result.action;
-        let (compared, not_made) = match store.replayed_result(key)? {
-            Some(again) => {
+        let (compared, not_recomputed) = match store.replayed_result(key)? {
+            Some(recomputed) => {
                 let stored = self.request.store;
                 let compared = compare::compare_results(
                     &target.result,
-                    &again,
+                    &recomputed,
                     |output| stored.read_object(output.object),
                     |output| store.read_object(output.object),
                 );
                 (compared, None)
             }
             None => {
-                let why = ended.unwrap_or("the replayed round does not request it");
-                (ComparisonResult::default(), Some(why.to_owned()))
+                let reason = end_reason.unwrap_or("the replayed round does not request it");
+                (ComparisonResult::default(), Some(reason.to_owned()))
             }
         };
         let TargetResult { stage, part, .. } = target.clone();
-        Ok(ReplayedResult { stage, part, action: key, compared, not_made })
+        Ok(ReplayedResult { stage, part, action: key, compared, not_recomputed })
     }
 
     /// Recomputes the images table that the targets are part of.
-    fn ingest(
+    fn replay_ingest(
         &self,
         targets: &[&TargetResult],
         round: Option<&StageResult>,
@@ -218,7 +220,7 @@ impl Replayer<'_> {
         let store = self.request.store;
         let table = match round {
             Some(round) => upstream_of(store, round, INGEST)?,
-            None => targets::table_of(store, targets.iter().map(|target| target.result.action))?,
+            None => targets::find_table(store, targets.iter().map(|target| target.result.action))?,
         };
         let sources =
             if self.request.images.is_empty() { &self.request.pipeline.ingest.sources } else { self.request.images };
@@ -226,7 +228,7 @@ impl Replayer<'_> {
     }
 
     /// Runs a stored round again with its own inputs and settings.
-    fn round(&self, round: &StoredRound, runner: &Runner<'_>) -> Result<(), EvolutionError> {
+    fn replay_round(&self, round: &StoredRound, runner: &Runner<'_>) -> Result<(), EvolutionError> {
         let store = self.request.store;
         let action = store.action(round.result.action)?;
         let report = read_report(store, &round.result)?;
@@ -235,8 +237,8 @@ impl Replayer<'_> {
         let mut pipeline = apply(settings, &report.gates, self.request.pipeline)?;
         pipeline.evolution.clone_from(&round.evolution);
         let pinned = PinnedInputs {
-            questioner_prompt: self.prompt(round, Role::Questioner)?,
-            reasoner_prompt: self.prompt(round, Role::Reasoner)?,
+            questioner_prompt: self.read_prompt(round, Role::Questioner)?,
+            reasoner_prompt: self.read_prompt(round, Role::Reasoner)?,
             base: upstream_of(store, &round.result, "model.import")?,
             images: upstream_of(store, &round.result, INGEST)?,
         };
@@ -245,17 +247,17 @@ impl Replayer<'_> {
 
     /// Returns the prompt of a role in a round: the stored one, or, for a round that stored none,
     /// that of the file, which must not have changed.
-    fn prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt, EvolutionError> {
+    fn read_prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt, EvolutionError> {
         let output_role = PROMPTS[usize::from(role == Role::Reasoner)];
         if let Some(output) = round.result.outputs_of(output_role).next() {
-            return self.stored_prompt(output_role, output.object);
+            return self.read_stored_prompt(output_role, output.object);
         }
         let prompt = self.request.pipeline.prompt(role)?;
         self.check_prompt(round, role, prompt.id)?;
         Ok(prompt)
     }
 
-    fn stored_prompt(&self, part: &str, object: ObjectId) -> Result<RolePrompt, EvolutionError> {
+    fn read_stored_prompt(&self, part: &str, object: ObjectId) -> Result<RolePrompt, EvolutionError> {
         let bytes = self.request.store.read_object(object)?;
         let record = || format!("{part} {object}");
         let text: String = serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(record(), e))?;
@@ -282,9 +284,9 @@ impl Replayer<'_> {
 fn upstream_of(store: &Store, result: &StageResult, stage: &str) -> Result<StageResult, EvolutionError> {
     for &key in &result.upstream {
         if store.action(key)?.stage == stage
-            && let Some(found) = store.result(key)?
+            && let Some(upstream) = store.result(key)?
         {
-            return Ok(found);
+            return Ok(upstream);
         }
     }
     Err(StageError::missing_part(format!("the result {}", result.action), format!("input from the stage `{stage}`"))

@@ -151,35 +151,35 @@ pub(super) struct Targets {
 }
 
 /// Finds the results of a target.
-pub(super) fn targets(store: &Store, asked: &ReplayTarget) -> Result<Targets, EvolutionError> {
-    match asked {
+pub(super) fn find_targets(store: &Store, requested: &ReplayTarget) -> Result<Targets, EvolutionError> {
+    match requested {
         ReplayTarget::Round { evolution, number, part } => {
-            let round = of_round(store, evolution, *number)?;
-            let all = all_of(store, &round)?;
+            let round = find_round(store, evolution, *number)?;
+            let all = results_of_round(store, &round)?;
             let results = match part {
                 None => all,
-                Some(part) => select(store, all, part)?,
+                Some(part) => select_part(store, all, part)?,
             };
             Ok(Targets { round: Some(round), results })
         }
         ReplayTarget::Images { evolution } => {
             let head = store.head(evolution, IMAGES)?;
-            let none = || lookup(format!("`{evolution}` has no images"));
+            let none = || lookup_error(format!("`{evolution}` has no images"));
             let key = head.ok_or_else(none)?.result;
-            Ok(Targets { round: None, results: ingest_of(store, key)? })
+            Ok(Targets { round: None, results: results_of_ingest(store, key)? })
         }
-        ReplayTarget::Digest(prefix) => by_digest(store, prefix),
+        ReplayTarget::Digest(prefix) => find_by_digest(store, prefix),
     }
 }
 
-fn lookup(problem: String) -> EvolutionError {
+fn lookup_error(problem: String) -> EvolutionError {
     StoreError::Lookup(problem).into()
 }
 
-fn of_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound, EvolutionError> {
+fn find_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound, EvolutionError> {
     let name = ref_name(number, "round");
     let Some(head) = store.head(evolution, &name)? else {
-        return Err(lookup(format!("round {number} of `{evolution}` is not finished")));
+        return Err(lookup_error(format!("round {number} of `{evolution}` is not finished")));
     };
     let result = store.result(head.result)?;
     let lost = || StageError::Lost(format!("the result of {evolution}/{name}"));
@@ -187,9 +187,9 @@ fn of_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound, 
 }
 
 /// Returns all results that went into a round, and its own, but not those of earlier rounds.
-fn all_of(store: &Store, round: &StoredRound) -> Result<Vec<TargetResult>, EvolutionError> {
-    let own = store.action(round.result.action)?;
-    let seed = own.parameters.get(SETTINGS).and_then(|settings| settings.pointer("/round/seed")?.as_u64());
+fn results_of_round(store: &Store, round: &StoredRound) -> Result<Vec<TargetResult>, EvolutionError> {
+    let round_action = store.action(round.result.action)?;
+    let seed = round_action.parameters.get(SETTINGS).and_then(|settings| settings.pointer("/round/seed")?.as_u64());
     let is_keep_best = |action: &Action| {
         let purpose = seed.and_then(|seed| SeedPurpose::of_action(action, seed, round.number, 0));
         purpose == Some(SeedPurpose::KeepBest)
@@ -204,15 +204,15 @@ fn all_of(store: &Store, round: &StoredRound) -> Result<Vec<TargetResult>, Evolu
         let action = store.action(key)?;
         match action.stage.as_str() {
             ROUND => {}
-            INGEST => all.extend(ingest_of(store, key)?),
-            _ => all.extend(target(store, key, &action, is_keep_best(&action))?),
+            INGEST => all.extend(results_of_ingest(store, key)?),
+            _ => all.extend(find_target(store, key, &action, is_keep_best(&action))?),
         }
     }
-    all.extend(target(store, round.result.action, &own, false)?);
+    all.extend(find_target(store, round.result.action, &round_action, false)?);
     Ok(all)
 }
 
-fn target(
+fn find_target(
     store: &Store,
     key: ActionKey,
     action: &Action,
@@ -225,58 +225,58 @@ fn target(
 }
 
 /// Returns the results of all ingest stages behind an images table.
-fn ingest_of(store: &Store, table: ActionKey) -> Result<Vec<TargetResult>, EvolutionError> {
-    let (mut queue, mut seen, mut found) = (vec![table], BTreeSet::new(), Vec::new());
+fn results_of_ingest(store: &Store, table: ActionKey) -> Result<Vec<TargetResult>, EvolutionError> {
+    let (mut queue, mut seen, mut targets) = (vec![table], BTreeSet::new(), Vec::new());
     while let Some(key) = queue.pop() {
         if seen.insert(key) {
             let action = store.action(key)?;
-            if let Some(target) = target(store, key, &action, false)? {
+            if let Some(target) = find_target(store, key, &action, false)? {
                 queue.extend(target.result.upstream.clone());
-                found.push(target);
+                targets.push(target);
             }
         }
     }
-    found.reverse();
-    Ok(found)
+    targets.reverse();
+    Ok(targets)
 }
 
 /// Returns the results of a part of a round.
-fn select(store: &Store, all: Vec<TargetResult>, word: &str) -> Result<Vec<TargetResult>, EvolutionError> {
-    let wanted = match word {
+fn select_part(store: &Store, all: Vec<TargetResult>, word: &str) -> Result<Vec<TargetResult>, EvolutionError> {
+    let name = match word {
         "votes" => "answers",
         "scores" | "predictions" => "evaluation",
         "metrics" => "update",
         word => word,
     };
-    let mut chosen = Vec::new();
+    let mut selected = Vec::new();
     for target in &all {
         let of_role = || -> Result<bool, EvolutionError> {
             let action = store.action(target.result.action)?;
             let role = action.parameters.get("role").and_then(|role| role.as_str());
-            Ok(target.part == RoundPart::Update && role == Some(wanted))
+            Ok(target.part == RoundPart::Update && role == Some(name))
         };
-        if target.part.word() == wanted || matches!(wanted, "questioner" | "reasoner") && of_role()? {
-            chosen.push(target.clone());
+        if target.part.word() == name || matches!(name, "questioner" | "reasoner") && of_role()? {
+            selected.push(target.clone());
         }
     }
-    if !chosen.is_empty() {
-        return Ok(chosen);
+    if !selected.is_empty() {
+        return Ok(selected);
     }
     let words = RoundPart::ALL.map(RoundPart::word).into_iter().chain(["votes", "scores", "questioner", "reasoner"]);
     let words: Vec<&str> = words.collect();
     if words.contains(&word) {
-        return Err(lookup(format!("the round has no {word}")));
+        return Err(lookup_error(format!("the round has no {word}")));
     }
     let nearest = words.iter().min_by_key(|known| strsim::damerau_levenshtein(known, word)).copied();
     let all = words.join(", ");
-    Err(lookup(format!(
+    Err(lookup_error(format!(
         "`{word}` is not a part of a round; did you mean `{}`? (parts: {all})",
         nearest.unwrap_or_default()
     )))
 }
 
 /// Finds a result by its digest, or the result that has an object.
-fn by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
+fn find_by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
     let keys: BTreeSet<ActionKey> = match store.find(prefix)? {
         StoreFile::Action(key) | StoreFile::Result(key) => BTreeSet::from([key]),
         StoreFile::Object(object) => {
@@ -285,35 +285,37 @@ fn by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
         }
         _ => BTreeSet::new(),
     };
-    let mut rounds = rounds(store)?;
+    let mut rounds = list_rounds(store)?;
     // An object may be in the results of many rounds; the first of them computed it.
     rounds.sort_by_key(|round| (round.number, round.result.run.began_ms));
     for round in rounds {
-        let all = all_of(store, &round)?;
-        let is_asked = |target: &&TargetResult| keys.contains(&target.result.action);
+        let all = results_of_round(store, &round)?;
+        let is_requested = |target: &&TargetResult| keys.contains(&target.result.action);
         // One result computed an object; later ones, such as the round's own, only refer to it.
-        let results: Vec<TargetResult> = match all.iter().find(is_asked) {
+        let results: Vec<TargetResult> = match all.iter().find(is_requested) {
             Some(first) if keys.len() > 1 => vec![first.clone()],
-            _ => all.iter().filter(is_asked).cloned().collect(),
+            _ => all.iter().filter(is_requested).cloned().collect(),
         };
         if !results.is_empty() {
             return Ok(Targets { round: Some(round), results });
         }
     }
     for r in store.refs()?.iter().filter(|r| r.name == IMAGES) {
-        let results: Vec<TargetResult> =
-            ingest_of(store, r.result)?.into_iter().filter(|target| keys.contains(&target.result.action)).collect();
+        let results: Vec<TargetResult> = results_of_ingest(store, r.result)?
+            .into_iter()
+            .filter(|target| keys.contains(&target.result.action))
+            .collect();
         if !results.is_empty() {
             return Ok(Targets { round: None, results });
         }
     }
-    Err(lookup(format!(
+    Err(lookup_error(format!(
         "`{prefix}` belongs to no finished round and to no images table, which a replay takes its settings from"
     )))
 }
 
 /// Returns every finished round.
-fn rounds(store: &Store) -> Result<Vec<StoredRound>, EvolutionError> {
+fn list_rounds(store: &Store) -> Result<Vec<StoredRound>, EvolutionError> {
     let mut rounds = Vec::new();
     for r in store.refs()? {
         let number = r.name.strip_prefix("round-").and_then(|name| name.strip_suffix("/round")?.parse().ok());
@@ -325,18 +327,18 @@ fn rounds(store: &Store) -> Result<Vec<StoredRound>, EvolutionError> {
 }
 
 /// Returns the images table that some results of an ingest are part of.
-pub(super) fn table_of(store: &Store, keys: impl Iterator<Item = ActionKey>) -> Result<StageResult, EvolutionError> {
+pub(super) fn find_table(store: &Store, keys: impl Iterator<Item = ActionKey>) -> Result<StageResult, EvolutionError> {
     let keys: BTreeSet<ActionKey> = keys.collect();
     for r in store.refs()?.iter().filter(|r| r.name == IMAGES) {
         let of_table: BTreeSet<ActionKey> =
-            ingest_of(store, r.result)?.iter().map(|target| target.result.action).collect();
+            results_of_ingest(store, r.result)?.iter().map(|target| target.result.action).collect();
         if keys.is_subset(&of_table)
             && let Some(table) = store.result(r.result)?
         {
             return Ok(table);
         }
     }
-    Err(lookup("no images table has all of these results".into()))
+    Err(lookup_error("no images table has all of these results".into()))
 }
 
 #[cfg(test)]

@@ -85,8 +85,8 @@ fn table(device_info: &DeviceInfo, found: &Checkup) -> Vec<String> {
     rows.extend(found.checks.iter().map(|check| {
         let verdict = if check.passed { "passed" } else { "FAILED" };
         vec![
-            check.what.to_owned(),
-            number(check.found),
+            check.name.to_owned(),
+            number(check.deviation),
             number(check.allowed),
             check.unit.to_owned(),
             verdict.to_owned(),
@@ -119,7 +119,7 @@ fn rate(rate: &Rate) -> Vec<String> {
     let none = || "-".to_owned();
     vec![
         rate.model.to_owned(),
-        rate.what.to_owned(),
+        rate.operation.to_owned(),
         rate.shape.clone(),
         rate.dtype.to_owned(),
         rate.per_second.map_or_else(none, |n| format::count(n as u64)),

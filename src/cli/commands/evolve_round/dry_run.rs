@@ -126,7 +126,7 @@ fn print_plan(
             }
         };
         let plan: Vec<Value> = (plan.iter().enumerate())
-            .map(|(n, planned)| json!({"part": planned.part, "what": planned.what, "state": state(n)}))
+            .map(|(n, planned)| json!({"part": planned.part, "what": planned.description, "state": state(n)}))
             .collect();
         return ui.result_json(&json!({
             "round": round, "first_missing_round": first, "next": next.phase, "part": part, "step": step,
@@ -144,7 +144,7 @@ fn print_plan(
                 format!("{step}{} ({})", next.phase, shards(next))
             }
         };
-        rows.push(vec![planned.part.to_owned(), planned.what.clone(), state]);
+        rows.push(vec![planned.part.to_owned(), planned.description.clone(), state]);
     }
     ui.indented_table(&rows)?;
     ui.result(format!("why: {why}"))?;

@@ -199,7 +199,9 @@ fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Resul
 
 /// Describes what a round will do, in a few lines. `images` is their number, if known.
 fn plan_text(pipeline: &Pipeline, round: u32, images: Option<u64>) -> String {
-    let rows: Vec<Vec<String>> =
-        plan(pipeline, images).into_iter().map(|PlannedPart { part, what }| vec![part.to_owned(), what]).collect();
+    let rows: Vec<Vec<String>> = plan(pipeline, images)
+        .into_iter()
+        .map(|PlannedPart { part, description }| vec![part.to_owned(), description])
+        .collect();
     format!("round {round} of {}\n  {}", pipeline.evolution, format::columns(&rows).join("\n  "))
 }
