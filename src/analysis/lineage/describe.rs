@@ -65,7 +65,7 @@ pub(super) fn object_lineage(
 }
 
 /// Groups results by stage, with their number and the first ones.
-pub(super) fn by_stage<'m>(entry: impl Iterator<Item = &'m StoredResult>) -> Value {
+pub(super) fn group_by_stage<'m>(entry: impl Iterator<Item = &'m StoredResult>) -> Value {
     let mut stages: BTreeMap<&str, (u64, Vec<String>)> = BTreeMap::new();
     for entry in entry {
         let (n, first) = stages.entry(&entry.action.stage).or_default();
