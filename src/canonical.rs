@@ -38,7 +38,7 @@ impl CanonicalError {
         Self { path: Vec::new(), problem: problem.into() }
     }
 
-    fn within(mut self, key: impl Into<String>) -> Self {
+    fn with_key(mut self, key: impl Into<String>) -> Self {
         self.path.push(key.into());
         self
     }

@@ -30,7 +30,7 @@ impl NodeSerializer {
         Self { depth: 0 }
     }
 
-    fn deeper(self) -> Result<Self, CanonicalError> {
+    fn nested(self) -> Result<Self, CanonicalError> {
         if self.depth == MAX_DEPTH {
             return Err(CanonicalError::new(format!("it is nested more than {MAX_DEPTH} deep")));
         }
@@ -38,16 +38,16 @@ impl NodeSerializer {
     }
 
     fn items(self, variant: Option<&'static str>) -> Result<Items, CanonicalError> {
-        Ok(Items { inner: self.deeper()?, items: Vec::new(), variant })
+        Ok(Items { inner: self.nested()?, items: Vec::new(), variant })
     }
 
     fn fields(self, variant: Option<&'static str>) -> Result<Fields, CanonicalError> {
-        Ok(Fields { inner: self.deeper()?, fields: BTreeMap::new(), key: None, variant })
+        Ok(Fields { inner: self.nested()?, fields: BTreeMap::new(), key: None, variant })
     }
 }
 
 /// Wraps a node as `{"Variant": node}` if there is a variant.
-fn wrapped(variant: Option<&'static str>, node: Node) -> Node {
+fn wrap_variant(variant: Option<&'static str>, node: Node) -> Node {
     match variant {
         Some(name) => Node::Object(BTreeMap::from([(name.to_owned(), node)])),
         None => node,
@@ -172,8 +172,8 @@ impl Serializer for NodeSerializer {
         variant: &'static str,
         value: &T,
     ) -> Result<Node, CanonicalError> {
-        let node = value.serialize(self.deeper()?).map_err(|e| e.within(variant))?;
-        Ok(wrapped(Some(variant), node))
+        let node = value.serialize(self.nested()?).map_err(|e| e.with_key(variant))?;
+        Ok(wrap_variant(Some(variant), node))
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Items, CanonicalError> {
@@ -195,7 +195,7 @@ impl Serializer for NodeSerializer {
         variant: &'static str,
         _: usize,
     ) -> Result<Items, CanonicalError> {
-        self.deeper()?.items(Some(variant))
+        self.nested()?.items(Some(variant))
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Fields, CanonicalError> {
@@ -213,7 +213,7 @@ impl Serializer for NodeSerializer {
         variant: &'static str,
         _: usize,
     ) -> Result<Fields, CanonicalError> {
-        self.deeper()?.fields(Some(variant))
+        self.nested()?.fields(Some(variant))
     }
 }
 
@@ -226,13 +226,13 @@ pub(super) struct Items {
 
 impl Items {
     fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        let node = value.serialize(self.inner).map_err(|e| e.within(self.items.len().to_string()))?;
+        let node = value.serialize(self.inner).map_err(|e| e.with_key(self.items.len().to_string()))?;
         self.items.push(node);
         Ok(())
     }
 
-    fn node(self) -> Node {
-        wrapped(self.variant, Node::Array(self.items))
+    fn into_node(self) -> Node {
+        wrap_variant(self.variant, Node::Array(self.items))
     }
 }
 
@@ -248,7 +248,7 @@ macro_rules! array_kind {
             }
 
             fn end(self) -> Result<Node, CanonicalError> {
-                Ok(self.node())
+                Ok(self.into_node())
             }
         }
     )+};
@@ -271,16 +271,16 @@ pub(super) struct Fields {
 
 impl Fields {
     fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), CanonicalError> {
-        let node = value.serialize(self.inner).map_err(|e| e.within(key.clone()))?;
+        let node = value.serialize(self.inner).map_err(|e| e.with_key(key.clone()))?;
         if self.fields.contains_key(&key) {
-            return Err(CanonicalError::new("this key occurs twice").within(key));
+            return Err(CanonicalError::new("this key occurs twice").with_key(key));
         }
         self.fields.insert(key, node);
         Ok(())
     }
 
-    fn node(self) -> Node {
-        wrapped(self.variant, Node::Object(self.fields))
+    fn into_node(self) -> Node {
+        wrap_variant(self.variant, Node::Object(self.fields))
     }
 }
 
@@ -304,7 +304,7 @@ impl ser::SerializeMap for Fields {
     }
 
     fn end(self) -> Result<Node, CanonicalError> {
-        Ok(self.node())
+        Ok(self.into_node())
     }
 }
 
@@ -324,7 +324,7 @@ macro_rules! struct_kind {
             }
 
             fn end(self) -> Result<Node, CanonicalError> {
-                Ok(self.node())
+                Ok(self.into_node())
             }
         }
     )+};

@@ -265,7 +265,7 @@ fn write_views(store: &Store, name: &str, shared: &[Ref]) -> Result<(), Evolutio
     for r in shared {
         let Some(result) = store.result(r.result)? else { continue };
         if r.name == IMAGES {
-            ingest::show(store, name, &result)?;
+            ingest::write_views(store, name, &result)?;
         }
         let number = r.name.strip_prefix("round-").and_then(|rest| rest.strip_suffix("/round")?.parse().ok());
         if let Some(number) = number {

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::pipeline::{Gates, Thresholds};
-use crate::stages::curriculum::type_word;
+use crate::stages::curriculum::type_name;
 use crate::stages::question_form::normalise;
 use crate::tables::{QuestionRow, VoteRow};
 
@@ -116,7 +116,7 @@ impl QuestionStatistics {
                 let text = normalise(question);
                 distinct.insert((row.image_id, text.clone()));
                 texts.insert(text);
-                let kind = row.question_type.map_or("none", type_word);
+                let kind = row.question_type.map_or("none", type_name);
                 *statistics.types.entry(kind.to_owned()).or_default() += 1;
             } else {
                 let reason = row.invalid_reason.clone().unwrap_or_default();

@@ -90,7 +90,7 @@ pub fn shards(store: &Store, questions: &[QuestionToAnswer], rows: usize) -> Res
 
 /// The samples of a question.
 struct QuestionSamples {
-    drawn: Result<PromptSamples, Rejection>,
+    prompt_samples: Result<PromptSamples, Rejection>,
     greedy: Option<Result<PromptSamples, Rejection>>,
 }
 
@@ -119,15 +119,17 @@ impl Answers<'_, '_> {
         }
         let settings = &self.settings;
         let key = (ANSWERS, self.seed);
-        let drawn = self.sampler.sample(&requests, settings.samples, &settings.sampling, key, runner)?;
+        let prompt_samples = self.sampler.sample(&requests, settings.samples, &settings.sampling, key, runner)?;
         let greedy: Vec<Option<_>> = if settings.greedy {
-            let drawn = self.sampler.sample(&requests, 1, &settings.sampling.greedy(), key, runner)?;
-            drawn.into_iter().map(Some).collect()
+            let prompt_samples = self.sampler.sample(&requests, 1, &settings.sampling.greedy(), key, runner)?;
+            prompt_samples.into_iter().map(Some).collect()
         } else {
             requests.iter().map(|_| None).collect()
         };
-        let all = requests.iter().zip(drawn).zip(greedy);
-        Ok(all.map(|((ask, drawn), greedy)| (ask.row, QuestionSamples { drawn, greedy })).collect())
+        let all = requests.iter().zip(prompt_samples).zip(greedy);
+        Ok(all
+            .map(|((request, prompt_samples), greedy)| (request.row, QuestionSamples { prompt_samples, greedy }))
+            .collect())
     }
 
     fn group(&self, question: &QuestionToAnswer) -> GroupId {
@@ -146,14 +148,15 @@ impl Answers<'_, '_> {
     fn rows(
         &self,
         question: &QuestionToAnswer,
-        answered: &QuestionSamples,
+        question_samples: &QuestionSamples,
     ) -> Result<(Vec<AnswerRow>, VoteRow), Rejection> {
-        let drawn = answered.drawn.as_ref().map_err(Clone::clone)?;
-        let boxed_answers: Vec<Option<&str>> = drawn.samples.iter().map(|sample| boxed(&sample.text)).collect();
+        let prompt_samples = question_samples.prompt_samples.as_ref().map_err(Clone::clone)?;
+        let boxed_answers: Vec<Option<&str>> =
+            prompt_samples.samples.iter().map(|sample| boxed_content(&sample.text)).collect();
         let vote = vote(&boxed_answers);
         let group = self.group(question);
         let row = |n: usize| {
-            let sample = &drawn.samples[n];
+            let sample = &prompt_samples.samples[n];
             let number = n as u32;
             let id = Digest::derive("visplay 2026 answer id", &[group.0.as_bytes(), &number.to_le_bytes()]);
             AnswerRow {
@@ -165,7 +168,7 @@ impl Answers<'_, '_> {
                 seed: self.seed,
                 prompt_id: self.sampler.prompt.id,
                 model_id: self.sampler.model.id,
-                prompt_tokens: drawn.prompt_tokens,
+                prompt_tokens: prompt_samples.prompt_tokens,
                 raw_text: sample.text.clone(),
                 token_ids: sample.token_ids.clone(),
                 logprobs: sample.logprobs.clone(),
@@ -174,17 +177,22 @@ impl Answers<'_, '_> {
                 vote_class: vote.class_of[n].map(|class| class as u32),
             }
         };
-        let greedy = match &answered.greedy {
-            Some(Ok(drawn)) => Some(drawn.samples.first().and_then(|sample| boxed(&sample.text)).map(str::to_owned)),
+        let greedy = match &question_samples.greedy {
+            Some(Ok(prompt_samples)) => {
+                Some(prompt_samples.samples.first().and_then(|sample| boxed_content(&sample.text)).map(str::to_owned))
+            }
             Some(Err(rejection)) => return Err(rejection.clone()),
             None => None,
         };
-        Ok(((0..drawn.samples.len()).map(row).collect(), vote_row(question, &vote, greedy, self.settings.denominator)))
+        Ok((
+            (0..prompt_samples.samples.len()).map(row).collect(),
+            vote_row(question, &vote, greedy, self.settings.denominator),
+        ))
     }
 }
 
 /// Returns the content of the last `\\boxed{}`; `None` where it is empty.
-fn boxed(text: &str) -> Option<&str> {
+fn boxed_content(text: &str) -> Option<&str> {
     last_boxed(text).filter(|answer| !answer.is_empty())
 }
 
@@ -246,14 +254,14 @@ impl Stage for Answers<'_, '_> {
     }
 
     fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let answered = self.draw(shard, runner)?;
+        let question_samples = self.draw(shard, runner)?;
         // Grading is the most expensive part after sampling, and questions are graded
         // independently.
         let rows: Vec<Result<(Vec<AnswerRow>, VoteRow), Rejection>> = shard
             .questions
             .par_iter()
-            .map(|question| match answered.get(&self.row_key(question)) {
-                Some(answered) if question.text.is_some() => self.rows(question, answered),
+            .map(|question| match question_samples.get(&self.row_key(question)) {
+                Some(question_samples) if question.text.is_some() => self.rows(question, question_samples),
                 _ => Err(Rejection::new("invalid_question", "the sample is no question of the form asked for")),
             })
             .collect();
@@ -276,7 +284,7 @@ impl Stage for Answers<'_, '_> {
             rows_out: votes.len() as u64,
             rejects: rejects.len() as u64,
         };
-        let statistics = BTreeMap::from([("distinct".to_owned(), answered.len() as u64)]);
+        let statistics = BTreeMap::from([("distinct".to_owned(), question_samples.len() as u64)]);
         let outputs = vec![
             answers.finish(runner.store)?,
             TableOutput::write_all(runner.store, votes)?,

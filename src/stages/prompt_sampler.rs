@@ -140,7 +140,7 @@ impl<'a> PromptSampler<'a> {
             if runner.interrupt.is_requested() {
                 return None;
             }
-            match builder.job(i, &requests[i]) {
+            match builder.build_job(i, &requests[i]) {
                 Ok(job) => Some(job),
                 Err(reason) => {
                     rejected.lock().unwrap_or_else(PoisonError::into_inner).insert(i, reason);
@@ -204,8 +204,8 @@ struct JobBuilder<'w, 'a> {
 }
 
 impl JobBuilder<'_, '_> {
-    fn job(&self, i: usize, request: &PromptRequest) -> Result<Job, Result<Rejection, StageError>> {
-        let image = request.image.map(|id| self.input(id)).transpose()?;
+    fn build_job(&self, i: usize, request: &PromptRequest) -> Result<Job, Result<Rejection, StageError>> {
+        let image = request.image.map(|id| self.encode_image(id)).transpose()?;
         let assets = &self.loaded.assets;
         let image_tokens = image.as_ref().map(|image| image.grid().tokens(assets.config.vision.spatial_merge_size));
         let tokens = self.sampler.prompt.tokens(&assets.tokenizer, image_tokens, &request.question);
@@ -215,7 +215,7 @@ impl JobBuilder<'_, '_> {
         Ok(Job { id: i as u64, ids, images: image.into_iter().collect(), streams, options: Arc::clone(&self.options) })
     }
 
-    fn input(&self, id: ImageId) -> Result<Arc<ImageInput>, Result<Rejection, StageError>> {
+    fn encode_image(&self, id: ImageId) -> Result<Arc<ImageInput>, Result<Rejection, StageError>> {
         self.inputs.get(id, || {
             let patches = self.sampler.images.patches(id, &self.loaded.assets.processor).map_err(Err)?.map_err(Ok)?;
             Ok(ImageInput::new(patches.as_ref().clone()))

@@ -150,13 +150,14 @@ impl Stage for Questions<'_, '_> {
             .iter()
             .map(|id| PromptRequest { row: id.0, image: Some(*id), question: String::new() })
             .collect();
-        let drawn = self.sampler.sample(&requests, self.samples, &self.sampling, (QUESTIONS, self.seed), runner)?;
+        let prompt_samples =
+            self.sampler.sample(&requests, self.samples, &self.sampling, (QUESTIONS, self.seed), runner)?;
         let mut rows = TableOutput::<QuestionRow>::new(runner.store)?;
         let mut rejects = Vec::new();
         let mut invalid = 0;
-        for (&image, drawn) in shard.images.iter().zip(drawn) {
+        for (&image, prompt_samples) in shard.images.iter().zip(prompt_samples) {
             let group = self.group(image);
-            match drawn {
+            match prompt_samples {
                 Ok(PromptSamples { prompt_tokens, samples }) => {
                     for (n, sample) in (0..).zip(samples) {
                         let row = self.row(image, group, n, prompt_tokens, sample);

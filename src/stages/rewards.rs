@@ -72,7 +72,7 @@ pub struct AdvantageSettings {
 
 impl AdvantageSettings {
     /// Returns the length penalty of a sample of `tokens` tokens; `None` where the penalty is off.
-    fn overlong(&self, tokens: usize) -> Option<f64> {
+    fn length_penalty(&self, tokens: usize) -> Option<f64> {
         let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
         (cache > 0).then(|| overlong_penalty(tokens, limit, cache))
     }
@@ -115,13 +115,19 @@ impl Stage for Rewards<'_> {
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let (mut rows, upstream) = match &self.inputs {
             RewardInputs::Questioner { questions, votes, settings, .. } => {
-                let rows =
-                    self.questioner(&read_rows(runner.store, questions)?, &read_rows(runner.store, votes)?, settings)?;
+                let rows = self.questioner_rows(
+                    &read_rows(runner.store, questions)?,
+                    &read_rows(runner.store, votes)?,
+                    settings,
+                )?;
                 (rows, [*questions, *votes].concat())
             }
             RewardInputs::Reasoner { answers, curriculum, settings } => {
-                let rows =
-                    self.reasoner(&read_rows(runner.store, answers)?, &read_rows(runner.store, curriculum)?, settings)?;
+                let rows = self.reasoner_rows(
+                    &read_rows(runner.store, answers)?,
+                    &read_rows(runner.store, curriculum)?,
+                    settings,
+                )?;
                 (rows, [*answers, *curriculum].concat())
             }
         };
@@ -136,12 +142,12 @@ impl Stage for Rewards<'_> {
 }
 
 /// Splits rows into their groups, which are contiguous.
-fn groups<T>(rows: &[T], group: impl Fn(&T) -> GroupId) -> Vec<&[T]> {
+fn split_groups<T>(rows: &[T], group: impl Fn(&T) -> GroupId) -> Vec<&[T]> {
     rows.chunk_by(|a, b| group(a) == group(b)).collect()
 }
 
 impl Rewards<'_> {
-    fn questioner(
+    fn questioner_rows(
         &self,
         questions: &[QuestionRow],
         votes: &[VoteRow],
@@ -155,7 +161,7 @@ impl Rewards<'_> {
             valid: vote_on(row).is_some(),
             confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
         };
-        let groups = groups(questions, |row| row.group_id);
+        let groups = split_groups(questions, |row| row.group_id);
         let outcomes: Vec<Vec<QuestionOutcome>> =
             groups.iter().map(|group| group.iter().map(question).collect()).collect();
         let rewards = questioner_rewards(&outcomes, settings)?;
@@ -174,7 +180,7 @@ impl Rewards<'_> {
                     cluster_size: Some(cluster_size as u32),
                     scope_size: Some(scope as u32),
                     valid: question.valid,
-                    ..self.row(
+                    ..self.reward_row(
                         Role::Questioner,
                         row.question_id.0,
                         row.image_id,
@@ -187,7 +193,7 @@ impl Rewards<'_> {
         Ok(rows)
     }
 
-    fn reasoner(
+    fn reasoner_rows(
         &self,
         answers: &[AnswerRow],
         curriculum: &[CurriculumRow],
@@ -211,7 +217,7 @@ impl Rewards<'_> {
                     form: Some(if scored.well_formed { settings.form } else { 0.0 }),
                     // Where the format has no weight, a valid answer is one with a box.
                     valid: if settings.form > 0.0 { scored.well_formed } else { row.boxed_answer.is_some() },
-                    ..self.row(
+                    ..self.reward_row(
                         Role::Reasoner,
                         row.answer_id.0,
                         row.image_id,
@@ -223,7 +229,7 @@ impl Rewards<'_> {
             .collect()
     }
 
-    fn row(
+    fn reward_row(
         &self,
         role: Role,
         subject_id: Digest,
@@ -231,7 +237,7 @@ impl Rewards<'_> {
         group_id: GroupId,
         (sample, reward, tokens): (u32, f64, usize),
     ) -> RewardRow {
-        let overlong_penalty = self.advantage.overlong(tokens);
+        let overlong_penalty = self.advantage.length_penalty(tokens);
         RewardRow {
             role,
             step: self.step,
@@ -275,10 +281,10 @@ impl Rewards<'_> {
 /// Returns the cluster number of each question within its scope.
 fn cluster_numbers(groups: &[Vec<QuestionOutcome>], scope: DiversityScope) -> Result<Vec<Vec<usize>>, StageError> {
     let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
-    let of = |questions: Vec<String>| Ok::<_, StageError>(Clusters::of(&questions)?.label);
+    let number = |questions: Vec<String>| Ok::<_, StageError>(Clusters::of(&questions)?.label);
     if scope == DiversityScope::Group {
-        return groups.iter().map(|group| of(group.iter().map(text).collect())).collect();
+        return groups.iter().map(|group| number(group.iter().map(text).collect())).collect();
     }
-    let mut labels = of(groups.iter().flatten().map(text).collect())?.into_iter();
+    let mut labels = number(groups.iter().flatten().map(text).collect())?.into_iter();
     Ok(groups.iter().map(|group| labels.by_ref().take(group.len()).collect()).collect())
 }

@@ -91,9 +91,9 @@ impl Runner<'_> {
         }
         let total = shards.iter().map(|s| stage.units(s)).sum();
         self.progress.begin(stage.phase(), total);
-        let ran = self.run_planned(stage, shards, &keys);
+        let outcome = self.run_planned(stage, shards, &keys);
         self.progress.end();
-        ran
+        outcome
     }
 
     /// Stores the action of every shard.
@@ -103,13 +103,13 @@ impl Runner<'_> {
 
     /// Returns the stored results, or an error that says what would be computed.
     fn stored_results<S: Stage>(&self, stage: &S, keys: &[ActionKey]) -> Result<StageRun, StageError> {
-        let found = keys.iter().map(|&key| self.store.result_with_outputs(key)).collect::<Result<Vec<_>, _>>()?;
-        let missing = found.iter().filter(|result| result.is_none()).count();
-        if let Some(first) = found.iter().position(Option::is_none) {
+        let stored = keys.iter().map(|&key| self.store.result_with_outputs(key)).collect::<Result<Vec<_>, _>>()?;
+        let missing = stored.iter().filter(|result| result.is_none()).count();
+        if let Some(first) = stored.iter().position(Option::is_none) {
             let action = Box::new(self.store.action(keys[first])?);
             return Err(StageError::WouldRun { phase: stage.phase(), missing, shards: keys.len(), action });
         }
-        Ok(StageRun { results: found.into_iter().flatten().collect(), computed: 0 })
+        Ok(StageRun { results: stored.into_iter().flatten().collect(), computed: 0 })
     }
 
     fn run_planned<S: Stage>(
@@ -119,22 +119,22 @@ impl Runner<'_> {
         keys: &[ActionKey],
     ) -> Result<StageRun, StageError> {
         let slots: Vec<Mutex<Option<StageResult>>> = keys.iter().map(|_| Mutex::new(None)).collect();
-        let mut open: Vec<usize> = (0..keys.len()).collect();
+        let mut pending: Vec<usize> = (0..keys.len()).collect();
         let mut computed = 0;
         loop {
             let try_one = |&i: &usize| (i, self.try_shard(stage, &shards[i], keys[i], &slots[i]));
-            let tries: Vec<(usize, Result<ShardAttempt, StageError>)> = if stage.runs_concurrently() {
-                open.par_iter().map(try_one).collect()
+            let attempts: Vec<(usize, Result<ShardAttempt, StageError>)> = if stage.runs_concurrently() {
+                pending.par_iter().map(try_one).collect()
             } else {
-                open.iter().map(try_one).collect()
+                pending.iter().map(try_one).collect()
             };
-            open.clear();
+            pending.clear();
             let mut failure = None;
-            for (i, tried) in tries {
-                match tried {
+            for (i, attempt) in attempts {
+                match attempt {
                     Ok(ShardAttempt::Computed) => computed += 1,
                     Ok(ShardAttempt::Found) => {}
-                    Ok(ShardAttempt::Elsewhere) => open.push(i),
+                    Ok(ShardAttempt::Elsewhere) => pending.push(i),
                     // An interruption must not hide a failure.
                     Err(StageError::Interrupted) if failure.is_some() => {}
                     Err(e) if failure.is_none() || matches!(failure, Some(StageError::Interrupted)) => {
@@ -146,7 +146,7 @@ impl Runner<'_> {
             if let Some(e) = failure {
                 return Err(e);
             }
-            if open.is_empty() {
+            if pending.is_empty() {
                 break;
             }
             self.interrupt.check()?;
@@ -165,22 +165,22 @@ impl Runner<'_> {
         slot: &Mutex<Option<StageResult>>,
     ) -> Result<ShardAttempt, StageError> {
         self.interrupt.check()?;
-        let done = |result, tried| {
+        let finish = |result, attempt| {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            Ok(tried)
+            Ok(attempt)
         };
         if let Some(result) = self.store.result_with_outputs(key)? {
             self.progress.advance(stage.units(shard));
-            return done(result, ShardAttempt::Found);
+            return finish(result, ShardAttempt::Found);
         }
         let ClaimOutcome::Acquired(_claim) = self.store.claim(key)? else { return Ok(ShardAttempt::Elsewhere) };
         // Another process may have finished the shard between the lookup and the claim.
         if let Some(result) = self.store.result_with_outputs(key)? {
             self.progress.advance(stage.units(shard));
-            return done(result, ShardAttempt::Found);
+            return finish(result, ShardAttempt::Found);
         }
         let result = self.compute(stage, shard, key)?;
-        done(self.store.publish_result(&result)?, ShardAttempt::Computed)
+        finish(self.store.publish_result(&result)?, ShardAttempt::Computed)
     }
 
     fn compute<S: Stage>(&self, stage: &S, shard: &S::Shard, key: ActionKey) -> Result<StageResult, StageError> {
@@ -206,8 +206,12 @@ impl Runner<'_> {
     }
 }
 
+/// Outcome of one attempt at a shard.
 enum ShardAttempt {
+    /// This process computed it.
     Computed,
+    /// The store has its result already.
     Found,
+    /// Another process is computing it.
     Elsewhere,
 }

@@ -84,7 +84,7 @@ impl Action {
 
     /// Compares two actions field by field, sorted by path.
     pub fn differences(&self, newer: &Self) -> Vec<ActionDifference> {
-        let (before, after) = (self.flat(), newer.flat());
+        let (before, after) = (self.flatten_fields(), newer.flatten_fields());
         let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         keys.into_iter()
             .filter(|k| before.get(*k) != after.get(*k))
@@ -93,7 +93,7 @@ impl Action {
     }
 
     /// Returns all leaf values by path, such as `parameters.max_pixels` or `inputs.images[0]`.
-    fn flat(&self) -> BTreeMap<String, String> {
+    fn flatten_fields(&self) -> BTreeMap<String, String> {
         let mut leaves = BTreeMap::from([
             ("stage".to_owned(), self.stage.clone()),
             ("stage_version".to_owned(), self.stage_version.to_string()),

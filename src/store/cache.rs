@@ -8,25 +8,25 @@ use crate::ids::Digest;
 impl Store {
     /// Reads a cache entry; `None` if it is missing or damaged.
     pub fn read_cache(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(bytes) = self.backend.read(&file(key))? else { return Ok(None) };
-        Ok(unwrap_note(bytes))
+        let Some(bytes) = self.backend.read(&entry_path(key))? else { return Ok(None) };
+        Ok(strip_checksum(bytes))
     }
 
     /// Writes a cache entry, replacing an older one with the same key.
-    pub fn write_cache(&self, key: Digest, note: &[u8]) -> Result<(), StoreError> {
-        let mut bytes = Vec::with_capacity(note.len() + 32);
-        bytes.extend_from_slice(note);
-        bytes.extend_from_slice(Digest::of(note).as_bytes());
-        self.put_file(&file(key), &bytes, PublishMode::Replace).map(|_| ())
+    pub fn write_cache(&self, key: Digest, entry: &[u8]) -> Result<(), StoreError> {
+        let mut bytes = Vec::with_capacity(entry.len() + 32);
+        bytes.extend_from_slice(entry);
+        bytes.extend_from_slice(Digest::of(entry).as_bytes());
+        self.put_file(&entry_path(key), &bytes, PublishMode::Replace).map(|_| ())
     }
 }
 
-fn file(key: Digest) -> String {
+fn entry_path(key: Digest) -> String {
     format!("{}/{key}.sealed", layout::CACHE)
 }
 
 /// Strips the digest from the end of a cache entry; `None` if it does not match.
-pub(super) fn unwrap_note(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn strip_checksum(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let split = bytes.len().checked_sub(32)?;
     let intact = Digest::of(&bytes[..split]).as_bytes() == &bytes[split..];
     bytes.truncate(split);

@@ -57,7 +57,7 @@ impl Store {
     /// A damaged or missing action, result or ref stops the collection, because the files that it
     /// leads to are unknown. Run `verify` first.
     pub fn collect_garbage(&self, options: GarbageOptions) -> Result<GarbageReport, StoreError> {
-        let reachable = self.reachable(options.grace)?;
+        let reachable = self.find_reachable(options.grace)?;
         let mut report = GarbageReport::default();
         for entry in self.backend.list("")? {
             match StoreFile::of(&entry.name) {
@@ -102,8 +102,8 @@ impl Store {
     fn is_view_live(&self, entry: &FileEntry) -> Result<bool, StoreError> {
         let file = entry.name.rsplit('/').next().unwrap_or_default();
         let object = file.rsplit('-').next().and_then(|name| {
-            let (hex, ending) = name.split_once('.')?;
-            Some(ObjectId { digest: hex.parse().ok()?, kind: ending.parse().ok()? })
+            let (hex, extension) = name.split_once('.')?;
+            Some(ObjectId { digest: hex.parse().ok()?, kind: extension.parse().ok()? })
         });
         match object {
             Some(object) => Ok(self.backend.head(&object.name())?.is_some()),
@@ -111,7 +111,7 @@ impl Store {
         }
     }
 
-    fn reachable(&self, grace: Duration) -> Result<ReachableSet, StoreError> {
+    fn find_reachable(&self, grace: Duration) -> Result<ReachableSet, StoreError> {
         let mut reachable = ReachableSet::default();
         let mut queue = Vec::new();
         for entry in self.backend.list(layout::REFS)? {

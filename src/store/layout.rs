@@ -29,7 +29,7 @@ pub const CACHE: &str = "cache";
 /// Files that `verify` moved out of the way.
 pub const QUARANTINE: &str = "quarantine";
 
-/// File format of an object; also the ending of its file name.
+/// File format of an object, which is also the extension of its file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ObjectKind {
@@ -42,8 +42,8 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// Returns the file ending.
-    pub fn ending(self) -> &'static str {
+    /// Returns the file extension.
+    pub fn extension(self) -> &'static str {
         match self {
             Self::Parquet => "parquet",
             Self::Safetensors => "safetensors",
@@ -55,8 +55,8 @@ impl ObjectKind {
 impl FromStr for ObjectKind {
     type Err = ();
 
-    fn from_str(ending: &str) -> Result<Self, ()> {
-        match ending {
+    fn from_str(extension: &str) -> Result<Self, ()> {
+        match extension {
             "parquet" => Ok(Self::Parquet),
             "safetensors" => Ok(Self::Safetensors),
             "json" => Ok(Self::Json),
@@ -77,29 +77,29 @@ pub struct ObjectId {
 impl ObjectId {
     /// Returns the file's name within the store.
     pub fn name(&self) -> String {
-        fanned(OBJECTS, &self.digest.to_string(), self.kind.ending())
+        fanned_out(OBJECTS, &self.digest.to_string(), self.kind.extension())
     }
 }
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.digest, self.kind.ending())
+        write!(f, "{}.{}", self.digest, self.kind.extension())
     }
 }
 
-/// Returns `folder/ab/<hex>.<ending>`; 256 subfolders keep each of them small.
-fn fanned(folder: &str, hex: &str, ending: &str) -> String {
-    format!("{folder}/{}/{hex}.{ending}", &hex[..2])
+/// Returns `folder/ab/<hex>.<extension>`; 256 subfolders keep each of them small.
+fn fanned_out(folder: &str, hex: &str, extension: &str) -> String {
+    format!("{folder}/{}/{hex}.{extension}", &hex[..2])
 }
 
 /// Returns the name of an action's file.
 pub fn action(key: ActionKey) -> String {
-    fanned(ACTIONS, &key.to_string(), "json")
+    fanned_out(ACTIONS, &key.to_string(), "json")
 }
 
 /// Returns the name of a result's file.
 pub fn result(key: ActionKey) -> String {
-    fanned(RESULTS, &key.to_string(), "json")
+    fanned_out(RESULTS, &key.to_string(), "json")
 }
 
 /// Returns the name of a lease file.
@@ -146,11 +146,11 @@ impl StoreFile {
             return Self::Format;
         }
         let Some((folder, rest)) = name.split_once('/') else { return Self::Foreign };
-        let found = match folder {
-            OBJECTS => hex_and_ending(rest)
-                .and_then(|(digest, ending)| Some(Self::Object(ObjectId { digest, kind: ending.parse().ok()? }))),
-            ACTIONS => hex_and_ending(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Action(ActionKey(d))),
-            RESULTS => hex_and_ending(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Result(ActionKey(d))),
+        let file = match folder {
+            OBJECTS => hex_and_extension(rest)
+                .and_then(|(digest, extension)| Some(Self::Object(ObjectId { digest, kind: extension.parse().ok()? }))),
+            ACTIONS => hex_and_extension(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Action(ActionKey(d))),
+            RESULTS => hex_and_extension(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Result(ActionKey(d))),
             REFS => parse_ref(rest),
             CLAIMS => rest.strip_suffix(".lease").and_then(|hex| hex.parse().ok()).map(|d| Self::Claim(ActionKey(d))),
             VIEWS => Some(Self::View),
@@ -159,15 +159,15 @@ impl StoreFile {
             QUARANTINE => Some(Self::Quarantined),
             _ => None,
         };
-        found.unwrap_or(Self::Foreign)
+        file.unwrap_or(Self::Foreign)
     }
 }
 
-fn hex_and_ending(rest: &str) -> Option<(Digest, &str)> {
+fn hex_and_extension(rest: &str) -> Option<(Digest, &str)> {
     let (fan, file) = rest.split_once('/')?;
-    let (hex, ending) = file.split_once('.')?;
+    let (hex, extension) = file.split_once('.')?;
     (hex.len() == 64 && hex.starts_with(fan) && fan.len() == 2).then_some(())?;
-    Some((hex.parse().ok()?, ending))
+    Some((hex.parse().ok()?, extension))
 }
 
 fn parse_ref(rest: &str) -> Option<StoreFile> {
@@ -201,8 +201,9 @@ mod tests {
         let hex = Digest::of(b"x").to_string();
         let wrong_fan = format!("objects/zz/{hex}.parquet");
         let no_fan = format!("objects/{hex}.parquet");
-        let wrong_ending = format!("objects/{}/{hex}.exe", &hex[..2]);
-        for name in ["x", "objects/x", &wrong_fan, &no_fan, &wrong_ending, "refs/main/1.json", "refs/main/a/01.json"] {
+        let wrong_extension = format!("objects/{}/{hex}.exe", &hex[..2]);
+        for name in ["x", "objects/x", &wrong_fan, &no_fan, &wrong_extension, "refs/main/1.json", "refs/main/a/01.json"]
+        {
             assert_eq!(StoreFile::of(name), StoreFile::Foreign, "{name}");
         }
     }

@@ -221,7 +221,7 @@ impl Store {
         self.backend.touch(&layout::action(key))?;
         for output in &result.outputs {
             self.backend.touch(&output.object.name())?;
-            if !self.has(output)? {
+            if !self.has_output(output)? {
                 return Ok(None);
             }
         }
@@ -246,7 +246,7 @@ impl Store {
         Ok(Some(result))
     }
 
-    fn has(&self, output: &Output) -> Result<bool, StoreError> {
+    fn has_output(&self, output: &Output) -> Result<bool, StoreError> {
         Ok(self.backend.head(&output.object.name())?.is_some_and(|e| e.is_file && e.len == output.bytes))
     }
 
@@ -270,7 +270,7 @@ impl Store {
     }
 
     /// Fills the folder `views/<view>` with hard links to these objects, in order, as
-    /// `NNNNN-<digest>.<ending>`, and removes all other files from it.
+    /// `NNNNN-<digest>.<extension>`, and removes all other files from it.
     pub fn write_view(&self, view: &str, objects: &[ObjectId]) -> Result<(), StoreError> {
         let folder = format!("{}/{view}", layout::VIEWS);
         let names: Vec<String> =
@@ -314,7 +314,7 @@ impl Store {
                 "`{prefix}` is neither a ref nor a digest (4 to 64 digits 0-9 a-f)"
             )));
         }
-        let mut found = Vec::new();
+        let mut names = Vec::new();
         for folder in [layout::OBJECTS, layout::RESULTS, layout::ACTIONS] {
             for entry in self.backend.list(&format!("{folder}/{}", &prefix[..2]))? {
                 let digest = match StoreFile::of(&entry.name) {
@@ -323,18 +323,18 @@ impl Store {
                     _ => continue,
                 };
                 if digest.hex().as_str().starts_with(prefix) {
-                    found.push(entry.name);
+                    names.push(entry.name);
                 }
             }
         }
         // An action and its result share a key, and the result identifies both.
-        if let [result, action] = found.as_slice()
+        if let [result, action] = names.as_slice()
             && let (StoreFile::Result(a), StoreFile::Action(b)) = (StoreFile::of(result), StoreFile::of(action))
             && a == b
         {
             return Ok(StoreFile::Result(a));
         }
-        match found.as_slice() {
+        match names.as_slice() {
             [] => Err(StoreError::Lookup(format!("nothing in the store begins with `{prefix}`"))),
             [one] => Ok(StoreFile::of(one)),
             many => Err(StoreError::Lookup(format!(

@@ -144,15 +144,15 @@ impl Store {
     /// An action that the store does not have is refused with [`StoreError::ReplayDiverged`], and
     /// every action with [`StoreError::ReplayComplete`] once nothing is pending.
     pub fn replay_overlay(&self, scratch: &Path, pending: BTreeSet<ActionKey>) -> Self {
-        self.over(scratch, pending, true)
+        self.overlay(scratch, pending, true)
     }
 
     /// Returns an overlay for a dry run: all writes go to the scratch folder.
     pub fn dry_overlay(&self, scratch: &Path) -> Self {
-        self.over(scratch, BTreeSet::new(), false)
+        self.overlay(scratch, BTreeSet::new(), false)
     }
 
-    fn over(&self, scratch: &Path, pending: BTreeSet<ActionKey>, stored_only: bool) -> Self {
+    fn overlay(&self, scratch: &Path, pending: BTreeSet<ActionKey>, stored_only: bool) -> Self {
         let (lower, upper) = (Arc::clone(&self.backend), PosixFolder::new(scratch));
         let overlay = Arc::new(Overlay { lower, upper, pending: Mutex::new(pending), stored_only });
         let backend: Arc<dyn Backend> = Arc::<Overlay>::clone(&overlay);

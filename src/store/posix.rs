@@ -52,7 +52,7 @@ impl PosixFolder {
         }
     }
 
-    fn full(&self, name: &str) -> PathBuf {
+    fn full_path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
@@ -95,7 +95,7 @@ impl Backend for PosixFolder {
     fn stage(&self) -> Result<StagedFile, StoreError> {
         loop {
             let n = self.counter.fetch_add(1, Ordering::Relaxed);
-            let path = self.full(layout::TMP).join(format!("{}-{n}", self.writer.prefix()));
+            let path = self.full_path(layout::TMP).join(format!("{}-{n}", self.writer.prefix()));
             self.create_parent(&path)?;
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok(StagedFile::new(file, path)),
@@ -107,7 +107,7 @@ impl Backend for PosixFolder {
 
     fn publish(&self, mut staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
         staged.sync_and_close()?;
-        let path = self.full(name);
+        let path = self.full_path(name);
         self.create_parent(&path)?;
         let from = staged.path().clone();
         match mode {
@@ -124,7 +124,7 @@ impl Backend for PosixFolder {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.full(name);
+        let path = self.full_path(name);
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if is_absent(&e) => Ok(None),
@@ -133,7 +133,7 @@ impl Backend for PosixFolder {
     }
 
     fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError> {
-        let path = self.full(name);
+        let path = self.full_path(name);
         match fs::symlink_metadata(&path) {
             Ok(meta) => entry(name.to_owned(), path, &meta).map(Some),
             Err(e) if is_absent(&e) => Ok(None),
@@ -142,8 +142,8 @@ impl Backend for PosixFolder {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError> {
-        let top = self.full(folder);
-        let mut found = Vec::new();
+        let top = self.full_path(folder);
+        let mut entries = Vec::new();
         for item in walkdir::WalkDir::new(&top).sort_by_file_name() {
             let item = match item {
                 Ok(item) => item,
@@ -159,16 +159,16 @@ impl Backend for PosixFolder {
             }
             let name = item.path().strip_prefix(&self.root).unwrap_or(item.path()).to_string_lossy().into_owned();
             match item.metadata() {
-                Ok(meta) => found.push(entry(name, item.into_path(), &meta)?),
+                Ok(meta) => entries.push(entry(name, item.into_path(), &meta)?),
                 Err(e) if e.io_error().is_some_and(is_absent) => {}
                 Err(e) => return Err(StoreError::io("inspect", item.path())(e.into())),
             }
         }
-        Ok(found)
+        Ok(entries)
     }
 
     fn touch(&self, name: &str) -> Result<(), StoreError> {
-        let path = self.full(name);
+        let path = self.full_path(name);
         // Setting the time to "now" needs write permission only; an explicit time needs ownership,
         // which a user of a shared store may not have.
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -192,7 +192,7 @@ impl Backend for PosixFolder {
     }
 
     fn quarantine(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError> {
-        let to = self.full(name);
+        let to = self.full_path(name);
         self.create_parent(&to)?;
         match fs::rename(&entry.path, &to) {
             Ok(()) => sync_folder_of(&entry.path),
@@ -203,7 +203,7 @@ impl Backend for PosixFolder {
     }
 
     fn link(&self, name: &str, second: &str) -> Result<(), StoreError> {
-        let (from, to) = (self.full(name), self.full(second));
+        let (from, to) = (self.full_path(name), self.full_path(second));
         self.create_parent(&to)?;
         match fs::hard_link(&from, &to) {
             Ok(()) => Ok(()),

@@ -132,7 +132,7 @@ impl Store {
         }
         self.check_format(&mut report, quarantine)?;
         let known: BTreeSet<String> = report.problems.iter().map(|p| p.name.clone()).collect();
-        for problem in graph.missing() {
+        for problem in graph.find_missing() {
             // Report a damaged file once, however many files refer to it. A file that another
             // process published after the listing is not missing.
             if !known.contains(&problem.name) && self.is_still_missing(&problem)? {
@@ -188,7 +188,7 @@ impl Store {
                 opaque_if(intact, "it is not a valid lease")
             }
             StoreFile::Cache => {
-                opaque_if(cache::unwrap_note(read()?).is_some(), "its digest does not match its content")
+                opaque_if(cache::strip_checksum(read()?).is_some(), "its digest does not match its content")
             }
             StoreFile::View => self
                 .check_view(entry, depth)
@@ -204,16 +204,16 @@ impl Store {
     }
 
     /// Checks a hard link to an object; its name ends with the object's:
-    /// `<anything>-<digest>.<ending>`.
+    /// `<anything>-<digest>.<extension>`.
     fn check_view(&self, entry: &FileEntry, depth: VerifyDepth) -> Result<(), String> {
         let file = entry.name.rsplit('/').next().unwrap_or_default();
-        let (stem, ending) = file.split_once('.').ok_or("its name does not end with an object's name")?;
+        let (stem, extension) = file.split_once('.').ok_or("its name does not end with an object's name")?;
         let digest: Digest = stem
             .rsplit('-')
             .next()
             .and_then(|hex| hex.parse().ok())
             .ok_or("its name does not contain an object's digest")?;
-        ending.parse::<super::ObjectKind>().map_err(|()| "its ending is not that of an object".to_owned())?;
+        extension.parse::<super::ObjectKind>().map_err(|()| "its ending is not that of an object".to_owned())?;
         if depth == VerifyDepth::Full {
             let bytes = self.backend.read(&entry.name).map_err(|e| e.to_string())?.unwrap_or_default();
             if Digest::of(&bytes) != digest {
@@ -268,7 +268,7 @@ impl Graph {
     }
 
     /// Returns problems with files that others refer to.
-    fn missing(&self) -> BTreeSet<StoreProblem> {
+    fn find_missing(&self) -> BTreeSet<StoreProblem> {
         let mut problems = BTreeSet::new();
         let mut add = |name: String, kind, detail: String| {
             problems.insert(StoreProblem { name, kind, detail, quarantined: None });

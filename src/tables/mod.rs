@@ -78,7 +78,7 @@ pub use self::scene_objects::SceneObjectRow;
 pub use self::scene_questions::SceneQuestionRow;
 pub use self::scene_truths::SceneTruthRow;
 pub use self::scores::ScoreRow;
-pub use self::sources::{SourceRow, shown_source};
+pub use self::sources::{SourceRow, source_display_name};
 pub use self::timings::TimingRow;
 pub use self::votes::VoteRow;
 pub use self::writer::{PROFILE, PROFILE_V1, TableWriter, WriterProfile, to_bytes};

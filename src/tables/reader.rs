@@ -19,7 +19,7 @@ use parquet::file::reader::ChunkReader;
 use super::error::TableError;
 use super::footer;
 use super::row::{Column, TableRow, type_text};
-use super::source::{SharedReader, batch_rows, guarded};
+use super::source::{SharedReader, batch_rows, catch_panic};
 
 /// Largest number of rows of a batch.
 const BATCH_ROWS: usize = 1024;
@@ -72,7 +72,7 @@ impl<R: TableRow> TableReader<R> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let damaged = |problem| TableError::Damaged { file: file.clone(), row_group: None, problem };
         footer::check(&source).map_err(damaged)?;
-        let metadata = guarded(|| ArrowReaderMetadata::load(&source, options)).map_err(damaged)?;
+        let metadata = catch_panic(|| ArrowReaderMetadata::load(&source, options)).map_err(damaged)?;
         let columns = R::columns();
         check_columns::<R>(&file, &columns, metadata.schema().fields())?;
         let wanted: Vec<usize> = (metadata.schema().fields().iter().enumerate())
@@ -95,7 +95,7 @@ impl<R: TableRow> TableReader<R> {
                 .with_row_groups(vec![group.number])
                 .with_projection(mask.clone())
                 .with_batch_size(group.batch_rows);
-            guarded(|| builder.build())
+            catch_panic(|| builder.build())
         });
         Ok(Self {
             file,
@@ -143,7 +143,7 @@ impl<R: TableRow> TableReader<R> {
             self.current = Some((group, batches));
             return Ok(true);
         };
-        match guarded(|| batches.next().transpose()).map_err(|problem| self.damaged(&group, problem))? {
+        match catch_panic(|| batches.next().transpose()).map_err(|problem| self.damaged(&group, problem))? {
             Some(batch) => {
                 let rows = batch.num_rows() as u64;
                 group.rows_left = group.rows_left.checked_sub(rows).ok_or_else(|| {

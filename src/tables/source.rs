@@ -49,7 +49,7 @@ impl<C: ChunkReader> ChunkReader for SharedReader<C> {
 
 /// Runs a step of the Parquet reader and converts a panic into an error. The reader panics on some
 /// damaged files; no state of it is used afterwards.
-pub(super) fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+pub(super) fn catch_panic<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match panics::guarded(step) {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(panic) => Err(format!("the reader gave up: {panic}")),

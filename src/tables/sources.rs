@@ -37,13 +37,13 @@ table! {
 
 impl SourceRow {
     /// Returns the entry's name for messages.
-    pub fn shown(&self) -> String {
-        shown_source(&self.source, self.source_row)
+    pub fn display_name(&self) -> String {
+        source_display_name(&self.source, self.source_row)
     }
 }
 
 /// Returns a source's name for messages: the path, followed by `#` and the row for an entry of a
 /// table.
-pub fn shown_source(source: &str, row: Option<u64>) -> String {
+pub fn source_display_name(source: &str, row: Option<u64>) -> String {
     row.map_or_else(|| source.to_owned(), |row| format!("{source}#{row}"))
 }

@@ -8,7 +8,7 @@ use super::catalogue::{Catalogue, RoundPosition, StoredResult};
 use super::error::LineageError;
 use crate::ids::{Digest, ImageId};
 use crate::store::ActionKey;
-use crate::tables::{ImageOrigin, RejectRow, SourceRow, shown_source};
+use crate::tables::{ImageOrigin, RejectRow, SourceRow, source_display_name};
 
 /// Maximum number of results listed per stage.
 const MAX_LISTED: usize = 8;
@@ -120,7 +120,7 @@ pub(super) fn describe_image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<V
             if row.image_id == id {
                 return Ok(json!({
                     "id": id,
-                    "source": shown_source(&row.source, row.source_row),
+                    "source": source_display_name(&row.source, row.source_row),
                     "format": row.format,
                     "size": format!("{}x{}", row.width, row.height),
                     "bytes": row.size,
@@ -146,7 +146,7 @@ pub(super) fn find_duplicates(catalogue: &Catalogue<'_>, id: ImageId) -> Result<
     for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.decide") {
         for row in catalogue.read_rows::<SourceRow>(&entry.result)? {
             if row.twin_id == Some(id) {
-                twins.push(json!({"source": row.shown(), "reason": row.reason, "detail": row.detail}));
+                twins.push(json!({"source": row.display_name(), "reason": row.reason, "detail": row.detail}));
             }
         }
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::json;
 
 pub use self::labelled::LabelledCurriculum;
-pub use self::select::{CurriculumSettings, Labels, select, type_word};
+pub use self::select::{CurriculumSettings, Labels, select, type_name};
 
 use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, read_rows, schema, table_inputs};
 use crate::random::Seed;
@@ -74,7 +74,7 @@ impl Stage for Curriculum<'_> {
             shuffle_labels(&mut kept, Seed(self.seed));
         }
         for row in &kept {
-            let kind = row.question_type.map_or("none", type_word);
+            let kind = row.question_type.map_or("none", type_name);
             *statistics.entry(format!("kept.{}", kind.replace(' ', "_"))).or_default() += 1;
         }
         let counts = Counts { rows_in: votes.len() as u64, rows_out: kept.len() as u64, rejects: rejects.len() as u64 };

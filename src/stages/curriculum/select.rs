@@ -97,7 +97,7 @@ pub fn select(
     settings: &CurriculumSettings,
 ) -> Vec<Result<f64, Rejection>> {
     let difficulty = settings.difficulty();
-    let mut decided: Vec<Result<f64, Rejection>> = votes
+    let mut decisions: Vec<Result<f64, Rejection>> = votes
         .iter()
         .map(|row| match questions.get(&row.question_id).and_then(|question| question.question.as_deref()) {
             Some(text) => decide(text, row, settings, &difficulty),
@@ -105,10 +105,10 @@ pub fn select(
         })
         .collect();
     if settings.deduplicate {
-        drop_duplicates(votes, questions, &mut decided);
+        drop_duplicates(votes, questions, &mut decisions);
     }
-    cap_types(votes, questions, settings.max_type_share, &mut decided);
-    decided
+    cap_types(votes, questions, settings.max_type_share, &mut decisions);
+    decisions
 }
 
 fn decide(
@@ -117,7 +117,7 @@ fn decide(
     settings: &CurriculumSettings,
     difficulty: &DifficultySettings,
 ) -> Result<f64, Rejection> {
-    let confidence = keep(text, &Vote::from(row), settings.label_denominator, difficulty).map_err(rejection)?;
+    let confidence = keep(text, &Vote::from(row), settings.label_denominator, difficulty).map_err(to_rejection)?;
     if settings.greedy_agrees && row.greedy_agrees != Some(true) {
         let greedy = row.greedy_answer.as_deref().unwrap_or("nothing");
         let majority = row.majority_answer.as_deref().unwrap_or_default();
@@ -126,7 +126,7 @@ fn decide(
     Ok(confidence)
 }
 
-fn rejection(dropped: DropReason) -> Rejection {
+fn to_rejection(dropped: DropReason) -> Rejection {
     match dropped {
         DropReason::NoAnswer => Rejection::new("no_answer", String::new()),
         DropReason::QuestionContains(word) => Rejection::new("question_contains", word),
@@ -141,10 +141,10 @@ fn rejection(dropped: DropReason) -> Rejection {
 fn drop_duplicates(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
-    decided: &mut [Result<f64, Rejection>],
+    decisions: &mut [Result<f64, Rejection>],
 ) {
     let mut first: HashMap<(ImageId, String), QuestionId> = HashMap::new();
-    for (row, decision) in votes.iter().zip(decided) {
+    for (row, decision) in votes.iter().zip(decisions) {
         let Some(text) = questions.get(&row.question_id).and_then(|question| question.question.as_deref()) else {
             continue;
         };
@@ -164,33 +164,33 @@ fn cap_types(
     votes: &[VoteRow],
     questions: &HashMap<QuestionId, &QuestionRow>,
     cap: f64,
-    decided: &mut [Result<f64, Rejection>],
+    decisions: &mut [Result<f64, Rejection>],
 ) {
-    let mut of_type: BTreeMap<Option<&str>, Vec<(Digest, usize)>> = BTreeMap::new();
+    let mut rows_by_type: BTreeMap<Option<&str>, Vec<(Digest, usize)>> = BTreeMap::new();
     for (i, row) in votes.iter().enumerate() {
-        if decided[i].is_ok() {
+        if decisions[i].is_ok() {
             let kind = questions.get(&row.question_id).and_then(|question| question.question_type);
             let order = Digest::derive("visplay 2026 cap order", &[row.question_id.0.as_bytes()]);
-            of_type.entry(kind.map(type_word)).or_default().push((order, i));
+            rows_by_type.entry(kind.map(type_name)).or_default().push((order, i));
         }
     }
-    let most = of_type.values().map(Vec::len).max().unwrap_or(0);
-    let total = |limit: usize| of_type.values().map(|rows| rows.len().min(limit)).sum::<usize>();
+    let largest = rows_by_type.values().map(Vec::len).max().unwrap_or(0);
+    let total = |limit: usize| rows_by_type.values().map(|rows| rows.len().min(limit)).sum::<usize>();
     // The maximum number of rows per type. A cap below an equal share cannot be met; then nothing
     // is rejected.
     let fits = |limit: &usize| *limit as f64 <= cap * total(*limit) as f64;
-    let Some(limit) = (1..=most).rev().find(fits).filter(|_| of_type.len() > 1) else { return };
-    for (kind, mut rows) in of_type {
+    let Some(limit) = (1..=largest).rev().find(fits).filter(|_| rows_by_type.len() > 1) else { return };
+    for (kind, mut rows) in rows_by_type {
         rows.sort_unstable();
         for (_, i) in rows.into_iter().skip(limit) {
             let detail = format!("{} has more than {cap} of the rows", kind.unwrap_or("no type"));
-            decided[i] = Err(Rejection::new("type_cap", detail));
+            decisions[i] = Err(Rejection::new("type_cap", detail));
         }
     }
 }
 
 /// Returns the name of a question type.
-pub fn type_word(kind: QuestionType) -> &'static str {
+pub fn type_name(kind: QuestionType) -> &'static str {
     match kind {
         QuestionType::MultipleChoice => "multiple choice",
         QuestionType::Numerical => "numerical",
@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    fn voted(n: u8, counts: &[u32], silent: u32, greedy: Option<bool>) -> VoteRow {
+    fn vote(n: u8, counts: &[u32], silent: u32, greedy: Option<bool>) -> VoteRow {
         let boxed = counts.iter().sum::<u32>();
         let mut sorted = counts.to_vec();
         sorted.sort_unstable_by(|a, b| b.cmp(a));
@@ -269,12 +269,12 @@ mod tests {
         let questions: Vec<QuestionRow> =
             (0..).zip(text).map(|(n, text)| question(n, text, QuestionType::Numerical)).collect();
         let votes = [
-            voted(0, &[6, 4], 0, Some(true)),
-            voted(1, &[5, 5], 0, Some(true)),
-            voted(2, &[5, 4], 1, Some(false)),
-            voted(3, &[10], 0, Some(true)),
-            voted(4, &[2, 2, 2, 2, 2], 0, Some(true)),
-            voted(5, &[], 10, None),
+            vote(0, &[6, 4], 0, Some(true)),
+            vote(1, &[5, 5], 0, Some(true)),
+            vote(2, &[5, 4], 1, Some(false)),
+            vote(3, &[10], 0, Some(true)),
+            vote(4, &[2, 2, 2, 2, 2], 0, Some(true)),
+            vote(5, &[], 10, None),
         ];
         let plain = settings();
         assert_eq!(
@@ -293,7 +293,7 @@ mod tests {
     fn a_common_type_is_capped_to_its_share() {
         let kinds = [QuestionType::Numerical; 6].into_iter().chain([QuestionType::MultipleChoice; 2]);
         let questions: Vec<QuestionRow> = (0..).zip(kinds).map(|(n, kind)| question(n, "How many?", kind)).collect();
-        let votes: Vec<VoteRow> = (0..8).map(|n| voted(n, &[6, 4], 0, None)).collect();
+        let votes: Vec<VoteRow> = (0..8).map(|n| vote(n, &[6, 4], 0, None)).collect();
         let kept = |cap: f64| {
             let settings = CurriculumSettings { max_type_share: cap, ..settings() };
             reasons(&questions, &votes, &settings).iter().filter(|reason| *reason == "kept").count()

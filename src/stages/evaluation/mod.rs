@@ -110,16 +110,16 @@ impl Evaluation<'_, '_> {
         greedy: Option<&Result<PromptSamples, Rejection>>,
     ) -> Result<Vec<PredictionRow>, Rejection> {
         let mut rows = Vec::new();
-        if let Some(drawn) = greedy {
-            let drawn = drawn.as_ref().map_err(Clone::clone)?;
-            rows.extend(drawn.samples.first().map(|sample| self.row(item, "greedy", 0, sample)));
+        if let Some(prompt_samples) = greedy {
+            let prompt_samples = prompt_samples.as_ref().map_err(Clone::clone)?;
+            rows.extend(prompt_samples.samples.first().map(|sample| self.row(item, "greedy", 0, sample)));
         }
-        if let Some(drawn) = sampled {
-            let drawn = drawn.as_ref().map_err(Clone::clone)?;
-            let answers = (0..).zip(drawn.samples.iter().take(self.protocols.sampled as usize));
+        if let Some(prompt_samples) = sampled {
+            let prompt_samples = prompt_samples.as_ref().map_err(Clone::clone)?;
+            let answers = (0..).zip(prompt_samples.samples.iter().take(self.protocols.sampled as usize));
             rows.extend(answers.map(|(n, sample)| self.row(item, "sampled", n, sample)));
             if self.protocols.majority > 0 {
-                rows.push(self.majority_row(item, &drawn.samples[..self.protocols.majority as usize]));
+                rows.push(self.majority_row(item, &prompt_samples.samples[..self.protocols.majority as usize]));
             }
         }
         Ok(rows)
@@ -157,9 +157,9 @@ impl Evaluation<'_, '_> {
     }
 
     fn graded_row(&self, item: &Item, protocol: &str, extracted: Option<String>) -> PredictionRow {
-        let verdict = extracted.as_deref().map(|given| crate::grading::compare(given, &item.gold));
-        let correct = verdict.is_some_and(|verdict| verdict.equal);
-        let reason = verdict.map(|verdict| json!(verdict.rule).as_str().unwrap_or_default().to_owned());
+        let comparison = extracted.as_deref().map(|answer| crate::grading::compare(answer, &item.gold));
+        let correct = comparison.is_some_and(|comparison| comparison.equal);
+        let reason = comparison.map(|comparison| json!(comparison.rule).as_str().unwrap_or_default().to_owned());
         PredictionRow {
             benchmark: self.benchmark.to_owned(),
             item_id: item.item_id,

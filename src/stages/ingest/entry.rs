@@ -28,8 +28,8 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Returns the entry's name for messages.
-    pub(super) fn shown(&self) -> String {
-        crate::tables::shown_source(&self.label, self.row)
+    pub(super) fn display_name(&self) -> String {
+        crate::tables::source_display_name(&self.label, self.row)
     }
 }
 

@@ -67,13 +67,13 @@ impl Increment {
 type Identity<'a> = (&'a str, Option<u64>, Option<Digest>, &'a str);
 
 fn entry_identity(e: &Entry) -> Identity<'_> {
-    let why = e.rejection.as_ref().map_or("", |r| r.reason.as_ref());
-    (&e.label, e.row, e.blob, if e.blob.is_some() { "" } else { why })
+    let reason = e.rejection.as_ref().map_or("", |r| r.reason.as_ref());
+    (&e.label, e.row, e.blob, if e.blob.is_some() { "" } else { reason })
 }
 
 fn row_identity(r: &SourceRow) -> Identity<'_> {
-    let why = r.reason.as_deref().unwrap_or_default();
-    (&r.source, r.source_row, r.image_id.map(|id| id.0), if r.image_id.is_some() { "" } else { why })
+    let reason = r.reason.as_deref().unwrap_or_default();
+    (&r.source, r.source_row, r.image_id.map(|id| id.0), if r.image_id.is_some() { "" } else { reason })
 }
 
 /// Returns the entry of a decided row.
@@ -147,24 +147,24 @@ pub(super) fn is_complete(store: &Store, increment: ActionKey, before: Option<Ac
 
 /// Returns the entries of increment `i` of a chain in order to recompute it: those of its listing,
 /// or of its own table, or, when both are lost, those of the sources that no other increment has.
-pub(super) fn entries_of(
+pub(super) fn entries_to_recompute(
     store: &Store,
     refs: &[Ref],
     i: usize,
     before: &Increment,
     scanned: &[Entry],
 ) -> Result<Vec<Entry>, StageError> {
-    if let Some(entries) = listing(store, &refs[i]) {
+    if let Some(entries) = read_listing(store, &refs[i]) {
         return Ok(entries);
     }
-    if let Some(rows) = own_rows(store, refs, i) {
+    if let Some(rows) = read_own_rows(store, refs, i) {
         let mut entries: Vec<Entry> = rows.iter().map(entry_of).collect();
         entries.sort();
         return Ok(entries);
     }
     let mut remaining = before.new_entries(scanned);
     for later in i + 1..refs.len() {
-        let rows = own_rows(store, refs, later).unwrap_or_default();
+        let rows = read_own_rows(store, refs, later).unwrap_or_default();
         let theirs: HashSet<Identity<'_>> = rows.iter().map(row_identity).collect();
         remaining.retain(|e| !theirs.contains(&entry_identity(e)));
     }
@@ -172,12 +172,12 @@ pub(super) fn entries_of(
 }
 
 /// Returns the entries of an increment, from the listing that its decision read.
-fn listing(store: &Store, increment: &Ref) -> Option<Vec<Entry>> {
-    listing_of(store, &store.result(increment.result).ok().flatten()?.upstream)
+fn read_listing(store: &Store, increment: &Ref) -> Option<Vec<Entry>> {
+    read_listing_of(store, &store.result(increment.result).ok().flatten()?.upstream)
 }
 
 /// Returns the entries of an increment that was computed from these results.
-pub(super) fn listing_of(store: &Store, upstream: &[ActionKey]) -> Option<Vec<Entry>> {
+pub(super) fn read_listing_of(store: &Store, upstream: &[ActionKey]) -> Option<Vec<Entry>> {
     let decision = upstream.iter().find_map(|key| store.action(*key).ok().filter(|a| a.stage == decide::DECIDE))?;
     let listing = decision.inputs.iter().find(|input| input.role == decide::LISTING)?;
     serde_json::from_slice(&store.read_object(listing.object).ok()?).ok()
@@ -185,10 +185,10 @@ pub(super) fn listing_of(store: &Store, upstream: &[ActionKey]) -> Option<Vec<En
 
 /// Returns the rows that increment `i` itself decided. Each increment adds one `sources` object,
 /// which every later result names too.
-fn own_rows(store: &Store, refs: &[Ref], i: usize) -> Option<Vec<SourceRow>> {
+fn read_own_rows(store: &Store, refs: &[Ref], i: usize) -> Option<Vec<SourceRow>> {
     refs[i..].iter().find_map(|r| {
         let result = store.result(r.result).ok().flatten()?;
-        let own = result.outputs_of(SourceRow::TABLE).nth(i)?;
-        read_table(store, own).ok()
+        let sources = result.outputs_of(SourceRow::TABLE).nth(i)?;
+        read_table(store, sources).ok()
     })
 }

@@ -100,13 +100,13 @@ impl MeasureStage<'_> {
             detail: None,
         };
         match imaging::decode(bytes, &self.options.limits) {
-            Ok(decoded) => accepted(row, &decoded),
-            Err(e) => rejected(row, &e),
+            Ok(decoded) => accept(row, &decoded),
+            Err(e) => reject(row, &e),
         }
     }
 }
 
-fn accepted(row: Measurement, decoded: &DecodedImage) -> Measurement {
+fn accept(row: Measurement, decoded: &DecodedImage) -> Measurement {
     let header = &decoded.header;
     Measurement {
         format: Some(header.format.name().to_owned()),
@@ -118,6 +118,6 @@ fn accepted(row: Measurement, decoded: &DecodedImage) -> Measurement {
     }
 }
 
-fn rejected(row: Measurement, e: &ImageError) -> Measurement {
+fn reject(row: Measurement, e: &ImageError) -> Measurement {
     Measurement { reason: Some(e.reason().to_owned()), detail: Some(e.to_string()), ..row }
 }

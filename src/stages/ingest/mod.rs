@@ -160,8 +160,8 @@ fn ingest_scanned(
     let (before, rebuilt) = attempt.rebuild_lost(&history)?;
     let new = before.new_entries(&scan.entries);
     if let (true, Some(table), Some(reference)) = (new.is_empty(), before.result(), history.refs.last()) {
-        attempt.show(table)?;
-        return Ok(Some(attempt.unchanged(table.clone(), reference.clone(), rebuilt)));
+        attempt.write_views(table)?;
+        return Ok(Some(attempt.summarize_unchanged(table.clone(), reference.clone(), rebuilt)));
     }
     let (table, decided, computed) = attempt.append_increment(&before, &new)?;
     if runner.dry_run {
@@ -183,7 +183,7 @@ fn ingest_scanned(
         left_behind: history.left_behind,
         table,
     };
-    attempt.show(&ingested.table)?;
+    attempt.write_views(&ingested.table)?;
     Ok(Some(ingested))
 }
 
@@ -212,7 +212,7 @@ impl IngestAttempt<'_> {
         };
         for (i, r) in history.refs.iter().enumerate().skip(damaged) {
             self.runner.progress.say(&format!("parts of {r} are lost; recomputing them"));
-            let entries = increment::entries_of(store, &history.refs, i, &before, &self.scan.entries)?;
+            let entries = increment::entries_to_recompute(store, &history.refs, i, &before, &self.scan.entries)?;
             let (table, _, computed) = self.append_increment(&before, &entries)?;
             if table.action != r.result {
                 return Err(StageError::SourcesDiffer { table: r.to_string() });
@@ -270,7 +270,7 @@ impl IngestAttempt<'_> {
         Ok((table.results.remove(0), decided, computed))
     }
 
-    fn unchanged(&self, table: StageResult, reference: Ref, rebuilt: usize) -> IngestSummary {
+    fn summarize_unchanged(&self, table: StageResult, reference: Ref, rebuilt: usize) -> IngestSummary {
         IngestSummary {
             reference,
             table,
@@ -285,8 +285,8 @@ impl IngestAttempt<'_> {
         }
     }
 
-    fn show(&self, table: &StageResult) -> Result<(), StageError> {
-        show(self.runner.store, self.request.evolution, table)
+    fn write_views(&self, table: &StageResult) -> Result<(), StageError> {
+        write_views(self.runner.store, self.request.evolution, table)
     }
 }
 
@@ -294,7 +294,7 @@ impl IngestAttempt<'_> {
 ///
 /// # Errors
 /// The store cannot be written to.
-pub fn show(store: &Store, evolution: &str, table: &StageResult) -> Result<(), StageError> {
+pub fn write_views(store: &Store, evolution: &str, table: &StageResult) -> Result<(), StageError> {
     for name in [tables::ImageRow::TABLE, tables::RejectRow::TABLE, tables::SourceRow::TABLE] {
         let objects: Vec<_> = table.outputs_of(name).map(|o| o.object).collect();
         store.write_view(&format!("{evolution}/{name}"), &objects)?;

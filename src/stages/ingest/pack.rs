@@ -79,19 +79,19 @@ impl<'a> Stage for PackStage<'a> {
 }
 
 fn image_row(row: &SourceRow, bytes: Vec<u8>) -> Result<ImageRow, StageError> {
-    let lacking = |what: &str| {
-        let problem = format!("the accepted source {} has no {what}", row.source);
+    let missing_column = |column: &str| {
+        let problem = format!("the accepted source {} has no {column}", row.source);
         StageError::Store(StoreError::Damaged { name: "the sources table".into(), problem })
     };
     Ok(ImageRow {
-        image_id: row.image_id.ok_or_else(|| lacking("image id"))?,
+        image_id: row.image_id.ok_or_else(|| missing_column("image id"))?,
         size: row.size,
         image: ImageFile { bytes, path: row.source.clone() },
-        width: row.width.ok_or_else(|| lacking("width"))?,
-        height: row.height.ok_or_else(|| lacking("height"))?,
-        format: row.format.clone().ok_or_else(|| lacking("format"))?,
-        orientation: row.orientation.ok_or_else(|| lacking("orientation"))?,
-        perceptual_hash: row.perceptual_hash.ok_or_else(|| lacking("perceptual hash"))?,
+        width: row.width.ok_or_else(|| missing_column("width"))?,
+        height: row.height.ok_or_else(|| missing_column("height"))?,
+        format: row.format.clone().ok_or_else(|| missing_column("format"))?,
+        orientation: row.orientation.ok_or_else(|| missing_column("orientation"))?,
+        perceptual_hash: row.perceptual_hash.ok_or_else(|| missing_column("perceptual hash"))?,
         source: row.source.clone(),
         source_row: row.source_row,
     })

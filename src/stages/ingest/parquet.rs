@@ -102,34 +102,34 @@ pub(super) fn scan_rows(
     Ok(())
 }
 
-fn limits(max_bytes: u64) -> ImportLimits {
+fn import_limits(max_bytes: u64) -> ImportLimits {
     let image_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
     ImportLimits { image_bytes, page_bytes: PAGE_BYTES }
 }
 
 fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<FileCells, StageError> {
-    let images = match ImportFile::open(file, options.column, limits(options.max_bytes)) {
+    let images = match ImportFile::open(file, options.column, import_limits(options.max_bytes)) {
         Ok(images) => images,
         Err(e) if is_about_columns(&e) => {
             let problem = e.to_string();
-            let own_name = format!("{}: ", file.display());
-            let problem = problem.strip_prefix(&own_name).unwrap_or(&problem).to_owned();
+            let prefix = format!("{}: ", file.display());
+            let problem = problem.strip_prefix(&prefix).unwrap_or(&problem).to_owned();
             return Err(StageError::Source { path: file.to_owned(), problem });
         }
-        Err(e) => return Ok(FileCells { cells: Vec::new(), failure: Some(failure(file, &e)) }),
+        Err(e) => return Ok(FileCells { cells: Vec::new(), failure: Some(file_rejection(file, &e)) }),
     };
     runner.progress.begin("reading Parquet rows", images.row_count());
-    let mut found = FileCells::default();
+    let mut cells = FileCells::default();
     for image in images.rows() {
         runner.interrupt.check()?;
         match image {
-            Ok(image) => found.cells.push(cell(image)),
-            Err(e) => found.failure = Some(failure(file, &e)),
+            Ok(image) => cells.cells.push(to_cell(image)),
+            Err(e) => cells.failure = Some(file_rejection(file, &e)),
         }
         runner.progress.advance(1);
     }
     runner.progress.end();
-    Ok(found)
+    Ok(cells)
 }
 
 fn is_about_columns(e: &ImportError) -> bool {
@@ -144,18 +144,18 @@ fn is_about_columns(e: &ImportError) -> bool {
 
 /// Returns the reason why a file, or the rest of it, gives no images. The path is left out of the
 /// text, since the rejected row names the file.
-fn failure(file: &Path, e: &ImportError) -> Rejection {
+fn file_rejection(file: &Path, e: &ImportError) -> Rejection {
     let reason = match e {
         ImportError::Open { .. } => "unreadable",
         ImportError::LargePage { .. } => "too_large",
         _ => "corrupt",
     };
     let text = e.to_string();
-    let own_name = format!("{}: ", file.display());
-    Rejection::new(reason, text.strip_prefix(&own_name).unwrap_or(&text))
+    let prefix = format!("{}: ", file.display());
+    Rejection::new(reason, text.strip_prefix(&prefix).unwrap_or(&text))
 }
 
-fn cell(image: ImportedImage) -> Cell {
+fn to_cell(image: ImportedImage) -> Cell {
     let position = CellPosition { row: image.row, item: image.item };
     match image.bytes {
         ImportedBytes::Bytes(bytes) => {
@@ -165,8 +165,8 @@ fn cell(image: ImportedImage) -> Cell {
             Cell { position, blob: None, bytes: 0, rejection: Some(Rejection::new("empty", "the row has no image")) }
         }
         ImportedBytes::TooLarge(n) => {
-            let why = Rejection::new("too_large", format!("{n} bytes, more than max_bytes"));
-            Cell { position, blob: None, bytes: n as u64, rejection: Some(why) }
+            let rejection = Rejection::new("too_large", format!("{n} bytes, more than max_bytes"));
+            Cell { position, blob: None, bytes: n as u64, rejection: Some(rejection) }
         }
     }
 }
@@ -184,17 +184,17 @@ fn cached_cells(
     options: ScanOptions<'_>,
     runner: &Runner<'_>,
 ) -> Result<Option<FileCells>, StageError> {
-    let note = runner.store.read_cache(cache_key(digest, options))?;
-    Ok(note.and_then(|note| serde_json::from_slice(&note).ok()))
+    let entry = runner.store.read_cache(cache_key(digest, options))?;
+    Ok(entry.and_then(|entry| serde_json::from_slice(&entry).ok()))
 }
 
 /// Caches the images of a file, unless it could not be opened, which may change.
-fn cache_cells(found: &FileCells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) {
-    if found.failure.as_ref().is_some_and(|f| f.reason == "unreadable") {
+fn cache_cells(cells: &FileCells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) {
+    if cells.failure.as_ref().is_some_and(|f| f.reason == "unreadable") {
         return;
     }
-    let note = crate::canonical::to_canonical(found).map_err(StoreError::from);
-    if let Err(e) = note.and_then(|note| runner.store.write_cache(cache_key(digest, options), &note)) {
+    let entry = crate::canonical::to_canonical(cells).map_err(StoreError::from);
+    if let Err(e) = entry.and_then(|entry| runner.store.write_cache(cache_key(digest, options), &entry)) {
         runner
             .progress
             .say(&format!("cannot cache the rows of a Parquet file, so they will be read again next time: {e}"));
@@ -224,7 +224,8 @@ impl CellReader {
             open.path == path && matches!(open.images.peek(), Some(Ok(next)) if position_of(next) <= position)
         };
         if !self.open.as_mut().is_some_and(is_behind) {
-            let images = ImportFile::open(path, column, limits(self.max_bytes)).ok()?.rows_in(position.row..u64::MAX);
+            let images =
+                ImportFile::open(path, column, import_limits(self.max_bytes)).ok()?.rows_in(position.row..u64::MAX);
             self.open = Some(OpenFile { path: path.to_owned(), images: images.peekable() });
         }
         let open = self.open.as_mut()?;

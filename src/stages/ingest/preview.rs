@@ -27,8 +27,9 @@ pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Inges
     let store = runner.store;
     let last = store.head(request.evolution, IMAGES)?;
     let mut differences = Vec::new();
-    if let Some(then) = last.as_ref().and_then(|last| store.action(last.result).ok()) {
-        differences = then.differences(&super::decide::table_action(request.options, then.inputs.clone()));
+    if let Some(last_action) = last.as_ref().and_then(|last| store.action(last.result).ok()) {
+        differences =
+            last_action.differences(&super::decide::table_action(request.options, last_action.inputs.clone()));
     }
     let history = History::read(store, request.evolution, request.options)?;
     let (mut damaged, mut before) = (Vec::new(), None);
@@ -40,8 +41,8 @@ pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Inges
     }
     // An unreadable table is reported in `damaged`.
     let table = history.refs.last().and_then(|r| store.result(r.result).ok().flatten());
-    let known = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
+    let decided = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
     let scan = scan::scan(request.sources, scan_options(request), runner)?;
-    let new = known.new_entries(&scan.entries).iter().map(Entry::shown).collect();
+    let new = decided.new_entries(&scan.entries).iter().map(Entry::display_name).collect();
     Ok(IngestPreview { last, differences, damaged, new })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::entry::{Origin, Scan};
-use super::increment::{Increment, listing_of};
+use super::increment::{Increment, read_listing_of};
 use super::{IngestAttempt, IngestOptions, IngestRequest, decide, read_table, scan};
 use crate::imaging::Limits;
 use crate::stages::{Runner, StageError};
@@ -25,17 +25,17 @@ pub fn replay_ingest(
     scratch: &Path,
     runner: &Runner<'_>,
 ) -> Result<(), StageError> {
-    let options = options_of(&stored.action(table.action)?)?;
+    let options = read_options(&stored.action(table.action)?)?;
     let existing: Vec<PathBuf> = sources.iter().filter(|source| source.exists()).cloned().collect();
     let request = IngestRequest { evolution: "again", sources: &existing, column: None, options: &options };
-    let found = scan::scan(&existing, super::scan_options(&request), runner)?;
-    let origins = origins(stored, table, scratch, found.origins)?;
+    let existing_scan = scan::scan(&existing, super::scan_options(&request), runner)?;
+    let origins = collect_origins(stored, table, scratch, existing_scan.origins)?;
     let scan = Scan { origins, ..Scan::default() };
     let attempt = IngestAttempt { request: &request, scan: &scan, runner };
     let mut before = Increment::default();
-    for table in chain(stored, table)? {
+    for table in list_increments(stored, table)? {
         let lost = || StageError::Lost(format!("the listing of the ingest {}", table.action));
-        let entries = listing_of(stored, &table.upstream).ok_or_else(lost)?;
+        let entries = read_listing_of(stored, &table.upstream).ok_or_else(lost)?;
         attempt.append_increment(&before, &entries).map_err(name_missing_sources)?;
         before = Increment::read(stored, table)?;
     }
@@ -43,9 +43,9 @@ pub fn replay_ingest(
 }
 
 /// Returns a table and those that it extends, oldest first.
-fn chain(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>, StageError> {
-    let mut chain = vec![newest.clone()];
-    while let Some(last) = chain.last() {
+fn list_increments(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>, StageError> {
+    let mut increments = vec![newest.clone()];
+    while let Some(last) = increments.last() {
         let mut before = None;
         for &key in &last.upstream {
             if store.action(key)?.stage == decide::INGEST {
@@ -53,16 +53,16 @@ fn chain(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>, StageE
             }
         }
         match before {
-            Some(before) => chain.push(before),
+            Some(before) => increments.push(before),
             None => break,
         }
     }
-    chain.reverse();
-    Ok(chain)
+    increments.reverse();
+    Ok(increments)
 }
 
 /// Returns the location of every blob's bytes; those of images are written to files of `scratch`.
-fn origins(
+fn collect_origins(
     store: &Store,
     table: &StageResult,
     scratch: &Path,
@@ -96,7 +96,7 @@ fn name_missing_sources(e: StageError) -> StageError {
 }
 
 /// Returns the options that a table was made with.
-fn options_of(action: &Action) -> Result<IngestOptions, StageError> {
+fn read_options(action: &Action) -> Result<IngestOptions, StageError> {
     let number = |key: &'static str| {
         let value = action.parameters.get(key).and_then(serde_json::Value::as_u64);
         value.ok_or_else(|| StageError::missing_part("an action of ingest", key))

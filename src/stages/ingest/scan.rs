@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::entry::{Entry, Origin, Scan, ScanOptions};
 use super::fingerprints::{Fingerprint, Fingerprints};
 use super::parquet;
-use super::walk::{WalkedEntry, is_within, plain, single_file, unreadable, walk};
+use super::walk::{WalkedEntry, error_text, is_within, reject_unreadable, single_file, walk};
 use crate::ids::Digest;
 use crate::stages::{Rejection, Runner, StageError};
 use crate::store::now_ms;
@@ -49,7 +49,7 @@ fn scan_source(
     runner: &Runner<'_>,
     scan: &mut Scan,
 ) -> Result<(), StageError> {
-    let failed = |e: io::Error| StageError::Source { path: source.to_owned(), problem: plain(&e) };
+    let failed = |e: io::Error| StageError::Source { path: source.to_owned(), problem: error_text(&e) };
     let root = source.canonicalize().map_err(failed)?;
     let store = runner.store.root().canonicalize().ok();
     if is_within(&root, store.as_deref()) {
@@ -115,13 +115,13 @@ fn digest_one(
         is_allowed(is_parquet)?;
         return Ok(FileContent { digest, is_parquet, was_read: false });
     }
-    let mut file = File::open(&entry.path).map_err(|e| unreadable(&e))?;
+    let mut file = File::open(&entry.path).map_err(|e| reject_unreadable(&e))?;
     let mut buffer = [0; 1 << 16];
-    let start = read_some(&mut file, &mut buffer).map_err(|e| unreadable(&e))?;
+    let start = read_some(&mut file, &mut buffer).map_err(|e| reject_unreadable(&e))?;
     // The content decides the file type, not the name.
     let is_parquet = buffer[..start].starts_with(b"PAR1");
     is_allowed(is_parquet)?;
-    let digest = digest_file(file, &mut buffer, start, fingerprint).map_err(|e| unreadable(&e))?;
+    let digest = digest_file(file, &mut buffer, start, fingerprint).map_err(|e| reject_unreadable(&e))?;
     Ok(FileContent { digest, is_parquet, was_read: true })
 }
 
@@ -179,7 +179,7 @@ fn cache_digests(
 fn add_file(
     file: DigestedFile,
     options: ScanOptions<'_>,
-    alone: bool,
+    named_by_user: bool,
     runner: &Runner<'_>,
     scan: &mut Scan,
 ) -> Result<(), StageError> {
@@ -191,9 +191,9 @@ fn add_file(
             scan.read += usize::from(content.was_read);
             if content.is_parquet {
                 let state = file.entry.state.as_ref().ok().map(|(fingerprint, _)| *fingerprint);
-                let found =
+                let parquet_file =
                     parquet::ParquetFile { path: &file.entry.path, label: &label, digest: content.digest, state };
-                return parquet::scan_rows(found, options, alone, runner, scan);
+                return parquet::scan_rows(parquet_file, options, named_by_user, runner, scan);
             }
             let entry = Entry { label, row: None, blob: Some(content.digest), bytes, rejection: None };
             scan.push(entry, Some(Origin::File(file.entry.path)));

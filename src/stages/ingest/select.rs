@@ -24,7 +24,7 @@ pub(super) fn select(
     measured: &HashMap<Digest, Measurement>,
     near_duplicate_bits: Option<u32>,
 ) -> Result<Vec<SourceRow>, ThresholdError> {
-    let mut selection = Selection::after(prior, near_duplicate_bits)?;
+    let mut selection = Selection::from_prior(prior, near_duplicate_bits)?;
     Ok(entries.iter().map(|entry| selection.decide(entry, measured)).collect())
 }
 
@@ -38,7 +38,7 @@ struct Selection {
 }
 
 impl Selection {
-    fn after(prior: &[SourceRow], near_duplicate_bits: Option<u32>) -> Result<Self, ThresholdError> {
+    fn from_prior(prior: &[SourceRow], near_duplicate_bits: Option<u32>) -> Result<Self, ThresholdError> {
         let near = near_duplicate_bits.map(NearDuplicates::new).transpose()?;
         let mut selection = Self { seen: HashMap::new(), near, kept: Vec::new() };
         for row in prior {
@@ -51,9 +51,9 @@ impl Selection {
                 ..Rejection::new(reason, row.detail.as_deref().unwrap_or_default())
             });
             if rejection.is_none() {
-                selection.add_to_index(image, &row.shown(), row.perceptual_hash);
+                selection.add_to_index(image, &row.display_name(), row.perceptual_hash);
             }
-            selection.seen.entry(image.0).or_insert((row.shown(), rejection));
+            selection.seen.entry(image.0).or_insert((row.display_name(), rejection));
         }
         Ok(selection)
     }
@@ -102,23 +102,23 @@ impl Selection {
                 }
             });
         }
-        let shown = entry.shown();
+        let name = entry.display_name();
         let rejection = match measurement {
             None => Some(Rejection::new("unreadable", "it was not measured")),
             Some(Measurement { reason: Some(reason), detail, .. }) => {
                 Some(Rejection::new(reason.clone(), detail.as_deref().unwrap_or_default()))
             }
-            Some(m) => self.near_twin(id, &shown, m.perceptual_hash?),
+            Some(m) => self.find_near_duplicate(id, &name, m.perceptual_hash?),
         };
-        self.seen.insert(id.0, (shown, rejection.clone()));
+        self.seen.insert(id.0, (name, rejection.clone()));
         rejection
     }
 
-    fn near_twin(&mut self, id: ImageId, shown: &str, hash: u64) -> Option<Rejection> {
+    fn find_near_duplicate(&mut self, id: ImageId, name: &str, hash: u64) -> Option<Rejection> {
         let near = self.near.as_mut().filter(|_| is_distinctive(hash))?;
         match near.decide(DHash::from_bits(hash)) {
             DuplicateDecision::Kept(_) => {
-                self.kept.push((id, shown.to_owned()));
+                self.kept.push((id, name.to_owned()));
                 None
             }
             DuplicateDecision::NearDuplicate(twin) => {

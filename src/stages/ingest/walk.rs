@@ -34,7 +34,7 @@ pub(super) fn walk(root: &Path, store: Option<&Path>) -> Vec<WalkedEntry> {
         .filter_map(|item| match item {
             Ok(item) if item.file_type().is_dir() => None,
             Ok(item) => Some(stat_entry(root, item.into_path())),
-            Err(e) => Some(unwalkable(root, &e)),
+            Err(e) => Some(entry_of_walk_error(root, &e)),
         })
         .collect()
 }
@@ -51,13 +51,13 @@ fn stat_entry(root: &Path, path: PathBuf) -> WalkedEntry {
         // Opening a pipe would block forever, and a device has no end.
         Ok(meta) if !meta.is_file() => Err(Rejection::new("not_a_file", "it is a pipe, socket or device")),
         Ok(meta) => Ok((Fingerprint::of(&meta), meta.len())),
-        Err(e) => Err(unreadable(&e)),
+        Err(e) => Err(reject_unreadable(&e)),
     };
     WalkedEntry { relative, path, state }
 }
 
 /// Returns an entry for the path at which the walk failed.
-fn unwalkable(root: &Path, e: &walkdir::Error) -> WalkedEntry {
+fn entry_of_walk_error(root: &Path, e: &walkdir::Error) -> WalkedEntry {
     let path = e.path().unwrap_or(root).to_owned();
     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
     let rejection = match (e.loop_ancestor(), e.io_error()) {
@@ -65,7 +65,7 @@ fn unwalkable(root: &Path, e: &walkdir::Error) -> WalkedEntry {
         (None, Some(io)) if io.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
             Rejection::new("unreadable", "the symbolic link leads nowhere")
         }
-        (None, Some(io)) => unreadable(io),
+        (None, Some(io)) => reject_unreadable(io),
         (None, None) => Rejection::new("unreadable", "it cannot be listed"),
     };
     WalkedEntry { relative, path, state: Err(rejection) }
@@ -91,12 +91,12 @@ fn label(relative: &Path) -> String {
 }
 
 /// Returns the rejection of a file that cannot be read.
-pub(super) fn unreadable(e: &io::Error) -> Rejection {
-    Rejection::new("unreadable", plain(e))
+pub(super) fn reject_unreadable(e: &io::Error) -> Rejection {
+    Rejection::new("unreadable", error_text(e))
 }
 
 /// Returns an I/O error without its number, which differs between systems.
-pub(super) fn plain(e: &io::Error) -> String {
+pub(super) fn error_text(e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::NotFound => "there is no such file".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),

@@ -14,24 +14,24 @@ fn finite(value: f64) -> Option<f64> {
 }
 
 /// Returns the row of a step from the trainer's report, the step's groups and their rewards.
-pub(super) fn row(
+pub(super) fn metrics_row(
     role: Role,
     step: u32,
     report: &GrpoStepReport,
     groups: &[RolloutGroup],
     rewards: &[RewardRow],
 ) -> MetricRow {
-    let lengths: Vec<u32> = rollouts(groups).map(|rollout| rollout.token_ids.len() as u32).collect();
+    let lengths: Vec<u32> = all_rollouts(groups).map(|rollout| rollout.token_ids.len() as u32).collect();
     let reward_mean = mean(rewards.iter().map(|row| row.reward));
     let deviation = |mean: f64| {
         let squares: f64 = rewards.iter().map(|row| (row.reward - mean).powi(2)).sum();
         (rewards.len() > 1).then(|| (squares / (rewards.len() as f64 - 1.0)).sqrt())
     };
-    let share = |of: &dyn Fn(&RewardRow) -> Option<bool>| {
-        mean(rewards.iter().filter_map(|row| of(row).map(|yes| f64::from(u8::from(yes)))))
+    let share = |column: &dyn Fn(&RewardRow) -> Option<bool>| {
+        mean(rewards.iter().filter_map(|row| column(row).map(|yes| f64::from(u8::from(yes)))))
     };
     let tokens = &report.tokens;
-    let of_groups = || rewards.chunk_by(|a, b| a.group_id == b.group_id);
+    let reward_groups = || rewards.chunk_by(|a, b| a.group_id == b.group_id);
     MetricRow {
         role: Some(role),
         step,
@@ -52,8 +52,8 @@ pub(super) fn row(
         grad_norm: report.grad_norm.and_then(finite),
         grad_norm_max: report.grad_norm_max.and_then(finite),
         groups: groups.len() as u32,
-        groups_dropped: of_groups().filter(|group| group.iter().all(|row| !row.in_update)).count() as u32,
-        frac_zero_std: mean(of_groups().map(|group| f64::from(u8::from(group[0].group_std == 0.0)))),
+        groups_dropped: reward_groups().filter(|group| group.iter().all(|row| !row.in_update)).count() as u32,
+        frac_zero_std: mean(reward_groups().map(|group| f64::from(u8::from(group[0].group_std == 0.0)))),
         samples: report.samples,
         reward_mean,
         reward_std: reward_mean.and_then(deviation),
@@ -68,13 +68,13 @@ pub(super) fn row(
         response_length_mean: mean(lengths.iter().map(|&length| f64::from(length))),
         response_length_min: lengths.iter().min().copied(),
         response_length_max: lengths.iter().max().copied(),
-        truncated_share: mean(rollouts(groups).map(|rollout| f64::from(u8::from(rollout.truncated)))),
+        truncated_share: mean(all_rollouts(groups).map(|rollout| f64::from(u8::from(rollout.truncated)))),
         sampler_gap_mean: tokens.sampler_gap_mean.and_then(finite),
         sampler_gap_max: tokens.sampler_gap_max.and_then(finite),
         importance_truncated_share: tokens.importance_truncated_share,
     }
 }
 
-fn rollouts(groups: &[RolloutGroup]) -> impl Iterator<Item = &crate::training::grpo_step::Rollout> {
+fn all_rollouts(groups: &[RolloutGroup]) -> impl Iterator<Item = &crate::training::grpo_step::Rollout> {
     groups.iter().flat_map(|group| &group.rollouts)
 }

@@ -269,7 +269,7 @@ impl Stage for UpdateStage<'_, '_> {
         let training = &self.chain.training;
         let outputs =
             shard.chain_step.samples.iter().chain([&shard.chain_step.rewards]).flat_map(|result| &result.outputs);
-        let wanted = [crate::tables::QuestionRow::TABLE, crate::tables::AnswerRow::TABLE, RewardRow::TABLE];
+        let tables = [crate::tables::QuestionRow::TABLE, crate::tables::AnswerRow::TABLE, RewardRow::TABLE];
         // The settings include the interval between checkpoints, which does not change the weights:
         // with all settings in the key, the key alone tells how a chain was trained.
         Action {
@@ -284,7 +284,7 @@ impl Stage for UpdateStage<'_, '_> {
                 ("temperature".into(), json!(training.temperature)),
             ]),
             seed: training.seed,
-            inputs: inputs(outputs.filter(|output| wanted.contains(&output.role.as_str()))),
+            inputs: inputs(outputs.filter(|output| tables.contains(&output.role.as_str()))),
             model: Some(training.base.id.0),
             ..new_action(UPDATE, VERSION, [schema::<MetricRow>()])
         }
@@ -299,7 +299,7 @@ impl Stage for UpdateStage<'_, '_> {
         let mut state = chain.state();
         let state = chain.advance(&mut state, shard.step)?;
         let StepOutcome { report, groups, rewards } = chain.apply(state, &shard.chain_step)?;
-        let row = metrics::row(chain.training.role, shard.step, &report, &groups, &rewards);
+        let row = metrics::metrics_row(chain.training.role, shard.step, &report, &groups, &rewards);
         let n = rewards.len() as u64;
         let mut outputs = vec![TableOutput::write_all(runner.store, [row])?];
         if chain.has_checkpoint(shard.step) {

@@ -41,16 +41,16 @@ impl RolloutBuilder<'_> {
         samples: &[StageResult],
         rewards: &StageResult,
     ) -> Result<(Vec<RolloutGroup>, Vec<RewardRow>), StageError> {
-        let drawn = match role {
-            Role::Questioner => self.questions(samples)?,
-            Role::Reasoner => self.answers(samples)?,
+        let stored = match role {
+            Role::Questioner => self.read_questions(samples)?,
+            Role::Reasoner => self.read_answers(samples)?,
         };
         let rewards: Vec<RewardRow> = read_rows(self.store, std::slice::from_ref(rewards))?;
         let by_subject: HashMap<Digest, &RewardRow> = rewards.iter().map(|row| (row.subject_id, row)).collect();
         let mut pictures = BTreeMap::new();
         let mut groups = Vec::new();
-        for of_group in drawn.chunk_by(|a, b| a.group == b.group) {
-            let first = &of_group[0];
+        for group in stored.chunk_by(|a, b| a.group == b.group) {
+            let first = &group[0];
             let image = match pictures.get(&first.image) {
                 Some(image) => Arc::clone(image),
                 None => {
@@ -78,15 +78,15 @@ impl RolloutBuilder<'_> {
                     in_update: reward.in_update,
                 })
             };
-            let rollouts = of_group.iter().map(rollout).collect::<Result<_, StageError>>()?;
+            let rollouts = group.iter().map(rollout).collect::<Result<_, StageError>>()?;
             groups.push(RolloutGroup { prompt, images: vec![image], rollouts });
         }
         Ok((groups, rewards))
     }
 
-    fn questions(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>, StageError> {
+    fn read_questions(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>, StageError> {
         let rows: Vec<QuestionRow> = read_rows(self.store, samples)?;
-        let drawn = rows.into_iter().map(|row| StoredSample {
+        let stored = rows.into_iter().map(|row| StoredSample {
             subject: row.question_id.0,
             group: row.group_id,
             image: row.image_id,
@@ -95,12 +95,12 @@ impl RolloutBuilder<'_> {
             logprobs: row.logprobs,
             finish: row.finish,
         });
-        Ok(drawn.collect())
+        Ok(stored.collect())
     }
 
-    fn answers(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>, StageError> {
+    fn read_answers(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>, StageError> {
         let rows: Vec<AnswerRow> = read_rows(self.store, samples)?;
-        let drawn = rows.into_iter().map(|row| {
+        let stored = rows.into_iter().map(|row| {
             let text = self.texts.get(&row.question_id).cloned();
             Ok(StoredSample {
                 subject: row.answer_id.0,
@@ -113,6 +113,6 @@ impl RolloutBuilder<'_> {
                 finish: row.finish,
             })
         });
-        drawn.collect()
+        stored.collect()
     }
 }

@@ -74,7 +74,7 @@ impl Demonstrations {
             .collect();
         let images: Vec<Option<Digest>> =
             (0..rows.len()).into_par_iter().map(|i| image_digest(file, &rows, i)).collect::<Result<_, _>>()?;
-        let digest = contents(&rows, &images);
+        let digest = digest_contents(&rows, &images);
         Ok(Self { file: file.to_owned(), rows, images, digest })
     }
 
@@ -116,10 +116,10 @@ impl Demonstrations {
                 _ => groups.push(i..i + 1),
             }
         }
-        let built: Vec<_> =
+        let results: Vec<_> =
             groups.into_par_iter().map(|rows| self.prefix_group(rows, assets, max_tokens)).collect::<Result<_, _>>()?;
         let (mut prefix_groups, mut rejected) = (Vec::new(), Vec::new());
-        for (prefix_group, mut rejections) in built {
+        for (prefix_group, mut rejections) in results {
             prefix_groups.extend(prefix_group);
             rejected.append(&mut rejections);
         }
@@ -133,7 +133,7 @@ impl Demonstrations {
         assets: &ModelAssets,
         max_tokens: usize,
     ) -> Result<(Option<PrefixGroup>, RejectedRows), StageError> {
-        let image = match self.patches(rows.start, assets)? {
+        let image = match self.load_patches(rows.start, assets)? {
             Ok(image) => image,
             Err(rejection) => return Ok((None, rows.map(|i| (i, rejection.clone())).collect())),
         };
@@ -141,7 +141,7 @@ impl Demonstrations {
         let image_tokens = image.grid[1] * image.grid[2] / (merge * merge) * image.grid[0];
         let (mut sequences, mut rejected) = (Vec::new(), Vec::new());
         for i in rows {
-            match self.sequence(&self.rows[i], image_tokens, assets) {
+            match self.tokenize(&self.rows[i], image_tokens, assets) {
                 Err(rejection) => rejected.push((i, rejection)),
                 Ok(Sequence { prompt, response }) if prompt.len() + response.len() > max_tokens => {
                     let tokens = prompt.len() + response.len();
@@ -163,7 +163,7 @@ impl Demonstrations {
         Ok((Some(PrefixGroup { prefix, images: vec![Arc::new(image.into())], continuations }), rejected))
     }
 
-    fn sequence(&self, row: &Row, image_tokens: usize, assets: &ModelAssets) -> Result<Sequence, Rejection> {
+    fn tokenize(&self, row: &Row, image_tokens: usize, assets: &ModelAssets) -> Result<Sequence, Rejection> {
         let text = |e: &dyn std::error::Error| Rejection::new("text", e.to_string());
         let prompt = Prompt::chat(&row.system, Some(image_tokens), &row.prompt);
         let prompt = assets.tokenizer.encode_prompt(&prompt).map_err(|e| text(&e))?;
@@ -172,7 +172,7 @@ impl Demonstrations {
         Ok(Sequence { prompt, response })
     }
 
-    fn patches(&self, row: usize, assets: &ModelAssets) -> Result<Result<Patches, Rejection>, StageError> {
+    fn load_patches(&self, row: usize, assets: &ModelAssets) -> Result<Result<Patches, Rejection>, StageError> {
         let image = &self.rows[row].image;
         let bytes = image_bytes(&self.file, image)?;
         // The action names the digests of the images, so training on other bytes would falsify it.
@@ -208,13 +208,13 @@ fn image_digest(table: &Path, rows: &[Row], i: usize) -> Result<Option<Digest>, 
 
 /// Returns the digest of all texts, image paths and images of the rows. Paths count, since a
 /// rejected row names its image.
-fn contents(rows: &[Row], images: &[Option<Digest>]) -> Digest {
-    let one = |(row, image): (&Row, &Option<Digest>)| {
+fn digest_contents(rows: &[Row], images: &[Option<Digest>]) -> Digest {
+    let digest_row = |(row, image): (&Row, &Option<Digest>)| {
         let image = image.as_ref().map_or(&b"the image before"[..], |digest| digest.as_bytes());
         let texts = [&row.image.path, &row.system, &row.prompt, &row.response].map(|text| text.as_bytes());
         Digest::derive("visplay 2026 demonstration", &[image, texts[0], texts[1], texts[2], texts[3]])
     };
-    let digests: Vec<Digest> = rows.par_iter().zip(images).map(one).collect();
+    let digests: Vec<Digest> = rows.par_iter().zip(images).map(digest_row).collect();
     let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.as_bytes().as_slice()).collect();
     Digest::derive("visplay 2026 demonstrations", &parts)
 }

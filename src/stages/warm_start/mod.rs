@@ -69,8 +69,9 @@ pub fn warm_start(
     };
     if done.iter().all(|segment| segment.counts.rows_out == 0) {
         let rejects: Vec<RejectRow> = read_rows(runner.store, &done[..1])?;
-        let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
-        let problem = format!("none of its {} rows can be trained on{why}", data.len());
+        let first_reason =
+            rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
+        let problem = format!("none of its {} rows can be trained on{first_reason}", data.len());
         return Err(StageError::Source { path: data.file().to_owned(), problem });
     }
     let model = base.with_weights(last.outputs_of(WEIGHTS).cloned().collect());

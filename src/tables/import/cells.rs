@@ -80,9 +80,9 @@ fn image(
             let paths = file.column_by_name("path").and_then(|paths| paths.as_string_opt::<i32>());
             image.path = paths.filter(|paths| paths.is_valid(index)).map(|paths| paths.value(index).to_owned());
             let bytes = file.column_by_name("bytes").ok_or("the struct lost its field `bytes`")?;
-            binary(bytes.as_ref(), index)?
+            read_binary(bytes.as_ref(), index)?
         }
-        _ => binary(array, index)?,
+        _ => read_binary(array, index)?,
     };
     image.bytes = match bytes {
         None => ImportedBytes::Null,
@@ -92,7 +92,7 @@ fn image(
     Ok(image)
 }
 
-fn binary(array: &dyn Array, index: usize) -> Result<Option<&[u8]>, String> {
+fn read_binary(array: &dyn Array, index: usize) -> Result<Option<&[u8]>, String> {
     if array.is_null(index) {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use super::column::ImageColumn;
 use super::error::{ImportError, ImportLimits};
 use super::pages::{self, PageProblem};
 use crate::tables::footer;
-use crate::tables::source::{SharedReader, guarded};
+use crate::tables::source::{SharedReader, catch_panic};
 
 /// A Parquet file with a column of images. It is opened once and may be read from many threads.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl ImportFile {
         let damaged = |problem| ImportError::Damaged { file: file.clone(), row_group: None, problem };
         footer::check(&source).map_err(damaged)?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = guarded(|| ArrowReaderMetadata::load(&source, options)).map_err(damaged)?;
+        let metadata = catch_panic(|| ArrowReaderMetadata::load(&source, options)).map_err(damaged)?;
         if metadata.metadata().row_groups().iter().any(|group| group.num_rows() < 0) {
             return Err(damaged("a row group with a negative number of rows".to_owned()));
         }
@@ -78,7 +78,7 @@ impl ImportFile {
             .with_batch_size(self.batch_rows(span.row_group))
             .with_offset(usize::try_from(span.skip).unwrap_or(usize::MAX))
             .with_limit(usize::try_from(span.end_row - span.next_row).unwrap_or(usize::MAX));
-        guarded(|| builder.build()).map_err(|problem| self.damaged(span.row_group, problem))
+        catch_panic(|| builder.build()).map_err(|problem| self.damaged(span.row_group, problem))
     }
 
     /// Returns the batch size, in rows, for a row group: a batch is small compared with the largest

@@ -64,7 +64,7 @@ impl ImportRows {
                 continue;
             };
             let row_group = current.span.row_group;
-            let step = guarded(|| current.step(&self.file));
+            let step = catch_panic(|| current.step(&self.file));
             if let Some(images) = step.map_err(|problem| self.file.damaged(row_group, problem))? {
                 self.ready = images;
                 self.current = Some(current);
