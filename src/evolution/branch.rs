@@ -93,7 +93,10 @@ fn parameter_error(key: &'static str, problem: String) -> EvolutionError {
 }
 
 fn name_taken(name: &str) -> EvolutionError {
-    parameter_error("NAME", format!("the evolution `{name}` already exists and is not this branch; choose another name"))
+    parameter_error(
+        "NAME",
+        format!("the evolution `{name}` already exists and is not this branch; choose another name"),
+    )
 }
 
 /// Returns the refs to share, the oldest of each name first: the images and the rounds up to

@@ -8,10 +8,10 @@ use visplay::store::{ActionKey, ObjectKind, Output, StageResult, Store};
 use visplay::tables::{self, CurriculumRow, RejectRow, RewardRow, SceneObjectRow, TableRow, VoteRow};
 
 use crate::rounds::{PIPELINE, evolve, place_of, report};
-use crate::support::{Place, said};
+use crate::support::{Place, stderr_of};
 
 /// Returns a pipeline on generated scenes, with a model that asks some of their questions.
-fn evolved() -> Place {
+fn place_with_round() -> Place {
     let mut questions: Vec<String> = (0..8).map(|n| format!("What is {n}?")).collect();
     for colour in ["red", "green", "blue", "yellow"] {
         questions.extend(
@@ -44,50 +44,54 @@ fn audit(place: &Place, more: &[&str]) -> (i32, Value, String) {
     let output =
         place.command(&[&["audit", "1", "--pipeline", "p.toml", "--json"][..], more].concat()).output().unwrap();
     let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    (output.status.code().unwrap(), value, said(&output))
+    (output.status.code().unwrap(), value, stderr_of(&output))
 }
 
 #[test]
 fn a_round_is_consistent_and_its_labels_are_measured() {
-    let place = evolved();
+    let place = place_with_round();
     let evolved = run(&place, "store");
-    let (code, found, talk) = audit(&place, &[]);
-    assert_eq!((code, &found["alignment"]["count"]), (0, &json!(0)), "{talk} {}", found["alignment"]);
+    let (code, audit_json, stderr) = audit(&place, &[]);
+    assert_eq!((code, &audit_json["alignment"]["count"]), (0, &json!(0)), "{stderr} {}", audit_json["alignment"]);
     for table in ["questions", "answers", "votes", "curriculum", "rewards", "metrics", "rejects"] {
-        assert!(found["alignment"]["checked"][table].as_u64().unwrap() > 0, "{table}");
+        assert!(audit_json["alignment"]["checked"][table].as_u64().unwrap() > 0, "{table}");
     }
-    assert_eq!(found["questions"]["asked"], evolved["report"]["questions"]["asked"]);
+    assert_eq!(audit_json["questions"]["asked"], evolved["report"]["questions"]["asked"]);
     // Every question belongs to a known family, is ambiguous, or is unknown.
     for (side, n) in [("voted", "voted"), ("kept", "kept")] {
-        let of = &found["truth"][side];
-        assert_eq!(of["questions"], found["votes"][n], "{of}");
-        assert_eq!(of["with_truth"], of["questions"]);
-        let sum: u64 = ["ambiguous", "unknown"].iter().map(|name| of[*name].as_u64().unwrap()).sum();
-        assert_eq!(of["labels"]["of"].as_u64().unwrap() + sum, of["questions"].as_u64().unwrap(), "{of}");
-        let bins = of["by_confidence"].as_array().unwrap();
+        let accuracy = &audit_json["truth"][side];
+        assert_eq!(accuracy["questions"], audit_json["votes"][n], "{accuracy}");
+        assert_eq!(accuracy["with_truth"], accuracy["questions"]);
+        let sum: u64 = ["ambiguous", "unknown"].iter().map(|name| accuracy[*name].as_u64().unwrap()).sum();
+        assert_eq!(
+            accuracy["labels"]["of"].as_u64().unwrap() + sum,
+            accuracy["questions"].as_u64().unwrap(),
+            "{accuracy}"
+        );
+        let bins = accuracy["by_confidence"].as_array().unwrap();
         let in_bins: u64 = bins.iter().map(|bin| bin["labels"]["of"].as_u64().unwrap()).sum();
-        assert_eq!(in_bins, of["labels"]["of"].as_u64().unwrap());
-        let (right, all) = (of["labels"]["right"].as_f64().unwrap(), of["labels"]["of"].as_f64().unwrap());
-        let [low, high] = ["low", "high"].map(|end| of["labels"][end].as_f64().unwrap());
-        assert!(low <= right / all && right / all <= high, "{of}");
+        assert_eq!(in_bins, accuracy["labels"]["of"].as_u64().unwrap());
+        let (right, all) = (accuracy["labels"]["right"].as_f64().unwrap(), accuracy["labels"]["of"].as_f64().unwrap());
+        let [low, high] = ["low", "high"].map(|end| accuracy["labels"][end].as_f64().unwrap());
+        assert!(low <= right / all && right / all <= high, "{accuracy}");
     }
-    let voted = &found["truth"]["voted"];
-    for what in ["ambiguous", "unknown", "false_premises"] {
-        assert!(voted[what].as_u64().unwrap() > 0, "{what}: {voted}");
+    let voted = &audit_json["truth"]["voted"];
+    for verdict in ["ambiguous", "unknown", "false_premises"] {
+        assert!(voted[verdict].as_u64().unwrap() > 0, "{verdict}: {voted}");
     }
     // evolve-round prints the same accuracy.
-    assert_eq!(evolved["labels"], found["truth"]["kept"]);
+    assert_eq!(evolved["labels"], audit_json["truth"]["kept"]);
     let text = evolve(&place, "store", &["1"]).output().unwrap();
     assert_eq!(report(&text)["labels"], evolved["labels"]);
     let closing = place.command(&["evolve-round", "1", "--pipeline", "p.toml"]).output().unwrap();
     assert!(String::from_utf8_lossy(&closing.stdout).contains("right pseudo-labels"));
     // Each setting that differs from the paper's, with both values and their source.
-    let differences = found["differences"].as_array().unwrap();
-    let of = |key: &str| differences.iter().find(|d| d["key"] == key);
-    let low = of("curriculum.low").unwrap();
+    let differences = audit_json["differences"].as_array().unwrap();
+    let difference_of = |key: &str| differences.iter().find(|d| d["key"] == key);
+    let low = difference_of("curriculum.low").unwrap();
     assert_eq!((&low["round"], &low["paper"]), (&json!(0.1), &json!(0.25)));
     assert!(low["source"].as_str().unwrap().contains("paper 0.25 to 0.75"), "{low}");
-    assert!(of("curriculum.high").is_none() && of("curriculum.deduplicate").is_some());
+    assert!(difference_of("curriculum.high").is_none() && difference_of("curriculum.deduplicate").is_some());
     let text = place.command(&["audit", "1", "--pipeline", "p.toml"]).output().unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     for part in [
@@ -104,17 +108,17 @@ fn a_round_is_consistent_and_its_labels_are_measured() {
 /// The second round has the first among its inputs, whose rejects are counted there.
 #[test]
 fn a_second_round_is_consistent_with_the_first() {
-    let place = evolved();
+    let place = place_with_round();
     report(&evolve(&place, "store", &["2", "--images", "data/images"]).output().unwrap());
     let output = place.command(&["audit", "2", "--pipeline", "p.toml", "--json"]).output().unwrap();
-    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(found["alignment"]["count"], json!(0), "{} {}", said(&output), found["alignment"]);
+    let audit_json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(audit_json["alignment"]["count"], json!(0), "{} {}", stderr_of(&output), audit_json["alignment"]);
     assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
 fn the_truth_does_not_influence_training() {
-    let place = evolved();
+    let place = place_with_round();
     let honest = run(&place, "honest");
     // Replace the truth with noise: every object gets another colour and shape.
     let file = place.path().join("data/scenes.parquet");
@@ -160,17 +164,17 @@ fn tamper<R: TableRow>(place: &Place, stage: &str, change: impl Fn(&mut Vec<R>))
 #[test]
 fn an_inconsistent_row_is_named() {
     let names = |change: &dyn Fn(&Place), parts: &[&str]| {
-        let place = evolved();
+        let place = place_with_round();
         run(&place, "store");
         change(&place);
-        let (code, found, talk) = audit(&place, &[]);
-        assert_eq!(code, 4, "{talk}");
-        let misaligned = found["alignment"]["misaligned"].to_string();
-        assert!(found["alignment"]["count"].as_u64().unwrap() > 0);
+        let (code, audit_json, stderr) = audit(&place, &[]);
+        assert_eq!(code, 4, "{stderr}");
+        let misaligned = audit_json["alignment"]["misaligned"].to_string();
+        assert!(audit_json["alignment"]["count"].as_u64().unwrap() > 0);
         for part in parts {
             assert!(misaligned.contains(part), "{misaligned} lacks {part}");
         }
-        assert!(talk.contains(found["alignment"]["misaligned"][0]["row"].as_str().unwrap()), "{talk}");
+        assert!(stderr.contains(audit_json["alignment"]["misaligned"][0]["row"].as_str().unwrap()), "{stderr}");
     };
     // A majority that the answers did not vote for, and a confidence that is no share of them.
     names(
@@ -196,11 +200,11 @@ fn an_inconsistent_row_is_named() {
 
 #[test]
 fn rounds_that_cannot_be_audited_are_reported() {
-    let place = evolved();
+    let place = place_with_round();
     let fails = |arguments: &[&str], code: i32, part: &str| {
         let output = place.command(&[arguments, &["--pipeline", "p.toml"]].concat()).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
-        assert!(said(&output).contains(part), "{arguments:?}: {} lacks {part}", said(&output));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr_of(&output));
+        assert!(stderr_of(&output).contains(part), "{arguments:?}: {} lacks {part}", stderr_of(&output));
     };
     fails(&["audit", "1"], 2, "is not a visplay store");
     run(&place, "store");

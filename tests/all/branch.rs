@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::rounds::{PIPELINE, evolve, place, report};
-use crate::support::{Place, said};
+use crate::support::{Place, stderr_of};
 
 /// Returns a folder with a commented pipeline file and an evolution `t` of some rounds.
-fn evolved(rounds: &str) -> Place {
+fn place_with_rounds(rounds: &str) -> Place {
     let place = place();
     let commented = PIPELINE.replace("low = 0.1\n", "# The band (ours).\nlow = 0.1 # kept from here\n");
     std::fs::write(place.path().join("p.toml"), commented).unwrap();
@@ -18,7 +18,7 @@ fn evolved(rounds: &str) -> Place {
 }
 
 /// Returns the sizes of all stored files except refs and views.
-fn stored(place: &Place) -> BTreeMap<PathBuf, u64> {
+fn stored_file_sizes(place: &Place) -> BTreeMap<PathBuf, u64> {
     let folders = ["objects", "actions", "results"];
     let files = folders.iter().flat_map(|folder| place.files(folder));
     files.map(|file| (file.clone(), std::fs::metadata(&file).unwrap().len())).collect()
@@ -30,14 +30,14 @@ fn branch(place: &Place, more: &[&str]) -> Value {
 
 #[test]
 fn a_branch_shares_rounds_and_continues_with_its_own_settings() {
-    let place = evolved("2");
+    let place = place_with_rounds("2");
     // The low band keeps any answer of six votes, since a tiny random model's agreement depends on
     // the processor's rounding.
-    let before = stored(&place);
-    let made =
+    let before = stored_file_sizes(&place);
+    let created =
         branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
-    assert_eq!((&made["found"], &made["pipeline"]), (&json!(false), &json!("tighter.toml")));
-    assert_eq!(stored(&place), before);
+    assert_eq!((&created["found"], &created["pipeline"]), (&json!(false), &json!("tighter.toml")));
+    assert_eq!(stored_file_sizes(&place), before);
 
     // Except for the changed settings, the file is the original with its comments.
     let [original, written] =
@@ -62,9 +62,9 @@ fn a_branch_shares_rounds_and_continues_with_its_own_settings() {
 
     // Repeating the command changes nothing.
     let refs = place.files("refs");
-    let again =
+    let repeated =
         branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
-    assert_eq!((&again["found"], place.files("refs")), (&json!(true), refs));
+    assert_eq!((&repeated["found"], place.files("refs")), (&json!(true), refs));
 
     // Round 2 is run with the branch's settings.
     let run = |arguments: &[&str]| {
@@ -72,10 +72,10 @@ fn a_branch_shares_rounds_and_continues_with_its_own_settings() {
         let mut command = place.command(&[&["evolve-round"][..], &more[..], &["--json"]].concat());
         report(&command.output().unwrap())
     };
-    let [shared, own] = [run(&["1"]), run(&["2"])];
+    let [shared, own_round] = [run(&["1"]), run(&["2"])];
     let original = report(&evolve(&place, "store", &["1"]).output().unwrap());
     assert_eq!((&shared["result"], &shared["found"]), (&original["result"], &json!(true)));
-    assert_eq!(own["found"], false);
+    assert_eq!(own_round["found"], false);
     let settings = place.json(&["show", "tighter/round-0002/round"])["action"]["parameters"]["pipeline"].clone();
     assert_eq!((&settings["curriculum"]["low"], &settings["round"]["seed"]), (&json!(0.12), &json!(5)));
     assert!(
@@ -83,15 +83,15 @@ fn a_branch_shares_rounds_and_continues_with_its_own_settings() {
             > before.keys().filter(|file| file.to_string_lossy().contains("/results/")).count()
     );
     // Repeating the command still finds the same branch.
-    let again =
+    let repeated =
         branch(&place, &["tighter", "--from", "round-1", "--set", "curriculum.low=0.12", "--set", "round.seed=5"]);
-    assert_eq!(again["found"], true);
+    assert_eq!(repeated["found"], true);
     assert_eq!(place.verify(), (0, vec![]));
 }
 
 #[test]
 fn a_branch_from_the_base_shares_only_the_images() {
-    let place = evolved("1");
+    let place = place_with_rounds("1");
     std::fs::create_dir(place.path().join("elsewhere")).unwrap();
     let out = "elsewhere/b.toml";
     branch(&place, &["b", "--from", "base", "--set", "sampling.questioner.top_k=7", "--out", out]);
@@ -109,13 +109,13 @@ fn a_branch_from_the_base_shares_only_the_images() {
 
 #[test]
 fn an_invalid_branch_is_reported_and_nothing_is_written() {
-    let place = evolved("1");
-    let before = (stored(&place), place.files("refs"));
+    let place = place_with_rounds("1");
+    let before = (stored_file_sizes(&place), place.files("refs"));
     let fails = |more: &[&str], parts: &[&str]| {
         let output = place.command(&[&["branch", "--pipeline", "p.toml"][..], more].concat()).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{more:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{more:?}: {}", stderr_of(&output));
         for part in parts {
-            assert!(said(&output).contains(part), "{more:?}: {} lacks {part}", said(&output));
+            assert!(stderr_of(&output).contains(part), "{more:?}: {} lacks {part}", stderr_of(&output));
         }
         assert!(!place.path().join("b.toml").exists(), "{more:?}");
     };
@@ -140,7 +140,7 @@ fn an_invalid_branch_is_reported_and_nothing_is_written() {
     fails(&["b", "--from", "base", "--evolution", "u"], &["no evolution `u`", "its evolutions: t"]);
     fails(&["b", "--from", "base", "--out", "p.toml"], &["another file of this name"]);
     fails(&["b", "--from", "base", "--out", "no/such/b.toml"], &["no/such/b.toml"]);
-    assert_eq!((stored(&place), place.files("refs")), before);
+    assert_eq!((stored_file_sizes(&place), place.files("refs")), before);
 
     // The name of an existing evolution.
     assert!(place.command(&["ingest", "source", "--evolution", "b"]).output().unwrap().status.success());

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde_json::{Value, json};
 
-use crate::support::{VISPLAY, said};
+use crate::support::{VISPLAY, stderr_of};
 
 /// Settings that make a round small enough for a test.
 const SMALL: [(&str, &str, &str); 12] = [
@@ -36,7 +36,7 @@ const COLLAPSING: [(&str, &str, &str); 5] = [
 ];
 
 /// Returns the text of a pipeline file with an existing key changed.
-fn put(text: &str, (section, key, value): (&str, &str, &str)) -> String {
+fn set_key(text: &str, (section, key, value): (&str, &str, &str)) -> String {
     let (before, rest) = text.split_once(&format!("\n[{section}]\n")).unwrap();
     let end = rest.find("\n[").unwrap_or(rest.len());
     let line = rest[..end].lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
@@ -52,7 +52,7 @@ fn evolve(place: &Path, pipeline: &str, arguments: &[&str]) -> Output {
 }
 
 fn report(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", said(output));
+    assert!(output.status.success(), "{}", stderr_of(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -64,15 +64,15 @@ fn a_collapse_is_stopped_by_a_gate_and_the_round_before_stays_current() {
     let shipped = shipped
         .replace("\"../data/", &format!("\"{}/data/", project.display()))
         .replace("\"prompts/", &format!("\"{}/pipelines/prompts/", project.display()));
-    let sound = SMALL.into_iter().fold(shipped, |text, change| put(&text, change));
-    let collapsing = COLLAPSING.into_iter().fold(sound.clone(), |text, change| put(&text, change));
+    let sound = SMALL.into_iter().fold(shipped, |text, change| set_key(&text, change));
+    let collapsing = COLLAPSING.into_iter().fold(sound.clone(), |text, change| set_key(&text, change));
     std::fs::write(place.path().join("sound.toml"), sound).unwrap();
     std::fs::write(place.path().join("collapsing.toml"), collapsing).unwrap();
     let first = report(&evolve(place.path(), "sound.toml", &["1"]));
 
     let stopped = evolve(place.path(), "collapsing.toml", &["next"]);
-    assert_eq!(stopped.status.code(), Some(3), "{}", said(&stopped));
-    let message = said(&stopped);
+    assert_eq!(stopped.status.code(), Some(3), "{}", stderr_of(&stopped));
+    let message = stderr_of(&stopped);
     let reason = message.lines().find(|line| line.contains("round 2 was stopped by gates.")).unwrap();
     let numbers: Vec<f64> = reason.split([' ', ',', ';']).filter_map(|word| word.parse().ok()).collect();
     let [round, figure, threshold] = numbers[..] else { panic!("{reason}") };
@@ -98,7 +98,7 @@ fn a_collapse_is_stopped_by_a_gate_and_the_round_before_stays_current() {
     let asked = rows(&questions);
     assert!(asked > 0);
     let gc = Command::new(VISPLAY).args(["gc", "--store"]).arg(place.path().join("store")).output().unwrap();
-    assert!(gc.status.success(), "{}", said(&gc));
+    assert!(gc.status.success(), "{}", stderr_of(&gc));
     assert_eq!(rows(&questions), asked);
     assert_eq!(report(&evolve(place.path(), "sound.toml", &["next", "--dry-run"]))["round"], json!(2));
     let second = report(&evolve(place.path(), "sound.toml", &["2"]));

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Place, VISPLAY, said};
+use crate::support::{Place, VISPLAY, stderr_of};
 
 const COMMANDS: [&str; 18] = [
     "ingest",
@@ -43,9 +43,9 @@ fn a_wrong_flag_key_or_store_is_an_error_with_advice() {
     place.fill(2);
     let fails = |arguments: &[&str], code: i32, parts: &[&str]| {
         let output = place.command(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr_of(&output));
         for part in parts {
-            assert!(said(&output).contains(part), "{arguments:?}: {} lacks {part}", said(&output));
+            assert!(stderr_of(&output).contains(part), "{arguments:?}: {} lacks {part}", stderr_of(&output));
         }
     };
     for command in COMMANDS {
@@ -113,6 +113,6 @@ fn results_are_printed_as_tables() {
     ] {
         let output = place.command(arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && text.contains(part), "{arguments:?}: {text}{}", said(&output));
+        assert!(output.status.success() && text.contains(part), "{arguments:?}: {text}{}", stderr_of(&output));
     }
 }

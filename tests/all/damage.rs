@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Place, said};
+use crate::support::{Place, stderr_of};
 
 /// The folders of a store whose files are damaged in these tests.
 const KINDS: [&str; 6] = ["objects", "actions", "results", "refs", "views", "cache"];
@@ -118,8 +118,8 @@ fn a_damaged_format_file_is_repaired_and_a_newer_one_rejected() {
     for bad in [&b"visplay stare 1\n"[..], b"", b"visplay store 1"] {
         fs::write(&format, bad).unwrap();
         let output = place.command(&["ingest", "source"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(4), "{}", said(&output));
-        assert!(said(&output).contains("FORMAT"), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(4), "{}", stderr_of(&output));
+        assert!(stderr_of(&output).contains("FORMAT"), "{}", stderr_of(&output));
         assert_eq!(place.verify().1, ["FORMAT"]);
         assert_eq!(place.ingest()["result"].as_str(), Some(expected.as_str()));
     }
@@ -132,7 +132,7 @@ fn a_damaged_format_file_is_repaired_and_a_newer_one_rejected() {
     for command in [&["status"][..], &["ingest", "source"], &["verify", "--full"], &["gc"]] {
         let output = place.command(command).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{command:?}");
-        assert!(said(&output).contains("has format 2"), "{}", said(&output));
+        assert!(stderr_of(&output).contains("has format 2"), "{}", stderr_of(&output));
     }
 }
 
@@ -146,15 +146,19 @@ fn damage_is_reported_when_a_file_is_read() {
     let digest = biggest.file_stem().unwrap().to_str().unwrap().to_owned();
     let output = place.command(&["show", &digest]).output().unwrap();
     assert_eq!(output.status.code(), Some(4));
-    assert!(said(&output).contains(&digest) && said(&output).contains("visplay verify"), "{}", said(&output));
+    assert!(
+        stderr_of(&output).contains(&digest) && stderr_of(&output).contains("visplay verify"),
+        "{}",
+        stderr_of(&output)
+    );
 }
 
 #[test]
 fn gc_deletes_only_files_that_no_ref_leads_to() {
     let (place, _) = ingested();
     let garbage = |arguments: &[&str]| -> Vec<String> {
-        let found = place.json(&[&["gc"], arguments].concat());
-        let files = found["garbage"].as_array().unwrap().iter();
+        let report = place.json(&[&["gc"], arguments].concat());
+        let files = report["garbage"].as_array().unwrap().iter();
         files.map(|f| f["name"].as_str().unwrap().to_owned()).filter(|n| !n.starts_with("cache/")).collect()
     };
     assert_eq!(garbage(&["--delete", "--grace", "0"]), Vec::<String>::new());
@@ -166,8 +170,8 @@ fn gc_deletes_only_files_that_no_ref_leads_to() {
     // Views are deleted together with their objects, so a dry run does not list them.
     let wet = garbage(&["--grace", "0", "--delete"]);
     assert!(dry.iter().all(|name| wet.contains(name)));
-    let left: Vec<PathBuf> = ["objects", "actions", "results"].iter().flat_map(|f| place.files(f)).collect();
-    assert_eq!(left, Vec::<PathBuf>::new());
+    let remaining: Vec<PathBuf> = ["objects", "actions", "results"].iter().flat_map(|f| place.files(f)).collect();
+    assert_eq!(remaining, Vec::<PathBuf>::new());
     assert_eq!(place.ingest()["images"], 32);
     assert_eq!(place.verify(), (0, vec![]));
 }

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::support::{Place, VISPLAY, said};
+use crate::support::{Place, VISPLAY, stderr_of};
 
 /// Runs every command that computes with a model, with arguments that are valid on the CPU.
 #[cfg(not(feature = "cuda"))]
@@ -25,8 +25,8 @@ fn a_build_for_the_cpu_says_in_one_line_that_it_has_no_gpu_support() {
     for arguments in commands {
         for device in ["cuda", "cuda:0"] {
             let output = place.command(&[arguments, &["--device", device]].concat()).output().unwrap();
-            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
-            let lines = said(&output);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr_of(&output));
+            let lines = stderr_of(&output);
             assert_eq!(lines.lines().count(), 1, "{lines}");
             assert!(lines.contains("built for the CPU") && lines.contains("just build-cuda"), "{lines}");
         }
@@ -39,7 +39,7 @@ fn an_invalid_device_is_refused_with_its_location() {
     let place = Place::new();
     let output = place.command(&["doctor", "--device", "gpu"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("auto, cpu, cuda, or cuda:N"), "{}", said(&output));
+    assert!(stderr_of(&output).contains("auto, cpu, cuda, or cuda:N"), "{}", stderr_of(&output));
     let file = place.path().join("p.toml");
     std::fs::write(&file, "evolution = \"t\"\n[model]\ndevice = \"cuda:x\"\n").unwrap();
     let output = Command::new(VISPLAY)
@@ -49,6 +49,6 @@ fn an_invalid_device_is_refused_with_its_location() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let lines = said(&output);
+    let lines = stderr_of(&output);
     assert!(lines.contains("p.toml:3") && lines.contains("auto, cpu, cuda"), "{lines}");
 }

@@ -23,7 +23,7 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     hex.as_bytes().chunks(2).map(digits).collect()
 }
 
-fn wanted(images: &Value, contents: &[Vec<u8>]) -> Vec<ImportedImage> {
+fn expected_images(images: &Value, contents: &[Vec<u8>]) -> Vec<ImportedImage> {
     let image = |image: &Value| ImportedImage {
         row: image[0].as_u64().unwrap(),
         item: image[1].as_u64().map(|item| item as usize),
@@ -44,13 +44,14 @@ fn files_of_all_writers_are_read() {
         let images = open(&folder().join(name));
         assert_eq!(images.column(), file["column"].as_str().unwrap(), "{name}");
         let read: Vec<ImportedImage> = images.rows().map(|image| image.unwrap()).collect();
-        let wanted = wanted(&file["images"], &contents);
-        assert_eq!(read, wanted, "{name}");
-        assert_eq!(images.row_count(), wanted.last().map_or(0, |image| image.row + 1), "{name}");
+        let expected_images = expected_images(&file["images"], &contents);
+        assert_eq!(read, expected_images, "{name}");
+        assert_eq!(images.row_count(), expected_images.last().map_or(0, |image| image.row + 1), "{name}");
         let rows = images.row_count();
         for (from, to) in [(0, 1), (1, rows), (rows / 2, rows / 2 + 13), (rows, rows + 5), (3, 3)] {
             let part: Vec<ImportedImage> = images.rows_in(from..to).map(|image| image.unwrap()).collect();
-            let wanted_part: Vec<_> = wanted.iter().filter(|image| (from..to).contains(&image.row)).cloned().collect();
+            let wanted_part: Vec<_> =
+                expected_images.iter().filter(|image| (from..to).contains(&image.row)).cloned().collect();
             assert_eq!(part, wanted_part, "{name}, rows {from} to {to}");
         }
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 use visplay::tables::{self, ImageRow, RejectRow};
 
-use crate::support::{Place, picture, said};
+use crate::support::{Place, picture, stderr_of};
 
 fn images(place: &Place) -> Vec<ImageRow> {
     place.files("views/t/images").iter().flat_map(|f| tables::read_file::<ImageRow>(f).unwrap()).collect()
@@ -187,7 +187,7 @@ fn a_parquet_dataset_is_a_source() {
     fs::copy(folder.files("views/t/sources")[0].as_path(), &no_images).unwrap();
     let output = place.command(&["ingest", "other.parquet"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("column"), "{}", said(&output));
+    assert!(stderr_of(&output).contains("column"), "{}", stderr_of(&output));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_missing_source_is_an_error_of_one_line() {
     let place = Place::new();
     let output = place.command(&["ingest", "nowhere"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(said(&output), "visplay: nowhere: there is no such file\n");
+    assert_eq!(stderr_of(&output), "visplay: nowhere: there is no such file\n");
 }
 
 #[test]
@@ -224,8 +224,8 @@ fn two_thousand_broken_images_are_all_accounted_for() {
     let place = Place::new();
     crate::image_mutator::Mutator::new(7).write_files(&place.source(), 2_000);
     let output = place.command(&["ingest", "source", "--json"]).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(!said(&output).contains("panic"), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
+    assert!(!stderr_of(&output).contains("panic"), "{}", stderr_of(&output));
     let done: Value = serde_json::from_slice(&output.stdout).unwrap();
     let count = |key: &str| done[key].as_u64().unwrap();
     assert_eq!(count("entries"), 2_000);
@@ -258,8 +258,8 @@ fn broken_parquet_files_are_rejected_and_the_rest_is_ingested() {
         fs::write(place.source().join(format!("broken-{i:02}.parquet")), bytes).unwrap();
     }
     let output = place.command(&["ingest", "source", "--json"]).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(!said(&output).contains("panic"), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
+    assert!(!stderr_of(&output).contains("panic"), "{}", stderr_of(&output));
     let done: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(done["images"].as_u64().unwrap() + done["rejects"].as_u64().unwrap(), done["entries"].as_u64().unwrap());
     assert!(done["images"].as_u64().unwrap() >= 3);
@@ -303,7 +303,7 @@ fn the_store_is_never_a_source_even_through_links() {
     assert_eq!(place.ingest()["new"], 0);
     let output = place.command(&["ingest", "store"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("inside the store"), "{}", said(&output));
+    assert!(stderr_of(&output).contains("inside the store"), "{}", stderr_of(&output));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{VISPLAY, said};
+use crate::support::{VISPLAY, stderr_of};
 
 fn run(arguments: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(VISPLAY);
@@ -28,7 +28,7 @@ fn lines(output: &Output) -> Vec<Value> {
 fn grade_adds_its_verdict_and_keeps_the_other_keys() {
     let input = "{\"given\": \"\\\\frac{1}{2}\", \"id\": 1.50, \"gold\": \"0.5\"}\n\n  {\"z\":1,\"given\":\"2/4\",\"gold\":\"1/2\",\"a\":[1]}\r\n{\"gold\":5,\"given\":\"5.0\"}\n{\"given\":null,\"gold\":\"\"}";
     let output = run(&["grade"], input.as_bytes());
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     let expected = [
         r#"{"given": "\\frac{1}{2}", "id": 1.50, "gold": "0.5","equal":true,"via":"first-form"}"#,
         r#"{"z":1,"given":"2/4","gold":"1/2","a":[1],"equal":false,"via":"fraction"}"#,
@@ -63,7 +63,7 @@ fn invalid_lines_are_reported_and_valid_ones_printed() {
     )
     .unwrap();
     let output = run(&["grade", file.to_str().unwrap()], b"");
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", stderr_of(&output));
     assert_eq!(lines(&output).len(), 2);
     let errors = String::from_utf8(output.stderr).unwrap();
     for part in [
@@ -78,7 +78,7 @@ fn invalid_lines_are_reported_and_valid_ones_printed() {
     }
     let missing = run(&["grade", "no-such-file"], b"");
     assert_eq!(missing.status.code(), Some(2));
-    assert!(said(&missing).contains("no-such-file") && said(&missing).contains("hint"));
+    assert!(stderr_of(&missing).contains("no-such-file") && stderr_of(&missing).contains("hint"));
     assert_eq!(run(&["grade", folder.path().to_str().unwrap()], b"").status.code(), Some(2));
 }
 
@@ -105,7 +105,7 @@ fn clusters_have_shares_and_numbers() {
     assert_eq!((&found[0]["clusters"], &found[0]["image"]), (&json!([0, 1, 0, 2]), &json!("a")));
     assert_eq!((&found[1]["shares"], &found[2]["shares"]), (&json!([]), &json!([1.0])));
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("\"questions\"[0] is a number"), "{}", said(&output));
+    assert!(stderr_of(&output).contains("\"questions\"[0] is a number"), "{}", stderr_of(&output));
 }
 
 #[test]
@@ -142,7 +142,11 @@ fn an_invalid_step_is_explained() {
     for (line, message) in cases {
         let output = run(&["rewards", "--preset", "paper"], line.as_bytes());
         assert_eq!(output.status.code(), Some(2));
-        assert!(said(&output).contains(message) && said(&output).contains("standard input:1:"), "{}", said(&output));
+        assert!(
+            stderr_of(&output).contains(message) && stderr_of(&output).contains("standard input:1:"),
+            "{}",
+            stderr_of(&output)
+        );
     }
     for (arguments, message) in [
         (&["rewards", "--preset", "papr"][..], "paper, released-code"),
@@ -153,6 +157,6 @@ fn an_invalid_step_is_explained() {
     ] {
         let output = run(arguments, b"");
         assert_eq!(output.status.code(), Some(2));
-        assert!(said(&output).contains(message), "{}", said(&output));
+        assert!(stderr_of(&output).contains(message), "{}", stderr_of(&output));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use visplay::tables::{self, AnswerRow, CurriculumRow, QuestionRow, RejectRow, RewardRow, Role, TableRow, VoteRow};
 
 use crate::rounds::{evolve, place, report};
-use crate::support::{Place, said};
+use crate::support::{Place, stderr_of};
 
 /// Returns the rows of a table of round 1.
 fn rows<R: TableRow>(place: &Place) -> Vec<R> {
@@ -15,7 +15,7 @@ fn rows<R: TableRow>(place: &Place) -> Vec<R> {
     files.iter().flat_map(|file| tables::read_file::<R>(file).unwrap()).collect()
 }
 
-fn evolved() -> Place {
+fn place_with_round() -> Place {
     let place = place();
     report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
     place
@@ -27,7 +27,7 @@ fn lineage(place: &Place, id: &str) -> Value {
 
 #[test]
 fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
-    let place = evolved();
+    let place = place_with_round();
     let (curriculum, answers): (Vec<CurriculumRow>, Vec<AnswerRow>) = (rows(&place), rows(&place));
     let rewards: Vec<RewardRow> = rows(&place);
     let trained: BTreeSet<_> =
@@ -38,12 +38,12 @@ fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
     let row = curriculum.iter().find(is_trained).unwrap();
     let id = row.question_id.to_string();
     let clock = Instant::now();
-    let found = lineage(&place, &id);
+    let entity = lineage(&place, &id);
     assert!(clock.elapsed() < Duration::from_secs(2), "{:?}", clock.elapsed());
-    assert_eq!((&found["kind"], &found["what"]["question"]), (&json!("question"), &json!(row.problem)));
+    assert_eq!((&entity["kind"], &entity["what"]["question"]), (&json!("question"), &json!(row.problem)));
 
     // Upstream: the image file, the prompt's text, the weights and the step that produced them.
-    let up = &found["up"];
+    let up = &entity["up"];
     assert_eq!(up["image"]["id"], json!(row.image_id));
     let source = up["image"]["source"].as_str().unwrap();
     assert!(place.source().join(source).exists(), "{source}");
@@ -55,7 +55,7 @@ fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
 
     // Downstream: the vote with every sample and its rule, as in the tables.
     let votes: Vec<VoteRow> = rows(&place);
-    let down = &found["down"];
+    let down = &entity["down"];
     let in_round = |vote: &&Value| vote["in"] == json!(["t round 1, voting"]);
     let vote = down["votes"].as_array().unwrap().iter().find(in_round).unwrap();
     let stored = votes.iter().find(|vote| vote.question_id == row.question_id).unwrap();
@@ -76,19 +76,19 @@ fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
     assert!(gates.contains(&"kept_rows") && gates.contains(&"valid_share"), "{gates:?}");
 
     // Training: rewards of its samples, the step that used them, and the checkpoint after it.
-    let own: Vec<&RewardRow> = rewards
+    let subject_rewards: Vec<&RewardRow> = rewards
         .iter()
         .filter(|reward| answers.iter().any(|a| a.answer_id.0 == reward.subject_id && a.question_id == row.question_id))
         .collect();
     let shown = down["rewards"].as_array().unwrap();
-    assert_eq!(shown.len(), own.len());
-    for reward in &own {
+    assert_eq!(shown.len(), subject_rewards.len());
+    for reward in &subject_rewards {
         let one = shown.iter().find(|one| one["subject"] == json!(reward.subject_id)).unwrap();
         assert_eq!((&one["reward"], &one["advantage"]), (&json!(reward.reward), &json!(reward.advantage)));
     }
     let steps: BTreeSet<u64> =
         down["updates"].as_array().unwrap().iter().map(|update| update["step"].as_u64().unwrap()).collect();
-    assert_eq!(steps, own.iter().map(|reward| u64::from(reward.step)).collect());
+    assert_eq!(steps, subject_rewards.iter().map(|reward| u64::from(reward.step)).collect());
     for update in down["updates"].as_array().unwrap() {
         let at = update["checkpoint"]["kept at"]["step"].as_u64().unwrap();
         // Checkpoints are kept for every second step and for the last of three.
@@ -97,9 +97,9 @@ fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
     }
 
     // The first digits suffice, and each direction can be requested alone.
-    assert_eq!(lineage(&place, &id[..20]), found);
+    assert_eq!(lineage(&place, &id[..20]), entity);
     let up = place.json(&["lineage", &id, "--up"]);
-    assert_eq!((&up["up"], &up["down"]), (&found["up"], &Value::Null));
+    assert_eq!((&up["up"], &up["down"]), (&entity["up"], &Value::Null));
     let text = String::from_utf8(place.command(&["lineage", &id[..20]]).output().unwrap().stdout).unwrap();
     for part in [source, &row.problem, "first of its class", "t/round-0001/reasoner", "kept_rows"] {
         assert!(text.contains(part), "{part} is not in {text}");
@@ -108,68 +108,68 @@ fn a_curriculum_row_leads_from_its_image_to_its_checkpoint() {
 
 #[test]
 fn every_kind_of_id_has_its_lineage() {
-    let place = evolved();
+    let place = place_with_round();
     let kind = |id: &str, kind: &str| {
-        let found = lineage(&place, id);
-        assert_eq!(found["kind"], kind, "{id}");
-        found
+        let entity = lineage(&place, id);
+        assert_eq!(entity["kind"], kind, "{id}");
+        entity
     };
     // A rejected question has its reason.
     let rejects: Vec<RejectRow> = rows(&place);
-    let left = rejects.iter().find(|row| row.stage == "curriculum").unwrap();
-    let found = kind(&left.subject_id.unwrap().to_string(), "question");
+    let reject = rejects.iter().find(|row| row.stage == "curriculum").unwrap();
+    let entity = kind(&reject.subject_id.unwrap().to_string(), "question");
     assert_eq!(
-        (&found["down"]["fate"][0]["kept"], &found["down"]["fate"][0]["reason"]),
-        (&json!(false), &json!(left.reason))
+        (&entity["down"]["fate"][0]["kept"], &entity["down"]["fate"][0]["reason"]),
+        (&json!(false), &json!(reject.reason))
     );
     // A sample of the Questioner's training has its own reward and update.
     let rewards: Vec<RewardRow> = rows(&place);
     let sample = rewards.iter().find(|row| row.role == Role::Questioner && row.step == 1).unwrap();
-    let found = kind(&sample.subject_id.to_string(), "question");
+    let entity = kind(&sample.subject_id.to_string(), "question");
     assert_eq!(
-        (&found["down"]["rewards"][0]["reward"], &found["down"]["updates"][0]["step"]),
+        (&entity["down"]["rewards"][0]["reward"], &entity["down"]["updates"][0]["step"]),
         (&json!(sample.reward), &json!(1))
     );
-    assert!(found["up"]["made by"]["in"][0].as_str().unwrap().contains("Questioner's training, step 1"), "{found}");
-    assert!(found["up"]["weights"]["is"].as_str().unwrap().contains("after step 0 of the questioner"), "{found}");
+    assert!(entity["up"]["made by"]["in"][0].as_str().unwrap().contains("Questioner's training, step 1"), "{entity}");
+    assert!(entity["up"]["weights"]["is"].as_str().unwrap().contains("after step 0 of the questioner"), "{entity}");
     // An answer in the Reasoner's training.
     let sample = rewards.iter().find(|row| row.role == Role::Reasoner && row.step == 2).unwrap();
-    let found = kind(&sample.subject_id.to_string(), "answer");
+    let entity = kind(&sample.subject_id.to_string(), "answer");
     assert_eq!(
-        (&found["down"]["rewards"][0]["advantage"], &found["down"]["updates"][0]["step"]),
+        (&entity["down"]["rewards"][0]["advantage"], &entity["down"]["updates"][0]["step"]),
         (&json!(sample.advantage), &json!(2))
     );
-    assert!(found["up"]["question"]["label"].is_string(), "{found}");
+    assert!(entity["up"]["question"]["label"].is_string(), "{entity}");
     // An image, with every question about it.
     let questions: Vec<QuestionRow> = rows(&place);
     let image = questions[0].image_id;
-    let found = kind(&image.to_string(), "image");
-    let listed = found["down"]["questions"].as_array().unwrap();
+    let entity = kind(&image.to_string(), "image");
+    let listed = entity["down"]["questions"].as_array().unwrap();
     let ids: BTreeSet<&str> = listed.iter().map(|question| question["id"].as_str().unwrap()).collect();
     for row in questions.iter().filter(|row| row.image_id == image) {
         assert!(ids.contains(row.question_id.to_string().as_str()));
     }
     // Models: one between checkpoints, a named one and the base model.
     let model = rewards_model(&place, &questions);
-    let found = kind(&model, "model");
-    assert_eq!(found["up"]["steps"].as_array().unwrap().len(), 1);
+    let entity = kind(&model, "model");
+    assert_eq!(entity["up"]["steps"].as_array().unwrap().len(), 1);
     let named = place.json(&["show", "t/round-0001/reasoner"])["action"]["model"].as_str().unwrap().to_owned();
-    let found = kind(&named, "model");
-    assert_eq!(found["up"]["steps"].as_array().unwrap().len(), 3);
-    assert_eq!(found["up"]["trained from"]["is"], "the base model");
-    let base = found["up"]["trained from"]["id"].as_str().unwrap().to_owned();
-    let found = kind(&base, "model");
-    assert!(found["down"]["drew"].as_array().unwrap().len() > 2, "{found}");
+    let entity = kind(&named, "model");
+    assert_eq!(entity["up"]["steps"].as_array().unwrap().len(), 3);
+    assert_eq!(entity["up"]["trained from"]["is"], "the base model");
+    let base = entity["up"]["trained from"]["id"].as_str().unwrap().to_owned();
+    let entity = kind(&base, "model");
+    assert!(entity["down"]["drew"].as_array().unwrap().len() > 2, "{entity}");
     // A result, an object and a prompt.
     let shown = place.json(&["show", "t/round-0001/round"]);
-    let found = kind(shown["key"].as_str().unwrap(), "result");
-    assert_eq!(found["what"]["names"], json!(["t/round-0001/round"]));
+    let entity = kind(shown["key"].as_str().unwrap(), "result");
+    assert_eq!(entity["what"]["names"], json!(["t/round-0001/round"]));
     let object =
         shown["result"]["outputs"].as_array().unwrap().iter().find(|output| output["role"] == "curriculum").unwrap();
-    let found = kind(object["object"]["digest"].as_str().unwrap(), "object");
-    assert_eq!(found["up"]["made by"]["stage"], "curriculum");
-    let found = kind(&questions[0].prompt_id.to_string(), "prompt");
-    assert!(found["what"]["text"].is_string());
+    let entity = kind(object["object"]["digest"].as_str().unwrap(), "object");
+    assert_eq!(entity["up"]["made by"]["stage"], "curriculum");
+    let entity = kind(&questions[0].prompt_id.to_string(), "prompt");
+    assert!(entity["what"]["text"].is_string());
 }
 
 /// Returns a model between two checkpoints, which sampled questions after the first step of the
@@ -183,12 +183,12 @@ fn rewards_model(place: &Place, questions: &[QuestionRow]) -> String {
 
 #[test]
 fn an_invalid_unknown_or_ambiguous_id_is_an_error() {
-    let place = evolved();
+    let place = place_with_round();
     let fails = |id: &str, parts: &[&str]| {
         let output = place.command(&["lineage", id]).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{id}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{id}: {}", stderr_of(&output));
         for part in parts {
-            assert!(said(&output).contains(part), "{id}: {} lacks {part}", said(&output));
+            assert!(stderr_of(&output).contains(part), "{id}: {} lacks {part}", stderr_of(&output));
         }
     };
     fails("abc", &["not an id", "4 to 64 hexadecimal digits"]);

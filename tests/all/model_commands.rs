@@ -109,7 +109,7 @@ fn invalid_arguments_are_explained() {
     let folder = model("tied-1");
     let image = data().join("images/photo.png");
     let image = image.to_str().unwrap();
-    for (args, said) in [
+    for (args, expected) in [
         (vec!["--prompt", "x", "--temperature=-1"], "temperature"),
         (vec!["--prompt", "x", "--top-k", "0"], "top-k"),
         (vec!["--prompt", "x", "--top-p", "0"], "top-p"),
@@ -120,7 +120,7 @@ fn invalid_arguments_are_explained() {
         (vec!["--prompt", "x", "--stop", ""], "stop string"),
     ] {
         let output = visplay("generate", folder.path(), &args).assert().code(2).get_output().stderr.clone();
-        assert!(String::from_utf8(output).unwrap().contains(said), "{args:?}");
+        assert!(String::from_utf8(output).unwrap().contains(expected), "{args:?}");
     }
     std::fs::remove_file(folder.path().join("preprocessor_config.json")).unwrap();
     let output = visplay("score", folder.path(), &["--prompt", "x", "--response", "y"])
@@ -147,6 +147,6 @@ fn a_kv_cache_above_the_limit_is_refused_before_it_is_allocated() {
     let few = visplay("generate", &made, &["--prompt", "x", "--max-tokens", "2"]);
     json(few);
     let output = visplay("generate", &made, &["--prompt", "x", "--max-tokens", "1048576"]).assert().code(2);
-    let said = String::from_utf8(output.get_output().stderr.clone()).unwrap();
-    assert!(said.contains("--max-tokens 1048576") && said.contains("4 GiB"), "{said}");
+    let stderr = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+    assert!(stderr.contains("--max-tokens 1048576") && stderr.contains("4 GiB"), "{stderr}");
 }

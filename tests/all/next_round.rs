@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::rounds::{PIPELINE, evolve, place, report};
-use crate::support::{Place, said};
+use crate::support::{Place, stderr_of};
 
 fn files(place: &Place) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
     let all = place.files("").into_iter();
@@ -78,7 +78,7 @@ fn a_dry_run_says_what_would_run_and_why_and_changes_nothing() {
         .current_dir(place.path())
         .output()
         .unwrap();
-    assert!(taken.status.success(), "{}", said(&taken));
+    assert!(taken.status.success(), "{}", stderr_of(&taken));
     let before_ingest = before;
     let before = files(&place);
     let other = dry(&["1", "--evolution", "u"]);
@@ -109,5 +109,5 @@ fn a_dry_run_says_what_would_run_and_why_and_changes_nothing() {
     // A dry run reports what cannot run.
     let output = evolve(&place, "store", &["1", "--evolution", "none", "--dry-run"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("has no images yet"), "{}", said(&output));
+    assert!(stderr_of(&output).contains("has no images yet"), "{}", stderr_of(&output));
 }

@@ -8,10 +8,10 @@ use visplay::store::{ObjectKind, Output, StageResult, Store};
 use visplay::tables::{self, AnswerRow, PROFILE, ScoreRow, TableRow, TableWriter, WriterProfile};
 
 use crate::rounds::{PIPELINE, evolve, place, report};
-use crate::support::{Place, VISPLAY, said};
+use crate::support::{Place, VISPLAY, stderr_of};
 
 /// Returns an evolution with one round that has every part.
-fn evolved() -> Place {
+fn place_with_round() -> Place {
     let place = place();
     let bench = ["scenes", "--count", "10", "--seed", "7", "--benchmark", "bench.parquet"];
     assert!(place.command(&bench).output().unwrap().status.success());
@@ -23,15 +23,15 @@ fn evolved() -> Place {
     place
 }
 
-fn run(place: &Place, what: &str, more: &[&str]) -> (i32, Value, String) {
+fn run(place: &Place, target: &str, more: &[&str]) -> (i32, Value, String) {
     let scratch = place.path().join("scratch");
     std::fs::create_dir_all(&scratch).unwrap();
-    let start = ["replay", what, "--pipeline", "p.toml", "--images", "source", "--json", "--scratch", "scratch"];
+    let start = ["replay", target, "--pipeline", "p.toml", "--images", "source", "--json", "--scratch", "scratch"];
     let output = place.command(&[&start[..], more].concat()).output().unwrap();
     // The scratch folder is removed.
     assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
     let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    (output.status.code().unwrap(), value, said(&output))
+    (output.status.code().unwrap(), value, stderr_of(&output))
 }
 
 fn levels(replayed: &Value) -> BTreeSet<String> {
@@ -48,15 +48,15 @@ fn parts(replayed: &Value) -> BTreeMap<String, usize> {
 
 #[test]
 fn every_stage_of_a_round_is_reproduced_bit_for_bit() {
-    let place = evolved();
+    let place = place_with_round();
     let files = || -> BTreeMap<_, _> {
         let all = place.files("").into_iter();
         all.map(|file| (file.clone(), std::fs::read(&file).unwrap())).collect()
     };
     let before = files();
-    let (code, all, talk) = run(&place, "t/round-0001", &[]);
-    assert_eq!((code, levels(&all)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{talk} {all}");
-    let found = parts(&all);
+    let (code, all, stderr) = run(&place, "t/round-0001", &[]);
+    assert_eq!((code, levels(&all)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{stderr} {all}");
+    let replayed = parts(&all);
     let words = [
         "answers",
         "base",
@@ -70,9 +70,9 @@ fn every_stage_of_a_round_is_reproduced_bit_for_bit() {
         "round",
         "update",
     ];
-    assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), words);
+    assert_eq!(replayed.keys().map(String::as_str).collect::<Vec<_>>(), words);
     // Three steps of each role.
-    assert_eq!((found["update"], found["rewards"]), (6, 6));
+    assert_eq!((replayed["update"], replayed["rewards"]), (6, 6));
     assert_eq!(files(), before);
 
     // Settings, prompts and images are those of the round, not of today's files.
@@ -80,16 +80,16 @@ fn every_stage_of_a_round_is_reproduced_bit_for_bit() {
     std::fs::write(place.path().join("p.toml"), text.replace("low = 0.1", "low = 0.2")).unwrap();
     std::fs::create_dir(place.path().join("prompts")).unwrap();
     std::fs::write(place.path().join("prompts/nano-questioner.txt"), "Ask {{image}}").unwrap();
-    for (what, least) in [
+    for (target, least) in [
         ("t/round-1/questions", 4),
         ("t/round-1/votes", 4),
         ("t/round-1/reasoner", 3),
         ("t/round-1/curriculum", 1),
         ("t/images", 4),
     ] {
-        let (code, some, talk) = run(&place, what, &[]);
-        assert_eq!((code, levels(&some)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{what}: {talk}");
-        assert!(some["results"].as_array().unwrap().len() >= least, "{what}: {some}");
+        let (code, some, stderr) = run(&place, target, &[]);
+        assert_eq!((code, levels(&some)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{target}: {stderr}");
+        assert!(some["results"].as_array().unwrap().len() >= least, "{target}: {some}");
     }
     let (code, sample, _) = run(&place, "t/round-1", &["--sample", "5", "--seed", "3"]);
     assert_eq!((code, sample["results"].as_array().unwrap().len()), (0, 5));
@@ -104,8 +104,8 @@ fn every_stage_of_a_round_is_reproduced_bit_for_bit() {
     assert_eq!((code, &one["results"][0]["action"]), (0, &json!(key)));
     let shown = place.json(&["show", key]);
     let object = shown["result"]["outputs"][0]["object"]["digest"].as_str().unwrap();
-    let (code, by_object, talk) = run(&place, object, &[]);
-    assert_eq!((code, levels(&by_object)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{talk}");
+    let (code, by_object, stderr) = run(&place, object, &[]);
+    assert_eq!((code, levels(&by_object)), (0, BTreeSet::from(["\"bits\"".to_owned()])), "{stderr}");
     // Without --json.
     let text = place.command(&["replay", "t/round-1/curriculum", "--pipeline", "p.toml"]).output().unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
@@ -119,8 +119,8 @@ fn tamper<R: TableRow + Serialize>(
     profile: WriterProfile,
     change: impl Fn(&mut Vec<R>),
 ) -> StageResult {
-    let (_, replayed, talk) = run(place, &format!("t/round-1/{part}"), &[]);
-    let results = replayed["results"].as_array().unwrap_or_else(|| panic!("{talk}"));
+    let (_, replayed, stderr) = run(place, &format!("t/round-1/{part}"), &[]);
+    let results = replayed["results"].as_array().unwrap_or_else(|| panic!("{stderr}"));
     let store = Store::open(&place.store()).unwrap();
     let all = results
         .iter()
@@ -145,19 +145,19 @@ fn tamper<R: TableRow + Serialize>(
 
 #[test]
 fn differences_are_named() {
-    let place = evolved();
+    let place = place_with_round();
     let level = |result: &StageResult| {
-        let (code, replayed, talk) = run(&place, &result.action.to_string(), &[]);
-        (code, replayed["results"][0].clone(), talk)
+        let (code, replayed, stderr) = run(&place, &result.action.to_string(), &[]);
+        (code, replayed["results"][0].clone(), stderr)
     };
     // The same rows with another writer profile.
     let result = tamper::<AnswerRow>(&place, "votes", WriterProfile { number: 99, ..PROFILE }, |_| {});
-    let (code, found, _) = level(&result);
-    assert_eq!((code, &found["level"]), (0, &json!("rows")), "{found}");
+    let (code, replayed, _) = level(&result);
+    assert_eq!((code, &replayed["level"]), (0, &json!("rows")), "{replayed}");
     // Log-probabilities within and beyond the tolerance.
     let result = tamper::<AnswerRow>(&place, "votes", PROFILE, |rows| rows[1].logprobs[0] += 4e-6);
-    let (code, found, _) = level(&result);
-    assert_eq!((code, &found["level"]), (0, &json!("tolerances")), "{found}");
+    let (code, replayed, _) = level(&result);
+    assert_eq!((code, &replayed["level"]), (0, &json!("tolerances")), "{replayed}");
     let result = tamper::<AnswerRow>(&place, "votes", PROFILE, |rows| rows[1].logprobs[0] += 1e-3);
     let id = {
         let store = Store::open(&place.store()).unwrap();
@@ -166,10 +166,10 @@ fn differences_are_named() {
             tables::read("answers", bytes::Bytes::from(store.read_object(object).unwrap())).unwrap();
         rows[1].answer_id.to_string()
     };
-    let (code, found, talk) = level(&result);
-    assert_eq!((code, &found["level"]), (1, &Value::Null), "{found}");
-    assert!(talk.contains("1 of 1 results"), "{talk}");
-    let first = &found["mismatches"][0];
+    let (code, replayed, stderr) = level(&result);
+    assert_eq!((code, &replayed["level"]), (1, &Value::Null), "{replayed}");
+    assert!(stderr.contains("1 of 1 results"), "{stderr}");
+    let first = &replayed["mismatches"][0];
     assert_eq!(
         (&first["table"], &first["row"], &first["column"]),
         (&json!("answers"), &json!(id), &json!("logprobs[0]"))
@@ -178,8 +178,8 @@ fn differences_are_named() {
     assert!((stored - again - 1e-3).abs() < 1e-5, "{first}");
     // A missing row.
     let result = tamper::<ScoreRow>(&place, "scores", PROFILE, |rows| drop(rows.pop()));
-    let (code, found, _) = level(&result);
-    assert_eq!((code, &found["mismatches"][0]["column"]), (1, &json!("number of rows")), "{found}");
+    let (code, replayed, _) = level(&result);
+    assert_eq!((code, &replayed["mismatches"][0]["column"]), (1, &json!("number of rows")), "{replayed}");
     // In a replay of the whole round, stages after the changed answers are requested differently.
     let (code, all, _) = run(&place, "t/round-1", &[]);
     assert_eq!(code, 1);
@@ -190,12 +190,12 @@ fn differences_are_named() {
 
 #[test]
 fn results_that_cannot_be_replayed_are_reported() {
-    let place = evolved();
-    let fails = |what: &str, code: i32, parts: &[&str]| {
-        let output = place.command(&["replay", what, "--pipeline", "p.toml"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{what}: {}", said(&output));
+    let place = place_with_round();
+    let fails = |target: &str, code: i32, parts: &[&str]| {
+        let output = place.command(&["replay", target, "--pipeline", "p.toml"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{target}: {}", stderr_of(&output));
         for part in parts {
-            assert!(said(&output).contains(part), "{what}: {} lacks {part}", said(&output));
+            assert!(stderr_of(&output).contains(part), "{target}: {} lacks {part}", stderr_of(&output));
         }
     };
     fails("t/round-1/questons", 2, &["not a part of a round", "did you mean `questions`"]);
@@ -209,8 +209,8 @@ fn results_that_cannot_be_replayed_are_reported() {
     // A changed benchmark is reported for its own results only.
     let bench = ["scenes", "--count", "10", "--seed", "8", "--benchmark", "bench.parquet"];
     assert!(place.command(&bench).output().unwrap().status.success());
-    let (code, replayed, talk) = run(&place, "t/round-1/evaluation", &[]);
-    assert_eq!(code, 1, "{talk}");
+    let (code, replayed, stderr) = run(&place, "t/round-1/evaluation", &[]);
+    assert_eq!(code, 1, "{stderr}");
     assert!(replayed["results"][0]["not_made"].as_str().unwrap().contains("inputs.items"), "{replayed}");
     let (code, ..) = run(&place, "t/round-1/questions", &[]);
     assert_eq!(code, 0);
@@ -221,5 +221,5 @@ fn results_that_cannot_be_replayed_are_reported() {
         .output()
         .unwrap();
     assert_eq!(without.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&without.stdout).contains("name the folders"), "{}", said(&without));
+    assert!(String::from_utf8_lossy(&without.stdout).contains("name the folders"), "{}", stderr_of(&without));
 }

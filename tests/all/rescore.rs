@@ -7,7 +7,7 @@ use visplay::ids::{Digest, GroupId, ImageId, ModelId, PromptId, QuestionId};
 use visplay::reward::Preset;
 use visplay::tables::{self, Finish, QuestionRow, VoteRow};
 
-use crate::support::{Place, VISPLAY, said};
+use crate::support::{Place, VISPLAY, stderr_of};
 
 fn question(n: u32, group: u32, text: Option<&str>) -> QuestionRow {
     let id = |what: &str, i: u32| Digest::of(format!("{what} {i}").as_bytes());
@@ -133,7 +133,7 @@ fn invalid_settings_and_files_are_named() {
         let start = ["rescore", "--questions", "q.parquet", "--preset", "paper"];
         let output = Command::new(VISPLAY).args(start).args(more).current_dir(place.path()).output().unwrap();
         assert!(!output.status.success());
-        assert!(said(&output).contains(part), "{more:?}: {}", said(&output));
+        assert!(stderr_of(&output).contains(part), "{more:?}: {}", stderr_of(&output));
     };
     fails(&["--votes", "v.parquet", "--low", "2"], "--low is 2");
     fails(&["--votes", "v.parquet", "--lambda", "-1"], "--lambda is -1");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::rounds::{PIPELINE, evolve, place_in, report};
-use crate::support::{Place, VISPLAY, said};
+use crate::support::{Place, VISPLAY, stderr_of};
 
 /// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> usize {
@@ -43,12 +43,12 @@ fn files(place: &Place, store: &str, folder: &str) -> BTreeMap<String, PathBuf> 
 /// Returns the outputs, counts and inputs of every result.
 fn results(place: &Place, store: &str) -> BTreeMap<String, Value> {
     let read = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
-    let of = |(name, path): (String, PathBuf)| {
+    let outcome_of = |(name, path): (String, PathBuf)| {
         let result = read(&path);
         assert!(result["outputs"].is_array(), "{result}");
         (name, json!([result["outputs"], result["counts"], result["figures"], result["upstream"]]))
     };
-    files(place, store, "results").into_iter().map(of).collect()
+    files(place, store, "results").into_iter().map(outcome_of).collect()
 }
 
 /// Returns the result that each ref of a store names.
@@ -71,12 +71,12 @@ fn begin(place: &Place, store: &str, threads: &str) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn whole(place: &Place, store: &str, threads: &str) -> Value {
+fn run_round(place: &Place, store: &str, threads: &str) -> Value {
     report(&begin(place, store, threads).wait_with_output().unwrap())
 }
 
 /// Checks that a store is valid and has the same results and refs as another one.
-fn same(place: &Place, store: &str, other: &str) {
+fn assert_same_results(place: &Place, store: &str, other: &str) {
     let (these, those) = (results(place, store), results(place, other));
     assert_eq!(these.keys().collect::<Vec<_>>(), those.keys().collect::<Vec<_>>());
     for (name, result) in &these {
@@ -88,7 +88,7 @@ fn same(place: &Place, store: &str, other: &str) {
 
 /// Returns a folder with a small version of the bundled pipeline; `VISPLAY_NANO=whole` keeps its
 /// full size.
-fn nano() -> Place {
+fn nano_folder() -> Place {
     let (place, project) = (Place::in_memory(), Path::new(env!("CARGO_MANIFEST_DIR")));
     std::fs::remove_dir(place.source()).unwrap();
     std::os::unix::fs::symlink(project.join("data/images"), place.source()).unwrap();
@@ -120,21 +120,24 @@ fn nano() -> Place {
 
 #[test]
 fn a_round_killed_at_any_moment_has_the_same_results() {
-    killed(&place_in(Place::in_memory()), kills());
+    kill_and_resume(&place_in(Place::in_memory()), kills());
 }
 
 #[test]
 fn a_nano_round_killed_at_any_moment_has_the_same_results() {
-    killed(&nano(), kills().min(if std::env::var_os("VISPLAY_NANO").is_some() { usize::MAX } else { 6 }));
+    kill_and_resume(
+        &nano_folder(),
+        kills().min(if std::env::var_os("VISPLAY_NANO").is_some() { usize::MAX } else { 6 }),
+    );
 }
 
 /// Kills and resumes a round at random moments until it has been killed this many times.
-fn killed(place: &Place, kills: usize) {
-    let expected = whole(place, "one", "1");
+fn kill_and_resume(place: &Place, kills: usize) {
+    let expected = run_round(place, "one", "1");
     let began = Instant::now();
-    assert_eq!(whole(place, "two", "2")["result"], expected["result"]);
+    assert_eq!(run_round(place, "two", "2")["result"], expected["result"]);
     let whole_time = began.elapsed();
-    same(place, "two", "one");
+    assert_same_results(place, "two", "one");
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let (mut killed, mut stores, mut moments) = (0, 0, BTreeSet::new());
     while killed < kills {
@@ -154,7 +157,7 @@ fn killed(place: &Place, kills: usize) {
             moments.insert(files(place, &store, "results").len());
         };
         assert_eq!(survived["result"], expected["result"]);
-        same(place, &store, "one");
+        assert_same_results(place, &store, "one");
         std::fs::remove_dir_all(place.path().join(store)).unwrap();
     }
     assert!(moments.len() * 3 >= kills.min(60), "the kills are too close together in time: {moments:?}");
@@ -163,7 +166,7 @@ fn killed(place: &Place, kills: usize) {
 #[test]
 fn two_processes_on_one_store_make_one_round() {
     let place = place_in(Place::in_memory());
-    let expected = whole(&place, "alone", "2");
+    let expected = run_round(&place, "alone", "2");
     for (store, kill) in [("shared", false), ("widowed", true)] {
         let children = [begin(&place, store, "1"), begin(&place, store, "1")];
         let [mut first, second] = children;
@@ -175,7 +178,7 @@ fn two_processes_on_one_store_make_one_round() {
         assert_eq!(report(&done)["result"], expected["result"]);
         let other = first.wait_with_output().unwrap();
         assert!(kill || report(&other)["result"] == expected["result"]);
-        same(&place, store, "alone");
+        assert_same_results(&place, store, "alone");
     }
 }
 
@@ -183,30 +186,30 @@ fn two_processes_on_one_store_make_one_round() {
 fn ctrl_c_stops_a_round_soon_and_the_same_command_resumes_it() {
     let place = place_in(Place::in_memory());
     let began = Instant::now();
-    let expected = whole(&place, "alone", "2");
+    let expected = run_round(&place, "alone", "2");
     let whole_time = began.elapsed();
     let mut stopped = 0;
     for share in [0.15, 0.35, 0.55, 0.75] {
         let mut child = begin(&place, "stopped", "2");
         std::thread::sleep(whole_time.mul_f64(share));
-        let asked = Instant::now();
+        let interrupted_at = Instant::now();
         assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
         while child.try_wait().unwrap().is_none() {
-            assert!(asked.elapsed() < Duration::from_secs(20), "it does not stop");
+            assert!(interrupted_at.elapsed() < Duration::from_secs(20), "it does not stop");
             std::thread::sleep(Duration::from_millis(5));
         }
         let output: Output = child.wait_with_output().unwrap();
         if output.status.success() {
             break;
         }
-        assert_eq!(output.status.code(), Some(130), "{}", said(&output));
-        assert!(said(&output).contains("finished work is kept"), "{}", said(&output));
-        assert!(said(&output).contains("run the same command again to continue"), "{}", said(&output));
+        assert_eq!(output.status.code(), Some(130), "{}", stderr_of(&output));
+        assert!(stderr_of(&output).contains("finished work is kept"), "{}", stderr_of(&output));
+        assert!(stderr_of(&output).contains("run the same command again to continue"), "{}", stderr_of(&output));
         stopped += 1;
     }
     assert!(stopped > 0, "it was always quicker than the signal");
-    assert_eq!(whole(&place, "stopped", "2")["result"], expected["result"]);
-    same(&place, "stopped", "alone");
+    assert_eq!(run_round(&place, "stopped", "2")["result"], expected["result"]);
+    assert_same_results(&place, "stopped", "alone");
 }
 
 #[test]
@@ -223,15 +226,15 @@ fn ctrl_c_does_not_wait_for_samples_in_progress() {
         })
     };
     while !asks() {
-        assert!(child.try_wait().unwrap().is_none(), "{}", said(&child.wait_with_output().unwrap()));
+        assert!(child.try_wait().unwrap().is_none(), "{}", stderr_of(&child.wait_with_output().unwrap()));
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(500));
-    let asked = Instant::now();
+    let interrupted_at = Instant::now();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
-    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    assert_eq!(output.status.code(), Some(130), "{}", stderr_of(&output));
+    assert!(interrupted_at.elapsed() < Duration::from_secs(8), "{:?}", interrupted_at.elapsed());
     assert_eq!(verify(&place, "store"), (0, BTreeSet::new()));
 }
 
@@ -256,7 +259,7 @@ fn training_resumes_from_any_step_with_the_same_bytes() {
         let kept = format!("checkpoint_every = 3\nmicro_batch_tokens = 64\n{knobs}");
         let file = PIPELINE.replace("steps = 3", "steps = 4").replace("checkpoint_every = 2\n", &kept);
         std::fs::write(place.path().join("p.toml"), file).unwrap();
-        let expected = whole(&place, &straight, "2");
+        let expected = run_round(&place, &straight, "2");
         assert_eq!(steps(&place, &straight), 8);
         // Killed after each step, most of which write no checkpoint.
         let mut kills = 0;
@@ -276,7 +279,7 @@ fn training_resumes_from_any_step_with_the_same_bytes() {
         };
         assert!(kills >= 4, "{name}: {kills} kills");
         assert_eq!(done["result"], expected["result"], "{name}");
-        same(&place, &resumed, &straight);
+        assert_same_results(&place, &resumed, &straight);
     }
 }
 
@@ -296,8 +299,8 @@ fn damage(path: &Path, dice: &mut Dice) {
 #[test]
 fn verify_names_all_damage_and_the_same_command_repairs_it() {
     let place = place_in(Place::in_memory());
-    let expected = whole(&place, "whole", "2");
-    whole(&place, "hurt", "2");
+    let expected = run_round(&place, "whole", "2");
+    run_round(&place, "hurt", "2");
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
     for folder in ["objects", "results", "actions", "refs", "views", "cache", "objects", "results"] {
         let all: Vec<(String, PathBuf)> = files(&place, "hurt", folder).into_iter().collect();
@@ -310,8 +313,8 @@ fn verify_names_all_damage_and_the_same_command_repairs_it() {
         for &i in &hurt {
             assert!(named.contains(&all[i].0) || may_be_lost && !all[i].1.exists(), "{}: {named:?}", all[i].0);
         }
-        assert_eq!(whole(&place, "hurt", "2")["result"], expected["result"], "{folder}");
-        same(&place, "hurt", "whole");
+        assert_eq!(run_round(&place, "hurt", "2")["result"], expected["result"], "{folder}");
+        assert_same_results(&place, "hurt", "whole");
     }
 }
 
@@ -319,7 +322,7 @@ fn verify_names_all_damage_and_the_same_command_repairs_it() {
 fn a_round_damaged_half_way_resumes_after_verify() {
     let place = place_in(Place::in_memory());
     let began = Instant::now();
-    let expected = whole(&place, "whole", "2");
+    let expected = run_round(&place, "whole", "2");
     let whole_time = began.elapsed();
     let mut dice = Dice(0x5851_f42d_4c95_7f2d);
     for share in [0.3, 0.5, 0.7] {
@@ -335,14 +338,14 @@ fn a_round_damaged_half_way_resumes_after_verify() {
         }
         verify(&place, "hurt");
     }
-    assert_eq!(whole(&place, "hurt", "2")["result"], expected["result"]);
-    same(&place, "hurt", "whole");
+    assert_eq!(run_round(&place, "hurt", "2")["result"], expected["result"]);
+    assert_same_results(&place, "hurt", "whole");
 }
 
 #[test]
 fn a_round_is_rebuilt_with_the_same_results_or_not_at_all() {
     let place = place_in(Place::in_memory());
-    whole(&place, "store", "2");
+    run_round(&place, "store", "2");
     let lose = |table: &str| {
         let view = place.path().join("store/views/t/round=1").join(table);
         let file = std::fs::read_dir(view).unwrap().next().unwrap().unwrap().file_name();
@@ -353,8 +356,8 @@ fn a_round_is_rebuilt_with_the_same_results_or_not_at_all() {
     let other = PIPELINE.replace("low = 0.1", "low = 0.2");
     std::fs::write(place.path().join("p.toml"), other).unwrap();
     let refused = evolve(&place, "store", &["1"]).output().unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-    assert!(said(&refused).contains("run with another curriculum.low"), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr_of(&refused));
+    assert!(stderr_of(&refused).contains("run with another curriculum.low"), "{}", stderr_of(&refused));
     // Images that were added since do not change it.
     std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
     for i in 100..130 {
@@ -363,8 +366,8 @@ fn a_round_is_rebuilt_with_the_same_results_or_not_at_all() {
     let before = refs(&place, "store");
     let rebuilt = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
     report(&rebuilt);
-    assert!(said(&rebuilt).contains("parts of round 1 are missing; recomputing them"), "{}", said(&rebuilt));
-    assert!(said(&rebuilt).contains("30 new images, 42 in total"), "{}", said(&rebuilt));
+    assert!(stderr_of(&rebuilt).contains("parts of round 1 are missing; recomputing them"), "{}", stderr_of(&rebuilt));
+    assert!(stderr_of(&rebuilt).contains("30 new images, 42 in total"), "{}", stderr_of(&rebuilt));
     let after = refs(&place, "store");
     assert!(before.iter().all(|(name, result)| after[name] == *result), "{before:?} {after:?}");
     assert_eq!(verify(&place, "store"), (0, BTreeSet::new()));

@@ -6,15 +6,15 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::rounds::{PIPELINE, evolve, place_in, report};
-use crate::support::{Place, VISPLAY, picture, said};
+use crate::support::{Place, VISPLAY, picture, stderr_of};
 
 fn run(place: &Place, arguments: &[&str]) -> Output {
     evolve(place, "store", arguments).output().unwrap()
 }
 
-fn refused(output: &Output, code: i32, parts: &[&str]) {
-    assert_eq!(output.status.code(), Some(code), "{}", said(output));
-    parts.iter().for_each(|part| assert!(said(output).contains(part), "{part}: {}", said(output)));
+fn assert_rejected(output: &Output, code: i32, parts: &[&str]) {
+    assert_eq!(output.status.code(), Some(code), "{}", stderr_of(output));
+    parts.iter().for_each(|part| assert!(stderr_of(output).contains(part), "{part}: {}", stderr_of(output)));
 }
 
 /// Creates a folder of pictures, broken pictures and other files.
@@ -45,17 +45,21 @@ fn every_file_of_an_ordinary_folder_is_ingested_or_rejected() {
     for part in
         ["14 files read: 10 new images; rejected: ", "1 aspect ratio", "1 empty", "1 not an image", "1 truncated"]
     {
-        assert!(said(&first).contains(part), "{part}: {}", said(&first));
+        assert!(stderr_of(&first).contains(part), "{part}: {}", stderr_of(&first));
     }
-    assert!(said(&first).contains("8 of 10 images"), "{}", said(&first));
+    assert!(stderr_of(&first).contains("8 of 10 images"), "{}", stderr_of(&first));
     // More images are added; the finished round stays.
     photos(&place, "more", 20..24);
-    let again = run(&place, &["1", "--images", "more"]);
-    assert_eq!(report(&again)["found"], true);
-    assert!(said(&again).contains("4 new images, 14 in total"), "{}", said(&again));
-    assert!(said(&again).contains("rounds up to 1 finished before the 4 new images were added"), "{}", said(&again));
+    let repeated = run(&place, &["1", "--images", "more"]);
+    assert_eq!(report(&repeated)["found"], true);
+    assert!(stderr_of(&repeated).contains("4 new images, 14 in total"), "{}", stderr_of(&repeated));
+    assert!(
+        stderr_of(&repeated).contains("rounds up to 1 finished before the 4 new images were added"),
+        "{}",
+        stderr_of(&repeated)
+    );
     let next = run(&place, &["next"]);
-    assert!(said(&next).contains("8 of 14 images"), "{}", said(&next));
+    assert!(stderr_of(&next).contains("8 of 14 images"), "{}", stderr_of(&next));
     assert_eq!(report(&next)["round"], 2);
 }
 
@@ -63,12 +67,12 @@ fn every_file_of_an_ordinary_folder_is_ingested_or_rejected() {
 fn a_folder_without_images_is_reported() {
     let place = place_in(Place::in_memory());
     photos(&place, "photos", 0..0);
-    refused(
+    assert_rejected(
         &run(&place, &["1", "--images", "photos"]),
         1,
         &["0 new images; rejected: ", "there is no image", "4 files", "--images"],
     );
-    refused(&run(&place, &["1", "--images", "nowhere"]), 2, &["nowhere"]);
+    assert_rejected(&run(&place, &["1", "--images", "nowhere"]), 2, &["nowhere"]);
     // The evolution is still usable.
     assert_eq!(report(&run(&place, &["1", "--images", "source"]))["round"], 1);
 }
@@ -82,7 +86,7 @@ fn unusable_prompts_and_benchmarks_are_named_before_the_round_starts() {
         std::fs::write(place.path().join("prompt.txt"), by).unwrap();
         let output = run(&place, &["1", "--images", "source"]);
         let views = place.path().join("store/views/t/round=1");
-        assert!(!views.exists(), "{}", said(&output));
+        assert!(!views.exists(), "{}", stderr_of(&output));
         output
     };
     let (reasoner, questioner) = ("[prompts]\nreasoner = \"prompt.txt\"\n", "[prompts]\nquestioner = \"prompt.txt\"\n");
@@ -103,11 +107,11 @@ fn unusable_prompts_and_benchmarks_are_named_before_the_round_starts() {
             "`evaluation.benchmarks`: `gone.parquet` does not exist",
         ),
     ] {
-        refused(&with(change, prompt), 2, &[part]);
+        assert_rejected(&with(change, prompt), 2, &[part]);
     }
     let base = PIPELINE.replace("base = \"base\"", "base = \"nowhere\"");
     std::fs::write(place.path().join("p.toml"), base).unwrap();
-    refused(
+    assert_rejected(
         &run(&place, &["1", "--images", "source"]),
         2,
         &["p.toml:4: `model.base`: `nowhere` does not exist", "relative to its folder, here"],
@@ -139,17 +143,17 @@ fn paths_in_a_pipeline_file_are_relative_to_the_file() {
     assert_eq!(report(&run_in("project/base", "../pipelines/mine.toml", "a"))["found"], true);
     // A branch whose file is in another folder has absolute paths.
     let branch = ["branch", "other", "--from", "base", "--set", "round.seed=1", "--pipeline"];
-    let made = Command::new(VISPLAY)
+    let output = Command::new(VISPLAY)
         .args(branch)
         .args(["project/pipelines/mine.toml", "--out", "other.toml", "--store", "a"])
         .current_dir(place.path())
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", said(&made));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     assert_eq!(report(&run_in("project", "../other.toml", "a"))["found"], false);
     // A missing source is named with its key.
     std::fs::rename(project.join("source"), project.join("moved")).unwrap();
-    refused(
+    assert_rejected(
         &run_in(".", "project/pipelines/mine.toml", "c"),
         2,
         &["project/pipelines/mine.toml:", "`ingest.sources`: `project/source` does not exist", "project/pipelines"],
@@ -161,8 +165,8 @@ fn the_built_in_pipeline_names_what_it_needs_outside_a_checkout() {
     let place = Place::in_memory();
     let arguments = ["evolve-round", "1", "--store", "store"];
     let output = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
-    refused(&output, 2, &["pipelines/nano.toml (built in):", "`ingest.sources`: `data/images` does not exist"]);
-    refused(&output, 2, &["name a pipeline file with --pipeline"]);
+    assert_rejected(&output, 2, &["pipelines/nano.toml (built in):", "`ingest.sources`: `data/images` does not exist"]);
+    assert_rejected(&output, 2, &["name a pipeline file with --pipeline"]);
 }
 
 #[test]
@@ -172,8 +176,8 @@ fn groups_of_one_are_reported() {
     std::fs::write(place.path().join("p.toml"), file).unwrap();
     let output = run(&place, &["1", "--images", "source"]);
     report(&output);
-    assert!(said(&output).contains("note: questioner.group_size is 1"), "{}", said(&output));
-    assert!(said(&output).contains("note: reasoner.group_size is 1"), "{}", said(&output));
+    assert!(stderr_of(&output).contains("note: questioner.group_size is 1"), "{}", stderr_of(&output));
+    assert!(stderr_of(&output).contains("note: reasoner.group_size is 1"), "{}", stderr_of(&output));
 }
 
 #[test]
@@ -198,10 +202,10 @@ fn evaluate_names_what_it_cannot_use() {
         (&["--prompt", "no-image.txt"], "no-image.txt: it has no place for {{image}}"),
         (&["--prompt", "nowhere.txt"], "nowhere.txt"),
     ] {
-        refused(&evaluate(more), 2, &[part]);
+        assert_rejected(&evaluate(more), 2, &[part]);
     }
     let done = evaluate(&[]);
-    assert!(done.status.success(), "{}", said(&done));
+    assert!(done.status.success(), "{}", stderr_of(&done));
     let done: Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(done["left_out"], 0);
     // An unreadable image is left out and reported; if all are unreadable, that is an error.
@@ -211,14 +215,14 @@ fn evaluate_names_what_it_cannot_use() {
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows.clone()).unwrap()).unwrap();
     let one = evaluate(&[]);
     assert!(
-        one.status.success() && said(&one).contains("1 of 3 items could not be given to the model"),
+        one.status.success() && stderr_of(&one).contains("1 of 3 items could not be given to the model"),
         "{}",
-        said(&one)
+        stderr_of(&one)
     );
     rows.iter_mut().for_each(|row| row.image.bytes = b"no picture".to_vec());
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows.clone()).unwrap()).unwrap();
-    refused(&evaluate(&[]), 2, &["3 of 3 items", "not one item could be put to the model"]);
+    assert_rejected(&evaluate(&[]), 2, &["3 of 3 items", "not one item could be put to the model"]);
     rows.clear();
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows).unwrap()).unwrap();
-    refused(&evaluate(&[]), 2, &["bench.parquet", "the benchmark has no items"]);
+    assert_rejected(&evaluate(&[]), 2, &["bench.parquet", "the benchmark has no items"]);
 }

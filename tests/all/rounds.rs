@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use visplay::tables::{BenchmarkRow, SceneObjectRow, SceneQuestionRow, TableRow, read_file, to_bytes};
 
-use crate::support::{Place, VISPLAY, said};
+use crate::support::{Place, VISPLAY, stderr_of};
 
 pub const PIPELINE: &str = r#"
 evolution = "t"
@@ -76,8 +76,8 @@ fn fill(place: Place, questions: &[String]) -> Place {
     std::fs::write(files.join("tokenizer.json"), tokenizer(project, questions)).unwrap();
     let config = project.join("bench/configs/nano.json");
     let arguments = ["model", "random", "--seed", "1", "--dtype", "f32", "--files-from", "files", "base", "--config"];
-    let made = Command::new(VISPLAY).args(arguments).arg(config).current_dir(place.path()).output().unwrap();
-    assert!(made.status.success(), "{}", said(&made));
+    let output = Command::new(VISPLAY).args(arguments).arg(config).current_dir(place.path()).output().unwrap();
+    assert!(output.status.success(), "{}", stderr_of(&output));
     std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
     place
 }
@@ -108,7 +108,7 @@ pub fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
 }
 
 pub fn report(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", said(output));
+    assert!(output.status.success(), "{}", stderr_of(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -148,8 +148,8 @@ fn a_round_has_the_same_bytes_at_any_thread_count_and_after_any_kill() {
 
     // A finished round is looked up, not recomputed, and its tables are in the views.
     let began = Instant::now();
-    let found = report(&evolve(&place, "two", &["2"]).output().unwrap());
-    assert_eq!(found["found"], true);
+    let repeated = report(&evolve(&place, "two", &["2"]).output().unwrap());
+    assert_eq!(repeated["found"], true);
     assert!(began.elapsed() < Duration::from_secs(1));
     let view = place.path().join("two/views/t/round=2/curriculum");
     assert_eq!(std::fs::read_dir(view).unwrap().count(), 1);
@@ -170,8 +170,8 @@ fn images_beyond_the_memory_limit_do_not_change_results() {
 fn of_two_processes_with_different_images_the_first_to_finish_is_kept() {
     let place = place();
     let arguments = ["scenes", "--count", "12", "--seed", "3", "--out", "drawn"];
-    let made = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
-    assert!(made.status.success(), "{}", said(&made));
+    let output = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
+    assert!(output.status.success(), "{}", stderr_of(&output));
     let long = PIPELINE.replace("steps = 3", "steps = 12");
     std::fs::write(place.path().join("p.toml"), long).unwrap();
     let start = |images: &str| {
@@ -191,8 +191,12 @@ fn of_two_processes_with_different_images_the_first_to_finish_is_kept() {
     said_first.read_to_string(&mut rest).unwrap();
     let ended = [first, second].map(|running| running.wait_with_output().unwrap());
     let (won, lost): (Vec<&Output>, Vec<&Output>) = ended.iter().partition(|output| output.status.success());
-    assert_eq!((won.len(), lost.len()), (1, 1), "{rest}{}, {}", said(&ended[0]), said(&ended[1]));
-    assert!(format!("{rest}{}", said(lost[0])).contains("finished round 1 with other"), "{rest}{}", said(lost[0]));
+    assert_eq!((won.len(), lost.len()), (1, 1), "{rest}{}, {}", stderr_of(&ended[0]), stderr_of(&ended[1]));
+    assert!(
+        format!("{rest}{}", stderr_of(lost[0])).contains("finished round 1 with other"),
+        "{rest}{}",
+        stderr_of(lost[0])
+    );
     assert_eq!(report(&evolve(&place, "store", &["1"]).output().unwrap())["result"], report(won[0])["result"]);
 }
 
@@ -202,8 +206,8 @@ fn a_gate_stops_the_round_and_names_its_value() {
     let strict = format!("{PIPELINE}[gates.valid_share]\nstop = 0.99\n");
     std::fs::write(place.path().join("p.toml"), strict).unwrap();
     let stopped = evolve(&place, "store", &["next", "--images", "source"]).output().unwrap();
-    assert_eq!(stopped.status.code(), Some(3), "{}", said(&stopped));
-    assert!(said(&stopped).contains("gates.valid_share: 0."), "{}", said(&stopped));
+    assert_eq!(stopped.status.code(), Some(3), "{}", stderr_of(&stopped));
+    assert!(stderr_of(&stopped).contains("gates.valid_share: 0."), "{}", stderr_of(&stopped));
     // The round is unfinished: it is still the next one, and resumes with another threshold.
     std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
     let dry = report(&evolve(&place, "store", &["next", "--dry-run"]).output().unwrap());
@@ -216,8 +220,8 @@ fn the_labelled_baseline_trains_on_given_answers_and_is_measured() {
     let place = place();
     for (file, seed) in [("labelled.parquet", "101"), ("bench.parquet", "7")] {
         let arguments = ["scenes", "--count", "24", "--seed", seed, "--benchmark", file];
-        let made = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
-        assert!(made.status.success(), "{}", said(&made));
+        let output = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr_of(&output));
     }
     let evaluation = "[evaluation]\nbenchmarks = [\"bench.parquet\"]\n\
                       protocols = { greedy = true, sampled = 2, majority = 3, max_tokens = 1 }\n";
@@ -261,14 +265,14 @@ fn truth_replaced_with_noise_gives_the_same_weights() {
         &["scenes", "--count", "24", "--seed", "7", "--benchmark", "bench.parquet"],
     ];
     for arguments in drawn {
-        let made = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
-        assert!(made.status.success(), "{}", said(&made));
+        let output = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
+        assert!(output.status.success(), "{}", stderr_of(&output));
     }
     let evaluation = "[evaluation]\nbenchmarks = [\"bench.parquet\"]\n\
                       protocols = { greedy = true, sampled = 4, majority = 4, max_tokens = 1 }\n";
     std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}{evaluation}")).unwrap();
-    let evolved = |store: &str| report(&evolve(&place, store, &["2", "--images", "drawn/images"]).output().unwrap());
-    let true_ones = evolved("true");
+    let run_rounds = |store: &str| report(&evolve(&place, store, &["2", "--images", "drawn/images"]).output().unwrap());
+    let true_ones = run_rounds("true");
 
     // Replace all truth: the answers of the benchmark, the objects of the scenes, and the answers
     // to their questions.
@@ -280,7 +284,7 @@ fn truth_replaced_with_noise_gives_the_same_weights() {
         row.colour = ["red", "green", "blue", "yellow"][row.object as usize % 4].to_owned();
         row.shape = ["circle", "square", "triangle"][row.object as usize % 3].to_owned();
     });
-    let noisy = evolved("noisy");
+    let noisy = run_rounds("noisy");
 
     assert_ne!(true_ones["report"]["scores"], noisy["report"]["scores"], "the benchmark was not read again");
     for model in ["questioner_model", "reasoner_model", "kept"] {
@@ -299,9 +303,9 @@ fn missing_images_and_an_invalid_round_number_are_reported() {
     let place = place();
     let none = evolve(&place, "store", &["1"]).output().unwrap();
     assert_eq!(none.status.code(), Some(2));
-    assert!(said(&none).contains("has no images yet"), "{}", said(&none));
+    assert!(stderr_of(&none).contains("has no images yet"), "{}", stderr_of(&none));
     let odd = evolve(&place, "store", &["0"]).output().unwrap();
-    assert!(said(&odd).contains("expected a number from 1"), "{}", said(&odd));
+    assert!(stderr_of(&odd).contains("expected a number from 1"), "{}", stderr_of(&odd));
 }
 
 #[test]
@@ -309,9 +313,9 @@ fn a_round_that_cannot_pass_its_gates_is_not_started() {
     let place = place();
     std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}[gates.kept_rows]\nstop = 65\n")).unwrap();
     let hopeless = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
-    assert_eq!(hopeless.status.code(), Some(3), "{}", said(&hopeless));
+    assert_eq!(hopeless.status.code(), Some(3), "{}", stderr_of(&hopeless));
     for part in ["round 1 was not started: 8 images with 8 questions each", "at most 64 rows", "below 65", "[gates]"] {
-        assert!(said(&hopeless).contains(part), "{part} is not in {}", said(&hopeless));
+        assert!(stderr_of(&hopeless).contains(part), "{part} is not in {}", stderr_of(&hopeless));
     }
     assert!(!place.store().join("views/t/stopped").exists() && place.files("refs/t/round-0001").is_empty());
 }
@@ -323,9 +327,9 @@ fn an_empty_curriculum_is_reported_and_its_tables_are_kept() {
     let nothing = PIPELINE.replace("low = 0.1", "low = 0.99\nhigh = 1.0");
     std::fs::write(place.path().join("p.toml"), nothing).unwrap();
     let empty = evolve(&place, "store", &["1", "--images", "source"]).output().unwrap();
-    assert_eq!(empty.status.code(), Some(1), "{}", said(&empty));
+    assert_eq!(empty.status.code(), Some(1), "{}", stderr_of(&empty));
     for part in ["round 1: the curriculum is empty", "tables of the round: store/views/t/stopped/round=1"] {
-        assert!(said(&empty).contains(part), "{part} is not in {}", said(&empty));
+        assert!(stderr_of(&empty).contains(part), "{part} is not in {}", stderr_of(&empty));
     }
     assert!(!place.files("views/t/stopped/round=1/votes").is_empty());
     assert_eq!(place.files("refs/t/round-0001/stopped").len(), 1);

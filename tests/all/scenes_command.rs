@@ -17,7 +17,7 @@ use visplay::vlm::image_processor::ImageProcessor;
 use visplay::vlm::prompt::{Fill, Prompt, Template};
 use visplay::vlm::tokenizer::Tokenizer;
 
-use crate::support::{VISPLAY, said};
+use crate::support::{VISPLAY, stderr_of};
 
 fn run(arguments: &[&str], folder: &Path) -> Output {
     Command::new(VISPLAY).arg("scenes").args(arguments).current_dir(folder).output().unwrap()
@@ -25,7 +25,7 @@ fn run(arguments: &[&str], folder: &Path) -> Output {
 
 fn write(arguments: &[&str], folder: &Path) {
     let output = run(arguments, folder);
-    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    assert!(output.status.success(), "{arguments:?}: {}", stderr_of(&output));
 }
 
 fn project(path: &str) -> PathBuf {
@@ -145,7 +145,7 @@ fn wrong_answers_and_family_weights_are_as_requested() {
         let arguments = [&["--count", "1", "--out", "x", "--demonstrations"][..], arguments].concat();
         let output = run(&arguments, place.path());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(said(&output).contains(part), "{arguments:?}: {}", said(&output));
+        assert!(stderr_of(&output).contains(part), "{arguments:?}: {}", stderr_of(&output));
     }
 }
 

@@ -9,7 +9,7 @@ use visplay::tables::{
     Finish, QuestionRow, QuestionVerdict, SceneObjectRow, SceneQuestionRow, SceneTruthRow, read_file, to_bytes,
 };
 
-use crate::support::{VISPLAY, said};
+use crate::support::{VISPLAY, stderr_of};
 
 fn question(number: usize, image_id: ImageId, text: &str) -> QuestionRow {
     let id = Digest::of(&number.to_le_bytes());
@@ -46,7 +46,7 @@ fn every_question_of_a_scene_gets_the_generators_answer() {
         .current_dir(place.path())
         .output()
         .unwrap();
-    assert!(drawn.status.success(), "{}", said(&drawn));
+    assert!(drawn.status.success(), "{}", stderr_of(&drawn));
     let asked: Vec<SceneQuestionRow> = read_file(&place.path().join("drawn/questions.parquet")).unwrap();
     let id = |image: &str| ImageId(Digest::of(&std::fs::read(place.path().join("drawn").join(image)).unwrap()));
     let mut rows: Vec<QuestionRow> =
@@ -67,7 +67,7 @@ fn every_question_of_a_scene_gets_the_generators_answer() {
 
     let arguments = ["q", "--scenes", "drawn/scenes.parquet", "--out", "made/truth.parquet", "--json"];
     let output = truth(place.path(), &arguments);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["rows"], &report["not_valid"]), (&json!(12 * 15 + 3), &json!(1)));
     let truths: Vec<SceneTruthRow> = read_file(&place.path().join("made/truth.parquet")).unwrap();
@@ -102,8 +102,8 @@ fn an_invalid_scene_is_reported_with_its_row() {
     std::fs::write(place.path().join("q.parquet"), to_bytes::<QuestionRow>([]).unwrap()).unwrap();
     let refused = || {
         let output = truth(place.path(), &["q.parquet", "--scenes", "s.parquet", "--out", "t.parquet"]);
-        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-        said(&output)
+        assert_eq!(output.status.code(), Some(2), "{}", stderr_of(&output));
+        stderr_of(&output)
     };
     write(object.clone());
     assert!(refused().contains("s.parquet: row 0 does not describe an object of a scene"), "{}", refused());

@@ -120,6 +120,6 @@ pub fn picture(i: u32) -> Vec<u8> {
 }
 
 /// Returns what a command printed to standard error.
-pub fn said(output: &Output) -> String {
+pub fn stderr_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -14,7 +14,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use visplay::tables::{BenchmarkRow, DemonstrationRow, MetricRow, RejectRow, TableRow, read_file, to_bytes};
 
-use crate::support::{Place, said};
+use crate::support::{Place, stderr_of};
 
 /// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> u64 {
@@ -46,7 +46,7 @@ fn place() -> Place {
     let scenes = ["scenes", "--count", "6", "--seed", "3", "--demonstrations", "--answers", "6", "--out", "data"];
     for command in [&model[..], &scenes] {
         let output = place.command(command).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr_of(&output));
     }
     place
 }
@@ -72,7 +72,7 @@ fn train(place: &Place, more: &[&str]) -> Output {
 
 fn train_to_the_end(place: &Place, more: &[&str]) -> TrainingOutput {
     let output = train(place, more);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     TrainingOutput::of(place)
 }
 
@@ -196,7 +196,7 @@ fn the_checkpoint_interval_changes_no_weight() {
     let place = place();
     let uninterrupted = {
         let output = plain(&place, &["--data", TABLE, "--out", "out", "--checkpoint-every", "100"]).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr_of(&output));
         TrainingOutput::of(&place)
     };
     assert_eq!(uninterrupted.results.len(), 2, "the model and one segment");
@@ -204,7 +204,7 @@ fn the_checkpoint_interval_changes_no_weight() {
     for every in ["1", "4"] {
         let out = format!("out-{every}");
         let output = plain(&place, &["--data", TABLE, "--out", &out, "--checkpoint-every", every]).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr_of(&output));
         assert_eq!(files(&place.path().join(out)), uninterrupted.files);
     }
 }
@@ -215,7 +215,7 @@ fn ctrl_c_stops_a_run_soon_and_the_same_command_continues() {
     let many = ["--data", TABLE, "--out", "out", "--epochs", "40"];
     let uninterrupted = {
         let output = plain(&place, &[&many[..], &["--checkpoint-every", "10"]].concat()).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr_of(&output));
         TrainingOutput::of(&place)
     };
     clear(&place);
@@ -236,11 +236,11 @@ fn ctrl_c_stops_a_run_soon_and_the_same_command_continues() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let stopped = child.wait_with_output().unwrap();
-    assert_eq!(stopped.status.code(), Some(130), "{}", said(&stopped));
-    assert!(said(&stopped).contains("run the same command again to continue"), "{}", said(&stopped));
+    assert_eq!(stopped.status.code(), Some(130), "{}", stderr_of(&stopped));
+    assert!(stderr_of(&stopped).contains("run the same command again to continue"), "{}", stderr_of(&stopped));
     assert!(!place.path().join("out").exists());
     let output = plain(&place, &[&many[..], &["--checkpoint-every", "10"]].concat()).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     assert_eq!(TrainingOutput::of(&place), uninterrupted);
     assert_eq!(place.verify(), (0, vec![]));
 }
@@ -267,7 +267,7 @@ fn every_trained_tensor_changes_and_no_frozen_one_does() {
     ];
     for (out, more, moves) in cases {
         let output = warm_start(&place, &[&["--data", TABLE, "--out", out], more].concat()).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", stderr_of(&output));
         let trained = tensors(&place, out, "model.safetensors");
         assert_eq!(trained.len(), base.len());
         for (name, values) in &trained {
@@ -281,7 +281,7 @@ fn every_trained_tensor_changes_and_no_frozen_one_does() {
 fn the_written_model_loads_and_has_a_lower_loss() {
     let place = place();
     let output = train(&place, &["--epochs", "20", "--json"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["steps"], &report["rows"], &report["rejects"]), (&json!(160), &json!(48), &json!(0)));
     let [first, last] = ["first_loss", "last_loss"].map(|loss| report[loss].as_f64().unwrap());
@@ -295,7 +295,7 @@ fn the_written_model_loads_and_has_a_lower_loss() {
     // It can be the base of another warm start.
     let again = ["warm-start", "--model", "out", "--data", TABLE, "--out", "further", "--rows", "48"];
     let output = place.command(&again).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn one_image_may_have_several_system_prompts() {
     rows.iter_mut().skip(1).step_by(2).for_each(|row| row.system = format!("Answer shortly. {}", row.system));
     rows[0].system = "Speak.".to_owned();
     let output = train_on(&place, rows, &[]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(shown.contains("(0 skipped)"), "{shown}");
     let metrics: Vec<MetricRow> = rows_of(&place, "metrics");
@@ -318,7 +318,7 @@ fn an_adapter_merged_into_the_base_equals_the_trained_model() {
     let lora = ["--lora-rank", "4", "--lora-alpha", "8", "--adapter-out", "adapter"];
     train_to_the_end(&place, &lora);
     let export = place.command(&["model", "export", "model", "merged", "--adapter", "adapter"]).output().unwrap();
-    assert!(export.status.success(), "{}", said(&export));
+    assert!(export.status.success(), "{}", stderr_of(&export));
     let [out, merged, base] = ["out", "merged", "model"].map(|folder| tensors(&place, folder, "model.safetensors"));
     assert_eq!(out, merged);
     let changed = out.iter().filter(|(name, values)| **values != base[*name]).count();
@@ -327,10 +327,10 @@ fn an_adapter_merged_into_the_base_equals_the_trained_model() {
     std::fs::remove_dir_all(place.path().join("out")).unwrap();
     let again = train(&place, &lora);
     assert_eq!(again.status.code(), Some(2));
-    assert!(said(&again).contains("adapter already exists"), "{}", said(&again));
+    assert!(stderr_of(&again).contains("adapter already exists"), "{}", stderr_of(&again));
     let without = train(&place, &["--adapter-out", "other"]);
     assert_eq!(without.status.code(), Some(2));
-    assert!(said(&without).contains("--lora-rank"), "{}", said(&without));
+    assert!(stderr_of(&without).contains("--lora-rank"), "{}", stderr_of(&without));
 }
 
 #[test]
@@ -339,11 +339,11 @@ fn no_adapter_is_left_behind_if_the_model_cannot_be_written() {
     std::fs::write(place.path().join("file"), b"in the way").unwrap();
     let fixed = ["--data", TABLE, "--lora-rank", "4", "--adapter-out", "adapter"];
     let output = warm_start(&place, &[&fixed[..], &["--out", "file/out"]].concat()).output().unwrap();
-    assert!(!output.status.success() && said(&output).contains("file"), "{}", said(&output));
+    assert!(!output.status.success() && stderr_of(&output).contains("file"), "{}", stderr_of(&output));
     let left = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(left.into_iter().all(|name| !name.to_string_lossy().contains("adapter")));
     let output = warm_start(&place, &[&fixed[..], &["--out", "out"]].concat()).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
 }
 
 fn demonstrations(place: &Place) -> Vec<DemonstrationRow> {
@@ -360,8 +360,8 @@ fn train_on(place: &Place, rows: Vec<DemonstrationRow>, more: &[&str]) -> Output
 fn unusable_tables_are_reported() {
     let place = place();
     let refused = |output: Output, parts: &[&str]| {
-        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-        parts.iter().for_each(|part| assert!(said(&output).contains(part), "{part}: {}", said(&output)));
+        assert_eq!(output.status.code(), Some(2), "{}", stderr_of(&output));
+        parts.iter().for_each(|part| assert!(stderr_of(&output).contains(part), "{part}: {}", stderr_of(&output)));
         assert!(!place.path().join("out").exists());
     };
     refused(train_on(&place, Vec::new(), &[]), &["bad.parquet", "the table has no rows to train on"]);
@@ -390,8 +390,8 @@ fn a_column_of_another_type_and_a_missing_value_are_reported() {
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         let output = warm_start(&place, &["--data", "data/bad.parquet", "--out", "out"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-        parts.iter().for_each(|part| assert!(said(&output).contains(part), "{part}: {}", said(&output)));
+        assert_eq!(output.status.code(), Some(2), "{}", stderr_of(&output));
+        parts.iter().for_each(|part| assert!(stderr_of(&output).contains(part), "{part}: {}", stderr_of(&output)));
     };
     let whole = DemonstrationRow::to_batch(&rows).unwrap();
     let schema = whole.schema();
@@ -440,7 +440,7 @@ fn images_of_other_writers_need_no_path() {
     writer.write(&batch).unwrap();
     writer.close().unwrap();
     let output = warm_start(&place, &["--data", "data/other.parquet", "--out", "out", "--json"]).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["rows"], &report["rejects"]), (&json!(6), &json!(0)));
 }
@@ -472,14 +472,14 @@ fn options_out_of_range_are_reported() {
     for (options, part) in cases {
         let least = ["warm-start", "--model", "model", "--data", TABLE, "--out", "out"];
         let output = place.command(&[&least[..], options].concat()).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", said(&output));
-        assert!(said(&output).contains(part), "{options:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", stderr_of(&output));
+        assert!(stderr_of(&output).contains(part), "{options:?}: {}", stderr_of(&output));
         assert!(!place.path().join("out").exists());
     }
     std::fs::create_dir(place.path().join("out")).unwrap();
     let there = train(&place, &[]);
-    assert_eq!(there.status.code(), Some(2), "{}", said(&there));
-    assert!(said(&there).contains("out already exists"), "{}", said(&there));
+    assert_eq!(there.status.code(), Some(2), "{}", stderr_of(&there));
+    assert!(stderr_of(&there).contains("out already exists"), "{}", stderr_of(&there));
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn rows_that_cannot_be_trained_on_are_skipped_and_counted() {
     }
     std::fs::write(place.path().join("data/images/broken.png"), b"\x89PNG\r\n\x1a\n and no more").unwrap();
     let output = train_on(&place, rows, &["--max-tokens", "250"]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}", stderr_of(&output));
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(shown.contains("9 skipped"), "{shown}");
     let rejects: Vec<RejectRow> = rows_of(&place, "rejects");
@@ -539,8 +539,12 @@ fn unusable_models_are_reported() {
     for (model, part) in cases {
         let arguments = ["warm-start", "--model", model, "--data", TABLE, "--out", "out"];
         let output = place.command(&arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{model}: {}", said(&output));
-        assert!(said(&output).contains(part) && said(&output).contains(model), "{model}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{model}: {}", stderr_of(&output));
+        assert!(
+            stderr_of(&output).contains(part) && stderr_of(&output).contains(model),
+            "{model}: {}",
+            stderr_of(&output)
+        );
         assert!(!place.path().join("out").exists());
     }
 }
@@ -555,7 +559,7 @@ fn nan_weights_are_not_exported() {
     bytes[end - 256..].copy_from_slice(&f32::NAN.to_le_bytes().repeat(64));
     std::fs::write(&file, bytes).unwrap();
     let output = train(&place, &[]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("not one update was made"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr_of(&output));
+    assert!(stderr_of(&output).contains("not one update was made"), "{}", stderr_of(&output));
     assert!(!place.path().join("out").exists());
 }
