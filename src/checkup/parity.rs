@@ -78,12 +78,12 @@ pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec
     let (mut transformers, mut logprobs, mut gradients, mut steps) = (0f64, 0f64, 0f64, 0f64);
     let (mut greedy, mut unequal) = (0u32, 0u32);
     let mut narrow_difference = bf16::MeanDifference::default();
-    for (name, outputs) in &cases.expected.checkpoints {
+    for (name, expected_outputs) in &cases.expected.checkpoints {
         let reference = cases.compute(name, &Device::Cpu, Ops::Kernels)?;
         let outputs = cases.compute(name, device, ops)?;
         let repeated = cases.compute(name, device, ops)?;
         unequal += u32::from(outputs.digest() != repeated.digest());
-        for (i, expected) in outputs.iter().enumerate() {
+        for (i, expected) in expected_outputs.iter().enumerate() {
             transformers = transformers.max(max_difference(&outputs.logprobs[i], &expected.logprobs));
             logprobs = logprobs.max(max_difference(&outputs.logprobs[i], &reference.logprobs[i]));
             greedy += u32::from(outputs.greedy[i] != expected.greedy);

@@ -268,7 +268,7 @@ impl Bench<'_> {
         let Workload { prompts, prompt_tokens, .. } = *self.work;
         let blocks = prompt_tokens.div_ceil(BLOCK);
         let mut caches = model.caches(prompts * blocks)?;
-        let ids: Vec<u32> = (0..prompts * prompt_tokens).map(word).collect();
+        let ids: Vec<u32> = (0..prompts * prompt_tokens).map(token_id).collect();
         let last: Vec<u32> = (1..=prompts).map(|i| (i * prompt_tokens - 1) as u32).collect();
         let positions: Vec<[u32; 3]> = (0..ids.len()).map(|i| [(i % prompt_tokens) as u32; 3]).collect();
         median_seconds(self.device, self.work.runs, || {
@@ -321,7 +321,7 @@ impl Bench<'_> {
                 };
                 let job = Job {
                     id: 0,
-                    ids: (0..prompt_tokens).map(word).collect(),
+                    ids: (0..prompt_tokens).map(token_id).collect(),
                     images: Vec::new(),
                     streams: (0..batch as u64).map(|i| Seed(0).stream("checkup", "decode", i)).collect(),
                     options: Arc::new(options),

@@ -97,7 +97,8 @@ pub(super) fn train_reasoner(
     let curriculum = std::slice::from_ref(curriculum);
     let rows: Vec<CurriculumRow> = read_rows(runner.store, curriculum)?;
     let texts = rows.iter().map(|row| (row.question_id, row.problem.clone())).collect();
-    let chain = TrainingChain::new(spec(context, round, Role::Reasoner, reasoner, images, texts)?, runner.store);
+    let chain =
+        TrainingChain::new(training_spec(context, round, Role::Reasoner, reasoner, images, texts)?, runner.store);
     let rows: Vec<&CurriculumRow> = rows.iter().collect();
     let order = context.seed(SeedPurpose::StepOrder { round, role: Role::Reasoner });
     let id = |row: &CurriculumRow| row.question_id.0;

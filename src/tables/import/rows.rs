@@ -9,7 +9,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use super::cells::ImportedImage;
 use super::error::ImportError;
 use super::file::{ImportFile, RowSpan};
-use crate::tables::source::guarded;
+use crate::tables::source::catch_panic;
 
 impl ImportFile {
     /// Returns the images of all rows.
