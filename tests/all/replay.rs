@@ -202,7 +202,7 @@ fn results_that_cannot_be_replayed_are_reported() {
     fails("t/round-2", 2, &["round 2 of `t` is not finished"]);
     fails("u/round-1", 2, &["`u` is not finished"]);
     fails("u/images", 2, &["`u` has no images"]);
-    fails("t/rounds-1", 2, &["no round such as round-1"]);
+    fails("t/rounds-1", 2, &["neither a round such as `round-1`"]);
     fails("t/round-1/a/b", 2, &["too many parts"]);
     fails("zz", 2, &["neither a ref nor a digest"]);
     fails("00000000", 2, &["nothing in the store"]);
