@@ -106,7 +106,7 @@ fn every_problem_is_reported_with_file_and_key() {
     const NESTED: &str = "qwen2.5-vl-3b.nested.json";
     type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
     let cases: &[Case] = &[
-        (FLAT, |v| v["hidden_size"] = json!(2047), &["hidden_size is 2047", "16 attention heads"]),
+        (FLAT, |v| v["hidden_size"] = json!(2047), &["hidden_size is 2047", "num_attention_heads = 16"]),
         (FLAT, |v| v["hidden_size"] = Value::Null, &["hidden_size is missing"]),
         (FLAT, |v| v["hidden_size"] = json!("2048"), &["hidden_size must be a whole number", "\"2048\""]),
         (FLAT, |v| v["hidden_size"] = json!(1u64 << 40), &["hidden_size must be a whole number from 1 to 16777216"]),

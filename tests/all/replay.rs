@@ -221,5 +221,5 @@ fn results_that_cannot_be_replayed_are_reported() {
         .output()
         .unwrap();
     assert_eq!(without.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&without.stdout).contains("name the folders"), "{}", stderr_of(&without));
+    assert!(String::from_utf8_lossy(&without.stdout).contains("pass the folders"), "{}", stderr_of(&without));
 }

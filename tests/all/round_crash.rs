@@ -357,7 +357,7 @@ fn a_round_is_rebuilt_with_the_same_results_or_not_at_all() {
     std::fs::write(place.path().join("p.toml"), other).unwrap();
     let refused = evolve(&place, "store", &["1"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", stderr_of(&refused));
-    assert!(stderr_of(&refused).contains("run with another curriculum.low"), "{}", stderr_of(&refused));
+    assert!(stderr_of(&refused).contains("run with other values of curriculum.low"), "{}", stderr_of(&refused));
     // Images that were added since do not change it.
     std::fs::write(place.path().join("p.toml"), PIPELINE).unwrap();
     for i in 100..130 {

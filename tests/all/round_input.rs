@@ -70,7 +70,7 @@ fn a_folder_without_images_is_reported() {
     assert_rejected(
         &run(&place, &["1", "--images", "photos"]),
         1,
-        &["0 new images; rejected: ", "there is no image", "4 files", "--images"],
+        &["0 new images; rejected: ", "the images table is empty", "4 files", "--images"],
     );
     assert_rejected(&run(&place, &["1", "--images", "nowhere"]), 2, &["nowhere"]);
     // The evolution is still usable.
@@ -221,7 +221,7 @@ fn evaluate_names_what_it_cannot_use() {
     );
     rows.iter_mut().for_each(|row| row.image.bytes = b"no picture".to_vec());
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows.clone()).unwrap()).unwrap();
-    assert_rejected(&evaluate(&[]), 2, &["3 of 3 items", "not one item could be put to the model"]);
+    assert_rejected(&evaluate(&[]), 2, &["3 of 3 items", "none of the items could be given to the model"]);
     rows.clear();
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows).unwrap()).unwrap();
     assert_rejected(&evaluate(&[]), 2, &["bench.parquet", "the benchmark has no items"]);
