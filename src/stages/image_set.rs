@@ -10,7 +10,7 @@ use crate::ids::ImageId;
 use crate::imaging::{self, Limits};
 use crate::store::{ObjectId, Store};
 use crate::tables::{self, ImageFacts, ImageRow, TableReader};
-use crate::training::Picture;
+use crate::training::PreparedImage;
 use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::{ImageProcessor, Patches};
 
@@ -84,12 +84,16 @@ impl<'a> ImageSet<'a> {
         Ok(Ok(patches))
     }
 
-    /// Returns the patches of an image for training, which goes through many images in a step:
-    /// patches beyond the memory limit are recomputed whenever they are used.
+    /// Returns an image for training, whose steps use many images: patches beyond the memory limit
+    /// are recomputed on each use.
     ///
     /// # Errors
     /// The errors of [`Self::patches`].
-    pub fn picture(&self, id: ImageId, processor: &ImageProcessor) -> Result<Result<Picture, Rejection>, StageError> {
+    pub fn prepared_image(
+        &self,
+        id: ImageId,
+        processor: &ImageProcessor,
+    ) -> Result<Result<PreparedImage, Rejection>, StageError> {
         let patches = match self.patches(id, processor)? {
             Ok(patches) => patches,
             Err(rejection) => return Ok(Err(rejection)),
@@ -102,7 +106,7 @@ impl<'a> ImageSet<'a> {
         let processor = processor.clone();
         let recompute =
             move || patches_of(&file, &processor).map_err(|rejection| format!("{id}: {}", rejection.detail));
-        Ok(Ok(Picture::lazy(Grid { frames, rows, columns }, recompute)))
+        Ok(Ok(PreparedImage::lazy(Grid { frames, rows, columns }, recompute)))
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, PatchCache> {

@@ -10,9 +10,9 @@ use super::adamw::AdamW;
 use super::grpo::{GrpoSettings, token_weights};
 use super::layerwise::TokenStats;
 use super::objective::{PolicyObjective, PolicyToken};
-use super::picture::Picture;
 use super::policy_metrics::{PolicyMetricSums, TokenMeans};
 use super::prefix_group::{Continuation, PrefixGroup};
+use super::prepared_image::PreparedImage;
 use super::step::{ComputeSettings, gradients, token_stats};
 use super::trainable::TrainableModel;
 
@@ -22,7 +22,7 @@ pub struct RolloutGroup {
     /// Token ids of the prompt.
     pub prompt: Vec<u32>,
     /// Images of the prompt.
-    pub images: Vec<Arc<Picture>>,
+    pub images: Vec<Arc<PreparedImage>>,
     /// Rollouts of the prompt.
     pub rollouts: Vec<Rollout>,
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::TrainingError;
-use super::picture::Picture;
 use super::prefix_group::PrefixGroup;
+use super::prepared_image::PreparedImage;
 use crate::vlm::config::Config;
 use crate::vlm::grid::Grid;
 use crate::vlm::ops::{Segments, SharedPrompt};
@@ -32,7 +32,7 @@ pub(super) struct MicroBatch {
     /// Attention pattern: a continuation sees its prefix and itself, causally.
     pub(super) segments: Segments,
     /// The distinct images.
-    pub(super) images: Vec<Arc<Picture>>,
+    pub(super) images: Vec<Arc<PreparedImage>>,
     /// For each image token of `ids`, in order, its row among the image features of `images`.
     pub(super) image_rows: Vec<u32>,
     /// For each target, the index of the token whose output predicts it.
@@ -135,7 +135,7 @@ impl MicroBatch {
     }
 
     /// Appends the feature rows of an image, adding the image unless it is already here.
-    fn add_image(&mut self, image: &Arc<Picture>, merge: usize) {
+    fn add_image(&mut self, image: &Arc<PreparedImage>, merge: usize) {
         let mut row = 0;
         let mut known = false;
         for other in &self.images {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::TrainingError;
-use super::picture::Picture;
+use super::prepared_image::PreparedImage;
 
 /// Token sequences that share a prefix: a prompt and its rollouts, or an image and the questions
 /// about it.
@@ -16,7 +16,7 @@ pub struct PrefixGroup {
     /// The shared tokens, among them all image tokens.
     pub prefix: Vec<u32>,
     /// The images of the prefix's image placeholders, in order. Groups about one image share it.
-    pub images: Vec<Arc<Picture>>,
+    pub images: Vec<Arc<PreparedImage>>,
     /// The sequences after the prefix.
     pub continuations: Vec<Continuation>,
 }

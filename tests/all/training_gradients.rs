@@ -13,7 +13,7 @@ use visplay::training::grpo::{Aggregation, GrpoSettings, token_weights};
 use visplay::training::objective::{PolicyObjective, PolicyToken};
 use visplay::training::step::{self, ComputeSettings};
 use visplay::training::supervised::cross_entropy;
-use visplay::training::{Continuation, Picture, PrefixGroup, TokenStats, TrainScope, TrainableModel};
+use visplay::training::{Continuation, PrefixGroup, PreparedImage, TokenStats, TrainScope, TrainableModel};
 use visplay::vlm::config::Config;
 use visplay::vlm::named_tensors::CheckpointTensors;
 use visplay::vlm::weights::Weights;
@@ -69,7 +69,7 @@ pub(crate) fn trainable(name: &str, trained: TrainScope) -> TrainableModel {
 
 /// Returns the examples as prefix groups; consecutive examples of one prompt share a group.
 pub(crate) fn prefix_groups(examples: &[Example]) -> Vec<PrefixGroup> {
-    let mut images: BTreeMap<String, Arc<Picture>> = BTreeMap::new();
+    let mut images: BTreeMap<String, Arc<PreparedImage>> = BTreeMap::new();
     let mut prefix_groups: Vec<PrefixGroup> = Vec::new();
     for example in examples {
         for name in &example.images {
@@ -183,7 +183,7 @@ fn an_image_may_be_cut_into_patches_on_demand() {
                 change(&mut patches.grid);
                 Ok(patches)
             };
-            *image = Arc::new(Picture::lazy(image.grid(), cut));
+            *image = Arc::new(PreparedImage::lazy(image.grid(), cut));
         }
         prefix_groups
     };

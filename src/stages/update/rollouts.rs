@@ -47,19 +47,19 @@ impl RolloutBuilder<'_> {
         };
         let rewards: Vec<RewardRow> = read_rows(self.store, std::slice::from_ref(rewards))?;
         let by_subject: HashMap<Digest, &RewardRow> = rewards.iter().map(|row| (row.subject_id, row)).collect();
-        let mut pictures = BTreeMap::new();
+        let mut prepared_images = BTreeMap::new();
         let mut groups = Vec::new();
         for group in stored.chunk_by(|a, b| a.group == b.group) {
             let first = &group[0];
-            let image = match pictures.get(&first.image) {
+            let image = match prepared_images.get(&first.image) {
                 Some(image) => Arc::clone(image),
                 None => {
-                    let picture = self.images.picture(first.image, &self.assets.processor)?;
-                    let image = picture.map_err(|rejection| {
+                    let prepared = self.images.prepared_image(first.image, &self.assets.processor)?;
+                    let image = prepared.map_err(|rejection| {
                         StageError::malformed(format!("the image {}", first.image), rejection.detail)
                     })?;
                     let image = Arc::new(image);
-                    pictures.insert(first.image, Arc::clone(&image));
+                    prepared_images.insert(first.image, Arc::clone(&image));
                     image
                 }
             };

@@ -1,4 +1,5 @@
-//! Images of prefix groups, whose patches may be computed on demand.
+//! An image of a prefix group, prepared for the vision tower, whose patches may be computed on
+//! demand.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,17 +8,17 @@ use super::TrainingError;
 use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::Patches;
 
-/// An image of a prefix group. Its patch grid is always known. Its patches (24 bytes for each pixel
-/// that the vision tower sees) may be computed each time that a micro-batch needs them, so that
-/// they are in memory only then.
+/// An image of a prefix group, prepared for the vision tower. Its patch grid is always known. Its
+/// patches (24 bytes per pixel of the resized image) may be computed each time a micro-batch needs
+/// them, so that they are in memory only then.
 #[derive(Clone)]
-pub struct Picture {
+pub struct PreparedImage {
     grid: Grid,
-    source: Source,
+    source: PatchSource,
 }
 
 #[derive(Clone)]
-enum Source {
+enum PatchSource {
     Patches(Arc<Patches>),
     Lazy(Arc<PatchLoader>),
 }
@@ -25,11 +26,11 @@ enum Source {
 /// Computes the patches; an error is a message for the user.
 type PatchLoader = dyn Fn() -> Result<Patches, String> + Send + Sync;
 
-impl Picture {
+impl PreparedImage {
     /// Returns an image in this grid whose patches `cut` computes on every call of
     /// [`patches`](Self::patches).
     pub fn lazy(grid: Grid, cut: impl Fn() -> Result<Patches, String> + Send + Sync + 'static) -> Self {
-        Self { grid, source: Source::Lazy(Arc::new(cut)) }
+        Self { grid, source: PatchSource::Lazy(Arc::new(cut)) }
     }
 
     /// Returns the patch grid.
@@ -44,8 +45,8 @@ impl Picture {
     /// They cannot be computed, or their grid is not the expected one.
     pub fn patches(&self) -> Result<Arc<Patches>, TrainingError> {
         let patches = match &self.source {
-            Source::Patches(patches) => return Ok(Arc::clone(patches)),
-            Source::Lazy(cut) => cut().map_err(TrainingError::Image)?,
+            PatchSource::Patches(patches) => return Ok(Arc::clone(patches)),
+            PatchSource::Lazy(cut) => cut().map_err(TrainingError::Image)?,
         };
         if patches.grid != <[usize; 3]>::from(self.grid) {
             let expected = <[usize; 3]>::from(self.grid);
@@ -55,22 +56,22 @@ impl Picture {
     }
 }
 
-impl From<Arc<Patches>> for Picture {
+impl From<Arc<Patches>> for PreparedImage {
     fn from(patches: Arc<Patches>) -> Self {
         let [frames, rows, columns] = patches.grid;
-        Self { grid: Grid { frames, rows, columns }, source: Source::Patches(patches) }
+        Self { grid: Grid { frames, rows, columns }, source: PatchSource::Patches(patches) }
     }
 }
 
-impl From<Patches> for Picture {
+impl From<Patches> for PreparedImage {
     fn from(patches: Patches) -> Self {
         Arc::new(patches).into()
     }
 }
 
-impl fmt::Debug for Picture {
+impl fmt::Debug for PreparedImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = matches!(self.source, Source::Patches(_));
-        f.debug_struct("Picture").field("grid", &self.grid).field("held", &held).finish()
+        let held = matches!(self.source, PatchSource::Patches(_));
+        f.debug_struct("PreparedImage").field("grid", &self.grid).field("held", &held).finish()
     }
 }
