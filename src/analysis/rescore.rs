@@ -153,7 +153,7 @@ fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Decision {
         return Decision::Dropped("invalid".into());
     };
     let Some(vote) = vote else { return Decision::Dropped("no_vote".into()) };
-    match reward::keep(question, vote, preset.label_denominator, &preset.difficulty) {
+    match reward::filter_question(question, vote, preset.label_denominator, &preset.difficulty) {
         Ok(confidence) => Decision::Kept(confidence),
         Err(why) => Decision::Dropped(reason(&why).to_owned()),
     }

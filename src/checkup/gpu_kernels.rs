@@ -6,7 +6,7 @@ use dashu_int::ops::Gcd;
 use super::parity::{self, to_f32_vec};
 use super::random_weights::uniform_for;
 use super::{Check, CheckupError};
-use crate::device::cuda::kernels::{self, Decoding, launches};
+use crate::device::cuda::kernels::{self, BlockTables, launches};
 use crate::kernels::attention::{BLOCK, Heads};
 use crate::vlm::ops::{LayerCache, Linear, Ops, Step, StepSegment};
 
@@ -162,7 +162,7 @@ fn measure_chunks(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     let blocks_per_sequence = 300usize.div_ceil(BLOCK);
     let count = lengths.len();
     let blocks: Vec<u32> = (0..(count * blocks_per_sequence) as u32).rev().collect();
-    let decoding = Decoding {
+    let block_tables = BlockTables {
         blocks: Tensor::from_vec(blocks, (count, blocks_per_sequence), device)?,
         lengths: Tensor::new(&lengths, device)?,
         longest: 300,
@@ -172,7 +172,7 @@ fn measure_chunks(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     };
     let (keys, values) = (cache("keys")?, cache("values")?);
     let q = random_rows("q", [count, HEADS.query * HEADS.dim, 0], dtype, device)?;
-    let attend = |limit| kernels::attend(&q, [&keys, &values], HEADS, 0.25, &decoding, limit);
+    let attend = |limit| kernels::attend(&q, [&keys, &values], HEADS, 0.25, &block_tables, limit);
     let in_one_call = attend(kernels::MAX_PARTIAL_ELEMENTS)?;
     // One sequence at a time, and two.
     let elements_per_sequence = HEADS.query * 300usize.div_ceil(128) * (HEADS.dim + 2);

@@ -127,7 +127,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn dtype(&self) -> DType {
-        DeviceClass::of(self.device).default_dtype()
+        DeviceClass::from_device(self.device).default_dtype()
     }
 
     /// Measures the vision tower, prefilling and decoding.

@@ -81,7 +81,7 @@ pub struct DtypeArgs {
 impl DtypeArgs {
     /// Returns the dtype, by default the usual one of the device.
     pub fn on(&self, device: &Device) -> DType {
-        self.dtype.map_or(DeviceClass::of(device).default_dtype(), Dtype::tensor)
+        self.dtype.map_or(DeviceClass::from_device(device).default_dtype(), Dtype::tensor)
     }
 }
 

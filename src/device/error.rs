@@ -1,6 +1,6 @@
 //! Reasons why a device cannot be opened.
 
-/// The device that was asked for cannot be used.
+/// A reason why the requested device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// A GPU was requested from a build without CUDA.

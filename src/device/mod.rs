@@ -58,7 +58,7 @@ impl DeviceChoice {
 }
 
 /// Whether `auto` selects a GPU. A machine without a driver has none. Any other failure to count is
-/// an error: falling back to the CPU would make a run a hundred times slower without a word.
+/// an error: falling back to the CPU would make a run a hundred times slower without a warning.
 fn has_gpu(count: Result<usize, DeviceError>) -> Result<bool, DeviceError> {
     match count {
         Ok(gpus) => Ok(gpus > 0),
@@ -104,7 +104,7 @@ fn device_for_local_rank(local_id: Option<&str>, gpus: usize) -> Result<usize, D
 
 impl DeviceClass {
     /// Returns the class of a device.
-    pub fn of(device: &Device) -> Self {
+    pub fn from_device(device: &Device) -> Self {
         if device.is_cpu() { Self::Cpu } else { Self::Cuda }
     }
 
@@ -118,8 +118,8 @@ impl DeviceClass {
     }
 }
 
-/// Copies a tensor that was prepared on the CPU to the device of a model. On the way to a GPU, f32
-/// tensors go through pinned memory.
+/// Copies a tensor that was prepared on the CPU to the device of a model. For a GPU, f32 tensors
+/// are copied through pinned memory.
 ///
 /// # Errors
 /// The device is out of memory, or fails.
@@ -145,8 +145,8 @@ pub fn reset_peak_memory(device: &Device) {
     }
 }
 
-/// Largest number of bytes that tensors occupied at once since [`reset_peak_memory`]; `None` on a
-/// CPU.
+/// Returns the largest number of bytes that tensors occupied at once since [`reset_peak_memory`];
+/// `None` on a CPU.
 #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
 pub fn peak_memory(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]
@@ -156,7 +156,7 @@ pub fn peak_memory(device: &Device) -> Option<u64> {
     None
 }
 
-/// Number of bytes that tensors can still take on a GPU; `None` on a CPU.
+/// Returns the number of bytes that tensors can still take on a GPU; `None` on a CPU.
 #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
 pub fn free_memory(device: &Device) -> Option<usize> {
     #[cfg(feature = "cuda")]

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::expression::{self, Budget, Difference};
 use super::{characters, mathd_form, sympy_form, tuples};
 
-/// Longest answer, in bytes, that gets normal forms. A longer one equals only its own text.
+/// Maximum length in bytes of an answer for which normal forms are computed. A longer answer equals
+/// only its own text.
 const MAX_ANSWER: usize = 16 * 1024;
 /// Longest tuple that is compared element by element.
 const MAX_ELEMENTS: usize = 256;
@@ -96,7 +97,7 @@ impl Answer {
         self.text.len() > MAX_ANSWER
     }
 
-    /// All elements of a tuple share one budget.
+    /// Grades as [`grade`](Self::grade) does; all elements of a tuple share the budget.
     fn grade_within(&self, truth: &Self, budget: &mut Budget) -> Comparison {
         let verdict = |equal, rule| Comparison { equal, rule };
         if self.text == truth.text {

@@ -67,7 +67,8 @@ pub(super) fn is_letter(c: char) -> bool {
     after > 0 && letters[after - 1].1 >= point
 }
 
-/// Value of a decimal digit of any script (category Nd), as `float()`, `int()` and `\d` accept it.
+/// Returns the value of a decimal digit of any script (category Nd), as `float()`, `int()` and `\d`
+/// accept it.
 pub(super) fn decimal_digit(c: char) -> Option<u32> {
     if c.is_ascii() {
         return c.to_digit(10);
@@ -96,7 +97,7 @@ pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// Character that a base and a combining mark compose to under NFC, if any.
+/// Returns the character that a base and a combining mark compose to under NFC, if any.
 pub(super) fn compose(base: char, mark: char) -> Option<char> {
     classes().accents.get(&(base, mark)).copied()
 }
@@ -135,7 +136,7 @@ pub(super) fn is_near_integer(x: f64) -> bool {
     x.is_finite() && (x - x.round_ties_even()).abs() <= 1e-7
 }
 
-/// A float with an integral value, printed as Python prints the corresponding `int`.
+/// Formats a float with an integral value as Python prints the corresponding `int`.
 pub(super) fn integer_text(x: f64) -> String {
     let text = format!("{x:.0}");
     if text == "-0" { "0".to_owned() } else { text }

@@ -13,8 +13,8 @@ pub(super) fn mathd_form(answer: &str) -> String {
     tidy(answer).unwrap_or_else(|| answer.to_owned())
 }
 
-/// Content of an answer that is a single `\text{..}` (`^\\text\{(.+?)\}$`; `.` does not match a
-/// newline).
+/// Returns the content of an answer that is a single `\text{..}` (`^\\text\{(.+?)\}$`; `.` does not
+/// match a newline).
 pub(super) fn unwrap_text(answer: &str) -> Option<&str> {
     let inner = answer.strip_prefix(r"\text{")?;
     let inner = inner.strip_suffix("}\n").or_else(|| inner.strip_suffix('}'))?;

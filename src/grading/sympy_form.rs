@@ -67,8 +67,8 @@ pub(super) fn sympy_form(answer: &str) -> String {
     text
 }
 
-/// Value of a text that counts as an integer: with thousands separators, and within 1e-7 of a whole
-/// number.
+/// Returns the value of a text that counts as an integer: with thousands separators, and within
+/// 1e-7 of a whole number.
 pub(super) fn integer_value(text: &str) -> Option<f64> {
     let value = if text.contains(',') { parse_float(&without_thousands(text)) } else { parse_float(text) };
     value.filter(|&value| is_near_integer(value))
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_separators_go_as_in_the_reference() {
+    fn thousands_separators_are_removed_as_in_the_reference() {
         let cases =
             [("1,234", "1234"), ("1,234,567", "1234567"), ("1,234,567,890", "1234,567890"), ("1,2345", "1,2345")];
         for (given, form) in cases {

@@ -30,20 +30,20 @@ pub(super) fn is_fraction(element: &str) -> bool {
     if above.len() == rest.len() {
         return false;
     }
-    below_the_line(above) || one_more(above).is_some_and(below_the_line)
+    is_denominator(above) || skip_character(above).is_some_and(is_denominator)
 }
 
-/// Matches `/0*[1-9][0-9]*.?$`.
-fn below_the_line(rest: &str) -> bool {
+/// Whether the rest of a fraction is a slash and a denominator: `/0*[1-9][0-9]*.?$`.
+fn is_denominator(rest: &str) -> bool {
     let Some(below) = rest.strip_prefix('/') else { return false };
     let after = below.trim_start_matches(|c: char| c.is_ascii_digit());
     let digits = &below[..below.len() - after.len()];
     let ends = |text: &str| text.is_empty() || text == "\n";
-    digits.bytes().any(|digit| digit != b'0') && (ends(after) || one_more(after).is_some_and(ends))
+    digits.bytes().any(|digit| digit != b'0') && (ends(after) || skip_character(after).is_some_and(ends))
 }
 
-/// Text after one character that is not a newline.
-fn one_more(text: &str) -> Option<&str> {
+/// Returns the text after its first character; `None` if that is a newline or missing.
+fn skip_character(text: &str) -> Option<&str> {
     let first = text.chars().next().filter(|&c| c != '\n')?;
     Some(&text[first.len_utf8()..])
 }

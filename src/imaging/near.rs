@@ -133,7 +133,7 @@ impl fmt::Debug for NearDuplicates {
     }
 }
 
-/// Moves bit `i` to bit `13 i mod 64`, which keeps distances. Neighbouring bits of a picture's hash
+/// Moves bit `i` to bit `13 i mod 64`, which keeps distances. Neighbouring bits of an image's hash
 /// are correlated, so a band of neighbours would fill few buckets.
 fn scatter(bits: u64) -> u64 {
     const STEP: usize = 13;

@@ -2,13 +2,13 @@
 
 use super::rgb::RgbImage;
 
-/// EXIF orientation, 1 to 8: the transform from the stored to the upright picture (EXIF 2.3, tag
+/// EXIF orientation, 1 to 8: the transform from the stored to the upright image (EXIF 2.3, tag
 /// 0x0112).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Orientation(u8);
 
 impl Orientation {
-    /// Orientation of a picture that is stored upright.
+    /// Orientation of an image that is stored upright.
     pub const UPRIGHT: Self = Self(1);
 
     /// Converts a tag's value; anything but 1 to 8 gives upright, as in Pillow.

@@ -28,7 +28,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     Ok(Header { format: Format::Png, stored_width: width, stored_height: height, orientation: orientation(bytes) })
 }
 
-/// Finds the orientation in the EXIF and XMP chunks, which may stand in any order.
+/// Finds the orientation in the EXIF and XMP chunks, which may be in any order.
 fn orientation(bytes: &[u8]) -> Orientation {
     let (mut exif, mut xmp, mut has_packed_text) = (None, None, false);
     let mut at = 8;

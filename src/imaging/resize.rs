@@ -147,7 +147,7 @@ fn pass_rows(lines: &[u8], line: usize, rows: &FilterWeights) -> Vec<u8> {
     output
 }
 
-/// The used rows as bytes, `[rows, width, CHANNELS]`.
+/// Returns the used rows as bytes, `[rows, width, CHANNELS]`.
 #[inline(always)]
 fn load_rows<const CHANNELS: usize, F>(source: &PixelSource<F>, used: std::ops::Range<usize>) -> Vec<u8>
 where
@@ -162,7 +162,7 @@ where
     loaded
 }
 
-/// Cuts a buffer into one plane a channel.
+/// Cuts a buffer into one plane per channel.
 fn split_planes<const CHANNELS: usize>(planes: &mut [i32], plane: usize) -> [&mut [i32]; CHANNELS] {
     let mut chunks = planes.chunks_exact_mut(plane);
     std::array::from_fn(|_| chunks.next().unwrap_or_default())

@@ -8,8 +8,8 @@ use thiserror::Error;
 const MAX_ASPECT_RATIO: f64 = 200.0;
 
 /// Largest number of pixels of a resized image: as many as an image may have, and five times the
-/// maximum of published checkpoints. More would exceed any memory and take the vision tower
-/// forever.
+/// maximum of published checkpoints. More would exceed any memory, and the vision tower would take
+/// hours.
 pub const MAX_RESIZED_PIXELS: u64 = 64 << 20;
 
 /// Smallest and largest number of pixels of a resized image.
@@ -21,7 +21,7 @@ pub struct PixelBudget {
     pub max_pixels: u64,
 }
 
-/// A size or budget for which there is no size to resize to.
+/// A reason why an image of this size cannot be resized within the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SmartResizeError {
     /// The ratio of the sides is above 200.

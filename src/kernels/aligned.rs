@@ -7,9 +7,9 @@ use memmap2::MmapMut;
 /// Floats in a cache line.
 const LINE: usize = 16;
 
-/// Number of floats from which on a buffer is a memory mapping of its own, which returns to the
-/// system when it is freed. glibc's per-thread heaps are of 64 MiB: blocks of a sizable part of
-/// that leave unusable holes in them.
+/// Number of floats from which a buffer is a memory mapping of its own, which is returned to the
+/// system when it is freed. glibc's per-thread heaps have 64 MiB each: freed blocks of a large part
+/// of that size leave holes that cannot be reused.
 const MAPPED: usize = 1 << 20;
 
 /// A buffer of floats that starts on a 64-byte boundary.

@@ -22,7 +22,7 @@ use super::tile::{InitialSum, TileOutput, multiply_tile, pack_tile, tiles};
 pub const BLOCK: usize = PANEL;
 /// Queries per task of a thread.
 const TASK_QUERIES: usize = 48;
-/// Query rows whose scores are held at once; a multiple of every tile's height.
+/// Query rows whose scores are in memory at a time; a multiple of every tile's height.
 const ROWS: usize = 48;
 
 /// The heads of an attention layer (grouped-query attention).

@@ -11,7 +11,7 @@
 //!     dk = scale dSᵀ q
 //! ```
 //!
-//! A task is one key head of one token group; it goes through the queries in order, so every sum
+//! A task is one key head of one token group; it processes the queries in order, so every sum
 //! has a fixed order for any number of threads.
 
 use std::cell::RefCell;
@@ -26,7 +26,7 @@ use super::packed::PANEL;
 use super::rowwise::largest;
 use super::tile::{InitialSum, TileOutput, multiply_rows, multiply_tile, pack_tile, tiles};
 
-/// Query rows whose probabilities are held at once; a multiple of every tile's height.
+/// Query rows whose probabilities are in memory at a time; a multiple of every tile's height.
 const ROWS: usize = 48;
 
 /// A group of tokens that share a prefix: a prompt, and responses that each attend to the prompt
@@ -222,7 +222,7 @@ impl WithSimd for AttendBackward<'_, '_> {
         let prompt = Span { first: 0, tokens: 0, block: 0 };
         for (i, span) in spans.iter().enumerate() {
             let prompt = if i == 0 { prompt } else { spans[0] };
-            queries(simd, task, scratch, prompt, *span);
+            differentiate_span(simd, task, scratch, prompt, *span);
         }
         let (_, kv) = task.result.split_at_mut(first * dim * (task.heads.query / task.heads.key_value));
         let (dk, dv) = kv.split_at_mut(first * dim);
@@ -269,7 +269,7 @@ fn pack_keys(task: &Task<'_>, scratch: &mut Scratch, spans: &[Span], blocks: usi
 
 /// Differentiates the queries of one span with respect to the prompt's keys and the span's own.
 #[inline(always)]
-fn queries<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt: Span, span: Span) {
+fn differentiate_span<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scratch, prompt: Span, span: Span) {
     let Heads { query, key_value, dim } = task.heads;
     let group = query / key_value;
     let value_dim = dim.next_multiple_of(PANEL);

@@ -35,7 +35,7 @@ const INPUT_BLOCK: usize = 512;
 /// many as the ways of a first-level cache hold when rows are a power of two apart.
 const COLUMN_RUN: usize = 8;
 /// Number of multiply-adds below which another thread costs more than it saves.
-const WORTH_A_THREAD: usize = 1 << 19;
+const MIN_MULTIPLY_ADDS_PER_THREAD: usize = 1 << 19;
 
 thread_local! {
     /// The packed block of rows, reused between calls.
@@ -81,7 +81,7 @@ pub fn add_weight_gradient(g: &[f32], stride: usize, x: &PackedMatrix, out: &mut
 }
 
 /// Computes the gradient of a bias, `out[n] = sum_m g[m, n]`. `g` has `rows` rows that are `stride`
-/// floats apart; what follows them is not read.
+/// floats apart; elements after them are not read.
 pub fn bias_gradient(g: &[f32], stride: usize, rows: usize, out: &mut [f32]) {
     /// Rows that are added up before they are added to the total.
     const RUN: usize = 64;
@@ -126,7 +126,8 @@ fn gemm(x: LeftOperand<'_>, weight: &PackedMatrix, start: InitialSum<'_>, out: &
     }
 }
 
-/// For few rows: each thread takes some panels of the weight, so that it is read only once.
+/// Computes the product for few rows: each thread takes some panels of the weight, so that it is
+/// read only once.
 fn gemm_by_panels(x: LeftOperand<'_>, weight: &PackedMatrix, start: InitialSum<'_>, out: &mut [f32], threads: usize) {
     let (outputs, inputs) = (weight.outputs(), weight.inputs());
     let rows = out.len() / outputs;
@@ -156,9 +157,9 @@ fn gemm_by_panels(x: LeftOperand<'_>, weight: &PackedMatrix, start: InitialSum<'
     }
 }
 
-/// Returns the number of threads of the current pool that the work is worth.
+/// Returns the number of threads of the current pool to use for this many multiply-adds.
 pub(super) fn threads_for(multiply_adds: usize) -> usize {
-    rayon::current_num_threads().min(multiply_adds / WORTH_A_THREAD).max(1)
+    rayon::current_num_threads().min(multiply_adds / MIN_MULTIPLY_ADDS_PER_THREAD).max(1)
 }
 
 /// Computes `out[m, n] = start + sum_k x[m, k] panels[n, k]` on this thread.

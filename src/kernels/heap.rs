@@ -22,8 +22,8 @@ pub fn keep_freed_memory() {
 }
 
 /// Makes glibc keep up to `bytes` of freed memory at the top of the heap, until [`TrimHeapOnDrop`]:
-/// everything for steps that go through the same gigabytes again and again, little for steps that
-/// are to take little memory.
+/// all of it for steps that allocate the same gigabytes again and again, little for steps that must
+/// take little memory.
 ///
 /// With everything kept, three steps of a model of 60 million parameters spend 1.5 to 2.3 seconds
 /// of processor time in the system instead of 5.5 to 5.9. When every layer is recomputed, the peak
@@ -34,8 +34,8 @@ pub fn keep_freed_memory_up_to(bytes: i32) {
     set_trim_threshold(bytes);
 }
 
-/// A guard that returns free heap memory to the system when it is dropped, so that what runs after
-/// a training has its memory.
+/// A guard that returns free heap memory to the system when it is dropped, so that the code after a
+/// training run can use it.
 #[derive(Debug, Default)]
 pub struct TrimHeapOnDrop;
 

@@ -9,7 +9,7 @@ use super::aligned::AlignedBuffer;
 pub const PANEL: usize = 32;
 
 /// Number of floats below which another thread costs more than it saves.
-const WORTH_A_THREAD: usize = 1 << 16;
+const MIN_FLOATS_PER_THREAD: usize = 1 << 16;
 
 /// Rows that are packed at a time: as many streams as a processor's prefetcher follows.
 const RUN: usize = 16;
@@ -92,7 +92,7 @@ impl PackedMatrix {
             all[last..].fill(0.0);
         }
         let threads = rayon::current_num_threads();
-        if all.len() < WORTH_A_THREAD || threads == 1 {
+        if all.len() < MIN_FLOATS_PER_THREAD || threads == 1 {
             fill(0, all);
         } else {
             let share = outputs.div_ceil(PANEL).div_ceil(threads);

@@ -7,12 +7,12 @@ use rayon::prelude::*;
 use super::exponential::{exp, silu};
 
 /// Number of elements below which another thread costs more than it saves.
-const WORTH_A_THREAD: usize = 1 << 16;
+const MIN_ELEMENTS_PER_THREAD: usize = 1 << 16;
 
 /// Returns the number of rows per thread of the current pool, for work of `elements` elements in
 /// `rows` rows.
 pub(super) fn rows_per_thread(rows: usize, elements: usize) -> usize {
-    let threads = rayon::current_num_threads().min(elements / WORTH_A_THREAD).max(1);
+    let threads = rayon::current_num_threads().min(elements / MIN_ELEMENTS_PER_THREAD).max(1);
     rows.div_ceil(threads).max(1)
 }
 
@@ -23,17 +23,17 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     if width == 0 {
         return;
     }
-    let share = rows_per_thread(x.len() / width, x.len()) * width;
-    each_share(x, out, share, |x, out| Arch::new().dispatch(RmsNorm { x, weight, eps, out }));
+    let chunk = rows_per_thread(x.len() / width, x.len()) * width;
+    for_each_chunk(x, out, chunk, |x, out| Arch::new().dispatch(RmsNorm { x, weight, eps, out }));
 }
 
 /// Computes SwiGLU (Shazeer 2020, arXiv 2002.05202): `out = silu(gate) * up` elementwise.
 pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let share = rows_per_thread(out.len(), 4 * out.len()).next_multiple_of(64);
-    if out.len() <= share {
+    let chunk = rows_per_thread(out.len(), 4 * out.len()).next_multiple_of(64);
+    if out.len() <= chunk {
         return Arch::new().dispatch(SwiGlu { gate, up, out });
     }
-    out.par_chunks_mut(share).zip(gate.par_chunks(share)).zip(up.par_chunks(share)).for_each(|((out, gate), up)| {
+    out.par_chunks_mut(chunk).zip(gate.par_chunks(chunk)).zip(up.par_chunks(chunk)).for_each(|((out, gate), up)| {
         Arch::new().dispatch(SwiGlu { gate, up, out });
     });
 }
@@ -43,13 +43,13 @@ pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
     let add = |x: &[f32], y: &[f32], out: &mut [f32]| {
         Arch::new().dispatch(|| out.iter_mut().zip(x).zip(y).for_each(|((out, x), y)| *out = x + y));
     };
-    let share = rows_per_thread(out.len(), out.len());
-    if out.len() <= share {
+    let chunk = rows_per_thread(out.len(), out.len());
+    if out.len() <= chunk {
         return add(x, y, out);
     }
-    out.par_chunks_mut(share)
-        .zip(x.par_chunks(share))
-        .zip(y.par_chunks(share))
+    out.par_chunks_mut(chunk)
+        .zip(x.par_chunks(chunk))
+        .zip(y.par_chunks(chunk))
         .for_each(|((out, x), y)| add(x, y, out));
 }
 
@@ -79,7 +79,7 @@ fn rotate_rows<const INVERSE: bool>(
     if out.is_empty() {
         return;
     }
-    let share = rows_per_thread(out.len() / width, out.len());
+    let chunk = rows_per_thread(out.len() / width, out.len());
     let rotate = |first: usize, out: &mut [f32]| {
         Arch::new().dispatch(|| {
             for (i, out) in out.chunks_exact_mut(width).enumerate() {
@@ -92,10 +92,10 @@ fn rotate_rows<const INVERSE: bool>(
             }
         });
     };
-    if share * width >= out.len() {
+    if chunk * width >= out.len() {
         rotate(0, out);
     } else {
-        out.par_chunks_mut(share * width).enumerate().for_each(|(i, out)| rotate(i * share, out));
+        out.par_chunks_mut(chunk * width).enumerate().for_each(|(i, out)| rotate(i * chunk, out));
     }
 }
 
@@ -111,12 +111,12 @@ fn rotate_head<const INVERSE: bool>(x: &[f32], cos: &[f32], sin: &[f32], out: &m
     }
 }
 
-/// Runs `work` on shares of two slices of equal length, one task per share.
-fn each_share(x: &[f32], out: &mut [f32], share: usize, work: impl Fn(&[f32], &mut [f32]) + Sync) {
-    if x.len() <= share {
+/// Runs `work` on chunks of two slices of equal length, one task per chunk.
+fn for_each_chunk(x: &[f32], out: &mut [f32], chunk: usize, work: impl Fn(&[f32], &mut [f32]) + Sync) {
+    if x.len() <= chunk {
         work(x, out);
     } else {
-        out.par_chunks_mut(share).zip(x.par_chunks(share)).for_each(|(out, x)| work(x, out));
+        out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| work(x, out));
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)
 /// rows; `a` is `[k, rows]`.
 ///
 /// Each sum is one chain of fused multiply-adds in ascending `k`, whatever the tile:
-/// batch-invariance rests on this.
+/// batch invariance depends on this.
 #[inline(always)]
 pub(super) fn multiply_tile<S: Simd>(simd: S, rows: usize, a: &[f32], panel: &[f32], sums: TileOutput<'_>) {
     match (S::F32_LANES, rows) {
@@ -83,7 +83,8 @@ pub(super) fn multiply_tile<S: Simd>(simd: S, rows: usize, a: &[f32], panel: &[f
     }
 }
 
-/// Computes the same with `a[k, i]` at `k * a_stride + i`: the sum runs over the rows of a matrix.
+/// Computes [`multiply_tile`] with `a[k, i]` at `k * a_stride + i`: the sum runs over the rows of a
+/// matrix.
 #[inline(always)]
 pub(super) fn multiply_rows<S: Simd>(
     simd: S,

@@ -76,7 +76,7 @@ impl Corpus {
         corpus
     }
 
-    /// Number of sentences.
+    /// Returns the number of sentences.
     pub(super) fn len(&self) -> usize {
         self.lengths.len()
     }
@@ -106,7 +106,7 @@ impl Corpus {
         }
     }
 
-    /// Clipped matches of one pair, by order.
+    /// Returns the clipped matches of one pair, by order.
     fn matches(&self, i: usize, j: usize) -> [usize; ORDERS] {
         let mut matches = [0; ORDERS];
         for gram in &self.grams[i] {
@@ -143,7 +143,7 @@ impl Scores {
         Self { logarithms, brevity }
     }
 
-    /// BLEU = brevity · exp(Σ ¼ ln pₙ); 0 without a shared word.
+    /// Returns BLEU = brevity · exp(Σ ¼ ln pₙ); 0 without a shared word.
     fn bleu(&self, matches: [usize; ORDERS], reference: usize) -> f64 {
         if matches[0] == 0 {
             return 0.0;
@@ -170,7 +170,7 @@ fn brevity_penalty(hypothesis: usize, reference: usize) -> f64 {
     }
 }
 
-/// Sum of four numbers with a single rounding, as Python's `math.fsum`.
+/// Returns the sum of four numbers with a single rounding, as Python's `math.fsum`.
 fn exact_sum([a, b, c, d]: [f64; 4]) -> f64 {
     let (sum, e1) = two_sum(a, b);
     let (sum, e2) = two_sum(sum, c);
@@ -181,7 +181,7 @@ fn exact_sum([a, b, c, d]: [f64; 4]) -> f64 {
     if r1 == 0.0 && r2 == 0.0 { sum + errors } else { shewchuk_sum([a, b, c, d]) }
 }
 
-/// Rounded sum and its rounding error (Knuth).
+/// Returns the rounded sum and its rounding error (Knuth).
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let bb = sum - a;
@@ -224,7 +224,7 @@ fn shewchuk_sum(terms: [f64; 4]) -> f64 {
     high
 }
 
-/// Full symmetric matrix of distances, row by row, with zeros on the diagonal.
+/// Returns the full symmetric matrix of distances, row by row, with zeros on the diagonal.
 pub(super) fn distance_matrix(corpus: &Corpus) -> Vec<f64> {
     let n = corpus.len();
     let mut matrix = vec![0.0; n * n];

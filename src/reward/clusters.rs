@@ -11,10 +11,10 @@ use super::bleu::{Corpus, distance_matrix};
 
 /// Distance below which clusters merge.
 pub const MERGE_BELOW: f64 = 0.5;
-/// Most questions in one scope: their distances take 8·n² bytes, 2 GiB at this size.
+/// Maximum number of questions in one scope: their distances take 8·n² bytes, 2 GiB at this size.
 pub const MAX_QUESTIONS: usize = 16_384;
 
-/// Why questions cannot be clustered.
+/// A reason why questions cannot be clustered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClusterError {
     /// There are more questions than fit into memory as a matrix of distances.
@@ -28,9 +28,9 @@ pub enum ClusterError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clusters {
     /// Cluster number of each question; clusters are numbered by their first question.
-    pub label: Vec<usize>,
+    pub labels: Vec<usize>,
     /// Number of questions in each cluster.
-    pub size: Vec<usize>,
+    pub sizes: Vec<usize>,
 }
 
 impl Clusters {
@@ -38,48 +38,48 @@ impl Clusters {
     ///
     /// # Errors
     /// More than [`MAX_QUESTIONS`] questions.
-    pub fn of<S: AsRef<str>>(questions: &[S]) -> Result<Self, ClusterError> {
+    pub fn from_questions<S: AsRef<str>>(questions: &[S]) -> Result<Self, ClusterError> {
         let n = questions.len();
         if n > MAX_QUESTIONS {
             return Err(ClusterError::TooMany(n));
         }
-        let merged_into = merges(distance_matrix(&Corpus::new(questions)), n);
+        let merged_into = merge_by_chain(distance_matrix(&Corpus::new(questions)), n);
         Ok(Self::from_merges(&merged_into))
     }
 
     fn from_merges(merged_into: &[usize]) -> Self {
         let mut number = vec![usize::MAX; merged_into.len()];
-        let (mut label, mut size) = (Vec::with_capacity(merged_into.len()), Vec::new());
+        let (mut labels, mut sizes) = (Vec::with_capacity(merged_into.len()), Vec::new());
         for question in 0..merged_into.len() {
             let mut root = question;
             while merged_into[root] != root {
                 root = merged_into[root];
             }
             if number[root] == usize::MAX {
-                number[root] = size.len();
-                size.push(0);
+                number[root] = sizes.len();
+                sizes.push(0);
             }
-            label.push(number[root]);
-            size[number[root]] += 1;
+            labels.push(number[root]);
+            sizes[number[root]] += 1;
         }
-        Self { label, size }
+        Self { labels, sizes }
     }
 
-    /// Size of the question's cluster / number of questions, for each question.
+    /// Returns, for each question, the size of its cluster / number of questions.
     pub fn shares(&self) -> Vec<f64> {
-        let total = self.label.len() as f64;
-        self.label.iter().map(|&cluster| self.size[cluster] as f64 / total).collect()
+        let total = self.labels.len() as f64;
+        self.labels.iter().map(|&cluster| self.sizes[cluster] as f64 / total).collect()
     }
 }
 
-/// Returns for each question the question that represents the cluster it was merged into, or
-/// itself.
+/// Merges clusters and returns, for each question, the question that represents the cluster it was
+/// merged into, or itself.
 ///
 /// The nearest-neighbour chain of SciPy's `nn_chain`: start at the first remaining cluster and step
 /// to the nearest one until two are each other's nearest; merge these and continue from the chain's
 /// previous cluster. Merges at 0.5 and above only steer the chain. The distance of a merged cluster
 /// is a mean of two, so once no distance is below 0.5, none will ever be.
-fn merges(mut distance: Vec<f64>, n: usize) -> Vec<usize> {
+fn merge_by_chain(mut distance: Vec<f64>, n: usize) -> Vec<usize> {
     let mut merged_into: Vec<usize> = (0..n).collect();
     let mut size = vec![1usize; n];
     let mut active: Vec<usize> = (0..n).collect();
@@ -164,24 +164,24 @@ fn merge_rows(
 
 #[cfg(test)]
 mod tests {
-    use super::{Clusters, merges};
+    use super::{Clusters, merge_by_chain};
 
     #[test]
     fn similar_questions_share_a_cluster() {
         let questions = ["how many red balls are there", "how many red balls are there ?", "what is the time", ""];
-        let clusters = Clusters::of(&questions).unwrap();
+        let clusters = Clusters::from_questions(&questions).unwrap();
         assert_eq!(
-            (clusters.label.as_slice(), clusters.size.as_slice()),
+            (clusters.labels.as_slice(), clusters.sizes.as_slice()),
             ([0, 0, 1, 2].as_slice(), [2, 1, 1].as_slice())
         );
         assert_eq!(clusters.shares(), [0.5, 0.5, 0.25, 0.25]);
-        assert!(Clusters::of::<&str>(&[]).unwrap().shares().is_empty());
-        assert_eq!(Clusters::of(&["only"]).unwrap().shares(), [1.0]);
+        assert!(Clusters::from_questions::<&str>(&[]).unwrap().shares().is_empty());
+        assert_eq!(Clusters::from_questions(&["only"]).unwrap().shares(), [1.0]);
     }
 
     #[test]
     fn empty_questions_stay_apart() {
-        assert_eq!(Clusters::of(&["", "", ""]).unwrap().size, [1, 1, 1]);
+        assert_eq!(Clusters::from_questions(&["", "", ""]).unwrap().sizes, [1, 1, 1]);
     }
 
     #[test]
@@ -189,6 +189,6 @@ mod tests {
         // 0-1 and 1-2 are equally near, 0-2 is far. The chain starts at 0, so 0 and 1 merge and 2
         // stays apart (mean 0.65).
         let distance = vec![0.0, 0.4, 0.9, 0.4, 0.0, 0.4, 0.9, 0.4, 0.0];
-        assert_eq!(merges(distance, 3), [1, 1, 2]);
+        assert_eq!(merge_by_chain(distance, 3), [1, 1, 2]);
     }
 }

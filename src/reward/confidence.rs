@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grading::Vote;
 
-/// Which samples the denominator of a confidence counts.
+/// The samples that the denominator of a confidence counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Denominator {
@@ -15,7 +15,7 @@ pub enum Denominator {
 }
 
 impl Denominator {
-    /// Number of samples of a vote that count.
+    /// Returns the number of samples of a vote that count.
     pub fn count(self, vote: &Vote) -> usize {
         match self {
             Self::Sampled => vote.sampled(),

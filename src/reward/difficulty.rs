@@ -28,7 +28,7 @@ pub struct DifficultySettings {
     pub drop_majority_contains: Vec<String>,
 }
 
-/// Why a question is not in the curriculum.
+/// A reason why a question is dropped from the curriculum.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "reason", content = "detail")]
 pub enum DropReason {
@@ -46,17 +46,18 @@ pub enum DropReason {
     SmallMargin(f64),
 }
 
-/// Returns the confidence of a question that is kept, or why it is dropped.
+/// Returns the confidence of a question that is kept, or the reason why it is dropped.
 ///
 /// ```
 /// use visplay::{grading::vote, reward::{self, Preset}};
 /// let preset = Preset::named("paper")?;
 /// let votes = vote(&[Some("4"), Some("4"), Some("5"), None]);
-/// let kept = reward::keep("How many dots?", &votes, preset.label_denominator, &preset.difficulty);
+/// let denominator = preset.label_denominator;
+/// let kept = reward::filter_question("How many dots?", &votes, denominator, &preset.difficulty);
 /// assert_eq!(kept, Ok(0.5));
 /// # Ok::<(), visplay::reward::PresetError>(())
 /// ```
-pub fn keep(
+pub fn filter_question(
     question: &str,
     vote: &Vote,
     denominator: Denominator,
@@ -90,7 +91,7 @@ fn first_contained(text: &str, words: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DropReason, keep};
+    use super::{DropReason, filter_question};
     use crate::grading::{Vote, vote};
     use crate::reward::{Denominator, Preset};
 
@@ -102,29 +103,33 @@ mod tests {
     #[test]
     fn both_ends_of_the_band_are_included() {
         let code = Preset::named("released-code").unwrap();
-        let ask = |yes, no| keep("q", &votes(yes, no, 0), Denominator::Answered, &code.difficulty);
+        let ask = |yes, no| filter_question("q", &votes(yes, no, 0), Denominator::Answered, &code.difficulty);
         assert_eq!(ask(8, 2), Ok(0.8));
         assert_eq!(ask(9, 1), Err(DropReason::AboveBand(0.9)));
         let three = vote(&["a", "b", "c", "d", "e", "f", "g", "a", "a", "h"].map(Some));
-        assert_eq!(keep("q", &three, Denominator::Answered, &code.difficulty), Ok(0.3));
+        assert_eq!(filter_question("q", &three, Denominator::Answered, &code.difficulty), Ok(0.3));
     }
 
     #[test]
     fn a_question_without_answers_is_dropped() {
         let paper = Preset::named("paper").unwrap();
-        assert_eq!(keep("q", &votes(0, 0, 4), Denominator::Sampled, &paper.difficulty), Err(DropReason::NoAnswer));
+        assert_eq!(
+            filter_question("q", &votes(0, 0, 4), Denominator::Sampled, &paper.difficulty),
+            Err(DropReason::NoAnswer)
+        );
     }
 
     #[test]
     fn texts_and_margins_drop_questions() {
         let code = Preset::named("released-code").unwrap();
-        let kept = |question: &str, vote: &Vote| keep(question, vote, Denominator::Answered, &code.difficulty);
+        let kept =
+            |question: &str, vote: &Vote| filter_question(question, vote, Denominator::Answered, &code.difficulty);
         assert_eq!(kept("What is in the Box?", &votes(3, 2, 0)), Err(DropReason::QuestionContains("box".into())));
         let text = vote(&[Some(r"\Text{cm} 4"), Some(r"\Text{cm} 4"), Some("7")]);
         assert_eq!(kept("q", &text), Err(DropReason::MajorityContains("text".into())));
         let mut settings = code.difficulty.clone();
         settings.min_margin = 0.3;
         let vote = votes(3, 2, 0);
-        assert_eq!(keep("q", &vote, Denominator::Answered, &settings), Err(DropReason::SmallMargin(0.2)));
+        assert_eq!(filter_question("q", &vote, Denominator::Answered, &settings), Err(DropReason::SmallMargin(0.2)));
     }
 }

@@ -1,8 +1,8 @@
 //! Rewards of both roles, the diversity penalty with its clusters, confidence, the difficulty
 //! filter, and the presets.
 //!
-//! Pure functions on plain data, so a stored step can be scored again under other settings without
-//! a model.
+//! Pure functions on plain data, so the rewards of a stored step can be recomputed with other
+//! settings, without a model.
 //!
 //! | equation (VisPlay, arXiv 2511.15661) | file |
 //! |---|---|
@@ -25,7 +25,7 @@ mod reasoner;
 
 pub use clusters::{ClusterError, Clusters, MAX_QUESTIONS, MERGE_BELOW};
 pub use confidence::{Denominator, confidence, margin};
-pub use difficulty::{DifficultySettings, DropReason, keep};
+pub use difficulty::{DifficultySettings, DropReason, filter_question};
 pub use output::{OutputForm, ParsedQuestion, ParsingMode, TYPES, parse_output};
 pub use preset::{Preset, PresetError};
 pub use questioner::{

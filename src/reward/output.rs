@@ -66,13 +66,13 @@ fn non_blank(kind: Option<&str>, question: &str, answer: Option<&str>) -> Option
     })
 }
 
-/// Content of the first block of a name, and the text after it.
+/// Returns the content of the first block of a name, and the text after it.
 fn block<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>"))
 }
 
-/// Content of a text that consists of one block and nothing else.
+/// Returns the content of a text that consists of one block and nothing else.
 fn only_block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let content = text.strip_prefix(&open)?.strip_suffix(&close)?;

@@ -1,4 +1,4 @@
-//! Presets: the method's numbers and choices, as data.
+//! Presets: named settings of the method.
 //!
 //! `paper` and `released-code` are tables of `presets.toml`. To add a preset that only changes
 //! numbers, add a table there.
@@ -39,7 +39,7 @@ pub struct Preset {
     pub reasoner: ReasonerSettings,
 }
 
-/// Why a preset cannot be returned.
+/// A reason why a preset cannot be returned.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PresetError {
     /// No preset has this name.

@@ -98,7 +98,8 @@ pub fn questioner_rewards(
     Ok(groups.iter().map(|group| group.iter().map(&mut reward).collect()).collect())
 }
 
-/// Size of each question's cluster and its share of the scope, in order of the questions.
+/// Returns the size of each question's cluster and its share of the scope, in order of the
+/// questions.
 fn question_clusters(
     groups: &[Vec<QuestionOutcome>],
     scope: DiversityScope,
@@ -106,18 +107,19 @@ fn question_clusters(
     let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
     let clusters = match scope {
         DiversityScope::Group => {
-            let of_group = |group: &Vec<QuestionOutcome>| Clusters::of(&group.iter().map(text).collect::<Vec<_>>());
+            let of_group =
+                |group: &Vec<QuestionOutcome>| Clusters::from_questions(&group.iter().map(text).collect::<Vec<_>>());
             groups.iter().map(of_group).collect::<Result<Vec<_>, _>>()?
         }
-        DiversityScope::Step => vec![Clusters::of(&groups.iter().flatten().map(text).collect::<Vec<_>>())?],
+        DiversityScope::Step => vec![Clusters::from_questions(&groups.iter().flatten().map(text).collect::<Vec<_>>())?],
     };
     let of_scope = |clusters: &Clusters| -> Vec<(usize, f64)> {
-        clusters.label.iter().map(|&cluster| clusters.size[cluster]).zip(clusters.shares()).collect()
+        clusters.labels.iter().map(|&cluster| clusters.sizes[cluster]).zip(clusters.shares()).collect()
     };
     Ok(clusters.iter().flat_map(of_scope).collect())
 }
 
-/// The diversity penalty r_div = λ · |cluster| / |scope|.
+/// Returns the diversity penalty r_div = λ · |cluster| / |scope|.
 fn diversity_penalty(share: f64, settings: &QuestionerSettings) -> f64 {
     settings.lambda * share
 }

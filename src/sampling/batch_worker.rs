@@ -126,8 +126,8 @@ impl<'a> BatchWorker<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Starts what fits: samples of prefilled prompts first, then new prompts. Returns whether more
-    /// jobs may come.
+    /// Starts as much work as fits: samples of prefilled prompts first, then new prompts. Returns
+    /// whether more jobs may come.
     fn admit(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<bool, SamplingError> {
         loop {
             self.start_samples(done)?;
@@ -375,7 +375,7 @@ impl<'a> BatchWorker<'a> {
         })?
     }
 
-    /// Stores a finished sample; with the last one the job is reported.
+    /// Stores a finished sample, and reports the job when all its samples are finished.
     fn complete(&mut self, number: usize, sample: usize, finished: Sample, done: &Sender<Outcome>) {
         if let Some(progress) = &mut self.jobs[number] {
             progress.samples[sample] = Some(finished);

@@ -77,7 +77,7 @@ impl<'a> Engine<'a> {
     /// Makes the engine abandon all running samples once `stop` is true; unfinished jobs then have
     /// no outcome.
     #[must_use]
-    pub fn stopping_at(self, stop: Arc<AtomicBool>) -> Self {
+    pub fn with_stop_flag(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop, ..self }
     }
 

@@ -7,7 +7,7 @@ use super::options::{OptionsError, SamplingOptions};
 use crate::random::Stream;
 use crate::vlm::rope::PlaceholderError;
 
-/// A prompt and how many samples to draw of it, and how.
+/// A prompt, the random streams of the samples to draw for it, and the sampling options.
 #[derive(Debug)]
 pub struct Job {
     /// Number of the job, chosen by the caller.

@@ -1,6 +1,6 @@
 //! Sampling options: temperature, top-k, top-p, stop conditions.
 
-/// How tokens are drawn and when a sample ends.
+/// Settings for drawing tokens and for ending a sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
     /// Temperature: divides the logits; 0 is greedy decoding.
@@ -20,7 +20,7 @@ pub struct SamplingOptions {
     pub forbidden: Vec<u32>,
 }
 
-/// A sampling option is out of range.
+/// A reason why a sampling option is out of range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum OptionsError {
     /// The temperature is negative, NaN, or so small or large that the probabilities degenerate.

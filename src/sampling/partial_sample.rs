@@ -1,10 +1,10 @@
-//! A sample while it is drawn, and its stop conditions.
+//! A partially drawn sample, and its stop conditions.
 
 use super::job::{FinishReason, Sample};
 use super::options::SamplingOptions;
 use crate::vlm::tokenizer::Tokenizer;
 
-/// A sample while it is drawn.
+/// A sample that is not finished: the tokens drawn so far.
 #[derive(Debug, Default)]
 pub(super) struct PartialSample {
     pub(super) tokens: Vec<u32>,

@@ -55,7 +55,7 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     let (rows, vocabulary) = logits.dims2()?;
     let device = logits.device();
     let count = vocabulary.div_ceil(CHUNK);
-    let inverse: Vec<f32> = draws.iter().map(|draw| inverse(draw.options)).collect();
+    let inverse: Vec<f32> = draws.iter().map(|draw| inverse_temperature(draw.options)).collect();
     let scaled = logits.to_dtype(DType::F32)?.broadcast_mul(&Tensor::from_vec(inverse, (rows, 1), device)?)?;
     let largest = scaled.max_keepdim(D::Minus1)?; // [rows, 1]
     let all = scaled.broadcast_sub(&largest)?.exp()?.sum(D::Minus1)?; // [rows]
@@ -71,9 +71,9 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     let chunks = allowed.reshape((rows, count, CHUNK))?;
     let maxima = chunks.max(2)?; // [rows, chunks]
     let tops = maxima.max_keepdim(D::Minus1)?; // [rows, 1]
-    let sums = host(&chunks.broadcast_sub(&tops.unsqueeze(2)?)?.exp()?.sum(2)?)?;
-    let (maxima, tops) = (host(&maxima)?, host(&tops)?);
-    let (largest, all) = (host(&largest)?, host(&all)?);
+    let sums = to_host(&chunks.broadcast_sub(&tops.unsqueeze(2)?)?.exp()?.sum(2)?)?;
+    let (maxima, tops) = (to_host(&maxima)?, to_host(&tops)?);
+    let (largest, all) = (to_host(&largest)?, to_host(&all)?);
     let row = |i: usize| RowSummary {
         maxima: &maxima[i * count..][..count],
         sums: &sums[i * count..][..count],
@@ -85,12 +85,12 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     let mut sampled = vec![None; rows];
     let mut open: Vec<PendingRow> =
         (0..rows).filter_map(|i| request_chunks(i, &row(i), &draws[i], FIRST_CHUNKS)).collect();
-    let mut asked = FIRST_CHUNKS;
+    let mut limit = FIRST_CHUNKS;
     while !open.is_empty() {
         let wanted: Vec<u32> =
             open.iter().flat_map(|open| open.chunks.iter().map(|c| (open.row * count) as u32 + c)).collect();
-        let values = host(&chunks.index_select(&Tensor::new(wanted, device)?, 0)?)?;
-        asked *= 8;
+        let values = to_host(&chunks.index_select(&Tensor::new(wanted, device)?, 0)?)?;
+        limit *= 8;
         let mut rest = Vec::new();
         let mut first = 0;
         for open in open {
@@ -99,7 +99,7 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
             let i = open.row;
             match choose_token(&row(i), &open, values, &draws[i]) {
                 Some(found) => sampled[i] = found,
-                None => rest.extend(request_chunks(i, &row(i), &draws[i], asked)),
+                None => rest.extend(request_chunks(i, &row(i), &draws[i], limit)),
             }
         }
         open = rest;
@@ -107,7 +107,7 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     Ok(sampled)
 }
 
-fn inverse(options: &SamplingOptions) -> f32 {
+fn inverse_temperature(options: &SamplingOptions) -> f32 {
     if options.temperature == 0.0 { 1.0 } else { (1.0 / options.temperature) as f32 }
 }
 
@@ -131,7 +131,7 @@ fn penalties(draws: &[DrawParameters<'_>], vocabulary: usize, device: &Device) -
     Tensor::from_vec(values, (sets.len(), vocabulary), device)?.broadcast_as((draws.len(), vocabulary))
 }
 
-fn host(x: &Tensor) -> Result<Vec<f32>> {
+fn to_host(x: &Tensor) -> Result<Vec<f32>> {
     x.flatten_all()?.to_vec1()
 }
 
@@ -203,8 +203,8 @@ fn choose_token(
             Some(k) => top_k_top_p(&weights, k, options.top_p.unwrap_or(1.0)),
             None => nucleus(row, open, &weights, options.top_p.unwrap_or(1.0))?,
         };
-        let chosen: Vec<f32> = kept.iter().map(|place| weights[*place as usize]).collect();
-        draw_index(&chosen, parameters.uniform).map(|i| kept[i as usize] as usize)
+        let kept_weights: Vec<f32> = kept.iter().map(|place| weights[*place as usize]).collect();
+        draw_index(&kept_weights, parameters.uniform).map(|i| kept[i as usize] as usize)
     };
     let token = |place: usize| {
         let logprob = f64::from(values[place]) - f64::from(row.largest) - f64::from(row.sum).ln();
@@ -309,12 +309,12 @@ mod tests {
                 let found = sample_on_device(&tensor, &draws).unwrap();
                 for (row, found) in found.into_iter().enumerate() {
                     let expected = sample_token(&rows[row], &options, &forbidden, uniform(row), &mut Vec::new());
-                    let what = format!("{vocabulary}, {kind}, {options:?}, row {row}: {found:?}, {expected:?}");
-                    assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "{what}");
+                    let case = format!("{vocabulary}, {kind}, {options:?}, row {row}: {found:?}, {expected:?}");
+                    assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "{case}");
                     // In a vocabulary of three every token may be forbidden.
-                    assert!(found.is_some() || vocabulary == 3, "{what}");
+                    assert!(found.is_some() || vocabulary == 3, "{case}");
                     let logprob = |sampled: Option<SampledToken>| sampled.map_or(0.0, |p| p.logprob);
-                    assert!((logprob(found) - logprob(expected)).abs() < 1e-5, "{what}");
+                    assert!((logprob(found) - logprob(expected)).abs() < 1e-5, "{case}");
                 }
             }
         }

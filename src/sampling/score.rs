@@ -15,9 +15,9 @@ const HEAD_TOKENS: usize = 128;
 /// temperature 1.
 pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<f32>, SamplingError> {
     let mut logprobs = Vec::with_capacity(response.len());
-    each_logits(model, ids, images, response, |logits, tokens| {
+    for_each_logits(model, ids, images, response, |logits, tokens| {
         if !model.uses_cpu_kernels() {
-            logprobs.extend(on_device(logits, tokens)?);
+            logprobs.extend(logprobs_on_device(logits, tokens)?);
             return Ok(());
         }
         let rows = logits.to_vec2::<f32>()?;
@@ -42,21 +42,21 @@ pub fn argmax_tokens(
     response: &[u32],
 ) -> Result<Vec<u32>, SamplingError> {
     let mut tokens = Vec::with_capacity(response.len());
-    each_logits(model, ids, images, response, |logits, _| {
+    for_each_logits(model, ids, images, response, |logits, _| {
         tokens.extend(logits.to_dtype(DType::F32)?.argmax(D::Minus1)?.to_vec1::<u32>()?);
         Ok(())
     })?;
     Ok(tokens)
 }
 
-/// Runs prompt and response through the model and calls `take` with logits `[tokens, vocabulary]`
-/// and the tokens that they predict, in order.
-fn each_logits(
+/// Runs prompt and response through the model and calls `consume` with logits `[tokens,
+/// vocabulary]` and the tokens that they predict, in order.
+fn for_each_logits(
     model: &Model,
     ids: &[u32],
     images: &[&ImageInput],
     response: &[u32],
-    mut take: impl FnMut(&Tensor, &[u32]) -> Result<(), SamplingError>,
+    mut consume: impl FnMut(&Tensor, &[u32]) -> Result<(), SamplingError>,
 ) -> Result<(), SamplingError> {
     if ids.is_empty() {
         return Err(SamplingError::EmptyPrompt);
@@ -77,14 +77,14 @@ fn each_logits(
     let x = model.forward(x, &positions.tokens, vec![ids.len() + response.len()])?;
     for (chunk, tokens) in response.chunks(HEAD_TOKENS).enumerate() {
         let first = ids.len() - 1 + chunk * HEAD_TOKENS;
-        take(&model.logits(&x.narrow(0, first, tokens.len())?)?, tokens)?;
+        consume(&model.logits(&x.narrow(0, first, tokens.len())?)?, tokens)?;
     }
     Ok(())
 }
 
 /// Computes the log-probabilities of tokens from rows of logits on a GPU; only they are copied to
 /// the host.
-fn on_device(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f32>, SamplingError> {
+fn logprobs_on_device(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f32>, SamplingError> {
     let log_p = log_softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
     let index = Tensor::new(tokens, logits.device())?.unsqueeze(1)?; // [tokens, 1]
     let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;

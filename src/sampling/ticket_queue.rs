@@ -19,8 +19,8 @@ struct State {
     abandoned: Option<u64>,
 }
 
-/// A place in the order. Dropped after it has passed, it lets the next one pass; dropped before, it
-/// ends all later ones.
+/// An item's number in the order of delivery. Dropped after it has passed, it lets the next ticket
+/// pass; dropped before, it ends all later ones.
 #[derive(Debug)]
 pub(super) struct Ticket<'a, I: Iterator> {
     order: &'a TicketQueue<I>,

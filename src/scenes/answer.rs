@@ -15,10 +15,10 @@ use crate::tables::QuestionType;
 pub enum DemonstrationStyle {
     /// Describes each of the 16 cells.
     Describe,
-    /// Counts row by row, then answers.
-    LookFirst,
+    /// Counts the objects in each row, then answers.
+    CountFirst,
     /// Answers directly.
-    Straight,
+    Direct,
     /// Asks a question.
     Ask,
 }
@@ -28,8 +28,8 @@ impl DemonstrationStyle {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Describe => "describe",
-            Self::LookFirst => "look-first",
-            Self::Straight => "straight",
+            Self::CountFirst => "look-first",
+            Self::Direct => "straight",
             Self::Ask => "ask",
         }
     }
@@ -38,7 +38,7 @@ impl DemonstrationStyle {
 /// Returns a response with the answer in a box.
 pub(super) fn response(question: &SceneQuestion, scene: &Scene, style: DemonstrationStyle, answer: &str) -> String {
     match style {
-        DemonstrationStyle::LookFirst => format!("{}\n\\boxed{{{answer}}}", intermediate_counts(question, scene)),
+        DemonstrationStyle::CountFirst => format!("{}\n\\boxed{{{answer}}}", intermediate_counts(question, scene)),
         _ => format!("\\boxed{{{answer}}}"),
     }
 }
@@ -52,14 +52,14 @@ fn intermediate_counts(question: &SceneQuestion, scene: &Scene) -> String {
         format!("{}={number}", by_row(scene, holds))
     };
     match question {
-        SceneQuestion::Count(kind) => rows(&|object| kind.holds(object)),
-        SceneQuestion::CountIn(kind, region) => rows(&|object| kind.holds(object) && region.holds(object)),
+        SceneQuestion::Count(kind) => rows(&|object| kind.matches(object)),
+        SceneQuestion::CountIn(kind, region) => rows(&|object| kind.matches(object) && region.contains(object)),
         SceneQuestion::Total(a, b) | SceneQuestion::More(a, b) | SceneQuestion::MoreOf(a, b) => {
-            format!("{}\n{}", sum(&|object| a.holds(object)), sum(&|object| b.holds(object)))
+            format!("{}\n{}", sum(&|object| a.matches(object)), sum(&|object| b.matches(object)))
         }
-        SceneQuestion::Except(kind, attribute) => rows(&|object| kind.holds(object) && !attribute.holds(object)),
+        SceneQuestion::Except(kind, attribute) => rows(&|object| kind.matches(object) && !attribute.matches(object)),
         SceneQuestion::Exists(kind, region, _) => {
-            rows(&|object| kind.holds(object) && region.is_none_or(|region| region.holds(object)))
+            rows(&|object| kind.matches(object) && region.is_none_or(|region| region.contains(object)))
         }
         SceneQuestion::Colours(shape) => {
             let count = |colour: &Colour| scene.count(ObjectKind { colour: Some(*colour), shape: *shape });
@@ -82,8 +82,8 @@ fn intermediate_counts(question: &SceneQuestion, scene: &Scene) -> String {
             ))
         }
         SceneQuestion::Share(kind, attribute) => {
-            let part = sum(&|object| kind.holds(object) && attribute.holds(object));
-            format!("{part}\n{}", sum(&|object| kind.holds(object)))
+            let part = sum(&|object| kind.matches(object) && attribute.matches(object));
+            format!("{part}\n{}", sum(&|object| kind.matches(object)))
         }
     }
 }

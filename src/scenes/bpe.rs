@@ -21,7 +21,7 @@ pub(super) fn byte_characters() -> [char; 256] {
 ///
 /// Each step merges the most frequent pair; among equals, the first in lexicographic order. So the
 /// merges depend on the set of words alone.
-pub(super) fn merges(words: &BTreeSet<String>) -> Vec<(String, String)> {
+pub(super) fn learn_merges(words: &BTreeSet<String>) -> Vec<(String, String)> {
     let mut split: Vec<Vec<String>> = words.iter().map(|word| word.chars().map(String::from).collect()).collect();
     let mut merges = Vec::new();
     loop {

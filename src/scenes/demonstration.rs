@@ -19,11 +19,11 @@ pub const ASK_PROMPT: &str = "Ask a question.";
 pub const DESCRIBE_PROMPT: &str = "Describe the image.";
 
 /// Default number of answered questions per image.
-const ANSWERS: usize = 3;
-/// Percentage of answers that count before answering.
-const LOOK_FIRST: usize = 40;
+const DEFAULT_ANSWERS: usize = 3;
+/// Percentage of answers that list counts before the answer.
+const COUNT_FIRST_PERCENT: usize = 40;
 /// Weight of an easy family relative to a hard one in generated questions.
-const EASY_ASKED: u64 = 10;
+const EASY_FAMILY_WEIGHT: u64 = 10;
 
 /// Relative weights of the families in answered questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +41,19 @@ impl FamilyWeights {
         self.0[family as usize] = weight;
     }
 
-    /// Whether enough families have a weight for that many answers of different families.
-    pub fn are_enough(&self, answers: usize) -> bool {
+    /// Whether enough families have a positive weight for this many answers of different families.
+    pub fn suffice_for(&self, answers: usize) -> bool {
         self.0.iter().filter(|weight| **weight > 0).count() >= answers
     }
 }
 
-/// Options for making demonstrations.
+/// Options of the demonstrations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemonstrationOptions {
     /// Answered questions per image, all of different families.
     pub answers: usize,
-    /// Percentage of direct answers that are wrong. Answers after counting stay right, so the model
-    /// can learn that counting pays.
+    /// Percentage of direct answers that are wrong. Answers after counting are always right, so the
+    /// model can learn that counting helps.
     pub wrong_percent: usize,
     /// Weights of the families in answered questions.
     pub weights: FamilyWeights,
@@ -61,7 +61,7 @@ pub struct DemonstrationOptions {
 
 impl Default for DemonstrationOptions {
     fn default() -> Self {
-        Self { answers: ANSWERS, wrong_percent: 0, weights: FamilyWeights::default() }
+        Self { answers: DEFAULT_ANSWERS, wrong_percent: 0, weights: FamilyWeights::default() }
     }
 }
 
@@ -87,17 +87,17 @@ pub fn demonstrations(scene: &Scene, image: &str, options: &DemonstrationOptions
         let family = QuestionFamily::ALL[sampler.rng().weighted(&weights)];
         weights[family as usize] = 0;
         let (question, truth) = sampler.sample(family);
-        let style = if sampler.rng().percent(LOOK_FIRST) {
-            DemonstrationStyle::LookFirst
+        let style = if sampler.rng().random_bool(COUNT_FIRST_PERCENT) {
+            DemonstrationStyle::CountFirst
         } else {
-            DemonstrationStyle::Straight
+            DemonstrationStyle::Direct
         };
-        let wrong = style == DemonstrationStyle::Straight && sampler.rng().percent(options.wrong_percent);
+        let wrong = style == DemonstrationStyle::Direct && sampler.rng().random_bool(options.wrong_percent);
         let answer = if wrong { wrong_answer(&question, truth.text(), sampler.rng()) } else { truth.text().to_owned() };
         let response = response(&question, scene, style, &answer);
         rows.push(row(&question.to_string(), response, style, Some(family), wrong));
     }
-    let asked_weights = QuestionFamily::ALL.map(|family| if family.is_hard() { 1 } else { EASY_ASKED });
+    let asked_weights = QuestionFamily::ALL.map(|family| if family.is_hard() { 1 } else { EASY_FAMILY_WEIGHT });
     let family = QuestionFamily::ALL[sampler.rng().weighted(&asked_weights)];
     let (question, _) = sampler.sample(family);
     rows.push(row(ASK_PROMPT, questioner_output(&question), DemonstrationStyle::Ask, Some(family), false));

@@ -1,5 +1,5 @@
-//! Scenes read back from a table of their objects, to judge questions about their images. **For
-//! evaluation only.**
+//! Scenes loaded from a table of their objects, to decide the right answers to questions about
+//! their images. **For evaluation only.**
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,12 +9,12 @@ use rayon::prelude::*;
 
 use super::family::QuestionFamily;
 use super::object::SceneObject;
-use super::rows::object_of;
+use super::rows::object_from_row;
 use super::truth::{SceneJudgement, Truth, judge};
 use crate::ids::{Digest, ImageId};
 use crate::tables::{QuestionRow, QuestionVerdict, SceneObjectRow, SceneTruthRow, TableError, read_file};
 
-/// A scene whose image file was found.
+/// A scene with its image file.
 #[derive(Debug)]
 struct KnownScene {
     /// The image file, relative to the table's folder.
@@ -22,7 +22,7 @@ struct KnownScene {
     objects: Vec<SceneObject>,
 }
 
-/// Why the scenes of a table are not known.
+/// A reason why the scenes of a table cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KnownScenesError {
     /// The table cannot be read.
@@ -64,7 +64,7 @@ impl KnownScenes {
         let mut by_image: BTreeMap<String, Vec<SceneObject>> = BTreeMap::new();
         for (number, row) in rows.into_iter().enumerate() {
             let object =
-                object_of(&row).ok_or_else(|| KnownScenesError::Row { file: table.to_owned(), row: number })?;
+                object_from_row(&row).ok_or_else(|| KnownScenesError::Row { file: table.to_owned(), row: number })?;
             by_image.entry(row.image).or_default().push(object);
         }
         let folder = table.parent().unwrap_or(Path::new(""));
@@ -106,7 +106,8 @@ impl KnownScenes {
         self.scenes.get(&image).map(|scene| judge(question, &scene.objects))
     }
 
-    /// A generated question with its right answer, as a row; `None` for a sample that is not valid.
+    /// Returns a generated question with its right answer as a row; `None` for a sample that is not
+    /// valid.
     pub fn truth_row(&self, row: &QuestionRow) -> Option<SceneTruthRow> {
         let question = row.question.clone().filter(|_| row.valid)?;
         let (family, verdict, answer) = match self.judge(row.image_id, &question) {

@@ -13,7 +13,7 @@
 //! | what is in a scene | [`Scene::draw`] |
 //! | its pixels and its file | [`Scene::paint`], [`Scene::to_png`] |
 //! | a question as data, its text, its family | [`SceneQuestion`], [`QuestionFamily`] |
-//! | a text back into a question | [`read_question`] |
+//! | a text back into a question | [`parse_question`] |
 //! | the right answer | [`truth`] |
 //! | questions about a scene | [`QuestionSampler`] |
 //! | scenes of known images, to judge generated questions | [`KnownScenes`] |
@@ -47,9 +47,9 @@ pub use files::{
 };
 pub use known::{KnownScenes, KnownScenesError};
 pub use object::{Attribute, Colour, ObjectKind, ObjectShape, Region, SceneObject};
-pub use parse::{QuestionReading, read_question};
+pub use parse::{ParsedSceneQuestion, parse_question};
 pub use question::SceneQuestion;
-pub use rows::{benchmark_row, image_path, object_of, object_rows, question_rows};
+pub use rows::{benchmark_row, image_path, object_from_row, object_rows, question_rows};
 pub use sampler::QuestionSampler;
 pub use scene::{CELL, GRID, SIDE, Scene, ScenePurpose};
 pub use tokenizer::tokenizer_json;

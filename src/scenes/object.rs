@@ -110,7 +110,7 @@ pub enum Attribute {
 
 impl Attribute {
     /// Whether an object has the attribute.
-    pub fn holds(self, object: &SceneObject) -> bool {
+    pub fn matches(self, object: &SceneObject) -> bool {
         match self {
             Self::Colour(colour) => object.colour == colour,
             Self::Shape(shape) => object.shape == shape,
@@ -155,7 +155,7 @@ impl ObjectKind {
     }
 
     /// Whether an object is of this kind.
-    pub fn holds(self, object: &SceneObject) -> bool {
+    pub fn matches(self, object: &SceneObject) -> bool {
         self.colour.is_none_or(|colour| object.colour == colour) && self.shape.is_none_or(|shape| object.shape == shape)
     }
 
@@ -166,8 +166,8 @@ impl ObjectKind {
             && meet(self.shape.map(|s| s as u8), other.shape.map(|s| s as u8))
     }
 
-    /// Whether the kind does not fix what the attribute fixes.
-    pub fn leaves_open(self, attribute: Attribute) -> bool {
+    /// Whether the kind has no colour, for a colour attribute, or no shape, for a shape attribute.
+    pub fn leaves_unspecified(self, attribute: Attribute) -> bool {
         match attribute {
             Attribute::Colour(_) => self.colour.is_none(),
             Attribute::Shape(_) => self.shape.is_none(),
@@ -224,7 +224,7 @@ impl Region {
     ];
 
     /// Whether an object is in the region.
-    pub fn holds(self, object: &SceneObject) -> bool {
+    pub fn contains(self, object: &SceneObject) -> bool {
         match self {
             Self::Top => object.row <= 2,
             Self::Bottom => object.row > 2,

@@ -46,7 +46,7 @@ impl Scene {
     }
 }
 
-/// A gradient between two dull colours in a random direction.
+/// Paints a gradient between two dull colours in a random direction.
 fn background(rng: &mut SceneRng) -> Vec<i32> {
     let mut dull = || {
         let grey = rng.between(55, 185);
@@ -67,7 +67,7 @@ fn background(rng: &mut SceneRng) -> Vec<i32> {
     samples
 }
 
-/// Colour of an object: the pure colour, shifted and made brighter or darker.
+/// Returns the colour of an object: the pure colour, shifted and made brighter or darker.
 fn jittered(colour: Colour, rng: &mut SceneRng) -> [i32; 3] {
     let pure = match colour {
         Colour::Red => [210, 45, 45],

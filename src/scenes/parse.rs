@@ -3,9 +3,9 @@
 use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 use super::question::{LETTERS, SceneQuestion};
 
-/// A text parsed as a question.
+/// The result of parsing a text as a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum QuestionReading {
+pub enum ParsedSceneQuestion {
     /// A question of a known family.
     Known(SceneQuestion),
     /// A question of a known family with more than one meaning, or none, and the reason.
@@ -15,128 +15,133 @@ pub enum QuestionReading {
 }
 
 /// Parses the text of a question. White space may differ from the templates; words may not.
-pub fn read_question(text: &str) -> QuestionReading {
+pub fn parse_question(text: &str) -> ParsedSceneQuestion {
     // Exactly one question mark, followed by the options.
     let mut parts = text.split('?');
     let (Some(asked), Some(options), None) = (parts.next(), parts.next(), parts.next()) else {
-        return QuestionReading::Unknown;
+        return ParsedSceneQuestion::Unknown;
     };
     let asked: Vec<&str> = asked.split_whitespace().collect();
     let options: Vec<&str> = options.split_whitespace().collect();
     let read = match asked[..] {
-        ["How", "many", ref rest @ ..] if options.is_empty() => how_many(rest),
-        ["What", "share", "of", "the", ref rest @ ..] if options.is_empty() => share(rest),
-        ["Is", "there", "a", ref rest @ ..] => exists(rest, &options),
-        ["Which", ref rest @ ..] => which(rest, &options),
+        ["How", "many", ref rest @ ..] if options.is_empty() => parse_how_many(rest),
+        ["What", "share", "of", "the", ref rest @ ..] if options.is_empty() => parse_share(rest),
+        ["Is", "there", "a", ref rest @ ..] => parse_exists(rest, &options),
+        ["Which", ref rest @ ..] => parse_which(rest, &options),
         _ => None,
     };
-    read.unwrap_or(QuestionReading::Unknown)
+    read.unwrap_or(ParsedSceneQuestion::Unknown)
 }
 
-/// Parses what follows `How many`.
-fn how_many(words: &[&str]) -> Option<QuestionReading> {
+/// Parses the words after `How many`.
+fn parse_how_many(words: &[&str]) -> Option<ParsedSceneQuestion> {
     if let ["different", "colours", rest @ ..] = words {
         return match rest {
-            ["are", "there"] => Some(QuestionReading::Known(SceneQuestion::Colours(None))),
+            ["are", "there"] => Some(ParsedSceneQuestion::Known(SceneQuestion::Colours(None))),
             ["do", "the", shape, "have"] => {
-                Some(QuestionReading::Known(SceneQuestion::Colours(Some(ObjectShape::from_plural(shape)?))))
+                Some(ParsedSceneQuestion::Known(SceneQuestion::Colours(Some(ObjectShape::from_plural(shape)?))))
             }
             _ => None,
         };
     }
     if let ["more", rest @ ..] = words {
-        let (a, rest) = plural(rest)?;
+        let (a, rest) = parse_plural_kind(rest)?;
         let ["than", rest @ ..] = rest else { return None };
-        let (b, rest) = plural(rest)?;
+        let (b, rest) = parse_plural_kind(rest)?;
         let (["are", "there"], false) = (rest, a == b) else {
-            return (rest == ["are", "there"]).then_some(QuestionReading::Ambiguous("a kind is compared with itself"));
+            return (rest == ["are", "there"])
+                .then_some(ParsedSceneQuestion::Ambiguous("a kind is compared with itself"));
         };
-        return Some(QuestionReading::Known(SceneQuestion::More(a, b)));
+        return Some(ParsedSceneQuestion::Known(SceneQuestion::More(a, b)));
     }
-    let (kind, rest) = plural(words)?;
+    let (kind, rest) = parse_plural_kind(words)?;
     match rest {
-        ["are", "there"] => Some(QuestionReading::Known(SceneQuestion::Count(kind))),
-        ["are", "in", rest @ ..] => Some(QuestionReading::Known(SceneQuestion::CountIn(kind, region(rest)?))),
+        ["are", "there"] => Some(ParsedSceneQuestion::Known(SceneQuestion::Count(kind))),
+        ["are", "in", rest @ ..] => Some(ParsedSceneQuestion::Known(SceneQuestion::CountIn(kind, parse_region(rest)?))),
         ["are", "not", word] => {
             let attribute = Attribute::from_word(word)?;
-            Some(if kind.leaves_open(attribute) {
-                QuestionReading::Known(SceneQuestion::Except(kind, attribute))
+            Some(if kind.leaves_unspecified(attribute) {
+                ParsedSceneQuestion::Known(SceneQuestion::Except(kind, attribute))
             } else {
-                QuestionReading::Ambiguous("the kind already says what is left out")
+                ParsedSceneQuestion::Ambiguous("the kind already says what is left out")
             })
         }
         ["and", rest @ ..] => {
-            let (other, ["are", "there", "in", "total"]) = plural(rest)? else { return None };
+            let (other, ["are", "there", "in", "total"]) = parse_plural_kind(rest)? else { return None };
             Some(if kind.overlaps(other) {
-                QuestionReading::Ambiguous("the two kinds overlap")
+                ParsedSceneQuestion::Ambiguous("the two kinds overlap")
             } else {
-                QuestionReading::Known(SceneQuestion::Total(kind, other))
+                ParsedSceneQuestion::Known(SceneQuestion::Total(kind, other))
             })
         }
         _ => None,
     }
 }
 
-/// Parses what follows `What share of the`.
-fn share(words: &[&str]) -> Option<QuestionReading> {
-    let (kind, ["are", word, "to", "one", "decimal"]) = plural(words)? else { return None };
+/// Parses the words after `What share of the`.
+fn parse_share(words: &[&str]) -> Option<ParsedSceneQuestion> {
+    let (kind, ["are", word, "to", "one", "decimal"]) = parse_plural_kind(words)? else { return None };
     let attribute = Attribute::from_word(word)?;
-    Some(if kind.leaves_open(attribute) {
-        QuestionReading::Known(SceneQuestion::Share(kind, attribute))
+    Some(if kind.leaves_unspecified(attribute) {
+        ParsedSceneQuestion::Known(SceneQuestion::Share(kind, attribute))
     } else {
-        QuestionReading::Ambiguous("the kind already says what is counted")
+        ParsedSceneQuestion::Ambiguous("the kind already says what is counted")
     })
 }
 
-/// Parses what follows `Is there a`, and the options.
-fn exists(words: &[&str], options: &[&str]) -> Option<QuestionReading> {
+/// Parses the words after `Is there a`, and the options.
+fn parse_exists(words: &[&str], options: &[&str]) -> Option<ParsedSceneQuestion> {
     let yes_first = match options {
         ["A", "yes", "B", "no"] => true,
         ["A", "no", "B", "yes"] => false,
         ["A", a, "B", b] if a == b && matches!(*a, "yes" | "no") => {
-            return Some(QuestionReading::Ambiguous("equal options"));
+            return Some(ParsedSceneQuestion::Ambiguous("equal options"));
         }
         _ => return None,
     };
-    let (kind, rest) = singular(words)?;
+    let (kind, rest) = parse_singular_kind(words)?;
     let region = match rest {
         [] => None,
-        ["in", rest @ ..] => Some(region(rest)?),
+        ["in", rest @ ..] => Some(parse_region(rest)?),
         _ => return None,
     };
-    Some(QuestionReading::Known(SceneQuestion::Exists(kind, region, yes_first)))
+    Some(ParsedSceneQuestion::Known(SceneQuestion::Exists(kind, region, yes_first)))
 }
 
-/// Parses what follows `Which`, and the options.
-fn which(words: &[&str], options: &[&str]) -> Option<QuestionReading> {
+/// Parses the words after `Which`, and the options.
+fn parse_which(words: &[&str], options: &[&str]) -> Option<ParsedSceneQuestion> {
     match words {
         ["are", "there", "more", "of"] => {
             let ["A", rest @ ..] = options else { return None };
-            let (a, ["B", rest @ ..]) = plural(rest)? else { return None };
-            let (b, []) = plural(rest)? else { return None };
-            let equal = QuestionReading::Ambiguous("equal options");
-            Some(if a == b { equal } else { QuestionReading::Known(SceneQuestion::MoreOf(a, b)) })
+            let (a, ["B", rest @ ..]) = parse_plural_kind(rest)? else { return None };
+            let (b, []) = parse_plural_kind(rest)? else { return None };
+            let equal = ParsedSceneQuestion::Ambiguous("equal options");
+            Some(if a == b { equal } else { ParsedSceneQuestion::Known(SceneQuestion::MoreOf(a, b)) })
         }
         ["colour", "is", "most", "common", rest @ ..] => {
-            let kind = among(rest)?;
+            let kind = parse_among(rest)?;
             with_options(options, Colour::from_word, |options| SceneQuestion::MostColour(kind, options)).map(
                 |reading| {
-                    if kind.colour.is_none() { reading } else { QuestionReading::Ambiguous("the colour is given") }
+                    if kind.colour.is_none() { reading } else { ParsedSceneQuestion::Ambiguous("the colour is given") }
                 },
             )
         }
         ["shape", "is", "most", "common", rest @ ..] => {
-            let kind = among(rest)?;
+            let kind = parse_among(rest)?;
             with_options(options, ObjectShape::from_word, |options| SceneQuestion::MostShape(kind, options)).map(
-                |reading| if kind.shape.is_none() { reading } else { QuestionReading::Ambiguous("the shape is given") },
+                |reading| {
+                    if kind.shape.is_none() { reading } else { ParsedSceneQuestion::Ambiguous("the shape is given") }
+                },
             )
         }
         ["colour", "is", "the", "only", rest @ ..] => {
-            let (ObjectKind { colour: None, shape: Some(shape) }, []) = singular(rest)? else { return None };
+            let (ObjectKind { colour: None, shape: Some(shape) }, []) = parse_singular_kind(rest)? else { return None };
             with_options(options, Colour::from_word, |options| SceneQuestion::OnlyColour(shape, options))
         }
         ["shape", "is", "the", "only", rest @ ..] => {
-            let (ObjectKind { colour: Some(colour), shape: None }, []) = singular(rest)? else { return None };
+            let (ObjectKind { colour: Some(colour), shape: None }, []) = parse_singular_kind(rest)? else {
+                return None;
+            };
             with_options(options, ObjectShape::from_word, |options| SceneQuestion::OnlyShape(colour, options))
         }
         _ => None,
@@ -148,7 +153,7 @@ fn with_options<T: PartialEq>(
     words: &[&str],
     option: fn(&str) -> Option<T>,
     question: impl FnOnce(Vec<T>) -> SceneQuestion,
-) -> Option<QuestionReading> {
+) -> Option<ParsedSceneQuestion> {
     if !words.len().is_multiple_of(2) || words.len() < 4 || words.len() > 2 * LETTERS.len() {
         return None;
     }
@@ -159,15 +164,19 @@ fn with_options<T: PartialEq>(
         repeated |= options.contains(&option);
         options.push(option);
     }
-    Some(if repeated { QuestionReading::Ambiguous("equal options") } else { QuestionReading::Known(question(options)) })
+    Some(if repeated {
+        ParsedSceneQuestion::Ambiguous("equal options")
+    } else {
+        ParsedSceneQuestion::Known(question(options))
+    })
 }
 
 /// Parses nothing, or `among the` and a kind.
-fn among(words: &[&str]) -> Option<ObjectKind> {
+fn parse_among(words: &[&str]) -> Option<ObjectKind> {
     match words {
         [] => Some(ObjectKind::ANY),
         ["among", "the", rest @ ..] => {
-            let (kind, []) = plural(rest)? else { return None };
+            let (kind, []) = parse_plural_kind(rest)? else { return None };
             (kind != ObjectKind::ANY).then_some(kind)
         }
         _ => None,
@@ -175,16 +184,17 @@ fn among(words: &[&str]) -> Option<ObjectKind> {
 }
 
 /// Parses a plural kind and returns the rest.
-fn plural<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
-    kind(words, "shapes", ObjectShape::from_plural)
+fn parse_plural_kind<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
+    parse_kind(words, "shapes", ObjectShape::from_plural)
 }
 
 /// Parses a singular kind and returns the rest.
-fn singular<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
-    kind(words, "shape", ObjectShape::from_word)
+fn parse_singular_kind<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
+    parse_kind(words, "shape", ObjectShape::from_word)
 }
 
-fn kind<'w, 't>(
+/// Parses an optional colour and a noun, and returns the rest; `any` is the noun of any shape.
+fn parse_kind<'w, 't>(
     words: &'w [&'t str],
     any: &str,
     shape: fn(&str) -> Option<ObjectShape>,
@@ -195,7 +205,7 @@ fn kind<'w, 't>(
     Some((ObjectKind { colour, shape }, rest))
 }
 
-fn region(words: &[&str]) -> Option<Region> {
+fn parse_region(words: &[&str]) -> Option<Region> {
     let line = |number: &str| number.parse().ok().filter(|n| (1..=4).contains(n) && number.len() == 1);
     match words {
         ["the", "top", "half"] => Some(Region::Top),

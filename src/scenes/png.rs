@@ -96,7 +96,8 @@ fn push_lengths(bits: &mut BitWriter, lengths: &[u8; SYMBOLS]) {
     }
 }
 
-/// Lengths with runs of zeros folded, as (symbol, value of the extra bits, number of extra bits).
+/// Returns code lengths with runs of zeros folded, as (symbol, value of the extra bits, number of
+/// extra bits).
 fn run_lengths(lengths: &[u8]) -> Vec<(u8, u32, u8)> {
     let mut runs = Vec::new();
     let mut at = 0;
@@ -116,7 +117,8 @@ fn run_lengths(lengths: &[u8]) -> Vec<(u8, u32, u8)> {
     runs
 }
 
-/// Huffman code lengths, none above `longest`: counts are halved until the tree is shallow enough.
+/// Returns Huffman code lengths, none above `longest`: counts are halved until the tree is shallow
+/// enough.
 fn code_lengths<const N: usize>(counts: &[u32; N], longest: u8) -> [u8; N] {
     let mut counts = *counts;
     loop {
@@ -128,8 +130,8 @@ fn code_lengths<const N: usize>(counts: &[u32; N], longest: u8) -> [u8; N] {
     }
 }
 
-/// Huffman code lengths. Among equal weights the older node is joined first, so the result is
-/// unique.
+/// Returns Huffman code lengths. Among equal weights the older node is joined first, so the result
+/// is unique.
 fn huffman<const N: usize>(counts: &[u32; N]) -> [u8; N] {
     let mut lengths = [0; N];
     let mut leaves: Vec<(u32, usize)> = (0..N).filter(|&s| counts[s] > 0).map(|s| (counts[s], s)).collect();
@@ -166,8 +168,8 @@ fn huffman<const N: usize>(counts: &[u32; N]) -> [u8; N] {
     lengths
 }
 
-/// Canonical codes for lengths (RFC 1951, 3.2.2), bit-reversed, because codes are written first bit
-/// first.
+/// Returns the canonical codes for lengths (RFC 1951, 3.2.2), bit-reversed, because codes are
+/// written first bit first.
 fn codes<const N: usize>(lengths: &[u8; N]) -> [u32; N] {
     let mut codes = [0; N];
     let mut code = 0u32;

@@ -11,19 +11,19 @@ pub(super) const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 /// A question that [`truth`](super::truth) can answer. [`Display`](fmt::Display) gives its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SceneQuestion {
-    /// Number of a kind.
+    /// Number of objects of a kind.
     Count(ObjectKind),
-    /// Number of a kind in a region.
+    /// Number of objects of a kind in a region.
     CountIn(ObjectKind, Region),
-    /// Number of two kinds together, which must not overlap.
+    /// Number of objects of two kinds together, which must not overlap.
     Total(ObjectKind, ObjectKind),
     /// How many more there are of the first kind than of the second.
     More(ObjectKind, ObjectKind),
-    /// Number of a kind that lack an attribute, which the kind must leave open.
+    /// Number of objects of a kind that lack an attribute, which the kind must leave unspecified.
     Except(ObjectKind, Attribute),
     /// Number of different colours, of all objects or of a shape.
     Colours(Option<ObjectShape>),
-    /// Whether there is one of a kind, anywhere or in a region; and whether yes is option A.
+    /// Whether there is an object of a kind, anywhere or in a region; and whether yes is option A.
     Exists(ObjectKind, Option<Region>, bool),
     /// The most common colour of a kind without a colour; at least two different options.
     MostColour(ObjectKind, Vec<Colour>),
@@ -35,7 +35,8 @@ pub enum SceneQuestion {
     OnlyColour(ObjectShape, Vec<Colour>),
     /// The shape of the only object of a colour; at least two different options.
     OnlyShape(Colour, Vec<ObjectShape>),
-    /// Share of a kind that has an attribute, which the kind must leave open, to one decimal.
+    /// Share of the objects of a kind that have an attribute, which the kind must leave
+    /// unspecified, to one decimal.
     Share(ObjectKind, Attribute),
 }
 

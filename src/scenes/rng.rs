@@ -29,8 +29,8 @@ impl SceneRng {
         low + self.below((high - low + 1).max(1) as usize) as i32
     }
 
-    /// Returns true with a probability of `percent` in a hundred.
-    pub(super) fn percent(&mut self, percent: usize) -> bool {
+    /// Returns true with a probability of `percent` %.
+    pub(super) fn random_bool(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 

@@ -31,7 +31,7 @@ pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
 }
 
 /// Returns the object of a row; `None` if a word or a position is invalid.
-pub fn object_of(row: &SceneObjectRow) -> Option<SceneObject> {
+pub fn object_from_row(row: &SceneObjectRow) -> Option<SceneObject> {
     let cell = |n: u32| u8::try_from(n).ok().filter(|n| (1..=GRID as u8).contains(n));
     let pixels = |n: u32| i32::try_from(n).ok();
     Some(SceneObject {

@@ -5,14 +5,14 @@ use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 use super::question::SceneQuestion;
 use super::rng::SceneRng;
 use super::scene::Scene;
-use super::truth::{self, Truth};
+use super::truth::{Truth, right_answer};
 
 /// Attempts at a question with an informative answer.
-const TRIES: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 /// Percentage of `none` answers that trigger another attempt.
-const AVOID_NONE: usize = 85;
+const RETRY_NONE_PERCENT: usize = 85;
 /// Percentage of answers 0 and 1.0 that trigger another attempt.
-const AVOID_NOTHING: usize = 60;
+const RETRY_EXTREME_PERCENT: usize = 60;
 
 /// Samples questions about one scene.
 pub struct QuestionSampler<'a> {
@@ -30,13 +30,13 @@ impl<'a> QuestionSampler<'a> {
     /// answers 0, no and none, so questions about existing objects are preferred.
     pub fn sample(&mut self, family: QuestionFamily) -> (SceneQuestion, Truth) {
         let mut question = self.sample_once(family);
-        let mut truth = truth::of(&question, self.scene);
-        for _ in 1..TRIES {
-            if !self.rng.percent(retry_percent(&truth)) {
+        let mut truth = right_answer(&question, self.scene);
+        for _ in 1..MAX_ATTEMPTS {
+            if !self.rng.random_bool(retry_percent(&truth)) {
                 break;
             }
             question = self.sample_once(family);
-            truth = truth::of(&question, self.scene);
+            truth = right_answer(&question, self.scene);
         }
         (question, truth)
     }
@@ -50,41 +50,42 @@ impl<'a> QuestionSampler<'a> {
             QuestionFamily::CountKind => SceneQuestion::Count(self.colour_shape(50)),
             QuestionFamily::CountColour => SceneQuestion::Count(ObjectKind::of_colour(self.colour())),
             QuestionFamily::CountShape => {
-                let any = self.rng.percent(15);
+                let any = self.rng.random_bool(15);
                 SceneQuestion::Count(if any { ObjectKind::ANY } else { ObjectKind::of_shape(self.shape()) })
             }
             QuestionFamily::CountIn => {
-                let kind = if self.rng.percent(20) { ObjectKind::ANY } else { self.kind() };
+                let kind = if self.rng.random_bool(20) { ObjectKind::ANY } else { self.kind() };
                 SceneQuestion::CountIn(kind, self.region())
             }
-            QuestionFamily::CountTotal => self.two(|a, b| !a.overlaps(b), SceneQuestion::Total),
-            QuestionFamily::CountMore => self.two(|a, b| a != b, SceneQuestion::More),
+            QuestionFamily::CountTotal => self.question_about_two_kinds(|a, b| !a.overlaps(b), SceneQuestion::Total),
+            QuestionFamily::CountMore => self.question_about_two_kinds(|a, b| a != b, SceneQuestion::More),
             QuestionFamily::CountExcept => {
                 let (kind, attribute) = self.kind_and_attribute();
                 SceneQuestion::Except(kind, attribute)
             }
             QuestionFamily::CountColours => {
-                let all = self.rng.percent(40);
+                let all = self.rng.random_bool(40);
                 SceneQuestion::Colours(if all { None } else { Some(self.shape()) })
             }
             QuestionFamily::Exists => {
-                let (kind, yes_first) = (self.colour_shape(25), self.rng.percent(75));
+                let (kind, yes_first) = (self.colour_shape(25), self.rng.random_bool(75));
                 SceneQuestion::Exists(kind, None, yes_first)
             }
             QuestionFamily::ExistsIn => {
-                let (kind, region, yes_first) = (self.kind(), self.region(), self.rng.percent(75));
+                let (kind, region, yes_first) = (self.kind(), self.region(), self.rng.random_bool(75));
                 SceneQuestion::Exists(kind, Some(region), yes_first)
             }
             QuestionFamily::MostColour => {
-                let among = if self.rng.percent(70) { ObjectKind::ANY } else { ObjectKind::of_shape(self.shape()) };
+                let among = if self.rng.random_bool(70) { ObjectKind::ANY } else { ObjectKind::of_shape(self.shape()) };
                 SceneQuestion::MostColour(among, self.rng.shuffled(&Colour::ALL))
             }
             QuestionFamily::MostShape => {
-                let among = if self.rng.percent(70) { ObjectKind::ANY } else { ObjectKind::of_colour(self.colour()) };
+                let among =
+                    if self.rng.random_bool(70) { ObjectKind::ANY } else { ObjectKind::of_colour(self.colour()) };
                 SceneQuestion::MostShape(among, self.rng.shuffled(&ObjectShape::ALL))
             }
-            QuestionFamily::MoreOf => self.two(|a, b| a != b, SceneQuestion::MoreOf),
-            QuestionFamily::OnlyOne => self.only_one(),
+            QuestionFamily::MoreOf => self.question_about_two_kinds(|a, b| a != b, SceneQuestion::MoreOf),
+            QuestionFamily::OnlyOne => self.question_about_only_object(),
             QuestionFamily::Share => {
                 let (kind, attribute) = self.kind_and_attribute();
                 SceneQuestion::Share(kind, attribute)
@@ -95,18 +96,18 @@ impl<'a> QuestionSampler<'a> {
     /// Returns a colour, more likely one that the scene has.
     fn colour(&mut self) -> Colour {
         let seen: Vec<Colour> = self.scene.objects().iter().map(|object| object.colour).collect();
-        if self.rng.percent(60) { self.rng.choose(&seen) } else { self.rng.choose(&Colour::ALL) }
+        if self.rng.random_bool(60) { self.rng.choose(&seen) } else { self.rng.choose(&Colour::ALL) }
     }
 
     /// Returns a shape, more likely one that the scene has.
     fn shape(&mut self) -> ObjectShape {
         let seen: Vec<ObjectShape> = self.scene.objects().iter().map(|object| object.shape).collect();
-        if self.rng.percent(60) { self.rng.choose(&seen) } else { self.rng.choose(&ObjectShape::ALL) }
+        if self.rng.random_bool(60) { self.rng.choose(&seen) } else { self.rng.choose(&ObjectShape::ALL) }
     }
 
     /// Returns a colour and a shape: those of an object in `of_object` percent of cases, else any.
     fn colour_shape(&mut self, of_object: usize) -> ObjectKind {
-        if self.rng.percent(of_object) {
+        if self.rng.random_bool(of_object) {
             let object = self.rng.choose(self.scene.objects());
             return ObjectKind { colour: Some(object.colour), shape: Some(object.shape) };
         }
@@ -123,18 +124,18 @@ impl<'a> QuestionSampler<'a> {
 
     fn region(&mut self) -> Region {
         // Halves and lines are equally likely.
-        let regions = if self.rng.percent(50) { &Region::ALL[..4] } else { &Region::ALL[4..] };
+        let regions = if self.rng.random_bool(50) { &Region::ALL[..4] } else { &Region::ALL[4..] };
         self.rng.choose(regions)
     }
 
-    /// Returns a question about two kinds for which `fit` holds.
-    fn two(
+    /// Returns a question about two kinds that satisfy `fit`.
+    fn question_about_two_kinds(
         &mut self,
         fit: fn(ObjectKind, ObjectKind) -> bool,
         question: fn(ObjectKind, ObjectKind) -> SceneQuestion,
     ) -> SceneQuestion {
-        // Half of the time the two kinds are of one sort, such as two colours.
-        let sort = self.rng.percent(50).then(|| self.rng.below(3));
+        // In half of the questions both kinds are of one sort, such as two colours.
+        let sort = self.rng.random_bool(50).then(|| self.rng.below(3));
         loop {
             let [a, b] = [(); 2].map(|()| match sort {
                 Some(0) => ObjectKind::of_colour(self.colour()),
@@ -148,12 +149,12 @@ impl<'a> QuestionSampler<'a> {
         }
     }
 
-    /// Returns a kind, and a colour or shape that the kind leaves open.
+    /// Returns a kind, and a colour or shape that the kind leaves unspecified.
     fn kind_and_attribute(&mut self) -> (ObjectKind, Attribute) {
         let attribute =
-            if self.rng.percent(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
+            if self.rng.random_bool(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
         let kind = match attribute {
-            _ if self.rng.percent(50) => ObjectKind::ANY,
+            _ if self.rng.random_bool(50) => ObjectKind::ANY,
             Attribute::Colour(_) => ObjectKind::of_shape(self.shape()),
             Attribute::Shape(_) => ObjectKind::of_colour(self.colour()),
         };
@@ -161,10 +162,10 @@ impl<'a> QuestionSampler<'a> {
     }
 
     /// Returns a question about the only object of a kind, about an existing one if possible.
-    fn only_one(&mut self) -> SceneQuestion {
-        let colours: Vec<Colour> = self.alone(&Colour::ALL, ObjectKind::of_colour);
-        let shapes: Vec<ObjectShape> = self.alone(&ObjectShape::ALL, ObjectKind::of_shape);
-        if self.rng.percent(50) {
+    fn question_about_only_object(&mut self) -> SceneQuestion {
+        let colours: Vec<Colour> = self.items_with_one_object(&Colour::ALL, ObjectKind::of_colour);
+        let shapes: Vec<ObjectShape> = self.items_with_one_object(&ObjectShape::ALL, ObjectKind::of_shape);
+        if self.rng.random_bool(50) {
             let colour = if colours.is_empty() { self.colour() } else { self.rng.choose(&colours) };
             SceneQuestion::OnlyShape(colour, self.rng.shuffled(&ObjectShape::ALL))
         } else {
@@ -173,15 +174,17 @@ impl<'a> QuestionSampler<'a> {
         }
     }
 
-    fn alone<T: Copy>(&self, items: &[T], kind: fn(T) -> ObjectKind) -> Vec<T> {
+    /// Returns the items of whose kind the scene has exactly one object.
+    fn items_with_one_object<T: Copy>(&self, items: &[T], kind: fn(T) -> ObjectKind) -> Vec<T> {
         items.iter().copied().filter(|&item| self.scene.count(kind(item)) == 1).collect()
     }
 }
 
+/// Returns the percentage of questions with this answer that are replaced in another attempt.
 fn retry_percent(truth: &Truth) -> usize {
     match truth {
-        Truth::Answer(answer) if matches!(answer.as_str(), "0" | "0.0" | "1.0") => AVOID_NOTHING,
+        Truth::Answer(answer) if matches!(answer.as_str(), "0" | "0.0" | "1.0") => RETRY_EXTREME_PERCENT,
         Truth::Answer(_) => 0,
-        Truth::Tie | Truth::FalsePremise => AVOID_NONE,
+        Truth::Tie | Truth::FalsePremise => RETRY_NONE_PERCENT,
     }
 }

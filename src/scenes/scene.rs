@@ -94,7 +94,7 @@ impl Scene {
 
     /// Returns the number of objects of a kind.
     pub fn count(&self, kind: ObjectKind) -> usize {
-        self.objects.iter().filter(|object| kind.holds(object)).count()
+        self.objects.iter().filter(|object| kind.matches(object)).count()
     }
 
     /// Returns the scene's random stream for one use.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
 
-use super::bpe::{byte_characters, merges};
+use super::bpe::{byte_characters, learn_merges};
 use super::demonstration::{DemonstrationOptions, SYSTEM, demonstrations};
 use super::scene::{Scene, ScenePurpose};
 use crate::random::Seed;
@@ -49,7 +49,7 @@ pub fn tokenizer_json() -> Result<String, tokenizers::Error> {
     for text in template_texts() {
         words.extend(words_of(&bare, &text)?);
     }
-    Ok(serde_json::to_string_pretty(&document(&merges(&words)))? + "\n")
+    Ok(serde_json::to_string_pretty(&document(&learn_merges(&words)))? + "\n")
 }
 
 /// Returns every text of the warm start, in pieces between special tokens.

@@ -3,7 +3,7 @@
 
 use super::object::SceneObject;
 use super::object::{Attribute, Colour, ObjectKind, ObjectShape};
-use super::parse::{QuestionReading, read_question};
+use super::parse::{ParsedSceneQuestion, parse_question};
 use super::question::{LETTERS, SceneQuestion};
 
 /// Answer to a question that has none: a tie or a false premise.
@@ -43,28 +43,28 @@ pub enum SceneJudgement {
 
 /// Parses a text and decides its right answer.
 pub fn judge(text: &str, scene: impl AsRef<[SceneObject]>) -> SceneJudgement {
-    match read_question(text) {
-        QuestionReading::Known(question) => {
-            let truth = of(&question, scene);
+    match parse_question(text) {
+        ParsedSceneQuestion::Known(question) => {
+            let truth = right_answer(&question, scene);
             SceneJudgement::Known(question, truth)
         }
-        QuestionReading::Ambiguous(why) => SceneJudgement::Ambiguous(why),
-        QuestionReading::Unknown => SceneJudgement::Unknown,
+        ParsedSceneQuestion::Ambiguous(why) => SceneJudgement::Ambiguous(why),
+        ParsedSceneQuestion::Unknown => SceneJudgement::Unknown,
     }
 }
 
 /// Returns the right answer to a question about a scene.
-pub fn of(question: &SceneQuestion, scene: impl AsRef<[SceneObject]>) -> Truth {
+pub fn right_answer(question: &SceneQuestion, scene: impl AsRef<[SceneObject]>) -> Truth {
     let objects = scene.as_ref();
-    let count = |kind: ObjectKind| objects.iter().filter(|object| kind.holds(object)).count();
+    let count = |kind: ObjectKind| objects.iter().filter(|object| kind.matches(object)).count();
     let number = |n: usize| Truth::Answer(n.to_string());
     let having = |kind: ObjectKind, attribute: Attribute| {
-        objects.iter().filter(|object| kind.holds(object) && attribute.holds(object)).count()
+        objects.iter().filter(|object| kind.matches(object) && attribute.matches(object)).count()
     };
     match question {
         SceneQuestion::Count(kind) => number(count(*kind)),
         SceneQuestion::CountIn(kind, region) => {
-            number(objects.iter().filter(|object| kind.holds(object) && region.holds(object)).count())
+            number(objects.iter().filter(|object| kind.matches(object) && region.contains(object)).count())
         }
         SceneQuestion::Total(a, b) => number(count(*a) + count(*b)),
         // Equal numbers give 0. Fewer of the first kind make the premise false.
@@ -79,26 +79,26 @@ pub fn of(question: &SceneQuestion, scene: impl AsRef<[SceneObject]>) -> Truth {
             }
         }
         SceneQuestion::Exists(kind, region, yes_first) => {
-            let holds = |object| kind.holds(object) && region.is_none_or(|region| region.holds(object));
+            let holds = |object| kind.matches(object) && region.is_none_or(|region| region.contains(object));
             let yes = objects.iter().any(holds);
-            letter(usize::from(yes != *yes_first))
+            letter_answer(usize::from(yes != *yes_first))
         }
         SceneQuestion::MostColour(kind, options) => {
-            most(options, &Colour::ALL, |colour| count(kind_of_colour(*kind, colour)))
+            most_common_option(options, &Colour::ALL, |colour| count(kind_of_colour(*kind, colour)))
         }
         SceneQuestion::MostShape(kind, options) => {
-            most(options, &ObjectShape::ALL, |shape| count(kind_of_shape(*kind, shape)))
+            most_common_option(options, &ObjectShape::ALL, |shape| count(kind_of_shape(*kind, shape)))
         }
         SceneQuestion::MoreOf(a, b) => match count(*a).cmp(&count(*b)) {
-            std::cmp::Ordering::Greater => letter(0),
+            std::cmp::Ordering::Greater => letter_answer(0),
             std::cmp::Ordering::Equal => Truth::Tie,
-            std::cmp::Ordering::Less => letter(1),
+            std::cmp::Ordering::Less => letter_answer(1),
         },
         SceneQuestion::OnlyColour(shape, options) => {
-            only(objects, ObjectKind::of_shape(*shape), options, |object| object.colour)
+            property_of_only_object(objects, ObjectKind::of_shape(*shape), options, |object| object.colour)
         }
         SceneQuestion::OnlyShape(colour, options) => {
-            only(objects, ObjectKind::of_colour(*colour), options, |object| object.shape)
+            property_of_only_object(objects, ObjectKind::of_colour(*colour), options, |object| object.shape)
         }
         SceneQuestion::Share(kind, attribute) => match count(*kind) {
             0 => Truth::FalsePremise,
@@ -115,43 +115,43 @@ pub(super) fn kind_of_shape(kind: ObjectKind, shape: ObjectShape) -> ObjectKind 
     ObjectKind { shape: Some(shape), ..kind }
 }
 
-fn letter(option: usize) -> Truth {
+fn letter_answer(option: usize) -> Truth {
     Truth::Answer(LETTERS[option].to_owned())
 }
 
-/// The most common option, if it is unique and among the options.
-fn most<T: Copy + PartialEq>(options: &[T], all: &[T], count: impl Fn(T) -> usize) -> Truth {
+/// Returns the most common item if it is unique and among the options.
+fn most_common_option<T: Copy + PartialEq>(options: &[T], all: &[T], count: impl Fn(T) -> usize) -> Truth {
     let highest = all.iter().map(|&item| count(item)).max().unwrap_or(0);
     if highest == 0 {
         return Truth::FalsePremise;
     }
     let mut winners = all.iter().filter(|&&item| count(item) == highest);
     match (winners.next(), winners.next()) {
-        (Some(winner), None) => chosen(options, *winner),
+        (Some(winner), None) => option_letter(options, *winner),
         _ => Truth::Tie,
     }
 }
 
-/// A property of the only object of a kind, if there is exactly one.
-fn only<T: Copy + PartialEq>(
+/// Returns the option that is a property of the only object of a kind, if there is exactly one.
+fn property_of_only_object<T: Copy + PartialEq>(
     objects: &[SceneObject],
     kind: ObjectKind,
     options: &[T],
-    is: fn(&SceneObject) -> T,
+    property: fn(&SceneObject) -> T,
 ) -> Truth {
-    let mut objects = objects.iter().filter(|object| kind.holds(object));
+    let mut objects = objects.iter().filter(|object| kind.matches(object));
     match (objects.next(), objects.next()) {
-        (Some(object), None) => chosen(options, is(object)),
+        (Some(object), None) => option_letter(options, property(object)),
         _ => Truth::FalsePremise,
     }
 }
 
-/// The letter of the right option; if it is not an option, the premise is false.
-fn chosen<T: PartialEq>(options: &[T], right: T) -> Truth {
-    options.iter().position(|option| *option == right).map_or(Truth::FalsePremise, letter)
+/// Returns the letter of the right option; if it is not an option, the premise is false.
+fn option_letter<T: PartialEq>(options: &[T], right: T) -> Truth {
+    options.iter().position(|option| *option == right).map_or(Truth::FalsePremise, letter_answer)
 }
 
-/// `part / all` to one decimal, rounded half up.
+/// Formats `part / all` to one decimal, rounded half up.
 fn one_decimal(part: usize, all: usize) -> String {
     let tenths = (20 * part + all) / (2 * all);
     format!("{}.{}", tenths / 10, tenths % 10)

@@ -33,7 +33,7 @@ impl ComputeIdentity {
     /// Describes a model that computes in `dtype` on `device`. `min_pixels` and `max_pixels` are
     /// the image limits of the pipeline file; `None` without a pipeline file.
     pub fn new(dtype: DType, device: &Device, min_pixels: Option<u64>, max_pixels: Option<u64>) -> Self {
-        let device = Some(DeviceClass::of(device)).filter(|class| *class == DeviceClass::Cuda);
+        let device = Some(DeviceClass::from_device(device)).filter(|class| *class == DeviceClass::Cuda);
         Self { dtype: dtype.as_str(), min_pixels, max_pixels, device, limits: None }
     }
 

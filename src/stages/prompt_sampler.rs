@@ -172,7 +172,7 @@ impl<'a> PromptSampler<'a> {
                 threads: rayon::current_num_threads(),
             };
             let engine = Engine::new(&loaded.model, &loaded.assets.tokenizer, options)?;
-            let engine = engine.stopping_at(runner.interrupt.flag());
+            let engine = engine.with_stop_flag(runner.interrupt.flag());
             let _ = self.engine.set(Mutex::new(engine));
         }
         self.engine.get().ok_or_else(|| StageError::Internal("the sampling engine was not started".into()))

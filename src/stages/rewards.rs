@@ -281,7 +281,7 @@ impl Rewards<'_> {
 /// Returns the cluster number of each question within its scope.
 fn cluster_numbers(groups: &[Vec<QuestionOutcome>], scope: DiversityScope) -> Result<Vec<Vec<usize>>, StageError> {
     let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
-    let number = |questions: Vec<String>| Ok::<_, StageError>(Clusters::of(&questions)?.label);
+    let number = |questions: Vec<String>| Ok::<_, StageError>(Clusters::from_questions(&questions)?.labels);
     if scope == DiversityScope::Group {
         return groups.iter().map(|group| number(group.iter().map(text).collect())).collect();
     }

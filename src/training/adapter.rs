@@ -15,7 +15,7 @@ use super::trainable::{TrainScope, TrainableModel};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::conversion::stored_bytes;
-use crate::vlm::export::{ExportError, publish, temp_dir_beside, write_text};
+use crate::vlm::export::{ExportError, publish, temp_dir_next_to, write_text};
 use crate::vlm::named_tensors::NamedTensors;
 use crate::vlm::parameters::{ModelPart, parameters};
 use crate::vlm::safetensors_header::StoredType;
@@ -31,7 +31,7 @@ pub struct LoraAdapter {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// An adapter cannot be read, written or merged.
+/// A reason why an adapter cannot be read, written or merged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterError {
@@ -103,7 +103,7 @@ impl LoraAdapter {
         if out.symlink_metadata().is_ok() {
             return Err(ExportError::Exists(out.to_owned()).into());
         }
-        let folder = temp_dir_beside(out)?;
+        let folder = temp_dir_next_to(out)?;
         let LoraSettings { rank, alpha, targets } = &self.settings;
         let config = json!({
             "base_model_name_or_path": base,
@@ -147,7 +147,7 @@ impl LoraAdapter {
     /// # Errors
     ///
     /// A file is missing or damaged, a tensor belongs to no linear layer of the text tower or has
-    /// the wrong shape, or the adapter is more than `W + alpha / rank * B A`.
+    /// the wrong shape, or the adapter has features beyond `W + alpha / rank * B A`.
     pub fn read(folder: &Path, config: &Config) -> Result<Self, AdapterError> {
         let file = folder.join(ADAPTER_CONFIG);
         let unreadable = |file: &Path, problem: String| AdapterError::Read { file: file.to_owned(), problem };
@@ -182,7 +182,7 @@ impl LoraAdapter {
 }
 
 impl PeftConfig {
-    /// Returns a message if the adapter is more than `W + alpha / rank * B A`.
+    /// Returns a message if the adapter has features beyond `W + alpha / rank * B A`.
     fn unsupported(&self) -> Option<String> {
         if self.peft_type != "LORA" {
             return Some(format!("peft_type is {}; only LORA is supported", self.peft_type));
@@ -197,7 +197,7 @@ impl PeftConfig {
             Value::Object(items) => items.is_empty(),
             _ => false,
         };
-        const BEYOND: [&str; 12] = [
+        const UNSUPPORTED: [&str; 12] = [
             "alpha_pattern",
             "bias",
             "fan_in_fan_out",
@@ -219,7 +219,7 @@ impl PeftConfig {
                 "init_lora_weights is {value}, which changes the base model's weights; merge the adapter with peft"
             ));
         }
-        BEYOND.iter().find_map(|key| {
+        UNSUPPORTED.iter().find_map(|key| {
             let value = self.rest.get(*key).filter(|value| !empty(value))?;
             Some(format!("{key} is {value}, which is not supported; merge the adapter with peft"))
         })

@@ -21,7 +21,7 @@ use crate::vlm::parameters::{ModelPart, parameters};
 use crate::vlm::text::{DecoderLayer, TextContext};
 use crate::vlm::vision::{Merger, PatchEmbed, VisionBlock, VisionContext};
 
-/// A layer of a tower; patch embedding and merger are the ends of the vision tower.
+/// A layer of a tower; patch embedding and merger are the first and the last of the vision tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layer {
     PatchEmbedding,

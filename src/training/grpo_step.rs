@@ -87,9 +87,9 @@ pub struct GrpoStepReport {
     pub learning_rate: f64,
     /// Mean loss over the updates.
     pub loss: f64,
-    /// Policy loss in it.
+    /// Policy loss, a part of the mean loss.
     pub policy_loss: f64,
-    /// KL penalty in it: beta times k3.
+    /// KL penalty, a part of the mean loss: beta times k3.
     pub kl_loss: f64,
     /// Means over the tokens.
     pub tokens: TokenMeans,

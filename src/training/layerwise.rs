@@ -1,5 +1,5 @@
-//! The forward and backward pass of a micro-batch: embedding, both towers
-//! (`checkpointed_towers.rs`), LM head, and what joins them.
+//! The forward and backward pass of a micro-batch through embedding, both towers
+//! (`checkpointed_towers.rs`) and LM head.
 
 use candle_core::{Device, Tensor, Var};
 

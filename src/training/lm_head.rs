@@ -164,8 +164,8 @@ fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (Token
     (TokenStats { logprob: logprob as f32, entropy: (sum.ln() - mean) as f32 }, sum)
 }
 
-/// The reference implementation with candle's ops, for GPUs; only the targets' statistics are
-/// copied to the host.
+/// Computes the same with candle's ops, for GPUs; only the targets' statistics are copied to the
+/// host.
 fn reference_distributions(
     logits: &Tensor,
     targets: &[u32],
@@ -195,7 +195,7 @@ fn reference_distributions(
     Ok((stats, back))
 }
 
-/// Calls `f` with the elements of a contiguous tensor if the CPU kernels serve it; `None`
+/// Calls `f` with the elements of a contiguous tensor if the CPU kernels support it; `None`
 /// otherwise.
 pub(super) fn with_floats<T>(ops: Ops, x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<Option<T>> {
     if !ops.uses_cpu_kernels_for(x) {
@@ -231,11 +231,11 @@ mod tests {
                 let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
                 let (reference, _) =
                     reference_distributions(&logits, &targets[i..=i], 1.0 / temperature, |_, _| 0.0, false).unwrap();
-                for found in [own, reference[0]] {
-                    for (found, expected) in [(found.logprob, logprobs[i]), (found.entropy, entropies[i])] {
-                        let apart = (f64::from(found) - expected).abs();
+                for actual in [own, reference[0]] {
+                    for (actual, expected) in [(actual.logprob, logprobs[i]), (actual.entropy, entropies[i])] {
+                        let difference = (f64::from(actual) - expected).abs();
                         let allowed = tolerance + 1e-6 * expected.abs();
-                        assert!(apart <= allowed, "{row:?} at {temperature}: {found}, {expected}");
+                        assert!(difference <= allowed, "{row:?} at {temperature}: {actual}, {expected}");
                     }
                 }
                 seen += 1;
@@ -253,9 +253,9 @@ mod tests {
             let (own, _) = distribution(&row, 0, 1.0, &mut vec![0.0; words]);
             let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
             let (reference, _) = reference_distributions(&logits, &[0], 1.0, |_, _| 0.0, false).unwrap();
-            for found in [own, reference[0]] {
-                assert!((found.entropy - 2f32.ln()).abs() < 1e-6, "{found:?}");
-                assert!((found.logprob + 2f32.ln()).abs() < 1e-6, "{found:?}");
+            for actual in [own, reference[0]] {
+                assert!((actual.entropy - 2f32.ln()).abs() < 1e-6, "{actual:?}");
+                assert!((actual.logprob + 2f32.ln()).abs() < 1e-6, "{actual:?}");
             }
         }
     }

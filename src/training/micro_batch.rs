@@ -1,4 +1,4 @@
-//! Micro-batches: prefix groups split and packed into what runs through the model at once.
+//! Micro-batches: prefix groups, split and packed for one forward and backward pass.
 
 use std::sync::Arc;
 

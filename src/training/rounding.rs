@@ -66,12 +66,12 @@ mod tests {
 
     fn rounded(noise: &RoundingNoise, values: &[f32], update: u64) -> Vec<f32> {
         let exact = Tensor::new(values, &Device::Cpu).unwrap();
-        let found = noise.round(&exact, "x", update).unwrap();
-        assert_eq!(found.dtype(), DType::BF16);
-        found.to_dtype(DType::F32).unwrap().to_vec1().unwrap()
+        let actual = noise.round(&exact, "x", update).unwrap();
+        assert_eq!(actual.dtype(), DType::BF16);
+        actual.to_dtype(DType::F32).unwrap().to_vec1().unwrap()
     }
 
-    /// The bf16 numbers just below and above `x`, from its bits.
+    /// Returns the bf16 numbers just below and above `x`, from its bits.
     fn neighbours(x: f32) -> [f32; 2] {
         let toward_zero = x.to_bits() & 0xffff_0000;
         let away = if x.to_bits() == toward_zero { toward_zero } else { toward_zero + 0x1_0000 };
@@ -101,8 +101,8 @@ mod tests {
         let noise = RoundingNoise::new(&Device::Cpu).unwrap();
         let values = edge_cases();
         for update in 0..50 {
-            for (x, found) in values.iter().zip(rounded(&noise, &values, update)) {
-                assert!(neighbours(*x).contains(&found), "{x} became {found}, not one of {:?}", neighbours(*x));
+            for (x, actual) in values.iter().zip(rounded(&noise, &values, update)) {
+                assert!(neighbours(*x).contains(&actual), "{x} became {actual}, not one of {:?}", neighbours(*x));
             }
         }
     }
@@ -114,8 +114,8 @@ mod tests {
         const TIMES: u32 = 4000;
         let mut sums = vec![0f64; values.len()];
         for update in 0..TIMES {
-            let found = rounded(&noise, &values, u64::from(update));
-            sums.iter_mut().zip(found).for_each(|(sum, found)| *sum += f64::from(found));
+            let actual = rounded(&noise, &values, u64::from(update));
+            sums.iter_mut().zip(actual).for_each(|(sum, actual)| *sum += f64::from(actual));
         }
         let mut largest = 0f64;
         for (x, sum) in values.iter().zip(sums) {

@@ -15,8 +15,8 @@ pub struct CrossEntropy {
 }
 
 impl CrossEntropy {
-    /// Returns the mean over this many targets.
-    pub fn over(targets: usize) -> Self {
+    /// Returns the mean cross-entropy over this many targets.
+    pub fn mean_over(targets: usize) -> Self {
         Self { weight: 1.0 / targets.max(1) as f32 }
     }
 }
@@ -34,7 +34,7 @@ pub fn cross_entropy(
     compute: ComputeSettings,
 ) -> Result<(f64, Vec<TokenStats>, Gradients), TrainingError> {
     let targets = prefix_groups.iter().map(PrefixGroup::targets).sum();
-    let (stats, gradients) = gradients(weights, prefix_groups, &CrossEntropy::over(targets), compute)?;
+    let (stats, gradients) = gradients(weights, prefix_groups, &CrossEntropy::mean_over(targets), compute)?;
     let sum: f64 = stats.iter().map(|token| f64::from(token.logprob)).sum();
     Ok((-sum / targets.max(1) as f64, stats, gradients))
 }

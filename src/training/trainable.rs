@@ -186,7 +186,7 @@ impl TrainableModel {
         for parameter in parameters(&self.config) {
             let tensor = self.merged_tensor(&parameter.name)?;
             // A copy, since the next update changes the variable in place.
-            let tensor = if self.trains(&parameter.name) { tensor.force_contiguous()? } else { tensor };
+            let tensor = if self.is_trained(&parameter.name) { tensor.force_contiguous()? } else { tensor };
             merged.insert(parameter.name, tensor);
         }
         Ok(merged)
@@ -201,7 +201,7 @@ impl TrainableModel {
     }
 
     /// Whether this tensor is itself trained (not only its adapter).
-    pub(super) fn trains(&self, name: &str) -> bool {
+    pub(super) fn is_trained(&self, name: &str) -> bool {
         self.variables.contains_key(name)
     }
 
@@ -258,7 +258,7 @@ impl NamedTensors for Snapshot<'_> {
     fn tensor(&self, name: &str) -> Result<Tensor> {
         let tensor = DetachedWeights(self.0).tensor(name)?;
         // Without a cast it would be the variable's own storage.
-        if self.0.trains(name) && self.0.compute == DType::F32 { tensor.copy() } else { Ok(tensor) }
+        if self.0.is_trained(name) && self.0.compute == DType::F32 { tensor.copy() } else { Ok(tensor) }
     }
 
     fn ops(&self) -> Ops {
@@ -269,7 +269,7 @@ impl NamedTensors for Snapshot<'_> {
 /// The tensors of a checkpoint: trained tensors in f32, the others in the compute dtype.
 impl TensorSource for Snapshot<'_> {
     fn stored_type(&self, parameter: &Parameter) -> std::result::Result<StoredType, ExportError> {
-        match if self.0.trains(&parameter.name) { DType::F32 } else { self.0.compute } {
+        match if self.0.is_trained(&parameter.name) { DType::F32 } else { self.0.compute } {
             DType::BF16 => Ok(StoredType::BF16),
             DType::F16 => Ok(StoredType::F16),
             _ => Ok(StoredType::F32),

@@ -39,7 +39,7 @@ pub struct Config {
     /// Whether the output projection is the embedding matrix.
     pub tie_word_embeddings: bool,
     /// Keys without effect on the computation that an export keeps, such as `bos_token_id`.
-    pub carried: Map<String, Value>,
+    pub preserved_keys: Map<String, Value>,
     /// Warnings about values that load but are probably mistakes, in whole sentences.
     pub notes: Vec<String>,
 }
@@ -66,7 +66,7 @@ pub struct TextConfig {
     pub rope_theta: f64,
     /// Numbers of a head's `head_dim / 2` frequencies that follow time, height and width.
     pub mrope_section: [usize; 3],
-    /// Length of the longest sequence that the model is made for, in tokens.
+    /// Length of the longest sequence that the model supports, in tokens.
     pub max_position_embeddings: usize,
     /// Standard deviation of an initial weight.
     pub initializer_range: f64,
@@ -156,23 +156,23 @@ impl Config {
 }
 
 impl TextConfig {
-    /// Width of a head.
+    /// Returns the width of a head.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_attention_heads
     }
 
-    /// Number of query heads that share a key and value head.
+    /// Returns the number of query heads that share a key and value head.
     pub fn heads_per_kv(&self) -> usize {
         self.num_attention_heads / self.num_key_value_heads
     }
 
-    /// Width of all keys, or all values, of a token.
+    /// Returns the width of all keys, or all values, of a token.
     pub fn kv_dim(&self) -> usize {
         self.num_key_value_heads * self.head_dim()
     }
 
-    /// Number of multiply-adds in the linear maps for one token, which decides whether threads
-    /// share the work on a token.
+    /// Returns the number of multiply-adds in the linear maps for one token, which decides whether
+    /// threads share the work on a token.
     pub fn multiply_adds_per_token(&self) -> usize {
         let layer = self.hidden_size * (2 * self.hidden_size + 2 * self.kv_dim() + 3 * self.intermediate_size);
         self.num_hidden_layers * layer + self.vocab_size * self.hidden_size
@@ -180,22 +180,22 @@ impl TextConfig {
 }
 
 impl VisionConfig {
-    /// Width of a head.
+    /// Returns the width of a head.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_heads
     }
 
-    /// Number of values in a patch: channels x frames x height x width.
+    /// Returns the number of values in a patch: channels x frames x height x width.
     pub fn patch_len(&self) -> usize {
         self.in_channels * self.temporal_patch_size * self.patch_size * self.patch_size
     }
 
-    /// Number of patches in an image token.
+    /// Returns the number of patches in an image token.
     pub fn merge_unit(&self) -> usize {
         self.spatial_merge_size * self.spatial_merge_size
     }
 
-    /// Number of image tokens along a side of an attention window.
+    /// Returns the number of image tokens along a side of an attention window.
     pub fn window_tokens(&self) -> usize {
         self.window_size / self.spatial_merge_size / self.patch_size
     }

@@ -1,4 +1,4 @@
-//! Conversion between the bytes of a stored tensor and numbers of a wanted type.
+//! Conversion between the bytes of a stored tensor and numbers of a requested type.
 
 use half::{bf16, f16};
 use rayon::prelude::*;

@@ -1,6 +1,6 @@
 //! Export of a checkpoint as a Hugging Face folder: `config.json` in the flat layout, safetensors
-//! under the published names, sharded with an index above a size, and copies of the tokenizer's and
-//! the processor's files.
+//! under the published names, split into shards with an index above a size limit, and copies of the
+//! tokenizer's and the processor's files.
 //!
 //! The folder appears complete or not at all: it is written under a temporary name in the same
 //! parent folder and renamed. Equal models give equal bytes.
@@ -42,9 +42,9 @@ pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 /// Settings of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// Dtype of all tensors; none keeps the dtype of each.
+    /// Dtype of all tensors; `None` keeps the dtype of each.
     pub dtype: Option<StoredType>,
-    /// Most bytes of tensors per file; a single larger tensor gets its own file.
+    /// Maximum number of tensor bytes per file; a single larger tensor gets its own file.
     pub shard_bytes: u64,
 }
 
@@ -75,7 +75,7 @@ pub fn export(
     if out.symlink_metadata().is_ok() {
         return Err(ExportError::Exists(out.to_owned()));
     }
-    let folder = temp_dir_beside(out)?;
+    let folder = temp_dir_next_to(out)?;
     let tensor_bytes = write_weights(folder.path(), config, source, options).map_err(|e| match e {
         ExportError::Io(source) => ExportError::File { file: out.to_owned(), source },
         e => e,
@@ -180,7 +180,7 @@ fn write_bytes(file: &Path, bytes: &[u8]) -> Result<(), ExportError> {
 
 /// Creates a hidden folder in the parent of `out`, to be filled and then published as `out`. It is
 /// removed unless it is published.
-pub(crate) fn temp_dir_beside(out: &Path) -> Result<TempDir, ExportError> {
+pub(crate) fn temp_dir_next_to(out: &Path) -> Result<TempDir, ExportError> {
     let parent = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let at = |source| ExportError::File { file: parent.to_owned(), source };
     fs::create_dir_all(parent).map_err(at)?;

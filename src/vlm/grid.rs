@@ -19,17 +19,17 @@ impl From<Grid> for [usize; 3] {
 }
 
 impl Grid {
-    /// The grid of a still image.
+    /// Returns the grid of a still image.
     pub fn image(rows: usize, columns: usize) -> Self {
         Self { frames: 1, rows, columns }
     }
 
-    /// Number of patches.
+    /// Returns the number of patches.
     pub fn patches(self) -> usize {
         self.frames * self.rows * self.columns
     }
 
-    /// Number of image tokens, each of `merge * merge` patches.
+    /// Returns the number of image tokens, each of `merge * merge` patches.
     pub fn tokens(self, merge: usize) -> usize {
         self.patches() / (merge * merge)
     }

@@ -23,7 +23,7 @@ pub(crate) struct Section<'a> {
 pub(crate) type Problems = Vec<KeyProblem>;
 
 impl<'a> Section<'a> {
-    /// The object `keys` at `path`, which is empty for the file's top level.
+    /// Wraps the object `keys` at `path`, which is empty for the file's top level.
     pub(crate) fn new(path: &'a str, keys: &'a Map<String, Value>) -> Self {
         Self { path, keys }
     }

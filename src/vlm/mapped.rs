@@ -37,12 +37,12 @@ impl MappedFile {
         Ok(Self { path: path.to_owned(), bytes })
     }
 
-    /// Path of the file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The bytes of the whole file.
+    /// Returns the bytes of the whole file.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_deref().unwrap_or(&[])
     }

@@ -2,8 +2,8 @@
 //! configuration alone.
 //!
 //! Weights, KV cache, moments and gradients are exact; activations are the largest set of vectors
-//! alive at once in the forward pass as it is written (residual stream, the wider of attention's
-//! and the SwiGLU's intermediates, logits). The program's own memory was measured.
+//! in memory at the same time in this program's forward pass (residual stream, the wider of
+//! attention's and the SwiGLU's intermediates, logits). The program's own memory was measured.
 //! `docs/checkpoints.md` compares estimates with the memory that processes took.
 
 use serde::Serialize;
@@ -124,7 +124,7 @@ pub fn parameter_counts(config: &Config) -> ParameterCounts {
     counts
 }
 
-/// Bytes of the keys and values of one token in all layers.
+/// Returns the size of the keys and values of one token in all layers, in bytes.
 pub fn kv_bytes_per_token(config: &Config, dtype: StoredType) -> u64 {
     2 * (config.text.num_hidden_layers * config.text.kv_dim() * dtype.size()) as u64
 }
@@ -146,8 +146,8 @@ pub fn sampling(config: &Config, work: Workload, sequences: u64, dtype: StoredTy
     SamplingMemory { sequences, program: PROGRAM, weights, loading, kv_cache, activations, total }
 }
 
-/// Number of weights that exist twice while the largest matrix is packed: the two halves of the
-/// SwiGLU's input as stored and stacked, or an untied output projection as stored.
+/// Returns the number of weights that exist twice while the largest matrix is packed: the two
+/// halves of the SwiGLU's input as stored and stacked, or an untied output projection as stored.
 fn loading(config: &Config) -> u64 {
     let text = &config.text;
     let head = if config.tie_word_embeddings { 0 } else { text.vocab_size };
@@ -163,7 +163,7 @@ pub fn training(
     dtype: StoredType,
     state: TrainingMemoryOptions,
 ) -> TrainingMemory {
-    /// Logits that are alive at once, and as many gradients, or the targets that they belong to:
+    /// Logits in memory at a time, and as many gradients, or the targets that they belong to:
     /// the head runs in pieces.
     const LOGITS: u64 = 1 << 22;
     const TARGETS: u64 = 128;
@@ -203,8 +203,8 @@ pub fn training(
     TrainingMemory { sequences, program: PROGRAM, weights, optimizer, reference, layer_inputs, one_layer, freed, total }
 }
 
-/// Numbers per token that are alive at once inside a text block: the residual stream and its norm,
-/// and the wider of queries, keys, values and their result, or gate, up and their product.
+/// Numbers per token in memory at the same time inside a text block: the residual stream and its
+/// norm, and the wider of queries, keys, values and their result, or gate, up and their product.
 fn block_width(config: &Config) -> u64 {
     let text = &config.text;
     let attention = 2 * text.hidden_size + 2 * text.kv_dim();

@@ -30,17 +30,17 @@ impl Model {
         Ok(Self { config, visual, text })
     }
 
-    /// The device that the model is on.
+    /// Returns the device that the model is on.
     pub fn device(&self) -> &Device {
         self.text.device()
     }
 
-    /// The dtype that the model computes in.
+    /// Returns the dtype that the model computes in.
     pub fn dtype(&self) -> DType {
         self.text.dtype()
     }
 
-    /// The implementation of the ops that the model computes by.
+    /// Returns the implementation of the ops that the model uses.
     pub fn ops(&self) -> Ops {
         self.text.ops()
     }

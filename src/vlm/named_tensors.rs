@@ -13,7 +13,7 @@ pub trait NamedTensors {
     /// Returns the tensor of this name, such as `model.layers.0.mlp.up_proj.weight`.
     fn tensor(&self, name: &str) -> Result<Tensor>;
 
-    /// The implementation of the ops that layers built from these tensors compute by.
+    /// Returns the implementation of the ops that layers built from these tensors use.
     fn ops(&self) -> Ops;
 }
 

@@ -43,7 +43,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> u64 {
         self.shape.iter().map(|&side| side as u64).product()
     }

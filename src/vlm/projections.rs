@@ -5,11 +5,11 @@ use candle_core::{Result, Tensor};
 use super::named_tensors::{Purpose, Scope};
 use super::ops::Linear;
 
-/// Several linear maps of the same input: stacked into one for sampling, apart for training.
+/// Several linear maps of the same input: stacked into one for sampling, separate for training.
 #[derive(Debug)]
 pub(super) enum Projections {
     Stacked(Linear, Vec<usize>),
-    Apart(Vec<Linear>),
+    Separate(Vec<Linear>),
 }
 
 impl Projections {
@@ -27,7 +27,7 @@ impl Projections {
             }
             Purpose::Training => {
                 let mut biases = biases.into_iter();
-                Self::Apart(weights.into_iter().map(|w| Linear::new(scope.ops(), w, biases.next())).collect())
+                Self::Separate(weights.into_iter().map(|w| Linear::new(scope.ops(), w, biases.next())).collect())
             }
         })
     }
@@ -47,7 +47,7 @@ impl Projections {
                     let bias = bias.narrow(0, i * width, width)?;
                     Ok(Linear::new(scope.ops(), weight.narrow(0, i * width, width)?, Some(bias)))
                 };
-                Self::Apart((0..parts).map(part).collect::<Result<_>>()?)
+                Self::Separate((0..parts).map(part).collect::<Result<_>>()?)
             }
         })
     }
@@ -56,7 +56,7 @@ impl Projections {
     /// gaps between their rows.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
         match self {
-            Self::Apart(maps) => maps.iter().map(|map| map.forward(x)).collect(),
+            Self::Separate(maps) => maps.iter().map(|map| map.forward(x)).collect(),
             Self::Stacked(map, widths) => {
                 let all = map.forward(x)?;
                 let mut from = 0;

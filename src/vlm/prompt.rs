@@ -145,7 +145,7 @@ impl Template {
         Self::parse(Path::new(CHAT_FILE), CHAT, &CHAT_VARIABLES).expect("the template is compiled in and tested")
     }
 
-    /// The names of the variables, in order.
+    /// Returns the names of the variables, in order.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Variable { name, .. } => Some(name.as_str()),
@@ -206,7 +206,7 @@ impl Prompt {
             .expect("every variable of the chat format is filled")
     }
 
-    /// The pieces, in order.
+    /// Returns the pieces, in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }

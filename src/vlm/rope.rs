@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::grid::Grid;
-use super::ops::wide;
+use super::ops::at_least_f32;
 use crate::device::upload;
 
 /// The positions of a sequence's tokens.
@@ -150,8 +150,8 @@ pub struct TextAngles {
 }
 
 impl TextAngles {
-    /// The angles of heads of width `head_dim`, of whose frequencies `sections[i]` follow position
-    /// i.
+    /// Creates the angles of heads of width `head_dim`; `sections[i]` of their frequencies follow
+    /// position i.
     pub fn new(base: f64, head_dim: usize, sections: [usize; 3]) -> Self {
         let stream = (0..3).flat_map(|i| std::iter::repeat_n(i, sections[i])).collect();
         Self { angles: Angles::new(inverse_frequencies(base, head_dim)), stream }
@@ -172,7 +172,8 @@ impl TextAngles {
                     picked.extend((0..half).map(|j| from[position[self.stream[j]] as usize * half + j]));
                 }
             }
-            upload(&Tensor::from_vec(picked, (positions.len(), half), &Device::Cpu)?, device)?.to_dtype(wide(dtype))
+            upload(&Tensor::from_vec(picked, (positions.len(), half), &Device::Cpu)?, device)?
+                .to_dtype(at_least_f32(dtype))
         };
         Ok((pick(&table.cos)?, pick(&table.sin)?))
     }
@@ -185,7 +186,7 @@ pub struct VisionAngles {
 }
 
 impl VisionAngles {
-    /// The angles of heads of width `head_dim`.
+    /// Creates the angles of heads of width `head_dim`.
     pub fn new(base: f64, head_dim: usize) -> Self {
         Self { angles: Angles::new(inverse_frequencies(base, head_dim / 2)) }
     }
@@ -202,7 +203,7 @@ impl VisionAngles {
                 picked.extend_from_slice(&from[*column as usize * quarter..][..quarter]);
             }
             upload(&Tensor::from_vec(picked, (positions.len(), 2 * quarter), &Device::Cpu)?, device)?
-                .to_dtype(wide(dtype))
+                .to_dtype(at_least_f32(dtype))
         };
         Ok((pick(&table.cos)?, pick(&table.sin)?))
     }

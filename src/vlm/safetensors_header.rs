@@ -32,7 +32,7 @@ pub enum StoredType {
 }
 
 impl StoredType {
-    /// Name in a safetensors header.
+    /// Returns the name in a safetensors header.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -50,7 +50,7 @@ impl StoredType {
         }
     }
 
-    /// Name in a `config.json`.
+    /// Returns the name in a `config.json`.
     pub fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -59,7 +59,7 @@ impl StoredType {
         }
     }
 
-    /// Bytes of an element.
+    /// Returns the size of an element in bytes.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,

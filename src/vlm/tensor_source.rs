@@ -1,4 +1,4 @@
-//! Sources of the tensors that a written checkpoint gets: other files, memory, or random numbers.
+//! Sources of the tensors of a checkpoint to write: another checkpoint, memory, or random numbers.
 
 use std::collections::BTreeMap;
 use std::io::Write;

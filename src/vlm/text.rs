@@ -15,15 +15,16 @@ use crate::kernels::heap::keep_freed_memory;
 /// The rotary angles and the segments of the tokens that the layers process.
 #[derive(Debug)]
 pub struct TextContext {
-    /// `[tokens, head_dim / 2]`, as the sines.
+    /// Cosines of the rotary angles, `[tokens, head_dim / 2]`.
     cos: Tensor,
+    /// Sines of the rotary angles, of the same shape.
     sin: Tensor,
     /// The sequences, one after the other.
     segments: Arc<Segments>,
 }
 
 impl TextContext {
-    /// The context of tokens at these positions, which attend within `segments`.
+    /// Creates the context of tokens at these positions, which attend within `segments`.
     pub fn new(
         angles: &TextAngles,
         positions: &[[u32; 3]],
@@ -36,12 +37,12 @@ impl TextContext {
         Ok(Self { cos, sin, segments: Arc::new(segments) })
     }
 
-    /// The cosines and the sines, `[tokens, head_dim / 2]` each.
+    /// Returns the cosines and the sines, `[tokens, head_dim / 2]` each.
     pub(crate) fn angles(&self) -> [&Tensor; 2] {
         [&self.cos, &self.sin]
     }
 
-    /// The sequences.
+    /// Returns the sequences.
     pub(crate) fn segments(&self) -> &Segments {
         &self.segments
     }
@@ -209,27 +210,27 @@ impl TextTower {
         self.embed_tokens.forward(&Tensor::new(ids, &self.device)?)
     }
 
-    /// The layers, in order.
+    /// Returns the layers, in order.
     pub fn layers(&self) -> &[DecoderLayer] {
         &self.layers
     }
 
-    /// The final norm and the projection onto the vocabulary.
+    /// Returns the final norm and the projection onto the vocabulary.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// The dtype that the tower computes in.
+    /// Returns the dtype that the tower computes in.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The device that the tower is on.
+    /// Returns the device that the tower is on.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The implementation of the ops that the tower computes by.
+    /// Returns the implementation of the ops that the tower uses.
     pub fn ops(&self) -> Ops {
         self.ops
     }

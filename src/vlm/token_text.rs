@@ -32,7 +32,7 @@ impl TokenBytes {
         table
     }
 
-    /// Number of ids from 0 to the largest.
+    /// Returns the number of ids from 0 to the largest.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }

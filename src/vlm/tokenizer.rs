@@ -150,7 +150,7 @@ impl Tokenizer {
         Ok(Self { bytes: TokenBytes::new(&bpe), bpe, specials, special })
     }
 
-    /// The ids of the special tokens of the chat format.
+    /// Returns the ids of the special tokens of the chat format.
     pub fn special(&self) -> SpecialTokens {
         self.special
     }
@@ -161,7 +161,7 @@ impl Tokenizer {
         VisionTokens { image: image_pad, video: video_pad.unwrap_or(image_pad), vision_start, vision_end }
     }
 
-    /// The largest id plus one.
+    /// Returns the largest id plus one.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -218,8 +218,8 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of tokens, without special ones (`skip_special`) or with them. Bytes that are no
-    /// text become U+FFFD.
+    /// Returns the text of tokens, without special ones (`skip_special`) or with them. Bytes that
+    /// are no text become U+FFFD.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut bytes = Vec::new();
         for &id in ids.iter().filter(|&&id| !(skip_special && self.is_special(id))) {

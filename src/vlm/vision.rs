@@ -26,8 +26,9 @@ fn linear(scope: Scope<'_>, name: &str) -> Result<Linear> {
 /// The rotary angles, the segments and the window order of the images that the blocks process.
 #[derive(Debug)]
 pub struct VisionContext {
-    /// `[patches, head_dim / 2]` in window order, as the sines.
+    /// Cosines of the rotary angles, `[patches, head_dim / 2]` in window order.
     cos: Tensor,
+    /// Sines of the rotary angles, of the same shape.
     sin: Tensor,
     images: Arc<Segments>,
     windows: Arc<Segments>,
@@ -36,7 +37,7 @@ pub struct VisionContext {
 }
 
 impl VisionContext {
-    /// The context of images with these grids.
+    /// Creates the context of images with these grids.
     pub fn new(
         config: &VisionConfig,
         angles: &VisionAngles,
@@ -64,17 +65,17 @@ impl VisionContext {
         Ok(Self { cos, sin, images, windows, order })
     }
 
-    /// The cosines and the sines in window order, `[patches, head_dim / 2]` each.
+    /// Returns the cosines and the sines in window order, `[patches, head_dim / 2]` each.
     pub(crate) fn angles(&self) -> [&Tensor; 2] {
         [&self.cos, &self.sin]
     }
 
-    /// The segments within which the patches of a block attend.
+    /// Returns the segments in which the patches of a block attend to one another.
     pub(crate) fn segments(&self, full_attention: bool) -> &Segments {
         if full_attention { &self.images } else { &self.windows }
     }
 
-    /// Index of the image token at each position in window order.
+    /// Returns the index of the image token at each position in window order.
     pub(crate) fn order(&self) -> &[u32] {
         &self.order
     }

@@ -50,16 +50,16 @@ pub struct RawTensor<'a> {
 impl Weights {
     /// Opens the weights of a checkpoint folder and checks that they are exactly those of `config`.
     pub fn open(folder: &Path, config: &Config) -> Result<Self, WeightsError> {
-        let found = CheckpointFiles::find(folder)?;
-        let (files, headers) = open_files(&found)?;
+        let checkpoint_files = CheckpointFiles::find(folder)?;
+        let (files, headers) = open_files(&checkpoint_files)?;
         let mut problems = Vec::new();
-        if let Some(index) = &found.index {
+        if let Some(index) = &checkpoint_files.index {
             check_index(index, &files, &headers, &mut problems);
         }
         let tensors = collect(&files, headers, &mut problems);
         let mut weights = Self { files, tensors };
-        let place = found.index.map_or_else(|| found.files[0].clone(), |index| index.file);
-        weights.check(config, &place, &mut problems);
+        let default_file = checkpoint_files.index.map_or_else(|| checkpoint_files.files[0].clone(), |index| index.file);
+        weights.check(config, &default_file, &mut problems);
         if problems.is_empty() { Ok(weights) } else { Err(WeightsError::Damaged { problems }) }
     }
 
@@ -91,7 +91,7 @@ impl Weights {
         }
     }
 
-    /// The weight files.
+    /// Returns the weight files.
     pub fn files(&self) -> impl Iterator<Item = &MappedFile> {
         self.files.iter()
     }
@@ -105,9 +105,9 @@ impl Weights {
         types
     }
 
-    /// Compares the tensors with those of the configuration. `place` is named where a tensor is in
-    /// no file.
-    fn check(&mut self, config: &Config, place: &Path, problems: &mut Vec<WeightProblem>) {
+    /// Compares the tensors with those of the configuration. `default_file` is the file that the
+    /// message about a missing tensor names.
+    fn check(&mut self, config: &Config, default_file: &Path, problems: &mut Vec<WeightProblem>) {
         self.tensors.retain(|name, _| !is_computed(name));
         if config.tie_word_embeddings {
             self.check_tied_head(problems);
@@ -116,26 +116,27 @@ impl Weights {
         for parameter in &expected {
             match self.tensors.get(&parameter.name) {
                 None => problems.push(WeightProblem {
-                    file: place.to_owned(),
+                    file: default_file.to_owned(),
                     tensor: Some(parameter.name.clone()),
                     problem: format!("is missing: config.json requires it with shape {:?}", parameter.shape),
                 }),
-                Some(found) => self.check_shape(found, parameter, problems),
+                Some(location) => self.check_shape(location, parameter, problems),
             }
         }
         let expected: std::collections::HashSet<&str> = expected.iter().map(|p| p.name.as_str()).collect();
-        for found in self.tensors.values() {
-            if !expected.contains(canonical_name(&found.tensor.name).as_str()) {
+        for location in self.tensors.values() {
+            if !expected.contains(canonical_name(&location.tensor.name).as_str()) {
                 let problem = "is not part of the architecture that config.json describes".to_owned();
-                problems.push(self.problem(found, problem));
+                problems.push(self.problem(location, problem));
             }
         }
     }
 
-    fn check_shape(&self, found: &TensorLocation, parameter: &Parameter, problems: &mut Vec<WeightProblem>) {
-        if found.tensor.shape != parameter.shape {
-            let (is, must) = (&found.tensor.shape, &parameter.shape);
-            problems.push(self.problem(found, format!("has shape {is:?}, but config.json requires {must:?}")));
+    fn check_shape(&self, location: &TensorLocation, parameter: &Parameter, problems: &mut Vec<WeightProblem>) {
+        if location.tensor.shape != parameter.shape {
+            let (actual, expected) = (&location.tensor.shape, &parameter.shape);
+            problems
+                .push(self.problem(location, format!("has shape {actual:?}, but config.json requires {expected:?}")));
         }
     }
 
@@ -145,35 +146,35 @@ impl Weights {
         let (Ok(head), Ok(embedding)) = (self.raw(HEAD), self.raw(EMBEDDING)) else { return };
         if (head.dtype, head.bytes) != (embedding.dtype, embedding.bytes) {
             let problem = "differs from the embeddings, but config.json says tie_word_embeddings".to_owned();
-            problems.extend(self.tensors.get(HEAD).map(|found| self.problem(found, problem)));
+            problems.extend(self.tensors.get(HEAD).map(|location| self.problem(location, problem)));
         }
         self.release(HEAD);
         self.release(EMBEDDING);
         self.tensors.remove(HEAD);
     }
 
-    fn problem(&self, found: &TensorLocation, problem: String) -> WeightProblem {
-        let file = self.files[found.file].path().to_owned();
-        WeightProblem { file, tensor: Some(found.tensor.name.clone()), problem }
+    fn problem(&self, location: &TensorLocation, problem: String) -> WeightProblem {
+        let file = self.files[location.file].path().to_owned();
+        WeightProblem { file, tensor: Some(location.tensor.name.clone()), problem }
     }
 }
 
 type Headers = Vec<Vec<StoredTensor>>;
 
 /// Maps all files and reads their headers; the error has the problems of all files.
-fn open_files(found: &CheckpointFiles) -> Result<(Vec<MappedFile>, Headers), WeightsError> {
+fn open_files(checkpoint_files: &CheckpointFiles) -> Result<(Vec<MappedFile>, Headers), WeightsError> {
     let (mut files, mut headers, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-    for path in &found.files {
+    for path in &checkpoint_files.files {
         let mut wrong = |problem| problems.push(WeightProblem { file: path.clone(), tensor: None, problem });
         match MappedFile::open(path) {
             Ok(file) => {
                 match read_header(file.bytes()) {
                     Ok(header) => headers.push(header),
-                    Err(found) => found.into_iter().for_each(wrong),
+                    Err(header_problems) => header_problems.into_iter().for_each(wrong),
                 }
                 files.push(file);
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => match &found.index {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => match &checkpoint_files.index {
                 Some(index) => wrong(format!("is missing: {} names it", index.file.display())),
                 None => wrong("is missing".to_owned()),
             },

@@ -27,19 +27,19 @@ fn patches_equal_those_of_transformers_to_the_last_bit() {
     let rows: Vec<ProcessedImage> = json_lines("image-processor.jsonl", |line| line.contains("\"config\""));
     assert_eq!(rows.len(), 105);
     for row in rows {
-        let what = format!("{} {:?}", row.config, row.from);
+        let label = format!("{} {:?}", row.config, row.from);
         let path = Path::new("preprocessor_config.json");
         let processor = ImageProcessor::from_json(&row.config.to_string(), path).unwrap();
         let (width, height) = row.from;
         let data = pattern(&row.kind, row.seed, width as usize, height as usize, 3);
         let patches = processor.process(&RgbImage::new(width, height, data).unwrap()).unwrap();
-        assert_eq!(patches.grid, row.grid, "{what}");
-        assert_eq!(processor.grid(width, height), Ok(row.grid), "{what}");
-        assert_eq!([patches.count(), processor.patch_dim()], row.shape, "{what}");
-        assert_eq!(patches.values[..4], row.first, "{what}");
+        assert_eq!(patches.grid, row.grid, "{label}");
+        assert_eq!(processor.grid(width, height), Ok(row.grid), "{label}");
+        assert_eq!([patches.count(), processor.patch_dim()], row.shape, "{label}");
+        assert_eq!(patches.values[..4], row.first, "{label}");
         let mean = patches.values.iter().map(|value| f64::from(*value)).sum::<f64>() / patches.values.len() as f64;
-        assert!((mean - row.mean).abs() < 1e-9, "{what}: {mean} {}", row.mean);
-        assert_eq!(fnv(patches.values.iter().flat_map(|value| value.to_le_bytes())), row.values, "{what}");
+        assert!((mean - row.mean).abs() < 1e-9, "{label}: {mean} {}", row.mean);
+        assert_eq!(fnv(patches.values.iter().flat_map(|value| value.to_le_bytes())), row.values, "{label}");
     }
 }
 

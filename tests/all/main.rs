@@ -57,8 +57,8 @@ mod warm_start;
 mod weight_damage;
 mod weights;
 
-/// The implementation of the ops that the tests of the model's arithmetic compute by;
-/// `reference_ops` has the other.
+/// The implementation of the ops that the tests of the model's arithmetic use; `reference_ops` runs
+/// the same tests with the other one.
 const OPS: Ops = Ops::Kernels;
 
 /// Checks that every test file is a module of this program; any other would never run.

@@ -122,12 +122,12 @@ fn flat(x: &Tensor) -> Vec<f64> {
     x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn compare(what: &str, ours: &Tensor, truth: &Tensor) {
+fn compare(label: &str, ours: &Tensor, truth: &Tensor) {
     let (ours, truth) = (flat(ours), flat(truth));
     let size = truth.iter().map(|v| v * v).sum::<f64>().sqrt();
     let error = ours.iter().zip(&truth).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
-    assert!(size > 0.0, "{what}: the gradient is zero");
-    assert!(error <= 2e-5 * size, "{what}: off by {} of its size", error / size);
+    assert!(size > 0.0, "{label}: the gradient is zero");
+    assert!(error <= 2e-5 * size, "{label}: off by {} of its size", error / size);
 }
 
 #[test]

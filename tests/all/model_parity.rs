@@ -97,10 +97,10 @@ pub(crate) fn features(model: &Model, images: &[Patches]) -> Option<Tensor> {
     Some(model.visual.forward(&patches, &grids(images)).unwrap())
 }
 
-fn close(what: &str, ours: &[f32], theirs: &RecordedValues, tolerance: f64) {
+fn assert_close(label: &str, ours: &[f32], theirs: &RecordedValues, tolerance: f64) {
     for (at, value) in theirs.at.iter().zip(&theirs.values) {
         let difference = (f64::from(ours[*at]) - value).abs();
-        assert!(difference <= tolerance, "{what}[{at}]: {} here, {value} in transformers", ours[*at]);
+        assert!(difference <= tolerance, "{label}[{at}]: {} here, {value} in transformers", ours[*at]);
     }
 }
 
@@ -157,20 +157,25 @@ fn check_checkpoint(name: &str, dtype: DType, purpose: Purpose) {
     let oracle = oracle();
     let model = load(name, dtype, purpose);
     for (prompt, case) in oracle.prompts.iter().zip(&oracle.checkpoints[name]) {
-        let what = format!("{name} {:?}", prompt.images);
+        let label = format!("{name} {:?}", prompt.images);
         let images = process(&prompt.images);
         let features = features(&model, &images);
         if let (Some(ours), Some(theirs)) = (&features, &case.features) {
-            close(&format!("{what} features"), &flat(ours), theirs, 2e-4);
+            assert_close(&format!("{label} features"), &flat(ours), theirs, 2e-4);
         }
         let ids = [prompt.prompt_ids.as_slice(), &oracle.response_ids].concat();
         let logits = full_forward(&model, &ids, &images, features.as_ref());
         let last = prompt.prompt_ids.len() - 1;
-        close(&format!("{what} logits"), &logits[last], &case.logits, 1e-3);
-        close(&format!("{what} middle logits"), &logits[prompt.prompt_ids.len() / 2], &case.middle_logits, 1e-3);
+        assert_close(&format!("{label} logits"), &logits[last], &case.logits, 1e-3);
+        assert_close(
+            &format!("{label} middle logits"),
+            &logits[prompt.prompt_ids.len() / 2],
+            &case.middle_logits,
+            1e-3,
+        );
         for (i, (token, theirs)) in oracle.response_ids.iter().zip(&case.logprobs).enumerate() {
             let ours = log_softmax(&logits[last + i], *token);
-            assert!((ours - theirs).abs() <= 1e-4, "{what} logprob {i}: {ours} here, {theirs} in transformers");
+            assert!((ours - theirs).abs() <= 1e-4, "{label} logprob {i}: {ours} here, {theirs} in transformers");
         }
         let mut ids = prompt.prompt_ids.clone();
         for (i, theirs) in case.greedy.iter().enumerate() {
@@ -179,7 +184,7 @@ fn check_checkpoint(name: &str, dtype: DType, purpose: Purpose) {
                 row[forbidden as usize] = f32::NEG_INFINITY;
             }
             let best = (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap() as u32;
-            assert_eq!(best, *theirs, "{what} greedy token {i}");
+            assert_eq!(best, *theirs, "{label} greedy token {i}");
             ids.push(best);
         }
     }

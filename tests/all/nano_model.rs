@@ -62,8 +62,8 @@ fn greedy_answers_are_those_of_transformers() {
     for ((oracle, answer), image) in oracle.iter().zip(&answers).zip(&images) {
         assert_eq!(answer, &oracle.response_ids, "{}", oracle.question);
         let logprobs = score(&nano.model, &oracle.prompt_ids, &[image], &oracle.response_ids).unwrap();
-        for (found, expected) in logprobs.iter().zip(&oracle.logprobs) {
-            assert!((f64::from(*found) - expected).abs() < 1e-4, "{}: {found}, {expected}", oracle.question);
+        for (actual, expected) in logprobs.iter().zip(&oracle.logprobs) {
+            assert!((f64::from(*actual) - expected).abs() < 1e-4, "{}: {actual}, {expected}", oracle.question);
         }
     }
 }

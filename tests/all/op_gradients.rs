@@ -56,7 +56,7 @@ fn check(name: &str, shapes: &[Shape], f: &(dyn Fn(&[Tensor]) -> Tensor + Sync))
         assert!(error < 1e-5 * size, "{name}, {shapes:?}: gradient {i} is off by {} of its size", error / size);
     }
     for threads in [2, 3] {
-        assert!(kernels(threads) == one, "{name}, {shapes:?}: other bits with {threads} threads");
+        assert!(kernels(threads) == one, "{name}, {shapes:?}: results differ with {threads} threads");
     }
 }
 
@@ -184,12 +184,12 @@ fn attention_in_f64_has_the_gradients_of_finite_differences() {
 }
 
 /// Compares two tensors: bit by bit for our kernels, up to rounding for the reference ops.
-fn assert_same(a: &Tensor, b: &Tensor, what: &str) {
+fn assert_same(a: &Tensor, b: &Tensor, label: &str) {
     let (a, b) = (flat(a), flat(b));
     assert_eq!(a.len(), b.len());
     assert!(
         a.iter().zip(&b).all(|(a, b)| a == b || OPS == Ops::Reference && (a - b).abs() < 1e-6),
-        "{what}: {a:?} and {b:?}"
+        "{label}: {a:?} and {b:?}"
     );
 }
 
@@ -209,8 +209,8 @@ fn a_response_with_a_shared_prompt_has_the_bits_of_a_separate_sequence() {
             let plain = Arc::new(Segments::causal(vec![prompt + response]));
             let plain = OPS.attention(&alone[0], &alone[1], &alone[2], heads, &plain).unwrap();
             let pairs = [(0, 7, prompt, "prompt"), (prompt, first, response, "response")];
-            for (a, b, len, what) in pairs {
-                assert_same(&plain.narrow(0, a, len).unwrap(), &together.narrow(0, b, len).unwrap(), what);
+            for (a, b, len, label) in pairs {
+                assert_same(&plain.narrow(0, a, len).unwrap(), &together.narrow(0, b, len).unwrap(), label);
             }
             first += response;
         }

@@ -28,9 +28,9 @@ fn clusters_equal_those_of_nltk_and_scikit_learn() {
     for (at, group) in groups.iter().enumerate() {
         let asked: Vec<&str> = group[0].as_array().unwrap().iter().map(|q| questions[number(q)].as_str()).collect();
         let sizes: Vec<usize> = group[1].as_array().unwrap().iter().map(number).collect();
-        let clusters = Clusters::of(&asked).unwrap();
-        let found: Vec<usize> = clusters.label.iter().map(|&label| clusters.size[label]).collect();
-        assert_eq!(found, sizes, "group {at}: {asked:?}");
+        let clusters = Clusters::from_questions(&asked).unwrap();
+        let actual: Vec<usize> = clusters.labels.iter().map(|&label| clusters.sizes[label]).collect();
+        assert_eq!(actual, sizes, "group {at}: {asked:?}");
     }
 }
 
@@ -86,12 +86,12 @@ proptest! {
     #[test]
     fn shares_sum_to_the_whole(questions in proptest::collection::vec(any_question(), 1..60)) {
         let texts: Vec<&str> = questions.iter().map(|question| question.text.as_str()).collect();
-        let clusters = Clusters::of(&texts).unwrap();
-        prop_assert_eq!(clusters.size.iter().sum::<usize>(), texts.len());
+        let clusters = Clusters::from_questions(&texts).unwrap();
+        prop_assert_eq!(clusters.sizes.iter().sum::<usize>(), texts.len());
         let counted: f64 = clusters.shares().iter().map(|share| 1.0 / (share * texts.len() as f64)).sum();
-        prop_assert!((counted - clusters.size.len() as f64).abs() < 1e-9);
-        for (label, share) in clusters.label.iter().zip(clusters.shares()) {
-            prop_assert_eq!(share, clusters.size[*label] as f64 / texts.len() as f64);
+        prop_assert!((counted - clusters.sizes.len() as f64).abs() < 1e-9);
+        for (label, share) in clusters.labels.iter().zip(clusters.shares()) {
+            prop_assert_eq!(share, clusters.sizes[*label] as f64 / texts.len() as f64);
         }
     }
 

@@ -123,22 +123,22 @@ fn bits(samples: &[Sample]) -> Vec<(String, Vec<u32>, Vec<u32>, FinishReason)> {
 
 /// Checks that samples are equal: to the last bit with our kernels, otherwise up to rounding of the
 /// log-probabilities.
-fn assert_same(a: &[Sample], b: &[Sample], what: &str) {
+fn assert_same(a: &[Sample], b: &[Sample], label: &str) {
     if OPS == Ops::Kernels {
-        return assert_eq!(bits(a), bits(b), "{what}");
+        return assert_eq!(bits(a), bits(b), "{label}");
     }
-    assert_eq!(a.len(), b.len(), "{what}");
+    assert_eq!(a.len(), b.len(), "{label}");
     for (a, b) in a.iter().zip(b) {
-        assert_eq!((&a.text, &a.token_ids, a.finish_reason), (&b.text, &b.token_ids, b.finish_reason), "{what}");
-        assert_close(&a.logprobs, &b.logprobs, what);
+        assert_eq!((&a.text, &a.token_ids, a.finish_reason), (&b.text, &b.token_ids, b.finish_reason), "{label}");
+        assert_close(&a.logprobs, &b.logprobs, label);
     }
 }
 
 /// Checks that log-probabilities are equal up to rounding.
-fn assert_close(a: &[f32], b: &[f32], what: &str) {
-    assert_eq!(a.len(), b.len(), "{what}");
+fn assert_close(a: &[f32], b: &[f32], label: &str) {
+    assert_eq!(a.len(), b.len(), "{label}");
     for (a, b) in a.iter().zip(b) {
-        assert!((a - b).abs() < 2e-5, "{what}: {a} and {b}");
+        assert!((a - b).abs() < 2e-5, "{label}: {a} and {b}");
     }
 }
 
@@ -174,14 +174,14 @@ fn a_sample_does_not_depend_on_its_batch() {
         assert_eq!(together.len(), 12);
         let mut reversed = jobs(&checkpoint);
         reversed.reverse();
-        for (what, sequences, threads, jobs) in [
+        for (label, sequences, threads, jobs) in [
             ("few at once", 3, 1, jobs(&checkpoint)),
             ("two workers", 40, 2, jobs(&checkpoint)),
             ("the other way round", 7, 1, reversed),
         ] {
             let again = run(&checkpoint, engine_options(&checkpoint, sequences, threads), jobs);
             for (id, samples) in &together {
-                assert_same(samples, &again[id], &format!("{name}, {what}, prompt {id}"));
+                assert_same(samples, &again[id], &format!("{name}, {label}, prompt {id}"));
             }
         }
         for mut job in jobs(&checkpoint) {
@@ -203,12 +203,12 @@ fn cached_and_shared_prompts_give_the_logprobs_of_a_plain_forward_pass() {
             let images: Vec<&ImageInput> = job.images.iter().map(AsRef::as_ref).collect();
             for sample in &drawn[&job.id] {
                 let scored = score(&checkpoint.model, &job.ids, &images, &sample.token_ids).unwrap();
-                let what = format!("{name}, prompt {}", job.id);
+                let label = format!("{name}, prompt {}", job.id);
                 if OPS == Ops::Kernels {
                     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                    assert_eq!(bits(&sample.logprobs), bits(&scored), "{what}");
+                    assert_eq!(bits(&sample.logprobs), bits(&scored), "{label}");
                 }
-                assert_close(&sample.logprobs, &scored, &what);
+                assert_close(&sample.logprobs, &scored, &label);
             }
         }
     }

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use visplay::ids::Digest;
 use visplay::imaging::{Limits, decode};
 use visplay::random::Seed;
-use visplay::scenes::truth::{self, SceneJudgement, Truth, judge};
+use visplay::scenes::truth::{NONE, SceneJudgement, Truth, judge, right_answer};
 use visplay::scenes::{
-    Attribute, Colour, ObjectKind, ObjectShape, QuestionFamily, QuestionReading, QuestionSampler, Region, SIDE, Scene,
-    SceneObject, ScenePurpose, SceneQuestion, read_question,
+    Attribute, Colour, ObjectKind, ObjectShape, ParsedSceneQuestion, QuestionFamily, QuestionSampler, Region, SIDE,
+    Scene, SceneObject, ScenePurpose, SceneQuestion, parse_question,
 };
 
 fn scene(index: u64) -> Scene {
@@ -45,7 +45,7 @@ fn some_of<T: Clone + std::fmt::Debug + 'static>(all: &[T]) -> impl Strategy<Val
 fn questions() -> impl Strategy<Value = SceneQuestion> {
     let of_colours = kinds().prop_map(|kind| ObjectKind { colour: None, ..kind });
     let of_shapes = kinds().prop_map(|kind| ObjectKind { shape: None, ..kind });
-    let open = || (kinds(), attributes()).prop_filter("the attribute is open", |(kind, a)| kind.leaves_open(*a));
+    let open = || (kinds(), attributes()).prop_filter("the attribute is open", |(kind, a)| kind.leaves_unspecified(*a));
     let two = || (kinds(), kinds()).prop_filter("different kinds", |(a, b)| a != b);
     prop_oneof![
         kinds().prop_map(SceneQuestion::Count),
@@ -71,11 +71,11 @@ proptest! {
     #[test]
     fn a_question_is_parsed_back_from_its_text(question in questions(), index in 0u64..500) {
         let text = question.to_string();
-        prop_assert_eq!(read_question(&text), QuestionReading::Known(question.clone()), "{}", text);
+        prop_assert_eq!(parse_question(&text), ParsedSceneQuestion::Known(question.clone()), "{}", text);
         let spaced = format!("  {} ", text.replace(' ', "  "));
-        prop_assert_eq!(read_question(&spaced), QuestionReading::Known(question.clone()));
+        prop_assert_eq!(parse_question(&spaced), ParsedSceneQuestion::Known(question.clone()));
         let scene = scene(index);
-        let right = truth::of(&question, &scene);
+        let right = right_answer(&question, &scene);
         prop_assert_eq!(judge(&text, &scene), SceneJudgement::Known(question.clone(), right.clone()));
         // A question mark ends the question or precedes the options.
         let options = text.split_once('?').unwrap().1;
@@ -94,8 +94,8 @@ proptest! {
         "circle", "square", "are", "and", "than", "there?", "in", "total?", "the", "only", "most", "common?", "A", "B", "C",
         "D", "yes", "no", "row", "5?", "2?", "top", "half?", "not", "different", "colours", "share", "of", "?", "\u{e9}",
     ]), 0..16), text in ".*") {
-        let _ = read_question(&words.join(" "));
-        let _ = read_question(&text);
+        let _ = parse_question(&words.join(" "));
+        let _ = parse_question(&text);
     }
 }
 
@@ -163,13 +163,13 @@ fn plain_truth(question: &SceneQuestion, objects: &[SceneObject]) -> String {
             more => letter(usize::from(more < 0)),
         },
         SceneQuestion::OnlyColour(shape, options) => {
-            let found: Vec<&SceneObject> = objects.iter().filter(|o| o.shape == *shape).collect();
-            let place = options.iter().position(|option| found.len() == 1 && *option == found[0].colour);
+            let matching: Vec<&SceneObject> = objects.iter().filter(|o| o.shape == *shape).collect();
+            let place = options.iter().position(|option| matching.len() == 1 && *option == matching[0].colour);
             place.map_or("none".to_owned(), letter)
         }
         SceneQuestion::OnlyShape(colour, options) => {
-            let found: Vec<&SceneObject> = objects.iter().filter(|o| o.colour == *colour).collect();
-            let place = options.iter().position(|option| found.len() == 1 && *option == found[0].shape);
+            let matching: Vec<&SceneObject> = objects.iter().filter(|o| o.colour == *colour).collect();
+            let place = options.iter().position(|option| matching.len() == 1 && *option == matching[0].shape);
             place.map_or("none".to_owned(), letter)
         }
         SceneQuestion::Share(kind, _) if of(kind) == 0 => "none".to_owned(),
@@ -187,7 +187,7 @@ proptest! {
     #[test]
     fn the_truth_agrees_with_an_independent_implementation(question in questions(), index in 0u64..2000) {
         let scene = scene(index);
-        let right = truth::of(&question, &scene);
+        let right = right_answer(&question, &scene);
         prop_assert_eq!(right.text(), plain_truth(&question, scene.objects()), "{}", question);
     }
 }
@@ -208,7 +208,7 @@ fn every_family_is_sampled_parsed_and_varied() {
         }
         let most = answers.values().max().unwrap();
         assert!(*most < 420, "{family}: one answer has {most} of 600: {answers:?}");
-        let none = answers.get(truth::NONE).copied().unwrap_or(0);
+        let none = answers.get(NONE).copied().unwrap_or(0);
         assert!(none < 180, "{family}: none has {none} of 600");
         assert!(answers.len() > 1 && texts.len() > 3, "{family}: {answers:?}, {} texts", texts.len());
         assert_eq!(family.name().parse::<QuestionFamily>(), Ok(family));
@@ -230,7 +230,11 @@ fn ambiguous_false_and_unknown_questions_are_recognized() {
         "Which shape is the only red shape? A circle B circle C square",
     ];
     for text in ambiguous {
-        assert!(matches!(read_question(text), QuestionReading::Ambiguous(_)), "{text}: {:?}", read_question(text));
+        assert!(
+            matches!(parse_question(text), ParsedSceneQuestion::Ambiguous(_)),
+            "{text}: {:?}",
+            parse_question(text)
+        );
     }
     let unknown = [
         "",
@@ -252,7 +256,7 @@ fn ambiguous_false_and_unknown_questions_are_recognized() {
         "What is this?",
     ];
     for text in unknown {
-        assert_eq!(read_question(text), QuestionReading::Unknown, "{text}");
+        assert_eq!(parse_question(text), ParsedSceneQuestion::Unknown, "{text}");
     }
     let scene = (0..).map(scene).find(|scene| scene.count(ObjectKind::of_shape(ObjectShape::Circle)) == 0).unwrap();
     for text in ["Which colour is the only circle? A red B green", "How many different colours do the circles have?"] {
@@ -313,8 +317,8 @@ fn the_bytes_of_scenes_are_frozen() {
         let files: Vec<Vec<u8>> = (0..64).map(|index| Scene::draw(purpose, Seed(7), index).to_png()).collect();
         Digest::derive("test", &files.iter().map(Vec::as_slice).collect::<Vec<_>>()).to_string()
     };
-    let found = [ScenePurpose::Images, ScenePurpose::WarmStart, ScenePurpose::Benchmark].map(digest);
-    assert_eq!(found, FROZEN);
+    let actual = [ScenePurpose::Images, ScenePurpose::WarmStart, ScenePurpose::Benchmark].map(digest);
+    assert_eq!(actual, FROZEN);
 }
 
 /// The ids of all scenes depend on these bytes: a change here invalidates every measured result.

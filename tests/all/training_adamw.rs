@@ -10,7 +10,7 @@ use visplay::training::supervised::cross_entropy;
 use visplay::training::{AdamW, AdamWSettings, MomentType, Schedule, ScheduleKind, TrainScope};
 
 use super::OPS;
-use super::training_gradients::{Example, computes, frozen, oracle, prefix_groups, trainable};
+use super::training_gradients::{Example, compute_settings, frozen, oracle, prefix_groups, trainable};
 
 #[derive(Deserialize)]
 pub(crate) struct Settings {
@@ -57,19 +57,19 @@ struct Oracle {
     checkpoints: BTreeMap<String, Steps>,
 }
 
-/// Checks that entries of a tensor equal the frozen ones within 1e-5; `places` are the frozen
+/// Checks that entries of a tensor equal the frozen ones within 1e-5; `indexes` are the frozen
 /// entries' flat indexes.
-pub(crate) fn check_entries(what: &str, found: &Tensor, frozen: &Tensor, places: Option<&Tensor>) {
+pub(crate) fn check_entries(label: &str, actual: &Tensor, frozen: &Tensor, indexes: Option<&Tensor>) {
     let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let (found, expected) = (flat(found), flat(frozen));
-    let places = match places {
-        Some(places) => places.to_vec1::<u32>().unwrap(),
-        None => (0..found.len() as u32).collect(),
+    let (actual, expected) = (flat(actual), flat(frozen));
+    let indexes = match indexes {
+        Some(indexes) => indexes.to_vec1::<u32>().unwrap(),
+        None => (0..actual.len() as u32).collect(),
     };
-    assert_eq!(places.len(), expected.len(), "{what}");
-    for (place, expected) in places.into_iter().zip(expected) {
-        let found = found[place as usize];
-        assert!((found - expected).abs() <= 1e-5, "{what}[{place}]: {found} here, {expected} in torch");
+    assert_eq!(indexes.len(), expected.len(), "{label}");
+    for (index, expected) in indexes.into_iter().zip(expected) {
+        let actual = actual[index as usize];
+        assert!((actual - expected).abs() <= 1e-5, "{label}[{index}]: {actual} here, {expected} in torch");
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn train(
     let prefix_groups = prefix_groups(examples);
     let mut optimizer = AdamW::new(settings.optimizer(), weights.variables()).unwrap();
     for (number, step) in steps.iter().enumerate() {
-        let (loss, _, gradients) = cross_entropy(weights, &prefix_groups, computes()[1]).unwrap();
+        let (loss, _, gradients) = cross_entropy(weights, &prefix_groups, compute_settings()[1]).unwrap();
         let rate = settings.schedule().rate(optimizer.updates());
         assert!((rate - step.rate).abs() <= 1e-12, "rate {rate}, {}", step.rate);
         let update = optimizer.update(weights.variables(), &gradients, rate).unwrap();
@@ -104,9 +104,9 @@ fn five_steps_on_a_model_equal_those_of_torch() {
         let weights = trainable(name, TrainScope::All);
         train(&weights, &oracle.examples, &oracle.settings, steps, |step, variables| {
             for (parameter, variable) in variables {
-                let what = format!("{name}/{step}/{parameter}");
-                let places = frozen.get(&format!("{name}/places/{parameter}"));
-                check_entries(&what, variable, &frozen[&what], places);
+                let label = format!("{name}/{step}/{parameter}");
+                let indexes = frozen.get(&format!("{name}/places/{parameter}"));
+                check_entries(&label, variable, &frozen[&label], indexes);
             }
         });
     }
@@ -132,8 +132,8 @@ fn steps_on_plain_tensors_equal_those_of_torch() {
             None => assert!(!update.grad_norm.is_finite()),
         }
         for (name, variable) in &variables {
-            let what = format!("plain/{number}/{name}");
-            check_entries(&what, variable, &frozen[&what], None);
+            let label = format!("plain/{number}/{name}");
+            check_entries(&label, variable, &frozen[&label], None);
         }
     }
     // The skipped step is not counted either.

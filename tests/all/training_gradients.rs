@@ -93,7 +93,7 @@ pub(crate) fn prefix_groups(examples: &[Example]) -> Vec<PrefixGroup> {
 }
 
 /// Returns compute settings that must all give the same results.
-pub(crate) fn computes() -> [ComputeSettings; 4] {
+pub(crate) fn compute_settings() -> [ComputeSettings; 4] {
     let compute = |micro_batch_tokens, layers_per_checkpoint, threads| ComputeSettings {
         temperature: 1.0,
         micro_batch_tokens,
@@ -103,39 +103,39 @@ pub(crate) fn computes() -> [ComputeSettings; 4] {
     [compute(1, 1, 1), compute(120, 2, 2), compute(10_000, 1, 2), compute(10_000, 100, 1)]
 }
 
-fn check_tokens(what: &str, found: &[TokenStats], case: &Case) {
+fn check_tokens(label: &str, actual: &[TokenStats], case: &Case) {
     let expected = case.logps.iter().flatten().zip(case.entropies.iter().flatten());
-    assert_eq!(found.len(), case.logps.iter().flatten().count());
-    for (i, (found, (logp, entropy))) in found.iter().zip(expected).enumerate() {
-        assert!((f64::from(found.logprob) - logp).abs() < 1e-4, "{what}, token {i}: {found:?}, {logp}");
-        assert!((f64::from(found.entropy) - entropy).abs() < 1e-4, "{what}, token {i}: {found:?}, {entropy}");
+    assert_eq!(actual.len(), case.logps.iter().flatten().count());
+    for (i, (actual, (logp, entropy))) in actual.iter().zip(expected).enumerate() {
+        assert!((f64::from(actual.logprob) - logp).abs() < 1e-4, "{label}, token {i}: {actual:?}, {logp}");
+        assert!((f64::from(actual.entropy) - entropy).abs() < 1e-4, "{label}, token {i}: {actual:?}, {entropy}");
     }
 }
 
 /// Checks that the relative error of every tensor's gradient norm, and of its entries relative to
 /// that norm, is below 1e-4.
-fn check_gradients(what: &str, found: &Gradients, case: &Case, frozen: &BTreeMap<String, Tensor>, key: [&str; 2]) {
-    let names: Vec<&String> = found.iter().map(|(name, _)| name).collect();
+fn check_gradients(label: &str, actual: &Gradients, case: &Case, frozen: &BTreeMap<String, Tensor>, key: [&str; 2]) {
+    let names: Vec<&String> = actual.iter().map(|(name, _)| name).collect();
     let expected: Vec<&String> = case.gradients.keys().collect();
-    assert_eq!(names, expected, "{what}");
-    for (name, gradient) in found.iter() {
+    assert_eq!(names, expected, "{label}");
+    for (name, gradient) in actual.iter() {
         let (norm, _, count) = case.gradients[name];
         let values: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
-        assert_eq!(values.len(), count, "{what} {name}");
+        assert_eq!(values.len(), count, "{label} {name}");
         let own = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        assert!((own - norm).abs() <= 1e-4 * norm, "{what} {name}: norm {own}, {norm}");
+        assert!((own - norm).abs() <= 1e-4 * norm, "{label} {name}: norm {own}, {norm}");
         let expected_values: Vec<f32> = frozen[&format!("{}/{}/{name}", key[0], key[1])].to_vec1().unwrap();
-        let places: Vec<usize> = match frozen.get(&format!("{}/places/{name}", key[0])) {
-            Some(places) => places.to_vec1::<u32>().unwrap().into_iter().map(|p| p as usize).collect(),
+        let indexes: Vec<usize> = match frozen.get(&format!("{}/places/{name}", key[0])) {
+            Some(indexes) => indexes.to_vec1::<u32>().unwrap().into_iter().map(|p| p as usize).collect(),
             None => (0..count).collect(),
         };
-        assert_eq!(places.len(), expected_values.len());
+        assert_eq!(indexes.len(), expected_values.len());
         let error: f64 =
-            places.iter().zip(&expected_values).map(|(p, k)| (f64::from(values[*p]) - f64::from(*k)).powi(2)).sum();
+            indexes.iter().zip(&expected_values).map(|(p, k)| (f64::from(values[*p]) - f64::from(*k)).powi(2)).sum();
         let size: f64 = expected_values.iter().map(|k| f64::from(*k).powi(2)).sum::<f64>().sqrt();
         // Entries that are small by cancellation are compared with the gradient's root mean square.
-        let floor = norm * (places.len() as f64 / count as f64).sqrt();
-        assert!(error.sqrt() <= 1e-4 * size.max(floor), "{what} {name}: error {} of {size}", error.sqrt());
+        let floor = norm * (indexes.len() as f64 / count as f64).sqrt();
+        assert!(error.sqrt() <= 1e-4 * size.max(floor), "{label} {name}: error {} of {size}", error.sqrt());
     }
 }
 
@@ -160,12 +160,12 @@ fn supervised_gradients_equal_those_of_autograd() {
     for (name, cases) in &oracle.checkpoints {
         let weights = trainable(name, TrainScope::All);
         let case = &cases["supervised"];
-        for compute in computes() {
-            let what = format!("{name} {compute:?}");
+        for compute in compute_settings() {
+            let label = format!("{name} {compute:?}");
             let (loss, stats, gradients) = cross_entropy(&weights, &prefix_groups, compute).unwrap();
-            assert!((loss - case.loss).abs() < 1e-4, "{what}: {loss}, {}", case.loss);
-            check_tokens(&what, &stats, case);
-            check_gradients(&what, &gradients, case, &frozen, [name, "supervised"]);
+            assert!((loss - case.loss).abs() < 1e-4, "{label}: {loss}, {}", case.loss);
+            check_tokens(&label, &stats, case);
+            check_gradients(&label, &gradients, case, &frozen, [name, "supervised"]);
         }
     }
 }
@@ -188,7 +188,7 @@ fn an_image_may_be_cut_into_patches_on_demand() {
         prefix_groups
     };
     let name = oracle.checkpoints.keys().next().unwrap();
-    let (weights, compute) = (trainable(name, TrainScope::All), computes()[0]);
+    let (weights, compute) = (trainable(name, TrainScope::All), compute_settings()[0]);
     let loss = |prefix_groups: &[PrefixGroup]| {
         cross_entropy(&weights, prefix_groups, compute).map(|(loss, ..)| loss.to_bits())
     };
@@ -233,20 +233,20 @@ fn grpo_gradients_equal_those_of_autograd() {
         for (key, case) in cases.iter().filter(|(_, case)| case.aggregation.is_some()) {
             let (settings, tokens) = policy(&oracle, case);
             let objective = PolicyObjective { settings: &settings, tokens };
-            for compute in computes() {
+            for compute in compute_settings() {
                 let compute = ComputeSettings { temperature: case.temperature.unwrap(), ..compute };
-                let what = format!("{name} {key} {compute:?}");
+                let label = format!("{name} {key} {compute:?}");
                 let (stats, gradients) = step::gradients(&weights, &prefix_groups, &objective, compute).unwrap();
-                check_tokens(&what, &stats, case);
+                check_tokens(&label, &stats, case);
                 let (policy, kl) = objective.losses(&stats);
-                for (found, expected) in [
+                for (actual, expected) in [
                     (policy, case.policy_loss.unwrap()),
                     (kl, case.kl.unwrap()),
                     (policy + oracle.beta * kl, case.loss),
                 ] {
-                    assert!((found - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{what}: {found}, {expected}");
+                    assert!((actual - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{label}: {actual}, {expected}");
                 }
-                check_gradients(&what, &gradients, case, &frozen, [name, key]);
+                check_gradients(&label, &gradients, case, &frozen, [name, key]);
             }
         }
     }
@@ -263,7 +263,7 @@ fn grpo_gradients_equal_finite_differences() {
     for case in oracle.checkpoints[name].values().filter(|case| case.aggregation.is_some()) {
         let (settings, tokens) = policy(&oracle, case);
         let objective = PolicyObjective { settings: &settings, tokens };
-        let compute = ComputeSettings { temperature: case.temperature.unwrap(), ..computes()[3] };
+        let compute = ComputeSettings { temperature: case.temperature.unwrap(), ..compute_settings()[3] };
         let loss = || {
             let (policy, kl) = objective.losses(&step::token_stats(&weights, &prefix_groups, compute).unwrap());
             policy + settings.beta * kl
@@ -286,10 +286,10 @@ fn grpo_gradients_equal_finite_differences() {
                     weights.set(name, &(&start + (&direction * by).unwrap()).unwrap()).unwrap();
                     loss()
                 };
-                let found = (moved(size) - moved(-size)) / (2.0 * size);
+                let actual = (moved(size) - moved(-size)) / (2.0 * size);
                 weights.set(name, &start).unwrap();
                 let allowed = 0.02 * slope.abs() + 1e-6 / size;
-                assert!((found - slope).abs() <= allowed, "{number} {name}: slope {found}, gradient {slope}");
+                assert!((actual - slope).abs() <= allowed, "{number} {name}: slope {actual}, gradient {slope}");
             }
         }
     }

@@ -87,8 +87,8 @@ fn cases() -> Vec<Case> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn close(what: &str, found: f64, expected: f64, tolerance: f64) {
-    assert!((found - expected).abs() <= tolerance * (1.0 + expected.abs()), "{what}: {found}, {expected}");
+fn assert_close(label: &str, actual: f64, expected: f64, tolerance: f64) {
+    assert!((actual - expected).abs() <= tolerance * (1.0 + expected.abs()), "{label}: {actual}, {expected}");
 }
 
 impl LossCase {
@@ -117,7 +117,7 @@ impl LossCase {
 }
 
 /// Checks the loss, its terms and its gradient from the pure functions, in f64 like the oracle's.
-fn check_pure(what: &str, case: &LossCase) {
+fn check_pure(label: &str, case: &LossCase) {
     let settings = case.settings();
     let counted: Vec<bool> = case.responses.iter().map(|r| case.rollout(r).is_in_loss(&settings)).collect();
     let numbers = || counted.iter().enumerate().filter_map(|(i, counts)| counts.then_some(i));
@@ -125,7 +125,7 @@ fn check_pure(what: &str, case: &LossCase) {
     assert_eq!(
         (lengths.iter().sum::<usize>(), lengths.len()),
         (case.response_tokens, case.responses_counted),
-        "{what}"
+        "{label}"
     );
     let mut weights = vec![0.0; counted.len()];
     let shares = token_weights(&lengths, settings.aggregation, settings.max_tokens);
@@ -138,23 +138,23 @@ fn check_pure(what: &str, case: &LossCase) {
             let importance =
                 settings.importance_cap.map_or(1.0, |cap| importance_weight(old, response.sampler[t], cap).0);
             let (value, slope) = k3(logp, response.reference[t]);
-            let what = format!("{what}, response {i}, token {t}");
-            close(&what, importance * policy.loss, case.losses[i][t], 1e-9);
-            close(&what, value, case.k3[i][t], 1e-9);
+            let label = format!("{label}, response {i}, token {t}");
+            assert_close(&label, importance * policy.loss, case.losses[i][t], 1e-9);
+            assert_close(&label, value, case.k3[i][t], 1e-9);
             let gradient = weights[i] * (importance * policy.gradient + settings.beta * slope);
-            close(&what, gradient, case.gradient[i][t], 1e-9);
+            assert_close(&label, gradient, case.gradient[i][t], 1e-9);
             policy_sum += weights[i] * importance * policy.loss;
             k3_sum += weights[i] * value;
         }
     }
-    close(what, policy_sum, case.policy_loss, 1e-9);
-    close(what, settings.beta * k3_sum, case.kl_loss, 1e-9);
-    close(what, policy_sum + settings.beta * k3_sum, case.loss, 1e-9);
+    assert_close(label, policy_sum, case.policy_loss, 1e-9);
+    assert_close(label, settings.beta * k3_sum, case.kl_loss, 1e-9);
+    assert_close(label, policy_sum + settings.beta * k3_sum, case.loss, 1e-9);
 }
 
 /// Checks the same values and the training metrics from the objective, whose log-probabilities are
 /// f32.
-fn check_objective(what: &str, case: &LossCase) {
+fn check_objective(label: &str, case: &LossCase) {
     let settings = case.settings();
     let rollouts: Vec<Rollout> = case.responses.iter().map(|response| case.rollout(response)).collect();
     let counted: Vec<usize> = (0..rollouts.len()).filter(|i| rollouts[*i].is_in_loss(&settings)).collect();
@@ -176,14 +176,14 @@ fn check_objective(what: &str, case: &LossCase) {
     // Rounding an exponent of 30 to f32 changes the power by that times the power.
     let tolerance = 1e-5;
     for (i, expected) in gradients.enumerate() {
-        close(&format!("{what}, token {i}"), f64::from(objective.gradient(i, logp[i])), *expected, tolerance);
+        assert_close(&format!("{label}, token {i}"), f64::from(objective.gradient(i, logp[i])), *expected, tolerance);
     }
     let mut sums = PolicyMetricSums::default();
     sums.add(&objective, &stats(&logp), &stats(&old));
-    close(what, sums.policy_loss(), case.policy_loss, tolerance);
-    close(what, settings.beta * sums.k3_loss(), case.kl_loss, tolerance);
+    assert_close(label, sums.policy_loss(), case.policy_loss, tolerance);
+    assert_close(label, settings.beta * sums.k3_loss(), case.kl_loss, tolerance);
     let means = sums.means();
-    for (name, found, expected) in [
+    for (name, actual, expected) in [
         ("clip low", means.clip_low_fraction, case.clip_low_fraction),
         ("clip high", means.clip_high_fraction, case.clip_high_fraction),
         ("dual clip", means.dual_clip_fraction, case.dual_clip_fraction),
@@ -196,10 +196,10 @@ fn check_objective(what: &str, case: &LossCase) {
         ("importance", means.importance_truncated_share, case.importance_truncated_share),
         ("entropy", means.entropy, (case.response_tokens > 0).then_some(0.5)),
     ] {
-        let what = format!("{what}: {name}");
-        match (found, expected) {
-            (Some(found), Some(expected)) => close(&what, found, expected, tolerance),
-            (found, expected) => assert_eq!(found, expected, "{what}"),
+        let label = format!("{label}: {name}");
+        match (actual, expected) {
+            (Some(actual), Some(expected)) => assert_close(&label, actual, expected, tolerance),
+            (actual, expected) => assert_eq!(actual, expected, "{label}"),
         }
     }
 }
@@ -210,20 +210,20 @@ fn losses_advantages_and_penalties_equal_the_oracle() {
     assert_eq!(cases.len(), 386);
     let mut kinds = [0; 4];
     for (number, case) in cases.iter().enumerate() {
-        let what = format!("case {number}");
+        let label = format!("case {number}");
         match case {
             Case::Advantages(case) => {
                 kinds[0] += 1;
-                check_advantages(&what, case);
+                check_advantages(&label, case);
             }
             Case::Loss(case) => {
                 kinds[1] += 1;
-                check_pure(&what, case);
-                check_objective(&what, case);
+                check_pure(&label, case);
+                check_objective(&label, case);
             }
             Case::Overlong { length, max_tokens, cache, factor, penalty } => {
                 kinds[2] += 1;
-                close(&what, factor * overlong_penalty(*length, *max_tokens, *cache), *penalty, 1e-12);
+                assert_close(&label, factor * overlong_penalty(*length, *max_tokens, *cache), *penalty, 1e-12);
             }
             Case::Distribution {} => kinds[3] += 1,
         }
@@ -231,23 +231,26 @@ fn losses_advantages_and_penalties_equal_the_oracle() {
     assert!(kinds.iter().all(|kind| *kind >= 20), "{kinds:?}");
 }
 
-fn check_advantages(what: &str, case: &AdvantageCase) {
+fn check_advantages(label: &str, case: &AdvantageCase) {
     let mut equal = 0.0;
     for (i, group) in case.groups.iter().enumerate() {
-        let what = format!("{what}, group {i}");
+        let label = format!("{label}, group {i}");
         let aggregations: &[Aggregation] =
             if case.scale { &[Aggregation::Token, Aggregation::Sequence] } else { &[Aggregation::DrGrpo] };
         for aggregation in aggregations {
             let Advantages { values, mean, std, zero_std } = advantages(group, *aggregation);
-            assert_eq!(zero_std, !case.kept[i], "{what}");
-            close(&what, mean, case.means[i], 1e-9);
-            close(&what, std, case.stds[i], 1e-9);
+            assert_eq!(zero_std, !case.kept[i], "{label}");
+            assert_close(&label, mean, case.means[i], 1e-9);
+            assert_close(&label, std, case.stds[i], 1e-9);
             assert_eq!(values.len(), group.len());
-            values.iter().zip(&case.advantages[i]).for_each(|(found, expected)| close(&what, *found, *expected, 2e-9));
+            values
+                .iter()
+                .zip(&case.advantages[i])
+                .for_each(|(actual, expected)| assert_close(&label, *actual, *expected, 2e-9));
         }
         equal += f64::from(u8::from(!case.kept[i]));
     }
-    close(what, equal / case.groups.len() as f64, case.frac_zero_std, 1e-9);
+    assert_close(label, equal / case.groups.len() as f64, case.frac_zero_std, 1e-9);
 }
 
 #[test]

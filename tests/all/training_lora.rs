@@ -18,7 +18,7 @@ use visplay::vlm::weights::Weights;
 use super::OPS;
 use super::model_parity::{features, folder, full_forward, process};
 use super::training_adamw::{Settings, Step, check_entries, train};
-use super::training_gradients::{Example, computes, frozen, oracle, oracles, prefix_groups, trainable};
+use super::training_gradients::{Example, compute_settings, frozen, oracle, oracles, prefix_groups, trainable};
 
 #[derive(Deserialize)]
 struct Oracle {
@@ -75,8 +75,8 @@ fn logits_with_an_adapter_equal_those_of_peft() {
             let features = features(&model, &images);
             let logits = full_forward(&model, &example.prompt_ids, &images, features.as_ref()).pop().unwrap();
             for (at, expected) in expected.at.iter().zip(&expected.values) {
-                let found = f64::from(logits[*at]);
-                assert!((found - expected).abs() <= 1e-3, "{purpose:?} [{at}]: {found} here, {expected} in peft");
+                let actual = f64::from(logits[*at]);
+                assert!((actual - expected).abs() <= 1e-3, "{purpose:?} [{at}]: {actual} here, {expected} in peft");
             }
         }
     }
@@ -86,7 +86,7 @@ fn logits_with_an_adapter_equal_those_of_peft() {
 fn gradients_of_an_adapter_equal_those_of_peft_and_nothing_else_has_one() {
     let (oracle, _, weights) = adapted();
     let frozen = frozen("lora.safetensors");
-    for compute in computes() {
+    for compute in compute_settings() {
         let (loss, _, gradients) = cross_entropy(&weights, &prefix_groups(&oracle.examples), compute).unwrap();
         assert!((loss - oracle.loss).abs() <= 1e-4, "{loss}, {}", oracle.loss);
         let names: Vec<&String> = gradients.iter().map(|(name, _)| name).collect();

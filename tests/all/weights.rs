@@ -86,13 +86,13 @@ fn conversions_equal_torch() {
             // Compared exactly as 32-bit numbers, since widening is exact. A NaN need not keep its
             // bits.
             let expected = numbers::<f32>(expected, to);
-            let found: Vec<f32> = match to {
+            let actual: Vec<f32> = match to {
                 StoredType::F32 => numbers::<f32>(source, from),
                 StoredType::F16 => numbers::<half::f16>(source, from).into_iter().map(f32::from).collect(),
                 StoredType::BF16 => numbers::<half::bf16>(source, from).into_iter().map(f32::from).collect(),
             };
-            assert_eq!(found.len(), expected.len());
-            for (i, (a, b)) in found.iter().zip(&expected).enumerate() {
+            assert_eq!(actual.len(), expected.len());
+            for (i, (a, b)) in actual.iter().zip(&expected).enumerate() {
                 let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
                 assert!(same, "{} to {}, number {i}: {a:e} here, {b:e} in torch", from.name(), to.name());
             }
@@ -109,8 +109,8 @@ fn an_exported_checkpoint_is_read_back() {
         let folder = checkpoint(&config, dtype, shard_bytes);
         let model = folder.path().join("model");
         let mut read = Config::load(&model).unwrap();
-        assert_eq!(read.carried.remove("eos_token_id"), Some(json!(34)));
-        assert_eq!(Config { carried: read.carried.clone(), ..config.clone() }, read);
+        assert_eq!(read.preserved_keys.remove("eos_token_id"), Some(json!(34)));
+        assert_eq!(Config { preserved_keys: read.preserved_keys.clone(), ..config.clone() }, read);
         let weights = Weights::open(&model, &config).unwrap();
         assert_eq!(weights.raw(HEAD).is_err(), tied);
         let all = parameters(&config);

@@ -27,8 +27,8 @@ pub struct ClustersArgs {
 /// Runs `visplay clusters`.
 pub fn cmd_clusters(args: &ClustersArgs, ui: &Ui) -> Result<(), CommandError> {
     for_each_line(&args.lines, ui, Order::Sequential, |line| {
-        let clusters = Clusters::of(&questions(line)?).map_err(|error| error.to_string())?;
-        Ok(vec![("shares", json!(clusters.shares())), ("clusters", json!(clusters.label))])
+        let clusters = Clusters::from_questions(&questions(line)?).map_err(|error| error.to_string())?;
+        Ok(vec![("shares", json!(clusters.shares())), ("clusters", json!(clusters.labels))])
     })
 }
 

@@ -35,7 +35,8 @@ pub const MAX_PARTIAL_ELEMENTS: usize = 1 << 28;
 /// Number of launches so far.
 static LAUNCHES: AtomicU64 = AtomicU64::new(0);
 
-/// Number of launches of our kernels in this process, by which checks see whether they were used.
+/// Returns the number of launches of our kernels in this process, from which checks see whether
+/// they were used.
 pub fn launches() -> u64 {
     LAUNCHES.load(Ordering::Relaxed)
 }
@@ -298,9 +299,9 @@ fn copy_rows_as<T: CudaDType + WithDType + DeviceRepr>(
     Ok(())
 }
 
-/// Location of the cached keys and values of sequences that each decode one token.
+/// Block tables and lengths of cached sequences that each decode one token.
 #[derive(Debug)]
-pub struct Decoding {
+pub struct BlockTables {
     /// Cache blocks of each sequence, `[sequences, max blocks]` (u32).
     pub blocks: Tensor,
     /// Number of keys that each sequence attends to, `[sequences]` (u32), at least 1.
@@ -328,7 +329,7 @@ pub fn attend(
     [keys, values]: [&Tensor; 2],
     heads: Heads,
     scale: f32,
-    decoding: &Decoding,
+    block_tables: &BlockTables,
     limit: usize,
 ) -> Result<Tensor> {
     let (sequences, width) = q.dims2()?;
@@ -336,8 +337,8 @@ pub fn attend(
         && keys.dim(1)? == heads.key_value * heads.dim
         && keys.dims() == values.dims()
         && heads.query.is_multiple_of(heads.key_value);
-    let placed = decoding.blocks.dim(0)? == sequences && decoding.lengths.dims() == [sequences];
-    if !can_attend(heads) || !fits || !placed || decoding.longest > decoding.blocks.dim(1)? * BLOCK {
+    let placed = block_tables.blocks.dim(0)? == sequences && block_tables.lengths.dims() == [sequences];
+    if !can_attend(heads) || !fits || !placed || block_tables.longest > block_tables.blocks.dim(1)? * BLOCK {
         bail!("attention: queries {:?} do not match a cache {:?} with {heads:?}", q.dims(), keys.dims());
     }
     let is_gapless = |x: &Tensor| x.is_contiguous() && x.layout().start_offset() == 0;
@@ -347,13 +348,13 @@ pub fn attend(
     if sequences == 0 {
         return q.contiguous();
     }
-    let per_sequence = heads.query * decoding.longest.div_ceil(TILE) * (SOFTMAX_STATS + heads.dim);
+    let per_sequence = heads.query * block_tables.longest.div_ceil(TILE) * (SOFTMAX_STATS + heads.dim);
     let chunk = (limit / per_sequence).max(1);
     let mut partials = Vec::new();
     for first in (0..sequences).step_by(chunk) {
         let some = |x: &Tensor| x.narrow(0, first, chunk.min(sequences - first))?.contiguous();
-        let (q, blocks, lengths) = (some(q)?, some(&decoding.blocks)?, some(&decoding.lengths)?);
-        let placed = Decoding { blocks, lengths, ..*decoding };
+        let (q, blocks, lengths) = (some(q)?, some(&block_tables.blocks)?, some(&block_tables.lengths)?);
+        let placed = BlockTables { blocks, lengths, ..*block_tables };
         partials.push(typed!(q.dtype(), attend_as(&q, [keys, values], heads, scale, &placed))?);
     }
     if partials.len() == 1 { Ok(partials.swap_remove(0)) } else { Tensor::cat(&partials, 0) }
@@ -364,7 +365,7 @@ fn attend_as<T>(
     [keys, values]: [&Tensor; 2],
     heads: Heads,
     scale: f32,
-    decoding: &Decoding,
+    block_tables: &BlockTables,
 ) -> Result<Tensor>
 where
     T: CudaDType + WithDType + DeviceRepr,
@@ -373,10 +374,11 @@ where
     let stream = device.cuda_stream();
     let (sequences, width) = q.dims2()?;
     let Heads { query, key_value, dim } = heads;
-    let tiles = decoding.longest.div_ceil(TILE);
+    let tiles = block_tables.longest.div_ceil(TILE);
     let (q_guard, keys_guard, values_guard) =
         (q.storage_and_layout(), keys.storage_and_layout(), values.storage_and_layout());
-    let (blocks_guard, lengths_guard) = (decoding.blocks.storage_and_layout(), decoding.lengths.storage_and_layout());
+    let (blocks_guard, lengths_guard) =
+        (block_tables.blocks.storage_and_layout(), block_tables.lengths.storage_and_layout());
     let (queries, blocks, lengths) = (rows::<T>(&q_guard)?, rows::<u32>(&blocks_guard)?, rows::<u32>(&lengths_guard)?);
     let (keys, values) = (rows::<T>(&keys_guard)?, rows::<T>(&values_guard)?);
     // SAFETY: for each sequence the first kernel writes the tiles within its length, and the second
@@ -385,7 +387,7 @@ where
         (device.alloc::<f32>(sequences * query * tiles * (SOFTMAX_STATS + dim))?, device.alloc::<T>(sequences * width)?)
     };
     let grid = (to_u32(sequences)?, to_u32(key_value)?, to_u32(tiles)?);
-    let max_blocks = to_u32(decoding.blocks.dim(1)?)?;
+    let max_blocks = to_u32(block_tables.blocks.dim(1)?)?;
     let (block, key_heads, dim_u32) = (to_u32(BLOCK)?, to_u32(key_value)?, to_u32(dim)?);
     let name = format!("attend_tile_{}_{}", T::DTYPE.as_str(), query / key_value);
     let kernel = named(device, &name)?;

@@ -32,7 +32,7 @@ fn load_toolkit() -> std::result::Result<(), DeviceError> {
     Ok(())
 }
 
-/// Number of GPUs that this process may see. The driver reads `CUDA_VISIBLE_DEVICES`.
+/// Returns the number of GPUs that this process may see. The driver reads `CUDA_VISIBLE_DEVICES`.
 ///
 /// # Errors
 /// The driver is missing, or does not start.
@@ -107,7 +107,7 @@ pub fn reset_peak_memory(device: &Device) -> Result<()> {
     set_attribute(memory_pool(device)?, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)
 }
 
-/// Largest number of bytes that tensors occupied at once since [`reset_peak_memory`].
+/// Returns the largest number of bytes that tensors occupied at once since [`reset_peak_memory`].
 ///
 /// # Errors
 /// The device is not a GPU.

@@ -62,7 +62,7 @@ impl BigFloat {
         self.mantissa.sign() == Sign::Negative
     }
 
-    /// Exponent of the leading bit; far below all others for zero.
+    /// Returns the exponent of the leading bit; far below all others for zero.
     pub(super) fn magnitude(&self) -> i64 {
         if self.is_zero() { -2 * MAX_EXPONENT } else { self.exponent + self.mantissa.bit_len() as i64 }
     }
@@ -104,14 +104,14 @@ impl BigFloat {
         Self::rounded(quotient, self.exponent.checked_sub(other.exponent)?.checked_sub(shift)?)
     }
 
-    /// Square root of a non-negative number.
+    /// Returns the square root of a non-negative number.
     pub(super) fn square_root(&self) -> Option<Self> {
         let shift = 2 * PRECISION.cast_signed() + i64::from(self.exponent % 2 != 0);
         let root = scaled(&self.mantissa, shift).sqrt();
         Self::rounded(root.into(), (self.exponent - shift) / 2)
     }
 
-    /// Fixed-point value with [`FIXED`] fractional bits; the magnitude must be small.
+    /// Returns the fixed-point value with [`FIXED`] fractional bits; the magnitude must be small.
     fn fixed(&self) -> IBig {
         scaled(&self.mantissa, self.exponent + FIXED as i64)
     }
@@ -120,7 +120,7 @@ impl BigFloat {
         Self::rounded(value, -(FIXED as i64))
     }
 
-    /// Nearest integer, if it is in range.
+    /// Returns the nearest integer, if it is in range.
     pub(super) fn nearest(&self) -> Option<i64> {
         if self.magnitude() > 60 {
             return None;
@@ -180,7 +180,7 @@ impl BigFloat {
         y.plus(&ln_two().times(&Self::integer(k))?)
     }
 
-    /// Sine and cosine: the angle modulo 2π, the series of its 2^-12 part, and doubling.
+    /// Returns sine and cosine: the angle modulo 2π, the series of its 2^-12 part, and doubling.
     pub(super) fn sine_cosine(&self) -> Option<(Self, Self)> {
         if self.magnitude() > 42 {
             return None;
@@ -207,7 +207,7 @@ impl BigFloat {
         Some((Self::from_fixed(sine)?, Self::from_fixed(cosine)?))
     }
 
-    /// Angle of the point (x, y): the f64 angle, refined with sine and cosine.
+    /// Returns the angle of the point (x, y): the f64 angle, refined with sine and cosine.
     pub(super) fn angle(y: &Self, x: &Self) -> Option<Self> {
         if y.is_zero() {
             return Some(if x.is_negative() { pi().clone() } else { Self::zero() });
@@ -257,7 +257,7 @@ fn scaled(value: &IBig, by: i64) -> IBig {
     if by >= 0 { value << bits } else { value >> bits }
 }
 
-/// Series of atanh or atan of 1/n in fixed point.
+/// Returns the series of atanh or atan of 1/n in fixed point.
 fn inverse_series(n: u32, alternating: bool) -> IBig {
     let square = IBig::from(n) * n;
     let mut power = (IBig::ONE << FIXED) / n;

@@ -2,7 +2,7 @@
 
 use super::rational::{Rational, bits};
 
-/// Why an expression has no value.
+/// A reason why an expression has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Not a sum of square roots, or dependent on the branch that a root of a symbol takes:
@@ -15,7 +15,7 @@ pub(super) enum Failure {
 }
 
 /// Remaining work for one pair of answers, in products of machine words. It bounds the work without
-/// a clock, so a verdict is the same on every machine.
+/// a clock, so a result is the same on every machine.
 #[derive(Debug)]
 pub(in crate::grading) struct Budget(u64);
 

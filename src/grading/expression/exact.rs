@@ -26,7 +26,7 @@ pub(super) struct Surd {
 
 /// Evaluates a tree with its symbols at rational points.
 ///
-/// `dependent[i]` says whether step i depends on a symbol. A root or logarithm of such a step has
+/// `dependent[i]` says whether node i depends on a symbol. A root or logarithm of such a node has
 /// no exact value here, because an equality that holds for one sign of a number need not hold for
 /// the other.
 pub(super) fn value(tree: &Tree, dependent: &[bool], point: &[Rational], budget: &mut Budget) -> Result<Surd, Failure> {

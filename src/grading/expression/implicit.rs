@@ -83,7 +83,7 @@ pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &RewriteS
     Some(out)
 }
 
-/// Position of the bracket that closes the one at `open`.
+/// Returns the position of the bracket that closes the one at `open`.
 fn closing(tokens: &[Token<'_>], open: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {

@@ -61,7 +61,7 @@ impl Complex {
         Self { re, im: BigFloat::zero() }
     }
 
-    /// Exponent of the leading bit of the larger part.
+    /// Returns the exponent of the leading bit of the larger part.
     pub(super) fn magnitude(&self) -> i64 {
         self.re.magnitude().max(self.im.magnitude())
     }
@@ -94,7 +94,7 @@ impl Complex {
         self.re.times(&self.re)?.plus(&self.im.times(&self.im)?)?.square_root()
     }
 
-    /// Principal logarithm of a number other than zero.
+    /// Returns the principal logarithm of a number other than zero.
     fn logarithm(&self) -> Option<Self> {
         Some(Self { re: self.length()?.logarithm()?, im: BigFloat::angle(&self.im, &self.re)? })
     }
@@ -105,8 +105,8 @@ impl Complex {
         Some(Self { re: size.times(&cosine)?, im: size.times(&sine)? })
     }
 
-    /// Principal square root: with r = |z|, √z = √((r+a)/2) ± i √((r-a)/2), computing the larger
-    /// part first.
+    /// Returns the principal square root: with r = |z|, √z = √((r+a)/2) ± i √((r-a)/2), computing
+    /// the larger part first.
     fn square_root(&self) -> Option<Self> {
         if self.is_zero() {
             return Some(self.clone());
@@ -184,9 +184,9 @@ impl Complex {
         }
     }
 
-    /// Value of a function of which only one property is used: equal arguments have equal values.
-    /// The value is a hash of the leading bits of the argument, so two expressions with such a
-    /// function agree only if its arguments do.
+    /// Returns the value of a function of which only one property is used: equal arguments have
+    /// equal values. The value is a hash of the leading bits of the argument, so two expressions
+    /// with such a function agree only if its arguments do.
     fn opaque(&self, salt: u64) -> Option<Self> {
         let (re, im) = (self.re.leading(200), self.im.leading(200));
         let prime = (IBig::ONE << 127) - 1;

@@ -1,4 +1,5 @@
-//! Equality without evaluation: both sides are the same tree and certainly have a value.
+//! Test, without evaluation, whether both sides of a difference are the same expression and
+//! certainly have a value.
 
 use super::syntax::{ExprId, ExprNode, Function, Tree};
 
@@ -29,7 +30,7 @@ fn shift_operands(node: &ExprNode, by: usize) -> ExprNode {
     }
 }
 
-/// Whether a step has a value if its operands have.
+/// Whether a node has a value if its operands have.
 fn has_value(tree: &Tree, at: ExprId) -> bool {
     match tree.nodes[at] {
         ExprNode::Quotient(_, below) => is_never_zero(tree, below),
@@ -44,8 +45,8 @@ fn has_value(tree: &Tree, at: ExprId) -> bool {
     }
 }
 
-/// Whether a step is a non-zero literal or a symbol, or a product, quotient, power or root of such
-/// steps.
+/// Whether a node is a non-zero literal or a symbol, or a product, quotient, power or root of such
+/// nodes.
 fn is_never_zero(tree: &Tree, at: ExprId) -> bool {
     match tree.nodes[at] {
         ExprNode::Number(ref value) | ExprNode::Decimal(ref value, _) => !value.is_zero(),
@@ -59,7 +60,7 @@ fn is_never_zero(tree: &Tree, at: ExprId) -> bool {
     }
 }
 
-/// Whether a step is an integer literal (literals have no sign) or a factorial of one.
+/// Whether a node is an integer literal (literals have no sign) or a factorial of one.
 fn is_natural(tree: &Tree, at: ExprId) -> bool {
     match tree.nodes[at] {
         ExprNode::Number(_) => true,

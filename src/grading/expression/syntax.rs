@@ -25,7 +25,7 @@ pub(super) enum Function {
     Cosecant,
 }
 
-/// One step of a computation.
+/// A node of an expression.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ExprNode {
     Number(Rational),
@@ -44,7 +44,7 @@ pub(super) enum ExprNode {
     Call(Function, ExprId),
 }
 
-/// An expression as steps in order of evaluation; the last one is its value.
+/// An expression: its nodes in evaluation order, of which the last one is the root.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Tree {
     pub(super) nodes: Vec<ExprNode>,
@@ -113,7 +113,8 @@ impl<'a> Parser<'_, 'a> {
         }
     }
 
-    /// A sign binds less tightly than a power to its right: `-2**2` is `-(2**2)`.
+    /// Parses an operand with signs. A sign binds less tightly than a power to its right: `-2**2`
+    /// is `-(2**2)`.
     fn signed(&mut self) -> Option<ExprId> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {

@@ -43,7 +43,7 @@ impl<'a> Token<'a> {
 }
 
 /// Splits a text into tokens, with the end token; `None` for a text that Python cannot tokenize or
-/// that no answer means as mathematics (comparisons, assignments, comments, strings, indices).
+/// that is never mathematics in an answer (comparisons, assignments, comments, strings, indices).
 pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     let mut out = Vec::with_capacity(text.len() + 1);
     let (mut rest, mut depth) = (text, 0i64);
@@ -88,8 +88,8 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     Some(out)
 }
 
-/// Length of the number at the start of a text (`Imagnumber | Floatnumber | Intnumber` of Python's
-/// `tokenize`).
+/// Returns the length of the number at the start of a text (`Imagnumber | Floatnumber | Intnumber`
+/// of Python's `tokenize`).
 fn number_length(text: &str) -> usize {
     let bytes = text.as_bytes();
     if let Some(length) = radix_length(bytes) {
@@ -113,7 +113,7 @@ fn number_length(text: &str) -> usize {
     if bytes[0] == b'0' { digits_length(bytes, |b| *b == b'0') } else { whole }
 }
 
-/// Length of `0x1f`, `0b11` or `0o17`.
+/// Returns the length of `0x1f`, `0b11` or `0o17`.
 fn radix_length(bytes: &[u8]) -> Option<usize> {
     let accepts: fn(&u8) -> bool = match bytes {
         [b'0', b'x' | b'X', ..] => u8::is_ascii_hexdigit,
@@ -137,7 +137,8 @@ fn exponent_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// Length of `[0-9](_?[0-9])*` for a set of digits; 0 if the first byte is not in the set.
+/// Returns the length of `[0-9](_?[0-9])*` for a set of digits; 0 if the first byte is not in the
+/// set.
 fn digits_length(bytes: &[u8], accepts: impl Fn(&u8) -> bool) -> usize {
     let mut end = 0;
     loop {

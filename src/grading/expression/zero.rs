@@ -12,14 +12,14 @@ use super::same::has_identical_sides;
 use super::syntax::{ExprNode, Function, Tree, parse};
 use super::tokens::tokens;
 
-/// Longest pair of expressions, in bytes; answers are far shorter.
+/// Maximum total length of the two expressions in bytes; answers are far shorter.
 const MAX_LENGTH: usize = 512;
 /// Integer points at which two expressions with symbols must agree.
 const INTEGER_POINTS: u64 = 3;
 /// Complex points at which they must agree: enough for two symbols to visit equal, opposite and
 /// adjacent quadrants.
 const COMPLEX_POINTS: u64 = 8;
-/// Number of poles among the points at which the expression counts as undefined.
+/// Number of poles after which the expression counts as undefined.
 const MAX_POLES: u64 = 5;
 /// Bits that rounding errors may have affected.
 const GUARD: i64 = 128;
@@ -43,7 +43,7 @@ pub(in crate::grading) enum Difference {
 /// Without symbols the value is exact if it is a sum of square roots, else it has about a hundred
 /// digits. With symbols the expressions are compared at fixed pseudo-random points: integers for a
 /// rational function, complex numbers where a root, logarithm or power has branches (√(x²) is not
-/// x). The points are fixed, so a pair has the same verdict on every machine.
+/// x). The points are fixed, so a pair has the same result on every machine.
 pub(in crate::grading) fn difference(first: &str, second: &str, budget: &mut Budget) -> Difference {
     let length = first.len() + second.len();
     if length > MAX_LENGTH || budget.charge_for_text(length).is_err() {
@@ -60,22 +60,25 @@ pub(in crate::grading) fn difference(first: &str, second: &str, budget: &mut Bud
     }
 }
 
+/// Whether the expression is zero, decided as [`difference`] documents.
 fn is_zero(tree: &Tree, budget: &mut Budget) -> Result<bool, Failure> {
     if has_identical_sides(tree) {
         return Ok(true);
     }
-    let dependent = dependence(tree);
+    let dependent = symbol_dependence(tree);
     if tree.symbols.is_empty() {
         return match exact::value(tree, &dependent, &[], budget) {
-            Ok(value) => Ok(value.is_zero() || value.as_rational().is_some_and(|gap| decimal_of_fraction(tree, &gap))),
-            Err(Failure::NotExact) => numeric_zero(tree, &[], budget),
+            Ok(value) => {
+                Ok(value.is_zero() || value.as_rational().is_some_and(|gap| is_decimal_of_fraction(tree, &gap)))
+            }
+            Err(Failure::NotExact) => is_zero_numerically(tree, &[], budget),
             Err(failure) => Err(failure),
         };
     }
-    let exact = |seed, budget: &mut Budget| exact_zero(tree, &dependent, seed, budget);
+    let exact = |seed, budget: &mut Budget| is_zero_exactly(tree, &dependent, seed, budget);
     match at_points(INTEGER_POINTS, exact, budget) {
         Err(Failure::NotExact) => {
-            let numeric = |seed, budget: &mut Budget| numeric_zero(tree, &complex_point(tree, seed), budget);
+            let numeric = |seed, budget: &mut Budget| is_zero_numerically(tree, &complex_point(tree, seed), budget);
             at_points(COMPLEX_POINTS, numeric, budget)
         }
         verdict => verdict,
@@ -85,7 +88,7 @@ fn is_zero(tree: &Tree, budget: &mut Budget) -> Result<bool, Failure> {
 /// Whether one side is a decimal and the other an exact number that rounds to it at the decimal's
 /// precision, at least 15 digits: 0.6923076923076923 is 9/13 as printed by a machine. `gap` is the
 /// first minus the second.
-fn decimal_of_fraction(tree: &Tree, gap: &Rational) -> bool {
+fn is_decimal_of_fraction(tree: &Tree, gap: &Rational) -> bool {
     let Some(&ExprNode::Difference(first, second)) = tree.nodes.last() else { return false };
     if tree.nodes.iter().filter(|node| matches!(node, ExprNode::Decimal(..))).count() != 1 {
         return false;
@@ -108,15 +111,15 @@ fn decimal_of_fraction(tree: &Tree, gap: &Rational) -> bool {
     rounded(&decimal, bits) == rounded(&exact, bits)
 }
 
-/// Tests one point after another; a pole is skipped.
+/// Tests points one after another until `points` of them agree or one differs; poles are skipped.
 fn at_points(
     points: u64,
-    mut ask: impl FnMut(u64, &mut Budget) -> Result<bool, Failure>,
+    mut agrees: impl FnMut(u64, &mut Budget) -> Result<bool, Failure>,
     budget: &mut Budget,
 ) -> Result<bool, Failure> {
     let (mut agreed, mut poles) = (0, 0);
     for seed in 0.. {
-        match ask(seed, budget) {
+        match agrees(seed, budget) {
             Ok(false) => return Ok(false),
             Ok(true) => agreed += 1,
             Err(Failure::Undefined) => poles += 1,
@@ -132,8 +135,8 @@ fn at_points(
     Ok(true)
 }
 
-/// Whether each step depends on a symbol.
-fn dependence(tree: &Tree) -> Vec<bool> {
+/// Returns for each node whether it depends on a symbol.
+fn symbol_dependence(tree: &Tree) -> Vec<bool> {
     let mut dependent: Vec<bool> = Vec::with_capacity(tree.nodes.len());
     for node in &tree.nodes {
         let depends = match *node {
@@ -151,7 +154,8 @@ fn dependence(tree: &Tree) -> Vec<bool> {
     dependent
 }
 
-fn exact_zero(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budget) -> Result<bool, Failure> {
+/// Whether the exact value is zero at the integer point that `seed` selects.
+fn is_zero_exactly(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budget) -> Result<bool, Failure> {
     let factorial =
         |node: &ExprNode| matches!(node, ExprNode::Call(Function::Factorial | Function::DoubleFactorial, _));
     // A factorial has an exact value only at small positive integers.
@@ -183,7 +187,8 @@ fn complex_point(tree: &Tree, seed: u64) -> Vec<Complex> {
     symbols.map(|symbol| Complex::new(part(quadrant(symbol) & 1 == 1), part(quadrant(symbol) & 2 == 2))).collect()
 }
 
-fn numeric_zero(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<bool, Failure> {
+/// Whether the high-precision value is zero at a complex point, up to rounding.
+fn is_zero_numerically(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<bool, Failure> {
     let result = numeric::value(tree, point, budget)?;
     let magnitude = result.value.magnitude();
     if magnitude >= result.scale - PRECISION.cast_signed() + GUARD {

@@ -21,7 +21,7 @@ pub(super) enum Expansion {
     Style(&'static str),
     /// Its argument with an accent over each character.
     Accent(char),
-    /// Not supported (sections, pictures, dates; answers never contain them): the conversion fails.
+    /// Not supported (sections, figures, dates; answers never contain them): the conversion fails.
     Unsupported,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum EnvironmentBody {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MacroSpec {
     pub(super) arguments: &'static str,
-    pub(super) becomes: Expansion,
+    pub(super) expansion: Expansion,
 }
 
 /// An environment: its arguments and expansion.
@@ -61,13 +61,13 @@ struct Tables {
 }
 
 /// Returns a macro's specification; an unknown macro has no arguments and expands to nothing.
-pub(super) fn macro_of(name: &str) -> MacroSpec {
-    tables().macros.get(name).copied().unwrap_or(MacroSpec { arguments: "", becomes: Expansion::Nothing })
+pub(super) fn macro_spec(name: &str) -> MacroSpec {
+    tables().macros.get(name).copied().unwrap_or(MacroSpec { arguments: "", expansion: Expansion::Nothing })
 }
 
 /// Returns an environment's specification; an unknown one has no arguments and expands to its
 /// content.
-pub(super) fn environment_of(name: &str) -> EnvironmentSpec {
+pub(super) fn environment_spec(name: &str) -> EnvironmentSpec {
     tables().environments.get(name).copied().unwrap_or(EnvironmentSpec { arguments: "", body: EnvironmentBody::Plain })
 }
 
@@ -79,10 +79,12 @@ fn tables() -> &'static Tables {
             let fields: Vec<&'static str> = line.split('\t').collect();
             match fields[..] {
                 ["m", name, arguments, kind, value] => {
-                    tables.macros.insert(unescaped(name), MacroSpec { arguments, becomes: becomes(kind, value) });
+                    tables
+                        .macros
+                        .insert(unescape(name), MacroSpec { arguments, expansion: parse_expansion(kind, value) });
                 }
                 ["e", name, arguments, kind, value, _] => {
-                    tables.environments.insert(name, EnvironmentSpec { arguments, body: body(kind, value) });
+                    tables.environments.insert(name, EnvironmentSpec { arguments, body: parse_body(kind, value) });
                 }
                 _ => {}
             }
@@ -91,11 +93,11 @@ fn tables() -> &'static Tables {
     })
 }
 
-fn becomes(kind: &str, value: &'static str) -> Expansion {
+fn parse_expansion(kind: &str, value: &'static str) -> Expansion {
     match kind {
         "args" => Expansion::Arguments,
-        "text" => Expansion::Text(unescaped(value)),
-        "format" => Expansion::Format(unescaped(value)),
+        "text" => Expansion::Text(unescape(value)),
+        "format" => Expansion::Format(unescape(value)),
         "style" => Expansion::Style(value),
         "accent" => value.chars().next().map_or(Expansion::Unsupported, Expansion::Accent),
         "drop" => Expansion::Nothing,
@@ -103,19 +105,19 @@ fn becomes(kind: &str, value: &'static str) -> Expansion {
     }
 }
 
-fn body(kind: &str, value: &'static str) -> EnvironmentBody {
+fn parse_body(kind: &str, value: &'static str) -> EnvironmentBody {
     match kind {
         "body" => EnvironmentBody::Plain,
         "matrix" => EnvironmentBody::Matrix,
         "equation" => EnvironmentBody::Equation,
-        "format" => EnvironmentBody::Format(unescaped(value)),
+        "format" => EnvironmentBody::Format(unescape(value)),
         _ => EnvironmentBody::Unsupported,
     }
 }
 
 /// Unescapes `\\`, `
 /// ` and `\t`. The few escaped values of the one table are leaked on purpose.
-fn unescaped(text: &'static str) -> &'static str {
+fn unescape(text: &'static str) -> &'static str {
     if !text.contains('\\') {
         return text;
     }

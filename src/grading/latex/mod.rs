@@ -19,7 +19,7 @@ mod tests {
     use super::to_text;
 
     #[test]
-    fn text_is_what_latex2text_says() {
+    fn texts_equal_those_of_latex2text() {
         let cases = [
             (r"3\sqrt{2}", "3√(2)"),
             (r" \frac{1}{2}", " 1/2"),

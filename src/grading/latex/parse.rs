@@ -4,7 +4,7 @@
 //! macro with missing arguments has none. `%` and `$` never reach this parser: the second normal
 //! form removes them first.
 
-use super::macros::{environment_of, macro_of};
+use super::macros::{environment_spec, macro_spec};
 use crate::grading::characters::{is_letter, is_space, is_word};
 
 /// Deepest nesting of groups, environments and arguments. The reference exhausts Python's stack a
@@ -227,7 +227,7 @@ impl Walker {
             if !chars.is_empty() {
                 nodes.push(LatexNode::Chars(std::mem::take(&mut chars)));
             }
-            if ends(until, &token.kind) {
+            if is_end(until, &token.kind) {
                 break;
             }
             if let Some(node) = self.node(token, &mut at) {
@@ -251,7 +251,7 @@ impl Walker {
                 Some(LatexNode::Group(content))
             }
             LatexTokenKind::Begin(name) => {
-                let environment = environment_of(&name);
+                let environment = environment_spec(&name);
                 let start = self.arguments(environment.arguments, token.end, false).map_or(token.end, |(_, end)| end);
                 let (content, end) = self.nodes(start, &Terminator::Environment(name.clone()));
                 *at = end;
@@ -264,7 +264,7 @@ impl Walker {
                 Some(LatexNode::Math { display, content })
             }
             LatexTokenKind::Macro { name, space_after } => {
-                let spec = macro_of(&name).arguments;
+                let spec = macro_spec(&name).arguments;
                 let read = self.arguments(spec, token.end, name == "\\");
                 let (arguments, end) = read.unwrap_or((Vec::new(), token.end));
                 *at = end;
@@ -336,7 +336,8 @@ impl Walker {
     }
 }
 
-fn ends(until: &Terminator, kind: &LatexTokenKind) -> bool {
+/// Whether a token is the terminator.
+fn is_end(until: &Terminator, kind: &LatexTokenKind) -> bool {
     match (until, kind) {
         (Terminator::Brace, LatexTokenKind::Close('}')) | (Terminator::Bracket, LatexTokenKind::Close(']')) => true,
         (Terminator::Environment(name), LatexTokenKind::Stop(stop)) => name == stop,
@@ -345,8 +346,8 @@ fn ends(until: &Terminator, kind: &LatexTokenKind) -> bool {
     }
 }
 
-/// Whether the walker's older interface sees neither an optional nor a mandatory argument on a
-/// macro.
+/// Whether pylatexenc's legacy node attributes report no argument of a macro, neither an optional
+/// nor a mandatory one.
 fn is_bare(spec: &str, arguments: &[Option<LatexNode>]) -> bool {
     let stars = spec.chars().take_while(|&c| c == '*').count();
     match arguments.get(stars..) {

@@ -1,7 +1,7 @@
 //! Rendering of LaTeX nodes as text, as pylatexenc's `LatexNodes2Text` does with its default
 //! settings.
 
-use super::macros::{EnvironmentBody, Expansion, environment_of, macro_of};
+use super::macros::{EnvironmentBody, Expansion, environment_spec, macro_spec};
 use super::parse::{LatexNode, MacroNode};
 use crate::grading::characters::{compose, strip};
 
@@ -61,7 +61,7 @@ impl Renderer {
     }
 
     fn macro_text(&mut self, node: &MacroNode) -> Option<String> {
-        match macro_of(&node.name).becomes {
+        match macro_spec(&node.name).expansion {
             Expansion::Nothing => Some(String::new()),
             Expansion::Text(text) => Some(text.to_owned()),
             Expansion::Arguments => {
@@ -96,7 +96,7 @@ impl Renderer {
     }
 
     fn environment(&mut self, name: &str, content: &[LatexNode]) -> Option<String> {
-        match environment_of(name).body {
+        match environment_spec(name).body {
             EnvironmentBody::Plain => self.list(content),
             EnvironmentBody::Equation => self.equation(content, true),
             EnvironmentBody::Matrix => self.matrix(content),
@@ -179,7 +179,8 @@ fn accented(text: &str, mark: char) -> String {
     out
 }
 
-/// Letter of a mathematical alphabet (Unicode chart U+1D400, with the gaps that older blocks fill).
+/// Returns the letter in a mathematical alphabet (Unicode chart U+1D400, with the gaps that older
+/// blocks fill).
 fn styled(c: char, style: &str) -> char {
     if !c.is_ascii_alphabetic() {
         return c;

@@ -23,7 +23,7 @@ pub(in crate::imaging) enum ColorSpace {
 impl ColorSpace {
     /// Returns the colour space that is given, or else that of the JFIF and Adobe headers or the
     /// names of the components.
-    pub(super) fn of(frame: &Frame, tables: &DecoderTables, given: Option<Self>) -> Result<Self, ImageError> {
+    pub(super) fn detect(frame: &Frame, tables: &DecoderTables, given: Option<Self>) -> Result<Self, ImageError> {
         let names: Vec<u8> = frame.components.iter().map(|component| component.id).collect();
         Ok(match (names.as_slice(), given, tables.jfif, tables.adobe) {
             ([_], None | Some(Self::Grey), ..) => Self::Grey,
@@ -66,7 +66,7 @@ impl WithSimd for PlanesToRgb<'_> {
                     }
                 }
                 (ColorSpace::Rgb, [red, green, blue]) => interleave(row, [red.line(y), green.line(y), blue.line(y)]),
-                (ColorSpace::YCbCr, [luma, blue, red]) => convert(row, luma.line(y), blue.line(y), red.line(y)),
+                (ColorSpace::YCbCr, [luma, blue, red]) => convert_ycbcr(row, luma.line(y), blue.line(y), red.line(y)),
                 (ColorSpace::Cmyk, [cyan, magenta, yellow, black]) => {
                     let mut stored = vec![0; row.len()];
                     interleave(&mut stored, [cyan.line(y), magenta.line(y), yellow.line(y)]);
@@ -75,7 +75,7 @@ impl WithSimd for PlanesToRgb<'_> {
                 (ColorSpace::Ycck, [luma, blue, red, black]) => {
                     // The inks are stored as their complement, which the conversion reverses.
                     let mut inks = vec![0; row.len()];
-                    convert(&mut inks, luma.line(y), blue.line(y), red.line(y));
+                    convert_ycbcr(&mut inks, luma.line(y), blue.line(y), red.line(y));
                     row.copy_from_slice(&from_inks(&inks, black.line(y), false));
                 }
                 _ => {}
@@ -94,7 +94,7 @@ fn interleave(row: &mut [u8], [red, green, blue]: [&[u8]; 3]) {
 
 /// Converts a row of YCbCr.
 #[inline(always)]
-fn convert(row: &mut [u8], luma: &[u8], blue: &[u8], red: &[u8]) {
+fn convert_ycbcr(row: &mut [u8], luma: &[u8], blue: &[u8], red: &[u8]) {
     for (((pixel, luma), blue), red) in row.chunks_exact_mut(3).zip(luma).zip(blue).zip(red) {
         let converted = ycbcr_to_rgb(*luma, *blue, *red);
         pixel[0] = converted[0];

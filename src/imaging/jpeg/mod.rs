@@ -87,7 +87,7 @@ fn decode_stream(bytes: &[u8], header: &Header, color: Option<ColorSpace>) -> Re
                     return Err(ImageError::Unsupported(format!("JPEG of more than {MAX_SCANS} scans")));
                 }
                 if scans == 1 {
-                    decoding.color = ColorSpace::of(&decoding.frame, &tables, color)?;
+                    decoding.color = ColorSpace::detect(&decoding.frame, &tables, color)?;
                 }
                 decoding.take_quantisation(&scan, &tables)?;
                 is_complete = scans == 1 && decoding.is_single_scan(&scan);

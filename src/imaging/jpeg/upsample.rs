@@ -30,7 +30,7 @@ enum UpsamplingMethod {
 }
 
 impl UpsamplingMethod {
-    fn of(component: &Component, frame: &Frame) -> Self {
+    fn for_component(component: &Component, frame: &Frame) -> Self {
         let (across, down) = (frame.max_h / component.h, frame.max_v / component.v);
         let wide = component.width > 2;
         match (across, down) {
@@ -57,7 +57,7 @@ pub(super) struct Upsampler<'a> {
 impl<'a> Upsampler<'a> {
     pub(super) fn new(plane: &'a Plane, component: &Component, frame: &Frame) -> Self {
         let (width, height) = (component.width, component.height);
-        let method = UpsamplingMethod::of(component, frame);
+        let method = UpsamplingMethod::for_component(component, frame);
         // For an odd width the last value is not used.
         let output = vec![0; width * (frame.max_h / component.h)];
         Self { plane, width, height, method, sums: vec![0; width + 2], output }

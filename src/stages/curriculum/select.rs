@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grading::Vote;
 use crate::ids::{Digest, ImageId, QuestionId};
-use crate::reward::{Denominator, DifficultySettings, DropReason, keep};
+use crate::reward::{Denominator, DifficultySettings, DropReason, filter_question};
 use crate::stages::Rejection;
 use crate::stages::question_form::normalise;
 use crate::tables::{QuestionRow, QuestionType, VoteRow};
@@ -117,7 +117,8 @@ fn decide(
     settings: &CurriculumSettings,
     difficulty: &DifficultySettings,
 ) -> Result<f64, Rejection> {
-    let confidence = keep(text, &Vote::from(row), settings.label_denominator, difficulty).map_err(to_rejection)?;
+    let confidence =
+        filter_question(text, &Vote::from(row), settings.label_denominator, difficulty).map_err(to_rejection)?;
     if settings.greedy_agrees && row.greedy_agrees != Some(true) {
         let greedy = row.greedy_answer.as_deref().unwrap_or("nothing");
         let majority = row.majority_answer.as_deref().unwrap_or_default();

@@ -281,7 +281,7 @@ impl Stage for WarmStart<'_> {
         if self.dtype != DType::F32 || !self.device.is_cpu() {
             parameters.insert(
                 "compute".into(),
-                json!({"dtype": self.dtype.as_str(), "device": DeviceClass::of(self.device)}),
+                json!({"dtype": self.dtype.as_str(), "device": DeviceClass::from_device(self.device)}),
             );
         }
         Action {

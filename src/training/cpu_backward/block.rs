@@ -29,13 +29,15 @@ pub(in crate::training) struct Block<'a> {
     heads: Heads,
 }
 
-/// Activations for the backward pass, `[tokens, width]` each; from `mixed` on only the wanted rows.
+/// Activations for the backward pass, `[tokens, width]` each; those from `mixed` on have only the
+/// wanted rows.
 pub(in crate::training) struct BlockActivations {
     x: Tensor,
     /// Output of the first norm.
     normed1: AlignedBuffer,
     /// Queries and keys after the rotary embedding, and values.
     qkv: [AlignedBuffer; 3],
+    /// Output of attention before its output projection.
     mixed: AlignedBuffer,
     /// Residual stream after attention.
     middle: AlignedBuffer,

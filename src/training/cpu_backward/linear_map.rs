@@ -1,4 +1,4 @@
-//! Linear layers whose weights, or LoRA adapters, may be trained.
+//! Linear layers, forward and backward, with frozen weights, trained weights or LoRA adapters.
 
 use std::ops::Range;
 
@@ -90,13 +90,13 @@ impl<'a> LinearMap<'a> {
 
     /// Whether the weight or its adapter is trained.
     pub(super) fn wants_weight(&self) -> bool {
-        self.weights.trains(&self.name) || self.weights.adapter(&self.name).is_some()
+        self.weights.is_trained(&self.name) || self.weights.adapter(&self.name).is_some()
     }
 
     /// Adds the gradients of weight `gᵀ x` and bias, or of the adapter, to `gradients`; `x` is the
     /// input as [`packed`] returns it.
     pub(super) fn weight_gradient(&self, g: &[f32], x: Option<&PackedMatrix>, gradients: &mut Gradients) -> Result<()> {
-        if let Some((name, bias)) = self.bias.as_ref().filter(|(name, _)| self.weights.trains(name)) {
+        if let Some((name, bias)) = self.bias.as_ref().filter(|(name, _)| self.weights.is_trained(name)) {
             let mut db = vec![0f32; self.outputs()];
             gemm::bias_gradient(g, self.outputs(), g.len() / self.outputs().max(1), &mut db);
             gradients.with_sum(name, bias.shape(), |sum| {
@@ -104,7 +104,7 @@ impl<'a> LinearMap<'a> {
             })?;
         }
         let Some(x) = x else { return Ok(()) };
-        if self.weights.trains(&self.name) {
+        if self.weights.is_trained(&self.name) {
             return gradients.with_sum(&self.name, self.weight.shape(), |sum| {
                 gemm::add_weight_gradient(g, self.outputs(), x, &mut sum[self.elements()]);
             });

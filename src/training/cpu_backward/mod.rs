@@ -1,8 +1,8 @@
 //! Hand-written forward and backward passes of the layers on the CPU kernels, for f32 on a CPU.
 //!
-//! They compute what candle's autograd computes through the layers of [`crate::vlm`]. But gradients
-//! are added to their sums directly, activations are in buffers that are reused, and what the
-//! backward pass does not need is not computed.
+//! They compute the same as candle's autograd through the layers of [`crate::vlm`], but gradients
+//! are added to their sums directly, activation buffers are reused, and values that the backward
+//! pass does not need are not computed.
 
 mod block;
 mod buffer_pool;

@@ -24,7 +24,7 @@ pub(in crate::training) struct NormAndHead<'a> {
     norm: RmsNorm,
     name: &'a str,
     weight: Tensor,
-    trains: bool,
+    is_trained: bool,
     temperature: f64,
 }
 
@@ -34,7 +34,7 @@ impl<'a> NormAndHead<'a> {
         let eps = weights.config().text.rms_norm_eps;
         let norm = RmsNorm::new(weights, "model.norm.weight".to_owned(), eps)?;
         let weight = DetachedWeights(weights).tensor(name)?.contiguous()?;
-        Ok(Self { norm, name, weight, trains: weights.trains(name), temperature })
+        Ok(Self { norm, name, weight, is_trained: weights.is_trained(name), temperature })
     }
 
     /// Returns the statistics of every target and the gradient of `x`, `[targets, hidden]`, whose
@@ -68,7 +68,7 @@ impl<'a> NormAndHead<'a> {
                 .collect();
             stats.extend(piece);
             self.input_gradient(back, dx, buffers)?;
-            if self.trains {
+            if self.is_trained {
                 let x = buffers.pack_transposed(x, targets.len(), hidden);
                 gradients.with_sum(self.name, self.weight.shape(), |sum| {
                     gemm::add_weight_gradient(back, vocabulary, &x, sum);

@@ -1,4 +1,4 @@
-//! RMS normalization with a weight that may be trained.
+//! RMS normalization, forward and backward, with a weight that may be frozen.
 
 use candle_core::{Result, Tensor};
 
@@ -13,13 +13,13 @@ pub(super) struct RmsNorm {
     name: String,
     weight: Tensor,
     eps: f32,
-    trains: bool,
+    is_trained: bool,
 }
 
 impl RmsNorm {
     pub(super) fn new(weights: &TrainableModel, name: String, eps: f64) -> Result<Self> {
         let weight = DetachedWeights(weights).tensor(&name)?.contiguous()?;
-        Ok(Self { trains: weights.trains(&name), name, weight, eps: eps as f32 })
+        Ok(Self { is_trained: weights.is_trained(&name), name, weight, eps: eps as f32 })
     }
 
     pub(super) fn forward(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
@@ -38,7 +38,7 @@ impl RmsNorm {
     ) -> Result<()> {
         let mut dw = vec![0f32; self.weight.elem_count()];
         rowwise_backward::rms_norm_backward(x, &floats(&self.weight)?, self.eps, gradient, dx, &mut dw);
-        if self.trains {
+        if self.is_trained {
             gradients.with_sum(&self.name, self.weight.shape(), |sum| {
                 sum.iter_mut().zip(&dw).for_each(|(sum, dw)| *sum += dw);
             })?;

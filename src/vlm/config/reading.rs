@@ -42,13 +42,13 @@ pub(super) fn read_config(top: &Section<'_>, problems: &mut Problems) -> Config 
     let tied = |section: &Section<'_>, problems: &mut Problems| section.flag(problems, "tie_word_embeddings");
     let tied_inside = nested.is_some() && tied(&text_section, problems) == Some(true);
     let tie_word_embeddings = tied(top, problems) == Some(true) || tied_inside;
-    let mut carried = Map::new();
+    let mut preserved_keys = Map::new();
     for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
         if let Some(value) = top.get(key).or_else(|| text_section.get(key)) {
-            carried.insert(key.to_owned(), value.clone());
+            preserved_keys.insert(key.to_owned(), value.clone());
         }
     }
-    Config { text, vision, tokens, tie_word_embeddings, carried, notes }
+    Config { text, vision, tokens, tie_word_embeddings, preserved_keys, notes }
 }
 
 fn check_architecture(top: &Section<'_>, problems: &mut Problems) {

@@ -13,7 +13,7 @@ struct Flat<'a> {
     model_type: &'static str,
     torch_dtype: &'static str,
     #[serde(flatten)]
-    carried: &'a Map<String, Value>,
+    preserved_keys: &'a Map<String, Value>,
     image_token_id: u32,
     video_token_id: u32,
     vision_start_token_id: u32,
@@ -80,7 +80,7 @@ impl Config {
             architectures: [ARCHITECTURE],
             model_type: MODEL_TYPE,
             torch_dtype: dtype.torch_name(),
-            carried: &self.carried,
+            preserved_keys: &self.preserved_keys,
             image_token_id: self.tokens.image,
             video_token_id: self.tokens.video,
             vision_start_token_id: self.tokens.vision_start,

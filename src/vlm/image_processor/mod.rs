@@ -29,7 +29,7 @@ pub struct Patches {
 }
 
 impl Patches {
-    /// Number of patches.
+    /// Returns the number of patches.
     pub fn count(&self) -> usize {
         self.grid.iter().product()
     }
@@ -54,27 +54,28 @@ impl ImageProcessor {
         self
     }
 
-    /// The fewest and the most pixels of a resized image.
+    /// Returns the smallest and the largest number of pixels of a resized image.
     pub fn budget(&self) -> PixelBudget {
         self.budget
     }
 
-    /// Patches along a side of a block that the vision tower merges into one token.
+    /// Returns the number of patches along a side of a block that the vision tower merges into one
+    /// token.
     pub fn merge_size(&self) -> usize {
         self.merge_size
     }
 
-    /// Pixels along a side of a patch.
+    /// Returns the number of pixels along a side of a patch.
     pub fn patch_size(&self) -> usize {
         self.patch_size
     }
 
-    /// Frames of a patch.
+    /// Returns the number of frames of a patch.
     pub fn temporal_patch_size(&self) -> usize {
         self.temporal_patch_size
     }
 
-    /// Number of values in a patch: `3 * temporal * patch * patch`.
+    /// Returns the number of values in a patch: `3 * temporal * patch * patch`.
     pub fn patch_dim(&self) -> usize {
         CHANNELS * self.temporal_patch_size * self.patch_size * self.patch_size
     }

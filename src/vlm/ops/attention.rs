@@ -1,4 +1,4 @@
-//! Attention within the segments of a row of tokens: causal sequences, images, windows.
+//! Attention within the segments of packed tokens: causal sequences, images, windows.
 
 use std::sync::Arc;
 
@@ -77,8 +77,8 @@ impl CustomOp3 for Kernel {
         let gradient = gradient.contiguous()?;
         let (q, k, v) = (q.storage_and_layout(), k.storage_and_layout(), v.storage_and_layout());
         let gradient = gradient.storage_and_layout();
-        let (q, k, v) = (Rows::of(NAME, &q)?, Rows::of(NAME, &k)?, Rows::of(NAME, &v)?);
-        let gradient = rows(Rows::of(NAME, &gradient)?);
+        let (q, k, v) = (Rows::from_tensor(NAME, &q)?, Rows::from_tensor(NAME, &k)?, Rows::from_tensor(NAME, &v)?);
+        let gradient = rows(Rows::from_tensor(NAME, &gradient)?);
         let mut dq = vec![0f32; q.count * q.width];
         let (mut dk, mut dv) = (vec![0f32; k.count * k.width], vec![0f32; v.count * v.width]);
         let gradients = [dq.as_mut_slice(), dk.as_mut_slice(), dv.as_mut_slice()];

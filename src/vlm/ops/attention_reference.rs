@@ -2,12 +2,12 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::path::{has_fused, wide};
+use super::path::{at_least_f32, has_fused};
 use super::segments::{Plan, Segments};
 use crate::kernels::attention::Heads;
 
-/// Number of scores that are alive at once. candle's kernels count elements in 32 bits, and a large
-/// image has more scores: 16 heads over 21,400 patches have seven thousand million.
+/// Maximum number of scores in memory at a time. candle's kernels count elements in 32 bits, and a
+/// large image has more scores: 16 heads over 21,400 patches have 7 billion.
 pub(super) const SCORES: usize = 1 << 28;
 
 /// Returns the factor on the scores.
@@ -16,7 +16,7 @@ pub(super) fn scale(heads: Heads) -> f64 {
 }
 
 /// Computes [`Ops::attention`](super::Ops::attention) with at most `limit` scores, or those of one
-/// query, alive at once.
+/// query, in memory at a time.
 pub(super) fn reference(
     q: &Tensor,
     k: &Tensor,
@@ -38,9 +38,9 @@ pub(super) fn reference(
             x.reshape((batch.count, tokens / batch.count, heads, width / heads))?.transpose(1, 2)?.contiguous()
         };
         let q = pick(&q, 0, heads.query)?; // [count, heads, own, dim]
-        let k = repeat(pick(&k, 1, heads.key_value)?, heads)?; // [count, heads, prefix + own, dim]
-        let v = repeat(pick(&v, 1, heads.key_value)?, heads)?;
-        let mixed = in_pieces(&q, &k, &v, heads, batch.mask.as_ref(), limit)?;
+        let k = repeat_key_heads(pick(&k, 1, heads.key_value)?, heads)?; // [count, heads, prefix + own, dim]
+        let v = repeat_key_heads(pick(&v, 1, heads.key_value)?, heads)?;
+        let mixed = attend_in_pieces(&q, &k, &v, heads, batch.mask.as_ref(), limit)?;
         parts.push(mixed.transpose(1, 2)?.reshape((batch.count * batch.own, heads.query * heads.dim))?);
     }
     match &plan.order {
@@ -51,7 +51,14 @@ pub(super) fn reference(
 
 /// Attends some spans at a time or, where one span has too many scores, some of its queries at a
 /// time.
-fn in_pieces(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor>, limit: usize) -> Result<Tensor> {
+fn attend_in_pieces(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    mask: Option<&Tensor>,
+    limit: usize,
+) -> Result<Tensor> {
     let (count, _, own, _) = q.dims4()?;
     let keys = k.dim(2)?;
     let scores_per_query = (heads.query * keys).max(1);
@@ -79,7 +86,7 @@ fn in_pieces(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Ten
     Tensor::cat(&parts, 0)
 }
 
-/// `softmax(q kᵀ / sqrt(dim) + mask) v`, `[count, heads, queries, dim]`.
+/// Computes `softmax(q kᵀ / sqrt(dim) + mask) v`, `[count, heads, queries, dim]`.
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor>) -> Result<Tensor> {
     let scores = scaled_scores(q, k, heads)?; // [count, heads, queries, keys]
     let scores = match mask {
@@ -90,14 +97,14 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Option<&Tensor
 }
 
 /// Repeats key heads `[count, key heads, tokens, dim]` for the query heads that they serve.
-fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
+fn repeat_key_heads(x: Tensor, heads: Heads) -> Result<Tensor> {
     let (count, key_value, length, dim) = x.dims4()?;
     let group = heads.query / heads.key_value;
     let repeated = x.unsqueeze(2)?.broadcast_as((count, key_value, group, length, dim))?;
     repeated.reshape((count, heads.query, length, dim))
 }
 
-/// `q kᵀ / sqrt(dim)` in f32 at least, `[count, heads, queries, keys]`.
+/// Computes `q kᵀ / sqrt(dim)` in f32 at least, `[count, heads, queries, keys]`.
 ///
 /// The queries are multiplied by the power of two in the factor, which rounds only f16 numbers next
 /// to zero: products that f16 could not hold become small enough. The rest of the factor, between
@@ -105,15 +112,15 @@ fn repeat(x: Tensor, heads: Heads) -> Result<Tensor> {
 pub(super) fn scaled_scores(q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
     let scale = scale(heads);
     let power = scale.log2().floor().exp2();
-    widened(&(q * power)?.matmul(&k.t()?)?)? * (scale / power)
+    widen_scores(&(q * power)?.matmul(&k.t()?)?)? * (scale / power)
 }
 
 /// Converts scores to the dtype of the mask and the softmax.
-fn widened(scores: &Tensor) -> Result<Tensor> {
-    scores.to_dtype(wide(scores.dtype()))
+fn widen_scores(scores: &Tensor) -> Result<Tensor> {
+    scores.to_dtype(at_least_f32(scores.dtype()))
 }
 
-/// Softmax over the last dimension.
+/// Computes the softmax over the last dimension.
 pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
     match has_fused(&[scores]) {
         true => candle_nn::ops::softmax_last_dim(&scores.contiguous()?),
@@ -156,7 +163,7 @@ mod tests {
             let [q, k] = [&q, &k].map(|x| x.to_dtype(dtype).unwrap());
             for dim in [12, 64, 80, 128] {
                 let heads = Heads { query: 1, key_value: 1, dim };
-                let one = (widened(&q.matmul(&k.t().unwrap()).unwrap()).unwrap() * scale(heads)).unwrap();
+                let one = (widen_scores(&q.matmul(&k.t().unwrap()).unwrap()).unwrap() * scale(heads)).unwrap();
                 let two = scaled_scores(&q, &k, heads).unwrap();
                 assert_eq!(one.to_vec2::<f32>().unwrap(), two.to_vec2::<f32>().unwrap(), "{dtype:?}, {dim}");
             }
@@ -178,8 +185,8 @@ mod tests {
             // One span at a time, two spans, some queries of a span, and one query at a time.
             for limit in [4 * 7 * 7, 2 * 4 * 7 * 7, 4 * 16 * 5, 150, 1] {
                 let pieces = reference(&q, &k, &v, heads, &segments, limit).unwrap();
-                let apart = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-                assert!(apart.to_scalar::<f32>().unwrap() < 1e-6, "{segments:?}, {limit}: {apart}");
+                let difference = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+                assert!(difference.to_scalar::<f32>().unwrap() < 1e-6, "{segments:?}, {limit}: {difference}");
             }
         }
     }

@@ -8,7 +8,7 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::attention_reference::{SCORES, scale};
-use super::cached_reference::{Gathering, reference};
+use super::cached_reference::{GatherIndexes, reference};
 use super::lazy::LazyDerived;
 use super::path::Ops;
 use super::segments::StepSegment;
@@ -35,7 +35,7 @@ enum Store {
     Rows { keys: Tensor, values: Tensor },
 }
 
-/// One step of the model: some sequences, each with its new tokens, one after the other.
+/// One forward pass of the model over the new tokens of some sequences, concatenated.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Step {
     /// The sequences; complete before the first layer attends.
@@ -47,19 +47,19 @@ pub struct Step {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct CacheIndexes {
     /// Slot of each new token, `[tokens, width]`, for candle's scatter.
-    scattering: LazyDerived<Tensor>,
-    /// For the reference attention.
-    gathering: LazyDerived<Gathering>,
+    scatter_index: LazyDerived<Tensor>,
+    /// Indexes that the reference attention gathers by.
+    gather_indexes: LazyDerived<GatherIndexes>,
     /// Slot of each new token, `[tokens]`, for our GPU kernel that stores them.
     #[cfg(feature = "cuda")]
     slots: LazyDerived<Tensor>,
-    /// For our GPU kernel that attends.
+    /// Block tables for our GPU attention kernel.
     #[cfg(feature = "cuda")]
-    decoding: LazyDerived<crate::device::cuda::kernels::Decoding>,
+    block_tables: LazyDerived<crate::device::cuda::kernels::BlockTables>,
 }
 
 impl Step {
-    /// Number of new tokens in all sequences.
+    /// Returns the number of new tokens in all sequences.
     pub fn tokens(&self) -> usize {
         self.segments.iter().map(|s| s.tokens).sum()
     }
@@ -125,7 +125,7 @@ impl LayerCache {
                 if self.ops.uses_gpu_kernels_for(&[q, k, v]) {
                     return attend_on_gpu(keys, values, heads, [q, k, v], step);
                 }
-                let to = step.indexes.scattering.get(|| scattering(step, k.dim(1)?, k.device()))?;
+                let to = step.indexes.scatter_index.get(|| scatter_index(step, k.dim(1)?, k.device()))?;
                 keys.scatter_set(to, &k.contiguous()?, 0)?;
                 values.scatter_set(to, &v.contiguous()?, 0)?;
                 attend_by_reference(keys, values, heads, q, step)
@@ -134,17 +134,17 @@ impl LayerCache {
     }
 }
 
-fn scattering(step: &Step, width: usize, device: &Device) -> Result<Tensor> {
+fn scatter_index(step: &Step, width: usize, device: &Device) -> Result<Tensor> {
     Tensor::new(step.slots(), device)?.unsqueeze(1)?.broadcast_as((step.tokens(), width))?.contiguous()
 }
 
 fn attend_by_reference(keys: &Tensor, values: &Tensor, heads: Heads, q: &Tensor, step: &Step) -> Result<Tensor> {
-    let gathering = step.indexes.gathering.get(|| Gathering::new(&step.segments, q.device()))?;
-    reference(keys, values, heads, q, gathering, SCORES)
+    let gather_indexes = step.indexes.gather_indexes.get(|| GatherIndexes::new(&step.segments, q.device()))?;
+    reference(keys, values, heads, q, gather_indexes, SCORES)
 }
 
-/// Stores keys and values by our GPU kernels, and attends by them where each sequence has one new
-/// token. The attention of a prompt is candle's.
+/// Stores keys and values with our GPU kernel, and computes attention with our kernels where each
+/// sequence has one new token. The attention of a prompt is candle's.
 #[cfg(feature = "cuda")]
 fn attend_on_gpu(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tensor; 3], step: &Step) -> Result<Tensor> {
     use crate::device::cuda::kernels;
@@ -152,8 +152,15 @@ fn attend_on_gpu(keys: &Tensor, values: &Tensor, heads: Heads, [q, k, v]: [&Tens
     let slots = step.indexes.slots.get(|| slots(step, keys.dim(0)?, k.device()))?;
     kernels::store(k, v, slots, keys, values)?;
     if kernels::can_attend(heads) && step.segments.iter().all(|s| s.tokens == 1) {
-        let decoding = step.indexes.decoding.get(|| decoding(step, q.device()))?;
-        return kernels::attend(q, [keys, values], heads, scale(heads) as f32, decoding, kernels::MAX_PARTIAL_ELEMENTS);
+        let block_tables = step.indexes.block_tables.get(|| block_tables(step, q.device()))?;
+        return kernels::attend(
+            q,
+            [keys, values],
+            heads,
+            scale(heads) as f32,
+            block_tables,
+            kernels::MAX_PARTIAL_ELEMENTS,
+        );
     }
     attend_by_reference(keys, values, heads, q, step)
 }
@@ -176,11 +183,11 @@ fn slots(step: &Step, rows: usize, device: &Device) -> Result<Tensor> {
 }
 
 #[cfg(feature = "cuda")]
-fn decoding(step: &Step, device: &Device) -> Result<crate::device::cuda::kernels::Decoding> {
+fn block_tables(step: &Step, device: &Device) -> Result<crate::device::cuda::kernels::BlockTables> {
     let most = step.segments.iter().map(|s| s.blocks.len()).max().unwrap_or(0);
     let lengths: Vec<u32> = step.segments.iter().map(|s| (s.context + s.tokens) as u32).collect();
     let blocks = step.segments.iter().flat_map(|s| (0..most).map(|i| s.blocks.get(i).copied().unwrap_or(0))).collect();
-    Ok(crate::device::cuda::kernels::Decoding {
+    Ok(crate::device::cuda::kernels::BlockTables {
         longest: lengths.iter().max().map_or(0, |longest| *longest as usize),
         blocks: Tensor::from_vec(blocks, (step.segments.len(), most), device)?,
         lengths: Tensor::new(lengths, device)?,

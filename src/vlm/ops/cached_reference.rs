@@ -6,12 +6,12 @@ use super::attention_reference::{scaled_scores, softmax};
 use super::segments::StepSegment;
 use crate::kernels::attention::{BLOCK, Heads};
 
-/// Rows of a step's queries and slots of its keys, padded to one length for all sequences.
+/// Indexes of a step's queries and keys, padded to one length for all sequences.
 #[derive(Debug)]
-pub(super) struct Gathering {
-    /// Most queries of a sequence.
+pub(super) struct GatherIndexes {
+    /// Largest number of queries of a sequence.
     queries: usize,
-    /// Most keys of a sequence.
+    /// Largest number of keys of a sequence.
     length: usize,
     /// Row of each query, `[sequences * queries]`; padding repeats a sequence's last query.
     rows: Tensor,
@@ -20,16 +20,16 @@ pub(super) struct Gathering {
     /// Minus infinity where a query does not see a key, `[sequences, 1, 1, queries, keys]` in f32.
     mask: Tensor,
     /// Position of each new token among the padded queries, `[tokens]`.
-    back: Tensor,
+    unpadded: Tensor,
 }
 
-impl Gathering {
+impl GatherIndexes {
     pub(super) fn new(segments: &[StepSegment], device: &Device) -> Result<Self> {
         let count = segments.len();
         let queries = segments.iter().map(|s| s.tokens).max().unwrap_or(0);
         let length = segments.iter().map(|s| s.context + s.tokens).max().unwrap_or(0);
         let (mut slots, mut rows, mut mask) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut back, mut first) = (Vec::new(), 0u32);
+        let (mut unpadded, mut first) = (Vec::new(), 0u32);
         for (i, s) in segments.iter().enumerate() {
             slots.extend(
                 (0..length).map(|at| s.blocks.get(at / BLOCK).map_or(0, |b| b * BLOCK as u32 + (at % BLOCK) as u32)),
@@ -39,7 +39,7 @@ impl Gathering {
                 rows.push(first + query as u32);
                 mask.extend((0..length).map(|at| if at > s.context + query { f32::NEG_INFINITY } else { 0.0 }));
             }
-            back.extend((0..s.tokens).map(|query| (i * queries + query) as u32));
+            unpadded.extend((0..s.tokens).map(|query| (i * queries + query) as u32));
             first += s.tokens as u32;
         }
         Ok(Self {
@@ -48,30 +48,30 @@ impl Gathering {
             rows: Tensor::new(rows, device)?,
             slots: Tensor::new(slots, device)?,
             mask: Tensor::from_vec(mask, (count, 1, 1, queries, length), device)?,
-            back: Tensor::new(back, device)?,
+            unpadded: Tensor::new(unpadded, device)?,
         })
     }
 }
 
 /// Attends from `q` `[tokens, query heads * dim]` to gathered keys and values, with padding masked.
 ///
-/// At most `limit` scores and `limit` numbers of keys are alive at once, or those of one query and
-/// of one sequence.
+/// At most `limit` scores and `limit` elements of keys are in memory at a time, but at least those
+/// of one query and of one sequence.
 pub(super) fn reference(
     keys: &Tensor,
     values: &Tensor,
     heads: Heads,
     q: &Tensor,
-    gathering: &Gathering,
+    gather_indexes: &GatherIndexes,
     limit: usize,
 ) -> Result<Tensor> {
-    let Gathering { queries, length, slots, mask, .. } = gathering;
+    let GatherIndexes { queries, length, slots, mask, .. } = gather_indexes;
     let (queries, length, count) = (*queries, *length, mask.dim(0)?);
     let (group, dim) = (heads.query / heads.key_value, heads.dim);
     // [count, key heads, group, queries, dim]: the heads that share a key head are more queries.
-    let q = q.contiguous()?.index_select(&gathering.rows, 0)?;
+    let q = q.contiguous()?.index_select(&gather_indexes.rows, 0)?;
     let q = q.reshape((count, queries, heads.key_value, group, dim))?.permute((0, 2, 3, 1, 4))?.contiguous()?;
-    let pieces = Pieces::within(limit, heads, [count, queries, length]);
+    let pieces = PieceSizes::within(limit, heads, [count, queries, length]);
     let mut parts = Vec::new();
     for first in (0..count).step_by(pieces.sequences) {
         let some = pieces.sequences.min(count - first);
@@ -89,21 +89,21 @@ pub(super) fn reference(
         parts.push(Tensor::cat(&rows, 3)?);
     }
     let mixed = Tensor::cat(&parts, 0)?.permute((0, 3, 1, 2, 4))?.contiguous()?;
-    mixed.reshape((count * queries, heads.query * dim))?.index_select(&gathering.back, 0)
+    mixed.reshape((count * queries, heads.query * dim))?.index_select(&gather_indexes.unpadded, 0)
 }
 
-/// The part of a step that attends at once.
+/// Sizes of the pieces in which a step is computed.
 #[derive(Debug, PartialEq, Eq)]
-struct Pieces {
-    /// Sequences.
+struct PieceSizes {
+    /// Number of sequences.
     sequences: usize,
-    /// Queries of each.
+    /// Number of queries of each sequence.
     queries: usize,
 }
 
-impl Pieces {
-    /// Cuts sequences, their queries and their keys so that `limit` is kept: some sequences at a
-    /// time or, where one is too large, some of its queries.
+impl PieceSizes {
+    /// Chooses sizes that keep `limit`: some sequences at a time or, where one is too large, some
+    /// of its queries.
     fn within(limit: usize, heads: Heads, [count, queries, length]: [usize; 3]) -> Self {
         let scores_per_query = (heads.query * length).max(1);
         let gathered = heads.key_value * heads.dim * length;
@@ -114,7 +114,7 @@ impl Pieces {
     }
 }
 
-/// `softmax(q kᵀ / sqrt(dim) + mask) v`, `[count, key heads, group, queries, dim]`.
+/// Computes `softmax(q kᵀ / sqrt(dim) + mask) v`, `[count, key heads, group, queries, dim]`.
 fn attend_rows(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, heads: Heads) -> Result<Tensor> {
     let (count, key_heads, group, queries, dim) = q.dims5()?;
     let length = k.dim(2)?;
@@ -158,13 +158,13 @@ mod tests {
             let step = step(sequences);
             let (keys, values) = (numbers("k", (20 * BLOCK, 12)), numbers("v", (20 * BLOCK, 12)));
             let q = numbers("q", (step.tokens(), 24));
-            let gathering = Gathering::new(&step.segments, &Device::Cpu).unwrap();
-            let whole = reference(&keys, &values, HEADS, &q, &gathering, usize::MAX).unwrap();
+            let gather_indexes = GatherIndexes::new(&step.segments, &Device::Cpu).unwrap();
+            let whole = reference(&keys, &values, HEADS, &q, &gather_indexes, usize::MAX).unwrap();
             // All but one sequence, one sequence, some of its queries, and one query at a time.
             for limit in [2 * 4 * 20 * 20, 4 * 40 * 40, 4 * 71 * 2, 700, 1] {
-                let pieces = reference(&keys, &values, HEADS, &q, &gathering, limit).unwrap();
-                let apart = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-                assert!(apart.to_scalar::<f32>().unwrap() < 1e-6, "{sequences:?}, {limit}: {apart}");
+                let pieces = reference(&keys, &values, HEADS, &q, &gather_indexes, limit).unwrap();
+                let difference = (&whole - &pieces).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+                assert!(difference.to_scalar::<f32>().unwrap() < 1e-6, "{sequences:?}, {limit}: {difference}");
             }
         }
     }
@@ -176,14 +176,14 @@ mod tests {
         // an ordinary step.
         let [image, many, ordinary] = [[1, 16_500, 16_500], [1024, 1, 17_000], [256, 1, 900]];
         for shape @ [count, queries, length] in [image, many, ordinary] {
-            let pieces = Pieces::within(SCORES, mimo, shape);
+            let pieces = PieceSizes::within(SCORES, mimo, shape);
             let scores = pieces.sequences * pieces.queries * mimo.query * length;
             let keys = pieces.sequences * mimo.key_value * mimo.dim * length;
             assert!(scores <= SCORES && keys <= SCORES, "{shape:?}: {pieces:?}");
             assert!(pieces.sequences <= count && pieces.queries <= queries);
         }
-        assert_eq!(Pieces::within(SCORES, mimo, ordinary), Pieces { sequences: 256, queries: 1 });
-        assert_eq!(Pieces::within(SCORES, mimo, image), Pieces { sequences: 1, queries: 508 });
+        assert_eq!(PieceSizes::within(SCORES, mimo, ordinary), PieceSizes { sequences: 256, queries: 1 });
+        assert_eq!(PieceSizes::within(SCORES, mimo, image), PieceSizes { sequences: 1, queries: 508 });
     }
 
     #[test]
@@ -194,9 +194,9 @@ mod tests {
             let values: Vec<f32> = [vec![first; 16], vec![second; 16 * (count - 1)]].concat();
             Tensor::from_vec(values, (count, 16), &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap()
         };
-        let gathering = Gathering::new(&step.segments, &Device::Cpu).unwrap();
+        let gather_indexes = GatherIndexes::new(&step.segments, &Device::Cpu).unwrap();
         let (keys, values) = (rows(89.0, 90.0, BLOCK), rows(1.0, 2.0, BLOCK));
-        let mixed = reference(&keys, &values, heads, &rows(90.0, 90.0, 2), &gathering, SCORES).unwrap();
+        let mixed = reference(&keys, &values, heads, &rows(90.0, 90.0, 2), &gather_indexes, SCORES).unwrap();
         let mixed: Vec<f32> = mixed.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(mixed, [[1.0; 16], [2.0; 16]].concat());
     }

@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::path::{Ops, wide};
+use super::path::{Ops, at_least_f32};
 use super::storage::{Rows, tensor, with_rows};
 
 const NAME: &str = "gather";
@@ -26,7 +26,7 @@ impl Ops {
         let width = x.dim(1)?;
         if !self.uses_cpu_kernels_for(x) {
             // Many rows may be added to one, for which 16 bits are too few.
-            let wide = wide(x.dtype());
+            let wide = at_least_f32(x.dtype());
             let zero = Tensor::zeros((count, width), wide, x.device())?;
             let sums = zero.index_add(&Tensor::new(rows, x.device())?, &x.to_dtype(wide)?.contiguous()?, 0)?;
             return sums.to_dtype(x.dtype());

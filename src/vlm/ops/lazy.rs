@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use candle_core::Result;
 
-/// A value that is computed from its owner when it is first needed. It adds nothing to its owner,
-/// so comparisons ignore it and clones start without it.
+/// A value that is computed from its owner when it is first needed. It holds no information of
+/// its own, so comparisons ignore it and clones start without it.
 #[derive(Debug)]
 pub(crate) struct LazyDerived<T>(OnceLock<T>);
 

@@ -29,7 +29,7 @@ enum Weight {
 }
 
 impl Weight {
-    /// Packs a weight that our CPU kernels will multiply by; any other stays as it is.
+    /// Packs the weight if our CPU kernels will multiply by it; otherwise keeps it unpacked.
     fn frozen(ops: Ops, weight: Tensor) -> Result<Self> {
         if !ops.uses_cpu_kernels_for(&weight) {
             return Ok(Self::Dense(weight));
@@ -42,13 +42,13 @@ impl Weight {
 }
 
 impl Linear {
-    /// A map with weight `[out, in]` and bias `[out]`; gradients reach them.
+    /// Creates a map with weight `[out, in]` and bias `[out]`; gradients reach them.
     pub fn new(ops: Ops, weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight: Weight::Dense(weight), bias, ops }
     }
 
-    /// A map for sampling, whose tensors have no gradient. The rows of several weights `[out, in]`
-    /// are stacked.
+    /// Creates a map for sampling, whose tensors have no gradient. The rows of several weights
+    /// `[out, in]` are stacked.
     pub fn frozen(ops: Ops, weights: &[Tensor], biases: &[Tensor]) -> Result<Self> {
         let bias = match biases {
             [] => None,
@@ -62,7 +62,7 @@ impl Linear {
         Ok(Self { weight: Weight::frozen(ops, weight)?, bias, ops })
     }
 
-    /// The output projection of a model whose `lm_head.weight` is tied to its embedding.
+    /// Returns the output projection of a model whose `lm_head.weight` is tied to its embedding.
     pub fn tied(embedding: &Embedding) -> Self {
         Self { weight: embedding.weight.clone(), bias: None, ops: embedding.ops }
     }
@@ -93,12 +93,12 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// An embedding with this matrix, `[vocabulary, width]`; gradients reach it.
+    /// Creates an embedding with this matrix, `[vocabulary, width]`; gradients reach it.
     pub fn new(ops: Ops, weight: Tensor) -> Self {
         Self { weight: Weight::Dense(weight), ops }
     }
 
-    /// An embedding for sampling, which has no gradient; `packed` where the output projection
+    /// Creates an embedding for sampling, which has no gradient; `packed` if the output projection
     /// shares the matrix.
     pub fn frozen(ops: Ops, weight: &Tensor, packed: bool) -> Result<Self> {
         let weight = weight.detach();
@@ -168,10 +168,10 @@ impl Dense {
         multiply(x, &PackedMatrix::pack(weight.contiguous(NAME)?, weight.count, weight.width), bias)
     }
 
-    /// Returns the gradients of input and weight, `g W` and `gᵀ x`; none for a constant.
+    /// Returns the gradients of input and weight, `g W` and `gᵀ x`; `None` for a constant.
     fn backward(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (x_rows, weight_rows) = (x.storage_and_layout(), weight.storage_and_layout());
-        let (x_rows, weight_rows) = (Rows::of(NAME, &x_rows)?, Rows::of(NAME, &weight_rows)?);
+        let (x_rows, weight_rows) = (Rows::from_tensor(NAME, &x_rows)?, Rows::from_tensor(NAME, &weight_rows)?);
         let (inputs, outputs) = (x_rows.width, weight_rows.count);
         with_rows(NAME, gradient, |g| {
             let dx = match x.track_op() {

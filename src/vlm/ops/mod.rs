@@ -30,5 +30,5 @@ pub use cache::{LayerCache, Step};
 pub use linear::{Embedding, Linear};
 pub use norm::RmsNorm;
 pub use path::Ops;
-pub(crate) use path::wide;
+pub(crate) use path::at_least_f32;
 pub use segments::{Segments, SharedPrompt, StepSegment};

@@ -2,8 +2,8 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::path::{Ops, has_fused, wide};
-use super::storage::{Rows, tensor, vector, vector_of};
+use super::path::{Ops, at_least_f32, has_fused};
+use super::storage::{Rows, tensor, vector, vector_from_tensor};
 use crate::kernels::{rowwise, rowwise_backward};
 
 const NAME: &str = "rms-norm";
@@ -17,7 +17,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// A norm with this weight, `[width]`.
+    /// Creates a norm with this weight, `[width]`.
     pub fn new(ops: Ops, weight: Tensor, eps: f64) -> Self {
         Self { weight, eps, ops }
     }
@@ -36,7 +36,7 @@ impl RmsNorm {
 
 fn reference(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let dtype = x.dtype();
-    let x = x.to_dtype(wide(dtype))?;
+    let x = x.to_dtype(at_least_f32(dtype))?;
     let mean = x.sqr()?.mean_keepdim(1)?; // [tokens, 1]
     let normed = x.broadcast_div(&(mean + eps)?.sqrt()?)?;
     normed.to_dtype(dtype)?.broadcast_mul(weight)
@@ -68,7 +68,8 @@ impl CustomOp2 for Kernel {
         let gradient = gradient.contiguous()?;
         let (x, weight, gradient) =
             (x.storage_and_layout(), weight.storage_and_layout(), gradient.storage_and_layout());
-        let (x, weight, gradient) = (Rows::of(NAME, &x)?, vector_of(NAME, &weight)?, Rows::of(NAME, &gradient)?);
+        let (x, weight, gradient) =
+            (Rows::from_tensor(NAME, &x)?, vector_from_tensor(NAME, &weight)?, Rows::from_tensor(NAME, &gradient)?);
         let (mut dx, mut dw) = (vec![0f32; x.count * x.width], vec![0f32; x.width]);
         let eps = self.eps as f32;
         let (rows, gradient) = (x.contiguous(NAME)?, gradient.contiguous(NAME)?);

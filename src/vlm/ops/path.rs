@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 ///
 /// The source of a model's tensors names it
 /// ([`NamedTensors::ops`](crate::vlm::named_tensors::NamedTensors::ops)), and every layer, cache
-/// and gradient built from it computes by it. Results of the two differ by rounding only.
+/// and gradient built from it uses it. Results of the two differ by rounding only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ops {
     /// Our kernels wherever there is one for the device and the dtype, candle's operations
@@ -44,8 +44,8 @@ pub(super) fn has_fused(operands: &[&Tensor]) -> bool {
     operands.iter().all(|x| !x.track_op() && x.dtype() != DType::F64)
 }
 
-/// The dtype that sums over numbers of `dtype`, and functions of one number, are computed in: f32
-/// at least.
-pub(crate) fn wide(dtype: DType) -> DType {
+/// Returns the dtype in which sums over numbers of `dtype`, and functions of one number, are
+/// computed: f32 at least.
+pub(crate) fn at_least_f32(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }

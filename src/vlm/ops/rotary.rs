@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
-use super::path::{Ops, wide};
+use super::path::{Ops, at_least_f32};
 use super::storage::{Rows, tensor, with_rows};
 use crate::kernels::rowwise;
 
@@ -27,7 +27,7 @@ impl Ops {
 fn reference(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (tokens, width) = x.dims2()?;
     let half = cos.dim(1)?;
-    let wide = wide(x.dtype());
+    let wide = at_least_f32(x.dtype());
     let heads = x.to_dtype(wide)?.reshape((tokens, width / (2 * half), 2 * half))?; // [tokens, heads, dim]
     let (a, b) = (heads.narrow(D::Minus1, 0, half)?, heads.narrow(D::Minus1, half, half)?);
     let (cos, sin) = (cos.to_dtype(wide)?.unsqueeze(1)?, sin.to_dtype(wide)?.unsqueeze(1)?); // [tokens, 1, half]
@@ -74,7 +74,7 @@ impl CustomOp3 for Kernel {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (cos, sin) = (cos.storage_and_layout(), sin.storage_and_layout());
-        let (cos, sin) = (Rows::of(NAME, &cos)?, Rows::of(NAME, &sin)?);
+        let (cos, sin) = (Rows::from_tensor(NAME, &cos)?, Rows::from_tensor(NAME, &sin)?);
         let half = cos.width;
         let (cos, sin) = (cos.contiguous(NAME)?, sin.contiguous(NAME)?);
         let gradient = with_rows(NAME, &gradient.contiguous()?, |g| {

@@ -1,4 +1,4 @@
-//! Segments of a row of tokens: which tokens attend to which.
+//! Segments of packed tokens, which determine which tokens attend to which.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,13 +18,13 @@ pub struct SharedPrompt {
     pub responses: Vec<usize>,
 }
 
-/// The segments of a row of tokens, one after the other. Tokens attend within their segment only.
+/// The segments of packed tokens, in order. Tokens attend within their segment only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     groups: Vec<SharedPrompt>,
     causal: bool,
-    /// For the reference attention, on the device of the first tokens that attended within these
-    /// segments.
+    /// Plan of the reference attention, on the device of the first tokens that attended within
+    /// these segments.
     pub(super) plan: LazyDerived<Plan>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct QuerySpan {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) batches: Vec<Batch>,
-    /// Row in the concatenated batches of each token, `[tokens]`; none where the order is that of
+    /// Row in the concatenated batches of each token, `[tokens]`; `None` if that is the order of
     /// the tokens already.
     pub(super) order: Option<Tensor>,
 }
@@ -58,30 +58,31 @@ pub(super) struct Plan {
 /// Spans of equal lengths, computed as one batch of matrix products.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Spans.
+    /// Number of spans.
     pub(super) count: usize,
-    /// Queries of each span.
+    /// Number of queries of each span.
     pub(super) own: usize,
-    /// The queries' tokens and the keys'; none where they are all tokens in their order.
+    /// Indexes of the queries' tokens and of the keys' tokens; `None` if both are all tokens in
+    /// order.
     pub(super) tokens: Option<[Tensor; 2]>,
     /// Minus infinity where a query does not see a key, `[own, prefix + own]` in f32.
     pub(super) mask: Option<Tensor>,
 }
 
 impl Segments {
-    /// Sequences of these lengths, in which a token sees itself and the tokens before it.
+    /// Creates sequences of these lengths, in which a token sees itself and the tokens before it.
     pub fn causal(lengths: Vec<usize>) -> Self {
         Self::new(lengths.into_iter().map(without_responses).collect(), true)
     }
 
-    /// Groups of these lengths, in which every token sees every other.
+    /// Creates groups of these lengths, in which every token sees every other.
     pub fn full(lengths: Vec<usize>) -> Self {
         Self::new(lengths.into_iter().map(without_responses).collect(), false)
     }
 
-    /// Prompts that several responses share. A response's token sees the whole prompt, itself and
-    /// the tokens before it in its response, as in a sequence of the prompt and that response
-    /// alone.
+    /// Creates prompts that several responses share. A response's token sees the whole prompt,
+    /// itself and the tokens before it in its response, as in a sequence of the prompt and that
+    /// response alone.
     pub fn shared(groups: Vec<SharedPrompt>) -> Self {
         Self::new(groups, true)
     }
@@ -90,7 +91,7 @@ impl Segments {
         Self { groups, causal, plan: LazyDerived::default() }
     }
 
-    /// Number of tokens in all segments.
+    /// Returns the number of tokens in all segments.
     pub fn tokens(&self) -> usize {
         self.groups().map(|group| group.tokens()).sum()
     }

@@ -14,7 +14,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// The rows of a `[count, width]` tensor whose rows are contiguous.
+    /// Views the rows of a `[count, width]` tensor, which must be contiguous.
     pub(super) fn new(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
         let CpuStorage::F32(data) = storage else { bail!("{op}: the kernel is for f32") };
         let (&[count, width], &[stride, step]) = (layout.dims(), layout.stride()) else {
@@ -26,8 +26,11 @@ impl<'a> Rows<'a> {
         Ok(Self { data: &data[layout.start_offset()..], stride, count, width })
     }
 
-    /// The rows of a `[count, width]` tensor, from the result of its `storage_and_layout`.
-    pub(super) fn of(op: &str, (storage, layout): &'a (impl Deref<Target = Storage>, &Layout)) -> Result<Self> {
+    /// Views the rows of a `[count, width]` tensor, from the result of its `storage_and_layout`.
+    pub(super) fn from_tensor(
+        op: &str,
+        (storage, layout): &'a (impl Deref<Target = Storage>, &Layout),
+    ) -> Result<Self> {
         match &**storage {
             Storage::Cpu(storage) => Self::new(op, storage, layout),
             _ => bail!("{op}: the kernel is for the CPU"),
@@ -53,7 +56,7 @@ pub(super) fn vector<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> 
 }
 
 /// Returns the elements of a contiguous vector, from the result of its `storage_and_layout`.
-pub(super) fn vector_of<'a>(
+pub(super) fn vector_from_tensor<'a>(
     op: &str,
     (storage, layout): &'a (impl Deref<Target = Storage>, &Layout),
 ) -> Result<&'a [f32]> {
@@ -70,5 +73,5 @@ pub(super) fn tensor(elements: Vec<f32>, shape: impl Into<Shape>) -> Result<Tens
 
 /// Runs a function on the rows of a CPU tensor.
 pub(super) fn with_rows<T>(op: &str, x: &Tensor, f: impl FnOnce(Rows<'_>) -> Result<T>) -> Result<T> {
-    f(Rows::of(op, &x.storage_and_layout())?)
+    f(Rows::from_tensor(op, &x.storage_and_layout())?)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::path::{Ops, wide};
+use super::path::{Ops, at_least_f32};
 use super::storage::{Rows, tensor};
 use crate::kernels::{rowwise, rowwise_backward};
 
@@ -20,7 +20,7 @@ impl Ops {
         }
         // In 16 bits candle's activation rounds its intermediates; this rounds the result only, as
         // torch does.
-        gate.to_dtype(wide(gate.dtype()))?.silu()?.to_dtype(gate.dtype())? * up
+        gate.to_dtype(at_least_f32(gate.dtype()))?.silu()?.to_dtype(gate.dtype())? * up
     }
 }
 
@@ -49,7 +49,8 @@ impl CustomOp2 for Kernel {
         let shape = gate.shape();
         let gradient = gradient.contiguous()?;
         let (gate, up, gradient) = (gate.storage_and_layout(), up.storage_and_layout(), gradient.storage_and_layout());
-        let (gate, up, gradient) = (Rows::of(NAME, &gate)?, Rows::of(NAME, &up)?, Rows::of(NAME, &gradient)?);
+        let (gate, up, gradient) =
+            (Rows::from_tensor(NAME, &gate)?, Rows::from_tensor(NAME, &up)?, Rows::from_tensor(NAME, &gradient)?);
         let (gate, up, gradient) = (gate.contiguous(NAME)?, up.contiguous(NAME)?, gradient.contiguous(NAME)?);
         let (mut dgate, mut dup) = (gate.to_vec(), up.to_vec());
         rowwise_backward::swiglu_backward(&mut dgate, &mut dup, gradient);

@@ -47,7 +47,7 @@ pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result
     let shapes = match args.shapes {
         Some(Shapes::Small) => checkup::Shapes::Small,
         Some(Shapes::Full) => checkup::Shapes::Full,
-        None if DeviceClass::of(&device) == DeviceClass::Cuda => checkup::Shapes::Full,
+        None if DeviceClass::from_device(&device) == DeviceClass::Cuda => checkup::Shapes::Full,
         None => checkup::Shapes::Small,
     };
     let device_info = DeviceInfo::of(device)?;

@@ -44,7 +44,7 @@ pub fn cmd_model_random(args: &ModelRandomArgs, ui: &Ui) -> Result<(), CommandEr
         let tokenizer = Tokenizer::load_unchecked(folder).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
         config.tokens = tokenizer.vision_tokens();
         let end = tokenizer.special().im_end;
-        config.carried.insert("eos_token_id".to_owned(), end.into());
+        config.preserved_keys.insert("eos_token_id".to_owned(), end.into());
     }
     let dtype = args.dtype.stored();
     let source = RandomTensors { seed: args.seed, dtype, deviation: config.text.initializer_range };

@@ -122,7 +122,7 @@ fn demonstration_options(args: &ScenesArgs) -> Result<DemonstrationOptions, Comm
         weights.set(*family, *weight);
     }
     let answers = usize::from(args.answers);
-    if !weights.are_enough(answers) {
+    if !weights.suffice_for(answers) {
         let message = format!("--answers {answers} needs at least {answers} families with a weight above 0");
         return Err(CommandError::usage(message));
     }
