@@ -22,7 +22,7 @@ pub struct Preview {
 ///
 /// # Errors
 /// Polars cannot read it.
-pub fn of_parquet(bytes: Vec<u8>, rows: usize) -> Result<Preview, PolarsError> {
+pub fn preview_parquet(bytes: Vec<u8>, rows: usize) -> Result<Preview, PolarsError> {
     let mut reader = ParquetReader::new(Cursor::new(bytes));
     let all = reader.num_rows()?;
     let frame = reader.with_slice(Some((0, rows))).finish()?;

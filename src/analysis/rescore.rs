@@ -155,13 +155,13 @@ fn keep(row: &QuestionRow, vote: Option<&Vote>, preset: &Preset) -> Decision {
     let Some(vote) = vote else { return Decision::Dropped("no_vote".into()) };
     match reward::filter_question(question, vote, preset.label_denominator, &preset.difficulty) {
         Ok(confidence) => Decision::Kept(confidence),
-        Err(why) => Decision::Dropped(reason(&why).to_owned()),
+        Err(reason) => Decision::Dropped(reject_reason(&reason).to_owned()),
     }
 }
 
 /// Returns the reason of a dropped question as the `rejects` table stores it.
-fn reason(why: &DropReason) -> &'static str {
-    match why {
+fn reject_reason(reason: &DropReason) -> &'static str {
+    match reason {
         DropReason::NoAnswer => "no_answer",
         DropReason::QuestionContains(_) => "question_contains",
         DropReason::MajorityContains(_) => "majority_contains",
@@ -177,8 +177,8 @@ mod tests {
 
     #[test]
     fn reasons_have_the_words_of_the_rejects_table() {
-        for why in [DropReason::NoAnswer, DropReason::BelowBand(0.1), DropReason::QuestionContains("box".into())] {
-            assert_eq!(serde_json::to_value(&why).unwrap()["reason"], reason(&why));
+        for reason in [DropReason::NoAnswer, DropReason::BelowBand(0.1), DropReason::QuestionContains("box".into())] {
+            assert_eq!(serde_json::to_value(&reason).unwrap()["reason"], reject_reason(&reason));
         }
     }
 

@@ -59,7 +59,7 @@ fn rebuild_damaged(
     damaged: DamagedRound,
     before: &[FinishedRound],
 ) -> Result<FinishedRound, EvolutionError> {
-    let changed = damaged.settings.as_ref().map(|then| changes_since(then, pipeline)).unwrap_or_default();
+    let changed = damaged.settings.as_ref().map(|stored| changes_since(stored, pipeline)).unwrap_or_default();
     let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let problem = format!(
@@ -82,8 +82,8 @@ fn say_differences(
     finished: &FinishedRound,
 ) -> Result<(), StageError> {
     let action = runner.store.action(finished.result.action)?;
-    let then = action.parameters.get(SETTINGS);
-    let changed = then.map(|then| changes_since(then, pipeline)).unwrap_or_default();
+    let stored = action.parameters.get(SETTINGS);
+    let changed = stored.map(|stored| changes_since(stored, pipeline)).unwrap_or_default();
     let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
     if !keys.is_empty() {
         let message = format!("round {round} was run with other values of {} and does not change", keys.join(", "));

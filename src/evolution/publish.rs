@@ -17,14 +17,14 @@ use crate::store::{Action, ActionKey, Counts, Input, ObjectKind, Output, StageRe
 const VERSION: u32 = 2;
 
 /// Returns the action of a stage that ends a round: its inputs are the round's tables, its
-/// parameters the gates, the settings and `own`.
+/// parameters are the gates, the settings and `own_parameters`.
 pub(super) fn closing_action<'o, const N: usize>(
     context: &EvolutionContext<'_>,
     round: u32,
     (stage, stage_version): (&str, u32),
     gates: &[GateResult],
     outputs: impl Iterator<Item = &'o Output>,
-    own: [(&str, Value); N],
+    own_parameters: [(&str, Value); N],
 ) -> Action {
     // The gates carry their thresholds, so the settings leave them out.
     let common =
@@ -32,7 +32,7 @@ pub(super) fn closing_action<'o, const N: usize>(
     Action {
         stage: stage.into(),
         stage_version,
-        parameters: common.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect(),
+        parameters: common.into_iter().chain(own_parameters).map(|(name, value)| (name.to_owned(), value)).collect(),
         seed: context.pipeline.round.seed,
         inputs: outputs.map(|output| Input { role: output.role.clone(), object: output.object }).collect(),
         model: Some(context.base.id.0),
@@ -68,11 +68,11 @@ impl Stage for PublishRoundStage<'_, '_> {
 
     fn action(&self, _shard: &()) -> Action {
         let outputs = tables_of(self.results).chain(self.models.iter().flat_map(|model| &model.outputs));
-        let own = [
+        let own_parameters = [
             ("before", json!(self.before.map(|before| before.result.action))),
             ("prompts", json!(self.prompts().map(|prompt| prompt.id))),
         ];
-        closing_action(self.context, self.round, (ROUND, VERSION), &self.report.gates, outputs, own)
+        closing_action(self.context, self.round, (ROUND, VERSION), &self.report.gates, outputs, own_parameters)
     }
 
     fn units(&self, _shard: &()) -> u64 {

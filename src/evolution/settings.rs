@@ -40,39 +40,39 @@ pub fn settings_of(pipeline: &Pipeline, with_limits: bool) -> Value {
 
 /// Returns the keys in which stored settings differ from a pipeline file. Limits of sampling are
 /// compared only where they were stored.
-pub fn changes_since(then: &Value, pipeline: &Pipeline) -> Vec<SettingChange> {
-    let with_limits = SAMPLING_LIMITS.iter().any(|path| then.pointer(path).is_some());
-    changes(then, &settings_of(pipeline, with_limits))
+pub fn changes_since(stored: &Value, pipeline: &Pipeline) -> Vec<SettingChange> {
+    let with_limits = SAMPLING_LIMITS.iter().any(|path| stored.pointer(path).is_some());
+    changes(stored, &settings_of(pipeline, with_limits))
 }
 
 /// Returns a pipeline with the stored settings and gates of a round, and everything else (names,
-/// paths, devices) from `today`.
+/// paths, devices) from `current_pipeline`.
 ///
 /// # Errors
 /// The stored settings have a key or value that this program does not know.
-pub fn apply(then: &Value, gates: &[GateResult], today: &Pipeline) -> Result<Pipeline, PipelineError> {
+pub fn apply(stored: &Value, gates: &[GateResult], current_pipeline: &Pipeline) -> Result<Pipeline, PipelineError> {
     let failed = |problem: String| PipelineError {
         file: "the settings stored with the round".into(),
         line: None,
         problem,
         nearest: None,
     };
-    let preset = then.get("preset").and_then(Value::as_str).unwrap_or("paper");
+    let preset = stored.get("preset").and_then(Value::as_str).unwrap_or("paper");
     // A key that was introduced after the round has its default, not the value of today's file.
     let mut settings = json!(Pipeline::of_preset(preset)?);
-    let now = json!(today);
+    let current = json!(current_pipeline);
     for path in EXCLUDED.iter().chain(&SAMPLING_LIMITS) {
         let (parent, key) = path.rsplit_once('/').unwrap_or_default();
-        if let (Some(Value::Object(section)), Some(value)) = (settings.pointer_mut(parent), now.pointer(path)) {
+        if let (Some(Value::Object(section)), Some(value)) = (settings.pointer_mut(parent), current.pointer(path)) {
             section.insert(key.to_owned(), value.clone());
         }
     }
-    merge_over(&mut settings, then);
+    merge_over(&mut settings, stored);
     let mut pipeline: Pipeline = serde_json::from_value(settings).map_err(|e| failed(e.to_string()))?;
     let thresholds: Map<String, Value> =
         gates.iter().map(|gate| (gate.gate.clone(), json!({"warn": gate.warn, "stop": gate.stop}))).collect();
     pipeline.gates = serde_json::from_value(Value::Object(thresholds)).map_err(|e| failed(e.to_string()))?;
-    pipeline.source.clone_from(&today.source);
+    pipeline.source.clone_from(&current_pipeline.source);
     Ok(pipeline)
 }
 
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn stored_settings_replace_those_of_the_file() {
         let pipeline_of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
-        let then =
+        let stored =
             pipeline_of("evolution = \"a\"\n[curriculum]\nlow = 0.4\n[sampling]\nquestioner = { max_tokens = 7 }\n");
-        let now = pipeline_of(
+        let current = pipeline_of(
             "evolution = \"b\"\npreset = \"released-code\"\n[model]\nbase = \"elsewhere\"\n[round]\nseed = 9\n",
         );
         let gates = [GateResult {
@@ -143,11 +143,11 @@ mod tests {
             stop: None,
             verdict: super::super::gates::GateVerdict::Passed,
         }];
-        let back = apply(&settings_of(&then, true), &gates, &now).expect("apply");
-        assert_eq!(settings_of(&back, true), settings_of(&then, true));
-        assert_eq!((back.evolution.as_str(), &back.model.base), ("b", &now.model.base));
+        let back = apply(&settings_of(&stored, true), &gates, &current).expect("apply");
+        assert_eq!(settings_of(&back, true), settings_of(&stored, true));
+        assert_eq!((back.evolution.as_str(), &back.model.base), ("b", &current.model.base));
         assert_eq!(back.gates.valid_share.warn, Some(0.5));
-        assert!(apply(&json!({"curriculum": {"lo": 1}}), &[], &now).is_err());
+        assert!(apply(&json!({"curriculum": {"lo": 1}}), &[], &current).is_err());
     }
 
     #[test]

@@ -63,13 +63,13 @@ mod tests {
         let limits = [(1 << 20, 8), (1 << 20, 9), (1 << 21, 8)]
             .map(|(cache_bytes, max_sequences)| SamplingLimits { cache_bytes, max_sequences });
         let identities = |compute: ComputeIdentity| limits.map(|limits| json!(compute.with_limits(limits)));
-        let of = |dtype| ComputeIdentity::new(dtype, &Device::Cpu, Some(0), None);
+        let identity = |dtype| ComputeIdentity::new(dtype, &Device::Cpu, Some(0), None);
         // Rounds in existing stores must keep their keys.
         let on_cpu = json!({"dtype": "f32", "max_pixels": null, "min_pixels": 0});
-        assert_eq!(identities(of(DType::F32)), [(); 3].map(|()| on_cpu.clone()));
+        assert_eq!(identities(identity(DType::F32)), [(); 3].map(|()| on_cpu.clone()));
         let on_gpu = ComputeIdentity { device: Some(DeviceClass::Cuda), ..of(DType::F32) };
         assert_eq!(json!(on_gpu), json!({"device": "cuda", "dtype": "f32", "max_pixels": null, "min_pixels": 0}));
-        for compute in [of(DType::BF16), of(DType::F16), on_gpu] {
+        for compute in [identity(DType::BF16), identity(DType::F16), on_gpu] {
             let [a, b, c] = identities(compute);
             assert!(a != b && b != c && a != c, "{a}, {b}, {c}");
             assert_eq!((&a["max_sequences"], &c["cache_bytes"]), (&json!(8), &json!(1 << 21)));

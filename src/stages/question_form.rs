@@ -97,13 +97,13 @@ mod tests {
     #[test]
     fn only_the_check_compares_a_question_with_its_type() {
         let read = |text: &str, check| parse_question(text, OutputForm::TypeQuestionAnswer, ParsingMode::Strict, check);
-        let of = |kind: &str, question: &str| {
+        let output = |kind: &str, question: &str| {
             format!("<type>{kind}</type><question>{question}</question><answer>1</answer>")
         };
-        assert_eq!(read(&of("multiple choice", "Which one?"), true), Err("options"));
-        assert!(read(&of("multiple choice", "Which one?"), false).is_ok());
-        assert_eq!(read(&of("numerical", "Count them"), true), Err("question_mark"));
-        let good = read(&of("numerical", "How many?"), true).unwrap();
+        assert_eq!(read(&output("multiple choice", "Which one?"), true), Err("options"));
+        assert!(read(&output("multiple choice", "Which one?"), false).is_ok());
+        assert_eq!(read(&output("numerical", "Count them"), true), Err("question_mark"));
+        let good = read(&output("numerical", "How many?"), true).unwrap();
         assert_eq!((good.kind, good.claimed.as_deref()), (Some(QuestionType::Numerical), Some("1")));
         assert_eq!(read("How many?", true), Err("form"));
     }

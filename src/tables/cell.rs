@@ -311,8 +311,8 @@ macro_rules! string_enum {
 
             fn read(array: &dyn arrow_array::Array, row: usize) -> Result<Self, $crate::tables::cell::CellError> {
                 let text = arrow_array::cast::AsArray::as_string::<i32>(array).value(row);
-                let found = Self::ALL.iter().find(|variant| variant.as_str() == text);
-                found.copied().ok_or_else(|| $crate::tables::cell::CellError::not_a(text, $expected))
+                let variant = Self::ALL.iter().find(|variant| variant.as_str() == text);
+                variant.copied().ok_or_else(|| $crate::tables::cell::CellError::not_a(text, $expected))
             }
 
             fn byte_size(&self) -> usize {

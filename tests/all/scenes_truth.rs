@@ -100,14 +100,14 @@ fn an_invalid_scene_is_reported_with_its_row() {
     };
     let write = |row: SceneObjectRow| std::fs::write(place.path().join("s.parquet"), to_bytes([row]).unwrap()).unwrap();
     std::fs::write(place.path().join("q.parquet"), to_bytes::<QuestionRow>([]).unwrap()).unwrap();
-    let refused = || {
+    let error_message = || {
         let output = truth(place.path(), &["q.parquet", "--scenes", "s.parquet", "--out", "t.parquet"]);
         assert_eq!(output.status.code(), Some(2), "{}", stderr_of(&output));
         stderr_of(&output)
     };
     write(object.clone());
-    assert!(refused().contains("s.parquet: row 0 does not describe an object of a scene"), "{}", refused());
+    assert!(error_message().contains("s.parquet: row 0 does not describe an object of a scene"), "{}", error_message());
     write(SceneObjectRow { colour: "red".to_owned(), ..object });
-    assert!(refused().contains("images/000000.png: the image of a scene cannot be read"), "{}", refused());
+    assert!(error_message().contains("images/000000.png: the image of a scene cannot be read"), "{}", error_message());
     assert!(!place.path().join("t.parquet").exists());
 }

@@ -359,32 +359,32 @@ fn train_on(place: &Place, rows: Vec<DemonstrationRow>, more: &[&str]) -> Output
 #[test]
 fn unusable_tables_are_reported() {
     let place = place();
-    let refused = |output: Output, parts: &[&str]| {
+    let assert_rejected = |output: Output, parts: &[&str]| {
         assert_eq!(output.status.code(), Some(2), "{}", stderr_of(&output));
         parts.iter().for_each(|part| assert!(stderr_of(&output).contains(part), "{part}: {}", stderr_of(&output)));
         assert!(!place.path().join("out").exists());
     };
-    refused(train_on(&place, Vec::new(), &[]), &["bad.parquet", "the table has no rows to train on"]);
+    assert_rejected(train_on(&place, Vec::new(), &[]), &["bad.parquet", "the table has no rows to train on"]);
     let mut rows = demonstrations(&place);
     rows[9].image.path = "images/nowhere.png".to_owned();
-    refused(train_on(&place, rows, &[]), &["images/nowhere.png"]);
+    assert_rejected(train_on(&place, rows, &[]), &["images/nowhere.png"]);
     let with = |arguments: &[&str]| warm_start(&place, &[arguments, &["--out", "out"]].concat()).output().unwrap();
-    refused(with(&["--data", "nowhere.parquet"]), &["nowhere.parquet"]);
+    assert_rejected(with(&["--data", "nowhere.parquet"]), &["nowhere.parquet"]);
     std::fs::write(place.path().join("data/text.parquet"), "image,prompt\n").unwrap();
-    refused(with(&["--data", "data/text.parquet"]), &["text.parquet"]);
+    assert_rejected(with(&["--data", "data/text.parquet"]), &["text.parquet"]);
     // A benchmark has images, but neither prompts nor responses.
     let benchmark: Vec<BenchmarkRow> = read_file(&project("data/benchmarks/scenes.parquet")).unwrap();
     let benchmark = to_bytes(benchmark.into_iter().take(3)).unwrap();
     std::fs::write(place.path().join("data/benchmark.parquet"), benchmark).unwrap();
-    refused(with(&["--data", "data/benchmark.parquet"]), &["benchmark.parquet", "prompt"]);
-    refused(train(&place, &["--max-tokens", "20"]), &["none of its 48 rows", "too_long", "more than 20"]);
+    assert_rejected(with(&["--data", "data/benchmark.parquet"]), &["benchmark.parquet", "prompt"]);
+    assert_rejected(train(&place, &["--max-tokens", "20"]), &["none of its 48 rows", "too_long", "more than 20"]);
 }
 
 #[test]
 fn a_column_of_another_type_and_a_missing_value_are_reported() {
     let place = place();
     let rows = demonstrations(&place);
-    let refused = |batch: RecordBatch, parts: &[&str]| {
+    let assert_rejected = |batch: RecordBatch, parts: &[&str]| {
         let file = std::fs::File::create(place.path().join("data/bad.parquet")).unwrap();
         let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
@@ -403,11 +403,11 @@ fn a_column_of_another_type_and_a_missing_value_are_reported() {
         RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap()
     };
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..48));
-    refused(with("response", numbers), &["bad.parquet", "column `response`", "must be string", "int64"]);
+    assert_rejected(with("response", numbers), &["bad.parquet", "column `response`", "must be string", "int64"]);
     let texts: ArrayRef = Arc::new(StringArray::from_iter((0..48).map(|n| (n != 7).then_some("how many?"))));
-    refused(with("prompt", texts), &["bad.parquet", "row 7", "column `prompt`", "null"]);
+    assert_rejected(with("prompt", texts), &["bad.parquet", "row 7", "column `prompt`", "null"]);
     let paths: ArrayRef = Arc::new(StringArray::from_iter_values((0..48).map(|_| "images/000000.png")));
-    refused(with("image", paths), &["bad.parquet", "column `image`", "must be struct"]);
+    assert_rejected(with("image", paths), &["bad.parquet", "column `image`", "must be struct"]);
 }
 
 #[test]

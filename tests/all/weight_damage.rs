@@ -111,7 +111,7 @@ fn a_thousand_mutations_neither_panic_nor_allocate_much_memory() {
         fs::copy(original.join(name), folder.path().join(name)).unwrap();
     }
     let total: u64 = names.iter().map(|name| fs::metadata(original.join(name)).unwrap().len()).sum();
-    let (mut refused, mut fine) = (0, 0);
+    let (mut rejected, mut accepted) = (0, 0);
     for case in 0..1000 {
         let chance = Seed(9).stream("mutation", "", case);
         let name = &names[chance.below(100, NonZeroU64::new(names.len() as u64).unwrap()) as usize];
@@ -123,16 +123,16 @@ fn a_thousand_mutations_neither_panic_nor_allocate_much_memory() {
         // The tokenizer library and the JSON parser allocate a constant amount in addition.
         assert!(largest as u64 <= total + (1 << 20), "case {case}, {name:?}: {largest} bytes in one allocation");
         match outcome {
-            Ok(()) => fine += 1,
+            Ok(()) => accepted += 1,
             Err(text) => {
                 assert!(!text.is_empty() && text.len() < 8000, "case {case}: {text}");
-                refused += 1;
+                rejected += 1;
             }
         }
         fs::write(folder.path().join(name), &intact).unwrap();
     }
     // Mutations of tensor data and of free text cannot be detected by a reader; all others must be.
-    assert!(refused > 450 && fine > 50, "{refused} refused, {fine} fine");
+    assert!(rejected > 450 && accepted > 50, "{rejected} refused, {accepted} fine");
 }
 
 /// Loads the configuration, the tokenizer and every tensor of a checkpoint, or returns the message.

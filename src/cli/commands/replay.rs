@@ -118,7 +118,7 @@ fn print(replay: &ReplayReport, took: &str, ui: &Ui) -> Result<(), CommandError>
     let heading = ["part", "results", "bits", "rows", "tolerances", "none"].map(str::to_owned).to_vec();
     let mut rows = vec![heading];
     for (part, counts) in parts {
-        let mut row = vec![part.word().to_owned()];
+        let mut row = vec![part.name().to_owned()];
         row.extend(counts.map(format::count));
         rows.push(row);
     }

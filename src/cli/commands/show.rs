@@ -117,7 +117,7 @@ fn show_object(store: &Store, object: ObjectId, rows: usize, ui: &Ui) -> Result<
     let head = json!({"object": object, "bytes": size});
     match object.kind {
         ObjectKind::Parquet => {
-            let table = preview::of_parquet(bytes, rows)
+            let table = preview::preview_parquet(bytes, rows)
                 .map_err(|e| CommandError::failed(format!("{}: {e}", object.name())))?;
             if ui.json {
                 return ui.result_json(&json!({

@@ -44,15 +44,15 @@ mod tests {
 
     #[test]
     fn a_group_of_one_is_reported_if_the_role_is_trained() {
-        let of = |text: &str| {
+        let lints_of = |text: &str| {
             let text = format!("evolution = \"a\"\n{text}\n");
             Pipeline::parse(Path::new("p.toml"), &text).expect("usable").lints()
         };
-        assert!(of("").is_empty());
-        assert!(of("[questioner]\ngroup_size = 1")[0].contains("questioner.group_size is 1"));
-        assert!(of("[questioner]\ngroup_size = 1\n[update.questioner]\nsteps = 0").is_empty());
-        assert!(of("[reasoner]\ngroup_size = 1\n[update.reasoner]\nsteps = 0").is_empty());
-        assert_eq!(of("[update.reasoner]\nlearning_rate = 0.0").len(), 1);
-        assert!(of("[questioner]\nreward_samples = 1")[0].contains("reward_samples"));
+        assert!(lints_of("").is_empty());
+        assert!(lints_of("[questioner]\ngroup_size = 1")[0].contains("questioner.group_size is 1"));
+        assert!(lints_of("[questioner]\ngroup_size = 1\n[update.questioner]\nsteps = 0").is_empty());
+        assert!(lints_of("[reasoner]\ngroup_size = 1\n[update.reasoner]\nsteps = 0").is_empty());
+        assert_eq!(lints_of("[update.reasoner]\nlearning_rate = 0.0").len(), 1);
+        assert!(lints_of("[questioner]\nreward_samples = 1")[0].contains("reward_samples"));
     }
 }

@@ -232,12 +232,12 @@ mod tests {
     }
 
     /// Collects the dotted paths of all values of a table; nested tables are not listed themselves.
-    fn keys(table: &toml::Table, path: &str, found: &mut Vec<String>) {
+    fn collect_keys(table: &toml::Table, path: &str, keys: &mut Vec<String>) {
         for (key, value) in table {
             let dotted = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             match value {
-                toml::Value::Table(inner) => keys(inner, &dotted, found),
-                _ => found.push(dotted),
+                toml::Value::Table(inner) => collect_keys(inner, &dotted, keys),
+                _ => keys.push(dotted),
             }
         }
     }
@@ -254,7 +254,7 @@ mod tests {
             let text = std::fs::read_to_string(&path).expect("readable");
             let pipeline = Pipeline::parse(&path, &text).expect("usable");
             let mut all = Vec::new();
-            keys(&toml::Table::try_from(&pipeline).expect("a table"), "", &mut all);
+            collect_keys(&toml::Table::try_from(&pipeline).expect("a table"), "", &mut all);
             for key in all {
                 assert!(line_of_key(&text, &current_name(&key)).is_some(), "{key} is not in {}", path.display());
             }

@@ -96,13 +96,13 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_the_folder_of_the_file() {
-        let of = |folder: &str, path: &str| resolve(Path::new(folder), Path::new(path)).display().to_string();
-        assert_eq!(of("pipelines", "../data/nano"), "data/nano");
-        assert_eq!(of("", "data/nano"), "data/nano");
-        assert_eq!(of("", "../nano"), "../nano");
-        assert_eq!(of("../a/b", "../../../nano"), "../../nano");
-        assert_eq!(of("/a/b", "./c.txt"), "/a/b/c.txt");
-        assert_eq!(of("/a/b", "/c.txt"), "/c.txt");
+        let resolved = |folder: &str, path: &str| resolve(Path::new(folder), Path::new(path)).display().to_string();
+        assert_eq!(resolved("pipelines", "../data/nano"), "data/nano");
+        assert_eq!(resolved("", "data/nano"), "data/nano");
+        assert_eq!(resolved("", "../nano"), "../nano");
+        assert_eq!(resolved("../a/b", "../../../nano"), "../../nano");
+        assert_eq!(resolved("/a/b", "./c.txt"), "/a/b/c.txt");
+        assert_eq!(resolved("/a/b", "/c.txt"), "/c.txt");
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn counts(pipeline: &Pipeline) -> Vec<Count> {
         counts.push(("round.keep_best_samples", pipeline.round.keep_best_samples.into(), SMALL));
     }
     let counts = counts.into_iter().map(|(key, value, range)| (key.to_owned(), value, range));
-    counts.chain(both(pipeline, update_counts)).collect()
+    counts.chain(for_both_roles(pipeline, update_counts)).collect()
 }
 
 fn numbers(pipeline: &Pipeline) -> Vec<Number> {
@@ -143,19 +143,19 @@ fn numbers(pipeline: &Pipeline) -> Vec<Number> {
         numbers.push(("evaluation.protocols.temperature", protocols.temperature, TEMPERATURE));
     }
     let numbers = numbers.into_iter().map(|(key, value, range)| (key.to_owned(), value, range));
-    numbers.chain(both(pipeline, update_numbers)).chain(thresholds(pipeline)).collect()
+    numbers.chain(for_both_roles(pipeline, update_numbers)).chain(thresholds(pipeline)).collect()
 }
 
-/// Applies `of` to the training settings of both roles and completes the keys.
-fn both<T>(
+/// Applies `ranges` to the training settings of both roles and completes the keys.
+fn for_both_roles<T>(
     pipeline: &Pipeline,
-    of: impl Fn(&UpdateSettings) -> Vec<(&'static str, T, RangeInclusive<T>)>,
+    ranges: impl Fn(&UpdateSettings) -> Vec<(&'static str, T, RangeInclusive<T>)>,
 ) -> impl Iterator<Item = (String, T, RangeInclusive<T>)> {
-    let roles = [("questioner", of(&pipeline.update.questioner)), ("reasoner", of(&pipeline.update.reasoner))];
-    let whole = |(role, keys): (&'static str, Vec<_>)| {
+    let roles = [("questioner", ranges(&pipeline.update.questioner)), ("reasoner", ranges(&pipeline.update.reasoner))];
+    let with_full_keys = |(role, keys): (&'static str, Vec<_>)| {
         keys.into_iter().map(move |(key, value, range)| (format!("update.{role}.{key}"), value, range))
     };
-    roles.into_iter().flat_map(whole)
+    roles.into_iter().flat_map(with_full_keys)
 }
 
 fn update_counts(update: &UpdateSettings) -> Vec<(&'static str, u64, RangeInclusive<u64>)> {
@@ -208,11 +208,11 @@ fn thresholds(pipeline: &Pipeline) -> Vec<Number> {
         ("kept_rows", &gates.kept_rows),
         ("label_accuracy", &gates.label_accuracy),
     ];
-    let of = |(gate, thresholds): (&str, &Thresholds)| {
+    let of_gate = |(gate, thresholds): (&str, &Thresholds)| {
         let both = [("warn", thresholds.warn), ("stop", thresholds.stop)];
         both.map(|(key, value)| value.map(|value| (format!("gates.{gate}.{key}"), value, FINITE)))
     };
-    named.into_iter().flat_map(of).flatten().collect()
+    named.into_iter().flat_map(of_gate).flatten().collect()
 }
 
 #[cfg(test)]

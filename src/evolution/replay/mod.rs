@@ -168,7 +168,7 @@ impl Replayer<'_> {
         let stored = self.request.store;
         // Each run has a scratch folder of its own, so that it does not find the results of
         // another.
-        let folder = self.scratch.join(first.part.word());
+        let folder = self.scratch.join(first.part.name());
         let store = stored.replay_overlay(&folder, keys);
         let progress = QuietProgress(self.request.progress);
         let runner = Runner { store: &store, progress: &progress, interrupt: self.request.interrupt, dry_run: false };
@@ -265,16 +265,16 @@ impl Replayer<'_> {
     }
 
     /// Checks that a prompt is one of those that the round's samples were drawn with.
-    fn check_prompt(&self, round: &StoredRound, role: Role, now: PromptId) -> Result<(), EvolutionError> {
-        let mut then = BTreeSet::<Digest>::new();
+    fn check_prompt(&self, round: &StoredRound, role: Role, id: PromptId) -> Result<(), EvolutionError> {
+        let mut used = BTreeSet::<Digest>::new();
         for &key in &round.result.upstream {
             let action = self.request.store.action(key)?;
-            then.extend(action.parameters.get("prompt").and_then(|id| id.as_str()?.parse::<Digest>().ok()));
+            used.extend(action.parameters.get("prompt").and_then(|id| id.as_str()?.parse::<Digest>().ok()));
         }
-        if then.contains(&now.0) {
+        if used.contains(&id.0) {
             return Ok(());
         }
-        let problem = format!("this template ({now}) is not the one that the round used; restore that one");
+        let problem = format!("this template ({id}) is not the one that the round used; restore that one");
         let key = if role == Role::Questioner { "prompts.questioner" } else { "prompts.reasoner" };
         Err(self.request.pipeline.source.error(key, problem).into())
     }

@@ -62,7 +62,7 @@ impl RoundPart {
     ];
 
     /// Its name on the command line.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Base => "base",
             Self::Images => "images",
@@ -255,14 +255,14 @@ fn select_part(store: &Store, all: Vec<TargetResult>, word: &str) -> Result<Vec<
             let role = action.parameters.get("role").and_then(|role| role.as_str());
             Ok(target.part == RoundPart::Update && role == Some(name))
         };
-        if target.part.word() == name || matches!(name, "questioner" | "reasoner") && of_role()? {
+        if target.part.name() == name || matches!(name, "questioner" | "reasoner") && of_role()? {
             selected.push(target.clone());
         }
     }
     if !selected.is_empty() {
         return Ok(selected);
     }
-    let words = RoundPart::ALL.map(RoundPart::word).into_iter().chain(["votes", "scores", "questioner", "reasoner"]);
+    let words = RoundPart::ALL.map(RoundPart::name).into_iter().chain(["votes", "scores", "questioner", "reasoner"]);
     let words: Vec<&str> = words.collect();
     if words.contains(&word) {
         return Err(lookup_error(format!("the round has no {word}")));

@@ -143,7 +143,7 @@ impl Evaluation<'_, '_> {
         let boxed: Vec<Option<&str>> = samples.iter().map(|sample| last_boxed(&sample.text)).collect();
         let vote = vote(&boxed);
         let judged = self.graded_row(item, "majority", vote.majority_answer().map(str::to_owned));
-        let first = vote.majority().and_then(|class| vote.class_of.iter().position(|of| *of == Some(class)));
+        let first = vote.majority().and_then(|class| vote.class_of.iter().position(|voted| *voted == Some(class)));
         match first.map(|n| &samples[n]) {
             Some(sample) => PredictionRow {
                 response: sample.text.clone(),
@@ -303,11 +303,11 @@ pub fn scores(benchmark: &str, model: ModelId, rows: &[PredictionRow]) -> Vec<Sc
     let mut scores = Vec::new();
     for protocol in protocols {
         for category in std::iter::once(None).chain(categories.iter().copied()) {
-            let of = |row: &&PredictionRow| {
+            let is_selected = |row: &&PredictionRow| {
                 row.protocol == protocol && (category.is_none() || row.category.as_deref() == category)
             };
             let mut marks: BTreeMap<ItemId, (f64, u64)> = BTreeMap::new();
-            for row in rows.iter().filter(of) {
+            for row in rows.iter().filter(is_selected) {
                 let (sum, n) = marks.entry(row.item_id).or_default();
                 (*sum, *n) = (*sum + row.mark, *n + 1);
             }

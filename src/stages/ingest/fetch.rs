@@ -45,7 +45,7 @@ impl Sources<'_> {
     fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
         // Cells come from one reader, in order. Files are read, and all digests checked, on all
         // threads.
-        let found: Vec<(Digest, Option<Vec<u8>>)> = group
+        let cell_bytes: Vec<(Digest, Option<Vec<u8>>)> = group
             .iter()
             .map(|(blob, _)| match self.origins.get(blob) {
                 Some(Origin::Cell { file, column, position }) => {
@@ -55,7 +55,7 @@ impl Sources<'_> {
             })
             .collect();
         let fetched: Vec<Result<(Digest, Vec<u8>), String>> =
-            found.into_par_iter().map(|(blob, cell)| self.check(blob, cell)).collect();
+            cell_bytes.into_par_iter().map(|(blob, cell)| self.check(blob, cell)).collect();
         let changed: Vec<String> = fetched.iter().filter_map(|f| f.as_ref().err().cloned()).collect();
         if !changed.is_empty() {
             return Err(StageError::SourceChanged { labels: changed });

@@ -63,8 +63,11 @@ impl Fingerprints {
 
     /// Returns the digest of a file that has not changed since it was read, and whether it is
     /// Parquet.
-    pub(super) fn get(&self, path: &Path, now: Fingerprint) -> Option<(Digest, bool)> {
-        self.known.get(path).filter(|(then, ..)| *then == now).map(|(_, digest, is_parquet)| (*digest, *is_parquet))
+    pub(super) fn get(&self, path: &Path, current: Fingerprint) -> Option<(Digest, bool)> {
+        self.known
+            .get(path)
+            .filter(|(cached, ..)| *cached == current)
+            .map(|(_, digest, is_parquet)| (*digest, *is_parquet))
     }
 
     /// Caches the digests of a source whose scan began at `began_ms`, except those of files that

@@ -210,7 +210,7 @@ impl WarmStart<'_> {
         let tokens: usize = lengths().sum();
         let prompts: usize =
             prefix_groups.iter().flat_map(|t| t.continuations.iter().map(|b| t.prefix.len() + b.first_target)).sum();
-        let mean = |sum: f64, of: usize| if of == 0 { None } else { finite(sum / of as f64) };
+        let mean = |sum: f64, count: usize| if count == 0 { None } else { finite(sum / count as f64) };
         Ok(MetricRow {
             role: None,
             step,
