@@ -115,7 +115,7 @@ impl Answer {
         if self.second.is_empty() || truth.elements.is_empty() {
             return verdict(false, MatchRule::Empty);
         }
-        if truth.elements.len() > 1 && ends(&truth.second) != ends(&self.second) {
+        if truth.elements.len() > 1 && first_and_last(&truth.second) != first_and_last(&self.second) {
             return verdict(false, MatchRule::Brackets);
         }
         if truth.elements.len() != self.elements.len() {
@@ -142,7 +142,7 @@ pub fn compare(given: &str, gold: &str) -> Comparison {
     Answer::new(given).compare(&Answer::new(gold))
 }
 
-fn ends(form: &str) -> (Option<char>, Option<char>) {
+fn first_and_last(form: &str) -> (Option<char>, Option<char>) {
     (form.chars().next(), form.chars().next_back())
 }
 

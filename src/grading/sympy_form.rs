@@ -43,14 +43,14 @@ pub(super) fn sympy_form(answer: &str) -> String {
     if text.len() > 1 && text.starts_with('{') && text.ends_with('}') {
         text = text[1..text.len() - 1].to_owned();
     }
-    text = squeezed(text, r",\!", "");
+    text = replace_with_trailing_spaces(text, r",\!", "");
     if let Some(value) = parse_float(&text).filter(|&value| is_near_integer(value)) {
         text = integer_text(value.round_ties_even());
     }
     if text.contains('\\') {
         text = latex_to_expression(&text).unwrap_or(text);
     }
-    text = squeezed(text, "-", "-");
+    text = replace_with_trailing_spaces(text, "-", "-");
     text = with_mixed_numbers(text);
     text.retain(|c| !matches!(c, ' ' | '{' | '}'));
     if text.bytes().any(|b| !b.is_ascii()) {
@@ -150,7 +150,7 @@ fn without_circ(text: String) -> String {
 }
 
 /// Replaces every `from` and the spaces after it.
-fn squeezed(text: String, from: &str, to: &str) -> String {
+fn replace_with_trailing_spaces(text: String, from: &str, to: &str) -> String {
     if !text.contains(from) {
         return text;
     }

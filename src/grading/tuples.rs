@@ -11,14 +11,14 @@ const BRACKETS: [char; 4] = ['(', ')', '[', ']'];
 /// accepted. With brackets inside, the outer pair need not match, so the form is not a tuple.
 pub(super) fn elements(form: &str) -> Vec<String> {
     let form = if form.contains(',') { without_thousands(form) } else { form.to_owned() };
-    match inside(&form) {
+    match inside_brackets(&form) {
         Some(inner) => inner.split(',').map(|element| super::characters::strip(element).to_owned()).collect(),
         None if form.is_empty() => Vec::new(),
         None => vec![form],
     }
 }
 
-fn inside(form: &str) -> Option<&str> {
+fn inside_brackets(form: &str) -> Option<&str> {
     let inner = form.strip_prefix(BRACKETS)?.strip_suffix(BRACKETS)?;
     (!inner.is_empty() && !inner.contains(BRACKETS)).then_some(inner)
 }

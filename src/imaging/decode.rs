@@ -45,15 +45,15 @@ fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> 
     match header.format {
         Format::Png => png::decode_pixels(bytes, header, budget),
         Format::Jpeg => jpeg::decode_pixels(bytes, header),
-        Format::WebP => webp::decode_pixels(bytes, header, allocation(budget)),
+        Format::WebP => webp::decode_pixels(bytes, header, allocation_limits(budget)),
         Format::Gif => gif::decode_pixels(bytes, header, budget),
-        Format::Bmp => bmp::decode_pixels(bytes, header, allocation(budget)),
+        Format::Bmp => bmp::decode_pixels(bytes, header, allocation_limits(budget)),
         Format::Tiff => tiff::decode_pixels(bytes, header, budget),
     }
 }
 
 /// Returns the `image` crate's limits for a memory budget in bytes.
-fn allocation(budget: usize) -> image::Limits {
+fn allocation_limits(budget: usize) -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(budget as u64);
     limits

@@ -25,11 +25,11 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     if width > i32::MAX as u32 || height > i32::MAX as u32 {
         return Err(ImageError::Corrupt(format!("{width}x{height} pixels, more than PNG can hold")));
     }
-    Ok(Header { format: Format::Png, stored_width: width, stored_height: height, orientation: orientation(bytes) })
+    Ok(Header { format: Format::Png, stored_width: width, stored_height: height, orientation: find_orientation(bytes) })
 }
 
 /// Finds the orientation in the EXIF and XMP chunks, which may be in any order.
-fn orientation(bytes: &[u8]) -> Orientation {
+fn find_orientation(bytes: &[u8]) -> Orientation {
     let (mut exif, mut xmp, mut has_packed_text) = (None, None, false);
     let mut at = 8;
     while let (Ok(length), Ok(kind)) = (bytes_at::<4>(bytes, at), bytes_at::<4>(bytes, at + 4)) {

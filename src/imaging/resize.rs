@@ -109,7 +109,7 @@ where
         for (x, pixel) in output.chunks_exact_mut(CHANNELS).enumerate() {
             let (inputs, weights) = columns.padded_at(x);
             for (value, row) in pixel.iter_mut().zip(planes.chunks_exact(plane)) {
-                *value = weighted(&row[inputs.clone()], weights);
+                *value = weighted_sum(&row[inputs.clone()], weights);
             }
         }
     }
@@ -118,7 +118,7 @@ where
 
 /// Returns the weighted sum of pixels, rounded to a pixel.
 #[inline(always)]
-fn weighted(pixels: &[i32], weights: &[i32]) -> u8 {
+fn weighted_sum(pixels: &[i32], weights: &[i32]) -> u8 {
     let products = pixels.iter().zip(weights).map(|(pixel, weight)| pixel.wrapping_mul(*weight));
     to_pixel(products.fold(0, i32::wrapping_add))
 }

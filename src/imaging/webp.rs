@@ -36,7 +36,12 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
         }
         other => return Err(ImageError::Corrupt(format!("a first chunk {:?}", String::from_utf8_lossy(other)))),
     };
-    Ok(Header { format: Format::WebP, stored_width: width, stored_height: height, orientation: orientation(bytes) })
+    Ok(Header {
+        format: Format::WebP,
+        stored_width: width,
+        stored_height: height,
+        orientation: find_orientation(bytes),
+    })
 }
 
 /// Decodes a 24-bit little-endian integer.
@@ -45,7 +50,7 @@ fn uint24(raw: [u8; 3]) -> u32 {
 }
 
 /// Finds the orientation in the EXIF and XMP chunks.
-fn orientation(bytes: &[u8]) -> Orientation {
+fn find_orientation(bytes: &[u8]) -> Orientation {
     let (mut exif, mut xmp) = (None, None);
     let mut at = 12;
     while let (Ok(kind), Ok(length)) = (bytes_at::<4>(bytes, at), bytes_at::<4>(bytes, at + 4)) {

@@ -132,7 +132,7 @@ pub fn attend(q: &[f32], stride: usize, blocks: &KvBlocks, segments: &[Segment<'
         let (mut row, mut out) = (0, out);
         for segment in segments {
             let (mine, rest) = out.split_at_mut(segment.queries * width);
-            run(Task { q: &q[row * stride..], stride, blocks, segment, first: 0, scale, out: mine });
+            run_task(Task { q: &q[row * stride..], stride, blocks, segment, first: 0, scale, out: mine });
             row += segment.queries;
             out = rest;
         }
@@ -149,7 +149,7 @@ pub fn attend(q: &[f32], stride: usize, blocks: &KvBlocks, segments: &[Segment<'
             out = rest;
         }
     }
-    tasks.into_par_iter().for_each(run);
+    tasks.into_par_iter().for_each(run_task);
 }
 
 /// Queries of one segment, from its query `first` on.
@@ -180,7 +180,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
-fn run(task: Task<'_>) {
+fn run_task(task: Task<'_>) {
     SCRATCH.with_borrow_mut(|scratch| Arch::new().dispatch(Attend { task, scratch }));
 }
 

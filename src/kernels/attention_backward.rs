@@ -109,9 +109,9 @@ pub fn attend_backward(
         first += count;
     }
     if threads_for(work) == 1 {
-        tasks.iter_mut().for_each(run);
+        tasks.iter_mut().for_each(run_task);
     } else {
-        tasks.par_iter_mut().for_each(run);
+        tasks.par_iter_mut().for_each(run_task);
     }
     let mut first = 0;
     for task in &tasks {
@@ -174,7 +174,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
-fn run(task: &mut Task<'_>) {
+fn run_task(task: &mut Task<'_>) {
     SCRATCH.with_borrow_mut(|scratch| Arch::new().dispatch(AttendBackward { task, scratch }));
 }
 

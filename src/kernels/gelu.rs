@@ -53,11 +53,11 @@ impl<const BACKWARD: bool> WithSimd for Gelu<'_, BACKWARD> {
         let (gradient, gradient_tail) = S::as_simd_f32s(self.gradient);
         let (out, out_tail) = S::as_mut_simd_f32s(self.out);
         for ((x, gradient), out) in x.iter().zip(gradient).zip(out) {
-            *out = value::<S, BACKWARD>(simd, *x, *gradient);
+            *out = gelu_or_gradient::<S, BACKWARD>(simd, *x, *gradient);
         }
         if !out_tail.is_empty() {
             let (x, gradient) = (simd.partial_load_f32s(x_tail), simd.partial_load_f32s(gradient_tail));
-            let value = value::<S, BACKWARD>(simd, x, gradient);
+            let value = gelu_or_gradient::<S, BACKWARD>(simd, x, gradient);
             simd.partial_store_f32s(out_tail, value);
         }
     }
@@ -65,7 +65,7 @@ impl<const BACKWARD: bool> WithSimd for Gelu<'_, BACKWARD> {
 
 /// Returns x Φ(x), or `gradient` times its derivative.
 #[inline(always)]
-fn value<S: Simd, const BACKWARD: bool>(simd: S, x: S::f32s, gradient: S::f32s) -> S::f32s {
+fn gelu_or_gradient<S: Simd, const BACKWARD: bool>(simd: S, x: S::f32s, gradient: S::f32s) -> S::f32s {
     let normal = normal_distribution(simd, x);
     if !BACKWARD {
         return simd.mul_f32s(x, normal);

@@ -63,7 +63,7 @@ impl WithSimd for RmsNormBackward<'_> {
         for ((x, gradient), (dx, dw)) in runs.zip(self.dx.chunks_mut(run).zip(self.dw.chunks_exact_mut(width))) {
             let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width));
             for ((x, gradient), dx) in rows.zip(dx.chunks_exact_mut(width)) {
-                let (squares, products) = sums(simd, x, gradient, self.weight);
+                let (squares, products) = row_sums(simd, x, gradient, self.weight);
                 let scale = 1.0 / (squares / width as f32 + self.eps).sqrt();
                 let pull = products / width as f32 * scale * scale;
                 for ((dx, dw), ((x, g), w)) in dx.iter_mut().zip(&mut *dw).zip(x.iter().zip(gradient).zip(self.weight))
@@ -78,7 +78,7 @@ impl WithSimd for RmsNormBackward<'_> {
 
 /// Returns the sums of x² and of w g x; each is formed in the lanes of two registers.
 #[inline(always)]
-fn sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
+fn row_sums<S: Simd>(simd: S, x: &[f32], g: &[f32], w: &[f32]) -> (f32, f32) {
     let ((x, x_tail), (g, g_tail), (w, w_tail)) = (S::as_simd_f32s(x), S::as_simd_f32s(g), S::as_simd_f32s(w));
     let mut squares = [simd.splat_f32s(0.0); 2];
     let mut products = squares;

@@ -44,7 +44,7 @@ pub struct ParsedQuestion {
 pub fn parse_output(output: &str, form: OutputForm, parsing: ParsingMode) -> Option<ParsedQuestion> {
     let (kind, question, answer) = match (form, parsing) {
         (OutputForm::Question, ParsingMode::Strict) => (None, only_block(output.trim(), "question")?, None),
-        (OutputForm::Question, ParsingMode::Lenient) => (None, block(output, "question")?.0, None),
+        (OutputForm::Question, ParsingMode::Lenient) => (None, find_block(output, "question")?.0, None),
         (OutputForm::TypeQuestionAnswer, ParsingMode::Strict) => strict_blocks(output.trim())?,
         (OutputForm::TypeQuestionAnswer, ParsingMode::Lenient) => return lenient_blocks(&tidy_marks(output)),
         (OutputForm::TypeQuestion, ParsingMode::Strict) => strict_pair(output.trim())?,
@@ -67,7 +67,7 @@ fn non_blank(kind: Option<&str>, question: &str, answer: Option<&str>) -> Option
 }
 
 /// Returns the content of the first block of a name, and the text after it.
-fn block<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
+fn find_block<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>"))
 }
@@ -109,16 +109,16 @@ fn strict_pair(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
 
 /// Finds the first `<type>(.*?)</type>.*?<question>(.*?)</question>`.
 fn lenient_pair(text: &str) -> Option<ParsedQuestion> {
-    let (kind, rest) = block(text, "type")?;
-    let (question, _) = block(rest, "question")?;
+    let (kind, rest) = find_block(text, "type")?;
+    let (question, _) = find_block(rest, "question")?;
     non_blank(Some(kind), question, None)
 }
 
 /// Finds the first `<type>(.*?)</type>.*?<question>(.*?)</question>.*?<answer>(.*?)</answer>`.
 fn lenient_blocks(text: &str) -> Option<ParsedQuestion> {
-    let (kind, rest) = block(text, "type")?;
-    let (question, rest) = block(rest, "question")?;
-    let (answer, _) = block(rest, "answer")?;
+    let (kind, rest) = find_block(text, "type")?;
+    let (question, rest) = find_block(rest, "question")?;
+    let (answer, _) = find_block(rest, "answer")?;
     non_blank(Some(kind), question, Some(answer))
 }
 

@@ -59,7 +59,7 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     let scaled = logits.to_dtype(DType::F32)?.broadcast_mul(&Tensor::from_vec(inverse, (rows, 1), device)?)?;
     let largest = scaled.max_keepdim(D::Minus1)?; // [rows, 1]
     let all = scaled.broadcast_sub(&largest)?.exp()?.sum(D::Minus1)?; // [rows]
-    let allowed = (scaled + penalties(draws, vocabulary, device)?)?;
+    let allowed = (scaled + forbidden_penalties(draws, vocabulary, device)?)?;
     let allowed = match count * CHUNK - vocabulary {
         0 => allowed,
         // The padding of the last chunk cannot be drawn.
@@ -113,7 +113,7 @@ fn inverse_temperature(options: &SamplingOptions) -> f32 {
 
 /// Returns minus infinity for forbidden tokens and 0 for the others: `[1, vocabulary]` broadcast if
 /// all rows forbid the same tokens, else `[rows, vocabulary]`.
-fn penalties(draws: &[DrawParameters<'_>], vocabulary: usize, device: &Device) -> Result<Tensor> {
+fn forbidden_penalties(draws: &[DrawParameters<'_>], vocabulary: usize, device: &Device) -> Result<Tensor> {
     let forbidden = |draw: &DrawParameters<'_>| -> Vec<u32> {
         draw.forbidden.iter().chain(&draw.options.forbidden).copied().collect()
     };
@@ -201,7 +201,7 @@ fn choose_token(
     } else {
         let kept = match options.top_k {
             Some(k) => top_k_top_p(&weights, k, options.top_p.unwrap_or(1.0)),
-            None => nucleus(row, open, &weights, options.top_p.unwrap_or(1.0))?,
+            None => select_nucleus(row, open, &weights, options.top_p.unwrap_or(1.0))?,
         };
         let kept_weights: Vec<f32> = kept.iter().map(|place| weights[*place as usize]).collect();
         draw_index(&kept_weights, parameters.uniform).map(|i| kept[i as usize] as usize)
@@ -229,7 +229,7 @@ fn index_within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
 
 /// Returns the indexes that top-p leaves, in ascending order; `None` if tokens outside the
 /// requested chunks may belong to them.
-fn nucleus(row: &RowSummary<'_>, open: &PendingRow, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
+fn select_nucleus(row: &RowSummary<'_>, open: &PendingRow, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
     let target = top_p * row.sums.iter().map(|s| f64::from(*s)).sum::<f64>();
     let beyond = if open.beyond == f32::NEG_INFINITY { -1.0 } else { (open.beyond - row.top).exp() };
     let mut places: Vec<u32> = (0..weights.len() as u32).filter(|p| weights[*p as usize] >= 0.0).collect();

@@ -122,7 +122,7 @@ pub(super) fn top_k_top_p(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32>
     }
     if top_p < 1.0 && !ids.is_empty() {
         let target = top_p * ids.iter().map(|id| f64::from(weights[*id as usize])).sum::<f64>();
-        let count = nucleus(&mut ids, weights, target, likelier);
+        let count = select_nucleus(&mut ids, weights, target, likelier);
         ids.truncate(count);
     }
     ids.sort_unstable();
@@ -131,7 +131,7 @@ pub(super) fn top_k_top_p(weights: &[f32], top_k: usize, top_p: f64) -> Vec<u32>
 
 /// Moves the fewest most likely ids whose weights reach `target` to the front, and returns their
 /// number.
-fn nucleus(ids: &mut [u32], weights: &[f32], target: f64, likelier: impl Fn(&u32, &u32) -> Ordering) -> usize {
+fn select_nucleus(ids: &mut [u32], weights: &[f32], target: f64, likelier: impl Fn(&u32, &u32) -> Ordering) -> usize {
     let (mut sorted, mut part, mut sum) = (0, 64, 0.0);
     while sorted < ids.len() {
         // The whole vocabulary is rarely needed, so growing parts of it are sorted.

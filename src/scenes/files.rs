@@ -67,7 +67,7 @@ pub fn write_demonstrations(
 /// Writes held-out questions, with the image in each row, to one file.
 pub fn write_benchmark(file: &Path, seed: Seed, indexes: Range<u64>) -> Result<WrittenFile, SceneFileError> {
     let mut table = TableFile::create(file)?;
-    for chunk in chunks(indexes) {
+    for chunk in split_into_chunks(indexes) {
         let rows: Vec<_> = chunk.into_par_iter().map(|index| benchmark_row(seed, index)).collect();
         table.extend(rows)?;
     }
@@ -101,7 +101,7 @@ fn write_scenes<R: TableRow>(
     let mut objects = TableFile::create(&folder.join("scenes.parquet"))?;
     let mut table = TableFile::create(&folder.join(table))?;
     let mut images = 0;
-    for chunk in chunks(indexes) {
+    for chunk in split_into_chunks(indexes) {
         let drawn = chunk.into_par_iter().map(|index| {
             let scene = Scene::draw(purpose, seed, index);
             write_file(&folder.join(image_path(index)), &scene.to_png())?;
@@ -118,7 +118,7 @@ fn write_scenes<R: TableRow>(
 }
 
 /// Splits `indexes` into ranges of at most [`CHUNK`].
-fn chunks(indexes: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+fn split_into_chunks(indexes: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let end = indexes.end;
     indexes.step_by(CHUNK as usize).map(move |first| first..end.min(first.saturating_add(CHUNK)))
 }
@@ -136,7 +136,7 @@ impl<R: TableRow> TableFile<R> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let file = File::create(&partial).map_err(|e| unwritable(&partial, e))?;
+        let file = File::create(&partial).map_err(|e| write_error(&partial, e))?;
         Ok(Self { path: path.to_owned(), partial, writer: TableWriter::new(BufWriter::new(file))? })
     }
 
@@ -147,8 +147,8 @@ impl<R: TableRow> TableFile<R> {
     fn finish(self) -> Result<WrittenFile, SceneFileError> {
         let rows = self.writer.rows();
         let mut file = self.writer.finish()?;
-        file.flush().map_err(|e| unwritable(&self.partial, e))?;
-        fs::rename(&self.partial, &self.path).map_err(|e| unwritable(&self.path, e))?;
+        file.flush().map_err(|e| write_error(&self.partial, e))?;
+        fs::rename(&self.partial, &self.path).map_err(|e| write_error(&self.path, e))?;
         Ok(WrittenFile { path: self.path, rows })
     }
 }
@@ -158,13 +158,13 @@ fn create_folder_of(file: &Path) -> Result<(), SceneFileError> {
 }
 
 fn create_folder(folder: &Path) -> Result<(), SceneFileError> {
-    fs::create_dir_all(folder).map_err(|e| unwritable(folder, e))
+    fs::create_dir_all(folder).map_err(|e| write_error(folder, e))
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), SceneFileError> {
-    fs::write(path, bytes).map_err(|e| unwritable(path, e))
+    fs::write(path, bytes).map_err(|e| write_error(path, e))
 }
 
-fn unwritable(path: &Path, source: io::Error) -> SceneFileError {
+fn write_error(path: &Path, source: io::Error) -> SceneFileError {
     SceneFileError::Write { path: path.to_owned(), source }
 }

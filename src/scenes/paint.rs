@@ -17,10 +17,10 @@ impl Scene {
     /// noise.
     pub fn paint(&self) -> RgbImage {
         let mut rng = SceneRng::new(self.stream("paint"));
-        let mut samples = background(&mut rng);
+        let mut samples = paint_background(&mut rng);
         for object in self.objects() {
-            let colour = jittered(object.colour, &mut rng);
-            fill(object, colour, &mut samples);
+            let colour = jitter(object.colour, &mut rng);
+            fill_shape(object, colour, &mut samples);
         }
         let sigma = rng.between(8, 26);
         let data = self.with_noise(&samples, sigma);
@@ -47,7 +47,7 @@ impl Scene {
 }
 
 /// Paints a gradient between two dull colours in a random direction.
-fn background(rng: &mut SceneRng) -> Vec<i32> {
+fn paint_background(rng: &mut SceneRng) -> Vec<i32> {
     let mut dull = || {
         let grey = rng.between(55, 185);
         [0; 3].map(|_: i32| grey + rng.between(-14, 14))
@@ -68,7 +68,7 @@ fn background(rng: &mut SceneRng) -> Vec<i32> {
 }
 
 /// Returns the colour of an object: the pure colour, shifted and made brighter or darker.
-fn jittered(colour: Colour, rng: &mut SceneRng) -> [i32; 3] {
+fn jitter(colour: Colour, rng: &mut SceneRng) -> [i32; 3] {
     let pure = match colour {
         Colour::Red => [210, 45, 45],
         Colour::Green => [45, 170, 60],
@@ -79,7 +79,8 @@ fn jittered(colour: Colour, rng: &mut SceneRng) -> [i32; 3] {
     pure.map(|sample| (sample + rng.between(-22, 22)) * brightness / 100)
 }
 
-fn fill(object: &SceneObject, colour: [i32; 3], samples: &mut [i32]) {
+/// Paints an object in one colour.
+fn fill_shape(object: &SceneObject, colour: [i32; 3], samples: &mut [i32]) {
     let r = object.size;
     for dy in -r..=r {
         for dx in -r..=r {

@@ -28,7 +28,7 @@ pub(super) fn encode(image: &RgbImage) -> Vec<u8> {
     header.extend([8, 2, 0, 0, 0]);
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     push_chunk(&mut file, b"IHDR", &header);
-    push_chunk(&mut file, b"IDAT", &zlib(&filtered(image)));
+    push_chunk(&mut file, b"IDAT", &compress_zlib(&filter_rows(image)));
     push_chunk(&mut file, b"IEND", &[]);
     file
 }
@@ -43,7 +43,8 @@ fn push_chunk(file: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     file.extend(crc.sum().to_be_bytes());
 }
 
-fn filtered(image: &RgbImage) -> Vec<u8> {
+/// Returns the rows, each with the filter type before its filtered samples.
+fn filter_rows(image: &RgbImage) -> Vec<u8> {
     let row_bytes = image.width() as usize * 3;
     let mut out = Vec::with_capacity(image.data().len() + image.height() as usize);
     for row in image.data().chunks_exact(row_bytes.max(1)) {
@@ -54,12 +55,13 @@ fn filtered(image: &RgbImage) -> Vec<u8> {
     out
 }
 
-fn zlib(data: &[u8]) -> Vec<u8> {
+/// Compresses data to a zlib stream of one deflate block.
+fn compress_zlib(data: &[u8]) -> Vec<u8> {
     let mut counts = [0u32; SYMBOLS];
     data.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
     counts[END] = 1;
     let lengths = code_lengths(&counts, LONGEST);
-    let codes = codes(&lengths);
+    let codes = canonical_codes(&lengths);
     let mut bits = BitWriter { out: vec![0x78, 0x01], held: 0, number: 0 };
     // The last block, with dynamic codes.
     bits.push(0b101, 3);
@@ -82,7 +84,7 @@ fn push_lengths(bits: &mut BitWriter, lengths: &[u8; SYMBOLS]) {
     let mut counts = [0u32; 19];
     runs.iter().for_each(|&(symbol, ..)| counts[usize::from(symbol)] += 1);
     let length_lengths = code_lengths(&counts, LONGEST_LENGTH_CODE);
-    let length_codes = codes(&length_lengths);
+    let length_codes = canonical_codes(&length_lengths);
     bits.push(0, 5);
     bits.push(0, 5);
     bits.push(19 - 4, 4);
@@ -122,7 +124,7 @@ fn run_lengths(lengths: &[u8]) -> Vec<(u8, u32, u8)> {
 fn code_lengths<const N: usize>(counts: &[u32; N], longest: u8) -> [u8; N] {
     let mut counts = *counts;
     loop {
-        let lengths = huffman(&counts);
+        let lengths = huffman_lengths(&counts);
         if lengths.iter().all(|&length| length <= longest) {
             return lengths;
         }
@@ -132,7 +134,7 @@ fn code_lengths<const N: usize>(counts: &[u32; N], longest: u8) -> [u8; N] {
 
 /// Returns Huffman code lengths. Among equal weights the older node is joined first, so the result
 /// is unique.
-fn huffman<const N: usize>(counts: &[u32; N]) -> [u8; N] {
+fn huffman_lengths<const N: usize>(counts: &[u32; N]) -> [u8; N] {
     let mut lengths = [0; N];
     let mut leaves: Vec<(u32, usize)> = (0..N).filter(|&s| counts[s] > 0).map(|s| (counts[s], s)).collect();
     if let [(_, only)] = leaves[..] {
@@ -170,7 +172,7 @@ fn huffman<const N: usize>(counts: &[u32; N]) -> [u8; N] {
 
 /// Returns the canonical codes for lengths (RFC 1951, 3.2.2), bit-reversed, because codes are
 /// written first bit first.
-fn codes<const N: usize>(lengths: &[u8; N]) -> [u32; N] {
+fn canonical_codes<const N: usize>(lengths: &[u8; N]) -> [u32; N] {
     let mut codes = [0; N];
     let mut code = 0u32;
     for length in 1..=LONGEST {

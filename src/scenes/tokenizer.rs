@@ -44,12 +44,12 @@ const SCENES: u64 = 500;
 /// # Errors
 /// The tokenizers library fails, which would be a defect of this program.
 pub fn tokenizer_json() -> Result<String, tokenizers::Error> {
-    let bare = Tokenizer::from_bytes(document(&[]).to_string())?;
+    let bare = Tokenizer::from_bytes(tokenizer_document(&[]).to_string())?;
     let mut words = BTreeSet::new();
     for text in template_texts() {
         words.extend(words_of(&bare, &text)?);
     }
-    Ok(serde_json::to_string_pretty(&document(&learn_merges(&words)))? + "\n")
+    Ok(serde_json::to_string_pretty(&tokenizer_document(&learn_merges(&words)))? + "\n")
 }
 
 /// Returns every text of the warm start, in pieces between special tokens.
@@ -76,7 +76,7 @@ fn words_of(bare: &Tokenizer, text: &str) -> Result<Vec<String>, tokenizers::Err
 }
 
 /// Returns a tokenizer file with these merges.
-fn document(merges: &[(String, String)]) -> Value {
+fn tokenizer_document(merges: &[(String, String)]) -> Value {
     let mut characters = byte_characters();
     characters.sort_unstable();
     let mut tokens: Vec<String> = characters.iter().map(char::to_string).collect();

@@ -80,7 +80,7 @@ fn target_modules(targets: &[String]) -> String {
 }
 
 /// Formats alpha as PEFT does: as an integer if it is one.
-fn number(alpha: f64) -> Value {
+fn format_alpha(alpha: f64) -> Value {
     if alpha.fract() == 0.0 && alpha.abs() < 1e15 { json!(alpha as i64) } else { json!(alpha) }
 }
 
@@ -111,7 +111,7 @@ impl LoraAdapter {
             "fan_in_fan_out": false,
             "inference_mode": true,
             "init_lora_weights": true,
-            "lora_alpha": number(*alpha),
+            "lora_alpha": format_alpha(*alpha),
             "lora_dropout": 0.0,
             "modules_to_save": null,
             "peft_type": "LORA",

@@ -244,12 +244,12 @@ impl<'a> CheckpointedTowers<'a> {
                 let (angles, segments) = (contexts.text.angles(), contexts.text.segments());
                 let last = i + 1 == self.weights.config().text.num_hidden_layers;
                 let wanted = last.then_some(contexts.needed.as_slice());
-                Ok((Block::text(self.weights, i)?, TokenContext { angles, segments, wanted, buffers }))
+                Ok((Block::load_text_layer(self.weights, i)?, TokenContext { angles, segments, wanted, buffers }))
             }
             (Layer::VisionBlock(i), Some(vision)) => {
                 let segments = vision.segments(self.weights.config().vision.is_full_attention(i));
                 Ok((
-                    Block::vision(self.weights, i)?,
+                    Block::load_vision_block(self.weights, i)?,
                     TokenContext { angles: vision.angles(), segments, wanted: None, buffers },
                 ))
             }

@@ -72,7 +72,7 @@ pub struct GrpoStepSettings {
     pub epochs: usize,
     /// Source of the old policy's log-probabilities.
     pub old: OldLogprobs,
-    /// How batches are computed.
+    /// Settings of the computation of batches.
     pub compute: ComputeSettings,
 }
 
@@ -132,9 +132,9 @@ pub fn grpo_step(
         Some(reference) => Some(token_stats(reference, &prefix_groups, settings.compute)?),
         None => None,
     };
-    let several = prefix_groups.len() > per_update || settings.epochs > 1;
+    let has_several_updates = prefix_groups.len() > per_update || settings.epochs > 1;
     let before = match settings.old {
-        OldLogprobs::Trainer if several => Some(token_stats(weights, &prefix_groups, settings.compute)?),
+        OldLogprobs::Trainer if has_several_updates => Some(token_stats(weights, &prefix_groups, settings.compute)?),
         _ => None,
     };
     report.reference_time = clock.elapsed();
@@ -151,7 +151,7 @@ pub fn grpo_step(
             };
             let policy = PolicyObjective {
                 settings: &settings.loss,
-                tokens: policy_tokens(rollouts(kept), &settings.loss, old, |i| slice(&reference, i)),
+                tokens: policy_tokens(all_rollouts(kept), &settings.loss, old, |i| slice(&reference, i)),
             };
             let clock = Instant::now();
             let (after, gradients) = gradients(weights, prefix_groups, &policy, settings.compute)?;
@@ -227,7 +227,7 @@ fn prefix_group<'a>(group: &'a RolloutGroup, settings: &GrpoSettings) -> Option<
     (!rollouts.is_empty()).then_some((prefix_group, rollouts))
 }
 
-fn rollouts<'a>(kept: &'a [(PrefixGroup, Vec<&'a Rollout>)]) -> Vec<&'a Rollout> {
+fn all_rollouts<'a>(kept: &'a [(PrefixGroup, Vec<&'a Rollout>)]) -> Vec<&'a Rollout> {
     kept.iter().flat_map(|(_, rollouts)| rollouts.iter().copied()).collect()
 }
 

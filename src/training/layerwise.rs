@@ -216,15 +216,15 @@ impl<'a> LayerwisePass<'a> {
         objective: &dyn Objective,
         gradients: &mut Gradients,
     ) -> Result<(Vec<TokenStats>, Tensor), TrainingError> {
-        let gradient = |i: usize, logprob: f32| objective.gradient(batch.numbers[i], logprob);
-        let places = if self.weights.uses_cpu_kernels() { &batch.places } else { &batch.rows };
-        let rows = self.weights.ops().gather(x, places)?;
+        let gradient = |i: usize, logprob: f32| objective.gradient(batch.target_indexes[i], logprob);
+        let row_indexes = if self.weights.uses_cpu_kernels() { &batch.rows_in_needed } else { &batch.rows };
+        let rows = self.weights.ops().gather(x, row_indexes)?;
         if self.weights.uses_cpu_kernels() {
             let head = cpu_backward::NormAndHead::new(self.weights, self.head_name(), self.temperature)?;
             let back =
                 head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, self.towers.buffers(), gradients)?;
             let d_rows = cpu_backward::tensor(back.1, x.dim(1)?)?;
-            return Ok((back.0, self.weights.ops().scatter(&d_rows, places, x.dim(0)?)?));
+            return Ok((back.0, self.weights.ops().scatter(&d_rows, row_indexes, x.dim(0)?)?));
         }
         let rows = Var::from_tensor(&rows)?;
         let normed = final_norm(&self.weights.config().text, self.weights, Purpose::Training)?.forward(&rows)?;
@@ -238,7 +238,7 @@ impl<'a> LayerwisePass<'a> {
         let mut store = backward_from(&normed, back.rows)?.backward()?;
         self.towers.collect(ModelPart::FinalNorm, &mut store, gradients)?;
         let Some(d_rows) = store.remove(&rows) else { return Ok((stats, x.zeros_like()?)) };
-        Ok((stats, self.weights.ops().scatter(&d_rows, places, x.dim(0)?)?))
+        Ok((stats, self.weights.ops().scatter(&d_rows, row_indexes, x.dim(0)?)?))
     }
 
     fn indexes(&self, indexes: &[u32]) -> Result<Tensor, TrainingError> {

@@ -41,11 +41,11 @@ pub(super) struct MicroBatch {
     /// compute.
     pub(super) needed: Vec<u32>,
     /// For each target, the index of its row in `needed`.
-    pub(super) places: Vec<u32>,
+    pub(super) rows_in_needed: Vec<u32>,
     /// Token ids of the targets.
     pub(super) targets: Vec<u32>,
     /// For each target, its index among all targets of the batch.
-    pub(super) numbers: Vec<usize>,
+    pub(super) target_indexes: Vec<usize>,
 }
 
 /// Splits a batch into micro-batches of at most `limit` tokens, in order. A continuation is never
@@ -69,8 +69,8 @@ pub(super) fn split_into_micro_batches(prefix_groups: &[PrefixGroup], limit: usi
                     filled += prefix_group.prefix.len();
                     open = true;
                 }
-                if let Some(piece) = batch.last_mut() {
-                    piece.count += 1;
+                if let Some(slice) = batch.last_mut() {
+                    slice.count += 1;
                 }
             }
             filled += continuation.ids.len();
@@ -82,7 +82,7 @@ pub(super) fn split_into_micro_batches(prefix_groups: &[PrefixGroup], limit: usi
 
 impl MicroBatch {
     /// Concatenates the slices.
-    pub(super) fn new(pieces: &[PrefixGroupSlice<'_>], config: &Config) -> Result<Self, TrainingError> {
+    pub(super) fn new(slices: &[PrefixGroupSlice<'_>], config: &Config) -> Result<Self, TrainingError> {
         let merge = config.vision.spatial_merge_size;
         let mut batch = Self {
             ids: Vec::new(),
@@ -92,13 +92,13 @@ impl MicroBatch {
             image_rows: Vec::new(),
             rows: Vec::new(),
             needed: Vec::new(),
-            places: Vec::new(),
+            rows_in_needed: Vec::new(),
             targets: Vec::new(),
-            numbers: Vec::new(),
+            target_indexes: Vec::new(),
         };
-        let mut shared = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let prefix_group = piece.prefix_group;
+        let mut shared = Vec::with_capacity(slices.len());
+        for slice in slices {
+            let prefix_group = slice.prefix_group;
             let grids: Vec<Grid> = prefix_group.images.iter().map(|image| image.grid()).collect();
             let mut positions = mrope_positions(&prefix_group.prefix, config.tokens.image, &grids, merge)?;
             for image in &prefix_group.images {
@@ -107,8 +107,8 @@ impl MicroBatch {
             let last = (batch.ids.len() + prefix_group.prefix.len() - 1) as u32;
             batch.ids.extend_from_slice(&prefix_group.prefix);
             batch.positions.append(&mut positions.tokens);
-            let continuations = &prefix_group.continuations[piece.first..piece.first + piece.count];
-            let mut number = piece.first_target;
+            let continuations = &prefix_group.continuations[slice.first..slice.first + slice.count];
+            let mut number = slice.first_target;
             for continuation in continuations {
                 let start = batch.ids.len() as u32;
                 batch.ids.extend_from_slice(&continuation.ids);
@@ -116,7 +116,7 @@ impl MicroBatch {
                 for (i, target) in continuation.ids.iter().enumerate().skip(continuation.first_target) {
                     batch.rows.push(if i == 0 { last } else { start + i as u32 - 1 });
                     batch.targets.push(*target);
-                    batch.numbers.push(number);
+                    batch.target_indexes.push(number);
                     number += 1;
                 }
             }
@@ -130,7 +130,7 @@ impl MicroBatch {
         batch.needed.sort_unstable();
         batch.needed.dedup();
         let place = |row| batch.needed.partition_point(|needed| needed < row) as u32;
-        batch.places = batch.rows.iter().map(place).collect();
+        batch.rows_in_needed = batch.rows.iter().map(place).collect();
         Ok(batch)
     }
 

@@ -19,8 +19,8 @@ use crate::vlm::named_tensors::NamedTensors;
 /// one. Each thread then needs its own gradients, which a larger model cannot afford.
 const SMALL_MODEL: usize = 20_000_000;
 
-/// How a batch is computed. `micro_batch_tokens` and `layers_per_checkpoint` change results by
-/// rounding only, `threads` not at all.
+/// Settings of the computation of a batch. `micro_batch_tokens` and `layers_per_checkpoint` change
+/// results by rounding only, `threads` not at all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ComputeSettings {
     /// Temperature: divides the logits.
@@ -48,7 +48,7 @@ pub fn token_stats(
     prefix_groups: &[PrefixGroup],
     compute: ComputeSettings,
 ) -> Result<Vec<TokenStats>, TrainingError> {
-    run(weights, prefix_groups, compute, None).map(|(stats, _)| stats)
+    run_batch(weights, prefix_groups, compute, None).map(|(stats, _)| stats)
 }
 
 /// Computes the statistics of every target and the gradient of the objective with respect to every
@@ -59,14 +59,14 @@ pub fn gradients(
     objective: &dyn Objective,
     compute: ComputeSettings,
 ) -> Result<(Vec<TokenStats>, Gradients), TrainingError> {
-    run(weights, prefix_groups, compute, Some(objective))
+    run_batch(weights, prefix_groups, compute, Some(objective))
 }
 
 /// A micro-batch's result: the indexes of its targets in the batch, their statistics, and its
 /// gradients.
 type MicroBatchResult = (Vec<usize>, Vec<TokenStats>, Gradients);
 
-fn run(
+fn run_batch(
     weights: &TrainableModel,
     prefix_groups: &[PrefixGroup],
     compute: ComputeSettings,
@@ -74,28 +74,28 @@ fn run(
 ) -> Result<(Vec<TokenStats>, Gradients), TrainingError> {
     let config = weights.config();
     check(prefix_groups, config.text.vocab_size, config.tokens.image)?;
-    let pieces = split_into_micro_batches(prefix_groups, compute.micro_batch_tokens);
+    let micro_batches = split_into_micro_batches(prefix_groups, compute.micro_batch_tokens);
     let mut stats = vec![TokenStats::default(); prefix_groups.iter().map(PrefixGroup::targets).sum()];
     let mut sums = Gradients::new(weights.ops());
-    let mut consume = |(numbers, part, gradients): MicroBatchResult| -> Result<(), TrainingError> {
-        numbers.into_iter().zip(part).for_each(|(number, token)| stats[number] = token);
+    let mut consume = |(target_indexes, part, gradients): MicroBatchResult| -> Result<(), TrainingError> {
+        target_indexes.into_iter().zip(part).for_each(|(number, token)| stats[number] = token);
         Ok(sums.merge(gradients)?)
     };
     if weights.uses_cpu_kernels() && config.text.multiply_adds_per_token() < SMALL_MODEL {
         // Every micro-batch has its own gradients, which are added in order: the number of threads
         // changes no bit.
-        let workers = compute.threads.max(1).min(pieces.len());
-        run_workers(weights, &pieces, compute, objective, workers, &mut consume)?;
+        let workers = compute.threads.max(1).min(micro_batches.len());
+        run_workers(weights, &micro_batches, compute, objective, workers, &mut consume)?;
     } else {
         if objective.is_some() && weights.uses_cpu_kernels() {
             sums = Gradients::reserved(weights.ops(), weights.variables())?;
         }
         let pool = shared_pool(compute.threads)?;
         let layerwise = LayerwisePass::new(weights, compute.pass());
-        for piece in &pieces {
-            let (numbers, part) =
-                on_first_thread(&pool, || run_micro_batch(&layerwise, piece, weights, objective, &mut sums))?;
-            numbers.into_iter().zip(part).for_each(|(number, token)| stats[number] = token);
+        for slices in &micro_batches {
+            let (target_indexes, part) =
+                on_first_thread(&pool, || run_micro_batch(&layerwise, slices, weights, objective, &mut sums))?;
+            target_indexes.into_iter().zip(part).for_each(|(number, token)| stats[number] = token);
         }
     }
     Ok((stats, sums))
@@ -105,24 +105,24 @@ fn run(
 /// their statistics; its gradients are added to `gradients`.
 fn run_micro_batch(
     layerwise: &LayerwisePass<'_>,
-    pieces: &[PrefixGroupSlice<'_>],
+    slices: &[PrefixGroupSlice<'_>],
     weights: &TrainableModel,
     objective: Option<&dyn Objective>,
     gradients: &mut Gradients,
 ) -> Result<(Vec<usize>, Vec<TokenStats>), TrainingError> {
-    let batch = MicroBatch::new(pieces, weights.config())?;
+    let batch = MicroBatch::new(slices, weights.config())?;
     let stats = match objective {
         None => layerwise.forward(&batch)?,
         Some(objective) => layerwise.forward_backward(&batch, objective, gradients)?,
     };
-    Ok((batch.numbers, stats))
+    Ok((batch.target_indexes, stats))
 }
 
 /// Runs one thread per worker, each taking the next micro-batch; results are consumed in the order
 /// of the micro-batches.
 fn run_workers(
     weights: &TrainableModel,
-    pieces: &[Vec<PrefixGroupSlice<'_>>],
+    micro_batches: &[Vec<PrefixGroupSlice<'_>>],
     compute: ComputeSettings,
     objective: Option<&dyn Objective>,
     workers: usize,
@@ -131,7 +131,7 @@ fn run_workers(
     let next = AtomicUsize::new(0);
     let failure: Mutex<Option<TrainingError>> = Mutex::new(None);
     let (send, parts) = bounded::<(usize, MicroBatchResult)>(2 * workers);
-    let pools = (0..workers).map(|_| pool(1)).collect::<Result<Vec<_>, _>>()?;
+    let pools = (0..workers).map(|_| build_pool(1)).collect::<Result<Vec<_>, _>>()?;
     thread::scope(|scope| {
         for pool in &pools {
             let (send, next, failure) = (send.clone(), &next, &failure);
@@ -139,17 +139,17 @@ fn run_workers(
                 let layerwise = LayerwisePass::new(weights, compute.pass());
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(piece) = pieces.get(number) else { return };
+                    let Some(slices) = micro_batches.get(number) else { return };
                     let mut gradients = Gradients::new(weights.ops());
-                    match pool.install(|| run_micro_batch(&layerwise, piece, weights, objective, &mut gradients)) {
-                        Ok((numbers, stats)) => {
-                            if send.send((number, (numbers, stats, gradients))).is_err() {
+                    match pool.install(|| run_micro_batch(&layerwise, slices, weights, objective, &mut gradients)) {
+                        Ok((target_indexes, stats)) => {
+                            if send.send((number, (target_indexes, stats, gradients))).is_err() {
                                 return;
                             }
                         }
                         Err(error) => {
                             failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
-                            next.store(pieces.len(), Ordering::Relaxed);
+                            next.store(micro_batches.len(), Ordering::Relaxed);
                             return;
                         }
                     }
@@ -168,7 +168,7 @@ fn run_workers(
         }
         match failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             Some(error) => Err(error),
-            None if next_result < pieces.len() => {
+            None if next_result < micro_batches.len() => {
                 Err(TrainingError::Threads("a micro-batch was not completed".to_owned()))
             }
             None => Ok(()),
@@ -185,14 +185,14 @@ fn shared_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, TrainingError> 
     if let Some(pool) = kept.as_ref().filter(|pool| pool.current_num_threads() == threads.max(1)) {
         return Ok(Arc::clone(pool));
     }
-    let pool = Arc::new(pool(threads)?);
+    let pool = Arc::new(build_pool(threads)?);
     *kept = Some(Arc::clone(&pool));
     Ok(pool)
 }
 
-/// Runs `work` on the pool's first thread, from where it is shared with the others. glibc does not
-/// reuse memory freed by one thread for another, so on changing threads the heap of each would grow
-/// to the size of the whole work.
+/// Runs `work` on the pool's first thread; parallel parts of it use the other threads too. glibc
+/// does not reuse memory freed by one thread for another, so on changing threads the heap of each
+/// would grow to the size of the whole work.
 fn on_first_thread<T: Send>(
     pool: &rayon::ThreadPool,
     work: impl FnOnce() -> Result<T, TrainingError> + Send,
@@ -206,7 +206,7 @@ fn on_first_thread<T: Send>(
     }
 }
 
-fn pool(threads: usize) -> Result<rayon::ThreadPool, TrainingError> {
+fn build_pool(threads: usize) -> Result<rayon::ThreadPool, TrainingError> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
         .build()

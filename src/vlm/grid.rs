@@ -39,8 +39,8 @@ impl Grid {
     pub fn patch_positions(self, merge: usize) -> Vec<(u32, u32)> {
         let mut positions = Vec::with_capacity(self.patches());
         for _ in 0..self.frames {
-            for (row, column) in raster(self.rows / merge, self.columns / merge) {
-                for (i, j) in raster(merge, merge) {
+            for (row, column) in raster_order(self.rows / merge, self.columns / merge) {
+                for (i, j) in raster_order(merge, merge) {
                     positions.push(((row * merge + i) as u32, (column * merge + j) as u32));
                 }
             }
@@ -59,7 +59,7 @@ impl Grid {
         let mut order = Vec::with_capacity(self.frames * rows * columns);
         let mut lengths = Vec::new();
         for frame in 0..self.frames {
-            for (top, left) in raster(rows.div_ceil(side), columns.div_ceil(side)) {
+            for (top, left) in raster_order(rows.div_ceil(side), columns.div_ceil(side)) {
                 let before = order.len();
                 for row in top * side..rows.min((top + 1) * side) {
                     for column in left * side..columns.min((left + 1) * side) {
@@ -73,7 +73,7 @@ impl Grid {
     }
 }
 
-fn raster(rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> {
+fn raster_order(rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rows).flat_map(move |row| (0..columns).map(move |column| (row, column)))
 }
 

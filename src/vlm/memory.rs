@@ -141,14 +141,14 @@ pub fn sampling(config: &Config, work: Workload, sequences: u64, dtype: StoredTy
     let decode = sequences * (block_width(config) + 3 * vocab) * F32;
     let prefill = (work.prompt_tokens * block_width(config) + 3 * vocab) * F32;
     let activations = decode.max(prefill).max(vision_activations(config, work.image_patches));
-    let loading = loading(config) * dtype.size() as u64;
+    let loading = loading_copies(config) * dtype.size() as u64;
     let total = PROGRAM + weights + loading.max(kv_cache + activations);
     SamplingMemory { sequences, program: PROGRAM, weights, loading, kv_cache, activations, total }
 }
 
 /// Returns the number of weights that exist twice while the largest matrix is packed: the two
 /// halves of the SwiGLU's input as stored and stacked, or an untied output projection as stored.
-fn loading(config: &Config) -> u64 {
+fn loading_copies(config: &Config) -> u64 {
     let text = &config.text;
     let head = if config.tie_word_embeddings { 0 } else { text.vocab_size };
     (text.hidden_size * head.max(4 * text.intermediate_size)) as u64

@@ -125,10 +125,10 @@ impl Template {
             }
             literal.push_str(before);
             let line = 1 + text[..text.len() - rest.len() + at].matches('\n').count();
-            let (name, after) =
-                variable(&rest[at + 2..]).ok_or_else(|| PromptError::Malformed { file: file.to_owned(), line })?;
+            let (name, after) = parse_variable(&rest[at + 2..])
+                .ok_or_else(|| PromptError::Malformed { file: file.to_owned(), line })?;
             if !known.contains(&name) {
-                return Err(unknown(file, line, name, known));
+                return Err(unknown_variable(file, line, name, known));
             }
             push_literal(&std::mem::take(&mut literal), &mut segments);
             segments.push(Segment::Variable { name: name.to_owned(), line });
@@ -192,7 +192,9 @@ impl Template {
 
     fn fill<'a>(&self, name: &str, line: usize, fills: &[(&str, Fill<'a>)]) -> Result<Fill<'a>, PromptError> {
         let found = fills.iter().find(|(known, _)| *known == name).map(|(_, fill)| *fill);
-        found.ok_or_else(|| unknown(&self.file, line, name, &fills.iter().map(|(known, _)| *known).collect::<Vec<_>>()))
+        found.ok_or_else(|| {
+            unknown_variable(&self.file, line, name, &fills.iter().map(|(known, _)| *known).collect::<Vec<_>>())
+        })
     }
 }
 
@@ -223,7 +225,7 @@ impl Prompt {
 }
 
 /// Splits the text after `{{` into the variable's name and the text after `}}`.
-fn variable(text: &str) -> Option<(&str, &str)> {
+fn parse_variable(text: &str) -> Option<(&str, &str)> {
     let (name, after) = text.split_once("}}")?;
     let name = name.trim();
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -254,7 +256,7 @@ fn push_literal(literal: &str, segments: &mut Vec<Segment>) {
     }
 }
 
-fn unknown(file: &Path, line: usize, name: &str, known: &[&str]) -> PromptError {
+fn unknown_variable(file: &Path, line: usize, name: &str, known: &[&str]) -> PromptError {
     let nearest = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
     let known = match nearest {
         Some(nearest) if strsim::jaro(nearest, name) > 0.75 => format!("did you mean {{{{{nearest}}}}}?"),

@@ -55,7 +55,7 @@ pub fn write_tensors<W: Write, E: From<io::Error>>(
     // writes.
     let mut ordered: Vec<&PlannedTensor> = tensors.iter().collect();
     ordered.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.size()));
-    let header = header(&ordered)?;
+    let header = encode_header(&ordered)?;
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
     for tensor in ordered {
@@ -75,7 +75,7 @@ pub fn write_tensors<W: Write, E: From<io::Error>>(
 }
 
 /// Returns the header, padded with spaces so that the data begins at a multiple of eight.
-fn header(tensors: &[&PlannedTensor]) -> io::Result<String> {
+fn encode_header(tensors: &[&PlannedTensor]) -> io::Result<String> {
     let mut start = 0;
     let mut info = |tensor: &&PlannedTensor| {
         let data_offsets = (start, start + tensor.bytes() as usize);

@@ -29,7 +29,12 @@ pub(super) struct Surd {
 /// `dependent[i]` says whether node i depends on a symbol. A root or logarithm of such a node has
 /// no exact value here, because an equality that holds for one sign of a number need not hold for
 /// the other.
-pub(super) fn value(tree: &Tree, dependent: &[bool], point: &[Rational], budget: &mut Budget) -> Result<Surd, Failure> {
+pub(super) fn evaluate(
+    tree: &Tree,
+    dependent: &[bool],
+    point: &[Rational],
+    budget: &mut Budget,
+) -> Result<Surd, Failure> {
     let mut values: Vec<Surd> = Vec::with_capacity(tree.nodes.len());
     for node in &tree.nodes {
         let value = match *node {

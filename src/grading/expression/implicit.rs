@@ -32,7 +32,11 @@ impl Item<'_> {
 pub(super) type RewriteStep = dyn for<'a> Fn(Vec<Item<'a>>) -> Vec<Item<'a>>;
 
 /// Applies a step inside every bracket and then to the whole.
-pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &RewriteStep) -> Option<Vec<Token<'a>>> {
+pub(super) fn apply_in_brackets<'a>(
+    tokens: Vec<Token<'a>>,
+    depth: usize,
+    step: &RewriteStep,
+) -> Option<Vec<Token<'a>>> {
     if depth > MAX_DEPTH {
         return None;
     }
@@ -50,12 +54,12 @@ pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &RewriteS
             at += 1;
             continue;
         }
-        let end = closing(&tokens, at)?;
+        let end = find_closing_bracket(&tokens, at)?;
         // No step changes a single token in brackets.
         let inner = if end - at <= 2 {
             tokens[at + 1..end].to_vec()
         } else {
-            implicit(tokens[at + 1..end].to_vec(), depth + 1, step)?
+            apply_in_brackets(tokens[at + 1..end].to_vec(), depth + 1, step)?
         };
         let mut group = Vec::with_capacity(inner.len() + 2);
         group.push(token);
@@ -84,7 +88,7 @@ pub(super) fn implicit<'a>(tokens: Vec<Token<'a>>, depth: usize, step: &RewriteS
 }
 
 /// Returns the position of the bracket that closes the one at `open`.
-fn closing(tokens: &[Token<'_>], open: usize) -> Option<usize> {
+fn find_closing_bracket(tokens: &[Token<'_>], open: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
         if token.is_op("(") {

@@ -23,7 +23,7 @@ pub(super) struct NumericValue {
 }
 
 /// Evaluates a tree with its symbols at complex points.
-pub(super) fn value(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<NumericValue, Failure> {
+pub(super) fn evaluate(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<NumericValue, Failure> {
     let mut values: Vec<Complex> = Vec::with_capacity(tree.nodes.len());
     let mut scale = i64::MIN;
     for node in &tree.nodes {

@@ -6,7 +6,7 @@
 //! order affects the result (`x(x+1)` is a product, `ln^2(3)` a square), so they are the same steps
 //! here.
 
-use super::implicit::{implicit, with_applications, with_function_powers, with_multiplications};
+use super::implicit::{apply_in_brackets, with_applications, with_function_powers, with_multiplications};
 use super::names::{CALLABLE, GREEK, RESERVED, VALUES};
 use super::tokens::{Token, TokenKind};
 
@@ -16,12 +16,12 @@ pub(super) fn rewrite<'a>(tokens: Vec<Token<'a>>) -> Option<Vec<Token<'a>>> {
     let tokens = with_numbers(&tokens);
     let tokens = with_factorials(&tokens)?;
     let tokens = with_split_symbols(&tokens)?;
-    let tokens = implicit(tokens, 0, &with_multiplications)?;
-    let tokens = implicit(tokens, 0, &with_applications)?;
+    let tokens = apply_in_brackets(tokens, 0, &with_multiplications)?;
+    let tokens = apply_in_brackets(tokens, 0, &with_applications)?;
     Some(with_function_powers(&tokens))
 }
 
-fn wrapped<'a>(out: &mut Vec<Token<'a>>, function: &'a str, argument: Token<'a>) {
+fn push_call<'a>(out: &mut Vec<Token<'a>>, function: &'a str, argument: Token<'a>) {
     out.extend([Token::name(function), Token::op("("), argument, Token::op(")")]);
 }
 
@@ -42,7 +42,7 @@ fn with_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
         }
         let called = tokens.get(at + 1).is_some_and(|next| next.is_op("("));
         let quoted = Token { kind: TokenKind::Quoted, text: token.text };
-        wrapped(&mut out, if called { "Function" } else { "Symbol" }, quoted);
+        push_call(&mut out, if called { "Function" } else { "Symbol" }, quoted);
     }
     Some(out)
 }
@@ -60,7 +60,7 @@ fn with_numbers<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
         let text = token.text.trim_end_matches(['j', 'J']);
         let hex = text.starts_with("0x") || text.starts_with("0X");
         let float = text.contains('.') || (!hex && text.contains(['e', 'E']));
-        wrapped(&mut out, if float { "Float" } else { "Integer" }, Token { kind: TokenKind::Number, text });
+        push_call(&mut out, if float { "Float" } else { "Integer" }, Token { kind: TokenKind::Number, text });
         if imaginary {
             out.extend([Token::op("*"), Token::name("I")]);
         }
@@ -137,7 +137,7 @@ fn with_split_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
                 // Python calls it a digit, but sympy then fails to parse it as a number.
                 return None;
             }
-            wrapped(
+            push_call(
                 &mut out,
                 if digits > 0 { "Number" } else { "Symbol" },
                 Token { kind: TokenKind::Quoted, text: piece },

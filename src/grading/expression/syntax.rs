@@ -186,8 +186,10 @@ impl<'a> Parser<'_, 'a> {
         }
         let node = match (made, token.kind) {
             ("Symbol", TokenKind::Quoted) => ExprNode::Symbol(self.symbol(token.text)),
-            ("Integer", TokenKind::Number) | ("Number", TokenKind::Quoted) => ExprNode::Number(integer(token.text)?),
-            ("Float", TokenKind::Number) => decimal(token.text)?,
+            ("Integer", TokenKind::Number) | ("Number", TokenKind::Quoted) => {
+                ExprNode::Number(parse_integer(token.text)?)
+            }
+            ("Float", TokenKind::Number) => parse_decimal(token.text)?,
             _ => return None,
         };
         Some(self.push(node))
@@ -203,7 +205,7 @@ impl<'a> Parser<'_, 'a> {
 }
 
 /// Parses a Python integer: decimal, `0x`, `0b` or `0o`, with underscores.
-fn integer(text: &str) -> Option<Rational> {
+fn parse_integer(text: &str) -> Option<Rational> {
     let text: String = text.chars().filter(|&c| c != '_').collect();
     let (digits, radix) = match text.get(..2) {
         Some("0x" | "0X") => (&text[2..], 16),
@@ -215,7 +217,7 @@ fn integer(text: &str) -> Option<Rational> {
 }
 
 /// Parses a decimal as the exact number it denotes: `2.50` is 5/2.
-fn decimal(text: &str) -> Option<ExprNode> {
+fn parse_decimal(text: &str) -> Option<ExprNode> {
     let text: String = text.chars().filter(|&c| c != '_').collect();
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),

@@ -67,7 +67,7 @@ fn is_zero(tree: &Tree, budget: &mut Budget) -> Result<bool, Failure> {
     }
     let dependent = symbol_dependence(tree);
     if tree.symbols.is_empty() {
-        return match exact::value(tree, &dependent, &[], budget) {
+        return match exact::evaluate(tree, &dependent, &[], budget) {
             Ok(value) => {
                 Ok(value.is_zero() || value.as_rational().is_some_and(|gap| is_decimal_of_fraction(tree, &gap)))
             }
@@ -170,7 +170,7 @@ fn is_zero_exactly(tree: &Tree, dependent: &[bool], seed: u64, budget: &mut Budg
         Rational::from(2 * half + 1)
     };
     let point: Vec<Rational> = tree.symbols.iter().map(|_| coordinate()).collect();
-    exact::value(tree, dependent, &point, budget).map(|value| value.is_zero())
+    exact::evaluate(tree, dependent, &point, budget).map(|value| value.is_zero())
 }
 
 /// Coordinates with real and imaginary parts between -2 and 2, in a quadrant chosen by the seed. A
@@ -189,7 +189,7 @@ fn complex_point(tree: &Tree, seed: u64) -> Vec<Complex> {
 
 /// Whether the high-precision value is zero at a complex point, up to rounding.
 fn is_zero_numerically(tree: &Tree, point: &[Complex], budget: &mut Budget) -> Result<bool, Failure> {
-    let result = numeric::value(tree, point, budget)?;
+    let result = numeric::evaluate(tree, point, budget)?;
     let magnitude = result.value.magnitude();
     if magnitude >= result.scale - PRECISION.cast_signed() + GUARD {
         return Ok(false);

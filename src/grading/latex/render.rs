@@ -74,18 +74,18 @@ impl Renderer {
             Expansion::Format(format) => {
                 let arguments: Option<Vec<String>> =
                     node.arguments.iter().map(|argument| self.argument(argument.as_ref())).collect();
-                formatted(format, &arguments?)
+                format_as_python(format, &arguments?)
             }
             Expansion::Style(style) => {
                 let text = self.argument(node.arguments.first().and_then(Option::as_ref))?;
-                Some(text.chars().map(|c| styled(c, style)).collect())
+                Some(text.chars().map(|c| style_letter(c, style)).collect())
             }
             Expansion::Accent(mark) => {
                 let text = match node.arguments.first() {
                     Some(argument) => strip(&self.argument(argument.as_ref())?).to_owned(),
                     None => " ".to_owned(),
                 };
-                Some(accented(&text, mark))
+                Some(add_accents(&text, mark))
             }
             Expansion::Unsupported => None,
         }
@@ -100,7 +100,7 @@ impl Renderer {
             EnvironmentBody::Plain => self.list(content),
             EnvironmentBody::Equation => self.equation(content, true),
             EnvironmentBody::Matrix => self.matrix(content),
-            EnvironmentBody::Format(format) => formatted(format, &[self.list(content)?]),
+            EnvironmentBody::Format(format) => format_as_python(format, &[self.list(content)?]),
             EnvironmentBody::Unsupported => None,
         }
     }
@@ -142,7 +142,7 @@ fn special_text(special: &str) -> &'static str {
 
 /// Python's `%` for the two formats in the table. With a wrong number of `%s` the format is kept as
 /// it is; a missing `%(n)s` is an error.
-fn formatted(format: &str, arguments: &[String]) -> Option<String> {
+fn format_as_python(format: &str, arguments: &[String]) -> Option<String> {
     if format.contains("%s") {
         if format.matches("%s").count() != arguments.len() {
             return Some(format.to_owned());
@@ -163,7 +163,7 @@ fn formatted(format: &str, arguments: &[String]) -> Option<String> {
 }
 
 /// Adds an accent to each character, composed where Unicode has a composed character.
-fn accented(text: &str, mark: char) -> String {
+fn add_accents(text: &str, mark: char) -> String {
     let mut out = String::new();
     for c in text.chars() {
         let base = match c {
@@ -181,7 +181,7 @@ fn accented(text: &str, mark: char) -> String {
 
 /// Returns the letter in a mathematical alphabet (Unicode chart U+1D400, with the gaps that older
 /// blocks fill).
-fn styled(c: char, style: &str) -> char {
+fn style_letter(c: char, style: &str) -> char {
     if !c.is_ascii_alphabetic() {
         return c;
     }

@@ -30,17 +30,17 @@ const KNOWN_AC11: Kernel = [[0, -1, 0, 1, 0], [-1, 10, 0, -10, 1], [0; 5], [1, -
 /// otherwise.
 const KERNELS: [(Kernel, Kernel); SMOOTHED - 1] = [
     (AC01, KNOWN_AC01),
-    (transposed(AC01), transposed(KNOWN_AC01)),
-    (transposed(AC02), transposed(KNOWN_AC02)),
+    (transpose(AC01), transpose(KNOWN_AC01)),
+    (transpose(AC02), transpose(KNOWN_AC02)),
     (AC11, KNOWN_AC11),
     (AC02, KNOWN_AC02),
     (AC03, ZERO),
     (AC12, ZERO),
-    (transposed(AC12), ZERO),
-    (transposed(AC03), ZERO),
+    (transpose(AC12), ZERO),
+    (transpose(AC03), ZERO),
 ];
 
-const fn transposed(kernel: Kernel) -> Kernel {
+const fn transpose(kernel: Kernel) -> Kernel {
     let mut result = ZERO;
     let mut index = 0;
     while index < 25 {

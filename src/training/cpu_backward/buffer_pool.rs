@@ -14,11 +14,11 @@ const MAX_POOLED_FLOATS: usize = 1 << 22;
 /// everything of a small model, and small next to the weights of a large one.
 const SMALL_POOL_BYTES: usize = 32 << 20;
 
-/// Free buffers.
+/// A pool of free buffers.
 #[derive(Debug)]
 pub(in crate::training) struct BufferPool {
     /// Largest number of bytes that stay in the pool between the parts of a pass.
-    kept: usize,
+    max_kept_bytes: usize,
     vectors: Mutex<Vec<AlignedBuffer>>,
     packed: Mutex<Vec<AlignedBuffer>>,
 }
@@ -28,8 +28,8 @@ impl BufferPool {
     /// also across parts and passes. That suits passes that keep all of their activations, next to
     /// which the free buffers are small.
     pub(in crate::training) fn new(keep_all: bool) -> Self {
-        let kept = if keep_all { usize::MAX } else { SMALL_POOL_BYTES };
-        Self { kept, vectors: Mutex::default(), packed: Mutex::default() }
+        let max_kept_bytes = if keep_all { usize::MAX } else { SMALL_POOL_BYTES };
+        Self { max_kept_bytes, vectors: Mutex::default(), packed: Mutex::default() }
     }
 
     /// Takes a buffer of `len` floats with unspecified contents: the free one that fits best, or a
@@ -39,7 +39,7 @@ impl BufferPool {
     }
 
     /// Returns buffers to the pool.
-    pub(super) fn give<const N: usize>(&self, buffers: [AlignedBuffer; N]) {
+    pub(super) fn put_back<const N: usize>(&self, buffers: [AlignedBuffer; N]) {
         self.vectors.lock().unwrap_or_else(PoisonError::into_inner).extend(buffers);
     }
 
@@ -51,7 +51,7 @@ impl BufferPool {
         let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         let floats = vectors.iter().map(AlignedBuffer::capacity).sum::<usize>();
         let floats = floats + packed.iter().map(AlignedBuffer::capacity).sum::<usize>();
-        if floats * size_of::<f32>() > self.kept {
+        if floats * size_of::<f32>() > self.max_kept_bytes {
             vectors.clear();
             packed.clear();
         }
@@ -63,17 +63,17 @@ impl BufferPool {
         if buffer.len() == len {
             return buffer;
         }
-        self.give([buffer]);
+        self.put_back([buffer]);
         self.take(len)
     }
 
-    /// [`PackedMatrix::pack`] into a pooled buffer.
+    /// Packs a weight into a pooled buffer, as [`PackedMatrix::pack`] does.
     pub(super) fn pack(&self, weight: &[f32], outputs: usize, inputs: usize) -> PooledMatrix<'_> {
         self.packed(outputs, inputs, |memory| PackedMatrix::pack_into(memory, weight, outputs, inputs))
     }
 
-    /// [`PackedMatrix::pack_transposed`] of a contiguous matrix `[inputs, outputs]` into a pooled
-    /// buffer.
+    /// Packs the transpose of a contiguous matrix `[inputs, outputs]` into a pooled buffer, as
+    /// [`PackedMatrix::pack_transposed`] does.
     pub(super) fn pack_transposed(&self, matrix: &[f32], inputs: usize, outputs: usize) -> PooledMatrix<'_> {
         let pack = |memory| PackedMatrix::pack_transposed_into(memory, matrix, outputs, inputs, outputs);
         self.packed(outputs, inputs, pack)
@@ -139,11 +139,11 @@ mod tests {
     fn a_buffer_keeps_its_capacity_when_used_for_less() {
         let buffers = BufferPool::new(false);
         let capacity = AlignedBuffer::zeroed(1000).capacity();
-        buffers.give([AlignedBuffer::zeroed(1000)]);
+        buffers.put_back([AlignedBuffer::zeroed(1000)]);
         for len in [1000, 600, 1000, 500, 1000] {
             let buffer = buffers.take(len);
             assert_eq!((buffer.len(), buffer.capacity()), (len, capacity));
-            buffers.give([buffer]);
+            buffers.put_back([buffer]);
         }
         assert!(buffers.take(capacity / 2 - 1).capacity() < capacity);
         assert!(buffers.take(capacity + 1).capacity() > capacity);
@@ -154,7 +154,7 @@ mod tests {
         let buffers = BufferPool::new(true);
         for len in (1000..3000).step_by(10) {
             let (first, second) = (buffers.take(len), buffers.take(len));
-            buffers.give([first, second]);
+            buffers.put_back([first, second]);
         }
         assert_eq!(buffers.vectors.lock().unwrap().len(), 2);
     }
@@ -164,14 +164,14 @@ mod tests {
         let free = |buffers: &BufferPool| buffers.vectors.lock().unwrap().len() + buffers.packed.lock().unwrap().len();
         let buffers = BufferPool::new(false);
         drop(buffers.pack(&[1.0; 64], 8, 8));
-        buffers.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES / 8)]);
+        buffers.put_back([AlignedBuffer::zeroed(SMALL_POOL_BYTES / 8)]);
         buffers.trim();
         assert_eq!(free(&buffers), 2);
-        buffers.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES / 8)]);
+        buffers.put_back([AlignedBuffer::zeroed(SMALL_POOL_BYTES / 8)]);
         buffers.trim();
         assert_eq!(free(&buffers), 0);
         let keep_all = BufferPool::new(true);
-        keep_all.give([AlignedBuffer::zeroed(SMALL_POOL_BYTES)]);
+        keep_all.put_back([AlignedBuffer::zeroed(SMALL_POOL_BYTES)]);
         keep_all.trim();
         assert_eq!(free(&keep_all), 1);
     }

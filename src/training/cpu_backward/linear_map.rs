@@ -94,7 +94,7 @@ impl<'a> LinearMap<'a> {
     }
 
     /// Adds the gradients of weight `gᵀ x` and bias, or of the adapter, to `gradients`; `x` is the
-    /// input as [`packed`] returns it.
+    /// input as [`pack_input`] returns it.
     pub(super) fn weight_gradient(&self, g: &[f32], x: Option<&PackedMatrix>, gradients: &mut Gradients) -> Result<()> {
         if let Some((name, bias)) = self.bias.as_ref().filter(|(name, _)| self.weights.is_trained(name)) {
             let mut db = vec![0f32; self.outputs()];
@@ -123,7 +123,7 @@ impl<'a> LinearMap<'a> {
 }
 
 /// Packs the input of layers for their weight gradients; `None` if no weight is trained.
-pub(super) fn packed<'b>(maps: &[&LinearMap<'_>], x: &[f32], buffers: &'b BufferPool) -> Option<PooledMatrix<'b>> {
+pub(super) fn pack_input<'b>(maps: &[&LinearMap<'_>], x: &[f32], buffers: &'b BufferPool) -> Option<PooledMatrix<'b>> {
     let map = maps.iter().find(|map| map.wants_weight())?;
     Some(buffers.pack_transposed(x, x.len() / map.inputs.max(1), map.inputs))
 }

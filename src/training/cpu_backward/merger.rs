@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::linear_map::{LinearMap, packed};
+use super::linear_map::{LinearMap, pack_input};
 use super::rms_norm::RmsNorm;
 use super::{BufferPool, floats, tensor};
 use crate::kernels::aligned::AlignedBuffer;
@@ -59,7 +59,7 @@ impl<'a> Merger<'a> {
         for (token, row) in order.iter().zip(merged.chunks_exact(width)) {
             output[*token as usize * width..][..width].copy_from_slice(row);
         }
-        buffers.give([merged]);
+        buffers.put_back([merged]);
         drop(input);
         Ok((tensor(output, width)?, MergerActivations { x, normed, hidden, active }))
     }
@@ -81,17 +81,17 @@ impl<'a> Merger<'a> {
         for (token, row) in order.iter().zip(d_merged.chunks_exact_mut(width)) {
             row.copy_from_slice(&gradient[*token as usize * width..][..width]);
         }
-        self.second.weight_gradient(&d_merged, packed(&[&self.second], &active, buffers).as_deref(), gradients)?;
+        self.second.weight_gradient(&d_merged, pack_input(&[&self.second], &active, buffers).as_deref(), gradients)?;
         let mut d_active = active;
         self.second.input_gradient(&d_merged, &mut d_active, buffers)?;
         let mut d_hidden = buffers.take(hidden.len());
         gelu::gelu_backward(&hidden, &d_active, &mut d_hidden);
-        self.first.weight_gradient(&d_hidden, packed(&[&self.first], &normed, buffers).as_deref(), gradients)?;
+        self.first.weight_gradient(&d_hidden, pack_input(&[&self.first], &normed, buffers).as_deref(), gradients)?;
         let mut d_normed = normed;
         self.first.input_gradient(&d_hidden, &mut d_normed, buffers)?;
         let mut d_input = vec![0f32; input.len()];
         self.norm.backward(&input, &d_normed, &mut d_input, gradients)?;
-        buffers.give([d_merged, d_active, d_hidden, d_normed, hidden]);
+        buffers.put_back([d_merged, d_active, d_hidden, d_normed, hidden]);
         tensor(d_input, x.dim(1)?)
     }
 }

@@ -77,7 +77,7 @@ impl<'a> NormAndHead<'a> {
         }
         let mut dx = vec![0f32; x.len()];
         self.norm.backward(x, &d_normed, &mut dx, gradients)?;
-        buffers.give([normed, d_normed, logits, back]);
+        buffers.put_back([normed, d_normed, logits, back]);
         Ok((stats, dx))
     }
 
@@ -99,7 +99,7 @@ impl<'a> NormAndHead<'a> {
                 row[i * words..][..words_here].copy_from_slice(part);
             }
         }
-        buffers.give([part]);
+        buffers.put_back([part]);
         Ok(())
     }
 

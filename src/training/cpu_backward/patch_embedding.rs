@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::linear_map::{LinearMap, packed};
+use super::linear_map::{LinearMap, pack_input};
 use super::{BufferPool, floats, tensor};
 use crate::training::gradients::Gradients;
 use crate::training::trainable::TrainableModel;
@@ -29,7 +29,7 @@ impl<'a> PatchEmbedding<'a> {
         let mut output = Vec::with_capacity(embedded.len());
         let unit = self.unit * width;
         order.iter().for_each(|token| output.extend_from_slice(&embedded[*token as usize * unit..][..unit]));
-        buffers.give([embedded]);
+        buffers.put_back([embedded]);
         tensor(output, width)
     }
 
@@ -48,8 +48,8 @@ impl<'a> PatchEmbedding<'a> {
         for (token, row) in order.iter().zip(gradient.chunks_exact(unit)) {
             d_embedded[*token as usize * unit..][..unit].copy_from_slice(row);
         }
-        self.map.weight_gradient(&d_embedded, packed(&[&self.map], &patches, buffers).as_deref(), gradients)?;
-        buffers.give([d_embedded]);
+        self.map.weight_gradient(&d_embedded, pack_input(&[&self.map], &patches, buffers).as_deref(), gradients)?;
+        buffers.put_back([d_embedded]);
         Ok(())
     }
 }

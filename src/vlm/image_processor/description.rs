@@ -146,13 +146,13 @@ impl ImageProcessor {
             temporal_patch_size: config.size("temporal_patch_size", 2)?,
             merge_size: config.size("merge_size", 2)?,
             budget: config.budget()?,
-            table: std::array::from_fn(|channel| normalised(rescale, mean[channel], std[channel])),
+            table: std::array::from_fn(|channel| normalisation_table(rescale, mean[channel], std[channel])),
         })
     }
 }
 
 /// Returns `(f32(byte * rescale) - mean) / std` for every byte.
-fn normalised(rescale: f64, mean: f64, std: f64) -> [f32; 256] {
+fn normalisation_table(rescale: f64, mean: f64, std: f64) -> [f32; 256] {
     std::array::from_fn(|byte| ((byte as f64 * rescale) as f32 - mean as f32) / std as f32)
 }
 
