@@ -135,11 +135,6 @@ impl Stream {
         }
     }
 
-    /// Chooses one of the items, each equally likely; `None` for an empty list.
-    pub fn choose<'a, T>(&self, position: u64, items: &'a [T]) -> Option<&'a T> {
-        if items.is_empty() { None } else { items.get(self.index(position, items.len())) }
-    }
-
     /// Returns `count` different indexes below `len` in random order, every selection equally
     /// likely; all indexes if there are fewer. Uses positions 0..count, and a larger selection
     /// begins with the smaller ones.
@@ -336,15 +331,6 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4]);
         assert!(stream().sample_indexes(0, 3).is_empty());
-    }
-
-    #[test]
-    fn choose_reaches_each_item_and_returns_none_for_an_empty_list() {
-        let s = stream();
-        let items = ["a", "b", "c"];
-        let chosen: std::collections::BTreeSet<_> = (0..50).filter_map(|p| s.choose(p, &items)).collect();
-        assert_eq!(chosen.len(), 3);
-        assert_eq!(s.choose::<u8>(0, &[]), None);
     }
 
     // A Python program over the `blake3` package, written from the module's description, gives the

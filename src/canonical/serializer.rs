@@ -6,6 +6,8 @@ use serde::ser::{self, Serialize, Serializer};
 
 use super::CanonicalError;
 
+type Result<T> = std::result::Result<T, CanonicalError>;
+
 /// Maximum nesting depth; JSON parsers commonly stop at 128.
 const MAX_DEPTH: usize = 100;
 
@@ -30,18 +32,18 @@ impl NodeSerializer {
         Self { depth: 0 }
     }
 
-    fn nested(self) -> Result<Self, CanonicalError> {
+    fn nested(self) -> Result<Self> {
         if self.depth == MAX_DEPTH {
             return Err(CanonicalError::new(format!("it is nested more than {MAX_DEPTH} deep")));
         }
         Ok(Self { depth: self.depth + 1 })
     }
 
-    fn items(self, variant: Option<&'static str>) -> Result<Items, CanonicalError> {
+    fn items(self, variant: Option<&'static str>) -> Result<Items> {
         Ok(Items { inner: self.nested()?, items: Vec::new(), variant })
     }
 
-    fn fields(self, variant: Option<&'static str>) -> Result<Fields, CanonicalError> {
+    fn fields(self, variant: Option<&'static str>) -> Result<Fields> {
         Ok(Fields { inner: self.nested()?, fields: BTreeMap::new(), key: None, variant })
     }
 }
@@ -52,6 +54,15 @@ fn wrap_variant(variant: Option<&'static str>, node: Node) -> Node {
         Some(name) => Node::Object(BTreeMap::from([(name.to_owned(), node)])),
         None => node,
     }
+}
+
+/// Implements the serialization of numbers by that of a wider type.
+macro_rules! widened {
+    ($($narrow:ident($type:ty) => $wide:ident;)+) => {$(
+        fn $narrow(self, v: $type) -> Result<Node> {
+            self.$wide(v.into())
+        }
+    )+};
 }
 
 impl Serializer for NodeSerializer {
@@ -65,27 +76,25 @@ impl Serializer for NodeSerializer {
     type SerializeStruct = Fields;
     type SerializeStructVariant = Fields;
 
-    fn serialize_bool(self, v: bool) -> Result<Node, CanonicalError> {
+    widened! {
+        serialize_i8(i8) => serialize_i64;
+        serialize_i16(i16) => serialize_i64;
+        serialize_i32(i32) => serialize_i64;
+        serialize_u8(u8) => serialize_u64;
+        serialize_u16(u16) => serialize_u64;
+        serialize_u32(u32) => serialize_u64;
+        serialize_f32(f32) => serialize_f64;
+    }
+
+    fn serialize_bool(self, v: bool) -> Result<Node> {
         Ok(Node::Bool(v))
     }
 
-    fn serialize_i8(self, v: i8) -> Result<Node, CanonicalError> {
-        self.serialize_i64(v.into())
-    }
-
-    fn serialize_i16(self, v: i16) -> Result<Node, CanonicalError> {
-        self.serialize_i64(v.into())
-    }
-
-    fn serialize_i32(self, v: i32) -> Result<Node, CanonicalError> {
-        self.serialize_i64(v.into())
-    }
-
-    fn serialize_i64(self, v: i64) -> Result<Node, CanonicalError> {
+    fn serialize_i64(self, v: i64) -> Result<Node> {
         Ok(Node::Signed(v))
     }
 
-    fn serialize_i128(self, v: i128) -> Result<Node, CanonicalError> {
+    fn serialize_i128(self, v: i128) -> Result<Node> {
         if let Ok(v) = u64::try_from(v) {
             return Ok(Node::Unsigned(v));
         }
@@ -93,75 +102,55 @@ impl Serializer for NodeSerializer {
         i64::try_from(v).map(Node::Signed).map_err(too_large)
     }
 
-    fn serialize_u8(self, v: u8) -> Result<Node, CanonicalError> {
-        self.serialize_u64(v.into())
-    }
-
-    fn serialize_u16(self, v: u16) -> Result<Node, CanonicalError> {
-        self.serialize_u64(v.into())
-    }
-
-    fn serialize_u32(self, v: u32) -> Result<Node, CanonicalError> {
-        self.serialize_u64(v.into())
-    }
-
-    fn serialize_u64(self, v: u64) -> Result<Node, CanonicalError> {
+    fn serialize_u64(self, v: u64) -> Result<Node> {
         Ok(Node::Unsigned(v))
     }
 
-    fn serialize_u128(self, v: u128) -> Result<Node, CanonicalError> {
+    fn serialize_u128(self, v: u128) -> Result<Node> {
         let too_large = |_| CanonicalError::new(format!("{v} does not fit 64 bits"));
         u64::try_from(v).map(Node::Unsigned).map_err(too_large)
     }
 
-    fn serialize_f32(self, v: f32) -> Result<Node, CanonicalError> {
-        self.serialize_f64(v.into())
-    }
-
-    fn serialize_f64(self, v: f64) -> Result<Node, CanonicalError> {
+    fn serialize_f64(self, v: f64) -> Result<Node> {
         if !v.is_finite() {
             return Err(CanonicalError::new(format!("{v} is not a finite number")));
         }
         Ok(Node::Float(v))
     }
 
-    fn serialize_char(self, v: char) -> Result<Node, CanonicalError> {
+    fn serialize_char(self, v: char) -> Result<Node> {
         Ok(Node::Text(v.to_string()))
     }
 
-    fn serialize_str(self, v: &str) -> Result<Node, CanonicalError> {
+    fn serialize_str(self, v: &str) -> Result<Node> {
         Ok(Node::Text(v.to_owned()))
     }
 
-    fn serialize_bytes(self, _: &[u8]) -> Result<Node, CanonicalError> {
+    fn serialize_bytes(self, _: &[u8]) -> Result<Node> {
         Err(CanonicalError::new("it is bytes; encode them as text"))
     }
 
-    fn serialize_none(self) -> Result<Node, CanonicalError> {
+    fn serialize_none(self) -> Result<Node> {
         Ok(Node::Null)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Node, CanonicalError> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Node> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<Node, CanonicalError> {
+    fn serialize_unit(self) -> Result<Node> {
         Ok(Node::Null)
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Node, CanonicalError> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Node> {
         Ok(Node::Null)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Node, CanonicalError> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Node> {
         self.serialize_str(variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<Node, CanonicalError> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Node> {
         value.serialize(self)
     }
 
@@ -171,48 +160,36 @@ impl Serializer for NodeSerializer {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<Node, CanonicalError> {
+    ) -> Result<Node> {
         let node = value.serialize(self.nested()?).map_err(|e| e.with_key(variant))?;
         Ok(wrap_variant(Some(variant), node))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items, CanonicalError> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items> {
         self.items(None)
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Items, CanonicalError> {
+    fn serialize_tuple(self, _: usize) -> Result<Items> {
         self.items(None)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items, CanonicalError> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items> {
         self.items(None)
     }
 
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-        _: usize,
-    ) -> Result<Items, CanonicalError> {
+    fn serialize_tuple_variant(self, _: &'static str, _: u32, variant: &'static str, _: usize) -> Result<Items> {
         self.nested()?.items(Some(variant))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Fields, CanonicalError> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Fields> {
         self.fields(None)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Fields, CanonicalError> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Fields> {
         self.fields(None)
     }
 
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        variant: &'static str,
-        _: usize,
-    ) -> Result<Fields, CanonicalError> {
+    fn serialize_struct_variant(self, _: &'static str, _: u32, variant: &'static str, _: usize) -> Result<Fields> {
         self.nested()?.fields(Some(variant))
     }
 }
@@ -225,7 +202,7 @@ pub(super) struct Items {
 }
 
 impl Items {
-    fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
+    fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
         let node = value.serialize(self.inner).map_err(|e| e.with_key(self.items.len().to_string()))?;
         self.items.push(node);
         Ok(())
@@ -243,11 +220,11 @@ macro_rules! array_kind {
             type Ok = Node;
             type Error = CanonicalError;
 
-            fn $push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
+            fn $push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
                 self.push(value)
             }
 
-            fn end(self) -> Result<Node, CanonicalError> {
+            fn end(self) -> Result<Node> {
                 Ok(self.into_node())
             }
         }
@@ -270,7 +247,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), CanonicalError> {
+    fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<()> {
         let node = value.serialize(self.inner).map_err(|e| e.with_key(key.clone()))?;
         if self.fields.contains_key(&key) {
             return Err(CanonicalError::new("this key occurs twice").with_key(key));
@@ -288,7 +265,7 @@ impl ser::SerializeMap for Fields {
     type Ok = Node;
     type Error = CanonicalError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), CanonicalError> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<()> {
         self.key = Some(match key.serialize(self.inner)? {
             Node::Text(text) => text,
             Node::Signed(i) => i.to_string(),
@@ -298,12 +275,12 @@ impl ser::SerializeMap for Fields {
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
         let key = self.key.take().ok_or_else(|| CanonicalError::new("a value without a key"))?;
         self.insert(key, value)
     }
 
-    fn end(self) -> Result<Node, CanonicalError> {
+    fn end(self) -> Result<Node> {
         Ok(self.into_node())
     }
 }
@@ -319,11 +296,11 @@ macro_rules! struct_kind {
                 &mut self,
                 key: &'static str,
                 value: &T,
-            ) -> Result<(), CanonicalError> {
+            ) -> Result<()> {
                 self.insert(key.to_owned(), value)
             }
 
-            fn end(self) -> Result<Node, CanonicalError> {
+            fn end(self) -> Result<Node> {
                 Ok(self.into_node())
             }
         }

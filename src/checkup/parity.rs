@@ -263,7 +263,7 @@ impl CheckpointOutputs {
     }
 }
 
-fn thread_count() -> usize {
+pub(super) fn thread_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -62,38 +62,30 @@ const SMALL: [Workload; 1] = [Workload {
     runs: 1,
 }];
 
+const FULL_3B: Workload = Workload {
+    model: "qwen2.5-vl-3b",
+    file: "bench/configs/qwen2.5-vl-3b.json",
+    config: include_str!("../../bench/configs/qwen2.5-vl-3b.json"),
+    images: 64,
+    image_side: 16,
+    prompts: 8,
+    prompt_tokens: 128,
+    batches: &[1, 32, 128, 256],
+    compared_batch: 128,
+    decoded_tokens: 64,
+    groups: 8,
+    responses: 8,
+    response_tokens: 256,
+    runs: 3,
+};
+
 const FULL: [Workload; 2] = [
-    Workload {
-        model: "qwen2.5-vl-3b",
-        file: "bench/configs/qwen2.5-vl-3b.json",
-        config: include_str!("../../bench/configs/qwen2.5-vl-3b.json"),
-        images: 64,
-        image_side: 16,
-        prompts: 8,
-        prompt_tokens: 128,
-        batches: &[1, 32, 128, 256],
-        compared_batch: 128,
-        decoded_tokens: 64,
-        groups: 8,
-        responses: 8,
-        response_tokens: 256,
-        runs: 3,
-    },
+    FULL_3B,
     Workload {
         model: "qwen2.5-vl-7b",
         file: "bench/configs/qwen2.5-vl-7b.json",
         config: include_str!("../../bench/configs/qwen2.5-vl-7b.json"),
-        images: 64,
-        image_side: 16,
-        prompts: 8,
-        prompt_tokens: 128,
-        batches: &[1, 32, 128, 256],
-        compared_batch: 128,
-        decoded_tokens: 64,
-        groups: 8,
-        responses: 8,
-        response_tokens: 256,
-        runs: 3,
+        ..FULL_3B
     },
 ];
 

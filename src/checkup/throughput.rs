@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
+use super::parity::thread_count;
 use super::random_weights::{RandomWeights, uniform};
 use super::shapes::{Shapes, Workload};
 use super::{CheckupError, Limits, median_seconds};
@@ -427,8 +428,4 @@ impl Bench<'_> {
 /// Returns an ordinary token id, which is in every model's vocabulary.
 fn token_id(i: usize) -> u32 {
     (i * 7 % 251) as u32
-}
-
-fn thread_count() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -115,7 +115,6 @@ pub fn part_of(pipeline: &Pipeline, round: u32, action: &Action) -> (&'static st
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;
@@ -126,14 +125,8 @@ mod tests {
         let pipeline = Pipeline::parse(Path::new("p.toml"), text).expect("usable");
         let action = |stage: &str, purpose: SeedPurpose| Action {
             stage: stage.into(),
-            stage_version: 1,
-            parameters: BTreeMap::new(),
             seed: purpose.seed(3),
-            inputs: Vec::new(),
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::new(),
-            writer_profile: 1,
+            ..Action::default()
         };
         let part = |stage: &str, purpose| part_of(&pipeline, 2, &action(stage, purpose));
         let round = 2;

@@ -75,10 +75,6 @@ impl Stage for PublishRoundStage<'_, '_> {
         closing_action(self.context, self.round, (ROUND, VERSION), &self.report.gates, outputs, own_parameters)
     }
 
-    fn units(&self, _shard: &()) -> u64 {
-        1
-    }
-
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let report = to_canonical(self.report).map_err(StoreError::from)?;
         let object = runner.store.put_object(&report, ObjectKind::Json)?;

@@ -74,10 +74,6 @@ impl Stage for StoppedRoundStage<'_, '_> {
         closing_action(self.context, self.round, (STAGE, VERSION), self.gates, tables_of(self.results), [])
     }
 
-    fn units(&self, _shard: &()) -> u64 {
-        1
-    }
-
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let gates = to_canonical(self.gates).map_err(StoreError::from)?;
         let object = runner.store.put_object(&gates, ObjectKind::Json)?;

@@ -9,11 +9,12 @@ use crate::ids::{ImageId, QuestionId};
 use crate::stages::answers::{AnswerSettings, QuestionToAnswer};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{ModelHandle, StoredModel};
-use crate::stages::rewards::{AdvantageSettings, RewardInputs, Rewards};
+use crate::stages::rewards::{RewardInputs, Rewards};
 use crate::stages::update::{TrainingChain, TrainingSpec, UpdateSettings};
 use crate::stages::{StageError, read_rows};
 use crate::store::StageResult;
 use crate::tables::{CurriculumRow, MetricRow, QuestionRow, Role};
+use crate::training::grpo::AdvantageSettings;
 
 /// A role after its training in a round.
 pub(super) struct TrainedRole {

@@ -61,19 +61,6 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// All reason codes, in the order of the variants.
-    pub const REASONS: [&'static str; 9] = [
-        "empty",
-        "not_an_image",
-        "truncated",
-        "corrupt",
-        "too_large",
-        "bomb",
-        "zero_sized",
-        "aspect_ratio",
-        "unsupported",
-    ];
-
     /// Returns the stable code of this reason.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -73,16 +73,6 @@ impl NearDuplicates {
         Ok(Self { threshold, bands: plan(threshold), kept: Vec::new() })
     }
 
-    /// Returns the number of kept hashes.
-    pub fn len(&self) -> usize {
-        self.kept.len()
-    }
-
-    /// Whether no hash is kept yet.
-    pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
-    }
-
     /// Keeps a hash without a search and returns its index; for images that an earlier run kept.
     pub fn keep(&mut self, hash: DHash) -> usize {
         let scattered = scatter(hash.bits());

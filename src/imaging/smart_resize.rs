@@ -59,10 +59,9 @@ pub enum SmartResizeError {
 /// Returns the (width, height) to resize to: multiples of `factor`, within the budget, near the
 /// aspect ratio.
 ///
-/// Sides are `round(side / factor) * factor`, ties to even. Above `max_pixels` they are
-/// `floor(side / beta / factor) * factor` with `beta = sqrt(w * h / max)`, at least one factor;
-/// below `min_pixels` they are `ceil(side * beta / factor) * factor` with `beta = sqrt(min / (w *
-/// h))`.
+/// Sides are `round(side / factor) * factor`, ties to even. Above `max_pixels` they are `floor(side
+/// / beta / factor) * factor` with `beta = sqrt(w * h / max)`, at least one factor; below
+/// `min_pixels` they are `ceil(side * beta / factor) * factor` with `beta = sqrt(min / (w * h))`.
 ///
 /// # Errors
 /// A side or factor of zero, a ratio of the sides above 200, or a result of more than

@@ -276,13 +276,8 @@ fn attend_rows<S: Simd>(
             for (first, tile) in tiles::<S>(rows).filter(|(first, tile)| b < seen(*first, *tile)) {
                 let weights = &weights[first * keys + b * BLOCK * tile..][..BLOCK * tile];
                 let out = &mut sums[first * value_dim..];
-                multiply_tile(
-                    simd,
-                    tile,
-                    weights,
-                    panel,
-                    TileOutput { start, out, stride: value_dim, column: p * PANEL },
-                );
+                let out = TileOutput { start, out, stride: value_dim, column: p * PANEL };
+                multiply_tile(simd, tile, weights, panel, out);
             }
         }
         start = InitialSum::Output;

@@ -318,14 +318,8 @@ fn differentiate_span<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scrat
             softmax_gradient(simd, &mut weights[..keys], &mut score_gradients[..keys], masks(first + i));
         }
         for (row, tile) in tiles::<S>(count) {
-            pack_tile(
-                &score_gradients[row * stride..],
-                stride,
-                1,
-                tile,
-                keys,
-                &mut transposed[row * keys..][..tile * keys],
-            );
+            let packed = &mut transposed[row * keys..][..tile * keys];
+            pack_tile(&score_gradients[row * stride..], stride, 1, tile, keys, packed);
         }
         let mut start = InitialSum::Zero;
         for (b, block) in blocks().enumerate() {
@@ -334,13 +328,8 @@ fn differentiate_span<S: Simd>(simd: S, task: &mut Task<'_>, scratch: &mut Scrat
                 for (row, tile) in tiles::<S>(count) {
                     let score_gradients = &transposed[row * keys + b * PANEL * tile..][..PANEL * tile];
                     let out = &mut sums[row * value_dim..];
-                    multiply_tile(
-                        simd,
-                        tile,
-                        score_gradients,
-                        panel,
-                        TileOutput { start, out, stride: value_dim, column: p * PANEL },
-                    );
+                    let out = TileOutput { start, out, stride: value_dim, column: p * PANEL };
+                    multiply_tile(simd, tile, score_gradients, panel, out);
                 }
             }
             start = InitialSum::Output;

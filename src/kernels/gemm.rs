@@ -206,13 +206,8 @@ impl WithSimd for Multiply<'_> {
                     for (first, tile) in tiles::<S>(rows) {
                         let a = &packed[first * depth..(first + tile) * depth];
                         let out = &mut out[first * outputs..];
-                        multiply_tile(
-                            simd,
-                            tile,
-                            a,
-                            panel,
-                            TileOutput { start, out, stride: outputs, column: p * PANEL },
-                        );
+                        let out = TileOutput { start, out, stride: outputs, column: p * PANEL };
+                        multiply_tile(simd, tile, a, panel, out);
                     }
                 }
             }

@@ -67,17 +67,18 @@ pub struct QuestionOutcome {
 }
 
 /// A reward and its parts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuestionerReward {
     /// Total reward.
     pub reward: f64,
     /// Uncertainty reward (r_unc); 0 for an invalid output.
     pub uncertainty: f64,
     /// Diversity penalty (r_div): λ · `share`.
-    #[serde(rename = "diversity")]
     pub diversity_penalty: f64,
     /// Size of the question's cluster / size of the scope.
     pub share: f64,
+    /// Number of the question's cluster within its scope.
+    pub cluster: usize,
     /// Size of the question's cluster.
     pub cluster_size: usize,
 }
@@ -90,47 +91,33 @@ pub fn questioner_rewards(
     groups: &[Vec<QuestionOutcome>],
     settings: &QuestionerSettings,
 ) -> Result<Vec<Vec<QuestionerReward>>, ClusterError> {
-    let mut clusters = question_clusters(groups, settings.scope)?.into_iter();
-    let mut reward = |question: &QuestionOutcome| {
-        let (cluster_size, share) = clusters.next().unwrap_or((1, 1.0));
-        combine(question, cluster_size, share, settings)
-    };
-    Ok(groups.iter().map(|group| group.iter().map(&mut reward).collect()).collect())
-}
-
-/// Returns the size of each question's cluster and its share of the scope, in order of the
-/// questions.
-fn question_clusters(
-    groups: &[Vec<QuestionOutcome>],
-    scope: DiversityScope,
-) -> Result<Vec<(usize, f64)>, ClusterError> {
     let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
-    let clusters = match scope {
-        DiversityScope::Group => {
-            let of_group =
-                |group: &Vec<QuestionOutcome>| Clusters::from_questions(&group.iter().map(text).collect::<Vec<_>>());
-            groups.iter().map(of_group).collect::<Result<Vec<_>, _>>()?
-        }
-        DiversityScope::Step => vec![Clusters::from_questions(&groups.iter().flatten().map(text).collect::<Vec<_>>())?],
+    let scopes: Vec<Vec<String>> = match settings.scope {
+        DiversityScope::Group => groups.iter().map(|group| group.iter().map(text).collect()).collect(),
+        DiversityScope::Step => vec![groups.iter().flatten().map(text).collect()],
     };
-    let of_scope = |clusters: &Clusters| -> Vec<(usize, f64)> {
-        clusters.labels.iter().map(|&cluster| clusters.sizes[cluster]).zip(clusters.shares()).collect()
+    let clusters = scopes.iter().map(|scope| Clusters::from_questions(scope)).collect::<Result<Vec<_>, _>>()?;
+    let mut parts = clusters.iter().flat_map(|clusters| {
+        clusters.labels.iter().map(|&cluster| (cluster, clusters.sizes[cluster])).zip(clusters.shares())
+    });
+    let mut of_group = |group: &Vec<QuestionOutcome>| {
+        let parts = parts.by_ref();
+        group
+            .iter()
+            .zip(parts)
+            .map(|(question, (cluster, share))| combine(question, cluster, share, settings))
+            .collect()
     };
-    Ok(clusters.iter().flat_map(of_scope).collect())
-}
-
-/// Returns the diversity penalty r_div = λ · |cluster| / |scope|.
-fn diversity_penalty(share: f64, settings: &QuestionerSettings) -> f64 {
-    settings.lambda * share
+    Ok(groups.iter().map(&mut of_group).collect())
 }
 
 fn combine(
     question: &QuestionOutcome,
-    cluster_size: usize,
+    (cluster, cluster_size): (usize, usize),
     share: f64,
     settings: &QuestionerSettings,
 ) -> QuestionerReward {
-    let diversity_penalty = diversity_penalty(share, settings);
+    let diversity_penalty = settings.lambda * share;
     let c = question.confidence;
     let uncertainty = match settings.formula {
         _ if !question.valid => 0.0,
@@ -143,7 +130,7 @@ fn combine(
         RewardFormula::Penalised if !question.valid => -1.0 - diversity_penalty,
         RewardFormula::Penalised => uncertainty - diversity_penalty,
     };
-    QuestionerReward { reward, uncertainty, diversity_penalty, share, cluster_size }
+    QuestionerReward { reward, uncertainty, diversity_penalty, share, cluster, cluster_size }
 }
 
 #[cfg(test)]

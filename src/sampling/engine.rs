@@ -53,7 +53,6 @@ impl<'a> Engine<'a> {
     /// thread; otherwise all threads compute the matrix products of one worker.
     ///
     /// # Errors
-    ///
     /// The cache does not fit in memory, or threads cannot be started.
     pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self, SamplingError> {
         let threads = options.threads.max(1);
@@ -93,7 +92,6 @@ impl<'a> Engine<'a> {
     /// calling thread, in the order of their completion.
     ///
     /// # Errors
-    ///
     /// The model or a thread failed. An error of a single prompt is in its outcome instead.
     pub fn run<T: Send>(
         &mut self,

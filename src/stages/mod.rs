@@ -43,14 +43,15 @@ fn new_action<const N: usize>(stage: &str, stage_version: u32, schemas: [(String
     Action {
         stage: stage.to_owned(),
         stage_version,
-        parameters: BTreeMap::new(),
-        seed: 0,
-        inputs: Vec::new(),
-        model: None,
-        shard: BTreeMap::new(),
         schemas: BTreeMap::from(schemas),
         writer_profile: PROFILE.number,
+        ..Action::default()
     }
+}
+
+/// Returns a number that a table can store; `None` for infinity and NaN.
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
 }
 
 /// Returns the name and the schema id of a table, as an action lists them.

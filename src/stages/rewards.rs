@@ -9,12 +9,12 @@ use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, rea
 use crate::grading::Answer;
 use crate::ids::{Digest, GroupId, QuestionId};
 use crate::reward::{
-    Clusters, Denominator, DiversityScope, QuestionOutcome, QuestionerReward, QuestionerSettings, ReasonerSettings,
+    Denominator, DiversityScope, QuestionOutcome, QuestionerReward, QuestionerSettings, ReasonerSettings,
     questioner_rewards, reasoner_reward,
 };
 use crate::store::{Action, Counts, StageResult};
 use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RewardRow, Role, TableRow, VoteRow};
-use crate::training::grpo::{Advantages, Aggregation, advantages, overlong_penalty};
+use crate::training::grpo::{AdvantageSettings, Advantages, advantages};
 
 /// The stage's name.
 pub const REWARDS: &str = "rewards";
@@ -56,28 +56,6 @@ pub struct Rewards<'a> {
     pub advantage: AdvantageSettings,
 }
 
-/// Settings of the advantages.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct AdvantageSettings {
-    /// Aggregation of token losses, which decides whether advantages are divided by the standard
-    /// deviation.
-    pub aggregation: Aggregation,
-    /// Whether a group whose rewards are all equal is left out of the update (DAPO).
-    pub drop_zero_std: bool,
-    /// Number of tokens before the limit over which the length penalty rises to 1; 0: no penalty.
-    pub overlong_tokens: u32,
-    /// Maximum number of tokens of a sample.
-    pub max_tokens: u32,
-}
-
-impl AdvantageSettings {
-    /// Returns the length penalty of a sample of `tokens` tokens; `None` where the penalty is off.
-    fn length_penalty(&self, tokens: usize) -> Option<f64> {
-        let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
-        (cache > 0).then(|| overlong_penalty(tokens, limit, cache))
-    }
-}
-
 impl Stage for Rewards<'_> {
     type Shard = ();
 
@@ -106,10 +84,6 @@ impl Stage for Rewards<'_> {
             inputs: inputs.concat(),
             ..new_action(REWARDS, VERSION, [schema::<RewardRow>()])
         }
-    }
-
-    fn units(&self, _shard: &()) -> u64 {
-        1
     }
 
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
@@ -165,28 +139,22 @@ impl Rewards<'_> {
         let outcomes: Vec<Vec<QuestionOutcome>> =
             groups.iter().map(|group| group.iter().map(question).collect()).collect();
         let rewards = questioner_rewards(&outcomes, settings)?;
-        let clusters = cluster_numbers(&outcomes, settings.scope)?;
         let step_size = questions.len();
         let mut rows = Vec::with_capacity(questions.len());
-        for (((group, outcomes), rewards), clusters) in groups.iter().zip(&outcomes).zip(&rewards).zip(&clusters) {
+        for ((group, outcomes), rewards) in groups.iter().zip(&outcomes).zip(&rewards) {
             let scope = if settings.scope == DiversityScope::Group { group.len() } else { step_size };
-            for (((row, question), reward), cluster) in group.iter().zip(outcomes).zip(rewards).zip(clusters) {
-                let QuestionerReward { reward, uncertainty, diversity_penalty, cluster_size, .. } = *reward;
+            for ((row, question), reward) in group.iter().zip(outcomes).zip(rewards) {
+                let QuestionerReward { reward, uncertainty, diversity_penalty, cluster, cluster_size, .. } = *reward;
+                let sample = (row.sample, reward, row.token_ids.len());
                 rows.push(RewardRow {
                     confidence: vote_on(row).and_then(|vote| vote.confidence),
                     uncertainty: Some(uncertainty),
                     diversity_penalty: Some(diversity_penalty),
-                    cluster: Some(*cluster as u32),
+                    cluster: Some(cluster as u32),
                     cluster_size: Some(cluster_size as u32),
                     scope_size: Some(scope as u32),
                     valid: question.valid,
-                    ..self.reward_row(
-                        Role::Questioner,
-                        row.question_id.0,
-                        row.image_id,
-                        row.group_id,
-                        (row.sample, reward, row.token_ids.len()),
-                    )
+                    ..self.reward_row(Role::Questioner, row.question_id.0, (row.image_id, row.group_id), sample)
                 });
             }
         }
@@ -211,19 +179,14 @@ impl Rewards<'_> {
                     )
                 })?;
                 let scored = reasoner_reward(&row.raw_text, label, settings);
+                let sample = (row.sample, scored.reward, row.token_ids.len());
                 Ok(RewardRow {
                     correct: Some(scored.correct),
                     correctness: Some(if scored.correct { settings.correct } else { 0.0 }),
                     form: Some(if scored.well_formed { settings.form } else { 0.0 }),
                     // Where the format has no weight, a valid answer is one with a box.
                     valid: if settings.form > 0.0 { scored.well_formed } else { row.boxed_answer.is_some() },
-                    ..self.reward_row(
-                        Role::Reasoner,
-                        row.answer_id.0,
-                        row.image_id,
-                        row.group_id,
-                        (row.sample, scored.reward, row.token_ids.len()),
-                    )
+                    ..self.reward_row(Role::Reasoner, row.answer_id.0, (row.image_id, row.group_id), sample)
                 })
             })
             .collect()
@@ -233,8 +196,7 @@ impl Rewards<'_> {
         &self,
         role: Role,
         subject_id: Digest,
-        image_id: crate::ids::ImageId,
-        group_id: GroupId,
+        (image_id, group_id): (crate::ids::ImageId, GroupId),
         (sample, reward, tokens): (u32, f64, usize),
     ) -> RewardRow {
         let overlong_penalty = self.advantage.length_penalty(tokens);
@@ -276,15 +238,4 @@ impl Rewards<'_> {
             }
         }
     }
-}
-
-/// Returns the cluster number of each question within its scope.
-fn cluster_numbers(groups: &[Vec<QuestionOutcome>], scope: DiversityScope) -> Result<Vec<Vec<usize>>, StageError> {
-    let text = |question: &QuestionOutcome| if question.valid { question.text.clone() } else { String::new() };
-    let number = |questions: Vec<String>| Ok::<_, StageError>(Clusters::from_questions(&questions)?.labels);
-    if scope == DiversityScope::Group {
-        return groups.iter().map(|group| number(group.iter().map(text).collect())).collect();
-    }
-    let mut labels = number(groups.iter().flatten().map(text).collect())?.into_iter();
-    Ok(groups.iter().map(|group| labels.by_ref().take(group.len()).collect()).collect())
 }

@@ -33,7 +33,9 @@ pub trait Stage: Sync {
         true
     }
     /// Returns the number of progress units of a shard.
-    fn units(&self, shard: &Self::Shard) -> u64;
+    fn units(&self, _shard: &Self::Shard) -> u64 {
+        1
+    }
     /// Computes a shard. The output is a function of its action only, whatever the thread, the
     /// batch or the attempt.
     ///

@@ -38,7 +38,7 @@ use crate::canonical::{CanonicalError, to_canonical};
 use crate::ids::Digest;
 
 /// One run of a stage on one shard. The tables of the module list the facts that belong here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
     /// Name of the stage.
@@ -154,10 +154,7 @@ mod tests {
                 role: "listing".into(),
                 object: ObjectId { digest: Digest::of(b"a"), kind: ObjectKind::Json },
             }],
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::new(),
-            writer_profile: 1,
+            ..Action::default()
         }
     }
 

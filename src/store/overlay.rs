@@ -190,17 +190,7 @@ mod tests {
     use crate::store::{Counts, ObjectKind, Process, RunInfo};
 
     fn action(seed: u64) -> Action {
-        Action {
-            stage: "t".into(),
-            stage_version: 1,
-            parameters: BTreeMap::new(),
-            seed,
-            inputs: Vec::new(),
-            model: None,
-            shard: BTreeMap::new(),
-            schemas: BTreeMap::new(),
-            writer_profile: 1,
-        }
+        Action { stage: "t".into(), seed, ..Action::default() }
     }
 
     fn result(action: ActionKey, count: u64) -> StageResult {

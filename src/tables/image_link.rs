@@ -1,15 +1,14 @@
 //! An image that is stored in a table or in a file next to it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BinaryArray, StringArray, StructArray};
 use arrow_buffer::NullBuffer;
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field, Fields};
 use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, CellError};
-use super::images::FIELDS;
 
 /// An image by its bytes or its path, as the `Image` feature of Hugging Face datasets stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +20,20 @@ pub struct ImageLink {
     pub path: String,
 }
 
+/// Arrow fields of an image.
+static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
+    Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
+});
+
+/// Builds an array of images, each with its bytes, if they are stored, and its path.
+pub(super) fn images<'a>(cells: impl Iterator<Item = Option<(Option<&'a Vec<u8>>, &'a String)>>) -> ArrayRef {
+    let cells: Vec<_> = cells.collect();
+    let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
+    let bytes = BinaryArray::from_iter(cells.iter().map(|cell| cell.and_then(|(bytes, _)| bytes)));
+    let paths = StringArray::from_iter(cells.iter().map(|cell| cell.map(|(_, path)| path)));
+    Arc::new(StructArray::new(FIELDS.clone(), vec![Arc::new(bytes), Arc::new(paths)], Some(nulls)))
+}
+
 impl Cell for ImageLink {
     const DECLARED_NULLABLE: bool = true;
 
@@ -29,11 +42,7 @@ impl Cell for ImageLink {
     }
 
     fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
-        let links: Vec<Option<&Self>> = cells.collect();
-        let nulls = NullBuffer::from_iter(links.iter().map(Option::is_some));
-        let bytes = BinaryArray::from_iter(links.iter().map(|link| link.and_then(|link| link.bytes.as_ref())));
-        let paths = StringArray::from_iter(links.iter().map(|link| link.map(|link| &link.path)));
-        Arc::new(StructArray::new(FIELDS.clone(), vec![Arc::new(bytes), Arc::new(paths)], Some(nulls)))
+        images(cells.map(|link| link.map(|link| (link.bytes.as_ref(), &link.path))))
     }
 
     fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {

@@ -1,14 +1,11 @@
 //! The `images` table: accepted images, each stored once and referenced by id everywhere else.
 
-use std::sync::{Arc, LazyLock};
-
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, BinaryArray, StringArray, StructArray};
-use arrow_buffer::NullBuffer;
-use arrow_schema::{DataType, Field, Fields};
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::DataType;
 use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, CellError};
+use super::image_link::{ImageLink, images};
 use super::row::table;
 use crate::ids::ImageId;
 
@@ -85,39 +82,20 @@ pub struct ImageFile {
     pub path: String,
 }
 
-/// Arrow fields of an image.
-pub(super) static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
-    Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)])
-});
-
 impl Cell for ImageFile {
     const DECLARED_NULLABLE: bool = true;
 
     fn data_type() -> DataType {
-        DataType::Struct(FIELDS.clone())
+        ImageLink::data_type()
     }
 
     fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
-        let files: Vec<Option<&Self>> = cells.collect();
-        let nulls = NullBuffer::from_iter(files.iter().map(Option::is_some));
-        let bytes = BinaryArray::from_iter(files.iter().map(|file| file.map(|file| &file.bytes)));
-        let paths = StringArray::from_iter(files.iter().map(|file| file.map(|file| &file.path)));
-        Arc::new(StructArray::new(FIELDS.clone(), vec![Arc::new(bytes), Arc::new(paths)], Some(nulls)))
+        images(cells.map(|file| file.map(|file| (Some(&file.bytes), &file.path))))
     }
 
     fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
-        let file = array.as_struct();
-        // The reader has checked that both exist and have these types.
-        let (Some(bytes), Some(paths)) = (file.column_by_name("bytes"), file.column_by_name("path")) else {
-            return Err(CellError::Null);
-        };
-        if bytes.is_null(row) {
-            return Err(CellError::Null);
-        }
-        let bytes = bytes.as_binary::<i32>().value(row).to_vec();
-        // An image that does not come from a file has no name.
-        let path = if paths.is_null(row) { "" } else { paths.as_string::<i32>().value(row) };
-        Ok(Self { bytes, path: path.to_owned() })
+        let ImageLink { bytes, path } = ImageLink::read(array, row)?;
+        Ok(Self { bytes: bytes.ok_or(CellError::Null)?, path })
     }
 
     fn byte_size(&self) -> usize {

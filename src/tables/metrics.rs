@@ -10,6 +10,7 @@ table! {
     /// A training step. Log-probabilities and divergences are in nats. Values that were not
     /// computed or are not finite are null.
     #[table("metrics")]
+    #[derive(Default)]
     pub struct MetricRow {
         /// Role that is trained; null in a warm start, which has no roles.
         pub role: Option<Role>,

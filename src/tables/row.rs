@@ -117,12 +117,12 @@ macro_rules! table {
         $crate::tables::row::table! { @row false, $name, [$($doc),+] $($rest)+ }
     };
     (@row $whole:literal, $name:literal, [$($doc:literal),+]
-        pub struct $row:ident {
+        $(#[derive($derive:ident)])? pub struct $row:ident {
             $($(#[doc = $field_doc:literal])+ pub $field:ident: $type:ty,)+
         }
     ) => {
         $(#[doc = $doc])+
-        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[derive(Debug, Clone, PartialEq, $($derive,)? serde::Serialize, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $row {
             $($(#[doc = $field_doc])+ pub $field: $type,)+

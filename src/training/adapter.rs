@@ -15,7 +15,7 @@ use super::trainable::{TrainScope, TrainableModel};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::conversion::stored_bytes;
-use crate::vlm::export::{ExportError, publish, temp_dir_next_to, write_text};
+use crate::vlm::export::{ExportError, temp_dir_next_to, write_text};
 use crate::vlm::named_tensors::NamedTensors;
 use crate::vlm::parameters::{ModelPart, parameters};
 use crate::vlm::safetensors_header::StoredType;
@@ -85,21 +85,12 @@ fn format_alpha(alpha: f64) -> Value {
 }
 
 impl LoraAdapter {
-    /// Writes the new folder `out` atomically. `base` is the name of the base model.
+    /// Writes the folder to a temporary location next to `out`, to be published as `out`. `base` is
+    /// the name of the base model.
     ///
     /// # Errors
-    ///
     /// `out` exists already, or an I/O error.
-    pub fn write(&self, out: &Path, base: &str) -> Result<(), AdapterError> {
-        Ok(publish(self.prepare(out, base)?, out)?)
-    }
-
-    /// Writes the folder to a temporary location next to `out`, to be published as `out`.
-    ///
-    /// # Errors
-    ///
-    /// See [`write`](Self::write).
-    pub(crate) fn prepare(&self, out: &Path, base: &str) -> Result<TempDir, AdapterError> {
+    pub fn prepare(&self, out: &Path, base: &str) -> Result<TempDir, AdapterError> {
         if out.symlink_metadata().is_ok() {
             return Err(ExportError::Exists(out.to_owned()).into());
         }
@@ -142,10 +133,9 @@ impl LoraAdapter {
     }
 
     /// Reads an adapter of a model with this configuration from a folder that PEFT or
-    /// [`write`](Self::write) wrote.
+    /// [`prepare`](Self::prepare) wrote.
     ///
     /// # Errors
-    ///
     /// A file is missing or damaged, a tensor belongs to no linear layer of the text tower or has
     /// the wrong shape, or the adapter has features beyond `W + alpha / rank * B A`.
     pub fn read(folder: &Path, config: &Config) -> Result<Self, AdapterError> {
@@ -170,7 +160,6 @@ impl LoraAdapter {
     /// Returns the model's tensors with the adapter merged, in f32.
     ///
     /// # Errors
-    ///
     /// The model lacks a tensor.
     pub fn merged(&self, config: &Config, source: &dyn NamedTensors) -> Result<BTreeMap<String, Tensor>, AdapterError> {
         let trained = TrainScope::Lora(self.settings.clone());

@@ -96,6 +96,28 @@ pub fn advantages(rewards: &[f64], aggregation: Aggregation) -> Advantages {
     Advantages { values: rewards.iter().map(|reward| (reward - mean) / divisor).collect(), mean, std, zero_std }
 }
 
+/// Settings of the advantages.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AdvantageSettings {
+    /// Aggregation of token losses, which decides whether advantages are divided by the standard
+    /// deviation.
+    pub aggregation: Aggregation,
+    /// Whether a group whose rewards are all equal is left out of the update (DAPO).
+    pub drop_zero_std: bool,
+    /// Number of tokens before the limit over which the length penalty rises to 1; 0: no penalty.
+    pub overlong_tokens: u32,
+    /// Maximum number of tokens of a sample.
+    pub max_tokens: u32,
+}
+
+impl AdvantageSettings {
+    /// Returns the length penalty of a sample of `tokens` tokens; `None` where the penalty is off.
+    pub fn length_penalty(&self, tokens: usize) -> Option<f64> {
+        let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
+        (cache > 0).then(|| overlong_penalty(tokens, limit, cache))
+    }
+}
+
 /// Returns the penalty on the reward of a long response (DAPO Eq. 13): 0 up to `limit - cache`
 /// tokens, then rising linearly to 1 at `limit`.
 pub fn overlong_penalty(tokens: usize, limit: usize, cache: usize) -> f64 {

@@ -43,11 +43,6 @@ impl Continuation {
 }
 
 impl PrefixGroup {
-    /// Returns the number of tokens that run through the model.
-    pub fn tokens(&self) -> usize {
-        self.prefix.len() + self.continuations.iter().map(|continuation| continuation.ids.len()).sum::<usize>()
-    }
-
     /// Returns the number of tokens in the loss.
     pub fn targets(&self) -> usize {
         self.continuations.iter().map(|continuation| continuation.targets().len()).sum()

@@ -41,7 +41,6 @@ impl PreparedImage {
     /// Returns the patches.
     ///
     /// # Errors
-    ///
     /// They cannot be computed, or their grid is not the expected one.
     pub fn patches(&self) -> Result<Arc<Patches>, TrainingError> {
         let patches = match &self.source {

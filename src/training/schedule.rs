@@ -30,11 +30,6 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Returns a schedule of one rate.
-    pub fn constant(rate: f64) -> Self {
-        Self { kind: ScheduleKind::Constant, peak: rate, warmup: 0, total: 0, final_share: 0.0 }
-    }
-
     /// Returns the rate of an update, counted from 0: `peak * (f + (1 - f) * (1 + cos(pi * t)) /
     /// 2)` for a cosine with f the final share and t the fraction of the updates after the warm-up.
     pub fn rate(&self, update: u64) -> f64 {

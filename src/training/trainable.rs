@@ -124,11 +124,6 @@ impl TrainableModel {
         &self.config
     }
 
-    /// Returns the selection of trained tensors; `None` for a frozen model.
-    pub fn trained(&self) -> Option<&TrainScope> {
-        self.trained.as_ref()
-    }
-
     /// Returns the dtype that layers compute in.
     pub fn compute_type(&self) -> DType {
         self.compute

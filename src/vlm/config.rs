@@ -161,11 +161,6 @@ impl TextConfig {
         self.hidden_size / self.num_attention_heads
     }
 
-    /// Returns the number of query heads that share a key and value head.
-    pub fn heads_per_kv(&self) -> usize {
-        self.num_attention_heads / self.num_key_value_heads
-    }
-
     /// Returns the width of all keys, or all values, of a token.
     pub fn kv_dim(&self) -> usize {
         self.num_key_value_heads * self.head_dim()

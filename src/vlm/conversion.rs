@@ -1,5 +1,7 @@
 //! Conversion between the bytes of a stored tensor and numbers of a requested type.
 
+use std::convert::identity;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -22,53 +24,30 @@ pub trait Number: Copy + Default + Send + Sync {
     fn push_bytes(self, out: &mut Vec<u8>);
 }
 
-impl Number for f32 {
-    const STORED: StoredType = StoredType::F32;
-    fn from_f32(x: f32) -> Self {
-        x
-    }
-    fn to_f32(self) -> f32 {
-        self
-    }
-    fn from_bytes(bytes: &[u8]) -> Self {
-        bytes.first_chunk().map_or(0.0, |b| Self::from_le_bytes(*b))
-    }
-    fn push_bytes(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_le_bytes());
-    }
+/// Implements [`Number`] for a type, given its dtype and its conversions from and to 32 bits.
+macro_rules! number {
+    ($type:ty, $stored:expr, $from:expr, $to:expr) => {
+        impl Number for $type {
+            const STORED: StoredType = $stored;
+            fn from_f32(x: f32) -> Self {
+                $from(x)
+            }
+            fn to_f32(self) -> f32 {
+                $to(self)
+            }
+            fn from_bytes(bytes: &[u8]) -> Self {
+                bytes.first_chunk().map_or(Self::default(), |b| Self::from_le_bytes(*b))
+            }
+            fn push_bytes(self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_le_bytes());
+            }
+        }
+    };
 }
 
-impl Number for bf16 {
-    const STORED: StoredType = StoredType::BF16;
-    fn from_f32(x: f32) -> Self {
-        Self::from_f32(x)
-    }
-    fn to_f32(self) -> f32 {
-        self.to_f32()
-    }
-    fn from_bytes(bytes: &[u8]) -> Self {
-        bytes.first_chunk().map_or(Self::ZERO, |b| Self::from_le_bytes(*b))
-    }
-    fn push_bytes(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_le_bytes());
-    }
-}
-
-impl Number for f16 {
-    const STORED: StoredType = StoredType::F16;
-    fn from_f32(x: f32) -> Self {
-        Self::from_f32(x)
-    }
-    fn to_f32(self) -> f32 {
-        self.to_f32()
-    }
-    fn from_bytes(bytes: &[u8]) -> Self {
-        bytes.first_chunk().map_or(Self::ZERO, |b| Self::from_le_bytes(*b))
-    }
-    fn push_bytes(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_le_bytes());
-    }
-}
+number!(f32, StoredType::F32, identity, identity);
+number!(bf16, StoredType::BF16, bf16::from_f32, bf16::to_f32);
+number!(f16, StoredType::F16, f16::from_f32, f16::to_f32);
 
 /// Converts the elements in `bytes`, which are of dtype `stored`, in parallel.
 pub fn numbers<T: Number>(bytes: &[u8], stored: StoredType) -> Vec<T> {

@@ -13,7 +13,7 @@ pub enum ExportError {
     Exists(PathBuf),
     /// Writing failed.
     #[error("cannot write the checkpoint: {0}")]
-    Io(#[source] io::Error),
+    Io(#[from] io::Error),
     /// Writing a file failed.
     #[error("cannot write {}: {source}", file.display())]
     File {
@@ -28,10 +28,4 @@ pub enum ExportError {
     /// The weights to be copied cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-}
-
-impl From<io::Error> for ExportError {
-    fn from(source: io::Error) -> Self {
-        Self::Io(source)
-    }
 }

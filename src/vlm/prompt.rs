@@ -60,14 +60,6 @@ pub enum Piece {
 /// A reason why a template cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
-    /// The file cannot be read.
-    #[error("cannot read the template {}: {source}", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
     /// The template has an unknown variable.
     #[error("{}:{line}: there is no variable {{{{{name}}}}}; {known}", file.display())]
     Unknown {
@@ -88,26 +80,9 @@ pub enum PromptError {
         /// The line, from 1.
         line: usize,
     },
-    /// The value of a variable is an image where only text is allowed.
-    #[error("{}:{line}: {{{{{name}}}}} is an image, but this template produces text", file.display())]
-    ImageInText {
-        /// The file.
-        file: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The variable's name.
-        name: String,
-    },
 }
 
 impl Template {
-    /// Reads a template file that may use the variables `known`.
-    pub fn load(file: &Path, known: &[&str]) -> Result<Self, PromptError> {
-        let text =
-            std::fs::read_to_string(file).map_err(|source| PromptError::Read { file: file.to_owned(), source })?;
-        Self::parse(file, &text, known)
-    }
-
     /// Parses a template that may use the variables `known`; errors name `file`.
     pub fn parse(file: &Path, text: &str, known: &[&str]) -> Result<Self, PromptError> {
         let mut segments = Vec::new();
@@ -168,26 +143,6 @@ impl Template {
             }
         }
         Ok(prompt)
-    }
-
-    /// Fills the variables and returns text without special tokens, such as a question for the chat
-    /// format.
-    pub fn text(&self, fills: &[(&str, Fill<'_>)]) -> Result<String, PromptError> {
-        let mut out = String::new();
-        for segment in &self.segments {
-            match segment {
-                Segment::Text(text) | Segment::Special(text) => out.push_str(text),
-                Segment::Variable { name, line } => match self.fill(name, *line, fills)? {
-                    Fill::Text(text) => out.push_str(text),
-                    Fill::Empty => {}
-                    Fill::Image(_) => {
-                        let (file, name) = (self.file.clone(), name.clone());
-                        return Err(PromptError::ImageInText { file, line: *line, name });
-                    }
-                },
-            }
-        }
-        Ok(out)
     }
 
     fn fill<'a>(&self, name: &str, line: usize, fills: &[(&str, Fill<'a>)]) -> Result<Fill<'a>, PromptError> {

@@ -210,11 +210,6 @@ impl TextTower {
         self.embed_tokens.forward(&Tensor::new(ids, &self.device)?)
     }
 
-    /// Returns the layers, in order.
-    pub fn layers(&self) -> &[DecoderLayer] {
-        &self.layers
-    }
-
     /// Returns the final norm and the projection onto the vocabulary.
     pub fn head(&self) -> &Head {
         &self.head

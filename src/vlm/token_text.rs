@@ -1,4 +1,4 @@
-//! Decoding of tokens: the bytes of every token, and a decoder of text that arrives token by token.
+//! Decoding of tokens: the bytes of every token.
 
 use tokenizers::Tokenizer as Bpe;
 
@@ -64,78 +64,9 @@ fn bytes_of_chars() -> Vec<Option<u8>> {
     of_char
 }
 
-/// A decoder of text that arrives in pieces, which may end inside a character.
-///
-/// The concatenated results equal the result of decoding all bytes at once (invalid ones as
-/// U+FFFD).
-#[derive(Debug, Default, Clone)]
-pub struct TextStream {
-    pending: Vec<u8>,
-}
-
-impl TextStream {
-    /// Takes more bytes and returns the text that is complete.
-    pub fn push(&mut self, bytes: &[u8]) -> String {
-        self.pending.extend_from_slice(bytes);
-        let mut text = String::new();
-        let mut taken = 0;
-        loop {
-            match std::str::from_utf8(&self.pending[taken..]) {
-                Ok(valid) => {
-                    text.push_str(valid);
-                    taken = self.pending.len();
-                    break;
-                }
-                Err(error) => {
-                    let valid = &self.pending[taken..taken + error.valid_up_to()];
-                    text.push_str(&String::from_utf8_lossy(valid));
-                    taken += error.valid_up_to();
-                    // No length: the rest is the beginning of a character whose other bytes may
-                    // follow.
-                    let Some(invalid) = error.error_len() else { break };
-                    text.push(char::REPLACEMENT_CHARACTER);
-                    taken += invalid;
-                }
-            }
-        }
-        self.pending.drain(..taken);
-        text
-    }
-
-    /// Returns the text of the bytes of an incomplete character.
-    pub fn finish(&mut self) -> String {
-        let rest = String::from_utf8_lossy(&self.pending).into_owned();
-        self.pending.clear();
-        rest
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stream_decodes_as_all_bytes_at_once() {
-        let cases: [&[u8]; 7] = [
-            "plain é 漢字 👩‍👩‍👧 end".as_bytes(),
-            b"\xff\xfe broken \xc3",
-            b"\xe6\xbc cut \xf0\x9f\x91",
-            b"\xf0\x9f\x91\xa9\xed\xa0\x80\xc0\x80",
-            b"",
-            b"\x80\x80\x80",
-            b"ok \xe2\x82\xac\xe2\x82",
-        ];
-        for bytes in cases {
-            let whole = String::from_utf8_lossy(bytes);
-            for size in 1..=bytes.len().max(1) {
-                let mut stream = TextStream::default();
-                let mut text: String = bytes.chunks(size).map(|piece| stream.push(piece)).collect();
-                text.push_str(&stream.finish());
-                assert_eq!(text, whole, "{bytes:?} in pieces of {size}");
-                assert_eq!(stream.finish(), "");
-            }
-        }
-    }
 
     #[test]
     fn the_alphabet_has_every_byte_once() {

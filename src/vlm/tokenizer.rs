@@ -12,7 +12,6 @@ use tokenizers::{DecoderWrapper, Tokenizer as Bpe};
 use super::config::{Config, VisionTokens};
 use super::json_section::indented_list;
 use super::prompt::{Piece, Prompt};
-pub use super::token_text::TextStream;
 use super::token_text::TokenBytes;
 
 /// File name in a checkpoint.
@@ -228,7 +227,7 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Returns the bytes of a token, for a [`TextStream`] or a stop string; none for an id without
+    /// Returns the bytes of a token, for a stop string; none for an id without
     /// a token.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.bytes.get(id)

@@ -29,7 +29,7 @@ fn published_sizes_are_read() {
     let small = Config::load_file(&sample("qwen2.5-vl-3b.json")).unwrap();
     let t = &small.text;
     assert_eq!((t.num_hidden_layers, t.hidden_size, t.intermediate_size), (36, 2048, 11008));
-    assert_eq!((t.num_attention_heads, t.num_key_value_heads, t.head_dim(), t.heads_per_kv()), (16, 2, 128, 8));
+    assert_eq!((t.num_attention_heads, t.num_key_value_heads, t.head_dim()), (16, 2, 128));
     assert_eq!((t.vocab_size, small.tie_word_embeddings), (151_936, true));
     assert_eq!((t.rope_theta, t.rms_norm_eps, t.mrope_section), (1e6, 1e-6, [16, 24, 24]));
     let v = &small.vision;

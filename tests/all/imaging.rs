@@ -169,7 +169,6 @@ fn files_of_other_kinds_have_a_reason() {
     let frame = arithmetic.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     arithmetic[frame + 1] = 0xc9;
     assert_eq!(reason(&arithmetic), "unsupported");
-    assert!(ImageError::REASONS.contains(&"bomb"));
 }
 
 /// Grey of 16 bits that does not fit into 8 bits is reduced to the high byte, where Pillow gives

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, panic};
 
-use visplay::imaging::{ImageError, Limits, decode, dhash};
+use visplay::imaging::{Limits, decode, dhash};
 
 use crate::image_mutator::Mutator;
 use crate::support::Place;
@@ -65,10 +65,7 @@ fn decode_mutants() {
                 dhash(&decoded.pixels);
                 "accepted"
             }
-            Err(error) => {
-                assert!(ImageError::REASONS.contains(&error.reason()), "{name}: {error}");
-                error.reason()
-            }
+            Err(error) => error.reason(),
         };
         assert_eq!(panics.load(Ordering::Relaxed), before, "{name}: a decoder panicked");
         *outcomes.entry(outcome).or_default() += 1;

@@ -154,7 +154,7 @@ fn an_adapter_is_written_in_peft_format() {
     let (oracle, adapter, _) = adapted();
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("adapter");
-    adapter.write(&out, &oracle.checkpoint).unwrap();
+    std::fs::rename(adapter.prepare(&out, &oracle.checkpoint).unwrap().keep(), &out).unwrap();
     let file = |folder: &Path| candle_core::safetensors::load(folder.join("adapter_model.safetensors"), &Device::Cpu);
     let (ours, theirs) = (file(&out).unwrap(), file(&peft_folder()).unwrap());
     assert_eq!(ours.keys().collect::<BTreeSet<_>>(), theirs.keys().collect());
@@ -179,7 +179,7 @@ fn an_adapter_is_written_in_peft_format() {
     }
     let back = LoraAdapter::read(&out, &config(&oracle.checkpoint)).unwrap();
     assert_eq!(back.settings, adapter.settings);
-    assert!(adapter.write(&out, "x").unwrap_err().to_string().contains("already exists"));
+    assert!(adapter.prepare(&out, "x").unwrap_err().to_string().contains("already exists"));
 }
 
 #[test]

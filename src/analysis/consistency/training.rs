@@ -8,27 +8,20 @@ use crate::grading::Answer;
 use crate::ids::QuestionId;
 use crate::reward::{QuestionOutcome, QuestionerSettings, ReasonerSettings, questioner_rewards, reasoner_reward};
 use crate::tables::{AnswerRow, CurriculumRow, MetricRow, QuestionRow, RewardRow, Role, VoteRow};
-use crate::training::grpo::{Aggregation, advantages, overlong_penalty};
+use crate::training::grpo::{AdvantageSettings, advantages};
 
 /// How rewards were computed.
 #[derive(Debug, Clone, Copy)]
 pub struct RewardSetup {
     /// Training step.
     pub step: u32,
-    /// How advantages are aggregated.
-    pub aggregation: Aggregation,
-    /// Whether groups with equal rewards are left out of the update.
-    pub drop_zero_std: bool,
-    /// Tokens before the limit over which the overlong penalty rises; 0 for none.
-    pub overlong_tokens: u32,
-    /// Most tokens of a sample.
-    pub max_tokens: u32,
+    /// Settings of the advantages.
+    pub advantage: AdvantageSettings,
 }
 
 impl RewardSetup {
     fn penalty(&self, tokens: usize) -> f64 {
-        let (limit, cache) = (self.max_tokens as usize, self.overlong_tokens as usize);
-        if cache > 0 { overlong_penalty(tokens, limit, cache) } else { 0.0 }
+        self.advantage.length_penalty(tokens).unwrap_or(0.0)
     }
 }
 
@@ -127,7 +120,7 @@ fn check_groups(report: &mut ConsistencyReport, rewards: &[RewardRow], role: Rol
     }
     for group in rewards.chunk_by(|a, b| a.group_id == b.group_id) {
         let values: Vec<f64> = group.iter().map(|row| row.reward).collect();
-        let recomputed = advantages(&values, setup.aggregation);
+        let recomputed = advantages(&values, setup.advantage.aggregation);
         for (row, advantage) in group.iter().zip(recomputed.values) {
             let id = &row.subject_id;
             report.expect_equal(("rewards", id, "role"), &row.role, &role);
@@ -138,7 +131,7 @@ fn check_groups(report: &mut ConsistencyReport, rewards: &[RewardRow], role: Rol
             report.expect_equal(
                 ("rewards", id, "in_update"),
                 &row.in_update,
-                &!(recomputed.zero_std && setup.drop_zero_std),
+                &!(recomputed.zero_std && setup.advantage.drop_zero_std),
             );
         }
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::error::LineageError;
+use super::error::Result;
 use crate::store::{Action, ActionKey, ObjectId, Ref, StageResult, Store, StoreError};
 use crate::tables::{self, TableRow};
 
@@ -52,7 +52,7 @@ pub(super) struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    pub(super) fn read(store: &'a Store) -> Result<Self, LineageError> {
+    pub(super) fn read(store: &'a Store) -> Result<Self> {
         let with_action = |result: StageResult| {
             Some((result.action, StoredResult { action: store.action(result.action).ok()?, result }))
         };
@@ -137,7 +137,7 @@ impl<'a> Catalogue<'a> {
     }
 
     /// Reads the rows of one table of a result.
-    pub(super) fn read_rows<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, LineageError> {
+    pub(super) fn read_rows<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>> {
         let mut rows = Vec::new();
         for output in result.outputs_of(R::TABLE) {
             rows.extend(self.read_object_rows(output.object)?);
@@ -150,19 +150,19 @@ impl<'a> Catalogue<'a> {
         &self,
         results: &[&StageResult],
         predicate: impl Fn(&R) -> bool + Sync,
-    ) -> Result<Vec<(ActionKey, R)>, LineageError> {
+    ) -> Result<Vec<(ActionKey, R)>> {
         let rows: Vec<Vec<(ActionKey, R)>> = results
             .par_iter()
             .map(|result| {
                 let rows = self.read_rows::<R>(result)?;
                 Ok(rows.into_iter().filter(|row| predicate(row)).map(|row| (result.action, row)).collect())
             })
-            .collect::<Result<_, LineageError>>()?;
+            .collect::<Result<_>>()?;
         Ok(rows.into_iter().flatten().collect())
     }
 
     /// Reads the rows of an object.
-    pub(super) fn read_object_rows<R: TableRow>(&self, object: ObjectId) -> Result<Vec<R>, LineageError> {
+    pub(super) fn read_object_rows<R: TableRow>(&self, object: ObjectId) -> Result<Vec<R>> {
         match self.store.read_object(object) {
             Ok(bytes) => Ok(tables::read(object.name(), Bytes::from(bytes))?),
             // An object removed by garbage collection has no rows.
@@ -193,7 +193,7 @@ impl<'a> Catalogue<'a> {
     /// Reads the report of a round.
     pub(super) fn read_report(&self, round: &CatalogueRound) -> Value {
         let report = round.result.outputs_of("report").next().map(|output| self.store.read_object(output.object));
-        report.and_then(Result::ok).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
+        report.and_then(|bytes| bytes.ok()).and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
     }
 }
 

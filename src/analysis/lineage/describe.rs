@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::catalogue::{Catalogue, RoundPosition, StoredResult};
-use super::error::LineageError;
+use super::error::Result;
 use crate::ids::{Digest, ImageId};
 use crate::store::ActionKey;
 use crate::tables::{ImageOrigin, RejectRow, SourceRow, source_display_name};
@@ -14,10 +14,7 @@ use crate::tables::{ImageOrigin, RejectRow, SourceRow, source_display_name};
 const MAX_LISTED: usize = 8;
 
 /// Returns the lineage of the result that an id names.
-pub(super) fn result_lineage(
-    catalogue: &Catalogue<'_>,
-    keys: &BTreeSet<ActionKey>,
-) -> Result<(Value, Value, Value), LineageError> {
+pub(super) fn result_lineage(catalogue: &Catalogue<'_>, keys: &BTreeSet<ActionKey>) -> Result<(Value, Value, Value)> {
     let Some(entry) = keys.iter().next().and_then(|key| catalogue.entries.get(key)) else {
         return Ok((json!({}), json!({}), json!({})));
     };
@@ -43,7 +40,7 @@ pub(super) fn object_lineage(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<(Value, Value, Value), LineageError> {
+) -> Result<(Value, Value, Value)> {
     let entry = || keys.iter().filter_map(|key| catalogue.entries.get(key));
     let has = |entry: &&StoredResult| entry.result.outputs.iter().any(|output| output.object.digest == id);
     let reads = |entry: &&StoredResult| entry.action.inputs.iter().any(|input| input.object.digest == id);
@@ -114,7 +111,7 @@ fn describe_position(place: &RoundPosition) -> String {
 }
 
 /// Returns a description of an image and its source.
-pub(super) fn describe_image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value, LineageError> {
+pub(super) fn describe_image(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Value> {
     for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.pack") {
         for row in catalogue.read_rows::<ImageOrigin>(&entry.result)? {
             if row.image_id == id {
@@ -141,7 +138,7 @@ fn tables_of(catalogue: &Catalogue<'_>, pack: &StoredResult) -> Vec<String> {
 }
 
 /// Returns the entries of the sources that were rejected as exact or near duplicates of an image.
-pub(super) fn find_duplicates(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>, LineageError> {
+pub(super) fn find_duplicates(catalogue: &Catalogue<'_>, id: ImageId) -> Result<Vec<Value>> {
     let mut twins = Vec::new();
     for entry in catalogue.entries.values().filter(|entry| entry.action.stage == "ingest.decide") {
         for row in catalogue.read_rows::<SourceRow>(&entry.result)? {
@@ -154,17 +151,13 @@ pub(super) fn find_duplicates(catalogue: &Catalogue<'_>, id: ImageId) -> Result<
 }
 
 /// Returns the rows in which a result rejects a subject.
-pub(super) fn find_rejects(
-    catalogue: &Catalogue<'_>,
-    entry: &StoredResult,
-    id: Digest,
-) -> Result<Vec<RejectRow>, LineageError> {
+pub(super) fn find_rejects(catalogue: &Catalogue<'_>, entry: &StoredResult, id: Digest) -> Result<Vec<RejectRow>> {
     let rows = catalogue.read_rows::<RejectRow>(&entry.result)?;
     Ok(rows.into_iter().filter(|row| row.subject_id == Some(id)).collect())
 }
 
 /// Returns a description of a prompt, with its text if a round stores it.
-pub(super) fn describe_prompt(catalogue: &Catalogue<'_>, id: Digest) -> Result<Value, LineageError> {
+pub(super) fn describe_prompt(catalogue: &Catalogue<'_>, id: Digest) -> Result<Value> {
     Ok(json!({"id": id, "text": catalogue.prompt_text(id)}))
 }
 

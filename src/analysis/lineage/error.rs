@@ -4,6 +4,9 @@ use super::entity::Candidate;
 use crate::store::StoreError;
 use crate::tables::TableError;
 
+/// A result that may be an error of a lineage.
+pub(super) type Result<T> = std::result::Result<T, LineageError>;
+
 /// An error of a lineage query.
 #[derive(Debug, thiserror::Error)]
 pub enum LineageError {

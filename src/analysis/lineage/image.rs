@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::catalogue::Catalogue;
 use super::describe::{describe_image, describe_positions, find_duplicates};
-use super::error::LineageError;
+use super::error::Result;
 use super::question::{LineageSections, results_of_stage};
 use crate::ids::{Digest, ImageId, ItemId, QuestionId};
 use crate::store::{ActionKey, StageResult};
@@ -17,7 +17,7 @@ pub(super) fn image_lineage(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<LineageSections, LineageError> {
+) -> Result<LineageSections> {
     let image_id = ImageId(id);
     let description = describe_image(catalogue, image_id)?;
     let up = json!({"twins that were left out": find_duplicates(catalogue, image_id)?});
@@ -59,7 +59,7 @@ pub(super) fn item_lineage(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<LineageSections, LineageError> {
+) -> Result<LineageSections> {
     let (mut description, mut answers) = (json!({"id": id}), Vec::new());
     for entry in results_of_stage(catalogue, keys, "evaluation") {
         for row in

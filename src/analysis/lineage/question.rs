@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::catalogue::{Catalogue, StoredResult};
 use super::describe::{describe_image, describe_positions, describe_prompt, find_rejects, summarize_result};
-use super::error::LineageError;
+use super::error::Result;
 use super::weights::{find_next_checkpoint, list_gates, read_step_metrics, summarize_model};
 use crate::grading::compare;
 use crate::ids::{AnswerId, Digest, QuestionId};
@@ -37,7 +37,7 @@ pub(super) fn question_lineage(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<LineageSections, LineageError> {
+) -> Result<LineageSections> {
     let question_id = QuestionId(id);
     let generated = results_of_stage(catalogue, keys, "questions");
     let curricula = results_of_stage(catalogue, keys, "curriculum");
@@ -60,11 +60,7 @@ pub(super) fn question_lineage(
     Ok((description, up, describe_descendants(catalogue, question_id, sources)?))
 }
 
-fn find_question(
-    catalogue: &Catalogue<'_>,
-    entry: &StoredResult,
-    id: QuestionId,
-) -> Result<Option<QuestionRow>, LineageError> {
+fn find_question(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> Result<Option<QuestionRow>> {
     Ok(catalogue.read_rows::<QuestionRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
 }
 
@@ -72,7 +68,7 @@ fn find_curriculum_row(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
     id: QuestionId,
-) -> Result<Option<CurriculumRow>, LineageError> {
+) -> Result<Option<CurriculumRow>> {
     Ok(catalogue.read_rows::<CurriculumRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
 }
 
@@ -94,11 +90,7 @@ fn describe_question(row: &QuestionRow) -> Value {
 
 /// Returns everything derived from a question, starting at the results that generated or selected
 /// it.
-fn describe_descendants(
-    catalogue: &Catalogue<'_>,
-    id: QuestionId,
-    sources: &[&StoredResult],
-) -> Result<Value, LineageError> {
+fn describe_descendants(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult]) -> Result<Value> {
     let keys: Vec<ActionKey> = sources.iter().map(|entry| entry.result.action).collect();
     let after = |stage: &str| -> Vec<&StoredResult> {
         let mut seen = BTreeSet::new();
@@ -154,11 +146,7 @@ fn describe_descendants(
 }
 
 /// Returns the vote on a question, with every sample and the rule that assigned it to its class.
-fn describe_vote(
-    catalogue: &Catalogue<'_>,
-    entry: &StoredResult,
-    id: QuestionId,
-) -> Result<Option<Value>, LineageError> {
+fn describe_vote(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> Result<Option<Value>> {
     let Some(vote) = catalogue.read_rows::<VoteRow>(&entry.result)?.into_iter().find(|row| row.question_id == id)
     else {
         return Ok(None);
@@ -224,7 +212,7 @@ fn collect_rewards(
     entry: &StoredResult,
     is_subject: &(dyn Fn(Digest) -> bool + Sync),
     updates: &mut Vec<Value>,
-) -> Result<Vec<Value>, LineageError> {
+) -> Result<Vec<Value>> {
     let rows = catalogue.read_rows::<RewardRow>(&entry.result)?;
     let selected: Vec<&RewardRow> = rows.iter().filter(|row| is_subject(row.subject_id)).collect();
     if selected.is_empty() {
@@ -261,7 +249,7 @@ fn collect_training_rewards(
     curriculum: &StoredResult,
     id: QuestionId,
     updates: &mut Vec<Value>,
-) -> Result<Vec<Value>, LineageError> {
+) -> Result<Vec<Value>> {
     let answered = catalogue.find_derived(curriculum.result.action, "answers");
     let results: Vec<&StageResult> = answered.iter().map(|entry| &entry.result).collect();
     let rows = catalogue.read_rows_where::<AnswerRow>(&results, |row| row.question_id == id)?;
@@ -282,7 +270,7 @@ pub(super) fn answer_lineage(
     catalogue: &Catalogue<'_>,
     id: Digest,
     keys: &BTreeSet<ActionKey>,
-) -> Result<LineageSections, LineageError> {
+) -> Result<LineageSections> {
     let entry = results_of_stage(catalogue, keys, "answers");
     let Some(entry) = entry.first() else { return Ok((json!({"id": id}), json!({}), json!({}))) };
     let rows = catalogue.read_rows::<AnswerRow>(&entry.result)?;
@@ -351,7 +339,7 @@ fn describe_upstream_questions(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,
     id: QuestionId,
-) -> Result<Vec<(ActionKey, Value)>, LineageError> {
+) -> Result<Vec<(ActionKey, Value)>> {
     let mut questions = Vec::new();
     for from in entry.result.upstream.iter().filter_map(|key| catalogue.entries.get(key)) {
         let row = match from.action.stage.as_str() {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::catalogue::Catalogue;
 use super::entity::{Candidate, EntityKind};
-use super::error::LineageError;
+use super::error::Result;
 use crate::ids::{Digest, ModelId};
 use crate::store::{ActionKey, ObjectId};
 use crate::tables::{AnswerKey, CurriculumRow, ImageFacts, PredictionKey, QuestionKey, TableRow};
@@ -16,7 +16,7 @@ use crate::tables::{AnswerKey, CurriculumRow, ImageFacts, PredictionKey, Questio
 pub(super) type Matches = BTreeMap<Candidate, BTreeSet<ActionKey>>;
 
 /// Finds every entity whose id begins with `prefix`.
-pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches, LineageError> {
+pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches> {
     let mut matches = Matches::new();
     let mut add = |kind, id: Digest, key| {
         if id.hex().as_str().starts_with(prefix) {
@@ -87,7 +87,7 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches,
             ids.dedup();
             Ok(ids)
         })
-        .collect::<Result<_, LineageError>>()?;
+        .collect::<Result<_>>()?;
     for ((_, keys), ids) in objects.iter().zip(ids_of_objects) {
         for (kind, id) in ids {
             matches.entry(Candidate { kind, id }).or_default().extend(keys);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::catalogue::{Catalogue, StoredResult, training_step};
 use super::describe::{describe_positions, group_by_stage, summarize_result};
-use super::error::LineageError;
+use super::error::Result;
 use crate::ids::{Digest, ModelId};
 use crate::store::ActionKey;
 use crate::tables::{MetricRow, ScoreRow};
@@ -107,7 +107,7 @@ pub(super) fn list_steps<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResul
 }
 
 /// Returns the most important metrics of a step.
-pub(super) fn read_step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value, LineageError> {
+pub(super) fn read_step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value> {
     let row = catalogue.read_rows::<MetricRow>(&entry.result)?.into_iter().next();
     let row = row.as_ref();
     Ok(json!({
@@ -149,7 +149,7 @@ pub(super) fn find_next_checkpoint(catalogue: &Catalogue<'_>, from: &StoredResul
 }
 
 /// Returns the lineage of a model.
-pub(super) fn model_lineage(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, Value, Value), LineageError> {
+pub(super) fn model_lineage(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, Value, Value)> {
     let model = ModelId(id);
     let last = match find_origin(catalogue, model) {
         ModelOrigin::Step(entry) => Some(entry),
@@ -160,7 +160,7 @@ pub(super) fn model_lineage(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Va
         None => json!({}),
         Some(last) => {
             let steps = list_steps(catalogue, last);
-            let rows = steps.iter().map(|entry| read_step_metrics(catalogue, entry)).collect::<Result<Vec<_>, _>>()?;
+            let rows = steps.iter().map(|entry| read_step_metrics(catalogue, entry)).collect::<Result<Vec<_>>>()?;
             let base = last.action.model.map(|base| summarize_model(catalogue, ModelId(base)));
             let first = steps.first().map_or(last, |first| first);
             let curriculum = catalogue.find_sources(first, "answers").first().map(|answers| {

@@ -25,7 +25,6 @@ use crate::tables::{
     AnswerRow, CurriculumRow, ImageRow, MetricRow, PredictionRow, QuestionRow, RejectRow, RewardRow, ScoreRow,
     TableRow, VoteRow,
 };
-use crate::training::grpo::Aggregation;
 
 /// A stored result with its action.
 struct StoredResult {
@@ -305,21 +304,14 @@ impl<'a> RoundChecks<'a> {
 
     fn check_rewards(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
         #[derive(Deserialize)]
-        struct Advantage {
-            aggregation: Aggregation,
-            drop_zero_std: bool,
-            overlong_tokens: u32,
-            max_tokens: u32,
-        }
-        #[derive(Deserialize)]
         struct Settings {
             questioner: Option<QuestionerSettings>,
             reasoner: Option<ReasonerSettings>,
         }
-        let Advantage { aggregation, drop_zero_std, overlong_tokens, max_tokens } =
-            read_parameter(&stored.action, "advantage")?;
-        let step = read_parameter(&stored.action, "step")?;
-        let setup = RewardSetup { step, aggregation, drop_zero_std, overlong_tokens, max_tokens };
+        let setup = RewardSetup {
+            advantage: read_parameter(&stored.action, "advantage")?,
+            step: read_parameter(&stored.action, "step")?,
+        };
         let rewards: Vec<RewardRow> = self.rows_of_result(&stored.result)?;
         let upstream: Vec<StageResult> =
             stored.result.upstream.iter().filter_map(|key| Some(self.results.get(key)?.result.clone())).collect();

@@ -115,8 +115,7 @@ fn parse_body(kind: &str, value: &'static str) -> EnvironmentBody {
     }
 }
 
-/// Unescapes `\\`, `
-/// ` and `\t`. The few escaped values of the one table are leaked on purpose.
+/// Unescapes `\\`, `\n` and `\t`. The few escaped values of the one table are leaked on purpose.
 fn unescape(text: &'static str) -> &'static str {
     if !text.contains('\\') {
         return text;

@@ -46,10 +46,6 @@ impl Stage for LabelledCurriculum {
         }
     }
 
-    fn units(&self, _shard: &()) -> u64 {
-        1
-    }
-
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let rows = self.items.iter().map(|item| CurriculumRow {
             question_id: QuestionId(item.item_id.0),

@@ -50,10 +50,6 @@ impl Stage for Curriculum<'_> {
         }
     }
 
-    fn units(&self, _shard: &()) -> u64 {
-        1
-    }
-
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let questions: Vec<QuestionRow> = read_rows(runner.store, self.questions)?;
         let votes: Vec<VoteRow> = read_rows(runner.store, self.votes)?;

@@ -276,10 +276,6 @@ impl Stage for Scores<'_> {
         }
     }
 
-    fn units(&self, _shard: &()) -> u64 {
-        1
-    }
-
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let rows: Vec<PredictionRow> = read_rows(runner.store, self.predictions)?;
         let scores = scores(self.benchmark, self.model, &rows);

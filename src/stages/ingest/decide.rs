@@ -167,10 +167,6 @@ impl Stage for AssembleStage<'_> {
         table_action(self.options, inputs(&self.outputs()))
     }
 
-    fn units(&self, (): &()) -> u64 {
-        1
-    }
-
     fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let mut counts = self.decided.counts;
         let mut statistics = self.decided.statistics.clone();

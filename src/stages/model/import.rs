@@ -67,10 +67,6 @@ impl Stage for ImportStage<'_> {
         Action { parameters: digests.collect(), writer_profile: 0, ..new_action("model.import", 1, []) }
     }
 
-    fn units(&self, _files: &CheckpointFiles) -> u64 {
-        1
-    }
-
     fn run_shard(&self, _files: &CheckpointFiles, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let config = Config::load(self.folder).map_err(StageError::model)?;
         Tokenizer::load(self.folder, &config).map_err(StageError::model)?;

@@ -265,10 +265,6 @@ impl Stage for AssembleStage<'_> {
         }
     }
 
-    fn units(&self, _shard: &()) -> u64 {
-        1
-    }
-
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         runner.progress.advance(1);
         Ok(ShardOutput { outputs: self.model.outputs(), upstream: self.upstream.clone(), ..ShardOutput::default() })

@@ -1,5 +1,6 @@
 //! The row of a training step in the `metrics` table.
 
+use crate::stages::finite;
 use crate::tables::{MetricRow, RewardRow, Role};
 use crate::training::grpo_step::{GrpoStepReport, RolloutGroup};
 
@@ -7,10 +8,6 @@ use crate::training::grpo_step::{GrpoStepReport, RolloutGroup};
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = values.fold((0.0, 0u32), |(sum, n), value| (sum + value, n + 1));
     (n > 0).then(|| sum / f64::from(n))
-}
-
-fn finite(value: f64) -> Option<f64> {
-    value.is_finite().then_some(value)
 }
 
 /// Returns the row of a step from the trainer's report, the step's groups and their rewards.

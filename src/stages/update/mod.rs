@@ -290,10 +290,6 @@ impl Stage for UpdateStage<'_, '_> {
         }
     }
 
-    fn units(&self, _shard: &Shard) -> u64 {
-        1
-    }
-
     fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let chain = self.chain;
         let mut state = chain.state();

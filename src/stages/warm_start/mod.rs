@@ -21,7 +21,7 @@ pub use self::settings::WarmStartSettings;
 
 use super::model::{ModelAssets, StoredModel, WEIGHTS};
 use super::training_state::{TrainingInit, TrainingState, UPDATES, trained_tensors};
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, read_rows, schema};
+use super::{Runner, ShardOutput, Stage, StageError, TableOutput, finite, new_action, read_rows, schema};
 use crate::device::DeviceClass;
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{DemonstrationRow, MetricRow, RejectRow, TableRow};
@@ -212,51 +212,23 @@ impl WarmStart<'_> {
             prefix_groups.iter().flat_map(|t| t.continuations.iter().map(|b| t.prefix.len() + b.first_target)).sum();
         let mean = |sum: f64, count: usize| if count == 0 { None } else { finite(sum / count as f64) };
         Ok(MetricRow {
-            role: None,
             step,
             learning_rate: rate,
             updates: u32::from(update.is_some_and(|update| !update.skipped)),
             updates_skipped: u32::from(update.is_some_and(|update| update.skipped)),
             loss: if update.is_some() { finite(loss) } else { None },
-            policy_loss: None,
-            kl_loss: None,
-            kl_reference: None,
-            kl_old: None,
             entropy: mean(token_statistics.iter().map(|token| f64::from(token.entropy)).sum(), token_statistics.len()),
-            ratio_mean: None,
-            ratio_max: None,
-            clip_low_fraction: None,
-            clip_high_fraction: None,
-            dual_clip_fraction: None,
             grad_norm,
             grad_norm_max: grad_norm,
-            groups: 0,
-            groups_dropped: 0,
-            frac_zero_std: None,
             samples: samples as u32,
-            reward_mean: None,
-            reward_std: None,
-            advantage_mean: None,
-            confidence_mean: None,
-            uncertainty_mean: None,
-            diversity_penalty_mean: None,
-            valid_share: None,
-            correct_share: None,
             prompt_tokens: prompts as u64,
             response_tokens: tokens as u64,
             response_length_mean: mean(tokens as f64, samples),
             response_length_min: lengths().min().map(|n| n as u32),
             response_length_max: lengths().max().map(|n| n as u32),
-            truncated_share: None,
-            sampler_gap_mean: None,
-            sampler_gap_max: None,
-            importance_truncated_share: None,
+            ..MetricRow::default()
         })
     }
-}
-
-fn finite(value: f64) -> Option<f64> {
-    value.is_finite().then_some(value)
 }
 
 impl Stage for WarmStart<'_> {
