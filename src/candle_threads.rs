@@ -7,8 +7,7 @@
 /// Environment variable that candle reads when its pool is first used.
 const VARIABLE: &str = "CANDLE_NUM_THREADS";
 
-/// Makes candle run elementwise operations on the calling thread, unless the user has set the
-/// variable.
+/// Makes candle run elementwise operations on the calling thread, unless the user set the variable.
 ///
 /// Must be called at the very beginning of `main`, before any thread starts.
 pub fn limit() {

@@ -1,5 +1,4 @@
-//! Canonical JSON: each value has exactly one text, so that a digest of the text identifies the
-//! value.
+//! Canonical JSON: each value has exactly one text, whose digest identifies the value.
 //!
 //! The rules never change, since a change would alter every digest:
 //!

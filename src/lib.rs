@@ -1,5 +1,4 @@
-//! Evolution of a vision-language model from unlabelled images (the VisPlay method, arXiv
-//! 2511.15661).
+//! Evolution of a vision-language model from unlabelled images (VisPlay, arXiv 2511.15661).
 //!
 //! visplay is a batch processor: stages read and write content-addressed Parquet shards, so that an
 //! evolution can be resumed, replayed, audited and run on many machines. The modules form floors,

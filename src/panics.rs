@@ -1,5 +1,4 @@
-//! A guard that turns panics into errors, for third-party decoders and readers that panic on
-//! damaged input.
+//! A guard that turns panics into errors, for third-party decoders that panic on damaged input.
 
 use std::any::Any;
 use std::cell::Cell;

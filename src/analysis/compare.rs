@@ -64,8 +64,7 @@ pub struct ComparisonResult {
     pub largest: Option<f64>,
 }
 
-/// Compares the stored result of an action with a recomputed one. Each function reads an output of
-/// its result.
+/// Compares a stored result with a recomputed one. Each function reads an output of its result.
 pub fn compare_results<E: std::fmt::Display>(
     stored: &StageResult,
     recomputed: &StageResult,

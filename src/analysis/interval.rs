@@ -19,8 +19,7 @@ pub fn wilson(hits: u64, n: u64) -> Option<(f64, f64)> {
     let z2 = Z * Z;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    // At the ends the interval touches 0 and 1 exactly; the arithmetic above may miss them by a
-    // last bit.
+    // At the ends the interval touches 0 and 1 exactly; the above may miss them by a last bit.
     let low = if hits == 0 { 0.0 } else { (centre - half).max(0.0) };
     let high = if p == 1.0 { 1.0 } else { (centre + half).min(1.0) };
     Some((low, high))

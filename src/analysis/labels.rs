@@ -121,8 +121,7 @@ pub fn label_statistics<'a>(
             Truth::FalsePremise => statistics.false_premises += 1,
         }
         if let Some(confidence) = row.confidence {
-            // 0.3 times ten is slightly below 3 in floating point, and 0.3 still belongs to the
-            // fourth bin.
+            // 0.3 times ten is slightly below 3 in floating point, but belongs to the fourth bin.
             let bin = &mut bins[((confidence * BINS as f64 + 1e-9) as usize).min(BINS - 1)];
             *bin = (bin.0 + u64::from(is_correct), bin.1 + 1);
         }

@@ -1,5 +1,4 @@
-//! Rescoring: rewards and curriculum of stored questions and votes under other settings, without a
-//! model.
+//! Rescoring: rewards and curriculum of stored votes under other settings, without a model.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,8 +30,7 @@ pub struct RescoreResult {
 pub struct RescoredQuestion {
     /// Question.
     pub question_id: QuestionId,
-    /// Questioner's reward; `None` for a valid question without a vote, and for all if clustering
-    /// failed.
+    /// Questioner's reward; `None` for a valid question without a vote, or if clustering failed.
     pub reward: Option<f64>,
     /// Whether the curriculum keeps it.
     #[serde(flatten)]

@@ -1,5 +1,4 @@
-//! Deviation of a device's bf16 results from f32, compared with fixed bounds and with transformers
-//! in bf16.
+//! Deviation of a device's bf16 results from f32, against fixed bounds and transformers in bf16.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,8 +95,7 @@ pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec
     if peer.tokens != tokens {
         return Err(CheckupError::data(images, format!("{tokens} tokens, but bf16.json counts {}", peer.tokens)));
     }
-    // Allow one in a hundred, or as many as differ in transformers: some of these choices are near
-    // ties.
+    // Allow one in a hundred, or as many as in transformers: some choices are near ties.
     let allowed = f64::from(peer.other_tokens).max(f64::from(tokens) / 100.0);
     Ok(vec![
         Check::new(

@@ -91,8 +91,7 @@ fn measure_linear(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
         let bias = uniform_for("bias", outputs, 1.0, dtype, device)?;
         let map = |ops| Linear::new(ops, weight.clone(), Some(bias.clone())).forward(&x);
         let (found, unused) = expect_launches(1, || map(Ops::Kernels))?;
-        // In the same dtype: the product, which is candle's in both, is rounded before the bias is
-        // added.
+        // In the same dtype: the product, candle's in both, is rounded before the bias is added.
         largest = largest.max(unused).max(relative_difference(&found, &map(Ops::Reference)?)?);
     }
     Ok(largest)

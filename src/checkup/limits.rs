@@ -1,5 +1,4 @@
-//! Limits of a device, measured with the simplest operations: copies, and products of square
-//! matrices.
+//! Limits of a device, measured with simple operations: copies and products of square matrices.
 
 use candle_core::{DType, Device};
 use serde::Serialize;

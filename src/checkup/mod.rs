@@ -141,8 +141,7 @@ pub fn run(request: &CheckupRequest, progress: impl Fn(&str)) -> Result<Checkup,
     Ok(Checkup { checks, limits, rates, skipped })
 }
 
-/// Returns the first of the nano model's files that the working folder lacks. They are too large to
-/// be built in.
+/// Returns the first of the nano model's files, too large to be built in, that the folder lacks.
 fn missing_nano_files() -> Option<&'static str> {
     [bf16::NANO, bf16::ITEMS].into_iter().find(|path| !Path::new(path).exists())
 }

@@ -1,5 +1,4 @@
-//! Comparison of a device's results with those of the CPU's kernels and of transformers, on tiny
-//! checkpoints.
+//! Comparison of a device's results with the CPU kernels' and transformers', on tiny checkpoints.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -336,8 +336,7 @@ impl Bench<'_> {
         Ok((time(FIRST_TOKENS + decoded_tokens)? - first).max(f64::MIN_POSITIVE))
     }
 
-    /// Measures a training step of all weights, or of LoRA adapters if the GPU's memory is too
-    /// small.
+    /// Measures a training step of all weights, or of LoRA adapters if GPU memory is too small.
     fn measure_update(&self, rates: &mut Vec<Rate>, progress: &impl Fn(&str)) {
         let Workload { groups, responses, response_tokens, image_side, prompt_tokens, .. } = *self.work;
         let image = self.grid().tokens(self.config.vision.spatial_merge_size);

@@ -1,5 +1,4 @@
-//! Arguments that several commands share: the store, the pipeline file, the device, the dtype,
-//! threads.
+//! Arguments that several commands share: store, pipeline file, device, dtype and threads.
 
 use std::path::PathBuf;
 

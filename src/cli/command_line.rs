@@ -6,8 +6,7 @@ use clap::{Command, CommandFactory};
 use super::Cli;
 use super::error::CommandError;
 
-/// Returns the error to report for a rejected command line: one sentence, with suggestions as the
-/// hint.
+/// Returns the error to report for a rejected command line: one sentence; suggestions are the hint.
 pub fn usage_error(e: &clap::Error) -> CommandError {
     let suggestions = [
         (ContextKind::SuggestedSubcommand, "command"),

@@ -6,11 +6,9 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line, a pipeline file or another input is invalid.
 pub const USAGE: u8 = 2;
-/// A gate stopped the round, or would have stopped it for certain; the previous round stays
-/// current.
+/// A gate stopped the round, or would certainly have; the previous round stays current.
 pub const GATE: u8 = 3;
 /// The store is damaged; `visplay verify` lists the damage.
 pub const DAMAGED: u8 = 4;
-/// Interrupted by Ctrl-C or SIGTERM (128 + 2, the shell's convention); the same command resumes the
-/// work.
+/// Interrupted by Ctrl-C or SIGTERM (128 + 2, the shell's convention); the same command resumes.
 pub const INTERRUPTED: u8 = 130;

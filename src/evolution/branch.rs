@@ -1,5 +1,4 @@
-//! Branch: a new evolution that shares the first rounds of another one and continues with other
-//! settings.
+//! Branch: a new evolution that shares another's first rounds and continues with other settings.
 //!
 //! The shared rounds are the same results under other refs; nothing is copied. The settings are a
 //! new pipeline file.
@@ -99,8 +98,7 @@ fn name_taken(name: &str) -> EvolutionError {
     )
 }
 
-/// Returns the refs to share, the oldest of each name first: the images and the rounds up to
-/// `from`.
+/// Returns the refs to share, oldest of each name first: the images and the rounds up to `from`.
 fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, EvolutionError> {
     let refs: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
     if refs.is_empty() {
@@ -165,8 +163,7 @@ fn build_text(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     match apply_settings(request.out, original, &settings) {
         Ok(text) => Ok(text),
         Err(all) => {
-            // Each setting is tried alone to find the wrong one; they may also be wrong only
-            // together.
+            // Each setting is tried alone to find the wrong one; they may be wrong only together.
             let is_wrong =
                 |setting: &&Setting| apply_settings(request.out, original, std::slice::from_ref(*setting)).is_err();
             let (source, e) = match request.settings.iter().find(is_wrong) {

@@ -92,8 +92,7 @@ fn say_differences(
     Ok(())
 }
 
-/// Runs a round again on given inputs. Stages whose results are stored are looked up, others are
-/// computed.
+/// Runs a round again on given inputs. Stored results are looked up, others are computed.
 ///
 /// # Errors
 /// See [`evolve_round`].

@@ -90,8 +90,7 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
     Ok(round)
 }
 
-/// Reads a finished round by its ref. Its inputs are not checked: they may be missing, or hidden
-/// from a replay.
+/// Reads a finished round by its ref. Its inputs are not checked: they may be missing or hidden.
 ///
 /// # Errors
 /// The store cannot be read.

@@ -1,5 +1,4 @@
-//! Keep-best: a round that made the Reasoner worse is kept but does not become current, judged
-//! without labels.
+//! Keep-best: a round that made the Reasoner worse, judged without labels, does not become current.
 
 use std::collections::HashMap;
 
@@ -24,8 +23,7 @@ struct Probe {
     results: Vec<StageResult>,
 }
 
-/// Scores the Reasoner after a round and the one before it, and returns all results that went into
-/// the scores.
+/// Scores the Reasoner after a round and the one before it, and returns all results used.
 pub(super) fn score_round(
     context: &EvolutionContext<'_>,
     before: &StoredModel,

@@ -25,8 +25,7 @@ use crate::stages::{StageError, read_rows};
 use crate::store::{ActionKey, RefUpdate, StageResult};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
-/// Returns the models that a round starts from: those of the last current round before it, or the
-/// base model.
+/// Returns the models that a round starts from: those of the last current round, or the base model.
 fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Result<Roles, EvolutionError> {
     let Some(last) = before.iter().rfind(|done| done.report.is_current()) else {
         return Ok(Roles { questioner: context.base.clone(), reasoner: context.base.clone() });

@@ -23,8 +23,7 @@ pub(super) struct DamagedRound {
     pub(super) action: ActionKey,
     /// Its settings.
     pub(super) settings: Option<Value>,
-    /// The images table that its slice was taken from. Images that were added later must not change
-    /// the slice.
+    /// The images table that its slice was taken from. Images added later must not change it.
     pub(super) images: Option<StageResult>,
 }
 

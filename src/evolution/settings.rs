@@ -1,5 +1,4 @@
-//! The settings of a round as its action stores them: taken from a pipeline file, compared, and
-//! applied again.
+//! The settings of a round as its action stores them: read from a pipeline file, compared, applied.
 
 use serde_json::{Map, Value, json};
 

@@ -33,8 +33,7 @@ pub fn batches<T: Copy>(items: &[T], steps: u32, size: usize, seed: u64, id: imp
         if items.is_empty() {
             break;
         }
-        // The end of an epoch that is too short for a step is dropped, so that no step has an item
-        // twice.
+        // An epoch's end that is too short for a step is dropped, so no step has an item twice.
         if remaining.len() < size {
             let order = derive_seed(seed, &["epoch", &epoch.to_string()]);
             remaining = rank_by_seed(items, order, &id);

@@ -26,8 +26,7 @@ pub(super) struct TrainedRole {
     pub(super) metrics: Vec<MetricRow>,
 }
 
-/// Trains the Questioner on a round's images. The Reasoner that answers its questions stays as it
-/// is.
+/// Trains the Questioner on a round's images. The Reasoner that answers stays as it is.
 pub(super) fn train_questioner(
     context: &EvolutionContext<'_>,
     round: u32,

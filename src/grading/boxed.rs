@@ -2,8 +2,7 @@
 
 use super::characters::strip;
 
-/// Returns the content of the last `\boxed{..}` with balanced braces, without surrounding white
-/// space.
+/// Returns the content of the last `\boxed{..}` with balanced braces, without white space around.
 ///
 /// `None` if there is no box or the last one is never closed. (The reference returns the string
 /// "None" instead, which then takes part in votes; here such a response does not vote.)

@@ -59,8 +59,7 @@ pub(super) fn sympy_form(answer: &str) -> String {
         text.make_ascii_lowercase();
     }
     if integer_value(&text).is_some() {
-        // The reference tests the rounded value and then truncates: 2.99999999 is an integer and
-        // becomes 2.
+        // The reference tests the rounded value, then truncates: the integer 2.99999999 becomes 2.
         let plain = replace(text.clone(), ",", "");
         text = parse_float(&plain).map_or(text, |value| integer_text(value.trunc()));
     }
@@ -164,8 +163,7 @@ fn replace_with_trailing_spaces(text: String, from: &str, to: &str) -> String {
     out + rest
 }
 
-/// Rewrites `7 3/4` to `7+3/4`: spaces between two digits become a plus, in non-overlapping
-/// matches.
+/// Rewrites `7 3/4` to `7+3/4`: spaces between digits become a plus, in non-overlapping matches.
 fn with_mixed_numbers(text: String) -> String {
     if !text.contains(' ') {
         return text;

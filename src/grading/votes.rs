@@ -43,8 +43,7 @@ pub fn vote<S: AsRef<str>>(samples: &[Option<S>]) -> Vote {
 }
 
 impl Vote {
-    /// Returns the largest class; among equals, the one that appeared first. `None` if no sample
-    /// has an answer.
+    /// Returns the largest class; among equals, the first. `None` if no sample has an answer.
     pub fn majority(&self) -> Option<usize> {
         let largest = self.counts.iter().max()?;
         self.counts.iter().position(|count| count == largest)

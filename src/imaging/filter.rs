@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Fractional bits of the weights: of 32 bits, 8 are the pixel and 2 are reserved for the negative
-/// lobes.
+/// Fractional bits of the weights: of 32 bits, 8 are the pixel and 2 are for negative lobes.
 pub(super) const PRECISION_BITS: u32 = 32 - 8 - 2;
 /// The weights of an output pixel are padded with zeros to a multiple of this.
 const LANES: usize = 8;

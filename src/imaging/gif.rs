@@ -1,5 +1,4 @@
-//! GIF: the first frame on its canvas, composed as in Pillow; its indices are decoded by the `gif`
-//! crate.
+//! GIF: the first frame on its canvas, composed as in Pillow; the `gif` crate decodes its indices.
 
 use std::num::NonZeroU64;
 

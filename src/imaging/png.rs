@@ -1,5 +1,4 @@
-//! PNG: size and orientation are read from the chunks here, the pixels are decoded by the `png`
-//! crate.
+//! PNG: size and orientation are read from the chunks here, the `png` crate decodes the pixels.
 
 use std::io::Cursor;
 

@@ -189,8 +189,7 @@ fn split_row<const CHANNELS: usize>(pixels: &[u8], width: usize, y: usize, mut p
     }
 }
 
-/// Resizes an RGB image as Pillow's `Image.resize` in mode RGB. A side of zero gives an empty
-/// image.
+/// Resizes an RGB image as Pillow's `Image.resize` in mode RGB. A zero side gives an empty image.
 pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
     let empty = image.data().is_empty() || width == 0 || height == 0;
     let data = if empty {

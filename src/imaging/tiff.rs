@@ -281,8 +281,7 @@ fn to_rgb(
     }
 }
 
-/// Unpacks samples of at most 8 bits from rows of whole bytes; `full_scale` stretches them to
-/// 0..=255.
+/// Unpacks samples of at most 8 bits from rows of whole bytes; `full_scale`: stretched to 0..=255.
 fn narrow_samples(
     samples: &DecodingResult,
     color: ColorType,

@@ -1,5 +1,4 @@
-//! WebP: size and orientation are read from the RIFF chunks here, the pixels are decoded by the
-//! `image` crate.
+//! WebP: size and orientation are read from the chunks here, the `image` crate decodes the pixels.
 
 use std::io::Cursor;
 

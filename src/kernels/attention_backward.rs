@@ -389,8 +389,7 @@ fn pack_queries(task: &Task<'_>, scratch: &mut Scratch, span: Span, first: usize
     }
 }
 
-/// Turns a row of scores into probabilities, and the gradients of the probabilities into those of
-/// the scores.
+/// Turns a row of scores into probabilities, and their gradients into those of the scores.
 ///
 /// The keys from `masked[0]` to `masked[1]`, and from `masked[2]` on, are masked.
 #[inline(always)]

@@ -1,5 +1,4 @@
-//! Batch-invariant GEMM: rows times a packed weight, `y = x Wᵀ + b`, and the products of its
-//! backward pass.
+//! Batch-invariant GEMM: rows times a packed weight, `y = x Wᵀ + b`, and its backward products.
 //!
 //! Every output is one chain of fused multiply-adds over the inputs in ascending order, starting
 //! from the bias. So it has the same bits for any number of rows, any tile and any number of
@@ -42,8 +41,7 @@ thread_local! {
     static ROWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The left operand of a product: element `(m, k)` is at `m * row + k * step`, and one of the two
-/// strides is 1.
+/// The left operand of a product: element `(m, k)` is at `m * row + k * step`, and one stride is 1.
 #[derive(Clone, Copy)]
 struct LeftOperand<'a> {
     data: &'a [f32],

@@ -130,8 +130,7 @@ impl PackedMatrix {
     }
 }
 
-/// Transposes up to [`PANEL`] rows of a weight into a panel, in blocks that fit the first-level
-/// cache.
+/// Transposes up to [`PANEL`] rows of a weight into a panel, in blocks that fit the L1 cache.
 pub(super) fn pack_panel(panel: &mut [f32], rows: &[f32], inputs: usize) {
     const BLOCK: usize = 64;
     /// Side of the square that is transposed in registers.

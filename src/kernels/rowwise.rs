@@ -9,8 +9,7 @@ use super::exponential::{exp, silu};
 /// Number of elements below which another thread costs more than it saves.
 const MIN_ELEMENTS_PER_THREAD: usize = 1 << 16;
 
-/// Returns the number of rows per thread of the current pool, for work of `elements` elements in
-/// `rows` rows.
+/// Returns the rows per thread of the current pool, for `elements` elements in `rows` rows.
 pub(super) fn rows_per_thread(rows: usize, elements: usize) -> usize {
     let threads = rayon::current_num_threads().min(elements / MIN_ELEMENTS_PER_THREAD).max(1);
     rows.div_ceil(threads).max(1)

@@ -113,8 +113,7 @@ fn strided<const R: usize>(a: &[f32], stride: usize) -> impl Iterator<Item = &[f
     a.chunks(stride).map_while(|row| row.first_chunk::<R>())
 }
 
-/// Packs a tile of `rows` rows, whose element `(i, k)` is at `i * row + k * step`, to `[depth,
-/// rows]`.
+/// Packs `rows` rows, whose element `(i, k)` is at `i * row + k * step`, to `[depth, rows]`.
 #[inline(always)]
 pub(super) fn pack_tile(x: &[f32], row: usize, step: usize, rows: usize, depth: usize, packed: &mut [f32]) {
     match (step, rows) {

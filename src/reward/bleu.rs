@@ -238,8 +238,7 @@ pub(super) fn distance_matrix(corpus: &Corpus) -> Vec<f64> {
     matrix
 }
 
-/// Copies the upper triangle to the lower one, eight rows at a time, so that each cache line is
-/// read once.
+/// Copies the upper triangle to the lower one, eight rows at a time: each cache line is read once.
 fn mirror(matrix: &mut [f64], n: usize) {
     const BAND: usize = 8;
     const BANDS: usize = 16;

@@ -16,8 +16,7 @@ pub struct DifficultySettings {
     pub low: f64,
     /// Highest confidence kept (τ_high, inclusive).
     pub high: f64,
-    /// Smallest lead of the majority over the runner-up, as a share of the same denominator; 0
-    /// disables it.
+    /// Smallest lead of the majority over the runner-up, as a share of the same total; 0: off.
     #[serde(default)]
     pub min_margin: f64,
     /// Questions that contain one of these, ignoring case, are dropped.

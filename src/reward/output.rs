@@ -18,8 +18,7 @@ pub enum OutputForm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParsingMode {
-    /// Only white space is allowed around and between the blocks, and the type must be one of
-    /// [`TYPES`].
+    /// Only white space may be around and between the blocks, and the type is one of [`TYPES`].
     Strict,
     /// The first place where the blocks follow each other counts, whatever else the output
     /// contains, and any type is accepted (as in the released code's reward).

@@ -1,5 +1,4 @@
-//! Reward of the Reasoner: whether its answer equals the pseudo-label and whether the response is
-//! well formed.
+//! Reward of the Reasoner: whether its answer equals the pseudo-label and its form is right.
 //!
 //! paper:         r = 1 if the answer equals the pseudo-label, else 0
 //! released-code: r = 0.9 · correct + 0.1 · well_formed
@@ -35,8 +34,7 @@ pub struct ReasonerReward {
     pub well_formed: bool,
 }
 
-/// Rewards a response against the pseudo-label of its question. A response without a box is not
-/// correct.
+/// Rewards a response against the pseudo-label of its question. One without a box is not correct.
 pub fn reasoner_reward(response: &str, label: &Answer, settings: &ReasonerSettings) -> ReasonerReward {
     let tidied = settings.tidy.then(|| tidy_marks(response));
     let response = tidied.as_deref().unwrap_or(response);

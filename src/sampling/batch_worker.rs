@@ -69,8 +69,7 @@ pub(super) struct BatchWorker<'a> {
     running: Vec<RunningSample>,
     /// A job that does not fit yet.
     waiting: Option<Job>,
-    /// Whether the kernels are batch-invariant: a sample has the same bits whatever else is in its
-    /// batch.
+    /// Whether kernels are batch-invariant: a sample has the same bits whatever is in its batch.
     batch_invariant: bool,
     /// Set to true to abandon all running samples.
     stop: Arc<AtomicBool>,
@@ -301,8 +300,7 @@ impl<'a> BatchWorker<'a> {
         if let Some(partial_block) = prompt.blocks.get(full)
             && let Some(own) = self.pool.take_reserved()
         {
-            // The prompt's last block is partial, so the sample continues in a copy (copy on
-            // write).
+            // The prompt's last block is partial, so the sample continues a copy (copy on write).
             reserved -= 1;
             self.caches.iter_mut().try_for_each(|cache| cache.copy_block(*partial_block, own))?;
             blocks.push(own);
@@ -366,8 +364,7 @@ impl<'a> BatchWorker<'a> {
         };
         with_floats(logits, |values, width| {
             let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));
-            // A task draws several samples if the vocabulary is small, so that it is worth handing
-            // to a thread.
+            // A task draws several samples of a small vocabulary, to be worth a thread.
             let sampled = pairs
                 .with_min_len((1 << 14) / width + 1)
                 .map_init(Vec::new, |s, (running, row)| sample(running, row, s));
@@ -396,8 +393,7 @@ impl<'a> BatchWorker<'a> {
     }
 }
 
-/// Returns the number of blocks that a sample may need in addition to the full ones that it shares
-/// with its prompt.
+/// Returns the number of blocks that a sample may need besides the full ones of its prompt.
 fn blocks_for_sample(prompt: usize, max_tokens: usize) -> usize {
     // The last token of a sample never enters the cache.
     (prompt + max_tokens - 1).div_ceil(BLOCK) - prompt / BLOCK

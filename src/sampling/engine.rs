@@ -73,8 +73,7 @@ impl<'a> Engine<'a> {
         Ok(Self { model, tokenizer, workers: memory, max_sequences, threads, stop: Arc::default() })
     }
 
-    /// Makes the engine abandon all running samples once `stop` is true; unfinished jobs then have
-    /// no outcome.
+    /// Makes the engine abandon running samples once `stop` is true; their jobs have no outcome.
     #[must_use]
     pub fn with_stop_flag(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop, ..self }

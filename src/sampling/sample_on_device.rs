@@ -34,8 +34,7 @@ struct RowSummary<'a> {
     sums: &'a [f32],
     /// Largest allowed logit, the reference of all weights.
     top: f32,
-    /// Largest logit including forbidden tokens, and the sum of `exp(logit - largest)` over the
-    /// vocabulary.
+    /// Largest logit, of forbidden tokens too, and the sum of `exp(logit - largest)` over all.
     largest: f32,
     sum: f32,
 }
@@ -213,8 +212,7 @@ fn choose_token(
     Some(place.map(token))
 }
 
-/// Returns the index, in the passing chunk, at which the cumulative sum exceeds `uniform` of the
-/// total.
+/// Returns the index in the passing chunk where the cumulative sum exceeds `uniform` of the total.
 fn index_within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
     let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
     let (_, mut passed) = passing_chunk(sums, uniform)?;

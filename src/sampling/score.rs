@@ -71,8 +71,7 @@ fn for_each_logits(
     let features = images.iter().map(|image| image.features(model)).collect::<Result<Vec<_>, _>>()?;
     let features = if features.is_empty() { None } else { Some(Tensor::cat(&features, 0)?) };
     let prompt = model.embed(ids, features.as_ref())?;
-    // An image token in the response is embedded as an ordinary token, not replaced by image
-    // features.
+    // An image token in the response is an ordinary token, not replaced by image features.
     let x = if response.is_empty() { prompt } else { Tensor::cat(&[prompt, model.text.embed(response)?], 0)? };
     let x = model.forward(x, &positions.tokens, vec![ids.len() + response.len()])?;
     for (chunk, tokens) in response.chunks(HEAD_TOKENS).enumerate() {
@@ -82,8 +81,7 @@ fn for_each_logits(
     Ok(())
 }
 
-/// Computes the log-probabilities of tokens from rows of logits on a GPU; only they are copied to
-/// the host.
+/// Computes log-probabilities of tokens from logits on a GPU; only they are copied to the host.
 fn logprobs_on_device(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f32>, SamplingError> {
     let log_p = log_softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
     let index = Tensor::new(tokens, logits.device())?.unsqueeze(1)?; // [tokens, 1]

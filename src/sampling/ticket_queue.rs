@@ -2,8 +2,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Hands out items with numbered tickets and lets their holders pass one by one in the order of the
-/// numbers.
+/// Hands out items with numbered tickets and lets their holders pass in the order of the numbers.
 #[derive(Debug)]
 pub(super) struct TicketQueue<I> {
     items: Mutex<(u64, I)>,
@@ -49,8 +48,7 @@ impl<I: Iterator> TicketQueue<I> {
 }
 
 impl<I: Iterator> Ticket<'_, I> {
-    /// Waits until all earlier tickets have passed; returns false if one of them was dropped
-    /// before.
+    /// Waits until all earlier tickets have passed; returns false if one was dropped before.
     pub(super) fn wait(&mut self) -> bool {
         let waiting = |state: &mut State| state.next != self.number && state.abandoned.is_none_or(|n| n > self.number);
         let state = self.order.changed.wait_while(self.order.state(), waiting).unwrap_or_else(PoisonError::into_inner);
@@ -80,8 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the order in which four threads deliver the numbers; `work` runs before a ticket
-    /// waits.
+    /// Returns the order in which four threads deliver numbers; `work` runs before a ticket waits.
     fn delivered(count: u64, work: impl Fn(u64) + Sync) -> Vec<u64> {
         let (order, seen) = (TicketQueue::new(0..count), Mutex::new(Vec::new()));
         let worker = || {

@@ -1,5 +1,4 @@
-//! Responses of the warm start's demonstrations: with or without intermediate counts before the
-//! answer.
+//! Responses of the warm start's demonstrations: with or without counts before the answer.
 
 use std::fmt::Write as _;
 

@@ -6,15 +6,13 @@ use super::rng::SceneRng;
 use super::scene::{SIDE, Scene};
 use crate::imaging::RgbImage;
 
-/// Samples are multiples of this (16 levels): the noise exceeds a level, and files are half as
-/// large.
+/// Samples are multiples of this (16 levels): noise exceeds a level, and files are half as large.
 const LEVEL: i32 = 17;
 /// Random bytes per sample for the noise.
 const BYTES: usize = 3;
 
 impl Scene {
-    /// Renders the scene as 112 x 112 pixels: a gradient, the objects with jittered colours, and
-    /// noise.
+    /// Renders the scene as 112 x 112 pixels: a gradient, objects in jittered colours, and noise.
     pub fn paint(&self) -> RgbImage {
         let mut rng = SceneRng::new(self.stream("paint"));
         let mut samples = paint_background(&mut rng);

@@ -1,5 +1,4 @@
-//! A PNG encoder whose bytes never change: one deflate block of literals with dynamic Huffman
-//! codes.
+//! A PNG encoder whose bytes never change: a deflate block of literals with dynamic Huffman codes.
 //!
 //! Noise does not repeat, so searching for matches would take time and save little. A library's
 //! compressed bytes may change with its version or the machine, which would change the ids of the
@@ -142,8 +141,7 @@ fn huffman_lengths<const N: usize>(counts: &[u32; N]) -> [u8; N] {
         return lengths;
     }
     leaves.sort_unstable();
-    // Nodes: the leaves by weight, then the joined nodes in order of weight; `parent` is indexed by
-    // node.
+    // Nodes: the leaves, then the joined nodes, each by weight; `parent` is indexed by node.
     let mut weights: Vec<u32> = leaves.iter().map(|leaf| leaf.0).collect();
     let mut parent = vec![0; leaves.len()];
     let (mut leaf, mut joined) = (0, leaves.len());

@@ -4,8 +4,7 @@ use std::num::NonZeroU64;
 
 use crate::random::Stream;
 
-/// A random stream with a position. All results are integers, so a choice is the same on every
-/// machine.
+/// A random stream with a position. Results are integers, so a choice is the same on every machine.
 pub(super) struct SceneRng {
     stream: Stream,
     position: u64,

@@ -63,8 +63,7 @@ pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
     QuestionFamily::ALL.into_iter().map(row).collect()
 }
 
-/// Returns item `index` of the held-out benchmark: a scene of its own, with the families in
-/// rotation.
+/// Returns item `index` of the held-out benchmark: its own scene, the families in rotation.
 pub fn benchmark_row(seed: Seed, index: u64) -> BenchmarkRow {
     let scene = Scene::draw(ScenePurpose::Benchmark, seed, index);
     let family = QuestionFamily::ALL[(index % QuestionFamily::ALL.len() as u64) as usize];

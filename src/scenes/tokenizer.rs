@@ -35,8 +35,7 @@ const SPECIAL: [&str; 14] = [
     "<|image_pad|>",
     "<|video_pad|>",
 ];
-/// Number of scenes whose demonstrations are collected; every word of the templates occurs many
-/// times.
+/// Number of scenes whose demonstrations are collected; each word of the templates occurs often.
 const SCENES: u64 = 500;
 
 /// Returns the text of `tokenizer.json`, which is always the same.

@@ -26,8 +26,7 @@ pub struct QuestionToAnswer {
     pub question_id: QuestionId,
     /// Id of its image.
     pub image_id: ImageId,
-    /// Text of the question; `None` for an invalid sample of the Questioner, which is rejected
-    /// here.
+    /// Text of the question; `None` for an invalid sample, which is rejected here.
     pub text: Option<String>,
 }
 

@@ -49,8 +49,7 @@ fn question_type(word: &str) -> Option<QuestionType> {
     }
 }
 
-/// Whether a question offers at least two options `A .. B ..`, in order, each with a different
-/// text.
+/// Whether a question offers at least two options `A .. B ..`, in order, with different texts.
 ///
 /// An option begins with its letter as a separate word, written `A`, `A.`, `A)`, `(A)` or `A:`.
 pub fn has_distinct_options(question: &str) -> bool {

@@ -1,5 +1,4 @@
-//! Interface to the storage that holds the store's files, small enough for an object store to
-//! implement.
+//! Interface to the storage of the store's files, small enough for an object store to implement.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,8 +8,7 @@ use std::time::SystemTime;
 use super::error::StoreError;
 use crate::ids::Digest;
 
-/// A file being written under a temporary name. It is invisible until published, and removed if
-/// dropped before.
+/// A file being written. It is invisible until published, and removed if dropped before.
 #[derive(Debug)]
 pub struct StagedFile {
     file: Option<File>,

@@ -1,5 +1,4 @@
-//! Small JSON files with a checksum: canonical JSON whose field `seal` is a digest of the other
-//! fields.
+//! Small JSON files with a checksum: canonical JSON whose `seal` is a digest of the other fields.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

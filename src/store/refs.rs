@@ -1,7 +1,6 @@
 //! Refs: names for results, each with a history.
 //!
-//! A name is a sequence of numbered files that are created once and never rewritten. The last one
-//! is the head.
+//! A name is a sequence of numbered files, created once and never rewritten. The last is the head.
 
 use std::fmt;
 

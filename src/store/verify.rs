@@ -82,8 +82,7 @@ enum Content {
 }
 
 impl Store {
-    /// Opens a store for [`verify`](Self::verify), which can restore a damaged or lost `FORMAT`
-    /// file.
+    /// Opens a store for [`verify`](Self::verify), which restores a damaged or lost `FORMAT`.
     pub fn open_for_repair(root: &std::path::Path) -> Result<Self, StoreError> {
         match Self::open(root) {
             Err(StoreError::Damaged { .. }) => Ok(Self::unchecked(root)),

@@ -14,8 +14,7 @@ use crate::ids::{AnswerId, Digest, GroupId, ImageId, ItemId, ModelId, PromptId, 
 pub trait Cell: Sized + 'static {
     /// Whether the column may hold nulls.
     const NULLABLE: bool = false;
-    /// Whether the schema declares the column nullable, which some readers require even without
-    /// nulls.
+    /// Whether the schema declares the column nullable, which some readers require without nulls.
     const DECLARED_NULLABLE: bool = Self::NULLABLE;
 
     /// Returns the Arrow type of the column.

@@ -71,8 +71,7 @@ fn element_children<R: Read>(footer: &mut CompactReader<R>) -> io::Result<u64> {
     Ok(children)
 }
 
-/// Checks that no group has more children than elements follow, and that groups are not nested too
-/// deep.
+/// Checks that no group has more children than elements follow, and that groups are not too deep.
 fn check_tree(children: &[u64]) -> Result<(), String> {
     let mut open_groups: Vec<u64> = Vec::new();
     for (index, &count) in children.iter().enumerate() {

@@ -34,8 +34,7 @@ pub struct SchemaDocument {
 }
 
 impl SchemaDocument {
-    /// Formats `value` as indented JSON with fields in the order of declaration and a final
-    /// newline.
+    /// Formats `value` as indented JSON with fields in order of declaration and a final newline.
     pub fn json<T: Serialize>(name: impl Into<String>, value: &T) -> Result<Self, serde_json::Error> {
         Ok(Self { name: name.into(), text: serde_json::to_string_pretty(value)? + "\n" })
     }

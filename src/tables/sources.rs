@@ -42,8 +42,7 @@ impl SourceRow {
     }
 }
 
-/// Returns a source's name for messages: the path, followed by `#` and the row for an entry of a
-/// table.
+/// Returns a source's name for messages: the path, and `#` and the row for an entry of a table.
 pub fn source_display_name(source: &str, row: Option<u64>) -> String {
     row.map_or_else(|| source.to_owned(), |row| format!("{source}#{row}"))
 }

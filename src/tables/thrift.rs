@@ -1,5 +1,4 @@
-//! A reader of Thrift's compact protocol that checks Parquet footers and page headers in bounded
-//! memory.
+//! A reader of Thrift's compact protocol for Parquet footers and page headers, in bounded memory.
 //!
 //! See <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>.
 

@@ -177,8 +177,7 @@ impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
         self.parquet.flush().map_err(cannot_write::<R>)
     }
 
-    /// Writes the remaining rows and the footer, and returns `out`, which is neither flushed nor
-    /// synced.
+    /// Writes the remaining rows and the footer, and returns `out`, not flushed and not synced.
     pub fn finish(mut self) -> Result<W, TableError> {
         if !self.pending.is_empty() {
             self.end_row_group()?;

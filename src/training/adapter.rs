@@ -43,8 +43,7 @@ pub enum AdapterError {
         /// Description of the problem.
         problem: String,
     },
-    /// The adapter uses a feature that is not supported; merging without it would give wrong
-    /// weights.
+    /// The adapter uses an unsupported feature; merging without it would give wrong weights.
     #[error("{}: {problem}", file.display())]
     Unsupported {
         /// Path of the file.

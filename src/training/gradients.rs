@@ -43,8 +43,7 @@ impl Gradients {
         let gradient = gradient.detach().to_dtype(DType::F32)?;
         match self.sums.get_mut(name) {
             None => {
-                // A gradient may be a view of another tensor or broadcast; the sum needs memory of
-                // its own.
+                // A gradient may be a view or broadcast; the sum needs memory of its own.
                 let own = gradient.force_contiguous()?;
                 self.sums.insert(name.to_owned(), own);
             }

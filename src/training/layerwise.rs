@@ -41,8 +41,7 @@ pub(super) struct LayerwisePass<'a> {
 pub struct PassSettings {
     /// Temperature: divides the logits.
     pub temperature: f64,
-    /// Activation checkpointing: number of layers that are recomputed together in the backward
-    /// pass.
+    /// Activation checkpointing: number of layers recomputed together in the backward pass.
     pub layers_per_checkpoint: usize,
 }
 
@@ -72,8 +71,7 @@ impl<'a> LayerwisePass<'a> {
             .forward(&normed, &batch.targets)?)
     }
 
-    /// Returns the statistics of the micro-batch's targets and adds the gradients of the objective
-    /// to `gradients`.
+    /// Returns the statistics of the targets and adds the objective's gradients to `gradients`.
     pub(super) fn forward_backward(
         &self,
         batch: &MicroBatch,

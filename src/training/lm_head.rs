@@ -7,8 +7,7 @@ use rayon::prelude::*;
 use crate::kernels::rowwise::shifted_exponentials;
 use crate::vlm::ops::{Linear, Ops};
 
-/// Largest number of logits in memory, on a CPU (small enough for its caches) and on a GPU (enough
-/// to fill it).
+/// Largest number of logits in memory, on a CPU (they fit its caches) and on a GPU (they fill it).
 const LOGITS: [usize; 2] = [1 << 24, 1 << 27];
 
 /// A target's log-probability and the entropy of its distribution.

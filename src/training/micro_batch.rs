@@ -37,8 +37,7 @@ pub(super) struct MicroBatch {
     pub(super) image_rows: Vec<u32>,
     /// For each target, the index of the token whose output predicts it.
     pub(super) rows: Vec<u32>,
-    /// The distinct values of `rows`, ascending: the tokens whose output the last layer has to
-    /// compute.
+    /// The distinct values of `rows`, ascending: the tokens whose output the last layer computes.
     pub(super) needed: Vec<u32>,
     /// For each target, the index of its row in `needed`.
     pub(super) rows_in_needed: Vec<u32>,

@@ -3,8 +3,7 @@
 use super::layerwise::TokenStats;
 use super::objective::PolicyObjective;
 
-/// Means over tokens; log-probabilities, entropies and divergences are in nats. `None` without a
-/// token.
+/// Means over tokens; log-probabilities and entropies are in nats. `None` without a token.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TokenMeans {
     /// k3 estimate of KL(policy || reference); `None` without a reference policy.

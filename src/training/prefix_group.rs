@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::TrainingError;
 use super::prepared_image::PreparedImage;
 
-/// Token sequences that share a prefix: a prompt and its rollouts, or an image and the questions
-/// about it.
+/// Token sequences with a shared prefix: a prompt and its rollouts, or an image and its questions.
 ///
 /// The prefix is computed once. Every continuation attends to the whole prefix and to itself, and
 /// to no other continuation; so the result equals that of computing `prefix + continuation` for

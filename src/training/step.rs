@@ -25,11 +25,9 @@ const SMALL_MODEL: usize = 20_000_000;
 pub struct ComputeSettings {
     /// Temperature: divides the logits.
     pub temperature: f64,
-    /// Largest number of tokens of a micro-batch; a single longer sequence is a micro-batch of its
-    /// own.
+    /// Largest number of tokens of a micro-batch; a longer sequence is a micro-batch of its own.
     pub micro_batch_tokens: usize,
-    /// Activation checkpointing: number of layers that are recomputed together in the backward
-    /// pass.
+    /// Activation checkpointing: number of layers recomputed together in the backward pass.
     pub layers_per_checkpoint: usize,
     /// Number of threads.
     pub threads: usize,
@@ -62,8 +60,7 @@ pub fn gradients(
     run_batch(weights, prefix_groups, compute, Some(objective))
 }
 
-/// A micro-batch's result: the indexes of its targets in the batch, their statistics, and its
-/// gradients.
+/// A micro-batch's result: its targets' indexes in the batch and statistics, and its gradients.
 type MicroBatchResult = (Vec<usize>, Vec<TokenStats>, Gradients);
 
 fn run_batch(

@@ -1,5 +1,4 @@
-//! A loaded checkpoint folder: model, tokenizer, image processor, and the tokens that end an
-//! answer.
+//! A loaded checkpoint: model, tokenizer, image processor, and the tokens that end an answer.
 
 use std::path::{Path, PathBuf};
 
@@ -113,8 +112,7 @@ fn stop_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<u32>, Checkpo
     Ok(stop_tokens_of(&Value::Object(keys), tokenizer))
 }
 
-/// Returns the tokens that end an answer: `<|im_end|>`, and those that a generation configuration
-/// names.
+/// Returns the tokens that end an answer: `<|im_end|>`, and those of a generation configuration.
 pub fn stop_tokens_of(generation: &Value, tokenizer: &Tokenizer) -> Vec<u32> {
     let named = match generation.get("eos_token_id") {
         Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),

@@ -80,8 +80,7 @@ impl Index {
         };
         let mut weight_map = BTreeMap::new();
         for (tensor, shard) in map {
-            // A shard is in the folder of the index: a path that leads elsewhere is an attack or a
-            // mistake.
+            // A shard is in the folder of the index: a path elsewhere is an attack or a mistake.
             let plain = shard.as_str().filter(|name| {
                 Path::new(name).file_name().is_some_and(|file_name| file_name == *name)
                     && name.ends_with(".safetensors")

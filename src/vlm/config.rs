@@ -1,5 +1,4 @@
-//! The configuration of a Qwen2.5-VL checkpoint, `config.json`, read in both published layouts and
-//! validated.
+//! The configuration of a Qwen2.5-VL checkpoint, `config.json`, in both published layouts.
 //!
 //! The flat layout has the text tower's keys, `rope_theta` and `rope_scaling: {type: mrope,
 //! mrope_section}` at the top level; the nested layout (transformers 5) has `text_config` with
@@ -23,8 +22,7 @@ pub const CONFIG_FILE: &str = "config.json";
 pub const ARCHITECTURE: &str = "Qwen2_5_VLForConditionalGeneration";
 /// The `model_type` that this module reads.
 pub const MODEL_TYPE: &str = "qwen2_5_vl";
-/// Epsilon of every RMSNorm in the vision tower, a constant in the code of transformers, not in the
-/// configuration.
+/// Epsilon of every RMSNorm of the vision tower, a constant in the code of transformers.
 pub const VISION_RMS_EPS: f64 = 1e-6;
 
 /// The architecture of a checkpoint.

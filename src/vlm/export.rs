@@ -92,8 +92,7 @@ pub fn export(
     Ok(ExportSummary { files, tensor_bytes })
 }
 
-/// Writes `config.json`, the weight files and, if there are several, their index. Returns the bytes
-/// of all tensors.
+/// Writes `config.json`, the weight files and any index. Returns the bytes of all tensors.
 fn write_weights(
     folder: &Path,
     config: &Config,

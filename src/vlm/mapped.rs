@@ -47,8 +47,7 @@ impl MappedFile {
         self.bytes.as_deref().unwrap_or(&[])
     }
 
-    /// Tells the system that these bytes can leave memory; reading them again loads them from the
-    /// file again.
+    /// Tells the system that these bytes can leave memory; reading them loads them again.
     ///
     /// Otherwise a converted checkpoint would take memory twice, once as the pages of its file.
     /// This is a hint: a failure is ignored.

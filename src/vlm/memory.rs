@@ -183,14 +183,12 @@ pub fn training(
     let layer_inputs = (text_inputs + vision_inputs) * F32;
     let block = |rows: u64, hidden: usize, kv: usize, ffn: usize| {
         let kept = 6 * hidden + 2 * kv + 3 * ffn;
-        // In the backward pass of the SwiGLU, whose gradients overwrite its inputs: its packed
-        // result.
+        // In the SwiGLU's backward pass, whose gradients overwrite its inputs: its packed result.
         (rows * kept as u64, rows * (kept + ffn + hidden) as u64)
     };
     let (kept, text_back) = block(tokens, text.hidden_size, text.kv_dim(), text.intermediate_size);
     let (_, vision_back) = block(patches, vision.hidden_size, vision.hidden_size, vision.intermediate_size);
-    // A packed part of the output projection and its logits, while the last layer's activations are
-    // kept.
+    // A packed part of the output projection and its logits, beside the last layer's activations.
     let vocabulary = text.vocab_size as u64;
     let logits = LOGITS.max(TARGETS * vocabulary).min(sequences * work.response_tokens * vocabulary);
     let slice = SLICE.min(vocabulary * hidden);

@@ -1,5 +1,4 @@
-//! The whole model: both towers, and prompts in which the vision tower's image tokens replace
-//! placeholders.
+//! The whole model: both towers, and prompts whose placeholders image tokens replace.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -45,8 +44,7 @@ impl Model {
         self.text.ops()
     }
 
-    /// Whether our CPU kernels compute the model. If so, a sequence has the same bits in every
-    /// batch.
+    /// Whether our CPU kernels compute the model: a sequence has the same bits in every batch.
     pub fn uses_cpu_kernels(&self) -> bool {
         self.ops().uses_cpu_kernels(self.device(), self.dtype())
     }

@@ -1,5 +1,4 @@
-//! Sources of tensors by the names that a checkpoint gives them; layers are built from such
-//! sources.
+//! Sources of tensors by their names in a checkpoint, from which layers are built.
 
 use std::collections::HashMap;
 

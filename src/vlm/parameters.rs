@@ -1,5 +1,4 @@
-//! The tensors of the architecture: their names, their shapes, and the part of the model that each
-//! belongs to.
+//! The tensors of the architecture: their names, shapes, and parts of the model.
 //!
 //! The names are those of the published files (`visual.*`, `model.layers.*`, `lm_head.weight`).
 //! transformers also writes `model.visual.*` and `model.language_model.*`; [`canonical_name`] maps
@@ -76,8 +75,7 @@ pub fn canonical_name(name: &str) -> String {
     }
 }
 
-/// Whether a tensor of this name is computed, not loaded: old exports contain the rotary
-/// frequencies.
+/// Whether a tensor of this name is computed, not loaded: old exports have the rotary frequencies.
 pub(crate) fn is_computed(name: &str) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".rotary_pos_emb.inv_freq")
 }

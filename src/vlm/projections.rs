@@ -32,8 +32,7 @@ impl Projections {
         })
     }
 
-    /// Builds `parts` maps from the one map `name`, whose result consists of that many parts of
-    /// equal width.
+    /// Builds `parts` maps from the one map `name`, whose result is that many parts of equal width.
     ///
     /// For training the weight is split: the gradient of a part of a result would be as large as
     /// the whole result.

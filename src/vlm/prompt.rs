@@ -154,8 +154,7 @@ impl Template {
 }
 
 impl Prompt {
-    /// Returns a prompt in the chat format: a system text, an image of this many tokens or none,
-    /// and a question.
+    /// Returns a chat prompt: a system text, an image of this many tokens or none, and a question.
     pub fn chat(system: &str, image_tokens: Option<usize>, question: &str) -> Self {
         let image = image_tokens.map_or(Fill::Empty, Fill::Image);
         Template::chat()
@@ -168,8 +167,7 @@ impl Prompt {
         &self.pieces
     }
 
-    /// Appends text to the last piece if that is text: a token may span text of the template and of
-    /// a variable.
+    /// Appends text to the last piece if that is text: a token may span template and variable.
     fn push_text(&mut self, text: &str) {
         match self.pieces.last_mut() {
             Some(Piece::Text(last)) => last.push_str(text),

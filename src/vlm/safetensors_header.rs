@@ -85,8 +85,7 @@ pub struct StoredTensor {
     pub bytes: Range<usize>,
 }
 
-/// Returns the tensors of a file in the order of their bytes, or everything that is wrong with the
-/// file.
+/// Returns the tensors of a file in the order of their bytes, or everything that is wrong with it.
 pub fn read_header(file: &[u8]) -> Result<Vec<StoredTensor>, Vec<String>> {
     let (entries, data_start) = parse(file).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
@@ -258,8 +257,7 @@ struct Description {
     data_offsets: [u64; 2],
 }
 
-/// A shape of at most `MAX_RANK` sides: a million small numbers would take more memory than their
-/// text.
+/// A shape of at most `MAX_RANK` sides: a million numbers would take more memory than their text.
 struct Shape(Vec<u64>);
 
 impl<'de> Deserialize<'de> for Shape {

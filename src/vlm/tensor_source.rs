@@ -19,8 +19,7 @@ const PIECE: usize = 1 << 22;
 
 /// A source of every tensor of a model, one after the other.
 pub trait TensorSource {
-    /// Returns the dtype that a tensor has here; it is written in this dtype unless another is
-    /// requested.
+    /// Returns the dtype that a tensor has here; it is written in it unless another is requested.
     fn stored_type(&self, parameter: &Parameter) -> Result<StoredType, ExportError>;
 
     /// Writes the elements of a tensor as `dtype`, little endian, row by row.

@@ -136,8 +136,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Builds the head from `model.norm.weight` and `lm_head.weight`, or the embedding where they
-    /// are tied.
+    /// Builds the head from `model.norm.weight` and `lm_head.weight`, or the tied embedding.
     pub fn new(
         config: &TextConfig,
         tied: Option<&Embedding>,

@@ -32,8 +32,7 @@ pub const VIDEO_PAD: &str = "<|video_pad|>";
 /// Size limit of the file in bytes.
 const MAX_FILE: u64 = 256 << 20;
 
-/// Largest id: that of the largest vocabulary of a configuration. Every id up to the largest takes
-/// memory.
+/// Largest id: that of a configuration's largest vocabulary. Every id up to it takes memory.
 const MAX_ID: u32 = (1 << 24) - 1;
 
 /// The tokenizer of a checkpoint.
@@ -259,8 +258,7 @@ impl Tokenizer {
             (VISION_START, special.vision_start, "vision_start_token_id", tokens.vision_start),
             (VISION_END, special.vision_end, "vision_end_token_id", tokens.vision_end),
         ] {
-            // An id outside the vocabulary is a default without meaning; reading the configuration
-            // warns of it.
+            // An id outside the vocabulary is a default; reading the configuration warns of it.
             if id != configured && (configured as usize) < config.text.vocab_size {
                 problems.push(format!("{name} has id {id} here, but config.json says {key} = {configured}"));
             }

@@ -130,8 +130,7 @@ impl VisionBlock {
     }
 }
 
-/// The merger (`visual.merger`): joins each block of 2x2 patches into one image token of the text
-/// tower's width.
+/// The merger (`visual.merger`): joins 2x2 patches into an image token of the text tower's width.
 #[derive(Debug)]
 pub struct Merger {
     ln_q: RmsNorm,
@@ -215,8 +214,7 @@ pub fn angles(config: &VisionConfig) -> VisionAngles {
 /// The linear map from pixels (`visual.patch_embed`).
 #[derive(Debug)]
 pub struct PatchEmbed {
-    /// `[hidden, channels * frames * patch * patch]`: the published convolution covers each patch
-    /// exactly once.
+    /// `[hidden, channels * frames * patch * patch]`: the convolution covers each patch once.
     proj: Linear,
     unit: usize,
     dtype: DType,

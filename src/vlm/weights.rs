@@ -140,8 +140,7 @@ impl Weights {
         }
     }
 
-    /// Checks that `lm_head.weight` equals the embedding where the two are tied; files may contain
-    /// both.
+    /// Checks that `lm_head.weight` equals the embedding where they are tied; files may have both.
     fn check_tied_head(&mut self, problems: &mut Vec<WeightProblem>) {
         let (Ok(head), Ok(embedding)) = (self.raw(HEAD), self.raw(EMBEDDING)) else { return };
         if (head.dtype, head.bytes) != (embedding.dtype, embedding.bytes) {

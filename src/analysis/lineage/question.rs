@@ -1,5 +1,4 @@
-//! Lineage of questions and answers, from the image and the prompt to votes, curriculum and
-//! updates.
+//! Lineage of questions and answers, from image and prompt to votes, curriculum and updates.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +13,7 @@ use crate::ids::{AnswerId, Digest, QuestionId};
 use crate::store::{ActionKey, StageResult};
 use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RewardRow, VoteRow};
 
-/// The three sections of a lineage: the entity, what it was derived from, and what was derived from
-/// it.
+/// The three sections of a lineage: the entity, its origins, and what was derived from it.
 pub(super) type LineageSections = (Value, Value, Value);
 
 fn mean_logprob(logprobs: &[f32]) -> Option<f64> {

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use crate::analysis::labels::Proportion;
 
-/// Formats rows as aligned columns; the first row is the heading. Columns of numbers are
-/// right-aligned.
+/// Formats rows as aligned columns; the first is the heading. Columns of numbers are right-aligned.
 pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);

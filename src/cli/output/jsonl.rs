@@ -181,8 +181,7 @@ impl Line {
         found.map(|(_, value)| value).ok_or_else(|| format!("no key \"{key}\""))
     }
 
-    /// Returns the line's text with the added keys at its end; an older value of such a key is
-    /// removed.
+    /// Returns the line's text with the added keys at its end; their older values are removed.
     fn with(&self, text: &str, added: &AddedKeys) -> String {
         let is_added = |name: &str| added.iter().any(|(key, _)| *key == name);
         let mut out = String::with_capacity(text.len() + 64);

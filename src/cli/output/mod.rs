@@ -1,5 +1,4 @@
-//! Output of the commands: results as text or JSON on standard output, messages and progress on
-//! standard error.
+//! Output of the commands: results on standard output, messages and progress on standard error.
 
 pub mod format;
 pub mod jsonl;

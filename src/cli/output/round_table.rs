@@ -119,8 +119,7 @@ pub fn gates(gates: &[GateResult]) -> Vec<Vec<String>> {
     rows
 }
 
-/// Formats one line per round: its questions, and the accuracy after it by each protocol of the
-/// last round.
+/// Formats one line per round: its questions, and its accuracy by each protocol of the last round.
 fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
     let protocols: Vec<&ScoreChange> = done.last().into_iter().flat_map(|last| &last.report.scores).collect();
     let one_benchmark = protocols.iter().all(|change| change.benchmark == protocols[0].benchmark);

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::error::CommandError;
 use crate::tables::{self, TableRow};
 
-/// Reads the rows of a table from files and folders; the files of a folder in the order of their
-/// names.
+/// Reads the rows of a table from files and folders; the files of a folder in order of name.
 pub fn read_all<R: TableRow>(paths: &[PathBuf]) -> Result<Vec<R>, CommandError> {
     let mut rows = Vec::new();
     for path in paths {

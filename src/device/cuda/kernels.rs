@@ -1,5 +1,4 @@
-//! Our own GPU kernels (`kernels.cu`): the operations of a decoding step other than matrix
-//! products.
+//! Our GPU kernels (`kernels.cu`): the operations of a decoding step other than matrix products.
 //!
 //! They have no backward pass. The reference implementations are candle's operations in `vlm/ops`,
 //! which also serve where gradients are needed and for other dtypes. `visplay doctor --full`

@@ -139,8 +139,7 @@ fn search_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Opens the first file that can be loaded; the error is the loader's message about the preferred
-/// one.
+/// Opens the first file that can be loaded; the error is the loader's message about the first.
 fn open(spec: &LibrarySpec, folders: &[PathBuf]) -> Result<Library, String> {
     let by_name = spec.files.iter().map(PathBuf::from);
     let by_path = folders.iter().flat_map(|folder| spec.files.iter().map(|file| folder.join(file)));

@@ -216,8 +216,7 @@ impl<'a> RoundChecks<'a> {
         Ok(report)
     }
 
-    /// Checks that the curriculum and its rejects follow from the votes by the rules of the
-    /// curriculum.
+    /// Checks that the curriculum and its rejects follow from the votes by its rules.
     fn check_curriculum(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
         let mut report = ConsistencyReport::default();
         let settings: CurriculumSettings = read_parameter(&stored.action, "settings")?;

@@ -78,8 +78,7 @@ pub struct PaperDifference {
     pub key: String,
     /// The round's value.
     pub round: Value,
-    /// The value of the preset `paper`, which has the program's defaults where the paper gives
-    /// none.
+    /// The value of the preset `paper`, with the program's defaults where the paper gives none.
     pub paper: Value,
     /// Source of the values of this key.
     pub source: String,
@@ -88,8 +87,7 @@ pub struct PaperDifference {
 /// Audits a finished round.
 ///
 /// # Errors
-/// The round is not finished, or its tables cannot be read. Inconsistent rows are findings, not
-/// errors.
+/// The round is not finished, or its tables cannot be read. Inconsistencies are no errors.
 pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&KnownScenes>) -> Result<Audit, EvolutionError> {
     let done = finished_round(store, evolution, round)?.ok_or_else(|| EvolutionError::MissingData {
         round,

@@ -62,8 +62,7 @@ pub fn set_key(text: &str, setting: &Setting) -> Result<String, TomlError> {
     Ok(document.to_string())
 }
 
-/// Adds a key without a value, or a table, to a table: first below its heading, or last in its
-/// braces.
+/// Adds a key without a value, or a table, to a table: below its heading, or last in its braces.
 fn add(item: &mut Item, name: &str, is_value: bool) {
     match item {
         Item::Table(table) if is_value => {

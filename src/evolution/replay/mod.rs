@@ -87,8 +87,7 @@ pub struct ReplayReport {
 /// Recomputes stored results and compares them; see the module.
 ///
 /// # Errors
-/// The target does not exist, or the replay as a whole fails. A result that differs is not an error
-/// here.
+/// The target does not exist, or the replay as a whole fails. A differing result is no error here.
 pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionError> {
     let Targets { round, mut results } = find_targets(request.store, request.target)?;
     let total = results.len();

@@ -65,8 +65,7 @@ pub(super) fn macro_spec(name: &str) -> MacroSpec {
     tables().macros.get(name).copied().unwrap_or(MacroSpec { arguments: "", expansion: Expansion::Nothing })
 }
 
-/// Returns an environment's specification; an unknown one has no arguments and expands to its
-/// content.
+/// Returns an environment's specification; an unknown one has no arguments and gives its content.
 pub(super) fn environment_spec(name: &str) -> EnvironmentSpec {
     tables().environments.get(name).copied().unwrap_or(EnvironmentSpec { arguments: "", body: EnvironmentBody::Plain })
 }

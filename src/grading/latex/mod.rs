@@ -8,8 +8,7 @@ mod macros;
 mod parse;
 mod render;
 
-/// Converts LaTeX to text; `None` where the reference raises an exception (and its caller keeps the
-/// LaTeX).
+/// Converts LaTeX to text; `None` where the reference raises (and its caller keeps the LaTeX).
 pub(super) fn to_text(latex: &str) -> Option<String> {
     render::render(&parse::parse(latex)?, latex.len())
 }

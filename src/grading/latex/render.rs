@@ -1,5 +1,4 @@
-//! Rendering of LaTeX nodes as text, as pylatexenc's `LatexNodes2Text` does with its default
-//! settings.
+//! Rendering of LaTeX nodes as text, as pylatexenc's `LatexNodes2Text` does by default.
 
 use super::macros::{EnvironmentBody, Expansion, environment_spec, macro_spec};
 use super::parse::{LatexNode, MacroNode};
@@ -105,8 +104,7 @@ impl Renderer {
         }
     }
 
-    /// `[ a b; c d ]` with all cells padded to the widest; the reference fails on a matrix without
-    /// cells.
+    /// `[ a b; c d ]` with cells padded to the widest; the reference fails without cells.
     fn matrix(&mut self, content: &[LatexNode]) -> Option<String> {
         let mut rows = Vec::new();
         for row in content.split(|node| matches!(node, LatexNode::Macro(node) if node.name == "\\")) {

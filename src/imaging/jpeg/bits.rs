@@ -190,8 +190,7 @@ fn extend(value: i32, size: u32) -> i32 {
     if size > 0 && value < 1 << (size - 1) { value - (1 << size) + 1 } else { value }
 }
 
-/// A run of zeros and the value after it, if code and value fit into one lookup; length 0 means
-/// none.
+/// A run of zeros and the value after it, if both fit into one lookup; length 0 means none.
 #[derive(Clone, Copy, Default)]
 struct RunAndValue {
     value: i16,
@@ -212,8 +211,7 @@ pub(super) struct HuffmanTable {
 }
 
 impl HuffmanTable {
-    /// Builds the tables from the number of codes of each length and the symbols in the order of
-    /// their codes.
+    /// Builds the tables from the number of codes of each length and the symbols in code order.
     pub(super) fn new(counts: [u8; MAX_CODE_BITS], values: &[u8], for_dc: bool) -> Result<Box<Self>, ImageError> {
         let mut table = Box::new(Self {
             short: [(0, 0); 1 << LOOKUP_BITS],

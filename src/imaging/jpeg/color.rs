@@ -103,8 +103,7 @@ fn convert_ycbcr(row: &mut [u8], luma: &[u8], blue: &[u8], red: &[u8]) {
     }
 }
 
-/// Converts inks to RGB. `black` is stored as its complement, and so are the others if `complement`
-/// is set.
+/// Converts inks to RGB. `black` is stored as its complement, as are the others if `complement`.
 fn from_inks(inks: &[u8], black: &[u8], complement: bool) -> Vec<u8> {
     let mask = if complement { 0xff } else { 0 };
     let pixels = inks.chunks_exact(3).zip(black);

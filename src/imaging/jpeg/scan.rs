@@ -1,5 +1,4 @@
-//! Decoding of scans: from entropy-coded data to the coefficients of blocks (T.81, annexes F and
-//! G).
+//! Decoding of scans: from entropy-coded data to coefficients of blocks (T.81, annexes F and G).
 
 use super::bits::{BitReader, HuffmanTable};
 use super::frame::Frame;

@@ -26,8 +26,7 @@ const KNOWN_AC01: Kernel = [[0; 5], [0; 5], [-7, 50, 0, -50, 7], [0; 5], [0; 5]]
 const KNOWN_AC02: Kernel = [[0; 5], [0; 5], [-1, 13, -24, 13, -1], [0; 5], [0; 5]];
 const KNOWN_AC11: Kernel = [[0, -1, 0, 1, 0], [-1, 10, 0, -10, 1], [0; 5], [1, -10, 0, 10, -1], [0, 1, 0, -1, 0]];
 
-/// Kernels of the AC coefficients in coding order: one if no AC coefficient is known, and one
-/// otherwise.
+/// Kernels of the AC coefficients in coding order: one if none is known, and one otherwise.
 const KERNELS: [(Kernel, Kernel); SMOOTHED - 1] = [
     (AC01, KNOWN_AC01),
     (transpose(AC01), transpose(KNOWN_AC01)),

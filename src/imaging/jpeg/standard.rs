@@ -1,5 +1,4 @@
-//! Standard Huffman tables (T.81, annex K.3), for files without tables of their own, such as motion
-//! JPEG.
+//! Standard Huffman tables (T.81, annex K.3), for files without tables, such as motion JPEG.
 
 use super::bits::HuffmanTable;
 

@@ -23,8 +23,7 @@ pub(super) const DECIDE: &str = "ingest.decide";
 /// Role of the entries among its inputs.
 pub(super) const LISTING: &str = "listing";
 
-/// Whether an action is that of an image table made with these options by this version of the
-/// program.
+/// Whether an action is that of an image table with these options by this version of the program.
 pub(super) fn is_made_by(action: &Action, options: &IngestOptions) -> bool {
     *action == table_action(options, action.inputs.clone())
 }
@@ -133,8 +132,7 @@ fn reject_row(row: &SourceRow) -> Option<RejectRow> {
     })
 }
 
-/// Lists the tables of all increments in one result, which the `images` ref names. Writes no
-/// object.
+/// Lists the tables of all increments in one result, which `images` names. Writes no object.
 pub(super) struct AssembleStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) before: &'a Increment,
@@ -143,8 +141,7 @@ pub(super) struct AssembleStage<'a> {
 }
 
 impl AssembleStage<'_> {
-    /// Returns `images` first, then `rejects`, then `sources`; within each, earlier increments
-    /// first.
+    /// Returns `images` first, then `rejects`, then `sources`; in each, earlier increments first.
     fn outputs(&self) -> Vec<Output> {
         let mut all: Vec<Output> = Vec::new();
         for table in [ImageRow::TABLE, RejectRow::TABLE, SourceRow::TABLE] {

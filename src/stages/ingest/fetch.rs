@@ -25,8 +25,7 @@ impl Sources<'_> {
     /// Reads blobs in order and passes them to `work` in groups.
     ///
     /// # Errors
-    /// [`StageError::SourceChanged`] names the sources whose bytes are gone or have changed since
-    /// the scan.
+    /// [`StageError::SourceChanged`] names the sources whose bytes have changed since the scan.
     pub(super) fn for_each_group(
         &self,
         blobs: &[(Digest, u64)],
@@ -43,8 +42,7 @@ impl Sources<'_> {
     }
 
     fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
-        // Cells come from one reader, in order. Files are read, and all digests checked, on all
-        // threads.
+        // Cells come from one reader, in order. Files are read and digests checked on all threads.
         let cell_bytes: Vec<(Digest, Option<Vec<u8>>)> = group
             .iter()
             .map(|(blob, _)| match self.origins.get(blob) {

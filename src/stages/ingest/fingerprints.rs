@@ -61,8 +61,7 @@ impl Fingerprints {
         Ok(Self { known })
     }
 
-    /// Returns the digest of a file that has not changed since it was read, and whether it is
-    /// Parquet.
+    /// Returns the digest of a file unchanged since it was read, and whether it is Parquet.
     pub(super) fn get(&self, path: &Path, current: Fingerprint) -> Option<(Digest, bool)> {
         self.known
             .get(path)

@@ -1,5 +1,4 @@
-//! Increments of the image table: each ingest of new sources adds one and leaves earlier ones
-//! unchanged.
+//! Increments of the image table: each ingest of new sources adds one and changes no earlier one.
 
 use std::collections::HashSet;
 
@@ -62,8 +61,7 @@ impl Increment {
     }
 }
 
-/// The identity of an entry: its name and its bytes, or its name and the reason why it is
-/// unreadable.
+/// The identity of an entry: its name, and its bytes or the reason why it is unreadable.
 type Identity<'a> = (&'a str, Option<u64>, Option<Digest>, &'a str);
 
 fn entry_identity(e: &Entry) -> Identity<'_> {

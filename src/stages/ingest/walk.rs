@@ -19,8 +19,7 @@ pub(super) struct WalkedEntry {
 }
 
 impl WalkedEntry {
-    /// Returns the path relative to the source as a label. Bytes that are not UTF-8 are written
-    /// `%XX`.
+    /// Returns the path relative to the source as a label. Bytes that are not UTF-8 become `%XX`.
     pub(super) fn label(&self) -> String {
         label(&self.relative)
     }

@@ -33,8 +33,7 @@ impl CheckpointFiles {
     fn of(folder: &Path) -> Result<Self, StageError> {
         let failed = |path: &Path, source| StageError::Read { path: path.to_owned(), source };
         let mut files = BTreeMap::new();
-        // Hashed only where the processor is a section of it. A malformed file is reported when it
-        // is read.
+        // Hashed only where the processor is a section of it. Reading it reports a malformed file.
         let section = ProcessorText::find(folder).is_ok_and(|processor| processor.is_section);
         for entry in std::fs::read_dir(folder).map_err(|e| failed(folder, e))? {
             let path = entry.map_err(|e| failed(folder, e))?.path();

@@ -130,8 +130,7 @@ impl ImageColumn {
     }
 }
 
-/// Returns the columns that the metadata of Hugging Face datasets declares as images or lists of
-/// images.
+/// Returns the columns that Hugging Face metadata declares as images or lists of images.
 fn image_features(metadata: &ArrowReaderMetadata) -> Vec<String> {
     let key_values = metadata.metadata().file_metadata().key_value_metadata();
     let text = key_values.into_iter().flatten().find(|entry| entry.key == hugging_face::METADATA_KEY);

@@ -7,8 +7,7 @@ use thiserror::Error;
 pub struct ImportLimits {
     /// Largest image in bytes; a larger one is reported without its bytes.
     pub image_bytes: usize,
-    /// Largest decompressed page in bytes, which is held in memory; a file with a larger one is an
-    /// error.
+    /// Largest decompressed page in bytes, which is held in memory; a larger one is an error.
     pub page_bytes: usize,
 }
 

@@ -1,5 +1,4 @@
-//! Images from Parquet files of other programs: the image column is found, and its cells are
-//! streamed.
+//! Images from Parquet files of other programs: the image column is found, its cells streamed.
 //!
 //! Such a file may be damaged or malicious. Its footer and all page headers are checked before the
 //! Parquet reader sees them, so that memory is bounded by [`ImportLimits`], and a panic of the

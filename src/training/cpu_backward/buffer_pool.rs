@@ -32,8 +32,7 @@ impl BufferPool {
         Self { max_kept_bytes, vectors: Mutex::default(), packed: Mutex::default() }
     }
 
-    /// Takes a buffer of `len` floats with unspecified contents: the free one that fits best, or a
-    /// new one.
+    /// Takes a buffer of `len` floats of any value: the free one that fits best, or a new one.
     pub(super) fn take(&self, len: usize) -> AlignedBuffer {
         take_best_fit(&self.vectors, len).unwrap_or_default().resized(len)
     }

@@ -12,8 +12,7 @@ use crate::training::gradients::Gradients;
 use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
 
-/// A linear layer `y = x Wᵀ + b`; W `[outputs, inputs]` is a range of rows of the tensor
-/// `{name}.weight`.
+/// A linear layer `y = x Wᵀ + b`; W `[outputs, inputs]` is rows of the tensor `{name}.weight`.
 pub(super) struct LinearMap<'a> {
     weights: &'a TrainableModel,
     name: String,
@@ -110,8 +109,7 @@ impl<'a> LinearMap<'a> {
             });
         }
         let Some(adapter) = self.weights.adapter(&self.name) else { return Ok(()) };
-        // With W + f B A and G the gradient of the whole: the gradient of A is f Bᵀ G, that of B is
-        // f G Aᵀ.
+        // With W + f B A and G its gradient: the gradient of A is f Bᵀ G, that of B is f G Aᵀ.
         let mut change = vec![0f32; self.outputs() * self.inputs];
         gemm::weight_gradient(g, self.outputs(), x, &mut change);
         let change = (Tensor::from_vec(change, (self.outputs(), self.inputs), &Device::Cpu)? * adapter.factor)?;

@@ -15,8 +15,7 @@ use crate::vlm::named_tensors::NamedTensors;
 /// packing the projection would take longer than the product with it.
 const LOGITS: usize = 1 << 22;
 const TARGETS: usize = 128;
-/// Elements of the projection that are packed at once. Sums continue from one slice to the next in
-/// the same order.
+/// Elements of the projection that are packed at once. Sums continue over slices in order.
 const SLICE: usize = 1 << 21;
 
 /// The final norm, the projection and the temperature of the softmax.
@@ -103,8 +102,7 @@ impl<'a> NormAndHead<'a> {
         Ok(())
     }
 
-    /// Computes the gradient of the rows, `[rows, hidden]`, from that of their logits, `[rows,
-    /// vocabulary]`.
+    /// Computes the gradient of `[rows, hidden]` from that of the logits, `[rows, vocabulary]`.
     fn input_gradient(&self, back: &[f32], dx: &mut [f32], buffers: &BufferPool) -> Result<()> {
         let (vocabulary, hidden) = self.weight.dims2()?;
         let weight = floats(&self.weight)?;

@@ -27,8 +27,7 @@ impl RmsNorm {
         Ok(())
     }
 
-    /// Computes the gradient `dx` from that of the output and adds that of the weight to
-    /// `gradients`.
+    /// Computes `dx` from the output's gradient and adds the weight's to `gradients`.
     pub(super) fn backward(
         &self,
         x: &[f32],

@@ -265,8 +265,7 @@ fn read_tokens(top: &Section<'_>, vocab: usize, problems: &mut Problems, notes: 
             top.report(problems, key, format!("is {id}, which is not within vocab_size = {vocab}"));
         }
     }
-    // These two have no effect on images, and a small model's file may contain a large model's
-    // defaults.
+    // These two do not affect images, and a small model's file may have a large model's defaults.
     for (key, id) in [("video_token_id", tokens.video), ("vision_end_token_id", tokens.vision_end)] {
         if id as usize >= vocab {
             notes.push(format!("{key} is {id}, which is not within vocab_size = {vocab}; it is not used."));

@@ -1,5 +1,4 @@
-//! A writer of `config.json` in the flat layout of the published files, which transformers reads
-//! since 4.49.
+//! A writer of `config.json` in the published flat layout, which transformers reads since 4.49.
 
 use serde::Serialize;
 use serde_json::{Map, Value};

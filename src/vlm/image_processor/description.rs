@@ -104,8 +104,7 @@ impl ImageProcessor {
     /// Reads `preprocessor_config.json`.
     ///
     /// # Errors
-    /// The file cannot be read, is not a JSON object, or has a key of a wrong type or out of its
-    /// range.
+    /// The file cannot be read, is not a JSON object, or has a key of a wrong type or range.
     pub fn from_file(path: &Path) -> Result<Self, ImageProcessorError> {
         let read = |source| ImageProcessorError::Read { path: path.to_owned(), source };
         Self::from_json(&fs::read_to_string(path).map_err(read)?, path)

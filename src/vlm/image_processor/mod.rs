@@ -152,7 +152,7 @@ mod tests {
         let patches =
             ImageProcessor::from_json(config, Path::new("preprocessor_config.json")).unwrap().process(&image).unwrap();
         assert_eq!(patches.grid, [1, 4, 8]);
-        assert_eq!(patches.grid.iter().product::<usize>(), 32);
+        assert_eq!(patches.count(), 32);
         let order: Vec<f32> = patches.values.chunks(1176).map(|values| values[0]).collect();
         assert_eq!(order[..8], [0.0, 1.0, 8.0, 9.0, 2.0, 3.0, 10.0, 11.0]);
         assert!(patches.values.chunks(1176).all(|values| values.iter().all(|value| *value == values[0])));

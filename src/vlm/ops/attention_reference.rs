@@ -49,8 +49,7 @@ pub(super) fn reference(
     }
 }
 
-/// Attends some spans at a time or, where one span has too many scores, some of its queries at a
-/// time.
+/// Attends some spans at a time or, if one has too many scores, some of its queries at a time.
 fn attend_in_pieces(
     q: &Tensor,
     k: &Tensor,

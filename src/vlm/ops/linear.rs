@@ -1,5 +1,4 @@
-//! Linear maps and embeddings: with a weight that may be trained, or one packed once for the CPU
-//! kernels.
+//! Linear maps and embeddings: a weight that may be trained, or one packed for the CPU kernels.
 
 use std::sync::Arc;
 

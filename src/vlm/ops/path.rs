@@ -9,8 +9,7 @@ use candle_core::{DType, Device, Tensor};
 /// and gradient built from it uses it. Results of the two differ by rounding only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ops {
-    /// Our kernels wherever there is one for the device and the dtype, candle's operations
-    /// elsewhere.
+    /// Our kernels where there is one for the device and dtype, candle's operations elsewhere.
     #[default]
     Kernels,
     /// candle's operations on every device: the reference that our kernels are compared with.
@@ -28,8 +27,7 @@ impl Ops {
         self.uses_cpu_kernels(x.device(), x.dtype())
     }
 
-    /// Whether our GPU kernels compute these operands: they have no backward pass and support some
-    /// dtypes only.
+    /// Whether our GPU kernels compute these: they have no backward pass and only some dtypes.
     #[cfg(feature = "cuda")]
     pub(super) fn uses_gpu_kernels_for(self, operands: &[&Tensor]) -> bool {
         let is_supported =
@@ -38,8 +36,7 @@ impl Ops {
     }
 }
 
-/// Whether candle's fused operations compute these operands: they have no backward pass and no
-/// version for f64.
+/// Whether candle's fused operations compute these: they have no backward pass and no f64.
 pub(super) fn has_fused(operands: &[&Tensor]) -> bool {
     operands.iter().all(|x| !x.track_op() && x.dtype() != DType::F64)
 }

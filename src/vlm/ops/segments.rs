@@ -160,8 +160,7 @@ impl Plan {
     }
 }
 
-/// Returns the mask of queries that see the keys before the first query, their own key and the keys
-/// in between.
+/// Returns the mask of queries that see the keys before the first query up to their own.
 fn causal_mask(prefix: usize, own: usize, device: &Device) -> Result<Tensor> {
     let row = |i: usize| (0..prefix + own).map(move |j| if j > prefix + i { f32::NEG_INFINITY } else { 0.0 });
     let mask: Vec<f32> = (0..own).flat_map(row).collect();

@@ -18,8 +18,7 @@ impl Ops {
         if self.uses_gpu_kernels_for(&[gate, up]) {
             return crate::device::cuda::kernels::swiglu(gate, up);
         }
-        // In 16 bits candle's activation rounds its intermediates; this rounds the result only, as
-        // torch does.
+        // In 16 bits candle's activation rounds intermediates; this rounds the result, as torch.
         gate.to_dtype(at_least_f32(gate.dtype()))?.silu()?.to_dtype(gate.dtype())? * up
     }
 }
