@@ -67,7 +67,7 @@ mod tests {
         // Rounds in existing stores must keep their keys.
         let on_cpu = json!({"dtype": "f32", "max_pixels": null, "min_pixels": 0});
         assert_eq!(identities(identity(DType::F32)), [(); 3].map(|()| on_cpu.clone()));
-        let on_gpu = ComputeIdentity { device: Some(DeviceClass::Cuda), ..of(DType::F32) };
+        let on_gpu = ComputeIdentity { device: Some(DeviceClass::Cuda), ..identity(DType::F32) };
         assert_eq!(json!(on_gpu), json!({"device": "cuda", "dtype": "f32", "max_pixels": null, "min_pixels": 0}));
         for compute in [identity(DType::BF16), identity(DType::F16), on_gpu] {
             let [a, b, c] = identities(compute);
