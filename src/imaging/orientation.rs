@@ -101,13 +101,13 @@ fn find_in_exif(block: &[u8]) -> Option<u32> {
     let tiff = TiffBytes { bytes, big_endian };
     let directory = tiff.uint(4, 4)?;
     let entries = tiff.uint(directory, 2)?;
-    let mut found = None;
+    let mut value = None;
     for entry in 0..entries {
         let at = directory + 2 + entry * 12;
         let Some(tag) = tiff.uint(at, 2) else { break };
         if tag == 0x0112 && tiff.uint(at + 4, 4) == Some(1) {
             // SHORT and LONG, signed or not. Values of other types never equal an orientation.
-            found = match tiff.uint(at + 2, 2)? {
+            value = match tiff.uint(at + 2, 2)? {
                 3 | 8 => tiff.uint(at + 8, 2),
                 4 | 9 | 13 => tiff.uint(at + 8, 4),
                 6 => tiff.uint(at + 8, 1),
@@ -115,7 +115,7 @@ fn find_in_exif(block: &[u8]) -> Option<u32> {
             };
         }
     }
-    found.map(|value| value as u32)
+    value.map(|value| value as u32)
 }
 
 /// Returns the first `tiff:Orientation="N"` or `<tiff:Orientation>N` of an XMP packet.

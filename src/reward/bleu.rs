@@ -51,7 +51,7 @@ impl Corpus {
                 })
                 .collect();
             let mut counts: HashMap<(usize, usize), u32> = HashMap::new();
-            let mut found = Vec::new();
+            let mut sentence_grams = Vec::new();
             for start in 0..sentence.len() {
                 let mut gram = 0;
                 for (order, &word) in sentence[start..].iter().take(ORDERS).enumerate() {
@@ -59,12 +59,12 @@ impl Corpus {
                     gram = *numbers.entry((gram, word)).or_insert(next);
                     let count = counts.entry((order, gram)).or_insert(0);
                     if *count == 0 {
-                        found.push((order, gram));
+                        sentence_grams.push((order, gram));
                     }
                     *count += 1;
                 }
             }
-            let grams = found.iter().map(|&(order, id)| Gram { order, id, count: counts[&(order, id)] });
+            let grams = sentence_grams.iter().map(|&(order, id)| Gram { order, id, count: counts[&(order, id)] });
             let grams: Vec<Gram> = grams.collect();
             corpus.postings.resize(numbers.len() + 1, Vec::new());
             for gram in &grams {

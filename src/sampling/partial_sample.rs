@@ -42,8 +42,8 @@ impl PartialSample {
         let find = |stop: &String| {
             // A match may begin in earlier tokens, but it ends in this one.
             let from = before.saturating_sub(stop.len() - 1);
-            let found = self.bytes[from..].windows(stop.len()).position(|w| w == stop.as_bytes());
-            found.map(|at| from + at)
+            let position = self.bytes[from..].windows(stop.len()).position(|w| w == stop.as_bytes());
+            position.map(|at| from + at)
         };
         self.cut = options.stop_strings.iter().filter_map(find).min();
         self.cut.is_some()

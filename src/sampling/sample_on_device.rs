@@ -82,26 +82,28 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     };
     let chunks = chunks.reshape((rows * count, CHUNK))?;
     let mut sampled = vec![None; rows];
-    let mut open: Vec<PendingRow> =
+    let mut pending: Vec<PendingRow> =
         (0..rows).filter_map(|i| request_chunks(i, &row(i), &draws[i], FIRST_CHUNKS)).collect();
     let mut limit = FIRST_CHUNKS;
-    while !open.is_empty() {
-        let wanted: Vec<u32> =
-            open.iter().flat_map(|open| open.chunks.iter().map(|c| (open.row * count) as u32 + c)).collect();
+    while !pending.is_empty() {
+        let wanted: Vec<u32> = pending
+            .iter()
+            .flat_map(|pending| pending.chunks.iter().map(|c| (pending.row * count) as u32 + c))
+            .collect();
         let values = to_host(&chunks.index_select(&Tensor::new(wanted, device)?, 0)?)?;
         limit *= 8;
         let mut rest = Vec::new();
         let mut first = 0;
-        for open in open {
-            let values = &values[first * CHUNK..][..open.chunks.len() * CHUNK];
-            first += open.chunks.len();
-            let i = open.row;
-            match choose_token(&row(i), &open, values, &draws[i]) {
-                Some(found) => sampled[i] = found,
+        for pending in pending {
+            let values = &values[first * CHUNK..][..pending.chunks.len() * CHUNK];
+            first += pending.chunks.len();
+            let i = pending.row;
+            match choose_token(&row(i), &pending, values, &draws[i]) {
+                Some(token) => sampled[i] = token,
                 None => rest.extend(request_chunks(i, &row(i), &draws[i], limit)),
             }
         }
-        open = rest;
+        pending = rest;
     }
     Ok(sampled)
 }
@@ -185,11 +187,11 @@ fn passing_chunk(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
 /// Returns the token, given the values of the requested chunks; `None` if more chunks are needed.
 fn choose_token(
     row: &RowSummary<'_>,
-    open: &PendingRow,
+    pending: &PendingRow,
     values: &[f32],
     parameters: &DrawParameters<'_>,
 ) -> Option<Option<SampledToken>> {
-    let id = |place: usize| open.chunks[place / CHUNK] * CHUNK as u32 + (place % CHUNK) as u32;
+    let id = |place: usize| pending.chunks[place / CHUNK] * CHUNK as u32 + (place % CHUNK) as u32;
     let weight = |scaled: &f32| if *scaled == f32::NEG_INFINITY { -1.0 } else { (scaled - row.top).exp() };
     let weights: Vec<f32> = values.iter().map(weight).collect();
     let options = parameters.options;
@@ -200,7 +202,7 @@ fn choose_token(
     } else {
         let kept = match options.top_k {
             Some(k) => top_k_top_p(&weights, k, options.top_p.unwrap_or(1.0)),
-            None => select_nucleus(row, open, &weights, options.top_p.unwrap_or(1.0))?,
+            None => select_nucleus(row, pending, &weights, options.top_p.unwrap_or(1.0))?,
         };
         let kept_weights: Vec<f32> = kept.iter().map(|place| weights[*place as usize]).collect();
         draw_index(&kept_weights, parameters.uniform).map(|i| kept[i as usize] as usize)
@@ -227,9 +229,9 @@ fn index_within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
 
 /// Returns the indexes that top-p leaves, in ascending order; `None` if tokens outside the
 /// requested chunks may belong to them.
-fn select_nucleus(row: &RowSummary<'_>, open: &PendingRow, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
+fn select_nucleus(row: &RowSummary<'_>, pending: &PendingRow, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
     let target = top_p * row.sums.iter().map(|s| f64::from(*s)).sum::<f64>();
-    let beyond = if open.beyond == f32::NEG_INFINITY { -1.0 } else { (open.beyond - row.top).exp() };
+    let beyond = if pending.beyond == f32::NEG_INFINITY { -1.0 } else { (pending.beyond - row.top).exp() };
     let mut places: Vec<u32> = (0..weights.len() as u32).filter(|p| weights[*p as usize] >= 0.0).collect();
     places.sort_unstable_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)));
     let mut sum = 0.0;
@@ -244,7 +246,7 @@ fn select_nucleus(row: &RowSummary<'_>, open: &PendingRow, weights: &[f32], top_
             break;
         }
     }
-    if sum < target && open.chunks.len() < row.maxima.len() {
+    if sum < target && pending.chunks.len() < row.maxima.len() {
         return None;
     }
     places.sort_unstable();
@@ -304,15 +306,15 @@ mod tests {
                     .map(|row| DrawParameters { options: &options, forbidden: &forbidden, uniform: uniform(row) })
                     .collect();
                 let tensor = Tensor::from_vec(rows.concat(), (ROWS, vocabulary), &Device::Cpu).unwrap();
-                let found = sample_on_device(&tensor, &draws).unwrap();
-                for (row, found) in found.into_iter().enumerate() {
+                let actual = sample_on_device(&tensor, &draws).unwrap();
+                for (row, actual) in actual.into_iter().enumerate() {
                     let expected = sample_token(&rows[row], &options, &forbidden, uniform(row), &mut Vec::new());
-                    let case = format!("{vocabulary}, {kind}, {options:?}, row {row}: {found:?}, {expected:?}");
-                    assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "{case}");
+                    let case = format!("{vocabulary}, {kind}, {options:?}, row {row}: {actual:?}, {expected:?}");
+                    assert_eq!(actual.map(|p| p.token), expected.map(|p| p.token), "{case}");
                     // In a vocabulary of three every token may be forbidden.
-                    assert!(found.is_some() || vocabulary == 3, "{case}");
+                    assert!(actual.is_some() || vocabulary == 3, "{case}");
                     let logprob = |sampled: Option<SampledToken>| sampled.map_or(0.0, |p| p.logprob);
-                    assert!((logprob(found) - logprob(expected)).abs() < 1e-5, "{case}");
+                    assert!((logprob(actual) - logprob(expected)).abs() < 1e-5, "{case}");
                 }
             }
         }
@@ -326,13 +328,13 @@ mod tests {
                 logits[99] = ahead;
                 let tensor = Tensor::new(logits.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
                 for uniform in [0.0, 0.2, 0.5, 0.93] {
-                    let found =
+                    let actual =
                         sample_on_device(&tensor, &[DrawParameters { options: &options, forbidden: &[99], uniform }])
                             .unwrap();
                     let expected = sample_token(&logits, &options, &[99], uniform, &mut Vec::new()).unwrap();
-                    let found = found[0].unwrap();
-                    assert_eq!(found.token, expected.token, "{ahead}, {options:?}");
-                    assert!((found.logprob - expected.logprob).abs() < 1e-4, "{ahead}: {found:?}, {expected:?}");
+                    let actual = actual[0].unwrap();
+                    assert_eq!(actual.token, expected.token, "{ahead}, {options:?}");
+                    assert!((actual.logprob - expected.logprob).abs() < 1e-4, "{ahead}: {actual:?}, {expected:?}");
                 }
             }
         }
@@ -352,11 +354,11 @@ mod tests {
             .map(|(row, options)| DrawParameters { options, forbidden: forbidden(row), uniform: 0.37 })
             .collect();
         let tensor = Tensor::from_vec(rows.concat(), (rows.len(), vocabulary), &Device::Cpu).unwrap();
-        let found = sample_on_device(&tensor, &draws).unwrap();
-        for (row, found) in found.iter().enumerate() {
+        let actual = sample_on_device(&tensor, &draws).unwrap();
+        for (row, actual) in actual.iter().enumerate() {
             let expected = sample_token(&rows[row], &cases[row], forbidden(row), 0.37, &mut Vec::new());
-            assert_eq!(found.map(|p| p.token), expected.map(|p| p.token), "row {row}");
-            assert_eq!(found.is_none(), (2..=5).contains(&row), "row {row}");
+            assert_eq!(actual.map(|p| p.token), expected.map(|p| p.token), "row {row}");
+            assert_eq!(actual.is_none(), (2..=5).contains(&row), "row {row}");
         }
     }
 }

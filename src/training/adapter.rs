@@ -227,16 +227,16 @@ fn check(tensors: &BTreeMap<String, Tensor>, rank: usize, config: &Config) -> Re
         match names.each_ref().map(|name| tensors.get(name)) {
             [None, None] => continue,
             [Some(_), Some(_)] => {}
-            [found, _] => {
-                let [there, missing] = if found.is_some() { [0, 1] } else { [1, 0] };
-                return misfit(format!("there is {} without {}", names[there], names[missing]));
+            [first, _] => {
+                let [present, missing] = if first.is_some() { [0, 1] } else { [1, 0] };
+                return misfit(format!("there is {} without {}", names[present], names[missing]));
             }
         }
         targets.insert(target);
         for (name, shape) in names.iter().zip(shapes) {
-            let found = tensors.get(name).map(Tensor::dims).unwrap_or_default();
-            if found != shape {
-                return misfit(format!("{name} has the shape {found:?}, not {shape:?}"));
+            let actual = tensors.get(name).map(Tensor::dims).unwrap_or_default();
+            if actual != shape {
+                return misfit(format!("{name} has the shape {actual:?}, not {shape:?}"));
             }
             left.remove(name.as_str());
         }

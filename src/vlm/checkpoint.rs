@@ -50,12 +50,12 @@ pub enum CheckpointError {
     #[error(transparent)]
     Json(#[from] JsonFileError),
     /// The image processor does not cut the patches that the vision tower takes.
-    #[error("{}: {what} is {processor}, but the vision tower of config.json takes {model}", file.display())]
+    #[error("{}: {name} is {processor}, but the vision tower of config.json takes {model}", file.display())]
     Patches {
         /// The processor's file.
         file: PathBuf,
         /// Name of the value that differs.
-        what: &'static str,
+        name: &'static str,
         /// Value in the processor.
         processor: usize,
         /// Value in the model.
@@ -98,8 +98,8 @@ pub(crate) fn check_patches(file: &Path, processor: &ImageProcessor, config: &Co
     ];
     match pairs.into_iter().find(|(_, processor, model)| processor != model) {
         None => Ok(()),
-        Some((what, processor, model)) => {
-            Err(CheckpointError::Patches { file: file.to_owned(), what, processor, model })
+        Some((name, processor, model)) => {
+            Err(CheckpointError::Patches { file: file.to_owned(), name, processor, model })
         }
     }
 }

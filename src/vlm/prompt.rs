@@ -146,8 +146,8 @@ impl Template {
     }
 
     fn fill<'a>(&self, name: &str, line: usize, fills: &[(&str, Fill<'a>)]) -> Result<Fill<'a>, PromptError> {
-        let found = fills.iter().find(|(known, _)| *known == name).map(|(_, fill)| *fill);
-        found.ok_or_else(|| {
+        let value = fills.iter().find(|(known, _)| *known == name).map(|(_, fill)| *fill);
+        value.ok_or_else(|| {
             unknown_variable(&self.file, line, name, &fills.iter().map(|(known, _)| *known).collect::<Vec<_>>())
         })
     }
@@ -189,8 +189,8 @@ fn parse_variable(text: &str) -> Option<(&str, &str)> {
 fn push_literal(literal: &str, segments: &mut Vec<Segment>) {
     let mut plain = 0;
     let mut at = 0;
-    while let Some(found) = literal[at..].find("<|") {
-        let start = at + found;
+    while let Some(offset) = literal[at..].find("<|") {
+        let start = at + offset;
         let name = literal[start + 2..].split("|>").next().unwrap_or_default();
         let end = start + 2 + name.len() + 2;
         let special = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -117,7 +117,7 @@ fn parse(file: &[u8]) -> Result<(Vec<Entry>, usize), String> {
     let header = usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
         // Checked only for an impossible length: a valid length can begin with any bytes.
         match foreign_format(file) {
-            Some(what) => format!("is {what}, not a safetensors file"),
+            Some(format) => format!("is {format}, not a safetensors file"),
             None => format!(
                 "is truncated or no safetensors file: its header should have {length} bytes, only {} follow",
                 rest.len()

@@ -78,12 +78,12 @@ fn rows<'a, T: CudaDType>((storage, layout): &'a (StorageRef<'_>, &Layout)) -> R
 }
 
 /// Loads the kernel of this name for elements of type `T`.
-fn function<T: WithDType>(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
-    named(device, &format!("{name}_{}", T::DTYPE.as_str()))
+fn load_kernel_for<T: WithDType>(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
+    load_kernel(device, &format!("{name}_{}", T::DTYPE.as_str()))
 }
 
 /// Loads a kernel by its full name, and counts a launch.
-fn named(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
+fn load_kernel(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
     LAUNCHES.fetch_add(1, Ordering::Relaxed);
     Ok(device.get_or_load_custom_func(name, MODULE, PTX)?.into_cuda_function())
 }
@@ -127,7 +127,7 @@ fn add_row<T: CudaDType + WithDType + DeviceRepr>(x: &Tensor, row: &Tensor) -> R
     let (tokens, width) = x.dims2()?;
     let (x_guard, row_guard) = (x.storage_and_layout(), row.storage_and_layout());
     let (x, row) = (rows::<T>(&x_guard)?, rows::<T>(&row_guard)?);
-    let kernel = function::<T>(device, "add_row")?;
+    let kernel = load_kernel_for::<T>(device, "add_row")?;
     let (count, columns) = (tokens as u64, to_u32(width)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&x.elements).arg(&row.elements).arg(&count).arg(&columns);
@@ -173,7 +173,7 @@ where
     let (from, cos, sin) = (rows::<T>(&x_guard)?, rows::<A>(&cos_guard)?, rows::<A>(&sin_guard)?);
     // SAFETY: the kernel writes every element.
     let out = unsafe { device.alloc::<T>(tokens * width) }?;
-    let kernel = named(device, kernel)?;
+    let kernel = load_kernel(device, kernel)?;
     let (count, heads, half) = (tokens as u64, to_u32(width / (2 * half))?, to_u32(half)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&from.elements).arg(&from.stride).arg(&cos.elements).arg(&sin.elements).arg(&out);
@@ -205,7 +205,7 @@ fn swiglu_as<T: CudaDType + WithDType + DeviceRepr>(gate: &Tensor, up: &Tensor) 
     let (gate_rows, up_rows) = (rows::<T>(&gate_guard)?, rows::<T>(&up_guard)?);
     // SAFETY: the kernel writes every element.
     let out = unsafe { device.alloc::<T>(tokens * width) }?;
-    let kernel = function::<T>(device, "swiglu")?;
+    let kernel = load_kernel_for::<T>(device, "swiglu")?;
     let (count, columns) = (tokens as u64, to_u32(width)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&gate_rows.elements).arg(&gate_rows.stride).arg(&up_rows.elements).arg(&up_rows.stride).arg(&out);
@@ -246,7 +246,7 @@ fn store_as<T: CudaDType + WithDType + DeviceRepr>(
     let (keys_guard, values_guard) = (keys.storage_and_layout(), values.storage_and_layout());
     let (k, v, slots) = (rows::<T>(&k_guard)?, rows::<T>(&v_guard)?, rows::<u32>(&slots_guard)?);
     let (keys, values) = (rows::<T>(&keys_guard)?, rows::<T>(&values_guard)?);
-    let kernel = function::<T>(device, "store")?;
+    let kernel = load_kernel_for::<T>(device, "store")?;
     let (count, columns) = (tokens as u64, to_u32(width)?);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&k.elements).arg(&k.stride).arg(&v.elements).arg(&v.stride).arg(&slots.elements);
@@ -289,7 +289,7 @@ fn copy_rows_as<T: CudaDType + WithDType + DeviceRepr>(
     let width = keys.dim(1)?;
     let (keys_guard, values_guard) = (keys.storage_and_layout(), values.storage_and_layout());
     let (keys, values) = (rows::<T>(&keys_guard)?, rows::<T>(&values_guard)?);
-    let kernel = function::<T>(device, "copy_rows")?;
+    let kernel = load_kernel_for::<T>(device, "copy_rows")?;
     let (from, to, numbers) = ((from * width) as u64, (to * width) as u64, (count * width) as u64);
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&keys.elements).arg(&values.elements).arg(&from).arg(&to).arg(&numbers);
@@ -389,7 +389,7 @@ where
     let max_blocks = to_u32(block_tables.blocks.dim(1)?)?;
     let (block, key_heads, dim_u32) = (to_u32(BLOCK)?, to_u32(key_value)?, to_u32(dim)?);
     let name = format!("attend_tile_{}_{}", T::DTYPE.as_str(), query / key_value);
-    let kernel = named(device, &name)?;
+    let kernel = load_kernel(device, &name)?;
     let mut launch = stream.launch_builder(&kernel);
     launch
         .arg(&queries.elements)
@@ -402,7 +402,7 @@ where
     // caller's blocks are within the cache.
     unsafe { launch.launch(LaunchConfig { grid_dim: grid, block_dim: (TILE as u32, 1, 1), shared_mem_bytes: 0 }) }
         .w()?;
-    let kernel = function::<T>(device, "combine_tiles")?;
+    let kernel = load_kernel_for::<T>(device, "combine_tiles")?;
     let max_tiles = to_u32(tiles)?;
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&partials).arg(&lengths.elements).arg(&out).arg(&max_tiles).arg(&dim_u32);

@@ -72,10 +72,11 @@ impl<'a> Parser<'_, 'a> {
         self.tokens.get(self.at).copied()
     }
 
+    /// Consumes the next token if it is this operator; returns whether it was.
     fn eat(&mut self, op: &str) -> bool {
-        let found = self.peek().is_some_and(|token| token.is_op(op));
-        self.at += usize::from(found);
-        found
+        let is_op = self.peek().is_some_and(|token| token.is_op(op));
+        self.at += usize::from(is_op);
+        is_op
     }
 
     fn push(&mut self, node: ExprNode) -> ExprId {

@@ -168,8 +168,8 @@ mod tests {
             ("00.5", &["00.5"]),
         ];
         for (text, parts) in cases {
-            let found = tokens(text).unwrap();
-            let texts: Vec<&str> = found.iter().map(|t| t.text).filter(|t| !t.is_empty()).collect();
+            let actual = tokens(text).unwrap();
+            let texts: Vec<&str> = actual.iter().map(|t| t.text).filter(|t| !t.is_empty()).collect();
             assert_eq!(texts, parts, "{text}");
         }
         for text in ["x=5", "a<b", "5#", "'a'", "5//2", "x*=2", "²", "a:b"] {

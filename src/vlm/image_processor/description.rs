@@ -126,8 +126,8 @@ impl ImageProcessor {
         let json = |problem| ImageProcessorError::Json { path: path.to_owned(), problem };
         let value: Value = serde_json::from_str(text).map_err(|error| json(error.to_string()))?;
         let Value::Object(keys) = value else {
-            let what = if section.is_empty() { "the top level" } else { section };
-            return Err(json(format!("{what} is not an object")));
+            let place = if section.is_empty() { "the top level" } else { section };
+            return Err(json(format!("{place} is not an object")));
         };
         let config = Keys { path, section, keys: &keys };
         for step in ["do_resize", "do_rescale", "do_normalize"] {
