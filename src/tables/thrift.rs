@@ -33,7 +33,8 @@ pub(super) struct Field {
 /// Reads values of the compact protocol, and no more bytes than a limit.
 pub(super) struct CompactReader<R> {
     input: R,
-    bytes_read: u64,
+    /// Number of bytes read so far.
+    pub(super) bytes_read: u64,
     limit: u64,
 }
 
@@ -41,11 +42,6 @@ impl<R: Read> CompactReader<R> {
     /// Reads from `input` at most `limit` bytes.
     pub(super) fn new(input: R, limit: u64) -> Self {
         Self { input, bytes_read: 0, limit }
-    }
-
-    /// Returns the number of bytes read so far.
-    pub(super) fn bytes_read(&self) -> u64 {
-        self.bytes_read
     }
 
     /// Reads the header of a struct's next field; `None` at the end. `last` is the id of the

@@ -102,7 +102,8 @@ pub(super) struct CheckpointedTowers<'a> {
     weights: &'a TrainableModel,
     names: TensorNames,
     layers_per_checkpoint: usize,
-    buffers: BufferPool,
+    /// The buffers that the kernels reuse.
+    pub(super) buffers: BufferPool,
 }
 
 impl<'a> CheckpointedTowers<'a> {
@@ -121,11 +122,6 @@ impl<'a> CheckpointedTowers<'a> {
             keep_freed_memory_up_to(if recomputes_nothing { i32::MAX } else { RECOMPUTE_TRIM_BYTES });
         }
         towers
-    }
-
-    /// Returns the buffers that the kernels reuse.
-    pub(super) fn buffers(&self) -> &BufferPool {
-        &self.buffers
     }
 
     /// Returns the layers of the vision tower.
@@ -214,14 +210,14 @@ impl<'a> CheckpointedTowers<'a> {
                 (Layer::PatchEmbedding, Some(vision)) => {
                     let embedding = PatchEmbedding::new(self.weights)?;
                     let output = match wants_output {
-                        true => Some(embedding.forward(&input, vision.order(), &self.buffers)?),
+                        true => Some(embedding.forward(&input, &vision.order, &self.buffers)?),
                         false => None,
                     };
                     (output, LayerActivations::Patches(input))
                 }
                 (Layer::Merger, Some(vision)) => {
                     let merger = cpu_backward::Merger::new(self.weights)?;
-                    let (output, kept) = merger.forward(input, vision.order(), &self.buffers)?;
+                    let (output, kept) = merger.forward(input, &vision.order, &self.buffers)?;
                     (Some(output), LayerActivations::Merger(kept))
                 }
                 (_, None) => return Err(missing_images()),
@@ -241,7 +237,7 @@ impl<'a> CheckpointedTowers<'a> {
         let buffers = &self.buffers;
         match (layer, &contexts.vision) {
             (Layer::TextBlock(i), _) => {
-                let (angles, segments) = (contexts.text.angles(), contexts.text.segments());
+                let (angles, segments) = (contexts.text.angles(), &*contexts.text.segments);
                 let last = i + 1 == self.weights.config().text.num_hidden_layers;
                 let wanted = last.then_some(contexts.needed.as_slice());
                 Ok((Block::load_text_layer(self.weights, i)?, TokenContext { angles, segments, wanted, buffers }))
@@ -283,11 +279,11 @@ impl<'a> CheckpointedTowers<'a> {
                 }
                 (LayerActivations::Merger(kept), Some(vision)) => {
                     let merger = cpu_backward::Merger::new(self.weights)?;
-                    Some(merger.backward(kept, &output_gradient, vision.order(), &self.buffers, gradients)?)
+                    Some(merger.backward(kept, &output_gradient, &vision.order, &self.buffers, gradients)?)
                 }
                 (LayerActivations::Patches(patches), Some(vision)) => {
                     let embedding = PatchEmbedding::new(self.weights)?;
-                    embedding.backward(&patches, &output_gradient, vision.order(), &self.buffers, gradients)?;
+                    embedding.backward(&patches, &output_gradient, &vision.order, &self.buffers, gradients)?;
                     None
                 }
                 (_, None) => return Err(missing_images()),

@@ -86,21 +86,21 @@ impl<'a> LayerwisePass<'a> {
         } else {
             (self.features(batch, &contexts)?, None)
         };
-        self.towers.buffers().trim();
+        self.towers.buffers.trim();
         let x = self.embed(batch, features.as_ref())?;
         let text = self.towers.forward_saving(&self.towers.text_layers(), x, &contexts)?;
         let Some(x) = text.output.clone() else { return Ok(Vec::new()) };
-        self.towers.buffers().trim();
+        self.towers.buffers.trim();
         let (stats, gradient) = self.head(&x, batch, objective, gradients)?;
-        self.towers.buffers().trim();
+        self.towers.buffers.trim();
         drop(x);
         let wants_input = self.weights.trains_embedding() || trains_vision;
         let gradient = self.towers.backward(text, gradient, &contexts, wants_input, gradients)?;
-        self.towers.buffers().trim();
+        self.towers.buffers.trim();
         let gradient = self.embedding_backward(batch, gradient, gradients)?;
         if let (Some(vision), Some(gradient)) = (vision, gradient) {
             self.towers.backward(vision, gradient, &contexts, false, gradients)?;
-            self.towers.buffers().trim();
+            self.towers.buffers.trim();
         }
         Ok(stats)
     }
@@ -220,7 +220,7 @@ impl<'a> LayerwisePass<'a> {
         if self.weights.uses_cpu_kernels() {
             let head = cpu_backward::NormAndHead::new(self.weights, self.head_name(), self.temperature)?;
             let back =
-                head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, self.towers.buffers(), gradients)?;
+                head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, &self.towers.buffers, gradients)?;
             let d_rows = cpu_backward::tensor(back.1, x.dim(1)?)?;
             return Ok((back.0, self.weights.ops().scatter(&d_rows, row_indexes, x.dim(0)?)?));
         }

@@ -91,9 +91,9 @@ impl Checkpoint {
 /// would notice patches of the same length but another layout: the answers would only be worse.
 pub(crate) fn check_patches(file: &Path, processor: &ImageProcessor, config: &Config) -> Result<(), CheckpointError> {
     let pairs = [
-        ("merge_size", processor.merge_size(), config.vision.spatial_merge_size),
-        ("patch_size", processor.patch_size(), config.vision.patch_size),
-        ("temporal_patch_size", processor.temporal_patch_size(), config.vision.temporal_patch_size),
+        ("merge_size", processor.merge_size, config.vision.spatial_merge_size),
+        ("patch_size", processor.patch_size, config.vision.patch_size),
+        ("temporal_patch_size", processor.temporal_patch_size, config.vision.temporal_patch_size),
         ("the length of a patch", processor.patch_dim(), config.vision.patch_len()),
     ];
     match pairs.into_iter().find(|(_, processor, model)| processor != model) {

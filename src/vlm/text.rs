@@ -20,7 +20,7 @@ pub struct TextContext {
     /// Sines of the rotary angles, of the same shape.
     sin: Tensor,
     /// The sequences, one after the other.
-    segments: Arc<Segments>,
+    pub(crate) segments: Arc<Segments>,
 }
 
 impl TextContext {
@@ -40,11 +40,6 @@ impl TextContext {
     /// Returns the cosines and the sines, `[tokens, head_dim / 2]` each.
     pub(crate) fn angles(&self) -> [&Tensor; 2] {
         [&self.cos, &self.sin]
-    }
-
-    /// Returns the sequences.
-    pub(crate) fn segments(&self) -> &Segments {
-        &self.segments
     }
 }
 

@@ -33,7 +33,7 @@ pub struct VisionContext {
     images: Arc<Segments>,
     windows: Arc<Segments>,
     /// Index of the image token at each position in window order.
-    order: Vec<u32>,
+    pub(crate) order: Vec<u32>,
 }
 
 impl VisionContext {
@@ -73,11 +73,6 @@ impl VisionContext {
     /// Returns the segments in which the patches of a block attend to one another.
     pub(crate) fn segments(&self, full_attention: bool) -> &Segments {
         if full_attention { &self.images } else { &self.windows }
-    }
-
-    /// Returns the index of the image token at each position in window order.
-    pub(crate) fn order(&self) -> &[u32] {
-        &self.order
     }
 }
 

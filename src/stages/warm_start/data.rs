@@ -31,7 +31,7 @@ struct Row {
 /// A table of demonstrations, in training order.
 #[derive(Debug)]
 pub struct Demonstrations {
-    file: PathBuf,
+    pub(super) file: PathBuf,
     rows: Vec<Row>,
     /// Digest of each row's image; `None` where the row before has the same image.
     images: Vec<Option<Digest>>,
@@ -81,11 +81,6 @@ impl Demonstrations {
     /// Returns the digest of all rows and images.
     pub fn digest(&self) -> Digest {
         self.digest
-    }
-
-    /// Returns the path of the table.
-    pub(super) fn file(&self) -> &Path {
-        &self.file
     }
 
     /// Returns the number of rows in the table.

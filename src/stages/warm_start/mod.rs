@@ -72,7 +72,7 @@ pub fn warm_start(
         let first_reason =
             rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
         let problem = format!("none of its {} rows can be trained on{first_reason}", data.len());
-        return Err(StageError::Source { path: data.file().to_owned(), problem });
+        return Err(StageError::Source { path: data.file.clone(), problem });
     }
     let model = base.with_weights(last.outputs_of(WEIGHTS).cloned().collect());
     Ok((done, model))

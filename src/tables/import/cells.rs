@@ -43,8 +43,8 @@ impl ImageColumn {
         row: u64,
         limits: &ImportLimits,
     ) -> Result<VecDeque<ImportedImage>, String> {
-        let ColumnLayout::List(item_layout) = self.layout() else {
-            return Ok([image(self.layout(), array, index, row, None, limits)?].into());
+        let ColumnLayout::List(item_layout) = &self.layout else {
+            return Ok([image(&self.layout, array, index, row, None, limits)?].into());
         };
         if array.is_null(index) {
             return Ok([missing_image(row)].into());

@@ -16,10 +16,10 @@ const IMAGE_NAMES: [&str; 12] =
 /// A column of images.
 #[derive(Debug, Clone)]
 pub(super) struct ImageColumn {
-    name: String,
+    pub(super) name: String,
     /// Index among the top-level columns.
     root: usize,
-    layout: ColumnLayout,
+    pub(super) layout: ColumnLayout,
 }
 
 /// The layout of an image column.
@@ -95,7 +95,7 @@ impl ImageColumn {
             if found.len() > 1 {
                 let exact = found.iter().position(|column| column.name == "image");
                 let Some(exact) = exact else {
-                    let names: Vec<&str> = found.iter().map(Self::name).collect();
+                    let names: Vec<&str> = found.iter().map(|column| column.name.as_str()).collect();
                     return Err(ImportError::Ambiguous { file: file(), candidates: names.join(", ") });
                 };
                 found.swap(0, exact);
@@ -109,14 +109,6 @@ impl ImageColumn {
 
     fn of(root: usize, field: &Field) -> Option<Self> {
         ColumnLayout::of(field.data_type()).map(|layout| Self { name: field.name().clone(), root, layout })
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) fn layout(&self) -> &ColumnLayout {
-        &self.layout
     }
 
     /// Returns the leaves of the Parquet schema that have to be read.

@@ -51,7 +51,7 @@ impl ImportFile {
 
     /// Returns the name of the image column.
     pub fn column(&self) -> &str {
-        self.column.name()
+        &self.column.name
     }
 
     /// Returns the number of rows according to the footer.

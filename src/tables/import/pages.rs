@@ -81,7 +81,7 @@ fn page_at(source: &impl ChunkReader, position: u64, end: u64) -> Result<PageHea
     let input = source.get_read(position).map_err(|e| e.to_string())?;
     let mut header = CompactReader::new(input, end - position);
     let page = read_header(&mut header).map_err(|e| e.to_string())?;
-    let page = PageHeader { content: position + header.bytes_read(), ..page };
+    let page = PageHeader { content: position + header.bytes_read, ..page };
     if page.content.saturating_add(page.compressed) > end || page.levels > page.compressed {
         return Err("it goes on beyond its end".to_owned());
     }

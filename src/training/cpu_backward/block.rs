@@ -119,12 +119,12 @@ impl<'a> Block<'a> {
             let rotated = self.rotate_heads::<false>(x, heads, context)?;
             context.buffers.put_back([std::mem::replace(x, rotated)]);
         }
-        let mut mixed = take(self.out.inputs());
+        let mut mixed = take(self.out.inputs);
         attend_rows(self.rows(&qkv), self.heads, context.segments, &mut mixed);
         // After attention a token depends on no other, so only the wanted tokens continue.
         let mut residual = None;
         if let Some(wanted) = context.wanted {
-            let rows = gather_rows(&mixed, wanted, self.out.inputs(), context.buffers);
+            let rows = gather_rows(&mixed, wanted, self.out.inputs, context.buffers);
             context.buffers.put_back([std::mem::replace(&mut mixed, rows)]);
             residual = Some(gather_rows(&input, wanted, width, context.buffers));
         }
@@ -139,7 +139,7 @@ impl<'a> Block<'a> {
         let (mut gate, mut up) = (take(self.gate.outputs()), take(self.up.outputs()));
         self.gate.forward(&normed2, &mut gate, context.buffers)?;
         self.up.forward(&normed2, &mut up, context.buffers)?;
-        let mut gated = take(self.down.inputs());
+        let mut gated = take(self.down.inputs);
         rowwise::swiglu(&gate, &up, &mut gated);
         let output = match wants_output {
             true => {
@@ -196,11 +196,11 @@ impl<'a> Block<'a> {
         if let Some(wanted) = context.wanted {
             let mut all = take(&qkv[0]);
             all.fill(0.0);
-            add_rows(&d_mixed, wanted, self.out.inputs(), &mut all);
+            add_rows(&d_mixed, wanted, self.out.inputs, &mut all);
             context.buffers.put_back([std::mem::replace(&mut d_mixed, all)]);
         }
         let mut d_qkv = [take(&qkv[0]), take(&qkv[1]), take(&qkv[2])];
-        let d_output = Rows { data: &d_mixed, stride: self.out.inputs() };
+        let d_output = Rows { data: &d_mixed, stride: self.out.inputs };
         attend_rows_backward(
             self.rows(&qkv),
             d_output,

@@ -19,7 +19,7 @@ pub(super) struct LinearMap<'a> {
     weight: Tensor,
     bias: Option<(String, Tensor)>,
     rows: Range<usize>,
-    inputs: usize,
+    pub(super) inputs: usize,
 }
 
 impl<'a> LinearMap<'a> {
@@ -48,10 +48,6 @@ impl<'a> LinearMap<'a> {
 
     pub(super) fn outputs(&self) -> usize {
         self.rows.len()
-    }
-
-    pub(super) fn inputs(&self) -> usize {
-        self.inputs
     }
 
     fn elements(&self) -> Range<usize> {

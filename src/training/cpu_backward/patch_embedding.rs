@@ -24,7 +24,7 @@ impl<'a> PatchEmbedding<'a> {
     pub(in crate::training) fn forward(&self, patches: &Tensor, order: &[u32], buffers: &BufferPool) -> Result<Tensor> {
         let patches = floats(patches)?;
         let width = self.map.outputs();
-        let mut embedded = buffers.take(patches.len() / self.map.inputs() * width);
+        let mut embedded = buffers.take(patches.len() / self.map.inputs * width);
         self.map.forward(&patches, &mut embedded, buffers)?;
         let mut output = Vec::with_capacity(embedded.len());
         let unit = self.unit * width;

@@ -253,7 +253,7 @@ mod tests {
         let flat = read(r#"{"min_pixels": 3136, "max_pixels": 12845056}"#).unwrap();
         let nested = read(r#"{"size": {"shortest_edge": 3136, "longest_edge": 12845056}}"#).unwrap();
         assert_eq!(flat, nested);
-        assert_eq!(flat.budget(), PixelBudget { min_pixels: 3136, max_pixels: 12_845_056 });
+        assert_eq!(flat.budget, PixelBudget { min_pixels: 3136, max_pixels: 12_845_056 });
         assert_eq!(flat.patch_dim(), 1176);
     }
 

@@ -38,10 +38,14 @@ impl Patches {
 /// The image processor of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageProcessor {
-    patch_size: usize,
-    temporal_patch_size: usize,
-    merge_size: usize,
-    budget: PixelBudget,
+    /// Number of pixels along a side of a patch.
+    pub(super) patch_size: usize,
+    /// Number of frames of a patch.
+    pub(super) temporal_patch_size: usize,
+    /// Number of patches along a side of a block that the vision tower merges into one token.
+    pub(super) merge_size: usize,
+    /// Smallest and largest number of pixels of a resized image.
+    pub budget: PixelBudget,
     /// The normalised value of `[channel][byte]`.
     table: [[f32; 256]; CHANNELS],
 }
@@ -52,27 +56,6 @@ impl ImageProcessor {
     pub fn with_budget(mut self, budget: PixelBudget) -> Self {
         self.budget = budget;
         self
-    }
-
-    /// Returns the smallest and the largest number of pixels of a resized image.
-    pub fn budget(&self) -> PixelBudget {
-        self.budget
-    }
-
-    /// Returns the number of patches along a side of a block that the vision tower merges into one
-    /// token.
-    pub fn merge_size(&self) -> usize {
-        self.merge_size
-    }
-
-    /// Returns the number of pixels along a side of a patch.
-    pub fn patch_size(&self) -> usize {
-        self.patch_size
-    }
-
-    /// Returns the number of frames of a patch.
-    pub fn temporal_patch_size(&self) -> usize {
-        self.temporal_patch_size
     }
 
     /// Returns the number of values in a patch: `3 * temporal * patch * patch`.

@@ -92,7 +92,7 @@ impl CustomOp3 for Kernel {
 /// key heads * dim]`.
 pub(crate) fn attend_rows([q, k, v]: [KernelRows<'_>; 3], heads: Heads, segments: &Segments, out: &mut [f32]) {
     let (blocks, lists) = store(heads, segments, k, v);
-    let causal = segments.is_causal();
+    let causal = segments.causal;
     let segment = |(span, blocks)| {
         let QuerySpan { prefix, own }: QuerySpan = span;
         let first_limit = prefix.len() + if causal { 1 } else { own.len() };

@@ -22,7 +22,7 @@ pub struct SharedPrompt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     groups: Vec<SharedPrompt>,
-    causal: bool,
+    pub(super) causal: bool,
     /// Plan of the reference attention, on the device of the first tokens that attended within
     /// these segments.
     pub(super) plan: LazyDerived<Plan>,
@@ -96,10 +96,6 @@ impl Segments {
         self.groups().map(|group| group.tokens()).sum()
     }
 
-    pub(super) fn is_causal(&self) -> bool {
-        self.causal
-    }
-
     pub(super) fn groups(&self) -> impl Iterator<Item = TokenGroup<'_>> {
         self.groups.iter().map(|g| TokenGroup { prompt: g.prompt, responses: &g.responses, causal: self.causal })
     }
@@ -147,7 +143,7 @@ impl Plan {
                 order[*token as usize] = row;
                 row += 1;
             }
-            let mask = if segments.is_causal() { Some(causal_mask(prefix, own, device)?) } else { None };
+            let mask = if segments.causal { Some(causal_mask(prefix, own, device)?) } else { None };
             let count = queries.len() / own;
             let tokens = match in_order {
                 true => None,

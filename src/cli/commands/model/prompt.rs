@@ -58,7 +58,7 @@ impl PromptArgs {
         let dtype = self.compute.on(&device);
         let mut checkpoint =
             Checkpoint::load(&self.model, dtype, &device, Ops::Kernels, Purpose::Sampling).map_err(|e| unusable(&e))?;
-        let limits = checkpoint.processor.budget();
+        let limits = checkpoint.processor.budget;
         let budget = PixelBudget {
             min_pixels: self.min_pixels.unwrap_or(limits.min_pixels),
             max_pixels: self.max_pixels.unwrap_or(limits.max_pixels),
