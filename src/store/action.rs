@@ -154,6 +154,7 @@ mod tests {
                 role: "listing".into(),
                 object: ObjectId { digest: Digest::of(b"a"), kind: ObjectKind::Json },
             }],
+            writer_profile: 1,
             ..Action::default()
         }
     }

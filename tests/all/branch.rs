@@ -131,7 +131,7 @@ fn an_invalid_branch_is_reported_and_nothing_is_written() {
     fails(&set("preset=papre"), &["papre", "paper, released-code"]);
     fails(&set("evolution=c"), &["evolution"]);
     fails(&set("low"), &["KEY=VALUE"]);
-    fails(&set("a b=1"), &["no key"]);
+    fails(&set("a b=1"), &["is not a key"]);
     fails(&["b", "--from", "round-2"], &["round 2 of `t` is not finished", "round-1"]);
     fails(&["b", "--from", "round-x"], &["round-N", "base"]);
     fails(&["b", "--from=-1"], &["--from"]);

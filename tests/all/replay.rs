@@ -168,7 +168,7 @@ fn differences_are_named() {
     };
     let (code, replayed, stderr) = level(&result);
     assert_eq!((code, &replayed["level"]), (1, &Value::Null), "{replayed}");
-    assert!(stderr.contains("1 of 1 results"), "{stderr}");
+    assert!(stderr.contains("1 of 1 recomputed results differ"), "{stderr}");
     let first = &replayed["mismatches"][0];
     assert_eq!(
         (&first["table"], &first["row"], &first["column"]),

@@ -199,7 +199,7 @@ fn evaluate_names_what_it_cannot_use() {
         (&["--cache-bytes", "99999999999999999"], "--cache-bytes"),
         (&["--cache-bytes", "5000"], "raise cache_bytes"),
         (&["--prompt", "no-question.txt"], "no-question.txt: the template has no {{question}}"),
-        (&["--prompt", "no-image.txt"], "no-image.txt: it has no place for {{image}}"),
+        (&["--prompt", "no-image.txt"], "no-image.txt: the template has no {{image}}"),
         (&["--prompt", "nowhere.txt"], "nowhere.txt"),
     ] {
         assert_rejected(&evaluate(more), 2, &[part]);

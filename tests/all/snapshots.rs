@@ -53,6 +53,16 @@ fn redact(text: &str, folder: &Path) -> String {
     text.lines().map(redact_line).collect::<Vec<_>>().join("\n")
 }
 
+/// Replaces the numbers of what commands print: those of a round differ between classes of CPUs.
+fn redact_numbers(text: &str) -> String {
+    let number = Regex::new(r"\d[\d,]*(\.\d+)?").unwrap();
+    let redact_line = |line: &str| match line.starts_with("$ ") || line.starts_with("exit code") {
+        true => line.to_owned(),
+        false => number.replace_all(line, "N").into_owned(),
+    };
+    text.lines().map(redact_line).collect::<Vec<_>>().join("\n")
+}
+
 /// Formats a command line with its exit code and everything it printed.
 fn transcript(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
@@ -105,7 +115,9 @@ fn the_help_of_every_command() {
     // A command that is missing above has no snapshot.
     let help = String::from_utf8(run(Path::new("."), &["--help"]).stdout).unwrap();
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    for command in listed.filter_map(|line| line.split_whitespace().next()).filter(|command| *command != "help") {
+    // A summary that goes on in the next line is indented further.
+    let names = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    for command in names.filter(|name| *name != "help") {
         assert!(COMMANDS.contains(&&[command][..]), "the help of {command} has no snapshot");
     }
 }
@@ -115,7 +127,7 @@ fn the_tables_about_a_round() {
     let place = rounds::place();
     let print = |name: &str, commands: &[&[&str]]| {
         let texts: Vec<String> = commands.iter().map(|arguments| transcript(place.path(), arguments)).collect();
-        assert_snapshot(name, &texts.join("\n\n"));
+        assert_snapshot(name, &redact_numbers(&texts.join("\n\n")));
     };
     let evolve = ["evolve-round", "1", "--pipeline", "p.toml", "--store", "store"];
     let dry_run = [&evolve[..], &["--dry-run"]].concat();

@@ -467,7 +467,7 @@ fn options_out_of_range_are_reported() {
         (&["--checkpoint-every", "0"], "--checkpoint-every"),
         (&["--micro-batch-tokens", "0"], "--micro-batch-tokens"),
         (&["--layers-per-checkpoint", "0"], "--layers-per-checkpoint"),
-        (&["--lora-rank", "4", "--adapter-out", "out/adapter"], "neither within the other"),
+        (&["--lora-rank", "4", "--adapter-out", "out/adapter"], "neither may contain the other"),
     ];
     for (options, part) in cases {
         let least = ["warm-start", "--model", "model", "--data", TABLE, "--out", "out"];

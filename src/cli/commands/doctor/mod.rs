@@ -16,7 +16,7 @@ use crate::cli::output::format;
 use crate::cli::output::ui::Ui;
 use crate::store::Store;
 
-/// Show this machine's cores, instruction sets, memory, disk and GPUs, and check the store.
+/// Show this machine's CPU, memory, disk and GPUs, and check the store.
 ///
 /// With --full, compares the device's results with those of the CPU and of transformers on tiny
 /// checkpoints, runs a round on it twice, and measures its speed against its limits.
