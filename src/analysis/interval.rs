@@ -9,8 +9,7 @@ const Z: f64 = 1.959_963_984_540_054;
 /// Number of bootstrap resamples.
 const RESAMPLES: usize = 1000;
 
-/// Returns Wilson's score interval of a proportion (E. B. Wilson 1927): `hits` of `n`. `None` if
-/// `n` is 0.
+/// Returns Wilson's score interval (1927) of the proportion `hits` of `n`. `None` if `n` is 0.
 pub fn wilson(hits: u64, n: u64) -> Option<(f64, f64)> {
     if n == 0 {
         return None;

@@ -179,8 +179,7 @@ impl VoteStatistics {
             statistics.boxed += u64::from(row.boxed);
             if let Some(confidence) = row.confidence {
                 (sum, n) = (sum + confidence, n + 1);
-                // Rounding errors must not move a share such as 3 of 10 answers into the tenth
-                // below.
+                // Rounding errors must not move a share such as 3 of 10 into the tenth below.
                 let tenth = ((confidence * 10.0 + 1e-9) as usize).min(9);
                 statistics.confidence_tenths[tenth] += 1;
             }

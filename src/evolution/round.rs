@@ -112,8 +112,7 @@ pub(super) fn run(
     run.publish(report, &questioner, &reasoner, before.last())
 }
 
-/// Returns the number of left-out questions by reason, from the counters of the curriculum's
-/// result.
+/// Returns the number of left-out questions by reason, from counters of the curriculum's result.
 fn count_rejections(curriculum: &StageResult) -> BTreeMap<String, u64> {
     let counters = curriculum.statistics.iter();
     counters.filter_map(|(name, n)| Some((name.strip_prefix("rejected.")?.to_owned(), *n))).collect()

@@ -155,8 +155,7 @@ struct Scratch {
     /// Gradients of keys and values, `[tokens in blocks, value_dim]`.
     dk: Vec<f32>,
     dv: Vec<f32>,
-    /// Scaled queries, and output gradients, of a block of rows, `[panel of features, ROWS,
-    /// PANEL]`.
+    /// Scaled queries and output gradients of a block of rows, `[panel of features, ROWS, PANEL]`.
     queries: Vec<f32>,
     gradients: Vec<f32>,
     /// Queries or gradients in tiles, `[dim, tile]` each.

@@ -1,5 +1,4 @@
-//! BLEU distances between all questions of a scope, on which the diversity penalty's clusters are
-//! built.
+//! BLEU distances between all questions of a scope, from which the diversity penalty is computed.
 //!
 //! The score of question i as hypothesis and j as reference equals NLTK's `sentence_bleu` with
 //! smoothing method 1 bit for bit: same logarithms, same correctly rounded sum of four, same

@@ -106,8 +106,7 @@ impl KnownScenes {
         self.scenes.get(&image).map(|scene| judge(question, &scene.objects))
     }
 
-    /// Returns a generated question with its right answer as a row; `None` for a sample that is not
-    /// valid.
+    /// Returns a generated question with its right answer as a row; `None` if not valid.
     pub fn truth_row(&self, row: &QuestionRow) -> Option<SceneTruthRow> {
         let question = row.question.clone().filter(|_| row.valid)?;
         let (family, verdict, answer) = match self.judge(row.image_id, &question) {

@@ -118,8 +118,7 @@ fn run_lengths(lengths: &[u8]) -> Vec<(u8, u32, u8)> {
     runs
 }
 
-/// Returns Huffman code lengths, none above `longest`: counts are halved until the tree is shallow
-/// enough.
+/// Returns Huffman code lengths, none above `longest`: counts are halved until the tree is shallow.
 fn code_lengths<const N: usize>(counts: &[u32; N], longest: u8) -> [u8; N] {
     let mut counts = *counts;
     loop {

@@ -254,8 +254,7 @@ impl Stage for Answers<'_, '_> {
 
     fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
         let question_samples = self.draw(shard, runner)?;
-        // Grading is the most expensive part after sampling, and questions are graded
-        // independently.
+        // Grading is the most expensive part after sampling, so questions are graded in parallel.
         let rows: Vec<Result<(Vec<AnswerRow>, VoteRow), Rejection>> = shard
             .questions
             .par_iter()

@@ -1,5 +1,4 @@
-//! A cache of values that are computed on first use and shared for as long as any caller holds
-//! them.
+//! A cache of values that are computed on first use and shared as long as any caller holds them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -163,8 +163,7 @@ fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (Token
     (TokenStats { logprob: logprob as f32, entropy: (sum.ln() - mean) as f32 }, sum)
 }
 
-/// Computes the same with candle's ops, for GPUs; only the targets' statistics are copied to the
-/// host.
+/// Computes the same by candle's ops, for GPUs; only the targets' statistics go to the host.
 fn reference_distributions(
     logits: &Tensor,
     targets: &[u32],
@@ -194,8 +193,7 @@ fn reference_distributions(
     Ok((stats, back))
 }
 
-/// Calls `f` with the elements of a contiguous tensor if the CPU kernels support it; `None`
-/// otherwise.
+/// Calls `f` with a contiguous tensor's elements if the CPU kernels support it; `None` otherwise.
 pub(super) fn with_floats<T>(ops: Ops, x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<Option<T>> {
     if !ops.uses_cpu_kernels_for(x) {
         return Ok(None);

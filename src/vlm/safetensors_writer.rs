@@ -51,8 +51,7 @@ pub fn write_tensors<W: Write, E: From<io::Error>>(
     tensors: &[PlannedTensor],
     mut fill: impl FnMut(&PlannedTensor, &mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
-    // Wider dtypes first: so every tensor is aligned, as in files that the reference library
-    // writes.
+    // Wider dtypes first, so each tensor is aligned, as in files that the reference library writes.
     let mut ordered: Vec<&PlannedTensor> = tensors.iter().collect();
     ordered.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.size()));
     let header = encode_header(&ordered)?;

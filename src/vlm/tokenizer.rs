@@ -226,8 +226,7 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Returns the bytes of a token, for a stop string; none for an id without
-    /// a token.
+    /// Returns the bytes of a token, for a stop string; none for an id without a token.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
         self.bytes.get(id)
     }

@@ -189,8 +189,7 @@ impl VisionTower {
         VisionContext::new(&self.config, &self.angles, grids, self.patch_embed.dtype, &self.patch_embed.device)
     }
 
-    /// Computes image tokens `[image tokens, out_hidden]` from the images' patches `[patches,
-    /// patch_len]`.
+    /// Computes image tokens `[image tokens, out_hidden]` from patches `[patches, patch_len]`.
     pub fn forward(&self, patches: &Tensor, grids: &[Grid]) -> Result<Tensor> {
         let context = self.context(grids)?;
         let mut x = self.patch_embed.forward(patches, &context)?;

@@ -86,8 +86,7 @@ fn describe_question(row: &QuestionRow) -> Value {
     })
 }
 
-/// Returns everything derived from a question, starting at the results that generated or selected
-/// it.
+/// Returns everything derived from a question, from the results on that generated or selected it.
 fn describe_descendants(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&StoredResult]) -> Result<Value> {
     let keys: Vec<ActionKey> = sources.iter().map(|entry| entry.result.action).collect();
     let after = |stage: &str| -> Vec<&StoredResult> {
@@ -203,8 +202,7 @@ fn describe_rule(row: &AnswerRow, vote: &VoteRow, is_first: bool) -> Value {
     }
 }
 
-/// Returns the rewards of some subjects in a result, and adds the updates that used them to
-/// `updates`.
+/// Returns the rewards of some subjects in a result; adds the updates that used them to `updates`.
 fn collect_rewards(
     catalogue: &Catalogue<'_>,
     entry: &StoredResult,

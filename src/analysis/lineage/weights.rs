@@ -121,8 +121,7 @@ pub(super) fn read_step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult)
     }))
 }
 
-/// Returns the first step, from `from` on, whose weights are stored, and the names of the trained
-/// model.
+/// Returns the first step from `from` on with stored weights, and the names of the trained model.
 pub(super) fn find_next_checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Value {
     let mut entry = from;
     let is_kept = |entry: &StoredResult| entry.result.outputs_of("weights").next().is_some();

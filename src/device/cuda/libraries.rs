@@ -114,8 +114,7 @@ fn load(libraries: &[LibrarySpec], mut entry: usize) -> Result<(), LoadError> {
                         }
                     }
                 }
-                // The table keeps addresses of the library, so it stays loaded until the program
-                // ends.
+                // The table has addresses of the library, so it stays loaded until the end.
                 let _ = library.into_raw();
             }
             Err(problem) if spec.required => return Err(LoadError { file: spec.files[0].to_owned(), problem }),

@@ -123,8 +123,7 @@ impl<'a> RoundChecks<'a> {
         read_rows(self.store, std::slice::from_ref(result))
     }
 
-    /// Checks that rows in are rows out plus rejects, and that the number of reject rows equals the
-    /// count.
+    /// Checks that rows in are rows out plus rejects, and that reject rows are as counted.
     fn reconcile(&self, stored: &StoredResult, report: &mut ConsistencyReport) -> Result<(), StageError> {
         let StoredResult { action, result } = stored;
         let row = format!("{} {}", action.stage, result.action);

@@ -165,8 +165,7 @@ impl Replayer<'_> {
         let Some(first) = targets.first() else { return Ok(Vec::new()) };
         let keys: BTreeSet<ActionKey> = targets.iter().map(|target| target.result.action).collect();
         let stored = self.request.store;
-        // Each run has a scratch folder of its own, so that it does not find the results of
-        // another.
+        // Each run has its own scratch folder, so that it does not find the results of another.
         let folder = self.scratch.join(first.part.name());
         let store = stored.replay_overlay(&folder, keys);
         let progress = QuietProgress(self.request.progress);

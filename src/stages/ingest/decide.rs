@@ -1,5 +1,4 @@
-//! The deciding and the assembling step of ingest. Both need all entries at once, so each has one
-//! shard.
+//! The deciding and the assembling step of ingest. Both need all entries, so each has one shard.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,5 +1,4 @@
-//! Entries of the ingested sources (files, and images in Parquet files), and the locations of their
-//! bytes.
+//! Entries of the ingested sources (files, and images in Parquet files), and where their bytes are.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

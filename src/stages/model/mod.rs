@@ -29,8 +29,7 @@ use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
 
 /// Role of a weights object among the outputs of a result.
 pub const WEIGHTS: &str = "weights";
-/// The files that sampling needs besides the weights, in the order in which they enter the model's
-/// id.
+/// The files that sampling needs besides the weights, in the order of the model's id.
 const SIDE_FILES: [&str; 4] = [CONFIG_FILE, TOKENIZER_FILE, PROCESSOR_FILE, GENERATION_FILE];
 
 /// A model in the store.
@@ -194,8 +193,7 @@ impl NamedTensors for TensorsOnDevice<'_> {
     }
 }
 
-/// A model that is loaded on first use, which never happens if the stage has all its results
-/// already.
+/// A model that is loaded on first use, never if the stage has all its results already.
 pub struct ModelHandle<'a> {
     /// Id in actions and rows.
     pub id: ModelId,

@@ -120,8 +120,7 @@ impl ImageProcessor {
         Self::read(text, path, "")
     }
 
-    /// Reads settings that are the section `section` of their file, or the whole file where it is
-    /// empty.
+    /// Reads settings that are the section `section` of their file, or the whole file if empty.
     fn read(text: &str, path: &Path, section: &str) -> Result<Self, ImageProcessorError> {
         let json = |problem| ImageProcessorError::Json { path: path.to_owned(), problem };
         let value: Value = serde_json::from_str(text).map_err(|error| json(error.to_string()))?;

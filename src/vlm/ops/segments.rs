@@ -62,8 +62,7 @@ pub(super) struct Batch {
     pub(super) count: usize,
     /// Number of queries of each span.
     pub(super) own: usize,
-    /// Indexes of the queries' tokens and of the keys' tokens; `None` if both are all tokens in
-    /// order.
+    /// Indexes of the queries' and of the keys' tokens; `None` if both are all tokens in order.
     pub(super) tokens: Option<[Tensor; 2]>,
     /// Minus infinity where a query does not see a key, `[own, prefix + own]` in f32.
     pub(super) mask: Option<Tensor>,

@@ -26,8 +26,7 @@ pub struct FullArgs {
     /// [default: full on a GPU].
     #[arg(long, value_enum, value_name = "SHAPES", requires = "full")]
     shapes: Option<Shapes>,
-    /// Folder of tiny checkpoints with expected results [default: six
-    /// built-in ones].
+    /// Folder of tiny checkpoints with expected results [default: six built-in ones].
     #[arg(long, value_name = "DIR", requires = "full")]
     checkpoints: Option<PathBuf>,
     /// Write the report to this folder, as JSON and as Markdown.
