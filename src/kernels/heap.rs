@@ -11,7 +11,7 @@ use std::sync::Once;
 /// heap, as glibc sets it when it adapts by itself.
 const DEFAULT_TRIM_BYTES: i32 = 64 << 20;
 
-/// Makes glibc keep up to [`DEFAULT_TRIM_BYTES`] of freed memory, from the first call on; other
+/// Makes glibc keep up to `DEFAULT_TRIM_BYTES` of freed memory, from the first call on; other
 /// allocators are left as they are.
 ///
 /// Blocks of up to 32 MiB (the largest value that glibc allows for `M_MMAP_THRESHOLD`, mallopt(3))

@@ -4,6 +4,9 @@
 //! A GPU uses these operations wherever we have no kernel for it, so these tests check its
 //! arithmetic on machines without a GPU.
 
+// The same files are modules of `main.rs`, where they test our kernels.
+#![allow(clippy::duplicate_mod)]
+
 use visplay::vlm::ops::Ops;
 
 /// The implementation of the ops under test.

@@ -262,7 +262,7 @@ mod tests {
                 pipeline.prompt(role).expect("a prompt");
             }
             // The labelled file is drawn by the user, as the pipeline file says.
-            if pipeline.model.base.ends_with("data/nano") && pipeline.round.labelled.is_empty() {
+            if pipeline.model.base.ends_with("data/nano") && pipeline.round.labelled.as_os_str().is_empty() {
                 pipeline.check_files().expect("files of the checkout");
                 pipeline.ingest_sources().expect("images of the checkout");
             }
