@@ -16,7 +16,9 @@ pub(super) fn rows_per_thread(rows: usize, elements: usize) -> usize {
 }
 
 /// Computes RMS normalization (Zhang & Sennrich 2019, arXiv 1910.07467) of each row:
-/// `out = weight * x / sqrt(mean(x²) + eps)`; `x` and `out` are `[rows, width]`, `weight` is `[width]`.
+/// `out = weight * x / sqrt(mean(x²) + eps)`.
+///
+/// `x` and `out` are `[rows, width]`, `weight` is `[width]`.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let width = weight.len();
     if width == 0 {
