@@ -8,6 +8,8 @@
 //! | table | contents of a row |
 //! |---|---|
 //! | images | an accepted image ([`ImageRow`]) |
+//! | sources | a file, or a row of a Parquet file, that ingest found ([`SourceRow`]) |
+//! | measurements | the properties of a file's bytes ([`Measurement`]) |
 //! | rejects | a file or row that a stage left out ([`RejectRow`]) |
 //! | questions | one sample of the Questioner ([`QuestionRow`]) |
 //! | answers | one sample of the Reasoner ([`AnswerRow`]) |
@@ -29,10 +31,9 @@ mod benchmarks;
 mod cell;
 mod curriculum;
 mod demonstrations;
+mod enums;
 mod error;
 mod footer;
-
-mod enums;
 mod hugging_face;
 mod image_link;
 mod images;

@@ -24,9 +24,9 @@ pub const IM_END: &str = "<|im_end|>";
 pub const VISION_START: &str = "<|vision_start|>";
 /// The token after the tokens of an image.
 pub const VISION_END: &str = "<|vision_end|>";
-/// The placeholder of an image token; the vision tower's result replaces its embedding.
+/// The image token of a prompt; the vision tower's output replaces its embedding.
 pub const IMAGE_PAD: &str = "<|image_pad|>";
-/// The placeholder of a video token.
+/// The video token of a prompt; videos are not supported.
 pub const VIDEO_PAD: &str = "<|video_pad|>";
 
 /// Size limit of the file in bytes.
