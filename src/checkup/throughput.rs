@@ -15,7 +15,7 @@ use crate::device::{self, DeviceClass};
 use crate::kernels::attention::BLOCK;
 use crate::random::Seed;
 use crate::sampling::{Engine, EngineOptions, Job, SamplingOptions};
-use crate::training::lora::{LoraSettings, TARGETS};
+use crate::training::lora::LoraSettings;
 use crate::training::supervised::cross_entropy;
 use crate::training::{
     AdamW, AdamWSettings, ComputeSettings, Continuation, MomentType, PrefixGroup, TrainScope, TrainableModel,
@@ -385,7 +385,7 @@ impl Bench<'_> {
     }
 
     fn adapters(&self) -> TrainScope {
-        TrainScope::Lora(LoraSettings { rank: 16, alpha: 32.0, targets: TARGETS.map(str::to_owned).to_vec() })
+        TrainScope::Lora(LoraSettings::on_all_targets(16, 32.0))
     }
 
     fn time_step(&self, trained: TrainScope, moments: MomentType) -> Result<f64, CheckupError> {

@@ -10,15 +10,15 @@ use super::pipeline::Pipeline;
 use super::seeds::SeedPurpose;
 use super::slices::{rank_by_seed, slice};
 use crate::ids::ImageId;
-use crate::stages::answers::{self, AnswerSettings, Answers, QuestionToAnswer};
+use crate::stages::answers::{AnswerSettings, Answers, QuestionToAnswer};
 use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::ingest::IMAGES;
 use crate::stages::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, import};
 use crate::stages::prompt_sampler::PromptSampler;
-use crate::stages::questions::{self, Questions};
+use crate::stages::questions::Questions;
 use crate::stages::role_prompt::RolePrompt;
-use crate::stages::{Runner, StageError};
+use crate::stages::{ListedRows, Runner, StageError};
 use crate::store::{ActionKey, ObjectId, StageResult};
 use crate::tables::{ImageRow, Role, TableRow};
 
@@ -194,7 +194,7 @@ impl<'a> EvolutionContext<'a> {
             samples,
             seed: self.seed(purpose),
         };
-        let shards = questions::shards(self.runner.store, about, self.shard_rows())?;
+        let shards = ListedRows::split(self.runner.store, about, self.shard_rows())?;
         Ok(self.runner.run(&stage, &shards)?.results)
     }
 
@@ -215,7 +215,7 @@ impl<'a> EvolutionContext<'a> {
         let sampler = self.reasoner_sampler(reasoner, images);
         let upstream: Vec<ActionKey> = upstream.iter().map(|result| result.action).collect();
         let stage = Answers { sampler: &sampler, settings, seed: self.seed(purpose), upstream: &upstream };
-        let shards = answers::shards(self.runner.store, questions, self.shard_rows())?;
+        let shards = ListedRows::split(self.runner.store, questions, self.shard_rows())?;
         Ok(self.runner.run(&stage, &shards)?.results)
     }
 

@@ -10,9 +10,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::pipeline::{Gates, Thresholds};
-use crate::stages::curriculum::type_name;
 use crate::stages::question_form::normalise;
-use crate::tables::{QuestionRow, VoteRow};
+use crate::tables::{QuestionRow, QuestionType, VoteRow};
 
 /// The side of its thresholds that a value should be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +115,7 @@ impl QuestionStatistics {
                 let text = normalise(question);
                 distinct.insert((row.image_id, text.clone()));
                 texts.insert(text);
-                let kind = row.question_type.map_or("none", type_name);
+                let kind = row.question_type.map_or("none", QuestionType::as_str);
                 *statistics.types.entry(kind.to_owned()).or_default() += 1;
             } else {
                 let reason = row.invalid_reason.clone().unwrap_or_default();

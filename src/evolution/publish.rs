@@ -61,10 +61,7 @@ impl PublishRoundStage<'_, '_> {
 
 impl Stage for PublishRoundStage<'_, '_> {
     type Shard = ();
-
-    fn phase(&self) -> &'static str {
-        "publishing the round"
-    }
+    const PHASE: &'static str = "publishing the round";
 
     fn action(&self, _shard: &()) -> Action {
         let outputs = tables_of(self.results).chain(self.models.iter().flat_map(|model| &model.outputs));

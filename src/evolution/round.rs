@@ -18,10 +18,10 @@ use super::training::{self, TrainedRole};
 use crate::ids::ImageId;
 use crate::stages::answers::{AnswerSettings, QuestionToAnswer};
 use crate::stages::curriculum::{Curriculum, LabelledCurriculum};
-use crate::stages::evaluation::{self, Benchmark, Evaluation, Item, Scores};
+use crate::stages::evaluation::{Benchmark, Evaluation, Item, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
-use crate::stages::{StageError, read_rows};
+use crate::stages::{ListedRows, StageError, read_rows};
 use crate::store::{ActionKey, RefUpdate, StageResult};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
@@ -261,7 +261,7 @@ impl<'g> RoundRun<'g, '_> {
                 protocols: settings.protocols,
                 seed: context.seed(SeedPurpose::Evaluation),
             };
-            let shards = evaluation::shards(context.runner.store, &benchmark.items, context.shard_rows())?;
+            let shards = ListedRows::split(context.runner.store, &benchmark.items, context.shard_rows())?;
             let predictions = context.runner.run(&stage, &shards)?.results;
             let stage = Scores { predictions: &predictions, benchmark: &benchmark.name, model: reasoner.id };
             let result = context.runner.run(&stage, &[()])?.results.remove(0);

@@ -65,10 +65,7 @@ impl StoppedRoundStage<'_, '_> {
 
 impl Stage for StoppedRoundStage<'_, '_> {
     type Shard = ();
-
-    fn phase(&self) -> &'static str {
-        "publishing the stopped round"
-    }
+    const PHASE: &'static str = "publishing the stopped round";
 
     fn action(&self, _shard: &()) -> Action {
         closing_action(self.context, self.round, (STAGE, VERSION), self.gates, tables_of(self.results), [])

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
-use super::{Rejection, Runner, ShardOutput, Stage, StageError, TableOutput, new_action, put_listing, schema};
-use crate::grading::{Vote, last_boxed, vote};
-use crate::ids::{AnswerId, Digest, GroupId, ImageId, QuestionId};
+use super::{ListedRows, Rejection, Result, Runner, ShardOutput, Stage, TableOutput, new_action, schema};
+use crate::grading::{Vote, compare, last_boxed, vote};
+use crate::ids::{AnswerId, Digest, ImageId, QuestionId};
 use crate::reward::{Denominator, confidence, margin};
-use crate::store::{Action, ActionKey, Counts, Input, ObjectId, Store};
+use crate::store::{Action, ActionKey, Counts};
 use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RejectRow, VoteRow};
 
 /// The stage's name, which also keys its randomness.
@@ -70,23 +70,6 @@ pub struct Answers<'a, 'd> {
     pub upstream: &'a [ActionKey],
 }
 
-/// Questions that are answered together.
-pub struct Shard {
-    questions: Vec<QuestionToAnswer>,
-    listing: ObjectId,
-}
-
-/// Splits questions into shards of `rows` questions.
-///
-/// # Errors
-/// The store cannot be written to.
-pub fn shards(store: &Store, questions: &[QuestionToAnswer], rows: usize) -> Result<Vec<Shard>, StageError> {
-    questions
-        .chunks(rows.max(1))
-        .map(|questions| Ok(Shard { questions: questions.to_vec(), listing: put_listing(store, &questions)? }))
-        .collect()
-}
-
 /// The samples of a question.
 struct QuestionSamples {
     prompt_samples: Result<PromptSamples, Rejection>,
@@ -105,10 +88,10 @@ impl Answers<'_, '_> {
     }
 
     /// Draws the answers of each distinct question and returns them by its key.
-    fn draw(&self, shard: &Shard, runner: &Runner<'_>) -> Result<BTreeMap<Digest, QuestionSamples>, StageError> {
+    fn draw(&self, questions: &[QuestionToAnswer], runner: &Runner<'_>) -> Result<BTreeMap<Digest, QuestionSamples>> {
         let mut requests: Vec<PromptRequest> = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
-        for question in &shard.questions {
+        for question in questions {
             let row = self.row_key(question);
             if let Some(text) = &question.text
                 && seen.insert(row)
@@ -119,29 +102,14 @@ impl Answers<'_, '_> {
         let settings = &self.settings;
         let key = (ANSWERS, self.seed);
         let prompt_samples = self.sampler.sample(&requests, settings.samples, &settings.sampling, key, runner)?;
-        let greedy: Vec<Option<_>> = if settings.greedy {
-            let prompt_samples = self.sampler.sample(&requests, 1, &settings.sampling.greedy(), key, runner)?;
-            prompt_samples.into_iter().map(Some).collect()
-        } else {
-            requests.iter().map(|_| None).collect()
-        };
-        let all = requests.iter().zip(prompt_samples).zip(greedy);
-        Ok(all
-            .map(|((request, prompt_samples), greedy)| (request.row, QuestionSamples { prompt_samples, greedy }))
-            .collect())
-    }
-
-    fn group(&self, question: &QuestionToAnswer) -> GroupId {
-        let (model, prompt) = (self.sampler.model.id.0, self.sampler.prompt.id.0);
-        let knobs = Digest::of(json!([self.sampler.compute, self.settings]).to_string().as_bytes());
-        let parts = [
-            &self.seed.to_le_bytes()[..],
-            model.as_bytes(),
-            prompt.as_bytes(),
-            question.question_id.0.as_bytes(),
-            knobs.as_bytes(),
-        ];
-        GroupId(Digest::derive("visplay 2026 answers group id", &parts))
+        let mut greedy = match settings.greedy {
+            true => self.sampler.sample(&requests, 1, &settings.sampling.greedy(), key, runner)?,
+            false => Vec::new(),
+        }
+        .into_iter();
+        let samples =
+            prompt_samples.into_iter().map(|prompt_samples| QuestionSamples { prompt_samples, greedy: greedy.next() });
+        Ok(requests.iter().map(|request| request.row).zip(samples).collect())
     }
 
     fn rows(
@@ -153,7 +121,8 @@ impl Answers<'_, '_> {
         let boxed_answers: Vec<Option<&str>> =
             prompt_samples.samples.iter().map(|sample| boxed_content(&sample.text)).collect();
         let vote = vote(&boxed_answers);
-        let group = self.group(question);
+        let domain = "visplay 2026 answers group id";
+        let group = self.sampler.group_id(domain, self.seed, question.question_id.0, &self.settings);
         let row = |n: usize| {
             let sample = &prompt_samples.samples[n];
             let number = n as u32;
@@ -176,22 +145,16 @@ impl Answers<'_, '_> {
                 vote_class: vote.class_of[n].map(|class| class as u32),
             }
         };
-        let greedy = match &question_samples.greedy {
-            Some(Ok(prompt_samples)) => {
-                Some(prompt_samples.samples.first().and_then(|sample| boxed_content(&sample.text)).map(str::to_owned))
-            }
-            Some(Err(rejection)) => return Err(rejection.clone()),
-            None => None,
-        };
-        Ok((
-            (0..prompt_samples.samples.len()).map(row).collect(),
-            vote_row(question, &vote, greedy, self.settings.denominator),
-        ))
+        let greedy =
+            question_samples.greedy.as_ref().map(|greedy| greedy.as_ref().map_err(Clone::clone)).transpose()?;
+        let greedy = greedy.map(|greedy| greedy.samples.first().and_then(|sample| boxed_content(&sample.text)));
+        let answers = (0..prompt_samples.samples.len()).map(row).collect();
+        Ok((answers, vote_row(question, &vote, greedy, self.settings.denominator)))
     }
 }
 
 /// Returns the content of the last `\\boxed{}`; `None` where it is empty.
-fn boxed_content(text: &str) -> Option<&str> {
+pub(super) fn boxed_content(text: &str) -> Option<&str> {
     last_boxed(text).filter(|answer| !answer.is_empty())
 }
 
@@ -199,12 +162,11 @@ fn boxed_content(text: &str) -> Option<&str> {
 fn vote_row(
     question: &QuestionToAnswer,
     vote: &Vote,
-    greedy: Option<Option<String>>,
+    greedy: Option<Option<&str>>,
     denominator: Denominator,
 ) -> VoteRow {
-    let agrees = |greedy: &Option<String>| match (greedy, vote.majority_answer()) {
-        (Some(greedy), Some(majority)) => crate::grading::compare(greedy, majority).equal,
-        _ => false,
+    let agrees = |greedy: Option<&str>| {
+        greedy.zip(vote.majority_answer()).is_some_and(|(greedy, majority)| compare(greedy, majority).equal)
     };
     VoteRow {
         question_id: question.question_id,
@@ -218,45 +180,35 @@ fn vote_row(
         runner_up_count: vote.runner_up_count() as u32,
         confidence: confidence(vote, denominator),
         margin: margin(vote, denominator),
-        greedy_agrees: greedy.as_ref().map(agrees),
-        greedy_answer: greedy.flatten(),
+        greedy_agrees: greedy.map(agrees),
+        greedy_answer: greedy.flatten().map(str::to_owned),
     }
 }
 
 impl Stage for Answers<'_, '_> {
-    type Shard = Shard;
+    type Shard = ListedRows<QuestionToAnswer>;
+    const PHASE: &'static str = "answering questions";
+    const IS_CONCURRENT: bool = false;
 
-    fn phase(&self) -> &'static str {
-        "answering questions"
-    }
-
-    fn runs_concurrently(&self) -> bool {
-        false
-    }
-
-    fn action(&self, shard: &Shard) -> Action {
+    fn action(&self, shard: &Self::Shard) -> Action {
         Action {
-            parameters: BTreeMap::from([
-                ("compute".into(), json!(self.sampler.compute)),
-                ("prompt".into(), json!(self.sampler.prompt.id)),
-                ("settings".into(), json!(self.settings)),
-            ]),
+            parameters: self.sampler.parameters([("settings", json!(self.settings))]),
             seed: self.seed,
-            inputs: vec![Input { role: "asked".into(), object: shard.listing }],
+            inputs: shard.inputs("asked"),
             model: Some(self.sampler.model.id.0),
             ..new_action(ANSWERS, VERSION, [schema::<AnswerRow>(), schema::<VoteRow>(), schema::<RejectRow>()])
         }
     }
 
-    fn units(&self, shard: &Shard) -> u64 {
-        shard.questions.len() as u64 * u64::from(self.settings.samples)
+    fn units(&self, shard: &Self::Shard) -> u64 {
+        shard.rows.len() as u64 * u64::from(self.settings.samples)
     }
 
-    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let question_samples = self.draw(shard, runner)?;
+    fn run_shard(&self, shard: &Self::Shard, runner: &Runner<'_>) -> Result<ShardOutput> {
+        let question_samples = self.draw(&shard.rows, runner)?;
         // Grading is the most expensive part after sampling, so questions are graded in parallel.
         let rows: Vec<Result<(Vec<AnswerRow>, VoteRow), Rejection>> = shard
-            .questions
+            .rows
             .par_iter()
             .map(|question| match question_samples.get(&self.row_key(question)) {
                 Some(question_samples) if question.text.is_some() => self.rows(question, question_samples),
@@ -265,7 +217,7 @@ impl Stage for Answers<'_, '_> {
             .collect();
         let mut answers = TableOutput::<AnswerRow>::new(runner.store)?;
         let (mut votes, mut rejects) = (Vec::new(), Vec::new());
-        for (question, rows) in shard.questions.iter().zip(rows) {
+        for (question, rows) in shard.rows.iter().zip(rows) {
             match rows {
                 Ok((of_question, vote)) => {
                     of_question.into_iter().try_for_each(|row| answers.push(row))?;
@@ -277,11 +229,8 @@ impl Stage for Answers<'_, '_> {
                 }
             }
         }
-        let counts = Counts {
-            rows_in: shard.questions.len() as u64,
-            rows_out: votes.len() as u64,
-            rejects: rejects.len() as u64,
-        };
+        let rows_in = shard.rows.len() as u64;
+        let counts = Counts { rows_in, rows_out: votes.len() as u64, rejects: rejects.len() as u64 };
         let statistics = BTreeMap::from([("distinct".to_owned(), question_samples.len() as u64)]);
         let outputs = vec![
             answers.finish(runner.store)?,

@@ -1,9 +1,12 @@
 //! The error type of all stages.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::store::{Action, ActionKey, Counts, StoreError};
+
+/// The result of a stage's function.
+pub type Result<T, E = StageError> = std::result::Result<T, E>;
 
 /// Reasons why a stage fails.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +120,21 @@ pub enum StageError {
 }
 
 impl StageError {
+    /// Returns the conversion of the system's error about reading `path`.
+    pub fn read(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        |source| Self::Read { path: path.to_owned(), source }
+    }
+
+    /// Returns the error for a file or folder of the user that cannot be used.
+    pub fn source(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Source { path: path.to_owned(), problem: problem.into() }
+    }
+
+    /// Returns the error for a setting outside its range.
+    pub fn parameter(key: &'static str, problem: impl Into<String>) -> Self {
+        Self::Parameter { key, problem: problem.into() }
+    }
+
     /// Returns the error for a model that cannot be used.
     pub fn model(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Model(cause.into())

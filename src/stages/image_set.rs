@@ -1,15 +1,16 @@
 //! The images of a round, read once and kept in memory as patches for all models that use them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use once_cell::sync::OnceCell;
 
-use super::{Rejection, StageError};
+use super::{Rejection, Result, read_object};
 use crate::ids::ImageId;
 use crate::imaging::{self, Limits};
 use crate::store::{ObjectId, Store};
-use crate::tables::{self, ImageFacts, ImageRow, TableReader};
+use crate::tables::{ImageFacts, ImageRow, TableReader};
 use crate::training::PreparedImage;
 use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::{ImageProcessor, Patches};
@@ -19,9 +20,8 @@ pub type ImageFiles = BTreeMap<ImageId, Bytes>;
 
 /// Images by id. Nothing is read before the first image is requested.
 pub struct ImageSet<'a> {
-    read: Box<dyn Fn() -> Result<ImageFiles, StageError> + Send + Sync + 'a>,
-    files: OnceLock<ImageFiles>,
-    reading: Mutex<()>,
+    read: Box<dyn Fn() -> Result<ImageFiles> + Send + Sync + 'a>,
+    files: OnceCell<ImageFiles>,
     patches: Mutex<PatchCache>,
     memory: u64,
 }
@@ -35,9 +35,8 @@ struct PatchCache {
 impl<'a> ImageSet<'a> {
     /// Returns a set of the images that `read` reads. Patches are kept up to `memory` bytes;
     /// further ones are recomputed when they are needed.
-    pub fn new(memory: u64, read: impl Fn() -> Result<ImageFiles, StageError> + Send + Sync + 'a) -> Self {
-        let (files, reading, patches) = (OnceLock::new(), Mutex::new(()), Mutex::default());
-        Self { read: Box::new(read), files, reading, patches, memory }
+    pub fn new(memory: u64, read: impl Fn() -> Result<ImageFiles> + Send + Sync + 'a) -> Self {
+        Self { read: Box::new(read), files: OnceCell::new(), patches: Mutex::default(), memory }
     }
 
     /// Returns a set of the `wanted` images of the images table.
@@ -61,11 +60,7 @@ impl<'a> ImageSet<'a> {
     ///
     /// # Errors
     /// The images cannot be read from the store.
-    pub fn patches(
-        &self,
-        id: ImageId,
-        processor: &ImageProcessor,
-    ) -> Result<Result<Arc<Patches>, Rejection>, StageError> {
+    pub fn patches(&self, id: ImageId, processor: &ImageProcessor) -> Result<Result<Arc<Patches>, Rejection>> {
         if let Some(patches) = self.cache().patches.get(&id) {
             return Ok(Ok(Arc::clone(patches)));
         }
@@ -89,11 +84,7 @@ impl<'a> ImageSet<'a> {
     ///
     /// # Errors
     /// The errors of [`Self::patches`].
-    pub fn prepared_image(
-        &self,
-        id: ImageId,
-        processor: &ImageProcessor,
-    ) -> Result<Result<PreparedImage, Rejection>, StageError> {
+    pub fn prepared_image(&self, id: ImageId, processor: &ImageProcessor) -> Result<Result<PreparedImage, Rejection>> {
         let patches = match self.patches(id, processor)? {
             Ok(patches) => patches,
             Err(rejection) => return Ok(Err(rejection)),
@@ -113,13 +104,8 @@ impl<'a> ImageSet<'a> {
         self.patches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn files(&self) -> Result<&ImageFiles, StageError> {
-        let _one_reader = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.files.get().is_none() {
-            // Only the holder of the lock sets it.
-            let _ = self.files.set((self.read)()?);
-        }
-        self.files.get().ok_or_else(|| StageError::Internal("the images were not read".into()))
+    fn files(&self) -> Result<&ImageFiles> {
+        self.files.get_or_try_init(&self.read)
     }
 }
 
@@ -133,10 +119,10 @@ fn patches_of(file: &[u8], processor: &ImageProcessor) -> Result<Patches, Reject
 ///
 /// # Errors
 /// An object is missing or damaged.
-pub fn image_ids(store: &Store, objects: &[ObjectId]) -> Result<Vec<ImageId>, StageError> {
+pub fn image_ids(store: &Store, objects: &[ObjectId]) -> Result<Vec<ImageId>> {
     let mut ids = Vec::new();
     for object in objects {
-        let rows: Vec<ImageFacts> = tables::read(object.name(), Bytes::from(store.read_object(*object)?))?;
+        let rows: Vec<ImageFacts> = read_object(store, *object)?;
         ids.extend(rows.iter().map(|row| row.image_id));
     }
     Ok(ids)

@@ -7,6 +7,7 @@ mod error;
 pub mod evaluation;
 pub mod image_set;
 pub mod ingest;
+mod listed_rows;
 pub mod model;
 mod output;
 mod progress;
@@ -22,7 +23,8 @@ mod training_state;
 pub mod update;
 pub mod warm_start;
 
-pub use self::error::StageError;
+pub use self::error::{Result, StageError};
+pub use self::listed_rows::ListedRows;
 pub use self::output::TableOutput;
 pub use self::progress::{Interrupt, NoProgress, Progress};
 pub use self::rejection::Rejection;
@@ -31,10 +33,9 @@ pub use self::runner::{Runner, ShardOutput, Stage, StageRun};
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use crate::ids::Digest;
-use crate::store::{Action, Input, ObjectId, ObjectKind, Output, StageResult, Store, StoreError};
+use crate::store::{Action, Input, ObjectId, Output, StageResult, Store};
 use crate::tables::{self, PROFILE, TableRow};
 
 /// Returns an action of a stage that writes tables of these schemas, with everything else empty:
@@ -69,21 +70,19 @@ fn table_inputs(results: &[StageResult], table: &str) -> Vec<Input> {
     inputs(results.iter().flat_map(|result| result.outputs_of(table)))
 }
 
-/// Stores the rows that a shard covers, so that its action can name them by digest.
-fn put_listing<T: Serialize + ?Sized>(store: &Store, rows: &T) -> Result<ObjectId, StageError> {
-    let listing = crate::canonical::to_canonical(rows).map_err(StoreError::from)?;
-    Ok(store.put_object(&listing, ObjectKind::Json)?)
-}
-
 /// Reads a table from the objects of results, in order.
 ///
 /// # Errors
 /// An object is missing or damaged.
-pub fn read_rows<R: TableRow>(store: &Store, results: &[StageResult]) -> Result<Vec<R>, StageError> {
+pub fn read_rows<R: TableRow>(store: &Store, results: &[StageResult]) -> Result<Vec<R>> {
     let mut rows = Vec::new();
     for output in results.iter().flat_map(|result| result.outputs_of(R::TABLE)) {
-        let bytes = Bytes::from(store.read_object(output.object)?);
-        rows.extend(tables::read::<R>(output.object.name(), bytes)?);
+        rows.extend(read_object(store, output.object)?);
     }
     Ok(rows)
+}
+
+/// Reads one object of a table.
+fn read_object<R: TableRow>(store: &Store, object: ObjectId) -> Result<Vec<R>> {
+    Ok(tables::read(object.name(), Bytes::from(store.read_object(object)?))?)
 }

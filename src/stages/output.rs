@@ -3,7 +3,7 @@
 use crate::store::{ObjectKind, Output, StagedFile, Store};
 use crate::tables::{TableRow, TableWriter};
 
-use super::StageError;
+use super::Result;
 
 /// Writes rows of one table to a new object.
 pub struct TableOutput<R: TableRow>(TableWriter<R, StagedFile>);
@@ -13,7 +13,7 @@ impl<R: TableRow> TableOutput<R> {
     ///
     /// # Errors
     /// The store cannot be written to.
-    pub fn new(store: &Store) -> Result<Self, StageError> {
+    pub fn new(store: &Store) -> Result<Self> {
         Ok(Self(TableWriter::new(store.stage()?)?))
     }
 
@@ -21,7 +21,7 @@ impl<R: TableRow> TableOutput<R> {
     ///
     /// # Errors
     /// The row has a value that the table does not allow, or the store cannot be written to.
-    pub fn push(&mut self, row: R) -> Result<(), StageError> {
+    pub fn push(&mut self, row: R) -> Result<()> {
         Ok(self.0.push(row)?)
     }
 
@@ -29,7 +29,7 @@ impl<R: TableRow> TableOutput<R> {
     ///
     /// # Errors
     /// The store cannot be written to.
-    pub fn finish(self, store: &Store) -> Result<Output, StageError> {
+    pub fn finish(self, store: &Store) -> Result<Output> {
         let rows = self.0.rows();
         let (object, bytes) = store.publish_object(self.0.finish()?, ObjectKind::Parquet)?;
         Ok(Output { role: R::TABLE.to_owned(), object, rows, bytes })
@@ -39,7 +39,7 @@ impl<R: TableRow> TableOutput<R> {
     ///
     /// # Errors
     /// Those of [`push`](Self::push) and [`finish`](Self::finish).
-    pub fn write_all(store: &Store, rows: impl IntoIterator<Item = R>) -> Result<Output, StageError> {
+    pub fn write_all(store: &Store, rows: impl IntoIterator<Item = R>) -> Result<Output> {
         let mut out = Self::new(store)?;
         for row in rows {
             out.push(row)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::StageError;
+use super::{Result, StageError};
 
 /// Receives progress events.
 pub trait Progress: Send + Sync {
@@ -52,7 +52,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`StageError::Interrupted`].
-    pub fn check(&self) -> Result<(), StageError> {
+    pub fn check(&self) -> Result<()> {
         if self.is_requested() { Err(StageError::Interrupted) } else { Ok(()) }
     }
 }

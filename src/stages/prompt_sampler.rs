@@ -5,10 +5,12 @@
 //! depend on its shard, batch or thread.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use once_cell::sync::OnceCell;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 pub use super::compute_identity::SamplingLimits;
 
@@ -17,8 +19,8 @@ use super::image_set::ImageSet;
 use super::model::{LoadedModel, ModelHandle};
 use super::role_prompt::RolePrompt;
 use super::shared_while_used::SharedWhileUsed;
-use super::{Rejection, Runner, StageError};
-use crate::ids::{Digest, ImageId};
+use super::{Rejection, Result, Runner, StageError};
+use crate::ids::{Digest, GroupId, ImageId};
 use crate::random::Seed;
 use crate::sampling::{
     Engine, EngineOptions, FinishReason, ImageInput, Job, Outcome, Sample, SamplingError, SamplingOptions,
@@ -95,7 +97,7 @@ pub struct PromptSampler<'a> {
     pub compute: ComputeIdentity,
     images: &'a ImageSet<'a>,
     limits: SamplingLimits,
-    engine: OnceLock<Mutex<Engine<'a>>>,
+    engine: OnceCell<Mutex<Engine<'a>>>,
 }
 
 impl<'a> PromptSampler<'a> {
@@ -108,7 +110,22 @@ impl<'a> PromptSampler<'a> {
         limits: SamplingLimits,
         compute: &ComputeIdentity,
     ) -> Self {
-        Self { model, prompt, compute: compute.with_limits(limits), images, limits, engine: OnceLock::new() }
+        Self { model, prompt, compute: compute.with_limits(limits), images, limits, engine: OnceCell::new() }
+    }
+
+    /// Returns the parameters of a stage's action: its own ones, the prompt, and how the model
+    /// computes.
+    pub(super) fn parameters<const N: usize>(&self, own: [(&str, Value); N]) -> BTreeMap<String, Value> {
+        let shared = [("compute", json!(self.compute)), ("prompt", json!(self.prompt.id))];
+        own.into_iter().chain(shared).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Returns the id of the group of samples of a row, drawn with a stage's `settings`.
+    pub(super) fn group_id(&self, domain: &str, seed: u64, row: Digest, settings: &impl Serialize) -> GroupId {
+        let (model, prompt) = (self.model.id.0, self.prompt.id.0);
+        let knobs = Digest::of(json!([self.compute, settings]).to_string().as_bytes());
+        let parts = [&seed.to_le_bytes()[..], model.as_bytes(), prompt.as_bytes(), row.as_bytes(), knobs.as_bytes()];
+        GroupId(Digest::derive(domain, &parts))
     }
 
     /// Draws `samples` samples of each prompt and returns them in the order of the requests. An
@@ -123,7 +140,7 @@ impl<'a> PromptSampler<'a> {
         sampling: &Sampling,
         (stage, seed): (&str, u64),
         runner: &Runner<'_>,
-    ) -> Result<Vec<Result<PromptSamples, Rejection>>, StageError> {
+    ) -> Result<Vec<Result<PromptSamples, Rejection>>> {
         let loaded = self.model.get()?;
         let mut engine = self.engine(loaded, runner)?.lock().unwrap_or_else(PoisonError::into_inner);
         let builder = JobBuilder {
@@ -135,7 +152,7 @@ impl<'a> PromptSampler<'a> {
             seed: Seed(seed),
             samples,
         };
-        let rejected: Mutex<BTreeMap<usize, Result<Rejection, StageError>>> = Mutex::default();
+        let rejected: Mutex<BTreeMap<usize, Result<Rejection>>> = Mutex::default();
         let prepare = |i: usize| {
             if runner.interrupt.is_requested() {
                 return None;
@@ -164,22 +181,20 @@ impl<'a> PromptSampler<'a> {
             .collect()
     }
 
-    fn engine(&self, loaded: &'a LoadedModel, runner: &Runner<'_>) -> Result<&Mutex<Engine<'a>>, StageError> {
-        if self.engine.get().is_none() {
+    fn engine(&self, loaded: &'a LoadedModel, runner: &Runner<'_>) -> Result<&Mutex<Engine<'a>>> {
+        self.engine.get_or_try_init(|| {
             let options = EngineOptions {
                 cache_bytes: usize::try_from(self.limits.cache_bytes).unwrap_or(usize::MAX),
                 max_sequences: self.limits.max_sequences as usize,
                 threads: rayon::current_num_threads(),
             };
             let engine = Engine::new(&loaded.model, &loaded.assets.tokenizer, options)?;
-            let engine = engine.with_stop_flag(runner.interrupt.flag());
-            let _ = self.engine.set(Mutex::new(engine));
-        }
-        self.engine.get().ok_or_else(|| StageError::Internal("the sampling engine was not started".into()))
+            Ok(Mutex::new(engine.with_stop_flag(runner.interrupt.flag())))
+        })
     }
 }
 
-fn samples_of(outcome: Outcome) -> Result<Result<PromptSamples, Rejection>, StageError> {
+fn samples_of(outcome: Outcome) -> Result<Result<PromptSamples, Rejection>> {
     match outcome.samples {
         Ok(samples) => Ok(Ok(PromptSamples { prompt_tokens: outcome.prompt_tokens as u32, samples })),
         // A fault of this prompt rejects its row; any other error would occur for every prompt.
@@ -204,7 +219,7 @@ struct JobBuilder<'w, 'a> {
 }
 
 impl JobBuilder<'_, '_> {
-    fn build_job(&self, i: usize, request: &PromptRequest) -> Result<Job, Result<Rejection, StageError>> {
+    fn build_job(&self, i: usize, request: &PromptRequest) -> Result<Job, Result<Rejection>> {
         let image = request.image.map(|id| self.encode_image(id)).transpose()?;
         let assets = &self.loaded.assets;
         let image_tokens = image.as_ref().map(|image| image.grid().tokens(assets.config.vision.spatial_merge_size));
@@ -215,7 +230,7 @@ impl JobBuilder<'_, '_> {
         Ok(Job { id: i as u64, ids, images: image.into_iter().collect(), streams, options: Arc::clone(&self.options) })
     }
 
-    fn encode_image(&self, id: ImageId) -> Result<Arc<ImageInput>, Result<Rejection, StageError>> {
+    fn encode_image(&self, id: ImageId) -> Result<Arc<ImageInput>, Result<Rejection>> {
         self.inputs.get(id, || {
             let patches = self.sampler.images.patches(id, &self.loaded.assets.processor).map_err(Err)?.map_err(Ok)?;
             Ok(ImageInput::new(patches.as_ref().clone()))

@@ -27,7 +27,7 @@ pub fn parse_question(
     check: bool,
 ) -> Result<ParsedQuestion, &'static str> {
     let parsed = parse_output(text, form, parsing).ok_or("form")?;
-    let kind = parsed.kind.as_deref().and_then(question_type);
+    let kind = QuestionType::ALL.iter().copied().find(|kind| parsed.kind.as_deref() == Some(kind.as_str()));
     if check {
         if kind == Some(QuestionType::MultipleChoice) {
             if !has_distinct_options(&parsed.question) {
@@ -38,15 +38,6 @@ pub fn parse_question(
         }
     }
     Ok(ParsedQuestion { kind, question: parsed.question, claimed: parsed.answer })
-}
-
-fn question_type(word: &str) -> Option<QuestionType> {
-    match word {
-        "multiple choice" => Some(QuestionType::MultipleChoice),
-        "numerical" => Some(QuestionType::Numerical),
-        "regression" => Some(QuestionType::Regression),
-        _ => None,
-    }
 }
 
 /// Whether a question offers at least two options `A .. B ..`, in order, with different texts.

@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
 use super::question_form::{ParsedQuestion, parse_question};
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, put_listing, schema};
-use crate::ids::{Digest, GroupId, ImageId, ModelId, PromptId, QuestionId};
+use super::{ListedRows, Result, Runner, ShardOutput, Stage, TableOutput, new_action, schema};
+use crate::ids::{Digest, GroupId, ImageId, QuestionId};
 use crate::reward::{OutputForm, ParsingMode};
 use crate::sampling::Sample;
-use crate::store::{Action, Counts, Input, ObjectId, Store};
+use crate::store::{Action, Counts};
 use crate::tables::{QuestionRow, RejectRow};
 
 /// The stage's name, which also keys its randomness.
@@ -49,51 +49,21 @@ pub struct Questions<'a, 'd> {
     pub seed: u64,
 }
 
-/// Images whose questions are drawn together.
-pub struct Shard {
-    images: Vec<ImageId>,
-    listing: ObjectId,
-}
-
-/// Splits images into shards of `rows` images.
-///
-/// # Errors
-/// The store cannot be written to.
-pub fn shards(store: &Store, images: &[ImageId], rows: usize) -> Result<Vec<Shard>, StageError> {
-    images
-        .chunks(rows.max(1))
-        .map(|images| Ok(Shard { images: images.to_vec(), listing: put_listing(store, &images)? }))
-        .collect()
-}
-
 impl Questions<'_, '_> {
-    fn group(&self, image: ImageId) -> GroupId {
-        let (model, prompt) = (self.sampler.model.id.0, self.sampler.prompt.id.0);
-        let knobs = Digest::of(json!([self.sampler.compute, self.sampling]).to_string().as_bytes());
-        let parts =
-            [&self.seed.to_le_bytes()[..], model.as_bytes(), prompt.as_bytes(), image.0.as_bytes(), knobs.as_bytes()];
-        GroupId(Digest::derive("visplay 2026 questions group id", &parts))
-    }
-
     fn row(&self, image: ImageId, group: GroupId, n: u32, prompt_tokens: u32, sample: Sample) -> QuestionRow {
         let read = parse_question(&sample.text, self.form.form, self.form.parsing, self.form.form_check);
-        let (invalid_reason, read) = match read {
-            Ok(read) => (None, Some(read)),
-            Err(reason) => (Some(reason.to_owned()), None),
+        let (invalid_reason, question_type, question, claimed_answer) = match read {
+            Ok(ParsedQuestion { kind, question, claimed }) => (None, kind, Some(question), claimed),
+            Err(reason) => (Some(reason.to_owned()), None, None, None),
         };
-        let (question_type, question, claimed_answer) = match read {
-            Some(ParsedQuestion { kind, question, claimed }) => (kind, Some(question), claimed),
-            None => (None, None, None),
-        };
-        let (prompt_id, model_id): (PromptId, ModelId) = (self.sampler.prompt.id, self.sampler.model.id);
         QuestionRow {
             question_id: question_id(group, n),
             image_id: image,
             group_id: group,
             sample: n,
             seed: self.seed,
-            prompt_id,
-            model_id,
+            prompt_id: self.sampler.prompt.id,
+            model_id: self.sampler.model.id,
             prompt_tokens,
             raw_text: sample.text,
             token_ids: sample.token_ids,
@@ -114,49 +84,38 @@ fn question_id(group: GroupId, sample: u32) -> QuestionId {
 }
 
 impl Stage for Questions<'_, '_> {
-    type Shard = Shard;
+    type Shard = ListedRows<ImageId>;
+    const PHASE: &'static str = "asking questions";
+    const IS_CONCURRENT: bool = false;
 
-    fn phase(&self) -> &'static str {
-        "asking questions"
-    }
-
-    fn runs_concurrently(&self) -> bool {
-        false
-    }
-
-    fn action(&self, shard: &Shard) -> Action {
+    fn action(&self, shard: &Self::Shard) -> Action {
         Action {
-            parameters: BTreeMap::from([
-                ("compute".into(), json!(self.sampler.compute)),
-                ("form".into(), json!(self.form)),
-                ("prompt".into(), json!(self.sampler.prompt.id)),
-                ("samples".into(), json!(self.samples)),
-                ("sampling".into(), json!(self.sampling)),
+            parameters: self.sampler.parameters([
+                ("form", json!(self.form)),
+                ("samples", json!(self.samples)),
+                ("sampling", json!(self.sampling)),
             ]),
             seed: self.seed,
-            inputs: vec![Input { role: "images".into(), object: shard.listing }],
+            inputs: shard.inputs("images"),
             model: Some(self.sampler.model.id.0),
             ..new_action(QUESTIONS, VERSION, [schema::<QuestionRow>(), schema::<RejectRow>()])
         }
     }
 
-    fn units(&self, shard: &Shard) -> u64 {
-        shard.images.len() as u64 * u64::from(self.samples)
+    fn units(&self, shard: &Self::Shard) -> u64 {
+        shard.rows.len() as u64 * u64::from(self.samples)
     }
 
-    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let requests: Vec<PromptRequest> = shard
-            .images
-            .iter()
-            .map(|id| PromptRequest { row: id.0, image: Some(*id), question: String::new() })
-            .collect();
-        let prompt_samples =
-            self.sampler.sample(&requests, self.samples, &self.sampling, (QUESTIONS, self.seed), runner)?;
+    fn run_shard(&self, shard: &Self::Shard, runner: &Runner<'_>) -> Result<ShardOutput> {
+        let request = |id: &ImageId| PromptRequest { row: id.0, image: Some(*id), question: String::new() };
+        let requests: Vec<PromptRequest> = shard.rows.iter().map(request).collect();
+        let key = (QUESTIONS, self.seed);
+        let prompt_samples = self.sampler.sample(&requests, self.samples, &self.sampling, key, runner)?;
         let mut rows = TableOutput::<QuestionRow>::new(runner.store)?;
         let mut rejects = Vec::new();
         let mut invalid = 0;
-        for (&image, prompt_samples) in shard.images.iter().zip(prompt_samples) {
-            let group = self.group(image);
+        for (&image, prompt_samples) in shard.rows.iter().zip(prompt_samples) {
+            let group = self.sampler.group_id("visplay 2026 questions group id", self.seed, image.0, &self.sampling);
             match prompt_samples {
                 Ok(PromptSamples { prompt_tokens, samples }) => {
                     for (n, sample) in (0..).zip(samples) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::json;
 
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, read_rows, schema, table_inputs};
+use super::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, new_action, read_rows, schema, table_inputs};
 use crate::grading::Answer;
 use crate::ids::{Digest, GroupId, QuestionId};
 use crate::reward::{
@@ -58,10 +58,7 @@ pub struct Rewards<'a> {
 
 impl Stage for Rewards<'_> {
     type Shard = ();
-
-    fn phase(&self) -> &'static str {
-        "scoring samples"
-    }
+    const PHASE: &'static str = "scoring samples";
 
     fn action(&self, _shard: &()) -> Action {
         let (inputs, settings) = match &self.inputs {
@@ -86,7 +83,7 @@ impl Stage for Rewards<'_> {
         }
     }
 
-    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput> {
         let (mut rows, upstream) = match &self.inputs {
             RewardInputs::Questioner { questions, votes, settings, .. } => {
                 let rows = self.questioner_rows(
@@ -126,7 +123,7 @@ impl Rewards<'_> {
         questions: &[QuestionRow],
         votes: &[VoteRow],
         settings: &QuestionerSettings,
-    ) -> Result<Vec<RewardRow>, StageError> {
+    ) -> Result<Vec<RewardRow>> {
         let votes: HashMap<QuestionId, &VoteRow> = votes.iter().map(|vote| (vote.question_id, vote)).collect();
         // A question without a vote (its prompt could not be built) counts as invalid.
         let vote_on = |row: &QuestionRow| votes.get(&row.question_id).copied().filter(|_| row.valid);
@@ -166,7 +163,7 @@ impl Rewards<'_> {
         answers: &[AnswerRow],
         curriculum: &[CurriculumRow],
         settings: &ReasonerSettings,
-    ) -> Result<Vec<RewardRow>, StageError> {
+    ) -> Result<Vec<RewardRow>> {
         let labels: HashMap<QuestionId, Answer> =
             curriculum.iter().map(|row| (row.question_id, Answer::new(&row.pseudo_label))).collect();
         answers

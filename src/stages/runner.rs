@@ -6,14 +6,12 @@
 //! unchanged work is not repeated.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::StageError;
 use super::progress::{Interrupt, Progress};
+use super::{Result, StageError};
 use crate::store::{Action, ActionKey, ClaimOutcome, Counts, Output, Process, RunInfo, StageResult, Store, now_ms};
 
 /// Interval between checks whether another process has finished a shard.
@@ -23,15 +21,17 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub trait Stage: Sync {
     /// The unit of work.
     type Shard: Sync;
-    /// Returns the name of the work in progress, such as `measuring images`.
-    fn phase(&self) -> &'static str;
-    /// Returns the action of a shard: everything that its result depends on.
-    fn action(&self, shard: &Self::Shard) -> Action;
+    /// Name of the work in progress, such as `measuring images`.
+    const PHASE: &'static str;
     /// Whether several shards may be computed at once. `false` for a stage whose single shards keep
     /// the whole machine busy.
-    fn runs_concurrently(&self) -> bool {
-        true
+    const IS_CONCURRENT: bool = true;
+    /// Returns the name of the work in progress, for a stage that has one name for each role.
+    fn phase(&self) -> &'static str {
+        Self::PHASE
     }
+    /// Returns the action of a shard: everything that its result depends on.
+    fn action(&self, shard: &Self::Shard) -> Action;
     /// Returns the number of progress units of a shard.
     fn units(&self, _shard: &Self::Shard) -> u64 {
         1
@@ -41,7 +41,7 @@ pub trait Stage: Sync {
     ///
     /// # Errors
     /// The shard cannot be computed; nothing of it is published then.
-    fn run_shard(&self, shard: &Self::Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError>;
+    fn run_shard(&self, shard: &Self::Shard, runner: &Runner<'_>) -> Result<ShardOutput>;
 }
 
 /// A shard's output.
@@ -86,7 +86,7 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// The error of the first shard (in order) that failed; results of finished shards are kept.
-    pub fn run<S: Stage>(&self, stage: &S, shards: &[S::Shard]) -> Result<StageRun, StageError> {
+    pub fn run<S: Stage>(&self, stage: &S, shards: &[S::Shard]) -> Result<StageRun> {
         let keys = self.plan(stage, shards)?;
         if self.dry_run {
             return self.stored_results(stage, &keys);
@@ -99,12 +99,12 @@ impl Runner<'_> {
     }
 
     /// Stores the action of every shard.
-    fn plan<S: Stage>(&self, stage: &S, shards: &[S::Shard]) -> Result<Vec<ActionKey>, StageError> {
+    fn plan<S: Stage>(&self, stage: &S, shards: &[S::Shard]) -> Result<Vec<ActionKey>> {
         shards.par_iter().map(|shard| Ok(self.store.put_action(&stage.action(shard))?)).collect()
     }
 
     /// Returns the stored results, or an error that says what would be computed.
-    fn stored_results<S: Stage>(&self, stage: &S, keys: &[ActionKey]) -> Result<StageRun, StageError> {
+    fn stored_results<S: Stage>(&self, stage: &S, keys: &[ActionKey]) -> Result<StageRun> {
         let stored = keys.iter().map(|&key| self.store.result_with_outputs(key)).collect::<Result<Vec<_>, _>>()?;
         let missing = stored.iter().filter(|result| result.is_none()).count();
         if let Some(first) = stored.iter().position(Option::is_none) {
@@ -114,18 +114,13 @@ impl Runner<'_> {
         Ok(StageRun { results: stored.into_iter().flatten().collect(), computed: 0 })
     }
 
-    fn run_planned<S: Stage>(
-        &self,
-        stage: &S,
-        shards: &[S::Shard],
-        keys: &[ActionKey],
-    ) -> Result<StageRun, StageError> {
-        let slots: Vec<Mutex<Option<StageResult>>> = keys.iter().map(|_| Mutex::new(None)).collect();
+    fn run_planned<S: Stage>(&self, stage: &S, shards: &[S::Shard], keys: &[ActionKey]) -> Result<StageRun> {
+        let mut results: Vec<Option<StageResult>> = vec![None; keys.len()];
         let mut pending: Vec<usize> = (0..keys.len()).collect();
         let mut computed = 0;
         loop {
-            let try_one = |&i: &usize| (i, self.try_shard(stage, &shards[i], keys[i], &slots[i]));
-            let attempts: Vec<(usize, Result<ShardAttempt, StageError>)> = if stage.runs_concurrently() {
+            let try_one = |&i: &usize| (i, self.try_shard(stage, &shards[i], keys[i]));
+            let attempts: Vec<(usize, Result<ShardAttempt>)> = if S::IS_CONCURRENT {
                 pending.par_iter().map(try_one).collect()
             } else {
                 pending.iter().map(try_one).collect()
@@ -134,14 +129,14 @@ impl Runner<'_> {
             let mut failure = None;
             for (i, attempt) in attempts {
                 match attempt {
-                    Ok(ShardAttempt::Computed) => computed += 1,
-                    Ok(ShardAttempt::Found) => {}
+                    Ok(ShardAttempt::Computed(result)) => {
+                        computed += 1;
+                        results[i] = Some(result);
+                    }
+                    Ok(ShardAttempt::Found(result)) => results[i] = Some(result),
                     Ok(ShardAttempt::Elsewhere) => pending.push(i),
                     // An interruption must not hide a failure.
-                    Err(StageError::Interrupted) if failure.is_some() => {}
-                    Err(e) if failure.is_none() || matches!(failure, Some(StageError::Interrupted)) => {
-                        failure = Some(e)
-                    }
+                    Err(e) if matches!(failure, None | Some(StageError::Interrupted)) => failure = Some(e),
                     Err(_) => {}
                 }
             }
@@ -149,43 +144,35 @@ impl Runner<'_> {
                 return Err(e);
             }
             if pending.is_empty() {
-                break;
+                return Ok(StageRun { results: results.into_iter().flatten().collect(), computed });
             }
             self.interrupt.check()?;
             std::thread::sleep(POLL_INTERVAL);
         }
-        let results =
-            slots.into_iter().filter_map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-        Ok(StageRun { results, computed })
     }
 
-    fn try_shard<S: Stage>(
-        &self,
-        stage: &S,
-        shard: &S::Shard,
-        key: ActionKey,
-        slot: &Mutex<Option<StageResult>>,
-    ) -> Result<ShardAttempt, StageError> {
+    fn try_shard<S: Stage>(&self, stage: &S, shard: &S::Shard, key: ActionKey) -> Result<ShardAttempt> {
         self.interrupt.check()?;
-        let finish = |result, attempt| {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            Ok(attempt)
+        let find = || {
+            let found = self.store.result_with_outputs(key)?;
+            if found.is_some() {
+                self.progress.advance(stage.units(shard));
+            }
+            Ok::<_, StageError>(found.map(ShardAttempt::Found))
         };
-        if let Some(result) = self.store.result_with_outputs(key)? {
-            self.progress.advance(stage.units(shard));
-            return finish(result, ShardAttempt::Found);
+        if let Some(found) = find()? {
+            return Ok(found);
         }
         let ClaimOutcome::Acquired(_claim) = self.store.claim(key)? else { return Ok(ShardAttempt::Elsewhere) };
         // Another process may have finished the shard between the lookup and the claim.
-        if let Some(result) = self.store.result_with_outputs(key)? {
-            self.progress.advance(stage.units(shard));
-            return finish(result, ShardAttempt::Found);
+        if let Some(found) = find()? {
+            return Ok(found);
         }
         let result = self.compute(stage, shard, key)?;
-        finish(self.store.publish_result(&result)?, ShardAttempt::Computed)
+        Ok(ShardAttempt::Computed(self.store.publish_result(&result)?))
     }
 
-    fn compute<S: Stage>(&self, stage: &S, shard: &S::Shard, key: ActionKey) -> Result<StageResult, StageError> {
+    fn compute<S: Stage>(&self, stage: &S, shard: &S::Shard, key: ActionKey) -> Result<StageResult> {
         let (began_ms, clock) = (now_ms(), Instant::now());
         let output = stage.run_shard(shard, self)?;
         if !output.counts.reconcile() {
@@ -211,9 +198,9 @@ impl Runner<'_> {
 /// Outcome of one attempt at a shard.
 enum ShardAttempt {
     /// This process computed it.
-    Computed,
+    Computed(StageResult),
     /// The store has its result already.
-    Found,
+    Found(StageResult),
     /// Another process is computing it.
     Elsewhere,
 }

@@ -6,9 +6,9 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::kernels::heap::TrimHeapOnDrop;
 use crate::random::Seed;
-use crate::stages::StageError;
-use crate::stages::model::{ModelAssets, store_weights, write_error};
-use crate::store::{ObjectKind, Output, StageResult, Store};
+use crate::stages::model::{ModelAssets, put_tensors, read_tensors, store_weights};
+use crate::stages::{Result, StageError};
+use crate::store::{Output, StageResult, Store};
 use crate::training::adamw::Moments;
 use crate::training::trainable::Snapshot;
 use crate::training::{AdamW, AdamWSettings, TrainScope, TrainableModel, TrainingError};
@@ -16,7 +16,7 @@ use crate::vlm::conversion::stored_bytes;
 use crate::vlm::export::ExportError;
 use crate::vlm::ops::Ops;
 use crate::vlm::safetensors_header::StoredType;
-use crate::vlm::safetensors_writer::{PlannedTensor, write_tensors};
+use crate::vlm::safetensors_writer::PlannedTensor;
 
 /// Role of the object with the optimizer's state among the outputs of a result.
 const OPTIMIZER: &str = "optimizer";
@@ -76,7 +76,7 @@ impl TrainingState {
     }
 
     /// Restores the state from a checkpoint after `step` steps.
-    pub(super) fn resume(&mut self, store: &Store, checkpoint: &StageResult, step: u32) -> Result<(), StageError> {
+    pub(super) fn resume(&mut self, store: &Store, checkpoint: &StageResult, step: u32) -> Result<()> {
         let tensors = optimizer_state(store, checkpoint)?;
         let take = |kind: &str, name: &str| {
             let tensor = tensors.get(&format!("{kind}.{name}")).cloned();
@@ -85,7 +85,7 @@ impl TrainingState {
         };
         let mut moments = BTreeMap::new();
         for name in self.weights.variables().keys() {
-            let moment = |kind| -> Result<Tensor, StageError> {
+            let moment = |kind| -> Result<Tensor> {
                 Ok(take(kind, name)?.to_device(self.weights.device()).map_err(TrainingError::from)?)
             };
             moments.insert(name.clone(), Moments { first: moment("first")?, second: moment("second")? });
@@ -98,7 +98,7 @@ impl TrainingState {
     }
 
     /// Stores a checkpoint: the model, and the state that resuming from it needs.
-    pub(super) fn save(&self, store: &Store, assets: &ModelAssets) -> Result<Vec<Output>, StageError> {
+    pub(super) fn save(&self, store: &Store, assets: &ModelAssets) -> Result<Vec<Output>> {
         let mut outputs = store_weights(store, &assets.config, &Snapshot(&self.weights))?;
         let mut state = BTreeMap::new();
         for (name, moments) in self.optimizer.moments() {
@@ -108,30 +108,24 @@ impl TrainingState {
         for (name, variable) in self.weights.variables() {
             state.insert(format!("weight.{name}"), variable.as_detached_tensor());
         }
-        outputs.push(put_tensors(store, OPTIMIZER, &state)?);
+        outputs.push(put_state(store, &state)?);
         Ok(outputs)
     }
 }
 
 /// Returns the trained tensors of a checkpoint by name; for an adapter its two factors.
-pub(super) fn trained_tensors(store: &Store, checkpoint: &StageResult) -> Result<BTreeMap<String, Tensor>, StageError> {
+pub(super) fn trained_tensors(store: &Store, checkpoint: &StageResult) -> Result<BTreeMap<String, Tensor>> {
     let state = optimizer_state(store, checkpoint)?.into_iter();
     Ok(state.filter_map(|(name, tensor)| Some((name.strip_prefix("weight.")?.to_owned(), tensor))).collect())
 }
 
 /// Reads the tensors that [`TrainingState::save`] stored in addition to the model.
-fn optimizer_state(store: &Store, checkpoint: &StageResult) -> Result<HashMap<String, Tensor>, StageError> {
-    let mut tensors = HashMap::new();
-    for output in checkpoint.outputs_of(OPTIMIZER) {
-        let bytes = store.read_object(output.object)?;
-        let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
-        tensors.extend(read.map_err(TrainingError::from)?);
-    }
-    Ok(tensors)
+fn optimizer_state(store: &Store, checkpoint: &StageResult) -> Result<HashMap<String, Tensor>> {
+    read_tensors(store, checkpoint.outputs_of(OPTIMIZER))
 }
 
-/// Stores tensors as one object: bf16 tensors in bf16, all others in f32.
-fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) -> Result<Output, StageError> {
+/// Stores the optimizer's state as one object: bf16 tensors in bf16, all others in f32.
+fn put_state(store: &Store, tensors: &BTreeMap<String, Tensor>) -> Result<Output> {
     let planned: Vec<PlannedTensor> = tensors
         .iter()
         .map(|(name, tensor)| PlannedTensor {
@@ -140,8 +134,7 @@ fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) ->
             shape: tensor.dims().to_vec(),
         })
         .collect();
-    let mut staged = store.stage()?;
-    write_tensors(&mut staged, &planned, |tensor, out| {
+    put_tensors(store, OPTIMIZER, &planned, |tensor, out| {
         let values = tensors
             .get(&tensor.name)
             .map(|t| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
@@ -152,7 +145,4 @@ fn put_tensors(store: &Store, role: &str, tensors: &BTreeMap<String, Tensor>) ->
         };
         Ok(out.write_all(&stored_bytes(&values, tensor.dtype))?)
     })
-    .map_err(|e| write_error(store, e))?;
-    let (object, bytes) = store.publish_object(staged, ObjectKind::Safetensors)?;
-    Ok(Output { role: role.to_owned(), object, rows: 0, bytes })
 }

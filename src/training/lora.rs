@@ -27,6 +27,11 @@ pub struct LoraSettings {
 }
 
 impl LoraSettings {
+    /// Returns the settings of adapters on all [`TARGETS`].
+    pub fn on_all_targets(rank: usize, alpha: f64) -> Self {
+        Self { rank, alpha, targets: TARGETS.map(str::to_owned).to_vec() }
+    }
+
     /// Returns the scale of `B A`: `alpha / rank`.
     pub fn factor(&self) -> f64 {
         self.alpha / self.rank as f64

@@ -14,12 +14,12 @@ use crate::cli::output::progress::TerminalProgress;
 use crate::cli::output::ui::Ui;
 use crate::random::Seed;
 use crate::stages::compute_identity::ComputeIdentity;
-use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores, shards};
+use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, find_by_ref, import};
 use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
 use crate::stages::role_prompt::RolePrompt;
-use crate::stages::{Runner, read_rows};
+use crate::stages::{ListedRows, Runner, read_rows};
 use crate::store::Store;
 use crate::tables::{PredictionRow, RejectRow, ScoreRow};
 use crate::vlm::ops::Ops;
@@ -148,7 +148,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         },
         seed: args.seed.0,
     };
-    let cut = shards(&store, &benchmark.items, SHARD_ROWS)?;
+    let cut = ListedRows::split(&store, &benchmark.items, SHARD_ROWS)?;
     let predictions = runner.run(&stage, &cut)?.results;
     let scores = Scores { predictions: &predictions, benchmark: &benchmark.name, model: base.id };
     let counted = runner.run(&scores, &[()])?.results;

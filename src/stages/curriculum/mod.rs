@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::json;
 
 pub use self::labelled::LabelledCurriculum;
-pub use self::select::{CurriculumSettings, Labels, select, type_name};
+pub use self::select::{CurriculumSettings, Labels, select};
 
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, read_rows, schema, table_inputs};
+use super::{Result, Runner, ShardOutput, Stage, TableOutput, new_action, read_rows, schema, table_inputs};
+use crate::ids::QuestionId;
 use crate::random::Seed;
 use crate::store::{Action, Counts, StageResult};
-use crate::tables::{CurriculumRow, QuestionRow, RejectRow, TableRow, VoteRow};
+use crate::tables::{CurriculumRow, QuestionRow, QuestionType, RejectRow, TableRow, VoteRow};
 
 /// The stage's name.
 pub const CURRICULUM: &str = "curriculum";
@@ -34,10 +35,7 @@ pub struct Curriculum<'a> {
 
 impl Stage for Curriculum<'_> {
     type Shard = ();
-
-    fn phase(&self) -> &'static str {
-        "choosing the curriculum"
-    }
+    const PHASE: &'static str = "choosing the curriculum";
 
     fn action(&self, _shard: &()) -> Action {
         let mut inputs = table_inputs(self.questions, QuestionRow::TABLE);
@@ -50,7 +48,7 @@ impl Stage for Curriculum<'_> {
         }
     }
 
-    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput> {
         let questions: Vec<QuestionRow> = read_rows(runner.store, self.questions)?;
         let votes: Vec<VoteRow> = read_rows(runner.store, self.votes)?;
         let by_id: HashMap<_, _> = questions.iter().map(|question| (question.question_id, question)).collect();
@@ -70,7 +68,7 @@ impl Stage for Curriculum<'_> {
             shuffle_labels(&mut kept, Seed(self.seed));
         }
         for row in &kept {
-            let kind = row.question_type.map_or("none", type_name);
+            let kind = row.question_type.map_or("none", QuestionType::as_str);
             *statistics.entry(format!("kept.{}", kind.replace(' ', "_"))).or_default() += 1;
         }
         let counts = Counts { rows_in: votes.len() as u64, rows_out: kept.len() as u64, rejects: rejects.len() as u64 };
@@ -83,7 +81,7 @@ impl Stage for Curriculum<'_> {
 
 fn curriculum_row(
     vote: &VoteRow,
-    questions: &HashMap<crate::ids::QuestionId, &QuestionRow>,
+    questions: &HashMap<QuestionId, &QuestionRow>,
     confidence: f64,
 ) -> Option<CurriculumRow> {
     let question = questions.get(&vote.question_id)?;

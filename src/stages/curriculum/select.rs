@@ -89,26 +89,36 @@ impl CurriculumSettings {
     }
 }
 
+/// A voted question, and the decision about it: the confidence of a question that is kept, or the
+/// rejection.
+struct Candidate<'a> {
+    vote: &'a VoteRow,
+    question: Option<&'a QuestionRow>,
+    decision: Result<f64, Rejection>,
+}
+
 /// Decides about every voted question, in order: returns the confidence of a question that is kept,
 /// or the rejection.
-pub fn select(
-    votes: &[VoteRow],
-    questions: &HashMap<QuestionId, &QuestionRow>,
+pub fn select<'a>(
+    votes: &'a [VoteRow],
+    questions: &HashMap<QuestionId, &'a QuestionRow>,
     settings: &CurriculumSettings,
 ) -> Vec<Result<f64, Rejection>> {
     let difficulty = settings.difficulty();
-    let mut decisions: Vec<Result<f64, Rejection>> = votes
-        .iter()
-        .map(|row| match questions.get(&row.question_id).and_then(|question| question.question.as_deref()) {
-            Some(text) => decide(text, row, settings, &difficulty),
+    let candidate = |vote: &'a VoteRow| {
+        let question = questions.get(&vote.question_id).copied();
+        let decision = match question.and_then(|question| question.question.as_deref()) {
+            Some(text) => decide(text, vote, settings, &difficulty),
             None => Err(Rejection::new("invalid_question", "the sample is no question")),
-        })
-        .collect();
+        };
+        Candidate { vote, question, decision }
+    };
+    let mut candidates: Vec<Candidate<'_>> = votes.iter().map(candidate).collect();
     if settings.deduplicate {
-        drop_duplicates(votes, questions, &mut decisions);
+        drop_duplicates(&mut candidates);
     }
-    cap_types(votes, questions, settings.max_type_share, &mut decisions);
-    decisions
+    cap_types(&mut candidates, settings.max_type_share);
+    candidates.into_iter().map(|candidate| candidate.decision).collect()
 }
 
 fn decide(
@@ -139,41 +149,26 @@ fn to_rejection(dropped: DropReason) -> Rejection {
 }
 
 /// Rejects all but the first of the kept questions about one image whose texts are equal.
-fn drop_duplicates(
-    votes: &[VoteRow],
-    questions: &HashMap<QuestionId, &QuestionRow>,
-    decisions: &mut [Result<f64, Rejection>],
-) {
+fn drop_duplicates(candidates: &mut [Candidate<'_>]) {
     let mut first: HashMap<(ImageId, String), QuestionId> = HashMap::new();
-    for (row, decision) in votes.iter().zip(decisions) {
-        let Some(text) = questions.get(&row.question_id).and_then(|question| question.question.as_deref()) else {
-            continue;
-        };
-        if decision.is_err() {
-            continue;
-        }
-        let kept = *first.entry((row.image_id, normalise(text))).or_insert(row.question_id);
-        if kept != row.question_id {
-            *decision = Err(Rejection { twin: Some(kept.0), ..Rejection::new("duplicate", text) });
+    for Candidate { vote, question, decision } in candidates {
+        if let (Some(text), Ok(_)) = (question.and_then(|question| question.question.as_deref()), &decision) {
+            let kept = *first.entry((vote.image_id, normalise(text))).or_insert(vote.question_id);
+            if kept != vote.question_id {
+                *decision = Err(Rejection { twin: Some(kept.0), ..Rejection::new("duplicate", text) });
+            }
         }
     }
 }
 
 /// Rejects rows of each over-represented question type until it has at most its share, in an order
 /// that depends on the ids only. A single type is not capped.
-fn cap_types(
-    votes: &[VoteRow],
-    questions: &HashMap<QuestionId, &QuestionRow>,
-    cap: f64,
-    decisions: &mut [Result<f64, Rejection>],
-) {
+fn cap_types(candidates: &mut [Candidate<'_>], cap: f64) {
     let mut rows_by_type: BTreeMap<Option<&str>, Vec<(Digest, usize)>> = BTreeMap::new();
-    for (i, row) in votes.iter().enumerate() {
-        if decisions[i].is_ok() {
-            let kind = questions.get(&row.question_id).and_then(|question| question.question_type);
-            let order = Digest::derive("visplay 2026 cap order", &[row.question_id.0.as_bytes()]);
-            rows_by_type.entry(kind.map(type_name)).or_default().push((order, i));
-        }
+    for (i, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| candidate.decision.is_ok()) {
+        let kind = candidate.question.and_then(|question| question.question_type);
+        let order = Digest::derive("visplay 2026 cap order", &[candidate.vote.question_id.0.as_bytes()]);
+        rows_by_type.entry(kind.map(QuestionType::as_str)).or_default().push((order, i));
     }
     let largest = rows_by_type.values().map(Vec::len).max().unwrap_or(0);
     let total = |limit: usize| rows_by_type.values().map(|rows| rows.len().min(limit)).sum::<usize>();
@@ -185,17 +180,8 @@ fn cap_types(
         rows.sort_unstable();
         for (_, i) in rows.into_iter().skip(limit) {
             let detail = format!("{} has more than {cap} of the rows", kind.unwrap_or("no type"));
-            decisions[i] = Err(Rejection::new("type_cap", detail));
+            candidates[i].decision = Err(Rejection::new("type_cap", detail));
         }
-    }
-}
-
-/// Returns the name of a question type.
-pub fn type_name(kind: QuestionType) -> &'static str {
-    match kind {
-        QuestionType::MultipleChoice => "multiple choice",
-        QuestionType::Numerical => "numerical",
-        QuestionType::Regression => "regression",
     }
 }
 

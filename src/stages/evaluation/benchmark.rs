@@ -6,8 +6,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::ids::{Digest, ImageId, ItemId};
-use crate::stages::StageError;
 use crate::stages::image_set::ImageFiles;
+use crate::stages::{Result, StageError};
 use crate::tables::{self, BenchmarkCategory, BenchmarkItem, TableError};
 
 /// An item of a benchmark.
@@ -42,9 +42,8 @@ impl Benchmark {
     ///
     /// # Errors
     /// The file cannot be read, lacks a column, or has no items.
-    pub fn read(path: &Path, limit: usize) -> Result<Self, StageError> {
-        let read = std::fs::read(path).map_err(|source| StageError::Read { path: path.to_owned(), source });
-        let bytes = Bytes::from(read?);
+    pub fn read(path: &Path, limit: usize) -> Result<Self> {
+        let bytes = Bytes::from(std::fs::read(path).map_err(StageError::read(path))?);
         let file = path.display().to_string();
         let rows: Vec<BenchmarkItem> = tables::read(file.clone(), bytes.clone())?;
         let categories: Vec<Option<String>> = match tables::read::<BenchmarkCategory>(file, bytes) {
@@ -63,8 +62,7 @@ impl Benchmark {
             items.push(Item { item_id, image_id, question: row.question, gold: row.answer, category });
         }
         if items.is_empty() {
-            let problem = "the benchmark has no items".into();
-            return Err(StageError::Source { path: path.to_owned(), problem });
+            return Err(StageError::source(path, "the benchmark has no items"));
         }
         Ok(Self { name, items, images })
     }

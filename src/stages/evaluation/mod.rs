@@ -21,15 +21,16 @@ use serde_json::json;
 pub use self::benchmark::{Benchmark, Item};
 pub use crate::analysis::interval::{bootstrap, wilson};
 
+use super::answers::boxed_content;
 use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
 use super::{
-    Rejection, Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, put_listing, read_rows, schema,
+    ListedRows, Rejection, Result, Runner, ShardOutput, Stage, TableOutput, inputs, new_action, read_rows, schema,
 };
-use crate::grading::{last_boxed, vote};
+use crate::grading::{compare, last_boxed, vote};
 use crate::ids::{ItemId, ModelId};
 use crate::random::Seed;
 use crate::sampling::Sample;
-use crate::store::{Action, Counts, Input, ObjectId, StageResult, Store};
+use crate::store::{Action, Counts, StageResult};
 use crate::tables::{Finish, PredictionRow, RejectRow, ScoreRow};
 
 /// The stage's name, which also keys its randomness.
@@ -81,23 +82,6 @@ pub struct Evaluation<'a, 'd> {
     pub seed: u64,
 }
 
-/// Items that are answered together.
-pub struct Shard {
-    items: Vec<Item>,
-    listing: ObjectId,
-}
-
-/// Splits items into shards of `rows` items.
-///
-/// # Errors
-/// The store cannot be written to.
-pub fn shards(store: &Store, items: &[Item], rows: usize) -> Result<Vec<Shard>, StageError> {
-    items
-        .chunks(rows.max(1))
-        .map(|items| Ok(Shard { items: items.to_vec(), listing: put_listing(store, &items)? }))
-        .collect()
-}
-
 impl Evaluation<'_, '_> {
     fn samples(&self) -> u32 {
         self.protocols.sampled.max(self.protocols.majority)
@@ -112,12 +96,12 @@ impl Evaluation<'_, '_> {
         let mut rows = Vec::new();
         if let Some(prompt_samples) = greedy {
             let prompt_samples = prompt_samples.as_ref().map_err(Clone::clone)?;
-            rows.extend(prompt_samples.samples.first().map(|sample| self.row(item, "greedy", 0, sample)));
+            rows.extend(prompt_samples.samples.first().map(|sample| self.sample_row(item, "greedy", 0, sample)));
         }
         if let Some(prompt_samples) = sampled {
             let prompt_samples = prompt_samples.as_ref().map_err(Clone::clone)?;
             let answers = (0..).zip(prompt_samples.samples.iter().take(self.protocols.sampled as usize));
-            rows.extend(answers.map(|(n, sample)| self.row(item, "sampled", n, sample)));
+            rows.extend(answers.map(|(n, sample)| self.sample_row(item, "sampled", n, sample)));
             if self.protocols.majority > 0 {
                 rows.push(self.majority_row(item, &prompt_samples.samples[..self.protocols.majority as usize]));
             }
@@ -125,16 +109,8 @@ impl Evaluation<'_, '_> {
         Ok(rows)
     }
 
-    fn row(&self, item: &Item, protocol: &str, n: u32, sample: &Sample) -> PredictionRow {
-        let extracted = last_boxed(&sample.text).filter(|answer| !answer.is_empty()).map(str::to_owned);
-        let graded = PredictionRow {
-            response: sample.text.clone(),
-            token_ids: sample.token_ids.clone(),
-            logprobs: sample.logprobs.clone(),
-            finish: sample.finish_reason.into(),
-            ..self.graded_row(item, protocol, extracted)
-        };
-        PredictionRow { sample: n, ..graded }
+    fn sample_row(&self, item: &Item, protocol: &str, n: u32, sample: &Sample) -> PredictionRow {
+        self.row(item, (protocol, n), boxed_content(&sample.text), Some(sample))
     }
 
     /// Returns the vote of several samples as one prediction, with the response of the first sample
@@ -142,22 +118,18 @@ impl Evaluation<'_, '_> {
     fn majority_row(&self, item: &Item, samples: &[Sample]) -> PredictionRow {
         let boxed: Vec<Option<&str>> = samples.iter().map(|sample| last_boxed(&sample.text)).collect();
         let vote = vote(&boxed);
-        let judged = self.graded_row(item, "majority", vote.majority_answer().map(str::to_owned));
         let first = vote.majority().and_then(|class| vote.class_of.iter().position(|voted| *voted == Some(class)));
-        match first.map(|n| &samples[n]) {
-            Some(sample) => PredictionRow {
-                response: sample.text.clone(),
-                token_ids: sample.token_ids.clone(),
-                logprobs: sample.logprobs.clone(),
-                finish: sample.finish_reason.into(),
-                ..judged
-            },
-            None => judged,
-        }
+        self.row(item, ("majority", 0), vote.majority_answer(), first.map(|n| &samples[n]))
     }
 
-    fn graded_row(&self, item: &Item, protocol: &str, extracted: Option<String>) -> PredictionRow {
-        let comparison = extracted.as_deref().map(|answer| crate::grading::compare(answer, &item.gold));
+    fn row(
+        &self,
+        item: &Item,
+        (protocol, n): (&str, u32),
+        extracted: Option<&str>,
+        sample: Option<&Sample>,
+    ) -> PredictionRow {
+        let comparison = extracted.map(|answer| compare(answer, &item.gold));
         let correct = comparison.is_some_and(|comparison| comparison.equal);
         let reason = comparison.map(|comparison| json!(comparison.rule).as_str().unwrap_or_default().to_owned());
         PredictionRow {
@@ -168,13 +140,13 @@ impl Evaluation<'_, '_> {
             model_id: self.sampler.model.id,
             prompt_id: self.sampler.prompt.id,
             protocol: protocol.to_owned(),
-            sample: 0,
+            sample: n,
             question: item.question.clone(),
-            response: String::new(),
-            token_ids: Vec::new(),
-            logprobs: Vec::new(),
-            finish: Finish::Stop,
-            extracted_answer: extracted,
+            response: sample.map(|sample| sample.text.clone()).unwrap_or_default(),
+            token_ids: sample.map(|sample| sample.token_ids.clone()).unwrap_or_default(),
+            logprobs: sample.map(|sample| sample.logprobs.clone()).unwrap_or_default(),
+            finish: sample.map_or(Finish::Stop, |sample| sample.finish_reason.into()),
+            extracted_answer: extracted.map(str::to_owned),
             gold: Some(item.gold.clone()),
             correct: Some(correct),
             mark: f64::from(u8::from(correct)),
@@ -185,53 +157,43 @@ impl Evaluation<'_, '_> {
 }
 
 impl Stage for Evaluation<'_, '_> {
-    type Shard = Shard;
+    type Shard = ListedRows<Item>;
+    const PHASE: &'static str = "answering a benchmark";
+    const IS_CONCURRENT: bool = false;
 
-    fn phase(&self) -> &'static str {
-        "answering a benchmark"
-    }
-
-    fn runs_concurrently(&self) -> bool {
-        false
-    }
-
-    fn action(&self, shard: &Shard) -> Action {
+    fn action(&self, shard: &Self::Shard) -> Action {
         Action {
-            parameters: BTreeMap::from([
-                ("benchmark".into(), json!(self.benchmark)),
-                ("compute".into(), json!(self.sampler.compute)),
-                ("prompt".into(), json!(self.sampler.prompt.id)),
-                ("protocols".into(), json!(self.protocols)),
-            ]),
+            parameters: self
+                .sampler
+                .parameters([("benchmark", json!(self.benchmark)), ("protocols", json!(self.protocols))]),
             seed: self.seed,
-            inputs: vec![Input { role: "items".into(), object: shard.listing }],
+            inputs: shard.inputs("items"),
             model: Some(self.sampler.model.id.0),
             ..new_action(EVALUATION, VERSION, [schema::<PredictionRow>(), schema::<RejectRow>()])
         }
     }
 
-    fn units(&self, shard: &Shard) -> u64 {
-        shard.items.len() as u64 * u64::from(self.samples() + u32::from(self.protocols.greedy))
+    fn units(&self, shard: &Self::Shard) -> u64 {
+        shard.rows.len() as u64 * u64::from(self.samples() + u32::from(self.protocols.greedy))
     }
 
-    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, shard: &Self::Shard, runner: &Runner<'_>) -> Result<ShardOutput> {
         let request = |item: &Item| PromptRequest {
             row: item.item_id.0,
             image: Some(item.image_id),
             question: item.question.clone(),
         };
-        let requests: Vec<PromptRequest> = shard.items.iter().map(request).collect();
+        let requests: Vec<PromptRequest> = shard.rows.iter().map(request).collect();
         let key = (EVALUATION, self.seed);
         let draw = |samples: u32, sampling: &Sampling| self.sampler.sample(&requests, samples, sampling, key, runner);
         let sampled = (self.samples() > 0).then(|| draw(self.samples(), &self.protocols.sampling())).transpose()?;
         let greedy = self.protocols.greedy.then(|| draw(1, &self.protocols.sampling().greedy())).transpose()?;
-        let judge = |i: usize| {
-            self.predictions(&shard.items[i], sampled.as_ref().map(|d| &d[i]), greedy.as_ref().map(|d| &d[i]))
-        };
-        let judged: Vec<_> = (0..shard.items.len()).into_par_iter().map(judge).collect();
+        let judge =
+            |i| self.predictions(&shard.rows[i], sampled.as_ref().map(|d| &d[i]), greedy.as_ref().map(|d| &d[i]));
+        let judged: Vec<_> = (0..shard.rows.len()).into_par_iter().map(judge).collect();
         let mut rows = TableOutput::<PredictionRow>::new(runner.store)?;
         let (mut answered, mut rejects) = (0, Vec::new());
-        for (item, judged) in shard.items.iter().zip(judged) {
+        for (item, judged) in shard.rows.iter().zip(judged) {
             match judged {
                 Ok(predictions) => {
                     answered += 1;
@@ -243,7 +205,7 @@ impl Stage for Evaluation<'_, '_> {
                 }
             }
         }
-        let counts = Counts { rows_in: shard.items.len() as u64, rows_out: answered, rejects: rejects.len() as u64 };
+        let counts = Counts { rows_in: shard.rows.len() as u64, rows_out: answered, rejects: rejects.len() as u64 };
         let outputs = vec![rows.finish(runner.store)?, TableOutput::write_all(runner.store, rejects)?];
         Ok(ShardOutput { outputs, counts, ..ShardOutput::default() })
     }
@@ -262,10 +224,7 @@ pub struct Scores<'a> {
 
 impl Stage for Scores<'_> {
     type Shard = ();
-
-    fn phase(&self) -> &'static str {
-        "scoring answers"
-    }
+    const PHASE: &'static str = "scoring answers";
 
     fn action(&self, _shard: &()) -> Action {
         Action {
@@ -276,19 +235,15 @@ impl Stage for Scores<'_> {
         }
     }
 
-    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput> {
         let rows: Vec<PredictionRow> = read_rows(runner.store, self.predictions)?;
         let scores = scores(self.benchmark, self.model, &rows);
         runner.progress.advance(1);
         let n = rows.len() as u64;
+        let counts = Counts { rows_in: n, rows_out: n, rejects: 0 };
         let outputs = vec![TableOutput::write_all(runner.store, scores)?];
         let upstream = self.predictions.iter().map(|result| result.action).collect();
-        Ok(ShardOutput {
-            outputs,
-            counts: Counts { rows_in: n, rows_out: n, rejects: 0 },
-            upstream,
-            ..ShardOutput::default()
-        })
+        Ok(ShardOutput { outputs, counts, upstream, ..ShardOutput::default() })
     }
 }
 

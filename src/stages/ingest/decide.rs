@@ -1,14 +1,15 @@
 //! The deciding and the assembling step of ingest. Both need all entries, so each has one shard.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::entry::Entry;
 use super::select::select;
 use super::{Increment, IngestOptions};
-use crate::ids::Digest;
 use crate::imaging::ThresholdError;
-use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, put_listing, schema};
-use crate::store::{Action, ActionKey, Counts, Input, ObjectId, Output, StageResult, Store};
+use crate::stages::{
+    Result, Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, read_rows, schema,
+};
+use crate::store::{Action, ActionKey, Counts, Input, ObjectId, Output, StageResult};
 use crate::tables::{ImageRow, Measurement, RejectRow, SourceRow, TableRow};
 
 /// Version of the decisions.
@@ -49,28 +50,13 @@ pub(super) struct DecideStage<'a> {
     pub(super) measured: &'a [StageResult],
 }
 
-impl<'a> DecideStage<'a> {
-    pub(super) fn new(
-        store: &Store,
-        options: &'a IngestOptions,
-        before: &'a Increment,
-        entries: &'a [Entry],
-        measured: &'a [StageResult],
-    ) -> Result<Self, StageError> {
-        Ok(Self { options, before, entries, listing: put_listing(store, entries)?, measured })
-    }
-}
-
 impl Stage for DecideStage<'_> {
     type Shard = ();
-
-    fn phase(&self) -> &'static str {
-        "selecting images"
-    }
+    const PHASE: &'static str = "selecting images";
 
     fn action(&self, (): &()) -> Action {
         let outputs = self.measured.iter().flat_map(|m| &m.outputs);
-        let mut inputs = inputs(self.before.outputs(SourceRow::TABLE).iter().chain(outputs));
+        let mut inputs = inputs(self.before.outputs(SourceRow::TABLE).chain(outputs));
         inputs.push(Input { role: LISTING.into(), object: self.listing });
         Action {
             parameters: self.options.selection_parameters(),
@@ -83,9 +69,11 @@ impl Stage for DecideStage<'_> {
         self.entries.len() as u64
     }
 
-    fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let measured = read_measurements(runner.store, self.measured)?;
+    fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput> {
+        let measured = read_rows::<Measurement>(runner.store, self.measured)?;
+        let measured = measured.into_iter().map(|m| (m.image_id.0, m)).collect();
         let bits = self.options.near_duplicate_bits;
+        let bad_threshold = |e: ThresholdError| StageError::parameter("ingest.near_duplicate_bits", e.to_string());
         let rows = select(self.before.rows(), self.entries, &measured, bits).map_err(bad_threshold)?;
         let rejects: Vec<RejectRow> = rows.iter().filter_map(reject_row).collect();
         let mut statistics = BTreeMap::new();
@@ -104,19 +92,6 @@ impl Stage for DecideStage<'_> {
         upstream.extend(self.before.key());
         Ok(ShardOutput { outputs, counts, statistics, upstream })
     }
-}
-
-fn bad_threshold(e: ThresholdError) -> StageError {
-    StageError::Parameter { key: "ingest.near_duplicate_bits", problem: e.to_string() }
-}
-
-fn read_measurements(store: &Store, results: &[StageResult]) -> Result<HashMap<Digest, Measurement>, StageError> {
-    let mut measured = HashMap::new();
-    for output in results.iter().flat_map(|r| &r.outputs) {
-        let rows: Vec<Measurement> = super::read_table(store, output)?;
-        measured.extend(rows.into_iter().map(|m| (m.image_id.0, m)));
-    }
-    Ok(measured)
 }
 
 fn reject_row(row: &SourceRow) -> Option<RejectRow> {
@@ -144,7 +119,7 @@ impl AssembleStage<'_> {
     fn outputs(&self) -> Vec<Output> {
         let mut all: Vec<Output> = Vec::new();
         for table in [ImageRow::TABLE, RejectRow::TABLE, SourceRow::TABLE] {
-            all.extend_from_slice(self.before.outputs(table));
+            all.extend(self.before.outputs(table).cloned());
             let new = self.packed.iter().chain([self.decided]);
             all.extend(new.flat_map(|r| &r.outputs).filter(|o| o.role == table).cloned());
         }
@@ -154,16 +129,13 @@ impl AssembleStage<'_> {
 
 impl Stage for AssembleStage<'_> {
     type Shard = ();
-
-    fn phase(&self) -> &'static str {
-        "assembling the image table"
-    }
+    const PHASE: &'static str = "assembling the image table";
 
     fn action(&self, (): &()) -> Action {
         table_action(self.options, inputs(&self.outputs()))
     }
 
-    fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, (): &(), runner: &Runner<'_>) -> Result<ShardOutput> {
         let mut counts = self.decided.counts;
         let mut statistics = self.decided.statistics.clone();
         if let Some(before) = self.before.result() {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::entry::Origin;
 use super::parquet::CellReader;
 use crate::ids::Digest;
-use crate::stages::StageError;
+use crate::stages::{Result, StageError};
 
 /// Maximum number of bytes of source files that one shard holds in memory; one blob at least.
 const GROUP_BYTES: u64 = 16 << 20;
@@ -29,8 +29,8 @@ impl Sources<'_> {
     pub(super) fn for_each_group(
         &self,
         blobs: &[(Digest, u64)],
-        mut work: impl FnMut(Vec<(Digest, Vec<u8>)>) -> Result<(), StageError>,
-    ) -> Result<(), StageError> {
+        mut work: impl FnMut(Vec<(Digest, Vec<u8>)>) -> Result<()>,
+    ) -> Result<()> {
         let mut rest = blobs;
         let mut cells = CellReader::new(self.max_bytes);
         while !rest.is_empty() {
@@ -41,7 +41,7 @@ impl Sources<'_> {
         Ok(())
     }
 
-    fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>, StageError> {
+    fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>> {
         // Cells come from one reader, in order. Files are read and digests checked on all threads.
         let cell_bytes: Vec<(Digest, Option<Vec<u8>>)> = group
             .iter()

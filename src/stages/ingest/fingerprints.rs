@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::ids::Digest;
-use crate::stages::StageError;
+use crate::stages::Result;
 use crate::store::Store;
 
 /// Time in milliseconds within which a second change may be invisible.
@@ -51,7 +51,7 @@ pub(super) struct Fingerprints {
 
 impl Fingerprints {
     /// Loads the cached digests of a source; no digests if the cache entry is missing or damaged.
-    pub(super) fn load(store: &Store, root: &Path) -> Result<Self, StageError> {
+    pub(super) fn load(store: &Store, root: &Path) -> Result<Self> {
         let bytes = store.read_cache(cache_key(root))?.unwrap_or_default();
         let mut known = HashMap::with_capacity(bytes.len() / 128);
         let mut rest = bytes.as_slice();
@@ -76,7 +76,7 @@ impl Fingerprints {
         root: &Path,
         began_ms: u64,
         files: impl Iterator<Item = (PathBuf, Fingerprint, Digest, bool)>,
-    ) -> Result<(), StageError> {
+    ) -> Result<()> {
         let mut bytes = Vec::new();
         for (path, fingerprint, digest, is_parquet) in files.filter(|(_, f, ..)| f.is_settled(began_ms)) {
             write_line(&mut bytes, &path, fingerprint, digest, is_parquet);

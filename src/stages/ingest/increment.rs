@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::entry::Entry;
-use super::{IMAGES, IngestOptions, decide, read_table};
+use super::{IMAGES, IngestOptions, decide};
 use crate::ids::Digest;
-use crate::stages::{Rejection, StageError};
+use crate::stages::{Rejection, Result, read_object, read_rows};
 use crate::store::{ActionKey, Output, Ref, StageResult, Store};
 use crate::tables::{SourceRow, TableRow};
 
@@ -15,21 +15,12 @@ pub(super) struct Increment {
     result: Option<StageResult>,
     /// All entries decided so far, in the order of increments.
     rows: Vec<SourceRow>,
-    by_table: std::collections::BTreeMap<String, Vec<Output>>,
 }
 
 impl Increment {
     /// Reads the decisions up to a result.
-    pub(super) fn read(store: &Store, result: StageResult) -> Result<Self, StageError> {
-        let mut rows = Vec::new();
-        for output in result.outputs_of(SourceRow::TABLE) {
-            rows.extend(read_table::<SourceRow>(store, output)?);
-        }
-        let mut by_table = std::collections::BTreeMap::<String, Vec<Output>>::new();
-        for output in &result.outputs {
-            by_table.entry(output.role.clone()).or_default().push(output.clone());
-        }
-        Ok(Self { result: Some(result), rows, by_table })
+    pub(super) fn read(store: &Store, result: StageResult) -> Result<Self> {
+        Ok(Self { rows: read_rows(store, std::slice::from_ref(&result))?, result: Some(result) })
     }
 
     pub(super) fn result(&self) -> Option<&StageResult> {
@@ -45,8 +36,8 @@ impl Increment {
     }
 
     /// Returns the objects of a table.
-    pub(super) fn outputs(&self, table: &str) -> &[Output] {
-        self.by_table.get(table).map_or(&[], Vec::as_slice)
+    pub(super) fn outputs<'a>(&'a self, table: &'a str) -> impl Iterator<Item = &'a Output> {
+        self.result.iter().flat_map(move |result| result.outputs_of(table))
     }
 
     /// Returns the entries that are not decided yet.
@@ -100,7 +91,7 @@ pub(super) struct History {
 
 impl History {
     /// Reads the refs and finds the last change of the options.
-    pub(super) fn read(store: &Store, evolution: &str, options: &IngestOptions) -> Result<Self, StageError> {
+    pub(super) fn read(store: &Store, evolution: &str, options: &IngestOptions) -> Result<Self> {
         let head = store.head(evolution, IMAGES)?;
         let mut refs: Vec<Ref> = Vec::new();
         let mut left_behind = 0;
@@ -127,10 +118,18 @@ impl History {
         }
         Ok(Self { head, refs, left_behind })
     }
+
+    /// Returns the positions of the refs whose increments are incomplete.
+    pub(super) fn damaged(&self, store: &Store) -> impl Iterator<Item = Result<usize>> {
+        (0..self.refs.len()).filter_map(move |i| {
+            let before = i.checked_sub(1).map(|before| self.refs[before].result);
+            is_complete(store, self.refs[i].result, before).map(|complete| (!complete).then_some(i)).transpose()
+        })
+    }
 }
 
 /// Whether the store has an increment and everything that it was computed from.
-pub(super) fn is_complete(store: &Store, increment: ActionKey, before: Option<ActionKey>) -> Result<bool, StageError> {
+fn is_complete(store: &Store, increment: ActionKey, before: Option<ActionKey>) -> Result<bool> {
     let mut queue = vec![increment];
     let mut seen = HashSet::new();
     while let Some(key) = queue.pop() {
@@ -151,7 +150,7 @@ pub(super) fn entries_to_recompute(
     i: usize,
     before: &Increment,
     scanned: &[Entry],
-) -> Result<Vec<Entry>, StageError> {
+) -> Result<Vec<Entry>> {
     if let Some(entries) = read_listing(store, &refs[i]) {
         return Ok(entries);
     }
@@ -187,6 +186,6 @@ fn read_own_rows(store: &Store, refs: &[Ref], i: usize) -> Option<Vec<SourceRow>
     refs[i..].iter().find_map(|r| {
         let result = store.result(r.result).ok().flatten()?;
         let sources = result.outputs_of(SourceRow::TABLE).nth(i)?;
-        read_table(store, sources).ok()
+        read_object(store, sources.object).ok()
     })
 }

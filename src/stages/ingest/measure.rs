@@ -2,18 +2,15 @@
 //! perceptual hash, or why the blob is not an image. Measurements depend only on the bytes and the
 //! limits, so no image is measured twice under the same limits.
 
-use std::collections::BTreeMap;
-
 use rayon::prelude::*;
-use serde_json::Value;
 
 use super::entry::Entry;
 use super::fetch::Sources;
 use super::{IngestOptions, shard_ranges};
 use crate::ids::{Digest, ImageId};
-use crate::imaging::{self, DecodedImage, ImageError};
-use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, put_listing, schema};
-use crate::store::{Action, Counts, Input, ObjectId, Store};
+use crate::imaging;
+use crate::stages::{ListedRows, Result, Runner, ShardOutput, Stage, TableOutput, new_action, schema};
+use crate::store::{Action, Counts, Store};
 use crate::tables::Measurement;
 
 /// Version of the measurements.
@@ -25,55 +22,41 @@ pub(super) struct MeasureStage<'a> {
     pub(super) sources: &'a Sources<'a>,
 }
 
-/// Blobs that are measured together.
-pub(super) struct Shard {
-    blobs: Vec<(Digest, u64)>,
-    listing: ObjectId,
-}
+/// Blobs that are measured together, with their sizes.
+type Shard = ListedRows<(Digest, u64)>;
 
 /// Splits the blobs that are new to the table into shards and stores their listings.
 pub(super) fn shards<'e>(
     store: &Store,
     options: &IngestOptions,
     new: impl Iterator<Item = &'e Entry>,
-) -> Result<Vec<Shard>, StageError> {
+) -> Result<Vec<Shard>> {
     let blobs: Vec<(Digest, u64)> = new.filter_map(|e| Some((e.blob?, e.bytes))).collect();
     shard_ranges(options, blobs.iter().map(|b| b.1))
         .into_par_iter()
-        .map(|range| {
-            let blobs = blobs[range].to_vec();
-            Ok(Shard { listing: put_listing(store, &blobs)?, blobs })
-        })
+        .map(|range| Shard::new(store, blobs[range].to_vec()))
         .collect()
 }
 
 impl Stage for MeasureStage<'_> {
     type Shard = Shard;
-
-    fn phase(&self) -> &'static str {
-        "measuring images"
-    }
+    const PHASE: &'static str = "measuring images";
 
     fn action(&self, shard: &Shard) -> Action {
-        let limits = &self.options.limits;
         Action {
-            parameters: BTreeMap::from([
-                ("max_bytes".into(), Value::from(limits.max_bytes)),
-                ("max_pixels".into(), Value::from(limits.max_pixels)),
-                ("max_aspect_ratio".into(), Value::from(limits.max_aspect_ratio)),
-            ]),
-            inputs: vec![Input { role: "blobs".into(), object: shard.listing }],
+            parameters: self.options.limit_parameters().into(),
+            inputs: shard.inputs("blobs"),
             ..new_action("ingest.measure", VERSION, [schema::<Measurement>()])
         }
     }
 
     fn units(&self, shard: &Shard) -> u64 {
-        shard.blobs.len() as u64
+        shard.rows.len() as u64
     }
 
-    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let mut rows = Vec::with_capacity(shard.blobs.len());
-        self.sources.for_each_group(&shard.blobs, |blobs| {
+    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput> {
+        let mut rows = Vec::with_capacity(shard.rows.len());
+        self.sources.for_each_group(&shard.rows, |blobs| {
             runner.interrupt.check()?;
             let measured = blobs.into_par_iter().map(|(id, bytes)| self.measure(id, &bytes));
             rows.extend(measured.collect::<Vec<_>>());
@@ -88,36 +71,18 @@ impl Stage for MeasureStage<'_> {
 
 impl MeasureStage<'_> {
     fn measure(&self, id: Digest, bytes: &[u8]) -> Measurement {
-        let row = Measurement {
+        let decoded = imaging::decode(bytes, &self.options.limits);
+        let (image, error) = (decoded.as_ref().ok(), decoded.as_ref().err());
+        Measurement {
             image_id: ImageId(id),
             size: bytes.len() as u64,
-            format: None,
-            width: None,
-            height: None,
-            orientation: None,
-            perceptual_hash: None,
-            reason: None,
-            detail: None,
-        };
-        match imaging::decode(bytes, &self.options.limits) {
-            Ok(decoded) => accept(row, &decoded),
-            Err(e) => reject(row, &e),
+            format: image.map(|image| image.header.format.name().to_owned()),
+            width: image.map(|image| image.header.width()),
+            height: image.map(|image| image.header.height()),
+            orientation: image.map(|image| u32::from(image.header.orientation.tag())),
+            perceptual_hash: image.map(|image| imaging::dhash(&image.pixels).bits()),
+            reason: error.map(|e| e.reason().to_owned()),
+            detail: error.map(ToString::to_string),
         }
     }
-}
-
-fn accept(row: Measurement, decoded: &DecodedImage) -> Measurement {
-    let header = &decoded.header;
-    Measurement {
-        format: Some(header.format.name().to_owned()),
-        width: Some(header.width()),
-        height: Some(header.height()),
-        orientation: Some(u32::from(header.orientation.tag())),
-        perceptual_hash: Some(imaging::dhash(&decoded.pixels).bits()),
-        ..row
-    }
-}
-
-fn reject(row: Measurement, e: &ImageError) -> Measurement {
-    Measurement { reason: Some(e.reason().to_owned()), detail: Some(e.to_string()), ..row }
 }

@@ -36,9 +36,10 @@ use self::fetch::Sources;
 use self::increment::{History, Increment};
 use self::measure::MeasureStage;
 use self::pack::PackStage;
-use super::{Runner, StageError};
+use super::listed_rows::put_listing;
+use super::{Result, Runner, StageError, read_object};
 use crate::imaging::Limits;
-use crate::store::{Output, Ref, RefUpdate, StageResult, Store};
+use crate::store::{Ref, RefUpdate, StageResult, Store};
 use crate::tables::{self, TableRow};
 
 pub use self::decide::INGEST;
@@ -70,12 +71,18 @@ impl IngestOptions {
         BTreeMap::from([("near_duplicate_bits".into(), Value::from(self.near_duplicate_bits))])
     }
 
-    fn parameters(&self) -> BTreeMap<String, Value> {
-        let mut all = self.selection_parameters();
-        all.extend([
+    fn limit_parameters(&self) -> [(String, Value); 3] {
+        [
             ("max_bytes".into(), Value::from(self.limits.max_bytes)),
             ("max_pixels".into(), Value::from(self.limits.max_pixels)),
             ("max_aspect_ratio".into(), Value::from(self.limits.max_aspect_ratio)),
+        ]
+    }
+
+    fn parameters(&self) -> BTreeMap<String, Value> {
+        let mut all = self.selection_parameters();
+        all.extend(self.limit_parameters());
+        all.extend([
             ("shard_rows".into(), Value::from(self.shard_rows)),
             ("shard_bytes".into(), Value::from(self.shard_bytes)),
         ]);
@@ -126,17 +133,15 @@ pub struct IngestSummary {
 /// # Errors
 /// A source does not exist, the store cannot be written to, or the command is interrupted. A file
 /// that is not an image is not an error but a row of the `rejects` table.
-pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestSummary, StageError> {
+pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestSummary> {
     let mut retries = MAX_RETRIES;
     loop {
         let scan = scan::scan(request.sources, scan_options(request), runner)?;
-        let tried = ingest_scanned(request, &scan, runner);
-        match tried {
+        match ingest_scanned(request, &scan, runner) {
             Err(StageError::SourceChanged { labels }) if retries > 0 => {
                 retries -= 1;
-                runner
-                    .progress
-                    .say(&format!("{} changed while it was read; scanning the sources again", labels.join(", ")));
+                let labels = labels.join(", ");
+                runner.progress.say(&format!("{labels} changed while it was read; scanning the sources again"));
             }
             Ok(None) => runner.progress.say("another process has ingested at the same time; extending its table"),
             Ok(Some(ingested)) => return Ok(ingested),
@@ -150,18 +155,14 @@ fn scan_options<'a>(request: &IngestRequest<'a>) -> ScanOptions<'a> {
 }
 
 /// Ingests scanned sources; `None` if another process advanced the ref first.
-fn ingest_scanned(
-    request: &IngestRequest<'_>,
-    scan: &Scan,
-    runner: &Runner<'_>,
-) -> Result<Option<IngestSummary>, StageError> {
+fn ingest_scanned(request: &IngestRequest<'_>, scan: &Scan, runner: &Runner<'_>) -> Result<Option<IngestSummary>> {
     let attempt = IngestAttempt { request, scan, runner };
     let history = History::read(runner.store, request.evolution, request.options)?;
     let (before, rebuilt) = attempt.rebuild_lost(&history)?;
     let new = before.new_entries(&scan.entries);
     if let (true, Some(table), Some(reference)) = (new.is_empty(), before.result(), history.refs.last()) {
         attempt.write_views(table)?;
-        return Ok(Some(attempt.summarize_unchanged(table.clone(), reference.clone(), rebuilt)));
+        return Ok(Some(attempt.summarize(table.clone(), reference.clone(), rebuilt)));
     }
     let (table, decided, computed) = attempt.append_increment(&before, &new)?;
     if runner.dry_run {
@@ -171,20 +172,15 @@ fn ingest_scanned(
     let advanced = runner.store.advance(request.evolution, IMAGES, history.head.as_ref(), table.action)?;
     let RefUpdate::Applied(reference) = advanced else { return Ok(None) };
     let statistics = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
-    let ingested = IngestSummary {
-        reference,
+    attempt.write_views(&table)?;
+    Ok(Some(IngestSummary {
         new: new.len() as u64,
         new_images: decided.counts.rows_out,
         new_rejects: decided.statistics.iter().filter_map(statistics).collect(),
         shards_computed: rebuilt + computed,
-        shards_rebuilt: rebuilt,
-        entries: scan.entries.len() as u64,
-        read: scan.read as u64,
         left_behind: history.left_behind,
-        table,
-    };
-    attempt.write_views(&ingested.table)?;
-    Ok(Some(ingested))
+        ..attempt.summarize(table, reference, rebuilt)
+    }))
 }
 
 /// One attempt to ingest scanned sources.
@@ -197,17 +193,16 @@ struct IngestAttempt<'a> {
 impl IngestAttempt<'_> {
     /// Returns the table of earlier increments, after recomputing its lost parts, and the number of
     /// shards that were recomputed.
-    fn rebuild_lost(&self, history: &History) -> Result<(Increment, usize), StageError> {
+    fn rebuild_lost(&self, history: &History) -> Result<(Increment, usize)> {
         let store = self.runner.store;
         let mut shards = 0;
-        let Some(damaged) = self.first_damaged(history)? else {
-            return match history.refs.last() {
-                Some(head) => Ok((self.read_increment(head)?, 0)),
-                None => Ok((Increment::default(), 0)),
-            };
-        };
+        let damaged = history.damaged(store).next().transpose()?.unwrap_or(history.refs.len());
         let mut before = match damaged.checked_sub(1) {
-            Some(last_complete) => self.read_increment(&history.refs[last_complete])?,
+            Some(last_complete) => {
+                let r = &history.refs[last_complete];
+                let missing = || StageError::Lost(format!("the result of {r}"));
+                Increment::read(store, store.result(r.result)?.ok_or_else(missing)?)?
+            }
             None => Increment::default(),
         };
         for (i, r) in history.refs.iter().enumerate().skip(damaged) {
@@ -223,29 +218,9 @@ impl IngestAttempt<'_> {
         Ok((before, shards))
     }
 
-    fn first_damaged(&self, history: &History) -> Result<Option<usize>, StageError> {
-        let mut before = None;
-        for (i, r) in history.refs.iter().enumerate() {
-            if !increment::is_complete(self.runner.store, r.result, before)? {
-                return Ok(Some(i));
-            }
-            before = Some(r.result);
-        }
-        Ok(None)
-    }
-
-    fn read_increment(&self, r: &Ref) -> Result<Increment, StageError> {
-        let missing = || StageError::Lost(format!("the result of {r}"));
-        Increment::read(self.runner.store, self.runner.store.result(r.result)?.ok_or_else(missing)?)
-    }
-
     /// Extends the table with `entries`. Returns the new table, the result that holds the
     /// decisions, and the number of shards computed.
-    fn append_increment(
-        &self,
-        before: &Increment,
-        entries: &[Entry],
-    ) -> Result<(StageResult, StageResult, usize), StageError> {
+    fn append_increment(&self, before: &Increment, entries: &[Entry]) -> Result<(StageResult, StageResult, usize)> {
         let (runner, options) = (self.runner, self.request.options);
         let sources = Sources { origins: &self.scan.origins, max_bytes: options.limits.max_bytes };
 
@@ -254,12 +229,13 @@ impl IngestAttempt<'_> {
         let shards = measure::shards(runner.store, options, new)?;
         let measured = runner.run(&MeasureStage { options, sources: &sources }, &shards)?;
 
-        let decide = DecideStage::new(runner.store, options, before, entries, &measured.results)?;
+        let listing = put_listing(runner.store, entries)?;
+        let decide = DecideStage { options, before, entries, listing, measured: &measured.results };
         let mut decided = runner.run(&decide, &[()])?;
         let decided_shards = decided.computed;
         let decided = decided.results.remove(0);
         let rows = &decided.outputs[0];
-        let decided_rows: Vec<tables::SourceRow> = read_table(runner.store, rows)?;
+        let decided_rows: Vec<tables::SourceRow> = read_object(runner.store, rows.object)?;
 
         let pack = PackStage { sources: &sources, decided: rows.object, selection: decided.action };
         let packed = runner.run(&pack, &pack::shards(options, &decided_rows))?;
@@ -270,7 +246,8 @@ impl IngestAttempt<'_> {
         Ok((table.results.remove(0), decided, computed))
     }
 
-    fn summarize_unchanged(&self, table: StageResult, reference: Ref, rebuilt: usize) -> IngestSummary {
+    /// Returns the summary of an ingest without new entries.
+    fn summarize(&self, table: StageResult, reference: Ref, rebuilt: usize) -> IngestSummary {
         IngestSummary {
             reference,
             table,
@@ -285,7 +262,7 @@ impl IngestAttempt<'_> {
         }
     }
 
-    fn write_views(&self, table: &StageResult) -> Result<(), StageError> {
+    fn write_views(&self, table: &StageResult) -> Result<()> {
         write_views(self.runner.store, self.request.evolution, table)
     }
 }
@@ -294,18 +271,12 @@ impl IngestAttempt<'_> {
 ///
 /// # Errors
 /// The store cannot be written to.
-pub fn write_views(store: &Store, evolution: &str, table: &StageResult) -> Result<(), StageError> {
+pub fn write_views(store: &Store, evolution: &str, table: &StageResult) -> Result<()> {
     for name in [tables::ImageRow::TABLE, tables::RejectRow::TABLE, tables::SourceRow::TABLE] {
         let objects: Vec<_> = table.outputs_of(name).map(|o| o.object).collect();
         store.write_view(&format!("{evolution}/{name}"), &objects)?;
     }
     Ok(())
-}
-
-/// Reads an object of a table.
-fn read_table<R: TableRow>(store: &Store, output: &Output) -> Result<Vec<R>, StageError> {
-    let bytes = store.read_object(output.object)?;
-    Ok(tables::read(output.object.name(), bytes::Bytes::from(bytes))?)
 }
 
 /// Splits rows of given sizes into shards.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::fetch::Sources;
 use super::{IngestOptions, shard_ranges};
 use crate::ids::Digest;
-use crate::stages::{Runner, ShardOutput, Stage, StageError, TableOutput, new_action, schema};
+use crate::stages::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, new_action, schema};
 use crate::store::{Action, ActionKey, Counts, Input, ObjectId, StoreError};
 use crate::tables::{ImageFile, ImageRow, SourceRow};
 
@@ -40,10 +40,7 @@ pub(super) fn shards<'a>(options: &IngestOptions, decided: &'a [SourceRow]) -> V
 
 impl<'a> Stage for PackStage<'a> {
     type Shard = Shard<'a>;
-
-    fn phase(&self) -> &'static str {
-        "storing images"
-    }
+    const PHASE: &'static str = "storing images";
 
     fn action(&self, shard: &Shard<'a>) -> Action {
         Action {
@@ -60,7 +57,7 @@ impl<'a> Stage for PackStage<'a> {
         shard.rows.len() as u64
     }
 
-    fn run_shard(&self, shard: &Shard<'a>, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, shard: &Shard<'a>, runner: &Runner<'_>) -> Result<ShardOutput> {
         let blobs: Vec<(Digest, u64)> = shard.rows.iter().filter_map(|row| Some((row.image_id?.0, row.size))).collect();
         let mut out = TableOutput::<ImageRow>::new(runner.store)?;
         let mut rows = shard.rows.iter();
@@ -78,7 +75,7 @@ impl<'a> Stage for PackStage<'a> {
     }
 }
 
-fn image_row(row: &SourceRow, bytes: Vec<u8>) -> Result<ImageRow, StageError> {
+fn image_row(row: &SourceRow, bytes: Vec<u8>) -> Result<ImageRow> {
     let missing_column = |column: &str| {
         let problem = format!("the accepted source {} has no {column}", row.source);
         StageError::Store(StoreError::Damaged { name: "the sources table".into(), problem })

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{CellPosition, Entry, Origin, Scan, ScanOptions};
 use super::fingerprints::Fingerprint;
 use crate::ids::Digest;
-use crate::stages::{Rejection, Runner, StageError};
+use crate::stages::{Rejection, Result, Runner, StageError};
 use crate::store::StoreError;
 use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, ImportedBytes, ImportedImage};
 
@@ -49,7 +49,7 @@ pub(super) struct ParquetFile<'a> {
 
 impl ParquetFile<'_> {
     /// Returns an error if the file has changed since its digest was computed.
-    fn check_unchanged(&self) -> Result<(), StageError> {
+    fn check_unchanged(&self) -> Result<()> {
         let now = self.path.metadata().ok().map(|meta| Fingerprint::of(&meta));
         if now.is_some() && now == self.state {
             return Ok(());
@@ -70,7 +70,7 @@ pub(super) fn scan_rows(
     named_by_user: bool,
     runner: &Runner<'_>,
     scan: &mut Scan,
-) -> Result<(), StageError> {
+) -> Result<()> {
     let ParquetFile { path, label, digest, .. } = file;
     let cells = match cached_cells(digest, options, runner)? {
         Some(cells) => cells,
@@ -107,7 +107,7 @@ fn import_limits(max_bytes: u64) -> ImportLimits {
     ImportLimits { image_bytes, page_bytes: PAGE_BYTES }
 }
 
-fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<FileCells, StageError> {
+fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<FileCells> {
     let images = match ImportFile::open(file, options.column, import_limits(options.max_bytes)) {
         Ok(images) => images,
         Err(e) if is_about_columns(&e) => {
@@ -179,11 +179,7 @@ fn cache_key(digest: Digest, options: ScanOptions<'_>) -> Digest {
     Digest::derive("visplay 2026-11 cells of a Parquet file", &[digest.as_bytes(), &column, &max_bytes, &reader])
 }
 
-fn cached_cells(
-    digest: Digest,
-    options: ScanOptions<'_>,
-    runner: &Runner<'_>,
-) -> Result<Option<FileCells>, StageError> {
+fn cached_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Option<FileCells>> {
     let entry = runner.store.read_cache(cache_key(digest, options))?;
     Ok(entry.and_then(|entry| serde_json::from_slice(&entry).ok()))
 }

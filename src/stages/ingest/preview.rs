@@ -1,9 +1,9 @@
 //! The preview of an ingest: its changes to the image table, reported without making them.
 
 use super::entry::Entry;
-use super::increment::{self, History, Increment};
+use super::increment::{History, Increment};
 use super::{IMAGES, IngestRequest, scan, scan_options};
-use crate::stages::{Runner, StageError};
+use crate::stages::{Result, Runner};
 use crate::store::{ActionDifference, Ref};
 
 /// The difference between the newest image table and the one that an ingest would produce.
@@ -23,7 +23,7 @@ pub struct IngestPreview {
 ///
 /// # Errors
 /// Those of [`ingest`](super::ingest()).
-pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestPreview, StageError> {
+pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestPreview> {
     let store = runner.store;
     let last = store.head(request.evolution, IMAGES)?;
     let mut differences = Vec::new();
@@ -32,13 +32,7 @@ pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Inges
             last_action.differences(&super::decide::table_action(request.options, last_action.inputs.clone()));
     }
     let history = History::read(store, request.evolution, request.options)?;
-    let (mut damaged, mut before) = (Vec::new(), None);
-    for r in &history.refs {
-        if !increment::is_complete(store, r.result, before)? {
-            damaged.push(r.clone());
-        }
-        before = Some(r.result);
-    }
+    let damaged = history.damaged(store).map(|i| Ok(history.refs[i?].clone())).collect::<Result<_>>()?;
     // An unreadable table is reported in `damaged`.
     let table = history.refs.last().and_then(|r| store.result(r.result).ok().flatten());
     let decided = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();

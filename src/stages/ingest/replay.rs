@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{Origin, Scan};
 use super::increment::{Increment, read_listing_of};
-use super::{IngestAttempt, IngestOptions, IngestRequest, decide, read_table, scan};
+use super::{IngestAttempt, IngestOptions, IngestRequest, decide, scan};
+use crate::ids::Digest;
 use crate::imaging::Limits;
-use crate::stages::{Runner, StageError};
+use crate::stages::{Result, Runner, StageError, read_object};
 use crate::store::{Action, StageResult, Store};
 use crate::tables::{ImageRow, TableRow};
 
@@ -24,7 +25,7 @@ pub fn replay_ingest(
     sources: &[PathBuf],
     scratch: &Path,
     runner: &Runner<'_>,
-) -> Result<(), StageError> {
+) -> Result<()> {
     let options = read_options(&stored.action(table.action)?)?;
     let existing: Vec<PathBuf> = sources.iter().filter(|source| source.exists()).cloned().collect();
     let request = IngestRequest { evolution: "again", sources: &existing, column: None, options: &options };
@@ -43,7 +44,7 @@ pub fn replay_ingest(
 }
 
 /// Returns a table and those that it extends, oldest first.
-fn list_increments(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>, StageError> {
+fn list_increments(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>> {
     let mut increments = vec![newest.clone()];
     while let Some(last) = increments.last() {
         let mut before = None;
@@ -66,15 +67,14 @@ fn collect_origins(
     store: &Store,
     table: &StageResult,
     scratch: &Path,
-    mut origins: HashMap<crate::ids::Digest, Origin>,
-) -> Result<HashMap<crate::ids::Digest, Origin>, StageError> {
-    let failed = |path: &Path, source| StageError::Read { path: path.to_owned(), source };
+    mut origins: HashMap<Digest, Origin>,
+) -> Result<HashMap<Digest, Origin>> {
     let folder = scratch.join("blobs");
-    std::fs::create_dir_all(&folder).map_err(|e| failed(&folder, e))?;
+    std::fs::create_dir_all(&folder).map_err(StageError::read(&folder))?;
     for output in table.outputs_of(ImageRow::TABLE) {
-        for row in read_table::<ImageRow>(store, output)? {
+        for row in read_object::<ImageRow>(store, output.object)? {
             let path = folder.join(row.image_id.to_string());
-            std::fs::write(&path, &row.image.bytes).map_err(|e| failed(&path, e))?;
+            std::fs::write(&path, &row.image.bytes).map_err(StageError::read(&path))?;
             origins.insert(row.image_id.0, Origin::File(path));
         }
     }
@@ -83,20 +83,18 @@ fn collect_origins(
 
 fn name_missing_sources(e: StageError) -> StageError {
     match e {
-        StageError::SourceChanged { labels } => StageError::Parameter {
-            key: "images",
-            problem: format!(
-                "the store does not keep the bytes of rejected files, such as {}; pass the folders that were ingested \
-                 with --images",
-                labels.first().map_or("", String::as_str)
-            ),
-        },
+        StageError::SourceChanged { labels } => {
+            let label = labels.first().map_or("", String::as_str);
+            let hint = "pass the folders that were ingested with --images";
+            let problem = format!("the store does not keep the bytes of rejected files, such as {label}; {hint}");
+            StageError::parameter("images", problem)
+        }
         other => other,
     }
 }
 
 /// Returns the options that a table was made with.
-fn read_options(action: &Action) -> Result<IngestOptions, StageError> {
+fn read_options(action: &Action) -> Result<IngestOptions> {
     let number = |key: &'static str| {
         let value = action.parameters.get(key).and_then(serde_json::Value::as_u64);
         value.ok_or_else(|| StageError::missing_part("an action of ingest", key))

@@ -15,7 +15,7 @@ use super::fingerprints::{Fingerprint, Fingerprints};
 use super::parquet;
 use super::walk::{WalkedEntry, error_text, is_within, reject_unreadable, single_file, walk};
 use crate::ids::Digest;
-use crate::stages::{Rejection, Runner, StageError};
+use crate::stages::{Rejection, Result, Runner, StageError};
 use crate::store::now_ms;
 
 /// A file whose digest is known.
@@ -34,7 +34,7 @@ struct FileContent {
 ///
 /// # Errors
 /// A source does not exist or cannot be opened; files below a folder are rejected instead.
-pub(super) fn scan(sources: &[PathBuf], options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Scan, StageError> {
+pub(super) fn scan(sources: &[PathBuf], options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Scan> {
     let mut scan = Scan::default();
     for source in sources {
         scan_source(source, options, runner, &mut scan)?;
@@ -43,12 +43,7 @@ pub(super) fn scan(sources: &[PathBuf], options: ScanOptions<'_>, runner: &Runne
     Ok(scan)
 }
 
-fn scan_source(
-    source: &Path,
-    options: ScanOptions<'_>,
-    runner: &Runner<'_>,
-    scan: &mut Scan,
-) -> Result<(), StageError> {
+fn scan_source(source: &Path, options: ScanOptions<'_>, runner: &Runner<'_>, scan: &mut Scan) -> Result<()> {
     let failed = |e: io::Error| StageError::Source { path: source.to_owned(), problem: error_text(&e) };
     let root = source.canonicalize().map_err(failed)?;
     let store = runner.store.root().canonicalize().ok();
@@ -79,7 +74,7 @@ fn digest_all(
     cached: &Fingerprints,
     options: ScanOptions<'_>,
     runner: &Runner<'_>,
-) -> Result<Vec<DigestedFile>, StageError> {
+) -> Result<Vec<DigestedFile>> {
     runner.progress.begin("reading sources", entries.len() as u64);
     let files = entries
         .into_par_iter()
@@ -157,7 +152,7 @@ fn cache_digests(
     root: &Path,
     began_ms: u64,
     runner: &Runner<'_>,
-) -> Result<(), StageError> {
+) -> Result<()> {
     let all_cached = files.iter().all(|f| f.content.as_ref().is_ok_and(|c| !c.was_read));
     if all_cached && files.len() == cached.len() {
         return Ok(());
@@ -182,7 +177,7 @@ fn add_file(
     named_by_user: bool,
     runner: &Runner<'_>,
     scan: &mut Scan,
-) -> Result<(), StageError> {
+) -> Result<()> {
     let label = file.entry.label();
     let bytes = file.entry.state.as_ref().map_or(0, |(_, bytes)| *bytes);
     match file.content {

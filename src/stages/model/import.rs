@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{SIDE_FILES, StoredModel, store_weights};
 use crate::ids::Digest;
-use crate::stages::{Runner, ShardOutput, Stage, StageError, new_action};
+use crate::stages::{Result, Runner, ShardOutput, Stage, StageError, new_action};
 use crate::store::{Action, ObjectId, ObjectKind, Output, StageResult};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches};
 use crate::vlm::config::Config;
@@ -19,7 +19,7 @@ use crate::vlm::weights::Weights;
 ///
 /// # Errors
 /// The folder is not a usable checkpoint, or the store cannot be written to.
-pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, StoredModel), StageError> {
+pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, StoredModel)> {
     let files = CheckpointFiles::of(folder)?;
     let result = runner.run(&ImportStage { folder }, &[files])?.results.remove(0);
     let model = StoredModel::from_result(&result)?;
@@ -30,19 +30,18 @@ pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, Stored
 struct CheckpointFiles(BTreeMap<String, Digest>);
 
 impl CheckpointFiles {
-    fn of(folder: &Path) -> Result<Self, StageError> {
-        let failed = |path: &Path, source| StageError::Read { path: path.to_owned(), source };
+    fn of(folder: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
         // Hashed only where the processor is a section of it. Reading it reports a malformed file.
         let section = ProcessorText::find(folder).is_ok_and(|processor| processor.is_section);
-        for entry in std::fs::read_dir(folder).map_err(|e| failed(folder, e))? {
-            let path = entry.map_err(|e| failed(folder, e))?.path();
+        for entry in std::fs::read_dir(folder).map_err(StageError::read(folder))? {
+            let path = entry.map_err(StageError::read(folder))?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             let is_section = section && name == PROCESSORS_FILE;
             if is_section || SIDE_FILES.contains(&name.as_str()) || name.ends_with(".safetensors") {
                 let mut hasher = blake3::Hasher::new();
-                let file = std::fs::File::open(&path).map_err(|e| failed(&path, e))?;
-                hasher.update_reader(file).map_err(|e| failed(&path, e))?;
+                let file = std::fs::File::open(&path).map_err(StageError::read(&path))?;
+                hasher.update_reader(file).map_err(StageError::read(&path))?;
                 files.insert(name, Digest::from(hasher.finalize()));
             }
         }
@@ -56,17 +55,14 @@ struct ImportStage<'a> {
 
 impl Stage for ImportStage<'_> {
     type Shard = CheckpointFiles;
-
-    fn phase(&self) -> &'static str {
-        "importing the model"
-    }
+    const PHASE: &'static str = "importing the model";
 
     fn action(&self, files: &CheckpointFiles) -> Action {
         let digests = files.0.iter().map(|(name, digest)| (name.clone(), Value::from(digest.to_string())));
         Action { parameters: digests.collect(), writer_profile: 0, ..new_action("model.import", 1, []) }
     }
 
-    fn run_shard(&self, _files: &CheckpointFiles, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, _files: &CheckpointFiles, runner: &Runner<'_>) -> Result<ShardOutput> {
         let config = Config::load(self.folder).map_err(StageError::model)?;
         Tokenizer::load(self.folder, &config).map_err(StageError::model)?;
         let processor = ProcessorText::find(self.folder).map_err(StageError::model)?;
@@ -86,7 +82,7 @@ impl Stage for ImportStage<'_> {
                     outputs.push(Output { role: name.to_owned(), object, rows: 0, bytes: bytes.len() as u64 });
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound && name == GENERATION_FILE => {}
-                Err(source) => return Err(StageError::Read { path: self.folder.join(name), source }),
+                Err(e) => return Err(StageError::read(&self.folder.join(name))(e)),
             }
         }
         outputs.extend(store_weights(runner.store, &config, &weights)?);

@@ -5,17 +5,18 @@ mod import;
 mod store_weights;
 
 pub use self::import::import;
+pub(super) use self::store_weights::put_tensors;
 pub use self::store_weights::store_weights;
-pub(super) use self::store_weights::write_error;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use once_cell::sync::OnceCell;
 use serde_json::Value;
 
-use super::{Runner, ShardOutput, Stage, StageError, inputs, new_action};
+use super::{Result, Runner, ShardOutput, Stage, StageError, inputs, new_action};
 use crate::ids::{Digest, ModelId};
 use crate::imaging::{MAX_RESIZED_PIXELS, PixelBudget};
 use crate::store::{Action, ActionKey, Output, StageResult, Store};
@@ -46,7 +47,7 @@ impl StoredModel {
     ///
     /// # Errors
     /// A file or the weights are missing.
-    pub fn from_result(result: &StageResult) -> Result<Self, StageError> {
+    pub fn from_result(result: &StageResult) -> Result<Self> {
         let lacks = |part: &str| StageError::missing_part(format!("the result {}", result.action), part);
         let mut side = BTreeMap::new();
         for name in SIDE_FILES {
@@ -81,7 +82,7 @@ impl StoredModel {
     ///
     /// # Errors
     /// An object is missing, damaged or malformed.
-    pub fn assets(&self, store: &Store, pixels: Option<PixelBudget>) -> Result<ModelAssets, StageError> {
+    pub fn assets(&self, store: &Store, pixels: Option<PixelBudget>) -> Result<ModelAssets> {
         let read = |name: &str| match self.side.get(name) {
             Some(output) => Ok(Some(store.read_object(output.object)?)),
             None => Ok::<_, StageError>(None),
@@ -99,7 +100,7 @@ impl StoredModel {
             if budget.min_pixels > MAX_RESIZED_PIXELS {
                 let problem =
                     format!("{} is above {MAX_RESIZED_PIXELS}, the most that is supported", budget.min_pixels);
-                return Err(StageError::Parameter { key: "model.min_pixels", problem });
+                return Err(StageError::parameter("model.min_pixels", problem));
             }
             processor = processor.with_budget(budget);
         }
@@ -115,15 +116,23 @@ impl StoredModel {
     ///
     /// # Errors
     /// An object is missing or damaged.
-    pub fn tensors(&self, store: &Store) -> Result<HashMap<String, Tensor>, StageError> {
-        let mut tensors = HashMap::new();
-        for output in &self.weights {
-            let bytes = store.read_object(output.object)?;
-            let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
-            tensors.extend(read.map_err(|e| StageError::malformed(output.object.name(), e))?);
-        }
-        Ok(tensors)
+    pub fn tensors(&self, store: &Store) -> Result<HashMap<String, Tensor>> {
+        read_tensors(store, &self.weights)
     }
+}
+
+/// Reads the tensors of objects, in the dtypes in which they are stored.
+pub(super) fn read_tensors<'o>(
+    store: &Store,
+    outputs: impl IntoIterator<Item = &'o Output>,
+) -> Result<HashMap<String, Tensor>> {
+    let mut tensors = HashMap::new();
+    for output in outputs {
+        let bytes = store.read_object(output.object)?;
+        let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+        tensors.extend(read.map_err(|e| StageError::malformed(output.object.name(), e))?);
+    }
+    Ok(tensors)
 }
 
 /// Everything that a model needs besides its weights.
@@ -160,7 +169,7 @@ impl LoadedModel {
         dtype: DType,
         device: &Device,
         ops: Ops,
-    ) -> Result<Self, StageError> {
+    ) -> Result<Self> {
         Self::new(assets, &TensorsOnDevice { tensors, dtype, device, ops })
     }
 
@@ -168,7 +177,7 @@ impl LoadedModel {
     ///
     /// # Errors
     /// The tensors do not match the configuration.
-    pub fn new(assets: Arc<ModelAssets>, source: &dyn NamedTensors) -> Result<Self, StageError> {
+    pub fn new(assets: Arc<ModelAssets>, source: &dyn NamedTensors) -> Result<Self> {
         let model = Model::new(assets.config.clone(), source, Purpose::Sampling);
         Ok(Self { model: model.map_err(StageError::model)?, assets })
     }
@@ -197,28 +206,22 @@ impl NamedTensors for TensorsOnDevice<'_> {
 pub struct ModelHandle<'a> {
     /// Id in actions and rows.
     pub id: ModelId,
-    load: Box<dyn Fn() -> Result<LoadedModel, StageError> + Send + Sync + 'a>,
-    loaded: OnceLock<LoadedModel>,
-    loading: Mutex<()>,
+    load: Box<dyn Fn() -> Result<LoadedModel> + Send + Sync + 'a>,
+    loaded: OnceCell<LoadedModel>,
 }
 
 impl<'a> ModelHandle<'a> {
     /// Returns a handle to the model that `load` loads.
-    pub fn new(id: ModelId, load: impl Fn() -> Result<LoadedModel, StageError> + Send + Sync + 'a) -> Self {
-        Self { id, load: Box::new(load), loaded: OnceLock::new(), loading: Mutex::new(()) }
+    pub fn new(id: ModelId, load: impl Fn() -> Result<LoadedModel> + Send + Sync + 'a) -> Self {
+        Self { id, load: Box::new(load), loaded: OnceCell::new() }
     }
 
     /// Returns the model, loading it on first use.
     ///
     /// # Errors
     /// The model cannot be loaded.
-    pub fn get(&self) -> Result<&LoadedModel, StageError> {
-        let _one_loader = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.loaded.get().is_none() {
-            // Only the holder of the lock sets it.
-            let _ = self.loaded.set((self.load)()?);
-        }
-        self.loaded.get().ok_or_else(|| StageError::Internal("the model was not loaded".into()))
+    pub fn get(&self) -> Result<&LoadedModel> {
+        self.loaded.get_or_try_init(&self.load)
     }
 }
 
@@ -227,7 +230,7 @@ impl<'a> ModelHandle<'a> {
 ///
 /// # Errors
 /// The ref names no model, or the store is damaged.
-pub fn find_by_ref(name: &str, store: &Store) -> Result<Option<StoredModel>, StageError> {
+pub fn find_by_ref(name: &str, store: &Store) -> Result<Option<StoredModel>> {
     let Some((evolution, name)) = name.split_once('/') else { return Ok(None) };
     let Some(head) = store.head(evolution, name)? else { return Ok(None) };
     store.result_with_outputs(head.result)?.map(|result| StoredModel::from_result(&result)).transpose()
@@ -238,7 +241,7 @@ pub fn find_by_ref(name: &str, store: &Store) -> Result<Option<StoredModel>, Sta
 ///
 /// # Errors
 /// The store cannot be written to.
-pub fn assemble(model: &StoredModel, upstream: Vec<ActionKey>, runner: &Runner<'_>) -> Result<StageResult, StageError> {
+pub fn assemble(model: &StoredModel, upstream: Vec<ActionKey>, runner: &Runner<'_>) -> Result<StageResult> {
     Ok(runner.run(&AssembleStage { model, upstream }, &[()])?.results.remove(0))
 }
 
@@ -249,10 +252,7 @@ struct AssembleStage<'a> {
 
 impl Stage for AssembleStage<'_> {
     type Shard = ();
-
-    fn phase(&self) -> &'static str {
-        "publishing the model"
-    }
+    const PHASE: &'static str = "publishing the model";
 
     fn action(&self, _shard: &()) -> Action {
         Action {
@@ -263,7 +263,7 @@ impl Stage for AssembleStage<'_> {
         }
     }
 
-    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput> {
         runner.progress.advance(1);
         Ok(ShardOutput { outputs: self.model.outputs(), upstream: self.upstream.clone(), ..ShardOutput::default() })
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::WEIGHTS;
-use crate::stages::StageError;
+use crate::stages::{Result, StageError};
 use crate::store::{ObjectKind, Output, Store, StoreError};
 use crate::vlm::config::Config;
 use crate::vlm::export::ExportError;
@@ -16,7 +16,7 @@ use crate::vlm::tensor_source::TensorSource;
 ///
 /// # Errors
 /// A tensor is missing or has the wrong shape, or the store cannot be written to.
-pub fn store_weights(store: &Store, config: &Config, source: &dyn TensorSource) -> Result<Vec<Output>, StageError> {
+pub fn store_weights(store: &Store, config: &Config, source: &dyn TensorSource) -> Result<Vec<Output>> {
     let mut parts: Vec<(ModelPart, Vec<_>)> = Vec::new();
     for parameter in parameters(config) {
         match parts.last_mut().filter(|(part, _)| *part == parameter.part) {
@@ -24,29 +24,37 @@ pub fn store_weights(store: &Store, config: &Config, source: &dyn TensorSource) 
             None => parts.push((parameter.part, vec![parameter])),
         }
     }
-    let failed = |e: ExportError| write_error(store, e);
     let mut outputs = Vec::with_capacity(parts.len());
     for (_, of_part) in &parts {
         let mut planned = Vec::with_capacity(of_part.len());
         for parameter in of_part {
-            let dtype: StoredType = source.stored_type(parameter).map_err(failed)?;
+            let dtype: StoredType = source.stored_type(parameter).map_err(|e| write_error(store, e))?;
             planned.push(PlannedTensor { name: parameter.name.clone(), dtype, shape: parameter.shape.clone() });
         }
-        let mut staged = store.stage()?;
-        write_tensors(&mut staged, &planned, |tensor, out: &mut dyn Write| {
+        outputs.push(put_tensors(store, WEIGHTS, &planned, |tensor, out| {
             let parameter = of_part.iter().find(|parameter| parameter.name == tensor.name);
             let unknown = || ExportError::Tensor(tensor.name.clone(), "is not part of the model".to_owned());
             source.write(parameter.ok_or_else(unknown)?, tensor.dtype, out)
-        })
-        .map_err(failed)?;
-        let (object, bytes) = store.publish_object(staged, ObjectKind::Safetensors)?;
-        outputs.push(Output { role: WEIGHTS.to_owned(), object, rows: 0, bytes });
+        })?);
     }
     Ok(outputs)
 }
 
+/// Stores tensors, whose values `write` writes, as one object.
+pub(in crate::stages) fn put_tensors(
+    store: &Store,
+    role: &str,
+    planned: &[PlannedTensor],
+    write: impl FnMut(&PlannedTensor, &mut dyn Write) -> Result<(), ExportError>,
+) -> Result<Output> {
+    let mut staged = store.stage()?;
+    write_tensors(&mut staged, planned, write).map_err(|e| write_error(store, e))?;
+    let (object, bytes) = store.publish_object(staged, ObjectKind::Safetensors)?;
+    Ok(Output { role: role.to_owned(), object, rows: 0, bytes })
+}
+
 /// Returns the error for tensors that cannot be stored, because of the disk or of the model.
-pub(in crate::stages) fn write_error(store: &Store, e: ExportError) -> StageError {
+fn write_error(store: &Store, e: ExportError) -> StageError {
     match e {
         ExportError::Io(source) | ExportError::File { source, .. } => {
             StoreError::Io { doing: "write weights to", path: store.root().to_owned(), source }.into()

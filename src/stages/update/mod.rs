@@ -23,7 +23,7 @@ use super::image_set::ImageSet;
 use super::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, WEIGHTS};
 use super::role_prompt::RolePrompt;
 use super::training_state::{TrainingInit, TrainingState, UPDATES};
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, schema};
+use super::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, schema};
 use crate::ids::{ModelId, QuestionId};
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{MetricRow, RewardRow, Role, TableRow};
@@ -125,12 +125,7 @@ impl<'a> TrainingChain<'a> {
     ///
     /// # Errors
     /// The step fails, the store fails, or the command is interrupted.
-    pub fn step(
-        &self,
-        samples: Vec<StageResult>,
-        rewards: StageResult,
-        runner: &Runner<'_>,
-    ) -> Result<bool, StageError> {
+    pub fn step(&self, samples: Vec<StageResult>, rewards: StageResult, runner: &Runner<'_>) -> Result<bool> {
         let step = self.steps();
         let previous =
             self.steps_done().last().and_then(|chain_step| chain_step.result.as_ref()).map(|result| result.action);
@@ -146,7 +141,7 @@ impl<'a> TrainingChain<'a> {
     ///
     /// # Errors
     /// The last result holds no weights.
-    pub fn finish(&self) -> Result<StoredModel, StageError> {
+    pub fn finish(&self) -> Result<StoredModel> {
         let steps_done = self.steps_done();
         let Some(result) = steps_done.last().and_then(|chain_step| chain_step.result.as_ref()) else {
             return Ok(self.training.base.clone());
@@ -172,11 +167,7 @@ impl<'a> TrainingChain<'a> {
     }
 
     /// Advances the weights in memory to those after `step` steps.
-    fn advance<'l>(
-        &self,
-        state: &'l mut Option<TrainingState>,
-        step: u32,
-    ) -> Result<&'l mut TrainingState, StageError> {
+    fn advance<'l>(&self, state: &'l mut Option<TrainingState>, step: u32) -> Result<&'l mut TrainingState> {
         let steps_done = self.steps_done().clone();
         let has_weights = |chain_step: &ChainStep| {
             chain_step.result.as_ref().is_some_and(|result| result.outputs_of(WEIGHTS).next().is_some())
@@ -213,7 +204,7 @@ impl<'a> TrainingChain<'a> {
     }
 
     /// Applies the updates of one step to the weights in memory.
-    fn apply(&self, state: &mut TrainingState, chain_step: &ChainStep) -> Result<StepOutcome, StageError> {
+    fn apply(&self, state: &mut TrainingState, chain_step: &ChainStep) -> Result<StepOutcome> {
         let training = &self.training;
         let builder = RolloutBuilder {
             store: self.store,
@@ -253,16 +244,14 @@ struct Shard {
 
 impl Stage for UpdateStage<'_, '_> {
     type Shard = Shard;
+    const PHASE: &'static str = "training";
+    const IS_CONCURRENT: bool = false;
 
     fn phase(&self) -> &'static str {
         match self.chain.training.role {
             Role::Questioner => "training the Questioner",
             Role::Reasoner => "training the Reasoner",
         }
-    }
-
-    fn runs_concurrently(&self) -> bool {
-        false
     }
 
     fn action(&self, shard: &Shard) -> Action {
@@ -290,7 +279,7 @@ impl Stage for UpdateStage<'_, '_> {
         }
     }
 
-    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, shard: &Shard, runner: &Runner<'_>) -> Result<ShardOutput> {
         let chain = self.chain;
         let mut state = chain.state();
         let state = chain.advance(&mut state, shard.step)?;

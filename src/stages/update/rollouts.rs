@@ -7,7 +7,7 @@ use crate::ids::{Digest, GroupId, ImageId, QuestionId};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::ModelAssets;
 use crate::stages::role_prompt::RolePrompt;
-use crate::stages::{StageError, read_rows};
+use crate::stages::{Result, StageError, read_rows};
 use crate::store::{StageResult, Store};
 use crate::tables::{AnswerRow, Finish, QuestionRow, RewardRow, Role};
 use crate::training::grpo_step::{Rollout, RolloutGroup};
@@ -40,7 +40,7 @@ impl RolloutBuilder<'_> {
         role: Role,
         samples: &[StageResult],
         rewards: &StageResult,
-    ) -> Result<(Vec<RolloutGroup>, Vec<RewardRow>), StageError> {
+    ) -> Result<(Vec<RolloutGroup>, Vec<RewardRow>)> {
         let stored = match role {
             Role::Questioner => self.read_questions(samples)?,
             Role::Reasoner => self.read_answers(samples)?,
@@ -78,13 +78,13 @@ impl RolloutBuilder<'_> {
                     in_update: reward.in_update,
                 })
             };
-            let rollouts = group.iter().map(rollout).collect::<Result<_, StageError>>()?;
+            let rollouts = group.iter().map(rollout).collect::<Result<_>>()?;
             groups.push(RolloutGroup { prompt, images: vec![image], rollouts });
         }
         Ok((groups, rewards))
     }
 
-    fn read_questions(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>, StageError> {
+    fn read_questions(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>> {
         let rows: Vec<QuestionRow> = read_rows(self.store, samples)?;
         let stored = rows.into_iter().map(|row| StoredSample {
             subject: row.question_id.0,
@@ -98,7 +98,7 @@ impl RolloutBuilder<'_> {
         Ok(stored.collect())
     }
 
-    fn read_answers(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>, StageError> {
+    fn read_answers(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>> {
         let rows: Vec<AnswerRow> = read_rows(self.store, samples)?;
         let stored = rows.into_iter().map(|row| {
             let text = self.texts.get(&row.question_id).cloned();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::training::grpo::{Aggregation, GrpoSettings};
 use crate::training::grpo_step::{GrpoStepSettings, OldLogprobs};
-use crate::training::lora::{LoraSettings, TARGETS};
+use crate::training::lora::LoraSettings;
 use crate::training::step::ComputeSettings;
 use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, TrainScope};
 
@@ -135,11 +135,9 @@ impl UpdateSettings {
         match self.train {
             TrainedPart::All => TrainScope::All,
             TrainedPart::Text => TrainScope::Text,
-            TrainedPart::Lora => TrainScope::Lora(LoraSettings {
-                rank: self.lora_rank as usize,
-                alpha: self.lora_alpha,
-                targets: TARGETS.map(str::to_owned).to_vec(),
-            }),
+            TrainedPart::Lora => {
+                TrainScope::Lora(LoraSettings::on_all_targets(self.lora_rank as usize, self.lora_alpha))
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::ids::Digest;
 use crate::imaging::{Limits, decode};
 use crate::stages::model::ModelAssets;
-use crate::stages::{Rejection, StageError};
+use crate::stages::{Rejection, Result, StageError};
 use crate::tables::{self, Demonstration, DemonstrationSystem, ImageLink, TableError};
 use crate::training::prefix_group::common_prefix;
 use crate::training::{Continuation, PrefixGroup};
@@ -54,7 +54,7 @@ impl Demonstrations {
     ///
     /// # Errors
     /// The table or an image's file cannot be read, or a column is missing.
-    pub fn read(file: &Path) -> Result<Self, StageError> {
+    pub fn read(file: &Path) -> Result<Self> {
         let demonstrations: Vec<Demonstration> = tables::read_file(file)?;
         let systems: Vec<String> = match tables::read_file::<DemonstrationSystem>(file) {
             Ok(rows) => rows.into_iter().map(|row| row.system).collect(),
@@ -62,10 +62,7 @@ impl Demonstrations {
             Err(e) => return Err(e.into()),
         };
         if demonstrations.is_empty() {
-            return Err(StageError::Source {
-                path: file.to_owned(),
-                problem: "the table has no rows to train on".into(),
-            });
+            return Err(StageError::source(file, "the table has no rows to train on"));
         }
         let rows: Vec<Row> = demonstrations
             .into_iter()
@@ -101,7 +98,7 @@ impl Demonstrations {
         to: usize,
         assets: &ModelAssets,
         max_tokens: usize,
-    ) -> Result<(Vec<PrefixGroup>, RejectedRows), StageError> {
+    ) -> Result<(Vec<PrefixGroup>, RejectedRows)> {
         let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
         // The system prompt precedes the image, so rows share the image only if both are equal.
         let shares_prefix = |a: &Row, b: &Row| a.image == b.image && a.system == b.system;
@@ -127,7 +124,7 @@ impl Demonstrations {
         rows: std::ops::Range<usize>,
         assets: &ModelAssets,
         max_tokens: usize,
-    ) -> Result<(Option<PrefixGroup>, RejectedRows), StageError> {
+    ) -> Result<(Option<PrefixGroup>, RejectedRows)> {
         let image = match self.load_patches(rows.start, assets)? {
             Ok(image) => image,
             Err(rejection) => return Ok((None, rows.map(|i| (i, rejection.clone())).collect())),
@@ -167,7 +164,7 @@ impl Demonstrations {
         Ok(Sequence { prompt, response })
     }
 
-    fn load_patches(&self, row: usize, assets: &ModelAssets) -> Result<Result<Patches, Rejection>, StageError> {
+    fn load_patches(&self, row: usize, assets: &ModelAssets) -> Result<Result<Patches, Rejection>> {
         let image = &self.rows[row].image;
         let bytes = image_bytes(&self.file, image)?;
         // The action names the digests of the images, so training on other bytes would falsify it.
@@ -184,17 +181,17 @@ impl Demonstrations {
 }
 
 /// Returns the bytes of an image, from the table or from a file relative to the table's folder.
-fn image_bytes<'i>(table: &Path, image: &'i ImageLink) -> Result<Cow<'i, [u8]>, StageError> {
+fn image_bytes<'i>(table: &Path, image: &'i ImageLink) -> Result<Cow<'i, [u8]>> {
     if let Some(bytes) = &image.bytes {
         return Ok(Cow::Borrowed(bytes));
     }
     let path = table.parent().unwrap_or(Path::new("")).join(&image.path);
-    std::fs::read(&path).map(Cow::Owned).map_err(|source| StageError::Read { path, source })
+    std::fs::read(&path).map(Cow::Owned).map_err(StageError::read(&path))
 }
 
 /// Returns the digest of a row's image; `None` where the row before has the same image, since rows
 /// of one image are usually contiguous.
-fn image_digest(table: &Path, rows: &[Row], i: usize) -> Result<Option<Digest>, StageError> {
+fn image_digest(table: &Path, rows: &[Row], i: usize) -> Result<Option<Digest>> {
     if i > 0 && rows[i - 1].image == rows[i].image {
         return Ok(None);
     }

@@ -21,7 +21,7 @@ pub use self::settings::WarmStartSettings;
 
 use super::model::{ModelAssets, StoredModel, WEIGHTS};
 use super::training_state::{TrainingInit, TrainingState, UPDATES, trained_tensors};
-use super::{Runner, ShardOutput, Stage, StageError, TableOutput, finite, new_action, read_rows, schema};
+use super::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, finite, new_action, read_rows, schema};
 use crate::device::DeviceClass;
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{DemonstrationRow, MetricRow, RejectRow, TableRow};
@@ -46,12 +46,9 @@ pub fn warm_start(
     settings: &WarmStartSettings,
     (dtype, device): (DType, &Device),
     runner: &Runner<'_>,
-) -> Result<(Vec<StageResult>, StoredModel), StageError> {
+) -> Result<(Vec<StageResult>, StoredModel)> {
     let assets = Arc::new(base.assets(runner.store, None)?);
-    let too_many = || StageError::Parameter {
-        key: "epochs",
-        problem: "the number of steps does not fit in 32 bits; lower it".into(),
-    };
+    let too_many = || StageError::parameter("epochs", "the number of steps does not fit in 32 bits; lower it");
     let steps = settings.steps(data.len()).ok_or_else(too_many)?;
     let stage = WarmStart { base, data, settings, dtype, device, assets, steps, state: Mutex::default() };
     let mut done: Vec<StageResult> = Vec::new();
@@ -62,17 +59,14 @@ pub fn warm_start(
         done.append(&mut ran.results);
     }
     let Some(last) = done.last() else {
-        return Err(StageError::Parameter {
-            key: "epochs",
-            problem: "there are no steps to run; it must be at least 1".into(),
-        });
+        return Err(StageError::parameter("epochs", "there are no steps to run; it must be at least 1"));
     };
     if done.iter().all(|segment| segment.counts.rows_out == 0) {
         let rejects: Vec<RejectRow> = read_rows(runner.store, &done[..1])?;
         let first_reason =
             rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
         let problem = format!("none of its {} rows can be trained on{first_reason}", data.len());
-        return Err(StageError::Source { path: data.file.clone(), problem });
+        return Err(StageError::source(&data.file, problem));
     }
     let model = base.with_weights(last.outputs_of(WEIGHTS).cloned().collect());
     Ok((done, model))
@@ -83,11 +77,7 @@ pub fn warm_start(
 ///
 /// # Errors
 /// The store fails.
-pub fn trained_adapter(
-    store: &Store,
-    last: &StageResult,
-    settings: &WarmStartSettings,
-) -> Result<Option<LoraAdapter>, StageError> {
+pub fn trained_adapter(store: &Store, last: &StageResult, settings: &WarmStartSettings) -> Result<Option<LoraAdapter>> {
     let TrainScope::Lora(settings) = settings.trained() else { return Ok(None) };
     Ok(Some(LoraAdapter { settings, tensors: trained_tensors(store, last)? }))
 }
@@ -112,7 +102,7 @@ struct Segment {
 }
 
 /// A step's batch, prepared on a thread ahead of the training.
-type Batch = Result<(Vec<PrefixGroup>, RejectedRows), StageError>;
+type Batch = Result<(Vec<PrefixGroup>, RejectedRows)>;
 
 impl WarmStart<'_> {
     /// Returns the rows of a step.
@@ -122,7 +112,7 @@ impl WarmStart<'_> {
         first..self.data.len().min(first + per_step)
     }
 
-    fn start(&self, segment: &Segment, runner: &Runner<'_>) -> Result<TrainingState, StageError> {
+    fn start(&self, segment: &Segment, runner: &Runner<'_>) -> Result<TrainingState> {
         let init = TrainingInit {
             trained: self.settings.trained(),
             optimizer: self.settings.optimizer(),
@@ -145,7 +135,7 @@ impl WarmStart<'_> {
         segment: &Segment,
         state: &mut TrainingState,
         runner: &Runner<'_>,
-    ) -> Result<(Vec<MetricRow>, Vec<RejectRow>), StageError> {
+    ) -> Result<(Vec<MetricRow>, Vec<RejectRow>)> {
         /// Number of prepared batches that may wait.
         const AHEAD: usize = 2;
         let schedule = self.settings.schedule(self.steps);
@@ -188,7 +178,7 @@ impl WarmStart<'_> {
         state: &mut TrainingState,
         schedule: &Schedule,
         compute: ComputeSettings,
-    ) -> Result<MetricRow, StageError> {
+    ) -> Result<MetricRow> {
         let (loss, token_statistics, gradients) = cross_entropy(&state.weights, prefix_groups, compute)?;
         let rate = schedule.rate(state.optimizer.updates());
         // A step whose rows were all left out has no update, and the optimizer does not count it.
@@ -233,14 +223,8 @@ impl WarmStart<'_> {
 
 impl Stage for WarmStart<'_> {
     type Shard = Segment;
-
-    fn phase(&self) -> &'static str {
-        "training on demonstrations"
-    }
-
-    fn runs_concurrently(&self) -> bool {
-        false
-    }
+    const PHASE: &'static str = "training on demonstrations";
+    const IS_CONCURRENT: bool = false;
 
     fn action(&self, segment: &Segment) -> Action {
         let mut parameters = BTreeMap::from([
@@ -268,7 +252,7 @@ impl Stage for WarmStart<'_> {
         u64::from(segment.steps.end - segment.steps.start)
     }
 
-    fn run_shard(&self, segment: &Segment, runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
+    fn run_shard(&self, segment: &Segment, runner: &Runner<'_>) -> Result<ShardOutput> {
         let mut kept = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = match kept.take().filter(|state| state.step == segment.steps.start) {
             Some(state) => state,

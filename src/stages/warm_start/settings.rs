@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::training::lora::{LoraSettings, TARGETS};
+use crate::training::lora::LoraSettings;
 use crate::training::step::ComputeSettings;
 use crate::training::{AdamWSettings, MomentType, Schedule, ScheduleKind, TrainScope};
 
@@ -84,23 +84,13 @@ impl WarmStartSettings {
         match (self.lora_rank, self.freeze_vision) {
             (0, false) => TrainScope::All,
             (0, true) => TrainScope::Text,
-            (rank, _) => TrainScope::Lora(LoraSettings {
-                rank: rank as usize,
-                alpha: self.lora_alpha,
-                targets: TARGETS.map(str::to_owned).to_vec(),
-            }),
+            (rank, _) => TrainScope::Lora(LoraSettings::on_all_targets(rank as usize, self.lora_alpha)),
         }
     }
 
     pub(super) fn optimizer(&self) -> AdamWSettings {
-        AdamWSettings {
-            beta1: self.beta1,
-            beta2: self.beta2,
-            eps: self.epsilon,
-            weight_decay: self.weight_decay,
-            max_grad_norm: self.max_grad_norm,
-            moments: MomentType::F32,
-        }
+        let Self { beta1, beta2, epsilon: eps, weight_decay, max_grad_norm, .. } = *self;
+        AdamWSettings { beta1, beta2, eps, weight_decay, max_grad_norm, moments: MomentType::F32 }
     }
 
     pub(super) fn schedule(&self, steps: u32) -> Schedule {
