@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, new_action, read_rows, schema, table_inputs};
 use crate::grading::Answer;
-use crate::ids::{Digest, GroupId, QuestionId};
+use crate::ids::{Digest, GroupId, ImageId, QuestionId};
 use crate::reward::{
     Denominator, DiversityScope, QuestionOutcome, QuestionerReward, QuestionerSettings, ReasonerSettings,
     questioner_rewards, reasoner_reward,
@@ -44,6 +44,18 @@ pub enum RewardInputs<'a> {
     },
 }
 
+impl RewardInputs<'_> {
+    /// Returns the results that rows are read from, and the table that is read.
+    fn tables(&self) -> [(&[StageResult], &'static str); 2] {
+        match self {
+            Self::Questioner { questions, votes, .. } => [(questions, QuestionRow::TABLE), (votes, VoteRow::TABLE)],
+            Self::Reasoner { answers, curriculum, .. } => {
+                [(answers, AnswerRow::TABLE), (curriculum, CurriculumRow::TABLE)]
+            }
+        }
+    }
+}
+
 /// The `rewards` stage.
 pub struct Rewards<'a> {
     /// Samples to score.
@@ -61,15 +73,11 @@ impl Stage for Rewards<'_> {
     const PHASE: &'static str = "scoring samples";
 
     fn action(&self, _shard: &()) -> Action {
-        let (inputs, settings) = match &self.inputs {
-            RewardInputs::Questioner { questions, votes, settings, denominator } => (
-                [table_inputs(questions, QuestionRow::TABLE), table_inputs(votes, VoteRow::TABLE)],
-                json!({"questioner": settings, "denominator": denominator}),
-            ),
-            RewardInputs::Reasoner { answers, curriculum, settings } => (
-                [table_inputs(answers, AnswerRow::TABLE), table_inputs(curriculum, CurriculumRow::TABLE)],
-                json!({"reasoner": settings}),
-            ),
+        let settings = match &self.inputs {
+            RewardInputs::Questioner { settings, denominator, .. } => {
+                json!({"questioner": settings, "denominator": denominator})
+            }
+            RewardInputs::Reasoner { settings, .. } => json!({"reasoner": settings}),
         };
         Action {
             parameters: BTreeMap::from([
@@ -78,28 +86,19 @@ impl Stage for Rewards<'_> {
                 ("settings".into(), settings),
                 ("step".into(), json!(self.step)),
             ]),
-            inputs: inputs.concat(),
+            inputs: self.inputs.tables().map(|(results, table)| table_inputs(results, table)).concat(),
             ..new_action(REWARDS, VERSION, [schema::<RewardRow>()])
         }
     }
 
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput> {
-        let (mut rows, upstream) = match &self.inputs {
+        let store = runner.store;
+        let mut rows = match &self.inputs {
             RewardInputs::Questioner { questions, votes, settings, .. } => {
-                let rows = self.questioner_rows(
-                    &read_rows(runner.store, questions)?,
-                    &read_rows(runner.store, votes)?,
-                    settings,
-                )?;
-                (rows, [*questions, *votes].concat())
+                self.questioner_rows(&read_rows(store, questions)?, &read_rows(store, votes)?, settings)?
             }
             RewardInputs::Reasoner { answers, curriculum, settings } => {
-                let rows = self.reasoner_rows(
-                    &read_rows(runner.store, answers)?,
-                    &read_rows(runner.store, curriculum)?,
-                    settings,
-                )?;
-                (rows, [*answers, *curriculum].concat())
+                self.reasoner_rows(&read_rows(store, answers)?, &read_rows(store, curriculum)?, settings)?
             }
         };
         self.fill_in_advantages(&mut rows);
@@ -107,14 +106,10 @@ impl Stage for Rewards<'_> {
         let n = rows.len() as u64;
         let counts = Counts { rows_in: n, rows_out: n, rejects: 0 };
         let outputs = vec![TableOutput::write_all(runner.store, rows)?];
-        let upstream = upstream.iter().map(|result| result.action).collect();
+        let upstream = self.inputs.tables().into_iter().flat_map(|(results, _)| results);
+        let upstream = upstream.map(|result| result.action).collect();
         Ok(ShardOutput { outputs, counts, upstream, ..ShardOutput::default() })
     }
-}
-
-/// Splits rows into their groups, which are contiguous.
-fn split_groups<T>(rows: &[T], group: impl Fn(&T) -> GroupId) -> Vec<&[T]> {
-    rows.chunk_by(|a, b| group(a) == group(b)).collect()
 }
 
 impl Rewards<'_> {
@@ -132,14 +127,13 @@ impl Rewards<'_> {
             valid: vote_on(row).is_some(),
             confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
         };
-        let groups = split_groups(questions, |row| row.group_id);
+        let groups: Vec<&[QuestionRow]> = questions.chunk_by(|a, b| a.group_id == b.group_id).collect();
         let outcomes: Vec<Vec<QuestionOutcome>> =
             groups.iter().map(|group| group.iter().map(question).collect()).collect();
         let rewards = questioner_rewards(&outcomes, settings)?;
-        let step_size = questions.len();
         let mut rows = Vec::with_capacity(questions.len());
         for ((group, outcomes), rewards) in groups.iter().zip(&outcomes).zip(&rewards) {
-            let scope = if settings.scope == DiversityScope::Group { group.len() } else { step_size };
+            let scope = if settings.scope == DiversityScope::Group { group.len() } else { questions.len() };
             for ((row, question), reward) in group.iter().zip(outcomes).zip(rewards) {
                 let QuestionerReward { reward, uncertainty, diversity_penalty, cluster, cluster_size, .. } = *reward;
                 let sample = (row.sample, reward, row.token_ids.len());
@@ -169,12 +163,9 @@ impl Rewards<'_> {
         answers
             .iter()
             .map(|row| {
-                let label = labels.get(&row.question_id).ok_or_else(|| {
-                    StageError::missing_part(
-                        "the curriculum",
-                        format!("question {}, which was answered", row.question_id),
-                    )
-                })?;
+                let question = || format!("question {}, which was answered", row.question_id);
+                let missing = || StageError::missing_part("the curriculum", question());
+                let label = labels.get(&row.question_id).ok_or_else(missing)?;
                 let scored = reasoner_reward(&row.raw_text, label, settings);
                 let sample = (row.sample, scored.reward, row.token_ids.len());
                 Ok(RewardRow {
@@ -193,7 +184,7 @@ impl Rewards<'_> {
         &self,
         role: Role,
         subject_id: Digest,
-        (image_id, group_id): (crate::ids::ImageId, GroupId),
+        (image_id, group_id): (ImageId, GroupId),
         (sample, reward, tokens): (u32, f64, usize),
     ) -> RewardRow {
         let overlong_penalty = self.advantage.length_penalty(tokens);

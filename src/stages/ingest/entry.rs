@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::IngestRequest;
 use crate::ids::Digest;
-use crate::stages::Rejection;
+use crate::stages::{Rejection, Runner};
 
 /// An entry of the sources: everything that its ingest depends on, which excludes its location.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,6 +26,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Returns an entry without bytes.
+    pub(super) fn rejected(label: String, bytes: u64, rejection: Rejection) -> Self {
+        Self { label, row: None, blob: None, bytes, rejection: Some(rejection) }
+    }
+
     /// Returns the entry's name for messages.
     pub(super) fn display_name(&self) -> String {
         crate::tables::source_display_name(&self.label, self.row)
@@ -66,20 +71,20 @@ impl Scan {
         }
         self.entries.push(entry);
     }
-
-    /// Sorts the entries into the order that all later steps keep.
-    pub(super) fn sort(&mut self) {
-        self.entries.par_sort();
-    }
 }
 
-/// Options of a scan.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ScanOptions<'a> {
-    /// Maximum size of a file to read.
-    pub(super) max_bytes: u64,
-    /// Image column of Parquet sources; detected when not given.
-    pub(super) column: Option<&'a str>,
+/// A scan in progress. Its methods are in `scan`, and in `parquet` for Parquet files.
+pub(super) struct Scanner<'a> {
+    pub(super) request: &'a IngestRequest<'a>,
+    pub(super) runner: &'a Runner<'a>,
+    pub(super) scan: Scan,
+}
+
+impl Scanner<'_> {
+    /// Returns the maximum size of a file to read.
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.request.options.limits.max_bytes
+    }
 }
 
 /// Position of an image within its file.

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use self::decide::{AssembleStage, DecideStage};
-use self::entry::{Entry, Scan, ScanOptions};
+use self::entry::{Entry, Scan};
 use self::fetch::Sources;
 use self::increment::{History, Increment};
 use self::measure::MeasureStage;
@@ -136,7 +136,7 @@ pub struct IngestSummary {
 pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestSummary> {
     let mut retries = MAX_RETRIES;
     loop {
-        let scan = scan::scan(request.sources, scan_options(request), runner)?;
+        let scan = scan::scan(request, runner)?;
         match ingest_scanned(request, &scan, runner) {
             Err(StageError::SourceChanged { labels }) if retries > 0 => {
                 retries -= 1;
@@ -148,10 +148,6 @@ pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Ingest
             Err(e) => return Err(e),
         }
     }
-}
-
-fn scan_options<'a>(request: &IngestRequest<'a>) -> ScanOptions<'a> {
-    ScanOptions { max_bytes: request.options.limits.max_bytes, column: request.column }
 }
 
 /// Ingests scanned sources; `None` if another process advanced the ref first.

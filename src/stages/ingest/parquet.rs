@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{CellPosition, Entry, Origin, Scan, ScanOptions};
+use super::entry::{CellPosition, Entry, Origin, Scanner};
 use super::fingerprints::Fingerprint;
 use crate::ids::Digest;
-use crate::stages::{Rejection, Result, Runner, StageError};
+use crate::stages::{Rejection, Result, StageError};
 use crate::store::StoreError;
 use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, ImportedBytes, ImportedImage};
 
@@ -58,78 +58,91 @@ impl ParquetFile<'_> {
     }
 }
 
-/// Adds the images of a Parquet file to a scan. `named_by_user` is whether the user named the file
-/// itself, not only a folder that contains it.
-///
-/// # Errors
-/// The user named the file itself and it has no usable image column; such a file in a folder is
-/// rejected instead.
-pub(super) fn scan_rows(
-    file: ParquetFile<'_>,
-    options: ScanOptions<'_>,
-    named_by_user: bool,
-    runner: &Runner<'_>,
-    scan: &mut Scan,
-) -> Result<()> {
-    let ParquetFile { path, label, digest, .. } = file;
-    let cells = match cached_cells(digest, options, runner)? {
-        Some(cells) => cells,
-        None => match read_file(path, options, runner) {
-            Ok(cells) => {
-                file.check_unchanged()?;
-                cache_cells(&cells, digest, options, runner);
-                cells
-            }
-            Err(StageError::Source { problem, .. }) if !named_by_user => {
-                FileCells { cells: Vec::new(), failure: Some(Rejection::new("no_image_column", &problem)) }
-            }
-            Err(e) => return Err(e),
-        },
-    };
-    for cell in cells.cells {
-        let label = cell.position.item.map_or_else(|| label.to_owned(), |item| format!("{label}#{item}"));
-        let position = cell.position;
-        let entry =
-            Entry { label, row: Some(position.row), blob: cell.blob, bytes: cell.bytes, rejection: cell.rejection };
-        let column = options.column.map(str::to_owned);
-        scan.push(entry, Some(Origin::Cell { file: path.to_owned(), column, position }));
+impl Scanner<'_> {
+    /// Adds the images of a Parquet file. `named_by_user` is whether the user named the file itself,
+    /// not only a folder that contains it.
+    ///
+    /// # Errors
+    /// The user named the file itself and it has no usable image column; such a file in a folder is
+    /// rejected instead.
+    pub(super) fn scan_rows(&mut self, file: ParquetFile<'_>, named_by_user: bool) -> Result<()> {
+        let ParquetFile { path, label, digest, .. } = file;
+        let cells = match self.cached_cells(digest)? {
+            Some(cells) => cells,
+            None => match self.read_file(path) {
+                Ok(cells) => {
+                    file.check_unchanged()?;
+                    self.cache_cells(&cells, digest);
+                    cells
+                }
+                Err(StageError::Source { problem, .. }) if !named_by_user => {
+                    FileCells { cells: Vec::new(), failure: Some(Rejection::new("no_image_column", &problem)) }
+                }
+                Err(e) => return Err(e),
+            },
+        };
+        for Cell { position, blob, bytes, rejection } in cells.cells {
+            let label = position.item.map_or_else(|| label.to_owned(), |item| format!("{label}#{item}"));
+            let entry = Entry { label, row: Some(position.row), blob, bytes, rejection };
+            let column = self.request.column.map(str::to_owned);
+            self.scan.push(entry, Some(Origin::Cell { file: path.to_owned(), column, position }));
+        }
+        if let Some(failure) = cells.failure {
+            let bytes = path.metadata().map_or(0, |m| m.len());
+            self.scan.push(Entry::rejected(label.to_owned(), bytes, failure), None);
+        }
+        Ok(())
     }
-    if let Some(failure) = cells.failure {
-        let bytes = path.metadata().map_or(0, |m| m.len());
-        let entry = Entry { label: label.to_owned(), row: None, blob: None, bytes, rejection: Some(failure) };
-        scan.push(entry, None);
+
+    fn read_file(&self, file: &Path) -> Result<FileCells> {
+        let images = match ImportFile::open(file, self.request.column, import_limits(self.max_bytes())) {
+            Ok(images) => images,
+            Err(e) if is_about_columns(&e) => return Err(StageError::source(file, text_without_path(file, &e))),
+            Err(e) => return Ok(FileCells { cells: Vec::new(), failure: Some(file_rejection(file, &e)) }),
+        };
+        self.runner.progress.begin("reading Parquet rows", images.row_count());
+        let mut cells = FileCells::default();
+        for image in images.rows() {
+            self.runner.interrupt.check()?;
+            match image {
+                Ok(image) => cells.cells.push(to_cell(image)),
+                Err(e) => cells.failure = Some(file_rejection(file, &e)),
+            }
+            self.runner.progress.advance(1);
+        }
+        self.runner.progress.end();
+        Ok(cells)
     }
-    Ok(())
+
+    /// Returns the cache key of a file's images: a function of its bytes, the column and the limits.
+    fn cache_key(&self, digest: Digest) -> Digest {
+        let column = self.request.column.map_or_else(|| vec![0], |c| [&[1], c.as_bytes()].concat());
+        let max_bytes = self.max_bytes().to_le_bytes();
+        let reader = [CACHE_VERSION.to_le_bytes(), (PAGE_BYTES as u32).to_le_bytes()].concat();
+        Digest::derive("visplay 2026-11 cells of a Parquet file", &[digest.as_bytes(), &column, &max_bytes, &reader])
+    }
+
+    fn cached_cells(&self, digest: Digest) -> Result<Option<FileCells>> {
+        let entry = self.runner.store.read_cache(self.cache_key(digest))?;
+        Ok(entry.and_then(|entry| serde_json::from_slice(&entry).ok()))
+    }
+
+    /// Caches the images of a file, unless it could not be opened, which may change.
+    fn cache_cells(&self, cells: &FileCells, digest: Digest) {
+        if cells.failure.as_ref().is_some_and(|f| f.reason == "unreadable") {
+            return;
+        }
+        let entry = crate::canonical::to_canonical(cells).map_err(StoreError::from);
+        if let Err(e) = entry.and_then(|entry| self.runner.store.write_cache(self.cache_key(digest), &entry)) {
+            let problem = "cannot cache the rows of a Parquet file, so they will be read again next time";
+            self.runner.progress.say(&format!("{problem}: {e}"));
+        }
+    }
 }
 
 fn import_limits(max_bytes: u64) -> ImportLimits {
     let image_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
     ImportLimits { image_bytes, page_bytes: PAGE_BYTES }
-}
-
-fn read_file(file: &Path, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<FileCells> {
-    let images = match ImportFile::open(file, options.column, import_limits(options.max_bytes)) {
-        Ok(images) => images,
-        Err(e) if is_about_columns(&e) => {
-            let problem = e.to_string();
-            let prefix = format!("{}: ", file.display());
-            let problem = problem.strip_prefix(&prefix).unwrap_or(&problem).to_owned();
-            return Err(StageError::Source { path: file.to_owned(), problem });
-        }
-        Err(e) => return Ok(FileCells { cells: Vec::new(), failure: Some(file_rejection(file, &e)) }),
-    };
-    runner.progress.begin("reading Parquet rows", images.row_count());
-    let mut cells = FileCells::default();
-    for image in images.rows() {
-        runner.interrupt.check()?;
-        match image {
-            Ok(image) => cells.cells.push(to_cell(image)),
-            Err(e) => cells.failure = Some(file_rejection(file, &e)),
-        }
-        runner.progress.advance(1);
-    }
-    runner.progress.end();
-    Ok(cells)
 }
 
 fn is_about_columns(e: &ImportError) -> bool {
@@ -142,59 +155,31 @@ fn is_about_columns(e: &ImportError) -> bool {
     )
 }
 
-/// Returns the reason why a file, or the rest of it, gives no images. The path is left out of the
-/// text, since the rejected row names the file.
+/// Returns the reason why a file, or the rest of it, gives no images.
 fn file_rejection(file: &Path, e: &ImportError) -> Rejection {
     let reason = match e {
         ImportError::Open { .. } => "unreadable",
         ImportError::LargePage { .. } => "too_large",
         _ => "corrupt",
     };
+    Rejection::new(reason, text_without_path(file, e))
+}
+
+/// Returns the text of an error without the path of the file, which the rejected row or the outer
+/// error names.
+fn text_without_path(file: &Path, e: &ImportError) -> String {
     let text = e.to_string();
-    let prefix = format!("{}: ", file.display());
-    Rejection::new(reason, text.strip_prefix(&prefix).unwrap_or(&text))
+    text.strip_prefix(&format!("{}: ", file.display())).unwrap_or(&text).to_owned()
 }
 
 fn to_cell(image: ImportedImage) -> Cell {
-    let position = CellPosition { row: image.row, item: image.item };
-    match image.bytes {
-        ImportedBytes::Bytes(bytes) => {
-            Cell { position, blob: Some(Digest::of(&bytes)), bytes: bytes.len() as u64, rejection: None }
-        }
-        ImportedBytes::Null => {
-            Cell { position, blob: None, bytes: 0, rejection: Some(Rejection::new("empty", "the row has no image")) }
-        }
-        ImportedBytes::TooLarge(n) => {
-            let rejection = Rejection::new("too_large", format!("{n} bytes, more than max_bytes"));
-            Cell { position, blob: None, bytes: n as u64, rejection: Some(rejection) }
-        }
-    }
-}
-
-/// Returns the cache key of a file's images: a function of its bytes, the column and the limits.
-fn cache_key(digest: Digest, options: ScanOptions<'_>) -> Digest {
-    let column = options.column.map_or_else(|| vec![0], |c| [&[1], c.as_bytes()].concat());
-    let max_bytes = options.max_bytes.to_le_bytes();
-    let reader = [CACHE_VERSION.to_le_bytes(), (PAGE_BYTES as u32).to_le_bytes()].concat();
-    Digest::derive("visplay 2026-11 cells of a Parquet file", &[digest.as_bytes(), &column, &max_bytes, &reader])
-}
-
-fn cached_cells(digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Option<FileCells>> {
-    let entry = runner.store.read_cache(cache_key(digest, options))?;
-    Ok(entry.and_then(|entry| serde_json::from_slice(&entry).ok()))
-}
-
-/// Caches the images of a file, unless it could not be opened, which may change.
-fn cache_cells(cells: &FileCells, digest: Digest, options: ScanOptions<'_>, runner: &Runner<'_>) {
-    if cells.failure.as_ref().is_some_and(|f| f.reason == "unreadable") {
-        return;
-    }
-    let entry = crate::canonical::to_canonical(cells).map_err(StoreError::from);
-    if let Err(e) = entry.and_then(|entry| runner.store.write_cache(cache_key(digest, options), &entry)) {
-        runner
-            .progress
-            .say(&format!("cannot cache the rows of a Parquet file, so they will be read again next time: {e}"));
-    }
+    let rejected = |reason, detail| Some(Rejection::new(reason, detail));
+    let (blob, bytes, rejection) = match &image.bytes {
+        ImportedBytes::Bytes(bytes) => (Some(Digest::of(bytes)), bytes.len(), None),
+        ImportedBytes::Null => (None, 0, rejected("empty", "the row has no image".to_owned())),
+        ImportedBytes::TooLarge(n) => (None, *n, rejected("too_large", format!("{n} bytes, more than max_bytes"))),
+    };
+    Cell { position: position_of(&image), blob, bytes: bytes as u64, rejection }
 }
 
 /// Reads cells of Parquet files. Reads in ascending order of position pass over a file only once.

@@ -2,7 +2,7 @@
 
 use super::entry::Entry;
 use super::increment::{History, Increment};
-use super::{IMAGES, IngestRequest, scan, scan_options};
+use super::{IMAGES, IngestRequest, scan};
 use crate::stages::{Result, Runner};
 use crate::store::{ActionDifference, Ref};
 
@@ -36,7 +36,7 @@ pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Inges
     // An unreadable table is reported in `damaged`.
     let table = history.refs.last().and_then(|r| store.result(r.result).ok().flatten());
     let decided = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
-    let scan = scan::scan(request.sources, scan_options(request), runner)?;
+    let scan = scan::scan(request, runner)?;
     let new = decided.new_entries(&scan.entries).iter().map(Entry::display_name).collect();
     Ok(IngestPreview { last, differences, damaged, new })
 }

@@ -29,7 +29,7 @@ pub fn replay_ingest(
     let options = read_options(&stored.action(table.action)?)?;
     let existing: Vec<PathBuf> = sources.iter().filter(|source| source.exists()).cloned().collect();
     let request = IngestRequest { evolution: "again", sources: &existing, column: None, options: &options };
-    let existing_scan = scan::scan(&existing, super::scan_options(&request), runner)?;
+    let existing_scan = scan::scan(&request, runner)?;
     let origins = collect_origins(stored, table, scratch, existing_scan.origins)?;
     let scan = Scan { origins, ..Scan::default() };
     let attempt = IngestAttempt { request: &request, scan: &scan, runner };

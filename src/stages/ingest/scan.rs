@@ -6,13 +6,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::entry::{Entry, Origin, Scan, ScanOptions};
+use super::IngestRequest;
+use super::entry::{Entry, Origin, Scan, Scanner};
 use super::fingerprints::{Fingerprint, Fingerprints};
-use super::parquet;
+use super::parquet::ParquetFile;
 use super::walk::{WalkedEntry, error_text, is_within, reject_unreadable, single_file, walk};
 use crate::ids::Digest;
 use crate::stages::{Rejection, Result, Runner, StageError};
@@ -30,94 +31,120 @@ struct FileContent {
     was_read: bool,
 }
 
-/// Scans sources: folders, image files, Parquet files.
+/// Scans the sources of a request: folders, image files, Parquet files.
 ///
 /// # Errors
 /// A source does not exist or cannot be opened; files below a folder are rejected instead.
-pub(super) fn scan(sources: &[PathBuf], options: ScanOptions<'_>, runner: &Runner<'_>) -> Result<Scan> {
-    let mut scan = Scan::default();
-    for source in sources {
-        scan_source(source, options, runner, &mut scan)?;
-    }
-    scan.sort();
-    Ok(scan)
+pub(super) fn scan(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Scan> {
+    let mut scanner = Scanner { request, runner, scan: Scan::default() };
+    request.sources.iter().try_for_each(|source| scanner.scan_source(source))?;
+    // All later steps keep this order.
+    scanner.scan.entries.par_sort();
+    Ok(scanner.scan)
 }
 
-fn scan_source(source: &Path, options: ScanOptions<'_>, runner: &Runner<'_>, scan: &mut Scan) -> Result<()> {
-    let failed = |e: io::Error| StageError::Source { path: source.to_owned(), problem: error_text(&e) };
-    let root = source.canonicalize().map_err(failed)?;
-    let store = runner.store.root().canonicalize().ok();
-    if is_within(&root, store.as_deref()) {
-        let problem = "it is inside the store".to_owned();
-        return Err(StageError::Source { path: source.to_owned(), problem });
+impl Scanner<'_> {
+    fn scan_source(&mut self, source: &Path) -> Result<()> {
+        let store = self.runner.store;
+        let failed = |e: io::Error| StageError::source(source, error_text(&e));
+        let root = source.canonicalize().map_err(failed)?;
+        let store_root = store.root().canonicalize().ok();
+        if is_within(&root, store_root.as_deref()) {
+            return Err(StageError::source(source, "it is inside the store"));
+        }
+        let is_folder = root.metadata().map_err(failed)?.is_dir();
+        if is_folder {
+            // An unreadable folder is an error, not an empty source.
+            root.read_dir().map_err(failed)?;
+        }
+        let began_ms = now_ms();
+        let cached = Fingerprints::load(store, &root)?;
+        let entries = if is_folder { walk(&root, store_root.as_deref()) } else { vec![single_file(source, &root)] };
+        self.runner.interrupt.check()?;
+        let files = self.digest_all(entries, &cached)?;
+        self.cache_digests(&files, &cached, &root, began_ms);
+        files.into_iter().try_for_each(|file| self.add_file(file, !is_folder))
     }
-    let is_folder = root.metadata().map_err(failed)?.is_dir();
-    if is_folder {
-        // An unreadable folder is an error, not an empty source.
-        root.read_dir().map_err(failed)?;
-    }
-    let began_ms = now_ms();
-    let cached = Fingerprints::load(runner.store, &root)?;
-    let entries = if is_folder { walk(&root, store.as_deref()) } else { vec![single_file(source, &root)] };
-    runner.interrupt.check()?;
-    let files = digest_all(entries, &cached, options, runner)?;
-    cache_digests(&files, &cached, &root, began_ms, runner)?;
-    for file in files {
-        add_file(file, options, !is_folder, runner, scan)?;
-    }
-    Ok(())
-}
 
-/// Returns the digests of all files; those of unchanged files are taken from the cache.
-fn digest_all(
-    entries: Vec<WalkedEntry>,
-    cached: &Fingerprints,
-    options: ScanOptions<'_>,
-    runner: &Runner<'_>,
-) -> Result<Vec<DigestedFile>> {
-    runner.progress.begin("reading sources", entries.len() as u64);
-    let files = entries
-        .into_par_iter()
-        .map(|entry| {
-            runner.interrupt.check()?;
+    /// Returns the digests of all files; those of unchanged files are taken from the cache.
+    fn digest_all(&self, entries: Vec<WalkedEntry>, cached: &Fingerprints) -> Result<Vec<DigestedFile>> {
+        self.runner.progress.begin("reading sources", entries.len() as u64);
+        let digest = |entry: WalkedEntry| {
+            self.runner.interrupt.check()?;
             let content = match &entry.state {
                 Err(rejection) => Err(rejection.clone()),
-                Ok((fingerprint, bytes)) => digest_one(&entry, *fingerprint, *bytes, cached, options),
+                Ok((fingerprint, bytes)) => self.digest_one(&entry, *fingerprint, *bytes, cached),
             };
-            runner.progress.advance(1);
+            self.runner.progress.advance(1);
             Ok(DigestedFile { entry, content })
-        })
-        .collect();
-    runner.progress.end();
-    files
-}
-
-fn digest_one(
-    entry: &WalkedEntry,
-    fingerprint: Fingerprint,
-    bytes: u64,
-    cached: &Fingerprints,
-    options: ScanOptions<'_>,
-) -> Result<FileContent, Rejection> {
-    // The size limit applies to cached files too, so that a cache does not change the result.
-    let is_allowed = |is_parquet| {
-        if bytes <= options.max_bytes || is_parquet {
-            return Ok(());
-        }
-        Err(Rejection::new("too_large", format!("{bytes} bytes, the limit is {}", options.max_bytes)))
-    };
-    if let Some((digest, is_parquet)) = cached.get(&entry.relative, fingerprint) {
-        is_allowed(is_parquet)?;
-        return Ok(FileContent { digest, is_parquet, was_read: false });
+        };
+        let files = entries.into_par_iter().map(digest).collect();
+        self.runner.progress.end();
+        files
     }
-    let mut file = File::open(&entry.path).map_err(|e| reject_unreadable(&e))?;
-    let mut buffer = [0; 1 << 16];
-    let start = read_some(&mut file, &mut buffer).map_err(|e| reject_unreadable(&e))?;
-    // The content decides the file type, not the name.
-    let is_parquet = buffer[..start].starts_with(b"PAR1");
-    is_allowed(is_parquet)?;
-    let digest = digest_file(file, &mut buffer, start, fingerprint).map_err(|e| reject_unreadable(&e))?;
-    Ok(FileContent { digest, is_parquet, was_read: true })
+
+    fn digest_one(
+        &self,
+        entry: &WalkedEntry,
+        fingerprint: Fingerprint,
+        bytes: u64,
+        cached: &Fingerprints,
+    ) -> Result<FileContent, Rejection> {
+        let limit = self.max_bytes();
+        // The size limit applies to cached files too, so that a cache does not change the result.
+        let check_size = |is_parquet| match bytes <= limit || is_parquet {
+            true => Ok(()),
+            false => Err(Rejection::new("too_large", format!("{bytes} bytes, the limit is {limit}"))),
+        };
+        if let Some((digest, is_parquet)) = cached.get(&entry.relative, fingerprint) {
+            check_size(is_parquet)?;
+            return Ok(FileContent { digest, is_parquet, was_read: false });
+        }
+        let mut file = File::open(&entry.path).map_err(|e| reject_unreadable(&e))?;
+        let mut buffer = [0; 1 << 16];
+        let start = read_some(&mut file, &mut buffer).map_err(|e| reject_unreadable(&e))?;
+        // The content decides the file type, not the name.
+        let is_parquet = buffer[..start].starts_with(b"PAR1");
+        check_size(is_parquet)?;
+        let digest = digest_file(file, &mut buffer, start, fingerprint).map_err(|e| reject_unreadable(&e))?;
+        Ok(FileContent { digest, is_parquet, was_read: true })
+    }
+
+    /// Caches the digests of the files, unless all of them are in the cache already.
+    fn cache_digests(&self, files: &[DigestedFile], cached: &Fingerprints, root: &Path, began_ms: u64) {
+        let all_cached = files.iter().all(|f| f.content.as_ref().is_ok_and(|c| !c.was_read));
+        if all_cached && files.len() == cached.len() {
+            return;
+        }
+        let lines = files.iter().filter_map(|file| {
+            let (fingerprint, _) = file.entry.state.as_ref().ok()?;
+            let content = file.content.as_ref().ok()?;
+            Some((file.entry.relative.clone(), *fingerprint, content.digest, content.is_parquet))
+        });
+        if let Err(e) = Fingerprints::save(self.runner.store, root, began_ms, lines) {
+            let problem = "cannot cache the digests of the source files, so they will be read again next time";
+            self.runner.progress.say(&format!("{problem}: {e}"));
+        }
+    }
+
+    fn add_file(&mut self, file: DigestedFile, named_by_user: bool) -> Result<()> {
+        let label = file.entry.label();
+        let (state, bytes) = file.entry.state.ok().unzip();
+        let bytes = bytes.unwrap_or(0);
+        match file.content {
+            Err(rejection) => self.scan.push(Entry::rejected(label, bytes, rejection), None),
+            Ok(FileContent { digest, is_parquet, was_read }) => {
+                self.scan.read += usize::from(was_read);
+                if is_parquet {
+                    let file = ParquetFile { path: &file.entry.path, label: &label, digest, state };
+                    return self.scan_rows(file, named_by_user);
+                }
+                let entry = Entry { label, row: None, blob: Some(digest), bytes, rejection: None };
+                self.scan.push(entry, Some(Origin::File(file.entry.path)));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Returns the digest of a file, or an error if the file changes while it is read. The first
@@ -143,56 +170,4 @@ fn read_some(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
             other => return other,
         }
     }
-}
-
-/// Caches the digests of the files, unless all of them are in the cache already.
-fn cache_digests(
-    files: &[DigestedFile],
-    cached: &Fingerprints,
-    root: &Path,
-    began_ms: u64,
-    runner: &Runner<'_>,
-) -> Result<()> {
-    let all_cached = files.iter().all(|f| f.content.as_ref().is_ok_and(|c| !c.was_read));
-    if all_cached && files.len() == cached.len() {
-        return Ok(());
-    }
-    let lines = files.iter().filter_map(|f| match (&f.entry.state, &f.content) {
-        (Ok((fingerprint, _)), Ok(content)) => {
-            Some((f.entry.relative.clone(), *fingerprint, content.digest, content.is_parquet))
-        }
-        _ => None,
-    });
-    if let Err(e) = Fingerprints::save(runner.store, root, began_ms, lines) {
-        runner
-            .progress
-            .say(&format!("cannot cache the digests of the source files, so they will be read again next time: {e}"));
-    }
-    Ok(())
-}
-
-fn add_file(
-    file: DigestedFile,
-    options: ScanOptions<'_>,
-    named_by_user: bool,
-    runner: &Runner<'_>,
-    scan: &mut Scan,
-) -> Result<()> {
-    let label = file.entry.label();
-    let bytes = file.entry.state.as_ref().map_or(0, |(_, bytes)| *bytes);
-    match file.content {
-        Err(rejection) => scan.push(Entry { label, row: None, blob: None, bytes, rejection: Some(rejection) }, None),
-        Ok(content) => {
-            scan.read += usize::from(content.was_read);
-            if content.is_parquet {
-                let state = file.entry.state.as_ref().ok().map(|(fingerprint, _)| *fingerprint);
-                let parquet_file =
-                    parquet::ParquetFile { path: &file.entry.path, label: &label, digest: content.digest, state };
-                return parquet::scan_rows(parquet_file, options, named_by_user, runner, scan);
-            }
-            let entry = Entry { label, row: None, blob: Some(content.digest), bytes, rejection: None };
-            scan.push(entry, Some(Origin::File(file.entry.path)));
-        }
-    }
-    Ok(())
 }

@@ -26,7 +26,7 @@ use super::training_state::{TrainingInit, TrainingState, UPDATES};
 use super::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, schema};
 use crate::ids::{ModelId, QuestionId};
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
-use crate::tables::{MetricRow, RewardRow, Role, TableRow};
+use crate::tables::{AnswerRow, MetricRow, QuestionRow, RewardRow, Role, TableRow};
 use crate::training::grpo_step::{GrpoStepReport, grpo_step};
 use crate::training::trainable::Snapshot;
 use crate::vlm::ops::Ops;
@@ -84,6 +84,13 @@ struct ChainStep {
     result: Option<StageResult>,
 }
 
+impl ChainStep {
+    /// Returns the results that the step is computed from.
+    fn sources(&self) -> impl Iterator<Item = &StageResult> {
+        self.samples.iter().chain([&self.rewards])
+    }
+}
+
 impl<'a> TrainingChain<'a> {
     /// Starts a role's training.
     pub fn new(training: TrainingSpec<'a>, store: &'a Store) -> Self {
@@ -104,10 +111,7 @@ impl<'a> TrainingChain<'a> {
     /// stored that could be hashed, so the id is derived from the last step's action, which
     /// determines them.
     pub fn model_id(&self) -> ModelId {
-        match self.steps_done().last().and_then(|chain_step| chain_step.result.as_ref()) {
-            None => self.training.base.id,
-            Some(result) => ModelId::of_step(&result.action.to_string()),
-        }
+        self.last_result().map_or(self.training.base.id, |result| ModelId::of_step(&result.action.to_string()))
     }
 
     /// Returns the model after the steps done, loaded when it is needed.
@@ -127,8 +131,7 @@ impl<'a> TrainingChain<'a> {
     /// The step fails, the store fails, or the command is interrupted.
     pub fn step(&self, samples: Vec<StageResult>, rewards: StageResult, runner: &Runner<'_>) -> Result<bool> {
         let step = self.steps();
-        let previous =
-            self.steps_done().last().and_then(|chain_step| chain_step.result.as_ref()).map(|result| result.action);
+        let previous = self.last_result().map(|result| result.action);
         let chain_step = ChainStep { samples, rewards, result: None };
         let shard = Shard { step, previous, chain_step };
         let mut run = runner.run(&UpdateStage { chain: self }, std::slice::from_ref(&shard))?;
@@ -142,10 +145,7 @@ impl<'a> TrainingChain<'a> {
     /// # Errors
     /// The last result holds no weights.
     pub fn finish(&self) -> Result<StoredModel> {
-        let steps_done = self.steps_done();
-        let Some(result) = steps_done.last().and_then(|chain_step| chain_step.result.as_ref()) else {
-            return Ok(self.training.base.clone());
-        };
+        let Some(result) = self.last_result() else { return Ok(self.training.base.clone()) };
         let weights: Vec<_> = result.outputs_of(WEIGHTS).cloned().collect();
         if weights.is_empty() {
             return Err(StageError::missing_part(format!("the last step {}", result.action), WEIGHTS));
@@ -155,6 +155,10 @@ impl<'a> TrainingChain<'a> {
 
     fn steps_done(&self) -> MutexGuard<'_, Vec<ChainStep>> {
         self.steps_done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_result(&self) -> Option<StageResult> {
+        self.steps_done().last()?.result.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, Option<TrainingState>> {
@@ -195,10 +199,8 @@ impl<'a> TrainingChain<'a> {
         }
         let state = state.as_mut().ok_or_else(|| StageError::Internal("there are no weights in memory".into()))?;
         while state.step < step {
-            let chain_step = steps_done
-                .get(state.step as usize)
-                .ok_or_else(|| StageError::Internal("a training step is missing".into()))?;
-            self.apply(state, chain_step)?;
+            let missing = || StageError::Internal("a training step is missing".into());
+            self.apply(state, steps_done.get(state.step as usize).ok_or_else(missing)?)?;
         }
         Ok(state)
     }
@@ -256,9 +258,8 @@ impl Stage for UpdateStage<'_, '_> {
 
     fn action(&self, shard: &Shard) -> Action {
         let training = &self.chain.training;
-        let outputs =
-            shard.chain_step.samples.iter().chain([&shard.chain_step.rewards]).flat_map(|result| &result.outputs);
-        let tables = [crate::tables::QuestionRow::TABLE, crate::tables::AnswerRow::TABLE, RewardRow::TABLE];
+        let outputs = shard.chain_step.sources().flat_map(|result| &result.outputs);
+        let tables = [QuestionRow::TABLE, AnswerRow::TABLE, RewardRow::TABLE];
         // The settings include the interval between checkpoints, which does not change the weights:
         // with all settings in the key, the key alone tells how a chain was trained.
         Action {
@@ -293,7 +294,7 @@ impl Stage for UpdateStage<'_, '_> {
         runner.progress.advance(1);
         let statistics = BTreeMap::from([(UPDATES.to_owned(), state.optimizer.updates())]);
         let mut upstream: Vec<ActionKey> = shard.previous.into_iter().collect();
-        upstream.extend(shard.chain_step.samples.iter().chain([&shard.chain_step.rewards]).map(|result| result.action));
+        upstream.extend(shard.chain_step.sources().map(|result| result.action));
         Ok(ShardOutput { outputs, counts: Counts { rows_in: n, rows_out: n, rejects: 0 }, statistics, upstream })
     }
 }

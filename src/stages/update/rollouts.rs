@@ -1,13 +1,14 @@
 //! The rollouts of a training step, rebuilt from stored samples and their rewards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 use crate::ids::{Digest, GroupId, ImageId, QuestionId};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::ModelAssets;
 use crate::stages::role_prompt::RolePrompt;
-use crate::stages::{Result, StageError, read_rows};
+use crate::stages::{Rejection, Result, StageError, read_rows};
 use crate::store::{StageResult, Store};
 use crate::tables::{AnswerRow, Finish, QuestionRow, RewardRow, Role};
 use crate::training::grpo_step::{Rollout, RolloutGroup};
@@ -51,25 +52,22 @@ impl RolloutBuilder<'_> {
         let mut groups = Vec::new();
         for group in stored.chunk_by(|a, b| a.group == b.group) {
             let first = &group[0];
-            let image = match prepared_images.get(&first.image) {
-                Some(image) => Arc::clone(image),
-                None => {
+            let image = match prepared_images.entry(first.image) {
+                Entry::Occupied(entry) => Arc::clone(entry.get()),
+                Entry::Vacant(entry) => {
                     let prepared = self.images.prepared_image(first.image, &self.assets.processor)?;
-                    let image = prepared.map_err(|rejection| {
+                    let malformed = |rejection: Rejection| {
                         StageError::malformed(format!("the image {}", first.image), rejection.detail)
-                    })?;
-                    let image = Arc::new(image);
-                    prepared_images.insert(first.image, Arc::clone(&image));
-                    image
+                    };
+                    Arc::clone(entry.insert(Arc::new(prepared.map_err(malformed)?)))
                 }
             };
             let tokens = image.grid().tokens(self.assets.config.vision.spatial_merge_size);
             let prompt = self.prompt.tokens(&self.assets.tokenizer, Some(tokens), &first.question);
             let prompt = prompt.map_err(StageError::model)?;
             let rollout = |sample: &StoredSample| {
-                let reward = by_subject
-                    .get(&sample.subject)
-                    .ok_or_else(|| StageError::missing_part(format!("the sample {}", sample.subject), "reward"))?;
+                let missing = || StageError::missing_part(format!("the sample {}", sample.subject), "reward");
+                let reward = by_subject.get(&sample.subject).ok_or_else(missing)?;
                 Ok(Rollout {
                     token_ids: sample.token_ids.clone(),
                     logprobs: sample.logprobs.clone(),
@@ -101,13 +99,12 @@ impl RolloutBuilder<'_> {
     fn read_answers(&self, samples: &[StageResult]) -> Result<Vec<StoredSample>> {
         let rows: Vec<AnswerRow> = read_rows(self.store, samples)?;
         let stored = rows.into_iter().map(|row| {
-            let text = self.texts.get(&row.question_id).cloned();
+            let missing = || StageError::missing_part(format!("the question {}", row.question_id), "text");
             Ok(StoredSample {
                 subject: row.answer_id.0,
                 group: row.group_id,
                 image: row.image_id,
-                question: text
-                    .ok_or_else(|| StageError::missing_part(format!("the question {}", row.question_id), "text"))?,
+                question: self.texts.get(&row.question_id).cloned().ok_or_else(missing)?,
                 token_ids: row.token_ids,
                 logprobs: row.logprobs,
                 finish: row.finish,

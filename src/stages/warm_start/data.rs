@@ -1,6 +1,7 @@
 //! The demonstrations of a warm start: the rows of a table, tokenized and grouped by shared prefix.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::stages::model::ModelAssets;
 use crate::stages::{Rejection, Result, StageError};
 use crate::tables::{self, Demonstration, DemonstrationSystem, ImageLink, TableError};
 use crate::training::prefix_group::common_prefix;
-use crate::training::{Continuation, PrefixGroup};
+use crate::training::{Continuation, PrefixGroup, PreparedImage};
 use crate::vlm::image_processor::Patches;
 use crate::vlm::prompt::Prompt;
 
@@ -99,7 +100,7 @@ impl Demonstrations {
         assets: &ModelAssets,
         max_tokens: usize,
     ) -> Result<(Vec<PrefixGroup>, RejectedRows)> {
-        let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut groups: Vec<Range<usize>> = Vec::new();
         // The system prompt precedes the image, so rows share the image only if both are equal.
         let shares_prefix = |a: &Row, b: &Row| a.image == b.image && a.system == b.system;
         for i in from..to.min(self.rows.len()) {
@@ -110,27 +111,22 @@ impl Demonstrations {
         }
         let results: Vec<_> =
             groups.into_par_iter().map(|rows| self.prefix_group(rows, assets, max_tokens)).collect::<Result<_, _>>()?;
-        let (mut prefix_groups, mut rejected) = (Vec::new(), Vec::new());
-        for (prefix_group, mut rejections) in results {
-            prefix_groups.extend(prefix_group);
-            rejected.append(&mut rejections);
-        }
-        Ok((prefix_groups, rejected))
+        let (prefix_groups, rejected): (Vec<Option<PrefixGroup>>, Vec<RejectedRows>) = results.into_iter().unzip();
+        Ok((prefix_groups.into_iter().flatten().collect(), rejected.concat()))
     }
 
     /// Returns the prefix group of rows that share an image and a system prompt.
     fn prefix_group(
         &self,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         assets: &ModelAssets,
         max_tokens: usize,
     ) -> Result<(Option<PrefixGroup>, RejectedRows)> {
         let image = match self.load_patches(rows.start, assets)? {
-            Ok(image) => image,
+            Ok(patches) => PreparedImage::from(patches),
             Err(rejection) => return Ok((None, rows.map(|i| (i, rejection.clone())).collect())),
         };
-        let merge = assets.config.vision.spatial_merge_size;
-        let image_tokens = image.grid[1] * image.grid[2] / (merge * merge) * image.grid[0];
+        let image_tokens = image.grid().tokens(assets.config.vision.spatial_merge_size);
         let (mut sequences, mut rejected) = (Vec::new(), Vec::new());
         for i in rows {
             match self.tokenize(&self.rows[i], image_tokens, assets) {
@@ -152,7 +148,7 @@ impl Demonstrations {
             first_target: sequence.prompt.len() - shared,
         };
         let continuations = sequences.iter().map(continuation).collect();
-        Ok((Some(PrefixGroup { prefix, images: vec![Arc::new(image.into())], continuations }), rejected))
+        Ok((Some(PrefixGroup { prefix, images: vec![Arc::new(image)], continuations }), rejected))
     }
 
     fn tokenize(&self, row: &Row, image_tokens: usize, assets: &ModelAssets) -> Result<Sequence, Rejection> {
@@ -171,12 +167,9 @@ impl Demonstrations {
         if self.images[row].is_some_and(|digest| digest != Digest::of(&bytes)) {
             return Err(StageError::SourceChanged { labels: vec![image.path.clone()] });
         }
-        let decoded = match decode(&bytes, &Limits::default()) {
-            Ok(decoded) => decoded,
-            Err(e) => return Ok(Err(Rejection::new("image", format!("{}: {e}", image.path)))),
-        };
-        let processed = assets.processor.process(&decoded.pixels);
-        Ok(processed.map_err(|e| Rejection::new("image", format!("{}: {e}", image.path))))
+        let reject = |e: &dyn std::error::Error| Rejection::new("image", format!("{}: {e}", image.path));
+        let decoded = decode(&bytes, &Limits::default()).map_err(|e| reject(&e));
+        Ok(decoded.and_then(|decoded| assets.processor.process(&decoded.pixels).map_err(|e| reject(&e))))
     }
 }
 
