@@ -64,7 +64,7 @@ impl<'a> ImageSet<'a> {
         if let Some(patches) = self.cache().patches.get(&id) {
             return Ok(Ok(Arc::clone(patches)));
         }
-        let Some(file) = self.files()?.get(&id) else {
+        let Some(file) = self.files.get_or_try_init(&self.read)?.get(&id) else {
             return Ok(Err(Rejection::new("no_image", format!("image {id} is not in the images table"))));
         };
         let patches = match patches_of(file, processor) {
@@ -92,7 +92,9 @@ impl<'a> ImageSet<'a> {
         if self.cache().patches.contains_key(&id) {
             return Ok(Ok(patches.into()));
         }
-        let Some(file) = self.files()?.get(&id).cloned() else { return Ok(Ok(patches.into())) };
+        let Some(file) = self.files.get_or_try_init(&self.read)?.get(&id).cloned() else {
+            return Ok(Ok(patches.into()));
+        };
         let [frames, rows, columns] = patches.grid;
         let processor = processor.clone();
         let recompute =
@@ -102,10 +104,6 @@ impl<'a> ImageSet<'a> {
 
     fn cache(&self) -> std::sync::MutexGuard<'_, PatchCache> {
         self.patches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn files(&self) -> Result<&ImageFiles> {
-        self.files.get_or_try_init(&self.read)
     }
 }
 

@@ -28,14 +28,12 @@ pub fn parse_question(
 ) -> Result<ParsedQuestion, &'static str> {
     let parsed = parse_output(text, form, parsing).ok_or("form")?;
     let kind = QuestionType::ALL.iter().copied().find(|kind| parsed.kind.as_deref() == Some(kind.as_str()));
-    if check {
-        if kind == Some(QuestionType::MultipleChoice) {
-            if !has_distinct_options(&parsed.question) {
-                return Err("options");
-            }
-        } else if !parsed.question.contains('?') {
-            return Err("question_mark");
-        }
+    let (suits_type, problem) = match kind {
+        Some(QuestionType::MultipleChoice) => (has_distinct_options(&parsed.question), "options"),
+        _ => (parsed.question.contains('?'), "question_mark"),
+    };
+    if check && !suits_type {
+        return Err(problem);
     }
     Ok(ParsedQuestion { kind, question: parsed.question, claimed: parsed.answer })
 }

@@ -68,10 +68,8 @@ impl TrainingState {
         }
         let weights = TrainableModel::new(&assets.config, trained, tensors, Seed(seed), dtype, device)?.with_ops(ops);
         let optimizer = AdamW::new(optimizer, weights.variables())?;
-        let reference = match reference {
-            true => Some(TrainableModel::frozen(&assets.config, tensors, dtype, device)?.with_ops(ops)),
-            false => None,
-        };
+        let frozen = reference.then(|| TrainableModel::frozen(&assets.config, tensors, dtype, device));
+        let reference = frozen.transpose()?.map(|model| model.with_ops(ops));
         Ok(Self { step: 0, weights, optimizer, reference, _memory: TrimHeapOnDrop })
     }
 
@@ -135,14 +133,10 @@ fn put_state(store: &Store, tensors: &BTreeMap<String, Tensor>) -> Result<Output
         })
         .collect();
     put_tensors(store, OPTIMIZER, &planned, |tensor, out| {
-        let values = tensors
-            .get(&tensor.name)
-            .map(|t| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1());
         let failed = |problem: String| ExportError::Tensor(tensor.name.clone(), problem);
-        let values: Vec<f32> = match values {
-            Some(values) => values.map_err(|e: candle_core::Error| failed(e.to_string()))?,
-            None => return Err(failed("is missing".to_owned())),
-        };
+        let stored = tensors.get(&tensor.name).ok_or_else(|| failed("is missing".to_owned()))?;
+        let on_cpu = stored.to_device(&Device::Cpu).and_then(|on_cpu| on_cpu.to_dtype(DType::F32)?.flatten_all());
+        let values: Vec<f32> = on_cpu.and_then(|on_cpu| on_cpu.to_vec1()).map_err(|e| failed(e.to_string()))?;
         Ok(out.write_all(&stored_bytes(&values, tensor.dtype))?)
     })
 }

@@ -262,38 +262,27 @@ pub fn scores(benchmark: &str, model: ModelId, rows: &[PredictionRow]) -> Vec<Sc
                 let (sum, n) = marks.entry(row.item_id).or_default();
                 (*sum, *n) = (*sum + row.mark, *n + 1);
             }
-            scores.push(score(benchmark, model, protocol, category, &marks));
+            let answers: u64 = marks.values().map(|(_, n)| n).sum();
+            let means: Vec<f64> = marks.values().map(|(sum, n)| sum / *n as f64).collect();
+            // With one answer per item the Wilson interval applies; with several, items are resampled.
+            let interval = if answers == marks.len() as u64 {
+                wilson(means.iter().filter(|mean| **mean > 0.5).count() as u64, answers)
+            } else {
+                bootstrap(&means, Seed(0))
+            };
+            scores.push(ScoreRow {
+                benchmark: benchmark.to_owned(),
+                category: category.map(str::to_owned),
+                model_id: model,
+                protocol: protocol.to_owned(),
+                metric: "accuracy".to_owned(),
+                value: if means.is_empty() { 0.0 } else { means.iter().sum::<f64>() / means.len() as f64 },
+                low: interval.map(|(low, _)| low),
+                high: interval.map(|(_, high)| high),
+                items: marks.len() as u32,
+                answers,
+            });
         }
     }
     scores
-}
-
-fn score(
-    benchmark: &str,
-    model: ModelId,
-    protocol: &str,
-    category: Option<&str>,
-    marks: &BTreeMap<ItemId, (f64, u64)>,
-) -> ScoreRow {
-    let answers: u64 = marks.values().map(|(_, n)| n).sum();
-    let means: Vec<f64> = marks.values().map(|(sum, n)| sum / *n as f64).collect();
-    let value = if means.is_empty() { 0.0 } else { means.iter().sum::<f64>() / means.len() as f64 };
-    // With one answer per item the Wilson interval applies; with several, items are resampled.
-    let interval = if answers == marks.len() as u64 {
-        wilson(means.iter().filter(|mean| **mean > 0.5).count() as u64, answers)
-    } else {
-        bootstrap(&means, Seed(0))
-    };
-    ScoreRow {
-        benchmark: benchmark.to_owned(),
-        category: category.map(str::to_owned),
-        model_id: model,
-        protocol: protocol.to_owned(),
-        metric: "accuracy".to_owned(),
-        value,
-        low: interval.map(|(low, _)| low),
-        high: interval.map(|(_, high)| high),
-        items: marks.len() as u32,
-        answers,
-    }
 }

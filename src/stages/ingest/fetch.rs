@@ -43,15 +43,11 @@ impl Sources<'_> {
 
     fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>> {
         // Cells come from one reader, in order. Files are read and digests checked on all threads.
-        let cell_bytes: Vec<(Digest, Option<Vec<u8>>)> = group
-            .iter()
-            .map(|(blob, _)| match self.origins.get(blob) {
-                Some(Origin::Cell { file, column, position }) => {
-                    (*blob, cells.read(file, column.as_deref(), *position))
-                }
-                _ => (*blob, None),
-            })
-            .collect();
+        let read_cell = |(blob, _): &(Digest, u64)| match self.origins.get(blob) {
+            Some(Origin::Cell { file, column, position }) => (*blob, cells.read(file, column.as_deref(), *position)),
+            _ => (*blob, None),
+        };
+        let cell_bytes: Vec<(Digest, Option<Vec<u8>>)> = group.iter().map(read_cell).collect();
         let fetched: Vec<Result<(Digest, Vec<u8>), String>> =
             cell_bytes.into_par_iter().map(|(blob, cell)| self.check(blob, cell)).collect();
         let changed: Vec<String> = fetched.iter().filter_map(|f| f.as_ref().err().cloned()).collect();

@@ -53,20 +53,16 @@ impl Fingerprints {
     /// Loads the cached digests of a source; no digests if the cache entry is missing or damaged.
     pub(super) fn load(store: &Store, root: &Path) -> Result<Self> {
         let bytes = store.read_cache(cache_key(root))?.unwrap_or_default();
-        let mut known = HashMap::with_capacity(bytes.len() / 128);
         let mut rest = bytes.as_slice();
-        while let Some((path, fingerprint, digest, is_parquet)) = read_line(&mut rest) {
-            known.insert(path, (fingerprint, digest, is_parquet));
-        }
-        Ok(Self { known })
+        let lines = std::iter::from_fn(|| read_line(&mut rest));
+        let known = lines.map(|(path, fingerprint, digest, is_parquet)| (path, (fingerprint, digest, is_parquet)));
+        Ok(Self { known: known.collect() })
     }
 
     /// Returns the digest of a file unchanged since it was read, and whether it is Parquet.
     pub(super) fn get(&self, path: &Path, current: Fingerprint) -> Option<(Digest, bool)> {
-        self.known
-            .get(path)
-            .filter(|(cached, ..)| *cached == current)
-            .map(|(_, digest, is_parquet)| (*digest, *is_parquet))
+        let (cached, digest, is_parquet) = self.known.get(path)?;
+        (*cached == current).then_some((*digest, *is_parquet))
     }
 
     /// Caches the digests of a source whose scan began at `began_ms`, except those of files that

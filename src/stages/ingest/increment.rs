@@ -67,15 +67,13 @@ fn row_identity(r: &SourceRow) -> Identity<'_> {
 
 /// Returns the entry of a decided row.
 fn entry_of(row: &SourceRow) -> Entry {
-    let unread = row.image_id.is_none();
-    let rejection =
-        || Rejection::new(row.reason.clone().unwrap_or_default(), row.detail.as_deref().unwrap_or_default());
+    let (reason, detail) = (row.reason.clone().unwrap_or_default(), row.detail.as_deref().unwrap_or_default());
     Entry {
         label: row.source.clone(),
         row: row.source_row,
         blob: row.image_id.map(|id| id.0),
         bytes: row.size,
-        rejection: unread.then(rejection),
+        rejection: row.image_id.is_none().then(|| Rejection::new(reason, detail)),
     }
 }
 
@@ -151,7 +149,8 @@ pub(super) fn entries_to_recompute(
     before: &Increment,
     scanned: &[Entry],
 ) -> Result<Vec<Entry>> {
-    if let Some(entries) = read_listing(store, &refs[i]) {
+    let result = store.result(refs[i].result).ok().flatten();
+    if let Some(entries) = result.and_then(|result| read_listing(store, &result.upstream)) {
         return Ok(entries);
     }
     if let Some(rows) = read_own_rows(store, refs, i) {
@@ -168,13 +167,9 @@ pub(super) fn entries_to_recompute(
     Ok(remaining)
 }
 
-/// Returns the entries of an increment, from the listing that its decision read.
-fn read_listing(store: &Store, increment: &Ref) -> Option<Vec<Entry>> {
-    read_listing_of(store, &store.result(increment.result).ok().flatten()?.upstream)
-}
-
-/// Returns the entries of an increment that was computed from these results.
-pub(super) fn read_listing_of(store: &Store, upstream: &[ActionKey]) -> Option<Vec<Entry>> {
+/// Returns the entries of an increment that was computed from these results, from the listing that
+/// its decision read.
+pub(super) fn read_listing(store: &Store, upstream: &[ActionKey]) -> Option<Vec<Entry>> {
     let decision = upstream.iter().find_map(|key| store.action(*key).ok().filter(|a| a.stage == decide::DECIDE))?;
     let listing = decision.inputs.iter().find(|input| input.role == decide::LISTING)?;
     serde_json::from_slice(&store.read_object(listing.object).ok()?).ok()

@@ -157,7 +157,7 @@ fn ingest_scanned(request: &IngestRequest<'_>, scan: &Scan, runner: &Runner<'_>)
     let (before, rebuilt) = attempt.rebuild_lost(&history)?;
     let new = before.new_entries(&scan.entries);
     if let (true, Some(table), Some(reference)) = (new.is_empty(), before.result(), history.refs.last()) {
-        attempt.write_views(table)?;
+        write_views(runner.store, request.evolution, table)?;
         return Ok(Some(attempt.summarize(table.clone(), reference.clone(), rebuilt)));
     }
     let (table, decided, computed) = attempt.append_increment(&before, &new)?;
@@ -168,7 +168,7 @@ fn ingest_scanned(request: &IngestRequest<'_>, scan: &Scan, runner: &Runner<'_>)
     let advanced = runner.store.advance(request.evolution, IMAGES, history.head.as_ref(), table.action)?;
     let RefUpdate::Applied(reference) = advanced else { return Ok(None) };
     let statistics = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
-    attempt.write_views(&table)?;
+    write_views(runner.store, request.evolution, &table)?;
     Ok(Some(IngestSummary {
         new: new.len() as u64,
         new_images: decided.counts.rows_out,
@@ -256,10 +256,6 @@ impl IngestAttempt<'_> {
             shards_rebuilt: rebuilt,
             left_behind: 0,
         }
-    }
-
-    fn write_views(&self, table: &StageResult) -> Result<()> {
-        write_views(self.runner.store, self.request.evolution, table)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The preview of an ingest: its changes to the image table, reported without making them.
 
+use super::decide::table_action;
 use super::entry::Entry;
 use super::increment::{History, Increment};
 use super::{IMAGES, IngestRequest, scan};
 use crate::stages::{Result, Runner};
-use crate::store::{ActionDifference, Ref};
+use crate::store::{Action, ActionDifference, Ref};
 
 /// The difference between the newest image table and the one that an ingest would produce.
 #[derive(Debug)]
@@ -26,11 +27,9 @@ pub struct IngestPreview {
 pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestPreview> {
     let store = runner.store;
     let last = store.head(request.evolution, IMAGES)?;
-    let mut differences = Vec::new();
-    if let Some(last_action) = last.as_ref().and_then(|last| store.action(last.result).ok()) {
-        differences =
-            last_action.differences(&super::decide::table_action(request.options, last_action.inputs.clone()));
-    }
+    let last_action = last.as_ref().and_then(|last| store.action(last.result).ok());
+    let compare = |action: Action| action.differences(&table_action(request.options, action.inputs.clone()));
+    let differences = last_action.map(compare).unwrap_or_default();
     let history = History::read(store, request.evolution, request.options)?;
     let damaged = history.damaged(store).map(|i| Ok(history.refs[i?].clone())).collect::<Result<_>>()?;
     // An unreadable table is reported in `damaged`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::entry::{Origin, Scan};
-use super::increment::{Increment, read_listing_of};
+use super::increment::{Increment, read_listing};
 use super::{IngestAttempt, IngestOptions, IngestRequest, decide, scan};
 use crate::ids::Digest;
 use crate::imaging::Limits;
@@ -36,7 +36,7 @@ pub fn replay_ingest(
     let mut before = Increment::default();
     for table in list_increments(stored, table)? {
         let lost = || StageError::Lost(format!("the listing of the ingest {}", table.action));
-        let entries = read_listing_of(stored, &table.upstream).ok_or_else(lost)?;
+        let entries = read_listing(stored, &table.upstream).ok_or_else(lost)?;
         attempt.append_increment(&before, &entries).map_err(name_missing_sources)?;
         before = Increment::read(stored, table)?;
     }

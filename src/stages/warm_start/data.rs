@@ -91,19 +91,18 @@ impl Demonstrations {
         self.rows.is_empty()
     }
 
-    /// Returns the rows `from..to` as prefix groups, in which rows with one image and system prompt
+    /// Returns rows as prefix groups, in which rows with one image and system prompt
     /// share their prefix; and the rows that cannot be trained on.
     pub(super) fn prefix_groups(
         &self,
-        from: usize,
-        to: usize,
+        rows: Range<usize>,
         assets: &ModelAssets,
         max_tokens: usize,
     ) -> Result<(Vec<PrefixGroup>, RejectedRows)> {
         let mut groups: Vec<Range<usize>> = Vec::new();
         // The system prompt precedes the image, so rows share the image only if both are equal.
         let shares_prefix = |a: &Row, b: &Row| a.image == b.image && a.system == b.system;
-        for i in from..to.min(self.rows.len()) {
+        for i in rows {
             match groups.last_mut() {
                 Some(group) if shares_prefix(&self.rows[group.start], &self.rows[i]) => group.end = i + 1,
                 _ => groups.push(i..i + 1),

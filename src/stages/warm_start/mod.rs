@@ -28,7 +28,7 @@ use crate::tables::{DemonstrationRow, MetricRow, RejectRow, TableRow};
 use crate::training::adapter::LoraAdapter;
 use crate::training::step::ComputeSettings;
 use crate::training::supervised::cross_entropy;
-use crate::training::{PrefixGroup, Schedule, TrainScope};
+use crate::training::{PrefixGroup, Schedule, TrainScope, TrainingError};
 use crate::vlm::ops::Ops;
 
 /// The stage's name.
@@ -55,8 +55,7 @@ pub fn warm_start(
     for first in (0..steps).step_by(settings.checkpoint_every.max(1) as usize) {
         let end = steps.min(first.saturating_add(settings.checkpoint_every.max(1)));
         let segment = Segment { steps: first..end, before: done.last().cloned() };
-        let mut ran = runner.run(&stage, std::slice::from_ref(&segment))?;
-        done.append(&mut ran.results);
+        done.extend(runner.run(&stage, &[segment])?.results);
     }
     let Some(last) = done.last() else {
         return Err(StageError::parameter("epochs", "there are no steps to run; it must be at least 1"));
@@ -146,10 +145,8 @@ impl WarmStart<'_> {
             let (send, batches) = bounded::<Batch>(AHEAD);
             scope.spawn(move || {
                 for step in segment.steps.clone() {
-                    let rows = self.rows(step);
-                    let batch =
-                        self.data.prefix_groups(rows.start, rows.end, &self.assets, self.settings.max_tokens as usize);
-                    if send.send(batch).is_err() {
+                    let max_tokens = self.settings.max_tokens as usize;
+                    if send.send(self.data.prefix_groups(self.rows(step), &self.assets, max_tokens)).is_err() {
                         return;
                     }
                 }
@@ -182,22 +179,13 @@ impl WarmStart<'_> {
         let (loss, token_statistics, gradients) = cross_entropy(&state.weights, prefix_groups, compute)?;
         let rate = schedule.rate(state.optimizer.updates());
         // A step whose rows were all left out has no update, and the optimizer does not count it.
-        let update = match prefix_groups.is_empty() {
-            true => None,
-            false => {
-                let update = state.optimizer.update(state.weights.variables(), &gradients, rate);
-                Some(update.map_err(crate::training::TrainingError::from)?)
-            }
-        };
+        let has_rows = !prefix_groups.is_empty();
+        let update = has_rows.then(|| state.optimizer.update(state.weights.variables(), &gradients, rate));
+        let update = update.transpose().map_err(TrainingError::from)?;
         let grad_norm = update.and_then(|update| finite(update.grad_norm));
-        let lengths = || {
-            prefix_groups
-                .iter()
-                .flat_map(|prefix_group| &prefix_group.continuations)
-                .map(|continuation| continuation.targets().len())
-        };
-        let samples = lengths().count();
-        let tokens: usize = lengths().sum();
+        let continuations = prefix_groups.iter().flat_map(|prefix_group| &prefix_group.continuations);
+        let lengths: Vec<usize> = continuations.map(|continuation| continuation.targets().len()).collect();
+        let (samples, tokens) = (lengths.len(), lengths.iter().sum::<usize>());
         let prompts: usize =
             prefix_groups.iter().flat_map(|t| t.continuations.iter().map(|b| t.prefix.len() + b.first_target)).sum();
         let mean = |sum: f64, count: usize| if count == 0 { None } else { finite(sum / count as f64) };
@@ -214,8 +202,8 @@ impl WarmStart<'_> {
             prompt_tokens: prompts as u64,
             response_tokens: tokens as u64,
             response_length_mean: mean(tokens as f64, samples),
-            response_length_min: lengths().min().map(|n| n as u32),
-            response_length_max: lengths().max().map(|n| n as u32),
+            response_length_min: lengths.iter().min().map(|&n| n as u32),
+            response_length_max: lengths.iter().max().map(|&n| n as u32),
             ..MetricRow::default()
         })
     }
