@@ -157,13 +157,8 @@ impl<'a> PromptSampler<'a> {
             if runner.interrupt.is_requested() {
                 return None;
             }
-            match builder.build_job(i, &requests[i]) {
-                Ok(job) => Some(job),
-                Err(reason) => {
-                    rejected.lock().unwrap_or_else(PoisonError::into_inner).insert(i, reason);
-                    None
-                }
-            }
+            let reject = |reason| rejected.lock().unwrap_or_else(PoisonError::into_inner).insert(i, reason);
+            builder.build_job(i, &requests[i]).map_err(reject).ok()
         };
         let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
         engine.run(0..requests.len(), prepare, |outcome| {

@@ -264,7 +264,7 @@ pub fn scores(benchmark: &str, model: ModelId, rows: &[PredictionRow]) -> Vec<Sc
             }
             let answers: u64 = marks.values().map(|(_, n)| n).sum();
             let means: Vec<f64> = marks.values().map(|(sum, n)| sum / *n as f64).collect();
-            // With one answer per item the Wilson interval applies; with several, items are resampled.
+            // The Wilson interval is for one answer per item; with several, items are resampled.
             let interval = if answers == marks.len() as u64 {
                 wilson(means.iter().filter(|mean| **mean > 0.5).count() as u64, answers)
             } else {

@@ -59,7 +59,7 @@ impl ParquetFile<'_> {
 }
 
 impl Scanner<'_> {
-    /// Adds the images of a Parquet file. `named_by_user` is whether the user named the file itself,
+    /// Adds the images of a Parquet file. `named_by_user`: whether the user named the file itself,
     /// not only a folder that contains it.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Scanner<'_> {
         Ok(cells)
     }
 
-    /// Returns the cache key of a file's images: a function of its bytes, the column and the limits.
+    /// Returns the cache key of a file's images, from its bytes, the column and the limits.
     fn cache_key(&self, digest: Digest) -> Digest {
         let column = self.request.column.map_or_else(|| vec![0], |c| [&[1], c.as_bytes()].concat());
         let max_bytes = self.max_bytes().to_le_bytes();

@@ -45,18 +45,15 @@ pub fn replay_ingest(
 
 /// Returns a table and those that it extends, oldest first.
 fn list_increments(store: &Store, newest: &StageResult) -> Result<Vec<StageResult>> {
-    let mut increments = vec![newest.clone()];
-    while let Some(last) = increments.last() {
-        let mut before = None;
-        for &key in &last.upstream {
+    let mut increments = Vec::new();
+    let mut next = Some(newest.clone());
+    while let Some(increment) = next.take() {
+        for &key in &increment.upstream {
             if store.action(key)?.stage == decide::INGEST {
-                before = store.result(key)?;
+                next = store.result(key)?;
             }
         }
-        match before {
-            Some(before) => increments.push(before),
-            None => break,
-        }
+        increments.push(increment);
     }
     increments.reverse();
     Ok(increments)

@@ -223,10 +223,8 @@ impl Stage for WarmStart<'_> {
         ]);
         // f32 on the CPU is left out of the key.
         if self.dtype != DType::F32 || !self.device.is_cpu() {
-            parameters.insert(
-                "compute".into(),
-                json!({"dtype": self.dtype.as_str(), "device": DeviceClass::from_device(self.device)}),
-            );
+            let compute = json!({"dtype": self.dtype.as_str(), "device": DeviceClass::from_device(self.device)});
+            parameters.insert("compute".into(), compute);
         }
         Action {
             parameters,
