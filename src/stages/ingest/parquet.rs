@@ -10,6 +10,7 @@ use super::fingerprints::Fingerprint;
 use crate::ids::Digest;
 use crate::stages::{Rejection, Runner, StageError};
 use crate::store::StoreError;
+use crate::tables::TableError;
 use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, ImportedBytes, ImportedImage};
 
 /// Maximum size of a page of a Parquet file; each thread may hold one page in memory.
@@ -146,7 +147,7 @@ fn is_about_columns(e: &ImportError) -> bool {
 /// text, since the rejected row names the file.
 fn file_rejection(file: &Path, e: &ImportError) -> Rejection {
     let reason = match e {
-        ImportError::Open { .. } => "unreadable",
+        ImportError::File(TableError::Open { .. }) => "unreadable",
         ImportError::LargePage { .. } => "too_large",
         _ => "corrupt",
     };
