@@ -99,34 +99,28 @@ impl Answer {
 
     /// Grades as [`grade`](Self::grade) does; all elements of a tuple share the budget.
     fn grade_within(&self, truth: &Self, budget: &mut Budget) -> Comparison {
-        let verdict = |equal, rule| Comparison { equal, rule };
-        if self.text == truth.text {
-            return verdict(true, MatchRule::Text);
-        }
-        if self.is_too_long() || truth.is_too_long() {
-            return verdict(false, MatchRule::Unreadable);
-        }
-        if self.first == truth.first {
-            return verdict(true, MatchRule::MathdForm);
-        }
-        if self.second == truth.second {
-            return verdict(true, MatchRule::SympyForm);
-        }
-        if self.second.is_empty() || truth.elements.is_empty() {
-            return verdict(false, MatchRule::Empty);
-        }
-        if truth.elements.len() > 1 && first_and_last(&truth.second) != first_and_last(&self.second) {
-            return verdict(false, MatchRule::Brackets);
-        }
-        if truth.elements.len() != self.elements.len() {
-            return verdict(false, MatchRule::Length);
-        }
-        if self.elements.len() > MAX_ELEMENTS {
-            return verdict(false, MatchRule::Unreadable);
-        }
-        let pairs = truth.elements.iter().zip(&self.elements);
-        let mut verdicts = pairs.map(|(truth, given)| compare_elements(truth, given, budget));
-        verdicts.find(|verdict| !verdict.equal).unwrap_or(verdict(true, MatchRule::Symbolic))
+        let (equal, rule) = if self.text == truth.text {
+            (true, MatchRule::Text)
+        } else if self.is_too_long() || truth.is_too_long() {
+            (false, MatchRule::Unreadable)
+        } else if self.first == truth.first {
+            (true, MatchRule::MathdForm)
+        } else if self.second == truth.second {
+            (true, MatchRule::SympyForm)
+        } else if self.second.is_empty() || truth.elements.is_empty() {
+            (false, MatchRule::Empty)
+        } else if truth.elements.len() > 1 && first_and_last(&truth.second) != first_and_last(&self.second) {
+            (false, MatchRule::Brackets)
+        } else if truth.elements.len() != self.elements.len() {
+            (false, MatchRule::Length)
+        } else if self.elements.len() > MAX_ELEMENTS {
+            (false, MatchRule::Unreadable)
+        } else {
+            let pairs = truth.elements.iter().zip(&self.elements);
+            let mut verdicts = pairs.map(|(truth, given)| compare_elements(truth, given, budget));
+            verdicts.find(|(equal, _)| !equal).unwrap_or((true, MatchRule::Symbolic))
+        };
+        Comparison { equal, rule }
     }
 }
 
@@ -148,36 +142,25 @@ fn first_and_last(form: &str) -> (Option<char>, Option<char>) {
 
 /// Whether every bracket of a text is closed in it.
 fn is_closed(text: &str) -> bool {
-    let mut depth = 0i64;
-    for byte in text.bytes() {
-        match byte {
-            b'(' => depth += 1,
-            b')' => depth -= 1,
-            _ => {}
-        }
-        if depth < 0 {
-            return false;
-        }
-    }
-    depth == 0
+    let bracket = |byte| i64::from(byte == b'(') - i64::from(byte == b')');
+    let depth = text.bytes().try_fold(0, |depth, byte| Some(depth + bracket(byte)).filter(|&depth| depth >= 0));
+    depth == Some(0)
 }
 
-fn compare_elements(truth: &str, given: &str, budget: &mut Budget) -> Comparison {
-    if tuples::is_fraction(truth) && tuples::is_fraction(given) {
-        let equal = truth == given;
-        return Comparison { equal, rule: if equal { MatchRule::Symbolic } else { MatchRule::Fraction } };
-    }
+/// Returns whether two elements are equal, and the rule that decided.
+fn compare_elements(truth: &str, given: &str, budget: &mut Budget) -> (bool, MatchRule) {
     let is_integer = |text| sympy_form::integer_value(text).is_some();
-    if is_integer(truth) != is_integer(given) {
-        return Comparison { equal: false, rule: MatchRule::Integer };
-    }
-    if !may_be_mathematics(truth, given) {
-        return Comparison { equal: false, rule: MatchRule::Words };
+    if tuples::is_fraction(truth) && tuples::is_fraction(given) {
+        return if truth == given { (true, MatchRule::Symbolic) } else { (false, MatchRule::Fraction) };
+    } else if is_integer(truth) != is_integer(given) {
+        return (false, MatchRule::Integer);
+    } else if !may_be_mathematics(truth, given) {
+        return (false, MatchRule::Words);
     }
     match expression::difference(truth, given, budget) {
-        Difference::Zero => Comparison { equal: true, rule: MatchRule::Symbolic },
-        Difference::NotZero => Comparison { equal: false, rule: MatchRule::Symbolic },
-        Difference::Unknown => Comparison { equal: false, rule: MatchRule::Unreadable },
+        Difference::Zero => (true, MatchRule::Symbolic),
+        Difference::NotZero => (false, MatchRule::Symbolic),
+        Difference::Unknown => (false, MatchRule::Unreadable),
     }
 }
 
@@ -189,18 +172,12 @@ fn may_be_mathematics(truth: &str, given: &str) -> bool {
     if text.contains("^{") || text.contains("^(") || has_high_power(text.as_bytes()) {
         return false;
     }
-    let text = mathd_form::replace(mathd_form::replace(text, "sqrt", ""), "frac", "");
-    let mut letters: [Option<char>; 2] = [None, None];
-    for c in text.chars().filter(|&c| characters::is_letter(c)) {
-        match letters {
-            [Some(a), _] if a == c => {}
-            [_, Some(b)] if b == c => {}
-            [None, _] => letters[0] = Some(c),
-            [_, None] => letters[1] = Some(c),
-            _ => return false,
-        }
-    }
-    true
+    let text = mathd_form::replace_each(text, &[("sqrt", ""), ("frac", "")]);
+    let mut letters = text.chars().filter(|&c| characters::is_letter(c));
+    let Some(first) = letters.next() else { return true };
+    let mut others = letters.filter(|&c| c != first);
+    let second = others.next();
+    others.all(|c| Some(c) == second)
 }
 
 /// Matches `\^[0-9]+\^` or `\^[0-9][0-9]+`.

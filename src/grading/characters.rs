@@ -24,16 +24,12 @@ fn classes() -> &'static CharacterClasses {
     CLASSES.get_or_init(|| {
         let mut classes = CharacterClasses::default();
         for line in TABLE.lines() {
-            let mut fields = line.split('\t');
-            let (kind, first) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
-            match kind {
-                "letters" => classes.letters = first.split(' ').filter_map(parse_range).collect(),
-                "zeros" => classes.zeros = first.split(' ').filter_map(parse_point).collect(),
-                "accent" => {
-                    let mark = parse_point(first).and_then(char::from_u32);
-                    let (bases, made) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
-                    if let Some(mark) = mark {
-                        let pairs = bases.chars().zip(made.chars());
+            match line.split('\t').collect::<Vec<_>>()[..] {
+                ["letters", ranges] => classes.letters = ranges.split(' ').filter_map(parse_range).collect(),
+                ["zeros", points] => classes.zeros = points.split(' ').filter_map(parse_point).collect(),
+                ["accent", mark, bases, composed] => {
+                    if let Some(mark) = parse_point(mark).and_then(char::from_u32) {
+                        let pairs = bases.chars().zip(composed.chars());
                         classes.accents.extend(pairs.map(|(base, one)| ((base, mark), one)));
                     }
                 }
@@ -113,18 +109,13 @@ pub(super) fn parse_float(text: &str) -> Option<f64> {
     let mut after_digit = false;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
-        if c == '_' {
-            if !after_digit || chars.peek().is_none_or(|&next| decimal_digit(next).is_none()) {
-                return None;
-            }
-            after_digit = false;
-        } else if let Some(digit) = decimal_digit(c) {
-            plain.push(char::from_digit(digit, 10)?);
-            after_digit = true;
-        } else {
-            plain.push(c);
-            after_digit = false;
+        let digit = decimal_digit(c);
+        if c != '_' {
+            plain.push(digit.map_or(Some(c), |digit| char::from_digit(digit, 10))?);
+        } else if !after_digit || chars.peek().is_none_or(|&next| decimal_digit(next).is_none()) {
+            return None;
         }
+        after_digit = digit.is_some();
     }
     plain.parse().ok()
 }

@@ -24,24 +24,13 @@ pub(super) fn unwrap_text(answer: &str) -> Option<&str> {
 /// Applies the steps in order; `None` where the reference raises an exception.
 fn tidy(answer: &str) -> Option<String> {
     let mut text: String = answer.chars().filter(|&c| c != '\n').collect();
+    text = replace_each(text, &[(r"\!", ""), (r"\\", r"\"), ("tfrac", "frac"), ("dfrac", "frac")]);
     if text.contains('\\') {
-        for (from, to) in [(r"\!", ""), (r"\\", r"\")] {
-            text = replace(text, from, to);
-        }
-    }
-    for (from, to) in [("tfrac", "frac"), ("dfrac", "frac")] {
-        text = replace(text, from, to);
-    }
-    if text.contains('\\') {
-        for piece in [r"\left", r"\right", r"^{\circ}", r"^\circ", r"\$"] {
-            text = replace(text, piece, "");
-        }
-        text = without_right_unit(text)?;
+        let dropped = [r"\left", r"\right", r"^{\circ}", r"^\circ", r"\$"];
+        text = without_right_unit(replace_each(text, &dropped.map(|piece| (piece, ""))))?;
         text = replace(text, r"\%", "");
     }
-    for (from, to) in [("%", ""), (" .", " 0."), ("{.", "{0.")] {
-        text = replace(text, from, to);
-    }
+    text = replace_each(text, &[("%", ""), (" .", " 0."), ("{.", "{0.")]);
     if text.is_empty() {
         return Some(text);
     }
@@ -61,6 +50,11 @@ fn tidy(answer: &str) -> Option<String> {
 /// `str.replace` without allocation if there is nothing to replace.
 pub(super) fn replace(text: String, from: &str, to: &str) -> String {
     if text.contains(from) { text.replace(from, to) } else { text }
+}
+
+/// Replaces the first text of each pair by the second, one pair after the other.
+pub(super) fn replace_each(text: String, pairs: &[(&str, &str)]) -> String {
+    pairs.iter().fold(text, |text, (from, to)| replace(text, from, to))
 }
 
 /// Cuts the text at the first `\text{ `; the reference fails if there are several.

@@ -5,52 +5,31 @@
 
 use super::characters::{decimal_digit, integer_text, is_near_integer, parse_float, strip};
 use super::latex;
-use super::mathd_form::{replace, unwrap_text};
+use super::mathd_form::{replace, replace_each, unwrap_text};
 
 /// Units, removed wherever they occur, one after the other, with a plural and a power.
-const UNITS: [&str; 16] = [
-    "degree",
-    "cm",
-    "centimeter",
-    "meter",
-    "mile",
-    "second",
-    "minute",
-    "hour",
-    "day",
-    "week",
-    "month",
-    "year",
-    "foot",
-    "feet",
-    "inch",
-    "yard",
-];
+const UNITS: &str = "degree cm centimeter meter mile second minute hour day week month year foot feet inch yard";
 
 /// Returns the second normal form. Two answers with the same form are equal.
 pub(super) fn sympy_form(answer: &str) -> String {
     let mut text = unwrap_text(answer).unwrap_or(answer).to_owned();
-    for (from, to) in [(r"\%", "%"), (r"\$", "$"), ("$", ""), ("%", ""), (" or ", " , "), (" and ", " , ")] {
-        text = replace(text, from, to);
-    }
-    for (from, to) in [("million", "*10^6"), ("billion", "*10^9"), ("trillion", "*10^12")] {
-        text = replace(text, from, to);
-    }
-    for unit in UNITS {
+    text = replace_each(text, &[(r"\%", "%"), (r"\$", "$"), ("$", ""), ("%", ""), (" or ", " , "), (" and ", " , ")]);
+    text = replace_each(text, &[("million", "*10^6"), ("billion", "*10^9"), ("trillion", "*10^12")]);
+    for unit in UNITS.split(' ') {
         text = without_unit(text, unit);
     }
-    text = without_circ(text);
+    text = without_circ(&text);
     if text.len() > 1 && text.starts_with('{') && text.ends_with('}') {
         text = text[1..text.len() - 1].to_owned();
     }
-    text = replace_with_trailing_spaces(text, r",\!", "");
+    text = replace_with_trailing_spaces(&text, r",\!", "");
     if let Some(value) = parse_float(&text).filter(|&value| is_near_integer(value)) {
         text = integer_text(value.round_ties_even());
     }
     if text.contains('\\') {
         text = latex_to_expression(&text).unwrap_or(text);
     }
-    text = replace_with_trailing_spaces(text, "-", "-");
+    text = replace_with_trailing_spaces(&text, "-", "-");
     text = with_mixed_numbers(text);
     text.retain(|c| !matches!(c, ' ' | '{' | '}'));
     if text.bytes().any(|b| !b.is_ascii()) {
@@ -106,61 +85,49 @@ fn is_thousand(rest: &[char]) -> bool {
     digit(0) && rest.get(1) == Some(&',') && digit(2) && digit(3) && digit(4) && !digit(5)
 }
 
+/// Rewrites a text at every `pattern`: `step` gets the output so far and the texts before and after
+/// the pattern, extends the output and returns the text that remains.
+fn rewrite_at<'a>(text: &'a str, pattern: &str, step: impl Fn(&mut String, &'a str, &'a str) -> &'a str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(pattern) {
+        rest = step(&mut out, before, after);
+    }
+    out + rest
+}
+
 /// Removes every `unit(es)?(s)? *(\^[0-9]+)?`.
 fn without_unit(text: String, unit: &str) -> String {
     if !text.contains(unit) {
         return text;
     }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find(unit) {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + unit.len()..];
-        rest = rest.strip_prefix("es").unwrap_or(rest);
-        rest = rest.strip_prefix('s').unwrap_or(rest);
-        rest = rest.trim_start_matches(' ');
-        if let Some(power) = rest.strip_prefix('^') {
-            let after = power.trim_start_matches(|c: char| c.is_ascii_digit());
-            if after.len() < power.len() {
-                rest = after;
-            }
-        }
-    }
-    out + rest
+    rewrite_at(&text, unit, |out, before, after| {
+        out.push_str(before);
+        let rest = after.strip_prefix("es").unwrap_or(after);
+        let rest = rest.strip_prefix('s').unwrap_or(rest).trim_start_matches(' ');
+        let power = rest.strip_prefix('^').map(|power| (power, power.trim_start_matches(|c: char| c.is_ascii_digit())));
+        power.filter(|(power, after)| after.len() < power.len()).map_or(rest, |(_, after)| after)
+    })
 }
 
 /// Removes every `\^ *\\circ`.
-fn without_circ(text: String) -> String {
+fn without_circ(text: &str) -> String {
     const CIRC: &str = r"\circ";
-    if !text.contains(CIRC) {
-        return text;
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find(CIRC) {
-        let before = rest[..at].trim_end_matches(' ');
-        match before.strip_suffix('^') {
+    rewrite_at(text, CIRC, |out, before, after| {
+        match before.trim_end_matches(' ').strip_suffix('^') {
             Some(before) => out.push_str(before),
-            None => out.push_str(&rest[..at + CIRC.len()]),
+            None => out.extend([before, CIRC]),
         }
-        rest = &rest[at + CIRC.len()..];
-    }
-    out + rest
+        after
+    })
 }
 
 /// Replaces every `from` and the spaces after it.
-fn replace_with_trailing_spaces(text: String, from: &str, to: &str) -> String {
-    if !text.contains(from) {
-        return text;
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find(from) {
-        out.push_str(&rest[..at]);
-        out.push_str(to);
-        rest = rest[at + from.len()..].trim_start_matches(' ');
-    }
-    out + rest
+fn replace_with_trailing_spaces(text: &str, from: &str, to: &str) -> String {
+    rewrite_at(text, from, |out, before, after| {
+        out.extend([before, to]);
+        after.trim_start_matches(' ')
+    })
 }
 
 /// Rewrites `7 3/4` to `7+3/4`: spaces between digits become a plus, in non-overlapping matches.
@@ -190,15 +157,10 @@ fn with_mixed_numbers(text: String) -> String {
 /// Converts LaTeX to an expression in plain characters; `None` where the reference's converter
 /// raises an exception, which is ignored.
 fn latex_to_expression(text: &str) -> Option<String> {
-    let mut text = text.to_owned();
-    for (from, to) in [(r"\tfrac", r"\frac"), (r"\dfrac", r"\frac"), (r"\frac", r" \frac")] {
-        text = replace(text, from, to);
-    }
-    let mut text = latex::to_text(&text)?;
-    for (from, to) in [("√", "sqrt"), ("π", "pi"), ("∞", "inf"), ("∪", "U"), ("·", "*"), ("×", "*")] {
-        text = replace(text, from, to);
-    }
-    Some(strip(&text).to_owned())
+    let fractions = [(r"\tfrac", r"\frac"), (r"\dfrac", r"\frac"), (r"\frac", r" \frac")];
+    let text = latex::to_text(&replace_each(text.to_owned(), &fractions))?;
+    let symbols = [("√", "sqrt"), ("π", "pi"), ("∞", "inf"), ("∪", "U"), ("·", "*"), ("×", "*")];
+    Some(strip(&replace_each(text, &symbols)).to_owned())
 }
 
 #[cfg(test)]

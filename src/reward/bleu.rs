@@ -49,22 +49,20 @@ impl Corpus {
                     *words.entry(word).or_insert(next)
                 })
                 .collect();
-            let mut counts: HashMap<(usize, usize), u32> = HashMap::new();
-            let mut sentence_grams = Vec::new();
+            let mut grams: Vec<Gram> = Vec::new();
+            let mut places: HashMap<usize, usize> = HashMap::new();
             for start in 0..sentence.len() {
-                let mut gram = 0;
+                let mut id = 0;
                 for (order, &word) in sentence[start..].iter().take(ORDERS).enumerate() {
                     let next = numbers.len() + 1;
-                    gram = *numbers.entry((gram, word)).or_insert(next);
-                    let count = counts.entry((order, gram)).or_insert(0);
-                    if *count == 0 {
-                        sentence_grams.push((order, gram));
+                    id = *numbers.entry((id, word)).or_insert(next);
+                    let place = *places.entry(id).or_insert(grams.len());
+                    if place == grams.len() {
+                        grams.push(Gram { order, id, count: 0 });
                     }
-                    *count += 1;
+                    grams[place].count += 1;
                 }
             }
-            let grams = sentence_grams.iter().map(|&(order, id)| Gram { order, id, count: counts[&(order, id)] });
-            let grams: Vec<Gram> = grams.collect();
             corpus.postings.resize(numbers.len() + 1, Vec::new());
             for gram in &grams {
                 corpus.postings[gram.id].push((at as u32, gram.count));

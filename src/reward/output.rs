@@ -44,10 +44,8 @@ pub fn parse_output(output: &str, form: OutputForm, parsing: ParsingMode) -> Opt
     let (kind, question, answer) = match (form, parsing) {
         (OutputForm::Question, ParsingMode::Strict) => (None, only_block(output.trim(), "question")?, None),
         (OutputForm::Question, ParsingMode::Lenient) => (None, find_block(output, "question")?.0, None),
-        (OutputForm::TypeQuestionAnswer, ParsingMode::Strict) => strict_blocks(output.trim())?,
-        (OutputForm::TypeQuestionAnswer, ParsingMode::Lenient) => return lenient_blocks(&tidy_marks(output)),
-        (OutputForm::TypeQuestion, ParsingMode::Strict) => strict_pair(output.trim())?,
-        (OutputForm::TypeQuestion, ParsingMode::Lenient) => return lenient_pair(&tidy_marks(output)),
+        (_, ParsingMode::Lenient) => return lenient_blocks(&tidy_marks(output), form),
+        (_, ParsingMode::Strict) => strict_blocks(output.trim(), form)?,
     };
     non_blank(kind, question, answer)
 }
@@ -78,47 +76,32 @@ fn only_block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     (!content.contains(&open) && !content.contains(&close)).then_some(content)
 }
 
-/// Matches `<type>(..)</type>\s*<question>.+?</question>\s*<answer>.+?</answer>` from end to end.
-fn strict_blocks(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
+/// Matches `<type>(..)</type>\s*<question>.+?</question>\s*<answer>.+?</answer>` from end to end;
+/// for a form without an answer `<type>(..)</type>\s*<question>.+</question>` with one question.
+fn strict_blocks(text: &str, form: OutputForm) -> Option<(Option<&str>, &str, Option<&str>)> {
     let (kind, rest) = text.strip_prefix("<type>")?.split_once("</type>")?;
     if !TYPES.contains(&kind) {
         return None;
+    }
+    if form == OutputForm::TypeQuestion {
+        return Some((Some(kind), only_block(rest.trim_start(), "question")?, None));
     }
     let rest = rest.trim_start().strip_prefix("<question>")?;
     const CLOSE: &str = "</question>";
     // The first closing tag followed by an answer ends the question.
     let ends = rest.match_indices(CLOSE).map(|(at, _)| at);
-    let (question, rest) = ends
-        .filter_map(|at| {
-            let answer = rest[at + CLOSE.len()..].trim_start().strip_prefix("<answer>")?;
-            Some((&rest[..at], answer))
-        })
-        .next()?;
+    let mut splits = ends.map(|at| (&rest[..at], rest[at + CLOSE.len()..].trim_start().strip_prefix("<answer>")));
+    let (question, rest) = splits.find_map(|(question, answer)| Some((question, answer?)))?;
     Some((Some(kind), question, Some(rest.strip_suffix("</answer>")?)))
 }
 
-/// Matches `<type>(..)</type>\s*<question>.+</question>`, with one question, from end to end.
-fn strict_pair(text: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
-    let (kind, rest) = text.strip_prefix("<type>")?.split_once("</type>")?;
-    if !TYPES.contains(&kind) {
-        return None;
-    }
-    Some((Some(kind), only_block(rest.trim_start(), "question")?, None))
-}
-
-/// Finds the first `<type>(.*?)</type>.*?<question>(.*?)</question>`.
-fn lenient_pair(text: &str) -> Option<ParsedQuestion> {
-    let (kind, rest) = find_block(text, "type")?;
-    let (question, _) = find_block(rest, "question")?;
-    non_blank(Some(kind), question, None)
-}
-
-/// Finds the first `<type>(.*?)</type>.*?<question>(.*?)</question>.*?<answer>(.*?)</answer>`.
-fn lenient_blocks(text: &str) -> Option<ParsedQuestion> {
+/// Finds the first `<type>(.*?)</type>.*?<question>(.*?)</question>.*?<answer>(.*?)</answer>`,
+/// without the last block for a form without an answer.
+fn lenient_blocks(text: &str, form: OutputForm) -> Option<ParsedQuestion> {
     let (kind, rest) = find_block(text, "type")?;
     let (question, rest) = find_block(rest, "question")?;
-    let (answer, _) = find_block(rest, "answer")?;
-    non_blank(Some(kind), question, Some(answer))
+    let answer = if form == OutputForm::TypeQuestion { None } else { Some(find_block(rest, "answer")?.0) };
+    non_blank(Some(kind), question, answer)
 }
 
 /// Removes white space around angle brackets and slashes: `re.sub(r"\s*(<|>|/)\s*", r"\1", text)`.
@@ -144,15 +127,14 @@ pub(super) fn tidy_marks(text: &str) -> String {
 mod tests {
     use super::{OutputForm, ParsedQuestion, ParsingMode, parse_output, tidy_marks};
 
-    fn question(text: &str, form: OutputForm, parsing: ParsingMode) -> Option<String> {
-        parse_output(text, form, parsing).map(|parsed| parsed.question)
+    /// Returns the question under strict and under lenient parsing.
+    fn questions(text: &str, form: OutputForm) -> [Option<String>; 2] {
+        [ParsingMode::Strict, ParsingMode::Lenient].map(|mode| parse_output(text, form, mode).map(|p| p.question))
     }
 
     #[test]
     fn the_paper_form_is_parsed() {
-        let both = |text: &str| {
-            [ParsingMode::Strict, ParsingMode::Lenient].map(|parsing| question(text, OutputForm::Question, parsing))
-        };
+        let both = |text: &str| questions(text, OutputForm::Question);
         assert_eq!(both(" <question> Why? </question>\n"), [Some("Why?".into()), Some("Why?".into())]);
         assert_eq!(both("Sure: <question>Why?</question>"), [None, Some("Why?".into())]);
         assert_eq!(both("<question>a</question><question>b</question>"), [None, Some("a".into())]);
@@ -170,10 +152,7 @@ mod tests {
 
     #[test]
     fn the_released_form_is_parsed() {
-        let both = |text: &str| {
-            [ParsingMode::Strict, ParsingMode::Lenient]
-                .map(|parsing| question(text, OutputForm::TypeQuestionAnswer, parsing))
-        };
+        let both = |text: &str| questions(text, OutputForm::TypeQuestionAnswer);
         let good = "<type>numerical</type>\n<question>How many?</question>\n<answer>5</answer>";
         assert_eq!(both(good), [Some("How many?".into()), Some("How many?".into())]);
         let other_type = good.replace("numerical", "essay");
@@ -197,9 +176,7 @@ mod tests {
 
     #[test]
     fn the_nano_form_is_parsed() {
-        let both = |text: &str| {
-            [ParsingMode::Strict, ParsingMode::Lenient].map(|parsing| question(text, OutputForm::TypeQuestion, parsing))
-        };
+        let both = |text: &str| questions(text, OutputForm::TypeQuestion);
         let good = "<type>multiple choice</type><question>Is there a red circle? A yes B no</question>";
         let asked = Some("Is there a red circle? A yes B no".to_owned());
         assert_eq!(both(good), [asked.clone(), asked.clone()]);

@@ -1,36 +1,23 @@
 //! Responses of the warm start's demonstrations: with or without counts before the answer.
 
-use std::fmt::Write as _;
-
-use super::object::{Colour, ObjectKind, SceneObject};
+use super::object::{Colour, ObjectKind, ObjectShape, SceneObject};
 use super::question::{LETTERS, SceneQuestion};
 use super::rng::SceneRng;
 use super::scene::{GRID, Scene};
 use super::truth::{kind_of_colour, kind_of_shape};
-use crate::tables::QuestionType;
+use crate::tables::{QuestionType, string_enum};
 
-/// Task that a row of the warm start demonstrates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DemonstrationStyle {
-    /// Describes each of the 16 cells.
-    Describe,
-    /// Counts the objects in each row, then answers.
-    CountFirst,
-    /// Answers directly.
-    Direct,
-    /// Asks a question.
-    Ask,
-}
-
-impl DemonstrationStyle {
-    /// Returns the word stored in tables.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Describe => "describe",
-            Self::CountFirst => "look-first",
-            Self::Direct => "straight",
-            Self::Ask => "ask",
-        }
+string_enum! {
+    /// Task that a row of the warm start demonstrates.
+    pub enum DemonstrationStyle("a style: describe, look-first, straight or ask") {
+        /// Describes each of the 16 cells.
+        Describe = "describe",
+        /// Counts the objects in each row, then answers.
+        CountFirst = "look-first",
+        /// Answers directly.
+        Direct = "straight",
+        /// Asks a question.
+        Ask = "ask",
     }
 }
 
@@ -50,6 +37,14 @@ fn intermediate_counts(question: &SceneQuestion, scene: &Scene) -> String {
         let number = scene.objects().iter().filter(|object| holds(object)).count();
         format!("{}={number}", by_row(scene, holds))
     };
+    let colours = |kind, options: &[Colour]| {
+        let counts = options.iter().map(|&colour| scene.count(kind_of_colour(kind, colour)));
+        list_counts(LETTERS.into_iter().zip(counts))
+    };
+    let shapes = |kind, options: &[ObjectShape]| {
+        let counts = options.iter().map(|&shape| scene.count(kind_of_shape(kind, shape)));
+        list_counts(LETTERS.into_iter().zip(counts))
+    };
     match question {
         SceneQuestion::Count(kind) => rows(&|object| kind.matches(object)),
         SceneQuestion::CountIn(kind, region) => rows(&|object| kind.matches(object) && region.contains(object)),
@@ -62,24 +57,12 @@ fn intermediate_counts(question: &SceneQuestion, scene: &Scene) -> String {
         }
         SceneQuestion::Colours(shape) => {
             let count = |colour: &Colour| scene.count(ObjectKind { colour: Some(*colour), shape: *shape });
-            list_counts(Colour::ALL.iter().map(|colour| (colour.word(), count(colour))))
+            list_counts(Colour::ALL.iter().map(|colour| (colour.as_str(), count(colour))))
         }
-        SceneQuestion::MostColour(kind, options) => list_counts(
-            LETTERS.into_iter().zip(options.iter().map(|&colour| scene.count(kind_of_colour(*kind, colour)))),
-        ),
-        SceneQuestion::MostShape(kind, options) => {
-            list_counts(LETTERS.into_iter().zip(options.iter().map(|&shape| scene.count(kind_of_shape(*kind, shape)))))
-        }
-        SceneQuestion::OnlyColour(shape, options) => {
-            list_counts(LETTERS.into_iter().zip(
-                options.iter().map(|&colour| scene.count(ObjectKind { colour: Some(colour), shape: Some(*shape) })),
-            ))
-        }
-        SceneQuestion::OnlyShape(colour, options) => {
-            list_counts(LETTERS.into_iter().zip(
-                options.iter().map(|&shape| scene.count(ObjectKind { colour: Some(*colour), shape: Some(shape) })),
-            ))
-        }
+        SceneQuestion::MostColour(kind, options) => colours(*kind, options),
+        SceneQuestion::MostShape(kind, options) => shapes(*kind, options),
+        SceneQuestion::OnlyColour(shape, options) => colours(ObjectKind::of_shape(*shape), options),
+        SceneQuestion::OnlyShape(colour, options) => shapes(ObjectKind::of_colour(*colour), options),
         SceneQuestion::Share(kind, attribute) => {
             let part = sum(&|object| kind.matches(object) && attribute.matches(object));
             format!("{part}\n{}", sum(&|object| kind.matches(object)))
@@ -106,13 +89,7 @@ pub(super) fn description(scene: &Scene) -> String {
         let cell = (usize::from(object.row) - 1) * GRID + usize::from(object.column) - 1;
         cells[cell] = ObjectKind { colour: Some(object.colour), shape: Some(object.shape) }.singular();
     }
-    let mut text = String::new();
-    for (number, row) in cells.chunks_exact(GRID).enumerate() {
-        let line_end = if number == 0 { "" } else { "\n" };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{line_end}{}", row.join(" "));
-    }
-    text
+    cells.chunks_exact(GRID).map(|row| row.join(" ")).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns a wrong answer of the question's type.

@@ -75,8 +75,8 @@ pub fn demonstrations(scene: &Scene, image: &str, options: &DemonstrationOptions
                 system: SYSTEM.to_owned(),
                 prompt: prompt.to_owned(),
                 response,
-                style: style.word().to_owned(),
-                family: family.map(|family| family.name().to_owned()),
+                style: style.as_str().to_owned(),
+                family: family.map(|family| family.as_str().to_owned()),
                 wrong,
             }
         };

@@ -133,9 +133,7 @@ struct TableFile<R: TableRow> {
 impl<R: TableRow> TableFile<R> {
     fn create(path: &Path) -> Result<Self, SceneFileError> {
         create_folder_of(path)?;
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
+        let partial = path.with_added_extension("partial");
         let file = File::create(&partial).map_err(|e| write_error(&partial, e))?;
         Ok(Self { path: path.to_owned(), partial, writer: TableWriter::new(BufWriter::new(file))? })
     }

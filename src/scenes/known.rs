@@ -127,7 +127,7 @@ impl KnownScenes {
             image_id: row.image_id,
             image: self.scenes.get(&row.image_id).map(|scene| scene.image.clone()),
             question,
-            family: family.map(|family| family.name().to_owned()),
+            family: family.map(|family| family.as_str().to_owned()),
             hard: family.map(QuestionFamily::is_hard),
             verdict,
             answer,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tables::string_enum;
+
 /// An object of a scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SceneObject {
@@ -22,63 +24,33 @@ pub struct SceneObject {
     pub size: i32,
 }
 
-/// The colour of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Colour {
-    /// Red.
-    Red,
-    /// Green.
-    Green,
-    /// Blue.
-    Blue,
-    /// Yellow.
-    Yellow,
-}
-
-impl Colour {
-    /// Every colour.
-    pub const ALL: [Self; 4] = [Self::Red, Self::Green, Self::Blue, Self::Yellow];
-
-    /// Returns the colour's word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Red => "red",
-            Self::Green => "green",
-            Self::Blue => "blue",
-            Self::Yellow => "yellow",
-        }
-    }
-
-    /// Returns the colour that a word names.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|colour| colour.word() == word)
+string_enum! {
+    /// The colour of an object.
+    pub enum Colour("a colour: red, green, blue or yellow") {
+        /// Red.
+        Red = "red",
+        /// Green.
+        Green = "green",
+        /// Blue.
+        Blue = "blue",
+        /// Yellow.
+        Yellow = "yellow",
     }
 }
 
-/// The shape of an object. Areas differ too: about 130, 360 and 190 pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ObjectShape {
-    /// A small disc.
-    Circle,
-    /// A large square.
-    Square,
-    /// A triangle that points upwards.
-    Triangle,
+string_enum! {
+    /// The shape of an object. Areas differ too: about 130, 360 and 190 pixels.
+    pub enum ObjectShape("a shape: circle, square or triangle") {
+        /// A small disc.
+        Circle = "circle",
+        /// A large square.
+        Square = "square",
+        /// A triangle that points upwards.
+        Triangle = "triangle",
+    }
 }
 
 impl ObjectShape {
-    /// Every shape.
-    pub const ALL: [Self; 3] = [Self::Circle, Self::Square, Self::Triangle];
-
-    /// Returns the singular word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Circle => "circle",
-            Self::Square => "square",
-            Self::Triangle => "triangle",
-        }
-    }
-
     /// Returns the plural word.
     pub const fn plural(self) -> &'static str {
         match self {
@@ -86,11 +58,6 @@ impl ObjectShape {
             Self::Square => "squares",
             Self::Triangle => "triangles",
         }
-    }
-
-    /// Returns the shape that a singular word names.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|shape| shape.word() == word)
     }
 
     /// Returns the shape that a plural word names.
@@ -120,14 +87,14 @@ impl Attribute {
     /// Returns the attribute's word: `red`, `circles`.
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Colour(colour) => colour.word(),
+            Self::Colour(colour) => colour.as_str(),
             Self::Shape(shape) => shape.plural(),
         }
     }
 
     /// Returns the attribute that a word names.
     pub fn from_word(word: &str) -> Option<Self> {
-        Colour::from_word(word).map(Self::Colour).or_else(|| ObjectShape::from_plural(word).map(Self::Shape))
+        Colour::from_stored(word).map(Self::Colour).or_else(|| ObjectShape::from_plural(word).map(Self::Shape))
     }
 }
 
@@ -176,7 +143,7 @@ impl ObjectKind {
 
     /// Returns the singular: `red circle`, `red shape`, `circle`, `shape`.
     pub fn singular(self) -> String {
-        self.with_noun(self.shape.map_or("shape", ObjectShape::word))
+        self.with_noun(self.shape.map_or("shape", ObjectShape::as_str))
     }
 
     /// Returns the plural: `red circles`, `red shapes`, `circles`, `shapes`.
@@ -185,7 +152,7 @@ impl ObjectKind {
     }
 
     fn with_noun(self, noun: &str) -> String {
-        self.colour.map_or_else(|| noun.to_owned(), |colour| format!("{} {noun}", colour.word()))
+        self.colour.map_or_else(|| noun.to_owned(), |colour| format!("{} {noun}", colour.as_str()))
     }
 }
 
@@ -208,20 +175,10 @@ pub enum Region {
 
 impl Region {
     /// Every region.
-    pub const ALL: [Self; 12] = [
-        Self::Top,
-        Self::Bottom,
-        Self::Left,
-        Self::Right,
-        Self::Row(1),
-        Self::Row(2),
-        Self::Row(3),
-        Self::Row(4),
-        Self::Column(1),
-        Self::Column(2),
-        Self::Column(3),
-        Self::Column(4),
-    ];
+    pub const ALL: [Self; 12] = {
+        use Region::{Bottom, Column, Left, Right, Row, Top};
+        [Top, Bottom, Left, Right, Row(1), Row(2), Row(3), Row(4), Column(1), Column(2), Column(3), Column(4)]
+    };
 
     /// Whether an object is in the region.
     pub fn contains(self, object: &SceneObject) -> bool {

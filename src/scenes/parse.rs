@@ -2,6 +2,7 @@
 
 use super::object::{Attribute, Colour, ObjectKind, ObjectShape, Region};
 use super::question::{LETTERS, SceneQuestion};
+use ParsedSceneQuestion::{Ambiguous, Known, Unknown};
 
 /// The result of parsing a text as a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub fn parse_question(text: &str) -> ParsedSceneQuestion {
     // Exactly one question mark, followed by the options.
     let mut parts = text.split('?');
     let (Some(asked), Some(options), None) = (parts.next(), parts.next(), parts.next()) else {
-        return ParsedSceneQuestion::Unknown;
+        return Unknown;
     };
     let asked: Vec<&str> = asked.split_whitespace().collect();
     let options: Vec<&str> = options.split_whitespace().collect();
@@ -30,17 +31,20 @@ pub fn parse_question(text: &str) -> ParsedSceneQuestion {
         ["Which", ref rest @ ..] => parse_which(rest, &options),
         _ => None,
     };
-    read.unwrap_or(ParsedSceneQuestion::Unknown)
+    read.unwrap_or(Unknown)
+}
+
+/// Returns a question, or the reason why it is ambiguous if it is.
+fn known_unless(is_ambiguous: bool, reason: &'static str, question: SceneQuestion) -> Option<ParsedSceneQuestion> {
+    Some(if is_ambiguous { Ambiguous(reason) } else { Known(question) })
 }
 
 /// Parses the words after `How many`.
 fn parse_how_many(words: &[&str]) -> Option<ParsedSceneQuestion> {
     if let ["different", "colours", rest @ ..] = words {
         return match rest {
-            ["are", "there"] => Some(ParsedSceneQuestion::Known(SceneQuestion::Colours(None))),
-            ["do", "the", shape, "have"] => {
-                Some(ParsedSceneQuestion::Known(SceneQuestion::Colours(Some(ObjectShape::from_plural(shape)?))))
-            }
+            ["are", "there"] => Some(Known(SceneQuestion::Colours(None))),
+            ["do", "the", shape, "have"] => Some(Known(SceneQuestion::Colours(Some(ObjectShape::from_plural(shape)?)))),
             _ => None,
         };
     }
@@ -48,31 +52,21 @@ fn parse_how_many(words: &[&str]) -> Option<ParsedSceneQuestion> {
         let (a, rest) = parse_plural_kind(rest)?;
         let ["than", rest @ ..] = rest else { return None };
         let (b, rest) = parse_plural_kind(rest)?;
-        let (["are", "there"], false) = (rest, a == b) else {
-            return (rest == ["are", "there"])
-                .then_some(ParsedSceneQuestion::Ambiguous("a kind is compared with itself"));
-        };
-        return Some(ParsedSceneQuestion::Known(SceneQuestion::More(a, b)));
+        let ["are", "there"] = rest else { return None };
+        return known_unless(a == b, "a kind is compared with itself", SceneQuestion::More(a, b));
     }
     let (kind, rest) = parse_plural_kind(words)?;
     match rest {
-        ["are", "there"] => Some(ParsedSceneQuestion::Known(SceneQuestion::Count(kind))),
-        ["are", "in", rest @ ..] => Some(ParsedSceneQuestion::Known(SceneQuestion::CountIn(kind, parse_region(rest)?))),
+        ["are", "there"] => Some(Known(SceneQuestion::Count(kind))),
+        ["are", "in", rest @ ..] => Some(Known(SceneQuestion::CountIn(kind, parse_region(rest)?))),
         ["are", "not", word] => {
             let attribute = Attribute::from_word(word)?;
-            Some(if kind.leaves_unspecified(attribute) {
-                ParsedSceneQuestion::Known(SceneQuestion::Except(kind, attribute))
-            } else {
-                ParsedSceneQuestion::Ambiguous("the kind already says what is left out")
-            })
+            let is_given = !kind.leaves_unspecified(attribute);
+            known_unless(is_given, "the kind already says what is left out", SceneQuestion::Except(kind, attribute))
         }
         ["and", rest @ ..] => {
             let (other, ["are", "there", "in", "total"]) = parse_plural_kind(rest)? else { return None };
-            Some(if kind.overlaps(other) {
-                ParsedSceneQuestion::Ambiguous("the two kinds overlap")
-            } else {
-                ParsedSceneQuestion::Known(SceneQuestion::Total(kind, other))
-            })
+            known_unless(kind.overlaps(other), "the two kinds overlap", SceneQuestion::Total(kind, other))
         }
         _ => None,
     }
@@ -82,11 +76,8 @@ fn parse_how_many(words: &[&str]) -> Option<ParsedSceneQuestion> {
 fn parse_share(words: &[&str]) -> Option<ParsedSceneQuestion> {
     let (kind, ["are", word, "to", "one", "decimal"]) = parse_plural_kind(words)? else { return None };
     let attribute = Attribute::from_word(word)?;
-    Some(if kind.leaves_unspecified(attribute) {
-        ParsedSceneQuestion::Known(SceneQuestion::Share(kind, attribute))
-    } else {
-        ParsedSceneQuestion::Ambiguous("the kind already says what is counted")
-    })
+    let is_given = !kind.leaves_unspecified(attribute);
+    known_unless(is_given, "the kind already says what is counted", SceneQuestion::Share(kind, attribute))
 }
 
 /// Parses the words after `Is there a`, and the options.
@@ -95,7 +86,7 @@ fn parse_exists(words: &[&str], options: &[&str]) -> Option<ParsedSceneQuestion>
         ["A", "yes", "B", "no"] => true,
         ["A", "no", "B", "yes"] => false,
         ["A", a, "B", b] if a == b && matches!(*a, "yes" | "no") => {
-            return Some(ParsedSceneQuestion::Ambiguous("equal options"));
+            return Some(Ambiguous("equal options"));
         }
         _ => return None,
     };
@@ -105,7 +96,7 @@ fn parse_exists(words: &[&str], options: &[&str]) -> Option<ParsedSceneQuestion>
         ["in", rest @ ..] => Some(parse_region(rest)?),
         _ => return None,
     };
-    Some(ParsedSceneQuestion::Known(SceneQuestion::Exists(kind, region, yes_first)))
+    Some(Known(SceneQuestion::Exists(kind, region, yes_first)))
 }
 
 /// Parses the words after `Which`, and the options.
@@ -115,34 +106,29 @@ fn parse_which(words: &[&str], options: &[&str]) -> Option<ParsedSceneQuestion> 
             let ["A", rest @ ..] = options else { return None };
             let (a, ["B", rest @ ..]) = parse_plural_kind(rest)? else { return None };
             let (b, []) = parse_plural_kind(rest)? else { return None };
-            let equal = ParsedSceneQuestion::Ambiguous("equal options");
-            Some(if a == b { equal } else { ParsedSceneQuestion::Known(SceneQuestion::MoreOf(a, b)) })
+            known_unless(a == b, "equal options", SceneQuestion::MoreOf(a, b))
         }
         ["colour", "is", "most", "common", rest @ ..] => {
             let kind = parse_among(rest)?;
-            with_options(options, Colour::from_word, |options| SceneQuestion::MostColour(kind, options)).map(
-                |reading| {
-                    if kind.colour.is_none() { reading } else { ParsedSceneQuestion::Ambiguous("the colour is given") }
-                },
-            )
+            let reading =
+                with_options(options, Colour::from_stored, |options| SceneQuestion::MostColour(kind, options))?;
+            Some(if kind.colour.is_none() { reading } else { Ambiguous("the colour is given") })
         }
         ["shape", "is", "most", "common", rest @ ..] => {
             let kind = parse_among(rest)?;
-            with_options(options, ObjectShape::from_word, |options| SceneQuestion::MostShape(kind, options)).map(
-                |reading| {
-                    if kind.shape.is_none() { reading } else { ParsedSceneQuestion::Ambiguous("the shape is given") }
-                },
-            )
+            let question = |options| SceneQuestion::MostShape(kind, options);
+            let reading = with_options(options, ObjectShape::from_stored, question)?;
+            Some(if kind.shape.is_none() { reading } else { Ambiguous("the shape is given") })
         }
         ["colour", "is", "the", "only", rest @ ..] => {
             let (ObjectKind { colour: None, shape: Some(shape) }, []) = parse_singular_kind(rest)? else { return None };
-            with_options(options, Colour::from_word, |options| SceneQuestion::OnlyColour(shape, options))
+            with_options(options, Colour::from_stored, |options| SceneQuestion::OnlyColour(shape, options))
         }
         ["shape", "is", "the", "only", rest @ ..] => {
             let (ObjectKind { colour: Some(colour), shape: None }, []) = parse_singular_kind(rest)? else {
                 return None;
             };
-            with_options(options, ObjectShape::from_word, |options| SceneQuestion::OnlyShape(colour, options))
+            with_options(options, ObjectShape::from_stored, |options| SceneQuestion::OnlyShape(colour, options))
         }
         _ => None,
     }
@@ -164,11 +150,7 @@ fn with_options<T: PartialEq>(
         repeated |= options.contains(&option);
         options.push(option);
     }
-    Some(if repeated {
-        ParsedSceneQuestion::Ambiguous("equal options")
-    } else {
-        ParsedSceneQuestion::Known(question(options))
-    })
+    known_unless(repeated, "equal options", question(options))
 }
 
 /// Parses nothing, or `among the` and a kind.
@@ -190,7 +172,7 @@ fn parse_plural_kind<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&
 
 /// Parses a singular kind and returns the rest.
 fn parse_singular_kind<'w, 't>(words: &'w [&'t str]) -> Option<(ObjectKind, &'w [&'t str])> {
-    parse_kind(words, "shape", ObjectShape::from_word)
+    parse_kind(words, "shape", ObjectShape::from_stored)
 }
 
 /// Parses an optional colour and a noun, and returns the rest; `any` is the noun of any shape.
@@ -199,21 +181,12 @@ fn parse_kind<'w, 't>(
     any: &str,
     shape: fn(&str) -> Option<ObjectShape>,
 ) -> Option<(ObjectKind, &'w [&'t str])> {
-    let colour = words.first().and_then(|word| Colour::from_word(word));
+    let colour = words.first().and_then(|word| Colour::from_stored(word));
     let (noun, rest) = words[usize::from(colour.is_some())..].split_first()?;
     let shape = if *noun == any { None } else { Some(shape(noun)?) };
     Some((ObjectKind { colour, shape }, rest))
 }
 
 fn parse_region(words: &[&str]) -> Option<Region> {
-    let line = |number: &str| number.parse().ok().filter(|n| (1..=4).contains(n) && number.len() == 1);
-    match words {
-        ["the", "top", "half"] => Some(Region::Top),
-        ["the", "bottom", "half"] => Some(Region::Bottom),
-        ["the", "left", "half"] => Some(Region::Left),
-        ["the", "right", "half"] => Some(Region::Right),
-        ["row", number] => Some(Region::Row(line(number)?)),
-        ["column", number] => Some(Region::Column(line(number)?)),
-        _ => None,
-    }
+    Region::ALL.into_iter().find(|region| region.to_string() == words.join(" "))
 }

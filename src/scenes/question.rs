@@ -91,18 +91,18 @@ impl fmt::Display for SceneQuestion {
                 f.write_str(if *yes_first { "? A yes B no" } else { "? A no B yes" })
             }
             Self::MostColour(kind, options) => {
-                write!(f, "Which colour is most common{}?{}", Among(*kind), Options(options, Colour::word))
+                write!(f, "Which colour is most common{}?{}", Among(*kind), Options(options, Colour::as_str))
             }
             Self::MostShape(kind, options) => {
-                write!(f, "Which shape is most common{}?{}", Among(*kind), Options(options, ObjectShape::word))
+                write!(f, "Which shape is most common{}?{}", Among(*kind), Options(options, ObjectShape::as_str))
             }
             Self::MoreOf(a, b) => write!(f, "Which are there more of? A {} B {}", a.plural(), b.plural()),
             Self::OnlyColour(shape, options) => {
-                write!(f, "Which colour is the only {}?{}", shape.word(), Options(options, Colour::word))
+                write!(f, "Which colour is the only {}?{}", shape.as_str(), Options(options, Colour::as_str))
             }
             Self::OnlyShape(colour, options) => {
                 let kind = ObjectKind::of_colour(*colour).singular();
-                write!(f, "Which shape is the only {kind}?{}", Options(options, ObjectShape::word))
+                write!(f, "Which shape is the only {kind}?{}", Options(options, ObjectShape::as_str))
             }
             Self::Share(kind, attribute) => {
                 write!(f, "What share of the {} are {} to one decimal?", kind.plural(), attribute.word())

@@ -19,8 +19,8 @@ pub fn object_rows(scene: &Scene) -> Vec<SceneObjectRow> {
         scene: scene.index(),
         image: image_path(scene.index()),
         object: number as u32,
-        colour: object.colour.word().to_owned(),
-        shape: object.shape.word().to_owned(),
+        colour: object.colour.as_str().to_owned(),
+        shape: object.shape.as_str().to_owned(),
         row: u32::from(object.row),
         column: u32::from(object.column),
         x: object.x as u32,
@@ -35,8 +35,8 @@ pub fn object_from_row(row: &SceneObjectRow) -> Option<SceneObject> {
     let cell = |n: u32| u8::try_from(n).ok().filter(|n| (1..=GRID as u8).contains(n));
     let pixels = |n: u32| i32::try_from(n).ok();
     Some(SceneObject {
-        colour: Colour::from_word(&row.colour)?,
-        shape: ObjectShape::from_word(&row.shape)?,
+        colour: Colour::from_stored(&row.colour)?,
+        shape: ObjectShape::from_stored(&row.shape)?,
         row: cell(row.row)?,
         column: cell(row.column)?,
         x: pixels(row.x)?,
@@ -53,7 +53,7 @@ pub fn question_rows(scene: &Scene) -> Vec<SceneQuestionRow> {
         SceneQuestionRow {
             scene: scene.index(),
             image: image_path(scene.index()),
-            family: family.name().to_owned(),
+            family: family.as_str().to_owned(),
             question_type: family.question_type(),
             hard: family.is_hard(),
             question: question.to_string(),
@@ -71,7 +71,7 @@ pub fn benchmark_row(seed: Seed, index: u64) -> BenchmarkRow {
     let (bytes, question) = (scene.to_png(), question.to_string());
     BenchmarkRow {
         item_id: ItemId(Digest::derive("visplay 2026 benchmark item", &[&bytes, question.as_bytes()])),
-        category: Some(family.name().to_owned()),
+        category: Some(family.as_str().to_owned()),
         image: ImageFile { bytes, path: format!("{index:06}.png") },
         question_type: family.question_type(),
         question,

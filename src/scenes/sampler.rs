@@ -29,16 +29,15 @@ impl<'a> QuestionSampler<'a> {
     /// Returns a question of a family and its right answer. Unbiased sampling would mostly give the
     /// answers 0, no and none, so questions about existing objects are preferred.
     pub fn sample(&mut self, family: QuestionFamily) -> (SceneQuestion, Truth) {
-        let mut question = self.sample_once(family);
-        let mut truth = right_answer(&question, self.scene);
-        for _ in 1..MAX_ATTEMPTS {
-            if !self.rng.random_bool(retry_percent(&truth)) {
-                break;
+        let mut attempt = 1;
+        loop {
+            let question = self.sample_once(family);
+            let truth = right_answer(&question, self.scene);
+            if attempt == MAX_ATTEMPTS || !self.rng.random_bool(retry_percent(&truth)) {
+                return (question, truth);
             }
-            question = self.sample_once(family);
-            truth = right_answer(&question, self.scene);
+            attempt += 1;
         }
-        (question, truth)
     }
 
     pub(super) fn rng(&mut self) -> &mut SceneRng {
@@ -59,10 +58,7 @@ impl<'a> QuestionSampler<'a> {
             }
             QuestionFamily::CountTotal => self.question_about_two_kinds(|a, b| !a.overlaps(b), SceneQuestion::Total),
             QuestionFamily::CountMore => self.question_about_two_kinds(|a, b| a != b, SceneQuestion::More),
-            QuestionFamily::CountExcept => {
-                let (kind, attribute) = self.kind_and_attribute();
-                SceneQuestion::Except(kind, attribute)
-            }
+            QuestionFamily::CountExcept => self.question_about_attribute(SceneQuestion::Except),
             QuestionFamily::CountColours => {
                 let all = self.rng.random_bool(40);
                 SceneQuestion::Colours(if all { None } else { Some(self.shape()) })
@@ -86,10 +82,7 @@ impl<'a> QuestionSampler<'a> {
             }
             QuestionFamily::MoreOf => self.question_about_two_kinds(|a, b| a != b, SceneQuestion::MoreOf),
             QuestionFamily::OnlyOne => self.question_about_only_object(),
-            QuestionFamily::Share => {
-                let (kind, attribute) = self.kind_and_attribute();
-                SceneQuestion::Share(kind, attribute)
-            }
+            QuestionFamily::Share => self.question_about_attribute(SceneQuestion::Share),
         }
     }
 
@@ -149,8 +142,8 @@ impl<'a> QuestionSampler<'a> {
         }
     }
 
-    /// Returns a kind, and a colour or shape that the kind leaves unspecified.
-    fn kind_and_attribute(&mut self) -> (ObjectKind, Attribute) {
+    /// Returns a question about a kind, and a colour or shape that the kind leaves unspecified.
+    fn question_about_attribute(&mut self, question: fn(ObjectKind, Attribute) -> SceneQuestion) -> SceneQuestion {
         let attribute =
             if self.rng.random_bool(50) { Attribute::Colour(self.colour()) } else { Attribute::Shape(self.shape()) };
         let kind = match attribute {
@@ -158,7 +151,7 @@ impl<'a> QuestionSampler<'a> {
             Attribute::Colour(_) => ObjectKind::of_shape(self.shape()),
             Attribute::Shape(_) => ObjectKind::of_colour(self.colour()),
         };
-        (kind, attribute)
+        question(kind, attribute)
     }
 
     /// Returns a question about the only object of a kind, about an existing one if possible.

@@ -74,8 +74,7 @@ impl Scene {
                 y: middle(row) + rng.between(-SHIFT, SHIFT),
                 size: match shape {
                     ObjectShape::Circle => rng.between(6, 7),
-                    ObjectShape::Square => rng.between(9, 10),
-                    ObjectShape::Triangle => rng.between(9, 10),
+                    ObjectShape::Square | ObjectShape::Triangle => rng.between(9, 10),
                 },
             });
         }

@@ -19,22 +19,10 @@ const PATTERN: &str = concat!(
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
 );
 /// Qwen's special tokens, in order.
-const SPECIAL: [&str; 14] = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-];
+const SPECIAL: &str = concat!(
+    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> ",
+    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>",
+);
 /// Number of scenes whose demonstrations are collected; each word of the templates occurs often.
 const SCENES: u64 = 500;
 
@@ -81,7 +69,7 @@ fn tokenizer_document(merges: &[(String, String)]) -> Value {
     let mut tokens: Vec<String> = characters.iter().map(char::to_string).collect();
     tokens.extend(merges.iter().map(|(left, right)| format!("{left}{right}")));
     let special: Vec<Value> = SPECIAL
-        .iter()
+        .split(' ')
         .enumerate()
         .map(|(number, token)| {
             json!({

@@ -1,8 +1,7 @@
 //! Right answers to questions about a scene. **For the warm start's demonstrations and for
 //! evaluation only**: nothing that evolves a model may read it.
 
-use super::object::SceneObject;
-use super::object::{Attribute, Colour, ObjectKind, ObjectShape};
+use super::object::{Attribute, Colour, ObjectKind, ObjectShape, SceneObject};
 use super::parse::{ParsedSceneQuestion, parse_question};
 use super::question::{LETTERS, SceneQuestion};
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type, UInt8Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, PrimitiveArray, StringArray};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, ListArray, UInt8Array, UInt32Array, UInt64Array,
+};
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field};
 
@@ -154,56 +155,21 @@ fn list_item<T: Cell>() -> Arc<Field> {
     Arc::new(Field::new("element", T::data_type(), T::DECLARED_NULLABLE))
 }
 
-impl Cell for bool {
-    fn data_type() -> DataType {
-        DataType::Boolean
-    }
-
-    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
-        Arc::new(BooleanArray::from_iter(cells.map(Option::<&bool>::copied)))
-    }
-
-    fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
-        Ok(array.as_boolean().value(row))
-    }
-
-    fn byte_size(&self) -> usize {
-        1
-    }
-}
-
-impl Cell for String {
-    fn data_type() -> DataType {
-        DataType::Utf8
-    }
-
-    fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
-        Arc::new(StringArray::from_iter(cells))
-    }
-
-    fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
-        Ok(array.as_string::<i32>().value(row).to_owned())
-    }
-
-    fn byte_size(&self) -> usize {
-        4 + self.len()
-    }
-}
-
-/// Implements [`Cell`] for numbers, which are stored unchanged.
-macro_rules! number_cells {
-    ($($type:ty = $arrow:ty, $bytes:literal, |$value:ident| $check:expr;)+) => {$(
+/// Implements [`Cell`] for types whose values an Arrow array stores unchanged.
+macro_rules! plain_cells {
+    ($($type:ty = $array:ty, $data_type:ident, $bytes:literal, |$value:ident| $check:expr;)+) => {$(
         impl Cell for $type {
             fn data_type() -> DataType {
-                <$arrow as arrow_array::ArrowPrimitiveType>::DATA_TYPE
+                DataType::$data_type
             }
 
             fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
-                Arc::new(PrimitiveArray::<$arrow>::from_iter(cells.map(Option::<&$type>::copied)))
+                Arc::new(cells.map(Option::<&$type>::copied).collect::<$array>())
             }
 
             fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
-                let value = array.as_primitive::<$arrow>().value(row);
+                let array = array.as_any().downcast_ref::<$array>().expect("an array of the column's type");
+                let value = array.value(row);
                 value.check().map(|()| value)
             }
 
@@ -219,40 +185,55 @@ macro_rules! number_cells {
     )+};
 }
 
-number_cells! {
-    u8 = UInt8Type, 1, |_value| Ok(());
-    u32 = UInt32Type, 4, |_value| Ok(());
-    u64 = UInt64Type, 8, |_value| Ok(());
-    f32 = Float32Type, 4, |value| finite(value.is_finite(), value);
-    f64 = Float64Type, 8, |value| finite(value.is_finite(), value);
+plain_cells! {
+    bool = BooleanArray, Boolean, 1, |_value| Ok(());
+    u8 = UInt8Array, UInt8, 1, |_value| Ok(());
+    u32 = UInt32Array, UInt32, 4, |_value| Ok(());
+    u64 = UInt64Array, UInt64, 8, |_value| Ok(());
+    f32 = Float32Array, Float32, 4, |value| finite(value.is_finite(), value);
+    f64 = Float64Array, Float64, 8, |value| finite(value.is_finite(), value);
 }
 
 fn finite(is_finite: bool, value: &impl ToString) -> Result<(), CellError> {
     if is_finite { Ok(()) } else { Err(CellError::NotFinite(value.to_string())) }
 }
 
+/// Implements [`Cell`] for a type that is stored as text: the text of a value, the length of that
+/// text in bytes, and the result of parsing a text.
+macro_rules! text_cell {
+    ($type:ty, |$cell:ident| $text:expr, $length:expr, |$stored:ident| $parsed:expr) => {
+        impl $crate::tables::Cell for $type {
+            fn data_type() -> arrow_schema::DataType {
+                arrow_schema::DataType::Utf8
+            }
+
+            fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> arrow_array::ArrayRef {
+                let texts = cells.map(|cell| cell.map(|$cell| $text));
+                std::sync::Arc::new(texts.collect::<arrow_array::StringArray>())
+            }
+
+            fn read(array: &dyn arrow_array::Array, row: usize) -> Result<Self, $crate::tables::CellError> {
+                let $stored = arrow_array::cast::AsArray::as_string::<i32>(array).value(row);
+                $parsed
+            }
+
+            fn byte_size(&self) -> usize {
+                let $cell = self;
+                4 + $length
+            }
+        }
+    };
+}
+
+text_cell!(String, |text| text, text.len(), |text| Ok(text.to_owned()));
+
 /// Implements [`Cell`] for digests, which are stored as hexadecimal text so that other programs can
 /// join and print them.
 macro_rules! digest_cells {
     ($($type:ty = $expected:literal;)+) => {$(
-        impl Cell for $type {
-            fn data_type() -> DataType {
-                DataType::Utf8
-            }
-
-            fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> ArrayRef {
-                Arc::new(StringArray::from_iter(cells.map(|cell| cell.map(|id| id.to_string()))))
-            }
-
-            fn read(array: &dyn Array, row: usize) -> Result<Self, CellError> {
-                let text = array.as_string::<i32>().value(row);
-                text.parse().map_err(|e| CellError::not_a(text, format!("{}: {e}", $expected)))
-            }
-
-            fn byte_size(&self) -> usize {
-                4 + Digest::HEX_LEN
-            }
-        }
+        text_cell!($type, |_id| _id.to_string(), Digest::HEX_LEN, |text| {
+            text.parse().map_err(|e| CellError::not_a(text, format!("{}: {e}", $expected)))
+        });
     )+};
 }
 
@@ -283,13 +264,18 @@ macro_rules! string_enum {
 
         impl $name {
             /// All variants, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
             /// Returns the stored string.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
                 }
+            }
+
+            /// Returns the variant that is stored as `text`.
+            pub fn from_stored(text: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|variant| variant.as_str() == text)
             }
         }
 
@@ -299,26 +285,11 @@ macro_rules! string_enum {
             }
         }
 
-        impl $crate::tables::cell::Cell for $name {
-            fn data_type() -> arrow_schema::DataType {
-                arrow_schema::DataType::Utf8
-            }
-
-            fn array(cells: &mut dyn Iterator<Item = Option<&Self>>) -> arrow_array::ArrayRef {
-                std::sync::Arc::new(arrow_array::StringArray::from_iter(cells.map(|cell| cell.map(|c| c.as_str()))))
-            }
-
-            fn read(array: &dyn arrow_array::Array, row: usize) -> Result<Self, $crate::tables::cell::CellError> {
-                let text = arrow_array::cast::AsArray::as_string::<i32>(array).value(row);
-                let variant = Self::ALL.iter().find(|variant| variant.as_str() == text);
-                variant.copied().ok_or_else(|| $crate::tables::cell::CellError::not_a(text, $expected))
-            }
-
-            fn byte_size(&self) -> usize {
-                4 + self.as_str().len()
-            }
-        }
+        $crate::tables::text_cell!($name, |variant| variant.as_str(), variant.as_str().len(), |text| {
+            Self::from_stored(text).ok_or_else(|| $crate::tables::CellError::not_a(text, $expected))
+        });
     };
 }
 
-pub(super) use string_enum;
+pub(crate) use string_enum;
+pub(crate) use text_cell;

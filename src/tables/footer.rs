@@ -28,11 +28,8 @@ pub(super) fn check(source: &impl ChunkReader) -> Result<(), String> {
     }
     let tail = source.get_bytes(length - 8, 8).map_err(|e| e.to_string())?;
     let (size, magic) = tail.split_at(4);
-    if magic != b"PAR1" {
-        return Ok(());
-    }
     let footer_bytes = u64::from(u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
-    if footer_bytes > length - 8 {
+    if magic != b"PAR1" || footer_bytes > length - 8 {
         return Ok(());
     }
     if footer_bytes > MAX_FOOTER_BYTES {
@@ -47,8 +44,7 @@ pub(super) fn check(source: &impl ChunkReader) -> Result<(), String> {
 /// Reads the number of children of each schema element, in order.
 fn schema_children<R: Read>(footer: &mut CompactReader<R>) -> io::Result<Vec<u64>> {
     let mut last = 0;
-    while let Some(field) = footer.field(last)? {
-        last = field.id;
+    while let Some(field) = footer.field(&mut last)? {
         if field.id == SCHEMA_FIELD && field.kind == kind::LIST {
             let (_, elements) = footer.list()?;
             return (0..elements).map(|_| element_children(footer)).collect();
@@ -60,8 +56,7 @@ fn schema_children<R: Read>(footer: &mut CompactReader<R>) -> io::Result<Vec<u64
 
 fn element_children<R: Read>(footer: &mut CompactReader<R>) -> io::Result<u64> {
     let (mut last, mut children) = (0, 0);
-    while let Some(field) = footer.field(last)? {
-        last = field.id;
+    while let Some(field) = footer.field(&mut last)? {
         if field.id == CHILDREN_FIELD && field.kind == kind::I32 {
             children = u64::try_from(footer.integer()?).unwrap_or(u64::MAX);
         } else {

@@ -15,18 +15,8 @@ pub(super) const METADATA_KEY: &str = "huggingface";
 pub(super) fn features(columns: &[Column]) -> Option<String> {
     let features: Vec<(&str, Feature)> = columns.iter().map(|c| (c.name, Feature::of(&c.data_type))).collect();
     let holds_images = features.iter().any(|(_, feature)| matches!(feature, Feature::Image));
-    let info = Info { info: Features { features: OrderedFeatures(features) } };
-    holds_images.then(|| serde_json::to_string(&info).expect("names and types have JSON"))
-}
-
-#[derive(Serialize)]
-struct Info<'a> {
-    info: Features<'a>,
-}
-
-#[derive(Serialize)]
-struct Features<'a> {
-    features: OrderedFeatures<'a>,
+    let features = serde_json::to_string(&OrderedFeatures(features)).expect("names and types have JSON");
+    holds_images.then(|| format!(r#"{{"info":{{"features":{features}}}}}"#))
 }
 
 /// A map that keeps the order of the columns, which is part of the file's bytes.

@@ -61,6 +61,7 @@ mod writer;
 pub use self::answers::{AnswerKey, AnswerRow};
 pub use self::benchmarks::{BenchmarkCategory, BenchmarkItem, BenchmarkRow};
 pub use self::cell::{Cell, CellError};
+pub(crate) use self::cell::{string_enum, text_cell};
 pub use self::curriculum::CurriculumRow;
 pub use self::demonstrations::{Demonstration, DemonstrationRow, DemonstrationSystem};
 pub use self::enums::{Finish, QuestionType, QuestionVerdict, Role};

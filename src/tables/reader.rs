@@ -8,23 +8,20 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::ArrayRef;
 use arrow_schema::{DataType, FieldRef, Fields};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::ChunkReader;
 
 use super::error::TableError;
-use super::footer;
 use super::row::{Column, TableRow, type_text};
-use super::source::{SharedReader, batch_rows, catch_panic};
+use super::source::{SharedReader, batch_rows, catch_panic, read_metadata};
 
 /// Largest number of rows of a batch.
-const BATCH_ROWS: usize = 1024;
+const BATCH_ROWS: u64 = 1024;
 /// Approximate size of a batch in bytes.
-const BATCH_BYTES: usize = 8 << 20;
+const BATCH_BYTES: u64 = 8 << 20;
 
 /// A function that opens a row group.
 type OpenRowGroup = dyn Fn(&RowGroup) -> Result<ParquetRecordBatchReader, String> + Send;
@@ -67,12 +64,8 @@ impl<R: TableRow> TableReader<R> {
     /// Reads from `source`, which is bytes or an open file; `file` is its name in messages.
     pub fn new(file: impl Into<String>, source: impl ChunkReader + 'static) -> Result<Self, TableError> {
         let file = file.into();
-        let source = SharedReader::new(source);
-        // An embedded Arrow schema is ignored, since it could only contradict the Parquet schema.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let damaged = |problem| TableError::Damaged { file: file.clone(), row_group: None, problem };
-        footer::check(&source).map_err(damaged)?;
-        let metadata = catch_panic(|| ArrowReaderMetadata::load(&source, options)).map_err(damaged)?;
+        let source = SharedReader(Arc::new(source));
+        let metadata = read_metadata(&file, &source)?;
         let columns = R::columns();
         check_columns::<R>(&file, &columns, metadata.schema().fields())?;
         let wanted: Vec<usize> = (metadata.schema().fields().iter().enumerate())
@@ -84,7 +77,12 @@ impl<R: TableRow> TableReader<R> {
         let row_groups: Vec<RowGroup> = (metadata.metadata().row_groups().iter().enumerate())
             .map(|(number, group)| RowGroup {
                 number,
-                batch_rows: batch_rows(group, BATCH_BYTES, BATCH_ROWS),
+                batch_rows: batch_rows(
+                    group,
+                    u64::try_from(group.total_byte_size()).unwrap_or(0),
+                    BATCH_BYTES,
+                    BATCH_ROWS,
+                ),
                 rows_left: u64::try_from(group.num_rows()).unwrap_or(0),
             })
             .collect();
@@ -149,7 +147,9 @@ impl<R: TableRow> TableReader<R> {
                 group.rows_left = group.rows_left.checked_sub(rows).ok_or_else(|| {
                     self.damaged(&group, format!("more rows than the {} that were announced", self.row_count))
                 })?;
-                self.take_batch(&batch);
+                self.batch = self.indices.iter().map(|&index| Arc::clone(batch.column(index))).collect();
+                self.batch_rows = batch.num_rows();
+                self.next_in_batch = 0;
                 self.current = Some((group, batches));
             }
             None if group.rows_left > 0 => {
@@ -158,12 +158,6 @@ impl<R: TableRow> TableReader<R> {
             None => {}
         }
         Ok(true)
-    }
-
-    fn take_batch(&mut self, batch: &RecordBatch) {
-        self.batch = self.indices.iter().map(|&index| Arc::clone(batch.column(index))).collect();
-        self.batch_rows = batch.num_rows();
-        self.next_in_batch = 0;
     }
 
     fn damaged(&self, group: &RowGroup, problem: String) -> TableError {

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Metadata, Schema, SchemaRef};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::cell::CellError;
 use crate::canonical::to_canonical;
 use crate::ids::Digest;
+
+/// A result whose error has the index of the column.
+pub(super) type ColumnResult<T> = Result<T, (usize, CellError)>;
 
 /// A row of a table, implemented by the [`table!`](super) macro.
 pub trait TableRow: Sized + Send + 'static {
@@ -27,15 +31,14 @@ pub trait TableRow: Sized + Send + 'static {
     /// Converts `rows` to one array per column.
     fn arrays(rows: &[Self]) -> Vec<ArrayRef>;
 
-    /// Reads row `row` of `arrays`, one per column with the column's type. The error has the index
-    /// of the column.
-    fn from_arrays(arrays: &[ArrayRef], row: usize) -> Result<Self, (usize, CellError)>;
+    /// Reads row `row` of `arrays`, one per column with the column's type.
+    fn from_arrays(arrays: &[ArrayRef], row: usize) -> ColumnResult<Self>;
 
     /// Returns the size of the row in bytes, which is the same on every machine.
     fn byte_size(&self) -> usize;
 
-    /// Checks that the row may be written. The error has the index of the column.
-    fn check(&self) -> Result<(), (usize, CellError)>;
+    /// Checks that the row may be written.
+    fn check(&self) -> ColumnResult<()>;
 
     /// Returns the Arrow schema, with the columns' documentation as metadata.
     fn schema() -> SchemaRef {
@@ -59,16 +62,21 @@ pub trait TableRow: Sized + Send + 'static {
 }
 
 /// A column of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Column {
     /// Name of the column.
     pub name: &'static str,
-    /// Description of its values, with their unit.
-    pub doc: String,
     /// Arrow type.
+    #[serde(rename = "type", serialize_with = "serialize_type")]
     pub data_type: DataType,
     /// Whether the column is declared nullable.
     pub nullable: bool,
+    /// Description of its values, with their unit.
+    pub doc: String,
+}
+
+fn serialize_type<S: Serializer>(data_type: &DataType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&type_text(data_type))
 }
 
 impl Column {
@@ -149,10 +157,7 @@ macro_rules! table {
                 vec![$(<$type as $crate::tables::cell::Cell>::array(&mut rows.iter().map(|row| Some(&row.$field)))),+]
             }
 
-            fn from_arrays(
-                arrays: &[arrow_array::ArrayRef],
-                row: usize,
-            ) -> Result<Self, (usize, $crate::tables::cell::CellError)> {
+            fn from_arrays(arrays: &[arrow_array::ArrayRef], row: usize) -> $crate::tables::row::ColumnResult<Self> {
                 let mut columns = arrays.iter().enumerate();
                 Ok(Self {$($field: {
                     let (number, array) = columns.next().expect("an array for each column");
@@ -164,7 +169,7 @@ macro_rules! table {
                 0 $(+ $crate::tables::cell::Cell::byte_size(&self.$field))+
             }
 
-            fn check(&self) -> Result<(), (usize, $crate::tables::cell::CellError)> {
+            fn check(&self) -> $crate::tables::row::ColumnResult<()> {
                 let mut number = 0..;
                 $(
                     let column = number.next().expect("counting does not end");

@@ -3,21 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::error::TableError;
+use super::footer;
 use crate::panics;
 
 /// An input that several readers share, one reader per row group.
-pub(super) struct SharedReader<C>(Arc<C>);
-
-impl<C> SharedReader<C> {
-    /// Wraps an input.
-    pub(super) fn new(source: C) -> Self {
-        Self(Arc::new(source))
-    }
-}
+pub(super) struct SharedReader<C>(pub(super) Arc<C>);
 
 impl<C> Clone for SharedReader<C> {
     fn clone(&self) -> Self {
@@ -47,6 +43,14 @@ impl<C: ChunkReader> ChunkReader for SharedReader<C> {
     }
 }
 
+/// Reads the metadata of a file, whose footer is checked first. `file` is its name in messages.
+pub(super) fn read_metadata(file: &str, source: &impl ChunkReader) -> Result<ArrowReaderMetadata, TableError> {
+    // An embedded Arrow schema is ignored, since it could only contradict the Parquet schema.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let metadata = footer::check(source).and_then(|()| catch_panic(|| ArrowReaderMetadata::load(source, options)));
+    metadata.map_err(|problem| TableError::Damaged { file: file.to_owned(), row_group: None, problem })
+}
+
 /// Runs a step of the Parquet reader and converts a panic into an error. The reader panics on some
 /// damaged files; no state of it is used afterwards.
 pub(super) fn catch_panic<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
@@ -56,10 +60,9 @@ pub(super) fn catch_panic<T, E: std::fmt::Display>(step: impl FnOnce() -> Result
     }
 }
 
-/// Returns the number of rows of a group that are about `bytes` in size according to the footer,
-/// from 1 to `max_rows`.
-pub(super) fn batch_rows(group: &RowGroupMetaData, bytes: usize, max_rows: usize) -> usize {
-    let rows = usize::try_from(group.num_rows()).unwrap_or(0).max(1);
-    let row_bytes = usize::try_from(group.total_byte_size()).unwrap_or(0) / rows;
-    (bytes / row_bytes.max(1)).clamp(1, max_rows)
+/// Returns the number of rows that take about `bytes` in a group of `group_bytes`, from 1 to
+/// `max_rows`.
+pub(super) fn batch_rows(group: &RowGroupMetaData, group_bytes: u64, bytes: u64, max_rows: u64) -> usize {
+    let row_bytes = group_bytes / u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+    (bytes / row_bytes.max(1)).clamp(1, max_rows) as usize
 }

@@ -45,15 +45,15 @@ impl<R: Read> CompactReader<R> {
     }
 
     /// Reads the header of a struct's next field; `None` at the end. `last` is the id of the
-    /// previous field, or 0.
-    pub(super) fn field(&mut self, last: i64) -> io::Result<Option<Field>> {
+    /// previous field, or 0, and becomes that of this one.
+    pub(super) fn field(&mut self, last: &mut i64) -> io::Result<Option<Field>> {
         let header = self.byte()?;
         if header == 0 {
             return Ok(None);
         }
         let (delta, kind) = (i64::from(header >> 4), header & 15);
-        let id = if delta == 0 { self.integer()? } else { last + delta };
-        Ok(Some(Field { id, kind }))
+        *last = if delta == 0 { self.integer()? } else { *last + delta };
+        Ok(Some(Field { id: *last, kind }))
     }
 
     /// Reads a zigzag-encoded integer of any width.
@@ -102,8 +102,7 @@ impl<R: Read> CompactReader<R> {
             }
             kind::STRUCT => {
                 let mut last = 0;
-                while let Some(field) = self.field(last)? {
-                    last = field.id;
+                while let Some(field) = self.field(&mut last)? {
                     self.skip_value(field.kind, false, depth + 1)?;
                 }
                 Ok(())

@@ -10,7 +10,6 @@
 //! `schemas/*.json`), so that rewording it does not change any bytes.
 
 use std::io::Write;
-use std::marker::PhantomData;
 
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
@@ -127,7 +126,6 @@ pub struct TableWriter<R: TableRow, W: Write + Send> {
     pending: Vec<R>,
     pending_bytes: usize,
     rows: u64,
-    table: PhantomData<R>,
 }
 
 impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
@@ -144,7 +142,7 @@ impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
         let properties = profile.properties::<R>().map_err(cannot_write::<R>)?;
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let parquet = ArrowWriter::try_new_with_options(out, R::schema(), options).map_err(cannot_write::<R>)?;
-        Ok(Self { parquet, profile, pending: Vec::new(), pending_bytes: 0, rows: 0, table: PhantomData })
+        Ok(Self { parquet, profile, pending: Vec::new(), pending_bytes: 0, rows: 0 })
     }
 
     /// Adds a row.

@@ -211,7 +211,7 @@ fn every_family_is_sampled_parsed_and_varied() {
         let none = answers.get(NONE).copied().unwrap_or(0);
         assert!(none < 180, "{family}: none has {none} of 600");
         assert!(answers.len() > 1 && texts.len() > 3, "{family}: {answers:?}, {} texts", texts.len());
-        assert_eq!(family.name().parse::<QuestionFamily>(), Ok(family));
+        assert_eq!(family.as_str().parse::<QuestionFamily>(), Ok(family));
     }
 }
 

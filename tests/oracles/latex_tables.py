@@ -81,7 +81,9 @@ def environment_rows():
             kind = "equation"
         else:
             kind = "format"
-        yield name, args, kind, math, repl if isinstance(repl, str) else ""
+        # An unknown environment has no arguments and gives its content.
+        if args or kind != "body":
+            yield name, args, kind, math, repl if isinstance(repl, str) else ""
 
 
 def ranges(predicate):

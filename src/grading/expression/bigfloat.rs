@@ -8,7 +8,6 @@
 //! integers and fractions of `dashu-int` and `dashu-ratio` gave the same verdicts in half the time
 //! on the hard pairs.
 
-use std::cmp::Ordering;
 use std::sync::OnceLock;
 
 use dashu_int::ops::{BitTest, SquareRoot};
@@ -235,19 +234,6 @@ impl BigFloat {
         let shift = self.mantissa.bit_len() as i64 - bits.cast_signed();
         let half = if shift > 0 { scaled(&IBig::ONE, shift - 1) } else { IBig::ZERO };
         (scaled(&(&self.mantissa + half), -shift), self.exponent + shift)
-    }
-}
-
-impl PartialOrd for BigFloat {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let difference = self.minus(other)?;
-        Some(if difference.is_zero() {
-            Ordering::Equal
-        } else if difference.is_negative() {
-            Ordering::Less
-        } else {
-            Ordering::Greater
-        })
     }
 }
 

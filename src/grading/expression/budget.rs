@@ -57,10 +57,8 @@ impl Budget {
     /// Charges for a sum or product of two fractions; reducing one to lowest terms costs far more
     /// than the product.
     pub(super) fn charge_for(&mut self, a: &Rational, b: &Rational) -> Result<(), Failure> {
-        let bits = bits(a) + bits(b);
-        let whole = a.is_int() && b.is_int();
-        let words = bits / 64 + 2;
-        let cost = if whole { words * words } else { 32 * words * words };
-        self.take(cost)
+        let words = (bits(a) + bits(b)) / 64 + 2;
+        let factor = if a.is_int() && b.is_int() { 1 } else { 32 };
+        self.take(factor * words * words)
     }
 }

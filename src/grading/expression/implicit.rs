@@ -61,10 +61,7 @@ pub(super) fn apply_in_brackets<'a>(
         } else {
             apply_in_brackets(tokens[at + 1..end].to_vec(), depth + 1, step)?
         };
-        let mut group = Vec::with_capacity(inner.len() + 2);
-        group.push(token);
-        group.extend(inner);
-        group.push(tokens[end]);
+        let group = [&[token], &inner[..], &[tokens[end]]].concat();
         match function.take().filter(is_callable) {
             Some(function) => {
                 items.pop();
@@ -89,18 +86,12 @@ pub(super) fn apply_in_brackets<'a>(
 
 /// Returns the position of the bracket that closes the one at `open`.
 fn find_closing_bracket(tokens: &[Token<'_>], open: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    for (at, token) in tokens.iter().enumerate().skip(open) {
-        if token.is_op("(") {
-            depth += 1;
-        } else if token.is_op(")") {
-            depth -= 1;
-            if depth == 0 {
-                return Some(at);
-            }
-        }
-    }
-    None
+    let mut depth = 0;
+    let closes = |token: &Token<'_>| {
+        depth += i32::from(token.is_op("(")) - i32::from(token.is_op(")"));
+        depth == 0
+    };
+    tokens[open..].iter().position(closes).map(|length| open + length)
 }
 
 /// `_implicit_multiplication`: inserts `*` between adjacent operands.

@@ -29,16 +29,12 @@ fn push_call<'a>(out: &mut Vec<Token<'a>>, function: &'a str, argument: Token<'a
 fn with_symbols<'a>(tokens: &[Token<'a>]) -> Option<Vec<Token<'a>>> {
     let mut out = Vec::with_capacity(tokens.len() * 4);
     for (at, token) in tokens.iter().enumerate() {
-        if token.kind != TokenKind::Name {
+        if token.kind != TokenKind::Name || CALLABLE.contains(&token.text) || VALUES.contains(&token.text) {
             out.push(*token);
             continue;
         }
         if RESERVED.contains(&token.text) {
             return None;
-        }
-        if CALLABLE.contains(&token.text) || VALUES.contains(&token.text) {
-            out.push(*token);
-            continue;
         }
         let called = tokens.get(at + 1).is_some_and(|next| next.is_op("("));
         let quoted = Token { kind: TokenKind::Quoted, text: token.text };

@@ -85,33 +85,25 @@ impl<'a> Parser<'_, 'a> {
     }
 
     fn sum(&mut self) -> Option<ExprId> {
-        let mut left = self.product()?;
-        loop {
-            left = if self.eat("+") {
-                let right = self.product()?;
-                self.push(ExprNode::Sum(left, right))
-            } else if self.eat("-") {
-                let right = self.product()?;
-                self.push(ExprNode::Difference(left, right))
-            } else {
-                return Some(left);
-            };
-        }
+        self.chain(Self::product, [("+", ExprNode::Sum), ("-", ExprNode::Difference)])
     }
 
     fn product(&mut self) -> Option<ExprId> {
-        let mut left = self.signed()?;
-        loop {
-            left = if self.eat("*") {
-                let right = self.signed()?;
-                self.push(ExprNode::Product(left, right))
-            } else if self.eat("/") {
-                let right = self.signed()?;
-                self.push(ExprNode::Quotient(left, right))
-            } else {
-                return Some(left);
-            };
+        self.chain(Self::signed, [("*", ExprNode::Product), ("/", ExprNode::Quotient)])
+    }
+
+    /// Parses operands joined by operators of one precedence, from the left.
+    fn chain(
+        &mut self,
+        operand: fn(&mut Self) -> Option<ExprId>,
+        operators: [(&str, fn(ExprId, ExprId) -> ExprNode); 2],
+    ) -> Option<ExprId> {
+        let mut left = operand(self)?;
+        while let Some((_, node)) = operators.iter().find(|(op, _)| self.eat(op)) {
+            let right = operand(self)?;
+            left = self.push(node(left, right));
         }
+        Some(left)
     }
 
     /// Parses an operand with signs. A sign binds less tightly than a power to its right: `-2**2`
@@ -143,7 +135,8 @@ impl<'a> Parser<'_, 'a> {
         let token = self.peek()?;
         self.at += 1;
         if token.is_op("(") {
-            return self.closed();
+            let value = self.sum()?;
+            return self.eat(")").then_some(value);
         }
         if token.kind != TokenKind::Name {
             return None;
@@ -167,12 +160,6 @@ impl<'a> Parser<'_, 'a> {
         // Python allows a comma after the last argument.
         let _ = self.eat(",");
         self.eat(")").then(|| self.push(ExprNode::Call(function, argument)))
-    }
-
-    /// Parses the rest of a bracketed expression.
-    fn closed(&mut self) -> Option<ExprId> {
-        let value = self.sum()?;
-        self.eat(")").then_some(value)
     }
 
     /// Parses the argument of a call inserted by rewriting: one token in brackets.

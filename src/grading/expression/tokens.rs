@@ -48,7 +48,7 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     let mut out = Vec::with_capacity(text.len() + 1);
     let (mut rest, mut depth) = (text, 0i64);
     while let Some(first) = rest.chars().next() {
-        let length = match first {
+        let (kind, length) = match first {
             '\n' | '\r' => {
                 // Outside brackets, a line end would end the expression.
                 if depth == 0 {
@@ -65,22 +65,16 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
                 rest = &rest[1..];
                 continue;
             }
-            '0'..='9' => number_length(rest),
-            '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => number_length(rest),
-            '*' if rest.starts_with("**") => 2,
+            '0'..='9' => (TokenKind::Number, number_length(rest)),
+            '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => (TokenKind::Number, number_length(rest)),
+            '*' if rest.starts_with("**") => (TokenKind::Op, 2),
             '/' if rest.starts_with("//") => return None,
-            '+' | '-' | '*' | '/' | '(' | ')' | '!' | ',' => 1,
-            c if is_letter(c) || c == '_' => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            '+' | '-' | '*' | '/' | '(' | ')' | '!' | ',' => (TokenKind::Op, 1),
+            c if is_letter(c) || c == '_' => (TokenKind::Name, rest.find(|c| !is_word(c)).unwrap_or(rest.len())),
             _ => return None,
         };
         let (piece, after) = rest.split_at(length);
         depth += i64::from(first == '(') - i64::from(first == ')');
-        let kind = match first {
-            '0'..='9' => TokenKind::Number,
-            '.' => TokenKind::Number,
-            c if is_letter(c) || c == '_' => TokenKind::Name,
-            _ => TokenKind::Op,
-        };
         out.push(Token { kind, text: piece });
         rest = after;
     }

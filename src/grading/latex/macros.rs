@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 const TABLE: &str = include_str!("macros.tsv");
 
 /// Expansion of a macro.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) enum Expansion {
     /// Nothing.
+    #[default]
     Nothing,
     /// Its arguments, concatenated.
     Arguments,
@@ -26,9 +27,10 @@ pub(super) enum Expansion {
 }
 
 /// Expansion of an environment.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) enum EnvironmentBody {
     /// Its content, unchanged.
+    #[default]
     Plain,
     /// `[ a b; c d ]`.
     Matrix,
@@ -40,34 +42,27 @@ pub(super) enum EnvironmentBody {
     Unsupported,
 }
 
-/// A macro: its arguments (`*` star, `[` optional, `{` mandatory) and expansion.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct MacroSpec {
+/// A macro or an environment: its arguments (`*` star, `[` optional, `{` mandatory) and expansion.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spec<T> {
     pub(super) arguments: &'static str,
-    pub(super) expansion: Expansion,
-}
-
-/// An environment: its arguments and expansion.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct EnvironmentSpec {
-    pub(super) arguments: &'static str,
-    pub(super) body: EnvironmentBody,
+    pub(super) expansion: T,
 }
 
 #[derive(Default)]
 struct Tables {
-    macros: HashMap<&'static str, MacroSpec>,
-    environments: HashMap<&'static str, EnvironmentSpec>,
+    macros: HashMap<&'static str, Spec<Expansion>>,
+    environments: HashMap<&'static str, Spec<EnvironmentBody>>,
 }
 
 /// Returns a macro's specification; an unknown macro has no arguments and expands to nothing.
-pub(super) fn macro_spec(name: &str) -> MacroSpec {
-    tables().macros.get(name).copied().unwrap_or(MacroSpec { arguments: "", expansion: Expansion::Nothing })
+pub(super) fn macro_spec(name: &str) -> Spec<Expansion> {
+    tables().macros.get(name).copied().unwrap_or_default()
 }
 
 /// Returns an environment's specification; an unknown one has no arguments and gives its content.
-pub(super) fn environment_spec(name: &str) -> EnvironmentSpec {
-    tables().environments.get(name).copied().unwrap_or(EnvironmentSpec { arguments: "", body: EnvironmentBody::Plain })
+pub(super) fn environment_spec(name: &str) -> Spec<EnvironmentBody> {
+    tables().environments.get(name).copied().unwrap_or_default()
 }
 
 fn tables() -> &'static Tables {
@@ -78,12 +73,11 @@ fn tables() -> &'static Tables {
             let fields: Vec<&'static str> = line.split('\t').collect();
             match fields[..] {
                 ["m", name, arguments, kind, value] => {
-                    tables
-                        .macros
-                        .insert(unescape(name), MacroSpec { arguments, expansion: parse_expansion(kind, value) });
+                    let expansion = parse_expansion(kind, value);
+                    tables.macros.insert(unescape(name), Spec { arguments, expansion });
                 }
                 ["e", name, arguments, kind, value, _] => {
-                    tables.environments.insert(name, EnvironmentSpec { arguments, body: parse_body(kind, value) });
+                    tables.environments.insert(name, Spec { arguments, expansion: parse_body(kind, value) });
                 }
                 _ => {}
             }

@@ -28,9 +28,16 @@ pub(super) enum LatexNode {
     /// `\begin{..} .. \end{..}`.
     Environment { name: String, content: Vec<LatexNode> },
     /// `&`, `~` and the ligatures.
-    Special(&'static str),
+    Special(Special),
     /// `\( .. \)` or `\[ .. \]`.
     Math { display: bool, content: Vec<LatexNode> },
+}
+
+/// A special character or ligature: its source, which is ASCII, and its text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Special {
+    pub(super) source: &'static str,
+    pub(super) text: &'static str,
 }
 
 /// A macro with its arguments.
@@ -50,7 +57,7 @@ pub(super) fn parse(source: &str) -> Option<Vec<LatexNode>> {
     let source: Vec<char> = source.chars().collect();
     let work = MAX_REREADING + 8 * source.len();
     let mut walker = Walker { source, depth: 0, work, given_up: false };
-    let (nodes, _) = walker.nodes(0, &Terminator::End);
+    let nodes = walker.nodes(&mut 0, &Terminator::End);
     (!walker.given_up).then_some(nodes)
 }
 
@@ -77,7 +84,7 @@ enum LatexTokenKind {
     Close(char),
     /// `\(`, `\)`, `\[` or `\]`.
     MathMark(&'static str),
-    Special(&'static str),
+    Special(Special),
 }
 
 struct LatexToken {
@@ -101,40 +108,49 @@ struct Walker {
 /// The end of the source was reached; holds the white space before it.
 struct EndOfSource(String);
 
-/// Longest first, so that the first match is the longest one.
-const SPECIALS: [&str; 8] = ["---", "``", "''", "--", "!`", "?`", "&", "~"];
+/// Special characters; the longest first, so that the first match is the longest one.
+const SPECIALS: [Special; 8] = [
+    Special { source: "---", text: "—" },
+    Special { source: "``", text: "“" },
+    Special { source: "''", text: "”" },
+    Special { source: "--", text: "–" },
+    Special { source: "!`", text: "¡" },
+    Special { source: "?`", text: "¿" },
+    Special { source: "&", text: "   " },
+    Special { source: "~", text: "\u{a0}" },
+];
 
 impl Walker {
     /// Reads the next token. With `brackets`, `[` and `]` are braces; with `environments`,
     /// `\begin{..}` is one token.
     fn token(&self, from: usize, brackets: bool, environments: bool) -> Result<LatexToken, EndOfSource> {
-        let source = &self.source;
-        let mut at = from;
-        let mut space = String::new();
-        while at < source.len() && is_space(source[at]) {
-            space.push(source[at]);
-            at += 1;
-            if space.ends_with("\n\n") {
-                space.truncate(space.len() - 2);
-                return Ok(LatexToken { kind: LatexTokenKind::Char("\n\n".to_owned()), at: at - 2, end: at, space });
-            }
+        let space = self.white_space(from);
+        let at = from + space.chars().count();
+        let Some(&first) = self.source.get(at) else { return Err(EndOfSource(space)) };
+        if first == '\n' {
+            return Ok(LatexToken { kind: LatexTokenKind::Char("\n\n".to_owned()), at, end: at + 2, space });
         }
-        let Some(&first) = source.get(at) else { return Err(EndOfSource(space)) };
         let single = |kind| LatexToken { kind, at, end: at + 1, space: space.clone() };
-        let token = match first {
+        Ok(match first {
             '\\' => return self.escape(at, space, environments),
             '{' => single(LatexTokenKind::Open('{')),
             '}' => single(LatexTokenKind::Close('}')),
             '[' if brackets => single(LatexTokenKind::Open('[')),
             ']' if brackets => single(LatexTokenKind::Close(']')),
-            _ => match SPECIALS.iter().find(|special| self.has(at, special)) {
+            _ => match SPECIALS.into_iter().find(|special| self.has(at, special.source)) {
                 Some(special) => {
-                    LatexToken { kind: LatexTokenKind::Special(special), at, end: at + special.chars().count(), space }
+                    LatexToken { kind: LatexTokenKind::Special(special), at, end: at + special.source.len(), space }
                 }
                 None => single(LatexTokenKind::Char(first.to_string())),
             },
-        };
-        Ok(token)
+        })
+    }
+
+    /// Returns the white space at a position, up to the first blank line.
+    fn white_space(&self, from: usize) -> String {
+        let rest = &self.source[from..];
+        let ends = |at: usize, c: char| !is_space(c) || rest[at..].starts_with(&['\n', '\n']);
+        rest.iter().enumerate().take_while(|&(at, &c)| !ends(at, c)).map(|(_, c)| c).collect()
     }
 
     fn has(&self, at: usize, text: &str) -> bool {
@@ -148,14 +164,7 @@ impl Walker {
         let letters = source[at + 1..].iter().take_while(|&&c| is_letter(c)).count();
         let mut end = at + 1 + letters.max(1);
         let name: String = source[at + 1..end].iter().collect();
-        let mark = match first {
-            '(' => Some(r"\("),
-            ')' => Some(r"\)"),
-            '[' => Some(r"\["),
-            ']' => Some(r"\]"),
-            _ => None,
-        };
-        if let Some(mark) = mark {
+        if let Some(mark) = [r"\(", r"\)", r"\[", r"\]"].into_iter().find(|mark| mark.ends_with(first)) {
             return Ok(LatexToken { kind: LatexTokenKind::MathMark(mark), at, end, space });
         }
         if environments && (name == "begin" || name == "end") {
@@ -168,16 +177,8 @@ impl Walker {
             };
             return Ok(LatexToken { kind, at, end, space });
         }
-        let mut space_after = String::new();
-        while letters > 0 && end < source.len() && is_space(source[end]) {
-            space_after.push(source[end]);
-            end += 1;
-            if space_after.ends_with("\n\n") {
-                space_after.truncate(space_after.len() - 2);
-                end -= 2;
-                break;
-            }
-        }
+        let space_after = if letters > 0 { self.white_space(end) } else { String::new() };
+        end += space_after.chars().count();
         Ok(LatexToken { kind: LatexTokenKind::Macro { name, space_after }, at, end, space })
     }
 
@@ -196,11 +197,10 @@ impl Walker {
         Some((inner[..length].iter().collect(), from + open + length + 2))
     }
 
-    /// Reads nodes up to a terminator; returns them and the position after it.
-    fn nodes(&mut self, from: usize, until: &Terminator) -> (Vec<LatexNode>, usize) {
+    /// Reads nodes from `at` up to a terminator, and moves `at` behind it.
+    fn nodes(&mut self, at: &mut usize, until: &Terminator) -> Vec<LatexNode> {
         let mut nodes = Vec::new();
         let mut chars = String::new();
-        let mut at = from;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             self.given_up = true;
@@ -210,15 +210,15 @@ impl Walker {
                 Some(left) => self.work = left,
                 None => self.given_up = true,
             }
-            let token = match self.token(at, *until == Terminator::Bracket, true) {
+            let token = match self.token(*at, *until == Terminator::Bracket, true) {
                 Ok(token) => token,
                 Err(EndOfSource(space)) => {
                     chars.push_str(&space);
-                    at = self.source.len();
+                    *at = self.source.len();
                     break;
                 }
             };
-            at = token.end;
+            *at = token.end;
             chars.push_str(&token.space);
             if let LatexTokenKind::Char(text) = &token.kind {
                 chars.push_str(text);
@@ -230,7 +230,7 @@ impl Walker {
             if is_end(until, &token.kind) {
                 break;
             }
-            if let Some(node) = self.node(token, &mut at) {
+            if let Some(node) = self.node(token, at) {
                 nodes.push(node);
             }
         }
@@ -238,36 +238,30 @@ impl Walker {
             nodes.push(LatexNode::Chars(chars));
         }
         self.depth -= 1;
-        (nodes, at)
+        nodes
     }
 
-    /// Reads the node that a token starts; `None` for a stray closing token, which is dropped.
+    /// Reads the node that a token starts, and moves `at` behind it; `None` for a stray closing
+    /// token, which is dropped.
     fn node(&mut self, token: LatexToken, at: &mut usize) -> Option<LatexNode> {
         match token.kind {
             LatexTokenKind::Open(brace) => {
                 let until = if brace == '[' { Terminator::Bracket } else { Terminator::Brace };
-                let (content, end) = self.nodes(token.end, &until);
-                *at = end;
-                Some(LatexNode::Group(content))
+                Some(LatexNode::Group(self.nodes(at, &until)))
             }
             LatexTokenKind::Begin(name) => {
-                let environment = environment_spec(&name);
-                let start = self.arguments(environment.arguments, token.end, false).map_or(token.end, |(_, end)| end);
-                let (content, end) = self.nodes(start, &Terminator::Environment(name.clone()));
-                *at = end;
+                // The arguments are not rendered. If they are missing, the content begins here.
+                self.arguments(environment_spec(&name).arguments, at, false);
+                let content = self.nodes(at, &Terminator::Environment(name.clone()));
                 Some(LatexNode::Environment { name, content })
             }
             LatexTokenKind::MathMark(open @ (r"\(" | r"\[")) => {
                 let (close, display) = if open == r"\(" { (r"\)", false) } else { (r"\]", true) };
-                let (content, end) = self.nodes(token.end, &Terminator::Math(close));
-                *at = end;
-                Some(LatexNode::Math { display, content })
+                Some(LatexNode::Math { display, content: self.nodes(at, &Terminator::Math(close)) })
             }
             LatexTokenKind::Macro { name, space_after } => {
                 let spec = macro_spec(&name).arguments;
-                let read = self.arguments(spec, token.end, name == "\\");
-                let (arguments, end) = read.unwrap_or((Vec::new(), token.end));
-                *at = end;
+                let arguments = self.arguments(spec, at, name == "\\").unwrap_or_default();
                 let bare = is_bare(spec, &arguments);
                 Some(LatexNode::Macro(MacroNode { name, arguments, space_after, bare }))
             }
@@ -279,26 +273,21 @@ impl Walker {
         }
     }
 
-    /// Reads the arguments of a macro; returns them and the position after them, or `None` if the
-    /// source ends first.
-    fn arguments(&mut self, spec: &str, from: usize, tight: bool) -> Option<(Vec<Option<LatexNode>>, usize)> {
+    /// Reads the arguments of a macro, and moves `start` behind them; `None` if the source ends
+    /// first.
+    fn arguments(&mut self, spec: &str, start: &mut usize, tight: bool) -> Option<Vec<Option<LatexNode>>> {
         let mut arguments = Vec::with_capacity(spec.len());
-        let mut at = from;
+        let mut at = *start;
         for kind in spec.chars() {
             match kind {
-                '{' => {
-                    let (node, end) = self.expression(at)?;
-                    at = end;
-                    arguments.push(Some(node));
-                }
+                '{' => arguments.push(Some(self.expression(&mut at)?)),
                 '[' => {
                     let spaced = tight && self.source.get(at).is_some_and(|&c| is_space(c));
                     let token = if spaced { None } else { self.token(at, true, false).ok() };
                     match token {
                         Some(LatexToken { kind: LatexTokenKind::Open('['), end, .. }) => {
-                            let (content, end) = self.nodes(end, &Terminator::Bracket);
                             at = end;
-                            arguments.push(Some(LatexNode::Group(content)));
+                            arguments.push(Some(LatexNode::Group(self.nodes(&mut at, &Terminator::Bracket))));
                         }
                         _ => arguments.push(None),
                     }
@@ -312,26 +301,30 @@ impl Walker {
                 },
             }
         }
-        Some((arguments, at))
+        *start = at;
+        Some(arguments)
     }
 
-    /// Reads one argument: a group, a macro without its own arguments, or a character. `None` at
-    /// the end of the source.
-    fn expression(&mut self, from: usize) -> Option<(LatexNode, usize)> {
-        let token = self.token(from, false, false).ok()?;
-        let empty = (LatexNode::Chars(String::new()), token.at);
+    /// Reads one argument: a group, a macro without its own arguments, or a character. Moves `at`
+    /// behind it; `None` at the end of the source.
+    fn expression(&mut self, at: &mut usize) -> Option<LatexNode> {
+        let token = self.token(*at, false, false).ok()?;
+        *at = token.end;
         let lone = |name: String, space_after| MacroNode { name, arguments: Vec::new(), space_after, bare: true };
         Some(match token.kind {
-            LatexTokenKind::Macro { name, .. } if name == "end" => empty,
-            LatexTokenKind::Macro { name, space_after } => (LatexNode::Macro(lone(name, space_after)), token.end),
-            LatexTokenKind::MathMark(mark) => (LatexNode::Macro(lone(mark.to_owned(), String::new())), token.end),
-            LatexTokenKind::Special(special) => (LatexNode::Special(special), token.end),
-            LatexTokenKind::Open(_) => {
-                let (content, end) = self.nodes(token.end, &Terminator::Brace);
-                (LatexNode::Group(content), end)
+            LatexTokenKind::Macro { name, space_after } if name != "end" => LatexNode::Macro(lone(name, space_after)),
+            LatexTokenKind::MathMark(mark) => LatexNode::Macro(lone(mark.to_owned(), String::new())),
+            LatexTokenKind::Special(special) => LatexNode::Special(special),
+            LatexTokenKind::Open(_) => LatexNode::Group(self.nodes(at, &Terminator::Brace)),
+            LatexTokenKind::Char(text) => LatexNode::Chars(text),
+            // The argument is empty, and the token is read again after it.
+            LatexTokenKind::Macro { .. }
+            | LatexTokenKind::Close(_)
+            | LatexTokenKind::Begin(_)
+            | LatexTokenKind::Stop(_) => {
+                *at = token.at;
+                LatexNode::Chars(String::new())
             }
-            LatexTokenKind::Char(text) => (LatexNode::Chars(text), token.end),
-            LatexTokenKind::Close(_) | LatexTokenKind::Begin(_) | LatexTokenKind::Stop(_) => empty,
         })
     }
 }

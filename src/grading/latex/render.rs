@@ -43,7 +43,7 @@ impl Renderer {
             LatexNode::Group(content) => self.list(content)?,
             LatexNode::Macro(node) => self.macro_text(node)?,
             LatexNode::Environment { name, content } => self.environment(name, content)?,
-            LatexNode::Special(special) => special_text(special).to_owned(),
+            LatexNode::Special(special) => special.text.to_owned(),
             LatexNode::Math { display, content } => self.equation(content, *display)?,
         };
         self.work = self.work.checked_sub(text.len())?;
@@ -63,13 +63,7 @@ impl Renderer {
         match macro_spec(&node.name).expansion {
             Expansion::Nothing => Some(String::new()),
             Expansion::Text(text) => Some(text.to_owned()),
-            Expansion::Arguments => {
-                let mut out = String::new();
-                for argument in &node.arguments {
-                    out.push_str(&self.argument(argument.as_ref())?);
-                }
-                Some(out)
-            }
+            Expansion::Arguments => node.arguments.iter().map(|argument| self.argument(argument.as_ref())).collect(),
             Expansion::Format(format) => {
                 let arguments: Option<Vec<String>> =
                     node.arguments.iter().map(|argument| self.argument(argument.as_ref())).collect();
@@ -95,7 +89,7 @@ impl Renderer {
     }
 
     fn environment(&mut self, name: &str, content: &[LatexNode]) -> Option<String> {
-        match environment_spec(name).body {
+        match environment_spec(name).expansion {
             EnvironmentBody::Plain => self.list(content),
             EnvironmentBody::Equation => self.equation(content, true),
             EnvironmentBody::Matrix => self.matrix(content),
@@ -109,7 +103,7 @@ impl Renderer {
         let mut rows = Vec::new();
         for row in content.split(|node| matches!(node, LatexNode::Macro(node) if node.name == "\\")) {
             let mut cells = Vec::new();
-            for cell in row.split(|node| matches!(node, LatexNode::Special("&"))) {
+            for cell in row.split(|node| matches!(node, LatexNode::Special(special) if special.source == "&")) {
                 if !cell.is_empty() {
                     cells.push(strip(&self.list(cell)?).to_owned());
                 }
@@ -122,19 +116,6 @@ impl Renderer {
         }
         let line = |cells: &Vec<String>| cells.iter().map(|c| format!("{c:>width$}")).collect::<Vec<_>>().join(" ");
         Some(format!("[ {} ]", rows.iter().map(line).collect::<Vec<_>>().join("; ")))
-    }
-}
-
-fn special_text(special: &str) -> &'static str {
-    match special {
-        "&" => "   ",
-        "~" => "\u{a0}",
-        "``" => "“",
-        "''" => "”",
-        "--" => "–",
-        "---" => "—",
-        "!`" => "¡",
-        _ => "¿",
     }
 }
 
@@ -177,42 +158,23 @@ fn add_accents(text: &str, mark: char) -> String {
     out
 }
 
-/// Returns the letter in a mathematical alphabet (Unicode chart U+1D400, with the gaps that older
-/// blocks fill).
+/// Letters of a style that are in older blocks of Unicode, where chart U+1D400 has gaps.
+const GAPS: [(&str, &str, &str); 4] = [
+    ("italic", "h", "ℎ"),
+    ("script", "BEFHILMRego", "ℬℰℱℋℐℒℳℛℯℊℴ"),
+    ("fraktur", "CHIRZ", "ℭℌℑℜℨ"),
+    ("doublestruck", "CHNPQRZ", "ℂℍℕℙℚℝℤ"),
+];
+
+/// Returns the letter in a mathematical alphabet (Unicode chart U+1D400).
 fn style_letter(c: char, style: &str) -> char {
     if !c.is_ascii_alphabetic() {
         return c;
     }
-    let hole = match (style, c) {
-        ("italic", 'h') => 0x210e,
-        ("script", _) => match c {
-            'B' => 0x212c,
-            'E' => 0x2130,
-            'F' => 0x2131,
-            'H' => 0x210b,
-            'I' => 0x2110,
-            'L' => 0x2112,
-            'M' => 0x2133,
-            'R' => 0x211b,
-            'e' => 0x212f,
-            'g' => 0x210a,
-            'o' => 0x2134,
-            _ => 0,
-        },
-        ("fraktur", 'C') => 0x212d,
-        ("fraktur", 'H') => 0x210c,
-        ("fraktur", 'I') => 0x2111,
-        ("fraktur", 'R') => 0x211c,
-        ("fraktur", 'Z') => 0x2128,
-        ("doublestruck", 'C') => 0x2102,
-        ("doublestruck", 'H') => 0x210d,
-        ("doublestruck", 'N') => 0x2115,
-        ("doublestruck", 'P') => 0x2119,
-        ("doublestruck", 'Q') => 0x211a,
-        ("doublestruck", 'R') => 0x211d,
-        ("doublestruck", 'Z') => 0x2124,
-        _ => 0,
-    };
+    let gaps = GAPS.iter().filter(|gap| gap.0 == style).flat_map(|gap| gap.1.chars().zip(gap.2.chars()));
+    if let Some((_, styled)) = gaps.into_iter().find(|&(plain, _)| plain == c) {
+        return styled;
+    }
     let upper: u32 = match style {
         "bold" => 0x1d400,
         "italic" => 0x1d434,
@@ -223,5 +185,5 @@ fn style_letter(c: char, style: &str) -> char {
         _ => 0x1d670,
     };
     let offset = if c.is_ascii_uppercase() { u32::from(c) - 65 } else { u32::from(c) - 97 + 26 };
-    char::from_u32(if hole != 0 { hole } else { upper + offset }).unwrap_or(c)
+    char::from_u32(upper + offset).unwrap_or(c)
 }

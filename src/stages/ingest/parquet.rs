@@ -10,6 +10,7 @@ use super::fingerprints::Fingerprint;
 use crate::ids::Digest;
 use crate::stages::{Rejection, Result, StageError};
 use crate::store::StoreError;
+use crate::tables::TableError;
 use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, ImportedBytes, ImportedImage};
 
 /// Maximum size of a page of a Parquet file; each thread may hold one page in memory.
@@ -158,7 +159,7 @@ fn is_about_columns(e: &ImportError) -> bool {
 /// Returns the reason why a file, or the rest of it, gives no images.
 fn file_rejection(file: &Path, e: &ImportError) -> Rejection {
     let reason = match e {
-        ImportError::Open { .. } => "unreadable",
+        ImportError::File(TableError::Open { .. }) => "unreadable",
         ImportError::LargePage { .. } => "too_large",
         _ => "corrupt",
     };

@@ -74,10 +74,8 @@ impl ImageColumn {
         let candidates: Vec<Self> =
             fields.iter().enumerate().filter_map(|(root, field)| Self::of(root, field)).collect();
         if let Some(name) = named {
-            if let Some(column) = candidates.into_iter().find(|column| column.name == name) {
-                return Ok(column);
-            }
-            return Err(match metadata.schema().field_with_name(name) {
+            let column = candidates.into_iter().find(|column| column.name == name);
+            return column.ok_or_else(|| match metadata.schema().field_with_name(name) {
                 Ok(field) => {
                     let found = type_text(field.data_type());
                     ImportError::NotImages { file: file(), column: name.to_owned(), found }
@@ -91,17 +89,14 @@ impl ImageColumn {
         let by_name = |column: &Self| IMAGE_NAMES.contains(&column.name.to_lowercase().as_str());
         let rules: [&dyn Fn(&Self) -> bool; 3] = [&by_feature, &by_layout, &by_name];
         for rule in rules {
-            let mut found: Vec<Self> = candidates.iter().filter(|column| rule(column)).cloned().collect();
-            if found.len() > 1 {
-                let exact = found.iter().position(|column| column.name == "image");
-                let Some(exact) = exact else {
+            let found: Vec<&Self> = candidates.iter().filter(|column| rule(column)).collect();
+            match (&found[..], found.iter().find(|column| column.name == "image")) {
+                ([], _) => {}
+                ([column], _) | (_, Some(column)) => return Ok((*column).clone()),
+                (_, None) => {
                     let names: Vec<&str> = found.iter().map(|column| column.name.as_str()).collect();
                     return Err(ImportError::Ambiguous { file: file(), candidates: names.join(", ") });
-                };
-                found.swap(0, exact);
-            }
-            if let Some(column) = found.into_iter().next() {
-                return Ok(column);
+                }
             }
         }
         Err(ImportError::NoColumn { file: file(), columns: columns() })

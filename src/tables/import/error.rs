@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::tables::error::TableError;
+
 /// Limits of the memory that a file may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImportLimits {
@@ -20,24 +22,9 @@ impl Default for ImportLimits {
 /// The reason why the images of a Parquet file cannot be read.
 #[derive(Debug, Error)]
 pub enum ImportError {
-    /// The file cannot be opened or read.
-    #[error("{file}: cannot open: {problem}")]
-    Open {
-        /// The file.
-        file: String,
-        /// The message of the operating system.
-        problem: String,
-    },
-    /// The file is damaged or not Parquet.
-    #[error("{file}: damaged or not a Parquet file{}: {problem}", .row_group.map_or(String::new(), |g| format!(" (row group {g})")))]
-    Damaged {
-        /// The file.
-        file: String,
-        /// The row group, if known, from 0.
-        row_group: Option<usize>,
-        /// The message of the reader.
-        problem: String,
-    },
+    /// The file cannot be opened, or is damaged or not Parquet.
+    #[error(transparent)]
+    File(#[from] TableError),
     /// No column was recognized as the one with images.
     #[error("{file}: no column of images found; name one of its columns: {columns}")]
     NoColumn {

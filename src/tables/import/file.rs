@@ -5,15 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::column::ImageColumn;
 use super::error::{ImportError, ImportLimits};
 use super::pages::{self, PageProblem};
-use crate::tables::footer;
-use crate::tables::source::{SharedReader, catch_panic};
+use crate::tables::error::TableError;
+use crate::tables::source::{SharedReader, batch_rows, catch_panic, read_metadata};
 
 /// A Parquet file with a column of images. It is opened once and may be read from many threads.
 #[derive(Clone)]
@@ -30,19 +28,16 @@ impl ImportFile {
     /// Opens the file at `path` and finds its image column, which is `column` if given.
     pub fn open(path: &Path, column: Option<&str>, limits: ImportLimits) -> Result<Self, ImportError> {
         let file = path.display().to_string();
-        let opened = File::open(path).and_then(|opened| opened.metadata().map(|metadata| (opened, metadata)));
-        let (opened, metadata) =
-            opened.map_err(|e| ImportError::Open { file: file.clone(), problem: e.to_string() })?;
-        if !metadata.is_file() {
-            return Err(ImportError::Open { file, problem: "it is not a file".to_owned() });
+        let cannot_open = |problem| TableError::Open { file: file.clone(), problem };
+        let opened = File::open(path).map_err(|e| cannot_open(e.to_string()))?;
+        if !opened.metadata().map_err(|e| cannot_open(e.to_string()))?.is_file() {
+            return Err(cannot_open("it is not a file".to_owned()).into());
         }
-        let source = SharedReader::new(opened);
-        let damaged = |problem| ImportError::Damaged { file: file.clone(), row_group: None, problem };
-        footer::check(&source).map_err(damaged)?;
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = catch_panic(|| ArrowReaderMetadata::load(&source, options)).map_err(damaged)?;
+        let source = SharedReader(Arc::new(opened));
+        let metadata = read_metadata(&file, &source)?;
         if metadata.metadata().row_groups().iter().any(|group| group.num_rows() < 0) {
-            return Err(damaged("a row group with a negative number of rows".to_owned()));
+            let problem = "a row group with a negative number of rows".to_owned();
+            return Err(TableError::Damaged { file, row_group: None, problem }.into());
         }
         let column = ImageColumn::find(&file, &metadata, column)?;
         let mask = ProjectionMask::leaves(metadata.parquet_schema(), column.leaves(metadata.parquet_schema()));
@@ -88,14 +83,13 @@ impl ImportFile {
         const BATCH_ROWS: u64 = 256;
         let group = self.metadata.metadata().row_group(row_group);
         let leaves = self.column.leaves(self.metadata.parquet_schema());
-        let bytes: u64 = leaves.iter().map(|&leaf| group.column(leaf).uncompressed_size().unsigned_abs()).sum();
-        let row_bytes = bytes / group.num_rows().unsigned_abs().max(1);
-        (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS) as usize
+        let bytes = leaves.iter().map(|&leaf| group.column(leaf).uncompressed_size().unsigned_abs()).sum();
+        batch_rows(group, bytes, BATCH_BYTES, BATCH_ROWS)
     }
 
     /// Returns the error of a damaged row group.
     pub(super) fn damaged(&self, row_group: usize, problem: String) -> ImportError {
-        ImportError::Damaged { file: self.name.to_string(), row_group: Some(row_group), problem }
+        TableError::Damaged { file: self.name.to_string(), row_group: Some(row_group), problem }.into()
     }
 }
 

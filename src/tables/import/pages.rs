@@ -91,8 +91,7 @@ fn page_at(source: &impl ChunkReader, position: u64, end: u64) -> Result<PageHea
 fn read_header<R: Read>(header: &mut CompactReader<R>) -> io::Result<PageHeader> {
     let mut page = PageHeader::default();
     let (mut sizes, mut last) = (0, 0);
-    while let Some(field) = header.field(last)? {
-        last = field.id;
+    while let Some(field) = header.field(&mut last)? {
         match (field.id, field.kind) {
             (UNCOMPRESSED_SIZE, kind::I32) => (page.uncompressed, sizes) = (size(header)?, sizes | 1),
             (COMPRESSED_SIZE, kind::I32) => (page.compressed, sizes) = (size(header)?, sizes | 2),
@@ -105,8 +104,7 @@ fn read_header<R: Read>(header: &mut CompactReader<R>) -> io::Result<PageHeader>
 
 fn read_levels<R: Read>(header: &mut CompactReader<R>) -> io::Result<u64> {
     let (mut levels, mut last) = (0, 0);
-    while let Some(field) = header.field(last)? {
-        last = field.id;
+    while let Some(field) = header.field(&mut last)? {
         match (field.id, field.kind) {
             (DEFINITION_LEVELS | REPETITION_LEVELS, kind::I32) => levels += size(header)?,
             _ => header.skip(field.kind)?,
@@ -176,30 +174,21 @@ mod tests {
         PageHeader { content: 0, compressed: content.len() as u64, uncompressed: 10, levels }
     }
 
-    fn gzip() -> Vec<u8> {
-        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    /// Writes zeros to a compressor and returns the compressed bytes.
+    fn compress<W: Write>(mut writer: W, finish: impl FnOnce(W) -> Vec<u8>) -> Vec<u8> {
         writer.write_all(&vec![0; SIZE]).unwrap();
-        writer.finish().unwrap()
-    }
-
-    fn brotli() -> Vec<u8> {
-        let mut writer = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
-        writer.write_all(&vec![0; SIZE]).unwrap();
-        writer.into_inner()
-    }
-
-    fn lz4() -> Vec<u8> {
-        let mut writer = lz4_flex::frame::FrameEncoder::new(Vec::new());
-        writer.write_all(&vec![0; SIZE]).unwrap();
-        writer.finish().unwrap()
+        finish(writer)
     }
 
     #[test]
     fn pages_larger_than_declared_are_detected() {
+        let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let brotli = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
+        let lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
         let codecs = [
-            (Compression::GZIP(GzipLevel::default()), gzip()),
-            (Compression::BROTLI(BrotliLevel::default()), brotli()),
-            (Compression::LZ4, lz4()),
+            (Compression::GZIP(GzipLevel::default()), compress(gzip, |writer| writer.finish().unwrap())),
+            (Compression::BROTLI(BrotliLevel::default()), compress(brotli, |writer| writer.into_inner())),
+            (Compression::LZ4, compress(lz4, |writer| writer.finish().unwrap())),
         ];
         for (codec, content) in codecs {
             assert!(content.len() < SIZE / 100);
