@@ -1,22 +1,22 @@
 //! A batch worker of the engine: a KV cache, the samples that run on it, and the loop of continuous
 //! batching that keeps the batch full.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{DType, Device, Storage, Tensor};
+use candle_core::{DType, Tensor};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use rayon::prelude::*;
 
 use super::block_pool::BlockPool;
-use super::job::{Job, Outcome, Sample, SamplingError};
+use super::job::{Job, Outcome, Result, Sample, SamplingError};
 use super::partial_sample::PartialSample;
 use super::sample_on_device::{DrawParameters, sample_on_device};
 use super::sample_token::{SampledToken, sample_token};
 use crate::kernels::attention::BLOCK;
 use crate::vlm::model::Model;
-use crate::vlm::ops::{LayerCache, Step, StepSegment};
+use crate::vlm::ops::{LayerCache, Step, StepSegment, floats};
 use crate::vlm::rope::Positions;
 use crate::vlm::tokenizer::Tokenizer;
 
@@ -37,13 +37,13 @@ struct PrefilledPrompt {
     length: usize,
     next_position: u32,
     /// Logits of the token after the prompt.
-    logits: Arc<Vec<f32>>,
+    logits: Vec<f32>,
     started: usize,
 }
 
 /// A running sample. Its last token is not in the cache yet.
 struct RunningSample {
-    /// Index of its job among the worker's jobs.
+    /// Number of its job among the worker's jobs.
     number: usize,
     sample: usize,
     blocks: Vec<u32>,
@@ -56,15 +56,15 @@ struct RunningSample {
 
 /// A batch worker.
 pub(super) struct BatchWorker<'a> {
-    pub(super) model: &'a Model,
-    pub(super) tokenizer: &'a Tokenizer,
-    pub(super) caches: &'a mut [LayerCache],
-    pub(super) max_sequences: usize,
-    pub(super) forbidden: Vec<u32>,
+    model: &'a Model,
+    tokenizer: &'a Tokenizer,
+    caches: &'a mut [LayerCache],
+    max_sequences: usize,
+    forbidden: Vec<u32>,
     pool: BlockPool,
-    /// Jobs by index; finished ones are `None`.
-    jobs: Vec<Option<JobProgress>>,
-    free_numbers: Vec<usize>,
+    /// Unfinished jobs by number.
+    jobs: BTreeMap<usize, JobProgress>,
+    next_number: usize,
     prompts: VecDeque<PrefilledPrompt>,
     running: Vec<RunningSample>,
     /// A job that does not fit yet.
@@ -92,8 +92,8 @@ impl<'a> BatchWorker<'a> {
             max_sequences,
             forbidden: vec![tokens.image, tokens.video],
             pool: BlockPool::new(blocks),
-            jobs: Vec::new(),
-            free_numbers: Vec::new(),
+            jobs: BTreeMap::new(),
+            next_number: 0,
             prompts: VecDeque::new(),
             running: Vec::new(),
             waiting: None,
@@ -103,22 +103,16 @@ impl<'a> BatchWorker<'a> {
     }
 
     /// Runs until there are no more jobs and all samples are finished, or until `stop` is set.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<(), SamplingError> {
-        loop {
-            if self.is_stopped() {
-                return Ok(());
-            }
+    pub(super) fn run(mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<()> {
+        while !self.is_stopped() {
             let open = self.admit(jobs, done)?;
-            if self.running.is_empty() && self.prompts.is_empty() && self.waiting.is_none() {
-                if open {
-                    continue;
-                }
-                return Ok(());
-            }
             if !self.running.is_empty() {
                 self.decode(done)?;
+            } else if !open && self.prompts.is_empty() && self.waiting.is_none() {
+                break;
             }
         }
+        Ok(())
     }
 
     fn is_stopped(&self) -> bool {
@@ -127,7 +121,7 @@ impl<'a> BatchWorker<'a> {
 
     /// Starts as much work as fits: samples of prefilled prompts first, then new prompts. Returns
     /// whether more jobs may come.
-    fn admit(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<bool, SamplingError> {
+    fn admit(&mut self, jobs: &Receiver<Job>, done: &Sender<Outcome>) -> Result<bool> {
         loop {
             self.start_samples(done)?;
             if self.running.len() >= self.max_sequences || !self.prompts.is_empty() {
@@ -152,17 +146,14 @@ impl<'a> BatchWorker<'a> {
         let mut available = self.pool.available();
         loop {
             let idle = self.running.is_empty() && self.prompts.is_empty() && batch.is_empty();
-            let job = match self.waiting.take() {
-                Some(job) => job,
-                None if idle || !self.batch_invariant => match jobs.recv() {
-                    Ok(job) => job,
-                    Err(_) => return (batch, false),
-                },
-                None => match jobs.try_recv() {
-                    Ok(job) => job,
-                    Err(TryRecvError::Empty) => return (batch, true),
-                    Err(TryRecvError::Disconnected) => return (batch, false),
-                },
+            let received = match self.waiting.take() {
+                Some(job) => Ok(job),
+                None if idle || !self.batch_invariant => jobs.recv().map_err(TryRecvError::from),
+                None => jobs.try_recv(),
+            };
+            let job = match received {
+                Ok(job) => job,
+                Err(error) => return (batch, error == TryRecvError::Empty),
             };
             let positions = match self.check(&job) {
                 Ok(positions) => positions,
@@ -185,7 +176,7 @@ impl<'a> BatchWorker<'a> {
     }
 
     /// Checks that a job can run, and returns the positions of its prompt.
-    fn check(&self, job: &Job) -> Result<Positions, SamplingError> {
+    fn check(&self, job: &Job) -> Result<Positions> {
         job.options.validate()?;
         if job.ids.is_empty() {
             return Err(SamplingError::EmptyPrompt);
@@ -204,7 +195,7 @@ impl<'a> BatchWorker<'a> {
     }
 
     /// Prefills prompts, each once, and keeps the logits of the next token.
-    fn prefill(&mut self, batch: Vec<(Job, Positions)>) -> Result<(), SamplingError> {
+    fn prefill(&mut self, batch: Vec<(Job, Positions)>) -> Result<()> {
         let (mut embedded, mut positions, mut step, mut last) = (Vec::new(), Vec::new(), Step::default(), Vec::new());
         for (job, its_positions) in &batch {
             let features = job.images.iter().map(|image| image.features(self.model)).collect::<Result<Vec<_>, _>>()?;
@@ -219,43 +210,22 @@ impl<'a> BatchWorker<'a> {
         }
         let x = self.model.step(Tensor::cat(&embedded, 0)?, &positions, self.caches, &step)?;
         let x = x.index_select(&Tensor::new(last, x.device())?, 0)?;
-        let rows = rows_of(&self.model.logits(&x)?)?;
+        let rows = self.model.logits(&x)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         for ((row, (job, positions)), segment) in rows.into_iter().zip(batch).zip(step.segments) {
             let (length, next_position) = (job.ids.len(), positions.next);
-            let number = self.add_job(job);
-            let blocks = segment.blocks;
-            self.prompts.push_back(PrefilledPrompt {
-                number,
-                blocks,
-                length,
-                next_position,
-                logits: Arc::new(row),
-                started: 0,
-            });
+            let (number, unfinished) = (self.next_number, job.streams.len());
+            self.next_number += 1;
+            self.jobs.insert(number, JobProgress { job, samples: vec![None; unfinished], unfinished });
+            let (blocks, logits) = (segment.blocks, row);
+            self.prompts.push_back(PrefilledPrompt { number, blocks, length, next_position, logits, started: 0 });
         }
         Ok(())
     }
 
-    /// Stores a job and returns its index.
-    fn add_job(&mut self, job: Job) -> usize {
-        let count = job.streams.len();
-        let progress = JobProgress { job, samples: vec![None; count], unfinished: count };
-        match self.free_numbers.pop() {
-            Some(number) => {
-                self.jobs[number] = Some(progress);
-                number
-            }
-            None => {
-                self.jobs.push(Some(progress));
-                self.jobs.len() - 1
-            }
-        }
-    }
-
     /// Starts samples of prefilled prompts while the cache has space for a whole sample.
-    fn start_samples(&mut self, done: &Sender<Outcome>) -> Result<(), SamplingError> {
+    fn start_samples(&mut self, done: &Sender<Outcome>) -> Result<()> {
         while let Some(mut prompt) = self.prompts.pop_front() {
-            let Some(progress) = &self.jobs[prompt.number] else { continue };
+            let Some(progress) = self.jobs.get(&prompt.number) else { continue };
             let (count, options) = (progress.samples.len(), progress.job.options.clone());
             let needed = blocks_for_sample(prompt.length, options.max_tokens);
             let fits = |worker: &Self| worker.running.len() < worker.max_sequences && needed <= worker.pool.available();
@@ -275,14 +245,9 @@ impl<'a> BatchWorker<'a> {
         Ok(())
     }
 
-    fn start_sample(
-        &mut self,
-        prompt: &PrefilledPrompt,
-        needed: usize,
-        done: &Sender<Outcome>,
-    ) -> Result<(), SamplingError> {
+    fn start_sample(&mut self, prompt: &PrefilledPrompt, needed: usize, done: &Sender<Outcome>) -> Result<()> {
         let sample = prompt.started;
-        let Some(progress) = &self.jobs[prompt.number] else { return Ok(()) };
+        let Some(progress) = self.jobs.get(&prompt.number) else { return Ok(()) };
         let options = progress.job.options.clone();
         let uniform = if options.temperature > 0.0 { progress.job.streams[sample].uniform(0) } else { 0.0 };
         let sampled = sample_token(&prompt.logits, &options, &self.forbidden, uniform, &mut Vec::new());
@@ -311,7 +276,7 @@ impl<'a> BatchWorker<'a> {
     }
 
     /// Draws the next token of every running sample.
-    fn decode(&mut self, done: &Sender<Outcome>) -> Result<(), SamplingError> {
+    fn decode(&mut self, done: &Sender<Outcome>) -> Result<()> {
         let (mut ids, mut positions, mut step) = (Vec::new(), Vec::new(), Step::default());
         for running in &mut self.running {
             if running.length / BLOCK == running.blocks.len()
@@ -330,7 +295,7 @@ impl<'a> BatchWorker<'a> {
         for (place, (running, sampled)) in self.running.iter_mut().zip(sampled).enumerate() {
             running.length += 1;
             running.next_position += 1;
-            let Some(progress) = &self.jobs[running.number] else { continue };
+            let Some(progress) = self.jobs.get(&running.number) else { continue };
             let reason = running.partial.push(sampled.token, sampled.logprob, &progress.job.options, self.tokenizer);
             ended.extend(reason.map(|reason| (place, reason)));
         }
@@ -345,9 +310,9 @@ impl<'a> BatchWorker<'a> {
     }
 
     /// Draws a token for every running sample from its row of the logits.
-    fn sample_all(&self, logits: &Tensor) -> Result<Vec<SampledToken>, SamplingError> {
+    fn sample_all(&self, logits: &Tensor) -> Result<Vec<SampledToken>> {
         let parameters = |running: &RunningSample| -> Option<DrawParameters<'_>> {
-            let job = &self.jobs[running.number].as_ref()?.job;
+            let job = &self.jobs.get(&running.number)?.job;
             let greedy = job.options.temperature == 0.0;
             let position = running.partial.tokens.len() as u64;
             let uniform = if greedy { 0.0 } else { job.streams[running.sample].uniform(position) };
@@ -362,19 +327,18 @@ impl<'a> BatchWorker<'a> {
             let DrawParameters { options, forbidden, uniform } = parameters(running)?;
             sample_token(row, options, forbidden, uniform, scratch)
         };
-        with_floats(logits, |values, width| {
-            let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));
-            // A task draws several samples of a small vocabulary, to be worth a thread.
-            let sampled = pairs
-                .with_min_len((1 << 14) / width + 1)
-                .map_init(Vec::new, |s, (running, row)| sample(running, row, s));
-            sampled.collect::<Option<Vec<_>>>().ok_or(SamplingError::NotFinite)
-        })?
+        let (logits, width) = (logits.contiguous()?, logits.dim(1)?);
+        let values = floats(&logits)?;
+        let pairs = self.running.par_iter().zip(values.par_chunks_exact(width));
+        // A task draws several samples of a small vocabulary, to be worth a thread.
+        let tasks = pairs.with_min_len((1 << 14) / width + 1);
+        let sampled: Option<Vec<_>> = tasks.map_init(Vec::new, |s, (running, row)| sample(running, row, s)).collect();
+        sampled.ok_or(SamplingError::NotFinite)
     }
 
     /// Stores a finished sample, and reports the job when all its samples are finished.
     fn complete(&mut self, number: usize, sample: usize, finished: Sample, done: &Sender<Outcome>) {
-        if let Some(progress) = &mut self.jobs[number] {
+        if let Some(progress) = self.jobs.get_mut(&number) {
             progress.samples[sample] = Some(finished);
             progress.unfinished -= 1;
             if progress.unfinished == 0 {
@@ -384,11 +348,10 @@ impl<'a> BatchWorker<'a> {
     }
 
     fn report(&mut self, number: usize, done: &Sender<Outcome>) {
-        if let Some(JobProgress { job, samples, .. }) = self.jobs[number].take() {
+        if let Some(JobProgress { job, samples, .. }) = self.jobs.remove(&number) {
             let samples = Ok(samples.into_iter().flatten().collect());
             // The receiver is gone if the caller stopped early; the loop then ends with the jobs.
             let _ = done.send(Outcome { id: job.id, prompt_tokens: job.ids.len(), samples });
-            self.free_numbers.push(number);
         }
     }
 }
@@ -397,19 +360,4 @@ impl<'a> BatchWorker<'a> {
 fn blocks_for_sample(prompt: usize, max_tokens: usize) -> usize {
     // The last token of a sample never enters the cache.
     (prompt + max_tokens - 1).div_ceil(BLOCK) - prompt / BLOCK
-}
-
-/// Calls `f(values, width)` with the elements of `[rows, width]` in f32 on the CPU.
-fn with_floats<T>(x: &Tensor, f: impl FnOnce(&[f32], usize) -> T) -> Result<T, candle_core::Error> {
-    let width = x.dim(1)?;
-    let x = x.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous()?;
-    let (storage, layout) = x.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(f(&storage.as_slice::<f32>()?[layout.start_offset()..][..x.elem_count()], width)),
-        _ => candle_core::bail!("the logits are not on the CPU"),
-    }
-}
-
-fn rows_of(x: &Tensor) -> Result<Vec<Vec<f32>>, candle_core::Error> {
-    with_floats(x, |values, width| values.chunks_exact(width).map(<[f32]>::to_vec).collect())
 }

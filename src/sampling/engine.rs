@@ -7,7 +7,7 @@ use std::thread;
 use crossbeam_channel::bounded;
 
 use super::batch_worker::BatchWorker;
-use super::job::{Job, Outcome, SamplingError};
+use super::job::{Job, Outcome, Result, SamplingError};
 use super::ticket_queue::TicketQueue;
 use crate::kernels::attention::BLOCK;
 use crate::vlm::model::Model;
@@ -54,7 +54,7 @@ impl<'a> Engine<'a> {
     ///
     /// # Errors
     /// The cache does not fit in memory, or threads cannot be started.
-    pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self, SamplingError> {
+    pub fn new(model: &'a Model, tokenizer: &'a Tokenizer, options: EngineOptions) -> Result<Self> {
         let threads = options.threads.max(1);
         let small = model.uses_cpu_kernels() && model.config.text.multiply_adds_per_token() < SMALL_MODEL;
         let workers = if small { threads.min(options.max_sequences.div_ceil(16)).max(1) } else { 1 };
@@ -63,7 +63,7 @@ impl<'a> Engine<'a> {
         if model.device().is_cpu() && !can_allocate(workers * blocks * bytes_per_block(model)) {
             return Err(SamplingError::CacheMemory { bytes: options.cache_bytes });
         }
-        let worker = |_| -> Result<WorkerMemory, SamplingError> {
+        let worker = |_| -> Result<WorkerMemory> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads / workers).build();
             let pool = pool.map_err(|e| SamplingError::Threads(e.to_string()))?;
             Ok(WorkerMemory { caches: model.caches(blocks)?, blocks, pool })
@@ -97,7 +97,7 @@ impl<'a> Engine<'a> {
         items: impl Iterator<Item = T> + Send,
         prepare: impl Fn(T) -> Option<Job> + Sync,
         mut finish: impl FnMut(Outcome),
-    ) -> Result<(), SamplingError> {
+    ) -> Result<()> {
         /// Prepared jobs that wait for a worker; each preparing thread may hold one more.
         const AHEAD: usize = 16;
         let (send_job, jobs) = bounded::<Job>(AHEAD);

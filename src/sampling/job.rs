@@ -53,8 +53,11 @@ pub struct Outcome {
     /// Number of tokens of the prompt.
     pub prompt_tokens: usize,
     /// Samples in the order of their streams, or the error.
-    pub samples: Result<Vec<Sample>, SamplingError>,
+    pub samples: Result<Vec<Sample>>,
 }
+
+/// The result of a part of sampling.
+pub type Result<T, E = SamplingError> = std::result::Result<T, E>;
 
 /// An error of a job or of the engine.
 #[derive(Debug, thiserror::Error)]

@@ -54,6 +54,16 @@ impl SamplingOptions {
         }
     }
 
+    /// Returns the factor of the logits: 1 for greedy decoding.
+    pub(super) fn inverse_temperature(&self) -> f32 {
+        if self.temperature == 0.0 { 1.0 } else { (1.0 / self.temperature) as f32 }
+    }
+
+    /// Whether tokens are drawn from the whole distribution.
+    pub(super) fn is_plain(&self) -> bool {
+        self.top_k.is_none() && self.top_p.is_none_or(|p| p >= 1.0)
+    }
+
     /// Checks the ranges of the options.
     pub fn validate(&self) -> Result<(), OptionsError> {
         if !(self.temperature == 0.0 || (1e-3..=1e3).contains(&self.temperature)) {

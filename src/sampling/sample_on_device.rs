@@ -9,7 +9,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::options::SamplingOptions;
-use super::sample_token::{SampledToken, argmax, draw_index, top_k_top_p};
+use super::sample_token::{SampledToken, argmax, draw_index, forbid, top_k_top_p};
 
 /// Tokens per chunk.
 const CHUNK: usize = 128;
@@ -39,6 +39,13 @@ struct RowSummary<'a> {
     sum: f32,
 }
 
+impl RowSummary<'_> {
+    /// Returns the sum of all weights.
+    fn total(&self) -> f64 {
+        self.sums.iter().map(|sum| f64::from(*sum)).sum()
+    }
+}
+
 /// A row that has no token yet.
 struct PendingRow {
     row: usize,
@@ -54,7 +61,7 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     let (rows, vocabulary) = logits.dims2()?;
     let device = logits.device();
     let count = vocabulary.div_ceil(CHUNK);
-    let inverse: Vec<f32> = draws.iter().map(|draw| inverse_temperature(draw.options)).collect();
+    let inverse: Vec<f32> = draws.iter().map(|draw| draw.options.inverse_temperature()).collect();
     let scaled = logits.to_dtype(DType::F32)?.broadcast_mul(&Tensor::from_vec(inverse, (rows, 1), device)?)?;
     let largest = scaled.max_keepdim(D::Minus1)?; // [rows, 1]
     let all = scaled.broadcast_sub(&largest)?.exp()?.sum(D::Minus1)?; // [rows]
@@ -108,37 +115,23 @@ pub(super) fn sample_on_device(logits: &Tensor, draws: &[DrawParameters<'_>]) ->
     Ok(sampled)
 }
 
-fn inverse_temperature(options: &SamplingOptions) -> f32 {
-    if options.temperature == 0.0 { 1.0 } else { (1.0 / options.temperature) as f32 }
-}
-
 /// Returns minus infinity for forbidden tokens and 0 for the others: `[1, vocabulary]` broadcast if
 /// all rows forbid the same tokens, else `[rows, vocabulary]`.
 fn forbidden_penalties(draws: &[DrawParameters<'_>], vocabulary: usize, device: &Device) -> Result<Tensor> {
-    let forbidden = |draw: &DrawParameters<'_>| -> Vec<u32> {
-        draw.forbidden.iter().chain(&draw.options.forbidden).copied().collect()
+    let equal = |a: &DrawParameters<'_>, b: &DrawParameters<'_>| {
+        a.forbidden == b.forbidden && a.options.forbidden == b.options.forbidden
     };
-    let sets: Vec<Vec<u32>> = draws.iter().map(forbidden).collect();
-    let same = sets.windows(2).all(|pair| pair[0] == pair[1]);
-    let sets = if same { &sets[..sets.len().min(1)] } else { &sets[..] };
-    let mut values = vec![0f32; sets.len() * vocabulary];
-    for (set, values) in sets.iter().zip(values.chunks_exact_mut(vocabulary)) {
-        for id in set {
-            if let Some(value) = values.get_mut(*id as usize) {
-                *value = f32::NEG_INFINITY;
-            }
-        }
+    let same = draws.windows(2).all(|pair| equal(&pair[0], &pair[1]));
+    let rows = if same { &draws[..draws.len().min(1)] } else { draws };
+    let mut values = vec![0f32; rows.len() * vocabulary];
+    for (draw, values) in rows.iter().zip(values.chunks_exact_mut(vocabulary)) {
+        forbid(values, draw.forbidden, draw.options, f32::NEG_INFINITY);
     }
-    Tensor::from_vec(values, (sets.len(), vocabulary), device)?.broadcast_as((draws.len(), vocabulary))
+    Tensor::from_vec(values, (rows.len(), vocabulary), device)?.broadcast_as((draws.len(), vocabulary))
 }
 
 fn to_host(x: &Tensor) -> Result<Vec<f32>> {
     x.flatten_all()?.to_vec1()
-}
-
-/// Whether tokens are drawn from the whole distribution.
-fn is_plain(options: &SamplingOptions) -> bool {
-    options.top_k.is_none() && options.top_p.is_none_or(|p| p >= 1.0)
 }
 
 /// Returns the request for the chunks that a row's token may be in, at most `limit` if their number
@@ -148,12 +141,9 @@ fn request_chunks(i: usize, row: &RowSummary<'_>, draw: &DrawParameters<'_>, lim
         return None;
     }
     let greedy = draw.options.temperature == 0.0;
-    if !greedy && is_plain(draw.options) {
-        return Some(PendingRow {
-            row: i,
-            chunks: vec![passing_chunk(row.sums, draw.uniform)?.0],
-            beyond: f32::NEG_INFINITY,
-        });
+    if !greedy && draw.options.is_plain() {
+        let (chunk, _) = passing_index(row.sums, 0.0, draw.uniform * row.total())?;
+        return Some(PendingRow { row: i, chunks: vec![chunk as u32], beyond: f32::NEG_INFINITY });
     }
     let wanted = if greedy { 1 } else { draw.options.top_k.unwrap_or(limit) };
     let mut order: Vec<u32> = (0..row.maxima.len() as u32).collect();
@@ -168,20 +158,20 @@ fn request_chunks(i: usize, row: &RowSummary<'_>, draw: &DrawParameters<'_>, lim
     Some(PendingRow { row: i, chunks: order, beyond })
 }
 
-/// Returns the chunk in which the cumulative sum exceeds `uniform` of the total, and the sum before
-/// it.
-fn passing_chunk(sums: &[f32], uniform: f64) -> Option<(u32, f64)> {
-    let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
-    let mut passed = 0.0;
-    for (c, sum) in sums.iter().enumerate() {
-        if passed + f64::from(*sum) > target {
-            return Some((c as u32, passed));
+/// Returns the index at which the cumulative sum of the weights, starting at `before`, exceeds
+/// `target`, and the sum before it; negative weights do not count.
+fn passing_index(weights: &[f32], before: f64, target: f64) -> Option<(usize, f64)> {
+    let mut passed = before;
+    for (i, weight) in weights.iter().enumerate() {
+        let sum = passed + f64::from(weight.max(0.0));
+        if sum > target {
+            return Some((i, passed));
         }
-        passed += f64::from(*sum);
+        passed = sum;
     }
     // By rounding the target may exceed the cumulative sum.
-    let last = sums.iter().rposition(|sum| *sum > 0.0)?;
-    Some((last as u32, passed - f64::from(sums[last])))
+    let last = weights.iter().rposition(|weight| *weight > 0.0)?;
+    Some((last, passed - f64::from(weights[last])))
 }
 
 /// Returns the token, given the values of the requested chunks; `None` if more chunks are needed.
@@ -197,8 +187,11 @@ fn choose_token(
     let options = parameters.options;
     let place = if options.temperature == 0.0 {
         argmax(&weights).map(|place| place as usize)
-    } else if is_plain(options) {
-        index_within(row.sums, parameters.uniform, &weights)
+    } else if options.is_plain() {
+        let target = parameters.uniform * row.total();
+        passing_index(row.sums, 0.0, target)
+            .and_then(|(_, passed)| passing_index(&weights, passed, target))
+            .map(|(place, _)| place)
     } else {
         let kept = match options.top_k {
             Some(k) => top_k_top_p(&weights, k, options.top_p.unwrap_or(1.0)),
@@ -214,23 +207,10 @@ fn choose_token(
     Some(place.map(token))
 }
 
-/// Returns the index in the passing chunk where the cumulative sum exceeds `uniform` of the total.
-fn index_within(sums: &[f32], uniform: f64, weights: &[f32]) -> Option<usize> {
-    let target = uniform * sums.iter().map(|s| f64::from(*s)).sum::<f64>();
-    let (_, mut passed) = passing_chunk(sums, uniform)?;
-    for (place, weight) in weights.iter().enumerate() {
-        passed += f64::from(weight.max(0.0));
-        if passed > target {
-            return Some(place);
-        }
-    }
-    weights.iter().rposition(|weight| *weight > 0.0)
-}
-
 /// Returns the indexes that top-p leaves, in ascending order; `None` if tokens outside the
 /// requested chunks may belong to them.
 fn select_nucleus(row: &RowSummary<'_>, pending: &PendingRow, weights: &[f32], top_p: f64) -> Option<Vec<u32>> {
-    let target = top_p * row.sums.iter().map(|s| f64::from(*s)).sum::<f64>();
+    let target = top_p * row.total();
     let beyond = if pending.beyond == f32::NEG_INFINITY { -1.0 } else { (pending.beyond - row.top).exp() };
     let mut places: Vec<u32> = (0..weights.len() as u32).filter(|p| weights[*p as usize] >= 0.0).collect();
     places.sort_unstable_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)));

@@ -28,30 +28,26 @@ pub fn sample_token(
     scratch: &mut Vec<f32>,
 ) -> Option<SampledToken> {
     let greedy = options.temperature == 0.0;
-    let inverse = if greedy { 1.0 } else { (1.0 / options.temperature) as f32 };
+    let inverse = options.inverse_temperature();
     scratch.resize(logits.len(), 0.0);
     let (largest, sum) = shifted_exponentials(logits, inverse, scratch);
     if !largest.is_finite() || !sum.is_finite() {
         return None;
     }
-    forbid(scratch, forbidden, options);
+    forbid(scratch, forbidden, options, FORBIDDEN_WEIGHT);
     if scratch.iter().all(|weight| *weight < MIN_DISTINCT_WEIGHT) {
         // A forbidden token is so likely that the others underflow, or all are forbidden: the
         // weights are computed again without the forbidden tokens.
         let mut allowed = logits.to_vec();
-        for id in forbidden.iter().chain(&options.forbidden) {
-            if let Some(logit) = allowed.get_mut(*id as usize) {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
+        forbid(&mut allowed, forbidden, options, f32::NEG_INFINITY);
         if !shifted_exponentials(&allowed, inverse, scratch).0.is_finite() {
             return None;
         }
-        forbid(scratch, forbidden, options);
+        forbid(scratch, forbidden, options, FORBIDDEN_WEIGHT);
     }
     let token = if greedy {
         argmax(scratch)?
-    } else if options.top_k.is_none() && options.top_p.is_none_or(|p| p >= 1.0) {
+    } else if options.is_plain() {
         draw_index(scratch, uniform)?
     } else {
         let candidates = top_k_top_p(scratch, options.top_k.unwrap_or(usize::MAX), options.top_p.unwrap_or(1.0));
@@ -65,11 +61,14 @@ pub fn sample_token(
 /// Weight below which differences between weights may be lost to underflow.
 const MIN_DISTINCT_WEIGHT: f32 = 1e-30;
 
-/// Gives forbidden tokens a negative weight, below the zeros of tokens that underflowed.
-fn forbid(weights: &mut [f32], forbidden: &[u32], options: &SamplingOptions) {
+/// Weight of forbidden tokens, below the zeros of tokens that underflowed.
+const FORBIDDEN_WEIGHT: f32 = -1.0;
+
+/// Gives forbidden tokens this value.
+pub(super) fn forbid(values: &mut [f32], forbidden: &[u32], options: &SamplingOptions, value: f32) {
     for id in forbidden.iter().chain(&options.forbidden) {
-        if let Some(weight) = weights.get_mut(*id as usize) {
-            *weight = -1.0;
+        if let Some(forbidden) = values.get_mut(*id as usize) {
+            *forbidden = value;
         }
     }
 }

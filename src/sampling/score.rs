@@ -4,7 +4,7 @@ use candle_core::{D, DType, Tensor};
 use candle_nn::ops::log_softmax;
 
 use super::image::ImageInput;
-use super::job::SamplingError;
+use super::job::{Result, SamplingError};
 use crate::kernels::rowwise::shifted_exponentials;
 use crate::vlm::model::Model;
 
@@ -13,7 +13,7 @@ const HEAD_TOKENS: usize = 128;
 
 /// Returns the log-probability of each token of `response` after the prompt `ids` with `images`, at
 /// temperature 1.
-pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<f32>, SamplingError> {
+pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<f32>> {
     let mut logprobs = Vec::with_capacity(response.len());
     for_each_logits(model, ids, images, response, |logits, tokens| {
         if !model.uses_cpu_kernels() {
@@ -35,12 +35,7 @@ pub fn score(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32
 
 /// Returns the most likely token at the position of each token of `response`, given the prompt, the
 /// images and the response before it.
-pub fn argmax_tokens(
-    model: &Model,
-    ids: &[u32],
-    images: &[&ImageInput],
-    response: &[u32],
-) -> Result<Vec<u32>, SamplingError> {
+pub fn argmax_tokens(model: &Model, ids: &[u32], images: &[&ImageInput], response: &[u32]) -> Result<Vec<u32>> {
     let mut tokens = Vec::with_capacity(response.len());
     for_each_logits(model, ids, images, response, |logits, _| {
         tokens.extend(logits.to_dtype(DType::F32)?.argmax(D::Minus1)?.to_vec1::<u32>()?);
@@ -56,8 +51,8 @@ fn for_each_logits(
     ids: &[u32],
     images: &[&ImageInput],
     response: &[u32],
-    mut consume: impl FnMut(&Tensor, &[u32]) -> Result<(), SamplingError>,
-) -> Result<(), SamplingError> {
+    mut consume: impl FnMut(&Tensor, &[u32]) -> Result<()>,
+) -> Result<()> {
     if ids.is_empty() {
         return Err(SamplingError::EmptyPrompt);
     }
@@ -82,7 +77,7 @@ fn for_each_logits(
 }
 
 /// Computes log-probabilities of tokens from logits on a GPU; only they are copied to the host.
-fn logprobs_on_device(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f32>, SamplingError> {
+fn logprobs_on_device(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f32>> {
     let log_p = log_softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?;
     let index = Tensor::new(tokens, logits.device())?.unsqueeze(1)?; // [tokens, 1]
     let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;

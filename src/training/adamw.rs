@@ -11,11 +11,12 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
+use candle_core::{DType, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::floats::{floats, in_place};
 use super::gradients::{Gradients, zeros};
 use super::rounding::{PERIOD, RoundingNoise};
 
@@ -170,9 +171,9 @@ impl AdamW {
             let average1 = MomentUpdate { decay: beta1 as f32, scale, squared: false };
             let average2 = MomentUpdate { decay: beta2 as f32, scale, squared: true };
             if moment_type.is_f32() && gradients.ops().uses_cpu_kernels_for(variable) {
-                moments.first.inplace_op2(gradient, &average1)?;
-                moments.second.inplace_op2(gradient, &average2)?;
-                variable.as_tensor().inplace_op3(&moments.first, &moments.second, &step)?;
+                average1.by_kernel(&moments.first, gradient)?;
+                average2.by_kernel(&moments.second, gradient)?;
+                step.by_kernel(variable, &moments.first, &moments.second)?;
                 continue;
             }
             // The update is in place; flattening a tensor that is not contiguous would copy it.
@@ -217,25 +218,21 @@ impl MomentUpdate {
         let gradient = if self.squared { gradient.sqr()? } else { gradient };
         (moment * f64::from(self.decay))? + (gradient * f64::from(1.0 - self.decay))?
     }
-}
 
-impl InplaceOp2 for MomentUpdate {
-    fn name(&self) -> &'static str {
-        "moment"
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        let moment = floats_mut(s1, l1)?;
-        let gradient = floats(s2, l2)?;
+    /// Updates the moment in place on the CPU.
+    fn by_kernel(&self, moment: &Tensor, gradient: &Tensor) -> Result<()> {
+        let gradient = floats(gradient)?;
         let Self { decay, scale, squared } = *self;
-        moment.par_chunks_mut(TASK_ELEMENTS).zip(gradient.par_chunks(TASK_ELEMENTS)).for_each(|(moment, gradient)| {
-            for (m, g) in moment.iter_mut().zip(gradient) {
-                let g = g * scale;
-                let g = if squared { g * g } else { g };
-                *m = decay * *m + (1.0 - decay) * g;
-            }
-        });
-        Ok(())
+        in_place(moment, |moment| {
+            let tasks = moment.par_chunks_mut(TASK_ELEMENTS).zip(gradient.par_chunks(TASK_ELEMENTS));
+            tasks.for_each(|(moment, gradient)| {
+                for (m, g) in moment.iter_mut().zip(gradient) {
+                    let g = g * scale;
+                    let g = if squared { g * g } else { g };
+                    *m = decay * *m + (1.0 - decay) * g;
+                }
+            });
+        })
     }
 }
 
@@ -253,49 +250,19 @@ impl WeightUpdate {
         let divisor = ((second.sqrt()? * f64::from(self.root))? + f64::from(self.eps))?;
         (weight * f64::from(self.keep))? - ((first / divisor)? * f64::from(self.size))?
     }
-}
 
-impl InplaceOp3 for WeightUpdate {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &mut CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<()> {
-        let weight = floats_mut(s1, l1)?;
-        let (first, second) = (floats(s2, l2)?, floats(s3, l3)?);
+    /// Updates the weight in place on the CPU.
+    fn by_kernel(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<()> {
+        let (first, second) = (floats(first)?, floats(second)?);
         let Self { keep, size, root, eps } = *self;
-        let pieces = weight
-            .par_chunks_mut(TASK_ELEMENTS)
-            .zip(first.par_chunks(TASK_ELEMENTS))
-            .zip(second.par_chunks(TASK_ELEMENTS));
-        pieces.for_each(|((weight, first), second)| {
-            for ((w, m), v) in weight.iter_mut().zip(first).zip(second) {
-                *w = keep * *w - size * (m / (v.sqrt() * root + eps));
-            }
-        });
-        Ok(())
-    }
-}
-
-fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(values), Some((from, to))) => Ok(&values[from..to]),
-        _ => bail!("adamw: expected contiguous f32"),
-    }
-}
-
-fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(values), Some((from, to))) => Ok(&mut values[from..to]),
-        _ => bail!("adamw: expected contiguous f32"),
+        in_place(weight, |weight| {
+            let moments = first.par_chunks(TASK_ELEMENTS).zip(second.par_chunks(TASK_ELEMENTS));
+            weight.par_chunks_mut(TASK_ELEMENTS).zip(moments).for_each(|(weight, (first, second))| {
+                for ((w, m), v) in weight.iter_mut().zip(first).zip(second) {
+                    *w = keep * *w - size * (m / (v.sqrt() * root + eps));
+                }
+            });
+        })
     }
 }
 

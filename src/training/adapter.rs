@@ -112,15 +112,11 @@ impl LoraAdapter {
             "use_rslora": false,
         });
         write_text(&folder.path().join(ADAPTER_CONFIG), &format!("{config:#}\n"))?;
-        let planned: Vec<PlannedTensor> = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| PlannedTensor {
-                name: name.clone(),
-                dtype: StoredType::F32,
-                shape: tensor.dims().to_vec(),
-            })
-            .collect();
+        let plan = |(name, tensor): (&String, &Tensor)| {
+            let shape = tensor.dims().to_vec();
+            PlannedTensor { name: name.clone(), dtype: StoredType::F32, shape }
+        };
+        let planned: Vec<PlannedTensor> = self.tensors.iter().map(plan).collect();
         write_safetensors(&folder.path().join(ADAPTER_FILE), &planned, |planned, out| -> Result<(), ExportError> {
             let wrong = |problem: String| ExportError::Tensor(planned.name.clone(), problem);
             let tensor = self.tensors.get(&planned.name).ok_or_else(|| wrong("is missing".to_owned()))?;

@@ -9,57 +9,16 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
-use super::TrainingError;
 use super::backward_from::backward_from;
 use super::cpu_backward::{self, Block, BlockActivations, BufferPool, MergerActivations, PatchEmbedding, TokenContext};
 use super::gradients::Gradients;
 use super::trainable::{DetachedWeights, TrainableModel};
+use super::{Result, TrainingError};
 use crate::kernels::heap::keep_freed_memory_up_to;
-use crate::vlm::config::Config;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
-use crate::vlm::parameters::{ModelPart, parameters};
+use crate::vlm::parameters::{ModelPart, Parameter, parameters};
 use crate::vlm::text::{DecoderLayer, TextContext};
 use crate::vlm::vision::{Merger, PatchEmbed, VisionBlock, VisionContext};
-
-/// A layer of a tower; patch embedding and merger are the first and the last of the vision tower.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layer {
-    PatchEmbedding,
-    VisionBlock(usize),
-    Merger,
-    TextBlock(usize),
-}
-
-impl Layer {
-    fn part(self) -> ModelPart {
-        match self {
-            Self::PatchEmbedding => ModelPart::PatchEmbedding,
-            Self::VisionBlock(i) => ModelPart::VisionBlock(i),
-            Self::Merger => ModelPart::Merger,
-            Self::TextBlock(i) => ModelPart::TextLayer(i),
-        }
-    }
-}
-
-/// Names of the tensors of each part of the model.
-struct TensorNames(Vec<(ModelPart, Vec<String>)>);
-
-impl TensorNames {
-    fn new(config: &Config) -> Self {
-        let mut parts: Vec<(ModelPart, Vec<String>)> = Vec::new();
-        for parameter in parameters(config) {
-            match parts.last_mut() {
-                Some((part, names)) if *part == parameter.part => names.push(parameter.name),
-                _ => parts.push((parameter.part, vec![parameter.name])),
-            }
-        }
-        Self(parts)
-    }
-
-    fn of_part(&self, part: ModelPart) -> &[String] {
-        self.0.iter().find(|(other, _)| *other == part).map_or(&[], |(_, names)| names)
-    }
-}
 
 /// Inputs of the layers besides the hidden states: positions and attention patterns.
 pub(super) struct Contexts {
@@ -72,9 +31,9 @@ pub(super) struct Contexts {
 /// State saved by a forward pass for the backward pass.
 pub(super) struct SavedActivations {
     /// All segments but the last, in order, with their inputs.
-    inputs: Vec<(Vec<Layer>, Tensor)>,
+    inputs: Vec<(Vec<ModelPart>, Tensor)>,
     /// The last segment and its activations.
-    last: Option<(Vec<Layer>, SegmentActivations)>,
+    last: (Vec<ModelPart>, SegmentActivations),
     /// Output of the tower, without an autograd graph.
     pub(super) output: Option<Tensor>,
 }
@@ -100,7 +59,7 @@ const RECOMPUTE_TRIM_BYTES: i32 = 16 << 20;
 /// Runs a model's towers with activation checkpointing.
 pub(super) struct CheckpointedTowers<'a> {
     weights: &'a TrainableModel,
-    names: TensorNames,
+    parameters: Vec<Parameter>,
     layers_per_checkpoint: usize,
     /// The buffers that the kernels reuse.
     pub(super) buffers: BufferPool,
@@ -109,53 +68,47 @@ pub(super) struct CheckpointedTowers<'a> {
 impl<'a> CheckpointedTowers<'a> {
     pub(super) fn new(weights: &'a TrainableModel, layers_per_checkpoint: usize) -> Self {
         let config = weights.config();
-        // Patch embedding and merger count as layers of the vision tower.
+        // Patch embedding and merger are the first and the last layer of the vision tower.
         let longest = config.text.num_hidden_layers.max(config.vision.depth + 2);
         let recomputes_nothing = layers_per_checkpoint >= longest;
-        let towers = Self {
-            weights,
-            names: TensorNames::new(config),
-            layers_per_checkpoint: layers_per_checkpoint.max(1),
-            buffers: BufferPool::new(recomputes_nothing),
-        };
         if weights.uses_cpu_kernels() {
             keep_freed_memory_up_to(if recomputes_nothing { i32::MAX } else { RECOMPUTE_TRIM_BYTES });
         }
-        towers
+        Self {
+            weights,
+            parameters: parameters(config),
+            layers_per_checkpoint: layers_per_checkpoint.max(1),
+            buffers: BufferPool::new(recomputes_nothing),
+        }
     }
 
     /// Returns the layers of the vision tower.
-    pub(super) fn vision_layers(&self) -> Vec<Layer> {
-        let blocks = (0..self.weights.config().vision.depth).map(Layer::VisionBlock);
-        [Layer::PatchEmbedding].into_iter().chain(blocks).chain([Layer::Merger]).collect()
+    pub(super) fn vision_layers(&self) -> Vec<ModelPart> {
+        let blocks = (0..self.weights.config().vision.depth).map(ModelPart::VisionBlock);
+        [ModelPart::PatchEmbedding].into_iter().chain(blocks).chain([ModelPart::Merger]).collect()
     }
 
     /// Returns the layers of the text tower, without embedding, final norm and LM head.
-    pub(super) fn text_layers(&self) -> Vec<Layer> {
-        (0..self.weights.config().text.num_hidden_layers).map(Layer::TextBlock).collect()
+    pub(super) fn text_layers(&self) -> Vec<ModelPart> {
+        (0..self.weights.config().text.num_hidden_layers).map(ModelPart::TextLayer).collect()
     }
 
     /// Runs a tower forward and saves what its backward pass needs.
     pub(super) fn forward_saving(
         &self,
-        tower: &[Layer],
+        tower: &[ModelPart],
         x: Tensor,
         contexts: &Contexts,
-    ) -> Result<SavedActivations, TrainingError> {
-        let mut saved = SavedActivations { inputs: Vec::new(), last: None, output: None };
-        let mut x = x;
-        let segments: Vec<&[Layer]> = tower.chunks(self.layers_per_checkpoint).collect();
-        for (i, layers) in segments.iter().enumerate() {
-            if i + 1 == segments.len() {
-                let (output, activations) = self.run_saving(layers, &x, contexts, true)?;
-                saved.last = Some((layers.to_vec(), activations));
-                saved.output = output;
-            } else {
-                let output = self.run(layers, x.clone(), contexts, &DetachedWeights(self.weights))?;
-                saved.inputs.push((layers.to_vec(), std::mem::replace(&mut x, output)));
-            }
+    ) -> Result<SavedActivations> {
+        let mut segments = tower.chunks(self.layers_per_checkpoint);
+        let last = segments.next_back().unwrap_or_default();
+        let (mut x, mut inputs) = (x, Vec::new());
+        for layers in segments {
+            let output = self.run(layers, x.clone(), contexts, &DetachedWeights(self.weights))?;
+            inputs.push((layers.to_vec(), std::mem::replace(&mut x, output)));
         }
-        Ok(saved)
+        let (output, activations) = self.run_saving(last, &x, contexts, true)?;
+        Ok(SavedActivations { inputs, last: (last.to_vec(), activations), output })
     }
 
     /// Runs a tower backward from the gradient of its output: returns the gradient of its input if
@@ -167,10 +120,9 @@ impl<'a> CheckpointedTowers<'a> {
         contexts: &Contexts,
         wants_input: bool,
         gradients: &mut Gradients,
-    ) -> Result<Option<Tensor>, TrainingError> {
-        let SavedActivations { mut inputs, last, output } = saved;
+    ) -> Result<Option<Tensor>> {
+        let SavedActivations { mut inputs, last: (layers, activations), output } = saved;
         drop(output);
-        let Some((layers, activations)) = last else { return Ok(Some(gradient)) };
         let wants = wants_input || !inputs.is_empty();
         let mut gradient = self.segment_backward(&layers, activations, gradient, contexts, wants, gradients)?;
         while let Some((layers, x)) = inputs.pop() {
@@ -186,11 +138,11 @@ impl<'a> CheckpointedTowers<'a> {
     /// Runs a segment and keeps its activations. Returns its output if `wants_output`.
     fn run_saving(
         &self,
-        layers: &[Layer],
+        layers: &[ModelPart],
         x: &Tensor,
         contexts: &Contexts,
         wants_output: bool,
-    ) -> Result<(Option<Tensor>, SegmentActivations), TrainingError> {
+    ) -> Result<(Option<Tensor>, SegmentActivations)> {
         if !self.weights.uses_cpu_kernels() {
             let input = Var::from_tensor(x)?;
             let output = self.run(layers, input.as_tensor().clone(), contexts, self.weights)?;
@@ -202,25 +154,22 @@ impl<'a> CheckpointedTowers<'a> {
             let Some(input) = x else { break };
             let wants_output = wants_output || i + 1 < layers.len();
             let (output, layer) = match (*layer, &contexts.vision) {
-                (Layer::TextBlock(_) | Layer::VisionBlock(_), _) => {
+                (ModelPart::TextLayer(_) | ModelPart::VisionBlock(_), _) => {
                     let (block, tokens) = self.block(*layer, contexts)?;
                     let (output, kept) = block.forward(input, tokens, wants_output)?;
                     (output, LayerActivations::Block(Box::new(kept)))
                 }
-                (Layer::PatchEmbedding, Some(vision)) => {
-                    let embedding = PatchEmbedding::new(self.weights)?;
-                    let output = match wants_output {
-                        true => Some(embedding.forward(&input, &vision.order, &self.buffers)?),
-                        false => None,
-                    };
+                (ModelPart::PatchEmbedding, Some(vision)) => {
+                    let embedding = PatchEmbedding::new(self.weights, &self.buffers)?;
+                    let output = wants_output.then(|| embedding.forward(&input, &vision.order)).transpose()?;
                     (output, LayerActivations::Patches(input))
                 }
-                (Layer::Merger, Some(vision)) => {
-                    let merger = cpu_backward::Merger::new(self.weights)?;
-                    let (output, kept) = merger.forward(input, &vision.order, &self.buffers)?;
+                (ModelPart::Merger, Some(vision)) => {
+                    let merger = cpu_backward::Merger::new(self.weights, &self.buffers)?;
+                    let (output, kept) = merger.forward(input, &vision.order)?;
                     (Some(output), LayerActivations::Merger(kept))
                 }
-                (_, None) => return Err(missing_images()),
+                _ => return Err(missing_images()),
             };
             x = output;
             kept.push(layer);
@@ -229,25 +178,18 @@ impl<'a> CheckpointedTowers<'a> {
     }
 
     /// Returns a block with its inputs besides the hidden states.
-    fn block<'b>(
-        &'b self,
-        layer: Layer,
-        contexts: &'b Contexts,
-    ) -> Result<(Block<'b>, TokenContext<'b>), TrainingError> {
-        let buffers = &self.buffers;
+    fn block<'b>(&'b self, layer: ModelPart, contexts: &'b Contexts) -> Result<(Block<'b>, TokenContext<'b>)> {
+        let (weights, buffers, config) = (self.weights, &self.buffers, self.weights.config());
         match (layer, &contexts.vision) {
-            (Layer::TextBlock(i), _) => {
+            (ModelPart::TextLayer(i), _) => {
                 let (angles, segments) = (contexts.text.angles(), &*contexts.text.segments);
-                let last = i + 1 == self.weights.config().text.num_hidden_layers;
+                let last = i + 1 == config.text.num_hidden_layers;
                 let wanted = last.then_some(contexts.needed.as_slice());
-                Ok((Block::load_text_layer(self.weights, i)?, TokenContext { angles, segments, wanted, buffers }))
+                Ok((Block::load_text_layer(weights, buffers, i)?, TokenContext { angles, segments, wanted }))
             }
-            (Layer::VisionBlock(i), Some(vision)) => {
-                let segments = vision.segments(self.weights.config().vision.is_full_attention(i));
-                Ok((
-                    Block::load_vision_block(self.weights, i)?,
-                    TokenContext { angles: vision.angles(), segments, wanted: None, buffers },
-                ))
+            (ModelPart::VisionBlock(i), Some(vision)) => {
+                let (angles, segments) = (vision.angles(), vision.segments(config.vision.is_full_attention(i)));
+                Ok((Block::load_vision_block(weights, buffers, i)?, TokenContext { angles, segments, wanted: None }))
             }
             _ => Err(missing_images()),
         }
@@ -256,16 +198,18 @@ impl<'a> CheckpointedTowers<'a> {
     /// Runs a segment backward; returns the gradient of its input if `wants_input`.
     fn segment_backward(
         &self,
-        layers: &[Layer],
+        layers: &[ModelPart],
         activations: SegmentActivations,
         gradient: Tensor,
         contexts: &Contexts,
         wants_input: bool,
         gradients: &mut Gradients,
-    ) -> Result<Option<Tensor>, TrainingError> {
+    ) -> Result<Option<Tensor>> {
         let kept = match activations {
             SegmentActivations::Autograd(input, output) => {
-                return self.autograd_backward(layers, &input, &output, gradient, gradients);
+                let mut store = backward_from(&output, gradient)?.backward()?;
+                layers.iter().try_for_each(|layer| self.collect(*layer, &mut store, gradients))?;
+                return Ok(store.remove(&input));
             }
             SegmentActivations::Kernels(kept) => kept,
         };
@@ -278,48 +222,26 @@ impl<'a> CheckpointedTowers<'a> {
                     block.backward(*kept, &output_gradient, tokens, wants_input || i > 0, gradients)?
                 }
                 (LayerActivations::Merger(kept), Some(vision)) => {
-                    let merger = cpu_backward::Merger::new(self.weights)?;
-                    Some(merger.backward(kept, &output_gradient, &vision.order, &self.buffers, gradients)?)
+                    let merger = cpu_backward::Merger::new(self.weights, &self.buffers)?;
+                    Some(merger.backward(kept, &output_gradient, &vision.order, gradients)?)
                 }
                 (LayerActivations::Patches(patches), Some(vision)) => {
-                    let embedding = PatchEmbedding::new(self.weights)?;
-                    embedding.backward(&patches, &output_gradient, &vision.order, &self.buffers, gradients)?;
+                    let embedding = PatchEmbedding::new(self.weights, &self.buffers)?;
+                    embedding.backward(&patches, &output_gradient, &vision.order, gradients)?;
                     None
                 }
-                (_, None) => return Err(missing_images()),
+                _ => return Err(missing_images()),
             };
         }
         Ok(gradient)
     }
 
-    /// Runs a segment backward by candle's autograd.
-    fn autograd_backward(
-        &self,
-        layers: &[Layer],
-        input: &Var,
-        output: &Tensor,
-        gradient: Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<Option<Tensor>, TrainingError> {
-        let mut store = backward_from(output, gradient)?.backward()?;
-        for layer in layers {
-            self.collect(layer.part(), &mut store, gradients)?;
-        }
-        Ok(store.remove(input))
-    }
-
     /// Moves the gradients of a part's variables from candle's store to `gradients`.
-    pub(super) fn collect(
-        &self,
-        part: ModelPart,
-        store: &mut GradStore,
-        gradients: &mut Gradients,
-    ) -> Result<(), TrainingError> {
-        for name in self.names.of_part(part) {
-            for (name, variable) in self.weights.variables_of(name) {
-                if let Some(gradient) = store.remove(variable) {
-                    gradients.add(name, gradient)?;
-                }
+    pub(super) fn collect(&self, part: ModelPart, store: &mut GradStore, gradients: &mut Gradients) -> Result<()> {
+        let parameters = self.parameters.iter().filter(|parameter| parameter.part == part);
+        for (name, variable) in parameters.flat_map(|parameter| self.weights.variables_of(&parameter.name)) {
+            if let Some(gradient) = store.remove(variable) {
+                gradients.add(name, gradient)?;
             }
         }
         Ok(())
@@ -328,27 +250,28 @@ impl<'a> CheckpointedTowers<'a> {
     /// Runs layers forward without saving anything.
     pub(super) fn run(
         &self,
-        layers: &[Layer],
+        layers: &[ModelPart],
         x: Tensor,
         contexts: &Contexts,
         source: &dyn NamedTensors,
-    ) -> Result<Tensor, TrainingError> {
-        let config = self.weights.config();
-        let training = Purpose::Training;
+    ) -> Result<Tensor> {
+        let (config, training) = (self.weights.config(), Purpose::Training);
         let mut x = x;
         for layer in layers {
             x = match (*layer, &contexts.vision) {
-                (Layer::TextBlock(i), _) => {
+                (ModelPart::TextLayer(i), _) => {
                     DecoderLayer::new(&config.text, i, source, training)?.forward(&x, &contexts.text)?
                 }
-                (Layer::PatchEmbedding, Some(vision)) => {
+                (ModelPart::PatchEmbedding, Some(vision)) => {
                     PatchEmbed::new(&config.vision, source, training)?.forward(&x, vision)?
                 }
-                (Layer::VisionBlock(i), Some(vision)) => {
+                (ModelPart::VisionBlock(i), Some(vision)) => {
                     VisionBlock::new(&config.vision, i, source, training)?.forward(&x, vision)?
                 }
-                (Layer::Merger, Some(vision)) => Merger::new(&config.vision, source, training)?.forward(&x, vision)?,
-                (_, None) => return Err(missing_images()),
+                (ModelPart::Merger, Some(vision)) => {
+                    Merger::new(&config.vision, source, training)?.forward(&x, vision)?
+                }
+                _ => return Err(missing_images()),
             };
         }
         Ok(x)

@@ -1,12 +1,12 @@
 //! Gradients by tensor name, accumulated over micro-batches in f32.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use rayon::prelude::*;
 
+use super::floats::{add_to, floats, in_place};
 use crate::vlm::ops::Ops;
 
 /// Sums of gradients in f32, by the name of the trained tensor.
@@ -47,7 +47,14 @@ impl Gradients {
                 let own = gradient.force_contiguous()?;
                 self.sums.insert(name.to_owned(), own);
             }
-            Some(sum) if self.ops.uses_cpu_kernels_for(sum) => sum.inplace_op2(&gradient.contiguous()?, &AddTo)?,
+            Some(sum) if sum.shape() != gradient.shape() => {
+                bail!("{name}: a gradient of shape {:?} is added to {:?}", gradient.dims(), sum.dims())
+            }
+            Some(sum) if self.ops.uses_cpu_kernels_for(sum) => {
+                let gradient = gradient.contiguous()?;
+                let gradient = floats(&gradient)?;
+                in_place(sum, |sum| add_to(sum, &gradient))?;
+            }
             Some(sum) => *sum = (&*sum + gradient)?,
         }
         Ok(())
@@ -55,37 +62,32 @@ impl Gradients {
 
     /// Calls `add` with a tensor's sum, which is on the CPU and initially zero.
     pub(super) fn with_sum(&mut self, name: &str, shape: &Shape, add: impl FnOnce(&mut [f32])) -> Result<()> {
-        if !self.sums.contains_key(name) {
-            let zeros = self.zeros(name, shape, &Device::Cpu)?;
-            self.sums.insert(name.to_owned(), zeros);
-        }
-        match self.sums.get(name) {
-            Some(sum) => sum.inplace_op1(&InPlace(Cell::new(Some(add)))),
-            None => Ok(()),
-        }
-    }
-
-    /// Adds `rows[i]`, `[width]`, to row `ids[i]` of a tensor's sum `[count, width]`: the gradient
-    /// of an embedding.
-    pub fn add_rows(&mut self, name: &str, shape: (usize, usize), ids: &Tensor, rows: &Tensor) -> Result<()> {
-        let rows = rows.detach().to_dtype(DType::F32)?.contiguous()?;
-        let sum = match self.sums.remove(name) {
-            Some(sum) => sum,
-            None => self.zeros(name, &shape.into(), rows.device())?,
-        };
-        let sum = if self.ops.uses_cpu_kernels_for(&sum) {
-            sum.inplace_op3(ids, &rows, &AddRows)?;
-            sum
-        } else {
-            sum.index_add(ids, &rows, 0)?
-        };
+        let sum = self.take(name, shape, &Device::Cpu)?;
+        in_place(&sum, add)?;
         self.sums.insert(name.to_owned(), sum);
         Ok(())
     }
 
-    fn zeros(&mut self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
-        match self.reserved.remove(name) {
-            Some(zeros) => Ok(zeros),
+    /// Adds `rows[i]`, `[width]`, to row `ids[i]` of a tensor's sum `[count, width]`: the gradient
+    /// of an embedding.
+    pub(super) fn add_rows(&mut self, name: &str, shape: (usize, usize), ids: &[u32], rows: &Tensor) -> Result<()> {
+        let rows = rows.detach().to_dtype(DType::F32)?.contiguous()?;
+        if self.ops.uses_cpu_kernels_for(&rows) {
+            let (rows, width) = (floats(&rows)?, shape.1);
+            return self.with_sum(name, &shape.into(), |sum| {
+                let rows = ids.iter().zip(rows.chunks_exact(width));
+                rows.for_each(|(id, row)| add_to(&mut sum[*id as usize * width..][..width], row));
+            });
+        }
+        let sum = self.take(name, &shape.into(), rows.device())?;
+        self.sums.insert(name.to_owned(), sum.index_add(&Tensor::new(ids, rows.device())?, &rows, 0)?);
+        Ok(())
+    }
+
+    /// Takes a tensor's sum out; zeros if it has no gradient yet.
+    fn take(&mut self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
+        match self.sums.remove(name).or_else(|| self.reserved.remove(name)) {
+            Some(sum) => Ok(sum),
             None => zeros(shape, DType::F32, device),
         }
     }
@@ -112,9 +114,10 @@ impl Gradients {
     /// Returns the global L2 norm over all tensors, added up in f64 in the order of their names.
     pub fn norm(&self) -> Result<f64> {
         let squares = |gradient: &Tensor| -> Result<Option<f64>> {
-            super::lm_head::with_floats(self.ops, gradient, |values| {
-                values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum()
-            })
+            if !self.ops.uses_cpu_kernels_for(gradient) {
+                return Ok(None);
+            }
+            Ok(Some(floats(gradient)?.iter().map(|v| f64::from(*v) * f64::from(*v)).sum()))
         };
         // In parallel over tensors; the squares are then added in order.
         let gradients: Vec<&Tensor> = self.sums.values().collect();
@@ -145,75 +148,4 @@ pub(super) fn zeros(shape: &Shape, dtype: DType, device: &Device) -> Result<Tens
     let mut written = Vec::with_capacity(shape.elem_count());
     written.resize(shape.elem_count(), black_box(0f32));
     Tensor::from_vec(written, shape, device)
-}
-
-/// An in-place op that calls a closure with the tensor's elements, once.
-struct InPlace<F>(Cell<Option<F>>);
-
-impl<F: FnOnce(&mut [f32])> InplaceOp1 for InPlace<F> {
-    fn name(&self) -> &'static str {
-        "in-place"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        match (storage, layout.contiguous_offsets(), self.0.take()) {
-            (CpuStorage::F32(values), Some((from, to)), Some(run)) => run(&mut values[from..to]),
-            _ => bail!("in-place: expected contiguous f32"),
-        }
-        Ok(())
-    }
-}
-
-struct AddTo;
-
-impl InplaceOp2 for AddTo {
-    fn name(&self) -> &'static str {
-        "add-to"
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        let (CpuStorage::F32(sum), CpuStorage::F32(term)) = (s1, s2) else { bail!("add-to: expected f32") };
-        let (Some((a, b)), Some((c, d))) = (l1.contiguous_offsets(), l2.contiguous_offsets()) else {
-            bail!("add-to: not contiguous")
-        };
-        if b - a != d - c {
-            bail!("add-to: {:?} and {:?}", l1.dims(), l2.dims());
-        }
-        sum[a..b].iter_mut().zip(&term[c..d]).for_each(|(sum, term)| *sum += term);
-        Ok(())
-    }
-}
-
-struct AddRows;
-
-impl candle_core::InplaceOp3 for AddRows {
-    fn name(&self) -> &'static str {
-        "add-rows"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &mut CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<()> {
-        let (CpuStorage::F32(sum), CpuStorage::U32(ids), CpuStorage::F32(rows)) = (s1, s2, s3) else {
-            bail!("add-rows: expected f32, u32, f32")
-        };
-        let offsets = (l1.contiguous_offsets(), l2.contiguous_offsets(), l3.contiguous_offsets());
-        let (Some((a, b)), Some((c, d)), Some((e, f))) = offsets else { bail!("add-rows: not contiguous") };
-        let width = l1.dims().last().copied().unwrap_or(1).max(1);
-        let (sum, ids, rows) = (&mut sum[a..b], &ids[c..d], &rows[e..f]);
-        if rows.len() != ids.len() * width || ids.iter().any(|id| (*id as usize + 1) * width > sum.len()) {
-            bail!("add-rows: {:?} by {:?} into {:?}", l3.dims(), l2.dims(), l1.dims());
-        }
-        for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
-            let sum = &mut sum[*id as usize * width..][..width];
-            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-        }
-        Ok(())
-    }
 }

@@ -126,7 +126,7 @@ pub fn overlong_penalty(tokens: usize, limit: usize, cache: usize) -> f64 {
 }
 
 /// The clipped surrogate of a token.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PolicyLoss {
     /// The loss.
     pub loss: f64,
@@ -134,9 +134,9 @@ pub struct PolicyLoss {
     pub gradient: f64,
     /// `exp(logp - logp_old)`.
     pub ratio: f64,
-    /// Whether the ratio was clipped at `1 - eps_low`.
+    /// Whether the ratio was clipped at `1 - eps_low`, possible only with a negative advantage.
     pub clipped_low: bool,
-    /// Whether the ratio was clipped at `1 + eps_high`.
+    /// Whether the ratio was clipped at `1 + eps_high`, possible only with a positive advantage.
     pub clipped_high: bool,
     /// Whether the dual clip limited the loss.
     pub dual_clipped: bool,
@@ -150,14 +150,7 @@ pub fn policy_loss(logp: f64, old: f64, advantage: f64, settings: &GrpoSettings)
     let (low, high) = (1.0 - settings.eps_low, 1.0 + settings.eps_high);
     let plain = -advantage * ratio;
     let clipped = -advantage * ratio.clamp(low, high);
-    let mut out = PolicyLoss {
-        loss: plain,
-        gradient: plain,
-        ratio,
-        clipped_low: false,
-        clipped_high: false,
-        dual_clipped: false,
-    };
+    let mut out = PolicyLoss { loss: plain, gradient: plain, ratio, ..PolicyLoss::default() };
     if clipped > plain {
         out.loss = clipped;
         out.gradient = 0.0;

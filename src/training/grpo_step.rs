@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainingError;
 use super::adamw::AdamW;
 use super::grpo::{GrpoSettings, token_weights};
 use super::layerwise::TokenStats;
 use super::objective::{PolicyObjective, PolicyToken};
-use super::policy_metrics::{PolicyMetricSums, TokenMeans};
+use super::policy_metrics::PolicyMetricSums;
 use super::prefix_group::{Continuation, PrefixGroup};
 use super::prepared_image::PreparedImage;
 use super::step::{ComputeSettings, gradients, token_stats};
 use super::trainable::TrainableModel;
+use super::{Result, TrainingError};
+use crate::tables::MetricRow;
 
 /// The rollouts of one prompt, whose rewards are compared with each other.
 #[derive(Debug, Clone)]
@@ -76,33 +77,11 @@ pub struct GrpoStepSettings {
     pub compute: ComputeSettings,
 }
 
-/// Metrics of a step; log-probabilities are in nats.
+/// Metrics and times of a step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GrpoStepReport {
-    /// Number of updates applied.
-    pub updates: u32,
-    /// Number of updates skipped because the gradient was not finite.
-    pub updates_skipped: u32,
-    /// Learning rate of the last update.
-    pub learning_rate: f64,
-    /// Mean loss over the updates.
-    pub loss: f64,
-    /// Policy loss, a part of the mean loss.
-    pub policy_loss: f64,
-    /// KL penalty, a part of the mean loss: beta times k3.
-    pub kl_loss: f64,
-    /// Means over the tokens.
-    pub tokens: TokenMeans,
-    /// Mean global gradient norm before clipping; `None` without an update.
-    pub grad_norm: Option<f64>,
-    /// Largest global gradient norm before clipping.
-    pub grad_norm_max: Option<f64>,
-    /// Prompt tokens, counted for every rollout.
-    pub prompt_tokens: u64,
-    /// Response tokens in the loss.
-    pub response_tokens: u64,
-    /// Rollouts in the loss.
-    pub samples: u32,
+    /// The metrics of the updates; those of groups, rewards and response lengths are not set.
+    pub metrics: MetricRow,
     /// Time for log-probabilities under the reference and the old policy.
     pub reference_time: Duration,
     /// Time for forward and backward passes.
@@ -120,7 +99,7 @@ pub fn grpo_step(
     groups: &[RolloutGroup],
     settings: &GrpoStepSettings,
     rate: impl Fn(u64) -> f64,
-) -> Result<GrpoStepReport, TrainingError> {
+) -> Result<GrpoStepReport> {
     check(groups, settings, reference)?;
     let mut report = GrpoStepReport::default();
     let kept: Vec<(PrefixGroup, Vec<&Rollout>)> =
@@ -138,7 +117,7 @@ pub fn grpo_step(
         _ => None,
     };
     report.reference_time = clock.elapsed();
-    let mut norms = Vec::new();
+    let (mut norms, mut updates_skipped, mut learning_rate) = (Vec::new(), 0, 0.0);
     let mut sums = PolicyMetricSums::default();
     for epoch in 0..settings.epochs.max(1) {
         let mut first = 0;
@@ -149,52 +128,50 @@ pub fn grpo_step(
                 OldLogprobs::Sampler => Some(sampler),
                 OldLogprobs::Trainer => slice(&before, i),
             };
+            let rollouts = kept.iter().flat_map(|(_, rollouts)| rollouts.iter().copied()).collect();
             let policy = PolicyObjective {
                 settings: &settings.loss,
-                tokens: policy_tokens(all_rollouts(kept), &settings.loss, old, |i| slice(&reference, i)),
+                tokens: policy_tokens(rollouts, &settings.loss, old, |i| slice(&reference, i)),
             };
             let clock = Instant::now();
             let (after, gradients) = gradients(weights, prefix_groups, &policy, settings.compute)?;
             report.gradient_time += clock.elapsed();
             let clock = Instant::now();
-            report.learning_rate = rate(optimizer.updates());
-            let update = optimizer.update(weights.variables(), &gradients, report.learning_rate)?;
+            learning_rate = rate(optimizer.updates());
+            let update = optimizer.update(weights.variables(), &gradients, learning_rate)?;
             report.optimizer_time += clock.elapsed();
             norms.push(update.grad_norm);
-            if update.skipped {
-                report.updates_skipped += 1
-            } else {
-                report.updates += 1
-            }
+            updates_skipped += u32::from(update.skipped);
             let gap =
                 if epoch == 0 { before.as_ref().map_or(after.as_slice(), |b| &b[first..first + targets]) } else { &[] };
             sums.add(&policy, &after, gap);
             first += targets;
         }
     }
-    for (prefix_group, rollouts) in &kept {
-        report.samples += rollouts.len() as u32;
-        report.prompt_tokens += (prefix_group.prefix.len() * rollouts.len()) as u64;
-        report.response_tokens += prefix_group.targets() as u64;
-    }
-    if !norms.is_empty() {
-        let updates = norms.len() as f64;
-        let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
-        report.grad_norm = Some(norms.iter().sum::<f64>() / updates);
-        report.grad_norm_max = Some(norms.iter().copied().fold(0.0, larger));
-        report.policy_loss = sums.policy_loss() / updates;
-        report.kl_loss = settings.loss.beta * sums.k3_loss() / updates;
-        report.loss = report.policy_loss + report.kl_loss;
-    }
-    report.tokens = sums.means();
+    let updates = norms.len().max(1) as f64;
+    let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+    let finite = |x: f64| x.is_finite().then_some(x);
+    let (policy_loss, kl_loss) = (sums.policy_loss() / updates, settings.loss.beta * sums.k3_loss() / updates);
+    report.metrics = MetricRow {
+        updates: norms.len() as u32 - updates_skipped,
+        updates_skipped,
+        learning_rate,
+        loss: finite(policy_loss + kl_loss),
+        policy_loss: finite(policy_loss),
+        kl_loss: finite(kl_loss),
+        // Null without an update.
+        grad_norm: (!norms.is_empty()).then(|| norms.iter().sum::<f64>() / updates).and_then(finite),
+        grad_norm_max: norms.iter().copied().reduce(larger).and_then(finite),
+        // Counted for every rollout.
+        prompt_tokens: kept.iter().map(|(group, rollouts)| (group.prefix.len() * rollouts.len()) as u64).sum(),
+        response_tokens: prefix_groups.iter().map(PrefixGroup::targets).sum::<usize>() as u64,
+        samples: kept.iter().map(|(_, rollouts)| rollouts.len() as u32).sum(),
+        ..sums.means()
+    };
     Ok(report)
 }
 
-fn check(
-    groups: &[RolloutGroup],
-    settings: &GrpoStepSettings,
-    reference: Option<&TrainableModel>,
-) -> Result<(), TrainingError> {
+fn check(groups: &[RolloutGroup], settings: &GrpoStepSettings, reference: Option<&TrainableModel>) -> Result<()> {
     let fail = |key, problem: &str| Err(TrainingError::Setting { key, problem: problem.to_owned() });
     if settings.loss.beta != 0.0 && reference.is_none() {
         return fail("beta", "a KL penalty needs a reference policy");
@@ -204,15 +181,13 @@ fn check(
     }
     for (prefix_group, group) in groups.iter().enumerate() {
         for (continuation, rollout) in group.rollouts.iter().enumerate() {
-            if rollout.logprobs.len() != rollout.token_ids.len() {
-                let (a, b) = (rollout.token_ids.len(), rollout.logprobs.len());
-                let problem = format!("{a} tokens with {b} log-probabilities");
-                return Err(TrainingError::Sequence { prefix_group, continuation, problem });
-            }
-            if !rollout.advantage.is_finite() {
-                let problem = format!("its advantage is {}", rollout.advantage);
-                return Err(TrainingError::Sequence { prefix_group, continuation, problem });
-            }
+            let (tokens, logprobs) = (rollout.token_ids.len(), rollout.logprobs.len());
+            let problem = match rollout.advantage {
+                _ if tokens != logprobs => format!("{tokens} tokens with {logprobs} log-probabilities"),
+                advantage if !advantage.is_finite() => format!("its advantage is {advantage}"),
+                _ => continue,
+            };
+            return Err(TrainingError::Sequence { prefix_group, continuation, problem });
         }
     }
     Ok(())
@@ -225,10 +200,6 @@ fn prefix_group<'a>(group: &'a RolloutGroup, settings: &GrpoSettings) -> Option<
         rollouts.iter().map(|r| Continuation::response(r.token_ids.clone())).collect();
     let prefix_group = PrefixGroup { prefix: group.prompt.clone(), images: group.images.clone(), continuations };
     (!rollouts.is_empty()).then_some((prefix_group, rollouts))
-}
-
-fn all_rollouts<'a>(kept: &'a [(PrefixGroup, Vec<&'a Rollout>)]) -> Vec<&'a Rollout> {
-    kept.iter().flat_map(|(_, rollouts)| rollouts.iter().copied()).collect()
 }
 
 /// Returns the loss inputs of every token of an update. `rollouts` are those in the loss; `old` and

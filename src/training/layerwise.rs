@@ -3,10 +3,11 @@
 
 use candle_core::{Device, Tensor, Var};
 
-use super::TrainingError;
+use super::Result;
 use super::backward_from::backward_from;
 use super::checkpointed_towers::{CheckpointedTowers, Contexts};
-use super::cpu_backward::{self, floats};
+use super::cpu_backward::NormAndHead;
+use super::floats::{floats, tensor};
 use super::gradients::Gradients;
 use super::lm_head::LmHead;
 pub use super::lm_head::TokenStats;
@@ -36,29 +37,20 @@ pub(super) struct LayerwisePass<'a> {
     towers: CheckpointedTowers<'a>,
 }
 
-/// Settings of a pass.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PassSettings {
-    /// Temperature: divides the logits.
-    pub temperature: f64,
-    /// Activation checkpointing: number of layers recomputed together in the backward pass.
-    pub layers_per_checkpoint: usize,
-}
-
 impl<'a> LayerwisePass<'a> {
-    pub(super) fn new(weights: &'a TrainableModel, settings: PassSettings) -> Self {
+    pub(super) fn new(weights: &'a TrainableModel, temperature: f64, layers_per_checkpoint: usize) -> Self {
         let config = weights.config();
         Self {
             weights,
             text_angles: text::angles(&config.text),
             vision_angles: vision::angles(&config.vision),
-            temperature: settings.temperature,
-            towers: CheckpointedTowers::new(weights, settings.layers_per_checkpoint),
+            temperature,
+            towers: CheckpointedTowers::new(weights, layers_per_checkpoint),
         }
     }
 
     /// Returns the statistics of the micro-batch's targets (forward pass only).
-    pub(super) fn forward(&self, batch: &MicroBatch) -> Result<Vec<TokenStats>, TrainingError> {
+    pub(super) fn forward(&self, batch: &MicroBatch) -> Result<Vec<TokenStats>> {
         let contexts = self.contexts(batch)?;
         let features = self.features(batch, &contexts)?;
         let x = self.embed(batch, features.as_ref())?;
@@ -77,7 +69,7 @@ impl<'a> LayerwisePass<'a> {
         batch: &MicroBatch,
         objective: &dyn Objective,
         gradients: &mut Gradients,
-    ) -> Result<Vec<TokenStats>, TrainingError> {
+    ) -> Result<Vec<TokenStats>> {
         let contexts = self.contexts(batch)?;
         let trains_vision = self.weights.trains_vision() && !batch.images.is_empty();
         let (features, vision) = if trains_vision {
@@ -105,21 +97,18 @@ impl<'a> LayerwisePass<'a> {
         Ok(stats)
     }
 
-    fn contexts(&self, batch: &MicroBatch) -> Result<Contexts, TrainingError> {
+    fn contexts(&self, batch: &MicroBatch) -> Result<Contexts> {
         let (dtype, device) = (self.weights.compute_type(), self.weights.device());
         let text = TextContext::new(&self.text_angles, &batch.positions, batch.segments.clone(), dtype, device)?;
         let grids: Vec<_> = batch.images.iter().map(|image| image.grid()).collect();
-        let vision = if grids.is_empty() {
-            None
-        } else {
-            let config = &self.weights.config().vision;
-            Some(VisionContext::new(config, &self.vision_angles, &grids, dtype, device)?)
-        };
+        let config = &self.weights.config().vision;
+        let vision = || VisionContext::new(config, &self.vision_angles, &grids, dtype, device);
+        let vision = (!grids.is_empty()).then(vision).transpose()?;
         Ok(Contexts { text, vision, needed: batch.needed.clone() })
     }
 
     /// Returns the patches of all images of the micro-batch, `[patches, patch_len]`.
-    fn patches(&self, batch: &MicroBatch) -> Result<Tensor, TrainingError> {
+    fn patches(&self, batch: &MicroBatch) -> Result<Tensor> {
         let width = self.weights.config().vision.patch_len();
         let patches: usize = batch.images.iter().map(|image| image.grid().patches()).sum();
         let mut all = Vec::with_capacity(patches * width);
@@ -131,22 +120,17 @@ impl<'a> LayerwisePass<'a> {
 
     /// Returns the image features `[image tokens, hidden]` of a vision tower that is not trained,
     /// or of a forward pass; `None` without images.
-    fn features(&self, batch: &MicroBatch, contexts: &Contexts) -> Result<Option<Tensor>, TrainingError> {
+    fn features(&self, batch: &MicroBatch, contexts: &Contexts) -> Result<Option<Tensor>> {
         if batch.images.is_empty() {
             return Ok(None);
         }
-        let x = self.towers.run(
-            &self.towers.vision_layers(),
-            self.patches(batch)?,
-            contexts,
-            &DetachedWeights(self.weights),
-        )?;
-        Ok(Some(x))
+        let (layers, source) = (self.towers.vision_layers(), DetachedWeights(self.weights));
+        self.towers.run(&layers, self.patches(batch)?, contexts, &source).map(Some)
     }
 
     /// Returns the input of the text tower, `[tokens, hidden]`: rows of the embedding matrix, or of
     /// `features` for image tokens.
-    fn embed(&self, batch: &MicroBatch, features: Option<&Tensor>) -> Result<Tensor, TrainingError> {
+    fn embed(&self, batch: &MicroBatch, features: Option<&Tensor>) -> Result<Tensor> {
         let matrix = DetachedWeights(self.weights).tensor(EMBEDDING)?;
         let text = self.weights.ops().gather(&matrix, &batch.ids)?;
         let Some(features) = features else { return Ok(text) };
@@ -155,15 +139,11 @@ impl<'a> LayerwisePass<'a> {
         let both = Tensor::cat(&[text, rows], 0)?;
         let (image, tokens) = (self.weights.config().tokens.image, batch.ids.len() as u32);
         let mut next = tokens;
-        let order: Vec<u32> = (batch.ids.iter().zip(0u32..))
-            .map(|(id, place)| {
-                if *id != image {
-                    return place;
-                }
-                next += 1;
-                next - 1
-            })
-            .collect();
+        let mut order: Vec<u32> = (0..tokens).collect();
+        for (row, _) in order.iter_mut().zip(&batch.ids).filter(|(_, id)| **id == image) {
+            *row = next;
+            next += 1;
+        }
         Ok(self.weights.ops().gather(&both, &order)?)
     }
 
@@ -174,7 +154,7 @@ impl<'a> LayerwisePass<'a> {
         batch: &MicroBatch,
         gradient: Option<Tensor>,
         gradients: &mut Gradients,
-    ) -> Result<Option<Tensor>, TrainingError> {
+    ) -> Result<Option<Tensor>> {
         let Some(gradient) = gradient else { return Ok(None) };
         let config = self.weights.config();
         let (mut words, mut word_rows, mut image_places) = (Vec::new(), Vec::new(), Vec::new());
@@ -189,7 +169,7 @@ impl<'a> LayerwisePass<'a> {
         if self.weights.trains_embedding() {
             let rows = self.weights.ops().gather(&gradient, &word_rows)?;
             let shape = (config.text.vocab_size, config.text.hidden_size);
-            gradients.add_rows(EMBEDDING, shape, &self.indexes(&words)?, &rows)?;
+            gradients.add_rows(EMBEDDING, shape, &words, &rows)?;
         }
         if image_places.is_empty() || !self.weights.trains_vision() {
             return Ok(None);
@@ -213,16 +193,15 @@ impl<'a> LayerwisePass<'a> {
         batch: &MicroBatch,
         objective: &dyn Objective,
         gradients: &mut Gradients,
-    ) -> Result<(Vec<TokenStats>, Tensor), TrainingError> {
+    ) -> Result<(Vec<TokenStats>, Tensor)> {
         let gradient = |i: usize, logprob: f32| objective.gradient(batch.target_indexes[i], logprob);
         let row_indexes = if self.weights.uses_cpu_kernels() { &batch.rows_in_needed } else { &batch.rows };
         let rows = self.weights.ops().gather(x, row_indexes)?;
         if self.weights.uses_cpu_kernels() {
-            let head = cpu_backward::NormAndHead::new(self.weights, self.head_name(), self.temperature)?;
-            let back =
-                head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, &self.towers.buffers, gradients)?;
-            let d_rows = cpu_backward::tensor(back.1, x.dim(1)?)?;
-            return Ok((back.0, self.weights.ops().scatter(&d_rows, row_indexes, x.dim(0)?)?));
+            let head = NormAndHead::new(self.weights, &self.towers.buffers, self.head_name(), self.temperature)?;
+            let (stats, d_rows) = head.forward_backward(&floats(&rows)?, &batch.targets, &gradient, gradients)?;
+            let d_rows = tensor(d_rows, x.dim(1)?)?;
+            return Ok((stats, self.weights.ops().scatter(&d_rows, row_indexes, x.dim(0)?)?));
         }
         let rows = Var::from_tensor(&rows)?;
         let normed = final_norm(&self.weights.config().text, self.weights, Purpose::Training)?.forward(&rows)?;
@@ -237,9 +216,5 @@ impl<'a> LayerwisePass<'a> {
         self.towers.collect(ModelPart::FinalNorm, &mut store, gradients)?;
         let Some(d_rows) = store.remove(&rows) else { return Ok((stats, x.zeros_like()?)) };
         Ok((stats, self.weights.ops().scatter(&d_rows, row_indexes, x.dim(0)?)?))
-    }
-
-    fn indexes(&self, indexes: &[u32]) -> Result<Tensor, TrainingError> {
-        Ok(Tensor::new(indexes, self.weights.device())?)
     }
 }

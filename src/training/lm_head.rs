@@ -1,9 +1,10 @@
 //! The LM head (last projection) in slices: log-probabilities of the targets and their gradients,
 //! without holding all logits.
 
-use candle_core::{D, DType, Result, Storage, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use rayon::prelude::*;
 
+use super::floats::floats;
 use crate::kernels::rowwise::shifted_exponentials;
 use crate::vlm::ops::{Linear, Ops};
 
@@ -46,18 +47,27 @@ impl LmHead<'_> {
     /// Returns the statistics of every target. `normed`, `[targets, hidden]`, are the normalized
     /// rows that predict them.
     pub(super) fn forward(&self, normed: &Tensor, targets: &[u32]) -> Result<Vec<TokenStats>> {
+        let scale = 1.0 / self.temperature;
         let mut stats = Vec::with_capacity(targets.len());
-        let mut at = 0;
         for targets in targets.chunks(self.rows_at_once()?) {
-            let logits = self.logits(&normed.narrow(0, at, targets.len())?)?;
-            stats.extend(self.distributions(&logits, targets, |_, _| 0.0, false)?.0);
-            at += targets.len();
+            let logits = self.logits(&normed.narrow(0, stats.len(), targets.len())?)?;
+            if self.ops.uses_cpu_kernels_for(&logits) {
+                let (logits, vocabulary) = (logits.contiguous()?, self.weight.dim(0)?);
+                let values = floats(&logits)?;
+                let rows = values.par_chunks_exact(vocabulary).zip(targets);
+                stats.par_extend(rows.map_init(
+                    || vec![0f32; vocabulary],
+                    |scratch, (row, target)| distribution(row, *target, scale, scratch).0,
+                ));
+            } else {
+                stats.extend(ReferenceDistributions::new(&logits, targets, scale)?.stats);
+            }
         }
         Ok(stats)
     }
 
-    /// Returns the statistics of every target and the gradients; `gradient(i, logprob)` is the
-    /// derivative of the loss with respect to the log-probability of target `i`.
+    /// Returns the statistics of every target and the gradients by candle's ops; `gradient(i,
+    /// logprob)` is the derivative of the loss with respect to the log-probability of target `i`.
     pub(super) fn forward_backward(
         &self,
         normed: &Tensor,
@@ -65,16 +75,15 @@ impl LmHead<'_> {
         gradient: &(dyn Fn(usize, f32) -> f32 + Sync),
         wants_weight: bool,
     ) -> Result<(Vec<TokenStats>, LmHeadGradients)> {
+        let scale = 1.0 / self.temperature;
         let mut stats = Vec::with_capacity(targets.len());
         let (mut rows, mut weight) = (Vec::new(), None);
-        let mut at = 0;
         for targets in targets.chunks(self.rows_at_once()?) {
-            let x = normed.narrow(0, at, targets.len())?;
-            let logits = self.logits(&x)?;
-            let first = at;
-            let (piece, back) =
-                self.distributions(&logits, targets, |i, logprob| gradient(first + i, logprob), true)?;
-            stats.extend(piece);
+            let first = stats.len();
+            let x = normed.narrow(0, first, targets.len())?;
+            let distributions = ReferenceDistributions::new(&self.logits(&x)?, targets, scale)?;
+            let back = distributions.backward(scale, |i, logprob| gradient(first + i, logprob))?;
+            stats.extend(distributions.stats);
             let back = back.to_dtype(normed.dtype())?;
             rows.push(back.matmul(self.weight)?);
             if wants_weight {
@@ -84,7 +93,6 @@ impl LmHead<'_> {
                     Some(sum) => (sum + piece)?,
                 });
             }
-            at += targets.len();
         }
         let rows = if rows.len() == 1 { rows.swap_remove(0) } else { Tensor::cat(&rows, 0)? };
         Ok((stats, LmHeadGradients { rows, weight }))
@@ -92,41 +100,6 @@ impl LmHead<'_> {
 
     fn logits(&self, normed: &Tensor) -> Result<Tensor> {
         Linear::new(self.ops, self.weight.clone(), None).forward(normed)
-    }
-
-    /// Returns the statistics of rows of logits and, if `back` is set, the derivative of the loss
-    /// with respect to the logits.
-    fn distributions(
-        &self,
-        logits: &Tensor,
-        targets: &[u32],
-        gradient: impl Fn(usize, f32) -> f32 + Sync,
-        back: bool,
-    ) -> Result<(Vec<TokenStats>, Tensor)> {
-        let (count, vocabulary) = logits.dims2()?;
-        let scale = 1.0 / self.temperature;
-        let by_row = with_floats(self.ops, &logits.contiguous()?, |values| {
-            let mut out = vec![0f32; if back { values.len() } else { 0 }];
-            let one = |i: usize, row: &[f32], out: &mut [f32]| {
-                row_backward(row, targets[i], scale, |logprob| gradient(i, logprob), out)
-            };
-            let stats: Vec<TokenStats> = if back {
-                let rows = values.par_chunks_exact(vocabulary).zip(out.par_chunks_exact_mut(vocabulary)).enumerate();
-                rows.map(|(i, (row, out))| one(i, row, out)).collect()
-            } else {
-                let rows = values.par_chunks_exact(vocabulary).enumerate();
-                rows.map_init(|| vec![0f32; vocabulary], |out, (i, row)| distribution(row, targets[i], scale, out).0)
-                    .collect()
-            };
-            (stats, out)
-        })?;
-        match by_row {
-            Some((stats, out)) if back => {
-                Ok((stats, Tensor::from_vec(out, (count, vocabulary), &candle_core::Device::Cpu)?))
-            }
-            Some((stats, _)) => Ok((stats, logits.clone())),
-            None => reference_distributions(logits, targets, scale, gradient, back),
-        }
     }
 }
 
@@ -163,44 +136,36 @@ fn distribution(row: &[f32], target: u32, scale: f64, out: &mut [f32]) -> (Token
     (TokenStats { logprob: logprob as f32, entropy: (sum.ln() - mean) as f32 }, sum)
 }
 
-/// Computes the same by candle's ops, for GPUs; only the targets' statistics go to the host.
-fn reference_distributions(
-    logits: &Tensor,
-    targets: &[u32],
-    scale: f64,
-    gradient: impl Fn(usize, f32) -> f32,
-    back: bool,
-) -> Result<(Vec<TokenStats>, Tensor)> {
-    let device = logits.device();
-    let log_p = candle_nn::ops::log_softmax(&(logits.to_dtype(DType::F32)? * scale)?, D::Minus1)?;
-    let p = log_p.exp()?;
-    // A logit of -inf adds nothing to the entropy; 0 * -inf would be NaN.
-    let entropies = (&p * &log_p.maximum(f64::from(f32::MIN))?)?.sum(1)?.neg()?.to_vec1::<f32>()?;
-    let index = Tensor::new(targets, device)?.unsqueeze(1)?; // [count, 1]
-    let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;
-    let stats: Vec<TokenStats> = logprobs
-        .iter()
-        .zip(&entropies)
-        .map(|(logprob, entropy)| TokenStats { logprob: *logprob, entropy: *entropy })
-        .collect();
-    if !back {
-        return Ok((stats, p));
-    }
-    let factors: Vec<f32> =
-        logprobs.iter().enumerate().map(|(i, logprob)| (f64::from(gradient(i, *logprob)) * scale) as f32).collect();
-    let factors = Tensor::new(factors, device)?.unsqueeze(1)?; // [count, 1]
-    let back = p.broadcast_mul(&factors.neg()?)?.scatter_add(&index, &factors, 1)?;
-    Ok((stats, back))
+/// The distributions of rows of logits, computed by candle's ops; only the targets' statistics go
+/// to the host.
+struct ReferenceDistributions {
+    stats: Vec<TokenStats>,
+    /// Probabilities, `[rows, vocabulary]`.
+    p: Tensor,
+    /// Token ids of the targets, `[rows, 1]`.
+    index: Tensor,
 }
 
-/// Calls `f` with a contiguous tensor's elements if the CPU kernels support it; `None` otherwise.
-pub(super) fn with_floats<T>(ops: Ops, x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<Option<T>> {
-    if !ops.uses_cpu_kernels_for(x) {
-        return Ok(None);
+impl ReferenceDistributions {
+    fn new(logits: &Tensor, targets: &[u32], scale: f64) -> Result<Self> {
+        let log_p = candle_nn::ops::log_softmax(&(logits.to_dtype(DType::F32)? * scale)?, D::Minus1)?;
+        let p = log_p.exp()?;
+        // A logit of -inf adds nothing to the entropy; 0 * -inf would be NaN.
+        let entropies = (&p * &log_p.maximum(f64::from(f32::MIN))?)?.sum(1)?.neg()?.to_vec1::<f32>()?;
+        let index = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
+        let logprobs = log_p.gather(&index, 1)?.squeeze(1)?.to_vec1::<f32>()?;
+        let stats = logprobs.into_iter().zip(entropies);
+        Ok(Self { stats: stats.map(|(logprob, entropy)| TokenStats { logprob, entropy }).collect(), p, index })
     }
-    let (storage, layout) = x.storage_and_layout();
-    let (Storage::Cpu(storage), Some((from, to))) = (&*storage, layout.contiguous_offsets()) else { return Ok(None) };
-    Ok(Some(f(&storage.as_slice::<f32>()?[from..to])))
+
+    /// Returns the derivative of the loss with respect to the logits, given the derivative
+    /// `gradient(i, logprob)` with respect to the log-probability of target `i`.
+    fn backward(&self, scale: f64, gradient: impl Fn(usize, f32) -> f32) -> Result<Tensor> {
+        let factor = |(i, stats): (usize, &TokenStats)| (f64::from(gradient(i, stats.logprob)) * scale) as f32;
+        let factors: Vec<f32> = self.stats.iter().enumerate().map(factor).collect();
+        let factors = Tensor::new(factors, self.p.device())?.unsqueeze(1)?; // [rows, 1]
+        self.p.broadcast_mul(&factors.neg()?)?.scatter_add(&self.index, &factors, 1)
+    }
 }
 
 #[cfg(test)]
@@ -226,9 +191,8 @@ mod tests {
                 let tolerance = 1e-5 + 1.2e-7 * f64::from(largest) / temperature;
                 let (own, _) = distribution(&row, targets[i], 1.0 / temperature, &mut vec![0.0; row.len()]);
                 let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
-                let (reference, _) =
-                    reference_distributions(&logits, &targets[i..=i], 1.0 / temperature, |_, _| 0.0, false).unwrap();
-                for actual in [own, reference[0]] {
+                let reference = ReferenceDistributions::new(&logits, &targets[i..=i], 1.0 / temperature).unwrap();
+                for actual in [own, reference.stats[0]] {
                     for (actual, expected) in [(actual.logprob, logprobs[i]), (actual.entropy, entropies[i])] {
                         let difference = (f64::from(actual) - expected).abs();
                         let allowed = tolerance + 1e-6 * expected.abs();
@@ -249,8 +213,8 @@ mod tests {
             (row[0], row[2]) = (0.0, 0.0);
             let (own, _) = distribution(&row, 0, 1.0, &mut vec![0.0; words]);
             let logits = Tensor::new(row.as_slice(), &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
-            let (reference, _) = reference_distributions(&logits, &[0], 1.0, |_, _| 0.0, false).unwrap();
-            for actual in [own, reference[0]] {
+            let reference = ReferenceDistributions::new(&logits, &[0], 1.0).unwrap();
+            for actual in [own, reference.stats[0]] {
                 assert!((actual.entropy - 2f32.ln()).abs() < 1e-6, "{actual:?}");
                 assert!((actual.logprob + 2f32.ln()).abs() < 1e-6, "{actual:?}");
             }

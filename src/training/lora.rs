@@ -39,12 +39,9 @@ impl LoraSettings {
 
     /// Whether this tensor of the model is a weight with an adapter.
     pub fn covers(&self, parameter: &Parameter) -> bool {
-        matches!(parameter.part, ModelPart::TextLayer(_)) && self.covers_name(&parameter.name)
-    }
-
-    fn covers_name(&self, name: &str) -> bool {
-        let map = name.strip_suffix(".weight").and_then(|name| name.rsplit_once('.'));
-        map.is_some_and(|(_, map)| self.targets.iter().any(|target| target == map))
+        let map = parameter.name.strip_suffix(".weight").and_then(|name| name.rsplit('.').next());
+        let is_target = map.is_some_and(|map| self.targets.iter().any(|target| target == map));
+        is_target && matches!(parameter.part, ModelPart::TextLayer(_))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::TrainingError;
+use super::Result;
 use super::prefix_group::PrefixGroup;
 use super::prepared_image::PreparedImage;
 use crate::vlm::config::Config;
@@ -23,7 +23,7 @@ pub(super) struct PrefixGroupSlice<'a> {
 }
 
 /// The tokens of one forward and backward pass, concatenated without padding.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct MicroBatch {
     /// Token ids: each group's prefix, then its continuations.
     pub(super) ids: Vec<u32>,
@@ -81,20 +81,9 @@ pub(super) fn split_into_micro_batches(prefix_groups: &[PrefixGroup], limit: usi
 
 impl MicroBatch {
     /// Concatenates the slices.
-    pub(super) fn new(slices: &[PrefixGroupSlice<'_>], config: &Config) -> Result<Self, TrainingError> {
+    pub(super) fn new(slices: &[PrefixGroupSlice<'_>], config: &Config) -> Result<Self> {
         let merge = config.vision.spatial_merge_size;
-        let mut batch = Self {
-            ids: Vec::new(),
-            positions: Vec::new(),
-            segments: Segments::shared(Vec::new()),
-            images: Vec::new(),
-            image_rows: Vec::new(),
-            rows: Vec::new(),
-            needed: Vec::new(),
-            rows_in_needed: Vec::new(),
-            targets: Vec::new(),
-            target_indexes: Vec::new(),
-        };
+        let mut batch = Self::default();
         let mut shared = Vec::with_capacity(slices.len());
         for slice in slices {
             let prefix_group = slice.prefix_group;
@@ -135,19 +124,13 @@ impl MicroBatch {
 
     /// Appends the feature rows of an image, adding the image unless it is already here.
     fn add_image(&mut self, image: &Arc<PreparedImage>, merge: usize) {
-        let mut row = 0;
-        let mut known = false;
-        for other in &self.images {
-            if Arc::ptr_eq(other, image) {
-                known = true;
-                break;
-            }
-            row += other.grid().tokens(merge) as u32;
-        }
-        if !known {
+        let tokens = |image: &Arc<PreparedImage>| image.grid().tokens(merge) as u32;
+        let place = self.images.iter().position(|other| Arc::ptr_eq(other, image)).unwrap_or(self.images.len());
+        let row: u32 = self.images[..place].iter().map(tokens).sum();
+        if place == self.images.len() {
             self.images.push(image.clone());
         }
-        self.image_rows.extend(row..row + image.grid().tokens(merge) as u32);
+        self.image_rows.extend(row..row + tokens(image));
     }
 }
 

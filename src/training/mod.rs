@@ -18,6 +18,7 @@ pub mod adapter;
 mod backward_from;
 mod checkpointed_towers;
 mod cpu_backward;
+mod floats;
 pub mod gradients;
 pub mod grpo;
 pub mod grpo_step;
@@ -43,6 +44,9 @@ pub use prepared_image::PreparedImage;
 pub use schedule::{Schedule, ScheduleKind};
 pub use step::ComputeSettings;
 pub use trainable::{TrainScope, TrainableModel};
+
+/// The result of a part of a training step.
+pub type Result<T, E = TrainingError> = std::result::Result<T, E>;
 
 /// An error of a training step.
 #[derive(Debug, thiserror::Error)]

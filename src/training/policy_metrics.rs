@@ -2,34 +2,7 @@
 
 use super::layerwise::TokenStats;
 use super::objective::PolicyObjective;
-
-/// Means over tokens; log-probabilities and entropies are in nats. `None` without a token.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct TokenMeans {
-    /// k3 estimate of KL(policy || reference); `None` without a reference policy.
-    pub kl_reference: Option<f64>,
-    /// Estimate of KL(old policy || policy): mean of `logp_old - logp`.
-    pub kl_old: Option<f64>,
-    /// Entropy of the next token's distribution.
-    pub entropy: Option<f64>,
-    /// Ratio `exp(logp - logp_old)`.
-    pub ratio_mean: Option<f64>,
-    /// Largest ratio.
-    pub ratio_max: Option<f64>,
-    /// Fraction of tokens clipped at `1 - eps_low` (possible only with a negative advantage).
-    pub clip_low_fraction: Option<f64>,
-    /// Fraction of tokens clipped at `1 + eps_high` (possible only with a positive advantage).
-    pub clip_high_fraction: Option<f64>,
-    /// Fraction of tokens limited by the dual clip.
-    pub dual_clip_fraction: Option<f64>,
-    /// Absolute difference between the trainer's log-probability before the first update and the
-    /// sampler's.
-    pub sampler_gap_mean: Option<f64>,
-    /// Largest such difference.
-    pub sampler_gap_max: Option<f64>,
-    /// Fraction of tokens whose importance weight was truncated at the cap; `None` without a cap.
-    pub importance_truncated_share: Option<f64>,
-}
+use crate::tables::MetricRow;
 
 /// Sums over the tokens of updates, from which the means are computed.
 #[derive(Debug, Default)]
@@ -97,22 +70,24 @@ impl PolicyMetricSums {
         self.k3_loss
     }
 
-    /// Returns the means.
-    pub fn means(&self) -> TokenMeans {
-        let mean = |sum: f64, tokens: f64| (tokens > 0.0).then(|| sum / tokens);
+    /// Returns a row of metrics with the means over the tokens; null where there is no token.
+    pub fn means(&self) -> MetricRow {
+        let finite = |x: f64| x.is_finite().then_some(x);
+        let mean = |sum: f64, tokens: f64| (tokens > 0.0).then(|| sum / tokens).and_then(finite);
         let of_all = |sum: f64| mean(sum, self.tokens);
-        TokenMeans {
+        MetricRow {
             kl_reference: mean(self.k3, self.with_reference),
             kl_old: of_all(self.kl_old),
             entropy: of_all(self.entropy),
             ratio_mean: of_all(self.ratio),
-            ratio_max: (self.tokens > 0.0).then_some(self.ratio_max),
+            ratio_max: (self.tokens > 0.0).then_some(self.ratio_max).and_then(finite),
             clip_low_fraction: of_all(self.low),
             clip_high_fraction: of_all(self.high),
             dual_clip_fraction: of_all(self.dual),
             sampler_gap_mean: mean(self.gap, self.gap_tokens),
-            sampler_gap_max: (self.gap_tokens > 0.0).then_some(self.gap_max),
+            sampler_gap_max: (self.gap_tokens > 0.0).then_some(self.gap_max).and_then(finite),
             importance_truncated_share: mean(self.capped, self.with_cap),
+            ..MetricRow::default()
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::TrainingError;
 use super::prepared_image::PreparedImage;
+use super::{Result, TrainingError};
 
 /// Token sequences with a shared prefix: a prompt and its rollouts, or an image and its questions.
 ///
@@ -50,7 +50,7 @@ impl PrefixGroup {
 
 /// Checks that every group has a prefix to predict from and a target, that every token is in the
 /// vocabulary, and that image tokens are only in prefixes.
-pub(super) fn check(prefix_groups: &[PrefixGroup], vocabulary: usize, image_token: u32) -> Result<(), TrainingError> {
+pub(super) fn check(prefix_groups: &[PrefixGroup], vocabulary: usize, image_token: u32) -> Result<()> {
     for (t, prefix_group) in prefix_groups.iter().enumerate() {
         let fail =
             |continuation, problem: String| Err(TrainingError::Sequence { prefix_group: t, continuation, problem });

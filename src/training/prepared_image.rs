@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::TrainingError;
+use super::{Result, TrainingError};
 use crate::vlm::grid::Grid;
 use crate::vlm::image_processor::Patches;
 
@@ -42,14 +42,14 @@ impl PreparedImage {
     ///
     /// # Errors
     /// They cannot be computed, or their grid is not the expected one.
-    pub fn patches(&self) -> Result<Arc<Patches>, TrainingError> {
+    pub fn patches(&self) -> Result<Arc<Patches>> {
         let patches = match &self.source {
             PatchSource::Patches(patches) => return Ok(Arc::clone(patches)),
             PatchSource::Lazy(cut) => cut().map_err(TrainingError::Image)?,
         };
-        if patches.grid != <[usize; 3]>::from(self.grid) {
-            let expected = <[usize; 3]>::from(self.grid);
-            return Err(TrainingError::Image(format!("its patch grid is {:?}, expected {expected:?}", patches.grid)));
+        let (actual, expected) = (patches.grid, <[usize; 3]>::from(self.grid));
+        if actual != expected {
+            return Err(TrainingError::Image(format!("its patch grid is {actual:?}, expected {expected:?}")));
         }
         Ok(Arc::new(patches))
     }

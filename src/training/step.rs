@@ -1,18 +1,19 @@
 //! Gradient accumulation: a batch is split into micro-batches, which run on all threads, and their
 //! gradients are summed in order.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crossbeam_channel::bounded;
 
-use super::TrainingError;
 use super::gradients::Gradients;
-use super::layerwise::{LayerwisePass, Objective, PassSettings, TokenStats};
+use super::layerwise::{LayerwisePass, Objective, TokenStats};
 use super::micro_batch::{MicroBatch, PrefixGroupSlice, split_into_micro_batches};
 use super::prefix_group::{PrefixGroup, check};
 use super::trainable::TrainableModel;
+use super::{Result, TrainingError};
 use crate::vlm::named_tensors::NamedTensors;
 
 /// Multiply-adds per token below which each thread runs micro-batches of its own instead of sharing
@@ -34,8 +35,8 @@ pub struct ComputeSettings {
 }
 
 impl ComputeSettings {
-    fn pass(&self) -> PassSettings {
-        PassSettings { temperature: self.temperature, layers_per_checkpoint: self.layers_per_checkpoint }
+    fn pass<'a>(&self, weights: &'a TrainableModel) -> LayerwisePass<'a> {
+        LayerwisePass::new(weights, self.temperature, self.layers_per_checkpoint)
     }
 }
 
@@ -45,7 +46,7 @@ pub fn token_stats(
     weights: &TrainableModel,
     prefix_groups: &[PrefixGroup],
     compute: ComputeSettings,
-) -> Result<Vec<TokenStats>, TrainingError> {
+) -> Result<Vec<TokenStats>> {
     run_batch(weights, prefix_groups, compute, None).map(|(stats, _)| stats)
 }
 
@@ -56,7 +57,7 @@ pub fn gradients(
     prefix_groups: &[PrefixGroup],
     objective: &dyn Objective,
     compute: ComputeSettings,
-) -> Result<(Vec<TokenStats>, Gradients), TrainingError> {
+) -> Result<(Vec<TokenStats>, Gradients)> {
     run_batch(weights, prefix_groups, compute, Some(objective))
 }
 
@@ -68,13 +69,13 @@ fn run_batch(
     prefix_groups: &[PrefixGroup],
     compute: ComputeSettings,
     objective: Option<&dyn Objective>,
-) -> Result<(Vec<TokenStats>, Gradients), TrainingError> {
+) -> Result<(Vec<TokenStats>, Gradients)> {
     let config = weights.config();
     check(prefix_groups, config.text.vocab_size, config.tokens.image)?;
     let micro_batches = split_into_micro_batches(prefix_groups, compute.micro_batch_tokens);
     let mut stats = vec![TokenStats::default(); prefix_groups.iter().map(PrefixGroup::targets).sum()];
     let mut sums = Gradients::new(weights.ops());
-    let mut consume = |(target_indexes, part, gradients): MicroBatchResult| -> Result<(), TrainingError> {
+    let mut consume = |(target_indexes, part, gradients): MicroBatchResult| -> Result<()> {
         target_indexes.into_iter().zip(part).for_each(|(number, token)| stats[number] = token);
         Ok(sums.merge(gradients)?)
     };
@@ -88,7 +89,7 @@ fn run_batch(
             sums = Gradients::reserved(weights.ops(), weights.variables())?;
         }
         let pool = shared_pool(compute.threads)?;
-        let layerwise = LayerwisePass::new(weights, compute.pass());
+        let layerwise = compute.pass(weights);
         for slices in &micro_batches {
             let (target_indexes, part) =
                 on_first_thread(&pool, || run_micro_batch(&layerwise, slices, weights, objective, &mut sums))?;
@@ -106,7 +107,7 @@ fn run_micro_batch(
     weights: &TrainableModel,
     objective: Option<&dyn Objective>,
     gradients: &mut Gradients,
-) -> Result<(Vec<usize>, Vec<TokenStats>), TrainingError> {
+) -> Result<(Vec<usize>, Vec<TokenStats>)> {
     let batch = MicroBatch::new(slices, weights.config())?;
     let stats = match objective {
         None => layerwise.forward(&batch)?,
@@ -123,62 +124,49 @@ fn run_workers(
     compute: ComputeSettings,
     objective: Option<&dyn Objective>,
     workers: usize,
-    consume: &mut impl FnMut(MicroBatchResult) -> Result<(), TrainingError>,
-) -> Result<(), TrainingError> {
+    consume: &mut impl FnMut(MicroBatchResult) -> Result<()>,
+) -> Result<()> {
     let next = AtomicUsize::new(0);
-    let failure: Mutex<Option<TrainingError>> = Mutex::new(None);
-    let (send, parts) = bounded::<(usize, MicroBatchResult)>(2 * workers);
-    let pools = (0..workers).map(|_| build_pool(1)).collect::<Result<Vec<_>, _>>()?;
+    let (send, results) = bounded::<(usize, Result<MicroBatchResult>)>(2 * workers);
+    let pools = (0..workers).map(|_| build_pool(1)).collect::<Result<Vec<_>>>()?;
     thread::scope(|scope| {
         for pool in &pools {
-            let (send, next, failure) = (send.clone(), &next, &failure);
+            let (send, next) = (send.clone(), &next);
             scope.spawn(move || {
-                let layerwise = LayerwisePass::new(weights, compute.pass());
+                let layerwise = compute.pass(weights);
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(slices) = micro_batches.get(number) else { return };
                     let mut gradients = Gradients::new(weights.ops());
-                    match pool.install(|| run_micro_batch(&layerwise, slices, weights, objective, &mut gradients)) {
-                        Ok((target_indexes, stats)) => {
-                            if send.send((number, (target_indexes, stats, gradients))).is_err() {
-                                return;
-                            }
-                        }
-                        Err(error) => {
-                            failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
-                            next.store(micro_batches.len(), Ordering::Relaxed);
-                            return;
-                        }
+                    let work = || run_micro_batch(&layerwise, slices, weights, objective, &mut gradients);
+                    let result = pool.install(work).map(|(indexes, stats)| (indexes, stats, gradients));
+                    // The receiver is gone after an error.
+                    if send.send((number, result)).is_err() {
+                        return;
                     }
                 }
             });
         }
         drop(send);
-        let mut pending = std::collections::BTreeMap::new();
+        let mut pending = BTreeMap::new();
         let mut next_result = 0;
-        for (number, part) in parts {
-            pending.insert(number, part);
-            while let Some(part) = pending.remove(&next_result) {
-                consume(part)?;
+        for (number, result) in results {
+            pending.insert(number, result);
+            while let Some(result) = pending.remove(&next_result) {
+                consume(result?)?;
                 next_result += 1;
             }
         }
-        match failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-            Some(error) => Err(error),
-            None if next_result < micro_batches.len() => {
-                Err(TrainingError::Threads("a micro-batch was not completed".to_owned()))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     })
 }
 
 /// Returns the thread pool that all steps of the process share. New threads would allocate new
 /// heaps next to the memory that the previous ones left to the allocator: three steps of a model of
 /// 60 million parameters took 800 MiB more.
-fn shared_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, TrainingError> {
+fn shared_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>> {
     static POOL: Mutex<Option<Arc<rayon::ThreadPool>>> = Mutex::new(None);
-    let mut kept = POOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut kept = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pool) = kept.as_ref().filter(|pool| pool.current_num_threads() == threads.max(1)) {
         return Ok(Arc::clone(pool));
     }
@@ -190,20 +178,15 @@ fn shared_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, TrainingError> 
 /// Runs `work` on the pool's first thread; parallel parts of it use the other threads too. glibc
 /// does not reuse memory freed by one thread for another, so on changing threads the heap of each
 /// would grow to the size of the whole work.
-fn on_first_thread<T: Send>(
-    pool: &rayon::ThreadPool,
-    work: impl FnOnce() -> Result<T, TrainingError> + Send,
-) -> Result<T, TrainingError> {
+fn on_first_thread<T: Send>(pool: &rayon::ThreadPool, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let work = Mutex::new(Some(work));
-    let take = || work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
     let done = pool.broadcast(|thread| if thread.index() == 0 { take().map(|work| work()) } else { None });
-    match done.into_iter().flatten().next() {
-        Some(result) => result,
-        None => Err(TrainingError::Threads("the thread pool is empty".to_owned())),
-    }
+    let none = || Err(TrainingError::Threads("the thread pool is empty".to_owned()));
+    done.into_iter().flatten().next().unwrap_or_else(none)
 }
 
-fn build_pool(threads: usize) -> Result<rayon::ThreadPool, TrainingError> {
+fn build_pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
         .build()

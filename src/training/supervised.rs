@@ -1,6 +1,6 @@
 //! Supervised fine-tuning (the warm start): mean cross-entropy of the response tokens.
 
-use super::TrainingError;
+use super::Result;
 use super::gradients::Gradients;
 use super::layerwise::{Objective, TokenStats};
 use super::prefix_group::PrefixGroup;
@@ -8,17 +8,9 @@ use super::step::{ComputeSettings, gradients};
 use super::trainable::TrainableModel;
 
 /// The loss `-1/n * sum of log p` over the `n` targets of a batch.
-#[derive(Debug, Clone, Copy)]
-pub struct CrossEntropy {
+struct CrossEntropy {
     /// 1 / n.
     weight: f32,
-}
-
-impl CrossEntropy {
-    /// Returns the mean cross-entropy over this many targets.
-    pub fn mean_over(targets: usize) -> Self {
-        Self { weight: 1.0 / targets.max(1) as f32 }
-    }
 }
 
 impl Objective for CrossEntropy {
@@ -32,9 +24,10 @@ pub fn cross_entropy(
     weights: &TrainableModel,
     prefix_groups: &[PrefixGroup],
     compute: ComputeSettings,
-) -> Result<(f64, Vec<TokenStats>, Gradients), TrainingError> {
-    let targets = prefix_groups.iter().map(PrefixGroup::targets).sum();
-    let (stats, gradients) = gradients(weights, prefix_groups, &CrossEntropy::mean_over(targets), compute)?;
+) -> Result<(f64, Vec<TokenStats>, Gradients)> {
+    let targets = prefix_groups.iter().map(PrefixGroup::targets).sum::<usize>().max(1);
+    let objective = CrossEntropy { weight: 1.0 / targets as f32 };
+    let (stats, gradients) = gradients(weights, prefix_groups, &objective, compute)?;
     let sum: f64 = stats.iter().map(|token| f64::from(token.logprob)).sum();
-    Ok((-sum / targets.max(1) as f64, stats, gradients))
+    Ok((-sum / targets as f64, stats, gradients))
 }

@@ -55,32 +55,22 @@ pub(super) struct LoraPair<'a> {
 }
 
 impl TrainableModel {
-    /// Loads the weights of `source`. Layers compute in the dtype `compute`; new LoRA adapters are
-    /// drawn from `seed`.
-    pub fn new(
-        config: &Config,
-        trained: TrainScope,
-        source: &dyn NamedTensors,
-        seed: Seed,
-        compute: DType,
-        device: &Device,
-    ) -> Result<Self> {
-        Self::with(config, Some(trained), source, seed, compute, device)
-    }
-
     /// Loads frozen weights: a reference policy.
     pub fn frozen(config: &Config, source: &dyn NamedTensors, compute: DType, device: &Device) -> Result<Self> {
-        Self::with(config, None, source, Seed(0), compute, device)
+        Self::new(config, None::<TrainScope>, source, Seed(0), compute, device)
     }
 
-    fn with(
+    /// Loads the weights of `source`; without a `trained` scope all are frozen. Layers compute in
+    /// the dtype `compute`; new LoRA adapters are drawn from `seed`.
+    pub fn new(
         config: &Config,
-        trained: Option<TrainScope>,
+        trained: impl Into<Option<TrainScope>>,
         source: &dyn NamedTensors,
         seed: Seed,
         compute: DType,
         device: &Device,
     ) -> Result<Self> {
+        let trained = trained.into();
         let (mut variables, mut frozen) = (BTreeMap::new(), BTreeMap::new());
         for parameter in parameters(config) {
             let tensor = source.tensor(&parameter.name)?.detach();
@@ -92,10 +82,8 @@ impl TrainableModel {
                 Some(TrainScope::Text) => !in_vision,
                 Some(TrainScope::Lora(lora)) => {
                     if lora.covers(&parameter) {
-                        for (name, half) in adapter_names(&parameter.name)
-                            .into_iter()
-                            .zip(init_adapter(&parameter, lora.rank, seed, device)?)
-                        {
+                        let halves = init_adapter(&parameter, lora.rank, seed, device)?;
+                        for (name, half) in adapter_names(&parameter.name).into_iter().zip(halves) {
                             variables.insert(name, Var::from_tensor(&half)?);
                         }
                     }
@@ -148,12 +136,8 @@ impl TrainableModel {
     /// adapter's A and B, or none.
     pub(super) fn variables_of(&self, name: &str) -> impl Iterator<Item = (&str, &Var)> {
         let [a, b] = adapter_names(name);
-        [name, a.as_str(), b.as_str()]
-            .into_iter()
-            .filter_map(|name| self.variables.get_key_value(name))
-            .map(|(name, variable)| (name.as_str(), variable))
-            .collect::<Vec<_>>()
-            .into_iter()
+        let variables = [name, &a, &b].map(|name| self.variables.get_key_value(name));
+        variables.into_iter().flatten().map(|(name, variable)| (name.as_str(), variable))
     }
 
     /// Whether any tensor of the vision tower is trained.
@@ -208,25 +192,16 @@ impl TrainableModel {
         Some(LoraPair { halves, factor: lora.factor() })
     }
 
-    /// Returns a tensor and, if it has one, its adapter.
-    fn find(&self, name: &str) -> Result<(Tensor, Option<[&Var; 2]>)> {
+    /// Returns a tensor with its adapter added, in the compute dtype; `value` reads a variable.
+    fn effective(&self, name: &str, value: impl Fn(&Var) -> Tensor) -> Result<Tensor> {
         if let Some(variable) = self.variables.get(name) {
-            return Ok((variable.as_tensor().clone(), None));
+            return value(variable).to_dtype(self.compute);
         }
         let Some(tensor) = self.frozen.get(name) else { bail!("there is no tensor {name}") };
-        let [a, b] = adapter_names(name);
-        let adapter = match (self.variables.get(&a), self.variables.get(&b)) {
-            (Some(a), Some(b)) => Some([a, b]),
-            _ => None,
-        };
-        Ok((tensor.clone(), adapter))
-    }
-
-    fn with_adapter(&self, tensor: Tensor, adapter: Option<[Tensor; 2]>) -> Result<Tensor> {
-        let (Some([a, b]), Some(TrainScope::Lora(lora))) = (adapter, &self.trained) else {
+        let Some(LoraPair { halves: [(_, a), (_, b)], factor }) = self.adapter(name) else {
             return tensor.to_dtype(self.compute);
         };
-        let change = (b.matmul(&a)? * lora.factor())?;
+        let change = (value(b).matmul(&value(a))? * factor)?;
         (tensor.to_dtype(DType::F32)? + change)?.to_dtype(self.compute)
     }
 }
@@ -234,8 +209,7 @@ impl TrainableModel {
 /// Layers built from these tensors are part of the autograd graph: gradients reach the variables.
 impl NamedTensors for TrainableModel {
     fn tensor(&self, name: &str) -> Result<Tensor> {
-        let (tensor, adapter) = self.find(name)?;
-        self.with_adapter(tensor, adapter.map(|halves| halves.map(|half| half.as_tensor().clone())))
+        self.effective(name, |variable| variable.as_tensor().clone())
     }
 
     fn ops(&self) -> Ops {
@@ -288,8 +262,7 @@ pub struct DetachedWeights<'a>(pub &'a TrainableModel);
 
 impl NamedTensors for DetachedWeights<'_> {
     fn tensor(&self, name: &str) -> Result<Tensor> {
-        let (tensor, adapter) = self.0.find(name)?;
-        self.0.with_adapter(tensor.detach(), adapter.map(|halves| halves.map(Var::as_detached_tensor)))
+        self.0.effective(name, Var::as_detached_tensor)
     }
 
     fn ops(&self) -> Ops {

@@ -1,6 +1,5 @@
 //! The row of a training step in the `metrics` table.
 
-use crate::stages::finite;
 use crate::tables::{MetricRow, RewardRow, Role};
 use crate::training::grpo_step::{GrpoStepReport, RolloutGroup};
 
@@ -27,31 +26,13 @@ pub(super) fn metrics_row(
     let share = |column: &dyn Fn(&RewardRow) -> Option<bool>| {
         mean(rewards.iter().filter_map(|row| column(row).map(|yes| f64::from(u8::from(yes)))))
     };
-    let tokens = &report.tokens;
     let reward_groups = || rewards.chunk_by(|a, b| a.group_id == b.group_id);
     MetricRow {
         role: Some(role),
         step,
-        learning_rate: report.learning_rate,
-        updates: report.updates,
-        updates_skipped: report.updates_skipped,
-        loss: finite(report.loss),
-        policy_loss: finite(report.policy_loss),
-        kl_loss: finite(report.kl_loss),
-        kl_reference: tokens.kl_reference.and_then(finite),
-        kl_old: tokens.kl_old.and_then(finite),
-        entropy: tokens.entropy.and_then(finite),
-        ratio_mean: tokens.ratio_mean.and_then(finite),
-        ratio_max: tokens.ratio_max.and_then(finite),
-        clip_low_fraction: tokens.clip_low_fraction.and_then(finite),
-        clip_high_fraction: tokens.clip_high_fraction.and_then(finite),
-        dual_clip_fraction: tokens.dual_clip_fraction.and_then(finite),
-        grad_norm: report.grad_norm.and_then(finite),
-        grad_norm_max: report.grad_norm_max.and_then(finite),
         groups: groups.len() as u32,
         groups_dropped: reward_groups().filter(|group| group.iter().all(|row| !row.in_update)).count() as u32,
         frac_zero_std: mean(reward_groups().map(|group| f64::from(u8::from(group[0].group_std == 0.0)))),
-        samples: report.samples,
         reward_mean,
         reward_std: reward_mean.and_then(deviation),
         advantage_mean: mean(rewards.iter().map(|row| row.advantage)),
@@ -60,15 +41,11 @@ pub(super) fn metrics_row(
         diversity_penalty_mean: mean(rewards.iter().filter_map(|row| row.diversity_penalty)),
         valid_share: share(&|row| Some(row.valid)),
         correct_share: share(&|row| row.correct),
-        prompt_tokens: report.prompt_tokens,
-        response_tokens: report.response_tokens,
         response_length_mean: mean(lengths.iter().map(|&length| f64::from(length))),
         response_length_min: lengths.iter().min().copied(),
         response_length_max: lengths.iter().max().copied(),
         truncated_share: mean(all_rollouts(groups).map(|rollout| f64::from(u8::from(rollout.truncated)))),
-        sampler_gap_mean: tokens.sampler_gap_mean.and_then(finite),
-        sampler_gap_max: tokens.sampler_gap_max.and_then(finite),
-        importance_truncated_share: tokens.importance_truncated_share,
+        ..report.metrics.clone()
     }
 }
 

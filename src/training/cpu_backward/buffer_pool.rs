@@ -16,7 +16,7 @@ const SMALL_POOL_BYTES: usize = 32 << 20;
 
 /// A pool of free buffers.
 #[derive(Debug)]
-pub(in crate::training) struct BufferPool {
+pub(crate) struct BufferPool {
     /// Largest number of bytes that stay in the pool between the parts of a pass.
     max_kept_bytes: usize,
     vectors: Mutex<Vec<AlignedBuffer>>,
@@ -27,7 +27,7 @@ impl BufferPool {
     /// Returns an empty pool. Buffers are reused within each part of a pass and, if `keep_all`,
     /// also across parts and passes. That suits passes that keep all of their activations, next to
     /// which the free buffers are small.
-    pub(in crate::training) fn new(keep_all: bool) -> Self {
+    pub(crate) fn new(keep_all: bool) -> Self {
         let max_kept_bytes = if keep_all { usize::MAX } else { SMALL_POOL_BYTES };
         Self { max_kept_bytes, vectors: Mutex::default(), packed: Mutex::default() }
     }
@@ -45,7 +45,7 @@ impl BufferPool {
     /// Frees all free buffers if they exceed the limit. Called at the end of each part of a pass,
     /// since the next part (a tower, the LM head) needs other sizes, which would be allocated in
     /// addition.
-    pub(in crate::training) fn trim(&self) {
+    pub(crate) fn trim(&self) {
         let mut vectors = self.vectors.lock().unwrap_or_else(PoisonError::into_inner);
         let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         let floats = vectors.iter().map(AlignedBuffer::capacity).sum::<usize>();

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use candle_core::{Device, Result, Tensor};
 
-use super::buffer_pool::PooledMatrix;
-use super::{BufferPool, floats};
+use super::BufferPool;
 use crate::kernels::gemm;
 use crate::kernels::packed::PackedMatrix;
+use crate::training::floats::{add_to, floats};
 use crate::training::gradients::Gradients;
 use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
@@ -15,29 +15,24 @@ use crate::vlm::named_tensors::NamedTensors;
 /// A linear layer `y = x Wᵀ + b`; W `[outputs, inputs]` is rows of the tensor `{name}.weight`.
 pub(super) struct LinearMap<'a> {
     weights: &'a TrainableModel,
+    buffers: &'a BufferPool,
     name: String,
     weight: Tensor,
-    bias: Option<(String, Tensor)>,
+    bias: Option<(Tensor, String)>,
     rows: Range<usize>,
     pub(super) inputs: usize,
 }
 
 impl<'a> LinearMap<'a> {
     /// Loads the layer `name`, with a bias or without.
-    pub(super) fn new(weights: &'a TrainableModel, name: &str, biased: bool) -> Result<Self> {
-        let tensor = |name: &str| DetachedWeights(weights).tensor(name)?.contiguous();
-        let weight = tensor(&format!("{name}.weight"))?;
-        let bias = match biased {
-            true => {
-                let name = format!("{name}.bias");
-                let bias = tensor(&name)?;
-                Some((name, bias))
-            }
-            false => None,
-        };
+    pub(super) fn new(weights: &'a TrainableModel, buffers: &'a BufferPool, name: &str, biased: bool) -> Result<Self> {
+        let load = |name: &str| DetachedWeights(weights).tensor(name)?.contiguous();
+        let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
+        let weight = load(&weight_name)?;
+        let bias = if biased { Some((load(&bias_name)?, bias_name)) } else { None };
         let rows = weight.dim(0)?;
         let inputs = weight.elem_count() / rows.max(1);
-        Ok(Self { weights, name: format!("{name}.weight"), weight, bias, rows: 0..rows, inputs })
+        Ok(Self { weights, buffers, name: weight_name, weight, bias, rows: 0..rows, inputs })
     }
 
     /// Returns the layer of part `i` of `parts` of the outputs.
@@ -55,48 +50,26 @@ impl<'a> LinearMap<'a> {
     }
 
     /// Computes `out = x Wᵀ + b`: `[tokens, inputs]` to `[tokens, outputs]`.
-    pub(super) fn forward(&self, x: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
+    pub(super) fn forward(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
         let weight = floats(&self.weight)?;
-        let packed = buffers.pack(&weight[self.elements()], self.outputs(), self.inputs);
-        let bias = self.bias.as_ref().map(|(_, bias)| floats(bias)).transpose()?;
+        let packed = self.buffers.pack(&weight[self.elements()], self.outputs(), self.inputs);
+        let bias = self.bias.as_ref().map(|(bias, _)| floats(bias)).transpose()?;
         gemm::linear(x, self.inputs, &packed, bias.as_ref().map(|bias| &bias[self.rows.clone()]), out);
         Ok(())
     }
 
-    /// Computes the input's gradient `out = g W`, `[tokens, inputs]`, from the output's, `[tokens,
-    /// outputs]`.
-    pub(super) fn input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
-        let weight = self.transposed(buffers)?;
-        gemm::linear(g, self.outputs(), &weight, None, out);
-        Ok(())
-    }
-
-    /// Adds the input's gradient `g W` to `out`.
-    pub(super) fn add_input_gradient(&self, g: &[f32], out: &mut [f32], buffers: &BufferPool) -> Result<()> {
-        let weight = self.transposed(buffers)?;
-        gemm::add_linear(g, self.outputs(), &weight, out);
-        Ok(())
-    }
-
-    fn transposed<'b>(&self, buffers: &'b BufferPool) -> Result<PooledMatrix<'b>> {
-        let weight = floats(&self.weight)?;
-        Ok(buffers.pack_transposed(&weight[self.elements()], self.outputs(), self.inputs))
-    }
-
     /// Whether the weight or its adapter is trained.
-    pub(super) fn wants_weight(&self) -> bool {
+    fn wants_weight(&self) -> bool {
         self.weights.is_trained(&self.name) || self.weights.adapter(&self.name).is_some()
     }
 
     /// Adds the gradients of weight `gᵀ x` and bias, or of the adapter, to `gradients`; `x` is the
-    /// input as [`pack_input`] returns it.
-    pub(super) fn weight_gradient(&self, g: &[f32], x: Option<&PackedMatrix>, gradients: &mut Gradients) -> Result<()> {
-        if let Some((name, bias)) = self.bias.as_ref().filter(|(name, _)| self.weights.is_trained(name)) {
+    /// input, packed.
+    fn weight_gradient(&self, g: &[f32], x: Option<&PackedMatrix>, gradients: &mut Gradients) -> Result<()> {
+        if let Some((bias, name)) = self.bias.as_ref().filter(|(_, name)| self.weights.is_trained(name)) {
             let mut db = vec![0f32; self.outputs()];
             gemm::bias_gradient(g, self.outputs(), g.len() / self.outputs().max(1), &mut db);
-            gradients.with_sum(name, bias.shape(), |sum| {
-                sum[self.rows.clone()].iter_mut().zip(&db).for_each(|(sum, db)| *sum += db);
-            })?;
+            gradients.with_sum(name, bias.shape(), |sum| add_to(&mut sum[self.rows.clone()], &db))?;
         }
         let Some(x) = x else { return Ok(()) };
         if self.weights.is_trained(&self.name) {
@@ -116,8 +89,28 @@ impl<'a> LinearMap<'a> {
     }
 }
 
-/// Packs the input of layers for their weight gradients; `None` if no weight is trained.
-pub(super) fn pack_input<'b>(maps: &[&LinearMap<'_>], x: &[f32], buffers: &'b BufferPool) -> Option<PooledMatrix<'b>> {
-    let map = maps.iter().find(|map| map.wants_weight())?;
-    Some(buffers.pack_transposed(x, x.len() / map.inputs.max(1), map.inputs))
+/// Adds the gradients of layers that share the input `x`, given those of their outputs, to
+/// `gradients`.
+pub(super) fn weight_gradients(
+    layers: &[(&LinearMap<'_>, &[f32])],
+    x: &[f32],
+    gradients: &mut Gradients,
+) -> Result<()> {
+    let trained = layers.iter().find(|(map, _)| map.wants_weight());
+    let packed = trained.map(|(map, _)| map.buffers.pack_transposed(x, x.len() / map.inputs.max(1), map.inputs));
+    layers.iter().try_for_each(|(map, g)| map.weight_gradient(g, packed.as_deref(), gradients))
+}
+
+/// Computes the gradient of the input that layers share: `out` is the sum of `g W` over the layers,
+/// `[tokens, inputs]`, with g the gradients of their outputs.
+pub(super) fn input_gradient(layers: &[(&LinearMap<'_>, &[f32])], out: &mut [f32]) -> Result<()> {
+    for (i, (map, g)) in layers.iter().enumerate() {
+        let weight = floats(&map.weight)?;
+        let transposed = map.buffers.pack_transposed(&weight[map.elements()], map.outputs(), map.inputs);
+        match i {
+            0 => gemm::linear(g, map.outputs(), &transposed, None, out),
+            _ => gemm::add_linear(g, map.outputs(), &transposed, out),
+        }
+    }
+    Ok(())
 }

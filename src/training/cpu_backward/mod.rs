@@ -6,7 +6,6 @@
 
 mod block;
 mod buffer_pool;
-mod floats;
 mod linear_map;
 mod merger;
 mod norm_and_head;
@@ -15,7 +14,6 @@ mod rms_norm;
 
 pub(super) use block::{Block, BlockActivations, TokenContext};
 pub(super) use buffer_pool::BufferPool;
-pub(super) use floats::{floats, tensor};
 pub(super) use merger::{Merger, MergerActivations};
 pub(super) use norm_and_head::NormAndHead;
 pub(super) use patch_embedding::PatchEmbedding;

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::floats;
 use crate::kernels::{rowwise, rowwise_backward};
+use crate::training::floats::{add_to, floats};
 use crate::training::gradients::Gradients;
 use crate::training::trainable::{DetachedWeights, TrainableModel};
 use crate::vlm::named_tensors::NamedTensors;
@@ -38,9 +38,7 @@ impl RmsNorm {
         let mut dw = vec![0f32; self.weight.elem_count()];
         rowwise_backward::rms_norm_backward(x, &floats(&self.weight)?, self.eps, gradient, dx, &mut dw);
         if self.is_trained {
-            gradients.with_sum(&self.name, self.weight.shape(), |sum| {
-                sum.iter_mut().zip(&dw).for_each(|(sum, dw)| *sum += dw);
-            })?;
+            gradients.with_sum(&self.name, self.weight.shape(), |sum| add_to(sum, &dw))?;
         }
         Ok(())
     }

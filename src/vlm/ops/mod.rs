@@ -32,3 +32,4 @@ pub use norm::RmsNorm;
 pub use path::Ops;
 pub(crate) use path::at_least_f32;
 pub use segments::{Segments, SharedPrompt, StepSegment};
+pub(crate) use storage::floats;

@@ -19,7 +19,7 @@ pub struct SharedPrompt {
 }
 
 /// The segments of packed tokens, in order. Tokens attend within their segment only.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Segments {
     groups: Vec<SharedPrompt>,
     pub(super) causal: bool,

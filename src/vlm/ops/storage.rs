@@ -1,6 +1,6 @@
 //! Access to candle's CPU storages as the rows that the kernels read.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
@@ -74,4 +74,30 @@ pub(super) fn tensor(elements: Vec<f32>, shape: impl Into<Shape>) -> Result<Tens
 /// Runs a function on the rows of a CPU tensor.
 pub(super) fn with_rows<T>(op: &str, x: &Tensor, f: impl FnOnce(Rows<'_>) -> Result<T>) -> Result<T> {
     f(Rows::from_tensor(op, &x.storage_and_layout())?)
+}
+
+/// Borrows the elements of a contiguous f32 tensor on the CPU.
+pub(crate) fn floats(tensor: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(_)), Some((from, to))) => Ok(Floats { storage, range: from..to }),
+        _ => bail!("expected contiguous f32 on the CPU, got {tensor:?}"),
+    }
+}
+
+/// A read guard of a storage and the range of a tensor in it.
+struct Floats<G> {
+    storage: G,
+    range: Range<usize>,
+}
+
+impl<G: Deref<Target = Storage>> Deref for Floats<G> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
+            _ => &[],
+        }
+    }
 }
