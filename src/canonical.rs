@@ -73,14 +73,13 @@ fn write_node(text: &mut String, node: &Node) {
         Node::Bool(b) => text.push_str(if *b { "true" } else { "false" }),
         Node::Signed(i) => write_display(text, i),
         Node::Unsigned(u) => write_display(text, u),
-        Node::Float(f) => write_float(text, *f),
+        // Rust's `Debug` format of an `f64` follows the rule of the table above; a test checks it.
+        Node::Float(f) => write_display(text, format_args!("{:?}", if *f == 0.0 { 0.0 } else { *f })),
         Node::Text(s) => write_string(text, s),
         Node::Array(items) => {
             text.push('[');
             for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    text.push(',');
-                }
+                text.push_str(if i > 0 { "," } else { "" });
                 write_node(text, item);
             }
             text.push(']');
@@ -88,9 +87,7 @@ fn write_node(text: &mut String, node: &Node) {
         Node::Object(fields) => {
             text.push('{');
             for (i, (key, item)) in fields.iter().enumerate() {
-                if i > 0 {
-                    text.push(',');
-                }
+                text.push_str(if i > 0 { "," } else { "" });
                 write_string(text, key);
                 text.push(':');
                 write_node(text, item);
@@ -104,31 +101,9 @@ fn write_display(text: &mut String, value: impl std::fmt::Display) {
     write!(text, "{value}").expect("writing to a String does not fail");
 }
 
-/// Writes a finite number. Rust's `Debug` format of an `f64` follows the rule of the table above; a
-/// test checks it.
-fn write_float(text: &mut String, value: f64) {
-    let value = if value == 0.0 { 0.0 } else { value };
-    write!(text, "{value:?}").expect("writing to a String does not fail");
-}
-
+/// Writes a string. The JSON library escapes as the table above says; a test checks it.
 fn write_string(text: &mut String, value: &str) {
-    text.push('"');
-    for c in value.chars() {
-        match c {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\u{8}' => text.push_str("\\b"),
-            '\t' => text.push_str("\\t"),
-            '\n' => text.push_str("\\n"),
-            '\u{c}' => text.push_str("\\f"),
-            '\r' => text.push_str("\\r"),
-            '\0'..='\u{1f}' => {
-                write!(text, "\\u{:04x}", c as u32).expect("writing to a String does not fail");
-            }
-            _ => text.push(c),
-        }
-    }
-    text.push('"');
+    write_display(text, serde_json::Value::from(value));
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Digests, and the typed ids of images, models, questions and other rows.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -44,14 +45,8 @@ impl Digest {
     }
 
     /// Returns the text form without allocating, for writing many ids.
-    pub fn hex(&self) -> DigestHex {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0; Self::HEX_LEN];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
-        DigestHex(text)
+    pub fn hex(&self) -> impl Deref<Target = str> + use<> {
+        blake3::Hash::from_bytes(self.0).to_hex()
     }
 }
 
@@ -61,26 +56,15 @@ impl From<blake3::Hash> for Digest {
     }
 }
 
-/// The 64 hexadecimal digits of a digest.
-#[derive(Clone, Copy)]
-pub struct DigestHex([u8; Digest::HEX_LEN]);
-
-impl DigestHex {
-    /// Returns the digits as text.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
-    }
-}
-
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.hex().as_str())
+        f.pad(&self.hex())
     }
 }
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.hex().as_str())
+        f.write_str(&self.hex())
     }
 }
 
@@ -105,24 +89,17 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
         let wrong = text.chars().enumerate().find(|(_, c)| !matches!(c, '0'..='9' | 'a'..='f'));
-        if text.len() != Self::HEX_LEN {
-            return Err(ParseDigestError::Length(text.chars().count()));
-        }
-        if let Some((position, character)) = wrong {
+        if let Some((position, character)) = wrong.filter(|_| text.len() == Self::HEX_LEN) {
             return Err(ParseDigestError::Character { character, position });
         }
-        let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            *byte = value(pair[0]) << 4 | value(pair[1]);
-        }
-        Ok(Self(bytes))
+        let hash = blake3::Hash::from_hex(text);
+        hash.map(Self::from).map_err(|_| ParseDigestError::Length(text.chars().count()))
     }
 }
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.hex().as_str())
+        serializer.serialize_str(&self.hex())
     }
 }
 

@@ -56,11 +56,11 @@ fn wrap_variant(variant: Option<&'static str>, node: Node) -> Node {
     }
 }
 
-/// Implements the serialization of numbers by that of a wider type.
-macro_rules! widened {
-    ($($narrow:ident($type:ty) => $wide:ident;)+) => {$(
-        fn $narrow(self, v: $type) -> Result<Node> {
-            self.$wide(v.into())
+/// Implements methods of a serializer, each by one expression.
+macro_rules! methods {
+    ($($name:ident($self:ident $(, $value:ident: $type:ty)*) -> $output:ty { $body:expr })+) => {$(
+        fn $name($self $(, $value: $type)*) -> Result<$output> {
+            $body
         }
     )+};
 }
@@ -76,78 +76,59 @@ impl Serializer for NodeSerializer {
     type SerializeStruct = Fields;
     type SerializeStructVariant = Fields;
 
-    widened! {
-        serialize_i8(i8) => serialize_i64;
-        serialize_i16(i16) => serialize_i64;
-        serialize_i32(i32) => serialize_i64;
-        serialize_u8(u8) => serialize_u64;
-        serialize_u16(u16) => serialize_u64;
-        serialize_u32(u32) => serialize_u64;
-        serialize_f32(f32) => serialize_f64;
-    }
-
-    fn serialize_bool(self, v: bool) -> Result<Node> {
-        Ok(Node::Bool(v))
-    }
-
-    fn serialize_i64(self, v: i64) -> Result<Node> {
-        Ok(Node::Signed(v))
+    methods! {
+        serialize_bool(self, v: bool) -> Node { Ok(Node::Bool(v)) }
+        serialize_i8(self, v: i8) -> Node { self.serialize_i64(v.into()) }
+        serialize_i16(self, v: i16) -> Node { self.serialize_i64(v.into()) }
+        serialize_i32(self, v: i32) -> Node { self.serialize_i64(v.into()) }
+        serialize_i64(self, v: i64) -> Node { Ok(Node::Signed(v)) }
+        serialize_u8(self, v: u8) -> Node { self.serialize_u64(v.into()) }
+        serialize_u16(self, v: u16) -> Node { self.serialize_u64(v.into()) }
+        serialize_u32(self, v: u32) -> Node { self.serialize_u64(v.into()) }
+        serialize_u64(self, v: u64) -> Node { Ok(Node::Unsigned(v)) }
+        serialize_f32(self, v: f32) -> Node { self.serialize_f64(v.into()) }
+        serialize_char(self, v: char) -> Node { Ok(Node::Text(v.into())) }
+        serialize_str(self, v: &str) -> Node { Ok(Node::Text(v.into())) }
+        serialize_bytes(self, _v: &[u8]) -> Node { Err(CanonicalError::new("it is bytes; encode them as text")) }
+        serialize_none(self) -> Node { Ok(Node::Null) }
+        serialize_unit(self) -> Node { Ok(Node::Null) }
+        serialize_unit_struct(self, _name: &'static str) -> Node { Ok(Node::Null) }
+        serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> Node {
+            self.serialize_str(variant)
+        }
+        serialize_seq(self, _len: Option<usize>) -> Items { self.items(None) }
+        serialize_tuple(self, _len: usize) -> Items { self.items(None) }
+        serialize_tuple_struct(self, _name: &'static str, _len: usize) -> Items { self.items(None) }
+        serialize_tuple_variant(
+            self, _name: &'static str, _index: u32, variant: &'static str, _len: usize
+        ) -> Items { self.nested()?.items(Some(variant)) }
+        serialize_map(self, _len: Option<usize>) -> Fields { self.fields(None) }
+        serialize_struct(self, _name: &'static str, _len: usize) -> Fields { self.fields(None) }
+        serialize_struct_variant(
+            self, _name: &'static str, _index: u32, variant: &'static str, _len: usize
+        ) -> Fields { self.nested()?.fields(Some(variant)) }
     }
 
     fn serialize_i128(self, v: i128) -> Result<Node> {
-        if let Ok(v) = u64::try_from(v) {
-            return Ok(Node::Unsigned(v));
-        }
-        let too_large = |_| CanonicalError::new(format!("{v} does not fit 64 bits"));
-        i64::try_from(v).map(Node::Signed).map_err(too_large)
-    }
-
-    fn serialize_u64(self, v: u64) -> Result<Node> {
-        Ok(Node::Unsigned(v))
+        let signed = |_| i64::try_from(v).map(Node::Signed);
+        let node = u64::try_from(v).map(Node::Unsigned).or_else(signed);
+        node.map_err(|_| CanonicalError::new(format!("{v} does not fit 64 bits")))
     }
 
     fn serialize_u128(self, v: u128) -> Result<Node> {
-        let too_large = |_| CanonicalError::new(format!("{v} does not fit 64 bits"));
-        u64::try_from(v).map(Node::Unsigned).map_err(too_large)
+        let node = u64::try_from(v).map(Node::Unsigned);
+        node.map_err(|_| CanonicalError::new(format!("{v} does not fit 64 bits")))
     }
 
     fn serialize_f64(self, v: f64) -> Result<Node> {
-        if !v.is_finite() {
-            return Err(CanonicalError::new(format!("{v} is not a finite number")));
+        match v.is_finite() {
+            true => Ok(Node::Float(v)),
+            false => Err(CanonicalError::new(format!("{v} is not a finite number"))),
         }
-        Ok(Node::Float(v))
-    }
-
-    fn serialize_char(self, v: char) -> Result<Node> {
-        Ok(Node::Text(v.to_string()))
-    }
-
-    fn serialize_str(self, v: &str) -> Result<Node> {
-        Ok(Node::Text(v.to_owned()))
-    }
-
-    fn serialize_bytes(self, _: &[u8]) -> Result<Node> {
-        Err(CanonicalError::new("it is bytes; encode them as text"))
-    }
-
-    fn serialize_none(self) -> Result<Node> {
-        Ok(Node::Null)
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Node> {
         value.serialize(self)
-    }
-
-    fn serialize_unit(self) -> Result<Node> {
-        Ok(Node::Null)
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Node> {
-        Ok(Node::Null)
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Node> {
-        self.serialize_str(variant)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Node> {
@@ -163,34 +144,6 @@ impl Serializer for NodeSerializer {
     ) -> Result<Node> {
         let node = value.serialize(self.nested()?).map_err(|e| e.with_key(variant))?;
         Ok(wrap_variant(Some(variant), node))
-    }
-
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items> {
-        self.items(None)
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Items> {
-        self.items(None)
-    }
-
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items> {
-        self.items(None)
-    }
-
-    fn serialize_tuple_variant(self, _: &'static str, _: u32, variant: &'static str, _: usize) -> Result<Items> {
-        self.nested()?.items(Some(variant))
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Fields> {
-        self.fields(None)
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Fields> {
-        self.fields(None)
-    }
-
-    fn serialize_struct_variant(self, _: &'static str, _: u32, variant: &'static str, _: usize) -> Result<Fields> {
-        self.nested()?.fields(Some(variant))
     }
 }
 
@@ -292,11 +245,7 @@ macro_rules! struct_kind {
             type Ok = Node;
             type Error = CanonicalError;
 
-            fn serialize_field<T: Serialize + ?Sized>(
-                &mut self,
-                key: &'static str,
-                value: &T,
-            ) -> Result<()> {
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<()> {
                 self.insert(key.to_owned(), value)
             }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 
-use super::error::CommandError;
+use crate::cli::{CommandError, Result};
 use crate::device::{DeviceChoice, DeviceClass};
 use crate::evolution::pipeline::Pipeline;
-use crate::reward::DiversityScope;
+use crate::reward::{DiversityScope, QuestionerSettings};
 use crate::store::{Store, is_name};
 use crate::vlm::safetensors_header::StoredType;
 
@@ -22,8 +22,13 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     /// Opens the store, which must exist.
-    pub fn open(&self) -> Result<Store, CommandError> {
+    pub fn open(&self) -> Result<Store> {
         Ok(Store::open(&self.store)?)
+    }
+
+    /// Opens the store, or creates it in a folder that is empty or missing.
+    pub fn open_or_create(&self) -> Result<Store> {
+        Ok(Store::open_or_create(&self.store)?)
     }
 }
 
@@ -40,7 +45,7 @@ pub struct PipelineArgs {
 
 impl PipelineArgs {
     /// Reads the pipeline file; `--evolution` overrides its evolution.
-    pub fn load(&self) -> Result<Pipeline, CommandError> {
+    pub fn load(&self) -> Result<Pipeline> {
         let mut pipeline = Pipeline::load(self.pipeline.as_deref())?;
         if let Some(name) = &self.evolution {
             if !is_name(name) {
@@ -64,7 +69,7 @@ pub struct DeviceArgs {
 
 impl DeviceArgs {
     /// Opens the device.
-    pub fn open(&self) -> Result<Device, CommandError> {
+    pub fn open(&self) -> Result<Device> {
         Ok(self.device.unwrap_or_default().open()?)
     }
 }
@@ -125,7 +130,7 @@ pub struct ThreadArgs {
 
 impl ThreadArgs {
     /// Starts the worker threads; call it once.
-    pub fn start(&self) -> Result<(), CommandError> {
+    pub fn start(&self) -> Result<()> {
         let threads = self.threads.map_or(0, usize::from);
         let started = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         started.map_err(|e| CommandError::failed(format!("cannot start the worker threads: {e}")))
@@ -135,4 +140,18 @@ impl ThreadArgs {
 /// Parses a scope of the diversity penalty, `group` or `step`.
 pub fn parse_scope(name: &str) -> Result<DiversityScope, String> {
     serde_json::from_value(name.into()).map_err(|_| "expected group or step".to_owned())
+}
+
+/// Replaces the weight and the scope of the diversity penalty by those of the command line.
+pub fn set_diversity(
+    settings: &mut QuestionerSettings,
+    lambda: Option<f64>,
+    scope: Option<DiversityScope>,
+) -> Result<()> {
+    settings.scope = scope.unwrap_or(settings.scope);
+    settings.lambda = lambda.unwrap_or(settings.lambda);
+    match settings.lambda.is_finite() && settings.lambda >= 0.0 {
+        true => Ok(()),
+        false => Err(CommandError::usage(format!("--lambda is {}; it must be 0 or greater", settings.lambda))),
+    }
 }

@@ -3,8 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
 
-use super::Cli;
-use super::error::CommandError;
+use crate::cli::{Cli, CommandError};
 
 /// Returns the error to report for a rejected command line: one sentence; suggestions are the hint.
 pub fn usage_error(e: &clap::Error) -> CommandError {

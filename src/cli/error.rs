@@ -18,6 +18,9 @@ use crate::training::TrainingError;
 use crate::training::adapter::AdapterError;
 use crate::vlm::export::ExportError;
 
+/// The result of a command or of a part of it.
+pub type Result<T, E = CommandError> = std::result::Result<T, E>;
+
 /// The failure of a command.
 #[derive(Debug)]
 pub struct CommandError {
@@ -71,6 +74,30 @@ impl CommandError {
         }
     }
 
+    /// Creates an error about an unusable input (exit code 2) from an error of the library.
+    pub fn from_input(error: impl Error + 'static) -> Self {
+        Self::from_chain(exit::USAGE, &error)
+    }
+
+    /// Creates a failure of the command's work (exit code 1) from an error of the library.
+    pub fn from_failure(error: impl Error + 'static) -> Self {
+        Self::from_chain(exit::FAILED, &error)
+    }
+
+    /// Adds the hint about an error of the operating system, if there is one.
+    fn with_io_hint(self, kind: Option<ErrorKind>) -> Self {
+        match kind {
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                self.with_hint("free space on that disk, then rerun the command; finished work is kept")
+            }
+            Some(ErrorKind::ReadOnlyFilesystem) => self.with_hint("the file system is read-only; choose another path"),
+            Some(ErrorKind::PermissionDenied) => {
+                self.with_hint("permission denied; fix the permissions or choose another path")
+            }
+            _ => self,
+        }
+    }
+
     /// Prints the message and the hint to standard error.
     pub fn print(&self) {
         // A message may hold a file's name, and a name may hold anything.
@@ -98,10 +125,9 @@ impl From<StoreError> for CommandError {
                 (exit::FAILED, "the settings or files differ from those of the stored results")
             }
             StoreError::Lookup(_) => (exit::USAGE, "`visplay status` lists refs, `visplay log` lists results"),
-            _ => (exit::FAILED, e.io_kind().and_then(hint_of_io).unwrap_or_default()),
+            _ => return Self::from_chain(exit::FAILED, &e).with_io_hint(e.io_kind()),
         };
-        let error = Self::from_chain(code, &e);
-        if hint.is_empty() { error } else { error.with_hint(hint) }
+        Self::from_chain(code, &e).with_hint(hint)
     }
 }
 
@@ -110,37 +136,24 @@ const GPU_MEMORY: &str = "the GPU is out of memory; `nvidia-smi` shows what else
                           update.*.micro_batch_tokens (training), or set update.*.moments = \"bf16\" or \
                           update.*.train = \"lora\"";
 
-const DISK_SPACE: &str = "free space on that disk, then rerun the command; finished work is kept";
-
-fn hint_of_io(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(DISK_SPACE),
-        ErrorKind::ReadOnlyFilesystem => Some("the file system is read-only; choose another path"),
-        ErrorKind::PermissionDenied => Some("permission denied; fix the permissions or choose another path"),
-        _ => None,
-    }
-}
-
 impl From<ExportError> for CommandError {
     fn from(e: ExportError) -> Self {
-        let hint = match &e {
-            ExportError::Io(source) | ExportError::File { source, .. } => hint_of_io(source.kind()),
+        let kind = match &e {
+            ExportError::Io(source) | ExportError::File { source, .. } => Some(source.kind()),
             _ => None,
         };
-        let error = Self::from_chain(exit::FAILED, &e);
-        hint.into_iter().fold(error, |error, hint| error.with_hint(hint))
+        Self::from_failure(e).with_io_hint(kind)
     }
 }
 
 impl From<SceneFileError> for CommandError {
     fn from(e: SceneFileError) -> Self {
-        let hint = match e {
+        let kind = match e {
             SceneFileError::Table(e) => return e.into(),
-            SceneFileError::Write { ref source, .. } => hint_of_io(source.kind()),
+            SceneFileError::Write { ref source, .. } => Some(source.kind()),
             SceneFileError::Tokenizer(_) => None,
         };
-        let error = Self::from_chain(exit::FAILED, &e);
-        hint.into_iter().fold(error, Self::with_hint)
+        Self::from_failure(e).with_io_hint(kind)
     }
 }
 
@@ -148,32 +161,28 @@ impl From<AdapterError> for CommandError {
     fn from(e: AdapterError) -> Self {
         match e {
             AdapterError::Write(e) => e.into(),
-            e => Self::from_chain(exit::FAILED, &e),
+            e => Self::from_failure(e),
         }
     }
 }
 
 impl From<TableError> for CommandError {
     fn from(e: TableError) -> Self {
-        let code = match e {
-            TableError::Row { .. } | TableError::Write { .. } | TableError::View { .. } => exit::FAILED,
+        match e {
+            TableError::Write { io_kind, .. } => Self::from_failure(e).with_io_hint(io_kind),
+            TableError::Row { .. } | TableError::View { .. } => Self::from_failure(e),
             // The store's own tables are checked before they are read, so this is a user's file.
-            _ => exit::USAGE,
-        };
-        let error = Self::from_chain(code, &e);
-        // The Parquet writer keeps only the text of the disk's error.
-        let full = error.message.contains("No space left") || error.message.contains("quota exceeded");
-        if full { error.with_hint(DISK_SPACE) } else { error }
+            _ => Self::from_input(e),
+        }
     }
 }
 
 impl From<DeviceError> for CommandError {
     fn from(e: DeviceError) -> Self {
-        let code = match &e {
-            DeviceError::NotBuilt | DeviceError::NoSuchGpu { .. } => exit::USAGE,
-            _ => exit::FAILED,
-        };
-        Self::from_chain(code, &e)
+        match e {
+            DeviceError::NotBuilt | DeviceError::NoSuchGpu { .. } => Self::from_input(e),
+            _ => Self::from_failure(e),
+        }
     }
 }
 
@@ -200,10 +209,10 @@ impl From<EvolutionError> for CommandError {
             }
             EvolutionError::GateUnreachable { .. } => Self::from_chain(exit::GATE, &e).with_hint(THRESHOLDS),
             EvolutionError::MissingData { ref tables, .. } => {
-                let error = Self::from_chain(exit::FAILED, &e);
-                tables.as_deref().map(tables_at).into_iter().fold(error, Self::with_hint)
+                let hint = tables.as_deref().map(tables_at);
+                Self { hint, ..Self::from_failure(e) }
             }
-            EvolutionError::Changed { .. } => Self::from_chain(exit::FAILED, &e),
+            EvolutionError::Changed { .. } => Self::from_failure(e),
         }
     }
 }
@@ -222,12 +231,12 @@ impl From<StageError> for CommandError {
             | StageError::Sampling(
                 SamplingError::Options(_) | SamplingError::TooLong { .. } | SamplingError::CacheMemory { .. },
             )
-            | StageError::Training(TrainingError::Setting { .. }) => Self::from_chain(exit::USAGE, &e),
+            | StageError::Training(TrainingError::Setting { .. }) => Self::from_input(e),
             StageError::Lost(_)
             | StageError::MissingPart { .. }
             | StageError::Malformed { .. }
             | StageError::SourcesDiffer { .. } => Self::from_chain(exit::DAMAGED, &e),
-            _ => Self::from_chain(exit::FAILED, &e),
+            _ => Self::from_failure(e),
         }
     }
 }

@@ -5,8 +5,8 @@ mod command_line;
 mod commands;
 mod error;
 mod exit;
-mod interrupt;
 mod output;
+mod session;
 
 use std::process::ExitCode;
 
@@ -14,6 +14,9 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use self::commands::Command;
+// What nearly every command needs is named here once, as `crate::cli::..`.
+use self::error::{CommandError, Result};
+use self::output::format;
 use self::output::ui::Ui;
 use crate::{candle_threads, panics};
 

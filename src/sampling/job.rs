@@ -33,7 +33,7 @@ pub enum FinishReason {
 }
 
 /// One sample.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Sample {
     /// Text, without special tokens and without a stop string.
     pub text: String,

@@ -322,7 +322,7 @@ impl Store {
                     StoreFile::Action(key) | StoreFile::Result(key) => key.0,
                     _ => continue,
                 };
-                if digest.hex().as_str().starts_with(prefix) {
+                if digest.hex().starts_with(prefix) {
                     names.push(entry.name);
                 }
             }

@@ -26,6 +26,8 @@ pub enum TableError {
         table: &'static str,
         /// The message of the Parquet writer or the operating system.
         problem: String,
+        /// The kind of the operating system's error, if it was one.
+        io_kind: Option<std::io::ErrorKind>,
     },
     /// A view was passed to the writer; it has only some of its table's columns.
     #[error("a view of table {table} can only be read")]

@@ -9,7 +9,8 @@
 //! library version is written. Column documentation is not written either (it is in
 //! `schemas/*.json`), so that rewording it does not change any bytes.
 
-use std::io::Write;
+use std::error::Error;
+use std::io::{self, Write};
 
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
@@ -184,8 +185,10 @@ impl<R: TableRow, W: Write + Send> TableWriter<R, W> {
     }
 }
 
-fn cannot_write<R: TableRow>(problem: impl std::fmt::Display) -> TableError {
-    TableError::Write { table: R::TABLE, problem: problem.to_string() }
+fn cannot_write<R: TableRow>(problem: impl Error + 'static) -> TableError {
+    let causes = std::iter::successors(Some(&problem as &(dyn Error + 'static)), |&e| e.source());
+    let io_kind = causes.filter_map(|e| e.downcast_ref()).map(io::Error::kind).next();
+    TableError::Write { table: R::TABLE, problem: problem.to_string(), io_kind }
 }
 
 /// Returns the bytes of a file with `rows`.

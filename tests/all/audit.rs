@@ -8,10 +8,10 @@ use visplay::store::{ActionKey, ObjectKind, Output, StageResult, Store};
 use visplay::tables::{self, CurriculumRow, RejectRow, RewardRow, SceneObjectRow, TableRow, VoteRow};
 
 use crate::rounds::{PIPELINE, evolve, place_of, report};
-use crate::support::{Place, stderr_of};
+use crate::support::{Workspace, stderr_of};
 
 /// Returns a pipeline on generated scenes, with a model that asks some of their questions.
-fn place_with_round() -> Place {
+fn place_with_round() -> Workspace {
     let mut questions: Vec<String> = (0..8).map(|n| format!("What is {n}?")).collect();
     for colour in ["red", "green", "blue", "yellow"] {
         questions.extend(
@@ -36,11 +36,11 @@ fn place_with_round() -> Place {
     place
 }
 
-fn run(place: &Place, store: &str) -> Value {
+fn run(place: &Workspace, store: &str) -> Value {
     report(&evolve(place, store, &["1", "--images", "data/images"]).output().unwrap())
 }
 
-fn audit(place: &Place, more: &[&str]) -> (i32, Value, String) {
+fn audit(place: &Workspace, more: &[&str]) -> (i32, Value, String) {
     let output =
         place.command(&[&["audit", "1", "--pipeline", "p.toml", "--json"][..], more].concat()).output().unwrap();
     let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
@@ -139,7 +139,7 @@ fn the_truth_does_not_influence_training() {
 }
 
 /// Changes the rows of a stage's result in the round.
-fn tamper<R: TableRow>(place: &Place, stage: &str, change: impl Fn(&mut Vec<R>)) {
+fn tamper<R: TableRow>(place: &Workspace, stage: &str, change: impl Fn(&mut Vec<R>)) {
     let store = Store::open(&place.store()).unwrap();
     let round = store.head("t", "round-0001/round").unwrap().unwrap();
     let upstream = store.result(round.result).unwrap().unwrap().upstream;
@@ -163,7 +163,7 @@ fn tamper<R: TableRow>(place: &Place, stage: &str, change: impl Fn(&mut Vec<R>))
 
 #[test]
 fn an_inconsistent_row_is_named() {
-    let names = |change: &dyn Fn(&Place), parts: &[&str]| {
+    let names = |change: &dyn Fn(&Workspace), parts: &[&str]| {
         let place = place_with_round();
         run(&place, "store");
         change(&place);

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::rounds::{PIPELINE, evolve, place, report};
-use crate::support::{Place, stderr_of};
+use crate::support::{Workspace, stderr_of};
 
 /// Returns a folder with a commented pipeline file and an evolution `t` of some rounds.
-fn place_with_rounds(rounds: &str) -> Place {
+fn place_with_rounds(rounds: &str) -> Workspace {
     let place = place();
     let commented = PIPELINE.replace("low = 0.1\n", "# The band (ours).\nlow = 0.1 # kept from here\n");
     std::fs::write(place.path().join("p.toml"), commented).unwrap();
@@ -18,13 +18,13 @@ fn place_with_rounds(rounds: &str) -> Place {
 }
 
 /// Returns the sizes of all stored files except refs and views.
-fn stored_file_sizes(place: &Place) -> BTreeMap<PathBuf, u64> {
+fn stored_file_sizes(place: &Workspace) -> BTreeMap<PathBuf, u64> {
     let folders = ["objects", "actions", "results"];
     let files = folders.iter().flat_map(|folder| place.files(folder));
     files.map(|file| (file.clone(), std::fs::metadata(&file).unwrap().len())).collect()
 }
 
-fn branch(place: &Place, more: &[&str]) -> Value {
+fn branch(place: &Workspace, more: &[&str]) -> Value {
     place.json(&[&["branch", "--pipeline", "p.toml"][..], more].concat())
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Place, VISPLAY, stderr_of};
+use crate::support::{VISPLAY, Workspace, stderr_of};
 
 const COMMANDS: [&str; 18] = [
     "ingest",
@@ -39,7 +39,7 @@ fn every_command_has_help_with_an_example() {
 
 #[test]
 fn a_wrong_flag_key_or_store_is_an_error_with_advice() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(2);
     let fails = |arguments: &[&str], code: i32, parts: &[&str]| {
         let output = place.command(arguments).output().unwrap();
@@ -77,7 +77,7 @@ fn a_wrong_flag_key_or_store_is_an_error_with_advice() {
 
 #[test]
 fn results_are_printed_as_json() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(5);
     let done = place.ingest();
     assert_eq!(place.json(&["status"])["refs"][0]["counts"]["rows_out"], 5);
@@ -99,7 +99,7 @@ fn results_are_printed_as_json() {
 
 #[test]
 fn results_are_printed_as_tables() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(5);
     for (arguments, part) in [
         (&["ingest", "source"][..], "t/images@1 has 5 images"),

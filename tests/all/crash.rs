@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::Workspace;
 
 /// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> u64 {
@@ -18,7 +18,7 @@ fn spawn(command: &mut Command) -> Child {
 
 #[test]
 fn a_run_killed_at_any_moment_resumes_to_the_same_result() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(160);
     let clock = Instant::now();
     let expected = place.ingest();
@@ -48,11 +48,11 @@ fn a_run_killed_at_any_moment_resumes_to_the_same_result() {
 
 #[test]
 fn processes_that_share_a_store_share_the_work() {
-    let alone = Place::new();
+    let alone = Workspace::new();
     alone.fill(120);
     let expected = alone.ingest();
     for workers in [2, 4] {
-        let place = Place::new();
+        let place = Workspace::new();
         place.fill(120);
         let mut children: Vec<Child> = (0..workers)
             .map(|_| {
@@ -76,7 +76,7 @@ fn processes_that_share_a_store_share_the_work() {
 
 #[test]
 fn processes_with_different_sources_extend_one_table() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(60);
     let mut children: Vec<Child> =
         (0..3).map(|i| spawn(&mut place.command(&["ingest", &format!("source/folder-{i}")]))).collect();
@@ -91,10 +91,10 @@ fn processes_with_different_sources_extend_one_table() {
 
 #[test]
 fn ctrl_c_stops_a_run_soon_and_keeps_finished_work() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(300);
     let expected = {
-        let other = Place::new();
+        let other = Workspace::new();
         other.fill(300);
         other.ingest()
     };

@@ -4,17 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Place, stderr_of};
+use crate::support::{Workspace, stderr_of};
 
 /// The folders of a store whose files are damaged in these tests.
 const KINDS: [&str; 6] = ["objects", "actions", "results", "refs", "views", "cache"];
 
-fn name(place: &Place, file: &Path) -> String {
+fn name(place: &Workspace, file: &Path) -> String {
     file.strip_prefix(place.store()).unwrap().display().to_string()
 }
 
-fn ingested() -> (Place, String) {
-    let place = Place::new();
+fn ingested() -> (Workspace, String) {
+    let place = Workspace::new();
     place.fill(30);
     place.ingest();
     place.add(30);
@@ -209,11 +209,11 @@ fn a_lost_ref_is_restored_after_the_options_changed() {
 #[test]
 fn verify_and_a_run_do_not_disturb_each_other() {
     let expected = {
-        let alone = Place::new();
+        let alone = Workspace::new();
         alone.fill(200);
         alone.ingest()
     };
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(200);
     for _ in 0..5 {
         let _ = fs::remove_dir_all(place.store());

@@ -3,13 +3,13 @@
 
 use std::process::Command;
 
-use crate::support::{Place, VISPLAY, stderr_of};
+use crate::support::{VISPLAY, Workspace, stderr_of};
 
 /// Runs every command that computes with a model, with arguments that are valid on the CPU.
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_build_for_the_cpu_says_in_one_line_that_it_has_no_gpu_support() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(2);
     let root = env!("CARGO_MANIFEST_DIR");
     let nano = format!("{root}/data/nano");
@@ -36,7 +36,7 @@ fn a_build_for_the_cpu_says_in_one_line_that_it_has_no_gpu_support() {
 
 #[test]
 fn an_invalid_device_is_refused_with_its_location() {
-    let place = Place::new();
+    let place = Workspace::new();
     let output = place.command(&["doctor", "--device", "gpu"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr_of(&output).contains("auto, cpu, cuda, or cuda:N"), "{}", stderr_of(&output));

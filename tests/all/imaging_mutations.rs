@@ -9,7 +9,7 @@ use std::{env, fs, panic};
 use visplay::imaging::{Limits, decode, dhash};
 
 use crate::image_mutator::Mutator;
-use crate::support::Place;
+use crate::support::Workspace;
 
 const MUTANTS: usize = 2000;
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_pixels: 4 << 20, max_aspect_ratio: 200 };
@@ -32,7 +32,7 @@ fn mutated_images_are_decoded_in_bounded_memory() {
 /// Through the command: every mutated file becomes an image or a reject, and the store is intact.
 #[test]
 fn mutated_images_are_ingested_or_rejected() {
-    let place = Place::new();
+    let place = Workspace::new();
     Mutator::new(7).write_files(&place.source(), 300);
     let done = place.ingest();
     let count = |key: &str| done[key].as_u64().unwrap();

@@ -9,13 +9,13 @@ use std::path::Path;
 use serde_json::Value;
 use visplay::tables::{self, ImageRow, RejectRow};
 
-use crate::support::{Place, picture, stderr_of};
+use crate::support::{Workspace, stderr_of, test_image};
 
-fn images(place: &Place) -> Vec<ImageRow> {
+fn images(place: &Workspace) -> Vec<ImageRow> {
     place.files("views/t/images").iter().flat_map(|f| tables::read_file::<ImageRow>(f).unwrap()).collect()
 }
 
-fn rejects(place: &Place) -> BTreeMap<String, RejectRow> {
+fn rejects(place: &Workspace) -> BTreeMap<String, RejectRow> {
     let files = place.files("views/t/rejects");
     let rows = files.iter().flat_map(|f| tables::read_file::<RejectRow>(f).unwrap());
     rows.map(|r| (r.subject.clone(), r)).collect()
@@ -23,7 +23,7 @@ fn rejects(place: &Place) -> BTreeMap<String, RejectRow> {
 
 #[test]
 fn a_folder_becomes_a_table_of_its_images() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(20);
     let done = place.ingest();
     assert_eq!(done["images"], 20);
@@ -41,7 +41,7 @@ fn a_folder_becomes_a_table_of_its_images() {
 
 #[test]
 fn ingesting_again_computes_nothing() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(20);
     let first = place.ingest();
     assert!(first["shards_made"].as_u64().unwrap() > 0);
@@ -53,7 +53,7 @@ fn ingesting_again_computes_nothing() {
 
 #[test]
 fn new_images_compute_only_new_shards() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(20);
     place.ingest();
     let before = place.files("views/t/images");
@@ -71,7 +71,7 @@ fn new_images_compute_only_new_shards() {
 
 #[test]
 fn results_do_not_depend_on_threads_or_file_order() {
-    let (a, b) = (Place::new(), Place::new());
+    let (a, b) = (Workspace::new(), Workspace::new());
     a.fill(40);
     for i in (0..40).rev() {
         b.add(i);
@@ -85,16 +85,16 @@ fn results_do_not_depend_on_threads_or_file_order() {
 
 #[test]
 fn every_kind_of_bad_file_is_rejected_with_its_reason() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(4);
     let source = place.source();
     let write = |name: &str, bytes: &[u8]| fs::write(source.join(name), bytes).unwrap();
     write("empty.png", b"");
     write("text.png", b"this is no image at all");
-    write("half.png", &picture(3)[..picture(3).len() / 2]);
-    write("copy.png", &picture(0));
-    write("renamed.txt", &picture(30));
-    let mut flipped = picture(33);
+    write("half.png", &test_image(3)[..test_image(3).len() / 2]);
+    write("copy.png", &test_image(0));
+    write("renamed.txt", &test_image(30));
+    let mut flipped = test_image(33);
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0xff;
     write("flipped.png", &flipped);
@@ -102,7 +102,7 @@ fn every_kind_of_bad_file_is_rejected_with_its_reason() {
     symlink("nowhere", source.join("dangling.png")).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(source.join("pipe.png")).status().unwrap().success());
     let odd = std::ffi::OsStr::from_bytes(b"not-utf8-\xff\xfe.png");
-    fs::write(source.join(odd), picture(36)).unwrap();
+    fs::write(source.join(odd), test_image(36)).unwrap();
     let done = place.ingest();
 
     let rejects = rejects(&place);
@@ -131,10 +131,10 @@ fn every_kind_of_bad_file_is_rejected_with_its_reason() {
 
 #[test]
 fn near_duplicates_are_rejected_if_the_pipeline_says_so() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(3);
     // The same picture in a lossy format.
-    let picture = image::load_from_memory(&picture(0)).unwrap();
+    let picture = image::load_from_memory(&test_image(0)).unwrap();
     picture.to_rgb8().save(place.source().join("again.jpg")).unwrap();
     let pipeline = "evolution = \"t\"\n[ingest]\nnear_duplicate_bits = 4\n";
     fs::write(place.path().join("small.toml"), pipeline).unwrap();
@@ -147,7 +147,7 @@ fn near_duplicates_are_rejected_if_the_pipeline_says_so() {
 
 #[test]
 fn changed_options_start_a_new_table() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(6);
     let first = place.ingest();
     fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nshard_rows = 8\nmax_pixels = 1500\n")
@@ -164,17 +164,17 @@ fn changed_options_start_a_new_table() {
 
 #[test]
 fn a_parquet_dataset_is_a_source() {
-    let folder = Place::new();
+    let folder = Workspace::new();
     folder.fill(10);
     folder.ingest();
     let shards = folder.files("views/t/images");
-    let place = Place::new();
+    let place = Workspace::new();
     for (i, shard) in shards.iter().enumerate() {
         fs::copy(shard, place.source().join(format!("train-{i}.parquet"))).unwrap();
     }
     let done = place.ingest();
     assert_eq!(done["images"], 10);
-    let ids = |p: &Place| {
+    let ids = |p: &Workspace| {
         let mut ids: Vec<_> = images(p).iter().map(|r| r.image_id).collect();
         ids.sort();
         ids
@@ -192,7 +192,7 @@ fn a_parquet_dataset_is_a_source() {
 
 #[test]
 fn a_missing_source_is_an_error_of_one_line() {
-    let place = Place::new();
+    let place = Workspace::new();
     let output = place.command(&["ingest", "nowhere"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(stderr_of(&output), "visplay: nowhere: there is no such file\n");
@@ -200,7 +200,7 @@ fn a_missing_source_is_an_error_of_one_line() {
 
 #[test]
 fn the_store_does_not_ingest_itself() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(3);
     let pipeline = Path::new("small.toml");
     let done = place.json(&["ingest", "."]);
@@ -211,17 +211,17 @@ fn the_store_does_not_ingest_itself() {
 
 #[test]
 fn a_changed_file_is_a_new_entry_and_the_old_image_stays() {
-    let place = Place::new();
+    let place = Workspace::new();
     let paths = place.fill(3);
     place.ingest();
-    fs::write(&paths[0], picture(90)).unwrap();
+    fs::write(&paths[0], test_image(90)).unwrap();
     let done = place.ingest();
     assert_eq!((done["new"].as_u64(), done["images"].as_u64()), (Some(1), Some(4)));
 }
 
 #[test]
 fn two_thousand_broken_images_are_all_accounted_for() {
-    let place = Place::new();
+    let place = Workspace::new();
     crate::image_mutator::Mutator::new(7).write_files(&place.source(), 2_000);
     let output = place.command(&["ingest", "source", "--json"]).output().unwrap();
     assert!(output.status.success(), "{}", stderr_of(&output));
@@ -237,11 +237,11 @@ fn two_thousand_broken_images_are_all_accounted_for() {
 
 #[test]
 fn broken_parquet_files_are_rejected_and_the_rest_is_ingested() {
-    let folder = Place::new();
+    let folder = Workspace::new();
     folder.fill(10);
     folder.ingest();
     let whole = fs::read(&folder.files("views/t/images")[0]).unwrap();
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(3);
     let mut random = crate::random::Random::new(11);
     for i in 0..60 {
@@ -269,7 +269,7 @@ fn broken_parquet_files_are_rejected_and_the_rest_is_ingested() {
 
 #[test]
 fn flat_images_are_not_near_duplicates_of_each_other() {
-    let place = Place::new();
+    let place = Workspace::new();
     for (name, colour) in [("red", [255, 0, 0]), ("green", [0, 255, 0]), ("black", [0, 0, 0])] {
         image::RgbImage::from_pixel(40, 30, image::Rgb(colour))
             .save(place.source().join(format!("{name}.png")))
@@ -281,9 +281,9 @@ fn flat_images_are_not_near_duplicates_of_each_other() {
 
 #[test]
 fn a_copy_of_a_near_duplicate_names_the_same_twin() {
-    let place = Place::new();
-    fs::write(place.source().join("a.png"), picture(0)).unwrap();
-    let again = image::load_from_memory(&picture(0)).unwrap().to_rgb8();
+    let place = Workspace::new();
+    fs::write(place.source().join("a.png"), test_image(0)).unwrap();
+    let again = image::load_from_memory(&test_image(0)).unwrap().to_rgb8();
     again.save(place.source().join("b.bmp")).unwrap();
     fs::copy(place.source().join("b.bmp"), place.source().join("c.bmp")).unwrap();
     fs::write(place.path().join("small.toml"), "evolution = \"t\"\n[ingest]\nnear_duplicate_bits = 0\n").unwrap();
@@ -295,7 +295,7 @@ fn a_copy_of_a_near_duplicate_names_the_same_twin() {
 
 #[test]
 fn the_store_is_never_a_source_even_through_links() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(3);
     place.ingest();
     symlink(place.store(), place.source().join("link")).unwrap();
@@ -308,22 +308,22 @@ fn the_store_is_never_a_source_even_through_links() {
 
 #[test]
 fn parquet_files_are_recognized_by_content() {
-    let folder = Place::new();
+    let folder = Workspace::new();
     folder.fill(5);
     folder.ingest();
-    let place = Place::new();
+    let place = Workspace::new();
     fs::copy(&folder.files("views/t/images")[0], place.source().join("data.bin")).unwrap();
-    fs::write(place.source().join("picture.parquet"), picture(40)).unwrap();
+    fs::write(place.source().join("picture.parquet"), test_image(40)).unwrap();
     assert_eq!(place.ingest()["images"], 6);
 }
 
 #[test]
 fn a_parquet_file_that_changes_while_it_is_read_leaves_no_wrong_cache_entry() {
-    let whole = Place::new();
+    let whole = Workspace::new();
     whole.fill(30);
     whole.ingest();
     let bytes = fs::read(&whole.files("views/t/images")[0]).unwrap();
-    let (place, other) = (Place::new(), Place::new());
+    let (place, other) = (Workspace::new(), Workspace::new());
     fs::write(other.source().join("data.parquet"), &bytes).unwrap();
     let expected = other.ingest();
     for cut in [4, bytes.len() / 2, bytes.len() - 1] {
@@ -342,7 +342,7 @@ fn a_parquet_file_that_changes_while_it_is_read_leaves_no_wrong_cache_entry() {
 
 #[test]
 fn the_size_limit_applies_to_cached_files_too() {
-    let place = Place::new();
+    let place = Workspace::new();
     let paths = place.fill(6);
     let early = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
     for path in &paths {

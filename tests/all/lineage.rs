@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 use visplay::tables::{self, AnswerRow, CurriculumRow, QuestionRow, RejectRow, RewardRow, Role, TableRow, VoteRow};
 
 use crate::rounds::{evolve, place, report};
-use crate::support::{Place, stderr_of};
+use crate::support::{Workspace, stderr_of};
 
 /// Returns the rows of a table of round 1.
-fn rows<R: TableRow>(place: &Place) -> Vec<R> {
+fn rows<R: TableRow>(place: &Workspace) -> Vec<R> {
     let files = place.files(&format!("views/t/round=1/{}", R::TABLE));
     files.iter().flat_map(|file| tables::read_file::<R>(file).unwrap()).collect()
 }
 
-fn place_with_round() -> Place {
+fn place_with_round() -> Workspace {
     let place = place();
     report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
     place
 }
 
-fn lineage(place: &Place, id: &str) -> Value {
+fn lineage(place: &Workspace, id: &str) -> Value {
     place.json(&["lineage", id])
 }
 
@@ -174,7 +174,7 @@ fn every_kind_of_id_has_its_lineage() {
 
 /// Returns a model between two checkpoints, which sampled questions after the first step of the
 /// Questioner's training.
-fn rewards_model(place: &Place, questions: &[QuestionRow]) -> String {
+fn rewards_model(place: &Workspace, questions: &[QuestionRow]) -> String {
     let rewards: Vec<RewardRow> = rows(place);
     let second: BTreeSet<_> =
         rewards.iter().filter(|row| row.role == Role::Questioner && row.step == 1).map(|row| row.subject_id).collect();

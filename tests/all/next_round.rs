@@ -6,9 +6,9 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::rounds::{PIPELINE, evolve, place, report};
-use crate::support::{Place, stderr_of};
+use crate::support::{Workspace, stderr_of};
 
-fn files(place: &Place) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+fn files(place: &Workspace) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
     let all = place.files("").into_iter();
     all.map(|file| (file.clone(), std::fs::read(&file).unwrap())).collect()
 }

@@ -8,10 +8,10 @@ use visplay::store::{ObjectKind, Output, StageResult, Store};
 use visplay::tables::{self, AnswerRow, PROFILE, ScoreRow, TableRow, TableWriter, WriterProfile};
 
 use crate::rounds::{PIPELINE, evolve, place, report};
-use crate::support::{Place, VISPLAY, stderr_of};
+use crate::support::{VISPLAY, Workspace, stderr_of};
 
 /// Returns an evolution with one round that has every part.
-fn place_with_round() -> Place {
+fn place_with_round() -> Workspace {
     let place = place();
     let bench = ["scenes", "--count", "10", "--seed", "7", "--benchmark", "bench.parquet"];
     assert!(place.command(&bench).output().unwrap().status.success());
@@ -23,7 +23,7 @@ fn place_with_round() -> Place {
     place
 }
 
-fn run(place: &Place, target: &str, more: &[&str]) -> (i32, Value, String) {
+fn run(place: &Workspace, target: &str, more: &[&str]) -> (i32, Value, String) {
     let scratch = place.path().join("scratch");
     std::fs::create_dir_all(&scratch).unwrap();
     let start = ["replay", target, "--pipeline", "p.toml", "--images", "source", "--json", "--scratch", "scratch"];
@@ -114,7 +114,7 @@ fn every_stage_of_a_round_is_reproduced_bit_for_bit() {
 
 /// Changes the rows of a result of a part.
 fn tamper<R: TableRow + Serialize>(
-    place: &Place,
+    place: &Workspace,
     part: &str,
     profile: WriterProfile,
     change: impl Fn(&mut Vec<R>),

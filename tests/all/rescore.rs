@@ -7,7 +7,7 @@ use visplay::ids::{Digest, GroupId, ImageId, ModelId, PromptId, QuestionId};
 use visplay::reward::Preset;
 use visplay::tables::{self, Finish, QuestionRow, VoteRow};
 
-use crate::support::{Place, VISPLAY, stderr_of};
+use crate::support::{VISPLAY, Workspace, stderr_of};
 
 fn question(n: u32, group: u32, text: Option<&str>) -> QuestionRow {
     let id = |what: &str, i: u32| Digest::of(format!("{what} {i}").as_bytes());
@@ -54,8 +54,8 @@ fn vote(of: &QuestionRow, counts: &[u32], silent: u32) -> VoteRow {
 
 /// Returns a folder with two images and three questions each: one output is invalid, and one
 /// question has no boxed answer.
-fn place() -> Place {
-    let place = Place::new();
+fn place() -> Workspace {
+    let place = Workspace::new();
     let questions = vec![
         question(0, 0, Some("how many red circles are there")),
         question(1, 0, Some("how many red circles are there")),
@@ -72,7 +72,7 @@ fn place() -> Place {
     place
 }
 
-fn rescore(place: &Place, more: &[&str]) -> Value {
+fn rescore(place: &Workspace, more: &[&str]) -> Value {
     place.json(&[&["rescore", "--questions", "q.parquet", "--votes", "v.parquet"], more].concat())
 }
 

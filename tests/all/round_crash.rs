@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::rounds::{PIPELINE, evolve, place_in, report};
-use crate::support::{Place, VISPLAY, stderr_of};
+use crate::support::{VISPLAY, Workspace, stderr_of};
 
 /// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> usize {
@@ -34,14 +34,14 @@ impl Dice {
 }
 
 /// Returns the files below a folder of a store, by their names within the store.
-fn files(place: &Place, store: &str, folder: &str) -> BTreeMap<String, PathBuf> {
+fn files(place: &Workspace, store: &str, folder: &str) -> BTreeMap<String, PathBuf> {
     let root = place.path().join(store);
     let walk = walkdir::WalkDir::new(root.join(folder)).into_iter().flatten().filter(|e| e.file_type().is_file());
     walk.map(|e| (e.path().strip_prefix(&root).unwrap().to_string_lossy().into_owned(), e.into_path())).collect()
 }
 
 /// Returns the outputs, counts and inputs of every result.
-fn results(place: &Place, store: &str) -> BTreeMap<String, Value> {
+fn results(place: &Workspace, store: &str) -> BTreeMap<String, Value> {
     let read = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
     let outcome_of = |(name, path): (String, PathBuf)| {
         let result = read(&path);
@@ -52,12 +52,12 @@ fn results(place: &Place, store: &str) -> BTreeMap<String, Value> {
 }
 
 /// Returns the result that each ref of a store names.
-fn refs(place: &Place, store: &str) -> BTreeMap<String, Value> {
+fn refs(place: &Workspace, store: &str) -> BTreeMap<String, Value> {
     let read = |path: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
     files(place, store, "refs").into_iter().map(|(name, path)| (name, read(path)["result"].clone())).collect()
 }
 
-fn verify(place: &Place, store: &str) -> (i32, BTreeSet<String>) {
+fn verify(place: &Workspace, store: &str) -> (i32, BTreeSet<String>) {
     let mut command = Command::new(VISPLAY);
     command.args(["verify", "--full", "--json", "--store", store]).current_dir(place.path());
     let output = command.output().unwrap();
@@ -66,17 +66,17 @@ fn verify(place: &Place, store: &str) -> (i32, BTreeSet<String>) {
     (output.status.code().unwrap(), problems.map(|p| p["name"].as_str().unwrap().to_owned()).collect())
 }
 
-fn begin(place: &Place, store: &str, threads: &str) -> Child {
+fn begin(place: &Workspace, store: &str, threads: &str) -> Child {
     let mut command = evolve(place, store, &["1", "--images", "source", "--threads", threads]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn run_round(place: &Place, store: &str, threads: &str) -> Value {
+fn run_round(place: &Workspace, store: &str, threads: &str) -> Value {
     report(&begin(place, store, threads).wait_with_output().unwrap())
 }
 
 /// Checks that a store is valid and has the same results and refs as another one.
-fn assert_same_results(place: &Place, store: &str, other: &str) {
+fn assert_same_results(place: &Workspace, store: &str, other: &str) {
     let (these, those) = (results(place, store), results(place, other));
     assert_eq!(these.keys().collect::<Vec<_>>(), those.keys().collect::<Vec<_>>());
     for (name, result) in &these {
@@ -88,8 +88,8 @@ fn assert_same_results(place: &Place, store: &str, other: &str) {
 
 /// Returns a folder with a small version of the bundled pipeline; `VISPLAY_NANO=whole` keeps its
 /// full size.
-fn nano_folder() -> Place {
-    let (place, project) = (Place::in_memory(), Path::new(env!("CARGO_MANIFEST_DIR")));
+fn nano_folder() -> Workspace {
+    let (place, project) = (Workspace::in_memory(), Path::new(env!("CARGO_MANIFEST_DIR")));
     std::fs::remove_dir(place.source()).unwrap();
     std::os::unix::fs::symlink(project.join("data/images"), place.source()).unwrap();
     let mut file = std::fs::read_to_string(project.join("pipelines/nano.toml")).unwrap();
@@ -120,7 +120,7 @@ fn nano_folder() -> Place {
 
 #[test]
 fn a_round_killed_at_any_moment_has_the_same_results() {
-    kill_and_resume(&place_in(Place::in_memory()), kills());
+    kill_and_resume(&place_in(Workspace::in_memory()), kills());
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_nano_round_killed_at_any_moment_has_the_same_results() {
 }
 
 /// Kills and resumes a round at random moments until it has been killed this many times.
-fn kill_and_resume(place: &Place, kills: usize) {
+fn kill_and_resume(place: &Workspace, kills: usize) {
     let expected = run_round(place, "one", "1");
     let began = Instant::now();
     assert_eq!(run_round(place, "two", "2")["result"], expected["result"]);
@@ -165,7 +165,7 @@ fn kill_and_resume(place: &Place, kills: usize) {
 
 #[test]
 fn two_processes_on_one_store_make_one_round() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let expected = run_round(&place, "alone", "2");
     for (store, kill) in [("shared", false), ("widowed", true)] {
         let children = [begin(&place, store, "1"), begin(&place, store, "1")];
@@ -184,7 +184,7 @@ fn two_processes_on_one_store_make_one_round() {
 
 #[test]
 fn ctrl_c_stops_a_round_soon_and_the_same_command_resumes_it() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let began = Instant::now();
     let expected = run_round(&place, "alone", "2");
     let whole_time = began.elapsed();
@@ -214,7 +214,7 @@ fn ctrl_c_stops_a_round_soon_and_the_same_command_resumes_it() {
 
 #[test]
 fn ctrl_c_does_not_wait_for_samples_in_progress() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let many =
         PIPELINE.replace("steps = 3", "steps = 0").replace("questions_per_image = 8", "questions_per_image = 65536");
     std::fs::write(place.path().join("p.toml"), many).unwrap();
@@ -239,7 +239,7 @@ fn ctrl_c_does_not_wait_for_samples_in_progress() {
 }
 
 /// Returns the number of training steps in a store.
-fn steps(place: &Place, store: &str) -> usize {
+fn steps(place: &Workspace, store: &str) -> usize {
     let done = files(place, store, "results");
     let is_update = |name: &&String| {
         let action = place.path().join(store).join(name.replacen("results", "actions", 1));
@@ -250,7 +250,7 @@ fn steps(place: &Place, store: &str) -> usize {
 
 #[test]
 fn training_resumes_from_any_step_with_the_same_bytes() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let all = "epochs = 2\nschedule = \"cosine\"\nwarmup_updates = 2\nold_logprobs = \"trainer\"\n";
     let lora = "train = \"lora\"\nlora_rank = 4\nold_logprobs = \"sampler\"\n";
     let text = "train = \"text\"\nbeta = 0.0\naggregation = \"token\"\ndrop_zero_std = true\n";
@@ -298,7 +298,7 @@ fn damage(path: &Path, dice: &mut Dice) {
 
 #[test]
 fn verify_names_all_damage_and_the_same_command_repairs_it() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let expected = run_round(&place, "whole", "2");
     run_round(&place, "hurt", "2");
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
@@ -320,7 +320,7 @@ fn verify_names_all_damage_and_the_same_command_repairs_it() {
 
 #[test]
 fn a_round_damaged_half_way_resumes_after_verify() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let began = Instant::now();
     let expected = run_round(&place, "whole", "2");
     let whole_time = began.elapsed();
@@ -344,7 +344,7 @@ fn a_round_damaged_half_way_resumes_after_verify() {
 
 #[test]
 fn a_round_is_rebuilt_with_the_same_results_or_not_at_all() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     run_round(&place, "store", "2");
     let lose = |table: &str| {
         let view = place.path().join("store/views/t/round=1").join(table);

@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::rounds::{PIPELINE, evolve, place_in, report};
-use crate::support::{Place, VISPLAY, picture, stderr_of};
+use crate::support::{VISPLAY, Workspace, stderr_of, test_image};
 
-fn run(place: &Place, arguments: &[&str]) -> Output {
+fn run(place: &Workspace, arguments: &[&str]) -> Output {
     evolve(place, "store", arguments).output().unwrap()
 }
 
@@ -18,14 +18,14 @@ fn assert_rejected(output: &Output, code: i32, parts: &[&str]) {
 }
 
 /// Creates a folder of pictures, broken pictures and other files.
-fn photos(place: &Place, name: &str, pictures: std::ops::Range<u32>) {
+fn photos(place: &Workspace, name: &str, pictures: std::ops::Range<u32>) {
     let folder = place.path().join(name);
     std::fs::create_dir_all(folder.join("sub folder")).unwrap();
     for i in pictures {
         let ending = ["png", "jpg", "bmp"][i as usize % 3];
-        std::fs::write(folder.join(format!("sub folder/picture {i}.{ending}")), picture(i)).unwrap();
+        std::fs::write(folder.join(format!("sub folder/picture {i}.{ending}")), test_image(i)).unwrap();
     }
-    let whole = picture(1000);
+    let whole = test_image(1000);
     std::fs::write(folder.join("broken.jpg"), &whole[..whole.len() / 2]).unwrap();
     std::fs::write(folder.join("notes.txt"), "not a picture").unwrap();
     std::fs::write(folder.join("empty.png"), "").unwrap();
@@ -35,7 +35,7 @@ fn photos(place: &Place, name: &str, pictures: std::ops::Range<u32>) {
 
 #[test]
 fn every_file_of_an_ordinary_folder_is_ingested_or_rejected() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     photos(&place, "photos", 0..10);
     let dry = run(&place, &["1", "--images", "photos", "--dry-run"]);
     assert_eq!(report(&dry)["next"], "measuring images");
@@ -65,7 +65,7 @@ fn every_file_of_an_ordinary_folder_is_ingested_or_rejected() {
 
 #[test]
 fn a_folder_without_images_is_reported() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     photos(&place, "photos", 0..0);
     assert_rejected(
         &run(&place, &["1", "--images", "photos"]),
@@ -79,7 +79,7 @@ fn a_folder_without_images_is_reported() {
 
 #[test]
 fn unusable_prompts_and_benchmarks_are_named_before_the_round_starts() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let with = |change: &str, by: &str| {
         let file = format!("{PIPELINE}{change}");
         std::fs::write(place.path().join("p.toml"), file).unwrap();
@@ -120,7 +120,7 @@ fn unusable_prompts_and_benchmarks_are_named_before_the_round_starts() {
 
 #[test]
 fn paths_in_a_pipeline_file_are_relative_to_the_file() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let arguments = ["scenes", "--count", "6", "--seed", "7", "--benchmark", "bench.parquet"];
     assert!(Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap().status.success());
     let project = place.path().join("project");
@@ -162,7 +162,7 @@ fn paths_in_a_pipeline_file_are_relative_to_the_file() {
 
 #[test]
 fn the_built_in_pipeline_names_what_it_needs_outside_a_checkout() {
-    let place = Place::in_memory();
+    let place = Workspace::in_memory();
     let arguments = ["evolve-round", "1", "--store", "store"];
     let output = Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap();
     assert_rejected(&output, 2, &["pipelines/nano.toml (built in):", "`ingest.sources`: `data/images` does not exist"]);
@@ -171,7 +171,7 @@ fn the_built_in_pipeline_names_what_it_needs_outside_a_checkout() {
 
 #[test]
 fn groups_of_one_are_reported() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let file = PIPELINE.replace("group_size = 4", "group_size = 1");
     std::fs::write(place.path().join("p.toml"), file).unwrap();
     let output = run(&place, &["1", "--images", "source"]);
@@ -182,7 +182,7 @@ fn groups_of_one_are_reported() {
 
 #[test]
 fn evaluate_names_what_it_cannot_use() {
-    let place = place_in(Place::in_memory());
+    let place = place_in(Workspace::in_memory());
     let arguments = ["scenes", "--count", "3", "--seed", "7", "--benchmark", "bench.parquet"];
     assert!(Command::new(VISPLAY).args(arguments).current_dir(place.path()).output().unwrap().status.success());
     std::fs::write(place.path().join("no-question.txt"), "{{image}}").unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use visplay::tables::{BenchmarkRow, SceneObjectRow, SceneQuestionRow, TableRow, read_file, to_bytes};
 
-use crate::support::{Place, VISPLAY, stderr_of};
+use crate::support::{VISPLAY, Workspace, stderr_of};
 
 pub const PIPELINE: &str = r#"
 evolution = "t"
@@ -52,21 +52,21 @@ keep_best_samples = 3
 "#;
 
 /// Returns a folder with a base model, images and a pipeline file.
-pub fn place() -> Place {
-    place_in(Place::new())
+pub fn place() -> Workspace {
+    place_in(Workspace::new())
 }
 
 /// Writes the files of [`place`] to an existing folder.
-pub fn place_in(place: Place) -> Place {
+pub fn place_in(place: Workspace) -> Workspace {
     fill(place, &(0..60).map(|n| format!("How many of {n}?")).collect::<Vec<_>>())
 }
 
 /// Returns a folder as [`place`] does, with a model that asks these questions.
-pub fn place_of(questions: &[String]) -> Place {
-    fill(Place::new(), questions)
+pub fn place_of(questions: &[String]) -> Workspace {
+    fill(Workspace::new(), questions)
 }
 
-fn fill(place: Place, questions: &[String]) -> Place {
+fn fill(place: Workspace, questions: &[String]) -> Workspace {
     place.fill(12);
     let (project, files) = (Path::new(env!("CARGO_MANIFEST_DIR")), place.path().join("files"));
     std::fs::create_dir_all(&files).unwrap();
@@ -100,7 +100,7 @@ fn tokenizer(project: &Path, questions: &[String]) -> String {
     tokenizer.to_string()
 }
 
-pub fn evolve(place: &Place, store: &str, arguments: &[&str]) -> Command {
+pub fn evolve(place: &Workspace, store: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(VISPLAY);
     command.args(["evolve-round", "--pipeline", "p.toml", "--store", store, "--json"]).args(arguments);
     command.current_dir(place.path());
@@ -241,7 +241,7 @@ fn the_labelled_baseline_trains_on_given_answers_and_is_measured() {
 }
 
 /// Returns the bytes of each file of a round's table.
-fn table(place: &Place, store: &str, round: u32, table: &str) -> Vec<Vec<u8>> {
+fn table(place: &Workspace, store: &str, round: u32, table: &str) -> Vec<Vec<u8>> {
     let folder = place.path().join(store).join(format!("views/t/round={round}/{table}"));
     let mut files: Vec<Vec<u8>> =
         std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();

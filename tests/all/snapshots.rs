@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::rounds;
-use crate::support::{Place, VISPLAY};
+use crate::support::{VISPLAY, Workspace};
 
 /// Runs the command with a fixed terminal width and without a terminal.
 fn run(folder: &Path, arguments: &[&str]) -> Output {
@@ -193,7 +193,7 @@ fn the_tables_about_a_round() {
 
 #[test]
 fn error_messages() {
-    let place = Place::new();
+    let place = Workspace::new();
     place.fill(2);
     let write = |name: &str, text: &str| {
         let file = place.path().join(name);

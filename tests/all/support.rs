@@ -10,21 +10,22 @@ use serde_json::Value;
 pub const VISPLAY: &str = env!("CARGO_BIN_EXE_visplay");
 
 /// A temporary folder with a `store` and a `source` folder, deleted when the test ends.
-pub struct Place {
+pub struct Workspace {
     folder: tempfile::TempDir,
 }
 
-impl Place {
+impl Workspace {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::create_dir(folder.path().join("source")).unwrap();
-        Self { folder }
+        Self::in_folder(tempfile::tempdir().expect("a temporary folder"))
     }
 
     /// Creates the folder in memory if the system has `/dev/shm`, for tests that write many stores:
     /// a disk that flushes every file would take minutes.
     pub fn in_memory() -> Self {
-        let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return Self::new() };
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self::in_folder)
+    }
+
+    fn in_folder(folder: tempfile::TempDir) -> Self {
         std::fs::create_dir(folder.path().join("source")).unwrap();
         Self { folder }
     }
@@ -52,7 +53,7 @@ impl Place {
         std::fs::create_dir_all(&folder).unwrap();
         let ending = ["png", "jpg", "bmp"][i as usize % 3];
         let path = folder.join(format!("image-{i:04}.{ending}"));
-        std::fs::write(&path, picture(i)).unwrap();
+        std::fs::write(&path, test_image(i)).unwrap();
         path
     }
 
@@ -99,8 +100,8 @@ impl Place {
     }
 }
 
-/// Encodes picture number `i`; any two pictures differ in their bytes and in their looks.
-pub fn picture(i: u32) -> Vec<u8> {
+/// Encodes test image number `i`; any two differ in their bytes and in their looks.
+pub fn test_image(i: u32) -> Vec<u8> {
     let (w, h) = (40 + i % 17, 30 + i % 23);
     let mut state = u64::from(i).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let blocks: Vec<u8> = (0..81)

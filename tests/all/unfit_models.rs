@@ -6,14 +6,14 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, stderr_of};
+use crate::support::{Workspace, stderr_of};
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// Copies the nano model into the place.
-fn copy_nano_model(place: &Place) -> PathBuf {
+fn copy_nano_model(place: &Workspace) -> PathBuf {
     let to = place.path().join("model");
     std::fs::create_dir(&to).unwrap();
     for entry in std::fs::read_dir(project("data/nano")).unwrap() {
@@ -30,13 +30,13 @@ fn change(file: &Path, change: impl FnOnce(&mut Value)) {
     std::fs::write(file, value.to_string()).unwrap();
 }
 
-fn evaluate(place: &Place, more: &[&str]) -> Output {
+fn evaluate(place: &Workspace, more: &[&str]) -> Output {
     let benchmark = project("data/benchmarks/scenes.parquet");
     let arguments = ["evaluate", "--model", "model", "--items", "2", "--json", "--benchmark"];
     place.command(&arguments).arg(benchmark).args(more).output().unwrap()
 }
 
-fn generate(place: &Place, more: &[&str]) -> Output {
+fn generate(place: &Workspace, more: &[&str]) -> Output {
     place.command(&["model", "generate", "--model", "model", "--prompt", "How many?"]).args(more).output().unwrap()
 }
 
@@ -57,7 +57,7 @@ fn scores(output: &Output) -> Value {
 
 #[test]
 fn a_processor_that_does_not_fit_the_model_is_not_imported() {
-    let place = Place::new();
+    let place = Workspace::new();
     let file = copy_nano_model(&place).join("preprocessor_config.json");
     for (key, value, part) in [("merge_size", 1, "merge_size is 1"), ("patch_size", 16, "patch_size is 16")] {
         std::fs::copy(project("data/nano/preprocessor_config.json"), &file).unwrap();
@@ -70,7 +70,7 @@ fn a_processor_that_does_not_fit_the_model_is_not_imported() {
 
 #[test]
 fn a_folder_saved_by_transformers_5_is_the_same_model() {
-    let place = Place::new();
+    let place = Workspace::new();
     let folder = copy_nano_model(&place);
     let own = scores(&evaluate(&place, &[]));
     let file = folder.join("preprocessor_config.json");
@@ -87,7 +87,7 @@ fn a_folder_saved_by_transformers_5_is_the_same_model() {
 
 #[test]
 fn a_request_for_too_much_memory_ends_in_a_message() {
-    let place = Place::new();
+    let place = Workspace::new();
     let folder = copy_nano_model(&place);
     assert_rejected(&evaluate(&place, &["--cache-bytes", "4398046511104"]), &["4398046511104 bytes", "--cache-bytes"]);
 
@@ -115,7 +115,7 @@ fn a_request_for_too_much_memory_ends_in_a_message() {
 
 #[test]
 fn sampling_limits_are_part_of_actions_where_results_depend_on_them() {
-    let place = Place::new();
+    let place = Workspace::new();
     copy_nano_model(&place);
     let actions = |more: &[&str]| {
         scores(&evaluate(&place, more));
@@ -134,7 +134,7 @@ fn sampling_limits_are_part_of_actions_where_results_depend_on_them() {
 
 #[test]
 fn a_pipeline_with_too_large_images_is_rejected_before_it_starts() {
-    let place = Place::new();
+    let place = Workspace::new();
     copy_nano_model(&place);
     place.fill(2);
     let pipeline = "evolution = \"t\"\n[model]\nbase = \"model\"\nmin_pixels = 100000000\nmax_pixels = 1000000000\n";

@@ -14,7 +14,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use visplay::tables::{BenchmarkRow, DemonstrationRow, MetricRow, RejectRow, TableRow, read_file, to_bytes};
 
-use crate::support::{Place, stderr_of};
+use crate::support::{Workspace, stderr_of};
 
 /// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> u64 {
@@ -27,8 +27,8 @@ fn project(path: &str) -> PathBuf {
 
 /// Returns a place with a tiny random `model` and 48 demonstrations in `data`, eight for each
 /// image.
-fn place() -> Place {
-    let place = Place::in_memory();
+fn place() -> Workspace {
+    let place = Workspace::in_memory();
     let mut config: Value = serde_json::from_slice(&std::fs::read(project("data/nano/config.json")).unwrap()).unwrap();
     let text = json!({"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2});
     let vision = json!({"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 32, "depth": 1, "fullatt_block_indexes": [0]});
@@ -54,7 +54,7 @@ fn place() -> Place {
 const TABLE: &str = "data/demonstrations.parquet";
 
 /// Returns the command with `more` arguments.
-fn plain(place: &Place, more: &[&str]) -> Command {
+fn plain(place: &Workspace, more: &[&str]) -> Command {
     let fixed = ["warm-start", "--model", "model", "--learning-rate", "1e-2", "--warmup", "2", "--rows", "6"];
     let mut command = place.command(&[&fixed[..], more].concat());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -62,15 +62,15 @@ fn plain(place: &Place, more: &[&str]) -> Command {
 }
 
 /// Returns the command with 8 steps in 4 segments.
-fn warm_start(place: &Place, more: &[&str]) -> Command {
+fn warm_start(place: &Workspace, more: &[&str]) -> Command {
     plain(place, &[&["--checkpoint-every", "2"], more].concat())
 }
 
-fn train(place: &Place, more: &[&str]) -> Output {
+fn train(place: &Workspace, more: &[&str]) -> Output {
     warm_start(place, &[&["--data", TABLE, "--out", "out"], more].concat()).output().unwrap()
 }
 
-fn train_to_the_end(place: &Place, more: &[&str]) -> TrainingOutput {
+fn train_to_the_end(place: &Workspace, more: &[&str]) -> TrainingOutput {
     let output = train(place, more);
     assert!(output.status.success(), "{}", stderr_of(&output));
     TrainingOutput::of(place)
@@ -91,7 +91,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 impl TrainingOutput {
-    fn of(place: &Place) -> Self {
+    fn of(place: &Workspace) -> Self {
         let relative = |path: &Path, to: &Path| path.strip_prefix(to).unwrap().to_owned();
         let outputs = |path: &Path| -> Value {
             let result: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
@@ -107,12 +107,12 @@ impl TrainingOutput {
     }
 }
 
-fn clear(place: &Place) {
+fn clear(place: &Workspace) {
     std::fs::remove_dir_all(place.store()).unwrap();
     std::fs::remove_dir_all(place.path().join("out")).unwrap();
 }
 
-fn rows_of<R: TableRow>(place: &Place, table: &str) -> Vec<R> {
+fn rows_of<R: TableRow>(place: &Workspace, table: &str) -> Vec<R> {
     let files = place.files("results");
     let mut rows = Vec::new();
     for file in files {
@@ -246,7 +246,7 @@ fn ctrl_c_stops_a_run_soon_and_the_same_command_continues() {
 }
 
 /// Reads the tensors of a file.
-fn tensors(place: &Place, folder: &str, file: &str) -> BTreeMap<String, Vec<f32>> {
+fn tensors(place: &Workspace, folder: &str, file: &str) -> BTreeMap<String, Vec<f32>> {
     let tensors = candle_core::safetensors::load(place.path().join(folder).join(file), &Device::Cpu).unwrap();
     let flat = |t: candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     tensors.into_iter().map(|(name, tensor)| (name, flat(tensor))).collect()
@@ -346,12 +346,12 @@ fn no_adapter_is_left_behind_if_the_model_cannot_be_written() {
     assert!(output.status.success(), "{}", stderr_of(&output));
 }
 
-fn demonstrations(place: &Place) -> Vec<DemonstrationRow> {
+fn demonstrations(place: &Workspace) -> Vec<DemonstrationRow> {
     read_file(&place.path().join(TABLE)).unwrap()
 }
 
 /// Trains on rows that are written to `data/bad.parquet`.
-fn train_on(place: &Place, rows: Vec<DemonstrationRow>, more: &[&str]) -> Output {
+fn train_on(place: &Workspace, rows: Vec<DemonstrationRow>, more: &[&str]) -> Output {
     std::fs::write(place.path().join("data/bad.parquet"), to_bytes(rows).unwrap()).unwrap();
     warm_start(place, &[&["--data", "data/bad.parquet", "--out", "out"], more].concat()).output().unwrap()
 }

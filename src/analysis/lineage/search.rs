@@ -19,7 +19,7 @@ pub(super) type Matches = BTreeMap<Candidate, BTreeSet<ActionKey>>;
 pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches> {
     let mut matches = Matches::new();
     let mut add = |kind, id: Digest, key| {
-        if id.hex().as_str().starts_with(prefix) {
+        if id.hex().starts_with(prefix) {
             matches.entry(Candidate { kind, id }).or_default().insert(key);
         }
     };
@@ -82,7 +82,7 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches>
                 }
                 _ => Vec::new(),
             };
-            ids.retain(|(_, id)| id.hex().as_str().starts_with(prefix));
+            ids.retain(|(_, id)| id.hex().starts_with(prefix));
             ids.sort_unstable();
             ids.dedup();
             Ok(ids)

@@ -6,8 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use crate::cli::args::StoreArgs;
-use crate::cli::error::CommandError;
-use crate::cli::output::ui::Ui;
+use crate::cli::{Result, Ui};
 use crate::evolution::pipeline::{Pipeline, Setting};
 use crate::evolution::{BranchRequest, branch};
 
@@ -64,7 +63,7 @@ impl FromStr for BranchPoint {
 }
 
 /// Runs `visplay branch`.
-pub fn cmd_branch(args: &BranchArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_branch(args: &BranchArgs, ui: &Ui) -> Result<()> {
     let (file, text) = Pipeline::text(args.pipeline.as_deref())?;
     let evolution = match &args.evolution {
         Some(name) => name.clone(),

@@ -3,9 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::error::CommandError;
 use crate::cli::output::jsonl::{Line, LinesArgs, Order, for_each_line, kind_of};
-use crate::cli::output::ui::Ui;
+use crate::cli::{Result, Ui};
 use crate::reward::Clusters;
 
 /// Group near-duplicate questions, as the diversity penalty does.
@@ -25,7 +24,7 @@ pub struct ClustersArgs {
 }
 
 /// Runs `visplay clusters`.
-pub fn cmd_clusters(args: &ClustersArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_clusters(args: &ClustersArgs, ui: &Ui) -> Result<()> {
     for_each_line(&args.lines, ui, Order::Sequential, |line| {
         let clusters = Clusters::from_questions(&questions(line)?).map_err(|error| error.to_string())?;
         Ok(vec![("shares", json!(clusters.shares())), ("clusters", json!(clusters.labels))])

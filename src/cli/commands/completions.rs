@@ -3,9 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use crate::cli::Cli;
-use crate::cli::error::CommandError;
-use crate::cli::output::ui::Ui;
+use crate::cli::{Cli, Result, Ui};
 
 /// Print shell completions.
 #[derive(Debug, Args)]
@@ -19,7 +17,7 @@ pub struct CompletionsArgs {
 }
 
 /// Runs `visplay completions`.
-pub fn cmd_completions(args: &CompletionsArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_completions(args: &CompletionsArgs, ui: &Ui) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "visplay", &mut script);
     ui.result(String::from_utf8_lossy(&script).trim_end())

@@ -7,11 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::{DeviceArgs, DtypeArgs, StoreArgs, ThreadArgs};
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::interrupt::listen_for_interrupt;
-use crate::cli::output::progress::TerminalProgress;
-use crate::cli::output::ui::Ui;
+use crate::cli::session::Session;
+use crate::cli::{CommandError, Result, Ui};
 use crate::random::Seed;
 use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores};
@@ -20,7 +17,6 @@ use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, find_by_ref, i
 use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{ListedRows, Runner, read_rows};
-use crate::store::Store;
 use crate::tables::{PredictionRow, RejectRow, ScoreRow};
 use crate::vlm::ops::Ops;
 
@@ -94,7 +90,7 @@ pub struct EvaluateArgs {
 }
 
 /// Runs `visplay evaluate`.
-pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
     if args.no_greedy && args.sampled == 0 && args.majority == 0 {
         return Err(CommandError::usage(
             "no protocol is selected: drop --no-greedy, or pass --sampled N or --majority N",
@@ -103,10 +99,8 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
     let device = args.device.open()?;
     let dtype = args.compute.on(&device);
     args.threads.start()?;
-    let interrupt = listen_for_interrupt();
-    let shown = TerminalProgress::new(ui);
-    let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &shown, interrupt: &interrupt, dry_run: false };
+    let session = Session::new(args.store.open_or_create()?, ui);
+    let (store, runner) = (&session.store, session.runner());
     let text = match &args.prompt {
         Some(file) => {
             std::fs::read_to_string(file).map_err(|e| CommandError::usage(format!("{}: {e}", file.display())))?
@@ -114,15 +108,15 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         None => PROMPT.1.to_owned(),
     };
     let file = args.prompt.as_deref().unwrap_or(Path::new(PROMPT.0));
-    let prompt = RolePrompt::parse(file, &text).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let prompt = RolePrompt::parse(file, &text).map_err(CommandError::from_input)?;
     if let Some(missing) = ["image", "question"].into_iter().find(|name| !prompt.has(name)) {
         return Err(CommandError::usage(format!("{}: the template has no {{{{{missing}}}}}", file.display())));
     }
     let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
     let base = model_of(&args.model, &runner)?;
     let load = || {
-        let assets = Arc::new(base.assets(&store, None)?);
-        LoadedModel::from_stored(assets, &base.tensors(&store)?, dtype, &device, Ops::Kernels)
+        let assets = Arc::new(base.assets(store, None)?);
+        LoadedModel::from_stored(assets, &base.tensors(store)?, dtype, &device, Ops::Kernels)
     };
     let model = ModelHandle::new(base.id, load);
     let files = benchmark.images.clone();
@@ -148,16 +142,16 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
         },
         seed: args.seed.0,
     };
-    let cut = ListedRows::split(&store, &benchmark.items, SHARD_ROWS)?;
+    let cut = ListedRows::split(store, &benchmark.items, SHARD_ROWS)?;
     let predictions = runner.run(&stage, &cut)?.results;
     let scores = Scores { predictions: &predictions, benchmark: &benchmark.name, model: base.id };
     let counted = runner.run(&scores, &[()])?.results;
-    let scores: Vec<ScoreRow> = read_rows(&store, &counted)?;
-    let answers: Vec<PredictionRow> = read_rows(&store, &predictions)?;
+    let scores: Vec<ScoreRow> = read_rows(store, &counted)?;
+    let answers: Vec<PredictionRow> = read_rows(store, &predictions)?;
     let straight = straight_share(&answers);
     let left_out: u64 = predictions.iter().map(|result| result.counts.rejects).sum();
     if left_out > 0 {
-        let rejects: Vec<RejectRow> = read_rows(&store, &predictions)?;
+        let rejects: Vec<RejectRow> = read_rows(store, &predictions)?;
         let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
         ui.say(format!(
             "{left_out} of {} items could not be given to the model and are not scored{why}",
@@ -185,7 +179,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<(), CommandError> {
 }
 
 /// Returns the checkpoint of a folder, or the model that a ref of the store names.
-fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel, CommandError> {
+fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel> {
     if model.is_dir() {
         return Ok(import(model, runner)?.1);
     }

@@ -6,9 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::StoreArgs;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{Result, Ui, format};
 use crate::store::GarbageOptions;
 
 /// List files that no ref reaches, and delete them with --delete.
@@ -31,7 +29,7 @@ pub struct GcArgs {
 }
 
 /// Runs `visplay gc`.
-pub fn cmd_gc(args: &GcArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_gc(args: &GcArgs, ui: &Ui) -> Result<()> {
     let store = args.store.open()?;
     let grace = Duration::from_secs(u64::from(args.grace) * 3600);
     let found = store.collect_garbage(GarbageOptions { grace, delete: args.delete })?;

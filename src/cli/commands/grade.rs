@@ -3,9 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::error::CommandError;
 use crate::cli::output::jsonl::{Line, LinesArgs, Order, for_each_line, kind_of};
-use crate::cli::output::ui::Ui;
+use crate::cli::{Result, Ui};
 use crate::grading::{Comparison, MatchRule, compare};
 
 /// Grade answers against gold answers, as votes and rewards do.
@@ -25,7 +24,7 @@ pub struct GradeArgs {
 }
 
 /// Runs `visplay grade`.
-pub fn cmd_grade(args: &GradeArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_grade(args: &GradeArgs, ui: &Ui) -> Result<()> {
     for_each_line(&args.lines, ui, Order::Parallel, |line| {
         let (given, gold) = (answer(line, "given")?, answer(line, "gold")?);
         let verdict = match (given, gold) {

@@ -7,12 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
-use crate::cli::error::CommandError;
-use crate::cli::interrupt::listen_for_interrupt;
-use crate::cli::output::format;
-use crate::cli::output::progress::TerminalProgress;
-use crate::cli::output::ui::Ui;
-use crate::stages::Runner;
+use crate::cli::session::Session;
+use crate::cli::{Result, Ui, format};
 use crate::stages::ingest::{IngestRequest, IngestSummary, ingest};
 use crate::store::Store;
 
@@ -42,14 +38,11 @@ pub struct IngestArgs {
 }
 
 /// Runs `visplay ingest`.
-pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let pipeline = args.pipeline.load()?;
     args.threads.start()?;
-    let interrupt = listen_for_interrupt();
-    let progress = TerminalProgress::new(ui);
-    let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
+    let session = Session::new(args.store.open_or_create()?, ui);
     let options = pipeline.ingest.options();
     let request = IngestRequest {
         evolution: &pipeline.evolution,
@@ -57,11 +50,11 @@ pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<(), CommandError> {
         column: args.column.as_deref(),
         options: &options,
     };
-    let ingested = ingest(&request, &runner)?;
-    if ui.json { print_json(&ingested, &store, ui) } else { print_table(&ingested, &store, start, ui) }
+    let ingested = ingest(&request, &session.runner())?;
+    if ui.json { print_json(&ingested, &session.store, ui) } else { print_table(&ingested, &session.store, start, ui) }
 }
 
-fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<(), CommandError> {
+fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<()> {
     ui.result_json(&json!({
         "ref": done.reference.to_string(),
         "result": done.table.digest()?,
@@ -85,7 +78,7 @@ fn rejects_by_reason(done: &IngestSummary) -> std::collections::BTreeMap<&str, u
     reasons.filter_map(|(figure, n)| Some((figure.strip_prefix("rejected.")?, *n))).collect()
 }
 
-fn print_table(done: &IngestSummary, store: &Store, start: Instant, ui: &Ui) -> Result<(), CommandError> {
+fn print_table(done: &IngestSummary, store: &Store, start: Instant, ui: &Ui) -> Result<()> {
     if done.left_behind > 0 {
         ui.say(format!(
             "the ingest options changed: {} images of earlier ingests are not in the new table unless their sources \
@@ -98,22 +91,16 @@ fn print_table(done: &IngestSummary, store: &Store, start: Instant, ui: &Ui) -> 
         (0, shards) => format!("nothing new; recomputed {shards} lost shards"),
         (new, _) => {
             let rejected: u64 = done.new_rejects.values().sum();
-            format!(
-                "{} new: {} images, {} rejected",
-                format::count(new),
-                format::count(done.new_images),
-                format::count(rejected)
-            )
+            let [new, images, rejected] = [new, done.new_images, rejected].map(format::count);
+            format!("{new} new: {images} images, {rejected} rejected")
         }
     };
     ui.result(format!("{} files and rows read, {changes} ({})", format::count(done.entries), format::elapsed(start)))?;
-    let mut rows = vec![vec!["rejected".to_owned(), "new".to_owned(), "total".to_owned()]];
-    for (reason, n) in rejects_by_reason(done) {
-        let new = done.new_rejects.get(reason).copied().unwrap_or(0);
-        rows.push(vec![reason.to_owned(), format::count(new), format::count(n)]);
-    }
-    if rows.len() > 1 {
-        ui.indented_table(&rows)?;
+    let rejects = rejects_by_reason(done);
+    if !rejects.is_empty() {
+        let new = |reason| format::count(done.new_rejects.get(reason).copied().unwrap_or(0));
+        let rows = rejects.into_iter().map(|(reason, n)| [reason.to_owned(), new(reason), format::count(n)]);
+        ui.indented_table(&format::with_heading(["rejected", "new", "total"], rows))?;
     }
     let view = store.root().join("views").join(&done.reference.evolution);
     ui.result(format!(

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 
 use crate::analysis::lineage::{LineageError, lineage};
 use crate::cli::args::StoreArgs;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui, format};
 
 /// Show where an item came from and what was derived from it.
 ///
@@ -41,65 +39,17 @@ const MAX_CANDIDATES: usize = 20;
 /// Number of rows printed of a list; `--json` prints all.
 const MAX_ROWS: usize = 40;
 /// Fields printed first, in this order; the others follow by name.
-const FIELD_ORDER: [&str; 52] = [
-    "id",
-    "question",
-    "answer",
-    "type",
-    "valid",
-    "label",
-    "text",
-    "is",
-    "names",
-    "image",
-    "prompt",
-    "weights",
-    "trained from",
-    "seed",
-    "made by",
-    "vote",
-    "votes",
-    "fate",
-    "question's fate",
-    "gates",
-    "rewards",
-    "updates",
-    "steps",
-    "stage",
-    "action",
-    "in",
-    "step",
-    "sample",
-    "source",
-    "size",
-    "class",
-    "rule",
-    "kept",
-    "reason",
-    "detail",
-    "majority",
-    "majority count",
-    "runner-up count",
-    "confidence",
-    "margin",
-    "sampled",
-    "boxed",
-    "classes",
-    "count",
-    "role",
-    "reward",
-    "advantage",
-    "correct",
-    "protocol",
-    "gate",
-    "figure",
-    "samples",
-];
+const FIELD_ORDER: &str = "\
+    id, question, answer, type, valid, label, text, is, names, image, prompt, weights, \
+    trained from, seed, made by, vote, votes, fate, question's fate, gates, rewards, updates, \
+    steps, stage, action, in, step, sample, source, size, class, rule, kept, reason, detail, \
+    majority, majority count, runner-up count, confidence, margin, sampled, boxed, classes, \
+    count, role, reward, advantage, correct, protocol, gate, figure, samples";
 /// Maximum number of characters of a text in a column.
 const MAX_WIDTH: usize = 64;
 
 /// Runs `visplay lineage`.
-pub fn cmd_lineage(args: &LineageArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_lineage(args: &LineageArgs, ui: &Ui) -> Result<()> {
     let store = args.store.open()?;
     let result = lineage(&store, &args.id.to_lowercase())?;
     let (up, down) = (!args.down, !args.up);
@@ -145,8 +95,9 @@ impl From<LineageError> for CommandError {
 }
 
 /// Prints a value as indented lines; a list of flat objects as columns.
-fn print(value: &Value, depth: usize, ui: &Ui) -> Result<(), CommandError> {
-    let Value::Object(fields) = value else { return ui.result(format!("{}{}", indent(depth), scalar(value))) };
+fn print(value: &Value, depth: usize, ui: &Ui) -> Result<()> {
+    let indent = "  ".repeat(depth);
+    let Value::Object(fields) = value else { return ui.result(format!("{indent}{}", scalar(value))) };
     let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
     fields.sort_by_key(|(name, _)| rank(name));
     for (name, value) in fields {
@@ -155,26 +106,26 @@ fn print(value: &Value, depth: usize, ui: &Ui) -> Result<(), CommandError> {
             Value::Array(items) if items.is_empty() => {}
             Value::Object(inner) if inner.is_empty() => {}
             Value::Object(_) => {
-                ui.result(format!("{}{name}", indent(depth)))?;
+                ui.result(format!("{indent}{name}"))?;
                 print(value, depth + 1, ui)?;
             }
             Value::Array(items) if items.iter().all(is_flat) => {
-                ui.result(format!("{}{name} ({})", indent(depth), format::count(items.len() as u64)))?;
+                ui.result(format!("{indent}{name} ({})", format::count(items.len() as u64)))?;
                 for line in table(items) {
-                    ui.result(format!("{}{line}", indent(depth + 1)))?;
+                    ui.result(format!("{indent}  {line}"))?;
                 }
             }
             Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
                 let all: Vec<String> = items.iter().map(scalar).collect();
-                ui.result(format!("{}{name}: {}", indent(depth), all.join("; ")))?;
+                ui.result(format!("{indent}{name}: {}", all.join("; ")))?;
             }
             Value::Array(items) => {
                 for (n, item) in items.iter().enumerate() {
-                    ui.result(format!("{}{name} {}", indent(depth), n + 1))?;
+                    ui.result(format!("{indent}{name} {}", n + 1))?;
                     print(item, depth + 1, ui)?;
                 }
             }
-            _ => ui.result(format!("{}{name}: {}", indent(depth), scalar(value)))?,
+            _ => ui.result(format!("{indent}{name}: {}", scalar(value)))?,
         }
     }
     Ok(())
@@ -182,11 +133,7 @@ fn print(value: &Value, depth: usize, ui: &Ui) -> Result<(), CommandError> {
 
 /// Returns the sort key of a field.
 fn rank(name: &str) -> (usize, String) {
-    (FIELD_ORDER.iter().position(|first| *first == name).unwrap_or(FIELD_ORDER.len()), name.to_owned())
-}
-
-fn indent(depth: usize) -> String {
-    "  ".repeat(depth)
+    (FIELD_ORDER.split(", ").position(|first| first == name).unwrap_or(usize::MAX), name.to_owned())
 }
 
 /// Returns whether a value is an object without nested objects or lists.

@@ -4,9 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::args::StoreArgs;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{Result, Ui, format};
 use crate::store::{Action, StageResult};
 
 /// List the results of the store, newest first.
@@ -26,7 +24,7 @@ pub struct LogArgs {
 }
 
 /// Runs `visplay log`.
-pub fn cmd_log(args: &LogArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_log(args: &LogArgs, ui: &Ui) -> Result<()> {
     let store = args.store.open()?;
     let mut listed: Vec<(StageResult, Option<Action>)> = Vec::new();
     for result in store.results()? {
@@ -42,11 +40,8 @@ pub fn cmd_log(args: &LogArgs, ui: &Ui) -> Result<(), CommandError> {
         let all: Vec<Value> = listed.iter().map(|(r, a)| json!({"result": r, "action": a})).collect();
         return ui.result_json(&all);
     }
-    let mut rows = vec![
-        ["started (UTC)", "duration", "stage", "in", "out", "rejects", "action", "process"].map(str::to_owned).to_vec(),
-    ];
-    for (r, action) in &listed {
-        rows.push(vec![
+    let rows = listed.iter().map(|(r, action)| {
+        [
             format::time(r.run.began_ms),
             format::duration(r.run.took_ms),
             action.as_ref().map_or("(action is missing)", |a| a.stage.as_str()).to_owned(),
@@ -55,7 +50,8 @@ pub fn cmd_log(args: &LogArgs, ui: &Ui) -> Result<(), CommandError> {
             format::count(r.counts.rejects),
             format!("{:.12}", r.action.to_string()),
             format!("{}/{}", r.run.process.host, r.run.process.pid),
-        ]);
-    }
-    ui.table(&rows)
+        ]
+    });
+    let heading = ["started (UTC)", "duration", "stage", "in", "out", "rejects", "action", "process"];
+    ui.table(&format::with_heading(heading, rows))
 }

@@ -27,62 +27,48 @@ mod why;
 
 use clap::Subcommand;
 
-use super::error::CommandError;
-use super::output::ui::Ui;
+use crate::cli::{Result, Ui};
 
-/// The command to run.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    Ingest(ingest::IngestArgs),
-    EvolveRound(evolve_round::EvolveRoundArgs),
-    Branch(branch::BranchArgs),
-    Status(status::StatusArgs),
-    Show(show::ShowArgs),
-    Log(log::LogArgs),
-    Why(why::WhyArgs),
-    Lineage(lineage::LineageArgs),
-    Replay(replay::ReplayArgs),
-    Audit(audit::AuditArgs),
-    Model(model::ModelArgs),
-    Verify(verify::VerifyArgs),
-    Gc(gc::GcArgs),
-    Grade(grade::GradeArgs),
-    Clusters(clusters::ClustersArgs),
-    Rewards(rewards::RewardsArgs),
-    Rescore(rescore::RescoreArgs),
-    Scenes(scenes::ScenesArgs),
-    WarmStart(warm_start::WarmStartArgs),
-    Evaluate(evaluate::EvaluateArgs),
-    Doctor(doctor::DoctorArgs),
-    Completions(completions::CompletionsArgs),
-    Schema(schema::SchemaArgs),
+/// Declares the commands, in the order in which the help lists them: name, arguments, function.
+macro_rules! commands {
+    ($($name:ident($args:path) => $run:path,)+) => {
+        /// The command to run.
+        #[derive(Debug, Subcommand)]
+        pub enum Command {
+            $($name($args),)+
+        }
+
+        /// Runs a command.
+        pub fn run(command: &Command, ui: &Ui) -> Result<()> {
+            match command {
+                $(Command::$name(args) => $run(args, ui),)+
+            }
+        }
+    };
 }
 
-/// Runs a command.
-pub fn run(command: &Command, ui: &Ui) -> Result<(), CommandError> {
-    match command {
-        Command::Ingest(args) => ingest::cmd_ingest(args, ui),
-        Command::EvolveRound(args) => evolve_round::cmd_evolve_round(args, ui),
-        Command::Branch(args) => branch::cmd_branch(args, ui),
-        Command::Status(args) => status::cmd_status(args, ui),
-        Command::Show(args) => show::cmd_show(args, ui),
-        Command::Log(args) => log::cmd_log(args, ui),
-        Command::Why(args) => why::cmd_why(args, ui),
-        Command::Lineage(args) => lineage::cmd_lineage(args, ui),
-        Command::Replay(args) => replay::cmd_replay(args, ui),
-        Command::Audit(args) => audit::cmd_audit(args, ui),
-        Command::Model(args) => model::cmd_model(args, ui),
-        Command::Verify(args) => verify::cmd_verify(args, ui),
-        Command::Gc(args) => gc::cmd_gc(args, ui),
-        Command::Grade(args) => grade::cmd_grade(args, ui),
-        Command::Clusters(args) => clusters::cmd_clusters(args, ui),
-        Command::Rewards(args) => rewards::cmd_rewards(args, ui),
-        Command::Rescore(args) => rescore::cmd_rescore(args, ui),
-        Command::Scenes(args) => scenes::cmd_scenes(args, ui),
-        Command::Evaluate(args) => evaluate::cmd_evaluate(args, ui),
-        Command::WarmStart(args) => warm_start::cmd_warm_start(args, ui),
-        Command::Doctor(args) => doctor::cmd_doctor(args, ui),
-        Command::Completions(args) => completions::cmd_completions(args, ui),
-        Command::Schema(args) => schema::cmd_schema(args, ui),
-    }
+commands! {
+    Ingest(ingest::IngestArgs) => ingest::cmd_ingest,
+    EvolveRound(evolve_round::EvolveRoundArgs) => evolve_round::cmd_evolve_round,
+    Branch(branch::BranchArgs) => branch::cmd_branch,
+    Status(status::StatusArgs) => status::cmd_status,
+    Show(show::ShowArgs) => show::cmd_show,
+    Log(log::LogArgs) => log::cmd_log,
+    Why(why::WhyArgs) => why::cmd_why,
+    Lineage(lineage::LineageArgs) => lineage::cmd_lineage,
+    Replay(replay::ReplayArgs) => replay::cmd_replay,
+    Audit(audit::AuditArgs) => audit::cmd_audit,
+    Model(model::ModelArgs) => model::cmd_model,
+    Verify(verify::VerifyArgs) => verify::cmd_verify,
+    Gc(gc::GcArgs) => gc::cmd_gc,
+    Grade(grade::GradeArgs) => grade::cmd_grade,
+    Clusters(clusters::ClustersArgs) => clusters::cmd_clusters,
+    Rewards(rewards::RewardsArgs) => rewards::cmd_rewards,
+    Rescore(rescore::RescoreArgs) => rescore::cmd_rescore,
+    Scenes(scenes::ScenesArgs) => scenes::cmd_scenes,
+    WarmStart(warm_start::WarmStartArgs) => warm_start::cmd_warm_start,
+    Evaluate(evaluate::EvaluateArgs) => evaluate::cmd_evaluate,
+    Doctor(doctor::DoctorArgs) => doctor::cmd_doctor,
+    Completions(completions::CompletionsArgs) => completions::cmd_completions,
+    Schema(schema::SchemaArgs) => schema::cmd_schema,
 }

@@ -9,11 +9,8 @@ use serde_json::json;
 
 use crate::analysis::compare::{LOGPROB_TOLERANCE, MatchLevel, NUMBER_TOLERANCE, WEIGHT_TOLERANCE};
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
-use crate::cli::error::CommandError;
-use crate::cli::interrupt::listen_for_interrupt;
-use crate::cli::output::format;
-use crate::cli::output::progress::TerminalProgress;
-use crate::cli::output::ui::Ui;
+use crate::cli::session::Session;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::evolution::{ReplayReport, ReplayRequest, ReplayTarget, ReplayedResult, replay};
 
 /// Recompute stored results from their stored inputs and compare.
@@ -62,23 +59,22 @@ pub struct ReplayArgs {
 const MAX_LISTED: usize = 5;
 
 /// Runs `visplay replay`.
-pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let pipeline = args.pipeline.load()?;
     args.threads.start()?;
-    let store = args.store.open()?;
-    let (interrupt, progress) = (listen_for_interrupt(), TerminalProgress::new(ui));
+    let session = Session::new(args.store.open()?, ui);
     let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let request = ReplayRequest {
-        store: &store,
+        store: &session.store,
         pipeline: &pipeline,
         target: &args.what,
         sample: args.sample.map(|sample| sample as usize),
         seed: args.seed,
         images: &args.images,
         scratch: &scratch,
-        progress: &progress,
-        interrupt: &interrupt,
+        progress: &session.progress,
+        interrupt: &session.interrupt,
     };
     let replay = replay(&request)?;
     if ui.json {
@@ -94,7 +90,7 @@ pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<(), CommandError> {
     } else {
         print(&replay, &format::elapsed(start), ui)?;
     }
-    let failed = failures(&replay);
+    let failed = differing(&replay).len();
     if failed > 0 {
         let message = format!("{failed} of {} recomputed results differ from the stored ones", replay.results.len());
         return Err(
@@ -104,27 +100,22 @@ pub fn cmd_replay(args: &ReplayArgs, ui: &Ui) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn failures(replay: &ReplayReport) -> usize {
-    replay.results.iter().filter(|result| result.compared.level.is_none()).count()
+fn differing(replay: &ReplayReport) -> Vec<&ReplayedResult> {
+    replay.results.iter().filter(|result| result.compared.level.is_none()).collect()
 }
 
-fn print(replay: &ReplayReport, took: &str, ui: &Ui) -> Result<(), CommandError> {
+fn print(replay: &ReplayReport, took: &str, ui: &Ui) -> Result<()> {
     let mut parts: BTreeMap<_, [u64; 5]> = BTreeMap::new();
     for result in &replay.results {
         let counts = parts.entry(result.part).or_default();
         counts[0] += 1;
         counts[column(result)] += 1;
     }
-    let heading = ["part", "results", "bits", "rows", "tolerances", "none"].map(str::to_owned).to_vec();
-    let mut rows = vec![heading];
-    for (part, counts) in parts {
-        let mut row = vec![part.name().to_owned()];
-        row.extend(counts.map(format::count));
-        rows.push(row);
-    }
-    ui.table(&rows)?;
-    let differing: Vec<&ReplayedResult> =
-        replay.results.iter().filter(|result| result.compared.level.is_none()).collect();
+    let heading = ["part", "results", "bits", "rows", "tolerances", "none"];
+    let rows =
+        parts.into_iter().map(|(part, counts)| [&[part.name().to_owned()], &counts.map(format::count)[..]].concat());
+    ui.table(&format::with_heading(heading, rows))?;
+    let differing = differing(replay);
     for result in differing.iter().take(MAX_LISTED) {
         let name = format!("{} {:.12}", result.stage, result.action.to_string());
         if let Some(why) = &result.not_recomputed {

@@ -6,11 +6,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::analysis::rescore::{Decision, RescoreResult, rescore};
-use crate::cli::args::parse_scope;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
+use crate::cli::args::{parse_scope, set_diversity};
 use crate::cli::output::table_files::read_all;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::reward::{DiversityScope, Preset};
 use crate::tables::{QuestionRow, VoteRow};
 
@@ -55,8 +53,8 @@ pub struct RescoreArgs {
 }
 
 /// Runs `visplay rescore`.
-pub fn cmd_rescore(args: &RescoreArgs, ui: &Ui) -> Result<(), CommandError> {
-    let preset = |name: &str| Preset::named(name).map_err(|e| CommandError::usage(e.to_string()));
+pub fn cmd_rescore(args: &RescoreArgs, ui: &Ui) -> Result<()> {
+    let preset = |name: &str| Preset::named(name).map_err(CommandError::from_input);
     let before = preset(&args.preset)?;
     let after = apply_options(args.to.as_deref().map_or(Ok(before), preset)?, args)?;
     let questions: Vec<QuestionRow> = read_all(&args.questions)?;
@@ -71,7 +69,7 @@ pub fn cmd_rescore(args: &RescoreArgs, ui: &Ui) -> Result<(), CommandError> {
 }
 
 /// Applies the options of the command line to a preset.
-fn apply_options(preset: &Preset, args: &RescoreArgs) -> Result<Preset, CommandError> {
+fn apply_options(preset: &Preset, args: &RescoreArgs) -> Result<Preset> {
     let mut preset = preset.clone();
     let share = |flag: &str, value: Option<f64>, current: f64| match value {
         Some(v) if !(0.0..=1.0).contains(&v) => {
@@ -89,16 +87,11 @@ fn apply_options(preset: &Preset, args: &RescoreArgs) -> Result<Preset, CommandE
             d.low, d.high
         )));
     }
-    let q = &mut preset.questioner;
-    q.scope = args.scope.unwrap_or(q.scope);
-    q.lambda = args.lambda.unwrap_or(q.lambda);
-    if !q.lambda.is_finite() || q.lambda < 0.0 {
-        return Err(CommandError::usage(format!("--lambda is {}; it must be 0 or greater", q.lambda)));
-    }
+    set_diversity(&mut preset.questioner, args.lambda, args.scope)?;
     Ok(preset)
 }
 
-fn print_json(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result<(), CommandError> {
+fn print_json(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result<()> {
     let changed = before.questions.iter().zip(&after.questions).filter(|(b, a)| b != a);
     let changed: Vec<_> = changed
         .map(|(b, a)| {
@@ -117,10 +110,10 @@ fn print_json(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result<
     }))
 }
 
-fn print_table(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result<(), CommandError> {
-    let mut rows = vec![["", "before", "after"].map(str::to_owned).to_vec()];
+fn print_table(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result<()> {
+    let mut rows = Vec::new();
     let mut row = |name: &str, value: &dyn Fn(&RescoreResult) -> String| {
-        rows.push(vec![name.to_owned(), value(before), value(after)]);
+        rows.push([name.to_owned(), value(before), value(after)]);
     };
     row("questions", &|s| format::count(s.questions.len() as u64));
     row("kept", &|s| format::count(s.kept as u64));
@@ -136,7 +129,7 @@ fn print_table(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result
     let pairs = || before.questions.iter().zip(&after.questions);
     let gained = pairs().filter(|(b, a)| !b.decision.is_kept() && a.decision.is_kept()).count();
     let lost = pairs().filter(|(b, a)| b.decision.is_kept() && !a.decision.is_kept()).count();
-    ui.table(&rows)?;
+    ui.table(&format::with_heading(["", "before", "after"], rows))?;
     ui.result(format!(
         "{} dropped questions would be kept, and {} kept questions would be dropped",
         format::count(gained as u64),

@@ -3,10 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::args::parse_scope;
-use crate::cli::error::CommandError;
+use crate::cli::args::{parse_scope, set_diversity};
 use crate::cli::output::jsonl::{AddedKeys, Line, LinesArgs, Order, for_each_line, kind_of};
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui};
 use crate::reward::{Preset, QuestionOutcome, QuestionerReward, QuestionerSettings, questioner_rewards};
 
 /// Compute the Questioner's rewards for the questions of a step, as training does.
@@ -37,14 +36,10 @@ pub struct RewardsArgs {
 }
 
 /// Runs `visplay rewards`.
-pub fn cmd_rewards(args: &RewardsArgs, ui: &Ui) -> Result<(), CommandError> {
-    let preset = Preset::named(&args.preset).map_err(|error| CommandError::usage(error.to_string()))?;
+pub fn cmd_rewards(args: &RewardsArgs, ui: &Ui) -> Result<()> {
+    let preset = Preset::named(&args.preset).map_err(CommandError::from_input)?;
     let mut settings = preset.questioner.clone();
-    settings.lambda = args.lambda.unwrap_or(settings.lambda);
-    settings.scope = args.scope.unwrap_or(settings.scope);
-    if !settings.lambda.is_finite() || settings.lambda < 0.0 {
-        return Err(CommandError::usage(format!("--lambda is {}; it must be 0 or greater", settings.lambda)));
-    }
+    set_diversity(&mut settings, args.lambda, args.scope)?;
     for_each_line(&args.lines, ui, Order::Sequential, |line| add_rewards(line, &settings))
 }
 

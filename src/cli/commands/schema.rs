@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::error::CommandError;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui};
 use crate::evolution::pipeline::Pipeline;
 use crate::tables::schema_file::{self, SchemaDocument};
 
@@ -42,20 +41,20 @@ struct SchemaFile<'a> {
 }
 
 /// Runs `visplay schema`.
-pub fn cmd_schema(args: &SchemaArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_schema(args: &SchemaArgs, ui: &Ui) -> Result<()> {
     let documents = documents()?;
     if args.write { write(&args.dir, &documents, ui) } else { check(&args.dir, &documents, ui) }
 }
 
 /// Returns every document of the folder.
-fn documents() -> Result<Vec<SchemaDocument>, CommandError> {
+fn documents() -> Result<Vec<SchemaDocument>> {
     let unwritable = |e: serde_json::Error| CommandError::failed(e.to_string());
     let mut documents = schema_file::documents().map_err(unwritable)?;
     documents.push(SchemaDocument::json("pipeline.json", &schemars::schema_for!(Pipeline)).map_err(unwritable)?);
     Ok(documents)
 }
 
-fn write(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<(), CommandError> {
+fn write(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<()> {
     fs::create_dir_all(dir).map_err(|e| CommandError::failed(format!("cannot create {}: {e}", dir.display())))?;
     let mut files = Vec::new();
     for document in documents {
@@ -72,7 +71,7 @@ fn write(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<(), Comman
     report(&files, ui)
 }
 
-fn check(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<(), CommandError> {
+fn check(dir: &Path, documents: &[SchemaDocument], ui: &Ui) -> Result<()> {
     let mut wrong = Vec::new();
     for document in documents {
         let path = dir.join(&document.name);
@@ -108,7 +107,7 @@ fn unknown_files(dir: &Path, documents: &[SchemaDocument]) -> Vec<String> {
     unknown
 }
 
-fn report(files: &[SchemaFile], ui: &Ui) -> Result<(), CommandError> {
+fn report(files: &[SchemaFile], ui: &Ui) -> Result<()> {
     if ui.json {
         return ui.result_json(files);
     }

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 
 use crate::analysis::preview;
 use crate::cli::args::StoreArgs;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::store::{ActionKey, ObjectId, ObjectKind, Ref, StageResult, Store, StoreFile};
 
 /// Show a ref, a result, an action or an object.
@@ -31,7 +29,7 @@ pub struct ShowArgs {
 }
 
 /// Runs `visplay show`.
-pub fn cmd_show(args: &ShowArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_show(args: &ShowArgs, ui: &Ui) -> Result<()> {
     let store = args.store.open()?;
     if args.what.contains('/') {
         let r = find_ref(&store, &args.what)?;
@@ -46,7 +44,7 @@ pub fn cmd_show(args: &ShowArgs, ui: &Ui) -> Result<(), CommandError> {
     }
 }
 
-fn find_ref(store: &Store, text: &str) -> Result<Ref, CommandError> {
+fn find_ref(store: &Store, text: &str) -> Result<Ref> {
     let (path, sequence) = match text.split_once('@') {
         Some((path, n)) => {
             let n: u32 = n
@@ -67,7 +65,7 @@ fn find_ref(store: &Store, text: &str) -> Result<Ref, CommandError> {
     })
 }
 
-fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Result<(), CommandError> {
+fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Result<()> {
     let action = store.action(key)?;
     let result = store.result(key)?;
     if ui.json {
@@ -111,7 +109,7 @@ fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Resul
     ))
 }
 
-fn show_object(store: &Store, object: ObjectId, rows: usize, ui: &Ui) -> Result<(), CommandError> {
+fn show_object(store: &Store, object: ObjectId, rows: usize, ui: &Ui) -> Result<()> {
     let bytes = store.read_object(object)?;
     let size = bytes.len() as u64;
     let head = json!({"object": object, "bytes": size});

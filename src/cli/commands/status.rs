@@ -6,9 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::args::StoreArgs;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{Result, Ui, format};
 use crate::evolution::{CurrentRound, current_round, ref_name};
 use crate::store::{Ref, Store, StoreFile};
 
@@ -23,23 +21,21 @@ pub struct StatusArgs {
 }
 
 /// Runs `visplay status`.
-pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<()> {
     let store = args.store.open()?;
     let heads = heads(&store)?;
     let usage = disk_usage(&store)?;
     if ui.json {
-        let refs: Result<Vec<Value>, CommandError> = heads.iter().map(|r| describe(&store, r)).collect();
+        let refs: Result<Vec<Value>> = heads.iter().map(|r| describe(&store, r)).collect();
         let current = current(&store, &heads)?;
         return ui.result_json(&json!({"store": store.root(), "refs": refs?, "current": current, "room": usage}));
     }
     if heads.is_empty() {
         ui.result(format!("{} is empty; `visplay ingest FOLDER` adds images", store.root().display()))?;
     } else {
-        let mut rows = vec![["ref", "written (UTC)", "rows", "rejects", "size", "result"].map(str::to_owned).to_vec()];
-        for r in &heads {
-            rows.push(row(&store, r)?);
-        }
-        ui.table(&rows)?;
+        let rows: Vec<_> = heads.iter().map(|r| row(&store, r)).collect::<Result<_>>()?;
+        let heading = ["ref", "written (UTC)", "rows", "rejects", "size", "result"];
+        ui.table(&format::with_heading(heading, rows))?;
         for (evolution, current) in current(&store, &heads)? {
             let current = match current {
                 CurrentRound::Round(round) => format!("round {round} is current; the next round starts from it"),
@@ -60,7 +56,7 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<(), CommandError> {
 }
 
 /// Returns the latest version of each ref.
-fn heads(store: &Store) -> Result<Vec<Ref>, CommandError> {
+fn heads(store: &Store) -> Result<Vec<Ref>> {
     let mut heads = BTreeMap::new();
     for r in store.refs()? {
         heads.insert((r.evolution.clone(), r.name.clone()), r);
@@ -69,13 +65,13 @@ fn heads(store: &Store) -> Result<Vec<Ref>, CommandError> {
 }
 
 /// Returns the current round of each evolution that has finished one.
-fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, CurrentRound>, CommandError> {
+fn current(store: &Store, heads: &[Ref]) -> Result<BTreeMap<String, CurrentRound>> {
     let first = ref_name(1, "round");
     let begun = heads.iter().filter(|r| r.name == first);
     begun.map(|r| Ok((r.evolution.clone(), current_round(store, &r.evolution)?))).collect()
 }
 
-fn row(store: &Store, r: &Ref) -> Result<Vec<String>, CommandError> {
+fn row(store: &Store, r: &Ref) -> Result<Vec<String>> {
     let made = format::time(r.made_ms);
     let Some(result) = store.result(r.result)? else {
         return Ok(vec![r.to_string(), made, "its result is missing; run `visplay verify`".into()]);
@@ -91,7 +87,7 @@ fn row(store: &Store, r: &Ref) -> Result<Vec<String>, CommandError> {
     ])
 }
 
-fn describe(store: &Store, r: &Ref) -> Result<Value, CommandError> {
+fn describe(store: &Store, r: &Ref) -> Result<Value> {
     let result = store.result(r.result)?;
     let digest = result.as_ref().map(crate::store::StageResult::digest).transpose()?;
     Ok(json!({
@@ -114,7 +110,7 @@ struct DiskUsage {
     bytes: u64,
 }
 
-fn disk_usage(store: &Store) -> Result<BTreeMap<&'static str, DiskUsage>, CommandError> {
+fn disk_usage(store: &Store) -> Result<BTreeMap<&'static str, DiskUsage>> {
     let mut usage: BTreeMap<&'static str, DiskUsage> = BTreeMap::new();
     for entry in store.files()? {
         let kind = match StoreFile::of(&entry.name) {

@@ -4,9 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::StoreArgs;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::store::{Store, StoreProblemKind, VerifyDepth};
 
 /// Check the store for damaged, missing and foreign files, and quarantine what is wrong.
@@ -34,7 +32,7 @@ pub struct VerifyArgs {
 }
 
 /// Runs `visplay verify`.
-pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<()> {
     let store = Store::open_for_repair(&args.store.store)?;
     let depth = if args.full { VerifyDepth::Full } else { VerifyDepth::Quick };
     let report = store.verify(depth, !args.dry_run)?;

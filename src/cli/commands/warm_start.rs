@@ -7,15 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::{DeviceArgs, DtypeArgs, StoreArgs, ThreadArgs};
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::interrupt::listen_for_interrupt;
-use crate::cli::output::progress::TerminalProgress;
-use crate::cli::output::ui::Ui;
+use crate::cli::session::Session;
+use crate::cli::{CommandError, Result, Ui};
 use crate::stages::model::import;
+use crate::stages::read_rows;
 use crate::stages::warm_start::{Demonstrations, WarmStartSettings, trained_adapter, warm_start};
-use crate::stages::{Runner, read_rows};
-use crate::store::Store;
 use crate::tables::MetricRow;
 use crate::training::ScheduleKind;
 use crate::vlm::config::Config;
@@ -110,7 +106,7 @@ pub struct WarmStartArgs {
 }
 
 impl WarmStartArgs {
-    fn settings(&self) -> Result<WarmStartSettings, CommandError> {
+    fn settings(&self) -> Result<WarmStartSettings> {
         let positive = |name: &str, value: f64, most: f64| match value > 0.0 && value <= most {
             true => Ok(value),
             false => Err(CommandError::usage(format!("--{name} is {value}; it must be above 0 and at most {most}"))),
@@ -143,7 +139,7 @@ impl WarmStartArgs {
 }
 
 /// Runs `visplay warm-start`.
-pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<()> {
     let settings = args.settings()?;
     if args.adapter_out.is_some() && args.lora_rank == 0 {
         return Err(CommandError::usage("--adapter-out needs --lora-rank"));
@@ -164,28 +160,26 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<(), CommandError>
     let device = args.device.open()?;
     let dtype = args.compute.on(&device);
     args.threads.start()?;
-    let interrupt = listen_for_interrupt();
-    let shown = TerminalProgress::new(ui);
-    let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &shown, interrupt: &interrupt, dry_run: false };
+    let session = Session::new(args.store.open_or_create()?, ui);
+    let (store, runner) = (&session.store, session.runner());
     let data = Demonstrations::read(&args.data)?;
     let (_, base) = import(&args.model, &runner)?;
     let (pieces, model) = warm_start(&base, &data, &settings, (dtype, &device), &runner)?;
-    let metrics: Vec<MetricRow> = read_rows(&store, &pieces)?;
+    let metrics: Vec<MetricRow> = read_rows(store, &pieces)?;
     if metrics.iter().all(|row| row.updates == 0) {
         let message = "every update was skipped because no gradient was finite; the unchanged model was not written";
         return Err(CommandError::failed(message).with_hint("check the model's weights, or lower --learning-rate"));
     }
-    let config = Config::load(&args.model).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let config = Config::load(&args.model).map_err(CommandError::from_input)?;
     // The adapter gets its final name after the model is written, so that a run that was killed in
     // between can be repeated.
     let mut adapter = None;
     if let (Some(out), Some(last)) = (&args.adapter_out, pieces.last())
-        && let Some(trained) = trained_adapter(&store, last, &settings)?
+        && let Some(trained) = trained_adapter(store, last, &settings)?
     {
         adapter = Some((out, trained.prepare(out, &args.model.display().to_string())?));
     }
-    let tensors: BTreeMap<_, _> = model.tensors(&store)?.into_iter().collect();
+    let tensors: BTreeMap<_, _> = model.tensors(store)?.into_iter().collect();
     let source: &dyn TensorSource = &tensors;
     export(&args.out, &config, source, Some(&args.model), ExportOptions::default())?;
     if let Some((out, folder)) = adapter {

@@ -6,12 +6,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
-use crate::cli::error::CommandError;
-use crate::cli::interrupt::listen_for_interrupt;
-use crate::cli::output::format;
-use crate::cli::output::progress::TerminalProgress;
-use crate::cli::output::ui::Ui;
-use crate::stages::Runner;
+use crate::cli::session::Session;
+use crate::cli::{Result, Ui, format};
 use crate::stages::ingest::{IngestRequest, preview};
 
 /// Explain why a stage would run again: what changed since its last result.
@@ -48,13 +44,11 @@ enum StageName {
 const MAX_LISTED: usize = 10;
 
 /// Runs `visplay why`.
-pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<()> {
     let StageName::Ingest = args.stage;
     let pipeline = args.pipeline.load()?;
     args.threads.start()?;
-    let store = args.store.open()?;
-    let (interrupt, progress) = (listen_for_interrupt(), TerminalProgress::new(ui));
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
+    let session = Session::new(args.store.open()?, ui);
     let options = pipeline.ingest.options();
     let request = IngestRequest {
         evolution: &pipeline.evolution,
@@ -62,7 +56,7 @@ pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<(), CommandError> {
         column: args.column.as_deref(),
         options: &options,
     };
-    let preview = preview(&request, &runner)?;
+    let preview = preview(&request, &session.runner())?;
     if ui.json {
         return ui.result_json(&json!({
             "last": preview.last.as_ref().map(ToString::to_string),

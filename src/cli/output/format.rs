@@ -26,6 +26,19 @@ pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
+/// Returns rows below a heading, for [`columns`].
+pub fn with_heading<const N: usize>(
+    heading: [&str; N],
+    rows: impl IntoIterator<Item: Into<Vec<String>>>,
+) -> Vec<Vec<String>> {
+    std::iter::once(heading.map(str::to_owned).into()).chain(rows.into_iter().map(Into::into)).collect()
+}
+
+/// Formats a number with three decimals; `-` if there is none.
+pub fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
+}
+
 /// Returns the text with control characters escaped, so that a file name cannot disturb a terminal.
 pub fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()

@@ -14,13 +14,12 @@ use rayon::prelude::*;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::cli::error::CommandError;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui};
 
 /// Bytes read ahead; the lines in the buffer are processed in parallel.
 const BUFFER: usize = 1 << 20;
 /// Number of invalid lines that are reported one by one.
-const MAX_REPORTED: u64 = 20;
+const MAX_REPORTED: usize = 20;
 
 /// The source of the lines.
 #[derive(Debug, Args)]
@@ -48,7 +47,7 @@ pub fn for_each_line(
     ui: &Ui,
     order: Order,
     work: impl Fn(&Line) -> Result<AddedKeys, String> + Sync,
-) -> Result<(), CommandError> {
+) -> Result<()> {
     let (mut reader, name) = open(args, ui)?;
     let mut count = Count::default();
     let mut chunk: Vec<(u64, Vec<u8>)> = Vec::new();
@@ -59,23 +58,21 @@ pub fn for_each_line(
         if chunk.is_empty() {
             break;
         }
-        let results: Vec<(u64, Result<String, String>)> = match order {
-            Order::Parallel => chunk.par_iter().map(|(number, line)| (*number, process(line, &work))).collect(),
-            Order::Sequential => chunk.iter().map(|(number, line)| (*number, process(line, &work))).collect(),
+        let process = |(number, line): &(u64, Vec<u8>)| (*number, process(line, &work));
+        let results: Vec<_> = match order {
+            Order::Parallel => chunk.par_iter().map(process).collect(),
+            Order::Sequential => chunk.iter().map(process).collect(),
         };
-        let mut out = String::new();
+        let mut lines = Vec::new();
         for (number, result) in results {
             match result {
-                Ok(line) => {
-                    count.good += 1;
-                    out.push_str(&line);
-                    out.push('\n');
-                }
+                Ok(line) => lines.push(line),
                 Err(reason) => count.bad_line(&format!("{name}:{number}: {reason}")),
             }
         }
-        if let Some(lines) = out.strip_suffix('\n') {
-            ui.result(lines)?;
+        count.good += lines.len();
+        if !lines.is_empty() {
+            ui.result(lines.join("\n"))?;
         }
     }
     count.finish(&name)
@@ -86,8 +83,8 @@ pub fn for_each_line(
 struct Count {
     /// Lines read, including blank ones.
     read: u64,
-    good: u64,
-    bad: u64,
+    good: usize,
+    bad: usize,
 }
 
 impl Count {
@@ -100,7 +97,7 @@ impl Count {
         }
     }
 
-    fn finish(&self, name: &str) -> Result<(), CommandError> {
+    fn finish(&self, name: &str) -> Result<()> {
         if self.bad == 0 {
             return Ok(());
         }
@@ -109,7 +106,7 @@ impl Count {
     }
 }
 
-fn open(args: &LinesArgs, ui: &Ui) -> Result<(BufReader<Box<dyn Read>>, String), CommandError> {
+fn open(args: &LinesArgs, ui: &Ui) -> Result<(BufReader<Box<dyn Read>>, String)> {
     let (source, name): (Box<dyn Read>, String) = match args.file.as_deref() {
         Some(path) if path != Path::new("-") => {
             let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
@@ -152,7 +149,7 @@ fn read_chunk(
         if !line.trim_ascii().is_empty() {
             chunk.push((*number, line));
         }
-        if (order == Order::Sequential && !chunk.is_empty()) || !reader.buffer().contains(&b'\n') && !chunk.is_empty() {
+        if !chunk.is_empty() && (order == Order::Sequential || !reader.buffer().contains(&b'\n')) {
             return Ok(());
         }
     }

@@ -1,11 +1,11 @@
 //! Progress: a bar on a terminal, a line every few seconds in a log.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::output::ui::Ui;
+use crate::cli::Ui;
 use crate::stages::Progress;
 
 /// Age of a phase at which its bar appears.
@@ -35,10 +35,8 @@ impl TerminalProgress {
         Self { has_bar: ui.shows_progress_bar(), quiet: ui.quiet, phase: Mutex::new(None) }
     }
 
-    fn with_phase(&self, act: impl FnOnce(&mut Phase)) {
-        if let Some(phase) = self.phase.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            act(phase);
-        }
+    fn phase(&self) -> MutexGuard<'_, Option<Phase>> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,25 +47,22 @@ impl Progress for TerminalProgress {
         }
         let now = Instant::now();
         let new = Phase { name: phase.to_owned(), total, done: 0, began: now, logged: now, bar: None };
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+        *self.phase() = Some(new);
     }
 
     fn advance(&self, units: u64) {
-        let has_bar = self.has_bar;
-        self.with_phase(|phase| {
-            phase.done += units;
-            if has_bar {
-                phase.draw();
-            } else if phase.logged.elapsed() > LOG_EVERY {
-                phase.log();
-            }
-        });
+        let mut guard = self.phase();
+        let Some(phase) = guard.as_mut() else { return };
+        phase.done += units;
+        if self.has_bar {
+            phase.draw();
+        } else if phase.logged.elapsed() > LOG_EVERY {
+            phase.log();
+        }
     }
 
     fn end(&self) {
-        if let Some(phase) = self.phase.lock().unwrap_or_else(PoisonError::into_inner).take()
-            && let Some(bar) = phase.bar
-        {
+        if let Some(bar) = self.phase().take().and_then(|phase| phase.bar) {
             bar.finish_and_clear();
         }
     }
@@ -76,15 +71,9 @@ impl Progress for TerminalProgress {
         if self.quiet {
             return;
         }
-        let mut shown = false;
-        self.with_phase(|phase| {
-            if let Some(bar) = &phase.bar {
-                bar.println(message);
-                shown = true;
-            }
-        });
-        if !shown {
-            eprintln!("{message}");
+        match self.phase().as_ref().and_then(|phase| phase.bar.as_ref()) {
+            Some(bar) => bar.println(message),
+            None => eprintln!("{message}"),
         }
     }
 }

@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use crate::analysis::labels::LabelStatistics;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::output::format::{number, with_heading};
+use crate::cli::{Result, Ui, format};
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{
     FinishedRound, GateResult, GateVerdict, RoundReport, ScoreChange, StageTime, ThresholdSide, TrainingSummary,
@@ -22,7 +21,7 @@ pub fn print(
     labels: Option<&LabelStatistics>,
     start: Instant,
     ui: &Ui,
-) -> Result<(), CommandError> {
+) -> Result<()> {
     let Some(last) = done.last() else { return Ok(()) };
     let report = &last.report;
     let state = if last.already_finished { "was already finished" } else { "finished" };
@@ -36,21 +35,14 @@ pub fn print(
     let label_gate = labels.map(|labels| label_gate(&pipeline.gates, labels.labels.correct, labels.labels.total));
     let checked: Vec<GateResult> = report.gates.iter().cloned().chain(label_gate).collect();
     ui.indented_table(&gates(&checked))?;
-    let mut rows = vec![["stage", "results", "time"].map(str::to_owned).to_vec()];
-    rows.extend(
-        times.iter().map(|time| vec![time.stage.clone(), format::count(time.results), format::duration(time.ms)]),
-    );
-    ui.indented_table(&rows)?;
+    let times = times.iter().map(|time| [time.stage.clone(), format::count(time.results), format::duration(time.ms)]);
+    ui.indented_table(&with_heading(["stage", "results", "time"], times))?;
     if done.len() > 1 {
         ui.indented_table(&rounds(done))?;
     }
     let name = format!("{}/round-{:04}", pipeline.evolution, report.round);
     let view = store.root().join("views").join(&pipeline.evolution).join(format!("round={}", report.round));
     ui.result(format!("models: {name}/questioner, {name}/reasoner; tables: {}", view.display()))
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
 }
 
 fn share(part: u64, whole: u64) -> String {
@@ -63,8 +55,8 @@ fn share(part: u64, whole: u64) -> String {
 
 fn statistics(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec<String>> {
     let (asked, votes) = (&report.questions, &report.votes);
-    let mut rows = vec![vec!["statistic".to_owned(), "value".to_owned()]];
-    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| rows.push([name.to_owned(), value]);
     row("images", format::count(report.images));
     row("questions asked", format::count(asked.asked));
     row("valid", share(asked.valid, asked.asked));
@@ -98,13 +90,12 @@ fn statistics(report: &RoundReport, labels: Option<&LabelStatistics>) -> Vec<Vec
             row(&format!("{role} groups with equal rewards"), number(*frac_zero_std));
         }
     }
-    rows
+    with_heading(["statistic", "value"], rows)
 }
 
 /// Formats the gates with their values and thresholds.
 pub fn gates(gates: &[GateResult]) -> Vec<Vec<String>> {
-    let mut rows = vec![["gate", "value", "warn", "stop", "verdict"].map(str::to_owned).to_vec()];
-    for gate in gates {
+    let rows = gates.iter().map(|gate| {
         let side = if gate.side == ThresholdSide::AtLeast { "below" } else { "above" };
         let threshold = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{side} {value}"));
         let verdict = match gate.verdict {
@@ -113,10 +104,9 @@ pub fn gates(gates: &[GateResult]) -> Vec<Vec<String>> {
             GateVerdict::Warned => "warned",
             GateVerdict::Stopped => "stopped",
         };
-        let row = [gate.gate.clone(), number(gate.value), threshold(gate.warn), threshold(gate.stop), verdict.into()];
-        rows.push(row.to_vec());
-    }
-    rows
+        [gate.gate.clone(), number(gate.value), threshold(gate.warn), threshold(gate.stop), verdict.into()]
+    });
+    with_heading(["gate", "value", "warn", "stop", "verdict"], rows)
 }
 
 /// Formats one line per round: its questions, and its accuracy by each protocol of the last round.
@@ -157,19 +147,14 @@ fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
 }
 
 fn scores(report: &RoundReport) -> Vec<Vec<String>> {
-    let mut rows = vec![["accuracy", "protocol", "items", "before", "after"].map(str::to_owned).to_vec()];
     let with_interval = |[value, low, high]: [Option<f64>; 3]| match (low, high) {
         (Some(low), Some(high)) => format!("{} ({low:.3} to {high:.3})", number(value)),
         _ => number(value),
     };
-    for change in &report.scores {
-        rows.push(vec![
-            change.benchmark.clone(),
-            change.protocol.clone(),
-            format::count(u64::from(change.items)),
-            with_interval(change.before),
-            with_interval(change.after),
-        ]);
-    }
-    rows
+    let rows = report.scores.iter().map(|change| {
+        let items = format::count(u64::from(change.items));
+        let (before, after) = (with_interval(change.before), with_interval(change.after));
+        [change.benchmark.clone(), change.protocol.clone(), items, before, after]
+    });
+    with_heading(["accuracy", "protocol", "items", "before", "after"], rows)
 }

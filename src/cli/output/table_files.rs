@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::error::CommandError;
+use crate::cli::{CommandError, Result};
 use crate::tables::{self, TableRow};
 
 /// Reads the rows of a table from files and folders; the files of a folder in order of name.
-pub fn read_all<R: TableRow>(paths: &[PathBuf]) -> Result<Vec<R>, CommandError> {
+pub fn read_all<R: TableRow>(paths: &[PathBuf]) -> Result<Vec<R>> {
     let mut rows = Vec::new();
     for path in paths {
         for file in files_of(path)? {
@@ -16,7 +16,7 @@ pub fn read_all<R: TableRow>(paths: &[PathBuf]) -> Result<Vec<R>, CommandError> 
     Ok(rows)
 }
 
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
+fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }

@@ -4,8 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::format;
-use crate::cli::error::CommandError;
+use crate::cli::{CommandError, Result, format};
 
 /// Prints a command's results, as text or as JSON, and its messages.
 #[derive(Debug, Clone, Copy)]
@@ -23,22 +22,22 @@ impl Ui {
     }
 
     /// Prints a line of the result. A closed pipe (`visplay .. | head`) is not an error.
-    pub fn result(&self, line: impl AsRef<str>) -> Result<(), CommandError> {
+    pub fn result(&self, line: impl AsRef<str>) -> Result<()> {
         write_result(line.as_ref())
     }
 
     /// Prints rows as aligned columns; the first row is the heading.
-    pub fn table(&self, rows: &[Vec<String>]) -> Result<(), CommandError> {
+    pub fn table(&self, rows: &[Vec<String>]) -> Result<()> {
         format::columns(rows).iter().try_for_each(|line| self.result(line))
     }
 
     /// Prints rows as aligned columns, indented below a line of their own.
-    pub fn indented_table(&self, rows: &[Vec<String>]) -> Result<(), CommandError> {
+    pub fn indented_table(&self, rows: &[Vec<String>]) -> Result<()> {
         format::columns(rows).iter().try_for_each(|line| self.result(format!("  {line}")))
     }
 
     /// Prints the result as one line of JSON.
-    pub fn result_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), CommandError> {
+    pub fn result_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
         write_result(&serde_json::to_string(value).map_err(|e| CommandError::failed(e.to_string()))?)
     }
 
@@ -50,7 +49,7 @@ impl Ui {
     }
 }
 
-fn write_result(line: &str) -> Result<(), CommandError> {
+fn write_result(line: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),

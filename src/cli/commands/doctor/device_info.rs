@@ -3,10 +3,9 @@
 use candle_core::Device;
 use serde::Serialize;
 
-use crate::cli::error::CommandError;
 #[cfg(feature = "cuda")]
-use crate::cli::exit;
-use crate::cli::output::format;
+use crate::cli::CommandError;
+use crate::cli::{Result, format};
 
 /// A device and its properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,11 +25,11 @@ pub enum DeviceInfo {
 
 impl DeviceInfo {
     /// Describes an opened device.
-    pub fn of(device: Device) -> Result<Self, CommandError> {
+    pub fn of(device: Device) -> Result<Self> {
         #[cfg(feature = "cuda")]
         if !device.is_cpu() {
             let gpu = crate::device::cuda::gpu_info(&device);
-            return Ok(Self::Cuda(gpu.map_err(|e| CommandError::from_chain(exit::FAILED, &e))?));
+            return Ok(Self::Cuda(gpu.map_err(CommandError::from_failure)?));
         }
         debug_assert!(device.is_cpu(), "there is no other device in this build");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

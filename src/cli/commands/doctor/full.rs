@@ -8,10 +8,7 @@ use serde_json::{Value, json};
 
 use super::device_info::DeviceInfo;
 use crate::checkup::{self, Checkup, CheckupError, CheckupRequest, Rate};
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::device::{DeviceChoice, DeviceClass};
 use crate::stages::StageError;
 
@@ -41,7 +38,7 @@ enum Shapes {
 }
 
 /// Runs `visplay doctor --full`.
-pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result<()> {
     let device = choice.open()?;
     let shapes = match args.shapes {
         Some(Shapes::Small) => checkup::Shapes::Small,
@@ -80,26 +77,17 @@ pub fn cmd_doctor_full(args: &FullArgs, choice: DeviceChoice, ui: &Ui) -> Result
 /// Formats the report as lines of Markdown.
 fn table(device_info: &DeviceInfo, found: &Checkup) -> Vec<String> {
     let mut lines = vec![format!("device: {}", device_info.describe()), String::new()];
-    let mut rows = vec![["check", "measured", "allowed", "unit", ""].map(str::to_owned).to_vec()];
-    rows.extend(found.checks.iter().map(|check| {
+    let checks = found.checks.iter().map(|check| {
         let verdict = if check.passed { "passed" } else { "FAILED" };
-        vec![
-            check.name.to_owned(),
-            number(check.deviation),
-            number(check.allowed),
-            check.unit.to_owned(),
-            verdict.to_owned(),
-        ]
-    }));
-    lines.extend(markdown(&rows));
+        [check.name.into(), number(check.deviation), number(check.allowed), check.unit.into(), verdict.into()]
+    });
+    lines.extend(markdown(&format::with_heading(["check", "measured", "allowed", "unit", ""], checks)));
     lines.push(String::new());
     lines.extend(found.skipped.iter().flat_map(|what| [format!("skipped: {what}"), String::new()]));
     lines.push(limits(found));
     lines.push(String::new());
     let heading = ["model", "work", "batch", "dtype", "per second", "", "share", "of", "peak memory", "note"];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    rows.extend(found.rates.iter().map(rate));
-    lines.extend(markdown(&rows));
+    lines.extend(markdown(&format::with_heading(heading, found.rates.iter().map(rate))));
     lines
 }
 
@@ -152,7 +140,7 @@ fn markdown(rows: &[Vec<String>]) -> Vec<String> {
     lines
 }
 
-fn write(out: &Path, device_info: &DeviceInfo, report: &Value, found: &Checkup) -> Result<(), CommandError> {
+fn write(out: &Path, device_info: &DeviceInfo, report: &Value, found: &Checkup) -> Result<()> {
     let failed = |path: &Path, e: std::io::Error| CommandError::failed(format!("{}: {e}", path.display()));
     std::fs::create_dir_all(out).map_err(|e| failed(out, e))?;
     let name = format!("device-{}", device_info.slug());
@@ -185,8 +173,8 @@ impl From<CheckupError> for CommandError {
     fn from(e: CheckupError) -> Self {
         match e {
             CheckupError::Stage(StageError::Device(e)) => e.into(),
-            CheckupError::Data { .. } => Self::from_chain(exit::USAGE, &e),
-            e => Self::from_chain(exit::FAILED, &e),
+            CheckupError::Data { .. } => Self::from_input(e),
+            e => Self::from_failure(e),
         }
     }
 }

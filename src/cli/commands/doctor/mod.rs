@@ -11,9 +11,7 @@ use serde_json::json;
 use self::device_info::DeviceInfo;
 use self::full::{FullArgs, cmd_doctor_full};
 use crate::cli::args::{DeviceArgs, StoreArgs};
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{Result, Ui, format};
 use crate::store::Store;
 
 /// Show this machine's CPU, memory, disk and GPUs, and check the store.
@@ -35,7 +33,7 @@ pub struct DoctorArgs {
 }
 
 /// Runs `visplay doctor`.
-pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<()> {
     if args.full.full {
         return cmd_doctor_full(&args.full, args.device.device.unwrap_or_default(), ui);
     }

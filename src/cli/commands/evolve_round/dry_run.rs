@@ -1,15 +1,13 @@
 //! `visplay evolve-round --dry-run`: the first stage that would run, and why.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::{EvolveRoundArgs, images_of, ingest_images, round_of};
-use crate::cli::error::CommandError;
-use crate::cli::interrupt::listen_for_interrupt;
-use crate::cli::output::format;
-use crate::cli::output::progress::TerminalProgress;
-use crate::cli::output::ui::Ui;
+use crate::cli::session::Session;
+use crate::cli::{Result, Ui, format};
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{EvolutionError, evolve_round, nearest_differences, part_of, plan};
 use crate::stages::{Runner, StageError};
@@ -27,37 +25,37 @@ struct NextStage {
 }
 
 /// Prints what the command would do without `--dry-run`.
-pub fn print(args: &EvolveRoundArgs, pipeline: &Pipeline, ui: &Ui) -> Result<(), CommandError> {
+pub fn print(args: &EvolveRoundArgs, pipeline: &Pipeline, ui: &Ui) -> Result<()> {
     let scratch = scratch_folder(&std::env::temp_dir())?;
-    let store = read_only_store(&args.store.store, scratch.path())?;
-    let (interrupt, progress) = (listen_for_interrupt(), TerminalProgress::new(ui));
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: true };
-    let round = round_of(args, &store, pipeline)?;
+    let session = Session::new(read_only_store(&args.store.store, scratch.path())?, ui);
+    let (store, runner) = (&session.store, Runner { dry_run: true, ..session.runner() });
+    let round = round_of(args, store, pipeline)?;
+    if let Some(next) = next_stage(ingest_images(args, pipeline, &runner))? {
+        return print_ingest(pipeline, round, &next, store, ui);
+    }
     let mut unfinished = Vec::new();
-    let next = match ingest_images(args, pipeline, &runner) {
-        Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards, action })) => {
-            let next = NextStage { phase, missing, shards, action: *action };
-            return print_ingest(pipeline, round, &next, &store, ui);
-        }
-        Err(e) => return Err(e.into()),
-        Ok(_) => match evolve_round(pipeline, &runner, round, |number| unfinished.push(number)) {
-            Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards, action })) => {
-                Some(NextStage { phase, missing, shards, action: *action })
-            }
-            Err(e) => return Err(e.into()),
-            Ok(_) => None,
-        },
-    };
+    let next = next_stage(evolve_round(pipeline, &runner, round, |number| unfinished.push(number)))?;
     let first = unfinished.first().copied().unwrap_or(round);
     match next {
         None if unfinished.is_empty() => print_finished(pipeline, round, ui),
         None => print_only_refs_missing(pipeline, first, round, ui),
-        Some(next) => print_plan(pipeline, (first, round), &next, &store, ui),
+        Some(next) => print_plan(pipeline, (first, round), &next, store, ui),
+    }
+}
+
+/// Returns the stage that a dry run stopped at, if it stopped.
+fn next_stage<T>(dry_run: Result<T, EvolutionError>) -> Result<Option<NextStage>> {
+    match dry_run {
+        Err(EvolutionError::Stage(StageError::WouldRun { phase, missing, shards, action })) => {
+            Ok(Some(NextStage { phase, missing, shards, action: *action }))
+        }
+        Err(e) => Err(e.into()),
+        Ok(_) => Ok(None),
     }
 }
 
 /// Opens the store so that nothing is written to it, or an empty store if there is none yet.
-fn read_only_store(root: &Path, scratch: &Path) -> Result<Store, CommandError> {
+fn read_only_store(root: &Path, scratch: &Path) -> Result<Store> {
     let is_empty = match std::fs::read_dir(root) {
         Ok(mut entries) => entries.next().is_none(),
         Err(e) => e.kind() == std::io::ErrorKind::NotFound,
@@ -68,7 +66,7 @@ fn read_only_store(root: &Path, scratch: &Path) -> Result<Store, CommandError> {
     Ok(Store::open(root)?.dry_overlay(&scratch.join("over")))
 }
 
-fn print_finished(pipeline: &Pipeline, round: u32, ui: &Ui) -> Result<(), CommandError> {
+fn print_finished(pipeline: &Pipeline, round: u32, ui: &Ui) -> Result<()> {
     if ui.json {
         return ui.result_json(&json!({"round": round, "next": Value::Null, "why": "done"}));
     }
@@ -76,7 +74,7 @@ fn print_finished(pipeline: &Pipeline, round: u32, ui: &Ui) -> Result<(), Comman
 }
 
 /// Prints that every stage has its results already and only the refs to them are missing.
-fn print_only_refs_missing(pipeline: &Pipeline, first: u32, round: u32, ui: &Ui) -> Result<(), CommandError> {
+fn print_only_refs_missing(pipeline: &Pipeline, first: u32, round: u32, ui: &Ui) -> Result<()> {
     let why = "every stage has a result from another evolution or an earlier run; only the refs would be written";
     if ui.json {
         return ui.result_json(&json!({
@@ -86,7 +84,7 @@ fn print_only_refs_missing(pipeline: &Pipeline, first: u32, round: u32, ui: &Ui)
     ui.result(format!("rounds {first} to {round} of {}: {why}", pipeline.evolution))
 }
 
-fn print_ingest(pipeline: &Pipeline, round: u32, next: &NextStage, store: &Store, ui: &Ui) -> Result<(), CommandError> {
+fn print_ingest(pipeline: &Pipeline, round: u32, next: &NextStage, store: &Store, ui: &Ui) -> Result<()> {
     let why = why(store, &next.action)?;
     if ui.json {
         return ui.result_json(&json!({
@@ -104,29 +102,21 @@ fn shards(next: &NextStage) -> String {
     if next.shards == 1 { "1 shard".to_owned() } else { format!("{missing} of {all} shards are missing") }
 }
 
-fn print_plan(
-    pipeline: &Pipeline,
-    (first, round): (u32, u32),
-    next: &NextStage,
-    store: &Store,
-    ui: &Ui,
-) -> Result<(), CommandError> {
+fn print_plan(pipeline: &Pipeline, (first, round): (u32, u32), next: &NextStage, store: &Store, ui: &Ui) -> Result<()> {
     let (part, step) = part_of(pipeline, first, &next.action);
     let plan = plan(pipeline, images_of(store, &pipeline.evolution));
     let at = plan.iter().position(|planned| planned.part == part).unwrap_or(0);
     let (why, differences) = why(store, &next.action)?;
     if ui.json {
-        let state = |n: usize| {
-            if n < at {
-                "done"
-            } else if n == at {
-                "next"
-            } else {
-                "to do"
-            }
-        };
         let plan: Vec<Value> = (plan.iter().enumerate())
-            .map(|(n, planned)| json!({"part": planned.part, "what": planned.description, "state": state(n)}))
+            .map(|(n, planned)| {
+                let state = match n.cmp(&at) {
+                    Ordering::Less => "done",
+                    Ordering::Equal => "next",
+                    Ordering::Greater => "to do",
+                };
+                json!({"part": planned.part, "what": planned.description, "state": state})
+            })
             .collect();
         return ui.result_json(&json!({
             "round": round, "first_missing_round": first, "next": next.phase, "part": part, "step": step,
@@ -134,19 +124,18 @@ fn print_plan(
         }));
     }
     ui.result(format!("round {first} of {} would run", pipeline.evolution))?;
-    let mut rows = vec![["part", "work", "state"].map(str::to_owned).to_vec()];
-    for (n, planned) in plan.iter().enumerate() {
+    let rows = plan.into_iter().enumerate().map(|(n, planned)| {
         let state = match n.cmp(&at) {
-            std::cmp::Ordering::Less => "done".to_owned(),
-            std::cmp::Ordering::Greater => "to do".to_owned(),
-            std::cmp::Ordering::Equal => {
+            Ordering::Less => "done".to_owned(),
+            Ordering::Greater => "to do".to_owned(),
+            Ordering::Equal => {
                 let step = step.map_or(String::new(), |step| format!("at step {}: ", step + 1));
                 format!("{step}{} ({})", next.phase, shards(next))
             }
         };
-        rows.push(vec![planned.part.to_owned(), planned.description.clone(), state]);
-    }
-    ui.indented_table(&rows)?;
+        [planned.part.to_owned(), planned.description, state]
+    });
+    ui.indented_table(&format::with_heading(["part", "work", "state"], rows))?;
     ui.result(format!("why: {why}"))?;
     if first < round {
         ui.result(format!("then rounds {} to {round}", first + 1))?;

@@ -11,12 +11,9 @@ use serde_json::json;
 
 use super::audit::truth_of;
 use crate::cli::args::{DeviceArgs, PipelineArgs, StoreArgs, ThreadArgs};
-use crate::cli::error::CommandError;
-use crate::cli::interrupt::listen_for_interrupt;
-use crate::cli::output::format;
-use crate::cli::output::progress::TerminalProgress;
 use crate::cli::output::round_table;
-use crate::cli::output::ui::Ui;
+use crate::cli::session::Session;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{EvolutionError, PlannedPart, curriculum_truth, evolve_round, next_round, plan};
 use crate::stages::ingest::{IMAGES, IngestRequest, IngestSummary, ingest};
@@ -76,7 +73,7 @@ impl FromStr for RoundChoice {
 }
 
 /// Runs `visplay evolve-round`.
-pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let mut pipeline = args.pipeline.load()?;
     pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
@@ -84,20 +81,18 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
     if args.dry_run {
         return dry_run::print(args, &pipeline, ui);
     }
-    let interrupt = listen_for_interrupt();
-    let progress = TerminalProgress::new(ui);
-    let store = Store::open_or_create(&args.store.store)?;
-    let runner = Runner { store: &store, progress: &progress, interrupt: &interrupt, dry_run: false };
-    let round = round_of(args, &store, &pipeline)?;
+    let session = Session::new(args.store.open_or_create()?, ui);
+    let (store, runner) = (&session.store, session.runner());
+    let round = round_of(args, store, &pipeline)?;
     let ingested = ingest_images(args, &pipeline, &runner)?;
     if let Some(ingested) = &ingested {
-        report_images(ingested, &store, ui);
+        report_images(ingested, store, ui);
     }
     for remark in pipeline.lints() {
         ui.say(format!("note: {remark}"));
     }
     let run = evolve_round(&pipeline, &runner, round, |number| {
-        ui.say(plan_text(&pipeline, number, images_of(&store, &pipeline.evolution)));
+        ui.say(plan_text(&pipeline, number, images_of(store, &pipeline.evolution)));
     });
     if let Err(EvolutionError::Gate { gates, .. }) = &run {
         for line in format::columns(&round_table::gates(gates)) {
@@ -113,9 +108,9 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
         ));
     }
     let Some(last) = rounds.last() else { return Err(CommandError::failed("no round ran")) };
-    let times = last.times(&store)?;
+    let times = last.times(store)?;
     let truth = truth_of(&pipeline, ui);
-    let labels = truth.map(|truth| curriculum_truth(&store, last, &truth)).transpose()?;
+    let labels = truth.map(|truth| curriculum_truth(store, last, &truth)).transpose()?;
     if ui.json {
         return ui.result_json(&json!({
             "round": round,
@@ -129,7 +124,7 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<(), CommandEr
             "store": store.root(),
         }));
     }
-    round_table::print(&rounds, &times, &store, &pipeline, labels.as_ref(), start, ui)
+    round_table::print(&rounds, &times, store, &pipeline, labels.as_ref(), start, ui)
 }
 
 /// Ingests what the command names, or what the pipeline names if the evolution has no images yet or
@@ -190,7 +185,7 @@ fn images_of(store: &Store, evolution: &str) -> Option<u64> {
 }
 
 /// Returns the number of the round to run.
-fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Result<u32, CommandError> {
+fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Result<u32> {
     match args.round {
         RoundChoice::Next => Ok(next_round(store, &pipeline.evolution)?),
         RoundChoice::Number(number) => Ok(number),

@@ -7,9 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use clap::Args;
 
 use crate::cli::args::Dtype;
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui};
 use crate::training::adapter::{AdapterError, LoraAdapter};
 use crate::vlm::config::Config;
 use crate::vlm::export::{ExportOptions, export};
@@ -46,14 +44,11 @@ pub struct ModelExportArgs {
 }
 
 /// Runs `visplay model export`.
-pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), CommandError> {
-    let config = Config::load(&args.dir).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
-    let weights = Weights::open(&args.dir, &config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<()> {
+    let config = Config::load(&args.dir).map_err(CommandError::from_input)?;
+    let weights = Weights::open(&args.dir, &config).map_err(CommandError::from_input)?;
     let options = ExportOptions { dtype: args.dtype.map(Dtype::stored), shard_bytes: args.shard_size };
-    let merged = match &args.adapter {
-        Some(adapter) => Some(merge(adapter, &config, &weights)?),
-        None => None,
-    };
+    let merged = args.adapter.as_ref().map(|adapter| merge(adapter, &config, &weights)).transpose()?;
     let source = merged.as_ref().map_or(&weights as &dyn TensorSource, |merged| merged);
     let exported = export(&args.out, &config, source, Some(&args.dir), options)?;
     if ui.json {
@@ -63,19 +58,19 @@ pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<(), CommandEr
 }
 
 /// Returns the tensors with the adapter merged, in their dtypes of the checkpoint.
-fn merge(adapter: &Path, config: &Config, weights: &Weights) -> Result<BTreeMap<String, Tensor>, CommandError> {
-    let wrong = |e: AdapterError| CommandError::from_chain(exit::USAGE, &e);
+fn merge(adapter: &Path, config: &Config, weights: &Weights) -> Result<BTreeMap<String, Tensor>> {
     let source = CheckpointTensors { weights, dtype: DType::F32, device: &Device::Cpu, ops: Ops::Kernels };
-    let mut merged = LoraAdapter::read(adapter, config).and_then(|a| a.merged(config, &source)).map_err(wrong)?;
+    let mut merged =
+        LoraAdapter::read(adapter, config).and_then(|a| a.merged(config, &source)).map_err(CommandError::from_input)?;
     for parameter in parameters(config) {
         let Some(tensor) = merged.get_mut(&parameter.name) else { continue };
-        let stored = weights.raw(&parameter.name).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?.dtype;
+        let stored = weights.raw(&parameter.name).map_err(CommandError::from_input)?.dtype;
         let dtype = match stored {
             StoredType::BF16 => DType::BF16,
             StoredType::F16 => DType::F16,
             _ => DType::F32,
         };
-        *tensor = tensor.to_dtype(dtype).map_err(|e| wrong(e.into()))?;
+        *tensor = tensor.to_dtype(dtype).map_err(|e| CommandError::from_input(AdapterError::from(e)))?;
     }
     Ok(merged)
 }

@@ -7,11 +7,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::prompt::{LoadedPrompt, PromptArgs};
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui};
 use crate::random::Seed;
-use crate::sampling::{Engine, EngineOptions, FinishReason, Job, SamplingOptions};
+use crate::sampling::{Engine, EngineOptions, FinishReason, Job, Sample, SamplingOptions};
 use crate::vlm::grid::Grid;
 
 /// Maximum number of samples decoded at once.
@@ -61,19 +59,11 @@ pub struct ModelGenerateArgs {
 struct Generation {
     prompt_tokens: usize,
     image_grid: Option<Grid>,
-    samples: Vec<GeneratedSample>,
-}
-
-#[derive(Debug, Serialize)]
-struct GeneratedSample {
-    text: String,
-    token_ids: Vec<u32>,
-    logprobs: Vec<f32>,
-    finish_reason: FinishReason,
+    samples: Vec<Sample>,
 }
 
 /// Runs `visplay model generate`.
-pub fn cmd_model_generate(args: &ModelGenerateArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_model_generate(args: &ModelGenerateArgs, ui: &Ui) -> Result<()> {
     let mut options = SamplingOptions {
         temperature: args.temperature,
         top_k: args.top_k,
@@ -83,7 +73,7 @@ pub fn cmd_model_generate(args: &ModelGenerateArgs, ui: &Ui) -> Result<(), Comma
         stop_strings: args.stop_strings.clone(),
         forbidden: Vec::new(),
     };
-    options.validate().map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    options.validate().map_err(CommandError::from_input)?;
     let prompted = args.prompt.load()?;
     options.stop_tokens.clone_from(&prompted.checkpoint.stop_tokens);
     let generated = generate(args, options, &prompted)?;
@@ -101,14 +91,9 @@ pub fn cmd_model_generate(args: &ModelGenerateArgs, ui: &Ui) -> Result<(), Comma
     Ok(())
 }
 
-fn generate(
-    args: &ModelGenerateArgs,
-    options: SamplingOptions,
-    prompted: &LoadedPrompt,
-) -> Result<Generation, CommandError> {
+fn generate(args: &ModelGenerateArgs, options: SamplingOptions, prompted: &LoadedPrompt) -> Result<Generation> {
     let LoadedPrompt { checkpoint, ids, image } = prompted;
     let model = &checkpoint.model;
-    let failed = |e: &(dyn std::error::Error + 'static)| CommandError::from_chain(exit::FAILED, e);
     let sequences = (args.samples as usize).min(MAX_SEQUENCES);
     let max_tokens = ids.len() + args.max_tokens as usize;
     let one = Engine::cache_bytes_for(model, 1, max_tokens);
@@ -127,7 +112,7 @@ fn generate(
         max_sequences: sequences,
         threads: thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
-    let mut engine = Engine::new(model, &checkpoint.tokenizer, engine_options).map_err(|e| failed(&e))?;
+    let mut engine = Engine::new(model, &checkpoint.tokenizer, engine_options).map_err(CommandError::from_failure)?;
     let job = Job {
         id: 0,
         ids: ids.clone(),
@@ -136,17 +121,11 @@ fn generate(
         options: Arc::new(options),
     };
     let mut outcome = None;
-    engine.run(std::iter::once(job), Some, |o| outcome = Some(o)).map_err(|e| failed(&e))?;
+    engine.run(std::iter::once(job), Some, |o| outcome = Some(o)).map_err(CommandError::from_failure)?;
     let Some(outcome) = outcome else { return Err(CommandError::failed("the engine returned no samples")) };
-    let samples = outcome.samples.map_err(|e| failed(&e))?.into_iter().map(|s| GeneratedSample {
-        text: s.text,
-        token_ids: s.token_ids,
-        logprobs: s.logprobs,
-        finish_reason: s.finish_reason,
-    });
     Ok(Generation {
         prompt_tokens: outcome.prompt_tokens,
         image_grid: image.as_ref().map(|image| image.grid()),
-        samples: samples.collect(),
+        samples: outcome.samples.map_err(CommandError::from_failure)?,
     })
 }

@@ -7,10 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::cli::args::Dtype;
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::vlm::config::Config;
 use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, TrainingMemoryOptions, Workload};
 use crate::vlm::safetensors_header::StoredType;
@@ -113,9 +110,9 @@ struct Memory {
 }
 
 /// Runs `visplay model inspect`.
-pub fn cmd_model_inspect(args: &ModelInspectArgs, ui: &Ui) -> Result<(), CommandError> {
-    let config = Config::load(&args.dir).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
-    let weights = Weights::open(&args.dir, &config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+pub fn cmd_model_inspect(args: &ModelInspectArgs, ui: &Ui) -> Result<()> {
+    let config = Config::load(&args.dir).map_err(CommandError::from_input)?;
+    let weights = Weights::open(&args.dir, &config).map_err(CommandError::from_input)?;
     let inspection = inspect(args, &config, &weights);
     if ui.json { ui.result_json(&inspection) } else { ui.result(table(&inspection)) }
 }
@@ -237,32 +234,19 @@ fn memory_tables(memory: &Memory, line: &mut impl FnMut(String)) {
     ));
     line("  sampling   sequences    weights    loading      cache  activations      total".to_owned());
     for m in &memory.sampling {
-        line(format!(
-            "             {:>9} {:>10} {:>10} {:>10} {:>12} {:>10}",
-            m.sequences,
-            size(m.weights),
-            size(m.loading),
-            size(m.kv_cache),
-            size(m.activations),
-            size(m.total)
-        ));
+        let [weights, loading, total] = [m.weights, m.loading, m.total].map(size);
+        let [cache, activations] = [m.kv_cache, m.activations].map(size);
+        let n = m.sequences;
+        line(format!("             {n:>9} {weights:>10} {loading:>10} {cache:>10} {activations:>12} {total:>10}"));
     }
     line(
         "  training   sequences    weights  optimizer  reference layer inputs  one layer      freed      total"
             .to_owned(),
     );
     for m in &memory.training {
-        line(format!(
-            "             {:>9} {:>10} {:>10} {:>10} {:>12} {:>10} {:>10} {:>10}",
-            m.sequences,
-            size(m.weights),
-            size(m.optimizer),
-            size(m.reference),
-            size(m.layer_inputs),
-            size(m.one_layer),
-            size(m.freed),
-            size(m.total)
-        ));
+        let state = [m.weights, m.optimizer, m.reference].map(|bytes| format!("{:>10}", size(bytes))).join(" ");
+        let rest = [m.one_layer, m.freed, m.total].map(|bytes| format!("{:>10}", size(bytes))).join(" ");
+        line(format!("             {:>9} {state} {:>12} {rest}", m.sequences, size(m.layer_inputs)));
     }
 }
 

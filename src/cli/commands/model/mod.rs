@@ -14,8 +14,7 @@ use self::generate::{ModelGenerateArgs, cmd_model_generate};
 use self::inspect::{ModelInspectArgs, cmd_model_inspect};
 use self::random::{ModelRandomArgs, cmd_model_random};
 use self::score::{ModelScoreArgs, cmd_model_score};
-use crate::cli::error::CommandError;
-use crate::cli::output::ui::Ui;
+use crate::cli::{Result, Ui};
 
 /// Inspect, export and sample from model checkpoints.
 #[derive(Debug, Args)]
@@ -34,7 +33,7 @@ enum ModelCommand {
 }
 
 /// Runs `visplay model`.
-pub fn cmd_model(args: &ModelArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_model(args: &ModelArgs, ui: &Ui) -> Result<()> {
     match &args.command {
         ModelCommand::Inspect(args) => cmd_model_inspect(args, ui),
         ModelCommand::Generate(args) => cmd_model_generate(args, ui),

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::cli::args::{DeviceArgs, DtypeArgs};
-use crate::cli::error::CommandError;
-use crate::cli::exit;
+use crate::cli::{CommandError, Result};
 use crate::imaging::{Limits, PixelBudget, decode};
 use crate::sampling::ImageInput;
 use crate::vlm::checkpoint::Checkpoint;
@@ -52,12 +51,11 @@ pub struct LoadedPrompt {
 
 impl PromptArgs {
     /// Loads the checkpoint and encodes the prompt.
-    pub fn load(&self) -> Result<LoadedPrompt, CommandError> {
-        let unusable = |e: &(dyn std::error::Error + 'static)| CommandError::from_chain(exit::USAGE, e);
+    pub fn load(&self) -> Result<LoadedPrompt> {
         let device = self.device.open()?;
         let dtype = self.compute.on(&device);
-        let mut checkpoint =
-            Checkpoint::load(&self.model, dtype, &device, Ops::Kernels, Purpose::Sampling).map_err(|e| unusable(&e))?;
+        let mut checkpoint = Checkpoint::load(&self.model, dtype, &device, Ops::Kernels, Purpose::Sampling)
+            .map_err(CommandError::from_input)?;
         let limits = checkpoint.processor.budget;
         let budget = PixelBudget {
             min_pixels: self.min_pixels.unwrap_or(limits.min_pixels),
@@ -72,12 +70,12 @@ impl PromptArgs {
         let image = self.image.as_deref().map(|file| read_image(file, &checkpoint)).transpose()?;
         let merge = checkpoint.model.config.vision.spatial_merge_size;
         let prompt = Prompt::chat(&self.system, image.as_ref().map(|i| i.grid().tokens(merge)), &self.prompt);
-        let ids = checkpoint.tokenizer.encode_prompt(&prompt).map_err(|e| unusable(&e))?;
+        let ids = checkpoint.tokenizer.encode_prompt(&prompt).map_err(CommandError::from_input)?;
         Ok(LoadedPrompt { checkpoint, ids, image: image.map(Arc::new) })
     }
 }
 
-fn read_image(file: &Path, checkpoint: &Checkpoint) -> Result<ImageInput, CommandError> {
+fn read_image(file: &Path, checkpoint: &Checkpoint) -> Result<ImageInput> {
     let unusable = |problem: String| CommandError::usage(format!("{}: {problem}", file.display()));
     let limits = Limits::default();
     let bytes = fs::metadata(file).map_err(|e| unusable(e.to_string()))?.len();

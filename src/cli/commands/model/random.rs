@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::args::Dtype;
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::export::{ExportOptions, export};
@@ -38,10 +36,10 @@ pub struct ModelRandomArgs {
 }
 
 /// Runs `visplay model random`.
-pub fn cmd_model_random(args: &ModelRandomArgs, ui: &Ui) -> Result<(), CommandError> {
-    let mut config = Config::load_file(&args.config).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+pub fn cmd_model_random(args: &ModelRandomArgs, ui: &Ui) -> Result<()> {
+    let mut config = Config::load_file(&args.config).map_err(CommandError::from_input)?;
     if let Some(folder) = &args.files_from {
-        let tokenizer = Tokenizer::load_unchecked(folder).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+        let tokenizer = Tokenizer::load_unchecked(folder).map_err(CommandError::from_input)?;
         config.tokens = tokenizer.vision_tokens();
         let end = tokenizer.special().im_end;
         config.preserved_keys.insert("eos_token_id".to_owned(), end.into());

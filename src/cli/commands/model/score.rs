@@ -4,9 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::prompt::{LoadedPrompt, PromptArgs};
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui};
 use crate::sampling::score;
 use crate::vlm::grid::Grid;
 
@@ -34,13 +32,11 @@ struct TokenScores {
 }
 
 /// Runs `visplay model score`.
-pub fn cmd_model_score(args: &ModelScoreArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_model_score(args: &ModelScoreArgs, ui: &Ui) -> Result<()> {
     let LoadedPrompt { checkpoint, ids, image } = args.prompt.load()?;
-    let response =
-        checkpoint.tokenizer.encode(&args.response).map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+    let response = checkpoint.tokenizer.encode(&args.response).map_err(CommandError::from_input)?;
     let images: Vec<_> = image.as_deref().into_iter().collect();
-    let logprobs =
-        score(&checkpoint.model, &ids, &images, &response).map_err(|e| CommandError::from_chain(exit::FAILED, &e))?;
+    let logprobs = score(&checkpoint.model, &ids, &images, &response).map_err(CommandError::from_failure)?;
     let scored = TokenScores {
         prompt_tokens: ids.len(),
         image_grid: image.as_ref().map(|image| image.grid()),

@@ -9,9 +9,7 @@ use serde_json::json;
 
 use self::truth::{ScenesTruthArgs, cmd_scenes_truth};
 use crate::cli::args::ThreadArgs;
-use crate::cli::error::CommandError;
-use crate::cli::output::format;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::random::Seed;
 use crate::scenes::{
     DemonstrationOptions, FamilyWeights, QuestionFamily, WrittenFile, write_benchmark, write_demonstrations,
@@ -92,7 +90,7 @@ fn weight(text: &str) -> Result<(QuestionFamily, u64), String> {
 }
 
 /// Runs `visplay scenes`.
-pub fn cmd_scenes(args: &ScenesArgs, ui: &Ui) -> Result<(), CommandError> {
+pub fn cmd_scenes(args: &ScenesArgs, ui: &Ui) -> Result<()> {
     if let Some(ScenesCommand::Truth(args)) = &args.command {
         return cmd_scenes_truth(args, ui);
     }
@@ -113,7 +111,7 @@ pub fn cmd_scenes(args: &ScenesArgs, ui: &Ui) -> Result<(), CommandError> {
     report(&written, ui)
 }
 
-fn demonstration_options(args: &ScenesArgs) -> Result<DemonstrationOptions, CommandError> {
+fn demonstration_options(args: &ScenesArgs) -> Result<DemonstrationOptions> {
     if !(0.0..=1.0).contains(&args.wrong) {
         return Err(CommandError::usage(format!("--wrong is {}; it must be between 0 and 1", args.wrong)));
     }
@@ -129,7 +127,7 @@ fn demonstration_options(args: &ScenesArgs) -> Result<DemonstrationOptions, Comm
     Ok(DemonstrationOptions { answers, wrong_percent: (args.wrong * 100.0).round() as usize, weights })
 }
 
-fn report(written: &[WrittenFile], ui: &Ui) -> Result<(), CommandError> {
+fn report(written: &[WrittenFile], ui: &Ui) -> Result<()> {
     if ui.json {
         let written: Vec<_> = written.iter().map(|w| json!({"path": w.path, "rows": w.rows})).collect();
         return ui.result_json(&json!({"written": written}));

@@ -6,11 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::error::CommandError;
-use crate::cli::exit;
-use crate::cli::output::format;
 use crate::cli::output::table_files::read_all;
-use crate::cli::output::ui::Ui;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::scenes::{KnownScenes, write_truths};
 use crate::tables::{QuestionRow, SceneTruthRow};
 
@@ -37,10 +34,9 @@ pub struct ScenesTruthArgs {
 }
 
 /// Runs `visplay scenes truth`.
-pub fn cmd_scenes_truth(args: &ScenesTruthArgs, ui: &Ui) -> Result<(), CommandError> {
-    let scenes = KnownScenes::read(&args.scenes)
-        .and_then(KnownScenes::require_all_images)
-        .map_err(|e| CommandError::from_chain(exit::USAGE, &e))?;
+pub fn cmd_scenes_truth(args: &ScenesTruthArgs, ui: &Ui) -> Result<()> {
+    let scenes =
+        KnownScenes::read(&args.scenes).and_then(KnownScenes::require_all_images).map_err(CommandError::from_input)?;
     let questions: Vec<QuestionRow> = read_all(&args.questions)?;
     let rows: Vec<SceneTruthRow> = questions.iter().filter_map(|row| scenes.truth_row(row)).collect();
     let mut verdicts: BTreeMap<&str, u64> = BTreeMap::new();
