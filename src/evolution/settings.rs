@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::gates::GateResult;
-use super::pipeline::{Pipeline, PipelineError};
+use super::pipeline::{Pipeline, PipelineError, current_name};
 
 /// Settings that results do not depend on: names, paths, devices, memory limits, and the truth,
 /// which only measures. Also the gates, which a round stores separately, with their values.
@@ -97,7 +97,7 @@ pub struct SettingChange {
     pub b: Value,
 }
 
-/// Returns the keys whose values differ between two settings.
+/// Returns the keys whose values differ between two settings, by their names in pipeline files.
 pub fn changes(a: &Value, b: &Value) -> Vec<SettingChange> {
     let mut differences = Vec::new();
     diff(a, b, "", &mut differences);
@@ -109,7 +109,8 @@ fn diff(a: &Value, b: &Value, path: &str, differences: &mut Vec<SettingChange>) 
         (Value::Object(a), Value::Object(b)) => {
             let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
             for name in names {
-                let dotted = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let current = current_name(name);
+                let dotted = if path.is_empty() { current.to_owned() } else { format!("{path}.{current}") };
                 let value_of = |side: &Map<String, Value>| side.get(name).cloned().unwrap_or_default();
                 diff(&value_of(a), &value_of(b), &dotted, differences);
             }
@@ -169,5 +170,7 @@ mod tests {
         let differences = changes(&json!({"a": {"b": 1, "c": 2}, "d": 1.0}), &json!({"a": {"b": 3}, "d": 1}));
         let keys: Vec<&str> = differences.iter().map(|change| change.key.as_str()).collect();
         assert_eq!(keys, ["a.b", "a.c"]);
+        let stored_name = |n: u32| json!({"layers_at_once": n});
+        assert_eq!(changes(&stored_name(1), &stored_name(2))[0].key, "layers_per_checkpoint");
     }
 }

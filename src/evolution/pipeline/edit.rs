@@ -35,8 +35,33 @@ impl Setting {
     }
 }
 
-/// Returns the text with a key set. An unknown key is not an error here; the caller finds it by
-/// parsing the result.
+/// Renamed keys: the earlier name, which stored settings have and pipeline files may have, and the
+/// current one.
+const RENAMED: [(&str, &str); 1] = [("layers_at_once", "layers_per_checkpoint")];
+
+/// Returns the current name of a key, without the tables that it is in.
+pub fn current_name(name: &str) -> &str {
+    RENAMED.iter().find(|(earlier, _)| *earlier == name).map_or(name, |(_, current)| *current)
+}
+
+/// Returns the one of a key's names that a table has; the current one if it has none of them.
+fn name_in<'k>(name: &'k str, has: impl Fn(&str) -> bool) -> &'k str {
+    let current = current_name(name);
+    let earlier = RENAMED.iter().filter(|(_, other)| *other == current).map(|(earlier, _)| *earlier);
+    earlier.chain([current]).find(|name| has(name)).unwrap_or(current)
+}
+
+/// Finds a dotted key: the table that has it, and its name there.
+pub(super) fn find_key<'d>(document: &'d dyn TableLike, key: &'d str) -> Option<(&'d dyn TableLike, &'d str)> {
+    let mut parts = key.split('.');
+    let key = parts.next_back()?;
+    let table = parts.try_fold(document, |table, name| table.get(name)?.as_table_like())?;
+    let name = name_in(key, |name| table.contains_key(name));
+    table.contains_key(name).then_some((table, name))
+}
+
+/// Returns the text with a key set, under the name that it has in the text. An unknown key is not an
+/// error here; the caller finds it by parsing the result.
 ///
 /// # Errors
 /// The text or the value is not valid TOML.
@@ -46,6 +71,7 @@ pub fn set_key(text: &str, setting: &Setting) -> Result<String, TomlError> {
     let mut item = document.as_item_mut();
     let mut path = setting.key.split('.').peekable();
     while let Some(name) = path.next() {
+        let name = name_in(name, |name| item.get(name).is_some());
         if item.get(name).is_none() {
             add(item, name, path.peek().is_none());
         }
@@ -87,11 +113,7 @@ fn add(item: &mut Item, name: &str, is_value: bool) {
 /// above the first of several keys that are listed without a blank line between them.
 pub fn comment_of(text: &str, key: &str) -> Option<String> {
     let document: DocumentMut = text.parse().ok()?;
-    let (tables, key) = key.rsplit_once('.').unwrap_or(("", key));
-    let mut table: &dyn TableLike = document.as_table();
-    for name in tables.split('.').filter(|name| !name.is_empty()) {
-        table = table.get(name)?.as_table_like()?;
-    }
+    let (table, key) = find_key(document.as_table(), key)?;
     let mut comment = None;
     for (name, _) in table.iter() {
         let above = table.key(name)?.leaf_decor().prefix().and_then(|above| above.as_str()).unwrap_or_default();

@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Document, TableLike};
+use toml_edit::Document;
+
+use super::edit::find_key;
 
 /// A pipeline file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,11 +88,7 @@ fn line_at(text: &str, at: usize) -> usize {
 /// Returns the line, from 1, that sets a dotted key such as `ingest.max_bytes`.
 pub(super) fn line_of_key(text: &str, dotted: &str) -> Option<usize> {
     let document = Document::parse(text).ok()?;
-    let (tables, key) = dotted.rsplit_once('.').map_or((None, dotted), |(tables, key)| (Some(tables), key));
-    let mut table: &dyn TableLike = document.as_table();
-    for name in tables.into_iter().flat_map(|tables| tables.split('.')) {
-        table = table.get(name)?.as_table_like()?;
-    }
+    let (table, key) = find_key(document.as_table(), dotted)?;
     let (key, _) = table.get_key_value(key)?;
     Some(line_at(text, key.span()?.start))
 }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::edit::Setting;
+pub use self::edit::{Setting, current_name};
 pub use self::error::PipelineError;
 use self::error::PipelineSource;
 pub use self::gates::{Gates, Thresholds};
@@ -168,9 +168,9 @@ impl Pipeline {
     }
 
     /// Returns the comment above a key in the default pipeline file, which says where its values
-    /// come from. The key is one of stored settings, whose names do not change.
+    /// come from.
     pub fn default_comment(key: &str) -> Option<String> {
-        edit::comment_of(NANO, &current_name(key))
+        edit::comment_of(NANO, key)
     }
 
     /// Reads the prompt template of a role.
@@ -206,11 +206,6 @@ impl Pipeline {
         let folder = self.source.folder();
         BUILT_IN_PROMPTS.iter().find(|(name, _)| resolve(folder, Path::new(name)) == file).map(|(_, text)| *text)
     }
-}
-
-/// Returns the name that a key of stored settings has in pipeline files.
-fn current_name(stored: &str) -> String {
-    stored.replace("layers_at_once", "layers_per_checkpoint")
 }
 
 /// Returns the text of a pipeline file with a key set; comments and layout stay.
@@ -256,7 +251,7 @@ mod tests {
             let mut all = Vec::new();
             collect_keys(&toml::Table::try_from(&pipeline).expect("a table"), "", &mut all);
             for key in all {
-                assert!(line_of_key(&text, &current_name(&key)).is_some(), "{key} is not in {}", path.display());
+                assert!(line_of_key(&text, &key).is_some(), "{key} is not in {}", path.display());
             }
             for role in [Role::Questioner, Role::Reasoner] {
                 pipeline.prompt(role).expect("a prompt");
@@ -285,6 +280,29 @@ mod tests {
             e.to_string(),
             "p.toml:2: `preset`: there is no preset \"papr\"; the presets are paper, released-code"
         );
+    }
+
+    #[test]
+    fn a_renamed_key_is_set_and_reported_under_either_name() {
+        let names = ["layers_at_once", "layers_per_checkpoint"];
+        for (name, in_file) in names.into_iter().flat_map(|name| names.map(|in_file| (name, in_file))) {
+            for text in [
+                format!("[update.reasoner]\n# why\n{in_file} = 7\n"),
+                format!("[update]\nreasoner = {{ {in_file} = 7 }}\n"),
+                format!("update.reasoner.{in_file} = 7\n"),
+                "[update.reasoner]\n".to_owned(),
+            ] {
+                let (file, text) = (Path::new("p.toml"), format!("evolution = \"a\"\n{text}"));
+                let setting = Setting::parse(&format!("update.reasoner.{name}=3")).expect("a setting");
+                let changed = with_setting(file, &text, &setting).expect("TOML");
+                let pipeline = Pipeline::parse(file, &changed).expect(&changed);
+                assert_eq!(pipeline.update.reasoner.layers_per_checkpoint, 3, "{changed}");
+                let expected = if text.contains(in_file) { in_file } else { names[1] };
+                assert!(changed.contains(&format!("{expected} = 3")), "{changed}");
+            }
+            let e = error(&format!("evolution = \"a\"\n[update.reasoner]\n{in_file} = 0\n"));
+            assert_eq!(e.line, Some(3), "{e}");
+        }
     }
 
     #[test]

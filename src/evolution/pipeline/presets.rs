@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::current_name;
 use crate::reward::{Preset, PresetError};
 
 /// The values of the presets except those of rewards, which are in `src/reward/presets.toml`.
@@ -39,10 +40,11 @@ fn to_toml(value: impl serde::Serialize) -> Result<Value, PresetError> {
     Value::try_from(value).map_err(|e| PresetError::Unreadable(e.to_string()))
 }
 
-/// Merges the keys of `overlay` into `table`, section by section. If both have a key, the value of
-/// `overlay` wins.
+/// Merges the keys of `overlay` into `table`, section by section and under their current names. If
+/// both have a key, the value of `overlay` wins.
 pub(super) fn merge(table: &mut Table, overlay: Table) {
     for (key, value) in overlay {
+        let key = current_name(&key).to_owned();
         match (table.get_mut(&key), value) {
             (Some(Value::Table(section)), Value::Table(overlay)) => merge(section, overlay),
             (_, value) => {
