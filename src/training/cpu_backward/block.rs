@@ -206,7 +206,7 @@ impl<'a> Block<'a> {
             d_output,
             self.heads,
             context.segments,
-            d_qkv.each_mut().map(|rows| rows.as_mut_slice()),
+            d_qkv.each_mut().map(|rows| &mut rows[..]),
         );
         for (x, heads) in d_qkv.iter_mut().zip([self.heads.query, self.heads.key_value]) {
             let rotated = self.rotate_heads::<true>(x, heads, context)?;
