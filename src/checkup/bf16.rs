@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use serde::Deserialize;
 
-use super::{Check, CheckupError};
+use super::{Check, CheckupError, Result, read_json};
 use crate::imaging::{Limits, decode};
 use crate::sampling::{ImageInput, argmax_tokens, score};
 use crate::tables::{BenchmarkItem, read_file};
@@ -64,21 +64,19 @@ impl MeanDifference {
 }
 
 /// Reads the recorded deviation of transformers.
-pub(super) fn read_transformers_deviation(checkpoints: &Path) -> Result<TransformersDeviation, CheckupError> {
-    let file = checkpoints.join("bf16.json");
-    let bytes = std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))?;
-    serde_json::from_slice(&bytes).map_err(|e| CheckupError::data(&file, e))
+pub(super) fn read_transformers_deviation(checkpoints: &Path) -> Result<TransformersDeviation> {
+    read_json(&checkpoints.join("bf16.json"))
 }
 
 /// Checks the nano model with bf16 weights and activations on recorded greedy responses.
-pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>, CheckupError> {
+pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>> {
     let images = Path::new(ITEMS);
     let responses: Vec<GreedyResponse> =
         serde_json::from_str(RESPONSES).map_err(|e| CheckupError::data(Path::new("nano_model.json"), e))?;
-    let rows: Vec<BenchmarkItem> = read_file(images).map_err(|e| CheckupError::data(images, e))?;
+    let rows: Vec<BenchmarkItem> = read_file(images).map_err(CheckupError::at(images))?;
     let folder = Path::new(NANO);
     let nano = Checkpoint::load(folder, DType::BF16, device, ops, Purpose::Sampling);
-    let nano = nano.map_err(|e| CheckupError::data(folder, e))?;
+    let nano = nano.map_err(CheckupError::at(folder))?;
     let (mut difference, mut others, mut tokens) = (MeanDifference::default(), 0u32, 0u32);
     for (item, row) in responses.iter().zip(&rows) {
         let problem = |e: &dyn std::fmt::Display| CheckupError::data(images, format!("{}: {e}", row.question));
@@ -97,18 +95,12 @@ pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec
     }
     // Allow one in a hundred, or as many as in transformers: some choices are near ties.
     let allowed = f64::from(peer.other_tokens).max(f64::from(tokens) / 100.0);
+    let (logprobs, likely_tokens) = (
+        "nano's log-probabilities in bf16, compared with transformers in f32",
+        "nano's most likely tokens in bf16, compared with transformers in f32",
+    );
     Ok(vec![
-        Check::new(
-            "nano's log-probabilities in bf16, compared with transformers in f32",
-            difference.mean(),
-            2e-2,
-            "nats, on average",
-        ),
-        Check::new(
-            "nano's most likely tokens in bf16, compared with transformers in f32",
-            f64::from(others),
-            allowed,
-            "that differ",
-        ),
+        Check::new(logprobs, difference.mean(), 2e-2, "nats, on average"),
+        Check::new(likely_tokens, f64::from(others), allowed, "that differ"),
     ])
 }

@@ -6,7 +6,7 @@
 
 use tempfile::TempDir;
 
-use super::CheckupError;
+use super::{CheckupError, Result};
 
 macro_rules! files {
     ($($name:literal)*) => {
@@ -49,14 +49,14 @@ const FILES: &[(&str, &[u8])] = files! {
 };
 
 /// Writes the files to a temporary folder, which is removed when the handle is dropped.
-pub(super) fn unpack() -> Result<TempDir, CheckupError> {
+pub(super) fn unpack() -> Result<TempDir> {
     let parent = std::env::temp_dir();
-    let folder = tempfile::tempdir().map_err(|e| CheckupError::data(&parent, e))?;
+    let folder = tempfile::tempdir().map_err(CheckupError::at(&parent))?;
     for (name, bytes) in FILES {
         let file = folder.path().join(name);
         let parent = file.parent().unwrap_or(folder.path());
         let write = std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&file, bytes));
-        write.map_err(|e| CheckupError::data(&file, e))?;
+        write.map_err(CheckupError::at(&file))?;
     }
     Ok(folder)
 }

@@ -5,17 +5,17 @@ use dashu_int::ops::Gcd;
 
 use super::parity::{self, to_f32_vec};
 use super::random_weights::uniform_for;
-use super::{Check, CheckupError};
+use super::{Check, Result};
 use crate::device::cuda::kernels::{self, BlockTables, launches};
 use crate::kernels::attention::{BLOCK, Heads};
 use crate::vlm::ops::{LayerCache, Linear, Ops, Step, StepSegment};
 
 /// Measures the largest difference from candle's result for each operation, relative to the largest
 /// element. If our kernel was not used, the difference is infinite.
-pub(super) fn check(device: &Device) -> Result<Vec<Check>, CheckupError> {
+pub(super) fn check(device: &Device) -> Result<Vec<Check>> {
     // Half a unit in the last place of bf16, or twice that if an intermediate result is rounded.
     let (once, twice) = (2f64.powi(-8), 2f64.powi(-7));
-    type Measure = fn(&Device, DType) -> Result<f64, CheckupError>;
+    type Measure = fn(&Device, DType) -> Result<f64>;
     let kernels: [(&'static str, Measure, f64); 5] = [
         ("our rotary kernel, compared with candle in f32", measure_rotary, once),
         ("our linear map with a bias, compared with candle", measure_linear, 0.0),
@@ -35,7 +35,7 @@ pub(super) fn check(device: &Device) -> Result<Vec<Check>, CheckupError> {
 
 /// Runs a function that should launch this number of our kernels. The second value is 0 if it did,
 /// and infinite otherwise.
-fn expect_launches<T>(expected: u64, f: impl FnOnce() -> candle_core::Result<T>) -> Result<(T, f64), CheckupError> {
+fn expect_launches<T>(expected: u64, f: impl FnOnce() -> candle_core::Result<T>) -> Result<(T, f64)> {
     let before = launches();
     let found = f()?;
     Ok((found, if launches() - before == expected { 0.0 } else { f64::INFINITY }))
@@ -55,7 +55,7 @@ fn random_rows(
 const MIN_SCALE: f32 = 1e-4;
 
 /// Returns the largest difference relative to the largest expected element; infinite for NaN.
-fn relative_difference(found: &Tensor, expected: &Tensor) -> Result<f64, CheckupError> {
+fn relative_difference(found: &Tensor, expected: &Tensor) -> Result<f64> {
     let (found, expected) = (to_f32_vec(found)?, to_f32_vec(expected)?);
     let largest = expected.iter().fold(MIN_SCALE, |largest, x| largest.max(x.abs()));
     Ok(parity::max_difference(&found, &expected) / f64::from(largest))
@@ -65,7 +65,7 @@ fn to_f32(x: &Tensor) -> candle_core::Result<Tensor> {
     x.to_dtype(DType::F32)
 }
 
-fn measure_rotary(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
+fn measure_rotary(device: &Device, dtype: DType) -> Result<f64> {
     let mut largest = 0f64;
     for (tokens, heads, half, gap) in [(1, 1, 1, 0), (3, 5, 4, 8), (257, 2, 40, 0), (129, 16, 64, 24), (1000, 3, 16, 2)]
     {
@@ -83,7 +83,7 @@ fn measure_rotary(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     Ok(largest)
 }
 
-fn measure_linear(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
+fn measure_linear(device: &Device, dtype: DType) -> Result<f64> {
     let mut largest = 0f64;
     for (tokens, inputs, outputs) in [(1, 8, 1), (3, 16, 257), (129, 40, 96)] {
         let x = random_rows("x", [tokens, inputs, 0], dtype, device)?;
@@ -97,7 +97,7 @@ fn measure_linear(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
     Ok(largest)
 }
 
-fn measure_swiglu(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
+fn measure_swiglu(device: &Device, dtype: DType) -> Result<f64> {
     let mut largest = 0f64;
     for (tokens, width, gap) in [(1, 1, 0), (3, 257, 5), (1000, 33, 0), (128, 1376, 8)] {
         // Large values of both signs, so that an overflow of the exponential would show as NaN.
@@ -112,7 +112,7 @@ fn measure_swiglu(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
 }
 
 /// Prefills prompts, then decodes two tokens each, with cache blocks in arbitrary order.
-fn measure_attention(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
+fn measure_attention(device: &Device, dtype: DType) -> Result<f64> {
     const LENGTHS: [usize; 9] = [1, 31, 32, 33, 127, 128, 129, 300, 5];
     let mut largest = 0f64;
     for (group, key_heads, dim) in
@@ -155,7 +155,7 @@ fn measure_attention(device: &Device, dtype: DType) -> Result<f64, CheckupError>
 }
 
 /// Attends to few sequences at a time, as for a large cache; the bits must be the same.
-fn measure_chunks(device: &Device, dtype: DType) -> Result<f64, CheckupError> {
+fn measure_chunks(device: &Device, dtype: DType) -> Result<f64> {
     const HEADS: Heads = Heads { query: 6, key_value: 3, dim: 32 };
     let lengths = [300u32, 1, 129, 64, 128];
     let blocks_per_sequence = 300usize.div_ceil(BLOCK);

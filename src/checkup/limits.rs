@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use serde::Serialize;
 
 use super::random_weights::uniform;
-use super::{CheckupError, Shapes, median_seconds};
+use super::{Result, Shapes, median_seconds};
 use crate::vlm::ops::{Linear, Ops};
 
 /// Measured limits of a device.
@@ -25,7 +25,7 @@ impl Limits {
     }
 }
 
-pub(super) fn measure(device: &Device, shapes: Shapes) -> Result<Limits, CheckupError> {
+pub(super) fn measure(device: &Device, shapes: Shapes) -> Result<Limits> {
     let (copied, side, runs) = match shapes {
         Shapes::Small => (1 << 22, 512, 3),
         Shapes::Full => (1 << 28, 8192, 10),
@@ -33,7 +33,7 @@ pub(super) fn measure(device: &Device, shapes: Shapes) -> Result<Limits, Checkup
     let x = uniform((copied / 1024, 1024), 1.0, DType::F32, device)?;
     let copy = median_seconds(device, runs, || x.copy().map(drop))?;
     drop(x);
-    let product = |dtype| -> Result<f64, CheckupError> {
+    let product = |dtype| -> Result<f64> {
         let [a, b] = [uniform((side, side), 1.0, dtype, device)?, uniform((side, side), 1.0, dtype, device)?];
         let map = Linear::frozen(Ops::Kernels, &[b], &[])?;
         let took = median_seconds(device, runs, || map.forward(&a).map(drop))?;

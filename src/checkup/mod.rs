@@ -20,12 +20,15 @@ use std::time::Instant;
 
 use candle_core::Device;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use self::limits::Limits;
 pub use self::shapes::Shapes;
 pub use self::throughput::Rate;
 use crate::device::DeviceChoice;
 use crate::vlm::ops::Ops;
+
+type Result<T, E = CheckupError> = std::result::Result<T, E>;
 
 /// Outcome of all checks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -96,6 +99,11 @@ impl CheckupError {
     fn data(file: &Path, problem: impl ToString) -> Self {
         Self::Data { file: file.to_owned(), problem: problem.to_string() }
     }
+
+    /// Returns a conversion of errors about a file.
+    fn at<E: ToString>(file: &Path) -> impl Fn(E) -> Self {
+        move |error| Self::data(file, error)
+    }
 }
 
 /// A request to check a device.
@@ -114,7 +122,7 @@ pub struct CheckupRequest {
 /// # Errors
 /// A file is missing or the device fails. A deviation beyond its bound is not an error but a check
 /// that did not pass.
-pub fn run(request: &CheckupRequest, progress: impl Fn(&str)) -> Result<Checkup, CheckupError> {
+pub fn run(request: &CheckupRequest, progress: impl Fn(&str)) -> Result<Checkup> {
     let device = request.choice.open().map_err(crate::stages::StageError::from)?;
     let unpacked = embedded::unpack()?;
     let checkpoints = request.checkpoints.as_deref().unwrap_or(unpacked.path());
@@ -167,6 +175,12 @@ fn check_gpu_kernels(device: &Device, progress: impl Fn(&str)) -> (Vec<Check>, O
 #[cfg(not(feature = "cuda"))]
 fn check_gpu_kernels(_: &Device, _: impl Fn(&str)) -> (Vec<Check>, Ops) {
     (Vec::new(), Ops::Kernels)
+}
+
+/// Reads a JSON file.
+fn read_json<T: DeserializeOwned>(file: &Path) -> Result<T> {
+    let bytes = std::fs::read(file).map_err(CheckupError::at(file))?;
+    serde_json::from_slice(&bytes).map_err(CheckupError::at(file))
 }
 
 /// Returns the median time of a function in seconds, including the work it queues on the device. A

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
-use super::{Check, CheckupError, bf16};
+use super::{Check, CheckupError, Result, bf16, read_json};
 use crate::ids::Digest;
 use crate::imaging::{Limits, decode};
 use crate::random::Seed;
@@ -20,7 +20,7 @@ use crate::vlm::image_processor::{ImageProcessor, Patches};
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::{CheckpointTensors, Purpose};
 use crate::vlm::ops::Ops;
-use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use crate::vlm::tokenizer::Tokenizer;
 use crate::vlm::weights::Weights;
 
 /// Results of transformers, recorded by `tests/oracles/model.py`.
@@ -57,6 +57,8 @@ struct Cases {
     tokenizer: Tokenizer,
 }
 
+type NamedValues = BTreeMap<String, Vec<f32>>;
+
 /// Results of a device for one checkpoint.
 struct CheckpointOutputs {
     /// Log-probabilities of the recorded response, by prompt.
@@ -66,13 +68,13 @@ struct CheckpointOutputs {
     /// Random samples, by prompt.
     samples: Vec<Sample>,
     /// Gradients, by weight.
-    gradients: BTreeMap<String, Vec<f32>>,
+    gradients: NamedValues,
     /// Weights after a step of AdamW.
-    stepped: BTreeMap<String, Vec<f32>>,
+    stepped: NamedValues,
 }
 
 /// Compares the device with the CPU and with transformers on every checkpoint of the folder.
-pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>, CheckupError> {
+pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec<Check>> {
     let cases = Cases::read(checkpoints)?;
     let (mut transformers, mut logprobs, mut gradients, mut steps) = (0f64, 0f64, 0f64, 0f64);
     let (mut greedy, mut unequal) = (0u32, 0u32);
@@ -99,58 +101,38 @@ pub(super) fn check(checkpoints: &Path, device: &Device, ops: Ops) -> Result<Vec
     let recorded = bf16::read_transformers_deviation(checkpoints)?.checkpoints;
     let peer = cases.expected.checkpoints.keys().filter_map(|name| recorded.get(name)).sum::<f64>()
         / cases.expected.checkpoints.len() as f64;
+    let (nats, norms) = ("nats, the largest difference", "of a tensor's norm, the largest");
+    let bf16_unit = "of the difference in transformers, on average";
+    let bf16_ratio = narrow_difference.mean() / peer;
     Ok(vec![
-        Check::new(
-            "log-probabilities in f32, compared with transformers",
-            transformers,
-            1e-4,
-            "nats, the largest difference",
-        ),
-        Check::new("log-probabilities in f32, compared with the CPU", logprobs, 1e-4, "nats, the largest difference"),
+        Check::new("log-probabilities in f32, compared with transformers", transformers, 1e-4, nats),
+        Check::new("log-probabilities in f32, compared with the CPU", logprobs, 1e-4, nats),
         Check::new("greedy samples with the cache, compared with transformers", f64::from(greedy), 0.0, "that differ"),
-        Check::new("gradients in f32, compared with the CPU", gradients, 1e-4, "of a tensor's norm, the largest"),
-        Check::new(
-            "weights after a step in f32, compared with the CPU",
-            steps,
-            1e-4,
-            "of a tensor's norm, the largest",
-        ),
+        Check::new("gradients in f32, compared with the CPU", gradients, 1e-4, norms),
+        Check::new("weights after a step in f32, compared with the CPU", steps, 1e-4, norms),
         Check::new("all of this computed a second time", f64::from(unequal), 0.0, "checkpoints with different bits"),
-        Check::new(
-            "log-probabilities in bf16, compared with f32 on the CPU",
-            narrow_difference.mean() / peer,
-            1.5,
-            "of the difference in transformers, on average",
-        ),
+        Check::new("log-probabilities in bf16, compared with f32 on the CPU", bf16_ratio, 1.5, bf16_unit),
     ])
 }
 
 impl Cases {
-    fn read(folder: &Path) -> Result<Self, CheckupError> {
-        let read = |name: &str| {
-            let file = folder.join(name);
-            std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))
-        };
-        let file = folder.join("parity.json");
-        let mut expected: ReferenceValues =
-            serde_json::from_slice(&read("parity.json")?).map_err(|e| CheckupError::data(&file, e))?;
+    fn read(folder: &Path) -> Result<Self> {
+        let mut expected: ReferenceValues = read_json(&folder.join("parity.json"))?;
         expected.checkpoints.retain(|name, _| folder.join(name).is_dir());
         if expected.checkpoints.is_empty() {
             return Err(CheckupError::data(folder, "none of the checkpoints of parity.json is there"));
         }
-        let file = folder.join(TOKENIZER_FILE);
-        let tokenizer = Tokenizer::from_bytes(&file, &read(TOKENIZER_FILE)?);
-        let tokenizer = tokenizer.map_err(|e| CheckupError::data(&file, e))?;
+        let tokenizer = Tokenizer::load_unchecked(folder).map_err(CheckupError::at(folder))?;
         // All checkpoints process images in the same way, so the processor of any of them is used.
         let file = folder.join("tied-1").join(PROCESSOR_FILE);
-        let processor = ImageProcessor::from_file(&file).map_err(|e| CheckupError::data(&file, e))?;
-        let image = |name: &String| -> Result<Arc<Patches>, CheckupError> {
+        let processor = ImageProcessor::from_file(&file).map_err(CheckupError::at(&file))?;
+        let image = |name: &String| -> Result<Arc<Patches>> {
             let file = folder.join("images").join(name);
-            let bytes = read(&format!("images/{name}"))?;
-            let pixels = decode(&bytes, &Limits::default()).map_err(|e| CheckupError::data(&file, e))?.pixels;
-            Ok(Arc::new(processor.process(&pixels).map_err(|e| CheckupError::data(&file, e))?))
+            let bytes = std::fs::read(&file).map_err(CheckupError::at(&file))?;
+            let pixels = decode(&bytes, &Limits::default()).map_err(CheckupError::at(&file))?.pixels;
+            Ok(Arc::new(processor.process(&pixels).map_err(CheckupError::at(&file))?))
         };
-        let prompt = |prompt: &ExpectedPrompt| -> Result<Prompt, CheckupError> {
+        let prompt = |prompt: &ExpectedPrompt| -> Result<Prompt> {
             let images = prompt.images.iter().map(image).collect::<Result<_, _>>()?;
             Ok(Prompt { ids: prompt.prompt_ids.clone(), images })
         };
@@ -158,7 +140,7 @@ impl Cases {
         Ok(Self { folder: folder.to_owned(), expected, prompts, tokenizer })
     }
 
-    fn compute(&self, name: &str, device: &Device, ops: Ops) -> Result<CheckpointOutputs, CheckupError> {
+    fn compute(&self, name: &str, device: &Device, ops: Ops) -> Result<CheckpointOutputs> {
         let model = self.model(name, DType::F32, device, ops)?;
         let logprobs = self.logprobs(&model)?;
         let lengths: Vec<usize> = self.expected.checkpoints[name].iter().map(|output| output.greedy.len()).collect();
@@ -170,21 +152,21 @@ impl Cases {
         Ok(CheckpointOutputs { logprobs, greedy, samples, gradients, stepped })
     }
 
-    fn open(&self, name: &str) -> Result<(Config, Weights), CheckupError> {
+    fn open(&self, name: &str) -> Result<(Config, Weights)> {
         let folder = self.folder.join(name);
-        let config = Config::load(&folder).map_err(|e| CheckupError::data(&folder, e))?;
-        let weights = Weights::open(&folder, &config).map_err(|e| CheckupError::data(&folder, e))?;
+        let config = Config::load(&folder).map_err(CheckupError::at(&folder))?;
+        let weights = Weights::open(&folder, &config).map_err(CheckupError::at(&folder))?;
         Ok((config, weights))
     }
 
-    fn model(&self, name: &str, dtype: DType, device: &Device, ops: Ops) -> Result<Model, CheckupError> {
+    fn model(&self, name: &str, dtype: DType, device: &Device, ops: Ops) -> Result<Model> {
         let (config, weights) = self.open(name)?;
         Ok(Model::new(config, &CheckpointTensors { weights: &weights, dtype, device, ops }, Purpose::Sampling)?)
     }
 
     /// Scores the recorded response after each prompt.
-    fn logprobs(&self, model: &Model) -> Result<Vec<Vec<f32>>, CheckupError> {
-        let one = |prompt: &Prompt| -> Result<Vec<f32>, CheckupError> {
+    fn logprobs(&self, model: &Model) -> Result<Vec<Vec<f32>>> {
+        let one = |prompt: &Prompt| -> Result<Vec<f32>> {
             let images: Vec<ImageInput> = prompt.images.iter().map(|p| ImageInput::new(p.as_ref().clone())).collect();
             let images: Vec<&ImageInput> = images.iter().collect();
             Ok(score(model, &prompt.ids, &images, &self.expected.response_ids)?)
@@ -193,7 +175,7 @@ impl Cases {
     }
 
     /// Draws a sample after each prompt.
-    fn draw(&self, model: &Model, options: impl Fn(usize) -> SamplingOptions) -> Result<Vec<Sample>, CheckupError> {
+    fn draw(&self, model: &Model, options: impl Fn(usize) -> SamplingOptions) -> Result<Vec<Sample>> {
         const SEQUENCES: usize = 16;
         let cache_bytes = Engine::cache_bytes_for(model, SEQUENCES, 300);
         let engine_options = EngineOptions { cache_bytes, max_sequences: SEQUENCES, threads: thread_count() };
@@ -214,13 +196,7 @@ impl Cases {
     }
 
     /// Computes the gradients of all weights, and the weights after a step.
-    #[allow(clippy::type_complexity)]
-    fn train(
-        &self,
-        name: &str,
-        device: &Device,
-        ops: Ops,
-    ) -> Result<(BTreeMap<String, Vec<f32>>, BTreeMap<String, Vec<f32>>), CheckupError> {
+    fn train(&self, name: &str, device: &Device, ops: Ops) -> Result<(NamedValues, NamedValues)> {
         let (config, weights) = self.open(name)?;
         let source = CheckpointTensors { weights: &weights, dtype: DType::F32, device: &Device::Cpu, ops };
         let weights = TrainableModel::new(&config, TrainScope::All, &source, Seed(0), DType::F32, device)?;
@@ -230,21 +206,17 @@ impl Cases {
             continuations: vec![Continuation::response(self.expected.response_ids.clone())],
         };
         let prefix_groups: Vec<PrefixGroup> = self.prompts.iter().map(prefix_group).collect();
-        let compute = ComputeSettings {
-            temperature: 1.0,
-            micro_batch_tokens: 400,
-            layers_per_checkpoint: 1,
-            threads: thread_count(),
-        };
+        let (threads, micro_batch_tokens) = (thread_count(), 400);
+        let compute = ComputeSettings { temperature: 1.0, micro_batch_tokens, layers_per_checkpoint: 1, threads };
         let (_, _, gradients) = cross_entropy(&weights, &prefix_groups, compute)?;
         // A large epsilon keeps the denominator away from zero. With the usual one, a weight whose
         // gradient is only rounding noise would move as far as any other, in either direction.
         let settings = AdamWSettings { eps: 1e-3, ..AdamWSettings::default() };
         AdamW::new(settings, weights.variables())?.update(weights.variables(), &gradients, 1e-3)?;
         let values = gradients.iter().map(|(name, gradient)| Ok((name.clone(), to_f32_vec(gradient)?)));
-        let values = values.collect::<Result<_, CheckupError>>()?;
+        let values = values.collect::<Result<_>>()?;
         let stepped = weights.variables().iter().map(|(name, v)| Ok((name.clone(), to_f32_vec(v.as_tensor())?)));
-        Ok((values, stepped.collect::<Result<_, CheckupError>>()?))
+        Ok((values, stepped.collect::<Result<_>>()?))
     }
 }
 
@@ -266,7 +238,7 @@ pub(super) fn thread_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-pub(super) fn to_f32_vec(x: &Tensor) -> Result<Vec<f32>, CheckupError> {
+pub(super) fn to_f32_vec(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 

@@ -1,6 +1,6 @@
 //! End-to-end check: a small round of the nano pipeline, run twice with the same result.
 
-use super::{Check, CheckupError};
+use super::{Check, Result};
 use crate::device::DeviceChoice;
 use crate::evolution::pipeline::{Gates, Pipeline};
 use crate::evolution::{RoundReport, evolve_round};
@@ -9,7 +9,7 @@ use crate::stages::{Interrupt, NoProgress, Runner, StageError};
 use crate::store::{Store, scratch_folder};
 use crate::vlm::ops::Ops;
 
-pub(super) fn check(choice: DeviceChoice, ops: Ops) -> Result<Vec<Check>, CheckupError> {
+pub(super) fn check(choice: DeviceChoice, ops: Ops) -> Result<Vec<Check>> {
     let pipeline = small_pipeline(choice, ops)?;
     let once = one_round(&pipeline)?;
     let again = one_round(&pipeline)?;
@@ -24,7 +24,7 @@ pub(super) fn check(choice: DeviceChoice, ops: Ops) -> Result<Vec<Check>, Checku
 }
 
 /// Returns the nano pipeline, reduced to a few images and steps.
-fn small_pipeline(choice: DeviceChoice, ops: Ops) -> Result<Pipeline, CheckupError> {
+fn small_pipeline(choice: DeviceChoice, ops: Ops) -> Result<Pipeline> {
     let mut pipeline = Pipeline::load(None).map_err(crate::evolution::EvolutionError::from)?;
     (pipeline.model.device, pipeline.model.ops) = (choice, ops);
     pipeline.gates = Gates::default();
@@ -46,7 +46,7 @@ fn small_pipeline(choice: DeviceChoice, ops: Ops) -> Result<Pipeline, CheckupErr
     Ok(pipeline)
 }
 
-fn one_round(pipeline: &Pipeline) -> Result<RoundReport, CheckupError> {
+fn one_round(pipeline: &Pipeline) -> Result<RoundReport> {
     let folder = scratch_folder(&std::env::temp_dir()).map_err(StageError::from)?;
     let store = Store::open_or_create(&folder.path().join("store")).map_err(StageError::from)?;
     let interrupt = Interrupt::default();

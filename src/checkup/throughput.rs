@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::parity::thread_count;
 use super::random_weights::{RandomWeights, uniform};
 use super::shapes::{Shapes, Workload};
-use super::{CheckupError, Limits, median_seconds};
+use super::{CheckupError, Limits, Result, median_seconds};
 use crate::device::{self, DeviceClass};
 use crate::kernels::attention::BLOCK;
 use crate::random::Seed;
@@ -28,7 +28,7 @@ use crate::vlm::model::Model;
 use crate::vlm::named_tensors::Purpose;
 use crate::vlm::ops::{Ops, Step, StepSegment};
 use crate::vlm::safetensors_header::StoredType;
-use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use crate::vlm::tokenizer::Tokenizer;
 
 /// A measured speed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -100,19 +100,18 @@ pub(super) fn measure(
     ops: Ops,
     shapes: Shapes,
     limits: &Limits,
-    progress: &impl Fn(&str),
-) -> Result<Vec<Rate>, CheckupError> {
-    let file = checkpoints.join(TOKENIZER_FILE);
-    let bytes = std::fs::read(&file).map_err(|e| CheckupError::data(&file, e))?;
-    let tokenizer = Tokenizer::from_bytes(&file, &bytes).map_err(|e| CheckupError::data(&file, e))?;
+    progress: &dyn Fn(&str),
+) -> Result<Vec<Rate>> {
+    let tokenizer = Tokenizer::load_unchecked(checkpoints).map_err(CheckupError::at(checkpoints))?;
     let mut rates = Vec::new();
     for work in shapes.workloads() {
         let file = Path::new(work.file);
-        let config = Config::parse(file, work.config).map_err(|e| CheckupError::data(file, e))?;
-        let bench = Bench { work, counts: parameter_counts(&config), config, device, ops, limits };
-        bench.measure_sampling(&tokenizer, &mut rates, progress)?;
-        bench.measure_sampling_without_kernels(&tokenizer, &mut rates, progress)?;
-        bench.measure_update(&mut rates, progress);
+        let config = Config::parse(file, work.config).map_err(CheckupError::at(file))?;
+        let counts = parameter_counts(&config);
+        let bench = Bench { work, counts, config, tokenizer: &tokenizer, device, ops, limits, progress };
+        bench.measure_sampling(&mut rates)?;
+        bench.measure_sampling_without_kernels(&mut rates)?;
+        bench.measure_update(&mut rates);
     }
     Ok(rates)
 }
@@ -121,9 +120,11 @@ struct Bench<'a> {
     work: &'a Workload,
     config: Config,
     counts: ParameterCounts,
+    tokenizer: &'a Tokenizer,
     device: &'a Device,
     ops: Ops,
     limits: &'a Limits,
+    progress: &'a dyn Fn(&str),
 }
 
 impl Bench<'_> {
@@ -132,52 +133,33 @@ impl Bench<'_> {
     }
 
     /// Measures the vision tower, prefilling and decoding.
-    fn measure_sampling(
-        &self,
-        tokenizer: &Tokenizer,
-        rates: &mut Vec<Rate>,
-        progress: &impl Fn(&str),
-    ) -> Result<(), CheckupError> {
+    fn measure_sampling(&self, rates: &mut Vec<Rate>) -> Result<()> {
         let model = self.build_model(self.ops)?;
-        let measurement = self.vision_plan();
-        progress(&format!("{}: {}", self.work.model, measurement.shape));
-        rates.push(self.take_measurement(measurement, None, || self.time_vision(&model)));
-        let measurement = self.prefill_plan();
-        progress(&format!("{}: {}", self.work.model, measurement.shape));
-        rates.push(self.take_measurement(measurement, None, || self.time_prefill(&model)));
+        rates.push(self.take_measurement(self.vision_plan(), None, || self.time_vision(&model)));
+        rates.push(self.take_measurement(self.prefill_plan(), None, || self.time_prefill(&model)));
         for batch in self.work.batches {
-            let measurement = self.decode_plan(*batch);
-            progress(&format!("{}: {}", self.work.model, measurement.shape));
-            rates.push(self.take_measurement(measurement, None, || self.time_decode(&model, tokenizer, *batch)));
+            rates.push(self.take_measurement(self.decode_plan(*batch), None, || self.time_decode(&model, *batch)));
         }
         Ok(())
     }
 
     /// Repeats prefilling and decoding on a GPU with candle's operations alone, to show the gain of
     /// our kernels.
-    fn measure_sampling_without_kernels(
-        &self,
-        tokenizer: &Tokenizer,
-        rates: &mut Vec<Rate>,
-        progress: &impl Fn(&str),
-    ) -> Result<(), CheckupError> {
+    fn measure_sampling_without_kernels(&self, rates: &mut Vec<Rate>) -> Result<()> {
         // If our kernels failed to run, everything was measured without them already.
         if self.device.is_cpu() || self.ops == Ops::Reference {
             return Ok(());
         }
         let model = self.build_model(Ops::Reference)?;
-        let mut add = |measurement: Measurement, measure: &dyn Fn() -> Result<f64, CheckupError>| {
-            progress(&format!("{}: {}, without our kernels", self.work.model, measurement.shape));
-            let rate = self.take_measurement(measurement, Some("without our kernels".to_owned()), measure);
-            rates.push(Rate { own_kernels: false, ..rate });
-        };
+        let note = || Some("without our kernels".to_owned());
         let batch = self.work.compared_batch;
-        add(self.prefill_plan(), &|| self.time_prefill(&model));
-        add(self.decode_plan(batch), &|| self.time_decode(&model, tokenizer, batch));
+        let prefill = self.take_measurement(self.prefill_plan(), note(), || self.time_prefill(&model));
+        let decode = self.take_measurement(self.decode_plan(batch), note(), || self.time_decode(&model, batch));
+        rates.extend([prefill, decode].map(|rate| Rate { own_kernels: false, ..rate }));
         Ok(())
     }
 
-    fn build_model(&self, ops: Ops) -> Result<Model, CheckupError> {
+    fn build_model(&self, ops: Ops) -> Result<Model> {
         let source = RandomWeights::new(&self.config, self.dtype(), self.device, ops);
         Ok(Model::new(self.config.clone(), &source, Purpose::Sampling)?)
     }
@@ -187,8 +169,10 @@ impl Bench<'_> {
         &self,
         measurement: Measurement,
         note: Option<String>,
-        measure: impl FnOnce() -> Result<f64, CheckupError>,
+        measure: impl FnOnce() -> Result<f64>,
     ) -> Rate {
+        let remark = note.as_ref().map_or_else(String::new, |note| format!(", {note}"));
+        (self.progress)(&format!("{}: {}{remark}", self.work.model, measurement.shape));
         device::reset_peak_memory(self.device);
         let (seconds, problem) = match measure() {
             Ok(seconds) => (Some(seconds), None),
@@ -239,7 +223,7 @@ impl Bench<'_> {
         }
     }
 
-    fn time_vision(&self, model: &Model) -> Result<f64, CheckupError> {
+    fn time_vision(&self, model: &Model) -> Result<f64> {
         let grids = vec![self.grid(); self.work.images];
         let patches = self.work.images * self.grid().patches();
         let x = uniform((patches, self.config.vision.patch_len()), 1.0, DType::F32, &Device::Cpu)?;
@@ -265,7 +249,7 @@ impl Bench<'_> {
         (self.config.text.vocab_size * self.config.text.hidden_size) as f64
     }
 
-    fn time_prefill(&self, model: &Model) -> Result<f64, CheckupError> {
+    fn time_prefill(&self, model: &Model) -> Result<f64> {
         let Workload { prompts, prompt_tokens, .. } = *self.work;
         let blocks = prompt_tokens.div_ceil(BLOCK);
         let mut caches = model.caches(prompts * blocks)?;
@@ -303,7 +287,7 @@ impl Bench<'_> {
 
     /// Times the engine as a stage runs it. The time up to the first tokens is measured separately
     /// and subtracted.
-    fn time_decode(&self, model: &Model, tokenizer: &Tokenizer, batch: usize) -> Result<f64, CheckupError> {
+    fn time_decode(&self, model: &Model, batch: usize) -> Result<f64> {
         const FIRST_TOKENS: usize = 4;
         let Workload { prompt_tokens, decoded_tokens, .. } = *self.work;
         let longest = prompt_tokens + FIRST_TOKENS + decoded_tokens;
@@ -312,9 +296,9 @@ impl Bench<'_> {
             max_sequences: batch,
             threads: thread_count(),
         };
-        let mut engine = Engine::new(model, tokenizer, options)?;
+        let mut engine = Engine::new(model, self.tokenizer, options)?;
         let mut time = |tokens: usize| {
-            median_seconds(self.device, self.work.runs, || -> Result<(), CheckupError> {
+            median_seconds(self.device, self.work.runs, || -> Result<()> {
                 let options = SamplingOptions {
                     temperature: 1.0,
                     top_k: Some(40),
@@ -337,7 +321,7 @@ impl Bench<'_> {
     }
 
     /// Measures a training step of all weights, or of LoRA adapters if GPU memory is too small.
-    fn measure_update(&self, rates: &mut Vec<Rate>, progress: &impl Fn(&str)) {
+    fn measure_update(&self, rates: &mut Vec<Rate>) {
         let Workload { groups, responses, response_tokens, image_side, prompt_tokens, .. } = *self.work;
         let image = self.grid().tokens(self.config.vision.spatial_merge_size);
         let tokens = (groups * (prompt_tokens + image + responses * response_tokens)) as f64;
@@ -361,26 +345,20 @@ impl Bench<'_> {
         };
         let products = self.counts.text_layers as f64 * tokens + self.head_weights() * targets;
         let vision = (self.counts.patch_embedding + self.counts.vision_blocks) as f64 * patches;
+        let (images, batch) = (groups, groups);
+        let numbers = WorkloadSize { images, image_side, batch, prompt_tokens, responses, response_tokens };
         let measurement = Measurement {
             operation: "update",
             shape: format!(
                 "{groups} groups of {responses} responses of {response_tokens} tokens, {prompt_tokens} + {image} of a prompt"
             ),
-            numbers: WorkloadSize {
-                images: groups,
-                image_side,
-                batch: groups,
-                prompt_tokens,
-                responses,
-                response_tokens,
-            },
+            numbers,
             unit: "tokens",
             count: tokens,
             // Forward pass, and backward pass for inputs and weights, without recomputation.
             needed: if all { 6.0 * (products + vision) } else { 4.0 * products + 2.0 * vision },
             limit: "products",
         };
-        progress(&format!("{}: {}", self.work.model, measurement.shape));
         rates.push(self.take_measurement(measurement, note, || self.time_step(trained, moments)));
     }
 
@@ -388,7 +366,7 @@ impl Bench<'_> {
         TrainScope::Lora(LoraSettings::on_all_targets(16, 32.0))
     }
 
-    fn time_step(&self, trained: TrainScope, moments: MomentType) -> Result<f64, CheckupError> {
+    fn time_step(&self, trained: TrainScope, moments: MomentType) -> Result<f64> {
         let Workload { groups, responses, response_tokens, prompt_tokens, image_side, .. } = *self.work;
         let source = RandomWeights::new(&self.config, self.dtype(), self.device, self.ops);
         let weights = TrainableModel::new(&self.config, trained, &source, Seed(0), self.dtype(), self.device)?;
@@ -410,13 +388,9 @@ impl Bench<'_> {
                 .collect(),
         };
         let prefix_groups: Vec<PrefixGroup> = (0..groups).map(prefix_group).collect();
-        let compute = ComputeSettings {
-            temperature: 1.0,
-            micro_batch_tokens: 8192,
-            layers_per_checkpoint: 1,
-            threads: thread_count(),
-        };
-        median_seconds(self.device, self.work.runs, || -> Result<(), CheckupError> {
+        let (threads, micro_batch_tokens) = (thread_count(), 8192);
+        let compute = ComputeSettings { temperature: 1.0, micro_batch_tokens, layers_per_checkpoint: 1, threads };
+        median_seconds(self.device, self.work.runs, || -> Result<()> {
             let (_, _, gradients) = cross_entropy(&weights, &prefix_groups, compute)?;
             optimizer.update(weights.variables(), &gradients, 1e-6)?;
             Ok(())

@@ -33,15 +33,6 @@ impl Default for Storage {
     }
 }
 
-impl Storage {
-    fn floats(&self) -> &[f32] {
-        match self {
-            Self::Heap(floats) => floats,
-            Self::Mapped(pages) => bytemuck::cast_slice(pages),
-        }
-    }
-}
-
 impl AlignedBuffer {
     /// Returns a buffer of `len` zeros.
     pub fn zeroed(len: usize) -> Self {
@@ -82,20 +73,6 @@ impl AlignedBuffer {
         let start = (LINE - misaligned) % LINE;
         Self { storage: Storage::Heap(storage), start, len }
     }
-
-    /// Returns the floats.
-    pub fn as_slice(&self) -> &[f32] {
-        &self.storage.floats()[self.start..self.start + self.len]
-    }
-
-    /// Returns the floats, mutable.
-    pub fn as_mut_slice(&mut self) -> &mut [f32] {
-        let floats = match &mut self.storage {
-            Storage::Heap(floats) => floats.as_mut_slice(),
-            Storage::Mapped(pages) => bytemuck::cast_slice_mut(pages),
-        };
-        &mut floats[self.start..self.start + self.len]
-    }
 }
 
 /// Advises the system to use huge pages (2 MiB). With small pages the first write to memory costs
@@ -113,13 +90,21 @@ impl Deref for AlignedBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        self.as_slice()
+        let floats = match &self.storage {
+            Storage::Heap(floats) => floats.as_slice(),
+            Storage::Mapped(pages) => bytemuck::cast_slice(pages),
+        };
+        &floats[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        self.as_mut_slice()
+        let floats = match &mut self.storage {
+            Storage::Heap(floats) => floats.as_mut_slice(),
+            Storage::Mapped(pages) => bytemuck::cast_slice_mut(pages),
+        };
+        &mut floats[self.start..self.start + self.len]
     }
 }
 

@@ -71,11 +71,11 @@ impl KvBlocks {
     /// Writes the key and value of one token, each `[key_value, dim]`, at `offset` in a block.
     pub fn store(&mut self, block: usize, offset: usize, key: &[f32], value: &[f32]) {
         let Heads { dim, .. } = self.heads;
-        let keys = &mut self.keys.as_mut_slice()[block * self.heads.key_block()..][..self.heads.key_block()];
+        let keys = &mut self.keys[block * self.heads.key_block()..][..self.heads.key_block()];
         for (lane, x) in keys[offset..].iter_mut().step_by(BLOCK).zip(key) {
             *lane = *x;
         }
-        let values = &mut self.values.as_mut_slice()[block * self.heads.value_block()..][..self.heads.value_block()];
+        let values = &mut self.values[block * self.heads.value_block()..][..self.heads.value_block()];
         let heads = values.chunks_exact_mut(self.heads.value_dim() * BLOCK).zip(value.chunks_exact(dim));
         for (panels, value) in heads {
             for (panel, features) in panels.chunks_exact_mut(BLOCK * PANEL).zip(value.chunks(PANEL)) {
@@ -87,8 +87,8 @@ impl KvBlocks {
     /// Copies a block over another.
     pub fn copy(&mut self, from: usize, to: usize) {
         let (keys, values) = (self.heads.key_block(), self.heads.value_block());
-        self.keys.as_mut_slice().copy_within(from * keys..(from + 1) * keys, to * keys);
-        self.values.as_mut_slice().copy_within(from * values..(from + 1) * values, to * values);
+        self.keys.copy_within(from * keys..(from + 1) * keys, to * keys);
+        self.values.copy_within(from * values..(from + 1) * values, to * values);
     }
 
     /// Returns a head's keys `[dim, BLOCK]` and values `[panels, BLOCK, PANEL]` in a block.
@@ -96,7 +96,7 @@ impl KvBlocks {
     fn head(&self, block: u32, head: usize) -> (&[f32], &[f32]) {
         let (keys, values) = (self.heads.dim * BLOCK, self.heads.value_dim() * BLOCK);
         let at = block as usize * self.heads.key_value + head;
-        (&self.keys.as_slice()[at * keys..][..keys], &self.values.as_slice()[at * values..][..values])
+        (&self.keys[at * keys..][..keys], &self.values[at * values..][..values])
     }
 }
 
@@ -128,28 +128,24 @@ pub fn attend(q: &[f32], stride: usize, blocks: &KvBlocks, segments: &[Segment<'
     let heads = blocks.heads;
     let width = heads.query * heads.dim;
     let work: usize = segments.iter().map(|s| s.queries * s.limit(s.queries.saturating_sub(1)) * width * 2).sum();
-    if threads_for(work) == 1 {
-        let (mut row, mut out) = (0, out);
-        for segment in segments {
-            let (mine, rest) = out.split_at_mut(segment.queries * width);
-            run_task(Task { q: &q[row * stride..], stride, blocks, segment, first: 0, scale, out: mine });
-            row += segment.queries;
-            out = rest;
-        }
-        return;
-    }
+    let is_parallel = threads_for(work) > 1;
     let mut tasks = Vec::new();
     let (mut row, mut out) = (0, out);
     for segment in segments {
-        for first in (0..segment.queries).step_by(TASK_QUERIES) {
-            let queries = TASK_QUERIES.min(segment.queries - first);
+        let at_once = if is_parallel { TASK_QUERIES } else { segment.queries.max(1) };
+        for first in (0..segment.queries).step_by(at_once) {
+            let queries = at_once.min(segment.queries - first);
             let (mine, rest) = out.split_at_mut(queries * width);
             tasks.push(Task { q: &q[row * stride..], stride, blocks, segment, first, scale, out: mine });
             row += queries;
             out = rest;
         }
     }
-    tasks.into_par_iter().for_each(run_task);
+    if is_parallel {
+        tasks.into_par_iter().for_each(run_task);
+    } else {
+        tasks.into_iter().for_each(run_task);
+    }
 }
 
 /// Queries of one segment, from its query `first` on.

@@ -1,11 +1,10 @@
 //! The GELU activation x Φ(x), Φ being the distribution function of the standard normal (Hendrycks
 //! & Gimpel 2016, arXiv 1606.08415), and its gradient.
 
-use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
+use pulp::Simd;
 
 use super::exponential::exp;
-use super::rowwise::rows_per_thread;
+use super::rowwise::{Elementwise, map_pairs};
 
 /// Argument from which on the error function rounds to 1.
 const LARGEST: f32 = 4.0;
@@ -17,62 +16,35 @@ const DENOMINATOR: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, 
 
 /// Computes `out = x Φ(x)` elementwise.
 pub fn gelu(x: &[f32], out: &mut [f32]) {
-    run::<false>(x, x, out);
+    map_pairs(Gelu, x, x, out, 8);
 }
 
 /// Computes the gradient of [`gelu`] from that of its output: dx = g (Φ(x) + x φ(x)), φ being the
 /// density of the standard normal.
 pub fn gelu_backward(x: &[f32], gradient: &[f32], dx: &mut [f32]) {
-    run::<true>(x, gradient, dx);
+    map_pairs(GeluGradient, x, gradient, dx, 8);
 }
 
-fn run<const BACKWARD: bool>(x: &[f32], gradient: &[f32], out: &mut [f32]) {
-    let share = rows_per_thread(x.len(), 8 * x.len()).next_multiple_of(64);
-    if x.len() <= share {
-        return Arch::new().dispatch(Gelu::<BACKWARD> { x, gradient, out });
-    }
-    x.par_chunks(share).zip(gradient.par_chunks(share)).zip(out.par_chunks_mut(share)).for_each(
-        |((x, gradient), out)| {
-            Arch::new().dispatch(Gelu::<BACKWARD> { x, gradient, out });
-        },
-    );
-}
+#[derive(Clone, Copy)]
+struct Gelu;
 
-struct Gelu<'a, const BACKWARD: bool> {
-    x: &'a [f32],
-    gradient: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl<const BACKWARD: bool> WithSimd for Gelu<'_, BACKWARD> {
-    type Output = ();
-
+impl Elementwise for Gelu {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (x, x_tail) = S::as_simd_f32s(self.x);
-        let (gradient, gradient_tail) = S::as_simd_f32s(self.gradient);
-        let (out, out_tail) = S::as_mut_simd_f32s(self.out);
-        for ((x, gradient), out) in x.iter().zip(gradient).zip(out) {
-            *out = gelu_or_gradient::<S, BACKWARD>(simd, *x, *gradient);
-        }
-        if !out_tail.is_empty() {
-            let (x, gradient) = (simd.partial_load_f32s(x_tail), simd.partial_load_f32s(gradient_tail));
-            let value = gelu_or_gradient::<S, BACKWARD>(simd, x, gradient);
-            simd.partial_store_f32s(out_tail, value);
-        }
+    fn apply<S: Simd>(self, simd: S, x: S::f32s, _: S::f32s) -> S::f32s {
+        simd.mul_f32s(x, normal_distribution(simd, x))
     }
 }
 
-/// Returns x Φ(x), or `gradient` times its derivative.
-#[inline(always)]
-fn gelu_or_gradient<S: Simd, const BACKWARD: bool>(simd: S, x: S::f32s, gradient: S::f32s) -> S::f32s {
-    let normal = normal_distribution(simd, x);
-    if !BACKWARD {
-        return simd.mul_f32s(x, normal);
+#[derive(Clone, Copy)]
+struct GeluGradient;
+
+impl Elementwise for GeluGradient {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, x: S::f32s, gradient: S::f32s) -> S::f32s {
+        let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, x), simd.splat_f32s(-0.5)));
+        let density = simd.mul_f32s(density, simd.splat_f32s(0.398_942_3)); // 1 / sqrt(2 pi)
+        simd.mul_f32s(gradient, simd.mul_add_f32s(x, density, normal_distribution(simd, x)))
     }
-    let density = exp(simd, simd.mul_f32s(simd.mul_f32s(x, x), simd.splat_f32s(-0.5)));
-    let density = simd.mul_f32s(density, simd.splat_f32s(0.398_942_3)); // 1 / sqrt(2 pi)
-    simd.mul_f32s(gradient, simd.mul_add_f32s(x, density, normal))
 }
 
 /// Returns Φ(x) = (1 + erf(x / sqrt 2)) / 2.

@@ -85,7 +85,7 @@ impl PackedMatrix {
     ) -> Self {
         let mut panels = memory.resized(outputs.div_ceil(PANEL) * PANEL * inputs);
         let panel = PANEL * inputs;
-        let all = panels.as_mut_slice();
+        let all = &mut panels[..];
         if !outputs.is_multiple_of(PANEL)
             && let Some(last) = all.len().checked_sub(panel)
         {
@@ -118,7 +118,7 @@ impl PackedMatrix {
 
     /// Returns the panels, `[panels, inputs, PANEL]`.
     pub fn panels(&self) -> &[f32] {
-        self.panels.as_slice()
+        &self.panels
     }
 
     /// Copies row `n` of the weight to `row`, `[inputs]`.

@@ -25,33 +25,22 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
         return;
     }
     let chunk = rows_per_thread(x.len() / width, x.len()) * width;
-    for_each_chunk(x, out, chunk, |x, out| Arch::new().dispatch(RmsNorm { x, weight, eps, out }));
+    let work = |(out, x): (&mut [f32], &[f32])| Arch::new().dispatch(RmsNorm { x, weight, eps, out });
+    if x.len() <= chunk {
+        work((out, x));
+    } else {
+        out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(work);
+    }
 }
 
 /// Computes SwiGLU (Shazeer 2020, arXiv 2002.05202): `out = silu(gate) * up` elementwise.
 pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let chunk = rows_per_thread(out.len(), 4 * out.len()).next_multiple_of(64);
-    if out.len() <= chunk {
-        return Arch::new().dispatch(SwiGlu { gate, up, out });
-    }
-    out.par_chunks_mut(chunk).zip(gate.par_chunks(chunk)).zip(up.par_chunks(chunk)).for_each(|((out, gate), up)| {
-        Arch::new().dispatch(SwiGlu { gate, up, out });
-    });
+    map_pairs(SwiGlu, gate, up, out, 4);
 }
 
 /// Computes `out = x + y` elementwise.
 pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
-    let add = |x: &[f32], y: &[f32], out: &mut [f32]| {
-        Arch::new().dispatch(|| out.iter_mut().zip(x).zip(y).for_each(|((out, x), y)| *out = x + y));
-    };
-    let chunk = rows_per_thread(out.len(), out.len());
-    if out.len() <= chunk {
-        return add(x, y, out);
-    }
-    out.par_chunks_mut(chunk)
-        .zip(x.par_chunks(chunk))
-        .zip(y.par_chunks(chunk))
-        .for_each(|((out, x), y)| add(x, y, out));
+    map_pairs(Add, x, y, out, 1);
 }
 
 /// Applies the rotary embedding ("rotate half"; Su et al. 2021, arXiv 2104.09864).
@@ -112,12 +101,45 @@ fn rotate_head<const INVERSE: bool>(x: &[f32], cos: &[f32], sin: &[f32], out: &m
     }
 }
 
-/// Runs `work` on chunks of two slices of equal length, one task per chunk.
-fn for_each_chunk(x: &[f32], out: &mut [f32], chunk: usize, work: impl Fn(&[f32], &mut [f32]) + Sync) {
-    if x.len() <= chunk {
-        work(x, out);
-    } else {
-        out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| work(x, out));
+/// A function of two numbers.
+pub(super) trait Elementwise: Copy + Sync {
+    fn apply<S: Simd>(self, simd: S, x: S::f32s, y: S::f32s) -> S::f32s;
+}
+
+/// Computes `out = function(x, y)` elementwise. An element takes as long as `cost` additions.
+pub(super) fn map_pairs(function: impl Elementwise, x: &[f32], y: &[f32], out: &mut [f32], cost: usize) {
+    let chunk = rows_per_thread(out.len(), cost * out.len()).next_multiple_of(64);
+    if out.len() <= chunk {
+        return Arch::new().dispatch(MapPairs { function, x, y, out });
+    }
+    out.par_chunks_mut(chunk)
+        .zip(x.par_chunks(chunk))
+        .zip(y.par_chunks(chunk))
+        .for_each(|((out, x), y)| Arch::new().dispatch(MapPairs { function, x, y, out }));
+}
+
+struct MapPairs<'a, F> {
+    function: F,
+    x: &'a [f32],
+    y: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl<F: Elementwise> WithSimd for MapPairs<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (x, x_tail) = S::as_simd_f32s(self.x);
+        let (y, y_tail) = S::as_simd_f32s(self.y);
+        let (out, out_tail) = S::as_mut_simd_f32s(self.out);
+        for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+            *out = self.function.apply(simd, *x, *y);
+        }
+        if !out_tail.is_empty() {
+            let (x, y) = (simd.partial_load_f32s(x_tail), simd.partial_load_f32s(y_tail));
+            simd.partial_store_f32s(out_tail, self.function.apply(simd, x, y));
+        }
     }
 }
 
@@ -157,28 +179,23 @@ impl WithSimd for RmsNorm<'_> {
     }
 }
 
-struct SwiGlu<'a> {
-    gate: &'a [f32],
-    up: &'a [f32],
-    out: &'a mut [f32],
+#[derive(Clone, Copy)]
+struct SwiGlu;
+
+impl Elementwise for SwiGlu {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, gate: S::f32s, up: S::f32s) -> S::f32s {
+        simd.mul_f32s(silu(simd, gate), up)
+    }
 }
 
-impl WithSimd for SwiGlu<'_> {
-    type Output = ();
+#[derive(Clone, Copy)]
+struct Add;
 
+impl Elementwise for Add {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (gate, gate_tail) = S::as_simd_f32s(self.gate);
-        let (up, up_tail) = S::as_simd_f32s(self.up);
-        let (out, out_tail) = S::as_mut_simd_f32s(self.out);
-        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-            *out = simd.mul_f32s(silu(simd, *gate), *up);
-        }
-        if !out_tail.is_empty() {
-            let activated = silu(simd, simd.partial_load_f32s(gate_tail));
-            let product = simd.mul_f32s(activated, simd.partial_load_f32s(up_tail));
-            simd.partial_store_f32s(out_tail, product);
-        }
+    fn apply<S: Simd>(self, simd: S, x: S::f32s, y: S::f32s) -> S::f32s {
+        simd.add_f32s(x, y)
     }
 }
 

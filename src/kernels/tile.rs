@@ -62,6 +62,20 @@ pub(super) fn tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)
     })
 }
 
+/// Calls [`tile`] with the height of a tile of `rows` rows, and with the vectors of a panel.
+macro_rules! by_height {
+    ($simd:ty, $rows:expr, $arguments:tt) => {
+        by_height!($simd, $rows, $arguments, (16, 12) => 12 x 2, (16, 8) => 8 x 2, (16, 4) => 4 x 2,
+            (16, 2) => 2 x 2, (16, _) => 1 x 2, (8, 3) => 3 x 4, (8, 2) => 2 x 4, (8, _) => 1 x 4, (4, _) => 1 x 8,
+            (_, _) => 1 x 32)
+    };
+    ($simd:ty, $rows:expr, $arguments:tt, $($height:pat => $r:literal x $v:literal),*) => {
+        match (<$simd>::F32_LANES, $rows) {
+            $($height => tile::<$simd, $r, $v>$arguments,)*
+        }
+    };
+}
+
 /// Computes `out[i, column + n] = start + sum_k a[k, i] panel[k, n]` for a tile of [`tile_rows`]
 /// rows; `a` is `[k, rows]`.
 ///
@@ -69,18 +83,7 @@ pub(super) fn tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)
 /// batch invariance depends on this.
 #[inline(always)]
 pub(super) fn multiply_tile<S: Simd>(simd: S, rows: usize, a: &[f32], panel: &[f32], sums: TileOutput<'_>) {
-    match (S::F32_LANES, rows) {
-        (16, 12) => tile::<S, 12, 2>(simd, a.as_chunks().0.iter(), panel, sums),
-        (16, 8) => tile::<S, 8, 2>(simd, a.as_chunks().0.iter(), panel, sums),
-        (16, 4) => tile::<S, 4, 2>(simd, a.as_chunks().0.iter(), panel, sums),
-        (16, 2) => tile::<S, 2, 2>(simd, a.as_chunks().0.iter(), panel, sums),
-        (16, _) => tile::<S, 1, 2>(simd, a.as_chunks().0.iter(), panel, sums),
-        (8, 3) => tile::<S, 3, 4>(simd, a.as_chunks().0.iter(), panel, sums),
-        (8, 2) => tile::<S, 2, 4>(simd, a.as_chunks().0.iter(), panel, sums),
-        (8, _) => tile::<S, 1, 4>(simd, a.as_chunks().0.iter(), panel, sums),
-        (4, _) => tile::<S, 1, 8>(simd, a.as_chunks().0.iter(), panel, sums),
-        (_, _) => tile::<S, 1, 32>(simd, a.as_chunks().0.iter(), panel, sums),
-    }
+    by_height!(S, rows, (simd, a.as_chunks().0.iter(), panel, sums));
 }
 
 /// Computes [`multiply_tile`] with `a[k, i]` at `k * a_stride + i`: the sum runs over the rows of a
@@ -93,18 +96,7 @@ pub(super) fn multiply_rows<S: Simd>(
     panel: &[f32],
     sums: TileOutput<'_>,
 ) {
-    match (S::F32_LANES, rows) {
-        (16, 12) => tile::<S, 12, 2>(simd, strided(a, a_stride), panel, sums),
-        (16, 8) => tile::<S, 8, 2>(simd, strided(a, a_stride), panel, sums),
-        (16, 4) => tile::<S, 4, 2>(simd, strided(a, a_stride), panel, sums),
-        (16, 2) => tile::<S, 2, 2>(simd, strided(a, a_stride), panel, sums),
-        (16, _) => tile::<S, 1, 2>(simd, strided(a, a_stride), panel, sums),
-        (8, 3) => tile::<S, 3, 4>(simd, strided(a, a_stride), panel, sums),
-        (8, 2) => tile::<S, 2, 4>(simd, strided(a, a_stride), panel, sums),
-        (8, _) => tile::<S, 1, 4>(simd, strided(a, a_stride), panel, sums),
-        (4, _) => tile::<S, 1, 8>(simd, strided(a, a_stride), panel, sums),
-        (_, _) => tile::<S, 1, 32>(simd, strided(a, a_stride), panel, sums),
-    }
+    by_height!(S, rows, (simd, strided(a, a_stride), panel, sums));
 }
 
 /// Returns the first `R` elements of each row.

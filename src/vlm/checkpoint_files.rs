@@ -71,12 +71,10 @@ impl Index {
             Err(e) if e.is_absent() => return Ok(None),
             Err(e) => return Err(WeightsError::Json(e)),
         };
-        let unusable = |problem: String| {
-            let problem = WeightProblem { file: file.to_owned(), tensor: None, problem };
-            WeightsError::Damaged { problems: vec![problem] }
-        };
+        let unusable =
+            |problem: &str| WeightsError::Damaged { problems: vec![WeightProblem::new(file, None, problem)] };
         let Some(Value::Object(map)) = keys.get("weight_map") else {
-            return Err(unusable("has no object weight_map, which names the file of each tensor".to_owned()));
+            return Err(unusable("has no object weight_map, which names the file of each tensor"));
         };
         let mut weight_map = BTreeMap::new();
         for (tensor, shard) in map {
@@ -90,12 +88,12 @@ impl Index {
                     "says that tensor {tensor:?} is in {}, which is not the name of a safetensors file",
                     abbreviated(shard)
                 );
-                return Err(unusable(problem));
+                return Err(unusable(&problem));
             };
             weight_map.insert(tensor.clone(), name.to_owned());
         }
         if weight_map.is_empty() {
-            return Err(unusable("names no tensor".to_owned()));
+            return Err(unusable("names no tensor"));
         }
         Ok(Some(Self { file: file.to_owned(), weight_map }))
     }

@@ -5,13 +5,14 @@
 //! `rope_parameters: {rope_theta, rope_type, mrope_section}`. `vision_config` is the same in both.
 //! An absent key has transformers' default value, but sizes are required.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use self::reading::read_config;
 use super::json_file::{JsonFileError, parse_object, read_object};
-use super::json_section::{KeyProblem, Problems, Section, indented_list};
+use super::json_section::{KeyProblem, Section, indented_list};
 
 mod reading;
 mod writing;
@@ -147,8 +148,9 @@ impl Config {
     }
 
     fn from_keys(file: &Path, keys: &Map<String, Value>) -> Result<Self, ConfigError> {
-        let mut problems = Problems::new();
-        let config = read_config(&Section::new("", keys), &mut problems);
+        let problems = RefCell::default();
+        let config = read_config(&Section::new("", keys, &problems));
+        let problems = problems.into_inner();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Keys { file: file.to_owned(), problems }) }
     }
 }

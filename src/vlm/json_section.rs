@@ -1,6 +1,8 @@
 //! Typed access to the keys of a JSON object that collects all problems, so that a user can fix all
 //! of them at once.
 
+use std::cell::RefCell;
+
 use serde_json::{Map, Value};
 
 /// A problem of a key of a JSON file.
@@ -17,15 +19,27 @@ pub struct KeyProblem {
 pub(crate) struct Section<'a> {
     path: &'a str,
     keys: &'a Map<String, Value>,
+    /// The problems of the whole file found so far.
+    problems: &'a RefCell<Vec<KeyProblem>>,
 }
-
-/// The problems found so far.
-pub(crate) type Problems = Vec<KeyProblem>;
 
 impl<'a> Section<'a> {
     /// Wraps the object `keys` at `path`, which is empty for the file's top level.
-    pub(crate) fn new(path: &'a str, keys: &'a Map<String, Value>) -> Self {
-        Self { path, keys }
+    pub(crate) fn new(path: &'a str, keys: &'a Map<String, Value>, problems: &'a RefCell<Vec<KeyProblem>>) -> Self {
+        Self { path, keys, problems }
+    }
+
+    /// Wraps the object `keys` at `path` of the same file.
+    pub(crate) fn inside<'b>(&self, path: &'b str, keys: &'b Map<String, Value>) -> Section<'b>
+    where
+        'a: 'b,
+    {
+        Section { path, keys, problems: self.problems }
+    }
+
+    /// Returns the number of problems of the whole file so far.
+    pub(crate) fn problem_count(&self) -> usize {
+        self.problems.borrow().len()
     }
 
     /// Returns the name of a key with the objects that contain it.
@@ -34,8 +48,8 @@ impl<'a> Section<'a> {
     }
 
     /// Adds a problem of a key.
-    pub(crate) fn report(&self, problems: &mut Problems, key: &str, problem: impl Into<String>) {
-        problems.push(KeyProblem { key: self.name(key), problem: problem.into() });
+    pub(crate) fn report(&self, key: &str, problem: impl Into<String>) {
+        self.problems.borrow_mut().push(KeyProblem { key: self.name(key), problem: problem.into() });
     }
 
     /// Returns the value of a key; `null` counts as absent, as in transformers.
@@ -48,94 +62,69 @@ impl<'a> Section<'a> {
         keys.iter().find_map(|&key| Some((key, self.get(key)?)))
     }
 
-    /// Returns an object inside this one.
-    pub(crate) fn object(&self, problems: &mut Problems, key: &str) -> Option<&'a Map<String, Value>> {
+    /// Reads a value if it is present, and reports it if `read` finds that it is not `expected`.
+    fn read<T>(&self, key: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         let value = self.get(key)?;
-        if value.as_object().is_none() {
-            self.report(problems, key, format!("must be an object, is {}", abbreviated(value)));
+        let found = read(value);
+        if found.is_none() {
+            self.report(key, format!("must be {expected}, is {}", abbreviated(value)));
         }
-        value.as_object()
+        found
+    }
+
+    /// Returns an object inside this one.
+    pub(crate) fn object(&self, key: &str) -> Option<&'a Map<String, Value>> {
+        self.read(key, "an object", Value::as_object)
     }
 
     /// Returns a required whole number within `1..=limit`; 1 where it is missing or wrong, so that
     /// reading can continue.
-    pub(crate) fn size(&self, problems: &mut Problems, key: &str, limit: usize) -> usize {
-        match self.get(key) {
-            None => {
-                self.report(problems, key, "is missing");
-                1
-            }
-            Some(_) => self.size_or(problems, key, limit, 1),
+    pub(crate) fn size(&self, key: &str, limit: usize) -> usize {
+        if self.get(key).is_none() {
+            self.report(key, "is missing");
         }
+        self.size_or(key, limit, 1)
     }
 
     /// Returns a whole number within `1..=limit`, or `default` if it is absent.
-    pub(crate) fn size_or(&self, problems: &mut Problems, key: &str, limit: usize, default: usize) -> usize {
-        let Some(value) = self.get(key) else { return default };
-        match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
-            Some(n) if (1..=limit).contains(&n) => n,
-            _ => {
-                self.report(
-                    problems,
-                    key,
-                    format!("must be a whole number from 1 to {limit}, is {}", abbreviated(value)),
-                );
-                1
-            }
-        }
+    pub(crate) fn size_or(&self, key: &str, limit: usize, default: usize) -> usize {
+        let expected = format!("a whole number from 1 to {limit}");
+        let size = self.read(key, &expected, |value| whole(value).filter(|n| (1..=limit).contains(n)));
+        size.unwrap_or(if self.get(key).is_some() { 1 } else { default })
     }
 
     /// Returns a number above 0, or `default` if it is absent.
-    pub(crate) fn positive(&self, problems: &mut Problems, key: &str, default: f64) -> f64 {
-        let Some(value) = self.get(key) else { return default };
-        match value.as_f64() {
-            Some(x) if x.is_finite() && x > 0.0 => x,
-            _ => {
-                self.report(problems, key, format!("must be a number above 0, is {}", abbreviated(value)));
-                default
-            }
-        }
+    pub(crate) fn positive(&self, key: &str, default: f64) -> f64 {
+        let number = |value: &Value| value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+        self.read(key, "a number above 0", number).unwrap_or(default)
     }
 
     /// Returns a boolean, if it is present.
-    pub(crate) fn flag(&self, problems: &mut Problems, key: &str) -> Option<bool> {
-        let value = self.get(key)?;
-        if !value.is_boolean() {
-            self.report(problems, key, format!("must be true or false, is {}", abbreviated(value)));
-        }
-        value.as_bool()
+    pub(crate) fn flag(&self, key: &str) -> Option<bool> {
+        self.read(key, "true or false", Value::as_bool)
     }
 
     /// Returns a string, if it is present.
-    pub(crate) fn text(&self, problems: &mut Problems, key: &str) -> Option<&'a str> {
-        let value = self.get(key)?;
-        if !value.is_string() {
-            self.report(problems, key, format!("must be a string, is {}", abbreviated(value)));
-        }
-        value.as_str()
+    pub(crate) fn text(&self, key: &str) -> Option<&'a str> {
+        self.read(key, "a string", Value::as_str)
     }
 
     /// Returns a token id, or `default` if it is absent.
-    pub(crate) fn token(&self, problems: &mut Problems, key: &str, default: u32) -> u32 {
-        let Some(value) = self.get(key) else { return default };
-        let id = value.as_u64().and_then(|n| u32::try_from(n).ok());
-        id.unwrap_or_else(|| {
-            self.report(problems, key, format!("must be a token id, is {}", abbreviated(value)));
-            default
-        })
+    pub(crate) fn token(&self, key: &str, default: u32) -> u32 {
+        let id = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+        self.read(key, "a token id", id).unwrap_or(default)
     }
 
     /// Returns a list of whole numbers up to `limit`, if it is present.
-    pub(crate) fn numbers(&self, problems: &mut Problems, key: &str, limit: usize) -> Option<Vec<usize>> {
-        let value = self.get(key)?;
-        let number = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= limit);
-        let numbers = value.as_array().and_then(|list| list.iter().map(number).collect());
-        if numbers.is_none() {
-            let problem = format!("must be a list of whole numbers up to {limit}, is {}", abbreviated(value));
-            self.report(problems, key, problem);
-        }
-        numbers
+    pub(crate) fn numbers(&self, key: &str, limit: usize) -> Option<Vec<usize>> {
+        let numbers =
+            |value: &Value| value.as_array()?.iter().map(|number| whole(number).filter(|n| *n <= limit)).collect();
+        self.read(key, &format!("a list of whole numbers up to {limit}"), numbers)
     }
+}
+
+fn whole(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|n| usize::try_from(n).ok())
 }
 
 /// Returns a value for a message, cut where it is long.

@@ -118,8 +118,8 @@ pub fn parameter_counts(config: &Config) -> ParameterCounts {
             ModelPart::FinalNorm => &mut counts.final_norm,
             ModelPart::Head => &mut counts.head,
         };
-        *part += parameter.len();
-        counts.total += parameter.len();
+        *part += parameter.elements();
+        counts.total += parameter.elements();
     }
     counts
 }

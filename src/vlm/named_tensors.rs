@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::ops::Ops;
+use super::ops::{Linear, Ops, RmsNorm};
 use super::weights::Weights;
 
 /// A source of named tensors: a checkpoint, or the variables of a training step.
@@ -38,6 +38,16 @@ pub enum Purpose {
     Training,
 }
 
+impl Purpose {
+    /// Builds a linear map with weight `[out, in]` and bias `[out]`.
+    pub(crate) fn linear(self, ops: Ops, weight: Tensor, bias: Option<Tensor>) -> Result<Linear> {
+        match self {
+            Self::Sampling => Linear::frozen(ops, &[weight], bias.as_slice()),
+            Self::Training => Ok(Linear::new(ops, weight, bias)),
+        }
+    }
+}
+
 /// The tensors of a source whose names have a common prefix.
 #[derive(Clone, Copy)]
 pub(crate) struct Scope<'a> {
@@ -58,6 +68,17 @@ impl<'a> Scope<'a> {
             Purpose::Sampling => tensor.detach(),
             Purpose::Training => tensor,
         })
+    }
+
+    /// Builds a linear map from `{name}.weight` and, where it has one, `{name}.bias`.
+    pub(crate) fn linear(&self, name: &str, has_bias: bool) -> Result<Linear> {
+        let bias = has_bias.then(|| self.get(&format!("{name}.bias"))).transpose()?;
+        self.purpose.linear(self.ops(), self.get(&format!("{name}.weight"))?, bias)
+    }
+
+    /// Builds a norm from `{name}.weight`.
+    pub(crate) fn norm(&self, name: &str, eps: f64) -> Result<RmsNorm> {
+        Ok(RmsNorm::new(self.ops(), self.get(&format!("{name}.weight"))?, eps))
     }
 
     pub(crate) fn ops(&self) -> Ops {

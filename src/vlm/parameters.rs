@@ -43,13 +43,8 @@ pub struct Parameter {
 
 impl Parameter {
     /// Returns the number of elements.
-    pub fn len(&self) -> u64 {
+    pub fn elements(&self) -> u64 {
         self.shape.iter().map(|&side| side as u64).product()
-    }
-
-    /// Whether the tensor has no elements; no tensor of a valid configuration is empty.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -9,7 +9,7 @@
 //! wrong, checks everything against the file's real length, and allocates no more than in
 //! proportion to the header's real size.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -89,16 +89,16 @@ pub struct StoredTensor {
 pub fn read_header(file: &[u8]) -> Result<Vec<StoredTensor>, Vec<String>> {
     let (entries, data_start) = parse(file).map_err(|problem| vec![problem])?;
     let mut problems = Vec::new();
-    let mut seen = HashMap::with_capacity(entries.len());
+    let mut seen = HashSet::with_capacity(entries.len());
     let mut tensors = Vec::with_capacity(entries.len());
-    for entry in &entries {
-        if seen.insert(entry.name.as_str(), ()).is_some() {
-            problems.push(format!("tensor {} is described twice", quoted(&entry.name)));
+    for (name, description) in &entries {
+        if !seen.insert(name.as_str()) {
+            problems.push(format!("tensor {} is described twice", quoted(name)));
             continue;
         }
-        match entry.check(data_start, file.len()) {
+        match description.check(name, data_start, file.len()) {
             Ok(tensor) => tensors.push(tensor),
-            Err(problem) => problems.push(format!("tensor {} {problem}", quoted(&entry.name))),
+            Err(problem) => problems.push(format!("tensor {} {problem}", quoted(name))),
         }
     }
     if problems.is_empty() {
@@ -109,7 +109,7 @@ pub fn read_header(file: &[u8]) -> Result<Vec<StoredTensor>, Vec<String>> {
 }
 
 /// Splits the file into header and data and parses the header.
-fn parse(file: &[u8]) -> Result<(Vec<Entry>, usize), String> {
+fn parse(file: &[u8]) -> Result<(Vec<(String, Description)>, usize), String> {
     let Some((length, rest)) = file.split_first_chunk::<8>() else {
         return Err(format!("is truncated: {} bytes cannot hold the header's length", file.len()));
     };
@@ -176,20 +176,20 @@ pub(crate) fn quoted(name: &str) -> String {
 }
 
 /// The parsed header before any check.
-struct Header(Vec<Entry>);
+struct Header(Vec<(String, Description)>);
 
-struct Entry {
-    name: String,
+#[derive(serde::Deserialize)]
+struct Description {
     dtype: String,
-    shape: Vec<u64>,
-    offsets: [u64; 2],
+    shape: Shape,
+    data_offsets: [u64; 2],
 }
 
-impl Entry {
-    fn check(&self, data_start: usize, file_len: usize) -> Result<StoredTensor, String> {
+impl Description {
+    fn check(&self, name: &str, data_start: usize, file_len: usize) -> Result<StoredTensor, String> {
         let dtype = StoredType::from_name(&self.dtype)
             .ok_or_else(|| format!("has dtype {}: only F32, F16 and BF16 are weights", quoted(&self.dtype)))?;
-        let [start, end] = self.offsets;
+        let [start, end] = self.data_offsets;
         let data_len = (file_len - data_start) as u64;
         if start > end {
             return Err(format!("has data_offsets [{start}, {end}], which run backwards"));
@@ -200,21 +200,21 @@ impl Entry {
                  the header is wrong"
             ));
         }
-        let size = self.shape.iter().try_fold(dtype.size() as u64, |size, &side| size.checked_mul(side));
+        let size = self.shape.0.iter().try_fold(dtype.size() as u64, |size, &side| size.checked_mul(side));
         if size != Some(end - start) {
             return Err(format!(
                 "has shape {:?} of {}, which does not fill the {} bytes of its data_offsets [{start}, {end}]",
-                self.shape,
+                self.shape.0,
                 dtype.name(),
                 end - start
             ));
         }
         Ok(StoredTensor {
-            name: self.name.clone(),
+            name: name.to_owned(),
             dtype,
             // An empty tensor may have sides of any size. It fails the comparison of shapes: no
             // tensor of a model is empty.
-            shape: self.shape.iter().map(|&side| usize::try_from(side).unwrap_or(usize::MAX)).collect(),
+            shape: self.shape.0.iter().map(|&side| usize::try_from(side).unwrap_or(usize::MAX)).collect(),
             bytes: data_start + start as usize..data_start + end as usize,
         })
     }
@@ -243,18 +243,10 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let Description { dtype, shape, data_offsets } = map.next_value()?;
-            entries.push(Entry { name, dtype, shape: shape.0, offsets: data_offsets });
+            entries.push((name, map.next_value()?));
         }
         Ok(Header(entries))
     }
-}
-
-#[derive(serde::Deserialize)]
-struct Description {
-    dtype: String,
-    shape: Shape,
-    data_offsets: [u64; 2],
 }
 
 /// A shape of at most `MAX_RANK` sides: a million numbers would take more memory than their text.

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::TextConfig;
 use super::named_tensors::{NamedTensors, Purpose, Scope};
 use super::ops::{Embedding, LayerCache, Linear, Ops, RmsNorm, Segments, Step};
+use super::parameters::{EMBEDDING, HEAD};
 use super::projections::Projections;
 use super::rope::TextAngles;
 use crate::kernels::attention::Heads;
@@ -62,27 +63,15 @@ impl DecoderLayer {
     pub fn new(config: &TextConfig, index: usize, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let prefix = format!("model.layers.{index}");
         let scope = Scope::new(source, &prefix, purpose);
-        let ops = source.ops();
-        let linear = |name: &str| -> Result<Linear> {
-            let weight = scope.get(name)?;
-            match purpose {
-                Purpose::Sampling => Linear::frozen(ops, &[weight], &[]),
-                Purpose::Training => Ok(Linear::new(ops, weight, None)),
-            }
-        };
         Ok(Self {
-            input_layernorm: RmsNorm::new(ops, scope.get("input_layernorm.weight")?, config.rms_norm_eps),
+            input_layernorm: scope.norm("input_layernorm", config.rms_norm_eps)?,
             qkv: Projections::new(scope, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], true)?,
-            o_proj: linear("self_attn.o_proj.weight")?,
-            post_attention_layernorm: RmsNorm::new(
-                ops,
-                scope.get("post_attention_layernorm.weight")?,
-                config.rms_norm_eps,
-            ),
+            o_proj: scope.linear("self_attn.o_proj", false)?,
+            post_attention_layernorm: scope.norm("post_attention_layernorm", config.rms_norm_eps)?,
             gate_up: Projections::new(scope, &["mlp.gate_proj", "mlp.up_proj"], false)?,
-            down_proj: linear("mlp.down_proj.weight")?,
+            down_proj: scope.linear("mlp.down_proj", false)?,
             heads: attention_heads(config),
-            ops,
+            ops: source.ops(),
         })
     }
 
@@ -138,10 +127,9 @@ impl Head {
         source: &dyn NamedTensors,
         purpose: Purpose,
     ) -> Result<Self> {
-        let lm_head = match (tied, purpose) {
-            (Some(embedding), _) => Linear::tied(embedding),
-            (None, Purpose::Sampling) => Linear::frozen(source.ops(), &[source.tensor("lm_head.weight")?], &[])?,
-            (None, Purpose::Training) => Linear::new(source.ops(), source.tensor("lm_head.weight")?, None),
+        let lm_head = match tied {
+            Some(embedding) => Linear::tied(embedding),
+            None => purpose.linear(source.ops(), source.tensor(HEAD)?, None)?,
         };
         Ok(Self { norm: final_norm(config, source, purpose)?, lm_head })
     }
@@ -154,7 +142,7 @@ impl Head {
 
 /// Builds `model.norm`, the norm before the projection onto the vocabulary.
 pub fn final_norm(config: &TextConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<RmsNorm> {
-    Ok(RmsNorm::new(source.ops(), Scope::new(source, "model.norm", purpose).get("weight")?, config.rms_norm_eps))
+    Scope::new(source, "model", purpose).norm("norm", config.rms_norm_eps)
 }
 
 /// Creates the rotary angles of the tower.
@@ -179,7 +167,7 @@ impl TextTower {
     pub fn new(config: &TextConfig, tied: bool, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let (embed_tokens, dtype, device) = {
             // Dropped before the layers are built, since a packed embedding has a copy.
-            let weight = source.tensor("model.embed_tokens.weight")?;
+            let weight = source.tensor(EMBEDDING)?;
             let (dtype, device) = (weight.dtype(), weight.device().clone());
             let embed_tokens = match purpose {
                 Purpose::Sampling => Embedding::frozen(source.ops(), &weight, tied)?,

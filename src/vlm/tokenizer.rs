@@ -160,13 +160,8 @@ impl Tokenizer {
     }
 
     /// Returns the largest id plus one.
-    pub fn len(&self) -> usize {
+    pub fn id_count(&self) -> usize {
         self.bytes.len()
-    }
-
-    /// Whether there is no token; no loaded tokenizer is empty.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Encodes text without recognizing special tokens.
@@ -262,10 +257,10 @@ impl Tokenizer {
                 problems.push(format!("{name} has id {id} here, but config.json says {key} = {configured}"));
             }
         }
-        if self.len() > config.text.vocab_size {
+        if self.id_count() > config.text.vocab_size {
             problems.push(format!(
                 "it has ids up to {}, but config.json says vocab_size = {}",
-                self.len() - 1,
+                self.id_count() - 1,
                 config.text.vocab_size
             ));
         }

@@ -14,15 +14,6 @@ use crate::device::upload;
 use crate::kernels::attention::Heads;
 use crate::kernels::heap::keep_freed_memory;
 
-/// Builds a linear map with a bias from `{name}.weight` and `{name}.bias` of a scope.
-fn linear(scope: Scope<'_>, name: &str) -> Result<Linear> {
-    let (weight, bias) = (scope.get(&format!("{name}.weight"))?, scope.get(&format!("{name}.bias"))?);
-    match scope.purpose {
-        Purpose::Sampling => Linear::frozen(scope.ops(), &[weight], &[bias]),
-        Purpose::Training => Ok(Linear::new(scope.ops(), weight, Some(bias))),
-    }
-}
-
 /// The rotary angles, the segments and the window order of the images that the blocks process.
 #[derive(Debug)]
 pub struct VisionContext {
@@ -98,13 +89,13 @@ impl VisionBlock {
         let prefix = format!("visual.blocks.{index}");
         let scope = Scope::new(source, &prefix, purpose);
         Ok(Self {
-            norm1: RmsNorm::new(source.ops(), scope.get("norm1.weight")?, VISION_RMS_EPS),
+            norm1: scope.norm("norm1", VISION_RMS_EPS)?,
             qkv: Projections::split(scope, "attn.qkv", 3)?,
-            proj: linear(scope, "attn.proj")?,
-            norm2: RmsNorm::new(source.ops(), scope.get("norm2.weight")?, VISION_RMS_EPS),
-            gate_proj: linear(scope, "mlp.gate_proj")?,
-            up_proj: linear(scope, "mlp.up_proj")?,
-            down_proj: linear(scope, "mlp.down_proj")?,
+            proj: scope.linear("attn.proj", true)?,
+            norm2: scope.norm("norm2", VISION_RMS_EPS)?,
+            gate_proj: scope.linear("mlp.gate_proj", true)?,
+            up_proj: scope.linear("mlp.up_proj", true)?,
+            down_proj: scope.linear("mlp.down_proj", true)?,
             heads: Heads { query: config.num_heads, key_value: config.num_heads, dim: config.head_dim() },
             full_attention: config.is_full_attention(index),
             ops: source.ops(),
@@ -140,9 +131,9 @@ impl Merger {
     pub fn new(config: &VisionConfig, source: &dyn NamedTensors, purpose: Purpose) -> Result<Self> {
         let scope = Scope::new(source, "visual.merger", purpose);
         Ok(Self {
-            ln_q: RmsNorm::new(source.ops(), scope.get("ln_q.weight")?, VISION_RMS_EPS),
-            mlp_0: linear(scope, "mlp.0")?,
-            mlp_2: linear(scope, "mlp.2")?,
+            ln_q: scope.norm("ln_q", VISION_RMS_EPS)?,
+            mlp_0: scope.linear("mlp.0", true)?,
+            mlp_2: scope.linear("mlp.2", true)?,
             unit: config.merge_unit(),
             ops: source.ops(),
         })
@@ -222,10 +213,7 @@ impl PatchEmbed {
         let scope = Scope::new(source, "visual.patch_embed", purpose);
         let weight = scope.get("proj.weight")?.reshape((config.hidden_size, config.patch_len()))?;
         let (dtype, device) = (weight.dtype(), weight.device().clone());
-        let proj = match purpose {
-            Purpose::Sampling => Linear::frozen(source.ops(), &[weight], &[])?,
-            Purpose::Training => Linear::new(source.ops(), weight, None),
-        };
+        let proj = purpose.linear(source.ops(), weight, None)?;
         Ok(Self { proj, unit: config.merge_unit(), dtype, device, ops: source.ops() })
     }
 

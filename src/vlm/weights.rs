@@ -8,7 +8,7 @@
 //! Request f32 on a CPU, where candle's bf16 matmul would widen the whole operand at each call (a
 //! 3B model then takes 15 GB), and bf16 on a GPU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -18,7 +18,7 @@ use super::checkpoint_files::{CheckpointFiles, Index};
 use super::config::Config;
 use super::conversion::numbers;
 use super::mapped::MappedFile;
-use super::parameters::{EMBEDDING, HEAD, Parameter, canonical_name, is_computed, parameters};
+use super::parameters::{EMBEDDING, HEAD, canonical_name, is_computed, parameters};
 use super::safetensors_header::{StoredTensor, StoredType, quoted, read_header};
 pub use super::weights_error::{WeightProblem, WeightsError};
 
@@ -115,28 +115,24 @@ impl Weights {
         let expected = parameters(config);
         for parameter in &expected {
             match self.tensors.get(&parameter.name) {
-                None => problems.push(WeightProblem {
-                    file: default_file.to_owned(),
-                    tensor: Some(parameter.name.clone()),
-                    problem: format!("is missing: config.json requires it with shape {:?}", parameter.shape),
-                }),
-                Some(location) => self.check_shape(location, parameter, problems),
+                None => {
+                    let problem = format!("is missing: config.json requires it with shape {:?}", parameter.shape);
+                    problems.push(WeightProblem::new(default_file, Some(&parameter.name), problem));
+                }
+                Some(location) if location.tensor.shape != parameter.shape => {
+                    let (actual, expected) = (&location.tensor.shape, &parameter.shape);
+                    let problem = format!("has shape {actual:?}, but config.json requires {expected:?}");
+                    problems.push(self.problem(location, problem));
+                }
+                Some(_) => {}
             }
         }
-        let expected: std::collections::HashSet<&str> = expected.iter().map(|p| p.name.as_str()).collect();
+        let expected: HashSet<&str> = expected.iter().map(|p| p.name.as_str()).collect();
         for location in self.tensors.values() {
             if !expected.contains(canonical_name(&location.tensor.name).as_str()) {
                 let problem = "is not part of the architecture that config.json describes".to_owned();
                 problems.push(self.problem(location, problem));
             }
-        }
-    }
-
-    fn check_shape(&self, location: &TensorLocation, parameter: &Parameter, problems: &mut Vec<WeightProblem>) {
-        if location.tensor.shape != parameter.shape {
-            let (actual, expected) = (&location.tensor.shape, &parameter.shape);
-            problems
-                .push(self.problem(location, format!("has shape {actual:?}, but config.json requires {expected:?}")));
         }
     }
 
@@ -153,8 +149,7 @@ impl Weights {
     }
 
     fn problem(&self, location: &TensorLocation, problem: String) -> WeightProblem {
-        let file = self.files[location.file].path().to_owned();
-        WeightProblem { file, tensor: Some(location.tensor.name.clone()), problem }
+        WeightProblem::new(self.files[location.file].path(), Some(&location.tensor.name), problem)
     }
 }
 
@@ -164,7 +159,7 @@ type Headers = Vec<Vec<StoredTensor>>;
 fn open_files(checkpoint_files: &CheckpointFiles) -> Result<(Vec<MappedFile>, Headers), WeightsError> {
     let (mut files, mut headers, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for path in &checkpoint_files.files {
-        let mut wrong = |problem| problems.push(WeightProblem { file: path.clone(), tensor: None, problem });
+        let mut wrong = |problem| problems.push(WeightProblem::new(path, None, problem));
         match MappedFile::open(path) {
             Ok(file) => {
                 match read_header(file.bytes()) {
@@ -193,23 +188,19 @@ fn check_index(index: &Index, files: &[MappedFile], headers: &Headers, problems:
                 Some(&named) if file_name == named => {
                     unseen.remove(tensor.name.as_str());
                 }
-                _ => problems.push(WeightProblem {
-                    file: file.path().to_owned(),
-                    tensor: Some(tensor.name.clone()),
-                    problem: match index.weight_map.get(&tensor.name) {
+                _ => {
+                    let problem = match index.weight_map.get(&tensor.name) {
                         Some(other) => format!("is here, but {} says it is in {other}", index.file.display()),
                         None => format!("is here, but {} does not name it", index.file.display()),
-                    },
-                }),
+                    };
+                    problems.push(WeightProblem::new(file.path(), Some(&tensor.name), problem));
+                }
             }
         }
     }
     for (tensor, shard) in unseen {
-        problems.push(WeightProblem {
-            file: index.file.with_file_name(shard),
-            tensor: Some(tensor.to_owned()),
-            problem: format!("is not in this file, though {} says so", index.file.display()),
-        });
+        let problem = format!("is not in this file, though {} says so", index.file.display());
+        problems.push(WeightProblem::new(&index.file.with_file_name(shard), Some(tensor), problem));
     }
 }
 
@@ -226,8 +217,7 @@ fn collect(
             if let Some(first) = tensors.get(&name) {
                 let other = files[first.file].path().display();
                 let problem = format!("is in {other} too, as {}", quoted(&first.tensor.name));
-                let file = files[file].path().to_owned();
-                problems.push(WeightProblem { file, tensor: Some(tensor.name), problem });
+                problems.push(WeightProblem::new(files[file].path(), Some(&tensor.name), problem));
             } else {
                 tensors.insert(name, TensorLocation { file, tensor });
             }

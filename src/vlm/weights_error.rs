@@ -1,7 +1,7 @@
 //! Reasons why the weights of a checkpoint cannot be used.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 
@@ -18,6 +18,12 @@ pub struct WeightProblem {
     pub tensor: Option<String>,
     /// The problem.
     pub problem: String,
+}
+
+impl WeightProblem {
+    pub(crate) fn new(file: &Path, tensor: Option<&str>, problem: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), tensor: tensor.map(str::to_owned), problem: problem.into() }
+    }
 }
 
 /// A reason why weights cannot be used.

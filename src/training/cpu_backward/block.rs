@@ -195,7 +195,7 @@ impl<'a> Block<'a> {
         }
         let mut d_qkv = [take(&qkv[0]), take(&qkv[1]), take(&qkv[2])];
         let d_output = Rows { data: &d_mixed, stride: self.out.inputs };
-        let d_rows = d_qkv.each_mut().map(|rows| rows.as_mut_slice());
+        let d_rows = d_qkv.each_mut().map(|rows| &mut rows[..]);
         attend_rows_backward(self.rows(&qkv), d_output, self.heads, context.segments, d_rows);
         self.rotate_heads(rowwise::rotate_inverse, &mut d_qkv, context)?;
         let layers = [0, 1, 2].map(|i| (&self.qkv[i], &*d_qkv[i]));

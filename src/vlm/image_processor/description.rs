@@ -20,6 +20,8 @@ pub const PROCESSORS_FILE: &str = "processor_config.json";
 /// The image processor's section in [`PROCESSORS_FILE`].
 const SECTION: &str = "image_processor";
 
+type Result<T, E = ImageProcessorError> = std::result::Result<T, E>;
+
 /// A reason why the settings of an image processor cannot be used.
 #[derive(Debug, Error)]
 pub enum ImageProcessorError {
@@ -70,7 +72,7 @@ impl ProcessorText {
     ///
     /// # Errors
     /// There are none, or a file cannot be read.
-    pub fn find(folder: &Path) -> Result<Self, ImageProcessorError> {
+    pub fn find(folder: &Path) -> Result<Self> {
         let path = folder.join(PROCESSORS_FILE);
         match fs::read_to_string(&path) {
             Ok(text) => {
@@ -95,7 +97,7 @@ impl ProcessorText {
     ///
     /// # Errors
     /// As [`ImageProcessor::from_json`].
-    pub fn processor(&self) -> Result<ImageProcessor, ImageProcessorError> {
+    pub fn processor(&self) -> Result<ImageProcessor> {
         ImageProcessor::read(&self.text, &self.path, if self.is_section { SECTION } else { "" })
     }
 }
@@ -105,7 +107,7 @@ impl ImageProcessor {
     ///
     /// # Errors
     /// The file cannot be read, is not a JSON object, or has a key of a wrong type or range.
-    pub fn from_file(path: &Path) -> Result<Self, ImageProcessorError> {
+    pub fn from_file(path: &Path) -> Result<Self> {
         let read = |source| ImageProcessorError::Read { path: path.to_owned(), source };
         Self::from_json(&fs::read_to_string(path).map_err(read)?, path)
     }
@@ -116,12 +118,12 @@ impl ImageProcessor {
     ///
     /// # Errors
     /// As [`Self::from_file`].
-    pub fn from_json(text: &str, path: &Path) -> Result<Self, ImageProcessorError> {
+    pub fn from_json(text: &str, path: &Path) -> Result<Self> {
         Self::read(text, path, "")
     }
 
     /// Reads settings that are the section `section` of their file, or the whole file if empty.
-    fn read(text: &str, path: &Path, section: &str) -> Result<Self, ImageProcessorError> {
+    fn read(text: &str, path: &Path, section: &str) -> Result<Self> {
         let json = |problem| ImageProcessorError::Json { path: path.to_owned(), problem };
         let value: Value = serde_json::from_str(text).map_err(|error| json(error.to_string()))?;
         let Value::Object(keys) = value else {
@@ -173,27 +175,26 @@ impl Keys<'_> {
         self.keys.get(key).filter(|value| !value.is_null())
     }
 
-    fn require(&self, key: &str, expected: &Value, problem: &str) -> Result<(), ImageProcessorError> {
+    fn require(&self, key: &str, expected: &Value, problem: &str) -> Result<()> {
         match self.get(key) {
             Some(value) if value != expected => Err(self.fault(key, format!("{value}: {problem}"))),
             _ => Ok(()),
         }
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>, ImageProcessorError> {
-        let read =
-            |value: &Value| value.as_f64().ok_or_else(|| self.fault(key, format!("{value}: a number is expected")));
-        self.get(key).map(read).transpose()
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        let fault = |value| self.fault(key, format!("{value}: a number is expected"));
+        self.get(key).map(|value| value.as_f64().ok_or_else(|| fault(value))).transpose()
     }
 
-    fn count(&self, key: &str, value: &Value) -> Result<u64, ImageProcessorError> {
+    fn count(&self, key: &str, value: &Value) -> Result<u64> {
         let whole = value.as_f64().filter(|number| number.fract() == 0.0 && (1.0..=1e15).contains(number));
         whole
             .map(|number| number as u64)
             .ok_or_else(|| self.fault(key, format!("{value}: a whole number from 1 is expected")))
     }
 
-    fn size(&self, key: &str, default: usize) -> Result<usize, ImageProcessorError> {
+    fn size(&self, key: &str, default: usize) -> Result<usize> {
         let Some(value) = self.get(key) else { return Ok(default) };
         match self.count(key, value)? {
             size @ 1..=256 => Ok(size as usize),
@@ -201,7 +202,7 @@ impl Keys<'_> {
         }
     }
 
-    fn channels(&self, key: &str, default: [f64; CHANNELS]) -> Result<[f64; CHANNELS], ImageProcessorError> {
+    fn channels(&self, key: &str, default: [f64; CHANNELS]) -> Result<[f64; CHANNELS]> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let numbers: Option<Vec<f64>> = value.as_array().and_then(|values| values.iter().map(Value::as_f64).collect());
         numbers
@@ -209,7 +210,7 @@ impl Keys<'_> {
             .ok_or_else(|| self.fault(key, format!("{value}: a list of 3 numbers is expected")))
     }
 
-    fn budget(&self) -> Result<PixelBudget, ImageProcessorError> {
+    fn budget(&self) -> Result<PixelBudget> {
         let size = match self.get("size") {
             None => None,
             Some(Value::Object(size)) => Some(size),
@@ -230,10 +231,8 @@ impl Keys<'_> {
             return Err(self.fault("min_pixels", format!("{min_pixels} is above max_pixels, {max_pixels}")));
         }
         if min_pixels > MAX_RESIZED_PIXELS {
-            return Err(self.fault(
-                "min_pixels",
-                format!("{min_pixels} is above {MAX_RESIZED_PIXELS}, the most that is supported"),
-            ));
+            let problem = format!("{min_pixels} is above {MAX_RESIZED_PIXELS}, the most that is supported");
+            return Err(self.fault("min_pixels", problem));
         }
         Ok(PixelBudget { min_pixels, max_pixels })
     }
@@ -243,7 +242,7 @@ impl Keys<'_> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<ImageProcessor, ImageProcessorError> {
+    fn read(text: &str) -> Result<ImageProcessor> {
         ImageProcessor::from_json(text, Path::new("preprocessor_config.json"))
     }
 

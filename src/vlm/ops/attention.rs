@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::Ops;
 use super::attention_reference::{SCORES, reference, scale};
+use super::row_kernel::{CpuOp, RowKernel};
 use super::segments::{QuerySpan, Segments};
-use super::storage::{Rows, tensor};
+use super::storage::Rows;
 use crate::kernels::attention::{BLOCK, Heads, KvBlocks, Segment, attend};
 use crate::kernels::attention_backward::{BackwardInputs, Rows as KernelRows, attend_backward};
-
-const NAME: &str = "attention";
 
 impl Ops {
     /// Computes `softmax(q kᵀ / sqrt(dim)) v` within each segment.
@@ -30,7 +29,7 @@ impl Ops {
             bail!("attention: segments of {} tokens for {} tokens", segments.tokens(), q.dim(0)?);
         }
         if self.uses_cpu_kernels_for(q) {
-            q.apply_op3(k, v, Kernel { heads, segments: segments.clone() })
+            q.apply_op3(k, v, CpuOp(Kernel { heads, segments: segments.clone() }))
         } else {
             reference(q, k, v, heads, segments, SCORES)
         }
@@ -42,49 +41,24 @@ struct Kernel {
     segments: Arc<Segments>,
 }
 
-impl CustomOp3 for Kernel {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+impl RowKernel<3> for Kernel {
+    const NAME: &'static str = "attention";
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (Rows::new(NAME, s1, l1)?, Rows::new(NAME, s2, l2)?, Rows::new(NAME, s3, l3)?);
+    fn forward(&self, [q, k, v]: [Rows<'_>; 3]) -> Result<(Vec<f32>, (usize, usize))> {
         let Heads { query, key_value, dim } = self.heads;
         if q.width != query * dim || k.width != key_value * dim || v.width != k.width {
             bail!("attention: widths {}, {}, {} do not fit {:?}", q.width, k.width, v.width, self.heads);
         }
-        let mut out = vec![0f32; q.count * q.width];
-        attend_rows([rows(q), rows(k), rows(v)], self.heads, &self.segments, &mut out);
-        Ok((CpuStorage::F32(out), l1.shape().clone()))
+        let mut out = q.zeros();
+        attend_rows([q, k, v].map(rows), self.heads, &self.segments, &mut out);
+        Ok((out, q.shape()))
     }
 
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = gradient.contiguous()?;
-        let (q, k, v) = (q.storage_and_layout(), k.storage_and_layout(), v.storage_and_layout());
-        let gradient = gradient.storage_and_layout();
-        let (q, k, v) = (Rows::from_tensor(NAME, &q)?, Rows::from_tensor(NAME, &k)?, Rows::from_tensor(NAME, &v)?);
-        let gradient = rows(Rows::from_tensor(NAME, &gradient)?);
-        let mut dq = vec![0f32; q.count * q.width];
-        let (mut dk, mut dv) = (vec![0f32; k.count * k.width], vec![0f32; v.count * v.width]);
-        let gradients = [dq.as_mut_slice(), dk.as_mut_slice(), dv.as_mut_slice()];
-        attend_rows_backward([rows(q), rows(k), rows(v)], gradient, self.heads, &self.segments, gradients);
-        let some = |x: Vec<f32>, like: Rows<'_>| tensor(x, (like.count, like.width)).map(Some);
-        Ok((some(dq, q)?, some(dk, k)?, some(dv, v)?))
+    fn backward(&self, inputs: [Rows<'_>; 3], gradient: Rows<'_>, _: [bool; 3]) -> Result<[Option<Vec<f32>>; 3]> {
+        let [mut dq, mut dk, mut dv] = inputs.map(|x| x.zeros());
+        let gradients = [dq.as_mut_slice(), &mut dk, &mut dv];
+        attend_rows_backward(inputs.map(rows), rows(gradient), self.heads, &self.segments, gradients);
+        Ok([Some(dq), Some(dk), Some(dv)])
     }
 }
 

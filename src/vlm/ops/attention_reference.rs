@@ -128,13 +128,13 @@ pub(super) fn softmax(scores: &Tensor) -> Result<Tensor> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::random::Seed;
     use crate::vlm::ops::SharedPrompt;
     use candle_core::{DType, Device};
 
-    fn numbers(label: &str, shape: (usize, usize)) -> Tensor {
+    pub(in crate::vlm::ops) fn numbers(label: &str, shape: (usize, usize)) -> Tensor {
         let stream = Seed(11).stream("pieces of attention", label, 0);
         let values: Vec<f32> = (0..shape.0 * shape.1).map(|i| stream.normal(i as u64) as f32).collect();
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()

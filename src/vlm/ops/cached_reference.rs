@@ -128,18 +128,12 @@ fn attend_rows(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, heads: Heads) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Seed;
     use crate::vlm::ops::Step;
     use crate::vlm::ops::attention_reference::SCORES;
+    use crate::vlm::ops::attention_reference::tests::numbers;
     use candle_core::DType;
 
     const HEADS: Heads = Heads { query: 4, key_value: 2, dim: 6 };
-
-    fn numbers(label: &str, shape: (usize, usize)) -> Tensor {
-        let stream = Seed(12).stream("pieces of cached attention", label, 0);
-        let values: Vec<f32> = (0..shape.0 * shape.1).map(|i| stream.normal(i as u64) as f32).collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
 
     fn step(sequences: &[(usize, usize)]) -> Step {
         let mut step = Step::default();

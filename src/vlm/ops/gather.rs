@@ -1,9 +1,10 @@
 //! Rows of a matrix by index: the lookup in an embedding, and the change of order between windows
 //! and images.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::path::{Ops, at_least_f32};
+use super::row_kernel::{CpuOp, RowKernel};
 use super::storage::{Rows, tensor, with_rows};
 
 const NAME: &str = "gather";
@@ -12,7 +13,7 @@ impl Ops {
     /// Returns row `rows[i]` of `x` `[count, width]` as row `i` of the result, `[rows, width]`.
     pub fn gather(self, x: &Tensor, rows: &[u32]) -> Result<Tensor> {
         if self.uses_cpu_kernels_for(x) {
-            x.apply_op1(Kernel { rows: rows.to_vec() })
+            x.apply_op1(CpuOp(Kernel { rows: rows.to_vec() }))
         } else {
             x.index_select(&Tensor::new(rows, x.device())?, 0)
         }
@@ -31,14 +32,8 @@ impl Ops {
             let sums = zero.index_add(&Tensor::new(rows, x.device())?, &x.to_dtype(wide)?.contiguous()?, 0)?;
             return sums.to_dtype(x.dtype());
         }
-        let mut out = vec![0f32; count * width];
-        with_rows(NAME, &x.contiguous()?, |x| {
-            for (row, x) in rows.iter().zip(x.contiguous(NAME)?.chunks_exact(width)) {
-                out[*row as usize * width..][..width].iter_mut().zip(x).for_each(|(out, x)| *out += x);
-            }
-            Ok(())
-        })?;
-        tensor(out, (count, width))
+        let sums = with_rows(NAME, &x.contiguous()?, |x| scatter(x, rows, vec![0f32; count * width]))?;
+        tensor(sums, (count, width))
     }
 }
 
@@ -46,13 +41,10 @@ struct Kernel {
     rows: Vec<u32>,
 }
 
-impl CustomOp1 for Kernel {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+impl RowKernel<1> for Kernel {
+    const NAME: &'static str = NAME;
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(NAME, storage, layout)?;
+    fn forward(&self, [x]: [Rows<'_>; 1]) -> Result<(Vec<f32>, (usize, usize))> {
         let mut out = Vec::with_capacity(self.rows.len() * x.width);
         for row in &self.rows {
             if *row as usize >= x.count {
@@ -60,11 +52,18 @@ impl CustomOp1 for Kernel {
             }
             out.extend_from_slice(&x.data[*row as usize * x.stride..][..x.width]);
         }
-        Ok((CpuStorage::F32(out), Shape::from((self.rows.len(), x.width))))
+        Ok((out, (self.rows.len(), x.width)))
     }
 
-    /// Adds up the gradients of a row's uses in their order.
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(Ops::Kernels.scatter(gradient, &self.rows, x.dim(0)?)?))
+    fn backward(&self, [x]: [Rows<'_>; 1], gradient: Rows<'_>, _: [bool; 1]) -> Result<[Option<Vec<f32>>; 1]> {
+        Ok([Some(scatter(gradient, &self.rows, x.zeros())?)])
     }
+}
+
+/// Adds the rows to rows of `out`; those that are added to one row in their order.
+fn scatter(x: Rows<'_>, rows: &[u32], mut out: Vec<f32>) -> Result<Vec<f32>> {
+    for (row, x) in rows.iter().zip(x.contiguous(NAME)?.chunks_exact(x.width)) {
+        out[*row as usize * x.len()..][..x.len()].iter_mut().zip(x).for_each(|(out, x)| *out += x);
+    }
+    Ok(out)
 }

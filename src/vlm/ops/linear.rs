@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::Ops;
-use super::storage::{Rows, tensor, vector, with_rows};
+use super::row_kernel::{CpuOp, RowKernel};
+use super::storage::{Rows, with_rows};
 use crate::kernels::gemm;
 use crate::kernels::packed::PackedMatrix;
 
@@ -74,10 +75,13 @@ impl Linear {
         {
             return crate::device::cuda::kernels::linear(x, weight, bias);
         }
+        let is_cpu = self.ops.uses_cpu_kernels_for(x);
         match (&self.weight, &self.bias) {
-            (Weight::Packed(weight), bias) => x.apply_op1(PackedProduct { weight: weight.clone(), bias: bias.clone() }),
-            (Weight::Dense(weight), Some(bias)) if self.ops.uses_cpu_kernels_for(x) => x.apply_op3(weight, bias, Dense),
-            (Weight::Dense(weight), None) if self.ops.uses_cpu_kernels_for(x) => x.apply_op2(weight, Dense),
+            (Weight::Packed(weight), bias) => {
+                x.apply_op1(CpuOp(PackedProduct { weight: weight.clone(), bias: bias.clone() }))
+            }
+            (Weight::Dense(weight), Some(bias)) if is_cpu => x.apply_op3(weight, bias, CpuOp(Dense)),
+            (Weight::Dense(weight), None) if is_cpu => x.apply_op2(weight, CpuOp(Dense)),
             (Weight::Dense(weight), Some(bias)) => x.matmul(&weight.t()?)?.broadcast_add(bias),
             (Weight::Dense(weight), None) => x.matmul(&weight.t()?),
         }
@@ -128,13 +132,13 @@ impl Embedding {
     }
 }
 
-fn multiply(x: Rows<'_>, weight: &PackedMatrix, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
-    if x.width != weight.inputs() || bias.is_some_and(|b| b.len() != weight.outputs()) {
+fn multiply(x: Rows<'_>, weight: &PackedMatrix, bias: Option<Rows<'_>>) -> Result<(Vec<f32>, (usize, usize))> {
+    if x.width != weight.inputs() || bias.is_some_and(|b| b.width != weight.outputs()) {
         bail!("linear: [{}, {}] does not fit a weight of {} inputs", x.count, x.width, weight.inputs());
     }
     let mut out = vec![0f32; x.count * weight.outputs()];
-    gemm::linear(x.data, x.stride, weight, bias, &mut out);
-    Ok((CpuStorage::F32(out), Shape::from((x.count, weight.outputs()))))
+    gemm::linear(x.data, x.stride, weight, bias.map(|b| b.contiguous(NAME)).transpose()?, &mut out);
+    Ok((out, (x.count, weight.outputs())))
 }
 
 struct PackedProduct {
@@ -142,18 +146,13 @@ struct PackedProduct {
     bias: Option<Tensor>,
 }
 
-impl CustomOp1 for PackedProduct {
-    fn name(&self) -> &'static str {
-        "linear with a frozen weight"
-    }
+impl RowKernel<1> for PackedProduct {
+    const NAME: &'static str = "linear with a frozen weight";
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(NAME, storage, layout)?;
-        let Some(bias) = &self.bias else { return multiply(x, &self.weight, None) };
-        let (storage, layout) = bias.storage_and_layout();
-        match &*storage {
-            candle_core::Storage::Cpu(storage) => multiply(x, &self.weight, Some(vector(NAME, storage, layout)?)),
-            _ => bail!("linear: the bias is not on the CPU"),
+    fn forward(&self, [x]: [Rows<'_>; 1]) -> Result<(Vec<f32>, (usize, usize))> {
+        match &self.bias {
+            Some(bias) => with_rows(NAME, bias, |bias| multiply(x, &self.weight, Some(bias))),
+            None => multiply(x, &self.weight, None),
         }
     }
 }
@@ -162,102 +161,56 @@ impl CustomOp1 for PackedProduct {
 /// many tokens share the cost.
 struct Dense;
 
-impl Dense {
-    fn forward(x: Rows<'_>, weight: Rows<'_>, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
-        multiply(x, &PackedMatrix::pack(weight.contiguous(NAME)?, weight.count, weight.width), bias)
+impl RowKernel<2> for Dense {
+    const NAME: &'static str = NAME;
+
+    fn forward(&self, [x, weight]: [Rows<'_>; 2]) -> Result<(Vec<f32>, (usize, usize))> {
+        multiply(x, &PackedMatrix::pack(weight.contiguous(NAME)?, weight.count, weight.width), None)
     }
 
-    /// Returns the gradients of input and weight, `g W` and `gᵀ x`; `None` for a constant.
-    fn backward(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (x_rows, weight_rows) = (x.storage_and_layout(), weight.storage_and_layout());
-        let (x_rows, weight_rows) = (Rows::from_tensor(NAME, &x_rows)?, Rows::from_tensor(NAME, &weight_rows)?);
-        let (inputs, outputs) = (x_rows.width, weight_rows.count);
-        with_rows(NAME, gradient, |g| {
-            let dx = match x.track_op() {
-                true => {
-                    let packed = PackedMatrix::pack_transposed(weight_rows.data, weight_rows.stride, outputs, inputs);
-                    let mut dx = vec![0f32; g.count * inputs];
-                    gemm::linear(g.data, g.stride, &packed, None, &mut dx);
-                    Some(tensor(dx, (g.count, inputs))?)
-                }
-                false => None,
-            };
-            let dw = match weight.track_op() {
-                true => {
-                    let packed = PackedMatrix::pack_transposed(x_rows.data, x_rows.stride, g.count, inputs);
-                    let mut dw = vec![0f32; outputs * inputs];
-                    gemm::weight_gradient(g.data, g.stride, &packed, &mut dw);
-                    Some(tensor(dw, (outputs, inputs))?)
-                }
-                false => None,
-            };
-            Ok((dx, dw))
-        })
+    /// Returns the gradients of input and weight, `g W` and `gᵀ x`.
+    fn backward(&self, [x, weight]: [Rows<'_>; 2], g: Rows<'_>, wanted: [bool; 2]) -> Result<[Option<Vec<f32>>; 2]> {
+        let dx = wanted[0].then(|| {
+            let packed = PackedMatrix::pack_transposed(weight.data, weight.stride, weight.count, weight.width);
+            let mut dx = x.zeros();
+            gemm::linear(g.data, g.stride, &packed, None, &mut dx);
+            dx
+        });
+        let dw = wanted[1].then(|| {
+            let packed = PackedMatrix::pack_transposed(x.data, x.stride, x.count, x.width);
+            let mut dw = weight.zeros();
+            gemm::weight_gradient(g.data, g.stride, &packed, &mut dw);
+            dw
+        });
+        Ok([dx, dw])
     }
 }
 
-impl CustomOp2 for Dense {
-    fn name(&self) -> &'static str {
-        NAME
+impl RowKernel<3> for Dense {
+    const NAME: &'static str = NAME;
+
+    fn forward(&self, [x, weight, bias]: [Rows<'_>; 3]) -> Result<(Vec<f32>, (usize, usize))> {
+        multiply(x, &PackedMatrix::pack(weight.contiguous(NAME)?, weight.count, weight.width), Some(bias))
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        Self::forward(Rows::new(NAME, s1, l1)?, Rows::new(NAME, s2, l2)?, None)
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Self::backward(x, weight, &gradient.contiguous()?)
-    }
-}
-
-impl CustomOp3 for Dense {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Self::forward(Rows::new(NAME, s1, l1)?, Rows::new(NAME, s2, l2)?, Some(vector(NAME, s3, l3)?))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let gradient = gradient.contiguous()?;
-        let (dx, dw) = Self::backward(x, weight, &gradient)?;
-        if !bias.track_op() {
-            return Ok((dx, dw, None));
-        }
-        let mut db = vec![0f32; weight.dim(0)?];
-        with_rows(NAME, &gradient, |g| {
+    fn backward(&self, inputs: [Rows<'_>; 3], g: Rows<'_>, wanted: [bool; 3]) -> Result<[Option<Vec<f32>>; 3]> {
+        let [x, weight, bias] = inputs;
+        let [dx, dw] = self.backward([x, weight], g, [wanted[0], wanted[1]])?;
+        let db = wanted[2].then(|| {
+            let mut db = bias.zeros();
             gemm::bias_gradient(g.data, g.stride, g.count, &mut db);
-            Ok(())
-        })?;
-        Ok((dx, dw, Some(tensor(db, weight.dim(0)?)?)))
+            db
+        });
+        Ok([dx, dw, db])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::CustomOp3;
+
     use super::*;
+    use crate::vlm::ops::storage::tensor;
 
     #[test]
     fn the_gradient_of_a_bias_sums_the_rows_of_a_view_only() {
@@ -270,7 +223,7 @@ mod tests {
         let y = Linear::new(Ops::Kernels, weight.clone(), Some(bias.as_tensor().clone())).forward(&x).unwrap();
         // Rows 1 to 3 of five: the rows before and after them are not part of the gradient.
         let gradient = matrix(5, 4).narrow(0, 1, 3).unwrap();
-        let (_, _, db) = CustomOp3::bwd(&Dense, &x, &weight, bias.as_tensor(), &y, &gradient).unwrap();
+        let (_, _, db) = CustomOp3::bwd(&CpuOp(Dense), &x, &weight, bias.as_tensor(), &y, &gradient).unwrap();
         assert_eq!(db.unwrap().to_vec1::<f32>().unwrap(), gradient.sum(0).unwrap().to_vec1::<f32>().unwrap());
     }
 }

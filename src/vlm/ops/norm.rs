@@ -1,9 +1,10 @@
 //! RMS normalisation (Zhang & Sennrich 2019, arXiv 1910.07467).
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::path::{Ops, at_least_f32, has_fused};
-use super::storage::{Rows, tensor, vector, vector_from_tensor};
+use super::row_kernel::{CpuOp, RowKernel};
+use super::storage::Rows;
 use crate::kernels::{rowwise, rowwise_backward};
 
 const NAME: &str = "rms-norm";
@@ -25,7 +26,7 @@ impl RmsNorm {
     /// Normalises `[tokens, width]` row by row.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if self.ops.uses_cpu_kernels_for(x) {
-            x.contiguous()?.apply_op2(&self.weight, Kernel { eps: self.eps })
+            x.contiguous()?.apply_op2(&self.weight, CpuOp(Kernel { eps: self.eps }))
         } else if has_fused(&[x, &self.weight]) {
             candle_nn::ops::rms_norm(&x.contiguous()?, &self.weight, self.eps as f32)
         } else {
@@ -46,34 +47,19 @@ struct Kernel {
     eps: f64,
 }
 
-impl CustomOp2 for Kernel {
-    fn name(&self) -> &'static str {
-        NAME
+impl RowKernel<2> for Kernel {
+    const NAME: &'static str = NAME;
+
+    fn forward(&self, [x, weight]: [Rows<'_>; 2]) -> Result<(Vec<f32>, (usize, usize))> {
+        let mut out = x.zeros();
+        rowwise::rms_norm(x.contiguous(NAME)?, weight.contiguous(NAME)?, self.eps as f32, &mut out);
+        Ok((out, x.shape()))
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(NAME, s1, l1)?;
-        let mut out = vec![0f32; x.count * x.width];
-        rowwise::rms_norm(x.contiguous(NAME)?, vector(NAME, s2, l2)?, self.eps as f32, &mut out);
-        Ok((CpuStorage::F32(out), l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradient = gradient.contiguous()?;
-        let (x, weight, gradient) =
-            (x.storage_and_layout(), weight.storage_and_layout(), gradient.storage_and_layout());
-        let (x, weight, gradient) =
-            (Rows::from_tensor(NAME, &x)?, vector_from_tensor(NAME, &weight)?, Rows::from_tensor(NAME, &gradient)?);
-        let (mut dx, mut dw) = (vec![0f32; x.count * x.width], vec![0f32; x.width]);
-        let eps = self.eps as f32;
-        let (rows, gradient) = (x.contiguous(NAME)?, gradient.contiguous(NAME)?);
-        rowwise_backward::rms_norm_backward(rows, weight, eps, gradient, &mut dx, &mut dw);
-        Ok((Some(tensor(dx, (x.count, x.width))?), Some(tensor(dw, x.width)?)))
+    fn backward(&self, [x, weight]: [Rows<'_>; 2], g: Rows<'_>, _: [bool; 2]) -> Result<[Option<Vec<f32>>; 2]> {
+        let (mut dx, mut dw) = (x.zeros(), weight.zeros());
+        let (x, weight, g) = (x.contiguous(NAME)?, weight.contiguous(NAME)?, g.contiguous(NAME)?);
+        rowwise_backward::rms_norm_backward(x, weight, self.eps as f32, g, &mut dx, &mut dw);
+        Ok([Some(dx), Some(dw)])
     }
 }

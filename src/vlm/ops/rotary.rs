@@ -1,10 +1,11 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864), the variant that rotates the
 //! halves of a head.
 
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
 use super::path::{Ops, at_least_f32};
-use super::storage::{Rows, tensor, with_rows};
+use super::row_kernel::{CpuOp, RowKernel};
+use super::storage::Rows;
 use crate::kernels::rowwise;
 
 const NAME: &str = "rotary";
@@ -14,7 +15,7 @@ impl Ops {
     /// `sin` are `[tokens, dim / 2]`.
     pub fn rotate(self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         if self.uses_cpu_kernels_for(x) {
-            return x.apply_op3(cos, sin, Kernel);
+            return x.apply_op3(cos, sin, CpuOp(Kernel));
         }
         #[cfg(feature = "cuda")]
         if self.uses_gpu_kernels_for(&[x, cos, sin]) {
@@ -38,50 +39,25 @@ fn reference(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 
 struct Kernel;
 
-impl CustomOp3 for Kernel {
-    fn name(&self) -> &'static str {
-        NAME
-    }
+impl RowKernel<3> for Kernel {
+    const NAME: &'static str = NAME;
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let x = Rows::new(NAME, s1, l1)?;
-        let (cos, sin) = (Rows::new(NAME, s2, l2)?, Rows::new(NAME, s3, l3)?);
+    fn forward(&self, [x, cos, sin]: [Rows<'_>; 3]) -> Result<(Vec<f32>, (usize, usize))> {
         let half = cos.width;
-        if half == 0 || x.width % (2 * half) != 0 || cos.count != x.count || sin.count != x.count || sin.width != half {
-            candle_core::bail!("rotary: {:?} does not fit angles {:?}", l1.dims(), l2.dims());
+        if half == 0 || x.width % (2 * half) != 0 || cos.count != x.count || sin.shape() != cos.shape() {
+            candle_core::bail!("rotary: {:?} does not fit angles {:?}", x.shape(), cos.shape());
         }
-        let mut out = vec![0f32; x.count * x.width];
+        let mut out = x.zeros();
         let heads = x.width / (2 * half);
         rowwise::rotate(x.data, x.stride, heads, cos.contiguous(NAME)?, sin.contiguous(NAME)?, half, &mut out);
-        Ok((CpuStorage::F32(out), l1.shape().clone()))
+        Ok((out, x.shape()))
     }
 
     /// Rotates the gradient by the opposite angles: the transpose of a rotation is its inverse.
-    fn bwd(
-        &self,
-        _: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (cos, sin) = (cos.storage_and_layout(), sin.storage_and_layout());
-        let (cos, sin) = (Rows::from_tensor(NAME, &cos)?, Rows::from_tensor(NAME, &sin)?);
-        let half = cos.width;
-        let (cos, sin) = (cos.contiguous(NAME)?, sin.contiguous(NAME)?);
-        let gradient = with_rows(NAME, &gradient.contiguous()?, |g| {
-            let mut out = vec![0f32; g.count * g.width];
-            rowwise::rotate_inverse(g.data, g.stride, g.width / (2 * half), cos, sin, half, &mut out);
-            tensor(out, (g.count, g.width))
-        })?;
-        Ok((Some(gradient), None, None))
+    fn backward(&self, [_, cos, sin]: [Rows<'_>; 3], g: Rows<'_>, _: [bool; 3]) -> Result<[Option<Vec<f32>>; 3]> {
+        let mut out = g.zeros();
+        let (half, heads) = (cos.width, g.width / (2 * cos.width));
+        rowwise::rotate_inverse(g.data, g.stride, heads, cos.contiguous(NAME)?, sin.contiguous(NAME)?, half, &mut out);
+        Ok([Some(out), None, None])
     }
 }

@@ -14,11 +14,14 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Views the rows of a `[count, width]` tensor, which must be contiguous.
+    /// Views the rows of a `[count, width]` tensor, which must be contiguous, or a `[width]` tensor
+    /// as one row.
     pub(super) fn new(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
         let CpuStorage::F32(data) = storage else { bail!("{op}: the kernel is for f32") };
-        let (&[count, width], &[stride, step]) = (layout.dims(), layout.stride()) else {
-            bail!("{op}: expected [tokens, width], got {:?}", layout.dims())
+        let (count, width, stride, step) = match (layout.dims(), layout.stride()) {
+            (&[count, width], &[stride, step]) => (count, width, stride, step),
+            (&[width], &[step]) => (1, width, width, step),
+            (dims, _) => bail!("{op}: expected [tokens, width], got {dims:?}"),
         };
         if step != 1 && width > 1 {
             bail!("{op}: the rows are not contiguous (strides {:?})", layout.stride());
@@ -37,32 +40,21 @@ impl<'a> Rows<'a> {
         }
     }
 
+    pub(super) fn shape(self) -> (usize, usize) {
+        (self.count, self.width)
+    }
+
+    /// Returns as many zeros as the rows have elements.
+    pub(super) fn zeros(self) -> Vec<f32> {
+        vec![0f32; self.count * self.width]
+    }
+
     /// Returns the rows as one slice; an error where there are gaps between them.
     pub(super) fn contiguous(self, op: &str) -> Result<&'a [f32]> {
         if self.stride != self.width && self.count > 1 {
             bail!("{op}: there are gaps between the rows");
         }
         Ok(&self.data[..self.count * self.width])
-    }
-}
-
-/// Returns the elements of a contiguous vector.
-pub(super) fn vector<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let CpuStorage::F32(data) = storage else { bail!("{op}: the kernel is for f32") };
-    match layout.contiguous_offsets() {
-        Some((from, to)) => Ok(&data[from..to]),
-        None => bail!("{op}: the vector is not contiguous"),
-    }
-}
-
-/// Returns the elements of a contiguous vector, from the result of its `storage_and_layout`.
-pub(super) fn vector_from_tensor<'a>(
-    op: &str,
-    (storage, layout): &'a (impl Deref<Target = Storage>, &Layout),
-) -> Result<&'a [f32]> {
-    match &**storage {
-        Storage::Cpu(storage) => vector(op, storage, layout),
-        _ => bail!("{op}: the kernel is for the CPU"),
     }
 }
 
