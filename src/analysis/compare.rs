@@ -71,7 +71,7 @@ pub fn compare_results<E: std::fmt::Display>(
     read_stored: impl Fn(&Output) -> Result<Vec<u8>, E>,
     read_recomputed: impl Fn(&Output) -> Result<Vec<u8>, E>,
 ) -> ComparisonResult {
-    let mut comparison = ResultComparison::default();
+    let mut comparison = ComparisonResult::at_level(MatchLevel::Bits);
     if (&stored.counts, &stored.statistics) != (&recomputed.counts, &recomputed.statistics) {
         let counted = |result: &StageResult| serde_json::json!({"counts": result.counts, "figures": result.statistics});
         comparison.compare_values("result", "counts and figures", "", &counted(stored), &counted(recomputed));
@@ -79,7 +79,7 @@ pub fn compare_results<E: std::fmt::Display>(
     let roles = |result: &StageResult| result.outputs.iter().map(|output| output.role.clone()).collect::<Vec<_>>();
     if roles(stored) != roles(recomputed) {
         comparison.add_mismatch("result", "outputs", "role", roles(stored).into(), roles(recomputed).into());
-        return comparison.finish();
+        return comparison;
     }
     for (a, b) in stored.outputs.iter().zip(&recomputed.outputs) {
         let digest = |output: &Output| Value::from(output.object.to_string());
@@ -91,26 +91,13 @@ pub fn compare_results<E: std::fmt::Display>(
             (_, Err(e)) => comparison.add_mismatch(&a.role, "", "object", digest(a), format!("{e}").into()),
         }
     }
-    comparison.finish()
+    comparison
 }
 
-/// Comparison in progress: the level and the differences found so far.
-struct ResultComparison {
-    level: Option<MatchLevel>,
-    mismatches: Vec<Mismatch>,
-    largest: Option<f64>,
-}
-
-impl Default for ResultComparison {
-    fn default() -> Self {
-        Self { level: Some(MatchLevel::Bits), mismatches: Vec::new(), largest: None }
-    }
-}
-
-impl ResultComparison {
-    fn finish(self) -> ComparisonResult {
-        let Self { level, mismatches, largest } = self;
-        ComparisonResult { level, mismatches, largest }
+impl ComparisonResult {
+    /// Begins a comparison in which nothing differs so far.
+    fn at_level(level: MatchLevel) -> Self {
+        Self { level: Some(level), ..Self::default() }
     }
 
     /// Lowers the match level to `level`, if it is stricter.
@@ -180,10 +167,9 @@ impl ResultComparison {
                 } else {
                     NUMBER_TOLERANCE.0 + NUMBER_TOLERANCE.1 * x.abs().max(y.abs())
                 };
-                if self.is_near(x, y, allowed) {
-                    return;
+                if !self.is_near(x, y, allowed) {
+                    self.add_mismatch(table, row, column, a.clone(), b.clone());
                 }
-                self.add_mismatch(table, row, column, a.clone(), b.clone());
             }
             _ => self.add_mismatch(table, row, column, a.clone(), b.clone()),
         }
@@ -200,12 +186,7 @@ impl ResultComparison {
         near
     }
 
-    fn compare_tensors(
-        &mut self,
-        part: &str,
-        stored: &HashMap<String, Vec<f32>>,
-        recomputed: &HashMap<String, Vec<f32>>,
-    ) {
+    fn compare_tensors(&mut self, part: &str, stored: &Tensors, recomputed: &Tensors) {
         let names: std::collections::BTreeSet<&String> = stored.keys().chain(recomputed.keys()).collect();
         for name in names {
             match (stored.get(name), recomputed.get(name)) {
@@ -226,36 +207,48 @@ impl ResultComparison {
     }
 }
 
-fn read_tensors(bytes: &[u8]) -> candle_core::Result<HashMap<String, Vec<f32>>> {
+/// Values of tensors by name.
+type Tensors = HashMap<String, Vec<f32>>;
+
+fn read_tensors(bytes: &[u8]) -> candle_core::Result<Tensors> {
     let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
     let values = |tensor: Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
     tensors.into_iter().map(|(name, tensor)| Ok((name, values(tensor)?))).collect()
 }
 
-/// Reads the rows of a table as JSON values.
-fn read_rows(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
-    macro_rules! of_tables {
-        ($($row:ty),+) => {
+/// Declares the tables of results: their row types, and the columns that identify a row.
+macro_rules! tables {
+    ($($row:ty: $columns:expr,)+) => {
+        /// Reads the rows of a table as JSON values.
+        fn read_rows(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
             match table {
                 $(<$row>::TABLE => read_table::<$row>(table, bytes),)+
                 _ => Err(format!("{table} is no table of a result")),
             }
-        };
-    }
-    of_tables!(
-        AnswerRow,
-        CurriculumRow,
-        ImageRow,
-        Measurement,
-        MetricRow,
-        PredictionRow,
-        QuestionRow,
-        RejectRow,
-        RewardRow,
-        ScoreRow,
-        SourceRow,
-        VoteRow
-    )
+        }
+
+        fn id_columns(table: &str) -> &'static [&'static str] {
+            match table {
+                $(<$row>::TABLE => &$columns,)+
+                _ => &[],
+            }
+        }
+    };
+}
+
+tables! {
+    AnswerRow: ["answer_id"],
+    CurriculumRow: ["question_id"],
+    ImageRow: ["image_id"],
+    Measurement: ["image_id"],
+    MetricRow: ["role", "step"],
+    PredictionRow: ["item_id", "protocol", "sample"],
+    QuestionRow: ["question_id"],
+    RejectRow: ["subject"],
+    RewardRow: ["subject_id"],
+    ScoreRow: ["benchmark", "category", "protocol"],
+    SourceRow: ["source", "source_row"],
+    VoteRow: ["question_id"],
 }
 
 fn read_table<R: TableRow + Serialize>(table: &str, bytes: Vec<u8>) -> Result<Vec<Value>, String> {
@@ -264,24 +257,12 @@ fn read_table<R: TableRow + Serialize>(table: &str, bytes: Vec<u8>) -> Result<Ve
 }
 
 /// Returns the id of a row: the values of the columns that identify it.
-pub fn row_id(table: &str, row: &Value) -> String {
-    let columns: &[&str] = match table {
-        QuestionRow::TABLE | VoteRow::TABLE | CurriculumRow::TABLE => &["question_id"],
-        AnswerRow::TABLE => &["answer_id"],
-        RewardRow::TABLE => &["subject_id"],
-        MetricRow::TABLE => &["role", "step"],
-        PredictionRow::TABLE => &["item_id", "protocol", "sample"],
-        ScoreRow::TABLE => &["benchmark", "category", "protocol"],
-        ImageRow::TABLE | Measurement::TABLE => &["image_id"],
-        SourceRow::TABLE => &["source", "source_row"],
-        RejectRow::TABLE => &["subject"],
-        _ => &[],
-    };
+fn row_id(table: &str, row: &Value) -> String {
     let text = |column: &&str| match &row[*column] {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    columns.iter().map(text).collect::<Vec<_>>().join(" ")
+    id_columns(table).iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -291,7 +272,7 @@ mod tests {
     use super::*;
 
     fn level(a: &Value, b: &Value) -> Option<MatchLevel> {
-        let mut comparison = ResultComparison { level: Some(MatchLevel::Rows), ..ResultComparison::default() };
+        let mut comparison = ComparisonResult::at_level(MatchLevel::Rows);
         comparison.compare_values("answers", "r", "", a, b);
         comparison.level
     }
@@ -316,25 +297,20 @@ mod tests {
 
     #[test]
     fn a_difference_names_its_row_and_column() {
-        let mut comparison = ResultComparison::default();
-        comparison.compare_values(
-            "answers",
-            "r",
-            "",
-            &json!({"logprobs": [1.0, 2.0]}),
-            &json!({"logprobs": [1.0, 2.5]}),
-        );
-        let result = comparison.finish();
-        assert_eq!(result.level, None);
-        assert_eq!((result.mismatches[0].row.as_str(), result.mismatches[0].column.as_str()), ("r", "logprobs[1]"));
-        assert_eq!(result.mismatches[0].recomputed, json!(2.5));
+        let mut comparison = ComparisonResult::at_level(MatchLevel::Bits);
+        let row = |last: f64| json!({"logprobs": [1.0, last]});
+        comparison.compare_values("answers", "r", "", &row(2.0), &row(2.5));
+        assert_eq!(comparison.level, None);
+        let mismatch = &comparison.mismatches[0];
+        assert_eq!((mismatch.row.as_str(), mismatch.column.as_str()), ("r", "logprobs[1]"));
+        assert_eq!(mismatch.recomputed, json!(2.5));
     }
 
     #[test]
     fn weights_have_a_tolerance() {
         let weights = |value: f32| HashMap::from([("w".to_owned(), vec![1.0, value])]);
         let level = |a: f32, b: f32| {
-            let mut comparison = ResultComparison { level: Some(MatchLevel::Rows), ..ResultComparison::default() };
+            let mut comparison = ComparisonResult::at_level(MatchLevel::Rows);
             comparison.compare_tensors("weights", &weights(a), &weights(b));
             comparison.level
         };

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::EvolutionError;
 use super::finished::{self, STOPPED, ref_name};
 use super::pipeline::{Pipeline, PipelineError, Setting, with_setting};
 use super::settings::{changes, settings_of};
+use super::{EvolutionError, Result};
 use crate::stages::StageError;
 use crate::stages::ingest::{self, IMAGES};
 use crate::store::{Ref, RefUpdate, Store, is_name};
@@ -54,17 +54,15 @@ pub struct BranchResult {
 ///
 /// # Errors
 /// The name is taken, a shared round is not finished, or the settings are invalid.
-pub fn branch(request: &BranchRequest<'_>) -> Result<BranchResult, EvolutionError> {
+pub fn branch(request: &BranchRequest<'_>) -> Result<BranchResult> {
     let BranchRequest { store, name, from, evolution, .. } = *request;
     if !is_name(name) {
         let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
         return Err(parameter_error("NAME", format!("`{name}` cannot name an evolution: {rule}")));
     }
     if name == evolution {
-        return Err(parameter_error(
-            "NAME",
-            format!("`{name}` is the evolution to branch from; the branch needs a name of its own"),
-        ));
+        let problem = format!("`{name}` is the evolution to branch from; the branch needs a name of its own");
+        return Err(parameter_error("NAME", problem));
     }
     let text = build_text(request)?;
     let all = store.refs()?;
@@ -92,23 +90,19 @@ fn parameter_error(key: &'static str, problem: String) -> EvolutionError {
 }
 
 fn name_taken(name: &str) -> EvolutionError {
-    parameter_error(
-        "NAME",
-        format!("the evolution `{name}` already exists and is not this branch; choose another name"),
-    )
+    let problem = format!("the evolution `{name}` already exists and is not this branch; choose another name");
+    parameter_error("NAME", problem)
 }
 
 /// Returns the refs to share, oldest of each name first: the images and the rounds up to `from`.
-fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, EvolutionError> {
+fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>> {
     let refs: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
     if refs.is_empty() {
         let mut names: Vec<&str> = all.iter().map(|r| r.evolution.as_str()).collect();
         names.dedup();
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        return Err(parameter_error(
-            "--evolution",
-            format!("the store has no evolution `{evolution}`; its evolutions: {there}"),
-        ));
+        let problem = format!("the store has no evolution `{evolution}`; its evolutions: {there}");
+        return Err(parameter_error("--evolution", problem));
     }
     let is_done = |number: u32| refs.iter().any(|r| r.name == ref_name(number, "round"));
     if let Some(missing) = (1..=from).find(|number| !is_done(*number)) {
@@ -119,19 +113,18 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>, Evol
         return Err(parameter_error("--from", format!("round {missing} of `{evolution}` is not finished; {last}")));
     }
     // Rounds that a gate stopped are not shared.
-    let number = |r: &Ref| {
-        let (number, part) = r.name.strip_prefix("round-")?.split_once('/')?;
-        number.parse::<u32>().ok().filter(|_| part != STOPPED)
+    let is_shared = |r: &&&Ref| match r.round_part() {
+        Some((number, part)) => (1..=from).contains(&number) && part != STOPPED,
+        None => r.name == IMAGES,
     };
-    let is_shared = |r: &&&Ref| r.name == IMAGES || number(r).is_some_and(|number| (1..=from).contains(&number));
-    let mut shared: Vec<Ref> = refs.iter().filter(is_shared).map(|r| (**r).clone()).collect();
+    let mut shared: Vec<Ref> = refs.into_iter().filter(|r| is_shared(&r)).cloned().collect();
     shared.sort_by(|a, b| (&a.name, a.sequence).cmp(&(&b.name, b.sequence)));
     Ok(shared)
 }
 
 /// Checks that the name is free or is this very branch: its pipeline file, which is written before
 /// any ref, has the same text, and none of its refs names another result.
-fn check_name(all: &[Ref], request: &BranchRequest<'_>, text: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
+fn check_name(all: &[Ref], request: &BranchRequest<'_>, text: &str, shared: &[Ref]) -> Result<()> {
     let mut existing = all.iter().filter(|r| r.evolution == request.name).peekable();
     if existing.peek().is_none() {
         return Ok(());
@@ -143,13 +136,12 @@ fn check_name(all: &[Ref], request: &BranchRequest<'_>, text: &str, shared: &[Re
 }
 
 /// Returns the checked text of the branch's pipeline file.
-fn build_text(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
+fn build_text(request: &BranchRequest<'_>) -> Result<String> {
     let (file, original) = request.pipeline;
     // Errors of the file itself must not be blamed on the settings.
     let base = Pipeline::parse(file, original)?;
     if request.settings.iter().any(|setting| setting.key == "evolution") {
-        let problem = "`evolution` is set by NAME; remove it from --set".to_owned();
-        return Err(parameter_error("--set", problem));
+        return Err(parameter_error("--set", "`evolution` is set by NAME; remove it from --set".to_owned()));
     }
     if let [setting] = request.settings
         && setting.key == "preset"
@@ -160,26 +152,20 @@ fn build_text(request: &BranchRequest<'_>) -> Result<String, EvolutionError> {
     let mut settings = vec![named];
     settings.extend(absolute_paths(request, &base));
     settings.extend(request.settings.iter().cloned());
-    match apply_settings(request.out, original, &settings) {
-        Ok(text) => Ok(text),
-        Err(all) => {
-            // Each setting is tried alone to find the wrong one; they may be wrong only together.
-            let is_wrong =
-                |setting: &&Setting| apply_settings(request.out, original, std::slice::from_ref(*setting)).is_err();
-            let (source, e) = match request.settings.iter().find(is_wrong) {
-                Some(setting) => {
-                    let e = apply_settings(request.out, original, std::slice::from_ref(setting)).err().unwrap_or(all);
-                    (format!("{}={}", setting.key, setting.value), e)
-                }
-                None => ("these settings together".to_owned(), all),
-            };
-            Err(parameter_error("--set", format!("{source}: {}", e.problem)))
-        }
-    }
+    apply_settings(request.out, original, &settings).map_err(|all| {
+        // Each setting is tried alone to find the wrong one; they may be wrong only together.
+        let error_alone = |setting: &Setting| {
+            let e = apply_settings(request.out, original, std::slice::from_ref(setting)).err()?;
+            Some((format!("{}={}", setting.key, setting.value), e))
+        };
+        let wrong = request.settings.iter().find_map(error_alone);
+        let (source, e) = wrong.unwrap_or(("these settings together".to_owned(), all));
+        parameter_error("--set", format!("{source}: {}", e.problem))
+    })
 }
 
 /// Checks that another preset changes something: it applies only to keys that the file leaves out.
-fn check_preset(file: &Path, text: &str, setting: &Setting) -> Result<(), EvolutionError> {
+fn check_preset(file: &Path, text: &str, setting: &Setting) -> Result<()> {
     // An unknown preset is reported with the other settings.
     let Ok(changed) = apply_settings(file, text, std::slice::from_ref(setting)) else { return Ok(()) };
     let settings_in = |text: &str| Pipeline::parse(file, text).map(|pipeline| settings_of(&pipeline, true));
@@ -232,15 +218,15 @@ fn absolute_paths(request: &BranchRequest<'_>, base: &Pipeline) -> Vec<Setting> 
 }
 
 /// Writes a new file atomically; `false` if it exists already with this text.
-fn write(path: &Path, text: &str) -> Result<bool, EvolutionError> {
-    let failed = |e: std::io::Error| -> EvolutionError {
-        StageError::Source { path: path.to_owned(), problem: format!("cannot be written: {e}") }.into()
-    };
+fn write(path: &Path, text: &str) -> Result<bool> {
+    let source_error =
+        |problem: String| -> EvolutionError { StageError::Source { path: path.to_owned(), problem }.into() };
+    let failed = |e: std::io::Error| source_error(format!("cannot be written: {e}"));
     match fs::read_to_string(path) {
         Ok(there) if there == text => return Ok(false),
         Ok(_) => {
             let problem = "another file of this name exists; choose another path with --out, or remove it";
-            return Err(StageError::Source { path: path.to_owned(), problem: problem.into() }.into());
+            return Err(source_error(problem.into()));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(failed(e)),
@@ -261,14 +247,13 @@ fn write(path: &Path, text: &str) -> Result<bool, EvolutionError> {
 }
 
 /// Writes the views of the shared results under the new name.
-fn write_views(store: &Store, name: &str, shared: &[Ref]) -> Result<(), EvolutionError> {
+fn write_views(store: &Store, name: &str, shared: &[Ref]) -> Result<()> {
     for r in shared {
         let Some(result) = store.result(r.result)? else { continue };
         if r.name == IMAGES {
             ingest::write_views(store, name, &result)?;
         }
-        let number = r.name.strip_prefix("round-").and_then(|rest| rest.strip_suffix("/round")?.parse().ok());
-        if let Some(number) = number {
+        if let Some((number, "round")) = r.round_part() {
             finished::write_round_view(store, name, number, &result)?;
         }
     }

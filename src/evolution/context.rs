@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::Device;
 
-use super::EvolutionError;
+use super::Result;
 use super::pipeline::Pipeline;
 use super::seeds::SeedPurpose;
 use super::slices::{rank_by_seed, slice};
@@ -72,11 +72,7 @@ impl<'a> EvolutionContext<'a> {
     ///
     /// # Errors
     /// A file that the pipeline names cannot be used, or the evolution has no images.
-    pub fn new(
-        pipeline: &'a Pipeline,
-        runner: &'a Runner<'a>,
-        images: Option<StageResult>,
-    ) -> Result<Self, EvolutionError> {
+    pub fn new(pipeline: &'a Pipeline, runner: &'a Runner<'a>, images: Option<StageResult>) -> Result<Self> {
         let questioner_prompt = pipeline.prompt(Role::Questioner)?;
         let reasoner_prompt = pipeline.prompt(Role::Reasoner)?;
         for (key, prompt, file, variable) in [
@@ -105,11 +101,7 @@ impl<'a> EvolutionContext<'a> {
     ///
     /// # Errors
     /// The base model is incomplete, or its device cannot be opened.
-    pub fn from_pinned(
-        pipeline: &'a Pipeline,
-        runner: &'a Runner<'a>,
-        pinned: PinnedInputs,
-    ) -> Result<Self, EvolutionError> {
+    pub fn from_pinned(pipeline: &'a Pipeline, runner: &'a Runner<'a>, pinned: PinnedInputs) -> Result<Self> {
         let PinnedInputs { questioner_prompt, reasoner_prompt, base: base_result, images } = pinned;
         let base = StoredModel::from_result(&base_result)?;
         let model = &pipeline.model;
@@ -131,7 +123,7 @@ impl<'a> EvolutionContext<'a> {
     }
 
     /// Checks that the base model's tokenizer has the special tokens of the prompts.
-    fn check_special_tokens(&self) -> Result<(), EvolutionError> {
+    fn check_special_tokens(&self) -> Result<()> {
         let assets = self.assets()?;
         let prompts = &self.pipeline.prompts;
         for (key, file, prompt) in [

@@ -7,6 +7,9 @@ use super::pipeline::PipelineError;
 use crate::stages::StageError;
 use crate::store::StoreError;
 
+/// A result whose error, unless another is named, ends an evolution's run.
+pub type Result<T, E = EvolutionError> = std::result::Result<T, E>;
+
 /// An error that ends an evolution's run.
 #[derive(Debug, thiserror::Error)]
 pub enum EvolutionError {

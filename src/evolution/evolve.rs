@@ -1,13 +1,15 @@
 //! Runs rounds in order: finished ones are looked up, damaged ones rebuilt, missing ones run.
 
-use super::EvolutionError;
-use super::context::{EvolutionContext, PinnedInputs};
-use super::finished::{FinishedRound, SETTINGS, finished_round, write_round_view};
+use serde_json::Value;
+
+use super::context::EvolutionContext;
+use super::finished::{FinishedRound, SETTINGS, write_round_view};
 use super::pipeline::Pipeline;
 use super::round;
 use super::round_state::{DamagedRound, RoundState, round_state};
 use super::settings::changes_since;
-use crate::stages::{Runner, StageError};
+use super::{EvolutionError, Result};
+use crate::stages::Runner;
 
 /// Runs every unfinished round up to `round` and returns all rounds in order. `begun` is called
 /// with the number of each round that has to be run.
@@ -19,33 +21,30 @@ pub fn evolve_round(
     runner: &Runner<'_>,
     round: u32,
     mut begun: impl FnMut(u32),
-) -> Result<Vec<FinishedRound>, EvolutionError> {
+) -> Result<Vec<FinishedRound>> {
     let mut done = Vec::new();
     let mut context = None;
     for number in 1..=round {
-        let damaged = match round_state(runner.store, &pipeline.evolution, number)? {
+        let finished = match round_state(runner.store, &pipeline.evolution, number)? {
             RoundState::Complete(finished) => {
                 say_differences(pipeline, runner, number, &finished)?;
                 write_round_view(runner.store, &pipeline.evolution, number, &finished.result)?;
-                done.push(*finished);
-                continue;
+                *finished
             }
-            RoundState::Damaged(damaged) => Some(damaged),
-            RoundState::Absent => None,
+            RoundState::Damaged(damaged) => {
+                begun(number);
+                rebuild_damaged(pipeline, runner, number, *damaged, &done)?
+            }
+            RoundState::Absent => {
+                begun(number);
+                let opened = match context.take() {
+                    Some(context) => context,
+                    None => EvolutionContext::new(pipeline, runner, None)?,
+                };
+                round::run(context.insert(opened), number, &done, None)?
+            }
         };
-        begun(number);
-        if let Some(damaged) = damaged {
-            let round = rebuild_damaged(pipeline, runner, number, *damaged, &done)?;
-            done.push(round);
-            continue;
-        }
-        if context.is_none() {
-            context = Some(EvolutionContext::new(pipeline, runner, None)?);
-        }
-        if let Some(context) = &context {
-            let round = round::run(context, number, &done, None)?;
-            done.push(round);
-        }
+        done.push(finished);
     }
     Ok(done)
 }
@@ -58,14 +57,11 @@ fn rebuild_damaged(
     round: u32,
     damaged: DamagedRound,
     before: &[FinishedRound],
-) -> Result<FinishedRound, EvolutionError> {
-    let changed = damaged.settings.as_ref().map(|stored| changes_since(stored, pipeline)).unwrap_or_default();
-    let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
-    if !keys.is_empty() {
+) -> Result<FinishedRound> {
+    if let Some(keys) = changed_keys(damaged.settings.as_ref(), pipeline) {
         let problem = format!(
-            "parts of round {round} are missing, and it was run with other values of {}; restore the pipeline file of that \
-             round and rerun the command to recompute them, or start another --evolution",
-            keys.join(", ")
+            "parts of round {round} are missing, and it was run with other values of {keys}; restore the pipeline file of that \
+             round and rerun the command to recompute them, or start another --evolution"
         );
         return Err(EvolutionError::Changed { problem });
     }
@@ -74,37 +70,18 @@ fn rebuild_damaged(
     round::run(&context, round, before, Some(damaged.action))
 }
 
+/// Lists the keys in which stored settings differ from a pipeline file; `None` if there are none.
+fn changed_keys(stored: Option<&Value>, pipeline: &Pipeline) -> Option<String> {
+    let keys: Vec<String> = changes_since(stored?, pipeline).into_iter().map(|change| change.key).collect();
+    (!keys.is_empty()).then(|| keys.join(", "))
+}
+
 /// Prints the settings that have changed since a finished round, which stays as it is.
-fn say_differences(
-    pipeline: &Pipeline,
-    runner: &Runner<'_>,
-    round: u32,
-    finished: &FinishedRound,
-) -> Result<(), StageError> {
+fn say_differences(pipeline: &Pipeline, runner: &Runner<'_>, round: u32, finished: &FinishedRound) -> Result<()> {
     let action = runner.store.action(finished.result.action)?;
-    let stored = action.parameters.get(SETTINGS);
-    let changed = stored.map(|stored| changes_since(stored, pipeline)).unwrap_or_default();
-    let keys: Vec<String> = changed.into_iter().map(|change| change.key).collect();
-    if !keys.is_empty() {
-        let message = format!("round {round} was run with other values of {} and does not change", keys.join(", "));
+    if let Some(keys) = changed_keys(action.parameters.get(SETTINGS), pipeline) {
+        let message = format!("round {round} was run with other values of {keys} and does not change");
         runner.progress.say(&format!("{message}; to use the new values, start another --evolution"));
     }
     Ok(())
-}
-
-/// Runs a round again on given inputs. Stored results are looked up, others are computed.
-///
-/// # Errors
-/// See [`evolve_round`].
-pub(super) fn replay_round(
-    pipeline: &Pipeline,
-    runner: &Runner<'_>,
-    round: u32,
-    pinned: PinnedInputs,
-) -> Result<FinishedRound, EvolutionError> {
-    let mut before = Vec::new();
-    for number in 1..round {
-        before.extend(finished_round(runner.store, &pipeline.evolution, number)?);
-    }
-    round::run(&EvolutionContext::from_pinned(pipeline, runner, pinned)?, round, &before, None)
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::EvolutionError;
 use super::report::RoundReport;
+use super::{EvolutionError, Result};
 use crate::stages::StageError;
 use crate::store::{Output, StageResult, Store, StoreError};
 use crate::tables::{
@@ -61,7 +61,7 @@ impl FinishedRound {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn times(&self, store: &Store) -> Result<Vec<StageTime>, EvolutionError> {
+    pub fn times(&self, store: &Store) -> Result<Vec<StageTime>> {
         let mut times = BTreeMap::<String, (u64, u64)>::new();
         for &key in &self.result.upstream {
             if let Some(result) = store.result(key)? {
@@ -82,7 +82,7 @@ pub fn ref_name(round: u32, part: &str) -> String {
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError> {
+pub fn next_round(store: &Store, evolution: &str) -> Result<u32> {
     let mut round = 1;
     while store.head(evolution, &ref_name(round, "round"))?.is_some() {
         round += 1;
@@ -94,7 +94,7 @@ pub fn next_round(store: &Store, evolution: &str) -> Result<u32, EvolutionError>
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn finished_round(store: &Store, evolution: &str, round: u32) -> Result<Option<FinishedRound>, EvolutionError> {
+pub fn finished_round(store: &Store, evolution: &str, round: u32) -> Result<Option<FinishedRound>> {
     let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(None) };
     let Some(result) = store.result_with_outputs(head.result)? else { return Ok(None) };
     let report = read_report(store, &result)?;
@@ -132,7 +132,7 @@ pub enum CurrentRound {
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn current_round(store: &Store, evolution: &str) -> Result<CurrentRound, EvolutionError> {
+pub fn current_round(store: &Store, evolution: &str) -> Result<CurrentRound> {
     for round in (1..next_round(store, evolution)?).rev() {
         match none_if_damaged(finished_round(store, evolution, round))?.flatten() {
             Some(done) if done.report.is_current() => return Ok(CurrentRound::Round(round)),
@@ -144,13 +144,11 @@ pub fn current_round(store: &Store, evolution: &str) -> Result<CurrentRound, Evo
 }
 
 /// Turns errors of missing or damaged files into `None`.
-pub(super) fn none_if_damaged<T>(read: Result<T, impl Into<EvolutionError>>) -> Result<Option<T>, EvolutionError> {
+pub(super) fn none_if_damaged<T>(read: Result<T, impl Into<EvolutionError>>) -> Result<Option<T>> {
+    use StoreError::{Damaged, Missing};
     match read.map_err(Into::into) {
-        Ok(read) => Ok(Some(read)),
-        Err(EvolutionError::Stage(StageError::Store(StoreError::Missing { .. } | StoreError::Damaged { .. }))) => {
-            Ok(None)
-        }
-        Err(e) => Err(e),
+        Err(EvolutionError::Stage(StageError::Store(Missing { .. } | Damaged { .. }))) => Ok(None),
+        read => read.map(Some),
     }
 }
 
@@ -162,39 +160,12 @@ pub(super) fn tables_of(results: &[StageResult]) -> impl Iterator<Item = &Output
     tables.filter(move |output| seen.insert(output.object))
 }
 
-/// Writes the view of a finished round, `views/<evolution>/round=N/`.
-///
-/// # Errors
-/// The store cannot be written to.
-pub(super) fn write_round_view(
-    store: &Store,
-    evolution: &str,
-    round: u32,
-    result: &StageResult,
-) -> Result<(), StageError> {
-    write_view(store, &format!("{evolution}/round={round}"), result)
-}
-
-/// Writes the view of a stopped round and returns its folder. The view is in a folder apart from
-/// those of finished rounds, so that queries over `round=*` do not include it.
-///
-/// # Errors
-/// The store cannot be written to.
-pub(super) fn write_stopped_view(
-    store: &Store,
-    evolution: &str,
-    round: u32,
-    result: &StageResult,
-) -> Result<PathBuf, StageError> {
-    let folder = format!("{evolution}/{STOPPED}/round={round}");
-    write_view(store, &folder, result)?;
-    Ok(store.root().join("views").join(folder))
-}
-
-fn write_view(store: &Store, folder: &str, result: &StageResult) -> Result<(), StageError> {
+/// Writes the view of a round, `views/<evolution>/round=N/`, and returns its folder.
+pub(super) fn write_round_view(store: &Store, evolution: &str, round: u32, result: &StageResult) -> Result<PathBuf> {
+    let folder = format!("{evolution}/round={round}");
     for table in TABLES {
         let objects: Vec<_> = result.outputs_of(table).map(|output| output.object).collect();
         store.write_view(&format!("{folder}/{table}"), &objects)?;
     }
-    Ok(())
+    Ok(store.root().join("views").join(folder))
 }

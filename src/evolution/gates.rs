@@ -54,6 +54,10 @@ pub struct GateResult {
 }
 
 impl GateResult {
+    fn at_least(gate: &str, value: Option<f64>, thresholds: Thresholds) -> Self {
+        Self::new(gate, value, ThresholdSide::AtLeast, thresholds)
+    }
+
     fn new(gate: &str, value: Option<f64>, side: ThresholdSide, thresholds: Thresholds) -> Self {
         let beyond = |threshold: Option<f64>| match (value, threshold, side) {
             (_, None, _) => false,
@@ -129,24 +133,14 @@ impl QuestionStatistics {
 
     /// Checks the gates on questions.
     pub fn check(&self, gates: &Gates) -> Vec<GateResult> {
-        let valid = share(self.valid, self.asked);
-        let top = share(self.types.values().max().copied().unwrap_or(0), self.valid);
+        let of_valid = |part| share(part, self.valid);
+        let top = self.types.values().max().copied().unwrap_or(0);
         vec![
-            GateResult::new("valid_share", valid, ThresholdSide::AtLeast, gates.valid_share),
-            GateResult::new(
-                "distinct_share",
-                share(self.distinct, self.valid),
-                ThresholdSide::AtLeast,
-                gates.distinct_share,
-            ),
-            GateResult::new(
-                "distinct_texts",
-                share(self.distinct_texts, self.valid),
-                ThresholdSide::AtLeast,
-                gates.distinct_texts,
-            ),
-            GateResult::new("top_type_share", top, ThresholdSide::AtMost, gates.top_type_share),
-            GateResult::new("entropy", self.entropy, ThresholdSide::AtLeast, gates.entropy),
+            GateResult::at_least("valid_share", share(self.valid, self.asked), gates.valid_share),
+            GateResult::at_least("distinct_share", of_valid(self.distinct), gates.distinct_share),
+            GateResult::at_least("distinct_texts", of_valid(self.distinct_texts), gates.distinct_texts),
+            GateResult::new("top_type_share", of_valid(top), ThresholdSide::AtMost, gates.top_type_share),
+            GateResult::at_least("entropy", self.entropy, gates.entropy),
         ]
     }
 }
@@ -191,9 +185,9 @@ impl VoteStatistics {
     pub fn check(&self, gates: &Gates) -> Vec<GateResult> {
         vec![
             GateResult::new("mean_confidence", self.mean_confidence, ThresholdSide::AtMost, gates.mean_confidence),
-            GateResult::new("boxed_share", share(self.boxed, self.answers), ThresholdSide::AtLeast, gates.boxed_share),
-            GateResult::new("kept_share", share(self.kept, self.voted), ThresholdSide::AtLeast, gates.kept_share),
-            GateResult::new("kept_rows", Some(self.kept as f64), ThresholdSide::AtLeast, gates.kept_rows),
+            GateResult::at_least("boxed_share", share(self.boxed, self.answers), gates.boxed_share),
+            GateResult::at_least("kept_share", share(self.kept, self.voted), gates.kept_share),
+            GateResult::at_least("kept_rows", Some(self.kept as f64), gates.kept_rows),
         ]
     }
 }
@@ -201,10 +195,11 @@ impl VoteStatistics {
 /// Checks the gate on pseudo-labels whose truth is known: `correct` of `total`. It is evaluated
 /// when a round is shown, not while it runs.
 pub fn label_gate(gates: &Gates, correct: u64, total: u64) -> GateResult {
-    GateResult::new("label_accuracy", share(correct, total), ThresholdSide::AtLeast, gates.label_accuracy)
+    GateResult::at_least("label_accuracy", share(correct, total), gates.label_accuracy)
 }
 
-fn share(part: u64, whole: u64) -> Option<f64> {
+/// Returns `part` as a share of `whole`; `None` if `whole` is 0.
+pub(super) fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
@@ -215,19 +210,15 @@ mod tests {
     #[test]
     fn a_gate_names_its_value_and_threshold() {
         let thresholds = Thresholds { warn: Some(0.5), stop: Some(0.2) };
-        let verdict = |value| GateResult::new("valid_share", value, ThresholdSide::AtLeast, thresholds).verdict;
+        let verdict = |value| GateResult::at_least("valid_share", value, thresholds).verdict;
         assert_eq!(
             [verdict(Some(0.6)), verdict(Some(0.5)), verdict(Some(0.3)), verdict(Some(0.1)), verdict(None)],
             [GateVerdict::Passed, GateVerdict::Passed, GateVerdict::Warned, GateVerdict::Stopped, GateVerdict::Stopped]
         );
-        let stopped = GateResult::new(
-            "mean_confidence",
-            Some(0.987_6),
-            ThresholdSide::AtMost,
-            Thresholds { warn: None, stop: Some(0.95) },
-        );
+        let at_most = Thresholds { warn: None, stop: Some(0.95) };
+        let stopped = GateResult::new("mean_confidence", Some(0.987_6), ThresholdSide::AtMost, at_most);
         assert_eq!(stopped.to_string(), "gates.mean_confidence: 0.988, which must be at most 0.95");
-        let open = GateResult::new("entropy", None, ThresholdSide::AtLeast, Thresholds::default());
+        let open = GateResult::at_least("entropy", None, Thresholds::default());
         assert_eq!((open.verdict, open.to_string().as_str()), (GateVerdict::Passed, "gates.entropy: no value"));
     }
 

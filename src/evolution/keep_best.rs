@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::Result;
 use super::context::EvolutionContext;
 use super::report::KeepBestScore;
 use super::seeds::SeedPurpose;
@@ -12,7 +13,7 @@ use crate::stages::answers::{AnswerSettings, QuestionToAnswer};
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::model::StoredModel;
 use crate::stages::prompt_sampler::Sampling;
-use crate::stages::{StageError, read_rows};
+use crate::stages::read_rows;
 use crate::store::StageResult;
 use crate::tables::{AnswerRow, QuestionRow, VoteRow};
 
@@ -28,7 +29,7 @@ pub(super) fn score_round(
     context: &EvolutionContext<'_>,
     before: &StoredModel,
     after: &StoredModel,
-) -> Result<(KeepBestScore, Vec<StageResult>), StageError> {
+) -> Result<(KeepBestScore, Vec<StageResult>)> {
     let all = image_ids(context.runner.store, &context.image_objects())?;
     let round = &context.pipeline.round;
     let mut probe_images = rank_by_seed(&all, context.seed(SeedPurpose::KeepBest), |id: ImageId| id.0);
@@ -42,11 +43,7 @@ pub(super) fn score_round(
     Ok((KeepBestScore { score: after, before, questions, current }, probe.results))
 }
 
-fn sample_probe(
-    context: &EvolutionContext<'_>,
-    probe_images: &[ImageId],
-    images: &ImageSet<'_>,
-) -> Result<Probe, StageError> {
+fn sample_probe(context: &EvolutionContext<'_>, probe_images: &[ImageId], images: &ImageSet<'_>) -> Result<Probe> {
     let (pipeline, store) = (context.pipeline, context.runner.store);
     let model = context.handle(&context.base);
     let samples = pipeline.round.questions_per_image;
@@ -68,7 +65,7 @@ fn score_reasoner(
     reasoner: &StoredModel,
     probe: &mut Probe,
     images: &ImageSet<'_>,
-) -> Result<f64, StageError> {
+) -> Result<f64> {
     let model = context.handle(reasoner);
     let settings = answer_settings(context, 1, context.pipeline.sampling.reasoner.greedy());
     let Probe { questions, majority, results } = probe;

@@ -35,7 +35,7 @@ mod training;
 pub use self::audit::{Audit, Inconsistency, audit, curriculum_truth};
 pub use self::branch::{BranchRequest, BranchResult, branch};
 pub use self::context::{EvolutionContext, PinnedInputs, Roles};
-pub use self::error::EvolutionError;
+pub use self::error::{EvolutionError, Result};
 pub use self::evolve::evolve_round;
 pub use self::finished::{
     CurrentRound, FinishedRound, StageTime, current_round, finished_round, next_round, read_report, ref_name,
@@ -46,4 +46,3 @@ pub use self::replay::{
     ReplayReport, ReplayRequest, ReplayTarget, ReplayedResult, RoundPart, nearest_differences, replay,
 };
 pub use self::report::{KeepBestScore, RoundReport, ScoreChange, TrainingSummary};
-pub use self::settings::{SettingChange, changes, settings_of};

@@ -10,7 +10,7 @@ use crate::stages::curriculum::CURRICULUM as CURRICULUM_STAGE;
 use crate::stages::evaluation::EVALUATION as EVALUATION_STAGE;
 use crate::stages::questions::QUESTIONS;
 use crate::stages::rewards::REWARDS;
-use crate::stages::update::UPDATE;
+use crate::stages::update::{UPDATE, UpdateSettings};
 use crate::store::Action;
 use crate::tables::Role;
 
@@ -46,16 +46,11 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
     let is_labelled = round.is_labelled();
     let mut parts = vec![(BASE, pipeline.model.base.display().to_string())];
     if !is_labelled {
-        let steps = &update.questioner;
+        let UpdateSettings { steps, prompts_per_step, .. } = update.questioner;
         let (group, samples) = (questioner.group_size, questioner.reward_samples);
+        let amount = format!("{steps} steps of {prompts_per_step} images x {group} questions x {samples} answers");
         parts.extend([
-            (
-                QUESTIONER,
-                format!(
-                    "{} steps of {} images x {group} questions x {samples} answers",
-                    steps.steps, steps.prompts_per_step
-                ),
-            ),
+            (QUESTIONER, amount),
             (ASKING, format!("{images} x {} questions", round.questions_per_image)),
             (VOTING, format!("{} answers per question", curriculum.label_samples)),
         ]);
@@ -65,14 +60,9 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
     } else {
         format!("confidence {} to {}", curriculum.low, curriculum.high)
     };
-    let steps = &update.reasoner;
-    parts.extend([
-        (CURRICULUM, kept),
-        (
-            REASONER,
-            format!("{} steps of {} rows x {} answers", steps.steps, steps.prompts_per_step, reasoner.group_size),
-        ),
-    ]);
+    let UpdateSettings { steps, prompts_per_step, .. } = update.reasoner;
+    let amount = format!("{steps} steps of {prompts_per_step} rows x {} answers", reasoner.group_size);
+    parts.extend([(CURRICULUM, kept), (REASONER, amount)]);
     if round.keep_best {
         parts.push((KEEP_BEST, format!("{} questions of the base model", round.keep_best_questions)));
     }
@@ -87,7 +77,6 @@ pub fn plan(pipeline: &Pipeline, images: Option<u64>) -> Vec<PlannedPart> {
 /// Returns the part of a round that an action belongs to, and its training step.
 pub fn part_of(pipeline: &Pipeline, round: u32, action: &Action) -> (&'static str, Option<u32>) {
     let steps = pipeline.update.questioner.steps.max(pipeline.update.reasoner.steps);
-    let role_part = |role: Role| if role == Role::Questioner { QUESTIONER } else { REASONER };
     let step = action.parameters.get("step").and_then(Value::as_u64).and_then(|step| u32::try_from(step).ok());
     match action.stage.as_str() {
         "model.import" => (BASE, None),
@@ -96,16 +85,15 @@ pub fn part_of(pipeline: &Pipeline, round: u32, action: &Action) -> (&'static st
             Some(SeedPurpose::Questions { .. }) => (ASKING, None),
             Some(SeedPurpose::Votes { .. }) => (VOTING, None),
             Some(SeedPurpose::StepQuestions { step, .. }) => (QUESTIONER, Some(step)),
-            Some(SeedPurpose::StepAnswers { role, step, .. }) => (role_part(role), Some(step)),
+            Some(SeedPurpose::StepAnswers { role: Role::Reasoner, step, .. }) => (REASONER, Some(step)),
+            Some(SeedPurpose::StepAnswers { step, .. }) => (QUESTIONER, Some(step)),
             _ => (QUESTIONER, None),
         },
-        REWARDS => {
-            let is_questioner = action.parameters.get("settings").is_some_and(|s| s.get("questioner").is_some());
-            (role_part(if is_questioner { Role::Questioner } else { Role::Reasoner }), step)
-        }
-        UPDATE => {
-            let is_questioner = action.parameters.get("role").and_then(Value::as_str) == Some("questioner");
-            (role_part(if is_questioner { Role::Questioner } else { Role::Reasoner }), step)
+        REWARDS | UPDATE => {
+            let parameter = |name: &str| action.parameters.get(name);
+            let rewards_questioner = parameter("settings").is_some_and(|settings| settings.get("questioner").is_some());
+            let is_questioner = rewards_questioner || parameter("role").and_then(Value::as_str) == Some("questioner");
+            (if is_questioner { QUESTIONER } else { REASONER }, step)
         }
         stage if stage.starts_with(CURRICULUM_STAGE) => (CURRICULUM, None),
         stage if stage.starts_with(EVALUATION_STAGE) => (EVALUATION, None),
@@ -115,14 +103,11 @@ pub fn part_of(pipeline: &Pipeline, round: u32, action: &Action) -> (&'static st
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn actions_find_their_part() {
-        let text = "evolution = \"a\"\n[round]\nseed = 3\nkeep_best = true\n";
-        let pipeline = Pipeline::parse(Path::new("p.toml"), text).expect("usable");
+        let pipeline = Pipeline::parse_keys("[round]\nseed = 3\nkeep_best = true").expect("usable");
         let action = |stage: &str, purpose: SeedPurpose| Action {
             stage: stage.into(),
             seed: purpose.seed(3),

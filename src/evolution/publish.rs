@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::context::EvolutionContext;
@@ -42,6 +43,13 @@ pub(super) fn closing_action<'o, const N: usize>(
     }
 }
 
+/// Stores a value as a JSON object and returns it as an output.
+pub(super) fn put_json(runner: &Runner<'_>, role: &str, value: &impl Serialize) -> Result<Output, StageError> {
+    let json = to_canonical(value).map_err(StoreError::from)?;
+    let object = runner.store.put_object(&json, ObjectKind::Json)?;
+    Ok(Output { role: role.to_owned(), object, rows: 0, bytes: json.len() as u64 })
+}
+
 /// The last stage of a round.
 pub(super) struct PublishRoundStage<'p, 'a> {
     pub context: &'p EvolutionContext<'a>,
@@ -73,13 +81,9 @@ impl Stage for PublishRoundStage<'_, '_> {
     }
 
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let report = to_canonical(self.report).map_err(StoreError::from)?;
-        let object = runner.store.put_object(&report, ObjectKind::Json)?;
-        let mut outputs = vec![Output { role: REPORT.to_owned(), object, rows: 0, bytes: report.len() as u64 }];
+        let mut outputs = vec![put_json(runner, REPORT, self.report)?];
         for (role, prompt) in PROMPTS.iter().zip(self.prompts()) {
-            let text = to_canonical(&prompt.text).map_err(StoreError::from)?;
-            let object = runner.store.put_object(&text, ObjectKind::Json)?;
-            outputs.push(Output { role: (*role).to_owned(), object, rows: 0, bytes: text.len() as u64 });
+            outputs.push(put_json(runner, role, &prompt.text)?);
         }
         outputs.extend(tables_of(self.results).cloned());
         let rows = self.report.questions.asked;
@@ -88,11 +92,7 @@ impl Stage for PublishRoundStage<'_, '_> {
         upstream.extend(self.before.map(|before| before.result.action));
         upstream.extend([self.context.base_result.action, self.context.images.action]);
         runner.progress.advance(1);
-        Ok(ShardOutput {
-            outputs,
-            counts: Counts { rows_in: rows, rows_out: rows, rejects: 0 },
-            upstream,
-            ..ShardOutput::default()
-        })
+        let counts = Counts { rows_in: rows, rows_out: rows, rejects: 0 };
+        Ok(ShardOutput { outputs, counts, upstream, ..ShardOutput::default() })
     }
 }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::EvolutionError;
 use super::context::{EvolutionContext, Roles};
 use super::finished::{FinishedRound, ref_name, write_round_view};
 use super::gates::{GateResult, GateVerdict, QuestionStatistics, VoteStatistics};
@@ -15,7 +14,7 @@ use super::seeds::SeedPurpose;
 use super::slices::{rank_by_seed, slice};
 use super::stopped_round::StoppedRoundStage;
 use super::training::{self, TrainedRole};
-use crate::ids::ImageId;
+use super::{EvolutionError, Result};
 use crate::stages::answers::{AnswerSettings, QuestionToAnswer};
 use crate::stages::curriculum::{Curriculum, LabelledCurriculum};
 use crate::stages::evaluation::{Benchmark, Evaluation, Item, Scores};
@@ -26,11 +25,11 @@ use crate::store::{ActionKey, RefUpdate, StageResult};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
 /// Returns the models that a round starts from: those of the last current round, or the base model.
-fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Result<Roles, EvolutionError> {
+fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Result<Roles> {
     let Some(last) = before.iter().rfind(|done| done.report.is_current()) else {
         return Ok(Roles { questioner: context.base.clone(), reasoner: context.base.clone() });
     };
-    let model_of = |part: &str| -> Result<StoredModel, EvolutionError> {
+    let model_of = |part: &str| -> Result<StoredModel> {
         let name = ref_name(last.report.round, part);
         let head = context.runner.store.head(&context.pipeline.evolution, &name)?;
         let result = head.map(|head| context.runner.store.result_with_outputs(head.result)).transpose()?.flatten();
@@ -71,16 +70,12 @@ pub(super) fn run(
     round: u32,
     before: &[FinishedRound],
     expected: Option<ActionKey>,
-) -> Result<FinishedRound, EvolutionError> {
+) -> Result<FinishedRound> {
     let roles = roles_before(context, before)?;
     let mut run = RoundRun { context, round, expected, results: Vec::new(), gates: Vec::new() };
-    let training_set = if context.pipeline.round.is_labelled() {
-        run.labelled_training_set(&roles)?
-    } else {
-        run.self_labelled_training_set(&roles)?
-    };
+    let is_labelled = context.pipeline.round.is_labelled();
     let ReasonerTrainingSet { questioner, questioner_steps, questions, votes, curriculum, images, image_count } =
-        training_set;
+        if is_labelled { run.labelled_training_set(&roles)? } else { run.self_labelled_training_set(&roles)? };
 
     let TrainedRole { model: reasoner, results, metrics: reasoner_steps } =
         training::train_reasoner(context, round, &roles.reasoner, &curriculum, &images)?;
@@ -126,7 +121,7 @@ fn list_counts(counts: &BTreeMap<String, u64>) -> String {
 impl<'g> RoundRun<'g, '_> {
     /// Builds the training set by the method itself: trains the Questioner, samples its questions,
     /// and turns the votes of the Reasoner's answers into pseudo-labels.
-    fn self_labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
+    fn self_labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>> {
         let (context, round) = (self.context, self.round);
         let slice = context.slice(round)?;
         if slice.is_empty() {
@@ -143,13 +138,25 @@ impl<'g> RoundRun<'g, '_> {
             training::train_questioner(context, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
         self.results.extend(results);
 
-        let question_results = self.sample_questions(&questioner, &slice, &images)?;
+        let (model, samples) = (context.handle(&questioner), context.pipeline.round.questions_per_image);
+        let purpose = SeedPurpose::Questions { round };
+        let question_results = context.sample_questions(&model, &slice, &images, samples, purpose)?;
+        // The Reasoner's weights need the memory.
+        drop(model);
+        self.results.extend(question_results.clone());
         let rows: Vec<QuestionRow> = read_rows(context.runner.store, &question_results)?;
         let questions = QuestionStatistics::from_rows(&rows);
         self.check_gates(questions.check(&context.pipeline.gates))?;
 
         let vote_results = self.sample_votes(&roles.reasoner, &question_results, &rows, &images)?;
-        let curriculum = self.select_curriculum(&question_results, &vote_results)?;
+        let stage = Curriculum {
+            questions: &question_results,
+            votes: &vote_results,
+            settings: &context.pipeline.curriculum,
+            seed: context.seed(SeedPurpose::Curriculum { round }),
+        };
+        let curriculum = context.runner.run(&stage, &[()])?.results.remove(0);
+        self.results.push(curriculum.clone());
         let rows: Vec<VoteRow> = read_rows(context.runner.store, &vote_results)?;
         let votes = VoteStatistics::from_rows(&rows, curriculum.counts.rows_out);
         self.check_gates(votes.check(&context.pipeline.gates))?;
@@ -168,7 +175,7 @@ impl<'g> RoundRun<'g, '_> {
     }
 
     /// Builds the training set of the labelled baseline: questions with given answers.
-    fn labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>, EvolutionError> {
+    fn labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>> {
         let (context, round) = (self.context, self.round);
         let Benchmark { items, images, .. } = Benchmark::read(&context.pipeline.round.labelled, usize::MAX)?;
         let all: Vec<&Item> = items.iter().collect();
@@ -190,20 +197,6 @@ impl<'g> RoundRun<'g, '_> {
             images: ImageSet::new(context.pipeline.model.image_memory, move || Ok(images.clone())),
             image_count,
         })
-    }
-
-    /// Samples the round's questions with the trained Questioner.
-    fn sample_questions(
-        &mut self,
-        questioner: &StoredModel,
-        slice: &[ImageId],
-        images: &ImageSet<'_>,
-    ) -> Result<Vec<StageResult>, StageError> {
-        let (context, purpose) = (self.context, SeedPurpose::Questions { round: self.round });
-        let (model, samples) = (context.handle(questioner), context.pipeline.round.questions_per_image);
-        let results = context.sample_questions(&model, slice, images, samples, purpose)?;
-        self.results.extend(results.clone());
-        Ok(results)
     }
 
     /// Samples the answers that vote on the round's questions.
@@ -228,19 +221,6 @@ impl<'g> RoundRun<'g, '_> {
         let results = context.sample_answers(&model, &questions, images, settings, purpose, question_results)?;
         self.results.extend(results.clone());
         Ok(results)
-    }
-
-    fn select_curriculum(
-        &mut self,
-        question_results: &[StageResult],
-        vote_results: &[StageResult],
-    ) -> Result<StageResult, StageError> {
-        let settings = &self.context.pipeline.curriculum;
-        let seed = self.context.seed(SeedPurpose::Curriculum { round: self.round });
-        let stage = Curriculum { questions: question_results, votes: vote_results, settings, seed };
-        let result = self.context.runner.run(&stage, &[()])?.results.remove(0);
-        self.results.push(result.clone());
-        Ok(result)
     }
 
     /// Scores a Reasoner on every benchmark.
@@ -274,7 +254,7 @@ impl<'g> RoundRun<'g, '_> {
 
     /// Returns an error, before any training, if the round cannot pass its gates because it asks
     /// fewer questions than its curriculum must keep.
-    fn check_min_rows_reachable(&self, images: u64) -> Result<(), EvolutionError> {
+    fn check_min_rows_reachable(&self, images: u64) -> Result<()> {
         let pipeline = self.context.pipeline;
         let questions = u64::from(pipeline.round.questions_per_image);
         let max_rows = images * questions;
@@ -287,7 +267,7 @@ impl<'g> RoundRun<'g, '_> {
     }
 
     /// Prints the warnings of gates, and ends the round if one of them stops it.
-    fn check_gates(&mut self, checked: Vec<GateResult>) -> Result<(), EvolutionError> {
+    fn check_gates(&mut self, checked: Vec<GateResult>) -> Result<()> {
         for gate in &checked {
             if gate.verdict == GateVerdict::Warned {
                 self.context.runner.progress.say(&format!("warning: {gate}"));
@@ -301,17 +281,15 @@ impl<'g> RoundRun<'g, '_> {
     }
 
     /// Publishes the partial results of a stopped round and returns the folder of its tables.
-    fn publish_stopped(&self) -> Result<Option<PathBuf>, EvolutionError> {
+    fn publish_stopped(&self) -> Result<Option<PathBuf>> {
         let stopped =
             StoppedRoundStage { context: self.context, round: self.round, results: &self.results, gates: &self.gates };
         match stopped.publish() {
             Err(EvolutionError::Stage(StageError::Interrupted)) => Err(StageError::Interrupted.into()),
             // A failure to publish must not hide why the round stopped.
             Err(e) => {
-                self.context
-                    .runner
-                    .progress
-                    .say(&format!("the tables of the stopped round could not be published: {e}"));
+                let message = format!("the tables of the stopped round could not be published: {e}");
+                self.context.runner.progress.say(&message);
                 Ok(None)
             }
             kept => kept,
@@ -325,7 +303,7 @@ impl<'g> RoundRun<'g, '_> {
         questioner: &StoredModel,
         reasoner: &StoredModel,
         before: Option<&FinishedRound>,
-    ) -> Result<FinishedRound, EvolutionError> {
+    ) -> Result<FinishedRound> {
         let (context, round) = (self.context, self.round);
         let runner = context.runner;
         let upstream: Vec<ActionKey> = self.results.iter().map(|result| result.action).collect();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::EvolutionError;
+use super::Result;
 use super::finished::{FinishedRound, SETTINGS, none_if_damaged, read_report, ref_name};
 use crate::stages::ingest::INGEST;
 use crate::store::{ActionKey, StageResult, Store};
@@ -28,10 +28,7 @@ pub(super) struct DamagedRound {
 }
 
 /// Reads the state of a round.
-///
-/// # Errors
-/// A ref is damaged, or the store cannot be read.
-pub(super) fn round_state(store: &Store, evolution: &str, round: u32) -> Result<RoundState, EvolutionError> {
+pub(super) fn round_state(store: &Store, evolution: &str, round: u32) -> Result<RoundState> {
     let Some(head) = store.head(evolution, &ref_name(round, "round"))? else { return Ok(RoundState::Absent) };
     if let Some(done) = complete_round(store, evolution, round, head.result)? {
         return Ok(RoundState::Complete(Box::new(done)));
@@ -48,12 +45,7 @@ pub(super) fn round_state(store: &Store, evolution: &str, round: u32) -> Result<
 }
 
 /// Returns the round if every result that went into it is there.
-fn complete_round(
-    store: &Store,
-    evolution: &str,
-    round: u32,
-    key: ActionKey,
-) -> Result<Option<FinishedRound>, EvolutionError> {
+fn complete_round(store: &Store, evolution: &str, round: u32, key: ActionKey) -> Result<Option<FinishedRound>> {
     let Some(result) = store.result_with_inputs_and_outputs(key)? else { return Ok(None) };
     for part in ["questioner", "reasoner"] {
         match store.head(evolution, &ref_name(round, part))? {

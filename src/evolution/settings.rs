@@ -50,12 +50,7 @@ pub fn changes_since(stored: &Value, pipeline: &Pipeline) -> Vec<SettingChange> 
 /// # Errors
 /// The stored settings have a key or value that this program does not know.
 pub fn apply(stored: &Value, gates: &[GateResult], current_pipeline: &Pipeline) -> Result<Pipeline, PipelineError> {
-    let failed = |problem: String| PipelineError {
-        file: "the settings stored with the round".into(),
-        line: None,
-        problem,
-        nearest: None,
-    };
+    let failed = |e: serde_json::Error| PipelineError::of_file("the settings stored with the round", e.to_string());
     let preset = stored.get("preset").and_then(Value::as_str).unwrap_or("paper");
     // A key that was introduced after the round has its default, not the value of today's file.
     let mut settings = json!(Pipeline::of_preset(preset)?);
@@ -67,10 +62,10 @@ pub fn apply(stored: &Value, gates: &[GateResult], current_pipeline: &Pipeline) 
         }
     }
     merge_over(&mut settings, stored);
-    let mut pipeline: Pipeline = serde_json::from_value(settings).map_err(|e| failed(e.to_string()))?;
+    let mut pipeline: Pipeline = serde_json::from_value(settings).map_err(failed)?;
     let thresholds: Map<String, Value> =
         gates.iter().map(|gate| (gate.gate.clone(), json!({"warn": gate.warn, "stop": gate.stop}))).collect();
-    pipeline.gates = serde_json::from_value(Value::Object(thresholds)).map_err(|e| failed(e.to_string()))?;
+    pipeline.gates = serde_json::from_value(Value::Object(thresholds)).map_err(failed)?;
     pipeline.source.clone_from(&current_pipeline.source);
     Ok(pipeline)
 }
@@ -123,39 +118,29 @@ fn diff(a: &Value, b: &Value, path: &str, differences: &mut Vec<SettingChange>) 
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
+    use super::super::gates::label_gate;
+    use super::super::pipeline::{Gates, Thresholds};
     use super::*;
 
     #[test]
     fn stored_settings_replace_those_of_the_file() {
-        let pipeline_of = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
-        let stored =
-            pipeline_of("evolution = \"a\"\n[curriculum]\nlow = 0.4\n[sampling]\nquestioner = { max_tokens = 7 }\n");
-        let current = pipeline_of(
-            "evolution = \"b\"\npreset = \"released-code\"\n[model]\nbase = \"elsewhere\"\n[round]\nseed = 9\n",
-        );
-        let gates = [GateResult {
-            gate: "valid_share".into(),
-            value: None,
-            side: super::super::gates::ThresholdSide::AtLeast,
-            warn: Some(0.5),
-            stop: None,
-            verdict: super::super::gates::GateVerdict::Passed,
-        }];
+        let pipeline_of = |text: &str| Pipeline::parse_keys(text).expect("usable");
+        let stored = pipeline_of("[curriculum]\nlow = 0.4\n[sampling]\nquestioner = { max_tokens = 7 }");
+        let mut current = pipeline_of("preset = \"released-code\"\n[model]\nbase = \"elsewhere\"\n[round]\nseed = 9");
+        current.evolution = "b".into();
+        let warn_at_half = Thresholds { warn: Some(0.5), stop: None };
+        let gates = [label_gate(&Gates { label_accuracy: warn_at_half, ..Gates::default() }, 1, 1)];
         let back = apply(&settings_of(&stored, true), &gates, &current).expect("apply");
         assert_eq!(settings_of(&back, true), settings_of(&stored, true));
         assert_eq!((back.evolution.as_str(), &back.model.base), ("b", &current.model.base));
-        assert_eq!(back.gates.valid_share.warn, Some(0.5));
+        assert_eq!(back.gates.label_accuracy, warn_at_half);
         assert!(apply(&json!({"curriculum": {"lo": 1}}), &[], &current).is_err());
     }
 
     #[test]
     fn sampling_limits_are_compared_where_they_were_stored() {
-        let pipeline_of = |bytes: u32| {
-            let text = format!("evolution = \"a\"\n[sampling]\ncache_bytes = {bytes}\n");
-            Pipeline::parse(Path::new("p.toml"), &text).expect("usable")
-        };
+        let pipeline_of =
+            |bytes: u32| Pipeline::parse_keys(&format!("[sampling]\ncache_bytes = {bytes}")).expect("usable");
         let (small, large) = (pipeline_of(8192), pipeline_of(16384));
         assert_eq!(settings_of(&small, true).pointer("/sampling/cache_bytes"), Some(&json!(8192)));
         assert_eq!(settings_of(&small, false).pointer("/sampling/cache_bytes"), None);

@@ -3,14 +3,13 @@
 
 use std::path::PathBuf;
 
-use super::EvolutionError;
+use super::Result;
 use super::context::EvolutionContext;
-use super::finished::{STOPPED, ref_name, tables_of, write_stopped_view};
+use super::finished::{STOPPED, ref_name, tables_of, write_round_view};
 use super::gates::GateResult;
-use super::publish::closing_action;
-use crate::canonical::to_canonical;
+use super::publish::{closing_action, put_json};
 use crate::stages::{Runner, ShardOutput, Stage, StageError};
-use crate::store::{Action, Counts, ObjectKind, Output, RefUpdate, StageResult, StoreError};
+use crate::store::{Action, Counts, RefUpdate, StageResult};
 
 /// The name of the stage.
 const STAGE: &str = "evolution.stopped";
@@ -31,10 +30,7 @@ pub(super) struct StoppedRoundStage<'p, 'a> {
 impl StoppedRoundStage<'_, '_> {
     /// Publishes the tables as `round-NNNN/stopped` and returns the folder of their view; `None` in
     /// a dry run, which does not change the store.
-    ///
-    /// # Errors
-    /// The store cannot be written to.
-    pub(super) fn publish(&self) -> Result<Option<PathBuf>, EvolutionError> {
+    pub(super) fn publish(&self) -> Result<Option<PathBuf>> {
         let (runner, evolution) = (self.context.runner, &self.context.pipeline.evolution);
         if runner.dry_run {
             return Ok(None);
@@ -51,12 +47,14 @@ impl StoppedRoundStage<'_, '_> {
                 break;
             }
         }
-        let folder = write_stopped_view(runner.store, evolution, self.round, &result)?;
+        // Apart from the views of finished rounds, so that queries over `round=*` leave it out.
+        let apart = format!("{evolution}/{STOPPED}");
+        let folder = write_round_view(runner.store, &apart, self.round, &result)?;
         // Another process may have published since: the view must show what the ref names.
         let mut shown = result.action;
         while let Some(head) = runner.store.head(evolution, &name)?.filter(|head| head.result != shown) {
             let Some(result) = runner.store.result_with_outputs(head.result)? else { break };
-            write_stopped_view(runner.store, evolution, self.round, &result)?;
+            write_round_view(runner.store, &apart, self.round, &result)?;
             shown = head.result;
         }
         Ok(Some(folder))
@@ -72,9 +70,7 @@ impl Stage for StoppedRoundStage<'_, '_> {
     }
 
     fn run_shard(&self, _shard: &(), runner: &Runner<'_>) -> Result<ShardOutput, StageError> {
-        let gates = to_canonical(self.gates).map_err(StoreError::from)?;
-        let object = runner.store.put_object(&gates, ObjectKind::Json)?;
-        let mut outputs = vec![Output { role: GATES.to_owned(), object, rows: 0, bytes: gates.len() as u64 }];
+        let mut outputs = vec![put_json(runner, GATES, &self.gates)?];
         outputs.extend(tables_of(self.results).cloned());
         let upstream = self.results.iter().map(|result| result.action);
         let upstream = upstream.chain([self.context.base_result.action, self.context.images.action]).collect();

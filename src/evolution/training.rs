@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::Result;
 use super::context::EvolutionContext;
 use super::seeds::SeedPurpose;
 use super::slices::batches;
@@ -9,9 +10,10 @@ use crate::ids::{ImageId, QuestionId};
 use crate::stages::answers::{AnswerSettings, QuestionToAnswer};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{ModelHandle, StoredModel};
+use crate::stages::prompt_sampler::Sampling;
+use crate::stages::read_rows;
 use crate::stages::rewards::{RewardInputs, Rewards};
 use crate::stages::update::{TrainingChain, TrainingSpec, UpdateSettings};
-use crate::stages::{StageError, read_rows};
 use crate::store::StageResult;
 use crate::tables::{CurriculumRow, MetricRow, QuestionRow, Role};
 use crate::training::grpo::AdvantageSettings;
@@ -33,7 +35,7 @@ pub(super) fn train_questioner(
     (questioner, reasoner): (&StoredModel, &StoredModel),
     slice: &[ImageId],
     images: &ImageSet<'_>,
-) -> Result<TrainedRole, StageError> {
+) -> Result<TrainedRole> {
     let (pipeline, runner) = (context.pipeline, context.runner);
     let settings = &pipeline.update.questioner;
     let spec = training_spec(context, round, Role::Questioner, questioner, images, HashMap::new())?;
@@ -64,21 +66,13 @@ pub(super) fn train_questioner(
             Some(model) => votes(model)?,
             None => votes(&context.handle(reasoner))?,
         };
-        let stage = Rewards {
-            inputs: RewardInputs::Questioner {
-                questions: &question_results,
-                votes: &vote_results,
-                settings: &pipeline.questioner.reward(),
-                denominator: pipeline.questioner.reward_denominator,
-            },
-            preset: &pipeline.preset,
-            step,
-            advantage: advantage_settings(settings, pipeline.sampling.questioner.max_tokens),
+        let inputs = RewardInputs::Questioner {
+            questions: &question_results,
+            votes: &vote_results,
+            settings: &pipeline.questioner.reward(),
+            denominator: pipeline.questioner.reward_denominator,
         };
-        let rewards = runner.run(&stage, &[()])?.results.remove(0);
-        if chain.step(question_results.clone(), rewards.clone(), runner)? {
-            print_step(context, &chain, Role::Questioner, settings.steps)?;
-        }
+        let rewards = finish_step(context, &chain, (Role::Questioner, step), &question_results, inputs)?;
         results.extend(question_results.into_iter().chain(vote_results).chain([rewards]));
     }
     finish_training(context, &chain, results)
@@ -91,7 +85,7 @@ pub(super) fn train_reasoner(
     reasoner: &StoredModel,
     curriculum: &StageResult,
     images: &ImageSet<'_>,
-) -> Result<TrainedRole, StageError> {
+) -> Result<TrainedRole> {
     let (pipeline, runner) = (context.pipeline, context.runner);
     let settings = &pipeline.update.reasoner;
     let curriculum = std::slice::from_ref(curriculum);
@@ -117,20 +111,9 @@ pub(super) fn train_reasoner(
         let purpose = SeedPurpose::StepAnswers { round, role: Role::Reasoner, step };
         let answer_results =
             context.sample_answers(&chain.model(), &questions, images, answer_settings, purpose, curriculum)?;
-        let stage = Rewards {
-            inputs: RewardInputs::Reasoner {
-                answers: &answer_results,
-                curriculum,
-                settings: &pipeline.reasoner.reward(),
-            },
-            preset: &pipeline.preset,
-            step,
-            advantage: advantage_settings(settings, pipeline.sampling.reasoner.max_tokens),
-        };
-        let rewards = runner.run(&stage, &[()])?.results.remove(0);
-        if chain.step(answer_results.clone(), rewards.clone(), runner)? {
-            print_step(context, &chain, Role::Reasoner, settings.steps)?;
-        }
+        let settings = &pipeline.reasoner.reward();
+        let inputs = RewardInputs::Reasoner { answers: &answer_results, curriculum, settings };
+        let rewards = finish_step(context, &chain, (Role::Reasoner, step), &answer_results, inputs)?;
         results.extend(answer_results.into_iter().chain([rewards]));
     }
     finish_training(context, &chain, results)
@@ -145,12 +128,10 @@ fn training_spec<'t>(
     base: &'t StoredModel,
     images: &'t ImageSet<'t>,
     texts: HashMap<QuestionId, String>,
-) -> Result<TrainingSpec<'t>, StageError> {
-    let (model, update, sampling) = (&context.pipeline.model, &context.pipeline.update, &context.pipeline.sampling);
-    let (settings, sampling, prompt) = match role {
-        Role::Questioner => (&update.questioner, &sampling.questioner, &context.questioner_prompt),
-        Role::Reasoner => (&update.reasoner, &sampling.reasoner, &context.reasoner_prompt),
-    };
+) -> Result<TrainingSpec<'t>> {
+    let (settings, sampling) = role_settings(context, role);
+    let model = &context.pipeline.model;
+    let prompt = if role == Role::Questioner { &context.questioner_prompt } else { &context.reasoner_prompt };
     Ok(TrainingSpec {
         role,
         settings,
@@ -169,22 +150,41 @@ fn training_spec<'t>(
     })
 }
 
-fn advantage_settings(settings: &UpdateSettings, max_tokens: u32) -> AdvantageSettings {
-    AdvantageSettings {
-        aggregation: settings.aggregation,
-        drop_zero_std: settings.drop_zero_std,
-        overlong_tokens: settings.overlong_tokens,
-        max_tokens,
+fn role_settings<'c>(context: &'c EvolutionContext<'_>, role: Role) -> (&'c UpdateSettings, &'c Sampling) {
+    let (update, sampling) = (&context.pipeline.update, &context.pipeline.sampling);
+    match role {
+        Role::Questioner => (&update.questioner, &sampling.questioner),
+        Role::Reasoner => (&update.reasoner, &sampling.reasoner),
     }
 }
 
-/// Prints the metrics of the step that was just run.
-fn print_step(
+/// Scores the samples of a step, updates the weights with them and prints the step's metrics.
+/// Returns the rewards.
+fn finish_step(
     context: &EvolutionContext<'_>,
     chain: &TrainingChain<'_>,
-    role: Role,
-    steps: u32,
-) -> Result<(), StageError> {
+    (role, step): (Role, u32),
+    samples: &[StageResult],
+    inputs: RewardInputs<'_>,
+) -> Result<StageResult> {
+    let runner = context.runner;
+    let (settings, sampling) = role_settings(context, role);
+    let advantage = AdvantageSettings {
+        aggregation: settings.aggregation,
+        drop_zero_std: settings.drop_zero_std,
+        overlong_tokens: settings.overlong_tokens,
+        max_tokens: sampling.max_tokens,
+    };
+    let stage = Rewards { inputs, preset: &context.pipeline.preset, step, advantage };
+    let rewards = runner.run(&stage, &[()])?.results.remove(0);
+    if chain.step(samples.to_vec(), rewards.clone(), runner)? {
+        print_step(context, chain, role, settings.steps)?;
+    }
+    Ok(rewards)
+}
+
+/// Prints the metrics of the step that was just run.
+fn print_step(context: &EvolutionContext<'_>, chain: &TrainingChain<'_>, role: Role, steps: u32) -> Result<()> {
     let results = chain.results();
     let Some(last) = results.last() else { return Ok(()) };
     let metrics: Vec<MetricRow> = read_rows(context.runner.store, std::slice::from_ref(last))?;
@@ -205,7 +205,7 @@ fn finish_training(
     context: &EvolutionContext<'_>,
     chain: &TrainingChain<'_>,
     mut results: Vec<StageResult>,
-) -> Result<TrainedRole, StageError> {
+) -> Result<TrainedRole> {
     let steps = chain.results();
     let metrics = read_rows(context.runner.store, &steps)?;
     results.extend(steps);

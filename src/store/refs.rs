@@ -37,6 +37,14 @@ impl fmt::Display for Ref {
     }
 }
 
+impl Ref {
+    /// Returns the round that the name belongs to and the part of it, such as `reasoner`.
+    pub fn round_part(&self) -> Option<(u32, &str)> {
+        let (round, part) = self.name.strip_prefix("round-")?.split_once('/')?;
+        Some((round.parse().ok()?, part))
+    }
+}
+
 /// Outcome of advancing a ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefUpdate {

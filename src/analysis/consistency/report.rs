@@ -1,7 +1,7 @@
 //! Report of a consistency check: number of rows checked, and the inconsistent ones.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 
 use serde::Serialize;
 
@@ -9,6 +9,9 @@ use serde::Serialize;
 const MAX_LISTED: usize = 20;
 /// Relative tolerance for recomputed numbers, whose sums may be rounded in another order.
 const ROUNDING: f64 = 1e-9;
+
+/// A cell of a table: the table, the id of the row and the column.
+type Cell<'a> = (&'a str, &'a dyn Display, &'a str);
 
 /// A row that is inconsistent with other rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,28 +46,20 @@ impl ConsistencyReport {
     pub fn add(&mut self, table: &str, row: impl Display, problem: impl Into<String>) {
         self.count += 1;
         if self.inconsistencies.len() < MAX_LISTED {
-            self.inconsistencies.push(Inconsistency {
-                table: table.into(),
-                row: row.to_string(),
-                problem: problem.into(),
-            });
+            let (table, row, problem) = (table.into(), row.to_string(), problem.into());
+            self.inconsistencies.push(Inconsistency { table, row, problem });
         }
     }
 
     /// Adds an inconsistency unless the stored value equals the recomputed one.
-    pub(super) fn expect_equal<T: PartialEq + std::fmt::Debug>(
-        &mut self,
-        at: (&str, &dyn Display, &str),
-        stored: &T,
-        recomputed: &T,
-    ) {
+    pub(super) fn expect_equal<T: PartialEq + Debug>(&mut self, at: Cell<'_>, stored: &T, recomputed: &T) {
         if stored != recomputed {
             let (table, row, column) = at;
             self.add(table, row, format!("{column} is {stored:?} and should be {recomputed:?}"));
         }
     }
 
-    pub(super) fn expect_near(&mut self, at: (&str, &dyn Display, &str), stored: Option<f64>, recomputed: Option<f64>) {
+    pub(super) fn expect_near(&mut self, at: Cell<'_>, stored: Option<f64>, recomputed: Option<f64>) {
         let same = match (stored, recomputed) {
             (Some(a), Some(b)) => (a - b).abs() <= ROUNDING * a.abs().max(b.abs()).max(1.0),
             (a, b) => a == b,

@@ -22,11 +22,8 @@ fn check_sample_numbers(
     for (group, mut numbers) in groups {
         numbers.sort_unstable();
         if numbers != (0..samples).collect::<Vec<u32>>() {
-            report.add(
-                table,
-                format!("group {group}"),
-                format!("its samples are {numbers:?} and should be 0 to {}", samples.saturating_sub(1)),
-            );
+            let problem = format!("its samples are {numbers:?} and should be 0 to {}", samples.saturating_sub(1));
+            report.add(table, format!("group {group}"), problem);
         }
     }
 }

@@ -37,17 +37,12 @@ pub fn check_questioner_step(
     let votes: HashMap<QuestionId, &VoteRow> = votes.iter().map(|vote| (vote.question_id, vote)).collect();
     let vote_on = |row: &QuestionRow| votes.get(&row.question_id).copied().filter(|_| row.valid);
     let groups: Vec<&[QuestionRow]> = questions.chunk_by(|a, b| a.group_id == b.group_id).collect();
-    let outcomes: Vec<Vec<QuestionOutcome>> = groups
-        .iter()
-        .map(|group| {
-            let question = |row: &QuestionRow| QuestionOutcome {
-                text: row.question.clone().unwrap_or_default(),
-                valid: vote_on(row).is_some(),
-                confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
-            };
-            group.iter().map(question).collect()
-        })
-        .collect();
+    let outcome = |row: &QuestionRow| QuestionOutcome {
+        text: row.question.clone().unwrap_or_default(),
+        valid: vote_on(row).is_some(),
+        confidence: vote_on(row).and_then(|vote| vote.confidence).unwrap_or(0.0),
+    };
+    let outcomes: Vec<Vec<QuestionOutcome>> = groups.iter().map(|group| group.iter().map(outcome).collect()).collect();
     let expected = match questioner_rewards(&outcomes, settings) {
         Ok(expected) => expected,
         Err(e) => {
@@ -65,11 +60,8 @@ pub fn check_questioner_step(
         let confidence = vote_on(row).and_then(|vote| vote.confidence);
         report.expect_near(("rewards", id, "confidence"), stored.confidence, confidence);
         report.expect_near(("rewards", id, "uncertainty"), stored.uncertainty, Some(reward.uncertainty));
-        report.expect_near(
-            ("rewards", id, "diversity_penalty"),
-            stored.diversity_penalty,
-            Some(reward.diversity_penalty),
-        );
+        let penalty = Some(reward.diversity_penalty);
+        report.expect_near(("rewards", id, "diversity_penalty"), stored.diversity_penalty, penalty);
         report.expect_equal(("rewards", id, "cluster_size"), &stored.cluster_size, &Some(reward.cluster_size as u32));
         let recomputed = reward.reward - setup.penalty(row.token_ids.len());
         report.expect_near(("rewards", id, "reward"), Some(stored.reward), Some(recomputed));
@@ -128,11 +120,8 @@ fn check_groups(report: &mut ConsistencyReport, rewards: &[RewardRow], role: Rol
             report.expect_near(("rewards", id, "group_mean"), Some(row.group_mean), Some(recomputed.mean));
             report.expect_near(("rewards", id, "group_std"), Some(row.group_std), Some(recomputed.std));
             report.expect_near(("rewards", id, "advantage"), Some(row.advantage), Some(advantage));
-            report.expect_equal(
-                ("rewards", id, "in_update"),
-                &row.in_update,
-                &!(recomputed.zero_std && setup.advantage.drop_zero_std),
-            );
+            let in_update = !(recomputed.zero_std && setup.advantage.drop_zero_std);
+            report.expect_equal(("rewards", id, "in_update"), &row.in_update, &in_update);
         }
     }
 }
@@ -153,11 +142,8 @@ pub fn check_metrics(rows: &[MetricRow], rewards: &[RewardRow]) -> ConsistencyRe
         let zero = groups.iter().map(|group| f64::from(u8::from(group[0].group_std == 0.0))).collect();
         report.expect_near(at("frac_zero_std"), row.frac_zero_std, mean(zero));
         report.expect_near(at("reward_mean"), row.reward_mean, mean(rewards.iter().map(|r| r.reward).collect()));
-        report.expect_near(
-            at("advantage_mean"),
-            row.advantage_mean,
-            mean(rewards.iter().map(|r| r.advantage).collect()),
-        );
+        let advantages = rewards.iter().map(|r| r.advantage).collect();
+        report.expect_near(at("advantage_mean"), row.advantage_mean, mean(advantages));
         let confidences = rewards.iter().filter_map(|r| r.confidence).collect();
         report.expect_near(at("confidence_mean"), row.confidence_mean, mean(confidences));
         report.expect_near(at("valid_share"), row.valid_share, share(&|r| Some(r.valid)));

@@ -1,7 +1,7 @@
 //! Catalogue of a store: every result with its action, the results derived from it, and its
 //! position in a round.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -11,6 +11,9 @@ use serde_json::Value;
 use super::error::Result;
 use crate::store::{Action, ActionKey, ObjectId, Ref, StageResult, Store, StoreError};
 use crate::tables::{self, TableRow};
+
+/// Keys of several results.
+pub(super) type ActionKeys = BTreeSet<ActionKey>;
 
 /// A stored result with its action.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ pub(super) struct Catalogue<'a> {
     pub(super) store: &'a Store,
     pub(super) entries: BTreeMap<ActionKey, StoredResult>,
     /// Results derived from a result.
-    pub(super) derived: HashMap<ActionKey, Vec<ActionKey>>,
+    derived: HashMap<ActionKey, Vec<ActionKey>>,
     pub(super) refs: Vec<Ref>,
     pub(super) rounds: Vec<CatalogueRound>,
     positions: HashMap<ActionKey, Vec<RoundPosition>>,
@@ -67,8 +70,7 @@ impl<'a> Catalogue<'a> {
         let refs = store.refs()?;
         let mut rounds = Vec::new();
         for r in &refs {
-            let number = r.name.strip_prefix("round-").and_then(|name| name.strip_suffix("/round")?.parse().ok());
-            if let (Some(number), Some(entry)) = (number, entries.get(&r.result)) {
+            if let (Some((number, "round")), Some(entry)) = (r.round_part(), entries.get(&r.result)) {
                 rounds.push(CatalogueRound { evolution: r.evolution.clone(), number, result: entry.result.clone() });
             }
         }
@@ -126,14 +128,24 @@ impl<'a> Catalogue<'a> {
 
     /// Returns the results of a stage that were derived from `key`.
     pub(super) fn find_derived(&self, key: ActionKey, stage: &str) -> Vec<&StoredResult> {
-        let all = self.derived.get(&key).into_iter().flatten().filter_map(|key| self.entries.get(key));
-        all.filter(|entry| entry.action.stage == stage).collect()
+        self.all_derived(key).filter(|entry| entry.action.stage == stage).collect()
+    }
+
+    /// Returns the results that were derived from `key`.
+    pub(super) fn all_derived(&self, key: ActionKey) -> impl Iterator<Item = &StoredResult> {
+        self.derived.get(&key).into_iter().flatten().filter_map(|key| self.entries.get(key))
     }
 
     /// Returns the results of a stage that `entry` was derived from.
     pub(super) fn find_sources(&self, entry: &StoredResult, stage: &str) -> Vec<&StoredResult> {
         let all = entry.result.upstream.iter().filter_map(|key| self.entries.get(key));
         all.filter(|entry| entry.action.stage == stage).collect()
+    }
+
+    /// Returns the results of a stage, or of stages whose names begin with it, among some keys.
+    pub(super) fn of_stage(&self, keys: &ActionKeys, stage: &str) -> Vec<&StoredResult> {
+        let all = keys.iter().filter_map(|key| self.entries.get(key));
+        all.filter(|entry| entry.action.stage.starts_with(stage)).collect()
     }
 
     /// Reads the rows of one table of a result.
@@ -145,19 +157,22 @@ impl<'a> Catalogue<'a> {
         Ok(rows)
     }
 
+    /// Returns the first row of a table of a result that satisfies `is_row`.
+    pub(super) fn find_row<R: TableRow>(&self, entry: &StoredResult, is_row: impl Fn(&R) -> bool) -> Result<Option<R>> {
+        Ok(self.read_rows::<R>(&entry.result)?.into_iter().find(is_row))
+    }
+
     /// Reads those rows of several results that satisfy `predicate`, in order.
     pub(super) fn read_rows_where<R: TableRow>(
         &self,
-        results: &[&StageResult],
+        entries: &[&StoredResult],
         predicate: impl Fn(&R) -> bool + Sync,
     ) -> Result<Vec<(ActionKey, R)>> {
-        let rows: Vec<Vec<(ActionKey, R)>> = results
-            .par_iter()
-            .map(|result| {
-                let rows = self.read_rows::<R>(result)?;
-                Ok(rows.into_iter().filter(|row| predicate(row)).map(|row| (result.action, row)).collect())
-            })
-            .collect::<Result<_>>()?;
+        let read = |StoredResult { result, .. }: &&StoredResult| {
+            let rows = self.read_rows::<R>(result)?;
+            Ok(rows.into_iter().filter(|row| predicate(row)).map(|row| (result.action, row)).collect())
+        };
+        let rows: Vec<Vec<(ActionKey, R)>> = entries.par_iter().map(read).collect::<Result<_>>()?;
         Ok(rows.into_iter().flatten().collect())
     }
 
@@ -199,15 +214,10 @@ impl<'a> Catalogue<'a> {
 
 /// Returns the role's training that an action belongs to.
 fn training_of(action: &Action) -> String {
-    let of_settings = || {
-        let settings = action.parameters.get("settings")?;
-        Some(if settings.get("questioner").is_some() { "questioner" } else { "reasoner" })
-    };
-    let role = action.parameters.get("role").and_then(Value::as_str).or_else(of_settings);
-    match role {
-        Some("questioner") => "Questioner's training".to_owned(),
-        _ => "Reasoner's training".to_owned(),
-    }
+    let parameter = |name: &str| action.parameters.get(name);
+    let rewards_questioner = parameter("settings").is_some_and(|settings| settings.get("questioner").is_some());
+    let is_questioner = rewards_questioner || parameter("role").and_then(Value::as_str) == Some("questioner");
+    format!("{}'s training", if is_questioner { "Questioner" } else { "Reasoner" })
 }
 
 /// Returns the training step of an action.

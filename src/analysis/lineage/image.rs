@@ -1,37 +1,26 @@
 //! Lineage of images and benchmark items.
 
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
-use super::catalogue::Catalogue;
-use super::describe::{describe_image, describe_positions, find_duplicates};
+use super::catalogue::{ActionKeys, Catalogue};
+use super::describe::{LineageSections, describe_image, describe_positions, find_duplicates};
 use super::error::Result;
-use super::question::{LineageSections, results_of_stage};
 use crate::ids::{Digest, ImageId, ItemId, QuestionId};
-use crate::store::{ActionKey, StageResult};
 use crate::tables::{CurriculumRow, PredictionRow, QuestionKey, QuestionRow, VoteRow};
 
 /// Returns the lineage of an image, with the questions about it.
-pub(super) fn image_lineage(
-    catalogue: &Catalogue<'_>,
-    id: Digest,
-    keys: &BTreeSet<ActionKey>,
-) -> Result<LineageSections> {
+pub(super) fn image_lineage(catalogue: &Catalogue<'_>, id: Digest, keys: &ActionKeys) -> Result<LineageSections> {
     let image_id = ImageId(id);
     let description = describe_image(catalogue, image_id)?;
     let up = json!({"twins that were left out": find_duplicates(catalogue, image_id)?});
     let mut questions = Vec::new();
-    for entry in results_of_stage(catalogue, keys, "questions") {
+    for entry in catalogue.of_stage(keys, "questions") {
         let ids: Vec<QuestionId> = (catalogue.read_rows::<QuestionKey>(&entry.result)?.iter())
             .filter(|row| row.image_id == image_id)
             .map(|row| row.question_id)
             .collect();
-        let votes = {
-            let answered = catalogue.find_derived(entry.result.action, "answers");
-            let results: Vec<&StageResult> = answered.iter().map(|entry| &entry.result).collect();
-            catalogue.read_rows_where::<VoteRow>(&results, |row| row.image_id == image_id)?
-        };
+        let answered = catalogue.find_derived(entry.result.action, "answers");
+        let votes = catalogue.read_rows_where::<VoteRow>(&answered, |row| row.image_id == image_id)?;
         let mut kept = Vec::new();
         for entry in catalogue.find_derived(entry.result.action, "curriculum") {
             kept.extend(catalogue.read_rows::<CurriculumRow>(&entry.result)?.into_iter().map(|row| row.question_id));
@@ -55,13 +44,9 @@ pub(super) fn image_lineage(
 }
 
 /// Returns the lineage of a benchmark item, with every answer to it.
-pub(super) fn item_lineage(
-    catalogue: &Catalogue<'_>,
-    id: Digest,
-    keys: &BTreeSet<ActionKey>,
-) -> Result<LineageSections> {
+pub(super) fn item_lineage(catalogue: &Catalogue<'_>, id: Digest, keys: &ActionKeys) -> Result<LineageSections> {
     let (mut description, mut answers) = (json!({"id": id}), Vec::new());
-    for entry in results_of_stage(catalogue, keys, "evaluation") {
+    for entry in catalogue.of_stage(keys, "evaluation") {
         for row in
             catalogue.read_rows::<PredictionRow>(&entry.result)?.into_iter().filter(|row| row.item_id == ItemId(id))
         {

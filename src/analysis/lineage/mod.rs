@@ -67,10 +67,10 @@ pub fn lineage(store: &Store, prefix: &str) -> Result<Lineage, LineageError> {
         EntityKind::Item => image::item_lineage(&catalogue, id, &keys)?,
         EntityKind::Model => weights::model_lineage(&catalogue, id)?,
         EntityKind::Prompt => {
-            (describe::describe_prompt(&catalogue, id)?, json!({}), describe::find_prompt_uses(&catalogue, id))
+            (describe::describe_prompt(&catalogue, id), json!({}), describe::find_prompt_uses(&catalogue, id))
         }
         EntityKind::Result => describe::result_lineage(&catalogue, &keys)?,
-        EntityKind::Object => describe::object_lineage(&catalogue, id, &keys)?,
+        EntityKind::Object => describe::object_lineage(&catalogue, id, &keys),
     };
     Ok(Lineage { kind, id, description, up, down })
 }

@@ -4,43 +4,30 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::catalogue::{Catalogue, StoredResult};
-use super::describe::{describe_image, describe_positions, describe_prompt, find_rejects, summarize_result};
+use super::catalogue::{ActionKeys, Catalogue, StoredResult};
+use super::describe::{
+    LineageSections, describe_image, describe_positions, describe_prompt, find_rejects, summarize_result,
+};
 use super::error::Result;
 use super::weights::{find_next_checkpoint, list_gates, read_step_metrics, summarize_model};
 use crate::grading::compare;
 use crate::ids::{AnswerId, Digest, QuestionId};
-use crate::store::{ActionKey, StageResult};
+use crate::store::ActionKey;
 use crate::tables::{AnswerRow, CurriculumRow, QuestionRow, RewardRow, VoteRow};
-
-/// The three sections of a lineage: the entity, its origins, and what was derived from it.
-pub(super) type LineageSections = (Value, Value, Value);
 
 fn mean_logprob(logprobs: &[f32]) -> Option<f64> {
     (!logprobs.is_empty()).then(|| logprobs.iter().map(|&p| f64::from(p)).sum::<f64>() / logprobs.len() as f64)
 }
 
-/// Returns the results of a stage among some keys.
-pub(super) fn results_of_stage<'m>(
-    catalogue: &'m Catalogue<'_>,
-    keys: &BTreeSet<ActionKey>,
-    stage: &str,
-) -> Vec<&'m StoredResult> {
-    let entry = keys.iter().filter_map(|key| catalogue.entries.get(key));
-    entry.filter(|entry| entry.action.stage.starts_with(stage)).collect()
-}
-
 /// Returns the lineage of a question, which may be a row of the labelled baseline's curriculum.
-pub(super) fn question_lineage(
-    catalogue: &Catalogue<'_>,
-    id: Digest,
-    keys: &BTreeSet<ActionKey>,
-) -> Result<LineageSections> {
+pub(super) fn question_lineage(catalogue: &Catalogue<'_>, id: Digest, keys: &ActionKeys) -> Result<LineageSections> {
     let question_id = QuestionId(id);
-    let generated = results_of_stage(catalogue, keys, "questions");
-    let curricula = results_of_stage(catalogue, keys, "curriculum");
-    let row = generated.first().map(|entry| find_question(catalogue, entry, question_id)).transpose()?.flatten();
-    let kept = curricula.first().map(|entry| find_curriculum_row(catalogue, entry, question_id)).transpose()?.flatten();
+    let generated = catalogue.of_stage(keys, "questions");
+    let curricula = catalogue.of_stage(keys, "curriculum");
+    let is_row = |row: &QuestionRow| row.question_id == question_id;
+    let is_kept = |row: &CurriculumRow| row.question_id == question_id;
+    let row = generated.first().map(|entry| catalogue.find_row(entry, is_row)).transpose()?.flatten();
+    let kept = curricula.first().map(|entry| catalogue.find_row(entry, is_kept)).transpose()?.flatten();
     let image_id = row.as_ref().map(|row| row.image_id).or_else(|| kept.as_ref().map(|row| row.image_id));
     let description = match (&row, &kept) {
         (Some(row), _) => describe_question(row),
@@ -49,25 +36,13 @@ pub(super) fn question_lineage(
     };
     let up = json!({
         "image": image_id.map(|id| describe_image(catalogue, id)).transpose()?,
-        "prompt": row.as_ref().map(|row| describe_prompt(catalogue, row.prompt_id.0)).transpose()?,
+        "prompt": row.as_ref().map(|row| describe_prompt(catalogue, row.prompt_id.0)),
         "weights": row.as_ref().map(|row| summarize_model(catalogue, row.model_id)),
         "seed": row.as_ref().map(|row| row.seed),
         "made by": generated.first().or(curricula.first()).map(|entry| summarize_result(catalogue, entry.result.action)),
     });
     let sources = if generated.is_empty() { &curricula } else { &generated };
     Ok((description, up, describe_descendants(catalogue, question_id, sources)?))
-}
-
-fn find_question(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> Result<Option<QuestionRow>> {
-    Ok(catalogue.read_rows::<QuestionRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
-}
-
-fn find_curriculum_row(
-    catalogue: &Catalogue<'_>,
-    entry: &StoredResult,
-    id: QuestionId,
-) -> Result<Option<CurriculumRow>> {
-    Ok(catalogue.read_rows::<CurriculumRow>(&entry.result)?.into_iter().find(|row| row.question_id == id))
 }
 
 fn describe_question(row: &QuestionRow) -> Value {
@@ -100,7 +75,7 @@ fn describe_descendants(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&S
     let mut decisions = Vec::new();
     for entry in &curricula {
         let positions = describe_positions(catalogue, entry.result.action);
-        if let Some(row) = find_curriculum_row(catalogue, entry, id)? {
+        if let Some(row) = catalogue.find_row(entry, |row: &CurriculumRow| row.question_id == id)? {
             decisions.push(json!({
                 "kept": true, "label": row.pseudo_label, "confidence": row.confidence, "margin": row.margin,
                 "in": positions, "by": entry.result.action,
@@ -144,10 +119,7 @@ fn describe_descendants(catalogue: &Catalogue<'_>, id: QuestionId, sources: &[&S
 
 /// Returns the vote on a question, with every sample and the rule that assigned it to its class.
 fn describe_vote(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> Result<Option<Value>> {
-    let Some(vote) = catalogue.read_rows::<VoteRow>(&entry.result)?.into_iter().find(|row| row.question_id == id)
-    else {
-        return Ok(None);
-    };
+    let Some(vote) = catalogue.find_row(entry, |row: &VoteRow| row.question_id == id)? else { return Ok(None) };
     let mut answers = catalogue.read_rows::<AnswerRow>(&entry.result)?;
     answers.retain(|row| row.question_id == id);
     answers.sort_by_key(|row| row.sample);
@@ -185,7 +157,7 @@ fn describe_vote(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId
         "greedy agrees": vote.greedy_agrees,
         "classes": classes,
         "answered by": reasoner,
-        "prompt": answers.first().map(|row| describe_prompt(catalogue, row.prompt_id.0)).transpose()?,
+        "prompt": answers.first().map(|row| describe_prompt(catalogue, row.prompt_id.0)),
         "samples": samples,
     })))
 }
@@ -247,8 +219,7 @@ fn collect_training_rewards(
     updates: &mut Vec<Value>,
 ) -> Result<Vec<Value>> {
     let answered = catalogue.find_derived(curriculum.result.action, "answers");
-    let results: Vec<&StageResult> = answered.iter().map(|entry| &entry.result).collect();
-    let rows = catalogue.read_rows_where::<AnswerRow>(&results, |row| row.question_id == id)?;
+    let rows = catalogue.read_rows_where::<AnswerRow>(&answered, |row| row.question_id == id)?;
     let ids: BTreeSet<Digest> = rows.iter().map(|(_, row)| row.answer_id.0).collect();
     let keys: BTreeSet<ActionKey> = rows.iter().map(|(key, _)| *key).collect();
     let mut seen = BTreeSet::new();
@@ -262,18 +233,13 @@ fn collect_training_rewards(
 }
 
 /// Returns the lineage of an answer.
-pub(super) fn answer_lineage(
-    catalogue: &Catalogue<'_>,
-    id: Digest,
-    keys: &BTreeSet<ActionKey>,
-) -> Result<LineageSections> {
-    let entry = results_of_stage(catalogue, keys, "answers");
-    let Some(entry) = entry.first() else { return Ok((json!({"id": id}), json!({}), json!({}))) };
+pub(super) fn answer_lineage(catalogue: &Catalogue<'_>, id: Digest, keys: &ActionKeys) -> Result<LineageSections> {
+    let unknown = || Ok((json!({"id": id}), json!({}), json!({})));
+    let entry = catalogue.of_stage(keys, "answers");
+    let Some(entry) = entry.first() else { return unknown() };
     let rows = catalogue.read_rows::<AnswerRow>(&entry.result)?;
-    let Some(row) = rows.iter().find(|row| row.answer_id == AnswerId(id)) else {
-        return Ok((json!({"id": id}), json!({}), json!({})));
-    };
-    let vote = describe_vote(catalogue, entry, row.question_id)?.unwrap_or(Value::Null);
+    let Some(row) = rows.iter().find(|row| row.answer_id == AnswerId(id)) else { return unknown() };
+    let mut vote = describe_vote(catalogue, entry, row.question_id)?.unwrap_or(Value::Null);
     let of_vote = |column: &str| vote["samples"].get(row.sample as usize).map(|sample| sample[column].clone());
     let description = json!({
         "id": id,
@@ -286,14 +252,11 @@ pub(super) fn answer_lineage(
         "tokens": row.token_ids.len(),
         "mean log-probability": mean_logprob(&row.logprobs),
     });
-    let mut question = json!({"id": row.question_id});
-    for (_, described) in describe_upstream_questions(catalogue, entry, row.question_id)? {
-        question = described;
-    }
+    let question = describe_upstream_question(catalogue, entry, row.question_id)?;
     let up = json!({
         "question": question,
         "image": describe_image(catalogue, row.image_id)?,
-        "prompt": describe_prompt(catalogue, row.prompt_id.0)?,
+        "prompt": describe_prompt(catalogue, row.prompt_id.0),
         "weights": summarize_model(catalogue, row.model_id),
         "seed": row.seed,
         "made by": summarize_result(catalogue, entry.result.action),
@@ -305,14 +268,14 @@ pub(super) fn answer_lineage(
     }
     let mut decisions = Vec::new();
     for curriculum in catalogue.find_derived(entry.result.action, "curriculum") {
-        if let Some(kept) = find_curriculum_row(catalogue, curriculum, row.question_id)? {
+        let is_kept = |kept: &CurriculumRow| kept.question_id == row.question_id;
+        if let Some(kept) = catalogue.find_row(curriculum, is_kept)? {
             decisions.push(json!({"kept": true, "label": kept.pseudo_label, "confidence": kept.confidence}));
         }
         for reject in find_rejects(catalogue, curriculum, row.question_id.0)? {
             decisions.push(json!({"kept": false, "reason": reject.reason, "detail": reject.detail}));
         }
     }
-    let mut vote = vote;
     if let Value::Object(vote) = &mut vote {
         // The other samples belong to the question's own lineage.
         vote.remove("samples");
@@ -329,22 +292,23 @@ pub(super) fn answer_lineage(
     Ok((description, up, down))
 }
 
-/// Returns a question as described by each result upstream of its answers that generated or
+/// Returns a question as described by the last result upstream of its answers that generated or
 /// selected it.
-fn describe_upstream_questions(
-    catalogue: &Catalogue<'_>,
-    entry: &StoredResult,
-    id: QuestionId,
-) -> Result<Vec<(ActionKey, Value)>> {
-    let mut questions = Vec::new();
+fn describe_upstream_question(catalogue: &Catalogue<'_>, entry: &StoredResult, id: QuestionId) -> Result<Value> {
+    let mut question = json!({"id": id});
     for from in entry.result.upstream.iter().filter_map(|key| catalogue.entries.get(key)) {
+        let is_row = |row: &QuestionRow| row.question_id == id;
+        let is_kept = |row: &CurriculumRow| row.question_id == id;
+        let describe_kept = |row: CurriculumRow| {
+            let CurriculumRow { problem, pseudo_label, confidence, .. } = row;
+            json!({"id": id, "question": problem, "label": pseudo_label, "confidence": confidence})
+        };
         let row = match from.action.stage.as_str() {
-            "questions" => find_question(catalogue, from, id)?.map(|row| describe_question(&row)),
-            stage if stage.starts_with("curriculum") => find_curriculum_row(catalogue, from, id)?
-                .map(|row| json!({"id": id, "question": row.problem, "label": row.pseudo_label, "confidence": row.confidence})),
+            "questions" => catalogue.find_row(from, is_row)?.as_ref().map(describe_question),
+            stage if stage.starts_with("curriculum") => catalogue.find_row(from, is_kept)?.map(describe_kept),
             _ => None,
         };
-        questions.extend(row.map(|row| (from.result.action, row)));
+        question = row.unwrap_or(question);
     }
-    Ok(questions)
+    Ok(question)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{ActionKeys, Catalogue};
 use super::entity::{Candidate, EntityKind};
 use super::error::Result;
 use crate::ids::{Digest, ModelId};
@@ -13,7 +13,7 @@ use crate::store::{ActionKey, ObjectId};
 use crate::tables::{AnswerKey, CurriculumRow, ImageFacts, PredictionKey, QuestionKey, TableRow};
 
 /// Entities that match, each with the results that hold it.
-pub(super) type Matches = BTreeMap<Candidate, BTreeSet<ActionKey>>;
+pub(super) type Matches = BTreeMap<Candidate, ActionKeys>;
 
 /// Finds every entity whose id begins with `prefix`.
 pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches> {
@@ -53,41 +53,14 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches>
         return Ok(matches);
     }
     let objects: Vec<((String, ObjectId), Vec<ActionKey>)> = objects.into_iter().collect();
-    let ids_of_objects: Vec<Vec<(EntityKind, Digest)>> = objects
-        .par_iter()
-        .map(|((role, object), _)| {
-            let mut ids: Vec<(EntityKind, Digest)> = match role.as_str() {
-                QuestionKey::TABLE => {
-                    let rows: Vec<QuestionKey> = catalogue.read_object_rows(*object)?;
-                    let both = |row: QuestionKey| {
-                        [(EntityKind::Question, row.question_id.0), (EntityKind::Image, row.image_id.0)]
-                    };
-                    rows.into_iter().flat_map(both).collect()
-                }
-                CurriculumRow::TABLE => {
-                    let rows: Vec<CurriculumRow> = catalogue.read_object_rows(*object)?;
-                    rows.into_iter().map(|row| (EntityKind::Question, row.question_id.0)).collect()
-                }
-                AnswerKey::TABLE => {
-                    let rows: Vec<AnswerKey> = catalogue.read_object_rows(*object)?;
-                    rows.into_iter().map(|row| (EntityKind::Answer, row.answer_id.0)).collect()
-                }
-                ImageFacts::TABLE => {
-                    let rows: Vec<ImageFacts> = catalogue.read_object_rows(*object)?;
-                    rows.into_iter().map(|row| (EntityKind::Image, row.image_id.0)).collect()
-                }
-                PredictionKey::TABLE => {
-                    let rows: Vec<PredictionKey> = catalogue.read_object_rows(*object)?;
-                    rows.into_iter().map(|row| (EntityKind::Item, row.item_id.0)).collect()
-                }
-                _ => Vec::new(),
-            };
-            ids.retain(|(_, id)| id.hex().starts_with(prefix));
-            ids.sort_unstable();
-            ids.dedup();
-            Ok(ids)
-        })
-        .collect::<Result<_>>()?;
+    let find_ids = |((role, object), _): &((String, ObjectId), _)| {
+        let mut ids = read_ids(catalogue, role, *object)?;
+        ids.retain(|(_, id)| id.hex().starts_with(prefix));
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    };
+    let ids_of_objects: Vec<Vec<(EntityKind, Digest)>> = objects.par_iter().map(find_ids).collect::<Result<_>>()?;
     for ((_, keys), ids) in objects.iter().zip(ids_of_objects) {
         for (kind, id) in ids {
             matches.entry(Candidate { kind, id }).or_default().extend(keys);
@@ -103,4 +76,22 @@ pub(super) fn search(catalogue: &Catalogue<'_>, prefix: &str) -> Result<Matches>
         }
     }
     Ok(matches)
+}
+
+/// Reads the ids of entities in an object of a table.
+fn read_ids(catalogue: &Catalogue<'_>, table: &str, object: ObjectId) -> Result<Vec<(EntityKind, Digest)>> {
+    macro_rules! ids {
+        ($row:ty: $($kind:ident $column:ident)+) => {{
+            let rows = catalogue.read_object_rows::<$row>(object)?;
+            rows.iter().flat_map(|row| [$((EntityKind::$kind, row.$column.0)),+]).collect()
+        }};
+    }
+    Ok(match table {
+        QuestionKey::TABLE => ids!(QuestionKey: Question question_id Image image_id),
+        CurriculumRow::TABLE => ids!(CurriculumRow: Question question_id),
+        AnswerKey::TABLE => ids!(AnswerKey: Answer answer_id),
+        ImageFacts::TABLE => ids!(ImageFacts: Image image_id),
+        PredictionKey::TABLE => ids!(PredictionKey: Item item_id),
+        _ => Vec::new(),
+    })
 }

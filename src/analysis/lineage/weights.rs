@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::catalogue::{Catalogue, StoredResult, training_step};
-use super::describe::{describe_positions, group_by_stage, summarize_result};
+use super::describe::{LineageSections, describe_positions, group_by_stage, summarize_result};
 use super::error::Result;
 use crate::ids::{Digest, ModelId};
 use crate::store::ActionKey;
@@ -46,26 +46,19 @@ fn find_last_step<'m>(catalogue: &'m Catalogue<'_>, named: &StoredResult) -> Opt
 
 /// Returns a summary of a model: description and origin.
 pub(super) fn summarize_model(catalogue: &Catalogue<'_>, id: ModelId) -> Value {
-    match find_origin(catalogue, id) {
-        ModelOrigin::Step(entry) => json!({
-            "id": id,
-            "is": describe_weights(&entry.action),
-            "made by": summarize_result(catalogue, entry.result.action),
-        }),
-        ModelOrigin::Named(named, entry) => json!({
-            "id": id,
-            "is": entry.map_or("a model that was never trained here".to_owned(), |entry| describe_weights(&entry.action)),
-            "names": catalogue.names_of(named.result.action),
-            "made by": entry.map(|entry| summarize_result(catalogue, entry.result.action)),
-        }),
-        ModelOrigin::Import => {
-            let import = find_import(catalogue, id);
-            json!({
-                "id": id,
-                "is": "the base model",
-                "made by": import.map(|entry| summarize_result(catalogue, entry.result.action)),
-            })
+    let (description, made_by, names) = match find_origin(catalogue, id) {
+        ModelOrigin::Step(entry) => (describe_weights(&entry.action), Some(entry), None),
+        ModelOrigin::Named(named, entry) => {
+            let untrained = || "a model that was never trained here".to_owned();
+            let description = entry.map_or_else(untrained, |entry| describe_weights(&entry.action));
+            (description, entry, Some(catalogue.names_of(named.result.action)))
         }
+        ModelOrigin::Import => ("the base model".to_owned(), find_import(catalogue, id), None),
+    };
+    let made_by = made_by.map(|entry| summarize_result(catalogue, entry.result.action));
+    match names {
+        Some(names) => json!({"id": id, "is": description, "names": names, "made by": made_by}),
+        None => json!({"id": id, "is": description, "made by": made_by}),
     }
 }
 
@@ -93,23 +86,19 @@ fn find_import<'m>(catalogue: &'m Catalogue<'_>, id: ModelId) -> Option<&'m Stor
 
 /// Returns the steps of a training up to `last`, first step first.
 pub(super) fn list_steps<'m>(catalogue: &'m Catalogue<'_>, last: &'m StoredResult) -> Vec<&'m StoredResult> {
-    let mut steps = vec![last];
-    while let Some(entry) = steps.last() {
-        let previous = entry.action.parameters.get("previous").and_then(Value::as_str);
-        let key: Option<ActionKey> = previous.and_then(|key| key.parse().ok());
-        match key.and_then(|key| catalogue.entries.get(&key)) {
-            Some(previous) => steps.push(previous),
-            None => break,
-        }
-    }
+    let previous = |entry: &&'m StoredResult| {
+        let key: ActionKey = entry.action.parameters.get("previous")?.as_str()?.parse().ok()?;
+        catalogue.entries.get(&key)
+    };
+    let mut steps: Vec<&StoredResult> = std::iter::successors(Some(last), previous).collect();
     steps.reverse();
     steps
 }
 
 /// Returns the most important metrics of a step.
 pub(super) fn read_step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult) -> Result<Value> {
-    let row = catalogue.read_rows::<MetricRow>(&entry.result)?.into_iter().next();
-    let row = row.as_ref();
+    let rows = catalogue.read_rows::<MetricRow>(&entry.result)?;
+    let row = rows.first();
     Ok(json!({
         "step": training_step(&entry.action),
         "action": format!("{:.12}", entry.result.action.to_string()),
@@ -123,21 +112,16 @@ pub(super) fn read_step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult)
 
 /// Returns the first step from `from` on with stored weights, and the names of the trained model.
 pub(super) fn find_next_checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Value {
-    let mut entry = from;
     let is_kept = |entry: &StoredResult| entry.result.outputs_of("weights").next().is_some();
     let next = |entry: &StoredResult| {
         let key = entry.result.action.to_string();
         let after = catalogue.find_derived(entry.result.action, "update").into_iter();
         after.into_iter().find(|after| after.action.parameters.get("previous").and_then(Value::as_str) == Some(&key))
     };
-    while let Some(after) = next(entry).filter(|_| !is_kept(entry)) {
-        entry = after;
-    }
-    let kept = is_kept(entry).then(|| json!({"step": training_step(&entry.action), "action": entry.result.action}));
-    let mut last = entry;
-    while let Some(after) = next(last) {
-        last = after;
-    }
+    let steps: Vec<&StoredResult> = std::iter::successors(Some(from), |&entry| next(entry)).collect();
+    let kept = steps.iter().find(|entry| is_kept(entry));
+    let kept = kept.map(|entry| json!({"step": training_step(&entry.action), "action": entry.result.action}));
+    let last = steps.last().copied().unwrap_or(from);
     let named = catalogue.find_derived(last.result.action, "model.assemble");
     let is_of_last = |named: &&&StoredResult| {
         find_last_step(catalogue, named).is_some_and(|step| step.result.action == last.result.action)
@@ -148,7 +132,7 @@ pub(super) fn find_next_checkpoint(catalogue: &Catalogue<'_>, from: &StoredResul
 }
 
 /// Returns the lineage of a model.
-pub(super) fn model_lineage(catalogue: &Catalogue<'_>, id: Digest) -> Result<(Value, Value, Value)> {
+pub(super) fn model_lineage(catalogue: &Catalogue<'_>, id: Digest) -> Result<LineageSections> {
     let model = ModelId(id);
     let last = match find_origin(catalogue, model) {
         ModelOrigin::Step(entry) => Some(entry),

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::super::EvolutionError;
+use super::super::Result;
 use super::super::finished::{FinishedRound, ROUND};
 use crate::analysis::consistency::{self, ConsistencyReport, RewardSetup, VotingSetup};
 use crate::ids::{ImageId, ModelId, QuestionId};
@@ -49,7 +49,7 @@ pub(super) struct RoundChecks<'a> {
 
 impl<'a> RoundChecks<'a> {
     /// Reads the results that went into a round.
-    pub(super) fn read(store: &'a Store, done: &FinishedRound) -> Result<Self, EvolutionError> {
+    pub(super) fn read(store: &'a Store, done: &FinishedRound) -> Result<Self> {
         let mut results = BTreeMap::new();
         let mut images = HashSet::new();
         let mut counts = BTreeMap::<String, Counts>::new();
@@ -64,38 +64,37 @@ impl<'a> RoundChecks<'a> {
                 *counts.entry(action.stage).or_default() += result.counts;
             }
         }
-        let curriculum = results.values().find(|stored| stored.action.stage.starts_with(CURRICULUM));
-        let mut checks = Self {
-            store,
-            images,
-            questions: Vec::new(),
-            votes: Vec::new(),
-            curriculum: Vec::new(),
-            denominator: "none".into(),
-            counts,
-            results: BTreeMap::new(),
+        let (questions, votes, curriculum, denominator) = (Vec::new(), Vec::new(), Vec::new(), "none".into());
+        let mut checks = Self { store, results, images, questions, votes, curriculum, denominator, counts };
+        let Some(curriculum) = checks.results.values().find(|stored| stored.action.stage.starts_with(CURRICULUM))
+        else {
+            return Ok(checks);
         };
-        if let Some(StoredResult { result, .. }) = curriculum {
-            checks.curriculum = read_rows(store, std::slice::from_ref(result))?;
-            let results_of = |stage: &str| -> Vec<StageResult> {
-                let upstream = result.upstream.iter().filter_map(|key| results.get(key));
-                upstream.filter(|stored| stored.action.stage == stage).map(|stored| stored.result.clone()).collect()
-            };
-            checks.questions = read_rows(store, &results_of(QUESTIONS))?;
-            checks.votes = read_rows(store, &results_of(ANSWERS))?;
-            let voted =
-                result.upstream.iter().filter_map(|key| results.get(key)).find(|stored| stored.action.stage == ANSWERS);
-            if let Some(denominator) = voted.and_then(|stored| stored.action.parameters["settings"].get("denominator"))
-            {
-                checks.denominator = denominator.as_str().unwrap_or_default().to_owned();
-            }
+        let questions = checks.upstream_rows(curriculum, |stage| stage == QUESTIONS)?;
+        let votes = checks.upstream_rows(curriculum, |stage| stage == ANSWERS)?;
+        let rows = checks.rows_of_result(&curriculum.result)?;
+        let voted = checks.upstream(curriculum).find(|stored| stored.action.stage == ANSWERS);
+        let denominator = voted.and_then(|stored| stored.action.parameters["settings"].get("denominator"));
+        if let Some(denominator) = denominator.map(|name| name.as_str().unwrap_or_default().to_owned()) {
+            checks.denominator = denominator;
         }
-        checks.results = results;
+        (checks.questions, checks.votes, checks.curriculum) = (questions, votes, rows);
         Ok(checks)
     }
 
+    /// Returns the results of the round that a result was derived from.
+    fn upstream(&self, stored: &StoredResult) -> impl Iterator<Item = &StoredResult> {
+        stored.result.upstream.iter().filter_map(|key| self.results.get(key))
+    }
+
+    /// Reads a table of the upstream results of some stages.
+    fn upstream_rows<R: TableRow>(&self, stored: &StoredResult, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<R>> {
+        let upstream = self.upstream(stored).filter(|stored| is_wanted(&stored.action.stage));
+        Ok(read_rows(self.store, &upstream.map(|stored| stored.result.clone()).collect::<Vec<_>>())?)
+    }
+
     /// Checks all results.
-    pub(super) fn run(&self) -> Result<ConsistencyReport, EvolutionError> {
+    pub(super) fn run(&self) -> Result<ConsistencyReport> {
         let results: Vec<&StoredResult> = self.results.values().collect();
         let reports: Vec<ConsistencyReport> =
             results.par_iter().map(|stored| self.check(stored)).collect::<Result<_, _>>()?;
@@ -104,7 +103,7 @@ impl<'a> RoundChecks<'a> {
         Ok(all)
     }
 
-    fn check(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+    fn check(&self, stored: &StoredResult) -> Result<ConsistencyReport> {
         let mut report = match stored.action.stage.as_str() {
             QUESTIONS => self.check_questions(stored)?,
             ANSWERS => self.check_answers(stored)?,
@@ -119,12 +118,12 @@ impl<'a> RoundChecks<'a> {
         Ok(report)
     }
 
-    fn rows_of_result<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>, StageError> {
-        read_rows(self.store, std::slice::from_ref(result))
+    fn rows_of_result<R: TableRow>(&self, result: &StageResult) -> Result<Vec<R>> {
+        Ok(read_rows(self.store, std::slice::from_ref(result))?)
     }
 
     /// Checks that rows in are rows out plus rejects, and that reject rows are as counted.
-    fn reconcile(&self, stored: &StoredResult, report: &mut ConsistencyReport) -> Result<(), StageError> {
+    fn reconcile(&self, stored: &StoredResult, report: &mut ConsistencyReport) -> Result<()> {
         let StoredResult { action, result } = stored;
         let row = format!("{} {}", action.stage, result.action);
         if !result.counts.reconcile() {
@@ -143,7 +142,7 @@ impl<'a> RoundChecks<'a> {
         Ok(())
     }
 
-    fn check_questions(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+    fn check_questions(&self, stored: &StoredResult) -> Result<ConsistencyReport> {
         let rows: Vec<QuestionRow> = self.rows_of_result(&stored.result)?;
         let samples: u32 = read_parameter(&stored.action, "samples")?;
         let mut report = consistency::check_questions(&rows, &self.images, samples);
@@ -157,7 +156,7 @@ impl<'a> RoundChecks<'a> {
         Ok(report)
     }
 
-    fn check_answers(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+    fn check_answers(&self, stored: &StoredResult) -> Result<ConsistencyReport> {
         #[derive(Deserialize)]
         struct Settings {
             samples: u32,
@@ -183,8 +182,7 @@ impl<'a> RoundChecks<'a> {
             open.remove(&vote.question_id);
         }
         for reject in &rejects {
-            let known = reject.subject_id.is_some_and(|id| open.remove(&QuestionId(id)));
-            if !known {
+            if !reject.subject_id.is_some_and(|id| open.remove(&QuestionId(id))) {
                 report.add("rejects", &reject.subject, "it was not asked, or has a vote as well");
             }
         }
@@ -192,22 +190,10 @@ impl<'a> RoundChecks<'a> {
             report.add("votes", question, "the question was asked and has neither a vote nor a reject");
         }
         // The questions must be rows of the upstream tables.
-        let upstream: Vec<&StoredResult> =
-            stored.result.upstream.iter().filter_map(|key| self.results.get(key)).collect();
-        let mut known: HashSet<QuestionId> = HashSet::new();
-        for stored in &upstream {
-            match stored.action.stage.as_str() {
-                QUESTIONS => {
-                    known.extend(self.rows_of_result::<QuestionRow>(&stored.result)?.iter().map(|row| row.question_id))
-                }
-                stage if stage.starts_with(CURRICULUM) => {
-                    known.extend(
-                        self.rows_of_result::<CurriculumRow>(&stored.result)?.iter().map(|row| row.question_id),
-                    );
-                }
-                _ => {}
-            }
-        }
+        let generated: Vec<QuestionRow> = self.upstream_rows(stored, |stage| stage == QUESTIONS)?;
+        let kept: Vec<CurriculumRow> = self.upstream_rows(stored, |stage| stage.starts_with(CURRICULUM))?;
+        let mut known: HashSet<QuestionId> = generated.iter().map(|row| row.question_id).collect();
+        known.extend(kept.iter().map(|row| row.question_id));
         let all: BTreeSet<QuestionId> = question_images.keys().copied().collect();
         for question in all.iter().filter(|question| !known.contains(question)) {
             report.add("answers", question, "the question is in no table that was asked from");
@@ -216,7 +202,7 @@ impl<'a> RoundChecks<'a> {
     }
 
     /// Checks that the curriculum and its rejects follow from the votes by its rules.
-    fn check_curriculum(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+    fn check_curriculum(&self, stored: &StoredResult) -> Result<ConsistencyReport> {
         let mut report = ConsistencyReport::default();
         let settings: CurriculumSettings = read_parameter(&stored.action, "settings")?;
         let kept: Vec<CurriculumRow> = self.rows_of_result(&stored.result)?;
@@ -256,9 +242,9 @@ impl<'a> RoundChecks<'a> {
                 (Ok(_), Some(_), Some(_)) => report.add("rejects", id, "it is in the curriculum as well"),
                 (Ok(_), None, _) => report.add("curriculum", id, "the rule keeps it, and it is not there"),
                 (Err(left), None, Some(row)) => {
-                    if row.reason != left.reason {
-                        let problem =
-                            format!("the reason is {}, but by the rule it should be {}", row.reason, left.reason);
+                    let (there, rule) = (&row.reason, left.reason);
+                    if *there != rule {
+                        let problem = format!("the reason is {there}, but by the rule it should be {rule}");
                         report.add("rejects", id, problem);
                     }
                 }
@@ -282,25 +268,21 @@ impl<'a> RoundChecks<'a> {
             report.add("curriculum", stored.result.action, problem);
         }
         if settings.labels == Labels::Shuffled {
-            let sorted = |mut labels: Vec<String>| {
-                labels.sort();
-                labels
-            };
             let voted: HashMap<QuestionId, &VoteRow> = self.votes.iter().map(|vote| (vote.question_id, vote)).collect();
             let majority = |row: &CurriculumRow| voted.get(&row.question_id)?.majority_answer.clone();
-            let labels = kept.iter().map(|row| row.pseudo_label.clone()).collect();
-            if sorted(labels) != sorted(kept.iter().filter_map(majority).collect()) {
-                report.add(
-                    "curriculum",
-                    stored.result.action,
-                    "its labels are not those of the votes in another order",
-                );
+            let mut labels: Vec<String> = kept.iter().map(|row| row.pseudo_label.clone()).collect();
+            let mut voted: Vec<String> = kept.iter().filter_map(majority).collect();
+            labels.sort();
+            voted.sort();
+            if labels != voted {
+                let problem = "its labels are not those of the votes in another order";
+                report.add("curriculum", stored.result.action, problem);
             }
         }
         Ok(report)
     }
 
-    fn check_rewards(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+    fn check_rewards(&self, stored: &StoredResult) -> Result<ConsistencyReport> {
         #[derive(Deserialize)]
         struct Settings {
             questioner: Option<QuestionerSettings>,
@@ -311,39 +293,31 @@ impl<'a> RoundChecks<'a> {
             step: read_parameter(&stored.action, "step")?,
         };
         let rewards: Vec<RewardRow> = self.rows_of_result(&stored.result)?;
-        let upstream: Vec<StageResult> =
-            stored.result.upstream.iter().filter_map(|key| Some(self.results.get(key)?.result.clone())).collect();
         let settings: Settings = read_parameter(&stored.action, "settings")?;
+        let all = |_: &str| true;
         Ok(match (settings.questioner, settings.reasoner) {
             (Some(settings), _) => {
-                let (questions, votes): (Vec<QuestionRow>, Vec<VoteRow>) =
-                    (read_rows(self.store, &upstream)?, read_rows(self.store, &upstream)?);
+                let (questions, votes) = (self.upstream_rows(stored, all)?, self.upstream_rows(stored, all)?);
                 consistency::check_questioner_step(&rewards, &questions, &votes, &settings, setup)
             }
             (None, Some(settings)) => {
-                let (answers, curriculum): (Vec<AnswerRow>, Vec<CurriculumRow>) =
-                    (read_rows(self.store, &upstream)?, read_rows(self.store, &upstream)?);
+                let (answers, curriculum) = (self.upstream_rows(stored, all)?, self.upstream_rows(stored, all)?);
                 consistency::check_reasoner_step(&rewards, &answers, &curriculum, &settings, setup)
             }
             (None, None) => ConsistencyReport::default(),
         })
     }
 
-    fn check_metrics(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+    fn check_metrics(&self, stored: &StoredResult) -> Result<ConsistencyReport> {
         let metrics: Vec<MetricRow> = self.rows_of_result(&stored.result)?;
-        let scored = stored.result.upstream.iter().filter_map(|key| self.results.get(key));
-        let scored: Vec<StageResult> =
-            scored.filter(|stored| stored.action.stage == REWARDS).map(|stored| stored.result.clone()).collect();
-        Ok(consistency::check_metrics(&metrics, &read_rows(self.store, &scored)?))
+        Ok(consistency::check_metrics(&metrics, &self.upstream_rows(stored, |stage| stage == REWARDS)?))
     }
 
-    fn check_scores(&self, stored: &StoredResult) -> Result<ConsistencyReport, StageError> {
+    fn check_scores(&self, stored: &StoredResult) -> Result<ConsistencyReport> {
         let mut report = ConsistencyReport::default();
         let scores: Vec<ScoreRow> = self.rows_of_result(&stored.result)?;
         report.count_checked("scores", scores.len());
-        let predictions: Vec<StageResult> =
-            stored.result.upstream.iter().filter_map(|key| Some(self.results.get(key)?.result.clone())).collect();
-        let rows: Vec<PredictionRow> = read_rows(self.store, &predictions)?;
+        let rows: Vec<PredictionRow> = self.upstream_rows(stored, |_| true)?;
         let benchmark: String = read_parameter(&stored.action, "benchmark")?;
         let model = ModelId(stored.action.model.unwrap_or(crate::ids::Digest::from_bytes([0; 32])));
         let expected = evaluation::scores(&benchmark, model, &rows);
@@ -357,17 +331,17 @@ impl<'a> RoundChecks<'a> {
     }
 
     /// Reads an input listing of an action.
-    fn read_listing<T: DeserializeOwned>(&self, action: &Action, role: &str) -> Result<Vec<T>, StageError> {
+    fn read_listing<T: DeserializeOwned>(&self, action: &Action, role: &str) -> Result<Vec<T>> {
         let lacks = || StageError::missing_part(format!("an action of {}", action.stage), format!("listing `{role}`"));
         let input = action.inputs.iter().find(|input| input.role == role).ok_or_else(lacks)?;
         let bytes = self.store.read_object(input.object)?;
-        serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(input.object.name(), e))
+        Ok(serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(input.object.name(), e))?)
     }
 }
 
 /// Reads a parameter of an action.
-fn read_parameter<T: DeserializeOwned>(action: &Action, name: &str) -> Result<T, StageError> {
+fn read_parameter<T: DeserializeOwned>(action: &Action, name: &str) -> Result<T> {
     let value = action.parameters.get(name).cloned().unwrap_or_default();
-    serde_json::from_value(value)
-        .map_err(|e| StageError::malformed(format!("the parameter `{name}` of an action of {}", action.stage), e))
+    let record = || format!("the parameter `{name}` of an action of {}", action.stage);
+    Ok(serde_json::from_value(value).map_err(|e| StageError::malformed(record(), e))?)
 }

@@ -3,22 +3,21 @@
 
 mod checks;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use self::checks::RoundChecks;
-use super::EvolutionError;
 use super::finished::{FinishedRound, SETTINGS, finished_round};
-use super::gates::{GateResult, QuestionStatistics, VoteStatistics};
+use super::gates::{GateResult, QuestionStatistics, VoteStatistics, share};
 use super::pipeline::Pipeline;
 use super::settings::{SettingChange, changes_since};
+use super::{EvolutionError, Result};
 use crate::analysis::consistency::ConsistencyReport;
 use crate::analysis::labels::{self, LabelStatistics, LabelledQuestion};
 use crate::scenes::KnownScenes;
-use crate::stages::StageError;
-use crate::stages::question_form::normalise;
+use crate::stages::read_rows;
 use crate::store::{Counts, Store};
 use crate::tables::{CurriculumRow, QuestionRow, VoteRow};
 
@@ -88,7 +87,7 @@ pub struct PaperDifference {
 ///
 /// # Errors
 /// The round is not finished, or its tables cannot be read. Inconsistencies are no errors.
-pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&KnownScenes>) -> Result<Audit, EvolutionError> {
+pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&KnownScenes>) -> Result<Audit> {
     let done = finished_round(store, evolution, round)?.ok_or_else(|| EvolutionError::MissingData {
         round,
         problem: format!("it is not finished in `{evolution}`, so there is nothing to audit"),
@@ -97,21 +96,22 @@ pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&KnownSce
     let checks = RoundChecks::read(store, &done)?;
     let questions = QuestionStatistics::from_rows(&checks.questions);
     let kept = checks.curriculum.len() as u64;
-    let votes = VoteStatistics { kept, ..VoteStatistics::from_rows(&checks.votes, kept) };
+    let votes = VoteStatistics::from_rows(&checks.votes, kept);
     let mut alignment = checks.run()?;
-    let compare_with_report = |name: &str, differs: bool, alignment: &mut ConsistencyReport| {
+    for (name, differs) in [("questions", questions != done.report.questions), ("votes", votes != done.report.votes)] {
         if differs {
             alignment.add("report", format!("round {round}"), format!("its {name} are not those of the tables"));
         }
-    };
-    compare_with_report("questions", questions != done.report.questions, &mut alignment);
-    compare_with_report("votes", votes != done.report.votes, &mut alignment);
+    }
     let settings = store.action(done.result.action)?.parameters.remove(SETTINGS).unwrap_or(Value::Null);
     Ok(Audit {
         evolution: evolution.to_owned(),
         round,
         counts: checks.counts.clone(),
-        duplicates: measure_duplicates(&checks.questions),
+        duplicates: Duplicates {
+            within_image: share(questions.valid - questions.distinct, questions.valid),
+            over_all: share(questions.valid - questions.distinct_texts, questions.valid),
+        },
         denominator: checks.denominator.clone(),
         left_out: done.report.left_out.clone(),
         gates: done.report.gates.clone(),
@@ -126,22 +126,8 @@ pub fn audit(store: &Store, evolution: &str, round: u32, truth: Option<&KnownSce
     })
 }
 
-fn measure_duplicates(rows: &[QuestionRow]) -> Duplicates {
-    let (mut by_image, mut over_all, mut valid) = (HashSet::new(), HashSet::new(), 0usize);
-    for row in rows {
-        if let (true, Some(question)) = (row.valid, &row.question) {
-            valid += 1;
-            let text = normalise(question);
-            by_image.insert((row.image_id, text.clone()));
-            over_all.insert(text);
-        }
-    }
-    let share = |distinct: usize| (valid > 0).then(|| 1.0 - distinct as f64 / valid as f64);
-    Duplicates { within_image: share(by_image.len()), over_all: share(over_all.len()) }
-}
-
 fn voted_label_statistics(truth: &KnownScenes, questions: &[QuestionRow], votes: &[VoteRow]) -> LabelStatistics {
-    let texts: std::collections::HashMap<_, _> =
+    let texts: HashMap<_, _> =
         questions.iter().filter_map(|row| Some((row.question_id, row.question.as_deref()?))).collect();
     let rows = votes.iter().filter_map(|vote| {
         Some(LabelledQuestion {
@@ -168,20 +154,12 @@ fn kept_label_statistics(truth: &KnownScenes, rows: &[CurriculumRow]) -> LabelSt
 ///
 /// # Errors
 /// The curriculum cannot be read.
-pub fn curriculum_truth(
-    store: &Store,
-    done: &FinishedRound,
-    truth: &KnownScenes,
-) -> Result<LabelStatistics, StageError> {
-    let mut rows = Vec::new();
-    for output in done.result.outputs_of(<CurriculumRow as crate::tables::TableRow>::TABLE) {
-        let bytes = bytes::Bytes::from(store.read_object(output.object)?);
-        rows.extend(crate::tables::read::<CurriculumRow>(output.object.name(), bytes)?);
-    }
+pub fn curriculum_truth(store: &Store, done: &FinishedRound, truth: &KnownScenes) -> Result<LabelStatistics> {
+    let rows = read_rows(store, std::slice::from_ref(&done.result))?;
     Ok(kept_label_statistics(truth, &rows))
 }
 
-fn differences_from_paper(settings: &Value) -> Result<Vec<PaperDifference>, EvolutionError> {
+fn differences_from_paper(settings: &Value) -> Result<Vec<PaperDifference>> {
     let paper = Pipeline::of_preset("paper")?;
     let differences = changes_since(settings, &paper).into_iter().map(|SettingChange { key, a, b }| PaperDifference {
         source: Pipeline::default_comment(&key).unwrap_or_else(|| "ours".to_owned()),

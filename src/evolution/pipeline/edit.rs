@@ -60,8 +60,8 @@ pub(super) fn find_key<'d>(document: &'d dyn TableLike, key: &'d str) -> Option<
     table.contains_key(name).then_some((table, name))
 }
 
-/// Returns the text with a key set, under the name that it has in the text. An unknown key is not an
-/// error here; the caller finds it by parsing the result.
+/// Returns the text with a key set, under the name that it has in the text. An unknown key is not
+/// an error here; the caller finds it by parsing the result.
 ///
 /// # Errors
 /// The text or the value is not valid TOML.

@@ -21,6 +21,13 @@ pub struct PipelineError {
     pub nearest: Option<String>,
 }
 
+impl PipelineError {
+    /// Returns an error about a file as a whole.
+    pub(crate) fn of_file(file: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self { file: file.into(), line: None, problem: problem.into(), nearest: None }
+    }
+}
+
 /// The file and text of a pipeline, which give errors their file and line, and paths their folder.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct PipelineSource {

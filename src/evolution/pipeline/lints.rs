@@ -38,16 +38,11 @@ impl Pipeline {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn a_group_of_one_is_reported_if_the_role_is_trained() {
-        let lints_of = |text: &str| {
-            let text = format!("evolution = \"a\"\n{text}\n");
-            Pipeline::parse(Path::new("p.toml"), &text).expect("usable").lints()
-        };
+        let lints_of = |text: &str| Pipeline::parse_keys(text).expect("usable").lints();
         assert!(lints_of("").is_empty());
         assert!(lints_of("[questioner]\ngroup_size = 1")[0].contains("questioner.group_size is 1"));
         assert!(lints_of("[questioner]\ngroup_size = 1\n[update.questioner]\nsteps = 0").is_empty());

@@ -14,7 +14,7 @@ mod paths;
 mod presets;
 mod roles;
 mod round;
-mod update;
+mod section;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -29,9 +29,8 @@ pub use self::gates::{Gates, Thresholds};
 pub use self::ingest::Ingest;
 pub use self::model::{ComputeDtype, Model, Prompts};
 use self::paths::resolve;
-pub use self::roles::{Questioner, Reasoner, SamplingSection};
+pub use self::roles::{Questioner, Reasoner, SamplingSection, Updates};
 pub use self::round::{EvaluationSection, Round};
-pub use self::update::Updates;
 use self::validate::first_invalid_value;
 use crate::stages::curriculum::CurriculumSettings;
 use crate::stages::role_prompt::RolePrompt;
@@ -127,7 +126,7 @@ impl Pipeline {
             },
             Err(e) => format!("cannot be read: {e}"),
         };
-        Err(PipelineError { file: name, line: None, problem, nearest: None })
+        Err(PipelineError::of_file(name, problem))
     }
 
     /// Returns a pipeline that sets nothing but its preset.
@@ -146,8 +145,8 @@ impl Pipeline {
     pub fn parse(file: &Path, text: &str) -> Result<Self, PipelineError> {
         let source = PipelineSource { file: file.to_owned(), text: text.to_owned() };
         if source.folder().to_str().is_none() {
-            let problem = "the folder's name is not UTF-8; rename it, or run the command inside it".to_owned();
-            return Err(PipelineError { file: source.file, line: None, problem, nearest: None });
+            let problem = "the folder's name is not UTF-8; rename it, or run the command inside it";
+            return Err(PipelineError::of_file(file, problem));
         }
         let explain = |e: toml::de::Error| source.explain(e.message(), e.span());
         // Parsed by itself first: an error of the merged table would not have a line in the text.
@@ -190,13 +189,14 @@ impl Pipeline {
             },
         };
         RolePrompt::parse(file, &text).map_err(|e| {
-            let failed = |problem: String| PipelineError { file: file.clone(), line: None, problem, nearest: None };
             // The error names the file itself.
             let (message, name) = (e.to_string(), file.display().to_string());
             let rest = message.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':'));
             match rest.and_then(|rest| rest.split_once(": ")) {
-                Some((line, problem)) => PipelineError { line: line.parse().ok(), ..failed(problem.to_owned()) },
-                None => failed(message),
+                Some((line, problem)) => {
+                    PipelineError { line: line.parse().ok(), ..PipelineError::of_file(file, problem) }
+                }
+                None => PipelineError::of_file(file, message),
             }
         })
     }
@@ -215,6 +215,14 @@ impl Pipeline {
 pub fn with_setting(file: &Path, text: &str, setting: &Setting) -> Result<String, PipelineError> {
     let source = PipelineSource { file: file.to_owned(), text: text.to_owned() };
     edit::set_key(text, setting).map_err(|e| source.explain(e.message(), e.span()))
+}
+
+#[cfg(test)]
+impl Pipeline {
+    /// Reads a pipeline file `p.toml` that has these keys after the evolution's name.
+    pub(super) fn parse_keys(text: &str) -> Result<Self, PipelineError> {
+        Self::parse(Path::new("p.toml"), &format!("evolution = \"a\"\n{text}\n"))
+    }
 }
 
 #[cfg(test)]
@@ -268,18 +276,16 @@ mod tests {
 
     #[test]
     fn a_preset_sets_what_the_file_does_not() {
-        let parse_text = |text: &str| Pipeline::parse(Path::new("p.toml"), text).expect("usable");
-        let paper = parse_text("evolution = \"a\"\n");
+        let parse_text = |text: &str| Pipeline::parse_keys(text).expect("usable");
+        let paper = parse_text("");
         assert_eq!((paper.curriculum.low, paper.questioner.scope), (0.25, crate::reward::DiversityScope::Group));
         assert_eq!(paper.sampling.reasoner.top_k, 40);
-        let code = parse_text("evolution = \"a\"\npreset = \"released-code\"\n[curriculum]\nlow = 0.4\n");
+        let code = parse_text("preset = \"released-code\"\n[curriculum]\nlow = 0.4");
         assert_eq!((code.curriculum.low, code.curriculum.high, code.curriculum.label_samples), (0.4, 0.8, 9));
         assert_eq!((code.reasoner.form, code.update.reasoner.steps), (0.1, 40));
         let e = error("evolution = \"a\"\npreset = \"papr\"\n");
-        assert_eq!(
-            e.to_string(),
-            "p.toml:2: `preset`: there is no preset \"papr\"; the presets are paper, released-code"
-        );
+        let expected = "p.toml:2: `preset`: there is no preset \"papr\"; the presets are paper, released-code";
+        assert_eq!(e.to_string(), expected);
     }
 
     #[test]

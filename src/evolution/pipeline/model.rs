@@ -5,46 +5,32 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::section::section;
 use crate::device::DeviceChoice;
 use crate::imaging::PixelBudget;
 use crate::vlm::ops::Ops;
 
-/// The base model and its computation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Model {
-    /// The base checkpoint: a folder in the Hugging Face layout.
-    pub base: PathBuf,
-    /// The dtype that models compute in.
-    pub dtype: ComputeDtype,
-    /// The device that models compute on: auto (a GPU if this build and machine have one, else the
-    /// CPU), cpu, cuda, or cuda:N with the number of a GPU. `--device` takes precedence.
-    pub device: DeviceChoice,
-    /// Minimum number of pixels that an image is resized to; 0 takes the checkpoint's.
-    pub min_pixels: u64,
-    /// Maximum number of pixels that an image is resized to; 0 takes the checkpoint's.
-    pub max_pixels: u64,
-    /// Memory for preprocessed images, in bytes; beyond it images are preprocessed again when
-    /// needed.
-    pub image_memory: u64,
-    /// The implementation of the ops that models compute by. The device checks set it, a pipeline
-    /// file cannot: it is not part of an action's key.
-    #[serde(skip)]
-    pub ops: Ops,
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        let (base, dtype) = (PathBuf::from("../data/nano"), ComputeDtype::F32);
-        Self {
-            base,
-            dtype,
-            device: DeviceChoice::Auto,
-            min_pixels: 0,
-            max_pixels: 0,
-            image_memory: 2 << 30,
-            ops: Ops::Kernels,
-        }
+section! {
+    /// The base model and its computation.
+    pub struct Model {
+        /// The base checkpoint: a folder in the Hugging Face layout.
+        pub base: PathBuf = PathBuf::from("../data/nano"),
+        /// The dtype that models compute in.
+        pub dtype: ComputeDtype = ComputeDtype::F32,
+        /// The device that models compute on: auto (a GPU if this build and machine have one, else
+        /// the CPU), cpu, cuda, or cuda:N with the number of a GPU. `--device` takes precedence.
+        pub device: DeviceChoice = DeviceChoice::Auto,
+        /// Minimum number of pixels that an image is resized to; 0 takes the checkpoint's.
+        pub min_pixels: u64 = 0,
+        /// Maximum number of pixels that an image is resized to; 0 takes the checkpoint's.
+        pub max_pixels: u64 = 0,
+        /// Memory for preprocessed images, in bytes; beyond it images are preprocessed again when
+        /// needed.
+        pub image_memory: u64 = 2 << 30,
+        /// The implementation of the ops that models compute by. The device checks set it, a
+        /// pipeline file cannot: it is not part of an action's key.
+        #[serde(skip)]
+        pub ops: Ops = Ops::Kernels,
     }
 }
 
@@ -78,20 +64,12 @@ impl Model {
     }
 }
 
-/// The prompts of both roles: paths of template files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Prompts {
-    /// The Questioner's prompt.
-    pub questioner: PathBuf,
-    /// The Reasoner's prompt.
-    pub reasoner: PathBuf,
-}
-
-impl Default for Prompts {
-    fn default() -> Self {
-        let [questioner, reasoner] =
-            ["questioner", "reasoner"].map(|role| PathBuf::from(format!("prompts/nano-{role}.txt")));
-        Self { questioner, reasoner }
+section! {
+    /// The prompts of both roles: paths of template files.
+    pub struct Prompts {
+        /// The Questioner's prompt.
+        pub questioner: PathBuf = "prompts/nano-questioner.txt".into(),
+        /// The Reasoner's prompt.
+        pub reasoner: PathBuf = "prompts/nano-reasoner.txt".into(),
     }
 }

@@ -1,62 +1,47 @@
-//! `[questioner]`, `[reasoner]` and `[sampling]`: output format, rewards and sampling of both
-//! roles.
+//! `[questioner]`, `[reasoner]`, `[sampling]` and `[update]`: output format, rewards, sampling and
+//! training of both roles.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::section::section;
 use crate::reward::{
     Denominator, DiversityScope, OutputForm, ParsingMode, QuestionerSettings, ReasonerSettings, RewardFormula,
 };
 use crate::stages::prompt_sampler::{Sampling, SamplingLimits};
 use crate::stages::questions::QuestionForm;
+use crate::stages::update::UpdateSettings;
 
-/// The output format and the reward of the Questioner.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Questioner {
-    /// Required form of an output: question, type-question or type-question-answer.
-    #[schemars(with = "String")]
-    pub form: OutputForm,
-    /// Parsing of the form: strict or lenient.
-    #[schemars(with = "String")]
-    pub parsing: ParsingMode,
-    /// Whether a question must fit its type: distinct options for multiple choice, a question mark
-    /// otherwise.
-    pub form_check: bool,
-    /// Formula that combines uncertainty, diversity and validity: clamped or penalised.
-    #[schemars(with = "String")]
-    pub formula: RewardFormula,
-    /// Weight of the diversity penalty.
-    pub lambda: f64,
-    /// Questions that the diversity penalty compares: those of a group or of a step.
-    #[schemars(with = "String")]
-    pub scope: DiversityScope,
-    /// Questions per image, which make a group (G).
-    pub group_size: u32,
-    /// Answers per question for its reward (m).
-    pub reward_samples: u32,
-    /// Denominator of the confidence: sampled or answered.
-    #[schemars(with = "String")]
-    pub reward_denominator: Denominator,
-    /// Whether equal questions about one image share their reward answers: the same distribution at
-    /// less cost.
-    pub share_equal: bool,
-}
-
-impl Default for Questioner {
-    fn default() -> Self {
-        Self {
-            form: OutputForm::Question,
-            parsing: ParsingMode::Strict,
-            form_check: false,
-            formula: RewardFormula::Clamped,
-            lambda: 1.0,
-            scope: DiversityScope::Group,
-            group_size: 8,
-            reward_samples: 10,
-            reward_denominator: Denominator::Sampled,
-            share_equal: false,
-        }
+section! {
+    /// The output format and the reward of the Questioner.
+    pub struct Questioner {
+        /// Required form of an output: question, type-question or type-question-answer.
+        #[schemars(with = "String")]
+        pub form: OutputForm = OutputForm::Question,
+        /// Parsing of the form: strict or lenient.
+        #[schemars(with = "String")]
+        pub parsing: ParsingMode = ParsingMode::Strict,
+        /// Whether a question must fit its type: distinct options for multiple choice, a question
+        /// mark otherwise.
+        pub form_check: bool = false,
+        /// Formula that combines uncertainty, diversity and validity: clamped or penalised.
+        #[schemars(with = "String")]
+        pub formula: RewardFormula = RewardFormula::Clamped,
+        /// Weight of the diversity penalty.
+        pub lambda: f64 = 1.0,
+        /// Questions that the diversity penalty compares: those of a group or of a step.
+        #[schemars(with = "String")]
+        pub scope: DiversityScope = DiversityScope::Group,
+        /// Questions per image, which make a group (G).
+        pub group_size: u32 = 8,
+        /// Answers per question for its reward (m).
+        pub reward_samples: u32 = 10,
+        /// Denominator of the confidence: sampled or answered.
+        #[schemars(with = "String")]
+        pub reward_denominator: Denominator = Denominator::Sampled,
+        /// Whether equal questions about one image share their reward answers: the same
+        /// distribution at less cost.
+        pub share_equal: bool = false,
     }
 }
 
@@ -73,23 +58,17 @@ impl Questioner {
     }
 }
 
-/// The Reasoner's reward.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Reasoner {
-    /// Weight of a correct answer.
-    pub correct: f64,
-    /// Weight of the format: a thought, a box and nothing else.
-    pub form: f64,
-    /// Whether white space around `<`, `>` and `/` is removed before parsing.
-    pub tidy: bool,
-    /// Answers per question, which make a group (G).
-    pub group_size: u32,
-}
-
-impl Default for Reasoner {
-    fn default() -> Self {
-        Self { correct: 1.0, form: 0.0, tidy: false, group_size: 8 }
+section! {
+    /// The Reasoner's reward.
+    pub struct Reasoner {
+        /// Weight of a correct answer.
+        pub correct: f64 = 1.0,
+        /// Weight of the format: a thought, a box and nothing else.
+        pub form: f64 = 0.0,
+        /// Whether white space around `<`, `>` and `/` is removed before parsing.
+        pub tidy: bool = false,
+        /// Answers per question, which make a group (G).
+        pub group_size: u32 = 8,
     }
 }
 
@@ -100,29 +79,19 @@ impl Reasoner {
     }
 }
 
-/// The sampling of both roles and its memory limits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SamplingSection {
-    /// Memory for the KV cache, in bytes. In f32 on the CPU results do not depend on it. Elsewhere
-    /// rounding may depend on which sequences run together, so it is part of action keys.
-    pub cache_bytes: u64,
-    /// Maximum number of sequences that run together; part of action keys as `cache_bytes` is.
-    pub max_sequences: u32,
-    /// Sampling of the Questioner's questions.
-    pub questioner: Sampling,
-    /// Sampling of the Reasoner's answers, for votes and for training.
-    pub reasoner: Sampling,
-}
-
-impl Default for SamplingSection {
-    fn default() -> Self {
-        Self {
-            cache_bytes: 1 << 30,
-            max_sequences: 256,
-            questioner: Sampling { top_p: 0.99, ..Sampling::default() },
-            reasoner: Sampling { top_k: 40, ..Sampling::default() },
-        }
+section! {
+    /// The sampling of both roles and its memory limits.
+    pub struct SamplingSection {
+        /// Memory for the KV cache, in bytes. In f32 on the CPU results do not depend on it.
+        /// Elsewhere rounding may depend on which sequences run together, so it is part of action
+        /// keys.
+        pub cache_bytes: u64 = 1 << 30,
+        /// Maximum number of sequences that run together; part of action keys as `cache_bytes` is.
+        pub max_sequences: u32 = 256,
+        /// Sampling of the Questioner's questions.
+        pub questioner: Sampling = Sampling { top_p: 0.99, ..Sampling::default() },
+        /// Sampling of the Reasoner's answers, for votes and for training.
+        pub reasoner: Sampling = Sampling { top_k: 40, ..Sampling::default() },
     }
 }
 
@@ -131,4 +100,14 @@ impl SamplingSection {
     pub fn limits(&self) -> SamplingLimits {
         SamplingLimits { cache_bytes: self.cache_bytes, max_sequences: self.max_sequences }
     }
+}
+
+/// The training settings of both roles.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Updates {
+    /// Training of the Questioner; 0 steps freeze it.
+    pub questioner: UpdateSettings,
+    /// Training of the Reasoner.
+    pub reasoner: UpdateSettings,
 }

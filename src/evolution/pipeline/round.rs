@@ -5,48 +5,33 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::section::section;
 use crate::stages::evaluation::Protocols;
 
-/// The size, seed and mode of a round.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Round {
-    /// Seed of all randomness.
-    pub seed: u64,
-    /// Number of images in a round, a slice of all images; 0 takes all.
-    pub images: u32,
-    /// Questions per image, asked by the trained Questioner.
-    pub questions_per_image: u32,
-    /// The labelled baseline: a Parquet file with the columns image, question and answer (the
-    /// correct one), whose rows are the Reasoner's curriculum; the Questioner is not trained. Empty
-    /// for the method itself, which uses no labels.
-    pub labelled: PathBuf,
-    /// Number of rows in a shard, the unit in which an interrupted stage resumes.
-    pub shard_rows: u32,
-    /// Whether a round is kept but does not become current when its Reasoner has a lower label-free
-    /// score than before.
-    pub keep_best: bool,
-    /// Noise of the score: a score counts as lower only if it is lower by more than this.
-    pub keep_best_slack: f64,
-    /// Number of questions of the label-free score, asked and voted on once by the base model.
-    pub keep_best_questions: u32,
-    /// Answers of the base model to each of these questions.
-    pub keep_best_samples: u32,
-}
-
-impl Default for Round {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            images: 0,
-            questions_per_image: 8,
-            labelled: PathBuf::new(),
-            shard_rows: 256,
-            keep_best: false,
-            keep_best_slack: 0.0,
-            keep_best_questions: 1000,
-            keep_best_samples: 20,
-        }
+section! {
+    /// The size, seed and mode of a round.
+    pub struct Round {
+        /// Seed of all randomness.
+        pub seed: u64 = 0,
+        /// Number of images in a round, a slice of all images; 0 takes all.
+        pub images: u32 = 0,
+        /// Questions per image, asked by the trained Questioner.
+        pub questions_per_image: u32 = 8,
+        /// The labelled baseline: a Parquet file with the columns image, question and answer (the
+        /// correct one), whose rows are the Reasoner's curriculum; the Questioner is not trained.
+        /// Empty for the method itself, which uses no labels.
+        pub labelled: PathBuf = PathBuf::new(),
+        /// Number of rows in a shard, the unit in which an interrupted stage resumes.
+        pub shard_rows: u32 = 256,
+        /// Whether a round is kept but does not become current when its Reasoner has a lower
+        /// label-free score than before.
+        pub keep_best: bool = false,
+        /// Noise of the score: a score counts as lower only if it is lower by more than this.
+        pub keep_best_slack: f64 = 0.0,
+        /// Number of questions of the label-free score, asked and voted on once by the base model.
+        pub keep_best_questions: u32 = 1000,
+        /// Answers of the base model to each of these questions.
+        pub keep_best_samples: u32 = 20,
     }
 }
 

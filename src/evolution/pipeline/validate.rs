@@ -3,16 +3,16 @@
 use std::ops::RangeInclusive;
 
 use super::{Pipeline, Thresholds};
+use crate::imaging::NearDuplicates;
 use crate::reward::Denominator;
 use crate::stages::update::{TrainedPart, UpdateSettings};
 use crate::store::is_name;
 
-/// A count: its key, value and valid range.
-type Count = (String, u64, RangeInclusive<u64>);
-/// A number: its key, value and valid range.
-type Number = (String, f64, RangeInclusive<f64>);
+/// A key with its value and valid range. Counts are exact in f64 up to 2^53.
+type CheckedValue = (String, f64, RangeInclusive<f64>);
 
-const SMALL: RangeInclusive<u64> = 1..=1 << 16;
+const SMALL: RangeInclusive<f64> = 1.0..=65536.0;
+const MILLION: RangeInclusive<f64> = 1.0..=1_048_576.0;
 /// Any number but NaN and the infinities.
 const FINITE: RangeInclusive<f64> = f64::MIN..=f64::MAX;
 /// Weights and cutoffs.
@@ -25,24 +25,26 @@ const DIVISOR: RangeInclusive<f64> = 1e-30..=1e6;
 const TEMPERATURE: RangeInclusive<f64> = 1e-3..=1e3;
 const TOP_P: RangeInclusive<f64> = 1e-6..=1.0;
 
+/// Lists fields of a section with their valid ranges: `questioner.group_size in SMALL`. A key is
+/// the path of its field, below `prefix`.
+macro_rules! ranges {
+    ($prefix:expr, $section:expr, { $($($field:ident).+ in $range:expr,)+ }) => {
+        vec![$(($prefix.to_owned() + &[$(stringify!($field)),+].join("."), $section.$($field).+ as f64, $range)),+]
+    };
+}
+
 /// Returns the first key with an invalid value, and the problem.
 pub(super) fn first_invalid_value(pipeline: &Pipeline) -> Option<(String, String)> {
     if !is_name(&pipeline.evolution) {
         let rule = "use 1 to 64 letters, digits, `.`, `_` and `-`, the first one a letter, digit or `_`";
         return Some(("evolution".into(), format!("`{}` cannot name an evolution: {rule}", pipeline.evolution)));
     }
-    let ingest = pipeline.ingest.ranges().into_iter().map(|(key, value, range)| (key.to_owned(), value, range));
-    let count = ingest.chain(counts(pipeline)).find(|(_, value, range)| !range.contains(value));
-    if let Some((key, value, range)) = count {
-        return Some((key, format!("{value} is not within {} to {}", range.start(), range.end())));
-    }
     // NaN is within no range.
-    let number = numbers(pipeline).into_iter().find(|(_, value, range)| !range.contains(value));
-    if let Some((key, value, range)) = number {
-        let problem = if *range.start() == f64::MIN {
-            format!("{value} is not a number")
-        } else {
-            format!("{value} is not within {} to {}", range.start(), range.end())
+    let invalid = checked_values(pipeline).into_iter().find(|(_, value, range)| !range.contains(value));
+    if let Some((key, value, range)) = invalid {
+        let problem = match (*range.start(), *range.end()) {
+            (f64::MIN, _) => format!("{value} is not a number"),
+            (low, high) => format!("{value} is not within {low} to {high}"),
         };
         return Some((key, problem));
     }
@@ -62,10 +64,8 @@ fn contradiction(pipeline: &Pipeline) -> Option<(&'static str, String)> {
     let evaluation = &pipeline.evaluation;
     let protocols = &evaluation.protocols;
     if !evaluation.benchmarks.is_empty() && !protocols.greedy && protocols.sampled == 0 && protocols.majority == 0 {
-        return Some((
-            "evaluation.protocols.greedy",
-            "there are benchmarks but no protocol; enable greedy, sampled or majority".to_owned(),
-        ));
+        let problem = "there are benchmarks but no protocol; enable greedy, sampled or majority";
+        return Some(("evaluation.protocols.greedy", problem.to_owned()));
     }
     let curriculum = &pipeline.curriculum;
     for (key, words) in [
@@ -73,10 +73,8 @@ fn contradiction(pipeline: &Pipeline) -> Option<(&'static str, String)> {
         ("curriculum.drop_majority_contains", &curriculum.drop_majority_contains),
     ] {
         if words.iter().any(String::is_empty) {
-            return Some((
-                key,
-                "an empty text is contained in every text, so nothing would be kept; remove it".to_owned(),
-            ));
+            let problem = "an empty text is contained in every text, so nothing would be kept; remove it";
+            return Some((key, problem.to_owned()));
         }
     }
     let m = curriculum.label_samples;
@@ -93,132 +91,109 @@ fn contradiction(pipeline: &Pipeline) -> Option<(&'static str, String)> {
     None
 }
 
-fn counts(pipeline: &Pipeline) -> Vec<Count> {
-    let mut counts = vec![
-        ("questioner.group_size", pipeline.questioner.group_size.into(), SMALL),
-        ("questioner.reward_samples", pipeline.questioner.reward_samples.into(), SMALL),
-        ("reasoner.group_size", pipeline.reasoner.group_size.into(), SMALL),
-        ("curriculum.label_samples", pipeline.curriculum.label_samples.into(), SMALL),
-        ("sampling.cache_bytes", pipeline.sampling.cache_bytes, 1 << 12..=1 << 42),
-        ("sampling.max_sequences", pipeline.sampling.max_sequences.into(), SMALL),
-        ("sampling.questioner.max_tokens", pipeline.sampling.questioner.max_tokens.into(), 1..=1 << 20),
-        ("sampling.reasoner.max_tokens", pipeline.sampling.reasoner.max_tokens.into(), 1..=1 << 20),
-        ("model.max_pixels", pipeline.model.max_pixels, 0..=1 << 32),
-        ("round.questions_per_image", pipeline.round.questions_per_image.into(), SMALL),
-        ("round.shard_rows", pipeline.round.shard_rows.into(), 1..=1 << 20),
+/// Returns every value that has a valid range.
+fn checked_values(pipeline: &Pipeline) -> Vec<CheckedValue> {
+    let mut checked = ranges!("", pipeline, {
+        ingest.max_bytes in 1.0..=(1u64 << 30) as f64,
+        ingest.max_pixels in 1.0..=(1u64 << 32) as f64,
+        ingest.max_aspect_ratio in 1.0..=f64::from(u32::MAX),
+        ingest.shard_rows in MILLION,
+        ingest.shard_bytes in 1.0..=(1u64 << 30) as f64,
+        questioner.group_size in SMALL,
+        questioner.reward_samples in SMALL,
+        questioner.lambda in WEIGHT,
+        reasoner.group_size in SMALL,
+        reasoner.correct in WEIGHT,
+        reasoner.form in WEIGHT,
+        curriculum.label_samples in SMALL,
+        curriculum.low in SHARE,
+        curriculum.high in pipeline.curriculum.low..=1.0,
+        curriculum.min_margin in SHARE,
+        curriculum.max_type_share in SHARE,
+        sampling.cache_bytes in 4096.0..=(1u64 << 42) as f64,
+        sampling.max_sequences in SMALL,
+        sampling.questioner.max_tokens in MILLION,
+        sampling.questioner.temperature in TEMPERATURE,
+        sampling.questioner.top_p in TOP_P,
+        sampling.reasoner.max_tokens in MILLION,
+        sampling.reasoner.temperature in TEMPERATURE,
+        sampling.reasoner.top_p in TOP_P,
+        model.max_pixels in 0.0..=(1u64 << 32) as f64,
+        round.questions_per_image in SMALL,
+        round.shard_rows in MILLION,
         // Seeds are JSON integers in actions and TOML integers here.
-        ("round.seed", pipeline.round.seed, 0..=i64::MAX as u64),
-        ("evaluation.protocols.sampled", pipeline.evaluation.protocols.sampled.into(), 0..=1 << 16),
-        ("evaluation.protocols.majority", pipeline.evaluation.protocols.majority.into(), 0..=1 << 16),
-        ("evaluation.protocols.max_tokens", pipeline.evaluation.protocols.max_tokens.into(), 1..=1 << 20),
-    ];
+        round.seed in 0.0..=i64::MAX as f64,
+        round.keep_best_slack in SHARE,
+        evaluation.protocols.sampled in 0.0..=65536.0,
+        evaluation.protocols.majority in 0.0..=65536.0,
+        evaluation.protocols.max_tokens in MILLION,
+        evaluation.protocols.top_p in TOP_P,
+    });
+    if let Some(bits) = pipeline.ingest.near_duplicate_bits {
+        let range = 0.0..=f64::from(NearDuplicates::MAX_THRESHOLD);
+        checked.push(("ingest.near_duplicate_bits".to_owned(), f64::from(bits), range));
+    }
     if pipeline.round.keep_best {
-        counts.push(("round.keep_best_questions", pipeline.round.keep_best_questions.into(), 1..=1 << 24));
-        counts.push(("round.keep_best_samples", pipeline.round.keep_best_samples.into(), SMALL));
+        checked.extend(ranges!("round.", pipeline.round, {
+            keep_best_questions in 1.0..=(1u64 << 24) as f64,
+            keep_best_samples in SMALL,
+        }));
     }
-    let counts = counts.into_iter().map(|(key, value, range)| (key.to_owned(), value, range));
-    counts.chain(for_both_roles(pipeline, update_counts)).collect()
-}
-
-fn numbers(pipeline: &Pipeline) -> Vec<Number> {
-    let (curriculum, sampling) = (&pipeline.curriculum, &pipeline.sampling);
-    let protocols = &pipeline.evaluation.protocols;
-    let mut numbers = vec![
-        ("questioner.lambda", pipeline.questioner.lambda, WEIGHT),
-        ("reasoner.correct", pipeline.reasoner.correct, WEIGHT),
-        ("reasoner.form", pipeline.reasoner.form, WEIGHT),
-        ("curriculum.low", curriculum.low, SHARE),
-        ("curriculum.high", curriculum.high, curriculum.low..=1.0),
-        ("curriculum.min_margin", curriculum.min_margin, SHARE),
-        ("curriculum.max_type_share", curriculum.max_type_share, SHARE),
-        ("round.keep_best_slack", pipeline.round.keep_best_slack, SHARE),
-        ("sampling.questioner.temperature", sampling.questioner.temperature, TEMPERATURE),
-        ("sampling.reasoner.temperature", sampling.reasoner.temperature, TEMPERATURE),
-        ("sampling.questioner.top_p", sampling.questioner.top_p, TOP_P),
-        ("sampling.reasoner.top_p", sampling.reasoner.top_p, TOP_P),
-        ("evaluation.protocols.top_p", protocols.top_p, TOP_P),
-    ];
     // 0 selects greedy decoding.
-    if protocols.temperature != 0.0 {
-        numbers.push(("evaluation.protocols.temperature", protocols.temperature, TEMPERATURE));
+    if pipeline.evaluation.protocols.temperature != 0.0 {
+        checked.extend(ranges!("", pipeline, { evaluation.protocols.temperature in TEMPERATURE, }));
     }
-    let numbers = numbers.into_iter().map(|(key, value, range)| (key.to_owned(), value, range));
-    numbers.chain(for_both_roles(pipeline, update_numbers)).chain(thresholds(pipeline)).collect()
+    checked.extend(update_values("update.questioner.", &pipeline.update.questioner));
+    checked.extend(update_values("update.reasoner.", &pipeline.update.reasoner));
+    checked.extend(thresholds(pipeline));
+    checked
 }
 
-/// Applies `ranges` to the training settings of both roles and completes the keys.
-fn for_both_roles<T>(
-    pipeline: &Pipeline,
-    ranges: impl Fn(&UpdateSettings) -> Vec<(&'static str, T, RangeInclusive<T>)>,
-) -> impl Iterator<Item = (String, T, RangeInclusive<T>)> {
-    let roles = [("questioner", ranges(&pipeline.update.questioner)), ("reasoner", ranges(&pipeline.update.reasoner))];
-    let with_full_keys = |(role, keys): (&'static str, Vec<_>)| {
-        keys.into_iter().map(move |(key, value, range)| (format!("update.{role}.{key}"), value, range))
-    };
-    roles.into_iter().flat_map(with_full_keys)
-}
-
-fn update_counts(update: &UpdateSettings) -> Vec<(&'static str, u64, RangeInclusive<u64>)> {
-    let mut counts = vec![
-        ("steps", update.steps.into(), 0..=1 << 20),
-        ("prompts_per_step", update.prompts_per_step.into(), SMALL),
-        ("prompts_per_update", update.prompts_per_update.into(), SMALL),
-        ("epochs", update.epochs.into(), SMALL),
-        ("overlong_tokens", update.overlong_tokens.into(), 0..=1 << 20),
-        ("micro_batch_tokens", update.micro_batch_tokens.into(), 1..=1 << 30),
-        ("layers_per_checkpoint", update.layers_per_checkpoint.into(), SMALL),
-        ("checkpoint_every", update.checkpoint_every.into(), SMALL),
-    ];
+fn update_values(prefix: &str, update: &UpdateSettings) -> Vec<CheckedValue> {
+    let mut checked = ranges!(prefix, update, {
+        steps in 0.0..=1_048_576.0,
+        prompts_per_step in SMALL,
+        prompts_per_update in SMALL,
+        epochs in SMALL,
+        overlong_tokens in 0.0..=1_048_576.0,
+        micro_batch_tokens in 1.0..=(1u64 << 30) as f64,
+        layers_per_checkpoint in SMALL,
+        checkpoint_every in SMALL,
+        learning_rate in SHARE,
+        final_share in SHARE,
+        beta1 in DECAY,
+        beta2 in DECAY,
+        epsilon in DIVISOR,
+        weight_decay in SHARE,
+        max_grad_norm in DIVISOR,
+        eps_low in SHARE,
+        eps_high in WEIGHT,
+        dual in WEIGHT,
+        beta in WEIGHT,
+        importance_cap in WEIGHT,
+        lora_alpha in DIVISOR,
+    });
     if update.train == TrainedPart::Lora {
-        counts.push(("lora_rank", update.lora_rank.into(), SMALL));
+        checked.extend(ranges!(prefix, update, { lora_rank in SMALL, }));
     }
-    counts
-}
-
-fn update_numbers(update: &UpdateSettings) -> Vec<(&'static str, f64, RangeInclusive<f64>)> {
-    vec![
-        ("learning_rate", update.learning_rate, SHARE),
-        ("final_share", update.final_share, SHARE),
-        ("beta1", update.beta1, DECAY),
-        ("beta2", update.beta2, DECAY),
-        ("epsilon", update.epsilon, DIVISOR),
-        ("weight_decay", update.weight_decay, SHARE),
-        ("max_grad_norm", update.max_grad_norm, DIVISOR),
-        ("eps_low", update.eps_low, SHARE),
-        ("eps_high", update.eps_high, WEIGHT),
-        ("dual", update.dual, WEIGHT),
-        ("beta", update.beta, WEIGHT),
-        ("importance_cap", update.importance_cap, WEIGHT),
-        ("lora_alpha", update.lora_alpha, DIVISOR),
-    ]
+    checked
 }
 
 /// Returns the thresholds of all gates. NaN is invalid, since no value is beyond it.
-fn thresholds(pipeline: &Pipeline) -> Vec<Number> {
-    let gates = &pipeline.gates;
-    let named: [(&str, &Thresholds); 10] = [
-        ("valid_share", &gates.valid_share),
-        ("distinct_share", &gates.distinct_share),
-        ("distinct_texts", &gates.distinct_texts),
-        ("top_type_share", &gates.top_type_share),
-        ("entropy", &gates.entropy),
-        ("mean_confidence", &gates.mean_confidence),
-        ("boxed_share", &gates.boxed_share),
-        ("kept_share", &gates.kept_share),
-        ("kept_rows", &gates.kept_rows),
-        ("label_accuracy", &gates.label_accuracy),
-    ];
-    let of_gate = |(gate, thresholds): (&str, &Thresholds)| {
-        let both = [("warn", thresholds.warn), ("stop", thresholds.stop)];
-        both.map(|(key, value)| value.map(|value| (format!("gates.{gate}.{key}"), value, FINITE)))
-    };
-    named.into_iter().flat_map(of_gate).flatten().collect()
+fn thresholds(pipeline: &Pipeline) -> impl Iterator<Item = CheckedValue> {
+    macro_rules! named {
+        ($($gate:ident)+) => { [$((stringify!($gate), pipeline.gates.$gate)),+] };
+    }
+    let named = named!(valid_share distinct_share distinct_texts top_type_share entropy mean_confidence
+        boxed_share kept_share kept_rows label_accuracy);
+    named.into_iter().flat_map(|(gate, Thresholds { warn, stop })| {
+        let both = [("warn", warn), ("stop", stop)].into_iter();
+        both.filter_map(move |(key, value)| Some((format!("gates.{gate}.{key}"), value?, FINITE)))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
@@ -257,8 +232,7 @@ mod tests {
             ("[round]\nkeep_best = true\nkeep_best_samples = 0", "`round.keep_best_samples`: 0 is not within"),
         ];
         for (text, part) in cases {
-            let text = format!("evolution = \"a\"\n{text}\n");
-            let problem = Pipeline::parse(Path::new("p.toml"), &text).map(|_| ()).expect_err(&text).to_string();
+            let problem = Pipeline::parse_keys(text).map(|_| ()).expect_err(text).to_string();
             assert!(problem.contains(part), "{text}{problem}");
         }
     }
@@ -274,8 +248,7 @@ mod tests {
             "[update.reasoner]\ndual = 0.0\nbeta = 0.0\nlearning_rate = 0.0",
             "[round]\nkeep_best = false\nkeep_best_samples = 0",
         ] {
-            let text = format!("evolution = \"a\"\n{text}\n");
-            Pipeline::parse(Path::new("p.toml"), &text).expect(&text);
+            Pipeline::parse_keys(text).expect(text);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The cause of a diverging replay: the differences from the nearest stored action.
 
-use super::super::EvolutionError;
+use super::super::Result;
 use crate::store::{Action, ActionDifference, Store, StoreError};
 
 /// Number of differences in a message.
@@ -12,22 +12,13 @@ const MAX_LISTED: usize = 3;
 /// # Errors
 /// The store cannot be read.
 pub fn nearest_differences(store: &Store, requested: &Action) -> Result<Option<Vec<ActionDifference>>, StoreError> {
-    let mut nearest: Option<Vec<ActionDifference>> = None;
-    for result in store.results()? {
-        let action = match store.action(result.action) {
-            Ok(action) if action.stage == requested.stage => action,
-            _ => continue,
-        };
-        let differences = action.differences(requested);
-        if nearest.as_ref().is_none_or(|nearest| differences.len() < nearest.len()) {
-            nearest = Some(differences);
-        }
-    }
-    Ok(nearest)
+    let actions = store.results()?.into_iter().filter_map(|result| store.action(result.action).ok());
+    let of_stage = actions.filter(|action| action.stage == requested.stage);
+    Ok(of_stage.map(|action| action.differences(requested)).min_by_key(Vec::len))
 }
 
 /// Describes the differences between a requested action and the nearest stored one.
-pub(super) fn describe_divergence(store: &Store, requested: &Action) -> Result<String, EvolutionError> {
+pub(super) fn describe_divergence(store: &Store, requested: &Action) -> Result<String> {
     let stage = &requested.stage;
     let Some(differences) = nearest_differences(store, requested)? else {
         return Ok(format!("the store has no result of the stage {stage}"));

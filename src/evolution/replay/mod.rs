@@ -18,20 +18,20 @@ pub use self::targets::{ReplayTarget, RoundPart};
 
 use self::divergence::describe_divergence;
 use self::targets::{Targets, find_targets};
-use super::EvolutionError;
-use super::context::PinnedInputs;
-use super::evolve::replay_round;
-use super::finished::{PROMPTS, SETTINGS, read_report};
+use super::context::{EvolutionContext, PinnedInputs};
+use super::finished::{PROMPTS, SETTINGS, finished_round, read_report};
 use super::pipeline::Pipeline;
+use super::round;
 use super::settings::apply;
+use super::{EvolutionError, Result};
 use crate::analysis::compare::{self, ComparisonResult};
-use crate::ids::{Digest, PromptId};
+use crate::ids::Digest;
 use crate::random::Seed;
 use crate::stages::ingest::{INGEST, replay_ingest};
 use crate::stages::model::import;
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Interrupt, Progress, Runner, StageError};
-use crate::store::{ActionKey, ObjectId, StageResult, Store, StoreError, scratch_folder};
+use crate::store::{ActionKey, Output, StageResult, Store, StoreError, scratch_folder};
 use crate::tables::Role;
 
 /// The parameters of a replay.
@@ -88,7 +88,7 @@ pub struct ReplayReport {
 ///
 /// # Errors
 /// The target does not exist, or the replay as a whole fails. A differing result is no error here.
-pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionError> {
+pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport> {
     let Targets { round, mut results } = find_targets(request.store, request.target)?;
     let total = results.len();
     if let Some(sample) = request.sample {
@@ -98,10 +98,9 @@ pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport, EvolutionErro
     }
     let scratch = scratch_folder(request.scratch)?;
     let replayer = Replayer { request, scratch: scratch.path() };
-    let is_of = |part: RoundPart| move |result: &&TargetResult| result.part == part;
     let mut replayed = Vec::new();
     for part in [RoundPart::Base, RoundPart::Images] {
-        let part_results: Vec<&TargetResult> = results.iter().filter(is_of(part)).collect();
+        let part_results: Vec<&TargetResult> = results.iter().filter(|result| result.part == part).collect();
         replayed.extend(replayer.recompute(&part_results, |runner| match part {
             RoundPart::Base => Ok(import(&request.pipeline.model.base, runner).map(|_| ())?),
             _ => replayer.replay_ingest(&part_results, round.as_ref().map(|round| &round.result), runner),
@@ -160,8 +159,8 @@ impl Replayer<'_> {
     fn recompute(
         &self,
         targets: &[&TargetResult],
-        run_stages: impl FnOnce(&Runner<'_>) -> Result<(), EvolutionError>,
-    ) -> Result<Vec<ReplayedResult>, EvolutionError> {
+        run_stages: impl FnOnce(&Runner<'_>) -> Result<()>,
+    ) -> Result<Vec<ReplayedResult>> {
         let Some(first) = targets.first() else { return Ok(Vec::new()) };
         let keys: BTreeSet<ActionKey> = targets.iter().map(|target| target.result.action).collect();
         let stored = self.request.store;
@@ -181,23 +180,13 @@ impl Replayer<'_> {
         targets.iter().map(|target| self.compare(target, &store, end_reason.as_deref())).collect()
     }
 
-    fn compare(
-        &self,
-        target: &TargetResult,
-        store: &Store,
-        end_reason: Option<&str>,
-    ) -> Result<ReplayedResult, EvolutionError> {
+    fn compare(&self, target: &TargetResult, store: &Store, end_reason: Option<&str>) -> Result<ReplayedResult> {
         let key = target.result.action;
         let (compared, not_recomputed) = match store.replayed_result(key)? {
             Some(recomputed) => {
-                let stored = self.request.store;
-                let compared = compare::compare_results(
-                    &target.result,
-                    &recomputed,
-                    |output| stored.read_object(output.object),
-                    |output| store.read_object(output.object),
-                );
-                (compared, None)
+                let read_stored = |output: &Output| self.request.store.read_object(output.object);
+                let read_recomputed = |output: &Output| store.read_object(output.object);
+                (compare::compare_results(&target.result, &recomputed, read_stored, read_recomputed), None)
             }
             None => {
                 let reason = end_reason.unwrap_or("the replayed round does not request it");
@@ -209,12 +198,7 @@ impl Replayer<'_> {
     }
 
     /// Recomputes the images table that the targets are part of.
-    fn replay_ingest(
-        &self,
-        targets: &[&TargetResult],
-        round: Option<&StageResult>,
-        runner: &Runner<'_>,
-    ) -> Result<(), EvolutionError> {
+    fn replay_ingest(&self, targets: &[&TargetResult], round: Option<&StageResult>, runner: &Runner<'_>) -> Result<()> {
         let store = self.request.store;
         let table = match round {
             Some(round) => upstream_of(store, round, INGEST)?,
@@ -226,7 +210,7 @@ impl Replayer<'_> {
     }
 
     /// Runs a stored round again with its own inputs and settings.
-    fn replay_round(&self, round: &StoredRound, runner: &Runner<'_>) -> Result<(), EvolutionError> {
+    fn replay_round(&self, round: &StoredRound, runner: &Runner<'_>) -> Result<()> {
         let store = self.request.store;
         let action = store.action(round.result.action)?;
         let report = read_report(store, &round.result)?;
@@ -240,46 +224,41 @@ impl Replayer<'_> {
             base: upstream_of(store, &round.result, "model.import")?,
             images: upstream_of(store, &round.result, INGEST)?,
         };
-        replay_round(&pipeline, runner, round.number, pinned).map(|_| ())
+        let mut before = Vec::new();
+        for number in 1..round.number {
+            before.extend(finished_round(runner.store, &round.evolution, number)?);
+        }
+        let context = EvolutionContext::from_pinned(&pipeline, runner, pinned)?;
+        round::run(&context, round.number, &before, None).map(|_| ())
     }
 
     /// Returns the prompt of a role in a round: the stored one, or, for a round that stored none,
     /// that of the file, which must not have changed.
-    fn read_prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt, EvolutionError> {
+    fn read_prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt> {
         let output_role = PROMPTS[usize::from(role == Role::Reasoner)];
         if let Some(output) = round.result.outputs_of(output_role).next() {
-            return self.read_stored_prompt(output_role, output.object);
+            let bytes = self.request.store.read_object(output.object)?;
+            let record = || format!("{output_role} {}", output.object);
+            let text: String = serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(record(), e))?;
+            let prompt = RolePrompt::parse(Path::new(output_role), &text);
+            return Ok(prompt.map_err(|e| StageError::malformed(record(), e))?);
         }
+        // It must be one of those that the round's samples were drawn with.
         let prompt = self.request.pipeline.prompt(role)?;
-        self.check_prompt(round, role, prompt.id)?;
-        Ok(prompt)
-    }
-
-    fn read_stored_prompt(&self, part: &str, object: ObjectId) -> Result<RolePrompt, EvolutionError> {
-        let bytes = self.request.store.read_object(object)?;
-        let record = || format!("{part} {object}");
-        let text: String = serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(record(), e))?;
-        Ok(RolePrompt::parse(Path::new(part), &text).map_err(|e| StageError::malformed(record(), e))?)
-    }
-
-    /// Checks that a prompt is one of those that the round's samples were drawn with.
-    fn check_prompt(&self, round: &StoredRound, role: Role, id: PromptId) -> Result<(), EvolutionError> {
-        let mut used = BTreeSet::<Digest>::new();
         for &key in &round.result.upstream {
-            let action = self.request.store.action(key)?;
-            used.extend(action.parameters.get("prompt").and_then(|id| id.as_str()?.parse::<Digest>().ok()));
+            let used = self.request.store.action(key)?.parameters.remove("prompt");
+            if used.and_then(|id| id.as_str()?.parse::<Digest>().ok()) == Some(prompt.id.0) {
+                return Ok(prompt);
+            }
         }
-        if used.contains(&id.0) {
-            return Ok(());
-        }
-        let problem = format!("this template ({id}) is not the one that the round used; restore that one");
+        let problem = format!("this template ({}) is not the one that the round used; restore that one", prompt.id);
         let key = if role == Role::Questioner { "prompts.questioner" } else { "prompts.reasoner" };
         Err(self.request.pipeline.source.error(key, problem).into())
     }
 }
 
 /// Returns the first upstream result of a stage.
-fn upstream_of(store: &Store, result: &StageResult, stage: &str) -> Result<StageResult, EvolutionError> {
+fn upstream_of(store: &Store, result: &StageResult, stage: &str) -> Result<StageResult> {
     for &key in &result.upstream {
         if store.action(key)?.stage == stage
             && let Some(upstream) = store.result(key)?

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::EvolutionError;
 use super::super::finished::{ROUND, SETTINGS, ref_name};
 use super::super::seeds::SeedPurpose;
+use super::super::{EvolutionError, Result};
 use super::{StoredRound, TargetResult};
 use crate::stages::StageError;
 use crate::stages::answers::ANSWERS;
@@ -17,67 +17,55 @@ use crate::stages::rewards::REWARDS;
 use crate::stages::update::UPDATE;
 use crate::store::{Action, ActionKey, StageResult, Store, StoreError, StoreFile};
 
-/// A part of a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RoundPart {
+/// Declares the parts of a round with their names on the command line.
+macro_rules! round_parts {
+    ($($(#[$doc:meta])* $part:ident = $name:literal,)+) => {
+        /// A part of a round.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum RoundPart {
+            $($(#[$doc])* #[serde(rename = $name)] $part,)+
+        }
+
+        impl RoundPart {
+            /// Every part.
+            pub const ALL: &[Self] = &[$(Self::$part),+];
+
+            /// Its name on the command line.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$part => $name,)+
+                }
+            }
+        }
+    };
+}
+
+round_parts! {
     /// The base model's import.
-    Base,
+    Base = "base",
     /// The ingest of the images.
-    Images,
+    Images = "images",
     /// Questions, in training and for the curriculum.
-    Questions,
+    Questions = "questions",
     /// Answers and votes.
-    Answers,
+    Answers = "answers",
     /// Rewards.
-    Rewards,
+    Rewards = "rewards",
     /// Training steps.
-    Update,
+    Update = "update",
     /// The curriculum.
-    Curriculum,
+    Curriculum = "curriculum",
     /// The label-free score.
-    KeepBest,
+    KeepBest = "keep-best",
     /// Benchmarks.
-    Evaluation,
+    Evaluation = "evaluation",
     /// The published models.
-    Models,
+    Models = "models",
     /// The round itself.
-    Round,
+    Round = "round",
 }
 
 impl RoundPart {
-    /// Every part.
-    pub const ALL: [Self; 11] = [
-        Self::Base,
-        Self::Images,
-        Self::Questions,
-        Self::Answers,
-        Self::Rewards,
-        Self::Update,
-        Self::Curriculum,
-        Self::KeepBest,
-        Self::Evaluation,
-        Self::Models,
-        Self::Round,
-    ];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::Images => "images",
-            Self::Questions => "questions",
-            Self::Answers => "answers",
-            Self::Rewards => "rewards",
-            Self::Update => "update",
-            Self::Curriculum => "curriculum",
-            Self::KeepBest => "keep-best",
-            Self::Evaluation => "evaluation",
-            Self::Models => "models",
-            Self::Round => "round",
-        }
-    }
-
     /// Returns the part of a round that an action belongs to. `is_keep_best` marks samples of the
     /// keep-best score, which run the same stages as the others.
     fn of(action: &Action, is_keep_best: bool) -> Option<Self> {
@@ -134,11 +122,11 @@ impl ReplayTarget {
             (None, _) => Ok(Self::Digest(evolution)),
             (Some(IMAGES), None) => Ok(Self::Images { evolution }),
             (Some(round), part) => {
-                let number =
-                    round.strip_prefix("round-").and_then(|n| n.parse().ok()).filter(|n| (1..=9999).contains(n));
-                let number =
-                    number.ok_or_else(|| format!("`{round}` is neither a round such as `round-1` nor `{IMAGES}`"))?;
-                Ok(Self::Round { evolution, number, part: part.map(str::to_owned) })
+                let number = round.strip_prefix("round-").and_then(|n| n.parse().ok());
+                match number.filter(|n| (1..=9999).contains(n)) {
+                    Some(number) => Ok(Self::Round { evolution, number, part: part.map(str::to_owned) }),
+                    None => Err(format!("`{round}` is neither a round such as `round-1` nor `{IMAGES}`")),
+                }
             }
         }
     }
@@ -151,22 +139,18 @@ pub(super) struct Targets {
 }
 
 /// Finds the results of a target.
-pub(super) fn find_targets(store: &Store, requested: &ReplayTarget) -> Result<Targets, EvolutionError> {
+pub(super) fn find_targets(store: &Store, requested: &ReplayTarget) -> Result<Targets> {
     match requested {
         ReplayTarget::Round { evolution, number, part } => {
             let round = find_round(store, evolution, *number)?;
             let all = results_of_round(store, &round)?;
-            let results = match part {
-                None => all,
-                Some(part) => select_part(store, all, part)?,
-            };
+            let results = if let Some(part) = part { select_part(store, all, part)? } else { all };
             Ok(Targets { round: Some(round), results })
         }
         ReplayTarget::Images { evolution } => {
-            let head = store.head(evolution, IMAGES)?;
             let none = || lookup_error(format!("`{evolution}` has no images"));
-            let key = head.ok_or_else(none)?.result;
-            Ok(Targets { round: None, results: results_of_ingest(store, key)? })
+            let head = store.head(evolution, IMAGES)?.ok_or_else(none)?;
+            Ok(Targets { round: None, results: results_of_ingest(store, head.result)? })
         }
         ReplayTarget::Digest(prefix) => find_by_digest(store, prefix),
     }
@@ -176,7 +160,7 @@ fn lookup_error(problem: String) -> EvolutionError {
     StoreError::Lookup(problem).into()
 }
 
-fn find_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound, EvolutionError> {
+fn find_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound> {
     let name = ref_name(number, "round");
     let Some(head) = store.head(evolution, &name)? else {
         return Err(lookup_error(format!("round {number} of `{evolution}` is not finished")));
@@ -187,7 +171,7 @@ fn find_round(store: &Store, evolution: &str, number: u32) -> Result<StoredRound
 }
 
 /// Returns all results that went into a round, and its own, but not those of earlier rounds.
-fn results_of_round(store: &Store, round: &StoredRound) -> Result<Vec<TargetResult>, EvolutionError> {
+fn results_of_round(store: &Store, round: &StoredRound) -> Result<Vec<TargetResult>> {
     let round_action = store.action(round.result.action)?;
     let seed = round_action.parameters.get(SETTINGS).and_then(|settings| settings.pointer("/round/seed")?.as_u64());
     let is_keep_best = |action: &Action| {
@@ -212,12 +196,7 @@ fn results_of_round(store: &Store, round: &StoredRound) -> Result<Vec<TargetResu
     Ok(all)
 }
 
-fn find_target(
-    store: &Store,
-    key: ActionKey,
-    action: &Action,
-    is_keep_best: bool,
-) -> Result<Option<TargetResult>, EvolutionError> {
+fn find_target(store: &Store, key: ActionKey, action: &Action, is_keep_best: bool) -> Result<Option<TargetResult>> {
     let Some(part) = RoundPart::of(action, is_keep_best) else { return Ok(None) };
     let lost = || StageError::lost_result(key);
     let result = store.result(key)?.ok_or_else(lost)?;
@@ -225,7 +204,7 @@ fn find_target(
 }
 
 /// Returns the results of all ingest stages behind an images table.
-fn results_of_ingest(store: &Store, table: ActionKey) -> Result<Vec<TargetResult>, EvolutionError> {
+fn results_of_ingest(store: &Store, table: ActionKey) -> Result<Vec<TargetResult>> {
     let (mut queue, mut seen, mut targets) = (vec![table], BTreeSet::new(), Vec::new());
     while let Some(key) = queue.pop() {
         if seen.insert(key) {
@@ -241,7 +220,7 @@ fn results_of_ingest(store: &Store, table: ActionKey) -> Result<Vec<TargetResult
 }
 
 /// Returns the results of a part of a round.
-fn select_part(store: &Store, all: Vec<TargetResult>, word: &str) -> Result<Vec<TargetResult>, EvolutionError> {
+fn select_part(store: &Store, all: Vec<TargetResult>, word: &str) -> Result<Vec<TargetResult>> {
     let name = match word {
         "votes" => "answers",
         "scores" | "predictions" => "evaluation",
@@ -250,7 +229,7 @@ fn select_part(store: &Store, all: Vec<TargetResult>, word: &str) -> Result<Vec<
     };
     let mut selected = Vec::new();
     for target in &all {
-        let of_role = || -> Result<bool, EvolutionError> {
+        let of_role = || -> Result<bool> {
             let action = store.action(target.result.action)?;
             let role = action.parameters.get("role").and_then(|role| role.as_str());
             Ok(target.part == RoundPart::Update && role == Some(name))
@@ -262,21 +241,18 @@ fn select_part(store: &Store, all: Vec<TargetResult>, word: &str) -> Result<Vec<
     if !selected.is_empty() {
         return Ok(selected);
     }
-    let words = RoundPart::ALL.map(RoundPart::name).into_iter().chain(["votes", "scores", "questioner", "reasoner"]);
-    let words: Vec<&str> = words.collect();
+    let names = RoundPart::ALL.iter().map(|part| part.name());
+    let words: Vec<&str> = names.chain(["votes", "scores", "questioner", "reasoner"]).collect();
     if words.contains(&word) {
         return Err(lookup_error(format!("the round has no {word}")));
     }
-    let nearest = words.iter().min_by_key(|known| strsim::damerau_levenshtein(known, word)).copied();
-    let all = words.join(", ");
-    Err(lookup_error(format!(
-        "`{word}` is not a part of a round; did you mean `{}`? (parts: {all})",
-        nearest.unwrap_or_default()
-    )))
+    let nearest = words.iter().min_by_key(|known| strsim::damerau_levenshtein(known, word));
+    let (nearest, all) = (nearest.copied().unwrap_or_default(), words.join(", "));
+    Err(lookup_error(format!("`{word}` is not a part of a round; did you mean `{nearest}`? (parts: {all})")))
 }
 
 /// Finds a result by its digest, or the result that has an object.
-fn find_by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError> {
+fn find_by_digest(store: &Store, prefix: &str) -> Result<Targets> {
     let keys: BTreeSet<ActionKey> = match store.find(prefix)? {
         StoreFile::Action(key) | StoreFile::Result(key) => BTreeSet::from([key]),
         StoreFile::Object(object) => {
@@ -301,10 +277,8 @@ fn find_by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError
         }
     }
     for r in store.refs()?.iter().filter(|r| r.name == IMAGES) {
-        let results: Vec<TargetResult> = results_of_ingest(store, r.result)?
-            .into_iter()
-            .filter(|target| keys.contains(&target.result.action))
-            .collect();
+        let mut results = results_of_ingest(store, r.result)?;
+        results.retain(|target| keys.contains(&target.result.action));
         if !results.is_empty() {
             return Ok(Targets { round: None, results });
         }
@@ -315,11 +289,10 @@ fn find_by_digest(store: &Store, prefix: &str) -> Result<Targets, EvolutionError
 }
 
 /// Returns every finished round.
-fn list_rounds(store: &Store) -> Result<Vec<StoredRound>, EvolutionError> {
+fn list_rounds(store: &Store) -> Result<Vec<StoredRound>> {
     let mut rounds = Vec::new();
     for r in store.refs()? {
-        let number = r.name.strip_prefix("round-").and_then(|name| name.strip_suffix("/round")?.parse().ok());
-        if let (Some(number), Some(result)) = (number, store.result(r.result)?) {
+        if let (Some((number, "round")), Some(result)) = (r.round_part(), store.result(r.result)?) {
             rounds.push(StoredRound { evolution: r.evolution, number, result });
         }
     }
@@ -327,7 +300,7 @@ fn list_rounds(store: &Store) -> Result<Vec<StoredRound>, EvolutionError> {
 }
 
 /// Returns the images table that some results of an ingest are part of.
-pub(super) fn find_table(store: &Store, keys: impl Iterator<Item = ActionKey>) -> Result<StageResult, EvolutionError> {
+pub(super) fn find_table(store: &Store, keys: impl Iterator<Item = ActionKey>) -> Result<StageResult> {
     let keys: BTreeSet<ActionKey> = keys.collect();
     for r in store.refs()?.iter().filter(|r| r.name == IMAGES) {
         let of_table: BTreeSet<ActionKey> =
