@@ -2,9 +2,9 @@
 //!
 //! Weights, gradients and activations are read and written from end to end. With 4 KiB pages much
 //! of that time goes into page faults and TLB misses, above all in a virtual machine: a training
-//! step of a model of 60 million parameters takes a sixth longer (`docs/results/speed.md`). glibc has a
-//! tunable for huge pages, but it must be set before the process starts, and glibc 2.36 follows it
-//! only by chance.
+//! step of a model of 60 million parameters takes a sixth longer (`docs/results/speed.md`). glibc
+//! has a tunable for huge pages, but it must be set before the process starts, and glibc 2.36
+//! follows it only by chance.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -22,16 +22,12 @@ pub(super) enum Node {
     Object(BTreeMap<String, Node>),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct NodeSerializer {
     depth: usize,
 }
 
 impl NodeSerializer {
-    pub(super) fn new() -> Self {
-        Self { depth: 0 }
-    }
-
     fn nested(self) -> Result<Self> {
         if self.depth == MAX_DEPTH {
             return Err(CanonicalError::new(format!("it is nested more than {MAX_DEPTH} deep")));
@@ -166,31 +162,6 @@ impl Items {
     }
 }
 
-/// Implements serde's four kinds of arrays, which are all the same here.
-macro_rules! array_kind {
-    ($($kind:ident, $push:ident;)+) => {$(
-        impl ser::$kind for Items {
-            type Ok = Node;
-            type Error = CanonicalError;
-
-            fn $push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
-                self.push(value)
-            }
-
-            fn end(self) -> Result<Node> {
-                Ok(self.into_node())
-            }
-        }
-    )+};
-}
-
-array_kind! {
-    SerializeSeq, serialize_element;
-    SerializeTuple, serialize_element;
-    SerializeTupleStruct, serialize_field;
-    SerializeTupleVariant, serialize_field;
-}
-
 /// An object being serialized.
 pub(super) struct Fields {
     inner: NodeSerializer,
@@ -238,15 +209,15 @@ impl ser::SerializeMap for Fields {
     }
 }
 
-/// Implements serde's two kinds of structs, which are the same here.
-macro_rules! struct_kind {
-    ($($kind:ident;)+) => {$(
-        impl ser::$kind for Fields {
+/// Implements serde's kinds of arrays and structs, which differ only in their names.
+macro_rules! compounds {
+    ($($kind:ident for $type:ty { $method:ident($self:ident, $([$key:ident],)? $value:ident) $body:expr })+) => {$(
+        impl ser::$kind for $type {
             type Ok = Node;
             type Error = CanonicalError;
 
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<()> {
-                self.insert(key.to_owned(), value)
+            fn $method<T: Serialize + ?Sized>(&mut $self, $($key: &'static str,)? $value: &T) -> Result<()> {
+                $body
             }
 
             fn end(self) -> Result<Node> {
@@ -256,7 +227,11 @@ macro_rules! struct_kind {
     )+};
 }
 
-struct_kind! {
-    SerializeStruct;
-    SerializeStructVariant;
+compounds! {
+    SerializeSeq for Items { serialize_element(self, value) self.push(value) }
+    SerializeTuple for Items { serialize_element(self, value) self.push(value) }
+    SerializeTupleStruct for Items { serialize_field(self, value) self.push(value) }
+    SerializeTupleVariant for Items { serialize_field(self, value) self.push(value) }
+    SerializeStruct for Fields { serialize_field(self, [key], value) self.insert(key.to_owned(), value) }
+    SerializeStructVariant for Fields { serialize_field(self, [key], value) self.insert(key.to_owned(), value) }
 }

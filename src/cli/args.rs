@@ -74,18 +74,22 @@ impl DeviceArgs {
     }
 }
 
-/// The dtype that models run in.
+/// The device and the dtype that models run in.
 #[derive(Debug, Args)]
-pub struct DtypeArgs {
+pub struct ComputeArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Dtype to compute in [default: f32 on the CPU, bf16 on a GPU].
     #[arg(long, alias = "type", value_enum, value_name = "DTYPE")]
     dtype: Option<Dtype>,
 }
 
-impl DtypeArgs {
-    /// Returns the dtype, by default the usual one of the device.
-    pub fn on(&self, device: &Device) -> DType {
-        self.dtype.map_or(DeviceClass::from_device(device).default_dtype(), Dtype::tensor)
+impl ComputeArgs {
+    /// Opens the device, and returns it with the dtype, by default the usual one of the device.
+    pub fn open(&self) -> Result<(Device, DType)> {
+        let device = self.device.open()?;
+        let dtype = self.dtype.map_or(DeviceClass::from_device(&device).default_dtype(), Dtype::tensor);
+        Ok((device, dtype))
     }
 }
 

@@ -55,15 +55,11 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<()> {
         print(&found, ui)?
     }
     let count = found.alignment.count;
-    match found.alignment.inconsistencies.first() {
-        None => Ok(()),
-        Some(first) => {
-            let more = if count > 1 { format!(", and {} more", format::count(count - 1)) } else { String::new() };
-            let message = format!("{} {}: {}{more}", first.table, first.row, first.problem);
-            let hint = "`visplay verify --full` checks every byte; `visplay replay` recomputes results and compares";
-            Err(CommandError::damaged(message).with_hint(hint))
-        }
-    }
+    let Some(first) = found.alignment.inconsistencies.first() else { return Ok(()) };
+    let more = if count > 1 { format!(", and {} more", format::count(count - 1)) } else { String::new() };
+    let message = format!("{} {}: {}{more}", first.table, first.row, first.problem);
+    let hint = "`visplay verify --full` checks every byte; `visplay replay` recomputes results and compares";
+    Err(CommandError::damaged(message).with_hint(hint))
 }
 
 /// Reads the truth file named by the pipeline, if it exists. An unusable file is reported and

@@ -1,7 +1,6 @@
 //! `visplay branch`: starts an evolution that shares the first rounds of another one.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::Args;
 
@@ -26,8 +25,8 @@ pub struct BranchArgs {
     #[arg(value_name = "NAME")]
     name: String,
     /// Last shared round: round-N, or base for only the images and the base model.
-    #[arg(long, value_name = "ROUND")]
-    from: BranchPoint,
+    #[arg(long, value_name = "ROUND", value_parser = branch_point)]
+    from: u32,
     /// Set a key of the pipeline file; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Setting::parse)]
     settings: Vec<Setting>,
@@ -44,22 +43,15 @@ pub struct BranchArgs {
     store: StoreArgs,
 }
 
-/// The last shared round; 0 for the base model.
-#[derive(Debug, Clone, Copy)]
-struct BranchPoint(u32);
-
-impl FromStr for BranchPoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "base" {
-            return Ok(Self(0));
-        }
-        let number = text.strip_prefix("round-").unwrap_or(text);
-        let digits = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
-        let number = number.parse().ok().filter(|n| digits && *n <= 9999);
-        number.map(Self).ok_or_else(|| "expected round-N or base".to_owned())
+/// Parses the last shared round; 0 is the base model.
+fn branch_point(text: &str) -> Result<u32, String> {
+    if text == "base" {
+        return Ok(0);
     }
+    let number = text.strip_prefix("round-").unwrap_or(text);
+    let digits = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
+    let number = number.parse().ok().filter(|n| digits && *n <= 9999);
+    number.ok_or_else(|| "expected round-N or base".to_owned())
 }
 
 /// Runs `visplay branch`.
@@ -74,7 +66,7 @@ pub fn cmd_branch(args: &BranchArgs, ui: &Ui) -> Result<()> {
     let request = BranchRequest {
         store: &store,
         name: &args.name,
-        from: args.from.0,
+        from: args.from,
         evolution: &evolution,
         pipeline: (&file, &text),
         settings: &args.settings,
@@ -85,7 +77,7 @@ pub fn cmd_branch(args: &BranchArgs, ui: &Ui) -> Result<()> {
         return ui.result_json(&branched);
     }
     let state = if branched.already_existed { "already exists" } else { "was created" };
-    let shared = match args.from.0 {
+    let shared = match args.from {
         0 => format!("the images of {evolution}"),
         1 => format!("the images and round 1 of {evolution}"),
         n => format!("the images and rounds 1 to {n} of {evolution}"),

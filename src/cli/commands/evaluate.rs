@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::args::{DeviceArgs, DtypeArgs, StoreArgs, ThreadArgs};
+use crate::cli::args::{ComputeArgs, StoreArgs, ThreadArgs};
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui};
 use crate::random::Seed;
@@ -80,9 +80,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "S", default_value_t = Seed(0))]
     seed: Seed,
     #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    compute: DtypeArgs,
+    compute: ComputeArgs,
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
@@ -96,18 +94,13 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
             "no protocol is selected: drop --no-greedy, or pass --sampled N or --majority N",
         ));
     }
-    let device = args.device.open()?;
-    let dtype = args.compute.on(&device);
+    let (device, dtype) = args.compute.open()?;
     args.threads.start()?;
     let session = Session::new(args.store.open_or_create()?, ui);
     let (store, runner) = (&session.store, session.runner());
-    let text = match &args.prompt {
-        Some(file) => {
-            std::fs::read_to_string(file).map_err(|e| CommandError::usage(format!("{}: {e}", file.display())))?
-        }
-        None => PROMPT.1.to_owned(),
-    };
     let file = args.prompt.as_deref().unwrap_or(Path::new(PROMPT.0));
+    let text = args.prompt.as_ref().map_or_else(|| Ok(PROMPT.1.to_owned()), std::fs::read_to_string);
+    let text = text.map_err(|e| CommandError::usage(format!("{}: {e}", file.display())))?;
     let prompt = RolePrompt::parse(file, &text).map_err(CommandError::from_input)?;
     if let Some(missing) = ["image", "question"].into_iter().find(|name| !prompt.has(name)) {
         return Err(CommandError::usage(format!("{}: the template has no {{{{{missing}}}}}", file.display())));
@@ -153,16 +146,12 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
     if left_out > 0 {
         let rejects: Vec<RejectRow> = read_rows(store, &predictions)?;
         let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
-        ui.say(format!(
-            "{left_out} of {} items could not be given to the model and are not scored{why}",
-            benchmark.items.len()
-        ));
+        let items = benchmark.items.len();
+        ui.say(format!("{left_out} of {items} items could not be given to the model and are not scored{why}"));
     }
     if scores.is_empty() {
-        return Err(CommandError::usage(format!(
-            "{}: none of the items could be given to the model",
-            args.benchmark.display()
-        )));
+        let file = args.benchmark.display();
+        return Err(CommandError::usage(format!("{file}: none of the items could be given to the model")));
     }
     if ui.json {
         return ui.result_json(&json!({ "scores": scores, "straight_share": straight, "left_out": left_out }));

@@ -45,12 +45,8 @@ pub fn cmd_gc(args: &GcArgs, ui: &Ui) -> Result<()> {
     for file in &found.garbage {
         ui.result(format!("{:>10}  {}", format::bytes(file.bytes), format::plain(&file.name)))?;
     }
-    let n = format::count(found.garbage.len() as u64);
+    let [n, used, spared] = [found.garbage.len() as u64, found.live, found.spared].map(format::count);
     let state = if args.delete { "deleted" } else { "would be deleted (pass --delete)" };
-    ui.result(format!(
-        "{n} files, {} {state}; {} in use, {} within the grace period",
-        format::bytes(found.bytes),
-        format::count(found.live),
-        format::count(found.spared)
-    ))
+    let bytes = format::bytes(found.bytes);
+    ui.result(format!("{n} files, {bytes} {state}; {used} in use, {spared} within the grace period"))
 }

@@ -1,6 +1,24 @@
 //! The commands: one file or folder each, with the arguments `XArgs` (whose doc comment is the
 //! help) and `cmd_x`.
 
+/// Declares commands, in the order in which the help lists them: name, arguments, function.
+macro_rules! commands {
+    ($($name:ident($args:path) => $run:path,)+) => {
+        /// The command to run.
+        #[derive(Debug, Subcommand)]
+        pub enum Command {
+            $($name($args),)+
+        }
+
+        /// Runs a command.
+        pub fn run(command: &Command, ui: &Ui) -> Result<()> {
+            match command {
+                $(Command::$name(args) => $run(args, ui),)+
+            }
+        }
+    };
+}
+
 mod audit;
 mod branch;
 mod clusters;
@@ -28,24 +46,6 @@ mod why;
 use clap::Subcommand;
 
 use crate::cli::{Result, Ui};
-
-/// Declares the commands, in the order in which the help lists them: name, arguments, function.
-macro_rules! commands {
-    ($($name:ident($args:path) => $run:path,)+) => {
-        /// The command to run.
-        #[derive(Debug, Subcommand)]
-        pub enum Command {
-            $($name($args),)+
-        }
-
-        /// Runs a command.
-        pub fn run(command: &Command, ui: &Ui) -> Result<()> {
-            match command {
-                $(Command::$name(args) => $run(args, ui),)+
-            }
-        }
-    };
-}
 
 commands! {
     Ingest(ingest::IngestArgs) => ingest::cmd_ingest,

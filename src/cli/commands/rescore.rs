@@ -82,10 +82,9 @@ fn apply_options(preset: &Preset, args: &RescoreArgs) -> Result<Preset> {
     d.high = share("high", args.high, d.high)?;
     d.min_margin = share("min-margin", args.min_margin, d.min_margin)?;
     if d.low > d.high {
-        return Err(CommandError::usage(format!(
-            "the confidence band {} to {} is empty: --low is above --high",
-            d.low, d.high
-        )));
+        let (low, high) = (d.low, d.high);
+        let message = format!("the confidence band {low} to {high} is empty: --low is above --high");
+        return Err(CommandError::usage(message));
     }
     set_diversity(&mut preset.questioner, args.lambda, args.scope)?;
     Ok(preset)
@@ -130,9 +129,6 @@ fn print_table(before: &RescoreResult, after: &RescoreResult, ui: &Ui) -> Result
     let gained = pairs().filter(|(b, a)| !b.decision.is_kept() && a.decision.is_kept()).count();
     let lost = pairs().filter(|(b, a)| b.decision.is_kept() && !a.decision.is_kept()).count();
     ui.table(&format::with_heading(["", "before", "after"], rows))?;
-    ui.result(format!(
-        "{} dropped questions would be kept, and {} kept questions would be dropped",
-        format::count(gained as u64),
-        format::count(lost as u64)
-    ))
+    let [gained, lost] = [gained, lost].map(|n| format::count(n as u64));
+    ui.result(format!("{gained} dropped questions would be kept, and {lost} kept questions would be dropped"))
 }

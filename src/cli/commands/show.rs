@@ -90,7 +90,7 @@ fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Resul
     let Some(result) = result else { return ui.result("result   none") };
     ui.result(format!("result   {}", result.digest()?))?;
     let c = result.counts;
-    let (rows_in, rows_out, rejects) = (format::count(c.rows_in), format::count(c.rows_out), format::count(c.rejects));
+    let [rows_in, rows_out, rejects] = [c.rows_in, c.rows_out, c.rejects].map(format::count);
     ui.result(format!("rows     {rows_in} in = {rows_out} out + {rejects} rejects"))?;
     for (figure, n) in &result.statistics {
         ui.result(format!("         {figure} = {}", format::count(*n)))?;
@@ -100,19 +100,13 @@ fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Resul
         ui.result(format!("wrote    {} {} ({rows} rows, {bytes})", output.role, output.object))?;
     }
     let run = &result.run;
-    let began = format::time(run.began_ms);
-    ui.result(format!(
-        "ran      {began} UTC on {} for {}, visplay {}",
-        run.process.host,
-        format::duration(run.took_ms),
-        run.program
-    ))
+    let (began, took) = (format::time(run.began_ms), format::duration(run.took_ms));
+    ui.result(format!("ran      {began} UTC on {} for {took}, visplay {}", run.process.host, run.program))
 }
 
 fn show_object(store: &Store, object: ObjectId, rows: usize, ui: &Ui) -> Result<()> {
     let bytes = store.read_object(object)?;
     let size = bytes.len() as u64;
-    let head = json!({"object": object, "bytes": size});
     match object.kind {
         ObjectKind::Parquet => {
             let table = preview::preview_parquet(bytes, rows)
@@ -133,7 +127,7 @@ fn show_object(store: &Store, object: ObjectId, rows: usize, ui: &Ui) -> Result<
             ui.result(format!("{object}: {}", format::bytes(size)))?;
             ui.result(serde_json::to_string_pretty(&value).unwrap_or_default())
         }
-        ObjectKind::Safetensors if ui.json => ui.result_json(&head),
+        ObjectKind::Safetensors if ui.json => ui.result_json(&json!({"object": object, "bytes": size})),
         ObjectKind::Safetensors => ui.result(format!("{object}: tensors, {}", format::bytes(size))),
     }
 }

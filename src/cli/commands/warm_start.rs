@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::args::{DeviceArgs, DtypeArgs, StoreArgs, ThreadArgs};
+use crate::cli::args::{ComputeArgs, StoreArgs, ThreadArgs};
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui};
 use crate::stages::model::import;
@@ -98,9 +98,7 @@ pub struct WarmStartArgs {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    compute: DtypeArgs,
+    compute: ComputeArgs,
     #[command(flatten)]
     threads: ThreadArgs,
 }
@@ -157,8 +155,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<()> {
             return Err(CommandError::usage(message));
         }
     }
-    let device = args.device.open()?;
-    let dtype = args.compute.on(&device);
+    let (device, dtype) = args.compute.open()?;
     args.threads.start()?;
     let session = Session::new(args.store.open_or_create()?, ui);
     let (store, runner) = (&session.store, session.runner());

@@ -22,13 +22,9 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let unreadable =
         |e: std::io::Error| CommandError::failed(format!("{}: cannot list the folder: {e}", path.display()));
-    let mut files = Vec::new();
-    for entry in path.read_dir().map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        if file.extension().is_some_and(|e| e == "parquet") {
-            files.push(file);
-        }
-    }
+    let entries = path.read_dir().and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut files: Vec<PathBuf> = entries.map_err(unreadable)?;
+    files.retain(|file| file.extension().is_some_and(|e| e == "parquet"));
     if files.is_empty() {
         return Err(CommandError::usage(format!("{} contains no .parquet files", path.display())));
     }

@@ -23,7 +23,12 @@ impl Ui {
 
     /// Prints a line of the result. A closed pipe (`visplay .. | head`) is not an error.
     pub fn result(&self, line: impl AsRef<str>) -> Result<()> {
-        write_result(line.as_ref())
+        let mut out = io::stdout().lock();
+        match writeln!(out, "{}", line.as_ref()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(e) => Err(CommandError::failed(format!("cannot write to standard output: {e}"))),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Prints rows as aligned columns; the first row is the heading.
@@ -38,7 +43,7 @@ impl Ui {
 
     /// Prints the result as one line of JSON.
     pub fn result_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
-        write_result(&serde_json::to_string(value).map_err(|e| CommandError::failed(e.to_string()))?)
+        self.result(serde_json::to_string(value).map_err(CommandError::from_failure)?)
     }
 
     /// Prints a message that is no part of the result, unless `--quiet`.
@@ -46,14 +51,5 @@ impl Ui {
         if !self.quiet {
             eprintln!("{}", line.as_ref());
         }
-    }
-}
-
-fn write_result(line: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(e) => Err(CommandError::failed(format!("cannot write to standard output: {e}"))),
-        Ok(()) => Ok(()),
     }
 }

@@ -64,12 +64,9 @@ pub fn cmd_doctor(args: &DoctorArgs, ui: &Ui) -> Result<()> {
     let sets = instruction_sets();
     ui.result(format!("SIMD     {}", if sets.is_empty() { "none".into() } else { sets.join(", ") }))?;
     ui.result(format!("memory   {}, {} free", format::bytes(memory), format::bytes(free_memory)))?;
-    match disk {
-        Some(free) => ui.result(format!("disk     {} free for {}", format::bytes(free), args.store.store.display()))?,
-        None => {
-            ui.result(format!("disk     unknown: cannot access any folder above {}", args.store.store.display()))?
-        }
-    }
+    let unknown = || "unknown: cannot access any folder above".to_owned();
+    let free = disk.map_or_else(unknown, |free| format!("{} free for", format::bytes(free)));
+    ui.result(format!("disk     {free} {}", args.store.store.display()))?;
     match gpus.as_slice() {
         [] => ui.result("GPU      none")?,
         gpus if cfg!(feature = "cuda") => ui.result(format!("GPU      {}", gpus.join(", ")))?,

@@ -3,7 +3,6 @@
 mod dry_run;
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Instant;
 
 use clap::Args;
@@ -34,7 +33,7 @@ use crate::store::Store;
   visplay evolve-round 3 --dry-run")]
 pub struct EvolveRoundArgs {
     /// Number of the round, from 1, or `next` for the first unfinished one.
-    #[arg(value_name = "N|next")]
+    #[arg(value_name = "N|next", value_parser = round_choice)]
     round: RoundChoice,
     /// Folder, image file or Parquet file to ingest first, in addition to the evolution's images;
     /// may be repeated.
@@ -60,15 +59,11 @@ enum RoundChoice {
     Number(u32),
 }
 
-impl FromStr for RoundChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            _ if text == "next" => Ok(Self::Next),
-            Ok(number @ 1..=9999) => Ok(Self::Number(number)),
-            _ => Err("expected a number from 1 to 9999, or `next`".to_owned()),
-        }
+fn round_choice(text: &str) -> Result<RoundChoice, String> {
+    match text.parse() {
+        _ if text == "next" => Ok(RoundChoice::Next),
+        Ok(number @ 1..=9999) => Ok(RoundChoice::Number(number)),
+        _ => Err("expected a number from 1 to 9999, or `next`".to_owned()),
     }
 }
 
@@ -194,9 +189,7 @@ fn round_of(args: &EvolveRoundArgs, store: &Store, pipeline: &Pipeline) -> Resul
 
 /// Describes what a round will do, in a few lines. `images` is their number, if known.
 fn plan_text(pipeline: &Pipeline, round: u32, images: Option<u64>) -> String {
-    let rows: Vec<Vec<String>> = plan(pipeline, images)
-        .into_iter()
-        .map(|PlannedPart { part, description }| vec![part.to_owned(), description])
-        .collect();
+    let row = |PlannedPart { part, description }| vec![part.to_owned(), description];
+    let rows: Vec<Vec<String>> = plan(pipeline, images).into_iter().map(row).collect();
     format!("round {round} of {}\n  {}", pipeline.evolution, format::columns(&rows).join("\n  "))
 }

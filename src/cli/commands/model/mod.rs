@@ -9,36 +9,24 @@ mod score;
 
 use clap::{Args, Subcommand};
 
-use self::export::{ModelExportArgs, cmd_model_export};
-use self::generate::{ModelGenerateArgs, cmd_model_generate};
-use self::inspect::{ModelInspectArgs, cmd_model_inspect};
-use self::random::{ModelRandomArgs, cmd_model_random};
-use self::score::{ModelScoreArgs, cmd_model_score};
 use crate::cli::{Result, Ui};
 
 /// Inspect, export and sample from model checkpoints.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
     #[command(subcommand)]
-    command: ModelCommand,
+    command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum ModelCommand {
-    Inspect(ModelInspectArgs),
-    Generate(ModelGenerateArgs),
-    Score(ModelScoreArgs),
-    Export(ModelExportArgs),
-    Random(ModelRandomArgs),
+commands! {
+    Inspect(inspect::ModelInspectArgs) => inspect::cmd_model_inspect,
+    Generate(generate::ModelGenerateArgs) => generate::cmd_model_generate,
+    Score(score::ModelScoreArgs) => score::cmd_model_score,
+    Export(export::ModelExportArgs) => export::cmd_model_export,
+    Random(random::ModelRandomArgs) => random::cmd_model_random,
 }
 
 /// Runs `visplay model`.
 pub fn cmd_model(args: &ModelArgs, ui: &Ui) -> Result<()> {
-    match &args.command {
-        ModelCommand::Inspect(args) => cmd_model_inspect(args, ui),
-        ModelCommand::Generate(args) => cmd_model_generate(args, ui),
-        ModelCommand::Score(args) => cmd_model_score(args, ui),
-        ModelCommand::Export(args) => cmd_model_export(args, ui),
-        ModelCommand::Random(args) => cmd_model_random(args, ui),
-    }
+    run(&args.command, ui)
 }

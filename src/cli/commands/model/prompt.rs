@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::args::{DeviceArgs, DtypeArgs};
+use crate::cli::args::ComputeArgs;
 use crate::cli::{CommandError, Result};
 use crate::imaging::{Limits, PixelBudget, decode};
 use crate::sampling::ImageInput;
@@ -37,9 +37,7 @@ pub struct PromptArgs {
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
     #[command(flatten)]
-    device: DeviceArgs,
-    #[command(flatten)]
-    compute: DtypeArgs,
+    compute: ComputeArgs,
 }
 
 /// A loaded checkpoint with the prompt's tokens and image.
@@ -52,8 +50,7 @@ pub struct LoadedPrompt {
 impl PromptArgs {
     /// Loads the checkpoint and encodes the prompt.
     pub fn load(&self) -> Result<LoadedPrompt> {
-        let device = self.device.open()?;
-        let dtype = self.compute.on(&device);
+        let (device, dtype) = self.compute.open()?;
         let mut checkpoint = Checkpoint::load(&self.model, dtype, &device, Ops::Kernels, Purpose::Sampling)
             .map_err(CommandError::from_input)?;
         let limits = checkpoint.processor.budget;

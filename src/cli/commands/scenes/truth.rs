@@ -51,12 +51,8 @@ pub fn cmd_scenes_truth(args: &ScenesTruthArgs, ui: &Ui) -> Result<()> {
         );
     }
     let counts: Vec<String> = verdicts.iter().map(|(verdict, n)| format!("{} {verdict}", format::count(*n))).collect();
-    ui.result(format!(
-        "{}: {} questions ({})",
-        written.path.display(),
-        format::count(written.rows),
-        counts.join(", ")
-    ))?;
+    let (path, rows) = (written.path.display(), format::count(written.rows));
+    ui.result(format!("{path}: {rows} questions ({})", counts.join(", ")))?;
     if invalid > 0 {
         ui.say(format!("{} samples without a valid question were skipped", format::count(invalid)));
     }
