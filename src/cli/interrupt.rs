@@ -1,19 +1,40 @@
-//! The signals that stop a command: Ctrl-C and SIGTERM.
+//! The signals that stop a command: SIGINT (Ctrl-C), SIGTERM and SIGHUP (a closed terminal).
+
+use std::{fs, thread};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::exit;
+use crate::messages::write_message;
 use crate::stages::Interrupt;
 
-/// Turns Ctrl-C and SIGTERM into a request to stop; a second signal ends the process immediately.
+/// Turns the first signal into a request to stop; a second one ends the process immediately.
+///
+/// A signal that the parent process ignores, such as SIGHUP under nohup, stays ignored.
 pub fn listen_for_interrupt() -> Interrupt {
     let interrupt = Interrupt::default();
     let requested = interrupt.clone();
+    let ignored = ignored_signals();
+    let stopping = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
     // Without a handler the signal ends the process, which is safe too.
-    let _ = ctrlc::set_handler(move || {
-        if requested.is_requested() {
-            std::process::exit(i32::from(exit::INTERRUPTED));
-        }
-        requested.request();
-        eprintln!("visplay: stopping; finished work is kept (press Ctrl-C again to quit immediately)");
-    });
+    if let Ok(mut signals) = Signals::new(stopping) {
+        thread::spawn(move || {
+            for _ in signals.forever() {
+                if requested.is_requested() {
+                    std::process::exit(i32::from(exit::INTERRUPTED));
+                }
+                requested.request();
+                write_message("visplay: stopping; finished work is kept (press Ctrl-C again to quit immediately)");
+            }
+        });
+    }
     interrupt
+}
+
+/// Returns the signals that this process ignores; bit n - 1 stands for signal n (proc(5)).
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::cli::error::CommandError;
 use crate::cli::output::ui::Ui;
+use crate::messages::write_message;
 
 /// Bytes read ahead; the lines in the buffer are processed in parallel.
 const BUFFER: usize = 1 << 20;
@@ -74,8 +75,11 @@ pub fn for_each_line(
                 Err(reason) => count.bad_line(&format!("{name}:{number}: {reason}")),
             }
         }
-        if let Some(lines) = out.strip_suffix('\n') {
-            ui.result(lines)?;
+        // Input may never end (`yes .. | visplay grade | head`).
+        if let Some(lines) = out.strip_suffix('\n')
+            && !ui.result_if_read(lines)?
+        {
+            break;
         }
     }
     count.finish(&name)
@@ -94,9 +98,9 @@ impl Count {
     fn bad_line(&mut self, message: &str) {
         self.bad += 1;
         if self.bad <= MAX_REPORTED {
-            eprintln!("visplay: {message}");
+            write_message(&format!("visplay: {message}"));
         } else if self.bad == MAX_REPORTED + 1 {
-            eprintln!("visplay: further invalid lines are counted but not listed");
+            write_message("visplay: further invalid lines are counted but not listed");
         }
     }
 

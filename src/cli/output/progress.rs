@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::output::ui::Ui;
+use crate::messages::write_message;
 use crate::stages::Progress;
 
 /// Age of a phase at which its bar appears.
@@ -84,7 +85,7 @@ impl Progress for TerminalProgress {
             }
         });
         if !shown {
-            eprintln!("{message}");
+            write_message(message);
         }
     }
 }
@@ -105,6 +106,6 @@ impl Phase {
         self.logged = Instant::now();
         let rate = self.done as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
         let left = self.total.saturating_sub(self.done) as f64 / rate.max(1e-9);
-        eprintln!("{}: {} of {}, {rate:.0}/s, {left:.0} s left", self.name, self.done, self.total);
+        write_message(&format!("{}: {} of {}, {rate:.0}/s, {left:.0} s left", self.name, self.done, self.total));
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::format;
 use crate::cli::error::CommandError;
+use crate::messages::write_message;
 
 /// Prints a command's results, as text or as JSON, and its messages.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,11 @@ impl Ui {
 
     /// Prints a line of the result. A closed pipe (`visplay .. | head`) is not an error.
     pub fn result(&self, line: impl AsRef<str>) -> Result<(), CommandError> {
+        self.result_if_read(line).map(drop)
+    }
+
+    /// Prints a line of the result, and returns whether anybody can still read the next one.
+    pub fn result_if_read(&self, line: impl AsRef<str>) -> Result<bool, CommandError> {
         write_result(line.as_ref())
     }
 
@@ -39,22 +45,23 @@ impl Ui {
 
     /// Prints the result as one line of JSON.
     pub fn result_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), CommandError> {
-        write_result(&serde_json::to_string(value).map_err(|e| CommandError::failed(e.to_string()))?)
+        self.result(serde_json::to_string(value).map_err(|e| CommandError::failed(e.to_string()))?)
     }
 
     /// Prints a message that is no part of the result, unless `--quiet`.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("{}", line.as_ref());
+            write_message(line.as_ref());
         }
     }
 }
 
-fn write_result(line: &str) -> Result<(), CommandError> {
+/// Returns whether the pipe is still open.
+fn write_result(line: &str) -> Result<bool, CommandError> {
     let mut out = io::stdout().lock();
     match out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(e) => Err(CommandError::failed(format!("cannot write to standard output: {e}"))),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }
