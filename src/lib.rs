@@ -14,7 +14,8 @@
 //! | sampling and training | [`sampling`], [`training`] |
 //! | models, synthetic scenes | [`vlm`], [`scenes`] |
 //! | storage, rewards, images, devices | [`store`], [`tables`], [`reward`], [`imaging`], [`device`] |
-//! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`], [`panics`], [`candle_threads`], [`huge_pages`] |
+//! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`] |
+//! | the process | [`candle_threads`], [`huge_pages`], [`messages`], [`panics`] |
 
 pub mod analysis;
 pub mod candle_threads;
@@ -28,6 +29,7 @@ pub mod huge_pages;
 pub mod ids;
 pub mod imaging;
 pub mod kernels;
+pub mod messages;
 pub mod panics;
 pub mod random;
 pub mod reward;

@@ -9,6 +9,7 @@ use crate::cli::exit;
 use crate::device::DeviceError;
 use crate::evolution::EvolutionError;
 use crate::evolution::pipeline::PipelineError;
+use crate::messages::write_message;
 use crate::sampling::SamplingError;
 use crate::scenes::SceneFileError;
 use crate::stages::StageError;
@@ -102,10 +103,11 @@ impl CommandError {
     pub fn print(&self) {
         // A message may hold a file's name, and a name may hold anything.
         let lines: Vec<String> = self.message.lines().map(super::output::format::plain).collect();
-        eprintln!("visplay: {}", lines.join("\n"));
+        let mut text = format!("visplay: {}", lines.join("\n"));
         if let Some(hint) = &self.hint {
-            eprintln!("  hint: {hint}");
+            let _ = write!(text, "\n  hint: {hint}");
         }
+        write_message(&text);
     }
 }
 

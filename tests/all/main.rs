@@ -6,6 +6,7 @@ use visplay::vlm::ops::Ops;
 mod allocation;
 mod audit;
 mod branch;
+mod closed_outputs;
 mod collapse;
 mod commands;
 mod config;

@@ -15,6 +15,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::cli::{CommandError, Result, Ui};
+use crate::messages::write_message;
 
 /// Bytes read ahead; the lines in the buffer are processed in parallel.
 const BUFFER: usize = 1 << 20;
@@ -71,8 +72,9 @@ pub fn for_each_line(
             }
         }
         count.good += lines.len();
-        if !lines.is_empty() {
-            ui.result(lines.join("\n"))?;
+        // Input may never end (`yes .. | visplay grade | head`).
+        if !lines.is_empty() && !ui.result_if_read(lines.join("\n"))? {
+            break;
         }
     }
     count.finish(&name)
@@ -91,9 +93,9 @@ impl Count {
     fn bad_line(&mut self, message: &str) {
         self.bad += 1;
         if self.bad <= MAX_REPORTED {
-            eprintln!("visplay: {message}");
+            write_message(&format!("visplay: {message}"));
         } else if self.bad == MAX_REPORTED + 1 {
-            eprintln!("visplay: further invalid lines are counted but not listed");
+            write_message("visplay: further invalid lines are counted but not listed");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Ui;
+use crate::messages::write_message;
 use crate::stages::Progress;
 
 /// Age of a phase at which its bar appears.
@@ -73,7 +74,7 @@ impl Progress for TerminalProgress {
         }
         match self.phase().as_ref().and_then(|phase| phase.bar.as_ref()) {
             Some(bar) => bar.println(message),
-            None => eprintln!("{message}"),
+            None => write_message(message),
         }
     }
 }
@@ -94,6 +95,6 @@ impl Phase {
         self.logged = Instant::now();
         let rate = self.done as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
         let left = self.total.saturating_sub(self.done) as f64 / rate.max(1e-9);
-        eprintln!("{}: {} of {}, {rate:.0}/s, {left:.0} s left", self.name, self.done, self.total);
+        write_message(&format!("{}: {} of {}, {rate:.0}/s, {left:.0} s left", self.name, self.done, self.total));
     }
 }

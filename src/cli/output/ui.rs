@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::cli::{CommandError, Result, format};
+use crate::messages::write_message;
 
 /// Prints a command's results, as text or as JSON, and its messages.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +24,15 @@ impl Ui {
 
     /// Prints a line of the result. A closed pipe (`visplay .. | head`) is not an error.
     pub fn result(&self, line: impl AsRef<str>) -> Result<()> {
-        let mut out = io::stdout().lock();
-        match writeln!(out, "{}", line.as_ref()) {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        self.result_if_read(line).map(drop)
+    }
+
+    /// Prints a line of the result, and returns whether anybody can still read the next one.
+    pub fn result_if_read(&self, line: impl AsRef<str>) -> Result<bool> {
+        match io::stdout().lock().write_all(format!("{}\n", line.as_ref()).as_bytes()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
             Err(e) => Err(CommandError::failed(format!("cannot write to standard output: {e}"))),
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
         }
     }
 
@@ -49,7 +54,7 @@ impl Ui {
     /// Prints a message that is no part of the result, unless `--quiet`.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("{}", line.as_ref());
+            write_message(line.as_ref());
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, RTLD_NOW};
 
 use crate::device::error::{DRIVER, DeviceError};
+use crate::messages::write_message;
 
 /// A library to load.
 struct LibrarySpec {
@@ -62,7 +63,7 @@ unsafe extern "C" {
 /// Called in place of a function that the loaded libraries lack.
 #[unsafe(no_mangle)]
 extern "C" fn visplay_cuda_absent() -> ! {
-    eprintln!("visplay: the installed CUDA libraries are too old: they lack a function that was called");
+    write_message("visplay: the installed CUDA libraries are too old: they lack a function that was called");
     std::process::abort();
 }
 
