@@ -30,7 +30,8 @@ impl Session {
     }
 }
 
-/// Turns the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (a closed terminal) into a request to stop; a second one ends the process immediately.
+/// Turns the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (a closed terminal) into a request to stop; a
+/// second one ends the process immediately.
 ///
 /// A signal that the parent process ignores, such as SIGHUP under nohup, stays ignored.
 fn listen_for_interrupt() -> Interrupt {
