@@ -85,9 +85,7 @@ fn parse_exists(words: &[&str], options: &[&str]) -> Option<ParsedSceneQuestion>
     let yes_first = match options {
         ["A", "yes", "B", "no"] => true,
         ["A", "no", "B", "yes"] => false,
-        ["A", a, "B", b] if a == b && matches!(*a, "yes" | "no") => {
-            return Some(Ambiguous("equal options"));
-        }
+        ["A", a, "B", b] if a == b && matches!(*a, "yes" | "no") => return Some(Ambiguous("equal options")),
         _ => return None,
     };
     let (kind, rest) = parse_singular_kind(words)?;
