@@ -8,20 +8,20 @@
 
 namespace {
 
-__device__ __forceinline__ float wide(float x) { return x; }
-__device__ __forceinline__ float wide(__half x) { return __half2float(x); }
-__device__ __forceinline__ float wide(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_f32(float x) { return x; }
+__device__ __forceinline__ float to_f32(__half x) { return __half2float(x); }
+__device__ __forceinline__ float to_f32(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ void round_to(float x, float &to) { to = x; }
 __device__ __forceinline__ void round_to(float x, __half &to) { to = __float2half(x); }
 __device__ __forceinline__ void round_to(float x, __nv_bfloat16 &to) { to = __float2bfloat16(x); }
 
 __device__ __forceinline__ uint64_t own_index() { return uint64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 
-// Adds a row to each of [rows, width], in place.
+// Adds a row to each of [rows, width], in offset.
 template <typename T> __device__ void add_row(T *x, const T *row, uint64_t rows, unsigned width) {
     const uint64_t index = own_index();
     if (index >= rows * width) return;
-    round_to(wide(x[index]) + wide(row[index % width]), x[index]);
+    round_to(to_f32(x[index]) + to_f32(row[index % width]), x[index]);
 }
 
 // Rotates the halves of every head: x [tokens, heads * 2 * half], cos and sin [tokens, half], out
@@ -31,9 +31,9 @@ __device__ void rotate(const T *x, uint64_t stride, const Angle *cos, const Angl
     const uint64_t index = own_index(), pairs = uint64_t(heads) * half;
     if (index >= tokens * pairs) return;
     const uint64_t token = index / pairs;
-    const unsigned pair = unsigned(index % pairs), place = pair % half, first = pair / half * 2 * half + place;
-    const float c = wide(cos[token * half + place]), s = wide(sin[token * half + place]);
-    const float a = wide(x[token * stride + first]), b = wide(x[token * stride + first + half]);
+    const unsigned pair = unsigned(index % pairs), offset = pair % half, first = pair / half * 2 * half + offset;
+    const float c = to_f32(cos[token * half + offset]), s = to_f32(sin[token * half + offset]);
+    const float a = to_f32(x[token * stride + first]), b = to_f32(x[token * stride + first + half]);
     T *to = out + token * 2 * pairs + first;
     // Products and sums are rounded separately, as in torch.
     round_to(__fsub_rn(__fmul_rn(a, c), __fmul_rn(b, s)), to[0]);
@@ -46,10 +46,10 @@ __device__ void swiglu(const T *gate, uint64_t gate_stride, const T *up, uint64_
     const uint64_t index = own_index();
     if (index >= rows * width) return;
     const uint64_t row = index / width, column = index % width;
-    const float x = wide(gate[row * gate_stride + column]);
+    const float x = to_f32(gate[row * gate_stride + column]);
     T activated;
     round_to(x / (1.0f + expf(-x)), activated);
-    round_to(wide(activated) * wide(up[row * up_stride + column]), out[index]);
+    round_to(to_f32(activated) * to_f32(up[row * up_stride + column]), out[index]);
 }
 
 // Writes keys and values [tokens, width] to their rows of the cache.
@@ -107,7 +107,7 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
 
     const uint64_t width = uint64_t(key_heads) * dim;
     const T *own_queries = q + (uint64_t(sequence) * key_heads + head) * GROUP * dim;
-    for (unsigned i = thread; i < GROUP * dim; i += TILE) queries[i] = wide(own_queries[i]) * scale;
+    for (unsigned i = thread; i < GROUP * dim; i += TILE) queries[i] = to_f32(own_queries[i]) * scale;
     if (thread < count) {
         const unsigned at = first + thread;
         slots[thread] = blocks[uint64_t(sequence) * max_blocks + at / block_size] * block_size + at % block_size;
@@ -122,7 +122,7 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
         for (unsigned d = 0; d < dim; d += 8) {
             const Eight<T> eight = *reinterpret_cast<const Eight<T> *>(key + d);
             for (unsigned i = 0; i < 8; i++) {
-                const float x = wide(eight.x[i]);
+                const float x = to_f32(eight.x[i]);
                 for (unsigned g = 0; g < GROUP; g++) scores[g] += x * queries[g * dim + d + i];
             }
         }
@@ -159,7 +159,7 @@ __device__ void attend_tile(const T *q, const T *keys, const T *values, const ui
         for (unsigned g = 0; g < GROUP; g++) left[g] = right[g] = 0.0f;
         for (unsigned j = share; j < count; j += shares) {
             const T *value = values + slots[j] * width + head * dim + 2 * pair;
-            const float x = wide(value[0]), y = wide(value[1]);
+            const float x = to_f32(value[0]), y = to_f32(value[1]);
             for (unsigned g = 0; g < GROUP; g++) {
                 left[g] += weights[g * TILE + j] * x;
                 right[g] += weights[g * TILE + j] * y;
