@@ -17,7 +17,7 @@ __device__ __forceinline__ void round_to(float x, __nv_bfloat16 &to) { to = __fl
 
 __device__ __forceinline__ uint64_t own_index() { return uint64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
 
-// Adds a row to each of [rows, width], in offset.
+// Adds a row to each of [rows, width], in place.
 template <typename T> __device__ void add_row(T *x, const T *row, uint64_t rows, unsigned width) {
     const uint64_t index = own_index();
     if (index >= rows * width) return;
