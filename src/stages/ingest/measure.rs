@@ -2,7 +2,8 @@
 //! perceptual hash, or why the blob is not an image. Measurements depend only on the bytes and the
 //! limits, so no image is measured twice under the same limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) struct MeasureStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) sources: &'a Sources<'a>,
+    /// Collects the blobs that were measured now and are dark images of deep grey.
+    pub(super) dark_deep_grey: &'a Mutex<HashSet<Digest>>,
 }
 
 /// Blobs that are measured together.
@@ -100,7 +103,12 @@ impl MeasureStage<'_> {
             detail: None,
         };
         match imaging::decode(bytes, &self.options.limits) {
-            Ok(decoded) => accept(row, &decoded),
+            Ok(decoded) => {
+                if decoded.is_dark_deep_grey {
+                    self.dark_deep_grey.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+                }
+                accept(row, &decoded)
+            }
             Err(e) => reject(row, &e),
         }
     }

@@ -27,6 +27,7 @@ mod walk;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ use self::increment::{History, Increment};
 use self::measure::MeasureStage;
 use self::pack::PackStage;
 use super::{Runner, StageError};
+use crate::ids::Digest;
 use crate::imaging::Limits;
 use crate::store::{Output, Ref, RefUpdate, StageResult, Store};
 use crate::tables::{self, TableRow};
@@ -252,7 +254,9 @@ impl IngestAttempt<'_> {
         let mut known: HashSet<_> = before.blobs();
         let new = entries.iter().filter(|e| e.rejection.is_none() && e.blob.is_some_and(|blob| known.insert(blob)));
         let shards = measure::shards(runner.store, options, new)?;
-        let measured = runner.run(&MeasureStage { options, sources: &sources }, &shards)?;
+        let dark = Mutex::default();
+        let measured = runner.run(&MeasureStage { options, sources: &sources, dark_deep_grey: &dark }, &shards)?;
+        self.warn_of_dark_images(entries, &dark.into_inner().unwrap_or_else(PoisonError::into_inner));
 
         let decide = DecideStage::new(runner.store, options, before, entries, &measured.results)?;
         let mut decided = runner.run(&decide, &[()])?;
@@ -268,6 +272,20 @@ impl IngestAttempt<'_> {
         let mut table = runner.run(&assemble, &[()])?;
         let computed = measured.computed + decided_shards + packed.computed + table.computed;
         Ok((table.results.remove(0), decided, computed))
+    }
+
+    /// Warns of images of deep grey that come out nearly black, in the order of the entries.
+    fn warn_of_dark_images(&self, entries: &[Entry], dark: &HashSet<Digest>) {
+        let mut named = entries.iter().filter(|entry| entry.blob.is_some_and(|blob| dark.contains(&blob)));
+        if let Some(first) = named.next() {
+            self.runner.progress.say(&format!(
+                "warning: {} grey images of 16 bits are nearly black, the first is {}: only the high byte of a sample \
+                 is kept, and samples of 12 or 14 bits have little there; stretch them to 16 bits and ingest them \
+                 again, for example: magick FILE -auto-level FILE.png",
+                1 + named.count(),
+                first.display_name()
+            ));
+        }
     }
 
     fn summarize_unchanged(&self, table: StageResult, reference: Ref, rebuilt: usize) -> IngestSummary {
