@@ -26,9 +26,8 @@ const ZSTD: u64 = 50_000;
 /// Memory limit of the LZMA decoder in KiB; the largest preset needs 65 MiB.
 const LZMA_MEMORY_KIB: u32 = 80 << 10;
 
-/// Returns the samples of strip or tile `index`, of `rows` used rows, in the file's byte order. Each
-/// row has `row_bytes` bytes, except those of JPEGs and reduced chroma, which have a byte for each
-/// sample.
+/// Returns the samples of strip or tile `index`, of `rows` used rows, in the file's byte order.
+/// Rows begin at whole bytes; JPEGs and reduced chroma give a byte for each sample.
 pub(super) fn read_chunk(
     directory: &Directory<'_>,
     page: &Page,

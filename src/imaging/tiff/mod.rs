@@ -6,10 +6,10 @@
 //! | `page.rs` | layout of strips or tiles and meaning of samples; rejects what Pillow rejects |
 //! | `chunk.rs` | decompression of a strip or tile |
 //!
-//! Differences from Pillow: CIE Lab, JPEG of before TIFF 6, JPEG with alpha, WebP, chroma reduced
-//! to 4x4, and compressions that only special devices write are rejected. So are planes of 16 bits
-//! without compression, which Pillow reads as bytes. Big-endian BigTIFF, which Pillow rejects, is
-//! read, and so are big-endian compressed grey of 32 bits or with a sign, whose bytes Pillow swaps.
+//! Differences from Pillow: CIE Lab, JPEG of before TIFF 6, JPEG with alpha, chroma reduced to 4x4,
+//! and compressions that only special devices write are rejected. So are planes of 16 bits without
+//! compression, which Pillow reads as bytes. Big-endian BigTIFF, which Pillow rejects, is read, and
+//! so are big-endian compressed grey of 32 bits or with a sign, whose bytes Pillow swaps.
 
 mod chunk;
 mod directory;
