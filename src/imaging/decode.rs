@@ -8,6 +8,9 @@ use super::rgb::RgbImage;
 use super::{bmp, gif, jpeg, png, tiff, webp};
 use crate::panics::guarded;
 
+/// Grey below this is dark: the high byte of 16 bits that hold samples of 14 bits or fewer.
+const DARK: u8 = 64;
+
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedImage {
@@ -15,6 +18,9 @@ pub struct DecodedImage {
     pub header: Header,
     /// Its upright pixels.
     pub pixels: RgbImage,
+    /// Whether its samples are grey of more than 8 bits and all pixels are dark: the samples
+    /// probably have 12 or 14 bits, of which the high byte of 16 bits keeps little.
+    pub is_dark_deep_grey: bool,
 }
 
 /// Decodes an image within limits.
@@ -22,12 +28,13 @@ pub struct DecodedImage {
 /// The header is checked against the limits before anything is decoded or allocated, and a
 /// decoder's memory is bounded by the number of pixels.
 ///
-/// The pixels are those of Pillow's `ImageOps.exif_transpose(image).convert("RGB")`: palettes are
-/// expanded, alpha is dropped (not blended), CMYK is converted. Samples of 16 bits are reduced to
-/// their high byte. Grey images of 16 bits and more differ from Pillow, which saturates at 255: if
-/// all samples fit into 8 bits they are kept as they are, as in Pillow, otherwise each is reduced
-/// to its high byte. Grey floats within 0 to 1 are multiplied by 255; others are clamped, as in
-/// Pillow.
+/// The pixels are those of Pillow's `ImageOps.exif_transpose(image).convert("RGB")`, with the
+/// differences that the [module](super) lists: palettes are expanded, alpha is dropped (not
+/// blended; a TIFF whose colours are multiplied by alpha is divided by it), CMYK is converted.
+/// Samples of 16 bits are reduced to their high byte. Grey images of 16 bits and more differ from
+/// Pillow, which saturates at 255: if all samples fit into 8 bits they are kept as they are, as in
+/// Pillow, otherwise each is reduced to its high byte. Grey floats within 0 to 1 are multiplied by
+/// 255; others are clamped, as in Pillow.
 ///
 /// # Errors
 /// Every variant of [`ImageError`].
@@ -36,7 +43,13 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<DecodedImage, ImageError>
     // A panic of a decoder on damaged input means that the file is corrupt; no state survives it.
     let stored = guarded(|| decode_stored(bytes, &header))
         .unwrap_or_else(|message| Err(ImageError::Corrupt(format!("the decoder gave up on it: {message}"))))?;
-    Ok(DecodedImage { header, pixels: header.orientation.apply(stored) })
+    let is_deep_grey = match header.format {
+        Format::Png => png::is_deep_grey(bytes),
+        Format::Tiff => tiff::is_deep_grey(bytes, &header),
+        _ => false,
+    };
+    let is_dark_deep_grey = is_deep_grey && stored.data().iter().all(|value| *value < DARK);
+    Ok(DecodedImage { header, pixels: header.orientation.apply(stored), is_dark_deep_grey })
 }
 
 fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
@@ -45,16 +58,9 @@ fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> 
     match header.format {
         Format::Png => png::decode_pixels(bytes, header, budget),
         Format::Jpeg => jpeg::decode_pixels(bytes, header),
-        Format::WebP => webp::decode_pixels(bytes, header, allocation_limits(budget)),
+        Format::WebP => webp::decode_pixels(bytes, header, budget),
         Format::Gif => gif::decode_pixels(bytes, header, budget),
-        Format::Bmp => bmp::decode_pixels(bytes, header, allocation_limits(budget)),
+        Format::Bmp => bmp::decode_pixels(bytes, header),
         Format::Tiff => tiff::decode_pixels(bytes, header, budget),
     }
-}
-
-/// Returns the `image` crate's limits for a memory budget in bytes.
-fn allocation_limits(budget: usize) -> image::Limits {
-    let mut limits = image::Limits::default();
-    limits.max_alloc = Some(budget as u64);
-    limits
 }

@@ -81,30 +81,24 @@ impl ImageError {
         Self::Corrupt(problem.to_owned())
     }
 
+    /// Returns the error of an image that is not read, with a command that converts it.
+    pub(super) fn unsupported(kind: &str, file: &str) -> Self {
+        let command = match file.rsplit_once('.').map_or(file, |(_, suffix)| suffix) {
+            "heic" | "heif" => format!("heif-convert {file} FILE.png"),
+            "avif" => format!("avifdec {file} FILE.png"),
+            "jxl" => format!("djxl {file} FILE.png"),
+            "pdf" => format!("pdftoppm -png {file} PAGE"),
+            _ => format!("magick {file} -auto-orient FILE.png"),
+        };
+        Self::Unsupported(format!("{kind}; convert it first, for example: {command}"))
+    }
+
     /// Converts an I/O error of a decoder that reads from memory, where only a premature end can
     /// happen.
     pub(super) fn from_memory_io(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Self::Truncated("the pixel data is cut off".to_owned()),
             _ => Self::Corrupt(error.to_string()),
-        }
-    }
-}
-
-impl From<image::ImageError> for ImageError {
-    fn from(error: image::ImageError) -> Self {
-        match error {
-            image::ImageError::IoError(error) => Self::from_memory_io(&error),
-            image::ImageError::Unsupported(error) => Self::Unsupported(error.to_string()),
-            image::ImageError::Limits(error) => Self::Corrupt(format!("it needs more memory than its size: {error}")),
-            other => {
-                let detail = other.to_string();
-                if detail.contains("UnexpectedEof") || detail.contains("failed to fill whole buffer") {
-                    Self::Truncated("the pixel data is cut off".to_owned())
-                } else {
-                    Self::Corrupt(detail)
-                }
-            }
         }
     }
 }

@@ -19,33 +19,52 @@ pub enum Format {
     Tiff,
 }
 
-/// Formats that are recognized only to name them in an error: offset, signature and name.
-const UNSUPPORTED: [(usize, &[u8], &str); 24] = [
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
-    (4, b"ftypheic", "HEIC"),
-    (4, b"ftypheix", "HEIC"),
-    (4, b"ftypmif1", "HEIF"),
-    (4, b"ftypmsf1", "HEIF"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\0\0\x01\0", "ICO"),
-    (0, b"\0\0\x02\0", "CUR"),
-    (0, b"8BPS", "Photoshop"),
-    (0, b"DDS ", "DDS"),
-    (0, b"qoif", "QOI"),
-    (0, b"#?RADIANCE", "Radiance HDR"),
-    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
-    (0, b"farbfeld", "farbfeld"),
-    (0, b"P4\n", "PBM"),
-    (0, b"P5\n", "PGM"),
-    (0, b"P6\n", "PPM"),
-    (0, b"P7\n", "PAM"),
-    (0, b"%PDF-", "PDF"),
-    (0, b"<svg", "SVG"),
+/// Formats that are recognized only to name them in an error: offset, signature, name and suffix.
+const UNSUPPORTED: [(usize, &[u8], &str, &str); 40] = [
+    (0, b"\xff\x0a", "JPEG XL", "jxl"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL", "jxl"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000", "jp2"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000", "j2k"),
+    (0, b"II\xbc\x01", "JPEG XR", "jxr"),
+    (0, b"\0\0\x01\0", "ICO", "ico"),
+    (0, b"\0\0\x02\0", "CUR", "cur"),
+    (0, b"icns", "ICNS", "icns"),
+    (0, b"8BPS", "Photoshop", "psd"),
+    (0, b"DDS ", "DDS", "dds"),
+    (0, b"BLP1", "BLP", "blp"),
+    (0, b"BLP2", "BLP", "blp"),
+    (0, b"FTEX", "FTEX", "ftu"),
+    (0, b"qoif", "QOI", "qoi"),
+    (0, b"#?RADIANCE", "Radiance HDR", "hdr"),
+    (0, b"\x76\x2f\x31\x01", "OpenEXR", "exr"),
+    (0, b"farbfeld", "farbfeld", "ff"),
+    (0, b"\x01\xda\0\x01", "SGI", "sgi"),
+    (0, b"\x01\xda\x01\x01", "SGI", "sgi"),
+    (0, b"\x01\xda\0\x02", "SGI", "sgi"),
+    (0, b"\x01\xda\x01\x02", "SGI", "sgi"),
+    (0, b"\x59\xa6\x6a\x95", "Sun raster", "ras"),
+    (0, b"\x0a\0\x01", "PCX", "pcx"),
+    (0, b"\x0a\x02\x01", "PCX", "pcx"),
+    (0, b"\x0a\x03\x01", "PCX", "pcx"),
+    (0, b"\x0a\x05\x01", "PCX", "pcx"),
+    (0, b"\xb1\x68\xde\x3a", "DCX", "dcx"),
+    (0, b"DanM", "Windows Paint", "msp"),
+    (0, b"LinS", "Windows Paint", "msp"),
+    (0, b"SIMPLE  =", "FITS", "fits"),
+    (0, b"/* XPM */", "XPM", "xpm"),
+    (0, b"BPG\xfb", "BPG", "bpg"),
+    (0, b"gimp xcf", "GIMP", "xcf"),
+    (0, b"\xd7\xcd\xc6\x9a", "WMF", "wmf"),
+    (0, b"%!PS", "PostScript", "eps"),
+    (0, b"%PDF-", "PDF", "pdf"),
+    (0, b"<svg", "SVG", "svg"),
+    (40, b" EMF", "EMF", "emf"),
+    (0, b"#define ", "XBM", "xbm"),
+    (0, b"FUJIFILMCCD-RAW", "Fujifilm raw", "raf"),
 ];
+
+/// End of most TGA files, which have no signature at their beginning.
+const TGA_FOOTER: &[u8] = b"TRUEVISION-XFILE.\0";
 
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
@@ -74,10 +93,8 @@ impl Format {
         if let Some(format) = Self::from_signature(bytes) {
             return Ok(format);
         }
-        if let Some((_, _, name)) = UNSUPPORTED.iter().find(|(at, magic, _)| {
-            bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic) && bytes.len() > at + magic.len())
-        }) {
-            return Err(ImageError::Unsupported(format!("{name} images are not read")));
+        if let Some((name, suffix)) = unsupported_format(bytes) {
+            return Err(ImageError::unsupported(&format!("{name} (an image format)"), &format!("FILE.{suffix}")));
         }
         if ends_in_signature(bytes) {
             return Err(ImageError::Truncated(format!("{} bytes, less than a signature", bytes.len())));
@@ -97,6 +114,43 @@ impl Format {
             _ => None,
         }
     }
+}
+
+/// Returns the name and the suffix of a format that is recognized but not read.
+fn unsupported_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let is_at = |at: usize, magic: &[u8]| {
+        bytes.get(at..).is_some_and(|rest| rest.starts_with(magic)) && bytes.len() > at + magic.len()
+    };
+    let known = UNSUPPORTED.iter().find(|(at, magic, ..)| is_at(*at, magic)).map(|(.., name, suffix)| (*name, *suffix));
+    known.or_else(|| iso_media(bytes)).or_else(|| match bytes {
+        [b'P', b'1' | b'4', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(("PBM", "pbm")),
+        [b'P', b'2' | b'5', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(("PGM", "pgm")),
+        [b'P', b'3' | b'6', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(("PPM", "ppm")),
+        [b'P', b'f' | b'F', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(("PFM", "pfm")),
+        [b'P', b'7', b'\n', ..] => Some(("PAM", "pam")),
+        _ => bytes.ends_with(TGA_FOOTER).then_some(("TGA", "tga")),
+    })
+}
+
+/// Returns the format of an image in an ISO media file (HEIF, AVIF, raw photos), by the brands that
+/// its first box names: the major brand, a version, and the compatible brands.
+fn iso_media(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    if bytes.get(4..8)? != b"ftyp" {
+        return None;
+    }
+    let brands = bytes.get(8..length.clamp(8, bytes.len().min(512)))?;
+    let of_brand = |brand: &[u8]| match brand {
+        b"avif" | b"avis" => Some(("AVIF", "avif")),
+        b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"hevm" | b"hevs" => Some(("HEIC", "heic")),
+        b"crx " => Some(("Canon raw", "cr3")),
+        b"jxl " => Some(("JPEG XL", "jxl")),
+        b"jp2 " | b"jpx " => Some(("JPEG 2000", "jp2")),
+        _ => None,
+    };
+    let is_heif = |brand: &[u8]| matches!(brand, b"mif1" | b"mif2" | b"msf1" | b"miaf");
+    let mut named = brands.chunks_exact(4);
+    named.find_map(of_brand).or_else(|| brands.chunks_exact(4).any(is_heif).then_some(("HEIF", "heif")))
 }
 
 /// Whether a known header size follows "BM", which many texts begin with.
@@ -128,6 +182,9 @@ mod tests {
         assert_eq!(Format::sniff(b"BMW is a maker of cars, not a bitmap").unwrap_err().reason(), "not_an_image");
         assert_eq!(Format::sniff(b"\x89PNG\r").unwrap_err().reason(), "truncated");
         assert_eq!(Format::sniff(b"qoif\0\0\0\x01").unwrap_err().reason(), "unsupported");
+        let message = |bytes: &[u8]| Format::sniff(bytes).unwrap_err().to_string();
+        assert!(message(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic..").contains("HEIC"));
+        assert!(message(b"\0\0\0\x18ftypheix\0\0\0\0mif1heix..").contains("heif-convert FILE.heic FILE.png"));
         assert_eq!(Format::sniff(b"hello, world").unwrap_err().reason(), "not_an_image");
         assert_eq!(Format::sniff(&[0]).unwrap_err().reason(), "not_an_image");
     }

@@ -1,5 +1,6 @@
 //! GIF: the first frame on its canvas, composed as in Pillow; the `gif` crate decodes its indices.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 
 use ::gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
@@ -30,12 +31,8 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let (left, top, width, height) = (short(at + 1)?, short(at + 3)?, short(at + 5)?, short(at + 7)?);
     // The last block of pixels may lack its terminator, but must be complete.
     check_frame_data(bytes, at)?;
-    let [local] = bytes_at(bytes, at + 9)?;
     if width == 0 || height == 0 {
         return Err(ImageError::ZeroSized { width, height });
-    }
-    if (flags | local) & 0x80 == 0 {
-        return Err(ImageError::Unsupported("GIF without a colour table".to_owned()));
     }
     Ok(Header::upright(Format::Gif, canvas_width.max(left + width), canvas_height.max(top + height)))
 }
@@ -77,14 +74,17 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     if let Some(limit) = NonZeroU64::new(budget as u64) {
         options.set_memory_limit(MemoryLimit::Bytes(limit));
     }
-    let mut decoder = options.read_info(bytes)?;
+    let [flags] = bytes_at(bytes, 10)?;
+    let bytes = if flags & 0x80 == 0 { Cow::Owned(with_grey_ramp(bytes, flags)) } else { Cow::Borrowed(bytes) };
+    let mut decoder = options.read_info(&*bytes)?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
     let frame = decoder.next_frame_info()?;
     let frame = frame.ok_or_else(|| ImageError::Truncated("no frame".to_owned()))?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (width, height) = (usize::from(frame.width), usize::from(frame.height));
     let background = frame.transparent.unwrap_or(0);
-    let palette = frame.palette.clone().or(global).unwrap_or_default();
+    // Without a colour table, and with one of all greys in order, indices are greys.
+    let palette = frame.palette.clone().or(global).filter(|palette| !is_grey_ramp(palette));
     let (canvas_width, canvas_height) = (header.stored_width as usize, header.stored_height as usize);
     if left + width > canvas_width || top + height > canvas_height || width == 0 {
         return Err(ImageError::corrupt("two frame headers that disagree"));
@@ -93,6 +93,7 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     decoder.read_into_buffer(&mut indices)?;
 
     let color = |index: u8| {
+        let Some(palette) = &palette else { return [index; 3] };
         let at = usize::from(index) * 3;
         palette.get(at..at + 3).map_or([0; 3], |rgb| [rgb[0], rgb[1], rgb[2]])
     };
@@ -107,6 +108,18 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     }
     let data = canvas.into_flattened();
     RgbImage::from_decoder(header.stored_width, header.stored_height, data)
+}
+
+/// Returns a file without a global colour table with one of all greys in order, since the decoder
+/// rejects frames without a table.
+fn with_grey_ramp(bytes: &[u8], flags: u8) -> Vec<u8> {
+    let ramp: Vec<u8> = (0..=255).flat_map(|grey| [grey; 3]).collect();
+    [&bytes[..10], &[flags | 0x87], &bytes[11..13], &ramp, &bytes[13..]].concat()
+}
+
+/// Whether each colour is the grey of its index.
+fn is_grey_ramp(palette: &[u8]) -> bool {
+    palette.chunks_exact(3).zip(0..=255).all(|(color, index)| color == [index; 3])
 }
 
 impl From<DecodingError> for ImageError {

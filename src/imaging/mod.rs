@@ -1,9 +1,9 @@
 //! Image decoding, resizing and perceptual hashing, with the pixels that Pillow gives.
 //!
 //! Everything here is a pure function of bytes and plain data. Ingest and the model's image
-//! processor use it. The reference is Pillow: [`decode`] returns the pixels of
-//! `ImageOps.exif_transpose(image).convert("RGB")`, and [`resize`] equals `Image.resize` bit for
-//! bit.
+//! processor use it. The reference is Pillow 13: [`decode`] returns the pixels of
+//! `ImageOps.exif_transpose(image).convert("RGB")` for the formats of [`Format`], apart from the
+//! differences below, and [`resize`] equals `Image.resize` bit for bit.
 //!
 //! | step | function | cost |
 //! |---|---|---|
@@ -16,10 +16,11 @@
 //! - Grey samples of more than 8 bits that do not fit into 8 bits are reduced to their high byte.
 //!   Pillow saturates them to white. See [`decode`].
 //! - A PNG with a wrong checksum is corrupt. Pillow ignores the checksums of pixel data.
-//! - A PNG without its end chunk, a JPEG without its end marker and a bitmap without the padding of
-//!   its last row are truncated, even if all pixels are present.
-//! - A TIFF in YCbCr that is not JPEG-compressed may differ by 1 in a sample, and [`decode`]
-//!   supports fewer kinds of TIFF.
+//! - A PNG without its end chunk and a JPEG without its end marker are truncated, even if all
+//!   pixels are present.
+//! - Rare kinds of TIFF are rejected or read better than by Pillow; see `tiff/mod.rs`.
+//! - Other formats that Pillow reads, such as AVIF, JPEG 2000 and ICO, are rejected as
+//!   `unsupported`, with a command that converts them.
 
 mod bmp;
 mod decode;
@@ -49,6 +50,6 @@ pub use near::{DuplicateDecision, NearDuplicates, ThresholdError, Twin};
 pub use orientation::Orientation;
 pub use perceptual::{DHash, dhash};
 pub use probe::probe;
-pub use resize::{resize, resize_grey};
+pub use resize::resize;
 pub use rgb::RgbImage;
 pub use smart_resize::{MAX_RESIZED_PIXELS, PixelBudget, SmartResizeError, smart_resize};

@@ -91,6 +91,11 @@ fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
     (!digits.is_empty()).then(|| digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
 }
 
+/// Whether the samples are grey of 16 bits.
+pub(super) fn is_deep_grey(bytes: &[u8]) -> bool {
+    bytes.get(24..26) == Some(&[16, 0])
+}
+
 /// Decodes the pixels with at most `budget` bytes of memory.
 pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
     let mut options = ::png::DecodeOptions::default();

@@ -206,18 +206,6 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbI
     RgbImage::new(width, height, data).expect("the resampler fills [height, width, 3]")
 }
 
-/// Resizes grey pixels of shape `[height, width]` as Pillow's `Image.resize` in mode L. `size` and
-/// `target` are (width, height). A side of zero, or a `size` that does not match the number of
-/// pixels, gives no pixels.
-pub fn resize_grey(pixels: &[u8], size: (u32, u32), target: (u32, u32), filter: Filter) -> Vec<u8> {
-    let (width, height) = (size.0 as usize, size.1 as usize);
-    if pixels.is_empty() || pixels.len() != width * height || target.0 == 0 || target.1 == 0 {
-        return Vec::new();
-    }
-    let load_row = |y: usize, planes: [&mut [i32]; 1]| split_row(pixels, width, y, planes);
-    resample(&PixelSource { width, height, load_row }, target.0 as usize, target.1 as usize, filter)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +225,6 @@ mod tests {
     fn an_empty_image_or_target_gives_no_pixels() {
         let image = RgbImage::new(2, 2, vec![1; 12]).unwrap();
         assert!(resize(&image, 0, 5, Filter::Bicubic).data().is_empty());
-        assert!(resize_grey(&[1, 2], (3, 1), (2, 2), Filter::Bicubic).is_empty());
     }
 
     #[test]
@@ -248,9 +235,12 @@ mod tests {
         for (width, height) in [(3, 2), (20, 3), (6, 1), (7, 9)] {
             let resized = resize(&image, width, height, Filter::Bicubic);
             for channel in 0..3 {
-                let alone = resize_grey(&plane(channel), (7, 5), (width, height), Filter::Bicubic);
-                let among: Vec<u8> = resized.data().iter().skip(channel.into()).step_by(3).copied().collect();
-                assert_eq!(among, alone);
+                let grey = plane(channel).into_iter().flat_map(|value| [value; 3]).collect();
+                let alone = resize(&RgbImage::new(7, 5, grey).unwrap(), width, height, Filter::Bicubic);
+                let band = |image: &RgbImage| -> Vec<u8> {
+                    image.data().iter().skip(channel.into()).step_by(3).copied().collect()
+                };
+                assert_eq!(band(&resized), band(&alone));
             }
         }
     }

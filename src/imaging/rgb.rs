@@ -75,6 +75,24 @@ pub(super) fn cmyk_to_rgb(samples: &[u8], per_pixel: usize) -> Vec<u8> {
     rgb
 }
 
+/// Divides RGB by the alpha that follows it and drops the alpha, as Pillow does: rounded down, at
+/// most 255, and black where alpha is 0.
+pub(super) fn divide_by_alpha(samples: &[u8]) -> Vec<u8> {
+    let divide = |value: u8, alpha: u8| match alpha {
+        0 => 0,
+        _ => (u32::from(value) * 255 / u32::from(alpha)).min(255) as u8,
+    };
+    samples.chunks_exact(4).flat_map(|pixel| [0, 1, 2].map(|band| divide(pixel[band], pixel[3]))).collect()
+}
+
+/// Converts a YCbCr pixel to RGB as Pillow's `ImagingConvertYCbCr2RGB`, which it uses where no
+/// library converts: products of 6 fractional bits, each rounded by truncation of itself plus 0.5.
+pub(super) fn raw_ycbcr_to_rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
+    let product = |sample: u8, factor: f64| ((f64::from(sample) - 128.0) * factor * 64.0 + 0.5) as i32;
+    let clamp = |difference: i32| (i32::from(luma) + (difference >> 6)).clamp(0, 255) as u8;
+    [clamp(product(red, 1.402)), clamp(product(blue, -0.34414) + product(red, -0.71414)), clamp(product(blue, 1.772))]
+}
+
 /// Converts a YCbCr pixel to RGB (full-range BT.601; ITU-T T.871, section 7) as libjpeg does: the
 /// factors 1.402, 0.34414, 0.71414 and 1.772 have 16 fractional bits, and green is rounded once.
 #[inline(always)]

@@ -1,9 +1,9 @@
-//! WebP: size and orientation are read from the chunks here, the `image` crate decodes the pixels.
+//! WebP: size and orientation are read from the chunks here, the `image-webp` crate decodes the
+//! pixels.
 
 use std::io::Cursor;
 
-use image::codecs::webp::WebPDecoder;
-use image::{ColorType, ImageDecoder};
+use image_webp::{DecodingError, WebPDecoder};
 
 use super::error::ImageError;
 use super::format::Format;
@@ -65,15 +65,33 @@ fn find_orientation(bytes: &[u8]) -> Orientation {
     Orientation::find(exif, xmp)
 }
 
-/// Decodes the pixels of the first frame.
-pub(super) fn decode_pixels(bytes: &[u8], header: &Header, limits: image::Limits) -> Result<RgbImage, ImageError> {
+/// Decodes the pixels of the first frame with at most `budget` bytes of memory.
+pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
     let mut decoder = WebPDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
     header.check_same_size(width, height)?;
-    decoder.set_limits(limits)?;
-    let color = decoder.color_type();
-    let mut samples = vec![0; decoder.total_bytes() as usize];
+    decoder.set_memory_limit(budget);
+    let length = decoder.output_buffer_size().filter(|length| *length <= budget);
+    let mut samples = vec![0; length.ok_or_else(|| ImageError::corrupt("an impossible size"))?];
     decoder.read_image(&mut samples)?;
-    let data = if color == ColorType::Rgba8 { first_three(&samples, 4) } else { samples };
+    let data = if decoder.has_alpha() { first_three(&samples, 4) } else { samples };
     RgbImage::from_decoder(width, height, data)
+}
+
+impl From<DecodingError> for ImageError {
+    fn from(error: DecodingError) -> Self {
+        match error {
+            DecodingError::IoError(error) => Self::from_memory_io(&error),
+            DecodingError::MemoryLimitExceeded => Self::corrupt("it needs more memory than its size"),
+            DecodingError::UnsupportedFeature(feature) => Self::Unsupported(format!("WebP with {feature}")),
+            other => {
+                let detail = other.to_string();
+                if detail.contains("UnexpectedEof") || detail.contains("failed to fill whole buffer") {
+                    Self::Truncated("the pixel data is cut off".to_owned())
+                } else {
+                    Self::Corrupt(detail)
+                }
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::oracle_files::encoded_images;
+use crate::oracle_files::{EncodedImage, encoded_images, oracle_images};
 use crate::random::Random;
 
 /// Mutates the encoded files of the imaging oracle.
@@ -15,7 +15,10 @@ pub struct Mutator {
 
 impl Mutator {
     pub fn new(seed: u64) -> Self {
-        let corpus = encoded_images().into_iter().map(|image| (image.name, image.bytes)).collect();
+        let kinds = oracle_images("imaging-kinds.parquet").into_iter().filter(|image| image.accepted.is_some());
+        // Names become names of files.
+        let entry = |image: EncodedImage| (image.name.replace('/', "-"), image.bytes);
+        let corpus = encoded_images().into_iter().chain(kinds.step_by(3)).map(entry).collect();
         Self { random: Random::new(seed), corpus }
     }
 

@@ -1,12 +1,12 @@
 //! Decoding, resizing and hashing against Pillow and imagehash, as frozen by
 //! `tests/oracles/imaging.py`.
 
-use serde::Deserialize;
-use visplay::imaging::{
-    DHash, Filter, Format, ImageError, Limits, RgbImage, decode, dhash, probe, resize, resize_grey,
-};
+use std::collections::BTreeMap;
 
-use crate::oracle_files::{encoded_images, fnv, json_lines, pattern};
+use serde::Deserialize;
+use visplay::imaging::{DHash, Filter, Format, ImageError, Limits, RgbImage, decode, dhash, probe, resize};
+
+use crate::oracle_files::{encoded_images, fnv, json_lines, oracle_images, pattern};
 
 #[test]
 fn decoded_pixels_equal_pillows() {
@@ -27,6 +27,87 @@ fn decoded_pixels_equal_pillows() {
         let suffix = header.format.name().replace("jpeg", "jpg").replace("tiff", "tif");
         assert!(name.ends_with(&suffix), "{name}: {suffix}");
     }
+}
+
+/// Rare kinds of images: TIFF with multiplied alpha, of every compression and bit depth, and faxes;
+/// bitmaps of 16 and 32 bits, of run lengths and of unusual palettes; GIF without a colour table.
+/// Files that Pillow rejects are rejected. Names begin with the kind; the files are made by
+/// `tests/oracles/imaging_kinds.py`.
+#[test]
+fn rare_kinds_of_images_equal_pillows() {
+    let images = oracle_images("imaging-kinds.parquet");
+    let mut compared = BTreeMap::new();
+    for image in images {
+        let name = &image.name;
+        let decoded = decode(&image.bytes, &Limits::default());
+        let (kind, file) = name.split_once('/').unwrap();
+        if file.starts_with("lab-") {
+            assert!(decoded.unwrap_err().to_string().contains("convert it first"), "{name}");
+            continue;
+        }
+        match &image.accepted {
+            None => assert!(decoded.is_err(), "{name}: Pillow rejects this file"),
+            Some(expected) => {
+                let pixels = decoded.unwrap_or_else(|error| panic!("{name}: {error}")).pixels;
+                assert_eq!((pixels.width(), pixels.height()), (expected.width, expected.height), "{name}");
+                assert_eq!(fnv(pixels.into_data()), expected.pixels, "{name}");
+                *compared.entry(kind.to_owned()).or_insert(0) += 1;
+            }
+        }
+    }
+    for (kind, least) in [("tiff-alpha", 150), ("tiff-kinds", 400), ("fax", 150), ("bmp", 300), ("gif", 100)] {
+        assert!(compared[kind] >= least, "{compared:?}");
+    }
+}
+
+/// Formats that are not read are named, with a command that converts them.
+#[test]
+fn formats_that_are_not_read_are_named() {
+    let heif = |brands: &[u8]| [&[0, 0, 0, 8 + brands.len() as u8], b"ftyp".as_slice(), brands, b"....meta"].concat();
+    let cases: [(Vec<u8>, &str, &str); 22] = [
+        (heif(b"heic\0\0\0\0mif1heic"), "HEIC", "heif-convert FILE.heic FILE.png"),
+        (heif(b"mif1\0\0\0\0mif1heic"), "HEIC", "heif-convert FILE.heic FILE.png"),
+        (heif(b"msf1\0\0\0\0msf1hevc"), "HEIC", "heif-convert FILE.heic FILE.png"),
+        (heif(b"avif\0\0\0\0mif1miaf"), "AVIF", "avifdec FILE.avif FILE.png"),
+        (heif(b"mif1\0\0\0\0mif1avif"), "AVIF", "avifdec FILE.avif FILE.png"),
+        (heif(b"avis\0\0\0\0"), "AVIF", "avifdec FILE.avif FILE.png"),
+        (heif(b"mif1\0\0\0\0miaf"), "HEIF", "heif-convert FILE.heif FILE.png"),
+        (heif(b"crx \0\0\0\0"), "Canon raw", "magick FILE.cr3"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n....".to_vec(), "JPEG 2000", "magick FILE.jp2"),
+        (b"\xff\x4f\xff\x51\0\0".to_vec(), "JPEG 2000", "magick FILE.j2k"),
+        (b"\xff\x0a....".to_vec(), "JPEG XL", "djxl FILE.jxl"),
+        (b"\0\0\x01\0\x01\0".to_vec(), "ICO", "magick FILE.ico"),
+        (b"8BPS\0\x01".to_vec(), "Photoshop", "magick FILE.psd"),
+        (b"DDS |...".to_vec(), "DDS", "magick FILE.dds"),
+        (b"qoif\0\0\0\x01".to_vec(), "QOI", "magick FILE.qoi"),
+        (b"\x0a\x05\x01\x08....".to_vec(), "PCX", "magick FILE.pcx"),
+        (b"P6 2 2 255\n............".to_vec(), "PPM", "magick FILE.ppm"),
+        (b"P5\t2 2 255\n....".to_vec(), "PGM", "magick FILE.pgm"),
+        (b"P1\r2 2\n0 1 1 0".to_vec(), "PBM", "magick FILE.pbm"),
+        (b"\x01\xda\x01\x01\0\x03".to_vec(), "SGI", "magick FILE.sgi"),
+        (b"%PDF-1.7..".to_vec(), "PDF", "pdftoppm -png FILE.pdf"),
+        (b"\0\0\x02\0.... TRUEVISION-XFILE.\0".to_vec(), "CUR", "magick"),
+    ];
+    for (bytes, name, command) in cases {
+        let error = decode(&bytes, &Limits::default()).unwrap_err();
+        let message = error.to_string();
+        assert_eq!(error.reason(), "unsupported", "{message}");
+        assert!(message.contains(name) && message.contains(command), "{name}: {message}");
+    }
+}
+
+/// Samples of 12 bits in 16 are reported; samples of 8 and of 16 bits are not.
+#[test]
+fn dark_deep_grey_is_reported() {
+    for (values, is_dark) in [([0u16, 100, 1000, 4000, 4095], true), ([0, 1, 2, 3, 0x3fff], true)]
+        .into_iter()
+        .chain([([0, 100, 200, 255, 255], false), ([0, 1, 2, 3, 0xffff], false)])
+    {
+        let mut tiff = tiff_of_grey(16, 1);
+        tiff.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        assert_eq!(decode(&tiff, &Limits::default()).unwrap().is_dark_deep_grey, is_dark, "{values:?}");
+    }
+    assert!(!decode(&file("L-37x29.png"), &Limits::default()).unwrap().is_dark_deep_grey);
 }
 
 /// A file counts as truncated if Pillow says so, and also if only the part after the pixels is
@@ -104,11 +185,18 @@ fn resizing_equals_pillow_bit_for_bit() {
         let (width, height) = row.from;
         let data = pattern(&row.kind, row.seed, width as usize, height as usize, row.channels);
         let filter = if row.filter == "bicubic" { Filter::Bicubic } else { Filter::Lanczos3 };
-        let resized = match row.channels {
-            1 => resize_grey(&data, row.from, row.to, filter),
-            _ => resize(&RgbImage::new(width, height, data).unwrap(), row.to.0, row.to.1, filter).into_data(),
-        };
-        assert_eq!(fnv(resized), row.pixels, "seed {}: {:?} to {:?}, {filter:?}", row.seed, row.from, row.to);
+        // Grey is resized as three equal channels.
+        let repeated = 3 / row.channels;
+        let data = data.into_iter().flat_map(|value| std::iter::repeat_n(value, repeated)).collect();
+        let resized = resize(&RgbImage::new(width, height, data).unwrap(), row.to.0, row.to.1, filter).into_data();
+        assert_eq!(
+            fnv(resized.into_iter().step_by(repeated)),
+            row.pixels,
+            "seed {}: {:?} to {:?}, {filter:?}",
+            row.seed,
+            row.from,
+            row.to
+        );
     }
 }
 
@@ -188,7 +276,7 @@ fn deep_grey_is_reduced_to_its_high_byte() {
 }
 
 /// Returns the header of a TIFF of 5x1 grey samples, to which the samples are appended.
-fn tiff_of_grey(bits: u16, sample_format: u16) -> Vec<u8> {
+pub fn tiff_of_grey(bits: u16, sample_format: u16) -> Vec<u8> {
     const DIRECTORY: u32 = 8;
     let tags: [(u16, u16, u32); 9] = [
         (256, 3, 5),

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 use visplay::tables::{self, ImageRow, RejectRow};
 
+use crate::imaging::tiff_of_grey;
 use crate::support::{Workspace, stderr_of, test_image};
 
 fn images(place: &Workspace) -> Vec<ImageRow> {
@@ -127,6 +128,29 @@ fn every_kind_of_bad_file_is_rejected_with_its_reason() {
     assert!(kept.iter().any(|r| r.source == "renamed.txt" && r.format == "png"));
     assert_eq!(place.verify(), (0, vec![]));
     assert_eq!(place.ingest()["new"], 0);
+}
+
+#[test]
+fn nearly_black_images_of_deep_grey_are_warned_of() {
+    let place = Workspace::new();
+    place.fill(3);
+    for (name, values) in
+        [("dark-b", [0u16, 9, 900, 4000, 4095]), ("dark-a", [1, 300, 7, 4095, 0]), ("full", [0, 9, 1, 2, 65535])]
+    {
+        let mut tiff = tiff_of_grey(16, 1);
+        tiff.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        fs::write(place.source().join(format!("{name}.tif")), tiff).unwrap();
+    }
+    let warning = |output: std::process::Output| {
+        assert!(output.status.success());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        text.lines().find(|line| line.contains("nearly black")).map(str::to_owned)
+    };
+    let first = warning(place.command(&["ingest", "source"]).output().unwrap()).unwrap();
+    assert!(first.contains("warning: 2 grey images of 16 bits are nearly black, the first is dark-a.tif:"), "{first}");
+    // They are in the table, and are not new any more.
+    assert_eq!(images(&place).len(), 6);
+    assert_eq!(warning(place.command(&["ingest", "source"]).output().unwrap()), None);
 }
 
 #[test]

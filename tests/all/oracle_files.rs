@@ -43,22 +43,29 @@ pub struct PillowImage {
 
 /// Returns all rows of `imaging-decode.parquet`.
 pub fn encoded_images() -> Vec<EncodedImage> {
-    let file = File::open(oracle("imaging-decode.parquet")).unwrap();
+    oracle_images("imaging-decode.parquet")
+}
+
+/// Returns all rows of a Parquet file of encoded images.
+pub fn oracle_images(name: &str) -> Vec<EncodedImage> {
+    let file = File::open(oracle(name)).unwrap();
     let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
     let mut images = Vec::new();
     for batch in batches.map(Result::unwrap) {
         let text = |column: &str, row: usize| batch[column].as_string::<i32>().value(row).to_owned();
         let number = |column: &str, row: usize| batch[column].as_primitive::<UInt32Type>().value(row);
-        let lengths = |column: &str, row: usize| match batch[column].is_null(row) {
-            true => Vec::new(),
-            false => batch[column].as_list::<i32>().value(row).as_primitive::<UInt32Type>().values().to_vec(),
+        let lengths = |column: &str, row: usize| match batch.column_by_name(column) {
+            Some(lists) if !lists.is_null(row) => {
+                lists.as_list::<i32>().value(row).as_primitive::<UInt32Type>().values().to_vec()
+            }
+            _ => Vec::new(),
         };
         for row in 0..batch.num_rows() {
             let accepted = batch["accepted"].as_boolean().value(row).then(|| PillowImage {
                 width: number("width", row),
                 height: number("height", row),
                 pixels: text("pixels", row),
-                dhash: text("dhash", row),
+                dhash: batch.column_by_name("dhash").map(|_| text("dhash", row)).unwrap_or_default(),
             });
             images.push(EncodedImage {
                 name: text("name", row),

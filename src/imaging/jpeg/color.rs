@@ -16,6 +16,8 @@ pub(in crate::imaging) enum ColorSpace {
     YCbCr,
     /// Inks stored as their complement, as Adobe does and Pillow always assumes.
     Cmyk,
+    /// Inks, as in a TIFF.
+    PlainCmyk,
     /// CMYK whose first three channels are stored as luma and chroma.
     Ycck,
 }
@@ -28,6 +30,7 @@ impl ColorSpace {
         Ok(match (names.as_slice(), given, tables.jfif, tables.adobe) {
             ([_], None | Some(Self::Grey), ..) => Self::Grey,
             ([_, _, _], Some(given @ (Self::Rgb | Self::YCbCr)), ..) => given,
+            ([_, _, _, _], Some(Self::PlainCmyk), ..) => Self::PlainCmyk,
             (_, Some(_), ..) => return Err(ImageError::corrupt("components of another colour space")),
             ([_, _, _], _, false, Some(0)) | (b"RGB", _, false, None) => Self::Rgb,
             ([_, _, _], ..) => Self::YCbCr,
@@ -67,16 +70,17 @@ impl WithSimd for PlanesToRgb<'_> {
                 }
                 (ColorSpace::Rgb, [red, green, blue]) => interleave(row, [red.line(y), green.line(y), blue.line(y)]),
                 (ColorSpace::YCbCr, [luma, blue, red]) => convert_ycbcr(row, luma.line(y), blue.line(y), red.line(y)),
-                (ColorSpace::Cmyk, [cyan, magenta, yellow, black]) => {
+                (ColorSpace::Cmyk | ColorSpace::PlainCmyk, [cyan, magenta, yellow, black]) => {
                     let mut stored = vec![0; row.len()];
                     interleave(&mut stored, [cyan.line(y), magenta.line(y), yellow.line(y)]);
-                    row.copy_from_slice(&from_inks(&stored, black.line(y), true));
+                    let masks = if color == ColorSpace::Cmyk { [0xff, 0xff] } else { [0, 0] };
+                    row.copy_from_slice(&from_inks(&stored, black.line(y), masks));
                 }
                 (ColorSpace::Ycck, [luma, blue, red, black]) => {
                     // The inks are stored as their complement, which the conversion reverses.
                     let mut inks = vec![0; row.len()];
                     convert_ycbcr(&mut inks, luma.line(y), blue.line(y), red.line(y));
-                    row.copy_from_slice(&from_inks(&inks, black.line(y), false));
+                    row.copy_from_slice(&from_inks(&inks, black.line(y), [0, 0xff]));
                 }
                 _ => {}
             }
@@ -103,11 +107,12 @@ fn convert_ycbcr(row: &mut [u8], luma: &[u8], blue: &[u8], red: &[u8]) {
     }
 }
 
-/// Converts inks to RGB. `black` is stored as its complement, as are the others if `complement`.
-fn from_inks(inks: &[u8], black: &[u8], complement: bool) -> Vec<u8> {
-    let mask = if complement { 0xff } else { 0 };
+/// Converts inks to RGB. `masks`: 0xff where the coloured inks and black are stored as their
+/// complement.
+fn from_inks(inks: &[u8], black: &[u8], masks: [u8; 2]) -> Vec<u8> {
+    let [mask, black_mask] = masks;
     let pixels = inks.chunks_exact(3).zip(black);
     let inked: Vec<u8> =
-        pixels.flat_map(|(inks, black)| [inks[0] ^ mask, inks[1] ^ mask, inks[2] ^ mask, !black]).collect();
+        pixels.flat_map(|(inks, black)| [inks[0] ^ mask, inks[1] ^ mask, inks[2] ^ mask, black ^ black_mask]).collect();
     cmyk_to_rgb(&inked, 4)
 }

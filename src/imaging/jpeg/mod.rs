@@ -1,4 +1,4 @@
-//! JPEG decoder whose pixels equal those of libjpeg-turbo, which Pillow uses.
+//! JPEG decoder with the pixels of libjpeg-turbo, which Pillow uses.
 //!
 //! T.81 allows decoders to differ in rounding, and they do, by enough to flip a bit of a perceptual
 //! hash or to change a model's input. The arithmetic here is therefore that of libjpeg-turbo in its

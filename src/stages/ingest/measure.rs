@@ -2,6 +2,9 @@
 //! perceptual hash, or why the blob is not an image. Measurements depend only on the bytes and the
 //! limits, so no image is measured twice under the same limits.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
 use super::entry::Entry;
@@ -20,6 +23,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) struct MeasureStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) sources: &'a Sources<'a>,
+    /// Collects the blobs that were measured now and are dark images of deep grey.
+    pub(super) dark_deep_grey: &'a Mutex<HashSet<Digest>>,
 }
 
 /// Blobs that are measured together, with their sizes.
@@ -73,6 +78,9 @@ impl MeasureStage<'_> {
     fn measure(&self, id: Digest, bytes: &[u8]) -> Measurement {
         let decoded = imaging::decode(bytes, &self.options.limits);
         let (image, error) = (decoded.as_ref().ok(), decoded.as_ref().err());
+        if image.is_some_and(|image| image.is_dark_deep_grey) {
+            self.dark_deep_grey.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        }
         Measurement {
             image_id: ImageId(id),
             size: bytes.len() as u64,

@@ -27,6 +27,7 @@ mod walk;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -38,6 +39,7 @@ use self::measure::MeasureStage;
 use self::pack::PackStage;
 use super::listed_rows::put_listing;
 use super::{Result, Runner, StageError, read_object};
+use crate::ids::Digest;
 use crate::imaging::Limits;
 use crate::store::{Ref, RefUpdate, StageResult, Store};
 use crate::tables::{self, TableRow};
@@ -223,7 +225,9 @@ impl IngestAttempt<'_> {
         let mut known: HashSet<_> = before.blobs();
         let new = entries.iter().filter(|e| e.rejection.is_none() && e.blob.is_some_and(|blob| known.insert(blob)));
         let shards = measure::shards(runner.store, options, new)?;
-        let measured = runner.run(&MeasureStage { options, sources: &sources }, &shards)?;
+        let dark = Mutex::default();
+        let measured = runner.run(&MeasureStage { options, sources: &sources, dark_deep_grey: &dark }, &shards)?;
+        self.warn_of_dark_images(entries, &dark.into_inner().unwrap_or_else(PoisonError::into_inner));
 
         let listing = put_listing(runner.store, entries)?;
         let decide = DecideStage { options, before, entries, listing, measured: &measured.results };
@@ -240,6 +244,20 @@ impl IngestAttempt<'_> {
         let mut table = runner.run(&assemble, &[()])?;
         let computed = measured.computed + decided_shards + packed.computed + table.computed;
         Ok((table.results.remove(0), decided, computed))
+    }
+
+    /// Warns of images of deep grey that come out nearly black, in the order of the entries.
+    fn warn_of_dark_images(&self, entries: &[Entry], dark: &HashSet<Digest>) {
+        let mut named = entries.iter().filter(|entry| entry.blob.is_some_and(|blob| dark.contains(&blob)));
+        if let Some(first) = named.next() {
+            self.runner.progress.say(&format!(
+                "warning: {} grey images of 16 bits are nearly black, the first is {}: only the high byte of a sample \
+                 is kept, and samples of 12 or 14 bits have little there; stretch them to 16 bits and ingest them \
+                 again, for example: magick FILE -auto-level FILE.png",
+                1 + named.count(),
+                first.display_name()
+            ));
+        }
     }
 
     /// Returns the summary of an ingest without new entries.
