@@ -133,6 +133,11 @@ struct TableFile<R: TableRow> {
 impl<R: TableRow> TableFile<R> {
     fn create(path: &Path) -> Result<Self, SceneFileError> {
         create_folder_of(path)?;
+        // A rename would replace a device or a pipe with a file.
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "exists and is not a regular file");
+            return Err(write_error(path, source));
+        }
         let partial = path.with_added_extension("partial");
         let file = File::create(&partial).map_err(|e| write_error(&partial, e))?;
         Ok(Self { path: path.to_owned(), partial, writer: TableWriter::new(BufWriter::new(file))? })

@@ -278,3 +278,19 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn only_regular_files_are_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let pipe = place.path().join("pipe.parquet");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::create_dir(place.path().join("folder.parquet")).unwrap();
+    std::os::unix::fs::symlink(&pipe, place.path().join("link.parquet")).unwrap();
+    for name in ["pipe.parquet", "folder.parquet", "link.parquet"] {
+        let output = run(&["--count", "1", "--seed", "1", "--benchmark", name], place.path());
+        assert!(!output.status.success());
+        let message = stderr_of(&output);
+        assert!(message.contains(name) && message.contains("not a regular file"), "{message}");
+    }
+    assert!(!std::fs::symlink_metadata(&pipe).unwrap().is_file());
+}
