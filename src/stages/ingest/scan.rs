@@ -16,7 +16,7 @@ use super::parquet;
 use super::walk::{WalkedEntry, error_text, is_within, reject_unreadable, single_file, walk};
 use crate::ids::Digest;
 use crate::stages::{Rejection, Runner, StageError};
-use crate::store::now_ms;
+use crate::store::{now_ms, to_ms};
 
 /// A file whose digest is known.
 struct DigestedFile {
@@ -61,7 +61,9 @@ fn scan_source(
         // An unreadable folder is an error, not an empty source.
         root.read_dir().map_err(failed)?;
     }
-    let began_ms = now_ms();
+    // The clocks of this machine and of the file system may differ: the earlier one is cautious.
+    let file_system_ms = runner.store.file_system_time().map_or(0, to_ms);
+    let began_ms = now_ms().min(file_system_ms);
     let cached = Fingerprints::load(runner.store, &root)?;
     let entries = if is_folder { walk(&root, store.as_deref()) } else { vec![single_file(source, &root)] };
     runner.interrupt.check()?;
