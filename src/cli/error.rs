@@ -120,6 +120,10 @@ impl From<StoreError> for CommandError {
             StoreError::NewerFormat { .. } => {
                 (exit::USAGE, "use the visplay version that wrote it, or another --store")
             }
+            StoreError::NoCreateOnlyRename { .. } => {
+                (exit::FAILED, "put the store on another file system, with --store or VISPLAY_STORE")
+            }
+            StoreError::ClocksDiffer { .. } => (exit::FAILED, "set the clock, then rerun the command"),
             StoreError::NotAStore { .. } => {
                 (exit::USAGE, "pass --store or set VISPLAY_STORE; `visplay ingest` creates a store in an empty folder")
             }

@@ -118,6 +118,8 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError>;
     /// Lists all files below a folder, sorted by name; empty if the folder does not exist.
     fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError>;
+    /// Returns the time by the storage's own clock, from which the times of files come.
+    fn now(&self) -> Result<SystemTime, StoreError>;
     /// Marks a file as just used, so that `gc` keeps it for a grace period.
     fn touch(&self, name: &str) -> Result<(), StoreError>;
     /// Removes a file, if it still exists.

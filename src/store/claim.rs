@@ -4,9 +4,9 @@
 //! that run one action produce the same bytes.
 //!
 //! A holder touches its lease file every few seconds (the heartbeat). Another worker takes the
-//! lease over if the holder ran on the same host and is dead, or if the lease was not touched while
-//! that worker watched it for [`LEASE_TIMEOUT`]. Only the watcher's monotonic clock counts, so
-//! clock differences between hosts are harmless.
+//! lease over if the holder ran in the same container of the same host and is dead, or if the lease
+//! was not touched while that worker watched it for [`LEASE_TIMEOUT`]. Only the watcher's monotonic
+//! clock counts, so clock differences between hosts are harmless.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,7 +18,7 @@ use super::backend::{Backend, PublishMode, PublishOutcome};
 use super::error::StoreError;
 use super::key::ActionKey;
 use super::layout;
-use super::process::Process;
+use super::process::{Owner, Process};
 use super::{Store, checksum};
 
 /// Time without a heartbeat after which another worker may take a lease over.
@@ -30,7 +30,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 #[serde(deny_unknown_fields)]
 pub(super) struct Lease {
     pub(super) action: ActionKey,
-    pub(super) holder: Process,
+    pub(super) holder: Owner,
 }
 
 /// The right to run an action; dropping it removes the lease.
@@ -117,7 +117,7 @@ impl Store {
     /// Requests the right to run an action.
     pub fn claim(&self, action: ActionKey) -> Result<ClaimOutcome, StoreError> {
         let file = layout::claim(action);
-        let lease = checksum::with_checksum(&Lease { action, holder: Process::current() })?;
+        let lease = checksum::with_checksum(&Lease { action, holder: Owner::current() })?;
         // The second attempt follows the removal of a stale lease; the first worker to create the
         // new lease gets the claim.
         for _ in 0..2 {
@@ -130,11 +130,57 @@ impl Store {
             let Some(bytes) = self.backend.read(&file)? else { continue };
             match checksum::verify_checksum::<Lease>(&file, &bytes) {
                 Ok(lease) if !lease.holder.is_surely_dead() && !self.held.is_stale(&file, entry.modified) => {
-                    return Ok(ClaimOutcome::HeldBy(lease.holder));
+                    return Ok(ClaimOutcome::HeldBy(lease.holder.process));
                 }
                 _ => self.backend.remove(&entry)?,
             }
         }
         Ok(ClaimOutcome::HeldBy(Process::current()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Digest;
+
+    /// A lease as earlier versions wrote it: its holder has no scope.
+    #[derive(Serialize)]
+    struct EarlierLease {
+        action: ActionKey,
+        holder: Process,
+    }
+
+    /// Larger than any process id of Linux.
+    const ABSENT: u32 = (1 << 22) + 1;
+
+    #[test]
+    fn a_lease_of_an_earlier_version_is_judged_by_its_heartbeat() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open_or_create(folder.path()).expect("a store");
+        let action = ActionKey(Digest::of(b"x"));
+        let holder = Process { pid: ABSENT, ..Process::current() };
+        let lease = checksum::with_checksum(&EarlierLease { action, holder: holder.clone() }).expect("a lease");
+        store.put_file(&layout::claim(action), &lease, PublishMode::CreateOnly).expect("a lease file");
+        let outcome = store.claim(action).expect("no error");
+        assert!(matches!(outcome, ClaimOutcome::HeldBy(process) if process == holder));
+        let report = store.verify(crate::store::VerifyDepth::Full, false).expect("no error");
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        // A minute without a heartbeat, as this process saw it.
+        let long_ago = Instant::now().checked_sub(2 * LEASE_TIMEOUT).expect("an earlier instant");
+        store.held.watched.lock().expect("a lock").values_mut().for_each(|(_, seen)| *seen = long_ago);
+        assert!(matches!(store.claim(action), Ok(ClaimOutcome::Acquired(_))));
+    }
+
+    #[test]
+    fn the_lease_of_a_dead_process_of_this_container_is_taken_over_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open_or_create(folder.path()).expect("a store");
+        let action = ActionKey(Digest::of(b"x"));
+        let mut holder = Owner::current();
+        holder.process.pid = ABSENT;
+        let lease = checksum::with_checksum(&Lease { action, holder }).expect("a lease");
+        store.put_file(&layout::claim(action), &lease, PublishMode::CreateOnly).expect("a lease file");
+        assert!(matches!(store.claim(action), Ok(ClaimOutcome::Acquired(_))));
     }
 }

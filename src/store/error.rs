@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::action::Action;
+use super::clock::format_utc;
 use crate::canonical::CanonicalError;
 
 /// An error of the store, naming the file it concerns.
@@ -19,6 +20,31 @@ pub enum StoreError {
         path: PathBuf,
         /// The system's error.
         source: io::Error,
+    },
+    /// The file system cannot create a file without a risk of replacing another one.
+    #[error(
+        "cannot create {}: a store needs a file system with RENAME_NOREPLACE, hard links, or renaming of folders; \
+         this one has none of them: {source}",
+        path.display()
+    )]
+    NoCreateOnlyRename {
+        /// The file.
+        path: PathBuf,
+        /// The system's error from the last attempt.
+        source: io::Error,
+    },
+    /// The clock of this machine and that of the store's file system differ too much.
+    #[error(
+        "the clock of this machine says {} UTC, but the store's file system says {} UTC: \
+         which files were used within the grace period is uncertain",
+        format_utc(*local_ms),
+        format_utc(*file_system_ms)
+    )]
+    ClocksDiffer {
+        /// Time of this machine in milliseconds since 1970.
+        local_ms: u64,
+        /// Time of the file system in milliseconds since 1970.
+        file_system_ms: u64,
     },
     /// The folder has no `FORMAT` file.
     #[error("{} is not a visplay store: it has no FORMAT file", path.display())]

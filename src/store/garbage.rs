@@ -6,18 +6,24 @@
 //! and its action's inputs. Everything else that was not used within the grace period is garbage.
 //!
 //! Workers touch a result before they build on it, and the time of a file is checked again right
-//! before it is removed.
+//! before it is removed. Ages are counted by the clock of the store's file system, and nothing is
+//! collected if this machine's clock differs from it by more than an hour.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use super::Store;
 use super::backend::FileEntry;
+use super::clock::to_ms;
 use super::error::StoreError;
 use super::key::ActionKey;
 use super::layout::{self, ObjectId, StoreFile};
+
+/// Difference between this machine's clock and the file system's above which ages are uncertain.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(3600);
 
 /// Options of a garbage collection.
 #[derive(Debug, Clone, Copy)]
@@ -55,9 +61,16 @@ impl Store {
     ///
     /// # Errors
     /// A damaged or missing action, result or ref stops the collection, because the files that it
-    /// leads to are unknown. Run `verify` first.
+    /// leads to are unknown. Run `verify` first. [`StoreError::ClocksDiffer`] if this machine's
+    /// clock and that of the store's file system disagree.
     pub fn collect_garbage(&self, options: GarbageOptions) -> Result<GarbageReport, StoreError> {
-        let reachable = self.find_reachable(options.grace)?;
+        let now = match self.agreed_time() {
+            // A list of a read-only store does no harm if the times are wrong.
+            Err(e) if !options.delete && e.io_kind().is_some_and(is_read_only) => SystemTime::now(),
+            now => now?,
+        };
+        let is_recent = |entry: &FileEntry| is_recent(entry, now, options.grace);
+        let reachable = self.find_reachable(is_recent)?;
         let mut report = GarbageReport::default();
         for entry in self.backend.list("")? {
             match StoreFile::of(&entry.name) {
@@ -68,16 +81,27 @@ impl Store {
                 }
                 // Workers touch their leases all the time, so only an abandoned one is older than
                 // the grace period.
-                _ => self.collect_file(&entry, options, &mut report)?,
+                _ => self.collect_file(&entry, is_recent, options.delete, &mut report)?,
             }
         }
         Ok(report)
     }
 
+    /// Returns the time of the store's file system if this machine's clock agrees with it.
+    fn agreed_time(&self) -> Result<SystemTime, StoreError> {
+        let (file_system, local) = (self.backend.now()?, SystemTime::now());
+        let difference = local.duration_since(file_system).unwrap_or_else(|e| e.duration());
+        if difference > MAX_CLOCK_DIFFERENCE {
+            return Err(StoreError::ClocksDiffer { local_ms: to_ms(local), file_system_ms: to_ms(file_system) });
+        }
+        Ok(file_system)
+    }
+
     fn collect_file(
         &self,
         entry: &FileEntry,
-        options: GarbageOptions,
+        is_recent: impl Fn(&FileEntry) -> bool,
+        delete: bool,
         report: &mut GarbageReport,
     ) -> Result<(), StoreError> {
         if StoreFile::of(&entry.name) == StoreFile::View && self.is_view_live(entry)? {
@@ -85,33 +109,28 @@ impl Store {
             return Ok(());
         }
         // A worker may have used the file since it was listed.
-        let Some(now) = self.backend.head(&entry.name)? else { return Ok(()) };
-        if is_recent(&now, options.grace) {
+        let Some(entry) = self.backend.head(&entry.name)? else { return Ok(()) };
+        if is_recent(&entry) {
             report.spared += 1;
             return Ok(());
         }
-        if options.delete {
-            self.backend.remove(&now)?;
+        if delete {
+            self.backend.remove(&entry)?;
         }
-        report.bytes += now.len;
-        report.garbage.push(GarbageFile { name: entry.name.clone(), bytes: now.len });
+        report.bytes += entry.len;
+        report.garbage.push(GarbageFile { name: entry.name, bytes: entry.len });
         Ok(())
     }
 
     /// Whether the object that a view links to still exists.
     fn is_view_live(&self, entry: &FileEntry) -> Result<bool, StoreError> {
-        let file = entry.name.rsplit('/').next().unwrap_or_default();
-        let object = file.rsplit('-').next().and_then(|name| {
-            let (hex, extension) = name.split_once('.')?;
-            Some(ObjectId { digest: hex.parse().ok()?, kind: extension.parse().ok()? })
-        });
-        match object {
+        match layout::viewed_object(&entry.name) {
             Some(object) => Ok(self.backend.head(&object.name())?.is_some()),
             None => Ok(true),
         }
     }
 
-    fn find_reachable(&self, grace: Duration) -> Result<ReachableSet, StoreError> {
+    fn find_reachable(&self, is_recent: impl Fn(&FileEntry) -> bool) -> Result<ReachableSet, StoreError> {
         let mut reachable = ReachableSet::default();
         let mut queue = Vec::new();
         for entry in self.backend.list(layout::REFS)? {
@@ -120,7 +139,7 @@ impl Store {
             }
         }
         for entry in self.backend.list(layout::RESULTS)? {
-            if let (StoreFile::Result(key), true) = (StoreFile::of(&entry.name), is_recent(&entry, grace)) {
+            if let (StoreFile::Result(key), true) = (StoreFile::of(&entry.name), is_recent(&entry)) {
                 queue.push(key);
             }
         }
@@ -137,10 +156,13 @@ impl Store {
     }
 }
 
-/// Whether a file was used within the grace period. A time in the future, from another host's
-/// clock, counts as recent.
-fn is_recent(entry: &FileEntry, grace: Duration) -> bool {
-    entry.modified.elapsed().unwrap_or_default() < grace
+/// Whether a file was used within the grace period. A time in the future counts as recent.
+fn is_recent(entry: &FileEntry, now: SystemTime, grace: Duration) -> bool {
+    now.duration_since(entry.modified).unwrap_or_default() < grace
+}
+
+fn is_read_only(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }
 
 /// Files that a collection keeps.

@@ -22,7 +22,7 @@ pub const RESULTS: &str = "results";
 pub const REFS: &str = "refs";
 /// Leases of work in progress.
 pub const CLAIMS: &str = "claims";
-/// Hard links to objects, for people and their tools.
+/// Hard links to objects (or copies), for people and their tools.
 pub const VIEWS: &str = "views";
 /// Cache entries, which may be lost at any time, such as fingerprints of source files.
 pub const CACHE: &str = "cache";
@@ -107,9 +107,20 @@ pub fn claim(key: ActionKey) -> String {
     format!("{CLAIMS}/{key}.lease")
 }
 
+/// Returns the name of the folder by which processes take turns to create a file.
+pub fn turn(name: &str) -> String {
+    format!("{TMP}/{}.turn", Digest::of(name.as_bytes()))
+}
+
 /// Returns the name of a ref's file.
 pub fn reference(evolution: &str, name: &str, sequence: u32) -> String {
     format!("{REFS}/{evolution}/{name}/{sequence:06}.json")
+}
+
+/// Returns the object of a view, `<anything>-<digest>.<extension>`.
+pub fn viewed_object(view: &str) -> Option<ObjectId> {
+    let (hex, extension) = view.rsplit(['-', '/']).next()?.split_once('.')?;
+    Some(ObjectId { digest: hex.parse().ok()?, kind: extension.parse().ok()? })
 }
 
 /// Kind of a store file, derived from its name alone.
@@ -127,7 +138,7 @@ pub enum StoreFile {
     Ref(String, String, u32),
     /// A lease.
     Claim(ActionKey),
-    /// A hard link to an object.
+    /// A hard link to an object, or a copy of it.
     View,
     /// A cache entry.
     Cache,
@@ -155,7 +166,7 @@ impl StoreFile {
             CLAIMS => rest.strip_suffix(".lease").and_then(|hex| hex.parse().ok()).map(|d| Self::Claim(ActionKey(d))),
             VIEWS => Some(Self::View),
             CACHE => rest.ends_with(".sealed").then_some(Self::Cache),
-            TMP => super::process::Process::parse_prefix(rest).map(|_| Self::Temporary),
+            TMP => super::process::Owner::parse_prefix(rest).map(|_| Self::Temporary),
             QUARANTINE => Some(Self::Quarantined),
             _ => None,
         };

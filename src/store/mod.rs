@@ -12,7 +12,7 @@
 //! results/ab/<key>.json           the result of an action; create-only, the first one wins
 //! refs/<evolution>/<name>/N.json  version N of a name for a result; create-only
 //! claims/<key>.lease              leases that keep two workers from running one action
-//! views/                          hard links to objects, in folders that people can browse
+//! views/                          hard links to objects (or copies), for people to browse
 //! cache/                          entries that save work and may be lost at any time
 //! quarantine/                     files that `verify` moved out of the way
 //! tmp/                            files being written
@@ -27,6 +27,8 @@ mod backend;
 mod cache;
 mod checksum;
 mod claim;
+mod clock;
+mod create_only;
 mod error;
 mod format;
 mod garbage;
@@ -43,7 +45,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rayon::prelude::*;
 
@@ -52,12 +54,14 @@ use crate::ids::Digest;
 pub use self::action::{Action, ActionDifference, Input};
 pub use self::backend::{FileEntry, StagedFile};
 pub use self::claim::{Claim, ClaimOutcome, LEASE_TIMEOUT};
+pub use self::clock::{format_utc, now_ms, to_ms};
 pub use self::error::StoreError;
 pub use self::format::StoreFormat;
 pub use self::garbage::{GarbageFile, GarbageOptions, GarbageReport};
 pub use self::key::ActionKey;
 pub use self::layout::{ObjectId, ObjectKind, StoreFile};
 pub use self::overlay::scratch_folder;
+pub use self::posix::sync_folder;
 pub use self::process::{Process, host_name};
 pub use self::refs::{Ref, RefUpdate, is_name};
 pub use self::result::{Counts, Output, RunInfo, StageResult};
@@ -99,29 +103,36 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open). A folder with other contents is never turned into a store.
     pub fn open_or_create(root: &Path) -> Result<Self, StoreError> {
-        let empty = match std::fs::read_dir(root) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
+        match std::fs::read_dir(root) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(root).map_err(StoreError::io("create the store", root))?;
+            }
             Err(e) => return Err(StoreError::io("open the store", root)(e)),
-        };
-        if empty {
-            std::fs::create_dir_all(root).map_err(StoreError::io("create the store", root))?;
-            let store = Self::unchecked(root);
-            store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
-        } else if !root.join(layout::FORMAT).exists() && Self::is_half_created(root) {
-            let store = Self::unchecked(root);
-            store.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
+        }
+        if !root.join(layout::FORMAT).exists() && Self::is_empty_or_half_created(root) {
+            Self::unchecked(root).write_format()?;
         }
         PosixFolder::new(root).remove_stale_temporaries();
         Self::open(root)
     }
 
-    /// Whether creating the store was interrupted or is in progress in another process: then there
-    /// is a `tmp` folder and nothing else.
-    fn is_half_created(root: &Path) -> bool {
+    /// Whether the folder is empty, or creating the store was interrupted or is in progress in
+    /// another process: then there is a `tmp` folder and nothing else.
+    fn is_empty_or_half_created(root: &Path) -> bool {
         std::fs::read_dir(root).is_ok_and(|entries| {
             entries.flatten().all(|e| e.file_name() == layout::TMP || e.file_name() == layout::FORMAT)
         })
+    }
+
+    fn write_format(&self) -> Result<(), StoreError> {
+        let text = StoreFormat::CURRENT.file_text();
+        self.put_file(layout::FORMAT, text.as_bytes(), PublishMode::CreateOnly).map(|_| ())
+    }
+
+    /// Reads a file that another one refers to.
+    fn read_existing(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        self.backend.read(name)?.ok_or_else(|| StoreError::Missing { name: name.to_owned() })
     }
 
     fn unchecked(root: &Path) -> Self {
@@ -162,7 +173,7 @@ impl Store {
     /// [`StoreError::Missing`] and [`StoreError::Damaged`] name the file.
     pub fn read_object(&self, object: ObjectId) -> Result<Vec<u8>, StoreError> {
         let name = object.name();
-        let bytes = self.backend.read(&name)?.ok_or_else(|| StoreError::Missing { name: name.clone() })?;
+        let bytes = self.read_existing(&name)?;
         if Digest::of(&bytes) != object.digest {
             return Err(StoreError::damaged(name, "its bytes do not match the digest in its name"));
         }
@@ -188,7 +199,7 @@ impl Store {
     /// Reads the action with this key.
     pub fn action(&self, key: ActionKey) -> Result<Action, StoreError> {
         let name = layout::action(key);
-        let bytes = self.backend.read(&name)?.ok_or_else(|| StoreError::Missing { name: name.clone() })?;
+        let bytes = self.read_existing(&name)?;
         if ActionKey::of(&bytes) != key {
             return Err(StoreError::damaged(name, "its bytes do not match the key in its name"));
         }
@@ -269,7 +280,7 @@ impl Store {
         }
     }
 
-    /// Fills the folder `views/<view>` with hard links to these objects, in order, as
+    /// Fills the folder `views/<view>` with hard links to these objects (or copies), in order, as
     /// `NNNNN-<digest>.<extension>`, and removes all other files from it.
     pub fn write_view(&self, view: &str, objects: &[ObjectId]) -> Result<(), StoreError> {
         let folder = format!("{}/{view}", layout::VIEWS);
@@ -297,6 +308,14 @@ impl Store {
             })
             .collect();
         Ok(keys.into_par_iter().filter_map(|key| self.result(key).ok().flatten()).collect())
+    }
+
+    /// Returns the time by the clock of the store's file system, which gives files their times.
+    ///
+    /// # Errors
+    /// The store is not writable: the time is that of a new temporary file.
+    pub fn file_system_time(&self) -> Result<SystemTime, StoreError> {
+        self.backend.now()
     }
 
     /// Lists all files of the store.
@@ -358,9 +377,4 @@ impl Store {
         self.backend.quarantine(entry, &name)?;
         Ok(name)
     }
-}
-
-/// Returns the current time in milliseconds since 1970.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -108,6 +109,10 @@ impl Backend for Overlay {
         entries.retain(|entry| !self.is_hidden(&entry.name));
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    fn now(&self) -> Result<SystemTime, StoreError> {
+        self.upper.now()
     }
 
     fn touch(&self, name: &str) -> Result<(), StoreError> {

@@ -2,21 +2,22 @@
 //!
 //! Publishing a file means: write under `tmp/`, fsync, close, rename (or create-only rename), fsync
 //! the folder. A crash at any point leaves either the complete file under its final name, or
-//! nothing.
+//! nothing. Where a file system lacks an operation, another one takes its place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, RenameFlags, Timespec, Timestamps, UTIME_NOW, renameat_with, utimensat};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use rustix::io::Errno;
 
 use super::backend::{Backend, FileEntry, PublishMode, PublishOutcome, StagedFile};
+use super::create_only::rename_new;
 use super::error::StoreError;
 use super::layout;
-use super::process::Process;
+use super::process::Owner;
 
 /// Minimum age of a dead process's temporary file before opening the store removes it.
 const STALE_AGE: Duration = Duration::from_secs(600);
@@ -25,14 +26,14 @@ const STALE_AGE: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct PosixFolder {
     root: PathBuf,
-    writer: Process,
+    writer: Owner,
     counter: AtomicU64,
 }
 
 impl PosixFolder {
     /// Wraps the folder at `root` without accessing it.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), writer: Process::current(), counter: AtomicU64::new(0) }
+        Self { root: root.into(), writer: Owner::current(), counter: AtomicU64::new(0) }
     }
 
     /// Returns the path of the folder.
@@ -42,11 +43,15 @@ impl PosixFolder {
 
     /// Removes temporary files that dead processes of this host left behind.
     pub fn remove_stale_temporaries(&self) {
-        let Ok(entries) = self.list(layout::TMP) else { return };
+        let Ok(mut entries) = self.list(layout::TMP) else { return };
+        let owner = |entry: &FileEntry| entry.name.rsplit('/').next().and_then(Owner::parse_prefix);
+        entries.retain(|entry| owner(entry).is_some_and(|owner| owner.is_surely_dead()));
+        if entries.is_empty() {
+            return;
+        }
+        let Ok(now) = self.now() else { return };
         for entry in entries {
-            let owner = entry.name.rsplit('/').next().and_then(Process::parse_prefix);
-            let old = entry.modified.elapsed().is_ok_and(|age| age > STALE_AGE);
-            if old && owner.is_some_and(|p| p.is_surely_dead()) {
+            if now.duration_since(entry.modified).is_ok_and(|age| age > STALE_AGE) {
                 let _ = self.remove(&entry);
             }
         }
@@ -73,21 +78,23 @@ impl PosixFolder {
 
 fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    File::open(parent).and_then(|folder| folder.sync_all()).map_err(StoreError::io("flush the folder", parent))
+    sync_folder(parent).map_err(StoreError::io("flush the folder", parent))
 }
 
-/// Renames a file without replacing another; `false` if the name is taken.
-fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        // Some file systems, such as NFS, lack this. A hard link is create-only everywhere.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match fs::hard_link(from, to) {
-            Ok(()) => fs::remove_file(from).map(|()| true),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(e),
+/// Flushes a folder to disk, so that the names of its files survive a power cut.
+///
+/// SMB, DrvFs and some FUSE file systems cannot flush a folder and say so by one of several errors.
+/// That is no error here: nothing more can be done there.
+///
+/// # Errors
+/// Flushing failed.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(e) => match Errno::from_io_error(&e) {
+            Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) => Ok(()),
+            _ => Err(e),
         },
-        Err(e) => Err(e.into()),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -113,7 +120,7 @@ impl Backend for PosixFolder {
         match mode {
             PublishMode::Replace => fs::rename(&from, &path).map_err(StoreError::io("publish", &path))?,
             PublishMode::CreateOnly => {
-                if !rename_new(&from, &path).map_err(StoreError::io("publish", &path))? {
+                if !rename_new(&from, &path, &self.full_path(&layout::turn(name)))? {
                     return Ok(PublishOutcome::NameTaken);
                 }
             }
@@ -167,6 +174,19 @@ impl Backend for PosixFolder {
         Ok(entries)
     }
 
+    fn now(&self) -> Result<SystemTime, StoreError> {
+        let path = match self.stage() {
+            Ok(staged) => return modified(staged.path()),
+            // `gc` must work on a full disk, and touching a file takes no space.
+            Err(e) if matches!(e.io_kind(), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => {
+                self.touch(layout::FORMAT)?;
+                self.full_path(layout::FORMAT)
+            }
+            Err(e) => return Err(e),
+        };
+        modified(&path)
+    }
+
     fn touch(&self, name: &str) -> Result<(), StoreError> {
         let path = self.full_path(name);
         // Setting the time to "now" needs write permission only; an explicit time needs ownership,
@@ -206,14 +226,21 @@ impl Backend for PosixFolder {
         let (from, to) = (self.full_path(name), self.full_path(second));
         self.create_parent(&to)?;
         match fs::hard_link(&from, &to) {
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(e) if matches!(e.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
-                fs::copy(&from, &to).map(|_| ()).map_err(StoreError::io("copy to", to))
-            }
-            Err(e) => Err(StoreError::io("link", to)(e)),
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            // Whatever the reason is, a copy serves as well; if that fails too, its error counts.
+            Err(_) => {}
         }
+        let mut staged = self.stage()?;
+        File::open(&from)
+            .and_then(|mut object| io::copy(&mut object, &mut staged))
+            .map_err(StoreError::io("copy to", to))?;
+        self.publish(staged, second, PublishMode::Replace).map(|_| ())
     }
+}
+
+fn modified(path: &Path) -> Result<SystemTime, StoreError> {
+    fs::metadata(path).and_then(|meta| meta.modified()).map_err(StoreError::io("inspect", path))
 }
 
 fn is_absent(e: &io::Error) -> bool {

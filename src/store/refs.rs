@@ -137,7 +137,7 @@ impl Store {
     }
 
     pub(super) fn read_ref(&self, file: &str) -> Result<Ref, StoreError> {
-        let bytes = self.backend.read(file)?.ok_or_else(|| StoreError::Missing { name: file.to_owned() })?;
+        let bytes = self.read_existing(file)?;
         let read: Ref = checksum::verify_checksum(file, &bytes)?;
         if layout::reference(&read.evolution, &read.name, read.sequence) != file {
             return Err(StoreError::damaged(file, format!("it contains the ref {read}")));

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::action::Action;
-use super::backend::{FileEntry, PublishMode};
+use super::backend::FileEntry;
 use super::claim::Lease;
 use super::error::StoreError;
 use super::key::ActionKey;
@@ -202,20 +202,12 @@ impl Store {
         }
     }
 
-    /// Checks a hard link to an object; its name ends with the object's:
-    /// `<anything>-<digest>.<extension>`.
+    /// Checks a hard link to an object, or a copy of it.
     fn check_view(&self, entry: &FileEntry, depth: VerifyDepth) -> Result<(), String> {
-        let file = entry.name.rsplit('/').next().unwrap_or_default();
-        let (stem, extension) = file.split_once('.').ok_or("its name does not end with an object's name")?;
-        let digest: Digest = stem
-            .rsplit('-')
-            .next()
-            .and_then(|hex| hex.parse().ok())
-            .ok_or("its name does not contain an object's digest")?;
-        extension.parse::<super::ObjectKind>().map_err(|()| "its ending is not that of an object".to_owned())?;
+        let object = layout::viewed_object(&entry.name).ok_or("its name does not end with an object's name")?;
         if depth == VerifyDepth::Full {
             let bytes = self.backend.read(&entry.name).map_err(|e| e.to_string())?.unwrap_or_default();
-            if Digest::of(&bytes) != digest {
+            if Digest::of(&bytes) != object.digest {
                 return Err("its bytes do not match the digest in its name".into());
             }
         }
@@ -239,7 +231,7 @@ impl Store {
                 problem.quarantined = Some(self.quarantine(&entry)?);
             }
             // Only one format exists so far, so the store has this one.
-            self.put_file(layout::FORMAT, StoreFormat::CURRENT.file_text().as_bytes(), PublishMode::CreateOnly)?;
+            self.write_format()?;
             problem.detail.push_str("; restored");
         }
         report.problems.push(problem);

@@ -21,6 +21,7 @@ use super::parameters::{Parameter, parameters};
 use super::safetensors_header::StoredType;
 use super::safetensors_writer::{PlannedTensor, write_safetensors};
 use super::tensor_source::TensorSource;
+use crate::store::sync_folder;
 
 /// Files of a checkpoint other than configuration and weights; those that exist are copied.
 pub const SIDE_FILES: [&str; 11] = [
@@ -192,12 +193,12 @@ pub(crate) fn temp_dir_next_to(out: &Path) -> Result<TempDir, ExportError> {
 
 /// Moves a filled temporary folder to `out`, synced to disk.
 pub(crate) fn publish(folder: TempDir, out: &Path) -> Result<(), ExportError> {
-    fs::File::open(folder.path())?.sync_all()?;
+    sync_folder(folder.path())?;
     fs::rename(folder.path(), out).map_err(|source| ExportError::File { file: out.to_owned(), source })?;
     // Its old path is free again, so there is nothing to remove there.
     let _ = folder.keep();
     if let Some(parent) = out.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::File::open(parent)?.sync_all()?;
+        sync_folder(parent)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod config;
 mod crash;
 mod damage;
 mod device;
+mod file_systems;
 mod floors;
 mod grading;
 mod greedy;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::analysis::labels::Proportion;
+pub use crate::store::format_utc as time;
 
 /// Formats rows as aligned columns; the first is the heading. Columns of numbers are right-aligned.
 pub fn columns(rows: &[Vec<String>]) -> Vec<String> {
@@ -104,27 +105,6 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// Formats a time in milliseconds since 1970 as UTC, `2026-11-23 12:34:56`.
-pub fn time(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let (year, month, day) = date(seconds / 86_400);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
-}
-
-/// Returns the Gregorian year, month and day of a day counted from 1970-01-01.
-///
-/// Counts in eras of 400 years (146,097 days) that begin in March, so that the leap day comes last.
-fn date(days_since_1970: u64) -> (u64, u64, u64) {
-    let days = days_since_1970 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,13 +114,6 @@ mod tests {
         assert_eq!([count(0), count(999), count(1000), count(1234567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([bytes(0), bytes(1023), bytes(1536), bytes(64 << 20)], ["0 B", "1023 B", "1.5 KiB", "64.0 MiB"]);
         assert_eq!([duration(5), duration(1500), duration(125_000)], ["5 ms", "1.5 s", "2 min 05 s"]);
-    }
-
-    #[test]
-    fn times_are_gregorian_utc() {
-        assert_eq!(time(0), "1970-01-01 00:00:00");
-        assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00");
-        assert_eq!(time(1_795_437_296_000), "2026-11-23 12:34:56");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::parquet::ParquetFile;
 use super::walk::{WalkedEntry, error_text, is_within, reject_unreadable, single_file, walk};
 use crate::ids::Digest;
 use crate::stages::{Rejection, Result, Runner, StageError};
-use crate::store::now_ms;
+use crate::store::{now_ms, to_ms};
 
 /// A file whose digest is known.
 struct DigestedFile {
@@ -57,7 +57,8 @@ impl Scanner<'_> {
             // An unreadable folder is an error, not an empty source.
             root.read_dir().map_err(failed)?;
         }
-        let began_ms = now_ms();
+        // The clocks of this machine and of the file system may differ: the earlier one is cautious.
+        let began_ms = now_ms().min(store.file_system_time().map_or(0, to_ms));
         let cached = Fingerprints::load(store, &root)?;
         let entries = if is_folder { walk(&root, store_root.as_deref()) } else { vec![single_file(source, &root)] };
         self.runner.interrupt.check()?;
