@@ -69,16 +69,16 @@ fn wait(child: &mut Child) -> Option<ExitStatus> {
 #[test]
 fn a_filter_ends_when_nobody_reads_its_output() {
     let lines = [
-        ("grade", r#"{"given": "1", "gold": "1"}"#),
-        ("clusters", r#"{"questions": ["a b", "a c"]}"#),
-        ("rewards", r#"{"response": "\\boxed{1}", "answer": "1"}"#),
+        (&["grade"][..], r#"{"given": "1", "gold": "1"}"#),
+        (&["clusters"], r#"{"questions": ["a b", "a c"]}"#),
+        (&["rewards", "--preset", "paper"], r#"{"groups": [[{"question": "a", "valid": true, "confidence": 0.5}]]}"#),
     ];
     for (filter, line) in lines {
         for (name, input) in [("valid lines", line), ("valid and invalid lines", &format!("{line}\nno JSON"))] {
             let mut source =
                 Command::new("yes").arg(input).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
             let mut command = Command::new(VISPLAY);
-            command.arg(filter).stdin(source.stdout.take().unwrap()).stdout(Stdio::piped()).stderr(Stdio::null());
+            command.args(filter).stdin(source.stdout.take().unwrap()).stdout(Stdio::piped()).stderr(Stdio::null());
             let mut child = command.spawn().unwrap();
             let mut output = BufReader::new(child.stdout.take().unwrap());
             let mut first = String::new();
@@ -87,8 +87,8 @@ fn a_filter_ends_when_nobody_reads_its_output() {
             let status = wait(&mut child);
             let _ = source.kill();
             source.wait().unwrap();
-            assert!(first.starts_with('{'), "{filter}: {first}");
-            assert!(status.is_some(), "{filter} reads on for ever ({name})");
+            assert!(first.starts_with('{'), "{filter:?}: {first}");
+            assert!(status.is_some(), "{filter:?} reads on for ever ({name})");
         }
     }
 }

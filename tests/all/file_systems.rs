@@ -12,7 +12,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::support::{Workspace, VISPLAY, stderr_of};
+use crate::support::{VISPLAY, Workspace, stderr_of};
 
 const EPERM: i32 = 1;
 const EIO: i32 = 5;
