@@ -1,6 +1,8 @@
 //! Compiles our GPU kernels (`src/device/cuda/kernels.cu`) to PTX in a build with the feature
 //! `cuda`, with the nvcc that also compiles candle's kernels.
 
+#![allow(clippy::print_stderr)]
+
 use std::path::PathBuf;
 use std::process::{Command, exit};
 

@@ -138,12 +138,9 @@ impl<'a> LayerwisePass<'a> {
         // The text rows are followed by the image rows; one gather then puts each in its place.
         let both = Tensor::cat(&[text, rows], 0)?;
         let (image, tokens) = (self.weights.config().tokens.image, batch.ids.len() as u32);
-        let mut next = tokens;
         let mut order: Vec<u32> = (0..tokens).collect();
-        for (row, _) in order.iter_mut().zip(&batch.ids).filter(|(_, id)| **id == image) {
-            *row = next;
-            next += 1;
-        }
+        let of_images = order.iter_mut().zip(&batch.ids).filter(|(_, id)| **id == image);
+        of_images.zip(tokens..).for_each(|((row, _), image_row)| *row = image_row);
         Ok(self.weights.ops().gather(&both, &order)?)
     }
 

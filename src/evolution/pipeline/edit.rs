@@ -45,7 +45,7 @@ pub fn current_name(name: &str) -> &str {
 }
 
 /// Returns the one of a key's names that a table has; the current one if it has none of them.
-fn name_in<'k>(name: &'k str, has: impl Fn(&str) -> bool) -> &'k str {
+fn name_in(name: &str, has: impl Fn(&str) -> bool) -> &str {
     let current = current_name(name);
     let earlier = RENAMED.iter().filter(|(_, other)| *other == current).map(|(earlier, _)| *earlier);
     earlier.chain([current]).find(|name| has(name)).unwrap_or(current)

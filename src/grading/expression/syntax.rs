@@ -14,6 +14,9 @@ const MAX_DECIMAL_EXPONENT: i64 = 2000;
 /// Index of a node in [`Tree::nodes`]. Operands come before their users.
 pub(super) type ExprId = usize;
 
+/// Builds a node of two operands.
+type BinaryNode = fn(ExprId, ExprId) -> ExprNode;
+
 /// A function of one argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Function {
@@ -96,7 +99,7 @@ impl<'a> Parser<'_, 'a> {
     fn chain(
         &mut self,
         operand: fn(&mut Self) -> Option<ExprId>,
-        operators: [(&str, fn(ExprId, ExprId) -> ExprNode); 2],
+        operators: [(&str, BinaryNode); 2],
     ) -> Option<ExprId> {
         let mut left = operand(self)?;
         while let Some((_, node)) = operators.iter().find(|(op, _)| self.eat(op)) {

@@ -41,7 +41,8 @@ macro_rules! custom_op {
                 let [$($layout),*] = with_rows(K::NAME, &gradient.contiguous()?, |gradient| {
                     self.0.backward(inputs, gradient, [$($x.track_op()),*])
                 })?;
-                Ok(($($layout.map(|elements| tensor(elements, $x.shape())).transpose()?),*))
+                $(let $layout = $layout.map(|elements| tensor(elements, $x.shape())).transpose()?;)*
+                Ok(($($layout),*))
             }
         }
     };
