@@ -14,7 +14,7 @@
 //! | sampling and training | [`sampling`], [`training`] |
 //! | models, synthetic scenes | [`vlm`], [`scenes`] |
 //! | storage, rewards, images, devices | [`store`], [`tables`], [`reward`], [`imaging`], [`device`] |
-//! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`], [`panics`], [`candle_threads`], [`huge_pages`] |
+//! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`], [`panics`], [`candle_threads`], [`huge_pages`], [`text_file`], [`input_kind`] |
 
 pub mod analysis;
 pub mod candle_threads;
@@ -27,6 +27,7 @@ pub mod grading;
 pub mod huge_pages;
 pub mod ids;
 pub mod imaging;
+pub mod input_kind;
 pub mod kernels;
 pub mod panics;
 pub mod random;
@@ -36,5 +37,6 @@ pub mod scenes;
 pub mod stages;
 pub mod store;
 pub mod tables;
+pub mod text_file;
 pub mod training;
 pub mod vlm;

@@ -259,7 +259,7 @@ impl Replayer<'_> {
         let bytes = self.request.store.read_object(object)?;
         let record = || format!("{part} {object}");
         let text: String = serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(record(), e))?;
-        Ok(RolePrompt::parse(Path::new(part), &text).map_err(|e| StageError::malformed(record(), e))?)
+        Ok(RolePrompt::from_stored(Path::new(part), &text).map_err(|e| StageError::malformed(record(), e))?)
     }
 
     /// Checks that a prompt is one of those that the round's samples were drawn with.

@@ -16,6 +16,7 @@ use super::fingerprints::{Fingerprint, Fingerprints};
 use super::parquet::ParquetFile;
 use super::walk::{WalkedEntry, error_text, is_within, reject_unreadable, single_file, walk};
 use crate::ids::Digest;
+use crate::input_kind::describe_instead_of_images;
 use crate::stages::{Rejection, Result, Runner, StageError};
 use crate::store::now_ms;
 
@@ -47,6 +48,9 @@ impl Scanner<'_> {
     fn scan_source(&mut self, source: &Path) -> Result<()> {
         let store = self.runner.store;
         let failed = |e: io::Error| StageError::source(source, error_text(&e));
+        if let Some(problem) = describe_instead_of_images(source) {
+            return Err(StageError::source(source, problem));
+        }
         let root = source.canonicalize().map_err(failed)?;
         let store_root = store.root().canonicalize().ok();
         if is_within(&root, store_root.as_deref()) {
