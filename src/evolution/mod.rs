@@ -40,7 +40,8 @@ pub use self::context::{EvolutionContext, PinnedInputs, Roles};
 pub use self::error::EvolutionError;
 pub use self::evolve::evolve_round;
 pub use self::finished::{
-    CurrentRound, FinishedRound, StageTime, TABLES as ROUND_TABLES, current_round, finished_round, next_round, read_report, ref_name,
+    CurrentRound, FinishedRound, StageTime, TABLES as ROUND_TABLES, current_round, finished_round, next_round,
+    read_report, ref_name,
 };
 pub use self::gates::{GateResult, GateVerdict, QuestionStatistics, ThresholdSide, VoteStatistics, label_gate};
 pub use self::plan::{PlannedPart, part_of, plan};

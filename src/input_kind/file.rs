@@ -63,7 +63,11 @@ impl FileKind {
             _ if head.starts_with(b"\x89HDF\r\n") => Self::Hdf5,
             _ if head.starts_with(b"\x93NUMPY") => Self::Numpy,
             _ if is_page(b"<!doctype html") || is_page(b"<html") => Self::WebPage,
-            _ if matches!(text, [b'{', b'"' | b'\n' | b'\r' | b' ' | b'}', ..] | [b'[', b'{' | b'\n' | b'\r' | b' ', ..]) => {
+            _ if matches!(
+                text,
+                [b'{', b'"' | b'\n' | b'\r' | b' ' | b'}', ..] | [b'[', b'{' | b'\n' | b'\r' | b' ', ..]
+            ) =>
+            {
                 Self::Json
             }
             _ => return None,

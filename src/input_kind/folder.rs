@@ -96,10 +96,12 @@ impl FolderKind {
                 format!("it is a repository in the cache of the Hugging Face Hub; pass its snapshot, {path}/{snapshot}")
             }
             Self::HubCacheRoot => cache_root(folder),
-            Self::TrainingShards => "it holds the shards of a training run (FSDP or DeepSpeed), not a checkpoint; merge \
+            Self::TrainingShards => {
+                "it holds the shards of a training run (FSDP or DeepSpeed), not a checkpoint; merge \
                                      them with the tool of the training program (`zero_to_fp32.py` of DeepSpeed, \
                                      `model_merger` of verl), then pass the folder that it writes"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Gguf(name) => format!(
                 "its weights are a GGUF file of llama.cpp ({name}); pass the folder of the original checkpoint, with \
                  config.json and safetensors files"
@@ -108,7 +110,9 @@ impl FolderKind {
                 "it has weights that are not safetensors ({name}) and no config.json; {}",
                 convert_weights("DIR")
             ),
-            Self::ParentOfCheckpoint(name) => format!("it is not a checkpoint, but {path}/{name} may be one; pass that"),
+            Self::ParentOfCheckpoint(name) => {
+                format!("it is not a checkpoint, but {path}/{name} may be one; pass that")
+            }
         })
     }
 
@@ -116,9 +120,9 @@ impl FolderKind {
         let is_named = |name: &str| name.starts_with("datasets--");
         match self {
             Self::HubCacheRoot if !names_in(folder).iter().any(|name| is_named(name)) => None,
-            Self::Adapter(_) | Self::Gguf(_) | Self::TrainingShards | Self::Checkpoint => {
-                Some("it holds the weights of a model, not images; pass a folder of images or a Parquet file".to_owned())
-            }
+            Self::Adapter(_) | Self::Gguf(_) | Self::TrainingShards | Self::Checkpoint => Some(
+                "it holds the weights of a model, not images; pass a folder of images or a Parquet file".to_owned(),
+            ),
             Self::OtherWeights(_) | Self::ParentOfCheckpoint(_) => None,
             _ => self.instead_of_table(folder),
         }

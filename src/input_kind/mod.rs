@@ -38,8 +38,8 @@ pub fn describe_instead_of_model(path: &Path) -> Option<String> {
     ))
 }
 
-/// Returns what is passed as a Parquet table instead, and what to do; `None` if it may be a table or
-/// is not recognized.
+/// Returns what is passed as a Parquet table instead, and what to do; `None` if it may be a table
+/// or is not recognized.
 pub fn describe_instead_of_table(path: &Path) -> Option<String> {
     if path.is_dir() {
         let kind = FolderKind::of(path).and_then(|kind| kind.instead_of_table(path));
@@ -93,7 +93,8 @@ pub fn kind_in_rejection(detail: &str) -> Option<FileKind> {
 
 /// Describes a folder that is passed as a table: it names the Parquet files in it.
 fn folder_of_tables(folder: &Path) -> String {
-    let mut tables: Vec<_> = folder::paths_in(folder, 2).into_iter().filter(|path| path.ends_with(".parquet")).collect();
+    let mut tables: Vec<_> =
+        folder::paths_in(folder, 2).into_iter().filter(|path| path.ends_with(".parquet")).collect();
     tables.sort();
     match tables.first() {
         Some(first) => format!("it is a folder; pass one of the Parquet files in it, such as {first}"),
@@ -110,8 +111,8 @@ fn missing_dataset(path: &Path) -> Option<String> {
     ))
 }
 
-/// Returns the name on the Hugging Face Hub that a path looks like: `OWNER/NAME`, as itself or in an
-/// address; `None` if the path exists.
+/// Returns the name on the Hugging Face Hub that a path looks like: `OWNER/NAME`, as itself or in
+/// an address; `None` if the path exists.
 pub fn hub_id(path: &Path) -> Option<&str> {
     if path.exists() {
         return None;

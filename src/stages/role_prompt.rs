@@ -42,8 +42,8 @@ pub struct RolePrompt {
 
 impl RolePrompt {
     /// Reads the file of a template: the whole conversation up to the model's turn, with
-    /// `{{image}}` and, for the Reasoner, `{{question}}`. Errors name `file`. Files that differ only
-    /// in invisible white space give the same prompt, see [`Template::read`].
+    /// `{{image}}` and, for the Reasoner, `{{question}}`. Errors name `file`. Files that differ
+    /// only in invisible white space give the same prompt, see [`Template::read`].
     ///
     /// # Errors
     /// The file is not a text, or a variable is unknown or malformed.

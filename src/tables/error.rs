@@ -48,7 +48,7 @@ pub enum TableError {
     Foreign {
         /// The file or folder.
         file: String,
-        /// What it is, and what to do.
+        /// Its kind, and what to do.
         problem: String,
     },
     /// The file is not readable as Parquet.

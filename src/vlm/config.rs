@@ -127,7 +127,7 @@ pub enum ConfigError {
     NotACheckpoint {
         /// The folder or file.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// Its kind, and what to do.
         problem: String,
     },
     /// Keys are missing or wrong; lists all of them.

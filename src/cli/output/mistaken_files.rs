@@ -1,4 +1,5 @@
-//! Files among the sources of an ingest that are no images, but of a kind that tells what went wrong.
+//! Files among the sources of an ingest that are no images, but of a kind that tells what went
+//! wrong.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,9 @@ pub fn say_mistaken_files(done: &IngestSummary, store: &Store, ui: &Ui) {
             _ => continue,
         };
         let first = super::format::plain(first);
-        ui.say(format!("note: {count} of the rejected files are of this kind: {}; {advice} (such as {first})", kind.name()));
+        ui.say(format!(
+            "note: {count} of the rejected files are of this kind: {}; {advice} (such as {first})",
+            kind.name()
+        ));
     }
 }

@@ -226,7 +226,9 @@ fn prompt_error(file: &Path, e: &PromptError) -> PipelineError {
     let failed = |problem: String| PipelineError { file: file.to_owned(), line: None, problem, nearest: None };
     // The error names the file itself.
     let (message, name) = (e.to_string(), file.display().to_string());
-    let Some(rest) = message.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':')) else { return failed(message) };
+    let Some(rest) = message.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':')) else {
+        return failed(message);
+    };
     match rest.split_once(": ").map(|(line, problem)| (line.parse().ok(), problem)) {
         Some((Some(line), problem)) => PipelineError { line: Some(line), ..failed(problem.to_owned()) },
         _ => failed(rest.trim_start().to_owned()),

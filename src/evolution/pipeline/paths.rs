@@ -77,8 +77,10 @@ impl Pipeline {
         };
         let on_hub = on_hub.filter(|_| hub_id(written).is_some()).map_or(String::new(), |text| format!("; {text}"));
         let folder = folder.display();
-        self.source
-            .error(key, format!("{problem}; paths in a pipeline file are relative to its folder, here {folder}{hint}{on_hub}"))
+        self.source.error(
+            key,
+            format!("{problem}; paths in a pipeline file are relative to its folder, here {folder}{hint}{on_hub}"),
+        )
     }
 }
 

@@ -63,11 +63,10 @@ pub fn warm_start(
     };
     if done.iter().all(|segment| segment.counts.rows_out == 0) {
         let rejects: Vec<RejectRow> = read_rows(runner.store, &done[..1])?;
-        let first_reason =
-            rejects.first().map_or(String::new(), |row| {
-                let kind = kind_in_rejection(&row.detail).map_or(String::new(), |kind| format!(" ({})", kind.name()));
-                format!("; the first: {}: {}{kind}", row.reason, row.detail)
-            });
+        let first_reason = rejects.first().map_or(String::new(), |row| {
+            let kind = kind_in_rejection(&row.detail).map_or(String::new(), |kind| format!(" ({})", kind.name()));
+            format!("; the first: {}: {}{kind}", row.reason, row.detail)
+        });
         let problem = format!("none of its {} rows can be trained on{first_reason}", data.len());
         return Err(StageError::source(&data.file, problem));
     }

@@ -5,9 +5,9 @@
 //! both files.
 //!
 //! Every key of transformers' `Qwen2VLImageProcessor`, also the fast one, that changes pixels is
-//! read. Values that mean what this program does are accepted, such as `null` for an absent key or a
-//! number for three equal ones; others are errors that name the file and the key. Keys that do not
-//! change pixels, such as `device` or `return_tensors`, and unknown keys are ignored, as
+//! read. Values that mean what this program does are accepted, such as `null` for an absent key or
+//! a number for three equal ones; others are errors that name the file and the key. Keys that do
+//! not change pixels, such as `device` or `return_tensors`, and unknown keys are ignored, as
 //! transformers ignores them.
 
 use std::fs;
@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::{CHANNELS, ImageProcessor};
-use crate::input_kind::describe_pointer;
 use crate::imaging::{MAX_RESIZED_PIXELS, PixelBudget};
+use crate::input_kind::describe_pointer;
 
 /// File name of an image processor's settings in a checkpoint.
 pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
@@ -94,7 +94,8 @@ impl ProcessorText {
                 if let Some(problem) = describe_pointer(text.as_bytes()) {
                     return Err(json(problem));
                 }
-                let value: Value = serde_json::from_str(without_mark(&text)).map_err(|error| json(error.to_string()))?;
+                let value: Value =
+                    serde_json::from_str(without_mark(&text)).map_err(|error| json(error.to_string()))?;
                 // Older versions wrote this file too, without the section.
                 if let Some(section) = value.get(SECTION).filter(|section| !section.is_null()) {
                     return Ok(Self { text: format!("{section:#}\n"), path, is_section: true });
@@ -278,9 +279,10 @@ impl Keys<'_> {
     /// processor has no other form, though the base class has.
     fn check_size(&self, size: &Map<String, Value>) -> Result<()> {
         let present = |key: &str| size.get(key).is_some_and(|value| !value.is_null());
-        if let Some((key, value)) = size.iter().find(|(key, value)| {
-            !value.is_null() && !EDGES.iter().any(|(edge, flat)| key == edge || key == flat)
-        }) {
+        if let Some((key, value)) = size
+            .iter()
+            .find(|(key, value)| !value.is_null() && !EDGES.iter().any(|(edge, flat)| key == edge || key == flat))
+        {
             let problem = format!(
                 "{value}: images are resized to a number of pixels, from size.shortest_edge to size.longest_edge, and \
                  not to given sides"
@@ -289,7 +291,9 @@ impl Keys<'_> {
         }
         for (edge, flat) in EDGES {
             if !present(edge) && !present(flat) && self.get(flat).is_none() {
-                return Err(self.fault("size", format!("it has no {edge}; it must have shortest_edge and longest_edge")));
+                return Err(
+                    self.fault("size", format!("it has no {edge}; it must have shortest_edge and longest_edge"))
+                );
             }
         }
         Ok(())

@@ -133,8 +133,8 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     round_table::print(&rounds, &times, store, &pipeline, labels.as_ref(), start, ui)
 }
 
-/// Returns a round's report in JSON, with the share of answers with a box beside every accuracy. Low
-/// shares are reported to `ui`.
+/// Returns a round's report in JSON, with the share of answers with a box beside every accuracy.
+/// Low shares are reported to `ui`.
 fn report_with_boxes(round: &FinishedRound, store: &Store, ui: Option<&Ui>) -> Result<Value> {
     let boxes = boxed_shares(store, round)?;
     if let Some(ui) = ui {

@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::cli::args::{DeviceArgs, DtypeArgs};
 use crate::cli::{CommandError, Result};
-use crate::input_kind::describe_instead_of_images;
 use crate::imaging::{Limits, PixelBudget, decode};
+use crate::input_kind::describe_instead_of_images;
 use crate::sampling::ImageInput;
 use crate::vlm::checkpoint::Checkpoint;
 use crate::vlm::named_tensors::Purpose;
