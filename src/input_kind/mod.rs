@@ -111,6 +111,24 @@ fn missing_dataset(path: &Path) -> Option<String> {
     ))
 }
 
+/// Endings of files that a command may be passed; names on the Hub do not have them.
+const FILE_ENDINGS: [&str; 14] = [
+    "arrow",
+    "bin",
+    "gguf",
+    "jpeg",
+    "jpg",
+    "json",
+    "jsonl",
+    "parquet",
+    "png",
+    "pth",
+    "safetensors",
+    "toml",
+    "txt",
+    "zip",
+];
+
 /// Returns the name on the Hugging Face Hub that a path looks like: `OWNER/NAME`, as itself or in
 /// an address; `None` if the path exists.
 pub fn hub_id(path: &Path) -> Option<&str> {
@@ -128,5 +146,6 @@ pub fn hub_id(path: &Path) -> Option<&str> {
             && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
     };
     let (owner, name) = text.split_once('/')?;
-    (plain(owner) && plain(name)).then_some(text)
+    let is_file = name.rsplit_once('.').is_some_and(|(_, ending)| FILE_ENDINGS.contains(&ending));
+    (plain(owner) && plain(name) && !is_file).then_some(text)
 }

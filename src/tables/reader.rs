@@ -183,11 +183,13 @@ impl<R: TableRow> Iterator for TableReader<R> {
 /// Checks that a path is not a folder, nor the name of a dataset that is not on this machine.
 ///
 /// # Errors
-/// [`TableError::Foreign`], with what to do instead.
+/// [`TableError::Foreign`] or [`TableError::Open`], with what to do instead.
 pub fn check_path(path: &Path) -> Result<(), TableError> {
-    match describe_instead_of_table(path).filter(|_| !path.is_file()) {
-        Some(problem) => Err(TableError::Foreign { file: path.display().to_string(), problem }),
-        None => Ok(()),
+    let file = path.display().to_string();
+    match describe_instead_of_table(path) {
+        Some(problem) if path.is_dir() => Err(TableError::Foreign { file, problem }),
+        Some(problem) if !path.is_file() => Err(TableError::Open { file, problem }),
+        _ => Ok(()),
     }
 }
 
