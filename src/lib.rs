@@ -14,7 +14,7 @@
 //! | sampling and training | [`sampling`], [`training`] |
 //! | models, synthetic scenes | [`vlm`], [`scenes`] |
 //! | storage, rewards, images, devices | [`store`], [`tables`], [`reward`], [`imaging`], [`device`] |
-//! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`] |
+//! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`], [`text_file`], [`input_kind`] |
 //! | the process | [`candle_threads`], [`huge_pages`], [`messages`], [`panics`] |
 
 pub mod analysis;
@@ -28,6 +28,7 @@ pub mod grading;
 pub mod huge_pages;
 pub mod ids;
 pub mod imaging;
+pub mod input_kind;
 pub mod kernels;
 pub mod messages;
 pub mod panics;
@@ -38,5 +39,6 @@ pub mod scenes;
 pub mod stages;
 pub mod store;
 pub mod tables;
+pub mod text_file;
 pub mod training;
 pub mod vlm;

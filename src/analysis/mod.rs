@@ -1,5 +1,6 @@
 //! Analysis of stored tables: audits, comparisons, lineage, rescoring and statistics.
 
+pub mod boxes;
 pub mod compare;
 pub mod consistency;
 pub mod interval;

@@ -75,16 +75,8 @@ impl<'a> EvolutionContext<'a> {
     pub fn new(pipeline: &'a Pipeline, runner: &'a Runner<'a>, images: Option<StageResult>) -> Result<Self> {
         let questioner_prompt = pipeline.prompt(Role::Questioner)?;
         let reasoner_prompt = pipeline.prompt(Role::Reasoner)?;
-        for (key, prompt, file, variable) in [
-            ("prompts.questioner", &questioner_prompt, &pipeline.prompts.questioner, "image"),
-            ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "image"),
-            ("prompts.reasoner", &reasoner_prompt, &pipeline.prompts.reasoner, "question"),
-        ] {
-            if !prompt.has(variable) {
-                let problem = format!("{} has no {{{{{variable}}}}}; add it to the template", file.display());
-                return Err(pipeline.source.error(key, problem).into());
-            }
-        }
+        pipeline.check_prompt(Role::Questioner, &questioner_prompt)?;
+        pipeline.check_prompt(Role::Reasoner, &reasoner_prompt)?;
         pipeline.check_files()?;
         let (base, _) = import(&pipeline.model.base, runner)?;
         let images = match images {

@@ -22,7 +22,7 @@ pub(super) const ROUND: &str = "evolution.round";
 /// The last part of the ref of a stopped round.
 pub(super) const STOPPED: &str = "stopped";
 /// The tables in a round's view.
-pub(super) const TABLES: [&str; 9] = [
+pub const TABLES: [&str; 9] = [
     QuestionRow::TABLE,
     AnswerRow::TABLE,
     VoteRow::TABLE,

@@ -12,6 +12,7 @@
 //! therefore resumes where it stopped, and nothing here records its progress.
 
 mod audit;
+mod boxes;
 mod branch;
 mod context;
 mod error;
@@ -33,12 +34,14 @@ mod stopped_round;
 mod training;
 
 pub use self::audit::{Audit, Inconsistency, audit, curriculum_truth};
+pub use self::boxes::{BeforeAndAfter, BoxedShares, boxed_shares};
 pub use self::branch::{BranchRequest, BranchResult, branch};
 pub use self::context::{EvolutionContext, PinnedInputs, Roles};
 pub use self::error::{EvolutionError, Result};
 pub use self::evolve::evolve_round;
 pub use self::finished::{
-    CurrentRound, FinishedRound, StageTime, current_round, finished_round, next_round, read_report, ref_name,
+    CurrentRound, FinishedRound, StageTime, TABLES as ROUND_TABLES, current_round, finished_round, next_round,
+    read_report, ref_name,
 };
 pub use self::gates::{GateResult, GateVerdict, QuestionStatistics, ThresholdSide, VoteStatistics, label_gate};
 pub use self::plan::{PlannedPart, part_of, plan};

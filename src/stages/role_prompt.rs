@@ -1,6 +1,6 @@
 //! Prompts of the two roles: template, digest and tokens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::ids::{Digest, PromptId};
 use crate::vlm::prompt::{Fill, Prompt, PromptError, Template};
@@ -9,25 +9,64 @@ use crate::vlm::tokenizer::{Tokenizer, TokenizerError};
 /// Variables that a role's template may use.
 const VARIABLES: [&str; 2] = ["image", "question"];
 
+/// The templates that ship with the program, by file name.
+const SHIPPED: [(&str, &str); 6] = [
+    ("nano-questioner.txt", include_str!("../../pipelines/prompts/nano-questioner.txt")),
+    ("nano-reasoner.txt", include_str!("../../pipelines/prompts/nano-reasoner.txt")),
+    ("paper-questioner.txt", include_str!("../../pipelines/prompts/paper-questioner.txt")),
+    ("paper-reasoner.txt", include_str!("../../pipelines/prompts/paper-reasoner.txt")),
+    ("released-questioner.txt", include_str!("../../pipelines/prompts/released-questioner.txt")),
+    ("released-reasoner.txt", include_str!("../../pipelines/prompts/released-reasoner.txt")),
+];
+
+/// Folder of the shipped templates in a checkout.
+pub const PROMPTS_FOLDER: &str = "pipelines/prompts";
+
+/// Returns the text of a template that ships with the program; `file` is a path in a checkout, such
+/// as `pipelines/prompts/paper-reasoner.txt`.
+pub fn shipped_prompt(file: &Path) -> Option<&'static str> {
+    let name = file.strip_prefix(PROMPTS_FOLDER).ok()?;
+    SHIPPED.iter().find(|(shipped, _)| name == Path::new(shipped)).map(|(_, text)| *text)
+}
+
 /// A role's prompt.
 #[derive(Debug, Clone)]
 pub struct RolePrompt {
     /// Digest of the template's text.
     pub id: PromptId,
-    /// The template's text.
+    /// The template's text, normalised.
     pub text: String,
+    file: PathBuf,
     template: Template,
 }
 
 impl RolePrompt {
-    /// Parses a template: the whole conversation up to the model's turn, with `{{image}}` and, for
-    /// the Reasoner, `{{question}}`. Errors name `file`.
+    /// Reads the file of a template: the whole conversation up to the model's turn, with
+    /// `{{image}}` and, for the Reasoner, `{{question}}`. Errors name `file`. Files that differ
+    /// only in invisible white space give the same prompt, see [`Template::read`].
+    ///
+    /// # Errors
+    /// The file is not a text, or a variable is unknown or malformed.
+    pub fn read(file: &Path, bytes: &[u8]) -> Result<Self, PromptError> {
+        let (template, text) = Template::read(file, bytes, &VARIABLES)?;
+        Ok(Self { id: PromptId(Digest::of(text.as_bytes())), text, file: file.to_owned(), template })
+    }
+
+    /// Parses the text of a prompt that a store holds, which is used as it is. Errors name `file`.
     ///
     /// # Errors
     /// A variable is unknown or malformed.
-    pub fn parse(file: &Path, text: &str) -> Result<Self, PromptError> {
+    pub fn from_stored(file: &Path, text: &str) -> Result<Self, PromptError> {
         let template = Template::parse(file, text, &VARIABLES)?;
-        Ok(Self { id: PromptId(Digest::of(text.as_bytes())), text: text.to_owned(), template })
+        Ok(Self { id: PromptId(Digest::of(text.as_bytes())), text: text.to_owned(), file: file.to_owned(), template })
+    }
+
+    /// Checks that the template ends where the model's turn begins.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_end(&self) -> Result<(), PromptError> {
+        Template::check_end(&self.file, &self.text)
     }
 
     /// Whether the template uses a variable.

@@ -43,6 +43,14 @@ pub enum TableError {
         /// The message of the operating system.
         problem: String,
     },
+    /// The path is something else than a Parquet file.
+    #[error("{file} is not a Parquet file: {problem}")]
+    Foreign {
+        /// The file or folder.
+        file: String,
+        /// Its kind, and what to do.
+        problem: String,
+    },
     /// The file is not readable as Parquet.
     #[error("{file}: damaged or not a Parquet file{}: {problem}", .row_group.map_or(String::new(), |g| format!(" (row group {g})")))]
     Damaged {

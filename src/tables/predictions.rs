@@ -58,3 +58,20 @@ table! {
         pub item_id: ItemId,
     }
 }
+
+table! {
+    /// Answer extracted from a response, and what the response answers.
+    #[view("predictions")]
+    pub struct PredictionBox {
+        /// Name of the benchmark.
+        pub benchmark: String,
+        /// The benchmark's own category; null without one.
+        pub category: Option<String>,
+        /// Id of the weights that answered.
+        pub model_id: ModelId,
+        /// Protocol by which answers are sampled and judged.
+        pub protocol: String,
+        /// Answer extracted from the response; null if none was found.
+        pub extracted_answer: Option<String>,
+    }
+}

@@ -17,6 +17,7 @@ use parquet::file::reader::ChunkReader;
 use super::error::TableError;
 use super::row::{Column, TableRow, type_text};
 use super::source::{SharedReader, batch_rows, catch_panic, read_metadata};
+use crate::input_kind::describe_instead_of_table;
 
 /// Largest number of rows of a batch.
 const BATCH_ROWS: u64 = 1024;
@@ -54,6 +55,7 @@ struct RowGroup {
 impl<R: TableRow> TableReader<R> {
     /// Opens the file at `path`.
     pub fn open(path: &Path) -> Result<Self, TableError> {
+        check_path(path)?;
         let name = path.display().to_string();
         match File::open(path) {
             Ok(file) => Self::new(name, file),
@@ -175,6 +177,19 @@ impl<R: TableRow> Iterator for TableReader<R> {
         let row = self.next_row().transpose();
         self.is_ended = !matches!(row, Some(Ok(_)));
         row
+    }
+}
+
+/// Checks that a path is not a folder, nor the name of a dataset that is not on this machine.
+///
+/// # Errors
+/// [`TableError::Foreign`] or [`TableError::Open`], with what to do instead.
+pub fn check_path(path: &Path) -> Result<(), TableError> {
+    let file = path.display().to_string();
+    match describe_instead_of_table(path) {
+        Some(problem) if path.is_dir() => Err(TableError::Foreign { file, problem }),
+        Some(problem) if !path.is_file() => Err(TableError::Open { file, problem }),
+        _ => Ok(()),
     }
 }
 

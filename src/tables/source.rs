@@ -1,5 +1,6 @@
 //! Shared parts of the Parquet readers: an input for several readers, and a guard against panics.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::error::TableError;
 use super::footer;
+use crate::input_kind::describe_instead_of_table_bytes;
 use crate::panics;
 
 /// An input that several readers share, one reader per row group.
@@ -48,7 +50,13 @@ pub(super) fn read_metadata(file: &str, source: &impl ChunkReader) -> Result<Arr
     // An embedded Arrow schema is ignored, since it could only contradict the Parquet schema.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = footer::check(source).and_then(|()| catch_panic(|| ArrowReaderMetadata::load(source, options)));
-    metadata.map_err(|problem| TableError::Damaged { file: file.to_owned(), row_group: None, problem })
+    metadata.map_err(|problem| {
+        let head = source.get_bytes(0, source.len().min(512) as usize).unwrap_or_default();
+        match describe_instead_of_table_bytes(Path::new(file), &head) {
+            Some(problem) => TableError::Foreign { file: file.to_owned(), problem },
+            None => TableError::Damaged { file: file.to_owned(), row_group: None, problem },
+        }
+    })
 }
 
 /// Runs a step of the Parquet reader and converts a panic into an error. The reader panics on some

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::lora::{ADAPTER_CONFIG, ADAPTER_FILE, LoraSettings, TARGETS, adapter_names};
 use super::trainable::{TrainScope, TrainableModel};
+use crate::input_kind::{FileKind, FolderKind, describe_instead_of_model, describe_pointer, hub_id};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::conversion::stored_bytes;
@@ -136,14 +137,15 @@ impl LoraAdapter {
     pub fn read(folder: &Path, config: &Config) -> Result<Self, AdapterError> {
         let file = folder.join(ADAPTER_CONFIG);
         let unreadable = |file: &Path, problem: String| AdapterError::Read { file: file.to_owned(), problem };
-        let bytes = fs::read(&file).map_err(|e| unreadable(&file, e.to_string()))?;
-        let peft: PeftConfig = serde_json::from_slice(&bytes).map_err(|e| unreadable(&file, e.to_string()))?;
+        let bytes = fs::read(&file).map_err(|e| unreadable(&file, explain_absence(folder, &e)))?;
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let peft: PeftConfig = serde_json::from_slice(bytes).map_err(|e| unreadable(&file, e.to_string()))?;
         if let Some(problem) = peft.unsupported() {
             return Err(AdapterError::Unsupported { file, problem });
         }
         let file = folder.join(ADAPTER_FILE);
         let read = candle_core::safetensors::load(&file, &Device::Cpu);
-        let read = read.map_err(|e| unreadable(&file, e.to_string()))?;
+        let read = read.map_err(|e| unreadable(&file, explain_weights(folder, &file).unwrap_or(e.to_string())))?;
         let mut tensors = BTreeMap::new();
         for (name, tensor) in read {
             tensors.insert(name, tensor.to_dtype(DType::F32)?);
@@ -207,6 +209,34 @@ impl PeftConfig {
             let value = self.rest.get(*key).filter(|value| !empty(value))?;
             Some(format!("{key} is {value}, which is not supported; merge the adapter with peft"))
         })
+    }
+}
+
+/// Returns why the folder has no `adapter_config.json`.
+fn explain_absence(folder: &Path, e: &std::io::Error) -> String {
+    match (hub_id(folder), folder.is_dir()) {
+        (Some(id), _) => format!(
+            "there is no such folder; if {id} is the name of an adapter on the Hugging Face Hub, download it first with \
+             `hf download {id} --local-dir DIR`, then pass DIR"
+        ),
+        (None, true) if FolderKind::of(folder) == Some(FolderKind::Checkpoint) => {
+            "the folder is a checkpoint, not an adapter; pass the folder that PEFT wrote".to_owned()
+        }
+        (None, true) => describe_instead_of_model(folder).unwrap_or_else(|| e.to_string()),
+        _ => e.to_string(),
+    }
+}
+
+/// Returns why the file of an adapter's weights cannot be read, if its kind is the reason.
+fn explain_weights(folder: &Path, file: &Path) -> Option<String> {
+    let bin = folder.join("adapter_model.bin");
+    match FileKind::of(file) {
+        None if !file.exists() && bin.exists() => {
+            Some("the adapter's weights are a pickle, adapter_model.bin; save it with peft as safetensors".to_owned())
+        }
+        Some(FileKind::Safetensors) | None => None,
+        Some(FileKind::LfsPointer) => fs::read(file).ok().and_then(|bytes| describe_pointer(&bytes)),
+        Some(kind) => Some(format!("it is {}", kind.name())),
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use self::reading::read_config;
 use super::json_file::{JsonFileError, parse_object, read_object};
 use super::json_section::{KeyProblem, Section, indented_list};
+use crate::input_kind::describe_instead_of_model;
 
 mod reading;
 mod writing;
@@ -121,6 +122,14 @@ pub enum ConfigError {
     /// The file cannot be read, or is not a JSON object.
     #[error(transparent)]
     File(#[from] JsonFileError),
+    /// The folder or file is something else than a checkpoint.
+    #[error("{} is not a checkpoint: {problem}", path.display())]
+    NotACheckpoint {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its kind, and what to do.
+        problem: String,
+    },
     /// Keys are missing or wrong; lists all of them.
     #[error("{} cannot be used:{}", file.display(), indented_list(problems))]
     Keys {
@@ -134,6 +143,7 @@ pub enum ConfigError {
 impl Config {
     /// Reads `config.json` of the checkpoint folder.
     pub fn load(folder: &Path) -> Result<Self, ConfigError> {
+        check_is_checkpoint(folder)?;
         Self::load_file(&folder.join(CONFIG_FILE))
     }
 
@@ -152,6 +162,17 @@ impl Config {
         let config = read_config(&Section::new("", keys, &problems));
         let problems = problems.into_inner();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::Keys { file: file.to_owned(), problems }) }
+    }
+}
+
+/// Checks that a folder is not one of those that are often passed instead of a checkpoint.
+///
+/// # Errors
+/// It is.
+pub fn check_is_checkpoint(folder: &Path) -> Result<(), ConfigError> {
+    match describe_instead_of_model(folder) {
+        Some(problem) => Err(ConfigError::NotACheckpoint { path: folder.to_owned(), problem }),
+        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::json_section::abbreviated;
+use crate::input_kind::describe_pointer;
 
 /// Size limit in bytes. These files have a few kilobytes, an index of shards up to some hundred.
 const MAX_FILE: u64 = 64 << 20;
@@ -55,6 +56,9 @@ pub(crate) fn read_object(file: &Path) -> Result<Map<String, Value>, JsonFileErr
 /// Parses the object in the text of a JSON file; errors name `file`.
 pub(crate) fn parse_object(file: &Path, text: &str) -> Result<Map<String, Value>, JsonFileError> {
     let not_an_object = |reason| JsonFileError::NotAnObject { file: file.to_owned(), reason };
+    if let Some(reason) = describe_pointer(text.as_bytes()) {
+        return Err(not_an_object(reason));
+    }
     match serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| not_an_object(e.to_string()))? {
         Value::Object(keys) => Ok(keys),
         other => Err(not_an_object(format!("it holds {}", abbreviated(&other)))),

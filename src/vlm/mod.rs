@@ -8,6 +8,7 @@
 pub mod checkpoint;
 mod checkpoint_files;
 pub mod config;
+mod conversation;
 pub mod conversion;
 pub mod export;
 mod export_error;

@@ -7,6 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::conversation;
+
 /// The chat format of this model family, the outermost template of every prompt, with `system`,
 /// `image` and `question`.
 const CHAT: &str = include_str!("../../pipelines/prompts/chat.txt");
@@ -72,6 +74,14 @@ pub enum PromptError {
         /// The known variables, in a sentence.
         known: String,
     },
+    /// The file is not a template of a conversation.
+    #[error("{}: {problem}", file.display())]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// The problem, and what to do.
+        problem: String,
+    },
     /// `{{` is not followed by a name and `}}`.
     #[error("{}:{line}: {{{{ is not followed by a name and }}}}; write \\{{{{ for the characters themselves", file.display())]
     Malformed {
@@ -114,10 +124,29 @@ impl Template {
         Ok(Self { file: file.to_owned(), segments })
     }
 
+    /// Reads the file of a template of a conversation, and returns it with its normalised text: see
+    /// [`conversation`]. Errors name `file`.
+    ///
+    /// # Errors
+    /// The file is not a text, or a variable is unknown or malformed.
+    pub fn read(file: &Path, bytes: &[u8], known: &[&str]) -> Result<(Self, String), PromptError> {
+        let text = conversation::normalise(bytes).map_err(|problem| unusable(file, problem))?;
+        Ok((Self::parse(file, &text, known)?, text))
+    }
+
+    /// Checks that the normalised text of a template ends where the model's turn begins.
+    ///
+    /// # Errors
+    /// It does not; the message names `file`.
+    pub fn check_end(file: &Path, text: &str) -> Result<(), PromptError> {
+        conversation::check_end(text).map_err(|problem| unusable(file, problem))
+    }
+
     /// Returns the chat format with `{{system}}`, `{{image}}` and `{{question}}`, which ends where
     /// the answer begins.
     pub fn chat() -> Self {
-        Self::parse(Path::new(CHAT_FILE), CHAT, &CHAT_VARIABLES).expect("the template is compiled in and tested")
+        let read = Self::read(Path::new(CHAT_FILE), CHAT.as_bytes(), &CHAT_VARIABLES);
+        read.expect("the template is compiled in and tested").0
     }
 
     /// Returns the names of the variables, in order.
@@ -207,6 +236,10 @@ fn push_literal(literal: &str, segments: &mut Vec<Segment>) {
     if plain < literal.len() {
         segments.push(Segment::Text(literal[plain..].to_owned()));
     }
+}
+
+fn unusable(file: &Path, problem: String) -> PromptError {
+    PromptError::Unusable { file: file.to_owned(), problem }
 }
 
 fn unknown_variable(file: &Path, line: usize, name: &str, known: &[&str]) -> PromptError {

@@ -10,16 +10,14 @@ use std::path::{Path, PathBuf};
 use tokenizers::{DecoderWrapper, Tokenizer as Bpe};
 
 use super::config::{Config, VisionTokens};
+pub use super::conversation::{IM_END, IM_START};
 use super::json_section::indented_list;
 use super::prompt::{Piece, Prompt};
 use super::token_text::TokenBytes;
+use crate::input_kind::describe_pointer;
 
 /// File name in a checkpoint.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// The token that begins a turn.
-pub const IM_START: &str = "<|im_start|>";
-/// The token that ends a turn, and so an answer.
-pub const IM_END: &str = "<|im_end|>";
 /// The token before the tokens of an image.
 pub const VISION_START: &str = "<|vision_start|>";
 /// The token after the tokens of an image.
@@ -115,6 +113,10 @@ impl Tokenizer {
     /// Loads a tokenizer from the text of its file; errors name `file`.
     pub fn from_bytes(file: &Path, json: &[u8]) -> Result<Self, TokenizerError> {
         let format = |reason: String| TokenizerError::Format { file: file.to_owned(), reason };
+        if let Some(reason) = describe_pointer(json) {
+            return Err(format(reason));
+        }
+        let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
         // Parsed here first because the library's message for broken JSON has no line number.
         serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(|e| format(e.to_string()))?;
         let mut bpe = Bpe::from_bytes(json).map_err(|e| format(e.to_string()))?;

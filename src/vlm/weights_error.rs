@@ -8,6 +8,7 @@ use candle_core::DType;
 use super::json_file::JsonFileError;
 use super::json_section::indented_list;
 use super::safetensors_header::quoted;
+use crate::input_kind::convert_weights;
 
 /// A problem of a weight file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl WeightProblem {
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The folder has no safetensors file.
-    #[error("{} contains no weights: it has no *.safetensors file{}", folder.display(), describe_pickles(pickles))]
+    #[error("{} contains no weights: it has no *.safetensors file{}", folder.display(), describe_pickles(folder, pickles))]
     NoWeights {
         /// The folder.
         folder: PathBuf,
@@ -70,12 +71,13 @@ pub enum WeightsError {
     },
 }
 
-fn describe_pickles(pickles: &[PathBuf]) -> String {
+fn describe_pickles(folder: &Path, pickles: &[PathBuf]) -> String {
     let names: Vec<String> = pickles.iter().map(|p| p.file_name().unwrap_or_default().display().to_string()).collect();
     if names.is_empty() {
         return String::new();
     }
-    format!(" ({} may be PyTorch pickles: convert them with save_file of safetensors)", names.join(", "))
+    let convert = convert_weights(&folder.display().to_string());
+    format!(", and {} may be PyTorch pickles; {convert}", names.join(", "))
 }
 
 impl fmt::Display for WeightProblem {

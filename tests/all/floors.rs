@@ -12,7 +12,19 @@ use std::path::Path;
 
 /// Every top-level module, from the ground up. A module imports only from floors below its own.
 const FLOORS: [&[&str]; 9] = [
-    &["canonical", "candle_threads", "grading", "huge_pages", "ids", "kernels", "messages", "panics", "random"],
+    &[
+        "canonical",
+        "candle_threads",
+        "grading",
+        "huge_pages",
+        "ids",
+        "input_kind",
+        "kernels",
+        "messages",
+        "panics",
+        "random",
+        "text_file",
+    ],
     &["device", "imaging", "reward", "store", "tables"],
     &["scenes", "vlm"],
     &["sampling", "training"],

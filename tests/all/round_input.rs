@@ -100,7 +100,12 @@ fn unusable_prompts_and_benchmarks_are_named_before_the_round_starts() {
             "prompt.txt:2: there is no variable {{qestion}}; did you mean {{question}}?",
         ),
         (reasoner, "{{image", "prompt.txt:1: {{ is not followed by a name"),
-        (questioner, "<|im_strat|>{{image}}", "`prompts.questioner`: prompt.txt does not fit the base model"),
+        (questioner, "{{image}}", "`prompts.questioner`: prompt.txt: the template has no role header"),
+        (
+            questioner,
+            "<|im_strat|>{{image}}<|im_start|>assistant\n",
+            "`prompts.questioner`: prompt.txt does not fit the base model",
+        ),
         (
             "[evaluation]\nbenchmarks = [\"gone.parquet\"]\n",
             "",
@@ -128,7 +133,7 @@ fn paths_in_a_pipeline_file_are_relative_to_the_file() {
     for name in ["base", "source", "bench.parquet"] {
         std::fs::rename(place.path().join(name), project.join(name)).unwrap();
     }
-    std::fs::write(project.join("pipelines/prompt.txt"), "{{image}} {{question}}").unwrap();
+    std::fs::write(project.join("pipelines/prompt.txt"), "{{image}} {{question}}<|im_start|>assistant\n").unwrap();
     let text = PIPELINE.replace("base = \"base\"", "base = \"../base\"")
         + "[ingest]\nsources = [\"../source\"]\n[prompts]\nreasoner = \"prompt.txt\"\n\
            [evaluation]\nbenchmarks = [\"../bench.parquet\"]\nprotocols = { greedy = true, max_tokens = 1 }\n";

@@ -45,14 +45,17 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<()> {
     let pipeline = args.pipeline.load()?;
     let store = args.store.open()?;
     let truth = match &args.truth {
-        Some(file) => Some(KnownScenes::read(file).map_err(|e| CommandError::usage(e.to_string()))?),
-        None => truth_of(&pipeline, ui),
+        Some(file) => TruthFile::Found(KnownScenes::read(file).map_err(|e| CommandError::usage(e.to_string()))?),
+        None => TruthFile::of_pipeline(&pipeline),
     };
-    let found = audit(&store, &pipeline.evolution, args.round, truth.as_ref())?;
+    let found = audit(&store, &pipeline.evolution, args.round, truth.scenes())?;
     if ui.json {
+        if let TruthFile::Missing { problem } = &truth {
+            ui.say(format!("note: {problem}"));
+        }
         ui.result_json(&found)?
     } else {
-        print(&found, ui)?
+        print(&found, &truth, ui)?
     }
     let count = found.alignment.count;
     let Some(first) = found.alignment.inconsistencies.first() else { return Ok(()) };
@@ -62,18 +65,46 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<()> {
     Err(CommandError::damaged(message).with_hint(hint))
 }
 
-/// Reads the truth file named by the pipeline, if it exists. An unusable file is reported and
-/// ignored.
-pub fn truth_of(pipeline: &Pipeline, ui: &Ui) -> Option<KnownScenes> {
-    let file = Some(&pipeline.evaluation.truth).filter(|file| !file.as_os_str().is_empty())?;
-    if !file.exists() {
-        return None;
+/// The truth about the images, if it is known.
+pub enum TruthFile {
+    /// The scenes.
+    Found(KnownScenes),
+    /// The pipeline names no file.
+    Unset,
+    /// The file that the pipeline names cannot be used.
+    Missing {
+        /// The path, and what to do.
+        problem: String,
+    },
+}
+
+impl TruthFile {
+    /// Reads the file that `evaluation.truth` of a pipeline names, relative to the pipeline file's
+    /// folder.
+    pub fn of_pipeline(pipeline: &Pipeline) -> Self {
+        let file = &pipeline.evaluation.truth;
+        if file.as_os_str().is_empty() {
+            return Self::Unset;
+        }
+        let path = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        let problem = match KnownScenes::read(file) {
+            Ok(scenes) if !scenes.is_empty() => return Self::Found(scenes),
+            Ok(_) => format!("evaluation.truth: none of the images of {} is next to it", path.display()),
+            Err(_) if !file.exists() => format!(
+                "evaluation.truth: there is no file {}; pass it with `visplay audit --truth FILE`, or the pipeline file \
+                 of the round with --pipeline, whose folder the path is relative to",
+                path.display()
+            ),
+            Err(e) => format!("evaluation.truth: {e}"),
+        };
+        Self::Missing { problem }
     }
-    match KnownScenes::read(file) {
-        Ok(truth) => Some(truth).filter(|truth| !truth.is_empty()),
-        Err(e) => {
-            ui.say(format!("evaluation.truth: {e}"));
-            None
+
+    /// Returns the scenes, if they are known.
+    pub fn scenes(&self) -> Option<&KnownScenes> {
+        match self {
+            Self::Found(scenes) => Some(scenes),
+            _ => None,
         }
     }
 }
@@ -86,7 +117,7 @@ fn count_and_share(part: u64, whole: u64) -> String {
     format!("{} ({})", format::count(part), percent((whole > 0).then(|| part as f64 / whole as f64)))
 }
 
-fn print(found: &Audit, ui: &Ui) -> Result<()> {
+fn print(found: &Audit, truth: &TruthFile, ui: &Ui) -> Result<()> {
     let section = |title: &str, rows: Vec<Vec<String>>| -> Result<()> {
         ui.result(title)?;
         ui.indented_table(&rows)
@@ -115,9 +146,15 @@ fn print(found: &Audit, ui: &Ui) -> Result<()> {
         });
         section("gates", with_heading(["gate", "value", "warn", "stop", "verdict"], rows))?;
     }
-    match &found.truth {
-        None => ui.result("labels: the truth about these images is not known")?,
-        Some(truth) => {
+    match (&found.truth, truth) {
+        (None, TruthFile::Missing { problem }) => {
+            ui.result(format!("labels: the truth about these images was not found: {problem}"))?;
+        }
+        (None, _) => ui.result(
+            "labels: the truth about these images is not known: the pipeline file sets no evaluation.truth; pass the \
+             scenes.parquet that describes them with --truth FILE, if they are drawn scenes",
+        )?,
+        (Some(truth), _) => {
             let labels = |labels| with_heading(["statistic", "value"], label_statistics(labels));
             section("labels of all questions with a vote", labels(&truth.voted))?;
             section("labels of the curriculum", labels(&truth.kept))?;

@@ -4,25 +4,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
+use crate::analysis::boxes::boxed_share;
 use crate::cli::args::{ComputeArgs, StoreArgs, ThreadArgs};
+use crate::cli::output::format::{low_box_warning, number};
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui};
+use crate::input_kind::{describe_instead_of_model, kind_in_rejection};
 use crate::random::Seed;
 use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, find_by_ref, import};
 use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
-use crate::stages::role_prompt::RolePrompt;
+use crate::stages::role_prompt::{RolePrompt, shipped_prompt};
 use crate::stages::{ListedRows, Runner, read_rows};
-use crate::tables::{PredictionRow, RejectRow, ScoreRow};
+use crate::tables::{PredictionBox, PredictionRow, RejectRow, ScoreRow};
 use crate::vlm::ops::Ops;
 
-/// Name and text of the default prompt: the image and the question in the chat format.
-const PROMPT: (&str, &str) =
-    ("pipelines/prompts/nano-reasoner.txt", include_str!("../../../pipelines/prompts/nano-reasoner.txt"));
+/// The default prompt: the image and the question in the chat format.
+const PROMPT: &str = "pipelines/prompts/nano-reasoner.txt";
 /// Number of items in a shard.
 const SHARD_ROWS: usize = 512;
 /// Memory limit for image patches, in bytes.
@@ -32,12 +35,15 @@ const IMAGE_MEMORY: u64 = 1 << 30;
 ///
 /// A benchmark is a Parquet file with the columns `image` (a struct of `bytes` and `path`),
 /// `question`, `answer` and optionally `category`. The content of the last \boxed{} of a response
-/// is its answer; it is right if the grader finds it equal to the benchmark's.
+/// is its answer; it is right if the grader finds it equal to the benchmark's. A response without a
+/// box counts as wrong, so the share of answers with a box is printed with every accuracy. Use a
+/// prompt that asks for one, such as `pipelines/prompts/paper-reasoner.txt`, which is built in,
+/// unless the model has learned to answer in boxes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay evaluate --model data/nano --benchmark data/benchmarks/scenes.parquet --majority 10
   visplay evaluate --model nano/round-0003/reasoner --benchmark data/benchmarks/scenes.parquet
-  visplay evaluate --model models/qwen2.5-vl-3b --benchmark mmmu.parquet --sampled 0 --max-tokens 2048")]
+  visplay evaluate --model models/qwen2.5-vl-3b --benchmark mmmu.parquet --prompt pipelines/prompts/paper-reasoner.txt --sampled 0 --max-tokens 2048")]
 pub struct EvaluateArgs {
     /// Folder of a checkpoint, or the ref of a model in the store.
     #[arg(long, value_name = "DIR|REF")]
@@ -48,8 +54,9 @@ pub struct EvaluateArgs {
     /// Use only the first N items.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     items: Option<u32>,
-    /// Prompt template file with {{image}} and {{question}} [default: just the image and the
-    /// question].
+    /// Prompt template file with {{image}} and {{question}}, which ends with
+    /// `<|im_start|>assistant`; the templates in pipelines/prompts are built in [default: just the
+    /// image and the question].
     #[arg(long, value_name = "FILE")]
     prompt: Option<PathBuf>,
     /// Skip the greedy protocol.
@@ -98,13 +105,12 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
     args.threads.start()?;
     let session = Session::new(args.store.open_or_create()?, ui);
     let (store, runner) = (&session.store, session.runner());
-    let file = args.prompt.as_deref().unwrap_or(Path::new(PROMPT.0));
-    let text = args.prompt.as_ref().map_or_else(|| Ok(PROMPT.1.to_owned()), std::fs::read_to_string);
-    let text = text.map_err(|e| CommandError::usage(format!("{}: {e}", file.display())))?;
-    let prompt = RolePrompt::parse(file, &text).map_err(CommandError::from_input)?;
+    let file = args.prompt.as_deref().unwrap_or(Path::new(PROMPT));
+    let prompt = RolePrompt::read(file, &prompt_bytes(args)?).map_err(CommandError::from_input)?;
     if let Some(missing) = ["image", "question"].into_iter().find(|name| !prompt.has(name)) {
         return Err(CommandError::usage(format!("{}: the template has no {{{{{missing}}}}}", file.display())));
     }
+    prompt.check_end().map_err(CommandError::from_input)?;
     let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
     let base = model_of(&args.model, &runner)?;
     let load = || {
@@ -145,7 +151,10 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
     let left_out: u64 = predictions.iter().map(|result| result.counts.rejects).sum();
     if left_out > 0 {
         let rejects: Vec<RejectRow> = read_rows(store, &predictions)?;
-        let why = rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
+        let why = rejects.first().map_or(String::new(), |row| {
+            let kind = kind_in_rejection(&row.detail).map_or(String::new(), |kind| format!(" ({})", kind.name()));
+            format!("; the first: {}: {}{kind}", row.reason, row.detail)
+        });
         let items = benchmark.items.len();
         ui.say(format!("{left_out} of {items} items could not be given to the model and are not scored{why}"));
     }
@@ -153,18 +162,63 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
         let file = args.benchmark.display();
         return Err(CommandError::usage(format!("{file}: none of the items could be given to the model")));
     }
+    let boxes: Vec<PredictionBox> = read_rows(store, &predictions)?;
+    let scores: Vec<ScoreWithBoxes> = scores.into_iter().map(|score| ScoreWithBoxes::new(score, &boxes)).collect();
+    let without_category = |score: &&ScoreWithBoxes| score.score.category.is_none();
+    for ScoreWithBoxes { score, boxed_share } in scores.iter().filter(without_category) {
+        let advice = match args.prompt {
+            None => "pass a prompt that asks for one, such as --prompt pipelines/prompts/paper-reasoner.txt",
+            Some(_) => "check that the prompt asks for one",
+        };
+        let what = format!("the protocol {}", score.protocol);
+        boxed_share.and_then(|share| low_box_warning(&what, share, advice)).into_iter().for_each(|text| ui.say(text));
+    }
     if ui.json {
         return ui.result_json(&json!({ "scores": scores, "straight_share": straight, "left_out": left_out }));
     }
-    for score in &scores {
+    for ScoreWithBoxes { score, boxed_share } in &scores {
         let category = score.category.as_deref().map_or(String::new(), |category| format!(" {category}"));
         let interval = match (score.low, score.high) {
             (Some(low), Some(high)) => format!(" [{low:.3}, {high:.3}]"),
             _ => String::new(),
         };
-        ui.result(format!("{}{category}: {:.3}{interval} of {}", score.protocol, score.value, score.items))?;
+        let boxed = number(*boxed_share);
+        ui.result(format!(
+            "{}{category}: {:.3}{interval} of {}; answers with a \\boxed{{}}: {boxed}",
+            score.protocol, score.value, score.items
+        ))?;
     }
     straight.map_or(Ok(()), |share| ui.result(format!("sampled answers that start with \\boxed: {share:.3}")))
+}
+
+/// A score with the share of its answers that have a box.
+#[derive(Debug, Serialize)]
+struct ScoreWithBoxes {
+    #[serde(flatten)]
+    score: ScoreRow,
+    boxed_share: Option<f64>,
+}
+
+impl ScoreWithBoxes {
+    fn new(score: ScoreRow, boxes: &[PredictionBox]) -> Self {
+        let share = boxed_share(boxes, |row| {
+            row.protocol == score.protocol && (score.category.is_none() || row.category == score.category)
+        });
+        Self { score, boxed_share: share }
+    }
+}
+
+/// Returns the bytes of the prompt's file. A template that ships with the program is built in, for
+/// working directories without it.
+fn prompt_bytes(args: &EvaluateArgs) -> Result<Vec<u8>> {
+    let Some(file) = &args.prompt else {
+        return Ok(shipped_prompt(Path::new(PROMPT)).unwrap_or_default().as_bytes().to_owned());
+    };
+    match (std::fs::read(file), shipped_prompt(file)) {
+        (Ok(bytes), _) => Ok(bytes),
+        (Err(e), Some(shipped)) if e.kind() == std::io::ErrorKind::NotFound => Ok(shipped.as_bytes().to_owned()),
+        (Err(e), _) => Err(CommandError::usage(format!("{}: {e}", file.display()))),
+    }
 }
 
 /// Returns the checkpoint of a folder, or the model that a ref of the store names.
@@ -174,8 +228,8 @@ fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel> {
     }
     let name = model.to_string_lossy();
     find_by_ref(&name, runner.store)?.ok_or_else(|| {
-        let message = format!("--model: {name} is neither a folder nor a ref of the store");
-        CommandError::usage(message)
+        let what = describe_instead_of_model(model).map_or(String::new(), |what| format!(": {what}"));
+        CommandError::usage(format!("--model: {name} is neither a folder nor a ref of the store{what}"))
             .with_hint("`visplay status` lists the refs; a model's ref is like EVOLUTION/round-0003/reasoner")
     })
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
+use crate::cli::output::mistaken_files::say_mistaken_files;
 use crate::cli::session::Session;
 use crate::cli::{Result, Ui, format};
 use crate::stages::ingest::{IngestRequest, IngestSummary, ingest};
@@ -51,6 +52,7 @@ pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<()> {
         options: &options,
     };
     let ingested = ingest(&request, &session.runner())?;
+    say_mistaken_files(&ingested, &session.store, ui);
     if ui.json { print_json(&ingested, &session.store, ui) } else { print_table(&ingested, &session.store, start, ui) }
 }
 

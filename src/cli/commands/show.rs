@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::analysis::preview;
 use crate::cli::args::StoreArgs;
 use crate::cli::{CommandError, Result, Ui, format};
+use crate::evolution::ROUND_TABLES;
 use crate::store::{ActionKey, ObjectId, ObjectKind, Ref, StageResult, Store, StoreFile};
 
 /// Show a ref, a result, an action or an object.
@@ -58,10 +59,48 @@ fn find_ref(store: &Store, text: &str) -> Result<Ref> {
     let found =
         all.iter().rfind(|r| format!("{}/{}", r.evolution, r.name) == path && sequence.is_none_or(|n| r.sequence == n));
     found.cloned().ok_or_else(|| {
+        if let Some(hint) = hint_about_table(store, &all, path) {
+            return CommandError::usage(format!("there is no ref `{text}`: {}", hint.0)).with_hint(hint.1);
+        }
         let names: Vec<String> = all.iter().map(|r| format!("{}/{}", r.evolution, r.name)).collect();
         let nearest = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, path));
         let hint = nearest.map_or("the store has no refs yet".into(), |n| format!("did you mean `{n}`?"));
         CommandError::usage(format!("there is no ref `{text}`")).with_hint(hint)
+    })
+}
+
+/// Returns what a path such as `nano/curriculum` is, and where that table is: refs name rounds and
+/// models, not tables. `None` if the path names no table of a known evolution.
+fn hint_about_table(store: &Store, all: &[Ref], path: &str) -> Option<(String, String)> {
+    let (evolution, rest) = path.split_once('/')?;
+    let table = rest.rsplit('/').next()?.trim_end_matches(".parquet");
+    if !all.iter().any(|r| r.evolution == evolution) {
+        return None;
+    }
+    let views = store.root().join("views").join(evolution);
+    let number = |text: &str| {
+        let digits = text.strip_prefix("round-").or_else(|| text.strip_prefix("round="))?;
+        digits.parse::<u32>().ok()
+    };
+    if matches!(table, "sources" | "rejects") && !rest.contains('/') {
+        let view = views.join(table).display().to_string();
+        let hint = format!("it is in {view}; `visplay show {evolution}/images` lists its digests");
+        return Some((format!("{table} is a table of the images"), hint));
+    }
+    if !ROUND_TABLES.contains(&table) {
+        return None;
+    }
+    let last = all.iter().filter(|r| r.evolution == evolution && r.name.ends_with("/round"));
+    let last = last.filter_map(|r| number(r.name.split('/').next()?)).max();
+    let round = rest.split('/').find_map(number).or(last);
+    let what = format!("{table} is a table of a round, not a ref");
+    Some(match round.filter(|round| views.join(format!("round={round}")).is_dir()) {
+        Some(round) => {
+            let view = views.join(format!("round={round}")).join(table);
+            let show = format!("`visplay show {evolution}/round-{round:04}/round` lists its digests");
+            (what, format!("that of round {round} is in {}; {show}", view.display()))
+        }
+        None => (what, format!("it will be in {}/round=N/{table} once round N is finished", views.display())),
     })
 }
 

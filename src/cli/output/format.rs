@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::analysis::boxes::LOW_SHARE;
 use crate::analysis::labels::Proportion;
 pub use crate::store::format_utc as time;
 
@@ -38,6 +39,17 @@ pub fn with_heading<const N: usize>(
 /// Formats a number with three decimals; `-` if there is none.
 pub fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
+}
+
+/// Returns a warning about an accuracy of which few answers have a box; `None` if enough do.
+pub fn low_box_warning(what: &str, share: f64, advice: &str) -> Option<String> {
+    (share < LOW_SHARE).then(|| {
+        format!(
+            "warning: {:.1} % of the answers of {what} have a \\boxed{{}}, and the others count as wrong; {advice}, and \
+             check that the maximum number of tokens does not cut answers off",
+            100.0 * share
+        )
+    })
 }
 
 /// Returns the text with control characters escaped, so that a file name cannot disturb a terminal.

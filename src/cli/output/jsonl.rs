@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::cli::{CommandError, Result, Ui};
 use crate::messages::write_message;
+use crate::text_file::TextError;
 
 /// Bytes read ahead; the lines in the buffer are processed in parallel.
 const BUFFER: usize = 1 << 20;
@@ -145,7 +146,8 @@ fn read_chunk(
             return Ok(());
         }
         *number += 1;
-        if *number == 1 && line.starts_with(b"\xef\xbb\xbf") {
+        // Concatenated files have the byte order mark in the middle too.
+        if line.starts_with(b"\xef\xbb\xbf") {
             line.drain(..3);
         }
         if !line.trim_ascii().is_empty() {
@@ -158,6 +160,9 @@ fn read_chunk(
 }
 
 fn process(bytes: &[u8], work: &(impl Fn(&Line) -> Result<AddedKeys, String> + Sync)) -> Result<String, String> {
+    if bytes.contains(&0) {
+        return Err(TextError::Utf16.to_string());
+    }
     let line: Line = serde_json::from_slice(bytes).map_err(|error| {
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or("").to_owned();

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use crate::analysis::labels::LabelStatistics;
-use crate::cli::output::format::{number, with_heading};
+use crate::cli::output::format::{low_box_warning, number, with_heading};
 use crate::cli::{Result, Ui, format};
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{
-    FinishedRound, GateResult, GateVerdict, RoundReport, ScoreChange, StageTime, ThresholdSide, TrainingSummary,
-    label_gate,
+    BoxedShares, FinishedRound, GateResult, GateVerdict, RoundReport, ScoreChange, StageTime, ThresholdSide,
+    TrainingSummary, boxed_shares, label_gate,
 };
 use crate::store::Store;
 
@@ -29,7 +29,9 @@ pub fn print(
     ui.result(format!("round {} of {} {state} ({elapsed})", report.round, pipeline.evolution))?;
     ui.indented_table(&statistics(report, labels))?;
     if !report.scores.is_empty() {
-        ui.indented_table(&scores(report))?;
+        let boxes = boxed_shares(store, last)?;
+        ui.indented_table(&scores(report, &boxes))?;
+        warn_of_few_boxes(&boxes, ui);
     }
     let labels = labels.filter(|labels| labels.labels.total > 0);
     let label_gate = labels.map(|labels| label_gate(&pipeline.gates, labels.labels.correct, labels.labels.total));
@@ -146,7 +148,17 @@ fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
     rows
 }
 
-fn scores(report: &RoundReport) -> Vec<Vec<String>> {
+/// Warns of each accuracy of which few answers have a box.
+pub fn warn_of_few_boxes(boxes: &BoxedShares, ui: &Ui) {
+    for ((benchmark, protocol), shares) in boxes {
+        let what = format!("{benchmark} ({protocol})");
+        let advice = "check that the template prompts.reasoner asks for one";
+        let warning = shares.after.and_then(|share| low_box_warning(&what, share, advice));
+        warning.into_iter().for_each(|text| ui.say(text));
+    }
+}
+
+fn scores(report: &RoundReport, boxes: &BoxedShares) -> Vec<Vec<String>> {
     let with_interval = |[value, low, high]: [Option<f64>; 3]| match (low, high) {
         (Some(low), Some(high)) => format!("{} ({low:.3} to {high:.3})", number(value)),
         _ => number(value),
@@ -154,7 +166,9 @@ fn scores(report: &RoundReport) -> Vec<Vec<String>> {
     let rows = report.scores.iter().map(|change| {
         let items = format::count(u64::from(change.items));
         let (before, after) = (with_interval(change.before), with_interval(change.after));
-        [change.benchmark.clone(), change.protocol.clone(), items, before, after]
+        let shares = boxes.get(&(change.benchmark.clone(), change.protocol.clone()));
+        let boxed = shares.map_or_else(String::new, |s| format!("{} -> {}", number(s.before), number(s.after)));
+        [change.benchmark.clone(), change.protocol.clone(), items, before, after, boxed]
     });
-    with_heading(["accuracy", "protocol", "items", "before", "after"], rows)
+    with_heading(["accuracy", "protocol", "items", "before", "after", "answers with a box"], rows)
 }

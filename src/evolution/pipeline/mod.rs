@@ -35,6 +35,8 @@ use self::validate::first_invalid_value;
 use crate::stages::curriculum::CurriculumSettings;
 use crate::stages::role_prompt::RolePrompt;
 use crate::tables::Role;
+use crate::text_file;
+use crate::vlm::prompt::PromptError;
 
 /// Location of the default pipeline file in a checkout.
 const DEFAULT_FILE: &str = "pipelines/nano.toml";
@@ -118,8 +120,11 @@ impl Pipeline {
     /// The file cannot be read.
     pub fn text(file: Option<&Path>) -> Result<(PathBuf, String), PipelineError> {
         let name = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
-        let problem = match std::fs::read_to_string(&name) {
-            Ok(text) => return Ok((name, text)),
+        let problem = match std::fs::read(&name) {
+            Ok(bytes) => match text_file::decode(&bytes) {
+                Ok(text) => return Ok((name, text)),
+                Err(e) => e.to_string(),
+            },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => match file {
                 None => return Ok((BUILT_IN.into(), NANO.to_owned())),
                 Some(_) => "there is no such pipeline file; check --pipeline".to_owned(),
@@ -181,30 +186,51 @@ impl Pipeline {
             Role::Questioner => ("prompts.questioner", &self.prompts.questioner),
             Role::Reasoner => ("prompts.reasoner", &self.prompts.reasoner),
         };
-        let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(file) {
+            Ok(bytes) => bytes,
             Err(e) => match self.built_in_prompt(file) {
-                Some(text) if e.kind() == std::io::ErrorKind::NotFound => text.to_owned(),
+                Some(text) if e.kind() == std::io::ErrorKind::NotFound => text.as_bytes().to_owned(),
                 _ => return Err(self.path_error(key, file, &e)),
             },
         };
-        RolePrompt::parse(file, &text).map_err(|e| {
-            // The error names the file itself.
-            let (message, name) = (e.to_string(), file.display().to_string());
-            let rest = message.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':'));
-            match rest.and_then(|rest| rest.split_once(": ")) {
-                Some((line, problem)) => {
-                    PipelineError { line: line.parse().ok(), ..PipelineError::of_file(file, problem) }
-                }
-                None => PipelineError::of_file(file, message),
-            }
-        })
+        RolePrompt::read(file, &bytes).map_err(|e| prompt_error(file, &e))
+    }
+
+    /// Checks that the prompt of a role has the variables that the role needs and ends where the
+    /// model's turn begins.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_prompt(&self, role: Role, prompt: &RolePrompt) -> Result<(), PipelineError> {
+        let (key, file, variables): (_, _, &[&str]) = match role {
+            Role::Questioner => ("prompts.questioner", &self.prompts.questioner, &["image"]),
+            Role::Reasoner => ("prompts.reasoner", &self.prompts.reasoner, &["image", "question"]),
+        };
+        if let Some(variable) = variables.iter().find(|variable| !prompt.has(variable)) {
+            let problem = format!("{} has no {{{{{variable}}}}}; add it to the template", file.display());
+            return Err(self.source.error(key, problem));
+        }
+        prompt.check_end().map_err(|e| self.source.error(key, e))
     }
 
     /// Returns the built-in prompt that replaces a missing prompt file.
     pub(crate) fn built_in_prompt(&self, file: &Path) -> Option<&'static str> {
         let folder = self.source.folder();
         BUILT_IN_PROMPTS.iter().find(|(name, _)| resolve(folder, Path::new(name)) == file).map(|(_, text)| *text)
+    }
+}
+
+/// Returns the error of a prompt's file, with the line that it names.
+fn prompt_error(file: &Path, e: &PromptError) -> PipelineError {
+    let failed = |problem: String| PipelineError { file: file.to_owned(), line: None, problem, nearest: None };
+    // The error names the file itself.
+    let (message, name) = (e.to_string(), file.display().to_string());
+    let Some(rest) = message.strip_prefix(&name).and_then(|rest| rest.strip_prefix(':')) else {
+        return failed(message);
+    };
+    match rest.split_once(": ").map(|(line, problem)| (line.parse().ok(), problem)) {
+        Some((Some(line), problem)) => PipelineError { line: Some(line), ..failed(problem.to_owned()) },
+        _ => failed(rest.trim_start().to_owned()),
     }
 }
 

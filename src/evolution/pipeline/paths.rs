@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::{BUILT_IN, Pipeline, PipelineError};
+use crate::input_kind::{describe_instead_of_images, describe_instead_of_model, describe_instead_of_table, hub_id};
 
 impl Pipeline {
     /// Returns every path of the pipeline with its key. An empty path means that none is set.
@@ -56,19 +57,30 @@ impl Pipeline {
 
     /// Returns an error about a path that cannot be opened or read.
     pub(super) fn path_error(&self, key: &str, path: &Path, e: &std::io::Error) -> PipelineError {
-        let path = path.display();
+        let shown = path.display();
         let problem = match e.kind() {
-            std::io::ErrorKind::NotFound => format!("`{path}` does not exist"),
-            _ => format!("`{path}` cannot be opened: {e}"),
+            std::io::ErrorKind::NotFound => format!("`{shown}` does not exist"),
+            _ => format!("`{shown}` cannot be opened: {e}"),
         };
+        let file_folder = self.source.folder();
+        let written = path.strip_prefix(file_folder).unwrap_or(path);
         let folder = std::env::current_dir().unwrap_or_default().join(self.source.folder());
         let hint = match self.source.file == Path::new(BUILT_IN) {
             true => "; run the command in a checkout of visplay, or name a pipeline file with --pipeline",
             false => "",
         };
+        let on_hub = match key {
+            "model.base" => describe_instead_of_model(written),
+            "ingest.sources" => describe_instead_of_images(written),
+            "evaluation.benchmarks" | "round.labelled" => describe_instead_of_table(written),
+            _ => None,
+        };
+        let on_hub = on_hub.filter(|_| hub_id(written).is_some()).map_or(String::new(), |text| format!("; {text}"));
         let folder = folder.display();
-        self.source
-            .error(key, format!("{problem}; paths in a pipeline file are relative to its folder, here {folder}{hint}"))
+        self.source.error(
+            key,
+            format!("{problem}; paths in a pipeline file are relative to its folder, here {folder}{hint}{on_hub}"),
+        )
     }
 }
 

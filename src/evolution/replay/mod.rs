@@ -240,7 +240,7 @@ impl Replayer<'_> {
             let bytes = self.request.store.read_object(output.object)?;
             let record = || format!("{output_role} {}", output.object);
             let text: String = serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(record(), e))?;
-            let prompt = RolePrompt::parse(Path::new(output_role), &text);
+            let prompt = RolePrompt::from_stored(Path::new(output_role), &text);
             return Ok(prompt.map_err(|e| StageError::malformed(record(), e))?);
         }
         // It must be one of those that the round's samples were drawn with.

@@ -43,6 +43,7 @@ impl Benchmark {
     /// # Errors
     /// The file cannot be read, lacks a column, or has no items.
     pub fn read(path: &Path, limit: usize) -> Result<Self> {
+        tables::check_path(path)?;
         let bytes = Bytes::from(std::fs::read(path).map_err(StageError::read(path))?);
         let file = path.display().to_string();
         let rows: Vec<BenchmarkItem> = tables::read(file.clone(), bytes.clone())?;

@@ -16,6 +16,7 @@ use super::fingerprints::{Fingerprint, Fingerprints};
 use super::parquet::ParquetFile;
 use super::walk::{WalkedEntry, error_text, is_within, reject_unreadable, single_file, walk};
 use crate::ids::Digest;
+use crate::input_kind::describe_instead_of_images;
 use crate::stages::{Rejection, Result, Runner, StageError};
 use crate::store::{now_ms, to_ms};
 
@@ -47,6 +48,9 @@ impl Scanner<'_> {
     fn scan_source(&mut self, source: &Path) -> Result<()> {
         let store = self.runner.store;
         let failed = |e: io::Error| StageError::source(source, error_text(&e));
+        if let Some(problem) = describe_instead_of_images(source) {
+            return Err(StageError::source(source, problem));
+        }
         let root = source.canonicalize().map_err(failed)?;
         let store_root = store.root().canonicalize().ok();
         if is_within(&root, store_root.as_deref()) {
@@ -57,7 +61,7 @@ impl Scanner<'_> {
             // An unreadable folder is an error, not an empty source.
             root.read_dir().map_err(failed)?;
         }
-        // The clocks of this machine and of the file system may differ: the earlier one is cautious.
+        // This machine and the file system may have different clocks: the earlier one is cautious.
         let began_ms = now_ms().min(store.file_system_time().map_or(0, to_ms));
         let cached = Fingerprints::load(store, &root)?;
         let entries = if is_folder { walk(&root, store_root.as_deref()) } else { vec![single_file(source, &root)] };

@@ -10,7 +10,7 @@ use crate::ids::Digest;
 use crate::stages::{Result, Runner, ShardOutput, Stage, StageError, new_action};
 use crate::store::{Action, ObjectId, ObjectKind, Output, StageResult};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches};
-use crate::vlm::config::Config;
+use crate::vlm::config::{Config, check_is_checkpoint};
 use crate::vlm::image_processor::{PROCESSORS_FILE, ProcessorText};
 use crate::vlm::tokenizer::Tokenizer;
 use crate::vlm::weights::Weights;
@@ -20,6 +20,7 @@ use crate::vlm::weights::Weights;
 /// # Errors
 /// The folder is not a usable checkpoint, or the store cannot be written to.
 pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, StoredModel)> {
+    check_is_checkpoint(folder).map_err(StageError::model)?;
     let files = CheckpointFiles::of(folder)?;
     let result = runner.run(&ImportStage { folder }, &[files])?.results.remove(0);
     let model = StoredModel::from_result(&result)?;

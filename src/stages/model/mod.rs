@@ -105,7 +105,8 @@ impl StoredModel {
             processor = processor.with_budget(budget);
         }
         let generation: Value = match read(GENERATION_FILE)? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(StageError::model)?,
+            Some(bytes) => serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes))
+                .map_err(StageError::model)?,
             None => Value::Null,
         };
         let stop_tokens = stop_tokens_of(&generation, &tokenizer);

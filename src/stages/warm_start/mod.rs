@@ -23,6 +23,7 @@ use super::model::{ModelAssets, StoredModel, WEIGHTS};
 use super::training_state::{TrainingInit, TrainingState, UPDATES, trained_tensors};
 use super::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, finite, new_action, read_rows, schema};
 use crate::device::DeviceClass;
+use crate::input_kind::kind_in_rejection;
 use crate::store::{Action, ActionKey, Counts, StageResult, Store};
 use crate::tables::{DemonstrationRow, MetricRow, RejectRow, TableRow};
 use crate::training::adapter::LoraAdapter;
@@ -62,8 +63,10 @@ pub fn warm_start(
     };
     if done.iter().all(|segment| segment.counts.rows_out == 0) {
         let rejects: Vec<RejectRow> = read_rows(runner.store, &done[..1])?;
-        let first_reason =
-            rejects.first().map_or(String::new(), |row| format!("; the first: {}: {}", row.reason, row.detail));
+        let first_reason = rejects.first().map_or(String::new(), |row| {
+            let kind = kind_in_rejection(&row.detail).map_or(String::new(), |kind| format!(" ({})", kind.name()));
+            format!("; the first: {}: {}{kind}", row.reason, row.detail)
+        });
         let problem = format!("none of its {} rows can be trained on{first_reason}", data.len());
         return Err(StageError::source(&data.file, problem));
     }

@@ -3,6 +3,12 @@
 //! Published checkpoints have them in `preprocessor_config.json`; transformers 5 saves them as the
 //! section `image_processor` of `processor_config.json`, which has precedence where a folder has
 //! both files.
+//!
+//! Every key of transformers' `Qwen2VLImageProcessor`, also the fast one, that changes pixels is
+//! read. Values that mean what this program does are accepted, such as `null` for an absent key or
+//! a number for three equal ones; others are errors that name the file and the key. Keys that do
+//! not change pixels, such as `device` or `return_tensors`, and unknown keys are ignored, as
+//! transformers ignores them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +18,7 @@ use thiserror::Error;
 
 use super::{CHANNELS, ImageProcessor};
 use crate::imaging::{MAX_RESIZED_PIXELS, PixelBudget};
+use crate::input_kind::describe_pointer;
 
 /// File name of an image processor's settings in a checkpoint.
 pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
@@ -19,6 +26,13 @@ pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
 pub const PROCESSORS_FILE: &str = "processor_config.json";
 /// The image processor's section in [`PROCESSORS_FILE`].
 const SECTION: &str = "image_processor";
+
+/// The supported values of `image_processor_type`, without `Fast` and `Pil` at their ends.
+const TYPES: [&str; 2] = ["Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"];
+/// Number of Pillow's bicubic filter.
+const BICUBIC: f64 = 3.0;
+/// The keys of `size`: the name of transformers 5, and the earlier one.
+const EDGES: [(&str, &str); 2] = [("shortest_edge", "min_pixels"), ("longest_edge", "max_pixels")];
 
 type Result<T, E = ImageProcessorError> = std::result::Result<T, E>;
 
@@ -77,7 +91,11 @@ impl ProcessorText {
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let json = |problem| ImageProcessorError::Json { path: path.clone(), problem };
-                let value: Value = serde_json::from_str(&text).map_err(|error| json(error.to_string()))?;
+                if let Some(problem) = describe_pointer(text.as_bytes()) {
+                    return Err(json(problem));
+                }
+                let value: Value =
+                    serde_json::from_str(without_mark(&text)).map_err(|error| json(error.to_string()))?;
                 // Older versions wrote this file too, without the section.
                 if let Some(section) = value.get(SECTION).filter(|section| !section.is_null()) {
                     return Ok(Self { text: format!("{section:#}\n"), path, is_section: true });
@@ -125,22 +143,32 @@ impl ImageProcessor {
     /// Reads settings that are the section `section` of their file, or the whole file if empty.
     fn read(text: &str, path: &Path, section: &str) -> Result<Self> {
         let json = |problem| ImageProcessorError::Json { path: path.to_owned(), problem };
-        let value: Value = serde_json::from_str(text).map_err(|error| json(error.to_string()))?;
+        if let Some(problem) = describe_pointer(text.as_bytes()) {
+            return Err(json(problem));
+        }
+        let value: Value = serde_json::from_str(without_mark(text)).map_err(|error| json(error.to_string()))?;
         let Value::Object(keys) = value else {
             let place = if section.is_empty() { "the top level" } else { section };
             return Err(json(format!("{place} is not an object")));
         };
         let config = Keys { path, section, keys: &keys };
-        for step in ["do_resize", "do_rescale", "do_normalize"] {
+        config.check_type()?;
+        for step in ["do_resize", "do_rescale", "do_normalize", "do_convert_rgb"] {
             config.require(step, &Value::Bool(true), "only `true` is supported")?;
         }
-        config.require("resample", &Value::from(3), "only 3 (bicubic) is supported")?;
+        for step in ["do_center_crop", "do_pad"] {
+            config.require(step, &Value::Bool(false), "only `false` is supported")?;
+        }
+        config.check_resample()?;
         let mean = config.channels("image_mean", [0.481_454_66, 0.457_827_5, 0.408_210_73])?;
         let std = config.channels("image_std", [0.268_629_54, 0.261_302_58, 0.275_777_11])?;
         if std.iter().any(|value| *value as f32 <= 0.0) {
             return Err(config.fault("image_std", "every value must be above 0"));
         }
         let rescale = config.number("rescale_factor")?.unwrap_or(1.0 / 255.0);
+        if rescale <= 0.0 {
+            return Err(config.fault("rescale_factor", format!("{rescale}: a number above 0 is expected")));
+        }
         Ok(Self {
             patch_size: config.size("patch_size", 14)?,
             temporal_patch_size: config.size("temporal_patch_size", 2)?,
@@ -149,6 +177,10 @@ impl ImageProcessor {
             table: std::array::from_fn(|channel| normalisation_table(rescale, mean[channel], std[channel])),
         })
     }
+}
+
+fn without_mark(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
 }
 
 /// Returns `(f32(byte * rescale) - mean) / std` for every byte.
@@ -204,17 +236,80 @@ impl Keys<'_> {
 
     fn channels(&self, key: &str, default: [f64; CHANNELS]) -> Result<[f64; CHANNELS]> {
         let Some(value) = self.get(key) else { return Ok(default) };
+        // A single number is the value of every channel.
+        if let Some(number) = value.as_f64() {
+            return Ok([number; CHANNELS]);
+        }
         let numbers: Option<Vec<f64>> = value.as_array().and_then(|values| values.iter().map(Value::as_f64).collect());
         numbers
             .and_then(|numbers| numbers.try_into().ok())
-            .ok_or_else(|| self.fault(key, format!("{value}: a list of 3 numbers is expected")))
+            .ok_or_else(|| self.fault(key, format!("{value}: a list of 3 numbers, or one number, is expected")))
+    }
+
+    /// Checks that the settings are those of a processor that this program computes.
+    fn check_type(&self) -> Result<()> {
+        const KEY: &str = "image_processor_type";
+        let Some(value) = self.get(KEY) else { return Ok(()) };
+        let name = value.as_str().unwrap_or_default();
+        let base = ["Fast", "Pil"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        match TYPES.contains(&base) {
+            true => Ok(()),
+            false => Err(self.fault(KEY, format!("{value}: only {} is supported", TYPES[0]))),
+        }
+    }
+
+    /// Checks that images are resized bicubically: by the number of Pillow's filter, or by its name
+    /// alone or within `PILImageResampling`, `Resampling` or `InterpolationMode`.
+    fn check_resample(&self) -> Result<()> {
+        const KEY: &str = "resample";
+        let Some(value) = self.get(KEY) else { return Ok(()) };
+        let named = |name: &str| {
+            let (family, filter) = name.rsplit_once('.').unwrap_or(("", name));
+            let is_known = ["", "PILImageResampling", "Resampling", "Image.Resampling", "InterpolationMode"];
+            let family = family.strip_prefix("PIL.").unwrap_or(family);
+            is_known.contains(&family) && filter.eq_ignore_ascii_case("bicubic")
+        };
+        if value.as_f64() == Some(BICUBIC) || value.as_str().is_some_and(named) {
+            return Ok(());
+        }
+        Err(self.fault(KEY, format!("{value}: only 3 or \"bicubic\" is supported")))
+    }
+
+    /// Checks that `size` has the limits of the number of pixels and nothing else: transformers'
+    /// processor has no other form, though the base class has.
+    fn check_size(&self, size: &Map<String, Value>) -> Result<()> {
+        let present = |key: &str| size.get(key).is_some_and(|value| !value.is_null());
+        if let Some((key, value)) = size
+            .iter()
+            .find(|(key, value)| !value.is_null() && !EDGES.iter().any(|(edge, flat)| key == edge || key == flat))
+        {
+            let problem = format!(
+                "{value}: images are resized to a number of pixels, from size.shortest_edge to size.longest_edge, and \
+                 not to given sides"
+            );
+            return Err(self.fault(&format!("size.{key}"), problem));
+        }
+        for (edge, flat) in EDGES {
+            if !present(edge) && !present(flat) && self.get(flat).is_none() {
+                return Err(
+                    self.fault("size", format!("it has no {edge}; it must have shortest_edge and longest_edge"))
+                );
+            }
+        }
+        Ok(())
     }
 
     fn budget(&self) -> Result<PixelBudget> {
         let size = match self.get("size") {
             None => None,
-            Some(Value::Object(size)) => Some(size),
-            Some(other) => return Err(self.fault("size", format!("{other}: an object is expected"))),
+            Some(Value::Object(size)) => {
+                self.check_size(size)?;
+                Some(size)
+            }
+            Some(other) => {
+                let problem = format!("{other}: an object with shortest_edge and longest_edge is expected");
+                return Err(self.fault("size", problem));
+            }
         };
         let bound = |flat: &str, edge: &str, default: u64| {
             let nested = |key: &str| size.and_then(|size| size.get(key)).filter(|value| !value.is_null());
@@ -264,7 +359,8 @@ mod tests {
         );
         assert!(message(r#"{"image_mean": [0.5, 0.5]}"#).contains("`image_mean`"));
         assert!(message(r#"{"image_std": [0.5, 0.5, 0]}"#).contains("above 0"));
-        assert!(message(r#"{"size": {"shortest_edge": "x"}}"#).contains("`size.shortest_edge`"));
+        let size = r#"{"size": {"shortest_edge": "x", "longest_edge": 9}}"#;
+        assert!(message(size).contains("`size.shortest_edge`"));
         assert!(message(r#"{"min_pixels": 10, "max_pixels": 5}"#).contains("above max_pixels"));
         assert!(message(r#"{"min_pixels": 1e14, "max_pixels": 1e15}"#).contains("most that is supported"));
         assert!(message(r#"{"resample": 2}"#).contains("bicubic"));

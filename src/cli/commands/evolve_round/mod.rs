@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::audit::truth_of;
+use super::audit::TruthFile;
 use crate::cli::args::{DeviceArgs, PipelineArgs, StoreArgs, ThreadArgs};
+use crate::cli::output::mistaken_files::say_mistaken_files;
 use crate::cli::output::round_table;
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui, format};
 use crate::evolution::pipeline::Pipeline;
-use crate::evolution::{EvolutionError, PlannedPart, curriculum_truth, evolve_round, next_round, plan};
+use crate::evolution::{
+    EvolutionError, FinishedRound, PlannedPart, boxed_shares, curriculum_truth, evolve_round, next_round, plan,
+};
 use crate::stages::ingest::{IMAGES, IngestRequest, IngestSummary, ingest};
 use crate::stages::{Runner, StageError};
 use crate::store::Store;
@@ -104,15 +107,18 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     }
     let Some(last) = rounds.last() else { return Err(CommandError::failed("no round ran")) };
     let times = last.times(store)?;
-    let truth = truth_of(&pipeline, ui);
-    let labels = truth.map(|truth| curriculum_truth(store, last, &truth)).transpose()?;
+    let truth = TruthFile::of_pipeline(&pipeline);
+    if let TruthFile::Missing { problem } = &truth {
+        ui.say(format!("note: the accuracy of pseudo-labels is not shown: {problem}"));
+    }
+    let labels = truth.scenes().map(|truth| curriculum_truth(store, last, truth)).transpose()?;
     if ui.json {
         return ui.result_json(&json!({
             "round": round,
             "result": last.result.digest()?,
             "action": last.result.action,
-            "report": last.report,
-            "rounds": rounds.iter().map(|round| &round.report).collect::<Vec<_>>(),
+            "report": report_with_boxes(last, store, Some(ui))?,
+            "rounds": rounds.iter().map(|round| report_with_boxes(round, store, None)).collect::<Result<Vec<_>>>()?,
             "times": times,
             "labels": labels,
             "found": last.already_finished,
@@ -120,6 +126,20 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
         }));
     }
     round_table::print(&rounds, &times, store, &pipeline, labels.as_ref(), start, ui)
+}
+
+/// Returns a round's report in JSON, with the share of answers with a box beside every accuracy.
+/// Low shares are reported to `ui`.
+fn report_with_boxes(round: &FinishedRound, store: &Store, ui: Option<&Ui>) -> Result<Value> {
+    let boxes = boxed_shares(store, round)?;
+    if let Some(ui) = ui {
+        round_table::warn_of_few_boxes(&boxes, ui);
+    }
+    let mut report = serde_json::to_value(&round.report).map_err(CommandError::from_failure)?;
+    for (change, score) in round.report.scores.iter().zip(report["scores"].as_array_mut().into_iter().flatten()) {
+        score["boxed_share"] = json!(boxes.get(&(change.benchmark.clone(), change.protocol.clone())));
+    }
+    Ok(report)
 }
 
 /// Ingests what the command names, or what the pipeline names if the evolution has no images yet or
@@ -155,6 +175,7 @@ fn report_images(ingested: &IngestSummary, store: &Store, ui: &Ui) {
             format::count(ingested.left_behind)
         ));
     }
+    say_mistaken_files(ingested, store, ui);
     let all = ingested.table.counts.rows_out;
     let mut text =
         format!("{} files read: {} new images", format::count(ingested.entries), format::count(ingested.new_images));

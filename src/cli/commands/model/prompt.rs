@@ -9,6 +9,7 @@ use clap::Args;
 use crate::cli::args::ComputeArgs;
 use crate::cli::{CommandError, Result};
 use crate::imaging::{Limits, PixelBudget, decode};
+use crate::input_kind::describe_instead_of_images;
 use crate::sampling::ImageInput;
 use crate::vlm::checkpoint::Checkpoint;
 use crate::vlm::named_tensors::Purpose;
@@ -80,7 +81,10 @@ fn read_image(file: &Path, checkpoint: &Checkpoint) -> Result<ImageInput> {
         return Err(unusable(format!("the file has {bytes} bytes, above the limit of {}", limits.max_bytes)));
     }
     let bytes = fs::read(file).map_err(|e| unusable(e.to_string()))?;
-    let decoded = decode(&bytes, &limits).map_err(|e| unusable(e.to_string()))?;
+    let decoded = decode(&bytes, &limits).map_err(|e| match describe_instead_of_images(file) {
+        Some(problem) => unusable(format!("not an image: {problem}")),
+        None => unusable(e.to_string()),
+    })?;
     let patches = checkpoint.processor.process(&decoded.pixels).map_err(|e| unusable(e.to_string()))?;
     Ok(ImageInput::new(patches))
 }
