@@ -7,16 +7,17 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::{ComputeArgs, StoreArgs, ThreadArgs};
+use crate::cli::model_source::ModelSource;
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui};
 use crate::random::Seed;
 use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores};
 use crate::stages::image_set::ImageSet;
-use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, find_by_ref, import};
+use crate::stages::model::{LoadedModel, ModelHandle};
 use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
 use crate::stages::role_prompt::RolePrompt;
-use crate::stages::{ListedRows, Runner, read_rows};
+use crate::stages::{ListedRows, read_rows};
 use crate::tables::{PredictionRow, RejectRow, ScoreRow};
 use crate::vlm::ops::Ops;
 
@@ -106,7 +107,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
         return Err(CommandError::usage(format!("{}: the template has no {{{{{missing}}}}}", file.display())));
     }
     let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
-    let base = model_of(&args.model, &runner)?;
+    let base = ModelSource::find(&args.model, store)?.into_stored(&runner)?;
     let load = || {
         let assets = Arc::new(base.assets(store, None)?);
         LoadedModel::from_stored(assets, &base.tensors(store)?, dtype, &device, Ops::Kernels)
@@ -165,19 +166,6 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
         ui.result(format!("{}{category}: {:.3}{interval} of {}", score.protocol, score.value, score.items))?;
     }
     straight.map_or(Ok(()), |share| ui.result(format!("sampled answers that start with \\boxed: {share:.3}")))
-}
-
-/// Returns the checkpoint of a folder, or the model that a ref of the store names.
-fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel> {
-    if model.is_dir() {
-        return Ok(import(model, runner)?.1);
-    }
-    let name = model.to_string_lossy();
-    find_by_ref(&name, runner.store)?.ok_or_else(|| {
-        let message = format!("--model: {name} is neither a folder nor a ref of the store");
-        CommandError::usage(message)
-            .with_hint("`visplay status` lists the refs; a model's ref is like EVOLUTION/round-0003/reasoner")
-    })
 }
 
 /// Returns the share of sampled answers that start with `\boxed`, without reasoning before it.
