@@ -62,11 +62,11 @@ pub fn cmd_audit(args: &AuditArgs, ui: &Ui) -> Result<()> {
     Err(CommandError::damaged(message).with_hint(hint))
 }
 
-/// Reads the truth file named by the pipeline, if it exists. An unusable file is reported and
-/// ignored.
+/// Reads the truth file named by the pipeline. A missing or unusable file is reported and ignored.
 pub fn truth_of(pipeline: &Pipeline, ui: &Ui) -> Option<KnownScenes> {
     let file = Some(&pipeline.evaluation.truth).filter(|file| !file.as_os_str().is_empty())?;
-    if !file.exists() {
+    if let Err(e) = pipeline.check_truth() {
+        ui.say(format!("note: the truth about the images is not known: {e}"));
         return None;
     }
     match KnownScenes::read(file) {

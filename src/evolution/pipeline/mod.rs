@@ -177,10 +177,7 @@ impl Pipeline {
     /// # Errors
     /// The file cannot be read or is not a template.
     pub fn prompt(&self, role: Role) -> Result<RolePrompt, PipelineError> {
-        let (key, file) = match role {
-            Role::Questioner => ("prompts.questioner", &self.prompts.questioner),
-            Role::Reasoner => ("prompts.reasoner", &self.prompts.reasoner),
-        };
+        let (key, file) = self.prompt_path(role);
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(e) => match self.built_in_prompt(file) {
@@ -199,6 +196,14 @@ impl Pipeline {
                 None => PipelineError::of_file(file, message),
             }
         })
+    }
+
+    /// Returns the key and the path of a role's prompt template.
+    pub(crate) fn prompt_path(&self, role: Role) -> (&'static str, &Path) {
+        match role {
+            Role::Questioner => ("prompts.questioner", &self.prompts.questioner),
+            Role::Reasoner => ("prompts.reasoner", &self.prompts.reasoner),
+        }
     }
 
     /// Returns the built-in prompt that replaces a missing prompt file.
@@ -266,6 +271,7 @@ mod tests {
             }
             // The labelled file is drawn by the user, as the pipeline file says.
             if pipeline.model.base.ends_with("data/nano") && pipeline.round.labelled.as_os_str().is_empty() {
+                pipeline.check_path("model.base", &pipeline.model.base).expect("the nano model of the checkout");
                 pipeline.check_files().expect("files of the checkout");
                 pipeline.ingest_sources().expect("images of the checkout");
             }
