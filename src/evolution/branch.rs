@@ -95,8 +95,8 @@ fn name_taken(name: &str) -> EvolutionError {
     parameter_error("NAME", problem)
 }
 
-/// Returns the refs to share, oldest of each name first: the images, the base model and the rounds up to
-/// `from`.
+/// Returns the refs to share, oldest of each name first: the images, the base model and the rounds
+/// up to `from`.
 fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>> {
     let refs: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
     if refs.is_empty() {

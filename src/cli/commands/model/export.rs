@@ -23,8 +23,8 @@ use crate::vlm::weights::Weights;
 /// Write a checkpoint as a Hugging Face folder: flat config, published tensor names, safetensors.
 ///
 /// The checkpoint is a folder, or a model in the store, such as a trained Reasoner. Reads both
-/// layouts of config.json and both tensor naming schemes, and copies the files of the tokenizer, the
-/// chat template and the processor. With --adapter, merges a LoRA adapter written by PEFT or by
+/// layouts of config.json and both tensor naming schemes, and copies the files of the tokenizer,
+/// the chat template and the processor. With --adapter, merges a LoRA adapter written by PEFT or by
 /// `visplay warm-start --adapter-out` into the checkpoint.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model export nano/round-0003/reasoner exported/\n  \
