@@ -145,6 +145,7 @@ const GPU_MEMORY: &str = "the GPU is out of memory; `nvidia-smi` shows what else
 impl From<ExportError> for CommandError {
     fn from(e: ExportError) -> Self {
         let kind = match &e {
+            ExportError::SideFile { .. } => return Self::from_input(e),
             ExportError::Io(source) | ExportError::File { source, .. } => Some(source.kind()),
             _ => None,
         };
@@ -233,6 +234,7 @@ impl From<StageError> for CommandError {
             StageError::Source { .. }
             | StageError::Read { .. }
             | StageError::Model(_)
+            | StageError::NoModel { .. }
             | StageError::Parameter { .. }
             | StageError::Sampling(
                 SamplingError::Options(_) | SamplingError::TooLong { .. } | SamplingError::CacheMemory { .. },

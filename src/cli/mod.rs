@@ -5,6 +5,7 @@ mod command_line;
 mod commands;
 mod error;
 mod exit;
+mod model_source;
 mod output;
 mod session;
 

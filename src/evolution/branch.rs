@@ -16,6 +16,7 @@ use super::settings::{changes, settings_of};
 use super::{EvolutionError, Result};
 use crate::stages::StageError;
 use crate::stages::ingest::{self, IMAGES};
+use crate::stages::model::BASE;
 use crate::store::{Ref, RefUpdate, Store, is_name};
 
 /// The parameters of a branch.
@@ -94,7 +95,8 @@ fn name_taken(name: &str) -> EvolutionError {
     parameter_error("NAME", problem)
 }
 
-/// Returns the refs to share, oldest of each name first: the images and the rounds up to `from`.
+/// Returns the refs to share, oldest of each name first: the images, the base model and the rounds
+/// up to `from`.
 fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>> {
     let refs: Vec<&Ref> = all.iter().filter(|r| r.evolution == evolution).collect();
     if refs.is_empty() {
@@ -115,7 +117,7 @@ fn shared_refs(all: &[Ref], evolution: &str, from: u32) -> Result<Vec<Ref>> {
     // Rounds that a gate stopped are not shared.
     let is_shared = |r: &&&Ref| match r.round_part() {
         Some((number, part)) => (1..=from).contains(&number) && part != STOPPED,
-        None => r.name == IMAGES,
+        None => [IMAGES, BASE].contains(&r.name.as_str()),
     };
     let mut shared: Vec<Ref> = refs.into_iter().filter(|r| is_shared(&r)).cloned().collect();
     shared.sort_by(|a, b| (&a.name, a.sequence).cmp(&(&b.name, b.sequence)));

@@ -9,12 +9,13 @@ use super::Result;
 use super::pipeline::Pipeline;
 use super::seeds::SeedPurpose;
 use super::slices::{rank_by_seed, slice};
+use super::stored_inputs::{BaseModel, find_prompt, name_base};
 use crate::ids::ImageId;
 use crate::stages::answers::{AnswerSettings, Answers, QuestionToAnswer};
 use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::ingest::IMAGES;
-use crate::stages::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, import};
+use crate::stages::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel};
 use crate::stages::prompt_sampler::PromptSampler;
 use crate::stages::questions::Questions;
 use crate::stages::role_prompt::RolePrompt;
@@ -40,6 +41,8 @@ pub struct EvolutionContext<'a> {
     pub base: StoredModel,
     /// The result that holds the base model.
     pub base_result: StageResult,
+    /// The result that holds the other files of the base model's folder, if they are stored.
+    pub companions: Option<StageResult>,
     /// The result that holds the images.
     pub images: StageResult,
     assets: OnceLock<Arc<ModelAssets>>,
@@ -53,6 +56,8 @@ pub struct PinnedInputs {
     pub reasoner_prompt: RolePrompt,
     /// The result that holds the base model.
     pub base: StageResult,
+    /// The result that holds the other files of the base model's folder, if they are stored.
+    pub companions: Option<StageResult>,
     /// The result that holds the images.
     pub images: StageResult,
 }
@@ -68,24 +73,34 @@ pub struct Roles {
 
 impl<'a> EvolutionContext<'a> {
     /// Reads the prompts, imports the base model into the store and finds the images: those given,
-    /// or the newest table.
+    /// or the newest table. Prompts and a base model whose files are gone are taken from the store.
+    /// `round` is the round to be run or rebuilt.
     ///
     /// # Errors
     /// A file that the pipeline names cannot be used, or the evolution has no images.
-    pub fn new(pipeline: &'a Pipeline, runner: &'a Runner<'a>, images: Option<StageResult>) -> Result<Self> {
-        let questioner_prompt = pipeline.prompt(Role::Questioner)?;
-        let reasoner_prompt = pipeline.prompt(Role::Reasoner)?;
+    pub fn new(
+        pipeline: &'a Pipeline,
+        runner: &'a Runner<'a>,
+        images: Option<StageResult>,
+        round: u32,
+    ) -> Result<Self> {
+        let questioner_prompt = find_prompt(pipeline, runner, Role::Questioner, round)?;
+        let reasoner_prompt = find_prompt(pipeline, runner, Role::Reasoner, round)?;
         pipeline.check_prompt(Role::Questioner, &questioner_prompt)?;
         pipeline.check_prompt(Role::Reasoner, &reasoner_prompt)?;
         pipeline.check_files()?;
-        let (base, _) = import(&pipeline.model.base, runner)?;
+        let base = BaseModel::find(pipeline, runner, round)?;
         let images = match images {
             Some(images) => images,
             None => newest_images(&pipeline.evolution, runner)?,
         };
-        let context =
-            Self::from_pinned(pipeline, runner, PinnedInputs { questioner_prompt, reasoner_prompt, base, images })?;
+        let companions = base.companions;
+        let pinned = PinnedInputs { questioner_prompt, reasoner_prompt, base: base.imported, companions, images };
+        let context = Self::from_pinned(pipeline, runner, pinned)?;
         context.check_special_tokens()?;
+        if let (Some(companions), false) = (&context.companions, runner.dry_run) {
+            name_base(&pipeline.evolution, runner.store, companions.action)?;
+        }
         Ok(context)
     }
 
@@ -94,7 +109,7 @@ impl<'a> EvolutionContext<'a> {
     /// # Errors
     /// The base model is incomplete, or its device cannot be opened.
     pub fn from_pinned(pipeline: &'a Pipeline, runner: &'a Runner<'a>, pinned: PinnedInputs) -> Result<Self> {
-        let PinnedInputs { questioner_prompt, reasoner_prompt, base: base_result, images } = pinned;
+        let PinnedInputs { questioner_prompt, reasoner_prompt, base: base_result, companions, images } = pinned;
         let base = StoredModel::from_result(&base_result)?;
         let model = &pipeline.model;
         let device = model.device.open().map_err(StageError::from)?;
@@ -109,6 +124,7 @@ impl<'a> EvolutionContext<'a> {
             device,
             base,
             base_result,
+            companions,
             images,
             assets: OnceLock::new(),
         })
@@ -141,6 +157,12 @@ impl<'a> EvolutionContext<'a> {
         }
         let assets = Arc::new(self.base.assets(self.runner.store, self.pipeline.model.pixels())?);
         Ok(Arc::clone(self.assets.get_or_init(|| assets)))
+    }
+
+    /// Returns the actions of the results that hold the base model, its other files and the images.
+    pub fn origins(&self) -> impl Iterator<Item = ActionKey> {
+        let companions = self.companions.as_ref().map(|result| result.action);
+        [self.base_result.action].into_iter().chain(companions).chain([self.images.action])
     }
 
     /// Returns a handle that loads a stored model on first use.

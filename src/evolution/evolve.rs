@@ -8,6 +8,7 @@ use super::pipeline::Pipeline;
 use super::round;
 use super::round_state::{DamagedRound, RoundState, round_state};
 use super::settings::changes_since;
+use super::stored_inputs::restore_base_name;
 use super::{EvolutionError, Result};
 use crate::stages::Runner;
 
@@ -28,6 +29,9 @@ pub fn evolve_round(
         let finished = match round_state(runner.store, &pipeline.evolution, number)? {
             RoundState::Complete(finished) => {
                 say_differences(pipeline, runner, number, &finished)?;
+                if !runner.dry_run {
+                    restore_base_name(&pipeline.evolution, runner.store, &finished.result)?;
+                }
                 write_round_view(runner.store, &pipeline.evolution, number, &finished.result)?;
                 *finished
             }
@@ -39,7 +43,7 @@ pub fn evolve_round(
                 begun(number);
                 let opened = match context.take() {
                     Some(context) => context,
-                    None => EvolutionContext::new(pipeline, runner, None)?,
+                    None => EvolutionContext::new(pipeline, runner, None, number)?,
                 };
                 round::run(context.insert(opened), number, &done, None)?
             }
@@ -66,7 +70,7 @@ fn rebuild_damaged(
         return Err(EvolutionError::Changed { problem });
     }
     runner.progress.say(&format!("parts of round {round} are missing; recomputing them"));
-    let context = EvolutionContext::new(pipeline, runner, damaged.images)?;
+    let context = EvolutionContext::new(pipeline, runner, damaged.images, round)?;
     round::run(&context, round, before, Some(damaged.action))
 }
 

@@ -31,6 +31,7 @@ mod seeds;
 mod settings;
 mod slices;
 mod stopped_round;
+mod stored_inputs;
 mod training;
 
 pub use self::audit::{Audit, Inconsistency, audit, curriculum_truth};

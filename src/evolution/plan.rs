@@ -8,6 +8,7 @@ use super::seeds::SeedPurpose;
 use crate::stages::answers::ANSWERS;
 use crate::stages::curriculum::CURRICULUM as CURRICULUM_STAGE;
 use crate::stages::evaluation::EVALUATION as EVALUATION_STAGE;
+use crate::stages::model::{CHECKPOINT, IMPORT};
 use crate::stages::questions::QUESTIONS;
 use crate::stages::rewards::REWARDS;
 use crate::stages::update::{UPDATE, UpdateSettings};
@@ -79,7 +80,7 @@ pub fn part_of(pipeline: &Pipeline, round: u32, action: &Action) -> (&'static st
     let steps = pipeline.update.questioner.steps.max(pipeline.update.reasoner.steps);
     let step = action.parameters.get("step").and_then(Value::as_u64).and_then(|step| u32::try_from(step).ok());
     match action.stage.as_str() {
-        "model.import" => (BASE, None),
+        IMPORT | CHECKPOINT => (BASE, None),
         QUESTIONS | ANSWERS => match SeedPurpose::of_action(action, pipeline.round.seed, round, steps) {
             Some(SeedPurpose::KeepBest) => (KEEP_BEST, None),
             Some(SeedPurpose::Questions { .. }) => (ASKING, None),

@@ -90,7 +90,7 @@ impl Stage for PublishRoundStage<'_, '_> {
         let mut upstream: Vec<ActionKey> = self.results.iter().map(|result| result.action).collect();
         upstream.extend(self.models.iter().map(|model| model.action));
         upstream.extend(self.before.map(|before| before.result.action));
-        upstream.extend([self.context.base_result.action, self.context.images.action]);
+        upstream.extend(self.context.origins());
         runner.progress.advance(1);
         let counts = Counts { rows_in: rows, rows_out: rows, rejects: 0 };
         Ok(ShardOutput { outputs, counts, upstream, ..ShardOutput::default() })

@@ -177,7 +177,9 @@ impl<'g> RoundRun<'g, '_> {
     /// Builds the training set of the labelled baseline: questions with given answers.
     fn labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>> {
         let (context, round) = (self.context, self.round);
-        let Benchmark { items, images, .. } = Benchmark::read(&context.pipeline.round.labelled, usize::MAX)?;
+        let file = &context.pipeline.round.labelled;
+        context.pipeline.check_path("round.labelled", file)?;
+        let Benchmark { items, images, .. } = Benchmark::read(file, usize::MAX)?;
         let all: Vec<&Item> = items.iter().collect();
         let order = context.seed(SeedPurpose::LabelledOrder);
         let ranked = rank_by_seed(&all, order, |item: &Item| item.item_id.0);
@@ -224,12 +226,13 @@ impl<'g> RoundRun<'g, '_> {
     }
 
     /// Scores a Reasoner on every benchmark.
-    fn evaluate(&mut self, reasoner: &StoredModel) -> Result<Vec<ScoreRow>, StageError> {
+    fn evaluate(&mut self, reasoner: &StoredModel) -> Result<Vec<ScoreRow>> {
         let (context, pipeline) = (self.context, self.context.pipeline);
         let settings = &pipeline.evaluation;
         let limit = if settings.items == 0 { usize::MAX } else { settings.items as usize };
         let mut scores = Vec::new();
         for file in &settings.benchmarks {
+            pipeline.check_path("evaluation.benchmarks", file)?;
             let benchmark = Benchmark::read(file, limit)?;
             let files = benchmark.images.clone();
             let images = ImageSet::new(pipeline.model.image_memory, move || Ok(files.clone()));

@@ -73,7 +73,7 @@ impl Stage for StoppedRoundStage<'_, '_> {
         let mut outputs = vec![put_json(runner, GATES, &self.gates)?];
         outputs.extend(tables_of(self.results).cloned());
         let upstream = self.results.iter().map(|result| result.action);
-        let upstream = upstream.chain([self.context.base_result.action, self.context.images.action]).collect();
+        let upstream = upstream.chain(self.context.origins()).collect();
         runner.progress.advance(1);
         Ok(ShardOutput { outputs, counts: Counts::default(), upstream, ..ShardOutput::default() })
     }

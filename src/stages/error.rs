@@ -99,6 +99,12 @@ pub enum StageError {
         /// The action of the first of them.
         action: Box<Action>,
     },
+    /// A ref of the store that names no model.
+    #[error("{problem}; a model's ref is like EVOLUTION/round-0003/reasoner or EVOLUTION/base")]
+    NoModel {
+        /// The ref, and what it names.
+        problem: String,
+    },
     /// A model that cannot be used.
     #[error("the model cannot be used")]
     Model(#[source] Box<dyn Error + Send + Sync>),

@@ -180,6 +180,28 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Returns the path of an output's file, for readers that map it into memory. Its size is
+    /// checked, and with [`VerifyDepth::Full`] its digest too.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] and [`StoreError::Damaged`] name the file.
+    pub fn object_file(&self, output: &Output, depth: VerifyDepth) -> Result<PathBuf, StoreError> {
+        let name = output.object.name();
+        let entry = self.backend.head(&name)?.ok_or_else(|| StoreError::Missing { name: name.clone() })?;
+        if !entry.is_file || entry.len != output.bytes {
+            return Err(StoreError::damaged(name, "it does not have the size that its result records"));
+        }
+        if depth == VerifyDepth::Full {
+            let mut hasher = blake3::Hasher::new();
+            let read = std::fs::File::open(&entry.path).and_then(|file| hasher.update_reader(file).map(drop));
+            read.map_err(StoreError::io("read", &entry.path))?;
+            if Digest::from(hasher.finalize()) != output.object.digest {
+                return Err(StoreError::damaged(name, "its bytes do not match the digest in its name"));
+            }
+        }
+        Ok(entry.path)
+    }
+
     /// Stores an action before it runs, and returns its key.
     pub fn put_action(&self, action: &Action) -> Result<ActionKey, StoreError> {
         let preimage = action.preimage()?;

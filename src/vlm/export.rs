@@ -64,6 +64,36 @@ pub struct ExportSummary {
     pub tensor_bytes: u64,
 }
 
+/// The files of a checkpoint other than configuration and weights: their bytes by name.
+pub type SideFiles = BTreeMap<String, Vec<u8>>;
+
+/// Reads the files of a checkpoint folder other than configuration and weights.
+///
+/// # Errors
+/// A file exists but cannot be read.
+pub fn read_side_files(folder: &Path) -> Result<SideFiles, ExportError> {
+    let mut files = SideFiles::new();
+    for name in SIDE_FILES.into_iter().chain([CHAT_TEMPLATE]) {
+        match fs::read(folder.join(name)) {
+            Ok(bytes) => {
+                files.insert(name.to_owned(), bytes);
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ExportError::SideFile { file: folder.join(name), source }),
+        }
+    }
+    Ok(files)
+}
+
+/// Whether one of the files has a chat template.
+pub fn has_chat_template(files: &SideFiles) -> bool {
+    let has_key = |name: &str| {
+        let value: Option<serde_json::Value> = files.get(name).and_then(|bytes| serde_json::from_slice(bytes).ok());
+        value.is_some_and(|value| value.get("chat_template").is_some_and(|template| !template.is_null()))
+    };
+    files.contains_key(CHAT_TEMPLATE) || ["chat_template.json", "tokenizer_config.json"].into_iter().any(has_key)
+}
+
 /// Writes a checkpoint to the new folder `out`. The tokenizer's and processor's files are copied
 /// from the folder `side_files`.
 pub fn export(
@@ -73,16 +103,31 @@ pub fn export(
     side_files: Option<&Path>,
     options: ExportOptions,
 ) -> Result<ExportSummary, ExportError> {
-    if out.symlink_metadata().is_ok() {
-        return Err(ExportError::Exists(out.to_owned()));
-    }
+    check_new(out)?;
+    let side_files = side_files.map(read_side_files).transpose()?.unwrap_or_default();
+    export_with(out, config, source, &side_files, options)
+}
+
+/// Writes a checkpoint with these other files to the new folder `out`.
+///
+/// # Errors
+/// The folder exists or cannot be written, or a tensor cannot be read.
+pub fn export_with(
+    out: &Path,
+    config: &Config,
+    source: &dyn TensorSource,
+    side_files: &SideFiles,
+    options: ExportOptions,
+) -> Result<ExportSummary, ExportError> {
+    check_new(out)?;
     let folder = temp_dir_next_to(out)?;
     let tensor_bytes = write_weights(folder.path(), config, source, options).map_err(|e| match e {
         ExportError::Io(source) => ExportError::File { file: out.to_owned(), source },
         e => e,
     })?;
-    if let Some(from) = side_files {
-        copy_side_files(from, folder.path())?;
+    for (name, bytes) in side_files {
+        // Written, not copied as files: they get ordinary permissions, whatever the originals have.
+        write_bytes(&folder.path().join(name), bytes)?;
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(folder.path())? {
@@ -153,16 +198,8 @@ fn split(tensors: Vec<PlannedTensor>, limit: u64) -> Vec<Vec<PlannedTensor>> {
     shards
 }
 
-fn copy_side_files(from: &Path, to: &Path) -> Result<(), ExportError> {
-    for name in SIDE_FILES.into_iter().chain([CHAT_TEMPLATE]) {
-        match fs::read(from.join(name)) {
-            // Not `fs::copy`: the copy gets ordinary permissions, whatever the original has.
-            Ok(bytes) => write_bytes(&to.join(name), &bytes)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(ExportError::File { file: from.join(name), source }),
-        }
-    }
-    Ok(())
+fn check_new(out: &Path) -> Result<(), ExportError> {
+    if out.symlink_metadata().is_ok() { Err(ExportError::Exists(out.to_owned())) } else { Ok(()) }
 }
 
 pub(crate) fn write_text(file: &Path, text: &str) -> Result<(), ExportError> {

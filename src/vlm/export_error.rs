@@ -22,6 +22,14 @@ pub enum ExportError {
         /// The system's error.
         source: io::Error,
     },
+    /// A file to be copied cannot be read.
+    #[error("cannot read {}: {source}", file.display())]
+    SideFile {
+        /// The file.
+        file: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// A tensor to be written is missing or does not have the form that it must have.
     #[error("tensor {0} {1}")]
     Tensor(String, String),

@@ -9,7 +9,7 @@
 //! 3B model then takes 15 GB), and bf16 on a GPU.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
@@ -50,7 +50,16 @@ pub struct RawTensor<'a> {
 impl Weights {
     /// Opens the weights of a checkpoint folder and checks that they are exactly those of `config`.
     pub fn open(folder: &Path, config: &Config) -> Result<Self, WeightsError> {
-        let checkpoint_files = CheckpointFiles::find(folder)?;
+        Self::from_files(CheckpointFiles::find(folder)?, config)
+    }
+
+    /// Opens weights in several files, in any folder, and checks that they are exactly those of
+    /// `config`.
+    pub fn open_files(files: Vec<PathBuf>, config: &Config) -> Result<Self, WeightsError> {
+        Self::from_files(CheckpointFiles { files, index: None }, config)
+    }
+
+    fn from_files(checkpoint_files: CheckpointFiles, config: &Config) -> Result<Self, WeightsError> {
         let (files, headers) = open_files(&checkpoint_files)?;
         let mut problems = Vec::new();
         if let Some(index) = &checkpoint_files.index {
@@ -58,7 +67,8 @@ impl Weights {
         }
         let tensors = collect(&files, headers, &mut problems);
         let mut weights = Self { files, tensors };
-        let default_file = checkpoint_files.index.map_or_else(|| checkpoint_files.files[0].clone(), |index| index.file);
+        let first = || checkpoint_files.files.first().cloned().unwrap_or_default();
+        let default_file = checkpoint_files.index.map_or_else(first, |index| index.file);
         weights.check(config, &default_file, &mut problems);
         if problems.is_empty() { Ok(weights) } else { Err(WeightsError::Damaged { problems }) }
     }

@@ -89,7 +89,7 @@ impl<'a> Catalogue<'a> {
                 let part = match entry.action.stage.as_str() {
                     "questions" | "answers" => "keep-best".to_owned(),
                     "rewards" | "update" => training_of(&entry.action),
-                    "model.import" => "base model".to_owned(),
+                    "model.import" | "model.checkpoint" => "base model".to_owned(),
                     "model.assemble" => "models".to_owned(),
                     "evolution.round" => continue,
                     stage => stage.split('.').next().unwrap_or(stage).to_owned(),

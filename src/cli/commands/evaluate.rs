@@ -9,18 +9,19 @@ use serde_json::json;
 
 use crate::analysis::boxes::boxed_share;
 use crate::cli::args::{ComputeArgs, StoreArgs, ThreadArgs};
+use crate::cli::model_source::ModelSource;
 use crate::cli::output::format::{low_box_warning, number};
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui};
-use crate::input_kind::{describe_instead_of_model, kind_in_rejection};
+use crate::input_kind::kind_in_rejection;
 use crate::random::Seed;
 use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores};
 use crate::stages::image_set::ImageSet;
-use crate::stages::model::{LoadedModel, ModelHandle, StoredModel, find_by_ref, import};
+use crate::stages::model::{LoadedModel, ModelHandle};
 use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
 use crate::stages::role_prompt::{RolePrompt, shipped_prompt};
-use crate::stages::{ListedRows, Runner, read_rows};
+use crate::stages::{ListedRows, read_rows};
 use crate::tables::{PredictionBox, PredictionRow, RejectRow, ScoreRow};
 use crate::vlm::ops::Ops;
 
@@ -112,7 +113,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
     }
     prompt.check_end().map_err(CommandError::from_input)?;
     let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
-    let base = model_of(&args.model, &runner)?;
+    let base = ModelSource::find(&args.model, store)?.into_stored(&runner)?;
     let load = || {
         let assets = Arc::new(base.assets(store, None)?);
         LoadedModel::from_stored(assets, &base.tensors(store)?, dtype, &device, Ops::Kernels)
@@ -219,19 +220,6 @@ fn prompt_bytes(args: &EvaluateArgs) -> Result<Vec<u8>> {
         (Err(e), Some(shipped)) if e.kind() == std::io::ErrorKind::NotFound => Ok(shipped.as_bytes().to_owned()),
         (Err(e), _) => Err(CommandError::usage(format!("{}: {e}", file.display()))),
     }
-}
-
-/// Returns the checkpoint of a folder, or the model that a ref of the store names.
-fn model_of(model: &Path, runner: &Runner<'_>) -> Result<StoredModel> {
-    if model.is_dir() {
-        return Ok(import(model, runner)?.1);
-    }
-    let name = model.to_string_lossy();
-    find_by_ref(&name, runner.store)?.ok_or_else(|| {
-        let what = describe_instead_of_model(model).map_or(String::new(), |what| format!(": {what}"));
-        CommandError::usage(format!("--model: {name} is neither a folder nor a ref of the store{what}"))
-            .with_hint("`visplay status` lists the refs; a model's ref is like EVOLUTION/round-0003/reasoner")
-    })
 }
 
 /// Returns the share of sampled answers that start with `\boxed`, without reasoning before it.

@@ -7,15 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::args::{ComputeArgs, StoreArgs, ThreadArgs};
+use crate::cli::model_source::ModelSource;
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui};
-use crate::stages::model::import;
 use crate::stages::read_rows;
 use crate::stages::warm_start::{Demonstrations, WarmStartSettings, trained_adapter, warm_start};
 use crate::tables::MetricRow;
 use crate::training::ScheduleKind;
-use crate::vlm::config::Config;
-use crate::vlm::export::{ExportOptions, export, publish};
+use crate::vlm::export::{ExportOptions, export_with, publish};
 use crate::vlm::tensor_source::TensorSource;
 
 /// Fine-tune a model on demonstrations, with cross-entropy on the responses.
@@ -31,8 +30,8 @@ use crate::vlm::tensor_source::TensorSource;
   visplay warm-start --model random --data warm-1/demonstrations.parquet --rows 160 --learning-rate 2e-3 --beta2 0.98 --out warm-1/model
   visplay warm-start --model models/qwen2.5-vl-3b --data questions.parquet --lora-rank 16 --adapter-out models/adapter --out models/questioner")]
 pub struct WarmStartArgs {
-    /// Folder of the checkpoint to start from.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the checkpoint to start from, or the ref of a model in the store.
+    #[arg(long, value_name = "DIR|REF")]
     model: PathBuf,
     /// Parquet file of the demonstrations.
     #[arg(long, value_name = "FILE")]
@@ -160,14 +159,15 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<()> {
     let session = Session::new(args.store.open_or_create()?, ui);
     let (store, runner) = (&session.store, session.runner());
     let data = Demonstrations::read(&args.data)?;
-    let (_, base) = import(&args.model, &runner)?;
+    let source = ModelSource::find(&args.model, store)?;
+    let (config, side_files) = (source.config()?, source.side_files(None)?);
+    let base = source.into_stored(&runner)?;
     let (pieces, model) = warm_start(&base, &data, &settings, (dtype, &device), &runner)?;
     let metrics: Vec<MetricRow> = read_rows(store, &pieces)?;
     if metrics.iter().all(|row| row.updates == 0) {
         let message = "every update was skipped because no gradient was finite; the unchanged model was not written";
         return Err(CommandError::failed(message).with_hint("check the model's weights, or lower --learning-rate"));
     }
-    let config = Config::load(&args.model).map_err(CommandError::from_input)?;
     // The adapter gets its final name after the model is written, so that a run that was killed in
     // between can be repeated.
     let mut adapter = None;
@@ -178,7 +178,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<()> {
     }
     let tensors: BTreeMap<_, _> = model.tensors(store)?.into_iter().collect();
     let source: &dyn TensorSource = &tensors;
-    export(&args.out, &config, source, Some(&args.model), ExportOptions::default())?;
+    export_with(&args.out, &config, source, &side_files, ExportOptions::default())?;
     if let Some((out, folder)) = adapter {
         publish(folder, out)?;
     }

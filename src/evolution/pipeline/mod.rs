@@ -182,10 +182,7 @@ impl Pipeline {
     /// # Errors
     /// The file cannot be read or is not a template.
     pub fn prompt(&self, role: Role) -> Result<RolePrompt, PipelineError> {
-        let (key, file) = match role {
-            Role::Questioner => ("prompts.questioner", &self.prompts.questioner),
-            Role::Reasoner => ("prompts.reasoner", &self.prompts.reasoner),
-        };
+        let (key, file) = self.prompt_path(role);
         let bytes = match std::fs::read(file) {
             Ok(bytes) => bytes,
             Err(e) => match self.built_in_prompt(file) {
@@ -202,15 +199,24 @@ impl Pipeline {
     /// # Errors
     /// It does not.
     pub fn check_prompt(&self, role: Role, prompt: &RolePrompt) -> Result<(), PipelineError> {
-        let (key, file, variables): (_, _, &[&str]) = match role {
-            Role::Questioner => ("prompts.questioner", &self.prompts.questioner, &["image"]),
-            Role::Reasoner => ("prompts.reasoner", &self.prompts.reasoner, &["image", "question"]),
+        let (key, file) = self.prompt_path(role);
+        let variables: &[&str] = match role {
+            Role::Questioner => &["image"],
+            Role::Reasoner => &["image", "question"],
         };
         if let Some(variable) = variables.iter().find(|variable| !prompt.has(variable)) {
             let problem = format!("{} has no {{{{{variable}}}}}; add it to the template", file.display());
             return Err(self.source.error(key, problem));
         }
         prompt.check_end().map_err(|e| self.source.error(key, e))
+    }
+
+    /// Returns the key and the path of a role's prompt template.
+    pub(crate) fn prompt_path(&self, role: Role) -> (&'static str, &Path) {
+        match role {
+            Role::Questioner => ("prompts.questioner", &self.prompts.questioner),
+            Role::Reasoner => ("prompts.reasoner", &self.prompts.reasoner),
+        }
     }
 
     /// Returns the built-in prompt that replaces a missing prompt file.
@@ -292,6 +298,7 @@ mod tests {
             }
             // The labelled file is drawn by the user, as the pipeline file says.
             if pipeline.model.base.ends_with("data/nano") && pipeline.round.labelled.as_os_str().is_empty() {
+                pipeline.check_path("model.base", &pipeline.model.base).expect("the nano model of the checkout");
                 pipeline.check_files().expect("files of the checkout");
                 pipeline.ingest_sources().expect("images of the checkout");
             }

@@ -29,16 +29,15 @@ impl Pipeline {
         }
     }
 
-    /// Checks that the files a round needs can be opened, so that none is missed only at its end.
+    /// Checks that the files a round needs besides the base model and the prompts can be opened, so
+    /// that none is missed only at its end.
     ///
     /// # Errors
     /// The first path that cannot be opened, with its key and the folder that it is relative to.
     pub fn check_files(&self) -> Result<(), PipelineError> {
         let benchmarks = self.evaluation.benchmarks.iter().map(|path| ("evaluation.benchmarks", path));
-        let mut all = [("model.base", &self.model.base), ("round.labelled", &self.round.labelled)]
-            .into_iter()
-            .chain(benchmarks)
-            .filter(|(_, path)| !path.as_os_str().is_empty());
+        let labelled = [("round.labelled", &self.round.labelled)].into_iter();
+        let mut all = labelled.chain(benchmarks).filter(|(_, path)| !path.as_os_str().is_empty());
         all.try_for_each(|(key, path)| self.check_path(key, path))
     }
 
@@ -51,12 +50,13 @@ impl Pipeline {
         Ok(&self.ingest.sources)
     }
 
-    fn check_path(&self, key: &str, path: &Path) -> Result<(), PipelineError> {
+    /// Checks that the path of a key can be opened.
+    pub(in crate::evolution) fn check_path(&self, key: &str, path: &Path) -> Result<(), PipelineError> {
         std::fs::File::open(path).map(drop).map_err(|e| self.path_error(key, path, &e))
     }
 
     /// Returns an error about a path that cannot be opened or read.
-    pub(super) fn path_error(&self, key: &str, path: &Path, e: &std::io::Error) -> PipelineError {
+    pub(in crate::evolution) fn path_error(&self, key: &str, path: &Path, e: &std::io::Error) -> PipelineError {
         let shown = path.display();
         let problem = match e.kind() {
             std::io::ErrorKind::NotFound => format!("`{shown}` does not exist"),

@@ -19,16 +19,17 @@ pub use self::targets::{ReplayTarget, RoundPart};
 use self::divergence::describe_divergence;
 use self::targets::{Targets, find_targets};
 use super::context::{EvolutionContext, PinnedInputs};
-use super::finished::{PROMPTS, SETTINGS, finished_round, read_report};
+use super::finished::{SETTINGS, finished_round, read_report};
 use super::pipeline::Pipeline;
 use super::round;
 use super::settings::apply;
+use super::stored_inputs::{stored_prompt, upstream_result};
 use super::{EvolutionError, Result};
 use crate::analysis::compare::{self, ComparisonResult};
 use crate::ids::Digest;
 use crate::random::Seed;
 use crate::stages::ingest::{INGEST, replay_ingest};
-use crate::stages::model::import;
+use crate::stages::model::{CHECKPOINT, IMPORT, import, is_emptied, store_companions};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Interrupt, Progress, Runner, StageError};
 use crate::store::{ActionKey, Output, StageResult, Store, StoreError, scratch_folder};
@@ -90,6 +91,7 @@ pub struct ReplayReport {
 /// The target does not exist, or the replay as a whole fails. A differing result is no error here.
 pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport> {
     let Targets { round, mut results } = find_targets(request.store, request.target)?;
+    leave_out_lost_base(request, &mut results)?;
     let total = results.len();
     if let Some(sample) = request.sample {
         let mut indexes = Seed(request.seed).stream("replay", "", 0).sample_indexes(total, sample);
@@ -102,7 +104,7 @@ pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport> {
     for part in [RoundPart::Base, RoundPart::Images] {
         let part_results: Vec<&TargetResult> = results.iter().filter(|result| result.part == part).collect();
         replayed.extend(replayer.recompute(&part_results, |runner| match part {
-            RoundPart::Base => Ok(import(&request.pipeline.model.base, runner).map(|_| ())?),
+            RoundPart::Base => replayer.replay_import(runner),
             _ => replayer.replay_ingest(&part_results, round.as_ref().map(|round| &round.result), runner),
         })?);
     }
@@ -112,6 +114,30 @@ pub fn replay(request: &ReplayRequest<'_>) -> Result<ReplayReport> {
         replayed.extend(replayer.recompute(&rest, |runner| replayer.replay_round(round, runner))?);
     }
     Ok(ReplayReport { results: replayed, total })
+}
+
+/// Leaves out the import of the base model if its folder is gone, which nothing but the import
+/// needs. A target that has nothing else cannot be replayed then.
+fn leave_out_lost_base(request: &ReplayRequest<'_>, results: &mut Vec<TargetResult>) -> Result<()> {
+    let folder = &request.pipeline.model.base;
+    let is_base = |target: &TargetResult| target.part == RoundPart::Base;
+    let Some(import) = results.iter().find(|target| is_base(target)) else { return Ok(()) };
+    let problem = match request.pipeline.check_path("model.base", folder) {
+        Err(e) => e,
+        Ok(()) => {
+            if import.stage != IMPORT || !folder.is_dir() || !is_emptied(folder, &import.result, request.store)? {
+                return Ok(());
+            }
+            let problem = format!("`{}` has lost files of the base model", folder.display());
+            request.pipeline.source.error("model.base", problem)
+        }
+    };
+    if results.iter().all(is_base) {
+        return Err(problem.into());
+    }
+    results.retain(|target| !is_base(target));
+    request.progress.say(&format!("the import of the base model is not recomputed: {problem}"));
+    Ok(())
 }
 
 /// A stored round.
@@ -197,6 +223,14 @@ impl Replayer<'_> {
         Ok(ReplayedResult { stage, part, action: key, compared, not_recomputed })
     }
 
+    /// Imports the base model again.
+    fn replay_import(&self, runner: &Runner<'_>) -> Result<()> {
+        let folder = &self.request.pipeline.model.base;
+        let (imported, _) = import(folder, runner)?;
+        store_companions(folder, &imported, runner)?;
+        Ok(())
+    }
+
     /// Recomputes the images table that the targets are part of.
     fn replay_ingest(&self, targets: &[&TargetResult], round: Option<&StageResult>, runner: &Runner<'_>) -> Result<()> {
         let store = self.request.store;
@@ -221,7 +255,8 @@ impl Replayer<'_> {
         let pinned = PinnedInputs {
             questioner_prompt: self.read_prompt(round, Role::Questioner)?,
             reasoner_prompt: self.read_prompt(round, Role::Reasoner)?,
-            base: upstream_of(store, &round.result, "model.import")?,
+            base: upstream_of(store, &round.result, IMPORT)?,
+            companions: upstream_result(store, &round.result, CHECKPOINT)?,
             images: upstream_of(store, &round.result, INGEST)?,
         };
         let mut before = Vec::new();
@@ -235,13 +270,8 @@ impl Replayer<'_> {
     /// Returns the prompt of a role in a round: the stored one, or, for a round that stored none,
     /// that of the file, which must not have changed.
     fn read_prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt> {
-        let output_role = PROMPTS[usize::from(role == Role::Reasoner)];
-        if let Some(output) = round.result.outputs_of(output_role).next() {
-            let bytes = self.request.store.read_object(output.object)?;
-            let record = || format!("{output_role} {}", output.object);
-            let text: String = serde_json::from_slice(&bytes).map_err(|e| StageError::malformed(record(), e))?;
-            let prompt = RolePrompt::from_stored(Path::new(output_role), &text);
-            return Ok(prompt.map_err(|e| StageError::malformed(record(), e))?);
+        if let Some(prompt) = stored_prompt(self.request.store, &round.result, role)? {
+            return Ok(prompt);
         }
         // It must be one of those that the round's samples were drawn with.
         let prompt = self.request.pipeline.prompt(role)?;

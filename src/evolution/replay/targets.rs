@@ -12,6 +12,7 @@ use crate::stages::StageError;
 use crate::stages::answers::ANSWERS;
 use crate::stages::curriculum::CURRICULUM;
 use crate::stages::ingest::{IMAGES, INGEST};
+use crate::stages::model::{ASSEMBLE, CHECKPOINT, IMPORT};
 use crate::stages::questions::QUESTIONS;
 use crate::stages::rewards::REWARDS;
 use crate::stages::update::UPDATE;
@@ -75,8 +76,8 @@ impl RoundPart {
             ANSWERS => Self::Answers,
             REWARDS => Self::Rewards,
             UPDATE => Self::Update,
-            "model.import" => Self::Base,
-            "model.assemble" => Self::Models,
+            IMPORT | CHECKPOINT => Self::Base,
+            ASSEMBLE => Self::Models,
             ROUND => Self::Round,
             stage if stage.starts_with(CURRICULUM) => Self::Curriculum,
             stage if stage.starts_with("evaluation") => Self::Evaluation,

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{SIDE_FILES, StoredModel, store_weights};
+use super::{IMPORT, SIDE_FILES, StoredModel, store_weights};
 use crate::ids::Digest;
 use crate::stages::{Result, Runner, ShardOutput, Stage, StageError, new_action};
-use crate::store::{Action, ObjectId, ObjectKind, Output, StageResult};
+use crate::store::{Action, ObjectId, ObjectKind, Output, StageResult, Store};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches};
 use crate::vlm::config::{Config, check_is_checkpoint};
 use crate::vlm::image_processor::{PROCESSORS_FILE, ProcessorText};
@@ -25,6 +25,22 @@ pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, Stored
     let result = runner.run(&ImportStage { folder }, &[files])?.results.remove(0);
     let model = StoredModel::from_result(&result)?;
     Ok((result, model))
+}
+
+/// Whether every file of a checkpoint in a folder is one of those that `imported` was imported
+/// from, and one that a checkpoint needs is missing: then the folder was emptied, in whole or in
+/// part.
+///
+/// # Errors
+/// The folder exists but a file cannot be read, or the store is damaged.
+pub fn is_emptied(folder: &Path, imported: &StageResult, store: &Store) -> Result<bool> {
+    let original = store.action(imported.action)?.parameters;
+    let mut needed = original.keys().filter(|name| *name != GENERATION_FILE);
+    if needed.all(|name| folder.join(name).exists()) {
+        return Ok(false);
+    }
+    let files = CheckpointFiles::of(folder)?.0;
+    Ok(files.iter().all(|(name, digest)| original.get(name).is_some_and(|other| *other == digest.to_string())))
 }
 
 /// Digests of a checkpoint's files by name.
@@ -60,7 +76,7 @@ impl Stage for ImportStage<'_> {
 
     fn action(&self, files: &CheckpointFiles) -> Action {
         let digests = files.0.iter().map(|(name, digest)| (name.clone(), Value::from(digest.to_string())));
-        Action { parameters: digests.collect(), writer_profile: 0, ..new_action("model.import", 1, []) }
+        Action { parameters: digests.collect(), writer_profile: 0, ..new_action(IMPORT, 1, []) }
     }
 
     fn run_shard(&self, _files: &CheckpointFiles, runner: &Runner<'_>) -> Result<ShardOutput> {

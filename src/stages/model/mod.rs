@@ -1,10 +1,12 @@
 //! Models in the store: one object per part of the weights, so that unchanged parts are stored
 //! once, and the checkpoint's other files byte for byte. A model's id is a digest over all of them.
 
+mod companions;
 mod import;
 mod store_weights;
 
-pub use self::import::import;
+pub use self::companions::{BASE, CHECKPOINT, find_companions, import_of, read_companions, store_companions};
+pub use self::import::{import, is_emptied};
 pub(super) use self::store_weights::put_tensors;
 pub use self::store_weights::store_weights;
 
@@ -14,20 +16,27 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use once_cell::sync::OnceCell;
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::{Result, Runner, ShardOutput, Stage, StageError, inputs, new_action};
 use crate::ids::{Digest, ModelId};
 use crate::imaging::{MAX_RESIZED_PIXELS, PixelBudget};
-use crate::store::{Action, ActionKey, Output, StageResult, Store};
+use crate::store::{Action, ActionKey, Output, StageResult, Store, VerifyDepth, is_name};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches, stop_tokens_of};
 use crate::vlm::config::{CONFIG_FILE, Config};
+use crate::vlm::export::SideFiles;
 use crate::vlm::image_processor::ImageProcessor;
 use crate::vlm::model::Model;
 use crate::vlm::named_tensors::{NamedTensors, Purpose};
 use crate::vlm::ops::Ops;
 use crate::vlm::tokenizer::{TOKENIZER_FILE, Tokenizer};
+use crate::vlm::weights::Weights;
 
+/// The name of the stage that imports a checkpoint folder.
+pub const IMPORT: &str = "model.import";
+/// The name of the stage that publishes a trained model.
+pub const ASSEMBLE: &str = "model.assemble";
 /// Role of a weights object among the outputs of a result.
 pub const WEIGHTS: &str = "weights";
 /// The files that sampling needs besides the weights, in the order of the model's id.
@@ -89,7 +98,7 @@ impl StoredModel {
         };
         let text =
             |name: &str| Ok::<_, StageError>(String::from_utf8_lossy(&read(name)?.unwrap_or_default()).into_owned());
-        let config = Config::parse(Path::new(CONFIG_FILE), &text(CONFIG_FILE)?).map_err(StageError::model)?;
+        let config = self.config(store)?;
         let tokenizer = read(TOKENIZER_FILE)?.unwrap_or_default();
         let tokenizer = Tokenizer::from_bytes(Path::new(TOKENIZER_FILE), &tokenizer).map_err(StageError::model)?;
         let processor = ImageProcessor::from_json(&text(PROCESSOR_FILE)?, Path::new(PROCESSOR_FILE));
@@ -111,6 +120,36 @@ impl StoredModel {
         };
         let stop_tokens = stop_tokens_of(&generation, &tokenizer);
         Ok(ModelAssets { config, tokenizer, processor, stop_tokens })
+    }
+
+    /// Reads its configuration.
+    ///
+    /// # Errors
+    /// The object is missing, damaged or malformed.
+    pub fn config(&self, store: &Store) -> Result<Config> {
+        let lacks = || StageError::missing_part(format!("the model {}", self.id), CONFIG_FILE);
+        let output = self.side.get(CONFIG_FILE).ok_or_else(lacks)?;
+        let text = String::from_utf8_lossy(&store.read_object(output.object)?).into_owned();
+        Config::parse(Path::new(CONFIG_FILE), &text).map_err(StageError::model)
+    }
+
+    /// Reads its files other than configuration and weights.
+    ///
+    /// # Errors
+    /// An object is missing or damaged.
+    pub fn side_files(&self, store: &Store) -> Result<SideFiles> {
+        let files = self.side.iter().filter(|(name, _)| **name != CONFIG_FILE);
+        files.map(|(name, output)| Ok(((*name).to_owned(), store.read_object(output.object)?))).collect()
+    }
+
+    /// Opens its weights where they are stored, to be read tensor by tensor. `depth` says whether
+    /// their bytes are verified first.
+    ///
+    /// # Errors
+    /// An object is missing or damaged, or the tensors do not match the configuration.
+    pub fn open_weights(&self, store: &Store, config: &Config, depth: VerifyDepth) -> Result<Weights> {
+        let files = self.weights.par_iter().map(|output| Ok(store.object_file(output, depth)?));
+        Weights::open_files(files.collect::<Result<_>>()?, config).map_err(StageError::model)
     }
 
     /// Reads the tensors, in the dtypes in which they are stored.
@@ -226,15 +265,59 @@ impl<'a> ModelHandle<'a> {
     }
 }
 
-/// Returns the model that a ref names, such as `nano/round-0003/reasoner`; `None` where there is no
-/// such ref.
+/// A model that a ref names.
+#[derive(Debug, Clone)]
+pub struct NamedModel {
+    /// Name of the evolution.
+    pub evolution: String,
+    /// The model.
+    pub model: StoredModel,
+}
+
+/// Returns the model that a ref names, such as `nano/round-0003/reasoner` or `nano/base`; `None`
+/// where there is no such ref. `@N` after the name selects the N-th version of it, and the number
+/// of a round may be written without leading zeros.
 ///
 /// # Errors
 /// The ref names no model, or the store is damaged.
-pub fn find_by_ref(name: &str, store: &Store) -> Result<Option<StoredModel>> {
-    let Some((evolution, name)) = name.split_once('/') else { return Ok(None) };
-    let Some(head) = store.head(evolution, name)? else { return Ok(None) };
-    store.result_with_outputs(head.result)?.map(|result| StoredModel::from_result(&result)).transpose()
+pub fn find_by_ref(text: &str, store: &Store) -> Result<Option<NamedModel>> {
+    let (path, version) = match text.split_once('@') {
+        Some((path, version)) => (path, version.parse::<u32>().ok()),
+        None => (text, None),
+    };
+    if text.contains('@') && version.is_none() {
+        return Ok(None);
+    }
+    let Some((evolution, name)) = path.split_once('/') else { return Ok(None) };
+    if !is_name(evolution) || !name.split('/').all(is_name) {
+        return Ok(None);
+    }
+    let name = full_name(name);
+    let found = match version {
+        None => store.head(evolution, &name)?,
+        Some(n) => store.refs()?.into_iter().find(|r| (&*r.evolution, &r.name, r.sequence) == (evolution, &name, n)),
+    };
+    let Some(found) = found else { return Ok(None) };
+    let stage = store.action(found.result)?.stage;
+    if ![IMPORT, ASSEMBLE, CHECKPOINT].contains(&stage.as_str()) {
+        let problem = format!("{found} is the result of `{stage}`, which is no model");
+        return Err(StageError::NoModel { problem });
+    }
+    let lost = || StageError::Lost(format!("a part of the result of {found}"));
+    let mut result = store.result_with_outputs(found.result)?.ok_or_else(lost)?;
+    if stage == CHECKPOINT {
+        result = import_of(&result, store)?.ok_or_else(lost)?;
+    }
+    Ok(Some(NamedModel { evolution: evolution.to_owned(), model: StoredModel::from_result(&result)? }))
+}
+
+/// Writes the number of a round with four digits: `round-0003/reasoner` for `round-3/reasoner`.
+fn full_name(name: &str) -> String {
+    let padded = || {
+        let (round, part) = name.strip_prefix("round-")?.split_once('/')?;
+        Some(format!("round-{:04}/{part}", round.parse::<u32>().ok()?))
+    };
+    padded().unwrap_or_else(|| name.to_owned())
 }
 
 /// Publishes the files of a model as one result, which a ref can name. `upstream` lists the results
@@ -260,7 +343,7 @@ impl Stage for AssembleStage<'_> {
             inputs: inputs(&self.model.outputs()),
             model: Some(self.model.id.0),
             writer_profile: 0,
-            ..new_action("model.assemble", 1, [])
+            ..new_action(ASSEMBLE, 1, [])
         }
     }
 

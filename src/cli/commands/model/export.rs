@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use clap::Args;
 
-use crate::cli::args::Dtype;
+use crate::cli::args::{Dtype, StoreArgs};
+use crate::cli::model_source::ModelSource;
 use crate::cli::{CommandError, Result, Ui};
+use crate::store::VerifyDepth;
 use crate::training::adapter::{AdapterError, LoraAdapter};
 use crate::vlm::config::Config;
-use crate::vlm::export::{ExportOptions, export};
+use crate::vlm::export::{ExportError, ExportOptions, export_with, has_chat_template};
 use crate::vlm::named_tensors::CheckpointTensors;
 use crate::vlm::ops::Ops;
 use crate::vlm::parameters::parameters;
@@ -20,37 +22,53 @@ use crate::vlm::weights::Weights;
 
 /// Write a checkpoint as a Hugging Face folder: flat config, published tensor names, safetensors.
 ///
-/// Reads both layouts of config.json and both tensor naming schemes, and copies the files of the
-/// tokenizer and the processor. With --adapter, merges a LoRA adapter written by PEFT or by
+/// The checkpoint is a folder, or a model in the store, such as a trained Reasoner. Reads both
+/// layouts of config.json and both tensor naming schemes, and copies the files of the tokenizer,
+/// the chat template and the processor. With --adapter, merges a LoRA adapter written by PEFT or by
 /// `visplay warm-start --adapter-out` into the checkpoint.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  visplay model export models/trained exported/\n  \
+#[command(after_help = "Examples:\n  visplay model export nano/round-0003/reasoner exported/\n  \
+                        visplay model export models/trained exported/\n  \
                         visplay model export models/trained exported/ --dtype bf16 --shard-size 2000000000\n  \
                         visplay model export models/base merged/ --adapter models/adapter")]
 pub struct ModelExportArgs {
-    /// Folder of the checkpoint.
-    dir: PathBuf,
+    /// Folder of a checkpoint, or the ref of a model in the store.
+    #[arg(value_name = "DIR|REF")]
+    model: PathBuf,
     /// Folder to write; it must not exist.
     out: PathBuf,
     /// Folder of a LoRA adapter to merge into the weights.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    /// Folder of the base model, for files that the store does not have.
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
     /// Dtype of the written tensors [default: as stored in the checkpoint].
     #[arg(long, alias = "type", value_enum, value_name = "DTYPE")]
     dtype: Option<Dtype>,
     /// Maximum number of tensor bytes per file.
     #[arg(long, value_name = "BYTES", default_value_t = ExportOptions::default().shard_bytes)]
     shard_size: u64,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Runs `visplay model export`.
 pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<()> {
-    let config = Config::load(&args.dir).map_err(CommandError::from_input)?;
-    let weights = Weights::open(&args.dir, &config).map_err(CommandError::from_input)?;
+    if args.out.symlink_metadata().is_ok() {
+        return Err(ExportError::Exists(args.out.clone()).into());
+    }
+    let model = ModelSource::open(&args.model, &args.store)?;
+    let side_files = model.side_files(args.base.as_deref())?;
+    let config = model.config()?;
+    let weights = model.weights(&config, VerifyDepth::Full)?;
     let options = ExportOptions { dtype: args.dtype.map(Dtype::stored), shard_bytes: args.shard_size };
     let merged = args.adapter.as_ref().map(|adapter| merge(adapter, &config, &weights)).transpose()?;
     let source = merged.as_ref().map_or(&weights as &dyn TensorSource, |merged| merged);
-    let exported = export(&args.out, &config, source, Some(&args.dir), options)?;
+    let exported = export_with(&args.out, &config, source, &side_files, options)?;
+    if !has_chat_template(&side_files) {
+        ui.say("note: the checkpoint has no chat template; other programs cannot chat with it");
+    }
     if ui.json {
         return ui.result_json(&exported);
     }

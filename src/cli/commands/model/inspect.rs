@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cli::args::Dtype;
-use crate::cli::{CommandError, Result, Ui, format};
+use crate::cli::args::{Dtype, StoreArgs};
+use crate::cli::model_source::ModelSource;
+use crate::cli::{Result, Ui, format};
+use crate::store::VerifyDepth;
 use crate::vlm::config::Config;
 use crate::vlm::memory::{self, ParameterCounts, SamplingMemory, TrainingMemory, TrainingMemoryOptions, Workload};
 use crate::vlm::safetensors_header::StoredType;
@@ -19,10 +21,12 @@ use crate::vlm::weights::Weights;
 /// and match the configuration.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  visplay model inspect models/qwen2.5-vl-3b\n  \
+                        visplay model inspect nano/round-0003/reasoner\n  \
                         visplay model inspect models/qwen2.5-vl-7b --dtype bf16 --sequences 64 --json")]
 pub struct ModelInspectArgs {
-    /// Folder of the checkpoint.
-    dir: PathBuf,
+    /// Folder of a checkpoint, or the ref of a model in the store.
+    #[arg(value_name = "DIR|REF")]
+    model: PathBuf,
     /// Dtype that the model computes in.
     #[arg(long, alias = "type", value_enum, value_name = "DTYPE", default_value_t = Dtype::F32)]
     dtype: Dtype,
@@ -47,6 +51,8 @@ pub struct ModelInspectArgs {
     /// Count a reference policy in training (beta above 0).
     #[arg(long)]
     reference: bool,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// The dtype of AdamW's moments.
@@ -111,8 +117,9 @@ struct Memory {
 
 /// Runs `visplay model inspect`.
 pub fn cmd_model_inspect(args: &ModelInspectArgs, ui: &Ui) -> Result<()> {
-    let config = Config::load(&args.dir).map_err(CommandError::from_input)?;
-    let weights = Weights::open(&args.dir, &config).map_err(CommandError::from_input)?;
+    let model = ModelSource::open(&args.model, &args.store)?;
+    let config = model.config()?;
+    let weights = model.weights(&config, VerifyDepth::Quick)?;
     let inspection = inspect(args, &config, &weights);
     if ui.json { ui.result_json(&inspection) } else { ui.result(table(&inspection)) }
 }
@@ -124,7 +131,7 @@ fn inspect(args: &ModelInspectArgs, config: &Config, weights: &Weights) -> Inspe
         bytes: file.bytes().len() as u64,
     };
     Inspection {
-        model: args.dir.display().to_string(),
+        model: args.model.display().to_string(),
         architecture: crate::vlm::config::ARCHITECTURE,
         sizes: Sizes {
             text_layers: text.num_hidden_layers,

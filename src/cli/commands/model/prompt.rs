@@ -6,21 +6,20 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::args::ComputeArgs;
+use crate::cli::args::{ComputeArgs, StoreArgs};
+use crate::cli::model_source::ModelSource;
 use crate::cli::{CommandError, Result};
 use crate::imaging::{Limits, PixelBudget, decode};
 use crate::input_kind::describe_instead_of_images;
 use crate::sampling::ImageInput;
 use crate::vlm::checkpoint::Checkpoint;
-use crate::vlm::named_tensors::Purpose;
-use crate::vlm::ops::Ops;
 use crate::vlm::prompt::Prompt;
 
 /// The prompt, in the model's chat format: the system text, the image, the text.
 #[derive(Debug, Args)]
 pub struct PromptArgs {
-    /// Folder of the checkpoint.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a checkpoint, or the ref of a model in the store.
+    #[arg(long, value_name = "DIR|REF")]
     model: PathBuf,
     /// Image file [default: a text-only prompt].
     #[arg(long, value_name = "FILE")]
@@ -39,6 +38,8 @@ pub struct PromptArgs {
     max_pixels: Option<u64>,
     #[command(flatten)]
     compute: ComputeArgs,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// A loaded checkpoint with the prompt's tokens and image.
@@ -52,8 +53,7 @@ impl PromptArgs {
     /// Loads the checkpoint and encodes the prompt.
     pub fn load(&self) -> Result<LoadedPrompt> {
         let (device, dtype) = self.compute.open()?;
-        let mut checkpoint = Checkpoint::load(&self.model, dtype, &device, Ops::Kernels, Purpose::Sampling)
-            .map_err(CommandError::from_input)?;
+        let mut checkpoint = ModelSource::open(&self.model, &self.store)?.checkpoint(dtype, &device)?;
         let limits = checkpoint.processor.budget;
         let budget = PixelBudget {
             min_pixels: self.min_pixels.unwrap_or(limits.min_pixels),
