@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod device;
 mod floors;
+mod foreign_sources;
 mod grading;
 mod greedy;
 mod image_mutator;
