@@ -5,6 +5,7 @@ use visplay::vlm::ops::Ops;
 
 mod allocation;
 mod audit;
+mod benchmark_shapes;
 mod branch;
 mod closed_outputs;
 mod collapse;
