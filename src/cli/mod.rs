@@ -33,6 +33,7 @@ use crate::{candle_threads, panics};
   2    invalid command line or input
   3    a gate stopped the round
   4    the store is damaged
+  5    a source of images has no usable image
   130  interrupted by Ctrl-C or SIGTERM
 
 Examples:

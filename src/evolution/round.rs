@@ -17,7 +17,7 @@ use super::training::{self, TrainedRole};
 use super::{EvolutionError, Result};
 use crate::stages::answers::{AnswerSettings, QuestionToAnswer};
 use crate::stages::curriculum::{Curriculum, LabelledCurriculum};
-use crate::stages::evaluation::{Benchmark, Evaluation, Item, Scores};
+use crate::stages::evaluation::{Benchmark, BenchmarkColumns, Evaluation, Item, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
 use crate::stages::{ListedRows, StageError, read_rows};
@@ -177,17 +177,18 @@ impl<'g> RoundRun<'g, '_> {
     /// Builds the training set of the labelled baseline: questions with given answers.
     fn labelled_training_set(&mut self, roles: &Roles) -> Result<ReasonerTrainingSet<'g>> {
         let (context, round) = (self.context, self.round);
-        let file = &context.pipeline.round.labelled;
-        context.pipeline.check_path("round.labelled", file)?;
-        let Benchmark { items, images, .. } = Benchmark::read(file, usize::MAX)?;
-        let all: Vec<&Item> = items.iter().collect();
+        let settings = &context.pipeline.round;
+        context.pipeline.check_path("round.labelled", &settings.labelled)?;
+        let benchmark = Benchmark::read(&settings.labelled, usize::MAX, &settings.labelled_columns)?;
+        self.report_rejected(&benchmark);
+        let all: Vec<&Item> = benchmark.items().collect();
         let order = context.seed(SeedPurpose::LabelledOrder);
         let ranked = rank_by_seed(&all, order, |item: &Item| item.item_id.0);
-        let selected: Vec<Item> =
-            slice(&ranked, round, context.pipeline.round.images as usize).into_iter().cloned().collect();
+        let selected: Vec<Item> = slice(&ranked, round, settings.images as usize).into_iter().cloned().collect();
         let image_count = selected.iter().map(|item| item.image_id).collect::<BTreeSet<_>>().len() as u64;
         let kept = selected.len() as u64;
-        let stage = LabelledCurriculum::new(context.runner.store, selected)?;
+        let stage = LabelledCurriculum::new(context.runner.store, selected, benchmark.rejected().cloned().collect())?;
+        let images = benchmark.images;
         let curriculum = context.runner.run(&stage, &[()])?.results.remove(0);
         self.results.push(curriculum.clone());
         Ok(ReasonerTrainingSet {
@@ -225,6 +226,15 @@ impl<'g> RoundRun<'g, '_> {
         Ok(results)
     }
 
+    /// Reports the rows of a file that are not used; a table of rejects lists them all.
+    fn report_rejected(&self, benchmark: &Benchmark) {
+        if let Some(first) = benchmark.rejected().next() {
+            let (n, all, name) = (benchmark.rejected().count(), benchmark.rows.len(), &benchmark.name);
+            let why = format!("row {}: {}: {}", first.row, first.rejection.reason, first.rejection.detail);
+            self.context.runner.progress.say(&format!("{n} of {all} rows of {name} cannot be used; the first: {why}"));
+        }
+    }
+
     /// Scores a Reasoner on every benchmark.
     fn evaluate(&mut self, reasoner: &StoredModel) -> Result<Vec<ScoreRow>> {
         let (context, pipeline) = (self.context, self.context.pipeline);
@@ -233,7 +243,8 @@ impl<'g> RoundRun<'g, '_> {
         let mut scores = Vec::new();
         for file in &settings.benchmarks {
             pipeline.check_path("evaluation.benchmarks", file)?;
-            let benchmark = Benchmark::read(file, limit)?;
+            let benchmark = Benchmark::read(file, limit, &BenchmarkColumns::default())?;
+            self.report_rejected(&benchmark);
             let files = benchmark.images.clone();
             let images = ImageSet::new(pipeline.model.image_memory, move || Ok(files.clone()));
             let model = context.handle(reasoner);
@@ -244,7 +255,7 @@ impl<'g> RoundRun<'g, '_> {
                 protocols: settings.protocols,
                 seed: context.seed(SeedPurpose::Evaluation),
             };
-            let shards = ListedRows::split(context.runner.store, &benchmark.items, context.shard_rows())?;
+            let shards = ListedRows::split(context.runner.store, &benchmark.rows, context.shard_rows())?;
             let predictions = context.runner.run(&stage, &shards)?.results;
             let stage = Scores { predictions: &predictions, benchmark: &benchmark.name, model: reasoner.id };
             let result = context.runner.run(&stage, &[()])?.results.remove(0);

@@ -7,7 +7,7 @@ use super::pipeline::{Pipeline, PipelineError, current_name};
 
 /// Settings that results do not depend on: names, paths, devices, memory limits, and the truth,
 /// which only measures. Also the gates, which a round stores separately, with their values.
-const EXCLUDED: [&str; 10] = [
+const EXCLUDED: [&str; 11] = [
     "/evolution",
     "/ingest",
     "/gates",
@@ -18,6 +18,7 @@ const EXCLUDED: [&str; 10] = [
     "/evaluation/benchmarks",
     "/evaluation/truth",
     "/round/labelled",
+    "/round/labelled_columns",
 ];
 
 /// Settings that results depend on only where `ComputeIdentity::limits_affect_results`.

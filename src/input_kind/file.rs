@@ -22,7 +22,9 @@ pub enum FileKind {
     Pickle,
     /// A zip archive.
     Zip,
-    /// A compressed file or archive.
+    /// A tar archive, or a file compressed with gzip, as tar archives are.
+    TarOrGzip,
+    /// Another compressed file or archive.
     Archive,
     /// An HDF5 file.
     Hdf5,
@@ -57,9 +59,10 @@ impl FileKind {
             [0x80, 2..=5, ..] => Self::Pickle,
             [b'P', b'K', 3 | 5, 4 | 6, ..] if contains(head, b"data.pkl") => Self::Pickle,
             [b'P', b'K', 3 | 5, 4 | 6, ..] => Self::Zip,
-            [0x1f, 0x8b, ..] | [0xfd, b'7', b'z', b'X', b'Z', ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Archive,
+            [0x1f, 0x8b, ..] => Self::TarOrGzip,
+            [0xfd, b'7', b'z', b'X', b'Z', ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Archive,
             [b'7', b'z', 0xbc, 0xaf, ..] | [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Archive,
-            _ if head.get(257..262) == Some(b"ustar") => Self::Archive,
+            _ if head.get(257..262) == Some(b"ustar") => Self::TarOrGzip,
             _ if head.starts_with(b"\x89HDF\r\n") => Self::Hdf5,
             _ if head.starts_with(b"\x93NUMPY") => Self::Numpy,
             _ if is_page(b"<!doctype html") || is_page(b"<html") => Self::WebPage,
@@ -83,7 +86,7 @@ impl FileKind {
             Self::Gguf => "a GGUF file of llama.cpp",
             Self::Pickle => "a Python pickle, such as PyTorch writes",
             Self::Zip => "a zip archive",
-            Self::Archive => "a compressed file or an archive",
+            Self::TarOrGzip | Self::Archive => "a compressed file or an archive",
             Self::Hdf5 => "an HDF5 file",
             Self::Numpy => "a NumPy array",
             Self::WebPage => "a web page, not the file itself",
@@ -97,7 +100,9 @@ impl FileKind {
             Self::LfsPointer => "run `git lfs pull` in its repository, then pass its folder",
             Self::Gguf => "pass the folder of the original checkpoint, with config.json and safetensors files",
             Self::Pickle => "convert the checkpoint with `save_pretrained` of transformers, then pass its folder",
-            Self::Zip | Self::Archive => "unpack it, then pass the folder that holds config.json and the weights",
+            Self::Zip | Self::TarOrGzip | Self::Archive => {
+                "unpack it, then pass the folder that holds config.json and the weights"
+            }
             Self::WebPage => "download the checkpoint with `hf download NAME --local-dir DIR`, then pass DIR",
             _ => "pass the folder that holds config.json and the weights",
         }
@@ -110,7 +115,7 @@ impl FileKind {
             Self::LfsPointer => format!("{LFS_PULL}, then pass it again"),
             Self::Arrow => format!("write it as Parquet: `{}`", to_parquet("Dataset", "Dataset.from_file", &path)),
             Self::Safetensors | Self::Gguf => "weights hold neither images nor rows".to_owned(),
-            Self::Zip | Self::Archive => "unpack it, then pass what it holds".to_owned(),
+            Self::Zip | Self::TarOrGzip | Self::Archive => "unpack it, then pass what it holds".to_owned(),
             Self::WebPage => "the download failed; download the file again".to_owned(),
             Self::Json => format!("write it as Parquet: `{}`", to_parquet("Dataset", "Dataset.from_json", &path)),
             Self::Pickle | Self::Hdf5 | Self::Numpy => "write it as Parquet first".to_owned(),

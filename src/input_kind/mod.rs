@@ -59,7 +59,8 @@ pub fn describe_instead_of_images(path: &Path) -> Option<String> {
         return FolderKind::of(path).and_then(|kind| kind.instead_of_images(path));
     }
     if path.is_file() {
-        let kind = FileKind::of(path)?;
+        // Zip and tar archives of images are read.
+        let kind = FileKind::of(path).filter(|kind| !matches!(kind, FileKind::Zip | FileKind::TarOrGzip))?;
         return Some(format!("it is {}; {}", kind.name(), kind.instead_of_table(path)?));
     }
     missing_dataset(path)

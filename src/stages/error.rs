@@ -37,6 +37,14 @@ pub enum StageError {
         /// The reason.
         problem: String,
     },
+    /// A source of images that holds something else.
+    #[error("{}: no usable image: {problem}", path.display())]
+    NoImage {
+        /// The path as given.
+        path: PathBuf,
+        /// What it holds, and what to do.
+        problem: String,
+    },
     /// A file or folder of the user that cannot be read.
     #[error("{}: {source}", path.display())]
     Read {

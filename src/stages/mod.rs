@@ -7,6 +7,7 @@ mod error;
 pub mod evaluation;
 pub mod image_set;
 pub mod ingest;
+mod linked_file;
 mod listed_rows;
 pub mod model;
 mod output;

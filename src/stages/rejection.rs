@@ -2,6 +2,7 @@
 //! stores them.
 
 use std::borrow::Cow;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,5 +38,14 @@ impl Rejection {
             detail: self.detail,
             twin_id: self.twin,
         }
+    }
+}
+
+/// Returns an I/O error without its number, which differs between systems.
+pub(super) fn error_text(e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::NotFound => "there is no such file".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => e.to_string(),
     }
 }

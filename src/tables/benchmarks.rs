@@ -1,4 +1,4 @@
-//! The `benchmarks` table of held-out questions, and the columns that any benchmark must have.
+//! The `benchmarks` table of held-out questions.
 
 use super::enums::QuestionType;
 use super::images::ImageFile;
@@ -25,7 +25,7 @@ table! {
 }
 
 table! {
-    /// The required columns of a benchmark item.
+    /// The columns of a benchmark item that a model is given or graded by.
     #[view("benchmark")]
     pub struct BenchmarkItem {
         /// Image file.
@@ -34,14 +34,5 @@ table! {
         pub question: String,
         /// Right answer.
         pub answer: String,
-    }
-}
-
-table! {
-    /// Category of an item, if the benchmark has categories.
-    #[view("benchmark")]
-    pub struct BenchmarkCategory {
-        /// Subject or family.
-        pub category: String,
     }
 }

@@ -59,7 +59,7 @@ mod votes;
 mod writer;
 
 pub use self::answers::{AnswerKey, AnswerRow};
-pub use self::benchmarks::{BenchmarkCategory, BenchmarkItem, BenchmarkRow};
+pub use self::benchmarks::{BenchmarkItem, BenchmarkRow};
 pub use self::cell::{Cell, CellError};
 pub(crate) use self::cell::{string_enum, text_cell};
 pub use self::curriculum::CurriculumRow;

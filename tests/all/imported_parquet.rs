@@ -103,7 +103,8 @@ fn the_image_column_can_be_named() {
     );
     assert_eq!(
         error_of("codec-none-v1.parquet", Some("label")),
-        "FILE: column `label` is int64; images are binary, a struct with binary `bytes`, or lists of these"
+        "FILE: column `label` is int64; images are binary, a string (a path), a struct with \
+         binary `bytes` or a string `path`, or lists of these"
     );
 }
 

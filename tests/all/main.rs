@@ -5,6 +5,7 @@ use visplay::vlm::ops::Ops;
 
 mod allocation;
 mod audit;
+mod benchmark_shapes;
 mod box_share;
 mod branch;
 mod closed_outputs;
@@ -16,6 +17,7 @@ mod damage;
 mod device;
 mod file_systems;
 mod floors;
+mod foreign_sources;
 mod grading;
 mod greedy;
 mod image_mutator;

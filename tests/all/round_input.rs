@@ -69,8 +69,8 @@ fn a_folder_without_images_is_reported() {
     photos(&place, "photos", 0..0);
     assert_rejected(
         &run(&place, &["1", "--images", "photos"]),
-        1,
-        &["0 new images; rejected: ", "the images table is empty", "4 files", "--images"],
+        5,
+        &["0 new images; rejected: ", "photos: no usable image (rejected: ", "1 not an image"],
     );
     assert_rejected(&run(&place, &["1", "--images", "nowhere"]), 2, &["nowhere"]);
     // The evolution is still usable.

@@ -16,7 +16,7 @@ use crate::cli::{CommandError, Result, Ui};
 use crate::input_kind::kind_in_rejection;
 use crate::random::Seed;
 use crate::stages::compute_identity::ComputeIdentity;
-use crate::stages::evaluation::{Benchmark, Evaluation, Protocols, Scores};
+use crate::stages::evaluation::{Benchmark, BenchmarkColumns, Evaluation, Protocols, Scores};
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{LoadedModel, ModelHandle};
 use crate::stages::prompt_sampler::{PromptSampler, SamplingLimits};
@@ -34,17 +34,22 @@ const IMAGE_MEMORY: u64 = 1 << 30;
 
 /// Measure a checkpoint's accuracy on a benchmark, with its 95 % interval.
 ///
-/// A benchmark is a Parquet file with the columns `image` (a struct of `bytes` and `path`),
-/// `question`, `answer` and optionally `category`. The content of the last \boxed{} of a response
-/// is its answer; it is right if the grader finds it equal to the benchmark's. A response without a
-/// box counts as wrong, so the share of answers with a box is printed with every accuracy. Use a
-/// prompt that asks for one, such as `pipelines/prompts/paper-reasoner.txt`, which is built in,
-/// unless the model has learned to answer in boxes.
+/// A benchmark is a Parquet file with the columns `image` or `images` (bytes, paths relative to the
+/// file, structs of `bytes` and `path`, or lists with one image), `question` or `problem`, `answer`
+/// (a string, a number or a boolean) and optionally `category`. A row that cannot be used is left
+/// out and reported.
+///
+/// The content of the last \boxed{} of a response is its answer; it is right if the grader finds it
+/// equal to the benchmark's. A response without a box counts as wrong, so the share of answers with
+/// a box is printed with every accuracy. Use a prompt that asks for one, such as
+/// `pipelines/prompts/paper-reasoner.txt`, which is built in, unless the model has learned to
+/// answer in boxes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay evaluate --model data/nano --benchmark data/benchmarks/scenes.parquet --majority 10
   visplay evaluate --model nano/round-0003/reasoner --benchmark data/benchmarks/scenes.parquet
-  visplay evaluate --model models/qwen2.5-vl-3b --benchmark mmmu.parquet --prompt pipelines/prompts/paper-reasoner.txt --sampled 0 --max-tokens 2048")]
+  visplay evaluate --model models/qwen2.5-vl-3b --benchmark mmmu.parquet --prompt pipelines/prompts/paper-reasoner.txt --sampled 0 --max-tokens 2048
+  visplay evaluate --model data/nano --benchmark vqa.parquet --columns question=query,answer=label")]
 pub struct EvaluateArgs {
     /// Folder of a checkpoint, or the ref of a model in the store.
     #[arg(long, value_name = "DIR|REF")]
@@ -52,6 +57,9 @@ pub struct EvaluateArgs {
     /// Parquet file of the benchmark.
     #[arg(long, value_name = "FILE")]
     benchmark: PathBuf,
+    /// Columns with other names: image, question, answer or category=NAME, with commas between.
+    #[arg(long, value_name = "KEY=NAME,..", value_parser = str::parse::<BenchmarkColumns>)]
+    columns: Option<BenchmarkColumns>,
     /// Use only the first N items.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     items: Option<u32>,
@@ -112,7 +120,8 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
         return Err(CommandError::usage(format!("{}: the template has no {{{{{missing}}}}}", file.display())));
     }
     prompt.check_end().map_err(CommandError::from_input)?;
-    let benchmark = Benchmark::read(&args.benchmark, args.items.map_or(usize::MAX, |items| items as usize))?;
+    let limit = args.items.map_or(usize::MAX, |items| items as usize);
+    let benchmark = Benchmark::read(&args.benchmark, limit, &args.columns.clone().unwrap_or_default())?;
     let base = ModelSource::find(&args.model, store)?.into_stored(&runner)?;
     let load = || {
         let assets = Arc::new(base.assets(store, None)?);
@@ -142,7 +151,7 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
         },
         seed: args.seed.0,
     };
-    let cut = ListedRows::split(store, &benchmark.items, SHARD_ROWS)?;
+    let cut = ListedRows::split(store, &benchmark.rows, SHARD_ROWS)?;
     let predictions = runner.run(&stage, &cut)?.results;
     let scores = Scores { predictions: &predictions, benchmark: &benchmark.name, model: base.id };
     let counted = runner.run(&scores, &[()])?.results;
@@ -153,10 +162,11 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
     if left_out > 0 {
         let rejects: Vec<RejectRow> = read_rows(store, &predictions)?;
         let why = rejects.first().map_or(String::new(), |row| {
+            let number = row.subject_row.map_or(String::new(), |number| format!("row {number}: "));
             let kind = kind_in_rejection(&row.detail).map_or(String::new(), |kind| format!(" ({})", kind.name()));
-            format!("; the first: {}: {}{kind}", row.reason, row.detail)
+            format!("; the first: {number}{}: {}{kind}", row.reason, row.detail)
         });
-        let items = benchmark.items.len();
+        let items = benchmark.rows.len();
         ui.say(format!("{left_out} of {items} items could not be given to the model and are not scored{why}"));
     }
     if scores.is_empty() {

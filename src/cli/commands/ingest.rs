@@ -9,22 +9,25 @@ use serde_json::json;
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
 use crate::cli::output::mistaken_files::say_mistaken_files;
 use crate::cli::session::Session;
-use crate::cli::{Result, Ui, format};
-use crate::stages::ingest::{IngestRequest, IngestSummary, ingest};
+use crate::cli::{CommandError, Result, Ui, exit, format};
+use crate::stages::ingest::{IngestRequest, IngestSummary, UnusableSource, ingest};
 use crate::store::Store;
 
 /// Add images to an evolution.
 ///
-/// Reads PNG, JPEG, WebP, GIF (first frame), BMP and TIFF files, and Parquet files with an image
-/// column, as Hugging Face datasets use. A file that is not a usable image becomes a row of the
-/// `rejects` table with the reason. Running it again adds only what is new.
+/// Reads PNG, JPEG, WebP, GIF (first frame), BMP and TIFF files, zip and tar archives of them (also
+/// .tar.gz), and Parquet files with a column of images or of their paths, as Hugging Face datasets
+/// use. A file that is not a usable image becomes a row of the `rejects` table with the reason.
+/// Running it again adds only what is new. A source without any usable image ends the command with
+/// exit code 5.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay ingest ~/photos
   visplay ingest train-00000-of-00002.parquet train-00001-of-00002.parquet --column image
+  visplay ingest shards/000000.tar photos.zip
   visplay ingest scans/ --evolution scans --store /data/visplay")]
 pub struct IngestArgs {
-    /// Folders, image files and Parquet files to read.
+    /// Folders, image files, Parquet files and archives to read.
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<PathBuf>,
     /// Image column of the Parquet files [default: detected by type and name].
@@ -53,7 +56,31 @@ pub fn cmd_ingest(args: &IngestArgs, ui: &Ui) -> Result<()> {
     };
     let ingested = ingest(&request, &session.runner())?;
     say_mistaken_files(&ingested, &session.store, ui);
-    if ui.json { print_json(&ingested, &session.store, ui) } else { print_table(&ingested, &session.store, start, ui) }
+    if ui.json {
+        print_json(&ingested, &session.store, ui)?;
+    } else {
+        print_table(&ingested, &session.store, start, ui)?;
+    }
+    check_sources(&ingested)
+}
+
+/// Returns an error if one of the sources has no usable image.
+pub fn check_sources(done: &IngestSummary) -> Result<()> {
+    if done.unusable.is_empty() {
+        return Ok(());
+    }
+    let describe = |source: &UnusableSource| {
+        let counts =
+            source.rejects.iter().map(|(reason, n)| format!("{} {}", format::count(*n), reason.replace('_', " ")));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        let found =
+            if counts.is_empty() { "it has no files or rows".to_owned() } else { format!("rejected: {counts}") };
+        format!("{}: no usable image ({found})", source.source.display())
+    };
+    let message = done.unusable.iter().map(describe).collect::<Vec<_>>().join("\n");
+    let hint = "images are read from folders, image files, Parquet files, and zip, tar and .tar.gz archives; the view \
+                `rejects` has the reason for each file";
+    Err(CommandError { code: exit::NO_IMAGE, message, hint: Some(hint.to_owned()) })
 }
 
 fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<()> {
@@ -71,6 +98,7 @@ fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<()> {
         "new_rejects": done.new_rejects,
         "shards_made": done.shards_computed,
         "left_behind": done.left_behind,
+        "unusable_sources": done.unusable,
         "store": store.root(),
     }))
 }

@@ -9,8 +9,8 @@ use crate::stages::ingest::IngestOptions;
 section! {
     /// The settings of ingest.
     pub struct Ingest {
-        /// Folders, image files and Parquet files to ingest when an evolution has no images yet and
-        /// the command line names none.
+        /// Folders, image files, Parquet files and archives to ingest when an evolution has no
+        /// images yet and the command line names none.
         pub sources: Vec<PathBuf> = Vec::new(),
         /// Maximum size of a file, in bytes; larger files are rejected unread.
         pub max_bytes: u64 = 64 << 20,

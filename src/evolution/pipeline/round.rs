@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::section::section;
-use crate::stages::evaluation::Protocols;
+use crate::stages::evaluation::{BenchmarkColumns, Protocols};
 
 section! {
     /// The size, seed and mode of a round.
@@ -21,6 +21,8 @@ section! {
         /// correct one), whose rows are the Reasoner's curriculum; the Questioner is not trained.
         /// Empty for the method itself, which uses no labels.
         pub labelled: PathBuf = PathBuf::new(),
+        /// Columns of that file, where they have other names.
+        pub labelled_columns: BenchmarkColumns = BenchmarkColumns::default(),
         /// Number of rows in a shard, the unit in which an interrupted stage resumes.
         pub shard_rows: u32 = 256,
         /// Whether a round is kept but does not become current when its Reasoner has a lower
@@ -46,7 +48,7 @@ impl Round {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationSection {
-    /// Parquet files with the columns image, question, answer and optionally category.
+    /// Parquet files with columns of an image, a question, an answer and optionally a category.
     pub benchmarks: Vec<PathBuf>,
     /// The `scenes.parquet` that `visplay scenes` writes with generated images. It gives the
     /// accuracy of pseudo-labels when a round is shown or audited; no stage reads it. Empty if the

@@ -10,6 +10,7 @@
 //! The protocols `sampled` and `majority` share their samples.
 
 mod benchmark;
+mod columns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub use self::benchmark::{Benchmark, Item};
+pub use self::benchmark::{Benchmark, BenchmarkEntry, Item, RejectedItem};
+pub use self::columns::BenchmarkColumns;
 pub use crate::analysis::interval::{bootstrap, wilson};
 
 use super::answers::boxed_content;
@@ -157,7 +159,7 @@ impl Evaluation<'_, '_> {
 }
 
 impl Stage for Evaluation<'_, '_> {
-    type Shard = ListedRows<Item>;
+    type Shard = ListedRows<BenchmarkEntry>;
     const PHASE: &'static str = "answering a benchmark";
     const IS_CONCURRENT: bool = false;
 
@@ -183,17 +185,20 @@ impl Stage for Evaluation<'_, '_> {
             image: Some(item.image_id),
             question: item.question.clone(),
         };
-        let requests: Vec<PromptRequest> = shard.rows.iter().map(request).collect();
+        let items: Vec<&Item> = shard.rows.iter().filter_map(BenchmarkEntry::item).collect();
+        let requests: Vec<PromptRequest> = items.iter().copied().map(request).collect();
         let key = (EVALUATION, self.seed);
         let draw = |samples: u32, sampling: &Sampling| self.sampler.sample(&requests, samples, sampling, key, runner);
         let sampled = (self.samples() > 0).then(|| draw(self.samples(), &self.protocols.sampling())).transpose()?;
         let greedy = self.protocols.greedy.then(|| draw(1, &self.protocols.sampling().greedy())).transpose()?;
         let judge =
-            |i| self.predictions(&shard.rows[i], sampled.as_ref().map(|d| &d[i]), greedy.as_ref().map(|d| &d[i]));
-        let judged: Vec<_> = (0..shard.rows.len()).into_par_iter().map(judge).collect();
+            |i: usize| self.predictions(items[i], sampled.as_ref().map(|d| &d[i]), greedy.as_ref().map(|d| &d[i]));
+        let judged: Vec<_> = (0..items.len()).into_par_iter().map(judge).collect();
         let mut rows = TableOutput::<PredictionRow>::new(runner.store)?;
-        let (mut answered, mut rejects) = (0, Vec::new());
-        for (item, judged) in shard.rows.iter().zip(judged) {
+        let rejected = shard.rows.iter().filter_map(BenchmarkEntry::rejected);
+        let mut rejects: Vec<RejectRow> = rejected.map(|rejected| rejected.to_row(EVALUATION)).collect();
+        let mut answered = 0;
+        for (item, judged) in items.into_iter().zip(judged) {
             match judged {
                 Ok(predictions) => {
                     answered += 1;

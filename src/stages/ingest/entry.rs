@@ -1,4 +1,5 @@
-//! Entries of the ingested sources (files, and images in Parquet files), and where their bytes are.
+//! Entries of the ingested sources (files, images in Parquet files, members of archives), and where
+//! their bytes are.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -51,6 +52,13 @@ pub(super) enum Origin {
         /// Position in the column.
         position: CellPosition,
     },
+    /// A member of an archive.
+    Member {
+        /// Path of the archive.
+        file: PathBuf,
+        /// Location in the archive.
+        position: MemberPosition,
+    },
 }
 
 /// The content of the sources.
@@ -58,6 +66,8 @@ pub(super) enum Origin {
 pub(super) struct Scan {
     /// Every entry, sorted by label, row and digest.
     pub(super) entries: Vec<Entry>,
+    /// For each entry, the number of the source that it was found in.
+    pub(super) source_of: Vec<usize>,
     /// Location of each blob.
     pub(super) origins: HashMap<Digest, Origin>,
     /// Number of files whose bytes had to be read.
@@ -73,7 +83,8 @@ impl Scan {
     }
 }
 
-/// A scan in progress. Its methods are in `scan`, and in `parquet` for Parquet files.
+/// A scan in progress. Its methods are in `scan`, in `parquet` and `links` for Parquet
+/// files, and in `archive` for archives.
 pub(super) struct Scanner<'a> {
     pub(super) request: &'a IngestRequest<'a>,
     pub(super) runner: &'a Runner<'a>,
@@ -94,4 +105,25 @@ pub(super) struct CellPosition {
     pub(super) row: u64,
     /// Index within the row's list of images, from 0; `None` where a row has one image.
     pub(super) item: Option<usize>,
+}
+
+/// Location of a member's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct MemberPosition {
+    /// Offset in the archive; in the decompressed archive for [`Encoding::Gzip`].
+    pub(super) offset: u64,
+    /// Number of bytes that it takes there.
+    pub(super) stored: u64,
+    pub(super) encoding: Encoding,
+}
+
+/// The encoding of a member's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Encoding {
+    /// The content itself.
+    Stored,
+    /// Compressed with deflate.
+    Deflated,
+    /// Part of an archive that is compressed as a whole.
+    Gzip,
 }

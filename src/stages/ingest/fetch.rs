@@ -1,10 +1,12 @@
 //! The reader of blobs from the sources, which checks their digests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::entry::Origin;
+use super::archive::{read_member, read_streamed};
+use super::entry::{Encoding, MemberPosition, Origin};
 use super::parquet::CellReader;
 use crate::ids::Digest;
 use crate::stages::{Result, StageError};
@@ -17,12 +19,13 @@ const GROUP_BLOBS: usize = 64;
 /// The locations of blobs on this machine.
 pub(super) struct Sources<'a> {
     pub(super) origins: &'a HashMap<Digest, Origin>,
-    /// Maximum size of a cell of a Parquet file.
+    /// Maximum size of a cell of a Parquet file, and of a member of an archive.
     pub(super) max_bytes: u64,
 }
 
 impl Sources<'_> {
-    /// Reads blobs in order and passes them to `work` in groups.
+    /// Reads blobs in order and passes them to `work` in groups. Those in compressed archives are
+    /// all read before the first group, so that each archive is decompressed only once.
     ///
     /// # Errors
     /// [`StageError::SourceChanged`] names the sources whose bytes have changed since the scan.
@@ -33,19 +36,38 @@ impl Sources<'_> {
     ) -> Result<()> {
         let mut rest = blobs;
         let mut cells = CellReader::new(self.max_bytes);
+        let mut streamed = self.read_streamed(blobs);
         while !rest.is_empty() {
             let (group, after) = rest.split_at(group_len(rest));
-            work(self.fetch(group, &mut cells)?)?;
+            work(self.fetch(group, &mut cells, &mut streamed)?)?;
             rest = after;
         }
         Ok(())
     }
 
-    fn fetch(&self, group: &[(Digest, u64)], cells: &mut CellReader) -> Result<Vec<(Digest, Vec<u8>)>> {
+    /// Reads those blobs that are in compressed archives.
+    fn read_streamed(&self, blobs: &[(Digest, u64)]) -> HashMap<Digest, Vec<u8>> {
+        let mut archives: BTreeMap<&Path, Vec<(Digest, MemberPosition)>> = BTreeMap::new();
+        for (blob, _) in blobs {
+            if let Some(Origin::Member { file, position }) = self.origins.get(blob)
+                && position.encoding == Encoding::Gzip
+            {
+                archives.entry(file).or_default().push((*blob, *position));
+            }
+        }
+        archives.into_iter().flat_map(|(file, members)| read_streamed(file, members, self.max_bytes)).collect()
+    }
+
+    fn fetch(
+        &self,
+        group: &[(Digest, u64)],
+        cells: &mut CellReader,
+        streamed: &mut HashMap<Digest, Vec<u8>>,
+    ) -> Result<Vec<(Digest, Vec<u8>)>> {
         // Cells come from one reader, in order. Files are read and digests checked on all threads.
         let read_cell = |(blob, _): &(Digest, u64)| match self.origins.get(blob) {
             Some(Origin::Cell { file, column, position }) => (*blob, cells.read(file, column.as_deref(), *position)),
-            _ => (*blob, None),
+            _ => (*blob, streamed.remove(blob)),
         };
         let cell_bytes: Vec<(Digest, Option<Vec<u8>>)> = group.iter().map(read_cell).collect();
         let fetched: Vec<Result<(Digest, Vec<u8>), String>> =
@@ -61,7 +83,10 @@ impl Sources<'_> {
     fn check(&self, blob: Digest, cell: Option<Vec<u8>>) -> Result<(Digest, Vec<u8>), String> {
         let (bytes, path) = match (self.origins.get(&blob), cell) {
             (Some(Origin::File(path)), _) => (std::fs::read(path).ok(), path),
-            (Some(Origin::Cell { file, .. }), cell) => (cell, file),
+            (Some(Origin::Member { file, position }), None) if position.encoding != Encoding::Gzip => {
+                (read_member(file, *position, self.max_bytes), file)
+            }
+            (Some(Origin::Cell { file, .. } | Origin::Member { file, .. }), cell) => (cell, file),
             (None, _) => return Err(blob.to_string()),
         };
         let unchanged = bytes.filter(|bytes| Digest::of(bytes) == blob);

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::file_kind::FileKind;
 use crate::ids::Digest;
 use crate::stages::Result;
 use crate::store::Store;
@@ -37,6 +38,10 @@ impl Fingerprint {
         }
     }
 
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     fn is_settled(&self, now_ms: u64) -> bool {
         let newest_ms = self.modified_ns.max(self.changed_ns) / 1_000_000;
         newest_ms + RACY_MS < i128::from(now_ms)
@@ -46,7 +51,7 @@ impl Fingerprint {
 /// The digests of the files below one source, by path relative to it.
 #[derive(Debug, Default)]
 pub(super) struct Fingerprints {
-    known: HashMap<PathBuf, (Fingerprint, Digest, bool)>,
+    known: HashMap<PathBuf, (Fingerprint, Digest, FileKind)>,
 }
 
 impl Fingerprints {
@@ -55,14 +60,14 @@ impl Fingerprints {
         let bytes = store.read_cache(cache_key(root))?.unwrap_or_default();
         let mut rest = bytes.as_slice();
         let lines = std::iter::from_fn(|| read_line(&mut rest));
-        let known = lines.map(|(path, fingerprint, digest, is_parquet)| (path, (fingerprint, digest, is_parquet)));
+        let known = lines.map(|(path, fingerprint, digest, kind)| (path, (fingerprint, digest, kind)));
         Ok(Self { known: known.collect() })
     }
 
-    /// Returns the digest of a file unchanged since it was read, and whether it is Parquet.
-    pub(super) fn get(&self, path: &Path, current: Fingerprint) -> Option<(Digest, bool)> {
-        let (cached, digest, is_parquet) = self.known.get(path)?;
-        (*cached == current).then_some((*digest, *is_parquet))
+    /// Returns the digest of a file unchanged since it was read, and its kind.
+    pub(super) fn get(&self, path: &Path, current: Fingerprint) -> Option<(Digest, FileKind)> {
+        let (cached, digest, kind) = self.known.get(path)?;
+        (*cached == current).then_some((*digest, *kind))
     }
 
     /// Caches the digests of a source whose scan began at `began_ms`, except those of files that
@@ -71,11 +76,11 @@ impl Fingerprints {
         store: &Store,
         root: &Path,
         began_ms: u64,
-        files: impl Iterator<Item = (PathBuf, Fingerprint, Digest, bool)>,
+        files: impl Iterator<Item = (PathBuf, Fingerprint, Digest, FileKind)>,
     ) -> Result<()> {
         let mut bytes = Vec::new();
-        for (path, fingerprint, digest, is_parquet) in files.filter(|(_, f, ..)| f.is_settled(began_ms)) {
-            write_line(&mut bytes, &path, fingerprint, digest, is_parquet);
+        for (path, fingerprint, digest, kind) in files.filter(|(_, f, ..)| f.is_settled(began_ms)) {
+            write_line(&mut bytes, &path, fingerprint, digest, kind);
         }
         store.write_cache(cache_key(root), &bytes)?;
         Ok(())
@@ -90,10 +95,10 @@ impl Fingerprints {
 /// Returns the cache key of a source. The path differs between machines, so it is part of no action
 /// or result.
 fn cache_key(root: &Path) -> Digest {
-    Digest::derive("visplay 2026-11 file fingerprints v2", &[root.as_os_str().as_bytes()])
+    Digest::derive("visplay 2026-11 file fingerprints v3", &[root.as_os_str().as_bytes()])
 }
 
-fn write_line(bytes: &mut Vec<u8>, path: &Path, f: Fingerprint, digest: Digest, is_parquet: bool) {
+fn write_line(bytes: &mut Vec<u8>, path: &Path, f: Fingerprint, digest: Digest, kind: FileKind) {
     let path = path.as_os_str().as_bytes();
     bytes.extend_from_slice(&(path.len() as u32).to_le_bytes());
     bytes.extend_from_slice(path);
@@ -102,10 +107,10 @@ fn write_line(bytes: &mut Vec<u8>, path: &Path, f: Fingerprint, digest: Digest, 
     bytes.extend_from_slice(&f.modified_ns.to_le_bytes());
     bytes.extend_from_slice(&f.changed_ns.to_le_bytes());
     bytes.extend_from_slice(digest.as_bytes());
-    bytes.push(u8::from(is_parquet));
+    bytes.push(kind.to_byte());
 }
 
-fn read_line(rest: &mut &[u8]) -> Option<(PathBuf, Fingerprint, Digest, bool)> {
+fn read_line(rest: &mut &[u8]) -> Option<(PathBuf, Fingerprint, Digest, FileKind)> {
     let length = u32::from_le_bytes(take(rest)?) as usize;
     let (path, after) = rest.split_at_checked(length)?;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
@@ -115,8 +120,8 @@ fn read_line(rest: &mut &[u8]) -> Option<(PathBuf, Fingerprint, Digest, bool)> {
     let modified_ns = i128::from_le_bytes(take(rest)?);
     let changed_ns = i128::from_le_bytes(take(rest)?);
     let digest = Digest::from_bytes(take(rest)?);
-    let [is_parquet] = take(rest)?;
-    Some((path, Fingerprint { size, inode, modified_ns, changed_ns }, digest, is_parquet == 1))
+    let [kind] = take(rest)?;
+    Some((path, Fingerprint { size, inode, modified_ns, changed_ns }, digest, FileKind::from_byte(kind)?))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -133,11 +138,11 @@ mod tests {
     fn written_lines_can_be_read() {
         let mut bytes = Vec::new();
         let f = Fingerprint { size: 1, inode: 2, modified_ns: -3, changed_ns: 4 };
-        write_line(&mut bytes, Path::new("a/b\nc"), f, Digest::of(b"x"), true);
-        write_line(&mut bytes, Path::new(""), f, Digest::of(b"y"), false);
+        write_line(&mut bytes, Path::new("a/b\nc"), f, Digest::of(b"x"), FileKind::TarGz);
+        write_line(&mut bytes, Path::new(""), f, Digest::of(b"y"), FileKind::Single);
         let mut rest = bytes.as_slice();
-        assert_eq!(read_line(&mut rest), Some((PathBuf::from("a/b\nc"), f, Digest::of(b"x"), true)));
-        assert_eq!(read_line(&mut rest), Some((PathBuf::new(), f, Digest::of(b"y"), false)));
+        assert_eq!(read_line(&mut rest), Some((PathBuf::from("a/b\nc"), f, Digest::of(b"x"), FileKind::TarGz)));
+        assert_eq!(read_line(&mut rest), Some((PathBuf::new(), f, Digest::of(b"y"), FileKind::Single)));
         assert_eq!(read_line(&mut rest), None);
         for cut in 0..bytes.len() {
             let mut rest = &bytes[..cut];

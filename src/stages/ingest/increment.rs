@@ -53,14 +53,16 @@ impl Increment {
 }
 
 /// The identity of an entry: its name, and its bytes or the reason why it is unreadable.
-type Identity<'a> = (&'a str, Option<u64>, Option<Digest>, &'a str);
+pub(super) type Identity<'a> = (&'a str, Option<u64>, Option<Digest>, &'a str);
 
-fn entry_identity(e: &Entry) -> Identity<'_> {
+/// Returns the identity of an entry.
+pub(super) fn entry_identity(e: &Entry) -> Identity<'_> {
     let reason = e.rejection.as_ref().map_or("", |r| r.reason.as_ref());
     (&e.label, e.row, e.blob, if e.blob.is_some() { "" } else { reason })
 }
 
-fn row_identity(r: &SourceRow) -> Identity<'_> {
+/// Returns the identity of the entry of a decided row.
+pub(super) fn row_identity(r: &SourceRow) -> Identity<'_> {
     let reason = r.reason.as_deref().unwrap_or_default();
     (&r.source, r.source_row, r.image_id.map(|id| id.0), if r.image_id.is_some() { "" } else { reason })
 }

@@ -1,4 +1,5 @@
-//! The `ingest` stages: turn folders of images and Parquet image datasets into the `images` table.
+//! The `ingest` stages: turn folders of images, archives and Parquet image datasets into the
+//! `images` table.
 //!
 //! | step | module | depends on |
 //! |---|---|---|
@@ -10,11 +11,15 @@
 //! Only the first step depends on names, times and paths. Ingesting again adds an increment with
 //! the new entries; existing shards are not recomputed, and decisions are never revised.
 
+mod archive;
+mod container;
 mod decide;
 mod entry;
 mod fetch;
+mod file_kind;
 mod fingerprints;
 mod increment;
+mod links;
 mod measure;
 mod pack;
 mod parquet;
@@ -22,6 +27,7 @@ mod preview;
 mod replay;
 mod scan;
 mod select;
+mod unusable;
 mod walk;
 
 use std::collections::{BTreeMap, HashSet};
@@ -37,6 +43,7 @@ use self::fetch::Sources;
 use self::increment::{History, Increment};
 use self::measure::MeasureStage;
 use self::pack::PackStage;
+use self::unusable::unusable_sources;
 use super::listed_rows::put_listing;
 use super::{Result, Runner, StageError, read_object};
 use crate::ids::Digest;
@@ -47,6 +54,7 @@ use crate::tables::{self, TableRow};
 pub use self::decide::INGEST;
 pub use self::preview::{IngestPreview, preview};
 pub use self::replay::replay_ingest;
+pub use self::unusable::UnusableSource;
 
 /// Name of the ref to the image table.
 pub const IMAGES: &str = "images";
@@ -97,7 +105,7 @@ impl IngestOptions {
 pub struct IngestRequest<'a> {
     /// Evolution whose `images` ref is advanced.
     pub evolution: &'a str,
-    /// Folders, image files and Parquet files.
+    /// Folders, image files, Parquet files and archives.
     pub sources: &'a [PathBuf],
     /// Image column of Parquet files; detected when not given.
     pub column: Option<&'a str>,
@@ -128,6 +136,8 @@ pub struct IngestSummary {
     pub shards_rebuilt: usize,
     /// Number of images of earlier ingests, under other options, that the table no longer has.
     pub left_behind: u64,
+    /// Sources that gave no usable image.
+    pub unusable: Vec<UnusableSource>,
 }
 
 /// Ingests sources; see the module.
@@ -160,7 +170,8 @@ fn ingest_scanned(request: &IngestRequest<'_>, scan: &Scan, runner: &Runner<'_>)
     let new = before.new_entries(&scan.entries);
     if let (true, Some(table), Some(reference)) = (new.is_empty(), before.result(), history.refs.last()) {
         write_views(runner.store, request.evolution, table)?;
-        return Ok(Some(attempt.summarize(table.clone(), reference.clone(), rebuilt)));
+        let unusable = unusable_sources(request, scan, before.rows().iter());
+        return Ok(Some(IngestSummary { unusable, ..attempt.summarize(table.clone(), reference.clone(), rebuilt) }));
     }
     let (table, decided, computed) = attempt.append_increment(&before, &new)?;
     if runner.dry_run {
@@ -171,7 +182,9 @@ fn ingest_scanned(request: &IngestRequest<'_>, scan: &Scan, runner: &Runner<'_>)
     let RefUpdate::Applied(reference) = advanced else { return Ok(None) };
     let statistics = |(k, n): (&String, &u64)| Some((k.strip_prefix("rejected.")?.to_owned(), *n));
     write_views(runner.store, request.evolution, &table)?;
+    let decided_rows: Vec<tables::SourceRow> = read_object(runner.store, decided.outputs[0].object)?;
     Ok(Some(IngestSummary {
+        unusable: unusable_sources(request, scan, before.rows().iter().chain(&decided_rows)),
         new: new.len() as u64,
         new_images: decided.counts.rows_out,
         new_rejects: decided.statistics.iter().filter_map(statistics).collect(),
@@ -273,6 +286,7 @@ impl IngestAttempt<'_> {
             shards_computed: rebuilt,
             shards_rebuilt: rebuilt,
             left_behind: 0,
+            unusable: Vec::new(),
         }
     }
 }

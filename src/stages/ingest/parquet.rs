@@ -1,15 +1,16 @@
 //! The scan of Parquet files for images, in the layouts of Hugging Face datasets.
 
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::container::ContainerFile;
 use super::entry::{CellPosition, Entry, Origin, Scanner};
-use super::fingerprints::Fingerprint;
+use super::links::LinkedFile;
 use crate::ids::Digest;
 use crate::stages::{Rejection, Result, StageError};
-use crate::store::StoreError;
 use crate::tables::TableError;
 use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, ImportedBytes, ImportedImage};
 
@@ -17,7 +18,7 @@ use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, I
 const PAGE_BYTES: usize = 128 << 20;
 
 /// Version of the cache entry of a file; raise it when the reader may return other images.
-const CACHE_VERSION: u32 = 2;
+const CACHE_VERSION: u32 = 3;
 
 /// An image of a file, before it is decoded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ struct Cell {
     bytes: u64,
     #[serde(rename = "refusal")]
     rejection: Option<Rejection>,
+    /// Path of the image, where the table has only that. Its file is looked up in every scan.
+    link: Option<String>,
 }
 
 /// The images of a file, and the reason why the rest could not be read.
@@ -37,28 +40,6 @@ struct FileCells {
     failure: Option<Rejection>,
 }
 
-/// A Parquet file among the sources.
-#[derive(Clone, Copy)]
-pub(super) struct ParquetFile<'a> {
-    pub(super) path: &'a Path,
-    pub(super) label: &'a str,
-    /// Digest of its bytes.
-    pub(super) digest: Digest,
-    /// Fingerprint of the file when its bytes were read.
-    pub(super) state: Option<Fingerprint>,
-}
-
-impl ParquetFile<'_> {
-    /// Returns an error if the file has changed since its digest was computed.
-    fn check_unchanged(&self) -> Result<()> {
-        let now = self.path.metadata().ok().map(|meta| Fingerprint::of(&meta));
-        if now.is_some() && now == self.state {
-            return Ok(());
-        }
-        Err(StageError::SourceChanged { labels: vec![self.path.display().to_string()] })
-    }
-}
-
 impl Scanner<'_> {
     /// Adds the images of a Parquet file. `named_by_user`: whether the user named the file itself,
     /// not only a folder that contains it.
@@ -66,14 +47,18 @@ impl Scanner<'_> {
     /// # Errors
     /// The user named the file itself and it has no usable image column; such a file in a folder is
     /// rejected instead.
-    pub(super) fn scan_rows(&mut self, file: ParquetFile<'_>, named_by_user: bool) -> Result<()> {
-        let ParquetFile { path, label, digest, .. } = file;
-        let cells = match self.cached_cells(digest)? {
+    pub(super) fn scan_rows(&mut self, file: ContainerFile<'_>, named_by_user: bool) -> Result<()> {
+        let ContainerFile { path, folder, label, digest, .. } = file;
+        let key = self.cache_key(digest);
+        let cells = match self.read_contents(key)? {
             Some(cells) => cells,
             None => match self.read_file(path) {
                 Ok(cells) => {
                     file.check_unchanged()?;
-                    self.cache_cells(&cells, digest);
+                    // A file that could not be opened may be readable next time.
+                    if cells.failure.as_ref().is_none_or(|failure| failure.reason != "unreadable") {
+                        self.cache_contents(key, &cells);
+                    }
                     cells
                 }
                 Err(StageError::Source { problem, .. }) if !named_by_user => {
@@ -82,11 +67,25 @@ impl Scanner<'_> {
                 Err(e) => return Err(e),
             },
         };
-        for Cell { position, blob, bytes, rejection } in cells.cells {
+        let links: BTreeSet<&str> = cells.cells.iter().filter_map(|cell| cell.link.as_deref()).collect();
+        let linked = self.digest_links(path, folder, &links)?;
+        for Cell { position, blob, bytes, rejection, link } in cells.cells {
             let label = position.item.map_or_else(|| label.to_owned(), |item| format!("{label}#{item}"));
             let entry = Entry { label, row: Some(position.row), blob, bytes, rejection };
-            let column = self.request.column.map(str::to_owned);
-            self.scan.push(entry, Some(Origin::Cell { file: path.to_owned(), column, position }));
+            let (entry, origin) = match link.and_then(|link| linked.get(&link)) {
+                None => {
+                    let column = self.request.column.map(str::to_owned);
+                    (entry, Origin::Cell { file: path.to_owned(), column, position })
+                }
+                Some(Ok(LinkedFile { path, digest, bytes })) => {
+                    (Entry { blob: Some(*digest), bytes: *bytes, ..entry }, Origin::File(path.clone()))
+                }
+                Some(Err((bytes, rejection))) => {
+                    self.scan.push(Entry { bytes: *bytes, rejection: Some(rejection.clone()), ..entry }, None);
+                    continue;
+                }
+            };
+            self.scan.push(entry, Some(origin));
         }
         if let Some(failure) = cells.failure {
             let bytes = path.metadata().map_or(0, |m| m.len());
@@ -98,7 +97,7 @@ impl Scanner<'_> {
     fn read_file(&self, file: &Path) -> Result<FileCells> {
         let images = match ImportFile::open(file, self.request.column, import_limits(self.max_bytes())) {
             Ok(images) => images,
-            Err(e) if is_about_columns(&e) => return Err(StageError::source(file, text_without_path(file, &e))),
+            Err(e) if is_about_columns(&e) => return Err(StageError::source(file, e.text_without_path(file))),
             Err(e) => return Ok(FileCells { cells: Vec::new(), failure: Some(file_rejection(file, &e)) }),
         };
         self.runner.progress.begin("reading Parquet rows", images.row_count());
@@ -121,23 +120,6 @@ impl Scanner<'_> {
         let max_bytes = self.max_bytes().to_le_bytes();
         let reader = [CACHE_VERSION.to_le_bytes(), (PAGE_BYTES as u32).to_le_bytes()].concat();
         Digest::derive("visplay 2026-11 cells of a Parquet file", &[digest.as_bytes(), &column, &max_bytes, &reader])
-    }
-
-    fn cached_cells(&self, digest: Digest) -> Result<Option<FileCells>> {
-        let entry = self.runner.store.read_cache(self.cache_key(digest))?;
-        Ok(entry.and_then(|entry| serde_json::from_slice(&entry).ok()))
-    }
-
-    /// Caches the images of a file, unless it could not be opened, which may change.
-    fn cache_cells(&self, cells: &FileCells, digest: Digest) {
-        if cells.failure.as_ref().is_some_and(|f| f.reason == "unreadable") {
-            return;
-        }
-        let entry = crate::canonical::to_canonical(cells).map_err(StoreError::from);
-        if let Err(e) = entry.and_then(|entry| self.runner.store.write_cache(self.cache_key(digest), &entry)) {
-            let problem = "cannot cache the rows of a Parquet file, so they will be read again next time";
-            self.runner.progress.say(&format!("{problem}: {e}"));
-        }
     }
 }
 
@@ -163,24 +145,19 @@ fn file_rejection(file: &Path, e: &ImportError) -> Rejection {
         ImportError::LargePage { .. } => "too_large",
         _ => "corrupt",
     };
-    Rejection::new(reason, text_without_path(file, e))
-}
-
-/// Returns the text of an error without the path of the file, which the rejected row or the outer
-/// error names.
-fn text_without_path(file: &Path, e: &ImportError) -> String {
-    let text = e.to_string();
-    text.strip_prefix(&format!("{}: ", file.display())).unwrap_or(&text).to_owned()
+    Rejection::new(reason, e.text_without_path(file))
 }
 
 fn to_cell(image: ImportedImage) -> Cell {
     let rejected = |reason, detail| Some(Rejection::new(reason, detail));
+    let link = image.path.clone().filter(|path| !path.is_empty() && image.bytes == ImportedBytes::Null);
     let (blob, bytes, rejection) = match &image.bytes {
         ImportedBytes::Bytes(bytes) => (Some(Digest::of(bytes)), bytes.len(), None),
+        ImportedBytes::Null if link.is_some() => (None, 0, None),
         ImportedBytes::Null => (None, 0, rejected("empty", "the row has no image".to_owned())),
         ImportedBytes::TooLarge(n) => (None, *n, rejected("too_large", format!("{n} bytes, more than max_bytes"))),
     };
-    Cell { position: position_of(&image), blob, bytes: bytes as u64, rejection }
+    Cell { position: position_of(&image), blob, bytes: bytes as u64, rejection, link }
 }
 
 /// Reads cells of Parquet files. Reads in ascending order of position pass over a file only once.

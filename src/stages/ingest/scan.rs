@@ -1,8 +1,9 @@
 //! The scan of the sources: labels and digests of their entries, before anything is decoded.
 //!
 //! A label is an entry's name within its source: the path relative to the source folder, with `/`
-//! between parts; an entry of a Parquet file also has a row. The location of the source is not part
-//! of it, so a moved folder gives the same table.
+//! between parts; an entry of a Parquet file also has a row, and a member of an archive has its
+//! name there after that of the archive. The location of the source is not part of it, so a moved
+//! folder gives the same table.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,37 +12,48 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::IngestRequest;
+use super::container::ContainerFile;
 use super::entry::{Entry, Origin, Scan, Scanner};
+use super::file_kind::FileKind;
 use super::fingerprints::{Fingerprint, Fingerprints};
-use super::parquet::ParquetFile;
-use super::walk::{WalkedEntry, error_text, is_within, reject_unreadable, single_file, walk};
+use super::walk::{WalkedEntry, is_within, reject_unreadable, single_file, walk};
 use crate::ids::Digest;
 use crate::input_kind::describe_instead_of_images;
+use crate::stages::rejection::error_text;
 use crate::stages::{Rejection, Result, Runner, StageError};
 use crate::store::{now_ms, to_ms};
 
 /// A file whose digest is known.
-struct DigestedFile {
-    entry: WalkedEntry,
-    content: Result<FileContent, Rejection>,
+pub(super) struct DigestedFile {
+    pub(super) entry: WalkedEntry,
+    pub(super) content: Result<FileContent, Rejection>,
 }
 
-struct FileContent {
-    digest: Digest,
-    is_parquet: bool,
-    was_read: bool,
+/// The digest and the kind of a file.
+pub(super) struct FileContent {
+    pub(super) digest: Digest,
+    kind: FileKind,
+    /// Whether the bytes had to be read.
+    pub(super) was_read: bool,
 }
 
-/// Scans the sources of a request: folders, image files, Parquet files.
+/// Scans the sources of a request: folders, image files, Parquet files, archives.
 ///
 /// # Errors
 /// A source does not exist or cannot be opened; files below a folder are rejected instead.
 pub(super) fn scan(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Scan> {
     let mut scanner = Scanner { request, runner, scan: Scan::default() };
-    request.sources.iter().try_for_each(|source| scanner.scan_source(source))?;
+    let mut source_of = Vec::new();
+    for (number, source) in request.sources.iter().enumerate() {
+        scanner.scan_source(source)?;
+        source_of.resize(scanner.scan.entries.len(), number);
+    }
+    let mut scan = scanner.scan;
     // All later steps keep this order.
-    scanner.scan.entries.par_sort();
-    Ok(scanner.scan)
+    let mut entries: Vec<(Entry, usize)> = scan.entries.into_iter().zip(source_of).collect();
+    entries.par_sort();
+    (scan.entries, scan.source_of) = entries.into_iter().unzip();
+    Ok(scan)
 }
 
 impl Scanner<'_> {
@@ -49,7 +61,11 @@ impl Scanner<'_> {
         let store = self.runner.store;
         let failed = |e: io::Error| StageError::source(source, error_text(&e));
         if let Some(problem) = describe_instead_of_images(source) {
-            return Err(StageError::source(source, problem));
+            let path = source.to_owned();
+            return Err(match source.exists() {
+                true => StageError::NoImage { path, problem },
+                false => StageError::Source { path, problem },
+            });
         }
         let root = source.canonicalize().map_err(failed)?;
         let store_root = store.root().canonicalize().ok();
@@ -68,11 +84,11 @@ impl Scanner<'_> {
         self.runner.interrupt.check()?;
         let files = self.digest_all(entries, &cached)?;
         self.cache_digests(&files, &cached, &root, began_ms);
-        files.into_iter().try_for_each(|file| self.add_file(file, !is_folder))
+        files.into_iter().try_for_each(|file| self.add_file(file, (!is_folder).then_some(source)))
     }
 
     /// Returns the digests of all files; those of unchanged files are taken from the cache.
-    fn digest_all(&self, entries: Vec<WalkedEntry>, cached: &Fingerprints) -> Result<Vec<DigestedFile>> {
+    pub(super) fn digest_all(&self, entries: Vec<WalkedEntry>, cached: &Fingerprints) -> Result<Vec<DigestedFile>> {
         self.runner.progress.begin("reading sources", entries.len() as u64);
         let digest = |entry: WalkedEntry| {
             self.runner.interrupt.check()?;
@@ -97,26 +113,26 @@ impl Scanner<'_> {
     ) -> Result<FileContent, Rejection> {
         let limit = self.max_bytes();
         // The size limit applies to cached files too, so that a cache does not change the result.
-        let check_size = |is_parquet| match bytes <= limit || is_parquet {
+        let check_size = |kind| match bytes <= limit || kind != FileKind::Single {
             true => Ok(()),
             false => Err(Rejection::new("too_large", format!("{bytes} bytes, the limit is {limit}"))),
         };
-        if let Some((digest, is_parquet)) = cached.get(&entry.relative, fingerprint) {
-            check_size(is_parquet)?;
-            return Ok(FileContent { digest, is_parquet, was_read: false });
+        if let Some((digest, kind)) = cached.get(&entry.relative, fingerprint) {
+            check_size(kind)?;
+            return Ok(FileContent { digest, kind, was_read: false });
         }
         let mut file = File::open(&entry.path).map_err(|e| reject_unreadable(&e))?;
         let mut buffer = [0; 1 << 16];
         let start = read_some(&mut file, &mut buffer).map_err(|e| reject_unreadable(&e))?;
         // The content decides the file type, not the name.
-        let is_parquet = buffer[..start].starts_with(b"PAR1");
-        check_size(is_parquet)?;
+        let kind = FileKind::of(&buffer[..start]);
+        check_size(kind)?;
         let digest = digest_file(file, &mut buffer, start, fingerprint).map_err(|e| reject_unreadable(&e))?;
-        Ok(FileContent { digest, is_parquet, was_read: true })
+        Ok(FileContent { digest, kind, was_read: true })
     }
 
     /// Caches the digests of the files, unless all of them are in the cache already.
-    fn cache_digests(&self, files: &[DigestedFile], cached: &Fingerprints, root: &Path, began_ms: u64) {
+    pub(super) fn cache_digests(&self, files: &[DigestedFile], cached: &Fingerprints, root: &Path, began_ms: u64) {
         let all_cached = files.iter().all(|f| f.content.as_ref().is_ok_and(|c| !c.was_read));
         if all_cached && files.len() == cached.len() {
             return;
@@ -124,7 +140,7 @@ impl Scanner<'_> {
         let lines = files.iter().filter_map(|file| {
             let (fingerprint, _) = file.entry.state.as_ref().ok()?;
             let content = file.content.as_ref().ok()?;
-            Some((file.entry.relative.clone(), *fingerprint, content.digest, content.is_parquet))
+            Some((file.entry.relative.clone(), *fingerprint, content.digest, content.kind))
         });
         if let Err(e) = Fingerprints::save(self.runner.store, root, began_ms, lines) {
             let problem = "cannot cache the digests of the source files, so they will be read again next time";
@@ -132,17 +148,24 @@ impl Scanner<'_> {
         }
     }
 
-    fn add_file(&mut self, file: DigestedFile, named_by_user: bool) -> Result<()> {
+    /// Adds the entries of a file. `named`: its path as the user gave it, where the user named the
+    /// file itself and not only a folder that contains it.
+    fn add_file(&mut self, file: DigestedFile, named: Option<&Path>) -> Result<()> {
         let label = file.entry.label();
         let (state, bytes) = file.entry.state.ok().unzip();
         let bytes = bytes.unwrap_or(0);
         match file.content {
             Err(rejection) => self.scan.push(Entry::rejected(label, bytes, rejection), None),
-            Ok(FileContent { digest, is_parquet, was_read }) => {
+            Ok(FileContent { digest, kind, was_read }) => {
                 self.scan.read += usize::from(was_read);
-                if is_parquet {
-                    let file = ParquetFile { path: &file.entry.path, label: &label, digest, state };
-                    return self.scan_rows(file, named_by_user);
+                let path = file.entry.path.as_path();
+                // A linked table's paths are relative to the link, where the user sees it.
+                let folder = named.unwrap_or(path).parent().unwrap_or(Path::new(""));
+                let container = ContainerFile { path, folder, label: &label, digest, state };
+                match kind {
+                    FileKind::Parquet => return self.scan_rows(container, named.is_some()),
+                    FileKind::Zip | FileKind::Tar | FileKind::TarGz => return self.scan_members(container, kind),
+                    FileKind::Single => {}
                 }
                 let entry = Entry { label, row: None, blob: Some(digest), bytes, rejection: None };
                 self.scan.push(entry, Some(Origin::File(file.entry.path)));

@@ -7,6 +7,7 @@ use walkdir::WalkDir;
 
 use super::fingerprints::Fingerprint;
 use crate::stages::Rejection;
+use crate::stages::rejection::error_text;
 
 /// A file that the walk over a source visited.
 pub(super) struct WalkedEntry {
@@ -46,13 +47,18 @@ pub(super) fn is_within(folder: &Path, store: Option<&Path>) -> bool {
 /// Returns the entry at a path, or why it cannot be read.
 fn stat_entry(root: &Path, path: PathBuf) -> WalkedEntry {
     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
-    let state = match std::fs::metadata(&path) {
+    WalkedEntry { relative, state: stat_file(&path), path }
+}
+
+/// Returns the fingerprint and the number of bytes of a file, or why it cannot be read.
+pub(super) fn stat_file(path: &Path) -> Result<(Fingerprint, u64), Rejection> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(Rejection::new("not_a_file", "it is a folder")),
         // Opening a pipe would block forever, and a device has no end.
         Ok(meta) if !meta.is_file() => Err(Rejection::new("not_a_file", "it is a pipe, socket or device")),
         Ok(meta) => Ok((Fingerprint::of(&meta), meta.len())),
         Err(e) => Err(reject_unreadable(&e)),
-    };
-    WalkedEntry { relative, path, state }
+    }
 }
 
 /// Returns an entry for the path at which the walk failed.
@@ -76,7 +82,8 @@ pub(super) fn single_file(source: &Path, root: &Path) -> WalkedEntry {
     WalkedEntry { relative: name, ..stat_entry(Path::new("/"), root.to_owned()) }
 }
 
-fn label(relative: &Path) -> String {
+/// Returns a path as text. Bytes that are not UTF-8 become `%XX`.
+pub(super) fn label(relative: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt;
     let mut text = String::new();
@@ -92,15 +99,6 @@ fn label(relative: &Path) -> String {
 /// Returns the rejection of a file that cannot be read.
 pub(super) fn reject_unreadable(e: &io::Error) -> Rejection {
     Rejection::new("unreadable", error_text(e))
-}
-
-/// Returns an I/O error without its number, which differs between systems.
-pub(super) fn error_text(e: &io::Error) -> String {
-    match e.kind() {
-        io::ErrorKind::NotFound => "there is no such file".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => e.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub struct ImportedImage {
 pub enum ImportedBytes {
     /// The bytes.
     Bytes(Vec<u8>),
-    /// The image is missing: a null or an empty list.
+    /// The bytes are missing: a null, an empty list, or an image of which only the path is stored.
     Null,
     /// The image is larger than the limit, with this number of bytes.
     TooLarge(usize),
@@ -75,12 +75,18 @@ fn image(
         return Ok(image);
     }
     let bytes = match layout {
-        ColumnLayout::File => {
+        ColumnLayout::File { has_bytes } => {
             let file = array.as_struct_opt().ok_or("the column is not the struct that its schema says")?;
-            let paths = file.column_by_name("path").and_then(|paths| paths.as_string_opt::<i32>());
-            image.path = paths.filter(|paths| paths.is_valid(index)).map(|paths| paths.value(index).to_owned());
-            let bytes = file.column_by_name("bytes").ok_or("the struct lost its field `bytes`")?;
-            read_binary(bytes.as_ref(), index)?
+            image.path = file.column_by_name("path").and_then(|paths| read_string(paths.as_ref(), index));
+            match file.column_by_name("bytes") {
+                Some(bytes) => read_binary(bytes.as_ref(), index)?,
+                None if *has_bytes => return Err("the struct lost its field `bytes`".to_owned()),
+                None => None,
+            }
+        }
+        ColumnLayout::Path => {
+            image.path = read_string(array, index);
+            None
         }
         _ => read_binary(array, index)?,
     };
@@ -92,11 +98,18 @@ fn image(
     Ok(image)
 }
 
+/// Returns the string at `index`; `None` for a null, and for an array that has no strings.
+fn read_string(array: &dyn Array, index: usize) -> Option<String> {
+    let strings = array.as_string_opt::<i32>().filter(|strings| strings.is_valid(index))?;
+    Some(strings.value(index).to_owned())
+}
+
 fn read_binary(array: &dyn Array, index: usize) -> Result<Option<&[u8]>, String> {
     if array.is_null(index) {
         return Ok(None);
     }
     match array.data_type() {
+        DataType::Null => Ok(None),
         DataType::Binary => Ok(Some(array.as_binary::<i32>().value(index))),
         DataType::FixedSizeBinary(_) => Ok(Some(array.as_fixed_size_binary().value(index))),
         other => Err(format!("its bytes are {other}")),

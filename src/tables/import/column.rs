@@ -1,6 +1,6 @@
 //! Search for the column that holds the images.
 
-use arrow_schema::{DataType, Field};
+use arrow_schema::{DataType, Field, Fields};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::Value;
@@ -12,6 +12,13 @@ use crate::tables::row::type_text;
 /// Names by which a plain binary column is recognized as an image column.
 const IMAGE_NAMES: [&str; 12] =
     ["image", "images", "img", "imgs", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "image_data"];
+
+/// Further names by which a column of paths is recognized as an image column, the surest first.
+const PATH_NAMES: [&[&str]; 3] = [
+    &["image_path", "image_paths", "img_path", "img_paths", "image_file", "image_files", "image_file_name"],
+    &["file_name", "file_names", "filename", "file_path", "filepath", "path", "paths"],
+    &["image_url", "image_urls", "img_url", "img_urls"],
+];
 
 /// A column of images.
 #[derive(Debug, Clone)]
@@ -27,8 +34,14 @@ pub(super) struct ImageColumn {
 pub(super) enum ColumnLayout {
     /// Binary values.
     Bytes,
-    /// Structs with `bytes` and optionally `path`, as the `Image` feature of Hugging Face datasets.
-    File,
+    /// Structs with `bytes` and optionally `path`, as the `Image` feature of Hugging Face datasets,
+    /// or only with `path`.
+    File {
+        /// Whether the struct has a field `bytes`.
+        has_bytes: bool,
+    },
+    /// Strings with the paths of image files.
+    Path,
     /// Lists of either.
     List(Box<ColumnLayout>),
 }
@@ -40,19 +53,27 @@ impl ColumnLayout {
                 Self::List(_) => None,
                 item => Some(Self::List(Box::new(item))),
             },
-            DataType::Struct(fields) => {
-                fields.iter().any(|field| field.name() == "bytes" && is_binary(field.data_type())).then_some(Self::File)
-            }
+            DataType::Struct(fields) => match (fields.find("bytes"), fields.find("path")) {
+                // A writer that has seen no value may have stored the nulls without a type.
+                (Some((_, bytes)), _) if is_binary(bytes.data_type()) || bytes.data_type().is_null() => {
+                    Some(Self::File { has_bytes: true })
+                }
+                (None, Some((_, path))) if *path.data_type() == DataType::Utf8 => Some(Self::File { has_bytes: false }),
+                _ => None,
+            },
+            DataType::Utf8 => Some(Self::Path),
             other => is_binary(other).then_some(Self::Bytes),
         }
     }
 
-    fn holds_files(&self) -> bool {
-        match self {
-            Self::Bytes => false,
-            Self::File => true,
-            Self::List(item) => item.holds_files(),
-        }
+    /// Whether images can be stored in the column itself.
+    pub(super) fn can_hold_bytes(&self) -> bool {
+        matches!(self.item(), Self::Bytes | Self::File { has_bytes: true })
+    }
+
+    /// Returns the layout of a single image.
+    fn item(&self) -> &Self {
+        if let Self::List(item) = self { item.item() } else { self }
     }
 }
 
@@ -62,14 +83,11 @@ fn is_binary(data_type: &DataType) -> bool {
 
 impl ImageColumn {
     /// Returns the column called `named`, or else searches: first by the metadata of Hugging Face
-    /// datasets, then
-    /// for a struct with `bytes`, then for a binary column with a name typical of images.
+    /// datasets, then for a struct with `bytes`, then for a binary column with a name typical of
+    /// images, then for paths with such a name.
     pub(super) fn find(file: &str, metadata: &ArrowReaderMetadata, named: Option<&str>) -> Result<Self, ImportError> {
         let fields = metadata.schema().fields();
-        let columns = || {
-            let texts = fields.iter().map(|field| format!("{} ({})", field.name(), type_text(field.data_type())));
-            texts.collect::<Vec<_>>().join(", ")
-        };
+        let columns = || describe_columns(fields);
         let file = || file.to_owned();
         let candidates: Vec<Self> =
             fields.iter().enumerate().filter_map(|(root, field)| Self::of(root, field)).collect();
@@ -85,9 +103,13 @@ impl ImageColumn {
         }
         let features = image_features(metadata);
         let by_feature = |column: &Self| features.contains(&column.name);
-        let by_layout = |column: &Self| column.layout.holds_files();
-        let by_name = |column: &Self| IMAGE_NAMES.contains(&column.name.to_lowercase().as_str());
-        let rules: [&dyn Fn(&Self) -> bool; 3] = [&by_feature, &by_layout, &by_name];
+        let by_layout = |column: &Self| *column.layout.item() == ColumnLayout::File { has_bytes: true };
+        let is_named = |column: &Self, names: &[&str]| names.contains(&column.name.to_lowercase().as_str());
+        let by_name = |column: &Self| *column.layout.item() == ColumnLayout::Bytes && is_named(column, &IMAGE_NAMES);
+        let [by_path, by_file, by_url] = PATH_NAMES.map(|names| move |column: &Self| is_named(column, names));
+        let by_image = |column: &Self| is_named(column, &IMAGE_NAMES);
+        let rules: [&dyn Fn(&Self) -> bool; 7] =
+            [&by_feature, &by_layout, &by_name, &by_image, &by_path, &by_file, &by_url];
         for rule in rules {
             let found: Vec<&Self> = candidates.iter().filter(|column| rule(column)).collect();
             match (&found[..], found.iter().find(|column| column.name == "image")) {
@@ -108,13 +130,20 @@ impl ImageColumn {
 
     /// Returns the leaves of the Parquet schema that have to be read.
     pub(super) fn leaves(&self, schema: &SchemaDescriptor) -> Vec<usize> {
+        let is_struct = matches!(self.layout.item(), ColumnLayout::File { .. });
         let is_wanted = |leaf: &usize| {
             let parts = schema.column(*leaf).path().parts().to_vec();
             schema.get_column_root_idx(*leaf) == self.root
-                && (!self.layout.holds_files() || matches!(parts.last().map(String::as_str), Some("bytes" | "path")))
+                && (!is_struct || matches!(parts.last().map(String::as_str), Some("bytes" | "path")))
         };
         (0..schema.num_columns()).filter(is_wanted).collect()
     }
+}
+
+/// Lists columns with their types.
+pub(super) fn describe_columns(fields: &Fields) -> String {
+    let texts = fields.iter().map(|field| format!("{} ({})", field.name(), type_text(field.data_type())));
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the columns that Hugging Face metadata declares as images or lists of images.

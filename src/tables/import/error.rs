@@ -1,5 +1,7 @@
 //! Limits and errors of reading images from a Parquet file of another program.
 
+use std::path::Path;
+
 use thiserror::Error;
 
 use crate::tables::error::TableError;
@@ -52,8 +54,24 @@ pub enum ImportError {
         columns: String,
     },
     /// The named column cannot hold images.
-    #[error("{file}: column `{column}` is {found}; images are binary, a struct with binary `bytes`, or lists of these")]
+    #[error(
+        "{file}: column `{column}` is {found}; images are binary, a string (a path), a struct with \
+         binary `bytes` or a string `path`, or lists of these"
+    )]
     NotImages {
+        /// The file.
+        file: String,
+        /// The name of the column.
+        column: String,
+        /// Its type.
+        found: String,
+    },
+    /// The values of the named column have no text.
+    #[error(
+        "{file}: column `{column}` is {found}; accepted are strings, integers, floats, decimals, booleans, and lists \
+         with one of these"
+    )]
+    NotTexts {
         /// The file.
         file: String,
         /// The name of the column.
@@ -73,4 +91,12 @@ pub enum ImportError {
         /// The limit.
         limit: usize,
     },
+}
+
+impl ImportError {
+    /// Returns the message without the path of the `file`, for a caller that names it itself.
+    pub fn text_without_path(&self, file: &Path) -> String {
+        let text = self.to_string();
+        text.strip_prefix(&format!("{}: ", file.display())).unwrap_or(&text).to_owned()
+    }
 }

@@ -1,6 +1,8 @@
-//! A Parquet file of another program, opened and with its image column found.
+//! A Parquet file of another program, opened and checked, and with its image column found.
 
+use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,20 +15,21 @@ use super::pages::{self, PageProblem};
 use crate::tables::error::TableError;
 use crate::tables::source::{SharedReader, batch_rows, catch_panic, read_metadata};
 
-/// A Parquet file with a column of images. It is opened once and may be read from many threads.
+/// A Parquet file. It is opened once and may be read from many threads.
 #[derive(Clone)]
-pub struct ImportFile {
-    name: Arc<str>,
+pub struct ImportTable {
+    pub(super) name: Arc<str>,
     source: SharedReader<File>,
     pub(super) metadata: ArrowReaderMetadata,
-    pub(super) column: ImageColumn,
-    mask: ProjectionMask,
     pub(super) limits: ImportLimits,
 }
 
-impl ImportFile {
-    /// Opens the file at `path` and finds its image column, which is `column` if given.
-    pub fn open(path: &Path, column: Option<&str>, limits: ImportLimits) -> Result<Self, ImportError> {
+impl ImportTable {
+    /// Opens the file at `path` and checks its footer.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is damaged or not Parquet.
+    pub fn open(path: &Path, limits: ImportLimits) -> Result<Self, ImportError> {
         let file = path.display().to_string();
         let cannot_open = |problem| TableError::Open { file: file.clone(), problem };
         let opened = File::open(path).map_err(|e| cannot_open(e.to_string()))?;
@@ -39,14 +42,7 @@ impl ImportFile {
             let problem = "a row group with a negative number of rows".to_owned();
             return Err(TableError::Damaged { file, row_group: None, problem }.into());
         }
-        let column = ImageColumn::find(&file, &metadata, column)?;
-        let mask = ProjectionMask::leaves(metadata.parquet_schema(), column.leaves(metadata.parquet_schema()));
-        Ok(Self { name: file.into(), source, metadata, column, mask, limits })
-    }
-
-    /// Returns the name of the image column.
-    pub fn column(&self) -> &str {
-        &self.column.name
+        Ok(Self { name: file.into(), source, metadata, limits })
     }
 
     /// Returns the number of rows according to the footer.
@@ -54,10 +50,35 @@ impl ImportFile {
         self.metadata.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs()).sum()
     }
 
-    /// Opens a reader of the rows of `span`, after checking the pages of its row group.
-    pub(super) fn open_span(&self, span: &RowSpan) -> Result<ParquetRecordBatchReader, ImportError> {
+    /// Finds the image column, which is `column` if given.
+    ///
+    /// # Errors
+    /// No column, or no single column, is recognized as the one with images.
+    pub fn images(&self, column: Option<&str>) -> Result<ImportFile, ImportError> {
+        let column = ImageColumn::find(&self.name, &self.metadata, column)?;
+        let leaves = column.leaves(self.metadata.parquet_schema());
+        Ok(ImportFile { table: self.clone(), column, leaves })
+    }
+
+    /// Returns the spans of the rows in `range`, one per row group.
+    pub(super) fn spans(&self, range: Range<u64>) -> VecDeque<RowSpan> {
+        let mut spans = VecDeque::new();
+        let mut start = 0;
+        for (row_group, metadata) in self.metadata.metadata().row_groups().iter().enumerate() {
+            let end = start + metadata.num_rows().unsigned_abs();
+            let (from, to) = (start.max(range.start), end.min(range.end));
+            if from < to {
+                spans.push_back(RowSpan { row_group, skip: from - start, next_row: from, end_row: to });
+            }
+            start = end;
+        }
+        spans
+    }
+
+    /// Opens a reader of the rows of `span` in some leaves of the schema, after checking the pages
+    /// of its row group.
+    pub(super) fn open_span(&self, span: &RowSpan, leaves: &[usize]) -> Result<ParquetRecordBatchReader, ImportError> {
         let group = self.metadata.metadata().row_group(span.row_group);
-        let leaves = self.column.leaves(self.metadata.parquet_schema());
         let chunks = leaves.iter().map(|&leaf| group.column(leaf));
         pages::check(&self.source, chunks, self.limits.page_bytes).map_err(|problem| match problem {
             PageProblem::Damaged(problem) => self.damaged(span.row_group, problem),
@@ -67,10 +88,11 @@ impl ImportFile {
                 limit: self.limits.page_bytes,
             },
         })?;
+        let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves.iter().copied());
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.source.clone(), self.metadata.clone())
             .with_row_groups(vec![span.row_group])
-            .with_projection(self.mask.clone())
-            .with_batch_size(self.batch_rows(span.row_group))
+            .with_projection(mask)
+            .with_batch_size(self.batch_rows(span.row_group, leaves))
             .with_offset(usize::try_from(span.skip).unwrap_or(usize::MAX))
             .with_limit(usize::try_from(span.end_row - span.next_row).unwrap_or(usize::MAX));
         catch_panic(|| builder.build()).map_err(|problem| self.damaged(span.row_group, problem))
@@ -78,11 +100,10 @@ impl ImportFile {
 
     /// Returns the batch size, in rows, for a row group: a batch is small compared with the largest
     /// page.
-    fn batch_rows(&self, row_group: usize) -> usize {
+    fn batch_rows(&self, row_group: usize, leaves: &[usize]) -> usize {
         const BATCH_BYTES: u64 = 8 << 20;
         const BATCH_ROWS: u64 = 256;
         let group = self.metadata.metadata().row_group(row_group);
-        let leaves = self.column.leaves(self.metadata.parquet_schema());
         let bytes = leaves.iter().map(|&leaf| group.column(leaf).uncompressed_size().unsigned_abs()).sum();
         batch_rows(group, bytes, BATCH_BYTES, BATCH_ROWS)
     }
@@ -90,6 +111,40 @@ impl ImportFile {
     /// Returns the error of a damaged row group.
     pub(super) fn damaged(&self, row_group: usize, problem: String) -> ImportError {
         TableError::Damaged { file: self.name.to_string(), row_group: Some(row_group), problem }.into()
+    }
+}
+
+/// A Parquet file with a column of images.
+#[derive(Clone)]
+pub struct ImportFile {
+    pub(super) table: ImportTable,
+    pub(super) column: ImageColumn,
+    /// Leaves of the schema that the column consists of.
+    pub(super) leaves: Vec<usize>,
+}
+
+impl ImportFile {
+    /// Opens the file at `path` and finds its image column, which is `column` if given.
+    ///
+    /// # Errors
+    /// Those of [`ImportTable::open`] and [`ImportTable::images`].
+    pub fn open(path: &Path, column: Option<&str>, limits: ImportLimits) -> Result<Self, ImportError> {
+        ImportTable::open(path, limits)?.images(column)
+    }
+
+    /// Returns the name of the image column.
+    pub fn column(&self) -> &str {
+        &self.column.name
+    }
+
+    /// Whether the column can hold the bytes of images, not only their paths.
+    pub fn can_hold_bytes(&self) -> bool {
+        self.column.layout.can_hold_bytes()
+    }
+
+    /// Returns the number of rows according to the footer.
+    pub fn row_count(&self) -> u64 {
+        self.table.row_count()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Images from Parquet files of other programs: the image column is found, its cells streamed.
+//! Images and texts from Parquet files of other programs: the image column is found, its cells
+//! streamed.
 //!
 //! Such a file may be damaged or malicious. Its footer and all page headers are checked before the
 //! Parquet reader sees them, so that memory is bounded by [`ImportLimits`], and a panic of the
@@ -12,8 +13,10 @@ mod error;
 mod file;
 mod pages;
 mod rows;
+mod texts;
 
 pub use self::cells::{ImportedBytes, ImportedImage};
 pub use self::error::{ImportError, ImportLimits};
-pub use self::file::ImportFile;
+pub use self::file::{ImportFile, ImportTable};
 pub use self::rows::ImportRows;
+pub use self::texts::Text;

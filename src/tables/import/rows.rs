@@ -19,16 +19,7 @@ impl ImportFile {
 
     /// Returns the images of the rows in `range`, numbered as in the whole file.
     pub fn rows_in(&self, range: Range<u64>) -> ImportRows {
-        let mut spans = VecDeque::new();
-        let mut start = 0;
-        for (row_group, metadata) in self.metadata.metadata().row_groups().iter().enumerate() {
-            let end = start + metadata.num_rows().unsigned_abs();
-            let (from, to) = (start.max(range.start), end.min(range.end));
-            if from < to {
-                spans.push_back(RowSpan { row_group, skip: from - start, next_row: from, end_row: to });
-            }
-            start = end;
-        }
+        let spans = self.table.spans(range);
         ImportRows { file: self.clone(), spans, current: None, ready: VecDeque::new(), is_ended: false }
     }
 }
@@ -59,13 +50,13 @@ impl ImportRows {
             }
             let Some(mut current) = self.current.take() else {
                 let Some(span) = self.spans.pop_front() else { return Ok(None) };
-                let batches = self.file.open_span(&span)?;
+                let batches = self.file.table.open_span(&span, &self.file.leaves)?;
                 self.current = Some(OpenSpan { span, batches, array: None, next_in_array: 0 });
                 continue;
             };
             let row_group = current.span.row_group;
             let step = catch_panic(|| current.step(&self.file));
-            if let Some(images) = step.map_err(|problem| self.file.damaged(row_group, problem))? {
+            if let Some(images) = step.map_err(|problem| self.file.table.damaged(row_group, problem))? {
                 self.ready = images;
                 self.current = Some(current);
             }
@@ -78,7 +69,8 @@ impl OpenSpan {
     /// of the span.
     fn step(&mut self, file: &ImportFile) -> Result<Option<VecDeque<ImportedImage>>, String> {
         if let Some(array) = self.array.as_ref().filter(|array| self.next_in_array < array.len()) {
-            let images = file.column.images(array.as_ref(), self.next_in_array, self.span.next_row, &file.limits)?;
+            let images =
+                file.column.images(array.as_ref(), self.next_in_array, self.span.next_row, &file.table.limits)?;
             self.next_in_array += 1;
             self.span.next_row += 1;
             return Ok(Some(images));

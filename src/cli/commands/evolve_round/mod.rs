@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::audit::TruthFile;
+use super::ingest::check_sources;
 use crate::cli::args::{DeviceArgs, PipelineArgs, StoreArgs, ThreadArgs};
 use crate::cli::output::mistaken_files::say_mistaken_files;
 use crate::cli::output::round_table;
@@ -38,8 +39,8 @@ pub struct EvolveRoundArgs {
     /// Number of the round, from 1, or `next` for the first unfinished one.
     #[arg(value_name = "N|next", value_parser = round_choice)]
     round: RoundChoice,
-    /// Folder, image file or Parquet file to ingest first, in addition to the evolution's images;
-    /// may be repeated.
+    /// Folder, image file, Parquet file or archive to ingest first, in addition to the evolution's
+    /// images; may be repeated.
     #[arg(long, value_name = "DIR")]
     images: Vec<PathBuf>,
     /// Show what would run, without running it.
@@ -85,6 +86,7 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     let ingested = ingest_images(args, &pipeline, &runner)?;
     if let Some(ingested) = &ingested {
         report_images(ingested, store, ui);
+        check_sources(ingested)?;
     }
     for remark in pipeline.lints() {
         ui.say(format!("note: {remark}"));

@@ -1,0 +1,43 @@
+//! Sources of an ingest that gave no usable image.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use super::IngestRequest;
+use super::entry::Scan;
+use super::increment::{entry_identity, row_identity};
+use crate::tables::SourceRow;
+
+/// A source without a usable image.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct UnusableSource {
+    /// Path of the source as given.
+    pub source: PathBuf,
+    /// Number of its files, rows and members, by the reason why they were rejected.
+    pub rejects: BTreeMap<String, u64>,
+}
+
+/// Returns the sources of which no entry is an image, in the order of the request. A duplicate of
+/// an image is usable too.
+pub(super) fn unusable_sources<'a>(
+    request: &IngestRequest<'_>,
+    scan: &Scan,
+    decided: impl Iterator<Item = &'a SourceRow>,
+) -> Vec<UnusableSource> {
+    let mut reasons: HashMap<_, Option<&str>> = HashMap::new();
+    for row in decided {
+        let reason = row.reason.as_deref().filter(|reason| !matches!(*reason, "duplicate" | "near_duplicate"));
+        let known = reasons.entry(row_identity(row)).or_insert(reason);
+        *known = known.and(reason);
+    }
+    let mut rejects: Vec<Option<BTreeMap<String, u64>>> = vec![Some(BTreeMap::new()); request.sources.len()];
+    for (entry, &source) in scan.entries.iter().zip(&scan.source_of) {
+        match (reasons.get(&entry_identity(entry)), &mut rejects[source]) {
+            (Some(Some(reason)), Some(counts)) => *counts.entry((*reason).to_owned()).or_insert(0) += 1,
+            (Some(None), usable) => *usable = None,
+            _ => {}
+        }
+    }
+    let sources = request.sources.iter().zip(rejects);
+    sources.filter_map(|(source, rejects)| Some(UnusableSource { source: source.clone(), rejects: rejects? })).collect()
+}
