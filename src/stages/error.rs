@@ -42,7 +42,7 @@ pub enum StageError {
     NoImage {
         /// The path as given.
         path: PathBuf,
-        /// What it holds, and what to do.
+        /// The thing that it holds, and what to do.
         problem: String,
     },
     /// A file or folder of the user that cannot be read.
