@@ -204,7 +204,7 @@ fn a_source_without_a_usable_image_has_its_own_exit_code() {
     write("list.csv", b"file\na.png\n");
     fs::create_dir_all(place.path().join("empty/inside")).unwrap();
     for (source, part) in [
-        ("captions.json", "captions.json: no usable image (rejected: 1 not an image)"),
+        ("captions.json", "captions.json: no usable image: it is a JSON file"),
         ("zeros.tar", "zeros.tar: no usable image (rejected: 1 "),
         ("notes.tar.gz", "notes.tar.gz: no usable image (rejected: 1 "),
         ("list.csv", "list.csv: no usable image (rejected: 1 not an image)"),

@@ -185,7 +185,7 @@ fn commands_about_a_round_work_anywhere_without_its_base_folder() {
 
     let (code, _, stderr) = anywhere(&[&["audit", "1"], &pipeline[..]].concat());
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(stderr.contains("`evaluation.truth`") && stderr.contains("truth.parquet"), "{stderr}");
+    assert!(stderr.contains("evaluation.truth: there is no file") && stderr.contains("truth.parquet"), "{stderr}");
     let images = place.source().display().to_string();
     let (code, _, stderr) = anywhere(&[&["why", "ingest", &images], &pipeline[..]].concat());
     assert_eq!(code, Some(0), "{stderr}");

@@ -424,7 +424,7 @@ fn the_commands_inspect_and_export() {
     visplay().args(["model", "export"]).args([&model, &out]).assert().failure().code(1);
     let output = visplay().args(["model", "inspect", "/nowhere"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/config.json"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere is neither a folder nor a ref"));
 }
 
 #[test]
