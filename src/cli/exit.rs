@@ -12,5 +12,6 @@ pub const GATE: u8 = 3;
 pub const DAMAGED: u8 = 4;
 /// A source that was named for an ingest has no usable image; what the others gave is stored.
 pub const NO_IMAGE: u8 = 5;
-/// Interrupted by Ctrl-C or SIGTERM (128 + 2, the shell's convention); the same command resumes.
+/// Interrupted by Ctrl-C, SIGTERM or SIGHUP (128 + 2, the shell's convention); the same command
+/// resumes.
 pub const INTERRUPTED: u8 = 130;

@@ -34,7 +34,7 @@ use crate::{candle_threads, panics};
   3    a gate stopped the round
   4    the store is damaged
   5    a source of images has no usable image
-  130  interrupted by Ctrl-C or SIGTERM
+  130  interrupted by Ctrl-C, SIGTERM or SIGHUP
 
 Examples:
   visplay evolve-round 1 --images ~/photos --evolution mine

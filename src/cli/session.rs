@@ -1,6 +1,6 @@
 //! The surroundings of a command that runs stages: a store, progress, and the signals that stop it.
 
-use std::{fs, process, thread};
+use std::{fs, mem, process, thread};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -31,7 +31,7 @@ impl Session {
 }
 
 /// Turns the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (a closed terminal) into a request to stop; a
-/// second one ends the process immediately.
+/// second one ends the process immediately. SIGHUP counts once.
 ///
 /// A signal that the parent process ignores, such as SIGHUP under nohup, stays ignored.
 fn listen_for_interrupt() -> Interrupt {
@@ -42,7 +42,12 @@ fn listen_for_interrupt() -> Interrupt {
     // Without a handler the signal ends the process, which is safe too.
     if let Ok(mut signals) = Signals::new(stopping) {
         thread::spawn(move || {
-            for _ in signals.forever() {
+            let mut has_hung_up = false;
+            for signal in signals.forever() {
+                // A shell and the kernel may both report the end of a terminal.
+                if signal == SIGHUP && mem::replace(&mut has_hung_up, true) {
+                    continue;
+                }
                 if requested.is_requested() {
                     process::exit(i32::from(exit::INTERRUPTED));
                 }

@@ -90,7 +90,7 @@ impl BaseModel {
     }
 }
 
-/// Names the files of a base model `EVOLUTION/base`, unless the name exists already.
+/// Names the files of a base model `EVOLUTION/base`, unless its newest version names them.
 pub(super) fn name_base(evolution: &str, store: &Store, key: ActionKey) -> Result<()> {
     let head = store.head(evolution, BASE)?;
     if head.as_ref().is_some_and(|head| head.result == key) {

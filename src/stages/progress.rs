@@ -28,7 +28,8 @@ impl Progress for NoProgress {
     fn say(&self, _message: &str) {}
 }
 
-/// A request to stop (Ctrl-C, SIGTERM). Finished work is kept, unfinished shards are dropped.
+/// A request to stop (Ctrl-C, SIGTERM, SIGHUP). Finished work is kept, unfinished shards are
+/// dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 

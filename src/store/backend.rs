@@ -128,4 +128,6 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn quarantine(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError>;
     /// Gives a file a second name: a hard link where the storage has them, else a copy.
     fn link(&self, name: &str, second: &str) -> Result<(), StoreError>;
+    /// Removes empty temporary folders last used before a time, where the storage has folders.
+    fn remove_empty_folders(&self, _before: SystemTime) {}
 }

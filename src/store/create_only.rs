@@ -13,18 +13,31 @@
 //! No turn has to expire: another process that needs the turn publishes the file of its holder,
 //! which is complete, whether the holder is slow or dead. A file is only renamed by processes
 //! that first saw it in the turn and then saw that the name was free. Until it leaves the turn,
-//! no other file can get the name; once it has left, renaming it fails. So nothing is ever
-//! replaced, whenever processes are killed or suspended.
+//! no other file can get the name; once it has left, renaming it fails. So no process that uses
+//! turns replaces a file, whenever processes are killed or suspended. This holds only among them:
+//! a host that has one of the first two ways on the same folder (such as the server of a network
+//! file system whose clients have neither) does not wait for its turn, and a file that it creates
+//! just before a holder's rename is replaced.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::error::StoreError;
+
+/// Ending of the name of a folder that is to become a turn.
+const OWN_ENDING: &str = ".d";
+/// Number of attempts to take a turn. Each one that fails lets another process publish its file, so
+/// more than a few mean that the file system shows a turn that is not there.
+const ATTEMPTS: u32 = 40;
+/// Longest pause between two attempts; the first ones are shorter.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Renames a file without replacing another; `false` if the name is taken. `turn` is the path of
 /// the turn for the name `to`; its parent folder exists.
@@ -33,13 +46,13 @@ use super::error::StoreError;
 /// [`StoreError::NoCreateOnlyRename`] if the file system supports none of the three ways.
 pub(super) fn rename_new(from: &Path, to: &Path, turn: &Path) -> Result<bool, StoreError> {
     let failed = StoreError::io("publish", to);
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
+    let first = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
         Ok(()) => return Ok(true),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(false),
         Err(e) if !is_unsupported(&e) => return Err(failed(e)),
-        Err(_) => {}
-    }
-    match fs::hard_link(from, to) {
+        Err(e) => e,
+    };
+    let second = match fs::hard_link(from, to) {
         Ok(()) => {
             // The file is published. If the temporary name remains, `gc` removes it.
             let _ = fs::remove_file(from);
@@ -47,9 +60,35 @@ pub(super) fn rename_new(from: &Path, to: &Path, turn: &Path) -> Result<bool, St
         }
         Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(false),
         Err(e) if !is_unsupported(&e) => return Err(failed(e)),
-        Err(_) => {}
+        Err(e) => e,
+    };
+    Turn::new(from, to, turn).publish().map_err(|e| match e {
+        StoreError::NoCreateOnlyRename { path, errors } => {
+            StoreError::NoCreateOnlyRename { path, errors: [first, second].into_iter().chain(errors).collect() }
+        }
+        e => e,
+    })
+}
+
+/// Returns the folders in `tmp` that kills may have left: turns, and folders that were to become
+/// turns of processes that have ended, as `has_ended` says of the rest of their names.
+pub(super) fn folders_of_turns(tmp: &Path, has_ended: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(tmp) else { return Vec::new() };
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let is_left = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".turn") || name.strip_suffix(OWN_ENDING).is_some_and(&has_ended)
+    };
+    folders.map(|entry| entry.path()).filter(is_left).collect()
+}
+
+/// Removes a folder of a turn if it is empty and was last used before a time: an empty turn is in
+/// nobody's way.
+pub(super) fn remove_if_old(folder: &Path, before: SystemTime) {
+    let modified = fs::metadata(folder).and_then(|meta| meta.modified());
+    if modified.is_ok_and(|modified| modified <= before) {
+        let _ = fs::remove_dir(folder);
     }
-    Turn::new(from, to, turn).publish()
 }
 
 /// Whether a system call failed because the file system does not support it, at least for these
@@ -74,25 +113,28 @@ struct Turn<'a> {
 impl<'a> Turn<'a> {
     fn new(from: &'a Path, to: &'a Path, turn: &'a Path) -> Self {
         let mut own = OsString::from(from);
-        own.push(".d");
+        own.push(OWN_ENDING);
         Self { from, to, turn, name: from.file_name().unwrap_or_default(), own: own.into() }
     }
 
     /// Publishes the file; `false` if the name is taken.
     fn publish(&self) -> Result<bool, StoreError> {
         let failed = |e| StoreError::io("publish", self.to)(e);
-        let published = loop {
+        for attempt in 0..ATTEMPTS {
             self.finish_other()?;
-            if self.is_taken().map_err(failed)? {
-                break false;
+            let published = match self.is_taken().map_err(failed)? {
+                true => Some(false),
+                false if self.take()? => Some(self.use_turn()?),
+                false => None,
+            };
+            if let Some(published) = published {
+                // Best effort: an empty turn is in nobody's way.
+                let _ = fs::remove_dir(self.turn);
+                return Ok(published);
             }
-            if self.take()? {
-                break self.use_turn()?;
-            }
-        };
-        // Best effort: an empty turn is in nobody's way.
-        let _ = fs::remove_dir(self.turn);
-        Ok(published)
+            thread::sleep(LONGEST_PAUSE.min(Duration::from_millis(1 << attempt.min(10))));
+        }
+        Err(self.unsupported(io::Error::other(format!("{} is always taken", self.turn.display()))))
     }
 
     /// Publishes the file, which is in the turn; `false` if the name was taken in the meantime.
@@ -166,8 +208,8 @@ impl<'a> Turn<'a> {
         unless_absent(fs::symlink_metadata(self.to).map(|_| ()))
     }
 
-    fn unsupported(&self, source: io::Error) -> StoreError {
-        StoreError::NoCreateOnlyRename { path: self.to.to_owned(), source }
+    fn unsupported(&self, error: io::Error) -> StoreError {
+        StoreError::NoCreateOnlyRename { path: self.to.to_owned(), errors: vec![error] }
     }
 }
 
@@ -305,6 +347,25 @@ mod tests {
         let place = Place::new();
         fs::create_dir(place.path("turn")).expect("a folder");
         assert!(place.publish("a"));
+    }
+
+    #[test]
+    fn old_empty_folders_of_turns_are_removed() {
+        let place = Place::new();
+        for name in ["x.turn", "ended-1.d", "running-1.d", "other"] {
+            fs::create_dir(place.path(name)).expect("a folder");
+        }
+        fs::create_dir_all(place.path("held.turn/file")).expect("a folder");
+        let remove = |before| {
+            let folders = folders_of_turns(place.0.path(), |name| name.starts_with("ended"));
+            assert!(folders.iter().all(|folder| !folder.ends_with("running-1.d") && !folder.ends_with("other")));
+            folders.iter().for_each(|folder| remove_if_old(folder, before));
+        };
+        let now = SystemTime::now();
+        remove(now - Duration::from_secs(60));
+        assert_eq!(place.names().len(), 5);
+        remove(now + Duration::from_secs(60));
+        assert_eq!(place.names(), ["held.turn", "other", "running-1.d"]);
     }
 
     #[test]

@@ -24,14 +24,15 @@ pub enum StoreError {
     /// The file system cannot create a file without a risk of replacing another one.
     #[error(
         "cannot create {}: a store needs a file system with RENAME_NOREPLACE, hard links, or renaming of folders; \
-         this one has none of them: {source}",
-        path.display()
+         here, each of them failed: {}",
+        path.display(),
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
     NoCreateOnlyRename {
         /// The file.
         path: PathBuf,
-        /// The system's error from the last attempt.
-        source: io::Error,
+        /// The errors of the ways that were tried, in this order.
+        errors: Vec<io::Error>,
     },
     /// The clock of this machine and that of the store's file system differ too much.
     #[error(

@@ -84,6 +84,9 @@ impl Store {
                 _ => self.collect_file(&entry, is_recent, options.delete, &mut report)?,
             }
         }
+        if let (true, Some(before)) = (options.delete, now.checked_sub(options.grace)) {
+            self.backend.remove_empty_folders(before);
+        }
         Ok(report)
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::key::ActionKey;
+use super::process::Owner;
 use crate::ids::Digest;
 
 /// File that marks a folder as a store.
@@ -24,6 +25,8 @@ pub const REFS: &str = "refs";
 pub const CLAIMS: &str = "claims";
 /// Hard links to objects (or copies), for people and their tools.
 pub const VIEWS: &str = "views";
+/// Beginning of the names of files being written next to their final names.
+pub const HIDDEN: &str = ".";
 /// Cache entries, which may be lost at any time, such as fingerprints of source files.
 pub const CACHE: &str = "cache";
 /// Files that `verify` moved out of the way.
@@ -164,9 +167,13 @@ impl StoreFile {
             RESULTS => hex_and_extension(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Result(ActionKey(d))),
             REFS => parse_ref(rest),
             CLAIMS => rest.strip_suffix(".lease").and_then(|hex| hex.parse().ok()).map(|d| Self::Claim(ActionKey(d))),
-            VIEWS => Some(Self::View),
+            VIEWS => {
+                let hidden = rest.rsplit('/').next().and_then(|name| name.strip_prefix(HIDDEN));
+                let is_temporary = hidden.is_some_and(|name| Owner::parse_prefix(name).is_some());
+                Some(if is_temporary { Self::Temporary } else { Self::View })
+            }
             CACHE => rest.ends_with(".sealed").then_some(Self::Cache),
-            TMP => super::process::Owner::parse_prefix(rest).map(|_| Self::Temporary),
+            TMP => Owner::parse_prefix(rest).map(|_| Self::Temporary),
             QUARANTINE => Some(Self::Quarantined),
             _ => None,
         };
@@ -203,6 +210,10 @@ mod tests {
         assert_eq!(StoreFile::of(&action(key)), StoreFile::Action(key));
         assert_eq!(StoreFile::of(&result(key)), StoreFile::Result(key));
         assert_eq!(StoreFile::of(&claim(key)), StoreFile::Claim(key));
+        let written = format!("{}-0", Owner::current().prefix());
+        assert_eq!(StoreFile::of(&format!("{TMP}/{written}")), StoreFile::Temporary);
+        assert_eq!(StoreFile::of(&format!("{VIEWS}/main/images/{HIDDEN}{written}")), StoreFile::Temporary);
+        assert_eq!(StoreFile::of(&format!("{VIEWS}/main/images/part-0-{object}")), StoreFile::View);
         let r = reference("main", "round-0003/reasoner", 12);
         assert_eq!(StoreFile::of(&r), StoreFile::Ref("main".into(), "round-0003/reasoner".into(), 12));
     }

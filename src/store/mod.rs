@@ -311,7 +311,10 @@ impl Store {
         let existing = self.backend.list(&folder)?;
         let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
         for entry in existing.iter().filter(|e| !wanted.contains(e.name.as_str())) {
-            self.backend.remove(entry)?;
+            // Another process may be writing the same view.
+            if StoreFile::of(&entry.name) != StoreFile::Temporary {
+                self.backend.remove(entry)?;
+            }
         }
         let existing: BTreeSet<&str> = existing.iter().map(|e| e.name.as_str()).collect();
         for (object, name) in objects.iter().zip(&names).filter(|(_, name)| !existing.contains(name.as_str())) {

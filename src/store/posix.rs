@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use rustix::io::Errno;
 
 use super::backend::{Backend, FileEntry, PublishMode, PublishOutcome, StagedFile};
-use super::create_only::rename_new;
+use super::create_only::{folders_of_turns, remove_if_old, rename_new};
 use super::error::StoreError;
 use super::layout;
 use super::process::Owner;
@@ -46,15 +46,40 @@ impl PosixFolder {
         let Ok(mut entries) = self.list(layout::TMP) else { return };
         let owner = |entry: &FileEntry| entry.name.rsplit('/').next().and_then(Owner::parse_prefix);
         entries.retain(|entry| owner(entry).is_some_and(|owner| owner.is_surely_dead()));
-        if entries.is_empty() {
+        let has_ended = |name: &str| Owner::parse_prefix(name).is_some_and(|owner| owner.is_surely_dead());
+        let folders = folders_of_turns(&self.full_path(layout::TMP), has_ended);
+        if entries.is_empty() && folders.is_empty() {
             return;
         }
-        let Ok(now) = self.now() else { return };
+        let Some(before) = self.now().ok().and_then(|now| now.checked_sub(STALE_AGE)) else { return };
         for entry in entries {
-            if now.duration_since(entry.modified).is_ok_and(|age| age > STALE_AGE) {
+            if entry.modified < before {
                 let _ = self.remove(&entry);
             }
         }
+        folders.iter().for_each(|folder| remove_if_old(folder, before));
+    }
+
+    /// Creates a file that no other process writes: `prefix`, this process and a number.
+    fn stage_in(&self, folder: &Path, prefix: &str) -> Result<StagedFile, StoreError> {
+        loop {
+            let n = self.counter.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{prefix}{}-{n}", self.writer.prefix()));
+            self.create_parent(&path)?;
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(StagedFile::new(file, path)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(StoreError::io("create the temporary file", path)(e)),
+            }
+        }
+    }
+
+    /// Copies a file to a staged one and gives that its name.
+    fn copy(&self, from: &Path, mut staged: StagedFile, name: &str) -> Result<(), StoreError> {
+        File::open(from)
+            .and_then(|mut object| io::copy(&mut object, &mut staged))
+            .map_err(StoreError::io("copy to", self.full_path(name)))?;
+        self.publish(staged, name, PublishMode::Replace).map(|_| ())
     }
 
     fn full_path(&self, name: &str) -> PathBuf {
@@ -100,16 +125,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 
 impl Backend for PosixFolder {
     fn stage(&self) -> Result<StagedFile, StoreError> {
-        loop {
-            let n = self.counter.fetch_add(1, Ordering::Relaxed);
-            let path = self.full_path(layout::TMP).join(format!("{}-{n}", self.writer.prefix()));
-            self.create_parent(&path)?;
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(StagedFile::new(file, path)),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(StoreError::io("create the temporary file", path)(e)),
-            }
-        }
+        self.stage_in(&self.full_path(layout::TMP), "")
     }
 
     fn publish(&self, mut staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
@@ -231,11 +247,19 @@ impl Backend for PosixFolder {
             // Whatever the reason is, a copy serves as well; if that fails too, its error counts.
             Err(_) => {}
         }
-        let mut staged = self.stage()?;
-        File::open(&from)
-            .and_then(|mut object| io::copy(&mut object, &mut staged))
-            .map_err(StoreError::io("copy to", to))?;
-        self.publish(staged, second, PublishMode::Replace).map(|_| ())
+        match (self.copy(&from, self.stage()?, second), to.parent()) {
+            // `views/` is on another disk than `tmp/`.
+            (Err(e), Some(folder)) if e.io_kind() == Some(io::ErrorKind::CrossesDevices) => {
+                self.copy(&from, self.stage_in(folder, layout::HIDDEN)?, second)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn remove_empty_folders(&self, before: SystemTime) {
+        folders_of_turns(&self.full_path(layout::TMP), |_| true)
+            .iter()
+            .for_each(|folder| remove_if_old(folder, before));
     }
 }
 

@@ -72,6 +72,9 @@ impl Gradients {
     /// of an embedding.
     pub(super) fn add_rows(&mut self, name: &str, shape: (usize, usize), ids: &[u32], rows: &Tensor) -> Result<()> {
         let rows = rows.detach().to_dtype(DType::F32)?.contiguous()?;
+        if rows.dims() != [ids.len(), shape.1] || ids.iter().any(|id| *id as usize >= shape.0) {
+            bail!("{name}: rows {:?} are added to {} ids of {shape:?}", rows.dims(), ids.len());
+        }
         if self.ops.uses_cpu_kernels_for(&rows) {
             let (rows, width) = (floats(&rows)?, shape.1);
             return self.with_sum(name, &shape.into(), |sum| {
@@ -87,6 +90,9 @@ impl Gradients {
     /// Takes a tensor's sum out; zeros if it has no gradient yet.
     fn take(&mut self, name: &str, shape: &Shape, device: &Device) -> Result<Tensor> {
         match self.sums.remove(name).or_else(|| self.reserved.remove(name)) {
+            Some(sum) if sum.shape() != shape => {
+                bail!("{name}: a gradient of shape {:?} is added to {:?}", shape.dims(), sum.dims())
+            }
             Some(sum) => Ok(sum),
             None => zeros(shape, DType::F32, device),
         }
@@ -148,4 +154,22 @@ pub(super) fn zeros(shape: &Shape, dtype: DType, device: &Device) -> Result<Tens
     let mut written = Vec::with_capacity(shape.elem_count());
     written.resize(shape.elem_count(), black_box(0f32));
     Tensor::from_vec(written, shape, device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_an_id_and_ids_out_of_range_are_errors() {
+        let rows = Tensor::ones((2, 3), DType::F32, &Device::Cpu).expect("rows");
+        let mut gradients = Gradients::new(Ops::default());
+        gradients.add_rows("embedding", (4, 3), &[3, 3], &rows).expect("valid ids");
+        for (shape, ids) in [((4, 3), &[0, 4][..]), ((4, 3), &[0, 1, 2]), ((4, 3), &[0]), ((4, 2), &[0, 1])] {
+            assert!(gradients.add_rows("embedding", shape, ids, &rows).is_err(), "{shape:?} {ids:?}");
+        }
+        let sum = gradients.get("embedding").expect("a sum").to_vec2::<f32>().expect("values");
+        assert_eq!(sum, [[0.0; 3], [0.0; 3], [0.0; 3], [2.0; 3]]);
+        assert!(gradients.add_rows("embedding", (5, 3), &[0, 1], &rows).is_err());
+    }
 }

@@ -140,6 +140,10 @@ fn run_workers(
                     let mut gradients = Gradients::new(weights.ops());
                     let work = || run_micro_batch(&layerwise, slices, weights, objective, &mut gradients);
                     let result = pool.install(work).map(|(indexes, stats)| (indexes, stats, gradients));
+                    if result.is_err() {
+                        // No worker takes another micro-batch.
+                        next.store(micro_batches.len(), Ordering::Relaxed);
+                    }
                     // The receiver is gone after an error.
                     if send.send((number, result)).is_err() {
                         return;

@@ -94,6 +94,27 @@ fn a_filter_ends_when_nobody_reads_its_output() {
 }
 
 #[test]
+fn a_filter_without_valid_lines_ends_when_nobody_reads_its_output() {
+    for filter in [&["grade"][..], &["clusters"], &["rewards", "--preset", "paper"]] {
+        for (input, code) in [("no JSON", 2), ("{}", 2), ("", 0)] {
+            let mut source =
+                Command::new("yes").arg(input).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            let mut command = Command::new(VISPLAY);
+            command.args(filter).stdin(source.stdout.take().unwrap()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(child.try_wait().unwrap().is_none(), "{filter:?} ends while its output is read ({input})");
+            drop(child.stdout.take());
+            let status = wait(&mut child);
+            let _ = source.kill();
+            source.wait().unwrap();
+            let status = status.unwrap_or_else(|| panic!("{filter:?} reads on for ever ({input})"));
+            assert_eq!(status.code(), Some(code), "{filter:?} ({input})");
+        }
+    }
+}
+
+#[test]
 fn an_ignored_hangup_stays_ignored() {
     for is_ignored in [true, false] {
         let folder = tempfile::tempdir().unwrap();
@@ -116,9 +137,17 @@ fn an_ignored_hangup_stays_ignored() {
             std::thread::sleep(Duration::from_secs(1));
             assert!(!is_stopping());
             kill_process(pid, Signal::TERM).unwrap();
+        } else {
+            // A shell and the kernel may both report the end of a terminal.
+            while !is_stopping() && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = kill_process(pid, Signal::HUP);
         }
         let status = wait(&mut child);
         assert!(is_stopping());
+        // The command has stopped by itself.
+        assert!(fs::read_to_string(&messages).unwrap().contains("interrupted; run the same command"));
         assert_eq!(status.unwrap().code(), Some(130));
     }
 }

@@ -4,6 +4,7 @@
 //   FAULT_NOREPLACE=N     renameat2 with RENAME_NOREPLACE (a seccomp filter: it is no libc call)
 //   FAULT_LINK=N          hard links
 //   FAULT_RENAME_FOLDER=N rename of a folder
+//   FAULT_RENAME_VIEW=N   rename into views/ from elsewhere
 //   FAULT_FSYNC_FOLDER=N  fsync of a folder
 //   FAULT_MMAP_SHARED=N, FAULT_MMAP_PRIVATE=N  mappings of files named *.safetensors
 //   FAULT_CLOCK=SECONDS   is added to this machine's clock, but not to the times of files
@@ -80,6 +81,7 @@ int rename(const char *from, const char *to) {
     struct stat state;
     pause_a_while();
     if (!lstat(from, &state) && S_ISDIR(state.st_mode) && fails("FAULT_RENAME_FOLDER")) return -1;
+    if (strstr(to, "/views/") && !strstr(from, "/views/") && fails("FAULT_RENAME_VIEW")) return -1;
     return next(from, to);
 }
 

@@ -1,6 +1,7 @@
 //! `visplay status`: an overview of the store.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -120,7 +121,8 @@ fn disk_usage(store: &Store) -> Result<BTreeMap<&'static str, DiskUsage>> {
             StoreFile::Temporary => "temporary files",
             StoreFile::Cache => "cache",
             StoreFile::Quarantined => "quarantine",
-            // A view is a hard link to an object and uses no space of its own.
+            // A hard link to an object takes no space of its own, a copy does.
+            StoreFile::View if std::fs::symlink_metadata(&entry.path).is_ok_and(|meta| meta.nlink() == 1) => "views",
             StoreFile::View | StoreFile::Format | StoreFile::Ref(..) => continue,
             StoreFile::Foreign => "foreign files",
         };

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use crate::cli::output::readers::has_reader;
 use crate::cli::{CommandError, Result, Ui};
 use crate::messages::write_message;
 use crate::text_file::TextError;
@@ -74,7 +75,8 @@ pub fn for_each_line(
         }
         count.good += lines.len();
         // Input may never end (`yes .. | visplay grade | head`).
-        if !lines.is_empty() && !ui.result_if_read(lines.join("\n"))? {
+        let is_read = if lines.is_empty() { has_reader() } else { ui.result_if_read(lines.join("\n"))? };
+        if !is_read {
             break;
         }
     }
@@ -133,7 +135,7 @@ fn open(args: &LinesArgs, ui: &Ui) -> Result<(BufReader<Box<dyn Read>>, String)>
 }
 
 /// Reads the next line, and those behind it that are there already, so that a slow source is
-/// answered line by line.
+/// answered line by line. There is none at the end, and if nobody reads the output any more.
 fn read_chunk(
     reader: &mut BufReader<Box<dyn Read>>,
     number: &mut u64,
@@ -153,7 +155,12 @@ fn read_chunk(
         if !line.trim_ascii().is_empty() {
             chunk.push((*number, line));
         }
-        if !chunk.is_empty() && (order == Order::Sequential || !reader.buffer().contains(&b'\n')) {
+        let is_buffer_read = || !reader.buffer().contains(&b'\n');
+        let is_done = match chunk.is_empty() {
+            true => is_buffer_read() && !has_reader(),
+            false => order == Order::Sequential || is_buffer_read(),
+        };
+        if is_done {
             return Ok(());
         }
     }

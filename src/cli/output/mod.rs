@@ -4,6 +4,7 @@ pub mod format;
 pub mod jsonl;
 pub mod mistaken_files;
 pub mod progress;
+pub mod readers;
 pub mod round_table;
 pub mod table_files;
 pub mod ui;
