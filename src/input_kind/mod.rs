@@ -53,7 +53,7 @@ pub fn describe_instead_of_table(path: &Path) -> Option<String> {
 }
 
 /// Returns what is passed as a source of images instead, and what to do; `None` if it may hold
-/// images or is not recognized.
+/// images or is not recognized. [`describe_without_images`] says more once none was found.
 pub fn describe_instead_of_images(path: &Path) -> Option<String> {
     if path.is_dir() {
         return FolderKind::of(path).and_then(|kind| kind.instead_of_images(path));
@@ -64,6 +64,13 @@ pub fn describe_instead_of_images(path: &Path) -> Option<String> {
         return Some(format!("it is {}; {}", kind.name(), kind.instead_of_table(path)?));
     }
     missing_dataset(path)
+}
+
+/// Returns what a folder is in which no image was found, and what to do; `None` if it is no folder
+/// or is not recognized.
+pub fn describe_without_images(path: &Path) -> Option<String> {
+    let kind = if path.is_dir() { FolderKind::of(path) } else { None };
+    kind.and_then(|kind| kind.without_images(path))
 }
 
 /// Returns what bytes are that are not the table `path`, and what to do; `None` if they are not

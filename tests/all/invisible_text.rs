@@ -202,4 +202,18 @@ fn look_alikes_of_json_lines_give_the_same_rows() {
 fn the_texts_of_the_tree_have_lf_line_ends_in_every_checkout() {
     let attributes = std::fs::read_to_string(project(".gitattributes")).unwrap();
     assert!(attributes.lines().any(|line| line == "* text=auto eol=lf"), "{attributes}");
+    let mut folders = vec![project("pipelines")];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            assert!(!std::fs::read(&path).unwrap().contains(&b'\r'), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 7, "{seen} files");
 }
