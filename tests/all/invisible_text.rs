@@ -98,7 +98,8 @@ fn a_template_without_the_models_turn_at_its_end_is_refused() {
     let typo = TEMPLATE.replace("assistant\n", "asistant\n");
     let same_line = TEMPLATE.replace("assistant\n", "assistant: ");
     let closed = format!("{TEMPLATE}Sure.<|im_end|>\n");
-    let cases: [(&str, Vec<u8>, &str); 9] = [
+    let cases: [(&str, Vec<u8>, &str); 10] = [
+        ("image", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(), "it is a binary file"),
         ("no-header", b"{{image}}{{question}}\n".to_vec(), turn),
         ("closed", closed.into(), turn),
         ("user", user.into(), "the last role header of the template is `<|im_start|>user`"),
