@@ -119,7 +119,8 @@ impl FolderKind {
     /// Returns what to do with a folder that cannot hold images; `None` for every other one, since
     /// a file of another kind may lie among thousands of photos.
     pub(super) fn instead_of_images(&self, folder: &Path) -> Option<String> {
-        let is_saved = |folder: &Path| ["state.json", "dataset_info.json"].iter().all(|name| folder.join(name).is_file());
+        let is_saved =
+            |folder: &Path| ["state.json", "dataset_info.json"].iter().all(|name| folder.join(name).is_file());
         let names = names_in(folder);
         let has = |name: &str| names.iter().any(|other| other == name);
         let cannot_hold_images = match self {
