@@ -5,9 +5,12 @@ use thiserror::Error;
 /// A reason why bytes are not a usable text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TextError {
-    /// The text is in an encoding of 16 or 32 bits.
-    #[error("it is UTF-16, not UTF-8; save it as UTF-8")]
+    /// The text has the byte order mark of an encoding of 16 or 32 bits.
+    #[error("it is UTF-16 or UTF-32, not UTF-8; save it as UTF-8")]
     Utf16,
+    /// The bytes contain zero bytes, which no text in UTF-8 has.
+    #[error("it is a binary file, or a text in UTF-16 or UTF-32; pass a text file, or save it as UTF-8")]
+    Binary,
     /// The bytes are not UTF-8.
     #[error("line {line} is not UTF-8; save the file as UTF-8")]
     NotUtf8 {
@@ -22,9 +25,12 @@ pub enum TextError {
 /// # Errors
 /// The bytes are not UTF-8.
 pub fn decode(bytes: &[u8]) -> Result<String, TextError> {
-    // Texts have no zero bytes, and most characters of UTF-16 have one.
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.contains(&0) {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(TextError::Utf16);
+    }
+    // Most characters of UTF-16 have a zero byte.
+    if bytes.contains(&0) {
+        return Err(TextError::Binary);
     }
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let line = 1 + line_ends_to_lf(&String::from_utf8_lossy(&bytes[..e.valid_up_to()])).matches('\n').count();
@@ -54,7 +60,8 @@ mod tests {
     fn other_encodings_are_errors() {
         let utf16: Vec<u8> = "a\nb".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let marked = [b"\xff\xfe".as_slice(), &utf16].concat();
-        assert_eq!((decode(&utf16), decode(&marked)), (Err(TextError::Utf16), Err(TextError::Utf16)));
+        assert_eq!((decode(&utf16), decode(&marked)), (Err(TextError::Binary), Err(TextError::Utf16)));
+        assert_eq!(decode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), Err(TextError::Binary));
         assert_eq!(decode(b"a\r\nb\r\ncaf\xe9"), Err(TextError::NotUtf8 { line: 3 }));
     }
 }

@@ -108,8 +108,9 @@ impl ModelSource {
     }
 
     /// Reads the files other than configuration and weights. `base` is the folder of the base model
-    /// of a model in the store, for those that the store does not have.
-    pub fn side_files(&self, base: Option<&Path>) -> Result<SideFiles> {
+    /// of a model in the store, for those that the store does not have; `advice` says what to do
+    /// where there is none.
+    pub fn side_files(&self, base: Option<&Path>, advice: &str) -> Result<SideFiles> {
         let stored = match (self, base) {
             (Self::Folder(folder), None) => return Ok(read_side_files(folder)?),
             (Self::Folder(folder), Some(_)) => {
@@ -120,7 +121,7 @@ impl ModelSource {
         };
         let StoredSource { store, named, text } = &**stored;
         let own_files = named.model.side_files(store)?;
-        let companions = find_companions(&named.evolution, &named.model, store)?;
+        let companions = find_companions(named, store)?;
         let Some(base) = base else {
             return companions.ok_or_else(|| {
                 let names = own_files.keys().map(String::as_str);
@@ -131,8 +132,7 @@ impl ModelSource {
                      model was imported by an earlier version",
                     has.join(", ")
                 );
-                let hint = "pass the folder of the base model: `visplay model export REF OUT --base DIR`";
-                CommandError::usage(message).with_hint(hint)
+                CommandError::usage(message).with_hint(advice)
             });
         };
         let mut files = read_side_files(base)?;

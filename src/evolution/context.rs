@@ -86,8 +86,6 @@ impl<'a> EvolutionContext<'a> {
     ) -> Result<Self> {
         let questioner_prompt = find_prompt(pipeline, runner, Role::Questioner, round)?;
         let reasoner_prompt = find_prompt(pipeline, runner, Role::Reasoner, round)?;
-        pipeline.check_prompt(Role::Questioner, &questioner_prompt)?;
-        pipeline.check_prompt(Role::Reasoner, &reasoner_prompt)?;
         pipeline.check_files()?;
         let base = BaseModel::find(pipeline, runner, round)?;
         let images = match images {

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::Result;
 use super::finished::{PROMPTS, STOPPED, none_if_damaged, ref_name};
 use super::pipeline::Pipeline;
+use crate::ids::Digest;
 use crate::stages::model::{BASE, CHECKPOINT, IMPORT, import, import_of, is_emptied, store_companions};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, StageError};
@@ -112,24 +113,98 @@ pub(super) fn restore_base_name(evolution: &str, store: &Store, round: &StageRes
     }
 }
 
-/// Reads a role's prompt: its file, or, where the file is gone, the prompt of the newest round up
-/// to `round`, and only then the built-in one.
+/// Reads and checks a role's prompt: its file, or, where the file is gone, the prompt of the newest
+/// round up to `round`, and only then the built-in one.
+///
+/// An earlier version stored the text of a file as it was. A round that is rebuilt keeps that text
+/// if the file differs only in invisible white space; a later round takes the normalised one.
 pub(super) fn find_prompt(pipeline: &Pipeline, runner: &Runner<'_>, role: Role, round: u32) -> Result<RolePrompt> {
     let (key, file) = pipeline.prompt_path(role);
-    if file.exists() {
-        return Ok(pipeline.prompt(role)?);
-    }
-    for number in (1..=round).rev() {
-        let Some(result) = round_result(&pipeline.evolution, runner.store, number, "round")? else { continue };
-        let Some(prompt) = none_if_damaged(stored_prompt(runner.store, &result, role))?.flatten() else { continue };
+    let own = prompt_of_round(pipeline, runner.store, role, round)?;
+    if !file.exists()
+        && let Some((number, prompt)) = newest_prompt(pipeline, runner.store, role, round)?
+    {
         if pipeline.built_in_prompt(file) != Some(prompt.text.as_str()) {
             let file = file.display();
             let message = format!("{key}: {file} does not exist; continuing with the prompt of round {number}");
             runner.progress.say(&message);
         }
+        if number == round {
+            return Ok(prompt);
+        }
+        let prompt = prompt.normalised().unwrap_or(prompt);
+        pipeline.check_prompt(role, &prompt)?;
         return Ok(prompt);
     }
-    Ok(pipeline.prompt(role)?)
+    let prompt = pipeline.prompt(role)?;
+    if let Some(own) = own
+        && (own.id == prompt.id || own.normalised().is_ok_and(|own| own.id == prompt.id))
+    {
+        return Ok(own);
+    }
+    pipeline.check_prompt(role, &prompt)?;
+    if let Some((number, before)) = newest_prompt(pipeline, runner.store, role, round.saturating_sub(1))?
+        && before.id != prompt.id
+        && before.normalised().is_ok_and(|before| before.id == prompt.id)
+    {
+        let message = format!(
+            "{key}: round {number} used this template with its line ends and white space as they were in the file; round \
+             {round} uses it normalised, so its prompt has another id"
+        );
+        runner.progress.say(&message);
+    }
+    Ok(prompt)
+}
+
+/// Finds the prompt of the newest of the rounds up to `last` that stored one, and its round.
+fn newest_prompt(pipeline: &Pipeline, store: &Store, role: Role, last: u32) -> Result<Option<(u32, RolePrompt)>> {
+    for number in (1..=last).rev() {
+        let Some(result) = round_result(&pipeline.evolution, store, number, "round")? else { continue };
+        if let Some(prompt) = none_if_damaged(stored_prompt(store, &result, role))?.flatten() {
+            return Ok(Some((number, prompt)));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the prompt of a finished or damaged round: the stored one, or else the text of the file
+/// as it is, if the round used that.
+fn prompt_of_round(pipeline: &Pipeline, store: &Store, role: Role, round: u32) -> Result<Option<RolePrompt>> {
+    let Some(result) = round_result(&pipeline.evolution, store, round, "round")? else { return Ok(None) };
+    match none_if_damaged(stored_prompt(store, &result, role))?.flatten() {
+        Some(prompt) => Ok(Some(prompt)),
+        None => raw_prompt(pipeline, store, &result, role),
+    }
+}
+
+/// Returns the text of a role's file as it is, if the samples of a round were drawn with it.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn raw_prompt(
+    pipeline: &Pipeline,
+    store: &Store,
+    round: &StageResult,
+    role: Role,
+) -> Result<Option<RolePrompt>> {
+    let (_, file) = pipeline.prompt_path(role);
+    let text = std::fs::read(file).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let Some(prompt) = text.and_then(|text| RolePrompt::from_stored(file, &text).ok()) else { return Ok(None) };
+    Ok(has_used(store, round, &prompt)?.then_some(prompt))
+}
+
+/// Whether a round's samples were drawn with a prompt.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn has_used(store: &Store, round: &StageResult, prompt: &RolePrompt) -> Result<bool> {
+    for &key in &round.upstream {
+        let used = none_if_damaged(store.action(key))?.and_then(|mut action| action.parameters.remove("prompt"));
+        if used.and_then(|id| id.as_str()?.parse::<Digest>().ok()) == Some(prompt.id.0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns the prompt of a role that a round stored; `None` for a round that stored none.

@@ -9,7 +9,7 @@ const HEAD: u64 = 512;
 
 /// A kind of file that is often passed by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FileKind {
+pub enum RecognizedFile {
     /// A pointer of Git Large File Storage, in place of the file itself.
     LfsPointer,
     /// An Arrow file or stream, as `datasets` saves tables.
@@ -36,7 +36,7 @@ pub enum FileKind {
     Json,
 }
 
-impl FileKind {
+impl RecognizedFile {
     /// Returns the kind of a file; `None` if it is unknown or cannot be read.
     pub fn of(path: &Path) -> Option<Self> {
         let mut head = Vec::new();

@@ -116,14 +116,30 @@ impl FolderKind {
         })
     }
 
+    /// Returns what to do with a folder that cannot hold images; `None` for every other one, since
+    /// a file of another kind may lie among thousands of photos.
     pub(super) fn instead_of_images(&self, folder: &Path) -> Option<String> {
-        let is_named = |name: &str| name.starts_with("datasets--");
+        let is_saved =
+            |folder: &Path| ["state.json", "dataset_info.json"].iter().all(|name| folder.join(name).is_file());
+        let names = names_in(folder);
+        let has = |name: &str| names.iter().any(|other| other == name);
+        let cannot_hold_images = match self {
+            Self::SavedDataset => is_saved(folder),
+            Self::SavedSplits => names.iter().any(|name| is_saved(&folder.join(name))),
+            Self::HubCache(_) => is_cached_repository(folder) || has("blobs") && has("refs"),
+            Self::HubCacheRoot => names.iter().any(|name| name.starts_with("datasets--")),
+            _ => false,
+        };
+        if cannot_hold_images { self.instead_of_table(folder) } else { None }
+    }
+
+    /// Returns what to do with a folder in which no image was found.
+    pub(super) fn without_images(&self, folder: &Path) -> Option<String> {
         match self {
-            Self::HubCacheRoot if !names_in(folder).iter().any(|name| is_named(name)) => None,
-            Self::Adapter(_) | Self::Gguf(_) | Self::TrainingShards | Self::Checkpoint => Some(
+            Self::Adapter(_) | Self::Gguf(_) | Self::TrainingShards | Self::Checkpoint | Self::OtherWeights(_) => Some(
                 "it holds the weights of a model, not images; pass a folder of images or a Parquet file".to_owned(),
             ),
-            Self::OtherWeights(_) | Self::ParentOfCheckpoint(_) => None,
+            Self::HubCacheRoot => self.instead_of_images(folder),
             _ => self.instead_of_table(folder),
         }
     }

@@ -8,8 +8,8 @@ mod folder;
 
 use std::path::Path;
 
-pub use self::file::FileKind;
 use self::file::LFS_PULL;
+pub use self::file::RecognizedFile;
 pub use self::folder::FolderKind;
 pub(crate) use self::folder::convert_weights;
 
@@ -22,8 +22,8 @@ pub fn describe_instead_of_model(path: &Path) -> Option<String> {
     if path.is_file() {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let whole = format!("pass the folder that holds config.json and the weights, such as {}", folder.display());
-        return Some(match FileKind::of(path) {
-            Some(FileKind::Safetensors) => format!("it is a file of weights; {whole}"),
+        return Some(match RecognizedFile::of(path) {
+            Some(RecognizedFile::Safetensors) => format!("it is a file of weights; {whole}"),
             Some(kind) => format!("it is {}; {}", kind.name(), kind.instead_of_model()),
             None => format!("it is a file; {whole}"),
         });
@@ -46,49 +46,57 @@ pub fn describe_instead_of_table(path: &Path) -> Option<String> {
         return Some(kind.unwrap_or_else(|| folder_of_tables(path)));
     }
     if path.is_file() {
-        let kind = FileKind::of(path)?;
+        let kind = RecognizedFile::of(path)?;
         return Some(format!("it is {}; {}", kind.name(), kind.instead_of_table(path)?));
     }
     missing_dataset(path)
 }
 
 /// Returns what is passed as a source of images instead, and what to do; `None` if it may hold
-/// images or is not recognized.
+/// images or is not recognized. [`describe_without_images`] says more once none was found.
 pub fn describe_instead_of_images(path: &Path) -> Option<String> {
     if path.is_dir() {
         return FolderKind::of(path).and_then(|kind| kind.instead_of_images(path));
     }
     if path.is_file() {
         // Zip and tar archives of images are read.
-        let kind = FileKind::of(path).filter(|kind| !matches!(kind, FileKind::Zip | FileKind::TarOrGzip))?;
+        let kind =
+            RecognizedFile::of(path).filter(|kind| !matches!(kind, RecognizedFile::Zip | RecognizedFile::TarOrGzip))?;
         return Some(format!("it is {}; {}", kind.name(), kind.instead_of_table(path)?));
     }
     missing_dataset(path)
 }
 
+/// Returns what a folder is in which no image was found, and what to do; `None` if it is no folder
+/// or is not recognized.
+pub fn describe_without_images(path: &Path) -> Option<String> {
+    let kind = if path.is_dir() { FolderKind::of(path) } else { None };
+    kind.and_then(|kind| kind.without_images(path))
+}
+
 /// Returns what bytes are that are not the table `path`, and what to do; `None` if they are not
 /// recognized.
 pub fn describe_instead_of_table_bytes(path: &Path, head: &[u8]) -> Option<String> {
-    let kind = FileKind::of_bytes(head)?;
+    let kind = RecognizedFile::of_bytes(head)?;
     Some(format!("it is {}; {}", kind.name(), kind.instead_of_table(path)?))
 }
 
 /// Returns what bytes are that should be a text file of a checkpoint, if they are a pointer of Git
 /// LFS.
 pub fn describe_pointer(bytes: &[u8]) -> Option<String> {
-    let is_pointer = FileKind::of_bytes(bytes) == Some(FileKind::LfsPointer);
-    is_pointer.then(|| format!("it is {}; {LFS_PULL}", FileKind::LfsPointer.name()))
+    let is_pointer = RecognizedFile::of_bytes(bytes) == Some(RecognizedFile::LfsPointer);
+    is_pointer.then(|| format!("it is {}; {LFS_PULL}", RecognizedFile::LfsPointer.name()))
 }
 
 /// Returns the kind of a file whose rejection as an image quotes its first bytes in hexadecimal.
-pub fn kind_in_rejection(detail: &str) -> Option<FileKind> {
+pub fn kind_in_rejection(detail: &str) -> Option<RecognizedFile> {
     let (_, head) = detail.rsplit_once("it begins with ")?;
     let digits = head.split_ascii_whitespace().map_while(|byte| u8::from_str_radix(byte, 16).ok());
     let head: Vec<u8> = digits.collect();
     match head.as_slice() {
         // Eight bytes of a pointer are the word that it begins with.
-        b"version " => Some(FileKind::LfsPointer),
-        head => FileKind::of_bytes(head),
+        b"version " => Some(RecognizedFile::LfsPointer),
+        head => RecognizedFile::of_bytes(head),
     }
 }
 

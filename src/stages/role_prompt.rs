@@ -61,6 +61,14 @@ impl RolePrompt {
         Ok(Self { id: PromptId(Digest::of(text.as_bytes())), text: text.to_owned(), file: file.to_owned(), template })
     }
 
+    /// Returns the prompt that [`read`](Self::read) gives for a file with this text.
+    ///
+    /// # Errors
+    /// It would refuse the file.
+    pub fn normalised(&self) -> Result<Self, PromptError> {
+        Self::read(&self.file, self.text.as_bytes())
+    }
+
     /// Checks that the template ends where the model's turn begins.
     ///
     /// # Errors

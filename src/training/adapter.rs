@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::lora::{ADAPTER_CONFIG, ADAPTER_FILE, LoraSettings, TARGETS, adapter_names};
 use super::trainable::{TrainScope, TrainableModel};
-use crate::input_kind::{FileKind, FolderKind, describe_instead_of_model, describe_pointer, hub_id};
+use crate::input_kind::{FolderKind, RecognizedFile, describe_instead_of_model, describe_pointer, hub_id};
 use crate::random::Seed;
 use crate::vlm::config::Config;
 use crate::vlm::conversion::stored_bytes;
@@ -230,12 +230,12 @@ fn explain_absence(folder: &Path, e: &std::io::Error) -> String {
 /// Returns why the file of an adapter's weights cannot be read, if its kind is the reason.
 fn explain_weights(folder: &Path, file: &Path) -> Option<String> {
     let bin = folder.join("adapter_model.bin");
-    match FileKind::of(file) {
+    match RecognizedFile::of(file) {
         None if !file.exists() && bin.exists() => {
             Some("the adapter's weights are a pickle, adapter_model.bin; save it with peft as safetensors".to_owned())
         }
-        Some(FileKind::Safetensors) | None => None,
-        Some(FileKind::LfsPointer) => fs::read(file).ok().and_then(|bytes| describe_pointer(&bytes)),
+        Some(RecognizedFile::Safetensors) | None => None,
+        Some(RecognizedFile::LfsPointer) => fs::read(file).ok().and_then(|bytes| describe_pointer(&bytes)),
         Some(kind) => Some(format!("it is {}", kind.name())),
     }
 }

@@ -88,7 +88,8 @@ pub fn read_side_files(folder: &Path) -> Result<SideFiles, ExportError> {
 /// Whether one of the files has a chat template.
 pub fn has_chat_template(files: &SideFiles) -> bool {
     let has_key = |name: &str| {
-        let value: Option<serde_json::Value> = files.get(name).and_then(|bytes| serde_json::from_slice(bytes).ok());
+        let text = files.get(name).map(|bytes| bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
+        let value: Option<serde_json::Value> = text.and_then(|text| serde_json::from_slice(text).ok());
         value.is_some_and(|value| value.get("chat_template").is_some_and(|template| !template.is_null()))
     };
     files.contains_key(CHAT_TEMPLATE) || ["chat_template.json", "tokenizer_config.json"].into_iter().any(has_key)

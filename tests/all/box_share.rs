@@ -87,6 +87,18 @@ fn a_round_reports_the_share_of_answers_with_a_box() {
     }
     let warned = stderr_of(&output).contains("of the answers of scenes (greedy) have a \\boxed{}");
     assert_eq!(warned, after < 0.5, "{after}: {}", stderr_of(&output));
+    // With two rounds, every accuracy of the table of rounds has its share.
+    let second = ["evolve-round", "2", "--pipeline", "p.toml"];
+    let both = report(&place.command(&[&second[..], &["--json"]].concat()).output().unwrap());
+    let output = place.command(&second).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let is_heading = |line: &&str| line.split_whitespace().take(2).eq(["round", "valid"]);
+    let lines: Vec<&str> = stdout.lines().skip_while(|line| !is_heading(line)).collect();
+    assert!(lines.len() > 3 && lines[0].contains("greedy"), "{stdout}");
+    let shares = [&both["rounds"][0]["scores"][0], &both["rounds"][1]["scores"][0]].map(|s| &s["boxed_share"]);
+    for (line, share) in lines[1..].iter().zip([&shares[0]["before"], &shares[0]["after"], &shares[1]["after"]]) {
+        assert!(line.contains(&format!("(boxed {:.3})", share.as_f64().unwrap())), "{line}");
+    }
     let output = place.command(&arguments[..4]).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let heading = stdout.lines().find(|line| line.trim_start().starts_with("accuracy")).unwrap();

@@ -98,7 +98,8 @@ fn a_template_without_the_models_turn_at_its_end_is_refused() {
     let typo = TEMPLATE.replace("assistant\n", "asistant\n");
     let same_line = TEMPLATE.replace("assistant\n", "assistant: ");
     let closed = format!("{TEMPLATE}Sure.<|im_end|>\n");
-    let cases: [(&str, Vec<u8>, &str); 9] = [
+    let cases: [(&str, Vec<u8>, &str); 10] = [
+        ("image", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(), "it is a binary file"),
         ("no-header", b"{{image}}{{question}}\n".to_vec(), turn),
         ("closed", closed.into(), turn),
         ("user", user.into(), "the last role header of the template is `<|im_start|>user`"),
@@ -202,4 +203,18 @@ fn look_alikes_of_json_lines_give_the_same_rows() {
 fn the_texts_of_the_tree_have_lf_line_ends_in_every_checkout() {
     let attributes = std::fs::read_to_string(project(".gitattributes")).unwrap();
     assert!(attributes.lines().any(|line| line == "* text=auto eol=lf"), "{attributes}");
+    let mut folders = vec![project("pipelines")];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            assert!(!std::fs::read(&path).unwrap().contains(&b'\r'), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 7, "{seen} files");
 }

@@ -5,6 +5,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use visplay::evolution::EvolutionContext;
+use visplay::evolution::pipeline::Pipeline;
+use visplay::stages::role_prompt::RolePrompt;
+use visplay::stages::{Interrupt, Progress, Runner};
+use visplay::store::{ObjectKind, Store};
 
 use crate::rounds::{evolve, report};
 use crate::support::{VISPLAY, Workspace, stderr_of};
@@ -153,6 +158,72 @@ fn a_round_that_is_stopped_interrupted_damaged_or_branched_continues_without_the
     remove(&place, &["store/refs/t/base"]);
     report(&round(&place, &["1"]));
     assert_eq!(place.files("refs/t/base").len(), 1);
+}
+
+/// Keeps the messages of a run.
+#[derive(Default)]
+struct Messages(std::sync::Mutex<Vec<String>>);
+
+impl Progress for Messages {
+    fn begin(&self, _phase: &str, _total: u64) {}
+    fn advance(&self, _units: u64) {}
+    fn end(&self) {}
+    fn say(&self, message: &str) {
+        self.0.lock().unwrap().push(message.to_owned());
+    }
+}
+
+#[test]
+fn a_round_with_a_prompt_that_was_not_normalised_keeps_it_and_the_next_one_says_so() {
+    let place = place_with_round();
+    let store = Store::open(&place.store()).unwrap();
+    // An earlier version stored the texts of files as they were.
+    let key = store.head("t", "round-0001/round").unwrap().unwrap().result;
+    let mut result = store.result(key).unwrap().unwrap();
+    let mut stored = Vec::new();
+    for output in &mut result.outputs {
+        if !output.role.starts_with("prompt.") {
+            continue;
+        }
+        let text: String = serde_json::from_slice(&store.read_object(output.object).unwrap()).unwrap();
+        let prompt = RolePrompt::from_stored(Path::new("old.txt"), &text.replace('\n', "\r\n")).unwrap();
+        let json = serde_json::to_vec(&prompt.text).unwrap();
+        output.object = store.put_object(&json, ObjectKind::Json).unwrap();
+        output.bytes = json.len() as u64;
+        stored.push(prompt);
+    }
+    let name = key.to_string();
+    std::fs::remove_file(place.store().join(format!("results/{}/{name}.json", &name[..2]))).unwrap();
+    store.publish_result(&result).unwrap();
+
+    let pipeline = Pipeline::load(Some(&place.path().join("p.toml"))).unwrap();
+    let prompts = |round: u32| {
+        let (messages, interrupt) = (Messages::default(), Interrupt::default());
+        let runner = Runner { store: &store, progress: &messages, interrupt: &interrupt, dry_run: false };
+        let context = EvolutionContext::new(&pipeline, &runner, None, round).unwrap();
+        let ids = [context.questioner_prompt.id, context.reasoner_prompt.id];
+        drop(context);
+        (ids, messages.0.into_inner().unwrap())
+    };
+    let old = [stored[0].id, stored[1].id];
+    let normalised = [&stored[0], &stored[1]].map(|prompt| prompt.normalised().unwrap().id);
+    assert!(old[0] != normalised[0] && old[1] != normalised[1]);
+    // The file differs from the stored text only by the normalisation.
+    assert_eq!(prompts(1).0, old);
+    let (ids, messages) = prompts(2);
+    assert_eq!(ids, normalised);
+    let notes = messages.iter().filter(|message| message.contains("round 2 uses it normalised"));
+    assert_eq!(notes.count(), 2, "{messages:?}");
+    // So it does without the file.
+    remove(&place, &["prompts"]);
+    assert_eq!((prompts(1).0, prompts(2).0), (old, normalised));
+    // Another text is another prompt.
+    write_prompts(&place);
+    let file = place.path().join("prompts/nano-reasoner.txt");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("So: ", "Thus: ")).unwrap();
+    let (ids, messages) = prompts(1);
+    assert!(ids[0] == old[0] && ids[1] != old[1] && ids[1] != normalised[1], "{messages:?}");
 }
 
 #[test]

@@ -179,6 +179,45 @@ fn a_dataset_saved_to_disk_is_not_a_source() {
 }
 
 #[test]
+fn photos_beside_a_file_of_another_kind_are_ingested() {
+    let config = fs::read(project("data/nano/config.json")).unwrap();
+    let others: [(&str, &[u8]); 9] = [
+        ("model.gguf", GGUF),
+        ("zero_to_fp32.py", b"#"),
+        ("adapter_config.json", b"{}"),
+        ("model.safetensors", SAFETENSORS),
+        ("pytorch_model.bin", b"PK\x03\x04"),
+        ("state.json", b"{}"),
+        ("food-train.arrow", ARROW),
+        ("snapshots/a.txt", b"x"),
+        ("refs/a.txt", b"x"),
+    ];
+    for (name, bytes) in others {
+        let place = Workspace::in_memory();
+        place.fill(2);
+        write(&place, &[(&format!("source/{name}"), bytes), ("source/config.json", &config)]);
+        let output = place.command(&["ingest", "source"]).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", stderr_of(&output));
+    }
+    let place = Workspace::in_memory();
+    place.fill(2);
+    for (name, bytes) in others {
+        write(&place, &[(&format!("source/{name}"), bytes)]);
+    }
+    let images = place.json(&["ingest", "source"]);
+    assert_eq!(images["images"], 2, "{images}");
+    // Without any image, the kind of the folder is named.
+    let place = Workspace::in_memory();
+    let folders: [(&str, &[u8]); 2] = [("gguf/model.gguf", GGUF), ("adapter/adapter_config.json", b"{}")];
+    for (name, bytes) in folders {
+        write(&place, &[(name, bytes)]);
+        let folder = name.split('/').next().unwrap();
+        let output = place.command(&["ingest", folder]).output().unwrap();
+        assert_no_image(&output, &[folder, "it holds the weights of a model, not images"]);
+    }
+}
+
+#[test]
 fn files_of_other_kinds_are_named() {
     let place = Workspace::in_memory();
     write(

@@ -40,6 +40,8 @@ fn keys_that_mean_the_same_are_accepted() {
         json!({"resample": "BICUBIC"}),
         json!({"resample": "PILImageResampling.BICUBIC"}),
         json!({"resample": "Resampling.BICUBIC"}),
+        json!({"resample": "PIL.Image.BICUBIC"}),
+        json!({"resample": "PIL.Image.Resampling.BICUBIC"}),
         json!({"resample": "InterpolationMode.BICUBIC"}),
         json!({"resample": 3.0}),
         json!({"resample": null}),

@@ -173,6 +173,12 @@ fn files_that_an_old_store_lacks_are_named_and_taken_from_the_base_folder() {
     forget_companions(&place);
     let export = ["model", "export", "t/round-0001/reasoner", "out", "--store", "store"];
     assert_fails(&place, &export, 2, &["tokenizer_config.json", "chat template", "--base"]);
+    let made = run(&place, &["scenes", "--count", "2", "--seed", "1", "--out", "drawn", "--demonstrations"]);
+    assert!(made.status.success(), "{}", stderr_of(&made));
+    let warm_start =
+        ["warm-start", "--model", "t/round-0001/reasoner", "--data", "drawn/demonstrations.parquet", "--out"];
+    let output = [&warm_start[..], &["out", "--store", "store"]].concat();
+    assert_fails(&place, &output, 2, &["tokenizer_config.json", "then pass DIR as --model"]);
     let with_base = |base| [&export[..], &["--base", base]].concat();
     assert_fails(&place, &with_base("nowhere"), 2, &["nowhere"]);
     let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/nano");
@@ -189,6 +195,57 @@ fn files_that_an_old_store_lacks_are_named_and_taken_from_the_base_folder() {
     std::fs::remove_dir_all(place.path().join("out")).unwrap();
     report(&evolve(&place, "store", &["1"]).output().unwrap());
     json_of(&place, &export);
+}
+
+#[test]
+fn a_round_is_exported_with_the_files_that_it_ran_with() {
+    let place = place_with_round();
+    let template = place.path().join("base/chat_template.jinja");
+    let old = std::fs::read(&template).unwrap();
+    std::fs::write(&template, "{# another #}").unwrap();
+    // Other programs write byte order marks, and files that are no JSON.
+    let marked = "\u{feff}{\"tokenizer_class\": \"Qwen2Tokenizer\", \"chat_template\": \"{{ 1 }}\"}";
+    std::fs::write(place.path().join("base/tokenizer_config.json"), marked).unwrap();
+    std::fs::write(place.path().join("base/added_tokens.json"), "{not JSON").unwrap();
+    report(&evolve(&place, "store", &["2"]).output().unwrap());
+    let export = |model: &str, out: &str| {
+        json_of(&place, &["model", "export", model, out, "--store", "store"]);
+        bytes(&place, &format!("{out}/chat_template.jinja"))
+    };
+    assert_eq!(export("t/round-1/reasoner", "first"), old);
+    assert_eq!(export("t/round-2/reasoner", "second"), b"{# another #}");
+    assert_eq!(export("t/base", "newest"), b"{# another #}");
+    // `show` takes the short name too, and shows every file.
+    let shown = place.json(&["show", "t/round-1/reasoner"]);
+    assert_eq!(shown, place.json(&["show", "t/round-0001/reasoner"]));
+    let base = place.json(&["show", "t/base"]);
+    for output in base["result"]["outputs"].as_array().unwrap() {
+        let digest = output["object"]["digest"].as_str().unwrap();
+        let shown = place.json(&["show", digest]);
+        match output["role"].as_str().unwrap() {
+            "checkpoint/added_tokens.json" => assert_eq!(shown, json!("{not JSON")),
+            "checkpoint/tokenizer_config.json" => assert_eq!(shown["chat_template"], "{{ 1 }}"),
+            _ => {}
+        }
+        let text = place.command(&["show", digest]).output().unwrap();
+        assert!(text.status.success(), "{}", stderr_of(&text));
+    }
+    // A lost action of one candidate leaves the others.
+    let key = base["key"].as_str().unwrap();
+    std::fs::remove_file(place.store().join(format!("actions/{}/{key}.json", &key[..2]))).unwrap();
+    assert_eq!(export("t/round-1/reasoner", "again"), old);
+}
+
+#[test]
+fn a_chat_template_behind_a_byte_order_mark_is_found() {
+    let place = tiny_place();
+    let base = place.path().join("base");
+    for name in ["chat_template.json", "chat_template.jinja"] {
+        std::fs::remove_file(base.join(name)).unwrap();
+    }
+    std::fs::write(base.join("tokenizer_config.json"), "\u{feff}{\"chat_template\": \"x\"}").unwrap();
+    let output = run(&place, &["model", "export", "base", "out"]);
+    assert!(output.status.success() && !stderr_of(&output).contains("no chat template"), "{}", stderr_of(&output));
 }
 
 #[test]

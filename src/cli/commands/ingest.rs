@@ -10,6 +10,7 @@ use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
 use crate::cli::output::mistaken_files::say_mistaken_files;
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui, exit, format};
+use crate::input_kind::describe_without_images;
 use crate::stages::ingest::{IngestRequest, IngestSummary, UnusableSource, ingest};
 use crate::store::Store;
 
@@ -75,7 +76,8 @@ pub fn check_sources(done: &IngestSummary) -> Result<()> {
         let counts = counts.collect::<Vec<_>>().join(", ");
         let found =
             if counts.is_empty() { "it has no files or rows".to_owned() } else { format!("rejected: {counts}") };
-        format!("{}: no usable image ({found})", source.source.display())
+        let what = describe_without_images(&source.source).map_or_else(String::new, |what| format!("; {what}"));
+        format!("{}: no usable image ({found}){what}", source.source.display())
     };
     let message = done.unusable.iter().map(describe).collect::<Vec<_>>().join("\n");
     let hint = "images are read from folders, image files, Parquet files, and zip, tar and .tar.gz archives; the view \

@@ -7,6 +7,7 @@ use crate::analysis::preview;
 use crate::cli::args::StoreArgs;
 use crate::cli::{CommandError, Result, Ui, format};
 use crate::evolution::ROUND_TABLES;
+use crate::stages::model::full_name;
 use crate::store::{ActionKey, ObjectId, ObjectKind, Ref, StageResult, Store, StoreFile};
 
 /// Show a ref, a result, an action or an object.
@@ -56,8 +57,10 @@ fn find_ref(store: &Store, text: &str) -> Result<Ref> {
         None => (text, None),
     };
     let all = store.refs()?;
-    let found =
-        all.iter().rfind(|r| format!("{}/{}", r.evolution, r.name) == path && sequence.is_none_or(|n| r.sequence == n));
+    let is_named = |r: &&Ref| {
+        path.split_once('/').is_some_and(|(evolution, name)| r.evolution == evolution && r.name == full_name(name))
+    };
+    let found = all.iter().rfind(|r| is_named(r) && sequence.is_none_or(|n| r.sequence == n));
     found.cloned().ok_or_else(|| {
         if let Some(hint) = hint_about_table(store, &all, path) {
             return CommandError::usage(format!("there is no ref `{text}`: {}", hint.0)).with_hint(hint.1);
@@ -159,12 +162,17 @@ fn show_object(store: &Store, object: ObjectId, rows: usize, ui: &Ui) -> Result<
             ui.result(table.text)
         }
         ObjectKind::Json => {
-            let value: Value = serde_json::from_slice(&bytes).map_err(|e| CommandError::failed(e.to_string()))?;
+            // The files of a base model are stored as they were, well-formed or not.
+            let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+            let value: Result<Value, _> = serde_json::from_slice(text);
             if ui.json {
-                return ui.result_json(&value);
+                return ui.result_json(&value.unwrap_or_else(|_| String::from_utf8_lossy(text).into()));
             }
             ui.result(format!("{object}: {}", format::bytes(size)))?;
-            ui.result(serde_json::to_string_pretty(&value).unwrap_or_default())
+            match value {
+                Ok(value) => ui.result(serde_json::to_string_pretty(&value).unwrap_or_default()),
+                Err(_) => ui.result(String::from_utf8_lossy(text)),
+            }
         }
         ObjectKind::Safetensors if ui.json => ui.result_json(&json!({"object": object, "bytes": size})),
         ObjectKind::Safetensors => ui.result(format!("{object}: tensors, {}", format::bytes(size))),

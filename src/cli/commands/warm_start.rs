@@ -102,6 +102,10 @@ pub struct WarmStartArgs {
     threads: ThreadArgs,
 }
 
+/// Advice for a model of which the store lacks files.
+const ADVICE: &str = "export it with the files of its base model first: `visplay model export REF DIR --base BASE`, then \
+                      pass DIR as --model";
+
 impl WarmStartArgs {
     fn settings(&self) -> Result<WarmStartSettings> {
         let positive = |name: &str, value: f64, most: f64| match value > 0.0 && value <= most {
@@ -160,7 +164,7 @@ pub fn cmd_warm_start(args: &WarmStartArgs, ui: &Ui) -> Result<()> {
     let (store, runner) = (&session.store, session.runner());
     let data = Demonstrations::read(&args.data)?;
     let source = ModelSource::find(&args.model, store)?;
-    let (config, side_files) = (source.config()?, source.side_files(None)?);
+    let (config, side_files) = (source.config()?, source.side_files(None, ADVICE)?);
     let base = source.into_stored(&runner)?;
     let (pieces, model) = warm_start(&base, &data, &settings, (dtype, &device), &runner)?;
     let metrics: Vec<MetricRow> = read_rows(store, &pieces)?;

@@ -168,7 +168,7 @@ fn read_chunk(
 
 fn process(bytes: &[u8], work: &(impl Fn(&Line) -> Result<AddedKeys, String> + Sync)) -> Result<String, String> {
     if bytes.contains(&0) {
-        return Err(TextError::Utf16.to_string());
+        return Err(TextError::Binary.to_string());
     }
     let line: Line = serde_json::from_slice(bytes).map_err(|error| {
         let message = error.to_string();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::ui::Ui;
-use crate::input_kind::{FileKind, kind_in_rejection};
+use crate::input_kind::{RecognizedFile, kind_in_rejection};
 use crate::stages::ingest::IngestSummary;
 use crate::stages::read_rows;
 use crate::store::Store;
@@ -18,7 +18,7 @@ pub fn say_mistaken_files(done: &IngestSummary, store: &Store, ui: &Ui) {
     }
     // Only a hint: rejects that cannot be read are reported where they are needed.
     let sources: Vec<SourceRow> = read_rows(store, std::slice::from_ref(&done.table)).unwrap_or_default();
-    let mut kinds = BTreeMap::<FileKind, (u64, &str)>::new();
+    let mut kinds = BTreeMap::<RecognizedFile, (u64, &str)>::new();
     for row in &sources {
         if let Some(kind) = row.detail.as_deref().and_then(kind_in_rejection) {
             kinds.entry(kind).or_insert((0, &row.source)).0 += 1;
@@ -26,10 +26,10 @@ pub fn say_mistaken_files(done: &IngestSummary, store: &Store, ui: &Ui) {
     }
     for (kind, (count, first)) in kinds {
         let advice = match kind {
-            FileKind::LfsPointer => "run `git lfs pull` in their repository",
-            FileKind::Arrow => "write their dataset as Parquet with `to_parquet` of `datasets`",
-            FileKind::Zip | FileKind::Archive => "unpack them",
-            FileKind::WebPage => "download them again",
+            RecognizedFile::LfsPointer => "run `git lfs pull` in their repository",
+            RecognizedFile::Arrow => "write their dataset as Parquet with `to_parquet` of `datasets`",
+            RecognizedFile::Zip | RecognizedFile::Archive => "unpack them",
+            RecognizedFile::WebPage => "download them again",
             _ => continue,
         };
         let first = super::format::plain(first);

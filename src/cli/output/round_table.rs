@@ -40,7 +40,8 @@ pub fn print(
     let times = times.iter().map(|time| [time.stage.clone(), format::count(time.results), format::duration(time.ms)]);
     ui.indented_table(&with_heading(["stage", "results", "time"], times))?;
     if done.len() > 1 {
-        ui.indented_table(&rounds(done))?;
+        let boxes = done.iter().map(|round| boxed_shares(store, round)).collect::<Result<Vec<_>, _>>()?;
+        ui.indented_table(&rounds(done, &boxes))?;
     }
     let name = format!("{}/round-{:04}", pipeline.evolution, report.round);
     let view = store.root().join("views").join(&pipeline.evolution).join(format!("round={}", report.round));
@@ -111,28 +112,35 @@ pub fn gates(gates: &[GateResult]) -> Vec<Vec<String>> {
     with_heading(["gate", "value", "warn", "stop", "verdict"], rows)
 }
 
-/// Formats one line per round: its questions, and its accuracy by each protocol of the last round.
-fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
+/// Formats one line per round: its questions, and its accuracy by each protocol of the last round
+/// with the share of answers that have a box. `boxes` has the shares of each round.
+fn rounds(done: &[FinishedRound], boxes: &[BoxedShares]) -> Vec<Vec<String>> {
     let protocols: Vec<&ScoreChange> = done.last().into_iter().flat_map(|last| &last.report.scores).collect();
     let one_benchmark = protocols.iter().all(|change| change.benchmark == protocols[0].benchmark);
     let name = |change: &&ScoreChange| {
         if one_benchmark { change.protocol.clone() } else { format!("{} {}", change.benchmark, change.protocol) }
     };
-    let of = |report: &RoundReport, wanted: &ScoreChange, side: fn(&ScoreChange) -> Option<f64>| {
-        let is_it =
-            |change: &&ScoreChange| (&change.benchmark, &change.protocol) == (&wanted.benchmark, &wanted.protocol);
-        number(report.scores.iter().find(is_it).and_then(side))
+    let of = |report: &RoundReport, boxes: &BoxedShares, wanted: &ScoreChange, is_after: bool| {
+        let key = (wanted.benchmark.clone(), wanted.protocol.clone());
+        let is_it = |change: &&ScoreChange| (&change.benchmark, &change.protocol) == (&key.0, &key.1);
+        let change = report.scores.iter().find(is_it);
+        let accuracy = change.and_then(|change| if is_after { change.after[0] } else { change.before[0] });
+        let boxed = boxes.get(&key).and_then(|shares| if is_after { shares.after } else { shares.before });
+        match boxed.filter(|_| accuracy.is_some()) {
+            Some(share) => format!("{} (boxed {share:.3})", number(accuracy)),
+            None => number(accuracy),
+        }
     };
     let mut heading: Vec<String> = ["round", "valid", "with a vote", "kept", "confidence"].map(str::to_owned).to_vec();
     heading.extend(protocols.iter().map(name));
     heading.push("state".into());
     let mut rows = vec![heading];
-    if let Some(first) = done.first() {
+    if let (Some(first), Some(boxes)) = (done.first(), boxes.first()) {
         let mut row: Vec<String> = vec!["before".into(), "-".into(), "-".into(), "-".into(), "-".into()];
-        row.extend(protocols.iter().map(|protocol| of(&first.report, protocol, |change| change.before[0])));
+        row.extend(protocols.iter().map(|protocol| of(&first.report, boxes, protocol, false)));
         rows.push(row);
     }
-    for FinishedRound { report, already_finished, .. } in done {
+    for (FinishedRound { report, already_finished, .. }, boxes) in done.iter().zip(boxes) {
         let mut row = vec![
             report.round.to_string(),
             format::count(report.questions.valid),
@@ -140,7 +148,7 @@ fn rounds(done: &[FinishedRound]) -> Vec<Vec<String>> {
             format::count(report.votes.kept),
             number(report.votes.mean_confidence),
         ];
-        row.extend(protocols.iter().map(|protocol| of(report, protocol, |change| change.after[0])));
+        row.extend(protocols.iter().map(|protocol| of(report, boxes, protocol, true)));
         let state = if *already_finished { "finished before" } else { "finished now" };
         row.push(if report.is_current() { state.to_owned() } else { format!("{state}, not current") });
         rows.push(row);

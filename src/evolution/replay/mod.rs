@@ -23,10 +23,9 @@ use super::finished::{SETTINGS, finished_round, read_report};
 use super::pipeline::Pipeline;
 use super::round;
 use super::settings::apply;
-use super::stored_inputs::{stored_prompt, upstream_result};
+use super::stored_inputs::{has_used, raw_prompt, stored_prompt, upstream_result};
 use super::{EvolutionError, Result};
 use crate::analysis::compare::{self, ComparisonResult};
-use crate::ids::Digest;
 use crate::random::Seed;
 use crate::stages::ingest::{INGEST, replay_ingest};
 use crate::stages::model::{CHECKPOINT, IMPORT, import, is_emptied, store_companions};
@@ -274,16 +273,17 @@ impl Replayer<'_> {
             return Ok(prompt);
         }
         // It must be one of those that the round's samples were drawn with.
-        let prompt = self.request.pipeline.prompt(role)?;
-        for &key in &round.result.upstream {
-            let used = self.request.store.action(key)?.parameters.remove("prompt");
-            if used.and_then(|id| id.as_str()?.parse::<Digest>().ok()) == Some(prompt.id.0) {
-                return Ok(prompt);
-            }
+        let (pipeline, store) = (self.request.pipeline, self.request.store);
+        if let Some(prompt) = raw_prompt(pipeline, store, &round.result, role)? {
+            return Ok(prompt);
+        }
+        let prompt = pipeline.prompt(role)?;
+        if has_used(store, &round.result, &prompt)? {
+            return Ok(prompt);
         }
         let problem = format!("this template ({}) is not the one that the round used; restore that one", prompt.id);
         let key = if role == Role::Questioner { "prompts.questioner" } else { "prompts.reasoner" };
-        Err(self.request.pipeline.source.error(key, problem).into())
+        Err(pipeline.source.error(key, problem).into())
     }
 }
 

@@ -11,11 +11,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{IMPORT, StoredModel};
+use super::{IMPORT, NamedModel, StoredModel};
 use crate::canonical::to_canonical;
 use crate::ids::Digest;
 use crate::stages::{Result, Runner, ShardOutput, Stage, StageError, new_action};
-use crate::store::{Action, ActionKey, ObjectKind, Output, StageResult, Store, StoreError};
+use crate::store::{Action, ActionKey, ObjectKind, Output, Ref, StageResult, Store, StoreError};
 use crate::vlm::export::{SideFiles, read_side_files};
 
 /// The name of the stage.
@@ -70,30 +70,44 @@ pub fn import_of(result: &StageResult, store: &Store) -> Result<Option<StageResu
     Ok(None)
 }
 
-/// Finds the files that belong to a model of an evolution: those of a base model with the same
-/// configuration, tokenizer and processor, the newest first.
+/// Finds the files that belong to a model that a ref names: those that its own round ran with, or
+/// else those of the evolution's newest base model. The base model must have the same
+/// configuration, tokenizer and processor.
 ///
 /// # Errors
-/// The store is damaged.
-pub fn find_companions(evolution: &str, model: &StoredModel, store: &Store) -> Result<Option<SideFiles>> {
+/// The store is damaged, and no other files fit.
+pub fn find_companions(named: &NamedModel, store: &Store) -> Result<Option<SideFiles>> {
     let refs = store.refs()?;
-    let mut keys: Vec<ActionKey> =
-        refs.iter().filter(|r| r.evolution == evolution && r.name == BASE).map(|r| r.result).collect();
-    // A ref may be lost; the rounds list the result too.
-    for r in refs.iter().filter(|r| r.evolution == evolution && r.round_part().is_some_and(|(_, part)| part == "round"))
-    {
+    let Ref { evolution, result, .. } = &named.reference;
+    let refs: Vec<&Ref> = refs.iter().filter(|r| r.evolution == *evolution).collect();
+    let is_checkpoint = |key: &ActionKey| store.action(*key).is_ok_and(|action| action.stage == CHECKPOINT);
+    let (mut own, mut others) = (vec![*result], Vec::new());
+    // The refs to the base model may be lost; the rounds list the result too.
+    others.extend(refs.iter().filter(|r| r.name == BASE).map(|r| r.result));
+    let own_number = named.reference.round_part().map(|(number, _)| number);
+    for r in &refs {
+        let Some((number, "round")) = r.round_part() else { continue };
         let Ok(Some(round)) = store.result(r.result) else { continue };
-        let is_checkpoint = |key: &ActionKey| store.action(*key).is_ok_and(|action| action.stage == CHECKPOINT);
-        keys.extend(round.upstream.into_iter().filter(is_checkpoint));
+        let is_own = Some(number) == own_number && round.upstream.contains(result);
+        if is_own { &mut own } else { &mut others }.extend(round.upstream.iter().copied());
     }
-    for key in keys.into_iter().rev() {
-        let Some(result) = store.result(key)? else { continue };
-        let same = import_of(&result, store)?.map(|import| StoredModel::from_result(&import)).transpose()?;
-        if same.is_some_and(|base| base.side == model.side) {
-            return Ok(Some(read_companions(&result, store)?));
+    let mut problem = None;
+    for key in own.into_iter().chain(others.into_iter().rev()).filter(is_checkpoint) {
+        match fitting_result(key, &named.model, store) {
+            Ok(Some(companions)) => return read_companions(&companions, store).map(Some),
+            Ok(None) => {}
+            Err(e) => problem = problem.or(Some(e)),
         }
     }
-    Ok(None)
+    problem.map_or(Ok(None), Err)
+}
+
+/// Returns a result of [`store_companions`] if its base model fits to a model.
+fn fitting_result(key: ActionKey, model: &StoredModel, store: &Store) -> Result<Option<StageResult>> {
+    let Some(result) = store.result(key)? else { return Ok(None) };
+    let Some(import) = import_of(&result, store)? else { return Ok(None) };
+    let fits = StoredModel::from_result(&import)?.side == model.side;
+    Ok(fits.then_some(result))
 }
 
 /// Whether a file is JSON, which is stored byte for byte. Other files are stored as JSON strings.

@@ -22,7 +22,7 @@ use serde_json::Value;
 use super::{Result, Runner, ShardOutput, Stage, StageError, inputs, new_action};
 use crate::ids::{Digest, ModelId};
 use crate::imaging::{MAX_RESIZED_PIXELS, PixelBudget};
-use crate::store::{Action, ActionKey, Output, StageResult, Store, VerifyDepth, is_name};
+use crate::store::{Action, ActionKey, Output, Ref, StageResult, Store, VerifyDepth, is_name};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches, stop_tokens_of};
 use crate::vlm::config::{CONFIG_FILE, Config};
 use crate::vlm::export::SideFiles;
@@ -268,8 +268,8 @@ impl<'a> ModelHandle<'a> {
 /// A model that a ref names.
 #[derive(Debug, Clone)]
 pub struct NamedModel {
-    /// Name of the evolution.
-    pub evolution: String,
+    /// The ref.
+    pub reference: Ref,
     /// The model.
     pub model: StoredModel,
 }
@@ -308,11 +308,12 @@ pub fn find_by_ref(text: &str, store: &Store) -> Result<Option<NamedModel>> {
     if stage == CHECKPOINT {
         result = import_of(&result, store)?.ok_or_else(lost)?;
     }
-    Ok(Some(NamedModel { evolution: evolution.to_owned(), model: StoredModel::from_result(&result)? }))
+    let model = StoredModel::from_result(&result)?;
+    Ok(Some(NamedModel { reference: found, model }))
 }
 
 /// Writes the number of a round with four digits: `round-0003/reasoner` for `round-3/reasoner`.
-fn full_name(name: &str) -> String {
+pub fn full_name(name: &str) -> String {
     let padded = || {
         let (round, part) = name.strip_prefix("round-")?.split_once('/')?;
         Some(format!("round-{:04}/{part}", round.parse::<u32>().ok()?))

@@ -259,13 +259,13 @@ impl Keys<'_> {
     }
 
     /// Checks that images are resized bicubically: by the number of Pillow's filter, or by its name
-    /// alone or within `PILImageResampling`, `Resampling` or `InterpolationMode`.
+    /// alone or within `PILImageResampling`, `PIL.Image`, `Resampling` or `InterpolationMode`.
     fn check_resample(&self) -> Result<()> {
         const KEY: &str = "resample";
         let Some(value) = self.get(KEY) else { return Ok(()) };
         let named = |name: &str| {
             let (family, filter) = name.rsplit_once('.').unwrap_or(("", name));
-            let is_known = ["", "PILImageResampling", "Resampling", "Image.Resampling", "InterpolationMode"];
+            let is_known = ["", "PILImageResampling", "Resampling", "Image", "Image.Resampling", "InterpolationMode"];
             let family = family.strip_prefix("PIL.").unwrap_or(family);
             is_known.contains(&family) && filter.eq_ignore_ascii_case("bicubic")
         };

@@ -53,13 +53,16 @@ pub struct ModelExportArgs {
     store: StoreArgs,
 }
 
+/// Advice for a model of which the store lacks files.
+const ADVICE: &str = "pass the folder of the base model: `visplay model export REF OUT --base DIR`";
+
 /// Runs `visplay model export`.
 pub fn cmd_model_export(args: &ModelExportArgs, ui: &Ui) -> Result<()> {
     if args.out.symlink_metadata().is_ok() {
         return Err(ExportError::Exists(args.out.clone()).into());
     }
     let model = ModelSource::open(&args.model, &args.store)?;
-    let side_files = model.side_files(args.base.as_deref())?;
+    let side_files = model.side_files(args.base.as_deref(), ADVICE)?;
     let config = model.config()?;
     let weights = model.weights(&config, VerifyDepth::Full)?;
     let options = ExportOptions { dtype: args.dtype.map(Dtype::stored), shard_bytes: args.shard_size };
