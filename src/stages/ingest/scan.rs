@@ -77,14 +77,19 @@ impl Scanner<'_> {
             // An unreadable folder is an error, not an empty source.
             root.read_dir().map_err(failed)?;
         }
-        // This machine and the file system may have different clocks: the earlier one is cautious.
-        let began_ms = now_ms().min(store.file_system_time().map_or(0, to_ms));
+        let began_ms = self.cautious_now_ms();
         let cached = Fingerprints::load(store, &root)?;
         let entries = if is_folder { walk(&root, store_root.as_deref()) } else { vec![single_file(source, &root)] };
         self.runner.interrupt.check()?;
         let files = self.digest_all(entries, &cached)?;
         self.cache_digests(&files, &cached, &root, began_ms);
         files.into_iter().try_for_each(|file| self.add_file(file, (!is_folder).then_some(source)))
+    }
+
+    /// Returns the time of now, by which a fingerprint counts as recent. This machine and the file
+    /// system may have different clocks: the earlier one is cautious.
+    pub(super) fn cautious_now_ms(&self) -> u64 {
+        now_ms().min(self.runner.store.file_system_time().map_or(0, to_ms))
     }
 
     /// Returns the digests of all files; those of unchanged files are taken from the cache.
