@@ -6,7 +6,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 use visplay::ids::Digest;
 use visplay::tables::{self, DemonstrationRow, ImageLink, SourceRow};
@@ -88,6 +91,58 @@ fn rejects_name_the_path_that_could_not_be_read() {
     assert_eq!(detail(6), "rel: it is a folder");
     assert!(detail(8).chars().count() < 300, "{}", detail(8));
     assert!(detail(10).starts_with("https://example.org/0.png: images at URLs are not downloaded"), "{}", detail(10));
+}
+
+/// Returns a table of strings.
+fn strings(columns: &[(&str, &[Option<&str>])]) -> Vec<u8> {
+    let arrays =
+        columns.iter().map(|(name, values)| (*name, Arc::new(StringArray::from(values.to_vec())) as ArrayRef, true));
+    let batch = RecordBatch::try_from_iter_with_nullable(arrays).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+#[test]
+fn paths_of_other_files_in_a_folder_are_no_images() {
+    let place = workspace();
+    let write = |name: &str, bytes: &[u8]| fs::write(place.source().join(name), bytes).unwrap();
+    for n in 0..2 {
+        write(&format!("{n}.PNG"), &test_image(n));
+    }
+    let (audio, images): ([Option<&str>; 4], [Option<&str>; 4]) =
+        ([None, Some(""), Some("a.flac"), Some("b.png")], [None, Some(""), Some("0.PNG"), Some("1.PNG")]);
+    write("audio.parquet", &strings(&[("path", &audio), ("text", &images)]));
+    write("empty.parquet", &strings(&[("path", &[None; 4])]));
+    write("both.parquet", &strings(&[("path", &images), ("file_name", &images)]));
+    write("metadata.parquet", &strings(&[("file_name", &images), ("text", &audio)]));
+    write("sure.parquet", &strings(&[("image_path", &audio)]));
+    let of_table = |rows: &[SourceRow], name: &str| {
+        let rows = rows.iter().filter(|row| row.source == name);
+        let reason = |row: &SourceRow| row.reason.clone().unwrap_or_default();
+        rows.map(|row| (row.source_row, reason(row))).collect::<Vec<_>>()
+    };
+    // A file that is named itself is believed; what is cached of it does not count for the folder.
+    for (named, evolution) in [("source/audio.parquet", "named"), ("source", "t"), ("source", "again")] {
+        ingest(&place, &[named, "--evolution", evolution]);
+        let files = place.files(&format!("views/{evolution}/sources"));
+        let rows: Vec<SourceRow> = files.iter().flat_map(|f| tables::read_file::<SourceRow>(f).unwrap()).collect();
+        let no_column = [(None, "no_image_column".to_owned())];
+        if named == "source/audio.parquet" {
+            assert_eq!(of_table(&rows, "audio.parquet").len(), 4);
+            continue;
+        }
+        for name in ["audio.parquet", "empty.parquet", "both.parquet"] {
+            assert_eq!(of_table(&rows, name), no_column, "{name}");
+        }
+        let found = of_table(&rows, "metadata.parquet");
+        assert_eq!(found.len(), 4);
+        assert!(found[2..].iter().all(|(_, reason)| matches!(&**reason, "" | "duplicate")), "{found:?}");
+        assert_eq!(of_table(&rows, "sure.parquet").len(), 4);
+    }
+    assert_code(&ingest(&place, &["source/audio.parquet", "--evolution", "u"]), 5, &["2 empty, 2 unreadable path"]);
 }
 
 fn links(paths: &[String]) -> Vec<u8> {
