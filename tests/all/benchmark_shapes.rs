@@ -113,7 +113,7 @@ fn evaluate_reports_rows_of_a_benchmark_that_it_cannot_use() {
         place.command(&[&fixed[..], &[file.to_str().unwrap()], more].concat()).output().unwrap()
     };
     let output = evaluate("bad-rows.parquet", &[]);
-    assert_code(&output, 0, &["10 of 11 items could not be given to the model", "the first: row 0: no_image: "]);
+    assert_code(&output, 0, &["10 of 11 rows cannot be used and are not scored", "the first: row 0: no_image: "]);
     let done: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&done["left_out"], &done["scores"][0]["items"]), (&Value::from(10), &Value::from(1)));
     assert_code(&evaluate("verl.parquet", &[]), 0, &[]);
