@@ -259,7 +259,6 @@ fn a_source_without_a_usable_image_has_its_own_exit_code() {
     write("list.csv", b"file\na.png\n");
     fs::create_dir_all(place.path().join("empty/inside")).unwrap();
     for (source, part) in [
-        ("captions.json", "captions.json: no usable image (rejected: 1 not an image)"),
         ("zeros.tar", "zeros.tar: no usable image (rejected: 1 "),
         ("notes.tar.gz", "notes.tar.gz: no usable image (rejected: 1 "),
         ("list.csv", "list.csv: no usable image (rejected: 1 not an image)"),
@@ -271,13 +270,31 @@ fn a_source_without_a_usable_image_has_its_own_exit_code() {
         let round = evolve(&place, "rounds", &["1", "--images", source]).output().unwrap();
         assert_code(&round, 5, &[part]);
     }
+    // A source of another kind says what it is.
+    let mistaken =
+        ["captions.json: no usable image: it is a JSON file", "weights: no usable image: it is a safetensors"];
+    write("weights", b"\x10\0\0\0\0\0\0\0{\"a\":{}}        ");
+    assert_code(&ingest(&place, &["captions.json", "weights", "--evolution", "none"]), 5, &mistaken);
+    assert!(!place.store().join("views/none").exists());
+    let round = evolve(&place, "rounds", &["1", "--images", "captions.json"]).output().unwrap();
+    assert_code(&round, 5, &mistaken[..1]);
     // Each source is judged by itself; what the others have is stored.
-    let output = ingest(&place, &["source", "captions.json", "empty"]);
-    assert_code(&output, 5, &["captions.json: no usable image", "empty: no usable image"]);
+    let output = ingest(&place, &["captions.json", "source", "weights", "empty"]);
+    assert_code(&output, 5, &[&mistaken[..], &["empty: no usable image (it has no files or rows)"]].concat());
     assert!(!stderr_of(&output).contains("source: no usable"), "{}", stderr_of(&output));
     let done: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(done["images"], 12);
-    assert_eq!(done["unusable_sources"][0]["source"], "captions.json");
+    let unusable = done["unusable_sources"].as_array().unwrap();
+    assert_eq!(
+        unusable.iter().map(|source| &source["source"]).collect::<Vec<_>>(),
+        ["captions.json", "weights", "empty"]
+    );
+    assert!(unusable[0]["problem"].as_str().unwrap().starts_with("it is a JSON file; "), "{done}");
+    assert_eq!(unusable[2]["problem"], Value::Null);
+    // With a source that does not exist, nothing is stored.
+    let before = place.json(&["ingest", "source"])["ref"].clone();
+    assert_code(&ingest(&place, &["captions.json", "nowhere", "copy"]), 2, &["nowhere"]);
+    assert_eq!(place.json(&["ingest", "source"])["ref"], before);
     // A copy of images that are known is usable.
     fs::create_dir(place.path().join("copy")).unwrap();
     fs::write(place.path().join("copy/again.png"), test_image(0)).unwrap();

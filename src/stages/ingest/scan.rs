@@ -40,12 +40,13 @@ pub(super) struct FileContent {
 /// Scans the sources of a request: folders, image files, Parquet files, archives.
 ///
 /// # Errors
-/// A source does not exist or cannot be opened; files below a folder are rejected instead.
+/// A source does not exist or cannot be opened; files below a folder are rejected instead, and a
+/// source that holds something else than images is reported in the scan.
 pub(super) fn scan(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Scan> {
     let mut scanner = Scanner { request, runner, scan: Scan::default() };
     let mut source_of = Vec::new();
     for (number, source) in request.sources.iter().enumerate() {
-        scanner.scan_source(source)?;
+        scanner.scan_source(number, source)?;
         source_of.resize(scanner.scan.entries.len(), number);
     }
     let mut scan = scanner.scan;
@@ -57,15 +58,15 @@ pub(super) fn scan(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<S
 }
 
 impl Scanner<'_> {
-    fn scan_source(&mut self, source: &Path) -> Result<()> {
+    fn scan_source(&mut self, number: usize, source: &Path) -> Result<()> {
         let store = self.runner.store;
         let failed = |e: io::Error| StageError::source(source, error_text(&e));
         if let Some(problem) = describe_instead_of_images(source) {
-            let path = source.to_owned();
-            return Err(match source.exists() {
-                true => StageError::NoImage { path, problem },
-                false => StageError::Source { path, problem },
-            });
+            if !source.exists() {
+                return Err(StageError::source(source, problem));
+            }
+            self.scan.mistaken.insert(number, problem);
+            return Ok(());
         }
         let root = source.canonicalize().map_err(failed)?;
         let store_root = store.root().canonicalize().ok();
